@@ -1,0 +1,85 @@
+/** Failures that a person is expected to meet: a stable code, one sentence, the field, and what to do next. */
+
+/** Every code that Paraffin answers with. Clients may rely on them: add, never rename. */
+export const ERROR_CODES = [
+  'BAD_INPUT',
+  'NOT_FOUND',
+  'CONFLICT',
+  'UNAUTHENTICATED',
+  'FORBIDDEN',
+  'DATASET_NOT_FOUND',
+  'DATASET_VERSION_NOT_FOUND',
+  'DATASET_VERSION_NOT_SEALED',
+  'DATASET_TOO_SMALL',
+  'SLUG_TAKEN',
+  'MODEL_NOT_FOUND',
+  'CHECKPOINT_NOT_FOUND',
+  'CHECKPOINT_NOT_DOWNLOADABLE',
+  'CHECKPOINT_INCOMPATIBLE',
+  'RUN_NOT_FOUND',
+  'RUN_NOT_RESUMABLE',
+  'RUN_NOT_CANCELABLE',
+  'LEASE_LOST',
+  'EVALUATION_NOT_FOUND',
+  'TOO_FEW_LABELS',
+  'TOO_FEW_IMAGES',
+  'TOO_FEW_GROUPS',
+  'IMPORT_PATH_NOT_ALLOWED',
+  'IMPORT_PATH_NOT_FOUND',
+  'IMPORT_PATH_NOT_FOLDER',
+  'IMPORT_FOLDER_EMPTY',
+  'IMPORT_NOTHING_READABLE',
+  'LABELS_CSV_INVALID',
+  'IDEMPOTENCY_KEY_REUSED',
+  'CURSOR_INVALID',
+  'FORMAT_NOT_AVAILABLE',
+  'FORMAT_INVALID',
+  'ARTIFACT_NOT_FOUND',
+  'ARTIFACT_CORRUPT',
+  'ENGINE_MISSING',
+  'TRAINING_DIVERGED',
+  'OUT_OF_MEMORY',
+  'TIMED_OUT',
+  'CHILD_DIED',
+  'NOT_AVAILABLE',
+  'INTERNAL',
+] as const;
+
+export type ErrorCode = (typeof ERROR_CODES)[number];
+
+export interface DomainErrorFacts {
+  readonly code: ErrorCode;
+  /** One sentence for the person who meets it. */
+  readonly message: string;
+  /** The input field at fault, as a dotted path (`input.batchSize`). */
+  readonly field?: string;
+  /** What to do next. */
+  readonly hint?: string;
+  /** True when the same request may succeed later without a change. */
+  readonly retryable?: boolean;
+  readonly cause?: unknown;
+}
+
+export class DomainError extends Error {
+  readonly code: ErrorCode;
+  readonly field: string | undefined;
+  readonly hint: string | undefined;
+  readonly retryable: boolean;
+
+  constructor(facts: DomainErrorFacts) {
+    super(facts.message, facts.cause === undefined ? undefined : { cause: facts.cause });
+    this.name = 'DomainError';
+    this.code = facts.code;
+    this.field = facts.field;
+    this.hint = facts.hint;
+    this.retryable = facts.retryable ?? false;
+  }
+}
+
+/** For the default branch of an exhaustive switch: the compiler refuses it while a case is missing. */
+export class UnreachableCaseError extends Error {
+  constructor(value: never) {
+    super(`Unreachable case: ${JSON.stringify(value)}`);
+    this.name = 'UnreachableCaseError';
+  }
+}

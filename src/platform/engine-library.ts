@@ -1,0 +1,275 @@
+/**
+ * Brings the TensorFlow library under `@tensorflow/tfjs-node-gpu`.
+ *
+ * The npm package carries the JavaScript and the C++ source of its binding; its own installer
+ * downloads a library from a bucket that no longer answers. The Python wheel of TensorFlow holds
+ * the same C API, so we fetch that with pip, check its sha256, unpack two libraries and the C headers
+ * into a cache outside `node_modules`, and compile the binding with one g++ call.
+ */
+import { execFile, spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { createReadStream, createWriteStream, existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, rename, rm, stat, symlink, unlink } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { promisify } from 'node:util';
+import yauzl from 'yauzl';
+
+const run = promisify(execFile);
+const require = createRequire(import.meta.url);
+
+/** A TensorFlow build that the engine is known to work with. */
+interface EngineWheel {
+  readonly package: string;
+  readonly version: string;
+  readonly sha256: string;
+  readonly platform: string;
+}
+
+const CPU_WHEEL: EngineWheel = {
+  package: 'tensorflow-cpu',
+  version: '2.21.0',
+  sha256: '2b847d217b02ee7731ed91431daf3250daa0196c3c94614d23be27232e6e5b6c',
+  platform: 'manylinux_2_27_x86_64',
+};
+
+/** Bumped when the way of compiling changes, so that an older binding in the cache is not reused. */
+const BINDING_REVISION = 1;
+
+const LIBRARY_FILES = ['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'];
+const HEADER_PREFIXES = ['tensorflow/c/', 'tensorflow/core/platform/ctstring', 'tsl/', 'xla/tsl/c/', 'xla/tsl/platform/'].map((folder) => `tensorflow/include/${folder}`);
+
+export interface EngineProgress {
+  /** What is being done, as a person would say it. */
+  readonly message: string;
+  /** 0..1 where the total is known. */
+  readonly fraction?: number;
+}
+
+/** A fault of bringing the engine, with what to do next. */
+export class EngineLibraryError extends Error {
+  readonly hint: string;
+  constructor(message: string, hint: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'EngineLibraryError';
+    this.hint = hint;
+  }
+}
+
+function tfjsPackageDir(): string {
+  return path.dirname(require.resolve('@tensorflow/tfjs-node-gpu/package.json'));
+}
+
+/** Where tfjs-node-gpu looks for its native half. */
+export function bindingPath(): string {
+  return path.join(tfjsPackageDir(), 'lib', 'napi-v8', 'tfjs_binding.node');
+}
+
+/** True when the native half is in its place, so that the engine can be loaded. */
+export function isEngineInstalled(): boolean {
+  return existsSync(bindingPath());
+}
+
+/** The command that brings the engine, for every message that misses it. */
+export const ENGINE_INSTALL_COMMAND = 'npm run engine';
+
+/**
+ * Makes the engine loadable: nothing when it is there, a link when the cache holds it, else download and build.
+ *
+ * @param cacheDir an absolute folder outside `node_modules`, shared by every clone of this machine.
+ * @throws EngineLibraryError when python3, pip or g++ is missing, the download fails or its sha256 differs.
+ */
+export async function ensureEngineLibrary(cacheDir: string, onProgress: (progress: EngineProgress) => void): Promise<void> {
+  if (isEngineInstalled()) return;
+  const wheel = CPU_WHEEL;
+  if (process.platform !== 'linux' || process.arch !== 'x64') {
+    throw new EngineLibraryError(
+      `There is no engine build for ${process.platform}-${process.arch}.`,
+      'Run the worker on Linux x86-64; the registry itself works without an engine.',
+    );
+  }
+  const versionDir = path.join(cacheDir, `${wheel.package}-${wheel.version}`);
+  if (!existsSync(path.join(versionDir, 'lib', LIBRARY_FILES[0] ?? ''))) await fetchLibraries(wheel, versionDir, onProgress);
+  const binding = path.join(versionDir, `binding-${tfjsVersion()}-r${BINDING_REVISION}`, 'tfjs_binding.node');
+  if (!existsSync(binding)) await compileBinding(versionDir, binding, onProgress);
+  await linkBinding(binding);
+  onProgress({ message: `TensorFlow ${wheel.version} is ready`, fraction: 1 });
+}
+
+function tfjsVersion(): string {
+  const manifest: unknown = require('@tensorflow/tfjs-node-gpu/package.json');
+  if (typeof manifest === 'object' && manifest !== null && 'version' in manifest && typeof manifest.version === 'string') return manifest.version;
+  return 'unknown';
+}
+
+/** Downloads and unpacks beside the final folder and renames at the end: an interrupted fetch leaves no half library. */
+async function fetchLibraries(wheel: EngineWheel, versionDir: string, onProgress: (progress: EngineProgress) => void): Promise<void> {
+  await mkdir(path.dirname(versionDir), { recursive: true });
+  await sweepAbandoned(path.dirname(versionDir));
+  const workDir = await mkdtemp(path.join(path.dirname(versionDir), 'fetch-'));
+  try {
+    const wheelPath = await downloadWheel(wheel, workDir, onProgress);
+    await verifySha256(wheelPath, wheel.sha256, onProgress);
+    const unpacked = path.join(workDir, 'unpacked');
+    await unpackWheel(wheelPath, unpacked, onProgress);
+    await rename(unpacked, versionDir).catch((cause: unknown) => {
+      // Another clone finished the same fetch first; its folder is as good as ours.
+      if (!existsSync(path.join(versionDir, 'lib'))) throw cause;
+    });
+  } finally {
+    await rm(workDir, { recursive: true, force: true });
+  }
+}
+
+/** Removes what a killed fetch of more than a day ago left behind. */
+async function sweepAbandoned(cacheDir: string): Promise<void> {
+  const oneDayMs = 24 * 60 * 60 * 1000;
+  for (const name of await readdir(cacheDir)) {
+    if (!name.startsWith('fetch-')) continue;
+    const folder = path.join(cacheDir, name);
+    const { mtimeMs } = await stat(folder);
+    if (Date.now() - mtimeMs > oneDayMs) await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function downloadWheel(wheel: EngineWheel, workDir: string, onProgress: (progress: EngineProgress) => void): Promise<string> {
+  const wheelDir = path.join(workDir, 'wheel');
+  await mkdir(wheelDir);
+  const startedAt = Date.now();
+  const ticker = setInterval(() => {
+    void bytesBelow(workDir).then((bytes) => {
+      const seconds = Math.round((Date.now() - startedAt) / 1000);
+      onProgress({ message: `downloading ${wheel.package} ${wheel.version}: ${(bytes / 1e6).toFixed(0)} MB after ${seconds} s` });
+    });
+  }, 500);
+  onProgress({ message: `downloading ${wheel.package} ${wheel.version} (274 MB) with pip` });
+  try {
+    await runTool('python3', [
+      '-m', 'pip', 'download', `${wheel.package}==${wheel.version}`, '--no-deps', '--only-binary=:all:', '--python-version', '3.11',
+      '--platform', wheel.platform, '--retries', '1', '--disable-pip-version-check', '--no-cache-dir', '--progress-bar', 'off', '-d', wheelDir,
+    ], workDir);
+  } finally {
+    clearInterval(ticker);
+  }
+  const file = (await readdir(wheelDir)).find((name) => name.endsWith('.whl'));
+  if (file === undefined) throw new EngineLibraryError('pip ended without a wheel.', `Run "${ENGINE_INSTALL_COMMAND}" again and read what pip prints.`);
+  return path.join(wheelDir, file);
+}
+
+/** pip writes to TMPDIR first, which we point into the work folder: its size is the progress. */
+async function bytesBelow(folder: string): Promise<number> {
+  let bytes = 0;
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
+  for (const entry of entries) {
+    if (!entry.isFile()) continue;
+    bytes += await stat(path.join(entry.parentPath, entry.name)).then((facts) => facts.size, () => 0);
+  }
+  return bytes;
+}
+
+async function verifySha256(file: string, expected: string, onProgress: (progress: EngineProgress) => void): Promise<void> {
+  onProgress({ message: 'checking sha256' });
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(file), hash);
+  const found = hash.digest('hex');
+  if (found !== expected) {
+    throw new EngineLibraryError(
+      `The TensorFlow wheel has sha256 ${found}, expected ${expected}.`,
+      'It was left out of the cache. Check where pip downloads from, then run the command again.',
+    );
+  }
+}
+
+async function unpackWheel(wheelPath: string, targetDir: string, onProgress: (progress: EngineProgress) => void): Promise<void> {
+  await mkdir(path.join(targetDir, 'lib'), { recursive: true });
+  const zip = await promisify<string, yauzl.Options, yauzl.ZipFile>(yauzl.open)(wheelPath, { lazyEntries: true });
+  const openEntry = promisify<yauzl.Entry, NodeJS.ReadableStream>(zip.openReadStream.bind(zip));
+  let unpackedBytes = 0;
+  const totalBytes = 860e6;
+  await new Promise<void>((resolve, reject) => {
+    zip.on('error', reject);
+    zip.on('end', resolve);
+    zip.on('entry', (entry: yauzl.Entry) => {
+      const target = unpackTarget(entry.fileName, targetDir);
+      if (target === undefined) {
+        zip.readEntry();
+        return;
+      }
+      const extract = async (): Promise<void> => {
+        await mkdir(path.dirname(target), { recursive: true });
+        const source = await openEntry(entry);
+        source.on('data', (chunk: Buffer) => {
+          const before = unpackedBytes;
+          unpackedBytes += chunk.length;
+          if (Math.floor(before / 2e7) !== Math.floor(unpackedBytes / 2e7)) onProgress({ message: 'unpacking', fraction: Math.min(1, unpackedBytes / totalBytes) });
+        });
+        await pipeline(source, createWriteStream(target));
+        zip.readEntry();
+      };
+      extract().catch(reject);
+    });
+    zip.readEntry();
+  });
+}
+
+/** Only what the binding needs, and never a path that climbs out of the folder. */
+function unpackTarget(fileName: string, targetDir: string): string | undefined {
+  if (fileName.endsWith('/') || fileName.includes('..')) return undefined;
+  const library = LIBRARY_FILES.find((name) => fileName === `tensorflow/${name}`);
+  if (library !== undefined) return path.join(targetDir, 'lib', library);
+  if (fileName === 'tensorflow/THIRD_PARTY_NOTICES.txt') return path.join(targetDir, 'THIRD_PARTY_NOTICES.txt');
+  if (HEADER_PREFIXES.some((prefix) => fileName.startsWith(prefix))) return path.join(targetDir, fileName.slice('tensorflow/'.length));
+  return undefined;
+}
+
+async function compileBinding(versionDir: string, binding: string, onProgress: (progress: EngineProgress) => void): Promise<void> {
+  onProgress({ message: 'compiling the binding with g++ (about 15 s)' });
+  const sourceDir = path.join(tfjsPackageDir(), 'binding');
+  const libDir = path.join(versionDir, 'lib');
+  const nodeHeaders: unknown = require('node-api-headers');
+  const nodeInclude =
+    typeof nodeHeaders === 'object' && nodeHeaders !== null && 'include_dir' in nodeHeaders && typeof nodeHeaders.include_dir === 'string'
+      ? nodeHeaders.include_dir
+      : path.join(path.dirname(require.resolve('node-api-headers/package.json')), 'include');
+  await mkdir(path.dirname(binding), { recursive: true });
+  const temporary = `${binding}.${process.pid}`;
+  await runTool('g++', [
+    '-shared', '-fPIC', '-O2', '-std=c++17', '-DNAPI_VERSION=8', '-w',
+    `-I${sourceDir}`, `-I${nodeInclude}`, `-I${path.join(versionDir, 'include')}`,
+    path.join(sourceDir, 'tfjs_backend.cc'), path.join(sourceDir, 'tfjs_binding.cc'),
+    `-L${libDir}`, '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2', `-Wl,-rpath,${libDir}`,
+    '-o', temporary,
+  ], versionDir);
+  await rename(temporary, binding);
+}
+
+async function linkBinding(binding: string): Promise<void> {
+  const target = bindingPath();
+  await mkdir(path.dirname(target), { recursive: true });
+  await unlink(target).catch(() => undefined);
+  await symlink(binding, target).catch((cause: unknown) => {
+    if (!existsSync(target)) throw cause;
+  });
+}
+
+/** Runs a machine's tool with its temporary files in our folder; a missing tool is named, with the package that brings it. */
+async function runTool(command: string, args: readonly string[], workDir: string): Promise<void> {
+  await run('sh', ['-c', `command -v ${command}`]).catch((cause: unknown) => {
+    throw new EngineLibraryError(`${command} is not installed.`, 'On Debian: apt-get install python3-pip g++', { cause });
+  });
+  await new Promise<void>((resolve, reject) => {
+    const child = spawn(command, args, { env: { ...process.env, TMPDIR: workDir }, stdio: ['ignore', 'pipe', 'pipe'] });
+    let tail = '';
+    const keep = (chunk: Buffer): void => {
+      tail = (tail + chunk.toString('utf8')).slice(-4000);
+    };
+    child.stdout.on('data', keep);
+    child.stderr.on('data', keep);
+    child.on('error', reject);
+    child.on('close', (code) => {
+      if (code === 0) resolve();
+      else reject(new EngineLibraryError(`${command} ended with ${code ?? 'a signal'}:\n${tail}`, `Mend that, then run "${ENGINE_INSTALL_COMMAND}" again.`));
+    });
+  });
+}
