@@ -1,0 +1,123 @@
+/**
+ * The one import of TensorFlow. Everything else in the engine runs TensorFlow's ops by name through `runOp`.
+ *
+ * Ops run eagerly and block the caller. A tensor lives until it is disposed; `scoped` disposes what a piece of work left behind.
+ */
+import './node-util-compat.ts';
+import * as tf from '@tensorflow/tfjs-node-gpu';
+import { nodeBackend } from '@tensorflow/tfjs-node-gpu/dist/nodejs_kernel_backend.js';
+import type { Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D, TensorInfo } from '@tensorflow/tfjs-node-gpu';
+
+export { tf };
+export type { Tensor, Tensor1D, Tensor2D, Tensor3D, Tensor4D };
+
+const backend = nodeBackend();
+const { binding } = backend;
+
+/** TensorFlow's own numbers for its data types (`DataType` of types.proto). */
+export const TF_DTYPE = { float32: 1, float64: 2, int32: 3, uint8: 4, string: 7, int64: 9, bool: 10 } as const;
+export type TensorflowDtype = keyof typeof TF_DTYPE;
+
+/** One attribute of an op: its name, TensorFlow's number for the attribute's kind, and the value. */
+export interface OpAttr {
+  readonly name: string;
+  readonly type: number;
+  readonly value: string | number | boolean | number[];
+}
+
+export const typeAttr = (name: string, dtype: TensorflowDtype): OpAttr => ({ name, type: binding.TF_ATTR_TYPE, value: TF_DTYPE[dtype] });
+export const boolAttr = (name: string, value: boolean): OpAttr => ({ name, type: binding.TF_ATTR_BOOL, value });
+export const intAttr = (name: string, value: number): OpAttr => ({ name, type: binding.TF_ATTR_INT, value });
+export const intsAttr = (name: string, value: readonly number[]): OpAttr => ({ name, type: binding.TF_ATTR_INT, value: [...value] });
+export const floatAttr = (name: string, value: number): OpAttr => ({ name, type: binding.TF_ATTR_FLOAT, value });
+export const stringAttr = (name: string, value: string): OpAttr => ({ name, type: binding.TF_ATTR_STRING, value });
+
+/** The attribute most ops ask for: `T` = float32. */
+export const T_FLOAT: OpAttr = typeAttr('T', 'float32');
+
+/**
+ * Runs one TensorFlow op with a single output (`runOp('Relu', [T_FLOAT], [x])`).
+ *
+ * @throws Error with TensorFlow's own words when the op refuses its inputs.
+ */
+export function runOp(name: string, attrs: readonly OpAttr[], inputs: readonly TensorInfo[]): Tensor {
+  return backend.executeSingleOutput(name, [...attrs], [...inputs]);
+}
+
+/** Runs one TensorFlow op with `outputCount` outputs. All of them are the caller's to dispose. */
+export function runOps(name: string, attrs: readonly OpAttr[], inputs: readonly TensorInfo[], outputCount: number): Tensor[] {
+  return backend.executeMultipleOutputs(name, [...attrs], [...inputs], outputCount);
+}
+
+/** As `runOps` for the ops whose first output is all that is wanted: the others are disposed at once. */
+export function runOpFirst(name: string, attrs: readonly OpAttr[], inputs: readonly TensorInfo[], outputCount: number): Tensor {
+  const [first, ...others] = runOps(name, attrs, inputs, outputCount);
+  if (first === undefined) throw new Error(`${name} gave no output.`);
+  tf.dispose(others);
+  return first;
+}
+
+const isRank1 = (tensor: Tensor): tensor is Tensor1D => tensor.rank === 1;
+const isRank2 = (tensor: Tensor): tensor is Tensor2D => tensor.rank === 2;
+const isRank3 = (tensor: Tensor): tensor is Tensor3D => tensor.rank === 3;
+const isRank4 = (tensor: Tensor): tensor is Tensor4D => tensor.rank === 4;
+
+function wrongRank(tensor: Tensor, rank: number): RangeError {
+  return new RangeError(`Expected a tensor of rank ${rank}, got shape [${tensor.shape.join(', ')}].`);
+}
+
+/** The same tensor, known to the compiler as a vector. Throws RangeError when it is not; so do its siblings below. */
+export function asRank1(tensor: Tensor): Tensor1D {
+  if (!isRank1(tensor)) throw wrongRank(tensor, 1);
+  return tensor;
+}
+
+export function asRank2(tensor: Tensor): Tensor2D {
+  if (!isRank2(tensor)) throw wrongRank(tensor, 2);
+  return tensor;
+}
+
+export function asRank3(tensor: Tensor): Tensor3D {
+  if (!isRank3(tensor)) throw wrongRank(tensor, 3);
+  return tensor;
+}
+
+export function asRank4(tensor: Tensor): Tensor4D {
+  if (!isRank4(tensor)) throw wrongRank(tensor, 4);
+  return tensor;
+}
+
+/** Copies a float32 tensor out of TensorFlow. */
+export function readFloats(tensor: Tensor): Float32Array {
+  const values = tensor.dataSync();
+  if (!(values instanceof Float32Array)) throw new TypeError(`Expected float32, got ${tensor.dtype}.`);
+  return values;
+}
+
+/** The one number of a float32 tensor with one element. */
+export function readFloat(tensor: Tensor): number {
+  const [value] = readFloats(tensor);
+  if (value === undefined) throw new RangeError('Expected one number, got an empty tensor.');
+  return value;
+}
+
+/** Runs `work` and disposes every tensor that it made, except those that it returns. Synchronous work only. */
+export function scoped<Result extends tf.TensorContainer>(work: () => Result): Result {
+  return tf.tidy(work);
+}
+
+/** How many tensors are alive, so that tests and the trainer can show that none leak. */
+export function liveTensorCount(): number {
+  return tf.memory().numTensors;
+}
+
+export interface EngineInfo {
+  readonly library: string;
+  readonly version: string;
+  readonly device: 'CPU' | 'GPU';
+}
+
+/** Which TensorFlow runs under the engine, and on what. */
+export function engineInfo(): EngineInfo {
+  return { library: 'TensorFlow', version: binding.TF_Version, device: backend.isUsingGpuDevice ? 'GPU' : 'CPU' };
+}
