@@ -1,0 +1,9 @@
+/** Structured logs: one JSON object a line on standard error, so that standard output stays for results. */
+import { pino, type Logger as PinoLogger } from 'pino';
+
+export type Logger = PinoLogger;
+
+/** @param level pino's level name, `silent` included. */
+export function createLogger(level: string, name: string): Logger {
+  return pino({ level, name, base: { pid: process.pid } }, pino.destination({ dest: 2, sync: true }));
+}

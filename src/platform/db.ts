@@ -1,0 +1,24 @@
+/** The door to PostgreSQL for the stores. */
+import { PrismaPg } from '@prisma/adapter-pg';
+import { PrismaClient } from '../generated/prisma/client.ts';
+import type { Prisma } from '../generated/prisma/client.ts';
+
+export type Database = PrismaClient;
+/** A running transaction, or the database itself where one statement is enough. */
+export type Transaction = Prisma.TransactionClient;
+
+/** Runs work in one transaction: all of it or nothing. Services pass `tx` on to stores and never look inside. */
+export type Transact = <Result>(work: (tx: Transaction) => Promise<Result>) => Promise<Result>;
+
+export interface DatabaseOptions {
+  readonly maxConnections: number;
+}
+
+export function openDatabase(url: string, options: DatabaseOptions = { maxConnections: 10 }): Database {
+  return new PrismaClient({ adapter: new PrismaPg({ connectionString: url, max: options.maxConnections }) });
+}
+
+/** @returns a `Transact` with limits that a busy two-core machine can keep. */
+export function transactionsOf(db: Database): Transact {
+  return (work) => db.$transaction(work, { maxWait: 15_000, timeout: 60_000 });
+}
