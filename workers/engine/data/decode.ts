@@ -1,0 +1,31 @@
+/** Encoded image bytes to a square of pixels. */
+import sharp from 'sharp';
+import { ImageDataError } from './errors.ts';
+
+/** A patch is at most a few thousand pixels wide; what claims more is an attack or a slide, and neither belongs in a shard. */
+export const IMAGE_PIXELS_MAX = 64 * 1024 * 1024;
+
+/**
+ * FAST may let the JPEG decoder shrink while it decodes (views are cropped and blurred anyway). EXACT decodes whole and resizes by an antialiased
+ * bilinear filter, as the input contract says; an image that has the size already is passed on unchanged.
+ */
+export type DecodeQuality = 'FAST' | 'EXACT';
+
+/**
+ * The short side to `sizePx`, then the centre square: RGB, uint8, `[sizePx, sizePx, 3]`. Transparent parts become white, as the empty slide is.
+ * Throws ImageDataError IMAGE_UNREADABLE naming the key (truncated, not an image, too many pixels).
+ */
+export async function decodeSquare(bytes: Buffer, sizePx: number, quality: DecodeQuality, key: string): Promise<Uint8Array> {
+  try {
+    const image = sharp(bytes, { limitInputPixels: IMAGE_PIXELS_MAX, sequentialRead: true, failOn: 'warning', pages: 1 })
+      .resize(sizePx, sizePx, { fit: 'cover', position: 'centre', kernel: 'linear', fastShrinkOnLoad: quality === 'FAST' })
+      .flatten({ background: '#ffffff' })
+      .toColourspace('srgb');
+    const { data, info } = await image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });
+    if (info.channels !== 3) throw new Error(`it decodes to ${info.channels} channels`);
+    return data;
+  } catch (error) {
+    const why = error instanceof Error ? error.message : String(error);
+    throw new ImageDataError('IMAGE_UNREADABLE', `Image ${key} can not be decoded: ${why}`, { key });
+  }
+}

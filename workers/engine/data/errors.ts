@@ -1,0 +1,34 @@
+/** What can be wrong with the images of a dataset version, as it is read back. */
+
+export type ImageDataErrorCode =
+  | 'SHARD_UNREADABLE'
+  | 'SHARD_TRUNCATED'
+  | 'SHARD_CORRUPT'
+  | 'MANIFEST_INVALID'
+  | 'IMAGE_COUNT_MISMATCH'
+  | 'IMAGE_MISSING'
+  | 'IMAGE_DUPLICATE'
+  | 'IMAGE_UNREADABLE'
+  | 'TOO_FEW_IMAGES'
+  | 'BAD_OPTION'
+  | 'READER_CLOSED'
+  | 'READER_DIED';
+
+/** Where the fault lies, as far as it is known. */
+export interface ImageDataErrorPlace {
+  readonly shardPath?: string | undefined;
+  readonly key?: string | undefined;
+  readonly option?: string | undefined;
+}
+
+export class ImageDataError extends Error {
+  readonly code: ImageDataErrorCode;
+  readonly place: ImageDataErrorPlace;
+
+  constructor(code: ImageDataErrorCode, message: string, place: ImageDataErrorPlace = {}) {
+    super(message);
+    this.name = 'ImageDataError';
+    this.code = code;
+    this.place = place;
+  }
+}

@@ -1,0 +1,71 @@
+/** The manifest of a sealed dataset version: one JSON object a line, in the version's order. */
+import { ImageDataError } from './errors.ts';
+
+export interface ManifestImage {
+  /** Unique within the version. */
+  readonly key: string;
+  /** Of the encoded bytes, lower-case hex. */
+  readonly sha256: string;
+  readonly label: string | null;
+  /** Patient or slide: never split across folds. */
+  readonly group: string | null;
+  /** The split that the dataset came with (`train`, `test` ...). */
+  readonly split: string | null;
+  readonly width: number;
+  readonly height: number;
+  /** Index of the shard that holds it. */
+  readonly shard: number;
+  readonly byteSize: number;
+}
+
+/** Reads a manifest whole. Throws ImageDataError MANIFEST_INVALID (naming the line and field) or IMAGE_DUPLICATE. */
+export function parseManifest(text: string): ManifestImage[] {
+  const keys = new Set<string>();
+  const lines = text.split('\n');
+  if (lines.at(-1) === '') lines.pop();
+  return lines.map((line, index) => {
+    const image = parseLine(line, index + 1);
+    if (keys.has(image.key)) throw new ImageDataError('IMAGE_DUPLICATE', `Line ${index + 1} of the manifest names ${image.key} again.`, { key: image.key });
+    keys.add(image.key);
+    return image;
+  });
+}
+
+function parseLine(line: string, lineNumber: number): ManifestImage {
+  const invalid = (what: string): ImageDataError => new ImageDataError('MANIFEST_INVALID', `Line ${lineNumber} of the manifest: ${what}.`);
+  const fields = fieldsOf(line);
+  if (fields === null) throw invalid('it is not a JSON object');
+  const text = (name: string): string => {
+    const value = fields.get(name);
+    if (typeof value !== 'string' || value === '') throw invalid(`${name} must be a text`);
+    return value;
+  };
+  const textOrNull = (name: string): string | null => ((fields.get(name) ?? null) === null ? null : text(name));
+  const count = (name: string): number => {
+    const value = fields.get(name);
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw invalid(`${name} must be an integer from 0`);
+    return value;
+  };
+  const sha256 = text('sha256');
+  if (!/^[0-9a-f]{64}$/.test(sha256)) throw invalid('sha256 must be 64 hex digits');
+  return {
+    key: text('key'),
+    sha256,
+    label: textOrNull('label'),
+    group: textOrNull('group'),
+    split: textOrNull('split'),
+    width: count('width'),
+    height: count('height'),
+    shard: count('shard'),
+    byteSize: count('byteSize'),
+  };
+}
+
+function fieldsOf(line: string): ReadonlyMap<string, unknown> | null {
+  try {
+    const value: unknown = JSON.parse(line);
+    return typeof value === 'object' && value !== null && !Array.isArray(value) ? new Map(Object.entries(value)) : null;
+  } catch {
+    return null;
+  }
+}

@@ -1,0 +1,207 @@
+/**
+ * Shards are plain tar files in the WebDataset manner: `{key}.jpg` beside `{key}.json`. A shard is walked once, header by header,
+ * into an index of offsets; after that an image is one read at its offset, so that a shuffled epoch never opens a million files.
+ */
+import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
+import { basename } from 'node:path';
+import { ImageDataError } from './errors.ts';
+
+const BLOCK_BYTES = 512;
+/** A pax header holds a path and a few numbers; anything larger is not ours. */
+const PAX_BYTES_MAX = 64 * 1024;
+/** Open files are bounded, whatever the number of shards. */
+const OPEN_SHARDS_MAX = 64;
+const IMAGE_EXTENSIONS: ReadonlySet<string> = new Set(['jpg', 'jpeg', 'png', 'webp']);
+
+/** Where the bytes of one image lie. */
+export interface ShardImage {
+  readonly key: string;
+  readonly byteOffset: number;
+  readonly byteSize: number;
+}
+
+export interface ShardIndex {
+  readonly shardPath: string;
+  /** In the order of the file. */
+  readonly images: readonly ShardImage[];
+}
+
+/**
+ * Walks a shard's headers. Members that are not images (`.json`) are passed over.
+ * Throws ImageDataError: SHARD_UNREADABLE, SHARD_TRUNCATED (a member or the end mark is cut off), SHARD_CORRUPT (a bad checksum, magic,
+ * size or member type), IMAGE_DUPLICATE (a key twice).
+ */
+export function indexShard(shardPath: string): ShardIndex {
+  const file = openShard(shardPath);
+  try {
+    return { shardPath, images: walk(file, shardPath) };
+  } finally {
+    closeSync(file);
+  }
+}
+
+/** Reads images by offset and keeps a bounded number of shards open. */
+export interface ShardReader {
+  /** The undecoded bytes. Throws ImageDataError SHARD_UNREADABLE or SHARD_TRUNCATED. */
+  read(shardPath: string, image: ShardImage): Buffer;
+  close(): void;
+}
+
+export function createShardReader(): ShardReader {
+  const openFiles = new Map<string, number>();
+  const fileOf = (shardPath: string): number => {
+    const known = openFiles.get(shardPath);
+    if (known !== undefined) return known;
+    const [oldest] = openFiles;
+    if (oldest !== undefined && openFiles.size >= OPEN_SHARDS_MAX) {
+      openFiles.delete(oldest[0]);
+      closeSync(oldest[1]);
+    }
+    const file = openShard(shardPath);
+    openFiles.set(shardPath, file);
+    return file;
+  };
+  return {
+    read: (shardPath, image) => {
+      const bytes = Buffer.allocUnsafe(image.byteSize);
+      if (readFully(fileOf(shardPath), bytes, image.byteOffset) < image.byteSize) {
+        throw new ImageDataError('SHARD_TRUNCATED', `Shard ${basename(shardPath)} ends within image ${image.key}.`, { shardPath, key: image.key });
+      }
+      return bytes;
+    },
+    close: () => {
+      for (const file of openFiles.values()) closeSync(file);
+      openFiles.clear();
+    },
+  };
+}
+
+function openShard(shardPath: string): number {
+  try {
+    return openSync(shardPath, 'r');
+  } catch (error) {
+    throw new ImageDataError('SHARD_UNREADABLE', `Shard ${basename(shardPath)} can not be opened: ${messageOf(error)}`, { shardPath });
+  }
+}
+
+function walk(file: number, shardPath: string): ShardImage[] {
+  const shardName = basename(shardPath);
+  const corrupt = (byteOffset: number, what: string): ImageDataError =>
+    new ImageDataError('SHARD_CORRUPT', `Shard ${shardName} is not a sound tar file: ${what} at byte ${byteOffset}.`, { shardPath });
+  const truncated = (what: string): ImageDataError => new ImageDataError('SHARD_TRUNCATED', `Shard ${shardName} is cut off: ${what}.`, { shardPath });
+
+  const { size: fileBytes } = fstatSync(file);
+  const images: ShardImage[] = [];
+  const keys = new Set<string>();
+  const header = Buffer.allocUnsafe(BLOCK_BYTES);
+  let pax: ReadonlyMap<string, string> = new Map();
+  let byteOffset = 0;
+  for (;;) {
+    if (readFully(file, header, byteOffset) < BLOCK_BYTES) throw truncated('it has no end mark');
+    if (isZero(header)) {
+      if (pax.size > 0) throw corrupt(byteOffset, 'an extended header without its member');
+      return images;
+    }
+    if (readOctal(header, 148, 8) !== checksumOf(header)) throw corrupt(byteOffset, 'a header whose checksum is wrong');
+    if (header.toString('latin1', 257, 262) !== 'ustar') throw corrupt(byteOffset, 'a header without the ustar magic');
+    const byteSize = sizeOf(header, pax);
+    if (byteSize === null) throw corrupt(byteOffset, 'a size that is not a number');
+    const dataOffset = byteOffset + BLOCK_BYTES;
+    const name = pax.get('path') ?? nameOf(header);
+    if (dataOffset + byteSize > fileBytes) throw truncated(`member ${JSON.stringify(name)} needs ${byteSize} bytes, and ${fileBytes - dataOffset} are left`);
+
+    const memberType = header.toString('latin1', 156, 157);
+    if (memberType === 'x') {
+      if (byteSize > PAX_BYTES_MAX) throw corrupt(byteOffset, `an extended header of ${byteSize} bytes`);
+      const records = Buffer.allocUnsafe(byteSize);
+      readFully(file, records, dataOffset);
+      const parsed = parsePax(records);
+      if (parsed === null) throw corrupt(byteOffset, 'an extended header that does not parse');
+      pax = parsed;
+    } else {
+      if (memberType !== '0' && memberType !== '\0') throw corrupt(byteOffset, `a member of type ${JSON.stringify(memberType)} where only files belong`);
+      pax = new Map();
+      const key = imageKeyOf(name);
+      if (key !== null) {
+        if (keys.has(key)) throw new ImageDataError('IMAGE_DUPLICATE', `Shard ${shardName} holds image ${key} twice.`, { shardPath, key });
+        keys.add(key);
+        images.push({ key, byteOffset: dataOffset, byteSize });
+      }
+    }
+    byteOffset = dataOffset + Math.ceil(byteSize / BLOCK_BYTES) * BLOCK_BYTES;
+  }
+}
+
+/** The key of an image member, or null for another kind of member. The last dot divides, so that a key may hold dots. */
+function imageKeyOf(name: string): string | null {
+  const dot = name.lastIndexOf('.');
+  return dot > 0 && IMAGE_EXTENSIONS.has(name.slice(dot + 1).toLowerCase()) ? name.slice(0, dot) : null;
+}
+
+function nameOf(header: Buffer): string {
+  const name = textOf(header, 0, 100);
+  const prefix = textOf(header, 345, 155);
+  return prefix === '' ? name : `${prefix}/${name}`;
+}
+
+function textOf(header: Buffer, start: number, byteCount: number): string {
+  const field = header.subarray(start, start + byteCount);
+  const end = field.indexOf(0);
+  return field.toString('utf8', 0, end < 0 ? byteCount : end);
+}
+
+function sizeOf(header: Buffer, pax: ReadonlyMap<string, string>): number | null {
+  const paxSize = pax.get('size');
+  if (paxSize === undefined) return readOctal(header, 124, 12);
+  const size = /^\d+$/.test(paxSize) ? Number(paxSize) : null;
+  return size !== null && Number.isSafeInteger(size) ? size : null;
+}
+
+/** An octal field, or null where it holds anything else (base-256 sizes above 8 GiB included: a shard is smaller). */
+function readOctal(header: Buffer, start: number, byteCount: number): number | null {
+  const text = header.toString('latin1', start, start + byteCount).replace(/[\0 ]+$/, '').trimStart();
+  return /^[0-7]+$/.test(text) ? Number.parseInt(text, 8) : null;
+}
+
+/** The sum of a header's bytes with its checksum field read as blanks. */
+function checksumOf(header: Buffer): number {
+  let sum = 8 * 32;
+  for (let index = 0; index < BLOCK_BYTES; index += 1) if (index < 148 || index >= 156) sum += header[index] ?? 0;
+  return sum;
+}
+
+/** Records of `length key=value\n`, or null. */
+function parsePax(records: Buffer): Map<string, string> | null {
+  const parsed = new Map<string, string>();
+  let start = 0;
+  while (start < records.length) {
+    const space = records.indexOf(0x20, start);
+    const lengthText = space < 0 ? '' : records.toString('latin1', start, space);
+    const length = /^\d{1,6}$/.test(lengthText) ? Number(lengthText) : 0;
+    const end = start + length;
+    const equals = records.indexOf(0x3d, space);
+    if (end <= space || end > records.length || records[end - 1] !== 0x0a || equals < 0 || equals >= end) return null;
+    parsed.set(records.toString('utf8', space + 1, equals), records.toString('utf8', equals + 1, end - 1));
+    start = end;
+  }
+  return parsed;
+}
+
+function isZero(block: Buffer): boolean {
+  return block.every((byte) => byte === 0);
+}
+
+/** Reads until the buffer is full or the file ends, and answers how many bytes came. */
+function readFully(file: number, bytes: Buffer, byteOffset: number): number {
+  let filled = 0;
+  while (filled < bytes.length) {
+    const count = readSync(file, bytes, filled, bytes.length - filled, byteOffset + filled);
+    if (count === 0) break;
+    filled += count;
+  }
+  return filled;
+}
+
+function messageOf(error: unknown): string {
+  return error instanceof Error ? error.message : String(error);
+}
