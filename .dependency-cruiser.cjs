@@ -1,0 +1,31 @@
+/** The walls of the house (README, "How the house is built"). */
+const path = (pattern) => ({ path: pattern });
+
+module.exports = {
+  forbidden: [
+    { name: 'no-cycles', severity: 'error', from: {}, to: { circular: true, viaOnly: { pathNot: '^src/generated' } } },
+    { name: 'src-never-reaches-workers', severity: 'error', from: path('^src/'), to: path('^workers/') },
+    { name: 'workers-never-reach-the-api', severity: 'error', from: path('^workers/'), to: path('^src/api/|graphql\\.ts$') },
+    { name: 'a-module-is-entered-by-its-index', severity: 'error', from: { path: '^(src|workers)/(?!modules/)' }, to: { path: '^src/modules/[^/]+/(?!index\\.ts$|graphql\\.ts$)' } },
+    { name: 'modules-meet-at-their-index', severity: 'error', from: { path: '^src/modules/([^/]+)/' }, to: { path: '^src/modules/[^/]+/(?!index\\.ts$)', pathNot: '^src/modules/$1/' } },
+    { name: 'graphql-only-from-api', severity: 'error', from: { path: '^src/', pathNot: '^src/api/' }, to: path('^src/modules/[^/]+/graphql\\.ts$') },
+    { name: 'resolvers-never-reach-stores-database-queue', severity: 'error', from: path('graphql\\.ts$|^src/api/'), to: path('\\.store\\.ts$|^src/platform/(db|queue|postgres|migrate)\\.ts$') },
+    { name: 'prisma-only-in-stores-and-platform', severity: 'error', from: { path: '^(src|workers)/', pathNot: '\\.store\\.ts$|^src/platform/|^src/generated/' }, to: { path: '^src/generated/prisma|^node_modules/@prisma', pathNot: 'generated/prisma/enums\\.ts$' } },
+    { name: 'platform-knows-no-feature', severity: 'error', from: path('^src/platform/'), to: path('^src/(modules|api|jobs|cli)/') },
+    { name: 'rules-are-pure', severity: 'error', from: path('\\.rules\\.ts$'), to: { path: '^src/|^node_modules/|^[a-z:]+$', pathNot: '\\.rules\\.ts$|^src/errors\\.ts$|^src/jobs/|enums\\.ts$|^node_modules/zod|^src/modules/[^/]+/index\\.ts$|^node:path$|^path$|^node:crypto$|^crypto$' } },
+    { name: 'engine-only-engine-and-tfjs', severity: 'error', from: path('^workers/engine/'), to: { path: '^src/|^workers/(?!engine/)' } },
+    { name: 'tfjs-has-one-import', severity: 'error', from: { path: '^(src|workers)/', pathNot: '^workers/engine/tensorflow\\.ts$' }, to: { path: '^node_modules/@tensorflow' } },
+    { name: 'nexus-has-one-import', severity: 'error', from: { path: '^src/', pathNot: '^src/api/nexus\\.ts$|^src/generated' }, to: { path: '^node_modules/nexus' } },
+    { name: 'formats-import-nothing-of-ours', severity: 'error', from: path('^src/formats/'), to: { path: '^(src|workers)/', pathNot: '^src/formats/' } },
+    { name: 'artifacts-before-datasets', severity: 'error', from: path('^src/modules/artifacts/'), to: path('^src/modules/(datasets|models|runs|evaluations)/') },
+    { name: 'datasets-and-models-before-runs', severity: 'error', from: path('^src/modules/(datasets|models)/'), to: { path: '^src/modules/(runs|evaluations)/' } },
+    { name: 'runs-before-evaluations', severity: 'error', from: path('^src/modules/runs/'), to: path('^src/modules/evaluations/') },
+    { name: 'runtime-needs-no-dev-dependency', severity: 'error', from: path('^(src|workers)/'), to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['npm', 'type-only'] } },
+  ],
+  options: {
+    doNotFollow: { path: 'node_modules|src/generated' },
+    tsConfig: { fileName: 'tsconfig.json' },
+    tsPreCompilationDeps: true,
+    enhancedResolveOptions: { conditionNames: ['import', 'node', 'default'], extensions: ['.ts', '.js'] },
+  },
+};
