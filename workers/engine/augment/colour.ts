@@ -1,0 +1,73 @@
+/**
+ * torchvision's colour operations over a batch, each image with its own factor: images `[N, H, W, 3]` float32 in 0..1, clipped to 0..1 after
+ * every operation as torchvision does. All are compositions of a few TensorFlow ops.
+ */
+import { asRank4, runOp, scoped, T_FLOAT, tf, type Tensor4D } from '../tensorflow.ts';
+import { COLOUR_OPS, type ColourOp, type ViewColour } from './parameters.ts';
+
+/** ITU-R 601-2 luma, as torchvision rounds it. */
+const LUMA = [0.2989, 0.587, 0.114] as const;
+
+/** Applies the operations in the given order. An operation that would leave every image as it is, is left out. */
+export function jitterColours(images: Tensor4D, colours: readonly ViewColour[], order: readonly ColourOp[] = COLOUR_OPS): Tensor4D {
+  return scoped(() =>
+    order.reduce((current, op) => {
+      const factors = colours.map((colour) => colour[op]);
+      const neutral = op === 'hue' ? 0 : 1;
+      return factors.every((factor) => factor === neutral) ? current : adjust(current, op, factors);
+    }, images.clone()),
+  );
+}
+
+/** Grey where asked, three equal channels; the others as they are. */
+export function greyOut(images: Tensor4D, greys: readonly boolean[]): Tensor4D {
+  return scoped(() => (greys.some(Boolean) ? adjustSaturation(images, greys.map((grey) => (grey ? 0 : 1))) : images.clone()));
+}
+
+function adjust(images: Tensor4D, op: ColourOp, factors: readonly number[]): Tensor4D {
+  switch (op) {
+    case 'brightness':
+      return clipToUnit(tf.mul(images, perImage(factors)));
+    case 'contrast':
+      return adjustContrast(images, factors);
+    case 'saturation':
+      return adjustSaturation(images, factors);
+    case 'hue':
+      return adjustHue(images, factors);
+  }
+}
+
+/** Blends with the mean luma of the image. */
+function adjustContrast(images: Tensor4D, factors: readonly number[]): Tensor4D {
+  const meanLuma = tf.sum(tf.mul(tf.mean(images, [1, 2], true), tf.tensor1d([...LUMA])), -1, true);
+  const factor = perImage(factors);
+  return clipToUnit(tf.add(tf.mul(images, factor), tf.mul(meanLuma, tf.sub(1, factor))));
+}
+
+/** Blends every pixel with its luma: one 3x3 matrix for each image. */
+function adjustSaturation(images: Tensor4D, factors: readonly number[]): Tensor4D {
+  const [imageCount, height, width] = images.shape;
+  const matrices = factors.flatMap((factor) =>
+    LUMA.flatMap((luma, from) => [0, 1, 2].map((to) => (1 - factor) * luma + (from === to ? factor : 0))),
+  );
+  const pixels = tf.reshape(images, [imageCount, height * width, 3]);
+  return clipToUnit(tf.reshape(tf.matMul(pixels, tf.tensor3d(matrices, [factors.length, 3, 3])), images.shape));
+}
+
+/** Turns the hue of HSV. */
+function adjustHue(images: Tensor4D, turns: readonly number[]): Tensor4D {
+  const hsv = asRank4(runOp('RGBToHSV', [T_FLOAT], [images]));
+  const offsets = tf.tensor4d(turns.flatMap((turn) => [turn, 0, 0]), [turns.length, 1, 1, 3]);
+  const turned = tf.add(hsv, offsets);
+  // Only the hue may leave 0..1; saturation and value of 1 must not wrap to 0.
+  const wraps = tf.mul(tf.floor(turned), tf.tensor1d([1, 0, 0]));
+  return clipToUnit(runOp('HSVToRGB', [T_FLOAT], [tf.sub(turned, wraps)]));
+}
+
+function perImage(values: readonly number[]): Tensor4D {
+  return tf.tensor4d([...values], [values.length, 1, 1, 1]);
+}
+
+function clipToUnit(images: tf.Tensor): Tensor4D {
+  return asRank4(tf.clipByValue(images, 0, 1));
+}

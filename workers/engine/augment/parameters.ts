@@ -1,0 +1,81 @@
+/** The dice of the augmentation: a few numbers for each view, drawn on the host, so that the device has nothing random in it. */
+import type { Random } from '../rng.ts';
+import type { AugmentationConfig } from './config.ts';
+
+/** A rectangle of the source in pixels, not bound to whole ones. */
+export interface Crop {
+  readonly left: number;
+  readonly top: number;
+  readonly width: number;
+  readonly height: number;
+}
+
+/** How one view takes its part of the source: cut, mirrored left to right, then turned counter-clockwise. */
+export interface ViewGeometry {
+  readonly crop: Crop;
+  readonly flipped: boolean;
+  readonly quarterTurnCount: 0 | 1 | 2 | 3;
+}
+
+/** Factors of torchvision's ColorJitter: 1 and hue 0 leave an image as it is. */
+export interface ViewColour {
+  readonly brightness: number;
+  readonly contrast: number;
+  readonly saturation: number;
+  /** In turns, -0.5..0.5. */
+  readonly hue: number;
+}
+
+export interface ViewParameters {
+  readonly geometry: ViewGeometry;
+  readonly colour: ViewColour;
+  readonly grey: boolean;
+  /** 0 = not blurred. */
+  readonly blurSigmaPx: number;
+}
+
+export type ColourOp = keyof ViewColour;
+export const COLOUR_OPS = ['brightness', 'contrast', 'saturation', 'hue'] as const satisfies readonly ColourOp[];
+
+const ASPECT_MIN = 3 / 4;
+const ASPECT_MAX = 4 / 3;
+const CROP_ATTEMPTS = 10;
+const QUARTER_TURN_COUNTS = [0, 1, 2, 3] as const;
+const UNCHANGED_COLOUR: ViewColour = { brightness: 1, contrast: 1, saturation: 1, hue: 0 };
+/** SimCLR blurs views of 224 px with sigma 0.1..2 px; other sizes are blurred in proportion. */
+const BLUR_REFERENCE_SIZE_PX = 224;
+
+/** Draws one view of a square source. The same state of `random` gives the same view. */
+export function drawView(config: AugmentationConfig, sourceSizePx: number, viewSizePx: number, random: Random): ViewParameters {
+  return {
+    geometry: {
+      crop: drawCrop(config, sourceSizePx, random),
+      flipped: config.flip && random.chance(0.5),
+      quarterTurnCount: config.quarterTurns ? (QUARTER_TURN_COUNTS[random.integer(4)] ?? 0) : 0,
+    },
+    colour: random.chance(config.colourJitterProbability) ? drawColour(config.colourJitterStrength, random) : UNCHANGED_COLOUR,
+    grey: random.chance(config.greyProbability),
+    blurSigmaPx: random.chance(config.blurProbability) ? (random.between(0.1, 2) * viewSizePx) / BLUR_REFERENCE_SIZE_PX : 0,
+  };
+}
+
+/** As torchvision's RandomResizedCrop: area uniform, aspect log-uniform in 3/4..4/3, ten tries, else the largest square. */
+function drawCrop(config: AugmentationConfig, sourceSizePx: number, random: Random): Crop {
+  for (let attempt = 0; attempt < CROP_ATTEMPTS; attempt += 1) {
+    const area = random.between(config.cropScaleMin, config.cropScaleMax) * sourceSizePx ** 2;
+    const aspect = Math.exp(random.between(Math.log(ASPECT_MIN), Math.log(ASPECT_MAX)));
+    const width = Math.sqrt(area * aspect);
+    const height = Math.sqrt(area / aspect);
+    if (width <= sourceSizePx && height <= sourceSizePx) {
+      return { left: random.between(0, sourceSizePx - width), top: random.between(0, sourceSizePx - height), width, height };
+    }
+  }
+  const size = sourceSizePx * Math.sqrt(config.cropScaleMax);
+  const margin = (sourceSizePx - size) / 2;
+  return { left: margin, top: margin, width: size, height: size };
+}
+
+function drawColour(strength: number, random: Random): ViewColour {
+  const factor = (): number => random.between(Math.max(0, 1 - 0.8 * strength), 1 + 0.8 * strength);
+  return { brightness: factor(), contrast: factor(), saturation: factor(), hue: random.between(-0.2 * strength, 0.2 * strength) };
+}
