@@ -1,0 +1,54 @@
+/** Relay connections: the same types and arguments for every list. */
+import type { Page } from '../platform/page.ts';
+import { DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE } from '../platform/page.ts';
+import { intArg, list, nonNull, objectType, stringArg } from './nexus.ts';
+
+/** The arguments of every list; the services check them with `pageSizeOf` and `decodeCursor`. */
+export const pageArguments = {
+  first: intArg({ default: DEFAULT_PAGE_SIZE, description: `How many, 1 to ${MAX_PAGE_SIZE}.` }),
+  after: stringArg({ description: 'pageInfo.endCursor of the page before.' }),
+};
+
+export const PageInfo = objectType({
+  name: 'PageInfo',
+  definition(t) {
+    t.nonNull.boolean('hasNextPage');
+    t.nonNull.boolean('hasPreviousPage');
+    t.string('startCursor');
+    t.string('endCursor');
+  },
+});
+
+/** As written in src/generated/nexus.ts, where the names of the schema's roots are in scope. */
+const sourceOf = (node: string): string => `import('../platform/page.ts').Page<NexusGenRootTypes['${node}']>`;
+
+/**
+ * The types `<node>Connection` and `<node>Edge`. Their source is a `Page<Record>` of src/platform/page.ts, so
+ * that a resolver returns what its service gave; `totalCount` costs nothing until somebody asks for it.
+ * @param node name of the object type in the list.
+ */
+export function connectionType(node: string) {
+  const edge = objectType({
+    name: `${node}Edge`,
+    sourceType: `${sourceOf(node)}['edges'][number]`,
+    definition(t) {
+      t.nonNull.string('cursor');
+      t.field('node', { type: nonNull(node) });
+    },
+  });
+  const connection = objectType({
+    name: `${node}Connection`,
+    sourceType: sourceOf(node),
+    definition(t) {
+      t.field('edges', { type: nonNull(list(nonNull(`${node}Edge`))) });
+      t.field('nodes', { type: nonNull(list(nonNull(node))), resolve: (page: Page<unknown>) => page.edges.map((each) => each.node) });
+      t.field('pageInfo', { type: nonNull('PageInfo') });
+      t.field('totalCount', {
+        type: nonNull('Int'),
+        description: 'Of the whole list under its filter; computed only when asked for.',
+        resolve: (page: Page<unknown>) => page.totalCount(),
+      });
+    },
+  });
+  return [connection, edge] as const;
+}

@@ -1,0 +1,86 @@
+/** Scalars beyond GraphQL's own. Both are strict: what they can not carry whole is refused, in and out. */
+import { GraphQLError, Kind, type ValueNode } from 'graphql';
+import { scalarType } from './nexus.ts';
+
+/** RFC 3339 with seconds and an offset: without one nobody knows which instant is meant. */
+const INSTANT = /^(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?(Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/;
+
+/**
+ * @throws GraphQLError for what is no instant, a 31st of June included.
+ */
+export function parseInstant(value: unknown): Date {
+  const match = typeof value === 'string' ? INSTANT.exec(value) : null;
+  if (match !== null) {
+    const [year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0] = match.slice(1, 7).map(Number);
+    const instant = new Date(match[0]);
+    // Date takes 30 February for 1 March; the field must say what the client meant.
+    const daysInMonth = new Date(Date.UTC(year, month, 0)).getUTCDate();
+    const isReal = month >= 1 && month <= 12 && day >= 1 && day <= daysInMonth && hour < 24 && minute < 60 && second < 60;
+    if (isReal && !Number.isNaN(instant.getTime())) return instant;
+  }
+  throw new GraphQLError(`DateTime must be an instant such as "2026-01-31T12:00:00Z", not ${JSON.stringify(value) ?? typeof value}.`);
+}
+
+export const DateTime = scalarType({
+  name: 'DateTime',
+  description: 'An instant in RFC 3339, answered in UTC with milliseconds, e.g. "2026-01-31T12:00:00.000Z".',
+  sourceType: 'Date',
+  serialize(value) {
+    if (value instanceof Date && !Number.isNaN(value.getTime())) return value.toISOString();
+    throw new GraphQLError('DateTime can only be answered from a valid Date.');
+  },
+  parseValue: parseInstant,
+  parseLiteral(node) {
+    if (node.kind !== Kind.STRING) throw new GraphQLError('DateTime must be a string.', { nodes: node });
+    return parseInstant(node.value);
+  },
+});
+
+/**
+ * The value, if JSON can carry it without loss.
+ * @throws GraphQLError naming the place of what it can not: NaN, undefined, a Date, a function.
+ */
+export function checkedJson(value: unknown, place = 'JSON'): unknown {
+  if (value === null || typeof value === 'string' || typeof value === 'boolean') return value;
+  if (typeof value === 'number' && Number.isFinite(value)) return value;
+  if (Array.isArray(value)) return value.map((item, index) => checkedJson(item, `${place}[${index}]`));
+  if (isPlainObject(value)) return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, checkedJson(item, `${place}.${key}`)]));
+  throw new GraphQLError(`${place} holds what JSON can not carry (${Object.prototype.toString.call(value)}).`);
+}
+
+function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  if (typeof value !== 'object' || value === null) return false;
+  const prototype: unknown = Object.getPrototypeOf(value);
+  // Parsed variables have no prototype at all.
+  return prototype === null || prototype === Object.prototype;
+}
+
+function jsonOfLiteral(node: ValueNode, variables: Readonly<Record<string, unknown>>): unknown {
+  switch (node.kind) {
+    case Kind.STRING:
+    case Kind.BOOLEAN:
+      return node.value;
+    case Kind.INT:
+    case Kind.FLOAT:
+      return checkedJson(Number(node.value));
+    case Kind.NULL:
+      return null;
+    case Kind.LIST:
+      return node.values.map((item) => jsonOfLiteral(item, variables));
+    case Kind.OBJECT:
+      return Object.fromEntries(node.fields.map((field) => [field.name.value, jsonOfLiteral(field.value, variables)]));
+    case Kind.VARIABLE:
+      return variables[node.name.value] ?? null;
+    case Kind.ENUM:
+      throw new GraphQLError(`JSON has no bare words: write "${node.value}".`, { nodes: node });
+  }
+}
+
+export const JSONValue = scalarType({
+  name: 'JSON',
+  description: 'Any JSON value: object, list, string, finite number, boolean or null.',
+  sourceType: 'unknown',
+  serialize: (value) => checkedJson(value),
+  parseValue: (value) => checkedJson(value),
+  parseLiteral: (node, variables) => jsonOfLiteral(node, variables ?? {}),
+});
