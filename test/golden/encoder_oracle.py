@@ -1,0 +1,107 @@
+"""Writes encoder-expected.json: what torchvision's ResNets answer for weights and images that both sides compute from one formula.
+
+Run in an environment with torch, torchvision and numpy: python test/golden/encoder_oracle.py
+"""
+import json
+import pathlib
+
+import numpy as np
+import torch
+
+# torchvision built for another torch has no compiled detection ops; its ResNets need none, but its import asks that they be declared.
+library = torch.library.Library("torchvision", "FRAGMENT")
+for name in ("nms", "qnms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d", "_roi_align_backward", "_roi_pool_backward"):
+    try:
+        library.define(name + "(Tensor a) -> Tensor")
+    except RuntimeError:
+        pass
+import torchvision  # noqa: E402
+
+
+def fnv1a(text):
+    value = 0x811C9DC5
+    for character in text:
+        value = ((value ^ ord(character)) * 0x01000193) & 0xFFFFFFFF
+    return value
+
+
+def noise(name, count):
+    """Numbers in [-0.5, 0.5), a hash of the name and of the position; the same as formula.ts beside."""
+    mixed = (np.arange(count, dtype=np.uint64) * 0x9E3779B9 + fnv1a(name)).astype(np.uint32)
+    mixed = ((mixed ^ (mixed >> 16)) * np.uint32(0x21F0AAAD)).astype(np.uint32)
+    mixed = ((mixed ^ (mixed >> 15)) * np.uint32(0x735A2D97)).astype(np.uint32)
+    mixed = mixed ^ (mixed >> 15)
+    return (mixed.astype(np.float64) / 2**32 - 0.5).astype(np.float32)
+
+
+def formula_state(model):
+    state = {}
+    for name, tensor in model.state_dict().items():
+        shape = tuple(tensor.shape)
+        if name.endswith("num_batches_tracked"):
+            state[name] = torch.tensor(7)
+            continue
+        values = noise(name, tensor.numel()).reshape(shape)
+        if len(shape) == 4:
+            values = values * np.float32(np.sqrt(24 / (shape[0] * shape[2] * shape[3])))
+        elif name.endswith("running_var") or name.endswith(".weight"):
+            values = 1 + values * np.float32(0.4)
+        else:
+            values = values * np.float32(0.4)
+        state[name] = torch.from_numpy(np.ascontiguousarray(values))
+    return state
+
+
+def build(architecture):
+    model = getattr(torchvision.models, architecture.lower())()
+    model.fc = torch.nn.Identity()
+    model.load_state_dict(formula_state(model))
+    return model
+
+
+def images(count, height, width):
+    nhwc = noise(f"images {height}x{width}", count * height * width * 3).reshape(count, height, width, 3) * np.float32(4)
+    return torch.from_numpy(nhwc).permute(0, 3, 1, 2).contiguous()
+
+
+def summary(values):
+    flat = values.detach().double().flatten()
+    picks = [int(position) for position in np.linspace(0, len(flat) - 1, 5)]
+    return {"norm": float(flat.norm()), "entries": [[position, float(flat[position])] for position in picks]}
+
+
+def case(architecture, count, height, width, with_gradients):
+    model = build(architecture)
+    x = images(count, height, width)
+    model.eval()
+    with torch.no_grad():
+        inference = model(x)
+    out = {"architecture": architecture, "count": count, "heightPx": height, "widthPx": width, "embeddings": [[round(float(v), 7) for v in row[:48]] for row in inference],
+           "embeddingNorms": [float(row.double().norm()) for row in inference]}
+    if with_gradients:
+        model.train()
+        embeddings = model(x)
+        weights = torch.from_numpy(noise("embedding gradient", embeddings.numel()).reshape(embeddings.shape))
+        (embeddings * weights).sum().backward()
+        out["training"] = {
+            "embeddings": [[round(float(v), 7) for v in row[:16]] for row in embeddings.detach()],
+            "gradients": {name: summary(parameter.grad) for name, parameter in model.named_parameters()},
+            "statistics": {name: summary(tensor) for name, tensor in model.state_dict().items() if "running" in name},
+        }
+    return out
+
+
+torch.set_num_threads(2)
+torch.manual_seed(0)
+cases = [
+    case("RESNET18", 4, 64, 64, True),
+    case("RESNET18", 2, 75, 50, True),
+    case("RESNET18", 2, 224, 224, False),
+    case("RESNET34", 2, 64, 64, False),
+    case("RESNET50", 3, 64, 64, True),
+    case("RESNET101", 1, 64, 64, False),
+]
+target = pathlib.Path(__file__).with_name("encoder-expected.json")
+facts = {"oracle": f"torchvision {torchvision.__version__}, torch {torch.__version__}", "cases": cases}
+target.write_text(json.dumps(facts) + "\n")
+print(target.stat().st_size, "bytes")

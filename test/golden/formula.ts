@@ -1,0 +1,50 @@
+/** Weights and images from one small formula, the same as `noise` and `formula_state` of encoder_oracle.py: nothing large need be committed. */
+import { encoderTensorSpecs } from '../../workers/engine/models/architecture.ts';
+import type { EncoderArchitecture } from '../../workers/engine/models/architecture.ts';
+import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
+import { asRank4, tf } from '../../workers/engine/tensorflow.ts';
+import type { Tensor4D } from '../../workers/engine/tensorflow.ts';
+
+function fnv1a(text: string): number {
+  let value = 0x811c9dc5;
+  for (let index = 0; index < text.length; index += 1) value = Math.imul(value ^ text.charCodeAt(index), 0x01000193) >>> 0;
+  return value;
+}
+
+/** Numbers in [-0.5, 0.5), a hash of the name and of the position. */
+export function noise(name: string, count: number): Float32Array {
+  const seed = fnv1a(name);
+  return Float32Array.from({ length: count }, (_, index) => {
+    let mixed = (Math.imul(index, 0x9e3779b9) + seed) >>> 0;
+    mixed = Math.imul(mixed ^ (mixed >>> 16), 0x21f0aaad);
+    mixed = Math.imul(mixed ^ (mixed >>> 15), 0x735a2d97);
+    return ((mixed ^ (mixed >>> 15)) >>> 0) / 2 ** 32 - 0.5;
+  });
+}
+
+export function formulaWeights(architecture: EncoderArchitecture): NamedTensor[] {
+  return encoderTensorSpecs(architecture).map(({ name, kind, shape }): NamedTensor => {
+    const values = noise(name, shape.reduce((product, side) => product * side, 1));
+    switch (kind) {
+      case 'BATCH_COUNT':
+        return { name, dtype: 'I64', shape, data: BigInt64Array.of(7n) };
+      case 'FILTER': {
+        const [outputChannels = 1, , height = 1, width = 1] = shape;
+        const scale = Math.fround(Math.sqrt(24 / (outputChannels * height * width)));
+        return { name, dtype: 'F32', shape, data: values.map((value) => value * scale) };
+      }
+      case 'NORM_SCALE':
+      case 'RUNNING_VARIANCE':
+        return { name, dtype: 'F32', shape, data: values.map((value) => 1 + Math.fround(value * Math.fround(0.4))) };
+      case 'NORM_OFFSET':
+      case 'RUNNING_MEAN':
+        return { name, dtype: 'F32', shape, data: values.map((value) => value * Math.fround(0.4)) };
+    }
+  });
+}
+
+/** Images [count, height, width, 3] in [-2, 2). */
+export function formulaImages(count: number, height: number, width: number): Tensor4D {
+  const values = noise(`images ${height}x${width}`, count * height * width * 3).map((value) => value * 4);
+  return asRank4(tf.tensor(values, [count, height, width, 3], 'float32'));
+}

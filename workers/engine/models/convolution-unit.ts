@@ -1,0 +1,139 @@
+/** Convolution, batch norm and (where the network has one) ReLU: the brick that residual networks are built of. */
+import { batchNormGradient, batchNormInference, batchNormTraining, disposeBatchNorm } from '../kernels/batch-norm.ts';
+import type { BatchNormState, BatchNormTrace } from '../kernels/batch-norm.ts';
+import { convolutionFilterGradient, convolutionInputGradient, convolve } from '../kernels/convolution.ts';
+import { reluGradient } from '../kernels/elementwise.ts';
+import type { NamedTensor } from '../named-tensor.ts';
+import { asRank4 } from '../tensorflow.ts';
+import type { Tensor, Tensor4D } from '../tensorflow.ts';
+import type { ConvolutionUnitSpec } from './architecture.ts';
+import { createParameter, disposeParameter, fromDevice, setGradient, toDevice } from './parameter.ts';
+import type { Parameter } from './parameter.ts';
+
+interface Trace {
+  /** The unit's input; belongs to whoever made it. */
+  readonly images: Tensor4D;
+  readonly convolved: Tensor4D;
+  readonly norm: BatchNormTrace;
+}
+
+/**
+ * Owns what its forward pass made until its backward pass, which frees it. Gradients passed in stay their maker's to dispose.
+ */
+export class ConvolutionUnit {
+  readonly spec: ConvolutionUnitSpec;
+  readonly parameters: readonly Parameter[];
+  readonly #filter: Parameter;
+  readonly #scale: Parameter;
+  readonly #offset: Parameter;
+  #runningMean: Tensor;
+  #runningVariance: Tensor;
+  #batchCount: bigint;
+  #trace: Trace | undefined;
+
+  /** @param weights checked tensors by torchvision's names. */
+  constructor(spec: ConvolutionUnitSpec, weights: ReadonlyMap<string, NamedTensor>) {
+    const take = (name: string): NamedTensor => {
+      const tensor = weights.get(name);
+      if (tensor === undefined) throw new Error(`${name} is missing from weights that were checked.`);
+      return tensor;
+    };
+    this.spec = spec;
+    this.#filter = createParameter(take(`${spec.convolutionName}.weight`), 'WEIGHT', 'FILTER');
+    this.#scale = createParameter(take(`${spec.normName}.weight`), 'BIAS_OR_NORM', 'AS_IS');
+    this.#offset = createParameter(take(`${spec.normName}.bias`), 'BIAS_OR_NORM', 'AS_IS');
+    this.parameters = [this.#filter, this.#scale, this.#offset];
+    this.#runningMean = toDevice(take(`${spec.normName}.running_mean`), 'AS_IS');
+    this.#runningVariance = toDevice(take(`${spec.normName}.running_var`), 'AS_IS');
+    const batchCount = weights.get(`${spec.normName}.num_batches_tracked`);
+    this.#batchCount = batchCount?.dtype === 'I64' ? (batchCount.data[0] ?? 0n) : 0n;
+  }
+
+  #normState(): BatchNormState {
+    return { scale: this.#scale.value, offset: this.#offset.value, runningMean: this.#runningMean, runningVariance: this.#runningVariance };
+  }
+
+  /** Inference: [N, H, W, I] to [N, H', W', O], by the running statistics. The output is the caller's. */
+  infer(images: Tensor4D): Tensor4D {
+    const convolved = convolve(images, this.#filter.value, this.spec.window);
+    const output = batchNormInference(convolved, this.#normState(), this.spec.activation);
+    convolved.dispose();
+    return output;
+  }
+
+  /** Training: by the batch's statistics. The output stays the unit's, as does the trace for `backward`. */
+  forward(images: Tensor4D): Tensor4D {
+    this.discard();
+    const convolved = convolve(images, this.#filter.value, this.spec.window);
+    const norm = batchNormTraining(convolved, this.#normState(), this.spec.activation);
+    this.#trace = { images, convolved, norm };
+    return norm.output;
+  }
+
+  /** Frees the output early, where there is no ReLU whose gradient asks for it. */
+  releaseOutput(): void {
+    if (this.spec.activation === 'NONE') this.#trace?.norm.output.dispose();
+  }
+
+  /** Sets the gradients of the three parameters and returns that of the input, or undefined for the network's first unit. */
+  backward(outputGradient: Tensor4D, wanted: 'WITH_INPUT_GRADIENT'): Tensor4D;
+  backward(outputGradient: Tensor4D, wanted: 'PARAMETERS_ONLY'): undefined;
+  backward(outputGradient: Tensor4D, wanted: 'WITH_INPUT_GRADIENT' | 'PARAMETERS_ONLY'): Tensor4D | undefined {
+    if (this.#trace === undefined) throw new Error(`${this.spec.convolutionName}: backward before forward.`);
+    const { images, convolved, norm } = this.#trace;
+    const { window } = this.spec;
+    const beforeRelu = this.spec.activation === 'RELU' ? asRank4(reluGradient(outputGradient, norm.output)) : outputGradient;
+    norm.output.dispose();
+    const normGradients = batchNormGradient(convolved, this.#scale.value, norm, beforeRelu);
+    if (beforeRelu !== outputGradient) beforeRelu.dispose();
+    convolved.dispose();
+    setGradient(this.#scale, normGradients.scale);
+    setGradient(this.#offset, normGradients.offset);
+    setGradient(this.#filter, convolutionFilterGradient(images, this.#filter.value.shape, normGradients.images, window));
+    const inputGradient = wanted === 'WITH_INPUT_GRADIENT' ? convolutionInputGradient(images.shape, this.#filter.value, normGradients.images, window) : undefined;
+    normGradients.images.dispose();
+    disposeBatchNorm(norm);
+    return inputGradient;
+  }
+
+  /** Takes the running statistics of the last forward pass over. Separate from it, so that a step that fails changes nothing. */
+  commitStatistics(): void {
+    if (this.#trace === undefined) throw new Error(`${this.spec.normName}: no forward pass to take statistics from.`);
+    const { nextRunningMean, nextRunningVariance } = this.#trace.norm;
+    this.#runningMean.dispose();
+    this.#runningVariance.dispose();
+    this.#runningMean = nextRunningMean;
+    this.#runningVariance = nextRunningVariance;
+    this.#batchCount += 1n;
+    this.#trace = undefined;
+  }
+
+  /** Frees whatever a forward pass left, its statistics included. */
+  discard(): void {
+    if (this.#trace === undefined) return;
+    const { convolved, norm } = this.#trace;
+    convolved.dispose();
+    disposeBatchNorm(norm);
+    norm.nextRunningMean.dispose();
+    norm.nextRunningVariance.dispose();
+    this.#trace = undefined;
+  }
+
+  /** The six tensors under torchvision's names and layouts. */
+  weights(): NamedTensor[] {
+    const { normName } = this.spec;
+    return [
+      ...this.parameters.map(({ name, value, layout }) => fromDevice(name, value, layout)),
+      fromDevice(`${normName}.running_mean`, this.#runningMean, 'AS_IS'),
+      fromDevice(`${normName}.running_var`, this.#runningVariance, 'AS_IS'),
+      { name: `${normName}.num_batches_tracked`, dtype: 'I64', shape: [], data: BigInt64Array.of(this.#batchCount) },
+    ];
+  }
+
+  dispose(): void {
+    this.discard();
+    this.parameters.forEach(disposeParameter);
+    this.#runningMean.dispose();
+    this.#runningVariance.dispose();
+  }
+}

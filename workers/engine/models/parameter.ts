@@ -1,0 +1,69 @@
+/** A trained tensor on the device, and its way in and out of torchvision's layout. */
+import { readFloats, runOp, T_FLOAT, tf, typeAttr } from '../tensorflow.ts';
+import type { Tensor } from '../tensorflow.ts';
+import type { NamedTensor } from '../named-tensor.ts';
+
+/** Which parameter this is to an optimiser: weights are decayed and adapted, biases and batch norms are not (Chen et al. 2020). */
+export type ParameterRole = 'WEIGHT' | 'BIAS_OR_NORM';
+
+/** FILTER is HWIO on the device and OIHW outside; all else is the same on both sides. */
+export type ParameterLayout = 'FILTER' | 'AS_IS';
+
+export interface Parameter {
+  readonly name: string;
+  readonly role: ParameterRole;
+  readonly layout: ParameterLayout;
+  value: Tensor;
+  /** Set by a backward pass; taken and disposed by the optimiser. */
+  gradient: Tensor | undefined;
+}
+
+export function createParameter(tensor: NamedTensor, role: ParameterRole, layout: ParameterLayout): Parameter {
+  return { name: tensor.name, role, layout, value: toDevice(tensor, layout), gradient: undefined };
+}
+
+/** Puts float32 numbers on the device, turning OIHW into HWIO when it is a filter. Throws TypeError for another dtype. */
+export function toDevice(tensor: NamedTensor, layout: ParameterLayout): Tensor {
+  if (tensor.dtype !== 'F32') throw new TypeError(`${tensor.name} must be F32, not ${tensor.dtype}.`);
+  // A copy: TensorFlow reads the array in place for as long as the tensor lives.
+  const outside = tf.tensor(tensor.data.slice(), [...tensor.shape], 'float32');
+  if (layout === 'AS_IS') return outside;
+  const inside = transpose(outside, [2, 3, 1, 0]);
+  outside.dispose();
+  return inside;
+}
+
+/** Copies a device tensor out, in torchvision's layout. */
+export function fromDevice(name: string, value: Tensor, layout: ParameterLayout): NamedTensor {
+  if (layout === 'AS_IS') return { name, dtype: 'F32', shape: value.shape, data: readFloats(value) };
+  const outside = transpose(value, [3, 2, 0, 1]);
+  const named: NamedTensor = { name, dtype: 'F32', shape: outside.shape, data: readFloats(outside) };
+  outside.dispose();
+  return named;
+}
+
+function transpose(value: Tensor, order: readonly number[]): Tensor {
+  const permutation = tf.tensor1d([...order], 'int32');
+  const transposed = runOp('Transpose', [T_FLOAT, typeAttr('Tperm', 'int32')], [value, permutation]);
+  permutation.dispose();
+  return transposed;
+}
+
+/** Hands the gradient over. Throws when no backward pass has left one. */
+export function takeGradient(parameter: Parameter): Tensor {
+  const { gradient } = parameter;
+  if (gradient === undefined) throw new Error(`${parameter.name} has no gradient: run the backward pass first.`);
+  parameter.gradient = undefined;
+  return gradient;
+}
+
+export function setGradient(parameter: Parameter, gradient: Tensor): void {
+  parameter.gradient?.dispose();
+  parameter.gradient = gradient;
+}
+
+export function disposeParameter(parameter: Parameter): void {
+  parameter.value.dispose();
+  parameter.gradient?.dispose();
+  parameter.gradient = undefined;
+}

@@ -1,0 +1,146 @@
+/** The encoder: a residual network from normalised images to embeddings, with a hand-written backward pass. */
+import { disposeMaxPool, globalAveragePool, globalAveragePoolGradient, maxPool, maxPoolGradient } from '../kernels/pooling.ts';
+import type { MaxPoolTrace } from '../kernels/pooling.ts';
+import type { NamedTensor } from '../named-tensor.ts';
+import type { Random } from '../rng.ts';
+import type { Tensor2D, Tensor4D } from '../tensorflow.ts';
+import { encoderSpec } from './architecture.ts';
+import type { EncoderArchitecture, EncoderSpec } from './architecture.ts';
+import { ConvolutionUnit } from './convolution-unit.ts';
+import type { Parameter } from './parameter.ts';
+import { ResidualBlock } from './residual-block.ts';
+import { checkEncoderWeights, randomEncoderWeights } from './weights.ts';
+
+export { embeddingDimOf, ENCODER_ARCHITECTURES } from './architecture.ts';
+export type { EncoderArchitecture } from './architecture.ts';
+
+/** The smallest image side, in px, that leaves the last stage a pixel of its own and not only padding. */
+export const MIN_IMAGE_SIDE_PX = 32;
+
+interface Trace {
+  readonly stemOutput: Tensor4D;
+  readonly pool: MaxPoolTrace;
+  readonly lastShape: Tensor4D['shape'];
+}
+
+export class Encoder {
+  readonly architecture: EncoderArchitecture;
+  /** D */
+  readonly embeddingDim: number;
+  readonly #spec: EncoderSpec;
+  readonly #stem: ConvolutionUnit;
+  readonly #blocks: readonly ResidualBlock[];
+  readonly #units: readonly ConvolutionUnit[];
+  #trace: Trace | undefined;
+
+  /** Use `createEncoder` or `encoderFromWeights`. @throws WeightsMismatchError when the weights do not fit. */
+  constructor(architecture: EncoderArchitecture, tensors: readonly NamedTensor[]) {
+    const weights = checkEncoderWeights(architecture, tensors);
+    this.#spec = encoderSpec(architecture);
+    this.architecture = architecture;
+    this.embeddingDim = this.#spec.embeddingDim;
+    this.#stem = new ConvolutionUnit(this.#spec.stem, weights);
+    this.#blocks = this.#spec.blocks.map((block) => new ResidualBlock(block, weights));
+    this.#units = [this.#stem, ...this.#blocks.flatMap((block) => block.units)];
+  }
+
+  /** Filters, scales and offsets, in torchvision's order; running statistics are not among them. */
+  get parameters(): readonly Parameter[] {
+    return this.#units.flatMap((unit) => unit.parameters);
+  }
+
+  /**
+   * Inference: float32 images [N, H, W, 3], already normalised as the input contract says, to embeddings [N, D].
+   *
+   * @throws RangeError unless there are three channels and both sides are at least 32 px.
+   */
+  embed(images: Tensor4D): Tensor2D {
+    requireImages(images);
+    const stemOutput = this.#stem.infer(images);
+    const pool = maxPool(stemOutput, this.#spec.pool);
+    let current = pool.output;
+    for (const block of this.#blocks) {
+      const next = block.infer(current);
+      current.dispose();
+      current = next;
+    }
+    stemOutput.dispose();
+    disposeMaxPool(pool);
+    const embeddings = globalAveragePool(current);
+    current.dispose();
+    return embeddings;
+  }
+
+  /**
+   * Training: as `embed`, but by the batch's own statistics, keeping what `backward` needs. The images must live until then.
+   * The running statistics change only with `commitStatistics`.
+   */
+  forward(images: Tensor4D): Tensor2D {
+    requireImages(images);
+    this.discard();
+    const stemOutput = this.#stem.forward(images);
+    const pool = maxPool(stemOutput, this.#spec.pool);
+    let current = pool.output;
+    for (const block of this.#blocks) current = block.forward(current);
+    this.#trace = { stemOutput, pool, lastShape: current.shape };
+    return globalAveragePool(current);
+  }
+
+  /** Sets every parameter's gradient from that of the embeddings [N, D] of the last `forward`. */
+  backward(embeddingGradient: Tensor2D): void {
+    if (this.#trace === undefined) throw new Error('Encoder: backward before forward.');
+    const { stemOutput, pool, lastShape } = this.#trace;
+    let gradient = globalAveragePoolGradient(embeddingGradient, lastShape);
+    for (const block of [...this.#blocks].reverse()) {
+      const next = block.backward(gradient);
+      gradient.dispose();
+      gradient = next;
+    }
+    const stemGradient = maxPoolGradient(stemOutput, pool, gradient, this.#spec.pool);
+    gradient.dispose();
+    disposeMaxPool(pool);
+    this.#stem.backward(stemGradient, 'PARAMETERS_ONLY');
+    stemGradient.dispose();
+    this.#trace = undefined;
+  }
+
+  /** Takes over the running statistics of the last `forward`, once its step is known to be good. */
+  commitStatistics(): void {
+    for (const unit of this.#units) unit.commitStatistics();
+  }
+
+  /** Frees whatever an abandoned `forward` left. */
+  discard(): void {
+    for (const block of this.#blocks) block.discard();
+    this.#stem.discard();
+    if (this.#trace !== undefined) disposeMaxPool(this.#trace.pool);
+    this.#trace = undefined;
+  }
+
+  /** Every tensor under torchvision's names and layouts, running statistics and batch counts included, without `fc`. */
+  weights(): NamedTensor[] {
+    return this.#units.flatMap((unit) => unit.weights());
+  }
+
+  dispose(): void {
+    this.discard();
+    for (const unit of this.#units) unit.dispose();
+  }
+}
+
+function requireImages(images: Tensor4D): void {
+  const [, height, width, channels] = images.shape;
+  if (channels !== 3 || Math.min(height, width) < MIN_IMAGE_SIDE_PX) {
+    throw new RangeError(`Images must be [N, H, W, 3] with sides of at least ${MIN_IMAGE_SIDE_PX} px, not [${images.shape.join(', ')}].`);
+  }
+}
+
+/** An encoder with new weights, a pure function of the stream's state. */
+export function createEncoder(architecture: EncoderArchitecture, random: Random): Encoder {
+  return new Encoder(architecture, randomEncoderWeights(architecture, random));
+}
+
+/** An encoder with given weights under torchvision's names. Throws WeightsMismatchError that lists all that is missing, unexpected or misshapen. */
+export function encoderFromWeights(architecture: EncoderArchitecture, tensors: readonly NamedTensor[]): Encoder {
+  return new Encoder(architecture, tensors);
+}
