@@ -1,0 +1,16 @@
+/** What keeps a probe from being run. */
+
+export type ProbeErrorCode = 'TOO_FEW_LABELS' | 'TOO_FEW_IMAGES' | 'TOO_FEW_GROUPS' | 'SPLIT_INVALID' | 'BAD_OPTION' | 'EMBEDDING_NOT_FINITE';
+
+export class ProbeError extends Error {
+  readonly code: ProbeErrorCode;
+  /** The input field at fault. */
+  readonly field: string;
+
+  constructor(code: ProbeErrorCode, field: string, message: string) {
+    super(message);
+    this.name = 'ProbeError';
+    this.code = code;
+    this.field = field;
+  }
+}

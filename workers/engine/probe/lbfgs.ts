@@ -1,0 +1,123 @@
+/** L-BFGS (Liu and Nocedal 1989) for smooth convex functions, with a weak-Wolfe line search by bisection (Lewis and Overton 2013). */
+
+export interface Evaluation {
+  readonly value: number;
+  readonly gradient: Float64Array;
+}
+
+export interface LbfgsOptions {
+  /** Stops when no entry of the gradient is larger. */
+  readonly gradientTolerance: number;
+  readonly maxIterations: number;
+}
+
+export interface LbfgsResult {
+  readonly point: Float64Array;
+  readonly value: number;
+  readonly iterationCount: number;
+  /** False when the iterations ran out, or the function's rounding let no step descend. */
+  readonly converged: boolean;
+}
+
+const MEMORY = 10;
+const ARMIJO = 1e-4;
+const CURVATURE = 0.9;
+const LINE_SEARCH_MAX = 30;
+
+/** Minimises from `start`, which is left as it is. */
+export function minimise(evaluate: (point: Float64Array) => Evaluation, start: Float64Array, options: LbfgsOptions): LbfgsResult {
+  let point: Float64Array = start.slice();
+  let current = evaluate(point);
+  const history: { readonly step: Float64Array; readonly change: Float64Array; readonly inverseCurvature: number }[] = [];
+
+  for (let iteration = 0; iteration < options.maxIterations; iteration += 1) {
+    if (largest(current.gradient) <= options.gradientTolerance) return { point, value: current.value, iterationCount: iteration, converged: true };
+    const direction = descend(current.gradient, history);
+    const firstLength = history.length === 0 ? Math.min(1, 1 / norm(current.gradient)) : 1;
+    const found = searchLine(evaluate, point, current, direction, firstLength);
+    if (found === null) return { point, value: current.value, iterationCount: iteration, converged: false };
+    const step = found.point.map((value, index) => value - (point[index] ?? 0));
+    const change = found.evaluation.gradient.map((value, index) => value - (current.gradient[index] ?? 0));
+    const curvature = dot(step, change);
+    if (curvature > 1e-14 * dot(change, change)) {
+      history.push({ step, change, inverseCurvature: 1 / curvature });
+      if (history.length > MEMORY) history.shift();
+    }
+    point = found.point;
+    current = found.evaluation;
+  }
+  const converged = largest(current.gradient) <= options.gradientTolerance;
+  return { point, value: current.value, iterationCount: options.maxIterations, converged };
+}
+
+/** The two-loop recursion: minus the gradient times an estimate of the inverse Hessian. */
+function descend(
+  gradient: Float64Array,
+  history: readonly { readonly step: Float64Array; readonly change: Float64Array; readonly inverseCurvature: number }[],
+): Float64Array {
+  const direction = gradient.map((value) => -value);
+  const weights = history.map(() => 0);
+  for (let index = history.length - 1; index >= 0; index -= 1) {
+    const pair = history[index];
+    if (pair === undefined) continue;
+    const weight = pair.inverseCurvature * dot(pair.step, direction);
+    weights[index] = weight;
+    addScaled(direction, pair.change, -weight);
+  }
+  const last = history.at(-1);
+  if (last !== undefined) {
+    const scale = 1 / (last.inverseCurvature * dot(last.change, last.change));
+    for (let index = 0; index < direction.length; index += 1) direction[index] = (direction[index] ?? 0) * scale;
+  }
+  for (const [index, pair] of history.entries()) {
+    addScaled(direction, pair.step, (weights[index] ?? 0) - pair.inverseCurvature * dot(pair.change, direction));
+  }
+  return direction;
+}
+
+function searchLine(
+  evaluate: (point: Float64Array) => Evaluation,
+  start: Float64Array,
+  current: Evaluation,
+  direction: Float64Array,
+  firstLength: number,
+): { readonly point: Float64Array; readonly evaluation: Evaluation } | null {
+  const slope = dot(current.gradient, direction);
+  if (!(slope < 0)) return null;
+  let low = 0;
+  let high = Infinity;
+  let length = firstLength;
+  let descended: { readonly point: Float64Array; readonly evaluation: Evaluation } | null = null;
+  for (let attempt = 0; attempt < LINE_SEARCH_MAX; attempt += 1) {
+    const point = start.slice();
+    addScaled(point, direction, length);
+    const evaluation = evaluate(point);
+    if (!(evaluation.value <= current.value + ARMIJO * length * slope)) {
+      high = length;
+    } else {
+      descended = { point, evaluation };
+      if (dot(evaluation.gradient, direction) >= CURVATURE * slope) return descended;
+      low = length;
+    }
+    length = high === Infinity ? 2 * low : (low + high) / 2;
+  }
+  return descended;
+}
+
+function addScaled(target: Float64Array, other: Float64Array, scale: number): void {
+  for (let index = 0; index < target.length; index += 1) target[index] = (target[index] ?? 0) + scale * (other[index] ?? 0);
+}
+
+function dot(left: Float64Array, right: Float64Array): number {
+  let sum = 0;
+  for (let index = 0; index < left.length; index += 1) sum += (left[index] ?? 0) * (right[index] ?? 0);
+  return sum;
+}
+
+function norm(vector: Float64Array): number {
+  return Math.sqrt(dot(vector, vector));
+}
+
+function largest(vector: Float64Array): number {
+  return vector.reduce((most, value) => Math.max(most, Math.abs(value)), 0);
+}
