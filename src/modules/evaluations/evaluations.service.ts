@@ -1,0 +1,90 @@
+/** Launching evaluations and ranking what they found. */
+import { randomInt } from 'node:crypto';
+import { DomainError } from '../../errors.ts';
+import type { EvaluationProtocol } from '../../generated/prisma/enums.ts';
+import type { Transaction } from '../../platform/db.ts';
+import type { Page, PageArguments } from '../../platform/page.ts';
+import { authorise, type Viewer } from '../access/index.ts';
+import type { DatasetService } from '../datasets/index.ts';
+import type { ModelService } from '../models/index.ts';
+import { parseInput, type RunRecord, type RunService } from '../runs/index.ts';
+import type { EvaluationMetricRecord, EvaluationRecord, LeaderboardRowRecord, NewEvaluation } from './evaluations.records.ts';
+import { checkEvaluable, launchEvaluationSchema } from './evaluations.rules.ts';
+import type { EvaluationFilter, EvaluationStore } from './evaluations.store.ts';
+
+export interface EvaluationService {
+  get(viewer: Viewer, id: string): Promise<EvaluationRecord | undefined>;
+  list(viewer: Viewer, page: PageArguments, filter: EvaluationFilter): Promise<Page<EvaluationRecord>>;
+  /** A run of kind EVALUATION. */
+  launch(viewer: Viewer, input: unknown): Promise<RunRecord>;
+  /** Best first by macroF1; of several evaluations of one checkpoint the newest counts. */
+  leaderboard(viewer: Viewer, datasetVersionId: string, protocol: EvaluationProtocol): Promise<LeaderboardRowRecord[]>;
+  /** For the evaluation task, in the transaction that ends its run. */
+  register(tx: Transaction, evaluation: NewEvaluation): Promise<void>;
+}
+
+export interface EvaluationServiceParts {
+  readonly store: EvaluationStore;
+  readonly runs: RunService;
+  readonly datasets: DatasetService;
+  readonly models: ModelService;
+}
+
+const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+const RANKING_METRIC = 'macroF1';
+
+export function createEvaluationService({ store, runs, datasets, models }: EvaluationServiceParts): EvaluationService {
+  return {
+    get: async (viewer, id) => {
+      authorise(viewer, 'READER');
+      return UUID_PATTERN.test(id) ? store.find(id) : undefined;
+    },
+    list: (viewer, page, filter) => {
+      authorise(viewer, 'READER');
+      for (const [field, id] of Object.entries({ checkpointId: filter.checkpointId, datasetVersionId: filter.datasetVersionId })) {
+        if (id != null && !UUID_PATTERN.test(id)) throw new DomainError({ code: 'BAD_INPUT', message: `${field} is not an id of this registry.`, field: `filter.${field}` });
+      }
+      return store.list(page, filter);
+    },
+    launch: async (viewer, raw) => {
+      authorise(viewer, 'CONTRIBUTOR');
+      const input = parseInput(launchEvaluationSchema, raw);
+      const checkpoint = await models.checkpointForUse(input.checkpointId, 'input.checkpointId');
+      const [version] = await datasets.requireSealedVersions([input.datasetVersionId], () => 'input.datasetVersionId');
+      if (version === undefined) throw new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: 'There is no dataset version with this id.', field: 'input.datasetVersionId' });
+      checkEvaluable(input, version);
+      const config = {
+        checkpointId: checkpoint.id,
+        checkpointSha256: checkpoint.sha256,
+        datasetVersionId: version.id,
+        datasetDigest: version.digest,
+        protocol: input.protocol,
+        folds: input.folds,
+        seed: input.seed ?? randomInt(2 ** 31 - 1),
+        options: input.options ?? { bootstrapResamples: 1000 },
+      };
+      return runs.enqueue({ kind: 'EVALUATION', config, idempotencyKey: input.idempotencyKey ?? null, input });
+    },
+    leaderboard: async (viewer, datasetVersionId, protocol) => {
+      authorise(viewer, 'READER');
+      if (!UUID_PATTERN.test(datasetVersionId)) return [];
+      const newest = new Map<string, EvaluationRecord>();
+      for (const evaluation of (await store.ofVersion(datasetVersionId, protocol)).sort((a, b) => (a.id < b.id ? -1 : 1))) newest.set(evaluation.checkpointId, evaluation);
+      const overlapping = await store.trainedOnSameDataset([...newest.keys()], datasetVersionId);
+      return [...newest.values()]
+        .flatMap((evaluation) => {
+          const metric = evaluation.metrics.find((candidate) => candidate.name === RANKING_METRIC);
+          return metric === undefined ? [] : [{ evaluation, metric }];
+        })
+        .sort((a, b) => b.metric.value - a.metric.value)
+        .map(({ evaluation, metric }, index, sorted) => ({ rank: rankOf(metric, index, sorted), evaluation, metric, overlapsPretraining: overlapping.has(evaluation.checkpointId) }));
+    },
+    register: (tx, evaluation) => store.create(tx, evaluation),
+  };
+}
+
+/** Equal values share a rank. */
+function rankOf(metric: EvaluationMetricRecord, index: number, sorted: readonly { readonly metric: EvaluationMetricRecord }[]): number {
+  const firstEqual = sorted.findIndex((row) => row.metric.value === metric.value);
+  return (firstEqual < 0 ? index : firstEqual) + 1;
+}

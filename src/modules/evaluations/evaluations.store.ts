@@ -1,0 +1,95 @@
+/** Evaluations in PostgreSQL. */
+import { z } from 'zod';
+import type { Database, Transaction } from '../../platform/db.ts';
+import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import type { Prisma } from '../../generated/prisma/client.ts';
+import type { EvaluationProtocol } from '../../generated/prisma/enums.ts';
+import type { EvaluationRecord, NewEvaluation } from './evaluations.records.ts';
+
+export interface EvaluationFilter {
+  readonly checkpointId?: string | null | undefined;
+  readonly datasetVersionId?: string | null | undefined;
+  readonly protocol?: EvaluationProtocol | null | undefined;
+}
+
+const metricSchema = z.object({ name: z.string(), value: z.number(), ci95Low: z.number().nullable(), ci95High: z.number().nullable() });
+const baselinesSchema = z.array(z.object({ kind: z.enum(['RANDOM_ENCODER', 'COLOUR_STATISTICS']), metrics: z.array(metricSchema) }));
+const confusionMatrixSchema = z.object({ labelNames: z.array(z.string()), counts: z.array(z.array(z.number())) });
+const perClassSchema = z.array(z.object({ label: z.string(), precision: z.number(), recall: z.number(), f1Score: z.number(), support: z.number() }));
+
+const withMetrics = { metrics: { orderBy: { position: 'asc' } } } as const;
+type Row = Prisma.EvaluationGetPayload<{ include: typeof withMetrics }>;
+
+export type EvaluationStore = ReturnType<typeof createEvaluationStore>;
+
+export function createEvaluationStore(db: Database) {
+  return {
+    find: async (id: string): Promise<EvaluationRecord | undefined> => {
+      const row = await db.evaluation.findUnique({ where: { id }, include: withMetrics });
+      return row === null ? undefined : toRecord(row);
+    },
+
+    findByRuns: async (runIds: readonly string[]): Promise<EvaluationRecord[]> =>
+      (await db.evaluation.findMany({ where: { runId: { in: [...runIds] } }, include: withMetrics })).map(toRecord),
+
+    list: async (page: PageArguments, filter: EvaluationFilter): Promise<Page<EvaluationRecord>> => {
+      const size = pageSizeOf(page);
+      const after = decodeCursor(page, 1);
+      const where = {
+        ...(filter.checkpointId == null ? {} : { checkpointId: filter.checkpointId }),
+        ...(filter.datasetVersionId == null ? {} : { datasetVersionId: filter.datasetVersionId }),
+        ...(filter.protocol == null ? {} : { protocol: filter.protocol }),
+      };
+      const rows = await db.evaluation.findMany({
+        where: after === undefined ? where : { AND: [where, { id: { lt: String(after[0]) } }] },
+        orderBy: { id: 'desc' },
+        take: size + 1,
+        include: withMetrics,
+      });
+      return pageOf(rows.map(toRecord), size, (row) => encodeCursor([row.id]), after !== undefined, () => db.evaluation.count({ where }));
+    },
+
+    /** Every evaluation of a version under a protocol, for ranking. */
+    ofVersion: async (datasetVersionId: string, protocol: EvaluationProtocol): Promise<EvaluationRecord[]> =>
+      (await db.evaluation.findMany({ where: { datasetVersionId, protocol }, include: withMetrics })).map(toRecord),
+
+    /** Of these checkpoints, those whose pretraining saw any version of the dataset that the version belongs to. */
+    trainedOnSameDataset: async (checkpointIds: readonly string[], datasetVersionId: string): Promise<Set<string>> => {
+      const rows = await db.checkpointTrainedOn.findMany({
+        where: { checkpointId: { in: [...checkpointIds] }, datasetVersion: { dataset: { versions: { some: { id: datasetVersionId } } } } },
+        select: { checkpointId: true },
+      });
+      return new Set(rows.map((row) => row.checkpointId));
+    },
+
+    create: async (tx: Transaction, evaluation: NewEvaluation): Promise<void> => {
+      const { metrics, ...rest } = evaluation;
+      await tx.evaluation.create({
+        data: {
+          ...rest,
+          confusionMatrix: { labelNames: [...rest.confusionMatrix.labelNames], counts: rest.confusionMatrix.counts.map((row) => [...row]) },
+          perClass: rest.perClass.map((report) => ({ ...report })),
+          baselines: rest.baselines.map((baseline) => ({ kind: baseline.kind, metrics: baseline.metrics.map((metric) => ({ ...metric })) })),
+          metrics: { create: metrics.map((metric, position) => ({ ...metric, position })) },
+        },
+      });
+    },
+  };
+}
+
+function toRecord(row: Row): EvaluationRecord {
+  return {
+    id: row.id,
+    checkpointId: row.checkpointId,
+    datasetVersionId: row.datasetVersionId,
+    protocol: row.protocol,
+    runId: row.runId,
+    seed: row.seed,
+    split: row.split,
+    metrics: row.metrics.map(({ name, value, ci95Low, ci95High }) => ({ name, value, ci95Low, ci95High })),
+    confusionMatrix: row.confusionMatrix === null ? null : confusionMatrixSchema.parse(row.confusionMatrix),
+    perClass: row.perClass === null ? [] : perClassSchema.parse(row.perClass),
+    baselines: baselinesSchema.parse(row.baselines),
+    createdAt: row.createdAt,
+  };
+}

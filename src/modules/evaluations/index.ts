@@ -1,0 +1,23 @@
+/** Evaluations: what a checkpoint is worth on a dataset version. */
+import type { Database } from '../../platform/db.ts';
+import { createEvaluationService, type EvaluationService, type EvaluationServiceParts } from './evaluations.service.ts';
+import { createEvaluationStore } from './evaluations.store.ts';
+
+export { createEvaluationLoaders, type EvaluationLoaders } from './evaluations.loaders.ts';
+export type {
+  BaselineKind, ClassReportRecord, ConfusionMatrixRecord, EvaluationBaselineRecord, EvaluationMetricRecord, EvaluationRecord, LeaderboardRowRecord, NewEvaluation,
+} from './evaluations.records.ts';
+export { evaluationConfigSchema, type EvaluationConfig } from './evaluations.rules.ts';
+export type { EvaluationService } from './evaluations.service.ts';
+export type { EvaluationFilter } from './evaluations.store.ts';
+
+/** The server's face of the module. */
+export function createEvaluations(db: Database, parts: Omit<EvaluationServiceParts, 'store'>): EvaluationService {
+  return createEvaluationService({ ...parts, store: createEvaluationStore(db) });
+}
+
+/** The workers' face of the module: the one write that they do. */
+export function createEvaluationRegister(db: Database): Pick<EvaluationService, 'register'> {
+  const store = createEvaluationStore(db);
+  return { register: (tx, evaluation) => store.create(tx, evaluation) };
+}

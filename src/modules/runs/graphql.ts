@@ -1,0 +1,204 @@
+/** Runs in the API: launching, watching live, cancelling, resuming. */
+import path from 'node:path';
+import { connectionType } from '../../api/connection-type.ts';
+import { arg, enumType, extendType, idArg, inputObjectType, intArg, list, nonNull, objectType, stringArg, subscriptionType } from '../../api/nexus.ts';
+import { payloadType, settle } from '../../api/payload.ts';
+import { importConfigSchema } from './index.ts';
+import { RUN_EVENT_KINDS } from './runs.records.ts';
+
+const records = path.join(import.meta.dirname, 'runs.records.ts');
+
+export const RunKind = enumType({ name: 'RunKind', members: ['IMPORT', 'PRETRAINING', 'EVALUATION'] });
+export const RunStatus = enumType({ name: 'RunStatus', members: ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] });
+export const FailureClass = enumType({ name: 'FailureClass', members: ['USER', 'DATA', 'OUT_OF_MEMORY', 'INFRASTRUCTURE', 'TIMEOUT', 'INTERNAL'] });
+export const ImportLayout = enumType({
+  name: 'ImportLayout',
+  description: 'How labels are laid out. CSV has the columns path, label, group, split; only path is required.',
+  members: ['FLAT', 'FOLDER_PER_LABEL', 'CSV'],
+});
+export const SamplingStrategy = enumType({ name: 'SamplingStrategy', description: 'EVEN over datasets, or PROPORTIONAL to their images.', members: ['EVEN', 'PROPORTIONAL'] });
+export const Precision = enumType({ name: 'Precision', members: ['FLOAT32', 'BFLOAT16'] });
+export const RunEventKind = RUN_EVENT_KINDS;
+
+export const RunFailure = objectType({
+  name: 'RunFailure',
+  definition(t) {
+    t.nonNull.field('class', { type: 'FailureClass', description: 'Whose matter it is: the request, the data, memory, the machine, time, or Paraffin.' });
+    t.nonNull.string('code');
+    t.nonNull.string('message');
+    t.string('hint');
+  },
+});
+
+export const MetricPoint = objectType({
+  name: 'MetricPoint',
+  sourceType: { module: records, export: 'MetricPointRecord' },
+  definition(t) {
+    t.nonNull.int('step');
+    t.nonNull.float('value');
+    t.nonNull.field('recordedAt', { type: 'DateTime' });
+  },
+});
+
+export const MetricSeries = objectType({
+  name: 'MetricSeries',
+  sourceType: { module: records, export: 'MetricSeriesRecord' },
+  definition(t) {
+    t.nonNull.string('name');
+    t.string('unit');
+    t.nonNull.list.nonNull.field('points', { type: 'MetricPoint' });
+  },
+});
+
+export const Run = objectType({
+  name: 'Run',
+  sourceType: { module: records, export: 'RunRecord' },
+  description: 'One piece of work: an import, a pretraining or an evaluation.',
+  definition(t) {
+    t.implements('Node');
+    t.nonNull.field('kind', { type: 'RunKind' });
+    t.nonNull.field('status', { type: 'RunStatus' });
+    t.nonNull.field('config', { type: 'JSON', description: 'Frozen at launch, defaults filled in, seed included.' });
+    t.nonNull.int('attempt');
+    t.nonNull.float('progress', { description: '0..1' });
+    t.int('queuePosition', { description: '1 for the next to run; null for a run that does not wait.', resolve: (run, _args, ctx) => ctx.services.runs.queuePosition(run) });
+    t.field('failure', { type: 'RunFailure' });
+    t.nonNull.list.nonNull.field('metrics', {
+      type: 'MetricSeries',
+      args: { names: list(nonNull(stringArg())) },
+      resolve: async (run, args, ctx) => [...(await ctx.services.runs.metrics(ctx.viewer, run.id, args.names ?? null))],
+    });
+    t.field('datasetVersion', {
+      type: 'DatasetVersion',
+      description: 'Of an IMPORT: what it made.',
+      resolve: (run, _args, ctx) => (run.kind === 'IMPORT' ? ctx.loaders.datasets.versionByImportRun.load(run.id) : null),
+    });
+    t.nonNull.list.nonNull.field('checkpoints', {
+      type: 'Checkpoint',
+      resolve: (run, _args, ctx) => ctx.loaders.models.checkpointsByRun.load(run.id),
+    });
+    t.field('environment', { type: 'JSON', description: 'Engine, device, versions, code revision.' });
+    t.nonNull.field('queuedAt', { type: 'DateTime' });
+    t.field('startedAt', { type: 'DateTime' });
+    t.field('finishedAt', { type: 'DateTime' });
+  },
+});
+
+export const RunConnection = connectionType('Run');
+export const RunPayload = payloadType('RunPayload', 'run', 'Run');
+
+export const RunFilter = inputObjectType({
+  name: 'RunFilter',
+  definition(t) {
+    t.list.nonNull.field('kinds', { type: 'RunKind' });
+    t.list.nonNull.field('statuses', { type: 'RunStatus' });
+  },
+});
+
+export const RunQueries = extendType({
+  type: 'Query',
+  definition(t) {
+    t.field('run', { type: 'Run', args: { id: nonNull(idArg()) }, resolve: async (_root, args, ctx) => (await ctx.services.runs.get(ctx.viewer, args.id)) ?? null });
+    t.nonNull.field('runs', {
+      type: 'RunConnection',
+      args: { first: intArg(), after: stringArg(), filter: arg({ type: 'RunFilter' }) },
+      resolve: (_root, args, ctx) => ctx.services.runs.list(ctx.viewer, args, args.filter ?? {}),
+    });
+  },
+});
+
+export const ImportDatasetVersionInput = inputObjectType({
+  name: 'ImportDatasetVersionInput',
+  definition(t) {
+    t.nonNull.id('datasetId');
+    t.nonNull.string('path', { description: 'A folder under one of the import roots of the server.' });
+    t.nonNull.field('layout', { type: 'ImportLayout', default: 'FOLDER_PER_LABEL' });
+    t.string('labelsCsvPath');
+    t.int('patchSizePx', { description: 'Cut images into patches of this side; left out, images are kept whole.' });
+    t.string('idempotencyKey', { description: 'The same key with the same input gives the same run.' });
+  },
+});
+
+export const PretrainingDatasetInput = inputObjectType({
+  name: 'PretrainingDatasetInput',
+  definition(t) {
+    t.nonNull.id('datasetVersionId');
+    t.int('maxImages', { description: 'Use at most this many of its images.' });
+    t.float('weight', { description: 'Multiplies its share of the sampling. Default 1.' });
+  },
+});
+
+export const LaunchPretrainingInput = inputObjectType({
+  name: 'LaunchPretrainingInput',
+  definition(t) {
+    t.nonNull.string('modelSlug', { description: 'Made if new.' });
+    t.nonNull.list.nonNull.field('datasets', { type: 'PretrainingDatasetInput' });
+    t.nonNull.field('encoder', { type: 'EncoderArchitecture', default: 'RESNET18' });
+    t.nonNull.int('imageSizePx', { default: 224 });
+    t.nonNull.int('batchSize', { default: 256, description: 'Images per step; views are twice that.' });
+    t.float('epochs', { description: 'Give one of epochs and steps.' });
+    t.int('steps', { description: '0 registers the freshly initialised encoder: the random control.' });
+    t.float('learningRate', { description: 'Default 0.3 x batchSize / 256.' });
+    t.nonNull.float('temperature', { default: 0.5 });
+    t.nonNull.field('sampling', { type: 'SamplingStrategy', default: 'EVEN' });
+    t.nonNull.field('precision', { type: 'Precision', default: 'FLOAT32' });
+    t.int('checkpointEverySteps');
+    t.id('initialCheckpointId');
+    t.field('augmentation', {
+      type: 'JSON',
+      description: 'cropScaleMin, cropScaleMax, flip, quarterTurns, colourJitterStrength, colourJitterProbability, greyProbability, blurProbability.',
+    });
+    t.int('seed');
+    t.string('idempotencyKey');
+  },
+});
+
+export const RunMutations = extendType({
+  type: 'Mutation',
+  definition(t) {
+    t.nonNull.field('importDatasetVersion', {
+      type: 'RunPayload',
+      args: { input: nonNull(arg({ type: 'ImportDatasetVersionInput' })) },
+      resolve: (_root, args, ctx) => settle('run', () => ctx.services.runs.launchImport(ctx.viewer, args.input)),
+    });
+    t.nonNull.field('launchPretraining', {
+      type: 'RunPayload',
+      args: { input: nonNull(arg({ type: 'LaunchPretrainingInput' })) },
+      resolve: (_root, args, ctx) => settle('run', () => ctx.services.runs.launchPretraining(ctx.viewer, args.input)),
+    });
+    t.nonNull.field('cancelRun', { type: 'RunPayload', args: { id: nonNull(idArg()) }, resolve: (_root, args, ctx) => settle('run', () => ctx.services.runs.cancel(ctx.viewer, args.id)) });
+    t.nonNull.field('resumeRun', {
+      type: 'RunPayload',
+      description: 'A FAILED or CANCELED pretraining goes on from its last checkpoint.',
+      args: { id: nonNull(idArg()) },
+      resolve: (_root, args, ctx) => settle('run', () => ctx.services.runs.resume(ctx.viewer, args.id)),
+    });
+  },
+});
+
+export const RunEvent = objectType({
+  name: 'RunEvent',
+  sourceType: { module: records, export: 'RunEventRecord' },
+  description: 'Numbered from 1 within its run, without holes.',
+  definition(t) {
+    t.nonNull.int('sequence');
+    t.nonNull.field('at', { type: 'DateTime' });
+    t.nonNull.string('kind', { description: RUN_EVENT_KINDS.join(', ') });
+    t.field('status', { type: 'RunStatus' });
+    t.float('progress');
+    t.string('message');
+    t.field('metrics', { type: 'JSON' });
+  },
+});
+
+export const RunSubscription = subscriptionType({
+  definition(t) {
+    t.nonNull.field('runEvents', {
+      type: 'RunEvent',
+      description: 'Replays from afterSequence, then goes on live until the run has ended; nothing is lost across a dropped socket.',
+      args: { runId: nonNull(idArg()), afterSequence: intArg() },
+      subscribe: (_root, args, ctx) => ctx.runEvents.follow(ctx.viewer, args.runId, args.afterSequence ?? 0),
+      resolve: (event) => event,
+    });
+  },
+});

@@ -1,0 +1,22 @@
+/** Runs: pieces of work with a life of their own. */
+import type { Database } from '../../platform/db.ts';
+import { createRunLedger, type RunLedger } from './runs.ledger.ts';
+import { createRunService, type RunService, type RunServiceParts } from './runs.service.ts';
+import { createRunStore } from './runs.store.ts';
+
+export { LEASE_SECONDS, MAX_ATTEMPTS, type ClaimedRun, type ProgressReport, type RunLedger } from './runs.ledger.ts';
+export type { MetricPointRecord, MetricSeriesRecord, RunEventRecord, RunFailureRecord, RunLease, RunRecord, TrainingStateRecord } from './runs.records.ts';
+export { digestOfInput, importConfigSchema, parseInput, pretrainingConfigSchema, type ImportConfig, type PretrainingConfig } from './runs.rules.ts';
+export type { RunLaunch, RunService } from './runs.service.ts';
+export { RUN_EVENTS_CHANNEL, type RunFilter } from './runs.store.ts';
+export { createRunLoaders, type RunLoaders } from './runs.loaders.ts';
+
+/** The server's face of the module. */
+export function createRuns(db: Database, parts: Omit<RunServiceParts, 'store'>): RunService {
+  return createRunService({ ...parts, store: createRunStore(db) });
+}
+
+/** The workers' face of the module. */
+export function createLedger(db: Database, transact: RunServiceParts['transact']): RunLedger {
+  return createRunLedger(createRunStore(db), transact);
+}

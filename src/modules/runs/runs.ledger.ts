@@ -1,0 +1,132 @@
+/**
+ * What workers do with runs. Every write carries a lease and is refused once another worker holds a newer one, so a
+ * worker that was thought dead and wakes up again can harm nothing. No viewer here: workers are part of the program.
+ */
+import { DomainError } from '../../errors.ts';
+import type { Transact, Transaction } from '../../platform/db.ts';
+import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
+import type { RunFailureRecord, RunLease, RunRecord, TrainingStateRecord } from './runs.records.ts';
+import type { NewRunEvent, RunStore } from './runs.store.ts';
+
+/** A worker that has not renewed for this long is taken for dead. */
+export const LEASE_SECONDS = 30;
+
+/** After this many attempts that ended without a word, a run is failed rather than queued again. */
+export const MAX_ATTEMPTS = 3;
+
+export interface ClaimedRun {
+  readonly run: RunRecord;
+  readonly lease: RunLease;
+}
+
+export interface RunLedger {
+  /** Takes the oldest waiting run of these kinds, or gives undefined. */
+  claim(kinds: readonly RunKind[], workerName: string): Promise<ClaimedRun | undefined>;
+  /** Prolongs the lease by LEASE_SECONDS; gives the status (CANCELING asks the worker to end), undefined when it is lost. */
+  renew(lease: RunLease): Promise<RunStatus | undefined>;
+  /** One transaction that is refused with LEASE_LOST when the lease is no longer ours. */
+  withLease<Result>(lease: RunLease, work: (tx: Transaction) => Promise<Result>): Promise<Result>;
+  /** Records progress 0..1 and metrics of a step as one event. */
+  report(lease: RunLease, report: ProgressReport): Promise<void>;
+  /** Engine, device, versions and code revision that carry this attempt. */
+  setEnvironment(lease: RunLease, environment: object): Promise<void>;
+  /** Keeps what the run needs to go on from this step. The artifact must be recorded already, in the same or an earlier transaction. */
+  keepTrainingState(tx: Transaction, lease: RunLease, state: TrainingStateRecord): Promise<void>;
+  latestTrainingState(runId: string): Promise<TrainingStateRecord | undefined>;
+  /** SUCCEEDED, in the transaction that registers what came out. */
+  succeed(tx: Transaction, lease: RunLease, message: string): Promise<void>;
+  fail(lease: RunLease, failure: RunFailureRecord): Promise<void>;
+  /** CANCELED, after the worker has let go of everything. */
+  cancelNow(lease: RunLease): Promise<void>;
+  /** Back into the queue, for a worker that stops in good order; a run that was being cancelled is CANCELED instead. */
+  release(lease: RunLease, message: string): Promise<void>;
+  /** Queues again (or ends) the runs of workers that have gone silent; gives how many. */
+  reapLapsed(): Promise<number>;
+}
+
+export interface ProgressReport {
+  readonly progress: number;
+  readonly message?: string;
+  readonly step?: number;
+  readonly metrics?: Readonly<Record<string, number>>;
+}
+
+export function createRunLedger(store: RunStore, transact: Transact): RunLedger {
+  const withLease: RunLedger['withLease'] = (lease, work) =>
+    transact(async (tx) => {
+      if (!(await store.lockLeased(tx, lease))) {
+        throw new DomainError({ code: 'LEASE_LOST', message: 'This run is no longer held by this worker.', hint: 'Another worker took it over, or it has ended.' });
+      }
+      return work(tx);
+    });
+
+  const end = async (tx: Transaction, runId: string, status: 'SUCCEEDED' | 'FAILED' | 'CANCELED', failure: RunFailureRecord | null, message: string): Promise<void> => {
+    await store.setStatus(tx, runId, status, failure);
+    await store.appendEvent(tx, runId, { kind: status, status, message, ...(status === 'SUCCEEDED' ? { progress: 1 } : {}) });
+  };
+
+  const requeueOrCancel = async (tx: Transaction, run: RunRecord, message: string): Promise<void> => {
+    if (run.status === 'CANCELING') {
+      await end(tx, run.id, 'CANCELED', null, 'Cancelled.');
+      return;
+    }
+    await store.setStatus(tx, run.id, 'QUEUED', null);
+    await store.appendEvent(tx, run.id, { kind: 'REQUEUED', status: 'QUEUED', message });
+  };
+
+  return {
+    withLease,
+    claim: (kinds, workerName) =>
+      transact(async (tx) => {
+        const claimed = await store.claimNext(tx, kinds, workerName, LEASE_SECONDS);
+        if (claimed !== undefined) await store.appendEvent(tx, claimed.run.id, { kind: 'STARTED', status: 'RUNNING', message: `Attempt ${claimed.run.attempt} on ${workerName}.` });
+        return claimed;
+      }),
+    renew: (lease) => store.renewLease(lease, LEASE_SECONDS),
+    report: (lease, report) =>
+      withLease(lease, async (tx) => {
+        await store.setProgress(tx, lease.runId, report.progress);
+        if (report.metrics !== undefined && report.step !== undefined) await store.addMetrics(tx, lease.runId, report.step, report.metrics);
+        await store.appendEvent(tx, lease.runId, eventOf(report));
+      }),
+    setEnvironment: (lease, environment) => withLease(lease, (tx) => store.setEnvironment(tx, lease.runId, environment)),
+    keepTrainingState: async (tx, lease, state) => {
+      await store.addTrainingState(tx, lease.runId, state);
+      await store.appendEvent(tx, lease.runId, { kind: 'CHECKPOINT', message: `Kept everything needed to go on from step ${state.step}.` });
+    },
+    latestTrainingState: (runId) => store.latestTrainingState(runId),
+    succeed: (tx, lease, message) => end(tx, lease.runId, 'SUCCEEDED', null, message),
+    fail: (lease, failure) => withLease(lease, (tx) => end(tx, lease.runId, 'FAILED', failure, failure.message)),
+    cancelNow: (lease) => withLease(lease, (tx) => end(tx, lease.runId, 'CANCELED', null, 'Cancelled.')),
+    release: (lease, message) =>
+      withLease(lease, async (tx) => {
+        const run = await store.find(lease.runId, tx);
+        if (run !== undefined) await requeueOrCancel(tx, run, message);
+      }),
+    reapLapsed: () =>
+      transact(async (tx) => {
+        const lapsed = await store.lockLapsed(tx);
+        for (const run of lapsed) {
+          if (run.status === 'RUNNING' && run.attempt >= MAX_ATTEMPTS) {
+            const failure: RunFailureRecord = {
+              class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: `The worker went silent in each of ${run.attempt} attempts.`, hint: 'Look into the worker log, then call resumeRun.',
+            };
+            await end(tx, run.id, 'FAILED', failure, failure.message);
+          } else {
+            await requeueOrCancel(tx, run, 'Its worker went silent; it goes on from its last checkpoint.');
+          }
+        }
+        return lapsed.length;
+      }),
+  };
+}
+
+function eventOf(report: ProgressReport): NewRunEvent {
+  return {
+    kind: report.metrics === undefined ? 'PROGRESS' : 'METRICS',
+    status: 'RUNNING',
+    progress: report.progress,
+    ...(report.message === undefined ? {} : { message: report.message }),
+    ...(report.metrics === undefined ? {} : { metrics: { ...(report.step === undefined ? {} : { step: report.step }), ...report.metrics } }),
+  };
+}

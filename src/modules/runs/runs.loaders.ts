@@ -1,0 +1,24 @@
+/** Batching of runs within one request. */
+import DataLoader from 'dataloader';
+import type { Database } from '../../platform/db.ts';
+import type { RunRecord } from './runs.records.ts';
+import { createRunStore } from './runs.store.ts';
+
+export type RunLoaders = ReturnType<typeof createRunLoaders>;
+
+export function createRunLoaders(db: Database) {
+  const store = createRunStore(db);
+  const byId = new DataLoader<string, RunRecord | null>(async (ids) => {
+    const found = new Map((await store.findMany(ids)).map((run) => [run.id, run]));
+    return ids.map((id) => found.get(id) ?? null);
+  });
+  return {
+    byId,
+    /** For ids that a foreign key holds. */
+    existing: async (id: string): Promise<RunRecord> => {
+      const run = await byId.load(id);
+      if (run === null) throw new Error(`Run ${id} is gone although something refers to it.`);
+      return run;
+    },
+  };
+}

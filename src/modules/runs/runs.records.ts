@@ -1,0 +1,63 @@
+/** Runs as the rest of the program sees them. */
+import type { FailureClass, RunKind, RunStatus } from '../../generated/prisma/enums.ts';
+
+export interface RunFailureRecord {
+  readonly class: FailureClass;
+  readonly code: string;
+  readonly message: string;
+  readonly hint: string | null;
+}
+
+export interface RunRecord {
+  readonly id: string;
+  readonly kind: RunKind;
+  readonly status: RunStatus;
+  /** Frozen at launch; each kind has a schema for its own. */
+  readonly config: unknown;
+  readonly attempt: number;
+  /** 0..1 */
+  readonly progress: number;
+  readonly failure: RunFailureRecord | null;
+  readonly environment: unknown;
+  readonly inputDigest: string | null;
+  readonly queuedAt: Date;
+  readonly startedAt: Date | null;
+  readonly finishedAt: Date | null;
+}
+
+export interface RunEventRecord {
+  readonly sequence: number;
+  readonly at: Date;
+  /** QUEUED, STARTED, PROGRESS, METRICS, CHECKPOINT, CANCELING, SUCCEEDED, FAILED, CANCELED, REQUEUED. */
+  readonly kind: RunEventKind;
+  readonly status: RunStatus | null;
+  readonly progress: number | null;
+  readonly message: string | null;
+  readonly metrics: unknown;
+}
+
+export const RUN_EVENT_KINDS = ['QUEUED', 'STARTED', 'PROGRESS', 'METRICS', 'CHECKPOINT', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED', 'REQUEUED'] as const;
+export type RunEventKind = (typeof RUN_EVENT_KINDS)[number];
+
+export interface MetricPointRecord {
+  readonly step: number;
+  readonly value: number;
+  readonly recordedAt: Date;
+}
+
+export interface MetricSeriesRecord {
+  readonly name: string;
+  readonly unit: string | null;
+  readonly points: readonly MetricPointRecord[];
+}
+
+/** A worker's right to write to a run: void as soon as another worker holds a higher epoch. */
+export interface RunLease {
+  readonly runId: string;
+  readonly epoch: number;
+}
+
+export interface TrainingStateRecord {
+  readonly step: number;
+  readonly sha256: string;
+}

@@ -1,0 +1,257 @@
+/** What a run may be asked to do, and which states may follow which. Pure. */
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
+import { DomainError, UnreachableCaseError } from '../../errors.ts';
+
+export const RUN_STATUSES = ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] as const;
+export type RunStatus = (typeof RUN_STATUSES)[number];
+
+/** A terminal run never changes again, but for a resumed one, which goes back to QUEUED under a new attempt. */
+export function isTerminal(status: RunStatus): boolean {
+  switch (status) {
+    case 'QUEUED':
+    case 'RUNNING':
+    case 'CANCELING':
+      return false;
+    case 'SUCCEEDED':
+    case 'FAILED':
+    case 'CANCELED':
+      return true;
+    default:
+      throw new UnreachableCaseError(status);
+  }
+}
+
+export const ENCODER_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
+
+/** How the two views are made; paper.md's defaults. Strengths and probabilities are 0..1, scales are shares of the area. */
+const augmentationSchema = z
+  .strictObject({
+    cropScaleMin: z.number().gt(0).max(1).default(0.08),
+    cropScaleMax: z.number().gt(0).max(1).default(1),
+    flip: z.boolean().default(true),
+    quarterTurns: z.boolean().default(true),
+    colourJitterStrength: z.number().min(0).max(2).default(1),
+    colourJitterProbability: z.number().min(0).max(1).default(0.8),
+    greyProbability: z.number().min(0).max(1).default(0.2),
+    blurProbability: z.number().min(0).max(1).default(0.5),
+  })
+  .refine((value) => value.cropScaleMin <= value.cropScaleMax, { path: ['cropScaleMin'], message: 'must not exceed cropScaleMax' });
+
+const seedSchema = z.number().int().min(0).max(2_147_483_647);
+const idSchema = z.uuid();
+
+/** Runs beyond this many steps are a slip of the hand: at 100 steps a second it would take a day for 10 million. */
+export const MAX_STEPS = 10_000_000;
+
+/**
+ * `LaunchPretrainingInput` with its ranges. `steps: 0` registers the freshly initialised encoder:
+ * the random control that every comparison needs.
+ */
+export const launchPretrainingSchema = z.object({
+  modelSlug: z.string().regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens').max(100),
+  datasets: z
+    .array(
+      z.object({
+        datasetVersionId: idSchema,
+        maxImages: z.number().int().min(1).nullish(),
+        weight: z.number().gt(0).max(1_000_000).nullish(),
+      }),
+    )
+    .min(1, 'must name at least one dataset version')
+    .max(1000),
+  encoder: z.enum(ENCODER_ARCHITECTURES),
+  imageSizePx: z.number().int().min(32, 'must be at least 32: the encoder halves it five times').max(1024, 'must be at most 1024'),
+  batchSize: z.number().int().min(2, 'must be at least 2: a batch of one has no negatives').max(8192, 'must be at most 8192'),
+  epochs: z.number().gt(0, 'must be positive').max(100_000, 'must be at most 100000').nullish(),
+  steps: z.number().int().min(0, 'must not be negative').max(MAX_STEPS, `must be at most ${MAX_STEPS}`).nullish(),
+  learningRate: z.number().gt(0, 'must be positive').max(1000, 'must be at most 1000').nullish(),
+  temperature: z.number().min(0.001, 'must be positive (0.001 to 100)').max(100, 'must be at most 100'),
+  sampling: z.enum(['EVEN', 'PROPORTIONAL']),
+  precision: z.enum(['FLOAT32', 'BFLOAT16']),
+  checkpointEverySteps: z.number().int().min(1, 'must be at least 1').max(MAX_STEPS).nullish(),
+  initialCheckpointId: z.string().nullish(),
+  augmentation: augmentationSchema.nullish(),
+  seed: seedSchema.nullish(),
+  idempotencyKey: z.string().min(1).max(200).nullish(),
+});
+export type LaunchPretrainingInput = z.infer<typeof launchPretrainingSchema>;
+
+/** A pretraining as it is frozen at launch: everything that the result depends on. */
+export const pretrainingConfigSchema = z.object({
+  modelSlug: z.string(),
+  datasets: z.array(
+    z.object({
+      datasetVersionId: z.string(),
+      digest: z.string(),
+      imageCount: z.number().int(),
+      maxImages: z.number().int().nullable(),
+      weight: z.number(),
+    }),
+  ),
+  encoder: z.enum(ENCODER_ARCHITECTURES),
+  imageSizePx: z.number().int(),
+  /** Side of the decoded square from which views are cut. */
+  sourceSizePx: z.number().int(),
+  batchSize: z.number().int(),
+  epochs: z.number(),
+  steps: z.number().int(),
+  warmupSteps: z.number().int(),
+  learningRate: z.number(),
+  temperature: z.number(),
+  weightDecay: z.number(),
+  momentum: z.number(),
+  projectionDim: z.number().int(),
+  sampling: z.enum(['EVEN', 'PROPORTIONAL']),
+  precision: z.enum(['FLOAT32', 'BFLOAT16']),
+  checkpointEverySteps: z.number().int(),
+  initialCheckpointId: z.string().nullable(),
+  augmentation: augmentationSchema,
+  seed: z.number().int(),
+});
+export type PretrainingConfig = z.infer<typeof pretrainingConfigSchema>;
+
+/** The versions that a pretraining names, as the datasets module knows them. */
+export interface VersionFacts {
+  readonly id: string;
+  readonly digest: string;
+  readonly imageCount: number;
+}
+
+/**
+ * Fills in every default and freezes the pretraining.
+ *
+ * Defaults follow SimCLR (Chen et al. 2020): learning rate 0.3 x batchSize / 256, ten epochs of warm-up (at most a
+ * tenth of a short run), weight decay 1e-6, projection of 128.
+ * @param drawnSeed used where the input has none.
+ * @throws DomainError BAD_INPUT or DATASET_TOO_SMALL.
+ */
+export function freezePretraining(input: LaunchPretrainingInput, versions: readonly VersionFacts[], drawnSeed: number): PretrainingConfig {
+  const datasets = input.datasets.map((wanted, index) => {
+    const version = versions.find((candidate) => candidate.id === wanted.datasetVersionId);
+    if (version === undefined) throw new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: 'No such dataset version.', field: `input.datasets.${index}.datasetVersionId` });
+    const maxImages = wanted.maxImages ?? null;
+    return { datasetVersionId: version.id, digest: version.digest, imageCount: version.imageCount, maxImages, weight: wanted.weight ?? 1 };
+  });
+  const usedImages = datasets.reduce((sum, dataset) => sum + Math.min(dataset.imageCount, dataset.maxImages ?? dataset.imageCount), 0);
+  if (usedImages < input.batchSize) {
+    throw new DomainError({
+      code: 'DATASET_TOO_SMALL',
+      message: `The datasets hold ${usedImages} images, fewer than a batch of ${input.batchSize}.`,
+      field: 'input.batchSize',
+      hint: `Take a batchSize of at most ${usedImages}, or add datasets.`,
+    });
+  }
+  const stepsPerEpoch = Math.max(1, Math.floor(usedImages / input.batchSize));
+  const steps = input.steps ?? Math.max(1, Math.round((input.epochs ?? 0) * stepsPerEpoch));
+  if (steps > MAX_STEPS) {
+    throw new DomainError({ code: 'BAD_INPUT', message: `${input.epochs} epochs are ${steps} steps, more than ${MAX_STEPS}.`, field: 'input.epochs', hint: 'Take fewer epochs or a larger batchSize.' });
+  }
+  return {
+    modelSlug: input.modelSlug,
+    datasets,
+    encoder: input.encoder,
+    imageSizePx: input.imageSizePx,
+    sourceSizePx: sourceSizePxFor(input.imageSizePx),
+    batchSize: input.batchSize,
+    epochs: steps / stepsPerEpoch,
+    steps,
+    warmupSteps: Math.min(10 * stepsPerEpoch, Math.floor(steps / 10)),
+    learningRate: input.learningRate ?? (0.3 * input.batchSize) / 256,
+    temperature: input.temperature,
+    weightDecay: 1e-6,
+    momentum: 0.9,
+    projectionDim: 128,
+    sampling: input.sampling,
+    precision: input.precision,
+    checkpointEverySteps: input.checkpointEverySteps ?? Math.max(1, Math.min(1000, stepsPerEpoch * 10)),
+    initialCheckpointId: input.initialCheckpointId ?? null,
+    augmentation: input.augmentation ?? augmentationSchema.parse({}),
+    seed: input.seed ?? drawnSeed,
+  };
+}
+
+/**
+ * Twice the view, so that a small crop still holds detail, but no more than a usual patch of 256 px unless the view
+ * itself is larger: decoding more than the views can show is time lost.
+ */
+function sourceSizePxFor(imageSizePx: number): number {
+  return Math.min(2 * imageSizePx, Math.max(imageSizePx, 256));
+}
+
+/** Rules that one field alone can not state. */
+export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
+  const given = [input.epochs, input.steps].filter((value) => value !== null && value !== undefined).length;
+  if (given !== 1) {
+    throw new DomainError({ code: 'BAD_INPUT', message: 'Give exactly one of epochs and steps.', field: 'input.steps', hint: 'epochs counts passes over the images, steps counts batches.' });
+  }
+  if (input.precision === 'BFLOAT16') {
+    throw new DomainError({ code: 'NOT_AVAILABLE', message: 'precision BFLOAT16 is not available yet.', field: 'input.precision', hint: 'Use FLOAT32.' });
+  }
+  const ids = input.datasets.map((dataset) => dataset.datasetVersionId);
+  const doubled = ids.findIndex((id, index) => ids.indexOf(id) !== index);
+  if (doubled >= 0) {
+    throw new DomainError({ code: 'BAD_INPUT', message: 'A dataset version is named twice.', field: `input.datasets.${doubled}.datasetVersionId`, hint: 'Name it once and set its weight.' });
+  }
+}
+
+/** `ImportDatasetVersionInput`. A patch under 32 px is too small for any encoder. */
+export const importDatasetVersionSchema = z.object({
+  datasetId: z.string(),
+  path: z.string().min(1, 'must name a folder').max(4096),
+  layout: z.enum(['FLAT', 'FOLDER_PER_LABEL', 'CSV']),
+  labelsCsvPath: z.string().min(1).max(4096).nullish(),
+  patchSizePx: z.number().int().min(32, 'must be at least 32').max(4096, 'must be at most 4096').nullish(),
+  idempotencyKey: z.string().min(1).max(200).nullish(),
+});
+export type ImportDatasetVersionInput = z.infer<typeof importDatasetVersionSchema>;
+
+export const importConfigSchema = z.object({
+  datasetId: z.string(),
+  path: z.string(),
+  layout: z.enum(['FLAT', 'FOLDER_PER_LABEL', 'CSV']),
+  labelsCsvPath: z.string().nullable(),
+  patchSizePx: z.number().int().nullable(),
+  importRoots: z.array(z.string()),
+});
+export type ImportConfig = z.infer<typeof importConfigSchema>;
+
+/** CSV needs a file, the other layouts must not name one: a forgotten layout would lose the labels in silence. */
+export function checkImportChoice(input: ImportDatasetVersionInput): void {
+  const hasCsv = input.labelsCsvPath !== null && input.labelsCsvPath !== undefined;
+  if (input.layout === 'CSV' && !hasCsv) {
+    throw new DomainError({ code: 'BAD_INPUT', message: 'layout CSV needs labelsCsvPath.', field: 'input.labelsCsvPath', hint: 'Name a CSV with the columns path, label, group, split; only path is required.' });
+  }
+  if (input.layout !== 'CSV' && hasCsv) {
+    throw new DomainError({ code: 'BAD_INPUT', message: `labelsCsvPath is not read with layout ${input.layout}.`, field: 'input.labelsCsvPath', hint: 'Set layout to CSV.' });
+  }
+}
+
+/**
+ * Parses a mutation's input and turns the first fault into an error that names its field.
+ * @throws DomainError BAD_INPUT.
+ */
+export function parseInput<Value>(schema: z.ZodType<Value>, input: unknown): Value {
+  const parsed = schema.safeParse(input);
+  if (parsed.success) return parsed.data;
+  const [first] = parsed.error.issues;
+  const field = ['input', ...(first?.path ?? [])].join('.');
+  const others = parsed.error.issues.slice(1).map((issue) => `${issue.path.join('.')} ${issue.message}`);
+  throw new DomainError({
+    code: 'BAD_INPUT',
+    message: `${(first?.path ?? ['input']).join('.')} ${first?.message ?? 'is wrong'}.`,
+    field,
+    ...(others.length === 0 ? {} : { hint: `Also: ${others.join('; ')}.` }),
+  });
+}
+
+/** sha256 over an input with its keys in order: tells a repeated request from a different one under the same key. */
+export function digestOfInput(input: unknown): string {
+  return createHash('sha256').update(JSON.stringify(canonical(input))).digest('hex');
+}
+
+function canonical(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(canonical);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).filter(([, item]) => item !== undefined && item !== null).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, item]) => [key, canonical(item)]));
+}

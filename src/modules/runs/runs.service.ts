@@ -1,0 +1,185 @@
+/** Launching, watching, cancelling and resuming runs. */
+import { randomInt } from 'node:crypto';
+import { DomainError } from '../../errors.ts';
+import { RUN_JOBS } from '../../jobs/index.ts';
+import type { Transact, Transaction } from '../../platform/db.ts';
+import { resolveImportPath } from '../../platform/import-roots.ts';
+import type { Page, PageArguments } from '../../platform/page.ts';
+import type { Queue } from '../../platform/queue.ts';
+import type { RunKind } from '../../generated/prisma/enums.ts';
+import { authorise, type Viewer } from '../access/index.ts';
+import type { DatasetService } from '../datasets/index.ts';
+import type { ModelService } from '../models/index.ts';
+import {
+  checkImportChoice, checkPretrainingChoice, digestOfInput, freezePretraining, importDatasetVersionSchema, isTerminal, launchPretrainingSchema, parseInput,
+} from './runs.rules.ts';
+import type { MetricSeriesRecord, RunEventRecord, RunRecord } from './runs.records.ts';
+import type { RunFilter, RunStore } from './runs.store.ts';
+
+export interface RunService {
+  get(viewer: Viewer, id: string): Promise<RunRecord | undefined>;
+  list(viewer: Viewer, page: PageArguments, filter: RunFilter): Promise<Page<RunRecord>>;
+  /** A run of kind IMPORT. Throws the DomainErrors of bad input, IMPORT_PATH_* among them. */
+  launchImport(viewer: Viewer, input: unknown): Promise<RunRecord>;
+  launchPretraining(viewer: Viewer, input: unknown): Promise<RunRecord>;
+  /** Creates the row and its queue message in one transaction; for other modules that launch kinds of their own. */
+  enqueue(launch: RunLaunch): Promise<RunRecord>;
+  /** QUEUED becomes CANCELED, RUNNING becomes CANCELING; repeating it changes nothing. Throws RUN_NOT_CANCELABLE for one that has ended otherwise. */
+  cancel(viewer: Viewer, id: string): Promise<RunRecord>;
+  /** FAILED or CANCELED goes back into the queue and on from its last checkpoint. */
+  resume(viewer: Viewer, id: string): Promise<RunRecord>;
+  metrics(viewer: Viewer, runId: string, names: readonly string[] | null): Promise<MetricSeriesRecord[]>;
+  eventsAfter(viewer: Viewer, runId: string, sequence: number): Promise<RunEventRecord[]>;
+  queuePosition(run: RunRecord): Promise<number | null>;
+  countByStatus(): Promise<Record<string, number>>;
+}
+
+export interface RunLaunch {
+  readonly kind: RunKind;
+  readonly config: object;
+  readonly idempotencyKey: string | null;
+  /** The input as it came, for telling a repeated request from another one. */
+  readonly input: object;
+}
+
+export interface RunServiceParts {
+  readonly store: RunStore;
+  readonly transact: Transact;
+  readonly queue: Queue;
+  readonly datasets: DatasetService;
+  readonly models: ModelService;
+  readonly importRoots: readonly string[];
+}
+
+const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+const EVENTS_AT_ONCE = 500;
+
+export function createRunService(parts: RunServiceParts): RunService {
+  const { store, transact, queue } = parts;
+
+  const create = async (tx: Transaction, launch: RunLaunch): Promise<RunRecord> => {
+    const inputDigest = digestOfInput(launch.input);
+    if (launch.idempotencyKey !== null) {
+      const earlier = await store.findByIdempotencyKey(tx, launch.idempotencyKey);
+      if (earlier !== undefined) return sameInputOrThrow(earlier, launch.kind, inputDigest);
+    }
+    const run = await store.create(tx, { kind: launch.kind, config: launch.config, idempotencyKey: launch.idempotencyKey, inputDigest });
+    await store.appendEvent(tx, run.id, { kind: 'QUEUED', status: 'QUEUED' });
+    await queue.send(tx, RUN_JOBS[launch.kind], { runId: run.id });
+    return run;
+  };
+
+  const findOrThrow = async (tx: Transaction, id: string): Promise<RunRecord> => {
+    const run = UUID_PATTERN.test(id) ? await store.lock(tx, id) : undefined;
+    if (run === undefined) throw new DomainError({ code: 'RUN_NOT_FOUND', message: 'There is no run with this id.', field: 'id', hint: 'List them with the query runs.' });
+    return run;
+  };
+
+  const service: RunService = {
+    get: async (viewer, id) => {
+      authorise(viewer, 'READER');
+      return UUID_PATTERN.test(id) ? store.find(id) : undefined;
+    },
+    list: (viewer, page, filter) => {
+      authorise(viewer, 'READER');
+      return store.list(page, filter);
+    },
+    enqueue: async (launch) => {
+      try {
+        return await transact((tx) => create(tx, launch));
+      } catch (error) {
+        // Two requests with one new key at the same moment: the second finds the first one's run.
+        if (launch.idempotencyKey === null || error instanceof DomainError) throw error;
+        return transact(async (tx) => {
+          const earlier = await store.findByIdempotencyKey(tx, launch.idempotencyKey ?? '');
+          if (earlier === undefined) throw error;
+          return sameInputOrThrow(earlier, launch.kind, digestOfInput(launch.input));
+        });
+      }
+    },
+    launchImport: async (viewer, raw) => {
+      authorise(viewer, 'CONTRIBUTOR');
+      const input = parseInput(importDatasetVersionSchema, raw);
+      checkImportChoice(input);
+      const dataset = await parts.datasets.get(viewer, { id: input.datasetId });
+      if (dataset === undefined) throw new DomainError({ code: 'DATASET_NOT_FOUND', message: 'There is no dataset with this id.', field: 'input.datasetId', hint: 'Find its id with the query datasets, or make one with createDataset.' });
+      const path = await resolveImportPath(input.path, parts.importRoots, 'input.path', 'FOLDER');
+      const labelsCsvPath = typeof input.labelsCsvPath === 'string' ? await resolveImportPath(input.labelsCsvPath, parts.importRoots, 'input.labelsCsvPath', 'FILE') : null;
+      const config = { datasetId: dataset.id, path, layout: input.layout, labelsCsvPath, patchSizePx: input.patchSizePx ?? null, importRoots: parts.importRoots };
+      return service.enqueue({ kind: 'IMPORT', config, idempotencyKey: input.idempotencyKey ?? null, input });
+    },
+    launchPretraining: async (viewer, raw) => {
+      authorise(viewer, 'OPERATOR');
+      const input = parseInput(launchPretrainingSchema, raw);
+      checkPretrainingChoice(input);
+      const ids = input.datasets.map((dataset) => dataset.datasetVersionId);
+      const versions = await parts.datasets.requireSealedVersions(ids, (index) => `input.datasets.${index}.datasetVersionId`);
+      if (typeof input.initialCheckpointId === 'string') await requireSameEncoder(parts.models, input.initialCheckpointId, input.encoder);
+      const config = freezePretraining(input, versions.map(({ id, digest, imageCount }) => ({ id, digest, imageCount })), randomInt(2 ** 31 - 1));
+      return service.enqueue({ kind: 'PRETRAINING', config, idempotencyKey: input.idempotencyKey ?? null, input });
+    },
+    cancel: async (viewer, id) => {
+      authorise(viewer, 'CONTRIBUTOR');
+      return transact(async (tx) => {
+        const run = await findOrThrow(tx, id);
+        switch (run.status) {
+          case 'QUEUED':
+            await store.setStatus(tx, run.id, 'CANCELED', null);
+            await store.appendEvent(tx, run.id, { kind: 'CANCELED', status: 'CANCELED', message: 'Cancelled before it began.' });
+            break;
+          case 'RUNNING':
+            await store.setStatus(tx, run.id, 'CANCELING', null);
+            await store.appendEvent(tx, run.id, { kind: 'CANCELING', status: 'CANCELING' });
+            break;
+          case 'CANCELING':
+          case 'CANCELED':
+            break;
+          default:
+            throw new DomainError({ code: 'RUN_NOT_CANCELABLE', message: `The run has already ${run.status === 'FAILED' ? 'failed' : 'succeeded'}.`, field: 'id', hint: 'Nothing is left to cancel.' });
+        }
+        return (await store.find(run.id, tx)) ?? run;
+      });
+    },
+    resume: async (viewer, id) => {
+      authorise(viewer, 'CONTRIBUTOR');
+      return transact(async (tx) => {
+        const run = await findOrThrow(tx, id);
+        if (!isTerminal(run.status)) return run;
+        if (run.status === 'SUCCEEDED') {
+          throw new DomainError({ code: 'RUN_NOT_RESUMABLE', message: 'The run has succeeded; there is nothing to go on with.', field: 'id', hint: 'Launch a new one with initialCheckpointId to train further.' });
+        }
+        if (run.kind !== 'PRETRAINING') {
+          throw new DomainError({ code: 'RUN_NOT_RESUMABLE', message: `Only a pretraining can be resumed; this is an ${run.kind.toLowerCase()}.`, field: 'id', hint: 'Launch it again.' });
+        }
+        await store.setStatus(tx, run.id, 'QUEUED', null);
+        await store.requeueNow(tx, run.id);
+        await store.appendEvent(tx, run.id, { kind: 'REQUEUED', status: 'QUEUED', message: 'Resumed.' });
+        await queue.send(tx, RUN_JOBS[run.kind], { runId: run.id });
+        return (await store.find(run.id, tx)) ?? run;
+      });
+    },
+    metrics: (viewer, runId, names) => {
+      authorise(viewer, 'READER');
+      return store.metrics(runId, names);
+    },
+    eventsAfter: async (viewer, runId, sequence) => {
+      authorise(viewer, 'READER');
+      return store.eventsAfter(runId, sequence, EVENTS_AT_ONCE);
+    },
+    queuePosition: (run) => store.queuePosition(run),
+    countByStatus: () => store.countByStatus(),
+  };
+  return service;
+}
+
+function sameInputOrThrow(earlier: RunRecord, kind: RunKind, inputDigest: string): RunRecord {
+  if (earlier.kind === kind && earlier.inputDigest === inputDigest) return earlier;
+  throw new DomainError({ code: 'IDEMPOTENCY_KEY_REUSED', message: 'This idempotencyKey was used with another input.', field: 'input.idempotencyKey', hint: `Take a new key; the old one belongs to run ${earlier.id}.` });
+}
+
+async function requireSameEncoder(models: ModelService, checkpointId: string, encoder: string): Promise<void> {
+  const field = 'input.initialCheckpointId';
+  const checkpoint = await models.checkpointForUse(checkpointId, field);
+  if (checkpoint.encoder === encoder) return;
+  throw new DomainError({ code: 'CHECKPOINT_INCOMPATIBLE', message: `The checkpoint is a ${checkpoint.encoder}, the run asks for a ${encoder}.`, field, hint: `Set encoder to ${checkpoint.encoder}.` });
+}

@@ -1,0 +1,59 @@
+/** PostgreSQL's LISTEN as a hub of listeners: one connection for the whole process, taken up again when it breaks. */
+import { Client } from 'pg';
+
+export interface Announcements {
+  /** @returns a function that ends the listening. */
+  subscribe(payload: string, listener: () => void): () => void;
+  close(): Promise<void>;
+}
+
+const RECONNECT_MS = 1_000;
+
+export async function listenForAnnouncements(databaseUrl: string, channel: string, onError: (error: Error) => void): Promise<Announcements> {
+  const listeners = new Map<string, Set<() => void>>();
+  let client: Client | undefined;
+  let closed = false;
+  let retry: NodeJS.Timeout | undefined;
+
+  const connect = async (): Promise<void> => {
+    const next = new Client({ connectionString: databaseUrl, keepAlive: true });
+    next.on('notification', (message) => {
+      for (const listener of listeners.get(message.payload ?? '') ?? []) listener();
+    });
+    next.on('error', (error) => {
+      client = undefined;
+      if (closed) return;
+      onError(error);
+      retry = setTimeout(() => void reconnect(), RECONNECT_MS);
+    });
+    await next.connect();
+    await next.query(`LISTEN ${next.escapeIdentifier(channel)}`);
+    client = next;
+  };
+  const reconnect = async (): Promise<void> => {
+    try {
+      await connect();
+      // Whatever was announced while we were away: everybody looks once.
+      for (const group of listeners.values()) for (const listener of group) listener();
+    } catch (error) {
+      onError(error instanceof Error ? error : new Error(String(error)));
+      if (!closed) retry = setTimeout(() => void reconnect(), RECONNECT_MS);
+    }
+  };
+  await connect();
+  return {
+    subscribe: (payload, listener) => {
+      const group = listeners.get(payload) ?? new Set();
+      listeners.set(payload, group.add(listener));
+      return () => {
+        group.delete(listener);
+        if (group.size === 0) listeners.delete(payload);
+      };
+    },
+    close: async () => {
+      closed = true;
+      clearTimeout(retry);
+      await client?.end();
+    },
+  };
+}
