@@ -1,0 +1,248 @@
+/**
+ * Safetensors: the format in which weights are stored and served. Reading runs nothing and trusts nothing.
+ *
+ * File: a little-endian u64 with the length of the header; the header, JSON that begins with `{`, padded with spaces; then
+ * the tensors' bytes, little-endian and row-major, which must cover the rest of the file without hole or overlap.
+ * See https://github.com/huggingface/safetensors, "Format", and `validate` of its tensor.rs.
+ */
+
+interface TensorFacts {
+  readonly name: string;
+  /** Sizes of the axes; `[]` is a scalar. */
+  readonly shape: readonly number[];
+}
+export type SafetensorsTensor = TensorFacts &
+  (
+    | { readonly dtype: 'F32'; readonly data: Float32Array }
+    | { readonly dtype: 'I64'; readonly data: BigInt64Array }
+    | { readonly dtype: 'U8'; readonly data: Uint8Array }
+  );
+export type SafetensorsDtype = SafetensorsTensor['dtype'];
+
+export interface SafetensorsFile {
+  /** In the order of their bytes. */
+  readonly tensors: readonly SafetensorsTensor[];
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** Each way in which bytes can fail to be a safetensors file, or tensors to make one. */
+export type SafetensorsFault =
+  | 'TOO_SHORT'
+  | 'HEADER_TOO_LARGE'
+  | 'HEADER_BEYOND_END'
+  | 'HEADER_NOT_UTF8'
+  | 'HEADER_NOT_OBJECT'
+  | 'HEADER_NOT_JSON'
+  | 'NUMBER_NOT_NATURAL'
+  | 'DUPLICATE_KEY'
+  | 'METADATA_INVALID'
+  | 'TENSOR_INFO_INVALID'
+  | 'DTYPE_UNSUPPORTED'
+  | 'SHAPE_TOO_LARGE'
+  | 'OFFSETS_REVERSED'
+  | 'HOLE_OR_OVERLAP'
+  | 'SIZE_MISMATCH'
+  | 'END_MISMATCH'
+  | 'NAME_INVALID';
+
+export class SafetensorsError extends Error {
+  readonly fault: SafetensorsFault;
+
+  constructor(fault: SafetensorsFault, message: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'SafetensorsError';
+    this.fault = fault;
+  }
+}
+
+/** The format's own cap, so that a forged length can not make us take memory. */
+export const MAX_HEADER_BYTES = 100_000_000;
+
+const LENGTH_BYTES = 8;
+const METADATA_KEY = '__metadata__';
+const BYTES_PER_ELEMENT: Readonly<Record<SafetensorsDtype, number>> = { I64: 8, F32: 4, U8: 1 };
+
+/**
+ * Writes a file: the same tensors and metadata give the same bytes, whatever their order.
+ *
+ * Tensors are sorted by element size (largest first, so that each is aligned to its elements), then by name.
+ * @throws SafetensorsError NAME_INVALID, DUPLICATE_KEY, TENSOR_INFO_INVALID, SHAPE_TOO_LARGE, SIZE_MISMATCH, METADATA_INVALID or HEADER_TOO_LARGE.
+ */
+export function writeSafetensors(tensors: readonly SafetensorsTensor[], metadata: Readonly<Record<string, string>> = {}): Uint8Array<ArrayBuffer> {
+  const sorted = tensors.toSorted((a, b) => BYTES_PER_ELEMENT[b.dtype] - BYTES_PER_ELEMENT[a.dtype] || compareNames(a.name, b.name));
+  const names = new Set<string>();
+  // Written by hand: an object would put integer-like names first and lose `__proto__`.
+  const entries = metadataEntry(metadata);
+  let end = 0;
+  for (const tensor of sorted) {
+    if (tensor.name === METADATA_KEY || !tensor.name.isWellFormed()) throw new SafetensorsError('NAME_INVALID', `A tensor can not be named ${JSON.stringify(tensor.name)}.`);
+    if (names.has(tensor.name)) throw new SafetensorsError('DUPLICATE_KEY', `Two tensors are named ${JSON.stringify(tensor.name)}.`);
+    names.add(tensor.name);
+    if (tensor.shape.some((size) => !isNatural(size))) throw new SafetensorsError('TENSOR_INFO_INVALID', `"${tensor.name}" has a shape that is no list of natural numbers: [${tensor.shape.join(', ')}].`);
+    checkSize(tensor.name, tensor.dtype, tensor.shape, tensor.data.byteLength);
+    const begin = end;
+    end += tensor.data.byteLength;
+    entries.push(`${JSON.stringify(tensor.name)}:{"dtype":"${tensor.dtype}","shape":${JSON.stringify(tensor.shape)},"data_offsets":[${begin},${end}]}`);
+  }
+  const header = new TextEncoder().encode(`{${entries.join(',')}}`);
+  const paddedLength = Math.ceil(header.length / 8) * 8;
+  if (paddedLength > MAX_HEADER_BYTES) throw new SafetensorsError('HEADER_TOO_LARGE', `The header would take ${paddedLength} bytes, more than ${MAX_HEADER_BYTES}.`);
+
+  const file = new Uint8Array(LENGTH_BYTES + paddedLength + end);
+  new DataView(file.buffer).setBigUint64(0, BigInt(paddedLength), true);
+  file.set(header, LENGTH_BYTES);
+  file.fill(0x20, LENGTH_BYTES + header.length, LENGTH_BYTES + paddedLength);
+  let position = LENGTH_BYTES + paddedLength;
+  for (const { data } of sorted) {
+    file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), position);
+    position += data.byteLength;
+  }
+  return file;
+}
+
+/**
+ * Reads a whole file; the tensors are copies, so that the bytes can be let go.
+ * @throws SafetensorsError with the first fault; see `SafetensorsFault`.
+ */
+export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
+  const { header, dataStart } = readHeader(bytes);
+  const infos: TensorInfo[] = [];
+  let metadata: Readonly<Record<string, string>> = {};
+  for (const [name, value] of Object.entries(header)) {
+    if (name === METADATA_KEY) metadata = checkedMetadata(value);
+    else infos.push(tensorInfo(name, value));
+  }
+  infos.sort((a, b) => a.begin - b.begin || a.end - b.end);
+  let end = 0;
+  for (const info of infos) {
+    if (info.begin !== end) throw new SafetensorsError('HOLE_OR_OVERLAP', `"${info.name}" begins at byte ${info.begin} of the data, not at ${end} where the one before ends.`);
+    checkSize(info.name, info.dtype, info.shape, info.end - info.begin);
+    end = info.end;
+  }
+  if (dataStart + end !== bytes.length) throw new SafetensorsError('END_MISMATCH', `The file has ${bytes.length} bytes, its header speaks of ${dataStart + end}.`);
+  return { tensors: infos.map((info) => tensorOf(info, bytes.subarray(dataStart + info.begin, dataStart + info.end))), metadata };
+}
+
+interface TensorInfo extends TensorFacts {
+  readonly dtype: SafetensorsDtype;
+  readonly begin: number;
+  readonly end: number;
+}
+
+function readHeader(bytes: Uint8Array): { header: object; dataStart: number } {
+  if (bytes.length < LENGTH_BYTES) throw new SafetensorsError('TOO_SHORT', `A safetensors file has at least ${LENGTH_BYTES} bytes, this has ${bytes.length}.`);
+  const headerBytes = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES).getBigUint64(0, true);
+  if (headerBytes > BigInt(MAX_HEADER_BYTES)) throw new SafetensorsError('HEADER_TOO_LARGE', `The header claims ${headerBytes} bytes; the format allows ${MAX_HEADER_BYTES}.`);
+  const dataStart = LENGTH_BYTES + Number(headerBytes);
+  if (dataStart > bytes.length) throw new SafetensorsError('HEADER_BEYOND_END', `The header claims ${headerBytes} bytes; the file ends before that.`);
+  const text = decodeUtf8(bytes.subarray(LENGTH_BYTES, dataStart));
+  if (!text.startsWith('{')) throw new SafetensorsError('HEADER_NOT_OBJECT', 'The header does not begin with "{".');
+  const header = parseJson(text);
+  if (!isObject(header)) throw new SafetensorsError('HEADER_NOT_OBJECT', 'The header is not a JSON object.');
+  checkTokens(text);
+  return { header, dataStart };
+}
+
+function decodeUtf8(bytes: Uint8Array): string {
+  try {
+    return new TextDecoder('utf-8', { fatal: true, ignoreBOM: true }).decode(bytes);
+  } catch (cause) {
+    throw new SafetensorsError('HEADER_NOT_UTF8', 'The header is not UTF-8.', { cause });
+  }
+}
+
+function parseJson(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch (cause) {
+    throw new SafetensorsError('HEADER_NOT_JSON', 'The header is not JSON.', { cause });
+  }
+}
+
+/**
+ * What JSON.parse lets pass: the same key twice in one object (two readers could then see two files in one), and
+ * numbers that only look natural, such as 4.0 or 1e3. `text` is known to be JSON.
+ */
+function checkTokens(text: string): void {
+  const openObjects: Set<string>[] = [];
+  for (const [token, string, colon] of text.matchAll(/("[^"\\]*(?:\\.[^"\\]*)*")(\s*:)?|[{}]|-?\d[\d.eE+-]*/g)) {
+    if (token === '{') openObjects.push(new Set());
+    else if (token === '}') openObjects.pop();
+    else if (string === undefined) {
+      if (!/^\d+$/.test(token) || !Number.isSafeInteger(Number(token))) throw new SafetensorsError('NUMBER_NOT_NATURAL', `The header holds ${token.slice(0, 40)} where only natural numbers may stand.`);
+    } else if (colon !== undefined) {
+      const key = String(JSON.parse(string));
+      const seen = openObjects.at(-1);
+      if (seen?.has(key) === true) throw new SafetensorsError('DUPLICATE_KEY', `The header holds the key ${JSON.stringify(key)} twice.`);
+      seen?.add(key);
+    }
+  }
+}
+
+function tensorInfo(name: string, value: unknown): TensorInfo {
+  const invalid = (what: string): SafetensorsError => new SafetensorsError('TENSOR_INFO_INVALID', `"${name}" ${what}.`);
+  if (!name.isWellFormed()) throw new SafetensorsError('NAME_INVALID', `${JSON.stringify(name)} holds half a surrogate pair.`);
+  if (!isObject(value)) throw invalid('is not an object');
+  const unknownKey = Object.keys(value).find((key) => key !== 'dtype' && key !== 'shape' && key !== 'data_offsets');
+  if (unknownKey !== undefined) throw invalid(`has an unknown field "${unknownKey}"`);
+  const { dtype, shape, data_offsets: offsets } = value;
+  if (typeof dtype !== 'string') throw invalid('has no dtype');
+  if (dtype !== 'F32' && dtype !== 'I64' && dtype !== 'U8') throw new SafetensorsError('DTYPE_UNSUPPORTED', `"${name}" is of dtype ${dtype.slice(0, 40)}; F32, I64 and U8 are read here.`);
+  if (!Array.isArray(shape) || !shape.every(isNatural)) throw invalid('has no shape');
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isNatural)) throw invalid('has no pair of data_offsets');
+  const [begin = 0, end = 0] = offsets;
+  if (end < begin) throw new SafetensorsError('OFFSETS_REVERSED', `"${name}" ends at byte ${end}, before it begins at ${begin}.`);
+  return { name, dtype, shape, begin, end };
+}
+
+function checkSize(name: string, dtype: SafetensorsDtype, shape: readonly number[], byteLength: number): void {
+  let needed = BYTES_PER_ELEMENT[dtype];
+  for (const size of shape) {
+    needed *= size;
+    // At each step: a zero at the end would hide what overflowed before it.
+    if (!Number.isSafeInteger(needed)) throw new SafetensorsError('SHAPE_TOO_LARGE', `"${name}" has a shape of more bytes than can be counted.`);
+  }
+  if (needed !== byteLength) throw new SafetensorsError('SIZE_MISMATCH', `"${name}" needs ${needed} bytes for ${dtype} [${shape.join(', ')}], but has ${byteLength}.`);
+}
+
+function tensorOf({ name, dtype, shape }: TensorInfo, view: Uint8Array): SafetensorsTensor {
+  // A copy with a buffer of its own is aligned for any element. (slice of a Buffer would be no copy.)
+  const bytes = new Uint8Array(view);
+  switch (dtype) {
+    case 'F32':
+      return { name, shape, dtype, data: new Float32Array(bytes.buffer) };
+    case 'I64':
+      return { name, shape, dtype, data: new BigInt64Array(bytes.buffer) };
+    case 'U8':
+      return { name, shape, dtype, data: bytes };
+  }
+}
+
+function metadataEntry(metadata: Readonly<Record<string, string>>): string[] {
+  const pairs = Object.entries(checkedMetadata(metadata)).sort(([a], [b]) => compareNames(a, b));
+  if (pairs.length === 0) return [];
+  return [`"${METADATA_KEY}":{${pairs.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(',')}}`];
+}
+
+function checkedMetadata(value: unknown): Readonly<Record<string, string>> {
+  if (!isObject(value)) throw new SafetensorsError('METADATA_INVALID', `${METADATA_KEY} is not an object.`);
+  const pairs = Object.entries(value).map(([key, text]): [string, string] => {
+    if (typeof text !== 'string') throw new SafetensorsError('METADATA_INVALID', `${METADATA_KEY} holds "${key}", which is not text.`);
+    if (!key.isWellFormed() || !text.isWellFormed()) throw new SafetensorsError('METADATA_INVALID', `${METADATA_KEY} holds half a surrogate pair at ${JSON.stringify(key)}.`);
+    return [key, text];
+  });
+  return Object.fromEntries(pairs);
+}
+
+/** By UTF-16 code unit, the same on every machine whatever its locale. */
+function compareNames(a: string, b: string): number {
+  return a < b ? -1 : a > b ? 1 : 0;
+}
+
+function isObject(value: unknown): value is Readonly<Record<string, unknown>> {
+  return typeof value === 'object' && value !== null && !Array.isArray(value);
+}
+
+function isNatural(value: unknown): value is number {
+  return typeof value === 'number' && Number.isSafeInteger(value) && value >= 0;
+}
