@@ -1,4 +1,7 @@
-/** L-BFGS (Liu and Nocedal 1989) for smooth convex functions, with a weak-Wolfe line search by bisection (Lewis and Overton 2013). */
+/**
+ * L-BFGS (Liu and Nocedal 1989) for smooth convex functions, with a weak-Wolfe line search by bisection (Lewis and Overton 2013) that near
+ * the minimum trusts slopes instead of values (the approximate Wolfe conditions of Hager and Zhang 2005).
+ */
 
 export interface Evaluation {
   readonly value: number;
@@ -23,6 +26,8 @@ const MEMORY = 10;
 const ARMIJO = 1e-4;
 const CURVATURE = 0.9;
 const LINE_SEARCH_MAX = 30;
+/** Relative rounding of a value whose terms come from float32 products: smaller differences say nothing. */
+const VALUE_NOISE = 1e-7;
 
 /** Minimises from `start`, which is left as it is. */
 export function minimise(evaluate: (point: Float64Array) => Evaluation, start: Float64Array, options: LbfgsOptions): LbfgsResult {
@@ -92,11 +97,14 @@ function searchLine(
     const point = start.slice();
     addScaled(point, direction, length);
     const evaluation = evaluate(point);
-    if (!(evaluation.value <= current.value + ARMIJO * length * slope)) {
+    const slopeThere = dot(evaluation.gradient, direction);
+    const descends = evaluation.value <= current.value + ARMIJO * length * slope;
+    const levels = evaluation.value <= current.value + VALUE_NOISE * Math.abs(current.value) && slopeThere <= (2 * ARMIJO - 1) * slope;
+    if (!descends && !levels) {
       high = length;
     } else {
       descended = { point, evaluation };
-      if (dot(evaluation.gradient, direction) >= CURVATURE * slope) return descended;
+      if (slopeThere >= CURVATURE * slope) return descended;
       low = length;
     }
     length = high === Infinity ? 2 * low : (low + high) / 2;

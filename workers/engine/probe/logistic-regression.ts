@@ -9,7 +9,7 @@ import { minimise } from './lbfgs.ts';
 export interface LogisticRegressionOptions {
   /** C: the inverse of the penalty's strength; larger fits closer. */
   readonly inverseRegularisation: number;
-  /** Of the mean loss's gradient; default 1e-5. */
+  /** Of the mean loss's gradient; default 1e-4, scikit-learn's. */
   readonly gradientTolerance?: number;
   readonly maxIterations?: number;
   /** A model fitted before, to begin from. */
@@ -74,8 +74,8 @@ export function fitLogisticRegression(
         residuals[cell] = probability - (isTrue ? 1 : 0);
       }
     }
-    const products = scoped(() => readFloats(tf.matMul(inputs.matrix, tf.tensor2d(residuals, [rowCount, labelCount]), true)));
-    const gradient = Float64Array.from(products, (product) => product / rowCount);
+    const products = product(inputs.matrix, residuals, [rowCount, labelCount], true);
+    const gradient = Float64Array.from(products, (entry) => entry / rowCount);
     let squares = 0;
     for (let index = 0; index < penalisedCount; index += 1) {
       const weight = weights[index] ?? 0;
@@ -85,7 +85,7 @@ export function fitLogisticRegression(
     return { value: loss / rowCount + (penalty * squares) / 2, gradient };
   };
   const start = options.startFrom?.weights ?? new Float64Array((embeddingDim + 1) * labelCount);
-  const result = minimise(evaluate, start, { gradientTolerance: options.gradientTolerance ?? 1e-5, maxIterations: options.maxIterations ?? 300 });
+  const result = minimise(evaluate, start, { gradientTolerance: options.gradientTolerance ?? 1e-4, maxIterations: options.maxIterations ?? 300 });
   return { embeddingDim, labelCount, weights: result.point, converged: result.converged, iterationCount: result.iterationCount };
 }
 
@@ -95,7 +95,18 @@ export function predictProbabilities(model: LogisticRegression, inputs: ProbeInp
 }
 
 function multiply(inputs: ProbeInputs, weights: Float64Array, labelCount: number): Float32Array {
-  return scoped(() => readFloats(tf.matMul(inputs.matrix, tf.tensor2d(Float32Array.from(weights), [inputs.embeddingDim + 1, labelCount]))));
+  return product(inputs.matrix, Float32Array.from(weights), [inputs.embeddingDim + 1, labelCount], false);
+}
+
+/** matrix x right, or its transpose x right. Disposes by hand: a scope would walk the numbers that it returns one by one. */
+function product(matrix: Tensor2D, right: Float32Array, rightShape: [number, number], transposed: boolean): Float32Array {
+  const onDevice = tf.tensor2d(right, rightShape);
+  const result = tf.matMul(matrix, onDevice, transposed);
+  try {
+    return readFloats(result);
+  } finally {
+    tf.dispose([onDevice, result]);
+  }
 }
 
 function softmaxRows(logits: Float32Array, labelCount: number): Float64Array {
