@@ -19,7 +19,7 @@ const expectedFile = z.object({
       widthPx: z.number(),
       embeddings: rows,
       embeddingNorms: z.array(z.number()),
-      training: z.object({ embeddings: rows, gradients: z.record(z.string(), summary), statistics: z.record(z.string(), summary) }).optional(),
+      training: z.object({ embeddings: rows, gradients: z.record(z.string(), summary.extend({ float32Error: z.number() })), statistics: z.record(z.string(), summary) }).optional(),
     }),
   ),
 });
@@ -36,14 +36,14 @@ function norm(values: Float32Array): number {
   return Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
 }
 
-/** Norm and picked entries of a tensor; an entry is held to the tensor's own typical size, because single entries may be near zero. */
+/** Norm and picked entries of a tensor, held to the tensor's own typical size, because single entries may be near zero. */
 function checkSummary(name: string, values: Float32Array, wanted: z.infer<typeof summary>, tolerance: number): void {
   const actualNorm = norm(values);
   assert.ok(Math.abs(actualNorm - wanted.norm) <= tolerance * wanted.norm, `${name}: norm ${actualNorm}, expected ${wanted.norm}`);
   const typical = wanted.norm / Math.sqrt(values.length);
   for (const [position, entry] of wanted.entries) {
     const actual = values[position] ?? Number.NaN;
-    assert.ok(Math.abs(actual - entry) <= tolerance * 10 * Math.max(typical, Math.abs(entry)), `${name}[${position}]: ${actual}, expected ${entry}`);
+    assert.ok(Math.abs(actual - entry) <= tolerance * Math.max(typical, Math.abs(entry)), `${name}[${position}]: ${actual}, expected ${entry}`);
   }
 }
 
@@ -81,12 +81,12 @@ describe(`encoders against ${expected.oracle}`, () => {
           assert.ok(parameter.gradient !== undefined && wanted !== undefined);
           const outside = fromDevice(parameter.name, parameter.gradient, parameter.layout);
           assert.ok(outside.dtype === 'F32');
-          checkSummary(`gradient of ${parameter.name}`, outside.data, wanted, 2e-3);
+          checkSummary(`gradient of ${parameter.name}`, outside.data, wanted, Math.max(1e-3, 6 * wanted.float32Error));
         }
         for (const tensor of encoder.weights()) {
           if (tensor.dtype === 'I64') assert.equal(tensor.data[0], 8n);
           const wanted = training.statistics[tensor.name];
-          if (wanted !== undefined && tensor.dtype === 'F32') checkSummary(tensor.name, tensor.data, wanted, 1e-4);
+          if (wanted !== undefined && tensor.dtype === 'F32') checkSummary(tensor.name, tensor.data, wanted, 1e-3);
         }
       }
       encoder.dispose();

@@ -64,13 +64,17 @@ export function checkTensors(target: string, tensors: readonly NamedTensor[], ex
   return found;
 }
 
-/** The tensors of an encoder by name, all there and of the right shapes. Throws WeightsMismatchError as `checkTensors`. */
-export function checkEncoderWeights(architecture: EncoderArchitecture, tensors: readonly NamedTensor[]): Map<string, NamedTensor> {
-  const expectations = encoderTensorSpecs(architecture).map(({ name, kind, shape }): TensorExpectation => {
+/** What an encoder's weights must hold. */
+export function encoderExpectations(architecture: EncoderArchitecture): TensorExpectation[] {
+  return encoderTensorSpecs(architecture).map(({ name, kind, shape }): TensorExpectation => {
     // Checkpoints older than PyTorch 0.4.1 have no batch counts; nothing is computed from them.
     return kind === 'BATCH_COUNT' ? { name, dtype: 'I64', shape, required: false } : { name, dtype: 'F32', shape, required: true };
   });
-  return checkTensors(architecture, tensors, expectations);
+}
+
+/** The tensors of an encoder by name, all there and of the right shapes. Throws WeightsMismatchError as `checkTensors`. */
+export function checkEncoderWeights(architecture: EncoderArchitecture, tensors: readonly NamedTensor[]): Map<string, NamedTensor> {
+  return checkTensors(architecture, tensors, encoderExpectations(architecture));
 }
 
 /** New weights as torchvision draws them: filters normal with variance 2 / (k * k * O) (He et al. 2015, fan-out), batch norms at the identity. */

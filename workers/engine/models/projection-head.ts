@@ -1,0 +1,110 @@
+/** SimCLR's projection head: Linear, ReLU, Linear, from embeddings [B, D] to projections [B, P], with a hand-written backward pass. */
+import { multiplyMatrices, relu, reluGradient } from '../kernels/elementwise.ts';
+import type { NamedTensor } from '../named-tensor.ts';
+import type { Random } from '../rng.ts';
+import { asRank2, scoped, tf } from '../tensorflow.ts';
+import type { Tensor2D } from '../tensorflow.ts';
+import { createParameter, disposeParameter, fromDevice, setGradient } from './parameter.ts';
+import type { Parameter } from './parameter.ts';
+import { checkTensors } from './weights.ts';
+import type { TensorExpectation } from './weights.ts';
+
+interface Trace {
+  /** The head's input; belongs to whoever made it. */
+  readonly embeddings: Tensor2D;
+  readonly hidden: Tensor2D;
+}
+
+/** The four tensors under the names that the paper's checkpoints hold them by; linear weights are [out, in] as PyTorch's. */
+export function projectionHeadExpectations(embeddingDim: number, projectionDim: number): TensorExpectation[] {
+  const tensor = (name: string, shape: readonly number[]): TensorExpectation => ({ name, dtype: 'F32', shape, required: true });
+  return [
+    tensor('fc.1.weight', [embeddingDim, embeddingDim]),
+    tensor('fc.1.bias', [embeddingDim]),
+    tensor('fc.3.weight', [projectionDim, embeddingDim]),
+    tensor('fc.3.bias', [projectionDim]),
+  ];
+}
+
+/** New tensors as PyTorch's Linear draws them: uniform in +-1 / sqrt(inputs). */
+export function randomProjectionHead(embeddingDim: number, projectionDim: number, random: Random): NamedTensor[] {
+  const bound = 1 / Math.sqrt(embeddingDim);
+  return projectionHeadExpectations(embeddingDim, projectionDim).map(({ name, shape }): NamedTensor => {
+    const stream = random.fork(name);
+    const length = shape.reduce((product, side) => product * side, 1);
+    return { name, dtype: 'F32', shape, data: Float32Array.from({ length }, () => stream.between(-bound, bound)) };
+  });
+}
+
+export class ProjectionHead {
+  readonly parameters: readonly Parameter[];
+  readonly #layers: readonly [Layer, Layer];
+  #trace: Trace | undefined;
+
+  /** @throws WeightsMismatchError when the tensors are not the four of `projectionHeadExpectations`. */
+  constructor(embeddingDim: number, projectionDim: number, tensors: readonly NamedTensor[]) {
+    const found = checkTensors('the projection head', tensors, projectionHeadExpectations(embeddingDim, projectionDim));
+    this.#layers = [createLayer('fc.1', found), createLayer('fc.3', found)];
+    this.parameters = this.#layers.flatMap(({ weight, bias }) => [weight, bias]);
+  }
+
+  /** [B, D] to [B, P]; the projections are the caller's. The embeddings must live until `backward`. */
+  forward(embeddings: Tensor2D): Tensor2D {
+    this.discard();
+    const [first, second] = this.#layers;
+    const hidden = asRank2(scoped(() => relu(runLayer(first, embeddings))));
+    this.#trace = { embeddings, hidden };
+    return scoped(() => runLayer(second, hidden));
+  }
+
+  /** Sets the four gradients from that of the projections [B, P]; returns that of the embeddings [B, D], the caller's to dispose. */
+  backward(projectionGradient: Tensor2D): Tensor2D {
+    if (this.#trace === undefined) throw new Error('Projection head: backward before forward.');
+    const { embeddings, hidden } = this.#trace;
+    const [first, second] = this.#layers;
+    const hiddenGradient = layerGradient(second, hidden, projectionGradient);
+    const beforeRelu = asRank2(reluGradient(hiddenGradient, hidden));
+    const embeddingGradient = layerGradient(first, embeddings, beforeRelu);
+    tf.dispose([hiddenGradient, beforeRelu]);
+    this.discard();
+    return embeddingGradient;
+  }
+
+  /** Frees whatever a forward pass left. */
+  discard(): void {
+    this.#trace?.hidden.dispose();
+    this.#trace = undefined;
+  }
+
+  weights(): NamedTensor[] {
+    return this.parameters.map(({ name, value, layout }) => fromDevice(name, value, layout));
+  }
+
+  dispose(): void {
+    this.discard();
+    this.parameters.forEach(disposeParameter);
+  }
+}
+
+interface Layer {
+  readonly weight: Parameter;
+  readonly bias: Parameter;
+}
+
+function createLayer(name: string, tensors: ReadonlyMap<string, NamedTensor>): Layer {
+  const weight = tensors.get(`${name}.weight`);
+  const bias = tensors.get(`${name}.bias`);
+  if (weight === undefined || bias === undefined) throw new Error(`${name} is missing from tensors that were checked.`);
+  return { weight: createParameter(weight, 'WEIGHT', 'AS_IS'), bias: createParameter(bias, 'BIAS_OR_NORM', 'AS_IS') };
+}
+
+function runLayer({ weight, bias }: Layer, input: Tensor2D): Tensor2D {
+  return asRank2(tf.add(multiplyMatrices(input, weight.value, { transposeRight: true }), bias.value));
+}
+
+/** Sets the layer's gradients; returns that of its input. */
+function layerGradient({ weight, bias }: Layer, input: Tensor2D, outputGradient: Tensor2D): Tensor2D {
+  setGradient(weight, multiplyMatrices(outputGradient, input, { transposeLeft: true }));
+  setGradient(bias, tf.sum(outputGradient, 0));
+  return multiplyMatrices(outputGradient, weight.value);
+}

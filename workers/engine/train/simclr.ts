@@ -1,0 +1,195 @@
+/** SimCLR (Chen et al. 2020, arXiv:2002.05709): a trainer that is given views and takes one step at a time. Making the views is the caller's. */
+import { ntXent } from '../losses/nt-xent.ts';
+import { embeddingDimOf } from '../models/architecture.ts';
+import type { EncoderArchitecture } from '../models/architecture.ts';
+import { ProjectionHead, projectionHeadExpectations, randomProjectionHead } from '../models/projection-head.ts';
+import { createEncoder, encoderFromWeights } from '../models/resnet.ts';
+import type { Encoder } from '../models/resnet.ts';
+import { checkTensors, encoderExpectations } from '../models/weights.ts';
+import type { TensorExpectation } from '../models/weights.ts';
+import type { NamedTensor } from '../named-tensor.ts';
+import { Lars } from '../optim/lars.ts';
+import { checkSchedule, learningRateAt } from '../optim/schedule.ts';
+import type { Schedule } from '../optim/schedule.ts';
+import type { Random } from '../rng.ts';
+import { scoped, tf } from '../tensorflow.ts';
+import type { Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
+
+/** What a run trains with. Defaults belong to the caller; paper.md's are in brackets. */
+export interface SimclrTrainerOptions extends Schedule {
+  readonly architecture: EncoderArchitecture;
+  /** P, the length of a projection [128]. */
+  readonly projectionDim: number;
+  /** Of NT-Xent [0.5]. */
+  readonly temperature: number;
+  /** Of LARS [1e-6]. */
+  readonly weightDecay: number;
+  /** Of LARS [0.9]. */
+  readonly momentum: number;
+  /** Draws new weights; nothing is drawn after the trainer is made. */
+  readonly seedRandom: Random;
+  /** An encoder to go on from, under torchvision's names; the projection head is new all the same. */
+  readonly initialWeights?: readonly NamedTensor[];
+}
+
+export interface StepMetrics {
+  /** NT-Xent, mean over 2N. */
+  readonly loss: number;
+  /** The one that this step was taken with. */
+  readonly learningRate: number;
+  /** Mean cosine similarity of the two views' projections, in -1..1. */
+  readonly positiveSimilarity: number;
+  /** Mean over dimensions of the standard deviation of the unit-length embeddings, times sqrt(D): 0 is collapse, 1 the sphere evenly used. */
+  readonly embeddingStd: number;
+}
+
+/** The loss of a step is not a number that can be learned from. Nothing of the trainer has changed. */
+export class NonFiniteLossError extends Error {
+  readonly stepIndex: number;
+  readonly loss: number;
+
+  constructor(stepIndex: number, loss: number) {
+    super(`The loss of step ${stepIndex} is ${loss}; a lower learning rate or a higher temperature may help.`);
+    this.name = 'NonFiniteLossError';
+    this.stepIndex = stepIndex;
+    this.loss = loss;
+  }
+}
+
+export interface SimclrTrainer {
+  /** Steps taken so far. */
+  readonly stepIndex: number;
+  /**
+   * One step of both views through encoder and head, loss, gradients and LARS.
+   *
+   * @param views [2N, H, W, 3] float32, normalised; rows 0..N-1 the first views, rows N..2N-1 the second ones of the same images. The caller disposes them.
+   * @throws NonFiniteLossError before anything changes; RangeError for fewer than 2 images, an odd number of views, or a step after the last.
+   */
+  step(views: Tensor4D): Promise<StepMetrics>;
+  /** The encoder alone, under torchvision's names and layouts. */
+  encoderWeights(): NamedTensor[];
+  /** All that `restoreState` needs to go on as if never interrupted: encoder, head (`fc.1`, `fc.3`), velocities (`optimizer.*`), step (`step`). */
+  saveState(): NamedTensor[];
+  /** @throws WeightsMismatchError when the tensors are not those of `saveState` of a trainer of the same shapes; nothing has changed then. */
+  restoreState(tensors: readonly NamedTensor[]): void;
+  /** Frees every tensor of the trainer. */
+  dispose(): void;
+}
+
+/** @throws RangeError for options out of range, WeightsMismatchError for initial weights that do not fit. */
+export function createSimclrTrainer(options: SimclrTrainerOptions): SimclrTrainer {
+  checkOptions(options);
+  return new Trainer(options);
+}
+
+function checkOptions(options: SimclrTrainerOptions): void {
+  const { projectionDim, temperature, momentum, weightDecay } = options;
+  checkSchedule(options);
+  if (!Number.isSafeInteger(projectionDim) || projectionDim < 1) throw new RangeError(`projectionDim must be a whole number of at least 1, not ${projectionDim}.`);
+  if (!(temperature > 0 && Number.isFinite(temperature))) throw new RangeError(`temperature must be positive, not ${temperature}.`);
+  if (!(momentum >= 0 && momentum < 1)) throw new RangeError(`momentum must be in [0, 1), not ${momentum}.`);
+  if (!(weightDecay >= 0 && Number.isFinite(weightDecay))) throw new RangeError(`weightDecay must be 0 or more, not ${weightDecay}.`);
+}
+
+const STEP_EXPECTATION: TensorExpectation = { name: 'step', dtype: 'I64', shape: [], required: true };
+
+class Trainer implements SimclrTrainer {
+  readonly #options: SimclrTrainerOptions;
+  #encoder: Encoder;
+  #head: ProjectionHead;
+  #optimizer: Lars;
+  #stepIndex = 0;
+
+  constructor(options: SimclrTrainerOptions) {
+    const { architecture, projectionDim, seedRandom, initialWeights } = options;
+    this.#options = options;
+    this.#encoder =
+      initialWeights === undefined ? createEncoder(architecture, seedRandom.fork('encoder')) : encoderFromWeights(architecture, initialWeights);
+    const { embeddingDim } = this.#encoder;
+    this.#head = new ProjectionHead(embeddingDim, projectionDim, randomProjectionHead(embeddingDim, projectionDim, seedRandom.fork('projection head')));
+    this.#optimizer = this.#newOptimizer();
+  }
+
+  #newOptimizer(): Lars {
+    return new Lars([...this.#encoder.parameters, ...this.#head.parameters], this.#options);
+  }
+
+  get stepIndex(): number {
+    return this.#stepIndex;
+  }
+
+  async step(views: Tensor4D): Promise<StepMetrics> {
+    const learningRate = learningRateAt(this.#options, this.#stepIndex);
+    const embeddings = this.#encoder.forward(views);
+    const projections = this.#head.forward(embeddings);
+    try {
+      const { loss: lossTensor, gradient, positiveSimilarity: similarityTensor } = ntXent(projections, this.#options.temperature);
+      try {
+        const [loss, positiveSimilarity, embeddingStd] = await readScalars([lossTensor, similarityTensor, spread(embeddings)]);
+        if (!Number.isFinite(loss)) throw new NonFiniteLossError(this.#stepIndex, loss);
+        const embeddingGradient = this.#head.backward(gradient);
+        this.#encoder.backward(embeddingGradient);
+        embeddingGradient.dispose();
+        this.#encoder.commitStatistics();
+        this.#optimizer.apply(learningRate);
+        this.#stepIndex += 1;
+        return { loss, learningRate, positiveSimilarity, embeddingStd };
+      } finally {
+        gradient.dispose();
+      }
+    } finally {
+      this.#head.discard();
+      this.#encoder.discard();
+      tf.dispose([embeddings, projections]);
+    }
+  }
+
+  encoderWeights(): NamedTensor[] {
+    return this.#encoder.weights();
+  }
+
+  saveState(): NamedTensor[] {
+    const step: NamedTensor = { name: STEP_EXPECTATION.name, dtype: 'I64', shape: [], data: BigInt64Array.of(BigInt(this.#stepIndex)) };
+    return [...this.#encoder.weights(), ...this.#head.weights(), ...this.#optimizer.state(), step];
+  }
+
+  restoreState(tensors: readonly NamedTensor[]): void {
+    const { architecture, projectionDim } = this.#options;
+    const headExpectations = projectionHeadExpectations(embeddingDimOf(architecture), projectionDim);
+    const expectations = [...encoderExpectations(architecture), ...headExpectations, ...this.#optimizer.expectations(), STEP_EXPECTATION];
+    const found = checkTensors(`a ${architecture} trainer`, tensors, expectations);
+    const pick = (wanted: readonly TensorExpectation[]): NamedTensor[] => wanted.flatMap(({ name }) => found.get(name) ?? []);
+    const step = found.get(STEP_EXPECTATION.name);
+    this.dispose();
+    this.#encoder = encoderFromWeights(architecture, pick(encoderExpectations(architecture)));
+    this.#head = new ProjectionHead(embeddingDimOf(architecture), projectionDim, pick(headExpectations));
+    this.#optimizer = this.#newOptimizer();
+    this.#optimizer.restore(found);
+    this.#stepIndex = step?.dtype === 'I64' ? Number(step.data[0] ?? 0n) : 0;
+  }
+
+  dispose(): void {
+    this.#encoder.dispose();
+    this.#head.dispose();
+    this.#optimizer.dispose();
+  }
+}
+
+/** Scalar: `embeddingStd` of StepMetrics, for embeddings [2N, D]. */
+function spread(embeddings: Tensor2D): Tensor {
+  return scoped(() => {
+    const units = tf.div(embeddings, tf.maximum(tf.norm(embeddings, 2, 1, true), 1e-12));
+    const { variance } = tf.moments(units, 0);
+    return tf.mul(tf.mean(tf.sqrt(variance)), Math.sqrt(embeddings.shape[1]));
+  });
+}
+
+/** Copies scalars out together and disposes them: one wait for the device instead of one each. */
+async function readScalars(scalars: readonly [Tensor, Tensor, Tensor]): Promise<readonly [number, number, number]> {
+  const stacked = tf.stack([...scalars]);
+  tf.dispose([...scalars]);
+  const values = await stacked.data();
+  stacked.dispose();
+  const [first = Number.NaN, second = Number.NaN, third = Number.NaN] = values;
+  return [first, second, third];
+}
