@@ -1,0 +1,116 @@
+/** Telling who sent a request, and making the first key. */
+import { createHash, randomBytes, randomUUID } from 'node:crypto';
+import { readFile, rename, rm, writeFile } from 'node:fs/promises';
+import { DomainError } from '../../errors.ts';
+import type { Transact } from '../../platform/db.ts';
+import { bearerKey, hashSecret, readKey, SALT_BYTES, SECRET_BYTES, secretMatches, writeKey, type Viewer } from './access.rules.ts';
+import type { AccessKeyRecord, AccessStore } from './access.store.ts';
+
+/** What `ensureAdminKey` found. UNUSABLE: an ADMIN key exists, but the file is lost or holds another one; `hint` says what to do. */
+export type AdminKeyState =
+  | { readonly kind: 'MADE'; readonly file: string }
+  | { readonly kind: 'PRESENT'; readonly file: string }
+  | { readonly kind: 'UNUSABLE'; readonly file: string; readonly hint: string };
+
+export interface AccessService {
+  /**
+   * At start: where no usable ADMIN key exists, makes one and writes it to `file`, mode 0600. Only its hash is kept in the
+   * database, so a lost file can not be written again.
+   */
+  ensureAdminKey(file: string): Promise<AdminKeyState>;
+  /**
+   * The sender of a request with this Authorization header. Without one: anonymous, who may read from this very machine
+   * unless the server requires keys.
+   * @throws DomainError UNAUTHENTICATED for a header that is no key, and for an unknown, revoked or expired key.
+   */
+  viewerOf(authorization: string | undefined, request: { readonly isLoopback: boolean }): Promise<Viewer>;
+}
+
+export interface AccessServiceParts {
+  readonly store: AccessStore;
+  readonly transact: Transact;
+  /** True: reads need a key too. */
+  readonly requireAuth: boolean;
+  /** For tests of expiry. */
+  readonly now?: () => Date;
+}
+
+/** So long a revoked key may still pass: the price of not asking the database for every request. */
+const TRUSTED_FOR_MS = 10_000;
+const TRUSTED_KEYS_MAX = 1000;
+const USE_NOTED_EVERY_MS = 60_000;
+
+interface TrustedKey {
+  readonly viewer: Viewer;
+  readonly untilMs: number;
+}
+
+export function createAccessService({ store, transact, requireAuth, now = () => new Date() }: AccessServiceParts): AccessService {
+  /** By digest of the whole key, so that no secret stays in memory. */
+  const trusted = new Map<string, TrustedKey>();
+
+  const verify = async (text: string): Promise<AccessKeyRecord> => {
+    const parts = readKey(text);
+    const key = parts === undefined ? undefined : await store.find(parts.id);
+    if (parts === undefined || key === undefined || !secretMatches(parts.secret, key.salt, key.hash)) throw refusal('This key is not known here.');
+    if (key.revokedAt !== null) throw refusal(`The key "${key.name}" was revoked.`);
+    if (key.expiresAt !== null && key.expiresAt <= now()) throw refusal(`The key "${key.name}" has expired.`);
+    return key;
+  };
+
+  const remember = (digest: string, key: AccessKeyRecord): Viewer => {
+    const viewer: Viewer = { kind: 'KEY', keyId: key.id, name: key.name, role: key.role };
+    const untilMs = Math.min(now().getTime() + TRUSTED_FOR_MS, key.expiresAt?.getTime() ?? Infinity);
+    trusted.delete(digest);
+    trusted.set(digest, { viewer, untilMs });
+    const [oldest] = trusted.keys();
+    if (trusted.size > TRUSTED_KEYS_MAX && oldest !== undefined) trusted.delete(oldest);
+    return viewer;
+  };
+
+  return {
+    ensureAdminKey: (file) =>
+      transact(async (tx) => {
+        await store.lockFirstKey(tx);
+        if (await store.hasUsableAdmin(tx, now())) {
+          const text = await readFile(file, 'utf8').then((content) => content.trim(), () => undefined);
+          const works = text !== undefined && (await verify(text).then(() => true, () => false));
+          if (works) return { kind: 'PRESENT', file };
+          const hint = `An ADMIN key exists, but not in ${file}, and only its hash is kept. Put the key back there; or, to have a new one made at the next start: UPDATE "AccessKey" SET "revokedAt" = now() WHERE role = 'ADMIN'.`;
+          return { kind: 'UNUSABLE', file, hint };
+        }
+        const id = randomUUID();
+        const secret = randomBytes(SECRET_BYTES).toString('base64url');
+        const salt = randomBytes(SALT_BYTES).toString('hex');
+        await store.create(tx, { id, name: 'admin', role: 'ADMIN', salt, hash: hashSecret(salt, secret) });
+        // Before the commit: a key in the database that nobody holds would lock everybody out.
+        await writePrivateFile(file, `${writeKey({ id, secret })}\n`);
+        return { kind: 'MADE', file };
+      }),
+
+    viewerOf: async (authorization, { isLoopback }) => {
+      if (authorization === undefined) return { kind: 'ANONYMOUS', mayRead: isLoopback && !requireAuth };
+      const text = bearerKey(authorization);
+      if (text === undefined) throw refusal('The Authorization header holds no key.');
+      const digest = createHash('sha256').update(text).digest('base64');
+      const known = trusted.get(digest);
+      if (known !== undefined && known.untilMs > now().getTime()) return known.viewer;
+      trusted.delete(digest);
+      const key = await verify(text);
+      await store.touch(key.id, now(), new Date(now().getTime() - USE_NOTED_EVERY_MS));
+      return remember(digest, key);
+    },
+  };
+}
+
+function refusal(message: string): DomainError {
+  return new DomainError({ code: 'UNAUTHENTICATED', message, hint: 'Send "Authorization: Bearer pfn_..." with a valid key, or no such header at all to read where that is open.' });
+}
+
+/** Readable by its owner alone from the first byte on, whatever stood there before. */
+async function writePrivateFile(file: string, content: string): Promise<void> {
+  const unfinished = `${file}.unfinished`;
+  await rm(unfinished, { force: true });
+  await writeFile(unfinished, content, { mode: 0o600, flag: 'wx' });
+  await rename(unfinished, file);
+}

@@ -1,0 +1,11 @@
+/** Access: who sent a request, and what they may do. */
+import type { Database } from '../../platform/db.ts';
+import { createAccessService as createService, type AccessService, type AccessServiceParts } from './access.service.ts';
+import { createAccessStore } from './access.store.ts';
+
+export { ACCESS_ROLES, authorise, type AccessRole, type Viewer } from './access.rules.ts';
+export type { AccessService, AdminKeyState } from './access.service.ts';
+
+export function createAccessService({ db, ...parts }: { readonly db: Database } & Omit<AccessServiceParts, 'store'>): AccessService {
+  return createService({ ...parts, store: createAccessStore(db) });
+}
