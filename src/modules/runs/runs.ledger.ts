@@ -26,7 +26,7 @@ export interface RunLedger {
   renew(lease: RunLease): Promise<RunStatus | undefined>;
   /** One transaction that is refused with LEASE_LOST when the lease is no longer ours. */
   withLease<Result>(lease: RunLease, work: (tx: Transaction) => Promise<Result>): Promise<Result>;
-  /** Records progress 0..1 and metrics of a step as one event. */
+  /** Records progress and the metrics of one or several steps, as one event. */
   report(lease: RunLease, report: ProgressReport): Promise<void>;
   /** Engine, device, versions and code revision that carry this attempt. */
   setEnvironment(lease: RunLease, environment: object): Promise<void>;
@@ -45,10 +45,17 @@ export interface RunLedger {
 }
 
 export interface ProgressReport {
+  /** 0..1 */
   readonly progress: number;
   readonly message?: string;
-  readonly step?: number;
-  readonly metrics?: Readonly<Record<string, number>>;
+  /** Values of one or several steps; the event shows the last. */
+  readonly points?: readonly MetricPoints[];
+}
+
+/** The metrics of one step, by name. */
+export interface MetricPoints {
+  readonly step: number;
+  readonly metrics: Readonly<Record<string, number>>;
 }
 
 export function createRunLedger(store: RunStore, transact: Transact): RunLedger {
@@ -86,7 +93,7 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
     report: (lease, report) =>
       withLease(lease, async (tx) => {
         await store.setProgress(tx, lease.runId, report.progress);
-        if (report.metrics !== undefined && report.step !== undefined) await store.addMetrics(tx, lease.runId, report.step, report.metrics);
+        await store.addMetrics(tx, lease.runId, report.points ?? []);
         await store.appendEvent(tx, lease.runId, eventOf(report));
       }),
     setEnvironment: (lease, environment) => withLease(lease, (tx) => store.setEnvironment(tx, lease.runId, environment)),
@@ -122,11 +129,12 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
 }
 
 function eventOf(report: ProgressReport): NewRunEvent {
+  const last = report.points?.at(-1);
   return {
-    kind: report.metrics === undefined ? 'PROGRESS' : 'METRICS',
+    kind: last === undefined ? 'PROGRESS' : 'METRICS',
     status: 'RUNNING',
     progress: report.progress,
     ...(report.message === undefined ? {} : { message: report.message }),
-    ...(report.metrics === undefined ? {} : { metrics: { ...(report.step === undefined ? {} : { step: report.step }), ...report.metrics } }),
+    ...(last === undefined ? {} : { metrics: { step: last.step, ...last.metrics } }),
   };
 }

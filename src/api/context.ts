@@ -1,0 +1,51 @@
+/** What a resolver is given. */
+import type { Viewer } from '../modules/access/index.ts';
+import type { ArtifactService } from '../modules/artifacts/index.ts';
+import type { DatasetLoaders, DatasetService } from '../modules/datasets/index.ts';
+import type { EvaluationLoaders, EvaluationService } from '../modules/evaluations/index.ts';
+import type { ModelLoaders, ModelService } from '../modules/models/index.ts';
+import type { RunLoaders, RunService } from '../modules/runs/index.ts';
+import type { RunEvents } from './run-events.ts';
+
+/** The library under the workers' engine, where it is installed. */
+export interface EngineFacts {
+  readonly library: string;
+  readonly version: string;
+  readonly device: string;
+}
+
+/** What the server says of itself. */
+export interface ServerFacts {
+  readonly version: string;
+  readonly startedAt: Date;
+  readonly databaseVersion: () => Promise<string>;
+  /** Null while the engine is missing: `hint` of ServerInfo then says which command brings it. */
+  readonly engine: () => EngineFacts | null;
+  readonly engineHint: () => string | null;
+  readonly counts: () => Promise<{ readonly datasets: number; readonly models: number; readonly checkpoints: number; readonly runs: number; readonly evaluations: number }>;
+}
+
+export interface Services {
+  readonly datasets: DatasetService;
+  readonly models: ModelService;
+  readonly runs: RunService;
+  readonly evaluations: EvaluationService;
+  readonly artifacts: ArtifactService;
+}
+
+/** Batching within one request; made anew for each. */
+export interface Loaders {
+  readonly datasets: DatasetLoaders;
+  readonly models: ModelLoaders;
+  readonly runs: RunLoaders;
+  readonly evaluations: EvaluationLoaders;
+}
+
+export interface ApiContext {
+  readonly viewer: Viewer;
+  readonly requestId: string;
+  readonly services: Services;
+  readonly loaders: Loaders;
+  readonly server: ServerFacts;
+  readonly runEvents: RunEvents;
+}

@@ -1,0 +1,97 @@
+/** Types that belong to no module: nodes, the viewer, the server itself. */
+import { DomainError } from '../errors.ts';
+import { extendType, idArg, interfaceType, nonNull, objectType } from './nexus.ts';
+
+export const Node = interfaceType({
+  name: 'Node',
+  description: 'Anything with an id of its own. Ids are opaque.',
+  resolveType: (node) => {
+    // Records carry no type name; each kind has a field that no other has.
+    if ('inputContract' in node) return 'Checkpoint';
+    if ('datasetVersionId' in node) return 'Evaluation';
+    if ('queuedAt' in node) return 'Run';
+    if ('labelNames' in node) return 'DatasetVersion';
+    if ('provenance' in node) return 'Dataset';
+    return 'Model';
+  },
+  definition(t) {
+    t.nonNull.id('id');
+  },
+});
+
+export const Viewer = objectType({
+  name: 'Viewer',
+  description: 'Whoever sent the request.',
+  definition(t) {
+    t.string('name', { description: 'Of the key; null for a request without one.' });
+    t.nonNull.string('role', { description: 'READER, CONTRIBUTOR, OPERATOR or ADMIN; ANONYMOUS without a key.' });
+  },
+});
+
+export const EngineInfo = objectType({
+  name: 'EngineInfo',
+  definition(t) {
+    t.nonNull.string('library');
+    t.nonNull.string('version');
+    t.nonNull.string('device');
+  },
+});
+
+export const RegistryCounts = objectType({
+  name: 'RegistryCounts',
+  definition(t) {
+    t.nonNull.int('datasets');
+    t.nonNull.int('models');
+    t.nonNull.int('checkpoints');
+    t.nonNull.int('runs');
+    t.nonNull.int('evaluations');
+  },
+});
+
+export const ServerInfo = objectType({
+  name: 'ServerInfo',
+  definition(t) {
+    t.nonNull.string('version');
+    t.nonNull.field('startedAt', { type: 'DateTime' });
+    t.nonNull.string('databaseVersion');
+    t.field('engine', { type: 'EngineInfo', description: 'Null while the engine is missing.' });
+    t.string('engineHint', { description: 'The command that brings a missing engine.' });
+    t.nonNull.field('counts', { type: 'RegistryCounts' });
+  },
+});
+
+export const RootQueries = extendType({
+  type: 'Query',
+  definition(t) {
+    t.field('node', {
+      type: 'Node',
+      args: { id: nonNull(idArg()) },
+      resolve: async (_root, { id }, { services, viewer }) =>
+        (await services.datasets.get(viewer, { id })) ??
+        (await services.datasets.getVersion(viewer, id)) ??
+        (await services.models.get(viewer, { id })) ??
+        (await services.models.getCheckpoint(viewer, id)) ??
+        (await services.runs.get(viewer, id)) ??
+        (await services.evaluations.get(viewer, id)) ??
+        null,
+    });
+    t.nonNull.field('viewer', {
+      type: 'Viewer',
+      resolve: (_root, _args, { viewer }) => (viewer.kind === 'ANONYMOUS' ? { name: null, role: 'ANONYMOUS' } : { name: viewer.name, role: viewer.role }),
+    });
+    t.nonNull.field('server', {
+      type: 'ServerInfo',
+      resolve: async (_root, _args, { server, viewer }) => {
+        if (viewer.kind === 'ANONYMOUS' && !viewer.mayRead) throw new DomainError({ code: 'UNAUTHENTICATED', message: 'This needs a key.', hint: 'Send "Authorization: Bearer <key>".' });
+        return {
+          version: server.version,
+          startedAt: server.startedAt,
+          databaseVersion: await server.databaseVersion(),
+          engine: server.engine(),
+          engineHint: server.engineHint(),
+          counts: await server.counts(),
+        };
+      },
+    });
+  },
+});

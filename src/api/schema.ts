@@ -1,0 +1,26 @@
+/** The GraphQL schema, code first. `schema.graphql` is printed from it and checked for drift by the tests. */
+import path from 'node:path';
+import * as datasets from '../modules/datasets/graphql.ts';
+import * as evaluations from '../modules/evaluations/graphql.ts';
+import * as models from '../modules/models/graphql.ts';
+import * as runs from '../modules/runs/graphql.ts';
+import { PageInfo } from './connection-type.ts';
+import { makeSchema } from './nexus.ts';
+import { UserError } from './payload.ts';
+import * as rootTypes from './root-types.ts';
+import * as scalars from './scalars.ts';
+
+const root = path.resolve(import.meta.dirname, '../..');
+
+/** @param write true writes schema.graphql and the types of the resolvers (npm run generate); false touches no file. */
+export function buildSchema(write: boolean) {
+  return makeSchema({
+    types: [rootTypes, scalars, PageInfo, UserError, datasets, models, runs, evaluations],
+    shouldGenerateArtifacts: write,
+    shouldExitAfterGenerateArtifacts: false,
+    outputs: { schema: path.join(root, 'schema.graphql'), typegen: path.join(root, 'src/generated/nexus.ts') },
+    contextType: { module: path.join(import.meta.dirname, 'context.ts'), export: 'ApiContext' },
+    features: { abstractTypeStrategies: { resolveType: true } },
+    nonNullDefaults: { input: false, output: false },
+  });
+}

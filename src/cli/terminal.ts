@@ -1,0 +1,49 @@
+/** Lines that change in a terminal, and lines that do not in a log. */
+
+export interface StatusLine {
+  /** Replaces the line in a terminal; in a file or pipe a new line, at most every two seconds and only when it differs. */
+  show(text: string): void;
+  /** Leaves the last text standing and goes to the next line. */
+  end(): void;
+}
+
+const LOG_EVERY_MS = 2_000;
+
+export function createStatusLine(stream: NodeJS.WriteStream): StatusLine {
+  let shown = '';
+  let lastMs = Number.NEGATIVE_INFINITY;
+  let latest = '';
+  return {
+    show: (text) => {
+      latest = text;
+      if (stream.isTTY) {
+        stream.write(`\r\u001b[2K${text.slice(0, Math.max(20, stream.columns - 1))}`);
+        shown = text;
+      } else if (performance.now() - lastMs >= LOG_EVERY_MS) {
+        lastMs = performance.now();
+        shown = text;
+        stream.write(`${text}\n`);
+      }
+    },
+    end: () => {
+      if (stream.isTTY && shown !== '') stream.write('\n');
+      else if (latest !== shown) stream.write(`${latest}\n`);
+      shown = '';
+      latest = '';
+    },
+  };
+}
+
+/** `[#######---------]` for a fraction 0..1. */
+export function progressBar(fraction: number, width = 24): string {
+  const filled = Math.round(Math.min(1, Math.max(0, fraction)) * width);
+  return `[${'#'.repeat(filled)}${'-'.repeat(width - filled)}]`;
+}
+
+/** Rows as columns that line up; numbers to the right. */
+export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
+  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => (row[column] ?? '').length)));
+  const line = (cells: readonly string[]): string =>
+    cells.map((cell, column) => (/^[-\d.]/.test(cell) && column > 0 ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0))).join('  ').trimEnd();
+  return [line(head), widths.map((width) => '-'.repeat(width)).join('  '), ...rows.map(line)].join('\n');
+}

@@ -1,0 +1,41 @@
+/** From what went wrong to what a person is told: whose matter it is, a code, a sentence, what to do. */
+import { DomainError, type ErrorCode } from '../src/errors.ts';
+import type { RunFailureRecord } from '../src/modules/runs/index.ts';
+
+type FailureClass = RunFailureRecord['class'];
+
+/** Codes of DomainErrors that are nobody's input: everything not listed is the user's to mend. */
+const CLASS_OF_CODE: Partial<Record<ErrorCode, FailureClass>> = {
+  IMPORT_NOTHING_READABLE: 'DATA',
+  IMPORT_FOLDER_EMPTY: 'DATA',
+  LABELS_CSV_INVALID: 'DATA',
+  ARTIFACT_CORRUPT: 'INFRASTRUCTURE',
+  ARTIFACT_NOT_FOUND: 'INFRASTRUCTURE',
+  ENGINE_MISSING: 'INFRASTRUCTURE',
+  CHILD_DIED: 'INFRASTRUCTURE',
+  OUT_OF_MEMORY: 'OUT_OF_MEMORY',
+  TIMED_OUT: 'TIMEOUT',
+  INTERNAL: 'INTERNAL',
+};
+
+/** Unexpected errors keep their words out of the API: the worker's log holds them whole. */
+export function failureOf(error: unknown): RunFailureRecord {
+  if (error instanceof DomainError) {
+    return { class: CLASS_OF_CODE[error.code] ?? 'USER', code: error.code, message: error.message, hint: error.hint ?? null };
+  }
+  if (isOutOfMemory(error)) {
+    return { class: 'OUT_OF_MEMORY', code: 'OUT_OF_MEMORY', message: 'The run needed more memory than there was.', hint: 'Take a smaller batchSize or imageSizePx.' };
+  }
+  if (isSystemFault(error)) {
+    return { class: 'INFRASTRUCTURE', code: error.code, message: `The machine answered ${error.code}.`, hint: 'Look at disk space and file rights, then launch or resume again.' };
+  }
+  return { class: 'INTERNAL', code: 'INTERNAL', message: 'Something went wrong inside Paraffin.', hint: 'The worker log holds the details under the run id.' };
+}
+
+function isOutOfMemory(error: unknown): boolean {
+  return error instanceof Error && /OOM when allocating|RESOURCE_EXHAUSTED|Cannot allocate memory|bad_alloc|Array buffer allocation failed/i.test(error.message);
+}
+
+function isSystemFault(error: unknown): error is Error & { code: string } {
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && ['ENOSPC', 'EACCES', 'EIO', 'EROFS', 'EMFILE', 'EDQUOT'].includes(error.code);
+}

@@ -1,0 +1,56 @@
+/** The worker process: env -> database and queue -> agent -> drain. */
+import { hostname } from 'node:os';
+import path from 'node:path';
+import { RUN_JOBS } from '../src/jobs/index.ts';
+import { readEnvironment } from '../src/env.ts';
+import { createLogger } from '../src/logger.ts';
+import { createLedger } from '../src/modules/runs/index.ts';
+import { openDatabase, transactionsOf } from '../src/platform/db.ts';
+import { ENGINE_INSTALL_COMMAND, isEngineInstalled } from '../src/platform/engine-library.ts';
+import { openQueue } from '../src/platform/queue.ts';
+import { createAgent } from './agent.ts';
+
+const env = readEnvironment();
+const logger = createLogger(env.logLevel, 'worker');
+if (env.databaseUrl === undefined) {
+  logger.fatal('PARAFFIN_DATABASE_URL is not set: a worker needs the database of its server. "npm start" runs both.');
+  process.exit(2);
+}
+if (!isEngineInstalled()) logger.warn(`The TensorFlow engine is missing: imports run, trainings and evaluations wait. "${ENGINE_INSTALL_COMMAND}" brings it.`);
+
+const db = openDatabase(env.databaseUrl, { maxConnections: 4 });
+const queue = await openQueue({ url: env.databaseUrl, jobs: Object.values(RUN_JOBS), onError: (error) => logger.warn({ error }, 'queue') });
+const agent = createAgent({
+  ledger: createLedger(db, transactionsOf(db)),
+  queue,
+  logger,
+  workerName: env.workerName ?? `${hostname()}:${process.pid}`,
+  workDir: path.join(env.dataDir, 'work'),
+  engineReady: isEngineInstalled,
+  child: { databaseUrl: env.databaseUrl, artifactsDir: path.join(env.dataDir, 'artifacts'), logLevel: env.logLevel, codeRevision: env.codeRevision ?? null },
+});
+
+let leaving: Promise<void> | undefined;
+const leave = (): Promise<void> => {
+  leaving ??= (async () => {
+    logger.info('the worker drains');
+    await agent.drain();
+    await queue.close();
+    await db.$disconnect();
+    process.exit(0);
+  })();
+  return leaving;
+};
+const leaveOnSignal = (): void => {
+  leave().catch((error: unknown) => {
+    logger.fatal({ error }, 'draining failed');
+    process.exit(1);
+  });
+};
+process.on('SIGINT', leaveOnSignal);
+process.on('SIGTERM', leaveOnSignal);
+// The server that started us is gone.
+process.on('disconnect', leaveOnSignal);
+
+await agent.start();
+process.send?.({ kind: 'READY' });

@@ -1,0 +1,199 @@
+/** Pretraining by SimCLR: sealed versions in, an encoder registered as a checkpoint out. */
+import { DomainError } from '../../src/errors.ts';
+import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
+import { pretrainingConfigSchema, type PretrainingConfig } from '../../src/modules/runs/index.ts';
+import type { StoredBytes } from '../../src/platform/artifact-store.ts';
+import { createAugmenter } from '../engine/augment/augmenter.ts';
+import { openTrainingBatches } from '../engine/data/batches.ts';
+import { embedPixels, HALF_NORMALISATION } from '../engine/embed.ts';
+import { goldenPixels } from '../engine/golden-image.ts';
+import { createEncoder, encoderFromWeights, type Encoder } from '../engine/models/resnet.ts';
+import type { NamedTensor } from '../engine/named-tensor.ts';
+import { createRandom } from '../engine/rng.ts';
+import { engineInfo, tf } from '../engine/tensorflow.ts';
+import { createSimclrTrainer, NonFiniteLossError, type SimclrTrainer } from '../engine/train/simclr.ts';
+import type { Task, TaskContext, TaskResult } from './task.ts';
+
+const SAFETENSORS_TYPE = 'application/vnd.safetensors';
+const STATE_FORMAT = 'paraffin-training-state-1';
+
+export const pretrainTask: Task = {
+  kind: 'PRETRAINING',
+  run: async (context, rawConfig) => {
+    const config = pretrainingConfigSchema.parse(rawConfig);
+    await context.setEnvironment({ engine: engineInfo() });
+    const initialWeights = await loadInitialWeights(context, config);
+    if (config.steps === 0) return registerUntrained(context, config, initialWeights);
+
+    const trainer = createSimclrTrainer({
+      architecture: config.encoder,
+      projectionDim: config.projectionDim,
+      temperature: config.temperature,
+      totalSteps: config.steps,
+      warmupSteps: config.warmupSteps,
+      peakLearningRate: config.learningRate,
+      weightDecay: config.weightDecay,
+      momentum: config.momentum,
+      seedRandom: createRandom(config.seed).fork('weights'),
+      ...(initialWeights === undefined ? {} : { initialWeights }),
+    });
+    try {
+      await goOnFromLastState(context, config, trainer);
+      await train(context, config, trainer);
+      return await encoderResult(context, config, trainer.encoderWeights());
+    } finally {
+      trainer.dispose();
+    }
+  },
+};
+
+async function train(context: TaskContext, config: PretrainingConfig, trainer: SimclrTrainer): Promise<void> {
+  if (trainer.stepIndex >= config.steps) return;
+  const versions = await context.services.datasets.requireSealedVersions(config.datasets.map((dataset) => dataset.datasetVersionId));
+  const batches = openTrainingBatches({
+    datasets: config.datasets.map((dataset) => ({
+      shardPaths: (versions.find((version) => version.id === dataset.datasetVersionId)?.shards ?? []).map((shard) => context.artifacts.pathOf(shard.sha256)),
+      imageCount: dataset.imageCount,
+      weight: dataset.weight,
+      ...(dataset.maxImages === null ? {} : { maxImages: dataset.maxImages }),
+    })),
+    sampling: config.sampling,
+    batchSize: config.batchSize,
+    sourceSizePx: config.sourceSizePx,
+    seed: config.seed,
+    startStep: trainer.stepIndex,
+  });
+  const augmenter = createAugmenter(config.augmentation, config.imageSizePx);
+  const random = createRandom(config.seed);
+  const speed = createSpeedometer(config.batchSize);
+  try {
+    while (trainer.stepIndex < config.steps) {
+      if (context.stopRequested() !== 'NO') {
+        await keepState(context, config, trainer);
+        context.throwIfStopped();
+      }
+      const step = trainer.stepIndex;
+      const { images } = await batches.next();
+      const metrics = await takeStep(trainer, () => {
+        const pixels = tf.tensor4d(images, [config.batchSize, config.sourceSizePx, config.sourceSizePx, 3], 'int32');
+        // Drawn from the step's own stream: a resumed run makes the same views without any state to keep.
+        const views = augmenter.views(pixels, random.fork(`views of step ${step}`));
+        pixels.dispose();
+        return views;
+      });
+      const imagesPerSecond = speed.lap();
+      await context.recordMetrics(trainer.stepIndex / config.steps, { step, metrics: { ...metrics, ...(imagesPerSecond === undefined ? {} : { imagesPerSecond }) } });
+      if (trainer.stepIndex % config.checkpointEverySteps === 0 && trainer.stepIndex < config.steps) await keepState(context, config, trainer);
+    }
+    await keepState(context, config, trainer);
+  } finally {
+    await batches.close();
+  }
+}
+
+async function takeStep(trainer: SimclrTrainer, makeViews: () => ReturnType<ReturnType<typeof createAugmenter>['views']>): Promise<Record<string, number>> {
+  const views = makeViews();
+  try {
+    return { ...(await trainer.step(views)) };
+  } catch (error) {
+    if (!(error instanceof NonFiniteLossError)) throw error;
+    throw new DomainError({ code: 'TRAINING_DIVERGED', message: error.message, hint: 'Resume with the weights of the last checkpoint under a lower learningRate, or look at the data.', cause: error });
+  } finally {
+    views.dispose();
+  }
+}
+
+/** Images per second of the last steps: the first lap holds one-off costs of TensorFlow and says nothing. */
+function createSpeedometer(batchSize: number) {
+  const laps: number[] = [];
+  let lastMs: number | undefined;
+  return {
+    lap: (): number | undefined => {
+      const nowMs = performance.now();
+      if (lastMs !== undefined) laps.push(nowMs - lastMs);
+      lastMs = nowMs;
+      const recent = laps.slice(-10);
+      if (recent.length === 0) return undefined;
+      return (1000 * batchSize * recent.length) / recent.reduce((sum, lapMs) => sum + lapMs, 0);
+    },
+  };
+}
+
+async function keepState(context: TaskContext, config: PretrainingConfig, trainer: SimclrTrainer): Promise<void> {
+  await context.flush();
+  const bytes = writeSafetensors(trainer.saveState(), { format: STATE_FORMAT, step: String(trainer.stepIndex), seed: String(config.seed) });
+  const stored = await context.artifacts.put(bytes);
+  await context.withLease(async (tx) => {
+    await context.services.artifacts.record(tx, { ...stored, mediaType: SAFETENSORS_TYPE });
+    await context.keepTrainingState(tx, { step: trainer.stepIndex, sha256: stored.sha256 });
+  });
+}
+
+async function goOnFromLastState(context: TaskContext, config: PretrainingConfig, trainer: SimclrTrainer): Promise<void> {
+  const state = await context.latestTrainingState();
+  if (state === undefined) return;
+  trainer.restoreState(readSafetensors(await context.artifacts.read(state.sha256)).tensors);
+  await context.progress(state.step / config.steps, `Goes on from step ${state.step}.`);
+}
+
+async function loadInitialWeights(context: TaskContext, config: PretrainingConfig): Promise<readonly NamedTensor[] | undefined> {
+  if (config.initialCheckpointId === null) return undefined;
+  const checkpoint = await context.services.models.checkpointForUse(config.initialCheckpointId, 'initialCheckpointId');
+  return readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors;
+}
+
+/** `steps: 0`: the encoder as it is before any training, the control that every comparison needs. */
+async function registerUntrained(context: TaskContext, config: PretrainingConfig, initialWeights: readonly NamedTensor[] | undefined): Promise<TaskResult> {
+  const encoder = initialWeights === undefined ? createEncoder(config.encoder, createRandom(config.seed).fork('weights').fork('encoder')) : encoderFromWeights(config.encoder, initialWeights);
+  try {
+    return await encoderResult(context, config, encoder.weights());
+  } finally {
+    encoder.dispose();
+  }
+}
+
+/** Stores the encoder's weights, measures its golden embedding, and says how to register both. */
+async function encoderResult(context: TaskContext, config: PretrainingConfig, weights: readonly NamedTensor[]): Promise<TaskResult> {
+  const inputContract = {
+    imageSizePx: config.imageSizePx,
+    channelMean: [...HALF_NORMALISATION.channelMean],
+    channelStd: [...HALF_NORMALISATION.channelStd],
+    valueRange: [0, 1],
+    channelOrder: 'RGB' as const,
+    resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP' as const,
+    embeddingLayer: 'avgpool',
+    micronsPerPixelMin: null,
+    micronsPerPixelMax: null,
+  };
+  const stored: StoredBytes = await context.artifacts.put(
+    writeSafetensors(weights, { format: 'pt', architecture: config.encoder, inputContract: JSON.stringify(inputContract), runId: context.runId }),
+  );
+  // Read back from the store and loaded anew: what is registered is what was proven to load.
+  const encoder = encoderFromWeights(config.encoder, readSafetensors(await context.artifacts.read(stored.sha256)).tensors);
+  const golden = { image: 'PARAFFIN_RINGS_1', embedding: [...goldenEmbedding(encoder, config.imageSizePx)] };
+  const { embeddingDim } = encoder;
+  encoder.dispose();
+  return {
+    message: `Registered ${config.encoder} after ${config.steps} steps.`,
+    finish: async (tx) => {
+      await context.services.artifacts.record(tx, { ...stored, mediaType: SAFETENSORS_TYPE });
+      await context.services.models.registerCheckpoint(tx, {
+        modelSlug: config.modelSlug,
+        encoder: config.encoder,
+        embeddingDim,
+        inputContract,
+        sourceRunId: context.runId,
+        step: config.steps,
+        epoch: config.steps === 0 ? 0 : config.epochs,
+        sha256: stored.sha256,
+        byteSize: stored.byteSize,
+        golden,
+        trainedOnVersionIds: config.steps === 0 ? [] : config.datasets.map((dataset) => dataset.datasetVersionId),
+      });
+    },
+  };
+}
+
+function goldenEmbedding(encoder: Encoder, imageSizePx: number): Float32Array {
+  return embedPixels(encoder, goldenPixels(imageSizePx), 1, imageSizePx, HALF_NORMALISATION);
+}

@@ -1,0 +1,68 @@
+/** What a task is given, and what it gives back. A task loads inputs, calls the engine, and says how to register what came out. */
+import type { Logger } from '../../src/logger.ts';
+import type { ArtifactService } from '../../src/modules/artifacts/index.ts';
+import type { DatasetService } from '../../src/modules/datasets/index.ts';
+import type { EvaluationService } from '../../src/modules/evaluations/index.ts';
+import type { ModelService } from '../../src/modules/models/index.ts';
+import type { MetricPoints, RunKind, RunLease, TrainingStateRecord } from '../../src/modules/runs/index.ts';
+import type { ArtifactStore } from '../../src/platform/artifact-store.ts';
+import type { Transaction } from '../../src/platform/db.ts';
+
+/** Why a run should end before its time: somebody cancelled it, or the worker is stopping and will go on later. */
+export type StopRequest = 'NO' | 'CANCEL' | 'DRAIN';
+
+export interface TaskServices {
+  readonly datasets: DatasetService;
+  readonly models: ModelService;
+  readonly evaluations: Pick<EvaluationService, 'register'>;
+  readonly artifacts: ArtifactService;
+}
+
+export interface TaskContext {
+  readonly runId: string;
+  readonly lease: RunLease;
+  /** 1 for the first; higher where the run goes on after something broke or was resumed. */
+  readonly attempt: number;
+  readonly services: TaskServices;
+  readonly artifacts: ArtifactStore;
+  readonly logger: Logger;
+  /** A private temporary folder, removed by the caller. */
+  readonly workDir: string;
+  stopRequested(): StopRequest;
+  /** Throws TaskStopped when a stop was asked for: tasks call it between pieces of work. */
+  throwIfStopped(): void;
+  /** Shows progress 0..1. Cheap to call often: what comes too soon after the last is joined with the next. */
+  progress(fraction: number, message?: string): Promise<void>;
+  /** Records the metrics of a step, joined like progress; nothing is lost, `flush` writes what is left. */
+  recordMetrics(fraction: number, points: MetricPoints): Promise<void>;
+  flush(): Promise<void>;
+  /** A transaction that is refused with LEASE_LOST once the run is no longer ours. */
+  withLease<Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result>;
+  /** Keeps what is needed to go on from a step. */
+  keepTrainingState(tx: Transaction, state: TrainingStateRecord): Promise<void>;
+  latestTrainingState(): Promise<TrainingStateRecord | undefined>;
+  setEnvironment(environment: object): Promise<void>;
+}
+
+export interface TaskResult {
+  /** Registers what came out, in the transaction that marks the run SUCCEEDED: both or neither. */
+  finish(tx: Transaction): Promise<void>;
+  /** One sentence for the last event. */
+  readonly message: string;
+}
+
+export interface Task {
+  readonly kind: RunKind;
+  /** @param config the run's frozen config, parsed by the task itself. */
+  run(context: TaskContext, config: unknown): Promise<TaskResult>;
+}
+
+/** Thrown between pieces of work to leave a task in good order. */
+export class TaskStopped extends Error {
+  readonly reason: 'CANCEL' | 'DRAIN';
+  constructor(reason: 'CANCEL' | 'DRAIN') {
+    super(reason === 'CANCEL' ? 'The run was cancelled.' : 'The worker is stopping.');
+    this.name = 'TaskStopped';
+    this.reason = reason;
+  }
+}
