@@ -1,0 +1,99 @@
+"""Golden numbers of the linear probe and of the metrics, from scikit-learn (made with 1.9.1).
+
+    python3 probe_oracle.py > probe-expected.json     # needs scikit-learn and numpy
+"""
+
+import json
+import warnings
+
+import numpy as np
+import sklearn
+from sklearn.linear_model import LogisticRegression
+from sklearn.metrics import (
+    accuracy_score,
+    balanced_accuracy_score,
+    confusion_matrix,
+    f1_score,
+    precision_recall_fscore_support,
+    roc_auc_score,
+)
+
+warnings.simplefilter("ignore")
+
+
+def regression_case(name, label_count, c, seed):
+    rng = np.random.default_rng(seed)
+    n, d = 80, 6
+    labels = np.arange(n) % label_count
+    centres = rng.normal(size=(label_count, d))
+    x = np.round(centres[labels] * 0.8 + rng.normal(size=(n, d)), 4)
+    new = np.round(rng.normal(size=(12, d)) * 1.5, 4)
+    model = LogisticRegression(C=c, tol=1e-10, max_iter=20000).fit(x, labels)
+    return {
+        "name": name,
+        "labelCount": label_count,
+        "inverseRegularisation": c,
+        "rows": x.tolist(),
+        "labels": labels.tolist(),
+        "coefficients": model.coef_.tolist(),
+        "intercepts": model.intercept_.tolist(),
+        "newRows": new.tolist(),
+        "newProbabilities": model.predict_proba(new).tolist(),
+    }
+
+
+def metrics_case(name, label_count, present, seed, digits):
+    """`digits` of the scores are few in one case, so that there are many ties."""
+    rng = np.random.default_rng(seed)
+    n = 120
+    truth = rng.choice(present, size=n)
+    scores = rng.random((n, label_count)) * 0.7
+    scores[np.arange(n), truth] += 0.35
+    scores = np.round(scores / scores.sum(axis=1, keepdims=True), digits)
+    every = list(range(label_count))
+    # Argmax of the rounded scores, but never label `absent`, so that it is absent from prediction too.
+    allowed = scores.copy()
+    for label in every:
+        if label not in present:
+            allowed[:, label] = -1
+    predicted = allowed.argmax(axis=1)
+    precision, recall, f1, support = precision_recall_fscore_support(truth, predicted, labels=every, zero_division=0)
+    aurocs = [float(roc_auc_score(truth == label, scores[:, label])) for label in present]
+    return {
+        "name": name,
+        "labelCount": label_count,
+        "truth": truth.tolist(),
+        "predicted": predicted.tolist(),
+        "scores": scores.tolist(),
+        "accuracy": accuracy_score(truth, predicted),
+        "balancedAccuracy": balanced_accuracy_score(truth, predicted),
+        "macroF1": f1_score(truth, predicted, labels=every, average="macro", zero_division=0),
+        "macroAuroc": float(np.mean(aurocs)),
+        "labelAurocs": {str(label): value for label, value in zip(present, aurocs)},
+        "confusionMatrix": confusion_matrix(truth, predicted, labels=every).tolist(),
+        "precision": precision.tolist(),
+        "recall": recall.tolist(),
+        "f1": f1.tolist(),
+        "support": support.tolist(),
+    }
+
+
+print(
+    json.dumps(
+        {
+            "madeWith": f"scikit-learn {sklearn.__version__}",
+            "regressions": [
+                regression_case("two labels", 2, 0.7, 1),
+                regression_case("four labels", 4, 1.0, 2),
+                regression_case("four labels, held back", 4, 0.01, 3),
+                regression_case("three labels, nearly free", 3, 50.0, 4),
+            ],
+            "metrics": [
+                metrics_case("three labels", 3, [0, 1, 2], 5, 6),
+                metrics_case("ties", 4, [0, 1, 2, 3], 6, 1),
+                metrics_case("a label that never occurs", 4, [0, 1, 3], 7, 6),
+                metrics_case("two labels", 2, [0, 1], 8, 6),
+            ],
+        }
+    )
+)
