@@ -30,6 +30,7 @@ export const boolAttr = (name: string, value: boolean): OpAttr => ({ name, type:
 export const intAttr = (name: string, value: number): OpAttr => ({ name, type: binding.TF_ATTR_INT, value });
 export const intsAttr = (name: string, value: readonly number[]): OpAttr => ({ name, type: binding.TF_ATTR_INT, value: [...value] });
 export const floatAttr = (name: string, value: number): OpAttr => ({ name, type: binding.TF_ATTR_FLOAT, value });
+export const shapeAttr = (name: string, value: readonly number[]): OpAttr => ({ name, type: binding.TF_ATTR_SHAPE, value: [...value] });
 export const stringAttr = (name: string, value: string): OpAttr => ({ name, type: binding.TF_ATTR_STRING, value });
 
 /** The attribute most ops ask for: `T` = float32. */

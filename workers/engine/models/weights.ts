@@ -72,6 +72,12 @@ export function encoderExpectations(architecture: EncoderArchitecture): TensorEx
   });
 }
 
+/** Those of an encoder's tensors that an optimiser changes. */
+export function trainedExpectations(architecture: EncoderArchitecture): TensorExpectation[] {
+  const trained: readonly EncoderTensorSpec['kind'][] = ['FILTER', 'NORM_SCALE', 'NORM_OFFSET'];
+  return encoderTensorSpecs(architecture).flatMap(({ name, kind, shape }) => (trained.includes(kind) ? [{ name, dtype: 'F32', shape, required: true }] : []));
+}
+
 /** The tensors of an encoder by name, all there and of the right shapes. Throws WeightsMismatchError as `checkTensors`. */
 export function checkEncoderWeights(architecture: EncoderArchitecture, tensors: readonly NamedTensor[]): Map<string, NamedTensor> {
   return checkTensors(architecture, tensors, encoderExpectations(architecture));

@@ -2,11 +2,12 @@
  * LARS (You et al. 2017, arXiv:1708.03888) as SimCLR uses it (Chen et al. 2020): momentum SGD whose step for each weight tensor
  * is in proportion to that tensor's own length, which keeps large batches stable.
  */
+import { Variable } from '../kernels/variable.ts';
 import { fromDevice, takeGradient, toDevice } from '../models/parameter.ts';
 import type { Parameter } from '../models/parameter.ts';
-import type { NamedTensor } from '../named-tensor.ts';
 import type { TensorExpectation } from '../models/weights.ts';
-import { scoped, tf } from '../tensorflow.ts';
+import type { NamedTensor } from '../named-tensor.ts';
+import { readFloats, runOp, scoped, T_FLOAT, tf } from '../tensorflow.ts';
 import type { Tensor } from '../tensorflow.ts';
 
 /** How far, of its own length, a weight tensor may go at a learning rate of 1. */
@@ -19,72 +20,133 @@ export interface LarsOptions {
   readonly weightDecay: number;
 }
 
+/** A gradient holds a number that is not finite. No parameter has changed. */
+export class NonFiniteGradientError extends Error {
+  constructor(parameterName: string) {
+    super(`The gradient of ${parameterName} is not finite; a lower learning rate or a higher temperature may help.`);
+    this.name = 'NonFiniteGradientError';
+  }
+}
+
+interface Slot {
+  readonly parameter: Parameter;
+  readonly weight: Variable;
+  readonly velocity: Variable;
+}
+
 /**
  * For a weight w with gradient g, at learning rate r:
  *
  *     g' = g + weightDecay * w
  *     trust = 0.001 * |w| / |g'|      (1 where either length is 0)
- *     v = momentum * v + r * trust * g'
- *     w = w - v
+ *     v = momentum * v - r * trust * g'
+ *     w = w + v
  *
  * Biases and batch norms: the same with no decay and trust = 1.
  */
 export class Lars {
   readonly #options: LarsOptions;
-  readonly #slots: readonly { readonly parameter: Parameter; velocity: Tensor }[];
+  readonly #slots: readonly Slot[];
 
+  /** From now on the optimiser puts a new `value` into each parameter at every step. */
   constructor(parameters: readonly Parameter[], options: LarsOptions) {
     this.#options = options;
-    this.#slots = parameters.map((parameter) => ({ parameter, velocity: tf.zeros(parameter.value.shape) }));
+    this.#slots = parameters.map((parameter) => {
+      const zeros = tf.zeros(parameter.value.shape);
+      const velocity = new Variable(zeros);
+      zeros.dispose();
+      return { parameter, weight: new Variable(parameter.value), velocity };
+    });
   }
 
-  /** One step: takes every parameter's gradient and puts a new value in its place. */
+  /**
+   * One step: takes every parameter's gradient and puts a new value in its place.
+   *
+   * @throws NonFiniteGradientError before anything changes.
+   */
   apply(learningRate: number): void {
-    const { momentum, weightDecay } = this.#options;
-    for (const slot of this.#slots) {
-      const { parameter } = slot;
-      const gradient = takeGradient(parameter);
-      const { velocity, value } = scoped(() => {
-        const step = parameter.role === 'WEIGHT' ? adaptedStep(parameter.value, gradient, weightDecay, learningRate) : tf.mul(gradient, learningRate);
-        const nextVelocity = tf.add(tf.mul(slot.velocity, momentum), step);
-        return { velocity: nextVelocity, value: tf.sub(parameter.value, nextVelocity) };
+    const gradients = this.#slots.map(({ parameter }) => this.#decayed(parameter, takeGradient(parameter)));
+    try {
+      const rates = this.#rates(learningRate, gradients);
+      const momentum = tf.scalar(this.#options.momentum);
+      this.#slots.forEach(({ parameter, weight, velocity }, index) => {
+        const gradient = gradients[index];
+        if (gradient === undefined) throw new Error(`${parameter.name} has no gradient.`);
+        const rate = tf.scalar(rates[index] ?? Number.NaN);
+        // Freed first, so that nothing but the variable holds the numbers and the update needs no copy.
+        parameter.value.dispose();
+        weight.applyMomentum(velocity, rate, gradient, momentum);
+        parameter.value = weight.read();
+        rate.dispose();
       });
-      tf.dispose([gradient, slot.velocity, parameter.value]);
-      slot.velocity = velocity;
-      parameter.value = value;
+      momentum.dispose();
+    } finally {
+      tf.dispose(gradients);
     }
+  }
+
+  /** Takes the gradient over and returns it with the decay added, where there is one. */
+  #decayed(parameter: Parameter, gradient: Tensor): Tensor {
+    const { weightDecay } = this.#options;
+    if (parameter.role !== 'WEIGHT' || weightDecay === 0) return gradient;
+    const decayed = scoped(() => tf.add(gradient, tf.mul(parameter.value, weightDecay)));
+    gradient.dispose();
+    return decayed;
+  }
+
+  /** Each parameter's own learning rate. */
+  #rates(learningRate: number, gradients: readonly Tensor[]): number[] {
+    const gradientLengths = euclideanLengths(gradients);
+    this.#slots.forEach(({ parameter }, index) => {
+      if (!Number.isFinite(gradientLengths[index])) throw new NonFiniteGradientError(parameter.name);
+    });
+    const weightLengths = euclideanLengths(this.#slots.map(({ parameter }) => parameter.value));
+    return this.#slots.map(({ parameter }, index) => {
+      const weightLength = weightLengths[index] ?? 0;
+      const gradientLength = gradientLengths[index] ?? 0;
+      if (parameter.role !== 'WEIGHT' || weightLength === 0 || gradientLength === 0) return learningRate;
+      return (learningRate * TRUST_COEFFICIENT * weightLength) / gradientLength;
+    });
   }
 
   /** The velocities, named `optimizer.` and the parameter's name, in the parameter's outside layout. */
   state(): NamedTensor[] {
-    return this.#slots.map(({ parameter, velocity }) => fromDevice(`${PREFIX}${parameter.name}`, velocity, parameter.layout));
+    return this.#slots.map(({ parameter, velocity }) => {
+      const value = velocity.read();
+      const named = fromDevice(`${PREFIX}${parameter.name}`, value, parameter.layout);
+      value.dispose();
+      return named;
+    });
   }
 
-  /** What `restore` needs to find. */
-  expectations(): TensorExpectation[] {
-    return this.state().map(({ name, shape }) => ({ name, dtype: 'F32', shape, required: true }));
-  }
-
-  /** @param tensors checked against `expectations`. */
+  /** @param tensors those of `state`, checked against `larsExpectations`. */
   restore(tensors: ReadonlyMap<string, NamedTensor>): void {
-    for (const slot of this.#slots) {
-      const tensor = tensors.get(`${PREFIX}${slot.parameter.name}`);
-      if (tensor === undefined) throw new Error(`${PREFIX}${slot.parameter.name} is missing from a state that was checked.`);
-      slot.velocity.dispose();
-      slot.velocity = toDevice(tensor, slot.parameter.layout);
+    for (const { parameter, velocity } of this.#slots) {
+      const tensor = tensors.get(`${PREFIX}${parameter.name}`);
+      if (tensor === undefined) throw new Error(`${PREFIX}${parameter.name} is missing from a state that was checked.`);
+      const value = toDevice(tensor, parameter.layout);
+      velocity.assign(value);
+      value.dispose();
     }
   }
 
   dispose(): void {
-    for (const { velocity } of this.#slots) velocity.dispose();
+    for (const { weight, velocity } of this.#slots) {
+      weight.dispose();
+      velocity.dispose();
+    }
   }
 }
 
-function adaptedStep(weight: Tensor, gradient: Tensor, weightDecay: number, learningRate: number): Tensor {
-  const decayed = tf.add(gradient, tf.mul(weight, weightDecay));
-  const weightLength = tf.norm(weight);
-  const gradientLength = tf.norm(decayed);
-  const trust = tf.div(tf.mul(weightLength, TRUST_COEFFICIENT), gradientLength);
-  const usable = tf.logicalAnd(tf.greater(weightLength, 0), tf.greater(gradientLength, 0));
-  return tf.mul(decayed, tf.mul(tf.where(usable, trust, tf.onesLike(trust)), learningRate));
+/** What `restore` needs to find, from what the parameters' own weights must be. */
+export function larsExpectations(parameters: readonly TensorExpectation[]): TensorExpectation[] {
+  return parameters.map((expectation) => ({ ...expectation, name: `${PREFIX}${expectation.name}` }));
+}
+
+/** The Euclidean length of each tensor, read from the device all at once. */
+function euclideanLengths(tensors: readonly Tensor[]): number[] {
+  const halves = scoped(() => tf.stack(tensors.map((tensor) => runOp('L2Loss', [T_FLOAT], [tensor]))));
+  const values = readFloats(halves);
+  halves.dispose();
+  return Array.from(values, (half) => Math.sqrt(2 * half));
 }

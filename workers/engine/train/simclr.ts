@@ -5,10 +5,10 @@ import type { EncoderArchitecture } from '../models/architecture.ts';
 import { ProjectionHead, projectionHeadExpectations, randomProjectionHead } from '../models/projection-head.ts';
 import { createEncoder, encoderFromWeights } from '../models/resnet.ts';
 import type { Encoder } from '../models/resnet.ts';
-import { checkTensors, encoderExpectations } from '../models/weights.ts';
+import { checkTensors, encoderExpectations, trainedExpectations } from '../models/weights.ts';
 import type { TensorExpectation } from '../models/weights.ts';
 import type { NamedTensor } from '../named-tensor.ts';
-import { Lars } from '../optim/lars.ts';
+import { Lars, larsExpectations } from '../optim/lars.ts';
 import { checkSchedule, learningRateAt } from '../optim/schedule.ts';
 import type { Schedule } from '../optim/schedule.ts';
 import type { Random } from '../rng.ts';
@@ -63,7 +63,7 @@ export interface SimclrTrainer {
    * One step of both views through encoder and head, loss, gradients and LARS.
    *
    * @param views [2N, H, W, 3] float32, normalised; rows 0..N-1 the first views, rows N..2N-1 the second ones of the same images. The caller disposes them.
-   * @throws NonFiniteLossError before anything changes; RangeError for fewer than 2 images, an odd number of views, or a step after the last.
+   * @throws NonFiniteLossError or NonFiniteGradientError before anything changes; RangeError for fewer than 2 images, an odd number of views, or a step after the last.
    */
   step(views: Tensor4D): Promise<StepMetrics>;
   /** The encoder alone, under torchvision's names and layouts. */
@@ -130,8 +130,8 @@ class Trainer implements SimclrTrainer {
         const embeddingGradient = this.#head.backward(gradient);
         this.#encoder.backward(embeddingGradient);
         embeddingGradient.dispose();
-        this.#encoder.commitStatistics();
         this.#optimizer.apply(learningRate);
+        this.#encoder.commitStatistics();
         this.#stepIndex += 1;
         return { loss, learningRate, positiveSimilarity, embeddingStd };
       } finally {
@@ -156,7 +156,7 @@ class Trainer implements SimclrTrainer {
   restoreState(tensors: readonly NamedTensor[]): void {
     const { architecture, projectionDim } = this.#options;
     const headExpectations = projectionHeadExpectations(embeddingDimOf(architecture), projectionDim);
-    const expectations = [...encoderExpectations(architecture), ...headExpectations, ...this.#optimizer.expectations(), STEP_EXPECTATION];
+    const expectations = [...encoderExpectations(architecture), ...headExpectations, ...larsExpectations([...trainedExpectations(architecture), ...headExpectations]), STEP_EXPECTATION];
     const found = checkTensors(`a ${architecture} trainer`, tensors, expectations);
     const pick = (wanted: readonly TensorExpectation[]): NamedTensor[] => wanted.flatMap(({ name }) => found.get(name) ?? []);
     const step = found.get(STEP_EXPECTATION.name);
