@@ -1,0 +1,202 @@
+/** Models, checkpoints and aliases in the API. */
+import path from 'node:path';
+import { connectionType, pageArguments } from '../../api/connection-type.ts';
+import { arg, enumType, extendType, idArg, inputObjectType, nonNull, objectType, stringArg } from '../../api/nexus.ts';
+import { payloadType, settle } from '../../api/payload.ts';
+import { AVAILABLE_FORMATS, CHANNEL_ORDERS, RESIZE_RULES, WEIGHTS_FORMATS } from './models.rules.ts';
+
+const records = path.join(import.meta.dirname, 'models.records.ts');
+const rules = path.join(import.meta.dirname, 'models.rules.ts');
+
+export const EncoderArchitecture = enumType({ name: 'EncoderArchitecture', description: "torchvision's ResNets.", members: ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] });
+export const WeightsFormat = enumType({ name: 'WeightsFormat', members: [...WEIGHTS_FORMATS] });
+export const ResizeRule = enumType({
+  name: 'ResizeRule',
+  description: 'How an image of another size becomes imageSizePx square. Resizing is bilinear and antialiased.',
+  members: [...RESIZE_RULES],
+});
+export const ChannelOrder = enumType({ name: 'ChannelOrder', members: [...CHANNEL_ORDERS] });
+
+export const InputContract = objectType({
+  name: 'InputContract',
+  sourceType: { module: rules, export: 'InputContract' },
+  description: 'How an image becomes the input of the encoder: resize, bring pixel values to valueRange, subtract channelMean, divide by channelStd.',
+  definition(t) {
+    t.nonNull.int('imageSizePx');
+    t.nonNull.field('resizeRule', { type: 'ResizeRule' });
+    t.nonNull.field('channelOrder', { type: 'ChannelOrder' });
+    t.nonNull.list.nonNull.float('valueRange', { description: 'Lowest and highest pixel value before mean and standard deviation are applied, e.g. [0, 1].' });
+    t.nonNull.list.nonNull.float('channelMean', { description: 'In units of valueRange.' });
+    t.nonNull.list.nonNull.float('channelStd');
+    t.nonNull.string('embeddingLayer', { description: "torchvision's name of the layer whose output is the embedding." });
+    t.float('micronsPerPixelMin', { description: 'Finest resolution of the images that it was trained on, where known.' });
+    t.float('micronsPerPixelMax', { description: 'Coarsest resolution of the images that it was trained on, where known.' });
+  },
+});
+
+export const ExternalSource = objectType({
+  name: 'ExternalSource',
+  sourceType: { module: records, export: 'ExternalSourceRecord' },
+  definition(t) {
+    t.string('url');
+    t.string('fileName');
+    t.float('byteSize');
+    t.string('sha256');
+    t.string('licence');
+  },
+});
+
+export const Model = objectType({
+  name: 'Model',
+  sourceType: { module: records, export: 'ModelRecord' },
+  description: 'A line of encoders under one name; its checkpoints are its versions.',
+  definition(t) {
+    t.implements('Node');
+    t.nonNull.string('slug');
+    t.nonNull.string('name');
+    t.string('description');
+    t.string('licence');
+    t.nonNull.field('createdAt', { type: 'DateTime' });
+    t.nonNull.list.nonNull.field('aliases', { type: 'ModelAlias', resolve: async (model, _args, ctx) => [...(await ctx.loaders.models.aliasesByModel.load(model.id))] });
+    t.nonNull.field('checkpoints', {
+      type: 'CheckpointConnection',
+      description: 'Newest first.',
+      args: pageArguments,
+      resolve: (model, args, ctx) => ctx.services.models.checkpointsOfModel(ctx.viewer, args, model.id),
+    });
+  },
+});
+
+export const ModelAlias = objectType({
+  name: 'ModelAlias',
+  sourceType: { module: records, export: 'ModelAliasRecord' },
+  description: 'A moving name for one checkpoint of a model, e.g. champion.',
+  definition(t) {
+    t.nonNull.string('name');
+    t.nonNull.field('checkpoint', { type: 'Checkpoint', resolve: (alias, _args, ctx) => ctx.loaders.models.checkpointById.load(alias.checkpointId) });
+    t.nonNull.field('updatedAt', { type: 'DateTime' });
+  },
+});
+
+export const Checkpoint = objectType({
+  name: 'Checkpoint',
+  sourceType: { module: records, export: 'CheckpointRecord' },
+  description: "An encoder's weights with everything needed to use them. Immutable.",
+  definition(t) {
+    t.implements('Node');
+    t.nonNull.field('model', { type: 'Model', resolve: (checkpoint, _args, ctx) => ctx.loaders.models.modelById.load(checkpoint.modelId) });
+    t.nonNull.int('version', { description: 'Counts from 1 within its model.' });
+    t.nonNull.field('encoder', { type: 'EncoderArchitecture' });
+    t.nonNull.int('embeddingDim');
+    t.nonNull.field('inputContract', { type: 'InputContract' });
+    t.field('importedFrom', { type: 'ExternalSource', description: 'Null for one that was trained here.' });
+    t.nonNull.list.nonNull.field('trainedOn', {
+      type: 'DatasetVersion',
+      description: 'The versions whose images it has seen.',
+      resolve: async (checkpoint, _args, ctx) => {
+        const versionIds = await ctx.loaders.models.trainedOnByCheckpoint.load(checkpoint.id);
+        return Promise.all(versionIds.map((id) => ctx.loaders.datasets.versionById.load(id)));
+      },
+    });
+    t.int('step');
+    t.float('epoch');
+    t.string('sha256', { description: 'Of the stored safetensors; null while only an external source is known.' });
+    t.float('byteSize', { description: 'Of the stored safetensors.' });
+    t.nonNull.list.nonNull.field('formats', { type: 'WeightsFormat', resolve: (checkpoint) => (checkpoint.sha256 === null ? [] : [...AVAILABLE_FORMATS]) });
+    t.string('downloadUrl', {
+      description: 'Null while only an external source is known. A path is relative to this server. FORMAT_NOT_AVAILABLE for a format that is not made yet.',
+      args: { format: nonNull(arg({ type: 'WeightsFormat', default: 'SAFETENSORS' })) },
+      resolve: (checkpoint, args, ctx) => ctx.services.models.downloadUrl(checkpoint, args.format),
+    });
+    t.field('golden', {
+      type: 'JSON',
+      description: 'To prove your own preparation: images (base64 of uint8 [count, imageSizePx, imageSizePx, 3]) and their embeddings ([count, embeddingDim]).',
+      resolve: (checkpoint, _args, ctx) => ctx.loaders.models.goldenByCheckpoint.load(checkpoint.id),
+    });
+    t.nonNull.field('createdAt', { type: 'DateTime' });
+  },
+});
+
+export const ModelConnection = connectionType('Model');
+export const CheckpointConnection = connectionType('Checkpoint');
+export const ModelPayload = payloadType('ModelPayload', 'model', 'Model');
+
+export const ModelFilter = inputObjectType({
+  name: 'ModelFilter',
+  definition(t) {
+    t.string('search', { description: 'Part of a slug or name, in any case.' });
+  },
+});
+
+export const CheckpointFilter = inputObjectType({
+  name: 'CheckpointFilter',
+  definition(t) {
+    t.field('encoder', { type: 'EncoderArchitecture' });
+    t.string('modelSlug');
+    t.id('sourceRunId');
+    t.id('trainedOnDatasetVersionId');
+  },
+});
+
+export const ModelQueries = extendType({
+  type: 'Query',
+  definition(t) {
+    t.field('model', {
+      type: 'Model',
+      description: 'By exactly one of id and slug.',
+      args: { id: idArg(), slug: stringArg() },
+      resolve: async (_root, args, ctx) => (await ctx.services.models.get(ctx.viewer, args)) ?? null,
+    });
+    t.nonNull.field('models', {
+      type: 'ModelConnection',
+      description: 'Newest first.',
+      args: { ...pageArguments, filter: arg({ type: 'ModelFilter' }) },
+      resolve: (_root, args, ctx) => ctx.services.models.list(ctx.viewer, args, args.filter ?? {}),
+    });
+    t.field('checkpoint', { type: 'Checkpoint', args: { id: nonNull(idArg()) }, resolve: async (_root, args, ctx) => (await ctx.services.models.checkpoint(ctx.viewer, args.id)) ?? null });
+    t.nonNull.field('checkpoints', {
+      type: 'CheckpointConnection',
+      description: 'Newest first.',
+      args: { ...pageArguments, filter: arg({ type: 'CheckpointFilter' }) },
+      resolve: (_root, args, ctx) => ctx.services.models.checkpoints(ctx.viewer, args, args.filter ?? {}),
+    });
+  },
+});
+
+export const CreateModelInput = inputObjectType({
+  name: 'CreateModelInput',
+  definition(t) {
+    t.nonNull.string('slug', { description: 'Lower-case words joined by hyphens.' });
+    t.nonNull.string('name');
+    t.string('description');
+    t.string('licence');
+  },
+});
+
+export const SetModelAliasInput = inputObjectType({
+  name: 'SetModelAliasInput',
+  description: 'Give one of modelId and modelSlug.',
+  definition(t) {
+    t.id('modelId');
+    t.string('modelSlug');
+    t.nonNull.string('name', { description: 'Lower-case words joined by hyphens, e.g. champion.' });
+    t.id('checkpointId', { description: "One of the model's own checkpoints; null or left out removes the alias." });
+  },
+});
+
+export const ModelMutations = extendType({
+  type: 'Mutation',
+  definition(t) {
+    t.nonNull.field('createModel', {
+      type: 'ModelPayload',
+      args: { input: nonNull(arg({ type: 'CreateModelInput' })) },
+      resolve: (_root, args, ctx) => settle('model', () => ctx.services.models.create(ctx.viewer, args.input)),
+    });
+    t.nonNull.field('setModelAlias', {
+      type: 'ModelPayload',
+      description: 'Makes an alias point at a checkpoint, moving it in one step; without a checkpoint removes it.',
+      args: { input: nonNull(arg({ type: 'SetModelAliasInput' })) },
+      resolve: (_root, args, ctx) => settle('model', () => ctx.services.models.setAlias(ctx.viewer, args.input)),
+    });
+  },
+});

@@ -1,0 +1,106 @@
+/** Names of models and aliases, and what a checkpoint must say about its input. Pure. */
+import { z } from 'zod';
+import { DomainError } from '../../errors.ts';
+
+/** In files and in the API; what is not listed in `AVAILABLE_FORMATS` answers FORMAT_NOT_AVAILABLE. */
+export const WEIGHTS_FORMATS = ['SAFETENSORS', 'PYTORCH', 'ONNX', 'TFJS'] as const;
+export type WeightsFormat = (typeof WEIGHTS_FORMATS)[number];
+export const AVAILABLE_FORMATS: readonly WeightsFormat[] = ['SAFETENSORS'];
+
+export const RESIZE_RULES = ['SHORT_SIDE_THEN_CENTRE_CROP', 'STRETCH'] as const;
+export const CHANNEL_ORDERS = ['RGB', 'BGR'] as const;
+
+const finite = z.number();
+const perChannel = (value: z.ZodNumber) => z.tuple([value, value, value]);
+
+/** How an image becomes the encoder's input: everything that its user would otherwise have to guess. */
+export const inputContractSchema = z
+  .strictObject({
+    imageSizePx: z.number().int().min(32).max(4096),
+    /** Resizing is bilinear and antialiased. */
+    resizeRule: z.enum(RESIZE_RULES),
+    channelOrder: z.enum(CHANNEL_ORDERS),
+    /** Range of pixel values before mean and standard deviation are applied, e.g. [0, 1]. */
+    valueRange: z.tuple([finite, finite]),
+    /** Subtracted per channel, in units of valueRange. */
+    channelMean: perChannel(finite),
+    /** Divided by, per channel, after the mean was subtracted. */
+    channelStd: perChannel(z.number().gt(0)),
+    /** torchvision's name of the layer whose output is the embedding, e.g. avgpool. */
+    embeddingLayer: z.string().min(1).max(100),
+    /** Resolution of the images that it was trained on, where known. */
+    micronsPerPixelMin: z.number().gt(0).nullable(),
+    micronsPerPixelMax: z.number().gt(0).nullable(),
+  })
+  .refine(({ valueRange: [low, high] }) => low < high, { path: ['valueRange'], message: 'must go from low to high' })
+  .refine(({ micronsPerPixelMin: low, micronsPerPixelMax: high }) => low === null || high === null || low <= high, {
+    path: ['micronsPerPixelMin'],
+    message: 'must not exceed micronsPerPixelMax',
+  });
+export type InputContract = z.infer<typeof inputContractSchema>;
+
+const slugSchema = z.string().max(100, 'must have at most 100 characters').regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens, e.g. tissue-resnet18');
+const textSchema = (length: number) => z.string().trim().max(length, `must have at most ${length} characters`);
+
+export const createModelSchema = z.strictObject({
+  slug: slugSchema,
+  name: textSchema(200).min(1, 'must not be empty'),
+  description: textSchema(10_000).nullish(),
+  licence: textSchema(200).nullish(),
+});
+
+const aliasNameSchema = z
+  .string()
+  .max(50, 'must have at most 50 characters')
+  .regex(/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens that begin with a letter, e.g. champion')
+  .regex(/^(?!v\d+$)/, 'must not look like a version number');
+
+export const setModelAliasSchema = z.strictObject({
+  modelId: z.string().nullish(),
+  modelSlug: z.string().nullish(),
+  name: aliasNameSchema,
+  checkpointId: z.string().nullish(),
+});
+
+/**
+ * Parses a mutation's input; the first fault becomes an error that names its field.
+ * @throws DomainError BAD_INPUT.
+ */
+export function parseModelInput<Value>(schema: z.ZodType<Value>, input: unknown): Value {
+  const parsed = schema.safeParse(input);
+  if (parsed.success) return parsed.data;
+  const [first, ...others] = parsed.error.issues.map((issue) => ({ place: ['input', ...issue.path].join('.'), text: `${issue.path.join('.') || 'input'} ${issue.message}` }));
+  const hint = others.length === 0 ? {} : { hint: `Also: ${others.map(({ text }) => text).join('; ')}.` };
+  throw new DomainError({ code: 'BAD_INPUT', message: `${first?.text ?? 'input is wrong'}.`, field: first?.place ?? 'input', ...hint });
+}
+
+/** Exactly one of an id and a slug, as the queries by either need it. */
+export function oneReference(reference: { readonly id?: string | null | undefined; readonly slug?: string | null | undefined }, fields: { readonly id: string; readonly slug: string }): { id: string } | { slug: string } {
+  const { id, slug } = reference;
+  if (typeof id === 'string' && slug == null) return { id };
+  if (typeof slug === 'string' && id == null) return { slug };
+  throw new DomainError({ code: 'BAD_INPUT', message: `Give exactly one of ${fields.id} and ${fields.slug}.`, field: fields.id, hint: 'Either names one model.' });
+}
+
+const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
+
+/** An id that is no uuid belongs to nothing here; the database would throw at it. */
+export function isId(text: string): boolean {
+  return UUID_PATTERN.test(text);
+}
+
+/** @throws DomainError FORMAT_NOT_AVAILABLE while nothing makes that format yet. */
+export function checkFormatAvailable(format: WeightsFormat): void {
+  if (AVAILABLE_FORMATS.includes(format)) return;
+  throw new DomainError({
+    code: 'FORMAT_NOT_AVAILABLE',
+    message: `Weights are not available as ${format.toLowerCase()} yet.`,
+    field: 'format',
+    hint: `Use ${AVAILABLE_FORMATS.join(' or ').toLowerCase()}.`,
+  });
+}
+
+/** ASCII by its making: slug, version and encoder, e.g. `tissue-v3-resnet18.safetensors`. */
+export function weightsFileName(modelSlug: string, version: number, encoder: string): string {
+  return `${modelSlug}-v${version}-${encoder.toLowerCase()}.safetensors`;
+}

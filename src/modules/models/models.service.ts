@@ -1,0 +1,169 @@
+/** Models, their aliases and checkpoints: looking them up, naming them, registering what a training made. */
+import { DomainError } from '../../errors.ts';
+import type { Transact, Transaction } from '../../platform/db.ts';
+import type { Page, PageArguments } from '../../platform/page.ts';
+import { authorise, type Viewer } from '../access/index.ts';
+import { recordArtifacts } from '../artifacts/index.ts';
+import type { CheckpointRecord, ModelRecord, NewCheckpoint, UsableCheckpointRecord, WeightsFileRecord } from './models.records.ts';
+import {
+  checkFormatAvailable, createModelSchema, inputContractSchema, isId, oneReference, parseModelInput, setModelAliasSchema, weightsFileName, type WeightsFormat,
+} from './models.rules.ts';
+import type { CheckpointFilter, ModelFilter, ModelStore } from './models.store.ts';
+
+export interface ModelReference {
+  readonly id?: string | null | undefined;
+  readonly slug?: string | null | undefined;
+}
+
+export interface CheckpointListFilter extends Omit<CheckpointFilter, 'modelId'> {
+  readonly modelSlug?: string | null | undefined;
+}
+
+export interface ModelService {
+  /** By exactly one of id and slug. Throws BAD_INPUT otherwise. */
+  get(viewer: Viewer, reference: ModelReference): Promise<ModelRecord | undefined>;
+  /** Newest first. */
+  list(viewer: Viewer, page: PageArguments, filter: ModelFilter): Promise<Page<ModelRecord>>;
+  /** Throws BAD_INPUT or SLUG_TAKEN. */
+  create(viewer: Viewer, input: unknown): Promise<ModelRecord>;
+  /**
+   * Makes an alias point at a checkpoint of the model, moving it in one step if it stood elsewhere; without a checkpointId
+   * the alias is removed. Throws BAD_INPUT, MODEL_NOT_FOUND, CHECKPOINT_NOT_FOUND, or CONFLICT for a checkpoint of another model.
+   */
+  setAlias(viewer: Viewer, input: unknown): Promise<ModelRecord>;
+  checkpoint(viewer: Viewer, id: string): Promise<CheckpointRecord | undefined>;
+  /** Newest first. Throws MODEL_NOT_FOUND for an unknown modelSlug, BAD_INPUT for ids that are none. */
+  checkpoints(viewer: Viewer, page: PageArguments, filter: CheckpointListFilter): Promise<Page<CheckpointRecord>>;
+  /** Newest first. */
+  checkpointsOfModel(viewer: Viewer, page: PageArguments, modelId: string): Promise<Page<CheckpointRecord>>;
+  /** Where the weights can be had; null while only an external source is known. Throws FORMAT_NOT_AVAILABLE. */
+  downloadUrl(checkpoint: CheckpointRecord, format: WeightsFormat): string | null;
+  /** The file behind that address. Throws CHECKPOINT_NOT_FOUND, CHECKPOINT_NOT_DOWNLOADABLE or FORMAT_NOT_AVAILABLE. */
+  weightsFile(viewer: Viewer, checkpointId: string, format: WeightsFormat): Promise<WeightsFileRecord>;
+
+  /** For launches and workers, who have asked for leave already. Throws CHECKPOINT_NOT_FOUND or CHECKPOINT_NOT_DOWNLOADABLE at `field`. */
+  checkpointForUse(id: string, field: string, tx?: Transaction): Promise<UsableCheckpointRecord>;
+  /** For workers: the model of that slug, made with the slug as its name if it is new. */
+  ensureModel(tx: Transaction, slug: string): Promise<ModelRecord>;
+  /**
+   * For workers: registers a trained encoder as the model's next version, making the model if it is new. A second call for the
+   * same run and step gives the first one's checkpoint, so that a run taken up twice registers nothing twice.
+   */
+  registerCheckpoint(tx: Transaction, checkpoint: NewCheckpoint): Promise<CheckpointRecord>;
+}
+
+export interface ModelServiceParts {
+  readonly store: ModelStore;
+  readonly transact: Transact;
+  /** e.g. `https://paraffin.example.org`; without it addresses are paths on this server. */
+  readonly publicUrl?: string | undefined;
+}
+
+export function createModelService({ store, transact, publicUrl = '' }: ModelServiceParts): ModelService {
+  const findModelOrThrow = async (tx: Transaction, reference: ModelReference): Promise<ModelRecord> => {
+    const fields = { id: 'input.modelId', slug: 'input.modelSlug' };
+    const wanted = oneReference(reference, fields);
+    const model = await store.findBy(wanted, tx);
+    if (model !== undefined) return model;
+    throw new DomainError({ code: 'MODEL_NOT_FOUND', message: `There is no model with this ${'id' in wanted ? 'id' : 'slug'}.`, field: 'id' in wanted ? fields.id : fields.slug, hint: 'List them with the query models, or make one with createModel.' });
+  };
+
+  const findCheckpointOrThrow = async (id: string, field: string, tx?: Transaction): Promise<CheckpointRecord> => {
+    const checkpoint = await store.findCheckpoint(id, tx);
+    if (checkpoint !== undefined) return checkpoint;
+    throw new DomainError({ code: 'CHECKPOINT_NOT_FOUND', message: 'There is no checkpoint with this id.', field, hint: 'List them with the query checkpoints.' });
+  };
+
+  const findUsableOrThrow = async (id: string, field: string, tx?: Transaction): Promise<UsableCheckpointRecord> => {
+    const checkpoint = await findCheckpointOrThrow(id, field, tx);
+    const { sha256, byteSize } = checkpoint;
+    if (sha256 !== null && byteSize !== null) return { ...checkpoint, sha256, byteSize };
+    throw new DomainError({ code: 'CHECKPOINT_NOT_DOWNLOADABLE', message: 'The weights of this checkpoint are not in this registry, only their source is known.', field, hint: 'See its importedFrom.' });
+  };
+
+  const ensureModel = async (tx: Transaction, slug: string): Promise<ModelRecord> => {
+    const input = parseModelInput(createModelSchema, { slug, name: slug });
+    const model = (await store.findBy({ slug }, tx)) ?? (await store.create(tx, { ...input, description: null, licence: null })) ?? (await store.findBy({ slug }, tx));
+    if (model === undefined) throw new Error(`Model ${slug} was neither found nor made.`);
+    return model;
+  };
+
+  return {
+    get: async (viewer, reference) => {
+      authorise(viewer, 'READER');
+      return store.findBy(oneReference(reference, { id: 'id', slug: 'slug' }));
+    },
+    list: async (viewer, page, filter) => {
+      authorise(viewer, 'READER');
+      return store.list(page, filter);
+    },
+    create: async (viewer, raw) => {
+      authorise(viewer, 'CONTRIBUTOR');
+      const input = parseModelInput(createModelSchema, raw);
+      const made = await transact((tx) => store.create(tx, { ...input, description: input.description ?? null, licence: input.licence ?? null }));
+      if (made !== undefined) return made;
+      throw new DomainError({ code: 'SLUG_TAKEN', message: `A model "${input.slug}" exists already.`, field: 'input.slug', hint: 'Choose another slug, or use that model.' });
+    },
+    setAlias: async (viewer, raw) => {
+      authorise(viewer, 'CONTRIBUTOR');
+      const input = parseModelInput(setModelAliasSchema, raw);
+      return transact(async (tx) => {
+        const model = await findModelOrThrow(tx, { id: input.modelId, slug: input.modelSlug });
+        if (input.checkpointId == null) {
+          await store.removeAlias(tx, model.id, input.name);
+          return model;
+        }
+        const checkpoint = await findCheckpointOrThrow(input.checkpointId, 'input.checkpointId', tx);
+        if (checkpoint.modelId !== model.id) {
+          throw new DomainError({ code: 'CONFLICT', message: `The checkpoint is not one of the model "${model.slug}".`, field: 'input.checkpointId', hint: "Choose one of the model's own checkpoints." });
+        }
+        await store.setAlias(tx, { modelId: model.id, name: input.name, checkpointId: checkpoint.id });
+        return model;
+      });
+    },
+    checkpoint: async (viewer, id) => {
+      authorise(viewer, 'READER');
+      return store.findCheckpoint(id);
+    },
+    checkpoints: async (viewer, page, { modelSlug, ...filter }) => {
+      authorise(viewer, 'READER');
+      for (const [field, id] of Object.entries({ sourceRunId: filter.sourceRunId, trainedOnDatasetVersionId: filter.trainedOnDatasetVersionId })) {
+        if (id != null && !isId(id)) throw new DomainError({ code: 'BAD_INPUT', message: `${field} is not an id of this registry.`, field: `filter.${field}` });
+      }
+      if (modelSlug == null) return store.listCheckpoints(page, filter);
+      const model = await store.findBy({ slug: modelSlug });
+      if (model === undefined) throw new DomainError({ code: 'MODEL_NOT_FOUND', message: `There is no model "${modelSlug.slice(0, 100)}".`, field: 'filter.modelSlug', hint: 'List them with the query models.' });
+      return store.listCheckpoints(page, { ...filter, modelId: model.id });
+    },
+    checkpointsOfModel: async (viewer, page, modelId) => {
+      authorise(viewer, 'READER');
+      return store.listCheckpoints(page, { modelId });
+    },
+    downloadUrl: (checkpoint, format) => {
+      checkFormatAvailable(format);
+      return checkpoint.sha256 === null ? null : `${publicUrl}/checkpoints/${checkpoint.id}/download?format=${format.toLowerCase()}`;
+    },
+    weightsFile: async (viewer, checkpointId, format) => {
+      authorise(viewer, 'READER');
+      const checkpoint = await findUsableOrThrow(checkpointId, 'id');
+      checkFormatAvailable(format);
+      const model = await store.findBy({ id: checkpoint.modelId });
+      const fileName = weightsFileName(model?.slug ?? 'model', checkpoint.version, checkpoint.encoder);
+      return { sha256: checkpoint.sha256, byteSize: checkpoint.byteSize, mediaType: SAFETENSORS_MEDIA_TYPE, fileName };
+    },
+    checkpointForUse: findUsableOrThrow,
+    ensureModel,
+    registerCheckpoint: async (tx, checkpoint) => {
+      const model = await ensureModel(tx, checkpoint.modelSlug);
+      await store.lock(tx, model.id);
+      const earlier = await store.findCheckpointOfRun(tx, checkpoint.sourceRunId, checkpoint.step);
+      if (earlier !== undefined) return earlier;
+      const inputContract = inputContractSchema.parse(checkpoint.inputContract);
+      await recordArtifacts(tx, [{ sha256: checkpoint.sha256, byteSize: checkpoint.byteSize, mediaType: SAFETENSORS_MEDIA_TYPE }]);
+      return store.createCheckpoint(tx, model.id, { ...checkpoint, inputContract });
+    },
+  };
+}
+
+/** No type is registered for safetensors; this one says "bytes" and is shown by no browser. */
+const SAFETENSORS_MEDIA_TYPE = 'application/octet-stream';

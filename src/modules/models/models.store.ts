@@ -1,0 +1,163 @@
+/** Models, aliases and checkpoints in PostgreSQL. */
+import { z } from 'zod';
+import { DomainError } from '../../errors.ts';
+import type { Prisma } from '../../generated/prisma/client.ts';
+import type { EncoderArchitecture } from '../../generated/prisma/enums.ts';
+import type { Database, Transaction } from '../../platform/db.ts';
+import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import type { CheckpointRecord, GoldenRecord, ModelAliasRecord, ModelRecord, NewCheckpoint } from './models.records.ts';
+import { inputContractSchema, isId } from './models.rules.ts';
+
+export interface ModelFilter {
+  /** Part of a slug or name, in any case. */
+  readonly search?: string | null | undefined;
+}
+
+export interface CheckpointFilter {
+  readonly encoder?: EncoderArchitecture | null | undefined;
+  readonly modelId?: string | null | undefined;
+  readonly sourceRunId?: string | null | undefined;
+  readonly trainedOnDatasetVersionId?: string | null | undefined;
+}
+
+const externalSourceSchema = z.object({
+  url: z.string().nullable().default(null),
+  fileName: z.string().nullable().default(null),
+  byteSize: z.number().nullable().default(null),
+  sha256: z.string().nullable().default(null),
+  licence: z.string().nullable().default(null),
+});
+const goldenSchema = z.object({ images: z.string(), embeddings: z.array(z.array(z.number())) });
+
+/** Golden images are large and seldom asked for. */
+const LEAN = { golden: true } as const;
+type LeanCheckpoint = Prisma.CheckpointGetPayload<{ omit: typeof LEAN }>;
+
+export type ModelStore = ReturnType<typeof createModelStore>;
+
+export function createModelStore(db: Database) {
+  return {
+    findBy: async (reference: { readonly id: string } | { readonly slug: string }, tx: Transaction = db): Promise<ModelRecord | undefined> => {
+      if ('id' in reference && !isId(reference.id)) return undefined;
+      return (await tx.model.findUnique({ where: reference })) ?? undefined;
+    },
+
+    findMany: (ids: readonly string[]): Promise<ModelRecord[]> => db.model.findMany({ where: { id: { in: [...ids] } } }),
+
+    list: async (page: PageArguments, filter: ModelFilter): Promise<Page<ModelRecord>> => {
+      const size = pageSizeOf(page);
+      const after = idAfter(page);
+      const search = filter.search?.trim() ?? '';
+      const where: Prisma.ModelWhereInput =
+        search === '' ? {} : { OR: [{ slug: { contains: escapeLike(search), mode: 'insensitive' } }, { name: { contains: escapeLike(search), mode: 'insensitive' } }] };
+      // Ids are uuid v7: newest first by id alone.
+      const rows = await db.model.findMany({ where: after === undefined ? where : { AND: [where, { id: { lt: after } }] }, orderBy: { id: 'desc' }, take: size + 1 });
+      return pageOf(rows, size, (model) => encodeCursor([model.id]), after !== undefined, () => db.model.count({ where }));
+    },
+
+    /** Undefined when the slug is taken. */
+    create: async (tx: Transaction, model: Pick<ModelRecord, 'slug' | 'name' | 'description' | 'licence'>): Promise<ModelRecord | undefined> => {
+      // ON CONFLICT DO NOTHING: a failed INSERT would end the caller's transaction.
+      const [made] = await tx.model.createManyAndReturn({ data: [model], skipDuplicates: true });
+      return made;
+    },
+
+    /** Locks the row until the transaction ends, so that versions are given out one after another. */
+    lock: async (tx: Transaction, modelId: string): Promise<void> => {
+      await tx.$queryRaw`SELECT 1 FROM "Model" WHERE id = ${modelId}::uuid FOR UPDATE`;
+    },
+
+    aliasesOf: (modelIds: readonly string[]): Promise<ModelAliasRecord[]> => db.modelAlias.findMany({ where: { modelId: { in: [...modelIds] } }, orderBy: { name: 'asc' } }),
+
+    setAlias: async (tx: Transaction, alias: Pick<ModelAliasRecord, 'modelId' | 'name' | 'checkpointId'>): Promise<void> => {
+      const { modelId, name, checkpointId } = alias;
+      await tx.modelAlias.upsert({ where: { modelId_name: { modelId, name } }, create: alias, update: { checkpointId } });
+    },
+
+    removeAlias: async (tx: Transaction, modelId: string, name: string): Promise<void> => {
+      await tx.modelAlias.deleteMany({ where: { modelId, name } });
+    },
+
+    findCheckpoint: async (id: string, tx: Transaction = db): Promise<CheckpointRecord | undefined> => {
+      if (!isId(id)) return undefined;
+      const row = await tx.checkpoint.findUnique({ where: { id }, omit: LEAN });
+      return row === null ? undefined : toRecord(row);
+    },
+
+    findCheckpoints: async (ids: readonly string[]): Promise<CheckpointRecord[]> =>
+      (await db.checkpoint.findMany({ where: { id: { in: [...ids] } }, omit: LEAN })).map(toRecord),
+
+    findCheckpointOfRun: async (tx: Transaction, sourceRunId: string, step: number): Promise<CheckpointRecord | undefined> => {
+      const row = await tx.checkpoint.findUnique({ where: { sourceRunId_step: { sourceRunId, step } }, omit: LEAN });
+      return row === null ? undefined : toRecord(row);
+    },
+
+    checkpointsOfRuns: async (runIds: readonly string[]): Promise<CheckpointRecord[]> =>
+      (await db.checkpoint.findMany({ where: { sourceRunId: { in: [...runIds] } }, omit: LEAN, orderBy: { step: 'asc' } })).map(toRecord),
+
+    listCheckpoints: async (page: PageArguments, filter: CheckpointFilter): Promise<Page<CheckpointRecord>> => {
+      const size = pageSizeOf(page);
+      const after = idAfter(page);
+      const where: Prisma.CheckpointWhereInput = {
+        ...(filter.encoder == null ? {} : { encoder: filter.encoder }),
+        ...(filter.modelId == null ? {} : { modelId: filter.modelId }),
+        ...(filter.sourceRunId == null ? {} : { sourceRunId: filter.sourceRunId }),
+        ...(filter.trainedOnDatasetVersionId == null ? {} : { trainedOn: { some: { datasetVersionId: filter.trainedOnDatasetVersionId } } }),
+      };
+      const rows = await db.checkpoint.findMany({
+        where: after === undefined ? where : { AND: [where, { id: { lt: after } }] },
+        omit: LEAN,
+        orderBy: { id: 'desc' },
+        take: size + 1,
+      });
+      return pageOf(rows.map(toRecord), size, (checkpoint) => encodeCursor([checkpoint.id]), after !== undefined, () => db.checkpoint.count({ where }));
+    },
+
+    /** The caller holds the lock of the model. */
+    createCheckpoint: async (tx: Transaction, modelId: string, checkpoint: NewCheckpoint): Promise<CheckpointRecord> => {
+      const { modelSlug: _slug, trainedOnVersionIds, golden, ...facts } = checkpoint;
+      const last = await tx.checkpoint.aggregate({ where: { modelId }, _max: { version: true } });
+      const row = await tx.checkpoint.create({
+        data: {
+          ...facts,
+          modelId,
+          version: (last._max.version ?? 0) + 1,
+          ...(golden === null ? {} : { golden: goldenSchema.parse(golden) }),
+          trainedOn: { createMany: { data: [...new Set(trainedOnVersionIds)].map((datasetVersionId) => ({ datasetVersionId })) } },
+        },
+        omit: LEAN,
+      });
+      return toRecord(row);
+    },
+
+    goldenOf: async (checkpointIds: readonly string[]): Promise<Map<string, GoldenRecord>> => {
+      const rows = await db.checkpoint.findMany({ where: { id: { in: [...checkpointIds] } }, select: { id: true, golden: true } });
+      return new Map(rows.flatMap((row) => (row.golden === null ? [] : [[row.id, goldenSchema.parse(row.golden)] as const])));
+    },
+
+    trainedOnOf: (checkpointIds: readonly string[]): Promise<{ checkpointId: string; datasetVersionId: string }[]> =>
+      db.checkpointTrainedOn.findMany({ where: { checkpointId: { in: [...checkpointIds] } }, orderBy: { datasetVersionId: 'asc' } }),
+  };
+}
+
+function idAfter(page: PageArguments): string | undefined {
+  const after = decodeCursor(page, 1);
+  if (after === undefined) return undefined;
+  const [id] = after;
+  if (typeof id === 'string' && isId(id)) return id;
+  throw new DomainError({ code: 'CURSOR_INVALID', message: 'after is not a cursor of this list.', field: 'after', hint: 'Pass pageInfo.endCursor of the previous page.' });
+}
+
+/** % and _ are letters in what a person searches for. */
+function escapeLike(text: string): string {
+  return text.replaceAll(/[\\%_]/g, (letter) => `\\${letter}`);
+}
+
+function toRecord(row: LeanCheckpoint): CheckpointRecord {
+  return {
+    ...row,
+    inputContract: inputContractSchema.parse(row.inputContract),
+    importedFrom: row.importedFrom === null ? null : externalSourceSchema.parse(row.importedFrom),
+    byteSize: row.byteSize === null ? null : Number(row.byteSize),
+  };
+}
