@@ -1,0 +1,247 @@
+/**
+ * A folder of images to a sealed set: shards, a manifest, thumbnails, and a list of what was wrong. Knows no database.
+ *
+ * The result is a function of the files' names and bytes alone: the same folder gives the same digest on any day and disk.
+ */
+import { availableParallelism } from 'node:os';
+import path from 'node:path';
+import { DomainError } from '../../src/errors.ts';
+import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
+import { mapInOrder, type Reserve } from './in-order.ts';
+import { createIssueLog, type ImportIssue, type IssueLog } from './issues.ts';
+import { readLabelsCsv } from './labels-csv.ts';
+import { compareCodePoints, listImages, type SourceImage } from './listing.ts';
+import { createManifestWriter, type ManifestWriter } from './manifest-writer.ts';
+import { prepareImage, type Prepared, type PreparedImage } from './prepare.ts';
+import { createShardWriter, SHARD_LIMITS, type ShardLimits, type ShardWriter, type StoredShard } from './shard-writer.ts';
+import { readSourceFile } from './source-file.ts';
+import { createThumbnailPicker, storeThumbnail, type StoredThumbnail } from './thumbnails.ts';
+
+export type ImportLayout = 'FLAT' | 'FOLDER_PER_LABEL' | 'CSV';
+
+export interface ImportOptions {
+  /** The real path of the folder. */
+  readonly folder: string;
+  readonly layout: ImportLayout;
+  /** The real path of the labels CSV; required by layout CSV, else ignored. */
+  readonly labelsCsvPath: string | null;
+  /** Side of the patches that images are cut into; null keeps them whole. */
+  readonly patchSizePx: number | null;
+  readonly artifacts: Pick<ArtifactStore, 'put'>;
+  /** A private folder for temporary files; the caller removes it. */
+  readonly workDir: string;
+  readonly shardLimits?: ShardLimits;
+  /** Called at least each half second while images are going through. A failure ends the import. */
+  readonly onProgress?: (progress: ImportProgress) => Promise<void>;
+  /** Asked between images. */
+  readonly stopRequested?: () => boolean;
+}
+
+export interface ImportProgress {
+  /** 0..1 of the files. */
+  readonly fraction: number;
+  readonly fileCount: number;
+  readonly filesDone: number;
+  readonly imageCount: number;
+  /** Of source files read. */
+  readonly bytesRead: number;
+}
+
+export interface ImportResult {
+  /** sha256 over the sorted manifest; equal to `manifest.sha256`. */
+  readonly digest: string;
+  readonly manifest: StoredBytes;
+  readonly imageCount: number;
+  /** Of all shards. */
+  readonly byteSize: number;
+  /** Sorted by code point. */
+  readonly labelNames: readonly string[];
+  readonly labelCounts: readonly { readonly label: string; readonly count: number }[];
+  readonly groupCount: number;
+  readonly hasSplit: boolean;
+  readonly issues: readonly ImportIssue[];
+  readonly shards: readonly StoredShard[];
+  readonly thumbnails: readonly StoredThumbnail[];
+  /** Of source files read. */
+  readonly bytesRead: number;
+}
+
+/** The import was asked to stop; nothing of it counts. */
+export class ImportStopped extends Error {
+  constructor() {
+    super('The import was stopped.');
+    this.name = 'ImportStopped';
+  }
+}
+
+/** Files and decoded pixels in memory at once; one larger image passes alone. */
+const MEMORY_BYTES = 768 * 1024 * 1024;
+/** Enough that no core waits while the next image in order is still being decoded. */
+const IMAGES_AHEAD_PER_CORE = 8;
+const PROGRESS_EVERY_MS = 500;
+/** Keys of equal length sort as numbers do. */
+const KEY_DIGITS = 9;
+
+/**
+ * @throws ImportStopped; DomainError IMPORT_FOLDER_EMPTY, IMPORT_NOTHING_READABLE, LABELS_CSV_INVALID. What fails leaves no temporary file and no
+ * half-written artifact behind.
+ */
+export async function importImages(options: ImportOptions): Promise<ImportResult> {
+  const issues = createIssueLog(options.patchSizePx !== null);
+  const sources = await sourcesOf(options, issues);
+  const shards = createShardWriter(options.artifacts, options.shardLimits ?? SHARD_LIMITS);
+  const manifest = createManifestWriter(path.join(options.workDir, 'manifest.jsonl'));
+  try {
+    return await pack(options, sources, issues, shards, manifest);
+  } finally {
+    await shards.abandon();
+    await manifest.abandon();
+  }
+}
+
+async function sourcesOf({ folder, layout, labelsCsvPath }: ImportOptions, issues: IssueLog): Promise<SourceImage[]> {
+  if (layout === 'CSV') {
+    if (labelsCsvPath === null) {
+      throw new DomainError({ code: 'LABELS_CSV_INVALID', message: 'Layout CSV needs a labels CSV.', field: 'input.labelsCsvPath', hint: 'Name the file.' });
+    }
+    return readLabelsCsv(labelsCsvPath, folder);
+  }
+  const sources = await listImages(folder, layout === 'FOLDER_PER_LABEL', issues);
+  if (sources.length > 0) return sources;
+  throw new DomainError({ code: 'IMPORT_FOLDER_EMPTY', message: 'The folder holds no images.', field: 'input.path', hint: 'Put PNG, JPEG, TIFF, BMP or WebP files there.' });
+}
+
+async function pack(options: ImportOptions, sources: readonly SourceImage[], issues: IssueLog, shards: ShardWriter, manifest: ManifestWriter): Promise<ImportResult> {
+  const { folder, layout, patchSizePx, artifacts } = options;
+  const picker = createThumbnailPicker(sources, [...new Set(sources.map((source) => source.label))]);
+  const thumbnails: StoredThumbnail[] = [];
+  const seenPixels = new Set<string>();
+  const counts = createCounts();
+  let imageCount = 0;
+  let filesDone = 0;
+  let bytesRead = 0;
+  let reportedAt = -Infinity;
+  const ordinals = new Map<string | null, number>();
+
+  const keep = async (image: PreparedImage, source: SourceImage): Promise<void> => {
+    const key = String(imageCount).padStart(KEY_DIGITS, '0');
+    const group = source.group ?? source.relativePath;
+    const facts = { label: source.label, group, split: source.split };
+    const shard = await shards.write(key, image.extension, image.bytes, facts);
+    await manifest.write({
+      key,
+      sha256: image.sha256,
+      ...facts,
+      width: image.width,
+      height: image.height,
+      shard,
+      byteSize: image.bytes.length,
+      sourcePath: source.relativePath,
+    });
+    counts.add(source);
+    imageCount += 1;
+  };
+
+  const limits = { windowSize: Math.max(8, availableParallelism() * IMAGES_AHEAD_PER_CORE), byteLimit: MEMORY_BYTES };
+  const read = async (source: SourceImage, reserve: Reserve): Promise<ReadImage> => readAndPrepare(folder, source, layout, patchSizePx, reserve);
+  for await (const { source, prepared, byteSize } of mapInOrder(sources, limits, read)) {
+    if (options.stopRequested?.() === true) throw new ImportStopped();
+    const ordinal = ordinals.get(source.label) ?? 0;
+    ordinals.set(source.label, ordinal + 1);
+    if (prepared.outcome === 'REFUSED') {
+      issues.add(prepared.issue, source.relativePath);
+    } else {
+      if (prepared.blankCount > 0) issues.add('NEARLY_BLANK', source.relativePath, prepared.blankCount);
+      const fresh = prepared.images.filter((image) => {
+        const isKnown = seenPixels.has(image.pixelDigest);
+        if (isKnown) issues.add('DUPLICATE', source.relativePath);
+        seenPixels.add(image.pixelDigest);
+        return !isKnown;
+      });
+      for (const image of fresh) {
+        if (image.nearlyBlank) issues.add('NEARLY_BLANK', source.relativePath);
+        await keep(image, source);
+      }
+      const face = fresh[fresh.length >> 1];
+      if (face !== undefined && !face.nearlyBlank && picker.wants(source.label, ordinal)) thumbnails.push(await storeThumbnail(face.bytes, source.label, artifacts));
+    }
+    filesDone += 1;
+    bytesRead += byteSize;
+    if (performance.now() - reportedAt >= PROGRESS_EVERY_MS) {
+      await options.onProgress?.({ fraction: filesDone / sources.length, fileCount: sources.length, filesDone, imageCount, bytesRead });
+      reportedAt = performance.now();
+    }
+  }
+  if (imageCount === 0) throw nothingReadable(issues);
+
+  for (const group of counts.groupsAcrossSplits()) issues.add('GROUP_ACROSS_SPLITS', group);
+  const stored = await shards.finish();
+  const storedManifest = await manifest.store(artifacts);
+  await options.onProgress?.({ fraction: 1, fileCount: sources.length, filesDone, imageCount, bytesRead });
+  return {
+    digest: storedManifest.sha256,
+    manifest: storedManifest,
+    imageCount,
+    byteSize: stored.reduce((sum, shard) => sum + shard.byteSize, 0),
+    ...counts.labels(),
+    groupCount: counts.groupCount(),
+    hasSplit: sources.some((source) => source.split !== null),
+    issues: issues.list(),
+    shards: stored,
+    thumbnails,
+    bytesRead,
+  };
+}
+
+interface ReadImage {
+  readonly source: SourceImage;
+  readonly prepared: Prepared;
+  readonly byteSize: number;
+}
+
+async function readAndPrepare(folder: string, source: SourceImage, layout: ImportLayout, patchSizePx: number | null, reserve: Reserve): Promise<ReadImage> {
+  const file = await readSourceFile(path.join(folder, source.relativePath), reserve);
+  if ('issue' in file) return { source, prepared: { outcome: 'REFUSED', issue: file.issue }, byteSize: 0 };
+  const byteSize = file.bytes.length;
+  if (layout === 'FOLDER_PER_LABEL' && source.label === null) return { source, prepared: { outcome: 'REFUSED', issue: 'NO_LABEL' }, byteSize };
+  return { source, prepared: await prepareImage(file.bytes, patchSizePx, reserve), byteSize };
+}
+
+/** Labels, groups and splits of the images kept. */
+function createCounts() {
+  const labels = new Map<string, number>();
+  const splitsOfGroup = new Map<string, string | null>();
+  const ownGroups = new Set<string>();
+  const across = new Set<string>();
+  return {
+    add: ({ label, group, split, relativePath }: SourceImage): void => {
+      if (label !== null) labels.set(label, (labels.get(label) ?? 0) + 1);
+      if (group === null) {
+        ownGroups.add(relativePath);
+        return;
+      }
+      const known = splitsOfGroup.get(group);
+      if (known === undefined) splitsOfGroup.set(group, split);
+      else if (known !== split) across.add(group);
+    },
+    labels: () => {
+      const labelNames = [...labels.keys()].sort(compareCodePoints);
+      return { labelNames, labelCounts: labelNames.map((label) => ({ label, count: labels.get(label) ?? 0 })) };
+    },
+    // A group may bear the name of another image's path: then they are one group to every reader of the manifest.
+    groupCount: () => splitsOfGroup.size + [...ownGroups].filter((group) => !splitsOfGroup.has(group)).length,
+    groupsAcrossSplits: () => [...across].sort(compareCodePoints),
+  };
+}
+
+function nothingReadable(issues: IssueLog): DomainError {
+  const found = issues.list();
+  const [main] = [...found].sort((a, b) => b.count - a.count);
+  const hint =
+    main === undefined
+      ? 'Put PNG, JPEG, TIFF, BMP or WebP files there.'
+      : main.kind === 'NO_LABEL'
+        ? 'Put images into one folder for each label, or use layout FLAT.'
+        : `Found: ${found.map((issue) => `${issue.count} ${issue.kind}`).join(', ')}; for instance ${JSON.stringify(main.examples[0])}.`;
+  return new DomainError({ code: 'IMPORT_NOTHING_READABLE', message: 'No image in the folder can be used.', field: 'input.path', hint });
+}

@@ -1,0 +1,166 @@
+/** The labels CSV: columns path, label, group, split, of which only path is required. */
+import { isUtf8 } from 'node:buffer';
+import { constants, open, realpath } from 'node:fs/promises';
+import path from 'node:path';
+import { Readable } from 'node:stream';
+import { CsvError, parse } from 'csv-parse';
+import { DomainError } from '../../src/errors.ts';
+import { compareCodePoints, type SourceImage } from './listing.ts';
+
+const COLUMNS = ['path', 'label', 'group', 'split'] as const;
+type Column = (typeof COLUMNS)[number];
+
+/** A million rows of a hundred bytes fit. */
+export const CSV_BYTES_MAX = 128 * 1024 * 1024;
+/** Of one line; longer ones come from an unclosed quote or from a file that is no CSV. */
+const RECORD_BYTES_MAX = 64 * 1024;
+const FIELD_LENGTH_MAX = 4096;
+const CHUNK_LENGTH = 1 << 20;
+/** Look-ups of files under way at once. */
+const LOOKUPS_AT_ONCE = 16;
+
+interface Row {
+  readonly image: SourceImage;
+  readonly lineNumber: number;
+}
+
+/**
+ * Reads the CSV and finds every file that it names, so that nothing is imported from a list with a fault in it.
+ * @param folder the real path that `path` is relative to.
+ * @returns the images, sorted by code point of their path.
+ * @throws DomainError LABELS_CSV_INVALID with the line and the column.
+ */
+export async function readLabelsCsv(csvPath: string, folder: string): Promise<SourceImage[]> {
+  const rows = await parseRows(await readText(csvPath));
+  if (rows.length === 0) throw invalid('The labels CSV names no image.', 'Give a header line and one line for each image.');
+  rejectDuplicates(rows);
+  rejectPartialSplit(rows);
+  await rejectMissing(rows, folder);
+  return rows.map((row) => row.image).sort((a, b) => compareCodePoints(a.relativePath, b.relativePath));
+}
+
+async function readText(csvPath: string): Promise<string> {
+  const handle = await open(csvPath, constants.O_RDONLY | constants.O_NONBLOCK).catch((cause: unknown) => {
+    throw invalid('The labels CSV can not be opened.', 'Check the path and that the server may read it.', cause);
+  });
+  try {
+    const { size } = await handle.stat();
+    if (size > CSV_BYTES_MAX) throw invalid(`The labels CSV has ${size} bytes; at most ${CSV_BYTES_MAX} are read.`, 'Import the images in several datasets.');
+    const bytes = await handle.readFile();
+    if (!isUtf8(bytes)) throw invalid(`Line ${brokenLineOf(bytes)}: the text is not UTF-8.`, 'Save the file as CSV UTF-8.');
+    return bytes.toString('utf8').replace(/^\uFEFF/, '');
+  } finally {
+    await handle.close();
+  }
+}
+
+/** The first line that is no UTF-8. */
+function brokenLineOf(bytes: Buffer): number {
+  let lineNumber = 1;
+  for (let start = 0; start < bytes.length; lineNumber += 1) {
+    const newline = bytes.indexOf(0x0a, start);
+    const end = newline < 0 ? bytes.length : newline;
+    if (!isUtf8(bytes.subarray(start, end))) return lineNumber;
+    start = end + 1;
+  }
+  return lineNumber;
+}
+
+async function parseRows(text: string): Promise<Row[]> {
+  const parser = Readable.from(chunksOf(text)).pipe(
+    parse({ skip_empty_lines: true, relax_column_count: true, max_record_size: RECORD_BYTES_MAX, info: true }),
+  );
+  const rows: Row[] = [];
+  let columns: readonly Column[] | undefined;
+  try {
+    // With `info` each item is { record, info }.
+    for await (const item of parser) {
+      const { record, info }: { readonly record: readonly string[]; readonly info: { readonly lines: number } } = item;
+      if (columns === undefined) columns = columnsOf(record, info.lines);
+      else rows.push({ image: imageOf(record, columns, info.lines), lineNumber: info.lines });
+    }
+  } catch (error) {
+    if (error instanceof CsvError) throw invalid(`Line ${error.lines ?? '?'}: ${error.message}.`, 'Check quotes and commas.', error);
+    throw error;
+  }
+  return rows;
+}
+
+function* chunksOf(text: string): Generator<string> {
+  for (let start = 0; start < text.length; start += CHUNK_LENGTH) yield text.slice(start, start + CHUNK_LENGTH);
+}
+
+function columnsOf(record: readonly string[], lineNumber: number): Column[] {
+  const columns = record.map((text) => {
+    const name = text.trim();
+    const column = COLUMNS.find((known) => known === name);
+    if (column === undefined) {
+      const hint = /[;\t]/.test(name) ? 'Fields are divided by commas.' : `The columns are ${COLUMNS.join(', ')}.`;
+      throw invalid(`Line ${lineNumber}: the column ${JSON.stringify(name)} is not known.`, hint);
+    }
+    return column;
+  });
+  const doubled = columns.find((column, index) => columns.indexOf(column) !== index);
+  if (doubled !== undefined) throw invalid(`Line ${lineNumber}: the column ${doubled} stands twice.`, 'Name each column once.');
+  if (!columns.includes('path')) throw invalid(`Line ${lineNumber}: the column path is missing.`, `The columns are ${COLUMNS.join(', ')}; path is required.`);
+  return columns;
+}
+
+function imageOf(record: readonly string[], columns: readonly Column[], lineNumber: number): SourceImage {
+  if (record.length !== columns.length) {
+    throw invalid(`Line ${lineNumber}: it has ${record.length} fields, and the header has ${columns.length}.`, 'Put a field that holds a comma between double quotes.');
+  }
+  const field = (column: Column): string => {
+    const value = record[columns.indexOf(column)] ?? '';
+    if (value.length > FIELD_LENGTH_MAX) throw invalid(`Line ${lineNumber}, column ${column}: it is longer than ${FIELD_LENGTH_MAX} letters.`, 'Shorten it.');
+    return value;
+  };
+  const textOrNull = (column: Column): string | null => field(column).trim() || null;
+  return { relativePath: pathOf(field('path'), lineNumber), label: textOrNull('label'), group: textOrNull('group'), split: textOrNull('split') };
+}
+
+function pathOf(text: string, lineNumber: number): string {
+  const refuse = (what: string, hint: string): DomainError => invalid(`Line ${lineNumber}, column path: ${what}.`, hint);
+  if (text.trim() === '') throw refuse('it is empty', 'Name an image in every line.');
+  if (text.includes('\0')) throw refuse('it holds a zero byte', 'Write paths as plain text.');
+  if (path.posix.isAbsolute(text) || path.win32.isAbsolute(text)) throw refuse(`${JSON.stringify(text)} is absolute`, 'Write paths relative to the imported folder.');
+  const normal = path.posix.normalize(text);
+  if (normal === '..' || normal.startsWith('../')) throw refuse(`${JSON.stringify(text)} climbs out of the folder`, 'Name only files below the imported folder.');
+  return normal;
+}
+
+function rejectDuplicates(rows: readonly Row[]): void {
+  const lines = new Map<string, number>();
+  for (const { image, lineNumber } of rows) {
+    const earlier = lines.get(image.relativePath);
+    if (earlier !== undefined) {
+      throw invalid(`Line ${lineNumber}, column path: ${JSON.stringify(image.relativePath)} stands in line ${earlier} already.`, 'Name each image once.');
+    }
+    lines.set(image.relativePath, lineNumber);
+  }
+}
+
+/** A line without a split would be in none of them, or in all: nobody could say. */
+function rejectPartialSplit(rows: readonly Row[]): void {
+  const without = rows.find((row) => row.image.split === null);
+  if (without === undefined || rows.every((row) => row.image.split === null)) return;
+  throw invalid(`Line ${without.lineNumber}, column split: it is empty, and other lines have one.`, 'Give a split in every line or in none.');
+}
+
+async function rejectMissing(rows: readonly Row[], folder: string): Promise<void> {
+  for (let start = 0; start < rows.length; start += LOOKUPS_AT_ONCE) {
+    await Promise.all(
+      rows.slice(start, start + LOOKUPS_AT_ONCE).map(async ({ image, lineNumber }) => {
+        const expected = path.join(folder, image.relativePath);
+        const found = await realpath(expected).catch(() => undefined);
+        const name = JSON.stringify(image.relativePath);
+        if (found === undefined) throw invalid(`Line ${lineNumber}, column path: ${name} does not exist.`, 'Paths are relative to the imported folder.');
+        if (found !== expected) throw invalid(`Line ${lineNumber}, column path: ${name} is, or goes through, a symbolic link.`, 'Name the file itself.');
+      }),
+    );
+  }
+}
+
+function invalid(message: string, hint: string, cause?: unknown): DomainError {
+  return new DomainError({ code: 'LABELS_CSV_INVALID', message, field: 'input.labelsCsvPath', hint, cause });
+}

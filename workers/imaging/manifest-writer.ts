@@ -1,0 +1,54 @@
+/** The manifest of a version: one JSON object a line, sorted by key. */
+import { createReadStream, createWriteStream } from 'node:fs';
+import { once } from 'node:events';
+import { finished } from 'node:stream/promises';
+import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
+
+export interface ManifestLine {
+  readonly key: string;
+  /** Of the encoded bytes, lower-case hex. */
+  readonly sha256: string;
+  readonly label: string | null;
+  /** Patient or slide; the source file where nothing is known. */
+  readonly group: string;
+  readonly split: string | null;
+  readonly width: number;
+  readonly height: number;
+  /** Index of the shard. */
+  readonly shard: number;
+  readonly byteSize: number;
+  /** Relative to the imported folder, with `/` between its parts. */
+  readonly sourcePath: string;
+}
+
+export interface ManifestWriter {
+  /** Keys come in order. */
+  write(line: ManifestLine): Promise<void>;
+  /** Its sha256 is the digest of the version: nothing in it depends on the machine, the hour, or the order on disk. */
+  store(artifacts: Pick<ArtifactStore, 'put'>): Promise<StoredBytes>;
+  abandon(): Promise<void>;
+}
+
+/** Gathers lines in a file, as a million of them are too many for memory. */
+export function createManifestWriter(filePath: string): ManifestWriter {
+  const stream = createWriteStream(filePath, { flags: 'wx', highWaterMark: 1024 * 1024 });
+  // A failure is met by the next write or by store().
+  stream.on('error', () => undefined);
+  return {
+    write: async ({ key, sha256, label, group, split, width, height, shard, byteSize, sourcePath }) => {
+      if (stream.errored !== null) throw stream.errored;
+      const line = JSON.stringify({ key, sha256, label, group, split, width, height, shard, byteSize, sourcePath });
+      if (!stream.write(`${line}\n`)) await once(stream, 'drain');
+    },
+    store: async (artifacts) => {
+      stream.end();
+      await finished(stream);
+      return artifacts.put(createReadStream(filePath));
+    },
+    abandon: async () => {
+      if (stream.closed) return;
+      stream.destroy();
+      await once(stream, 'close');
+    },
+  };
+}

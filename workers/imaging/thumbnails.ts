@@ -1,0 +1,53 @@
+/** Small pictures for a version's page, spread over its labels. */
+import sharp from 'sharp';
+import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
+import type { SourceImage } from './listing.ts';
+
+export const THUMBNAILS_MAX = 24;
+const THUMBNAIL_SIDE_PX = 128;
+
+export interface StoredThumbnail extends StoredBytes {
+  readonly label: string | null;
+}
+
+export interface ThumbnailPicker {
+  /** True where this image, the `ordinal`-th of its label's source files, should be one. Ask in order, once for each file that can be shown. */
+  wants(label: string | null, ordinal: number): boolean;
+}
+
+/** Each label gets its share of the thumbnails, evenly spaced over its files; where a chosen file can not be shown, the next that can steps in. */
+export function createThumbnailPicker(sources: readonly SourceImage[], labelNames: readonly (string | null)[]): ThumbnailPicker {
+  const shown = evenlySpaced(labelNames, THUMBNAILS_MAX);
+  const share = Math.max(1, Math.floor(THUMBNAILS_MAX / Math.max(1, shown.length)));
+  const countOf = new Map<string | null, number>();
+  for (const { label } of sources) countOf.set(label, (countOf.get(label) ?? 0) + 1);
+  const due = new Map(shown.map((label) => [label, spacedOrdinals(countOf.get(label) ?? 0, share)]));
+  return {
+    wants: (label, ordinal) => {
+      const [next] = due.get(label) ?? [];
+      if (next === undefined || ordinal < next) return false;
+      due.get(label)?.shift();
+      return true;
+    },
+  };
+}
+
+/** A WebP of 128 px, the centre square. */
+export async function storeThumbnail(bytes: Buffer, label: string | null, artifacts: Pick<ArtifactStore, 'put'>): Promise<StoredThumbnail> {
+  const picture = await sharp(bytes)
+    .resize(THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX, { fit: 'cover' })
+    .flatten({ background: '#ffffff' })
+    .toColourspace('srgb')
+    .webp({ quality: 80 })
+    .toBuffer();
+  return { ...(await artifacts.put(picture)), label };
+}
+
+function spacedOrdinals(count: number, wanted: number): number[] {
+  const taken = Math.min(count, wanted);
+  return Array.from({ length: taken }, (_, index) => Math.floor((index * count) / taken));
+}
+
+function evenlySpaced<Item>(items: readonly Item[], wanted: number): Item[] {
+  return spacedOrdinals(items.length, wanted).flatMap((index) => items.slice(index, index + 1));
+}
