@@ -62,7 +62,7 @@ export const Model = objectType({
       type: 'CheckpointConnection',
       description: 'Newest first.',
       args: pageArguments,
-      resolve: (model, args, ctx) => ctx.services.models.checkpointsOfModel(ctx.viewer, args, model.id),
+      resolve: (model, args, ctx) => ctx.services.models.listCheckpointsOfModel(ctx.viewer, args, model.id),
     });
   },
 });
@@ -153,12 +153,12 @@ export const ModelQueries = extendType({
       args: { ...pageArguments, filter: arg({ type: 'ModelFilter' }) },
       resolve: (_root, args, ctx) => ctx.services.models.list(ctx.viewer, args, args.filter ?? {}),
     });
-    t.field('checkpoint', { type: 'Checkpoint', args: { id: nonNull(idArg()) }, resolve: async (_root, args, ctx) => (await ctx.services.models.checkpoint(ctx.viewer, args.id)) ?? null });
+    t.field('checkpoint', { type: 'Checkpoint', args: { id: nonNull(idArg()) }, resolve: async (_root, args, ctx) => (await ctx.services.models.getCheckpoint(ctx.viewer, args.id)) ?? null });
     t.nonNull.field('checkpoints', {
       type: 'CheckpointConnection',
       description: 'Newest first.',
       args: { ...pageArguments, filter: arg({ type: 'CheckpointFilter' }) },
-      resolve: (_root, args, ctx) => ctx.services.models.checkpoints(ctx.viewer, args, args.filter ?? {}),
+      resolve: (_root, args, ctx) => ctx.services.models.listCheckpoints(ctx.viewer, args, args.filter ?? {}),
     });
   },
 });

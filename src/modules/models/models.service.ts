@@ -31,11 +31,11 @@ export interface ModelService {
    * the alias is removed. Throws BAD_INPUT, MODEL_NOT_FOUND, CHECKPOINT_NOT_FOUND, or CONFLICT for a checkpoint of another model.
    */
   setAlias(viewer: Viewer, input: unknown): Promise<ModelRecord>;
-  checkpoint(viewer: Viewer, id: string): Promise<CheckpointRecord | undefined>;
+  getCheckpoint(viewer: Viewer, id: string): Promise<CheckpointRecord | undefined>;
   /** Newest first. Throws MODEL_NOT_FOUND for an unknown modelSlug, BAD_INPUT for ids that are none. */
-  checkpoints(viewer: Viewer, page: PageArguments, filter: CheckpointListFilter): Promise<Page<CheckpointRecord>>;
+  listCheckpoints(viewer: Viewer, page: PageArguments, filter: CheckpointListFilter): Promise<Page<CheckpointRecord>>;
   /** Newest first. */
-  checkpointsOfModel(viewer: Viewer, page: PageArguments, modelId: string): Promise<Page<CheckpointRecord>>;
+  listCheckpointsOfModel(viewer: Viewer, page: PageArguments, modelId: string): Promise<Page<CheckpointRecord>>;
   /** Where the weights can be had; null while only an external source is known. Throws FORMAT_NOT_AVAILABLE. */
   downloadUrl(checkpoint: CheckpointRecord, format: WeightsFormat): string | null;
   /** The file behind that address. Throws CHECKPOINT_NOT_FOUND, CHECKPOINT_NOT_DOWNLOADABLE or FORMAT_NOT_AVAILABLE. */
@@ -121,11 +121,11 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
         return model;
       });
     },
-    checkpoint: async (viewer, id) => {
+    getCheckpoint: async (viewer, id) => {
       authorise(viewer, 'READER');
       return store.findCheckpoint(id);
     },
-    checkpoints: async (viewer, page, { modelSlug, ...filter }) => {
+    listCheckpoints: async (viewer, page, { modelSlug, ...filter }) => {
       authorise(viewer, 'READER');
       for (const [field, id] of Object.entries({ sourceRunId: filter.sourceRunId, trainedOnDatasetVersionId: filter.trainedOnDatasetVersionId })) {
         if (id != null && !isId(id)) throw new DomainError({ code: 'BAD_INPUT', message: `${field} is not an id of this registry.`, field: `filter.${field}` });
@@ -135,7 +135,7 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
       if (model === undefined) throw new DomainError({ code: 'MODEL_NOT_FOUND', message: `There is no model "${modelSlug.slice(0, 100)}".`, field: 'filter.modelSlug', hint: 'List them with the query models.' });
       return store.listCheckpoints(page, { ...filter, modelId: model.id });
     },
-    checkpointsOfModel: async (viewer, page, modelId) => {
+    listCheckpointsOfModel: async (viewer, page, modelId) => {
       authorise(viewer, 'READER');
       return store.listCheckpoints(page, { modelId });
     },
