@@ -1,0 +1,98 @@
+/** Brings the catalogue of prisma/catalog into the database, as often as one likes. */
+import { createHash } from 'node:crypto';
+import type { Prisma } from '../../generated/prisma/client.ts';
+import type { Database, Transaction } from '../../platform/db.ts';
+import { transactionsOf } from '../../platform/db.ts';
+import type { CatalogueDataset, OrganRecord } from './datasets.records.ts';
+import { columnsOf, deleteParts, insertParts } from './datasets.store.ts';
+
+/** What seeding did, as slugs. */
+export interface SeedReport {
+  readonly created: readonly string[];
+  readonly updated: readonly string[];
+  readonly unchanged: readonly string[];
+  /** Edited or made by a user: left alone. */
+  readonly kept: readonly string[];
+}
+
+/** Any number that nobody else on this database uses for an advisory lock: two servers never seed at once. */
+const SEED_LOCK = 7_202_612;
+
+/**
+ * Writes what is new or changed in the catalogue, in one transaction. A row that a user edited or made is never
+ * touched, and an unchanged one is not written. Safe to run from several servers at once.
+ */
+export function seedCatalogue(db: Database, catalogue: readonly CatalogueDataset[]): Promise<SeedReport> {
+  return transactionsOf(db)(async (tx) => {
+    await tx.$queryRaw`SELECT pg_advisory_xact_lock(${SEED_LOCK})::text`;
+    const rows = await tx.dataset.findMany({ where: { slug: { in: catalogue.map((dataset) => dataset.slug) } }, select: { id: true, slug: true, catalogueDigest: true, editedAt: true } });
+    const existing = new Map(rows.map((row) => [row.slug, row]));
+    const fresh: CatalogueDataset[] = [];
+    const changed: { id: string; dataset: CatalogueDataset }[] = [];
+    const unchanged: string[] = [];
+    const kept: string[] = [];
+    for (const dataset of catalogue) {
+      const row = existing.get(dataset.slug);
+      if (row === undefined) fresh.push(dataset);
+      else if (row.catalogueDigest === null || row.editedAt !== null) kept.push(dataset.slug);
+      else if (row.catalogueDigest === digestOf(dataset)) unchanged.push(dataset.slug);
+      else changed.push({ id: row.id, dataset });
+    }
+    if (fresh.length + changed.length > 0) {
+      const written = [...fresh, ...changed.map((each) => each.dataset)];
+      await tx.organ.createMany({ data: distinct(written.flatMap((dataset) => dataset.organs)), skipDuplicates: true });
+      await tx.stain.createMany({ data: distinct(written.flatMap((dataset) => dataset.stains)), skipDuplicates: true });
+      await writeParts(tx, [...(await insertAll(tx, fresh)), ...(await updateAll(tx, changed))]);
+    }
+    return { created: fresh.map((dataset) => dataset.slug), updated: changed.map((each) => each.dataset.slug), unchanged, kept };
+  });
+}
+
+interface Seeded {
+  readonly id: string;
+  readonly dataset: CatalogueDataset;
+}
+
+async function insertAll(tx: Transaction, datasets: readonly CatalogueDataset[]): Promise<Seeded[]> {
+  const bySlug = new Map(datasets.map((dataset) => [dataset.slug, dataset]));
+  const created = await tx.dataset.createManyAndReturn({ data: datasets.map((dataset) => ({ slug: dataset.slug, ...catalogueColumnsOf(dataset) })), select: { id: true, slug: true } });
+  return created.flatMap(({ id, slug }) => {
+    const dataset = bySlug.get(slug);
+    return dataset === undefined ? [] : [{ id, dataset }];
+  });
+}
+
+async function updateAll(tx: Transaction, changed: readonly Seeded[]): Promise<readonly Seeded[]> {
+  for (const { id, dataset } of changed) await tx.dataset.update({ where: { id }, data: catalogueColumnsOf(dataset) });
+  const ids = changed.map((each) => each.id);
+  await deleteParts(tx, ids);
+  await tx.datasetFactSource.deleteMany({ where: { datasetId: { in: ids } } });
+  return changed;
+}
+
+async function writeParts(tx: Transaction, seeded: readonly Seeded[]): Promise<void> {
+  await insertParts(tx, seeded.map(({ id, dataset }) => ({ id, facts: dataset })));
+  const facts = seeded.flatMap(({ id, dataset }) => dataset.factSources.map((fact) => ({ ...fact, sourceUrls: [...fact.sourceUrls], datasetId: id })));
+  await tx.datasetFactSource.createMany({ data: facts });
+}
+
+function catalogueColumnsOf(dataset: CatalogueDataset): Omit<Prisma.DatasetCreateManyInput, 'slug'> {
+  return {
+    ...columnsOf(dataset),
+    provenance: dataset.provenance,
+    provenanceNote: dataset.provenanceNote,
+    paperRoles: [...dataset.paperRoles],
+    subcollections: dataset.subcollections.map((part) => ({ ...part, magnifications: [...part.magnifications] })),
+    sourceUrls: [...dataset.sourceUrls],
+    catalogueDigest: digestOf(dataset),
+  };
+}
+
+/** Over all that is written, search text included, so that a change of ours reaches the rows as one of the files does. */
+function digestOf(dataset: CatalogueDataset): string {
+  return createHash('sha256').update(JSON.stringify([dataset, columnsOf(dataset).searchText])).digest('hex');
+}
+
+function distinct(coded: readonly OrganRecord[]): OrganRecord[] {
+  return [...new Map(coded.map((each) => [each.code, each])).values()];
+}

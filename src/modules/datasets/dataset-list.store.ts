@@ -1,0 +1,206 @@
+/** Lists of datasets and their facets: one SQL statement for each, organs, stains and resolutions included. */
+import { Prisma } from '../../generated/prisma/client.ts';
+import { DomainError } from '../../errors.ts';
+import type { Database, Transaction } from '../../platform/db.ts';
+import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import type { DatasetFacetsRecord, DatasetRecord, FacetCountRecord } from './datasets.records.ts';
+import { isUuid, searchOf, UNKNOWN_LICENCE, type DatasetFilter, type DatasetOrder, type DatasetOrderField, type DatasetSearch, type NumberRange } from './datasets.rules.ts';
+
+/** Everything of a `DatasetRecord`; "d" is the dataset. */
+const RECORD_COLUMNS = Prisma.sql`
+  d.id, d.slug, d.name, d.description, d.provenance::text AS provenance, d."provenanceNote", d.synthetic, d."imageKind"::text AS "imageKind",
+  d."imageCount", d."slideCount", d."imageSizeNote", d."classNames", d.tasks::text[] AS tasks, d."ihcMarkers", d.licence, d."publishedYear",
+  d.citation, d."homepageUrl", d.notes, d."paperRoles", coalesce(d.subcollections, '[]') AS subcollections,
+  coalesce(d."parentCollections", '{}') AS "parentCollections", d."sourceUrls", d."createdAt", d."updatedAt", d."editedAt",
+  (SELECT coalesce(json_agg(json_build_object('code', o.code, 'name', o.name) ORDER BY o.name), '[]')
+    FROM "DatasetOrgan" x JOIN "Organ" o ON o.code = x."organCode" WHERE x."datasetId" = d.id) AS organs,
+  (SELECT coalesce(json_agg(json_build_object('code', s.code, 'name', s.name) ORDER BY s.name), '[]')
+    FROM "DatasetStain" x JOIN "Stain" s ON s.code = x."stainCode" WHERE x."datasetId" = d.id) AS stains,
+  (SELECT coalesce(json_agg(json_build_object('magnification', r.magnification, 'totalMagnification', r."totalMagnification", 'micronsPerPixel', r."micronsPerPixel")
+      ORDER BY r.position), '[]') FROM "DatasetResolution" r WHERE r."datasetId" = d.id) AS resolutions`;
+
+interface ListedRow extends DatasetRecord {
+  readonly sortKey: string | number | null;
+}
+
+/** The dataset of an id or a slug; of both, if both are given and agree. */
+export async function findDataset(tx: Transaction, by: { readonly id?: string | undefined; readonly slug?: string | undefined }): Promise<DatasetRecord | undefined> {
+  const conditions = [...(by.id === undefined ? [] : [Prisma.sql`d.id = ${by.id}::uuid`]), ...(by.slug === undefined ? [] : [Prisma.sql`d.slug = ${by.slug}`])];
+  if (conditions.length === 0) return undefined;
+  const [row] = await tx.$queryRaw<DatasetRecord[]>`SELECT ${RECORD_COLUMNS} FROM "Dataset" d WHERE ${Prisma.join(conditions, ' AND ')}`;
+  return row;
+}
+
+export async function findDatasets(db: Database, ids: readonly string[]): Promise<DatasetRecord[]> {
+  return db.$queryRaw<DatasetRecord[]>`SELECT ${RECORD_COLUMNS} FROM "Dataset" d WHERE d.id = ANY(${[...ids]}::uuid[])`;
+}
+
+/**
+ * One page, keyed by (sort key, id): stable while rows come and go. Unknown values stand last in either direction.
+ * @param filter with organs and stains as codes.
+ * @throws DomainError CURSOR_INVALID for a cursor of another order.
+ */
+export async function listDatasets(db: Database, page: PageArguments, filter: DatasetFilter, order: DatasetOrder): Promise<Page<DatasetRecord>> {
+  const size = pageSizeOf(page);
+  const search = searchOf(filter);
+  // A rank means nothing under another search.
+  const orderName = `${order.field} ${order.direction}${order.field === 'RELEVANCE' ? ` ${search?.whole ?? ''}` : ''}`;
+  const after = afterOf(page, order.field, orderName);
+  const where = everyOf(Object.values(conditionsOf(filter)));
+  const key = sortKeyOf(order.field, search);
+  const direction = order.direction === 'ASC' ? Prisma.sql`ASC` : Prisma.sql`DESC`;
+  const rows = await db.$queryRaw<ListedRow[]>`
+    SELECT ${RECORD_COLUMNS}, k."sortKey" FROM (
+      SELECT d.id, ${key} AS "sortKey" FROM "Dataset" d
+      WHERE ${where} ${after === undefined ? Prisma.empty : Prisma.sql`AND ${isBehind(order, key, after)}`}
+      ORDER BY 2 ${direction} NULLS LAST, 1 ${direction} LIMIT ${size + 1}
+    ) k JOIN "Dataset" d ON d.id = k.id
+    ORDER BY k."sortKey" ${direction} NULLS LAST, d.id ${direction}`;
+  const totalCount = async (): Promise<number> => {
+    const [counted] = await db.$queryRaw<{ count: number }[]>`SELECT count(*)::int AS count FROM "Dataset" d WHERE ${where}`;
+    return counted?.count ?? 0;
+  };
+  return pageOf(rows, size, (row) => encodeCursor([orderName, row.sortKey, row.id]), after !== undefined, totalCount);
+}
+
+interface After {
+  readonly key: string | number | null;
+  readonly id: string;
+}
+
+function afterOf(page: PageArguments, field: DatasetOrderField, orderName: string): After | undefined {
+  const cursor = decodeCursor(page, 3);
+  if (cursor === undefined) return undefined;
+  const [madeFor, key = null, id] = cursor;
+  if (madeFor === orderName && typeof id === 'string' && isUuid(id) && isKeyOf(field, key)) return { key, id };
+  throw new DomainError({ code: 'CURSOR_INVALID', message: 'after is not a cursor of this list in this order.', field: 'after', hint: 'Keep filter and orderBy while you page, or begin again without after.' });
+}
+
+/** Whether a cursor's key is what the order makes; a forged one must not reach PostgreSQL as a fault. */
+function isKeyOf(field: DatasetOrderField, key: string | number | null): boolean {
+  switch (field) {
+    case 'NAME':
+      return typeof key === 'string' && /^\P{Cc}*$/u.test(key);
+    case 'CREATED_AT':
+      return typeof key === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(key) && !Number.isNaN(Date.parse(key));
+    case 'IMAGE_COUNT':
+    case 'PUBLISHED_YEAR':
+      return key === null || (Number.isInteger(key) && Math.abs(Number(key)) < 2 ** 31);
+    case 'RELEVANCE':
+      return typeof key === 'number';
+  }
+}
+
+function sortKeyOf(field: DatasetOrderField, search: DatasetSearch | undefined): Prisma.Sql {
+  switch (field) {
+    case 'NAME':
+      return Prisma.sql`lower(d.name)`;
+    case 'IMAGE_COUNT':
+      return Prisma.sql`d."imageCount"`;
+    case 'PUBLISHED_YEAR':
+      return Prisma.sql`d."publishedYear"`;
+    case 'CREATED_AT':
+      // As text in UTC, which sorts as the instants do and goes through a cursor unharmed.
+      return Prisma.sql`to_char(d."createdAt" AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
+    case 'RELEVANCE':
+      return search === undefined ? Prisma.sql`0::float8` : Prisma.sql`ts_rank(d."searchVector", ${tsQueryOf(search)})::float8`;
+  }
+}
+
+/** Rows that come after the cursor's, in an order with nulls last. */
+function isBehind({ field, direction }: DatasetOrder, key: Prisma.Sql, after: After): Prisma.Sql {
+  const beyond = direction === 'ASC' ? Prisma.sql`>` : Prisma.sql`<`;
+  if (after.key === null) return Prisma.sql`(${key} IS NULL AND d.id ${beyond} ${after.id}::uuid)`;
+  const type = field === 'NAME' || field === 'CREATED_AT' ? Prisma.sql`text` : field === 'RELEVANCE' ? Prisma.sql`float8` : Prisma.sql`int`;
+  return Prisma.sql`(${key} IS NULL OR (${key}, d.id) ${beyond} (${after.key}::${type}, ${after.id}::uuid))`;
+}
+
+function tsQueryOf(search: DatasetSearch): Prisma.Sql {
+  const whole = Prisma.sql`websearch_to_tsquery('english', ${search.whole})`;
+  if (search.typed === null) return whole;
+  return Prisma.sql`(${whole} || (websearch_to_tsquery('english', ${search.typed.before}) && to_tsquery('simple', ${`${search.typed.prefix.toLowerCase()}:*`})))`;
+}
+
+type Facet = 'organs' | 'stains' | 'imageKinds' | 'tasks' | 'licences' | 'provenances' | 'magnification';
+type Conditions = Record<Facet | 'others', Prisma.Sql>;
+const ANYTHING = Prisma.sql`TRUE`;
+
+/** The filter as SQL over "d", apart by facet, so that a facet's counts can leave its own part out. */
+function conditionsOf(filter: DatasetFilter): Conditions {
+  const search = searchOf(filter);
+  const others = [
+    search === undefined ? ANYTHING : Prisma.sql`(d."searchVector" @@ ${tsQueryOf(search)} OR d.slug LIKE ${search.slugPattern})`,
+    inRange(filter.micronsPerPixel, Prisma.sql`r."micronsPerPixel"`),
+    typeof filter.hasVersions !== 'boolean'
+      ? ANYTHING
+      : Prisma.sql`EXISTS (SELECT 1 FROM "DatasetVersion" v WHERE v."datasetId" = d.id AND v.status = 'SEALED') = ${filter.hasVersions}`,
+    typeof filter.synthetic !== 'boolean' ? ANYTHING : Prisma.sql`d.synthetic = ${filter.synthetic}`,
+  ];
+  return {
+    others: everyOf(others),
+    organs: given(filter.organs, (codes) => Prisma.sql`EXISTS (SELECT 1 FROM "DatasetOrgan" x WHERE x."datasetId" = d.id AND x."organCode" = ANY(${codes}))`),
+    stains: given(filter.stains, (codes) => Prisma.sql`EXISTS (SELECT 1 FROM "DatasetStain" x WHERE x."datasetId" = d.id AND x."stainCode" = ANY(${codes}))`),
+    imageKinds: given(filter.imageKinds, (kinds) => Prisma.sql`d."imageKind"::text = ANY(${kinds})`),
+    tasks: given(filter.tasks, (tasks) => Prisma.sql`d.tasks::text[] && ${tasks}::text[]`),
+    licences: given(filter.licences, (licences) => Prisma.sql`coalesce(d.licence, ${UNKNOWN_LICENCE}) = ANY(${licences})`),
+    provenances: given(filter.provenances, (provenances) => Prisma.sql`d.provenance::text = ANY(${provenances})`),
+    magnification: inRange(filter.magnification, Prisma.sql`r.magnification`),
+  };
+}
+
+function given<Item>(items: readonly Item[] | null | undefined, condition: (items: Item[]) => Prisma.Sql): Prisma.Sql {
+  return items === null || items === undefined || items.length === 0 ? ANYTHING : condition([...items]);
+}
+
+function inRange(range: NumberRange | null | undefined, column: Prisma.Sql): Prisma.Sql {
+  if (range === null || range === undefined || (range.min === null && range.max === null)) return ANYTHING;
+  const low = range.min === null ? ANYTHING : Prisma.sql`${column} >= ${range.min}`;
+  const high = range.max === null ? ANYTHING : Prisma.sql`${column} <= ${range.max}`;
+  return Prisma.sql`EXISTS (SELECT 1 FROM "DatasetResolution" r WHERE r."datasetId" = d.id AND ${column} IS NOT NULL AND ${low} AND ${high})`;
+}
+
+function everyOf(conditions: readonly Prisma.Sql[]): Prisma.Sql {
+  return Prisma.join(conditions.filter((condition) => condition !== ANYTHING).concat(ANYTHING), ' AND ');
+}
+
+/**
+ * Counts for each facet. A facet leaves its own part of the filter out, so that the values beside the chosen
+ * ones show what choosing them too would bring; all other parts hold.
+ */
+export async function countFacets(db: Database, filter: DatasetFilter): Promise<DatasetFacetsRecord> {
+  const is = conditionsOf(filter);
+  const rows = await db.$queryRaw<(FacetCountRecord & { readonly facet: Facet | 'all' })[]>`
+    WITH d AS MATERIALIZED (
+      SELECT d.id, d."imageKind", d.tasks, d.licence, d.provenance, ${is.organs} AS organs, ${is.stains} AS stains, ${is.imageKinds} AS kinds,
+        ${is.tasks} AS "isTask", ${is.licences} AS licences, ${is.provenances} AS provenances, ${is.magnification} AS magnification
+      FROM "Dataset" d WHERE ${is.others})
+    SELECT 'all' AS facet, '' AS value, '' AS name, count(*)::int AS count FROM d
+      WHERE organs AND stains AND kinds AND "isTask" AND licences AND provenances AND magnification
+    UNION ALL SELECT 'organs', o.code, o.name, count(*)::int FROM d JOIN "DatasetOrgan" x ON x."datasetId" = d.id JOIN "Organ" o ON o.code = x."organCode"
+      WHERE stains AND kinds AND "isTask" AND licences AND provenances AND magnification GROUP BY o.code
+    UNION ALL SELECT 'stains', s.code, s.name, count(*)::int FROM d JOIN "DatasetStain" x ON x."datasetId" = d.id JOIN "Stain" s ON s.code = x."stainCode"
+      WHERE organs AND kinds AND "isTask" AND licences AND provenances AND magnification GROUP BY s.code
+    UNION ALL SELECT 'imageKinds', "imageKind"::text, "imageKind"::text, count(*)::int FROM d
+      WHERE organs AND stains AND "isTask" AND licences AND provenances AND magnification GROUP BY "imageKind"
+    UNION ALL SELECT 'tasks', task::text, task::text, count(*)::int FROM d CROSS JOIN unnest(tasks) AS task
+      WHERE organs AND stains AND kinds AND licences AND provenances AND magnification GROUP BY task
+    UNION ALL SELECT 'licences', coalesce(licence, ${UNKNOWN_LICENCE}), coalesce(licence, 'not known'), count(*)::int FROM d
+      WHERE organs AND stains AND kinds AND "isTask" AND provenances AND magnification GROUP BY licence
+    UNION ALL SELECT 'provenances', provenance::text, provenance::text, count(*)::int FROM d
+      WHERE organs AND stains AND kinds AND "isTask" AND licences AND magnification GROUP BY provenance
+    UNION ALL SELECT 'magnification', r.magnification::text, r.magnification::text || 'x', count(DISTINCT d.id)::int
+      FROM d JOIN "DatasetResolution" r ON r."datasetId" = d.id AND r.magnification IS NOT NULL
+      WHERE organs AND stains AND kinds AND "isTask" AND licences AND provenances GROUP BY r.magnification
+    ORDER BY facet, count DESC, name`;
+  const of = (facet: Facet): FacetCountRecord[] => rows.filter((row) => row.facet === facet).map(({ value, name, count }) => ({ value, name, count }));
+  return {
+    datasetCount: rows.find((row) => row.facet === 'all')?.count ?? 0,
+    organs: of('organs'),
+    stains: of('stains'),
+    imageKinds: of('imageKinds'),
+    tasks: of('tasks'),
+    licences: of('licences'),
+    provenances: of('provenances'),
+    magnifications: of('magnification').sort((a, b) => Number(a.value) - Number(b.value)),
+  };
+}

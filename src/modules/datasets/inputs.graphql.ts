@@ -1,0 +1,100 @@
+/** What a client may ask of and say about datasets. Lengths and ranges are in datasets.rules.ts. */
+import { inputObjectType, list, nonNull } from '../../api/nexus.ts';
+
+export const FloatRange = inputObjectType({
+  name: 'FloatRange',
+  description: 'Both ends belong to it; a left-out end is open.',
+  definition(t) {
+    t.float('min');
+    t.float('max');
+  },
+});
+
+export const DatasetFilter = inputObjectType({
+  name: 'DatasetFilter',
+  description: 'Every given part must hold. A list holds when the dataset has any of it.',
+  definition(t) {
+    t.string('search', { description: 'Words, "phrases", or, -not; the last word may be unfinished.' });
+    t.field('organs', { type: list(nonNull('String')), description: 'Codes or names.' });
+    t.field('stains', { type: list(nonNull('String')), description: 'Codes or names.' });
+    t.field('imageKinds', { type: list(nonNull('ImageKind')) });
+    t.field('tasks', { type: list(nonNull('TaskKind')) });
+    t.field('licences', { type: list(nonNull('String')), description: 'As written; UNKNOWN where no licence is known.' });
+    t.field('provenances', { type: list(nonNull('DatasetProvenance')) });
+    t.field('magnification', { type: 'FloatRange', description: "Of the objective. A dataset of which it is not known does not match." });
+    t.field('micronsPerPixel', { type: 'FloatRange', description: 'A dataset of which it is not known does not match.' });
+    t.boolean('hasVersions', { description: 'Whether it has a SEALED version, that is, images.' });
+    t.boolean('synthetic');
+  },
+});
+
+export const DatasetOrder = inputObjectType({
+  name: 'DatasetOrder',
+  definition(t) {
+    t.nonNull.field('field', { type: 'DatasetOrderField' });
+    t.field('direction', { type: 'OrderDirection', description: 'ASC when left out; DESC for RELEVANCE.' });
+  },
+});
+
+export const ResolutionInput = inputObjectType({
+  name: 'ResolutionInput',
+  definition(t) {
+    t.float('magnification');
+    t.float('totalMagnification');
+    t.float('micronsPerPixel');
+  },
+});
+
+export const CitationInput = inputObjectType({
+  name: 'CitationInput',
+  definition(t) {
+    t.string('authors');
+    t.string('title');
+    t.string('venue');
+    t.string('doi');
+    t.string('arxiv');
+  },
+});
+
+type Input = Parameters<Parameters<typeof inputObjectType>[0]['definition']>[0];
+
+function defineFacts(t: Input): void {
+  t.string('description');
+  t.field('organs', { type: list(nonNull('String')), description: 'Codes or names of known organs (query organs).' });
+  t.field('stains', { type: list(nonNull('String')), description: 'Codes or names of known stains (query stains).' });
+  t.field('resolutions', { type: list(nonNull('ResolutionInput')) });
+  t.int('imageCount');
+  t.int('slideCount');
+  t.string('imageSizeNote');
+  t.field('classNames', { type: list(nonNull('String')) });
+  t.field('tasks', { type: list(nonNull('TaskKind')) });
+  t.field('ihcMarkers', { type: list(nonNull('String')) });
+  t.string('licence');
+  t.int('publishedYear');
+  t.field('citation', { type: 'CitationInput' });
+  t.string('homepageUrl');
+  t.string('notes');
+  t.field('parentCollections', { type: list(nonNull('String')), description: 'Slugs of the datasets that this one is cut from.' });
+}
+
+export const CreateDatasetInput = inputObjectType({
+  name: 'CreateDatasetInput',
+  definition(t) {
+    t.nonNull.string('name');
+    t.string('slug', { description: 'Made from the name when left out.' });
+    t.nonNull.field('imageKind', { type: 'ImageKind', default: 'PATCH' });
+    t.nonNull.boolean('synthetic', { default: false, description: 'True for images that a program drew.' });
+    defineFacts(t);
+  },
+});
+
+export const UpdateDatasetInput = inputObjectType({
+  name: 'UpdateDatasetInput',
+  definition(t) {
+    t.nonNull.id('id');
+    t.string('name');
+    t.field('imageKind', { type: 'ImageKind' });
+    t.boolean('synthetic');
+    defineFacts(t);
+  },
+});

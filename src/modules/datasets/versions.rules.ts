@@ -1,0 +1,47 @@
+/** What a sealed version must hold. Pure. */
+import { z } from 'zod';
+import type { ImportIssueRecord, LabelCountRecord, ShardRecord } from './datasets.records.ts';
+
+export const labelCountsSchema = z.array(z.object({ label: z.string(), count: z.number().int().min(0) }));
+export const importIssuesSchema = z.array(z.object({ kind: z.string().min(1), count: z.number().int().min(0), kept: z.boolean(), examples: z.array(z.string()) }));
+
+export interface SealedContent {
+  /** sha256 over the sorted manifest, 64 hex digits. */
+  readonly digest: string;
+  /** Of the manifest's artifact. */
+  readonly manifestSha256: string;
+  readonly imageCount: number;
+  readonly byteSize: number;
+  readonly labelNames: readonly string[];
+  readonly labelCounts: readonly LabelCountRecord[];
+  readonly groupCount: number;
+  readonly hasSplit: boolean;
+  readonly issues: readonly ImportIssueRecord[];
+  /** In reading order. */
+  readonly shards: readonly ShardRecord[];
+  readonly thumbnails: readonly { readonly sha256: string; readonly label: string | null }[];
+  /** Every artifact named above, the manifest's too. Rows that exist already stay as they are. */
+  readonly artifacts: readonly { readonly sha256: string; readonly byteSize: number; readonly mediaType: string }[];
+}
+
+const SHA256_PATTERN = /^[0-9a-f]{64}$/;
+
+/**
+ * What is wrong with the content of a version about to be sealed: an importer's slip, caught before it is
+ * written for good.
+ * @returns one sentence for each fault; none when it may be sealed.
+ */
+export function faultsOfContent(content: SealedContent): string[] {
+  const shardImageCount = content.shards.reduce((sum, shard) => sum + shard.imageCount, 0);
+  const labelledCount = content.labelCounts.reduce((sum, each) => sum + each.count, 0);
+  const recorded = new Set(content.artifacts.map((artifact) => artifact.sha256));
+  const named = [content.manifestSha256, ...content.shards.map((shard) => shard.sha256), ...content.thumbnails.map((thumbnail) => thumbnail.sha256)];
+  return [
+    ...(content.imageCount > 0 ? [] : ['A version holds at least one image.']),
+    ...(shardImageCount === content.imageCount ? [] : [`Its shards hold ${shardImageCount} images, not ${content.imageCount}.`]),
+    ...(labelledCount <= content.imageCount ? [] : [`Its labels count ${labelledCount} images of ${content.imageCount}.`]),
+    ...(content.labelCounts.every((each) => content.labelNames.includes(each.label)) ? [] : ['labelCounts names a label that is not in labelNames.']),
+    ...([content.digest, ...named].every((sha256) => SHA256_PATTERN.test(sha256)) ? [] : ['A digest is not 64 hex digits.']),
+    ...(named.every((sha256) => recorded.has(sha256)) ? [] : ['An artifact is named but not recorded.']),
+  ];
+}
