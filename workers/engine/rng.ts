@@ -39,17 +39,34 @@ function seedWords(seed: number): [number, number, number, number] {
   let word = (seed >>> 0) ^ Math.imul(Math.floor(seed / 2 ** 32) >>> 0, 0x9e3779b9);
   const next = (): number => {
     word = (word + 0x9e3779b9) >>> 0;
-    let mixed = word;
-    mixed = Math.imul(mixed ^ (mixed >>> 16), 0x21f0aaad);
-    mixed = Math.imul(mixed ^ (mixed >>> 15), 0x735a2d97);
-    return (mixed ^ (mixed >>> 15)) >>> 0;
+    return mix(word);
   };
   return [next(), next(), next(), next()];
 }
 
-/** FNV-1a over UTF-16 code units: enough to keep purposes apart. */
-function hashPurpose(purpose: string): number {
-  let hash = 0x811c9dc5;
+/** The finaliser of splitmix32: a bijection of 32 bits in which every bit of the input moves about half of the output. */
+function mix(word: number): number {
+  let mixed = word;
+  mixed = Math.imul(mixed ^ (mixed >>> 16), 0x21f0aaad);
+  mixed = Math.imul(mixed ^ (mixed >>> 15), 0x735a2d97);
+  return (mixed ^ (mixed >>> 15)) >>> 0;
+}
+
+/** All 128 bits of the state and 64 of the purpose count, so that millions of forks (one a step) do not meet. */
+function forkWords(words: RandomState, purpose: string): [number, number, number, number] {
+  const first = hashPurpose(purpose, 0x811c9dc5);
+  const second = hashPurpose(purpose, 0x01000193);
+  const a = mix(words[0] ^ first);
+  const b = mix((words[1] + a) ^ second);
+  const c = mix((words[2] + b) ^ first);
+  const d = mix((words[3] + c) ^ second);
+  // The one state that xoshiro never leaves.
+  return (a | b | c | d) === 0 ? [1, 0, 0, 0] : [a, b, c, d];
+}
+
+/** FNV-1a over UTF-16 code units. */
+function hashPurpose(purpose: string, basis: number): number {
+  let hash = basis;
   for (let index = 0; index < purpose.length; index += 1) hash = Math.imul(hash ^ purpose.charCodeAt(index), 0x01000193);
   return hash >>> 0;
 }
@@ -86,11 +103,8 @@ function fromWords(words: [number, number, number, number]): Random {
       const order = items.map((item) => ({ item, key: uniform() })).sort((left, right) => left.key - right.key).map(({ item }) => item);
       return order;
     },
-    fork: (purpose) => {
-      const key = hashPurpose(purpose);
-      // The fork depends on this stream's present state and its purpose only, and leaves this stream as it was.
-      return createRandom(((words[0] ^ words[2]) >>> 0) * 2 ** 21 + (((words[1] ^ words[3] ^ key) >>> 0) & 0x1fffff) + key);
-    },
+    // The fork depends on this stream's present state and its purpose only, and leaves this stream as it was.
+    fork: (purpose) => fromWords(forkWords(words, purpose)),
     state: () => [words[0], words[1], words[2], words[3]],
   };
 }

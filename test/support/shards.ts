@@ -1,0 +1,52 @@
+/** Small shards for tests: images drawn by a formula, packed as the import packs them. */
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import type { TestContext } from 'node:test';
+import sharp from 'sharp';
+import { pack } from 'tar-stream';
+
+export interface TarMember {
+  readonly name: string;
+  readonly bytes: Buffer;
+}
+
+/** A folder that is gone after the test. */
+export async function temporaryFolder(context: TestContext): Promise<string> {
+  const folder = await mkdtemp(join(tmpdir(), 'paraffin-shards-'));
+  context.after(() => rm(folder, { recursive: true, force: true }));
+  return folder;
+}
+
+/** A tar file's bytes. */
+export async function tarBytes(members: readonly TarMember[]): Promise<Buffer> {
+  const archive = pack();
+  for (const { name, bytes } of members) archive.entry({ name }, bytes);
+  archive.finalize();
+  const chunks: Buffer[] = [];
+  for await (const chunk of archive) if (Buffer.isBuffer(chunk)) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+/** Writes a shard and answers its path. */
+export async function writeShard(folder: string, fileName: string, members: readonly TarMember[]): Promise<string> {
+  const path = join(folder, fileName);
+  await writeFile(path, await tarBytes(members));
+  return path;
+}
+
+/** A PNG of one colour: its red level says which image it is. */
+export async function plainPng(red: number, sizePx = 16): Promise<Buffer> {
+  return sharp({ create: { width: sizePx, height: sizePx, channels: 3, background: { r: red, g: 100, b: 200 } } }).png().toBuffer();
+}
+
+/** Members `{prefix}{n}.png` with `{prefix}{n}.json` beside them, red = firstRed + n. */
+export async function plainImages(prefix: string, count: number, firstRed = 0): Promise<TarMember[]> {
+  const members = await Promise.all(
+    Array.from({ length: count }, async (_, index) => [
+      { name: `${prefix}${index}.png`, bytes: await plainPng(firstRed + index) },
+      { name: `${prefix}${index}.json`, bytes: Buffer.from('{}') },
+    ]),
+  );
+  return members.flat();
+}

@@ -1,0 +1,153 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { createAugmenter } from '../../workers/engine/augment/augmenter.ts';
+import { blurKernelSizePx } from '../../workers/engine/augment/blur.ts';
+import { DEFAULT_AUGMENTATION, parseAugmentation, type AugmentationConfig } from '../../workers/engine/augment/config.ts';
+import { drawView } from '../../workers/engine/augment/parameters.ts';
+import { createRandom, type Random } from '../../workers/engine/rng.ts';
+import { liveTensorCount, readFloats, tf, type Tensor4D } from '../../workers/engine/tensorflow.ts';
+
+const QUIET: AugmentationConfig = {
+  cropScaleMin: 1,
+  cropScaleMax: 1,
+  flip: false,
+  quarterTurns: false,
+  colourJitterStrength: 1,
+  colourJitterProbability: 0,
+  greyProbability: 0,
+  blurProbability: 0,
+};
+
+function noise(count: number, sizePx: number): Tensor4D {
+  const random = createRandom(2);
+  return tf.tensor4d(Array.from({ length: count * sizePx ** 2 * 3 }, () => random.integer(256)), [count, sizePx, sizePx, 3], 'int32');
+}
+
+function viewNumbers(config: AugmentationConfig, images: Tensor4D, viewSizePx: number, random: Random): Float32Array {
+  const views = createAugmenter(config, viewSizePx).views(images, random);
+  const numbers = readFloats(views);
+  views.dispose();
+  return numbers;
+}
+
+describe('createAugmenter', () => {
+  test('makes two views of every image, first all first ones, normalised to -1..1, and leaves no tensor behind', () => {
+    const images = noise(3, 32);
+    const before = liveTensorCount();
+    const views = createAugmenter(DEFAULT_AUGMENTATION, 24).views(images, createRandom(1));
+    assert.equal(liveTensorCount(), before + 1);
+    assert.deepEqual(views.shape, [6, 24, 24, 3]);
+    const numbers = readFloats(views);
+    assert.ok(numbers.every((value) => value >= -1 && value <= 1));
+    views.dispose();
+    images.dispose();
+    assert.equal(liveTensorCount(), before - 1);
+  });
+
+  test('the same random state gives the same views, another one others', () => {
+    const images = noise(2, 32);
+    const first = viewNumbers(DEFAULT_AUGMENTATION, images, 16, createRandom(8));
+    assert.deepEqual(viewNumbers(DEFAULT_AUGMENTATION, images, 16, createRandom(8)), first);
+    assert.notDeepEqual(viewNumbers(DEFAULT_AUGMENTATION, images, 16, createRandom(9)), first);
+    assert.notDeepEqual(first.subarray(0, first.length / 2), first.subarray(first.length / 2));
+    images.dispose();
+  });
+
+  test('with everything off a view is the image, from int32 and from float32 alike', () => {
+    const images = noise(2, 16);
+    const expected = Float32Array.from(images.dataSync(), (value) => (value / 255 - 0.5) / 0.5);
+    const floats = tf.cast(images, 'float32');
+    for (const source of [images, floats]) {
+      const numbers = viewNumbers(QUIET, source, 16, createRandom(1));
+      const worst = numbers.reduce((most, value, index) => Math.max(most, Math.abs(value - (expected[index % expected.length] ?? NaN))), 0);
+      assert.ok(worst < 1e-5, `${worst}`);
+    }
+    tf.dispose([images, floats]);
+  });
+
+  test('grey views have three equal channels', () => {
+    const images = noise(2, 16);
+    const numbers = viewNumbers({ ...QUIET, greyProbability: 1 }, images, 16, createRandom(1));
+    for (let pixel = 0; pixel < numbers.length; pixel += 3) assert.ok(Math.abs((numbers[pixel] ?? 0) - (numbers[pixel + 2] ?? 1)) < 1e-5);
+    images.dispose();
+  });
+
+  test('refuses images that are not square RGB, and sizes that make no view', () => {
+    const augmenter = createAugmenter(QUIET, 16);
+    for (const shape of [[1, 16, 20, 3], [1, 16, 16, 4]] as const) {
+      const images = tf.zeros<tf.Rank.R4>([...shape]);
+      assert.throws(() => augmenter.views(images, createRandom(1)), /must be \[N, S, S, 3\]/);
+      images.dispose();
+    }
+    for (const sizePx of [0, 7, 16.5, NaN]) assert.throws(() => createAugmenter(QUIET, sizePx), RangeError);
+  });
+});
+
+describe('drawView', () => {
+  const drawn = (config: AugmentationConfig): ReturnType<typeof drawView>[] => {
+    const random = createRandom(3);
+    return Array.from({ length: 2000 }, () => drawView(config, 100, 64, random));
+  };
+  const share = (flags: readonly boolean[]): number => flags.filter(Boolean).length / flags.length;
+
+  test('keeps to the ranges and probabilities', () => {
+    const views = drawn(DEFAULT_AUGMENTATION);
+    for (const { geometry, colour, blurSigmaPx } of views) {
+      const { left, top, width, height } = geometry.crop;
+      assert.ok(left >= 0 && top >= 0 && left + width <= 100 + 1e-9 && top + height <= 100 + 1e-9);
+      assert.ok(width * height >= 0.08 * 1e4 - 1e-6 && width / height > 0.749 && width / height < 1.3334);
+      for (const factor of [colour.brightness, colour.contrast, colour.saturation]) assert.ok(factor >= 0.2 - 1e-9 && factor <= 1.8);
+      assert.ok(Math.abs(colour.hue) <= 0.2 && blurSigmaPx <= (2 * 64) / 224);
+    }
+    assert.ok(Math.abs(share(views.map((view) => view.geometry.flipped)) - 0.5) < 0.05);
+    assert.ok(Math.abs(share(views.map((view) => view.grey)) - 0.2) < 0.04);
+    assert.ok(Math.abs(share(views.map((view) => view.blurSigmaPx > 0)) - 0.5) < 0.05);
+    assert.ok(Math.abs(share(views.map((view) => view.colour.hue !== 0)) - 0.8) < 0.04);
+    for (const turns of [0, 1, 2, 3]) assert.ok(Math.abs(share(views.map((view) => view.geometry.quarterTurnCount === turns)) - 0.25) < 0.04);
+  });
+
+  test('what is off stays off', () => {
+    for (const view of drawn(QUIET)) {
+      assert.deepEqual(view, {
+        geometry: { crop: { left: 0, top: 0, width: 100, height: 100 }, flipped: false, quarterTurnCount: 0 },
+        colour: { brightness: 1, contrast: 1, saturation: 1, hue: 0 },
+        grey: false,
+        blurSigmaPx: 0,
+      });
+    }
+  });
+});
+
+test('the blur kernel is about a tenth of the side and odd', () => {
+  assert.deepEqual([8, 32, 64, 96, 224].map(blurKernelSizePx), [3, 3, 7, 9, 23]);
+});
+
+describe('parseAugmentation', () => {
+  test('nothing given means the defaults; what is given replaces them', () => {
+    for (const json of [null, undefined, {}]) assert.deepEqual(parseAugmentation(json), { ok: true, config: DEFAULT_AUGMENTATION });
+    assert.deepEqual(parseAugmentation({ cropScaleMin: 0.2, flip: false }), { ok: true, config: { ...DEFAULT_AUGMENTATION, cropScaleMin: 0.2, flip: false } });
+    assert.deepEqual(parseAugmentation(QUIET), { ok: true, config: QUIET });
+  });
+
+  const refused: readonly [string, unknown, readonly string[]][] = [
+    ['a text', 'strong', ['']],
+    ['a list', [], ['']],
+    ['an unknown field', { solarize: 0.2 }, ['solarize']],
+    ['a field of the prototype', { toString: 1 }, ['toString']],
+    ['a number for a switch', { flip: 1 }, ['flip']],
+    ['a text for a number', { blurProbability: '0.5' }, ['blurProbability']],
+    ['NaN', { greyProbability: NaN }, ['greyProbability']],
+    ['a probability above 1', { colourJitterProbability: 1.1 }, ['colourJitterProbability']],
+    ['a negative strength', { colourJitterStrength: -0.1 }, ['colourJitterStrength']],
+    ['a crop of nothing', { cropScaleMin: 0 }, ['cropScaleMin']],
+    ['crops the wrong way round', { cropScaleMin: 0.9, cropScaleMax: 0.5 }, ['cropScaleMin']],
+    ['several faults at once', { flip: 'no', greyProbability: 2, zoom: 1 }, ['flip', 'greyProbability', 'zoom']],
+  ];
+  for (const [what, json, fields] of refused) {
+    test(`refuses ${what}`, () => {
+      const parse = parseAugmentation(json);
+      assert.ok(!parse.ok);
+      assert.deepEqual(parse.faults.map((fault) => fault.field), fields);
+    });
+  }
+});

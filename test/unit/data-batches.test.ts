@@ -1,0 +1,159 @@
+import assert from 'node:assert/strict';
+import { rm } from 'node:fs/promises';
+import { describe, test, type TestContext } from 'node:test';
+import { openEvaluationImages, openTrainingBatches, type DecodedBatch, type TrainingBatchOptions } from '../../workers/engine/data/batches.ts';
+import { ImageDataError, type ImageDataErrorCode } from '../../workers/engine/data/errors.ts';
+import { plainImages, plainPng, temporaryFolder, writeShard } from '../support/shards.ts';
+
+const isFault =
+  (code: ImageDataErrorCode) =>
+  (error: unknown): boolean =>
+    error instanceof ImageDataError && error.code === code;
+
+/** Two datasets: 6 images in two shards (red 0..5) and 4 in one (red 100..103). */
+async function twoDatasets(context: TestContext): Promise<TrainingBatchOptions> {
+  const folder = await temporaryFolder(context);
+  const first = await plainImages('a', 6);
+  const shardPaths = [await writeShard(folder, 's0.tar', first.slice(0, 8)), await writeShard(folder, 's1.tar', first.slice(8))];
+  const other = [await writeShard(folder, 's2.tar', await plainImages('b', 4, 100))];
+  return {
+    datasets: [
+      { shardPaths, imageCount: 6 },
+      { shardPaths: other, imageCount: 4 },
+    ],
+    sampling: 'EVEN',
+    batchSize: 4,
+    sourceSizePx: 16,
+    seed: 11,
+  };
+}
+
+async function take(options: TrainingBatchOptions, count: number): Promise<DecodedBatch[]> {
+  const reading = openTrainingBatches(options);
+  try {
+    const batches: DecodedBatch[] = [];
+    for (let step = 0; step < count; step += 1) batches.push(await reading.next());
+    return batches;
+  } finally {
+    await reading.close();
+  }
+}
+
+const redOf = (batch: DecodedBatch, index: number): number | undefined => batch.images[index * 16 * 16 * 3];
+const withoutDecodedCount = (batches: readonly DecodedBatch[]): object[] => batches.map(({ decodedCount: _, ...rest }) => rest);
+
+describe('openTrainingBatches', () => {
+  test('delivers the pixels that belong to the keys, from every dataset alike', async (context) => {
+    for (const batch of await take(await twoDatasets(context), 6)) {
+      assert.equal(batch.images.length, 4 * 16 * 16 * 3);
+      assert.deepEqual(batch.sourceCounts, [2, 2]);
+      for (const [index, key] of batch.keys.entries()) assert.equal(redOf(batch, index), Number(key.slice(1)) + (key.startsWith('b') ? 100 : 0));
+    }
+  });
+
+  test('goes on at startStep as if unbroken, and does not depend on the cache', async (context) => {
+    const options = await twoDatasets(context);
+    const whole = await take(options, 9);
+    assert.deepEqual(withoutDecodedCount(await take({ ...options, startStep: 5 }, 4)), withoutDecodedCount(whole.slice(5)));
+    assert.deepEqual(withoutDecodedCount(await take({ ...options, cacheByteLimit: 0 }, 9)), withoutDecodedCount(whole));
+  });
+
+  test('decodes each image once while the cache has room', async (context) => {
+    const options = await twoDatasets(context);
+    const decodedCount = (batches: readonly DecodedBatch[]): number => batches.reduce((sum, batch) => sum + batch.decodedCount, 0);
+    assert.equal(decodedCount(await take(options, 12)), 10);
+    assert.equal(decodedCount(await take({ ...options, cacheByteLimit: 0 }, 12)), 48);
+    const some = decodedCount(await take({ ...options, cacheByteLimit: 5 * 16 * 16 * 3 }, 12));
+    assert.ok(some > 10 && some < 48, `${some}`);
+  });
+
+  test('next calls made together are answered in order', async (context) => {
+    const options = await twoDatasets(context);
+    const reading = openTrainingBatches(options);
+    const together = await Promise.all([reading.next(), reading.next(), reading.next()]);
+    await reading.close();
+    assert.deepEqual(withoutDecodedCount(together), withoutDecodedCount(await take(options, 3)));
+  });
+
+  test('close answers waiting and later calls, and may come twice', async (context) => {
+    const reading = openTrainingBatches(await twoDatasets(context));
+    const waiting = assert.rejects(reading.next(), isFault('READER_CLOSED'));
+    await reading.close();
+    await waiting;
+    await assert.rejects(reading.next(), isFault('READER_CLOSED'));
+    await reading.close();
+  });
+
+  test('names the image that can not be decoded', async (context) => {
+    const folder = await temporaryFolder(context);
+    const broken = { name: 'broken.png', bytes: (await plainPng(1, 300)).subarray(0, 200) };
+    const shardPaths = [await writeShard(folder, 's.tar', [...(await plainImages('a', 3)), broken])];
+    const options = { datasets: [{ shardPaths, imageCount: 4 }], sampling: 'EVEN', batchSize: 4, sourceSizePx: 16, seed: 1 } as const;
+    await assert.rejects(take(options, 1), (error) => error instanceof ImageDataError && error.code === 'IMAGE_UNREADABLE' && error.place.key === 'broken');
+  });
+
+  test('a shard that is gone', async (context) => {
+    const options = await twoDatasets(context);
+    await rm(options.datasets[1]?.shardPaths[0] ?? '');
+    const reading = openTrainingBatches(options);
+    await assert.rejects(reading.next(), isFault('SHARD_UNREADABLE'));
+    await assert.rejects(reading.next(), isFault('SHARD_UNREADABLE'));
+    await reading.close();
+  });
+
+  test('shards that hold another number of images', async (context) => {
+    const options = await twoDatasets(context);
+    const datasets = options.datasets.map((dataset) => ({ ...dataset, imageCount: dataset.imageCount + 1 }));
+    await assert.rejects(take({ ...options, datasets }, 1), isFault('IMAGE_COUNT_MISMATCH'));
+  });
+
+  test('wrong options are refused before a thread starts', async (context) => {
+    const options = await twoDatasets(context);
+    const wrong: readonly [Partial<TrainingBatchOptions>, ImageDataErrorCode][] = [
+      [{ sourceSizePx: 0 }, 'BAD_OPTION'],
+      [{ sourceSizePx: 10_000 }, 'BAD_OPTION'],
+      [{ cacheByteLimit: -1 }, 'BAD_OPTION'],
+      [{ cacheByteLimit: NaN }, 'BAD_OPTION'],
+      [{ startStep: -1 }, 'BAD_OPTION'],
+      [{ batchSize: 0 }, 'BAD_OPTION'],
+      [{ batchSize: 11 }, 'TOO_FEW_IMAGES'],
+    ];
+    for (const [change, code] of wrong) assert.throws(() => openTrainingBatches({ ...options, ...change }), isFault(code));
+  });
+});
+
+describe('openEvaluationImages', () => {
+  test('delivers in the order asked for, the last batch smaller', async (context) => {
+    const { datasets } = await twoDatasets(context);
+    const shardPaths = datasets[0]?.shardPaths ?? [];
+    const images = ['a5', 'a0', 'a3', 'a4', 'a1'].map((key) => ({ key, shard: Number(key.slice(1)) < 4 ? 0 : 1 }));
+    const batches: DecodedBatch[] = [];
+    for await (const batch of openEvaluationImages({ shardPaths, images, batchSize: 2, imageSizePx: 16 })) batches.push(batch);
+    assert.deepEqual(batches.map((batch) => batch.keys), [['a5', 'a0'], ['a3', 'a4'], ['a1']]);
+    assert.deepEqual(batches.map((batch) => redOf(batch, 0)), [5, 3, 1]);
+  });
+
+  test('after the last batch comes null, again and again', async (context) => {
+    const { datasets } = await twoDatasets(context);
+    const reading = openEvaluationImages({ shardPaths: datasets[0]?.shardPaths ?? [], images: [{ key: 'a0', shard: 0 }], batchSize: 4, imageSizePx: 16 });
+    assert.equal((await reading.next())?.keys.length, 1);
+    assert.equal(await reading.next(), null);
+    assert.equal(await reading.next(), null);
+    await reading.close();
+  });
+
+  test('an image that the shards do not hold', async (context) => {
+    const { datasets } = await twoDatasets(context);
+    const shardPaths = datasets[0]?.shardPaths ?? [];
+    for (const image of [{ key: 'zz', shard: 0 }, { key: 'a0', shard: 1 }, { key: 'a0', shard: 7 }]) {
+      const reading = openEvaluationImages({ shardPaths, images: [image], batchSize: 1, imageSizePx: 16 });
+      await assert.rejects(reading.next(), isFault('IMAGE_MISSING'));
+      await reading.close();
+    }
+  });
+
+  test('wrong options', () => {
+    assert.throws(() => openEvaluationImages({ shardPaths: [], images: [], batchSize: 0, imageSizePx: 16 }), isFault('BAD_OPTION'));
+    assert.throws(() => openEvaluationImages({ shardPaths: [], images: [], batchSize: 1, imageSizePx: 7 }), isFault('BAD_OPTION'));
+  });
+});

@@ -1,0 +1,32 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { ImageDataError } from '../../workers/engine/data/errors.ts';
+import { parseManifest } from '../../workers/engine/data/manifest.ts';
+
+const IMAGE = { key: 'a', sha256: 'ab'.repeat(32), label: 'tumour', group: null, split: null, width: 3, height: 4, shard: 0, byteSize: 9 };
+const lines = (...images: readonly object[]): string => images.map((image) => `${JSON.stringify(image)}\n`).join('');
+
+describe('parseManifest', () => {
+  test('reads lines in order', () => {
+    const { group: _group, ...withoutGroup } = IMAGE;
+    assert.deepEqual(parseManifest(lines(IMAGE, { ...withoutGroup, key: 'b' })), [IMAGE, { ...IMAGE, key: 'b' }]);
+    assert.deepEqual(parseManifest(''), []);
+  });
+
+  const refused: readonly [string, string, RegExp][] = [
+    ['a line that is no JSON', `${lines(IMAGE)}{`, /Line 2 .* not a JSON object/],
+    ['an array', '[]\n', /Line 1 .* not a JSON object/],
+    ['an empty line', `\n${lines(IMAGE)}`, /Line 1 .* not a JSON object/],
+    ['no key', lines({ ...IMAGE, key: '' }), /key must be a text/],
+    ['a sha256 of another kind', lines({ ...IMAGE, sha256: 'AB' }), /sha256 must be 64 hex digits/],
+    ['a label that is a number', lines({ ...IMAGE, label: 3 }), /label must be a text/],
+    ['a negative shard', lines({ ...IMAGE, shard: -1 }), /shard must be an integer from 0/],
+    ['a width that is no integer', lines({ ...IMAGE, width: 2.5 }), /width must be an integer from 0/],
+    ['a key twice', lines(IMAGE, IMAGE), /Line 2 .* names a again/],
+  ];
+  for (const [what, text, words] of refused) {
+    test(`refuses ${what}`, () => {
+      assert.throws(() => parseManifest(text), (error) => error instanceof ImageDataError && words.test(error.message));
+    });
+  }
+});
