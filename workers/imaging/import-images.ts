@@ -33,8 +33,8 @@ export interface ImportOptions {
   readonly shardLimits?: ShardLimits;
   /** Called at least each half second while images are going through. A failure ends the import. */
   readonly onProgress?: (progress: ImportProgress) => Promise<void>;
-  /** Asked between images. */
-  readonly stopRequested?: () => boolean;
+  /** Called between images; what it throws ends the import. */
+  readonly throwIfStopped?: () => void;
 }
 
 export interface ImportProgress {
@@ -66,14 +66,6 @@ export interface ImportResult {
   readonly bytesRead: number;
 }
 
-/** The import was asked to stop; nothing of it counts. */
-export class ImportStopped extends Error {
-  constructor() {
-    super('The import was stopped.');
-    this.name = 'ImportStopped';
-  }
-}
-
 /** Files and decoded pixels in memory at once; one larger image passes alone. */
 const MEMORY_BYTES = 768 * 1024 * 1024;
 /** Enough that no core waits while the next image in order is still being decoded. */
@@ -83,8 +75,7 @@ const PROGRESS_EVERY_MS = 500;
 const KEY_DIGITS = 9;
 
 /**
- * @throws ImportStopped; DomainError IMPORT_FOLDER_EMPTY, IMPORT_NOTHING_READABLE, LABELS_CSV_INVALID. What fails leaves no temporary file and no
- * half-written artifact behind.
+ * @throws DomainError IMPORT_FOLDER_EMPTY, IMPORT_NOTHING_READABLE, LABELS_CSV_INVALID. What fails leaves no half-written artifact behind.
  */
 export async function importImages(options: ImportOptions): Promise<ImportResult> {
   const issues = createIssueLog(options.patchSizePx !== null);
@@ -145,7 +136,7 @@ async function pack(options: ImportOptions, sources: readonly SourceImage[], iss
   const limits = { windowSize: Math.max(8, availableParallelism() * IMAGES_AHEAD_PER_CORE), byteLimit: MEMORY_BYTES };
   const read = async (source: SourceImage, reserve: Reserve): Promise<ReadImage> => readAndPrepare(folder, source, layout, patchSizePx, reserve);
   for await (const { source, prepared, byteSize } of mapInOrder(sources, limits, read)) {
-    if (options.stopRequested?.() === true) throw new ImportStopped();
+    options.throwIfStopped?.();
     const ordinal = ordinals.get(source.label) ?? 0;
     ordinals.set(source.label, ordinal + 1);
     if (prepared.outcome === 'REFUSED') {

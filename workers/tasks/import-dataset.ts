@@ -1,0 +1,64 @@
+/** A run of kind IMPORT: a folder of images becomes a sealed dataset version. */
+import { importConfigSchema } from '../../src/modules/runs/index.ts';
+import { resolveImportFile, resolveImportPath } from '../../src/platform/import-roots.ts';
+import { importImages, type ImportProgress, type ImportResult } from '../imaging/import-images.ts';
+import type { Task, TaskContext } from './task.ts';
+
+/**
+ * The version is made and sealed in the transaction that ends the run: before it there is nothing to clean up, whatever breaks.
+ * An import does not resume; taken up again it begins anew and comes to the same bytes.
+ */
+export const importDatasetTask: Task = {
+  kind: 'IMPORT',
+  run: async (context, rawConfig) => {
+    const config = importConfigSchema.parse(rawConfig);
+    // The disk may have changed since the launch, so the path is judged again.
+    const folder = await resolveImportPath(config.path, config.importRoots, 'input.path');
+    const labelsCsvPath = config.labelsCsvPath === null ? null : await resolveImportFile(config.labelsCsvPath, config.importRoots, 'input.labelsCsvPath');
+    await context.progress(0, 'Looking for images.');
+    const startedAtMs = performance.now();
+    const result = await importImages({
+      folder,
+      layout: config.layout,
+      labelsCsvPath,
+      patchSizePx: config.patchSizePx,
+      artifacts: context.artifacts,
+      workDir: context.workDir,
+      throwIfStopped: () => context.throwIfStopped(),
+      onProgress: (progress) => report(context, progress, startedAtMs),
+    });
+    const leftOut = result.issues.filter((issue) => !issue.kept).reduce((sum, issue) => sum + issue.count, 0);
+    return {
+      message: `Sealed ${result.imageCount} images in ${result.shards.length} ${result.shards.length === 1 ? 'shard' : 'shards'}; ${leftOut} left out.`,
+      finish: async (tx) => {
+        const { datasets } = context.services;
+        const draft = await datasets.createDraftVersion(tx, { datasetId: config.datasetId, importRunId: context.runId, patchSizePx: config.patchSizePx });
+        await datasets.sealVersion(tx, { versionId: draft.id, ...sealedContentOf(result) });
+      },
+    };
+  },
+};
+
+async function report(context: TaskContext, progress: ImportProgress, startedAtMs: number): Promise<void> {
+  await context.progress(progress.fraction, `${progress.filesDone} of ${progress.fileCount} files.`);
+  const seconds = Math.max(0.001, (performance.now() - startedAtMs) / 1000);
+  await context.recordMetrics(progress.fraction, {
+    step: progress.filesDone,
+    metrics: { imageCount: progress.imageCount, megabytesPerSecond: progress.bytesRead / 1e6 / seconds },
+  });
+}
+
+function sealedContentOf(result: ImportResult) {
+  const { digest, imageCount, byteSize, labelNames, labelCounts, groupCount, hasSplit, issues } = result;
+  return {
+    ...{ digest, imageCount, byteSize, labelNames, labelCounts, groupCount, hasSplit, issues },
+    manifestSha256: result.manifest.sha256,
+    shards: result.shards.map((shard) => ({ sha256: shard.sha256, byteSize: shard.byteSize, imageCount: shard.imageCount })),
+    thumbnails: result.thumbnails.map(({ sha256, label }) => ({ sha256, label })),
+    artifacts: [
+      { sha256: result.manifest.sha256, byteSize: result.manifest.byteSize, mediaType: 'application/jsonl' },
+      ...result.shards.map(({ sha256, byteSize }) => ({ sha256, byteSize, mediaType: 'application/x-tar' })),
+      ...result.thumbnails.map(({ sha256, byteSize }) => ({ sha256, byteSize, mediaType: 'image/webp' })),
+    ],
+  };
+}
