@@ -1,0 +1,163 @@
+/**
+ * How fast the input pipeline delivers images: decoded from shards (first epoch), from its cache (later epochs), and the views made of them.
+ * It draws its own images, with the detail of tissue, so that the decoders have real work.
+ *
+ *   node bench/input.ts [--json]
+ */
+import { once } from 'node:events';
+import { createWriteStream } from 'node:fs';
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import { join } from 'node:path';
+import sharp from 'sharp';
+import { pack } from 'tar-stream';
+import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
+import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
+import { openTrainingBatches } from '../workers/engine/data/batches.ts';
+import { createRandom, type Random } from '../workers/engine/rng.ts';
+import { asRank4, tf } from '../workers/engine/tensorflow.ts';
+
+export interface InputBenchOptions {
+  /** Images of each kind; default 512. */
+  readonly imageCount?: number;
+  /** Measured rounds of the views; default 3. */
+  readonly rounds?: number;
+}
+
+export interface InputBenchCase {
+  readonly name: string;
+  readonly imageSizePx: number;
+  readonly format: 'png' | 'jpeg';
+  /** Side of the decoded square. */
+  readonly sourceSizePx: number;
+  /** Side of the views. */
+  readonly viewSizePx: number;
+  readonly meanImageBytes: number;
+  readonly decodedImagesPerSecond: number;
+  readonly decodedMegabytesPerSecond: number;
+  readonly cachedImagesPerSecond: number;
+  readonly viewsPerSecond: number;
+}
+
+export interface InputBenchResult {
+  readonly cases: readonly InputBenchCase[];
+}
+
+const CASES = [
+  { name: '256 px PNG for views of 64 px', imageSizePx: 256, format: 'png', sourceSizePx: 128, viewSizePx: 64 },
+  { name: '224 px JPEG for views of 64 px', imageSizePx: 224, format: 'jpeg', sourceSizePx: 128, viewSizePx: 64 },
+  { name: '224 px JPEG for views of 224 px', imageSizePx: 224, format: 'jpeg', sourceSizePx: 224, viewSizePx: 224 },
+] as const;
+
+const BATCH_SIZE = 32;
+
+/** Measures every case in turn, in a temporary folder that it removes. */
+export async function benchInput(options: InputBenchOptions = {}): Promise<InputBenchResult> {
+  const folder = await mkdtemp(join(tmpdir(), 'paraffin-bench-input-'));
+  try {
+    const cases: InputBenchCase[] = [];
+    for (const wanted of CASES) cases.push(await measure(wanted, folder, options.imageCount ?? 512, options.rounds ?? 3));
+    return { cases };
+  } finally {
+    await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function measure(wanted: (typeof CASES)[number], folder: string, imageCount: number, rounds: number): Promise<InputBenchCase> {
+  const shardPath = join(folder, `${wanted.imageSizePx}-${wanted.format}.tar`);
+  const byteSize = await writeShard(shardPath, wanted, imageCount);
+  const stepsPerEpoch = imageCount / BATCH_SIZE;
+  const reading = openTrainingBatches({
+    datasets: [{ shardPaths: [shardPath], imageCount }],
+    sampling: 'EVEN',
+    batchSize: BATCH_SIZE,
+    sourceSizePx: wanted.sourceSizePx,
+    seed: 1,
+  });
+  try {
+    // The first batches stand for the thread's start; the last of the epoch would find the cache half used by batches ahead.
+    let batch = await reading.next();
+    let decodedCount = 0;
+    const decoding = performance.now();
+    for (let step = 3; step < stepsPerEpoch; step += 1) {
+      batch = await reading.next();
+      decodedCount += batch.decodedCount;
+    }
+    const decodedSeconds = secondsSince(decoding);
+    for (let step = 0; step < 4; step += 1) batch = await reading.next();
+    const caching = performance.now();
+    for (let step = 0; step < stepsPerEpoch * 2; step += 1) batch = await reading.next();
+    const cachedSeconds = secondsSince(caching);
+    return {
+      ...wanted,
+      meanImageBytes: Math.round(byteSize / imageCount),
+      decodedImagesPerSecond: Math.round(decodedCount / decodedSeconds),
+      decodedMegabytesPerSecond: Math.round((decodedCount / decodedSeconds) * (byteSize / imageCount / 1e5)) / 10,
+      cachedImagesPerSecond: Math.round((imageCount * 2) / cachedSeconds),
+      viewsPerSecond: Math.round(measureViews(batch.images, wanted.sourceSizePx, wanted.viewSizePx, rounds)),
+    };
+  } finally {
+    await reading.close();
+  }
+}
+
+/** The median over rounds, the way to the device included. */
+function measureViews(pixels: Uint8Array, sourceSizePx: number, viewSizePx: number, rounds: number): number {
+  const augmenter = createAugmenter(DEFAULT_AUGMENTATION, viewSizePx);
+  const random = createRandom(1);
+  const speeds = Array.from({ length: rounds + 1 }, () => {
+    const started = performance.now();
+    tf.tidy(() => {
+      const images = asRank4(tf.tensor(pixels, [BATCH_SIZE, sourceSizePx, sourceSizePx, 3], 'int32'));
+      augmenter.views(images, random).dataSync();
+    });
+    return (2 * BATCH_SIZE) / secondsSince(started);
+  });
+  const sorted = speeds.slice(1).sort((left, right) => left - right);
+  return sorted[Math.floor(sorted.length / 2)] ?? 0;
+}
+
+/** Answers the bytes of all images together. */
+async function writeShard(path: string, { imageSizePx, format }: (typeof CASES)[number], imageCount: number): Promise<number> {
+  const random = createRandom(imageSizePx);
+  // Sixteen different images are enough: the pipeline does not know that they repeat.
+  const images = await Promise.all(Array.from({ length: 16 }, () => drawTissue(imageSizePx, format, random)));
+  const archive = pack();
+  const file = createWriteStream(path);
+  archive.pipe(file);
+  let byteSize = 0;
+  for (let index = 0; index < imageCount; index += 1) {
+    const bytes = images[index % images.length] ?? Buffer.alloc(0);
+    byteSize += bytes.length;
+    archive.entry({ name: `image-${index}.${format === 'jpeg' ? 'jpg' : 'png'}` }, bytes);
+    archive.entry({ name: `image-${index}.json` }, '{}');
+  }
+  archive.finalize();
+  await once(file, 'close');
+  return byteSize;
+}
+
+/** Pink ground with dark blobs under fine noise: compresses about as H&E does. */
+async function drawTissue(sizePx: number, format: 'png' | 'jpeg', random: Random): Promise<Buffer> {
+  const blobs = Array.from({ length: 40 }, () => ({ x: random.between(0, sizePx), y: random.between(0, sizePx), radius: random.between(3, 9) }));
+  const bytes = Buffer.alloc(sizePx * sizePx * 3);
+  for (let pixel = 0; pixel < sizePx * sizePx; pixel += 1) {
+    const x = pixel % sizePx;
+    const y = Math.floor(pixel / sizePx);
+    const inside = blobs.some((blob) => (x - blob.x) ** 2 + (y - blob.y) ** 2 < blob.radius ** 2);
+    const [red, green, blue] = inside ? [95, 55, 140] : [225, 160 + 20 * Math.sin(x / 9 + y / 14), 200];
+    for (const [channel, level] of [red, green, blue].entries()) bytes[pixel * 3 + channel] = Math.max(0, Math.min(255, level + 9 * random.normal()));
+  }
+  const image = sharp(bytes, { raw: { width: sizePx, height: sizePx, channels: 3 } });
+  return format === 'jpeg' ? image.jpeg({ quality: 90 }).toBuffer() : image.png().toBuffer();
+}
+
+function secondsSince(started: number): number {
+  return (performance.now() - started) / 1000;
+}
+
+if (import.meta.main) {
+  const result = await benchInput();
+  if (process.argv.includes('--json')) console.log(JSON.stringify(result, null, 2));
+  else console.table(result.cases.map(({ format: _, imageSizePx: _size, ...shown }) => shown));
+}
