@@ -1,0 +1,130 @@
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { labelAuroc, macroAuroc, rankScores } from '../../workers/engine/metrics/auroc.ts';
+import { groupResamples, interval95, percentile } from '../../workers/engine/metrics/bootstrap.ts';
+import { accuracy, balancedAccuracy, confusionMatrix, labelReports, macroF1 } from '../../workers/engine/metrics/classification.ts';
+import { createRandom } from '../../workers/engine/rng.ts';
+
+const int = (...values: readonly number[]): Int32Array => Int32Array.from(values);
+
+describe('classification metrics, by hand', () => {
+  // true 0: two right, one taken for 1; true 1: one right, one taken for 0.
+  const matrix = confusionMatrix({ truth: int(0, 0, 0, 1, 1), predicted: int(0, 0, 1, 1, 0), labelCount: 2 });
+
+  test('rows are true, columns predicted', () => {
+    assert.deepEqual(matrix, [[2, 1], [1, 1]]);
+  });
+
+  test('each formula', () => {
+    assert.equal(accuracy(matrix), 3 / 5);
+    assert.equal(balancedAccuracy(matrix), (2 / 3 + 1 / 2) / 2);
+    assert.equal(macroF1(matrix), (2 / 3 + 1 / 2) / 2);
+    assert.deepEqual(labelReports(matrix)[1], { precision: 1 / 2, recall: 1 / 2, f1: 1 / 2, support: 2 });
+  });
+
+  test('a label absent from truth and prediction counts 0 in macroF1, or is left out of a resample; support says so', () => {
+    const withAbsent = confusionMatrix({ truth: int(0, 1), predicted: int(0, 1), labelCount: 3 });
+    assert.equal(macroF1(withAbsent), 2 / 3);
+    assert.equal(macroF1(withAbsent, 'LEFT_OUT'), 1);
+    assert.equal(balancedAccuracy(withAbsent), 1);
+    assert.deepEqual(labelReports(withAbsent)[2], { precision: 0, recall: 0, f1: 0, support: 0 });
+  });
+
+  test('a label that is only predicted counts, left out or not', () => {
+    const wrong = confusionMatrix({ truth: int(0, 0), predicted: int(0, 2), labelCount: 3 });
+    assert.ok(Math.abs(macroF1(wrong, 'LEFT_OUT') - (2 / 3 + 0) / 2) < 1e-12);
+  });
+
+  test('image counts stand for repeated images', () => {
+    const counted = confusionMatrix({ truth: int(0, 1), predicted: int(1, 1), labelCount: 2 }, int(3, 0));
+    assert.deepEqual(counted, [[0, 3], [0, 0]]);
+    const repeated = confusionMatrix({ truth: int(0, 0, 0), predicted: int(1, 1, 1), labelCount: 2 });
+    assert.deepEqual(counted, repeated);
+  });
+
+  test('an empty sample gives zeros, not NaN', () => {
+    const empty = confusionMatrix({ truth: int(), predicted: int(), labelCount: 2 });
+    assert.deepEqual([accuracy(empty), balancedAccuracy(empty), macroF1(empty)], [0, 0, 0]);
+  });
+});
+
+describe('AUROC', () => {
+  const binary = (truth: Int32Array, positiveScores: readonly number[]): ReturnType<typeof rankScores> =>
+    rankScores({ truth, scores: Float64Array.from(positiveScores.flatMap((score) => [1 - score, score])), labelCount: 2 });
+
+  test('1 for a perfect order, 0 for the reverse, a half for all equal', () => {
+    assert.equal(labelAuroc(binary(int(0, 0, 1), [0.1, 0.2, 0.3]), 1), 1);
+    assert.equal(labelAuroc(binary(int(1, 1, 0), [0.1, 0.2, 0.3]), 1), 0);
+    assert.equal(labelAuroc(binary(int(0, 1, 0, 1), [0.5, 0.5, 0.5, 0.5]), 1), 0.5);
+  });
+
+  test('equals the share of won pairs, ties half, also under counts', () => {
+    const random = createRandom(12);
+    const truth = Int32Array.from({ length: 60 }, () => random.integer(3));
+    const scores = Float64Array.from({ length: 180 }, () => random.integer(6) / 6);
+    const counts = Int32Array.from({ length: 60 }, () => random.integer(3));
+    const ranked = rankScores({ truth, scores, labelCount: 3 });
+    for (const label of [0, 1, 2]) {
+      let won = 0;
+      let pairs = 0;
+      for (const [a, trueA] of truth.entries()) {
+        for (const [b, trueB] of truth.entries()) {
+          if (trueA !== label || trueB === label) continue;
+          const weight = (counts[a] ?? 0) * (counts[b] ?? 0);
+          const [scoreA = 0, scoreB = 0] = [scores[a * 3 + label], scores[b * 3 + label]];
+          pairs += weight;
+          won += weight * (scoreA > scoreB ? 1 : scoreA === scoreB ? 0.5 : 0);
+        }
+      }
+      assert.ok(Math.abs((labelAuroc(ranked, label, counts) ?? NaN) - won / pairs) < 1e-12);
+    }
+  });
+
+  test('is undefined where a side is missing, and the mean leaves such labels out', () => {
+    const ranked = rankScores({ truth: int(0, 1, 0), scores: Float64Array.of(0.7, 0.3, 0, 0.2, 0.8, 0, 0.6, 0.4, 0), labelCount: 3 });
+    assert.equal(labelAuroc(ranked, 2), null);
+    assert.equal(macroAuroc(ranked), 1);
+    assert.equal(macroAuroc(ranked, int(1, 0, 1)), null);
+  });
+
+  test('refuses scores of another shape or that are no numbers', () => {
+    assert.throws(() => rankScores({ truth: int(0, 1), scores: new Float64Array(3), labelCount: 2 }), RangeError);
+    assert.throws(() => rankScores({ truth: int(0), scores: Float64Array.of(NaN, 1), labelCount: 2 }), RangeError);
+  });
+});
+
+describe('bootstrap', () => {
+  test('percentiles lie between neighbours as numpy has them', () => {
+    const sorted = Float64Array.of(1, 2, 4, 8);
+    assert.deepEqual([0, 0.5, 1, 0.1].map((fraction) => percentile(sorted, fraction)), [1, 3, 8, 1.3]);
+    assert.throws(() => percentile(new Float64Array(0), 0.5), RangeError);
+  });
+
+  test('draws whole groups, as many as there are', () => {
+    const groups = ['a', 'a', 'b', 'c', 'c', 'c'];
+    let resampleCount = 0;
+    for (const counts of groupResamples(groups, 200, createRandom(1))) {
+      const [a = 0, a2, b = 0, c = 0, c2, c3] = counts;
+      assert.ok(a === a2 && c === c2 && c === c3 && a + b + c === 3);
+      resampleCount += 1;
+    }
+    assert.equal(resampleCount, 200);
+  });
+
+  test('the interval of a mean is about two standard errors to each side, wider when images share a group', () => {
+    const random = createRandom(4);
+    const values = Array.from({ length: 400 }, () => random.normal());
+    const width = (groups: readonly string[]): number => {
+      const means = Array.from(groupResamples(groups, 500, createRandom(2)), (counts) => {
+        const total = counts.reduce((sum, count) => sum + count, 0);
+        return counts.reduce((sum, count, image) => sum + count * (values[image] ?? 0), 0) / total;
+      });
+      const { ci95Low, ci95High } = interval95(means);
+      return ci95High - ci95Low;
+    };
+    const single = width(values.map((_, image) => `${image}`));
+    assert.ok(Math.abs(single - (2 * 1.96) / Math.sqrt(400)) < 0.04, `${single}`);
+    const byRank = [...values.keys()].sort((left, right) => (values[left] ?? 0) - (values[right] ?? 0));
+    assert.ok(width(values.map((_, image) => `${Math.floor(byRank.indexOf(image) / 20)}`)) > 2 * single);
+  });
+});
