@@ -1,6 +1,7 @@
 /** Relay connections: the same types and arguments for every list. */
 import type { Page } from '../platform/page.ts';
 import { DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE } from '../platform/page.ts';
+import type { NexusGenObjectNames } from '../generated/nexus.ts';
 import { intArg, list, nonNull, objectType, stringArg } from './nexus.ts';
 
 /** The arguments of every list; the services check them with `pageSizeOf` and `decodeCursor`. */
@@ -27,7 +28,7 @@ const sourceOf = (node: string): string => `import('../platform/page.ts').Page<N
  * that a resolver returns what its service gave; `totalCount` costs nothing until somebody asks for it.
  * @param node name of the object type in the list.
  */
-export function connectionType(node: string) {
+export function connectionType(node: NexusGenObjectNames) {
   const edge = objectType({
     name: `${node}Edge`,
     sourceType: `${sourceOf(node)}['edges'][number]`,
@@ -40,7 +41,7 @@ export function connectionType(node: string) {
     name: `${node}Connection`,
     sourceType: sourceOf(node),
     definition(t) {
-      t.field('edges', { type: nonNull(list(nonNull(`${node}Edge`))) });
+      t.field('edges', { type: nonNull(list(nonNull(edge))) });
       t.field('nodes', { type: nonNull(list(nonNull(node))), resolve: (page: Page<unknown>) => page.edges.map((each) => each.node) });
       t.field('pageInfo', { type: nonNull('PageInfo') });
       t.field('totalCount', {

@@ -1,5 +1,6 @@
 /** Mutations answer expected failures as values: `userErrors { code field message hint }` with the payload's object null. */
 import { DomainError } from '../errors.ts';
+import type { NexusGenObjectNames } from '../generated/nexus.ts';
 import { list, nonNull, objectType } from './nexus.ts';
 
 export interface UserErrorRecord {
@@ -21,7 +22,7 @@ export const UserError = objectType({
 });
 
 /** A payload type with one nullable object and the list of user errors. */
-export function payloadType(name: string, field: string, type: string) {
+export function payloadType(name: string, field: string, type: NexusGenObjectNames) {
   return objectType({
     name,
     definition(t) {

@@ -5,8 +5,8 @@ import { asRank4, readFloats, scoped, tf } from './tensorflow.ts';
 /** How pixels become the numbers that the encoder was trained on. */
 export interface Normalisation {
   /** Per channel R, G, B, on values in 0..1. */
-  readonly channelMean: readonly number[];
-  readonly channelStd: readonly number[];
+  readonly channelMean: readonly [number, number, number];
+  readonly channelStd: readonly [number, number, number];
 }
 
 /** Mean and standard deviation 0.5: what the paper's encoders take, and ours. */

@@ -1,13 +1,14 @@
 /** Pretraining by SimCLR: sealed versions in, an encoder registered as a checkpoint out. */
 import { DomainError } from '../../src/errors.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
+import type { InputContract } from '../../src/modules/models/index.ts';
 import { pretrainingConfigSchema, type PretrainingConfig } from '../../src/modules/runs/index.ts';
 import type { StoredBytes } from '../../src/platform/artifact-store.ts';
 import { createAugmenter } from '../engine/augment/augmenter.ts';
 import { openTrainingBatches } from '../engine/data/batches.ts';
 import { embedPixels, HALF_NORMALISATION } from '../engine/embed.ts';
 import { goldenPixels } from '../engine/golden-image.ts';
-import { createEncoder, encoderFromWeights, type Encoder } from '../engine/models/resnet.ts';
+import { createEncoder, encoderFromWeights } from '../engine/models/resnet.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
 import { engineInfo, tf } from '../engine/tensorflow.ts';
@@ -154,13 +155,13 @@ async function registerUntrained(context: TaskContext, config: PretrainingConfig
 
 /** Stores the encoder's weights, measures its golden embedding, and says how to register both. */
 async function encoderResult(context: TaskContext, config: PretrainingConfig, weights: readonly NamedTensor[]): Promise<TaskResult> {
-  const inputContract = {
+  const inputContract: InputContract = {
     imageSizePx: config.imageSizePx,
     channelMean: [...HALF_NORMALISATION.channelMean],
     channelStd: [...HALF_NORMALISATION.channelStd],
     valueRange: [0, 1],
-    channelOrder: 'RGB' as const,
-    resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP' as const,
+    channelOrder: 'RGB',
+    resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
     embeddingLayer: 'avgpool',
     micronsPerPixelMin: null,
     micronsPerPixelMax: null,
@@ -170,7 +171,11 @@ async function encoderResult(context: TaskContext, config: PretrainingConfig, we
   );
   // Read back from the store and loaded anew: what is registered is what was proven to load.
   const encoder = encoderFromWeights(config.encoder, readSafetensors(await context.artifacts.read(stored.sha256)).tensors);
-  const golden = { image: 'PARAFFIN_RINGS_1', embedding: [...goldenEmbedding(encoder, config.imageSizePx)] };
+  const pixels = goldenPixels(config.imageSizePx);
+  const golden = {
+    images: Buffer.from(pixels).toString('base64'),
+    embeddings: [[...embedPixels(encoder, pixels, 1, config.imageSizePx, HALF_NORMALISATION)]],
+  };
   const { embeddingDim } = encoder;
   encoder.dispose();
   return {
@@ -192,8 +197,4 @@ async function encoderResult(context: TaskContext, config: PretrainingConfig, we
       });
     },
   };
-}
-
-function goldenEmbedding(encoder: Encoder, imageSizePx: number): Float32Array {
-  return embedPixels(encoder, goldenPixels(imageSizePx), 1, imageSizePx, HALF_NORMALISATION);
 }

@@ -3,7 +3,7 @@ import { randomInt } from 'node:crypto';
 import { DomainError } from '../../errors.ts';
 import { RUN_JOBS } from '../../jobs/index.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
-import { resolveImportPath } from '../../platform/import-roots.ts';
+import { resolveImportFile, resolveImportPath } from '../../platform/import-roots.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
 import type { Queue } from '../../platform/queue.ts';
 import type { RunKind } from '../../generated/prisma/enums.ts';
@@ -103,8 +103,8 @@ export function createRunService(parts: RunServiceParts): RunService {
       checkImportChoice(input);
       const dataset = await parts.datasets.get(viewer, { id: input.datasetId });
       if (dataset === undefined) throw new DomainError({ code: 'DATASET_NOT_FOUND', message: 'There is no dataset with this id.', field: 'input.datasetId', hint: 'Find its id with the query datasets, or make one with createDataset.' });
-      const path = await resolveImportPath(input.path, parts.importRoots, 'input.path', 'FOLDER');
-      const labelsCsvPath = typeof input.labelsCsvPath === 'string' ? await resolveImportPath(input.labelsCsvPath, parts.importRoots, 'input.labelsCsvPath', 'FILE') : null;
+      const path = await resolveImportPath(input.path, parts.importRoots, 'input.path');
+      const labelsCsvPath = typeof input.labelsCsvPath === 'string' ? await resolveImportFile(input.labelsCsvPath, parts.importRoots, 'input.labelsCsvPath') : null;
       const config = { datasetId: dataset.id, path, layout: input.layout, labelsCsvPath, patchSizePx: input.patchSizePx ?? null, importRoots: parts.importRoots };
       return service.enqueue({ kind: 'IMPORT', config, idempotencyKey: input.idempotencyKey ?? null, input });
     },

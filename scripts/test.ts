@@ -1,0 +1,54 @@
+/**
+ * The test command: types, rules, walls, drift of schema.graphql, then every test.
+ *
+ *   npm test                         everything
+ *   npm test -- test/unit            only these files or folders
+ *   npm run lint                     only types, rules and walls
+ */
+import { spawn } from 'node:child_process';
+import { globSync } from 'node:fs';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { installEngine } from '../src/cli/engine.ts';
+import { startTemplateServer } from '../test/support/database.ts';
+
+const root = path.resolve(import.meta.dirname, '..');
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { only: { type: 'string' } } });
+
+const CHECKS: readonly (readonly [string, string, readonly string[]])[] = [
+  ['types', 'typescript/bin/tsc', ['--noEmit']],
+  ['rules', 'eslint/bin/eslint.js', ['--max-warnings', '0', '.']],
+  ['walls', 'dependency-cruiser/bin/dependency-cruiser.mjs', ['src', 'workers', '--config', '.dependency-cruiser.cjs']],
+];
+
+async function run(title: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<boolean> {
+  const startedMs = performance.now();
+  const child = spawn(process.execPath, args, { cwd: root, env, stdio: 'inherit' });
+  const code = await new Promise<number | null>((resolve) => child.on('close', resolve));
+  console.log(`${code === 0 ? 'ok  ' : 'FAIL'} ${title} (${((performance.now() - startedMs) / 1000).toFixed(1)} s)`);
+  return code === 0;
+}
+
+async function runTests(): Promise<boolean> {
+  await installEngine();
+  const wanted = positionals.length === 0 ? ['test'] : positionals;
+  const files = wanted.flatMap((entry) => (entry.endsWith('.ts') ? [entry] : globSync(`${entry.replace(/\/$/, '')}/**/*.test.ts`, { cwd: root }))).sort();
+  if (files.length === 0) {
+    console.error(`No test file under ${wanted.join(', ')}.`);
+    return false;
+  }
+  const template = await startTemplateServer();
+  try {
+    const env = { ...process.env, PARAFFIN_TEST_TEMPLATE_URL: template.url, TF_CPP_MIN_LOG_LEVEL: '2', PARAFFIN_LOG_LEVEL: process.env['PARAFFIN_LOG_LEVEL'] ?? 'error' };
+    return await run('tests', ['--test', '--test-concurrency=2', '--test-timeout=300000', ...files], env);
+  } finally {
+    await template.stop();
+  }
+}
+
+let green = true;
+if (positionals.length === 0) {
+  for (const [title, program, args] of CHECKS) green = (await run(title, [path.join('node_modules', program), ...args])) && green;
+}
+if (green && values.only !== 'lint') green = await runTests();
+process.exitCode = green ? 0 : 1;

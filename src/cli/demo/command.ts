@@ -1,0 +1,216 @@
+/** `paraffin demo`: the main job from beginning to end on this machine, through the API as a lab tool would do it. */
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { text } from 'node:stream/consumers';
+import { parseArgs } from 'node:util';
+import { z } from 'zod';
+import { childEnvironment, readEnvironment, type Environment } from '../../env.ts';
+import { createLogger } from '../../logger.ts';
+import { startApp } from '../../app.ts';
+import { installEngine } from '../engine.ts';
+import { onStopSignal } from '../../platform/stop-signal.ts';
+import { table } from '../terminal.ts';
+import { connectToRegistry, type RegistryClient } from './client.ts';
+import { chooseImages, type DemoImages } from './images.ts';
+import {
+  datasetCount, ensureDataset, evaluationOf, followRun, importedVersion, launchEvaluation, launchImport, launchPretraining, pretrainedRun, type EvaluationAnswer, type ImportedVersion, type PretrainedRun,
+} from './steps.ts';
+
+const HELP = `usage: npm run demo [-- --data FOLDER] [-- --steps 110]
+
+Runs the whole story once, on 2 cores in about five minutes: brings the TensorFlow engine, starts PostgreSQL, server and worker,
+imports images, pretrains a ResNet-18 by SimCLR, evaluates it and a random encoder by linear probe, downloads the
+checkpoint and proves it. Writes summary.json into the data directory (PARAFFIN_DATA_DIR, default .paraffin) and stops
+everything that it started.
+
+  --data FOLDER   images: one subfolder for each label. Left out: ../shared/data/histology-mini where that exists,
+                  else tissue-like drawings, marked SYNTHETIC wherever they appear
+  --steps N       steps of pretraining (default 110)
+
+examples:
+  npm run demo
+  npm run demo -- --data ~/my-patches --steps 300
+`;
+
+/** Small enough for two cores and five minutes; the README says what a real pretraining takes. */
+const DEMO_TRAINING = { encoder: 'RESNET18', imageSizePx: 64, batchSize: 64, temperature: 0.5, learningRate: 0.6, seed: 1, checkpointEverySteps: 50 };
+const DEFAULT_STEPS = 110;
+
+export async function demoCommand(args: string[]): Promise<number> {
+  const { values } = parseArgs({ args, options: { data: { type: 'string' }, steps: { type: 'string', default: String(DEFAULT_STEPS) }, help: { type: 'boolean', short: 'h' } } });
+  if (values.help === true) {
+    process.stdout.write(HELP);
+    return 0;
+  }
+  const steps = z.coerce.number().int().min(1).max(100_000).parse(values.steps);
+  const startedMs = performance.now();
+  const env = readEnvironment();
+  await mkdir(env.dataDir, { recursive: true });
+
+  say('1. The engine');
+  await installEngine();
+  const images = await chooseImages(env.dataDir, values.data);
+  say(images.synthetic ? '   Images: SYNTHETIC, drawn by Paraffin (no real ones were found).' : `   Images: ${images.source}`);
+
+  say('2. PostgreSQL, catalogue, server, worker');
+  const server = await startApp({ ...env, port: 0, importRoots: [...env.importRoots, ...images.importRoots] }, createLogger(demoLogLevel(env), 'demo'));
+  const stopped = onStopSignal(() => server.stop());
+  try {
+    const key = (await readFile(path.join(env.dataDir, 'admin-key'), 'utf8')).trim();
+    const client = connectToRegistry(server.url, key);
+    try {
+      await tellStory({ client, server, env, images, steps, startedMs });
+    } finally {
+      await client.close();
+    }
+    return stopped.isStopping() ? 130 : 0;
+  } catch (error) {
+    // Ctrl-C breaks connections under us: that is the stop that was asked for, not a fault.
+    if (stopped.isStopping()) return 130;
+    throw error;
+  } finally {
+    await server.stop();
+    stopped.dispose();
+  }
+}
+
+interface Story {
+  readonly client: RegistryClient;
+  readonly server: { readonly url: string };
+  readonly env: Environment;
+  readonly images: DemoImages;
+  readonly steps: number;
+  readonly startedMs: number;
+}
+
+async function tellStory({ client, server, env, images, steps, startedMs }: Story): Promise<void> {
+  const count = await datasetCount(client);
+  say(`   ${server.url}/graphql serves ${count} datasets.`);
+
+  say('3. Import');
+  const versions: { version: ImportedVersion; isTest: boolean; name: string }[] = [];
+  for (const dataset of images.datasets) {
+    const datasetId = await ensureDataset(client, dataset, images.synthetic);
+    const runId = await launchImport(client, datasetId, dataset);
+    await followRun(client, `   ${dataset.name}`, runId);
+    const version = await importedVersion(client, runId);
+    const issues = version.issues.map((issue) => `${issue.kind} ${issue.count}${issue.kept ? ' (kept)' : ''}`).join(', ');
+    say(`   ${version.imageCount} images, ${version.labelCounts.length} labels, ${version.groupCount} groups; ${issues === '' ? 'nothing amiss' : issues}`);
+    versions.push({ version, isTest: dataset.isTest, name: dataset.name });
+  }
+  const test = versions.find((candidate) => candidate.isTest);
+  if (test === undefined) throw new Error('No dataset to evaluate on.');
+  const importedImages = versions.reduce((sum, { version }) => sum + version.imageCount, 0);
+
+  say('4. Pretrain by SimCLR');
+  const training = { ...DEMO_TRAINING, batchSize: Math.min(DEMO_TRAINING.batchSize, importedImages), datasets: versions.map(({ version }) => ({ datasetVersionId: version.id })) };
+  const pretrainingRunId = await launchPretraining(client, { ...training, modelSlug: 'demo', steps });
+  await followRun(client, '   SimCLR', pretrainingRunId);
+  const pretrained = await pretrainedRun(client, pretrainingRunId);
+  const [checkpoint] = pretrained.checkpoints;
+  if (checkpoint === undefined) throw new Error('The run registered no checkpoint.');
+  const randomRunId = await launchPretraining(client, { ...training, modelSlug: 'demo-random', steps: 0, seed: 2 });
+  await followRun(client, '   Random encoder', randomRunId);
+  const [randomCheckpoint] = (await pretrainedRun(client, randomRunId)).checkpoints;
+  if (randomCheckpoint === undefined) throw new Error('The run registered no random encoder.');
+
+  say(`5. Evaluate by linear probe on ${test.name}, 5 folds by group`);
+  const evaluations: { encoder: 'pretrained' | 'random'; answer: EvaluationAnswer }[] = [];
+  for (const [encoder, id] of [['pretrained', checkpoint.id], ['random', randomCheckpoint.id]] as const) {
+    const runId = await launchEvaluation(client, id, test.version.id);
+    await followRun(client, `   ${encoder}`, runId);
+    evaluations.push({ encoder, answer: await evaluationOf(client, runId) });
+  }
+
+  say('6. Download and prove');
+  const download = await downloadAndVerify(client, env.dataDir, checkpoint);
+  say(`   ${(download.bytes / 1e6).toFixed(1)} MB, sha256 ${download.sha256.slice(0, 16)}… ${download.verified ? 'as registered; loaded again, its embeddings are equal' : 'DIFFERS'}`);
+
+  const loss = seriesOf(pretrained, 'loss');
+  const speed = seriesOf(pretrained, 'imagesPerSecond');
+  const summary = {
+    datasetCount: count,
+    importedImages,
+    synthetic: images.synthetic,
+    pretraining: { runId: pretrainingRunId, encoder: checkpoint.encoder, steps, firstLoss: loss.at(0) ?? null, lastLoss: loss.at(-1) ?? null, imagesPerSecond: median(speed) },
+    checkpointId: checkpoint.id,
+    download,
+    evaluations: evaluations.map(({ encoder, answer }) => ({ encoder, protocol: answer.protocol, ...macroF1Of(answer.metrics) })),
+    seconds: Math.round((performance.now() - startedMs) / 100) / 10,
+  };
+  const summaryPath = path.join(env.dataDir, 'summary.json');
+  await writeFile(`${summaryPath}.new`, `${JSON.stringify(summary, null, 2)}\n`);
+  await rename(`${summaryPath}.new`, summaryPath);
+  printResults(summary, evaluations, test.name, images.synthetic);
+  say(`\nWritten to ${path.relative(process.cwd(), summaryPath)}. "npm start" serves all of this.`);
+  if (!download.verified) throw new Error('The downloaded checkpoint is not what was registered.');
+}
+
+type Checkpoint = PretrainedRun['checkpoints'][number];
+
+async function downloadAndVerify(client: RegistryClient, dataDir: string, checkpoint: Checkpoint): Promise<{ bytes: number; sha256: string; verified: boolean }> {
+  const bytes = await client.download(checkpoint.downloadUrl);
+  const sha256 = createHash('sha256').update(bytes).digest('hex');
+  const file = path.join(dataDir, 'demo-checkpoint.safetensors');
+  await writeFile(file, bytes);
+  const program = path.resolve(import.meta.dirname, '../../../workers/verify-weights.ts');
+  const child = spawn(process.execPath, [program, file, checkpoint.encoder, String(checkpoint.inputContract.imageSizePx)], {
+    env: childEnvironment({ TF_CPP_MIN_LOG_LEVEL: '2' }),
+    stdio: ['pipe', 'pipe', 'ignore'],
+  });
+  child.stdin.end(JSON.stringify(checkpoint.golden));
+  const { maxRelativeDifference } = z.object({ maxRelativeDifference: z.number() }).parse(JSON.parse(await text(child.stdout)));
+  // The same weights on the same machine: anything beyond rounding is a different file.
+  return { bytes: bytes.length, sha256, verified: sha256 === checkpoint.sha256 && maxRelativeDifference < 1e-5 };
+}
+
+function seriesOf(run: PretrainedRun, name: string): number[] {
+  return run.metrics.find((series) => series.name === name)?.points.map((point) => point.value) ?? [];
+}
+
+function median(values: readonly number[]): number | null {
+  return [...values].sort((a, b) => a - b)[Math.floor(values.length / 2)] ?? null;
+}
+
+type Metrics = EvaluationAnswer['metrics'];
+
+function macroF1Of(metrics: Metrics): { macroF1: number; ci95Low: number | null; ci95High: number | null } {
+  const metric = metrics.find((candidate) => candidate.name === 'macroF1');
+  if (metric === undefined) throw new Error('The evaluation has no macroF1.');
+  return { macroF1: metric.value, ci95Low: metric.ci95Low, ci95High: metric.ci95High };
+}
+
+interface PrintedSummary {
+  readonly datasetCount: number;
+  readonly importedImages: number;
+  readonly pretraining: { readonly steps: number; readonly firstLoss: number | null; readonly lastLoss: number | null; readonly imagesPerSecond: number | null };
+  readonly seconds: number;
+}
+
+function printResults(summary: PrintedSummary, evaluations: readonly { encoder: string; answer: EvaluationAnswer }[], testName: string, synthetic: boolean): void {
+  const row = (name: string, metrics: Metrics): string[] => {
+    const { macroF1, ci95Low, ci95High } = macroF1Of(metrics);
+    const other = (wanted: string): string => metrics.find((metric) => metric.name === wanted)?.value.toFixed(3) ?? '';
+    return [name, macroF1.toFixed(3), `${ci95Low?.toFixed(3) ?? ''} .. ${ci95High?.toFixed(3) ?? ''}`, other('balancedAccuracy'), other('macroAuroc')];
+  };
+  const colour = evaluations[0]?.answer.baselines.find((baseline) => baseline.kind === 'COLOUR_STATISTICS');
+  const rows = [...evaluations.map(({ encoder, answer }) => row(encoder === 'random' ? 'random encoder' : 'pretrained', answer.metrics)), ...(colour === undefined ? [] : [row('colour statistics', colour.metrics)])];
+  const { pretraining } = summary;
+  say(`\nLinear probe on ${testName}${synthetic ? ' (SYNTHETIC images)' : ''}\n`);
+  say(table(['encoder', 'macroF1', '95 % interval', 'balancedAccuracy', 'macroAuroc'], rows));
+  say(
+    `\n${summary.datasetCount} datasets in the catalogue, ${summary.importedImages} images imported${synthetic ? ' (SYNTHETIC)' : ''}; ` +
+      `${pretraining.steps} steps, loss ${pretraining.firstLoss?.toFixed(3) ?? '?'} -> ${pretraining.lastLoss?.toFixed(3) ?? '?'}, ${pretraining.imagesPerSecond?.toFixed(1) ?? '?'} images/s; ${summary.seconds.toFixed(0)} s in all.`,
+  );
+}
+
+/** The demo's own lines are the log, unless somebody asks for more. */
+function demoLogLevel(env: Environment): string {
+  return env.logLevel === 'info' ? 'warn' : env.logLevel;
+}
+
+function say(line: string): void {
+  process.stdout.write(`${line}\n`);
+}

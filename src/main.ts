@@ -1,0 +1,17 @@
+/** The server process: env -> app -> listen -> drain. */
+import { onStopSignal } from './platform/stop-signal.ts';
+import { startApp } from './app.ts';
+import { readEnvironment } from './env.ts';
+import { createLogger } from './logger.ts';
+import { ENGINE_INSTALL_COMMAND, isEngineInstalled } from './platform/engine-library.ts';
+
+/** Serves until a signal asks it to stop; resolves when everything that it started is gone. */
+export async function serve(): Promise<void> {
+  const env = readEnvironment();
+  const app = await startApp(env, createLogger(env.logLevel, 'server'));
+  const signal = onStopSignal(() => app.stop());
+  process.stdout.write(`Paraffin is at ${app.url}/graphql\nData: ${env.dataDir}\nThe key for writing is in ${app.adminKeyFile}\n`);
+  if (!isEngineInstalled()) process.stdout.write(`The TensorFlow engine is missing: trainings and evaluations wait until "${ENGINE_INSTALL_COMMAND}" has brought it.\n`);
+  await signal.asked;
+  await app.stop();
+}

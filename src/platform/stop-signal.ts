@@ -1,0 +1,41 @@
+/** Ctrl-C and its kin: the first one stops in good order, a second one at least a second later stops at once. */
+
+export interface StopSignal {
+  isStopping(): boolean;
+  /** Resolves when a stop was asked for. */
+  readonly asked: Promise<void>;
+  dispose(): void;
+}
+
+/** npm and the launcher may pass the same Ctrl-C on once more. */
+const SAME_SIGNAL_MS = 1_000;
+
+export function onStopSignal(stop: () => Promise<void>): StopSignal {
+  let firstMs: number | undefined;
+  let resolveAsked: () => void = () => undefined;
+  const asked = new Promise<void>((resolve) => {
+    resolveAsked = resolve;
+  });
+  const listener = (): void => {
+    if (firstMs !== undefined) {
+      if (performance.now() - firstMs > SAME_SIGNAL_MS) process.exit(130);
+      return;
+    }
+    firstMs = performance.now();
+    process.stderr.write('\nStopping ...\n');
+    resolveAsked();
+    stop().catch((error: unknown) => {
+      process.stderr.write(`${String(error)}\n`);
+      process.exit(1);
+    });
+  };
+  const signals = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+  for (const signal of signals) process.on(signal, listener);
+  return {
+    isStopping: () => firstMs !== undefined,
+    asked,
+    dispose: () => {
+      for (const signal of signals) process.off(signal, listener);
+    },
+  };
+}

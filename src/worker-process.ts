@@ -1,0 +1,52 @@
+/** The worker beside the server: a process of its own, started again when it dies, drained when the server stops. */
+import { fork, type ChildProcess } from 'node:child_process';
+import path from 'node:path';
+import { childEnvironment } from './env.ts';
+import type { Logger } from './logger.ts';
+
+export interface WorkerProcess {
+  /** Resolves when the worker has drained and gone. */
+  stop(): Promise<void>;
+}
+
+const WORKER_PROGRAM = path.resolve(import.meta.dirname, '../workers/main.ts');
+/** A worker that dies at once would otherwise be started in a tight circle. */
+const RESTART_MS = 2_000;
+/** Longer than the worker's own grace for its child. */
+const STOP_GRACE_MS = 30_000;
+
+export interface WorkerProcessOptions {
+  readonly databaseUrl: string;
+  readonly dataDir: string;
+  readonly logger: Logger;
+}
+
+export function startWorkerProcess({ databaseUrl, dataDir, logger }: WorkerProcessOptions): WorkerProcess {
+  let stopping = false;
+  let restart: NodeJS.Timeout | undefined;
+  let child: ChildProcess;
+  let gone: Promise<void>;
+
+  const start = (): void => {
+    child = fork(WORKER_PROGRAM, { env: childEnvironment({ PARAFFIN_DATABASE_URL: databaseUrl, PARAFFIN_DATA_DIR: dataDir }), stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    gone = new Promise((resolve) => {
+      child.on('exit', (code, signal) => {
+        resolve();
+        if (stopping) return;
+        logger.error({ code, signal }, 'the worker died and is started again');
+        restart = setTimeout(start, RESTART_MS);
+      });
+    });
+  };
+  start();
+  return {
+    stop: async () => {
+      stopping = true;
+      clearTimeout(restart);
+      if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');
+      const killer = setTimeout(() => child.kill('SIGKILL'), STOP_GRACE_MS);
+      await gone;
+      clearTimeout(killer);
+    },
+  };
+}

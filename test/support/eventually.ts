@@ -1,0 +1,17 @@
+/** Waiting for a condition with a deadline, never for a time. */
+
+const LOOK_EVERY_MS = 25;
+
+/**
+ * Gives the first value of `look` that is not undefined.
+ * @throws Error naming what was waited for when the deadline has passed.
+ */
+export async function eventually<Value>(what: string, look: () => Promise<Value | undefined> | Value | undefined, deadlineMs = 15_000): Promise<Value> {
+  const endMs = performance.now() + deadlineMs;
+  for (;;) {
+    const value = await look();
+    if (value !== undefined) return value;
+    if (performance.now() > endMs) throw new Error(`Waited ${deadlineMs} ms for ${what}.`);
+    await new Promise((resolve) => setTimeout(resolve, LOOK_EVERY_MS));
+  }
+}
