@@ -39,7 +39,7 @@ export async function* mapInOrder<Item, Result>(
       const oldest = underWay[0];
       if (oldest === undefined) return;
       yield await oldest;
-      underWay.shift();
+      void underWay.shift();
       budget.release(order);
       start();
     }
