@@ -1,7 +1,9 @@
 /** Two-dimensional convolution without bias and its two gradients. Images are NHWC, filters HWIO. */
-import { asRank4, boolAttr, intsAttr, runOp, stringAttr, T_FLOAT, tf } from '../tensorflow.ts';
-import type { OpAttr, Tensor, Tensor4D } from '../tensorflow.ts';
-import { padImages, planPadding, unpadImages } from './padding.ts';
+import { asRank2, asRank4, boolAttr, intsAttr, runOp, scoped, stringAttr, T_FLOAT, tf } from '../tensorflow.ts';
+import type { OpAttr, Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
+import { multiplyMatrices } from './elementwise.ts';
+import { hasOneDnn } from './onednn.ts';
+import { outputSide, padImages, planPadding, unpadImages } from './padding.ts';
 import type { Window } from './padding.ts';
 
 type Padding = { readonly name: 'SAME' | 'VALID' } | { readonly name: 'EXPLICIT'; readonly pixels: number };
@@ -19,8 +21,55 @@ function convolutionAttrs(stride: number, padding: Padding): OpAttr[] {
   ];
 }
 
+/**
+ * On a CPU, deep layers have so few pixels that turning the filter into oneDNN's blocked layout costs more than the arithmetic.
+ * There, one matrix product over patches is faster (ResNet-18's last stage at 64 px: 2 to 3 ms less for each convolution and each filter gradient).
+ */
+function isPatchProductFaster(images: Tensor4D, window: Window): boolean {
+  const [count, height, width, channels] = images.shape;
+  return window.size > 1 && count * outputSide(window, height) * outputSide(window, width) < channels && hasOneDnn();
+}
+
+/** Every window's pixels as one row: [N, H, W, I] to [N * H' * W', k * k * I], in the order of the filter's own axes. */
+function patchRows(images: Tensor4D, window: Window): Tensor2D {
+  const plan = planPadding(window, images.shape[1], images.shape[2]);
+  const padded = plan.kind === 'PAD_FIRST' ? padImages(images, plan.pixels) : undefined;
+  const square = (side: number): number[] => [1, side, side, 1];
+  const attrs = [
+    T_FLOAT,
+    intsAttr('ksizes', square(window.size)),
+    intsAttr('strides', square(window.stride)),
+    intsAttr('rates', square(1)),
+    stringAttr('padding', plan.kind === 'NAMED' ? plan.name : 'VALID'),
+  ];
+  const patches = runOp('ExtractImagePatches', attrs, [padded ?? images]);
+  padded?.dispose();
+  const rows = tf.reshape(patches, [-1, window.size * window.size * images.shape[3]]);
+  patches.dispose();
+  return asRank2(rows);
+}
+
+function convolveByPatches(images: Tensor4D, filter: Tensor, window: Window): Tensor4D {
+  const [count, height, width] = images.shape;
+  return scoped(() => {
+    const rows = patchRows(images, window);
+    const outputChannels = filter.shape[3] ?? 0;
+    const product = multiplyMatrices(rows, tf.reshape(filter, [-1, outputChannels]));
+    return asRank4(tf.reshape(product, [count, outputSide(window, height), outputSide(window, width), outputChannels]));
+  });
+}
+
+function filterGradientByPatches(images: Tensor4D, filterShape: readonly number[], outputGradient: Tensor4D, window: Window): Tensor4D {
+  return scoped(() => {
+    const rows = patchRows(images, window);
+    const product = multiplyMatrices(rows, tf.reshape(outputGradient, [-1, outputGradient.shape[3]]), { transposeLeft: true });
+    return asRank4(tf.reshape(product, [...filterShape]));
+  });
+}
+
 /** [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O]. */
 export function convolve(images: Tensor4D, filter: Tensor, window: Window): Tensor4D {
+  if (isPatchProductFaster(images, window)) return convolveByPatches(images, filter, window);
   const padding: Padding = window.padding === 0 ? { name: 'VALID' } : { name: 'EXPLICIT', pixels: window.padding };
   return asRank4(runOp('Conv2D', convolutionAttrs(window.stride, padding), [images, filter]));
 }
@@ -45,8 +94,8 @@ export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter:
 
 /** The gradient with respect to the filter, of shape `filterShape` = [k, k, I, O]. */
 export function convolutionFilterGradient(images: Tensor4D, filterShape: readonly number[], outputGradient: Tensor4D, window: Window): Tensor4D {
-  const [, height, width] = images.shape;
-  const plan = planPadding(window, height, width);
+  if (isPatchProductFaster(images, window)) return filterGradientByPatches(images, filterShape, outputGradient, window);
+  const plan = planPadding(window, images.shape[1], images.shape[2]);
   const sizes = tf.tensor1d([...filterShape], 'int32');
   const run = (input: Tensor4D, padding: Padding): Tensor4D =>
     asRank4(runOp('Conv2DBackpropFilter', convolutionAttrs(window.stride, padding), [input, sizes, outputGradient]));
