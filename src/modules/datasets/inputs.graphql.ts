@@ -21,7 +21,7 @@ export const DatasetFilter = inputObjectType({
     t.field('tasks', { type: list(nonNull('TaskKind')) });
     t.field('licences', { type: list(nonNull('String')), description: 'As written; UNKNOWN where no licence is known.' });
     t.field('provenances', { type: list(nonNull('DatasetProvenance')) });
-    t.field('magnification', { type: 'FloatRange', description: "Of the objective. A dataset of which it is not known does not match." });
+    t.field('magnification', { type: 'FloatRange', description: 'Of the objective. A dataset of which it is not known does not match.' });
     t.field('micronsPerPixel', { type: 'FloatRange', description: 'A dataset of which it is not known does not match.' });
     t.boolean('hasVersions', { description: 'Whether it has a SEALED version, that is, images.' });
     t.boolean('synthetic');
@@ -56,9 +56,9 @@ export const CitationInput = inputObjectType({
   },
 });
 
-type Input = Parameters<Parameters<typeof inputObjectType>[0]['definition']>[0];
+type Block<Name extends string> = Parameters<Parameters<typeof inputObjectType<Name>>[0]['definition']>[0];
 
-function defineFacts(t: Input): void {
+function defineFacts<Name extends 'CreateDatasetInput' | 'UpdateDatasetInput'>(t: Block<Name>): void {
   t.string('description');
   t.field('organs', { type: list(nonNull('String')), description: 'Codes or names of known organs (query organs).' });
   t.field('stains', { type: list(nonNull('String')), description: 'Codes or names of known stains (query stains).' });

@@ -1,5 +1,5 @@
 /** Versions of datasets: drafts of imports, and what is sealed for good. */
-import { Prisma, type DatasetVersion } from '../../generated/prisma/client.ts';
+import type { DatasetVersion, Prisma } from '../../generated/prisma/client.ts';
 import { DomainError } from '../../errors.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
