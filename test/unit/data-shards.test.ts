@@ -4,6 +4,7 @@ import { join } from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { ImageDataError, type ImageDataErrorCode } from '../../workers/engine/data/errors.ts';
 import { createShardReader, indexShard } from '../../workers/engine/data/shards.ts';
+import { createShardWriter } from '../../workers/imaging/shard-writer.ts';
 import { tarBytes, temporaryFolder, writeShard } from '../support/shards.ts';
 
 const LONG_KEY = `${'patch-of-a-long-name-'.repeat(6)}é`;
@@ -44,6 +45,22 @@ describe('indexShard', () => {
     const reader = createShardReader();
     assert.deepEqual(index.images.map((image) => reader.read(path, image)), [MEMBERS[0]?.bytes, MEMBERS[2]?.bytes, MEMBERS[3]?.bytes]);
     reader.close();
+  });
+
+  test('reads what the import writes', async (context) => {
+    const path = join(await temporaryFolder(context), 'shard-0.tar');
+    const put = async (source: Buffer | NodeJS.ReadableStream): Promise<{ sha256: string; byteSize: number }> => {
+      await writeFile(path, source);
+      return { sha256: 'ab'.repeat(32), byteSize: 0 };
+    };
+    const writer = createShardWriter({ put });
+    const images = ['first', 'second'].map((key) => ({ key, bytes: Buffer.from(`${key} image`) }));
+    for (const { key, bytes } of images) await writer.write(key, 'jpg', bytes, { label: 'normal' });
+    await writer.finish();
+    const reader = createShardReader();
+    const read = indexShard(path).images.map((image) => ({ key: image.key, bytes: reader.read(path, image) }));
+    reader.close();
+    assert.deepEqual(read, images);
   });
 
   test('an empty archive has no images', async (context) => {

@@ -30,7 +30,8 @@ function blurAll(images: Tensor4D, sigmasPx: readonly number[], kernelSizePx: nu
   const radius = (kernelSizePx - 1) / 2;
   // A depthwise convolution has one kernel for each channel: with the images side by side as channels, one for each image.
   const asChannels = tf.reshape(tf.transpose(images, [1, 2, 0, 3]), [1, height, width, imageCount * 3]);
-  const padded = runOp('MirrorPad', MIRROR_PAD_ATTRS, [asChannels, tf.tensor2d([[0, 0], [radius, radius], [radius, radius], [0, 0]], [4, 2], 'int32')]);
+  const margins = tf.tensor2d([0, 0, radius, radius, radius, radius, 0, 0], [4, 2], 'int32');
+  const padded = runOp('MirrorPad', MIRROR_PAD_ATTRS, [asChannels, margins]);
   const kernels = gaussianKernels(sigmasPx, kernelSizePx);
   const down = tf.tensor4d(kernels, [kernelSizePx, 1, imageCount * 3, 1]);
   const across = tf.tensor4d(kernels, [1, kernelSizePx, imageCount * 3, 1]);
@@ -45,7 +46,10 @@ function gaussianKernels(sigmasPx: readonly number[], kernelSizePx: number): Flo
   for (const [image, sigma] of sigmasPx.entries()) {
     const weights = Array.from({ length: kernelSizePx }, (_, tap) => Math.exp(-0.5 * ((tap - radius) / sigma) ** 2));
     const sum = weights.reduce((total, weight) => total + weight, 0);
-    for (const [tap, weight] of weights.entries()) kernels.fill(weight / sum, (tap * sigmasPx.length + image) * 3, (tap * sigmasPx.length + image + 1) * 3);
+    for (const [tap, weight] of weights.entries()) {
+      const column = tap * sigmasPx.length + image;
+      kernels.fill(weight / sum, column * 3, (column + 1) * 3);
+    }
   }
   return kernels;
 }

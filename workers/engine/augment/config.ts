@@ -72,7 +72,11 @@ export function parseAugmentation(json: unknown): AugmentationParse {
     greyProbability: number('greyProbability', 0, 1),
     blurProbability: number('blurProbability', 0, 1),
   };
-  for (const field of given.keys()) if (!Object.hasOwn(DEFAULT_AUGMENTATION, field)) faults.push({ field, rule: 'is not a field of the augmentation' });
-  if (faults.length === 0 && config.cropScaleMin > config.cropScaleMax) faults.push({ field: 'cropScaleMin', rule: 'must not be above cropScaleMax' });
+  for (const field of given.keys()) {
+    if (!Object.hasOwn(DEFAULT_AUGMENTATION, field)) faults.push({ field, rule: 'is not a field of the augmentation' });
+  }
+  if (faults.length === 0 && config.cropScaleMin > config.cropScaleMax) {
+    faults.push({ field: 'cropScaleMin', rule: 'must not be above cropScaleMax' });
+  }
   return faults.length === 0 ? { ok: true, config } : { ok: false, faults };
 }

@@ -112,6 +112,8 @@ function openReader(reading: Reading): Reader {
   worker.on('message', (reply: DecodeReply) => {
     switch (reply.kind) {
       case 'BATCH': {
+        // The thread may have had one in hand when it was told to close.
+        if (ended !== null) break;
         const resolve = waiting.shift();
         if (resolve === undefined) ready.push(reply.batch);
         else resolve({ batch: reply.batch });

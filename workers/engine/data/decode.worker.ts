@@ -39,8 +39,12 @@ async function serve(): Promise<void> {
       creditCount -= 1;
       decoder ??= createDecoder(reading);
       const batch = await decoder.next();
-      if (batch === null) closing = true;
-      if (!closing || batch === null) send(batch === null ? { kind: 'END' } : { kind: 'BATCH', batch }, batch === null ? [] : [batch.images.buffer]);
+      if (batch === null) {
+        closing = true;
+        send({ kind: 'END' }, []);
+      } else {
+        send({ kind: 'BATCH', batch }, [batch.images.buffer]);
+      }
     }
   } catch (error) {
     closing = true;

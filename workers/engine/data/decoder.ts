@@ -33,7 +33,13 @@ export function createDecoder(reading: Reading): Decoder {
   }
 }
 
-function decoderOf(plan: Iterator<readonly ImageRef[]>, datasetCount: number, sizePx: number, quality: DecodeQuality, cacheByteLimit: number): Decoder {
+function decoderOf(
+  plan: Iterator<readonly ImageRef[]>,
+  datasetCount: number,
+  sizePx: number,
+  quality: DecodeQuality,
+  cacheByteLimit: number,
+): Decoder {
   const reader = createShardReader();
   const cache = createPixelCache(cacheByteLimit);
   const imageBytes = sizePx * sizePx * 3;

@@ -25,8 +25,9 @@ export function parseManifest(text: string): ManifestImage[] {
   if (lines.at(-1) === '') lines.pop();
   return lines.map((line, index) => {
     const image = parseLine(line, index + 1);
-    if (keys.has(image.key)) throw new ImageDataError('IMAGE_DUPLICATE', `Line ${index + 1} of the manifest names ${image.key} again.`, { key: image.key });
-    keys.add(image.key);
+    const { key } = image;
+    if (keys.has(key)) throw new ImageDataError('IMAGE_DUPLICATE', `Line ${index + 1} of the manifest names ${key} again.`, { key });
+    keys.add(key);
     return image;
   });
 }

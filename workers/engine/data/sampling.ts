@@ -183,15 +183,14 @@ function checkOptions(options: SampleOrderOptions): void {
   if (!Number.isSafeInteger(options.startStep) || options.startStep < 0) refuse('startStep', 'an integer from 0');
   if (!Number.isSafeInteger(options.seed)) refuse('seed', 'an integer');
   if (options.datasets.length === 0) refuse('datasets', 'at least one');
-  for (const [index, dataset] of options.datasets.entries()) {
-    if (!Number.isSafeInteger(dataset.imageCount) || dataset.imageCount < 1) refuse(`datasets.${index}.imageCount`, 'a positive integer');
-    if (dataset.weight !== undefined && !(Number.isFinite(dataset.weight) && dataset.weight > 0)) refuse(`datasets.${index}.weight`, 'a positive number');
-    if (dataset.maxImages !== undefined && (!Number.isSafeInteger(dataset.maxImages) || dataset.maxImages < 1)) {
-      refuse(`datasets.${index}.maxImages`, 'a positive integer');
-    }
+  for (const [index, { imageCount, weight = 1, maxImages = 1 }] of options.datasets.entries()) {
+    if (!Number.isSafeInteger(imageCount) || imageCount < 1) refuse(`datasets.${index}.imageCount`, 'a positive integer');
+    if (!Number.isFinite(weight) || weight <= 0) refuse(`datasets.${index}.weight`, 'a positive number');
+    if (!Number.isSafeInteger(maxImages) || maxImages < 1) refuse(`datasets.${index}.maxImages`, 'a positive integer');
   }
   const usable = options.datasets.reduce((sum, dataset) => sum + usableCount(dataset), 0);
   if (usable < options.batchSize) {
-    throw new ImageDataError('TOO_FEW_IMAGES', `The datasets hold ${usable} usable images, and one batch takes ${options.batchSize}.`, { option: 'batchSize' });
+    const message = `The datasets hold ${usable} usable images, and one batch takes ${options.batchSize}.`;
+    throw new ImageDataError('TOO_FEW_IMAGES', message, { option: 'batchSize' });
   }
 }

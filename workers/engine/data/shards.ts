@@ -88,7 +88,8 @@ function walk(file: number, shardPath: string): ShardImage[] {
   const shardName = basename(shardPath);
   const corrupt = (byteOffset: number, what: string): ImageDataError =>
     new ImageDataError('SHARD_CORRUPT', `Shard ${shardName} is not a sound tar file: ${what} at byte ${byteOffset}.`, { shardPath });
-  const truncated = (what: string): ImageDataError => new ImageDataError('SHARD_TRUNCATED', `Shard ${shardName} is cut off: ${what}.`, { shardPath });
+  const truncated = (what: string): ImageDataError =>
+    new ImageDataError('SHARD_TRUNCATED', `Shard ${shardName} is cut off: ${what}.`, { shardPath });
 
   const { size: fileBytes } = fstatSync(file);
   const images: ShardImage[] = [];
@@ -108,7 +109,9 @@ function walk(file: number, shardPath: string): ShardImage[] {
     if (byteSize === null) throw corrupt(byteOffset, 'a size that is not a number');
     const dataOffset = byteOffset + BLOCK_BYTES;
     const name = pax.get('path') ?? nameOf(header);
-    if (dataOffset + byteSize > fileBytes) throw truncated(`member ${JSON.stringify(name)} needs ${byteSize} bytes, and ${fileBytes - dataOffset} are left`);
+    if (dataOffset + byteSize > fileBytes) {
+      throw truncated(`member ${JSON.stringify(name)} needs ${byteSize} bytes, and ${fileBytes - dataOffset} are left`);
+    }
 
     const memberType = header.toString('latin1', 156, 157);
     if (memberType === 'x') {
@@ -119,11 +122,15 @@ function walk(file: number, shardPath: string): ShardImage[] {
       if (parsed === null) throw corrupt(byteOffset, 'an extended header that does not parse');
       pax = parsed;
     } else {
-      if (memberType !== '0' && memberType !== '\0') throw corrupt(byteOffset, `a member of type ${JSON.stringify(memberType)} where only files belong`);
+      if (memberType !== '0' && memberType !== '\0') {
+        throw corrupt(byteOffset, `a member of type ${JSON.stringify(memberType)} where only files belong`);
+      }
       pax = new Map();
       const key = imageKeyOf(name);
       if (key !== null) {
-        if (keys.has(key)) throw new ImageDataError('IMAGE_DUPLICATE', `Shard ${shardName} holds image ${key} twice.`, { shardPath, key });
+        if (keys.has(key)) {
+          throw new ImageDataError('IMAGE_DUPLICATE', `Shard ${shardName} holds image ${key} twice.`, { shardPath, key });
+        }
         keys.add(key);
         images.push({ key, byteOffset: dataOffset, byteSize });
       }

@@ -16,7 +16,9 @@ export interface RankedScores {
 
 /** Sorts once for each label. Throws RangeError for a score that is not a number. */
 export function rankScores({ truth, scores, labelCount }: AurocScores): RankedScores {
-  if (scores.length !== truth.length * labelCount) throw new RangeError(`Scores must be [${truth.length}, ${labelCount}], not ${scores.length} numbers.`);
+  if (scores.length !== truth.length * labelCount) {
+    throw new RangeError(`Scores must be [${truth.length}, ${labelCount}], not ${scores.length} numbers.`);
+  }
   if (scores.some(Number.isNaN)) throw new RangeError('A score is not a number.');
   const byLabel = Array.from({ length: labelCount }, (_, label) => {
     const own = Float64Array.from(truth, (_trueLabel, image) => scores[image * labelCount + label] ?? 0);

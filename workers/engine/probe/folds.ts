@@ -22,7 +22,9 @@ const DIVISION_ATTEMPTS = 20;
  * than folds, or a label whose images are all of one group).
  */
 export function assignFolds(images: LabelledImages, foldCount: number, seed: number): Int32Array {
-  if (!Number.isSafeInteger(foldCount) || foldCount < 2 || foldCount > 100) throw new ProbeError('BAD_OPTION', 'folds', 'folds must be an integer of 2..100.');
+  if (!Number.isSafeInteger(foldCount) || foldCount < 2 || foldCount > 100) {
+    throw new ProbeError('BAD_OPTION', 'folds', 'folds must be an integer of 2..100.');
+  }
   const groups = groupsOf(images);
   checkEnough(images, groups, foldCount);
   const random = createRandom(seed).fork('folds');
@@ -32,7 +34,8 @@ export function assignFolds(images: LabelledImages, foldCount: number, seed: num
     for (const [index, group] of groups.entries()) for (const image of group.images) folds[image] = foldOfGroup[index] ?? 0;
     if (everyFoldServes(images, folds, foldCount)) return folds;
   }
-  throw new ProbeError('TOO_FEW_GROUPS', 'folds', `No division into ${foldCount} folds keeps groups whole and every label in every fold's training part.`);
+  const message = `No division into ${foldCount} folds keeps groups whole and every label in every fold's training part.`;
+  throw new ProbeError('TOO_FEW_GROUPS', 'folds', message);
 }
 
 interface Group {
@@ -57,14 +60,21 @@ function groupsOf({ labels, groups, labelNames }: LabelledImages): Group[] {
 
 function checkEnough({ labels, labelNames }: LabelledImages, groups: readonly Group[], foldCount: number): void {
   const occurring = new Set(labels);
-  if (occurring.size < 2) throw new ProbeError('TOO_FEW_LABELS', 'datasetVersionId', `A probe needs images of at least 2 labels, and there is ${occurring.size}.`);
-  if (labels.length < foldCount) throw new ProbeError('TOO_FEW_IMAGES', 'folds', `${foldCount} folds need at least ${foldCount} images, and there are ${labels.length}.`);
-  if (groups.length < foldCount) throw new ProbeError('TOO_FEW_GROUPS', 'folds', `${foldCount} folds need at least ${foldCount} groups, and there are ${groups.length}.`);
+  if (occurring.size < 2) {
+    throw new ProbeError('TOO_FEW_LABELS', 'datasetVersionId', `A probe needs images of at least 2 labels, and there is ${occurring.size}.`);
+  }
+  if (labels.length < foldCount) {
+    throw new ProbeError('TOO_FEW_IMAGES', 'folds', `${foldCount} folds need at least ${foldCount} images, and there are ${labels.length}.`);
+  }
+  if (groups.length < foldCount) {
+    throw new ProbeError('TOO_FEW_GROUPS', 'folds', `${foldCount} folds need at least ${foldCount} groups, and there are ${groups.length}.`);
+  }
   for (const label of occurring) {
     const holders = groups.filter((group) => (group.labelCounts[label] ?? 0) > 0);
     if (holders.length < 2) {
       const name = labelNames[label] ?? String(label);
-      throw new ProbeError('TOO_FEW_GROUPS', 'datasetVersionId', `All images of label ${name} are of one group, so that it can not be both learned and tested.`);
+      const message = `All images of label ${name} are of one group, so that it can not be both learned and tested.`;
+      throw new ProbeError('TOO_FEW_GROUPS', 'datasetVersionId', message);
     }
   }
 }
@@ -79,9 +89,8 @@ function divide(groups: readonly Group[], foldCount: number, labelCount: number,
   for (const index of order) {
     const labelCounts = groups[index]?.labelCounts ?? [];
     // Adding c to a count x of a label with total T raises the sum of squares by (2xc + c^2) / T^2: the smallest rise is the most even.
-    const rises = counts.map((fold) =>
-      labelCounts.reduce((sum, count, label) => (count === 0 ? sum : sum + (2 * (fold[label] ?? 0) * count + count ** 2) / (labelTotals[label] ?? 1) ** 2), 0),
-    );
+    const rise = (held: number, count: number, total: number): number => (count === 0 ? 0 : (2 * held * count + count ** 2) / total ** 2);
+    const rises = counts.map((fold) => labelCounts.reduce((sum, count, label) => sum + rise(fold[label] ?? 0, count, labelTotals[label] ?? 1), 0));
     const sizes = counts.map((fold) => fold.reduce((sum, count) => sum + count, 0));
     let best = 0;
     for (let fold = 1; fold < foldCount; fold += 1) {

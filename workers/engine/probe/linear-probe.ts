@@ -165,7 +165,9 @@ function fitAndPredict(
       const known = predictProbabilities(model, testInputs);
       const testProbabilities = new Float64Array(test.length * labelNames.length);
       for (let row = 0; row < test.length; row += 1) {
-        for (const [column, label] of occurring.entries()) testProbabilities[row * labelNames.length + label] = known[row * occurring.length + column] ?? 0;
+        for (const [column, label] of occurring.entries()) {
+          testProbabilities[row * labelNames.length + label] = known[row * occurring.length + column] ?? 0;
+        }
       }
       fitted.push({ model, testProbabilities });
     }
@@ -187,7 +189,9 @@ function measureScaling(embeddings: Float32Array, embeddingDim: number, images: 
   const mean = new Float64Array(embeddingDim);
   const squares = new Float64Array(embeddingDim);
   for (const image of images) {
-    for (let entry = 0; entry < embeddingDim; entry += 1) mean[entry] = (mean[entry] ?? 0) + (embeddings[image * embeddingDim + entry] ?? 0) / images.length;
+    for (let entry = 0; entry < embeddingDim; entry += 1) {
+      mean[entry] = (mean[entry] ?? 0) + (embeddings[image * embeddingDim + entry] ?? 0) / images.length;
+    }
   }
   for (const image of images) {
     for (let entry = 0; entry < embeddingDim; entry += 1) {
@@ -196,7 +200,8 @@ function measureScaling(embeddings: Float32Array, embeddingDim: number, images: 
     }
   }
   // Below 1e-12 of the mean's square the spread is rounding.
-  return { mean, inverseStd: squares.map((variance, entry) => (variance > 1e-12 * (mean[entry] ?? 0) ** 2 && variance > 0 ? 1 / Math.sqrt(variance) : 1)) };
+  const varies = (variance: number, entry: number): boolean => variance > 1e-12 * (mean[entry] ?? 0) ** 2 && variance > 0;
+  return { mean, inverseStd: squares.map((variance, entry) => (varies(variance, entry) ? 1 / Math.sqrt(variance) : 1)) };
 }
 
 function standardise(embeddings: Float32Array, embeddingDim: number, images: Int32Array, { mean, inverseStd }: Scaling): Float32Array {
@@ -223,7 +228,9 @@ function checkInput({ embeddings, labels, groups, labelNames, splits, seed, boot
   };
   const imageCount = labels.length;
   const embeddingDim = imageCount === 0 ? 1 : embeddings.length / imageCount;
-  if (!Number.isSafeInteger(embeddingDim) || embeddingDim < 1) refuse('embeddings', `must hold the same number of entries for each of ${imageCount} images`);
+  if (!Number.isSafeInteger(embeddingDim) || embeddingDim < 1) {
+    refuse('embeddings', `must hold the same number of entries for each of ${imageCount} images`);
+  }
   if (groups.length !== imageCount) refuse('groups', `must be one for each of ${imageCount} images`);
   if (splits !== undefined && splits.length !== imageCount) refuse('splits', `must be one for each of ${imageCount} images`);
   if (labels.some((label) => label < 0 || label >= labelNames.length)) refuse('labels', `must be 0..${labelNames.length - 1}`);
@@ -232,6 +239,9 @@ function checkInput({ embeddings, labels, groups, labelNames, splits, seed, boot
     refuse('bootstrapResamples', 'must be an integer of 0..100000');
   }
   const bad = embeddings.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0) throw new ProbeError('EMBEDDING_NOT_FINITE', 'embeddings', `The embedding of image ${Math.floor(bad / embeddingDim)} holds ${embeddings[bad]}.`);
+  if (bad >= 0) {
+    const message = `The embedding of image ${Math.floor(bad / embeddingDim)} holds ${embeddings[bad]}.`;
+    throw new ProbeError('EMBEDDING_NOT_FINITE', 'embeddings', message);
+  }
   return embeddingDim;
 }
