@@ -50,6 +50,6 @@ export function prepare() {
 export function generate() {
   // prisma asks for an engine binary that `generate` never uses: any existing file keeps it from downloading one.
   const env = { ...process.env, PRISMA_SCHEMA_ENGINE_BINARY: pinnedNode, PRISMA_HIDE_UPDATE_MESSAGE: '1' };
-  execFileSync(pinnedNode, [path.join(modules, 'prisma', 'build', 'index.js'), 'generate'], { cwd: root, env, stdio: ['ignore', 'ignore', 'inherit'] });
+  execFileSync(pinnedNode, [path.join(modules, 'prisma', 'build', 'index.js'), 'generate'], { cwd: root, env, stdio: 'pipe' });
   execFileSync(pinnedNode, [path.join(root, 'scripts', 'generate.ts')], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
 }

@@ -18,17 +18,18 @@ const STOP_GRACE_MS = 30_000;
 export interface WorkerProcessOptions {
   readonly databaseUrl: string;
   readonly dataDir: string;
+  readonly logLevel: string;
   readonly logger: Logger;
 }
 
-export function startWorkerProcess({ databaseUrl, dataDir, logger }: WorkerProcessOptions): WorkerProcess {
+export function startWorkerProcess({ databaseUrl, dataDir, logLevel, logger }: WorkerProcessOptions): WorkerProcess {
   let stopping = false;
   let restart: NodeJS.Timeout | undefined;
   let child: ChildProcess;
   let gone: Promise<void>;
 
   const start = (): void => {
-    child = fork(WORKER_PROGRAM, { env: childEnvironment({ PARAFFIN_DATABASE_URL: databaseUrl, PARAFFIN_DATA_DIR: dataDir }), stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    child = fork(WORKER_PROGRAM, { env: childEnvironment({ PARAFFIN_DATABASE_URL: databaseUrl, PARAFFIN_DATA_DIR: dataDir, PARAFFIN_LOG_LEVEL: logLevel }), stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
     gone = new Promise((resolve) => {
       child.on('exit', (code, signal) => {
         resolve();

@@ -22,7 +22,6 @@ export interface ServerFacts {
   /** Null while the engine is missing: `hint` of ServerInfo then says which command brings it. */
   readonly engine: () => EngineFacts | null;
   readonly engineHint: () => string | null;
-  readonly counts: () => Promise<{ readonly datasets: number; readonly models: number; readonly checkpoints: number; readonly runs: number; readonly evaluations: number }>;
 }
 
 export interface Services {

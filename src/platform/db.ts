@@ -22,3 +22,9 @@ export function openDatabase(url: string, options: DatabaseOptions = { maxConnec
 export function transactionsOf(db: Database): Transact {
   return (work) => db.$transaction(work, { maxWait: 15_000, timeout: 60_000 });
 }
+
+/** The server's own words, e.g. `18.4`. Also the cheapest question that proves the database answers. */
+export async function databaseVersion(db: Database): Promise<string> {
+  const [row] = await db.$queryRaw<{ server_version: string }[]>`SHOW server_version`;
+  return row?.server_version ?? 'unknown';
+}

@@ -71,6 +71,11 @@ export function isEngineInstalled(): boolean {
   return existsSync(bindingPath());
 }
 
+/** Which library is linked, where one is; the engine itself is loaded by workers alone. */
+export function installedEngine(): { readonly library: string; readonly version: string; readonly device: string } | null {
+  return isEngineInstalled() ? { library: 'TensorFlow', version: CPU_WHEEL.version, device: 'CPU' } : null;
+}
+
 /** The command that brings the engine, for every message that misses it. */
 export const ENGINE_INSTALL_COMMAND = 'npm run engine';
 

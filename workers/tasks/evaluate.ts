@@ -127,7 +127,8 @@ async function probeEmbeddings(
     });
   } catch (error) {
     if (!(error instanceof ProbeError)) throw error;
-    throw new DomainError({ code: 'BAD_INPUT', message: error.message, field: 'input.datasetVersionId', hint: 'Give every label images of several groups, or take fewer folds.', cause: error });
+    const code = error.code === 'TOO_FEW_LABELS' || error.code === 'TOO_FEW_IMAGES' || error.code === 'TOO_FEW_GROUPS' ? error.code : 'BAD_INPUT';
+    throw new DomainError({ code, message: error.message, field: 'input.datasetVersionId', hint: 'Give every label images of several groups, or take fewer folds.', cause: error });
   }
 }
 

@@ -55,7 +55,10 @@ export async function demoCommand(args: string[]): Promise<number> {
   say(images.synthetic ? '   Images: SYNTHETIC, drawn by Paraffin (no real ones were found).' : `   Images: ${images.source}`);
 
   say('2. PostgreSQL, catalogue, server, worker');
-  const server = await startApp({ ...env, port: 0, importRoots: [...env.importRoots, ...images.importRoots] }, createLogger(demoLogLevel(env), 'demo'));
+  const server = await startApp(
+    { ...env, port: 0, logLevel: demoLogLevel(env), importRoots: [...env.importRoots, ...images.importRoots] },
+    createLogger(demoLogLevel(env), 'demo'),
+  );
   const stopped = onStopSignal(() => server.stop());
   try {
     const key = (await readFile(path.join(env.dataDir, 'admin-key'), 'utf8')).trim();

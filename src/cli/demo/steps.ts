@@ -117,7 +117,7 @@ export type PretrainedRun = z.infer<typeof checkpointSchema>['run'];
 export async function pretrainedRun(client: RegistryClient, runId: string): Promise<PretrainedRun> {
   const query = `query ($id: ID!) { run(id: $id) {
     config
-    checkpoints { id encoder sha256 byteSize downloadUrl inputContract { imageSizePx } golden { images embeddings } }
+    checkpoints { id encoder sha256 byteSize downloadUrl inputContract { imageSizePx } golden }
     metrics(names: ["loss", "imagesPerSecond"]) { name points { step value } }
   } }`;
   return (await client.request(checkpointSchema, query, { id: runId })).run;

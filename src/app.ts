@@ -1,0 +1,136 @@
+/** Composition root: the one place where parts are wired. */
+import { mkdir } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { createHttpServer } from './api/http.ts';
+import type { ApiContext, Loaders, ServerFacts, Services } from './api/context.ts';
+import { createRunEvents } from './api/run-events.ts';
+import { buildSchema } from './api/schema.ts';
+import type { Environment } from './env.ts';
+import { RUN_JOBS } from './jobs/index.ts';
+import type { Logger } from './logger.ts';
+import { createAccessService } from './modules/access/index.ts';
+import { createArtifactService } from './modules/artifacts/index.ts';
+import { createDatasetLoaders, createDatasetService, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
+import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
+import { createModelLoaders, createModelService } from './modules/models/index.ts';
+import { createRunLoaders, createRuns, RUN_EVENTS_CHANNEL } from './modules/runs/index.ts';
+import { listenForAnnouncements } from './platform/announcements.ts';
+import { openArtifactStore } from './platform/artifact-store.ts';
+import { lockDataDir } from './platform/data-dir-lock.ts';
+import { databaseVersion, openDatabase, transactionsOf, type Database } from './platform/db.ts';
+import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from './platform/engine-library.ts';
+import { applyMigrations, readMigrations } from './platform/migrate.ts';
+import { startPostgres } from './platform/postgres.ts';
+import { openQueue } from './platform/queue.ts';
+import { startWorkerProcess } from './worker-process.ts';
+
+export interface App {
+  /** `http://host:port`, with the port that was really taken. */
+  readonly url: string;
+  /** Holds the first ADMIN key. */
+  readonly adminKeyFile: string;
+  /** Drains: the worker keeps its state, requests end, the database stops last. Safe to call twice. */
+  stop(): Promise<void>;
+}
+
+const MIGRATIONS_DIR = path.resolve(import.meta.dirname, '../prisma/migrations');
+const DRAIN_MS = 5_000;
+
+/**
+ * Starts everything in order; when a step fails, what was started before it is stopped again.
+ * @throws Error of the step that failed, among them DomainError CONFLICT for a data directory in use.
+ */
+export async function startApp(env: Environment, logger: Logger): Promise<App> {
+  const startedAt = new Date();
+  const closers: (() => Promise<void>)[] = [];
+  let stopping: Promise<void> | undefined;
+  const stop = (): Promise<void> => {
+    stopping ??= closeAll(closers, logger);
+    return stopping;
+  };
+  try {
+    for (const folder of [env.dataDir, path.join(env.dataDir, 'imports')]) await mkdir(folder, { recursive: true });
+    const lock = await lockDataDir(env.dataDir);
+    closers.push(lock.release);
+
+    const databaseUrl = await databaseUrlOf(env, closers);
+    const applied = await applyMigrations(databaseUrl, await readMigrations(MIGRATIONS_DIR));
+    if (applied.length > 0) logger.info({ applied }, 'migrations applied');
+    const db = openDatabase(databaseUrl, { maxConnections: 12 });
+    closers.push(() => db.$disconnect());
+    logger.debug({ seeded: await seedCatalogue(db, await loadCatalogue()) }, 'catalogue');
+
+    const queue = await openQueue({ url: databaseUrl, jobs: Object.values(RUN_JOBS), onError: (error) => logger.warn({ error }, 'queue') });
+    closers.push(queue.close);
+    const announcements = await listenForAnnouncements(databaseUrl, RUN_EVENTS_CHANNEL, (error) => logger.warn({ error }, 'announcements'));
+    closers.push(announcements.close);
+
+    const transact = transactionsOf(db);
+    const access = createAccessService({ db, transact, requireAuth: env.requireAuth });
+    const adminKey = await access.ensureAdminKey(path.join(env.dataDir, 'admin-key'));
+    if (adminKey.kind === 'UNUSABLE') logger.warn(adminKey.hint);
+
+    const store = openArtifactStore(path.join(env.dataDir, 'artifacts'));
+    const artifacts = createArtifactService({ db });
+    const datasets = createDatasetService({ db, transact });
+    const models = createModelService({ db, transact });
+    const runs = createRuns(db, { transact, queue, datasets, models, importRoots: env.importRoots });
+    const evaluations = createEvaluations(db, { runs, datasets, models });
+    const services: Services = { artifacts, datasets, models, runs, evaluations };
+    const server = serverFacts(db, startedAt);
+    const runEvents = createRunEvents(runs, announcements);
+
+    const http = createHttpServer({
+      schema: buildSchema(false),
+      contextFor: ({ viewer, requestId }): ApiContext => ({ viewer, requestId, services, loaders: createLoaders(db), server, runEvents }),
+      viewerOf: access.viewerOf,
+      services,
+      pathOfArtifact: store.pathOf,
+      isReady: async () => (await databaseVersion(db)) !== '',
+      runCounts: () => runs.countByStatus(),
+      logger,
+    });
+    const { port } = await http.listen({ host: env.host, port: env.port });
+    closers.push(() => http.drain(DRAIN_MS));
+
+    if (env.withWorker) {
+      const worker = startWorkerProcess({ databaseUrl, dataDir: env.dataDir, logLevel: env.logLevel, logger });
+      closers.push(worker.stop);
+    }
+    return { url: `http://${env.host.includes(':') ? `[${env.host}]` : env.host}:${port}`, adminKeyFile: adminKey.file, stop };
+  } catch (error) {
+    await stop();
+    throw error;
+  }
+}
+
+async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[]): Promise<string> {
+  if (env.databaseUrl !== undefined) return env.databaseUrl;
+  const postgres = await startPostgres(path.join(env.dataDir, 'postgres'));
+  closers.push(postgres.stop);
+  return postgres.url;
+}
+
+function createLoaders(db: Database): Loaders {
+  return { datasets: createDatasetLoaders(db), models: createModelLoaders(db), runs: createRunLoaders(db), evaluations: createEvaluationLoaders(db) };
+}
+
+function serverFacts(db: Database, startedAt: Date): ServerFacts {
+  const manifest: unknown = createRequire(import.meta.url)('../package.json');
+  const version = typeof manifest === 'object' && manifest !== null && 'version' in manifest ? String(manifest.version) : 'unknown';
+  return {
+    version,
+    startedAt,
+    databaseVersion: () => databaseVersion(db),
+    engine: installedEngine,
+    engineHint: () => (isEngineInstalled() ? null : `Run "${ENGINE_INSTALL_COMMAND}" where the worker runs.`),
+  };
+}
+
+/** Last started, first stopped; one that fails does not keep the others from stopping. */
+async function closeAll(closers: readonly (() => Promise<void>)[], logger: Logger): Promise<void> {
+  for (const close of [...closers].reverse()) {
+    await close().catch((error: unknown) => logger.error({ error }, 'a part did not stop in good order'));
+  }
+}
