@@ -81,8 +81,8 @@ function readPng(bytes: Buffer): ImageHeader | null {
   let plain = bytes.readUInt8(24) <= 8 && (colourType & 4) === 0;
   for (let offset = 8; plain && offset + 8 <= bytes.length; offset += 12 + bytes.readUInt32BE(offset)) {
     const chunk = bytes.toString('latin1', offset + 4, offset + 8);
+    // EXIF may come after the pixels, so all chunks are passed by.
     if (chunk === 'tRNS' || chunk === 'eXIf' || chunk === 'acTL') plain = false;
-    if (chunk === 'IDAT') break;
   }
   return { format: 'PNG', width: bytes.readUInt32BE(16), height: bytes.readUInt32BE(20), plain };
 }
@@ -117,7 +117,7 @@ function readJpeg(bytes: Buffer): ImageHeader | null {
     }
     if (marker === 0xd9 || marker === 0xda) return null;
     const segmentBytes = bytes.readUInt16BE(offset + 2);
-    if (marker === 0xe1 && bytes.toString('latin1', offset + 4, offset + 10) === 'Exif\0\0') upright = isUpright(bytes.subarray(offset + 10, offset + 2 + segmentBytes));
+    if (marker === 0xe1 && bytes.toString('latin1', offset + 4, offset + 10) === 'Exif\0\0') upright &&= isUpright(bytes.subarray(offset + 10, offset + 2 + segmentBytes));
     offset += 2 + Math.max(2, segmentBytes);
   }
 }

@@ -15,7 +15,7 @@ import { createManifestWriter, type ManifestWriter } from './manifest-writer.ts'
 import { prepareImage, type Prepared, type PreparedImage } from './prepare.ts';
 import { createShardWriter, SHARD_LIMITS, type ShardLimits, type ShardWriter, type StoredShard } from './shard-writer.ts';
 import { readSourceFile } from './source-file.ts';
-import { createThumbnailPicker, storeThumbnail, type StoredThumbnail } from './thumbnails.ts';
+import { createThumbnailPicker, makeThumbnail, type StoredThumbnail } from './thumbnails.ts';
 
 export type ImportLayout = 'FLAT' | 'FOLDER_PER_LABEL' | 'CSV';
 
@@ -104,8 +104,9 @@ async function sourcesOf({ folder, layout, labelsCsvPath }: ImportOptions, issue
 
 async function pack(options: ImportOptions, sources: readonly SourceImage[], issues: IssueLog, shards: ShardWriter, manifest: ManifestWriter): Promise<ImportResult> {
   const { folder, layout, patchSizePx, artifacts } = options;
-  const picker = createThumbnailPicker(sources, [...new Set(sources.map((source) => source.label))]);
-  const thumbnails: StoredThumbnail[] = [];
+  const picker = createThumbnailPicker(sources);
+  // A few kilobytes each: they wait here, so that an import that fails has stored none.
+  const thumbnails: { readonly bytes: Buffer; readonly label: string | null }[] = [];
   const seenPixels = new Set<string>();
   const counts = createCounts();
   let imageCount = 0;
@@ -154,7 +155,9 @@ async function pack(options: ImportOptions, sources: readonly SourceImage[], iss
         await keep(image, source);
       }
       const face = fresh[fresh.length >> 1];
-      if (face !== undefined && !face.nearlyBlank && picker.wants(source.label, ordinal)) thumbnails.push(await storeThumbnail(face.bytes, source.label, artifacts));
+      if (face !== undefined && !face.nearlyBlank && picker.wants(source.label, ordinal)) {
+        thumbnails.push({ bytes: await makeThumbnail(face.bytes), label: source.label });
+      }
     }
     filesDone += 1;
     bytesRead += byteSize;
@@ -168,6 +171,8 @@ async function pack(options: ImportOptions, sources: readonly SourceImage[], iss
   for (const group of counts.groupsAcrossSplits()) issues.add('GROUP_ACROSS_SPLITS', group);
   const stored = await shards.finish();
   const storedManifest = await manifest.store(artifacts);
+  const storedThumbnails: StoredThumbnail[] = [];
+  for (const { bytes, label } of thumbnails) storedThumbnails.push({ ...(await artifacts.put(bytes)), label });
   await options.onProgress?.({ fraction: 1, fileCount: sources.length, filesDone, imageCount, bytesRead });
   return {
     digest: storedManifest.sha256,
@@ -179,7 +184,7 @@ async function pack(options: ImportOptions, sources: readonly SourceImage[], iss
     hasSplit: sources.some((source) => source.split !== null),
     issues: issues.list(),
     shards: stored,
-    thumbnails,
+    thumbnails: storedThumbnails,
     bytesRead,
   };
 }

@@ -1,6 +1,6 @@
 /** Small pictures for a version's page, spread over its labels. */
 import sharp from 'sharp';
-import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
+import type { StoredBytes } from '../../src/platform/artifact-store.ts';
 import type { SourceImage } from './listing.ts';
 
 export const THUMBNAILS_MAX = 24;
@@ -16,8 +16,10 @@ export interface ThumbnailPicker {
 }
 
 /** Each label gets its share of the thumbnails, evenly spaced over its files; where a chosen file can not be shown, the next that can steps in. */
-export function createThumbnailPicker(sources: readonly SourceImage[], labelNames: readonly (string | null)[]): ThumbnailPicker {
-  const shown = evenlySpaced(labelNames, THUMBNAILS_MAX);
+export function createThumbnailPicker(sources: readonly SourceImage[]): ThumbnailPicker {
+  const labels = [...new Set(sources.map((source) => source.label))];
+  const named = labels.filter((label) => label !== null);
+  const shown = evenlySpaced(named.length === 0 ? labels : named, THUMBNAILS_MAX);
   const share = Math.max(1, Math.floor(THUMBNAILS_MAX / Math.max(1, shown.length)));
   const countOf = new Map<string | null, number>();
   for (const { label } of sources) countOf.set(label, (countOf.get(label) ?? 0) + 1);
@@ -33,14 +35,13 @@ export function createThumbnailPicker(sources: readonly SourceImage[], labelName
 }
 
 /** A WebP of 128 px, the centre square. */
-export async function storeThumbnail(bytes: Buffer, label: string | null, artifacts: Pick<ArtifactStore, 'put'>): Promise<StoredThumbnail> {
-  const picture = await sharp(bytes)
+export async function makeThumbnail(bytes: Buffer): Promise<Buffer> {
+  return sharp(bytes)
     .resize(THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX, { fit: 'cover' })
     .flatten({ background: '#ffffff' })
     .toColourspace('srgb')
     .webp({ quality: 80 })
     .toBuffer();
-  return { ...(await artifacts.put(picture)), label };
 }
 
 function spacedOrdinals(count: number, wanted: number): number[] {

@@ -1,0 +1,259 @@
+/** A folder becomes shards: read back with a tar reader of somebody else, imported twice, broken off, and fed with hostile files. */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { execFileSync } from 'node:child_process';
+import { createReadStream } from 'node:fs';
+import { cp, mkdir, readdir, readFile, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { describe, test, type TestContext } from 'node:test';
+import { extract } from 'tar-stream';
+import { drawTissue } from '../../src/cli/tissue.ts';
+import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { indexShard } from '../../workers/engine/data/shards.ts';
+import { parseManifest } from '../../workers/engine/data/manifest.ts';
+import { importImages, type ImportOptions, type ImportResult } from '../../workers/imaging/import-images.ts';
+import { encodePng } from '../../workers/imaging/decode.ts';
+import { bmpOf, glassPixels, picture, pngThatClaims, tissueJpeg, tissuePixels, tissuePng } from '../fixtures/hostile-images.ts';
+import { temporaryFolder } from '../support/shards.ts';
+
+interface Place {
+  readonly folder: string;
+  readonly storeDir: string;
+  run(options?: Partial<ImportOptions>): Promise<ImportResult>;
+}
+
+async function place(context: TestContext): Promise<Place> {
+  const base = await temporaryFolder(context);
+  const folder = path.join(base, 'images');
+  const storeDir = path.join(base, 'artifacts');
+  await mkdir(folder);
+  let runCount = 0;
+  return {
+    folder,
+    storeDir,
+    run: async (options = {}) => {
+      const workDir = path.join(base, `work${(runCount += 1)}`);
+      await mkdir(workDir);
+      return importImages({ folder, layout: 'FLAT', labelsCsvPath: null, patchSizePx: null, artifacts: openArtifactStore(storeDir), workDir, ...options });
+    },
+  };
+}
+
+async function put(folder: string, name: string, bytes: Buffer | string): Promise<void> {
+  await mkdir(path.dirname(path.join(folder, name)), { recursive: true });
+  await writeFile(path.join(folder, name), bytes);
+}
+
+function issuesOf(result: ImportResult): Record<string, [number, boolean, readonly string[]]> {
+  return Object.fromEntries(result.issues.map(({ kind, count, kept, examples }) => [kind, [count, kept, examples]]));
+}
+
+async function filesBelow(folder: string): Promise<string[]> {
+  return (await readdir(folder, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()).map((entry) => entry.name);
+}
+
+interface Member {
+  readonly name: string;
+  readonly bytes: Buffer;
+  readonly mtimeMs: number | undefined;
+  readonly uid: number | undefined;
+}
+
+async function membersOf(shardPath: string): Promise<Member[]> {
+  const reader = extract();
+  createReadStream(shardPath).pipe(reader);
+  const members: Member[] = [];
+  for await (const entry of reader) {
+    const chunks: Buffer[] = [];
+    for await (const chunk of entry) if (Buffer.isBuffer(chunk)) chunks.push(chunk);
+    members.push({ name: entry.header.name, bytes: Buffer.concat(chunks), mtimeMs: entry.header.mtime?.getTime(), uid: entry.header.uid });
+  }
+  return members;
+}
+
+describe('what comes out', () => {
+  test('shards, manifest and thumbnails say the same', async (context) => {
+    const { folder, storeDir, run } = await place(context);
+    await drawTissue({ outDir: folder, imagesPerLabel: 4, imageSizePx: 64, seed: 3, groups: 2 });
+    const result = await run({ layout: 'FOLDER_PER_LABEL', shardLimits: { byteLimit: 1e9, imageLimit: 5 } });
+
+    const store = openArtifactStore(storeDir);
+    assert.equal(result.imageCount, 16);
+    assert.deepEqual(result.shards.map((shard) => shard.imageCount), [5, 5, 5, 1]);
+    assert.deepEqual(result.labelCounts, ['gland', 'lymphoid', 'stroma', 'tumour'].map((label) => ({ label, count: 4 })));
+    assert.equal(result.groupCount, 16);
+    assert.equal(result.hasSplit, false);
+    assert.deepEqual(result.issues, []);
+    assert.equal(result.digest, result.manifest.sha256);
+    assert.equal(result.byteSize, result.shards.reduce((sum, shard) => sum + shard.byteSize, 0));
+
+    const text = (await store.read(result.manifest.sha256)).toString('utf8');
+    const manifest = parseManifest(text);
+    assert.deepEqual(manifest.map((image) => image.key), [...manifest.map((image) => image.key)].sort());
+    assert.ok(!text.includes(folder), 'the manifest names no place on this machine');
+    for (const [index, shard] of result.shards.entries()) {
+      const members = await membersOf(store.pathOf(shard.sha256));
+      const images = manifest.filter((image) => image.shard === index);
+      assert.deepEqual(members.map((member) => member.name), images.flatMap((image) => [`${image.key}.jpg`, `${image.key}.json`]));
+      assert.ok(members.every((member) => member.mtimeMs === 0 && member.uid === 0));
+      for (const image of images) {
+        const bytes = members.find((member) => member.name === `${image.key}.jpg`)?.bytes ?? Buffer.alloc(0);
+        assert.equal(createHash('sha256').update(bytes).digest('hex'), image.sha256);
+        assert.equal(bytes.length, image.byteSize);
+        const sidecar: unknown = JSON.parse(members.find((member) => member.name === `${image.key}.json`)?.bytes.toString('utf8') ?? '');
+        assert.deepEqual(sidecar, { label: image.label, group: image.group, split: image.split });
+      }
+      // Our own reader, and tar itself.
+      assert.equal(indexShard(store.pathOf(shard.sha256)).images.length, shard.imageCount);
+      assert.equal(execFileSync('tar', ['tf', store.pathOf(shard.sha256)], { encoding: 'utf8' }).trim().split('\n').length, shard.imageCount * 2);
+    }
+    assert.equal(result.thumbnails.length, 16);
+    assert.deepEqual([...new Set(result.thumbnails.map((thumbnail) => thumbnail.label))], ['gland', 'lymphoid', 'stroma', 'tumour']);
+    for (const thumbnail of result.thumbnails) assert.equal((await store.read(thumbnail.sha256)).toString('latin1', 8, 12), 'WEBP');
+  });
+
+  test('kept files keep their bytes, and 24 thumbnails are the most', async (context) => {
+    const { folder, storeDir, run } = await place(context);
+    await drawTissue({ outDir: folder, imagesPerLabel: 8, imageSizePx: 40, seed: 3, groups: 2 });
+    const result = await run({ layout: 'FOLDER_PER_LABEL' });
+    assert.equal(result.thumbnails.length, 24);
+    const [first] = await membersOf(openArtifactStore(storeDir).pathOf(result.shards[0]?.sha256 ?? ''));
+    assert.ok(first?.bytes.equals(await readFile(path.join(folder, 'gland/patient01-0000.jpg'))));
+  });
+
+  test('the labels CSV brings labels, groups and splits, and a group in two splits is told', async (context) => {
+    const { folder, storeDir, run } = await place(context);
+    for (const seed of [0, 1, 2, 3]) await put(folder, `${seed}.png`, await tissuePng(40, seed));
+    const labelsCsvPath = path.join(folder, 'labels.csv');
+    await writeFile(labelsCsvPath, 'path,label,group,split\n3.png,b,p1,test\n1.png,a,p1,train\n0.png,a,p2,train\n');
+    const result = await run({ layout: 'CSV', labelsCsvPath });
+    const manifest = parseManifest((await openArtifactStore(storeDir).read(result.manifest.sha256)).toString('utf8'));
+    assert.deepEqual(manifest.map(({ label, group, split }) => [label, group, split]), [['a', 'p2', 'train'], ['a', 'p1', 'train'], ['b', 'p1', 'test']]);
+    assert.deepEqual([result.groupCount, result.hasSplit], [2, true]);
+    assert.deepEqual(issuesOf(result), { GROUP_ACROSS_SPLITS: [1, true, ['p1']] });
+  });
+
+  test('patches of one image share its group', async (context) => {
+    const { folder, storeDir, run } = await place(context);
+    for (const seed of [0, 1]) await put(folder, `slide${seed}.tif`, await picture(tissuePixels(100, seed), 100).tiff().toBuffer());
+    const result = await run({ patchSizePx: 32 });
+    assert.deepEqual([result.imageCount, result.groupCount], [18, 2]);
+    const manifest = parseManifest((await openArtifactStore(storeDir).read(result.manifest.sha256)).toString('utf8'));
+    assert.deepEqual([...new Set(manifest.map((image) => image.group))], ['slide0.tif', 'slide1.tif']);
+  });
+});
+
+describe('the same folder gives the same digest', () => {
+  test('twice, and whatever the order on disk, the times and the place', async (context) => {
+    const one = await place(context);
+    const two = await place(context);
+    await drawTissue({ outDir: one.folder, imagesPerLabel: 3, imageSizePx: 64, seed: 5, groups: 3 });
+    await put(one.folder, 'gland/😀.png', await tissuePng(64, 11));
+    await put(one.folder, 'gland/！.tif', await picture(tissuePixels(64, 12), 64).tiff().toBuffer());
+    const files = (await readdir(one.folder, { recursive: true })).filter((name) => /\.\w+$/.test(name)).reverse();
+    for (const name of files) {
+      await mkdir(path.dirname(path.join(two.folder, name)), { recursive: true });
+      await cp(path.join(one.folder, name), path.join(two.folder, name));
+      await utimes(path.join(two.folder, name), 1000, 1000);
+    }
+    const options = { layout: 'FOLDER_PER_LABEL', patchSizePx: 32 } as const;
+    const [a, b, c] = [await one.run(options), await one.run(options), await two.run(options)];
+    assert.equal(b.digest, a.digest);
+    assert.equal(c.digest, a.digest);
+    assert.deepEqual([b.shards, c.shards], [a.shards, a.shards]);
+    assert.deepEqual(c.thumbnails, a.thumbnails);
+    assert.notEqual((await one.run({ layout: 'FOLDER_PER_LABEL' })).digest, a.digest);
+  });
+});
+
+describe('hostile folders', () => {
+  test('every kind of fault is listed, and the sound images are imported', async (context) => {
+    const { folder, run } = await place(context);
+    await put(folder, 'a/good.jpg', await tissueJpeg(64, 1));
+    await put(folder, 'a/wrong name.txt.png', bmpOf(tissuePixels(48, 2), 48, 48, { bitsPerPixel: 24 }));
+    await put(folder, 'a/same.png', await tissuePng(64, 4));
+    await put(folder, 'b/same again.bmp', bmpOf(tissuePixels(64, 4), 64, 64, { bitsPerPixel: 32 }));
+    await put(folder, 'b/cut off.jpg', (await tissueJpeg(64, 5)).subarray(0, 900));
+    await put(folder, 'b/bomb.png', pngThatClaims(100_000, 100_000));
+    await put(folder, 'b/not really.png', 'hello');
+    await put(folder, 'b/empty.jpg', '');
+    await put(folder, 'b/tiny.png', await tissuePng(20, 6));
+    await put(folder, 'b/glass.png', await encodePng({ data: glassPixels(64), width: 64, height: 64 }));
+    await put(folder, 'b/scan.dcm', 'DICM');
+    await put(folder, 'b/huge.tif', 'II*\0');
+    await truncate(path.join(folder, 'b/huge.tif'), 2 ** 31);
+    await put(folder, 'outside.png', await tissuePng(64, 7));
+    await put(folder, 'b/.hidden.png', await tissuePng(64, 8));
+    await put(folder, '.trash/x.png', await tissuePng(64, 8));
+    await put(folder, 'README', 'read me');
+    await put(folder, 'a/Thumbs.db', 'x');
+    await symlink('/etc/passwd', path.join(folder, 'b/link.png'));
+    await symlink('/', path.join(folder, 'b/root'));
+    execFileSync('mkfifo', [path.join(folder, 'b/pipe.png')]);
+
+    const result = await run({ layout: 'FOLDER_PER_LABEL' });
+    assert.deepEqual(issuesOf(result), {
+      NOT_AN_IMAGE: [1, false, ['b/scan.dcm']],
+      NOT_A_REGULAR_FILE: [3, false, ['b/link.png', 'b/pipe.png', 'b/root']],
+      NO_LABEL: [1, false, ['outside.png']],
+      UNREADABLE: [2, false, ['b/empty.jpg', 'b/not really.png']],
+      TRUNCATED: [1, false, ['b/cut off.jpg']],
+      TOO_LARGE: [2, false, ['b/bomb.png', 'b/huge.tif']],
+      SMALLER_THAN_MINIMUM: [1, false, ['b/tiny.png']],
+      DUPLICATE: [1, false, ['b/same again.bmp']],
+      NEARLY_BLANK: [1, true, ['b/glass.png']],
+    });
+    assert.equal(result.imageCount, 4);
+    assert.deepEqual(result.labelCounts, [{ label: 'a', count: 3 }, { label: 'b', count: 1 }]);
+  });
+
+  test('examples stop at five, counts do not', async (context) => {
+    const { folder, run } = await place(context);
+    await put(folder, 'good.png', await tissuePng(40, 1));
+    for (let index = 0; index < 9; index += 1) await put(folder, `bad${index}.png`, 'x');
+    assert.deepEqual(issuesOf(await run()).UNREADABLE, [9, false, ['bad0.png', 'bad1.png', 'bad2.png', 'bad3.png', 'bad4.png']]);
+  });
+
+  test('a folder without images, and one where nothing can be used, leave nothing behind', async (context) => {
+    const { folder, storeDir, run } = await place(context);
+    await put(folder, 'notes.txt', 'x');
+    await assert.rejects(run(), { code: 'IMPORT_FOLDER_EMPTY', field: 'input.path' });
+    await put(folder, 'a.png', 'x');
+    await put(folder, 'b.png', (await tissuePng(64, 1)).subarray(0, 500));
+    await assert.rejects(run(), (error: unknown) => error instanceof Error && 'code' in error && error.code === 'IMPORT_NOTHING_READABLE' && 'hint' in error && /1 UNREADABLE, 1 TRUNCATED/.test(String(error.hint)));
+    await assert.rejects(run({ patchSizePx: 64, layout: 'FOLDER_PER_LABEL' }), { code: 'IMPORT_NOTHING_READABLE' });
+    assert.deepEqual(await filesBelow(storeDir).catch(() => []), []);
+  });
+});
+
+describe('broken off', () => {
+  test('a stop between images ends the import and leaves no half-written artifact', async (context) => {
+    const { folder, storeDir, run } = await place(context);
+    await drawTissue({ outDir: folder, imagesPerLabel: 6, imageSizePx: 64, seed: 5, groups: 3 });
+    let asked = 0;
+    const throwIfStopped = (): void => {
+      asked += 1;
+      if (asked === 10) throw new Error('stop, please');
+    };
+    await assert.rejects(run({ throwIfStopped }), /stop, please/);
+    assert.equal(asked, 10);
+    assert.deepEqual(await filesBelow(storeDir), []);
+  });
+
+  test('a store that fails ends the import with its error', async (context) => {
+    const { folder, run } = await place(context);
+    await drawTissue({ outDir: folder, imagesPerLabel: 6, imageSizePx: 64, seed: 5, groups: 3 });
+    const artifacts = { put: () => Promise.reject(new Error('the disk is full')) };
+    await assert.rejects(run({ artifacts }), /the disk is full/);
+  });
+
+  test('progress rises to 1', async (context) => {
+    const { folder, run } = await place(context);
+    await drawTissue({ outDir: folder, imagesPerLabel: 3, imageSizePx: 64, seed: 5, groups: 3 });
+    const fractions: number[] = [];
+    await run({ onProgress: async ({ fraction }) => void fractions.push(fraction) });
+    assert.ok(fractions.length >= 2);
+    assert.equal(fractions.at(-1), 1);
+    assert.deepEqual(fractions, [...fractions].sort((a, b) => a - b));
+  });
+});
