@@ -1,6 +1,7 @@
 /** From what went wrong to what a person is told: whose matter it is, a code, a sentence, what to do. */
-import { DomainError, type ErrorCode } from '../src/errors.ts';
+import { DomainError, UnreachableCaseError, type ErrorCode } from '../src/errors.ts';
 import type { RunFailureRecord } from '../src/modules/runs/index.ts';
+import { ImageDataError } from './engine/data/errors.ts';
 
 type FailureClass = RunFailureRecord['class'];
 
@@ -23,6 +24,7 @@ export function failureOf(error: unknown): RunFailureRecord {
   if (error instanceof DomainError) {
     return { class: CLASS_OF_CODE[error.code] ?? 'USER', code: error.code, message: error.message, hint: error.hint ?? null };
   }
+  if (error instanceof ImageDataError) return failureOfImages(error);
   if (isOutOfMemory(error)) {
     return { class: 'OUT_OF_MEMORY', code: 'OUT_OF_MEMORY', message: 'The run needed more memory than there was.', hint: 'Take a smaller batchSize or imageSizePx.' };
   }
@@ -30,6 +32,30 @@ export function failureOf(error: unknown): RunFailureRecord {
     return { class: 'INFRASTRUCTURE', code: error.code, message: `The machine answered ${error.code}.`, hint: 'Look at disk space and file rights, then launch or resume again.' };
   }
   return { class: 'INTERNAL', code: 'INTERNAL', message: 'Something went wrong inside Paraffin.', hint: 'The worker log holds the details under the run id.' };
+}
+
+/** A sealed version that can not be read back was damaged after it was sealed; options are the launch's. */
+function failureOfImages(error: ImageDataError): RunFailureRecord {
+  switch (error.code) {
+    case 'TOO_FEW_IMAGES':
+      return { class: 'USER', code: 'DATASET_TOO_SMALL', message: error.message, hint: 'Take a smaller batchSize, or add datasets.' };
+    case 'BAD_OPTION':
+      return { class: 'USER', code: 'BAD_INPUT', message: error.message, hint: 'Change that option and launch again.' };
+    case 'READER_CLOSED':
+    case 'READER_DIED':
+      return { class: 'INTERNAL', code: 'INTERNAL', message: 'Reading the images broke off.', hint: 'The worker log holds the details under the run id.' };
+    case 'SHARD_UNREADABLE':
+    case 'SHARD_TRUNCATED':
+    case 'SHARD_CORRUPT':
+    case 'MANIFEST_INVALID':
+    case 'IMAGE_COUNT_MISMATCH':
+    case 'IMAGE_MISSING':
+    case 'IMAGE_DUPLICATE':
+    case 'IMAGE_UNREADABLE':
+      return { class: 'INFRASTRUCTURE', code: 'ARTIFACT_CORRUPT', message: error.message, hint: 'Restore the artifact store from a backup, or import the dataset again.' };
+    default:
+      throw new UnreachableCaseError(error.code);
+  }
 }
 
 function isOutOfMemory(error: unknown): boolean {
