@@ -14,7 +14,7 @@ module.exports = {
     { name: 'platform-knows-no-feature', severity: 'error', from: path('^src/platform/'), to: path('^src/(modules|api|jobs|cli)/') },
     { name: 'rules-are-pure', severity: 'error', from: path('\\.rules\\.ts$'), to: { path: '^src/|^node_modules/|^[a-z:]+$', pathNot: '\\.(rules|records)\\.ts$|^src/errors\\.ts$|^src/jobs/|enums\\.ts$|^node_modules/zod|^src/modules/[^/]+/index\\.ts$|^node:path$|^path$|^node:crypto$|^crypto$' } },
     { name: 'engine-only-engine-and-tfjs', severity: 'error', from: path('^workers/engine/'), to: { path: '^src/|^workers/(?!engine/)' } },
-    { name: 'tfjs-has-one-import', severity: 'error', from: { path: '^(src|workers)/', pathNot: '^workers/engine/tensorflow\\.ts$' }, to: { path: '^node_modules/@tensorflow' } },
+    { name: 'tfjs-has-one-import', severity: 'error', from: { path: '^(src|workers)/', pathNot: '^workers/engine/tensorflow\\.ts$' }, to: { path: '^node_modules/@tensorflow/.*\\.js$' } },
     { name: 'nexus-has-one-import', severity: 'error', from: { path: '^src/', pathNot: '^src/api/nexus\\.ts$|^src/generated' }, to: { path: '^node_modules/nexus' } },
     { name: 'formats-import-nothing-of-ours', severity: 'error', from: path('^src/formats/'), to: { path: '^(src|workers)/', pathNot: '^src/formats/' } },
     { name: 'artifacts-before-datasets', severity: 'error', from: path('^src/modules/artifacts/'), to: path('^src/modules/(datasets|models|runs|evaluations)/') },

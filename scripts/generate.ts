@@ -1,4 +1,4 @@
 /** Writes schema.graphql and the types of the resolvers from the code. Run by `npm run generate`, after Prisma's client. */
 import { buildSchema } from '../src/api/schema.ts';
 
-await buildSchema(true);
+buildSchema(true);

@@ -18,7 +18,7 @@ CREATE INDEX "Dataset_searchVector_idx" ON "Dataset" USING GIN ("searchVector");
 CREATE FUNCTION refuse_change_of_sealed_version() RETURNS trigger LANGUAGE plpgsql AS $$
 BEGIN
   IF to_jsonb(NEW) - 'importRunId' IS DISTINCT FROM to_jsonb(OLD) - 'importRunId' THEN
-    RAISE EXCEPTION 'dataset version % is sealed', OLD."id" USING ERRCODE = 'restrict_violation';
+    RAISE EXCEPTION 'dataset version % is sealed', OLD."id";
   END IF;
   RETURN NEW;
 END $$;
@@ -33,7 +33,7 @@ BEGIN
     SELECT 1 FROM "DatasetVersion" v
     WHERE v."status" = 'SEALED' AND ((TG_OP <> 'INSERT' AND v."id" = OLD."datasetVersionId") OR (TG_OP <> 'DELETE' AND v."id" = NEW."datasetVersionId"))
   ) THEN
-    RAISE EXCEPTION '% of a sealed dataset version', TG_TABLE_NAME USING ERRCODE = 'restrict_violation';
+    RAISE EXCEPTION '% of a sealed dataset version', TG_TABLE_NAME;
   END IF;
   IF TG_OP = 'DELETE' THEN RETURN OLD; END IF;
   RETURN NEW;

@@ -73,9 +73,9 @@ const factsShape = {
 
 /** `CreateDatasetInput` with its lengths and ranges. */
 export const createDatasetSchema = z.object({
-  ...factsShape,
   name: line(200),
   slug: slugSchema.nullish(),
+  ...factsShape,
   imageKind: z.enum(ImageKind),
   synthetic: z.boolean(),
 });
@@ -83,9 +83,9 @@ export type CreateDatasetInput = z.infer<typeof createDatasetSchema>;
 
 /** `UpdateDatasetInput`: what is left out stays; null makes a single fact unknown. */
 export const updateDatasetSchema = z.object({
-  ...factsShape,
   id: z.string(),
   name: line(200).optional(),
+  ...factsShape,
   imageKind: z.enum(ImageKind).optional(),
   synthetic: z.boolean().optional(),
 });

@@ -3,7 +3,6 @@ import path from 'node:path';
 import { connectionType } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, inputObjectType, intArg, list, nonNull, objectType, stringArg, subscriptionType } from '../../api/nexus.ts';
 import { payloadType, settle } from '../../api/payload.ts';
-import { importConfigSchema } from './index.ts';
 import { RUN_EVENT_KINDS } from './runs.records.ts';
 
 const records = path.join(import.meta.dirname, 'runs.records.ts');
@@ -18,7 +17,6 @@ export const ImportLayout = enumType({
 });
 export const SamplingStrategy = enumType({ name: 'SamplingStrategy', description: 'EVEN over datasets, or PROPORTIONAL to their images.', members: ['EVEN', 'PROPORTIONAL'] });
 export const Precision = enumType({ name: 'Precision', members: ['FLOAT32', 'BFLOAT16'] });
-export const RunEventKind = RUN_EVENT_KINDS;
 
 export const RunFailure = objectType({
   name: 'RunFailure',
