@@ -3,7 +3,7 @@ import { Variable } from '../workers/engine/kernels/variable.ts';
 import { takeGradient } from '../workers/engine/models/parameter.ts';
 import { createEncoder } from '../workers/engine/models/resnet.ts';
 import { createRandom } from '../workers/engine/rng.ts';
-import { asRank4, engineInfo, scoped, tf } from '../workers/engine/tensorflow.ts';
+import { asRank2, asRank4, engineInfo, scoped, tf } from '../workers/engine/tensorflow.ts';
 
 const WARMUP_STEPS = 3;
 const [imageSidePx = 64, batchSize = 32, stepCount = 10] = process.argv.slice(2).map(Number);
@@ -21,7 +21,7 @@ const momentum = tf.scalar(0.9);
 /** Forward, the gradient of the embeddings' mean square, backward, and SGD with momentum: what the peer does. */
 function step(): void {
   const embeddings = encoder.forward(images);
-  const gradient = scoped(() => tf.mul(embeddings, 2 / embeddings.size));
+  const gradient = asRank2(scoped(() => tf.mul(embeddings, 2 / embeddings.size)));
   encoder.backward(gradient);
   encoder.commitStatistics();
   for (const { parameter, weight, velocity } of slots) {

@@ -8,7 +8,7 @@ import type { Encoder } from '../models/resnet.ts';
 import { checkTensors, encoderExpectations, trainedExpectations } from '../models/weights.ts';
 import type { TensorExpectation } from '../models/weights.ts';
 import type { NamedTensor } from '../named-tensor.ts';
-import { Lars, larsExpectations } from '../optim/lars.ts';
+import { Lars, larsExpectations, NonFiniteGradientError } from '../optim/lars.ts';
 import { checkSchedule, learningRateAt } from '../optim/schedule.ts';
 import type { Schedule } from '../optim/schedule.ts';
 import type { Random } from '../rng.ts';
@@ -43,13 +43,15 @@ export interface StepMetrics {
   readonly embeddingStd: number;
 }
 
-/** The loss of a step is not a number that can be learned from. Nothing of the trainer has changed. */
+/** The loss of a step, or a gradient of it, is not a finite number: nothing can be learned from it. Nothing of the trainer has changed. */
 export class NonFiniteLossError extends Error {
   readonly stepIndex: number;
   readonly loss: number;
 
-  constructor(stepIndex: number, loss: number) {
-    super(`The loss of step ${stepIndex} is ${loss}; a lower learning rate or a higher temperature may help.`);
+  /** @param cause the gradient at fault, where the loss itself is still finite. */
+  constructor(stepIndex: number, loss: number, cause?: NonFiniteGradientError) {
+    const fault = cause === undefined ? `The loss of step ${stepIndex} is ${loss}` : `A gradient of step ${stepIndex} is not finite`;
+    super(`${fault}; a lower learning rate or a higher temperature may help.`, cause === undefined ? undefined : { cause });
     this.name = 'NonFiniteLossError';
     this.stepIndex = stepIndex;
     this.loss = loss;
@@ -63,7 +65,7 @@ export interface SimclrTrainer {
    * One step of both views through encoder and head, loss, gradients and LARS.
    *
    * @param views [2N, H, W, 3] float32, normalised; rows 0..N-1 the first views, rows N..2N-1 the second ones of the same images. The caller disposes them.
-   * @throws NonFiniteLossError or NonFiniteGradientError before anything changes; RangeError for fewer than 2 images, an odd number of views, or a step after the last.
+   * @throws NonFiniteLossError before anything changes; RangeError for fewer than 2 images, an odd number of views, or a step after the last.
    */
   step(views: Tensor4D): Promise<StepMetrics>;
   /** The encoder alone, under torchvision's names and layouts. */
@@ -130,7 +132,7 @@ class Trainer implements SimclrTrainer {
         const embeddingGradient = this.#head.backward(gradient);
         this.#encoder.backward(embeddingGradient);
         embeddingGradient.dispose();
-        this.#optimizer.apply(learningRate);
+        this.#applyGradients(learningRate, loss);
         this.#encoder.commitStatistics();
         this.#stepIndex += 1;
         return { loss, learningRate, positiveSimilarity, embeddingStd };
@@ -141,6 +143,14 @@ class Trainer implements SimclrTrainer {
       this.#head.discard();
       this.#encoder.discard();
       tf.dispose([embeddings, projections]);
+    }
+  }
+
+  #applyGradients(learningRate: number, loss: number): void {
+    try {
+      this.#optimizer.apply(learningRate);
+    } catch (error) {
+      throw error instanceof NonFiniteGradientError ? new NonFiniteLossError(this.#stepIndex, loss, error) : error;
     }
   }
 
