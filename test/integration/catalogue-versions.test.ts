@@ -1,0 +1,152 @@
+/** The life of a dataset version: drafts, sealing, and that what is sealed stays. */
+import { createHash } from 'node:crypto';
+import { after, before, describe, test } from 'node:test';
+import assert from 'node:assert/strict';
+import { DomainError } from '../../src/errors.ts';
+import type { DatasetService, SealedContent } from '../../src/modules/datasets/index.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { at, catalogueApi, READER, type CatalogueApi } from '../support/catalogue.ts';
+
+let database: TestDatabase;
+let api: CatalogueApi;
+let datasets: DatasetService;
+let datasetId: string;
+const NOBODY = '0190a1b2-0000-7000-8000-000000000000';
+const sha = (text: string): string => createHash('sha256').update(text).digest('hex');
+
+before(async () => {
+  database = await openTestDatabase();
+  api = catalogueApi(database);
+  datasets = api.datasets;
+  datasetId = String(at(await api.ask('{ dataset(slug: "bach") { id } }'), 'dataset.id'));
+});
+after(() => database.close());
+
+function content(seed: string): SealedContent {
+  const shards = [0, 1].map((index) => ({ sha256: sha(`${seed} shard ${index}`), byteSize: 5_000_000_000, imageCount: 3 }));
+  const thumbnails = ['benign', null].map((label, index) => ({ sha256: sha(`${seed} thumbnail ${index}`), label }));
+  const manifestSha256 = sha(`${seed} manifest`);
+  return {
+    digest: sha(seed), manifestSha256, imageCount: 6, byteSize: 10_000_000_000, labelNames: ['benign', 'malignant'], groupCount: 2, hasSplit: true, shards, thumbnails,
+    labelCounts: [{ label: 'benign', count: 4 }, { label: 'malignant', count: 2 }],
+    issues: [{ kind: 'UNREADABLE', count: 1, kept: false, examples: ['a/ü.png'] }],
+    artifacts: [
+      ...shards.map((shard) => ({ sha256: shard.sha256, byteSize: shard.byteSize, mediaType: 'application/x-tar' })),
+      ...thumbnails.map((thumbnail) => ({ sha256: thumbnail.sha256, byteSize: 100, mediaType: 'image/webp' })),
+      { sha256: manifestSha256, byteSize: 1000, mediaType: 'application/jsonl' },
+    ],
+  };
+}
+const draft = (id = datasetId) => database.transact((tx) => datasets.createDraftVersion(tx, { datasetId: id, patchSizePx: 224 }));
+const seal = (versionId: string, sealed: SealedContent) => database.transact((tx) => datasets.sealVersion(tx, { versionId, ...sealed }));
+const refusal = (code: string, field?: string) => (error: unknown) => error instanceof DomainError && error.code === code && (field === undefined || error.field === field);
+
+describe('a version', () => {
+  test('is a draft, then sealed with all that it holds, and shown by the API', async () => {
+    const made = await draft();
+    assert.deepEqual([made.version, made.status, made.imageCount, made.digest], [1, 'DRAFT', 0, null]);
+    const query = 'query ($id: ID) { dataset(id: $id) { latestVersion { id } versions { nodes { id version status } totalCount } } }';
+    const before = await api.ask(query, { id: datasetId });
+    assert.deepEqual(at(before, 'dataset'), { latestVersion: null, versions: { nodes: [{ id: made.id, version: 1, status: 'DRAFT' }], totalCount: 1 } });
+    await assert.rejects(datasets.requireSealedVersions([made.id], () => 'input.x'), refusal('DATASET_VERSION_NOT_SEALED', 'input.x'));
+
+    const sealed = content('one');
+    await seal(made.id, sealed);
+    const [required] = await datasets.requireSealedVersions([made.id.toUpperCase()]);
+    assert.deepEqual(required?.shards, sealed.shards);
+    assert.equal(required?.digest, sealed.digest);
+    const shown = await api.ask(
+      `query ($id: ID) { dataset(id: $id) { latestVersion { id version status digest manifestSha256 patchSizePx imageCount byteSize labelNames labelCounts { label count } groupCount hasSplit
+        issues { kind count kept examples } dataset { slug } } } }`,
+      { id: datasetId },
+    );
+    const { shards: _shards, thumbnails: _thumbnails, artifacts: _artifacts, ...facts } = sealed;
+    assert.deepEqual(at(shown, 'dataset.latestVersion'), { ...facts, id: made.id, version: 1, status: 'SEALED', patchSizePx: 224, dataset: { slug: 'bach' } });
+    assert.equal(at(await api.ask('{ datasets(filter: { hasVersions: true }) { totalCount } }'), 'datasets.totalCount'), 1);
+  });
+
+  test('is found with its thumbnails', async () => {
+    assert.deepEqual(await datasets.thumbnailOf(READER, datasetId, 0), { sha256: sha('one thumbnail 0'), byteSize: 100, label: 'benign' });
+    assert.equal((await datasets.thumbnailOf(READER, datasetId, 1))?.label, null);
+    for (const position of [2, -1, 0.5, Number.NaN, 2 ** 40]) assert.equal(await datasets.thumbnailOf(READER, datasetId, position), undefined);
+    assert.equal(await datasets.thumbnailOf(READER, 'nonsense', 0), undefined);
+  });
+
+  test('is never sealed twice', async () => {
+    const [version] = await database.db.datasetVersion.findMany({ where: { datasetId, status: 'SEALED' } });
+    assert.ok(version !== undefined);
+    await assert.rejects(seal(version.id, content('again')), refusal('CONFLICT'));
+    await assert.rejects(seal(NOBODY, content('again')), refusal('DATASET_VERSION_NOT_FOUND'));
+    await assert.rejects(seal('nonsense', content('again')), refusal('DATASET_VERSION_NOT_FOUND'));
+  });
+
+  test('once sealed can not be changed by any program', async () => {
+    const { db } = database;
+    const [version] = await db.datasetVersion.findMany({ where: { datasetId, status: 'SEALED' } });
+    assert.ok(version !== undefined);
+    const where = { id: version.id };
+    const parts = { datasetVersionId: version.id };
+    await assert.rejects(db.datasetVersion.update({ where, data: { imageCount: 7 } }), /sealed/);
+    await assert.rejects(db.datasetVersion.update({ where, data: { status: 'DRAFT' } }), /sealed/);
+    await assert.rejects(db.datasetVersion.update({ where, data: { labelNames: ['other'] } }), /sealed/);
+    await assert.rejects(db.datasetShard.updateMany({ where: parts, data: { imageCount: 9 } }), /sealed/);
+    await assert.rejects(db.datasetShard.deleteMany({ where: parts }), /sealed/);
+    await assert.rejects(db.datasetShard.create({ data: { ...parts, position: 9, sha256: sha('one shard 0'), byteSize: 1, imageCount: 1 } }), /sealed/);
+    await assert.rejects(db.datasetThumbnail.deleteMany({ where: parts }), /sealed/);
+    assert.equal(await database.transact((tx) => datasets.dropDraftVersion(tx, version.id)), false);
+    // The link to its import run is not content.
+    await db.datasetVersion.update({ where, data: { importRunId: null } });
+  });
+
+  test('with contradictory content is refused and stays a draft', async () => {
+    const made = await draft();
+    const good = content('two');
+    const bad: readonly (readonly [string, SealedContent])[] = [
+      ['no images', { ...good, imageCount: 0, shards: [], labelCounts: [] }],
+      ['shards of another count', { ...good, imageCount: 7 }],
+      ['more labelled than there are', { ...good, labelCounts: [{ label: 'benign', count: 7 }] }],
+      ['an unknown label', { ...good, labelCounts: [{ label: 'other', count: 1 }] }],
+      ['a digest that is none', { ...good, digest: 'abc' }],
+      ['an artifact that is not recorded', { ...good, artifacts: good.artifacts.slice(1) }],
+    ];
+    for (const [name, wrong] of bad) await assert.rejects(seal(made.id, wrong), /can not be sealed/, name);
+    assert.equal((await datasets.getVersion(READER, made.id))?.status, 'DRAFT');
+    assert.equal(await database.db.datasetShard.count({ where: { datasetVersionId: made.id } }), 0);
+    assert.equal(await database.transact((tx) => datasets.dropDraftVersion(tx, made.id)), true);
+    assert.equal(await database.transact((tx) => datasets.dropDraftVersion(tx, made.id)), false);
+    assert.equal(await datasets.getVersion(READER, made.id), undefined);
+  });
+
+  test('shares artifacts with another that holds the same bytes', async () => {
+    const made = await draft();
+    await seal(made.id, { ...content('one'), digest: sha('one, again') });
+    assert.equal(await database.db.artifact.count({ where: { sha256: sha('one shard 0') } }), 1);
+    assert.equal(await database.db.datasetShard.count({ where: { sha256: sha('one shard 0') } }), 2);
+  });
+
+  test('gets a number of its own when many are made at once', async () => {
+    const other = String(at(await api.ask('{ dataset(slug: "crag") { id } }'), 'dataset.id'));
+    const made = await Promise.all(Array.from({ length: 8 }, () => draft(other)));
+    assert.deepEqual(made.map((version) => version.version).sort(), [1, 2, 3, 4, 5, 6, 7, 8]);
+    const query = 'query ($id: ID, $after: String) { dataset(id: $id) { versions(first: 3, after: $after) { nodes { version } pageInfo { hasNextPage endCursor } } } }';
+    const first = await api.ask(query, { id: other });
+    const second = await api.ask(query, { id: other, after: at(first, 'dataset.versions.pageInfo.endCursor') });
+    assert.deepEqual(at(first, 'dataset.versions.nodes'), [{ version: 8 }, { version: 7 }, { version: 6 }]);
+    assert.deepEqual(at(second, 'dataset.versions.nodes'), [{ version: 5 }, { version: 4 }, { version: 3 }]);
+    const result = await api.execute(query, { id: other, after: 'nonsense' });
+    assert.equal(at(result.errors?.[0]?.originalError, 'code'), 'CURSOR_INVALID');
+  });
+
+  test('needs a dataset', async () => {
+    await assert.rejects(draft(NOBODY), refusal('DATASET_NOT_FOUND'));
+    await assert.rejects(draft('nonsense'), refusal('DATASET_NOT_FOUND'));
+  });
+
+  test('that is not there is named by its input field', async () => {
+    const [version] = await database.db.datasetVersion.findMany({ where: { datasetId, status: 'SEALED' } });
+    for (const id of [NOBODY, 'nonsense', '']) {
+      await assert.rejects(datasets.requireSealedVersions([version?.id ?? '', id], (index) => `input.datasets.${index}.datasetVersionId`), refusal('DATASET_VERSION_NOT_FOUND', 'input.datasets.1.datasetVersionId'));
+      assert.equal(await datasets.getVersion(READER, id), undefined);
+    }
+  });
+});
