@@ -1,0 +1,183 @@
+/**
+ * ResNet-18's training step (forward, backward, SGD with momentum; float32) beside PyTorch's on the same cores, in turns, so that both meet the same machine.
+ *
+ * Alone: `node bench/training.ts --json [--rounds 5] [--peer-dir DIR]`. The peer's virtual environment is made once in DIR by pip.
+ */
+import { spawn } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { mkdir, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { fileURLToPath } from 'node:url';
+import { parseArgs } from 'node:util';
+import { z } from 'zod';
+import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
+
+const PEER_REQUIREMENTS = ['torch==2.13.0+cpu', 'torch==2.13.0'] as const;
+const CASES = [
+  { imageSidePx: 64, batchSize: 32, stepCount: 30, targetRatio: 0.9 },
+  { imageSidePx: 224, batchSize: 16, stepCount: 4, targetRatio: 0.75 },
+] as const;
+
+export interface TrainingBenchOptions {
+  /** Where the peer's virtual environment is kept between runs. */
+  readonly peerDir: string;
+  /** Turns of ours, then the peer's [5]. */
+  readonly rounds?: number;
+  readonly onProgress?: (message: string) => void;
+}
+
+export interface TrainingSpeed {
+  readonly library: string;
+  /** Over all steps of all rounds. */
+  readonly medianImagesPerSecond: number;
+  /** Slowest and fastest round's median: how much the machine itself moved. */
+  readonly roundsImagesPerSecond: readonly [number, number];
+  readonly peakRssMb: number;
+}
+
+export interface TrainingBenchCase {
+  readonly imageSidePx: number;
+  readonly batchSize: number;
+  readonly ours: TrainingSpeed;
+  readonly peer: TrainingSpeed | null;
+  /** Ours to the peer's, each round's two neighbours compared, median of the rounds; null without a peer. */
+  readonly ratio: number | null;
+  readonly targetRatio: number;
+}
+
+export interface TrainingBenchResult {
+  readonly cpuModel: string;
+  readonly coreCount: number;
+  readonly cases: readonly TrainingBenchCase[];
+  /** Why there is no peer, when there is none. */
+  readonly why: string | null;
+}
+
+const measurement = z.object({ durationsMs: z.array(z.number()).min(1), peakRssMb: z.number(), library: z.string(), device: z.string() });
+type Measurement = z.infer<typeof measurement>;
+type Side = (imageSidePx: number, batchSize: number, stepCount: number) => Promise<Measurement>;
+
+/** Runs every case and, where the peer can be had, the peer beside it. @throws Error when our own measurement fails. */
+export async function benchTraining(options: TrainingBenchOptions): Promise<TrainingBenchResult> {
+  const tell = options.onProgress ?? ((): void => undefined);
+  const coreCount = os.availableParallelism();
+  const peer = await preparePeer(options.peerDir, coreCount, tell);
+  const cases: TrainingBenchCase[] = [];
+  for (const { imageSidePx, batchSize, stepCount, targetRatio } of CASES) {
+    const ours: Measurement[] = [];
+    const theirs: Measurement[] = [];
+    for (let round = 0; round < (options.rounds ?? 5); round += 1) {
+      tell(`training step, ${imageSidePx} px, batch ${batchSize}: round ${round + 1}`);
+      ours.push(await measureOurs(imageSidePx, batchSize, stepCount));
+      if (peer.kind === 'READY') theirs.push(await peer.measure(imageSidePx, batchSize, stepCount));
+    }
+    const ratios = ours.flatMap((own, round) => {
+      const other = theirs[round];
+      return other === undefined ? [] : [median(other.durationsMs) / median(own.durationsMs)];
+    });
+    cases.push({
+      imageSidePx, batchSize, ours: speed(ours, batchSize), peer: theirs.length === 0 ? null : speed(theirs, batchSize),
+      ratio: ratios.length === 0 ? null : median(ratios), targetRatio,
+    });
+  }
+  return { cpuModel: os.cpus()[0]?.model ?? 'unknown', coreCount, cases, why: peer.kind === 'READY' ? null : peer.why };
+}
+
+const measureOurs: Side = async (...numbers) =>
+  measurement.parse(await lastJson(process.execPath, [here('training-ours.ts'), ...numbers.map(String)], { ...process.env, ...ENGINE_PROCESS_ENV }));
+
+type Peer = { readonly kind: 'READY'; readonly measure: Side } | { readonly kind: 'ABSENT'; readonly why: string };
+
+/** Makes the virtual environment unless it is there. Never throws: a bench without a peer still says what ours does. */
+async function preparePeer(peerDir: string, threads: number, tell: (message: string) => void): Promise<Peer> {
+  const environmentDir = path.join(peerDir, 'torch-2.13.0');
+  const python = path.join(environmentDir, 'bin', 'python');
+  try {
+    if (!existsSync(python) || !(await canImportTorch(python))) {
+      tell('making the PyTorch peer by pip (once)');
+      await rm(environmentDir, { recursive: true, force: true });
+      await mkdir(peerDir, { recursive: true });
+      await run('python3', ['-m', 'venv', environmentDir], process.env);
+      await installTorch(python);
+    }
+  } catch (error) {
+    return { kind: 'ABSENT', why: `The PyTorch peer could not be installed: ${error instanceof Error ? error.message : String(error)}` };
+  }
+  const script = here('peer/simclr_training_peer.py');
+  return { kind: 'READY', measure: async (...numbers) => measurement.parse(await lastJson(python, [script, ...numbers.map(String), String(threads)], process.env)) };
+}
+
+async function installTorch(python: string): Promise<void> {
+  const faults: string[] = [];
+  for (const requirement of PEER_REQUIREMENTS) {
+    try {
+      await run(python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--retries', '1', requirement, 'numpy'], process.env);
+      return;
+    } catch (error) {
+      faults.push(error instanceof Error ? error.message : String(error));
+    }
+  }
+  throw new Error(faults.join(' | '));
+}
+
+async function canImportTorch(python: string): Promise<boolean> {
+  try {
+    await run(python, ['-c', 'import torch'], process.env);
+    return true;
+  } catch {
+    // A half-made environment of an earlier, broken-off bench: made again.
+    return false;
+  }
+}
+
+function speed(measurements: readonly Measurement[], batchSize: number): TrainingSpeed {
+  const perSecond = (durationMs: number): number => Math.round((batchSize * 10_000) / durationMs) / 10;
+  const rounds = measurements.map(({ durationsMs }) => perSecond(median(durationsMs)));
+  return {
+    library: measurements[0]?.library ?? 'unknown',
+    medianImagesPerSecond: perSecond(median(measurements.flatMap(({ durationsMs }) => durationsMs))),
+    roundsImagesPerSecond: [Math.min(...rounds), Math.max(...rounds)],
+    peakRssMb: Math.round(Math.max(...measurements.map(({ peakRssMb }) => peakRssMb))),
+  };
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((left, right) => left - right);
+  const middle = Math.floor(sorted.length / 2);
+  const upper = sorted[middle] ?? Number.NaN;
+  return sorted.length % 2 === 1 ? upper : ((sorted[middle - 1] ?? Number.NaN) + upper) / 2;
+}
+
+function here(relative: string): string {
+  return fileURLToPath(new URL(relative, import.meta.url));
+}
+
+async function lastJson(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<unknown> {
+  const lines = (await run(command, args, env)).trim().split('\n');
+  return JSON.parse(lines.at(-1) ?? '');
+}
+
+/** What the command printed. @throws Error with the end of its stderr when it fails. */
+async function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<string> {
+  const child = spawn(command, [...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
+  const output: Buffer[] = [];
+  let faults = '';
+  child.stdout.on('data', (chunk: Buffer) => output.push(chunk));
+  child.stderr.on('data', (chunk: Buffer) => {
+    faults = (faults + chunk.toString()).slice(-400);
+  });
+  const { promise, resolve, reject } = Promise.withResolvers<number | null>();
+  child.once('error', reject);
+  child.once('close', resolve);
+  const exitCode = await promise;
+  if (exitCode !== 0) throw new Error(`${path.basename(command)} ended with ${exitCode}: ${faults.trim()}`);
+  return Buffer.concat(output).toString();
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({ options: { json: { type: 'boolean' }, rounds: { type: 'string' }, 'peer-dir': { type: 'string' } } });
+  const peerDir = values['peer-dir'] ?? path.join(os.homedir(), '.cache', 'paraffin', 'bench');
+  const result = await benchTraining({ peerDir, rounds: Number(values.rounds ?? 5), onProgress: (message) => console.error(message) });
+  console.log(values.json === true ? JSON.stringify(result, null, 2) : result.cases.map(({ imageSidePx, ours, peer, ratio }) => `${imageSidePx} px: ours ${ours.medianImagesPerSecond} images/s, peer ${peer?.medianImagesPerSecond ?? 'absent'}, ratio ${ratio?.toFixed(2) ?? '-'}`).join('\n'));
+}
