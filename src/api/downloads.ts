@@ -1,0 +1,150 @@
+/**
+ * Files over HTTP: checkpoints, artifacts, thumbnails. Stored bytes never change, so their sha256 is a strong ETag, and a broken
+ * download can be resumed for as long as the file exists. Conditions and ranges as RFC 9110, sections 13 and 14.
+ */
+import { open, type FileHandle } from 'node:fs/promises';
+import { pipeline } from 'node:stream/promises';
+import type { NextFunction, Request, RequestHandler, Response } from 'express';
+import { Router } from 'express';
+import { DomainError } from '../errors.ts';
+import type { Viewer } from '../modules/access/index.ts';
+import { WEIGHTS_FORMATS, type WeightsFormat } from '../modules/models/index.ts';
+import { evaluateConditions, selectRange } from './http-conditions.ts';
+
+/** Bytes that may be sent. */
+export interface ServedFile {
+  /** Lower-case hex. */
+  readonly sha256: string;
+  readonly byteSize: number;
+  readonly mediaType: string;
+  /** For saving; undefined means "show it". */
+  readonly fileName?: string | undefined;
+  /** True where the address itself names the bytes, so that they can never change under it. */
+  readonly isImmutable: boolean;
+}
+
+/** Where files come from. Each throws a DomainError for what is not there or not allowed. */
+export interface DownloadSources {
+  readonly weights: (viewer: Viewer, checkpointId: string, format: WeightsFormat) => Promise<ServedFile>;
+  readonly artifact: (viewer: Viewer, sha256: string) => Promise<ServedFile>;
+  readonly thumbnail: (viewer: Viewer, datasetId: string, position: number) => Promise<ServedFile>;
+  /** Path of the stored bytes. */
+  readonly pathOf: (sha256: string) => string;
+}
+
+export interface DownloadOptions {
+  readonly sources: DownloadSources;
+  readonly viewerOf: (request: Request) => Promise<Viewer>;
+  /** A client that takes nothing for so long is let go, and its file with it. */
+  readonly stallTimeoutMs?: number;
+}
+
+/** Large enough that disk and socket, not JavaScript, set the pace. */
+const CHUNK_BYTES = 512 * 1024;
+
+/** The routes of `GET|HEAD /checkpoints/{id}/download`, `/artifacts/{sha256}` and `/datasets/{id}/thumbnails/{n}.webp`. */
+export function createDownloads({ sources, viewerOf, stallTimeoutMs = 60_000 }: DownloadOptions): Router {
+  const router = Router();
+  const serve = (path: string, find: (request: Request, viewer: Viewer) => Promise<ServedFile>): void => {
+    const handler: RequestHandler = async (request: Request, response: Response, next: NextFunction) => {
+      try {
+        const file = await find(request, await viewerOf(request));
+        await sendFile(request, response, file, sources.pathOf(file.sha256), stallTimeoutMs);
+      } catch (error) {
+        next(error);
+      }
+    };
+    router.get(path, handler);
+    router.all(path, (_request, response) => {
+      response.setHeader('Allow', 'GET, HEAD');
+      response.sendStatus(405);
+    });
+  };
+  serve('/checkpoints/:id/download', (request, viewer) => sources.weights(viewer, parameter(request, 'id'), formatOf(request.query.format)));
+  serve('/artifacts/:sha256', (request, viewer) => sources.artifact(viewer, parameter(request, 'sha256')));
+  serve('/datasets/:id/thumbnails/:position.webp', (request, viewer) => sources.thumbnail(viewer, parameter(request, 'id'), positionOf(parameter(request, 'position'))));
+  return router;
+}
+
+function parameter(request: Request, name: string): string {
+  const value = request.params[name];
+  return typeof value === 'string' ? value : '';
+}
+
+/** @throws DomainError BAD_INPUT for a format that the contract does not know. */
+function formatOf(value: unknown): WeightsFormat {
+  if (value === undefined) return 'SAFETENSORS';
+  const format = WEIGHTS_FORMATS.find((known) => typeof value === 'string' && known.toLowerCase() === value.toLowerCase());
+  if (format !== undefined) return format;
+  throw new DomainError({ code: 'BAD_INPUT', message: 'There is no such format of weights.', field: 'format', hint: `Use one of ${WEIGHTS_FORMATS.join(', ').toLowerCase()}.` });
+}
+
+function positionOf(text: string): number {
+  if (/^\d{1,6}$/.test(text)) return Number(text);
+  throw new DomainError({ code: 'NOT_FOUND', message: 'A thumbnail is named by its number.', field: 'position', hint: 'Begin with 0.webp.' });
+}
+
+async function sendFile(request: Request, response: Response, file: ServedFile, path: string, stallTimeoutMs: number): Promise<void> {
+  await using handle = await openWhole(path, file);
+  const etag = `"${file.sha256}"`;
+  const verdict = evaluateConditions(request.headers, etag);
+  if (verdict === 'PRECONDITION_FAILED') {
+    throw new DomainError({ code: 'PRECONDITION_FAILED', message: 'The file is not the one that If-Match names.', hint: `Its ETag is ${etag}; begin the download anew.` });
+  }
+  // RFC 9110, 14.2: Range is defined for GET alone.
+  const range = request.method === 'GET' && verdict === 'SEND' ? selectRange(request.headers, etag, file.byteSize) : 'WHOLE';
+  if (range === 'UNSATISFIABLE') {
+    response.setHeader('Content-Range', `bytes */${file.byteSize}`);
+    throw new DomainError({ code: 'RANGE_NOT_SATISFIABLE', message: `The file has ${file.byteSize} bytes; the range begins past its end.`, hint: 'If you have them all, the download is complete.' });
+  }
+  const { first, last } = range === 'WHOLE' ? { first: 0, last: file.byteSize - 1 } : range;
+
+  response.setHeader('ETag', etag);
+  response.setHeader('Cache-Control', file.isImmutable ? 'private, max-age=31536000, immutable' : 'private, no-cache');
+  if (verdict === 'NOT_MODIFIED') {
+    response.status(304).end();
+    return;
+  }
+  response.setHeader('Accept-Ranges', 'bytes');
+  response.setHeader('Repr-Digest', `sha-256=:${Buffer.from(file.sha256, 'hex').toString('base64')}:`);
+  response.setHeader('Content-Type', file.mediaType);
+  response.setHeader('Content-Length', last - first + 1);
+  if (file.fileName !== undefined) response.setHeader('Content-Disposition', attachment(file.fileName));
+  if (range !== 'WHOLE') {
+    response.status(206);
+    response.setHeader('Content-Range', `bytes ${first}-${last}/${file.byteSize}`);
+  }
+  if (request.method === 'HEAD' || last < first) {
+    response.end();
+    return;
+  }
+  response.setTimeout(stallTimeoutMs, () => response.destroy());
+  const bytes = handle.createReadStream({ start: first, end: last, highWaterMark: CHUNK_BYTES, autoClose: false });
+  await pipeline(bytes, response).catch((error: unknown) => {
+    // A client that went away is no fault of ours.
+    if (!isPrematureClose(error)) throw error;
+  });
+}
+
+/** Opens the stored file, if it is there and of the size that was registered. */
+async function openWhole(path: string, file: ServedFile): Promise<FileHandle> {
+  const handle = await open(path, 'r').catch((cause: unknown) => {
+    throw new DomainError({ code: 'ARTIFACT_NOT_FOUND', message: `The bytes of ${file.sha256} are not in the artifact store.`, hint: 'Restore them from a backup.', cause });
+  });
+  const { size } = await handle.stat();
+  if (size === file.byteSize) return handle;
+  await handle.close();
+  throw new DomainError({ code: 'ARTIFACT_CORRUPT', message: `The stored file ${file.sha256} has ${size} bytes instead of ${file.byteSize}.`, hint: 'Restore it from a backup.' });
+}
+
+function isPrematureClose(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'ERR_STREAM_PREMATURE_CLOSE' || error.code === 'ECONNRESET' || error.code === 'EPIPE');
+}
+
+/** RFC 6266: a plain name for everybody, and the exact one in UTF-8 where it is not ASCII. */
+export function attachment(fileName: string): string {
+  const plain = fileName.replaceAll(/[^\x20-\x7e]|["\\%]/g, '_');
+  if (plain === fileName) return `attachment; filename="${plain}"`;
+  const exact = encodeURIComponent(fileName.toWellFormed()).replaceAll(/['()*]/g, (letter) => `%${letter.charCodeAt(0).toString(16).toUpperCase()}`);
+  return `attachment; filename="${plain}"; filename*=UTF-8''${exact}`;
+}

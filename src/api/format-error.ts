@@ -1,0 +1,90 @@
+/** What a client sees of a failure: a code, a sentence, a request id; never a stack or an internal message. */
+import { unwrapResolverError } from '@apollo/server/errors';
+import type { GraphQLFormattedError } from 'graphql';
+import { DomainError, type ErrorCode } from '../errors.ts';
+import type { Logger } from '../logger.ts';
+
+/** Faults of the request itself, worded by GraphQL or by our limits: they may be shown as they are. */
+const REQUEST_FAULTS: ReadonlySet<unknown> = new Set([
+  'GRAPHQL_PARSE_FAILED',
+  'GRAPHQL_VALIDATION_FAILED',
+  'OPERATION_RESOLUTION_FAILURE',
+  'OPERATION_TOO_LARGE',
+  'BAD_USER_INPUT',
+  'BAD_REQUEST',
+  'PERSISTED_QUERY_NOT_FOUND',
+  'PERSISTED_QUERY_NOT_SUPPORTED',
+]);
+
+/** GraphQL repeats a wrong value in its message; a megabyte of it helps nobody. */
+const MESSAGE_LENGTH_MAX = 1000;
+
+export interface FailureContext {
+  readonly requestId: string;
+  readonly logger: Logger;
+}
+
+/**
+ * The answer for one error of an operation.
+ * @param formatted the error with message, path and locations, its extensions.code as Apollo or graphql-ws classed it.
+ * @param error what was thrown. A DomainError is shown; anything unexpected is logged whole and answered as INTERNAL.
+ */
+export function presentError(formatted: GraphQLFormattedError, error: unknown, { requestId, logger }: FailureContext): GraphQLFormattedError {
+  const { locations, path } = formatted;
+  const place = { ...(locations === undefined ? {} : { locations }), ...(path === undefined ? {} : { path }) };
+  const thrown = unwrapResolverError(error);
+  if (thrown instanceof DomainError) {
+    return { message: thrown.message, ...place, extensions: { ...factsOf(thrown), requestId } };
+  }
+  const code = formatted.extensions?.code;
+  if (REQUEST_FAULTS.has(code)) {
+    return { message: shortened(formatted.message), ...place, extensions: { code, requestId } };
+  }
+  logger.error({ err: thrown, requestId, path }, 'A request met an unexpected failure');
+  return { message: INTERNAL.message, ...place, extensions: { code: INTERNAL.code, hint: INTERNAL.hint, requestId } };
+}
+
+export interface FailureFacts {
+  readonly code: ErrorCode;
+  readonly field?: string;
+  readonly hint?: string;
+  readonly retryable?: true;
+}
+
+function factsOf(error: DomainError): FailureFacts {
+  return {
+    code: error.code,
+    ...(error.field === undefined ? {} : { field: error.field }),
+    ...(error.hint === undefined ? {} : { hint: error.hint }),
+    ...(error.retryable ? { retryable: true as const } : {}),
+  };
+}
+
+const INTERNAL = { code: 'INTERNAL', message: 'Something went wrong on the server.', hint: 'Its log has the details under this requestId.' } as const;
+
+/** The body of a failed answer outside GraphQL. */
+export interface HttpFailure {
+  readonly status: number;
+  readonly body: FailureFacts & { readonly message: string; readonly requestId: string };
+}
+
+/** The same for HTTP beside GraphQL; what is unexpected is logged whole and answered as INTERNAL. */
+export function httpFailure(error: unknown, { requestId, logger }: FailureContext): HttpFailure {
+  if (error instanceof DomainError) return { status: statusOf(error.code), body: { ...factsOf(error), message: error.message, requestId } };
+  logger.error({ err: error, requestId }, 'A request met an unexpected failure');
+  return { status: 500, body: { ...INTERNAL, requestId } };
+}
+
+function statusOf(code: ErrorCode): number {
+  if (code === 'PRECONDITION_FAILED') return 412;
+  if (code === 'RANGE_NOT_SATISFIABLE') return 416;
+  if (code === 'UNAUTHENTICATED') return 401;
+  if (code === 'FORBIDDEN') return 403;
+  if (code === 'INTERNAL' || code === 'ARTIFACT_CORRUPT') return 500;
+  if (code.endsWith('NOT_FOUND') || code === 'FORMAT_NOT_AVAILABLE' || code === 'CHECKPOINT_NOT_DOWNLOADABLE') return 404;
+  return 400;
+}
+
+function shortened(message: string): string {
+  return message.length <= MESSAGE_LENGTH_MAX ? message : `${message.slice(0, MESSAGE_LENGTH_MAX)}…`;
+}

@@ -1,0 +1,236 @@
+/** The HTTP door: GraphQL, downloads, health and metrics on one port. */
+import { AsyncLocalStorage } from 'node:async_hooks';
+import { randomUUID } from 'node:crypto';
+import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { ApolloServer } from '@apollo/server';
+import { ApolloServerPluginLandingPageDisabled } from '@apollo/server/plugin/disabled';
+import { expressMiddleware } from '@as-integrations/express5';
+import express, { type ErrorRequestHandler, type Express, type Request, type RequestHandler, type Response } from 'express';
+import type { GraphQLSchema } from 'graphql';
+import { DomainError } from '../errors.ts';
+import type { Logger } from '../logger.ts';
+import { authorise, type AccessService, type Viewer } from '../modules/access/index.ts';
+import type { ApiContext, Services } from './context.ts';
+import { createDownloads, type DownloadSources } from './downloads.ts';
+import { httpFailure, presentError } from './format-error.ts';
+import { checkCost, MAX_BODY_BYTES, MAX_TOKENS } from './limits.ts';
+import { createMetrics } from './metrics.ts';
+import { isLoopbackRequest } from './loopback.ts';
+import { serveSubscriptions } from './subscriptions.ts';
+import { welcomePage } from './welcome-page.ts';
+
+export interface HttpServerOptions {
+  readonly schema: GraphQLSchema;
+  /** Made anew for each operation. */
+  readonly contextFor: (request: { readonly viewer: Viewer; readonly requestId: string }) => ApiContext;
+  readonly viewerOf: AccessService['viewerOf'];
+  readonly services: Pick<Services, 'artifacts' | 'datasets' | 'models'>;
+  readonly pathOfArtifact: (sha256: string) => string;
+  /** False or a failure: the server answers, but can not do its work. */
+  readonly isReady: () => Promise<boolean>;
+  /** Runs by status, for the metrics. */
+  readonly runCounts: () => Promise<Readonly<Record<string, number>>>;
+  readonly logger: Logger;
+  readonly stallTimeoutMs?: number;
+}
+
+export interface HttpServer {
+  readonly app: Express;
+  readonly server: Server;
+  /** @param address port 0 takes any free one. @returns the port that was taken. Rejects when it is in use. */
+  listen(address: { readonly host: string; readonly port: number }): Promise<{ readonly port: number }>;
+  /** Takes no more connections, closes sockets with 1001, lets requests end until the deadline, then cuts them off. Safe to call twice. */
+  drain(deadlineMs: number): Promise<void>;
+}
+
+/** The id of the request being answered: Apollo tells it to nobody who words its earliest errors. */
+const currentRequest = new AsyncLocalStorage<string>();
+
+const GRAPHQL_PATH = '/graphql';
+/** A database that hangs must not hang the one who asks whether it does. */
+const READY_TIMEOUT_MS = 2_000;
+
+export function createHttpServer(options: HttpServerOptions): HttpServer {
+  const { schema, contextFor, logger } = options;
+  const metrics = createMetrics(options.runCounts);
+  const app = express();
+  const server = createServer(app);
+  let draining: Promise<void> | undefined;
+
+  const viewerOfRequest = (request: IncomingMessage, authorization = request.headers.authorization): Promise<Viewer> =>
+    options.viewerOf(authorization, { isLoopback: isLoopbackRequest(request) });
+
+  const apollo = new ApolloServer<ApiContext>({
+    schema,
+    introspection: true,
+    persistedQueries: false,
+    includeStacktraceInErrorResponses: false,
+    stopOnTerminationSignals: false,
+    parseOptions: { maxTokens: MAX_TOKENS },
+    logger,
+    formatError: (formatted, error) => presentError(formatted, error, { requestId: currentRequest.getStore() ?? 'unknown', logger }),
+    plugins: [
+      // The landing page of Apollo loads scripts from outside.
+      ApolloServerPluginLandingPageDisabled(),
+      {
+        requestDidStart: async () => ({
+          didResolveOperation: async ({ document, request }) => {
+            const [error] = checkCost(schema, document, request.operationName, request.variables ?? {});
+            if (error !== undefined) throw error;
+          },
+        }),
+      },
+    ],
+  });
+  apollo.startInBackgroundHandlingStartupErrorsByLoggingAndFailingAllRequests();
+
+  app.disable('x-powered-by');
+  app.disable('etag');
+  app.set('query parser', 'simple');
+  app.use(identify, metrics.measure, harden);
+  app.use((_request, response, next) => {
+    // A connection that was busy when the draining began is closed as soon as it has nothing left to answer.
+    response.once('close', () => draining !== undefined && setImmediate(() => server.closeIdleConnections()));
+    next();
+  });
+  app.get('/', (_request, response) => {
+    response.type('html').send(welcomePage);
+  });
+  app.get('/healthz', (_request, response) => {
+    response.json({ status: 'ok' });
+  });
+  app.get('/readyz', async (_request, response) => {
+    const isReady = draining === undefined && (await within(READY_TIMEOUT_MS, options.isReady()).catch(() => false));
+    response.status(isReady ? 200 : 503).json({ status: isReady ? 'ready' : draining === undefined ? 'not ready' : 'draining' });
+  });
+  app.get('/metrics', async (request, response) => {
+    authorise(await viewerOfRequest(request), 'READER');
+    response.type(metrics.contentType).send(await metrics.text());
+  });
+  app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, viewerOfRequest));
+  app.use(createDownloads({ sources: sourcesOf(options), viewerOf: viewerOfRequest, ...(options.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: options.stallTimeoutMs }) }));
+  app.use((request) => {
+    throw new DomainError({ code: 'NOT_FOUND', message: `There is nothing at ${request.path.slice(0, 200)}.`, hint: 'See / for what is.' });
+  });
+  app.use(answerFailure(logger));
+
+  const subscriptions = serveSubscriptions({ server, path: GRAPHQL_PATH, schema, viewerOf: viewerOfRequest, contextFor, logger });
+
+  return {
+    app,
+    server,
+    listen: ({ host, port }) =>
+      new Promise((resolve, reject) => {
+        server.once('error', reject);
+        server.listen(port, host, () => {
+          server.off('error', reject);
+          const address = server.address();
+          resolve({ port: typeof address === 'object' && address !== null ? address.port : port });
+        });
+      }),
+    drain: (deadlineMs) => {
+      draining ??= (async () => {
+        const closed = new Promise<void>((resolve) => server.close(() => resolve()));
+        const deadline = setTimeout(() => server.closeAllConnections(), deadlineMs);
+        await subscriptions.close(deadlineMs);
+        await closed;
+        clearTimeout(deadline);
+        await apollo.stop();
+      })();
+      return draining;
+    },
+  };
+}
+
+/** Who asks is settled before GraphQL begins: a wrong key is answered with 401, not with a page of nulls. */
+function graphqlOverHttp({ contextFor, logger }: HttpServerOptions, apollo: ApolloServer<ApiContext>, viewerOf: (request: IncomingMessage) => Promise<Viewer>): RequestHandler[] {
+  const viewers = new WeakMap<IncomingMessage, Viewer>();
+  const know: RequestHandler = async (request, _response, next) => {
+    viewers.set(request, await viewerOf(request));
+    next();
+  };
+  const enter: RequestHandler = (_request, response, next) => currentRequest.run(requestIdOf(response), next);
+  const execute = expressMiddleware(apollo, {
+    context: async ({ req, res }) => contextFor({ viewer: viewers.get(req) ?? { kind: 'ANONYMOUS', mayRead: false }, requestId: requestIdOf(res) }),
+  });
+  const answer: ErrorRequestHandler = (error: unknown, _request, response, _next) => {
+    const { status, body } = failureOf(error, response, logger);
+    const { message, ...extensions } = body;
+    response.status(status).json({ errors: [{ message, extensions }] });
+  };
+  const router = express.Router();
+  router.use(know, express.json({ limit: MAX_BODY_BYTES }), enter, execute, answer);
+  return [router];
+}
+
+function sourcesOf({ services, pathOfArtifact }: HttpServerOptions): DownloadSources {
+  const artifactOrThrow = async (viewer: Viewer, sha256: string) => {
+    const artifact = await services.artifacts.get(viewer, sha256);
+    if (artifact !== undefined) return artifact;
+    throw new DomainError({ code: 'ARTIFACT_NOT_FOUND', message: 'There is no artifact with this sha256.', field: 'sha256', hint: 'Use a sha256 in lower-case hex that the API printed.' });
+  };
+  return {
+    pathOf: pathOfArtifact,
+    weights: async (viewer, checkpointId, format) => ({ ...(await services.models.weightsFile(viewer, checkpointId, format)), isImmutable: false }),
+    artifact: async (viewer, sha256) => ({ ...(await artifactOrThrow(viewer, sha256)), fileName: sha256, isImmutable: true }),
+    thumbnail: async (viewer, datasetId, position) => {
+      const thumbnail = await services.datasets.thumbnailOf(viewer, datasetId, position);
+      if (thumbnail === undefined) throw new DomainError({ code: 'NOT_FOUND', message: 'There is no such thumbnail.', hint: 'Thumbnails are numbered from 0, for a dataset with a sealed version.' });
+      return { ...(await artifactOrThrow(viewer, thumbnail.sha256)), isImmutable: false };
+    },
+  };
+}
+
+/** Ids of clients are kept where they are harmless, so that one request can be followed through several programs. */
+const identify: RequestHandler = (request, response, next) => {
+  const given = request.get('x-request-id');
+  const requestId = given !== undefined && /^[\w.-]{8,64}$/.test(given) ? given : randomUUID();
+  response.locals.requestId = requestId;
+  response.setHeader('X-Request-Id', requestId);
+  next();
+};
+
+const harden: RequestHandler = (_request, response, next) => {
+  response.setHeader('X-Content-Type-Options', 'nosniff');
+  response.setHeader('Content-Security-Policy', "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+  response.setHeader('Referrer-Policy', 'no-referrer');
+  next();
+};
+
+function requestIdOf(response: Response): string {
+  return String(response.locals.requestId);
+}
+
+function answerFailure(logger: Logger): ErrorRequestHandler {
+  return (error: unknown, _request: Request, response: Response, _next) => {
+    const { status, body } = failureOf(error, response, logger);
+    if (response.headersSent) response.destroy();
+    else response.status(status).json(body);
+  };
+}
+
+function failureOf(error: unknown, response: Response, logger: Logger): { status: number; body: { code: string; message: string; requestId: string; hint?: string } } {
+  const requestId = requestIdOf(response);
+  if (!isClientFault(error)) {
+    const failure = httpFailure(error, { requestId, logger });
+    if (failure.status === 401) response.setHeader('WWW-Authenticate', 'Bearer');
+    return failure;
+  }
+  const tooLarge = error.status === 413;
+  const message = tooLarge ? `The body is larger than ${MAX_BODY_BYTES} bytes.` : 'The request can not be read.';
+  return { status: error.status, body: { code: 'BAD_REQUEST', message, requestId, hint: tooLarge ? 'Split the request.' : 'Send a JSON object {"query": "..."} as application/json in UTF-8, to an address in valid percent-encoding.' } };
+}
+
+/** What express and its body parser throw for a request that is malformed. */
+function isClientFault(error: unknown): error is Error & { readonly status: number } {
+  return error instanceof Error && 'status' in error && typeof error.status === 'number' && error.status >= 400 && error.status < 500;
+}
+
+async function within<Value>(timeoutMs: number, work: Promise<Value>): Promise<Value> {
+  let timer: NodeJS.Timeout | undefined;
+  const late = new Promise<never>((_resolve, reject) => {
+    timer = setTimeout(() => reject(new Error(`No answer within ${timeoutMs} ms.`)), timeoutMs);
+  });
+  return Promise.race([work, late]).finally(() => clearTimeout(timer));
+}
+

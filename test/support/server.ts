@@ -1,0 +1,90 @@
+/** The whole server but for the embedded database and the worker: real schema, services, queue and HTTP over a test database. */
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createHttpServer, type HttpServer, type HttpServerOptions } from '../../src/api/http.ts';
+import { createRunEvents } from '../../src/api/run-events.ts';
+import { buildSchema } from '../../src/api/schema.ts';
+import type { Services } from '../../src/api/context.ts';
+import { RUN_JOBS } from '../../src/jobs/index.ts';
+import { createLogger } from '../../src/logger.ts';
+import { createAccessService, type AccessService } from '../../src/modules/access/index.ts';
+import { createArtifactService } from '../../src/modules/artifacts/index.ts';
+import { createDatasetLoaders, createDatasetService } from '../../src/modules/datasets/index.ts';
+import { createEvaluationLoaders, createEvaluations } from '../../src/modules/evaluations/index.ts';
+import { createModelLoaders, createModelService } from '../../src/modules/models/index.ts';
+import { createRunLoaders, createRuns, RUN_EVENTS_CHANNEL } from '../../src/modules/runs/index.ts';
+import { listenForAnnouncements } from '../../src/platform/announcements.ts';
+import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openQueue } from '../../src/platform/queue.ts';
+import type { TestDatabase } from './database.ts';
+
+export interface TestServer {
+  /** `http://127.0.0.1:port` */
+  readonly url: string;
+  readonly adminKey: string;
+  readonly access: AccessService;
+  readonly services: Services;
+  readonly store: ArtifactStore;
+  readonly http: HttpServer;
+  /** A GraphQL request over HTTP with the ADMIN key; the parsed answer. */
+  ask(query: string, variables?: Readonly<Record<string, unknown>>): Promise<unknown>;
+  close(): Promise<void>;
+}
+
+export async function startTestServer(database: TestDatabase, overrides: Partial<HttpServerOptions> = {}): Promise<TestServer> {
+  const { db, transact, url: databaseUrl } = database;
+  const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-server-'));
+  const queue = await openQueue({ url: databaseUrl, jobs: Object.values(RUN_JOBS), onError: () => undefined });
+  const announcements = await listenForAnnouncements(databaseUrl, RUN_EVENTS_CHANNEL, () => undefined);
+  const store = openArtifactStore(path.join(folder, 'artifacts'));
+  const access = createAccessService({ db, transact, requireAuth: false });
+  await access.ensureAdminKey(path.join(folder, 'admin-key'));
+  const adminKey = (await readFile(path.join(folder, 'admin-key'), 'utf8')).trim();
+  const artifacts = createArtifactService({ db });
+  const datasets = createDatasetService({ db, transact });
+  const models = createModelService({ db, transact });
+  const runs = createRuns(db, { transact, queue, datasets, models, importRoots: [folder] });
+  const evaluations = createEvaluations(db, { runs, datasets, models });
+  const services: Services = { artifacts, datasets, models, runs, evaluations };
+  const server = { version: 'test', startedAt: new Date(), databaseVersion: () => Promise.resolve('test'), engine: () => null, engineHint: () => null };
+  const runEvents = createRunEvents(runs, announcements);
+  const http = createHttpServer({
+    schema: buildSchema(false),
+    contextFor: ({ viewer, requestId }) => {
+      const loaders = { datasets: createDatasetLoaders(db), models: createModelLoaders(db), runs: createRunLoaders(db), evaluations: createEvaluationLoaders(db) };
+      return { viewer, requestId, services, loaders, server, runEvents };
+    },
+    viewerOf: access.viewerOf,
+    services,
+    pathOfArtifact: store.pathOf,
+    isReady: () => Promise.resolve(true),
+    runCounts: () => runs.countByStatus(),
+    logger: createLogger('silent', 'test'),
+    ...overrides,
+  });
+  const { port } = await http.listen({ host: '127.0.0.1', port: 0 });
+  const url = `http://127.0.0.1:${port}`;
+  return {
+    url,
+    adminKey,
+    access,
+    services,
+    store,
+    http,
+    ask: async (query, variables = {}) => {
+      const response = await fetch(`${url}/graphql`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${adminKey}` },
+        body: JSON.stringify({ query, variables }),
+      });
+      return response.json();
+    },
+    close: async () => {
+      await http.drain(2_000);
+      await announcements.close();
+      await queue.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
+}
