@@ -67,7 +67,7 @@ export interface ImportResult {
 }
 
 /** Files and decoded pixels in memory at once; one larger image passes alone. */
-const MEMORY_BYTES = 768 * 1024 * 1024;
+const MEMORY_BYTES = 1024 * 1024 * 1024;
 /** Enough that no core waits while the next image in order is still being decoded. */
 const IMAGES_AHEAD_PER_CORE = 8;
 const PROGRESS_EVERY_MS = 500;
@@ -106,7 +106,7 @@ async function pack(options: ImportOptions, sources: readonly SourceImage[], iss
   const { folder, layout, patchSizePx, artifacts } = options;
   const picker = createThumbnailPicker(sources);
   // A few kilobytes each: they wait here, so that an import that fails has stored none.
-  const thumbnails: { readonly bytes: Buffer; readonly label: string | null }[] = [];
+  const thumbnails: { readonly made: Promise<Buffer>; readonly label: string | null }[] = [];
   const seenPixels = new Set<string>();
   const counts = createCounts();
   let imageCount = 0;
@@ -156,7 +156,10 @@ async function pack(options: ImportOptions, sources: readonly SourceImage[], iss
       }
       const face = fresh[fresh.length >> 1];
       if (face !== undefined && !face.nearlyBlank && picker.wants(source.label, ordinal)) {
-        thumbnails.push({ bytes: await makeThumbnail(face.bytes), label: source.label });
+        const made = makeThumbnail(face.bytes);
+        // Its failure is met at the end; an import that ends before must not leave it unhandled.
+        made.catch(() => undefined);
+        thumbnails.push({ made, label: source.label });
       }
     }
     filesDone += 1;
@@ -172,7 +175,7 @@ async function pack(options: ImportOptions, sources: readonly SourceImage[], iss
   const stored = await shards.finish();
   const storedManifest = await manifest.store(artifacts);
   const storedThumbnails: StoredThumbnail[] = [];
-  for (const { bytes, label } of thumbnails) storedThumbnails.push({ ...(await artifacts.put(bytes)), label });
+  for (const { made, label } of thumbnails) storedThumbnails.push({ ...(await artifacts.put(await made)), label });
   await options.onProgress?.({ fraction: 1, fileCount: sources.length, filesDone, imageCount, bytesRead });
   return {
     digest: storedManifest.sha256,

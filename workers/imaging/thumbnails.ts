@@ -40,7 +40,7 @@ export async function makeThumbnail(bytes: Buffer): Promise<Buffer> {
     .resize(THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX, { fit: 'cover' })
     .flatten({ background: '#ffffff' })
     .toColourspace('srgb')
-    .webp({ quality: 80 })
+    .webp({ quality: 80, effort: 2 })
     .toBuffer();
 }
 

@@ -1,0 +1,182 @@
+/**
+ * How fast a folder of JPEGs becomes a sealed set, beside the decoder alone on the same files: what an import adds is reading, hashing, checking and
+ * packing. MB are compressed JPEG file bytes (10^6); decoded MB are RGB bytes.
+ */
+import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
+import { availableParallelism, tmpdir } from 'node:os';
+import path from 'node:path';
+import sharp from 'sharp';
+import { between, createDraw, drawStain, type Draw } from '../src/cli/tissue-canvas.ts';
+import { drawImage, TISSUE_LABELS } from '../src/cli/tissue.ts';
+import { openArtifactStore } from '../src/platform/artifact-store.ts';
+import { importImages } from '../workers/imaging/import-images.ts';
+import { decodeImage } from '../workers/imaging/decode.ts';
+import { readImageHeader } from '../workers/imaging/image-header.ts';
+import { mapInOrder } from '../workers/imaging/in-order.ts';
+
+interface Rate {
+  /** Medians over the rounds, and the slowest and fastest. */
+  readonly megabytesPerSecond: number;
+  readonly slowest: number;
+  readonly fastest: number;
+  readonly decodedMegabytesPerSecond: number;
+  readonly imagesPerSecond: number;
+  /** Processor time of all threads, per image. */
+  readonly cpuMsPerImage: number;
+}
+
+export interface ImportBenchCase {
+  readonly imageSizePx: number;
+  readonly imageCount: number;
+  readonly megabytes: number;
+  readonly import: Rate;
+  readonly decoderAlone: Rate;
+  /** Speed of the import over that of the decoder, median of the rounds; by the clock, and by processor time, which a busy machine disturbs less. */
+  readonly ratio: number;
+  readonly cpuRatio: number;
+}
+
+export interface ImportBenchResult {
+  readonly cores: number;
+  readonly rounds: number;
+  readonly cases: readonly ImportBenchCase[];
+  readonly peakMemoryMegabytes: number;
+}
+
+export interface ImportBenchOptions {
+  readonly rounds?: number;
+}
+
+/** Patches as sets hold them, and fields of view. */
+const CASES = [
+  { imageSizePx: 256, imageCount: 1500 },
+  { imageSizePx: 1024, imageCount: 240 },
+] as const;
+const SHEET_SIZE_PX = 1536;
+const JPEG_QUALITY = 92;
+
+/** Draws JPEGs once into a temporary folder, then takes turns: import, decoder, import, decoder. Takes about half a minute. */
+export async function benchImport({ rounds = 3 }: ImportBenchOptions = {}): Promise<ImportBenchResult> {
+  const base = await mkdtemp(path.join(tmpdir(), 'paraffin-bench-import-'));
+  try {
+    const cases: ImportBenchCase[] = [];
+    for (const { imageSizePx, imageCount } of CASES) {
+      const folder = path.join(base, `images-${imageSizePx}`);
+      await drawJpegs(folder, imageSizePx, imageCount);
+      cases.push(await measure(base, folder, imageSizePx, imageCount, rounds));
+    }
+    return { cores: availableParallelism(), rounds, cases, peakMemoryMegabytes: Math.round(process.resourceUsage().maxRSS / 1024) };
+  } finally {
+    await rm(base, { recursive: true, force: true });
+  }
+}
+
+async function measure(base: string, folder: string, imageSizePx: number, imageCount: number, rounds: number): Promise<ImportBenchCase> {
+  const files = await Promise.all((await readdir(folder)).map((name) => readFile(path.join(folder, name))));
+  const byteSize = files.reduce((sum, bytes) => sum + bytes.length, 0);
+  const imports: Cost[] = [];
+  const decoders: Cost[] = [];
+  // The first turn of each warms the disk's cache and the threads; it is not counted.
+  for (let round = -1; round < rounds; round += 1) {
+    const workDir = await mkdtemp(path.join(base, 'work-'));
+    const importing = await costOf(() => importOnce(workDir, folder, imageCount));
+    await rm(workDir, { recursive: true });
+    const decoding = await costOf(() => decodeAll(files));
+    if (round < 0) continue;
+    imports.push(importing);
+    decoders.push(decoding);
+  }
+  const rateOf = (costs: readonly Cost[]): Rate => {
+    const seconds = costs.map((cost) => cost.seconds);
+    return {
+      megabytesPerSecond: round1(byteSize / 1e6 / median(seconds)),
+      slowest: round1(byteSize / 1e6 / Math.max(...seconds)),
+      fastest: round1(byteSize / 1e6 / Math.min(...seconds)),
+      decodedMegabytesPerSecond: round1((imageCount * imageSizePx * imageSizePx * 3) / 1e6 / median(seconds)),
+      imagesPerSecond: round1(imageCount / median(seconds)),
+      cpuMsPerImage: round2((median(costs.map((cost) => cost.cpuSeconds)) * 1000) / imageCount),
+    };
+  };
+  const ratioOf = (measure: (cost: Cost) => number): number => round2(median(imports.map((cost, round) => measure(decoders[round] ?? cost) / measure(cost))));
+  return {
+    imageSizePx,
+    imageCount,
+    megabytes: round1(byteSize / 1e6),
+    import: rateOf(imports),
+    decoderAlone: rateOf(decoders),
+    ratio: ratioOf((cost) => cost.seconds),
+    cpuRatio: ratioOf((cost) => cost.cpuSeconds),
+  };
+}
+
+async function importOnce(workDir: string, folder: string, imageCount: number): Promise<void> {
+  const artifacts = openArtifactStore(path.join(workDir, 'artifacts'));
+  const result = await importImages({ folder, layout: 'FLAT', labelsCsvPath: null, patchSizePx: null, artifacts, workDir });
+  if (result.imageCount !== imageCount) throw new Error(`Imported ${result.imageCount} of ${imageCount} images: ${JSON.stringify(result.issues)}`);
+}
+
+/** The same decoder under the same settings, with as many images under way. */
+async function decodeAll(files: readonly Buffer[]): Promise<void> {
+  const decode = async (bytes: Buffer): Promise<void> => {
+    const header = await readImageHeader(bytes, 'JPEG');
+    if (header === null || 'issue' in (await decodeImage(bytes, header))) throw new Error('A drawn JPEG does not decode.');
+  };
+  const results = mapInOrder(files, { windowSize: availableParallelism() * 8, byteLimit: 768 * 1024 * 1024 }, decode);
+  while ((await results.next()).done !== true);
+}
+
+/** Crops of a few drawn sheets: drawing every image would take longer than measuring. */
+async function drawJpegs(folder: string, imageSizePx: number, imageCount: number): Promise<void> {
+  await mkdir(folder);
+  const draw: Draw = createDraw(imageSizePx);
+  const sheets = TISSUE_LABELS.map((label) => drawImage(label, SHEET_SIZE_PX, drawStain(draw), draw));
+  for (const [index, sheet] of Array.from({ length: imageCount }, (_, position) => [position, sheets[position % sheets.length]] as const)) {
+    if (sheet === undefined) continue;
+    const room = SHEET_SIZE_PX - imageSizePx;
+    await sharp(sheet, { raw: { width: SHEET_SIZE_PX, height: SHEET_SIZE_PX, channels: 3 } })
+      .extract({ left: Math.floor(between(draw, 0, room)), top: Math.floor(between(draw, 0, room)), width: imageSizePx, height: imageSizePx })
+      .jpeg({ quality: JPEG_QUALITY })
+      .toFile(path.join(folder, `${String(index).padStart(5, '0')}.jpg`));
+  }
+}
+
+interface Cost {
+  readonly seconds: number;
+  readonly cpuSeconds: number;
+}
+
+async function costOf(work: () => Promise<void>): Promise<Cost> {
+  const startedAtMs = performance.now();
+  const before = process.cpuUsage();
+  await work();
+  const used = process.cpuUsage(before);
+  return { seconds: (performance.now() - startedAtMs) / 1000, cpuSeconds: (used.user + used.system) / 1e6 };
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return ((sorted[(sorted.length - 1) >> 1] ?? Number.NaN) + (sorted[sorted.length >> 1] ?? Number.NaN)) / 2;
+}
+
+function round1(value: number): number {
+  return Math.round(value * 10) / 10;
+}
+
+function round2(value: number): number {
+  return Math.round(value * 100) / 100;
+}
+
+if (import.meta.main) {
+  const result = await benchImport();
+  if (process.argv.includes('--json')) console.log(JSON.stringify(result, null, 2));
+  else {
+    for (const each of result.cases) {
+      const { import: ours, decoderAlone } = each;
+      console.log(
+        `${each.imageSizePx} px, ${each.imageCount} JPEGs, ${each.megabytes} MB: import ${ours.megabytesPerSecond} MB/s (${ours.slowest}..${ours.fastest}; ${ours.decodedMegabytesPerSecond} decoded), ` +
+          `decoder alone ${decoderAlone.megabytesPerSecond} MB/s (${decoderAlone.slowest}..${decoderAlone.fastest}), ratio ${each.ratio} (${each.cpuRatio} by processor time)`,
+      );
+    }
+    console.log(`Peak memory ${result.peakMemoryMegabytes} MB on ${result.cores} cores.`);
+  }
+}
