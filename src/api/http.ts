@@ -100,8 +100,9 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     response.json({ status: 'ok' });
   });
   app.get('/readyz', async (_request, response) => {
-    const isReady = draining === undefined && (await within(READY_TIMEOUT_MS, options.isReady()).catch(() => false));
-    response.status(isReady ? 200 : 503).json({ status: isReady ? 'ready' : draining === undefined ? 'not ready' : 'draining' });
+    const answers = await within(READY_TIMEOUT_MS, options.isReady()).catch(() => false);
+    const status = draining !== undefined ? 'draining' : answers ? 'ready' : 'not ready';
+    response.status(status === 'ready' ? 200 : 503).json({ status });
   });
   app.get('/metrics', async (request, response) => {
     authorise(await viewerOfRequest(request), 'READER');

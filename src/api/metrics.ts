@@ -1,6 +1,7 @@
 /** Prometheus metrics of one server: its process, its requests, and runs by status. */
 import type { RequestHandler } from 'express';
 import { collectDefaultMetrics, Gauge, Histogram, Registry } from 'prom-client';
+import { RunStatus } from '../generated/prisma/enums.ts';
 
 export interface Metrics {
   readonly contentType: string;
@@ -28,8 +29,8 @@ export function createMetrics(runCounts: () => Promise<Readonly<Record<string, n
     labelNames: ['status'],
     registers: [registry],
     async collect() {
-      this.reset();
-      for (const [status, count] of Object.entries(await runCounts())) this.set({ status }, count);
+      const counts = await runCounts();
+      for (const status of Object.values(RunStatus)) this.set({ status }, counts[status] ?? 0);
     },
   });
   return {

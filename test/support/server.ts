@@ -22,6 +22,7 @@ import type { TestDatabase } from './database.ts';
 export interface TestServer {
   /** `http://127.0.0.1:port` */
   readonly url: string;
+  /** Empty for a second server on one database, whose key the first one wrote. */
   readonly adminKey: string;
   readonly access: AccessService;
   readonly services: Services;
@@ -40,7 +41,7 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   const store = openArtifactStore(path.join(folder, 'artifacts'));
   const access = createAccessService({ db, transact, requireAuth: false });
   await access.ensureAdminKey(path.join(folder, 'admin-key'));
-  const adminKey = (await readFile(path.join(folder, 'admin-key'), 'utf8')).trim();
+  const adminKey = (await readFile(path.join(folder, 'admin-key'), 'utf8').catch(() => '')).trim();
   const artifacts = createArtifactService({ db });
   const datasets = createDatasetService({ db, transact });
   const models = createModelService({ db, transact });
