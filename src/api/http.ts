@@ -3,7 +3,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { ApolloServer } from '@apollo/server';
-import { ApolloServerPluginLandingPageDisabled } from '@apollo/server/plugin/disabled';
+import { ApolloServerPluginCacheControlDisabled, ApolloServerPluginLandingPageDisabled } from '@apollo/server/plugin/disabled';
 import { expressMiddleware } from '@as-integrations/express5';
 import express, { type ErrorRequestHandler, type Express, type Request, type RequestHandler, type Response } from 'express';
 import type { GraphQLSchema } from 'graphql';
@@ -72,6 +72,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     plugins: [
       // The landing page of Apollo loads scripts from outside.
       ApolloServerPluginLandingPageDisabled(),
+      // It wraps every field of every answer to find hints that our schema never gives.
+      ApolloServerPluginCacheControlDisabled(),
       {
         requestDidStart: async () => ({
           didResolveOperation: async ({ document, request }) => {

@@ -43,10 +43,12 @@ async function readRows(tx: Transaction, keys: Prisma.Sql, direction: DatasetOrd
         FROM k JOIN "DatasetResolution" r ON r."datasetId" = k.id GROUP BY 1) resolutions ON resolutions."datasetId" = d.id
     ) t`;
   const rows: RowJson[] = JSON.parse(answer?.rows ?? '[]');
-  return rows.map(({ sortKey, createdAt, updatedAt, editedAt, ...facts }) => ({
-    sortKey,
-    record: { ...facts, createdAt: new Date(createdAt), updatedAt: new Date(updatedAt), editedAt: editedAt === null ? null : new Date(editedAt) },
-  }));
+  return rows.map((row) => {
+    const { sortKey, createdAt, updatedAt, editedAt } = row;
+    // Filled in place: a copy of 30 fields for each row is a tenth of the whole request.
+    const instants = { createdAt: new Date(createdAt), updatedAt: new Date(updatedAt), editedAt: editedAt === null ? null : new Date(editedAt) };
+    return { sortKey, record: Object.assign<Omit<RowJson, keyof typeof instants>, typeof instants>(row, instants) };
+  });
 }
 
 /** The dataset of an id or a slug; of both, if both are given and agree. */
