@@ -1,0 +1,35 @@
+/** Checkpoints for tests, registered as the pretraining task registers them. */
+import type { InputContract, NewCheckpoint } from '../../src/modules/models/index.ts';
+import type { TestDatabase } from './database.ts';
+
+export const INPUT_CONTRACT: InputContract = {
+  imageSizePx: 224,
+  resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
+  channelOrder: 'RGB',
+  valueRange: [0, 1],
+  channelMean: [0.5, 0.5, 0.5],
+  channelStd: [0.5, 0.5, 0.5],
+  embeddingLayer: 'avgpool',
+  micronsPerPixelMin: 0.25,
+  micronsPerPixelMax: null,
+};
+
+/** The id of a new pretraining run. */
+export async function makeRun({ db }: TestDatabase): Promise<string> {
+  return (await db.run.create({ data: { kind: 'PRETRAINING', config: {} } })).id;
+}
+
+export function newCheckpoint(facts: Pick<NewCheckpoint, 'modelSlug' | 'sourceRunId'> & Partial<NewCheckpoint>): NewCheckpoint {
+  return {
+    encoder: 'RESNET18',
+    embeddingDim: 512,
+    inputContract: INPUT_CONTRACT,
+    step: 100,
+    epoch: 1.5,
+    sha256: 'ab'.repeat(32),
+    byteSize: 45_000_000,
+    golden: null,
+    trainedOnVersionIds: [],
+    ...facts,
+  };
+}
