@@ -82,6 +82,17 @@ export const Run = objectType({
   },
 });
 
+export const CheckpointSourceRun = extendType({
+  type: 'Checkpoint',
+  definition(t) {
+    t.field('sourceRun', {
+      type: 'Run',
+      description: 'The pretraining that made it; null for an imported one.',
+      resolve: (checkpoint, _args, ctx) => (checkpoint.sourceRunId === null ? null : ctx.loaders.runs.byId.load(checkpoint.sourceRunId)),
+    });
+  },
+});
+
 export const RunConnection = connectionType('Run');
 export const RunPayload = payloadType('RunPayload', 'run', 'Run');
 
