@@ -1,0 +1,120 @@
+/**
+ * The residual networks of He et al. 2016 (arXiv:1512.03385) as torchvision builds them, as a list of steps from images to embeddings:
+ * what a format that keeps a graph (ONNX, TF.js) has to write down, and which tensors a file of weights must hold.
+ */
+
+export const EXPORT_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
+export type ExportArchitecture = (typeof EXPORT_ARCHITECTURES)[number];
+
+/** The name of the graph's input: float32 images, already normalised as the input contract says. */
+export const GRAPH_INPUT = 'images';
+/** The name of the graph's output, `[batch, D]`. */
+export const GRAPH_OUTPUT = 'embeddings';
+/** Of every batch norm: what torchvision adds to the variance. */
+export const BATCH_NORM_EPSILON = 1e-5;
+
+/** A square window with the same padding on all four sides, in pixels of its input. */
+export interface GraphWindow {
+  readonly size: number;
+  readonly stride: number;
+  readonly padding: number;
+}
+
+/** A convolution without bias, the batch norm after it and, where the network has one, the ReLU after that. */
+export interface ConvolutionUnitStep {
+  readonly kind: 'CONVOLUTION_UNIT';
+  readonly input: string;
+  readonly output: string;
+  /** `layer1.0.conv1`: its filter is the tensor `layer1.0.conv1.weight`. */
+  readonly convolutionName: string;
+  /** `layer1.0.bn1` */
+  readonly normName: string;
+  readonly inputChannels: number;
+  readonly outputChannels: number;
+  readonly window: GraphWindow;
+  readonly hasRelu: boolean;
+}
+
+/** One step; `input`, `left`, `right` are outputs of earlier steps or `GRAPH_INPUT`. */
+export type GraphStep =
+  | ConvolutionUnitStep
+  | { readonly kind: 'MAX_POOL'; readonly input: string; readonly output: string; readonly window: GraphWindow }
+  | { readonly kind: 'ADD_THEN_RELU'; readonly left: string; readonly right: string; readonly output: string }
+  | { readonly kind: 'GLOBAL_AVERAGE'; readonly input: string; readonly output: string };
+
+interface Plan {
+  readonly block: 'BASIC' | 'BOTTLENECK';
+  /** Blocks in each of the four stages. */
+  readonly depths: readonly [number, number, number, number];
+}
+
+const PLANS: Readonly<Record<ExportArchitecture, Plan>> = {
+  RESNET18: { block: 'BASIC', depths: [2, 2, 2, 2] },
+  RESNET34: { block: 'BASIC', depths: [3, 4, 6, 3] },
+  RESNET50: { block: 'BOTTLENECK', depths: [3, 4, 6, 3] },
+  RESNET101: { block: 'BOTTLENECK', depths: [3, 4, 23, 3] },
+};
+const STEM_CHANNELS = 64;
+const STAGE_WIDTHS = [64, 128, 256, 512] as const;
+const EXPANSION = { BASIC: 1, BOTTLENECK: 4 } as const;
+
+/** D, the length of the embedding: 512 or 2048. */
+export function graphEmbeddingDim(architecture: ExportArchitecture): number {
+  return STAGE_WIDTHS[3] * EXPANSION[PLANS[architecture].block];
+}
+
+/** The whole network in an order in which it can be computed; within a block, torchvision's order of the tensors. */
+export function resnetGraph(architecture: ExportArchitecture): GraphStep[] {
+  const { block, depths } = PLANS[architecture];
+  const steps: GraphStep[] = [
+    { kind: 'CONVOLUTION_UNIT', input: GRAPH_INPUT, output: 'stem', convolutionName: 'conv1', normName: 'bn1', inputChannels: 3, outputChannels: STEM_CHANNELS, window: { size: 7, stride: 2, padding: 3 }, hasRelu: true },
+    { kind: 'MAX_POOL', input: 'stem', output: 'maxpool', window: { size: 3, stride: 2, padding: 1 } },
+  ];
+  let input = 'maxpool';
+  let inputChannels = STEM_CHANNELS;
+  STAGE_WIDTHS.forEach((width, stage) => {
+    for (let index = 0; index < (depths[stage] ?? 0); index += 1) {
+      const name = `layer${stage + 1}.${index}`;
+      const outputChannels = width * EXPANSION[block];
+      steps.push(...residualBlock(block, { name, input, inputChannels, width, outputChannels, stride: stage > 0 && index === 0 ? 2 : 1 }));
+      input = name;
+      inputChannels = outputChannels;
+    }
+  });
+  return [...steps, { kind: 'GLOBAL_AVERAGE', input, output: GRAPH_OUTPUT }];
+}
+
+interface BlockPlace {
+  readonly name: string;
+  readonly input: string;
+  readonly inputChannels: number;
+  readonly width: number;
+  readonly outputChannels: number;
+  readonly stride: number;
+}
+
+function residualBlock(block: Plan['block'], { name, input, inputChannels, width, outputChannels, stride }: BlockPlace): GraphStep[] {
+  const unit = (index: number, from: string, channels: readonly [number, number], size: number, unitStride: number, hasRelu: boolean): ConvolutionUnitStep => ({
+    kind: 'CONVOLUTION_UNIT', input: from, output: `${name}.unit${index}`, convolutionName: `${name}.conv${index}`, normName: `${name}.bn${index}`,
+    inputChannels: channels[0], outputChannels: channels[1], window: { size, stride: unitStride, padding: (size - 1) / 2 }, hasRelu,
+  });
+  const [first, second, third] = [`${name}.unit1`, `${name}.unit2`, `${name}.unit3`] as const;
+  const main =
+    block === 'BASIC'
+      ? [unit(1, input, [inputChannels, width], 3, stride, true), unit(2, first, [width, width], 3, 1, false)]
+      : // torchvision's "v1.5": the stride is on the 3x3 convolution, not on the first 1x1.
+        [unit(1, input, [inputChannels, width], 1, 1, true), unit(2, first, [width, width], 3, stride, true), unit(3, second, [width, outputChannels], 1, 1, false)];
+  const left = block === 'BASIC' ? second : third;
+  if (stride === 1 && inputChannels === outputChannels) return [...main, { kind: 'ADD_THEN_RELU', left, right: input, output: name }];
+  const right = `${name}.downsample`;
+  const shortcut: ConvolutionUnitStep = {
+    kind: 'CONVOLUTION_UNIT', input, output: right, convolutionName: `${right}.0`, normName: `${right}.1`,
+    inputChannels, outputChannels, window: { size: 1, stride, padding: 0 }, hasRelu: false,
+  };
+  return [...main, shortcut, { kind: 'ADD_THEN_RELU', left, right, output: name }];
+}
+
+/** Every convolution unit, in the order in which torchvision's state dict lists them. */
+export function convolutionUnitSteps(architecture: ExportArchitecture): ConvolutionUnitStep[] {
+  return resnetGraph(architecture).filter((step) => step.kind === 'CONVOLUTION_UNIT');
+}
