@@ -171,11 +171,12 @@ if (import.meta.main) {
   if (process.argv.includes('--json')) console.log(JSON.stringify(result, null, 2));
   else {
     for (const each of result.cases) {
-      const { import: ours, decoderAlone } = each;
-      console.log(
-        `${each.imageSizePx} px, ${each.imageCount} JPEGs, ${each.megabytes} MB: import ${ours.megabytesPerSecond} MB/s (${ours.slowest}..${ours.fastest}; ${ours.decodedMegabytesPerSecond} decoded), ` +
-          `decoder alone ${decoderAlone.megabytesPerSecond} MB/s (${decoderAlone.slowest}..${decoderAlone.fastest}), ratio ${each.ratio} (${each.cpuRatio} by processor time)`,
-      );
+      const text = (rate: Rate): string =>
+        `${rate.megabytesPerSecond} MB/s (${rate.slowest}..${rate.fastest}; ${rate.decodedMegabytesPerSecond} decoded, ${rate.cpuMsPerImage} ms of processor an image)`;
+      console.log(`${each.imageSizePx} px, ${each.imageCount} JPEGs, ${each.megabytes} MB`);
+      console.log(`  import        ${text(each.import)}`);
+      console.log(`  decoder alone ${text(each.decoderAlone)}`);
+      console.log(`  ratio ${each.ratio}, ${each.cpuRatio} by processor time`);
     }
     console.log(`Peak memory ${result.peakMemoryMegabytes} MB on ${result.cores} cores.`);
   }

@@ -30,8 +30,8 @@ export async function resolveImportFile(inputPath: string, roots: readonly strin
 }
 
 async function resolveWithin(inputPath: string, roots: readonly string[], field: string): Promise<string> {
-  const notAllowed = (message: string): DomainError =>
-    new DomainError({ code: 'IMPORT_PATH_NOT_ALLOWED', message, field, hint: 'Use an absolute path below an import root; the server takes them from PARAFFIN_IMPORT_ROOTS.' });
+  const hint = 'Use an absolute path below an import root; the server takes them from PARAFFIN_IMPORT_ROOTS.';
+  const notAllowed = (message: string): DomainError => new DomainError({ code: 'IMPORT_PATH_NOT_ALLOWED', message, field, hint });
   if (!path.isAbsolute(inputPath)) throw notAllowed('The path is not absolute.');
   const found = await realPathOf(inputPath);
   const realRoots = (await Promise.all(roots.map(realPathOf))).filter((root) => root !== undefined);

@@ -106,5 +106,6 @@ function paletteCountOf(bitsPerPixel: number, stated: number, bytesBeforePixels:
 /** Blue, green, red from the low byte up, as in BI_RGB. */
 function hasPlainMasks(bytes: Buffer): boolean {
   const masks = FILE_HEADER_BYTES + 40;
-  return bytes.length >= masks + 12 && bytes.readUInt32LE(masks) === 0xff0000 && bytes.readUInt32LE(masks + 4) === 0xff00 && bytes.readUInt32LE(masks + 8) === 0xff;
+  if (bytes.length < masks + 12) return false;
+  return bytes.readUInt32LE(masks) === 0xff0000 && bytes.readUInt32LE(masks + 4) === 0xff00 && bytes.readUInt32LE(masks + 8) === 0xff;
 }

@@ -94,9 +94,10 @@ function readWebp(bytes: Buffer): ImageHeader | null {
     const word = bytes.readUInt32LE(21);
     return { format: 'WEBP', width: (word & 0x3fff) + 1, height: ((word >>> 14) & 0x3fff) + 1, plain: ((word >>> 28) & 1) === 0 };
   }
+  if (chunk !== 'VP8X') return null;
   // Flags: animation 2, EXIF 8, alpha 16.
-  if (chunk === 'VP8X') return { format: 'WEBP', width: bytes.readUIntLE(24, 3) + 1, height: bytes.readUIntLE(27, 3) + 1, plain: (bytes.readUInt8(20) & 0b11010) === 0 };
-  return null;
+  const plain = (bytes.readUInt8(20) & 0b11010) === 0;
+  return { format: 'WEBP', width: bytes.readUIntLE(24, 3) + 1, height: bytes.readUIntLE(27, 3) + 1, plain };
 }
 
 function readJpeg(bytes: Buffer): ImageHeader | null {
@@ -117,7 +118,9 @@ function readJpeg(bytes: Buffer): ImageHeader | null {
     }
     if (marker === 0xd9 || marker === 0xda) return null;
     const segmentBytes = bytes.readUInt16BE(offset + 2);
-    if (marker === 0xe1 && bytes.toString('latin1', offset + 4, offset + 10) === 'Exif\0\0') upright &&= isUpright(bytes.subarray(offset + 10, offset + 2 + segmentBytes));
+    if (marker === 0xe1 && bytes.toString('latin1', offset + 4, offset + 10) === 'Exif\0\0') {
+      upright &&= isUpright(bytes.subarray(offset + 10, offset + 2 + segmentBytes));
+    }
     offset += 2 + Math.max(2, segmentBytes);
   }
 }

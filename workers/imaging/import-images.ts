@@ -99,10 +99,17 @@ async function sourcesOf({ folder, layout, labelsCsvPath }: ImportOptions, issue
   }
   const sources = await listImages(folder, layout === 'FOLDER_PER_LABEL', issues);
   if (sources.length > 0) return sources;
-  throw new DomainError({ code: 'IMPORT_FOLDER_EMPTY', message: 'The folder holds no images.', field: 'input.path', hint: 'Put PNG, JPEG, TIFF, BMP or WebP files there.' });
+  const hint = 'Put PNG, JPEG, TIFF, BMP or WebP files there.';
+  throw new DomainError({ code: 'IMPORT_FOLDER_EMPTY', message: 'The folder holds no images.', field: 'input.path', hint });
 }
 
-async function pack(options: ImportOptions, sources: readonly SourceImage[], issues: IssueLog, shards: ShardWriter, manifest: ManifestWriter): Promise<ImportResult> {
+async function pack(
+  options: ImportOptions,
+  sources: readonly SourceImage[],
+  issues: IssueLog,
+  shards: ShardWriter,
+  manifest: ManifestWriter,
+): Promise<ImportResult> {
   const { folder, layout, patchSizePx, artifacts } = options;
   const picker = createThumbnailPicker(sources);
   // A few kilobytes each: they wait here, so that an import that fails has stored none.

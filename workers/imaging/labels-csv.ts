@@ -123,7 +123,9 @@ function pathOf(text: string, lineNumber: number): string {
   const refuse = (what: string, hint: string): DomainError => invalid(`Line ${lineNumber}, column path: ${what}.`, hint);
   if (text.trim() === '') throw refuse('it is empty', 'Name an image in every line.');
   if (text.includes('\0')) throw refuse('it holds a zero byte', 'Write paths as plain text.');
-  if (path.posix.isAbsolute(text) || path.win32.isAbsolute(text)) throw refuse(`${JSON.stringify(text)} is absolute`, 'Write paths relative to the imported folder.');
+  if (path.posix.isAbsolute(text) || path.win32.isAbsolute(text)) {
+    throw refuse(`${JSON.stringify(text)} is absolute`, 'Write paths relative to the imported folder.');
+  }
   const normal = path.posix.normalize(text);
   if (normal === '..' || normal.startsWith('../')) throw refuse(`${JSON.stringify(text)} climbs out of the folder`, 'Name only files below the imported folder.');
   return normal;
