@@ -6,7 +6,7 @@ import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Logger } from '../src/logger.ts';
 import { RUN_JOBS } from '../src/jobs/index.ts';
-import { LEASE_SECONDS, MAX_ATTEMPTS, type ClaimedRun, type RunFailureRecord, type RunKind, type RunLedger } from '../src/modules/runs/index.ts';
+import { LEASE_SECONDS, type ClaimedRun, type RunFailureRecord, type RunKind, type RunLease, type RunLedger } from '../src/modules/runs/index.ts';
 import type { Queue } from '../src/platform/queue.ts';
 import { startChild, type Child, type ChildEnd, type ChildSettings } from './child-process.ts';
 
@@ -100,7 +100,7 @@ export function createAgent(parts: AgentParts): Agent {
     try {
       const end = await child.ended;
       runLogger.info({ end: { ...end, lastWords: undefined } }, 'run ended');
-      if (!end.settled) await settleForChild({ run, lease }, end, runLogger);
+      if (!end.settled) await settleForChild(lease, end, runLogger);
     } finally {
       clearInterval(renewal);
       clearTimeout(stopTimer);
@@ -109,14 +109,13 @@ export function createAgent(parts: AgentParts): Agent {
     }
   };
 
-  const settleForChild = async ({ run, lease }: ClaimedRun, end: ChildEnd, runLogger: Logger): Promise<void> => {
+  const settleForChild = async (lease: RunLease, end: ChildEnd, runLogger: Logger): Promise<void> => {
     const status = await ledger.renew(lease);
     if (status === undefined) return;
     runLogger.warn({ signal: end.signal, code: end.code, lastWords: end.lastWords }, 'the child died');
     if (status === 'CANCELING') await ledger.cancelNow(lease);
     else if (draining) await ledger.release(lease, 'The worker stopped; the run goes on at its next start.');
-    else if (run.attempt < MAX_ATTEMPTS && canGetBetter(end)) await ledger.release(lease, `The process ended (${endInWords(end)}); attempt ${run.attempt + 1} goes on from its last checkpoint.`);
-    else await ledger.fail(lease, failureOfEnd(end));
+    else await ledger.retryOrFail(lease, failureOfEnd(end));
   };
 
   return {
@@ -145,11 +144,6 @@ export function createAgent(parts: AgentParts): Agent {
       clearTimeout(killer);
     },
   };
-}
-
-/** A child killed for memory would be killed again; anything else that ended it may not come back. */
-function canGetBetter(end: ChildEnd): boolean {
-  return failureOfEnd(end).class !== 'OUT_OF_MEMORY';
 }
 
 function failureOfEnd(end: ChildEnd): RunFailureRecord {

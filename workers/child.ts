@@ -3,7 +3,7 @@ import { createArtifactService } from '../src/modules/artifacts/index.ts';
 import { createDatasetService } from '../src/modules/datasets/index.ts';
 import { createEvaluationRegister } from '../src/modules/evaluations/index.ts';
 import { createModelService } from '../src/modules/models/index.ts';
-import { createLedger, type RunKind, type RunLedger } from '../src/modules/runs/index.ts';
+import { CancelRequestedError, createLedger, type RunKind, type RunLedger } from '../src/modules/runs/index.ts';
 import { createLogger, type Logger } from '../src/logger.ts';
 import { openArtifactStore } from '../src/platform/artifact-store.ts';
 import { openDatabase, transactionsOf } from '../src/platform/db.ts';
@@ -102,6 +102,10 @@ async function carry(start: StartMessage): Promise<void> {
 }
 
 async function settleFailure(ledger: RunLedger, start: StartMessage, error: unknown, logger: Logger): Promise<void> {
+  if (error instanceof CancelRequestedError) {
+    await ledger.cancelNow(start.lease);
+    return;
+  }
   if (error instanceof TaskStopped) {
     if (error.reason === 'CANCEL') await ledger.cancelNow(start.lease);
     else await ledger.release(start.lease, 'The worker stopped; the run goes on at its next start.');

@@ -27,8 +27,10 @@ export async function listenForAnnouncements(databaseUrl: string, channel: strin
       retry = setTimeout(() => void reconnect(), RECONNECT_MS);
     });
     await next.connect();
-    await next.query(`LISTEN ${next.escapeIdentifier(channel)}`);
     client = next;
+    await next.query(`LISTEN ${next.escapeIdentifier(channel)}`);
+    // Closed while we connected: nobody else would end this one.
+    if (closed) await next.end();
   };
   const reconnect = async (): Promise<void> => {
     try {

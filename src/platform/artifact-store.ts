@@ -62,7 +62,7 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
           chunks.push(bytes);
         }
       } catch (cause) {
-        if (cause instanceof DomainError) throw cause;
+        if (!isAbsence(cause)) throw cause;
         throw new DomainError({ code: 'ARTIFACT_NOT_FOUND', message: `Artifact ${sha256} is not in the store.`, hint: 'Restore it from a backup.', cause });
       }
       if (hash.digest('hex') !== sha256) {
@@ -87,7 +87,8 @@ async function writeSynced(source: Uint8Array | NodeJS.ReadableStream | AsyncIte
   const handle = await open(file, 'wx');
   try {
     await pipeline(source instanceof Uint8Array ? Readable.from([source]) : source, measure, async (chunks: AsyncIterable<Buffer>) => {
-      for await (const chunk of chunks) await handle.write(chunk);
+      // appendFile goes on after a short write (a disk that is nearly full); write does not.
+      for await (const chunk of chunks) await handle.appendFile(chunk);
     });
     await handle.sync();
   } finally {
@@ -96,10 +97,19 @@ async function writeSynced(source: Uint8Array | NodeJS.ReadableStream | AsyncIte
   return { sha256: hash.digest('hex'), byteSize };
 }
 
+function isAbsence(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+}
+
 async function moveIntoPlace(temporaryPath: string, finalPath: string): Promise<void> {
   const folder = path.dirname(finalPath);
-  await mkdir(folder, { recursive: true });
+  const firstMade = await mkdir(folder, { recursive: true });
   await rename(temporaryPath, finalPath);
+  await syncFolder(folder);
+  if (firstMade !== undefined) await syncFolder(path.dirname(firstMade));
+}
+
+async function syncFolder(folder: string): Promise<void> {
   const handle = await open(folder, 'r');
   try {
     await handle.sync();

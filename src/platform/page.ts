@@ -44,7 +44,24 @@ export function decodeCursor(page: PageArguments, length: number): (string | num
   } catch {
     // Falls through to the one answer for every cursor that is not ours.
   }
-  throw new DomainError({ code: 'CURSOR_INVALID', message: 'after is not a cursor of this list.', field: 'after', hint: 'Pass pageInfo.endCursor of the previous page, with the same filter and order.' });
+  throw cursorInvalid();
+}
+
+const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
+
+/**
+ * The id in a cursor of a list that is ordered by id alone, or undefined without one.
+ * @throws DomainError CURSOR_INVALID, also for what PostgreSQL would not take for a uuid.
+ */
+export function decodeIdCursor(page: PageArguments): string | undefined {
+  const [id] = decodeCursor(page, 1) ?? [];
+  if (id === undefined) return undefined;
+  if (typeof id === 'string' && UUID_PATTERN.test(id)) return id;
+  throw cursorInvalid();
+}
+
+function cursorInvalid(): DomainError {
+  return new DomainError({ code: 'CURSOR_INVALID', message: 'after is not a cursor of this list.', field: 'after', hint: 'Pass pageInfo.endCursor of the previous page, with the same filter and order.' });
 }
 
 function isKeyPart(part: unknown): part is string | number | null {

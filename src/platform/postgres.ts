@@ -17,7 +17,7 @@ const run = promisify(execFile);
 export interface PostgresServer {
   /** `postgresql://…` of the database `paraffin`. */
   readonly url: string;
-  /** Waits for running transactions to end, at most 10 s, then makes it stop. Safe to call twice. */
+  /** Ends every connection, rolling back what they had open, and stops the server in good order. Safe to call twice. */
   stop(): Promise<void>;
 }
 

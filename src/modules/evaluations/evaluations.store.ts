@@ -1,7 +1,7 @@
 /** Evaluations in PostgreSQL. */
 import { z } from 'zod';
 import type { Database, Transaction } from '../../platform/db.ts';
-import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import { decodeIdCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import type { Prisma } from '../../generated/prisma/client.ts';
 import type { EvaluationProtocol } from '../../generated/prisma/enums.ts';
 import type { EvaluationRecord, NewEvaluation } from './evaluations.records.ts';
@@ -34,14 +34,14 @@ export function createEvaluationStore(db: Database) {
 
     list: async (page: PageArguments, filter: EvaluationFilter): Promise<Page<EvaluationRecord>> => {
       const size = pageSizeOf(page);
-      const after = decodeCursor(page, 1);
+      const after = decodeIdCursor(page);
       const where = {
         ...(filter.checkpointId == null ? {} : { checkpointId: filter.checkpointId }),
         ...(filter.datasetVersionId == null ? {} : { datasetVersionId: filter.datasetVersionId }),
         ...(filter.protocol == null ? {} : { protocol: filter.protocol }),
       };
       const rows = await db.evaluation.findMany({
-        where: after === undefined ? where : { AND: [where, { id: { lt: String(after[0]) } }] },
+        where: after === undefined ? where : { AND: [where, { id: { lt: after } }] },
         orderBy: { id: 'desc' },
         take: size + 1,
         include: withMetrics,

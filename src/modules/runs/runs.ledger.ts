@@ -11,8 +11,19 @@ import type { NewRunEvent, RunStore } from './runs.store.ts';
 /** A worker that has not renewed for this long is taken for dead. */
 export const LEASE_SECONDS = 30;
 
-/** After this many attempts that ended without a word, a run is failed rather than queued again. */
-export const MAX_ATTEMPTS = 3;
+/**
+ * After this many attempts in a row that died and kept nothing, a run is failed rather than queued again. One that
+ * keeps a training state now and then may die more often: it gets on all the same.
+ */
+export const MAX_FRUITLESS_ATTEMPTS = 3;
+
+/** Somebody asked for an end while the work was being finished: then the run is CANCELED, and nothing is registered. */
+export class CancelRequestedError extends Error {
+  constructor() {
+    super('The run was cancelled while it finished.');
+    this.name = 'CancelRequestedError';
+  }
+}
 
 export interface ClaimedRun {
   readonly run: RunRecord;
@@ -33,13 +44,16 @@ export interface RunLedger {
   /** Keeps what the run needs to go on from this step. The artifact must be recorded already, in the same or an earlier transaction. */
   keepTrainingState(tx: Transaction, lease: RunLease, state: TrainingStateRecord): Promise<void>;
   latestTrainingState(runId: string): Promise<TrainingStateRecord | undefined>;
-  /** SUCCEEDED, in the transaction that registers what came out. */
+  /** SUCCEEDED, in the transaction that registers what came out. Throws CancelRequestedError, which undoes it, for a run that is CANCELING. */
   succeed(tx: Transaction, lease: RunLease, message: string): Promise<void>;
+  /** FAILED; a run that was being cancelled is CANCELED instead. */
   fail(lease: RunLease, failure: RunFailureRecord): Promise<void>;
   /** CANCELED, after the worker has let go of everything. */
   cancelNow(lease: RunLease): Promise<void>;
   /** Back into the queue, for a worker that stops in good order; a run that was being cancelled is CANCELED instead. */
   release(lease: RunLease, message: string): Promise<void>;
+  /** For a process that ended without a word: back into the queue, or FAILED with this failure after MAX_FRUITLESS_ATTEMPTS. */
+  retryOrFail(lease: RunLease, failure: RunFailureRecord): Promise<void>;
   /** Queues again (or ends) the runs of workers that have gone silent; gives how many. */
   reapLapsed(): Promise<number>;
 }
@@ -72,6 +86,23 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
     await store.appendEvent(tx, runId, { kind: status, status, message, ...(status === 'SUCCEEDED' ? { progress: 1 } : {}) });
   };
 
+  const failOrCancel = async (tx: Transaction, run: RunRecord, failure: RunFailureRecord): Promise<void> => {
+    if (run.status === 'CANCELING') await end(tx, run.id, 'CANCELED', null, `Cancelled; it was about to fail: ${failure.message}`);
+    else await end(tx, run.id, 'FAILED', failure, failure.message);
+  };
+
+  const retry = async (tx: Transaction, run: RunRecord, failure: RunFailureRecord): Promise<void> => {
+    if (run.status === 'RUNNING' && (await store.countFruitlessAttempts(tx, run.id)) >= MAX_FRUITLESS_ATTEMPTS) await end(tx, run.id, 'FAILED', failure, failure.message);
+    else await requeueOrCancel(tx, run, `${failure.message} The run goes on from what it last kept.`);
+  };
+
+  /** As `withLease`, with the run as it is under the lock. */
+  const withLeasedRun = (lease: RunLease, work: (tx: Transaction, run: RunRecord) => Promise<void>): Promise<void> =>
+    withLease(lease, async (tx) => {
+      const run = await store.find(lease.runId, tx);
+      if (run !== undefined) await work(tx, run);
+    });
+
   const requeueOrCancel = async (tx: Transaction, run: RunRecord, message: string): Promise<void> => {
     if (run.status === 'CANCELING') {
       await end(tx, run.id, 'CANCELED', null, 'Cancelled.');
@@ -102,31 +133,27 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
       await store.appendEvent(tx, lease.runId, { kind: 'CHECKPOINT', message: `Kept everything needed to go on from step ${state.step}.` });
     },
     latestTrainingState: (runId) => store.latestTrainingState(runId),
-    succeed: (tx, lease, message) => end(tx, lease.runId, 'SUCCEEDED', null, message),
-    fail: (lease, failure) => withLease(lease, (tx) => end(tx, lease.runId, 'FAILED', failure, failure.message)),
+    succeed: async (tx, lease, message) => {
+      const run = await store.lock(tx, lease.runId);
+      if (run?.status === 'CANCELING') throw new CancelRequestedError();
+      await end(tx, lease.runId, 'SUCCEEDED', null, message);
+    },
+    fail: (lease, failure) => withLeasedRun(lease, (tx, run) => failOrCancel(tx, run, failure)),
     cancelNow: (lease) => withLease(lease, (tx) => end(tx, lease.runId, 'CANCELED', null, 'Cancelled.')),
-    release: (lease, message) =>
-      withLease(lease, async (tx) => {
-        const run = await store.find(lease.runId, tx);
-        if (run !== undefined) await requeueOrCancel(tx, run, message);
-      }),
+    release: (lease, message) => withLeasedRun(lease, (tx, run) => requeueOrCancel(tx, run, message)),
+    retryOrFail: (lease, failure) => withLeasedRun(lease, (tx, run) => retry(tx, run, failure)),
     reapLapsed: () =>
       transact(async (tx) => {
         const lapsed = await store.lockLapsed(tx);
-        for (const run of lapsed) {
-          if (run.status === 'RUNNING' && run.attempt >= MAX_ATTEMPTS) {
-            const failure: RunFailureRecord = {
-              class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: `The worker went silent in each of ${run.attempt} attempts.`, hint: 'Look into the worker log, then call resumeRun.',
-            };
-            await end(tx, run.id, 'FAILED', failure, failure.message);
-          } else {
-            await requeueOrCancel(tx, run, 'Its worker went silent; it goes on from its last checkpoint.');
-          }
-        }
+        for (const run of lapsed) await retry(tx, run, SILENT_WORKER);
         return lapsed.length;
       }),
   };
 }
+
+const SILENT_WORKER: RunFailureRecord = {
+  class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: 'The worker went silent.', hint: 'Look into the worker log, then call resumeRun.',
+};
 
 function eventOf(report: ProgressReport): NewRunEvent {
   const last = report.points?.at(-1);

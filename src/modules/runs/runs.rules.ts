@@ -39,7 +39,10 @@ const augmentationSchema = z
   .refine((value) => value.cropScaleMin <= value.cropScaleMax, { path: ['cropScaleMin'], message: 'must not exceed cropScaleMax' });
 
 const seedSchema = z.number().int().min(0).max(2_147_483_647);
-const idSchema = z.uuid();
+/** PostgreSQL writes ids in lower case. */
+const idSchema = z.uuid().toLowerCase();
+/** Any printable text; PostgreSQL has no letter for NUL. */
+export const idempotencyKeySchema = z.string().min(1).max(200).regex(/^\P{Cc}*$/u, 'must hold no control characters');
 
 /** Runs beyond this many steps are a slip of the hand: at 100 steps a second it would take a day for 10 million. */
 export const MAX_STEPS = 10_000_000;
@@ -73,7 +76,7 @@ export const launchPretrainingSchema = z.object({
   initialCheckpointId: z.string().nullish(),
   augmentation: augmentationSchema.nullish(),
   seed: seedSchema.nullish(),
-  idempotencyKey: z.string().min(1).max(200).nullish(),
+  idempotencyKey: idempotencyKeySchema.nullish(),
 });
 export type LaunchPretrainingInput = z.infer<typeof launchPretrainingSchema>;
 
@@ -202,7 +205,7 @@ export const importDatasetVersionSchema = z.object({
   layout: z.enum(['FLAT', 'FOLDER_PER_LABEL', 'CSV']),
   labelsCsvPath: z.string().min(1).max(4096).nullish(),
   patchSizePx: z.number().int().min(32, 'must be at least 32').max(4096, 'must be at most 4096').nullish(),
-  idempotencyKey: z.string().min(1).max(200).nullish(),
+  idempotencyKey: idempotencyKeySchema.nullish(),
 });
 export type ImportDatasetVersionInput = z.infer<typeof importDatasetVersionSchema>;
 

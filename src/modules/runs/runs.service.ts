@@ -26,7 +26,7 @@ export interface RunService {
   enqueue(launch: RunLaunch): Promise<RunRecord>;
   /** QUEUED becomes CANCELED, RUNNING becomes CANCELING; repeating it changes nothing. Throws RUN_NOT_CANCELABLE for one that has ended otherwise. */
   cancel(viewer: Viewer, id: string): Promise<RunRecord>;
-  /** FAILED or CANCELED goes back into the queue and on from its last checkpoint. */
+  /** FAILED or CANCELED goes back into the queue and on from its last checkpoint; one that waits or runs is left as it is. Throws RUN_NOT_FOUND and RUN_NOT_RESUMABLE. */
   resume(viewer: Viewer, id: string): Promise<RunRecord>;
   metrics(viewer: Viewer, runId: string, names: readonly string[] | null): Promise<MetricSeriesRecord[]>;
   eventsAfter(viewer: Viewer, runId: string, sequence: number): Promise<RunEventRecord[]>;
@@ -144,6 +144,9 @@ export function createRunService(parts: RunServiceParts): RunService {
       authorise(viewer, 'CONTRIBUTOR');
       return transact(async (tx) => {
         const run = await findOrThrow(tx, id);
+        if (run.status === 'CANCELING') {
+          throw new DomainError({ code: 'RUN_NOT_RESUMABLE', message: 'The run is still being cancelled.', field: 'id', hint: 'Wait until it is CANCELED.', retryable: true });
+        }
         if (!isTerminal(run.status)) return run;
         if (run.status === 'SUCCEEDED') {
           throw new DomainError({ code: 'RUN_NOT_RESUMABLE', message: 'The run has succeeded; there is nothing to go on with.', field: 'id', hint: 'Launch a new one with initialCheckpointId to train further.' });

@@ -1,6 +1,6 @@
 /** Runs in PostgreSQL: compare-and-set on status, numbered events, series. */
 import type { Database, Transaction } from '../../platform/db.ts';
-import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import { decodeIdCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import { Prisma, type Run } from '../../generated/prisma/client.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import { RUN_EVENT_KINDS, type MetricSeriesRecord, type RunEventKind, type RunEventRecord, type RunFailureRecord, type RunLease, type RunRecord, type TrainingStateRecord } from './runs.records.ts';
@@ -48,7 +48,7 @@ export function createRunStore(db: Database) {
 
     list: async (page: PageArguments, filter: RunFilter): Promise<Page<RunRecord>> => {
       const size = pageSizeOf(page);
-      const after = decodeCursor(page, 1);
+      const after = decodeIdCursor(page);
       const kinds = filter.kinds ?? [];
       const statuses = filter.statuses ?? [];
       const where = {
@@ -57,7 +57,7 @@ export function createRunStore(db: Database) {
       };
       // Ids are uuid v7: newest first by id alone.
       const rows = await db.run.findMany({
-        where: after === undefined ? where : { AND: [where, { id: { lt: String(after[0]) } }] },
+        where: after === undefined ? where : { AND: [where, { id: { lt: after } }] },
         orderBy: { id: 'desc' },
         take: size + 1,
       });
@@ -162,6 +162,12 @@ export function createRunStore(db: Database) {
     eventsAfter: async (runId: string, sequence: number, limit: number): Promise<RunEventRecord[]> => {
       const rows = await db.runEvent.findMany({ where: { runId, sequence: { gt: sequence } }, orderBy: { sequence: 'asc' }, take: limit });
       return rows.map((row) => ({ ...row, kind: eventKind(row.kind) }));
+    },
+
+    /** Attempts that began since the run last kept a training state, or since it last ended (a resumed one starts afresh). */
+    countFruitlessAttempts: async (tx: Transaction, id: string): Promise<number> => {
+      const landmark = await tx.runEvent.aggregate({ where: { runId: id, kind: { in: ['CHECKPOINT', 'FAILED', 'CANCELED'] } }, _max: { sequence: true } });
+      return tx.runEvent.count({ where: { runId: id, kind: 'STARTED', sequence: { gt: landmark._max.sequence ?? 0 } } });
     },
 
     /** A step that was recorded before a restart is recorded again with the same value; the first one stays. */

@@ -1,0 +1,259 @@
+/** Runs as a worker process carries them: the real agent, real children, the real engine, and what happens when they die. */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, readdir, realpath, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { drawTissue } from '../../src/cli/tissue.ts';
+import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
+import type { RunRecord, RunStatus } from '../../src/modules/runs/index.ts';
+import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { eventually } from '../support/eventually.ts';
+import { childrenOf, isAlive, startTestWorker, type TestWorker } from '../support/processes.ts';
+import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
+
+const STEPS = 30;
+const KEEP_EVERY = 6;
+/** Two busy cores, TensorFlow to load, and a state of 90 MB to write for each time that it is kept. */
+const RUN_DEADLINE_MS = 90_000;
+
+let base = '';
+let dataDir = '';
+let database: TestDatabase;
+let registry: TestRegistry;
+let worker: TestWorker;
+let workerCount = 0;
+let datasetId = '';
+let versionId = '';
+let uninterrupted: Outcome;
+
+interface Outcome {
+  readonly losses: readonly number[];
+  /** sha256 over every tensor of the registered encoder. */
+  readonly weightsSha256: string;
+}
+
+before(async () => {
+  base = await realpath(await mkdtemp(path.join(tmpdir(), 'paraffin-agent-')));
+  dataDir = path.join(base, 'data');
+  await mkdir(dataDir);
+  await drawTissue({ outDir: path.join(base, 'images'), imagesPerLabel: 8, imageSizePx: 48, seed: 3, groups: 4 });
+  database = await openTestDatabase();
+  registry = await openTestRegistry(database, [base]);
+  datasetId = (await database.db.dataset.create({ data: { slug: 'agent-test', name: 'Agent test', imageKind: 'PATCH', synthetic: true } })).id;
+  await nextWorker();
+});
+after(async () => {
+  worker.signal('SIGKILL');
+  await worker.gone;
+  await registry.close();
+  await database.close();
+  await rm(base, { recursive: true, force: true });
+});
+
+async function nextWorker(): Promise<void> {
+  workerCount += 1;
+  worker = await startTestWorker({ databaseUrl: database.url, dataDir, name: `test-${workerCount}` });
+}
+
+async function runOf(id: string): Promise<RunRecord> {
+  const run = await registry.runs.get(ADMIN, id);
+  assert.ok(run !== undefined);
+  return run;
+}
+
+async function reaches(id: string, status: RunStatus, deadlineMs = RUN_DEADLINE_MS): Promise<RunRecord> {
+  return eventually(
+    `run ${id} to be ${status}`,
+    async () => {
+      const run = await runOf(id);
+      if (run.status === status) return run;
+      assert.ok(!['SUCCEEDED', 'FAILED', 'CANCELED'].includes(run.status), `The run is ${run.status}: ${JSON.stringify(run.failure)}`);
+      return undefined;
+    },
+    deadlineMs,
+  );
+}
+
+async function launchPretraining(changes: object = {}): Promise<RunRecord> {
+  return registry.runs.launchPretraining(ADMIN, {
+    modelSlug: 'agent-test', datasets: [{ datasetVersionId: versionId }], encoder: 'RESNET18', imageSizePx: 32, batchSize: 4, steps: STEPS,
+    temperature: 0.5, sampling: 'EVEN', precision: 'FLOAT32', checkpointEverySteps: KEEP_EVERY, seed: 7, ...changes,
+  });
+}
+
+async function stepsKept(runId: string): Promise<number[]> {
+  return (await database.db.trainingState.findMany({ where: { runId }, orderBy: { step: 'asc' } })).map((state) => state.step);
+}
+
+/** Resolves when the training has kept one more state than this, that is, when it is busy with what comes after. */
+async function keepsMoreThan(runId: string, count: number): Promise<number> {
+  return eventually('one more training state', async () => {
+    const { length } = await stepsKept(runId);
+    return length > count ? length : undefined;
+  }, RUN_DEADLINE_MS);
+}
+
+async function busyChild(): Promise<number> {
+  return eventually('a child', async () => (await childrenOf(worker.pid)).at(0));
+}
+
+async function outcomeOf(runId: string): Promise<Outcome> {
+  const [series] = await registry.runs.metrics(ADMIN, runId, ['loss']);
+  const checkpoints = await database.db.checkpoint.findMany({ where: { sourceRunId: runId } });
+  assert.equal(checkpoints.length, 1, 'exactly one checkpoint');
+  const bytes = await openArtifactStore(path.join(dataDir, 'artifacts')).read(checkpoints[0]?.sha256 ?? '');
+  const hash = createHash('sha256');
+  for (const { name, data } of readSafetensors(bytes).tensors) hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  return { losses: (series?.points ?? []).map((point) => point.value), weightsSha256: hash.digest('hex') };
+}
+
+async function kindsOf(runId: string): Promise<string[]> {
+  const events = await registry.runs.eventsAfter(ADMIN, runId, 0);
+  assert.deepEqual(events.map((event) => event.sequence), events.map((_, index) => index + 1));
+  return events.map((event) => event.kind).filter((kind) => kind !== 'METRICS' && kind !== 'PROGRESS');
+}
+
+test('an import seals a version, and leaves no temporary file', async () => {
+  const run = await registry.runs.launchImport(ADMIN, { datasetId, path: path.join(base, 'images'), layout: 'FOLDER_PER_LABEL' });
+  await reaches(run.id, 'SUCCEEDED');
+  const version = await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: run.id } });
+  assert.deepEqual([version.status, version.imageCount], ['SEALED', 32]);
+  versionId = version.id;
+  assert.deepEqual(await temporaryFiles(), []);
+});
+
+async function temporaryFiles(): Promise<string[]> {
+  const lists = [path.join(dataDir, 'artifacts', 'tmp'), path.join(dataDir, 'work')].map((folder) => readdir(folder).catch(() => []));
+  return (await Promise.all(lists)).flat();
+}
+
+test('an import that fails says why, and leaves no version and no file', async () => {
+  const folder = path.join(base, 'broken', 'tumour');
+  await mkdir(folder, { recursive: true });
+  await writeFile(path.join(folder, 'a.png'), 'no image');
+  const run = await registry.runs.launchImport(ADMIN, { datasetId, path: path.dirname(folder), layout: 'FOLDER_PER_LABEL' });
+  const failed = await reaches(run.id, 'FAILED');
+  assert.deepEqual([failed.failure?.class, failed.failure?.code], ['DATA', 'IMPORT_NOTHING_READABLE']);
+  assert.equal(await database.db.datasetVersion.count({ where: { datasetId } }), 1);
+  await eventually('the work folder to be removed', async () => ((await temporaryFiles()).length === 0 ? true : undefined));
+});
+
+test('an uninterrupted training registers one checkpoint with its lineage', async () => {
+  const run = await launchPretraining();
+  const ended = await reaches(run.id, 'SUCCEEDED');
+  uninterrupted = await outcomeOf(run.id);
+  assert.equal(uninterrupted.losses.length, STEPS);
+  assert.deepEqual([ended.attempt, ended.progress, ended.failure], [1, 1, null]);
+  assert.deepEqual(await kindsOf(run.id), ['QUEUED', 'STARTED', ...stepsOfKeeping().map(() => 'CHECKPOINT'), 'SUCCEEDED']);
+  const trainedOn = await database.db.checkpointTrainedOn.findMany({ where: { checkpoint: { sourceRunId: run.id } } });
+  assert.deepEqual(trainedOn.map((row) => row.datasetVersionId), [versionId]);
+});
+
+function stepsOfKeeping(): number[] {
+  return Array.from({ length: STEPS / KEEP_EVERY }, (_, index) => (index + 1) * KEEP_EVERY);
+}
+
+describe('one training that everything happens to', () => {
+  let run: RunRecord;
+  let kept = 0;
+
+  test('goes on from its last state when its child is killed', async () => {
+    run = await launchPretraining();
+    kept = await keepsMoreThan(run.id, kept);
+    process.kill(await busyChild(), 'SIGKILL');
+    await eventually('the second attempt', async () => ((await runOf(run.id)).attempt === 2 ? true : undefined));
+    kept = await keepsMoreThan(run.id, kept);
+    assert.deepEqual(await stepsKept(run.id), [KEEP_EVERY, 2 * KEEP_EVERY]);
+  });
+
+  test('is CANCELED within ten seconds, keeps its state, and can be resumed', async () => {
+    await registry.runs.cancel(ADMIN, run.id);
+    await reaches(run.id, 'CANCELED', 10_000);
+    assert.ok((await stepsKept(run.id)).length > kept, 'a busy child keeps its state as it goes');
+    assert.equal(await database.db.checkpoint.count({ where: { sourceRunId: run.id } }), 0);
+    await registry.runs.resume(ADMIN, run.id);
+    kept = await keepsMoreThan(run.id, kept + 1);
+  });
+
+  test('waits in the queue when its worker is asked to end, and the next worker takes it', async () => {
+    const child = await busyChild();
+    worker.signal('SIGTERM');
+    assert.deepEqual(await worker.gone, { code: 0, signal: null });
+    assert.equal((await runOf(run.id)).status, 'QUEUED');
+    assert.equal(await isAlive(child), false);
+    kept = (await stepsKept(run.id)).length;
+    await nextWorker();
+    kept = await keepsMoreThan(run.id, kept);
+  });
+
+  test('has no child left when its worker is killed, and is taken up when the lease lapses', async () => {
+    const child = await busyChild();
+    worker.signal('SIGKILL');
+    await worker.gone;
+    await eventually('the child to end', async () => ((await isAlive(child)) ? undefined : true), 10_000);
+    assert.equal((await runOf(run.id)).status, 'RUNNING');
+    // By itself the lease lapses in half a minute.
+    await database.db.run.update({ where: { id: run.id }, data: { leaseExpiresAt: new Date(0) } });
+    await nextWorker();
+    await reaches(run.id, 'SUCCEEDED');
+  });
+
+  test('comes to the same losses and the same weights, bit by bit, as if nothing had happened', async () => {
+    assert.deepEqual(await outcomeOf(run.id), uninterrupted);
+    assert.equal((await runOf(run.id)).attempt, 5);
+  });
+});
+
+test('a child that dies before it keeps anything is given up after three attempts', async () => {
+  const run = await launchPretraining();
+  for (const attempt of [1, 2, 3]) {
+    await eventually(`attempt ${attempt}`, async () => ((await runOf(run.id)).attempt === attempt ? true : undefined));
+    process.kill(await busyChild(), 'SIGKILL');
+  }
+  const failed = await reaches(run.id, 'FAILED');
+  assert.deepEqual([failed.attempt, failed.failure?.code], [3, 'OUT_OF_MEMORY']);
+  assert.deepEqual(await kindsOf(run.id), ['QUEUED', 'STARTED', 'REQUEUED', 'STARTED', 'REQUEUED', 'STARTED', 'FAILED']);
+});
+
+test('zero steps register the encoder as it was drawn, trained on nothing', async () => {
+  const run = await launchPretraining({ steps: 0 });
+  await reaches(run.id, 'SUCCEEDED');
+  const checkpoint = await database.db.checkpoint.findFirstOrThrow({ where: { sourceRunId: run.id }, include: { trainedOn: true } });
+  assert.deepEqual([checkpoint.step, checkpoint.epoch, checkpoint.trainedOn], [0, 0, []]);
+  assert.notEqual((await outcomeOf(run.id)).weightsSha256, uninterrupted.weightsSha256);
+});
+
+test('a training that diverges fails with what to do', async () => {
+  const checkpoint = await registerExplosive();
+  const run = await launchPretraining({ initialCheckpointId: checkpoint });
+  const failed = await reaches(run.id, 'FAILED');
+  assert.deepEqual([failed.failure?.class, failed.failure?.code], ['USER', 'TRAINING_DIVERGED']);
+  assert.match(failed.failure?.hint ?? '', /learningRate/);
+  assert.equal(await database.db.checkpoint.count({ where: { sourceRunId: run.id } }), 0);
+});
+
+/** An encoder whose weights are finite, but whose embeddings are beyond float32. */
+async function registerExplosive(): Promise<string> {
+  const store = openArtifactStore(path.join(dataDir, 'artifacts'));
+  const source = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
+  const { tensors } = readSafetensors(await store.read(source.sha256 ?? ''));
+  const explosive = tensors.map((tensor) => (tensor.name === 'layer4.1.bn2.weight' && tensor.dtype === 'F32' ? { ...tensor, data: tensor.data.map(() => 3e38) } : tensor));
+  const stored = await store.put(writeSafetensors(explosive, { format: 'pt' }));
+  await database.db.artifact.create({ data: { ...stored, mediaType: 'application/octet-stream' } });
+  const { modelId, encoder, embeddingDim, inputContract } = source;
+  return (await database.db.checkpoint.create({ data: { modelId, encoder, embeddingDim, inputContract: inputContract ?? {}, ...stored, version: 1000 } })).id;
+}
+
+test('an evaluation stands beside its baselines', async () => {
+  const checkpoint = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
+  const run = await registry.evaluations.launch(ADMIN, { checkpointId: checkpoint.id, datasetVersionId: versionId, protocol: 'LINEAR_PROBE', folds: 4, seed: 1, options: { bootstrapResamples: 100 } });
+  await reaches(run.id, 'SUCCEEDED');
+  const { edges } = await registry.evaluations.list(ADMIN, {}, { checkpointId: checkpoint.id });
+  const evaluation = edges[0]?.node;
+  assert.deepEqual(evaluation?.metrics.map((metric) => metric.name), ['macroF1', 'balancedAccuracy', 'accuracy', 'macroAuroc']);
+  assert.deepEqual(evaluation.baselines.map((baseline) => baseline.kind), ['RANDOM_ENCODER', 'COLOUR_STATISTICS']);
+  assert.equal(evaluation.confusionMatrix?.counts.flat().reduce((sum, count) => sum + count, 0), 32);
+});

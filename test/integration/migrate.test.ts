@@ -1,0 +1,95 @@
+/** Migrations on databases in every state that a start may find them in. */
+import assert from 'node:assert/strict';
+import { randomBytes } from 'node:crypto';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { Client } from 'pg';
+import { applyMigrations, readMigrations, MigrationError, type Migration } from '../../src/platform/migrate.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+
+let shared: TestDatabase;
+let real: Migration[] = [];
+
+before(async () => {
+  shared = await openTestDatabase();
+  real = await readMigrations(path.resolve(import.meta.dirname, '../../prisma/migrations'));
+});
+after(() => shared.close());
+
+async function ask(url: string, sql: string): Promise<Record<string, unknown>[]> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  try {
+    return (await client.query<Record<string, unknown>>(sql)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+/** An empty database, dropped with the test. */
+async function emptyDatabase(context: { after(clean: () => Promise<unknown>): void }): Promise<string> {
+  const name = `empty_${randomBytes(6).toString('hex')}`;
+  await ask(shared.url, `CREATE DATABASE ${name}`);
+  context.after(() => ask(shared.url, `DROP DATABASE ${name} WITH (FORCE)`));
+  const url = new URL(shared.url);
+  url.pathname = `/${name}`;
+  return url.href;
+}
+
+const migration = (name: string, sql: string, checksum = name): Migration => ({ name, sql, checksum });
+const CREATE_A = migration('1_a', 'CREATE TABLE a (id int)');
+const tables = async (url: string): Promise<unknown[]> =>
+  (await ask(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> '_prisma_migrations' ORDER BY 1")).map((row) => row['tablename']);
+
+test('the real history on an empty database, and nothing the second time', async (context) => {
+  const url = await emptyDatabase(context);
+  assert.deepEqual(await applyMigrations(url, real), real.map(({ name }) => name));
+  assert.ok((await tables(url)).includes('Run'));
+  assert.deepEqual(await applyMigrations(url, real), []);
+});
+
+test('the names are applied in order, and each is remembered as the native tool would', async (context) => {
+  assert.deepEqual(real.map(({ name }) => name), real.map(({ name }) => name).sort());
+  const url = await emptyDatabase(context);
+  await applyMigrations(url, real);
+  const rows = await ask(url, 'SELECT migration_name, checksum, applied_steps_count, rolled_back_at, finished_at IS NOT NULL AS finished FROM "_prisma_migrations" ORDER BY started_at, migration_name');
+  assert.deepEqual(rows, real.map(({ name, checksum }) => ({ migration_name: name, checksum, applied_steps_count: 1, rolled_back_at: null, finished: true })));
+});
+
+test('only what is new is applied to an older database', async (context) => {
+  const url = await emptyDatabase(context);
+  await applyMigrations(url, [CREATE_A]);
+  await ask(url, 'INSERT INTO a VALUES (7)');
+  assert.deepEqual(await applyMigrations(url, [CREATE_A, migration('2_b', 'ALTER TABLE a ADD COLUMN b int DEFAULT 1')]), ['2_b']);
+  assert.deepEqual(await ask(url, 'SELECT * FROM a'), [{ id: 7, b: 1 }]);
+});
+
+describe('refused, and nothing is touched', () => {
+  test('a database of a newer program', async (context) => {
+    const url = await emptyDatabase(context);
+    await applyMigrations(url, [CREATE_A, migration('3_later', 'CREATE TABLE later (id int)')]);
+    await assert.rejects(applyMigrations(url, [CREATE_A, migration('2_b', 'CREATE TABLE b (id int)')]), (error: unknown) => error instanceof MigrationError && /"3_later".*newer Paraffin/.test(error.message));
+    assert.deepEqual(await tables(url), ['a', 'later']);
+  });
+
+  test('a migration that was changed after it was applied', async (context) => {
+    const url = await emptyDatabase(context);
+    await applyMigrations(url, [CREATE_A]);
+    await assert.rejects(applyMigrations(url, [{ ...CREATE_A, checksum: 'changed' }]), (error: unknown) => error instanceof MigrationError && /"1_a" differs/.test(error.message));
+  });
+
+  test('a migration that fails halfway is rolled back whole, and those before it stay', async (context) => {
+    const url = await emptyDatabase(context);
+    const broken = migration('2_broken', 'CREATE TABLE b (id int); SELECT no_such_function();');
+    await assert.rejects(applyMigrations(url, [CREATE_A, broken, migration('3_c', 'CREATE TABLE c (id int)')]), (error: unknown) => error instanceof MigrationError && /"2_broken" failed and was rolled back/.test(error.message));
+    assert.deepEqual(await tables(url), ['a']);
+    assert.deepEqual(await applyMigrations(url, [CREATE_A, migration('2_broken', 'CREATE TABLE b (id int)')]), ['2_broken'], 'a mended one can be applied');
+  });
+});
+
+test('two servers that start at once migrate once', async (context) => {
+  const url = await emptyDatabase(context);
+  const slow = [CREATE_A, migration('2_slow', 'CREATE TABLE b (id int); SELECT pg_sleep(0.2);')];
+  const applied = await Promise.all([applyMigrations(url, slow), applyMigrations(url, slow), applyMigrations(url, slow)]);
+  assert.deepEqual(applied.flat().sort(), ['1_a', '2_slow']);
+});

@@ -1,0 +1,53 @@
+/** Processes of ours as the kernel sees them. */
+import { fork, type ChildProcess } from 'node:child_process';
+import { readFile, readdir } from 'node:fs/promises';
+import path from 'node:path';
+import { childEnvironment } from '../../src/env.ts';
+
+/** Pids of the living children of a process; a zombie is none. */
+export async function childrenOf(parentPid: number): Promise<number[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
+  const found = await Promise.all(pids.map(async (pid) => ((await parentAndState(pid))?.parentPid === parentPid ? [pid] : [])));
+  return found.flat();
+}
+
+/** The process and everything that it started, itself first. */
+export async function familyOf(pid: number): Promise<number[]> {
+  const children = await childrenOf(pid);
+  return [pid, ...(await Promise.all(children.map(familyOf))).flat()];
+}
+
+export async function isAlive(pid: number): Promise<boolean> {
+  return (await parentAndState(pid)) !== undefined;
+}
+
+async function parentAndState(pid: number): Promise<{ parentPid: number } | undefined> {
+  const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  // The name in brackets may hold anything; what follows it does not.
+  const [state, parentPid] = line.slice(line.lastIndexOf(')') + 2).split(' ');
+  return state === undefined || state === '' || state === 'Z' || state === 'X' ? undefined : { parentPid: Number(parentPid) };
+}
+
+export interface TestWorker {
+  readonly pid: number;
+  /** Resolves with exit code and signal. */
+  readonly gone: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
+  signal(name: 'SIGTERM' | 'SIGKILL'): void;
+}
+
+/** The worker as a process of its own, waiting for runs. */
+export async function startTestWorker(options: { readonly databaseUrl: string; readonly dataDir: string; readonly name: string }): Promise<TestWorker> {
+  const child: ChildProcess = fork(path.resolve(import.meta.dirname, '../../workers/main.ts'), {
+    env: childEnvironment({ PARAFFIN_DATABASE_URL: options.databaseUrl, PARAFFIN_DATA_DIR: options.dataDir, PARAFFIN_WORKER_NAME: options.name, PARAFFIN_LOG_LEVEL: 'fatal' }),
+    stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+  });
+  const gone = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => child.on('exit', (code, signal) => resolve({ code, signal })));
+  await new Promise<void>((resolve, reject) => {
+    child.once('message', () => resolve());
+    child.once('error', reject);
+    gone.then(({ code, signal }) => reject(new Error(`The worker ended at its start: ${code ?? signal}.`)), reject);
+  });
+  const { pid } = child;
+  if (pid === undefined) throw new Error('The worker has no pid.');
+  return { pid, gone, signal: (name) => void child.kill(name) };
+}
