@@ -25,8 +25,9 @@ export async function loadCatalogue(folder: string = CATALOGUE_FOLDER): Promise<
   const names = (await readdir(folder)).filter((name) => name.endsWith('.json')).sort();
   const faults: string[] = [];
   const rows: CatalogueRow[] = [];
-  for (const name of names) {
-    const parsed = catalogueRowSchema.safeParse(parseJson(await readFile(path.join(folder, name), 'utf8')));
+  const texts = await Promise.all(names.map((name) => readFile(path.join(folder, name), 'utf8')));
+  for (const [index, name] of names.entries()) {
+    const parsed = catalogueRowSchema.safeParse(parseJson(texts[index] ?? ''));
     if (parsed.success) {
       rows.push(parsed.data);
       if (`${parsed.data.slug}.json` !== name) faults.push(`${name}: slug: must be the file's name, not "${parsed.data.slug}"`);

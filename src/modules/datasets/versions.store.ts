@@ -65,11 +65,10 @@ export function createVersionStore(db: Database) {
 
     /** The latest sealed version of each dataset that has one. */
     findLatest: async (datasetIds: readonly string[]): Promise<DatasetVersionRecord[]> => {
-      const rows = await db.datasetVersion.findMany({
-        where: { datasetId: { in: [...datasetIds] }, status: 'SEALED' },
-        orderBy: [{ datasetId: 'asc' }, { version: 'desc' }],
-        distinct: ['datasetId'],
-      });
+      // Prisma's own distinct would fetch every version and choose here.
+      const latest = await db.$queryRaw<{ id: string }[]>`
+        SELECT DISTINCT ON ("datasetId") id FROM "DatasetVersion" WHERE "datasetId" = ANY(${[...datasetIds]}::uuid[]) AND status = 'SEALED' ORDER BY "datasetId", version DESC`;
+      const rows = await db.datasetVersion.findMany({ where: { id: { in: latest.map((row) => row.id) } } });
       return rows.map(toRecord);
     },
 
