@@ -9,6 +9,8 @@ import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-sto
 const BLOCK_BYTES = 512;
 /** Bytes on their way to the store; more makes the writer wait. */
 const BUFFER_BYTES = 8 * 1024 * 1024;
+/** Small images are handed over together: each hand-over costs as much as hashing a hundred kilobytes. */
+const CHUNK_BYTES = 1024 * 1024;
 
 export interface ShardLimits {
   readonly byteLimit: number;
@@ -33,6 +35,9 @@ export interface ShardWriter {
 interface OpenShard {
   readonly stream: PassThrough;
   readonly stored: Promise<StoredBytes>;
+  /** Members that wait to be handed over. */
+  waiting: Buffer[];
+  waitingBytes: number;
   byteSize: number;
   imageCount: number;
 }
@@ -47,17 +52,26 @@ export function createShardWriter(artifacts: Pick<ArtifactStore, 'put'>, limits:
     // A failing store ends the stream with its error, which the next write meets.
     stored.catch((error: unknown) => stream.destroy(error instanceof Error ? error : new Error(String(error))));
     stream.on('error', () => undefined);
-    return { stream, stored, byteSize: 0, imageCount: 0 };
+    return { stream, stored, waiting: [], waitingBytes: 0, byteSize: 0, imageCount: 0 };
   };
-  const end = async (shard: OpenShard): Promise<void> => {
-    shard.stream.end(Buffer.alloc(2 * BLOCK_BYTES));
-    shards.push({ ...(await shard.stored), imageCount: shard.imageCount });
+  const handOver = async (shard: OpenShard): Promise<void> => {
+    const chunk = Buffer.concat(shard.waiting);
+    shard.waiting = [];
+    shard.waitingBytes = 0;
+    if (shard.stream.destroyed) throw shard.stream.errored ?? new Error('The artifact store stopped reading.');
+    // once() rejects when the stream fails, so that a full disk is not waited for.
+    if (!shard.stream.write(chunk)) await once(shard.stream, 'drain');
   };
   const push = async (shard: OpenShard, bytes: Buffer): Promise<void> => {
     shard.byteSize += bytes.length;
-    if (shard.stream.destroyed) throw shard.stream.errored ?? new Error('The artifact store stopped reading.');
-    // once() rejects when the stream fails, so that a full disk is not waited for.
-    if (!shard.stream.write(bytes)) await once(shard.stream, 'drain');
+    shard.waiting.push(bytes);
+    shard.waitingBytes += bytes.length;
+    if (shard.waitingBytes >= CHUNK_BYTES) await handOver(shard);
+  };
+  const end = async (shard: OpenShard): Promise<void> => {
+    await handOver(shard);
+    shard.stream.end(Buffer.alloc(2 * BLOCK_BYTES));
+    shards.push({ ...(await shard.stored), imageCount: shard.imageCount });
   };
 
   return {
@@ -69,7 +83,8 @@ export function createShardWriter(artifacts: Pick<ArtifactStore, 'put'>, limits:
       current ??= begin();
       const sidecar = Buffer.from(JSON.stringify(facts), 'utf8');
       current.imageCount += 1;
-      await push(current, Buffer.concat([tarMember(`${key}.${extension}`, bytes), tarMember(`${key}.json`, sidecar)]));
+      await push(current, tarMember(`${key}.${extension}`, bytes));
+      await push(current, tarMember(`${key}.json`, sidecar));
       return shards.length;
     },
     finish: async () => {
