@@ -1,6 +1,5 @@
 /** What a client sees of a failure: a code, a sentence, a request id; never a stack or an internal message. */
-import { unwrapResolverError } from '@apollo/server/errors';
-import type { GraphQLFormattedError } from 'graphql';
+import { GraphQLError, type GraphQLFormattedError } from 'graphql';
 import { DomainError, type ErrorCode } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 
@@ -32,7 +31,7 @@ export interface FailureContext {
 export function presentError(formatted: GraphQLFormattedError, error: unknown, { requestId, logger }: FailureContext): GraphQLFormattedError {
   const { locations, path } = formatted;
   const place = { ...(locations === undefined ? {} : { locations }), ...(path === undefined ? {} : { path }) };
-  const thrown = unwrapResolverError(error);
+  const thrown = error instanceof GraphQLError ? (error.originalError ?? error) : error;
   if (thrown instanceof DomainError) {
     return { message: thrown.message, ...place, extensions: { ...factsOf(thrown), requestId } };
   }

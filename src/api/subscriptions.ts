@@ -38,8 +38,8 @@ const FORBIDDEN = 4403;
 
 export function serveSubscriptions({ server, path, schema, viewerOf, contextFor, logger }: SubscriptionOptions): Subscriptions {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_BODY_BYTES });
-  const present = (requestId: string, errors: readonly GraphQLError[]): GraphQLFormattedError[] =>
-    errors.map((error) => presentError(classed(error), error, { requestId, logger }));
+  const present = (requestId: string, errors: readonly GraphQLError[], code: RequestFault): GraphQLFormattedError[] =>
+    errors.map((error) => presentError(classed(error, code), error, { requestId, logger }));
 
   const disposable = useServer<Record<string, unknown> | undefined, SocketExtra>(
     {
@@ -67,15 +67,15 @@ export function serveSubscriptions({ server, path, schema, viewerOf, contextFor,
           if (errors.length > 0) return errors;
           return { schema, document, operationName: operationName ?? null, variableValues: variables ?? null, contextValue };
         } catch (error) {
-          if (error instanceof GraphQLError) return [error];
+          if (error instanceof GraphQLError) return [new GraphQLError(error.message, { source: error.source, positions: error.positions, extensions: { code: 'GRAPHQL_PARSE_FAILED' } })];
           throw error;
         }
       },
       onNext: (_connection, _id, _payload, args, { errors, data, extensions }) => {
         if (errors === undefined) return;
-        return { ...(data === undefined ? {} : { data }), ...(extensions === undefined ? {} : { extensions }), errors: present(requestIdOf(args.contextValue), errors) };
+        return { ...(data === undefined ? {} : { data }), ...(extensions === undefined ? {} : { extensions }), errors: present(requestIdOf(args.contextValue), errors, 'BAD_USER_INPUT') };
       },
-      onError: (_connection, _id, _payload, errors) => present(randomUUID(), errors),
+      onError: (_connection, _id, _payload, errors) => present(randomUUID(), errors, 'GRAPHQL_VALIDATION_FAILED'),
     },
     sockets,
   );
@@ -111,11 +111,16 @@ function refuse(socket: Duplex, status: string): void {
   socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
 }
 
-/** Over HTTP, Apollo classes the errors that GraphQL raises before it runs anything; here it is on us. */
-function classed(error: GraphQLError): GraphQLFormattedError {
+type RequestFault = 'BAD_USER_INPUT' | 'GRAPHQL_VALIDATION_FAILED';
+
+/**
+ * Over HTTP, Apollo classes the errors that GraphQL raises before anything runs; here it is on us. They have no path, and nothing but
+ * another GraphQLError (of a scalar) beneath them: over `next` they speak of variables, over `error` of the document.
+ */
+function classed(error: GraphQLError, code: RequestFault): GraphQLFormattedError {
   const formatted = error.toJSON();
-  if (error.originalError !== undefined || error.path !== undefined || formatted.extensions?.code !== undefined) return formatted;
-  return { ...formatted, extensions: { ...formatted.extensions, code: 'GRAPHQL_VALIDATION_FAILED' } };
+  const isOfRequest = error.path === undefined && (error.originalError === undefined || error.originalError instanceof GraphQLError);
+  return isOfRequest && formatted.extensions?.code === undefined ? { ...formatted, extensions: { ...formatted.extensions, code } } : formatted;
 }
 
 function requestIdOf(context: unknown): string {

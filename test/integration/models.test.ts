@@ -6,7 +6,7 @@ import { at, listAt } from '../support/catalogue.ts';
 import { INPUT_CONTRACT, makeRun, newCheckpoint } from '../support/checkpoints.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
-import type { CheckpointRecord, NewCheckpoint } from '../../src/modules/models/index.ts';
+import type { CheckpointRecord, InputContract, NewCheckpoint } from '../../src/modules/models/index.ts';
 
 let database: TestDatabase;
 let server: TestServer;
@@ -158,7 +158,8 @@ describe('registering checkpoints', () => {
 
   test('takes no contract that leaves a user guessing', async () => {
     const sourceRunId = await makeRun(database);
-    for (const part of [{ channelStd: [0.5, 0, 0.5] as [number, number, number] }, { valueRange: [1, 0] as [number, number] }, { imageSizePx: 0 }, { micronsPerPixelMin: 2, micronsPerPixelMax: 1 }]) {
+    const parts: readonly Partial<InputContract>[] = [{ channelStd: [0.5, 0, 0.5] }, { valueRange: [1, 0] }, { imageSizePx: 0 }, { micronsPerPixelMin: 2, micronsPerPixelMax: 1 }];
+    for (const part of parts) {
       await assert.rejects(register(newCheckpoint({ modelSlug: 'guess', sourceRunId, inputContract: { ...INPUT_CONTRACT, ...part } })));
     }
     assert.equal(await database.db.model.count({ where: { slug: 'guess' } }), 0, 'nothing is left half-written');
