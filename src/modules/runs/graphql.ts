@@ -1,6 +1,6 @@
 /** Runs in the API: launching, watching live, cancelling, resuming. */
 import path from 'node:path';
-import { connectionType } from '../../api/connection-type.ts';
+import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, inputObjectType, intArg, list, nonNull, objectType, stringArg, subscriptionType } from '../../api/nexus.ts';
 import { payloadType, settle } from '../../api/payload.ts';
 import { RUN_EVENT_KINDS } from './runs.records.ts';
@@ -110,7 +110,7 @@ export const RunQueries = extendType({
     t.field('run', { type: 'Run', args: { id: nonNull(idArg()) }, resolve: async (_root, args, ctx) => (await ctx.services.runs.get(ctx.viewer, args.id)) ?? null });
     t.nonNull.field('runs', {
       type: 'RunConnection',
-      args: { first: intArg(), after: stringArg(), filter: arg({ type: 'RunFilter' }) },
+      args: { ...pageArguments, filter: arg({ type: 'RunFilter' }) },
       resolve: (_root, args, ctx) => ctx.services.runs.list(ctx.viewer, args, args.filter ?? {}),
     });
   },

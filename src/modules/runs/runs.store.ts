@@ -179,8 +179,10 @@ export function createRunStore(db: Database) {
     },
 
     metrics: async (runId: string, names: readonly string[] | null): Promise<MetricSeriesRecord[]> => {
+      // A NUL would be a fault to PostgreSQL, and no name has one.
+      const known = names?.filter((name) => !name.includes('\0'));
       const rows = await db.runMetricPoint.findMany({
-        where: { runId, ...(names === null ? {} : { name: { in: [...names] } }) },
+        where: { runId, ...(known === undefined ? {} : { name: { in: known } }) },
         orderBy: [{ name: 'asc' }, { step: 'asc' }],
       });
       const series = Map.groupBy(rows, (row) => row.name);

@@ -1,0 +1,557 @@
+/** The life of a run in a real database: what launches it, who may write to it, how it ends. */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, beforeEach, describe, test } from 'node:test';
+import { createRunEvents } from '../../src/api/run-events.ts';
+import { DomainError, type ErrorCode } from '../../src/errors.ts';
+import { CancelRequestedError, MAX_FRUITLESS_ATTEMPTS, RUN_EVENTS_CHANNEL, type ClaimedRun, type RunFailureRecord, type RunRecord, type RunStatus } from '../../src/modules/runs/index.ts';
+import type { Viewer } from '../../src/modules/access/index.ts';
+import { listenForAnnouncements, type Announcements } from '../../src/platform/announcements.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { eventually } from '../support/eventually.ts';
+import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
+
+const UNKNOWN_ID = '00000000-0000-7000-8000-000000000000';
+const DIED: RunFailureRecord = { class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: 'The process ended without a word.', hint: null };
+
+let base = '';
+let database: TestDatabase;
+let registry: TestRegistry;
+let announcements: Announcements;
+let datasetId = '';
+/** 40 images, 4 labels, 40 groups. */
+let versionId = '';
+let draftId = '';
+let checkpointId = '';
+
+before(async () => {
+  base = await realpath(await mkdtemp(path.join(tmpdir(), 'paraffin-runs-')));
+  await mkdir(path.join(base, 'images'));
+  await writeFile(path.join(base, 'labels.csv'), 'path\n');
+  await symlink('/etc', path.join(base, 'leads-out'));
+  database = await openTestDatabase();
+  registry = await openTestRegistry(database, [base]);
+  announcements = await listenForAnnouncements(database.url, RUN_EVENTS_CHANNEL, () => undefined);
+  datasetId = (await database.db.dataset.create({ data: { slug: 'runs-test', name: 'Runs test', imageKind: 'PATCH', synthetic: true } })).id;
+  versionId = await sealVersion({});
+  draftId = (await database.transact((tx) => registry.datasets.createDraftVersion(tx, { datasetId }))).id;
+  checkpointId = await makeCheckpoint('RESNET18');
+});
+after(async () => {
+  await announcements.close();
+  await registry.close();
+  await database.close();
+  await rm(base, { recursive: true, force: true });
+});
+// Each test finds an empty queue.
+beforeEach(async () => {
+  await database.db.run.updateMany({ where: { status: { in: ['QUEUED', 'RUNNING', 'CANCELING'] } }, data: { status: 'CANCELED' } });
+});
+
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
+
+async function sealVersion(changes: { labelNames?: string[]; imageCount?: number; groupCount?: number }): Promise<string> {
+  const { labelNames = ['gland', 'lymphoid', 'stroma', 'tumour'], imageCount = 40, groupCount = 40 } = changes;
+  const content = { digest: sha256('digest'), manifestSha256: sha256('manifest'), imageCount, byteSize: 1000, labelNames, labelCounts: [], groupCount, hasSplit: false, issues: [], thumbnails: [] };
+  const shard = { sha256: sha256('shard'), byteSize: 1000, imageCount };
+  const artifacts = [{ sha256: content.manifestSha256, byteSize: 10, mediaType: 'application/jsonl' }, { sha256: shard.sha256, byteSize: 1000, mediaType: 'application/x-tar' }];
+  return database.transact(async (tx) => {
+    const draft = await registry.datasets.createDraftVersion(tx, { datasetId });
+    return (await registry.datasets.sealVersion(tx, { versionId: draft.id, ...content, shards: [shard], artifacts })).id;
+  });
+}
+
+/** @param weights null for one of which only the source is known. */
+async function makeCheckpoint(encoder: 'RESNET18' | 'RESNET50', weights: string | null = 'weights'): Promise<string> {
+  const model = await database.db.model.upsert({ where: { slug: 'runs-test' }, create: { slug: 'runs-test', name: 'Runs test' }, update: {} });
+  const version = (await database.db.checkpoint.count()) + 1;
+  const stored = weights === null ? {} : { sha256: sha256(weights), byteSize: 10 };
+  if (weights !== null) await database.db.artifact.upsert({ where: { sha256: sha256(weights) }, create: { sha256: sha256(weights), byteSize: 10, mediaType: 'application/octet-stream' }, update: {} });
+  const inputContract = {
+    imageSizePx: 224, resizeRule: 'STRETCH', channelOrder: 'RGB', valueRange: [0, 1], channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5],
+    embeddingLayer: 'avgpool', micronsPerPixelMin: null, micronsPerPixelMax: null,
+  };
+  return (await database.db.checkpoint.create({ data: { modelId: model.id, version, encoder, embeddingDim: 512, inputContract, ...stored } })).id;
+}
+
+const pretrainingInput = (changes: object = {}): object => ({
+  modelSlug: 'runs-test', datasets: [{ datasetVersionId: versionId }], encoder: 'RESNET18', imageSizePx: 64, batchSize: 8, steps: 10, temperature: 0.5, sampling: 'EVEN', precision: 'FLOAT32', ...changes,
+});
+const importInput = (changes: object = {}): object => ({ datasetId, path: path.join(base, 'images'), layout: 'FLAT', ...changes });
+const evaluationInput = (changes: object = {}): object => ({ checkpointId, datasetVersionId: versionId, protocol: 'LINEAR_PROBE', folds: 5, ...changes });
+
+const launchPretraining = (changes: object = {}): Promise<RunRecord> => registry.runs.launchPretraining(ADMIN, pretrainingInput(changes));
+const launchImport = (changes: object = {}): Promise<RunRecord> => registry.runs.launchImport(ADMIN, importInput(changes));
+const launchEvaluation = (changes: object = {}): Promise<RunRecord> => registry.evaluations.launch(ADMIN, evaluationInput(changes));
+
+async function statusOf(id: string): Promise<RunStatus | undefined> {
+  return (await registry.runs.get(ADMIN, id))?.status;
+}
+
+async function claim(kind: 'IMPORT' | 'PRETRAINING' | 'EVALUATION' = 'PRETRAINING'): Promise<ClaimedRun> {
+  const claimed = await registry.ledger.claim([kind], 'tester');
+  assert.ok(claimed !== undefined);
+  return claimed;
+}
+
+async function eventKinds(runId: string): Promise<string[]> {
+  return (await registry.runs.eventsAfter(ADMIN, runId, 0)).map((event) => event.kind);
+}
+
+/** A run in any state, reached the way runs reach it. */
+async function runThatIs(status: RunStatus): Promise<string> {
+  const { id } = await launchPretraining();
+  if (status === 'QUEUED') return id;
+  const { lease } = await claim();
+  switch (status) {
+    case 'RUNNING':
+      break;
+    case 'CANCELING':
+      await registry.runs.cancel(ADMIN, id);
+      break;
+    case 'CANCELED':
+      await registry.runs.cancel(ADMIN, id);
+      await registry.ledger.cancelNow(lease);
+      break;
+    case 'FAILED':
+      await registry.ledger.fail(lease, DIED);
+      break;
+    case 'SUCCEEDED':
+      await registry.ledger.withLease(lease, (tx) => registry.ledger.succeed(tx, lease, 'Done.'));
+      break;
+  }
+  assert.equal(await statusOf(id), status);
+  return id;
+}
+
+describe('launching', () => {
+  test('freezes every default, and sends the message with the row', async () => {
+    const run = await launchPretraining();
+    assert.deepEqual([run.kind, run.status, run.attempt, run.progress], ['PRETRAINING', 'QUEUED', 0, 0]);
+    const config = JSON.parse(JSON.stringify(run.config));
+    assert.deepEqual([config.weightDecay, config.projectionDim, config.datasets[0].digest, config.datasets[0].weight], [1e-6, 128, sha256('digest'), 1]);
+    assert.ok(Number.isInteger(config.seed));
+    assert.deepEqual(await eventKinds(run.id), ['QUEUED']);
+    const [message] = await database.db.$queryRaw<{ name: string }[]>`SELECT name FROM queue.job WHERE data->>'runId' = ${run.id}`;
+    assert.equal(message?.name, 'pretrain');
+    const { id: importId } = await launchImport();
+    const { id: evaluationId } = await launchEvaluation();
+    const names = await database.db.$queryRaw<{ name: string }[]>`SELECT name FROM queue.job WHERE data->>'runId' IN (${importId}, ${evaluationId}) ORDER BY name`;
+    assert.deepEqual(names.map(({ name }) => name), ['evaluate', 'import-dataset']);
+  });
+
+  test('an id in capitals is the same id', async () => {
+    const run = await launchPretraining({ datasets: [{ datasetVersionId: versionId.toUpperCase() }] });
+    assert.equal(JSON.parse(JSON.stringify(run.config)).datasets[0].datasetVersionId, versionId);
+  });
+
+  type Case = readonly [what: string, launch: () => Promise<unknown>, code: ErrorCode, field: string];
+  const cases: readonly Case[] = [
+    ['a dataset that is unknown', () => launchImport({ datasetId: UNKNOWN_ID }), 'DATASET_NOT_FOUND', 'input.datasetId'],
+    ['a dataset id that is none', () => launchImport({ datasetId: 'breakhis' }), 'DATASET_NOT_FOUND', 'input.datasetId'],
+    ['a layout that is unknown', () => launchImport({ layout: 'ZIP' }), 'BAD_INPUT', 'input.layout'],
+    ['a path outside the roots', () => launchImport({ path: '/etc' }), 'IMPORT_PATH_NOT_ALLOWED', 'input.path'],
+    ['a path that climbs out', () => launchImport({ path: `${base}/../../etc` }), 'IMPORT_PATH_NOT_ALLOWED', 'input.path'],
+    ['a link that leads out', () => launchImport({ path: path.join(base, 'leads-out') }), 'IMPORT_PATH_NOT_ALLOWED', 'input.path'],
+    ['a relative path', () => launchImport({ path: 'images' }), 'IMPORT_PATH_NOT_ALLOWED', 'input.path'],
+    ['an empty path', () => launchImport({ path: '' }), 'BAD_INPUT', 'input.path'],
+    ['a path with a zero byte', () => launchImport({ path: `${base}/a\0b` }), 'IMPORT_PATH_NOT_FOUND', 'input.path'],
+    ['a folder that is missing', () => launchImport({ path: path.join(base, 'gone') }), 'IMPORT_PATH_NOT_FOUND', 'input.path'],
+    ['a file in place of a folder', () => launchImport({ path: path.join(base, 'labels.csv') }), 'IMPORT_PATH_NOT_FOLDER', 'input.path'],
+    ['a labels CSV that is missing', () => launchImport({ layout: 'CSV', labelsCsvPath: path.join(base, 'no.csv') }), 'IMPORT_PATH_NOT_FOUND', 'input.labelsCsvPath'],
+    ['a labels CSV outside the roots', () => launchImport({ layout: 'CSV', labelsCsvPath: '/etc/passwd' }), 'IMPORT_PATH_NOT_ALLOWED', 'input.labelsCsvPath'],
+    ['layout CSV without its file', () => launchImport({ layout: 'CSV' }), 'BAD_INPUT', 'input.labelsCsvPath'],
+    ['patches of one pixel', () => launchImport({ patchSizePx: 1 }), 'BAD_INPUT', 'input.patchSizePx'],
+    ['a key with a zero byte', () => launchImport({ idempotencyKey: 'a\0' }), 'BAD_INPUT', 'input.idempotencyKey'],
+
+    ['a version that is unknown', () => launchPretraining({ datasets: [{ datasetVersionId: versionId }, { datasetVersionId: UNKNOWN_ID }] }), 'DATASET_VERSION_NOT_FOUND', 'input.datasets.1.datasetVersionId'],
+    ['a version that is not sealed', () => launchPretraining({ datasets: [{ datasetVersionId: draftId }] }), 'DATASET_VERSION_NOT_SEALED', 'input.datasets.0.datasetVersionId'],
+    ['a version named twice, once in capitals', () => launchPretraining({ datasets: [{ datasetVersionId: versionId }, { datasetVersionId: versionId.toUpperCase() }] }), 'BAD_INPUT', 'input.datasets.1.datasetVersionId'],
+    ['fewer images than a batch', () => launchPretraining({ batchSize: 41 }), 'DATASET_TOO_SMALL', 'input.batchSize'],
+    ['a batch of one', () => launchPretraining({ batchSize: 1 }), 'BAD_INPUT', 'input.batchSize'],
+    ['a negative temperature', () => launchPretraining({ temperature: -1 }), 'BAD_INPUT', 'input.temperature'],
+    ['more steps than sense', () => launchPretraining({ steps: 2_000_000_000 }), 'BAD_INPUT', 'input.steps'],
+    ['neither epochs nor steps', () => launchPretraining({ steps: null }), 'BAD_INPUT', 'input.steps'],
+    ['an image size that no encoder takes', () => launchPretraining({ imageSizePx: 16 }), 'BAD_INPUT', 'input.imageSizePx'],
+    ['an encoder that is unknown', () => launchPretraining({ encoder: 'VGG16' }), 'BAD_INPUT', 'input.encoder'],
+    ['an initial checkpoint that is unknown', () => launchPretraining({ initialCheckpointId: UNKNOWN_ID }), 'CHECKPOINT_NOT_FOUND', 'input.initialCheckpointId'],
+    ['an initial checkpoint id that is none', () => launchPretraining({ initialCheckpointId: 'champion' }), 'CHECKPOINT_NOT_FOUND', 'input.initialCheckpointId'],
+    ['an initial checkpoint of another encoder', async () => launchPretraining({ initialCheckpointId: await makeCheckpoint('RESNET50') }), 'CHECKPOINT_INCOMPATIBLE', 'input.initialCheckpointId'],
+    ['an initial checkpoint without weights', async () => launchPretraining({ initialCheckpointId: await makeCheckpoint('RESNET18', null) }), 'CHECKPOINT_NOT_DOWNLOADABLE', 'input.initialCheckpointId'],
+
+    ['a checkpoint that is unknown', () => launchEvaluation({ checkpointId: UNKNOWN_ID }), 'CHECKPOINT_NOT_FOUND', 'input.checkpointId'],
+    ['an evaluation on a version that is unknown', () => launchEvaluation({ datasetVersionId: UNKNOWN_ID }), 'DATASET_VERSION_NOT_FOUND', 'input.datasetVersionId'],
+    ['an evaluation on a version id that is none', () => launchEvaluation({ datasetVersionId: 'latest' }), 'DATASET_VERSION_NOT_FOUND', 'input.datasetVersionId'],
+    ['an evaluation on a version that is not sealed', () => launchEvaluation({ datasetVersionId: draftId }), 'DATASET_VERSION_NOT_SEALED', 'input.datasetVersionId'],
+    ['an evaluation on one label', async () => launchEvaluation({ datasetVersionId: await sealVersion({ labelNames: ['tumour'] }) }), 'TOO_FEW_LABELS', 'input.datasetVersionId'],
+    ['fewer images than folds', async () => launchEvaluation({ datasetVersionId: await sealVersion({ imageCount: 4, groupCount: 4 }) }), 'TOO_FEW_IMAGES', 'input.folds'],
+    ['fewer groups than folds', async () => launchEvaluation({ datasetVersionId: await sealVersion({ groupCount: 3 }) }), 'TOO_FEW_GROUPS', 'input.folds'],
+    ['one fold', () => launchEvaluation({ folds: 1 }), 'BAD_INPUT', 'input.folds'],
+    ['an option that is unknown', () => launchEvaluation({ options: { c: 1 } }), 'BAD_INPUT', 'input.options'],
+    ['a protocol of later', () => launchEvaluation({ protocol: 'KNN' }), 'NOT_AVAILABLE', 'input.protocol'],
+    ['a protocol that is unknown', () => launchEvaluation({ protocol: 'GUESS' }), 'BAD_INPUT', 'input.protocol'],
+  ];
+  for (const [what, launch, code, field] of cases) {
+    test(`refuses ${what}, and writes nothing`, async () => {
+      const before = await written();
+      await assert.rejects(launch(), (error: unknown) => {
+        assert.ok(error instanceof DomainError, String(error));
+        assert.deepEqual([error.code, error.field], [code, field]);
+        assert.match(error.message, /^[A-Za-z].*\.$/);
+        return true;
+      });
+      assert.deepEqual(await written(), before);
+    });
+  }
+
+  async function written(): Promise<readonly number[]> {
+    const [row] = await database.db.$queryRaw<{ count: bigint }[]>`SELECT count(*) AS count FROM queue.job`;
+    return [await database.db.run.count(), await database.db.runEvent.count(), Number(row?.count ?? 0)];
+  }
+
+  test('needs the role: READER watches, CONTRIBUTOR imports and evaluates, OPERATOR trains', async () => {
+    const as = (role: 'READER' | 'CONTRIBUTOR' | 'OPERATOR'): Viewer => ({ kind: 'KEY', keyId: 'k', name: 'k', role });
+    await assert.rejects(async () => registry.runs.launchImport(as('READER'), importInput()), { code: 'FORBIDDEN' });
+    await assert.rejects(async () => registry.evaluations.launch(as('READER'), evaluationInput()), { code: 'FORBIDDEN' });
+    await assert.rejects(async () => registry.runs.launchPretraining(as('CONTRIBUTOR'), pretrainingInput()), { code: 'FORBIDDEN' });
+    await assert.rejects(async () => registry.runs.cancel(as('READER'), UNKNOWN_ID), { code: 'FORBIDDEN' });
+    await assert.rejects(async () => registry.runs.resume({ kind: 'ANONYMOUS', mayRead: true }, UNKNOWN_ID), { code: 'UNAUTHENTICATED' });
+    await assert.rejects(async () => registry.runs.get({ kind: 'ANONYMOUS', mayRead: false }, UNKNOWN_ID), { code: 'UNAUTHENTICATED' });
+    assert.equal((await registry.runs.launchPretraining(as('OPERATOR'), pretrainingInput())).status, 'QUEUED');
+  });
+});
+
+describe('an idempotency key', () => {
+  test('gives the same run for the same input', async () => {
+    const first = await launchPretraining({ idempotencyKey: 'same' });
+    const second = await launchPretraining({ idempotencyKey: 'same' });
+    assert.equal(second.id, first.id);
+    assert.deepEqual(second.config, first.config, 'the drawn seed too');
+  });
+
+  test('is refused with another input, and with another kind of run', async () => {
+    await launchPretraining({ idempotencyKey: 'taken' });
+    const refusal = { code: 'IDEMPOTENCY_KEY_REUSED', field: 'input.idempotencyKey' };
+    await assert.rejects(launchPretraining({ idempotencyKey: 'taken', steps: 11 }), refusal);
+    await assert.rejects(launchImport({ idempotencyKey: 'taken' }), refusal);
+  });
+
+  test('makes one run of several requests at once', async () => {
+    const runs = await Promise.all(Array.from({ length: 4 }, () => launchImport({ idempotencyKey: 'at once' })));
+    assert.equal(new Set(runs.map((run) => run.id)).size, 1);
+    const [row] = await database.db.$queryRaw<{ count: bigint }[]>`SELECT count(*) AS count FROM queue.job WHERE data->>'runId' = ${runs[0]?.id}`;
+    assert.equal(Number(row?.count), 1);
+  });
+});
+
+describe('cancelling', () => {
+  const expected: readonly (readonly [RunStatus, RunStatus | 'RUN_NOT_CANCELABLE'])[] = [
+    ['QUEUED', 'CANCELED'], ['RUNNING', 'CANCELING'], ['CANCELING', 'CANCELING'], ['CANCELED', 'CANCELED'], ['SUCCEEDED', 'RUN_NOT_CANCELABLE'], ['FAILED', 'RUN_NOT_CANCELABLE'],
+  ];
+  for (const [from, to] of expected) {
+    test(`${from} becomes ${to}, and once more changes nothing`, async () => {
+      const id = await runThatIs(from);
+      for (const _time of ['first', 'second']) {
+        if (to === 'RUN_NOT_CANCELABLE') {
+          await assert.rejects(registry.runs.cancel(ADMIN, id), { code: to, field: 'id' });
+          assert.equal(await statusOf(id), from);
+        } else {
+          assert.equal((await registry.runs.cancel(ADMIN, id)).status, to);
+        }
+      }
+      const kinds = await eventKinds(id);
+      assert.equal(new Set(kinds).size, kinds.length, `nothing is told twice: ${kinds.join(' ')}`);
+    });
+  }
+
+  test('unknown ids', async () => {
+    for (const id of [UNKNOWN_ID, 'nonsense', '']) {
+      await assert.rejects(registry.runs.cancel(ADMIN, id), { code: 'RUN_NOT_FOUND', field: 'id' });
+      await assert.rejects(registry.runs.resume(ADMIN, id), { code: 'RUN_NOT_FOUND', field: 'id' });
+      assert.equal(await registry.runs.get(ADMIN, id), undefined);
+    }
+  });
+
+  test('a run that ends well while it is being cancelled is CANCELED, and registers nothing', async () => {
+    const run = await launchPretraining();
+    const { lease } = await claim();
+    await registry.runs.cancel(ADMIN, run.id);
+    const finishing = registry.ledger.withLease(lease, async (tx) => {
+      await tx.model.create({ data: { slug: 'too-late', name: 'Too late' } });
+      await registry.ledger.succeed(tx, lease, 'Done.');
+    });
+    await assert.rejects(finishing, CancelRequestedError);
+    assert.equal(await database.db.model.count({ where: { slug: 'too-late' } }), 0);
+    await registry.ledger.fail(lease, DIED);
+    assert.equal(await statusOf(run.id), 'CANCELED', 'and so is one that fails');
+  });
+});
+
+describe('resuming', () => {
+  const expected: readonly (readonly [RunStatus, RunStatus | 'RUN_NOT_RESUMABLE'])[] = [
+    ['QUEUED', 'QUEUED'], ['RUNNING', 'RUNNING'], ['CANCELING', 'RUN_NOT_RESUMABLE'], ['CANCELED', 'QUEUED'], ['FAILED', 'QUEUED'], ['SUCCEEDED', 'RUN_NOT_RESUMABLE'],
+  ];
+  for (const [from, to] of expected) {
+    test(`${from} becomes ${to}`, async () => {
+      const id = await runThatIs(from);
+      if (to === 'RUN_NOT_RESUMABLE') {
+        await assert.rejects(registry.runs.resume(ADMIN, id), { code: to, field: 'id' });
+        assert.equal(await statusOf(id), from);
+        return;
+      }
+      const resumed = await registry.runs.resume(ADMIN, id);
+      assert.deepEqual([resumed.status, resumed.failure, resumed.finishedAt], [to, null, null]);
+    });
+  }
+
+  test('an import or an evaluation is launched again instead', async () => {
+    const { id } = await launchImport();
+    await registry.runs.cancel(ADMIN, id);
+    await assert.rejects(registry.runs.resume(ADMIN, id), { code: 'RUN_NOT_RESUMABLE' });
+  });
+
+  test('a resumed run is claimed anew, under a higher epoch and attempt', async () => {
+    const id = await runThatIs('FAILED');
+    await registry.runs.resume(ADMIN, id);
+    const again = await claim();
+    assert.deepEqual([again.run.id, again.run.attempt, again.lease.epoch], [id, 2, 2]);
+  });
+});
+
+describe('claiming', () => {
+  test('takes the oldest of the wanted kinds', async () => {
+    const first = await launchPretraining();
+    const second = await launchImport();
+    const third = await launchPretraining();
+    assert.deepEqual([await registry.runs.queuePosition(first), await registry.runs.queuePosition(third)], [1, 3]);
+    assert.equal((await claim('IMPORT')).run.id, second.id);
+    assert.equal((await claim()).run.id, first.id);
+    assert.equal((await claim()).run.id, third.id);
+    assert.equal(await registry.ledger.claim(['PRETRAINING', 'IMPORT', 'EVALUATION'], 'tester'), undefined);
+    assert.equal(await registry.runs.queuePosition({ ...first, status: 'RUNNING' }), null);
+  });
+
+  test('never gives one run to two', async () => {
+    for (let count = 0; count < 5; count += 1) await launchPretraining();
+    const claimed = await Promise.all(Array.from({ length: 8 }, (_, index) => registry.ledger.claim(['PRETRAINING'], `claimer ${index}`)));
+    const ids = claimed.flatMap((each) => (each === undefined ? [] : [each.run.id]));
+    assert.equal(new Set(ids).size, ids.length);
+    assert.ok(ids.length >= 1);
+    for (let more = await registry.ledger.claim(['PRETRAINING'], 'last'); more !== undefined; more = await registry.ledger.claim(['PRETRAINING'], 'last')) ids.push(more.run.id);
+    assert.equal(new Set(ids).size, 5);
+    assert.equal(ids.length, 5);
+  });
+});
+
+describe('a lease', () => {
+  test('that was lost allows nothing, and changes nothing', async () => {
+    const run = await launchPretraining();
+    const stale = (await claim()).lease;
+    await registry.ledger.release(stale, 'Given back.');
+    const { lease } = await claim();
+    const { ledger } = registry;
+    const before = await snapshot(run.id);
+    const lost = { code: 'LEASE_LOST' };
+    await assert.rejects(ledger.report(stale, { progress: 0.9, points: [{ step: 1, metrics: { loss: 1 } }] }), lost);
+    await assert.rejects(ledger.setEnvironment(stale, { engine: 'other' }), lost);
+    await assert.rejects(ledger.withLease(stale, (tx) => ledger.keepTrainingState(tx, stale, { step: 5, sha256: sha256('shard') })), lost);
+    await assert.rejects(ledger.withLease(stale, (tx) => ledger.succeed(tx, stale, 'Done.')), lost);
+    await assert.rejects(ledger.fail(stale, DIED), lost);
+    await assert.rejects(ledger.cancelNow(stale), lost);
+    await assert.rejects(ledger.release(stale, 'Again.'), lost);
+    await assert.rejects(ledger.retryOrFail(stale, DIED), lost);
+    assert.equal(await ledger.renew(stale), undefined);
+    assert.deepEqual(await snapshot(run.id), before);
+    assert.equal(await ledger.renew(lease), 'RUNNING');
+  });
+
+  for (const status of ['SUCCEEDED', 'FAILED', 'CANCELED'] as const) {
+    test(`ends with the run: ${status} never changes`, async () => {
+      const id = await runThatIs(status);
+      const before = await snapshot(id);
+      const { leaseEpoch } = await database.db.run.findUniqueOrThrow({ where: { id } });
+      const lease = { runId: id, epoch: leaseEpoch };
+      await assert.rejects(registry.ledger.report(lease, { progress: 0 }), { code: 'LEASE_LOST' });
+      await assert.rejects(registry.ledger.fail(lease, DIED), { code: 'LEASE_LOST' });
+      await assert.rejects(registry.ledger.release(lease, 'Again.'), { code: 'LEASE_LOST' });
+      await assert.rejects(registry.ledger.withLease(lease, (tx) => registry.ledger.succeed(tx, lease, 'Done.')), { code: 'LEASE_LOST' });
+      assert.equal(await registry.ledger.renew(lease), undefined);
+      await registry.ledger.reapLapsed();
+      assert.deepEqual(await snapshot(id), before);
+    });
+  }
+
+  async function snapshot(id: string): Promise<object> {
+    const { leaseExpiresAt: _, ...row } = await database.db.run.findUniqueOrThrow({ where: { id }, include: { events: true, metricPoints: true, trainingStates: true } });
+    return row;
+  }
+
+  const lapse = (runId: string) => database.db.run.update({ where: { id: runId }, data: { leaseExpiresAt: new Date(0) } });
+
+  test('that lapsed puts the run back into the queue; one that was renewed does not', async () => {
+    const run = await launchPretraining();
+    const { lease } = await claim();
+    await lapse(run.id);
+    assert.equal(await registry.ledger.renew(lease), 'RUNNING');
+    assert.equal(await registry.ledger.reapLapsed(), 0);
+    await lapse(run.id);
+    assert.equal(await registry.ledger.reapLapsed(), 1);
+    assert.equal(await statusOf(run.id), 'QUEUED');
+    assert.equal(await registry.ledger.renew(lease), undefined);
+    assert.equal((await claim()).lease.epoch, lease.epoch + 1);
+  });
+
+  test('that lapses while the run is CANCELING makes it CANCELED', async () => {
+    const id = await runThatIs('CANCELING');
+    await lapse(id);
+    await registry.ledger.reapLapsed();
+    assert.equal(await statusOf(id), 'CANCELED');
+  });
+
+  test('that lapses again and again ends the run as FAILED', async () => {
+    const run = await launchPretraining();
+    for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS; attempt += 1) {
+      await claim();
+      await lapse(run.id);
+      await registry.ledger.reapLapsed();
+    }
+    const failed = await registry.runs.get(ADMIN, run.id);
+    assert.deepEqual([failed?.status, failed?.attempt, failed?.failure?.class, failed?.failure?.code], ['FAILED', MAX_FRUITLESS_ATTEMPTS, 'INFRASTRUCTURE', 'CHILD_DIED']);
+  });
+
+  test('that two look at is reaped once', async () => {
+    const run = await launchPretraining();
+    await claim();
+    await lapse(run.id);
+    const counts = await Promise.all([registry.ledger.reapLapsed(), registry.ledger.reapLapsed(), registry.ledger.reapLapsed()]);
+    assert.equal(counts.reduce((sum, count) => sum + count, 0), 1);
+    assert.deepEqual(await eventKinds(run.id), ['QUEUED', 'STARTED', 'REQUEUED']);
+  });
+});
+
+describe('a run that dies', () => {
+  test('is tried again as long as it keeps something in between', async () => {
+    const run = await launchPretraining();
+    for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS + 2; attempt += 1) {
+      const { lease } = await claim();
+      await registry.ledger.withLease(lease, (tx) => registry.ledger.keepTrainingState(tx, lease, { step: attempt, sha256: sha256('shard') }));
+      await registry.ledger.retryOrFail(lease, DIED);
+      assert.equal(await statusOf(run.id), 'QUEUED');
+    }
+    assert.deepEqual(await registry.ledger.latestTrainingState(run.id), { step: MAX_FRUITLESS_ATTEMPTS + 2, sha256: sha256('shard') });
+  });
+
+  test('has as many attempts again when it is resumed', async () => {
+    const run = await launchPretraining();
+    for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS; attempt += 1) await registry.ledger.retryOrFail((await claim()).lease, DIED);
+    assert.equal(await statusOf(run.id), 'FAILED');
+    await registry.runs.resume(ADMIN, run.id);
+    await registry.ledger.retryOrFail((await claim()).lease, DIED);
+    assert.equal(await statusOf(run.id), 'QUEUED');
+  });
+});
+
+describe('what a run tells', () => {
+  test('events are numbered 1, 2, 3 whoever writes at the same time', async () => {
+    const run = await launchPretraining();
+    const { lease } = await claim();
+    await Promise.all([
+      ...Array.from({ length: 12 }, (_, step) => registry.ledger.report(lease, { progress: step / 20, points: [{ step, metrics: { loss: 1 } }] })),
+      registry.runs.cancel(ADMIN, run.id),
+      registry.runs.cancel(ADMIN, run.id),
+    ]);
+    const events = await registry.runs.eventsAfter(ADMIN, run.id, 0);
+    assert.deepEqual(events.map((event) => event.sequence), Array.from({ length: 15 }, (_, index) => index + 1));
+    assert.deepEqual((await registry.runs.eventsAfter(ADMIN, run.id, 13)).map((event) => event.sequence), [14, 15]);
+  });
+
+  test('metrics become series; a step told twice keeps its first value, and what is no number is left out', async () => {
+    const run = await launchPretraining();
+    const { lease } = await claim();
+    await registry.ledger.report(lease, { progress: 0.1, points: [{ step: 0, metrics: { loss: 3, imagesPerSecond: 50 } }, { step: 1, metrics: { loss: 2 } }] });
+    await registry.ledger.report(lease, { progress: 0.2, points: [{ step: 1, metrics: { loss: 9 } }, { step: 2, metrics: { loss: Number.NaN } }] });
+    const series = await registry.runs.metrics(ADMIN, run.id, null);
+    assert.deepEqual(series.map(({ name, unit, points }) => [name, unit, points.map(({ step, value }) => [step, value])]), [
+      ['imagesPerSecond', 'images/s', [[0, 50]]],
+      ['loss', null, [[0, 3], [1, 2]]],
+    ]);
+    assert.deepEqual((await registry.runs.metrics(ADMIN, run.id, ['loss', 'unknown'])).map(({ name }) => name), ['loss']);
+    assert.deepEqual(await registry.runs.metrics(ADMIN, run.id, []), []);
+    assert.deepEqual(await registry.runs.metrics(ADMIN, run.id, ['a\0b']), []);
+  });
+
+  test('lists go newest first by pages, and refuse a cursor that is not theirs', async () => {
+    const launched = [await launchPretraining(), await launchPretraining(), await launchImport()].map((run) => run.id).reverse();
+    const filter = { statuses: ['QUEUED'] } as const;
+    const first = await registry.runs.list(ADMIN, { first: 2 }, filter);
+    const rest = await registry.runs.list(ADMIN, { first: 2, after: first.pageInfo.endCursor }, filter);
+    assert.deepEqual([...first.edges, ...rest.edges].map((edge) => edge.node.id), launched);
+    assert.deepEqual([first.pageInfo.hasNextPage, rest.pageInfo.hasNextPage, await first.totalCount()], [true, false, 3]);
+    assert.equal((await registry.runs.list(ADMIN, {}, { ...filter, kinds: ['IMPORT'] })).edges.length, 1);
+    for (const after of ['nonsense', Buffer.from('["x"]').toString('base64url'), Buffer.from('[null]').toString('base64url')]) {
+      await assert.rejects(async () => registry.runs.list(ADMIN, { after }, {}), { code: 'CURSOR_INVALID' });
+      await assert.rejects(async () => registry.evaluations.list(ADMIN, { after }, {}), { code: 'CURSOR_INVALID' });
+    }
+  });
+});
+
+describe('following a run', () => {
+  async function collect(runId: string, after: number, sequences: number[]): Promise<number[]> {
+    for await (const event of createRunEvents(registry.runs, announcements).follow(ADMIN, runId, after)) sequences.push(event.sequence);
+    return sequences;
+  }
+
+  test('replays, goes on live, and ends with the run', async () => {
+    const run = await launchPretraining();
+    const { lease } = await claim();
+    const fromStart: number[] = [];
+    const fromThird: number[] = [];
+    const all = [collect(run.id, 0, fromStart), collect(run.id, 2, fromThird)];
+    await eventually('the replay', () => (fromStart.length === 2 ? true : undefined));
+    for (const progress of [0.1, 0.2, 0.3]) {
+      const seen = fromStart.length;
+      await registry.ledger.report(lease, { progress });
+      await eventually('a live event, long before the next look', () => (fromStart.length > seen ? true : undefined), 2_000);
+    }
+    await registry.ledger.withLease(lease, (tx) => registry.ledger.succeed(tx, lease, 'Done.'));
+    await Promise.all(all);
+    assert.deepEqual([fromStart, fromThird], [[1, 2, 3, 4, 5, 6], [3, 4, 5, 6]]);
+    assert.deepEqual(await collect(run.id, 4, []), [5, 6], 'afterwards too');
+    assert.deepEqual(await collect(run.id, 99, []), []);
+  });
+
+  test('loses nothing of a hundred events that come while it reads', async () => {
+    const run = await launchPretraining();
+    const { lease } = await claim();
+    const following = collect(run.id, 0, []);
+    for (let step = 0; step < 100; step += 1) await registry.ledger.report(lease, { progress: step / 100 });
+    await registry.ledger.cancelNow(lease);
+    assert.deepEqual(await following, Array.from({ length: 103 }, (_, index) => index + 1));
+  });
+
+  test('hears again after its connection to the database was cut', async () => {
+    const run = await launchPretraining();
+    const { lease } = await claim();
+    const sequences: number[] = [];
+    const following = collect(run.id, 0, sequences);
+    await eventually('the replay', () => (sequences.length === 2 ? true : undefined));
+    await database.db.$queryRaw`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%run_events%' AND pid <> pg_backend_pid()`;
+    await registry.ledger.cancelNow(lease);
+    assert.deepEqual(await following, [1, 2, 3]);
+  });
+
+  test('an unknown run is told at once', async () => {
+    for (const id of [UNKNOWN_ID, 'nonsense']) await assert.rejects(collect(id, 0, []), { code: 'RUN_NOT_FOUND', field: 'runId' });
+  });
+
+  test('a reader who leaves is forgotten', async () => {
+    const run = await launchPretraining();
+    const events = createRunEvents(registry.runs, announcements).follow(ADMIN, run.id, 0);
+    assert.equal((await events.next()).value?.sequence, 1);
+    await events.return();
+    assert.deepEqual(await events.next(), { value: undefined, done: true });
+  });
+});
