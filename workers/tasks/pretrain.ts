@@ -83,7 +83,8 @@ async function train(context: TaskContext, config: PretrainingConfig, trainer: S
         return views;
       });
       const imagesPerSecond = speed.lap();
-      await context.recordMetrics(trainer.stepIndex / config.steps, { step, metrics: { ...metrics, ...(imagesPerSecond === undefined ? {} : { imagesPerSecond }) } });
+      const measured = { ...metrics, ...(imagesPerSecond === undefined ? {} : { imagesPerSecond }), peakMemoryBytes: process.resourceUsage().maxRSS * 1024 };
+      await context.recordMetrics(trainer.stepIndex / config.steps, { step, metrics: measured });
       if (trainer.stepIndex % config.checkpointEverySteps === 0 && trainer.stepIndex < config.steps) await keepState(context, config, trainer);
     }
     await keepState(context, config, trainer);
