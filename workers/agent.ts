@@ -2,11 +2,12 @@
  * The agent: takes waiting runs, starts one child process for each, keeps its lease while the child is busy, and sees to
  * it that every run ends in a state that says what happened, whatever becomes of the child.
  */
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Logger } from '../src/logger.ts';
 import { RUN_JOBS } from '../src/jobs/index.ts';
 import { LEASE_SECONDS, type ClaimedRun, type RunFailureRecord, type RunKind, type RunLease, type RunLedger } from '../src/modules/runs/index.ts';
+import { removeAbandonedWrites } from '../src/platform/artifact-store.ts';
 import type { Queue } from '../src/platform/queue.ts';
 import { startChild, type Child, type ChildEnd, type ChildSettings } from './child-process.ts';
 
@@ -76,6 +77,7 @@ export function createAgent(parts: AgentParts): Agent {
   const carry = async ({ run, lease }: ClaimedRun): Promise<void> => {
     const runLogger = logger.child({ runId: run.id, kind: run.kind, attempt: run.attempt });
     runLogger.info('run started');
+    await removeEarlierWork(parts.workDir, run.id);
     const workDir = path.join(parts.workDir, `${run.id}-${lease.epoch}`);
     await mkdir(workDir, { recursive: true });
     const child = startChild({ ...parts.child, workDir }, run, lease, runLogger);
@@ -113,6 +115,7 @@ export function createAgent(parts: AgentParts): Agent {
     const status = await ledger.renew(lease);
     if (status === undefined) return;
     runLogger.warn({ signal: end.signal, code: end.code, lastWords: end.lastWords }, 'the child died');
+    await removeAbandonedWrites(parts.child.artifactsDir);
     if (status === 'CANCELING') await ledger.cancelNow(lease);
     else if (draining) await ledger.release(lease, 'The worker stopped; the run goes on at its next start.');
     else await ledger.retryOrFail(lease, failureOfEnd(end));
@@ -121,6 +124,7 @@ export function createAgent(parts: AgentParts): Agent {
   return {
     start: async () => {
       await mkdir(parts.workDir, { recursive: true });
+      await removeAbandonedWrites(parts.child.artifactsDir);
       for (const job of Object.values(RUN_JOBS)) {
         await parts.queue.listen(job, async () => {
           // The message only wakes us; the row says what there is to do.
@@ -144,6 +148,12 @@ export function createAgent(parts: AgentParts): Agent {
       clearTimeout(killer);
     },
   };
+}
+
+/** What an agent that was killed left of this run: whoever holds the run now is the only one who may work on it. */
+async function removeEarlierWork(folder: string, runId: string): Promise<void> {
+  const names = (await readdir(folder)).filter((name) => name.startsWith(`${runId}-`));
+  await Promise.all(names.map((name) => rm(path.join(folder, name), { recursive: true, force: true })));
 }
 
 function failureOfEnd(end: ChildEnd): RunFailureRecord {

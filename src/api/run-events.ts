@@ -24,43 +24,70 @@ const ENDED: ReadonlySet<string> = new Set(['SUCCEEDED', 'FAILED', 'CANCELED']);
 
 export function createRunEvents(runs: RunService, announcements: RunAnnouncements): RunEvents {
   return {
-    async *follow(viewer, runId, afterSequence) {
-      if ((await runs.get(viewer, runId)) === undefined) {
-        throw new DomainError({ code: 'RUN_NOT_FOUND', message: 'There is no run with this id.', field: 'runId', hint: 'List them with the query runs.' });
-      }
+    follow(viewer, runId, afterSequence) {
       const bell = createBell();
-      const unsubscribe = announcements.subscribe(runId, bell.ring);
-      let sequence = afterSequence;
-      try {
-        for (;;) {
-          // Answered before reading, so that an event committed while we read rings again.
-          bell.reset();
-          const events = await runs.eventsAfter(viewer, runId, sequence);
-          for (const event of events) {
-            sequence = event.sequence;
-            yield event;
-          }
-          if (events.length > 0) continue;
-          const run = await runs.get(viewer, runId);
-          if (run === undefined) return;
-          if (ENDED.has(run.status)) {
-            const late = await runs.eventsAfter(viewer, runId, sequence);
-            if (late.length === 0) return;
-            continue;
-          }
-          await bell.wait(LOOK_AGAIN_MS);
-        }
-      } finally {
-        unsubscribe();
-      }
+      const events = eventsOf({ runs, announcements, viewer, runId, afterSequence, bell });
+      // A generator hears that its reader left only at its next event; the bell makes it look at once, so that nothing
+      // asks the database for a reader who is gone, least of all after the server has closed it.
+      const leave = events.return.bind(events);
+      events.return = (value) => {
+        bell.stop();
+        return leave(value);
+      };
+      return events;
     },
   };
 }
 
+interface Following {
+  readonly runs: RunService;
+  readonly announcements: RunAnnouncements;
+  readonly viewer: Viewer;
+  readonly runId: string;
+  readonly afterSequence: number;
+  readonly bell: Bell;
+}
+
+async function* eventsOf({ runs, announcements, viewer, runId, afterSequence, bell }: Following): AsyncGenerator<RunEventRecord, void, undefined> {
+  if ((await runs.get(viewer, runId)) === undefined) {
+    throw new DomainError({ code: 'RUN_NOT_FOUND', message: 'There is no run with this id.', field: 'runId', hint: 'List them with the query runs.' });
+  }
+  const unsubscribe = announcements.subscribe(runId, bell.ring);
+  let sequence = afterSequence;
+  try {
+    while (!bell.isStopped()) {
+      // Answered before reading, so that an event committed while we read rings again.
+      bell.reset();
+      const events = await runs.eventsAfter(viewer, runId, sequence);
+      for (const event of events) {
+        sequence = event.sequence;
+        yield event;
+      }
+      if (events.length > 0) continue;
+      const run = await runs.get(viewer, runId);
+      if (run === undefined) return;
+      // Its last event was committed with its last status, perhaps after we read the events.
+      if (ENDED.has(run.status) && (await runs.eventsAfter(viewer, runId, sequence)).length === 0) return;
+      if (!ENDED.has(run.status)) await bell.wait(LOOK_AGAIN_MS);
+    }
+  } finally {
+    unsubscribe();
+  }
+}
+
+type Bell = ReturnType<typeof createBell>;
+
 function createBell() {
   let rung = false;
+  let stopped = false;
   let wake: (() => void) | undefined;
   return {
+    /** Rings for the last time: nobody waits any more. */
+    stop: (): void => {
+      stopped = true;
+      wake?.();
+    },
+    isStopped: (): boolean => stopped,
     ring: (): void => {
       rung = true;
       wake?.();
@@ -69,7 +96,7 @@ function createBell() {
       rung = false;
     },
     wait: async (timeoutMs: number): Promise<void> => {
-      if (rung) return;
+      if (rung || stopped) return;
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, timeoutMs);
         wake = () => {

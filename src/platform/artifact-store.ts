@@ -6,7 +6,7 @@
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, rename, rm, stat } from 'node:fs/promises';
+import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -28,10 +28,11 @@ export interface ArtifactStore {
   pathOf(sha256: string): string;
 }
 
+const TEMPORARY_DIR = 'tmp';
 const SHA256_PATTERN = /^[0-9a-f]{64}$/;
 
 export function openArtifactStore(rootDir: string): ArtifactStore {
-  const temporaryDir = path.join(rootDir, 'tmp');
+  const temporaryDir = path.join(rootDir, TEMPORARY_DIR);
   const pathOf = (sha256: string): string => {
     // The name becomes a path, so nothing but a digest may pass.
     if (!SHA256_PATTERN.test(sha256)) {
@@ -72,6 +73,19 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
     },
     byteSizeOf: async (sha256) => stat(pathOf(sha256)).then((facts) => facts.size, () => undefined),
   };
+}
+
+/** A write that has not moved for so long belongs to a process that was killed. */
+const ABANDONED_MS = 3_600_000;
+
+/** Removes what killed processes left unfinished in a store. Safe while others write to it. */
+export async function removeAbandonedWrites(rootDir: string): Promise<void> {
+  const folder = path.join(rootDir, TEMPORARY_DIR);
+  const names = await readdir(folder).catch(() => []);
+  for (const file of names.map((name) => path.join(folder, name))) {
+    const modifiedMs = await stat(file).then((facts) => facts.mtimeMs, () => undefined);
+    if (modifiedMs !== undefined && Date.now() - modifiedMs > ABANDONED_MS) await rm(file, { force: true });
+  }
 }
 
 async function writeSynced(source: Uint8Array | NodeJS.ReadableStream | AsyncIterable<Uint8Array>, file: string): Promise<StoredBytes> {

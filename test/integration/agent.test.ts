@@ -1,7 +1,7 @@
 /** Runs as a worker process carries them: the real agent, real children, the real engine, and what happens when they die. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdir, mkdtemp, readdir, realpath, rm, writeFile } from 'node:fs/promises';
+import { mkdir, mkdtemp, readdir, realpath, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -159,6 +159,13 @@ function stepsOfKeeping(): number[] {
   return Array.from({ length: STEPS / KEEP_EVERY }, (_, index) => (index + 1) * KEEP_EVERY);
 }
 
+/** What a killed child was writing counts as abandoned after an hour. */
+async function ageTemporaryFiles(): Promise<void> {
+  const folder = path.join(dataDir, 'artifacts', 'tmp');
+  await writeFile(path.join(folder, 'half-written'), 'weights');
+  for (const name of await readdir(folder)) await utimes(path.join(folder, name), new Date(0), new Date(0));
+}
+
 describe('one training that everything happens to', () => {
   let run: RunRecord;
   let kept = 0;
@@ -178,6 +185,7 @@ describe('one training that everything happens to', () => {
     await worker.gone;
     await eventually('the child to end', async () => ((await isAlive(child)) ? undefined : true), 10_000);
     assert.equal((await runOf(run.id)).status, 'RUNNING');
+    await ageTemporaryFiles();
     // By itself the lease lapses in half a minute.
     await database.db.run.update({ where: { id: run.id }, data: { leaseExpiresAt: new Date(0) } });
     await nextWorker();
