@@ -3,7 +3,7 @@ import { homedir } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
 
-const portSchema = z.coerce.number().int().min(0).max(65_535);
+const portSchema = z.string().regex(/^\d{1,5}$/, 'must be a number from 0 to 65535').transform(Number).pipe(z.number().max(65_535, 'must be a number from 0 to 65535'));
 const flagSchema = z.enum(['true', 'false', '1', '0']).transform((text) => text === 'true' || text === '1');
 
 const environmentSchema = z.object({

@@ -1,0 +1,96 @@
+/** The embedded server: started, stopped, started again, and taken over from a Paraffin that was killed. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, readFile, stat, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { test } from 'node:test';
+import { Client } from 'pg';
+import { startPostgres } from '../../src/platform/postgres.ts';
+import { eventually } from '../support/eventually.ts';
+import { isAlive } from '../support/processes.ts';
+import { temporaryFolder } from '../support/shards.ts';
+
+async function ask(url: string, sql: string): Promise<unknown[]> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  try {
+    return (await client.query<Record<string, unknown>>(sql)).rows;
+  } finally {
+    await client.end();
+  }
+}
+
+async function serverPid(folder: string): Promise<number> {
+  return Number((await readFile(path.join(folder, 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1).join(''));
+}
+
+test('one folder through its life', async (context) => {
+  const folder = path.join(await temporaryFolder(context), 'postgres');
+  // An initdb that was interrupted: it must not be taken for a cluster.
+  await mkdir(path.join(folder, 'cluster.unfinished'), { recursive: true });
+  await writeFile(path.join(folder, 'cluster.unfinished', 'PG_VERSION'), '18');
+
+  await context.test('starts on loopback with a password of its own, and stops for good', async () => {
+    const server = await startPostgres(folder);
+    const url = new URL(server.url);
+    assert.deepEqual([url.hostname, url.pathname], ['127.0.0.1', '/paraffin']);
+    assert.equal((await stat(path.join(folder, 'password'))).mode & 0o077, 0);
+    await ask(server.url, 'CREATE TABLE kept (id int); INSERT INTO kept VALUES (1)');
+    url.password = 'guessed';
+    await assert.rejects(ask(url.href, 'SELECT 1'), { code: '28P01' });
+    const pid = await serverPid(folder);
+    await Promise.all([server.stop(), server.stop()]);
+    assert.equal(await isAlive(pid), false);
+    await assert.rejects(ask(server.url, 'SELECT 1'), { code: 'ECONNREFUSED' });
+  });
+
+  await context.test('finds its data again', async () => {
+    const server = await startPostgres(folder);
+    assert.deepEqual(await ask(server.url, 'SELECT * FROM kept'), [{ id: 1 }]);
+    await server.stop();
+  });
+
+  await context.test('stops although somebody is connected in the middle of a transaction', async () => {
+    const server = await startPostgres(folder);
+    const client = new Client({ connectionString: server.url });
+    client.on('error', () => undefined);
+    await client.connect();
+    await client.query('BEGIN; INSERT INTO kept VALUES (2)');
+    await server.stop();
+    await client.end().catch(() => undefined);
+  });
+
+  await context.test('takes over from a program that was killed, and its server with it', async () => {
+    const program = `
+      const { startPostgres } = await import(${JSON.stringify(path.resolve(import.meta.dirname, '../../src/platform/postgres.ts'))});
+      console.log((await startPostgres(${JSON.stringify(folder)})).url);
+      setInterval(() => undefined, 1000);`;
+    const killed = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const [line] = (await once(killed.stdout, 'data')).map(String);
+    killed.kill('SIGKILL');
+    await once(killed, 'exit');
+    const leftover = await serverPid(folder);
+    assert.deepEqual(await ask(line?.trim() ?? '', 'SELECT * FROM kept'), [{ id: 1 }], 'the server outlived its program');
+    const server = await startPostgres(folder);
+    assert.equal(await isAlive(leftover), false);
+    assert.deepEqual(await ask(server.url, 'SELECT * FROM kept'), [{ id: 1 }]);
+    await server.stop();
+  });
+
+  await context.test('recovers when the server itself was killed', async () => {
+    const crashed = await startPostgres(folder);
+    await ask(crashed.url, 'INSERT INTO kept VALUES (3)');
+    const pid = await serverPid(folder);
+    process.kill(pid, 'SIGKILL');
+    await eventually('the server to be gone', async () => ((await isAlive(pid)) ? undefined : true));
+    const server = await startPostgres(folder);
+    assert.deepEqual(await ask(server.url, 'SELECT * FROM kept ORDER BY id'), [{ id: 1 }, { id: 3 }]);
+    await server.stop();
+  });
+
+  await context.test('says what PostgreSQL said when it can not start', async () => {
+    await writeFile(path.join(folder, 'cluster', 'postgresql.conf'), 'no_such_setting = 1\n', { flag: 'a' });
+    await assert.rejects(startPostgres(folder), /PostgreSQL did not start:[^]*no_such_setting/);
+  });
+});

@@ -1,0 +1,52 @@
+/** The configuration: defaults, and every fault told at once. */
+import assert from 'node:assert/strict';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+import { childEnvironment, EnvironmentError, readEnvironment } from '../../src/env.ts';
+
+describe('environment', () => {
+  test('defaults: loopback, port 4000, data below the working folder, reading open, one worker', () => {
+    const env = readEnvironment({ XDG_CACHE_HOME: '/cache' });
+    assert.deepEqual(env, {
+      dataDir: path.resolve('.paraffin'), host: '127.0.0.1', port: 4000, databaseUrl: undefined, importRoots: [path.resolve('.paraffin/imports')],
+      engineCacheDir: '/cache/paraffin/engine', logLevel: 'info', requireAuth: false, withWorker: true, workerName: undefined, codeRevision: undefined,
+    });
+  });
+
+  test('an empty variable is one that is not set', () => {
+    assert.equal(readEnvironment({ PARAFFIN_PORT: '', PARAFFIN_DATABASE_URL: '' }).port, 4000);
+  });
+
+  test('import roots: the own folder first, then each of the list, absolute', () => {
+    const { importRoots } = readEnvironment({ PARAFFIN_DATA_DIR: '/data', PARAFFIN_IMPORT_ROOTS: `/slides${path.delimiter}${path.delimiter}images/../tiles` });
+    assert.deepEqual(importRoots, ['/data/imports', '/slides', path.resolve('tiles')]);
+  });
+
+  test('flags are true, false, 1 or 0', () => {
+    assert.deepEqual(['true', '1', 'false', '0'].map((flag) => readEnvironment({ PARAFFIN_REQUIRE_AUTH: flag }).requireAuth), [true, true, false, false]);
+  });
+
+  test('all faults are told at once, each with its variable', () => {
+    const faulty = {
+      PARAFFIN_PORT: '65536', PARAFFIN_DATABASE_URL: 'mysql://db', PARAFFIN_LOG_LEVEL: 'loud', PARAFFIN_REQUIRE_AUTH: 'yes', PARAFFIN_WORKER: 'no',
+    };
+    assert.throws(() => readEnvironment(faulty), (error: unknown) => {
+      assert.ok(error instanceof EnvironmentError);
+      for (const name of Object.keys(faulty)) assert.ok(error.message.includes(`  - ${name}: `), `${name} in ${error.message}`);
+      assert.doesNotMatch(error.message, /mysql:\/\/db/, 'a url may hold a password');
+      return true;
+    });
+  });
+
+  for (const port of ['-1', '4000.5', 'http', ' ']) {
+    test(`port ${JSON.stringify(port)} is refused`, () => {
+      assert.throws(() => readEnvironment({ PARAFFIN_PORT: port }), /PARAFFIN_PORT/);
+    });
+  }
+
+  test('a child inherits, and what is given to it wins', () => {
+    const inherited = childEnvironment({ PARAFFIN_LOG_LEVEL: 'silent' });
+    assert.equal(inherited['PARAFFIN_LOG_LEVEL'], 'silent');
+    assert.equal(inherited['PATH'], process.env['PATH']);
+  });
+});

@@ -1,0 +1,23 @@
+/** What the command line draws. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { progressBar, table } from '../../src/cli/terminal.ts';
+
+describe('progress bar', () => {
+  test('is as long whatever the fraction, and stays in its frame', () => {
+    assert.deepEqual([-1, 0, 0.5, 1, 7].map((fraction) => progressBar(fraction, 4)), ['[----]', '[----]', '[##--]', '[####]', '[####]']);
+    assert.equal(progressBar(0.3).length, 26);
+  });
+});
+
+describe('table', () => {
+  test('lines columns up, numbers to the right, text to the left', () => {
+    const lines = table(['encoder', 'macroF1', 'note'], [['pretrained', '0.9', 'real'], ['random', '-0.25', '']]).split('\n');
+    assert.deepEqual(lines, ['encoder     macroF1  note', '----------  -------  ----', 'pretrained      0.9  real', 'random        -0.25']);
+  });
+
+  test('has a head without rows, and takes rows that are too short', () => {
+    assert.equal(table(['a', 'bb'], []), 'a  bb\n-  --');
+    assert.equal(table(['a', 'bb'], [['x']]).split('\n').at(-1), 'x');
+  });
+});

@@ -1,0 +1,51 @@
+/** From what went wrong to what a person is told. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { DomainError, ERROR_CODES } from '../../src/errors.ts';
+import { failureOf } from '../../workers/failure.ts';
+import { ImageDataError } from '../../workers/engine/data/errors.ts';
+
+const systemError = (code: string): Error => Object.assign(new Error(`${code}: write failed, open '/secret/path'`), { code });
+
+describe('failureOf', () => {
+  test('an expected failure keeps its words, and says whose matter it is', () => {
+    const { class: whose, code, message, hint } = failureOf(new DomainError({ code: 'DATASET_TOO_SMALL', message: 'Too small.', hint: 'Add images.' }));
+    assert.deepEqual([whose, code, message, hint], ['USER', 'DATASET_TOO_SMALL', 'Too small.', 'Add images.']);
+    assert.equal(failureOf(new DomainError({ code: 'IMPORT_NOTHING_READABLE', message: 'Nothing.' })).class, 'DATA');
+    assert.equal(failureOf(new DomainError({ code: 'ARTIFACT_CORRUPT', message: 'Changed.' })).class, 'INFRASTRUCTURE');
+  });
+
+  test('every code of the program has a class', () => {
+    for (const code of ERROR_CODES) assert.match(failureOf(new DomainError({ code, message: 'x.' })).class, /^(USER|DATA|OUT_OF_MEMORY|INFRASTRUCTURE|TIMEOUT|INTERNAL)$/);
+  });
+
+  for (const words of ['OOM when allocating tensor with shape[256,64,112,112]', 'RESOURCE_EXHAUSTED: out of room', 'std::bad_alloc', 'Array buffer allocation failed']) {
+    test(`memory: ${words}`, () => {
+      const { class: whose, hint } = failureOf(new Error(words));
+      assert.equal(whose, 'OUT_OF_MEMORY');
+      assert.match(hint ?? '', /batchSize/);
+    });
+  }
+
+  for (const code of ['ENOSPC', 'EACCES', 'EIO', 'EROFS']) {
+    test(`the machine: ${code}, without its path`, () => {
+      const failure = failureOf(systemError(code));
+      assert.deepEqual([failure.class, failure.code], ['INFRASTRUCTURE', code]);
+      assert.doesNotMatch(JSON.stringify(failure), /secret/);
+    });
+  }
+
+  test('images: damage is the machine, too few are the user, a reader that died is ours', () => {
+    assert.deepEqual([failureOf(new ImageDataError('SHARD_CORRUPT', 'x.')).class, failureOf(new ImageDataError('SHARD_CORRUPT', 'x.')).code], ['INFRASTRUCTURE', 'ARTIFACT_CORRUPT']);
+    assert.equal(failureOf(new ImageDataError('TOO_FEW_IMAGES', 'x.')).code, 'DATASET_TOO_SMALL');
+    assert.equal(failureOf(new ImageDataError('READER_DIED', 'x.')).class, 'INTERNAL');
+  });
+
+  for (const [what, thrown] of [['an error', new TypeError('undefined is not a function at /secret/file.ts')], ['no error at all', 'a string'], ['nothing', undefined]] as const) {
+    test(`the unexpected keeps its words to itself: ${what}`, () => {
+      const failure = failureOf(thrown);
+      assert.deepEqual([failure.class, failure.code], ['INTERNAL', 'INTERNAL']);
+      assert.doesNotMatch(JSON.stringify(failure), /undefined is not|secret|a string/);
+    });
+  }
+});
