@@ -1,0 +1,34 @@
+/** Bytes that are read where they are needed, so that a file of hundreds of megabytes is never held twice. */
+
+export interface RandomAccess {
+  readonly byteSize: number;
+  /** `length` bytes from `offset`, in memory that is the caller's own; fewer only when the source has shrunk meanwhile. */
+  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+}
+
+/** The part of node's `FileHandle` that is needed here. */
+export interface PositionedReader {
+  read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
+}
+
+/** Bytes already in memory. What is read is copied. */
+export function accessBytes(bytes: Uint8Array): RandomAccess {
+  return { byteSize: bytes.length, read: async (offset, length) => new Uint8Array(bytes.subarray(offset, offset + length)) };
+}
+
+/** An open file. The caller opens and closes it. */
+export function accessFile(handle: PositionedReader, byteSize: number): RandomAccess {
+  return {
+    byteSize,
+    read: async (offset, length) => {
+      const buffer = new Uint8Array(length);
+      let filled = 0;
+      while (filled < length) {
+        const { bytesRead } = await handle.read(buffer, filled, length - filled, offset + filled);
+        if (bytesRead === 0) return buffer.slice(0, filled);
+        filled += bytesRead;
+      }
+      return buffer;
+    },
+  };
+}

@@ -1,0 +1,16 @@
+import type { PickleValue } from './pickle-values.ts';
+import type { InertGlobal } from './torch-host.ts';
+
+/** Bytes of the storages, by the keys that the pickle gives them. */
+export interface StorageReader {
+  /** `length` bytes of a declared storage from `byteOffset`; the range was checked before. Aligned, and the caller's own. */
+  read(key: string, byteOffset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+}
+
+/** A checkpoint whose pickle was read and whose storages are where it says, each of its size. */
+export interface OpenedCheckpoint {
+  readonly format: 'ZIP' | 'LEGACY';
+  readonly value: PickleValue;
+  readonly inertGlobals: readonly InertGlobal[];
+  readonly storages: StorageReader;
+}

@@ -1,0 +1,84 @@
+/**
+ * The ResNets of torchvision (He et al. 2016, arXiv:1512.03385) as names and shapes: what a state dict of ResNet-18, 34, 50 or 101 holds
+ * without its last layer `fc`.
+ */
+
+export const RESNET_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
+export type ResnetArchitecture = (typeof RESNET_ARCHITECTURES)[number];
+
+export interface ResnetTensorSpec {
+  readonly name: string;
+  /** Convolutions are OIHW; batch counts are scalars, `[]`. */
+  readonly shape: readonly number[];
+  /** WEIGHT is floating point; BATCH_COUNT is an integer that nothing is computed from. */
+  readonly kind: 'WEIGHT' | 'BATCH_COUNT';
+  /** False for batch counts, which PyTorch before 0.4.1 did not write: absent means 0. */
+  readonly required: boolean;
+}
+
+interface Plan {
+  /** BASIC: two 3x3 convolutions. BOTTLENECK: 1x1, 3x3 and 1x1 with four times the channels. */
+  readonly block: 'BASIC' | 'BOTTLENECK';
+  /** Blocks in each of the four layers. */
+  readonly depths: readonly [number, number, number, number];
+}
+
+const PLANS: Readonly<Record<ResnetArchitecture, Plan>> = {
+  RESNET18: { block: 'BASIC', depths: [2, 2, 2, 2] },
+  RESNET34: { block: 'BASIC', depths: [3, 4, 6, 3] },
+  RESNET50: { block: 'BOTTLENECK', depths: [3, 4, 6, 3] },
+  RESNET101: { block: 'BOTTLENECK', depths: [3, 4, 23, 3] },
+};
+const STEM_CHANNELS = 64;
+const WIDTHS = [64, 128, 256, 512] as const;
+
+/** D, the length of the embedding: 512 or 2048. */
+export function embeddingDimOf(architecture: ResnetArchitecture): 512 | 2048 {
+  return PLANS[architecture].block === 'BASIC' ? 512 : 2048;
+}
+
+/** Every tensor of the state dict but `fc`, in its order. */
+export function resnetTensorSpecs(architecture: ResnetArchitecture): ResnetTensorSpec[] {
+  const { block, depths } = PLANS[architecture];
+  const specs = unitSpecs('conv1', 'bn1', [STEM_CHANNELS, 3, 7]);
+  let channels = STEM_CHANNELS;
+  WIDTHS.forEach((width, layer) => {
+    for (let index = 0; index < (depths[layer] ?? 0); index += 1) {
+      const name = `layer${layer + 1}.${index}`;
+      const outChannels = block === 'BASIC' ? width : width * 4;
+      const convolutions: [number, number, number][] =
+        block === 'BASIC' ? [[width, channels, 3], [width, width, 3]] : [[width, channels, 1], [width, width, 3], [outChannels, width, 1]];
+      convolutions.forEach((shape, position) => specs.push(...unitSpecs(`${name}.conv${position + 1}`, `${name}.bn${position + 1}`, shape)));
+      // The first block of a layer changes the size or the channels, so its shortcut is a convolution.
+      const reshapes = index === 0 && (layer > 0 || channels !== outChannels);
+      if (reshapes) specs.push(...unitSpecs(`${name}.downsample.0`, `${name}.downsample.1`, [outChannels, channels, 1]));
+      channels = outChannels;
+    }
+  });
+  return specs;
+}
+
+/** A convolution without bias and its batch norm. */
+function unitSpecs(convolution: string, norm: string, [outChannels, inChannels, size]: readonly [number, number, number]): ResnetTensorSpec[] {
+  const weight = (name: string, shape: readonly number[]): ResnetTensorSpec => ({ name, shape, kind: 'WEIGHT', required: true });
+  return [
+    weight(`${convolution}.weight`, [outChannels, inChannels, size, size]),
+    ...['weight', 'bias', 'running_mean', 'running_var'].map((part) => weight(`${norm}.${part}`, [outChannels])),
+    { name: `${norm}.num_batches_tracked`, shape: [], kind: 'BATCH_COUNT', required: false },
+  ];
+}
+
+/**
+ * The architecture by what tells the four apart: bottlenecks have a third convolution, and the third layer is the deepest. Undefined when
+ * the names are not those of one of them. The shapes are not looked at: a tensor of a wrong one is for `mapToEncoder` to list.
+ */
+export function detectArchitecture(tensors: readonly { readonly name: string }[]): ResnetArchitecture | undefined {
+  const names = new Set(tensors.map(({ name }) => name));
+  const block = names.has('layer1.0.conv3.weight') ? 'BOTTLENECK' : 'BASIC';
+  const depths = WIDTHS.map((_width, layer) => {
+    let depth = 0;
+    while (names.has(`layer${layer + 1}.${depth}.conv1.weight`)) depth += 1;
+    return depth;
+  });
+  return RESNET_ARCHITECTURES.find((architecture) => PLANS[architecture].block === block && PLANS[architecture].depths.every((depth, layer) => depth === depths[layer]));
+}
