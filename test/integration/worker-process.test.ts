@@ -1,0 +1,43 @@
+/** The worker beside the server: there as long as the server is, and no longer. */
+import assert from 'node:assert/strict';
+import { after, before, test } from 'node:test';
+import { createLogger } from '../../src/logger.ts';
+import { openQueue } from '../../src/platform/queue.ts';
+import { RUN_JOBS } from '../../src/jobs/index.ts';
+import { startWorkerProcess } from '../../src/worker-process.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { eventually } from '../support/eventually.ts';
+import { childrenOf, isAlive } from '../support/processes.ts';
+import { temporaryFolder } from '../support/shards.ts';
+
+let database: TestDatabase;
+
+before(async () => {
+  database = await openTestDatabase();
+  await (await openQueue({ url: database.url, jobs: Object.values(RUN_JOBS), onError: () => undefined })).close();
+});
+after(() => database.close());
+
+test('a worker that dies is started again, and one that is stopped is gone', async (context) => {
+  const earlier = await childrenOf(process.pid);
+  const newWorker = async (): Promise<number | undefined> => (await childrenOf(process.pid)).find((pid) => !earlier.includes(pid));
+  const worker = startWorkerProcess({ databaseUrl: database.url, dataDir: await temporaryFolder(context), logLevel: 'silent', logger: createLogger('silent', 'test') });
+  const first = await eventually('the worker', newWorker);
+  process.kill(first, 'SIGKILL');
+  await eventually('its end', async () => ((await isAlive(first)) ? undefined : true));
+  const second = await eventually('the next worker', newWorker);
+  assert.notEqual(second, first);
+  await worker.stop();
+  assert.equal(await isAlive(second), false);
+});
+
+test('a stop while it waits to be started again starts nothing', async (context) => {
+  const earlier = await childrenOf(process.pid);
+  const newWorker = async (): Promise<number | undefined> => (await childrenOf(process.pid)).find((pid) => !earlier.includes(pid));
+  const worker = startWorkerProcess({ databaseUrl: database.url, dataDir: await temporaryFolder(context), logLevel: 'silent', logger: createLogger('silent', 'test') });
+  const pid = await eventually('the worker', newWorker);
+  process.kill(pid, 'SIGKILL');
+  await eventually('its end', async () => ((await isAlive(pid)) ? undefined : true));
+  await worker.stop();
+  assert.equal(await newWorker(), undefined);
+});
