@@ -1,0 +1,58 @@
+/** What is compared with what, and how far apart it is. */
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { IMAGE_COUNT, LARGE_SIZE_PX, SMALL_SIZE_PX } from './images.ts';
+
+export interface Comparison {
+  readonly label: string;
+  /** Files `<name>-<size>.f32` in the encoder's folder. */
+  readonly actual: string;
+  readonly reference: string;
+  readonly sizesPx: readonly number[];
+}
+
+const BOTH = [LARGE_SIZE_PX, SMALL_SIZE_PX] as const;
+
+/** How far float32 itself is from the exact answer, for scale. */
+export const YARDSTICK: Comparison = { label: 'torchvision, float32 against float64', actual: 'torchvision', reference: 'exact', sizesPx: [SMALL_SIZE_PX] };
+export const IMPORTS: readonly Comparison[] = [
+  { label: "Python's safetensors -> Paraffin", actual: 'engine-weights', reference: 'torchvision', sizesPx: BOTH },
+  { label: 'PyTorch state dict -> Paraffin', actual: 'engine-plain', reference: 'torchvision', sizesPx: BOTH },
+  { label: 'PyTorch before 1.6 -> Paraffin', actual: 'engine-legacy', reference: 'torchvision', sizesPx: BOTH },
+  { label: 'Lightning checkpoint -> Paraffin', actual: 'engine-lightning', reference: 'torchvision', sizesPx: BOTH },
+];
+export const EXPORTS: readonly Comparison[] = [
+  { label: 'Paraffin -> PyTorch', actual: 'pytorch', reference: 'engine-weights', sizesPx: BOTH },
+  { label: 'Paraffin -> PyTorch file -> Paraffin', actual: 'engine-own', reference: 'engine-weights', sizesPx: BOTH },
+  { label: 'Paraffin -> ONNX Runtime', actual: 'onnx', reference: 'engine-weights', sizesPx: BOTH },
+  { label: 'Paraffin -> TF.js (cpu)', actual: 'tfjs', reference: 'engine-weights', sizesPx: [SMALL_SIZE_PX] },
+];
+
+/** The greatest of `maxRelativeDifference` over the comparison's images. @throws Error when a side left no embeddings, or others than expected. */
+export async function compare({ actual, reference, sizesPx }: Comparison, folder: string): Promise<number> {
+  const differences: number[] = [];
+  for (const sizePx of sizesPx) {
+    const [actualValues, referenceValues] = await Promise.all([actual, reference].map((name) => floatsOf(path.join(folder, `${name}-${sizePx}.f32`))));
+    if (actualValues === undefined || referenceValues === undefined || actualValues.length !== referenceValues.length || actualValues.length === 0) {
+      throw new Error(`${actual} gave ${actualValues?.length ?? 0} numbers where ${reference} gave ${referenceValues?.length ?? 0}.`);
+    }
+    const embeddingDim = referenceValues.length / IMAGE_COUNT;
+    for (let start = 0; start < referenceValues.length; start += embeddingDim) {
+      differences.push(maxRelativeDifference(actualValues.subarray(start, start + embeddingDim), referenceValues.subarray(start, start + embeddingDim)));
+    }
+  }
+  return Math.max(...differences);
+}
+
+/** The greatest difference of one number, against the embedding's root mean square: a single number may be near zero. NaN stays NaN. */
+export function maxRelativeDifference(actual: Float32Array, reference: Float32Array): number {
+  const rootMeanSquare = Math.sqrt(reference.reduce((sum, value) => sum + value * value, 0) / reference.length);
+  return Math.max(...reference.map((value, index) => Math.abs((actual[index] ?? Number.NaN) - value))) / rootMeanSquare;
+}
+
+async function floatsOf(file: string): Promise<Float32Array> {
+  const bytes = await readFile(file).catch(() => {
+    throw new Error(`${path.basename(file)} was not written.`);
+  });
+  return new Float32Array(Uint8Array.from(bytes).buffer);
+}

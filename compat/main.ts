@@ -1,0 +1,149 @@
+/**
+ * The compatibility run: weights made by real PyTorch, through Paraffin, and out to PyTorch, ONNX Runtime and TensorFlow.js, embedding the same
+ * images on every side. Prints a table of format x encoder x greatest relative difference; ends with 1 when one is above 1e-4 or could not be had.
+ *
+ *   npm run compat -- [--all] [--browser] [--write] [--cache-dir DIR]
+ *
+ * --all      ResNet-101 too
+ * --browser  TF.js in headless Chromium too (Debian's package chromium)
+ * --write    writes the table to docs/compatibility.md
+ */
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import type { ExportArchitecture } from '../src/formats/resnet-graph.ts';
+import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
+import { embedInBrowser } from './browser.ts';
+import { compare, EXPORTS, IMPORTS, YARDSTICK } from './compare.ts';
+import type { Comparison } from './compare.ts';
+import { SMALL_SIZE_PX, writeSharedImages } from './images.ts';
+import { run } from './process.ts';
+import { preparePython } from './python-environment.ts';
+import { exportWeights, importCheckpoints } from './transfer.ts';
+
+const TOLERANCE = 1e-4;
+const STEP_TIMEOUT_MS = 240_000;
+const here = (name: string): string => path.join(import.meta.dirname, name);
+
+interface Row {
+  readonly label: string;
+  readonly encoder: ExportArchitecture;
+  readonly outcome: { readonly kind: 'MEASURED'; readonly difference: number } | { readonly kind: 'FAILED'; readonly why: string };
+}
+
+const { values: options } = parseArgs({
+  options: { all: { type: 'boolean', default: false }, browser: { type: 'boolean', default: false }, write: { type: 'boolean', default: false }, 'cache-dir': { type: 'string' } },
+});
+const encoders: readonly ExportArchitecture[] = ['RESNET18', 'RESNET34', 'RESNET50', ...(options.all ? (['RESNET101'] as const) : [])];
+const cacheDir = options['cache-dir'] ?? path.join(cacheRoot(), 'paraffin', 'compat');
+const tell = (message: string): void => console.error(message);
+process.exitCode = await main();
+
+async function main(): Promise<number> {
+  const python = await preparePython(cacheDir, tell);
+  const workDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-compat-'));
+  try {
+    await writeSharedImages(workDir);
+    const versions: Record<string, string> = { node: process.versions.node };
+    const stepFaults: string[] = [];
+    const step = async (what: string, work: () => Promise<unknown>): Promise<void> => {
+      const startedAt = performance.now();
+      try {
+        const facts = await work();
+        if (typeof facts === 'string' && facts.trim() !== '') Object.assign(versions, JSON.parse(facts.trim().split('\n').at(-1) ?? '{}'));
+        tell(`${what}: ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
+      } catch (error) {
+        const why = error instanceof Error ? error.message : String(error);
+        stepFaults.push(`${what}: ${why}`);
+        tell(`${what} FAILED: ${why}`);
+      }
+    };
+    const inPython = (script: string) => run({ program: python, args: [here(script), workDir, ...encoders], timeoutMs: STEP_TIMEOUT_MS });
+    const node = (script: string, args: readonly string[]) =>
+      run({ program: process.execPath, args: ['--disable-warning=ExperimentalWarning', here(script), workDir, ...args, ...encoders], env: ENGINE_PROCESS_ENV, timeoutMs: STEP_TIMEOUT_MS });
+
+    await step('torchvision makes weights and embeds', () => inPython('reference.py'));
+    for (const encoder of encoders) {
+      await step(`Paraffin exports ${encoder}`, () => exportWeights(path.join(workDir, encoder), encoder));
+      await step(`Paraffin imports ${encoder}`, () => importCheckpoints(path.join(workDir, encoder)));
+    }
+    await step("Paraffin's engine embeds", () => node('engine.ts', []));
+    await step('PyTorch and ONNX Runtime load and embed', () => inPython('load_exports.py'));
+    await step('TensorFlow.js loads and embeds', () => node('tfjs-node.ts', []));
+    const comparisons: Comparison[] = [YARDSTICK, ...IMPORTS, ...EXPORTS];
+    if (options.browser) {
+      await step('TensorFlow.js in Chromium loads and embeds', () => embedInBrowser(workDir, encoders));
+      for (const backend of ['cpu', 'webgl']) comparisons.push({ label: `Paraffin -> TF.js in Chromium (${backend})`, actual: `chromium-${backend}`, reference: 'engine-weights', sizesPx: [SMALL_SIZE_PX] });
+    }
+    const rows: Row[] = [];
+    for (const comparison of comparisons) for (const encoder of encoders) rows.push(await rowOf(comparison, encoder, workDir));
+    const table = tableOf(rows, comparisons);
+    console.log(table);
+    const failed = rows.filter(({ outcome }) => outcome.kind === 'FAILED' || !(outcome.difference <= TOLERANCE));
+    for (const { label, encoder, outcome } of failed) tell(`${label}, ${encoder}: ${outcome.kind === 'FAILED' ? outcome.why : `${outcome.difference} is more than ${TOLERANCE}`}`);
+    const allGreen = failed.length === 0 && stepFaults.length === 0;
+    if (options.write && allGreen) await writeDocument(table, versions);
+    return allGreen ? 0 : 1;
+  } finally {
+    await rm(workDir, { recursive: true, force: true });
+  }
+}
+
+async function rowOf(comparison: Comparison, encoder: ExportArchitecture, workDir: string): Promise<Row> {
+  const { label } = comparison;
+  try {
+    return { label, encoder, outcome: { kind: 'MEASURED', difference: await compare(comparison, path.join(workDir, encoder)) } };
+  } catch (error) {
+    const loadFaults = await readFile(path.join(workDir, encoder, 'load-faults.json'), 'utf8').catch(() => '{}');
+    return { label, encoder, outcome: { kind: 'FAILED', why: `${error instanceof Error ? error.message : String(error)} ${loadFaults}` } };
+  }
+}
+
+function tableOf(rows: readonly Row[], comparisons: readonly Comparison[]): string {
+  const cell = (row: Row | undefined): string => {
+    if (row === undefined || row.outcome.kind === 'FAILED') return 'FAILED';
+    const { difference } = row.outcome;
+    return `${difference.toExponential(1)}${difference <= TOLERANCE ? '' : ' TOO FAR'}`;
+  };
+  const line = (cells: readonly string[]): string => `| ${cells.join(' | ')} |`;
+  return [
+    line(['path of the weights', ...encoders]),
+    line(['---', ...encoders.map(() => '---')]),
+    ...comparisons.map(({ label }) => line([label, ...encoders.map((encoder) => cell(rows.find((row) => row.label === label && row.encoder === encoder)))])),
+  ].join('\n');
+}
+
+async function writeDocument(table: string, versions: Readonly<Record<string, string>>): Promise<void> {
+  const docsDir = path.join(import.meta.dirname, '..', 'docs');
+  await mkdir(docsDir, { recursive: true });
+  const text = `# Compatibility
+
+Written by \`npm run compat -- --all --browser --write\`; the run fails when a number is above ${TOLERANCE.toExponential(0)}.
+
+Each number is the greatest difference of one component of an embedding, against that embedding's root mean square, over three images
+at 224 px and at 64 px (TF.js: at 64 px). What comes in is held against torchvision's embedding, what goes out against Paraffin's own. The first row says how much of it is float32's own rounding.
+
+${table}
+
+With ${Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(', ')}.
+
+What each library was made to do:
+- PyTorch: \`torch.load(weights_only=True)\`, read and memory-mapped, then \`load_state_dict(strict=True)\` into torchvision's network with \`fc = Identity()\`.
+- ONNX: \`onnx.checker\` with full shape inference, then ONNX Runtime on the CPU at two image sizes and two batch sizes.
+- TF.js: the zip unpacked by Python's \`zipfile\`, then \`tf.loadGraphModel\` with the plain JavaScript backend, and in a browser where a row says so.
+`;
+  await writeFile(path.join(docsDir, 'compatibility.md'), text);
+}
+
+/** Where the machine keeps caches. */
+function cacheRoot(): string {
+  switch (process.platform) {
+    case 'darwin':
+      return path.join(os.homedir(), 'Library', 'Caches');
+    case 'win32':
+      return path.join(os.homedir(), 'AppData', 'Local');
+    default:
+      return path.join(os.homedir(), '.cache');
+  }
+}
