@@ -6,7 +6,7 @@ import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Logger } from '../src/logger.ts';
 import { RUN_JOBS } from '../src/jobs/index.ts';
-import { LEASE_SECONDS, type ClaimedRun, type RunFailureRecord, type RunKind, type RunLease, type RunLedger } from '../src/modules/runs/index.ts';
+import { LEASE_SECONDS, RUN_LANES, type ClaimedRun, type RunFailureRecord, type RunKind, type RunLease, type RunLedger } from '../src/modules/runs/index.ts';
 import { removeAbandonedWrites } from '../src/platform/artifact-store.ts';
 import type { Queue } from '../src/platform/queue.ts';
 import { startChild, type Child, type ChildEnd, type ChildSettings } from './child-process.ts';
@@ -29,9 +29,6 @@ export interface Agent {
   drain(): Promise<void>;
 }
 
-/** Runs of one lane go one after another. A night of training must not keep a small import waiting. */
-const LANES: readonly (readonly RunKind[])[] = [['PRETRAINING', 'EVALUATION'], ['IMPORT']];
-
 /** The lease lasts LEASE_SECONDS; renewing this often also tells us of a cancel within two seconds. */
 const RENEW_EVERY_MS = 2_000;
 /** Runs queued while nobody listened, and runs of workers that died, are found by looking. */
@@ -51,7 +48,7 @@ export function createAgent(parts: AgentParts): Agent {
   const look = async (): Promise<void> => {
     const lapsed = await ledger.reapLapsed();
     if (lapsed > 0) logger.warn({ lapsed }, 'runs of silent workers were taken back');
-    await Promise.all(LANES.map(fill));
+    await Promise.all(RUN_LANES.map(fill));
   };
 
   const fill = async (lane: readonly RunKind[]): Promise<void> => {

@@ -53,7 +53,7 @@ export const ServerInfo = objectType({
   definition(t) {
     t.nonNull.string('version');
     t.nonNull.field('startedAt', { type: 'DateTime' });
-    t.nonNull.string('databaseVersion');
+    t.nonNull.string('database', { description: 'e.g. PostgreSQL 18.4.' });
     t.field('engine', { type: 'EngineInfo', description: 'Null while the engine is missing.' });
     t.string('engineHint', { description: 'The command that brings a missing engine.' });
     t.nonNull.field('counts', { type: 'RegistryCounts' });
@@ -94,7 +94,7 @@ export const RootQueries = extendType({
         return {
           version: server.version,
           startedAt: server.startedAt,
-          databaseVersion: await server.databaseVersion(),
+          database: `PostgreSQL ${await server.databaseVersion()}`,
           engine: server.engine(),
           engineHint: server.engineHint(),
           counts: { datasets, models, checkpoints, runs, evaluations },

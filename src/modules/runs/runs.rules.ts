@@ -6,6 +6,17 @@ import { DomainError, UnreachableCaseError } from '../../errors.ts';
 export const RUN_STATUSES = ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] as const;
 export type RunStatus = (typeof RUN_STATUSES)[number];
 
+export const RUN_KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION'] as const;
+export type RunKind = (typeof RUN_KINDS)[number];
+
+/** Runs of one lane go one after another on a worker: a night of training must not keep a small import waiting. */
+export const RUN_LANES: readonly (readonly RunKind[])[] = [['PRETRAINING', 'EVALUATION'], ['IMPORT']];
+
+/** The kinds that wait in the same line as this one. */
+export function laneOf(kind: RunKind): readonly RunKind[] {
+  return RUN_LANES.find((lane) => lane.includes(kind)) ?? [kind];
+}
+
 /** A terminal run never changes again, but for a resumed one, which goes back to QUEUED under a new attempt. */
 export function isTerminal(status: RunStatus): boolean {
   switch (status) {

@@ -3,6 +3,7 @@ import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeIdCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import { Prisma, type Run } from '../../generated/prisma/client.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
+import { laneOf } from './runs.rules.ts';
 import { RUN_EVENT_KINDS, type MetricSeriesRecord, type RunEventKind, type RunEventRecord, type RunFailureRecord, type RunLease, type RunRecord, type TrainingStateRecord } from './runs.records.ts';
 
 /** The channel on which a committed event of a run is announced; the payload is the run's id. */
@@ -203,11 +204,11 @@ export function createRunStore(db: Database) {
       return row === null ? undefined : { step: row.step, sha256: row.sha256 };
     },
 
-    /** Place in the queue, 1 for the next to run; null for a run that does not wait. */
+    /** Place in its lane's queue, 1 for the next to run; null for a run that does not wait. */
     queuePosition: async (run: RunRecord): Promise<number | null> => {
       if (run.status !== 'QUEUED') return null;
       const [row] = await db.$queryRaw<{ ahead: bigint }[]>`
-        SELECT count(*) AS ahead FROM "Run" WHERE status = 'QUEUED' AND ("queuedAt", id) <= (SELECT "queuedAt", id FROM "Run" WHERE id = ${run.id}::uuid)`;
+        SELECT count(*) AS ahead FROM "Run" WHERE status = 'QUEUED' AND kind = ANY(${[...laneOf(run.kind)]}::"RunKind"[]) AND ("queuedAt", id) <= (SELECT "queuedAt", id FROM "Run" WHERE id = ${run.id}::uuid)`;
       return Number(row?.ahead ?? 1);
     },
 
