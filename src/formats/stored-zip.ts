@@ -41,7 +41,7 @@ export function writeStoredZip(entries: readonly StoredZipEntry[], alignment: nu
     const extraBytes = isAligned ? 0 : EXTRA_HEADER_BYTES + ((alignment - ((unpadded + EXTRA_HEADER_BYTES) % alignment)) % alignment);
     const dataOffset = unpadded + extraBytes;
     position = dataOffset + data.byteLength;
-    return { name, data, headerOffset, dataOffset, extraBytes, checksum: crc32(data) };
+    return { name, data, headerOffset, dataOffset, extraBytes };
   });
   const centralOffset = position;
   const centralBytes = placed.reduce((sum, { name }) => sum + CENTRAL_HEADER_BYTES + name.length, 0);
@@ -50,7 +50,8 @@ export function writeStoredZip(entries: readonly StoredZipEntry[], alignment: nu
   const file = new Uint8Array(centralOffset + centralBytes + END_BYTES);
   const view = new DataView(file.buffer);
   const ascii = new TextEncoder();
-  for (const entry of placed) {
+  for (const place of placed) {
+    const entry = { ...place, checksum: crc32(place.data) };
     const { headerOffset, extraBytes, name, data } = entry;
     view.setUint32(headerOffset, 0x04034b50, true);
     commonFields(view, headerOffset + 4, entry);

@@ -1,0 +1,95 @@
+import { test, describe } from 'node:test';
+import assert from 'node:assert/strict';
+import { describePreparation, exportMetadata, ExportError, unitWeights } from '../../src/formats/encoder-export.ts';
+import { convolutionUnitSteps, EXPORT_ARCHITECTURES, GRAPH_INPUT, GRAPH_OUTPUT, graphEmbeddingDim, resnetGraph } from '../../src/formats/resnet-graph.ts';
+import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
+import { encoderTensorSpecs } from '../../workers/engine/models/architecture.ts';
+import { EXPORT_CONTRACT, encoderToExport } from '../support/encoder-export.ts';
+
+describe('the graph of a residual network', () => {
+  for (const architecture of EXPORT_ARCHITECTURES) {
+    test(`${architecture}: every step reads what an earlier one wrote, and each output has one name`, () => {
+      const written = new Set<string>([GRAPH_INPUT]);
+      for (const step of resnetGraph(architecture)) {
+        const inputs = step.kind === 'ADD_THEN_RELU' ? [step.left, step.right] : [step.input];
+        for (const input of inputs) assert.ok(written.has(input), `${step.output} reads ${input} too early`);
+        assert.ok(!written.has(step.output), `${step.output} is written twice`);
+        written.add(step.output);
+      }
+      assert.ok(written.has(GRAPH_OUTPUT));
+    });
+
+    test(`${architecture}: names and shapes are the engine's, in torchvision's order`, () => {
+      const filters = encoderTensorSpecs(architecture).filter(({ kind }) => kind === 'FILTER');
+      const ours = convolutionUnitSteps(architecture).map(({ convolutionName, inputChannels, outputChannels, window }) => ({
+        name: `${convolutionName}.weight`, kind: 'FILTER', shape: [outputChannels, inputChannels, window.size, window.size],
+      }));
+      assert.deepEqual(ours, filters);
+      assert.equal(graphEmbeddingDim(architecture), architecture === 'RESNET18' || architecture === 'RESNET34' ? 512 : 2048);
+    });
+  }
+});
+
+describe('weights to export', () => {
+  const { tensors } = encoderToExport('RESNET18');
+  const without = (name: string): SafetensorsTensor[] => tensors.filter((tensor) => tensor.name !== name);
+  const faultOf = (given: readonly SafetensorsTensor[]): ExportError => {
+    try {
+      unitWeights('RESNET18', given);
+    } catch (error) {
+      assert.ok(error instanceof ExportError);
+      return error;
+    }
+    return assert.fail('The weights were taken.');
+  };
+
+  test('come by unit, whatever their order, with the batch count where there is one', () => {
+    const units = unitWeights('RESNET18', tensors.toReversed());
+    assert.equal(units.size, 20);
+    assert.deepEqual([...units.keys()].slice(0, 3), ['conv1', 'layer1.0.conv1', 'layer1.0.conv2']);
+    assert.equal(units.get('conv1')?.batchCount, 1000n);
+  });
+
+  test('may lack batch counts', () => {
+    assert.equal(unitWeights('RESNET18', without('bn1.num_batches_tracked')).get('conv1')?.batchCount, 0n);
+  });
+
+  test('must all be there', () => assert.deepEqual(faultOf(without('bn1.bias')).missing, ['bn1.bias']));
+  test('must be no others', () => {
+    const { unexpected } = faultOf([...tensors, { name: 'fc.weight', dtype: 'F32', shape: [1], data: new Float32Array(1) }]);
+    assert.deepEqual(unexpected, ['fc.weight']);
+  });
+  test('must be there once', () => {
+    const [first] = tensors;
+    assert.ok(first !== undefined);
+    assert.deepEqual(faultOf([{ ...first }, ...tensors]).unexpected, ['conv1.weight']);
+  });
+  test('must have the right shape', () => {
+    const { misshapen } = faultOf([...without('bn1.bias'), { name: 'bn1.bias', dtype: 'F32', shape: [32, 2], data: new Float32Array(64) }]);
+    assert.deepEqual(misshapen, ['bn1.bias: expected F32 [64], got F32 [32, 2] with 64 numbers']);
+  });
+  test('must have as many numbers as their shape says', () => {
+    assert.equal(faultOf([...without('bn1.bias'), { name: 'bn1.bias', dtype: 'F32', shape: [64], data: new Float32Array(63) }]).misshapen.length, 1);
+  });
+  test('must have the right dtype', () => {
+    assert.equal(faultOf([...without('bn1.bias'), { name: 'bn1.bias', dtype: 'U8', shape: [64], data: new Uint8Array(64) }]).misshapen.length, 1);
+    assert.equal(faultOf([...without('bn1.num_batches_tracked'), { name: 'bn1.num_batches_tracked', dtype: 'F32', shape: [], data: new Float32Array(1) }]).misshapen.length, 1);
+  });
+  test('are told apart from those of another architecture', () => {
+    const { missing, message } = faultOf(encoderToExport('RESNET34').tensors.filter(({ name }) => !name.startsWith('layer4')));
+    assert.ok(missing.length > 0);
+    assert.match(message, /^The weights do not fit RESNET18: \d+ missing \(layer4\.0\.conv1\.weight; /);
+  });
+});
+
+test('the preparation is told in words and kept as facts', () => {
+  assert.equal(
+    describePreparation(EXPORT_CONTRACT),
+    'Input: RGB images, short side resized to 224 px (bilinear, antialiased), centre crop; pixel values scaled to 0..1, minus mean [0.5, 0.5, 0.5], divided by standard deviation [0.25, 0.5, 0.5].',
+  );
+  assert.match(describePreparation({ ...EXPORT_CONTRACT, resizeRule: 'STRETCH' }), /resized to 224 x 224 px/);
+  const facts = new Map(exportMetadata({ ...encoderToExport('RESNET18'), metadata: { zebra: '1', architecture: 'a lie' } }));
+  assert.deepEqual([...facts.keys()], ['architecture', 'inputContract', 'preparation', 'zebra']);
+  assert.equal(facts.get('architecture'), 'RESNET18');
+  assert.deepEqual(JSON.parse(facts.get('inputContract') ?? ''), EXPORT_CONTRACT);
+});
