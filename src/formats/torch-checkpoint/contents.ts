@@ -90,15 +90,19 @@ class Walker {
     if (value.kind !== 'DICT' && value.kind !== 'LIST' && value.kind !== 'TUPLE' && value.kind !== 'SET') return;
     if (this.#seen.has(value)) return;
     this.#seen.add(value);
-    if (depth >= this.#limits.maxNesting) throw new TorchCheckpointError('NESTING_TOO_DEEP', path.slice(0, 200), `The file nests more than ${this.#limits.maxNesting} deep.`);
+    if (depth >= this.#limits.maxNesting) throw new TorchCheckpointError('NESTING_TOO_DEEP', place(path), `The file nests more than ${this.#limits.maxNesting} deep.`);
     for (const [key, item] of childrenOf(value)) {
       // Asked before the path is put together, which would cost its length for each child.
       if (typeof item !== 'object' || item === null) continue;
       const name = keyName(key);
-      if (path.length + name.length >= this.#limits.maxNameLength) throw new TorchCheckpointError('NAME_TOO_LONG', path.slice(0, 200), `A tensor's name is longer than ${this.#limits.maxNameLength} characters.`);
+      if (path.length + name.length >= this.#limits.maxNameLength) throw new TorchCheckpointError('NAME_TOO_LONG', place(path), `A tensor's name is longer than ${this.#limits.maxNameLength} characters.`);
       this.walk(item, path === '' ? name : `${path}.${name}`, found, depth + 1);
     }
   }
+}
+
+function place(path: string): string {
+  return path === '' ? 'pickle' : path.slice(0, 200);
 }
 
 function childrenOf(node: Extract<PickleNode, { kind: 'DICT' | 'LIST' | 'TUPLE' | 'SET' }>): Iterable<[PickleValue, PickleValue]> {
