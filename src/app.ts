@@ -1,5 +1,5 @@
 /** Composition root: the one place where parts are wired. */
-import { mkdir } from 'node:fs/promises';
+import { mkdir, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { createHttpServer } from './api/http.ts';
@@ -13,7 +13,7 @@ import { createAccessService } from './modules/access/index.ts';
 import { createArtifactService } from './modules/artifacts/index.ts';
 import { createDatasetLoaders, createDatasetService, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
-import { createModelLoaders, createModelService } from './modules/models/index.ts';
+import { createCheckpointImports, createModelLoaders, createModelService, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
 import { createRunLoaders, createRuns, RUN_EVENTS_CHANNEL } from './modules/runs/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
 import { openArtifactStore } from './platform/artifact-store.ts';
@@ -60,6 +60,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const db = openDatabase(databaseUrl, { maxConnections: 12 });
     closers.push(() => db.$disconnect());
     logger.debug({ seeded: await seedCatalogue(db, await loadCatalogue()) }, 'catalogue');
+    logger.debug({ seeded: await seedPublishedCheckpoints(db, await loadPublishedCheckpoints()) }, 'published checkpoints');
 
     const queue = await openQueue({ url: databaseUrl, jobs: Object.values(RUN_JOBS), onError: (error) => logger.warn({ error }, 'queue') });
     closers.push(queue.close);
@@ -75,9 +76,13 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const artifacts = createArtifactService({ db });
     const datasets = createDatasetService({ db, transact });
     const models = createModelService({ db, transact });
+    const downloadsDir = path.join(env.dataDir, 'downloads');
+    // What a killed server left half-fetched; nobody else uses this data directory.
+    await rm(downloadsDir, { recursive: true, force: true });
+    const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls });
     const runs = createRuns(db, { transact, queue, datasets, models, importRoots: env.importRoots });
     const evaluations = createEvaluations(db, { runs, datasets, models });
-    const services: Services = { artifacts, datasets, models, runs, evaluations };
+    const services: Services = { artifacts, datasets, models, checkpointImports, runs, evaluations };
     const server = serverFacts(db, startedAt);
     const runEvents = createRunEvents(runs, announcements);
 

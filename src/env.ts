@@ -12,6 +12,7 @@ const environmentSchema = z.object({
   PARAFFIN_PORT: portSchema.default(4000),
   PARAFFIN_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'must begin with postgresql://').optional(),
   PARAFFIN_IMPORT_ROOTS: z.string().optional(),
+  PARAFFIN_ALLOW_PRIVATE_URLS: flagSchema.default(false),
   PARAFFIN_ENGINE_CACHE_DIR: z.string().min(1).optional(),
   PARAFFIN_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   PARAFFIN_REQUIRE_AUTH: flagSchema.default(false),
@@ -28,8 +29,10 @@ export interface Environment {
   readonly port: number;
   /** An external PostgreSQL; undefined means the embedded one under the data directory. */
   readonly databaseUrl: string | undefined;
-  /** Absolute folders from which images may be imported. */
+  /** Absolute folders from which images and checkpoints may be imported. */
   readonly importRoots: readonly string[];
+  /** True: checkpoints may be fetched from loopback and private addresses, too. */
+  readonly allowPrivateUrls: boolean;
   /** Where the TensorFlow library is kept, outside node_modules, shared by every clone. */
   readonly engineCacheDir: string;
   readonly logLevel: string;
@@ -69,6 +72,7 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
     port: values.PARAFFIN_PORT,
     databaseUrl: values.PARAFFIN_DATABASE_URL,
     importRoots: [path.join(dataDir, 'imports'), ...roots.map((root) => path.resolve(root))],
+    allowPrivateUrls: values.PARAFFIN_ALLOW_PRIVATE_URLS,
     engineCacheDir: path.resolve(values.PARAFFIN_ENGINE_CACHE_DIR ?? path.join(cacheHome, 'paraffin', 'engine')),
     logLevel: values.PARAFFIN_LOG_LEVEL,
     requireAuth: values.PARAFFIN_REQUIRE_AUTH,

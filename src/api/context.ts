@@ -3,7 +3,7 @@ import type { Viewer } from '../modules/access/index.ts';
 import type { ArtifactService } from '../modules/artifacts/index.ts';
 import type { DatasetLoaders, DatasetService } from '../modules/datasets/index.ts';
 import type { EvaluationLoaders, EvaluationService } from '../modules/evaluations/index.ts';
-import type { ModelLoaders, ModelService } from '../modules/models/index.ts';
+import type { CheckpointImportService, ModelLoaders, ModelService } from '../modules/models/index.ts';
 import type { RunLoaders, RunService } from '../modules/runs/index.ts';
 import type { RunEvents } from './run-events.ts';
 
@@ -27,6 +27,7 @@ export interface ServerFacts {
 export interface Services {
   readonly datasets: DatasetService;
   readonly models: ModelService;
+  readonly checkpointImports: CheckpointImportService;
   readonly runs: RunService;
   readonly evaluations: EvaluationService;
   readonly artifacts: ArtifactService;

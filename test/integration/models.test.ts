@@ -183,7 +183,7 @@ describe('checkpoints', () => {
     const sourceRunId = await makeRun(database);
     const versionId = await someVersion();
     const { id } = await register(newCheckpoint({ modelSlug: 'deep', sourceRunId, encoder: 'RESNET50', embeddingDim: 2048, trainedOnVersionIds: [versionId] }));
-    for (const filter of [{ encoder: 'RESNET50' }, { modelSlug: 'deep' }, { sourceRunId }, { trainedOnDatasetVersionId: versionId }, { encoder: 'RESNET50', modelSlug: 'deep', sourceRunId }]) {
+    for (const filter of [{ encoder: 'RESNET50', published: false }, { modelSlug: 'deep' }, { sourceRunId }, { trainedOnDatasetVersionId: versionId }, { encoder: 'RESNET50', modelSlug: 'deep', sourceRunId }]) {
       const answer = await server.ask('query($filter: CheckpointFilter) { checkpoints(filter: $filter) { totalCount nodes { id } } }', { filter });
       assert.deepEqual(at(answer, 'data.checkpoints'), { totalCount: 1, nodes: [{ id }] }, JSON.stringify(filter));
     }

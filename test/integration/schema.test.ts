@@ -9,7 +9,7 @@ import { buildSchema } from '../../src/api/schema.ts';
 const read = (file: string): Promise<string> => readFile(path.resolve(import.meta.dirname, '..', file), 'utf8');
 
 /** Part of the contract that no code answers yet. Each line goes when it is built; a line too many fails below. */
-const NOT_BUILT_YET: readonly string[] = ['ImportCheckpointInput was removed.', 'CheckpointPayload was removed.', 'Mutation.importCheckpoint was removed.'];
+const NOT_BUILT_YET: readonly string[] = [];
 
 test('schema.graphql is printed from the code as it is', async () => {
   const committed = printSchema(parseSchema(await read('../schema.graphql')));

@@ -5,6 +5,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { Client } from 'pg';
 import { loadCatalogue, seedCatalogue } from '../../src/modules/datasets/index.ts';
+import { loadPublishedCheckpoints, seedPublishedCheckpoints } from '../../src/modules/models/index.ts';
 import { openDatabase, transactionsOf, type Database, type Transact } from '../../src/platform/db.ts';
 import { applyMigrations, readMigrations } from '../../src/platform/migrate.ts';
 import { startPostgres } from '../../src/platform/postgres.ts';
@@ -32,6 +33,7 @@ export async function startTemplateServer(): Promise<TemplateServer> {
   await applyMigrations(server.url, await readMigrations(path.resolve(import.meta.dirname, '../../prisma/migrations')));
   const db = openDatabase(server.url, { maxConnections: 1 });
   await seedCatalogue(db, await loadCatalogue());
+  await seedPublishedCheckpoints(db, await loadPublishedCheckpoints());
   // A template can be cloned only while nobody is connected to it.
   await db.$disconnect();
   return {

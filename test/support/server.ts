@@ -12,7 +12,7 @@ import { createAccessService, type AccessService } from '../../src/modules/acces
 import { createArtifactService } from '../../src/modules/artifacts/index.ts';
 import { createDatasetLoaders, createDatasetService } from '../../src/modules/datasets/index.ts';
 import { createEvaluationLoaders, createEvaluations } from '../../src/modules/evaluations/index.ts';
-import { createModelLoaders, createModelService } from '../../src/modules/models/index.ts';
+import { createCheckpointImports, createModelLoaders, createModelService } from '../../src/modules/models/index.ts';
 import { createRunLoaders, createRuns, RUN_EVENTS_CHANNEL } from '../../src/modules/runs/index.ts';
 import { listenForAnnouncements } from '../../src/platform/announcements.ts';
 import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
@@ -24,6 +24,8 @@ export interface TestServer {
   readonly url: string;
   /** Empty for a second server on one database, whose key the first one wrote. */
   readonly adminKey: string;
+  /** The import root; thrown away at the end. */
+  readonly folder: string;
   readonly access: AccessService;
   readonly services: Services;
   readonly store: ArtifactStore;
@@ -45,9 +47,10 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   const artifacts = createArtifactService({ db });
   const datasets = createDatasetService({ db, transact });
   const models = createModelService({ db, transact });
+  const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true });
   const runs = createRuns(db, { transact, queue, datasets, models, importRoots: [folder] });
   const evaluations = createEvaluations(db, { runs, datasets, models });
-  const services: Services = { artifacts, datasets, models, runs, evaluations };
+  const services: Services = { artifacts, datasets, models, checkpointImports, runs, evaluations };
   const server = { version: 'test', startedAt: new Date(), databaseVersion: () => Promise.resolve('test'), engine: () => null, engineHint: () => null };
   const runEvents = createRunEvents(runs, announcements);
   const http = createHttpServer({
@@ -69,6 +72,7 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   return {
     url,
     adminKey,
+    folder,
     access,
     services,
     store,

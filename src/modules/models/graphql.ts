@@ -43,6 +43,59 @@ export const ExternalSource = objectType({
     t.float('byteSize');
     t.string('sha256');
     t.string('licence');
+    t.field('contents', { type: 'ImportedContents', description: 'Null until the file was read here.' });
+  },
+});
+
+export const ImportedFileFormat = enumType({ name: 'ImportedFileFormat', members: ['SAFETENSORS', 'TORCH_ZIP', 'TORCH_LEGACY'] });
+
+export const ImportedContents = objectType({
+  name: 'ImportedContents',
+  sourceType: { module: records, export: 'ImportedContentsRecord' },
+  description: "What was found in an imported file beside the encoder's tensors. Nothing of it was run, and none of it is in the stored weights.",
+  definition(t) {
+    t.nonNull.field('format', { type: 'ImportedFileFormat' });
+    t.nonNull.string('keyPrefix', { description: 'What every name of the encoder began with, e.g. model.resnet.' });
+    t.nonNull.list.nonNull.string('inertGlobals', {
+      description: 'Classes and functions that the pickle names, e.g. posix.system: Python would have imported them.',
+      resolve: (contents) => [...contents.inertGlobals],
+    });
+    t.field('projectionHead', { type: 'FoundProjectionHead' });
+    t.field('classifier', { type: 'FoundClassifier' });
+    t.nonNull.list.nonNull.string('ignoredParts', { description: 'e.g. optimizer_states: 122 tensors', resolve: (contents) => [...contents.ignoredParts] });
+    t.nonNull.field('scalars', { type: 'JSON', description: '[{ path value }]: numbers and texts of the file, hyper-parameters among them.' });
+  },
+});
+
+export const FoundProjectionHead = objectType({
+  name: 'FoundProjectionHead',
+  definition(t) {
+    t.nonNull.int('hiddenDim');
+    t.nonNull.int('projectionDim');
+  },
+});
+
+export const FoundClassifier = objectType({
+  name: 'FoundClassifier',
+  definition(t) {
+    t.nonNull.int('classCount');
+  },
+});
+
+export const TrainingFactEvidence = enumType({
+  name: 'TrainingFactEvidence',
+  description: 'READ in the named source; SECOND_HAND: from somebody who says that they read it there.',
+  members: ['READ', 'SECOND_HAND'],
+});
+
+export const TrainingFact = objectType({
+  name: 'TrainingFact',
+  sourceType: { module: records, export: 'TrainingFactRecord' },
+  definition(t) {
+    t.nonNull.string('name', { description: 'e.g. optimiser, batchSize' });
+    t.string('value', { description: 'Null is unknown.' });
+    t.field('evidence', { type: 'TrainingFactEvidence', description: 'Null where nothing is known.' });
+    t.nonNull.list.nonNull.string('sources', { resolve: (fact) => [...fact.sources] });
   },
 });
 
@@ -90,6 +143,12 @@ export const Checkpoint = objectType({
     t.nonNull.int('embeddingDim');
     t.nonNull.field('inputContract', { type: 'InputContract' });
     t.field('importedFrom', { type: 'ExternalSource', description: 'Null for one that was trained here.' });
+    t.string('publishedSlug', { description: 'Its name among the published checkpoints, for importCheckpoint.' });
+    t.nonNull.list.nonNull.field('trainingFacts', {
+      type: 'TrainingFact',
+      description: 'What is known of a training that was not done here, and what is not. Empty for one of ours: its run says everything.',
+      resolve: (checkpoint) => [...checkpoint.trainingFacts],
+    });
     t.nonNull.list.nonNull.field('trainedOn', {
       type: 'DatasetVersion',
       description: 'The versions whose images it has seen.',
@@ -119,6 +178,7 @@ export const Checkpoint = objectType({
 
 export const ModelConnection = connectionType('Model');
 export const CheckpointConnection = connectionType('Checkpoint');
+export const CheckpointPayload = payloadType('CheckpointPayload', 'checkpoint', 'Checkpoint');
 export const ModelPayload = payloadType('ModelPayload', 'model', 'Model');
 
 export const ModelFilter = inputObjectType({
@@ -135,6 +195,7 @@ export const CheckpointFilter = inputObjectType({
     t.string('modelSlug');
     t.id('sourceRunId');
     t.id('trainedOnDatasetVersionId');
+    t.boolean('published', { description: 'True: those of the catalogue of published checkpoints alone; false: all others.' });
   },
 });
 
@@ -184,6 +245,40 @@ export const SetModelAliasInput = inputObjectType({
   },
 });
 
+export const InputContractInput = inputObjectType({
+  name: 'InputContractInput',
+  description: 'See InputContract. What has a default is also what evaluations here compute with: another value is refused, not ignored.',
+  definition(t) {
+    t.nonNull.int('imageSizePx');
+    t.nonNull.field('resizeRule', { type: 'ResizeRule', default: 'SHORT_SIDE_THEN_CENTRE_CROP' });
+    t.nonNull.field('channelOrder', { type: 'ChannelOrder', default: 'RGB' });
+    t.nonNull.list.nonNull.float('valueRange', { default: [0, 1] });
+    t.nonNull.list.nonNull.float('channelMean', { description: 'In units of valueRange.' });
+    t.nonNull.list.nonNull.float('channelStd');
+    t.nonNull.string('embeddingLayer', { default: 'avgpool' });
+    t.float('micronsPerPixelMin');
+    t.float('micronsPerPixelMax');
+  },
+});
+
+export const ImportCheckpointInput = inputObjectType({
+  name: 'ImportCheckpointInput',
+  description: 'Give modelSlug, inputContract, and one of path and url; or publishedCheckpoint alone.',
+  definition(t) {
+    t.string('modelSlug', { description: 'Made if new.' });
+    t.string('path', { description: 'Absolute, on the server, below one of its import roots.' });
+    t.string('url', { description: 'http or https; fetched by the server, from the public internet unless its owner allows more.' });
+    t.string('sha256', { description: 'Of the file, if known: another file is refused.' });
+    t.field('encoder', { type: 'EncoderArchitecture', description: 'If stated, the file must hold that one.' });
+    t.string('keyPrefix', { description: "What the encoder's names begin with, dot included; the usual ones are found." });
+    t.field('inputContract', { type: 'InputContractInput' });
+    t.string('name', { description: 'Of a model that is new.' });
+    t.string('description', { description: 'Of a model that is new.' });
+    t.string('licence', { description: 'Of the file, and of a model that is new.' });
+    t.string('publishedCheckpoint', { description: 'publishedSlug of a checkpoint: everything about it is known. A path or url beside it says where else its file lies.' });
+  },
+});
+
 export const ModelMutations = extendType({
   type: 'Mutation',
   definition(t) {
@@ -191,6 +286,12 @@ export const ModelMutations = extendType({
       type: 'ModelPayload',
       args: { input: nonNull(arg({ type: 'CreateModelInput' })) },
       resolve: (_root, args, ctx) => settle('model', () => ctx.services.models.create(ctx.viewer, args.input)),
+    });
+    t.nonNull.field('importCheckpoint', {
+      type: 'CheckpointPayload',
+      description: 'Brings in weights that were made elsewhere: PyTorch or safetensors, mapped strictly, nothing run. The same weights are registered once.',
+      args: { input: nonNull(arg({ type: 'ImportCheckpointInput' })) },
+      resolve: (_root, args, ctx) => settle('checkpoint', () => ctx.services.checkpointImports.importCheckpoint(ctx.viewer, args.input)),
     });
     t.nonNull.field('setModelAlias', {
       type: 'ModelPayload',

@@ -1,8 +1,12 @@
 /** Models: lines of encoders under one name, their checkpoints and aliases. */
 import type { Database } from '../../platform/db.ts';
+import { createCheckpointImports as createImports, type CheckpointImportParts, type CheckpointImportService } from './imports.service.ts';
 import { createModelService as createService, type ModelService, type ModelServiceParts } from './models.service.ts';
 import { createModelStore } from './models.store.ts';
 
+export type { CheckpointImportService } from './imports.service.ts';
+export { loadPublishedCheckpoints } from './published.ts';
+export { seedPublishedCheckpoints } from './published.store.ts';
 export { createModelLoaders, type ModelLoaders } from './models.loaders.ts';
 export type {
   CheckpointRecord, ExternalSourceRecord, GoldenRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, UsableCheckpointRecord, WeightsFileRecord,
@@ -13,4 +17,8 @@ export type { ModelFilter } from './models.store.ts';
 
 export function createModelService({ db, ...parts }: { readonly db: Database } & Omit<ModelServiceParts, 'store'>): ModelService {
   return createService({ ...parts, store: createModelStore(db) });
+}
+
+export function createCheckpointImports({ db, ...parts }: { readonly db: Database } & Omit<CheckpointImportParts, 'store'>): CheckpointImportService {
+  return createImports({ ...parts, store: createModelStore(db) });
 }

@@ -25,6 +25,34 @@ export interface ExternalSourceRecord {
   readonly byteSize: number | null;
   readonly sha256: string | null;
   readonly licence: string | null;
+  /** Null until its file was read here. */
+  readonly contents: ImportedContentsRecord | null;
+}
+
+/** What was found in an imported file beside the encoder's tensors, and left out of the stored one. */
+export interface ImportedContentsRecord {
+  readonly format: 'SAFETENSORS' | 'TORCH_ZIP' | 'TORCH_LEGACY';
+  /** What every name of the encoder began with, e.g. `model.resnet.`; empty for torchvision's own names. */
+  readonly keyPrefix: string;
+  /** Classes and functions that the pickle names, e.g. `posix.system`: none was imported or called. */
+  readonly inertGlobals: readonly string[];
+  /** Sizes of SimCLR's projection head: embedding to hidden to projection. */
+  readonly projectionHead: { readonly hiddenDim: number; readonly projectionDim: number } | null;
+  readonly classifier: { readonly classCount: number } | null;
+  /** e.g. `optimizer_states: 122 tensors` */
+  readonly ignoredParts: readonly string[];
+  /** Numbers and texts of the file, hyper-parameters among them, as the file has them. */
+  readonly scalars: readonly { readonly path: string; readonly value: string | number | boolean | null }[];
+}
+
+/** One fact about a training that was not done here. */
+export interface TrainingFactRecord {
+  readonly name: string;
+  /** Null is unknown. */
+  readonly value: string | null;
+  /** READ in the named source; SECOND_HAND from somebody who says that they read it there; null where nothing is known. */
+  readonly evidence: 'READ' | 'SECOND_HAND' | null;
+  readonly sources: readonly string[];
 }
 
 export interface CheckpointRecord {
@@ -37,6 +65,10 @@ export interface CheckpointRecord {
   readonly inputContract: InputContract;
   readonly sourceRunId: string | null;
   readonly importedFrom: ExternalSourceRecord | null;
+  /** Its name in the catalogue of published checkpoints. */
+  readonly publishedSlug: string | null;
+  /** Empty for one that was trained here: its run says everything. */
+  readonly trainingFacts: readonly TrainingFactRecord[];
   readonly step: number | null;
   readonly epoch: number | null;
   /** Of the stored safetensors; null while only an external source is known. */
@@ -72,6 +104,16 @@ export interface NewCheckpoint {
   readonly byteSize: number;
   readonly golden: GoldenRecord | null;
   readonly trainedOnVersionIds: readonly string[];
+}
+
+/** An encoder that came from elsewhere, stored and ready to be registered. */
+export interface NewImportedCheckpoint {
+  readonly encoder: EncoderArchitecture;
+  readonly embeddingDim: number;
+  readonly inputContract: InputContract;
+  readonly importedFrom: ExternalSourceRecord;
+  readonly sha256: string;
+  readonly byteSize: number;
 }
 
 /** A file of weights, ready to be sent. */

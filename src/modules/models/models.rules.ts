@@ -7,6 +7,9 @@ export const WEIGHTS_FORMATS = ['SAFETENSORS', 'PYTORCH', 'ONNX', 'TFJS'] as con
 export type WeightsFormat = (typeof WEIGHTS_FORMATS)[number];
 export const AVAILABLE_FORMATS: readonly WeightsFormat[] = ['SAFETENSORS'];
 
+/** No type is registered for safetensors; this one says "bytes" and is shown by no browser. */
+export const SAFETENSORS_MEDIA_TYPE = 'application/octet-stream';
+
 export const RESIZE_RULES = ['SHORT_SIDE_THEN_CENTRE_CROP', 'STRETCH'] as const;
 export const CHANNEL_ORDERS = ['RGB', 'BGR'] as const;
 
@@ -39,14 +42,41 @@ export const inputContractSchema = z
   });
 export type InputContract = z.infer<typeof inputContractSchema>;
 
-const slugSchema = z.string().max(100, 'must have at most 100 characters').regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens, e.g. tissue-resnet18');
-const textSchema = (length: number) => z.string().trim().max(length, `must have at most ${length} characters`);
+/** What an import keeps of a file's other contents; see `ImportedContentsRecord`. */
+export const importedContentsSchema = z.object({
+  format: z.enum(['SAFETENSORS', 'TORCH_ZIP', 'TORCH_LEGACY']),
+  keyPrefix: z.string(),
+  inertGlobals: z.array(z.string()),
+  projectionHead: z.object({ hiddenDim: z.number(), projectionDim: z.number() }).nullable(),
+  classifier: z.object({ classCount: z.number() }).nullable(),
+  ignoredParts: z.array(z.string()),
+  scalars: z.array(z.object({ path: z.string(), value: z.union([z.string(), z.number(), z.boolean(), z.null()]) })),
+});
+
+export const externalSourceSchema = z.object({
+  url: z.string().nullable().default(null),
+  fileName: z.string().nullable().default(null),
+  byteSize: z.number().nullable().default(null),
+  sha256: z.string().nullable().default(null),
+  licence: z.string().nullable().default(null),
+  contents: importedContentsSchema.nullable().default(null),
+});
+
+export const trainingFactSchema = z.strictObject({
+  name: z.string().min(1),
+  value: z.string().nullable(),
+  evidence: z.enum(['READ', 'SECOND_HAND']).nullable(),
+  sources: z.array(z.string()),
+});
+
+export const slugSchema = z.string().max(100, 'must have at most 100 characters').regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens, e.g. tissue-resnet18');
+export const modelTextSchema = (length: number) => z.string().trim().max(length, `must have at most ${length} characters`);
 
 export const createModelSchema = z.strictObject({
   slug: slugSchema,
-  name: textSchema(200).min(1, 'must not be empty'),
-  description: textSchema(10_000).nullish(),
-  licence: textSchema(200).nullish(),
+  name: modelTextSchema(200).min(1, 'must not be empty'),
+  description: modelTextSchema(10_000).nullish(),
+  licence: modelTextSchema(200).nullish(),
 });
 
 const aliasNameSchema = z

@@ -6,7 +6,7 @@ import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
 import type { CheckpointRecord, ModelRecord, NewCheckpoint, UsableCheckpointRecord, WeightsFileRecord } from './models.records.ts';
 import {
-  checkFormatAvailable, createModelSchema, inputContractSchema, isId, oneReference, parseModelInput, setModelAliasSchema, weightsFileName, type WeightsFormat,
+  checkFormatAvailable, createModelSchema, inputContractSchema, isId, oneReference, parseModelInput, SAFETENSORS_MEDIA_TYPE, setModelAliasSchema, weightsFileName, type WeightsFormat,
 } from './models.rules.ts';
 import type { CheckpointFilter, ModelFilter, ModelStore } from './models.store.ts';
 
@@ -164,6 +164,3 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
     },
   };
 }
-
-/** No type is registered for safetensors; this one says "bytes" and is shown by no browser. */
-const SAFETENSORS_MEDIA_TYPE = 'application/octet-stream';

@@ -5,8 +5,8 @@ import type { Prisma } from '../../generated/prisma/client.ts';
 import type { EncoderArchitecture } from '../../generated/prisma/enums.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
-import type { CheckpointRecord, GoldenRecord, ModelAliasRecord, ModelRecord, NewCheckpoint } from './models.records.ts';
-import { inputContractSchema, isId } from './models.rules.ts';
+import type { CheckpointRecord, GoldenRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, NewImportedCheckpoint } from './models.records.ts';
+import { externalSourceSchema, inputContractSchema, isId, trainingFactSchema } from './models.rules.ts';
 
 export interface ModelFilter {
   /** Part of a slug or name, in any case. */
@@ -18,15 +18,10 @@ export interface CheckpointFilter {
   readonly modelId?: string | null | undefined;
   readonly sourceRunId?: string | null | undefined;
   readonly trainedOnDatasetVersionId?: string | null | undefined;
+  /** Of the catalogue of published checkpoints, or not of it. */
+  readonly published?: boolean | null | undefined;
 }
 
-const externalSourceSchema = z.object({
-  url: z.string().nullable().default(null),
-  fileName: z.string().nullable().default(null),
-  byteSize: z.number().nullable().default(null),
-  sha256: z.string().nullable().default(null),
-  licence: z.string().nullable().default(null),
-});
 const goldenSchema = z.object({ images: z.string(), embeddings: z.array(z.array(z.number())) });
 
 /** Golden images are large and seldom asked for. */
@@ -102,6 +97,7 @@ export function createModelStore(db: Database) {
         ...(filter.encoder == null ? {} : { encoder: filter.encoder }),
         ...(filter.modelId == null ? {} : { modelId: filter.modelId }),
         ...(filter.sourceRunId == null ? {} : { sourceRunId: filter.sourceRunId }),
+        ...(filter.published == null ? {} : { publishedSlug: filter.published ? { not: null } : null }),
         ...(filter.trainedOnDatasetVersionId == null ? {} : { trainedOn: { some: { datasetVersionId: filter.trainedOnDatasetVersionId } } }),
       };
       const rows = await db.checkpoint.findMany({
@@ -116,18 +112,39 @@ export function createModelStore(db: Database) {
     /** The caller holds the lock of the model. */
     createCheckpoint: async (tx: Transaction, modelId: string, checkpoint: NewCheckpoint): Promise<CheckpointRecord> => {
       const { modelSlug: _slug, trainedOnVersionIds, golden, ...facts } = checkpoint;
-      const last = await tx.checkpoint.aggregate({ where: { modelId }, _max: { version: true } });
       const row = await tx.checkpoint.create({
         data: {
           ...facts,
           modelId,
-          version: (last._max.version ?? 0) + 1,
+          version: await nextVersion(tx, modelId),
           ...(golden === null ? {} : { golden: goldenSchema.parse(golden) }),
           trainedOn: { createMany: { data: [...new Set(trainedOnVersionIds)].map((datasetVersionId) => ({ datasetVersionId })) } },
         },
         omit: LEAN,
       });
       return toRecord(row);
+    },
+
+    findCheckpointBySha256: async (tx: Transaction, modelId: string, sha256: string): Promise<CheckpointRecord | undefined> => {
+      const row = await tx.checkpoint.findFirst({ where: { modelId, sha256 }, omit: LEAN, orderBy: { version: 'asc' } });
+      return row === null ? undefined : toRecord(row);
+    },
+
+    /** The caller holds the lock of the model. */
+    createImportedCheckpoint: async (tx: Transaction, modelId: string, checkpoint: NewImportedCheckpoint): Promise<CheckpointRecord> => {
+      const version = await nextVersion(tx, modelId);
+      return toRecord(await tx.checkpoint.create({ data: { ...checkpoint, importedFrom: externalSourceSchema.parse(checkpoint.importedFrom), modelId, version }, omit: LEAN }));
+    },
+
+    findPublished: async (publishedSlug: string, tx: Transaction = db): Promise<CheckpointRecord | undefined> => {
+      const row = await tx.checkpoint.findUnique({ where: { publishedSlug }, omit: LEAN });
+      return row === null ? undefined : toRecord(row);
+    },
+
+    /** A published checkpoint whose weights have come in: the one change that a checkpoint ever sees. Undefined when they were there already. */
+    fillPublished: async (tx: Transaction, id: string, weights: Pick<NewImportedCheckpoint, 'sha256' | 'byteSize' | 'importedFrom'>): Promise<CheckpointRecord | undefined> => {
+      const { count } = await tx.checkpoint.updateMany({ where: { id, sha256: null }, data: { ...weights, importedFrom: externalSourceSchema.parse(weights.importedFrom) } });
+      return count === 0 ? undefined : toRecord(await tx.checkpoint.findUniqueOrThrow({ where: { id }, omit: LEAN }));
     },
 
     goldenOf: async (checkpointIds: readonly string[]): Promise<Map<string, GoldenRecord>> => {
@@ -138,6 +155,11 @@ export function createModelStore(db: Database) {
     trainedOnOf: (checkpointIds: readonly string[]): Promise<{ checkpointId: string; datasetVersionId: string }[]> =>
       db.checkpointTrainedOn.findMany({ where: { checkpointId: { in: [...checkpointIds] } }, orderBy: { datasetVersionId: 'asc' } }),
   };
+}
+
+async function nextVersion(tx: Transaction, modelId: string): Promise<number> {
+  const last = await tx.checkpoint.aggregate({ where: { modelId }, _max: { version: true } });
+  return (last._max.version ?? 0) + 1;
 }
 
 function idAfter(page: PageArguments): string | undefined {
@@ -158,6 +180,7 @@ function toRecord(row: LeanCheckpoint): CheckpointRecord {
     ...row,
     inputContract: inputContractSchema.parse(row.inputContract),
     importedFrom: row.importedFrom === null ? null : externalSourceSchema.parse(row.importedFrom),
+    trainingFacts: row.trainingFacts === null ? [] : z.array(trainingFactSchema).parse(row.trainingFacts),
     byteSize: row.byteSize === null ? null : Number(row.byteSize),
   };
 }

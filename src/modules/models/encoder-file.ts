@@ -1,0 +1,228 @@
+/**
+ * Turns a file of weights, whatever its format, into the one form that this registry stores: float32 safetensors under torchvision's names.
+ * The file is somebody else's, so this runs in a thread of its own (encoder-file.worker.ts) that may be ended.
+ */
+import { createHash } from 'node:crypto';
+import { open, type FileHandle } from 'node:fs/promises';
+import { DomainError } from '../../errors.ts';
+import { accessFile, type RandomAccess } from '../../formats/random-access.ts';
+import { readSafetensors, SafetensorsError, writeSafetensors, type SafetensorsTensor } from '../../formats/safetensors.ts';
+import { readTorchCheckpoint, TorchCheckpointError, toFloat32, type TorchScalar } from '../../formats/torch-checkpoint/index.ts';
+import { embeddingDimOf, resnetTensorSpecs } from '../../formats/torchvision-resnet.ts';
+import { mapToEncoder, type MappableTensor, type RefusedMapping } from '../../formats/weights-map.ts';
+import type { ImportedEncoder } from './import.rules.ts';
+import type { ImportedContentsRecord } from './models.records.ts';
+import type { InputContract } from './models.rules.ts';
+
+export interface EncoderFileTask {
+  readonly path: string;
+  readonly expectedSha256: string | null;
+  readonly expectedByteSize: number | null;
+  /** As stated; otherwise it is detected. */
+  readonly encoder: ImportedEncoder | null;
+  readonly keyPrefix: string | null;
+  /** Written into the stored file. */
+  readonly inputContract: InputContract;
+}
+
+export interface EncoderFile {
+  readonly encoder: ImportedEncoder;
+  readonly embeddingDim: number;
+  /** Of the file as it came. */
+  readonly sourceSha256: string;
+  readonly sourceByteSize: number;
+  readonly contents: ImportedContentsRecord;
+  /** Safetensors. The same weights under the same contract are the same bytes, whatever file they came in. */
+  readonly bytes: Uint8Array<ArrayBuffer>;
+}
+
+interface SourceTensor extends MappableTensor {
+  /** I64 as it is, all else as float32. */
+  load(): Promise<Float32Array | BigInt64Array>;
+}
+
+interface OpenedFile {
+  readonly format: ImportedContentsRecord['format'];
+  readonly tensors: readonly SourceTensor[];
+  readonly inertGlobals: readonly string[];
+  readonly ignoredParts: readonly string[];
+  readonly scalars: readonly TorchScalar[];
+}
+
+/** Room for the largest Lightning files of a ResNet-101 several times over. */
+const MAX_FILE_BYTES = 4 * 1024 ** 3;
+/** A safetensors file is read whole. */
+const MAX_SAFETENSORS_BYTES = 1024 ** 3;
+const HASH_CHUNK_BYTES = 1024 * 1024;
+/** What is kept of a file's other contents: enough to know it by, never a burden to the row. */
+const MAX_LISTED = 200;
+const MAX_TEXT = 300;
+/** Names of each kind that an error lists. */
+const MAX_NAMES = 40;
+
+/**
+ * @throws DomainError FILE_TOO_LARGE, DIGEST_MISMATCH, FORMAT_INVALID, CHECKPOINT_KEYS_MISMATCH (with the keys), CHECKPOINT_INCOMPATIBLE
+ * (another encoder than stated), FILE_CHANGED (while it was read).
+ */
+export async function readEncoderFile(task: EncoderFileTask): Promise<EncoderFile> {
+  await using handle = await open(task.path, 'r');
+  const before = await handle.stat({ bigint: true });
+  const byteSize = Number(before.size);
+  if (byteSize > MAX_FILE_BYTES) throw tooLarge(byteSize, MAX_FILE_BYTES);
+  checkExpected('size', task.expectedByteSize === null ? null : `${task.expectedByteSize} bytes`, `${byteSize} bytes`);
+  const sourceSha256 = await sha256Of(handle, byteSize);
+  checkExpected('sha256', task.expectedSha256, sourceSha256);
+  const file = await openWeights(accessFile(handle, byteSize)).catch((error: unknown) => {
+    throw explained(error);
+  });
+
+  const mapped = mapToEncoder(file.tensors, { ...(task.encoder === null ? {} : { architecture: task.encoder }), ...(task.keyPrefix === null ? {} : { prefix: task.keyPrefix }) });
+  if (mapped.outcome === 'REFUSED') throw refusal(mapped, file.tensors.length);
+  const tensors = await encoderTensors(mapped.architecture, mapped.tensors).catch((error: unknown) => {
+    throw explained(error);
+  });
+  const after = await handle.stat({ bigint: true });
+  if (after.mtimeNs !== before.mtimeNs || after.size !== before.size) throw new DomainError({ code: 'FILE_CHANGED', message: 'The file changed while it was read.', hint: 'Import it again when its writer is done.', retryable: true });
+  const { architecture, prefix, projectionHead, classifier } = mapped;
+  return {
+    encoder: architecture,
+    embeddingDim: embeddingDimOf(architecture),
+    sourceSha256,
+    sourceByteSize: byteSize,
+    contents: {
+      format: file.format,
+      keyPrefix: prefix,
+      inertGlobals: file.inertGlobals.slice(0, MAX_LISTED).map(cleanText),
+      projectionHead: projectionHead === undefined ? null : { hiddenDim: projectionHead.hiddenDim, projectionDim: projectionHead.projectionDim },
+      classifier: classifier === undefined ? null : { classCount: classifier.classCount },
+      ignoredParts: file.ignoredParts.slice(0, MAX_LISTED).map(cleanText),
+      scalars: file.scalars.slice(0, MAX_LISTED).map(({ path, value }) => ({ path: cleanText(path), value: cleanScalar(value) })),
+    },
+    bytes: writeSafetensors(tensors, { format: 'pt', architecture, inputContract: JSON.stringify(task.inputContract) }),
+  };
+}
+
+async function sha256Of(handle: FileHandle, byteSize: number): Promise<string> {
+  const hash = createHash('sha256');
+  const buffer = Buffer.alloc(HASH_CHUNK_BYTES);
+  for (let position = 0; position < byteSize; ) {
+    const { bytesRead } = await handle.read(buffer, 0, buffer.length, position);
+    if (bytesRead === 0) break;
+    hash.update(buffer.subarray(0, bytesRead));
+    position += bytesRead;
+  }
+  return hash.digest('hex');
+}
+
+function checkExpected(what: string, expected: string | null, found: string): void {
+  if (expected === null || expected === found) return;
+  throw new DomainError({ code: 'DIGEST_MISMATCH', message: `The file's ${what} is ${found}, not the expected ${expected}.`, hint: 'It is damaged, or not the file that is meant: fetch it anew, or check the expected value at its source.' });
+}
+
+function tooLarge(byteSize: number, limit: number): DomainError {
+  return new DomainError({ code: 'FILE_TOO_LARGE', message: `The file has ${byteSize} bytes; ${limit} are read at most.`, hint: 'Save the state dict of the encoder alone.' });
+}
+
+async function openWeights(source: RandomAccess): Promise<OpenedFile> {
+  const beginning = await source.read(0, Math.min(9, source.byteSize));
+  // A header's length below 2^32, then its JSON; no pickle and no zip begins so.
+  const isSafetensors = beginning[8] === 0x7b && beginning.subarray(4, 8).every((byte) => byte === 0);
+  if (!isSafetensors) {
+    const { format, tensors, placeholders, ignored, scalars } = await readTorchCheckpoint(source);
+    return {
+      format: format === 'ZIP' ? 'TORCH_ZIP' : 'TORCH_LEGACY',
+      tensors: tensors.map((tensor) => ({
+        name: tensor.name,
+        dtype: tensor.dtype,
+        shape: tensor.shape,
+        load: async () => {
+          const numbers = await tensor.load();
+          return numbers.dtype === 'I64' ? numbers.data : toFloat32(numbers);
+        },
+      })),
+      inertGlobals: placeholders.map(({ name }) => name),
+      ignoredParts: ignored.map(({ path, tensorCount }) => `${path}: ${tensorCount} tensors`),
+      scalars,
+    };
+  }
+  if (source.byteSize > MAX_SAFETENSORS_BYTES) throw tooLarge(source.byteSize, MAX_SAFETENSORS_BYTES);
+  const { tensors, metadata } = readSafetensors(await source.read(0, source.byteSize));
+  return {
+    format: 'SAFETENSORS',
+    tensors: tensors.map((tensor) => ({ ...tensor, load: async () => (tensor.dtype === 'U8' ? Float32Array.from(tensor.data) : tensor.data) })),
+    inertGlobals: [],
+    ignoredParts: [],
+    scalars: Object.entries(metadata).map(([path, value]) => ({ path, value })),
+  };
+}
+
+/** All of them, in torchvision's order; batch counts that an old file does not have are 0. */
+async function encoderTensors(architecture: ImportedEncoder, found: ReadonlyMap<string, SourceTensor>): Promise<SafetensorsTensor[]> {
+  const tensors: SafetensorsTensor[] = [];
+  for (const { name, shape, kind } of resnetTensorSpecs(architecture)) {
+    const data = await found.get(name)?.load();
+    if (kind === 'BATCH_COUNT') {
+      tensors.push({ name, shape, dtype: 'I64', data: data instanceof BigInt64Array ? data : new BigInt64Array(1) });
+      continue;
+    }
+    if (!(data instanceof Float32Array)) throw new Error(`${name} was mapped but holds no floating point numbers.`);
+    if (!areFinite(data)) throw new DomainError({ code: 'FORMAT_INVALID', message: `${name} holds numbers that are not finite as float32.`, hint: 'The training that made it has diverged, or the file is damaged.' });
+    tensors.push({ name, shape, dtype: 'F32', data });
+  }
+  return tensors;
+}
+
+/** A loop: `every` calls back for each of tens of millions of numbers. */
+function areFinite(numbers: Float32Array): boolean {
+  // Anything not finite makes a product with 0 that is not 0 either, and a sum keeps it.
+  let sum = 0;
+  for (let index = 0; index < numbers.length; index += 1) sum += (numbers[index] ?? 0) * 0;
+  return sum === 0;
+}
+
+/** A reader's fault in the product's words; anything else is passed on. */
+function explained(error: unknown): unknown {
+  if (error instanceof TorchCheckpointError) {
+    const isUnknown = error.fault === 'NOT_A_CHECKPOINT';
+    const hint = isUnknown ? 'Safetensors and PyTorch checkpoints are read.' : `Fault ${error.fault}. Nothing in the file was run.`;
+    return new DomainError({ code: 'FORMAT_INVALID', message: error.message, hint, cause: error });
+  }
+  if (error instanceof SafetensorsError) return new DomainError({ code: 'FORMAT_INVALID', message: error.message, hint: `Fault ${error.fault} of the safetensors format.`, cause: error });
+  return error;
+}
+
+function refusal(refused: RefusedMapping, tensorCount: number): DomainError {
+  const { architecture, detectedArchitecture, reason } = refused;
+  const prefixes = refused.prefixes.slice(0, 5).map(({ prefix, tensorCount: count }) => `"${prefix.slice(0, MAX_TEXT)}" (${count} tensors)`).join(', ');
+  const keys = (message: string, hint: string): DomainError => new DomainError({ code: 'CHECKPOINT_KEYS_MISMATCH', message, hint });
+  switch (reason) {
+    case 'NO_ENCODER':
+      return keys(`None of the file's ${tensorCount} tensors is named as in a ResNet: ${listed(refused.unexpected)}.`, 'Only ResNet-18, 34, 50 and 101 under the names of torchvision are known here.');
+    case 'PREFIX_UNKNOWN':
+      return keys(`The encoder's names begin with ${prefixes}, which is not one of the usual words.`, 'If that is the encoder, state it as keyPrefix.');
+    case 'PREFIX_AMBIGUOUS':
+      return keys(`The file holds more than one network: ${prefixes}.`, 'State the one that is meant as keyPrefix.');
+    case 'ARCHITECTURE_DIFFERS':
+      return new DomainError({ code: 'CHECKPOINT_INCOMPATIBLE', message: `The file holds a ${detectedArchitecture ?? 'different encoder'}, not the stated ${architecture ?? 'one'}.`, field: 'input.encoder', hint: 'Leave encoder out, or state what the file holds.' });
+    case 'MISMATCH': {
+      const parts = (['missing', 'unexpected', 'misshapen'] as const).flatMap((kind) => (refused[kind].length === 0 ? [] : [`${refused[kind].length} ${kind} (${listed(refused[kind])})`]));
+      return keys(`The tensors do not make a ${architecture ?? 'ResNet'}: ${parts.join(', ')}.`, 'Nothing was imported. Every tensor of the encoder must be there under one prefix, and every other one explained.');
+    }
+  }
+}
+
+function listed(names: readonly string[]): string {
+  const some = names.slice(0, MAX_NAMES).map((name) => cleanText(name)).join('; ');
+  return names.length > MAX_NAMES ? `${some}; and ${names.length - MAX_NAMES} more` : some;
+}
+
+/** PostgreSQL takes neither NUL nor half a surrogate pair. */
+function cleanText(text: string): string {
+  return text.slice(0, MAX_TEXT).toWellFormed().replaceAll('\0', '\uFFFD');
+}
+
+function cleanScalar(value: TorchScalar['value']): string | number | boolean | null {
+  if (typeof value === 'string') return cleanText(value);
+  if (typeof value === 'bigint' || (typeof value === 'number' && !Number.isFinite(value))) return String(value).slice(0, MAX_TEXT);
+  return value;
+}

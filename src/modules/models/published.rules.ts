@@ -1,0 +1,58 @@
+/** What the catalogue of published checkpoints must hold. What is not known is null, never a guess. Pure. */
+import { z } from 'zod';
+import { IMPORTED_ENCODERS, sha256Schema, type ImportedEncoder } from './import.rules.ts';
+import type { ExternalSourceRecord, TrainingFactRecord } from './models.records.ts';
+import { inputContractSchema, slugSchema, trainingFactSchema, type InputContract } from './models.rules.ts';
+
+/** One checkpoint of the catalogue, ready for the database. */
+export interface PublishedCheckpoint {
+  readonly slug: string;
+  readonly name: string;
+  readonly description: string;
+  readonly encoder: ImportedEncoder;
+  readonly embeddingDim: number;
+  readonly inputContract: InputContract;
+  readonly importedFrom: ExternalSourceRecord;
+  readonly trainingFacts: readonly TrainingFactRecord[];
+}
+
+const factSchema = trainingFactSchema.refine((fact) => (fact.value === null) === (fact.evidence === null), 'what is known has evidence, what is unknown has none');
+
+const entrySchema = z.strictObject({
+  slug: slugSchema,
+  name: z.string().min(1),
+  description: z.string().min(1),
+  encoder: z.enum(IMPORTED_ENCODERS),
+  url: z.url({ protocol: /^https$/ }).nullable(),
+  fileName: z.string().min(1).nullable(),
+  byteSize: z.number().int().positive().nullable(),
+  sha256: sha256Schema.nullable(),
+  licence: z.string().min(1).nullable(),
+  /** Beside those that all of them share; one of the same name stands instead of it. */
+  trainingFacts: z.array(factSchema),
+});
+
+export const publishedCheckpointsSchema = z
+  .strictObject({
+    inputContract: inputContractSchema,
+    trainingFacts: z.array(factSchema),
+    checkpoints: z.array(entrySchema),
+  })
+  .refine(({ checkpoints }) => new Set(checkpoints.map((entry) => entry.slug)).size === checkpoints.length, { path: ['checkpoints'], message: 'two have one slug' });
+
+const EMBEDDING_DIMS: Readonly<Record<ImportedEncoder, number>> = { RESNET18: 512, RESNET34: 512, RESNET50: 2048, RESNET101: 2048 };
+
+export function publishedOfEntry(entry: z.infer<typeof entrySchema>, shared: Pick<z.infer<typeof publishedCheckpointsSchema>, 'inputContract' | 'trainingFacts'>): PublishedCheckpoint {
+  const { slug, name, description, encoder, url, fileName, byteSize, sha256, licence } = entry;
+  const ownNames = new Set(entry.trainingFacts.map((fact) => fact.name));
+  return {
+    slug,
+    name,
+    description,
+    encoder,
+    embeddingDim: EMBEDDING_DIMS[encoder],
+    inputContract: shared.inputContract,
+    importedFrom: { url, fileName, byteSize, sha256, licence, contents: null },
+    trainingFacts: [...entry.trainingFacts, ...shared.trainingFacts.filter((fact) => !ownNames.has(fact.name))],
+  };
+}

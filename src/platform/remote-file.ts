@@ -1,0 +1,275 @@
+/**
+ * Fetches a file that somebody else named. The server may be led nowhere that it should not go: each hop's name is resolved once, every
+ * address of it is checked, and the connection is made to one of those very addresses, so that a second answer of the DNS can not change it.
+ */
+import { createHash, type Hash } from 'node:crypto';
+import { lookup as resolveName, type LookupAddress, type LookupOptions } from 'node:dns';
+import { open, rm, type FileHandle } from 'node:fs/promises';
+import { request as requestHttp, type IncomingMessage, type RequestOptions } from 'node:http';
+import { request as requestHttps } from 'node:https';
+import { isIP } from 'node:net';
+import { setTimeout as pause } from 'node:timers/promises';
+import { DomainError } from '../errors.ts';
+import { isPublicAddress } from './public-address.ts';
+
+export interface RemoteFileOptions {
+  /** http or https. */
+  readonly url: string;
+  /** A file to be made; it is gone again when the fetch fails. */
+  readonly destination: string;
+  readonly maxBytes: number;
+  /** True also lets addresses through that are not of the public internet. */
+  readonly allowPrivateAddresses: boolean;
+  readonly expectedSha256?: string | undefined;
+  readonly expectedByteSize?: number | undefined;
+  readonly onProgress?: ((progress: { readonly receivedBytes: number; readonly totalBytes: number | undefined }) => void) | undefined;
+  /** The input field that errors name. */
+  readonly field?: string | undefined;
+  readonly signal?: AbortSignal | undefined;
+  /** Nothing received for so long counts as a break. */
+  readonly stallTimeoutMs?: number | undefined;
+  readonly totalTimeoutMs?: number | undefined;
+  /** Before the first new attempt; doubled each time. */
+  readonly retryDelayMs?: number | undefined;
+}
+
+export interface RemoteFile {
+  readonly sha256: string;
+  readonly byteSize: number;
+}
+
+const MAX_REDIRECTS = 5;
+const MAX_ATTEMPTS = 6;
+const STALL_TIMEOUT_MS = 30_000;
+const TOTAL_TIMEOUT_MS = 3_600_000;
+const RETRY_DELAY_MS = 500;
+const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
+/** The server may well answer otherwise in a moment. */
+const PASSING_STATUSES: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
+
+/** A failure after which the same request is worth another attempt. */
+class Break extends Error {}
+
+interface Fetching extends RemoteFileOptions {
+  readonly handle: FileHandle;
+  readonly deadline: AbortSignal;
+  /** What was received so far, and by which validator the rest can be asked for. */
+  receivedBytes: number;
+  hash: Hash;
+  validator: string | undefined;
+}
+
+/**
+ * Writes the file's bytes to `destination`. After a break it goes on where it stopped (Range with If-Range) when the server can do so for
+ * the same bytes, else it begins anew.
+ *
+ * @throws DomainError REMOTE_URL_NOT_ALLOWED (scheme, credentials, an address that is not public, too many redirects), REMOTE_UNREACHABLE
+ * (no network, no such host), REMOTE_REFUSED (an HTTP error), REMOTE_BROKEN_OFF (also too late), FILE_TOO_LARGE, DIGEST_MISMATCH.
+ */
+export async function fetchRemoteFile(options: RemoteFileOptions): Promise<RemoteFile> {
+  const url = checkedUrl(options.url, options);
+  const timeout = AbortSignal.timeout(options.totalTimeoutMs ?? TOTAL_TIMEOUT_MS);
+  const deadline = options.signal === undefined ? timeout : AbortSignal.any([timeout, options.signal]);
+  let isComplete = false;
+  try {
+    // Appending: what is written after a truncation begins at the new end.
+    await using handle = await open(options.destination, 'ax');
+    const state: Fetching = { ...options, handle, deadline, receivedBytes: 0, hash: createHash('sha256'), validator: undefined };
+    await fetchWhole(url, state);
+    const sha256 = state.hash.digest('hex');
+    checkExpected('size', options.expectedByteSize === undefined ? undefined : `${options.expectedByteSize} bytes`, `${state.receivedBytes} bytes`, options);
+    checkExpected('sha256', options.expectedSha256, sha256, options);
+    isComplete = true;
+    return { sha256, byteSize: state.receivedBytes };
+  } finally {
+    if (!isComplete) await rm(options.destination, { force: true });
+  }
+}
+
+async function fetchWhole(url: URL, state: Fetching): Promise<void> {
+  let fruitless = 0;
+  for (;;) {
+    const before = state.receivedBytes;
+    try {
+      return await receive(await follow(url, state), state);
+    } catch (error) {
+      if (state.deadline.aborted) throw brokenOff(`The fetch was not done in time; ${state.receivedBytes} bytes had come.`, state, error);
+      if (!(error instanceof Break)) throw error;
+      // What goes forward may go on: only attempts that bring nothing are counted.
+      fruitless = state.receivedBytes > before ? 1 : fruitless + 1;
+      if (fruitless >= MAX_ATTEMPTS) throw brokenOff(`The connection broke off again and again; ${state.receivedBytes} bytes had come.`, state, error);
+      await pause((state.retryDelayMs ?? RETRY_DELAY_MS) * 2 ** (fruitless - 1), undefined, { signal: state.deadline }).catch(() => undefined);
+    }
+  }
+}
+
+/** The response that holds the bytes, after the redirects that lead to it. */
+async function follow(first: URL, state: Fetching): Promise<IncomingMessage> {
+  let url = first;
+  for (let hop = 0; hop <= MAX_REDIRECTS; hop += 1) {
+    const response = await send(url, state);
+    const status = response.statusCode ?? 0;
+    if (!REDIRECTS.has(status)) return response;
+    response.destroy();
+    const { location } = response.headers;
+    if (location === undefined) throw refused(`The server redirects (status ${status}) without saying where to.`, state);
+    const next = checkedUrl(location, state, url);
+    if (url.protocol === 'https:' && next.protocol === 'http:') throw notAllowed('The server redirects from https to http.', state);
+    url = next;
+  }
+  throw notAllowed(`The server redirects more than ${MAX_REDIRECTS} times.`, state);
+}
+
+function checkedUrl(text: string, options: RemoteFileOptions, base?: URL): URL {
+  const url = URL.parse(text, base?.href);
+  if (url === null) throw notAllowed('That is no address of a file.', options);
+  if (url.protocol !== 'http:' && url.protocol !== 'https:') throw notAllowed(`Only http and https are fetched, not ${url.protocol.slice(0, 20)}`, options);
+  if (url.username !== '' || url.password !== '') throw notAllowed('An address with a name or password in it is not fetched.', options);
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
+  if (isIP(host) !== 0 && !isAllowed(host, options)) throw privateAddress(host, options);
+  return url;
+}
+
+function isAllowed(address: string, options: RemoteFileOptions): boolean {
+  return options.allowPrivateAddresses || isPublicAddress(address);
+}
+
+function send(url: URL, state: Fetching): Promise<IncomingMessage> {
+  const { promise, resolve, reject } = Promise.withResolvers<IncomingMessage>();
+  const headers: Record<string, string> = { 'user-agent': 'paraffin', accept: '*/*', 'accept-encoding': 'identity' };
+  if (state.receivedBytes > 0 && state.validator !== undefined) {
+    headers['range'] = `bytes=${state.receivedBytes}-`;
+    headers['if-range'] = state.validator;
+  }
+  const checkedLookup: RequestOptions['lookup'] = (hostname, lookupOptions, callback) => {
+    const all: LookupOptions & { all: true } = { ...(lookupOptions.family === undefined ? {} : { family: lookupOptions.family }), all: true };
+    resolveName(hostname, all, (error, addresses: LookupAddress[]) => {
+      const [address] = addresses ?? [];
+      const closed = (addresses ?? []).find((each) => !isAllowed(each.address, state));
+      if (error !== null || address === undefined) callback(error ?? new Error(`${hostname} has no address.`), '', 4);
+      else if (closed !== undefined) callback(privateAddress(hostname, state), '', 4);
+      else if (lookupOptions.all === true) callback(null, addresses);
+      else callback(null, address.address, address.family);
+    });
+  };
+  // A connection of its own: one that is kept alive could have been made by somebody with other rights.
+  const request = (url.protocol === 'https:' ? requestHttps : requestHttp)(url, { method: 'GET', headers, agent: false, lookup: checkedLookup, signal: state.deadline });
+  request.setTimeout(state.stallTimeoutMs ?? STALL_TIMEOUT_MS, () => request.destroy(new Break('stalled')));
+  request.once('response', resolve);
+  request.once('error', (error) => reject(error instanceof DomainError || error instanceof Break ? error : connectionFailure(error, url, state)));
+  request.end();
+  return promise;
+}
+
+/** Before the first byte, a host that can not be reached is told at once; later it is a break like any other. */
+function connectionFailure(error: Error, url: URL, state: Fetching): Error {
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
+  if (state.receivedBytes > 0 || code === 'ECONNRESET' || code === 'EPIPE') return new Break(code, { cause: error });
+  return new DomainError({
+    code: 'REMOTE_UNREACHABLE',
+    message: `${url.host} can not be reached from the server (${code}).`,
+    hint: 'Is the server online, and is the host spelled right? Or fetch the file elsewhere, put it below an import root, and import it by path.',
+    retryable: true,
+    cause: error,
+    ...fieldOf(state),
+  });
+}
+
+async function receive(response: IncomingMessage, state: Fetching): Promise<void> {
+  try {
+    const status = response.statusCode ?? 0;
+    if (PASSING_STATUSES.has(status)) throw new Break(`status ${status}`);
+    const isRest = status === 206 && continuesAt(response, state);
+    if (status === 416 || (status === 206 && !isRest)) {
+      await restart(state);
+      throw new Break('the range that was sent is not the one that was asked for');
+    }
+    if (status !== 200 && status !== 206) throw refused(`The server answers with status ${status}.`, state);
+    const encoding = response.headers['content-encoding'] ?? 'identity';
+    if (encoding !== 'identity') throw refused(`The server sends the file encoded as ${encoding.slice(0, 40)}, which was not asked for.`, state);
+    if (!isRest) await restart(state);
+    state.validator = validatorOf(response);
+    const length = Number(response.headers['content-length'] ?? Number.NaN);
+    const totalBytes = Number.isSafeInteger(length) ? state.receivedBytes + length : undefined;
+    if (totalBytes !== undefined && totalBytes > state.maxBytes) throw tooLarge(state);
+    if (totalBytes !== undefined) checkExpected('size', state.expectedByteSize === undefined ? undefined : `${state.expectedByteSize} bytes`, `${totalBytes} bytes`, state);
+    await writeBody(response, state, totalBytes);
+    if (!response.complete) throw new Break('cut off');
+  } finally {
+    response.destroy();
+  }
+}
+
+async function writeBody(response: IncomingMessage, state: Fetching, totalBytes: number | undefined): Promise<void> {
+  try {
+    for await (const chunk of response) {
+      const bytes = Buffer.from(chunk);
+      if (state.receivedBytes + bytes.length > state.maxBytes) throw tooLarge(state);
+      await state.handle.appendFile(bytes);
+      state.hash.update(bytes);
+      state.receivedBytes += bytes.length;
+      state.onProgress?.({ receivedBytes: state.receivedBytes, totalBytes });
+    }
+  } catch (error) {
+    if (error instanceof DomainError || isFault(error)) throw error;
+    throw new Break('broken off', { cause: error });
+  }
+}
+
+/** The disk's fault is not the connection's: a full one is not filled again. */
+function isFault(error: unknown): boolean {
+  return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EIO' || error.code === 'EDQUOT' || error.code === 'EROFS');
+}
+
+async function restart(state: Fetching): Promise<void> {
+  await state.handle.truncate(0);
+  state.receivedBytes = 0;
+  state.hash = createHash('sha256');
+  state.validator = undefined;
+}
+
+/** RFC 9110, 14.4: the rest must begin exactly where it was asked for. */
+function continuesAt(response: IncomingMessage, state: Fetching): boolean {
+  const [, first] = /^bytes (\d+)-\d+\/(?:\d+|\*)$/.exec(response.headers['content-range'] ?? '') ?? [];
+  return state.receivedBytes > 0 && first !== undefined && Number(first) === state.receivedBytes;
+}
+
+/** RFC 9110, 13.1.5: only a strong one proves that the rest belongs to the same bytes. */
+function validatorOf(response: IncomingMessage): string | undefined {
+  const { etag } = response.headers;
+  return etag !== undefined && etag.startsWith('"') ? etag : undefined;
+}
+
+function checkExpected(what: string, expected: string | undefined, found: string, options: RemoteFileOptions): void {
+  if (expected === undefined || expected === found) return;
+  throw new DomainError({ code: 'DIGEST_MISMATCH', message: `The file's ${what} is ${found}, not the expected ${expected}.`, hint: 'The address holds another file than the one that is meant.', ...fieldOf(options) });
+}
+
+function tooLarge(options: RemoteFileOptions): DomainError {
+  return new DomainError({ code: 'FILE_TOO_LARGE', message: `The file has more than ${options.maxBytes} bytes.`, hint: 'Save the state dict of the encoder alone.', ...fieldOf(options) });
+}
+
+function notAllowed(message: string, options: RemoteFileOptions): DomainError {
+  return new DomainError({ code: 'REMOTE_URL_NOT_ALLOWED', message, hint: 'Give the http or https address of a file on the public internet.', ...fieldOf(options) });
+}
+
+function privateAddress(host: string, options: RemoteFileOptions): DomainError {
+  return new DomainError({
+    code: 'REMOTE_URL_NOT_ALLOWED',
+    message: `${host.slice(0, 255)} is not an address of the public internet.`,
+    hint: 'If the server may fetch from its own network, its owner sets PARAFFIN_ALLOW_PRIVATE_URLS=true.',
+    ...fieldOf(options),
+  });
+}
+
+function refused(message: string, options: RemoteFileOptions): DomainError {
+  return new DomainError({ code: 'REMOTE_REFUSED', message, hint: 'Open the address in a browser: it must lead to the file itself, without a login.', ...fieldOf(options) });
+}
+
+function brokenOff(message: string, options: RemoteFileOptions, cause: unknown): DomainError {
+  return new DomainError({ code: 'REMOTE_BROKEN_OFF', message, hint: 'Try again later, or fetch the file elsewhere and import it by path.', retryable: true, cause, ...fieldOf(options) });
+}
+
+function fieldOf({ field }: RemoteFileOptions): { field?: string } {
+  return field === undefined ? {} : { field };
+}

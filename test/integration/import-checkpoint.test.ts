@@ -1,0 +1,231 @@
+/** Checkpoints from elsewhere, through the API: a file goes in, the same weights come out, and nothing is left when it fails. */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { readdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { readSafetensors, writeSafetensors, type SafetensorsTensor } from '../../src/formats/safetensors.ts';
+import { embedPixels } from '../../workers/engine/embed.ts';
+import { encoderFromWeights } from '../../workers/engine/models/resnet.ts';
+import { at, CONTRIBUTOR, listAt } from '../support/catalogue.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { lightningFile, renamed, someEncoder } from '../support/encoder-files.ts';
+import { startTestServer, type TestServer } from '../support/server.ts';
+
+const CONTRACT = { imageSizePx: 64, channelMean: [0.485, 0.456, 0.406], channelStd: [0.229, 0.224, 0.225] };
+const IMPORT = `mutation($input: ImportCheckpointInput!) { importCheckpoint(input: $input) {
+  checkpoint {
+    id version encoder embeddingDim sha256 byteSize formats golden publishedSlug trainingFacts { name } model { slug name licence }
+    inputContract { imageSizePx resizeRule channelOrder valueRange channelMean channelStd embeddingLayer micronsPerPixelMin micronsPerPixelMax }
+    importedFrom { url fileName byteSize sha256 licence contents { format keyPrefix inertGlobals projectionHead { hiddenDim projectionDim } classifier { classCount } ignoredParts scalars } }
+  }
+  userErrors { code field message hint }
+} }`;
+
+let database: TestDatabase;
+let server: TestServer;
+const weights = someEncoder('RESNET18');
+
+before(async () => {
+  database = await openTestDatabase();
+  server = await startTestServer(database);
+});
+after(async () => {
+  await server.close();
+  await database.close();
+});
+
+async function put(name: string, bytes: Uint8Array): Promise<string> {
+  const file = path.join(server.folder, name);
+  await writeFile(file, bytes);
+  return file;
+}
+
+async function importFile(input: object): Promise<unknown> {
+  const answer = await server.ask(IMPORT, { input: { modelSlug: 'imported', inputContract: CONTRACT, ...input } });
+  assert.equal(at(answer, 'errors'), undefined, JSON.stringify(answer));
+  return at(answer, 'data.importCheckpoint');
+}
+
+async function imported(input: object): Promise<unknown> {
+  const answer = await importFile(input);
+  assert.deepEqual(at(answer, 'userErrors'), [], JSON.stringify(answer));
+  return at(answer, 'checkpoint');
+}
+
+async function faultOf(input: object): Promise<{ code: unknown; field: unknown; message: string }> {
+  const answer = await importFile(input);
+  assert.equal(at(answer, 'checkpoint'), null);
+  const [error] = listAt(answer, 'userErrors');
+  return { code: at(error, 'code'), field: at(error, 'field'), message: String(at(error, 'message')) };
+}
+
+const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
+
+/** sha256 of each tensor's numbers, by name. */
+function digests(tensors: readonly SafetensorsTensor[]): Map<string, string> {
+  return new Map(tensors.map(({ name, data }) => [name, sha256(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))] as const).sort(([a], [b]) => (a < b ? -1 : 1)));
+}
+
+async function download(checkpoint: unknown): Promise<Buffer> {
+  const response = await fetch(`${server.url}/checkpoints/${String(at(checkpoint, 'id'))}/download`);
+  return Buffer.from(await response.arrayBuffer());
+}
+
+describe('importCheckpoint', () => {
+  test('takes a safetensors file, and gives back the same weights with everything needed to use them', async () => {
+    const bytes = writeSafetensors(weights, { made: 'elsewhere' });
+    const checkpoint = await imported({ path: await put('own.safetensors', bytes), name: 'From elsewhere', licence: 'MIT', sha256: sha256(bytes).toUpperCase(), encoder: 'RESNET18' });
+    const stored = await download(checkpoint);
+    assert.equal(sha256(stored), at(checkpoint, 'sha256'));
+    assert.deepEqual(digests(readSafetensors(stored).tensors), digests(weights));
+    assert.deepEqual(
+      ['version', 'encoder', 'embeddingDim', 'formats', 'golden', 'publishedSlug', 'trainingFacts', 'model'].map((field) => at(checkpoint, field)),
+      [1, 'RESNET18', 512, ['SAFETENSORS'], null, null, [], { slug: 'imported', name: 'From elsewhere', licence: 'MIT' }],
+    );
+    assert.deepEqual(at(checkpoint, 'inputContract'), {
+      ...CONTRACT, resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP', channelOrder: 'RGB', valueRange: [0, 1], embeddingLayer: 'avgpool', micronsPerPixelMin: null, micronsPerPixelMax: null,
+    });
+    assert.deepEqual(at(checkpoint, 'importedFrom'), {
+      url: null, fileName: 'own.safetensors', byteSize: bytes.length, sha256: sha256(bytes), licence: 'MIT',
+      contents: { format: 'SAFETENSORS', keyPrefix: '', inertGlobals: [], projectionHead: null, classifier: null, ignoredParts: [], scalars: [{ path: 'made', value: 'elsewhere' }] },
+    });
+  });
+
+  test('takes a Lightning file without running it: the same weights are the same checkpoint', async () => {
+    const file = lightningFile(weights, 'model.resnet.');
+    const again = await imported({ path: await put('lightning.ckpt', file) });
+    assert.equal(at(again, 'version'), 1, 'registered once in this model');
+    const elsewhere = await imported({ path: path.join(server.folder, 'lightning.ckpt'), modelSlug: 'lightning' });
+    assert.equal(at(elsewhere, 'sha256'), at(again, 'sha256'), 'whatever file they came in');
+    assert.deepEqual(at(elsewhere, 'importedFrom.contents'), {
+      format: 'TORCH_ZIP', keyPrefix: 'model.resnet.', inertGlobals: ['posix.system'], projectionHead: null, classifier: null, ignoredParts: ['callbacks: 0 tensors'], scalars: [{ path: 'epoch', value: 9 }],
+    });
+  });
+
+  test('what comes out goes in again, and the export of one server is the import of another', async () => {
+    const first = await imported({ path: path.join(server.folder, 'own.safetensors') });
+    const checkpoint = await imported({ path: await put('exported.safetensors', await download(first)), modelSlug: 'second-lab' });
+    assert.equal(at(checkpoint, 'sha256'), at(first, 'sha256'));
+  });
+
+  test('keeps out a projection head and a classifier, and says so', async () => {
+    const linear = (name: string, shape: number[]): SafetensorsTensor => ({ name, shape, dtype: 'F32', data: new Float32Array(shape.reduce((product, size) => product * size, 1)) });
+    const bytes = writeSafetensors([...renamed(weights, 'module.'), linear('module.fc.1.weight', [16, 512]), linear('module.fc.3.weight', [8, 16])]);
+    const checkpoint = await imported({ path: await put('head.safetensors', bytes), modelSlug: 'with-head' });
+    assert.deepEqual(at(checkpoint, 'importedFrom.contents.projectionHead'), { hiddenDim: 16, projectionDim: 8 });
+    assert.deepEqual(digests(readSafetensors(await download(checkpoint)).tensors), digests(weights));
+  });
+
+  test('two at the same moment make one checkpoint', async () => {
+    const input = { path: path.join(server.folder, 'own.safetensors'), modelSlug: 'race' };
+    const [first, second] = await Promise.all([imported(input), imported(input)]);
+    assert.equal(at(first, 'id'), at(second, 'id'));
+    assert.equal(await database.db.checkpoint.count({ where: { model: { slug: 'race' } } }), 1);
+  });
+
+  test('the engine computes with it what it computes with the original', async () => {
+    const checkpoint = await imported({ path: path.join(server.folder, 'own.safetensors') });
+    const pixels = Uint8Array.from({ length: 64 * 64 * 3 }, (_, index) => (index * 37) % 256);
+    const embeddingBy = (tensors: readonly SafetensorsTensor[]): Float32Array => {
+      const encoder = encoderFromWeights('RESNET18', tensors);
+      const embedding = embedPixels(encoder, pixels, 1, 64, { channelMean: [0.485, 0.456, 0.406], channelStd: [0.229, 0.224, 0.225] });
+      encoder.dispose();
+      return embedding;
+    };
+    assert.deepEqual(embeddingBy(readSafetensors(await download(checkpoint)).tensors), embeddingBy(weights));
+  });
+
+  test('evaluations and trainings begin from it', async () => {
+    const checkpointId = at(await imported({ path: path.join(server.folder, 'own.safetensors') }), 'id');
+    const dataset = await database.db.dataset.create({ data: { slug: 'for-import', name: 'For import', imageKind: 'PATCH', synthetic: true } });
+    const version = await database.db.datasetVersion.create({
+      data: { datasetId: dataset.id, version: 1, status: 'SEALED', digest: 'd', manifestSha256: 'ab'.repeat(32), imageCount: 40, labelNames: ['a', 'b'], groupCount: 40 },
+    });
+    const answer = await server.ask(
+      `mutation($evaluation: LaunchEvaluationInput!, $training: LaunchPretrainingInput!) {
+        launchEvaluation(input: $evaluation) { run { status } userErrors { code message } }
+        launchPretraining(input: $training) { run { status config } userErrors { code message } }
+      }`,
+      {
+        evaluation: { checkpointId, datasetVersionId: version.id },
+        training: { modelSlug: 'goes-on', datasets: [{ datasetVersionId: version.id }], batchSize: 4, steps: 2, imageSizePx: 64, initialCheckpointId: checkpointId },
+      },
+    );
+    assert.deepEqual(at(answer, 'data.launchEvaluation'), { run: { status: 'QUEUED' }, userErrors: [] }, JSON.stringify(answer));
+    assert.equal(at(answer, 'data.launchPretraining.run.config.initialCheckpointId'), checkpointId, JSON.stringify(answer));
+  });
+});
+
+describe('importCheckpoint refuses', () => {
+  const files: Readonly<Record<string, () => Uint8Array>> = {
+    'no-weights.bin': () => Buffer.from('not a file of weights at all'),
+    'empty.bin': () => Buffer.alloc(0),
+    'torn.safetensors': () => writeSafetensors(weights.slice(0, 3)).subarray(0, 1000),
+    'torn.ckpt': () => lightningFile(weights.slice(0, 3), '').subarray(0, 5000),
+    'foreign.safetensors': () => writeSafetensors([{ name: 'transformer.weight', shape: [1], dtype: 'F32', data: new Float32Array(1) }]),
+    'odd-prefix.safetensors': () => writeSafetensors(renamed(weights, 'teacher.')),
+    'gaps.safetensors': () => writeSafetensors([...weights.slice(1), { name: 'extra', shape: [1], dtype: 'F32', data: new Float32Array(1) }]),
+    'narrow.safetensors': () => writeSafetensors(weights.map((each) => (each.name === 'bn1.bias' ? { name: each.name, shape: [2], dtype: 'F32', data: new Float32Array(2) } : each))),
+    'diverged.safetensors': () => writeSafetensors(weights.map((each) => (each.name === 'bn1.bias' ? { name: each.name, shape: [64], dtype: 'F32', data: new Float32Array(64).fill(NaN) } : each))),
+    'whole.safetensors': () => writeSafetensors(weights),
+  };
+  before(async () => {
+    for (const [name, bytes] of Object.entries(files)) await put(name, bytes());
+  });
+
+  const inFile = (name: string, more: object = {}) => () => ({ path: path.join(server.folder, name), ...more });
+  const wrong: readonly (readonly [string, () => object, string, string | null, RegExp?])[] = [
+    ['text', inFile('no-weights.bin'), 'FORMAT_INVALID', null],
+    ['nothing', inFile('empty.bin'), 'FORMAT_INVALID', null],
+    ['a cut safetensors file', inFile('torn.safetensors'), 'FORMAT_INVALID', null],
+    ['a cut PyTorch file', inFile('torn.ckpt'), 'FORMAT_INVALID', null],
+    ['another network', inFile('foreign.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', null, /transformer\.weight/],
+    ['an unusual prefix that nobody stated', inFile('odd-prefix.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', null, /"teacher\."/],
+    ['a stated prefix that is not there', inFile('whole.safetensors', { keyPrefix: 'model.' }), 'CHECKPOINT_KEYS_MISMATCH', null, /missing \(model\.conv1\.weight/],
+    ['missing and unexpected keys, each by name', inFile('gaps.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', null, /1 missing \(conv1\.weight\), 1 unexpected \(extra\)/],
+    ['a key of another shape', inFile('narrow.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', null, /1 misshapen \(bn1\.bias: expected floating point \[64\], got F32 \[2\]\)/],
+    ['numbers that are not finite', inFile('diverged.safetensors'), 'FORMAT_INVALID', null, /bn1\.bias/],
+    ['another encoder than stated', inFile('whole.safetensors', { encoder: 'RESNET50' }), 'CHECKPOINT_INCOMPATIBLE', 'input.encoder', /RESNET18/],
+    ['another file than expected', inFile('whole.safetensors', { sha256: '0'.repeat(64) }), 'DIGEST_MISMATCH', null],
+    ['a sha256 that is none', inFile('whole.safetensors', { sha256: 'abc' }), 'BAD_INPUT', 'input.sha256'],
+    ['no contract', inFile('whole.safetensors', { inputContract: null }), 'BAD_INPUT', 'input.inputContract'],
+    ['a standard deviation of 0', inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelStd: [0, 1, 1] } }), 'BAD_INPUT', 'input.inputContract.channelStd.0'],
+    ['two channels', inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelMean: [0, 1] } }), 'BAD_INPUT', 'input.inputContract.channelMean'],
+    ['a value range that the engine does not keep', inFile('whole.safetensors', { inputContract: { ...CONTRACT, valueRange: [0, 255] } }), 'CHECKPOINT_INCOMPATIBLE', 'input.inputContract.valueRange'],
+    ['a channel order that the engine does not keep', inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelOrder: 'BGR' } }), 'CHECKPOINT_INCOMPATIBLE', 'input.inputContract.channelOrder'],
+    ['a resize rule that the engine does not keep', inFile('whole.safetensors', { inputContract: { ...CONTRACT, resizeRule: 'STRETCH' } }), 'CHECKPOINT_INCOMPATIBLE', 'input.inputContract.resizeRule'],
+    ['a layer that is no embedding here', inFile('whole.safetensors', { inputContract: { ...CONTRACT, embeddingLayer: 'layer3' } }), 'CHECKPOINT_INCOMPATIBLE', 'input.inputContract.embeddingLayer'],
+    ['a path and a url', inFile('whole.safetensors', { url: 'https://example.org/w' }), 'BAD_INPUT', 'input.url'],
+    ['neither path nor url', () => ({}), 'BAD_INPUT', 'input.path'],
+    ['no model', inFile('whole.safetensors', { modelSlug: null }), 'BAD_INPUT', 'input.modelSlug'],
+    ['a slug in capitals', inFile('whole.safetensors', { modelSlug: 'Mine' }), 'BAD_INPUT', 'input.modelSlug'],
+    ['a prefix without its dot', inFile('whole.safetensors', { keyPrefix: 'model' }), 'BAD_INPUT', 'input.keyPrefix'],
+    ['a path outside of the roots', () => ({ path: '/etc/passwd' }), 'IMPORT_PATH_NOT_ALLOWED', 'input.path'],
+    ['a file that is not there', inFile('gone.safetensors'), 'IMPORT_PATH_NOT_FOUND', 'input.path'],
+    ['an unknown published checkpoint', () => ({ modelSlug: null, inputContract: null, publishedCheckpoint: 'no-such' }), 'CHECKPOINT_NOT_FOUND', 'input.publishedCheckpoint'],
+  ];
+  for (const [what, input, code, field, message = /./] of wrong) {
+    test(what, async () => {
+      const artifactsBefore = await database.db.artifact.count();
+      const fault = await faultOf({ modelSlug: 'refused', ...input() });
+      assert.deepEqual([fault.code, fault.field], [code, field], fault.message);
+      assert.match(fault.message, message);
+      assert.equal(await database.db.model.count({ where: { slug: 'refused' } }), 0, 'nothing is left half-written');
+      assert.equal(await database.db.artifact.count(), artifactsBefore);
+    });
+  }
+
+  test('an unusual prefix, unless it is stated', async () => {
+    const checkpoint = await imported({ path: path.join(server.folder, 'odd-prefix.safetensors'), modelSlug: 'teacher', keyPrefix: 'teacher.' });
+    assert.equal(at(checkpoint, 'importedFrom.contents.keyPrefix'), 'teacher.');
+  });
+
+  test('whoever is no OPERATOR', async () => {
+    await assert.rejects(server.services.checkpointImports.importCheckpoint(CONTRIBUTOR, {}), /needs the role OPERATOR/);
+  });
+
+  test('and leaves no file behind', async () => {
+    assert.deepEqual(await readdir(path.join(server.folder, 'artifacts', 'tmp')), []);
+  });
+});

@@ -1,0 +1,37 @@
+/** Files of weights as other programs leave them. */
+import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
+import { resnetTensorSpecs, type ResnetArchitecture } from '../../src/formats/torchvision-resnet.ts';
+import { archive, op, pickle, storage, tensor } from '../fixtures/hostile/torch-files.ts';
+
+/** Every tensor of an encoder, its numbers drawn from a seed. */
+export function someEncoder(architecture: ResnetArchitecture, seed = 1): SafetensorsTensor[] {
+  let state = seed;
+  return resnetTensorSpecs(architecture).map(({ name, shape, kind }): SafetensorsTensor => {
+    if (kind === 'BATCH_COUNT') return { name, shape, dtype: 'I64', data: BigInt64Array.of(7n) };
+    const count = shape.reduce((product, size) => product * size, 1);
+    const reach = shape.length === 1 ? 1 : Math.sqrt(6 / (count / (shape[0] ?? 1)));
+    const data = new Float32Array(count);
+    for (let index = 0; index < count; index += 1) {
+      state = (Math.imul(state, 1_664_525) + 1_013_904_223) >>> 0;
+      const share = state / 2 ** 32;
+      data[index] = shape.length === 1 ? 0.5 + share : reach * (2 * share - 1);
+    }
+    return { name, shape, dtype: 'F32', data };
+  });
+}
+
+export function renamed(tensors: readonly SafetensorsTensor[], prefix: string): SafetensorsTensor[] {
+  return tensors.map((each) => ({ ...each, name: `${prefix}${each.name}` }));
+}
+
+/** A Lightning checkpoint whose callback would run a command in Python. */
+export function lightningFile(tensors: readonly SafetensorsTensor[], prefix: string): Buffer {
+  const states = tensors.flatMap(({ name, dtype, shape, data }, index) => {
+    const type = op.global('torch', dtype === 'I64' ? 'LongStorage' : 'FloatStorage');
+    const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((product, size) => product * size, 1));
+    return [op.text(`${prefix}${name}`), tensor({ storage: storage({ type, key: String(index), elementCount: data.length }), shape, strides })];
+  });
+  const callback = op.reduce(op.global('posix', 'system'), op.text('echo this must never be printed'));
+  const top = pickle(op.dict(op.text('epoch'), op.int(9), op.text('state_dict'), op.dict(...states), op.text('callbacks'), op.dict(op.text('harm'), callback)));
+  return archive(top, Object.fromEntries(tensors.map(({ data }, index) => [String(index), Buffer.from(data.buffer, data.byteOffset, data.byteLength)])));
+}
