@@ -13,7 +13,6 @@ import { readEnvironment } from '../src/env.ts';
 import { benchCatalogue } from './catalogue.ts';
 import { benchDownload } from './download.ts';
 import { benchImport } from './import.ts';
-import { benchInput } from './input.ts';
 import { measureServerMemory, withServer } from './server.ts';
 import { benchTraining } from './training.ts';
 
@@ -56,7 +55,9 @@ if (isWanted('training')) {
 }
 if (isWanted('input')) {
   tell('input pipeline');
-  results['input'] = await benchInput();
+  // Loaded here, after the variable is set: TensorFlow greets on standard error otherwise.
+  process.env['TF_CPP_MIN_LOG_LEVEL'] = '2';
+  results['input'] = await (await import('./input.ts')).benchInput();
 }
 if (isWanted('import')) {
   tell('import: ours and the decoder alone, in turn');
