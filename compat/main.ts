@@ -12,7 +12,7 @@ import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import type { ExportArchitecture } from '../src/formats/resnet-graph.ts';
+import type { ResnetArchitecture } from '../src/formats/torchvision-resnet.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 import { embedInBrowser } from './browser.ts';
 import { compare, EXPORTS, IMPORTS, YARDSTICK } from './compare.ts';
@@ -28,14 +28,14 @@ const here = (name: string): string => path.join(import.meta.dirname, name);
 
 interface Row {
   readonly label: string;
-  readonly encoder: ExportArchitecture;
+  readonly encoder: ResnetArchitecture;
   readonly outcome: { readonly kind: 'MEASURED'; readonly difference: number } | { readonly kind: 'FAILED'; readonly why: string };
 }
 
 const { values: options } = parseArgs({
   options: { all: { type: 'boolean', default: false }, browser: { type: 'boolean', default: false }, write: { type: 'boolean', default: false }, 'cache-dir': { type: 'string' } },
 });
-const encoders: readonly ExportArchitecture[] = ['RESNET18', 'RESNET34', 'RESNET50', ...(options.all ? (['RESNET101'] as const) : [])];
+const encoders: readonly ResnetArchitecture[] = ['RESNET18', 'RESNET34', 'RESNET50', ...(options.all ? (['RESNET101'] as const) : [])];
 const cacheDir = options['cache-dir'] ?? path.join(cacheRoot(), 'paraffin', 'compat');
 const tell = (message: string): void => console.error(message);
 process.exitCode = await main();
@@ -66,7 +66,7 @@ async function main(): Promise<number> {
     await step('torchvision makes weights and embeds', () => inPython('reference.py'));
     for (const encoder of encoders) {
       await step(`Paraffin exports ${encoder}`, () => exportWeights(path.join(workDir, encoder), encoder));
-      await step(`Paraffin imports ${encoder}`, () => importCheckpoints(path.join(workDir, encoder)));
+      await step(`Paraffin imports ${encoder}`, () => importCheckpoints(path.join(workDir, encoder), encoder));
     }
     await step("Paraffin's engine embeds", () => node('engine.ts', []));
     await step('PyTorch and ONNX Runtime load and embed', () => inPython('load_exports.py'));
@@ -90,7 +90,7 @@ async function main(): Promise<number> {
   }
 }
 
-async function rowOf(comparison: Comparison, encoder: ExportArchitecture, workDir: string): Promise<Row> {
+async function rowOf(comparison: Comparison, encoder: ResnetArchitecture, workDir: string): Promise<Row> {
   const { label } = comparison;
   try {
     return { label, encoder, outcome: { kind: 'MEASURED', difference: await compare(comparison, path.join(workDir, encoder)) } };
@@ -129,6 +129,7 @@ ${table}
 With ${Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(', ')}.
 
 What each library was made to do:
+- Checkpoints come in as they are found: the architecture and the prefix are detected, and every tensor is accounted for, the paper's projection head too.
 - PyTorch: \`torch.load(weights_only=True)\`, read and memory-mapped, then \`load_state_dict(strict=True)\` into torchvision's network with \`fc = Identity()\`.
 - ONNX: \`onnx.checker\` with full shape inference, then ONNX Runtime on the CPU at two image sizes and two batch sizes.
 - TF.js: the zip unpacked by Python's \`zipfile\`, then \`tf.loadGraphModel\` with the plain JavaScript backend, and in a browser where a row says so.

@@ -1,7 +1,8 @@
 /** What every writer of weights for others takes: an encoder's tensors, checked against its architecture, and what its user must know. */
 import { convolutionUnitSteps } from './resnet-graph.ts';
-import type { ConvolutionUnitStep, ExportArchitecture } from './resnet-graph.ts';
+import type { ConvolutionUnitStep } from './resnet-graph.ts';
 import type { SafetensorsTensor } from './safetensors.ts';
+import type { ResnetArchitecture } from './torchvision-resnet.ts';
 
 /** How an image becomes the encoder's input. */
 export interface ExportInputContract {
@@ -19,7 +20,7 @@ export interface ExportInputContract {
 }
 
 export interface EncoderExport {
-  readonly architecture: ExportArchitecture;
+  readonly architecture: ResnetArchitecture;
   /** torchvision's names and layouts, without `fc`; any order. */
   readonly tensors: readonly SafetensorsTensor[];
   readonly inputContract: ExportInputContract;
@@ -36,7 +37,7 @@ export class ExportError extends Error {
   /** `conv1.weight: expected F32 [64, 3, 7, 7], got F32 [64, 3, 3, 3]` */
   readonly misshapen: readonly string[];
 
-  constructor(architecture: ExportArchitecture, faults: { missing: readonly string[]; unexpected: readonly string[]; misshapen: readonly string[] }) {
+  constructor(architecture: ResnetArchitecture, faults: { missing: readonly string[]; unexpected: readonly string[]; misshapen: readonly string[] }) {
     const some = (kind: string, names: readonly string[]): string[] =>
       names.length === 0 ? [] : [`${names.length} ${kind} (${names.slice(0, 3).join('; ')}${names.length > 3 ? '; ...' : ''})`];
     const list = [...some('missing', faults.missing), ...some('unexpected', faults.unexpected), ...some('misshapen', faults.misshapen)];
@@ -65,7 +66,7 @@ export interface UnitWeights {
  *
  * @throws ExportError when a tensor is missing, unexpected, or of another dtype, shape or length.
  */
-export function unitWeights(architecture: ExportArchitecture, tensors: readonly SafetensorsTensor[]): Map<string, UnitWeights> {
+export function unitWeights(architecture: ResnetArchitecture, tensors: readonly SafetensorsTensor[]): Map<string, UnitWeights> {
   const left = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const doubled = tensors.filter((tensor) => left.get(tensor.name) !== tensor).map(({ name }) => name);
   const missing: string[] = [];

@@ -7,8 +7,9 @@
 import { describePreparation, exportMetadata, unitWeights } from './encoder-export.ts';
 import type { EncoderExport, UnitWeights } from './encoder-export.ts';
 import { ProtobufMessage } from './protobuf-writer.ts';
-import { BATCH_NORM_EPSILON, graphEmbeddingDim, GRAPH_INPUT, GRAPH_OUTPUT, resnetGraph } from './resnet-graph.ts';
+import { BATCH_NORM_EPSILON, GRAPH_INPUT, GRAPH_OUTPUT, resnetGraph } from './resnet-graph.ts';
 import type { ConvolutionUnitStep, GraphStep, GraphWindow } from './resnet-graph.ts';
+import { embeddingDimOf } from './torchvision-resnet.ts';
 
 export const ONNX_OPSET = 17;
 export const ONNX_IR_VERSION = 8;
@@ -43,11 +44,11 @@ export function writeOnnx(source: EncoderExport): Uint8Array<ArrayBuffer> {
     .string(GRAPH.name, architecture.toLowerCase())
     .messages(GRAPH.initializer, [...units.values()].flatMap(initialisersOf))
     .message(GRAPH.input, valueInfo(GRAPH_INPUT, ['batch', 3, 'height', 'width'], `Normalised images, NCHW. ${preparation}`))
-    .message(GRAPH.output, valueInfo(GRAPH_OUTPUT, ['batch', graphEmbeddingDim(architecture)], `One embedding for each image, from ${inputContract.embeddingLayer}.`));
+    .message(GRAPH.output, valueInfo(GRAPH_OUTPUT, ['batch', embeddingDimOf(architecture)], `One embedding for each image, from ${inputContract.embeddingLayer}.`));
   return new ProtobufMessage()
     .natural(MODEL.irVersion, ONNX_IR_VERSION)
     .string(MODEL.producerName, 'paraffin')
-    .string(MODEL.docString, `${architecture} encoder: "${GRAPH_INPUT}" [batch, 3, height, width] to "${GRAPH_OUTPUT}" [batch, ${graphEmbeddingDim(architecture)}]. ${preparation}`)
+    .string(MODEL.docString, `${architecture} encoder: "${GRAPH_INPUT}" [batch, 3, height, width] to "${GRAPH_OUTPUT}" [batch, ${embeddingDimOf(architecture)}]. ${preparation}`)
     .message(MODEL.graph, graph)
     .message(MODEL.opsetImport, new ProtobufMessage().natural(OPSET.version, ONNX_OPSET))
     .messages(MODEL.metadata, exportMetadata(source).map(([key, value]) => new ProtobufMessage().string(PAIR.key, key).string(PAIR.value, value)))

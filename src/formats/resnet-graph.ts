@@ -2,9 +2,7 @@
  * The residual networks of He et al. 2016 (arXiv:1512.03385) as torchvision builds them, as a list of steps from images to embeddings:
  * what a format that keeps a graph (ONNX, TF.js) has to write down, and which tensors a file of weights must hold.
  */
-
-export const EXPORT_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
-export type ExportArchitecture = (typeof EXPORT_ARCHITECTURES)[number];
+import type { ResnetArchitecture } from './torchvision-resnet.ts';
 
 /** The name of the graph's input: float32 images, already normalised as the input contract says. */
 export const GRAPH_INPUT = 'images';
@@ -48,7 +46,7 @@ interface Plan {
   readonly depths: readonly [number, number, number, number];
 }
 
-const PLANS: Readonly<Record<ExportArchitecture, Plan>> = {
+const PLANS: Readonly<Record<ResnetArchitecture, Plan>> = {
   RESNET18: { block: 'BASIC', depths: [2, 2, 2, 2] },
   RESNET34: { block: 'BASIC', depths: [3, 4, 6, 3] },
   RESNET50: { block: 'BOTTLENECK', depths: [3, 4, 6, 3] },
@@ -58,13 +56,8 @@ const STEM_CHANNELS = 64;
 const STAGE_WIDTHS = [64, 128, 256, 512] as const;
 const EXPANSION = { BASIC: 1, BOTTLENECK: 4 } as const;
 
-/** D, the length of the embedding: 512 or 2048. */
-export function graphEmbeddingDim(architecture: ExportArchitecture): number {
-  return STAGE_WIDTHS[3] * EXPANSION[PLANS[architecture].block];
-}
-
 /** The whole network in an order in which it can be computed; within a block, torchvision's order of the tensors. */
-export function resnetGraph(architecture: ExportArchitecture): GraphStep[] {
+export function resnetGraph(architecture: ResnetArchitecture): GraphStep[] {
   const { block, depths } = PLANS[architecture];
   const steps: GraphStep[] = [
     { kind: 'CONVOLUTION_UNIT', input: GRAPH_INPUT, output: 'stem', convolutionName: 'conv1', normName: 'bn1', inputChannels: 3, outputChannels: STEM_CHANNELS, window: { size: 7, stride: 2, padding: 3 }, hasRelu: true },
@@ -115,6 +108,6 @@ function residualBlock(block: Plan['block'], { name, input, inputChannels, width
 }
 
 /** Every convolution unit, in the order in which torchvision's state dict lists them. */
-export function convolutionUnitSteps(architecture: ExportArchitecture): ConvolutionUnitStep[] {
+export function convolutionUnitSteps(architecture: ResnetArchitecture): ConvolutionUnitStep[] {
   return resnetGraph(architecture).filter((step) => step.kind === 'CONVOLUTION_UNIT');
 }

@@ -8,10 +8,11 @@
  */
 import { describePreparation, exportMetadata, unitWeights } from './encoder-export.ts';
 import type { EncoderExport, UnitWeights } from './encoder-export.ts';
-import { BATCH_NORM_EPSILON, graphEmbeddingDim, GRAPH_INPUT, GRAPH_OUTPUT, resnetGraph } from './resnet-graph.ts';
+import { BATCH_NORM_EPSILON, GRAPH_INPUT, GRAPH_OUTPUT, resnetGraph } from './resnet-graph.ts';
 import type { ConvolutionUnitStep, GraphStep, GraphWindow } from './resnet-graph.ts';
 import { writeStoredZip } from './stored-zip.ts';
 import type { StoredZipEntry } from './stored-zip.ts';
+import { embeddingDimOf } from './torchvision-resnet.ts';
 
 /** What browsers cache and fetch well; the size that TensorFlow's converter uses. */
 const SHARD_BYTES = 4 * 1024 * 1024;
@@ -55,7 +56,7 @@ export function tfjsFiles(source: EncoderExport): StoredZipEntry[] {
     convertedBy: null,
     signature: {
       inputs: { [GRAPH_INPUT]: signatureTensor(GRAPH_INPUT, [-1, -1, -1, 3]) },
-      outputs: { [GRAPH_OUTPUT]: signatureTensor(GRAPH_OUTPUT, [-1, graphEmbeddingDim(architecture)]) },
+      outputs: { [GRAPH_OUTPUT]: signatureTensor(GRAPH_OUTPUT, [-1, embeddingDimOf(architecture)]) },
     },
     userDefinedMetadata: { ...Object.fromEntries(exportMetadata(source)), description: `${architecture} encoder. ${describePreparation(inputContract)}` },
     modelTopology: { node: [placeholder(), ...weights.map(constantNode), ...steps.flatMap(nodesOf)], library: {}, versions: { producer: 1395 } },

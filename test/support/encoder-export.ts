@@ -1,8 +1,8 @@
 /** An encoder to export, whose numbers all differ and need no oracle. */
 import type { EncoderExport, ExportInputContract } from '../../src/formats/encoder-export.ts';
 import { convolutionUnitSteps } from '../../src/formats/resnet-graph.ts';
-import type { ExportArchitecture } from '../../src/formats/resnet-graph.ts';
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
+import type { ResnetArchitecture } from '../../src/formats/torchvision-resnet.ts';
 
 export const EXPORT_CONTRACT: ExportInputContract = {
   imageSizePx: 224,
@@ -17,7 +17,7 @@ export const EXPORT_CONTRACT: ExportInputContract = {
 };
 
 /** Tensors in torchvision's order; a generator's own numbers in [low, low + span). */
-export function encoderToExport(architecture: ExportArchitecture): EncoderExport {
+export function encoderToExport(architecture: ResnetArchitecture): EncoderExport {
   let state = 12_345;
   const numbers = (count: number, low: number, span: number): Float32Array => {
     const values = new Float32Array(count);

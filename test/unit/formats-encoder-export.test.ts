@@ -1,13 +1,14 @@
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { describePreparation, exportMetadata, ExportError, unitWeights } from '../../src/formats/encoder-export.ts';
-import { convolutionUnitSteps, EXPORT_ARCHITECTURES, GRAPH_INPUT, GRAPH_OUTPUT, graphEmbeddingDim, resnetGraph } from '../../src/formats/resnet-graph.ts';
+import { convolutionUnitSteps, GRAPH_INPUT, GRAPH_OUTPUT, resnetGraph } from '../../src/formats/resnet-graph.ts';
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
+import { RESNET_ARCHITECTURES, resnetTensorSpecs } from '../../src/formats/torchvision-resnet.ts';
 import { encoderTensorSpecs } from '../../workers/engine/models/architecture.ts';
 import { EXPORT_CONTRACT, encoderToExport } from '../support/encoder-export.ts';
 
 describe('the graph of a residual network', () => {
-  for (const architecture of EXPORT_ARCHITECTURES) {
+  for (const architecture of RESNET_ARCHITECTURES) {
     test(`${architecture}: every step reads what an earlier one wrote, and each output has one name`, () => {
       const written = new Set<string>([GRAPH_INPUT]);
       for (const step of resnetGraph(architecture)) {
@@ -19,13 +20,13 @@ describe('the graph of a residual network', () => {
       assert.ok(written.has(GRAPH_OUTPUT));
     });
 
-    test(`${architecture}: names and shapes are the engine's, in torchvision's order`, () => {
+    test(`${architecture}: names and shapes are the engine's and the importer's, in torchvision's order`, () => {
       const filters = encoderTensorSpecs(architecture).filter(({ kind }) => kind === 'FILTER');
       const ours = convolutionUnitSteps(architecture).map(({ convolutionName, inputChannels, outputChannels, window }) => ({
         name: `${convolutionName}.weight`, kind: 'FILTER', shape: [outputChannels, inputChannels, window.size, window.size],
       }));
       assert.deepEqual(ours, filters);
-      assert.equal(graphEmbeddingDim(architecture), architecture === 'RESNET18' || architecture === 'RESNET34' ? 512 : 2048);
+      assert.deepEqual(encoderToExport(architecture).tensors.map(({ name, shape }) => ({ name, shape })), resnetTensorSpecs(architecture).map(({ name, shape }) => ({ name, shape })));
     });
   }
 });

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { ExportError } from '../../src/formats/encoder-export.ts';
 import { writeOnnx } from '../../src/formats/onnx.ts';
 import { ProtobufMessage } from '../../src/formats/protobuf-writer.ts';
-import { EXPORT_ARCHITECTURES, graphEmbeddingDim } from '../../src/formats/resnet-graph.ts';
+import { embeddingDimOf, RESNET_ARCHITECTURES } from '../../src/formats/torchvision-resnet.ts';
 import { encoderToExport } from '../support/encoder-export.ts';
 
 type Field = number | Uint8Array;
@@ -77,7 +77,7 @@ function shapeOf(valueInfo: Field | undefined): (string | number)[] {
 }
 
 describe('ONNX', () => {
-  for (const architecture of EXPORT_ARCHITECTURES) {
+  for (const architecture of RESNET_ARCHITECTURES) {
     test(`${architecture}: a model that says what it is, a graph in order, weights as they are`, () => {
       const source = encoderToExport(architecture);
       const model = fieldsOf(writeOnnx(source));
@@ -92,7 +92,7 @@ describe('ONNX', () => {
       assert.equal(text(message(graph.get(11)?.[0]).get(1)?.[0]), 'images');
       assert.deepEqual(shapeOf(graph.get(11)?.[0]), ['batch', 3, 'height', 'width']);
       assert.equal(text(message(graph.get(12)?.[0]).get(1)?.[0]), 'embeddings');
-      assert.deepEqual(shapeOf(graph.get(12)?.[0]), ['batch', graphEmbeddingDim(architecture)]);
+      assert.deepEqual(shapeOf(graph.get(12)?.[0]), ['batch', embeddingDimOf(architecture)]);
 
       const tensors = source.tensors.filter(({ dtype }) => dtype === 'F32');
       const initialisers = (graph.get(5) ?? []).map(message);
