@@ -18,8 +18,8 @@ export interface RemoteFileOptions {
   /** A file to be made; it is gone again when the fetch fails. */
   readonly destination: string;
   readonly maxBytes: number;
-  /** True also lets addresses through that are not of the public internet. */
-  readonly allowPrivateAddresses: boolean;
+  /** Which addresses may be connected to; those of the public internet when left out. */
+  readonly isAllowedAddress?: ((address: string) => boolean) | undefined;
   readonly expectedSha256?: string | undefined;
   readonly expectedByteSize?: number | undefined;
   readonly onProgress?: ((progress: { readonly receivedBytes: number; readonly totalBytes: number | undefined }) => void) | undefined;
@@ -130,8 +130,8 @@ function checkedUrl(text: string, options: RemoteFileOptions, base?: URL): URL {
   return url;
 }
 
-function isAllowed(address: string, options: RemoteFileOptions): boolean {
-  return options.allowPrivateAddresses || isPublicAddress(address);
+function isAllowed(address: string, { isAllowedAddress = isPublicAddress }: RemoteFileOptions): boolean {
+  return isAllowedAddress(address);
 }
 
 function send(url: URL, state: Fetching): Promise<IncomingMessage> {

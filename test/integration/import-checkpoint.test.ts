@@ -175,19 +175,19 @@ describe('importCheckpoint refuses', () => {
   });
 
   const inFile = (name: string, more: object = {}) => () => ({ path: path.join(server.folder, name), ...more });
-  const wrong: readonly (readonly [string, () => object, string, string | null, RegExp?])[] = [
-    ['text', inFile('no-weights.bin'), 'FORMAT_INVALID', null],
-    ['nothing', inFile('empty.bin'), 'FORMAT_INVALID', null],
-    ['a cut safetensors file', inFile('torn.safetensors'), 'FORMAT_INVALID', null],
-    ['a cut PyTorch file', inFile('torn.ckpt'), 'FORMAT_INVALID', null],
-    ['another network', inFile('foreign.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', null, /transformer\.weight/],
-    ['an unusual prefix that nobody stated', inFile('odd-prefix.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', null, /"teacher\."/],
-    ['a stated prefix that is not there', inFile('whole.safetensors', { keyPrefix: 'model.' }), 'CHECKPOINT_KEYS_MISMATCH', null, /missing \(model\.conv1\.weight/],
-    ['missing and unexpected keys, each by name', inFile('gaps.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', null, /1 missing \(conv1\.weight\), 1 unexpected \(extra\)/],
-    ['a key of another shape', inFile('narrow.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', null, /1 misshapen \(bn1\.bias: expected floating point \[64\], got F32 \[2\]\)/],
-    ['numbers that are not finite', inFile('diverged.safetensors'), 'FORMAT_INVALID', null, /bn1\.bias/],
+  const wrong: readonly (readonly [string, () => object, string, string, RegExp?])[] = [
+    ['text', inFile('no-weights.bin'), 'FORMAT_INVALID', 'input.path'],
+    ['nothing', inFile('empty.bin'), 'FORMAT_INVALID', 'input.path'],
+    ['a cut safetensors file', inFile('torn.safetensors'), 'FORMAT_INVALID', 'input.path'],
+    ['a cut PyTorch file', inFile('torn.ckpt'), 'FORMAT_INVALID', 'input.path'],
+    ['another network', inFile('foreign.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', 'input.path', /transformer\.weight/],
+    ['an unusual prefix that nobody stated', inFile('odd-prefix.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', 'input.path', /"teacher\."/],
+    ['a stated prefix that is not there', inFile('whole.safetensors', { keyPrefix: 'model.' }), 'CHECKPOINT_KEYS_MISMATCH', 'input.path', /missing \(model\.conv1\.weight/],
+    ['missing and unexpected keys, each by name', inFile('gaps.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', 'input.path', /1 missing \(conv1\.weight\), 1 unexpected \(extra\)/],
+    ['a key of another shape', inFile('narrow.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', 'input.path', /1 misshapen \(bn1\.bias: expected floating point \[64\], got F32 \[2\]\)/],
+    ['numbers that are not finite', inFile('diverged.safetensors'), 'FORMAT_INVALID', 'input.path', /bn1\.bias/],
     ['another encoder than stated', inFile('whole.safetensors', { encoder: 'RESNET50' }), 'CHECKPOINT_INCOMPATIBLE', 'input.encoder', /RESNET18/],
-    ['another file than expected', inFile('whole.safetensors', { sha256: '0'.repeat(64) }), 'DIGEST_MISMATCH', null],
+    ['another file than expected', inFile('whole.safetensors', { sha256: '0'.repeat(64) }), 'DIGEST_MISMATCH', 'input.path'],
     ['a sha256 that is none', inFile('whole.safetensors', { sha256: 'abc' }), 'BAD_INPUT', 'input.sha256'],
     ['no contract', inFile('whole.safetensors', { inputContract: null }), 'BAD_INPUT', 'input.inputContract'],
     ['a standard deviation of 0', inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelStd: [0, 1, 1] } }), 'BAD_INPUT', 'input.inputContract.channelStd.0'],

@@ -65,7 +65,7 @@ export function createCheckpointImports({ store, transact, artifacts, importRoot
         url: source.url,
         destination,
         maxBytes: MAX_DOWNLOAD_BYTES,
-        allowPrivateAddresses: allowPrivateUrls,
+        isAllowedAddress: allowPrivateUrls ? () => true : undefined,
         expectedSha256: expected.sha256 ?? undefined,
         expectedByteSize: expected.byteSize ?? undefined,
         field: 'input.url',
@@ -79,7 +79,9 @@ export function createCheckpointImports({ store, transact, artifacts, importRoot
   /** Reads the file and stores what it holds. */
   const bringIn = async (source: ImportSource, expected: Expectation, task: Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'inputContract'>) =>
     withFile(source, expected, async (file) => {
-      const read = await readInTurn({ ...task, path: file, expectedSha256: expected.sha256, expectedByteSize: expected.byteSize });
+      const read = await readInTurn({ ...task, path: file, expectedSha256: expected.sha256, expectedByteSize: expected.byteSize }).catch((error: unknown) => {
+        throw atField(error, source.kind === 'PATH' ? 'input.path' : 'input.url');
+      });
       const stored = await artifacts.put(chunksOf(read.bytes));
       return { read, stored };
     });
@@ -141,6 +143,13 @@ export function createCheckpointImports({ store, transact, artifacts, importRoot
       return choice.kind === 'OWN' ? importOwn(input, choice) : importPublished(input, choice);
     },
   };
+}
+
+/** What a file's reader found wrong, at the input that named the file. */
+function atField(error: unknown, field: string): unknown {
+  if (!(error instanceof DomainError) || error.field !== undefined) return error;
+  const { code, message, hint, retryable } = error;
+  return new DomainError({ code, message, field, retryable, cause: error, ...(hint === undefined ? {} : { hint }) });
 }
 
 function externalSource(source: ImportSource, read: EncoderFile, licence: string | null): ExternalSourceRecord {
