@@ -157,6 +157,22 @@ describe('importCheckpoint', () => {
   });
 });
 
+test('a leaderboard does not claim to know what an imported encoder has seen', async () => {
+  const checkpointId = String(at(await imported({ path: path.join(server.folder, 'own.safetensors') }), 'id'));
+  const { db } = database;
+  const dataset = await db.dataset.create({ data: { slug: 'seen', name: 'Seen', imageKind: 'PATCH' } });
+  const version = await db.datasetVersion.create({ data: { datasetId: dataset.id, version: 1 } });
+  const run = await db.run.create({ data: { kind: 'EVALUATION', config: {} } });
+  await db.evaluation.create({
+    data: {
+      checkpointId, datasetVersionId: version.id, protocol: 'LINEAR_PROBE', runId: run.id, seed: 1, options: {}, split: {}, baselines: [],
+      metrics: { create: { position: 0, name: 'macroF1', value: 0.5 } },
+    },
+  });
+  const answer = await server.ask('query($id: ID!) { leaderboard(datasetVersionId: $id, protocol: LINEAR_PROBE) { rank overlapsPretraining checkpoint { id } } }', { id: version.id });
+  assert.deepEqual(at(answer, 'data.leaderboard'), [{ rank: 1, overlapsPretraining: null, checkpoint: { id: checkpointId } }], JSON.stringify(answer));
+});
+
 describe('importCheckpoint refuses', () => {
   const files: Readonly<Record<string, () => Uint8Array>> = {
     'no-weights.bin': () => Buffer.from('not a file of weights at all'),

@@ -49,7 +49,8 @@ export interface LeaderboardRowRecord {
   readonly evaluation: EvaluationRecord;
   readonly metric: EvaluationMetricRecord;
   /** True where the checkpoint was pretrained on this very version or another one of the same dataset. */
-  readonly overlapsPretraining: boolean;
+  /** Null where it is not known what the checkpoint has seen. */
+  readonly overlapsPretraining: boolean | null;
 }
 
 /** What the evaluation task hands over. */

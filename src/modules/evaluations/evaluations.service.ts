@@ -71,13 +71,15 @@ export function createEvaluationService({ store, runs, datasets, models }: Evalu
       const newest = new Map<string, EvaluationRecord>();
       for (const evaluation of (await store.ofVersion(datasetVersionId, protocol)).sort((a, b) => (a.id < b.id ? -1 : 1))) newest.set(evaluation.checkpointId, evaluation);
       const overlapping = await store.trainedOnSameDataset([...newest.keys()], datasetVersionId);
+      const imported = await store.importedOf([...newest.keys()]);
+      const overlapOf = (checkpointId: string): boolean | null => overlapping.has(checkpointId) || (imported.has(checkpointId) ? null : false);
       return [...newest.values()]
         .flatMap((evaluation) => {
           const metric = evaluation.metrics.find((candidate) => candidate.name === RANKING_METRIC);
           return metric === undefined ? [] : [{ evaluation, metric }];
         })
         .sort((a, b) => b.metric.value - a.metric.value)
-        .map(({ evaluation, metric }, index, sorted) => ({ rank: rankOf(metric, index, sorted), evaluation, metric, overlapsPretraining: overlapping.has(evaluation.checkpointId) }));
+        .map(({ evaluation, metric }, index, sorted) => ({ rank: rankOf(metric, index, sorted), evaluation, metric, overlapsPretraining: overlapOf(evaluation.checkpointId) }));
     },
     register: (tx, evaluation) => store.create(tx, evaluation),
   };

@@ -62,6 +62,12 @@ export function createEvaluationStore(db: Database) {
       return new Set(rows.map((row) => row.checkpointId));
     },
 
+    /** Those that were not trained here: what they have seen is not known. */
+    importedOf: async (checkpointIds: readonly string[]): Promise<Set<string>> => {
+      const rows = await db.checkpoint.findMany({ where: { id: { in: [...checkpointIds] }, sourceRunId: null }, select: { id: true } });
+      return new Set(rows.map((row) => row.id));
+    },
+
     create: async (tx: Transaction, evaluation: NewEvaluation): Promise<void> => {
       const { metrics, ...rest } = evaluation;
       await tx.evaluation.create({

@@ -85,7 +85,7 @@ export const LeaderboardRow = objectType({
     t.nonNull.field('checkpoint', { type: 'Checkpoint', resolve: (row, _args, ctx) => ctx.loaders.models.checkpointById.load(row.evaluation.checkpointId) });
     t.nonNull.field('evaluation', { type: 'Evaluation' });
     t.nonNull.field('metric', { type: 'EvaluationMetric' });
-    t.boolean('overlapsPretraining', { description: 'True where the pretraining saw a version of the same dataset.' });
+    t.boolean('overlapsPretraining', { description: 'True where the pretraining saw a version of the same dataset; null where it is not known, as for an imported checkpoint.' });
   },
 });
 
