@@ -154,8 +154,15 @@ function send(url: URL, state: Fetching): Promise<IncomingMessage> {
   };
   // A connection of its own: one that is kept alive could have been made by somebody with other rights.
   const request = (url.protocol === 'https:' ? requestHttps : requestHttp)(url, { method: 'GET', headers, agent: false, lookup: checkedLookup, signal: state.deadline });
-  request.setTimeout(state.stallTimeoutMs ?? STALL_TIMEOUT_MS, () => request.destroy(new Break('stalled')));
-  request.once('response', resolve);
+  let hasAnswered = false;
+  request.setTimeout(state.stallTimeoutMs ?? STALL_TIMEOUT_MS, () => {
+    // A network that swallows everything looks like this: a machine that is offline should hear of it at once.
+    request.destroy(hasAnswered ? new Break('stalled') : Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' }));
+  });
+  request.once('response', (response) => {
+    hasAnswered = true;
+    resolve(response);
+  });
   request.once('error', (error) => reject(error instanceof DomainError || error instanceof Break ? error : connectionFailure(error, url, state)));
   request.end();
   return promise;

@@ -259,6 +259,15 @@ describe('is refused', () => {
     assert.match(error.hint ?? '', /import it by path/);
   });
 
+  test('a server that never answers', async () => {
+    const silent = createTcpServer((socket) => socket.on('error', () => undefined).resume()).listen(0, '127.0.0.1');
+    await once(silent, 'listening');
+    const error = await faultOf(`http://127.0.0.1:${addressOf(silent).port}/file`, { stallTimeoutMs: 50 });
+    silent.close();
+    assert.equal(error.code, 'REMOTE_UNREACHABLE');
+    assert.match(error.message, /ETIMEDOUT/);
+  });
+
   test('a server that does not speak HTTP', async () => {
     const odd = createTcpServer((socket) => socket.on('error', () => undefined).end('SSH-2.0-OpenSSH\r\n')).listen(0, '127.0.0.1');
     await once(odd, 'listening');
