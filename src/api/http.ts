@@ -95,8 +95,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     response.once('close', () => draining !== undefined && setImmediate(() => server.closeIdleConnections()));
     next();
   });
-  app.get('/', (_request, response) => {
-    response.type('html').send(welcomePage);
+  app.get('/', (request, response) => {
+    response.type('html').send(welcomePage(request.headers.host));
   });
   app.get('/healthz', (_request, response) => {
     response.json({ status: 'ok' });

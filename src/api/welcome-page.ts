@@ -1,5 +1,14 @@
-/** What a browser sees at /: where things are. Nothing is loaded from anywhere. */
-export const welcomePage = `<!doctype html>
+/**
+ * What a browser sees at /: where things are. Nothing is loaded from anywhere.
+ * @param host of the request; whatever is not a plain host and port is shown as the default one.
+ */
+export function welcomePage(host: string | undefined): string {
+  return PAGE.replaceAll(DEFAULT_HOST, host !== undefined && /^[\w.:[\]-]{1,255}$/.test(host) ? host : DEFAULT_HOST);
+}
+
+const DEFAULT_HOST = '127.0.0.1:4000';
+
+const PAGE = `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">

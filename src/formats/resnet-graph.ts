@@ -2,7 +2,7 @@
  * The residual networks of He et al. 2016 (arXiv:1512.03385) as torchvision builds them, as a list of steps from images to embeddings:
  * what a format that keeps a graph (ONNX, TF.js) has to write down, and which tensors a file of weights must hold.
  */
-import type { ResnetArchitecture } from './torchvision-resnet.ts';
+import { RESNET_PLANS, STAGE_WIDTHS, STEM_CHANNELS, type ResnetArchitecture, type ResnetPlan } from './torchvision-resnet.ts';
 
 /** The name of the graph's input: float32 images, already normalised as the input contract says. */
 export const GRAPH_INPUT = 'images';
@@ -40,25 +40,11 @@ export type GraphStep =
   | { readonly kind: 'ADD_THEN_RELU'; readonly left: string; readonly right: string; readonly output: string }
   | { readonly kind: 'GLOBAL_AVERAGE'; readonly input: string; readonly output: string };
 
-interface Plan {
-  readonly block: 'BASIC' | 'BOTTLENECK';
-  /** Blocks in each of the four stages. */
-  readonly depths: readonly [number, number, number, number];
-}
-
-const PLANS: Readonly<Record<ResnetArchitecture, Plan>> = {
-  RESNET18: { block: 'BASIC', depths: [2, 2, 2, 2] },
-  RESNET34: { block: 'BASIC', depths: [3, 4, 6, 3] },
-  RESNET50: { block: 'BOTTLENECK', depths: [3, 4, 6, 3] },
-  RESNET101: { block: 'BOTTLENECK', depths: [3, 4, 23, 3] },
-};
-const STEM_CHANNELS = 64;
-const STAGE_WIDTHS = [64, 128, 256, 512] as const;
 const EXPANSION = { BASIC: 1, BOTTLENECK: 4 } as const;
 
 /** The whole network in an order in which it can be computed; within a block, torchvision's order of the tensors. */
 export function resnetGraph(architecture: ResnetArchitecture): GraphStep[] {
-  const { block, depths } = PLANS[architecture];
+  const { block, depths } = RESNET_PLANS[architecture];
   const steps: GraphStep[] = [
     { kind: 'CONVOLUTION_UNIT', input: GRAPH_INPUT, output: 'stem', convolutionName: 'conv1', normName: 'bn1', inputChannels: 3, outputChannels: STEM_CHANNELS, window: { size: 7, stride: 2, padding: 3 }, hasRelu: true },
     { kind: 'MAX_POOL', input: 'stem', output: 'maxpool', window: { size: 3, stride: 2, padding: 1 } },
@@ -86,7 +72,7 @@ interface BlockPlace {
   readonly stride: number;
 }
 
-function residualBlock(block: Plan['block'], { name, input, inputChannels, width, outputChannels, stride }: BlockPlace): GraphStep[] {
+function residualBlock(block: ResnetPlan['block'], { name, input, inputChannels, width, outputChannels, stride }: BlockPlace): GraphStep[] {
   const unit = (index: number, from: string, channels: readonly [number, number], size: number, unitStride: number, hasRelu: boolean): ConvolutionUnitStep => ({
     kind: 'CONVOLUTION_UNIT', input: from, output: `${name}.unit${index}`, convolutionName: `${name}.conv${index}`, normName: `${name}.bn${index}`,
     inputChannels: channels[0], outputChannels: channels[1], window: { size, stride: unitStride, padding: (size - 1) / 2 }, hasRelu,

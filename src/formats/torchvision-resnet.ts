@@ -16,33 +16,34 @@ export interface ResnetTensorSpec {
   readonly required: boolean;
 }
 
-interface Plan {
+/** How torchvision lays out one of its networks; the stem and the widths are the same in all. */
+export interface ResnetPlan {
   /** BASIC: two 3x3 convolutions. BOTTLENECK: 1x1, 3x3 and 1x1 with four times the channels. */
   readonly block: 'BASIC' | 'BOTTLENECK';
   /** Blocks in each of the four layers. */
   readonly depths: readonly [number, number, number, number];
 }
 
-const PLANS: Readonly<Record<ResnetArchitecture, Plan>> = {
+export const RESNET_PLANS: Readonly<Record<ResnetArchitecture, ResnetPlan>> = {
   RESNET18: { block: 'BASIC', depths: [2, 2, 2, 2] },
   RESNET34: { block: 'BASIC', depths: [3, 4, 6, 3] },
   RESNET50: { block: 'BOTTLENECK', depths: [3, 4, 6, 3] },
   RESNET101: { block: 'BOTTLENECK', depths: [3, 4, 23, 3] },
 };
-const STEM_CHANNELS = 64;
-const WIDTHS = [64, 128, 256, 512] as const;
+export const STEM_CHANNELS = 64;
+export const STAGE_WIDTHS = [64, 128, 256, 512] as const;
 
 /** D, the length of the embedding: 512 or 2048. */
 export function embeddingDimOf(architecture: ResnetArchitecture): 512 | 2048 {
-  return PLANS[architecture].block === 'BASIC' ? 512 : 2048;
+  return RESNET_PLANS[architecture].block === 'BASIC' ? 512 : 2048;
 }
 
 /** Every tensor of the state dict but `fc`, in its order. */
 export function resnetTensorSpecs(architecture: ResnetArchitecture): ResnetTensorSpec[] {
-  const { block, depths } = PLANS[architecture];
+  const { block, depths } = RESNET_PLANS[architecture];
   const specs = unitSpecs('conv1', 'bn1', [STEM_CHANNELS, 3, 7]);
   let channels = STEM_CHANNELS;
-  WIDTHS.forEach((width, layer) => {
+  STAGE_WIDTHS.forEach((width, layer) => {
     for (let index = 0; index < (depths[layer] ?? 0); index += 1) {
       const name = `layer${layer + 1}.${index}`;
       const outChannels = block === 'BASIC' ? width : width * 4;
@@ -75,10 +76,10 @@ function unitSpecs(convolution: string, norm: string, [outChannels, inChannels, 
 export function detectArchitecture(tensors: readonly { readonly name: string }[]): ResnetArchitecture | undefined {
   const names = new Set(tensors.map(({ name }) => name));
   const block = names.has('layer1.0.conv3.weight') ? 'BOTTLENECK' : 'BASIC';
-  const depths = WIDTHS.map((_width, layer) => {
+  const depths = STAGE_WIDTHS.map((_width, layer) => {
     let depth = 0;
     while (names.has(`layer${layer + 1}.${depth}.conv1.weight`)) depth += 1;
     return depth;
   });
-  return RESNET_ARCHITECTURES.find((architecture) => PLANS[architecture].block === block && PLANS[architecture].depths.every((depth, layer) => depth === depths[layer]));
+  return RESNET_ARCHITECTURES.find((architecture) => RESNET_PLANS[architecture].block === block && RESNET_PLANS[architecture].depths.every((depth, layer) => depth === depths[layer]));
 }
