@@ -119,6 +119,16 @@ describe('model and models', () => {
 });
 
 describe('registering checkpoints', () => {
+  test('a training that goes on from a checkpoint has seen what that one had seen', async () => {
+    const [early, late] = [await someVersion(), await someVersion()];
+    const first = await register(newCheckpoint({ modelSlug: 'lineage', sourceRunId: await makeRun(database), trainedOnVersionIds: [early] }));
+    const second = await register(
+      newCheckpoint({ modelSlug: 'lineage', sourceRunId: await makeRun(database), trainedOnVersionIds: [late], initialCheckpointId: first.id }),
+    );
+    const answer = await server.ask('query($id: ID!) { checkpoint(id: $id) { trainedOn { id } } }', { id: second.id });
+    assert.deepEqual(new Set(JSON.stringify(at(answer, 'data.checkpoint.trainedOn')).match(/[0-9a-f-]{36}/g)), new Set([early, late]));
+  });
+
   test('makes the model if it is new, and says everything of the checkpoint', async () => {
     const sourceRunId = await makeRun(database);
     const versionId = await someVersion();

@@ -30,6 +30,7 @@ export function newCheckpoint(facts: Pick<NewCheckpoint, 'modelSlug' | 'sourceRu
     byteSize: 45_000_000,
     golden: null,
     trainedOnVersionIds: [],
+    initialCheckpointId: null,
     ...facts,
   };
 }

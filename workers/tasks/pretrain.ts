@@ -195,6 +195,7 @@ async function encoderResult(context: TaskContext, config: PretrainingConfig, we
         sha256: stored.sha256,
         byteSize: stored.byteSize,
         golden,
+        initialCheckpointId: config.initialCheckpointId,
         trainedOnVersionIds: config.steps === 0 ? [] : config.datasets.map((dataset) => dataset.datasetVersionId),
       });
     },

@@ -104,6 +104,8 @@ export interface NewCheckpoint {
   readonly byteSize: number;
   readonly golden: GoldenRecord | null;
   readonly trainedOnVersionIds: readonly string[];
+  /** The checkpoint that the training began from; what that one had seen, this one has seen too. */
+  readonly initialCheckpointId: string | null;
 }
 
 /** An encoder that came from elsewhere, stored and ready to be registered. */

@@ -111,14 +111,16 @@ export function createModelStore(db: Database) {
 
     /** The caller holds the lock of the model. */
     createCheckpoint: async (tx: Transaction, modelId: string, checkpoint: NewCheckpoint): Promise<CheckpointRecord> => {
-      const { modelSlug: _slug, trainedOnVersionIds, golden, ...facts } = checkpoint;
+      const { modelSlug: _slug, trainedOnVersionIds, initialCheckpointId, golden, ...facts } = checkpoint;
+      const inherited = initialCheckpointId === null ? [] : await tx.checkpointTrainedOn.findMany({ where: { checkpointId: initialCheckpointId } });
+      const seen = new Set([...trainedOnVersionIds, ...inherited.map((row) => row.datasetVersionId)]);
       const row = await tx.checkpoint.create({
         data: {
           ...facts,
           modelId,
           version: await nextVersion(tx, modelId),
           ...(golden === null ? {} : { golden: goldenSchema.parse(golden) }),
-          trainedOn: { createMany: { data: [...new Set(trainedOnVersionIds)].map((datasetVersionId) => ({ datasetVersionId })) } },
+          trainedOn: { createMany: { data: [...seen].map((datasetVersionId) => ({ datasetVersionId })) } },
         },
         omit: LEAN,
       });
