@@ -12,7 +12,7 @@ module.exports = {
     { name: 'resolvers-never-reach-stores-database-queue', severity: 'error', from: path('graphql\\.ts$|^src/api/'), to: path('\\.store\\.ts$|^src/platform/(db|queue|postgres|migrate)\\.ts$') },
     { name: 'prisma-only-in-stores-and-platform', severity: 'error', from: { path: '^(src|workers)/', pathNot: '\\.store\\.ts$|^src/platform/|^src/generated/' }, to: { path: '^src/generated/prisma|^node_modules/@prisma', pathNot: 'generated/prisma/enums\\.ts$' } },
     { name: 'platform-knows-no-feature', severity: 'error', from: path('^src/platform/'), to: path('^src/(modules|api|jobs|cli)/') },
-    { name: 'rules-are-pure', severity: 'error', from: path('\\.rules\\.ts$'), to: { path: '^src/|^node_modules/|^[a-z:]+$', pathNot: '\\.(rules|records)\\.ts$|^src/errors\\.ts$|^src/jobs/|enums\\.ts$|^node_modules/zod|^src/modules/[^/]+/index\\.ts$|^node:path$|^path$|^node:crypto$|^crypto$' } },
+    { name: 'rules-are-pure', severity: 'error', from: path('\\.rules\\.ts$'), to: { path: '^src/|^node_modules/|^[a-z:]+$', pathNot: '\\.(rules|records)\\.ts$|^src/(errors|input)\\.ts$|^src/jobs/|enums\\.ts$|^node_modules/zod|^src/modules/[^/]+/index\\.ts$|^node:path$|^path$|^node:crypto$|^crypto$' } },
     { name: 'engine-only-engine-and-tfjs', severity: 'error', from: path('^workers/engine/'), to: { path: '^src/|^workers/(?!engine/)' } },
     { name: 'tfjs-has-one-import', severity: 'error', from: { path: '^(src|workers)/', pathNot: '^workers/engine/tensorflow\\.ts$' }, to: { path: '^node_modules/@tensorflow/.*\\.js$' } },
     { name: 'nexus-has-one-import', severity: 'error', from: { path: '^src/', pathNot: '^src/api/nexus\\.ts$|^src/generated' }, to: { path: '^node_modules/nexus' } },

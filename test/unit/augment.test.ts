@@ -2,7 +2,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { createAugmenter } from '../../workers/engine/augment/augmenter.ts';
 import { blurKernelSizePx } from '../../workers/engine/augment/blur.ts';
-import { DEFAULT_AUGMENTATION, parseAugmentation, type AugmentationConfig } from '../../workers/engine/augment/config.ts';
+import { DEFAULT_AUGMENTATION, type AugmentationConfig } from '../../workers/engine/augment/config.ts';
 import { drawView } from '../../workers/engine/augment/parameters.ts';
 import { createRandom, type Random } from '../../workers/engine/rng.ts';
 import { liveTensorCount, readFloats, tf, type Tensor4D } from '../../workers/engine/tensorflow.ts';
@@ -120,34 +120,4 @@ describe('drawView', () => {
 
 test('the blur kernel is about a tenth of the side and odd', () => {
   assert.deepEqual([8, 32, 64, 96, 224].map(blurKernelSizePx), [3, 3, 7, 9, 23]);
-});
-
-describe('parseAugmentation', () => {
-  test('nothing given means the defaults; what is given replaces them', () => {
-    for (const json of [null, undefined, {}]) assert.deepEqual(parseAugmentation(json), { ok: true, config: DEFAULT_AUGMENTATION });
-    assert.deepEqual(parseAugmentation({ cropScaleMin: 0.2, flip: false }), { ok: true, config: { ...DEFAULT_AUGMENTATION, cropScaleMin: 0.2, flip: false } });
-    assert.deepEqual(parseAugmentation(QUIET), { ok: true, config: QUIET });
-  });
-
-  const refused: readonly [string, unknown, readonly string[]][] = [
-    ['a text', 'strong', ['']],
-    ['a list', [], ['']],
-    ['an unknown field', { solarize: 0.2 }, ['solarize']],
-    ['a field of the prototype', { toString: 1 }, ['toString']],
-    ['a number for a switch', { flip: 1 }, ['flip']],
-    ['a text for a number', { blurProbability: '0.5' }, ['blurProbability']],
-    ['NaN', { greyProbability: NaN }, ['greyProbability']],
-    ['a probability above 1', { colourJitterProbability: 1.1 }, ['colourJitterProbability']],
-    ['a negative strength', { colourJitterStrength: -0.1 }, ['colourJitterStrength']],
-    ['a crop of nothing', { cropScaleMin: 0 }, ['cropScaleMin']],
-    ['crops the wrong way round', { cropScaleMin: 0.9, cropScaleMax: 0.5 }, ['cropScaleMin']],
-    ['several faults at once', { flip: 'no', greyProbability: 2, zoom: 1 }, ['flip', 'greyProbability', 'zoom']],
-  ];
-  for (const [what, json, fields] of refused) {
-    test(`refuses ${what}`, () => {
-      const parse = parseAugmentation(json);
-      assert.ok(!parse.ok);
-      assert.deepEqual(parse.faults.map((fault) => fault.field), fields);
-    });
-  }
 });

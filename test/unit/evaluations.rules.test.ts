@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { checkEvaluable, launchEvaluationSchema, type LabelledVersionFacts, type LaunchEvaluationInput } from '../../src/modules/evaluations/evaluations.rules.ts';
-import { parseInput } from '../../src/modules/runs/runs.rules.ts';
+import { parseInput } from '../../src/input.ts';
 
 const input = (changes: object = {}): LaunchEvaluationInput =>
   parseInput(launchEvaluationSchema, { checkpointId: 'c', datasetVersionId: 'v', protocol: 'LINEAR_PROBE', folds: 5, ...changes });

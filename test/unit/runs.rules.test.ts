@@ -2,9 +2,11 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
+import { parseInput } from '../../src/input.ts';
 import {
-  checkImportChoice, checkPretrainingChoice, digestOfInput, freezePretraining, importDatasetVersionSchema, launchPretrainingSchema, parseInput, type LaunchPretrainingInput,
+  checkImportChoice, checkPretrainingChoice, digestOfInput, freezePretraining, importDatasetVersionSchema, launchPretrainingSchema, type LaunchPretrainingInput,
 } from '../../src/modules/runs/runs.rules.ts';
+import { DEFAULT_AUGMENTATION } from '../../workers/engine/augment/config.ts';
 
 const VERSION_ID = '0197a000-0000-7000-8000-000000000001';
 const OTHER_ID = '0197a000-0000-7000-8000-000000000002';
@@ -59,6 +61,24 @@ describe('defaults of a pretraining', () => {
     assert.equal(config.augmentation.cropScaleMin, 0.08);
     assert.equal(config.augmentation.greyProbability, 0.2);
   });
+
+  test("the server's defaults are the engine's", () => {
+    assert.deepEqual(freezePretraining(parse(), [version(1000)], 7).augmentation, DEFAULT_AUGMENTATION);
+  });
+
+  const refusedAugmentations: [string, Record<string, unknown>, string][] = [
+    ['a number for a switch', { flip: 1 }, 'flip'],
+    ['a text for a number', { blurProbability: '0.5' }, 'blurProbability'],
+    ['NaN', { greyProbability: Number.NaN }, 'greyProbability'],
+    ['a probability above 1', { colourJitterProbability: 1.1 }, 'colourJitterProbability'],
+    ['a negative strength', { colourJitterStrength: -0.1 }, 'colourJitterStrength'],
+    ['a crop of nothing', { cropScaleMin: 0 }, 'cropScaleMin'],
+  ];
+  for (const [what, augmentation, field] of refusedAugmentations) {
+    test(`an augmentation with ${what} is refused`, () => {
+      assert.throws(() => parse({ augmentation }), refusal('BAD_INPUT', `input.augmentation.${field}`));
+    });
+  }
 
   test('zero steps are the random control and need no positive epochs', () => {
     assert.equal(freezePretraining(parse({ steps: 0 }), [version(1000)], 7).steps, 0);

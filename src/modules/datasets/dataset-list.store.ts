@@ -4,7 +4,8 @@ import { DomainError } from '../../errors.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import type { DatasetFacetsRecord, DatasetRecord, FacetCountRecord } from './datasets.records.ts';
-import { isUuid, searchOf, UNKNOWN_LICENCE, type DatasetFilter, type DatasetOrder, type DatasetOrderField, type DatasetSearch, type NumberRange } from './datasets.rules.ts';
+import { isId } from '../../input.ts';
+import { searchOf, UNKNOWN_LICENCE, type DatasetFilter, type DatasetOrder, type DatasetOrderField, type DatasetSearch, type NumberRange } from './datasets.rules.ts';
 
 /** A `DatasetRecord` as it stands in JSON. */
 interface RowJson extends Omit<DatasetRecord, 'createdAt' | 'updatedAt' | 'editedAt'> {
@@ -99,7 +100,7 @@ function afterOf(page: PageArguments, field: DatasetOrderField, orderName: strin
   const cursor = decodeCursor(page, 3);
   if (cursor === undefined) return undefined;
   const [madeFor, key = null, id] = cursor;
-  if (madeFor === orderName && typeof id === 'string' && isUuid(id) && isKeyOf(field, key)) return { key, id };
+  if (madeFor === orderName && typeof id === 'string' && isId(id) && isKeyOf(field, key)) return { key, id };
   throw new DomainError({ code: 'CURSOR_INVALID', message: 'after is not a cursor of this list in this order.', field: 'after', hint: 'Keep filter and orderBy while you page, or begin again without after.' });
 }
 

@@ -8,12 +8,6 @@ export const SLUG_PATTERN = /^[a-z0-9]+(-[a-z0-9]+)*$/;
 export const MAX_SLUG_LENGTH = 80;
 /** What the filter and the facets call "no licence is known". */
 export const UNKNOWN_LICENCE = 'UNKNOWN';
-const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-
-/** PostgreSQL refuses other texts as a uuid, so that they are answered before it is asked. */
-export function isUuid(id: string): boolean {
-  return UUID_PATTERN.test(id);
-}
 
 /** The code of an organ or a stain: `lymph node` gives LYMPH_NODE, `H&E` gives HE. */
 export function codeOf(name: string): string {

@@ -1,10 +1,11 @@
 /** The catalogue for people and tools, and the life of versions for the import task. */
 import { DomainError } from '../../errors.ts';
+import { isId } from '../../input.ts';
 import type { Database, Transact, Transaction } from '../../platform/db.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import {
-  createDatasetSchema, datasetFilterSchema, isUuid, orderOf, parseInput, resolveCoded, slugOf, updateDatasetSchema,
+  createDatasetSchema, datasetFilterSchema, orderOf, parseInput, resolveCoded, slugOf, updateDatasetSchema,
   type DatasetFilter, type DatasetOrderField, type DatasetOrder,
 } from './datasets.rules.ts';
 import type { DatasetFacetsRecord, DatasetFacts, DatasetRecord, DatasetVersionRecord, OrganRecord, SealedVersionRecord, StainRecord, ThumbnailRecord } from './datasets.records.ts';
@@ -89,7 +90,7 @@ export function createDatasetService({ db, transact }: { readonly db: Database; 
       if (hasId === (typeof slug === 'string')) {
         throw new DomainError({ code: 'BAD_INPUT', message: 'A dataset is asked for by id or by slug: give one of them.', field: hasId ? 'slug' : 'id', hint: 'dataset(slug: "bach"), for example.' });
       }
-      if (hasId) return isUuid(id) ? store.find({ id }) : undefined;
+      if (hasId) return isId(id) ? store.find({ id }) : undefined;
       // A NUL would be a fault to PostgreSQL, and no slug has one.
       return slug?.includes('\0') === false ? store.find({ slug }) : undefined;
     },
@@ -130,7 +131,7 @@ export function createDatasetService({ db, transact }: { readonly db: Database; 
       const { id, ...input } = parseInput(updateDatasetSchema, raw, 'input');
       const patch = { ...input, organs: await organsOf(input.organs), stains: await stainsOf(input.stains) };
       return transact(async (tx) => {
-        const current = isUuid(id) ? await store.lock(tx, id) : undefined;
+        const current = isId(id) ? await store.lock(tx, id) : undefined;
         if (current === undefined) throw datasetNotFound('input.id');
         await checkParents(input.parentCollections, current.slug);
         const facts = mergeFacts(current, patch);
@@ -141,7 +142,7 @@ export function createDatasetService({ db, transact }: { readonly db: Database; 
     },
     getVersion: async (viewer, id) => {
       authorise(viewer, 'READER');
-      return isUuid(id) ? (await versions.findMany([id])).at(0) : undefined;
+      return isId(id) ? (await versions.findMany([id])).at(0) : undefined;
     },
     versions: async (viewer, datasetId, page) => {
       authorise(viewer, 'READER');
@@ -149,16 +150,16 @@ export function createDatasetService({ db, transact }: { readonly db: Database; 
     },
     thumbnailOf: async (viewer, datasetId, position) => {
       authorise(viewer, 'READER');
-      const isPossible = isUuid(datasetId) && Number.isInteger(position) && position >= 0 && position < 2 ** 31;
+      const isPossible = isId(datasetId) && Number.isInteger(position) && position >= 0 && position < 2 ** 31;
       return isPossible ? versions.findThumbnail(datasetId, position) : undefined;
     },
     requireSealedVersions: async (ids, fieldOf) => {
-      const sealed = new Map((await versions.findSealed(ids.filter(isUuid))).map((version) => [version.id, version]));
+      const sealed = new Map((await versions.findSealed(ids.filter(isId))).map((version) => [version.id, version]));
       const missing = ids.findIndex((id) => !sealed.has(id.toLowerCase()));
       if (missing !== -1) {
         const field = fieldOf === undefined ? {} : { field: fieldOf(missing) };
         const id = ids[missing] ?? '';
-        const isDraft = isUuid(id) && (await versions.findMany([id])).length === 1;
+        const isDraft = isId(id) && (await versions.findMany([id])).length === 1;
         throw isDraft
           ? new DomainError({ code: 'DATASET_VERSION_NOT_SEALED', message: `Dataset version ${id} is not sealed yet.`, ...field, hint: 'Wait until its import run has succeeded.', retryable: true })
           : new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: 'There is no dataset version with this id.', ...field, hint: 'Take an id from Dataset.versions; importDatasetVersion makes one.' });
@@ -166,19 +167,19 @@ export function createDatasetService({ db, transact }: { readonly db: Database; 
       return ids.flatMap((id) => sealed.get(id.toLowerCase()) ?? []);
     },
     createDraftVersion: async (tx, { datasetId, importRunId = null, patchSizePx = null }) => {
-      const draft = isUuid(datasetId) ? await versions.createDraft(tx, { datasetId, importRunId, patchSizePx }) : undefined;
+      const draft = isId(datasetId) ? await versions.createDraft(tx, { datasetId, importRunId, patchSizePx }) : undefined;
       if (draft === undefined) throw datasetNotFound('datasetId');
       return draft;
     },
     sealVersion: async (tx, { versionId, ...content }) => {
-      const version = isUuid(versionId) ? await versions.lock(tx, versionId) : undefined;
+      const version = isId(versionId) ? await versions.lock(tx, versionId) : undefined;
       if (version === undefined) throw new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: 'There is no dataset version with this id.', field: 'versionId', hint: 'Make a draft first.' });
       if (version.status !== 'DRAFT') throw new DomainError({ code: 'CONFLICT', message: `Dataset version ${versionId} is sealed already and never changes.`, field: 'versionId', hint: 'Import into a new version.' });
       const faults = faultsOfContent(content);
       if (faults.length > 0) throw new Error(`Dataset version ${versionId} can not be sealed. ${faults.join(' ')}`);
       return versions.seal(tx, versionId, content);
     },
-    dropDraftVersion: async (tx, versionId) => isUuid(versionId) && (await versions.dropDraft(tx, versionId)),
+    dropDraftVersion: async (tx, versionId) => isId(versionId) && (await versions.dropDraft(tx, versionId)),
   };
 }
 

@@ -1,13 +1,14 @@
 /** Launching evaluations and ranking what they found. */
 import { randomInt } from 'node:crypto';
 import { DomainError } from '../../errors.ts';
+import { isId, parseInput } from '../../input.ts';
 import type { EvaluationProtocol } from '../../generated/prisma/enums.ts';
 import type { Transaction } from '../../platform/db.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import type { DatasetService } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
-import { parseInput, type RunRecord, type RunService } from '../runs/index.ts';
+import type { RunRecord, RunService } from '../runs/index.ts';
 import type { EvaluationMetricRecord, EvaluationRecord, LeaderboardRowRecord, NewEvaluation } from './evaluations.records.ts';
 import { checkEvaluable, launchEvaluationSchema } from './evaluations.rules.ts';
 import type { EvaluationFilter, EvaluationStore } from './evaluations.store.ts';
@@ -30,19 +31,18 @@ export interface EvaluationServiceParts {
   readonly models: ModelService;
 }
 
-const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const RANKING_METRIC = 'macroF1';
 
 export function createEvaluationService({ store, runs, datasets, models }: EvaluationServiceParts): EvaluationService {
   return {
     get: async (viewer, id) => {
       authorise(viewer, 'READER');
-      return UUID_PATTERN.test(id) ? store.find(id) : undefined;
+      return isId(id) ? store.find(id) : undefined;
     },
     list: (viewer, page, filter) => {
       authorise(viewer, 'READER');
       for (const [field, id] of Object.entries({ checkpointId: filter.checkpointId, datasetVersionId: filter.datasetVersionId })) {
-        if (id != null && !UUID_PATTERN.test(id)) throw new DomainError({ code: 'BAD_INPUT', message: `${field} is not an id of this registry.`, field: `filter.${field}` });
+        if (id != null && !isId(id)) throw new DomainError({ code: 'BAD_INPUT', message: `${field} is not an id of this registry.`, field: `filter.${field}` });
       }
       return store.list(page, filter);
     },
@@ -67,7 +67,7 @@ export function createEvaluationService({ store, runs, datasets, models }: Evalu
     },
     leaderboard: async (viewer, datasetVersionId, protocol) => {
       authorise(viewer, 'READER');
-      if (!UUID_PATTERN.test(datasetVersionId)) return [];
+      if (!isId(datasetVersionId)) return [];
       const newest = new Map<string, EvaluationRecord>();
       for (const evaluation of (await store.ofVersion(datasetVersionId, protocol)).sort((a, b) => (a.id < b.id ? -1 : 1))) newest.set(evaluation.checkpointId, evaluation);
       const overlapping = await store.trainedOnSameDataset([...newest.keys()], datasetVersionId);

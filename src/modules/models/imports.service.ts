@@ -3,6 +3,7 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { DomainError } from '../../errors.ts';
+import { parseInput } from '../../input.ts';
 import type { ArtifactStore } from '../../platform/artifact-store.ts';
 import type { Transact } from '../../platform/db.ts';
 import { resolveImportFile } from '../../platform/import-roots.ts';
@@ -13,7 +14,7 @@ import type { EncoderFile, EncoderFileTask } from './encoder-file.ts';
 import { readEncoderFileInThread } from './encoder-thread.ts';
 import { fileNameOfUrl, importCheckpointSchema, importChoice, recordedUrl, type ImportCheckpointInput, type ImportSource } from './import.rules.ts';
 import type { CheckpointRecord, ExternalSourceRecord } from './models.records.ts';
-import { parseModelInput, SAFETENSORS_MEDIA_TYPE } from './models.rules.ts';
+import { SAFETENSORS_MEDIA_TYPE } from './models.rules.ts';
 import type { ModelStore } from './models.store.ts';
 
 export interface CheckpointImportService {
@@ -138,7 +139,7 @@ export function createCheckpointImports({ store, transact, artifacts, importRoot
     importCheckpoint: async (viewer, raw) => {
       // The server reads files and fetches addresses for whoever may do this.
       authorise(viewer, 'OPERATOR');
-      const input = parseModelInput(importCheckpointSchema, raw);
+      const input = parseInput(importCheckpointSchema, raw);
       const choice = importChoice(input);
       return choice.kind === 'OWN' ? importOwn(input, choice) : importPublished(input, choice);
     },

@@ -92,31 +92,12 @@ export const setModelAliasSchema = z.strictObject({
   checkpointId: z.string().nullish(),
 });
 
-/**
- * Parses a mutation's input; the first fault becomes an error that names its field.
- * @throws DomainError BAD_INPUT.
- */
-export function parseModelInput<Value>(schema: z.ZodType<Value>, input: unknown): Value {
-  const parsed = schema.safeParse(input);
-  if (parsed.success) return parsed.data;
-  const [first, ...others] = parsed.error.issues.map((issue) => ({ place: ['input', ...issue.path].join('.'), text: `${issue.path.join('.') || 'input'} ${issue.message}` }));
-  const hint = others.length === 0 ? {} : { hint: `Also: ${others.map(({ text }) => text).join('; ')}.` };
-  throw new DomainError({ code: 'BAD_INPUT', message: `${first?.text ?? 'input is wrong'}.`, field: first?.place ?? 'input', ...hint });
-}
-
 /** Exactly one of an id and a slug, as the queries by either need it. */
 export function oneReference(reference: { readonly id?: string | null | undefined; readonly slug?: string | null | undefined }, fields: { readonly id: string; readonly slug: string }): { id: string } | { slug: string } {
   const { id, slug } = reference;
   if (typeof id === 'string' && slug == null) return { id };
   if (typeof slug === 'string' && id == null) return { slug };
   throw new DomainError({ code: 'BAD_INPUT', message: `Give exactly one of ${fields.id} and ${fields.slug}.`, field: fields.id, hint: 'Either names one model.' });
-}
-
-const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
-
-/** An id that is no uuid belongs to nothing here; the database would throw at it. */
-export function isId(text: string): boolean {
-  return UUID_PATTERN.test(text);
 }
 
 /** @throws DomainError FORMAT_NOT_AVAILABLE while nothing makes that format yet. */

@@ -1,12 +1,13 @@
 /** Models, their aliases and checkpoints: looking them up, naming them, registering what a training made. */
 import { DomainError } from '../../errors.ts';
+import { isId, parseInput } from '../../input.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
 import type { CheckpointRecord, ModelRecord, NewCheckpoint, UsableCheckpointRecord, WeightsFileRecord } from './models.records.ts';
 import {
-  checkFormatAvailable, createModelSchema, inputContractSchema, isId, oneReference, parseModelInput, SAFETENSORS_MEDIA_TYPE, setModelAliasSchema, weightsFileName, type WeightsFormat,
+  checkFormatAvailable, createModelSchema, inputContractSchema, oneReference, SAFETENSORS_MEDIA_TYPE, setModelAliasSchema, weightsFileName, type WeightsFormat,
 } from './models.rules.ts';
 import type { CheckpointFilter, ModelFilter, ModelStore } from './models.store.ts';
 
@@ -82,7 +83,7 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
   };
 
   const ensureModel = async (tx: Transaction, slug: string): Promise<ModelRecord> => {
-    const input = parseModelInput(createModelSchema, { slug, name: slug });
+    const input = parseInput(createModelSchema, { slug, name: slug });
     const model = (await store.findBy({ slug }, tx)) ?? (await store.create(tx, { ...input, description: null, licence: null })) ?? (await store.findBy({ slug }, tx));
     if (model === undefined) throw new Error(`Model ${slug} was neither found nor made.`);
     return model;
@@ -99,14 +100,14 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
     },
     create: async (viewer, raw) => {
       authorise(viewer, 'CONTRIBUTOR');
-      const input = parseModelInput(createModelSchema, raw);
+      const input = parseInput(createModelSchema, raw);
       const made = await transact((tx) => store.create(tx, { ...input, description: input.description ?? null, licence: input.licence ?? null }));
       if (made !== undefined) return made;
       throw new DomainError({ code: 'SLUG_TAKEN', message: `A model "${input.slug}" exists already.`, field: 'input.slug', hint: 'Choose another slug, or use that model.' });
     },
     setAlias: async (viewer, raw) => {
       authorise(viewer, 'CONTRIBUTOR');
-      const input = parseModelInput(setModelAliasSchema, raw);
+      const input = parseInput(setModelAliasSchema, raw);
       return transact(async (tx) => {
         const model = await findModelOrThrow(tx, { id: input.modelId, slug: input.modelSlug });
         if (input.checkpointId == null) {

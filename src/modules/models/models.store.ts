@@ -1,12 +1,13 @@
 /** Models, aliases and checkpoints in PostgreSQL. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
+import { isId } from '../../input.ts';
 import type { Prisma } from '../../generated/prisma/client.ts';
 import type { EncoderArchitecture } from '../../generated/prisma/enums.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import type { CheckpointRecord, GoldenRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, NewImportedCheckpoint } from './models.records.ts';
-import { externalSourceSchema, inputContractSchema, isId, trainingFactSchema } from './models.rules.ts';
+import { externalSourceSchema, inputContractSchema, trainingFactSchema } from './models.rules.ts';
 
 export interface ModelFilter {
   /** Part of a slug or name, in any case. */

@@ -7,7 +7,7 @@ import { createRunStore } from './runs.store.ts';
 export { CancelRequestedError, LEASE_SECONDS, MAX_FRUITLESS_ATTEMPTS, type ClaimedRun, type MetricPoints, type ProgressReport, type RunLedger } from './runs.ledger.ts';
 export type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 export type { MetricPointRecord, MetricSeriesRecord, RunEventRecord, RunFailureRecord, RunLease, RunRecord, TrainingStateRecord } from './runs.records.ts';
-export { digestOfInput, idempotencyKeySchema, importConfigSchema, parseInput, pretrainingConfigSchema, RUN_LANES, type ImportConfig, type PretrainingConfig } from './runs.rules.ts';
+export { digestOfInput, idempotencyKeySchema, importConfigSchema, pretrainingConfigSchema, RUN_LANES, type ImportConfig, type PretrainingConfig } from './runs.rules.ts';
 export type { RunLaunch, RunService } from './runs.service.ts';
 export { RUN_EVENTS_CHANNEL, type RunFilter } from './runs.store.ts';
 export { createRunLoaders, type RunLoaders } from './runs.loaders.ts';

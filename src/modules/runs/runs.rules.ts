@@ -241,24 +241,6 @@ export function checkImportChoice(input: ImportDatasetVersionInput): void {
   }
 }
 
-/**
- * Parses a mutation's input and turns the first fault into an error that names its field.
- * @throws DomainError BAD_INPUT.
- */
-export function parseInput<Value>(schema: z.ZodType<Value>, input: unknown): Value {
-  const parsed = schema.safeParse(input);
-  if (parsed.success) return parsed.data;
-  const [first] = parsed.error.issues;
-  const field = ['input', ...(first?.path ?? [])].join('.');
-  const others = parsed.error.issues.slice(1).map((issue) => `${issue.path.join('.')} ${issue.message}`);
-  throw new DomainError({
-    code: 'BAD_INPUT',
-    message: `${(first?.path ?? ['input']).join('.')} ${first?.message ?? 'is wrong'}.`,
-    field,
-    ...(others.length === 0 ? {} : { hint: `Also: ${others.join('; ')}.` }),
-  });
-}
-
 /** sha256 over an input with its keys in order: tells a repeated request from a different one under the same key. */
 export function digestOfInput(input: unknown): string {
   return createHash('sha256').update(JSON.stringify(canonical(input))).digest('hex');

@@ -1,6 +1,7 @@
 /** Launching, watching, cancelling and resuming runs. */
 import { randomInt } from 'node:crypto';
 import { DomainError } from '../../errors.ts';
+import { isId, parseInput } from '../../input.ts';
 import { RUN_JOBS } from '../../jobs/index.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import { resolveImportFile, resolveImportPath } from '../../platform/import-roots.ts';
@@ -11,7 +12,7 @@ import { authorise, type Viewer } from '../access/index.ts';
 import type { DatasetService } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import {
-  checkImportChoice, checkPretrainingChoice, digestOfInput, freezePretraining, importDatasetVersionSchema, isTerminal, launchPretrainingSchema, parseInput,
+  checkImportChoice, checkPretrainingChoice, digestOfInput, freezePretraining, importDatasetVersionSchema, isTerminal, launchPretrainingSchema,
 } from './runs.rules.ts';
 import type { MetricSeriesRecord, RunEventRecord, RunRecord } from './runs.records.ts';
 import type { RunFilter, RunStore } from './runs.store.ts';
@@ -51,7 +52,6 @@ export interface RunServiceParts {
   readonly importRoots: readonly string[];
 }
 
-const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 const EVENTS_AT_ONCE = 500;
 
 export function createRunService(parts: RunServiceParts): RunService {
@@ -70,7 +70,7 @@ export function createRunService(parts: RunServiceParts): RunService {
   };
 
   const findOrThrow = async (tx: Transaction, id: string): Promise<RunRecord> => {
-    const run = UUID_PATTERN.test(id) ? await store.lock(tx, id) : undefined;
+    const run = isId(id) ? await store.lock(tx, id) : undefined;
     if (run === undefined) throw new DomainError({ code: 'RUN_NOT_FOUND', message: 'There is no run with this id.', field: 'id', hint: 'List them with the query runs.' });
     return run;
   };
@@ -78,7 +78,7 @@ export function createRunService(parts: RunServiceParts): RunService {
   const service: RunService = {
     get: async (viewer, id) => {
       authorise(viewer, 'READER');
-      return UUID_PATTERN.test(id) ? store.find(id) : undefined;
+      return isId(id) ? store.find(id) : undefined;
     },
     list: (viewer, page, filter) => {
       authorise(viewer, 'READER');
