@@ -14,7 +14,7 @@ export const pinnedNode = path.join(modules, 'node', 'bin', 'node');
 /** What the generated code is made from: when none of it changed, nothing is generated. */
 function sourceDigest() {
   const hash = createHash('sha256');
-  const files = [path.join(root, 'prisma', 'schema.prisma'), path.join(root, 'package-lock.json'), ...graphqlSources(path.join(root, 'src'))];
+  const files = [path.join(root, 'prisma', 'schema.prisma'), path.join(root, 'package-lock.json'), path.join(root, 'src', 'env.ts'), ...graphqlSources(path.join(root, 'src'))];
   for (const file of files) hash.update(file.slice(root.length)).update(readFileSync(file));
   return hash.digest('hex');
 }

@@ -22,6 +22,30 @@ const environmentSchema = z.object({
   XDG_CACHE_HOME: z.string().optional(),
 });
 
+/** What a variable does, for the people who set it; docs/configuration.md is made from this table. */
+export interface VariableGuide {
+  /** What holds when it is not set, in words. */
+  readonly fallback: string;
+  readonly meaning: string;
+}
+
+/** One line for each variable: the compiler asks for it as soon as the schema above names a new one. */
+export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSchema>, VariableGuide>> = {
+  PARAFFIN_DATA_DIR: { fallback: '`./.paraffin`', meaning: 'Database, artifacts, keys, imports.' },
+  PARAFFIN_HOST: { fallback: '`127.0.0.1`', meaning: 'Address to listen on; anything but loopback makes reads need a key too.' },
+  PARAFFIN_PORT: { fallback: '`4000`', meaning: '0 takes a free one.' },
+  PARAFFIN_DATABASE_URL: { fallback: 'embedded PostgreSQL', meaning: '`postgresql://…` of your own.' },
+  PARAFFIN_IMPORT_ROOTS: { fallback: 'none', meaning: 'Folders, joined by `:`, from which images and checkpoints may be imported, besides `<data>/imports`.' },
+  PARAFFIN_ALLOW_PRIVATE_URLS: { fallback: '`false`', meaning: '`true`: `importCheckpoint` may fetch from loopback and private addresses, too.' },
+  PARAFFIN_ENGINE_CACHE_DIR: { fallback: '`~/.cache/paraffin/engine`', meaning: 'Where TensorFlow is kept for every clone.' },
+  PARAFFIN_LOG_LEVEL: { fallback: '`info`', meaning: '`trace` … `fatal`, `silent`; logs are JSON lines on standard error.' },
+  PARAFFIN_REQUIRE_AUTH: { fallback: '`false`', meaning: '`true`: reads from this machine need a key too.' },
+  PARAFFIN_WORKER: { fallback: '`true`', meaning: '`false`: serve without a worker of its own.' },
+  PARAFFIN_WORKER_NAME: { fallback: 'host and process id', meaning: 'How the worker is named in run events.' },
+  PARAFFIN_CODE_REVISION: { fallback: 'none', meaning: 'Recorded in the environment of each run.' },
+  XDG_CACHE_HOME: { fallback: '`~/.cache`', meaning: 'Where caches lie when `PARAFFIN_ENGINE_CACHE_DIR` is not set.' },
+};
+
 export interface Environment {
   /** Absolute. Database, artifacts, keys and logs live below it. */
   readonly dataDir: string;

@@ -1,8 +1,10 @@
 /** The configuration: defaults, and every fault told at once. */
 import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test } from 'node:test';
 import { childEnvironment, EnvironmentError, readEnvironment } from '../../src/env.ts';
+import { CONFIGURATION_PAGE, configurationPage } from '../../scripts/configuration-page.ts';
 
 describe('environment', () => {
   test('defaults: loopback, port 4000, data below the working folder, reading open, one worker', () => {
@@ -43,6 +45,10 @@ describe('environment', () => {
       assert.throws(() => readEnvironment({ PARAFFIN_PORT: port }), /PARAFFIN_PORT/);
     });
   }
+
+  test('docs/configuration.md says what src/env.ts says', async () => {
+    assert.equal(await readFile(CONFIGURATION_PAGE, 'utf8'), configurationPage(), 'run "npm run generate" and commit docs/configuration.md');
+  });
 
   test('a child inherits, and what is given to it wins', () => {
     const inherited = childEnvironment({ PARAFFIN_LOG_LEVEL: 'silent' });
