@@ -17,9 +17,10 @@ module.exports = {
     { name: 'tfjs-has-one-import', severity: 'error', from: { path: '^(src|workers)/', pathNot: '^workers/engine/tensorflow\\.ts$' }, to: { path: '^node_modules/@tensorflow/.*\\.js$' } },
     { name: 'nexus-has-one-import', severity: 'error', from: { path: '^src/', pathNot: '^src/api/nexus\\.ts$|^src/generated' }, to: { path: '^node_modules/nexus' } },
     { name: 'formats-import-nothing-of-ours', severity: 'error', from: path('^src/formats/'), to: { path: '^(src|workers)/', pathNot: '^src/formats/' } },
-    { name: 'artifacts-before-datasets', severity: 'error', from: path('^src/modules/artifacts/'), to: path('^src/modules/(datasets|models|runs|evaluations)/') },
-    { name: 'datasets-and-models-before-runs', severity: 'error', from: path('^src/modules/(datasets|models)/'), to: { path: '^src/modules/(runs|evaluations)/' } },
-    { name: 'runs-before-evaluations', severity: 'error', from: path('^src/modules/runs/'), to: path('^src/modules/evaluations/') },
+    { name: 'artifacts-before-datasets', severity: 'error', from: path('^src/modules/artifacts/'), to: path('^src/modules/(datasets|models|runs|evaluations|exports)/') },
+    { name: 'datasets-and-models-before-runs', severity: 'error', from: path('^src/modules/(datasets|models)/'), to: { path: '^src/modules/(runs|evaluations|exports)/' } },
+    { name: 'runs-before-evaluations-and-exports', severity: 'error', from: path('^src/modules/runs/'), to: path('^src/modules/(evaluations|exports)/') },
+    { name: 'exports-and-evaluations-apart', severity: 'error', from: path('^src/modules/(exports|evaluations)/'), to: { path: '^src/modules/(exports|evaluations)/', pathNot: '^src/modules/$1/' } },
     { name: 'runtime-needs-no-dev-dependency', severity: 'error', from: path('^(src|workers)/'), to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['npm', 'type-only'] } },
   ],
   options: {

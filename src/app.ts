@@ -13,6 +13,7 @@ import { createAccessService } from './modules/access/index.ts';
 import { createArtifactService } from './modules/artifacts/index.ts';
 import { createDatasetLoaders, createDatasetService, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
+import { createExports } from './modules/exports/index.ts';
 import { createCheckpointImports, createModelLoaders, createModelService, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
 import { createRunLoaders, createRuns, RUN_EVENTS_CHANNEL } from './modules/runs/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
@@ -79,8 +80,9 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const downloadsDir = path.join(env.dataDir, 'downloads');
     // What a killed server left half-fetched; nobody else uses this data directory.
     await rm(downloadsDir, { recursive: true, force: true });
-    const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls });
     const runs = createRuns(db, { transact, queue, datasets, models, importRoots: env.importRoots });
+    const { queueGolden } = createExports({ runs, models });
+    const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls, queueGolden });
     const evaluations = createEvaluations(db, { runs, datasets, models });
     const services: Services = { artifacts, datasets, models, checkpointImports, runs, evaluations };
     const server = serverFacts(db, startedAt);

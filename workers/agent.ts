@@ -53,7 +53,7 @@ export function createAgent(parts: AgentParts): Agent {
 
   const fill = async (lane: readonly RunKind[]): Promise<void> => {
     if (draining || carrying.has(lane)) return;
-    if (lane.includes('PRETRAINING') && !parts.engineReady()) return;
+    if (!lane.includes('IMPORT') && !parts.engineReady()) return;
     // Taken before the first await, so that two looks at once do not both fill the lane.
     const turn = (async () => {
       const claimed = await ledger.claim(lane, parts.workerName);

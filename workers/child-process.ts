@@ -5,7 +5,7 @@ import { childEnvironment } from '../src/env.ts';
 import type { Logger } from '../src/logger.ts';
 import type { RunLease, RunRecord } from '../src/modules/runs/index.ts';
 import { childMessageSchema, type AgentMessage, type StartMessage } from './child-protocol.ts';
-import { ENGINE_PROCESS_ENV } from './engine/process-env.ts';
+import { CPU_ONLY_ENV, ENGINE_PROCESS_ENV } from './engine/process-env.ts';
 
 export interface ChildSettings {
   readonly databaseUrl: string;
@@ -37,7 +37,7 @@ const LEAVE_MS = 3_000;
 
 export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLease, logger: Logger): Child {
   const child = fork(path.join(import.meta.dirname, 'child.ts'), {
-    env: childEnvironment(ENGINE_PROCESS_ENV),
+    env: childEnvironment(run.kind === 'EXPORT' ? { ...ENGINE_PROCESS_ENV, ...CPU_ONLY_ENV } : ENGINE_PROCESS_ENV),
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   let settled = false;

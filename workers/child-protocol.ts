@@ -8,7 +8,7 @@ export const startMessageSchema = z.object({
   workDir: z.string(),
   logLevel: z.string(),
   codeRevision: z.string().nullable(),
-  run: z.object({ id: z.string(), kind: z.enum(['IMPORT', 'PRETRAINING', 'EVALUATION']), config: z.unknown(), attempt: z.number() }),
+  run: z.object({ id: z.string(), kind: z.enum(['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT']), config: z.unknown(), attempt: z.number() }),
   lease: z.object({ runId: z.string(), epoch: z.number() }),
 });
 export type StartMessage = z.infer<typeof startMessageSchema>;

@@ -49,6 +49,8 @@ async function taskFor(kind: RunKind): Promise<Task> {
       return (await import('./tasks/pretrain.ts')).pretrainTask;
     case 'EVALUATION':
       return (await import('./tasks/evaluate.ts')).evaluateTask;
+    case 'EXPORT':
+      return (await import('./tasks/export.ts')).exportTask;
     default:
       throw new UnreachableCaseError(kind);
   }

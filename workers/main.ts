@@ -16,7 +16,7 @@ if (env.databaseUrl === undefined) {
   logger.fatal('PARAFFIN_DATABASE_URL is not set: a worker needs the database of its server. "npm start" runs both.');
   process.exit(2);
 }
-if (!isEngineInstalled()) logger.warn(`The TensorFlow engine is missing: imports run, trainings and evaluations wait. "${ENGINE_INSTALL_COMMAND}" brings it.`);
+if (!isEngineInstalled()) logger.warn(`The TensorFlow engine is missing: dataset imports run, all else waits. "${ENGINE_INSTALL_COMMAND}" brings it.`);
 
 const db = openDatabase(env.databaseUrl, { maxConnections: 4 });
 const queue = await openQueue({ url: env.databaseUrl, jobs: Object.values(RUN_JOBS), onError: (error) => logger.warn({ error }, 'queue') });

@@ -6,6 +6,7 @@ export const RUN_JOBS: Readonly<Record<RunKind, Job<RunJobPayload>>> = {
   IMPORT: defineJob('import-dataset', runJobPayload),
   PRETRAINING: defineJob('pretrain', runJobPayload),
   EVALUATION: defineJob('evaluate', runJobPayload),
+  EXPORT: defineJob('export', runJobPayload),
 };
 
 export type { Job, RunJobPayload };

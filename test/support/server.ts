@@ -12,6 +12,7 @@ import { createAccessService, type AccessService } from '../../src/modules/acces
 import { createArtifactService } from '../../src/modules/artifacts/index.ts';
 import { createDatasetLoaders, createDatasetService } from '../../src/modules/datasets/index.ts';
 import { createEvaluationLoaders, createEvaluations } from '../../src/modules/evaluations/index.ts';
+import { createExports } from '../../src/modules/exports/index.ts';
 import { createCheckpointImports, createModelLoaders, createModelService } from '../../src/modules/models/index.ts';
 import { createRunLoaders, createRuns, RUN_EVENTS_CHANNEL } from '../../src/modules/runs/index.ts';
 import { listenForAnnouncements } from '../../src/platform/announcements.ts';
@@ -47,8 +48,9 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   const artifacts = createArtifactService({ db });
   const datasets = createDatasetService({ db, transact });
   const models = createModelService({ db, transact });
-  const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true });
   const runs = createRuns(db, { transact, queue, datasets, models, importRoots: [folder] });
+  const { queueGolden } = createExports({ runs, models });
+  const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true, queueGolden });
   const evaluations = createEvaluations(db, { runs, datasets, models });
   const services: Services = { artifacts, datasets, models, checkpointImports, runs, evaluations };
   const server = { version: 'test', startedAt: new Date(), databaseVersion: () => Promise.resolve('test'), engine: () => null, engineHint: () => null };

@@ -8,3 +8,6 @@ export const ENGINE_PROCESS_ENV: Readonly<Record<string, string>> = {
   MALLOC_MMAP_MAX_: '0',
   MALLOC_TRIM_THRESHOLD_: '4294967296',
 };
+
+/** For small work beside a training: TensorFlow takes all of a GPU's memory at once, and rounds there more coarsely than float32 may be held to. */
+export const CPU_ONLY_ENV: Readonly<Record<string, string>> = { CUDA_VISIBLE_DEVICES: '-1' };

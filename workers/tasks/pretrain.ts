@@ -6,13 +6,13 @@ import { pretrainingConfigSchema, type PretrainingConfig } from '../../src/modul
 import type { StoredBytes } from '../../src/platform/artifact-store.ts';
 import { createAugmenter } from '../engine/augment/augmenter.ts';
 import { openTrainingBatches } from '../engine/data/batches.ts';
-import { embedPixels, HALF_NORMALISATION } from '../engine/embed.ts';
-import { goldenPixels } from '../engine/golden-image.ts';
+import { HALF_NORMALISATION } from '../engine/embed.ts';
 import { createEncoder, encoderFromWeights } from '../engine/models/resnet.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
 import { engineInfo, tf } from '../engine/tensorflow.ts';
 import { createSimclrTrainer, NonFiniteLossError, type SimclrTrainer } from '../engine/train/simclr.ts';
+import { goldenOf } from './golden.ts';
 import type { Task, TaskContext, TaskResult } from './task.ts';
 
 const SAFETENSORS_TYPE = 'application/vnd.safetensors';
@@ -173,11 +173,7 @@ async function encoderResult(context: TaskContext, config: PretrainingConfig, we
   );
   // Read back from the store and loaded anew: what is registered is what was proven to load.
   const encoder = encoderFromWeights(config.encoder, readSafetensors(await context.artifacts.read(stored.sha256)).tensors);
-  const pixels = goldenPixels(config.imageSizePx);
-  const golden = {
-    images: Buffer.from(pixels).toString('base64'),
-    embeddings: [[...embedPixels(encoder, pixels, 1, config.imageSizePx, HALF_NORMALISATION)]],
-  };
+  const golden = goldenOf(encoder, inputContract);
   const { embeddingDim } = encoder;
   encoder.dispose();
   return {

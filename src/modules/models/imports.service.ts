@@ -5,7 +5,7 @@ import path from 'node:path';
 import { DomainError } from '../../errors.ts';
 import { parseInput } from '../../input.ts';
 import type { ArtifactStore } from '../../platform/artifact-store.ts';
-import type { Transact } from '../../platform/db.ts';
+import type { Transact, Transaction } from '../../platform/db.ts';
 import { resolveImportFile } from '../../platform/import-roots.ts';
 import { fetchRemoteFile } from '../../platform/remote-file.ts';
 import { authorise, type Viewer } from '../access/index.ts';
@@ -34,6 +34,8 @@ export interface CheckpointImportParts {
   /** For files on their way in. */
   readonly downloadsDir: string;
   readonly allowPrivateUrls: boolean;
+  /** Asks a worker for the checkpoint's golden embedding, unless it has one; called in the transaction that registers the weights. */
+  readonly queueGolden: (tx: Transaction, checkpointId: string) => Promise<void>;
 }
 
 /** What is known of a file before it is read. */
@@ -47,7 +49,7 @@ const MAX_DOWNLOAD_BYTES = 4 * 1024 ** 3;
 /** Chunks of what is stored, so that hashing them leaves the event loop to others. */
 const CHUNK_BYTES = 1024 * 1024;
 
-export function createCheckpointImports({ store, transact, artifacts, importRoots, downloadsDir, allowPrivateUrls }: CheckpointImportParts): CheckpointImportService {
+export function createCheckpointImports({ store, transact, artifacts, importRoots, downloadsDir, allowPrivateUrls, queueGolden }: CheckpointImportParts): CheckpointImportService {
   let lastReading: Promise<unknown> = Promise.resolve();
   /** One after another: each may take hundreds of megabytes. */
   const readInTurn = (task: EncoderFileTask): Promise<EncoderFile> => {
@@ -96,11 +98,13 @@ export function createCheckpointImports({ store, transact, artifacts, importRoot
       const model = made ?? (await store.findBy({ slug: modelSlug }, tx));
       if (model === undefined) throw new Error(`Model ${modelSlug} was neither found nor made.`);
       await store.lock(tx, model.id);
-      const earlier = await store.findCheckpointBySha256(tx, model.id, stored.sha256);
-      if (earlier !== undefined) return earlier;
       await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
       const importedFrom = externalSource(source, read, licence);
-      return store.createImportedCheckpoint(tx, model.id, { encoder: read.encoder, embeddingDim: read.embeddingDim, inputContract, importedFrom, ...stored });
+      const checkpoint =
+        (await store.findCheckpointBySha256(tx, model.id, stored.sha256)) ??
+        (await store.createImportedCheckpoint(tx, model.id, { encoder: read.encoder, embeddingDim: read.embeddingDim, inputContract, importedFrom, ...stored }));
+      await queueGolden(tx, checkpoint.id);
+      return checkpoint;
     });
   };
 
@@ -130,7 +134,10 @@ export function createCheckpointImports({ store, transact, artifacts, importRoot
       const found = externalSource(source, read, known?.licence ?? null);
       const importedFrom = { ...found, url: known?.url ?? found.url, fileName: known?.fileName ?? found.fileName };
       const filled = (await store.fillPublished(tx, published.id, { ...stored, importedFrom })) ?? (await store.findPublished(choice.slug, tx));
-      if (filled?.sha256 === stored.sha256) return filled;
+      if (filled?.sha256 === stored.sha256) {
+        await queueGolden(tx, filled.id);
+        return filled;
+      }
       throw new DomainError({ code: 'CONFLICT', message: 'This published checkpoint is here already, with other weights.', field: 'input.publishedCheckpoint', hint: 'Import the file into a model of your own, by modelSlug.' });
     });
   };

@@ -5,7 +5,7 @@ import type { Transact, Transaction } from '../../platform/db.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
-import type { CheckpointRecord, ModelRecord, NewCheckpoint, UsableCheckpointRecord, WeightsFileRecord } from './models.records.ts';
+import type { CheckpointRecord, GoldenRecord, ModelRecord, NewCheckpoint, UsableCheckpointRecord, WeightsFileRecord } from './models.records.ts';
 import {
   checkFormatAvailable, createModelSchema, inputContractSchema, oneReference, SAFETENSORS_MEDIA_TYPE, setModelAliasSchema, weightsFileName, type WeightsFormat,
 } from './models.rules.ts';
@@ -51,6 +51,8 @@ export interface ModelService {
    * same run and step gives the first one's checkpoint, so that a run taken up twice registers nothing twice.
    */
   registerCheckpoint(tx: Transaction, checkpoint: NewCheckpoint): Promise<CheckpointRecord>;
+  /** For workers: the golden embedding of a checkpoint that has none yet; one that it has stays. */
+  recordGolden(tx: Transaction, checkpointId: string, golden: GoldenRecord): Promise<void>;
 }
 
 export interface ModelServiceParts {
@@ -163,5 +165,6 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
       await recordArtifacts(tx, [{ sha256: checkpoint.sha256, byteSize: checkpoint.byteSize, mediaType: SAFETENSORS_MEDIA_TYPE }]);
       return store.createCheckpoint(tx, model.id, { ...checkpoint, inputContract });
     },
+    recordGolden: (tx, checkpointId, golden) => store.fillGolden(tx, checkpointId, golden),
   };
 }

@@ -2,7 +2,7 @@
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { isId } from '../../input.ts';
-import type { Prisma } from '../../generated/prisma/client.ts';
+import { Prisma } from '../../generated/prisma/client.ts';
 import type { EncoderArchitecture } from '../../generated/prisma/enums.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
@@ -144,10 +144,15 @@ export function createModelStore(db: Database) {
       return row === null ? undefined : toRecord(row);
     },
 
-    /** A published checkpoint whose weights have come in: the one change that a checkpoint ever sees. Undefined when they were there already. */
+    /** A published checkpoint whose weights have come in: beside its golden embedding the one change that a checkpoint ever sees. Undefined when they were there already. */
     fillPublished: async (tx: Transaction, id: string, weights: Pick<NewImportedCheckpoint, 'sha256' | 'byteSize' | 'importedFrom'>): Promise<CheckpointRecord | undefined> => {
       const { count } = await tx.checkpoint.updateMany({ where: { id, sha256: null }, data: { ...weights, importedFrom: externalSourceSchema.parse(weights.importedFrom) } });
       return count === 0 ? undefined : toRecord(await tx.checkpoint.findUniqueOrThrow({ where: { id }, omit: LEAN }));
+    },
+
+    /** One that is there stays. */
+    fillGolden: async (tx: Transaction, id: string, golden: GoldenRecord): Promise<void> => {
+      await tx.checkpoint.updateMany({ where: { id, golden: { equals: Prisma.DbNull } }, data: { golden: goldenSchema.parse(golden) } });
     },
 
     goldenOf: async (checkpointIds: readonly string[]): Promise<Map<string, GoldenRecord>> => {

@@ -7,7 +7,7 @@ import { RUN_EVENT_KINDS } from './runs.records.ts';
 
 const records = path.join(import.meta.dirname, 'runs.records.ts');
 
-export const RunKind = enumType({ name: 'RunKind', members: ['IMPORT', 'PRETRAINING', 'EVALUATION'] });
+export const RunKind = enumType({ name: 'RunKind', members: ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] });
 export const RunStatus = enumType({ name: 'RunStatus', members: ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] });
 export const FailureClass = enumType({ name: 'FailureClass', members: ['USER', 'DATA', 'OUT_OF_MEMORY', 'INFRASTRUCTURE', 'TIMEOUT', 'INTERNAL'] });
 export const ImportLayout = enumType({
@@ -51,7 +51,7 @@ export const MetricSeries = objectType({
 export const Run = objectType({
   name: 'Run',
   sourceType: { module: records, export: 'RunRecord' },
-  description: 'One piece of work: an import, a pretraining or an evaluation.',
+  description: 'One piece of work: an import, a pretraining, an evaluation or an export.',
   definition(t) {
     t.implements('Node');
     t.nonNull.field('kind', { type: 'RunKind' });

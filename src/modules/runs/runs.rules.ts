@@ -6,11 +6,11 @@ import { DomainError, UnreachableCaseError } from '../../errors.ts';
 export const RUN_STATUSES = ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] as const;
 export type RunStatus = (typeof RUN_STATUSES)[number];
 
-export const RUN_KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION'] as const;
+export const RUN_KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] as const;
 export type RunKind = (typeof RUN_KINDS)[number];
 
-/** Runs of one lane go one after another on a worker: a night of training must not keep a small import waiting. */
-export const RUN_LANES: readonly (readonly RunKind[])[] = [['PRETRAINING', 'EVALUATION'], ['IMPORT']];
+/** Runs of one lane go one after another on a worker: a night of training must not keep a small import waiting, nor either of them a download. */
+export const RUN_LANES: readonly (readonly RunKind[])[] = [['PRETRAINING', 'EVALUATION'], ['IMPORT'], ['EXPORT']];
 
 /** The kinds that wait in the same line as this one. */
 export function laneOf(kind: RunKind): readonly RunKind[] {

@@ -23,8 +23,8 @@ export interface RunService {
   /** A run of kind IMPORT. Throws the DomainErrors of bad input, IMPORT_PATH_* among them. */
   launchImport(viewer: Viewer, input: unknown): Promise<RunRecord>;
   launchPretraining(viewer: Viewer, input: unknown): Promise<RunRecord>;
-  /** Creates the row and its queue message in one transaction; for other modules that launch kinds of their own. */
-  enqueue(launch: RunLaunch): Promise<RunRecord>;
+  /** Creates the row and its queue message in one transaction, or in the caller's; for other modules that launch kinds of their own. */
+  enqueue(launch: RunLaunch, tx?: Transaction): Promise<RunRecord>;
   /** QUEUED becomes CANCELED, RUNNING becomes CANCELING; repeating it changes nothing. Throws RUN_NOT_CANCELABLE for one that has ended otherwise. */
   cancel(viewer: Viewer, id: string): Promise<RunRecord>;
   /** FAILED or CANCELED goes back into the queue and on from its last checkpoint; one that waits or runs is left as it is. Throws RUN_NOT_FOUND and RUN_NOT_RESUMABLE. */
@@ -84,14 +84,15 @@ export function createRunService(parts: RunServiceParts): RunService {
       authorise(viewer, 'READER');
       return store.list(page, filter);
     },
-    enqueue: async (launch) => {
+    enqueue: async (launch, tx) => {
+      if (tx !== undefined) return create(tx, launch);
       try {
-        return await transact((tx) => create(tx, launch));
+        return await transact((own) => create(own, launch));
       } catch (error) {
         // Two requests with one new key at the same moment: the second finds the first one's run.
         if (launch.idempotencyKey === null || error instanceof DomainError) throw error;
-        return transact(async (tx) => {
-          const earlier = await store.findByIdempotencyKey(tx, launch.idempotencyKey ?? '');
+        return transact(async (own) => {
+          const earlier = await store.findByIdempotencyKey(own, launch.idempotencyKey ?? '');
           if (earlier === undefined) throw error;
           return sameInputOrThrow(earlier, launch.kind, digestOfInput(launch.input));
         });

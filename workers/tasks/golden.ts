@@ -1,0 +1,17 @@
+/** The golden embedding: what a checkpoint gives for an image that everyone can make. */
+import { DomainError } from '../../src/errors.ts';
+import type { GoldenRecord, InputContract } from '../../src/modules/models/index.ts';
+import { embedPixels } from '../engine/embed.ts';
+import { goldenPixels } from '../engine/golden-image.ts';
+import type { Encoder } from '../engine/models/resnet.ts';
+
+/** @throws DomainError CHECKPOINT_INCOMPATIBLE for weights that give no numbers. */
+export function goldenOf(encoder: Encoder, inputContract: InputContract): GoldenRecord {
+  const { imageSizePx } = inputContract;
+  const pixels = goldenPixels(imageSizePx);
+  const embedding = embedPixels(encoder, pixels, 1, imageSizePx, inputContract);
+  if (!embedding.every(Number.isFinite)) {
+    throw new DomainError({ code: 'CHECKPOINT_INCOMPATIBLE', message: 'For the golden image the encoder gives what is no finite number.', hint: 'Its weights hold infinities or not-a-numbers, or are of no use under this input contract.' });
+  }
+  return { images: Buffer.from(pixels).toString('base64'), embeddings: [[...embedding]] };
+}
