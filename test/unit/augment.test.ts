@@ -44,6 +44,20 @@ describe('createAugmenter', () => {
     assert.equal(liveTensorCount(), before - 1);
   });
 
+  test('views made in parts are those of the whole batch, however often they are made', () => {
+    const images = noise(5, 32);
+    const whole = viewNumbers(DEFAULT_AUGMENTATION, images, 16, createRandom(8));
+    const drawn = createAugmenter(DEFAULT_AUGMENTATION, 16).draw(5, 32, createRandom(8));
+    const viewLength = 16 * 16 * 3;
+    for (const [start, count] of [[0, 2], [2, 3], [0, 2]] as const) {
+      const part = tf.tidy(() => readFloats(drawn.make(tf.slice(images, start, count), start)));
+      const rows = (first: number): Float32Array => whole.subarray(first * viewLength, (first + count) * viewLength);
+      assert.deepEqual(part.subarray(0, count * viewLength), rows(start));
+      assert.deepEqual(part.subarray(count * viewLength), rows(5 + start));
+    }
+    images.dispose();
+  });
+
   test('the same random state gives the same views, another one others', () => {
     const images = noise(2, 32);
     const first = viewNumbers(DEFAULT_AUGMENTATION, images, 16, createRandom(8));

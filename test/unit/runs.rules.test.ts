@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { parseInput } from '../../src/input.ts';
 import {
-  checkImportChoice, checkPretrainingChoice, digestOfInput, freezePretraining, importDatasetVersionSchema, launchPretrainingSchema, type LaunchPretrainingInput,
+  checkImportChoice, checkPretrainingChoice, digestOfInput, freezePretraining, importDatasetVersionSchema, launchPretrainingSchema, pretrainingConfigSchema, type LaunchPretrainingInput,
 } from '../../src/modules/runs/runs.rules.ts';
 import { DEFAULT_AUGMENTATION } from '../../workers/engine/augment/config.ts';
 
@@ -123,6 +123,17 @@ describe('refused pretrainings', () => {
   test('one version named twice', () => {
     const twice = parse({ datasets: [{ datasetVersionId: VERSION_ID }, { datasetVersionId: VERSION_ID }] });
     assert.throws(() => checkPretrainingChoice(twice), refusal('BAD_INPUT', 'input.datasets.1.datasetVersionId'));
+  });
+
+  test('a microBatchSize that does not divide the batch, or is one image', () => {
+    assert.throws(() => checkPretrainingChoice(parse({ batchSize: 64, microBatchSize: 24 })), refusal('BAD_INPUT', 'input.microBatchSize'));
+    assert.throws(() => checkPretrainingChoice(parse({ batchSize: 64, microBatchSize: 128 })), refusal('BAD_INPUT', 'input.microBatchSize'));
+    assert.throws(() => parse({ microBatchSize: 1 }), refusal('BAD_INPUT', 'input.microBatchSize'));
+    checkPretrainingChoice(parse({ batchSize: 64, microBatchSize: 16 }));
+    assert.equal(freezePretraining(parse({ batchSize: 64, microBatchSize: 16 }), [version(1000)], 7).microBatchSize, 16);
+    const { microBatchSize, ...older } = freezePretraining(parse(), [version(1000)], 7);
+    assert.equal(microBatchSize, null);
+    assert.equal(pretrainingConfigSchema.parse(older).microBatchSize, null);
   });
 
   test('a precision that does not exist yet', () => {

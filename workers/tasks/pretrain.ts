@@ -10,8 +10,9 @@ import { HALF_NORMALISATION } from '../engine/embed.ts';
 import { createEncoder, encoderFromWeights } from '../engine/models/resnet.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
-import { engineInfo, tf } from '../engine/tensorflow.ts';
+import { engineInfo, tf, type Tensor4D } from '../engine/tensorflow.ts';
 import { createSimclrTrainer, NonFiniteLossError, type SimclrTrainer } from '../engine/train/simclr.ts';
+import type { StepViews } from '../engine/train/step-views.ts';
 import { goldenOf } from './golden.ts';
 import type { Task, TaskContext, TaskResult } from './task.ts';
 
@@ -36,6 +37,7 @@ export const pretrainTask: Task = {
       weightDecay: config.weightDecay,
       momentum: config.momentum,
       seedRandom: createRandom(config.seed).fork('weights'),
+      ...(config.microBatchSize === null ? {} : { microBatchSize: config.microBatchSize }),
       ...(initialWeights === undefined ? {} : { initialWeights }),
     });
     try {
@@ -75,12 +77,16 @@ async function train(context: TaskContext, config: PretrainingConfig, trainer: S
       }
       const step = trainer.stepIndex;
       const { images } = await batches.next();
-      const metrics = await takeStep(trainer, () => {
-        const pixels = tf.tensor4d(images, [config.batchSize, config.sourceSizePx, config.sourceSizePx, 3], 'int32');
-        // Drawn from the step's own stream: a resumed run makes the same views without any state to keep.
-        const views = augmenter.views(pixels, random.fork(`views of step ${step}`));
-        pixels.dispose();
-        return views;
+      // Drawn from the step's own stream: a resumed run makes the same views without any state to keep, and so does a step in parts.
+      const drawn = augmenter.draw(config.batchSize, config.sourceSizePx, random.fork(`views of step ${step}`));
+      const metrics = await takeStep(trainer, {
+        imageCount: config.batchSize,
+        make: (start, count) => {
+          const pixels = imagesOnDevice(images, config.sourceSizePx, start, count);
+          const views = drawn.make(pixels, start);
+          pixels.dispose();
+          return views;
+        },
       });
       const imagesPerSecond = speed.lap();
       const measured = { ...metrics, ...(imagesPerSecond === undefined ? {} : { imagesPerSecond }), peakMemoryBytes: process.resourceUsage().maxRSS * 1024 };
@@ -93,15 +99,18 @@ async function train(context: TaskContext, config: PretrainingConfig, trainer: S
   }
 }
 
-async function takeStep(trainer: SimclrTrainer, makeViews: () => ReturnType<ReturnType<typeof createAugmenter>['views']>): Promise<Record<string, number>> {
-  const views = makeViews();
+/** Images `start`..`start + count - 1` of uint8 `[N, S, S, 3]`. */
+function imagesOnDevice(images: Uint8Array, sizePx: number, start: number, count: number): Tensor4D {
+  const imageBytes = sizePx * sizePx * 3;
+  return tf.tensor4d(images.subarray(start * imageBytes, (start + count) * imageBytes), [count, sizePx, sizePx, 3], 'int32');
+}
+
+async function takeStep(trainer: SimclrTrainer, views: StepViews): Promise<Record<string, number>> {
   try {
     return { ...(await trainer.step(views)) };
   } catch (error) {
     if (!(error instanceof NonFiniteLossError)) throw error;
     throw new DomainError({ code: 'TRAINING_DIVERGED', message: error.message, hint: 'Resume with the weights of the last checkpoint under a lower learningRate, or look at the data.', cause: error });
-  } finally {
-    views.dispose();
   }
 }
 

@@ -145,6 +145,7 @@ export const LaunchPretrainingInput = inputObjectType({
     t.nonNull.field('encoder', { type: 'EncoderArchitecture', default: 'RESNET18' });
     t.nonNull.int('imageSizePx', { default: 224 });
     t.nonNull.int('batchSize', { default: 256, description: 'Images per step; views are twice that.' });
+    t.int('microBatchSize', { description: 'Images in memory at once, a divisor of batchSize: the loss still sees the whole batch (gradient caching), batch norm sees parts of this size. Default: the whole batch.' });
     t.float('epochs', { description: 'Give one of epochs and steps.' });
     t.int('steps', { description: '0 registers the freshly initialised encoder: the random control.' });
     t.float('learningRate', { description: 'Default 0.3 x batchSize / 256.' });

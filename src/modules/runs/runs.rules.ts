@@ -77,6 +77,7 @@ export const launchPretrainingSchema = z.object({
   encoder: z.enum(ENCODER_ARCHITECTURES),
   imageSizePx: z.number().int().min(32, 'must be at least 32: the encoder halves it five times').max(1024, 'must be at most 1024'),
   batchSize: z.number().int().min(2, 'must be at least 2: a batch of one has no negatives').max(8192, 'must be at most 8192'),
+  microBatchSize: z.number().int().min(2, 'must be at least 2: batch norm needs more than one image').max(8192, 'must be at most 8192').nullish(),
   epochs: z.number().gt(0, 'must be positive').max(100_000, 'must be at most 100000').nullish(),
   steps: z.number().int().min(0, 'must not be negative').max(MAX_STEPS, `must be at most ${MAX_STEPS}`).nullish(),
   learningRate: z.number().gt(0, 'must be positive').max(1000, 'must be at most 1000').nullish(),
@@ -108,6 +109,8 @@ export const pretrainingConfigSchema = z.object({
   /** Side of the decoded square from which views are cut. */
   sourceSizePx: z.number().int(),
   batchSize: z.number().int(),
+  /** Images that go through the encoder at once, by gradient caching; null: the whole batch. Runs from before this existed have none. */
+  microBatchSize: z.number().int().nullable().default(null),
   epochs: z.number(),
   steps: z.number().int(),
   warmupSteps: z.number().int(),
@@ -168,6 +171,7 @@ export function freezePretraining(input: LaunchPretrainingInput, versions: reado
     imageSizePx: input.imageSizePx,
     sourceSizePx: sourceSizePxFor(input.imageSizePx),
     batchSize: input.batchSize,
+    microBatchSize: input.microBatchSize ?? null,
     epochs: steps / stepsPerEpoch,
     steps,
     warmupSteps: Math.min(10 * stepsPerEpoch, Math.floor(steps / 10)),
@@ -201,6 +205,14 @@ export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
   }
   if (input.precision === 'BFLOAT16') {
     throw new DomainError({ code: 'NOT_AVAILABLE', message: 'precision BFLOAT16 is not available yet.', field: 'input.precision', hint: 'Use FLOAT32.' });
+  }
+  if (typeof input.microBatchSize === 'number' && input.batchSize % input.microBatchSize !== 0) {
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: `microBatchSize ${input.microBatchSize} does not divide batchSize ${input.batchSize}.`,
+      field: 'input.microBatchSize',
+      hint: 'Take a divisor of batchSize, such as a half or a quarter of it.',
+    });
   }
   const ids = input.datasets.map((dataset) => dataset.datasetVersionId);
   const doubled = ids.findIndex((id, index) => ids.indexOf(id) !== index);

@@ -14,21 +14,35 @@ export interface Augmenter {
    * The result is the caller's to dispose. Throws RangeError for images that are not square or not RGB.
    */
   views(images: Tensor4D, random: Random): Tensor4D;
+  /** The dice of those views for `imageCount` images of `sourceSizePx` px, thrown once, so that the views can be made in parts. */
+  draw(imageCount: number, sourceSizePx: number, random: Random): DrawnViews;
+}
+
+/** What a batch's views will be, before any pixel is touched. */
+export interface DrawnViews {
+  /** The views of a run of images beginning at index `start`, as `Augmenter.views` makes them of the whole batch. */
+  make(images: Tensor4D, start: number): Tensor4D;
 }
 
 /** Throws RangeError when imageSizePx is not an integer from 8. */
 export function createAugmenter(config: AugmentationConfig, imageSizePx: number): Augmenter {
   if (!Number.isSafeInteger(imageSizePx) || imageSizePx < 8) throw new RangeError(`imageSizePx must be an integer from 8, not ${imageSizePx}.`);
-  return {
-    views: (images, random) => {
-      const [imageCount, height, width, channelCount] = images.shape;
-      if (height !== width || channelCount !== 3) throw new RangeError(`Images must be [N, S, S, 3], not [${images.shape.join(', ')}].`);
-      const parameters = Array.from({ length: 2 * imageCount }, () => drawView(config, height, imageSizePx, random));
-      // One order for the batch, where torchvision draws one for each image: it keeps every operation one op over the whole batch.
-      const order = random.shuffled(COLOUR_OPS);
-      return renderViews(images, parameters, order, imageSizePx);
-    },
+  const draw: Augmenter['draw'] = (imageCount, sourceSizePx, random) => {
+    const parameters = Array.from({ length: 2 * imageCount }, () => drawView(config, sourceSizePx, imageSizePx, random));
+    // One order for the batch, where torchvision draws one for each image: it keeps every operation one op over the whole batch.
+    const order = random.shuffled(COLOUR_OPS);
+    return {
+      make: (images, start) => {
+        const [count, height, width, channelCount] = images.shape;
+        if (height !== sourceSizePx || width !== sourceSizePx || channelCount !== 3) {
+          throw new RangeError(`Images must be [N, S, S, 3] with S = ${sourceSizePx}, not [${images.shape.join(', ')}].`);
+        }
+        const part = [start, imageCount + start].flatMap((first) => parameters.slice(first, first + count));
+        return renderViews(images, part, order, imageSizePx);
+      },
+    };
   };
+  return { draw, views: (images, random) => draw(images.shape[0], images.shape[1], random).make(images, 0) };
 }
 
 /** Views from parameters that are already drawn: the first N for the first views, the next N for the second. */

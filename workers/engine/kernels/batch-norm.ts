@@ -51,9 +51,12 @@ export function batchNormTraining(images: Tensor4D, state: BatchNormState, activ
   return { output: asRank4(output), nextRunningMean, nextRunningVariance, batchMean, batchVariance, reserve };
 }
 
-/** Normalises by the running statistics, then rectifies when asked. */
-export function batchNormInference(images: Tensor4D, state: BatchNormState, activation: 'NONE' | 'RELU'): Tensor4D {
-  const [output, ...others] = runBatchNorm(images, state, activation, false);
+/** Which mean and variance normalise: the running ones, or those of the batch itself. */
+export type Statistics = 'RUNNING' | 'BATCH';
+
+/** Normalises without keeping anything for a gradient, then rectifies when asked. */
+export function batchNormInference(images: Tensor4D, state: BatchNormState, activation: 'NONE' | 'RELU', statistics: Statistics): Tensor4D {
+  const [output, ...others] = runBatchNorm(images, state, activation, statistics === 'BATCH');
   if (!output) throw new Error('Batch norm gave no output.');
   tf.dispose(others);
   return asRank4(output);

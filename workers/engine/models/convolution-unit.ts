@@ -1,6 +1,6 @@
 /** Convolution, batch norm and (where the network has one) ReLU: the brick that residual networks are built of. */
 import { batchNormGradient, batchNormInference, batchNormTraining, disposeBatchNorm } from '../kernels/batch-norm.ts';
-import type { BatchNormState, BatchNormTrace } from '../kernels/batch-norm.ts';
+import type { BatchNormState, BatchNormTrace, Statistics } from '../kernels/batch-norm.ts';
 import { convolutionFilterGradient, convolutionInputGradient, convolve } from '../kernels/convolution.ts';
 import { reluGradient } from '../kernels/elementwise.ts';
 import type { NamedTensor } from '../named-tensor.ts';
@@ -53,10 +53,10 @@ export class ConvolutionUnit {
     return { scale: this.#scale.value, offset: this.#offset.value, runningMean: this.#runningMean, runningVariance: this.#runningVariance };
   }
 
-  /** Inference: [N, H, W, I] to [N, H', W', O], by the running statistics. The output is the caller's. */
-  infer(images: Tensor4D): Tensor4D {
+  /** [N, H, W, I] to [N, H', W', O], keeping nothing. The output is the caller's. */
+  infer(images: Tensor4D, statistics: Statistics): Tensor4D {
     const convolved = convolve(images, this.#filter.value, this.spec.window);
-    const output = batchNormInference(convolved, this.#normState(), this.spec.activation);
+    const output = batchNormInference(convolved, this.#normState(), this.spec.activation, statistics);
     convolved.dispose();
     return output;
   }
@@ -96,16 +96,21 @@ export class ConvolutionUnit {
     return inputGradient;
   }
 
-  /** Takes the running statistics of the last forward pass over. Separate from it, so that a step that fails changes nothing. */
-  commitStatistics(): void {
+  /** The running mean and variance that the last forward and backward pass lead to, now the caller's. */
+  takeStatistics(): readonly [mean: Tensor, variance: Tensor] {
     if (this.#trace === undefined) throw new Error(`${this.spec.normName}: no forward pass to take statistics from.`);
     const { nextRunningMean, nextRunningVariance } = this.#trace.norm;
+    this.#trace = undefined;
+    return [nextRunningMean, nextRunningVariance];
+  }
+
+  /** Takes running statistics over. Separate from the passes, so that a step that fails changes nothing. */
+  commitStatistics(mean: Tensor, variance: Tensor): void {
     this.#runningMean.dispose();
     this.#runningVariance.dispose();
-    this.#runningMean = nextRunningMean;
-    this.#runningVariance = nextRunningVariance;
+    this.#runningMean = mean;
+    this.#runningVariance = variance;
     this.#batchCount += 1n;
-    this.#trace = undefined;
   }
 
   /** Frees whatever a forward pass left, its statistics included. */

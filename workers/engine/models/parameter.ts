@@ -62,8 +62,13 @@ export function setGradient(parameter: Parameter, gradient: Tensor): void {
   parameter.gradient = gradient;
 }
 
-export function disposeParameter(parameter: Parameter): void {
-  parameter.value.dispose();
+/** Frees a gradient that nobody took. */
+export function dropGradient(parameter: Parameter): void {
   parameter.gradient?.dispose();
   parameter.gradient = undefined;
+}
+
+export function disposeParameter(parameter: Parameter): void {
+  parameter.value.dispose();
+  dropGradient(parameter);
 }

@@ -1,4 +1,5 @@
 /** out = ReLU(main(x) + shortcut(x)): the basic and the bottleneck block alike. */
+import type { Statistics } from '../kernels/batch-norm.ts';
 import { addImages, relu, reluGradient } from '../kernels/elementwise.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import { asRank4 } from '../tensorflow.ts';
@@ -22,15 +23,15 @@ export class ResidualBlock {
     return this.#shortcut === undefined ? this.#main : [...this.#main, this.#shortcut];
   }
 
-  /** Inference; the output is the caller's. */
-  infer(images: Tensor4D): Tensor4D {
+  /** Keeps nothing; the output is the caller's. */
+  infer(images: Tensor4D, statistics: Statistics): Tensor4D {
     let current = images;
     for (const unit of this.#main) {
-      const next = unit.infer(current);
+      const next = unit.infer(current, statistics);
       if (current !== images) current.dispose();
       current = next;
     }
-    const shortcut = this.#shortcut?.infer(images) ?? images;
+    const shortcut = this.#shortcut?.infer(images, statistics) ?? images;
     const output = rectifiedSum(current, shortcut);
     current.dispose();
     if (shortcut !== images) shortcut.dispose();

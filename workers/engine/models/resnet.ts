@@ -1,9 +1,10 @@
 /** The encoder: a residual network from normalised images to embeddings, with a hand-written backward pass. */
+import type { Statistics } from '../kernels/batch-norm.ts';
 import { disposeMaxPool, globalAveragePool, globalAveragePoolGradient, maxPool, maxPoolGradient } from '../kernels/pooling.ts';
 import type { MaxPoolTrace } from '../kernels/pooling.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import type { Random } from '../rng.ts';
-import type { Tensor2D, Tensor4D } from '../tensorflow.ts';
+import type { Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
 import { encoderSpec } from './architecture.ts';
 import type { EncoderArchitecture, EncoderSpec } from './architecture.ts';
 import { ConvolutionUnit } from './convolution-unit.ts';
@@ -52,15 +53,16 @@ export class Encoder {
   /**
    * Inference: float32 images [N, H, W, 3], already normalised as the input contract says, to embeddings [N, D].
    *
+   * @param statistics BATCH gives what `forward` gives, bit for bit, and keeps nothing.
    * @throws RangeError unless there are three channels and both sides are at least 32 px.
    */
-  embed(images: Tensor4D): Tensor2D {
+  embed(images: Tensor4D, statistics: Statistics = 'RUNNING'): Tensor2D {
     requireImages(images);
-    const stemOutput = this.#stem.infer(images);
+    const stemOutput = this.#stem.infer(images, statistics);
     const pool = maxPool(stemOutput, this.#spec.pool);
     let current = pool.output;
     for (const block of this.#blocks) {
-      const next = block.infer(current);
+      const next = block.infer(current, statistics);
       current.dispose();
       current = next;
     }
@@ -104,9 +106,18 @@ export class Encoder {
     this.#trace = undefined;
   }
 
-  /** Takes over the running statistics of the last `forward`, once its step is known to be good. */
-  commitStatistics(): void {
-    for (const unit of this.#units) unit.commitStatistics();
+  /** The running statistics that the last `forward` and `backward` lead to, a mean and a variance for each batch norm; now the caller's. */
+  takeStatistics(): Tensor[] {
+    return this.#units.flatMap((unit) => unit.takeStatistics());
+  }
+
+  /** Takes running statistics over, in the order of `takeStatistics`, once their step is known to be good. */
+  commitStatistics(statistics: readonly Tensor[] = this.takeStatistics()): void {
+    this.#units.forEach((unit, index) => {
+      const [mean, variance] = statistics.slice(2 * index, 2 * index + 2);
+      if (mean === undefined || variance === undefined) throw new Error(`${unit.spec.normName} has no statistics.`);
+      unit.commitStatistics(mean, variance);
+    });
   }
 
   /** Frees whatever an abandoned `forward` left. */

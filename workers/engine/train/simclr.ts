@@ -1,7 +1,16 @@
-/** SimCLR (Chen et al. 2020, arXiv:2002.05709): a trainer that is given views and takes one step at a time. Making the views is the caller's. */
+/**
+ * SimCLR (Chen et al. 2020, arXiv:2002.05709): a trainer that is given views and takes one step at a time. Making the views is the caller's.
+ *
+ * With `microBatchSize` a step goes through the encoder in parts (gradient caching, Gao et al. 2021, arXiv:2101.06983): first the embeddings of
+ * all parts, keeping nothing else; then NT-Xent and its gradient over the whole batch; then each part once more, with its share of that gradient.
+ * Loss and gradients are those of the whole batch up to rounding, but for batch norm: each part is normalised by its own statistics. The running
+ * statistics move once a step, to the mean of where each part alone would have moved them.
+ */
 import { ntXent } from '../losses/nt-xent.ts';
+import type { NtXent } from '../losses/nt-xent.ts';
 import { embeddingDimOf } from '../models/architecture.ts';
 import type { EncoderArchitecture } from '../models/architecture.ts';
+import { dropGradient } from '../models/parameter.ts';
 import { ProjectionHead, projectionHeadExpectations, randomProjectionHead } from '../models/projection-head.ts';
 import { createEncoder, encoderFromWeights } from '../models/resnet.ts';
 import type { Encoder } from '../models/resnet.ts';
@@ -14,6 +23,9 @@ import type { Schedule } from '../optim/schedule.ts';
 import type { Random } from '../rng.ts';
 import { scoped, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
+import { BatchInParts, WholeBatch } from './encoder-pass.ts';
+import { viewsFrom } from './step-views.ts';
+import type { StepViews } from './step-views.ts';
 
 /** What a run trains with. Defaults belong to the caller; paper.md's are in brackets. */
 export interface SimclrTrainerOptions extends Schedule {
@@ -28,6 +40,11 @@ export interface SimclrTrainerOptions extends Schedule {
   readonly momentum: number;
   /** Draws new weights; nothing is drawn after the trainer is made. */
   readonly seedRandom: Random;
+  /**
+   * Images that go through the encoder at once; it must divide every step's images. Left out: all of them. A step in parts takes the memory of a
+   * part and about a third more time, for the second forward pass.
+   */
+  readonly microBatchSize?: number;
   /** An encoder to go on from, under torchvision's names; the projection head is new all the same. */
   readonly initialWeights?: readonly NamedTensor[];
 }
@@ -64,10 +81,12 @@ export interface SimclrTrainer {
   /**
    * One step of both views through encoder and head, loss, gradients and LARS.
    *
-   * @param views [2N, H, W, 3] float32, normalised; rows 0..N-1 the first views, rows N..2N-1 the second ones of the same images. The caller disposes them.
-   * @throws NonFiniteLossError before anything changes; RangeError for fewer than 2 images, an odd number of views, or a step after the last.
+   * @param views [2N, H, W, 3] float32, normalised; rows 0..N-1 the first views, rows N..2N-1 the second ones of the same images. The caller disposes
+   * them. Or a maker of such views, whose views the trainer disposes.
+   * @throws NonFiniteLossError before anything changes; RangeError for fewer than 2 images, an odd number of views, a number of images that
+   * microBatchSize does not divide, or a step after the last.
    */
-  step(views: Tensor4D): Promise<StepMetrics>;
+  step(views: Tensor4D | StepViews): Promise<StepMetrics>;
   /** The encoder alone, under torchvision's names and layouts. */
   encoderWeights(): NamedTensor[];
   /** All that `restoreState` needs to go on as if never interrupted: encoder, head (`fc.1`, `fc.3`), velocities (`optimizer.*`), step (`step`). */
@@ -85,9 +104,10 @@ export function createSimclrTrainer(options: SimclrTrainerOptions): SimclrTraine
 }
 
 function checkOptions(options: SimclrTrainerOptions): void {
-  const { projectionDim, temperature, momentum, weightDecay } = options;
+  const { projectionDim, temperature, momentum, weightDecay, microBatchSize = 1 } = options;
   checkSchedule(options);
   if (!Number.isSafeInteger(projectionDim) || projectionDim < 1) throw new RangeError(`projectionDim must be a whole number of at least 1, not ${projectionDim}.`);
+  if (!Number.isSafeInteger(microBatchSize) || microBatchSize < 1) throw new RangeError(`microBatchSize must be a whole number of at least 1, not ${microBatchSize}.`);
   if (!(temperature > 0 && Number.isFinite(temperature))) throw new RangeError(`temperature must be positive, not ${temperature}.`);
   if (!(momentum >= 0 && momentum < 1)) throw new RangeError(`momentum must be in [0, 1), not ${momentum}.`);
   if (!(weightDecay >= 0 && Number.isFinite(weightDecay))) throw new RangeError(`weightDecay must be 0 or more, not ${weightDecay}.`);
@@ -120,20 +140,26 @@ class Trainer implements SimclrTrainer {
     return this.#stepIndex;
   }
 
-  async step(views: Tensor4D): Promise<StepMetrics> {
+  async step(views: Tensor4D | StepViews): Promise<StepMetrics> {
     const learningRate = learningRateAt(this.#options, this.#stepIndex);
-    const embeddings = this.#encoder.forward(views);
-    const projections = this.#head.forward(embeddings);
+    const source = views instanceof tf.Tensor ? viewsFrom(views) : views;
+    const { microBatchSize = source.imageCount } = this.#options;
+    if (source.imageCount % microBatchSize !== 0) throw new RangeError(`microBatchSize ${microBatchSize} does not divide ${source.imageCount} images.`);
+    const pass = source.imageCount === microBatchSize ? new WholeBatch(this.#encoder, source) : new BatchInParts(this.#encoder, source, microBatchSize);
     try {
-      const { loss: lossTensor, gradient, positiveSimilarity: similarityTensor } = ntXent(projections, this.#options.temperature);
+      const embeddings = pass.forward();
+      const { loss: lossTensor, gradient, positiveSimilarity: similarityTensor } = this.#contrast(embeddings);
       try {
         const [loss, positiveSimilarity, embeddingStd] = await readScalars([lossTensor, similarityTensor, spread(embeddings)]);
         if (!Number.isFinite(loss)) throw new NonFiniteLossError(this.#stepIndex, loss);
         const embeddingGradient = this.#head.backward(gradient);
-        this.#encoder.backward(embeddingGradient);
-        embeddingGradient.dispose();
+        try {
+          pass.backward(embeddingGradient);
+        } finally {
+          embeddingGradient.dispose();
+        }
         this.#applyGradients(learningRate, loss);
-        this.#encoder.commitStatistics();
+        pass.commitStatistics();
         this.#stepIndex += 1;
         return { loss, learningRate, positiveSimilarity, embeddingStd };
       } finally {
@@ -141,8 +167,17 @@ class Trainer implements SimclrTrainer {
       }
     } finally {
       this.#head.discard();
-      this.#encoder.discard();
-      tf.dispose([embeddings, projections]);
+      pass.dispose();
+      [...this.#encoder.parameters, ...this.#head.parameters].forEach(dropGradient);
+    }
+  }
+
+  #contrast(embeddings: Tensor2D): NtXent {
+    const projections = this.#head.forward(embeddings);
+    try {
+      return ntXent(projections, this.#options.temperature);
+    } finally {
+      projections.dispose();
     }
   }
 

@@ -1,0 +1,176 @@
+/** A step in parts is the step of the whole batch, with batch norm over each part, in the memory of a part. */
+import { test, describe } from 'node:test';
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { z } from 'zod';
+import { childEnvironment } from '../../src/env.ts';
+import { ntXent } from '../../workers/engine/losses/nt-xent.ts';
+import { setGradient, takeGradient } from '../../workers/engine/models/parameter.ts';
+import { ProjectionHead, randomProjectionHead } from '../../workers/engine/models/projection-head.ts';
+import { encoderFromWeights } from '../../workers/engine/models/resnet.ts';
+import { randomEncoderWeights } from '../../workers/engine/models/weights.ts';
+import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
+import { Lars } from '../../workers/engine/optim/lars.ts';
+import { ENGINE_PROCESS_ENV } from '../../workers/engine/process-env.ts';
+import { createRandom } from '../../workers/engine/rng.ts';
+import { asRank2, asRank4, liveTensorCount, readFloat, tf } from '../../workers/engine/tensorflow.ts';
+import type { Tensor, Tensor4D } from '../../workers/engine/tensorflow.ts';
+import { createSimclrTrainer, NonFiniteLossError } from '../../workers/engine/train/simclr.ts';
+import type { SimclrTrainer } from '../../workers/engine/train/simclr.ts';
+import { viewsFrom } from '../../workers/engine/train/step-views.ts';
+
+const IMAGE_COUNT = 6;
+const OPTIONS = {
+  architecture: 'RESNET18', projectionDim: 16, temperature: 0.5, totalSteps: 20, warmupSteps: 0, peakLearningRate: 1, weightDecay: 1e-4, momentum: 0.9,
+} as const;
+const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(12));
+const HEAD = randomProjectionHead(512, OPTIONS.projectionDim, createRandom(11).fork('projection head'));
+
+function trainer(microBatchSize?: number): SimclrTrainer {
+  return createSimclrTrainer({ ...OPTIONS, seedRandom: createRandom(11), initialWeights: WEIGHTS, ...(microBatchSize === undefined ? {} : { microBatchSize }) });
+}
+
+function views(imageCount = IMAGE_COUNT): Tensor4D {
+  return tf.tidy(() => {
+    const base = tf.randomUniform([imageCount, 64, 64, 3], -1, 1, 'float32', 5);
+    const noisy = (seed: number): tf.Tensor => tf.add(base, tf.randomNormal(base.shape, 0, 0.1, 'float32', seed));
+    return asRank4(tf.concat([noisy(1), noisy(2)], 0));
+  });
+}
+
+/**
+ * The definition: a copy of the encoder for each part, all of them kept until the gradient of the whole loss has come back, and that gradient's
+ * parts summed. No caching and no second forward pass.
+ */
+function slowStep(batch: Tensor4D, partSize: number): { loss: number; state: Map<string, NamedTensor> } {
+  tf.engine().startScope();
+  try {
+    const rowsOf = (whole: Tensor, start: number): Tensor => tf.concat([start, IMAGE_COUNT + start].map((row) => tf.slice(whole, row, partSize)), 0);
+    const starts = Array.from({ length: IMAGE_COUNT / partSize }, (_, part) => part * partSize);
+    const encoders = starts.map(() => encoderFromWeights('RESNET18', WEIGHTS));
+    const parts = encoders.map((encoder, index) => encoder.forward(asRank4(rowsOf(batch, (starts[index] ?? 0)))));
+    const embeddings = asRank2(tf.concat([0, partSize].flatMap((row) => parts.map((part) => tf.slice(part, row, partSize))), 0));
+    const head = new ProjectionHead(512, OPTIONS.projectionDim, HEAD);
+    const { loss, gradient } = ntXent(head.forward(embeddings), OPTIONS.temperature);
+    const embeddingGradient = head.backward(gradient);
+    encoders.forEach((encoder, index) => encoder.backward(asRank2(rowsOf(embeddingGradient, starts[index] ?? 0))));
+    encoders.forEach((encoder) => encoder.commitStatistics());
+    const [first, ...others] = encoders;
+    assert.ok(first !== undefined);
+    const gradients = encoders.map((encoder) => encoder.parameters.map(takeGradient));
+    const optimizer = new Lars([...first.parameters, ...head.parameters], OPTIONS);
+    first.parameters.forEach((parameter, index) => setGradient(parameter, tf.addN(gradients.flatMap((list) => list[index] ?? []))));
+    optimizer.apply(OPTIONS.peakLearningRate);
+    const state = new Map([...first.weights(), ...head.weights(), ...optimizer.state()].map((tensor) => [tensor.name, tensor]));
+    for (const other of others) {
+      for (const { name, data } of other.weights()) {
+        const sum = state.get(name);
+        if (name.includes('running_') && sum?.dtype === 'F32') data.forEach((value, index) => (sum.data[index] = (sum.data[index] ?? 0) + Number(value)));
+      }
+    }
+    for (const [name, { dtype, data }] of state) if (name.includes('running_') && dtype === 'F32') data.forEach((value, index) => (data[index] = value / encoders.length));
+    return { loss: readFloat(loss), state };
+  } finally {
+    tf.engine().endScope();
+  }
+}
+
+function digestOf(training: SimclrTrainer): string {
+  const hash = createHash('sha256');
+  for (const { name, data } of training.saveState()) hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  return hash.digest('hex');
+}
+
+/** The length of the difference against the length of what was expected. */
+function relativeDifference(actual: NamedTensor, wanted: NamedTensor): number {
+  assert.ok(actual.dtype === 'F32' && wanted.dtype === 'F32' && actual.data.length === wanted.data.length, actual.name);
+  let [difference, size] = [0, 0];
+  wanted.data.forEach((value, index) => {
+    difference += (value - (actual.data[index] ?? Number.NaN)) ** 2;
+    size += value ** 2;
+  });
+  return Math.sqrt(difference / size);
+}
+
+const peak = z.object({ beforeBytes: z.number(), peakBytes: z.number() });
+/** What a step takes on top of the trainer itself, in a process of its own, because a process's peak never falls. */
+async function stepBytes(imageCount: number, microBatchSize: number): Promise<number> {
+  const script = path.join(import.meta.dirname, '..', 'support', 'step-memory.ts');
+  const { stdout } = await promisify(execFile)(process.execPath, [script, String(imageCount), String(microBatchSize)], { env: childEnvironment(ENGINE_PROCESS_ENV) });
+  const { beforeBytes, peakBytes } = peak.parse(JSON.parse(stdout));
+  return peakBytes - beforeBytes;
+}
+
+describe('gradient caching', () => {
+  for (const partSize of [3, 2]) {
+    test(`parts of ${partSize} of ${IMAGE_COUNT} images: loss, weights, velocities and running statistics are those of one batch`, async () => {
+      const batch = views();
+      const { loss, state } = slowStep(batch, partSize);
+      const training = trainer(partSize);
+      const tensors = liveTensorCount();
+      const metrics = await training.step(batch);
+      assert.equal(liveTensorCount(), tensors);
+      assert.ok(Math.abs(metrics.loss - loss) < 1e-6, `${metrics.loss}, expected ${loss}`);
+      const worst = { name: '', difference: 0 };
+      for (const tensor of training.saveState()) {
+        const wanted = state.get(tensor.name);
+        if (wanted?.dtype !== 'F32') continue;
+        const difference = relativeDifference(tensor, wanted);
+        if (difference > worst.difference) Object.assign(worst, { name: tensor.name, difference });
+      }
+      // Velocities are gradients: sums in another order differ by rounding, which 20 layers of batch norm amplify.
+      assert.ok(worst.difference < 1e-4, `${worst.name} differs by ${worst.difference}`);
+      const counts = training.encoderWeights().filter(({ dtype }) => dtype === 'I64');
+      assert.ok(counts.every(({ data }) => data[0] === 1n), 'the running statistics move once a step');
+      training.dispose();
+      batch.dispose();
+    });
+  }
+
+  test('one part is the whole batch, bit for bit, and so are views made on demand', async () => {
+    const batch = views();
+    const [whole, inOnePart, onDemand] = [trainer(), trainer(IMAGE_COUNT), trainer()];
+    const wanted = await whole.step(batch);
+    assert.deepEqual(await inOnePart.step(batch), wanted);
+    assert.deepEqual(await onDemand.step(viewsFrom(batch)), wanted);
+    const state = digestOf(whole);
+    for (const other of [inOnePart, onDemand]) assert.equal(digestOf(other), state);
+    for (const training of [whole, inOnePart, onDemand]) training.dispose();
+    batch.dispose();
+  });
+
+  test('a step that is not finite, or that the parts do not divide, changes nothing and leaves nothing', async () => {
+    const training = trainer(2);
+    const before = digestOf(training);
+    const tensors = liveTensorCount();
+    const bad = asRank4(tf.fill([2 * IMAGE_COUNT, 64, 64, 3], Number.NaN));
+    await assert.rejects(training.step(bad), NonFiniteLossError);
+    bad.dispose();
+    const five = views(5);
+    await assert.rejects(training.step(five), /does not divide 5 images/);
+    five.dispose();
+    let made = 0;
+    const broken = viewsFrom(views());
+    const failing = { imageCount: IMAGE_COUNT, make: (start: number, count: number): Tensor4D => {
+      made += 1;
+      // In the second pass, with a part's gradients already there.
+      if (made === 5) throw new Error('no more views');
+      return broken.make(start, count);
+    } };
+    const withViews = liveTensorCount();
+    await assert.rejects(training.step(failing), /no more views/);
+    assert.equal(liveTensorCount(), withViews);
+    assert.equal(digestOf(training), before);
+    assert.equal(withViews, tensors + 1);
+    training.dispose();
+    for (const size of [0, -1, 1.5]) assert.throws(() => trainer(size), RangeError);
+  });
+
+  test('a quarter of the batch at once takes less than half of the memory', async () => {
+    const [whole, parts] = [await stepBytes(64, 64), await stepBytes(64, 16)];
+    assert.ok(parts < whole / 2, `${parts} bytes in parts, ${whole} whole`);
+  });
+});

@@ -1,0 +1,116 @@
+/** A batch's way through the encoder and back: whole, or in parts that need only the memory of a part. */
+import { setGradient, takeGradient } from '../models/parameter.ts';
+import type { Encoder } from '../models/resnet.ts';
+import { asRank2, scoped, tf } from '../tensorflow.ts';
+import type { Tensor2D, Tensor4D } from '../tensorflow.ts';
+import type { StepViews } from './step-views.ts';
+import { TensorSums } from './tensor-sums.ts';
+
+/** Used once, in this order: forward, backward, commitStatistics, dispose. */
+export interface EncoderPass {
+  /** The embeddings [2N, D] of all views, first all first views; they stay the pass's. */
+  forward(): Tensor2D;
+  /** Sets the gradient of every parameter of the encoder from that of the embeddings [2N, D]. */
+  backward(embeddingGradient: Tensor2D): void;
+  /** Moves the encoder's running statistics by this batch. */
+  commitStatistics(): void;
+  /** Frees whatever is left, at any point. */
+  dispose(): void;
+}
+
+export class WholeBatch implements EncoderPass {
+  readonly #encoder: Encoder;
+  readonly #source: StepViews;
+  #views: Tensor4D | undefined;
+  #embeddings: Tensor2D | undefined;
+
+  constructor(encoder: Encoder, source: StepViews) {
+    this.#encoder = encoder;
+    this.#source = source;
+  }
+
+  forward(): Tensor2D {
+    this.#views = this.#source.make(0, this.#source.imageCount);
+    this.#embeddings = this.#encoder.forward(this.#views);
+    return this.#embeddings;
+  }
+
+  backward(embeddingGradient: Tensor2D): void {
+    this.#encoder.backward(embeddingGradient);
+  }
+
+  commitStatistics(): void {
+    this.#encoder.commitStatistics();
+  }
+
+  dispose(): void {
+    this.#encoder.discard();
+    this.#views?.dispose();
+    this.#embeddings?.dispose();
+  }
+}
+
+export class BatchInParts implements EncoderPass {
+  readonly #encoder: Encoder;
+  readonly #source: StepViews;
+  /** Images in a part. */
+  readonly #partSize: number;
+  readonly #gradients = new TensorSums();
+  readonly #statistics = new TensorSums();
+  #embeddings: Tensor2D | undefined;
+
+  constructor(encoder: Encoder, source: StepViews, partSize: number) {
+    this.#encoder = encoder;
+    this.#source = source;
+    this.#partSize = partSize;
+  }
+
+  /** Runs `work` on the views of each part in turn, and frees them. */
+  #eachPart<Result>(work: (views: Tensor4D, start: number) => Result): Result[] {
+    const starts = Array.from({ length: this.#source.imageCount / this.#partSize }, (_, part) => part * this.#partSize);
+    return starts.map((start) => {
+      const views = this.#source.make(start, this.#partSize);
+      try {
+        return work(views, start);
+      } finally {
+        views.dispose();
+      }
+    });
+  }
+
+  forward(): Tensor2D {
+    this.#embeddings = scoped(() => {
+      const parts = this.#eachPart((views) => this.#encoder.embed(views, 'BATCH'));
+      const half = (start: number): Tensor2D[] => parts.map((part) => asRank2(tf.slice(part, start, this.#partSize)));
+      return tf.concat([...half(0), ...half(this.#partSize)], 0);
+    });
+    return this.#embeddings;
+  }
+
+  backward(embeddingGradient: Tensor2D): void {
+    const { parameters } = this.#encoder;
+    this.#eachPart((views, start) => {
+      this.#encoder.forward(views).dispose();
+      const share = scoped(() => asRank2(tf.concat([start, this.#source.imageCount + start].map((row) => tf.slice(embeddingGradient, row, this.#partSize)))));
+      this.#encoder.backward(share);
+      share.dispose();
+      this.#gradients.add(parameters.map(takeGradient));
+      this.#statistics.add(this.#encoder.takeStatistics());
+    });
+    this.#gradients.takeSums().forEach((gradient, index) => {
+      const parameter = parameters[index];
+      if (parameter !== undefined) setGradient(parameter, gradient);
+    });
+  }
+
+  commitStatistics(): void {
+    this.#encoder.commitStatistics(this.#statistics.takeMeans());
+  }
+
+  dispose(): void {
+    this.#encoder.discard();
+    this.#gradients.dispose();
+    this.#statistics.dispose();
+    this.#embeddings?.dispose();
+  }
+}
