@@ -21,7 +21,7 @@ import { openArtifactStore } from './platform/artifact-store.ts';
 import { lockDataDir } from './platform/data-dir-lock.ts';
 import { databaseVersion, openDatabase, transactionsOf, type Database } from './platform/db.ts';
 import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from './platform/engine-library.ts';
-import { applyMigrations, readMigrations } from './platform/migrate.ts';
+import { applyMigrations, MIGRATIONS_DIR, readMigrations } from './platform/migrate.ts';
 import { startPostgres } from './platform/postgres.ts';
 import { openQueue } from './platform/queue.ts';
 import { startWorkerProcess } from './worker-process.ts';
@@ -35,7 +35,6 @@ export interface App {
   stop(): Promise<void>;
 }
 
-const MIGRATIONS_DIR = path.resolve(import.meta.dirname, '../prisma/migrations');
 const DRAIN_MS = 5_000;
 
 /**
@@ -74,7 +73,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     if (adminKey.kind === 'UNUSABLE') logger.warn(adminKey.hint);
 
     const store = openArtifactStore(path.join(env.dataDir, 'artifacts'));
-    const artifacts = createArtifactService({ db });
+    const artifacts = createArtifactService({ db, store });
     const datasets = createDatasetService({ db, transact });
     const models = createModelService({ db, transact });
     const downloadsDir = path.join(env.dataDir, 'downloads');
@@ -93,7 +92,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       contextFor: ({ viewer, requestId }): ApiContext => ({ viewer, requestId, services, loaders: createLoaders(db), server, runEvents }),
       viewerOf: access.viewerOf,
       services,
-      pathOfArtifact: store.pathOf,
+      openArtifact: store.open,
       isReady: async () => (await databaseVersion(db)) !== '',
       runCounts: () => runs.countByStatus(),
       logger,

@@ -61,7 +61,8 @@ async function carry(start: StartMessage): Promise<void> {
   const db = openDatabase(start.databaseUrl, { maxConnections: 3 });
   const ledger = createLedger(db, transactionsOf(db));
   const reporter = createProgressReporter((report) => ledger.report(start.lease, report));
-  const artifacts = createArtifactService({ db });
+  const store = openArtifactStore(start.artifactsDir);
+  const artifacts = createArtifactService({ db, store });
   const context: TaskContext = {
     runId: start.run.id,
     lease: start.lease,
@@ -72,7 +73,7 @@ async function carry(start: StartMessage): Promise<void> {
       evaluations: createEvaluationRegister(db),
       artifacts,
     },
-    artifacts: openArtifactStore(start.artifactsDir),
+    artifacts: store,
     logger,
     workDir: start.workDir,
     stopRequested: () => stop,

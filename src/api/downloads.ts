@@ -1,8 +1,12 @@
 /**
  * Files over HTTP: checkpoints, artifacts, thumbnails. Stored bytes never change, so their sha256 is a strong ETag, and a broken
  * download can be resumed for as long as the file exists. Conditions and ranges as RFC 9110, sections 13 and 14.
+ *
+ * A whole file is hashed on its way out, and its end is held back until the digest is known: what has changed on disk is cut off
+ * before the announced length, and no client takes it for whole. A part can only be checked by its client, against Repr-Digest.
  */
-import { open, type FileHandle } from 'node:fs/promises';
+import { createHash } from 'node:crypto';
+import type { FileHandle } from 'node:fs/promises';
 import { pipeline } from 'node:stream/promises';
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
 import { Router } from 'express';
@@ -28,8 +32,10 @@ export interface DownloadSources {
   readonly weights: (viewer: Viewer, checkpointId: string, format: WeightsFormat) => Promise<ServedFile>;
   readonly artifact: (viewer: Viewer, sha256: string) => Promise<ServedFile>;
   readonly thumbnail: (viewer: Viewer, datasetId: string, position: number) => Promise<ServedFile>;
-  /** Path of the stored bytes. */
-  readonly pathOf: (sha256: string) => string;
+  /** The stored bytes. Throws ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
+  readonly open: (sha256: string) => Promise<FileHandle>;
+  /** Told of bytes that turned out not to be what their name says. */
+  readonly reportDamage: (sha256: string) => Promise<void>;
 }
 
 export interface DownloadOptions {
@@ -49,7 +55,7 @@ export function createDownloads({ sources, viewerOf, stallTimeoutMs = 60_000 }: 
     const handler: RequestHandler = async (request: Request, response: Response, next: NextFunction) => {
       try {
         const file = await find(request, await viewerOf(request));
-        await sendFile(request, response, file, sources.pathOf(file.sha256), stallTimeoutMs);
+        await sendFile(request, response, file, sources, stallTimeoutMs);
       } catch (error) {
         next(error);
       }
@@ -84,8 +90,8 @@ function positionOf(text: string): number {
   throw new DomainError({ code: 'NOT_FOUND', message: 'A thumbnail is named by its number.', field: 'position', hint: 'Begin with 0.webp.' });
 }
 
-async function sendFile(request: Request, response: Response, file: ServedFile, path: string, stallTimeoutMs: number): Promise<void> {
-  await using handle = await openWhole(path, file);
+async function sendFile(request: Request, response: Response, file: ServedFile, sources: DownloadSources, stallTimeoutMs: number): Promise<void> {
+  await using handle = await openWhole(sources, file);
   const etag = `"${file.sha256}"`;
   const verdict = evaluateConditions(request.headers, etag);
   if (verdict === 'PRECONDITION_FAILED') {
@@ -120,20 +126,39 @@ async function sendFile(request: Request, response: Response, file: ServedFile, 
   }
   response.setTimeout(stallTimeoutMs, () => response.destroy());
   const bytes = handle.createReadStream({ start: first, end: last, highWaterMark: CHUNK_BYTES, autoClose: false });
-  await pipeline(bytes, response).catch((error: unknown) => {
+  const isWhole = last - first + 1 === file.byteSize;
+  await pipeline(isWhole ? checked(bytes, file.sha256) : bytes, response).catch(async (error: unknown) => {
+    if (error instanceof DomainError) await sources.reportDamage(file.sha256);
     // A client that went away is no fault of ours.
     if (!isPrematureClose(error)) throw error;
   });
 }
 
+/**
+ * The same bytes, the last of them only once the whole is known to be what its name says.
+ * @throws DomainError ARTIFACT_CORRUPT instead of giving them.
+ */
+async function* checked(bytes: AsyncIterable<Buffer>, sha256: string): AsyncGenerator<Buffer> {
+  const hash = createHash('sha256');
+  let heldBack: Buffer | undefined;
+  for await (const chunk of bytes) {
+    if (heldBack !== undefined) yield heldBack;
+    hash.update(chunk);
+    heldBack = chunk;
+  }
+  if (hash.digest('hex') !== sha256) {
+    throw new DomainError({ code: 'ARTIFACT_CORRUPT', message: `The stored file ${sha256} has changed on disk.`, hint: 'Restore it from a backup.' });
+  }
+  if (heldBack !== undefined) yield heldBack;
+}
+
 /** Opens the stored file, if it is there and of the size that was registered. */
-async function openWhole(path: string, file: ServedFile): Promise<FileHandle> {
-  const handle = await open(path, 'r').catch((cause: unknown) => {
-    throw new DomainError({ code: 'ARTIFACT_NOT_FOUND', message: `The bytes of ${file.sha256} are not in the artifact store.`, hint: 'Restore them from a backup.', cause });
-  });
+async function openWhole(sources: DownloadSources, file: ServedFile): Promise<FileHandle> {
+  const handle = await sources.open(file.sha256);
   const { size } = await handle.stat();
   if (size === file.byteSize) return handle;
   await handle.close();
+  await sources.reportDamage(file.sha256);
   throw new DomainError({ code: 'ARTIFACT_CORRUPT', message: `The stored file ${file.sha256} has ${size} bytes instead of ${file.byteSize}.`, hint: 'Restore it from a backup.' });
 }
 

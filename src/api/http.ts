@@ -25,7 +25,7 @@ export interface HttpServerOptions {
   readonly contextFor: (request: { readonly viewer: Viewer; readonly requestId: string }) => ApiContext;
   readonly viewerOf: AccessService['viewerOf'];
   readonly services: Pick<Services, 'artifacts' | 'datasets' | 'models'>;
-  readonly pathOfArtifact: (sha256: string) => string;
+  readonly openArtifact: DownloadSources['open'];
   /** False or a failure: the server answers, but can not do its work. */
   readonly isReady: () => Promise<boolean>;
   /** Runs by status, for the metrics. */
@@ -166,14 +166,18 @@ function graphqlOverHttp({ contextFor, logger }: HttpServerOptions, apollo: Apol
   return [router];
 }
 
-function sourcesOf({ services, pathOfArtifact }: HttpServerOptions): DownloadSources {
+function sourcesOf({ services, openArtifact, logger }: HttpServerOptions): DownloadSources {
   const artifactOrThrow = async (viewer: Viewer, sha256: string) => {
     const artifact = await services.artifacts.get(viewer, sha256);
     if (artifact !== undefined) return artifact;
     throw new DomainError({ code: 'ARTIFACT_NOT_FOUND', message: 'There is no artifact with this sha256.', field: 'sha256', hint: 'Use a sha256 in lower-case hex that the API printed.' });
   };
   return {
-    pathOf: pathOfArtifact,
+    open: openArtifact,
+    reportDamage: (sha256) => {
+      logger.error({ sha256 }, 'a stored file is not what its name says');
+      return services.artifacts.reportDamage(sha256);
+    },
     weights: async (viewer, checkpointId, format) => ({ ...(await services.models.weightsFile(viewer, checkpointId, format)), isImmutable: false }),
     artifact: async (viewer, sha256) => ({ ...(await artifactOrThrow(viewer, sha256)), fileName: sha256, isImmutable: true }),
     thumbnail: async (viewer, datasetId, position) => {

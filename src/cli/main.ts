@@ -14,6 +14,8 @@ const COMMANDS: readonly Command[] = [
   { name: 'demo', summary: 'the whole story once: import, pretrain, evaluate, download (npm run demo)', load: async () => (await import('./demo/command.ts')).demoCommand },
   { name: 'engine', summary: 'fetch and build the TensorFlow engine (npm run engine)', load: async () => (await import('./engine.ts')).engineCommand },
   { name: 'tissue', summary: 'draw tissue-like SYNTHETIC images for trying things out', load: async () => (await import('./tissue-command.ts')).tissueCommand },
+  { name: 'fsck', summary: 'read every stored file again and put aside what has changed', load: async () => (await import('./fsck.ts')).fsckCommand },
+  { name: 'gc', summary: 'take away stored bytes that nothing cites', load: async () => (await import('./gc.ts')).gcCommand },
 ];
 
 const HELP = `Paraffin: a registry of histopathology datasets and encoders.

@@ -2,11 +2,11 @@
  * Immutable bytes named by their sha256, in a local directory.
  *
  * A write goes to a temporary file, is synced, then renamed into place, and the folder is synced: after a power cut
- * an artifact is either whole or absent. An S3-compatible store can stand behind the same four functions.
+ * an artifact is either whole or absent. An S3-compatible store can stand behind the same functions.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
-import { mkdir, open, readdir, rename, rm, stat } from 'node:fs/promises';
+import { link, mkdir, open, opendir, readdir, rename, rm, stat, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
@@ -24,12 +24,37 @@ export interface ArtifactStore {
   read(sha256: string): Promise<Buffer>;
   /** Size in bytes, or undefined when absent. Throws DomainError ARTIFACT_NOT_FOUND for what is no sha256. */
   byteSizeOf(sha256: string): Promise<number | undefined>;
-  /** Path of the file for readers that seek (shards, downloads). It is not checked to exist. */
+  /** Reads the whole content without keeping it. Throws as `read` does. */
+  verify(sha256: string): Promise<void>;
+  /** For a reader that checks the bytes itself, and closes the file. Throws ARTIFACT_NOT_FOUND, or ARTIFACT_CORRUPT for what lies in quarantine. */
+  open(sha256: string): Promise<FileHandle>;
+  /** Path of the file for readers that seek (shards). It is not checked to exist. */
   pathOf(sha256: string): string;
+
+  // For those who look after the store: fsck, gc, backup.
+
+  /** Reads the file once more and, if it still is not what its name says, moves it to quarantine/. Gives whether it did. */
+  quarantine(sha256: string): Promise<boolean>;
+  /** Every stored file, in no order, artifacts that arrive meanwhile perhaps among them. What is no artifact comes with `sha256` undefined. */
+  files(): AsyncGenerator<StoredFile>;
+  /** Removes the file unless it was written at or after `unlessSince`, as a file is by whoever puts the same bytes again. Gives whether it did. */
+  remove(sha256: string, unlessSince: Date): Promise<boolean>;
+  /** What was put aside, and how much of it there is. */
+  quarantined(): Promise<{ readonly fileCount: number; readonly byteSize: number }>;
+}
+
+export interface StoredFile {
+  readonly path: string;
+  readonly sha256: string | undefined;
+  readonly byteSize: number;
+  readonly writtenAt: Date;
 }
 
 const TEMPORARY_DIR = 'tmp';
+const QUARANTINE_DIR = 'quarantine';
 const SHA256_PATTERN = /^[0-9a-f]{64}$/;
+/** Large enough that disk and hash, not JavaScript, set the pace. */
+const READ_BYTES = 1024 * 1024;
 
 export function openArtifactStore(rootDir: string): ArtifactStore {
   const temporaryDir = path.join(rootDir, TEMPORARY_DIR);
@@ -40,6 +65,30 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
     }
     return path.join(rootDir, 'sha256', sha256.slice(0, 2), sha256);
   };
+  const quarantinePathOf = (sha256: string): string => path.join(rootDir, QUARANTINE_DIR, path.basename(pathOf(sha256)));
+
+  /** For a file that could not be opened. */
+  const absence = async (sha256: string, cause: unknown): Promise<unknown> => {
+    if (!isAbsence(cause)) return cause;
+    if (await exists(quarantinePathOf(sha256))) return corrupt(sha256, cause);
+    return new DomainError({ code: 'ARTIFACT_NOT_FOUND', message: `Artifact ${sha256} is not in the store.`, hint: 'Restore it from a backup.', cause });
+  };
+  /** Hands each chunk on, then checks the whole against its name. */
+  const readChecked = async (sha256: string, take: (bytes: Buffer) => void): Promise<void> => {
+    const hash = createHash('sha256');
+    try {
+      for await (const chunk of createReadStream(pathOf(sha256), { highWaterMark: READ_BYTES })) {
+        const bytes = Buffer.from(chunk);
+        hash.update(bytes);
+        take(bytes);
+      }
+    } catch (cause) {
+      throw await absence(sha256, cause);
+    }
+    if (hash.digest('hex') !== sha256) throw corrupt(sha256);
+  };
+  const verify = (sha256: string): Promise<void> => readChecked(sha256, () => undefined);
+
   return {
     pathOf,
     put: async (source) => {
@@ -55,24 +104,77 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
     },
     read: async (sha256) => {
       const chunks: Buffer[] = [];
-      const hash = createHash('sha256');
-      try {
-        for await (const chunk of createReadStream(pathOf(sha256))) {
-          const bytes = Buffer.from(chunk);
-          hash.update(bytes);
-          chunks.push(bytes);
-        }
-      } catch (cause) {
-        if (!isAbsence(cause)) throw cause;
-        throw new DomainError({ code: 'ARTIFACT_NOT_FOUND', message: `Artifact ${sha256} is not in the store.`, hint: 'Restore it from a backup.', cause });
-      }
-      if (hash.digest('hex') !== sha256) {
-        throw new DomainError({ code: 'ARTIFACT_CORRUPT', message: `Artifact ${sha256} has changed on disk.`, hint: 'Restore it from a backup.' });
-      }
+      await readChecked(sha256, (bytes) => chunks.push(bytes));
       return Buffer.concat(chunks);
     },
     byteSizeOf: async (sha256) => stat(pathOf(sha256)).then((facts) => facts.size, () => undefined),
+    verify,
+    open: async (sha256) => {
+      try {
+        return await open(pathOf(sha256), 'r');
+      } catch (cause) {
+        throw await absence(sha256, cause);
+      }
+    },
+    quarantine: async (sha256) => {
+      const isCorrupt = await verify(sha256).then(() => false, (error: unknown) => error instanceof DomainError && error.code === 'ARTIFACT_CORRUPT');
+      // Two readers may find the same fault at once; the second finds nothing left to move.
+      if (!isCorrupt || !(await exists(pathOf(sha256)))) return false;
+      await mkdir(path.join(rootDir, QUARANTINE_DIR), { recursive: true });
+      await moveIntoPlace(pathOf(sha256), quarantinePathOf(sha256));
+      await syncFolder(path.dirname(pathOf(sha256)));
+      return true;
+    },
+    files: () => filesBelow(path.join(rootDir, 'sha256')),
+    remove: async (sha256, unlessSince) => {
+      const file = pathOf(sha256);
+      const writtenMs = await stat(file).then((facts) => facts.mtimeMs, () => undefined);
+      if (writtenMs === undefined || writtenMs >= unlessSince.getTime()) return false;
+      await mkdir(temporaryDir, { recursive: true });
+      const doomed = path.join(temporaryDir, randomUUID());
+      await rename(file, doomed);
+      try {
+        // Somebody may have put the same bytes between our look and the rename: theirs goes back, unless they are there again already.
+        if ((await stat(doomed)).mtimeMs < unlessSince.getTime()) return true;
+        await link(doomed, file).catch((error: unknown) => {
+          if (!hasCode(error, 'EEXIST')) throw error;
+        });
+        return false;
+      } finally {
+        await rm(doomed, { force: true });
+        await syncFolder(path.dirname(file));
+      }
+    },
+    quarantined: async () => {
+      const folder = path.join(rootDir, QUARANTINE_DIR);
+      const names = await readdir(folder).catch(() => []);
+      const sizes = await Promise.all(names.map((name) => stat(path.join(folder, name)).then((facts) => facts.size, () => 0)));
+      return { fileCount: names.length, byteSize: sizes.reduce((sum, size) => sum + size, 0) };
+    },
   };
+}
+
+async function* filesBelow(folder: string): AsyncGenerator<StoredFile> {
+  if (!(await exists(folder))) return;
+  for await (const entry of await opendir(folder)) {
+    const file = path.join(folder, entry.name);
+    if (entry.isDirectory()) {
+      yield* filesBelow(file);
+      continue;
+    }
+    const facts = await stat(file).catch(() => undefined);
+    if (facts === undefined) continue;
+    const isNamedRight = SHA256_PATTERN.test(entry.name) && path.basename(folder) === entry.name.slice(0, 2);
+    yield { path: file, sha256: isNamedRight ? entry.name : undefined, byteSize: facts.size, writtenAt: facts.mtime };
+  }
+}
+
+function corrupt(sha256: string, cause?: unknown): DomainError {
+  return new DomainError({ code: 'ARTIFACT_CORRUPT', message: `Artifact ${sha256} has changed on disk.`, hint: 'Restore it from a backup.', cause });
+}
+
+async function exists(file: string): Promise<boolean> {
+  return stat(file).then(() => true, () => false);
 }
 
 /** A write that has not moved for so long belongs to a process that was killed. */
@@ -112,7 +214,11 @@ async function writeSynced(source: Uint8Array | NodeJS.ReadableStream | AsyncIte
 }
 
 function isAbsence(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && error.code === 'ENOENT';
+  return hasCode(error, 'ENOENT');
+}
+
+function hasCode(error: unknown, code: string): boolean {
+  return error instanceof Error && 'code' in error && error.code === code;
 }
 
 async function moveIntoPlace(temporaryPath: string, finalPath: string): Promise<void> {

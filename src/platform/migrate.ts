@@ -9,6 +9,9 @@ import { readFile, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { Client } from 'pg';
 
+/** This program's own. */
+export const MIGRATIONS_DIR = path.resolve(import.meta.dirname, '../../prisma/migrations');
+
 /** Any number that nobody else on this database uses for an advisory lock: two servers never migrate at once. */
 const MIGRATION_LOCK = 7_202_611;
 
@@ -51,10 +54,7 @@ export async function applyMigrations(databaseUrl: string, migrations: readonly 
       "id" VARCHAR(36) PRIMARY KEY NOT NULL, "checksum" VARCHAR(64) NOT NULL, "finished_at" TIMESTAMPTZ,
       "migration_name" VARCHAR(255) NOT NULL, "logs" TEXT, "rolled_back_at" TIMESTAMPTZ,
       "started_at" TIMESTAMPTZ NOT NULL DEFAULT now(), "applied_steps_count" INTEGER NOT NULL DEFAULT 0)`);
-    const { rows } = await client.query<{ migration_name: string; checksum: string }>(
-      'SELECT migration_name, checksum FROM "_prisma_migrations" WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL',
-    );
-    const applied = new Map(rows.map((row) => [row.migration_name, row.checksum]));
+    const applied = await appliedMigrations(client);
     refuseForeignHistory(applied, migrations);
     const pending = migrations.filter((migration) => !applied.has(migration.name));
     for (const migration of pending) await applyOne(client, migration);
@@ -62,6 +62,31 @@ export async function applyMigrations(databaseUrl: string, migrations: readonly 
   } finally {
     await client.end();
   }
+}
+
+/**
+ * For programs beside the server, which change no schema.
+ * @throws MigrationError when the database is not on this program's schema.
+ */
+export async function requireMigrated(databaseUrl: string, migrations: readonly Migration[]): Promise<void> {
+  const client = new Client({ connectionString: databaseUrl });
+  await client.connect();
+  try {
+    const { rows } = await client.query<{ found: string | null }>(`SELECT to_regclass('"_prisma_migrations"')::text AS found`);
+    const applied = rows[0]?.found == null ? new Map<string, string>() : await appliedMigrations(client);
+    refuseForeignHistory(applied, migrations);
+    const pending = migrations.filter((migration) => !applied.has(migration.name));
+    if (pending.length > 0) throw new MigrationError(`The database is older than this program (${pending.length} migrations are missing). Start the server once: it brings it up to date.`);
+  } finally {
+    await client.end();
+  }
+}
+
+async function appliedMigrations(client: Client): Promise<Map<string, string>> {
+  const { rows } = await client.query<{ migration_name: string; checksum: string }>(
+    'SELECT migration_name, checksum FROM "_prisma_migrations" WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL',
+  );
+  return new Map(rows.map((row) => [row.migration_name, row.checksum]));
 }
 
 function refuseForeignHistory(applied: ReadonlyMap<string, string>, migrations: readonly Migration[]): void {

@@ -47,10 +47,9 @@ export async function startPostgres(dataDir: string): Promise<PostgresServer> {
   if (!(await exists(path.join(clusterDir, 'PG_VERSION')))) await createCluster(clusterDir, passwordFile, owner);
   else await stopLeftover(clusterDir, owner);
 
-  const password = (await readFile(passwordFile, 'utf8')).trim();
   const logFile = path.join(dataDir, 'postgres.log');
   const port = await startOnFreePort(clusterDir, logFile, owner);
-  const url = `postgresql://paraffin:${password}@127.0.0.1:${port}/paraffin`;
+  const url = await urlOf(dataDir, port);
   let stopping: Promise<void> | undefined;
   return {
     url,
@@ -59,6 +58,22 @@ export async function startPostgres(dataDir: string): Promise<PostgresServer> {
       return stopping;
     },
   };
+}
+
+/**
+ * The address of a server that another process has started on this folder; undefined when none is ready there.
+ * @param dataDir as for `startPostgres`.
+ */
+export async function findRunningPostgres(dataDir: string): Promise<string | undefined> {
+  // PostgreSQL's own file: its 4th line is the port, its 8th the state.
+  const lines = (await readFile(path.join(dataDir, 'cluster', 'postmaster.pid'), 'utf8').catch(() => '')).split('\n');
+  const port = Number(lines[3]);
+  return lines[7]?.trim() === 'ready' && Number.isInteger(port) && port > 0 ? urlOf(dataDir, port) : undefined;
+}
+
+async function urlOf(dataDir: string, port: number): Promise<string> {
+  const password = (await readFile(path.join(dataDir, 'password'), 'utf8')).trim();
+  return `postgresql://paraffin:${password}@127.0.0.1:${port}/paraffin`;
 }
 
 /** PostgreSQL refuses to run as root: then it runs as Debian's `postgres` user, or `nobody`. */

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
-import { mkdtemp, readFile, readdir, readlink, rm, truncate, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readFile, readdir, readlink, rm, truncate, writeFile } from 'node:fs/promises';
 import { connect } from 'node:net';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -155,9 +155,45 @@ describe('what is not there', () => {
     await truncate(server.store.pathOf(sha256), 4);
     const short = await fetch(`${server.url}/checkpoints/${id}/download`);
     assert.deepEqual([short.status, at(await short.json(), 'code'), short.headers.get('etag')], [500, 'ARTIFACT_CORRUPT', null]);
+    await server.store.put(Buffer.from('soon gone'));
     await rm(server.store.pathOf(sha256));
+    await rm(path.join(server.folder, 'artifacts', 'quarantine', sha256));
     const gone = await fetch(`${server.url}/checkpoints/${id}/download`);
     assert.deepEqual([gone.status, at(await gone.json(), 'code')], [404, 'ARTIFACT_NOT_FOUND']);
+  });
+
+  describe('bytes that changed on the disk without a change of size', () => {
+    const size = 3_000_000;
+    let sha256 = '';
+    let id = '';
+    before(async () => {
+      sha256 = (await server.store.put(Buffer.alloc(size, 'sound'))).sha256;
+      id = await register(sha256, size);
+      const file = await open(server.store.pathOf(sha256), 'r+');
+      await file.write('X', 10);
+      await file.close();
+    });
+
+    test('are never delivered as whole: the answer breaks off before its announced end', async () => {
+      const response = await fetch(`${server.url}/checkpoints/${id}/download`);
+      assert.deepEqual([response.status, response.headers.get('content-length')], [200, String(size)]);
+      await assert.rejects(response.arrayBuffer());
+    });
+
+    test('are in quarantine afterwards, and whoever asks is told', async () => {
+      await eventually('the row to be marked', async () => ((await database.db.artifact.findUniqueOrThrow({ where: { sha256 } })).damagedAt === null ? undefined : true));
+      assert.equal((await server.store.quarantined()).byteSize, size);
+      for (const headers of [{}, { range: 'bytes=0-9' }]) {
+        const response = await fetch(`${server.url}/checkpoints/${id}/download`, { headers });
+        assert.deepEqual([response.status, at(await response.json(), 'code')], [500, 'ARTIFACT_CORRUPT']);
+      }
+    });
+
+    test('come again once they are stored again', async () => {
+      await server.store.put(Buffer.alloc(size, 'sound'));
+      const response = await fetch(`${server.url}/checkpoints/${id}/download`);
+      assert.equal((await response.arrayBuffer()).byteLength, size);
+    });
   });
 
   test('weights of which only the source is known', async () => {

@@ -139,6 +139,7 @@ describe('importCheckpoint', () => {
   test('evaluations and trainings begin from it', async () => {
     const checkpointId = at(await imported({ path: path.join(server.folder, 'own.safetensors') }), 'id');
     const dataset = await database.db.dataset.create({ data: { slug: 'for-import', name: 'For import', imageKind: 'PATCH', synthetic: true } });
+    await database.db.artifact.create({ data: { sha256: 'ab'.repeat(32), byteSize: 10, mediaType: 'application/jsonl' } });
     const version = await database.db.datasetVersion.create({
       data: { datasetId: dataset.id, version: 1, status: 'SEALED', digest: 'd', manifestSha256: 'ab'.repeat(32), imageCount: 40, labelNames: ['a', 'b'], groupCount: 40 },
     });

@@ -54,7 +54,7 @@ async function launch(config: object, stop: () => StopRequest = () => 'NO'): Pro
   const workDir = path.join(base, `work-${run.id}`);
   await mkdir(workDir);
   const events: string[] = [];
-  const artifacts = createArtifactService({ db });
+  const artifacts = createArtifactService({ db, store });
   const context: TaskContext = {
     runId: run.id,
     lease,

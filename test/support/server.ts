@@ -45,7 +45,7 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   const access = createAccessService({ db, transact, requireAuth: false });
   await access.ensureAdminKey(path.join(folder, 'admin-key'));
   const adminKey = (await readFile(path.join(folder, 'admin-key'), 'utf8').catch(() => '')).trim();
-  const artifacts = createArtifactService({ db });
+  const artifacts = createArtifactService({ db, store });
   const datasets = createDatasetService({ db, transact });
   const models = createModelService({ db, transact });
   const runs = createRuns(db, { transact, queue, datasets, models, importRoots: [folder] });
@@ -63,7 +63,7 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
     },
     viewerOf: access.viewerOf,
     services,
-    pathOfArtifact: store.pathOf,
+    openArtifact: store.open,
     isReady: () => Promise.resolve(true),
     runCounts: () => runs.countByStatus(),
     logger: createLogger('silent', 'test'),

@@ -11,7 +11,7 @@ import { ProbeError } from '../engine/probe/errors.ts';
 import { runLinearProbe, type LinearProbeResult } from '../engine/probe/linear-probe.ts';
 import { createRandom } from '../engine/rng.ts';
 import { engineInfo } from '../engine/tensorflow.ts';
-import type { Task, TaskContext } from './task.ts';
+import { verifiedShardPaths, type Task, type TaskContext } from './task.ts';
 
 /** Share of the run's time that embedding takes, for an honest progress bar. */
 const EMBEDDING_SHARE = 0.6;
@@ -30,7 +30,7 @@ export const evaluateTask: Task = {
     const encoder = encoderFromWeights(checkpoint.encoder, readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors);
     const randomEncoder = createEncoder(checkpoint.encoder, createRandom(config.seed).fork('random encoder'));
     try {
-      const shardPaths = version.shards.map((shard) => context.artifacts.pathOf(shard.sha256));
+      const shardPaths = await verifiedShardPaths(context, version.shards);
       const described = await describeImages(context, { shardPaths, images, encoder, randomEncoder, imageSizePx: checkpoint.inputContract.imageSizePx, normalisation: checkpoint.inputContract });
       const labelNames = [...new Set(images.flatMap((image) => (image.label === null ? [] : [image.label])))].sort();
       const probe = (embeddings: Float32Array, part: number): Promise<LinearProbeResult> => probeEmbeddings(context, config, images, labelNames, embeddings, part);

@@ -14,7 +14,7 @@ import { engineInfo, tf, type Tensor4D } from '../engine/tensorflow.ts';
 import { createSimclrTrainer, NonFiniteLossError, type SimclrTrainer } from '../engine/train/simclr.ts';
 import type { StepViews } from '../engine/train/step-views.ts';
 import { goldenOf } from './golden.ts';
-import type { Task, TaskContext, TaskResult } from './task.ts';
+import { verifiedShardPaths, type Task, type TaskContext, type TaskResult } from './task.ts';
 
 const SAFETENSORS_TYPE = 'application/vnd.safetensors';
 const STATE_FORMAT = 'paraffin-training-state-1';
@@ -53,13 +53,13 @@ export const pretrainTask: Task = {
 async function train(context: TaskContext, config: PretrainingConfig, trainer: SimclrTrainer): Promise<void> {
   if (trainer.stepIndex >= config.steps) return;
   const versions = await context.services.datasets.requireSealedVersions(config.datasets.map((dataset) => dataset.datasetVersionId));
+  const datasets = [];
+  for (const { datasetVersionId, imageCount, weight, maxImages } of config.datasets) {
+    const shardPaths = await verifiedShardPaths(context, versions.find((version) => version.id === datasetVersionId)?.shards ?? []);
+    datasets.push({ shardPaths, imageCount, weight, ...(maxImages === null ? {} : { maxImages }) });
+  }
   const batches = openTrainingBatches({
-    datasets: config.datasets.map((dataset) => ({
-      shardPaths: (versions.find((version) => version.id === dataset.datasetVersionId)?.shards ?? []).map((shard) => context.artifacts.pathOf(shard.sha256)),
-      imageCount: dataset.imageCount,
-      weight: dataset.weight,
-      ...(dataset.maxImages === null ? {} : { maxImages: dataset.maxImages }),
-    })),
+    datasets,
     sampling: config.sampling,
     batchSize: config.batchSize,
     sourceSizePx: config.sourceSizePx,

@@ -57,6 +57,17 @@ export interface Task {
   run(context: TaskContext, config: unknown): Promise<TaskResult>;
 }
 
+/** Reads every shard once before parts of it are read: a training must not learn from bytes that have changed. Gives their paths. */
+export async function verifiedShardPaths(context: TaskContext, shards: readonly { readonly sha256: string }[]): Promise<string[]> {
+  const paths: string[] = [];
+  for (const { sha256 } of shards) {
+    context.throwIfStopped();
+    await context.services.artifacts.verify(sha256);
+    paths.push(context.artifacts.pathOf(sha256));
+  }
+  return paths;
+}
+
 /** Thrown between pieces of work to leave a task in good order. */
 export class TaskStopped extends Error {
   readonly reason: 'CANCEL' | 'DRAIN';

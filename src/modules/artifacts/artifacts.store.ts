@@ -7,16 +7,38 @@ export interface ArtifactRecord {
   readonly byteSize: number;
   readonly mediaType: string;
   readonly createdAt: Date;
+  /** When its bytes were found missing or changed; null while they are whole, as far as is known. */
+  readonly damagedAt: Date | null;
 }
 
 export type NewArtifact = Pick<ArtifactRecord, 'sha256' | 'byteSize' | 'mediaType'>;
 
-/** Notes that these bytes are wanted; those already known stay as they are. For workers and other modules, inside their transaction. */
+/**
+ * Notes that these bytes are wanted, and have just been stored. Those already known stay as they are, but are renewed: garbage
+ * collection waits for us, or we for it, and then leaves them alone. For workers and other modules, inside their transaction.
+ */
 export async function recordArtifacts(tx: Transaction, artifacts: readonly NewArtifact[]): Promise<void> {
-  await tx.artifact.createMany({ data: artifacts.map(({ sha256, byteSize, mediaType }) => ({ sha256, byteSize, mediaType })), skipDuplicates: true });
+  // Once each and in one order, so that two who record the same ones do not wait for each other.
+  const wanted = [...new Map(artifacts.map((artifact) => [artifact.sha256, artifact])).values()].sort((a, b) => (a.sha256 < b.sha256 ? -1 : 1));
+  const sha256s = wanted.map((artifact) => artifact.sha256);
+  const byteSizes = wanted.map((artifact) => BigInt(artifact.byteSize));
+  const mediaTypes = wanted.map((artifact) => artifact.mediaType);
+  await tx.$executeRaw`
+    INSERT INTO "Artifact" (sha256, "byteSize", "mediaType")
+    SELECT * FROM unnest(${sha256s}::text[], ${byteSizes}::bigint[], ${mediaTypes}::text[])
+    ON CONFLICT (sha256) DO UPDATE SET "recordedAt" = now(), "damagedAt" = NULL`;
 }
 
 export async function findArtifact(db: Database, sha256: string): Promise<ArtifactRecord | undefined> {
-  const row = await db.artifact.findUnique({ where: { sha256 } });
+  const row = await db.artifact.findUnique({ where: { sha256 }, omit: { recordedAt: true } });
   return row === null ? undefined : { ...row, byteSize: Number(row.byteSize) };
+}
+
+/** Notes that the bytes are missing or changed; the first time stays. */
+export async function markDamaged(db: Database, sha256: string): Promise<void> {
+  await db.artifact.updateMany({ where: { sha256, damagedAt: null }, data: { damagedAt: new Date() } });
+}
+
+export async function markWhole(db: Database, sha256: string): Promise<void> {
+  await db.artifact.updateMany({ where: { sha256 }, data: { damagedAt: null } });
 }

@@ -4,6 +4,7 @@ import { DomainError } from '../../errors.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import type { DatasetVersionRecord, SealedVersionRecord, ThumbnailRecord } from './datasets.records.ts';
+import { recordArtifacts } from '../artifacts/index.ts';
 import { importIssuesSchema, labelCountsSchema, type SealedContent } from './versions.rules.ts';
 
 export type VersionStore = ReturnType<typeof createVersionStore>;
@@ -27,7 +28,7 @@ export function createVersionStore(db: Database) {
     },
 
     seal: async (tx: Transaction, versionId: string, content: SealedContent): Promise<DatasetVersionRecord> => {
-      await tx.artifact.createMany({ data: content.artifacts.map((artifact) => ({ ...artifact })), skipDuplicates: true });
+      await recordArtifacts(tx, content.artifacts);
       await tx.datasetShard.createMany({ data: content.shards.map((shard, position) => ({ ...shard, datasetVersionId: versionId, position })) });
       await tx.datasetThumbnail.createMany({ data: content.thumbnails.map((thumbnail, position) => ({ ...thumbnail, datasetVersionId: versionId, position })) });
       const { digest, manifestSha256, imageCount, byteSize, groupCount, hasSplit } = content;

@@ -8,6 +8,7 @@ export { CancelRequestedError, LEASE_SECONDS, MAX_FRUITLESS_ATTEMPTS, type Claim
 export type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 export type { MetricPointRecord, MetricSeriesRecord, RunEventRecord, RunFailureRecord, RunLease, RunRecord, TrainingStateRecord } from './runs.records.ts';
 export { digestOfInput, idempotencyKeySchema, importConfigSchema, pretrainingConfigSchema, RUN_LANES, type ImportConfig, type PretrainingConfig } from './runs.rules.ts';
+export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';
 export type { RunLaunch, RunService } from './runs.service.ts';
 export { RUN_EVENTS_CHANNEL, type RunFilter } from './runs.store.ts';
 export { createRunLoaders, type RunLoaders } from './runs.loaders.ts';

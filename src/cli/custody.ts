@@ -1,0 +1,47 @@
+/** What the commands that look after stored bytes have in common: the registry of the environment, reached directly. */
+import path from 'node:path';
+import { readEnvironment, type Environment } from '../env.ts';
+import { openArtifactStore, type ArtifactStore } from '../platform/artifact-store.ts';
+import { openDatabase, transactionsOf, type Database, type Transact } from '../platform/db.ts';
+import { MIGRATIONS_DIR, readMigrations, requireMigrated } from '../platform/migrate.ts';
+import { reachRegistryDatabase } from '../platform/registry-database.ts';
+
+export interface ReachedRegistry {
+  readonly env: Environment;
+  readonly databaseUrl: string;
+  readonly db: Database;
+  readonly transact: Transact;
+  readonly store: ArtifactStore;
+}
+
+/** Something was found that a person must look at: not 1, which says that the command itself could not do its work. */
+export const EXIT_DAMAGE_FOUND = 3;
+
+/** Opens the registry, works, and leaves everything as it was found. */
+export async function withRegistry<Result>(work: (registry: ReachedRegistry) => Promise<Result>): Promise<Result> {
+  const env = readEnvironment();
+  const database = await reachRegistryDatabase(env);
+  try {
+    await requireMigrated(database.url, await readMigrations(MIGRATIONS_DIR));
+    const db = openDatabase(database.url, { maxConnections: 3 });
+    try {
+      return await work({ env, databaseUrl: database.url, db, transact: transactionsOf(db), store: openArtifactStore(path.join(env.dataDir, 'artifacts')) });
+    } finally {
+      await db.$disconnect();
+    }
+  } finally {
+    await database.release();
+  }
+}
+
+/** e.g. `1.5 GB`; powers of ten, as disks are sold. */
+export function byteSizeInWords(byteSize: number): string {
+  const units = ['bytes', 'kB', 'MB', 'GB', 'TB'];
+  let amount = byteSize;
+  let unit = 0;
+  while (amount >= 1000 && unit < units.length - 1) {
+    amount /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 ? amount : amount.toPrecision(3)} ${units[unit] ?? ''}`;
+}

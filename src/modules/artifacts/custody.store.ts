@@ -1,0 +1,78 @@
+/** What cites an artifact: whatever has a foreign key to it, as PostgreSQL itself tells, so that no module has to be known here. */
+import { Prisma } from '../../generated/prisma/client.ts';
+import type { Database, Transaction } from '../../platform/db.ts';
+
+/** As SQL writes them, quoted where they must be. */
+interface CitingColumn {
+  readonly table: string;
+  readonly column: string;
+  readonly primaryKey: readonly string[];
+}
+
+/** Every column whose foreign key names an artifact. */
+async function citingColumns(tx: Transaction): Promise<CitingColumn[]> {
+  return tx.$queryRaw<CitingColumn[]>`
+    SELECT c.conrelid::regclass::text AS "table", quote_ident(a.attname) AS "column",
+      (SELECT array_agg(quote_ident(k.attname) ORDER BY array_position(i.indkey::int2[], k.attnum))
+        FROM pg_index i JOIN pg_attribute k ON k.attrelid = i.indrelid AND k.attnum = ANY(i.indkey) WHERE i.indrelid = c.conrelid AND i.indisprimary) AS "primaryKey"
+    FROM pg_constraint c JOIN pg_attribute a ON a.attrelid = c.conrelid AND a.attnum = c.conkey[1]
+    WHERE c.contype = 'f' AND c.confrelid = '"Artifact"'::regclass ORDER BY 1, 2`;
+}
+
+/** True for a row "a" of "Artifact" that nothing cites. */
+async function isUncited(tx: Transaction): Promise<Prisma.Sql> {
+  const columns = await citingColumns(tx);
+  const conditions = columns.map(({ table, column }) => Prisma.sql`NOT EXISTS (SELECT 1 FROM ${Prisma.raw(table)} t WHERE t.${Prisma.raw(column)} = a.sha256)`);
+  return Prisma.join(conditions, ' AND ');
+}
+
+export interface ArtifactSize {
+  readonly sha256: string;
+  readonly byteSize: number;
+}
+
+/** The next artifacts by sha256, so that a walk over all of them sees each once. */
+export async function artifactsAfter(db: Database, sha256: string, limit: number): Promise<(ArtifactSize & { readonly damagedAt: Date | null })[]> {
+  const rows = await db.artifact.findMany({ where: { sha256: { gt: sha256 } }, orderBy: { sha256: 'asc' }, take: limit, select: { sha256: true, byteSize: true, damagedAt: true } });
+  return rows.map((row) => ({ ...row, byteSize: Number(row.byteSize) }));
+}
+
+export async function sumOfArtifacts(db: Database): Promise<{ readonly count: number; readonly byteSize: number }> {
+  const sum = await db.artifact.aggregate({ _count: true, _sum: { byteSize: true } });
+  return { count: sum._count, byteSize: Number(sum._sum.byteSize ?? 0) };
+}
+
+/** Which of these have a row. */
+export async function recordedAmong(db: Database, sha256s: readonly string[]): Promise<Set<string>> {
+  return new Set((await db.artifact.findMany({ where: { sha256: { in: [...sha256s] } }, select: { sha256: true } })).map((row) => row.sha256));
+}
+
+export async function sumOfUncited(db: Database): Promise<{ readonly count: number; readonly byteSize: number }> {
+  const [sum] = await db.$queryRaw<{ count: bigint; byteSize: bigint }[]>`
+    SELECT count(*) AS count, coalesce(sum(a."byteSize"), 0)::bigint AS "byteSize" FROM "Artifact" a WHERE ${await isUncited(db)}`;
+  return { count: Number(sum?.count ?? 0), byteSize: Number(sum?.byteSize ?? 0) };
+}
+
+/** Rows that cite an artifact, as people find them again, e.g. `Checkpoint 0198...`; the first few. */
+export async function citationsOf(db: Database, sha256: string): Promise<string[]> {
+  const columns = await citingColumns(db);
+  const found = await Promise.all(
+    columns.map(({ table, column, primaryKey }) => {
+      const key = Prisma.raw(primaryKey.map((name) => `t.${name}::text`).join(', '));
+      return db.$queryRaw<{ citation: string }[]>`SELECT concat_ws(' ', ${table.replaceAll('"', '')}::text, ${key}) AS citation FROM ${Prisma.raw(table)} t WHERE t.${Prisma.raw(column)} = ${sha256} LIMIT 5`;
+    }),
+  );
+  return found.flat().map((row) => row.citation);
+}
+
+/**
+ * Deletes the rows that nothing cites and that nobody has recorded anew since `recordedBefore`. Those that somebody is recording at
+ * this moment are passed over: `recordArtifacts` holds their lock, and renews them.
+ */
+export async function deleteUncited(tx: Transaction, recordedBefore: Date): Promise<ArtifactSize[]> {
+  const rows = await tx.$queryRaw<{ sha256: string; byteSize: bigint }[]>`
+    DELETE FROM "Artifact" WHERE sha256 IN (
+      SELECT a.sha256 FROM "Artifact" a WHERE a."recordedAt" < ${recordedBefore} AND ${await isUncited(tx)} FOR UPDATE SKIP LOCKED)
+    RETURNING sha256, "byteSize"`;
+  return rows.map((row) => ({ sha256: row.sha256, byteSize: Number(row.byteSize) }));
+}

@@ -1,0 +1,141 @@
+/** Every stored byte is read again and held against its name: what is missing, changed, or wanted by nobody. */
+import { DomainError } from '../../errors.ts';
+import type { ArtifactStore, StoredFile } from '../../platform/artifact-store.ts';
+import type { Database } from '../../platform/db.ts';
+import { markDamaged, markWhole } from './artifacts.store.ts';
+import { artifactsAfter, citationsOf, recordedAmong, sumOfArtifacts, sumOfUncited } from './custody.store.ts';
+
+export interface DamagedArtifact {
+  readonly sha256: string;
+  /** CORRUPT ones are in quarantine now; whatever cites one of either kind answers with an error that says so. */
+  readonly damage: 'MISSING' | 'CORRUPT';
+  readonly byteSize: number;
+  /** Rows that cite it, e.g. `Checkpoint 0198...`; the first few. Empty for a file without a row. */
+  readonly citedBy: readonly string[];
+}
+
+export interface Sum {
+  readonly count: number;
+  readonly byteSize: number;
+}
+
+export interface FsckReport {
+  /** Artifacts that were read again, and found whole or not. */
+  readonly checked: Sum;
+  readonly damaged: readonly DamagedArtifact[];
+  /** Marked as damaged by an earlier check, whole again now. */
+  readonly healed: readonly string[];
+  /** Files that have no row; garbage collection takes them when they are old enough. */
+  readonly filesWithoutRow: Sum;
+  /** Rows that nothing cites; garbage collection takes them when they are old enough. */
+  readonly uncitedRows: Sum;
+  /** Files in the store that are no artifacts, the first few. */
+  readonly strangeFiles: readonly string[];
+  /** Everything in quarantine, of this check and earlier ones. */
+  readonly quarantined: Sum;
+}
+
+export interface FsckProgress {
+  readonly bytesDone: number;
+  readonly bytesTotal: number;
+}
+
+export interface FsckOptions {
+  readonly db: Database;
+  readonly store: ArtifactStore;
+  readonly onProgress?: (progress: FsckProgress) => void;
+}
+
+const PAGE_SIZE = 500;
+const STRANGE_FILES_SHOWN = 20;
+
+/**
+ * Checks every artifact, puts what does not match into quarantine and marks its row. Safe while others read and write: bytes are
+ * stored before their row is, so a row without its bytes is always damage.
+ */
+export async function checkArtifacts({ db, store, onProgress }: FsckOptions): Promise<FsckReport> {
+  const total = await sumOfArtifacts(db);
+  const damaged: DamagedArtifact[] = [];
+  const healed: string[] = [];
+  let checkedCount = 0;
+  let bytesDone = 0;
+  for (let last = ''; ; ) {
+    const page = await artifactsAfter(db, last, PAGE_SIZE);
+    for (const { sha256, byteSize, damagedAt } of page) {
+      const damage = await damageOf(store, sha256);
+      if (damage !== undefined && (await recordedAmong(db, [sha256])).size > 0) {
+        await markDamaged(db, sha256);
+        damaged.push({ sha256, damage, byteSize, citedBy: await citationsOf(db, sha256) });
+      } else if (damage === undefined && damagedAt !== null) {
+        await markWhole(db, sha256);
+        healed.push(sha256);
+      }
+      checkedCount += 1;
+      bytesDone += byteSize;
+      onProgress?.({ bytesDone, bytesTotal: Math.max(total.byteSize, bytesDone) });
+    }
+    const end = page.at(-1);
+    if (end === undefined) break;
+    last = end.sha256;
+  }
+  const files = await checkFiles(db, store);
+  const { fileCount, byteSize } = await store.quarantined();
+  return {
+    checked: { count: checkedCount, byteSize: bytesDone },
+    damaged: [...damaged, ...files.damaged],
+    healed,
+    filesWithoutRow: files.withoutRow,
+    uncitedRows: await sumOfUncited(db),
+    strangeFiles: files.strange.slice(0, STRANGE_FILES_SHOWN),
+    quarantined: { count: fileCount, byteSize },
+  };
+}
+
+async function damageOf(store: ArtifactStore, sha256: string): Promise<DamagedArtifact['damage'] | undefined> {
+  try {
+    await store.verify(sha256);
+    return undefined;
+  } catch (error) {
+    if (!(error instanceof DomainError)) throw error;
+    if (error.code !== 'ARTIFACT_CORRUPT') return 'MISSING';
+    await store.quarantine(sha256);
+    return 'CORRUPT';
+  }
+}
+
+/** Files whose row is not there: wanted by nobody, or not yet. */
+async function checkFiles(db: Database, store: ArtifactStore): Promise<{ damaged: DamagedArtifact[]; withoutRow: Sum; strange: string[] }> {
+  const damaged: DamagedArtifact[] = [];
+  const strange: string[] = [];
+  let withoutRow: Sum = { count: 0, byteSize: 0 };
+  for await (const { named, strangers } of pagesOf(store.files())) {
+    strange.push(...strangers.map((file) => file.path));
+    const recorded = await recordedAmong(db, [...named.keys()]);
+    for (const [sha256, { byteSize }] of named) {
+      if (recorded.has(sha256)) continue;
+      if ((await damageOf(store, sha256)) === 'CORRUPT') damaged.push({ sha256, damage: 'CORRUPT', byteSize, citedBy: [] });
+      else withoutRow = { count: withoutRow.count + 1, byteSize: withoutRow.byteSize + byteSize };
+    }
+  }
+  return { damaged, withoutRow, strange };
+}
+
+interface FilePage {
+  readonly named: ReadonlyMap<string, StoredFile>;
+  readonly strangers: readonly StoredFile[];
+}
+
+/** So many files at a time that one question to the database serves them all. */
+export async function* pagesOf(files: AsyncIterable<StoredFile>): AsyncGenerator<FilePage> {
+  let named = new Map<string, StoredFile>();
+  let strangers: StoredFile[] = [];
+  for await (const file of files) {
+    if (file.sha256 === undefined) strangers.push(file);
+    else named.set(file.sha256, file);
+    if (named.size + strangers.length < PAGE_SIZE) continue;
+    yield { named, strangers };
+    named = new Map();
+    strangers = [];
+  }
+  yield { named, strangers };
+}

@@ -1,0 +1,19 @@
+/** What those who look after stored bytes need to know of runs. */
+import type { Database, Transaction } from '../../platform/db.ts';
+
+/** When the oldest run that is being worked on began; undefined when none is. What a run stores it may record much later. */
+export async function oldestActiveStart(db: Database): Promise<Date | undefined> {
+  const oldest = await db.run.aggregate({ where: { status: { in: ['RUNNING', 'CANCELING'] } }, _min: { startedAt: true } });
+  return oldest._min.startedAt ?? undefined;
+}
+
+/**
+ * Drops training states that no run will go on from: all but the last `keepLast` of each, and every one of those that succeeded.
+ * @returns how many were dropped.
+ */
+export async function dropSupersededStates(tx: Transaction, keepLast: number): Promise<number> {
+  return tx.$executeRaw`
+    DELETE FROM "TrainingState" s USING "Run" r, (
+      SELECT "runId", step, row_number() OVER (PARTITION BY "runId" ORDER BY step DESC) AS place FROM "TrainingState") ranked
+    WHERE r.id = s."runId" AND ranked."runId" = s."runId" AND ranked.step = s.step AND (ranked.place > ${Math.max(1, keepLast)} OR r.status = 'SUCCEEDED')`;
+}

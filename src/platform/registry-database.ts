@@ -1,0 +1,53 @@
+/** The database of a registry for a command beside the server: external, of the server that runs, or started for the occasion. */
+import { stat } from 'node:fs/promises';
+import path from 'node:path';
+import { DomainError } from '../errors.ts';
+import { lockDataDir } from './data-dir-lock.ts';
+import { findRunningPostgres, startPostgres } from './postgres.ts';
+
+export interface ReachedDatabase {
+  readonly url: string;
+  /** Leaves everything as it was found: a database that was started for us is stopped. */
+  release(): Promise<void>;
+}
+
+export interface RegistryPlace {
+  readonly dataDir: string;
+  /** Undefined: the embedded one below the data directory. */
+  readonly databaseUrl: string | undefined;
+}
+
+/**
+ * Commands work on database and files directly, not through the server: they are needed most when it does not start, and whoever
+ * may read its data directory needs no key. A server that runs is not disturbed: its database is used as it is.
+ * @throws DomainError NOT_FOUND where there is no registry, CONFLICT while a server is starting there.
+ */
+export async function reachRegistryDatabase({ dataDir, databaseUrl }: RegistryPlace): Promise<ReachedDatabase> {
+  if (databaseUrl !== undefined) return { url: databaseUrl, release: () => Promise.resolve() };
+  const folder = path.join(dataDir, 'postgres');
+  if (!(await stat(folder).then((facts) => facts.isDirectory(), () => false))) {
+    throw new DomainError({ code: 'NOT_FOUND', message: `There is no registry in ${dataDir}.`, hint: 'Set PARAFFIN_DATA_DIR to the folder of one.' });
+  }
+  const lock = await lockDataDir(dataDir).catch((error: unknown) => {
+    if (error instanceof DomainError && error.code === 'CONFLICT') return undefined;
+    throw error;
+  });
+  if (lock === undefined) {
+    const url = await findRunningPostgres(folder);
+    if (url !== undefined) return { url, release: () => Promise.resolve() };
+    throw new DomainError({ code: 'CONFLICT', message: `A Paraffin on ${dataDir} is starting or stopping.`, hint: 'Try again in a moment.', retryable: true });
+  }
+  try {
+    const postgres = await startPostgres(folder);
+    return {
+      url: postgres.url,
+      release: async () => {
+        await postgres.stop();
+        await lock.release();
+      },
+    };
+  } catch (error) {
+    await lock.release();
+    throw error;
+  }
+}
