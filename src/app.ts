@@ -83,7 +83,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const { queueGolden } = createExports({ runs, models });
     const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls, queueGolden });
     const evaluations = createEvaluations(db, { runs, datasets, models });
-    const services: Services = { artifacts, datasets, models, checkpointImports, runs, evaluations };
+    const services: Services = { access, artifacts, datasets, models, checkpointImports, runs, evaluations };
     const server = serverFacts(db, startedAt);
     const runEvents = createRunEvents(runs, announcements);
 

@@ -1,5 +1,5 @@
 /** What a resolver is given. */
-import type { Viewer } from '../modules/access/index.ts';
+import type { AccessService, Viewer } from '../modules/access/index.ts';
 import type { ArtifactService } from '../modules/artifacts/index.ts';
 import type { DatasetLoaders, DatasetService } from '../modules/datasets/index.ts';
 import type { EvaluationLoaders, EvaluationService } from '../modules/evaluations/index.ts';
@@ -25,6 +25,7 @@ export interface ServerFacts {
 }
 
 export interface Services {
+  readonly access: AccessService;
   readonly datasets: DatasetService;
   readonly models: ModelService;
   readonly checkpointImports: CheckpointImportService;

@@ -11,7 +11,7 @@ import { pipeline } from 'node:stream/promises';
 import type { NextFunction, Request, RequestHandler, Response } from 'express';
 import { Router } from 'express';
 import { DomainError } from '../errors.ts';
-import type { Viewer } from '../modules/access/index.ts';
+import { authorise, type Viewer } from '../modules/access/index.ts';
 import { WEIGHTS_FORMATS, type WeightsFormat } from '../modules/models/index.ts';
 import { evaluateConditions, selectRange } from './http-conditions.ts';
 
@@ -54,7 +54,9 @@ export function createDownloads({ sources, viewerOf, stallTimeoutMs = 60_000 }: 
   const serve = (path: string, find: (request: Request, viewer: Viewer) => Promise<ServedFile>): void => {
     const handler: RequestHandler = async (request: Request, response: Response, next: NextFunction) => {
       try {
-        const file = await find(request, await viewerOf(request));
+        const viewer = await viewerOf(request);
+        authorise(viewer, 'READER', 'READ');
+        const file = await find(request, viewer);
         await sendFile(request, response, file, sources, stallTimeoutMs);
       } catch (error) {
         next(error);

@@ -107,7 +107,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     response.status(status === 'ready' ? 200 : 503).json({ status });
   });
   app.get('/metrics', async (request, response) => {
-    authorise(await viewerOfRequest(request), 'READER');
+    authorise(await viewerOfRequest(request), 'READER', 'READ');
     response.type(metrics.contentType).send(await metrics.text());
   });
   app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, viewerOfRequest));

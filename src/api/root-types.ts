@@ -1,4 +1,4 @@
-/** Types that belong to no module: nodes, the viewer, the server itself. */
+/** Types that belong to no module: nodes, the server itself. */
 import { authorise } from '../modules/access/index.ts';
 import { extendType, idArg, interfaceType, nonNull, objectType } from './nexus.ts';
 
@@ -16,15 +16,6 @@ export const Node = interfaceType({
   },
   definition(t) {
     t.nonNull.id('id');
-  },
-});
-
-export const Viewer = objectType({
-  name: 'Viewer',
-  description: 'Whoever sent the request.',
-  definition(t) {
-    t.string('name', { description: 'Of the key; null for a request without one.' });
-    t.nonNull.string('role', { description: 'READER, CONTRIBUTOR, OPERATOR or ADMIN; ANONYMOUS without a key.' });
   },
 });
 
@@ -74,10 +65,6 @@ export const RootQueries = extendType({
         (await services.runs.get(viewer, id)) ??
         (await services.evaluations.get(viewer, id)) ??
         null,
-    });
-    t.nonNull.field('viewer', {
-      type: 'Viewer',
-      resolve: (_root, _args, { viewer }) => (viewer.kind === 'ANONYMOUS' ? { name: null, role: 'ANONYMOUS' } : { name: viewer.name, role: viewer.role }),
     });
     t.nonNull.field('server', {
       type: 'ServerInfo',

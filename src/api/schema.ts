@@ -1,10 +1,13 @@
 /** The GraphQL schema, code first. `schema.graphql` is printed from it and checked for drift by the tests. */
 import path from 'node:path';
+import type { GraphQLSchema } from 'graphql';
+import * as access from '../modules/access/graphql.ts';
 import * as datasets from '../modules/datasets/graphql.ts';
 import * as evaluations from '../modules/evaluations/graphql.ts';
 import * as models from '../modules/models/graphql.ts';
 import * as runs from '../modules/runs/graphql.ts';
 import { PageInfo } from './connection-type.ts';
+import { guard } from './guard.ts';
 import { makeSchema } from './nexus.ts';
 import { UserError } from './payload.ts';
 import * as rootTypes from './root-types.ts';
@@ -12,10 +15,13 @@ import * as scalars from './scalars.ts';
 
 const root = path.resolve(import.meta.dirname, '../..');
 
-/** @param write true writes schema.graphql and the types of the resolvers (npm run generate); false touches no file. */
-export function buildSchema(write: boolean) {
-  return makeSchema({
-    types: [rootTypes, scalars, PageInfo, UserError, datasets, models, runs, evaluations],
+/**
+ * @param write true writes schema.graphql and the types of the resolvers (npm run generate); false touches no file.
+ * @throws PermissionError for a field or a type without a rule (permissions.ts).
+ */
+export function buildSchema(write: boolean): GraphQLSchema {
+  const schema = makeSchema({
+    types: [rootTypes, scalars, PageInfo, UserError, access, datasets, models, runs, evaluations],
     shouldGenerateArtifacts: write,
     shouldExitAfterGenerateArtifacts: false,
     outputs: { schema: path.join(root, 'schema.graphql'), typegen: path.join(root, 'src/generated/nexus.ts') },
@@ -25,4 +31,5 @@ export function buildSchema(write: boolean) {
     features: { abstractTypeStrategies: { resolveType: true } },
     nonNullDefaults: { input: false, output: false },
   });
+  return guard(schema);
 }

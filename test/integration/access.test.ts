@@ -5,8 +5,10 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { DomainError } from '../../src/errors.ts';
-import { authorise, createAccessService, type AccessService, type Viewer } from '../../src/modules/access/index.ts';
+import { authorise, createAccessService, personOf, UNLIMITED, type AccessService, type Viewer } from '../../src/modules/access/index.ts';
+import { at } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { keyHolder } from '../support/viewers.ts';
 
 let database: TestDatabase;
 let folder: string;
@@ -100,7 +102,7 @@ describe('a sender', () => {
   });
 
   test('with a lower role is told which one is needed', () => {
-    const viewer: Viewer = { kind: 'KEY', keyId: '0', name: 'notebook', role: 'CONTRIBUTOR' };
+    const viewer: Viewer = { kind: 'KEY', keyId: '0', name: 'notebook', owner: 'Ada', role: 'CONTRIBUTOR', scopes: UNLIMITED };
     authorise(viewer, 'READER');
     assert.throws(() => authorise(viewer, 'OPERATOR'), isRefusal('FORBIDDEN', /needs the role OPERATOR; the key "notebook" has CONTRIBUTOR/));
   });
@@ -142,5 +144,103 @@ describe('a sender', () => {
     await access.viewerOf(header, LOCAL);
     const thirdUse = await database.db.accessKey.findUnique({ where: { id: firstUse?.id ?? '' } });
     assert.deepEqual(thirdUse?.lastUsedAt, new Date(nowMs));
+  });
+});
+
+describe('keys', () => {
+  const ADMIN = keyHolder('ADMIN');
+  const input = { name: ' notebook ', owner: 'Ada', role: 'CONTRIBUTOR' };
+
+  test('are made with a secret that is told once, and carry who they belong to and what they may', async () => {
+    const access = service();
+    const { key, secret } = await access.createKey(ADMIN, { ...input, actions: ['READ', 'IMPORT'], resources: ['dataset:bach', 'model:*'], expiresAt: null });
+    assert.deepEqual([key.name, key.owner, key.role, key.expiresAt], ['notebook', 'Ada', 'CONTRIBUTOR', null]);
+    const viewer = await access.viewerOf(`Bearer ${secret}`, REMOTE);
+    assert.deepEqual(viewer, { kind: 'KEY', keyId: key.id, name: 'notebook', owner: 'Ada', role: 'CONTRIBUTOR', scopes: { actions: ['READ', 'IMPORT'], resources: ['dataset:bach', 'model:*'] } });
+    assert.equal(personOf(viewer), 'Ada');
+    const listed = (await access.keys(ADMIN, {}, {})).edges.map((edge) => edge.node);
+    assert.ok(listed.some((each) => each.id === key.id));
+    assert.ok(!JSON.stringify(listed).includes(secret.slice(-43)));
+    assert.ok(listed.every((each) => !('hash' in each) && !('salt' in each)));
+  });
+
+  test('two of one person are two, with salts of their own', async () => {
+    const [one, two] = [await service().createKey(ADMIN, input), await service().createKey(ADMIN, input)];
+    const rows = await database.db.accessKey.findMany({ where: { id: { in: [one.key.id, two.key.id] } } });
+    assert.equal(new Set(rows.flatMap((row) => [row.salt, row.hash])).size, 4);
+  });
+
+  test('last a year unless their maker says otherwise', async () => {
+    const { key } = await service().createKey(ADMIN, input);
+    assert.equal(key.expiresAt?.getTime(), nowMs + 365 * 86_400_000);
+    const soon = new Date(nowMs + 5_000);
+    const access = service();
+    const { secret } = await access.createKey(ADMIN, { ...input, expiresAt: soon });
+    await access.viewerOf(`Bearer ${secret}`, REMOTE);
+    nowMs += 5_000;
+    await assert.rejects(access.viewerOf(`Bearer ${secret}`, REMOTE), isRefusal('UNAUTHENTICATED', /expired/));
+  });
+
+  const wrong: readonly [string, object, string][] = [
+    ['without a name', { ...input, name: ' ' }, 'input.name'],
+    ['without an owner', { name: 'n', role: 'READER' }, 'input.owner'],
+    ['of a role that is none', { ...input, role: 'ROOT' }, 'input.role'],
+    ['limited to no action', { ...input, actions: [] }, 'input.actions'],
+    ['limited to what is no resource', { ...input, resources: ['dataset:bach', 'slide:1'] }, 'input.resources.1'],
+    ['limited to half a pattern', { ...input, resources: ['dataset:ba*'] }, 'input.resources.0'],
+    ['that has expired already', { ...input, expiresAt: new Date(0) }, 'input.expiresAt'],
+    ['with a line break in its name', { ...input, name: 'a\nb' }, 'input.name'],
+    ['with a secret of their own', { ...input, secret: 'x' }, 'input'],
+  ];
+  for (const [what, facts, field] of wrong) {
+    test(`${what} are not made`, async () => {
+      await assert.rejects(service().createKey(ADMIN, facts), (error) => isRefusal('BAD_INPUT', /./)(error) && at(error, 'field') === field);
+    });
+  }
+
+  test('once revoked open nothing, at once on this server; again is no fault', async () => {
+    const access = service();
+    const { key, secret } = await access.createKey(ADMIN, input);
+    await access.viewerOf(`Bearer ${secret}`, REMOTE);
+    const revoked = await access.revokeKey(ADMIN, key.id);
+    assert.deepEqual(revoked.revokedAt, new Date(nowMs));
+    await assert.rejects(access.viewerOf(`Bearer ${secret}`, REMOTE), isRefusal('UNAUTHENTICATED', /revoked/));
+    nowMs += 1_000;
+    assert.deepEqual(await access.revokeKey(ADMIN, key.id), revoked);
+    for (const id of ['00000000-0000-7000-8000-000000000000', 'x']) await assert.rejects(access.revokeKey(ADMIN, id), isRefusal('NOT_FOUND', /no key/));
+  });
+
+  test('the last one that may administer can not be revoked, not even by two at once', async () => {
+    const access = service();
+    await database.db.accessKey.updateMany({ where: { role: 'ADMIN' }, data: { revokedAt: new Date(nowMs) } });
+    const one = await access.createKey(ADMIN, { ...input, role: 'ADMIN' });
+    // Neither of these could make another key.
+    await access.createKey(ADMIN, { ...input, role: 'ADMIN', actions: ['IMPORT'] });
+    await access.createKey(ADMIN, { ...input, role: 'ADMIN', resources: ['model:*'] });
+    await assert.rejects(access.revokeKey(ADMIN, one.key.id), isRefusal('CONFLICT', /the last one/));
+    const two = await access.createKey(ADMIN, { ...input, role: 'ADMIN', actions: ['ADMINISTER'] });
+    const outcomes = await Promise.allSettled([access.revokeKey(ADMIN, one.key.id), service().revokeKey(ADMIN, two.key.id)]);
+    assert.deepEqual(outcomes.map((outcome) => outcome.status).toSorted(), ['fulfilled', 'rejected']);
+  });
+
+  test('are listed by owner, and by whether they are of use', async () => {
+    const access = service();
+    const { key } = await access.createKey(ADMIN, { ...input, owner: 'Grace' });
+    const count = async (filter: object): Promise<number> => (await access.keys(ADMIN, {}, filter)).totalCount();
+    assert.equal(await count({ owner: 'Grace' }), 1);
+    await access.revokeKey(ADMIN, key.id);
+    assert.deepEqual([await count({ owner: 'Grace', usable: true }), await count({ owner: 'Grace', usable: false })], [0, 1]);
+    assert.equal((await count({ usable: true })) + (await count({ usable: false })), await count({}));
+    const page = await access.keys(ADMIN, { first: 1 }, {});
+    const next = await access.keys(ADMIN, { first: 1, after: page.pageInfo.endCursor }, {});
+    assert.notEqual(next.edges[0]?.node.id, page.edges[0]?.node.id);
+  });
+
+  test('are a matter for ADMINs alone', async () => {
+    const operator = keyHolder('OPERATOR');
+    const access = service();
+    await assert.rejects(access.keys(operator, {}, {}), isRefusal('FORBIDDEN', /ADMIN/));
+    await assert.rejects(access.createKey(operator, input), isRefusal('FORBIDDEN', /ADMIN/));
+    await assert.rejects(access.revokeKey(operator, 'x'), isRefusal('FORBIDDEN', /ADMIN/));
   });
 });

@@ -3,6 +3,7 @@ import { after, before, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { at, catalogueApi, listAt, READER, type CatalogueApi } from '../support/catalogue.ts';
+import { keyHolder } from '../support/viewers.ts';
 
 let database: TestDatabase;
 let api: CatalogueApi;
@@ -119,7 +120,7 @@ describe('createDataset', () => {
   test('needs a key that may contribute', async () => {
     const result = await api.execute(CREATE, { input: { name: 'a' } }, READER);
     assert.equal(at(result.errors?.[0]?.originalError, 'code'), 'UNAUTHENTICATED');
-    const reader = await api.execute(CREATE, { input: { name: 'a' } }, { kind: 'KEY', keyId: 'k', name: 'reader', role: 'READER' });
+    const reader = await api.execute(CREATE, { input: { name: 'a' } }, keyHolder('READER'));
     assert.equal(at(reader.errors?.[0]?.originalError, 'code'), 'FORBIDDEN');
   });
 });

@@ -8,11 +8,11 @@ import { after, before, beforeEach, describe, test } from 'node:test';
 import { createRunEvents } from '../../src/api/run-events.ts';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { CancelRequestedError, MAX_FRUITLESS_ATTEMPTS, RUN_EVENTS_CHANNEL, type ClaimedRun, type RunFailureRecord, type RunRecord, type RunStatus } from '../../src/modules/runs/index.ts';
-import type { Viewer } from '../../src/modules/access/index.ts';
 import { listenForAnnouncements, type Announcements } from '../../src/platform/announcements.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
+import { keyHolder } from '../support/viewers.ts';
 
 const UNKNOWN_ID = '00000000-0000-7000-8000-000000000000';
 const DIED: RunFailureRecord = { class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: 'The process ended without a word.', hint: null };
@@ -213,14 +213,13 @@ describe('launching', () => {
   }
 
   test('needs the role: READER watches, CONTRIBUTOR imports and evaluates, OPERATOR trains', async () => {
-    const as = (role: 'READER' | 'CONTRIBUTOR' | 'OPERATOR'): Viewer => ({ kind: 'KEY', keyId: 'k', name: 'k', role });
-    await assert.rejects(async () => registry.runs.launchImport(as('READER'), importInput()), { code: 'FORBIDDEN' });
-    await assert.rejects(async () => registry.evaluations.launch(as('READER'), evaluationInput()), { code: 'FORBIDDEN' });
-    await assert.rejects(async () => registry.runs.launchPretraining(as('CONTRIBUTOR'), pretrainingInput()), { code: 'FORBIDDEN' });
-    await assert.rejects(async () => registry.runs.cancel(as('READER'), UNKNOWN_ID), { code: 'FORBIDDEN' });
+    await assert.rejects(async () => registry.runs.launchImport(keyHolder('READER'), importInput()), { code: 'FORBIDDEN' });
+    await assert.rejects(async () => registry.evaluations.launch(keyHolder('READER'), evaluationInput()), { code: 'FORBIDDEN' });
+    await assert.rejects(async () => registry.runs.launchPretraining(keyHolder('CONTRIBUTOR'), pretrainingInput()), { code: 'FORBIDDEN' });
+    await assert.rejects(async () => registry.runs.cancel(keyHolder('READER'), UNKNOWN_ID), { code: 'FORBIDDEN' });
     await assert.rejects(async () => registry.runs.resume({ kind: 'ANONYMOUS', mayRead: true }, UNKNOWN_ID), { code: 'UNAUTHENTICATED' });
     await assert.rejects(async () => registry.runs.get({ kind: 'ANONYMOUS', mayRead: false }, UNKNOWN_ID), { code: 'UNAUTHENTICATED' });
-    assert.equal((await registry.runs.launchPretraining(as('OPERATOR'), pretrainingInput())).status, 'QUEUED');
+    assert.equal((await registry.runs.launchPretraining(keyHolder('OPERATOR'), pretrainingInput())).status, 'QUEUED');
   });
 });
 

@@ -5,9 +5,10 @@ import { buildSchema } from '../../src/api/schema.ts';
 import type { Viewer } from '../../src/modules/access/index.ts';
 import { createDatasetLoaders, createDatasetService, type DatasetService } from '../../src/modules/datasets/index.ts';
 import type { TestDatabase } from './database.ts';
+import { keyHolder } from './viewers.ts';
 
 export const READER: Viewer = { kind: 'ANONYMOUS', mayRead: true };
-export const CONTRIBUTOR: Viewer = { kind: 'KEY', keyId: '00000000-0000-7000-8000-000000000001', name: 'test', role: 'CONTRIBUTOR' };
+export const CONTRIBUTOR: Viewer = keyHolder('CONTRIBUTOR');
 
 export interface CatalogueApi {
   readonly datasets: DatasetService;

@@ -7,6 +7,7 @@ import { createModelService, type ModelService } from '../../src/modules/models/
 import { createLedger, createRuns, type RunLedger, type RunService } from '../../src/modules/runs/index.ts';
 import { openQueue, type Queue } from '../../src/platform/queue.ts';
 import type { TestDatabase } from './database.ts';
+import { keyHolder } from './viewers.ts';
 
 export interface TestRegistry {
   readonly datasets: DatasetService;
@@ -19,7 +20,7 @@ export interface TestRegistry {
   close(): Promise<void>;
 }
 
-export const ADMIN: Viewer = { kind: 'KEY', keyId: 'test', name: 'test', role: 'ADMIN' };
+export const ADMIN: Viewer = keyHolder('ADMIN');
 
 export async function openTestRegistry({ db, transact, url }: TestDatabase, importRoots: readonly string[]): Promise<TestRegistry> {
   const queue = await openQueue({ url, jobs: Object.values(RUN_JOBS), onError: () => undefined });

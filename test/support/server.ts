@@ -52,7 +52,7 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   const { queueGolden } = createExports({ runs, models });
   const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true, queueGolden });
   const evaluations = createEvaluations(db, { runs, datasets, models });
-  const services: Services = { artifacts, datasets, models, checkpointImports, runs, evaluations };
+  const services: Services = { access, artifacts, datasets, models, checkpointImports, runs, evaluations };
   const server = { version: 'test', startedAt: new Date(), databaseVersion: () => Promise.resolve('test'), engine: () => null, engineHint: () => null };
   const runEvents = createRunEvents(runs, announcements);
   const http = createHttpServer({

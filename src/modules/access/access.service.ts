@@ -1,10 +1,18 @@
-/** Telling who sent a request, and making the first key. */
-import { createHash, randomBytes, randomUUID } from 'node:crypto';
+/** Telling who sent a request; making keys and taking them back. */
+import { createHash, randomBytes } from 'node:crypto';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { DomainError } from '../../errors.ts';
-import type { Transact } from '../../platform/db.ts';
-import { bearerKey, hashSecret, readKey, SALT_BYTES, SECRET_BYTES, secretMatches, writeKey, type Viewer } from './access.rules.ts';
-import type { AccessKeyRecord, AccessStore } from './access.store.ts';
+import { isId, parseInput } from '../../input.ts';
+import type { Transact, Transaction } from '../../platform/db.ts';
+import type { Page, PageArguments } from '../../platform/page.ts';
+import { authorise, bearerKey, createKeySchema, expiryOf, hashSecret, readKey, SALT_BYTES, SECRET_BYTES, secretMatches, writeKey, type Viewer } from './access.rules.ts';
+import type { AccessKeyRecord, AccessStore, KeyFilter, NewKey, StoredKeyRecord } from './access.store.ts';
+
+/** A key just made. Its text is told this once. */
+export interface MadeKey {
+  readonly key: AccessKeyRecord;
+  readonly secret: string;
+}
 
 /** What `ensureAdminKey` found. UNUSABLE: an ADMIN key exists, but the file is lost or holds another one; `hint` says what to do. */
 export type AdminKeyState =
@@ -24,6 +32,12 @@ export interface AccessService {
    * @throws DomainError UNAUTHENTICATED for a header that is no key, and for an unknown, revoked or expired key.
    */
   viewerOf(authorization: string | undefined, request: { readonly isLoopback: boolean }): Promise<Viewer>;
+  /** Newest first. */
+  keys(viewer: Viewer, page: PageArguments, filter: KeyFilter): Promise<Page<AccessKeyRecord>>;
+  /** Throws BAD_INPUT. */
+  createKey(viewer: Viewer, input: unknown): Promise<MadeKey>;
+  /** For good; repeating it changes nothing. Throws NOT_FOUND, and CONFLICT for the last key that may administer. */
+  revokeKey(viewer: Viewer, id: string): Promise<AccessKeyRecord>;
 }
 
 export interface AccessServiceParts {
@@ -35,7 +49,7 @@ export interface AccessServiceParts {
   readonly now?: () => Date;
 }
 
-/** So long a revoked key may still pass: the price of not asking the database for every request. */
+/** So long a key that another server revoked may still pass: the price of not asking the database for every request. */
 const TRUSTED_FOR_MS = 10_000;
 const TRUSTED_KEYS_MAX = 1000;
 const USE_NOTED_EVERY_MS = 60_000;
@@ -51,7 +65,7 @@ export function createAccessService({ store, transact, requireAuth, now = () => 
 
   const verify = async (text: string): Promise<AccessKeyRecord> => {
     const parts = readKey(text);
-    const key = parts === undefined ? undefined : await store.find(parts.id);
+    const key: StoredKeyRecord | undefined = parts === undefined ? undefined : await store.findStored(parts.id);
     if (parts === undefined || key === undefined || !secretMatches(parts.secret, key.salt, key.hash)) throw refusal('This key is not known here.');
     if (key.revokedAt !== null) throw refusal(`The key "${key.name}" was revoked.`);
     if (key.expiresAt !== null && key.expiresAt <= now()) throw refusal(`The key "${key.name}" has expired.`);
@@ -59,7 +73,7 @@ export function createAccessService({ store, transact, requireAuth, now = () => 
   };
 
   const remember = (digest: string, key: AccessKeyRecord): Viewer => {
-    const viewer: Viewer = { kind: 'KEY', keyId: key.id, name: key.name, role: key.role };
+    const viewer = viewerOfKey(key);
     const untilMs = Math.min(now().getTime() + TRUSTED_FOR_MS, key.expiresAt?.getTime() ?? Infinity);
     trusted.delete(digest);
     trusted.set(digest, { viewer, untilMs });
@@ -68,10 +82,17 @@ export function createAccessService({ store, transact, requireAuth, now = () => 
     return viewer;
   };
 
+  const make = async (tx: Transaction, facts: Omit<NewKey, 'salt' | 'hash'>): Promise<MadeKey> => {
+    const secret = randomBytes(SECRET_BYTES).toString('base64url');
+    const salt = randomBytes(SALT_BYTES).toString('hex');
+    const key = await store.create(tx, { ...facts, salt, hash: hashSecret(salt, secret) });
+    return { key, secret: writeKey({ id: key.id, secret }) };
+  };
+
   return {
     ensureAdminKey: (file) =>
       transact(async (tx) => {
-        await store.lockFirstKey(tx);
+        await store.lockAdminKeys(tx);
         if (await store.hasUsableAdmin(tx, now())) {
           const text = await readFile(file, 'utf8').then((content) => content.trim(), () => undefined);
           const works = text !== undefined && (await verify(text).then(() => true, () => false));
@@ -79,12 +100,9 @@ export function createAccessService({ store, transact, requireAuth, now = () => 
           const hint = `An ADMIN key exists, but not in ${file}, and only its hash is kept. Put the key back there; or, to have a new one made at the next start: UPDATE "AccessKey" SET "revokedAt" = now() WHERE role = 'ADMIN'.`;
           return { kind: 'UNUSABLE', file, hint };
         }
-        const id = randomUUID();
-        const secret = randomBytes(SECRET_BYTES).toString('base64url');
-        const salt = randomBytes(SALT_BYTES).toString('hex');
-        await store.create(tx, { id, name: 'admin', role: 'ADMIN', salt, hash: hashSecret(salt, secret) });
+        const { secret } = await make(tx, { name: 'admin', owner: 'admin', role: 'ADMIN', actions: [], resources: [], expiresAt: null });
         // Before the commit: a key in the database that nobody holds would lock everybody out.
-        await writePrivateFile(file, `${writeKey({ id, secret })}\n`);
+        await writePrivateFile(file, `${secret}\n`);
         return { kind: 'MADE', file };
       }),
 
@@ -100,7 +118,40 @@ export function createAccessService({ store, transact, requireAuth, now = () => 
       await store.touch(key.id, now(), new Date(now().getTime() - USE_NOTED_EVERY_MS));
       return remember(digest, key);
     },
+
+    keys: async (viewer, page, filter) => {
+      authorise(viewer, 'ADMIN');
+      return store.list(page, filter, now());
+    },
+
+    createKey: async (viewer, raw) => {
+      authorise(viewer, 'ADMIN');
+      const { expiresAt, actions, resources, ...input } = parseInput(createKeySchema, raw);
+      const facts = { ...input, actions: actions ?? [], resources: resources ?? [], expiresAt: expiryOf(expiresAt, now()) };
+      return transact((tx) => make(tx, facts));
+    },
+
+    revokeKey: async (viewer, id) => {
+      authorise(viewer, 'ADMIN');
+      const revoked = await transact(async (tx) => {
+        await store.lockAdminKeys(tx);
+        const key = isId(id) ? await store.find(tx, id) : undefined;
+        if (key === undefined) throw new DomainError({ code: 'NOT_FOUND', message: 'There is no key with this id.', field: 'id', hint: 'List them with the query keys.' });
+        if (key.revokedAt !== null) return key;
+        if (!(await store.hasUsableAdmin(tx, now(), id))) {
+          throw new DomainError({ code: 'CONFLICT', message: `The key "${key.name}" is the last one that may administer this registry.`, field: 'id', hint: 'Make another ADMIN key first.' });
+        }
+        return store.revoke(tx, id, now());
+      });
+      for (const [digest, known] of trusted) if (known.viewer.kind === 'KEY' && known.viewer.keyId === revoked.id) trusted.delete(digest);
+      return revoked;
+    },
   };
+}
+
+function viewerOfKey({ id, name, owner, role, actions, resources }: AccessKeyRecord): Viewer {
+  const limited = <Item>(list: readonly Item[]): readonly Item[] | null => (list.length === 0 ? null : list);
+  return { kind: 'KEY', keyId: id, name, owner, role, scopes: { actions: limited(actions), resources: limited(resources) } };
 }
 
 function refusal(message: string): DomainError {

@@ -1,41 +1,89 @@
 /** Access keys in PostgreSQL. */
+import type { Prisma } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
-import type { AccessRole } from './access.rules.ts';
+import { decodeIdCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import type { AccessAction, AccessRole } from './access.rules.ts';
 
+/** A key as people may see it. */
 export interface AccessKeyRecord {
   readonly id: string;
   readonly name: string;
+  readonly owner: string;
   readonly role: AccessRole;
-  readonly salt: string;
-  readonly hash: string;
+  /** Empty: not limited. */
+  readonly actions: readonly AccessAction[];
+  /** Empty: not limited. */
+  readonly resources: readonly string[];
+  readonly createdAt: Date;
+  readonly lastUsedAt: Date | null;
   readonly expiresAt: Date | null;
   readonly revokedAt: Date | null;
 }
 
+/** With what its secret is checked against. */
+export interface StoredKeyRecord extends AccessKeyRecord {
+  readonly salt: string;
+  readonly hash: string;
+}
+
+export type NewKey = Omit<StoredKeyRecord, 'id' | 'createdAt' | 'lastUsedAt' | 'revokedAt'>;
+
+export interface KeyFilter {
+  readonly owner?: string | null | undefined;
+  /** Neither revoked nor expired; false: the others. */
+  readonly usable?: boolean | null | undefined;
+}
+
 /** Any number that nobody else on this database uses for an advisory lock: two servers never make two first keys. */
-const FIRST_KEY_LOCK = 7_202_612;
+const ADMIN_KEYS_LOCK = 7_202_612;
+
+const SECRETS = { salt: true, hash: true } as const;
 
 export type AccessStore = ReturnType<typeof createAccessStore>;
 
 export function createAccessStore(db: Database) {
   return {
-    find: async (id: string): Promise<AccessKeyRecord | undefined> => (await db.accessKey.findUnique({ where: { id } })) ?? undefined,
+    findStored: async (id: string): Promise<StoredKeyRecord | undefined> => (await db.accessKey.findUnique({ where: { id } })) ?? undefined,
+
+    find: async (tx: Transaction, id: string): Promise<AccessKeyRecord | undefined> => (await tx.accessKey.findUnique({ where: { id }, omit: SECRETS })) ?? undefined,
+
+    /** Newest first. */
+    list: async (page: PageArguments, filter: KeyFilter, now: Date): Promise<Page<AccessKeyRecord>> => {
+      const size = pageSizeOf(page);
+      const after = decodeIdCursor(page);
+      const usable = usableAt(now);
+      const where: Prisma.AccessKeyWhereInput = {
+        ...(filter.owner == null ? {} : { owner: filter.owner }),
+        ...(filter.usable == null ? {} : filter.usable ? usable : { NOT: usable }),
+      };
+      // Ids are uuid v7: newest first by id alone.
+      const rows = await db.accessKey.findMany({ where: after === undefined ? where : { AND: [where, { id: { lt: after } }] }, orderBy: { id: 'desc' }, take: size + 1, omit: SECRETS });
+      return pageOf(rows, size, (key) => encodeCursor([key.id]), after !== undefined, () => db.accessKey.count({ where }));
+    },
 
     /** Until the transaction ends no other one passes here. */
-    lockFirstKey: async (tx: Transaction): Promise<void> => {
-      await tx.$executeRaw`SELECT pg_advisory_xact_lock(${FIRST_KEY_LOCK})`;
+    lockAdminKeys: async (tx: Transaction): Promise<void> => {
+      await tx.$executeRaw`SELECT pg_advisory_xact_lock(${ADMIN_KEYS_LOCK})`;
     },
 
-    hasUsableAdmin: async (tx: Transaction, now: Date): Promise<boolean> =>
-      (await tx.accessKey.count({ where: { role: 'ADMIN', revokedAt: null, OR: [{ expiresAt: null }, { expiresAt: { gt: now } }] } })) > 0,
-
-    create: async (tx: Transaction, key: Pick<AccessKeyRecord, 'id' | 'name' | 'role' | 'salt' | 'hash'>): Promise<void> => {
-      await tx.accessKey.create({ data: key });
+    /** Whether a key other than `exceptId` may administer this registry. */
+    hasUsableAdmin: async (tx: Transaction, now: Date, exceptId?: string): Promise<boolean> => {
+      const mayAdminister: Prisma.AccessKeyWhereInput = { role: 'ADMIN', resources: { isEmpty: true }, OR: [{ actions: { isEmpty: true } }, { actions: { has: 'ADMINISTER' } }] };
+      return (await tx.accessKey.count({ where: { AND: [mayAdminister, usableAt(now)], ...(exceptId === undefined ? {} : { NOT: { id: exceptId } }) } })) > 0;
     },
+
+    create: async (tx: Transaction, { actions, resources, ...key }: NewKey): Promise<AccessKeyRecord> =>
+      tx.accessKey.create({ data: { ...key, actions: [...actions], resources: [...resources] }, omit: SECRETS }),
+
+    revoke: async (tx: Transaction, id: string, now: Date): Promise<AccessKeyRecord> => tx.accessKey.update({ where: { id }, data: { revokedAt: now }, omit: SECRETS }),
 
     /** Notes a use, unless one was noted after `since`. */
     touch: async (id: string, now: Date, since: Date): Promise<void> => {
       await db.accessKey.updateMany({ where: { id, OR: [{ lastUsedAt: null }, { lastUsedAt: { lt: since } }] }, data: { lastUsedAt: now } });
     },
   };
+}
+
+function usableAt(now: Date): Prisma.AccessKeyWhereInput {
+  return { revokedAt: null, OR: [{ expiresAt: null }, { expiresAt: { gt: now } }] };
 }

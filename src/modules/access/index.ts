@@ -3,8 +3,11 @@ import type { Database } from '../../platform/db.ts';
 import { createAccessService as createService, type AccessService, type AccessServiceParts } from './access.service.ts';
 import { createAccessStore } from './access.store.ts';
 
-export { ACCESS_ROLES, authorise, type AccessRole, type Viewer } from './access.rules.ts';
-export type { AccessService, AdminKeyState } from './access.service.ts';
+export {
+  ACCESS_ACTIONS, ACCESS_ROLES, authorise, authoriseChange, personOf, UNLIMITED, type AccessAction, type AccessRole, type KeyScopes, type Viewer,
+} from './access.rules.ts';
+export type { AccessService, AdminKeyState, MadeKey } from './access.service.ts';
+export type { AccessKeyRecord, KeyFilter } from './access.store.ts';
 
 export function createAccessService({ db, ...parts }: { readonly db: Database } & Omit<AccessServiceParts, 'store'>): AccessService {
   return createService({ ...parts, store: createAccessStore(db) });

@@ -1,0 +1,112 @@
+/** Deny by default: no root field without a rule, no object type without a role, and every call is checked before it begins. */
+import { defaultFieldResolver, getNamedType, isAbstractType, isObjectType, type GraphQLField, type GraphQLNamedType, type GraphQLObjectType, type GraphQLSchema } from 'graphql';
+import { ACCESS_ROLES, authorise, authoriseChange, type Viewer } from '../modules/access/index.ts';
+import type { ApiContext } from './context.ts';
+import { FIELD_RULES, TYPE_ROLES, type FieldRule, type NeededRole } from './permissions.ts';
+import { resourcesTouched } from './touched.ts';
+
+export interface Rules {
+  readonly fields: Readonly<Record<string, FieldRule>>;
+  readonly types: Readonly<Partial<Record<NeededRole, readonly string[]>>>;
+}
+
+/** A schema whose rules do not fit it: a fault of the program, told before it serves anybody. */
+export class PermissionError extends Error {
+  constructor(faults: readonly string[]) {
+    super(`The permissions in src/api/permissions.ts do not fit the schema:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`);
+    this.name = 'PermissionError';
+  }
+}
+
+type Field = GraphQLField<unknown, ApiContext>;
+
+/**
+ * Puts a check before the resolver of every root field.
+ * @throws PermissionError naming every field and type without a rule, every rule without one, and every field that shows a type to a role
+ * which may not see it.
+ */
+export function guard(schema: GraphQLSchema, rules: Rules = { fields: FIELD_RULES, types: TYPE_ROLES }): GraphQLSchema {
+  const roots = [schema.getQueryType(), schema.getMutationType(), schema.getSubscriptionType()].filter((type) => type != null);
+  const fields = new Map<string, Field>(roots.flatMap((root) => Object.entries(root.getFields()).map(([name, field]) => [`${root.name}.${name}`, field] as const)));
+  const faults = [...faultsOfFields(fields, rules), ...faultsOfTypes(schema, roots, rules), ...faultsOfReach(schema, fields, rules)];
+  if (faults.length > 0) throw new PermissionError(faults);
+  for (const [name, field] of fields) {
+    const rule = rules.fields[name];
+    if (rule !== undefined) guardField(field, rule);
+  }
+  return schema;
+}
+
+function guardField(field: Field, rule: FieldRule): void {
+  const enter = async (args: Readonly<Record<string, unknown>>, context: ApiContext): Promise<void> => {
+    checkRole(context.viewer, rule);
+    if (rule.action !== 'READ' && context.viewer.kind === 'KEY' && context.viewer.scopes.resources !== null) {
+      authoriseChange(context.viewer, await resourcesTouched(context, rule.touches ?? {}, args));
+    }
+  };
+  const { resolve = defaultFieldResolver, subscribe } = field;
+  if (subscribe !== undefined) {
+    field.subscribe = async (source, args, context, info) => {
+      await enter(args, context);
+      return subscribe(source, args, context, info);
+    };
+    return;
+  }
+  field.resolve = async (source, args, context, info) => {
+    await enter(args, context);
+    return resolve(source, args, context, info);
+  };
+}
+
+function checkRole(viewer: Viewer, { role, action }: FieldRule): void {
+  if (role !== 'ANYONE') authorise(viewer, role, action);
+}
+
+function faultsOfFields(fields: ReadonlyMap<string, Field>, rules: Rules): string[] {
+  const missing = [...fields.keys()].filter((name) => !Object.hasOwn(rules.fields, name)).map((name) => `${name} has no rule: add its line to FIELD_RULES.`);
+  const stale = Object.keys(rules.fields).filter((name) => !fields.has(name)).map((name) => `FIELD_RULES has a line for ${name}, which the schema has not.`);
+  return [...missing, ...stale];
+}
+
+function faultsOfTypes(schema: GraphQLSchema, roots: readonly GraphQLObjectType[], rules: Rules): string[] {
+  const types = Object.values(schema.getTypeMap()).filter((type) => isObjectType(type) && !roots.includes(type) && !type.name.startsWith('__'));
+  const missing = types.filter((type) => roleOfType(type.name, rules) === undefined).map((type) => `The type ${type.name} has no role: add it to TYPE_ROLES.`);
+  const names = new Set(types.map((type) => type.name));
+  const stale = Object.values(rules.types).flat().filter((name) => !names.has(name)).map((name) => `TYPE_ROLES names the type ${name}, which the schema has not.`);
+  return [...missing, ...stale];
+}
+
+function faultsOfReach(schema: GraphQLSchema, fields: ReadonlyMap<string, Field>, rules: Rules): string[] {
+  return [...fields].flatMap(([name, field]) => {
+    const role = rules.fields[name]?.role;
+    if (role === undefined) return [];
+    return [...reachedFrom(schema, getNamedType(field.type))].flatMap((type) => {
+      const needed = roleOfType(type, rules);
+      return needed === undefined || rankOf(needed) <= rankOf(role) ? [] : [`${name} is open to ${role} and leads to the type ${type}, which needs ${needed}.`];
+    });
+  });
+}
+
+/** Names of the object types that a query can arrive at from here. */
+function reachedFrom(schema: GraphQLSchema, start: GraphQLNamedType): Set<string> {
+  const reached = new Set<string>();
+  const waiting = [start];
+  for (let type = waiting.pop(); type !== undefined; type = waiting.pop()) {
+    if (isAbstractType(type)) waiting.push(...schema.getPossibleTypes(type));
+    if (!isObjectType(type) || reached.has(type.name)) continue;
+    reached.add(type.name);
+    waiting.push(...Object.values(type.getFields()).map((field) => getNamedType(field.type)));
+  }
+  return reached;
+}
+
+function roleOfType(name: string, rules: Rules): NeededRole | undefined {
+  const base = name.replace(/(Connection|Edge|Payload)$/, '');
+  return ROLES_FROM_LEAST.find((role) => rules.types[role]?.includes(name)) ?? ROLES_FROM_LEAST.find((role) => rules.types[role]?.includes(base));
+}
+
+const ROLES_FROM_LEAST: readonly NeededRole[] = ['ANYONE', ...ACCESS_ROLES];
+
+function rankOf(role: NeededRole): number {
+  return ROLES_FROM_LEAST.indexOf(role);
+}

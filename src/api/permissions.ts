@@ -1,0 +1,73 @@
+/**
+ * Who may do what through GraphQL. Every field of Query, Mutation and Subscription has its line in FIELD_RULES, every object type its place
+ * in TYPE_ROLES; a schema with one that is missing here, or with a line too many, is not built (guard.ts).
+ */
+import type { AccessAction, AccessRole } from '../modules/access/index.ts';
+
+export type NeededRole = 'ANYONE' | AccessRole;
+
+/** What a change is about: for each kind, the arguments that may name it by id or slug, as dotted paths. The first that is given counts. */
+export type Touches = Readonly<Partial<Record<'dataset' | 'model' | 'checkpoint' | 'run', readonly string[]>>>;
+
+export interface FieldRule {
+  /** The least role that may. ANYONE: no key at all. */
+  readonly role: NeededRole;
+  /** A key may be limited to some kinds of action. */
+  readonly action: AccessAction;
+  /** A key may be limited to some datasets and models. One that is can not call a mutation that names none here. */
+  readonly touches?: Touches;
+}
+
+const READ: FieldRule = { role: 'READER', action: 'READ' };
+
+export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
+  'Query.viewer': { role: 'ANYONE', action: 'READ' },
+  'Query.server': READ,
+  'Query.node': READ,
+  'Query.dataset': READ,
+  'Query.datasets': READ,
+  'Query.datasetFacets': READ,
+  'Query.organs': READ,
+  'Query.stains': READ,
+  'Query.model': READ,
+  'Query.models': READ,
+  'Query.checkpoint': READ,
+  'Query.checkpoints': READ,
+  'Query.run': READ,
+  'Query.runs': READ,
+  'Query.evaluation': READ,
+  'Query.evaluations': READ,
+  'Query.leaderboard': READ,
+  'Query.keys': { role: 'ADMIN', action: 'ADMINISTER' },
+
+  'Mutation.createDataset': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { dataset: ['input.slug'] } },
+  'Mutation.updateDataset': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { dataset: ['input.id'] } },
+  'Mutation.importDatasetVersion': { role: 'CONTRIBUTOR', action: 'IMPORT', touches: { dataset: ['input.datasetId'] } },
+  'Mutation.createModel': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { model: ['input.slug'] } },
+  'Mutation.setModelAlias': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { model: ['input.modelId', 'input.modelSlug'] } },
+  // The server reads files and fetches addresses for whoever may do this.
+  'Mutation.importCheckpoint': { role: 'OPERATOR', action: 'IMPORT', touches: { model: ['input.modelSlug'] } },
+  'Mutation.launchPretraining': { role: 'OPERATOR', action: 'LAUNCH', touches: { model: ['input.modelSlug'] } },
+  'Mutation.launchEvaluation': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { checkpoint: ['input.checkpointId'] } },
+  'Mutation.cancelRun': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { run: ['id'] } },
+  'Mutation.resumeRun': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { run: ['id'] } },
+  'Mutation.createKey': { role: 'ADMIN', action: 'ADMINISTER' },
+  'Mutation.revokeKey': { role: 'ADMIN', action: 'ADMINISTER' },
+
+  'Subscription.runEvents': READ,
+};
+
+/**
+ * The least role that may see an object of the type, whichever way it is reached: a field through which a lesser one would reach it is not
+ * built. `XConnection`, `XEdge` and `XPayload` follow X.
+ */
+export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>> = {
+  ANYONE: ['PageInfo', 'UserError', 'Viewer'],
+  READER: [
+    'Checkpoint', 'Citation', 'ClassReport', 'ConfusionMatrix', 'Dataset', 'DatasetFacets', 'DatasetVersion', 'EngineInfo', 'Evaluation', 'EvaluationBaseline',
+    'EvaluationMetric', 'ExternalSource', 'FacetCount', 'FactSource', 'FoundClassifier', 'FoundProjectionHead', 'ImportIssue', 'ImportedContents', 'InputContract',
+    'LabelCount', 'LeaderboardRow', 'MetricPoint', 'MetricSeries', 'Model', 'ModelAlias', 'Organ', 'RegistryCounts', 'Resolution', 'Run', 'RunEvent', 'RunFailure',
+    'ServerInfo', 'Stain', 'Subcollection', 'TrainingFact',
+  ],
+  ADMIN: ['AccessKey', 'CreateKeyPayload'],
+};

@@ -1,0 +1,124 @@
+/** Keys in the API, and whoever sent the request. */
+import path from 'node:path';
+import { connectionType, pageArguments } from '../../api/connection-type.ts';
+import { arg, enumType, extendType, idArg, inputObjectType, list, nonNull, objectType } from '../../api/nexus.ts';
+import { payloadType, settle } from '../../api/payload.ts';
+import { ACCESS_ACTIONS, ACCESS_ROLES } from './index.ts';
+
+const store = path.join(import.meta.dirname, 'access.store.ts');
+
+export const AccessRole = enumType({ name: 'AccessRole', description: 'Ordered: each may do what the ones before it may.', members: [...ACCESS_ROLES] });
+export const AccessAction = enumType({
+  name: 'AccessAction',
+  description:
+    'READ: queries, downloads, subscriptions. CATALOGUE: facts of datasets and models. IMPORT: bytes into the registry. LAUNCH: work on the machine, and ending it. DELETE: taking things away. ADMINISTER: keys and the audit log.',
+  members: [...ACCESS_ACTIONS],
+});
+
+export const Viewer = objectType({
+  name: 'Viewer',
+  description: 'Whoever sent the request.',
+  definition(t) {
+    t.string('name', { description: 'Of the key; null for a request without one.' });
+    t.string('owner', { description: 'The person who answers for the key.' });
+    t.nonNull.string('role', { description: 'READER, CONTRIBUTOR, OPERATOR or ADMIN; ANONYMOUS without a key.' });
+    t.list.nonNull.field('actions', { type: 'AccessAction', description: 'What the key is limited to, within its role; null where it is not.' });
+    t.list.nonNull.string('resources', { description: 'What the key may change; null where it is not limited.' });
+  },
+});
+
+export const ViewerQuery = extendType({
+  type: 'Query',
+  definition(t) {
+    t.nonNull.field('viewer', {
+      type: 'Viewer',
+      resolve: (_root, _args, { viewer }) => {
+        if (viewer.kind === 'ANONYMOUS') return { name: null, owner: null, role: 'ANONYMOUS', actions: null, resources: null };
+        const { name, owner, role, scopes } = viewer;
+        return { name, owner, role, actions: scopes.actions === null ? null : [...scopes.actions], resources: scopes.resources === null ? null : [...scopes.resources] };
+      },
+    });
+  },
+});
+
+export const AccessKey = objectType({
+  name: 'AccessKey',
+  sourceType: { module: store, export: 'AccessKeyRecord' },
+  description: 'A key of a person or a tool. Nobody can read its secret again.',
+  definition(t) {
+    t.nonNull.id('id');
+    t.nonNull.string('name');
+    t.nonNull.string('owner', { description: 'The person who answers for what is done with it.' });
+    t.nonNull.field('role', { type: 'AccessRole' });
+    t.nonNull.list.nonNull.field('actions', { type: 'AccessAction', description: 'What it is limited to, within its role; empty where it is not.', resolve: (key) => [...key.actions] });
+    t.nonNull.list.nonNull.string('resources', { description: 'What it may change, e.g. dataset:bach or model:*; empty where it is not limited.', resolve: (key) => [...key.resources] });
+    t.nonNull.field('createdAt', { type: 'DateTime' });
+    t.field('lastUsedAt', { type: 'DateTime', description: 'To the minute.' });
+    t.field('expiresAt', { type: 'DateTime', description: 'Null: never.' });
+    t.field('revokedAt', { type: 'DateTime' });
+  },
+});
+
+export const AccessKeyConnection = connectionType('AccessKey');
+
+export const AccessKeyFilter = inputObjectType({
+  name: 'AccessKeyFilter',
+  definition(t) {
+    t.string('owner');
+    t.boolean('usable', { description: 'Neither revoked nor expired; false: the others.' });
+  },
+});
+
+export const KeyQueries = extendType({
+  type: 'Query',
+  definition(t) {
+    t.nonNull.field('keys', {
+      type: 'AccessKeyConnection',
+      description: 'Newest first.',
+      args: { ...pageArguments, filter: arg({ type: 'AccessKeyFilter' }) },
+      resolve: (_root, args, ctx) => ctx.services.access.keys(ctx.viewer, args, args.filter ?? {}),
+    });
+  },
+});
+
+export const CreateKeyInput = inputObjectType({
+  name: 'CreateKeyInput',
+  definition(t) {
+    t.nonNull.string('name', { description: 'What it is for, e.g. notebook on the microscope.' });
+    t.nonNull.string('owner', { description: 'The person who answers for what is done with it.' });
+    t.nonNull.field('role', { type: 'AccessRole' });
+    t.list.nonNull.field('actions', { type: 'AccessAction', description: 'Limits it to these, within its role. Left out: all.' });
+    t.list.nonNull.string('resources', { description: 'Limits what it may change, e.g. ["dataset:bach", "model:*"]. Left out: all.' });
+    t.field('expiresAt', { type: 'DateTime', description: 'Left out: a year from now. null: never.' });
+  },
+});
+
+export const CreateKeyPayload = objectType({
+  name: 'CreateKeyPayload',
+  definition(t) {
+    t.field('key', { type: 'AccessKey' });
+    t.string('secret', { description: 'What its holder sends as "Authorization: Bearer ...". Shown this once.' });
+    t.field('userErrors', { type: nonNull(list(nonNull('UserError'))) });
+  },
+});
+export const AccessKeyPayload = payloadType('AccessKeyPayload', 'key', 'AccessKey');
+
+export const KeyMutations = extendType({
+  type: 'Mutation',
+  definition(t) {
+    t.nonNull.field('createKey', {
+      type: 'CreateKeyPayload',
+      args: { input: nonNull(arg({ type: 'CreateKeyInput' })) },
+      resolve: async (_root, args, ctx) => {
+        const { made, userErrors } = await settle('made', () => ctx.services.access.createKey(ctx.viewer, args.input));
+        return { key: made?.key ?? null, secret: made?.secret ?? null, userErrors };
+      },
+    });
+    t.nonNull.field('revokeKey', {
+      type: 'AccessKeyPayload',
+      description: 'For good. What its holder has open is closed within half a minute.',
+      args: { id: nonNull(idArg()) },
+      resolve: (_root, args, ctx) => settle('key', () => ctx.services.access.revokeKey(ctx.viewer, args.id)),
+    });
+  },
+});

@@ -1,0 +1,165 @@
+/** Every role before every door: what the table in src/api/permissions.ts says is what happens. */
+import assert from 'node:assert/strict';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { buildSchema } from 'graphql';
+import { createClient } from 'graphql-ws';
+import { WebSocket } from 'ws';
+import { FIELD_RULES, type NeededRole } from '../../src/api/permissions.ts';
+import { ACCESS_ROLES } from '../../src/modules/access/index.ts';
+import { at } from '../support/catalogue.ts';
+import { makeRun } from '../support/checkpoints.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { rootOperations } from '../support/operations.ts';
+import { startTestServer, type TestServer } from '../support/server.ts';
+
+const SENDERS = ['ANONYMOUS', ...ACCESS_ROLES] as const;
+type Sender = (typeof SENDERS)[number];
+
+let database: TestDatabase;
+let server: TestServer;
+const keys = new Map<Sender, string>();
+
+before(async () => {
+  database = await openTestDatabase();
+  server = await startTestServer(database);
+  for (const role of ACCESS_ROLES) keys.set(role, await newKey({ role }));
+});
+after(async () => {
+  await server.close();
+  await database.close();
+});
+
+async function newKey(facts: Readonly<Record<string, unknown>>): Promise<string> {
+  const answer = await server.ask('mutation($input: CreateKeyInput!) { createKey(input: $input) { secret userErrors { message } } }', { input: { name: 'test', owner: 'Test', ...facts } });
+  assert.deepEqual(at(answer, 'data.createKey.userErrors'), [], JSON.stringify(answer));
+  return String(at(answer, 'data.createKey.secret'));
+}
+
+/** Somebody without a key is elsewhere: what may be read on this machine without one is another matter. */
+function headersOf(key: string | undefined): Record<string, string> {
+  return key === undefined ? { 'x-forwarded-for': '203.0.113.9' } : { authorization: `Bearer ${key}` };
+}
+
+async function ask(key: string | undefined, query: string, variables: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
+  const response = await fetch(`${server.url}/graphql`, { method: 'POST', headers: { 'content-type': 'application/json', ...headersOf(key) }, body: JSON.stringify({ query, variables }) });
+  return response.json();
+}
+
+async function subscribe(key: string | undefined, query: string): Promise<unknown> {
+  class Socket extends WebSocket {
+    constructor(address: string, protocol: string) {
+      super(address, protocol, { headers: headersOf(key) });
+    }
+  }
+  const client = createClient({ url: `${server.url.replace('http', 'ws')}/graphql`, webSocketImpl: Socket, retryAttempts: 0 });
+  try {
+    for await (const answer of client.iterate({ query })) return answer;
+    return {};
+  } catch (errors) {
+    return { errors };
+  } finally {
+    await client.dispose();
+  }
+}
+
+/** UNAUTHENTICATED, FORBIDDEN, or ALLOWED for whatever else comes of it. */
+function verdictOf(answer: unknown): string {
+  const code = at(answer, 'errors.0.extensions.code');
+  return code === 'UNAUTHENTICATED' || code === 'FORBIDDEN' ? code : 'ALLOWED';
+}
+
+function expected(sender: Sender, needed: NeededRole): string {
+  if (needed === 'ANYONE') return 'ALLOWED';
+  if (sender === 'ANONYMOUS') return 'UNAUTHENTICATED';
+  return ACCESS_ROLES.indexOf(sender) >= ACCESS_ROLES.indexOf(needed) ? 'ALLOWED' : 'FORBIDDEN';
+}
+
+describe('every root field, for every role', async () => {
+  const operations = rootOperations(buildSchema(await readFile(path.resolve(import.meta.dirname, '../../schema.graphql'), 'utf8')));
+  for (const sender of SENDERS) {
+    test(`as ${sender}`, async () => {
+      const seen: Record<string, string> = {};
+      for (const { name, kind, document } of operations) {
+        seen[name] = verdictOf(await (kind === 'subscription' ? subscribe : ask)(keys.get(sender), document));
+      }
+      assert.deepEqual(seen, Object.fromEntries(operations.map(({ name }) => [name, expected(sender, FIELD_RULES[name]?.role ?? 'ADMIN')])));
+    });
+  }
+
+  test('as a holder of a key for nothing but imports', async () => {
+    const key = await newKey({ role: 'ADMIN', actions: ['IMPORT'] });
+    for (const { name, kind, document } of operations) {
+      const rule = FIELD_RULES[name];
+      const verdict = verdictOf(await (kind === 'subscription' ? subscribe : ask)(key, document));
+      assert.equal(verdict, rule?.role === 'ANYONE' || rule?.action === 'IMPORT' ? 'ALLOWED' : 'FORBIDDEN', name);
+    }
+  });
+});
+
+describe('bytes and figures beside GraphQL', () => {
+  const paths = ['/metrics', `/artifacts/${'0'.repeat(64)}`, '/checkpoints/00000000-0000-7000-8000-000000000000/download', '/datasets/00000000-0000-7000-8000-000000000000/thumbnails/0.webp'];
+  for (const route of paths) {
+    test(`${route.slice(0, 24)} are for readers`, async () => {
+      const status = async (key: string | undefined): Promise<number> => (await fetch(`${server.url}${route}`, { headers: headersOf(key) })).status;
+      assert.equal(await status(undefined), 401);
+      assert.equal(await status(await newKey({ role: 'OPERATOR', actions: ['IMPORT'] })), 403);
+      assert.ok([200, 404].includes(await status(keys.get('READER'))));
+    });
+  }
+});
+
+describe('a key limited to one dataset and one model', () => {
+  let key: string;
+  const CREATE_MODEL = 'mutation($slug: String!) { createModel(input: { slug: $slug, name: "m" }) { model { id } userErrors { code } } }';
+  const UPDATE = 'mutation($id: ID!) { updateDataset(input: { id: $id, notes: "seen" }) { dataset { slug } userErrors { code } } }';
+  const ALIAS = 'mutation($input: SetModelAliasInput!) { setModelAlias(input: $input) { model { slug } userErrors { code } } }';
+  const CANCEL = 'mutation($id: ID!) { cancelRun(id: $id) { run { status } userErrors { code } } }';
+
+  before(async () => {
+    key = await newKey({ role: 'OPERATOR', resources: ['dataset:bach', 'model:own'] });
+  });
+
+  test('changes those', async () => {
+    const bach = at(await ask(key, '{ dataset(slug: "bach") { id } }'), 'data.dataset.id');
+    assert.equal(at(await ask(key, UPDATE, { id: bach }), 'data.updateDataset.dataset.slug'), 'bach');
+    assert.deepEqual(at(await ask(key, CREATE_MODEL, { slug: 'own' }), 'data.createModel.userErrors'), []);
+    const own = at(await ask(key, '{ model(slug: "own") { id } }'), 'data.model.id');
+    for (const by of [{ modelSlug: 'own' }, { modelId: own }]) {
+      assert.equal(at(await ask(key, ALIAS, { input: { ...by, name: 'champion' } }), 'data.setModelAlias.model.slug'), 'own');
+    }
+    const run = await makeRun(database);
+    await database.db.run.update({ where: { id: run }, data: { config: { modelSlug: 'own' } } });
+    assert.equal(at(await ask(key, CANCEL, { id: run }), 'data.cancelRun.run.status'), 'CANCELED');
+  });
+
+  test('changes nothing else, whether it exists or not', async () => {
+    await server.ask(CREATE_MODEL, { slug: 'foreign' });
+    const foreign = at(await server.ask('{ model(slug: "foreign") { id } }'), 'data.model.id');
+    const other = String(at(await server.ask('{ dataset(slug: "amida13") { id } }'), 'data.dataset.id'));
+    const run = await makeRun(database);
+    await database.db.run.update({ where: { id: run }, data: { config: { modelSlug: 'foreign' } } });
+    const importRun = (await database.db.run.create({ data: { kind: 'IMPORT', config: { datasetId: other } } })).id;
+    const refused: readonly [string, Record<string, unknown>][] = [
+      [UPDATE, { id: other }],
+      [UPDATE, { id: '00000000-0000-7000-8000-000000000000' }],
+      [CREATE_MODEL, { slug: 'another' }],
+      [ALIAS, { input: { modelSlug: 'foreign', name: 'champion' } }],
+      // The first that is given is the one that counts for both: a second one can not smuggle.
+      [ALIAS, { input: { modelId: foreign, modelSlug: 'own', name: 'champion' } }],
+      [CANCEL, { id: run }],
+      [CANCEL, { id: importRun }],
+      [CANCEL, { id: await makeRun(database) }],
+      ['mutation { createDataset(input: { name: "Own", imageKind: PATCH }) { userErrors { code } } }', {}],
+      ['mutation { importCheckpoint(input: { publishedCheckpoint: "ciga-resnet18-ten-percent" }) { userErrors { code } } }', {}],
+    ];
+    for (const [mutation, variables] of refused) {
+      const answer = await ask(key, mutation, variables);
+      assert.equal(verdictOf(answer), 'FORBIDDEN', `${mutation} ${JSON.stringify(variables)} ${JSON.stringify(answer)}`);
+    }
+    assert.equal(verdictOf(await ask(await newKey({ role: 'ADMIN', resources: ['model:*'] }), 'mutation { createKey(input: { name: "k", owner: "o", role: ADMIN }) { secret } }')), 'FORBIDDEN');
+  });
+
+  test('reads everything', async () => assert.equal(at(await ask(key, '{ dataset(slug: "amida13") { slug } }'), 'data.dataset.slug'), 'amida13'));
+});
