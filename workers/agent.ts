@@ -6,9 +6,11 @@ import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import type { Logger } from '../src/logger.ts';
 import { RUN_JOBS } from '../src/jobs/index.ts';
-import { LEASE_SECONDS, RUN_LANES, type ClaimedRun, type RunFailureRecord, type RunKind, type RunLease, type RunLedger } from '../src/modules/runs/index.ts';
+import { LEASE_SECONDS, RUN_LANES, type ClaimedRun, type RunKind, type RunLease, type RunLedger } from '../src/modules/runs/index.ts';
 import { removeAbandonedWrites } from '../src/platform/artifact-store.ts';
 import type { Queue } from '../src/platform/queue.ts';
+import { failureOfEnd } from './failure.ts';
+import { oomKillCount } from './oom-kills.ts';
 import { startChild, type Child, type ChildEnd, type ChildSettings } from './child-process.ts';
 
 export interface AgentParts {
@@ -77,6 +79,7 @@ export function createAgent(parts: AgentParts): Agent {
     await removeEarlierWork(parts.workDir, run.id);
     const workDir = path.join(parts.workDir, `${run.id}-${lease.epoch}`);
     await mkdir(workDir, { recursive: true });
+    const oomKillsBefore = await oomKillCount();
     const child = startChild({ ...parts.child, workDir }, run, lease, runLogger);
     children.add(child);
     let stopTimer: NodeJS.Timeout | undefined;
@@ -87,10 +90,10 @@ export function createAgent(parts: AgentParts): Agent {
     };
     const renewal = setInterval(() => {
       ledger.renew(lease).then(
-        (status) => {
-          if (status === 'CANCELING') askToStop('CANCEL', STOP_GRACE_MS);
+        (renewal) => {
+          if (renewal?.status === 'CANCELING') askToStop('CANCEL', STOP_GRACE_MS);
           // Somebody else holds the run, or the child has settled it and is on its way out.
-          if (status === undefined) child.killSoon();
+          if (renewal === undefined) child.killSoon();
         },
         (error: unknown) => runLogger.warn({ error }, 'the lease could not be renewed'),
       );
@@ -99,7 +102,7 @@ export function createAgent(parts: AgentParts): Agent {
     try {
       const end = await child.ended;
       runLogger.info({ end: { ...end, lastWords: undefined } }, 'run ended');
-      if (!end.settled) await settleForChild(lease, end, runLogger);
+      if (!end.settled) await settleForChild(lease, end, oomKillsBefore, runLogger);
     } finally {
       clearInterval(renewal);
       clearTimeout(stopTimer);
@@ -108,14 +111,14 @@ export function createAgent(parts: AgentParts): Agent {
     }
   };
 
-  const settleForChild = async (lease: RunLease, end: ChildEnd, runLogger: Logger): Promise<void> => {
-    const status = await ledger.renew(lease);
-    if (status === undefined) return;
+  const settleForChild = async (lease: RunLease, end: ChildEnd, oomKillsBefore: number | undefined, runLogger: Logger): Promise<void> => {
+    const renewal = await ledger.renew(lease);
+    if (renewal === undefined) return;
     runLogger.warn({ signal: end.signal, code: end.code, lastWords: end.lastWords }, 'the child died');
     await removeAbandonedWrites(parts.child.artifactsDir);
-    if (status === 'CANCELING') await ledger.cancelNow(lease);
+    if (renewal.status === 'CANCELING') await ledger.cancelNow(lease);
     else if (draining) await ledger.release(lease, 'The worker stopped; the run goes on at its next start.');
-    else await ledger.retryOrFail(lease, failureOfEnd(end));
+    else await ledger.fail(lease, failureOfEnd({ ...end, kernelWasOutOfMemory: oomKillsBefore === undefined ? undefined : (await oomKillCount()) !== oomKillsBefore }));
   };
 
   return {
@@ -151,16 +154,4 @@ export function createAgent(parts: AgentParts): Agent {
 async function removeEarlierWork(folder: string, runId: string): Promise<void> {
   const names = (await readdir(folder)).filter((name) => name.startsWith(`${runId}-`));
   await Promise.all(names.map((name) => rm(path.join(folder, name), { recursive: true, force: true })));
-}
-
-function failureOfEnd(end: ChildEnd): RunFailureRecord {
-  // Linux ends the largest process with SIGKILL when memory is gone; we only send it ourselves after a stop.
-  if (end.signal === 'SIGKILL' || /bad_alloc|OOM|out of memory/i.test(end.lastWords)) {
-    return { class: 'OUT_OF_MEMORY', code: 'OUT_OF_MEMORY', message: `The process was ended (${endInWords(end)}), most likely for want of memory.`, hint: 'Take a smaller batchSize or imageSizePx.' };
-  }
-  return { class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: `The process ended without a word (${endInWords(end)}).`, hint: 'Look into the worker log under the run id, then call resumeRun.' };
-}
-
-function endInWords(end: ChildEnd): string {
-  return end.signal === null ? `exit code ${end.code ?? 'unknown'}` : end.signal;
 }

@@ -58,8 +58,30 @@ function failureOfImages(error: ImageDataError): RunFailureRecord {
   }
 }
 
+const NO_MEMORY = /OOM when allocating|RESOURCE_EXHAUSTED|Cannot allocate memory|bad_alloc|Array buffer allocation failed|JavaScript heap out of memory|CUDA_ERROR_OUT_OF_MEMORY/i;
+
 function isOutOfMemory(error: unknown): boolean {
-  return error instanceof Error && /OOM when allocating|RESOURCE_EXHAUSTED|Cannot allocate memory|bad_alloc|Array buffer allocation failed/i.test(error.message);
+  return error instanceof Error && NO_MEMORY.test(error.message);
+}
+
+/** How a process ended that did not write its run's outcome itself. */
+export interface SilentEnd {
+  readonly code: number | null;
+  readonly signal: NodeJS.Signals | null;
+  /** The end of what it wrote. */
+  readonly lastWords: string;
+  /** Whether the kernel ended a process for want of memory meanwhile; undefined where it does not say. */
+  readonly kernelWasOutOfMemory: boolean | undefined;
+}
+
+/** The class by a child's exit and its last words. */
+export function failureOfEnd(end: SilentEnd): RunFailureRecord {
+  const inWords = end.signal ?? `exit code ${end.code ?? 'unknown'}`;
+  // Linux ends the largest process with SIGKILL when memory is gone. Somebody else's SIGKILL is not a matter of memory.
+  if (NO_MEMORY.test(end.lastWords) || (end.signal === 'SIGKILL' && end.kernelWasOutOfMemory !== false)) {
+    return { class: 'OUT_OF_MEMORY', code: 'OUT_OF_MEMORY', message: `The process ended for want of memory (${inWords}).`, hint: 'Take a smaller batchSize or imageSizePx.' };
+  }
+  return { class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: `The process ended without a word (${inWords}).`, hint: 'Look into the worker log under the run id, then call resumeRun.' };
 }
 
 function isSystemFault(error: unknown): error is Error & { code: string } {

@@ -226,7 +226,7 @@ test('a child that dies before it keeps anything is given up after three attempt
     process.kill(await busyChild(), 'SIGKILL');
   }
   const failed = await reaches(run.id, 'FAILED');
-  assert.deepEqual([failed.attempt, failed.failure?.code], [3, 'OUT_OF_MEMORY']);
+  assert.deepEqual([failed.attempt, failed.failure?.code], [3, 'CHILD_DIED']);
   assert.deepEqual(await kindsOf(run.id), ['QUEUED', 'STARTED', 'REQUEUED', 'STARTED', 'REQUEUED', 'STARTED', 'FAILED']);
 });
 

@@ -1,13 +1,13 @@
 /** The life of a run in a real database: what launches it, who may write to it, how it ends. */
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
+import { createHash, randomUUID } from 'node:crypto';
 import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { createRunEvents } from '../../src/api/run-events.ts';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
-import { CancelRequestedError, MAX_FRUITLESS_ATTEMPTS, RUN_EVENTS_CHANNEL, type ClaimedRun, type RunFailureRecord, type RunRecord, type RunStatus } from '../../src/modules/runs/index.ts';
+import { CANCELING_LEASE_SECONDS, CancelRequestedError, LEASE_SECONDS, MAX_FRUITLESS_ATTEMPTS, RUN_EVENTS_CHANNEL, type ClaimedRun, type RunFailureRecord, type RunRecord, type RunStatus } from '../../src/modules/runs/index.ts';
 import { listenForAnnouncements, type Announcements } from '../../src/platform/announcements.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
@@ -15,6 +15,7 @@ import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.
 import { keyHolder } from '../support/viewers.ts';
 
 const UNKNOWN_ID = '00000000-0000-7000-8000-000000000000';
+const FAULT: RunFailureRecord = { class: 'INTERNAL', code: 'INTERNAL', message: 'Something went wrong inside Paraffin.', hint: null };
 const DIED: RunFailureRecord = { class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: 'The process ended without a word.', hint: null };
 
 let base = '';
@@ -117,7 +118,7 @@ async function runThatIs(status: RunStatus): Promise<string> {
       await registry.ledger.cancelNow(lease);
       break;
     case 'FAILED':
-      await registry.ledger.fail(lease, DIED);
+      await registry.ledger.fail(lease, FAULT);
       break;
     case 'SUCCEEDED':
       await registry.ledger.withLease(lease, (tx) => registry.ledger.succeed(tx, lease, 'Done.'));
@@ -363,10 +364,9 @@ describe('a lease', () => {
     await assert.rejects(ledger.fail(stale, DIED), lost);
     await assert.rejects(ledger.cancelNow(stale), lost);
     await assert.rejects(ledger.release(stale, 'Again.'), lost);
-    await assert.rejects(ledger.retryOrFail(stale, DIED), lost);
     assert.equal(await ledger.renew(stale), undefined);
     assert.deepEqual(await snapshot(run.id), before);
-    assert.equal(await ledger.renew(lease), 'RUNNING');
+    assert.equal((await ledger.renew(lease))?.status, 'RUNNING');
   });
 
   for (const status of ['SUCCEEDED', 'FAILED', 'CANCELED'] as const) {
@@ -386,7 +386,7 @@ describe('a lease', () => {
   }
 
   async function snapshot(id: string): Promise<object> {
-    const { leaseExpiresAt: _, ...row } = await database.db.run.findUniqueOrThrow({ where: { id }, include: { events: true, metricPoints: true, trainingStates: true } });
+    const { leaseExpiresAt: _, ...row } = await database.db.run.findUniqueOrThrow({ where: { id }, include: { events: true, metricChunks: true, trainingStates: true } });
     return row;
   }
 
@@ -396,7 +396,7 @@ describe('a lease', () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     await lapse(run.id);
-    assert.equal(await registry.ledger.renew(lease), 'RUNNING');
+    assert.equal((await registry.ledger.renew(lease))?.status, 'RUNNING');
     assert.equal(await registry.ledger.reapLapsed(), 0);
     await lapse(run.id);
     assert.equal(await registry.ledger.reapLapsed(), 1);
@@ -423,6 +423,41 @@ describe('a lease', () => {
     assert.deepEqual([failed?.status, failed?.attempt, failed?.failure?.class, failed?.failure?.code], ['FAILED', MAX_FRUITLESS_ATTEMPTS, 'INFRASTRUCTURE', 'CHILD_DIED']);
   });
 
+  test('that ends later than a lease can tells of a clock that was set back: a dead worker is noticed one lease later', async () => {
+    const run = await launchPretraining();
+    const { lease } = await claim();
+    // To the database it is the same: its clock goes back an hour, or the instant it wrote moves an hour ahead.
+    await database.db.$executeRaw`UPDATE "Run" SET "leaseExpiresAt" = "leaseExpiresAt" + interval '1 hour' WHERE id = ${run.id}::uuid`;
+    assert.equal(await registry.ledger.reapLapsed(), 0);
+    const [row] = await database.db.$queryRaw<{ seconds: number }[]>`SELECT extract(epoch FROM "leaseExpiresAt" - now())::float8 AS seconds FROM "Run" WHERE id = ${run.id}::uuid`;
+    assert.ok(row !== undefined && row.seconds <= LEASE_SECONDS, `${row?.seconds} s`);
+    assert.equal((await registry.ledger.renew(lease))?.status, 'RUNNING', 'a living worker loses nothing');
+  });
+
+  test('is short while a cancel waits, renewed or not', async () => {
+    const id = await runThatIs('CANCELING');
+    const secondsLeft = async (): Promise<number> => {
+      const [row] = await database.db.$queryRaw<{ seconds: number }[]>`SELECT extract(epoch FROM "leaseExpiresAt" - now())::float8 AS seconds FROM "Run" WHERE id = ${id}::uuid`;
+      return row?.seconds ?? Infinity;
+    };
+    assert.ok((await secondsLeft()) <= CANCELING_LEASE_SECONDS);
+    const { leaseEpoch } = await database.db.run.findUniqueOrThrow({ where: { id } });
+    assert.equal((await registry.ledger.renew({ runId: id, epoch: leaseEpoch }))?.status, 'CANCELING');
+    assert.ok((await secondsLeft()) <= CANCELING_LEASE_SECONDS);
+  });
+
+  test('counts the time under way over all attempts, and afresh for a resumed run', async () => {
+    const run = await launchPretraining();
+    const first = await claim();
+    await registry.ledger.renew(first.lease, 1.5);
+    await registry.ledger.fail(first.lease, DIED);
+    const second = await claim();
+    assert.equal((await registry.ledger.renew(second.lease, 2))?.busySeconds, 3.5);
+    await registry.ledger.fail(second.lease, FAULT);
+    await registry.runs.resume(ADMIN, run.id);
+    assert.equal((await registry.ledger.renew((await claim()).lease, 1))?.busySeconds, 1);
+  });
+
   test('that two look at is reaped once', async () => {
     const run = await launchPretraining();
     await claim();
@@ -433,24 +468,180 @@ describe('a lease', () => {
   });
 });
 
+describe('the database itself', () => {
+  const REFUSED = /is written to under its lease alone|does not hold run/;
+
+  /** SQL as some program would send it that knows nothing of our code. */
+  async function underLease(lease: string | undefined, sql: string, ...values: readonly unknown[]): Promise<void> {
+    await database.transact(async (tx) => {
+      if (lease !== undefined) await tx.$queryRaw`SELECT set_config('paraffin.lease', ${lease}, true)`;
+      await tx.$executeRawUnsafe(sql, ...values);
+    });
+  }
+
+  /** A run that was taken twice: what the first worker held is stale. */
+  async function takenTwice(): Promise<{ readonly runId: string; readonly stale: string; readonly current: string }> {
+    const { id } = await launchPretraining();
+    const first = await claim();
+    await registry.ledger.release(first.lease, 'Given back.');
+    const second = await claim();
+    return { runId: id, stale: `${id}:${first.lease.epoch}`, current: `${id}:${second.lease.epoch}` };
+  }
+
+  const modelId = async (): Promise<string> => (await database.db.model.findUniqueOrThrow({ where: { slug: 'runs-test' } })).id;
+  const WRITES: readonly (readonly [what: string, sql: string, rest: () => Promise<readonly unknown[]>])[] = [
+    ['a metric', 'SELECT append_run_metrics($1::uuid, $2, ARRAY[coalesce((SELECT max("lastStep") + 1 FROM "RunMetricChunk" WHERE "runId" = $1::uuid), 0)], ARRAY[0.5::float8])::text', () => Promise.resolve(['loss'])],
+    ['an event of progress', `INSERT INTO "RunEvent" ("runId", sequence, kind) VALUES ($1::uuid, 1000, $2)`, () => Promise.resolve(['PROGRESS'])],
+    ['a training state', `INSERT INTO "TrainingState" ("runId", step, sha256) VALUES ($1::uuid, 1, $2)`, () => Promise.resolve([sha256('shard')])],
+    [
+      'a checkpoint',
+      `INSERT INTO "Checkpoint" (id, "modelId", version, encoder, "embeddingDim", "inputContract", "sourceRunId") VALUES (gen_random_uuid(), $2::uuid, 9000 + (random() * 1e6)::int, 'RESNET18', 512, '{}', $1::uuid)`,
+      async () => [await modelId()],
+    ],
+    [
+      'an evaluation',
+      `INSERT INTO "Evaluation" (id, "checkpointId", "datasetVersionId", protocol, "runId", seed, options, split, baselines) VALUES (gen_random_uuid(), $2::uuid, $3::uuid, 'LINEAR_PROBE', $1::uuid, 1, '{}', '{}', '[]')`,
+      () => Promise.resolve([checkpointId, versionId]),
+    ],
+    ['a sealed version', `INSERT INTO "DatasetVersion" (id, "datasetId", version, status, "importRunId") VALUES (gen_random_uuid(), $2::uuid, 9000 + (random() * 1e6)::int, 'DRAFT', $1::uuid)`, () => Promise.resolve([datasetId])],
+    ['progress', `UPDATE "Run" SET progress = 0.5 WHERE id = $1::uuid AND $2 = $2`, () => Promise.resolve([''])],
+  ];
+  for (const [what, sql, rest] of WRITES) {
+    test(`refuses ${what} under a stale lease, takes it under the current one, and refuses it again when the run has ended`, async () => {
+      const { runId, stale, current } = await takenTwice();
+      const write = async (lease: string | undefined): Promise<void> => underLease(lease, sql, runId, ...(await rest()));
+      await assert.rejects(write(stale), REFUSED);
+      if (what !== 'progress') await assert.rejects(write(undefined), REFUSED, 'and under none');
+      await write(current);
+      await registry.ledger.cancelNow({ runId, epoch: 2 });
+      await assert.rejects(write(current), REFUSED);
+    });
+  }
+
+  test('lets no epoch fall and no ended run rise but to be resumed', async () => {
+    const { runId } = await takenTwice();
+    await assert.rejects(database.db.run.update({ where: { id: runId }, data: { leaseEpoch: 1 } }), /never falls/);
+    const succeeded = await runThatIs('SUCCEEDED');
+    for (const status of ['QUEUED', 'RUNNING', 'FAILED'] as const) await assert.rejects(database.db.run.update({ where: { id: succeeded }, data: { status } }), /has ended/);
+    const failed = await runThatIs('FAILED');
+    await assert.rejects(database.db.run.update({ where: { id: failed }, data: { status: 'RUNNING' } }), /has ended/);
+  });
+
+  test('puts no second run on a device', async () => {
+    await launchPretraining();
+    const other = await launchPretraining();
+    const first = await registry.ledger.claim(['PRETRAINING'], 'one', 'GPU-1');
+    assert.equal(first?.run.deviceId, 'GPU-1');
+    assert.equal(await registry.ledger.claim(['PRETRAINING'], 'two', 'GPU-1'), undefined);
+    await assert.rejects(database.db.run.update({ where: { id: other.id }, data: { status: 'RUNNING', deviceId: 'GPU-1' } }), /Unique constraint/);
+    assert.equal((await registry.ledger.claim(['PRETRAINING'], 'two', 'GPU-2'))?.run.id, other.id);
+    await registry.ledger.cancelNow(first.lease);
+    const third = await launchPretraining();
+    assert.equal((await registry.ledger.claim(['PRETRAINING'], 'two', 'GPU-1'))?.run.id, third.id);
+  });
+});
+
+describe('the order of the queue', () => {
+  /** Each launch by a key of its own: people count, not keys. */
+  const launchBy = (owner: string): Promise<RunRecord> => registry.runs.launchPretraining({ ...ADMIN, name: randomUUID(), owner }, pretrainingInput());
+
+  async function order(runs: readonly RunRecord[]): Promise<(number | null)[]> {
+    return Promise.all(runs.map(async (run) => registry.runs.queuePosition((await registry.runs.get(ADMIN, run.id)) ?? run)));
+  }
+
+  test('goes round between those who launch, and the position tells it', async () => {
+    const ann = [await launchBy('ann'), await launchBy('ann'), await launchBy('ann')];
+    assert.equal((await claim()).run.id, ann[0]?.id);
+    const bob = [await launchBy('bob'), await launchBy('bob')];
+    const cat = [await launchBy('cat')];
+    const expected = [bob[0], cat[0], ann[1], bob[1], ann[2]].flatMap((run) => (run === undefined ? [] : [run]));
+    assert.deepEqual(await order(expected), [1, 2, 3, 4, 5]);
+    const started: (string | undefined)[] = [];
+    for (let index = 0; index < expected.length; index += 1) {
+      assert.deepEqual(await order(expected.slice(index)), Array.from({ length: expected.length - index }, (_, place) => place + 1), 'true all along');
+      started.push((await claim()).run.id);
+    }
+    assert.deepEqual(started, expected.map(({ id }) => id));
+  });
+
+  test('charges nobody for runs that never began', async () => {
+    const many = await Promise.all(Array.from({ length: 5 }, () => launchBy('dan')));
+    for (const { id } of many) await registry.runs.cancel(ADMIN, id);
+    const eve = [await launchBy('eve'), await launchBy('eve')];
+    const dan = await launchBy('dan');
+    const ids = [(await claim()).run.id, (await claim()).run.id, (await claim()).run.id];
+    assert.deepEqual([ids[2], new Set(ids.slice(0, 2))], [eve[1]?.id, new Set([eve[0]?.id, dan.id])]);
+  });
+
+  test('gives a run that was taken back its old place, and a resumed one a new one', async () => {
+    const first = await launchBy('fay');
+    const { lease } = await claim();
+    const second = await launchBy('fay');
+    await registry.ledger.release(lease, 'Given back.');
+    assert.deepEqual(await order([first, second]), [1, 2]);
+    await registry.runs.cancel(ADMIN, first.id);
+    await registry.runs.resume(ADMIN, first.id);
+    assert.deepEqual(await order([second, first]), [1, 2]);
+  });
+});
+
 describe('a run that dies', () => {
   test('is tried again as long as it keeps something in between', async () => {
     const run = await launchPretraining();
     for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS + 2; attempt += 1) {
       const { lease } = await claim();
       await registry.ledger.withLease(lease, (tx) => registry.ledger.keepTrainingState(tx, lease, { step: attempt, sha256: sha256('shard') }));
-      await registry.ledger.retryOrFail(lease, DIED);
+      await registry.ledger.fail(lease, DIED);
       assert.equal(await statusOf(run.id), 'QUEUED');
     }
     assert.deepEqual(await registry.ledger.latestTrainingState(run.id), { step: MAX_FRUITLESS_ATTEMPTS + 2, sha256: sha256('shard') });
   });
 
+  const failure = (failureClass: RunFailureRecord['class'], code: string): RunFailureRecord => ({ class: failureClass, code, message: 'It failed.', hint: null });
+  for (const facts of [failure('USER', 'TRAINING_DIVERGED'), failure('DATA', 'IMPORT_NOTHING_READABLE'), failure('INTERNAL', 'INTERNAL'), failure('INFRASTRUCTURE', 'ARTIFACT_CORRUPT'), failure('TIMEOUT', 'TIMED_OUT')]) {
+    test(`of ${facts.class} ${facts.code} is not tried again: it would come to the same end`, async () => {
+      const run = await launchPretraining();
+      await registry.ledger.fail((await claim()).lease, facts);
+      assert.equal(await statusOf(run.id), 'FAILED');
+    });
+  }
+  for (const facts of [failure('INFRASTRUCTURE', 'ENOSPC'), failure('TIMEOUT', 'NO_PROGRESS')]) {
+    test(`of ${facts.class} ${facts.code} is tried again, and given up after ${MAX_FRUITLESS_ATTEMPTS} attempts that kept nothing`, async () => {
+      const run = await launchPretraining();
+      for (let attempt = 1; attempt < MAX_FRUITLESS_ATTEMPTS; attempt += 1) {
+        await registry.ledger.fail((await claim()).lease, facts);
+        assert.equal(await statusOf(run.id), 'QUEUED');
+      }
+      await registry.ledger.fail((await claim()).lease, facts);
+      const failed = await registry.runs.get(ADMIN, run.id);
+      assert.deepEqual([failed?.status, failed?.failure?.code], ['FAILED', facts.code]);
+    });
+  }
+
+  test('for want of memory goes on with half the micro-batch, the batch as it was, until there is nothing to halve', async () => {
+    const run = await launchPretraining({ batchSize: 8 });
+    const noMemory = failure('OUT_OF_MEMORY', 'OUT_OF_MEMORY');
+    const taken: (number | null)[] = [];
+    for (;;) {
+      const claimed = await registry.ledger.claim(['PRETRAINING'], 'tester');
+      if (claimed === undefined) break;
+      taken.push(claimed.run.microBatchSize);
+      assert.deepEqual(claimed.run.config, run.config);
+      await registry.ledger.fail(claimed.lease, noMemory);
+    }
+    assert.deepEqual(taken, [null, 4, 2]);
+    assert.equal(await statusOf(run.id), 'FAILED');
+    const { id } = await launchEvaluation();
+    await registry.ledger.fail((await claim('EVALUATION')).lease, noMemory);
+    assert.equal(await statusOf(id), 'FAILED', 'an evaluation has no batch to split');
+  });
+
   test('has as many attempts again when it is resumed', async () => {
     const run = await launchPretraining();
-    for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS; attempt += 1) await registry.ledger.retryOrFail((await claim()).lease, DIED);
+    for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS; attempt += 1) await registry.ledger.fail((await claim()).lease, DIED);
     assert.equal(await statusOf(run.id), 'FAILED');
     await registry.runs.resume(ADMIN, run.id);
-    await registry.ledger.retryOrFail((await claim()).lease, DIED);
+    await registry.ledger.fail((await claim()).lease, DIED);
     assert.equal(await statusOf(run.id), 'QUEUED');
   });
 });
@@ -473,15 +664,54 @@ describe('what a run tells', () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     await registry.ledger.report(lease, { progress: 0.1, points: [{ step: 0, metrics: { loss: 3, imagesPerSecond: 50 } }, { step: 1, metrics: { loss: 2 } }] });
-    await registry.ledger.report(lease, { progress: 0.2, points: [{ step: 1, metrics: { loss: 9 } }, { step: 2, metrics: { loss: Number.NaN } }] });
+    await registry.ledger.report(lease, { progress: 0.2, points: [{ step: 1, metrics: { loss: 9 } }, { step: 2, metrics: { loss: Number.NaN } }, { step: 3, metrics: { loss: 1 } }] });
     const series = await registry.runs.metrics(ADMIN, run.id, null);
     assert.deepEqual(series.map(({ name, unit, points }) => [name, unit, points.map(({ step, value }) => [step, value])]), [
       ['imagesPerSecond', 'images/s', [[0, 50]]],
-      ['loss', null, [[0, 3], [1, 2]]],
+      ['loss', null, [[0, 3], [1, 2], [3, 1]]],
     ]);
+    assert.ok(series.every(({ points }) => points.every(({ recordedAt }) => Math.abs(recordedAt.getTime() - Date.now()) < 60_000)));
     assert.deepEqual((await registry.runs.metrics(ADMIN, run.id, ['loss', 'unknown'])).map(({ name }) => name), ['loss']);
     assert.deepEqual(await registry.runs.metrics(ADMIN, run.id, []), []);
     assert.deepEqual(await registry.runs.metrics(ADMIN, run.id, ['a\0b']), []);
+  });
+
+  /** A fall with a needle in it: 5,000 points of which one stands out. */
+  const NEEDLE_STEP = 3_217;
+  const valueAt = (step: number): number => (step === NEEDLE_STEP ? 100 : 5 - step / 1000);
+
+  test('a long series is thinned to what was asked for, keeps its ends and every spike, and shows every point through a window', async () => {
+    const run = await launchPretraining();
+    const { lease } = await claim();
+    for (let start = 0; start < 5_000; start += 50) {
+      await registry.ledger.report(lease, { progress: 0.5, points: Array.from({ length: 50 }, (_, index) => ({ step: start + index, metrics: { loss: valueAt(start + index) } })) });
+    }
+    const chunks = await database.db.runMetricChunk.findMany({ where: { runId: run.id }, orderBy: { firstStep: 'asc' } });
+    assert.deepEqual(chunks.flatMap((chunk) => chunk.steps), Array.from({ length: 5_000 }, (_, step) => step));
+    assert.ok(chunks.length <= 40, `${chunks.length} rows for 5,000 points`);
+    // 40 makes parts of several chunks' extremes, 1000 parts of a few points.
+    for (const maxPoints of [10, 40, 1000]) {
+      const [series] = await registry.runs.metrics(ADMIN, run.id, ['loss'], { maxPoints });
+      const points = series?.points ?? [];
+      assert.ok(points.length <= maxPoints && points.length >= maxPoints / 3, `${points.length} of ${maxPoints}`);
+      assert.deepEqual([points[0]?.step, points.at(-1)?.step], [0, 4_999]);
+      assert.ok(points.some(({ step, value }) => step === NEEDLE_STEP && value === 100), 'the needle');
+      assert.deepEqual(points.map(({ step }) => step), points.map(({ step }) => step).toSorted((a, b) => a - b));
+      for (const { step, value } of points) assert.equal(value, valueAt(step), 'a point that was recorded, none made up');
+    }
+    const [whole] = await registry.runs.metrics(ADMIN, run.id, null);
+    assert.ok(whole !== undefined && whole.points.length > 900 && whole.points.length <= 1000, 'what a plot needs, unasked');
+    const [window] = await registry.runs.metrics(ADMIN, run.id, null, { fromStep: 3_000, toStep: 3_299 });
+    assert.deepEqual(window?.points.map(({ step, value }) => [step, value]), Array.from({ length: 300 }, (_, index) => [3_000 + index, valueAt(3_000 + index)]));
+    const [all] = await registry.runs.metrics(ADMIN, run.id, null, { maxPoints: 5_000 });
+    assert.equal(all?.points.length, 5_000);
+  });
+
+  test('a window that makes no sense is refused', async () => {
+    const { id } = await launchPretraining();
+    for (const [field, window] of [['maxPoints', { maxPoints: 1 }], ['maxPoints', { maxPoints: 1_000_000 }], ['fromStep', { fromStep: -1 }], ['toStep', { toStep: -1 }]] as const) {
+      await assert.rejects(async () => registry.runs.metrics(ADMIN, id, null, window), { code: 'BAD_INPUT', field });
+    }
   });
 
   test('lists go newest first by pages, and refuse a cursor that is not theirs', async () => {

@@ -1,7 +1,7 @@
 /** What may be evaluated, and how. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
-import { idempotencyKeySchema } from '../runs/index.ts';
+import { idempotencyKeySchema, maxDurationSchema } from '../runs/index.ts';
 
 export const EVALUATION_PROTOCOLS = ['LINEAR_PROBE', 'KNN', 'FINE_TUNE', 'REGRESSION'] as const;
 
@@ -17,6 +17,7 @@ export const launchEvaluationSchema = z.object({
   folds: z.number().int().min(2, 'must be at least 2').max(100, 'must be at most 100'),
   seed: z.number().int().min(0).max(2_147_483_647).nullish(),
   options: linearProbeOptionsSchema.nullish(),
+  maxDurationSeconds: maxDurationSchema.nullish(),
   idempotencyKey: idempotencyKeySchema.nullish(),
 });
 export type LaunchEvaluationInput = z.infer<typeof launchEvaluationSchema>;

@@ -63,7 +63,7 @@ export function createEvaluationService({ store, runs, datasets, models }: Evalu
         seed: input.seed ?? randomInt(2 ** 31 - 1),
         options: input.options ?? { bootstrapResamples: 1000 },
       };
-      return runs.enqueue({ kind: 'EVALUATION', config, idempotencyKey: input.idempotencyKey ?? null, input });
+      return runs.enqueue({ kind: 'EVALUATION', config, idempotencyKey: input.idempotencyKey ?? null, viewer, maxDurationSeconds: input.maxDurationSeconds ?? null, input });
     },
     leaderboard: async (viewer, datasetVersionId, protocol) => {
       authorise(viewer, 'READER');

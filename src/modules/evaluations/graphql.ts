@@ -143,6 +143,7 @@ export const LaunchEvaluationInput = inputObjectType({
     t.nonNull.int('folds', { default: 5, description: "Grouped by the version's groups; ignored where the version brings its own split." });
     t.int('seed');
     t.field('options', { type: 'JSON', description: 'LINEAR_PROBE: bootstrapResamples (100..10000, default 1000).' });
+    t.int('maxDurationSeconds', { description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.' });
     t.string('idempotencyKey');
   },
 });

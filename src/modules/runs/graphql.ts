@@ -3,6 +3,7 @@ import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, inputObjectType, intArg, list, nonNull, objectType, stringArg, subscriptionType } from '../../api/nexus.ts';
 import { payloadType, settle } from '../../api/payload.ts';
+import { METRIC_POINTS_DEFAULT } from './runs.rules.ts';
 import { RUN_EVENT_KINDS } from './runs.records.ts';
 
 const records = path.join(import.meta.dirname, 'runs.records.ts');
@@ -63,8 +64,14 @@ export const Run = objectType({
     t.field('failure', { type: 'RunFailure' });
     t.nonNull.list.nonNull.field('metrics', {
       type: 'MetricSeries',
-      args: { names: list(nonNull(stringArg())) },
-      resolve: async (run, args, ctx) => [...(await ctx.services.runs.metrics(ctx.viewer, run.id, args.names ?? null))],
+      description: 'A series of more than maxPoints comes back as the lowest and highest of as many parts as fit, so that a plot shows every spike; narrow the steps for every point.',
+      args: {
+        names: list(nonNull(stringArg())),
+        maxPoints: intArg({ default: METRIC_POINTS_DEFAULT, description: '10 to 100000, for each series.' }),
+        fromStep: intArg(),
+        toStep: intArg({ description: 'The last one that counts.' }),
+      },
+      resolve: async (run, { names, ...window }, ctx) => [...(await ctx.services.runs.metrics(ctx.viewer, run.id, names ?? null, window))],
     });
     t.field('datasetVersion', {
       type: 'DatasetVersion',
@@ -75,6 +82,10 @@ export const Run = objectType({
       type: 'Checkpoint',
       resolve: (run, _args, ctx) => ctx.loaders.models.checkpointsByRun.load(run.id),
     });
+    t.string('launchedBy', { description: 'Name of the key that launched it; the queue goes round between them.' });
+    t.int('maxDurationSeconds', { description: 'Longest time under way, over all attempts; null: no limit.' });
+    t.int('microBatchSize', { description: 'Images that one pass of the network takes since a run ended for want of memory; the effective batch stays as it was.' });
+    t.string('deviceId', { description: 'What carries or carried it: the UUID of a GPU, or a CPU slot of a worker.' });
     t.field('environment', { type: 'JSON', description: 'Engine, device, versions, code revision.' });
     t.nonNull.field('queuedAt', { type: 'DateTime' });
     t.field('startedAt', { type: 'DateTime' });
@@ -124,6 +135,7 @@ export const ImportDatasetVersionInput = inputObjectType({
     t.nonNull.field('layout', { type: 'ImportLayout', default: 'FOLDER_PER_LABEL' });
     t.string('labelsCsvPath');
     t.int('patchSizePx', { description: 'Cut images into patches of this side; left out, images are kept whole.' });
+    t.int('maxDurationSeconds', { description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.' });
     t.string('idempotencyKey', { description: 'The same key with the same input gives the same run.' });
   },
 });
@@ -159,6 +171,7 @@ export const LaunchPretrainingInput = inputObjectType({
       description: 'cropScaleMin, cropScaleMax, flip, quarterTurns, colourJitterStrength, colourJitterProbability, greyProbability, blurProbability.',
     });
     t.int('seed');
+    t.int('maxDurationSeconds', { description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.' });
     t.string('idempotencyKey');
   },
 });

@@ -6,10 +6,8 @@ import { DomainError } from '../../errors.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import type { RunFailureRecord, RunLease, RunRecord, TrainingStateRecord } from './runs.records.ts';
+import { CANCELING_LEASE_SECONDS, LEASE_SECONDS, mayGetBetter, smallerMicroBatch } from './runs.rules.ts';
 import type { NewRunEvent, RunStore } from './runs.store.ts';
-
-/** A worker that has not renewed for this long is taken for dead. */
-export const LEASE_SECONDS = 30;
 
 /**
  * After this many attempts in a row that died and kept nothing, a run is failed rather than queued again. One that
@@ -31,10 +29,17 @@ export interface ClaimedRun {
 }
 
 export interface RunLedger {
-  /** Takes the oldest waiting run of these kinds, or gives undefined. */
-  claim(kinds: readonly RunKind[], workerName: string): Promise<ClaimedRun | undefined>;
-  /** Prolongs the lease by LEASE_SECONDS; gives the status (CANCELING asks the worker to end), undefined when it is lost. */
-  renew(lease: RunLease): Promise<RunStatus | undefined>;
+  /**
+   * Takes the waiting run of these kinds whose turn it is, or gives undefined.
+   * @param deviceId what will carry it; while a run is under way on it no other is given out for it.
+   */
+  claim(kinds: readonly RunKind[], workerName: string, deviceId?: string): Promise<ClaimedRun | undefined>;
+  /**
+   * Prolongs the lease by LEASE_SECONDS, or by less for a run that is CANCELING, which asks the worker to end.
+   * @param busySeconds time under way since the last renewal.
+   * @returns undefined when the lease is lost.
+   */
+  renew(lease: RunLease, busySeconds?: number): Promise<Renewal | undefined>;
   /** One transaction that is refused with LEASE_LOST when the lease is no longer ours. */
   withLease<Result>(lease: RunLease, work: (tx: Transaction) => Promise<Result>): Promise<Result>;
   /** Records progress and the metrics of one or several steps, as one event. */
@@ -46,16 +51,23 @@ export interface RunLedger {
   latestTrainingState(runId: string): Promise<TrainingStateRecord | undefined>;
   /** SUCCEEDED, in the transaction that registers what came out. Throws CancelRequestedError, which undoes it, for a run that is CANCELING. */
   succeed(tx: Transaction, lease: RunLease, message: string): Promise<void>;
-  /** FAILED; a run that was being cancelled is CANCELED instead. */
+  /**
+   * After an attempt that failed. What may get better goes back into the queue, want of memory with a smaller micro-batch,
+   * unless MAX_FRUITLESS_ATTEMPTS kept nothing; everything else is FAILED. A run that was being cancelled is CANCELED instead.
+   */
   fail(lease: RunLease, failure: RunFailureRecord): Promise<void>;
   /** CANCELED, after the worker has let go of everything. */
   cancelNow(lease: RunLease): Promise<void>;
   /** Back into the queue, for a worker that stops in good order; a run that was being cancelled is CANCELED instead. */
   release(lease: RunLease, message: string): Promise<void>;
-  /** For a process that ended without a word: back into the queue, or FAILED with this failure after MAX_FRUITLESS_ATTEMPTS. */
-  retryOrFail(lease: RunLease, failure: RunFailureRecord): Promise<void>;
   /** Queues again (or ends) the runs of workers that have gone silent; gives how many. */
   reapLapsed(): Promise<number>;
+}
+
+export interface Renewal {
+  readonly status: RunStatus;
+  /** Time under way over all attempts, since the launch or the last resume. */
+  readonly busySeconds: number;
 }
 
 export interface ProgressReport {
@@ -82,18 +94,30 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
     });
 
   const end = async (tx: Transaction, runId: string, status: 'SUCCEEDED' | 'FAILED' | 'CANCELED', failure: RunFailureRecord | null, message: string): Promise<void> => {
-    await store.setStatus(tx, runId, status, failure);
+    // The event first: with the status the lease ends.
     await store.appendEvent(tx, runId, { kind: status, status, message, ...(status === 'SUCCEEDED' ? { progress: 1 } : {}) });
+    await store.setStatus(tx, runId, status, failure);
   };
 
-  const failOrCancel = async (tx: Transaction, run: RunRecord, failure: RunFailureRecord): Promise<void> => {
-    if (run.status === 'CANCELING') await end(tx, run.id, 'CANCELED', null, `Cancelled; it was about to fail: ${failure.message}`);
-    else await end(tx, run.id, 'FAILED', failure, failure.message);
+  const requeueOrFail = async (tx: Transaction, run: RunRecord, failure: RunFailureRecord): Promise<void> => {
+    if (run.status === 'CANCELING') {
+      await end(tx, run.id, 'CANCELED', null, `Cancelled; it was about to fail: ${failure.message}`);
+      return;
+    }
+    const microBatchSize = failure.class === 'OUT_OF_MEMORY' ? smallerMicroBatch(run) : undefined;
+    if (microBatchSize !== undefined) {
+      await store.setMicroBatchSize(tx, run.id, microBatchSize);
+      await requeue(tx, run.id, `${failure.message} The run goes on with ${microBatchSize} images at a time, in batches as large as before.`);
+    } else if (mayGetBetter(failure) && (await store.countFruitlessAttempts(tx, run.id)) < MAX_FRUITLESS_ATTEMPTS) {
+      await requeue(tx, run.id, `${failure.message} The run goes on from what it last kept.`);
+    } else {
+      await end(tx, run.id, 'FAILED', failure, failure.message);
+    }
   };
 
-  const retry = async (tx: Transaction, run: RunRecord, failure: RunFailureRecord): Promise<void> => {
-    if (run.status === 'RUNNING' && (await store.countFruitlessAttempts(tx, run.id)) >= MAX_FRUITLESS_ATTEMPTS) await end(tx, run.id, 'FAILED', failure, failure.message);
-    else await requeueOrCancel(tx, run, `${failure.message} The run goes on from what it last kept.`);
+  const requeue = async (tx: Transaction, runId: string, message: string): Promise<void> => {
+    await store.appendEvent(tx, runId, { kind: 'REQUEUED', status: 'QUEUED', message });
+    await store.setStatus(tx, runId, 'QUEUED', null);
   };
 
   /** As `withLease`, with the run as it is under the lock. */
@@ -108,19 +132,18 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
       await end(tx, run.id, 'CANCELED', null, 'Cancelled.');
       return;
     }
-    await store.setStatus(tx, run.id, 'QUEUED', null);
-    await store.appendEvent(tx, run.id, { kind: 'REQUEUED', status: 'QUEUED', message });
+    await requeue(tx, run.id, message);
   };
 
   return {
     withLease,
-    claim: (kinds, workerName) =>
+    claim: (kinds, workerName, deviceId) =>
       transact(async (tx) => {
-        const claimed = await store.claimNext(tx, kinds, workerName, LEASE_SECONDS);
+        const claimed = await store.claimNext(tx, kinds, { name: workerName, deviceId: deviceId ?? null }, LEASE_SECONDS);
         if (claimed !== undefined) await store.appendEvent(tx, claimed.run.id, { kind: 'STARTED', status: 'RUNNING', message: `Attempt ${claimed.run.attempt} on ${workerName}.` });
         return claimed;
       }),
-    renew: (lease) => store.renewLease(lease, LEASE_SECONDS),
+    renew: (lease, busySeconds = 0) => store.renewLease(lease, { running: LEASE_SECONDS, canceling: CANCELING_LEASE_SECONDS }, busySeconds),
     report: (lease, report) =>
       withLease(lease, async (tx) => {
         await store.setProgress(tx, lease.runId, report.progress);
@@ -138,14 +161,13 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
       if (run?.status === 'CANCELING') throw new CancelRequestedError();
       await end(tx, lease.runId, 'SUCCEEDED', null, message);
     },
-    fail: (lease, failure) => withLeasedRun(lease, (tx, run) => failOrCancel(tx, run, failure)),
+    fail: (lease, failure) => withLeasedRun(lease, (tx, run) => requeueOrFail(tx, run, failure)),
     cancelNow: (lease) => withLease(lease, (tx) => end(tx, lease.runId, 'CANCELED', null, 'Cancelled.')),
     release: (lease, message) => withLeasedRun(lease, (tx, run) => requeueOrCancel(tx, run, message)),
-    retryOrFail: (lease, failure) => withLeasedRun(lease, (tx, run) => retry(tx, run, failure)),
     reapLapsed: () =>
       transact(async (tx) => {
-        const lapsed = await store.lockLapsed(tx);
-        for (const run of lapsed) await retry(tx, run, SILENT_WORKER);
+        const lapsed = await store.lockLapsed(tx, LEASE_SECONDS);
+        for (const run of lapsed) await requeueOrFail(tx, run, SILENT_WORKER);
         return lapsed.length;
       }),
   };

@@ -19,6 +19,14 @@ export interface RunRecord {
   readonly progress: number;
   readonly failure: RunFailureRecord | null;
   readonly environment: unknown;
+  /** Name of the key that launched it. */
+  readonly launchedBy: string | null;
+  /** What carries or carried it: the UUID of a GPU, or a CPU slot of a worker. */
+  readonly deviceId: string | null;
+  /** Images that one pass of the network takes after a run ended for want of memory; null: what the config says. */
+  readonly microBatchSize: number | null;
+  /** Longest time under way, over all attempts; null: no limit. */
+  readonly maxDurationSeconds: number | null;
   readonly inputDigest: string | null;
   readonly queuedAt: Date;
   readonly startedAt: Date | null;

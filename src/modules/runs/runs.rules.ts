@@ -33,6 +33,51 @@ export function isTerminal(status: RunStatus): boolean {
   }
 }
 
+/** A worker that has not renewed for this long is taken for dead. With the time between two looks it makes less than 30 s. */
+export const LEASE_SECONDS = 20;
+
+/** While somebody waits for a cancel, a worker is given less: a dead one must not keep the run for ten seconds. */
+export const CANCELING_LEASE_SECONDS = 5;
+
+/** What went wrong with a run, as far as the next attempt is concerned. */
+export interface FailureFacts {
+  readonly class: 'USER' | 'DATA' | 'OUT_OF_MEMORY' | 'INFRASTRUCTURE' | 'TIMEOUT' | 'INTERNAL';
+  readonly code: string;
+}
+
+/** Codes of a class that may get better, of which another attempt would come to the same end all the same. */
+const FINAL_CODES: ReadonlySet<string> = new Set(['ARTIFACT_CORRUPT', 'ARTIFACT_NOT_FOUND', 'ENGINE_MISSING', 'TIMED_OUT']);
+
+/** True where another attempt may come to a better end without anybody's doing. */
+export function mayGetBetter(failure: FailureFacts): boolean {
+  switch (failure.class) {
+    case 'INFRASTRUCTURE':
+    case 'TIMEOUT':
+      return !FINAL_CODES.has(failure.code);
+    case 'OUT_OF_MEMORY':
+    case 'USER':
+    case 'DATA':
+    case 'INTERNAL':
+      return false;
+    default:
+      throw new UnreachableCaseError(failure.class);
+  }
+}
+
+/** A pass of fewer images has nothing to normalise a batch by. */
+const MICRO_BATCH_MIN = 2;
+
+/**
+ * The micro-batch with which a pretraining that ended for want of memory is tried again: half of the last one. The
+ * effective batch stays as it is. Undefined where there is nothing left to halve, and for kinds that have no batch.
+ */
+export function smallerMicroBatch(run: { readonly kind: RunKind; readonly config: unknown; readonly microBatchSize: number | null }): number | undefined {
+  if (run.kind !== 'PRETRAINING') return undefined;
+  const last = run.microBatchSize ?? pretrainingConfigSchema.parse(run.config).batchSize;
+  const half = Math.floor(last / 2);
+  return half < MICRO_BATCH_MIN ? undefined : half;
+}
+
 export const ENCODER_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
 
 /** How the two views are made; paper.md's defaults. Strengths and probabilities are 0..1, scales are shares of the area. */
@@ -54,6 +99,9 @@ const seedSchema = z.number().int().min(0).max(2_147_483_647);
 const idSchema = z.uuid().toLowerCase();
 /** Any printable text; PostgreSQL has no letter for NUL. */
 export const idempotencyKeySchema = z.string().min(1).max(200).regex(/^\P{Cc}*$/u, 'must hold no control characters');
+
+/** Up to a year. */
+export const maxDurationSchema = z.number().int().min(1, 'must be at least 1').max(31_536_000, 'must be at most a year (31536000)');
 
 /** Runs beyond this many steps are a slip of the hand: at 100 steps a second it would take a day for 10 million. */
 export const MAX_STEPS = 10_000_000;
@@ -88,6 +136,7 @@ export const launchPretrainingSchema = z.object({
   initialCheckpointId: z.string().nullish(),
   augmentation: augmentationSchema.nullish(),
   seed: seedSchema.nullish(),
+  maxDurationSeconds: maxDurationSchema.nullish(),
   idempotencyKey: idempotencyKeySchema.nullish(),
 });
 export type LaunchPretrainingInput = z.infer<typeof launchPretrainingSchema>;
@@ -228,6 +277,7 @@ export const importDatasetVersionSchema = z.object({
   layout: z.enum(['FLAT', 'FOLDER_PER_LABEL', 'CSV']),
   labelsCsvPath: z.string().min(1).max(4096).nullish(),
   patchSizePx: z.number().int().min(32, 'must be at least 32').max(4096, 'must be at most 4096').nullish(),
+  maxDurationSeconds: maxDurationSchema.nullish(),
   idempotencyKey: idempotencyKeySchema.nullish(),
 });
 export type ImportDatasetVersionInput = z.infer<typeof importDatasetVersionSchema>;
@@ -262,4 +312,31 @@ function canonical(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(canonical);
   if (typeof value !== 'object' || value === null) return value;
   return Object.fromEntries(Object.entries(value).filter(([, item]) => item !== undefined && item !== null).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, item]) => [key, canonical(item)]));
+}
+
+/** Which part of a series is wanted, and how finely. */
+export interface MetricWindow {
+  /** First and last step that count, both included. */
+  readonly fromStep: number;
+  readonly toStep: number;
+  /** A series of more points is thinned to at most this many, of which the extremes stay. */
+  readonly maxPoints: number;
+}
+export type Nullish<Facts> = { readonly [Key in keyof Facts]?: Facts[Key] | null | undefined };
+
+/** As many as a plot is wide. */
+export const METRIC_POINTS_DEFAULT = 1000;
+const STEP_LAST = 2_147_483_647;
+
+/** @throws DomainError BAD_INPUT for a number out of range. */
+export function metricWindowOf({ fromStep, toStep, maxPoints }: Nullish<MetricWindow>): MetricWindow {
+  const inRange = (field: string, value: number, least: number, most: number): number => {
+    if (value >= least && value <= most) return value;
+    throw new DomainError({ code: 'BAD_INPUT', message: `${field} must be ${least} to ${most}, not ${value}.`, field, hint: 'Narrow fromStep and toStep to see a part of a series point by point.' });
+  };
+  return {
+    fromStep: inRange('fromStep', fromStep ?? 0, 0, STEP_LAST),
+    toStep: inRange('toStep', toStep ?? STEP_LAST, 0, STEP_LAST),
+    maxPoints: inRange('maxPoints', maxPoints ?? METRIC_POINTS_DEFAULT, 10, 100_000),
+  };
 }

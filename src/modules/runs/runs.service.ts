@@ -12,7 +12,7 @@ import { authorise, type Viewer } from '../access/index.ts';
 import type { DatasetService } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import {
-  checkImportChoice, checkPretrainingChoice, digestOfInput, freezePretraining, importDatasetVersionSchema, isTerminal, launchPretrainingSchema,
+  CANCELING_LEASE_SECONDS, checkImportChoice, checkPretrainingChoice, digestOfInput, freezePretraining, importDatasetVersionSchema, isTerminal, launchPretrainingSchema, metricWindowOf, type MetricWindow, type Nullish,
 } from './runs.rules.ts';
 import type { MetricSeriesRecord, RunEventRecord, RunRecord } from './runs.records.ts';
 import type { RunFilter, RunStore } from './runs.store.ts';
@@ -29,7 +29,12 @@ export interface RunService {
   cancel(viewer: Viewer, id: string): Promise<RunRecord>;
   /** FAILED or CANCELED goes back into the queue and on from its last checkpoint; one that waits or runs is left as it is. Throws RUN_NOT_FOUND and RUN_NOT_RESUMABLE. */
   resume(viewer: Viewer, id: string): Promise<RunRecord>;
-  metrics(viewer: Viewer, runId: string, names: readonly string[] | null): Promise<MetricSeriesRecord[]>;
+  /**
+   * @param names null for every series.
+   * @param window the whole of each series, thinned to METRIC_POINTS_DEFAULT points, where left out.
+   * @throws DomainError BAD_INPUT for a window out of range.
+   */
+  metrics(viewer: Viewer, runId: string, names: readonly string[] | null, window?: Nullish<MetricWindow>): Promise<MetricSeriesRecord[]>;
   eventsAfter(viewer: Viewer, runId: string, sequence: number): Promise<RunEventRecord[]>;
   queuePosition(run: RunRecord): Promise<number | null>;
   countByStatus(): Promise<Record<string, number>>;
@@ -39,6 +44,9 @@ export interface RunLaunch {
   readonly kind: RunKind;
   readonly config: object;
   readonly idempotencyKey: string | null;
+  /** Whose run it is: the queue goes round between the names of keys. */
+  readonly viewer: Viewer;
+  readonly maxDurationSeconds?: number | null;
   /** The input as it came, for telling a repeated request from another one. */
   readonly input: object;
 }
@@ -63,7 +71,8 @@ export function createRunService(parts: RunServiceParts): RunService {
       const earlier = await store.findByIdempotencyKey(tx, launch.idempotencyKey);
       if (earlier !== undefined) return sameInputOrThrow(earlier, launch.kind, inputDigest);
     }
-    const run = await store.create(tx, { kind: launch.kind, config: launch.config, idempotencyKey: launch.idempotencyKey, inputDigest });
+    const { kind, config, idempotencyKey, maxDurationSeconds = null } = launch;
+    const run = await store.create(tx, { kind, config, idempotencyKey, inputDigest, launchedBy: launcherOf(launch.viewer), maxDurationSeconds });
     await store.appendEvent(tx, run.id, { kind: 'QUEUED', status: 'QUEUED' });
     await queue.send(tx, RUN_JOBS[launch.kind], { runId: run.id });
     return run;
@@ -107,7 +116,7 @@ export function createRunService(parts: RunServiceParts): RunService {
       const path = await resolveImportPath(input.path, parts.importRoots, 'input.path');
       const labelsCsvPath = typeof input.labelsCsvPath === 'string' ? await resolveImportFile(input.labelsCsvPath, parts.importRoots, 'input.labelsCsvPath') : null;
       const config = { datasetId: dataset.id, path, layout: input.layout, labelsCsvPath, patchSizePx: input.patchSizePx ?? null, importRoots: parts.importRoots };
-      return service.enqueue({ kind: 'IMPORT', config, idempotencyKey: input.idempotencyKey ?? null, input });
+      return service.enqueue({ kind: 'IMPORT', config, idempotencyKey: input.idempotencyKey ?? null, viewer, maxDurationSeconds: input.maxDurationSeconds ?? null, input });
     },
     launchPretraining: async (viewer, raw) => {
       authorise(viewer, 'OPERATOR');
@@ -117,7 +126,7 @@ export function createRunService(parts: RunServiceParts): RunService {
       const versions = await parts.datasets.requireSealedVersions(ids, (index) => `input.datasets.${index}.datasetVersionId`);
       if (typeof input.initialCheckpointId === 'string') await requireSameEncoder(parts.models, input.initialCheckpointId, input.encoder);
       const config = freezePretraining(input, versions.map(({ id, digest, imageCount }) => ({ id, digest, imageCount })), randomInt(2 ** 31 - 1));
-      return service.enqueue({ kind: 'PRETRAINING', config, idempotencyKey: input.idempotencyKey ?? null, input });
+      return service.enqueue({ kind: 'PRETRAINING', config, idempotencyKey: input.idempotencyKey ?? null, viewer, maxDurationSeconds: input.maxDurationSeconds ?? null, input });
     },
     cancel: async (viewer, id) => {
       authorise(viewer, 'CONTRIBUTOR');
@@ -130,6 +139,7 @@ export function createRunService(parts: RunServiceParts): RunService {
             break;
           case 'RUNNING':
             await store.setStatus(tx, run.id, 'CANCELING', null);
+            await store.shortenLease(tx, run.id, CANCELING_LEASE_SECONDS);
             await store.appendEvent(tx, run.id, { kind: 'CANCELING', status: 'CANCELING' });
             break;
           case 'CANCELING':
@@ -156,15 +166,15 @@ export function createRunService(parts: RunServiceParts): RunService {
           throw new DomainError({ code: 'RUN_NOT_RESUMABLE', message: `Only a pretraining can be resumed; this is an ${run.kind.toLowerCase()}.`, field: 'id', hint: 'Launch it again.' });
         }
         await store.setStatus(tx, run.id, 'QUEUED', null);
-        await store.requeueNow(tx, run.id);
+        await store.requeueNow(tx, run);
         await store.appendEvent(tx, run.id, { kind: 'REQUEUED', status: 'QUEUED', message: 'Resumed.' });
         await queue.send(tx, RUN_JOBS[run.kind], { runId: run.id });
         return (await store.find(run.id, tx)) ?? run;
       });
     },
-    metrics: (viewer, runId, names) => {
+    metrics: (viewer, runId, names, window = {}) => {
       authorise(viewer, 'READER');
-      return store.metrics(runId, names);
+      return store.metrics(runId, names, metricWindowOf(window));
     },
     eventsAfter: async (viewer, runId, sequence) => {
       authorise(viewer, 'READER');
@@ -174,6 +184,10 @@ export function createRunService(parts: RunServiceParts): RunService {
     countByStatus: () => store.countByStatus(),
   };
   return service;
+}
+
+function launcherOf(viewer: Viewer): string {
+  return viewer.kind === 'KEY' ? viewer.name : 'anonymous';
 }
 
 function sameInputOrThrow(earlier: RunRecord, kind: RunKind, inputDigest: string): RunRecord {

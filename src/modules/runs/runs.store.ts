@@ -3,7 +3,7 @@ import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeIdCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import { Prisma, type Run } from '../../generated/prisma/client.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
-import { laneOf } from './runs.rules.ts';
+import { laneOf, type MetricWindow } from './runs.rules.ts';
 import { RUN_EVENT_KINDS, type MetricSeriesRecord, type RunEventKind, type RunEventRecord, type RunFailureRecord, type RunLease, type RunRecord, type TrainingStateRecord } from './runs.records.ts';
 
 /** The channel on which a committed event of a run is announced; the payload is the run's id. */
@@ -19,6 +19,8 @@ export interface NewRun {
   readonly config: object;
   readonly idempotencyKey: string | null;
   readonly inputDigest: string;
+  readonly launchedBy: string;
+  readonly maxDurationSeconds: number | null;
 }
 
 export interface NewRunEvent {
@@ -27,6 +29,12 @@ export interface NewRunEvent {
   readonly progress?: number;
   readonly message?: string;
   readonly metrics?: Readonly<Record<string, number>>;
+}
+
+/** How long a lease lasts from now, by what the run is asked to do. */
+export interface LeaseSeconds {
+  readonly running: number;
+  readonly canceling: number;
 }
 
 const UNITS: Readonly<Record<string, string>> = { imagesPerSecond: 'images/s', secondsPerStep: 's', peakMemoryBytes: 'bytes' };
@@ -65,8 +73,7 @@ export function createRunStore(db: Database) {
       return pageOf(rows.map(toRecord), size, (run) => encodeCursor([run.id]), after !== undefined, () => db.run.count({ where }));
     },
 
-    create: async (tx: Transaction, run: NewRun): Promise<RunRecord> =>
-      toRecord(await tx.run.create({ data: { kind: run.kind, config: run.config, idempotencyKey: run.idempotencyKey, inputDigest: run.inputDigest } })),
+    create: async (tx: Transaction, run: NewRun): Promise<RunRecord> => toRecord(await tx.run.create({ data: { ...run, turn: await nextTurn(tx, run.kind, run.launchedBy) } })),
 
     /** Locks the row until the transaction ends, so that events keep their order. */
     lock: async (tx: Transaction, id: string): Promise<RunRecord | undefined> => {
@@ -75,37 +82,58 @@ export function createRunStore(db: Database) {
       return row === null ? undefined : toRecord(row);
     },
 
-    /** Locks the row if the lease still holds it; false when another worker took over or the run has ended. */
+    /**
+     * Locks the row if the lease still holds it; false when another worker took over or the run has ended. From here on the
+     * transaction carries the lease, and the database itself refuses what a stale one writes (the migration says how).
+     */
     lockLeased: async (tx: Transaction, lease: RunLease): Promise<boolean> => {
+      await tx.$queryRaw`SELECT set_config('paraffin.lease', ${`${lease.runId}:${lease.epoch}`}, true)`;
       const rows = await tx.$queryRaw<unknown[]>`
         SELECT 1 FROM "Run" WHERE id = ${lease.runId}::uuid AND "leaseEpoch" = ${lease.epoch} AND status IN ('RUNNING', 'CANCELING') FOR UPDATE`;
       return rows.length === 1;
     },
 
-    /** Takes the oldest waiting run of these kinds, raising its epoch; undefined when none waits. */
-    claimNext: async (tx: Transaction, kinds: readonly RunKind[], workerName: string, leaseSeconds: number): Promise<{ run: RunRecord; lease: RunLease } | undefined> => {
+    /**
+     * Takes the waiting run of these kinds whose turn it is, raising its epoch; undefined when none waits, or when the
+     * device carries a run already.
+     */
+    claimNext: async (tx: Transaction, kinds: readonly RunKind[], worker: { readonly name: string; readonly deviceId: string | null }, leaseSeconds: number): Promise<{ run: RunRecord; lease: RunLease } | undefined> => {
       const [claimed] = await tx.$queryRaw<{ id: string }[]>`
-        UPDATE "Run" SET status = 'RUNNING', attempt = attempt + 1, "leaseEpoch" = "leaseEpoch" + 1, "workerName" = ${workerName},
+        UPDATE "Run" SET status = 'RUNNING', attempt = attempt + 1, "leaseEpoch" = "leaseEpoch" + 1, "workerName" = ${worker.name}, "deviceId" = ${worker.deviceId},
           "leaseExpiresAt" = now() + make_interval(secs => ${leaseSeconds}), "startedAt" = coalesce("startedAt", now())
         WHERE id = (
           SELECT id FROM "Run" WHERE status = 'QUEUED' AND kind = ANY(${[...kinds]}::"RunKind"[])
-          ORDER BY "queuedAt", id LIMIT 1 FOR UPDATE SKIP LOCKED)
+          ORDER BY turn, "queuedAt", id LIMIT 1 FOR UPDATE SKIP LOCKED)
+        AND NOT EXISTS (SELECT 1 FROM "Run" WHERE "deviceId" = ${worker.deviceId} AND status IN ('RUNNING', 'CANCELING'))
         RETURNING id`;
       if (claimed === undefined) return undefined;
       const row = await tx.run.findUniqueOrThrow({ where: { id: claimed.id } });
       return { run: toRecord(row), lease: { runId: row.id, epoch: row.leaseEpoch } };
     },
 
-    /** Prolongs the lease; gives the status, or undefined when the lease is lost. */
-    renewLease: async (lease: RunLease, leaseSeconds: number): Promise<RunStatus | undefined> => {
-      const [row] = await db.$queryRaw<{ status: RunStatus }[]>`
-        UPDATE "Run" SET "leaseExpiresAt" = now() + make_interval(secs => ${leaseSeconds})
-        WHERE id = ${lease.runId}::uuid AND "leaseEpoch" = ${lease.epoch} AND status IN ('RUNNING', 'CANCELING') RETURNING status::text AS status`;
-      return row?.status;
+    /** Prolongs the lease and adds to the time under way; undefined when the lease is lost. */
+    renewLease: async (lease: RunLease, leaseSeconds: LeaseSeconds, busySeconds: number): Promise<{ status: RunStatus; busySeconds: number } | undefined> => {
+      const [row] = await db.$queryRaw<{ status: RunStatus; busySeconds: number }[]>`
+        UPDATE "Run" SET "busySeconds" = "busySeconds" + ${busySeconds}::float8,
+          "leaseExpiresAt" = now() + make_interval(secs => CASE status WHEN 'CANCELING' THEN ${leaseSeconds.canceling}::float8 ELSE ${leaseSeconds.running}::float8 END)
+        WHERE id = ${lease.runId}::uuid AND "leaseEpoch" = ${lease.epoch} AND status IN ('RUNNING', 'CANCELING') RETURNING status::text AS status, "busySeconds"`;
+      return row;
     },
 
-    /** Runs whose worker has not been heard of since its lease lapsed; locked, skipping those that others look at. */
-    lockLapsed: async (tx: Transaction): Promise<RunRecord[]> => {
+    /** Nobody waits long for a worker that may be dead. */
+    shortenLease: async (tx: Transaction, id: string, leaseSeconds: number): Promise<void> => {
+      await tx.$executeRaw`UPDATE "Run" SET "leaseExpiresAt" = least("leaseExpiresAt", now() + make_interval(secs => ${leaseSeconds})) WHERE id = ${id}::uuid`;
+    },
+
+    /**
+     * Runs whose worker has not been heard of since its lease lapsed; locked, skipping those that others look at. A lease
+     * that ends later than any could that was taken or renewed by now tells of a clock that was set back: it is cut to what
+     * a renewal would give, so that a dead worker's run waits one lease longer and not for the clock.
+     */
+    lockLapsed: async (tx: Transaction, leaseSeconds: number): Promise<RunRecord[]> => {
+      await tx.$executeRaw`
+        UPDATE "Run" SET "leaseExpiresAt" = now() + make_interval(secs => ${leaseSeconds}) WHERE id IN (
+          SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') AND "leaseExpiresAt" > clock_timestamp() + make_interval(secs => ${leaseSeconds}) FOR UPDATE SKIP LOCKED)`;
       const rows = await tx.$queryRaw<{ id: string }[]>`
         SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') AND "leaseExpiresAt" < now() FOR UPDATE SKIP LOCKED`;
       const found = await tx.run.findMany({ where: { id: { in: rows.map((row) => row.id) } } });
@@ -138,9 +166,14 @@ export function createRunStore(db: Database) {
       });
     },
 
-    /** Puts the run back into the queue as the newest, for a resumed one. */
-    requeueNow: async (tx: Transaction, id: string): Promise<void> => {
-      await tx.run.update({ where: { id }, data: { queuedAt: new Date() } });
+    /** Puts the run back into the queue as the newest of its launcher's, with its time before it, for a resumed one. */
+    requeueNow: async (tx: Transaction, run: RunRecord): Promise<void> => {
+      await tx.run.update({ where: { id: run.id }, data: { queuedAt: new Date(), busySeconds: 0, turn: await nextTurn(tx, run.kind, run.launchedBy) } });
+    },
+
+    /** For the next attempt: images that one pass of the network takes. */
+    setMicroBatchSize: async (tx: Transaction, id: string, microBatchSize: number): Promise<void> => {
+      await tx.run.update({ where: { id }, data: { microBatchSize } });
     },
 
     /** Appends under the lock of the run's row, which numbers events without holes, and announces it at commit. */
@@ -171,26 +204,48 @@ export function createRunStore(db: Database) {
       return tx.runEvent.count({ where: { runId: id, kind: 'STARTED', sequence: { gt: landmark._max.sequence ?? 0 } } });
     },
 
-    /** A step that was recorded before a restart is recorded again with the same value; the first one stays. */
+    /** Steps of a series only rise: one that was recorded before a restart comes again with the same value, and is left out. */
     addMetrics: async (tx: Transaction, id: string, points: readonly { readonly step: number; readonly metrics: Readonly<Record<string, number>> }[]): Promise<void> => {
-      const data = points.flatMap(({ step, metrics }) =>
-        Object.entries(metrics).flatMap(([name, value]) => (Number.isFinite(value) ? [{ runId: id, name, step, value }] : [])),
-      );
-      if (data.length > 0) await tx.runMetricPoint.createMany({ data, skipDuplicates: true });
+      const values = points.flatMap(({ step, metrics }) => Object.entries(metrics).flatMap(([name, value]) => (Number.isFinite(value) ? [{ name, step, value }] : [])));
+      for (const [name, series] of Map.groupBy(values, (point) => point.name)) {
+        await tx.$queryRaw`SELECT append_run_metrics(${id}::uuid, ${name}, ${series.map(({ step }) => step)}::int[], ${series.map(({ value }) => value)}::float8[])::text`;
+      }
     },
 
-    metrics: async (runId: string, names: readonly string[] | null): Promise<MetricSeriesRecord[]> => {
+    /**
+     * Series by name and step. One of many points is thinned in the database: split into parts of equal width, of which the
+     * lowest and the highest point stay, with the first and the last of all; so a plot shows every spike. The cost follows
+     * the number of chunks, not of points: of a series that has more chunks than the plot has parts only their extremes are read.
+     */
+    metrics: async (runId: string, names: readonly string[] | null, { fromStep, toStep, maxPoints }: MetricWindow): Promise<MetricSeriesRecord[]> => {
       // A NUL would be a fault to PostgreSQL, and no name has one.
       const known = names?.filter((name) => !name.includes('\0'));
-      const rows = await db.runMetricPoint.findMany({
-        where: { runId, ...(known === undefined ? {} : { name: { in: known } }) },
-        orderBy: [{ name: 'asc' }, { step: 'asc' }],
-      });
-      const series = Map.groupBy(rows, (row) => row.name);
-      return [...series].map(([name, points]) => ({
+      const rows = await db.$queryRaw<{ name: string; step: number; value: number; at: Date }[]>`
+        WITH chunk AS (
+          SELECT *, row_number() OVER (PARTITION BY name ORDER BY "firstStep") AS place, count(*) OVER (PARTITION BY name) AS chunks
+          FROM "RunMetricChunk"
+          WHERE "runId" = ${runId}::uuid AND (${known === undefined} OR name = ANY(${[...(known ?? [])]}::text[])) AND "lastStep" >= ${fromStep} AND "firstStep" <= ${toStep}
+        ), sorted AS (
+          SELECT *, 2 * chunks < ${maxPoints} OR place = 1 OR place = chunks AS "isRead" FROM chunk
+        ), point AS (
+          SELECT name, each.step, each.value, each.at FROM sorted, unnest(steps, "values", "recordedAts") AS each(step, value, at) WHERE "isRead" AND each.step BETWEEN ${fromStep} AND ${toStep}
+          UNION ALL SELECT name, "minStep", "minValue", "minRecordedAt" FROM sorted WHERE NOT "isRead"
+          UNION ALL SELECT name, "maxStep", "maxValue", "maxRecordedAt" FROM sorted WHERE NOT "isRead"
+        ), extent AS (
+          SELECT name, count(*) AS points, min(step) AS first, max(step) AS last FROM point GROUP BY name
+        ), part AS (
+          SELECT name, min(ARRAY[value, step, extract(epoch FROM at)::float8]) AS lowest, max(ARRAY[value, step, extract(epoch FROM at)::float8]) AS highest
+          FROM point JOIN extent USING (name) WHERE points > ${maxPoints}
+          GROUP BY name, width_bucket(step::float8, first::float8, last::float8 + 1, ${Math.floor((maxPoints - 2) / 2)}::int)
+        )
+        SELECT name, step, value, at FROM point JOIN extent USING (name) WHERE points <= ${maxPoints} OR step IN (first, last)
+        UNION SELECT name, lowest[2]::int, lowest[1], to_timestamp(lowest[3])::timestamptz(3) FROM part
+        UNION SELECT name, highest[2]::int, highest[1], to_timestamp(highest[3])::timestamptz(3) FROM part
+        ORDER BY name, step`;
+      return [...Map.groupBy(rows, (row) => row.name)].map(([name, points]) => ({
         name,
         unit: UNITS[name] ?? null,
-        points: points.map(({ step, value, recordedAt }) => ({ step, value, recordedAt })),
+        points: points.map(({ step, value, at }) => ({ step, value, recordedAt: at })),
       }));
     },
 
@@ -204,11 +259,11 @@ export function createRunStore(db: Database) {
       return row === null ? undefined : { step: row.step, sha256: row.sha256 };
     },
 
-    /** Place in its lane's queue, 1 for the next to run; null for a run that does not wait. */
+    /** Place in its lane's fair order, 1 for the next to run; null for a run that does not wait. */
     queuePosition: async (run: RunRecord): Promise<number | null> => {
       if (run.status !== 'QUEUED') return null;
       const [row] = await db.$queryRaw<{ ahead: bigint }[]>`
-        SELECT count(*) AS ahead FROM "Run" WHERE status = 'QUEUED' AND kind = ANY(${[...laneOf(run.kind)]}::"RunKind"[]) AND ("queuedAt", id) <= (SELECT "queuedAt", id FROM "Run" WHERE id = ${run.id}::uuid)`;
+        SELECT count(*) AS ahead FROM "Run" WHERE status = 'QUEUED' AND kind = ANY(${[...laneOf(run.kind)]}::"RunKind"[]) AND (turn, "queuedAt", id) <= (SELECT turn, "queuedAt", id FROM "Run" WHERE id = ${run.id}::uuid)`;
       return Number(row?.ahead ?? 1);
     },
 
@@ -217,6 +272,23 @@ export function createRunStore(db: Database) {
       return Object.fromEntries(rows.map((row) => [row.status, row._count._all]));
     },
   };
+}
+
+/**
+ * Start-time fair queueing: a launcher's runs take one turn each, beginning with the turn that the lane has come to. So
+ * lanes go round between those who wait, whoever queued how much and when, and a run's turn never changes while it waits.
+ */
+async function nextTurn(tx: Transaction, kind: RunKind, launchedBy: string | null): Promise<number> {
+  const lane = [...laneOf(kind)];
+  // One launch of a lane after another, or two at once would take the same turn.
+  await tx.$queryRaw`SELECT pg_advisory_xact_lock(hashtext(${`turn of ${lane.join()}`}))::text`;
+  const [row] = await tx.$queryRaw<{ turn: number }[]>`
+    SELECT greatest(
+      (SELECT max(come) FROM unnest(${lane}::"RunKind"[]) AS lane(kind), LATERAL (SELECT max(turn) AS come FROM "Run" WHERE "Run".kind = lane.kind AND "startedAt" IS NOT NULL) AS latest),
+      (SELECT max(own) + 1 FROM unnest(${lane}::"RunKind"[]) AS lane(kind), LATERAL (
+        SELECT max(turn) AS own FROM "Run" WHERE "Run".kind = lane.kind AND "launchedBy" = ${launchedBy} AND ("startedAt" IS NOT NULL OR status = 'QUEUED')) AS latest),
+      0) AS turn`;
+  return row?.turn ?? 0;
 }
 
 function eventKind(kind: string): RunEventKind {
@@ -238,6 +310,10 @@ function toRecord(row: Run): RunRecord {
         ? null
         : { class: row.failureClass, code: row.failureCode ?? 'INTERNAL', message: row.failureMessage ?? '', hint: row.failureHint },
     environment: row.environment,
+    launchedBy: row.launchedBy,
+    deviceId: row.deviceId,
+    microBatchSize: row.microBatchSize,
+    maxDurationSeconds: row.maxDurationSeconds,
     inputDigest: row.inputDigest,
     queuedAt: row.queuedAt,
     startedAt: row.startedAt,
