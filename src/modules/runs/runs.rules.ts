@@ -68,14 +68,16 @@ export function mayGetBetter(failure: FailureFacts): boolean {
 const MICRO_BATCH_MIN = 2;
 
 /**
- * The micro-batch with which a pretraining that ended for want of memory is tried again: half of the last one. The
- * effective batch stays as it is. Undefined where there is nothing left to halve, and for kinds that have no batch.
+ * The micro-batch with which a pretraining that ended for want of memory is tried again: half of the last one, or the next
+ * smaller divisor of the batch. The effective batch stays as it is. Undefined where nothing smaller is left, and for kinds
+ * that have no batch.
  */
 export function smallerMicroBatch(run: { readonly kind: RunKind; readonly config: unknown; readonly microBatchSize: number | null }): number | undefined {
   if (run.kind !== 'PRETRAINING') return undefined;
-  const last = run.microBatchSize ?? pretrainingConfigSchema.parse(run.config).batchSize;
-  const half = Math.floor(last / 2);
-  return half < MICRO_BATCH_MIN ? undefined : half;
+  const config = pretrainingConfigSchema.parse(run.config);
+  const half = Math.floor((run.microBatchSize ?? config.microBatchSize ?? config.batchSize) / 2);
+  for (let size = half; size >= MICRO_BATCH_MIN; size -= 1) if (config.batchSize % size === 0) return size;
+  return undefined;
 }
 
 export const ENCODER_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;

@@ -44,8 +44,8 @@ export interface RunLaunch {
   readonly kind: RunKind;
   readonly config: object;
   readonly idempotencyKey: string | null;
-  /** Whose run it is: the queue goes round between the names of keys. */
-  readonly viewer: Viewer;
+  /** Whose run it is: the queue goes round between the names of keys. Left out: the program's own. */
+  readonly viewer?: Viewer;
   readonly maxDurationSeconds?: number | null;
   /** The input as it came, for telling a repeated request from another one. */
   readonly input: object;
@@ -186,8 +186,8 @@ export function createRunService(parts: RunServiceParts): RunService {
   return service;
 }
 
-function launcherOf(viewer: Viewer): string {
-  return viewer.kind === 'KEY' ? viewer.name : 'anonymous';
+function launcherOf(viewer: Viewer | undefined): string | null {
+  return viewer?.kind === 'KEY' ? viewer.name : null;
 }
 
 function sameInputOrThrow(earlier: RunRecord, kind: RunKind, inputDigest: string): RunRecord {

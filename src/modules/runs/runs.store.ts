@@ -19,7 +19,7 @@ export interface NewRun {
   readonly config: object;
   readonly idempotencyKey: string | null;
   readonly inputDigest: string;
-  readonly launchedBy: string;
+  readonly launchedBy: string | null;
   readonly maxDurationSeconds: number | null;
 }
 
