@@ -82,7 +82,7 @@ export const Run = objectType({
       type: 'Checkpoint',
       resolve: (run, _args, ctx) => ctx.loaders.models.checkpointsByRun.load(run.id),
     });
-    t.string('launchedBy', { description: 'Name of the key that launched it; the queue goes round between them.' });
+    t.string('launchedBy', { description: 'The person who launched it; the queue goes round between people.' });
     t.int('maxDurationSeconds', { description: 'Longest time under way, over all attempts; null: no limit.' });
     t.int('microBatchSize', { description: 'Images that one pass of the network takes since a run ended for want of memory; the effective batch stays as it was.' });
     t.string('deviceId', { description: 'What carries or carried it: the UUID of a GPU, or a CPU slot of a worker.' });

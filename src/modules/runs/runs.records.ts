@@ -19,7 +19,7 @@ export interface RunRecord {
   readonly progress: number;
   readonly failure: RunFailureRecord | null;
   readonly environment: unknown;
-  /** Name of the key that launched it. */
+  /** The person who launched it; null for the program's own. */
   readonly launchedBy: string | null;
   /** What carries or carried it: the UUID of a GPU, or a CPU slot of a worker. */
   readonly deviceId: string | null;

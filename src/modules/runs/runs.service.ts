@@ -8,7 +8,7 @@ import { resolveImportFile, resolveImportPath } from '../../platform/import-root
 import type { Page, PageArguments } from '../../platform/page.ts';
 import type { Queue } from '../../platform/queue.ts';
 import type { RunKind } from '../../generated/prisma/enums.ts';
-import { authorise, type Viewer } from '../access/index.ts';
+import { authorise, personOf, type Viewer } from '../access/index.ts';
 import type { DatasetService } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import {
@@ -44,7 +44,7 @@ export interface RunLaunch {
   readonly kind: RunKind;
   readonly config: object;
   readonly idempotencyKey: string | null;
-  /** Whose run it is: the queue goes round between the names of keys. Left out: the program's own. */
+  /** Whose run it is: the queue goes round between people. Left out: the program's own. */
   readonly viewer?: Viewer;
   readonly maxDurationSeconds?: number | null;
   /** The input as it came, for telling a repeated request from another one. */
@@ -72,7 +72,7 @@ export function createRunService(parts: RunServiceParts): RunService {
       if (earlier !== undefined) return sameInputOrThrow(earlier, launch.kind, inputDigest);
     }
     const { kind, config, idempotencyKey, maxDurationSeconds = null } = launch;
-    const run = await store.create(tx, { kind, config, idempotencyKey, inputDigest, launchedBy: launcherOf(launch.viewer), maxDurationSeconds });
+    const run = await store.create(tx, { kind, config, idempotencyKey, inputDigest, launchedBy: launch.viewer === undefined ? null : personOf(launch.viewer), maxDurationSeconds });
     await store.appendEvent(tx, run.id, { kind: 'QUEUED', status: 'QUEUED' });
     await queue.send(tx, RUN_JOBS[launch.kind], { runId: run.id });
     return run;
@@ -184,10 +184,6 @@ export function createRunService(parts: RunServiceParts): RunService {
     countByStatus: () => store.countByStatus(),
   };
   return service;
-}
-
-function launcherOf(viewer: Viewer | undefined): string | null {
-  return viewer?.kind === 'KEY' ? viewer.name : null;
 }
 
 function sameInputOrThrow(earlier: RunRecord, kind: RunKind, inputDigest: string): RunRecord {
