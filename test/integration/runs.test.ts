@@ -9,6 +9,7 @@ import { createRunEvents } from '../../src/api/run-events.ts';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { CANCELING_LEASE_SECONDS, CancelRequestedError, LEASE_SECONDS, MAX_FRUITLESS_ATTEMPTS, RUN_EVENTS_CHANNEL, type ClaimedRun, type RunFailureRecord, type RunRecord, type RunStatus } from '../../src/modules/runs/index.ts';
 import { listenForAnnouncements, type Announcements } from '../../src/platform/announcements.ts';
+import { UNLIMITED } from '../../src/modules/access/index.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
@@ -543,7 +544,7 @@ describe('the database itself', () => {
 
 describe('the order of the queue', () => {
   /** Each launch by a key of its own: people count, not keys. */
-  const launchBy = (owner: string): Promise<RunRecord> => registry.runs.launchPretraining({ ...ADMIN, name: randomUUID(), owner }, pretrainingInput());
+  const launchBy = (owner: string): Promise<RunRecord> => registry.runs.launchPretraining({ kind: 'KEY', keyId: randomUUID(), name: randomUUID(), owner, role: 'ADMIN', scopes: UNLIMITED }, pretrainingInput());
 
   async function order(runs: readonly RunRecord[]): Promise<(number | null)[]> {
     return Promise.all(runs.map(async (run) => registry.runs.queuePosition((await registry.runs.get(ADMIN, run.id)) ?? run)));
