@@ -13,7 +13,8 @@ module.exports = {
     { name: 'prisma-only-in-stores-and-platform', severity: 'error', from: { path: '^(src|workers)/', pathNot: '\\.store\\.ts$|^src/platform/|^src/generated/' }, to: { path: '^src/generated/prisma|^node_modules/@prisma', pathNot: 'generated/prisma/enums\\.ts$' } },
     { name: 'platform-knows-no-feature', severity: 'error', from: path('^src/platform/'), to: path('^src/(modules|api|jobs|cli)/') },
     { name: 'rules-are-pure', severity: 'error', from: path('\\.rules\\.ts$'), to: { path: '^src/|^node_modules/|^[a-z:]+$', pathNot: '\\.(rules|records)\\.ts$|^src/(errors|input)\\.ts$|^src/jobs/|enums\\.ts$|^node_modules/zod|^src/modules/[^/]+/index\\.ts$|^node:path$|^path$|^node:crypto$|^crypto$' } },
-    { name: 'engine-only-engine-and-tfjs', severity: 'error', from: path('^workers/engine/'), to: { path: '^src/|^workers/(?!engine/)' } },
+    { name: 'engine-only-engine-and-tfjs', severity: 'error', from: path('^workers/engine/'), to: { path: '^src/(?!statistics/)|^workers/(?!engine/)' } },
+    { name: 'statistics-import-nothing-of-ours', severity: 'error', from: path('^src/statistics/'), to: { path: '^(src|workers)/', pathNot: '^src/statistics/' } },
     { name: 'tfjs-has-one-import', severity: 'error', from: { path: '^(src|workers)/', pathNot: '^workers/engine/tensorflow\\.ts$' }, to: { path: '^node_modules/@tensorflow/.*\\.js$' } },
     { name: 'nexus-has-one-import', severity: 'error', from: { path: '^src/', pathNot: '^src/api/nexus\\.ts$|^src/generated' }, to: { path: '^node_modules/nexus' } },
     { name: 'formats-import-nothing-of-ours', severity: 'error', from: path('^src/formats/'), to: { path: '^(src|workers)/', pathNot: '^src/formats/' } },
@@ -21,6 +22,8 @@ module.exports = {
     { name: 'datasets-and-models-before-runs', severity: 'error', from: path('^src/modules/(datasets|models)/'), to: { path: '^src/modules/(runs|evaluations|exports)/' } },
     { name: 'runs-before-evaluations-and-exports', severity: 'error', from: path('^src/modules/runs/'), to: path('^src/modules/(evaluations|exports)/') },
     { name: 'exports-and-evaluations-apart', severity: 'error', from: path('^src/modules/(exports|evaluations)/'), to: { path: '^src/modules/(exports|evaluations)/', pathNot: '^src/modules/$1/' } },
+    { name: 'datasets-and-models-before-embeddings', severity: 'error', from: path('^src/modules/(datasets|models)/'), to: path('^src/modules/embeddings/') },
+    { name: 'embeddings-before-runs', severity: 'error', from: path('^src/modules/embeddings/'), to: path('^src/modules/(runs|evaluations|exports)/') },
     { name: 'runtime-needs-no-dev-dependency', severity: 'error', from: path('^(src|workers)/'), to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['npm', 'type-only'] } },
   ],
   options: {

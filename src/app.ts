@@ -12,6 +12,7 @@ import type { Logger } from './logger.ts';
 import { createAccessService } from './modules/access/index.ts';
 import { createArtifactService } from './modules/artifacts/index.ts';
 import { createDatasetLoaders, createDatasetService, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
+import { createEmbeddingService } from './modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
 import { createExports } from './modules/exports/index.ts';
 import { createCheckpointImports, createModelLoaders, createModelService, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
@@ -83,7 +84,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const { queueGolden } = createExports({ runs, models });
     const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls, queueGolden });
     const evaluations = createEvaluations(db, { runs, datasets, models });
-    const services: Services = { access, artifacts, datasets, models, checkpointImports, runs, evaluations };
+    const services: Services = { access, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, runs, evaluations };
     const server = serverFacts(db, startedAt);
     const runEvents = createRunEvents(runs, announcements);
 

@@ -1,6 +1,7 @@
 /** One run in one process: TensorFlow blocks its thread, and whatever goes wrong here dies alone. */
 import { createArtifactService } from '../src/modules/artifacts/index.ts';
 import { createDatasetService } from '../src/modules/datasets/index.ts';
+import { createEmbeddingService } from '../src/modules/embeddings/index.ts';
 import { createEvaluationRegister } from '../src/modules/evaluations/index.ts';
 import { createModelService } from '../src/modules/models/index.ts';
 import { CancelRequestedError, createLedger, type RunKind, type RunLedger } from '../src/modules/runs/index.ts';
@@ -70,6 +71,7 @@ async function carry(start: StartMessage): Promise<void> {
     services: {
       datasets: createDatasetService({ db, transact: transactionsOf(db) }),
       models: createModelService({ db, transact: transactionsOf(db) }),
+      embeddings: createEmbeddingService({ db }),
       evaluations: createEvaluationRegister(db),
       artifacts,
     },

@@ -2,6 +2,7 @@
 import type { AccessService, Viewer } from '../modules/access/index.ts';
 import type { ArtifactService } from '../modules/artifacts/index.ts';
 import type { DatasetLoaders, DatasetService } from '../modules/datasets/index.ts';
+import type { EmbeddingService } from '../modules/embeddings/index.ts';
 import type { EvaluationLoaders, EvaluationService } from '../modules/evaluations/index.ts';
 import type { CheckpointImportService, ModelLoaders, ModelService } from '../modules/models/index.ts';
 import type { RunLoaders, RunService } from '../modules/runs/index.ts';
@@ -29,6 +30,7 @@ export interface Services {
   readonly datasets: DatasetService;
   readonly models: ModelService;
   readonly checkpointImports: CheckpointImportService;
+  readonly embeddings: EmbeddingService;
   readonly runs: RunService;
   readonly evaluations: EvaluationService;
   readonly artifacts: ArtifactService;

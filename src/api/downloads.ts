@@ -12,6 +12,7 @@ import type { NextFunction, Request, RequestHandler, Response } from 'express';
 import { Router } from 'express';
 import { DomainError } from '../errors.ts';
 import { authorise, type Viewer } from '../modules/access/index.ts';
+import type { EmbeddingFileFormat } from '../modules/embeddings/index.ts';
 import { WEIGHTS_FORMATS, type WeightsFormat } from '../modules/models/index.ts';
 import { evaluateConditions, selectRange } from './http-conditions.ts';
 
@@ -31,6 +32,7 @@ export interface ServedFile {
 export interface DownloadSources {
   readonly weights: (viewer: Viewer, checkpointId: string, format: WeightsFormat) => Promise<ServedFile>;
   readonly artifact: (viewer: Viewer, sha256: string) => Promise<ServedFile>;
+  readonly embeddings: (viewer: Viewer, id: string, format: EmbeddingFileFormat) => Promise<ServedFile>;
   readonly thumbnail: (viewer: Viewer, datasetId: string, position: number) => Promise<ServedFile>;
   /** The stored bytes. Throws ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
   readonly open: (sha256: string) => Promise<FileHandle>;
@@ -48,7 +50,7 @@ export interface DownloadOptions {
 /** Large enough that disk and socket, not JavaScript, set the pace. */
 const CHUNK_BYTES = 512 * 1024;
 
-/** The routes of `GET|HEAD /checkpoints/{id}/download`, `/artifacts/{sha256}` and `/datasets/{id}/thumbnails/{n}.webp`. */
+/** The routes of `GET|HEAD /checkpoints/{id}/download`, `/artifacts/{sha256}`, `/embeddings/{id}.npy|csv` and `/datasets/{id}/thumbnails/{n}.webp`. */
 export function createDownloads({ sources, viewerOf, stallTimeoutMs = 60_000 }: DownloadOptions): Router {
   const router = Router();
   const serve = (path: string, find: (request: Request, viewer: Viewer) => Promise<ServedFile>): void => {
@@ -70,6 +72,8 @@ export function createDownloads({ sources, viewerOf, stallTimeoutMs = 60_000 }: 
   };
   serve('/checkpoints/:id/download', (request, viewer) => sources.weights(viewer, parameter(request, 'id'), formatOf(request.query.format)));
   serve('/artifacts/:sha256', (request, viewer) => sources.artifact(viewer, parameter(request, 'sha256')));
+  serve('/embeddings/:id.npy', (request, viewer) => sources.embeddings(viewer, parameter(request, 'id'), 'npy'));
+  serve('/embeddings/:id.csv', (request, viewer) => sources.embeddings(viewer, parameter(request, 'id'), 'csv'));
   serve('/datasets/:id/thumbnails/:position.webp', (request, viewer) => sources.thumbnail(viewer, parameter(request, 'id'), positionOf(parameter(request, 'position'))));
   return router;
 }

@@ -24,7 +24,7 @@ export interface HttpServerOptions {
   /** Made anew for each operation. */
   readonly contextFor: (request: { readonly viewer: Viewer; readonly requestId: string }) => ApiContext;
   readonly viewerOf: AccessService['viewerOf'];
-  readonly services: Pick<Services, 'artifacts' | 'datasets' | 'models'>;
+  readonly services: Pick<Services, 'artifacts' | 'datasets' | 'embeddings' | 'models'>;
   readonly openArtifact: DownloadSources['open'];
   /** False or a failure: the server answers, but can not do its work. */
   readonly isReady: () => Promise<boolean>;
@@ -180,6 +180,7 @@ function sourcesOf({ services, openArtifact, logger }: HttpServerOptions): Downl
     },
     weights: async (viewer, checkpointId, format) => ({ ...(await services.models.weightsFile(viewer, checkpointId, format)), isImmutable: false }),
     artifact: async (viewer, sha256) => ({ ...(await artifactOrThrow(viewer, sha256)), fileName: sha256, isImmutable: true }),
+    embeddings: async (viewer, id, format) => ({ ...(await services.embeddings.file(viewer, id, format)), isImmutable: true }),
     thumbnail: async (viewer, datasetId, position) => {
       const thumbnail = await services.datasets.thumbnailOf(viewer, datasetId, position);
       if (thumbnail === undefined) throw new DomainError({ code: 'NOT_FOUND', message: 'There is no such thumbnail.', hint: 'Thumbnails are numbered from 0, for a dataset with a sealed version.' });

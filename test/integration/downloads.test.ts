@@ -231,6 +231,42 @@ describe('an artifact', () => {
   });
 });
 
+describe('embeddings', () => {
+  const NUMBERS = Buffer.from('numbers');
+  const IDS = Buffer.from('key,label\r\n');
+
+  async function registerEmbeddings(): Promise<string> {
+    const [rows, ids] = [await server.store.put(NUMBERS), await server.store.put(IDS)];
+    const key = { encoderDigest: SHA256, datasetDigest: 'd'.repeat(64), preparationDigest: 'p'.repeat(64) };
+    const set = { ...key, source: 'CHECKPOINT', imageCount: 0, embeddingDim: 512, rows, ids, engine: { library: 'test' } } as const;
+    await database.transact((tx) => server.services.embeddings.register(tx, set));
+    // Another worker with the same key: the first one's set stays.
+    await database.transact((tx) => server.services.embeddings.register(tx, { ...set, rows: ids }));
+    return (await database.db.embeddingSet.findFirstOrThrow({ where: key })).id;
+  }
+
+  test('come as .npy with the rows named in a .csv, at the addresses that the API prints', async () => {
+    const id = await registerEmbeddings();
+    const answer = await server.ask('query ($id: ID!) { checkpoint(id: $id) { embeddings { id source embeddingDim sha256 byteSize npyUrl idsUrl } } }', { id: checkpointId });
+    const set = at(answer, 'data.checkpoint.embeddings.0');
+    assert.deepEqual(set, { id, source: 'CHECKPOINT', embeddingDim: 512, sha256: createHash('sha256').update(NUMBERS).digest('hex'), byteSize: NUMBERS.length, npyUrl: `/embeddings/${id}.npy`, idsUrl: `/embeddings/${id}.csv` });
+    const npy = await fetch(`${server.url}/embeddings/${id}.npy`, { headers: { range: 'bytes=3-' } });
+    assert.deepEqual([npy.status, await npy.text(), npy.headers.get('content-disposition')], [206, 'bers', `attachment; filename="embeddings-${id}.npy"`]);
+    const csv = await fetch(`${server.url}/embeddings/${id}.csv`);
+    assert.deepEqual([csv.status, await csv.text(), csv.headers.get('content-type')], [200, IDS.toString(), 'text/csv; charset=utf-8']);
+  });
+
+  test('that are not there, or no id, are not found; nor is another ending', async () => {
+    for (const name of [`${checkpointId}.npy`, 'latest.csv']) {
+      const response = await fetch(`${server.url}/embeddings/${name}`);
+      assert.deepEqual([response.status, at(await response.json(), 'code')], [404, 'EMBEDDINGS_NOT_FOUND']);
+    }
+    const other = await fetch(`${server.url}/embeddings/${checkpointId}.npz`);
+    assert.equal(other.status, 404);
+    await other.body?.cancel();
+  });
+});
+
 describe('a client that goes away', () => {
   /** How many descriptors of this process point at the stored file. */
   async function openCount(): Promise<number> {

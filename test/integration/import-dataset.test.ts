@@ -1,93 +1,33 @@
 /** An import as a run: real database, real ledger, real files. */
 import assert from 'node:assert/strict';
-import { mkdir, mkdtemp, realpath, rm, writeFile } from 'node:fs/promises';
-import { tmpdir } from 'node:os';
+import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { drawTissue } from '../../src/cli/tissue.ts';
-import { createLogger } from '../../src/logger.ts';
-import { createArtifactService } from '../../src/modules/artifacts/index.ts';
-import { createDatasetService, type DatasetService } from '../../src/modules/datasets/index.ts';
-import { createEvaluationRegister } from '../../src/modules/evaluations/index.ts';
-import { createModelService } from '../../src/modules/models/index.ts';
-import { createLedger, type RunLedger } from '../../src/modules/runs/index.ts';
-import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
 import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
-import { TaskStopped, type StopRequest, type TaskContext } from '../../workers/tasks/task.ts';
+import { TaskStopped, type StopRequest } from '../../workers/tasks/task.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { createTaskRunner, type LaunchedTask, type TaskRunner } from '../support/task-runner.ts';
 
 let base = '';
 let database: TestDatabase;
-let ledger: RunLedger;
-let datasets: DatasetService;
-let store: ArtifactStore;
+let runner: TaskRunner;
 let datasetId = '';
 
 before(async () => {
-  base = await realpath(await mkdtemp(path.join(tmpdir(), 'paraffin-import-')));
-  await drawTissue({ outDir: path.join(base, 'images'), imagesPerLabel: 4, imageSizePx: 64, seed: 1, groups: 2 });
   database = await openTestDatabase();
-  const { db, transact } = database;
-  ledger = createLedger(db, transact);
-  datasets = createDatasetService({ db, transact });
-  store = openArtifactStore(path.join(base, 'artifacts'));
-  datasetId = (await db.dataset.create({ data: { slug: 'import-test', name: 'Import test', imageKind: 'PATCH', synthetic: true } })).id;
+  runner = await createTaskRunner(database);
+  ({ base } = runner);
+  await drawTissue({ outDir: path.join(base, 'images'), imagesPerLabel: 4, imageSizePx: 64, seed: 1, groups: 2 });
+  datasetId = (await database.db.dataset.create({ data: { slug: 'import-test', name: 'Import test', imageKind: 'PATCH', synthetic: true } })).id;
 });
 after(async () => {
+  await runner.close();
   await database.close();
-  await rm(base, { recursive: true, force: true });
 });
 
-interface Import {
-  readonly runId: string;
-  readonly events: string[];
-  /** Runs the task to its end, as the worker's child does. */
-  carry(): Promise<void>;
-}
-
-async function launch(config: object, stop: () => StopRequest = () => 'NO'): Promise<Import> {
-  const { db, transact } = database;
-  const run = await db.run.create({ data: { kind: 'IMPORT', config: { datasetId, path: path.join(base, 'images'), layout: 'FOLDER_PER_LABEL', labelsCsvPath: null, patchSizePx: null, importRoots: [base], ...config } } });
-  const claimed = await ledger.claim(['IMPORT'], 'test');
-  assert.ok(claimed?.run.id === run.id);
-  const { lease } = claimed;
-  const workDir = path.join(base, `work-${run.id}`);
-  await mkdir(workDir);
-  const events: string[] = [];
-  const artifacts = createArtifactService({ db, store });
-  const context: TaskContext = {
-    runId: run.id,
-    lease,
-    attempt: 1,
-    services: { datasets, models: createModelService({ db, transact }), evaluations: createEvaluationRegister(db), artifacts },
-    artifacts: store,
-    logger: createLogger('silent', 'test'),
-    workDir,
-    stopRequested: stop,
-    throwIfStopped: () => {
-      const reason = stop();
-      if (reason !== 'NO') throw new TaskStopped(reason);
-    },
-    progress: async (_fraction, message) => void events.push(message ?? ''),
-    recordMetrics: (fraction, points) => ledger.report(lease, { progress: fraction, points: [points] }),
-    flush: async () => undefined,
-    withLease: (work) => ledger.withLease(lease, work),
-    keepTrainingState: (tx, state) => ledger.keepTrainingState(tx, lease, state),
-    latestTrainingState: () => ledger.latestTrainingState(run.id),
-    setEnvironment: (environment) => ledger.setEnvironment(lease, environment),
-  };
-  return {
-    runId: run.id,
-    events,
-    carry: async () => {
-      const result = await importDatasetTask.run(context, run.config);
-      await ledger.withLease(lease, async (tx) => {
-        await result.finish(tx);
-        await ledger.succeed(tx, lease, result.message);
-      });
-    },
-  };
-}
+const launch = (config: object, stop?: () => StopRequest): Promise<LaunchedTask> =>
+  runner.launch(importDatasetTask, { datasetId, path: path.join(base, 'images'), layout: 'FOLDER_PER_LABEL', labelsCsvPath: null, patchSizePx: null, importRoots: [base], ...config }, stop);
 
 async function versionsOf(runId: string): Promise<number> {
   return database.db.datasetVersion.count({ where: { importRunId: runId } });
@@ -101,12 +41,12 @@ test('a folder becomes a sealed version that training can cite, with its run SUC
   assert.deepEqual(version.labelNames, ['gland', 'lymphoid', 'stroma', 'tumour']);
   assert.equal(version.thumbnails.length, 16);
   assert.match(run.events.at(-1) ?? '', /files/);
-  const [sealed] = await datasets.requireSealedVersions([version.id]);
+  const [sealed] = await runner.services.datasets.requireSealedVersions([version.id]);
   assert.equal(sealed?.digest, version.digest);
   const { status, progress } = await database.db.run.findUniqueOrThrow({ where: { id: run.runId } });
   assert.deepEqual([status, progress], ['SUCCEEDED', 1]);
   for (const sha256 of [version.manifestSha256, ...version.shards.map((shard) => shard.sha256), ...version.thumbnails.map((thumbnail) => thumbnail.sha256)]) {
-    assert.ok((await store.read(sha256 ?? '')).length > 0);
+    assert.ok((await runner.store.read(sha256 ?? '')).length > 0);
     assert.equal(await database.db.artifact.count({ where: { sha256: sha256 ?? '' } }), 1);
   }
 });

@@ -11,6 +11,7 @@ import { createLogger } from '../../src/logger.ts';
 import { createAccessService, type AccessService } from '../../src/modules/access/index.ts';
 import { createArtifactService } from '../../src/modules/artifacts/index.ts';
 import { createDatasetLoaders, createDatasetService } from '../../src/modules/datasets/index.ts';
+import { createEmbeddingService } from '../../src/modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from '../../src/modules/evaluations/index.ts';
 import { createExports } from '../../src/modules/exports/index.ts';
 import { createCheckpointImports, createModelLoaders, createModelService } from '../../src/modules/models/index.ts';
@@ -52,7 +53,7 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   const { queueGolden } = createExports({ runs, models });
   const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true, queueGolden });
   const evaluations = createEvaluations(db, { runs, datasets, models });
-  const services: Services = { access, artifacts, datasets, models, checkpointImports, runs, evaluations };
+  const services: Services = { access, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, runs, evaluations };
   const server = { version: 'test', startedAt: new Date(), databaseVersion: () => Promise.resolve('test'), engine: () => null, engineHint: () => null };
   const runEvents = createRunEvents(runs, announcements);
   const http = createHttpServer({

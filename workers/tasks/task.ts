@@ -2,6 +2,7 @@
 import type { Logger } from '../../src/logger.ts';
 import type { ArtifactService } from '../../src/modules/artifacts/index.ts';
 import type { DatasetService } from '../../src/modules/datasets/index.ts';
+import type { EmbeddingService } from '../../src/modules/embeddings/index.ts';
 import type { EvaluationService } from '../../src/modules/evaluations/index.ts';
 import type { ModelService } from '../../src/modules/models/index.ts';
 import type { MetricPoints, RunKind, RunLease, TrainingStateRecord } from '../../src/modules/runs/index.ts';
@@ -14,6 +15,7 @@ export type StopRequest = 'NO' | 'CANCEL' | 'DRAIN';
 export interface TaskServices {
   readonly datasets: DatasetService;
   readonly models: ModelService;
+  readonly embeddings: EmbeddingService;
   readonly evaluations: Pick<EvaluationService, 'register'>;
   readonly artifacts: ArtifactService;
 }

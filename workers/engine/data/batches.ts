@@ -1,6 +1,7 @@
 /** Batches of decoded images, made ahead by a thread of their own. */
 import { Worker } from 'node:worker_threads';
 import type { DecodedBatch, DecodeReply, DecodeRequest, Reading, ShardedDataset } from './decode-protocol.ts';
+import type { ResizeRule } from './decode.ts';
 import { ImageDataError } from './errors.ts';
 import { createSampleOrder, type SamplingStrategy } from './sampling.ts';
 
@@ -37,8 +38,10 @@ export interface EvaluationImageOptions {
   /** In the order in which they are to come: the manifest's. `shard` is an index into shardPaths. */
   readonly images: readonly { readonly key: string; readonly shard: number }[];
   readonly batchSize: number;
-  /** The input contract's size: the short side is resized to it by an antialiased bilinear filter, then the centre square is cut. */
+  /** The input contract's size, reached by an antialiased bilinear filter. */
   readonly imageSizePx: number;
+  /** Default SHORT_SIDE_THEN_CENTRE_CROP. */
+  readonly resizeRule?: ResizeRule | undefined;
 }
 
 export interface EvaluationImages extends AsyncIterable<DecodedBatch> {
@@ -72,10 +75,10 @@ export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatc
 
 /** Every image once, in the order given; the last batch may be smaller. Throws ImageDataError BAD_OPTION here, the rest by next(). */
 export function openEvaluationImages(options: EvaluationImageOptions): EvaluationImages {
-  const { shardPaths, images, batchSize, imageSizePx } = options;
+  const { shardPaths, images, batchSize, imageSizePx, resizeRule } = options;
   checkSizePx('imageSizePx', imageSizePx);
   if (!Number.isSafeInteger(batchSize) || batchSize < 1) throw badOption('batchSize', 'a positive integer');
-  const reader = openReader({ kind: 'EVALUATION', shardPaths, images, batchSize, imageSizePx });
+  const reader = openReader({ kind: 'EVALUATION', shardPaths, images, batchSize, imageSizePx, resizeRule });
   return {
     ...reader,
     async *[Symbol.asyncIterator]() {

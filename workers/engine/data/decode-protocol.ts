@@ -1,4 +1,5 @@
 /** What the decoding thread and its owner say to each other. */
+import type { ResizeRule } from './decode.ts';
 import type { ImageDataErrorCode, ImageDataErrorPlace } from './errors.ts';
 import type { SampledDataset, SamplingStrategy } from './sampling.ts';
 
@@ -24,6 +25,8 @@ export interface EvaluationReading {
   readonly images: readonly { readonly key: string; readonly shard: number }[];
   readonly batchSize: number;
   readonly imageSizePx: number;
+  /** Default SHORT_SIDE_THEN_CENTRE_CROP. */
+  readonly resizeRule?: ResizeRule | undefined;
 }
 
 export type Reading = TrainingReading | EvaluationReading;

@@ -11,14 +11,17 @@ export const IMAGE_PIXELS_MAX = 64 * 1024 * 1024;
  */
 export type DecodeQuality = 'FAST' | 'EXACT';
 
+/** SHORT_SIDE_THEN_CENTRE_CROP: the short side to the size, then the centre square. STRETCH: both sides to the size. */
+export type ResizeRule = 'SHORT_SIDE_THEN_CENTRE_CROP' | 'STRETCH';
+
 /**
- * The short side to `sizePx`, then the centre square: RGB, uint8, `[sizePx, sizePx, 3]`. Transparent parts become white, as the empty slide is.
+ * The image as a square of `sizePx`: RGB, uint8, `[sizePx, sizePx, 3]`. Transparent parts become white, as the empty slide is.
  * Throws ImageDataError IMAGE_UNREADABLE naming the key (truncated, not an image, too many pixels).
  */
-export async function decodeSquare(bytes: Buffer, sizePx: number, quality: DecodeQuality, key: string): Promise<Uint8Array> {
+export async function decodeSquare(bytes: Buffer, sizePx: number, quality: DecodeQuality, key: string, resizeRule: ResizeRule = 'SHORT_SIDE_THEN_CENTRE_CROP'): Promise<Uint8Array> {
   try {
     const image = sharp(bytes, { limitInputPixels: IMAGE_PIXELS_MAX, sequentialRead: true, failOn: 'warning', pages: 1 })
-      .resize(sizePx, sizePx, { fit: 'cover', position: 'centre', kernel: 'linear', fastShrinkOnLoad: quality === 'FAST' })
+      .resize(sizePx, sizePx, { fit: resizeRule === 'STRETCH' ? 'fill' : 'cover', position: 'centre', kernel: 'linear', fastShrinkOnLoad: quality === 'FAST' })
       .flatten({ background: '#ffffff' })
       .toColourspace('srgb');
     const { data, info } = await image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });

@@ -1,6 +1,6 @@
 /** Makes the batches of one reading, one after another: finds bytes in shards, decodes them, and remembers pixels within a byte limit. */
 import { basename } from 'node:path';
-import { decodeSquare, type DecodeQuality } from './decode.ts';
+import { decodeSquare, type DecodeQuality, type ResizeRule } from './decode.ts';
 import type { DecodedBatch, EvaluationReading, Reading, ShardedDataset, TrainingReading } from './decode-protocol.ts';
 import { ImageDataError } from './errors.ts';
 import { createSampleOrder } from './sampling.ts';
@@ -27,9 +27,9 @@ interface ImageRef {
 export function createDecoder(reading: Reading): Decoder {
   switch (reading.kind) {
     case 'TRAINING':
-      return decoderOf(trainingPlan(reading), reading.datasets.length, reading.sourceSizePx, 'FAST', reading.cacheByteLimit);
+      return decoderOf(trainingPlan(reading), reading.datasets.length, reading.sourceSizePx, { quality: 'FAST' }, reading.cacheByteLimit);
     case 'EVALUATION':
-      return decoderOf(evaluationPlan(reading), 1, reading.imageSizePx, 'EXACT', 0);
+      return decoderOf(evaluationPlan(reading), 1, reading.imageSizePx, { quality: 'EXACT', resizeRule: reading.resizeRule }, 0);
   }
 }
 
@@ -37,14 +37,14 @@ function decoderOf(
   plan: Iterator<readonly ImageRef[]>,
   datasetCount: number,
   sizePx: number,
-  quality: DecodeQuality,
+  { quality, resizeRule }: { readonly quality: DecodeQuality; readonly resizeRule?: ResizeRule | undefined },
   cacheByteLimit: number,
 ): Decoder {
   const reader = createShardReader();
   const cache = createPixelCache(cacheByteLimit);
   const imageBytes = sizePx * sizePx * 3;
   const decodeInto = async (target: Uint8Array, ref: ImageRef): Promise<void> => {
-    const pixels = await decodeSquare(reader.read(ref.shardPath, ref.image), sizePx, quality, ref.image.key);
+    const pixels = await decodeSquare(reader.read(ref.shardPath, ref.image), sizePx, quality, ref.image.key, resizeRule);
     target.set(pixels);
     cache.keep(ref.id, pixels);
   };

@@ -16,6 +16,8 @@ export interface ManifestImage {
   /** Index of the shard that holds it. */
   readonly shard: number;
   readonly byteSize: number;
+  /** Where it lay in the imported folder; null in manifests that do not say. */
+  readonly sourcePath: string | null;
 }
 
 /** Reads a manifest whole. Throws ImageDataError MANIFEST_INVALID (naming the line and field) or IMAGE_DUPLICATE. */
@@ -59,6 +61,7 @@ function parseLine(line: string, lineNumber: number): ManifestImage {
     height: count('height'),
     shard: count('shard'),
     byteSize: count('byteSize'),
+    sourcePath: textOrNull('sourcePath'),
   };
 }
 

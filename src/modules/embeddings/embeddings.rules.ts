@@ -1,0 +1,43 @@
+/** What makes two embeddings the same, and how they are written for other programs. Pure. */
+import { createHash } from 'node:crypto';
+import type { InputContract } from '../models/index.ts';
+
+export const NPY_MEDIA_TYPE = 'application/x-npy';
+export const IDS_MEDIA_TYPE = 'text/csv; charset=utf-8';
+
+/** NPY: the numbers. CSV: which image each row is. */
+export type EmbeddingFileFormat = 'npy' | 'csv';
+
+/** sha256 over all that a contract says about preparing an image: what it says about resolutions changes no pixel. */
+export function preparationDigestOf(contract: InputContract): string {
+  const { imageSizePx, resizeRule, channelOrder, valueRange, channelMean, channelStd, embeddingLayer } = contract;
+  return sha256Of(JSON.stringify([imageSizePx, resizeRule, channelOrder, valueRange, channelMean, channelStd, embeddingLayer]));
+}
+
+/** Stands for a method that has no weights, e.g. `colour-statistics-1`; another number for another way to compute it. */
+export function digestOfMethod(name: string): string {
+  return sha256Of(name);
+}
+
+export interface EmbeddedImage {
+  readonly key: string;
+  readonly label: string | null;
+  readonly group: string | null;
+  readonly split: string | null;
+  readonly sourcePath: string | null;
+}
+
+/** CSV by RFC 4180, one line for each row of the array, in its order. */
+export function idsCsvOf(images: readonly EmbeddedImage[]): string {
+  const lines = images.map(({ key, label, group, split, sourcePath }) => [key, label, group, split, sourcePath].map(csvField).join(','));
+  return `${['key,label,group,split,sourcePath', ...lines].join('\r\n')}\r\n`;
+}
+
+function csvField(value: string | null): string {
+  if (value === null) return '';
+  return /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
+}
+
+function sha256Of(text: string): string {
+  return createHash('sha256').update(text).digest('hex');
+}

@@ -1,0 +1,53 @@
+/** Embeddings that were made once: found again by workers, handed out to everybody. */
+import { DomainError } from '../../errors.ts';
+import type { Transaction } from '../../platform/db.ts';
+import { authorise, type Viewer } from '../access/index.ts';
+import { recordArtifacts } from '../artifacts/index.ts';
+import type { EmbeddingFileRecord, EmbeddingKey, EmbeddingSetRecord, NewEmbeddingSet } from './embeddings.records.ts';
+import { IDS_MEDIA_TYPE, NPY_MEDIA_TYPE, type EmbeddingFileFormat } from './embeddings.rules.ts';
+import type { EmbeddingStore } from './embeddings.store.ts';
+
+export interface EmbeddingService {
+  /** Every set of one encoder, by the sha256 of its weights; newest first. */
+  ofEncoder(viewer: Viewer, encoderDigest: string): Promise<EmbeddingSetRecord[]>;
+  /** Every set of a version's images, by the version's digest; newest first. */
+  ofDataset(viewer: Viewer, datasetDigest: string): Promise<EmbeddingSetRecord[]>;
+  /** The file behind `/embeddings/{id}.npy` or `.csv`. Throws EMBEDDINGS_NOT_FOUND. */
+  file(viewer: Viewer, id: string, format: EmbeddingFileFormat): Promise<EmbeddingFileRecord>;
+
+  /** For workers: what another run made already. */
+  findForUse(key: EmbeddingKey): Promise<EmbeddingSetRecord | undefined>;
+  /** For workers: registers a set and its artifacts; where another run was first, that one's stays. */
+  register(tx: Transaction, set: NewEmbeddingSet): Promise<void>;
+}
+
+export function createEmbeddingService({ store }: { readonly store: EmbeddingStore }): EmbeddingService {
+  return {
+    ofEncoder: async (viewer, encoderDigest) => {
+      authorise(viewer, 'READER');
+      return store.ofEncoder(encoderDigest);
+    },
+    ofDataset: async (viewer, datasetDigest) => {
+      authorise(viewer, 'READER');
+      return store.ofDataset(datasetDigest);
+    },
+    file: async (viewer, id, format) => {
+      authorise(viewer, 'READER');
+      const set = await store.find(id);
+      if (set === undefined) {
+        throw new DomainError({ code: 'EMBEDDINGS_NOT_FOUND', message: 'There are no embeddings with this id.', field: 'id', hint: 'Take an id from Checkpoint.embeddings; an evaluation makes them.' });
+      }
+      switch (format) {
+        case 'npy':
+          return { sha256: set.sha256, byteSize: set.byteSize, mediaType: NPY_MEDIA_TYPE, fileName: `embeddings-${set.id}.npy` };
+        case 'csv':
+          return { sha256: set.idsSha256, byteSize: set.idsByteSize, mediaType: IDS_MEDIA_TYPE, fileName: `embeddings-${set.id}.csv` };
+      }
+    },
+    findForUse: (key) => store.findByKey(key),
+    register: async (tx, set) => {
+      await recordArtifacts(tx, [{ ...set.rows, mediaType: NPY_MEDIA_TYPE }, { ...set.ids, mediaType: IDS_MEDIA_TYPE }]);
+      await store.create(tx, set);
+    },
+  };
+}

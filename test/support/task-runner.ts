@@ -1,0 +1,100 @@
+/** Carries runs as the worker's child does, in this process: real database, real ledger, real files. */
+import assert from 'node:assert/strict';
+import { mkdir, mkdtemp, realpath, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createLogger } from '../../src/logger.ts';
+import { createArtifactService } from '../../src/modules/artifacts/index.ts';
+import { createDatasetService } from '../../src/modules/datasets/index.ts';
+import { createEmbeddingService } from '../../src/modules/embeddings/index.ts';
+import { createEvaluationRegister } from '../../src/modules/evaluations/index.ts';
+import { createModelService } from '../../src/modules/models/index.ts';
+import { createLedger, type RunKind } from '../../src/modules/runs/index.ts';
+import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
+import { TaskStopped, type StopRequest, type Task, type TaskContext, type TaskServices } from '../../workers/tasks/task.ts';
+import type { TestDatabase } from './database.ts';
+
+export interface TaskRunner {
+  /** A folder of its own; gone after `close`. */
+  readonly base: string;
+  readonly store: ArtifactStore;
+  readonly services: TaskServices;
+  /** Makes a run, claims it, and gives it ready to be carried. */
+  launch(task: Task, config: object, stop?: () => StopRequest): Promise<LaunchedTask>;
+  /** Takes a waiting run that something else has launched. */
+  claim(task: Task, runId: string, stop?: () => StopRequest): Promise<LaunchedTask>;
+  close(): Promise<void>;
+}
+
+export interface LaunchedTask {
+  readonly runId: string;
+  /** What it said of its progress. */
+  readonly events: readonly string[];
+  /** Runs the task to its end. */
+  carry(): Promise<void>;
+}
+
+export async function createTaskRunner({ db, transact }: TestDatabase): Promise<TaskRunner> {
+  const base = await realpath(await mkdtemp(path.join(tmpdir(), 'paraffin-task-')));
+  const ledger = createLedger(db, transact);
+  const store = openArtifactStore(path.join(base, 'artifacts'));
+  const services: TaskServices = {
+    datasets: createDatasetService({ db, transact }),
+    models: createModelService({ db, transact }),
+    embeddings: createEmbeddingService({ db }),
+    evaluations: createEvaluationRegister(db),
+    artifacts: createArtifactService({ db, store }),
+  };
+  const claim: TaskRunner['claim'] = async (task, runId, stop = () => 'NO') => {
+    const claimed = await ledger.claim([task.kind], 'test');
+    assert.ok(claimed?.run.id === runId);
+    const { run, lease } = claimed;
+    const workDir = path.join(base, `work-${run.id}`);
+    await mkdir(workDir);
+    const events: string[] = [];
+    const context: TaskContext = {
+      runId: run.id,
+      lease,
+      attempt: 1,
+      services,
+      artifacts: store,
+      logger: createLogger('silent', 'test'),
+      workDir,
+      stopRequested: stop,
+      throwIfStopped: () => {
+        const reason = stop();
+        if (reason !== 'NO') throw new TaskStopped(reason);
+      },
+      progress: async (_fraction, message) => void events.push(message ?? ''),
+      recordMetrics: (fraction, points) => ledger.report(lease, { progress: fraction, points: [points] }),
+      flush: async () => undefined,
+      withLease: (work) => ledger.withLease(lease, work),
+      keepTrainingState: (tx, state) => ledger.keepTrainingState(tx, lease, state),
+      latestTrainingState: () => ledger.latestTrainingState(run.id),
+      setEnvironment: (environment) => ledger.setEnvironment(lease, environment),
+    };
+    return {
+      runId: run.id,
+      events,
+      carry: async () => {
+        const result = await task.run(context, run.config);
+        await ledger.withLease(lease, async (tx) => {
+          await result.finish(tx);
+          await ledger.succeed(tx, lease, result.message);
+        });
+      },
+    };
+  };
+  return {
+    base,
+    store,
+    services,
+    claim,
+    launch: async (task, config, stop) => {
+      const kind: RunKind = task.kind;
+      const run = await db.run.create({ data: { kind, config } });
+      return claim(task, run.id, stop);
+    },
+    close: () => rm(base, { recursive: true, force: true }),
+  };
+}

@@ -1,0 +1,131 @@
+/** The embeddings that an evaluation needs: those made before are read again, the others are made in one pass over the images and kept. */
+import { createHash } from 'node:crypto';
+import { readNpy, writeNpy } from '../../src/formats/npy.ts';
+import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
+import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
+import { digestOfMethod, idsCsvOf, preparationDigestOf, type EmbeddingKey, type EmbeddingSetRecord } from '../../src/modules/embeddings/index.ts';
+import type { UsableCheckpointRecord } from '../../src/modules/models/index.ts';
+import { openEvaluationImages } from '../engine/data/batches.ts';
+import type { ManifestImage } from '../engine/data/manifest.ts';
+import { embeddingBatchSize, embedPixels } from '../engine/embed.ts';
+import { embeddingDimOf, encoderFromWeights } from '../engine/models/resnet.ts';
+import { randomEncoderWeights } from '../engine/models/weights.ts';
+import type { NamedTensor } from '../engine/named-tensor.ts';
+import { COLOUR_STATISTICS_DIM, colourStatistics } from '../engine/probe/colour-statistics.ts';
+import { createRandom } from '../engine/rng.ts';
+import { engineInfo } from '../engine/tensorflow.ts';
+import { verifiedShardPaths, type TaskContext } from './task.ts';
+
+/** `[N, D]` in the order of the manifest. */
+export interface Embeddings {
+  readonly values: Float32Array;
+  readonly embeddingDim: number;
+}
+
+export interface EvaluatedEmbeddings {
+  readonly pretrained: Embeddings;
+  /** The same architecture, freshly initialised under the evaluation's seed. */
+  readonly random: Embeddings;
+  readonly colour: Embeddings;
+  /** Images that were embedded now: 0 where everything was kept already. */
+  readonly embeddedImageCount: number;
+}
+
+export interface EmbeddingRequest {
+  readonly checkpoint: UsableCheckpointRecord;
+  readonly version: SealedVersionRecord;
+  /** Every image of the version. */
+  readonly images: readonly ManifestImage[];
+  readonly seed: number;
+  /** Awaited after each batch, 0..1. */
+  readonly onProgress: (fraction: number, message: string) => Promise<void>;
+}
+
+/** Counts on when the descriptors change. */
+const COLOUR_METHOD = 'colour-statistics-1';
+
+type Source = EmbeddingSetRecord['source'];
+
+/** One way to describe images, and what its descriptions are kept under. */
+interface Describer {
+  readonly source: Source;
+  readonly key: EmbeddingKey;
+  readonly embeddingDim: number;
+  /** Opened only where descriptions have to be made. */
+  open(): OpenDescriber;
+}
+
+interface OpenDescriber {
+  /** `[count, D]` of uint8 RGB images `[count, S, S, 3]`. */
+  describe(pixels: Uint8Array, imageCount: number): Float32Array;
+  dispose(): void;
+}
+
+/** Throws ImageDataError for shards that are unsound, and whatever the artifact store finds. */
+export async function evaluatedEmbeddings(context: TaskContext, request: EmbeddingRequest): Promise<EvaluatedEmbeddings> {
+  const { checkpoint, version, seed } = request;
+  const { encoder, inputContract } = checkpoint;
+  const trained = readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors;
+  const untrained = randomEncoderWeights(encoder, createRandom(seed).fork('random encoder'));
+  const keyOf = (encoderDigest: string): EmbeddingKey => ({ encoderDigest, datasetDigest: version.digest, preparationDigest: preparationDigestOf(inputContract) });
+  const byEncoder = (source: Source, encoderDigest: string, weights: readonly NamedTensor[]): Describer => ({
+    source,
+    key: keyOf(encoderDigest),
+    embeddingDim: embeddingDimOf(encoder),
+    open: () => {
+      const opened = encoderFromWeights(encoder, weights);
+      return { describe: (pixels, imageCount) => embedPixels(opened, pixels, imageCount, inputContract.imageSizePx, inputContract), dispose: () => opened.dispose() };
+    },
+  });
+  const describers: readonly Describer[] = [
+    byEncoder('CHECKPOINT', checkpoint.sha256, trained),
+    byEncoder('RANDOM_ENCODER', createHash('sha256').update(writeSafetensors(untrained, {})).digest('hex'), untrained),
+    { source: 'COLOUR_STATISTICS', key: keyOf(digestOfMethod(COLOUR_METHOD)), embeddingDim: COLOUR_STATISTICS_DIM, open: () => ({ describe: colourStatistics, dispose: () => undefined }) },
+  ];
+  const kept = await Promise.all(describers.map((describer) => findKept(context, describer)));
+  const missing = describers.filter((_, index) => kept[index] === undefined);
+  const made = missing.length === 0 ? new Map<Describer, Embeddings>() : await makeAndKeep(context, request, missing);
+  const [pretrained, random, colour] = describers.map((describer, index) => kept[index] ?? made.get(describer));
+  if (pretrained === undefined || random === undefined || colour === undefined) throw new Error('A description of the images is missing.');
+  return { pretrained, random, colour, embeddedImageCount: missing.length === 0 ? 0 : request.images.length };
+}
+
+async function findKept(context: TaskContext, { key }: Describer): Promise<Embeddings | undefined> {
+  const set = await context.services.embeddings.findForUse(key);
+  if (set === undefined) return undefined;
+  const { data } = readNpy(await context.artifacts.read(set.sha256));
+  if (!(data instanceof Float32Array)) throw new Error(`The embeddings ${set.id} are not float32.`);
+  return { values: data, embeddingDim: set.embeddingDim };
+}
+
+async function makeAndKeep(context: TaskContext, request: EmbeddingRequest, describers: readonly Describer[]): Promise<Map<Describer, Embeddings>> {
+  const { version, images, checkpoint } = request;
+  const made = await describeImages(context, request, describers);
+  const ids = await context.artifacts.put(Buffer.from(idsCsvOf(images)));
+  for (const [{ source, key }, { values, embeddingDim }] of made) {
+    const rows = await context.artifacts.put(writeNpy({ shape: [images.length, embeddingDim], data: values }));
+    await context.withLease((tx) => context.services.embeddings.register(tx, { ...key, source, imageCount: images.length, embeddingDim, rows, ids, engine: engineInfo() }));
+  }
+  context.logger.debug({ checkpointId: checkpoint.id, versionId: version.id, sources: describers.map(({ source }) => source) }, 'embeddings made');
+  return made;
+}
+
+/** One pass over the images for all describers. */
+async function describeImages(context: TaskContext, { version, images, checkpoint, onProgress }: EmbeddingRequest, describers: readonly Describer[]): Promise<Map<Describer, Embeddings>> {
+  const { imageSizePx, resizeRule } = checkpoint.inputContract;
+  const made = new Map(describers.map((describer) => [describer, { values: new Float32Array(images.length * describer.embeddingDim), embeddingDim: describer.embeddingDim }]));
+  const shardPaths = await verifiedShardPaths(context, version.shards);
+  const open = describers.map((describer) => ({ describer, ...describer.open() }));
+  try {
+    let done = 0;
+    for await (const batch of openEvaluationImages({ shardPaths, images, batchSize: embeddingBatchSize(imageSizePx), imageSizePx, resizeRule })) {
+      context.throwIfStopped();
+      for (const { describer, describe } of open) made.get(describer)?.values.set(describe(batch.images, batch.keys.length), done * describer.embeddingDim);
+      done += batch.keys.length;
+      await onProgress(done / images.length, `Embedded ${done} of ${images.length} images.`);
+    }
+  } finally {
+    for (const { dispose } of open) dispose();
+  }
+  return made;
+}
