@@ -2,8 +2,8 @@ import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { z } from 'zod';
-import { labelAuroc, macroAuroc, rankScores } from '../../workers/engine/metrics/auroc.ts';
-import { accuracy, balancedAccuracy, confusionMatrix, labelReports, macroF1 } from '../../workers/engine/metrics/classification.ts';
+import { labelAuroc, macroAuroc, rankScores } from '../../src/statistics/auroc.ts';
+import { accuracy, balancedAccuracy, confusionMatrix, labelReports, macroF1 } from '../../src/statistics/classification.ts';
 import { fitLogisticRegression, predictProbabilities, probeInputs } from '../../workers/engine/probe/logistic-regression.ts';
 
 const numbers = z.array(z.number());

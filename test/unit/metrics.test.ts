@@ -1,8 +1,8 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { labelAuroc, macroAuroc, rankScores } from '../../workers/engine/metrics/auroc.ts';
-import { groupResamples, interval95, percentile } from '../../workers/engine/metrics/bootstrap.ts';
-import { accuracy, balancedAccuracy, confusionMatrix, labelReports, macroF1 } from '../../workers/engine/metrics/classification.ts';
+import { labelAuroc, macroAuroc, rankScores } from '../../src/statistics/auroc.ts';
+import { groupResamples, interval95, percentile } from '../../src/statistics/bootstrap.ts';
+import { accuracy, balancedAccuracy, confusionMatrix, labelReports, macroF1 } from '../../src/statistics/classification.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 
 const int = (...values: readonly number[]): Int32Array => Int32Array.from(values);

@@ -4,7 +4,7 @@ import { COLOUR_STATISTICS_DIM, colourStatistics } from '../../workers/engine/pr
 import { ProbeError, type ProbeErrorCode } from '../../workers/engine/probe/errors.ts';
 import { minimise } from '../../workers/engine/probe/lbfgs.ts';
 import { runLinearProbe, type LinearProbeInput } from '../../workers/engine/probe/linear-probe.ts';
-import { scorePredictions } from '../../workers/engine/probe/scoring.ts';
+import { scorePredictions } from '../../src/statistics/classification-score.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { liveTensorCount } from '../../workers/engine/tensorflow.ts';
 

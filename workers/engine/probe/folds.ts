@@ -22,9 +22,7 @@ const DIVISION_ATTEMPTS = 20;
  * than folds, or a label whose images are all of one group).
  */
 export function assignFolds(images: LabelledImages, foldCount: number, seed: number): Int32Array {
-  if (!Number.isSafeInteger(foldCount) || foldCount < 2 || foldCount > 100) {
-    throw new ProbeError('BAD_OPTION', 'folds', 'folds must be an integer of 2..100.');
-  }
+  checkFoldCount(foldCount);
   const groups = groupsOf(images);
   checkEnough(images, groups, foldCount);
   const random = createRandom(seed).fork('folds');
@@ -36,6 +34,31 @@ export function assignFolds(images: LabelledImages, foldCount: number, seed: num
   }
   const message = `No division into ${foldCount} folds keeps groups whole and every label in every fold's training part.`;
   throw new ProbeError('TOO_FEW_GROUPS', 'folds', message);
+}
+
+/** Folds within a training part. */
+export const INNER_FOLD_COUNT = 3;
+
+/** The inner fold of each image of `train`, 0..2, or null where its groups do not allow them. */
+export function assignInnerFolds({ labels, groups, labelNames }: LabelledImages, train: Int32Array, seed: number): Int32Array | null {
+  const part = { labels: train.map((image) => labels[image] ?? 0), groups: Array.from(train, (image) => groups[image] ?? ''), labelNames };
+  try {
+    return assignFolds(part, INNER_FOLD_COUNT, seed);
+  } catch (error) {
+    if (error instanceof ProbeError) return null;
+    throw error;
+  }
+}
+
+/** Folds of groups without labels: `[N]`, 0..foldCount-1, groups whole and folds of like size. Throws ProbeError BAD_OPTION, TOO_FEW_IMAGES or TOO_FEW_GROUPS. */
+export function assignGroupFolds(imageGroups: readonly string[], foldCount: number, seed: number): Int32Array {
+  checkFoldCount(foldCount);
+  const groups = groupsOf({ labels: new Int32Array(imageGroups.length), groups: imageGroups, labelNames: ['any'] });
+  checkEnoughFor(imageGroups.length, groups.length, foldCount);
+  const foldOfGroup = divide(groups, foldCount, 1, createRandom(seed).fork('folds'));
+  const folds = new Int32Array(imageGroups.length);
+  for (const [index, group] of groups.entries()) for (const image of group.images) folds[image] = foldOfGroup[index] ?? 0;
+  return folds;
 }
 
 interface Group {
@@ -58,17 +81,27 @@ function groupsOf({ labels, groups, labelNames }: LabelledImages): Group[] {
   });
 }
 
+function checkFoldCount(foldCount: number): void {
+  if (!Number.isSafeInteger(foldCount) || foldCount < 2 || foldCount > 100) {
+    throw new ProbeError('BAD_OPTION', 'folds', 'folds must be an integer of 2..100.');
+  }
+}
+
+function checkEnoughFor(imageCount: number, groupCount: number, foldCount: number): void {
+  if (imageCount < foldCount) {
+    throw new ProbeError('TOO_FEW_IMAGES', 'folds', `${foldCount} folds need at least ${foldCount} images, and there are ${imageCount}.`);
+  }
+  if (groupCount < foldCount) {
+    throw new ProbeError('TOO_FEW_GROUPS', 'folds', `${foldCount} folds need at least ${foldCount} groups, and there are ${groupCount}.`);
+  }
+}
+
 function checkEnough({ labels, labelNames }: LabelledImages, groups: readonly Group[], foldCount: number): void {
   const occurring = new Set(labels);
   if (occurring.size < 2) {
     throw new ProbeError('TOO_FEW_LABELS', 'datasetVersionId', `A probe needs images of at least 2 labels, and there is ${occurring.size}.`);
   }
-  if (labels.length < foldCount) {
-    throw new ProbeError('TOO_FEW_IMAGES', 'folds', `${foldCount} folds need at least ${foldCount} images, and there are ${labels.length}.`);
-  }
-  if (groups.length < foldCount) {
-    throw new ProbeError('TOO_FEW_GROUPS', 'folds', `${foldCount} folds need at least ${foldCount} groups, and there are ${groups.length}.`);
-  }
+  checkEnoughFor(labels.length, groups.length, foldCount);
   for (const label of occurring) {
     const holders = groups.filter((group) => (group.labelCounts[label] ?? 0) > 0);
     if (holders.length < 2) {

@@ -1,7 +1,7 @@
 /** The plan of a probe: folds that it draws itself, or the split that the dataset version brings. */
 import { sha256Hex } from '../data/digest.ts';
 import { ProbeError } from './errors.ts';
-import { assignFolds, type LabelledImages } from './folds.ts';
+import { assignFolds, assignGroupFolds, type LabelledImages } from './folds.ts';
 
 /** One fit: indexes of the images that are learned from and tested on. */
 export interface SplitPart {
@@ -23,27 +23,44 @@ export interface SplitPlan {
  * some images, without a test or train part, or that divides a group.
  */
 export function planSplit(images: LabelledImages, splits: readonly (string | null)[] | undefined, foldCount: number, seed: number): SplitPlan {
-  if (splits?.some((split) => split !== null) === true) return planOf('GIVEN', images, givenAssignment(images, splits), 1);
-  return planOf('GROUPED_FOLDS', images, assignFolds(images, foldCount, seed), foldCount);
+  const facts = Array.from(images.labels, (label) => images.labelNames[label] ?? null);
+  if (splits?.some((split) => split !== null) === true) return planOf('GIVEN', images.groups, facts, givenAssignment(images, splits), 1);
+  return planOf('GROUPED_FOLDS', images.groups, facts, assignFolds(images, foldCount, seed), foldCount);
 }
 
-/** `assignment` is `[N]`: the part in which each image is tested, or -1. */
-function planOf(kind: SplitPlan['kind'], { labels, groups, labelNames }: LabelledImages, assignment: Int32Array, partCount: number): SplitPlan {
+/** As `planSplit` where numbers are to be said: no label has to stand on both sides. `targets` and `groups` are `[N]`. */
+export function planNumberSplit(targets: Float64Array, groups: readonly string[], splits: readonly (string | null)[] | undefined, foldCount: number, seed: number): SplitPlan {
+  const facts = Array.from(targets);
+  if (splits?.some((split) => split !== null) === true) return planOf('GIVEN', groups, facts, roleAssignment(groups, splits), 1);
+  return planOf('GROUPED_FOLDS', groups, facts, assignGroupFolds(groups, foldCount, seed), foldCount);
+}
+
+/** `facts` and `assignment` are `[N]`: the label or number of each image, and the part in which it is tested, or -1. */
+function planOf(kind: SplitPlan['kind'], groups: readonly string[], facts: readonly (string | number | null)[], assignment: Int32Array, partCount: number): SplitPlan {
   const parts = Array.from({ length: partCount }, (_, part) => ({
     train: Int32Array.from(assignment.keys()).filter((image) => assignment[image] !== part),
     test: Int32Array.from(assignment.keys()).filter((image) => assignment[image] === part),
   }));
-  const lines = Array.from(assignment, (part, image) => JSON.stringify([part, groups[image], labelNames[labels[image] ?? -1]]));
+  const lines = Array.from(assignment, (part, image) => JSON.stringify([part, groups[image], facts[image]]));
   return { kind, parts, groupCount: new Set(groups).size, digest: sha256Hex(lines.join('\n')) };
 }
 
 type SplitRole = 'TRAIN' | 'TEST';
 
 function givenAssignment({ labels, groups }: LabelledImages, splits: readonly (string | null)[]): Int32Array {
+  const assignment = roleAssignment(groups, splits);
+  for (const [role, part] of [['train', -1], ['test', 0]] as const) {
+    if (new Set(labels.filter((_, image) => assignment[image] === part)).size < 2) {
+      throw new ProbeError('TOO_FEW_LABELS', 'datasetVersionId', `The ${role} images of the version's split are all of one label.`);
+    }
+  }
+  return assignment;
+}
+
+function roleAssignment(groups: readonly string[], splits: readonly (string | null)[]): Int32Array {
   const roleOfGroup = new Map<string, SplitRole>();
-  const assignment = Int32Array.from(labels, (_, image) => {
+  const assignment = Int32Array.from(groups, (group, image) => {
     const role = roleOf(splits[image] ?? null);
-    const group = groups[image] ?? '';
     if ((roleOfGroup.get(group) ?? role) !== role) {
       throw new ProbeError('SPLIT_INVALID', 'datasetVersionId', `The version's split divides group ${group} between learning and testing.`);
     }
@@ -51,9 +68,7 @@ function givenAssignment({ labels, groups }: LabelledImages, splits: readonly (s
     return role === 'TEST' ? 0 : -1;
   });
   for (const [role, part] of [['train', -1], ['test', 0]] as const) {
-    const known = new Set(labels.filter((_, image) => assignment[image] === part));
-    if (known.size === 0) throw new ProbeError('SPLIT_INVALID', 'datasetVersionId', `The version's split has no ${role} images.`);
-    if (known.size < 2) throw new ProbeError('TOO_FEW_LABELS', 'datasetVersionId', `The ${role} images of the version's split are all of one label.`);
+    if (!assignment.includes(part)) throw new ProbeError('SPLIT_INVALID', 'datasetVersionId', `The version's split has no ${role} images.`);
   }
   return assignment;
 }

@@ -1,5 +1,5 @@
 /** Percentile bootstrap over groups (Efron 1979; whole groups are drawn, since images of one slide are not independent). */
-import type { Random } from '../rng.ts';
+import type { Random } from './random.ts';
 
 export interface ConfidenceInterval {
   readonly ci95Low: number;

@@ -1,0 +1,79 @@
+/** From predictions of labels to the numbers of an evaluation, with intervals. */
+import { macroAuroc, rankScores } from './auroc.ts';
+import { groupResamples } from './bootstrap.ts';
+import { accuracy, balancedAccuracy, confusionMatrix, labelReports, macroF1, type LabelReport } from './classification.ts';
+import { estimatesOf, type MetricEstimate, type Replicates } from './estimate.ts';
+import type { Random } from './random.ts';
+
+export const CLASSIFICATION_METRICS = ['macroF1', 'balancedAccuracy', 'accuracy', 'macroAuroc'] as const;
+export type ClassificationMetricName = (typeof CLASSIFICATION_METRICS)[number];
+
+/** Out-of-sample predictions, pooled over the parts of a split. */
+export interface PooledPredictions {
+  /** `[N]`, 0..K-1. */
+  readonly truth: Int32Array;
+  /** `[N, K]`. */
+  readonly probabilities: Float64Array;
+  /** `[N]`. */
+  readonly groups: readonly string[];
+  readonly labelNames: readonly string[];
+}
+
+export interface ClassificationScore {
+  readonly metrics: Readonly<Record<ClassificationMetricName, MetricEstimate>>;
+  readonly labelReports: readonly (LabelReport & { readonly labelName: string })[];
+  /** `[true][predicted]` in the order of labelNames. */
+  readonly confusionMatrix: readonly (readonly number[])[];
+  /** What each resample gave: of two scores over the same images and stream, they pair up. */
+  readonly replicates: Replicates<ClassificationMetricName>;
+}
+
+/** The most probable label is the prediction; of equal ones the first. At least two labels must occur in truth. */
+export function scorePredictions(pooled: PooledPredictions, bootstrapResamples: number, random: Random): ClassificationScore {
+  const measure = classificationMeasure(pooled);
+  const replicates: Record<ClassificationMetricName, number[]> = { macroF1: [], balancedAccuracy: [], accuracy: [], macroAuroc: [] };
+  for (const imageCounts of groupResamples(pooled.groups, bootstrapResamples, random)) {
+    const drawn = measure.resample(imageCounts);
+    for (const name of CLASSIFICATION_METRICS) replicates[name].push(drawn[name]);
+  }
+  return {
+    metrics: estimatesOf(CLASSIFICATION_METRICS, measure.values, replicates),
+    labelReports: labelReports(measure.confusionMatrix).map((report, label) => ({ labelName: pooled.labelNames[label] ?? '', ...report })),
+    confusionMatrix: measure.confusionMatrix,
+    replicates,
+  };
+}
+
+type ClassificationValues = Readonly<Record<ClassificationMetricName, number>>;
+
+export interface ClassificationMeasure {
+  /** Over every image once. A label that never occurs counts 0 in macroF1. */
+  readonly values: ClassificationValues;
+  readonly confusionMatrix: readonly (readonly number[])[];
+  /** Over a resample; NaN for an AUROC whose sample lacks a side. */
+  resample(imageCounts: Int32Array): ClassificationValues;
+}
+
+/** Sorts once what every resample needs sorted. */
+export function classificationMeasure({ truth, probabilities, labelNames }: PooledPredictions): ClassificationMeasure {
+  const labelCount = labelNames.length;
+  const predictions = { truth, predicted: mostProbable(probabilities, labelCount), labelCount };
+  const ranked = rankScores({ truth, scores: probabilities, labelCount });
+  const matrix = confusionMatrix(predictions);
+  return {
+    values: { macroF1: macroF1(matrix), balancedAccuracy: balancedAccuracy(matrix), accuracy: accuracy(matrix), macroAuroc: macroAuroc(ranked) ?? 0.5 },
+    confusionMatrix: matrix,
+    resample: (imageCounts) => {
+      const drawn = confusionMatrix(predictions, imageCounts);
+      return { macroF1: macroF1(drawn, 'LEFT_OUT'), balancedAccuracy: balancedAccuracy(drawn), accuracy: accuracy(drawn), macroAuroc: macroAuroc(ranked, imageCounts) ?? Number.NaN };
+    },
+  };
+}
+
+/** `[N]`: the column of the largest entry of each row `[K]`, the first of equal ones. */
+export function mostProbable(probabilities: Float64Array, labelCount: number): Int32Array {
+  return Int32Array.from({ length: probabilities.length / labelCount }, (_, image) => {
+    const row = probabilities.subarray(image * labelCount, (image + 1) * labelCount);
+    return row.indexOf(row.reduce((highest, value) => Math.max(highest, value), -Infinity));
+  });
+}

@@ -1,0 +1,57 @@
+/** Embeddings with mean 0 and standard deviation 1 in every entry, measured where one learns and used where one tests. */
+import { ProbeError } from './errors.ts';
+
+/** `[N, D]`, row by row. */
+export interface EmbeddedImages {
+  readonly embeddings: Float32Array;
+  readonly embeddingDim: number;
+}
+
+export interface Scaling {
+  /** `[D]`. */
+  readonly mean: Float64Array;
+  /** `[D]`: 1 / standard deviation, or 1 where an embedding's entry never changes. */
+  readonly inverseStd: Float64Array;
+}
+
+/** Throws ProbeError BAD_OPTION for embeddings of another number of images, EMBEDDING_NOT_FINITE naming the image. */
+export function embeddedImages(embeddings: Float32Array, imageCount: number): EmbeddedImages {
+  const embeddingDim = imageCount === 0 ? 1 : embeddings.length / imageCount;
+  if (!Number.isSafeInteger(embeddingDim) || embeddingDim < 1) {
+    throw new ProbeError('BAD_OPTION', 'embeddings', `embeddings must hold the same number of entries for each of ${imageCount} images.`);
+  }
+  const bad = embeddings.findIndex((value) => !Number.isFinite(value));
+  if (bad >= 0) throw new ProbeError('EMBEDDING_NOT_FINITE', 'embeddings', `The embedding of image ${Math.floor(bad / embeddingDim)} holds ${embeddings[bad]}.`);
+  return { embeddings, embeddingDim };
+}
+
+export function measureScaling({ embeddings, embeddingDim }: EmbeddedImages, images: Int32Array): Scaling {
+  const mean = new Float64Array(embeddingDim);
+  const squares = new Float64Array(embeddingDim);
+  for (const image of images) {
+    for (let entry = 0; entry < embeddingDim; entry += 1) {
+      mean[entry] = (mean[entry] ?? 0) + (embeddings[image * embeddingDim + entry] ?? 0) / images.length;
+    }
+  }
+  for (const image of images) {
+    for (let entry = 0; entry < embeddingDim; entry += 1) {
+      const difference = (embeddings[image * embeddingDim + entry] ?? 0) - (mean[entry] ?? 0);
+      squares[entry] = (squares[entry] ?? 0) + difference ** 2 / images.length;
+    }
+  }
+  // Below 1e-12 of the mean's square the spread is rounding.
+  const varies = (variance: number, entry: number): boolean => variance > 1e-12 * (mean[entry] ?? 0) ** 2 && variance > 0;
+  return { mean, inverseStd: squares.map((variance, entry) => (varies(variance, entry) ? 1 / Math.sqrt(variance) : 1)) };
+}
+
+/** The rows of these images, `[images, D]`. */
+export function standardise({ embeddings, embeddingDim }: EmbeddedImages, images: Int32Array, { mean, inverseStd }: Scaling): Float32Array {
+  const rows = new Float32Array(images.length * embeddingDim);
+  for (const [row, image] of images.entries()) {
+    for (let entry = 0; entry < embeddingDim; entry += 1) {
+      const centred = (embeddings[image * embeddingDim + entry] ?? 0) - (mean[entry] ?? 0);
+      rows[row * embeddingDim + entry] = centred * (inverseStd[entry] ?? 1);
+    }
+  }
+  return rows;
+}
