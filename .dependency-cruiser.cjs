@@ -24,12 +24,14 @@ module.exports = {
     { name: 'exports-and-evaluations-apart', severity: 'error', from: path('^src/modules/(exports|evaluations)/'), to: { path: '^src/modules/(exports|evaluations)/', pathNot: '^src/modules/$1/' } },
     { name: 'datasets-and-models-before-embeddings', severity: 'error', from: path('^src/modules/(datasets|models)/'), to: path('^src/modules/embeddings/') },
     { name: 'embeddings-before-runs', severity: 'error', from: path('^src/modules/embeddings/'), to: path('^src/modules/(runs|evaluations|exports)/') },
+    { name: 'pages-talk-to-the-server-by-its-api-alone', severity: 'error', from: path('^web/'), to: path('^(src|workers)/') },
+    { name: 'programs-know-nothing-of-the-pages', severity: 'error', from: path('^(src|workers)/'), to: path('^web/') },
     { name: 'runtime-needs-no-dev-dependency', severity: 'error', from: path('^(src|workers)/'), to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['npm', 'type-only'] } },
   ],
   options: {
-    doNotFollow: { path: 'node_modules|src/generated' },
+    doNotFollow: { path: 'node_modules|src/generated|web/src/generated' },
     tsConfig: { fileName: 'tsconfig.json' },
     tsPreCompilationDeps: true,
-    enhancedResolveOptions: { conditionNames: ['import', 'node', 'default'], extensions: ['.ts', '.js'] },
+    enhancedResolveOptions: { conditionNames: ['import', 'node', 'default'], extensions: ['.ts', '.tsx', '.js'] },
   },
 };

@@ -2,7 +2,7 @@
 import tseslint from 'typescript-eslint';
 
 export default tseslint.config(
-  { ignores: ['node_modules/**', 'src/generated/**', '.paraffin/**', '**/*.cjs', '**/*.mjs', 'bench/.peer/**'] },
+  { ignores: ['node_modules/**', 'src/generated/**', 'web/dist/**', 'web/src/generated/**', '.paraffin/**', '**/*.cjs', '**/*.mjs', 'bench/.peer/**'] },
   ...tseslint.configs.recommended,
   {
     languageOptions: { parserOptions: { projectService: true, tsconfigRootDir: import.meta.dirname } },

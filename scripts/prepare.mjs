@@ -13,8 +13,11 @@ export const pinnedNode = path.join(modules, 'node', 'bin', 'node');
 
 /** What the generated code is made from: when none of it changed, nothing is generated. */
 function sourceDigest() {
+  return digestOf([path.join(root, 'prisma', 'schema.prisma'), path.join(root, 'package-lock.json'), path.join(root, 'src', 'env.ts'), ...graphqlSources(path.join(root, 'src'))]);
+}
+
+function digestOf(files) {
   const hash = createHash('sha256');
-  const files = [path.join(root, 'prisma', 'schema.prisma'), path.join(root, 'package-lock.json'), path.join(root, 'src', 'env.ts'), ...graphqlSources(path.join(root, 'src'))];
   for (const file of files) hash.update(file.slice(root.length)).update(readFileSync(file));
   return hash.digest('hex');
 }
@@ -52,4 +55,32 @@ export function generate() {
   const env = { ...process.env, PRISMA_SCHEMA_ENGINE_BINARY: pinnedNode, PRISMA_HIDE_UPDATE_MESSAGE: '1' };
   execFileSync(pinnedNode, [path.join(modules, 'prisma', 'build', 'index.js'), 'generate'], { cwd: root, env, stdio: 'pipe' });
   execFileSync(pinnedNode, [path.join(root, 'scripts', 'generate.ts')], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  if (hasWebTools()) execFileSync(pinnedNode, [path.join(root, 'scripts', 'generate-web.ts')], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+}
+
+/** An install without devDependencies, as in the server's image, has none: its pages were built elsewhere, or it serves none. */
+function hasWebTools() {
+  return existsSync(path.join(modules, 'vite')) && existsSync(path.join(modules, 'gql.tada'));
+}
+
+/** Builds the pages into web/dist, unless they are there and made from just these sources. */
+export function preparePages() {
+  if (!hasWebTools()) return;
+  const stamp = path.join(root, 'web', 'dist', '.digest');
+  const digest = digestOf([path.join(root, 'package-lock.json'), ...webSources(path.join(root, 'web'))]);
+  if (existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return;
+  console.error('Building the pages (once for each change of them) ...');
+  const vite = path.join(modules, 'vite', 'bin', 'vite.js');
+  execFileSync(pinnedNode, [vite, 'build', 'web', '--config', 'web/vite.config.ts', '--configLoader', 'native', '--logLevel', 'warn'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
+  writeFileSync(stamp, digest);
+}
+
+function webSources(folder) {
+  return readdirSync(folder, { withFileTypes: true })
+    .sort((a, b) => (a.name < b.name ? -1 : 1))
+    .flatMap((entry) => {
+      const file = path.join(folder, entry.name);
+      if (entry.isDirectory()) return entry.name === 'dist' || entry.name === 'generated' ? [] : webSources(file);
+      return [file];
+    });
 }

@@ -17,8 +17,9 @@ const { values, positionals } = parseArgs({ allowPositionals: true, options: { o
 
 const CHECKS: readonly (readonly [string, string, readonly string[]])[] = [
   ['types', 'typescript/bin/tsc', ['--noEmit']],
+  ['types of the pages', 'typescript/bin/tsc', ['--noEmit', '--project', 'web']],
   ['rules', 'eslint/bin/eslint.js', ['--max-warnings', '0', '.']],
-  ['walls', 'dependency-cruiser/bin/dependency-cruiser.mjs', ['src', 'workers', '--config', '.dependency-cruiser.cjs']],
+  ['walls', 'dependency-cruiser/bin/dependency-cruiser.mjs', ['src', 'workers', 'web/src', '--config', '.dependency-cruiser.cjs']],
 ];
 
 async function run(title: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<boolean> {

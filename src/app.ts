@@ -36,6 +36,7 @@ export interface App {
   stop(): Promise<void>;
 }
 
+const PAGES_DIR = path.resolve(import.meta.dirname, '../web/dist');
 const DRAIN_MS = 5_000;
 
 /**
@@ -96,6 +97,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       openArtifact: store.open,
       isReady: async () => (await databaseVersion(db)) !== '',
       runCounts: () => runs.countByStatus(),
+      pagesDir: PAGES_DIR,
       logger,
     });
     const { port } = await http.listen({ host: env.host, port: env.port });

@@ -16,6 +16,7 @@ import { httpFailure, presentError } from './format-error.ts';
 import { checkCost, MAX_BODY_BYTES, MAX_TOKENS } from './limits.ts';
 import { createMetrics } from './metrics.ts';
 import { isLoopbackRequest } from './loopback.ts';
+import { createPages } from './pages.ts';
 import { serveSubscriptions } from './subscriptions.ts';
 import { welcomePage } from './welcome-page.ts';
 
@@ -31,6 +32,8 @@ export interface HttpServerOptions {
   /** Runs by status, for the metrics. */
   readonly runCounts: () => Promise<Readonly<Record<string, number>>>;
   readonly logger: Logger;
+  /** Folder of the built pages; where there are none, / says how to use the API. */
+  readonly pagesDir?: string;
   readonly stallTimeoutMs?: number;
 }
 
@@ -95,9 +98,6 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     response.once('close', () => draining !== undefined && setImmediate(() => server.closeIdleConnections()));
     next();
   });
-  app.get('/', (request, response) => {
-    response.type('html').send(welcomePage(request.headers.host));
-  });
   app.get('/healthz', (_request, response) => {
     response.json({ status: 'ok' });
   });
@@ -112,6 +112,11 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   });
   app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, viewerOfRequest));
   app.use(createDownloads({ sources: sourcesOf(options), viewerOf: viewerOfRequest, ...(options.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: options.stallTimeoutMs }) }));
+  const pages = options.pagesDir === undefined ? undefined : createPages(options.pagesDir);
+  if (pages !== undefined) app.use(pages);
+  app.get('/', (request, response) => {
+    response.type('html').send(welcomePage(request.headers.host));
+  });
   app.use((request) => {
     throw new DomainError({ code: 'NOT_FOUND', message: `There is nothing at ${request.path.slice(0, 200)}.`, hint: 'See / for what is.' });
   });

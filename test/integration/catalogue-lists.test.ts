@@ -224,7 +224,7 @@ describe('one dataset', () => {
 
 describe('facets', () => {
   const FACETS = `query ($filter: DatasetFilter) { datasetFacets(filter: $filter) { datasetCount organs { value name count } stains { value count } imageKinds { value count }
-    tasks { value count } licences { value name count } provenances { value count } magnifications { value name count } } }`;
+    tasks { value count } licences { value name count } provenances { value count } magnifications { value name count } micronsPerPixelBounds { value name count } } }`;
   const countIn = (data: unknown, facet: string, value: string): unknown => at(listAt(data, `datasetFacets.${facet}`).find((each) => at(each, 'value') === value), 'count');
 
   test('count the whole catalogue', async () => {
@@ -254,7 +254,19 @@ describe('facets', () => {
       const value = Number(at(each, 'value'));
       assert.equal((await nodesOf({ ...filter, magnification: { min: value, max: value } })).length, at(each, 'count'));
     }
+    for (const each of listAt(data, 'datasetFacets.micronsPerPixelBounds')) {
+      assert.equal((await nodesOf({ ...filter, micronsPerPixel: { max: Number(at(each, 'value')) } })).length, at(each, 'count'), String(at(each, 'name')));
+    }
     assert.ok(listAt(data, 'datasetFacets.organs').length > 1);
+  });
+
+  test('bounds of um/px count what is finer, and leave their own part of the filter out', async () => {
+    const bounds = async (filter: object) => listAt(await api.ask(FACETS, { filter }), 'datasetFacets.micronsPerPixelBounds').map((each) => [at(each, 'value'), at(each, 'count')]);
+    const all = await bounds({});
+    assert.deepEqual(all.map(([value]) => value), ['0.25', '0.5', '1', '2', '4']);
+    assert.ok(all.every(([, count], index) => index === 0 || Number(count) >= Number(all[index - 1]?.[1])), 'a coarser bound holds what a finer one holds');
+    assert.deepEqual(await bounds({ micronsPerPixel: { max: 0.25 } }), all);
+    assert.equal(at(await api.ask(FACETS, { filter: { micronsPerPixel: { max: 0.25 } } }), 'datasetFacets.datasetCount'), all[0]?.[1]);
   });
 
   test('of nothing are empty', async () => {

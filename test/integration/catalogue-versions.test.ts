@@ -5,7 +5,7 @@ import assert from 'node:assert/strict';
 import { DomainError } from '../../src/errors.ts';
 import type { DatasetService, SealedContent } from '../../src/modules/datasets/index.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
-import { at, catalogueApi, READER, type CatalogueApi } from '../support/catalogue.ts';
+import { at, catalogueApi, listAt, READER, type CatalogueApi } from '../support/catalogue.ts';
 
 let database: TestDatabase;
 let api: CatalogueApi;
@@ -66,10 +66,12 @@ describe('a version', () => {
   });
 
   test('is found with its thumbnails', async () => {
-    assert.deepEqual(await datasets.thumbnailOf(READER, datasetId, 0), { sha256: sha('one thumbnail 0'), byteSize: 100, label: 'benign' });
+    assert.deepEqual(await datasets.thumbnailOf(READER, datasetId, 0), { position: 0, sha256: sha('one thumbnail 0'), byteSize: 100, label: 'benign' });
     assert.equal((await datasets.thumbnailOf(READER, datasetId, 1))?.label, null);
     for (const position of [2, -1, 0.5, Number.NaN, 2 ** 40]) assert.equal(await datasets.thumbnailOf(READER, datasetId, position), undefined);
     assert.equal(await datasets.thumbnailOf(READER, 'nonsense', 0), undefined);
+    const answer = await api.ask('query ($id: ID!) { dataset(id: $id) { latestVersion { thumbnails { position label url } } } }', { id: datasetId });
+    assert.deepEqual(listAt(answer, 'dataset.latestVersion.thumbnails'), ['benign', null].map((label, position) => ({ position, label, url: `/artifacts/${sha(`one thumbnail ${position}`)}` })));
   });
 
   test('is never sealed twice', async () => {

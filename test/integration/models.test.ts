@@ -192,8 +192,9 @@ describe('checkpoints', () => {
   test('are found by encoder, model, run and what they were trained on', async () => {
     const sourceRunId = await makeRun(database);
     const versionId = await someVersion();
+    const { datasetId } = await database.db.datasetVersion.findUniqueOrThrow({ where: { id: versionId } });
     const { id } = await register(newCheckpoint({ modelSlug: 'deep', sourceRunId, encoder: 'RESNET50', embeddingDim: 2048, trainedOnVersionIds: [versionId] }));
-    for (const filter of [{ encoder: 'RESNET50', published: false }, { modelSlug: 'deep' }, { sourceRunId }, { trainedOnDatasetVersionId: versionId }, { encoder: 'RESNET50', modelSlug: 'deep', sourceRunId }]) {
+    for (const filter of [{ encoder: 'RESNET50', published: false }, { modelSlug: 'deep' }, { sourceRunId }, { trainedOnDatasetVersionId: versionId }, { trainedOnDatasetId: datasetId, encoder: 'RESNET50' }, { encoder: 'RESNET50', modelSlug: 'deep', sourceRunId }]) {
       const answer = await server.ask('query($filter: CheckpointFilter) { checkpoints(filter: $filter) { totalCount nodes { id } } }', { filter });
       assert.deepEqual(at(answer, 'data.checkpoints'), { totalCount: 1, nodes: [{ id }] }, JSON.stringify(filter));
     }
@@ -205,6 +206,7 @@ describe('checkpoints', () => {
     ['{ modelSlug: "no-such" }', 'MODEL_NOT_FOUND', 'filter.modelSlug'],
     ['{ sourceRunId: "x" }', 'BAD_INPUT', 'filter.sourceRunId'],
     ['{ trainedOnDatasetVersionId: "x" }', 'BAD_INPUT', 'filter.trainedOnDatasetVersionId'],
+    ['{ trainedOnDatasetId: "x" }', 'BAD_INPUT', 'filter.trainedOnDatasetId'],
   ] as const) {
     test(`${filter} is refused`, async () => {
       const answer = await server.ask(`{ checkpoints(filter: ${filter}) { totalCount } }`);

@@ -149,7 +149,7 @@ function tsQueryOf(search: DatasetSearch): Prisma.Sql {
   return Prisma.sql`(${whole} || (websearch_to_tsquery('english', ${search.typed.before}) && to_tsquery('simple', ${`${search.typed.prefix.toLowerCase()}:*`})))`;
 }
 
-type Facet = 'organs' | 'stains' | 'imageKinds' | 'tasks' | 'licences' | 'provenances' | 'magnification';
+type Facet = 'organs' | 'stains' | 'imageKinds' | 'tasks' | 'licences' | 'provenances' | 'magnification' | 'micronsPerPixel';
 type Conditions = Record<Facet | 'others', Prisma.Sql>;
 const ANYTHING = Prisma.sql`TRUE`;
 
@@ -158,7 +158,6 @@ function conditionsOf(filter: DatasetFilter): Conditions {
   const search = searchOf(filter);
   const others = [
     search === undefined ? ANYTHING : Prisma.sql`(d."searchVector" @@ ${tsQueryOf(search)} OR d.slug LIKE ${search.slugPattern})`,
-    inRange(filter.micronsPerPixel, Prisma.sql`r."micronsPerPixel"`),
     typeof filter.hasVersions !== 'boolean'
       ? ANYTHING
       : Prisma.sql`EXISTS (SELECT 1 FROM "DatasetVersion" v WHERE v."datasetId" = d.id AND v.status = 'SEALED') = ${filter.hasVersions}`,
@@ -173,6 +172,7 @@ function conditionsOf(filter: DatasetFilter): Conditions {
     licences: given(filter.licences, (licences) => Prisma.sql`coalesce(d.licence, ${UNKNOWN_LICENCE}) = ANY(${licences})`),
     provenances: given(filter.provenances, (provenances) => Prisma.sql`d.provenance::text = ANY(${provenances})`),
     magnification: inRange(filter.magnification, Prisma.sql`r.magnification`),
+    micronsPerPixel: inRange(filter.micronsPerPixel, Prisma.sql`r."micronsPerPixel"`),
   };
 }
 
@@ -191,6 +191,9 @@ function everyOf(conditions: readonly Prisma.Sql[]): Prisma.Sql {
   return Prisma.join(conditions.filter((condition) => condition !== ANYTHING).concat(ANYTHING), ' AND ');
 }
 
+/** um/px at which people ask: 40x, 20x, 10x, 5x and 2.5x of usual scanners. */
+const MICRONS_PER_PIXEL_BOUNDS = [0.25, 0.5, 1, 2, 4] as const;
+
 /**
  * Counts for each facet. A facet leaves its own part of the filter out, so that the values beside the chosen
  * ones show what choosing them too would bring; all other parts hold.
@@ -200,25 +203,28 @@ export async function countFacets(db: Database, filter: DatasetFilter): Promise<
   const rows = await db.$queryRaw<(FacetCountRecord & { readonly facet: Facet | 'all' })[]>`
     WITH d AS MATERIALIZED (
       SELECT d.id, d."imageKind", d.tasks, d.licence, d.provenance, ${is.organs} AS organs, ${is.stains} AS stains, ${is.imageKinds} AS kinds,
-        ${is.tasks} AS "isTask", ${is.licences} AS licences, ${is.provenances} AS provenances, ${is.magnification} AS magnification
+        ${is.tasks} AS "isTask", ${is.licences} AS licences, ${is.provenances} AS provenances, ${is.magnification} AS magnification, ${is.micronsPerPixel} AS microns
       FROM "Dataset" d WHERE ${is.others})
     SELECT 'all' AS facet, '' AS value, '' AS name, count(*)::int AS count FROM d
-      WHERE organs AND stains AND kinds AND "isTask" AND licences AND provenances AND magnification
+      WHERE organs AND stains AND kinds AND "isTask" AND licences AND provenances AND magnification AND microns
     UNION ALL SELECT 'organs', o.code, o.name, count(*)::int FROM d JOIN "DatasetOrgan" x ON x."datasetId" = d.id JOIN "Organ" o ON o.code = x."organCode"
-      WHERE stains AND kinds AND "isTask" AND licences AND provenances AND magnification GROUP BY o.code
+      WHERE stains AND kinds AND "isTask" AND licences AND provenances AND magnification AND microns GROUP BY o.code
     UNION ALL SELECT 'stains', s.code, s.name, count(*)::int FROM d JOIN "DatasetStain" x ON x."datasetId" = d.id JOIN "Stain" s ON s.code = x."stainCode"
-      WHERE organs AND kinds AND "isTask" AND licences AND provenances AND magnification GROUP BY s.code
+      WHERE organs AND kinds AND "isTask" AND licences AND provenances AND magnification AND microns GROUP BY s.code
     UNION ALL SELECT 'imageKinds', "imageKind"::text, "imageKind"::text, count(*)::int FROM d
-      WHERE organs AND stains AND "isTask" AND licences AND provenances AND magnification GROUP BY "imageKind"
+      WHERE organs AND stains AND "isTask" AND licences AND provenances AND magnification AND microns GROUP BY "imageKind"
     UNION ALL SELECT 'tasks', task::text, task::text, count(*)::int FROM d CROSS JOIN unnest(tasks) AS task
-      WHERE organs AND stains AND kinds AND licences AND provenances AND magnification GROUP BY task
+      WHERE organs AND stains AND kinds AND licences AND provenances AND magnification AND microns GROUP BY task
     UNION ALL SELECT 'licences', coalesce(licence, ${UNKNOWN_LICENCE}), coalesce(licence, 'not known'), count(*)::int FROM d
-      WHERE organs AND stains AND kinds AND "isTask" AND provenances AND magnification GROUP BY licence
+      WHERE organs AND stains AND kinds AND "isTask" AND provenances AND magnification AND microns GROUP BY licence
     UNION ALL SELECT 'provenances', provenance::text, provenance::text, count(*)::int FROM d
-      WHERE organs AND stains AND kinds AND "isTask" AND licences AND magnification GROUP BY provenance
+      WHERE organs AND stains AND kinds AND "isTask" AND licences AND magnification AND microns GROUP BY provenance
     UNION ALL SELECT 'magnification', r.magnification::text, r.magnification::text || 'x', count(DISTINCT d.id)::int
       FROM d JOIN "DatasetResolution" r ON r."datasetId" = d.id AND r.magnification IS NOT NULL
-      WHERE organs AND stains AND kinds AND "isTask" AND licences AND provenances GROUP BY r.magnification
+      WHERE organs AND stains AND kinds AND "isTask" AND licences AND provenances AND microns GROUP BY r.magnification
+    UNION ALL SELECT 'micronsPerPixel', bound::text, bound::text || ' or finer', count(DISTINCT d.id)::int
+      FROM unnest(${[...MICRONS_PER_PIXEL_BOUNDS]}::float8[]) AS bound JOIN "DatasetResolution" r ON r."micronsPerPixel" <= bound JOIN d ON d.id = r."datasetId"
+      WHERE organs AND stains AND kinds AND "isTask" AND licences AND provenances AND d.magnification GROUP BY bound
     ORDER BY facet, count DESC, name`;
   const of = (facet: Facet): FacetCountRecord[] => rows.filter((row) => row.facet === facet).map(({ value, name, count }) => ({ value, name, count }));
   return {
@@ -230,5 +236,6 @@ export async function countFacets(db: Database, filter: DatasetFilter): Promise<
     licences: of('licences'),
     provenances: of('provenances'),
     magnifications: of('magnification').sort((a, b) => Number(a.value) - Number(b.value)),
+    micronsPerPixelBounds: of('micronsPerPixel').sort((a, b) => Number(a.value) - Number(b.value)),
   };
 }

@@ -1,7 +1,7 @@
 /** Batching of datasets and versions within one request. */
 import DataLoader from 'dataloader';
 import type { Database } from '../../platform/db.ts';
-import type { DatasetRecord, DatasetVersionRecord, FactSourceRecord } from './datasets.records.ts';
+import type { DatasetRecord, DatasetVersionRecord, FactSourceRecord, ThumbnailRecord } from './datasets.records.ts';
 import { createDatasetStore } from './datasets.store.ts';
 import { createVersionStore } from './versions.store.ts';
 
@@ -35,6 +35,10 @@ export function createDatasetLoaders(db: Database) {
     latestVersion: new DataLoader<string, DatasetVersionRecord | null>(async (datasetIds) => {
       const found = new Map((await versions.findLatest(datasetIds)).map((version) => [version.datasetId, version]));
       return datasetIds.map((id) => found.get(id) ?? null);
+    }),
+    thumbnailsOfVersion: new DataLoader<string, ThumbnailRecord[]>(async (versionIds) => {
+      const byVersion = await versions.thumbnailsOf(versionIds);
+      return versionIds.map((id) => byVersion.get(id) ?? []);
     }),
   };
 }

@@ -147,6 +147,8 @@ export interface SealedVersionRecord extends DatasetVersionRecord {
 }
 
 export interface ThumbnailRecord {
+  /** From 0. */
+  readonly position: number;
   readonly sha256: string;
   readonly byteSize: number;
   readonly label: string | null;
@@ -171,4 +173,6 @@ export interface DatasetFacetsRecord {
   readonly licences: readonly FacetCountRecord[];
   readonly provenances: readonly FacetCountRecord[];
   readonly magnifications: readonly FacetCountRecord[];
+  /** Datasets with a resolution of the bound or finer. */
+  readonly micronsPerPixelBounds: readonly FacetCountRecord[];
 }

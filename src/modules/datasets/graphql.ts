@@ -164,6 +164,10 @@ export const DatasetFacets = objectType({
     for (const facet of ['organs', 'stains', 'imageKinds', 'tasks', 'licences', 'provenances', 'magnifications'] as const) {
       t.field(facet, { type: nonNull(list(nonNull('FacetCount'))) });
     }
+    t.field('micronsPerPixelBounds', {
+      type: nonNull(list(nonNull('FacetCount'))),
+      description: 'Datasets with a resolution of the bound or finer; the filter takes it as micronsPerPixel: { max }.',
+    });
   },
 });
 

@@ -29,6 +29,18 @@ export const ImportIssue = objectType({
   },
 });
 
+export const Thumbnail = objectType({
+  name: 'Thumbnail',
+  sourceType: { module: records, export: 'ThumbnailRecord' },
+  description: 'A small WebP picture of one image of a version.',
+  definition(t) {
+    t.nonNull.int('position', { description: 'From 0.' });
+    t.string('label');
+    t.nonNull.string('sha256');
+    t.nonNull.string('url', { description: 'A path on this server.', resolve: (thumbnail) => `/artifacts/${thumbnail.sha256}` });
+  },
+});
+
 export const DatasetVersion = objectType({
   name: 'DatasetVersion',
   sourceType: { module: records, export: 'DatasetVersionRecord' },
@@ -47,6 +59,11 @@ export const DatasetVersion = objectType({
     t.field('labelCounts', { type: nonNull(list(nonNull('LabelCount'))) });
     t.nonNull.int('groupCount', { description: 'Patients or slides, which no split cuts through.' });
     t.nonNull.boolean('hasSplit', { description: 'True where it brings its own split.' });
+    t.field('thumbnails', {
+      type: nonNull(list(nonNull('Thumbnail'))),
+      description: 'A choice of its images, each label with its share.',
+      resolve: (version, _args, ctx) => ctx.loaders.datasets.thumbnailsOfVersion.load(version.id),
+    });
     t.field('issues', { type: nonNull(list(nonNull('ImportIssue'))) });
     t.nonNull.field('createdAt', { type: 'DateTime' });
     t.field('sealedAt', { type: 'DateTime' });

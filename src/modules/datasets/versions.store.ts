@@ -97,7 +97,16 @@ export function createVersionStore(db: Database) {
         orderBy: { datasetVersion: { version: 'desc' } },
         include: { artifact: true },
       });
-      return row === null ? undefined : { sha256: row.sha256, byteSize: Number(row.artifact.byteSize), label: row.label };
+      return row === null ? undefined : { position: row.position, sha256: row.sha256, byteSize: Number(row.artifact.byteSize), label: row.label };
+    },
+
+    /** By version, each in the order of its positions. */
+    thumbnailsOf: async (versionIds: readonly string[]): Promise<Map<string, ThumbnailRecord[]>> => {
+      const rows = await db.datasetThumbnail.findMany({ where: { datasetVersionId: { in: [...versionIds] } }, orderBy: { position: 'asc' }, include: { artifact: true } });
+      return Map.groupBy(
+        rows.map((row) => ({ versionId: row.datasetVersionId, position: row.position, sha256: row.sha256, byteSize: Number(row.artifact.byteSize), label: row.label })),
+        (row) => row.versionId,
+      );
     },
   };
 }

@@ -194,6 +194,7 @@ export const CheckpointFilter = inputObjectType({
     t.field('encoder', { type: 'EncoderArchitecture' });
     t.string('modelSlug');
     t.id('sourceRunId');
+    t.id('trainedOnDatasetId', { description: 'Any version of it.' });
     t.id('trainedOnDatasetVersionId');
     t.boolean('published', { description: 'True: those of the catalogue of published checkpoints alone; false: all others.' });
   },

@@ -130,7 +130,7 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
     },
     listCheckpoints: async (viewer, page, { modelSlug, ...filter }) => {
       authorise(viewer, 'READER');
-      for (const [field, id] of Object.entries({ sourceRunId: filter.sourceRunId, trainedOnDatasetVersionId: filter.trainedOnDatasetVersionId })) {
+      for (const [field, id] of Object.entries({ sourceRunId: filter.sourceRunId, trainedOnDatasetId: filter.trainedOnDatasetId, trainedOnDatasetVersionId: filter.trainedOnDatasetVersionId })) {
         if (id != null && !isId(id)) throw new DomainError({ code: 'BAD_INPUT', message: `${field} is not an id of this registry.`, field: `filter.${field}` });
       }
       if (modelSlug == null) return store.listCheckpoints(page, filter);

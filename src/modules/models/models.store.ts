@@ -18,6 +18,8 @@ export interface CheckpointFilter {
   readonly encoder?: EncoderArchitecture | null | undefined;
   readonly modelId?: string | null | undefined;
   readonly sourceRunId?: string | null | undefined;
+  /** Any version of it. */
+  readonly trainedOnDatasetId?: string | null | undefined;
   readonly trainedOnDatasetVersionId?: string | null | undefined;
   /** Of the catalogue of published checkpoints, or not of it. */
   readonly published?: boolean | null | undefined;
@@ -99,7 +101,10 @@ export function createModelStore(db: Database) {
         ...(filter.modelId == null ? {} : { modelId: filter.modelId }),
         ...(filter.sourceRunId == null ? {} : { sourceRunId: filter.sourceRunId }),
         ...(filter.published == null ? {} : { publishedSlug: filter.published ? { not: null } : null }),
-        ...(filter.trainedOnDatasetVersionId == null ? {} : { trainedOn: { some: { datasetVersionId: filter.trainedOnDatasetVersionId } } }),
+        AND: [
+          filter.trainedOnDatasetId == null ? {} : { trainedOn: { some: { datasetVersion: { datasetId: filter.trainedOnDatasetId } } } },
+          filter.trainedOnDatasetVersionId == null ? {} : { trainedOn: { some: { datasetVersionId: filter.trainedOnDatasetVersionId } } },
+        ],
       };
       const rows = await db.checkpoint.findMany({
         where: after === undefined ? where : { AND: [where, { id: { lt: after } }] },

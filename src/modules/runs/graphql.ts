@@ -124,6 +124,10 @@ export const RunQueries = extendType({
       args: { ...pageArguments, filter: arg({ type: 'RunFilter' }) },
       resolve: (_root, args, ctx) => ctx.services.runs.list(ctx.viewer, args, args.filter ?? {}),
     });
+    t.nonNull.list.nonNull.string('importRoots', {
+      description: 'Folders of the server below which images and weights may be imported. For a CONTRIBUTOR.',
+      resolve: (_root, _args, ctx) => [...ctx.services.runs.importRoots(ctx.viewer)],
+    });
   },
 });
 

@@ -36,6 +36,8 @@ export interface RunService {
    */
   metrics(viewer: Viewer, runId: string, names: readonly string[] | null, window?: Nullish<MetricWindow>): Promise<MetricSeriesRecord[]>;
   eventsAfter(viewer: Viewer, runId: string, sequence: number): Promise<RunEventRecord[]>;
+  /** Folders below which a path may be imported. */
+  importRoots(viewer: Viewer): readonly string[];
   queuePosition(run: RunRecord): Promise<number | null>;
   countByStatus(): Promise<Record<string, number>>;
 }
@@ -179,6 +181,10 @@ export function createRunService(parts: RunServiceParts): RunService {
     eventsAfter: async (viewer, runId, sequence) => {
       authorise(viewer, 'READER');
       return store.eventsAfter(runId, sequence, EVENTS_AT_ONCE);
+    },
+    importRoots: (viewer) => {
+      authorise(viewer, 'CONTRIBUTOR');
+      return parts.importRoots;
     },
     queuePosition: (run) => store.queuePosition(run),
     countByStatus: () => store.countByStatus(),

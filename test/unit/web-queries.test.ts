@@ -1,0 +1,26 @@
+/** What the pages ask, held to the schema and to the limits of one operation. */
+import assert from 'node:assert/strict';
+import { globSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { parse } from 'graphql';
+import { checkDocument } from '../../src/api/limits.ts';
+import { buildSchema } from '../../src/api/schema.ts';
+
+const ROOT = path.resolve(import.meta.dirname, '../..');
+const DOCUMENT = /graphql\(\s*`([^`]*)`/g;
+
+const documents = globSync('web/src/**/*.{ts,tsx}', { cwd: ROOT }).flatMap((file) => {
+  const source = readFileSync(path.join(ROOT, file), 'utf8');
+  return [...source.matchAll(DOCUMENT)].map((match) => ({ file, text: match[1] ?? '' }));
+});
+
+test('every query of the pages is one that the server answers', () => {
+  const schema = buildSchema(false);
+  assert.ok(documents.length > 5);
+  for (const { file, text } of documents) {
+    assert.doesNotMatch(text, /\$\{/, `${file}: a document is written out, so that it can be checked`);
+    const variables = { first: 200 };
+    assert.deepEqual(checkDocument(schema, parse(text), undefined, variables).map((error) => error.message), [], file);
+  }
+});

@@ -1,0 +1,51 @@
+/** GraphQL over HTTP. */
+import { print } from '@0no-co/graphql.web';
+import type { TadaDocumentNode } from './graphql.ts';
+import { authorization } from './session.ts';
+
+/** Why there is no answer, and what to do next. */
+export class ApiError extends Error {
+  readonly code: string;
+  readonly hint: string | null;
+  readonly requestId: string | null;
+
+  constructor(facts: { readonly code: string; readonly message: string; readonly hint?: string | null; readonly requestId?: string | null }) {
+    super(facts.message);
+    this.name = 'ApiError';
+    this.code = facts.code;
+    this.hint = facts.hint ?? null;
+    this.requestId = facts.requestId ?? null;
+  }
+}
+
+interface Answer<Data> {
+  readonly data?: Data | null;
+  readonly errors?: readonly { readonly message: string; readonly extensions?: { readonly code?: string; readonly hint?: string | null; readonly requestId?: string } }[];
+}
+
+/**
+ * The data of one operation.
+ * @param key instead of the session's, to try one out.
+ * @throws ApiError also where a part of the data came.
+ */
+export async function request<Data, Variables>(document: TadaDocumentNode<Data, Variables>, variables: Variables, { signal, key }: { readonly signal?: AbortSignal; readonly key?: string } = {}): Promise<Data> {
+  return send<Data>(print(document), variables, { ...(signal === undefined ? {} : { signal }), ...(key === undefined ? {} : { key }) });
+}
+
+/** The same for an operation that was put together here, as text. */
+export async function send<Data>(query: string, variables: unknown, { signal, key }: { readonly signal?: AbortSignal; readonly key?: string } = {}): Promise<Data> {
+  const response = await fetch('/graphql', {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...authorization(key) },
+    body: JSON.stringify({ query, variables }),
+    ...(signal === undefined ? {} : { signal }),
+  }).catch((error: unknown) => {
+    if (signal?.aborted === true) throw error;
+    throw new ApiError({ code: 'UNREACHABLE', message: 'The server does not answer.', hint: 'See whether it runs (npm start), then try again.' });
+  });
+  const answer: Answer<Data> = await response.json().catch(() => ({}));
+  const [error] = answer.errors ?? [];
+  if (error !== undefined) throw new ApiError({ code: error.extensions?.code ?? 'INTERNAL', message: error.message, hint: error.extensions?.hint ?? null, requestId: error.extensions?.requestId ?? null });
+  if (answer.data === undefined || answer.data === null) throw new ApiError({ code: 'INTERNAL', message: `The server answered with status ${response.status} and no data.` });
+  return answer.data;
+}

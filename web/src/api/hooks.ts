@@ -1,0 +1,69 @@
+/** Data for components: cached, shared, fetched anew when the key changes. */
+import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient, type UseQueryResult } from '@tanstack/react-query';
+import { useSyncExternalStore } from 'react';
+import { ApiError, request } from './client.ts';
+import type { TadaDocumentNode } from './graphql.ts';
+import { onKeyChange, readKey } from './session.ts';
+
+export function useKey(): string | null {
+  return useSyncExternalStore(onKeyChange, readKey);
+}
+
+export interface AskOptions {
+  /** False asks nothing yet. */
+  readonly enabled?: boolean;
+  /** Asked again after so long while the page is looked at. */
+  readonly refetchMs?: number | false;
+}
+
+/** The answer to a query. While variables change, the answer before stays in sight. */
+export function useAsk<Data, Variables>(document: TadaDocumentNode<Data, Variables>, variables: Variables, { enabled = true, refetchMs = false }: AskOptions = {}): UseQueryResult<Data> {
+  const key = useKey();
+  return useQuery({
+    queryKey: [nameOf(document), variables, key],
+    queryFn: ({ signal }) => request(document, variables, { signal }),
+    enabled,
+    refetchInterval: refetchMs,
+    placeholderData: keepPreviousData,
+  });
+}
+
+/** A list, page after page. `after` of the variables is set here. */
+export function usePages<Data, Variables extends { readonly after?: string | null | undefined }>(
+  document: TadaDocumentNode<Data, Variables>,
+  variables: Variables,
+  pageInfoOf: (data: Data) => { readonly hasNextPage: boolean; readonly endCursor: string | null },
+  { refetchMs = false }: Pick<AskOptions, 'refetchMs'> = {},
+) {
+  const key = useKey();
+  const first: string | null = null;
+  return useInfiniteQuery({
+    queryKey: [nameOf(document), variables, key],
+    queryFn: ({ pageParam, signal }) => request(document, { ...variables, after: pageParam }, { signal }),
+    initialPageParam: first,
+    getNextPageParam: (last: Data): string | null => {
+      const { hasNextPage, endCursor } = pageInfoOf(last);
+      return hasNextPage ? endCursor : null;
+    },
+    refetchInterval: refetchMs,
+    placeholderData: keepPreviousData,
+  });
+}
+
+/** A mutation; whatever was fetched before it is fetched anew. */
+export function useChange<Data, Variables>(document: TadaDocumentNode<Data, Variables>) {
+  const client = useQueryClient();
+  return useMutation<Data, Error, Variables>({
+    mutationFn: (variables) => request(document, variables),
+    onSettled: () => client.invalidateQueries(),
+  });
+}
+
+/** Whether asking again may help. */
+export function isWorthRetrying(failureCount: number, error: Error): boolean {
+  return failureCount < 2 && error instanceof ApiError && error.code === 'UNREACHABLE';
+}
+
+function nameOf(document: TadaDocumentNode<unknown, never>): string {
+  return document.definitions.map((definition) => ('name' in definition ? (definition.name?.value ?? '') : '')).join(' ');
+}

@@ -1,0 +1,83 @@
+/** Live events of a run, over one WebSocket for the whole page. */
+import { print } from '@0no-co/graphql.web';
+import { createClient, type Client } from 'graphql-ws';
+import { useEffect, useReducer, useRef } from 'react';
+import { graphql, type ResultOf } from './graphql.ts';
+import { useKey } from './hooks.ts';
+import { authorization, onKeyChange } from './session.ts';
+
+export const RUN_EVENTS = graphql(`
+  subscription RunEvents($runId: ID!, $after: Int) {
+    runEvents(runId: $runId, afterSequence: $after) { sequence at kind status progress message metrics }
+  }
+`);
+
+export type RunEvent = ResultOf<typeof RUN_EVENTS>['runEvents'];
+
+let shared: Client | undefined;
+
+function client(): Client {
+  shared ??= createClient({
+    url: `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/graphql`,
+    connectionParams: () => authorization(),
+    retryAttempts: 20,
+    shouldRetry: () => true,
+  });
+  return shared;
+}
+
+onKeyChange(() => {
+  // The next one says who asks now.
+  void shared?.dispose();
+  shared = undefined;
+});
+
+/** Events are shown a few times a second, however many come. */
+const SHOW_EVERY_MS = 150;
+
+/**
+ * Every event of a run from its first, then live until it has ended. The list is one and the same and grows.
+ * @param runId undefined follows nothing.
+ */
+export function useRunEvents(runId: string | undefined): { readonly events: readonly RunEvent[]; readonly isOver: boolean } {
+  const [, show] = useReducer((count: number) => count + 1, 0);
+  const followed = useRef<{ runId: string | undefined; events: RunEvent[]; isOver: boolean }>({ runId: undefined, events: [], isOver: false });
+  const key = useKey();
+  if (followed.current.runId !== runId) followed.current = { runId, events: [], isOver: false };
+
+  useEffect(() => {
+    if (runId === undefined) return undefined;
+    const state = { runId, events: [...followed.current.events], isOver: false };
+    followed.current = state;
+    let timer: number | undefined;
+    const showSoon = (): void => {
+      timer ??= window.setTimeout(() => {
+        timer = undefined;
+        show();
+      }, SHOW_EVERY_MS);
+    };
+    const stop = client().subscribe<ResultOf<typeof RUN_EVENTS>>(
+      { query: print(RUN_EVENTS), variables: { runId, after: state.events.at(-1)?.sequence ?? 0 } },
+      {
+        next: ({ data }) => {
+          const event = data?.runEvents;
+          // After a dropped socket the server begins again where we first asked.
+          if (event === undefined || event.sequence <= (state.events.at(-1)?.sequence ?? 0)) return;
+          state.events.push(event);
+          showSoon();
+        },
+        error: () => undefined,
+        complete: () => {
+          state.isOver = true;
+          showSoon();
+        },
+      },
+    );
+    return () => {
+      window.clearTimeout(timer);
+      stop();
+    };
+  }, [runId, key]);
+
+  return followed.current;
+}

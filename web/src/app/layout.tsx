@@ -1,0 +1,91 @@
+/** The frame around every page. */
+import { Link, Outlet, useRouter, type ErrorComponentProps } from '@tanstack/react-router';
+import { useState } from 'react';
+import { graphql } from '../api/graphql.ts';
+import { useAsk, useKey } from '../api/hooks.ts';
+import { writeKey } from '../api/session.ts';
+import { Empty, Failure } from '../ui/parts.tsx';
+import { applyTheme, nextTheme, readTheme } from './theme.ts';
+
+export const FRAME = graphql(`
+  query Frame {
+    viewer { name role }
+  }
+`);
+
+export function Layout() {
+  return (
+    <>
+      <a className="skip" href="#main">Skip to the page</a>
+      <header className="top">
+        <Link to="/datasets" className="brand">
+          <svg viewBox="0 0 32 32" aria-hidden="true">
+            <rect width="32" height="32" rx="7" fill="#6d2a5b" />
+            <path d="M8 23V9.5h8.6a4.9 4.9 0 0 1 0 9.8H8" fill="none" stroke="#fbeef6" strokeWidth="3.2" strokeLinecap="round" strokeLinejoin="round" />
+            <circle cx="23.2" cy="22.6" r="2.6" fill="#e39bc4" />
+          </svg>
+          Paraffin
+        </Link>
+        <nav className="nav" aria-label="Pages">
+          <Link to="/datasets">Datasets</Link>
+          <Link to="/runs">Runs</Link>
+        </nav>
+        <div className="who">
+          <ThemeButton />
+          <Who />
+        </div>
+      </header>
+      <main id="main" tabIndex={-1}>
+        <Outlet />
+      </main>
+      <footer className="foot">
+        <span>Paraffin: datasets of histopathology, encoders, and how they were made.</span>
+        <a href="/graphql">GraphQL</a>
+      </footer>
+    </>
+  );
+}
+
+function ThemeButton() {
+  const [theme, setTheme] = useState(readTheme);
+  const change = (): void => {
+    const next = nextTheme(theme);
+    applyTheme(next);
+    setTheme(next);
+  };
+  return (
+    <button type="button" className="plain" onClick={change} aria-label={`Colours: ${theme}. Change`} title={`Colours: ${theme}`}>
+      {theme === 'system' ? '◐' : theme === 'light' ? '☀' : '☾'}
+    </button>
+  );
+}
+
+function Who() {
+  const key = useKey();
+  const frame = useAsk(FRAME, {});
+  if (key === null) return <Link to="/sign-in" className="button">Sign in</Link>;
+  return (
+    <>
+      {frame.data !== undefined && <span className="small soft">{frame.data.viewer.name} · {frame.data.viewer.role.toLowerCase()}</span>}
+      <button type="button" onClick={() => writeKey(null)}>Sign out</button>
+    </>
+  );
+}
+
+export function NotFound() {
+  return (
+    <Empty title="There is no such page">
+      <Link to="/datasets">To the datasets</Link>
+    </Empty>
+  );
+}
+
+export function RouteFailure({ error }: ErrorComponentProps) {
+  const router = useRouter();
+  return (
+    <div className="stack">
+      <Failure error={error instanceof Error ? error : new Error(String(error))} />
+      <button type="button" onClick={() => void router.invalidate()}>Try again</button>
+    </div>
+  );
+}

@@ -1,0 +1,81 @@
+/** Addresses and what they show. Everything that a page is set to stands in its address. */
+import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from '@tanstack/react-router';
+import { Layout, NotFound, RouteFailure } from './layout.tsx';
+import { listOf, oneOf, optional, parseSearch, stringifySearch, textOf, type Search } from './search.ts';
+
+const rootRoute = createRootRoute({ component: Layout, notFoundComponent: NotFound });
+
+const homeRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/',
+  beforeLoad: () => {
+    throw redirect({ to: '/datasets' });
+  },
+});
+
+export const DATASET_ORDERS = ['NAME', 'IMAGE_COUNT', 'PUBLISHED_YEAR', 'CREATED_AT', 'RELEVANCE'] as const;
+
+export const datasetsRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/datasets',
+  validateSearch: (search: Search) => optional({
+    q: textOf(search['q']),
+    organ: listOf(search['organ']),
+    stain: listOf(search['stain']),
+    kind: listOf(search['kind']),
+    task: listOf(search['task']),
+    licence: listOf(search['licence']),
+    provenance: listOf(search['provenance']),
+    magnification: textOf(search['magnification']),
+    micronsPerPixel: textOf(search['micronsPerPixel']),
+    images: oneOf(['yes'], search['images']),
+    order: oneOf(DATASET_ORDERS, search['order']),
+    direction: oneOf(['ASC', 'DESC'], search['direction']),
+    view: oneOf(['table', 'cards'], search['view']),
+  }),
+  component: lazyRouteComponent(() => import('../pages/datasets/list.tsx'), 'DatasetsPage'),
+});
+
+export const datasetRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/datasets/$slug',
+  validateSearch: (search: Search) => optional({ version: textOf(search['version']) }),
+  component: lazyRouteComponent(() => import('../pages/datasets/detail.tsx'), 'DatasetPage'),
+});
+
+export const runsRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/runs',
+  validateSearch: (search: Search) => optional({ kind: listOf(search['kind']), status: listOf(search['status']) }),
+  component: lazyRouteComponent(() => import('../pages/runs/list.tsx'), 'RunsPage'),
+});
+
+export const runRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/runs/$id',
+  validateSearch: (search: Search) => optional({ beside: textOf(search['beside']) }),
+  component: lazyRouteComponent(() => import('../pages/runs/detail.tsx'), 'RunPage'),
+});
+
+export const signInRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/sign-in',
+  validateSearch: (search: Search) => optional({ from: textOf(search['from']) }),
+  component: lazyRouteComponent(() => import('../pages/sign-in.tsx'), 'SignInPage'),
+});
+
+export const router = createRouter({
+  routeTree: rootRoute.addChildren([homeRoute, datasetsRoute, datasetRoute, runsRoute, runRoute, signInRoute]),
+  parseSearch,
+  stringifySearch,
+  defaultPreload: 'intent',
+  defaultErrorComponent: RouteFailure,
+  defaultNotFoundComponent: NotFound,
+  scrollRestoration: true,
+});
+
+declare module '@tanstack/react-router' {
+  interface Register {
+    router: typeof router;
+  }
+}

@@ -1,0 +1,217 @@
+/** One dataset: what is known and how, its images, what import found, and what was trained on it. */
+import { Link } from '@tanstack/react-router';
+import type { ReactNode } from 'react';
+import { datasetRoute } from '../../app/router.tsx';
+import { useAsk } from '../../api/hooks.ts';
+import { bytes, count, counted, instant, words } from '../../ui/format.ts';
+import { Bars, Digest, Empty, Fact, Facts, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
+import { Provenance, PROVENANCE_WORDS, resolutionText } from './facts.tsx';
+import { DATASET, TRAINED_ON, type DatasetDetail, type DatasetVersionDetail } from './queries.ts';
+import { ThumbnailGrid } from './thumbnails.tsx';
+
+export function DatasetPage() {
+  const { slug } = datasetRoute.useParams();
+  const { version } = datasetRoute.useSearch();
+  const answer = useAsk(DATASET, { slug });
+  useTitle(answer.data?.dataset?.name ?? slug);
+  return (
+    <Loaded of={answer}>
+      {({ dataset }) => (dataset === null ? <Empty title="There is no such dataset"><Link to="/datasets">To the datasets</Link></Empty> : <Detail dataset={dataset} versionNumber={version} />)}
+    </Loaded>
+  );
+}
+
+function Detail({ dataset, versionNumber }: { readonly dataset: DatasetDetail; readonly versionNumber: string | undefined }) {
+  const versions = dataset.versions.nodes;
+  const shown = versions.find((each) => String(each.version) === versionNumber) ?? versions.find((each) => each.status === 'SEALED') ?? versions[0];
+  return (
+    <>
+      <div className="head">
+        <span className="crumbs"><Link to="/datasets">Datasets</Link> / {dataset.slug}</span>
+        <div className="row">
+          <h1>{dataset.name}</h1>
+          {dataset.synthetic && <Synthetic />}
+          <Provenance provenance={dataset.provenance} />
+        </div>
+        {dataset.description !== null && <p className="wrap">{dataset.description}</p>}
+        <p className="soft small wrap">{PROVENANCE_WORDS[dataset.provenance]?.meaning} {dataset.provenanceNote}</p>
+      </div>
+      {shown === undefined ? (
+        <section className="sheet">
+          <h2>Images</h2>
+          <Empty title="No images of it are here">
+            <span>The catalogue knows of it; its images come in by an import.</span>
+          </Empty>
+        </section>
+      ) : (
+        <Version dataset={dataset} version={shown} />
+      )}
+      <div className="columns">
+        <Known dataset={dataset} />
+        <div className="stack">
+          <TrainedOn datasetId={dataset.id} />
+          <Cited dataset={dataset} />
+          {dataset.subcollections.length > 0 && <Parts dataset={dataset} />}
+        </div>
+      </div>
+    </>
+  );
+}
+
+function Version({ dataset, version }: { readonly dataset: DatasetDetail; readonly version: DatasetVersionDetail }) {
+  return (
+    <section className="sheet" aria-labelledby="images">
+      <h2 id="images">
+        Images <span className="soft small">{counted(version.imageCount, 'image')} in version {version.version}</span>
+      </h2>
+      {dataset.versions.nodes.length > 1 && (
+        <nav className="tabs" aria-label="Versions">
+          {dataset.versions.nodes.map((each) => (
+            <Link key={each.id} to="/datasets/$slug" params={{ slug: dataset.slug }} search={{ version: String(each.version) }} className={each.id === version.id ? 'active' : ''} aria-current={each.id === version.id ? 'page' : undefined} resetScroll={false}>
+              v{each.version} {each.status === 'DRAFT' ? '(draft)' : ''}
+            </Link>
+          ))}
+        </nav>
+      )}
+      {version.status === 'DRAFT' && <div className="notice warn">A draft: its import has not ended. No run may use it yet.</div>}
+      {version.thumbnails.length > 0 && <ThumbnailGrid thumbnails={version.thumbnails} datasetName={dataset.name} />}
+      <div className="columns">
+        <div className="stack">
+          <h3>Classes</h3>
+          {version.labelCounts.length === 0 ? <p className="soft">The images have no labels.</p> : <Bars unit="images" items={version.labelCounts.map((each) => ({ label: each.label, value: each.count }))} />}
+        </div>
+        <div className="stack">
+          <h3>What import found</h3>
+          {version.issues.length === 0 ? (
+            <p><Tag tone="good">nothing wrong</Tag></p>
+          ) : (
+            <ul className="stack" style={{ gap: '0.4rem' }}>
+              {version.issues.map((issue) => (
+                <li key={issue.kind}>
+                  <Tag tone="warn">{words(issue.kind)}</Tag> {counted(issue.count, 'image')}, {issue.kept ? 'kept' : 'left out'}
+                  <div className="soft small mono wrap">{issue.examples.slice(0, 5).join(', ')}{issue.count > 5 ? ' …' : ''}</div>
+                </li>
+              ))}
+            </ul>
+          )}
+        </div>
+        <Facts>
+          <Fact name="Sealed">{version.sealedAt === null ? 'not yet' : instant(version.sealedAt)}</Fact>
+          <Fact name="Size">{bytes(version.byteSize)}{version.patchSizePx === null ? '' : `, cut into patches of ${version.patchSizePx} px`}</Fact>
+          <Fact name="Groups">{counted(version.groupCount, 'group')} that no split cuts through</Fact>
+          <Fact name="Split">{version.hasSplit ? 'brings its own' : 'drawn at evaluation'}</Fact>
+          <Fact name="Digest">{version.digest === null ? null : <Digest sha256={version.digest} />}</Fact>
+          <Fact name="Manifest">{version.manifestSha256 === null ? null : <a href={`/artifacts/${version.manifestSha256}`} download>every image with its sha256, label and group</a>}</Fact>
+        </Facts>
+      </div>
+    </section>
+  );
+}
+
+function Known({ dataset }: { readonly dataset: DatasetDetail }) {
+  const name = (text: string, ...fields: readonly string[]) => <FactName text={text} sources={dataset.factSources.filter((source) => fields.includes(source.field))} />;
+  const list = (items: readonly string[]): ReactNode => (items.length === 0 ? null : items.join(', '));
+  return (
+    <section className="sheet" aria-labelledby="known">
+      <h2 id="known">What is known <span className="soft small">and how: <Tag tone="good">read</Tag> in a source, or <Tag tone="warn">recalled</Tag> and to be checked</span></h2>
+      <Facts>
+        <Fact name={name('Organs', 'organs')}>{list(dataset.organs.map((each) => each.name))}</Fact>
+        <Fact name={name('Stains', 'stains')}>{list(dataset.stains.map((each) => each.name))}</Fact>
+        {dataset.ihcMarkers.length > 0 && <Fact name={name('IHC markers', 'ihcMarkers')}>{list(dataset.ihcMarkers)}</Fact>}
+        <Fact name={name('Kind of image', 'imageKind')}>{dataset.imageKind}</Fact>
+        <Fact name={name('Resolution', 'resolutions.magnification', 'resolutions.micronsPerPixel', 'resolutions')}>{list(dataset.resolutions.map(resolutionText))}</Fact>
+        <Fact name={name('Images', 'imageCount')}>{dataset.imageCount === null ? null : count(dataset.imageCount)}</Fact>
+        <Fact name={name('Slides', 'slideCount')}>{dataset.slideCount === null ? null : count(dataset.slideCount)}</Fact>
+        <Fact name={name('Image size', 'imageSizeNote')}>{dataset.imageSizeNote}</Fact>
+        <Fact name={name('Tasks', 'tasks')}>{list(dataset.tasks.map((task) => task.toLowerCase()))}</Fact>
+        <Fact name={name('Classes', 'classNames')}>{list(dataset.classNames)}</Fact>
+        <Fact name={name('Licence', 'licence')}>{dataset.licence}</Fact>
+        <Fact name={name('Published', 'publishedYear')}>{dataset.publishedYear}</Fact>
+        {dataset.paperRoles.length > 0 && <Fact name={name('Used in the paper for', 'paperRoles')}>{list(dataset.paperRoles)}</Fact>}
+        {dataset.parentCollections.length > 0 && (
+          <Fact name={name('Cut from', 'parentCollections')}>
+            {dataset.parentCollections.map((slug) => <span key={slug}><Link to="/datasets/$slug" params={{ slug }}>{slug}</Link> </span>)}
+            <span className="soft small">training on one and testing on the other leaks</span>
+          </Fact>
+        )}
+        {dataset.notes !== null && <Fact name={name('Notes', 'notes')}>{dataset.notes}</Fact>}
+        <Fact name="Changed here">{dataset.editedAt === null ? 'never' : instant(dataset.editedAt)}</Fact>
+      </Facts>
+    </section>
+  );
+}
+
+function FactName({ text, sources }: { readonly text: string; readonly sources: DatasetDetail['factSources'] }) {
+  return (
+    <>
+      {text}{' '}
+      {sources.map((source) => {
+        const [first] = source.sourceUrls;
+        const tag = <Tag tone={source.evidence === 'READ' ? 'good' : 'warn'} title={source.sourceUrls.join('\n')}>{source.evidence.toLowerCase()}</Tag>;
+        return <span key={source.field}>{first !== undefined && isAddress(first) ? <a href={first} rel="noreferrer" target="_blank" aria-label={`Source of ${text}`}>{tag}</a> : tag} </span>;
+      })}
+    </>
+  );
+}
+
+function isAddress(text: string): boolean {
+  return /^https?:\/\//.test(text);
+}
+
+function TrainedOn({ datasetId }: { readonly datasetId: string }) {
+  const answer = useAsk(TRAINED_ON, { datasetId });
+  return (
+    <section className="sheet" aria-labelledby="trained">
+      <h2 id="trained">Models trained on it</h2>
+      <Loaded of={answer}>
+        {({ checkpoints }) =>
+          checkpoints.totalCount === 0 ? (
+            <p className="soft">None yet.</p>
+          ) : (
+            <ul className="stack" style={{ gap: '0.35rem' }}>
+              {checkpoints.nodes.map((checkpoint) => (
+                <li key={checkpoint.id} className="row">
+                  <span>{checkpoint.model.name} v{checkpoint.version}</span>
+                  <Tag>{checkpoint.encoder}</Tag>
+                  {checkpoint.step !== null && <span className="soft small">step {count(checkpoint.step)}</span>}
+                  {checkpoint.sourceRun !== null && <Link to="/runs/$id" params={{ id: checkpoint.sourceRun.id }} className="small">its run</Link>}
+                </li>
+              ))}
+            </ul>
+          )
+        }
+      </Loaded>
+    </section>
+  );
+}
+
+function Cited({ dataset }: { readonly dataset: DatasetDetail }) {
+  const { citation, homepageUrl, sourceUrls } = dataset;
+  if (citation === null && homepageUrl === null && sourceUrls.length === 0) return null;
+  return (
+    <section className="sheet" aria-labelledby="cited">
+      <h2 id="cited">Sources</h2>
+      {citation !== null && (
+        <p className="wrap">
+          {[citation.authors, citation.title, citation.venue].filter((part) => part !== null).join('. ')}{' '}
+          {citation.doi !== null && <a href={`https://doi.org/${citation.doi}`} rel="noreferrer" target="_blank">doi:{citation.doi}</a>}{' '}
+          {citation.arxiv !== null && <a href={`https://arxiv.org/abs/${citation.arxiv}`} rel="noreferrer" target="_blank">arXiv:{citation.arxiv}</a>}
+        </p>
+      )}
+      <ul className="small">
+        {[...new Set([...(homepageUrl === null ? [] : [homepageUrl]), ...sourceUrls])].map((url) => (
+          <li key={url} className="wrap">{isAddress(url) ? <a href={url} rel="noreferrer" target="_blank">{url}</a> : url}</li>
+        ))}
+      </ul>
+    </section>
+  );
+}
+
+function Parts({ dataset }: { readonly dataset: DatasetDetail }) {
+  return (
+    <section className="sheet" aria-labelledby="parts">
+      <h2 id="parts">Parts that the source counts apart</h2>
+      <Bars unit="slides" items={dataset.subcollections.map((part) => ({ label: part.organ === null ? part.slug : `${part.slug} (${part.organ})`, value: part.slideCount }))} />
+    </section>
+  );
+}

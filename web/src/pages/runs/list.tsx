@@ -1,0 +1,90 @@
+/** Runs: what runs and waits, and what has ended. */
+import { Link } from '@tanstack/react-router';
+import { runsRoute } from '../../app/router.tsx';
+import { oneOf } from '../../app/search.ts';
+import { useAsk, usePages } from '../../api/hooks.ts';
+import { duration, instant, words } from '../../ui/format.ts';
+import { Empty, Failure, Loaded, Progress, useTitle } from '../../ui/parts.tsx';
+import { columnsOf, DataTable } from '../../ui/table.tsx';
+import { ACTIVE_RUNS, RUNS, type RunRow } from './queries.ts';
+import { elapsedMs, isOver, runTitle, Status } from './words.tsx';
+
+const LOOK_AGAIN_MS = 2_000;
+const PAGE_SIZE = 50;
+const KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION'] as const;
+const STATUSES = ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] as const;
+
+export function RunsPage() {
+  useTitle('Runs');
+  const search = runsRoute.useSearch();
+  const active = useAsk(ACTIVE_RUNS, {}, { refetchMs: LOOK_AGAIN_MS });
+  const kinds = (search.kind ?? []).flatMap((kind) => oneOf(KINDS, kind) ?? []);
+  const statuses = (search.status ?? []).flatMap((status) => oneOf(STATUSES, status) ?? []);
+  const pages = usePages(RUNS, { filter: { kinds, statuses }, first: PAGE_SIZE }, (data) => data.runs.pageInfo);
+  const rows = pages.data?.pages.flatMap((page) => page.runs.nodes);
+  return (
+    <>
+      <div className="head">
+        <h1>Runs</h1>
+        <p className="soft">Imports, pretrainings and evaluations. Open a run to watch it live.</p>
+      </div>
+      <section className="sheet" aria-labelledby="active">
+        <h2 id="active">Running and waiting</h2>
+        <Loaded of={active}>
+          {({ runs }) => (runs.nodes.length === 0 ? <p className="soft">Nothing runs, and nothing waits.</p> : <DataTable caption="Running and waiting" rows={runs.nodes} columns={COLUMNS} idOf={(run) => run.id} />)}
+        </Loaded>
+      </section>
+      <section className="sheet" aria-labelledby="all">
+        <h2 id="all">All runs, newest first</h2>
+        <Filters search={search} />
+        {pages.isError && <Failure error={pages.error} />}
+        {rows?.length === 0 && <Empty title="No run is like that" />}
+        {rows !== undefined && rows.length > 0 && <DataTable caption="All runs" rows={rows} columns={COLUMNS} idOf={(run) => run.id} />}
+        {pages.hasNextPage && <button type="button" onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>Show more</button>}
+      </section>
+    </>
+  );
+}
+
+function Filters({ search }: { readonly search: ReturnType<typeof runsRoute.useSearch> }) {
+  const navigate = runsRoute.useNavigate();
+  const choose = (name: 'kind' | 'status', value: string): void => void navigate({ search: { ...search, [name]: value === '' ? undefined : [value] }, resetScroll: false });
+  return (
+    <div className="row">
+      <label className="row">
+        <span className="soft">Kind</span>
+        <select value={search.kind?.[0] ?? ''} onChange={(event) => choose('kind', event.target.value)} style={{ width: 'auto' }}>
+          <option value="">any</option>
+          {KINDS.map((kind) => <option key={kind} value={kind}>{words(kind)}</option>)}
+        </select>
+      </label>
+      <label className="row">
+        <span className="soft">Status</span>
+        <select value={search.status?.[0] ?? ''} onChange={(event) => choose('status', event.target.value)} style={{ width: 'auto' }}>
+          <option value="">any</option>
+          {STATUSES.map((status) => <option key={status} value={status}>{words(status)}</option>)}
+        </select>
+      </label>
+    </div>
+  );
+}
+
+const column = columnsOf<RunRow>();
+const COLUMNS = column.columns([
+  column.display({ id: 'run', header: 'Run', cell: ({ row: { original } }) => <Link to="/runs/$id" params={{ id: original.id }}>{runTitle(original)}</Link> }),
+  column.display({ id: 'kind', header: 'Kind', cell: ({ row }) => words(row.original.kind) }),
+  column.display({ id: 'status', header: 'Status', cell: ({ row }) => <Status status={row.original.status} queuePosition={row.original.queuePosition} /> }),
+  column.display({
+    id: 'progress',
+    header: 'Progress',
+    cell: ({ row: { original } }) =>
+      original.failure !== null ? <span className="small wrap">{original.failure.message}</span> : <Progress value={original.progress} state={!isOver(original.status) ? 'busy' : original.status === 'SUCCEEDED' ? 'done' : 'ended'} />,
+  }),
+  column.display({ id: 'queued', header: 'Queued', cell: ({ row }) => <span className="small">{instant(row.original.queuedAt)}</span> }),
+  column.display({ id: 'took', header: 'Took', cell: ({ row }) => <Took run={row.original} /> }),
+]);
+
+function Took({ run }: { readonly run: RunRow }) {
+  const ms = elapsedMs(run, Date.now());
+  return <span className="small">{ms === undefined ? '' : duration(ms)}</span>;
+}

@@ -1,0 +1,47 @@
+/** What the pages of runs ask. */
+import { graphql, type ResultOf } from '../../api/graphql.ts';
+
+export const RUNS = graphql(`
+  query Runs($filter: RunFilter, $first: Int, $after: String) {
+    runs(filter: $filter, first: $first, after: $after) {
+      pageInfo { hasNextPage endCursor }
+      nodes { id kind status progress attempt queuePosition config queuedAt startedAt finishedAt failure { code message } datasetVersion { version dataset { name } } }
+    }
+  }
+`);
+export type RunRow = ResultOf<typeof RUNS>['runs']['nodes'][number];
+
+export const ACTIVE_RUNS = graphql(`
+  query ActiveRuns {
+    runs(filter: { statuses: [QUEUED, RUNNING, CANCELING] }, first: 100) {
+      totalCount
+      nodes { id kind status progress attempt queuePosition config queuedAt startedAt finishedAt failure { code message } datasetVersion { version dataset { name } } }
+    }
+  }
+`);
+
+export const RUN = graphql(`
+  query Run($id: ID!) {
+    run(id: $id) {
+      id kind status progress attempt queuePosition config environment queuedAt startedAt finishedAt
+      failure { class code message hint }
+      datasetVersion { id version imageCount dataset { slug name } }
+      checkpoints { id version step model { slug name } }
+      evaluation { id protocol metrics { name value ci95Low ci95High } }
+      metrics { name unit points { step value } }
+    }
+  }
+`);
+export type RunDetail = NonNullable<ResultOf<typeof RUN>['run']>;
+
+export const CANCEL_RUN = graphql(`
+  mutation CancelRun($id: ID!) {
+    cancelRun(id: $id) { run { id status } userErrors { code field message hint } }
+  }
+`);
+
+export const RESUME_RUN = graphql(`
+  mutation ResumeRun($id: ID!) {
+    resumeRun(id: $id) { run { id status } userErrors { code field message hint } }
+  }
+`);

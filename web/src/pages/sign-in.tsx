@@ -1,0 +1,46 @@
+/** Sign-in with a key: tried out first, then kept for this tab. */
+import { useNavigate } from '@tanstack/react-router';
+import { useState, type SyntheticEvent } from 'react';
+import { FRAME } from '../app/layout.tsx';
+import { signInRoute } from '../app/router.tsx';
+import { request } from '../api/client.ts';
+import { writeKey } from '../api/session.ts';
+import { Failure, useTitle } from '../ui/parts.tsx';
+
+export function SignInPage() {
+  useTitle('Sign in');
+  const { from } = signInRoute.useSearch();
+  const navigate = useNavigate();
+  const [error, setError] = useState<Error>();
+  const [isTrying, setTrying] = useState(false);
+
+  const submit = async (event: SyntheticEvent<HTMLFormElement>): Promise<void> => {
+    event.preventDefault();
+    const key = String(new FormData(event.currentTarget).get('key')).trim();
+    setTrying(true);
+    try {
+      await request(FRAME, {}, { key });
+      writeKey(key);
+      await navigate({ href: from?.startsWith('/') === true && !from.startsWith('//') ? from : '/datasets' });
+    } catch (reason) {
+      setError(reason instanceof Error ? reason : new Error(String(reason)));
+      setTrying(false);
+    }
+  };
+
+  return (
+    <form className="sheet" style={{ maxWidth: '32rem', width: '100%', margin: '2rem auto' }} onSubmit={(event) => void submit(event)}>
+      <h1>Sign in</h1>
+      <p className="soft">
+        Reading may be open; whatever changes something needs a key. The first one is in the file <code>admin-key</code> of the server's data directory: <code>cat .paraffin/admin-key</code>
+      </p>
+      <label htmlFor="key">Key</label>
+      <input id="key" name="key" type="password" autoComplete="off" required placeholder="pfn_…" spellCheck={false} />
+      {error !== undefined && <Failure error={error} />}
+      <div className="row between">
+        <span className="soft small">Kept for this tab alone.</span>
+        <button type="submit" className="primary" disabled={isTrying}>Sign in</button>
+      </div>
+    </form>
+  );
+}

@@ -1,0 +1,55 @@
+/** Numbers, instants and names as people read them. */
+
+const WHOLE = new Intl.NumberFormat('en-GB');
+const SHORT = new Intl.NumberFormat('en-GB', { maximumSignificantDigits: 4 });
+const INSTANT = new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short' });
+const CLOCK = new Intl.DateTimeFormat('en-GB', { timeStyle: 'medium' });
+const BYTE_UNITS = ['B', 'kB', 'MB', 'GB', 'TB'] as const;
+
+export function count(value: number): string {
+  return WHOLE.format(value);
+}
+
+/** e.g. `1 image`, `57 datasets` */
+export function counted(value: number, noun: string): string {
+  return `${count(value)} ${noun}${value === 1 ? '' : 's'}`;
+}
+
+export function short(value: number): string {
+  return Math.abs(value) >= 10_000 ? WHOLE.format(Math.round(value)) : SHORT.format(value);
+}
+
+/** A score of 0..1 with three places. */
+export function score(value: number): string {
+  return value.toFixed(3);
+}
+
+export function bytes(value: number): string {
+  const power = Math.min(BYTE_UNITS.length - 1, value < 1 ? 0 : Math.floor(Math.log10(value) / 3));
+  return `${power === 0 ? value : (value / 1000 ** power).toPrecision(3)} ${BYTE_UNITS[power] ?? ''}`;
+}
+
+export function instant(at: string): string {
+  return INSTANT.format(new Date(at));
+}
+
+export function clock(at: string): string {
+  return CLOCK.format(new Date(at));
+}
+
+export function duration(durationMs: number): string {
+  const seconds = Math.max(0, Math.round(durationMs / 1000));
+  if (seconds < 60) return `${seconds} s`;
+  if (seconds < 3600) return `${Math.floor(seconds / 60)} min ${seconds % 60} s`;
+  return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
+}
+
+/** LINEAR_PROBE as `linear probe`, macroF1 as it is. */
+export function words(name: string): string {
+  return /^[A-Z0-9_]+$/.test(name) && name.includes('_') ? name.toLowerCase().replaceAll('_', ' ') : /^[A-Z]{5,}$/.test(name) ? name.toLowerCase() : name;
+}
+
+/** What is inside JSON under a path of names, e.g. `config.steps`. */
+export function inside(value: unknown, ...names: readonly string[]): unknown {
+  return names.reduce<unknown>((within, name) => (typeof within === 'object' && within !== null ? Reflect.get(within, name) : undefined), value);
+}
