@@ -38,6 +38,8 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
   'Query.evaluation': READ,
   'Query.evaluations': READ,
   'Query.leaderboard': READ,
+  // Paths of the server are no matter of readers.
+  'Query.importRoots': { role: 'CONTRIBUTOR', action: 'READ' },
   'Query.keys': { role: 'ADMIN', action: 'ADMINISTER' },
 
   'Mutation.createDataset': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { dataset: ['input.slug'] } },
@@ -67,7 +69,7 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
     'Checkpoint', 'Citation', 'ClassReport', 'ConfusionMatrix', 'Dataset', 'DatasetFacets', 'DatasetVersion', 'EmbeddingSet', 'EngineInfo', 'Evaluation', 'EvaluationBaseline',
     'EvaluationMetric', 'ExternalSource', 'FacetCount', 'FactSource', 'FoundClassifier', 'FoundProjectionHead', 'ImportIssue', 'ImportedContents', 'InputContract',
     'LabelCount', 'LeaderboardRow', 'MetricPoint', 'MetricSeries', 'Model', 'ModelAlias', 'Organ', 'RegistryCounts', 'Resolution', 'Run', 'RunEvent', 'RunFailure',
-    'ServerInfo', 'Stain', 'Subcollection', 'TrainingFact',
+    'ServerInfo', 'Stain', 'Subcollection', 'Thumbnail', 'TrainingFact',
   ],
   ADMIN: ['AccessKey', 'CreateKeyPayload'],
 };

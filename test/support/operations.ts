@@ -1,6 +1,6 @@
 /** The smallest operation that calls a root field, made from the schema. */
 import {
-  getNamedType, isEnumType, isInputObjectType, isListType, isNonNullType, isRequiredArgument, isRequiredInputField, isScalarType,
+  getNamedType, isEnumType, isInputObjectType, isLeafType, isListType, isNonNullType, isRequiredArgument, isRequiredInputField, isScalarType,
   type GraphQLField, type GraphQLInputType, type GraphQLSchema,
 } from 'graphql';
 
@@ -15,7 +15,7 @@ export interface RootOperation {
 export function rootOperations(schema: GraphQLSchema): RootOperation[] {
   const roots = [['query', schema.getQueryType()], ['mutation', schema.getMutationType()], ['subscription', schema.getSubscriptionType()]] as const;
   return roots.flatMap(([kind, root]) =>
-    Object.values(root?.getFields() ?? {}).map((field) => ({ name: `${root?.name}.${field.name}`, kind, document: `${kind} { ${callOf(field)} { __typename } }` })),
+    Object.values(root?.getFields() ?? {}).map((field) => ({ name: `${root?.name}.${field.name}`, kind, document: `${kind} { ${callOf(field)} ${isLeafType(getNamedType(field.type)) ? '' : '{ __typename }'} }` })),
   );
 }
 
