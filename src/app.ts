@@ -84,7 +84,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const runs = createRuns(db, { transact, queue, datasets, models, importRoots: env.importRoots });
     const { queueGolden } = createExports({ runs, models });
     const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls, queueGolden });
-    const evaluations = createEvaluations(db, { runs, datasets, models });
+    const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
     const services: Services = { access, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, runs, evaluations };
     const server = serverFacts(db, startedAt);
     const runEvents = createRunEvents(runs, announcements);

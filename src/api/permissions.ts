@@ -38,6 +38,7 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
   'Query.evaluation': READ,
   'Query.evaluations': READ,
   'Query.leaderboard': READ,
+  'Query.compareEvaluations': READ,
   // Paths of the server are no matter of readers.
   'Query.importRoots': { role: 'CONTRIBUTOR', action: 'READ' },
   'Query.keys': { role: 'ADMIN', action: 'ADMINISTER' },
@@ -66,9 +67,9 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
 export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>> = {
   ANYONE: ['PageInfo', 'UserError', 'Viewer'],
   READER: [
-    'Checkpoint', 'Citation', 'ClassReport', 'ConfusionMatrix', 'Dataset', 'DatasetFacets', 'DatasetVersion', 'EmbeddingSet', 'EngineInfo', 'Evaluation', 'EvaluationBaseline',
+    'Checkpoint', 'Citation', 'ClassReport', 'ConfusionMatrix', 'Dataset', 'DatasetFacets', 'DatasetVersion', 'EmbeddingSet', 'EngineInfo', 'Evaluation', 'EvaluationBaseline', 'EvaluationComparison',
     'EvaluationMetric', 'ExternalSource', 'FacetCount', 'FactSource', 'FoundClassifier', 'FoundProjectionHead', 'ImportIssue', 'ImportedContents', 'InputContract',
-    'LabelCount', 'LeaderboardRow', 'MetricPoint', 'MetricSeries', 'Model', 'ModelAlias', 'Organ', 'RegistryCounts', 'Resolution', 'Run', 'RunEvent', 'RunFailure',
+    'LabelCount', 'LeaderboardRow', 'Leakage', 'LearningCurveMetric', 'LearningCurvePoint', 'MetricComparison', 'MetricPoint', 'MetricSeries', 'Model', 'ModelAlias', 'Organ', 'RegistryCounts', 'Resolution', 'Run', 'RunEvent', 'RunFailure',
     'ServerInfo', 'Stain', 'Subcollection', 'Thumbnail', 'TrainingFact',
   ],
   ADMIN: ['AccessKey', 'CreateKeyPayload'],

@@ -217,7 +217,7 @@ describe('a folder of images becomes an encoder', () => {
     await ended(String(at(launched, 'run.id')));
     const rows = listAt(await ask('query ($id: ID!) { leaderboard(datasetVersionId: $id, protocol: LINEAR_PROBE) { rank checkpoint { id } metric { name value ci95Low ci95High } overlapsPretraining evaluation { confusionMatrix { counts } baselines { kind } } } }', { id: versionId }), 'leaderboard');
     assert.deepEqual([rows.length, at(rows[0], 'rank'), at(rows[0], 'checkpoint.id'), at(rows[0], 'metric.name'), at(rows[0], 'overlapsPretraining')], [1, 1, checkpointId, 'macroF1', true]);
-    assert.deepEqual(listAt(rows[0], 'evaluation.baselines').map((baseline) => at(baseline, 'kind')), ['RANDOM_ENCODER', 'COLOUR_STATISTICS']);
+    assert.deepEqual(listAt(rows[0], 'evaluation.baselines').map((baseline) => at(baseline, 'kind')), ['RANDOM_ENCODER', 'COLOUR_STATISTICS', 'MAJORITY_CLASS']);
     const alias = await mutate('setModelAlias', 'model { aliases { name checkpoint { id } } }', 'SetModelAliasInput', { modelSlug: 'story', name: 'champion', checkpointId });
     assert.deepEqual(at(alias, 'model.aliases'), [{ name: 'champion', checkpoint: { id: checkpointId } }]);
   });

@@ -266,6 +266,6 @@ test('an evaluation stands beside its baselines', async () => {
   const { edges } = await registry.evaluations.list(ADMIN, {}, { checkpointId: checkpoint.id });
   const evaluation = edges[0]?.node;
   assert.deepEqual(evaluation?.metrics.map((metric) => metric.name), ['macroF1', 'balancedAccuracy', 'accuracy', 'macroAuroc']);
-  assert.deepEqual(evaluation.baselines.map((baseline) => baseline.kind), ['RANDOM_ENCODER', 'COLOUR_STATISTICS']);
+  assert.deepEqual(evaluation.baselines.map((baseline) => baseline.kind), ['RANDOM_ENCODER', 'COLOUR_STATISTICS', 'MAJORITY_CLASS']);
   assert.equal(evaluation.confusionMatrix?.counts.flat().reduce((sum, count) => sum + count, 0), 32);
 });

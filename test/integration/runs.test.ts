@@ -193,7 +193,10 @@ describe('launching', () => {
     ['fewer groups than folds', async () => launchEvaluation({ datasetVersionId: await sealVersion({ groupCount: 3 }) }), 'TOO_FEW_GROUPS', 'input.folds'],
     ['one fold', () => launchEvaluation({ folds: 1 }), 'BAD_INPUT', 'input.folds'],
     ['an option that is unknown', () => launchEvaluation({ options: { c: 1 } }), 'BAD_INPUT', 'input.options'],
-    ['a protocol of later', () => launchEvaluation({ protocol: 'KNN' }), 'NOT_AVAILABLE', 'input.protocol'],
+    ['an option of another protocol', () => launchEvaluation({ protocol: 'KNN', options: { maxEpochs: 3 } }), 'BAD_INPUT', 'input.options'],
+    ['an option out of its range', () => launchEvaluation({ protocol: 'FINE_TUNE', options: { maxEpochs: 0 } }), 'BAD_INPUT', 'input.options.maxEpochs'],
+    ['a label fraction above 1', () => launchEvaluation({ options: { labelFractions: [0.5, 2] } }), 'BAD_INPUT', 'input.options.labelFractions.1'],
+    ['a regression on words', () => launchEvaluation({ protocol: 'REGRESSION' }), 'LABELS_NOT_NUMERIC', 'input.datasetVersionId'],
     ['a protocol that is unknown', () => launchEvaluation({ protocol: 'GUESS' }), 'BAD_INPUT', 'input.protocol'],
   ];
   for (const [what, launch, code, field] of cases) {

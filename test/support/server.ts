@@ -52,7 +52,7 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   const runs = createRuns(db, { transact, queue, datasets, models, importRoots: [folder] });
   const { queueGolden } = createExports({ runs, models });
   const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true, queueGolden });
-  const evaluations = createEvaluations(db, { runs, datasets, models });
+  const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
   const services: Services = { access, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, runs, evaluations };
   const server = { version: 'test', startedAt: new Date(), databaseVersion: () => Promise.resolve('test'), engine: () => null, engineHint: () => null };
   const runEvents = createRunEvents(runs, announcements);

@@ -3,6 +3,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { checkEvaluable, launchEvaluationSchema, type LabelledVersionFacts, type LaunchEvaluationInput } from '../../src/modules/evaluations/evaluations.rules.ts';
+import type { LeakageRecord } from '../../src/modules/evaluations/evaluations.records.ts';
+import { overlapOf } from '../../src/modules/evaluations/leakage.rules.ts';
+import { optionsOf, type EvaluationProtocolName } from '../../src/modules/evaluations/options.rules.ts';
 import { parseInput } from '../../src/input.ts';
 
 const input = (changes: object = {}): LaunchEvaluationInput =>
@@ -30,8 +33,11 @@ describe('evaluable', () => {
 });
 
 describe('refused', () => {
-  test('protocols of later', () => {
-    for (const protocol of ['KNN', 'FINE_TUNE', 'REGRESSION']) assert.throws(() => checkEvaluable(input({ protocol }), version()), refusal('NOT_AVAILABLE', 'input.protocol', new RegExp(protocol)));
+  test('a regression on labels that are no numbers', () => {
+    checkEvaluable(input({ protocol: 'REGRESSION' }), version({ labelNames: ['0.5', '-1e3', '7'] }));
+    for (const word of ['high', '', ' ', 'NaN', 'Infinity']) {
+      assert.throws(() => checkEvaluable(input({ protocol: 'REGRESSION' }), version({ labelNames: ['0.5', word] })), refusal('LABELS_NOT_NUMERIC', 'input.datasetVersionId'));
+    }
   });
 
   test('no label, and one label, by its name', () => {
@@ -47,12 +53,56 @@ describe('refused', () => {
 
   const cases: readonly (readonly [object, string])[] = [
     [{ folds: 1 }, 'input.folds'], [{ folds: 101 }, 'input.folds'], [{ folds: 2.5 }, 'input.folds'], [{ seed: -1 }, 'input.seed'], [{ protocol: 'GUESS' }, 'input.protocol'],
-    [{ options: { bootstrapResamples: 99 } }, 'input.options.bootstrapResamples'], [{ options: { bootstrapResamples: 10_001 } }, 'input.options.bootstrapResamples'],
-    [{ options: { c: 1 } }, 'input.options'], [{ options: 'fast' }, 'input.options'], [{ idempotencyKey: '' }, 'input.idempotencyKey'], [{ idempotencyKey: 'a\0b' }, 'input.idempotencyKey'],
+    [{ idempotencyKey: '' }, 'input.idempotencyKey'], [{ idempotencyKey: 'a\0b' }, 'input.idempotencyKey'],
   ];
   for (const [changes, field] of cases) {
     test(`BAD_INPUT for ${JSON.stringify(changes)}`, () => {
       assert.throws(() => input(changes), refusal('BAD_INPUT', field));
     });
   }
+});
+
+describe('options', () => {
+  test('get the defaults of their protocol', () => {
+    const curve = { bootstrapResamples: 1000, labelFractions: [], shotsPerClass: [], drawCount: 10 };
+    assert.deepEqual(optionsOf('LINEAR_PROBE', undefined), curve);
+    assert.deepEqual(optionsOf('KNN', null), curve);
+    assert.deepEqual(optionsOf('FINE_TUNE', { maxEpochs: 3 }), { bootstrapResamples: 1000, maxEpochs: 3, batchSize: 32, learningRate: 0.003, patienceEpochs: 5 });
+    assert.deepEqual(optionsOf('REGRESSION', {}), { bootstrapResamples: 1000 });
+  });
+
+  const cases: readonly (readonly [EvaluationProtocolName, unknown, string])[] = [
+    ['LINEAR_PROBE', { bootstrapResamples: 99 }, 'input.options.bootstrapResamples'],
+    ['REGRESSION', { bootstrapResamples: 10_001 }, 'input.options.bootstrapResamples'],
+    ['LINEAR_PROBE', { c: 1 }, 'input.options'],
+    ['LINEAR_PROBE', 'fast', 'input.options'],
+    ['LINEAR_PROBE', { labelFractions: [0] }, 'input.options.labelFractions.0'],
+    ['KNN', { shotsPerClass: [1, 0] }, 'input.options.shotsPerClass.1'],
+    ['KNN', { drawCount: 101 }, 'input.options.drawCount'],
+    ['KNN', { learningRate: 1 }, 'input.options'],
+    ['FINE_TUNE', { learningRate: 0 }, 'input.options.learningRate'],
+    ['FINE_TUNE', { labelFractions: [0.5] }, 'input.options'],
+    ['REGRESSION', { drawCount: 3 }, 'input.options'],
+  ];
+  for (const [protocol, options, field] of cases) {
+    test(`of ${protocol}: BAD_INPUT for ${JSON.stringify(options)}`, () => assert.throws(() => optionsOf(protocol, options), refusal('BAD_INPUT', field)));
+  }
+});
+
+describe('an overlap with the pretraining', () => {
+  const clean: LeakageRecord = {
+    isComplete: true, isUpperBound: false, testImageCount: 9, exactImageCount: 0, nearDuplicateImageCount: 0, testGroupCount: 3, sharedGroupCount: 0, sharedDatasets: [], sharedCollections: [], unhashedVersionCount: 0,
+  };
+  const cases: readonly (readonly [string, Partial<LeakageRecord>, boolean | null])[] = [
+    ['no image, group, dataset or collection in common', {}, false],
+    ['an image', { exactImageCount: 1 }, true],
+    ['a like image', { nearDuplicateImageCount: 1 }, true],
+    ['a patient', { sharedGroupCount: 1 }, true],
+    ['the dataset', { sharedDatasets: ['bach'] }, true],
+    ['a parent collection', { sharedCollections: ['tcga'] }, true],
+    ['an image, whatever else is not known', { exactImageCount: 1, isComplete: false }, true],
+    ['nothing that is known, but an ancestor is not', { isComplete: false }, null],
+    ['nothing that is known, but images were not hashed', { exactImageCount: null, nearDuplicateImageCount: null, unhashedVersionCount: 1 }, null],
+  ];
+  for (const [what, changes, expected] of cases) test(what, () => assert.equal(overlapOf({ ...clean, ...changes }), expected));
 });

@@ -7,6 +7,7 @@ import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { DomainError } from '../../src/errors.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
+import { createImageHashWriter } from './image-hashes.ts';
 import { mapInOrder, type Reserve } from './in-order.ts';
 import { createIssueLog, type ImportIssue, type IssueLog } from './issues.ts';
 import { readLabelsCsv } from './labels-csv.ts';
@@ -51,6 +52,8 @@ export interface ImportResult {
   /** sha256 over the sorted manifest; equal to `manifest.sha256`. */
   readonly digest: string;
   readonly manifest: StoredBytes;
+  /** Of every image, in the order of the manifest: see image-hashes.ts. */
+  readonly imageHashes: StoredBytes;
   readonly imageCount: number;
   /** Of all shards. */
   readonly byteSize: number;
@@ -115,6 +118,7 @@ async function pack(
   // A few kilobytes each: they wait here, so that an import that fails has stored none.
   const thumbnails: { readonly made: Promise<Buffer>; readonly label: string | null }[] = [];
   const seenPixels = new Set<string>();
+  const imageHashes = createImageHashWriter();
   const counts = createCounts();
   let imageCount = 0;
   let filesDone = 0;
@@ -137,6 +141,7 @@ async function pack(
       byteSize: image.bytes.length,
       sourcePath: source.relativePath,
     });
+    imageHashes.add(image.pixelDigest, image.perceptualHash);
     counts.add(source);
     imageCount += 1;
   };
@@ -152,9 +157,11 @@ async function pack(
     } else {
       if (prepared.blankCount > 0) issues.add('NEARLY_BLANK', source.relativePath, prepared.blankCount);
       const fresh = prepared.images.filter((image) => {
-        const isKnown = seenPixels.has(image.pixelDigest);
+        // 128 bits tell a billion images apart, and a million names in memory stay small; the width tells apart plain images of one area.
+        const name = `${image.width}:${image.pixelDigest.toString('base64url', 0, 16)}`;
+        const isKnown = seenPixels.has(name);
         if (isKnown) issues.add('DUPLICATE', source.relativePath);
-        seenPixels.add(image.pixelDigest);
+        seenPixels.add(name);
         return !isKnown;
       });
       for (const image of fresh) {
@@ -181,12 +188,14 @@ async function pack(
   for (const group of counts.groupsAcrossSplits()) issues.add('GROUP_ACROSS_SPLITS', group);
   const stored = await shards.finish();
   const storedManifest = await manifest.store(artifacts);
+  const storedHashes = await imageHashes.store(artifacts);
   const storedThumbnails: StoredThumbnail[] = [];
   for (const { made, label } of thumbnails) storedThumbnails.push({ ...(await artifacts.put(await made)), label });
   await options.onProgress?.({ fraction: 1, fileCount: sources.length, filesDone, imageCount, bytesRead });
   return {
     digest: storedManifest.sha256,
     manifest: storedManifest,
+    imageHashes: storedHashes,
     imageCount,
     byteSize: stored.reduce((sum, shard) => sum + shard.byteSize, 0),
     ...counts.labels(),

@@ -1,11 +1,11 @@
 /** One file's bytes to the images that go into a shard, or the reason why none does. */
 import { createHash } from 'node:crypto';
-import { crc32 } from 'node:zlib';
 import { UnreachableCaseError } from '../../src/errors.ts';
 import { isNearlyBlank } from './blankness.ts';
 import { CUT_PIXELS_MAX, decodeImage, encodePng, WHOLE_PIXELS_MAX, type Pixels } from './decode.ts';
 import { formatOf, readImageHeader, type ImageFormat } from './image-header.ts';
 import type { IssueKind } from './issues.ts';
+import { perceptualHash } from './perceptual-hash.ts';
 
 /** The encoder halves an image five times. */
 export const IMAGE_SIDE_MIN_PX = 32;
@@ -15,8 +15,10 @@ export interface PreparedImage {
   readonly extension: 'jpg' | 'png' | 'webp';
   /** Of `bytes`, lower-case hex. */
   readonly sha256: string;
-  /** Names the decoded pixels and their size: equal for the same picture in two formats. */
-  readonly pixelDigest: string;
+  /** sha256 of the decoded pixels, RGB row by row: equal for the same picture in two formats. */
+  readonly pixelDigest: Buffer;
+  /** 8 bytes: what the picture looks like. */
+  readonly perceptualHash: Uint8Array;
   readonly width: number;
   readonly height: number;
   readonly nearlyBlank: boolean;
@@ -87,27 +89,12 @@ function describe(bytes: Buffer, extension: PreparedImage['extension'], pixels: 
     bytes,
     extension,
     sha256: createHash('sha256').update(bytes).digest('hex'),
-    pixelDigest: digestOfPixels(pixels),
+    pixelDigest: createHash('sha256').update(pixels.data).digest(),
+    perceptualHash: perceptualHash(pixels),
     width: pixels.width,
     height: pixels.height,
     nearlyBlank,
   };
-}
-
-const DIGEST_ROWS = 16;
-
-/**
- * A checksum over every pixel, and a sha256 over the size, that checksum and 16 whole rows: a sha256 over all of them would cost a third of the
- * decoding. Two images that differ only outside those rows are taken for one in one of 4 billion cases.
- */
-function digestOfPixels({ data, width, height }: Pixels): string {
-  const hash = createHash('sha256').update(`${width}x${height}:${crc32(data)}:`);
-  for (let row = 0; row < DIGEST_ROWS; row += 1) {
-    const start = Math.floor(((row + 0.5) * height) / DIGEST_ROWS) * width * 3;
-    hash.update(data.subarray(start, start + width * 3));
-  }
-  // 128 bits tell a billion images apart, and a million names in memory stay small.
-  return hash.digest('base64url').slice(0, 22);
 }
 
 function extensionOf(format: ImageFormat): PreparedImage['extension'] {

@@ -1,5 +1,6 @@
 /** The embeddings that an evaluation needs: those made before are read again, the others are made in one pass over the images and kept. */
 import { createHash } from 'node:crypto';
+import { UnreachableCaseError } from '../../src/errors.ts';
 import { readNpy, writeNpy } from '../../src/formats/npy.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
@@ -22,21 +23,15 @@ export interface Embeddings {
   readonly embeddingDim: number;
 }
 
-export interface EvaluatedEmbeddings {
-  readonly pretrained: Embeddings;
-  /** The same architecture, freshly initialised under the evaluation's seed. */
-  readonly random: Embeddings;
-  readonly colour: Embeddings;
-  /** Images that were embedded now: 0 where everything was kept already. */
-  readonly embeddedImageCount: number;
-}
-
 export interface EmbeddingRequest {
   readonly checkpoint: UsableCheckpointRecord;
   readonly version: SealedVersionRecord;
   /** Every image of the version. */
   readonly images: readonly ManifestImage[];
+  /** Draws the random encoder. */
   readonly seed: number;
+  /** What is wanted. */
+  readonly sources: readonly Source[];
   /** Awaited after each batch, 0..1. */
   readonly onProgress: (fraction: number, message: string) => Promise<void>;
 }
@@ -62,13 +57,28 @@ interface OpenDescriber {
 }
 
 /** Throws ImageDataError for shards that are unsound, and whatever the artifact store finds. */
-export async function evaluatedEmbeddings(context: TaskContext, request: EmbeddingRequest): Promise<EvaluatedEmbeddings> {
-  const { checkpoint, version, seed } = request;
+export async function evaluatedEmbeddings(context: TaskContext, request: EmbeddingRequest): Promise<(source: Source) => Embeddings> {
+  const describers = await Promise.all(request.sources.map((source) => describerOf(context, request, source)));
+  const kept = await Promise.all(describers.map((describer) => findKept(context, describer)));
+  const missing = describers.filter((_, index) => kept[index] === undefined);
+  const made = missing.length === 0 ? new Map<Describer, Embeddings>() : await makeAndKeep(context, request, missing);
+  const found = new Map(describers.map((describer, index) => [describer.source, kept[index] ?? made.get(describer)]));
+  return (source) => {
+    const embeddings = found.get(source);
+    if (embeddings === undefined) throw new RangeError(`The embeddings of ${source} were not asked for.`);
+    return embeddings;
+  };
+}
+
+/** The same architecture as the checkpoint's, freshly initialised. */
+export function untrainedWeights({ encoder }: UsableCheckpointRecord, seed: number): NamedTensor[] {
+  return randomEncoderWeights(encoder, createRandom(seed).fork('random encoder'));
+}
+
+async function describerOf(context: TaskContext, { checkpoint, version, seed }: EmbeddingRequest, source: Source): Promise<Describer> {
   const { encoder, inputContract } = checkpoint;
-  const trained = readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors;
-  const untrained = randomEncoderWeights(encoder, createRandom(seed).fork('random encoder'));
   const keyOf = (encoderDigest: string): EmbeddingKey => ({ encoderDigest, datasetDigest: version.digest, preparationDigest: preparationDigestOf(inputContract) });
-  const byEncoder = (source: Source, encoderDigest: string, weights: readonly NamedTensor[]): Describer => ({
+  const byEncoder = (encoderDigest: string, weights: readonly NamedTensor[]): Describer => ({
     source,
     key: keyOf(encoderDigest),
     embeddingDim: embeddingDimOf(encoder),
@@ -77,17 +87,18 @@ export async function evaluatedEmbeddings(context: TaskContext, request: Embeddi
       return { describe: (pixels, imageCount) => embedPixels(opened, pixels, imageCount, inputContract.imageSizePx, inputContract), dispose: () => opened.dispose() };
     },
   });
-  const describers: readonly Describer[] = [
-    byEncoder('CHECKPOINT', checkpoint.sha256, trained),
-    byEncoder('RANDOM_ENCODER', createHash('sha256').update(writeSafetensors(untrained, {})).digest('hex'), untrained),
-    { source: 'COLOUR_STATISTICS', key: keyOf(digestOfMethod(COLOUR_METHOD)), embeddingDim: COLOUR_STATISTICS_DIM, open: () => ({ describe: colourStatistics, dispose: () => undefined }) },
-  ];
-  const kept = await Promise.all(describers.map((describer) => findKept(context, describer)));
-  const missing = describers.filter((_, index) => kept[index] === undefined);
-  const made = missing.length === 0 ? new Map<Describer, Embeddings>() : await makeAndKeep(context, request, missing);
-  const [pretrained, random, colour] = describers.map((describer, index) => kept[index] ?? made.get(describer));
-  if (pretrained === undefined || random === undefined || colour === undefined) throw new Error('A description of the images is missing.');
-  return { pretrained, random, colour, embeddedImageCount: missing.length === 0 ? 0 : request.images.length };
+  switch (source) {
+    case 'CHECKPOINT':
+      return byEncoder(checkpoint.sha256, readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors);
+    case 'RANDOM_ENCODER': {
+      const weights = untrainedWeights(checkpoint, seed);
+      return byEncoder(createHash('sha256').update(writeSafetensors(weights, {})).digest('hex'), weights);
+    }
+    case 'COLOUR_STATISTICS':
+      return { source, key: keyOf(digestOfMethod(COLOUR_METHOD)), embeddingDim: COLOUR_STATISTICS_DIM, open: () => ({ describe: colourStatistics, dispose: () => undefined }) };
+    default:
+      throw new UnreachableCaseError(source);
+  }
 }
 
 async function findKept(context: TaskContext, { key }: Describer): Promise<Embeddings | undefined> {

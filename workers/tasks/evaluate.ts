@@ -1,15 +1,27 @@
-/** Evaluation: a checkpoint and a labelled version in, metrics with intervals and baselines out. */
-import { DomainError } from '../../src/errors.ts';
-import { evaluationConfigSchema, type EvaluationConfig, type EvaluationMetricRecord } from '../../src/modules/evaluations/index.ts';
+/** Evaluation: a checkpoint and a labelled version in, metrics with intervals, baselines, predictions and leakage out. */
+import { readSafetensors } from '../../src/formats/safetensors.ts';
+import { DomainError, UnreachableCaseError } from '../../src/errors.ts';
+import { evaluationConfigSchema, PREDICTIONS_MEDIA_TYPE, type EvaluationConfig } from '../../src/modules/evaluations/index.ts';
 import { parseManifest, type ManifestImage } from '../engine/data/manifest.ts';
+import type { NamedTensor } from '../engine/named-tensor.ts';
+import type { ClassificationInput, Classifier } from '../engine/probe/classification.ts';
 import { ProbeError } from '../engine/probe/errors.ts';
-import { runLinearProbe, type LinearProbeResult } from '../engine/probe/linear-probe.ts';
+import type { LabelBudget } from '../engine/probe/label-budget.ts';
+import { linearProbe } from '../engine/probe/linear-probe.ts';
+import { nearestNeighbours } from '../engine/probe/nearest-neighbours.ts';
+import { ridge } from '../engine/probe/regression.ts';
+import { embeddedImages, type EmbeddedImages } from '../engine/probe/scaling.ts';
 import { engineInfo } from '../engine/tensorflow.ts';
-import { evaluatedEmbeddings, type Embeddings } from './embeddings.ts';
+import { fineTuned } from '../engine/train/fine-tune.ts';
+import { evaluatedEmbeddings, untrainedWeights, type EmbeddingRequest, type Embeddings } from './embeddings.ts';
+import { evaluateClassifiers, evaluateRegressors, type Outcome } from './evaluation-outcome.ts';
+import { leakageOf } from './leakage.ts';
+import { openPixels } from './pixels.ts';
 import type { Task, TaskContext } from './task.ts';
 
 /** Share of the run's time that embedding takes, for an honest progress bar. */
 const EMBEDDING_SHARE = 0.6;
+const DECODING_SHARE = 0.05;
 
 export const evaluateTask: Task = {
   kind: 'EVALUATION',
@@ -19,22 +31,18 @@ export const evaluateTask: Task = {
     const checkpoint = await context.services.models.checkpointForUse(config.checkpointId, 'checkpointId');
     const [version] = await context.services.datasets.requireSealedVersions([config.datasetVersionId]);
     if (version === undefined) throw new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: 'The dataset version is gone.', field: 'datasetVersionId' });
-
     const manifest = parseManifest((await context.artifacts.read(version.manifestSha256)).toString('utf8'));
-    const labelled = [...manifest.keys()].filter((row) => manifest[row]?.label != null);
-    const images = labelled.flatMap((row) => manifest[row] ?? []);
-    const onProgress = (fraction: number, message: string): Promise<void> => context.progress(EMBEDDING_SHARE * fraction, message);
-    const described = await evaluatedEmbeddings(context, { checkpoint, version, images: manifest, seed: config.seed, onProgress });
-    const labelledRows = (embeddings: Embeddings): Float32Array => rowsOf(embeddings, labelled);
-    const labelNames = [...new Set(images.flatMap((image) => (image.label === null ? [] : [image.label])))].sort();
-    const probe = (embeddings: Float32Array, part: number): Promise<LinearProbeResult> => probeEmbeddings(context, config, images, labelNames, embeddings, part);
-    const pretrained = await probe(labelledRows(described.pretrained), 0);
-    const random = await probe(labelledRows(described.random), 1);
-    const colour = await probe(labelledRows(described.colour), 2);
-    const macroF1 = pretrained.metrics.macroF1.value;
+    const labelledRows = Int32Array.from(manifest.keys()).filter((row) => manifest[row]?.label != null);
+    const subject = { context, config, request: { checkpoint, version, images: manifest, seed: config.seed }, labelledRows, images: Array.from(labelledRows).flatMap((row) => manifest[row] ?? []) };
+
+    const outcome = await outcomeOf(subject);
+    const predictions = await context.artifacts.put(Buffer.from(outcome.predictionLines.map((line) => `${JSON.stringify(line)}\n`).join('')));
+    const testedRows = outcome.testedImages.map((image) => labelledRows[image] ?? 0);
+    const leakage = await leakageOf(context, { checkpointId: checkpoint.id, version, manifest, testedRows });
     return {
-      message: `macroF1 ${macroF1.toFixed(3)} on ${pretrained.testedImageCount} images.`,
+      message: `${outcome.headline} on ${outcome.testedImages.length} images.`,
       finish: async (tx) => {
+        await context.services.artifacts.record(tx, { ...predictions, mediaType: PREDICTIONS_MEDIA_TYPE });
         await context.services.evaluations.register(tx, {
           checkpointId: config.checkpointId,
           datasetVersionId: config.datasetVersionId,
@@ -42,57 +50,141 @@ export const evaluateTask: Task = {
           runId: context.runId,
           seed: config.seed,
           options: config.options,
-          split: pretrained.split,
-          metrics: metricRecords(pretrained),
-          confusionMatrix: { labelNames, counts: pretrained.confusionMatrix },
-          perClass: pretrained.labelReports.map(({ labelName, precision, recall, f1, support }) => ({ label: labelName, precision, recall, f1Score: f1, support })),
-          baselines: [
-            { kind: 'RANDOM_ENCODER', metrics: metricRecords(random) },
-            { kind: 'COLOUR_STATISTICS', metrics: metricRecords(colour) },
-          ],
+          ...outcome.records,
+          predictionsSha256: predictions.sha256,
+          leakage,
         });
       },
     };
   },
 };
 
-/** The rows of these images, `[rows, D]`. */
-function rowsOf({ values, embeddingDim }: Embeddings, rows: readonly number[]): Float32Array {
-  const picked = new Float32Array(rows.length * embeddingDim);
-  for (const [place, row] of rows.entries()) picked.set(values.subarray(row * embeddingDim, (row + 1) * embeddingDim), place * embeddingDim);
-  return picked;
+interface Subject {
+  readonly context: TaskContext;
+  readonly config: EvaluationConfig;
+  readonly request: Omit<EmbeddingRequest, 'onProgress' | 'sources'>;
+  /** Rows of the manifest that have a label. */
+  readonly labelledRows: Int32Array;
+  /** Their images. */
+  readonly images: readonly ManifestImage[];
 }
 
-async function probeEmbeddings(
-  context: TaskContext,
-  config: EvaluationConfig,
-  images: readonly ManifestImage[],
-  labelNames: readonly string[],
-  embeddings: Float32Array,
-  part: number,
-): Promise<LinearProbeResult> {
+async function outcomeOf(subject: Subject): Promise<Outcome> {
   try {
-    return await runLinearProbe({
-      embeddings,
-      labels: Int32Array.from(images, (image) => labelNames.indexOf(image.label ?? '')),
-      groups: images.map((image) => image.group ?? image.key),
-      labelNames,
-      splits: images.map((image) => image.split),
-      folds: config.folds,
-      seed: config.seed,
-      bootstrapResamples: config.options.bootstrapResamples,
-      onProgress: async (done) => {
-        context.throwIfStopped();
-        await context.progress(EMBEDDING_SHARE + ((1 - EMBEDDING_SHARE) * (part + done)) / 3, 'Fitting probes.');
-      },
-    });
+    switch (subject.config.protocol) {
+      case 'LINEAR_PROBE':
+        return await classifyEmbeddings(subject, subject.config, linearProbe);
+      case 'KNN':
+        return await classifyEmbeddings(subject, subject.config, nearestNeighbours);
+      case 'FINE_TUNE':
+        return await fineTuneNetworks(subject, subject.config);
+      case 'REGRESSION':
+        return await regress(subject, subject.config);
+      default:
+        throw new UnreachableCaseError(subject.config);
+    }
   } catch (error) {
-    if (!(error instanceof ProbeError)) throw error;
-    const code = error.code === 'TOO_FEW_LABELS' || error.code === 'TOO_FEW_IMAGES' || error.code === 'TOO_FEW_GROUPS' ? error.code : 'BAD_INPUT';
-    throw new DomainError({ code, message: error.message, field: 'input.datasetVersionId', hint: 'Give every label images of several groups, or take fewer folds.', cause: error });
+    throw error instanceof ProbeError ? domainErrorOf(error) : error;
   }
 }
 
-function metricRecords(result: LinearProbeResult): EvaluationMetricRecord[] {
-  return Object.entries(result.metrics).map(([name, { value, ci95Low, ci95High }]) => ({ name, value, ci95Low, ci95High }));
+type ConfigOf<Protocol extends EvaluationConfig['protocol']> = Extract<EvaluationConfig, { readonly protocol: Protocol }>;
+
+async function classifyEmbeddings(
+  subject: Subject,
+  { options }: ConfigOf<'LINEAR_PROBE' | 'KNN'>,
+  make: (embedded: EmbeddedImages, images: ClassificationInput, seed: number) => Classifier<object>,
+): Promise<Outcome> {
+  const sources = ['CHECKPOINT', 'RANDOM_ENCODER', 'COLOUR_STATISTICS'] as const;
+  const embeddings = await evaluatedEmbeddings(subject.context, { ...subject.request, sources, onProgress: progressOf(subject, 0, EMBEDDING_SHARE) });
+  const budgets: LabelBudget[] = [
+    ...options.labelFractions.map((fraction): LabelBudget => ({ kind: 'FRACTION', fraction })),
+    ...options.shotsPerClass.map((shotsPerClass): LabelBudget => ({ kind: 'SHOTS', shotsPerClass })),
+  ];
+  const input = { ...classificationInputOf(subject), budgets, drawCount: options.drawCount };
+  const [pretrained, random, colour] = sources.map((source) => make(labelledEmbeddings(subject, embeddings(source)), input, subject.config.seed));
+  if (pretrained === undefined || random === undefined || colour === undefined) throw new Error('A classifier is missing.');
+  return evaluateClassifiers(subject.images, input, { pretrained, random, colour }, progressOf(subject, EMBEDDING_SHARE, 1));
+}
+
+async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TUNE'>): Promise<Outcome> {
+  const { context, config, request } = subject;
+  const { checkpoint, version } = request;
+  const pixels = await openPixels(context, { checkpoint, version, images: subject.images, onProgress: progressOf(subject, 0, DECODING_SHARE) });
+  try {
+    const embeddings = await evaluatedEmbeddings(context, { ...request, sources: ['COLOUR_STATISTICS'], onProgress: progressOf(subject, DECODING_SHARE, 2 * DECODING_SHARE) });
+    const input = classificationInputOf(subject);
+    const { encoder, inputContract, sha256 } = checkpoint;
+    const tuned = (initialWeights: readonly NamedTensor[]) =>
+      fineTuned({ architecture: encoder, initialWeights, normalisation: inputContract, imageSizePx: inputContract.imageSizePx, images: input, readPixels: pixels.read, options, seed: config.seed });
+    const classifiers = {
+      pretrained: tuned(readSafetensors(await context.artifacts.read(sha256)).tensors),
+      random: tuned(untrainedWeights(checkpoint, config.seed)),
+      colour: linearProbe(labelledEmbeddings(subject, embeddings('COLOUR_STATISTICS')), input, config.seed),
+    };
+    return await evaluateClassifiers(subject.images, input, classifiers, progressOf(subject, 2 * DECODING_SHARE, 1));
+  } finally {
+    await pixels.close();
+  }
+}
+
+async function regress(subject: Subject, { options, folds, seed }: ConfigOf<'REGRESSION'>): Promise<Outcome> {
+  const sources = ['CHECKPOINT', 'RANDOM_ENCODER', 'COLOUR_STATISTICS'] as const;
+  const embeddings = await evaluatedEmbeddings(subject.context, { ...subject.request, sources, onProgress: progressOf(subject, 0, EMBEDDING_SHARE) });
+  const { images } = subject;
+  const input = { targets: Float64Array.from(images, (image) => Number(image.label)), groups: images.map(groupOf), splits: images.map((image) => image.split), folds, seed, bootstrapResamples: options.bootstrapResamples };
+  const [pretrained, random, colour] = sources.map((source) => ridge(labelledEmbeddings(subject, embeddings(source)), input, seed));
+  if (pretrained === undefined || random === undefined || colour === undefined) throw new Error('A regressor is missing.');
+  return evaluateRegressors(images, input, { pretrained, random, colour }, progressOf(subject, EMBEDDING_SHARE, 1));
+}
+
+function classificationInputOf({ config, images }: Subject): ClassificationInput {
+  const labelNames = [...new Set(images.flatMap((image) => image.label ?? []))].sort();
+  const places = new Map(labelNames.map((name, place) => [name, place]));
+  return {
+    labels: Int32Array.from(images, (image) => places.get(image.label ?? '') ?? -1),
+    groups: images.map(groupOf),
+    labelNames,
+    splits: images.map((image) => image.split),
+    folds: config.folds,
+    seed: config.seed,
+    bootstrapResamples: config.options.bootstrapResamples,
+  };
+}
+
+/** An image that belongs to no group is a group of its own. */
+function groupOf(image: ManifestImage): string {
+  return image.group ?? image.key;
+}
+
+/** The rows of the labelled images, `[labelled, D]`. */
+function labelledEmbeddings({ labelledRows }: Subject, { values, embeddingDim }: Embeddings): EmbeddedImages {
+  const picked = new Float32Array(labelledRows.length * embeddingDim);
+  for (const [place, row] of labelledRows.entries()) picked.set(values.subarray(row * embeddingDim, (row + 1) * embeddingDim), place * embeddingDim);
+  return embeddedImages(picked, labelledRows.length);
+}
+
+/** Tells progress within a part of the run's time, and lets go when a stop was asked for. */
+function progressOf({ context }: Subject, from: number, to: number): (done: number, message: string) => Promise<void> {
+  return async (done, message) => {
+    context.throwIfStopped();
+    await context.progress(from + (to - from) * done, message);
+  };
+}
+
+function domainErrorOf(error: ProbeError): DomainError {
+  switch (error.code) {
+    case 'TOO_FEW_LABELS':
+    case 'TOO_FEW_IMAGES':
+    case 'TOO_FEW_GROUPS':
+      return new DomainError({ code: error.code, message: error.message, field: 'input.datasetVersionId', hint: 'Give every label images of several groups, or take fewer folds.', cause: error });
+    case 'TRAINING_DIVERGED':
+      return new DomainError({ code: 'TRAINING_DIVERGED', message: error.message, field: error.field, hint: 'Take a lower learningRate.', cause: error });
+    case 'SPLIT_INVALID':
+    case 'BAD_OPTION':
+    case 'EMBEDDING_NOT_FINITE':
+      return new DomainError({ code: 'BAD_INPUT', message: error.message, field: 'input.datasetVersionId', hint: 'Look at the labels, groups and split of the version.', cause: error });
+    default:
+      throw new UnreachableCaseError(error.code);
+  }
 }

@@ -53,10 +53,12 @@ function sealedContentOf(result: ImportResult) {
   return {
     ...{ digest, imageCount, byteSize, labelNames, labelCounts, groupCount, hasSplit, issues },
     manifestSha256: result.manifest.sha256,
+    imageHashesSha256: result.imageHashes.sha256,
     shards: result.shards.map((shard) => ({ sha256: shard.sha256, byteSize: shard.byteSize, imageCount: shard.imageCount })),
     thumbnails: result.thumbnails.map(({ sha256, label }) => ({ sha256, label })),
     artifacts: [
       { sha256: result.manifest.sha256, byteSize: result.manifest.byteSize, mediaType: 'application/jsonl' },
+      { sha256: result.imageHashes.sha256, byteSize: result.imageHashes.byteSize, mediaType: 'application/x-npy' },
       ...result.shards.map(({ sha256, byteSize }) => ({ sha256, byteSize, mediaType: 'application/x-tar' })),
       ...result.thumbnails.map(({ sha256, byteSize }) => ({ sha256, byteSize, mediaType: 'image/webp' })),
     ],

@@ -119,6 +119,8 @@ export interface DatasetVersionRecord {
   readonly status: DatasetVersionStatus;
   readonly digest: string | null;
   readonly manifestSha256: string | null;
+  /** Null for a version that was sealed before images were hashed. */
+  readonly imageHashesSha256: string | null;
   readonly patchSizePx: number | null;
   readonly imageCount: number;
   readonly byteSize: number;
@@ -144,6 +146,13 @@ export interface SealedVersionRecord extends DatasetVersionRecord {
   readonly digest: string;
   readonly manifestSha256: string;
   readonly shards: readonly ShardRecord[];
+}
+
+/** What a dataset is cut from. */
+export interface DatasetLineageRecord {
+  readonly slug: string;
+  /** Slugs of its parent collections, theirs included. */
+  readonly collections: readonly string[];
 }
 
 export interface ThumbnailRecord {

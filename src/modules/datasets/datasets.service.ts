@@ -8,7 +8,7 @@ import {
   createDatasetSchema, datasetFilterSchema, orderOf, parseInput, resolveCoded, slugOf, updateDatasetSchema,
   type DatasetFilter, type DatasetOrderField, type DatasetOrder,
 } from './datasets.rules.ts';
-import type { DatasetFacetsRecord, DatasetFacts, DatasetRecord, DatasetVersionRecord, OrganRecord, SealedVersionRecord, StainRecord, ThumbnailRecord } from './datasets.records.ts';
+import type { DatasetFacetsRecord, DatasetFacts, DatasetLineageRecord, DatasetRecord, DatasetVersionRecord, OrganRecord, SealedVersionRecord, StainRecord, ThumbnailRecord } from './datasets.records.ts';
 import { createDatasetStore } from './datasets.store.ts';
 import { changedFactFields, mergeFacts } from './facts.rules.ts';
 import { createVersionStore } from './versions.store.ts';
@@ -46,6 +46,8 @@ export interface DatasetService {
    * @throws DomainError DATASET_VERSION_NOT_FOUND or DATASET_VERSION_NOT_SEALED.
    */
   requireSealedVersions(ids: readonly string[], fieldOf?: (index: number) => string): Promise<SealedVersionRecord[]>;
+  /** What each dataset is cut from, by its id. */
+  lineagesOf(ids: readonly string[]): Promise<ReadonlyMap<string, DatasetLineageRecord>>;
   /** The next version of a dataset, as a DRAFT. Throws DATASET_NOT_FOUND. */
   createDraftVersion(tx: Transaction, draft: { readonly datasetId: string; readonly importRunId?: string | null; readonly patchSizePx?: number | null }): Promise<DatasetVersionRecord>;
   /** Makes a draft final, its artifacts, shards and thumbnails with it. Throws DATASET_VERSION_NOT_FOUND, CONFLICT for one that is SEALED, and an Error for content that contradicts itself. */
@@ -166,6 +168,7 @@ export function createDatasetService({ db, transact }: { readonly db: Database; 
       }
       return ids.flatMap((id) => sealed.get(id.toLowerCase()) ?? []);
     },
+    lineagesOf: (ids) => store.lineagesOf(ids),
     createDraftVersion: async (tx, { datasetId, importRunId = null, patchSizePx = null }) => {
       const draft = isId(datasetId) ? await versions.createDraft(tx, { datasetId, importRunId, patchSizePx }) : undefined;
       if (draft === undefined) throw datasetNotFound('datasetId');

@@ -2,7 +2,7 @@
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { countFacets, findDataset, findDatasets, listDatasets } from './dataset-list.store.ts';
-import type { CatalogueDataset, DatasetFacts, DatasetRecord, FactSourceRecord, OrganRecord, StainRecord } from './datasets.records.ts';
+import type { CatalogueDataset, DatasetFacts, DatasetLineageRecord, DatasetRecord, FactSourceRecord, OrganRecord, StainRecord } from './datasets.records.ts';
 
 export type DatasetStore = ReturnType<typeof createDatasetStore>;
 
@@ -32,6 +32,18 @@ export function createDatasetStore(db: Database) {
     /** Which of these slugs are datasets. */
     knownSlugs: async (slugs: readonly string[]): Promise<Set<string>> =>
       new Set((await db.dataset.findMany({ where: { slug: { in: [...slugs] } }, select: { slug: true } })).map((row) => row.slug)),
+
+    /** Each dataset's own slug and those of all that it is cut from, by its id. */
+    lineagesOf: async (ids: readonly string[]): Promise<Map<string, DatasetLineageRecord>> => {
+      const rows = await db.$queryRaw<{ id: string; slug: string; collections: string[] }[]>`
+        WITH RECURSIVE line AS (
+          SELECT d.id, unnest(d."parentCollections") AS parent FROM "Dataset" d WHERE d.id = ANY(${[...ids]}::uuid[])
+          UNION
+          SELECT line.id, unnest(p."parentCollections") FROM line JOIN "Dataset" p ON p.slug = line.parent)
+        SELECT d.id, d.slug, array_remove(array_agg(DISTINCT line.parent), NULL) AS collections
+        FROM "Dataset" d LEFT JOIN line ON line.id = d.id WHERE d.id = ANY(${[...ids]}::uuid[]) GROUP BY d.id, d.slug`;
+      return new Map(rows.map(({ id, slug, collections }) => [id, { slug, collections }]));
+    },
 
     /** Undefined when the slug is taken. */
     create: async (tx: Transaction, slug: string, facts: DatasetFacts): Promise<DatasetRecord | undefined> => {

@@ -52,6 +52,7 @@ export const DatasetVersion = objectType({
     t.nonNull.field('status', { type: 'DatasetVersionStatus' });
     t.string('digest', { description: 'sha256 over the sorted manifest: the same images give the same digest.' });
     t.string('manifestSha256', { description: 'The artifact that lists every image: /artifacts/{sha256}.' });
+    t.string('imageHashesSha256', { description: 'The artifact with the sha256 of the pixels and the perceptual hash of every image: uint8 [imageCount, 40] as .npy. Null for a version that was sealed before images were hashed.' });
     t.int('patchSizePx', { description: 'The side of the patches that images were cut into; null where they were kept whole.' });
     t.nonNull.int('imageCount');
     t.nonNull.float('byteSize');

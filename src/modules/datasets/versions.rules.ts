@@ -10,6 +10,8 @@ export interface SealedContent {
   readonly digest: string;
   /** Of the manifest's artifact. */
   readonly manifestSha256: string;
+  /** Of the artifact with the hashes of every image; none in a version that is sealed without. */
+  readonly imageHashesSha256?: string;
   readonly imageCount: number;
   readonly byteSize: number;
   readonly labelNames: readonly string[];
@@ -35,7 +37,7 @@ export function faultsOfContent(content: SealedContent): string[] {
   const shardImageCount = content.shards.reduce((sum, shard) => sum + shard.imageCount, 0);
   const labelledCount = content.labelCounts.reduce((sum, each) => sum + each.count, 0);
   const recorded = new Set(content.artifacts.map((artifact) => artifact.sha256));
-  const named = [content.manifestSha256, ...content.shards.map((shard) => shard.sha256), ...content.thumbnails.map((thumbnail) => thumbnail.sha256)];
+  const named = [content.manifestSha256, ...(content.imageHashesSha256 === undefined ? [] : [content.imageHashesSha256]), ...content.shards.map((shard) => shard.sha256), ...content.thumbnails.map((thumbnail) => thumbnail.sha256)];
   return [
     ...(content.imageCount > 0 ? [] : ['A version holds at least one image.']),
     ...(shardImageCount === content.imageCount ? [] : [`Its shards hold ${shardImageCount} images, not ${content.imageCount}.`]),

@@ -31,11 +31,11 @@ export function createVersionStore(db: Database) {
       await recordArtifacts(tx, content.artifacts);
       await tx.datasetShard.createMany({ data: content.shards.map((shard, position) => ({ ...shard, datasetVersionId: versionId, position })) });
       await tx.datasetThumbnail.createMany({ data: content.thumbnails.map((thumbnail, position) => ({ ...thumbnail, datasetVersionId: versionId, position })) });
-      const { digest, manifestSha256, imageCount, byteSize, groupCount, hasSplit } = content;
+      const { digest, manifestSha256, imageHashesSha256 = null, imageCount, byteSize, groupCount, hasSplit } = content;
       const row = await tx.datasetVersion.update({
         where: { id: versionId },
         data: {
-          ...{ digest, manifestSha256, imageCount, byteSize, groupCount, hasSplit },
+          ...{ digest, manifestSha256, imageHashesSha256, imageCount, byteSize, groupCount, hasSplit },
           labelNames: [...content.labelNames],
           labelCounts: content.labelCounts.map((each) => ({ ...each })),
           issues: content.issues.map((issue) => ({ ...issue, examples: [...issue.examples] })),
@@ -119,6 +119,7 @@ function toRecord(row: DatasetVersion): DatasetVersionRecord {
     status: row.status,
     digest: row.digest,
     manifestSha256: row.manifestSha256,
+    imageHashesSha256: row.imageHashesSha256,
     patchSizePx: row.patchSizePx,
     imageCount: row.imageCount,
     byteSize: Number(row.byteSize),

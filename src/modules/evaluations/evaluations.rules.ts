@@ -2,13 +2,7 @@
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema, maxDurationSchema } from '../runs/index.ts';
-
-export const EVALUATION_PROTOCOLS = ['LINEAR_PROBE', 'KNN', 'FINE_TUNE', 'REGRESSION'] as const;
-
-const linearProbeOptionsSchema = z.strictObject({
-  /** Resamples of the bootstrap over groups that gives the 95 % intervals. */
-  bootstrapResamples: z.number().int().min(100).max(10_000).default(1000),
-});
+import { EVALUATION_PROTOCOLS } from './options.rules.ts';
 
 export const launchEvaluationSchema = z.object({
   checkpointId: z.string(),
@@ -16,24 +10,12 @@ export const launchEvaluationSchema = z.object({
   protocol: z.enum(EVALUATION_PROTOCOLS),
   folds: z.number().int().min(2, 'must be at least 2').max(100, 'must be at most 100'),
   seed: z.number().int().min(0).max(2_147_483_647).nullish(),
-  options: linearProbeOptionsSchema.nullish(),
+  /** Checked by `optionsOf` for the protocol. */
+  options: z.unknown().optional(),
   maxDurationSeconds: maxDurationSchema.nullish(),
   idempotencyKey: idempotencyKeySchema.nullish(),
 });
 export type LaunchEvaluationInput = z.infer<typeof launchEvaluationSchema>;
-
-/** An evaluation as it is frozen at launch. */
-export const evaluationConfigSchema = z.object({
-  checkpointId: z.string(),
-  checkpointSha256: z.string(),
-  datasetVersionId: z.string(),
-  datasetDigest: z.string(),
-  protocol: z.enum(EVALUATION_PROTOCOLS),
-  folds: z.number().int(),
-  seed: z.number().int(),
-  options: linearProbeOptionsSchema,
-});
-export type EvaluationConfig = z.infer<typeof evaluationConfigSchema>;
 
 /** What the rules need to know of the version. */
 export interface LabelledVersionFacts {
@@ -45,15 +27,16 @@ export interface LabelledVersionFacts {
 
 /**
  * Refuses what no protocol can measure, before anything is queued.
- * @throws DomainError TOO_FEW_LABELS, TOO_FEW_IMAGES, TOO_FEW_GROUPS or NOT_AVAILABLE, each naming its field.
+ * @throws DomainError TOO_FEW_LABELS, LABELS_NOT_NUMERIC, TOO_FEW_IMAGES or TOO_FEW_GROUPS, each naming its field.
  */
 export function checkEvaluable(input: LaunchEvaluationInput, version: LabelledVersionFacts): void {
-  if (input.protocol !== 'LINEAR_PROBE') {
-    throw new DomainError({ code: 'NOT_AVAILABLE', message: `The protocol ${input.protocol} is not available yet.`, field: 'input.protocol', hint: 'Use LINEAR_PROBE.' });
-  }
   if (version.labelNames.length < 2) {
     const found = version.labelNames.length === 0 ? 'no labels' : `only the label "${version.labelNames.join('')}"`;
-    throw new DomainError({ code: 'TOO_FEW_LABELS', message: `The version has ${found}; a probe needs at least two.`, field: 'input.datasetVersionId', hint: 'Import it with layout FOLDER_PER_LABEL or CSV.' });
+    throw new DomainError({ code: 'TOO_FEW_LABELS', message: `The version has ${found}; an evaluation needs at least two.`, field: 'input.datasetVersionId', hint: 'Import it with layout FOLDER_PER_LABEL or CSV.' });
+  }
+  const wordLabel = version.labelNames.find((label) => !isNumber(label));
+  if (input.protocol === 'REGRESSION' && wordLabel !== undefined) {
+    throw new DomainError({ code: 'LABELS_NOT_NUMERIC', message: `The label "${wordLabel}" is no number, and a regression predicts numbers.`, field: 'input.datasetVersionId', hint: 'Use LINEAR_PROBE or KNN, or import a CSV whose labels are numbers.' });
   }
   if (version.hasSplit) return;
   if (version.imageCount < input.folds) {
@@ -62,4 +45,8 @@ export function checkEvaluable(input: LaunchEvaluationInput, version: LabelledVe
   if (version.groupCount < input.folds) {
     throw new DomainError({ code: 'TOO_FEW_GROUPS', message: `The version has ${version.groupCount} groups, fewer than ${input.folds} folds; a group is never split.`, field: 'input.folds', hint: `Take at most ${version.groupCount} folds.` });
   }
+}
+
+function isNumber(label: string): boolean {
+  return label.trim() !== '' && Number.isFinite(Number(label));
 }

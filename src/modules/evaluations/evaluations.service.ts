@@ -9,8 +9,11 @@ import { authorise, type Viewer } from '../access/index.ts';
 import type { DatasetService } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import type { RunRecord, RunService } from '../runs/index.ts';
-import type { EvaluationMetricRecord, EvaluationRecord, LeaderboardRowRecord, NewEvaluation } from './evaluations.records.ts';
+import { checkComparable, comparePredictions, notComparable } from './comparison.ts';
+import type { EvaluationComparisonRecord, EvaluationMetricRecord, EvaluationRecord, LeaderboardRowRecord, NewEvaluation } from './evaluations.records.ts';
 import { checkEvaluable, launchEvaluationSchema } from './evaluations.rules.ts';
+import { overlapOf } from './leakage.rules.ts';
+import { optionsOf } from './options.rules.ts';
 import type { EvaluationFilter, EvaluationStore } from './evaluations.store.ts';
 
 export interface EvaluationService {
@@ -18,8 +21,10 @@ export interface EvaluationService {
   list(viewer: Viewer, page: PageArguments, filter: EvaluationFilter): Promise<Page<EvaluationRecord>>;
   /** A run of kind EVALUATION. */
   launch(viewer: Viewer, input: unknown): Promise<RunRecord>;
-  /** Best first by macroF1; of several evaluations of one checkpoint the newest counts. */
+  /** Best first by macroF1, or by least meanAbsoluteError for REGRESSION; of several evaluations of one checkpoint the newest counts. */
   leaderboard(viewer: Viewer, datasetVersionId: string, protocol: EvaluationProtocol): Promise<LeaderboardRowRecord[]>;
+  /** Metric by metric, first minus second, paired over groups. Throws EVALUATION_NOT_FOUND or EVALUATIONS_NOT_COMPARABLE. */
+  compare(viewer: Viewer, firstId: string, secondId: string): Promise<EvaluationComparisonRecord>;
   /** For the evaluation task, in the transaction that ends its run. */
   register(tx: Transaction, evaluation: NewEvaluation): Promise<void>;
 }
@@ -29,11 +34,22 @@ export interface EvaluationServiceParts {
   readonly runs: RunService;
   readonly datasets: DatasetService;
   readonly models: ModelService;
+  /** Stored bytes, whole and checked. */
+  readonly readArtifact: (sha256: string) => Promise<Buffer>;
 }
 
-const RANKING_METRIC = 'macroF1';
+/** What a leaderboard ranks by; sign 1: more is better. */
+function rankingOf(protocol: EvaluationProtocol): { readonly metric: string; readonly sign: 1 | -1 } {
+  return protocol === 'REGRESSION' ? { metric: 'meanAbsoluteError', sign: -1 } : { metric: 'macroF1', sign: 1 };
+}
 
-export function createEvaluationService({ store, runs, datasets, models }: EvaluationServiceParts): EvaluationService {
+export function createEvaluationService({ store, runs, datasets, models, readArtifact }: EvaluationServiceParts): EvaluationService {
+  const findOrThrow = async (id: string, field: string): Promise<EvaluationRecord> => {
+    const evaluation = isId(id) ? await store.find(id) : undefined;
+    if (evaluation !== undefined) return evaluation;
+    throw new DomainError({ code: 'EVALUATION_NOT_FOUND', message: 'There is no evaluation with this id.', field, hint: 'List them with the query evaluations.' });
+  };
+
   return {
     get: async (viewer, id) => {
       authorise(viewer, 'READER');
@@ -61,7 +77,7 @@ export function createEvaluationService({ store, runs, datasets, models }: Evalu
         protocol: input.protocol,
         folds: input.folds,
         seed: input.seed ?? randomInt(2 ** 31 - 1),
-        options: input.options ?? { bootstrapResamples: 1000 },
+        options: optionsOf(input.protocol, input.options),
       };
       return runs.enqueue({ kind: 'EVALUATION', config, idempotencyKey: input.idempotencyKey ?? null, viewer, maxDurationSeconds: input.maxDurationSeconds ?? null, input });
     },
@@ -72,14 +88,27 @@ export function createEvaluationService({ store, runs, datasets, models }: Evalu
       for (const evaluation of (await store.ofVersion(datasetVersionId, protocol)).sort((a, b) => (a.id < b.id ? -1 : 1))) newest.set(evaluation.checkpointId, evaluation);
       const overlapping = await store.trainedOnSameDataset([...newest.keys()], datasetVersionId);
       const imported = await store.importedOf([...newest.keys()]);
-      const overlapOf = (checkpointId: string): boolean | null => overlapping.has(checkpointId) || (imported.has(checkpointId) ? null : false);
+      const overlapsOf = ({ checkpointId, leakage }: EvaluationRecord): boolean | null => {
+        if (overlapping.has(checkpointId)) return true;
+        if (leakage !== null) return overlapOf(leakage);
+        return imported.has(checkpointId) ? null : false;
+      };
+      const ranking = rankingOf(protocol);
       return [...newest.values()]
         .flatMap((evaluation) => {
-          const metric = evaluation.metrics.find((candidate) => candidate.name === RANKING_METRIC);
+          const metric = evaluation.metrics.find((candidate) => candidate.name === ranking.metric);
           return metric === undefined ? [] : [{ evaluation, metric }];
         })
-        .sort((a, b) => b.metric.value - a.metric.value)
-        .map(({ evaluation, metric }, index, sorted) => ({ rank: rankOf(metric, index, sorted), evaluation, metric, overlapsPretraining: overlapOf(evaluation.checkpointId) }));
+        .sort((a, b) => ranking.sign * (b.metric.value - a.metric.value))
+        .map(({ evaluation, metric }, index, sorted) => ({ rank: rankOf(metric, index, sorted), evaluation, metric, overlapsPretraining: overlapsOf(evaluation) }));
+    },
+    compare: async (viewer, firstId, secondId) => {
+      authorise(viewer, 'READER');
+      const [first, second] = [await findOrThrow(firstId, 'a'), await findOrThrow(secondId, 'b')];
+      checkComparable(first, second);
+      if (first.predictionsSha256 === null || second.predictionsSha256 === null) throw notComparable('one of them was made before predictions were kept');
+      const [firstLines, secondLines] = [await readArtifact(first.predictionsSha256), await readArtifact(second.predictionsSha256)];
+      return { first, second, ...comparePredictions(first, firstLines.toString('utf8'), second, secondLines.toString('utf8')) };
     },
     register: (tx, evaluation) => store.create(tx, evaluation),
   };

@@ -4,7 +4,7 @@ import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeIdCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import type { Prisma } from '../../generated/prisma/client.ts';
 import type { EvaluationProtocol } from '../../generated/prisma/enums.ts';
-import type { EvaluationRecord, NewEvaluation } from './evaluations.records.ts';
+import { BASELINE_KINDS, type EvaluationRecord, type LearningCurvePointRecord, type NewEvaluation } from './evaluations.records.ts';
 
 export interface EvaluationFilter {
   readonly checkpointId?: string | null | undefined;
@@ -13,7 +13,31 @@ export interface EvaluationFilter {
 }
 
 const metricSchema = z.object({ name: z.string(), value: z.number(), ci95Low: z.number().nullable(), ci95High: z.number().nullable() });
-const baselinesSchema = z.array(z.object({ kind: z.enum(['RANDOM_ENCODER', 'COLOUR_STATISTICS']), metrics: z.array(metricSchema) }));
+const learningCurveSchema = z.array(
+  z.object({
+    labelFraction: z.number().nullable(),
+    shotsPerClass: z.number().nullable(),
+    drawCount: z.number(),
+    trainImageCount: z.number(),
+    metrics: z.array(metricSchema.extend({ drawDeviation: z.number() })),
+  }),
+);
+// Evaluations of before have kind and metrics alone.
+const baselinesSchema = z.array(
+  z.object({ kind: z.enum(BASELINE_KINDS), metrics: z.array(metricSchema), differences: z.array(metricSchema).default([]), learningCurve: learningCurveSchema.default([]) }),
+);
+const leakageSchema = z.object({
+  isComplete: z.boolean(),
+  isUpperBound: z.boolean(),
+  testImageCount: z.number(),
+  exactImageCount: z.number().nullable(),
+  nearDuplicateImageCount: z.number().nullable(),
+  testGroupCount: z.number(),
+  sharedGroupCount: z.number(),
+  sharedDatasets: z.array(z.string()),
+  sharedCollections: z.array(z.string()),
+  unhashedVersionCount: z.number(),
+});
 const confusionMatrixSchema = z.object({ labelNames: z.array(z.string()), counts: z.array(z.array(z.number())) });
 const perClassSchema = z.array(z.object({ label: z.string(), precision: z.number(), recall: z.number(), f1Score: z.number(), support: z.number() }));
 
@@ -69,18 +93,29 @@ export function createEvaluationStore(db: Database) {
     },
 
     create: async (tx: Transaction, evaluation: NewEvaluation): Promise<void> => {
-      const { metrics, ...rest } = evaluation;
+      const { metrics, confusionMatrix, leakage, learningCurve, ...rest } = evaluation;
       await tx.evaluation.create({
         data: {
           ...rest,
-          confusionMatrix: { labelNames: [...rest.confusionMatrix.labelNames], counts: rest.confusionMatrix.counts.map((row) => [...row]) },
+          ...(confusionMatrix === null ? {} : { confusionMatrix: { labelNames: [...confusionMatrix.labelNames], counts: confusionMatrix.counts.map((row) => [...row]) } }),
+          ...(leakage === null ? {} : { leakage: leakageSchema.parse(leakage) }),
+          learningCurve: curveJson(learningCurve),
           perClass: rest.perClass.map((report) => ({ ...report })),
-          baselines: rest.baselines.map((baseline) => ({ kind: baseline.kind, metrics: baseline.metrics.map((metric) => ({ ...metric })) })),
+          baselines: rest.baselines.map((baseline) => ({
+            kind: baseline.kind,
+            metrics: baseline.metrics.map((metric) => ({ ...metric })),
+            differences: baseline.differences.map((metric) => ({ ...metric })),
+            learningCurve: curveJson(baseline.learningCurve),
+          })),
           metrics: { create: metrics.map((metric, position) => ({ ...metric, position })) },
         },
       });
     },
   };
+}
+
+function curveJson(curve: readonly LearningCurvePointRecord[]) {
+  return curve.map((point) => ({ ...point, metrics: point.metrics.map((metric) => ({ ...metric })) }));
 }
 
 function toRecord(row: Row): EvaluationRecord {
@@ -91,11 +126,15 @@ function toRecord(row: Row): EvaluationRecord {
     protocol: row.protocol,
     runId: row.runId,
     seed: row.seed,
+    options: row.options,
     split: row.split,
     metrics: row.metrics.map(({ name, value, ci95Low, ci95High }) => ({ name, value, ci95Low, ci95High })),
     confusionMatrix: row.confusionMatrix === null ? null : confusionMatrixSchema.parse(row.confusionMatrix),
     perClass: row.perClass === null ? [] : perClassSchema.parse(row.perClass),
     baselines: baselinesSchema.parse(row.baselines),
+    learningCurve: row.learningCurve === null ? [] : learningCurveSchema.parse(row.learningCurve),
+    leakage: row.leakage === null ? null : leakageSchema.parse(row.leakage),
+    predictionsSha256: row.predictionsSha256,
     createdAt: row.createdAt,
   };
 }

@@ -4,10 +4,12 @@ import { createEvaluationService, type EvaluationService, type EvaluationService
 import { createEvaluationStore } from './evaluations.store.ts';
 
 export { createEvaluationLoaders, type EvaluationLoaders } from './evaluations.loaders.ts';
+export { PREDICTIONS_MEDIA_TYPE } from './comparison.ts';
 export type {
-  BaselineKind, ClassReportRecord, ConfusionMatrixRecord, EvaluationBaselineRecord, EvaluationMetricRecord, EvaluationRecord, LeaderboardRowRecord, NewEvaluation,
+  BaselineKind, ClassReportRecord, ConfusionMatrixRecord, EvaluationBaselineRecord, EvaluationComparisonRecord, EvaluationMetricRecord, EvaluationRecord, LeaderboardRowRecord,
+  LeakageRecord, LearningCurvePointRecord, NewEvaluation, PredictionLine,
 } from './evaluations.records.ts';
-export { evaluationConfigSchema, type EvaluationConfig } from './evaluations.rules.ts';
+export { evaluationConfigSchema, type EvaluationConfig } from './options.rules.ts';
 export type { EvaluationService } from './evaluations.service.ts';
 export type { EvaluationFilter } from './evaluations.store.ts';
 

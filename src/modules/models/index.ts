@@ -9,7 +9,7 @@ export { loadPublishedCheckpoints } from './published.ts';
 export { seedPublishedCheckpoints } from './published.store.ts';
 export { createModelLoaders, type ModelLoaders } from './models.loaders.ts';
 export type {
-  CheckpointRecord, ExternalSourceRecord, GoldenRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, UsableCheckpointRecord, WeightsFileRecord,
+  CheckpointRecord, ExternalSourceRecord, GoldenRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, PretrainingRecord, UsableCheckpointRecord, WeightsFileRecord,
 } from './models.records.ts';
 export { inputContractSchema, WEIGHTS_FORMATS, type InputContract, type WeightsFormat } from './models.rules.ts';
 export type { CheckpointListFilter, ModelReference, ModelService } from './models.service.ts';

@@ -118,6 +118,14 @@ export interface NewImportedCheckpoint {
   readonly byteSize: number;
 }
 
+/** What a checkpoint has seen in its own training and in those that it began from. */
+export interface PretrainingRecord {
+  /** `isPart`: every training that used the version used only a part of its images. */
+  readonly versions: readonly { readonly datasetVersionId: string; readonly isPart: boolean }[];
+  /** False where it, or one that it began from, came from elsewhere. */
+  readonly isComplete: boolean;
+}
+
 /** A file of weights, ready to be sent. */
 export interface WeightsFileRecord {
   readonly sha256: string;

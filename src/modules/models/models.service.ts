@@ -5,7 +5,7 @@ import type { Transact, Transaction } from '../../platform/db.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
-import type { CheckpointRecord, GoldenRecord, ModelRecord, NewCheckpoint, UsableCheckpointRecord, WeightsFileRecord } from './models.records.ts';
+import type { CheckpointRecord, GoldenRecord, ModelRecord, NewCheckpoint, PretrainingRecord, UsableCheckpointRecord, WeightsFileRecord } from './models.records.ts';
 import {
   checkFormatAvailable, createModelSchema, inputContractSchema, oneReference, SAFETENSORS_MEDIA_TYPE, setModelAliasSchema, weightsFileName, type WeightsFormat,
 } from './models.rules.ts';
@@ -44,6 +44,8 @@ export interface ModelService {
 
   /** For launches and workers, who have asked for leave already. Throws CHECKPOINT_NOT_FOUND or CHECKPOINT_NOT_DOWNLOADABLE at `field`. */
   checkpointForUse(id: string, field: string, tx?: Transaction): Promise<UsableCheckpointRecord>;
+  /** For workers: what the checkpoint has seen, as far as is known. */
+  pretrainingOf(checkpointId: string): Promise<PretrainingRecord>;
   /** For workers: the model of that slug, made with the slug as its name if it is new. */
   ensureModel(tx: Transaction, slug: string): Promise<ModelRecord>;
   /**
@@ -155,6 +157,7 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
       return { sha256: checkpoint.sha256, byteSize: checkpoint.byteSize, mediaType: SAFETENSORS_MEDIA_TYPE, fileName };
     },
     checkpointForUse: findUsableOrThrow,
+    pretrainingOf: (checkpointId) => store.pretrainingOf(checkpointId),
     ensureModel,
     registerCheckpoint: async (tx, checkpoint) => {
       const model = await ensureModel(tx, checkpoint.modelSlug);

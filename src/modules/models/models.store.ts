@@ -6,7 +6,7 @@ import { Prisma } from '../../generated/prisma/client.ts';
 import type { EncoderArchitecture } from '../../generated/prisma/enums.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
-import type { CheckpointRecord, GoldenRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, NewImportedCheckpoint } from './models.records.ts';
+import type { CheckpointRecord, GoldenRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, NewImportedCheckpoint, PretrainingRecord } from './models.records.ts';
 import { externalSourceSchema, inputContractSchema, trainingFactSchema } from './models.rules.ts';
 
 export interface ModelFilter {
@@ -26,6 +26,12 @@ export interface CheckpointFilter {
 }
 
 const goldenSchema = z.object({ images: z.string(), embeddings: z.array(z.array(z.number())) });
+
+/** What a pretraining's frozen config says of the images that it used. */
+const trainingConfigSchema = z.object({
+  datasets: z.array(z.object({ datasetVersionId: z.string(), imageCount: z.number(), maxImages: z.number().nullable() })),
+  initialCheckpointId: z.string().nullable(),
+});
 
 /** Golden images are large and seldom asked for. */
 const LEAN = { golden: true } as const;
@@ -163,6 +169,25 @@ export function createModelStore(db: Database) {
     goldenOf: async (checkpointIds: readonly string[]): Promise<Map<string, GoldenRecord>> => {
       const rows = await db.checkpoint.findMany({ where: { id: { in: [...checkpointIds] } }, select: { id: true, golden: true } });
       return new Map(rows.flatMap((row) => (row.golden === null ? [] : [[row.id, goldenSchema.parse(row.golden)] as const])));
+    },
+
+    /** Follows the trainings back to the first. */
+    pretrainingOf: async (checkpointId: string): Promise<PretrainingRecord> => {
+      const trainedOn = await db.checkpointTrainedOn.findMany({ where: { checkpointId }, orderBy: { datasetVersionId: 'asc' } });
+      const usedWhole = new Set<string>();
+      const usedInPart = new Set<string>();
+      let isComplete = true;
+      for (let id: string | null = checkpointId; id !== null; ) {
+        const checkpoint: { sourceRun: { config: unknown } | null } | null = await db.checkpoint.findUnique({ where: { id }, select: { sourceRun: { select: { config: true } } } });
+        const config: z.infer<typeof trainingConfigSchema> | undefined = trainingConfigSchema.safeParse(checkpoint?.sourceRun?.config).data;
+        if (config === undefined) isComplete = false;
+        for (const { datasetVersionId, imageCount, maxImages } of config?.datasets ?? []) {
+          if (maxImages !== null && maxImages < imageCount) usedInPart.add(datasetVersionId);
+          else usedWhole.add(datasetVersionId);
+        }
+        id = config?.initialCheckpointId ?? null;
+      }
+      return { versions: trainedOn.map(({ datasetVersionId }) => ({ datasetVersionId, isPart: usedInPart.has(datasetVersionId) && !usedWhole.has(datasetVersionId) })), isComplete };
     },
 
     trainedOnOf: (checkpointIds: readonly string[]): Promise<{ checkpointId: string; datasetVersionId: string }[]> =>

@@ -1,0 +1,68 @@
+/** What each protocol may be told, with its ranges and defaults. Pure. */
+import { z } from 'zod';
+import { DomainError } from '../../errors.ts';
+import { parseInput } from '../../input.ts';
+
+export const EVALUATION_PROTOCOLS = ['LINEAR_PROBE', 'KNN', 'FINE_TUNE', 'REGRESSION'] as const;
+export type EvaluationProtocolName = (typeof EVALUATION_PROTOCOLS)[number];
+
+/** Resamples of the bootstrap over groups that gives the 95 % intervals. */
+const bootstrapResamples = z.number().int().min(100, 'must be at least 100').max(10_000, 'must be at most 10000').default(1000);
+
+const curveOptionsSchema = z.strictObject({
+  bootstrapResamples,
+  /** Shares of the labels that it is learned from again, drawn group by group, for the learning curve. */
+  labelFractions: z.array(z.number().gt(0, 'must be above 0').max(1, 'must be at most 1')).max(10).default([]),
+  /** Few-shot: so many images of each label. */
+  shotsPerClass: z.array(z.number().int().min(1, 'must be at least 1').max(10_000)).max(10).default([]),
+  /** How often each of them is drawn. */
+  drawCount: z.number().int().min(1, 'must be at least 1').max(100, 'must be at most 100').default(10),
+});
+
+const fineTuningOptionsSchema = z.strictObject({
+  bootstrapResamples,
+  maxEpochs: z.number().int().min(1, 'must be at least 1').max(500, 'must be at most 500').default(30),
+  batchSize: z.number().int().min(1, 'must be at least 1').max(1024, 'must be at most 1024').default(32),
+  /** Of the encoder; the classifier on top learns ten times as fast. */
+  learningRate: z.number().gt(0, 'must be positive').max(10, 'must be at most 10').default(0.003),
+  /** Epochs without a better validation loss after which it stops. */
+  patienceEpochs: z.number().int().min(1, 'must be at least 1').max(500, 'must be at most 500').default(5),
+});
+
+const regressionOptionsSchema = z.strictObject({ bootstrapResamples });
+
+const frozen = {
+  checkpointId: z.string(),
+  checkpointSha256: z.string(),
+  datasetVersionId: z.string(),
+  datasetDigest: z.string(),
+  folds: z.number().int(),
+  seed: z.number().int(),
+};
+
+/** An evaluation as it is frozen at launch. */
+export const evaluationConfigSchema = z.discriminatedUnion('protocol', [
+  z.object({ ...frozen, protocol: z.literal('LINEAR_PROBE'), options: curveOptionsSchema }),
+  z.object({ ...frozen, protocol: z.literal('KNN'), options: curveOptionsSchema }),
+  z.object({ ...frozen, protocol: z.literal('FINE_TUNE'), options: fineTuningOptionsSchema }),
+  z.object({ ...frozen, protocol: z.literal('REGRESSION'), options: regressionOptionsSchema }),
+]);
+export type EvaluationConfig = z.infer<typeof evaluationConfigSchema>;
+export type EvaluationOptions = EvaluationConfig['options'];
+
+/** Options with their defaults filled in. @throws DomainError BAD_INPUT naming `input.options`, an option of another protocol among its reasons. */
+export function optionsOf(protocol: EvaluationProtocolName, options: unknown): EvaluationOptions {
+  // Null from a client that sends every field is no option.
+  const wrapped = { options: options ?? {} };
+  switch (protocol) {
+    case 'LINEAR_PROBE':
+    case 'KNN':
+      return parseInput(z.object({ options: curveOptionsSchema }), wrapped).options;
+    case 'FINE_TUNE':
+      return parseInput(z.object({ options: fineTuningOptionsSchema }), wrapped).options;
+    case 'REGRESSION':
+      return parseInput(z.object({ options: regressionOptionsSchema }), wrapped).options;
+    default:
+      throw new DomainError({ code: 'BAD_INPUT', message: 'There is no such protocol.', field: 'input.protocol', hint: `Use one of ${EVALUATION_PROTOCOLS.join(', ')}.` });
+  }
+}

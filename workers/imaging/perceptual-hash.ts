@@ -1,0 +1,111 @@
+/**
+ * What a picture looks like, in 64 bits: the signs of the lowest frequencies of its brightness (pHash, Zauner 2010, with the sign for the median).
+ * It survives recompression, resizing and small changes of colour, and, as a mirrored or turned picture has the same frequencies with other signs or
+ * transposed, the hashes of all eight orientations follow from one. It does not survive a crop.
+ */
+import type { Pixels } from './decode.ts';
+
+/** Frequencies kept in each direction. */
+const FREQUENCY_COUNT = 8;
+/** The picture is averaged to so many cells in each direction first. */
+const CELL_COUNT = 32;
+/** Samples in each direction that are enough for a cell. */
+const SAMPLES_PER_CELL = 8;
+
+/** Row k: cos((2x + 1) k pi / 2N). */
+const COSINES = Array.from({ length: FREQUENCY_COUNT }, (_, frequency) =>
+  Float64Array.from({ length: CELL_COUNT }, (_cell, place) => Math.cos(((2 * place + 1) * frequency * Math.PI) / (2 * CELL_COUNT))),
+);
+
+/** 8 bytes: bit `8 v + u`, from the lowest of the first byte, is 1 where frequency (u right, v down) is positive. Bit 0, the mean, is 0. */
+export function perceptualHash(pixels: Pixels): Uint8Array {
+  const cells = brightnessCells(pixels);
+  const hash = new Uint8Array(FREQUENCY_COUNT);
+  // Along rows first: [cell row, frequency u].
+  const rows = Array.from({ length: CELL_COUNT }, (_, row) => COSINES.map((cosine) => dot(cells.subarray(row * CELL_COUNT, (row + 1) * CELL_COUNT), cosine)));
+  for (let down = 0; down < FREQUENCY_COUNT; down += 1) {
+    for (let right = 0; right < FREQUENCY_COUNT; right += 1) {
+      if (down === 0 && right === 0) continue;
+      const value = (COSINES[down] ?? new Float64Array(0)).reduce((sum, cosine, row) => sum + cosine * (rows[row]?.[right] ?? 0), 0);
+      if (value > 0) hash[down] = (hash[down] ?? 0) | (1 << right);
+    }
+  }
+  return hash;
+}
+
+/** Mean luma of each of 32 x 32 cells, from at most 8 x 8 samples of each. */
+function brightnessCells({ data, width, height }: Pixels): Float64Array {
+  const cells = new Float64Array(CELL_COUNT * CELL_COUNT);
+  for (let row = 0; row < CELL_COUNT; row += 1) {
+    const ys = samplePlaces(row, height);
+    for (let column = 0; column < CELL_COUNT; column += 1) {
+      const xs = samplePlaces(column, width);
+      let sum = 0;
+      for (let y = ys.start; y < ys.end; y += ys.step) {
+        for (let x = xs.start; x < xs.end; x += xs.step) {
+          const offset = (y * width + x) * 3;
+          sum += 0.299 * (data[offset] ?? 0) + 0.587 * (data[offset + 1] ?? 0) + 0.114 * (data[offset + 2] ?? 0);
+        }
+      }
+      cells[row * CELL_COUNT + column] = sum / (ys.count * xs.count);
+    }
+  }
+  return cells;
+}
+
+interface Places {
+  readonly start: number;
+  readonly end: number;
+  readonly step: number;
+  readonly count: number;
+}
+
+/** Where a cell looks along one side: at least once, however small the picture. */
+function samplePlaces(cell: number, sidePx: number): Places {
+  const start = Math.floor((cell * sidePx) / CELL_COUNT);
+  const end = Math.max(start + 1, Math.floor(((cell + 1) * sidePx) / CELL_COUNT));
+  const step = Math.max(1, Math.floor((end - start) / SAMPLES_PER_CELL));
+  return { start, end, step, count: Math.ceil((end - start) / step) };
+}
+
+function dot(left: Float64Array, right: Float64Array): number {
+  let sum = 0;
+  for (let index = 0; index < left.length; index += 1) sum += (left[index] ?? 0) * (right[index] ?? 0);
+  return sum;
+}
+
+/** The hashes of a picture's eight orientations, its own first: mirrored and turned in every way. */
+export function orientationsOf(hash: Uint8Array): Uint8Array[] {
+  const transposed = transpose(hash);
+  return [hash, transposed].flatMap((own) => [own, mirror(own, true, false), mirror(own, false, true), mirror(own, true, true)]);
+}
+
+function transpose(hash: Uint8Array): Uint8Array {
+  return Uint8Array.from({ length: FREQUENCY_COUNT }, (_, down) => {
+    let byte = 0;
+    for (let right = 0; right < FREQUENCY_COUNT; right += 1) byte |= (((hash[right] ?? 0) >> down) & 1) << right;
+    return byte;
+  });
+}
+
+/** Mirroring turns the sign of every odd frequency along that side. A frequency of exactly 0 has no sign: such pictures are flat. */
+function mirror(hash: Uint8Array, leftRight: boolean, upDown: boolean): Uint8Array {
+  return hash.map((byte, down) => {
+    const turned = (leftRight ? 0b10101010 : 0) ^ (upDown && down % 2 === 1 ? 0b11111111 : 0);
+    // The mean has no sign to turn.
+    return (byte ^ turned) & (down === 0 ? 0b11111110 : 0b11111111);
+  });
+}
+
+/** Bits in which two hashes differ, 0..63. */
+export function hashDistance(left: Uint8Array, right: Uint8Array): number {
+  let distance = 0;
+  for (let index = 0; index < FREQUENCY_COUNT; index += 1) distance += bitCount((left[index] ?? 0) ^ (right[index] ?? 0));
+  return distance;
+}
+
+function bitCount(value: number): number {
+  let count = 0;
+  for (let left = value; left !== 0; left &= left - 1) count += 1;
+  return count;
+}

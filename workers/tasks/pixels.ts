@@ -1,0 +1,57 @@
+/** Decoded images that are read again and again in any order: one file of the run, so that memory does not grow with the images. */
+import { closeSync, openSync, readSync } from 'node:fs';
+import { open } from 'node:fs/promises';
+import path from 'node:path';
+import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
+import type { UsableCheckpointRecord } from '../../src/modules/models/index.ts';
+import { openEvaluationImages } from '../engine/data/batches.ts';
+import type { ManifestImage } from '../engine/data/manifest.ts';
+import { embeddingBatchSize } from '../engine/embed.ts';
+import { verifiedShardPaths, type TaskContext } from './task.ts';
+
+export interface Pixels {
+  /** uint8 RGB `[places, S, S, 3]` of images by their place in the list. */
+  readonly read: (places: Int32Array) => Uint8Array;
+  close(): Promise<void>;
+}
+
+export interface PixelRequest {
+  readonly checkpoint: UsableCheckpointRecord;
+  readonly version: SealedVersionRecord;
+  readonly images: readonly ManifestImage[];
+  readonly onProgress: (done: number, message: string) => Promise<void>;
+}
+
+/** Decodes every image once, as the checkpoint's contract says, into a file in the run's own folder, which is removed with it. */
+export async function openPixels(context: TaskContext, { checkpoint, version, images, onProgress }: PixelRequest): Promise<Pixels> {
+  const { imageSizePx, resizeRule } = checkpoint.inputContract;
+  const imageBytes = imageSizePx * imageSizePx * 3;
+  const filePath = path.join(context.workDir, 'pixels.u8');
+  const shardPaths = await verifiedShardPaths(context, version.shards);
+  const file = await open(filePath, 'wx');
+  try {
+    let done = 0;
+    for await (const batch of openEvaluationImages({ shardPaths, images, batchSize: embeddingBatchSize(imageSizePx), imageSizePx, resizeRule })) {
+      await file.appendFile(batch.images);
+      done += batch.keys.length;
+      await onProgress(done / images.length, `Decoded ${done} of ${images.length} images.`);
+    }
+  } finally {
+    await file.close();
+  }
+  const descriptor = openSync(filePath, 'r');
+  return {
+    read: (places) => {
+      const pixels = new Uint8Array(places.length * imageBytes);
+      for (const [index, place] of places.entries()) {
+        const count = readSync(descriptor, pixels, index * imageBytes, imageBytes, place * imageBytes);
+        if (count !== imageBytes) throw new Error(`Image ${place} is not whole in the file of decoded pixels.`);
+      }
+      return pixels;
+    },
+    close: () => {
+      closeSync(descriptor);
+      return Promise.resolve();
+    },
+  };
+}
