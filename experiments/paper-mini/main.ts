@@ -1,0 +1,162 @@
+/**
+ * `npm run experiment:paper-mini`: the paper's questions on a few thousand patches, registered like any work: a real server, GraphQL, a worker.
+ *
+ *   npm run experiment:paper-mini                   within 90 minutes on two cores
+ *   npm run experiment:paper-mini -- --quick        within 10 minutes: the same with short trainings
+ *   npm run experiment:paper-mini -- --data DIR --out DIR
+ */
+import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import sharp from 'sharp';
+import { startApp } from '../../src/app.ts';
+import { connectToRegistry, type RegistryClient } from '../../src/cli/demo/client.ts';
+import { ensureDataset, followRun, importedVersion, launchImport, launchPretraining, pretrainedRun } from '../../src/cli/demo/steps.ts';
+import { installEngine } from '../../src/cli/engine.ts';
+import { readEnvironment } from '../../src/env.ts';
+import { createLogger } from '../../src/logger.ts';
+import { onStopSignal } from '../../src/platform/stop-signal.ts';
+import { experimentParts } from './images.ts';
+import { armsOf, planWithin, type Arm, type Plan } from './plan.ts';
+import { compareEvaluations, evaluationOfRun, launchEvaluation } from './registry.ts';
+import { PROTOCOLS, reportOf, type Measured } from './report.ts';
+
+const PROJECT_ROOT = path.resolve(import.meta.dirname, '../..');
+const { values } = parseArgs({
+  options: {
+    data: { type: 'string', default: path.resolve(PROJECT_ROOT, '../shared/data/histology-mini') },
+    out: { type: 'string', default: path.join(PROJECT_ROOT, 'docs/experiments') },
+    quick: { type: 'boolean', default: false },
+  },
+});
+
+/** `reserve`: left for writing and for a machine that becomes slower meanwhile. */
+const TIMES = values.quick ? { seconds: 600, reserveSeconds: 45, wantedSteps: 400, stepsMax: 2000 } : { seconds: 5400, reserveSeconds: 300, wantedSteps: 400, stepsMax: 2000 };
+const TRAINING = { encoder: 'RESNET18', imageSizePx: 64, batchSize: 64, temperature: 0.5, learningRate: 0.6, sampling: 'PROPORTIONAL', checkpointEverySteps: 10_000_000 } as const;
+const PROBE_STEPS = 8;
+const FOLDS = 4;
+/** Of the folds and of the random baselines: the same for all, so that everything is paired. */
+const EVALUATION_SEED = 1;
+
+const startedMs = performance.now();
+const elapsedSeconds = (): number => (performance.now() - startedMs) / 1000;
+const say = (text: string): void => void process.stdout.write(`${text}\n`);
+
+interface Imported {
+  readonly folder: string;
+  readonly versionId: string;
+  readonly imageCount: number;
+  readonly isTest: boolean;
+}
+
+await installEngine();
+const dataDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-paper-mini-'));
+const env = { ...readEnvironment(), dataDir, port: 0, logLevel: 'error', importRoots: [path.resolve(values.data), path.join(dataDir, 'imports')], withWorker: true };
+const server = await startApp(env, createLogger('error', 'experiment'));
+const stopped = onStopSignal(() => server.stop());
+try {
+  const client = connectToRegistry(server.url, (await readFile(path.join(dataDir, 'admin-key'), 'utf8')).trim());
+  try {
+    await run(client);
+  } finally {
+    await client.close();
+  }
+} finally {
+  await server.stop();
+  stopped.dispose();
+  await rm(dataDir, { recursive: true, force: true });
+}
+
+async function run(client: RegistryClient): Promise<void> {
+  const parts = await experimentParts(path.resolve(values.data), path.join(dataDir, 'imports', 'labels'));
+  const imported: Imported[] = [];
+  for (const { folder, dataset } of parts) {
+    const runId = await launchImport(client, await ensureDataset(client, dataset, false), dataset);
+    await followRun(client, `import ${folder}`, runId);
+    const version = await importedVersion(client, runId);
+    imported.push({ folder, versionId: version.id, imageCount: version.imageCount, isTest: dataset.isTest });
+  }
+  const arms = armsOf(parts);
+  const tests = imported.filter(({ isTest }) => isTest);
+  const measured: Measured[] = [];
+
+  say('Measuring the pace.');
+  const trialArm = arms.find(({ name }) => name === 'one') ?? arms[0];
+  if (trialArm === undefined) throw new Error('There is nothing to train on.');
+  const trialStartMs = performance.now();
+  const trial = await train(client, trialArm, imported, PROBE_STEPS, 0);
+  const trialSeconds = (performance.now() - trialStartMs) / 1000;
+  const trainingOverheadSeconds = Math.max(1, trialSeconds - (PROBE_STEPS * TRAINING.batchSize) / trial.imagesPerSecond);
+  const evaluationStartMs = performance.now();
+  for (const test of tests) for (const protocol of PROTOCOLS) await evaluate(client, trial.checkpointId, test, protocol);
+  const evaluationSeconds = (performance.now() - evaluationStartMs) / 1000 / (tests.length * PROTOCOLS.length);
+  const pace = { imagesPerSecond: trial.imagesPerSecond, trainingOverheadSeconds, evaluationSeconds };
+  const evaluationsPerArm = tests.length * PROTOCOLS.length;
+  // The random encoder is an arm of no steps: its own cost is the overhead alone.
+  const secondsLeft = TIMES.seconds - TIMES.reserveSeconds - elapsedSeconds() - (trainingOverheadSeconds + evaluationsPerArm * evaluationSeconds);
+  const plan = planWithin(secondsLeft, arms.filter(({ isTrained }) => isTrained).length, evaluationsPerArm, TRAINING.batchSize, pace, TIMES.wantedSteps, TIMES.stepsMax);
+  say(`${pace.imagesPerSecond.toFixed(1)} images/s, ${trainingOverheadSeconds.toFixed(1)} s around a training, ${evaluationSeconds.toFixed(1)} s for an evaluation: ${plan.steps} steps, ${plan.seedCount} seed(s).`);
+
+  for (let seed = 1; seed <= plan.seedCount; seed += 1) {
+    const randomEvaluations = new Map<string, string>();
+    for (const arm of arms) {
+      const { checkpointId } = await train(client, arm, imported, arm.isTrained ? plan.steps : 0, seed);
+      for (const test of tests) {
+        for (const protocol of PROTOCOLS) {
+          const evaluation = await evaluate(client, checkpointId, test, protocol);
+          const place = `${test.folder} ${protocol}`;
+          const random = randomEvaluations.get(place);
+          if (!arm.isTrained) randomEvaluations.set(place, evaluation.id);
+          measured.push({ arm: arm.name, seed, test: test.folder, protocol, evaluation, againstRandom: random === undefined ? null : await compareEvaluations(client, evaluation.id, random) });
+        }
+      }
+      say(`${elapsedSeconds().toFixed(0)} s: seed ${seed}, ${arm.name}`);
+    }
+  }
+  await write(arms, tests, plan, measured, imported, pace.imagesPerSecond);
+}
+
+async function train(client: RegistryClient, arm: Arm, imported: readonly Imported[], steps: number, seed: number): Promise<{ checkpointId: string; imagesPerSecond: number }> {
+  const datasets = imported
+    .filter(({ folder }) => arm.folders.includes(folder))
+    .map(({ versionId, imageCount }) => ({ datasetVersionId: versionId, ...(arm.imageShare === 1 ? {} : { maxImages: Math.max(1, Math.round(arm.imageShare * imageCount)) }) }));
+  const modelSlug = `paper-mini-${arm.name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-').replaceAll(/^-|-$/g, '')}`;
+  const runId = await launchPretraining(client, { ...TRAINING, modelSlug, datasets, steps, seed });
+  await followRun(client, `pretrain ${arm.name}`, runId);
+  const run = await pretrainedRun(client, runId);
+  const [checkpoint] = run.checkpoints;
+  if (checkpoint === undefined) throw new Error(`${arm.name} made no checkpoint.`);
+  // The first steps hold one-off costs of TensorFlow.
+  const speeds = run.metrics.find(({ name }) => name === 'imagesPerSecond')?.points.map(({ value }) => value) ?? [];
+  return { checkpointId: checkpoint.id, imagesPerSecond: speeds.at(-1) ?? 1 };
+}
+
+async function evaluate(client: RegistryClient, checkpointId: string, test: Imported, protocol: (typeof PROTOCOLS)[number]) {
+  const runId = await launchEvaluation(client, { checkpointId, datasetVersionId: test.versionId, protocol, folds: FOLDS, seed: EVALUATION_SEED });
+  await followRun(client, `${protocol} ${test.folder}`, runId);
+  return evaluationOfRun(client, runId);
+}
+
+async function write(arms: readonly Arm[], tests: readonly Imported[], plan: Plan, measured: readonly Measured[], imported: readonly Imported[], imagesPerSecond: number): Promise<void> {
+  const imageCount = imported.reduce((sum, each) => sum + each.imageCount, 0);
+  const minutes = (elapsedSeconds() / 60).toFixed(1);
+  const setting = [
+    values.quick
+      ? `**This is the \`--quick\` setting (10 minutes): it shows that the machinery works, and hardly any learning.** The full one takes 90 minutes: \`npm run experiment:paper-mini\`.`
+      : 'The full setting, within 90 minutes: `npm run experiment:paper-mini`.',
+    '',
+    `ResNet-18 pretrained by SimCLR at ${TRAINING.imageSizePx} px, batch ${TRAINING.batchSize}, ${plan.steps} steps in every arm, LARS at ${TRAINING.learningRate}, ${plan.seedCount} ${plan.seedCount === 1 ? 'seed (1)' : `seeds (1 to ${plan.seedCount})`}, on ${imageCount} images and`,
+    `patches of ${imported.length} datasets of histology-mini; tested on frozen embeddings of ${tests.map(({ folder, imageCount: count }) => `${folder} (${count})`).join(' and ')}, ${FOLDS} folds by group.`,
+    `${minutes} minutes on ${os.availableParallelism()} cores of ${os.cpus()[0]?.model ?? 'an unknown processor'}, ${imagesPerSecond.toFixed(0)} images/s measured before the plan was made.`,
+  ];
+  const { markdown, pictures } = reportOf({ arms, tests: tests.map(({ folder }) => folder), plan, measured, setting });
+  const picturesDir = path.join(values.out, 'paper-mini');
+  await mkdir(picturesDir, { recursive: true });
+  await writeFile(path.join(values.out, 'paper-mini.md'), markdown);
+  for (const [name, svg] of Object.entries(pictures)) {
+    await writeFile(path.join(picturesDir, name), svg);
+    await sharp(Buffer.from(svg), { density: 144 }).png().toFile(path.join(picturesDir, name.replace('.svg', '.png')));
+  }
+  say(`\n${markdown}`);
+}
