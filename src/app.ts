@@ -16,7 +16,7 @@ import { createEmbeddingService } from './modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
 import { createExports } from './modules/exports/index.ts';
 import { createCheckpointImports, createModelLoaders, createModelService, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
-import { createRunLoaders, createRuns, RUN_EVENTS_CHANNEL } from './modules/runs/index.ts';
+import { createLedger, createRunLoaders, createRuns, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
 import { openArtifactStore } from './platform/artifact-store.ts';
 import { lockDataDir } from './platform/data-dir-lock.ts';
@@ -82,6 +82,12 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     // What a killed server left half-fetched; nobody else uses this data directory.
     await rm(downloadsDir, { recursive: true, force: true });
     const runs = createRuns(db, { transact, queue, datasets, models, importRoots: env.importRoots });
+    const reaper = startReaper({
+      ledger: createLedger(db, transact),
+      onReaped: (lapsed) => logger.warn({ lapsed }, 'runs of silent workers were taken back'),
+      onError: (error) => logger.warn({ error }, 'looking for silent workers failed'),
+    });
+    closers.push(reaper.stop);
     const { queueGolden } = createExports({ runs, models });
     const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls, queueGolden });
     const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });

@@ -4,6 +4,7 @@ import path from 'node:path';
 import { z } from 'zod';
 
 const portSchema = z.string().regex(/^\d{1,5}$/, 'must be a number from 0 to 65535').transform(Number).pipe(z.number().max(65_535, 'must be a number from 0 to 65535'));
+const countSchema = z.string().regex(/^[1-9]\d{0,5}$/, 'must be a whole number of at least 1').transform(Number);
 const flagSchema = z.enum(['true', 'false', '1', '0']).transform((text) => text === 'true' || text === '1');
 
 const environmentSchema = z.object({
@@ -19,6 +20,8 @@ const environmentSchema = z.object({
   PARAFFIN_WORKER: flagSchema.default(true),
   PARAFFIN_WORKER_NAME: z.string().min(1).optional(),
   PARAFFIN_CODE_REVISION: z.string().min(1).optional(),
+  PARAFFIN_CPU_SLOTS: countSchema.default(1),
+  PARAFFIN_STUCK_AFTER_SECONDS: countSchema.default(900),
   XDG_CACHE_HOME: z.string().optional(),
 });
 
@@ -43,6 +46,8 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_WORKER: { fallback: '`true`', meaning: '`false`: serve without a worker of its own.' },
   PARAFFIN_WORKER_NAME: { fallback: 'host and process id', meaning: 'How the worker is named in run events.' },
   PARAFFIN_CODE_REVISION: { fallback: 'none', meaning: 'Recorded in the environment of each run.' },
+  PARAFFIN_CPU_SLOTS: { fallback: '`1`', meaning: 'Trainings and evaluations that a worker without a GPU carries at once, sharing its cores; at most one for each core.' },
+  PARAFFIN_STUCK_AFTER_SECONDS: { fallback: '`900`', meaning: 'A run whose process gets on with nothing for so long is ended and tried again.' },
   XDG_CACHE_HOME: { fallback: '`~/.cache`', meaning: 'Where caches lie when `PARAFFIN_ENGINE_CACHE_DIR` is not set.' },
 };
 
@@ -67,6 +72,10 @@ export interface Environment {
   readonly workerName: string | undefined;
   /** Of the running code, where a deployment knows it. */
   readonly codeRevision: string | undefined;
+  /** Trainings and evaluations at once where there is no GPU. */
+  readonly cpuSlots: number;
+  /** After so long without progress the process of a run is ended. */
+  readonly stuckAfterSeconds: number;
 }
 
 /** Faults of the environment, all of them. */
@@ -103,6 +112,8 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
     withWorker: values.PARAFFIN_WORKER,
     workerName: values.PARAFFIN_WORKER_NAME,
     codeRevision: values.PARAFFIN_CODE_REVISION,
+    cpuSlots: values.PARAFFIN_CPU_SLOTS,
+    stuckAfterSeconds: values.PARAFFIN_STUCK_AFTER_SECONDS,
   };
 }
 

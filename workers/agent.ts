@@ -4,14 +4,18 @@
  */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
+import { setTimeout as setTimeoutPromise } from 'node:timers/promises';
+import { DomainError } from '../src/errors.ts';
 import type { Logger } from '../src/logger.ts';
 import { RUN_JOBS } from '../src/jobs/index.ts';
-import { LEASE_SECONDS, RUN_LANES, type ClaimedRun, type RunKind, type RunLease, type RunLedger } from '../src/modules/runs/index.ts';
+import { LEASE_SECONDS, RUN_LANES, type ClaimedRun, type RunFailureRecord, type RunKind, type RunLease, type RunLedger } from '../src/modules/runs/index.ts';
 import { removeAbandonedWrites } from '../src/platform/artifact-store.ts';
 import type { Queue } from '../src/platform/queue.ts';
-import { failureOfEnd } from './failure.ts';
+import { startChild, type Child, type ChildSettings } from './child-process.ts';
+import type { StopReason } from './child-protocol.ts';
+import type { Device, Devices } from './devices.ts';
+import { failureOfEnd, GOT_STUCK, RAN_TOO_LONG } from './failure.ts';
 import { oomKillCount } from './oom-kills.ts';
-import { startChild, type Child, type ChildEnd, type ChildSettings } from './child-process.ts';
 
 export interface AgentParts {
   readonly ledger: RunLedger;
@@ -23,6 +27,10 @@ export interface AgentParts {
   readonly child: Omit<ChildSettings, 'workDir'>;
   /** False while TensorFlow is missing: then only imports are taken. */
   readonly engineReady: () => boolean;
+  /** What trainings and evaluations are placed on. */
+  readonly devices: Devices;
+  /** A child that gets on with nothing for so long is ended. */
+  readonly stuckAfterMs: number;
 }
 
 export interface Agent {
@@ -31,78 +39,114 @@ export interface Agent {
   drain(): Promise<void>;
 }
 
-/** The lease lasts LEASE_SECONDS; renewing this often also tells us of a cancel within two seconds. */
-const RENEW_EVERY_MS = 2_000;
+/** The lease lasts LEASE_SECONDS; renewing this often also tells us of a cancel within a second. */
+const RENEW_EVERY_MS = 1_000;
 /** Runs queued while nobody listened, and runs of workers that died, are found by looking. */
 const LOOK_EVERY_MS = 5_000;
 /** A child that was asked to stop and has not by then is killed, so that a cancel takes less than ten seconds. */
-const STOP_GRACE_MS = 8_000;
+const STOP_GRACE_MS = 6_000;
 /** A training writes its state before it goes: give it longer when nobody is waiting for a cancel. */
 const DRAIN_GRACE_MS = 20_000;
+/** A database that restarts is waited for with the outcome of a run; after that the lease says that we were silent. */
+const SETTLE_PATIENCE_MS = 60_000;
+
+/** A place for one run at a time. */
+interface Slot {
+  readonly kinds: readonly RunKind[];
+  /** None for what is short or small enough to run beside the others. */
+  readonly device?: Device;
+}
 
 export function createAgent(parts: AgentParts): Agent {
   const { ledger, logger } = parts;
-  const carrying = new Map<readonly RunKind[], Promise<void>>();
+  const carrying = new Map<Slot, Promise<void>>();
   const children = new Set<Child>();
   let draining = false;
+  let slots: readonly Slot[] = [];
   let ticker: NodeJS.Timeout | undefined;
 
   const look = async (): Promise<void> => {
     const lapsed = await ledger.reapLapsed();
     if (lapsed > 0) logger.warn({ lapsed }, 'runs of silent workers were taken back');
-    await Promise.all(RUN_LANES.map(fill));
+    await Promise.all(slots.map(fill));
   };
 
-  const fill = async (lane: readonly RunKind[]): Promise<void> => {
-    if (draining || carrying.has(lane)) return;
-    if (!lane.includes('IMPORT') && !parts.engineReady()) return;
-    // Taken before the first await, so that two looks at once do not both fill the lane.
+  const fill = async (slot: Slot): Promise<void> => {
+    if (draining || carrying.has(slot)) return;
+    if (!slot.kinds.includes('IMPORT') && !parts.engineReady()) return;
+    // Taken before the first await, so that two looks at once do not both fill the slot.
     const turn = (async () => {
-      const claimed = await ledger.claim(lane, parts.workerName);
+      if (slot.device !== undefined && !(await parts.devices.hasRoom(slot.device))) {
+        logger.debug({ device: slot.device.id }, 'the device has no room');
+        return false;
+      }
+      const claimed = await ledger.claim(slot.kinds, parts.workerName, slot.device?.id);
       if (claimed === undefined) return false;
-      await carry(claimed);
+      await carry(claimed, slot);
       return true;
     })();
     const done = turn.then(
       () => undefined,
       (error: unknown) => logger.error({ error }, 'a run could not be carried'),
     );
-    carrying.set(lane, done);
+    carrying.set(slot, done);
     await done;
-    carrying.delete(lane);
-    if (await turn.catch(() => false)) await fill(lane);
+    carrying.delete(slot);
+    if (await turn.catch(() => false)) await fill(slot);
   };
 
-  const carry = async ({ run, lease }: ClaimedRun): Promise<void> => {
-    const runLogger = logger.child({ runId: run.id, kind: run.kind, attempt: run.attempt });
+  const carry = async ({ run, lease }: ClaimedRun, slot: Slot): Promise<void> => {
+    const runLogger = logger.child({ runId: run.id, kind: run.kind, attempt: run.attempt, device: slot.device?.id });
     runLogger.info('run started');
     await removeEarlierWork(parts.workDir, run.id);
     const workDir = path.join(parts.workDir, `${run.id}-${lease.epoch}`);
     await mkdir(workDir, { recursive: true });
     const oomKillsBefore = await oomKillCount();
-    const child = startChild({ ...parts.child, workDir }, run, lease, runLogger);
+    const child = startChild({ ...parts.child, workDir }, run, lease, slot.device?.env ?? {}, runLogger);
     children.add(child);
+    /** Why we ended it ourselves, where that is the run's failure. */
+    let verdict: RunFailureRecord | undefined;
     let stopTimer: NodeJS.Timeout | undefined;
-    const askToStop = (reason: 'CANCEL' | 'DRAIN', graceMs: number): void => {
+    const askToStop = (reason: StopReason, graceMs: number): void => {
       if (stopTimer !== undefined) return;
       child.askToStop(reason);
       stopTimer = setTimeout(() => child.kill(), graceMs);
     };
+    const stopwatch = createStopwatch();
+    let isRenewing = false;
+    const renew = async (): Promise<void> => {
+      const renewal = await ledger.renew(lease, stopwatch.lapSeconds());
+      // Somebody else holds the run, or the child has settled it and is on its way out.
+      if (renewal === undefined) child.killSoon();
+      else if (renewal.status === 'CANCELING') askToStop('CANCEL', STOP_GRACE_MS);
+      else if (run.maxDurationSeconds !== null && renewal.busySeconds > run.maxDurationSeconds) {
+        verdict ??= RAN_TOO_LONG;
+        askToStop('TIMEOUT', DRAIN_GRACE_MS);
+      }
+    };
     const renewal = setInterval(() => {
-      ledger.renew(lease).then(
-        (renewal) => {
-          if (renewal?.status === 'CANCELING') askToStop('CANCEL', STOP_GRACE_MS);
-          // Somebody else holds the run, or the child has settled it and is on its way out.
-          if (renewal === undefined) child.killSoon();
-        },
-        (error: unknown) => runLogger.warn({ error }, 'the lease could not be renewed'),
-      );
       if (draining) askToStop('DRAIN', DRAIN_GRACE_MS);
+      if (child.silentForMs() > parts.stuckAfterMs && verdict === undefined) {
+        verdict = GOT_STUCK;
+        child.kill();
+      }
+      // A database that does not answer is not asked again meanwhile.
+      if (isRenewing) return;
+      isRenewing = true;
+      renew()
+        .catch((error: unknown) => runLogger.warn({ error }, 'the lease could not be renewed'))
+        .finally(() => {
+          isRenewing = false;
+        });
     }, RENEW_EVERY_MS);
     try {
       const end = await child.ended;
       runLogger.info({ end: { ...end, lastWords: undefined } }, 'run ended');
-      if (!end.settled) await settleForChild(lease, end, oomKillsBefore, runLogger);
+      if (!end.settled) {
+        const kernelWasOutOfMemory = oomKillsBefore === undefined ? undefined : (await oomKillCount()) !== oomKillsBefore;
+        runLogger.warn({ signal: end.signal, code: end.code, lastWords: end.lastWords }, 'the child died');
+        await patiently(() => settleForChild(lease, verdict ?? failureOfEnd({ ...end, kernelWasOutOfMemory })), runLogger);
+      }
     } finally {
       clearInterval(renewal);
       clearTimeout(stopTimer);
@@ -111,20 +155,21 @@ export function createAgent(parts: AgentParts): Agent {
     }
   };
 
-  const settleForChild = async (lease: RunLease, end: ChildEnd, oomKillsBefore: number | undefined, runLogger: Logger): Promise<void> => {
+  const settleForChild = async (lease: RunLease, failure: RunFailureRecord): Promise<void> => {
     const renewal = await ledger.renew(lease);
     if (renewal === undefined) return;
-    runLogger.warn({ signal: end.signal, code: end.code, lastWords: end.lastWords }, 'the child died');
     await removeAbandonedWrites(parts.child.artifactsDir);
     if (renewal.status === 'CANCELING') await ledger.cancelNow(lease);
     else if (draining) await ledger.release(lease, 'The worker stopped; the run goes on at its next start.');
-    else await ledger.fail(lease, failureOfEnd({ ...end, kernelWasOutOfMemory: oomKillsBefore === undefined ? undefined : (await oomKillCount()) !== oomKillsBefore }));
+    else await ledger.fail(lease, failure);
   };
 
   return {
     start: async () => {
       await mkdir(parts.workDir, { recursive: true });
       await removeAbandonedWrites(parts.child.artifactsDir);
+      const devices = await parts.devices.list();
+      slots = RUN_LANES.flatMap((kinds): readonly Slot[] => (kinds.includes('PRETRAINING') ? devices.map((device) => ({ kinds, device })) : [{ kinds }]));
       for (const job of Object.values(RUN_JOBS)) {
         await parts.queue.listen(job, async () => {
           // The message only wakes us; the row says what there is to do.
@@ -135,7 +180,7 @@ export function createAgent(parts: AgentParts): Agent {
         look().catch((error: unknown) => logger.error({ error }, 'looking for runs failed'));
       }, LOOK_EVERY_MS);
       look().catch((error: unknown) => logger.error({ error }, 'looking for runs failed'));
-      logger.info({ leaseSeconds: LEASE_SECONDS }, 'the worker waits for runs');
+      logger.info({ leaseSeconds: LEASE_SECONDS, devices: devices.map(({ id }) => id) }, 'the worker waits for runs');
     },
     drain: async () => {
       draining = true;
@@ -154,4 +199,35 @@ export function createAgent(parts: AgentParts): Agent {
 async function removeEarlierWork(folder: string, runId: string): Promise<void> {
   const names = (await readdir(folder)).filter((name) => name.startsWith(`${runId}-`));
   await Promise.all(names.map((name) => rm(path.join(folder, name), { recursive: true, force: true })));
+}
+
+/** Measures time by a clock that nobody sets. */
+function createStopwatch() {
+  let lastMs = performance.now();
+  return {
+    /** Seconds since the last call, or since the start. */
+    lapSeconds: (): number => {
+      const nowMs = performance.now();
+      const seconds = (nowMs - lastMs) / 1000;
+      lastMs = nowMs;
+      return seconds;
+    },
+  };
+}
+
+/** Tries again for a while where the database does not answer; what it does answer stands. */
+async function patiently(work: () => Promise<void>, logger: Logger): Promise<void> {
+  const endMs = performance.now() + SETTLE_PATIENCE_MS;
+  for (;;) {
+    try {
+      await work();
+      return;
+    } catch (error) {
+      // LEASE_LOST: somebody else has settled it.
+      if (error instanceof DomainError) return;
+      if (performance.now() > endMs) throw error;
+      logger.warn({ error }, 'the outcome of a run could not be written yet');
+      await setTimeoutPromise(RENEW_EVERY_MS);
+    }
+  }
 }

@@ -1,10 +1,11 @@
 /** Starting and ending the process of one run. */
-import { fork } from 'node:child_process';
+import { fork, type ForkOptions } from 'node:child_process';
+import { existsSync } from 'node:fs';
 import path from 'node:path';
 import { childEnvironment } from '../src/env.ts';
 import type { Logger } from '../src/logger.ts';
 import type { RunLease, RunRecord } from '../src/modules/runs/index.ts';
-import { childMessageSchema, type AgentMessage, type StartMessage } from './child-protocol.ts';
+import { childMessageSchema, type AgentMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { CPU_ONLY_ENV, ENGINE_PROCESS_ENV } from './engine/process-env.ts';
 
 export interface ChildSettings {
@@ -26,7 +27,9 @@ export interface ChildEnd {
 
 export interface Child {
   readonly ended: Promise<ChildEnd>;
-  askToStop(reason: 'CANCEL' | 'DRAIN'): void;
+  askToStop(reason: StopReason): void;
+  /** Time since it last got on with its work. */
+  silentForMs(): number;
   kill(): void;
   /** For a child whose run is no longer ours: a moment to leave by itself, then the end. */
   killSoon(): void;
@@ -35,12 +38,23 @@ export interface Child {
 const LAST_WORDS_LENGTH = 4_000;
 const LEAVE_MS = 3_000;
 
-export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLease, logger: Logger): Child {
+/**
+ * A child ends with its agent, however that ends: by the kernel's word to the parent's death where setpriv of util-linux
+ * is there to ask for it, else as soon as the child looks up from its work.
+ */
+const SETPRIV = ['/usr/bin/setpriv', '/bin/setpriv'].find((file) => existsSync(file));
+const PROGRAM: Pick<ForkOptions, 'execPath' | 'execArgv'> =
+  process.platform === 'linux' && SETPRIV !== undefined ? { execPath: SETPRIV, execArgv: ['--pdeathsig', 'KILL', '--', process.execPath, ...process.execArgv] } : {};
+
+/** @param deviceEnv what makes it see its device alone. */
+export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLease, deviceEnv: Readonly<Record<string, string>>, logger: Logger): Child {
   const child = fork(path.join(import.meta.dirname, 'child.ts'), {
-    env: childEnvironment(run.kind === 'EXPORT' ? { ...ENGINE_PROCESS_ENV, ...CPU_ONLY_ENV } : ENGINE_PROCESS_ENV),
+    ...PROGRAM,
+    env: childEnvironment({ ...ENGINE_PROCESS_ENV, ...deviceEnv, ...(run.kind === 'EXPORT' ? CPU_ONLY_ENV : {}) }),
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   let settled = false;
+  let aliveMs = performance.now();
   let lastWords = '';
   let leaveTimer: NodeJS.Timeout | undefined;
   const keep = (chunk: Buffer): void => {
@@ -51,7 +65,8 @@ export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLe
   child.stdout?.on('data', keep);
   child.stderr?.on('data', keep);
   child.on('message', (raw) => {
-    if (childMessageSchema.safeParse(raw).success) settled = true;
+    aliveMs = performance.now();
+    if (childMessageSchema.safeParse(raw).data?.kind === 'SETTLED') settled = true;
   });
   const send = (message: AgentMessage): void => {
     if (child.connected) child.send(message, () => undefined);
@@ -65,10 +80,11 @@ export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLe
       resolve({ code, signal, settled, lastWords });
     });
   });
-  const start: StartMessage = { kind: 'START', ...settings, run: { id: run.id, kind: run.kind, config: run.config, attempt: run.attempt }, lease };
+  const start: StartMessage = { kind: 'START', ...settings, run: { id: run.id, kind: run.kind, config: run.config, attempt: run.attempt, microBatchSize: run.microBatchSize }, lease };
   send(start);
   return {
     ended,
+    silentForMs: () => performance.now() - aliveMs,
     askToStop: (reason) => send({ kind: 'STOP', reason }),
     kill: () => void child.kill('SIGKILL'),
     killSoon: () => {

@@ -8,13 +8,21 @@ export const startMessageSchema = z.object({
   workDir: z.string(),
   logLevel: z.string(),
   codeRevision: z.string().nullable(),
-  run: z.object({ id: z.string(), kind: z.enum(['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT']), config: z.unknown(), attempt: z.number() }),
+  run: z.object({ id: z.string(), kind: z.enum(['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT']), config: z.unknown(), attempt: z.number(), microBatchSize: z.number().nullable() }),
   lease: z.object({ runId: z.string(), epoch: z.number() }),
 });
 export type StartMessage = z.infer<typeof startMessageSchema>;
 
-export const agentMessageSchema = z.discriminatedUnion('kind', [startMessageSchema, z.object({ kind: z.literal('STOP'), reason: z.enum(['CANCEL', 'DRAIN']) })]);
+/** Somebody cancelled the run; the worker is stopping; the run was under way for too long. */
+const stopReasonSchema = z.enum(['CANCEL', 'DRAIN', 'TIMEOUT']);
+export type StopReason = z.infer<typeof stopReasonSchema>;
+
+export const agentMessageSchema = z.discriminatedUnion('kind', [startMessageSchema, z.object({ kind: z.literal('STOP'), reason: stopReasonSchema })]);
 export type AgentMessage = z.infer<typeof agentMessageSchema>;
 
-/** SETTLED: the child has written the run's outcome itself, and the agent has nothing left to do. */
-export const childMessageSchema = z.object({ kind: z.literal('SETTLED') });
+/**
+ * SETTLED: the child has written the run's outcome itself, and the agent has nothing left to do.
+ * ALIVE: a piece of work is done. Sent by the work and not by a timer, so that a child that is stuck falls silent.
+ */
+export const childMessageSchema = z.object({ kind: z.enum(['SETTLED', 'ALIVE']) });
+export type ChildMessage = z.infer<typeof childMessageSchema>;

@@ -9,10 +9,13 @@ import { createLogger, type Logger } from '../src/logger.ts';
 import { openArtifactStore } from '../src/platform/artifact-store.ts';
 import { openDatabase, transactionsOf } from '../src/platform/db.ts';
 import { UnreachableCaseError } from '../src/errors.ts';
-import { agentMessageSchema, type StartMessage } from './child-protocol.ts';
-import { failureOf } from './failure.ts';
+import { agentMessageSchema, type ChildMessage, type StartMessage, type StopReason } from './child-protocol.ts';
+import { DATABASE_UNREACHABLE, failureOf, isDatabaseFault, RAN_TOO_LONG } from './failure.ts';
 import { createProgressReporter } from './progress-reporter.ts';
 import { TaskStopped, type StopRequest, type Task, type TaskContext } from './tasks/task.ts';
+
+/** Often enough for an agent that waits for minutes. */
+const ALIVE_EVERY_MS = 1_000;
 
 let stop: StopRequest = 'NO';
 let started = false;
@@ -40,6 +43,19 @@ process.on('message', (raw) => {
       throw new UnreachableCaseError(message);
   }
 });
+
+function tellAgent(kind: ChildMessage['kind'], sent: () => void = () => undefined): void {
+  const message: ChildMessage = { kind };
+  process.send?.(message, sent);
+}
+
+let toldAliveMs = Number.NEGATIVE_INFINITY;
+
+function tellAlive(): void {
+  if (performance.now() - toldAliveMs < ALIVE_EVERY_MS) return;
+  toldAliveMs = performance.now();
+  tellAgent('ALIVE');
+}
 
 async function taskFor(kind: RunKind): Promise<Task> {
   // Imported when needed: an import never loads TensorFlow.
@@ -78,12 +94,23 @@ async function carry(start: StartMessage): Promise<void> {
     artifacts: store,
     logger,
     workDir: start.workDir,
-    stopRequested: () => stop,
+    microBatchSize: start.run.microBatchSize,
+    stopRequested: () => {
+      tellAlive();
+      return stop;
+    },
     throwIfStopped: () => {
+      tellAlive();
       if (stop !== 'NO') throw new TaskStopped(stop);
     },
-    progress: reporter.progress,
-    recordMetrics: reporter.recordMetrics,
+    progress: async (fraction, message) => {
+      tellAlive();
+      await reporter.progress(fraction, message);
+    },
+    recordMetrics: async (fraction, points) => {
+      tellAlive();
+      await reporter.recordMetrics(fraction, points);
+    },
     flush: reporter.flush,
     withLease: (work) => ledger.withLease(start.lease, work),
     keepTrainingState: (tx, state) => ledger.keepTrainingState(tx, start.lease, state),
@@ -103,7 +130,7 @@ async function carry(start: StartMessage): Promise<void> {
   } finally {
     await db.$disconnect();
   }
-  process.send?.({ kind: 'SETTLED' }, () => process.exit(0));
+  tellAgent('SETTLED', () => process.exit(0));
 }
 
 async function settleFailure(ledger: RunLedger, start: StartMessage, error: unknown, logger: Logger): Promise<void> {
@@ -112,10 +139,24 @@ async function settleFailure(ledger: RunLedger, start: StartMessage, error: unkn
     return;
   }
   if (error instanceof TaskStopped) {
-    if (error.reason === 'CANCEL') await ledger.cancelNow(start.lease);
-    else await ledger.release(start.lease, 'The worker stopped; the run goes on at its next start.');
+    await settleStop(ledger, start, error.reason);
     return;
   }
+  // Whoever waits for the database writes the outcome: the agent, which holds no tensors meanwhile.
+  if (isDatabaseFault(error)) throw new Error(DATABASE_UNREACHABLE, { cause: error });
   logger.error({ error }, 'the run failed');
   await ledger.fail(start.lease, failureOf(error));
+}
+
+async function settleStop(ledger: RunLedger, start: StartMessage, reason: StopReason): Promise<void> {
+  switch (reason) {
+    case 'CANCEL':
+      return ledger.cancelNow(start.lease);
+    case 'DRAIN':
+      return ledger.release(start.lease, 'The worker stopped; the run goes on at its next start.');
+    case 'TIMEOUT':
+      return ledger.fail(start.lease, RAN_TOO_LONG);
+    default:
+      throw new UnreachableCaseError(reason);
+  }
 }

@@ -16,6 +16,8 @@ const CLASS_OF_CODE: Partial<Record<ErrorCode, FailureClass>> = {
   CHILD_DIED: 'INFRASTRUCTURE',
   OUT_OF_MEMORY: 'OUT_OF_MEMORY',
   TIMED_OUT: 'TIMEOUT',
+  NO_PROGRESS: 'TIMEOUT',
+  DATABASE_UNREACHABLE: 'INFRASTRUCTURE',
   INTERNAL: 'INTERNAL',
 };
 
@@ -64,6 +66,17 @@ function isOutOfMemory(error: unknown): boolean {
   return error instanceof Error && NO_MEMORY.test(error.message);
 }
 
+export const RAN_TOO_LONG: RunFailureRecord = {
+  class: 'TIMEOUT', code: 'TIMED_OUT', message: 'The run was under way for longer than its maxDurationSeconds.', hint: 'Call resumeRun to give it as long again, or launch with more.',
+};
+
+export const GOT_STUCK: RunFailureRecord = {
+  class: 'TIMEOUT', code: 'NO_PROGRESS', message: 'The process of the run got on with nothing for too long and was ended.', hint: 'Look into the worker log under the run id; PARAFFIN_STUCK_AFTER_SECONDS says how long is too long.',
+};
+
+/** What a child says last that could not reach the database; the agent, which waits for it, writes the outcome. */
+export const DATABASE_UNREACHABLE = 'DATABASE_UNREACHABLE';
+
 /** How a process ended that did not write its run's outcome itself. */
 export interface SilentEnd {
   readonly code: number | null;
@@ -81,9 +94,20 @@ export function failureOfEnd(end: SilentEnd): RunFailureRecord {
   if (NO_MEMORY.test(end.lastWords) || (end.signal === 'SIGKILL' && end.kernelWasOutOfMemory !== false)) {
     return { class: 'OUT_OF_MEMORY', code: 'OUT_OF_MEMORY', message: `The process ended for want of memory (${inWords}).`, hint: 'Take a smaller batchSize or imageSizePx.' };
   }
+  if (end.lastWords.includes(DATABASE_UNREACHABLE)) {
+    return { class: 'INFRASTRUCTURE', code: DATABASE_UNREACHABLE, message: 'The database did not answer.', hint: 'Look at PostgreSQL, then call resumeRun.' };
+  }
   return { class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: `The process ended without a word (${inWords}).`, hint: 'Look into the worker log under the run id, then call resumeRun.' };
 }
 
 function isSystemFault(error: unknown): error is Error & { code: string } {
   return error instanceof Error && 'code' in error && typeof error.code === 'string' && ['ENOSPC', 'EACCES', 'EIO', 'EROFS', 'EMFILE', 'EDQUOT'].includes(error.code);
+}
+
+/** True for a connection that was refused or broke, not for a statement that was wrong. */
+export function isDatabaseFault(error: unknown): boolean {
+  if (!(error instanceof Error)) return false;
+  const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
+  if (/^(P1\d{3}|P2024|P2028|P2037|57P0\d|08\w{3}|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT)$/.test(code)) return true;
+  return /Connection terminated|terminating connection|server closed the connection|the database system is (starting up|shutting down|in recovery)|Can't reach database server|ECONNREFUSED|ECONNRESET/i.test(error.message) || isDatabaseFault(error.cause);
 }

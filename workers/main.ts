@@ -6,9 +6,10 @@ import { readEnvironment } from '../src/env.ts';
 import { createLogger } from '../src/logger.ts';
 import { createLedger } from '../src/modules/runs/index.ts';
 import { openDatabase, transactionsOf } from '../src/platform/db.ts';
-import { ENGINE_INSTALL_COMMAND, isEngineInstalled } from '../src/platform/engine-library.ts';
+import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from '../src/platform/engine-library.ts';
 import { openQueue } from '../src/platform/queue.ts';
 import { createAgent } from './agent.ts';
+import { cpuDevices, gpuDevices } from './devices.ts';
 
 const env = readEnvironment();
 const logger = createLogger(env.logLevel, 'worker');
@@ -20,13 +21,16 @@ if (!isEngineInstalled()) logger.warn(`The TensorFlow engine is missing: dataset
 
 const db = openDatabase(env.databaseUrl, { maxConnections: 4 });
 const queue = await openQueue({ url: env.databaseUrl, jobs: Object.values(RUN_JOBS), onError: (error) => logger.warn({ error }, 'queue') });
+const workerName = env.workerName ?? `${hostname()}:${process.pid}`;
 const agent = createAgent({
   ledger: createLedger(db, transactionsOf(db)),
   queue,
   logger,
-  workerName: env.workerName ?? `${hostname()}:${process.pid}`,
+  workerName,
   workDir: path.join(env.dataDir, 'work'),
   engineReady: isEngineInstalled,
+  devices: installedEngine()?.device === 'GPU' ? gpuDevices() : cpuDevices(workerName, env.cpuSlots),
+  stuckAfterMs: env.stuckAfterSeconds * 1000,
   child: { databaseUrl: env.databaseUrl, artifactsDir: path.join(env.dataDir, 'artifacts'), logLevel: env.logLevel, codeRevision: env.codeRevision ?? null },
 });
 

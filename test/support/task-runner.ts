@@ -56,6 +56,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase): Promise<
       runId: run.id,
       lease,
       attempt: 1,
+      microBatchSize: null,
       services,
       artifacts: store,
       logger: createLogger('silent', 'test'),

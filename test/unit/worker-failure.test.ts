@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError, ERROR_CODES } from '../../src/errors.ts';
-import { failureOf } from '../../workers/failure.ts';
+import { DATABASE_UNREACHABLE, failureOf, failureOfEnd, isDatabaseFault } from '../../workers/failure.ts';
 import { ImageDataError } from '../../workers/engine/data/errors.ts';
 
 const systemError = (code: string): Error => Object.assign(new Error(`${code}: write failed, open '/secret/path'`), { code });
@@ -47,5 +47,38 @@ describe('failureOf', () => {
       assert.deepEqual([failure.class, failure.code], ['INTERNAL', 'INTERNAL']);
       assert.doesNotMatch(JSON.stringify(failure), /undefined is not|secret|a string/);
     });
+  }
+});
+
+describe('a process that ended without a word', () => {
+  const end = { code: null, signal: null, lastWords: '', kernelWasOutOfMemory: false } as const;
+  const cases = [
+    ['the kernel ended it while memory was gone', { ...end, signal: 'SIGKILL', kernelWasOutOfMemory: true }, 'OUT_OF_MEMORY', 'OUT_OF_MEMORY'],
+    ['somebody ended it', { ...end, signal: 'SIGKILL' }, 'INFRASTRUCTURE', 'CHILD_DIED'],
+    ['somebody or the kernel, which does not say', { ...end, signal: 'SIGKILL', kernelWasOutOfMemory: undefined }, 'OUT_OF_MEMORY', 'OUT_OF_MEMORY'],
+    ['it crashed', { ...end, signal: 'SIGSEGV', kernelWasOutOfMemory: true }, 'INFRASTRUCTURE', 'CHILD_DIED'],
+    ['V8 ran out', { ...end, signal: 'SIGABRT', lastWords: 'FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory' }, 'OUT_OF_MEMORY', 'OUT_OF_MEMORY'],
+    ['C++ ran out', { ...end, code: 134, lastWords: "terminate called after throwing an instance of 'std::bad_alloc'" }, 'OUT_OF_MEMORY', 'OUT_OF_MEMORY'],
+    ['the database was away', { ...end, code: 1, lastWords: `Error: ${DATABASE_UNREACHABLE}` }, 'INFRASTRUCTURE', 'DATABASE_UNREACHABLE'],
+    ['it left', { ...end, code: 1 }, 'INFRASTRUCTURE', 'CHILD_DIED'],
+  ] as const;
+  for (const [what, facts, failureClass, code] of cases) {
+    test(what, () => {
+      const failure = failureOfEnd(facts);
+      assert.deepEqual([failure.class, failure.code], [failureClass, code]);
+    });
+  }
+});
+
+describe('isDatabaseFault', () => {
+  for (const [what, error, expected] of [
+    ['a refused connection', systemError('ECONNREFUSED'), true],
+    ['PostgreSQL that stops', Object.assign(new Error('terminating connection due to administrator command'), { code: '57P01' }), true],
+    ['a broken one, wrapped', new Error('Transaction failed', { cause: new Error('Connection terminated unexpectedly') }), true],
+    ['a statement that was wrong', Object.assign(new Error('Unique constraint failed'), { code: 'P2002' }), false],
+    ['a full disk', systemError('ENOSPC'), false],
+    ['no error', 'ECONNREFUSED', false],
+  ] as const) {
+    test(what, () => assert.equal(isDatabaseFault(error), expected));
   }
 });

@@ -25,6 +25,8 @@ export const pretrainTask: Task = {
     const config = pretrainingConfigSchema.parse(rawConfig);
     await context.setEnvironment({ engine: engineInfo() });
     const initialWeights = await loadInitialWeights(context, config);
+    // A run that ended for want of memory goes on with a smaller one than its config says.
+    const microBatchSize = context.microBatchSize ?? config.microBatchSize;
     if (config.steps === 0) return registerUntrained(context, config, initialWeights);
 
     const trainer = createSimclrTrainer({
@@ -37,7 +39,7 @@ export const pretrainTask: Task = {
       weightDecay: config.weightDecay,
       momentum: config.momentum,
       seedRandom: createRandom(config.seed).fork('weights'),
-      ...(config.microBatchSize === null ? {} : { microBatchSize: config.microBatchSize }),
+      ...(microBatchSize === null ? {} : { microBatchSize }),
       ...(initialWeights === undefined ? {} : { initialWeights }),
     });
     try {

@@ -8,9 +8,10 @@ import type { ModelService } from '../../src/modules/models/index.ts';
 import type { MetricPoints, RunKind, RunLease, TrainingStateRecord } from '../../src/modules/runs/index.ts';
 import type { ArtifactStore } from '../../src/platform/artifact-store.ts';
 import type { Transaction } from '../../src/platform/db.ts';
+import type { StopReason } from '../child-protocol.ts';
 
-/** Why a run should end before its time: somebody cancelled it, or the worker is stopping and will go on later. */
-export type StopRequest = 'NO' | 'CANCEL' | 'DRAIN';
+/** Why a run should end before its time: somebody cancelled it, the worker is stopping and will go on later, or it took too long. */
+export type StopRequest = 'NO' | StopReason;
 
 export interface TaskServices {
   readonly datasets: DatasetService;
@@ -25,6 +26,8 @@ export interface TaskContext {
   readonly lease: RunLease;
   /** 1 for the first; higher where the run goes on after something broke or was resumed. */
   readonly attempt: number;
+  /** Images that one pass of the network may take since a run ended for want of memory; null: what the config says. */
+  readonly microBatchSize: number | null;
   readonly services: TaskServices;
   readonly artifacts: ArtifactStore;
   readonly logger: Logger;
@@ -72,9 +75,9 @@ export async function verifiedShardPaths(context: TaskContext, shards: readonly 
 
 /** Thrown between pieces of work to leave a task in good order. */
 export class TaskStopped extends Error {
-  readonly reason: 'CANCEL' | 'DRAIN';
-  constructor(reason: 'CANCEL' | 'DRAIN') {
-    super(reason === 'CANCEL' ? 'The run was cancelled.' : 'The worker is stopping.');
+  readonly reason: StopReason;
+  constructor(reason: StopReason) {
+    super(`The run was asked to stop: ${reason}.`);
     this.name = 'TaskStopped';
     this.reason = reason;
   }

@@ -11,6 +11,7 @@ export { CANCELING_LEASE_SECONDS, digestOfInput, idempotencyKeySchema, importCon
 export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';
 export type { RunLaunch, RunService } from './runs.service.ts';
 export { RUN_EVENTS_CHANNEL, type RunFilter } from './runs.store.ts';
+export { startReaper, type Reaper } from './runs.reaper.ts';
 export { createRunLoaders, type RunLoaders } from './runs.loaders.ts';
 
 /** The server's face of the module. */
