@@ -12,6 +12,7 @@ describe('environment', () => {
     assert.deepEqual(env, {
       dataDir: path.resolve('.paraffin'), host: '127.0.0.1', port: 4000, databaseUrl: undefined, importRoots: [path.resolve('.paraffin/imports')],
       engineCacheDir: '/cache/paraffin/engine', logLevel: 'info', requireAuth: false, allowPrivateUrls: false, withWorker: true, workerName: undefined, codeRevision: undefined,
+      cpuSlots: 1, stuckAfterSeconds: 900,
     });
   });
 
