@@ -28,7 +28,12 @@ export function Layout() {
         </Link>
         <nav className="nav" aria-label="Pages">
           <Link to="/datasets">Datasets</Link>
+          <Link to="/models">Models</Link>
           <Link to="/runs">Runs</Link>
+          <Link to="/leaderboard">Leaderboard</Link>
+          <Link to="/new">New run</Link>
+          <a href="/explorer">GraphQL</a>
+          <KeysLink />
         </nav>
         <div className="who">
           <ThemeButton />
@@ -40,10 +45,15 @@ export function Layout() {
       </main>
       <footer className="foot">
         <span>Paraffin: datasets of histopathology, encoders, and how they were made.</span>
-        <a href="/graphql">GraphQL</a>
+        <a href="/explorer">GraphQL explorer</a>
       </footer>
     </>
   );
+}
+
+function KeysLink() {
+  const frame = useAsk(FRAME, {});
+  return frame.data?.viewer.role === 'ADMIN' ? <Link to="/keys">Keys</Link> : null;
 }
 
 function ThemeButton() {

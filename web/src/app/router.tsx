@@ -57,6 +57,63 @@ export const runRoute = createRoute({
   component: lazyRouteComponent(() => import('../pages/runs/detail.tsx'), 'RunPage'),
 });
 
+export const modelsRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/models',
+  validateSearch: (search: Search) => optional({ q: textOf(search['q']) }),
+  component: lazyRouteComponent(() => import('../pages/models/list.tsx'), 'ModelsPage'),
+});
+
+export const modelRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/models/$slug',
+  validateSearch: (search: Search) => optional({ version: textOf(search['version']) }),
+  component: lazyRouteComponent(() => import('../pages/models/detail.tsx'), 'ModelPage'),
+});
+
+export const PROTOCOLS = ['LINEAR_PROBE', 'KNN', 'FINE_TUNE', 'REGRESSION'] as const;
+
+export const leaderboardRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/leaderboard',
+  validateSearch: (search: Search) => optional({ version: textOf(search['version']), protocol: oneOf(PROTOCOLS, search['protocol']) }),
+  component: lazyRouteComponent(() => import('../pages/leaderboard/page.tsx'), 'LeaderboardPage'),
+});
+
+export const evaluationRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/evaluations/$id',
+  component: lazyRouteComponent(() => import('../pages/leaderboard/evaluation.tsx'), 'EvaluationPage'),
+});
+
+export const LAUNCHES = ['launchPretraining', 'launchEvaluation', 'importDatasetVersion', 'createDataset', 'importCheckpoint'] as const;
+
+export const newRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/new',
+  validateSearch: (search: Search) =>
+    optional({
+      what: oneOf(LAUNCHES, search['what']),
+      datasetId: textOf(search['datasetId']),
+      datasetVersionId: textOf(search['datasetVersionId']),
+      checkpointId: textOf(search['checkpointId']),
+      publishedCheckpoint: textOf(search['publishedCheckpoint']),
+    }),
+  component: lazyRouteComponent(() => import('../pages/launch/page.tsx'), 'NewPage'),
+});
+
+const explorerRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/explorer',
+  component: lazyRouteComponent(() => import('../pages/explorer.tsx'), 'ExplorerPage'),
+});
+
+const keysRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/keys',
+  component: lazyRouteComponent(() => import('../pages/keys/page.tsx'), 'KeysPage'),
+});
+
 export const signInRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/sign-in',
@@ -65,7 +122,7 @@ export const signInRoute = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: rootRoute.addChildren([homeRoute, datasetsRoute, datasetRoute, runsRoute, runRoute, signInRoute]),
+  routeTree: rootRoute.addChildren([homeRoute, datasetsRoute, datasetRoute, runsRoute, runRoute, modelsRoute, modelRoute, leaderboardRoute, evaluationRoute, newRoute, explorerRoute, keysRoute, signInRoute]),
   parseSearch,
   stringifySearch,
   defaultPreload: 'intent',

@@ -41,6 +41,7 @@ function Detail({ dataset, versionNumber }: { readonly dataset: DatasetDetail; r
           <h2>Images</h2>
           <Empty title="No images of it are here">
             <span>The catalogue knows of it; its images come in by an import.</span>
+            <Link to="/new" search={{ what: 'importDatasetVersion', datasetId: dataset.id }} className="button">Import images</Link>
           </Empty>
         </section>
       ) : (
@@ -64,6 +65,11 @@ function Version({ dataset, version }: { readonly dataset: DatasetDetail; readon
       <h2 id="images">
         Images <span className="soft small">{counted(version.imageCount, 'image')} in version {version.version}</span>
       </h2>
+      <div className="row">
+        <Link to="/new" search={{ what: 'launchPretraining', datasetVersionId: version.id }} className="button">Pretrain on it</Link>
+        {version.labelCounts.length > 1 && <Link to="/leaderboard" search={{ version: version.id }} className="button">Leaderboard</Link>}
+        <Link to="/new" search={{ what: 'importDatasetVersion', datasetId: dataset.id }} className="button">Import another version</Link>
+      </div>
       {dataset.versions.nodes.length > 1 && (
         <nav className="tabs" aria-label="Versions">
           {dataset.versions.nodes.map((each) => (
@@ -171,7 +177,7 @@ function TrainedOn({ datasetId }: { readonly datasetId: string }) {
             <ul className="stack" style={{ gap: '0.35rem' }}>
               {checkpoints.nodes.map((checkpoint) => (
                 <li key={checkpoint.id} className="row">
-                  <span>{checkpoint.model.name} v{checkpoint.version}</span>
+                  <Link to="/models/$slug" params={{ slug: checkpoint.model.slug }} search={{ version: String(checkpoint.version) }}>{checkpoint.model.name} v{checkpoint.version}</Link>
                   <Tag>{checkpoint.encoder}</Tag>
                   {checkpoint.step !== null && <span className="soft small">step {count(checkpoint.step)}</span>}
                   {checkpoint.sourceRun !== null && <Link to="/runs/$id" params={{ id: checkpoint.sourceRun.id }} className="small">its run</Link>}

@@ -180,8 +180,8 @@ function Made({ run }: { readonly run: RunDetail }) {
           Images: <Link to="/datasets/$slug" params={{ slug: datasetVersion.dataset.slug }} search={{ version: String(datasetVersion.version) }}>{datasetVersion.dataset.name} v{datasetVersion.version}</Link>, {count(datasetVersion.imageCount)} of them
         </p>
       )}
-      {checkpoints.map((checkpoint) => <p key={checkpoint.id}>Made: {checkpoint.model.name} v{checkpoint.version}{checkpoint.step === null ? '' : `, step ${count(checkpoint.step)}`}</p>)}
-      {evaluation !== null && <p>Found: {evaluation.metrics.map((metric) => `${metric.name} ${score(metric.value)}`).join(', ')}</p>}
+      {checkpoints.map((checkpoint) => <p key={checkpoint.id}>Made: <Link to="/models/$slug" params={{ slug: checkpoint.model.slug }} search={{ version: String(checkpoint.version) }}>{checkpoint.model.name} v{checkpoint.version}</Link>{checkpoint.step === null ? '' : `, step ${count(checkpoint.step)}`}</p>)}
+      {evaluation !== null && <p><Link to="/evaluations/$id" params={{ id: evaluation.id }}>Found</Link>: {evaluation.metrics.map((metric) => `${metric.name} ${score(metric.value)}`).join(', ')}</p>}
     </>
   );
 }

@@ -11,7 +11,7 @@ import { elapsedMs, isOver, runTitle, Status } from './words.tsx';
 
 const LOOK_AGAIN_MS = 2_000;
 const PAGE_SIZE = 50;
-const KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION'] as const;
+const KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] as const;
 const STATUSES = ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] as const;
 
 export function RunsPage() {

@@ -1,0 +1,39 @@
+/** GraphiQL, bundled: the schema to read, queries to try, with the key of this tab. */
+import 'graphiql/setup-workers/vite';
+import 'graphiql/style.css';
+import { createGraphiQLFetcher } from '@graphiql/toolkit';
+import { GraphiQL } from 'graphiql';
+import { createClient } from 'graphql-ws';
+import { useMemo } from 'react';
+import { useKey } from '../api/hooks.ts';
+import { authorization } from '../api/session.ts';
+import { useTitle } from '../ui/parts.tsx';
+
+const FIRST_QUERY = `# Which breast datasets are stained with H&E at 0.25 um/px or finer?
+{
+  datasets(filter: { organs: ["BREAST"], stains: ["HE"], micronsPerPixel: { max: 0.25 } }) {
+    totalCount
+    nodes { slug name provenance resolutions { magnification micronsPerPixel } }
+  }
+}
+`;
+
+export function ExplorerPage() {
+  useTitle('GraphQL explorer');
+  const key = useKey();
+  const fetcher = useMemo(
+    () =>
+      createGraphiQLFetcher({
+        url: '/graphql',
+        headers: authorization(key),
+        wsClient: createClient({ url: `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/graphql`, connectionParams: () => authorization() }),
+      }),
+    [key],
+  );
+  return (
+    <div className="explorer">
+      <h1 className="hidden">GraphQL explorer</h1>
+      <GraphiQL fetcher={fetcher} defaultQuery={FIRST_QUERY} />
+    </div>
+  );
+}

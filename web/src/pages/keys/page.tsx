@@ -1,0 +1,100 @@
+/** Keys, for an ADMIN: who may do what, and until when. */
+import { useState, type SyntheticEvent } from 'react';
+import { graphql, type ResultOf } from '../../api/graphql.ts';
+import { useAsk, useChange } from '../../api/hooks.ts';
+import { oneOf } from '../../app/search.ts';
+import { instant } from '../../ui/format.ts';
+import { CopyButton, Failure, Loaded, Refusals, Tag, useTitle } from '../../ui/parts.tsx';
+
+const KEYS = graphql(`
+  query Keys {
+    keys(first: 200) { nodes { id name owner role actions resources createdAt lastUsedAt expiresAt revokedAt } }
+  }
+`);
+const CREATE_KEY = graphql(`
+  mutation CreateKey($input: CreateKeyInput!) {
+    createKey(input: $input) { key { id } secret userErrors { code field message hint } }
+  }
+`);
+const REVOKE_KEY = graphql(`
+  mutation RevokeKey($id: ID!) {
+    revokeKey(id: $id) { userErrors { code field message hint } }
+  }
+`);
+const ROLES = ['READER', 'CONTRIBUTOR', 'OPERATOR', 'ADMIN'] as const;
+
+type AccessKey = ResultOf<typeof KEYS>['keys']['nodes'][number];
+
+export function KeysPage() {
+  useTitle('Keys');
+  const keys = useAsk(KEYS, {});
+  return (
+    <>
+      <div className="head">
+        <h1>Keys</h1>
+        <p className="soft">Who may do what. A key is shown once, when it is made; only a hash of it is kept.</p>
+      </div>
+      <Loaded of={keys}>
+        {(data) => (
+          <div className="columns">
+            <section className="sheet" aria-labelledby="keys"><h2 id="keys">All keys</h2><KeyTable keys={data.keys.nodes} /></section>
+            <NewKey />
+          </div>
+        )}
+      </Loaded>
+    </>
+  );
+}
+
+function KeyTable({ keys }: { readonly keys: readonly AccessKey[] }) {
+  const revoke = useChange(REVOKE_KEY);
+  return (
+    <>
+      {revoke.isError && <Failure error={revoke.error} />}
+      <Refusals errors={revoke.data?.revokeKey.userErrors ?? []} />
+      <div className="scroll" tabIndex={0} role="region" aria-label="Keys">
+        <table>
+          <thead><tr><th scope="col">Name</th><th scope="col">Owner</th><th scope="col">Role</th><th scope="col">Last used</th><th scope="col">Expires</th><th scope="col"><span className="hidden">Revoke</span></th></tr></thead>
+          <tbody>
+            {keys.map((key) => (
+              <tr key={key.id}>
+                <td>{key.name}<div className="soft small">{[...key.actions, ...key.resources].join(', ')}</div></td>
+                <td>{key.owner}</td>
+                <td><Tag>{key.role.toLowerCase()}</Tag></td>
+                <td className="small">{key.lastUsedAt === null ? 'never' : instant(key.lastUsedAt)}</td>
+                <td className="small">{key.expiresAt === null ? 'never' : instant(key.expiresAt)}</td>
+                <td>{key.revokedAt === null ? <button type="button" className="danger" aria-label={`Revoke ${key.name}`} onClick={() => revoke.mutate({ id: key.id })}>Revoke</button> : <Tag tone="bad">revoked</Tag>}</td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+    </>
+  );
+}
+
+function NewKey() {
+  const create = useChange(CREATE_KEY);
+  const [role, setRole] = useState<(typeof ROLES)[number]>('READER');
+  const submit = (event: SyntheticEvent<HTMLFormElement>): void => {
+    event.preventDefault();
+    const form = new FormData(event.currentTarget);
+    create.mutate({ input: { name: String(form.get('name')), owner: String(form.get('owner')), role } });
+  };
+  const secret = create.data?.createKey.secret;
+  return (
+    <form className="sheet" onSubmit={submit}>
+      <h2>A new key</h2>
+      <div className="field"><label htmlFor="key-name">What it is for</label><input id="key-name" name="name" required placeholder="notebook on the microscope" /></div>
+      <div className="field"><label htmlFor="key-owner">Who answers for it</label><input id="key-owner" name="owner" required /></div>
+      <div className="field">
+        <label htmlFor="key-role">Role</label>
+        <select id="key-role" value={role} onChange={(event) => setRole(oneOf(ROLES, event.target.value) ?? 'READER')}>{ROLES.map((each) => <option key={each}>{each}</option>)}</select>
+      </div>
+      <button type="submit" className="primary" disabled={create.isPending}>Make it</button>
+      {create.isError && <Failure error={create.error} />}
+      <Refusals errors={create.data?.createKey.userErrors ?? []} />
+      {secret != null && <div className="notice good" role="status"><strong>Shown this once:</strong><code className="wrap">{secret}</code><CopyButton text={secret} /></div>}
+    </form>
+  );
+}

@@ -1,0 +1,81 @@
+/** What the pages of models, evaluations and the leaderboard ask. */
+import { graphql, type ResultOf } from '../../api/graphql.ts';
+
+export const MODELS = graphql(`
+  query Models($filter: ModelFilter, $first: Int, $after: String) {
+    models(filter: $filter, first: $first, after: $after) {
+      totalCount
+      pageInfo { hasNextPage endCursor }
+      nodes {
+        id slug name description licence createdAt
+        aliases { name checkpoint { version } }
+        checkpoints(first: 1) { totalCount nodes { id version encoder sha256 publishedSlug trainedOn { dataset { name synthetic } } } }
+      }
+    }
+  }
+`);
+export type ModelRow = ResultOf<typeof MODELS>['models']['nodes'][number];
+
+export const MODEL = graphql(`
+  query Model($slug: String!) {
+    model(slug: $slug) {
+      id slug name description licence createdAt
+      aliases { name checkpoint { id version } }
+      checkpoints(first: 50) {
+        totalCount
+        nodes {
+          id version encoder embeddingDim step epoch sha256 byteSize formats publishedSlug createdAt
+          inputContract { imageSizePx resizeRule channelOrder valueRange channelMean channelStd embeddingLayer micronsPerPixelMin micronsPerPixelMax }
+          importedFrom { url fileName byteSize sha256 licence contents { format keyPrefix inertGlobals ignoredParts } }
+          trainingFacts { name value evidence sources }
+          trainedOn { id version imageCount dataset { slug name synthetic } }
+          sourceRun { id config finishedAt }
+          evaluations(first: 50) {
+            nodes { id protocol metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } } datasetVersion { id version dataset { slug name synthetic } } }
+          }
+        }
+      }
+    }
+  }
+`);
+export type ModelDetail = NonNullable<ResultOf<typeof MODEL>['model']>;
+export type CheckpointDetail = ModelDetail['checkpoints']['nodes'][number];
+
+export const EVALUATION = graphql(`
+  query Evaluation($id: ID!) {
+    evaluation(id: $id) {
+      id protocol seed split createdAt
+      run { id }
+      checkpoint { id version encoder model { slug name } }
+      datasetVersion { id version imageCount groupCount dataset { slug name synthetic } }
+      metrics { name value ci95Low ci95High }
+      baselines { kind metrics { name value ci95Low ci95High } }
+      confusionMatrix { labelNames counts }
+      perClass { label precision recall f1Score support }
+    }
+  }
+`);
+export type EvaluationDetail = NonNullable<ResultOf<typeof EVALUATION>['evaluation']>;
+export type Metric = EvaluationDetail['metrics'][number];
+export type Baseline = EvaluationDetail['baselines'][number];
+
+export const LEADERBOARD = graphql(`
+  query Leaderboard($datasetVersionId: ID!, $protocol: EvaluationProtocol!) {
+    leaderboard(datasetVersionId: $datasetVersionId, protocol: $protocol) {
+      rank overlapsPretraining
+      metric { name value ci95Low ci95High }
+      checkpoint { id version encoder model { slug name } }
+      evaluation { id metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } } }
+    }
+  }
+`);
+export type LeaderboardRow = ResultOf<typeof LEADERBOARD>['leaderboard'][number];
+
+/** Sealed versions with labels, for choosing one. */
+export const LABELLED_VERSIONS = graphql(`
+  query LabelledVersions {
+    datasets(filter: { hasVersions: true }, first: 200) {
+      nodes { slug name synthetic latestVersion { id version imageCount labelNames } }
+    }
+  }
+`);

@@ -1,0 +1,57 @@
+/** Code to copy that fetches a checkpoint and prepares an image as its input contract says. */
+import type { CheckpointDetail } from './queries.ts';
+
+type Facts = Pick<CheckpointDetail, 'id' | 'encoder' | 'sha256' | 'inputContract' | 'embeddingDim'>;
+
+/** Downloads, resuming what broke off, and checks the sha256. */
+export function curlSnippet({ id, sha256 }: Facts, origin: string): string {
+  return `curl -C - -o encoder.safetensors '${origin}/checkpoints/${id}/download'
+echo '${sha256 ?? ''}  encoder.safetensors' | sha256sum --check`;
+}
+
+/** PyTorch with torchvision: the encoder, its transform, and an embedding. */
+export function pythonSnippet({ encoder, inputContract: contract, embeddingDim }: Facts): string {
+  const size = contract.imageSizePx;
+  const resize = contract.resizeRule === 'STRETCH' ? [`    transforms.Resize((${size}, ${size}), antialias=True),`] : [`    transforms.Resize(${size}, antialias=True),`, `    transforms.CenterCrop(${size}),`];
+  const [low = 0, high = 1] = contract.valueRange;
+  const range = low === 0 && high === 1 ? [] : [`    transforms.Lambda(lambda x: x * ${high - low} + ${low}),`];
+  const order = contract.channelOrder === 'BGR' ? ['    transforms.Lambda(lambda x: x.flip(0)),  # RGB to BGR'] : [];
+  return `# pip install torch torchvision safetensors pillow
+import torch
+from PIL import Image
+from safetensors.torch import load_file
+from torchvision import models, transforms
+
+encoder = models.${encoder.toLowerCase()}(weights=None)
+encoder.fc = torch.nn.Identity()
+encoder.load_state_dict(load_file("encoder.safetensors"))
+encoder.eval()
+
+prepare = transforms.Compose([
+${[...resize, '    transforms.ToTensor(),', ...range, ...order].join('\n')}
+    transforms.Normalize(${JSON.stringify(contract.channelMean)}, ${JSON.stringify(contract.channelStd)}),
+])
+image = prepare(Image.open("image.png").convert("RGB")).unsqueeze(0)
+with torch.no_grad():
+    embedding = encoder(image)
+print(embedding.shape)  # torch.Size([1, ${embeddingDim}])`;
+}
+
+/** Node: fetches the checkpoint by GraphQL and checks what came. */
+export function typescriptSnippet({ id }: Facts, origin: string): string {
+  return `import { createHash } from 'node:crypto';
+import { writeFile } from 'node:fs/promises';
+
+const server = '${origin}';
+const query = 'query ($id: ID!) { checkpoint(id: $id) { sha256 downloadUrl inputContract { imageSizePx channelMean channelStd resizeRule } } }';
+const answer = await fetch(server + '/graphql', {
+  method: 'POST',
+  headers: { 'content-type': 'application/json' },
+  body: JSON.stringify({ query, variables: { id: '${id}' } }),
+});
+const { checkpoint } = (await answer.json()).data;
+const weights = Buffer.from(await (await fetch(new URL(checkpoint.downloadUrl, server))).arrayBuffer());
+if (createHash('sha256').update(weights).digest('hex') !== checkpoint.sha256) throw new Error('The file is not the one that was registered.');
+await writeFile('encoder.safetensors', weights);
+console.log(checkpoint.inputContract);`;
+}
