@@ -1,5 +1,6 @@
-/** Reading what people send: a schema's faults as one error that names its field, and ids that may be none. */
-import type { z } from 'zod';
+/** Reading what people send: a schema's faults as one error that names its field, and ids that may be none, keys of repeated requests. */
+import { createHash } from 'node:crypto';
+import { z } from 'zod';
 import { DomainError } from './errors.ts';
 
 /**
@@ -19,4 +20,18 @@ const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 /** An id that is no uuid belongs to nothing here; the database would throw at it. */
 export function isId(text: string): boolean {
   return UUID_PATTERN.test(text);
+}
+
+/** Any printable text; PostgreSQL has no letter for NUL. */
+export const idempotencyKeySchema = z.string().min(1).max(200).regex(/^\P{Cc}*$/u, 'must hold no control characters');
+
+/** sha256 over an input with its keys in order: tells a repeated request from a different one under the same key. */
+export function digestOfInput(input: unknown): string {
+  return createHash('sha256').update(JSON.stringify(canonical(input))).digest('hex');
+}
+
+function canonical(value: unknown): unknown {
+  if (Array.isArray(value)) return value.map(canonical);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).filter(([, item]) => item !== undefined && item !== null).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, item]) => [key, canonical(item)]));
 }

@@ -2,9 +2,9 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
-import { parseInput } from '../../src/input.ts';
+import { digestOfInput, parseInput } from '../../src/input.ts';
 import {
-  checkImportChoice, checkPretrainingChoice, digestOfInput, freezePretraining, importDatasetVersionSchema, launchPretrainingSchema, pretrainingConfigSchema, type LaunchPretrainingInput,
+  checkImportChoice, checkPretrainingChoice, freezePretraining, importDatasetVersionSchema, launchPretrainingSchema, pretrainingConfigSchema, type LaunchPretrainingInput,
 } from '../../src/modules/runs/runs.rules.ts';
 import { DEFAULT_AUGMENTATION } from '../../workers/engine/augment/config.ts';
 

@@ -1,7 +1,8 @@
 /** What may be evaluated, and how. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
-import { idempotencyKeySchema, maxDurationSchema } from '../runs/index.ts';
+import { idempotencyKeySchema } from '../../input.ts';
+import { maxDurationSchema } from '../runs/index.ts';
 import { EVALUATION_PROTOCOLS } from './options.rules.ts';
 
 export const launchEvaluationSchema = z.object({

@@ -1,7 +1,7 @@
 /** What a run may be asked to do, and which states may follow which. Pure. */
-import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { DomainError, UnreachableCaseError } from '../../errors.ts';
+import { idempotencyKeySchema } from '../../input.ts';
 
 export const RUN_STATUSES = ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] as const;
 export type RunStatus = (typeof RUN_STATUSES)[number];
@@ -99,8 +99,6 @@ const augmentationSchema = z
 const seedSchema = z.number().int().min(0).max(2_147_483_647);
 /** PostgreSQL writes ids in lower case. */
 const idSchema = z.uuid().toLowerCase();
-/** Any printable text; PostgreSQL has no letter for NUL. */
-export const idempotencyKeySchema = z.string().min(1).max(200).regex(/^\P{Cc}*$/u, 'must hold no control characters');
 
 /** Up to a year. */
 export const maxDurationSchema = z.number().int().min(1, 'must be at least 1').max(31_536_000, 'must be at most a year (31536000)');
@@ -303,17 +301,6 @@ export function checkImportChoice(input: ImportDatasetVersionInput): void {
   if (input.layout !== 'CSV' && hasCsv) {
     throw new DomainError({ code: 'BAD_INPUT', message: `labelsCsvPath is not read with layout ${input.layout}.`, field: 'input.labelsCsvPath', hint: 'Set layout to CSV.' });
   }
-}
-
-/** sha256 over an input with its keys in order: tells a repeated request from a different one under the same key. */
-export function digestOfInput(input: unknown): string {
-  return createHash('sha256').update(JSON.stringify(canonical(input))).digest('hex');
-}
-
-function canonical(value: unknown): unknown {
-  if (Array.isArray(value)) return value.map(canonical);
-  if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).filter(([, item]) => item !== undefined && item !== null).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, item]) => [key, canonical(item)]));
 }
 
 /** Which part of a series is wanted, and how finely. */

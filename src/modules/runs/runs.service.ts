@@ -1,7 +1,7 @@
 /** Launching, watching, cancelling and resuming runs. */
 import { randomInt } from 'node:crypto';
 import { DomainError } from '../../errors.ts';
-import { isId, parseInput } from '../../input.ts';
+import { digestOfInput, isId, parseInput } from '../../input.ts';
 import { RUN_JOBS } from '../../jobs/index.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import { resolveImportFile, resolveImportPath } from '../../platform/import-roots.ts';
@@ -12,7 +12,7 @@ import { authorise, personOf, type Viewer } from '../access/index.ts';
 import type { DatasetService } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import {
-  CANCELING_LEASE_SECONDS, checkImportChoice, checkPretrainingChoice, digestOfInput, freezePretraining, importDatasetVersionSchema, isTerminal, launchPretrainingSchema, metricWindowOf, type MetricWindow, type Nullish,
+  CANCELING_LEASE_SECONDS, checkImportChoice, checkPretrainingChoice, freezePretraining, importDatasetVersionSchema, isTerminal, launchPretrainingSchema, metricWindowOf, type MetricWindow, type Nullish,
 } from './runs.rules.ts';
 import type { MetricSeriesRecord, RunEventRecord, RunRecord } from './runs.records.ts';
 import type { RunFilter, RunStore } from './runs.store.ts';
