@@ -25,6 +25,7 @@ import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from './pl
 import { applyMigrations, MIGRATIONS_DIR, readMigrations } from './platform/migrate.ts';
 import { startPostgres } from './platform/postgres.ts';
 import { openQueue } from './platform/queue.ts';
+import { openUploadStore, type UploadStore } from './platform/upload-store.ts';
 import { startWorkerProcess } from './worker-process.ts';
 
 export interface App {
@@ -38,6 +39,7 @@ export interface App {
 
 const PAGES_DIR = path.resolve(import.meta.dirname, '../web/dist');
 const DRAIN_MS = 5_000;
+const EXPIRE_UPLOADS_EVERY_MS = 3_600_000;
 
 /**
  * Starts everything in order; when a step fails, what was started before it is stopped again.
@@ -81,6 +83,8 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const downloadsDir = path.join(env.dataDir, 'downloads');
     // What a killed server left half-fetched; nobody else uses this data directory.
     await rm(downloadsDir, { recursive: true, force: true });
+    const uploads = await openUploadStore({ folder: path.join(env.dataDir, 'uploads'), maxBytes: env.maxUploadBytes });
+    closers.push(expireUploads(uploads, logger));
     const runs = createRuns(db, { transact, queue, datasets, models, importRoots: env.importRoots });
     const reaper = startReaper({
       ledger: createLedger(db, transact),
@@ -89,7 +93,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     });
     closers.push(reaper.stop);
     const { queueGolden } = createExports({ runs, models });
-    const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls, queueGolden });
+    const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls, queueGolden });
     const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
     const services: Services = { access, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, runs, evaluations };
     const server = serverFacts(db, startedAt);
@@ -101,6 +105,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       viewerOf: access.viewerOf,
       services,
       openArtifact: store.open,
+      uploads,
       isReady: async () => (await databaseVersion(db)) !== '',
       runCounts: () => runs.countByStatus(),
       pagesDir: PAGES_DIR,
@@ -141,6 +146,14 @@ function serverFacts(db: Database, startedAt: Date): ServerFacts {
     engine: installedEngine,
     engineHint: () => (isEngineInstalled() ? null : `Run "${ENGINE_INSTALL_COMMAND}" where the worker runs.`),
   };
+}
+
+/** Now and every hour; what it gives ends that. */
+function expireUploads(uploads: UploadStore, logger: Logger): () => Promise<void> {
+  const expire = (): void => void uploads.removeExpired().catch((error: unknown) => logger.warn({ error }, 'expired uploads'));
+  expire();
+  const timer = setInterval(expire, EXPIRE_UPLOADS_EVERY_MS);
+  return async () => clearInterval(timer);
 }
 
 /** Last started, first stopped; one that fails does not keep the others from stopping. */

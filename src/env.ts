@@ -14,6 +14,7 @@ const environmentSchema = z.object({
   PARAFFIN_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'must begin with postgresql://').optional(),
   PARAFFIN_IMPORT_ROOTS: z.string().optional(),
   PARAFFIN_ALLOW_PRIVATE_URLS: flagSchema.default(false),
+  PARAFFIN_MAX_UPLOAD_BYTES: z.string().regex(/^[1-9]\d{0,14}$/, 'must be a number of bytes').transform(Number).default(4 * 1024 ** 3),
   PARAFFIN_ENGINE_CACHE_DIR: z.string().min(1).optional(),
   PARAFFIN_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   PARAFFIN_REQUIRE_AUTH: flagSchema.default(false),
@@ -62,6 +63,8 @@ export interface Environment {
   readonly importRoots: readonly string[];
   /** True: checkpoints may be fetched from loopback and private addresses, too. */
   readonly allowPrivateUrls: boolean;
+  /** Of one file that is uploaded; a checkpoint's reader takes no more than the default. */
+  readonly maxUploadBytes: number;
   /** Where the TensorFlow library is kept, outside node_modules, shared by every clone. */
   readonly engineCacheDir: string;
   readonly logLevel: string;
@@ -106,6 +109,7 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
     databaseUrl: values.PARAFFIN_DATABASE_URL,
     importRoots: [path.join(dataDir, 'imports'), ...roots.map((root) => path.resolve(root))],
     allowPrivateUrls: values.PARAFFIN_ALLOW_PRIVATE_URLS,
+    maxUploadBytes: values.PARAFFIN_MAX_UPLOAD_BYTES,
     engineCacheDir: path.resolve(values.PARAFFIN_ENGINE_CACHE_DIR ?? path.join(cacheHome, 'paraffin', 'engine')),
     logLevel: values.PARAFFIN_LOG_LEVEL,
     requireAuth: values.PARAFFIN_REQUIRE_AUTH,

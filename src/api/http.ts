@@ -11,6 +11,7 @@ import { DomainError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import { authorise, type AccessService, type Viewer } from '../modules/access/index.ts';
 import type { ApiContext, Services } from './context.ts';
+import type { UploadStore } from '../platform/upload-store.ts';
 import { createDownloads, type DownloadSources } from './downloads.ts';
 import { httpFailure, presentError } from './format-error.ts';
 import { checkCost, MAX_BODY_BYTES, MAX_TOKENS } from './limits.ts';
@@ -18,6 +19,7 @@ import { createMetrics } from './metrics.ts';
 import { isLoopbackRequest } from './loopback.ts';
 import { createPages } from './pages.ts';
 import { serveSubscriptions } from './subscriptions.ts';
+import { createUploads } from './uploads.ts';
 import { welcomePage } from './welcome-page.ts';
 
 export interface HttpServerOptions {
@@ -27,6 +29,7 @@ export interface HttpServerOptions {
   readonly viewerOf: AccessService['viewerOf'];
   readonly services: Pick<Services, 'artifacts' | 'datasets' | 'embeddings' | 'models'>;
   readonly openArtifact: DownloadSources['open'];
+  readonly uploads: UploadStore;
   /** False or a failure: the server answers, but can not do its work. */
   readonly isReady: () => Promise<boolean>;
   /** Runs by status, for the metrics. */
@@ -111,6 +114,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     response.type(metrics.contentType).send(await metrics.text());
   });
   app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, viewerOfRequest));
+  app.use(createUploads({ uploads: options.uploads, viewerOf: viewerOfRequest, logger }));
   app.use(createDownloads({ sources: sourcesOf(options), viewerOf: viewerOfRequest, ...(options.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: options.stallTimeoutMs }) }));
   const pages = options.pagesDir === undefined ? undefined : createPages(options.pagesDir);
   if (pages !== undefined) app.use(pages);

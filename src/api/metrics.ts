@@ -11,7 +11,7 @@ export interface Metrics {
 }
 
 /** Known routes by their first segment: a label per address would let any client fill our memory. */
-const ROUTES: ReadonlySet<string> = new Set(['graphql', 'checkpoints', 'artifacts', 'datasets', 'healthz', 'readyz', 'metrics']);
+const ROUTES: ReadonlySet<string> = new Set(['graphql', 'checkpoints', 'uploads', 'artifacts', 'datasets', 'healthz', 'readyz', 'metrics']);
 
 export function createMetrics(runCounts: () => Promise<Readonly<Record<string, number>>>): Metrics {
   const registry = new Registry();

@@ -19,6 +19,7 @@ import { createRunLoaders, createRuns, RUN_EVENTS_CHANNEL } from '../../src/modu
 import { listenForAnnouncements } from '../../src/platform/announcements.ts';
 import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
 import { openQueue } from '../../src/platform/queue.ts';
+import { openUploadStore, type UploadStore } from '../../src/platform/upload-store.ts';
 import type { TestDatabase } from './database.ts';
 
 export interface TestServer {
@@ -31,11 +32,15 @@ export interface TestServer {
   readonly access: AccessService;
   readonly services: Services;
   readonly store: ArtifactStore;
+  readonly uploads: UploadStore;
   readonly http: HttpServer;
   /** A GraphQL request over HTTP with the ADMIN key; the parsed answer. */
   ask(query: string, variables?: Readonly<Record<string, unknown>>): Promise<unknown>;
   close(): Promise<void>;
 }
+
+/** As a test may want to go beyond it. */
+const MAX_UPLOAD_BYTES = 200_000_000;
 
 export async function startTestServer(database: TestDatabase, overrides: Partial<HttpServerOptions> = {}): Promise<TestServer> {
   const { db, transact, url: databaseUrl } = database;
@@ -49,9 +54,10 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   const artifacts = createArtifactService({ db, store });
   const datasets = createDatasetService({ db, transact });
   const models = createModelService({ db, transact });
+  const uploads = await openUploadStore({ folder: path.join(folder, 'uploads'), maxBytes: MAX_UPLOAD_BYTES });
   const runs = createRuns(db, { transact, queue, datasets, models, importRoots: [folder] });
   const { queueGolden } = createExports({ runs, models });
-  const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true, queueGolden });
+  const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true, queueGolden });
   const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
   const services: Services = { access, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, runs, evaluations };
   const server = { version: 'test', startedAt: new Date(), databaseVersion: () => Promise.resolve('test'), engine: () => null, engineHint: () => null };
@@ -65,11 +71,14 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
     viewerOf: access.viewerOf,
     services,
     openArtifact: store.open,
+    uploads,
     isReady: () => Promise.resolve(true),
     runCounts: () => runs.countByStatus(),
     logger: createLogger('silent', 'test'),
     ...overrides,
   });
+  // On a busy machine a client would pick a connection in the very moment in which it is closed for idling.
+  http.server.keepAliveTimeout = 60_000;
   const { port } = await http.listen({ host: '127.0.0.1', port: 0 });
   const url = `http://127.0.0.1:${port}`;
   return {
@@ -79,6 +88,7 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
     access,
     services,
     store,
+    uploads,
     http,
     ask: async (query, variables = {}) => {
       const response = await fetch(`${url}/graphql`, {

@@ -264,19 +264,21 @@ export const InputContractInput = inputObjectType({
 
 export const ImportCheckpointInput = inputObjectType({
   name: 'ImportCheckpointInput',
-  description: 'Give modelSlug, inputContract, and one of path and url; or publishedCheckpoint alone.',
+  description: 'Give modelSlug, inputContract, and one of path, url and uploadId; or publishedCheckpoint alone.',
   definition(t) {
     t.string('modelSlug', { description: 'Made if new.' });
     t.string('path', { description: 'Absolute, on the server, below one of its import roots.' });
     t.string('url', { description: 'http or https; fetched by the server, from the public internet unless its owner allows more.' });
-    t.string('sha256', { description: 'Of the file, if known: another file is refused.' });
+    t.string('uploadId', { description: 'The last part of an address that POST /uploads gave (tus protocol), when all of the file is there. The upload is gone when its checkpoint is here.' });
+    t.string('sha256', { description: 'Of the file, if known: another file is refused. Needed for an upload, here or when it began.' });
     t.field('encoder', { type: 'EncoderArchitecture', description: 'If stated, the file must hold that one.' });
     t.string('keyPrefix', { description: "What the encoder's names begin with, dot included; the usual ones are found." });
     t.field('inputContract', { type: 'InputContractInput' });
     t.string('name', { description: 'Of a model that is new.' });
     t.string('description', { description: 'Of a model that is new.' });
     t.string('licence', { description: 'Of the file, and of a model that is new.' });
-    t.string('publishedCheckpoint', { description: 'publishedSlug of a checkpoint: everything about it is known. A path or url beside it says where else its file lies.' });
+    t.string('publishedCheckpoint', { description: 'publishedSlug of a checkpoint: everything about it is known. A path, url or uploadId beside it says where else its file lies.' });
+    t.string('idempotencyKey', { description: 'The same key with the same input gives the same checkpoint; with another input it is an error.' });
   },
 });
 

@@ -1,6 +1,7 @@
 /** What an import of a checkpoint may ask, and what its faults are called. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
+import { idempotencyKeySchema } from '../../input.ts';
 import { inputContractSchema, modelTextSchema, slugSchema, type InputContract } from './models.rules.ts';
 
 export const IMPORTED_ENCODERS = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
@@ -22,6 +23,7 @@ export const importCheckpointSchema = z.strictObject({
   modelSlug: slugSchema.nullish(),
   path: z.string().min(1, 'must not be empty').max(4096).nullish(),
   url: z.string().min(1, 'must not be empty').max(4096).nullish(),
+  uploadId: z.string().max(100).nullish(),
   sha256: sha256Schema.nullish(),
   encoder: z.enum(IMPORTED_ENCODERS).nullish(),
   keyPrefix: z.string().max(500).regex(/^(.+\.)?$/, 'must end in a dot, e.g. model.resnet.').nullish(),
@@ -30,11 +32,27 @@ export const importCheckpointSchema = z.strictObject({
   description: modelTextSchema(10_000).nullish(),
   licence: modelTextSchema(200).nullish(),
   publishedCheckpoint: slugSchema.nullish(),
+  idempotencyKey: idempotencyKeySchema.nullish(),
 });
 export type ImportCheckpointInput = z.infer<typeof importCheckpointSchema>;
 
 /** Where the bytes are to come from. */
-export type ImportSource = { readonly kind: 'PATH'; readonly path: string } | { readonly kind: 'URL'; readonly url: string };
+export type ImportSource =
+  | { readonly kind: 'PATH'; readonly path: string }
+  | { readonly kind: 'URL'; readonly url: string }
+  | { readonly kind: 'UPLOAD'; readonly uploadId: string };
+
+/** The input field that names the source. */
+export function fieldOfSource(source: ImportSource): string {
+  switch (source.kind) {
+    case 'PATH':
+      return 'input.path';
+    case 'URL':
+      return 'input.url';
+    case 'UPLOAD':
+      return 'input.uploadId';
+  }
+}
 
 export type ImportChoice =
   | { readonly kind: 'OWN'; readonly modelSlug: string; readonly inputContract: InputContract; readonly source: ImportSource }
@@ -43,9 +61,14 @@ export type ImportChoice =
 
 /** Which of the two imports is meant. @throws DomainError BAD_INPUT, or CHECKPOINT_INCOMPATIBLE for a contract that the engine can not keep. */
 export function importChoice(input: ImportCheckpointInput): ImportChoice {
-  const { modelSlug, path, url, inputContract, publishedCheckpoint } = input;
-  if (path != null && url != null) throw badInput('Give one of path and url, not both.', 'input.url');
-  const source: ImportSource | undefined = path != null ? { kind: 'PATH', path } : url != null ? { kind: 'URL', url } : undefined;
+  const { modelSlug, path, url, uploadId, inputContract, publishedCheckpoint } = input;
+  const sources: readonly ImportSource[] = [
+    ...(path == null ? [] : [{ kind: 'PATH', path } as const]),
+    ...(url == null ? [] : [{ kind: 'URL', url } as const]),
+    ...(uploadId == null ? [] : [{ kind: 'UPLOAD', uploadId } as const]),
+  ];
+  const [source, second] = sources;
+  if (second !== undefined) throw badInput('Give one of path, url and uploadId.', fieldOfSource(second), 'Leave the others out.');
   if (publishedCheckpoint != null) {
     for (const field of ['inputContract', 'name', 'description', 'licence'] as const) {
       if (input[field] != null) throw badInput(`${field} is known for a published checkpoint.`, `input.${field}`, 'Leave it out.');
@@ -54,7 +77,7 @@ export function importChoice(input: ImportCheckpointInput): ImportChoice {
     return { kind: 'PUBLISHED', slug: publishedCheckpoint, source };
   }
   if (modelSlug == null) throw badInput('modelSlug is missing.', 'input.modelSlug', 'It is made if new. Or name a publishedCheckpoint.');
-  if (source === undefined) throw badInput('Give one of path and url.', 'input.path', 'A path is read below the import roots; a url is fetched by the server.');
+  if (source === undefined) throw badInput('Give one of path, url and uploadId.', 'input.path', 'A path is read below the import roots; a url is fetched by the server; an upload is begun with POST /uploads.');
   if (inputContract == null) {
     throw badInput('inputContract is missing: weights are of no use to someone who has to guess their preparation.', 'input.inputContract', 'Say at least imageSizePx, channelMean and channelStd, as the training used them.');
   }

@@ -3,25 +3,27 @@ import { randomUUID } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { DomainError } from '../../errors.ts';
-import { parseInput } from '../../input.ts';
-import type { ArtifactStore } from '../../platform/artifact-store.ts';
+import { digestOfInput, parseInput } from '../../input.ts';
+import type { ArtifactStore, StoredBytes } from '../../platform/artifact-store.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import { resolveImportFile } from '../../platform/import-roots.ts';
 import { fetchRemoteFile } from '../../platform/remote-file.ts';
+import type { UploadStore } from '../../platform/upload-store.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
 import type { EncoderFile, EncoderFileTask } from './encoder-file.ts';
 import { readEncoderFileInThread } from './encoder-thread.ts';
-import { fileNameOfUrl, importCheckpointSchema, importChoice, recordedUrl, type ImportCheckpointInput, type ImportSource } from './import.rules.ts';
+import { fieldOfSource, fileNameOfUrl, importCheckpointSchema, importChoice, recordedUrl, type ImportCheckpointInput, type ImportChoice, type ImportSource } from './import.rules.ts';
 import type { CheckpointRecord, ExternalSourceRecord } from './models.records.ts';
 import { SAFETENSORS_MEDIA_TYPE } from './models.rules.ts';
-import type { ModelStore } from './models.store.ts';
+import type { ImportRequest, ModelStore } from './models.store.ts';
 
 export interface CheckpointImportService {
   /**
    * Reads a checkpoint of any known format, maps its names strictly, stores it as safetensors, and registers it. The same weights under the
-   * same contract are registered once in a model. Throws BAD_INPUT, CHECKPOINT_NOT_FOUND (no such published one), NOT_AVAILABLE (its address
-   * is not known), CONFLICT (it is here with other weights), and the errors of `readEncoderFile`, `fetchRemoteFile` and `resolveImportFile`.
+   * same contract are registered once in a model, and the same idempotencyKey gives the same checkpoint. Throws BAD_INPUT,
+   * IDEMPOTENCY_KEY_REUSED, CHECKPOINT_NOT_FOUND (no such published one), NOT_AVAILABLE (its address is not known), CONFLICT (it is here
+   * with other weights), and the errors of `readEncoderFile`, `fetchRemoteFile`, `resolveImportFile` and `UploadStore.consume`.
    */
   importCheckpoint(viewer: Viewer, input: unknown): Promise<CheckpointRecord>;
 }
@@ -30,6 +32,7 @@ export interface CheckpointImportParts {
   readonly store: ModelStore;
   readonly transact: Transact;
   readonly artifacts: ArtifactStore;
+  readonly uploads: UploadStore;
   readonly importRoots: readonly string[];
   /** For files on their way in. */
   readonly downloadsDir: string;
@@ -38,10 +41,26 @@ export interface CheckpointImportParts {
   readonly queueGolden: (tx: Transaction, checkpointId: string) => Promise<void>;
 }
 
+interface ImportCall {
+  readonly viewer: Viewer;
+  readonly input: ImportCheckpointInput;
+  readonly request: ImportRequest | null;
+}
+
 /** What is known of a file before it is read. */
 interface Expectation {
   readonly sha256: string | null;
   readonly byteSize: number | null;
+}
+
+/** A file that is ready to be read. */
+interface FileAtHand {
+  readonly path: string;
+  /** For the record. */
+  readonly fileName: string | null;
+  readonly url: string | null;
+  /** What it must be, where that was stated. */
+  readonly sha256: string | null;
 }
 
 /** As much as is read of a PyTorch checkpoint. */
@@ -49,7 +68,8 @@ const MAX_DOWNLOAD_BYTES = 4 * 1024 ** 3;
 /** Chunks of what is stored, so that hashing them leaves the event loop to others. */
 const CHUNK_BYTES = 1024 * 1024;
 
-export function createCheckpointImports({ store, transact, artifacts, importRoots, downloadsDir, allowPrivateUrls, queueGolden }: CheckpointImportParts): CheckpointImportService {
+export function createCheckpointImports({ store, transact, artifacts, uploads, importRoots, downloadsDir, allowPrivateUrls, queueGolden }: CheckpointImportParts): CheckpointImportService {
+  const inTurnByKey = turnsByKey();
   let lastReading: Promise<unknown> = Promise.resolve();
   /** One after another: each may take hundreds of megabytes. */
   const readInTurn = (task: EncoderFileTask): Promise<EncoderFile> => {
@@ -58,9 +78,10 @@ export function createCheckpointImports({ store, transact, artifacts, importRoot
     return reading;
   };
 
-  /** Gives the file to `work`, and takes away again what was fetched for it. */
-  const withFile = async <Result>(source: ImportSource, expected: Expectation, work: (file: string) => Promise<Result>): Promise<Result> => {
-    if (source.kind === 'PATH') return work(await resolveImportFile(source.path, importRoots, 'input.path'));
+  /** Gives the file to `work`, and takes away again what was fetched or sent for it. */
+  const withFile = async <Result>(viewer: Viewer, source: ImportSource, expected: Expectation, work: (file: FileAtHand) => Promise<Result>): Promise<Result> => {
+    if (source.kind === 'PATH') return work({ path: await resolveImportFile(source.path, importRoots, 'input.path'), fileName: path.basename(source.path), url: null, sha256: expected.sha256 });
+    if (source.kind === 'UPLOAD') return uploads.consume(source.uploadId, viewer.kind === 'KEY' ? viewer.keyId : '', (upload) => work({ ...upload, url: null, sha256: sha256OfUpload(expected.sha256, upload.sha256) }));
     await mkdir(downloadsDir, { recursive: true });
     const destination = path.join(downloadsDir, randomUUID());
     try {
@@ -73,42 +94,53 @@ export function createCheckpointImports({ store, transact, artifacts, importRoot
         expectedByteSize: expected.byteSize ?? undefined,
         field: 'input.url',
       });
-      return await work(destination);
+      return await work({ path: destination, fileName: fileNameOfUrl(source.url), url: recordedUrl(source.url), sha256: expected.sha256 });
     } finally {
       await rm(destination, { force: true });
     }
   };
 
-  /** Reads the file and stores what it holds. */
-  const bringIn = async (source: ImportSource, expected: Expectation, task: Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'inputContract'>) =>
-    withFile(source, expected, async (file) => {
-      const read = await readInTurn({ ...task, path: file, expectedSha256: expected.sha256, expectedByteSize: expected.byteSize }).catch((error: unknown) => {
-        throw atField(error, source.kind === 'PATH' ? 'input.path' : 'input.url');
+  /** Reads the file, stores what it holds, and registers it; only then is the file let go. */
+  const bringIn = async (
+    { viewer, source, expected, ...task }: { readonly viewer: Viewer; readonly source: ImportSource; readonly expected: Expectation } & Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'inputContract'>,
+    register: (tx: Transaction, read: EncoderFile, stored: StoredBytes, file: FileAtHand) => Promise<CheckpointRecord>,
+  ): Promise<CheckpointRecord> => {
+    try {
+      return await withFile(viewer, source, expected, async (file) => {
+        const read = await readInTurn({ ...task, path: file.path, expectedSha256: file.sha256, expectedByteSize: expected.byteSize });
+        const stored = await artifacts.put(chunksOf(read.bytes));
+        return transact((tx) => register(tx, read, stored, file));
       });
-      const stored = await artifacts.put(chunksOf(read.bytes));
-      return { read, stored };
-    });
+    } catch (error) {
+      throw atField(error, fieldOfSource(source));
+    }
+  };
 
-  const importOwn = async (input: ImportCheckpointInput, choice: Extract<ReturnType<typeof importChoice>, { kind: 'OWN' }>): Promise<CheckpointRecord> => {
+  /** What every import ends with: its golden embedding is on the way, and from now on the key stands for this checkpoint. */
+  const settle = async (tx: Transaction, request: ImportRequest | null, checkpoint: CheckpointRecord): Promise<CheckpointRecord> => {
+    await queueGolden(tx, checkpoint.id);
+    return request === null ? checkpoint : ((await sameRequestOrThrow(store, request, tx)) ?? (await store.recordImport(tx, request, checkpoint)));
+  };
+
+  const importOwn = async ({ viewer, input, request }: ImportCall, choice: Extract<ImportChoice, { kind: 'OWN' }>): Promise<CheckpointRecord> => {
     const { source, modelSlug, inputContract } = choice;
-    const { read, stored } = await bringIn(source, { sha256: input.sha256 ?? null, byteSize: null }, { encoder: input.encoder ?? null, keyPrefix: input.keyPrefix ?? null, inputContract });
     const licence = input.licence ?? null;
-    return transact(async (tx) => {
+    const expected = { sha256: input.sha256 ?? null, byteSize: null };
+    return bringIn({ viewer, source, expected, encoder: input.encoder ?? null, keyPrefix: input.keyPrefix ?? null, inputContract }, async (tx, read, stored, file) => {
       const made = await store.create(tx, { slug: modelSlug, name: input.name ?? modelSlug, description: input.description ?? null, licence });
       const model = made ?? (await store.findBy({ slug: modelSlug }, tx));
       if (model === undefined) throw new Error(`Model ${modelSlug} was neither found nor made.`);
       await store.lock(tx, model.id);
       await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
-      const importedFrom = externalSource(source, read, licence);
+      const importedFrom = externalSource(file, read, licence);
       const checkpoint =
         (await store.findCheckpointBySha256(tx, model.id, stored.sha256)) ??
         (await store.createImportedCheckpoint(tx, model.id, { encoder: read.encoder, embeddingDim: read.embeddingDim, inputContract, importedFrom, ...stored }));
-      await queueGolden(tx, checkpoint.id);
-      return checkpoint;
+      return settle(tx, request, checkpoint);
     });
   };
 
-  const importPublished = async (input: ImportCheckpointInput, choice: Extract<ReturnType<typeof importChoice>, { kind: 'PUBLISHED' }>): Promise<CheckpointRecord> => {
+  const importPublished = async ({ viewer, input, request }: ImportCall, choice: Extract<ImportChoice, { kind: 'PUBLISHED' }>): Promise<CheckpointRecord> => {
     const published = await store.findPublished(choice.slug);
     if (published === undefined) {
       throw new DomainError({ code: 'CHECKPOINT_NOT_FOUND', message: `There is no published checkpoint "${choice.slug}".`, field: 'input.publishedCheckpoint', hint: 'List them: checkpoints(filter: { published: true }).' });
@@ -116,7 +148,7 @@ export function createCheckpointImports({ store, transact, artifacts, importRoot
     if (input.encoder != null && input.encoder !== published.encoder) {
       throw new DomainError({ code: 'CHECKPOINT_INCOMPATIBLE', message: `The published checkpoint is a ${published.encoder}, not the stated ${input.encoder}.`, field: 'input.encoder', hint: 'Leave encoder out.' });
     }
-    if (published.sha256 !== null && choice.source === undefined) return published;
+    if (published.sha256 !== null && choice.source === undefined) return transact((tx) => settle(tx, request, published));
     const known = published.importedFrom;
     const sha256 = known?.sha256 ?? null;
     if (sha256 !== null && input.sha256 != null && input.sha256 !== sha256) {
@@ -127,29 +159,63 @@ export function createCheckpointImports({ store, transact, artifacts, importRoot
       throw new DomainError({ code: 'NOT_AVAILABLE', message: 'The address of this published checkpoint is not known.', field: 'input.publishedCheckpoint', hint: 'Find the file where its model says that it was released, and give its path or url beside publishedCheckpoint.' });
     }
     const { encoder, inputContract } = published;
-    const { read, stored } = await bringIn(source, { sha256: sha256 ?? input.sha256 ?? null, byteSize: known?.byteSize ?? null }, { encoder, keyPrefix: input.keyPrefix ?? null, inputContract });
-    return transact(async (tx) => {
+    const expected = { sha256: sha256 ?? input.sha256 ?? null, byteSize: known?.byteSize ?? null };
+    return bringIn({ viewer, source, expected, encoder, keyPrefix: input.keyPrefix ?? null, inputContract }, async (tx, read, stored, file) => {
       await store.lock(tx, published.modelId);
       await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
-      const found = externalSource(source, read, known?.licence ?? null);
+      const found = externalSource(file, read, known?.licence ?? null);
       const importedFrom = { ...found, url: known?.url ?? found.url, fileName: known?.fileName ?? found.fileName };
       const filled = (await store.fillPublished(tx, published.id, { ...stored, importedFrom })) ?? (await store.findPublished(choice.slug, tx));
-      if (filled?.sha256 === stored.sha256) {
-        await queueGolden(tx, filled.id);
-        return filled;
-      }
+      if (filled?.sha256 === stored.sha256) return settle(tx, request, filled);
       throw new DomainError({ code: 'CONFLICT', message: 'This published checkpoint is here already, with other weights.', field: 'input.publishedCheckpoint', hint: 'Import the file into a model of your own, by modelSlug.' });
     });
   };
 
   return {
     importCheckpoint: async (viewer, raw) => {
-      // The server reads files and fetches addresses for whoever may do this.
-      authorise(viewer, 'OPERATOR');
+      authorise(viewer, 'CONTRIBUTOR');
       const input = parseInput(importCheckpointSchema, raw);
+      // An upload is the caller's own; files and addresses are read by the server for whoever may do this.
+      if (input.uploadId == null) authorise(viewer, 'OPERATOR');
       const choice = importChoice(input);
-      return choice.kind === 'OWN' ? importOwn(input, choice) : importPublished(input, choice);
+      const request = input.idempotencyKey == null ? null : { idempotencyKey: input.idempotencyKey, inputDigest: digestOfInput(input) };
+      const call = { viewer, input, request };
+      const run = (): Promise<CheckpointRecord> => (choice.kind === 'OWN' ? importOwn(call, choice) : importPublished(call, choice));
+      if (request === null) return run();
+      return inTurnByKey(request.idempotencyKey, async () => (await sameRequestOrThrow(store, request)) ?? run());
     },
+  };
+}
+
+/** What the request of an earlier import under the same key gave; undefined for a new key. @throws DomainError IDEMPOTENCY_KEY_REUSED. */
+async function sameRequestOrThrow(store: ModelStore, request: ImportRequest, tx?: Transaction): Promise<CheckpointRecord | undefined> {
+  const earlier = await store.findImport(request.idempotencyKey, tx);
+  if (earlier === undefined || earlier.inputDigest === request.inputDigest) return earlier?.checkpoint;
+  throw new DomainError({ code: 'IDEMPOTENCY_KEY_REUSED', message: 'This idempotencyKey was used with another input.', field: 'input.idempotencyKey', hint: `Take a new key; the old one belongs to checkpoint ${earlier.checkpoint.id}.` });
+}
+
+/** An upload is taken only for what somebody said that it is. */
+function sha256OfUpload(stated: string | null, begunWith: string | null): string {
+  if (stated !== null && begunWith !== null && stated !== begunWith) {
+    throw new DomainError({ code: 'BAD_INPUT', message: 'The stated sha256 is not the one that the upload began with.', field: 'input.sha256', hint: 'Leave it out, or begin another upload.' });
+  }
+  const sha256 = stated ?? begunWith;
+  if (sha256 !== null) return sha256;
+  throw new DomainError({ code: 'BAD_INPUT', message: 'The sha256 of the upload is missing: a broken one could pass for the file.', field: 'input.sha256', hint: 'State the sha256 of the whole file, here or in the metadata of the upload.' });
+}
+
+/** Runs work under one key one after another, so that a request that is repeated while it runs finds what it gave. */
+function turnsByKey(): <Result>(key: string, work: () => Promise<Result>) => Promise<Result> {
+  const last = new Map<string, Promise<unknown>>();
+  return async (key, work) => {
+    const mine = (last.get(key) ?? Promise.resolve()).then(work);
+    const settled = mine.catch(() => undefined);
+    last.set(key, settled);
+    try {
+      return await mine;
+    } finally {
+      if (last.get(key) === settled) last.delete(key);
+    }
   };
 }
 
@@ -160,9 +226,8 @@ function atField(error: unknown, field: string): unknown {
   return new DomainError({ code, message, field, retryable, cause: error, ...(hint === undefined ? {} : { hint }) });
 }
 
-function externalSource(source: ImportSource, read: EncoderFile, licence: string | null): ExternalSourceRecord {
-  const facts = { byteSize: read.sourceByteSize, sha256: read.sourceSha256, licence, contents: read.contents };
-  return source.kind === 'PATH' ? { url: null, fileName: path.basename(source.path), ...facts } : { url: recordedUrl(source.url), fileName: fileNameOfUrl(source.url), ...facts };
+function externalSource({ url, fileName }: FileAtHand, read: EncoderFile, licence: string | null): ExternalSourceRecord {
+  return { url, fileName, byteSize: read.sourceByteSize, sha256: read.sourceSha256, licence, contents: read.contents };
 }
 
 async function* chunksOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {

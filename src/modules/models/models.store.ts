@@ -25,6 +25,12 @@ export interface CheckpointFilter {
   readonly published?: boolean | null | undefined;
 }
 
+/** An import under an idempotency key. */
+export interface ImportRequest {
+  readonly idempotencyKey: string;
+  readonly inputDigest: string;
+}
+
 const goldenSchema = z.object({ images: z.string(), embeddings: z.array(z.array(z.number())) });
 
 /** What a pretraining's frozen config says of the images that it used. */
@@ -148,6 +154,17 @@ export function createModelStore(db: Database) {
     createImportedCheckpoint: async (tx: Transaction, modelId: string, checkpoint: NewImportedCheckpoint): Promise<CheckpointRecord> => {
       const version = await nextVersion(tx, modelId);
       return toRecord(await tx.checkpoint.create({ data: { ...checkpoint, importedFrom: externalSourceSchema.parse(checkpoint.importedFrom), modelId, version }, omit: LEAN }));
+    },
+
+    findImport: async (idempotencyKey: string, tx: Transaction = db): Promise<{ inputDigest: string; checkpoint: CheckpointRecord } | undefined> => {
+      const row = await tx.checkpointImport.findUnique({ where: { idempotencyKey }, include: { checkpoint: { omit: LEAN } } });
+      return row === null ? undefined : { inputDigest: row.inputDigest, checkpoint: toRecord(row.checkpoint) };
+    },
+
+    /** Fails, and the transaction with it, when the key was taken at the same moment. */
+    recordImport: async (tx: Transaction, request: ImportRequest, checkpoint: CheckpointRecord): Promise<CheckpointRecord> => {
+      await tx.checkpointImport.create({ data: { ...request, checkpointId: checkpoint.id } });
+      return checkpoint;
     },
 
     findPublished: async (publishedSlug: string, tx: Transaction = db): Promise<CheckpointRecord | undefined> => {

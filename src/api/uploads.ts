@@ -1,0 +1,129 @@
+/**
+ * Files into the server, by the tus protocol 1.0 (https://tus.io): `POST /uploads` begins one, `PATCH` sends bytes from an offset, `HEAD`
+ * says where to go on after a break, `DELETE` gives it up. Only the key that began an upload may touch it, and nobody reads it back.
+ */
+import { ERRORS, Metadata, Server } from '@tus/server';
+import { Router, type Request, type RequestHandler } from 'express';
+import { DomainError } from '../errors.ts';
+import type { Logger } from '../logger.ts';
+import { authorise, type Viewer } from '../modules/access/index.ts';
+import type { UploadStore } from '../platform/upload-store.ts';
+
+export interface UploadOptions {
+  readonly uploads: UploadStore;
+  readonly viewerOf: (request: Request) => Promise<Viewer>;
+  readonly logger: Logger;
+}
+
+const PATH = '/uploads';
+/** A key's uploads at a time, so that no single one fills the disk in small pieces. */
+const MAX_UPLOADS_PER_KEY = 20;
+/** How long a new request for an upload waits for one that a broken network has left hanging. */
+const TAKEOVER_MS = 500;
+
+interface Beginning {
+  readonly ownerKeyId: string;
+  readonly filename?: string;
+  readonly sha256?: string;
+}
+
+/** The routes of `/uploads`. A key with the role CONTRIBUTOR is needed for all of them. */
+export function createUploads({ uploads, viewerOf, logger }: UploadOptions): Router {
+  const beginnings = new WeakMap<object, Beginning>();
+  const tus = new Server({
+    path: PATH,
+    datastore: uploads.files,
+    maxSize: uploads.maxBytes,
+    relativeLocation: true,
+    lockDrainTimeout: TAKEOVER_MS,
+    allowedOrigins: () => false,
+    namingFunction: () => uploads.newId(),
+    getFileIdFromRequest: (request) => idIn(new URL(request.url).pathname),
+    onUploadCreate: async (request) => {
+      const beginning = beginnings.get(nodeRequestOf(request));
+      if (beginning === undefined) throw new Error('An upload began without an owner.');
+      return { metadata: { ...beginning } };
+    },
+    onResponseError: (_request, error) => {
+      if (!(error instanceof Error)) return undefined;
+      logger.error({ err: error }, 'An upload met an unexpected failure');
+      return { ...ERRORS.UNKNOWN_ERROR };
+    },
+  });
+
+  const ownerOf = async (request: Request): Promise<string> => {
+    const viewer = await viewerOf(request);
+    authorise(viewer, 'CONTRIBUTOR');
+    if (viewer.kind === 'KEY') return viewer.keyId;
+    throw new Error('An anonymous viewer was taken for a contributor.');
+  };
+  const begin: RequestHandler = async (request, response) => {
+    const ownerKeyId = await ownerOf(request);
+    checkLength(request, uploads.maxBytes);
+    const beginning = { ownerKeyId, ...readMetadata(request) };
+    if ((await uploads.countOf(ownerKeyId)) >= MAX_UPLOADS_PER_KEY) {
+      throw new DomainError({ code: 'TOO_MANY_UPLOADS', message: `This key has ${MAX_UPLOADS_PER_KEY} uploads here already.`, hint: 'Import them, or give them up with DELETE.' });
+    }
+    beginnings.set(request, beginning);
+    await tus.handle(request, response);
+  };
+  const goOn: RequestHandler = async (request, response) => {
+    await uploads.requireOwner(idIn(request.path) ?? '', await ownerOf(request));
+    await tus.handle(request, response);
+  };
+
+  const router = Router();
+  router.post(PATH, begin);
+  router.options([PATH, `${PATH}/:id`], async (request, response) => {
+    await ownerOf(request);
+    await tus.handle(request, response);
+  });
+  router.head(`${PATH}/:id`, goOn);
+  router.patch(`${PATH}/:id`, goOn);
+  router.delete(`${PATH}/:id`, goOn);
+  router.all([PATH, `${PATH}/:id`], (request, response) => {
+    response.setHeader('Allow', request.path === PATH ? 'OPTIONS, POST' : 'OPTIONS, HEAD, PATCH, DELETE');
+    response.sendStatus(405);
+  });
+  return router;
+}
+
+/** The id that a path names; the query is no part of it. */
+function idIn(pathname: string): string | undefined {
+  return /^\/uploads\/([0-9a-f]{32})$/.exec(pathname)?.[1];
+}
+
+/** A missing or malformed length is left to the protocol. */
+function checkLength(request: Request, maxBytes: number): void {
+  const text = request.get('upload-length') ?? '';
+  if (!/^\d+$/.test(text)) return;
+  if (Number(text) === 0) throw new DomainError({ code: 'BAD_INPUT', message: 'An empty file is not worth an upload.', field: 'Upload-Length' });
+  if (Number(text) > maxBytes) {
+    throw new DomainError({ code: 'FILE_TOO_LARGE', message: `The file has ${text} bytes; ${maxBytes} are taken at most.`, field: 'Upload-Length', hint: 'The owner of this server sets PARAFFIN_MAX_UPLOAD_BYTES.' });
+  }
+}
+
+/** What is kept of a client's metadata: a name for the record, and what the bytes must be. */
+function readMetadata(request: Request): Omit<Beginning, 'ownerKeyId'> {
+  const text = request.get('upload-metadata');
+  if (text === undefined || text === '') return {};
+  let metadata: ReturnType<typeof Metadata.parse>;
+  try {
+    metadata = Metadata.parse(text);
+  } catch (cause) {
+    throw new DomainError({ code: 'BAD_INPUT', message: 'Upload-Metadata is not as the tus protocol has it.', field: 'Upload-Metadata', hint: 'Send pairs of a key and a base64 value, e.g. "filename d2VpZ2h0cy5jaw==".', cause });
+  }
+  const filename = metadata['filename']?.toWellFormed().replaceAll(/[\p{Cc}/\\]/gu, '_').slice(0, 200) ?? '';
+  const sha256 = metadata['sha256']?.toLowerCase() ?? '';
+  if (sha256 !== '' && !/^[0-9a-f]{64}$/.test(sha256)) {
+    throw new DomainError({ code: 'BAD_INPUT', message: 'sha256 in Upload-Metadata is not 64 hexadecimal digits.', field: 'Upload-Metadata', hint: 'Leave it out, and state it when you import.' });
+  }
+  return { ...(filename === '' ? {} : { filename }), ...(sha256 === '' ? {} : { sha256 }) };
+}
+
+/** The request as Express has it, of which the tus server made one of its own. */
+function nodeRequestOf(request: { readonly runtime?: { readonly node?: { readonly req: object } | undefined } | undefined }): object {
+  const found = request.runtime?.node?.req;
+  if (found === undefined) throw new Error('The tus server was asked without a request of Node.');
+  return found;
+}
