@@ -48,8 +48,8 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
   'Mutation.importDatasetVersion': { role: 'CONTRIBUTOR', action: 'IMPORT', touches: { dataset: ['input.datasetId'] } },
   'Mutation.createModel': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { model: ['input.slug'] } },
   'Mutation.setModelAlias': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { model: ['input.modelId', 'input.modelSlug'] } },
-  // The server reads files and fetches addresses for whoever may do this.
-  'Mutation.importCheckpoint': { role: 'OPERATOR', action: 'IMPORT', touches: { model: ['input.modelSlug'] } },
+  // A file on the server or an address takes an OPERATOR; the service sees to that. An upload is the caller's own.
+  'Mutation.importCheckpoint': { role: 'CONTRIBUTOR', action: 'IMPORT', touches: { model: ['input.modelSlug'] } },
   'Mutation.launchPretraining': { role: 'OPERATOR', action: 'LAUNCH', touches: { model: ['input.modelSlug'] } },
   'Mutation.launchEvaluation': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { checkpoint: ['input.checkpointId'] } },
   'Mutation.cancelRun': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { run: ['id'] } },

@@ -53,7 +53,7 @@ export function createUploads({ uploads, viewerOf, logger }: UploadOptions): Rou
 
   const ownerOf = async (request: Request): Promise<string> => {
     const viewer = await viewerOf(request);
-    authorise(viewer, 'CONTRIBUTOR');
+    authorise(viewer, 'CONTRIBUTOR', 'IMPORT');
     if (viewer.kind === 'KEY') return viewer.keyId;
     throw new Error('An anonymous viewer was taken for a contributor.');
   };

@@ -239,7 +239,7 @@ describe('importCheckpoint refuses', () => {
   });
 
   test('whoever is no OPERATOR', async () => {
-    await assert.rejects(server.services.checkpointImports.importCheckpoint(CONTRIBUTOR, {}), /needs the role OPERATOR/);
+    await assert.rejects(server.services.checkpointImports.importCheckpoint(CONTRIBUTOR, { modelSlug: 'refused', inputContract: CONTRACT, ...inFile('whole.safetensors')() }), /needs the role OPERATOR/);
   });
 
   test('and leaves no file behind', async () => {

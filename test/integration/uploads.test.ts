@@ -1,6 +1,6 @@
 /** Uploads by the tus protocol, over real HTTP: what came in whole becomes a checkpoint once, and nothing else ever does. */
 import assert from 'node:assert/strict';
-import { createHash, randomBytes } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { once } from 'node:events';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rename, rm, stat, utimes, writeFile } from 'node:fs/promises';
@@ -11,12 +11,12 @@ import { after, afterEach, before, describe, test } from 'node:test';
 import { DomainError } from '../../src/errors.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import type { AccessRole } from '../../src/modules/access/index.ts';
-import { hashSecret, writeKey } from '../../src/modules/access/access.rules.ts';
 import { openUploadStore } from '../../src/platform/upload-store.ts';
 import { at } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { lightningFile, someEncoder } from '../support/encoder-files.ts';
 import { eventually } from '../support/eventually.ts';
+import { ADMIN } from '../support/registry.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
 const CONTRACT = { imageSizePx: 64, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] };
@@ -38,9 +38,7 @@ const BYTES = Buffer.from(Uint8Array.from({ length: 4_000_000 }, (_, index) => (
 const FOREIGN = Buffer.from(writeSafetensors([{ name: 'transformer.weight', shape: [1], dtype: 'F32', data: new Float32Array(1) }]));
 
 async function makeKey(role: AccessRole): Promise<string> {
-  const [secret, salt] = [randomBytes(32).toString('base64url'), randomBytes(16).toString('hex')];
-  const { id } = await database.db.accessKey.create({ data: { name: role.toLowerCase(), role, salt, hash: hashSecret(salt, secret) } });
-  return writeKey({ id, secret });
+  return (await server.access.createKey(ADMIN, { name: role.toLowerCase(), owner: 'Ada', role })).secret;
 }
 
 before(async () => {

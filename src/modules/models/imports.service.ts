@@ -175,9 +175,9 @@ export function createCheckpointImports({ store, transact, artifacts, uploads, i
     importCheckpoint: async (viewer, raw) => {
       authorise(viewer, 'CONTRIBUTOR');
       const input = parseInput(importCheckpointSchema, raw);
-      // An upload is the caller's own; files and addresses are read by the server for whoever may do this.
-      if (input.uploadId == null) authorise(viewer, 'OPERATOR');
       const choice = importChoice(input);
+      // An upload is the caller's own; files and addresses are read by the server for whoever may do this.
+      if (choice.source?.kind !== 'UPLOAD') authorise(viewer, 'OPERATOR');
       const request = input.idempotencyKey == null ? null : { idempotencyKey: input.idempotencyKey, inputDigest: digestOfInput(input) };
       const call = { viewer, input, request };
       const run = (): Promise<CheckpointRecord> => (choice.kind === 'OWN' ? importOwn(call, choice) : importPublished(call, choice));
