@@ -24,7 +24,7 @@ interface PartPlan {
 
 /** Folders with the catalogue row that each is a part of, or a slug of its own. */
 const PARTS: readonly PartPlan[] = [
-  { folder: 'osteosarcoma_ut', slug: 'osteosarcoma', patchSizePx: 256, isHe: true, isTest: true },
+  { folder: 'osteosarcoma_ut', slug: 'osteosarcoma', patchSizePx: 512, isHe: true, isTest: true },
   { folder: 'kather2016_texture', slug: 'kather-texture-2016', patchSizePx: null, isHe: true, isTest: true },
   { folder: 'lc25000_lung', slug: 'lc25000', patchSizePx: null, isHe: true, isTest: false },
   { folder: 'camelyon16_patches', slug: 'camelyon16', patchSizePx: null, isHe: true, isTest: false },
