@@ -6,6 +6,8 @@
  * See https://github.com/huggingface/safetensors, "Format", and `validate` of its tensor.rs.
  */
 
+import { BYTES_PER_ELEMENT, elementsOf, TORCH_DTYPES, type TorchDtype, type TorchTensorData } from './torch-checkpoint/dtype.ts';
+
 interface TensorFacts {
   readonly name: string;
   /** Sizes of the axes; `[]` is a scalar. */
@@ -22,6 +24,15 @@ export type SafetensorsDtype = SafetensorsTensor['dtype'];
 export interface SafetensorsFile {
   /** In the order of their bytes. */
   readonly tensors: readonly SafetensorsTensor[];
+  readonly metadata: Readonly<Record<string, string>>;
+}
+
+/** A tensor of any type that PyTorch shares with the format: other people's files hold halves and doubles, too. */
+export type ForeignTensor = TensorFacts & TorchTensorData;
+
+export interface ForeignFile {
+  /** In the order of their bytes. */
+  readonly tensors: readonly ForeignTensor[];
   readonly metadata: Readonly<Record<string, string>>;
 }
 
@@ -60,7 +71,7 @@ export const MAX_HEADER_BYTES = 100_000_000;
 
 const LENGTH_BYTES = 8;
 const METADATA_KEY = '__metadata__';
-const BYTES_PER_ELEMENT: Readonly<Record<SafetensorsDtype, number>> = { I64: 8, F32: 4, U8: 1 };
+const DTYPES: ReadonlyMap<string, TorchDtype> = new Map(TORCH_DTYPES.map((dtype) => [dtype, dtype]));
 
 /**
  * Writes a file: the same tensors and metadata give the same bytes, whatever their order.
@@ -101,10 +112,28 @@ export function writeSafetensors(tensors: readonly SafetensorsTensor[], metadata
 }
 
 /**
- * Reads a whole file; the tensors are copies, so that the bytes can be let go.
- * @throws SafetensorsError with the first fault; see `SafetensorsFault`.
+ * Reads a whole file of ours; the tensors are copies, so that the bytes can be let go.
+ * @throws SafetensorsError with the first fault; see `SafetensorsFault`. DTYPE_UNSUPPORTED for all but F32, I64 and U8.
  */
 export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
+  const { tensors, metadata } = readForeignSafetensors(bytes);
+  return { tensors: tensors.map(ourTensor), metadata };
+}
+
+function ourTensor(tensor: ForeignTensor): SafetensorsTensor {
+  const { name, shape, dtype } = tensor;
+  if (dtype === 'F32') return { name, shape, dtype, data: tensor.data };
+  if (dtype === 'I64') return { name, shape, dtype, data: tensor.data };
+  if (dtype === 'U8') return { name, shape, dtype, data: tensor.data };
+  throw new SafetensorsError('DTYPE_UNSUPPORTED', `"${name}" is of dtype ${dtype}; F32, I64 and U8 are stored here.`);
+}
+
+/**
+ * Reads a whole file of anybody's, as `readSafetensors`, with every dtype of `TORCH_DTYPES`; the others of the format (8-bit floats,
+ * unsigned and complex numbers) are no weights of ours.
+ * @throws SafetensorsError with the first fault; see `SafetensorsFault`.
+ */
+export function readForeignSafetensors(bytes: Uint8Array): ForeignFile {
   const { header, dataStart } = readHeader(bytes);
   const infos: TensorInfo[] = [];
   let metadata: Readonly<Record<string, string>> = {};
@@ -124,7 +153,7 @@ export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
 }
 
 interface TensorInfo extends TensorFacts {
-  readonly dtype: SafetensorsDtype;
+  readonly dtype: TorchDtype;
   readonly begin: number;
   readonly end: number;
 }
@@ -187,16 +216,17 @@ function tensorInfo(name: string, value: unknown): TensorInfo {
   if (unknownKey !== undefined) throw invalid(`has an unknown field "${unknownKey}"`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== 'string') throw invalid('has no dtype');
-  if (dtype !== 'F32' && dtype !== 'I64' && dtype !== 'U8') throw new SafetensorsError('DTYPE_UNSUPPORTED', `"${name}" is of dtype ${dtype.slice(0, 40)}; F32, I64 and U8 are read here.`);
+  const known = DTYPES.get(dtype);
+  if (known === undefined) throw new SafetensorsError('DTYPE_UNSUPPORTED', `"${name}" is of dtype ${dtype.slice(0, 40)}; ${TORCH_DTYPES.join(', ')} are read here.`);
   if (!Array.isArray(shape) || !shape.every(isNatural)) throw invalid('has no shape');
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isNatural)) throw invalid('has no pair of data_offsets');
   const [begin = 0, end = 0] = offsets;
   if (end < begin) throw new SafetensorsError('OFFSETS_REVERSED', `"${name}" ends at byte ${end}, before it begins at ${begin}.`);
-  return { name, dtype, shape, begin, end };
+  return { name, dtype: known, shape, begin, end };
 }
 
-function checkSize(name: string, dtype: SafetensorsDtype, shape: readonly number[], byteLength: number): void {
-  let needed = BYTES_PER_ELEMENT[dtype];
+function checkSize(name: string, dtype: TorchDtype, shape: readonly number[], byteLength: number): void {
+  let needed: number = BYTES_PER_ELEMENT[dtype];
   for (const size of shape) {
     needed *= size;
     // At each step: a zero at the end would hide what overflowed before it.
@@ -205,17 +235,9 @@ function checkSize(name: string, dtype: SafetensorsDtype, shape: readonly number
   if (needed !== byteLength) throw new SafetensorsError('SIZE_MISMATCH', `"${name}" needs ${needed} bytes for ${dtype} [${shape.join(', ')}], but has ${byteLength}.`);
 }
 
-function tensorOf({ name, dtype, shape }: TensorInfo, view: Uint8Array): SafetensorsTensor {
+function tensorOf({ name, dtype, shape }: TensorInfo, view: Uint8Array): ForeignTensor {
   // A copy with a buffer of its own is aligned for any element. (slice of a Buffer would be no copy.)
-  const bytes = new Uint8Array(view);
-  switch (dtype) {
-    case 'F32':
-      return { name, shape, dtype, data: new Float32Array(bytes.buffer) };
-    case 'I64':
-      return { name, shape, dtype, data: new BigInt64Array(bytes.buffer) };
-    case 'U8':
-      return { name, shape, dtype, data: bytes };
-  }
+  return { name, shape, ...elementsOf(dtype, new Uint8Array(view)) };
 }
 
 function metadataEntry(metadata: Readonly<Record<string, string>>): string[] {

@@ -1,7 +1,8 @@
 /** The format to the letter: one test for each way in which bytes can be wrong. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { MAX_HEADER_BYTES, readSafetensors, SafetensorsError, writeSafetensors, type SafetensorsFault, type SafetensorsTensor } from '../../src/formats/safetensors.ts';
+import { MAX_HEADER_BYTES, readForeignSafetensors, readSafetensors, SafetensorsError, writeSafetensors, type SafetensorsFault, type SafetensorsTensor } from '../../src/formats/safetensors.ts';
+import { toFloat32 } from '../../src/formats/torch-checkpoint/index.ts';
 
 const WEIGHT: SafetensorsTensor = { name: 'conv1.weight', dtype: 'F32', shape: [2, 3], data: new Float32Array([1, -2, 3.5, 0, Number.MIN_VALUE, 1e30]) };
 const COUNT: SafetensorsTensor = { name: 'bn1.num_batches_tracked', dtype: 'I64', shape: [], data: new BigInt64Array([-9_007_199_254_740_993n]) };
@@ -140,4 +141,36 @@ describe('what is refused', () => {
     ['bytes without a tensor', 'END_MISMATCH', fileOf('{}', 1)],
   ];
   for (const [what, fault, bytes] of cases) test(what, () => assert.throws(() => readSafetensors(bytes), isFault(fault)));
+});
+
+describe("other people's files", () => {
+  /** One tensor of one dtype, its bytes written by hand. */
+  const foreign = (dtype: string, count: number, bytes: readonly number[]): Uint8Array => {
+    const file = fileOf(`{"t":{"dtype":"${dtype}","shape":[${count}],"data_offsets":[0,${bytes.length}]}}`, bytes.length);
+    file.set(bytes, file.length - bytes.length);
+    return file;
+  };
+  // Bit patterns from IEEE 754: 1, -2, and the largest half; bfloat16 is the upper half of a float32.
+  const halves: readonly (readonly [string, number, readonly number[], readonly number[]])[] = [
+    ['F16', 3, [0x00, 0x3c, 0x00, 0xc0, 0xff, 0x7b], [1, -2, 65504]],
+    ['BF16', 2, [0x80, 0x3f, 0x00, 0xc0], [1, -2]],
+    ['F64', 1, [0, 0, 0, 0, 0, 0, 0xf8, 0x3f], [1.5]],
+    ['I32', 1, [0xfe, 0xff, 0xff, 0xff], [-2]],
+    ['I16', 1, [0x00, 0x80], [-32768]],
+    ['I8', 1, [0xff], [-1]],
+    ['BOOL', 2, [0, 1], [0, 1]],
+  ];
+  for (const [dtype, count, bytes, numbers] of halves) {
+    test(`hold ${dtype}, which becomes float32`, () => {
+      const [tensor] = readForeignSafetensors(foreign(dtype, count, bytes)).tensors;
+      assert.ok(tensor !== undefined);
+      assert.deepEqual(toFloat32(tensor), new Float32Array(numbers));
+      assert.throws(() => readForeignSafetensors(foreign(dtype, count + 1, bytes)), isFault('SIZE_MISMATCH'));
+      assert.throws(() => readSafetensors(foreign(dtype, count, bytes)), isFault('DTYPE_UNSUPPORTED'));
+    });
+  }
+
+  for (const dtype of ['F8_E4M3', 'F8_E5M2', 'U16', 'U32', 'U64', 'C64']) {
+    test(`hold ${dtype}, which is refused by name`, () => assert.throws(() => readForeignSafetensors(foreign(dtype, 1, [0, 0])), isFault('DTYPE_UNSUPPORTED')));
+  }
 });

@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { open, type FileHandle } from 'node:fs/promises';
 import { DomainError } from '../../errors.ts';
 import { accessFile, type RandomAccess } from '../../formats/random-access.ts';
-import { readSafetensors, SafetensorsError, writeSafetensors, type SafetensorsTensor } from '../../formats/safetensors.ts';
+import { readForeignSafetensors, SafetensorsError, writeSafetensors, type SafetensorsTensor } from '../../formats/safetensors.ts';
 import { readTorchCheckpoint, TorchCheckpointError, toFloat32, type TorchScalar } from '../../formats/torch-checkpoint/index.ts';
 import { embeddingDimOf, resnetTensorSpecs } from '../../formats/torchvision-resnet.ts';
 import { mapToEncoder, type MappableTensor, type RefusedMapping } from '../../formats/weights-map.ts';
@@ -146,10 +146,10 @@ async function openWeights(source: RandomAccess): Promise<OpenedFile> {
     };
   }
   if (source.byteSize > MAX_SAFETENSORS_BYTES) throw tooLarge(source.byteSize, MAX_SAFETENSORS_BYTES);
-  const { tensors, metadata } = readSafetensors(await source.read(0, source.byteSize));
+  const { tensors, metadata } = readForeignSafetensors(await source.read(0, source.byteSize));
   return {
     format: 'SAFETENSORS',
-    tensors: tensors.map((tensor) => ({ ...tensor, load: async () => (tensor.dtype === 'U8' ? Float32Array.from(tensor.data) : tensor.data) })),
+    tensors: tensors.map((tensor) => ({ ...tensor, load: async () => (tensor.dtype === 'I64' ? tensor.data : toFloat32(tensor)) })),
     inertGlobals: [],
     ignoredParts: [],
     scalars: Object.entries(metadata).map(([path, value]) => ({ path, value })),
