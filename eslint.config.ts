@@ -24,7 +24,7 @@ export default tseslint.config(
     },
   },
   // The environment is read in one file; the engine install hands it whole to pip and g++.
-  { files: ['src/env.ts', 'src/platform/engine-library.ts', 'scripts/**', 'bench/**', 'compat/**', 'test/**', 'src/cli/**', 'prisma.config.ts'], rules: { 'no-restricted-syntax': 'off' } },
+  { files: ['src/env.ts', 'src/platform/engine-library.ts', 'scripts/**', 'bench/**', 'compat/**', 'load/**', 'test/**', 'src/cli/**', 'prisma.config.ts'], rules: { 'no-restricted-syntax': 'off' } },
   {
     files: ['workers/engine/**'],
     rules: {

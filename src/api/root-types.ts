@@ -47,7 +47,21 @@ export const ServerInfo = objectType({
     t.nonNull.string('database', { description: 'e.g. PostgreSQL 18.4.' });
     t.field('engine', { type: 'EngineInfo', description: 'Null while the engine is missing.' });
     t.string('engineHint', { description: 'The command that brings a missing engine.' });
-    t.nonNull.field('counts', { type: 'RegistryCounts' });
+    t.nonNull.field('counts', {
+      type: 'RegistryCounts',
+      description: 'Counted when asked for.',
+      resolve: async (_server, _args, { services, viewer }) => {
+        const one = { first: 1 };
+        const [datasets, models, checkpoints, runs, evaluations] = await Promise.all([
+          services.datasets.list(viewer, one, {}, null).then((page) => page.totalCount()),
+          services.models.list(viewer, one, {}).then((page) => page.totalCount()),
+          services.models.listCheckpoints(viewer, one, {}).then((page) => page.totalCount()),
+          services.runs.list(viewer, one, {}).then((page) => page.totalCount()),
+          services.evaluations.list(viewer, one, {}).then((page) => page.totalCount()),
+        ]);
+        return { datasets, models, checkpoints, runs, evaluations };
+      },
+    });
   },
 });
 
@@ -70,21 +84,12 @@ export const RootQueries = extendType({
       type: 'ServerInfo',
       resolve: async (_root, _args, { server, services, viewer }) => {
         authorise(viewer, 'READER');
-        const one = { first: 1 };
-        const [datasets, models, checkpoints, runs, evaluations] = await Promise.all([
-          services.datasets.list(viewer, one, {}, null).then((page) => page.totalCount()),
-          services.models.list(viewer, one, {}).then((page) => page.totalCount()),
-          services.models.listCheckpoints(viewer, one, {}).then((page) => page.totalCount()),
-          services.runs.list(viewer, one, {}).then((page) => page.totalCount()),
-          services.evaluations.list(viewer, one, {}).then((page) => page.totalCount()),
-        ]);
         return {
           version: server.version,
           startedAt: server.startedAt,
           database: `PostgreSQL ${await server.databaseVersion()}`,
           engine: server.engine(),
           engineHint: server.engineHint(),
-          counts: { datasets, models, checkpoints, runs, evaluations },
         };
       },
     });

@@ -20,28 +20,27 @@ interface Row {
 }
 
 /**
- * Whole records in one statement. The parts are gathered once for the page, not once for each row, and the page comes as one JSON
- * value, because the driver's work on 30 columns of 50 rows would cost more than the database's.
+ * Whole records in one statement. The parts are looked up for each row: gathered for the page at once, PostgreSQL would rather read
+ * their whole tables. The page comes as one JSON value, because the driver's work on 30 columns of 50 rows would cost more than the
+ * database's.
  * @param keys a SELECT of "id" and "sortKey".
  */
 async function readRows(tx: Transaction, keys: Prisma.Sql, direction: DatasetOrder['direction']): Promise<Row[]> {
   const order = direction === 'ASC' ? Prisma.sql`ASC` : Prisma.sql`DESC`;
   const [answer] = await tx.$queryRaw<{ rows: string }[]>`
     WITH k AS MATERIALIZED (${keys})
-    SELECT coalesce(json_agg(t ORDER BY t."sortKey" ${order} NULLS LAST, t.id ${order}), '[]')::text AS rows FROM (
+    SELECT coalesce(json_agg(t ORDER BY t."sortKey" ${order}, t.id ${order}), '[]')::text AS rows FROM (
       SELECT d.id, d.slug, d.name, d.description, d.provenance, d."provenanceNote", d.synthetic, d."imageKind", d."imageCount", d."slideCount", d."imageSizeNote",
         d."classNames", d.tasks, d."ihcMarkers", d.licence, d."publishedYear", d.citation, d."homepageUrl", d.notes, d."paperRoles",
         coalesce(d.subcollections, '[]') AS subcollections, coalesce(d."parentCollections", '{}') AS "parentCollections", d."sourceUrls",
         d."createdAt", d."updatedAt", d."editedAt", k."sortKey",
-        coalesce(organs.list, '[]') AS organs, coalesce(stains.list, '[]') AS stains, coalesce(resolutions.list, '[]') AS resolutions
+        coalesce((SELECT json_agg(json_build_object('code', o.code, 'name', o.name) ORDER BY o.name)
+          FROM "DatasetOrgan" x JOIN "Organ" o ON o.code = x."organCode" WHERE x."datasetId" = d.id), '[]') AS organs,
+        coalesce((SELECT json_agg(json_build_object('code', s.code, 'name', s.name) ORDER BY s.name)
+          FROM "DatasetStain" x JOIN "Stain" s ON s.code = x."stainCode" WHERE x."datasetId" = d.id), '[]') AS stains,
+        coalesce((SELECT json_agg(json_build_object('magnification', r.magnification, 'totalMagnification', r."totalMagnification", 'micronsPerPixel', r."micronsPerPixel") ORDER BY r.position)
+          FROM "DatasetResolution" r WHERE r."datasetId" = d.id), '[]') AS resolutions
       FROM k JOIN "Dataset" d ON d.id = k.id
-      LEFT JOIN (SELECT x."datasetId", json_agg(json_build_object('code', o.code, 'name', o.name) ORDER BY o.name) AS list
-        FROM k JOIN "DatasetOrgan" x ON x."datasetId" = k.id JOIN "Organ" o ON o.code = x."organCode" GROUP BY 1) organs ON organs."datasetId" = d.id
-      LEFT JOIN (SELECT x."datasetId", json_agg(json_build_object('code', s.code, 'name', s.name) ORDER BY s.name) AS list
-        FROM k JOIN "DatasetStain" x ON x."datasetId" = k.id JOIN "Stain" s ON s.code = x."stainCode" GROUP BY 1) stains ON stains."datasetId" = d.id
-      LEFT JOIN (SELECT r."datasetId", json_agg(json_build_object('magnification', r.magnification, 'totalMagnification', r."totalMagnification", 'micronsPerPixel', r."micronsPerPixel")
-          ORDER BY r.position) AS list
-        FROM k JOIN "DatasetResolution" r ON r."datasetId" = k.id GROUP BY 1) resolutions ON resolutions."datasetId" = d.id
     ) t`;
   const rows: RowJson[] = JSON.parse(answer?.rows ?? '[]');
   return rows.map((row) => {
@@ -77,11 +76,11 @@ export async function listDatasets(db: Database, page: PageArguments, filter: Da
   const orderName = `${order.field} ${order.direction}${order.field === 'RELEVANCE' ? ` ${search?.whole ?? ''}` : ''}`;
   const after = afterOf(page, order.field, orderName);
   const where = everyOf(Object.values(conditionsOf(filter)));
-  const key = sortKeyOf(order.field, search);
+  const key = sortKeyOf(order, search);
   const direction = order.direction === 'ASC' ? Prisma.sql`ASC` : Prisma.sql`DESC`;
   const keys = Prisma.sql`
-    SELECT d.id, ${key} AS "sortKey" FROM "Dataset" d WHERE ${where} ${after === undefined ? Prisma.empty : Prisma.sql`AND ${isBehind(order, key, after)}`}
-    ORDER BY 2 ${direction} NULLS LAST, 1 ${direction} LIMIT ${size + 1}`;
+    SELECT d.id, ${asCursorKey(order.field, key)} AS "sortKey" FROM "Dataset" d WHERE ${where} ${after === undefined ? Prisma.empty : Prisma.sql`AND ${isBehind(order, key, after)}`}
+    ORDER BY ${key} ${direction}, d.id ${direction} LIMIT ${size + 1}`;
   const rows = await readRows(db, keys, order.direction);
   const totalCount = async (): Promise<number> => {
     const [counted] = await db.$queryRaw<{ count: number }[]>`SELECT count(*)::int AS count FROM "Dataset" d WHERE ${where}`;
@@ -113,34 +112,42 @@ function isKeyOf(field: DatasetOrderField, key: string | number | null): boolean
       return typeof key === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(key) && !Number.isNaN(Date.parse(key));
     case 'IMAGE_COUNT':
     case 'PUBLISHED_YEAR':
-      return key === null || (Number.isInteger(key) && Math.abs(Number(key)) < 2 ** 31);
+      return Number.isInteger(key) && Math.abs(Number(key)) < 2 ** 31;
     case 'RELEVANCE':
       return typeof key === 'number';
   }
 }
 
-function sortKeyOf(field: DatasetOrderField, search: DatasetSearch | undefined): Prisma.Sql {
+/**
+ * What the list is sorted by, never null, exactly as the indexes of the migration "list indexes" have it: then a page anywhere in
+ * the list is read from there on. What is not known stands in for a value beyond all others in either direction.
+ */
+function sortKeyOf({ field, direction }: DatasetOrder, search: DatasetSearch | undefined): Prisma.Sql {
+  const unknown = direction === 'ASC' ? Prisma.sql`2147483647` : Prisma.sql`-1`;
   switch (field) {
     case 'NAME':
       return Prisma.sql`lower(d.name)`;
     case 'IMAGE_COUNT':
-      return Prisma.sql`d."imageCount"`;
+      return Prisma.sql`coalesce(d."imageCount", ${unknown})`;
     case 'PUBLISHED_YEAR':
-      return Prisma.sql`d."publishedYear"`;
+      return Prisma.sql`coalesce(d."publishedYear", ${unknown})`;
     case 'CREATED_AT':
-      // As text in UTC, which sorts as the instants do and goes through a cursor unharmed.
-      return Prisma.sql`to_char(d."createdAt" AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')`;
+      return Prisma.sql`d."createdAt"`;
     case 'RELEVANCE':
       return search === undefined ? Prisma.sql`0::float8` : Prisma.sql`ts_rank(d."searchVector", ${tsQueryOf(search)})::float8`;
   }
 }
 
-/** Rows that come after the cursor's, in an order with nulls last. */
+/** The key as a cursor takes it: an instant as text in UTC, which sorts as the instants do and comes back unharmed. */
+function asCursorKey(field: DatasetOrderField, key: Prisma.Sql): Prisma.Sql {
+  return field === 'CREATED_AT' ? Prisma.sql`to_char(${key} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')` : key;
+}
+
+/** Rows that come after the cursor's. */
 function isBehind({ field, direction }: DatasetOrder, key: Prisma.Sql, after: After): Prisma.Sql {
   const beyond = direction === 'ASC' ? Prisma.sql`>` : Prisma.sql`<`;
-  if (after.key === null) return Prisma.sql`(${key} IS NULL AND d.id ${beyond} ${after.id}::uuid)`;
-  const type = field === 'NAME' || field === 'CREATED_AT' ? Prisma.sql`text` : field === 'RELEVANCE' ? Prisma.sql`float8` : Prisma.sql`int`;
-  return Prisma.sql`(${key} IS NULL OR (${key}, d.id) ${beyond} (${after.key}::${type}, ${after.id}::uuid))`;
+  const type = field === 'NAME' ? Prisma.sql`text` : field === 'CREATED_AT' ? Prisma.sql`timestamptz` : field === 'RELEVANCE' ? Prisma.sql`float8` : Prisma.sql`int`;
+  return Prisma.sql`(${key}, d.id) ${beyond} (${after.key}::${type}, ${after.id}::uuid)`;
 }
 
 function tsQueryOf(search: DatasetSearch): Prisma.Sql {

@@ -60,7 +60,7 @@ export const Run = objectType({
     t.nonNull.field('config', { type: 'JSON', description: 'Frozen at launch, defaults filled in, seed included.' });
     t.nonNull.int('attempt');
     t.nonNull.float('progress', { description: '0..1' });
-    t.int('queuePosition', { description: '1 for the next to run; null for a run that does not wait.', resolve: (run, _args, ctx) => ctx.services.runs.queuePosition(run) });
+    t.int('queuePosition', { description: '1 for the next to run; null for a run that does not wait.', resolve: (run, _args, ctx) => (run.status === 'QUEUED' ? ctx.loaders.runs.queuePosition.load(run.id) : null) });
     t.field('failure', { type: 'RunFailure' });
     t.nonNull.list.nonNull.field('metrics', {
       type: 'MetricSeries',

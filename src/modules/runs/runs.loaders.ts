@@ -14,6 +14,11 @@ export function createRunLoaders(db: Database) {
   });
   return {
     byId,
+    /** Of runs that wait. */
+    queuePosition: new DataLoader<string, number | null>(async (ids) => {
+      const found = await store.queuePositions(ids);
+      return ids.map((id) => found.get(id) ?? null);
+    }),
     /** For ids that a foreign key holds. */
     existing: async (id: string): Promise<RunRecord> => {
       const run = await byId.load(id);

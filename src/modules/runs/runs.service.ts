@@ -186,7 +186,7 @@ export function createRunService(parts: RunServiceParts): RunService {
       authorise(viewer, 'CONTRIBUTOR');
       return parts.importRoots;
     },
-    queuePosition: (run) => store.queuePosition(run),
+    queuePosition: async (run) => (run.status === 'QUEUED' ? ((await store.queuePositions([run.id])).get(run.id) ?? null) : null),
     countByStatus: () => store.countByStatus(),
   };
   return service;

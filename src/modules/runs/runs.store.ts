@@ -3,7 +3,7 @@ import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeIdCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import { Prisma, type Run } from '../../generated/prisma/client.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
-import { laneOf, type MetricWindow } from './runs.rules.ts';
+import { laneOf, RUN_KINDS, RUN_LANES, RUN_STATUSES, type MetricWindow } from './runs.rules.ts';
 import { RUN_EVENT_KINDS, type MetricSeriesRecord, type RunEventKind, type RunEventRecord, type RunFailureRecord, type RunLease, type RunRecord, type TrainingStateRecord } from './runs.records.ts';
 
 /** The channel on which a committed event of a run is announced; the payload is the run's id. */
@@ -65,8 +65,9 @@ export function createRunStore(db: Database) {
         ...(statuses.length === 0 ? {} : { status: { in: [...statuses] } }),
       };
       // Ids are uuid v7: newest first by id alone.
+      const ids = kinds.length + statuses.length === 0 ? undefined : await newestOf(db, kinds, statuses, after, size + 1);
       const rows = await db.run.findMany({
-        where: after === undefined ? where : { AND: [where, { id: { lt: after } }] },
+        where: ids !== undefined ? { id: { in: ids } } : after === undefined ? {} : { id: { lt: after } },
         orderBy: { id: 'desc' },
         take: size + 1,
       });
@@ -138,6 +139,11 @@ export function createRunStore(db: Database) {
         SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') AND "leaseExpiresAt" < now() FOR UPDATE SKIP LOCKED`;
       const found = await tx.run.findMany({ where: { id: { in: rows.map((row) => row.id) } } });
       return found.map(toRecord);
+    },
+
+    lockUnderWay: async (tx: Transaction): Promise<RunRecord[]> => {
+      const rows = await tx.$queryRaw<{ id: string }[]>`SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') FOR UPDATE`;
+      return (await tx.run.findMany({ where: { id: { in: rows.map((row) => row.id) } } })).map(toRecord);
     },
 
     setProgress: async (tx: Transaction, id: string, progress: number): Promise<void> => {
@@ -259,12 +265,16 @@ export function createRunStore(db: Database) {
       return row === null ? undefined : { step: row.step, sha256: row.sha256 };
     },
 
-    /** Place in its lane's fair order, 1 for the next to run; null for a run that does not wait. */
-    queuePosition: async (run: RunRecord): Promise<number | null> => {
-      if (run.status !== 'QUEUED') return null;
-      const [row] = await db.$queryRaw<{ ahead: bigint }[]>`
-        SELECT count(*) AS ahead FROM "Run" WHERE status = 'QUEUED' AND kind = ANY(${[...laneOf(run.kind)]}::"RunKind"[]) AND (turn, "queuedAt", id) <= (SELECT turn, "queuedAt", id FROM "Run" WHERE id = ${run.id}::uuid)`;
-      return Number(row?.ahead ?? 1);
+    /** Places in their lanes' fair order, 1 for the next to run, by id; nothing for a run that does not wait. The cost is that of the queue, whoever asks for how many. */
+    queuePositions: async (ids: readonly string[]): Promise<Map<string, number>> => {
+      const lanes = RUN_LANES.flatMap((kinds, lane) => kinds.map((kind) => ({ kind, lane })));
+      const rows = await db.$queryRaw<{ id: string; position: bigint }[]>`
+        SELECT id, position FROM (
+          SELECT id, row_number() OVER (PARTITION BY lane ORDER BY turn, "queuedAt", id) AS position
+          FROM "Run" JOIN unnest(${lanes.map(({ kind }) => kind)}::"RunKind"[], ${lanes.map(({ lane }) => lane)}::int[]) AS lanes(kind, lane) USING (kind)
+          WHERE status = 'QUEUED') AS waiting
+        WHERE id = ANY(${[...ids]}::uuid[])`;
+      return new Map(rows.map((row) => [row.id, Number(row.position)]));
     },
 
     countByStatus: async (): Promise<Record<string, number>> => {
@@ -289,6 +299,19 @@ async function nextTurn(tx: Transaction, kind: RunKind, launchedBy: string | nul
         SELECT max(turn) AS own FROM "Run" WHERE "Run".kind = lane.kind AND "launchedBy" = ${launchedBy} AND ("startedAt" IS NOT NULL OR status = 'QUEUED')) AS latest),
       0) AS turn`;
   return row?.turn ?? 0;
+}
+
+/**
+ * The newest runs of these kinds in these states, of all where none is named. Each pair of kind and state is read from the end of its
+ * own stretch of the index, so that a rare one costs no more than a common one.
+ */
+async function newestOf(db: Database, kinds: readonly RunKind[], statuses: readonly RunStatus[], after: string | undefined, limit: number): Promise<string[]> {
+  const behind = after === undefined ? Prisma.empty : Prisma.sql`AND id < ${after}::uuid`;
+  const rows = await db.$queryRaw<{ id: string }[]>`
+    SELECT run.id FROM unnest(${kinds.length === 0 ? [...RUN_KINDS] : [...new Set(kinds)]}::"RunKind"[]) AS of_kind, unnest(${statuses.length === 0 ? [...RUN_STATUSES] : [...new Set(statuses)]}::"RunStatus"[]) AS in_status,
+      LATERAL (SELECT id FROM "Run" WHERE kind = of_kind AND status = in_status ${behind} ORDER BY id DESC LIMIT ${limit}) AS run
+    ORDER BY run.id DESC LIMIT ${limit}`;
+  return rows.map((row) => row.id);
 }
 
 function eventKind(kind: string): RunEventKind {

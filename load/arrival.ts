@@ -1,0 +1,121 @@
+/** Requests that come when they come, however long the answers take, and what they then waited. */
+import type { LoadClient } from './client.ts';
+import type { Operation } from './operations.ts';
+
+export interface Latencies {
+  readonly count: number;
+  readonly errorCount: number;
+  readonly p50Ms: number;
+  readonly p95Ms: number;
+  readonly p99Ms: number;
+  readonly maxMs: number;
+}
+
+export interface ArrivalResult {
+  readonly all: Latencies;
+  readonly byOperation: Readonly<Record<string, Latencies>>;
+  /** The first few answers that were not as they should be. */
+  readonly errors: readonly string[];
+  /** Requests that were sent more than 20 ms after their time, because this process was late. */
+  readonly lateCount: number;
+}
+
+const ERRORS_SHOWN = 5;
+const LATE_MS = 20;
+
+export interface ArrivalOptions {
+  readonly client: LoadClient;
+  readonly operations: readonly Operation[];
+  readonly requestsPerSecond: number;
+  readonly seconds: number;
+}
+
+/**
+ * Sends requests at a constant rate. A latency is counted from the instant at which the request was due, so that one slow answer
+ * can not hide the wait of those behind it (no coordinated omission).
+ */
+export async function measureConstantArrival({ client, operations, requestsPerSecond, seconds }: ArrivalOptions): Promise<ArrivalResult> {
+  const draw = mixOf(operations);
+  const total = Math.round(requestsPerSecond * seconds);
+  const measured = new Map<string, number[]>();
+  const errors: string[] = [];
+  const errorCounts = new Map<string, number>();
+  const pending: Promise<void>[] = [];
+  let lateCount = 0;
+  const startMs = performance.now();
+  for (let index = 0; index < total; index += 1) {
+    const dueMs = startMs + (index * 1000) / requestsPerSecond;
+    const waitMs = dueMs - performance.now();
+    if (waitMs > 1) await new Promise((resolve) => setTimeout(resolve, waitMs));
+    if (performance.now() - dueMs > LATE_MS) lateCount += 1;
+    const operation = draw();
+    pending.push(
+      ask(client, operation).then((fault) => {
+        const list = measured.get(operation.name) ?? [];
+        measured.set(operation.name, list);
+        list.push(performance.now() - dueMs);
+        if (fault === undefined) return;
+        errorCounts.set(operation.name, (errorCounts.get(operation.name) ?? 0) + 1);
+        if (errors.length < ERRORS_SHOWN) errors.push(`${operation.name}: ${fault}`);
+      }),
+    );
+  }
+  await Promise.all(pending);
+  const byOperation = Object.fromEntries([...measured].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, values]) => [name, latenciesOf(values, errorCounts.get(name) ?? 0)]));
+  const errorCount = [...errorCounts.values()].reduce((sum, count) => sum + count, 0);
+  return { all: latenciesOf([...measured.values()].flat(), errorCount), byOperation, errors, lateCount };
+}
+
+export interface SaturationResult {
+  readonly connectionCount: number;
+  readonly requestsPerSecond: number;
+  readonly p95Ms: number;
+}
+
+/** How many answers a second come when `connectionCount` askers always have a request under way. */
+export async function measureSaturation({ client, operations, connectionCount, seconds }: Omit<ArrivalOptions, 'requestsPerSecond'> & { readonly connectionCount: number }): Promise<SaturationResult> {
+  const draw = mixOf(operations);
+  const startMs = performance.now();
+  const endMs = startMs + seconds * 1000;
+  const values: number[] = [];
+  const asker = async (): Promise<void> => {
+    while (performance.now() < endMs) {
+      const sentMs = performance.now();
+      const fault = await ask(client, draw());
+      if (fault === undefined) values.push(performance.now() - sentMs);
+    }
+  };
+  await Promise.all(Array.from({ length: connectionCount }, asker));
+  return { connectionCount, requestsPerSecond: rounded((values.length * 1000) / (performance.now() - startMs)), p95Ms: latenciesOf(values, 0).p95Ms };
+}
+
+/** What is wrong with the answer, if anything is. */
+export async function ask(client: LoadClient, operation: Operation): Promise<string | undefined> {
+  try {
+    const { status, body } = await client.post(JSON.stringify({ query: operation.query, variables: operation.variables() }));
+    if (status !== 200) return `status ${status}: ${body.slice(0, 300)}`;
+    return body.startsWith('{"data":{') && !body.includes('"errors":[{') ? undefined : body.slice(0, 300);
+  } catch (error) {
+    return String(error);
+  }
+}
+
+/** Operations in the share of their weights. */
+function mixOf(operations: readonly Operation[]): () => Operation {
+  const urn = operations.flatMap((operation) => Array.from({ length: operation.weight }, () => operation));
+  return () => {
+    const operation = urn[Math.floor(Math.random() * urn.length)];
+    if (operation === undefined) throw new Error('There are no operations.');
+    return operation;
+  };
+}
+
+export function latenciesOf(values: readonly number[], errorCount: number): Latencies {
+  const sorted = [...values].sort((a, b) => a - b);
+  const at = (share: number): number => rounded(sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0);
+  return { count: values.length, errorCount, p50Ms: at(0.5), p95Ms: at(0.95), p99Ms: at(0.99), maxMs: at(1) };
+}
+
+function rounded(value: number): number {
+  return Math.round(value * 10) / 10;
+}

@@ -1,0 +1,37 @@
+/** One GraphQL request over HTTP, cheap enough that the one who asks does not become what is measured. */
+import { Agent, request } from 'node:http';
+
+export interface Answer {
+  readonly status: number;
+  readonly body: string;
+}
+
+export interface LoadClient {
+  /** @param headers beside the usual ones. Resolves with whatever the server answers; rejects when it does not answer. */
+  post(body: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
+  get(path: string): Promise<Answer>;
+  close(): void;
+}
+
+const TIMEOUT_MS = 30_000;
+
+export function createLoadClient(serverUrl: string, key: string): LoadClient {
+  const agent = new Agent({ keepAlive: true, maxSockets: 512 });
+  const send = (path: string, method: string, body: string, headers: Readonly<Record<string, string>>): Promise<Answer> =>
+    new Promise((resolve, reject) => {
+      const outgoing = request(`${serverUrl}${path}`, { agent, method, timeout: TIMEOUT_MS, headers: { authorization: `Bearer ${key}`, ...headers } }, (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') }));
+        response.on('error', reject);
+      });
+      outgoing.on('timeout', () => outgoing.destroy(new Error(`No answer within ${TIMEOUT_MS} ms.`)));
+      outgoing.on('error', reject);
+      outgoing.end(body);
+    });
+  return {
+    post: (body, headers = {}) => send('/graphql', 'POST', body, { 'content-type': 'application/json', ...headers }),
+    get: (path) => send(path, 'GET', '', {}),
+    close: () => agent.destroy(),
+  };
+}

@@ -1,0 +1,140 @@
+/**
+ * `npm run load`: a registry as a large lab would have it after years, and whether it still answers at once.
+ *
+ *   npm run load                         the whole proof: 100,000 runs, 50 requests a second for ten minutes
+ *   npm run load -- --minutes 1          the same, shorter
+ *   npm run load -- --json               one JSON document on standard output, progress on standard error
+ *   npm run load -- --runs 5000          a small registry, for a quick look
+ */
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { table } from '../src/cli/terminal.ts';
+import { startPostgres } from '../src/platform/postgres.ts';
+import { measureConstantArrival, measureSaturation } from './arrival.ts';
+import { createLoadClient } from './client.ts';
+import { watchMemory } from './memory.ts';
+import { operationsFor } from './operations.ts';
+import { sendOverLimits } from './over-limits.ts';
+import { explainOperations, logPlans, ROWS_TOUCHED_MAX } from './plans.ts';
+import { seed } from './seed.ts';
+import { withLoadedServer } from './server.ts';
+
+const HELP = `usage: npm run load [-- --minutes 10] [-- --rate 50] [-- --runs 100000] [-- --json]
+
+Fills a database of its own with runs, a million metric points and 5,000 datasets, starts the real server, and asks it
+every list and detail query of the contract over HTTP: once each for the plan that PostgreSQL takes, then mixed at a
+constant rate with requests over the limits between them, then as fast as it can. Everything is thrown away afterwards.
+
+exit code: 0 every promise was kept; 1 one was not, and which.
+`;
+
+const { values } = parseArgs({
+  options: {
+    minutes: { type: 'string', default: '10' }, rate: { type: 'string', default: '50' }, runs: { type: 'string', default: '100000' },
+    'plans-only': { type: 'boolean', default: false }, json: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h' },
+  },
+});
+if (values.help === true) {
+  process.stdout.write(HELP);
+  process.exit(0);
+}
+const minutes = Number(values.minutes);
+const requestsPerSecond = Number(values.rate);
+const runCount = Number(values.runs);
+if (!(minutes > 0 && minutes <= 120 && requestsPerSecond > 0 && runCount >= 1000)) {
+  process.stderr.write(HELP);
+  process.exit(2);
+}
+const scale = runCount / 100_000;
+const size = { runCount, metricPointCount: Math.round(1_000_000 * scale), datasetCount: Math.max(200, Math.round(5_000 * scale)) };
+const tell = (message: string): void => void process.stderr.write(`${message}\n`);
+
+const P95_MAX_MS = 100;
+const SATURATION_SECONDS = 20;
+const SATURATION_CONNECTIONS = 16;
+const WARM_UP_SECONDS = 15;
+/** A leak of a kilobyte for each request would be three megabytes a minute. */
+const GROWTH_MAX_PER_MINUTE = 1;
+
+const folder = await mkdtemp(path.join(os.tmpdir(), 'paraffin-load-'));
+const postgres = await startPostgres(path.join(folder, 'postgres'));
+try {
+  const startedAt = new Date();
+  tell('migrating');
+  await withLoadedServer(folder, postgres.url, () => Promise.resolve());
+  await seed(postgres.url, size, (done, total) => tell(`seeding ${done}/${total}`));
+  const operations = await operationsFor(postgres.url);
+
+  tell('plans');
+  await logPlans(postgres.url, true);
+  const plans = await withLoadedServer(folder, postgres.url, async ({ url, key }) => {
+    const client = createLoadClient(url, key);
+    const explained = await explainOperations(client, operations, postgres.url, path.join(folder, 'postgres', 'postgres.log'));
+    client.close();
+    return explained;
+  });
+  await logPlans(postgres.url, false);
+
+  const measured = values['plans-only']
+    ? undefined
+    : await withLoadedServer(folder, postgres.url, async ({ url, pid, key }) => {
+        const client = createLoadClient(url, key);
+        tell(`warming up for ${WARM_UP_SECONDS} s`);
+        await measureConstantArrival({ client, operations, requestsPerSecond, seconds: WARM_UP_SECONDS });
+        tell(`${requestsPerSecond} requests a second for ${minutes} minutes, one over the limits every second between them`);
+        const loadBefore = os.loadavg();
+        let isOver = false;
+        const [arrival, overLimits, memory] = await Promise.all([
+          measureConstantArrival({ client, operations, requestsPerSecond, seconds: minutes * 60 }).finally(() => {
+            isOver = true;
+          }),
+          sendOverLimits(client, 1000, () => isOver),
+          watchMemory(client, pid, 5000, () => isOver),
+        ]);
+        const loadAfter = os.loadavg();
+        tell(`as fast as it can for ${SATURATION_SECONDS} s`);
+        const saturation = await measureSaturation({ client, operations, connectionCount: SATURATION_CONNECTIONS, seconds: SATURATION_SECONDS });
+        client.close();
+        return { arrival, overLimits, memory, saturation, loadAverage: { before: loadBefore, after: loadAfter } };
+      });
+
+  const broken = [
+    ...plans.filter((plan) => !plan.isCount && (plan.sequentialScans.length > 0 || plan.rowsTouched > ROWS_TOUCHED_MAX)).map((plan) => `${plan.operation} grows with its tables: ${plan.rowsTouched} rows touched, read whole: ${plan.sequentialScans.join(', ') || 'none'}. ${plan.worst ?? ''}`),
+    ...(measured === undefined ? [] : brokenPromises(measured)),
+  ];
+  const result = { startedAt, machine: { cpu: os.cpus()[0]?.model, cores: os.availableParallelism(), memoryGigabytes: Math.round(os.totalmem() / 1e9), node: process.version }, size, requestsPerSecond, minutes, plans, ...measured, broken };
+  process.stdout.write(values.json ? `${JSON.stringify(result, null, 2)}\n` : asText());
+  process.exitCode = broken.length === 0 ? 0 : 1;
+
+  function asText(): string {
+    const lines = [table(['operation', 'statements', 'rows touched', 'buffers', 'read whole'], plans.map((plan) => [plan.isCount ? `${plan.operation} (counts)` : plan.operation, String(plan.statementCount), String(plan.rowsTouched), String(plan.buffers), plan.sequentialScans.join(', ')])), ''];
+    if (measured !== undefined) {
+      const { arrival, overLimits, memory, saturation, loadAverage } = measured;
+      const row = (name: string, each: typeof arrival.all): string[] => [name, ...[each.count, each.errorCount, each.p50Ms, each.p95Ms, each.p99Ms, each.maxMs].map(String)];
+      const head = ['', 'requests', 'errors', 'p50 ms', 'p95 ms', 'p99 ms', 'max ms'];
+      lines.push(table(head, [...Object.entries(arrival.byOperation).map(([name, each]) => row(name, each)), row('all', arrival.all)]), '');
+      lines.push(table(head, [...Object.entries(overLimits.byKind).map(([name, each]) => row(name, each)), row('over the limits', overLimits.all)]), '');
+      lines.push(`saturation: ${saturation.requestsPerSecond} requests a second over ${saturation.connectionCount} connections, p95 ${saturation.p95Ms} ms`);
+      lines.push(`memory: resident ${memory.first?.residentMegabytes} MB -> ${memory.last?.residentMegabytes} MB, ${memory.residentSlopePerMinute} MB a minute in the second half; heap after collections ${memory.heapSlopePerMinute} MB a minute`);
+      lines.push(`sent late: ${arrival.lateCount}; load average of the machine before ${loadAverage.before.map((each) => each.toFixed(1)).join(' ')}, after ${loadAverage.after.map((each) => each.toFixed(1)).join(' ')}`);
+    }
+    lines.push(...(broken.length === 0 ? ['Every promise was kept.'] : broken.map((promise) => `BROKEN ${promise}`)), '');
+    return lines.join('\n');
+  }
+
+  function brokenPromises({ arrival, overLimits, memory }: NonNullable<typeof measured>): string[] {
+    return [
+      ...(arrival.all.p95Ms < P95_MAX_MS ? [] : [`p95 of all requests is ${arrival.all.p95Ms} ms, not under ${P95_MAX_MS} ms.`]),
+      ...Object.entries(arrival.byOperation).filter(([, each]) => each.p95Ms >= P95_MAX_MS).map(([name, each]) => `p95 of ${name} is ${each.p95Ms} ms, not under ${P95_MAX_MS} ms.`),
+      ...(arrival.all.errorCount === 0 ? [] : [`${arrival.all.errorCount} answers were errors, such as ${arrival.errors.join(' | ')}`]),
+      ...overLimits.wrong.map((answer) => `Over the limits, but answered otherwise: ${answer}`),
+      ...(overLimits.all.p95Ms < P95_MAX_MS ? [] : [`p95 of refusals is ${overLimits.all.p95Ms} ms.`]),
+      ...(memory.heapSlopePerMinute < GROWTH_MAX_PER_MINUTE && memory.residentSlopePerMinute < GROWTH_MAX_PER_MINUTE ? [] : [`Memory grows: resident ${memory.residentSlopePerMinute}, heap ${memory.heapSlopePerMinute} MB a minute.`]),
+    ];
+  }
+} finally {
+  await postgres.stop();
+  await rm(folder, { recursive: true, force: true });
+}
