@@ -26,6 +26,7 @@ import { applyMigrations, MIGRATIONS_DIR, readMigrations } from './platform/migr
 import { startPostgres } from './platform/postgres.ts';
 import { openQueue } from './platform/queue.ts';
 import { openUploadStore, type UploadStore } from './platform/upload-store.ts';
+import { backUpBeforeUpgrade } from './platform/upgrade-backup.ts';
 import { startWorkerProcess } from './worker-process.ts';
 
 export interface App {
@@ -59,7 +60,9 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     closers.push(lock.release);
 
     const databaseUrl = await databaseUrlOf(env, closers);
-    const applied = await applyMigrations(databaseUrl, await readMigrations(MIGRATIONS_DIR));
+    const applied = await applyMigrations(databaseUrl, await readMigrations(MIGRATIONS_DIR), async (pending) => {
+      logger.info({ pending, file: await backUpBeforeUpgrade(databaseUrl, env.dataDir) }, 'the database is backed up and will be upgraded');
+    });
     if (applied.length > 0) logger.info({ applied }, 'migrations applied');
     const db = openDatabase(databaseUrl, { maxConnections: 12 });
     closers.push(() => db.$disconnect());

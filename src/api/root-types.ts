@@ -82,7 +82,7 @@ export const RootQueries = extendType({
     });
     t.nonNull.field('server', {
       type: 'ServerInfo',
-      resolve: async (_root, _args, { server, services, viewer }) => {
+      resolve: async (_root, _args, { server, viewer }) => {
         authorise(viewer, 'READER');
         return {
           version: server.version,

@@ -15,6 +15,8 @@ const COMMANDS: readonly Command[] = [
   { name: 'engine', summary: 'fetch and build the TensorFlow engine (npm run engine)', load: async () => (await import('./engine.ts')).engineCommand },
   { name: 'tissue', summary: 'draw tissue-like SYNTHETIC images for trying things out', load: async () => (await import('./tissue-command.ts')).tissueCommand },
   { name: 'fsck', summary: 'read every stored file again and put aside what has changed', load: async () => (await import('./fsck.ts')).fsckCommand },
+  { name: 'backup', summary: 'database and stored bytes of one instant into one file', load: async () => (await import('./backup.ts')).backupCommand },
+  { name: 'restore', summary: 'a backup becomes a registry again, in an empty place', load: async () => (await import('./restore.ts')).restoreCommand },
   { name: 'gc', summary: 'take away stored bytes that nothing cites', load: async () => (await import('./gc.ts')).gcCommand },
 ];
 

@@ -43,9 +43,11 @@ export async function readMigrations(folder: string): Promise<Migration[]> {
 
 /**
  * Brings the database to this program's schema; gives the names that were applied now.
+ * @param beforeFirstChange called under the lock with the names to come, where a database that is in use is about to change; when it
+ *   fails, nothing is changed.
  * @throws MigrationError when the database is newer than the program, or an applied migration was changed since.
  */
-export async function applyMigrations(databaseUrl: string, migrations: readonly Migration[]): Promise<string[]> {
+export async function applyMigrations(databaseUrl: string, migrations: readonly Migration[], beforeFirstChange?: (pending: readonly string[]) => Promise<void>): Promise<string[]> {
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
   try {
@@ -57,6 +59,7 @@ export async function applyMigrations(databaseUrl: string, migrations: readonly 
     const applied = await appliedMigrations(client);
     refuseForeignHistory(applied, migrations);
     const pending = migrations.filter((migration) => !applied.has(migration.name));
+    if (applied.size > 0 && pending.length > 0) await beforeFirstChange?.(pending.map((migration) => migration.name));
     for (const migration of pending) await applyOne(client, migration);
     return pending.map((migration) => migration.name);
   } finally {

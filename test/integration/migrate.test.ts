@@ -1,9 +1,14 @@
 /** Migrations on databases in every state that a start may find them in. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
+import { mkdtemp, readdir, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { Client } from 'pg';
+import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { readBackup, readBackupHead } from '../../src/platform/backup.ts';
+import { backUpBeforeUpgrade } from '../../src/platform/upgrade-backup.ts';
 import { applyMigrations, readMigrations, MigrationError, type Migration } from '../../src/platform/migrate.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 
@@ -84,6 +89,49 @@ describe('refused, and nothing is touched', () => {
     await assert.rejects(applyMigrations(url, [CREATE_A, broken, migration('3_c', 'CREATE TABLE c (id int)')]), (error: unknown) => error instanceof MigrationError && /"2_broken" failed and was rolled back/.test(error.message));
     assert.deepEqual(await tables(url), ['a']);
     assert.deepEqual(await applyMigrations(url, [CREATE_A, migration('2_broken', 'CREATE TABLE b (id int)')]), ['2_broken'], 'a mended one can be applied');
+  });
+});
+
+describe('before the first change', () => {
+  test('of a database in use its rows are kept, in a file that restores to the older schema', async (context) => {
+    const url = await emptyDatabase(context);
+    const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-upgrade-'));
+    context.after(() => rm(folder, { recursive: true, force: true }));
+    const older = real.slice(0, -1);
+    await applyMigrations(url, older);
+    await ask(url, `INSERT INTO "Model" (id, slug, name) VALUES (gen_random_uuid(), 'kept', 'Kept')`);
+    const kept: string[] = [];
+    const keep = async (): Promise<void> => void kept.push(await backUpBeforeUpgrade(url, folder));
+    assert.deepEqual(await applyMigrations(url, real, keep), [real.at(-1)?.name]);
+    assert.equal(kept.length, 1);
+    const head = await readBackupHead(kept[0] ?? '', real);
+    assert.deepEqual([head.contents, head.migrations.map(({ name }) => name)], ['DATABASE', older.map(({ name }) => name)]);
+    const fresh = await emptyDatabase(context);
+    await readBackup({ file: kept[0] ?? '', databaseUrl: fresh, store: openArtifactStore(path.join(folder, 'artifacts')), migrations: real });
+    assert.deepEqual(await ask(fresh, 'SELECT slug FROM "Model"'), [{ slug: 'kept' }]);
+    assert.deepEqual(await applyMigrations(fresh, real), [real.at(-1)?.name]);
+  });
+
+  test('nothing is kept of an empty database, nor where nothing changes', async (context) => {
+    const url = await emptyDatabase(context);
+    const never = (): Promise<void> => Promise.reject(new Error('There is nothing to keep.'));
+    await applyMigrations(url, [CREATE_A], never);
+    await applyMigrations(url, [CREATE_A], never);
+  });
+
+  test('nothing is changed when it can not be kept', async (context) => {
+    const url = await emptyDatabase(context);
+    await applyMigrations(url, [CREATE_A]);
+    await assert.rejects(applyMigrations(url, [CREATE_A, migration('2_b', 'CREATE TABLE b (id int)')], () => Promise.reject(new Error('The disk is full.'))), /disk is full/);
+    assert.deepEqual(await tables(url), ['a']);
+  });
+
+  test('only the last three are kept', async (context) => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-upgrade-'));
+    context.after(() => rm(folder, { recursive: true, force: true }));
+    const made: string[] = [];
+    for (let count = 0; count < 5; count += 1) made.push(path.basename(await backUpBeforeUpgrade(shared.url, folder)));
+    assert.deepEqual((await readdir(path.join(folder, 'backups'))).sort(), made.slice(-3));
   });
 });
 

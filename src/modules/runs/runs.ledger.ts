@@ -62,6 +62,8 @@ export interface RunLedger {
   release(lease: RunLease, message: string): Promise<void>;
   /** Queues again (or ends) the runs of workers that have gone silent; gives how many. */
   reapLapsed(): Promise<number>;
+  /** Takes every run that is under way from whoever has it, for a database that was restored: its workers are those of another one. Gives how many. */
+  requeueAll(message: string): Promise<number>;
 }
 
 export interface Renewal {
@@ -169,6 +171,12 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
         const lapsed = await store.lockLapsed(tx, LEASE_SECONDS);
         for (const run of lapsed) await requeueOrFail(tx, run, SILENT_WORKER);
         return lapsed.length;
+      }),
+    requeueAll: (message) =>
+      transact(async (tx) => {
+        const underWay = await store.lockUnderWay(tx);
+        for (const run of underWay) await requeueOrCancel(tx, run, message);
+        return underWay.length;
       }),
   };
 }

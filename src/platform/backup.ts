@@ -1,0 +1,355 @@
+/**
+ * Backups: database and stored bytes as they were at one instant, in one tar file that any tar can list.
+ *
+ *   backup.json                what it is: format, program, migrations, tables with their counts, artifacts
+ *   database/<table>/<n>       rows, as COPY writes them
+ *   artifacts/<sha256>         stored bytes
+ *   end.json                   written last: without it the file is not whole
+ *
+ * Rows are read in one snapshot, which runs under way do not disturb. Stored bytes never change and are not deleted while a backup is
+ * made, so those that the snapshot names can be copied after it.
+ */
+import { createHash } from 'node:crypto';
+import { createReadStream, createWriteStream } from 'node:fs';
+import { mkdir, open, rename, rm } from 'node:fs/promises';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { Client } from 'pg';
+import { extract, pack, type Pack } from 'tar-stream';
+import { z } from 'zod';
+import { DomainError } from '../errors.ts';
+import type { ArtifactStore } from './artifact-store.ts';
+import { beginLoad, dumpedSequenceSchema, dumpedTableSchema, dumpTable, sequencesToDump, tablesToDump } from './database-dump.ts';
+import { applyMigrations, MigrationError, type Migration } from './migrate.ts';
+
+const FORMAT = 'paraffin-backup-1';
+const CHUNK_BYTES = 4 * 1024 * 1024;
+
+const headSchema = z.object({
+  format: z.string(),
+  program: z.string(),
+  createdAt: z.string(),
+  /** DATABASE: without the stored bytes, as before an upgrade, which does not touch them. */
+  contents: z.enum(['ALL', 'DATABASE']),
+  migrations: z.array(z.object({ name: z.string(), checksum: z.string() })),
+  tables: z.array(dumpedTableSchema),
+  sequences: z.array(dumpedSequenceSchema),
+  artifacts: z.object({ count: z.number().int(), byteSize: z.number() }),
+});
+export type BackupHead = z.infer<typeof headSchema>;
+
+const endSchema = z.object({
+  /** Of all COPY chunks in their order. */
+  rowsSha256: z.string(),
+  artifactCount: z.number().int(),
+  /** Artifacts that were missing or changed already when the backup was made. */
+  damaged: z.array(z.string()),
+});
+
+export interface BackupReport {
+  readonly file: string;
+  readonly byteSize: number;
+  readonly rowCount: number;
+  readonly artifacts: { readonly count: number; readonly byteSize: number };
+  /** Missing or changed already: the backup holds everything else. */
+  readonly damaged: readonly string[];
+}
+
+export interface BackupOptions {
+  readonly databaseUrl: string;
+  /** Undefined: the database alone. */
+  readonly store: ArtifactStore | undefined;
+  readonly file: string;
+  /** Version of this program. */
+  readonly program: string;
+  readonly onProgress?: ((progress: CopyProgress) => void) | undefined;
+}
+
+export interface CopyProgress {
+  readonly bytesDone: number;
+  readonly bytesTotal: number;
+}
+
+interface WantedArtifact {
+  readonly sha256: string;
+  readonly byteSize: number;
+}
+
+/** Writes a backup beside its final name first: a file of that name is always whole. The caller keeps stored bytes from being deleted. */
+export async function writeBackup({ databaseUrl, store, file, program, onProgress }: BackupOptions): Promise<BackupReport> {
+  await mkdir(path.dirname(file), { recursive: true });
+  const unfinished = `${file}.unfinished`;
+  const archive = pack();
+  // It holds salted hashes of keys and whatever is confidential in the registry: for its owner alone.
+  const writing = pipeline(archive, createWriteStream(unfinished, { mode: 0o600 }));
+  try {
+    const [report] = await Promise.all([fillArchive(archive, { databaseUrl, store, program, onProgress }), writing]);
+    const byteSize = await synced(unfinished);
+    await rename(unfinished, file);
+    return { file, byteSize, ...report };
+  } catch (error) {
+    archive.destroy();
+    await writing.catch(() => undefined);
+    await rm(unfinished, { force: true });
+    throw error;
+  }
+}
+
+async function fillArchive(archive: Pack, options: Pick<BackupOptions, 'databaseUrl' | 'store' | 'program' | 'onProgress'>): Promise<Omit<BackupReport, 'file' | 'byteSize'>> {
+  const { databaseUrl, store, program, onProgress } = options;
+  const client = new Client({ connectionString: databaseUrl });
+  await client.connect();
+  const rows = createHash('sha256');
+  let head: BackupHead;
+  let wanted: WantedArtifact[];
+  try {
+    await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
+    const { rows: migrations } = await client.query<{ name: string; checksum: string }>('SELECT migration_name AS name, checksum FROM "_prisma_migrations" WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL ORDER BY 1');
+    const found = await client.query<{ sha256: string; byteSize: string }>('SELECT sha256, "byteSize" FROM "Artifact" ORDER BY 1');
+    wanted = store === undefined ? [] : found.rows.map((row) => ({ sha256: row.sha256, byteSize: Number(row.byteSize) }));
+    head = {
+      format: FORMAT,
+      program,
+      createdAt: new Date().toISOString(),
+      contents: store === undefined ? 'DATABASE' : 'ALL',
+      migrations,
+      tables: await tablesToDump(client),
+      sequences: await sequencesToDump(client),
+      artifacts: { count: wanted.length, byteSize: wanted.reduce((sum, artifact) => sum + artifact.byteSize, 0) },
+    };
+    await writeEntry(archive, 'backup.json', Buffer.from(`${JSON.stringify(head, null, 2)}\n`));
+    for (const table of head.tables) {
+      let part = 0;
+      for await (const chunk of dumpTable(client, table, CHUNK_BYTES)) {
+        rows.update(chunk);
+        await writeEntry(archive, `database/${table.table.replaceAll('"', '')}/${part}`, chunk);
+        part += 1;
+      }
+    }
+    await client.query('COMMIT');
+  } finally {
+    await client.end();
+  }
+  const damaged: string[] = [];
+  let bytesDone = 0;
+  for (const artifact of wanted) {
+    if (store === undefined || !(await copyArtifact(archive, store, artifact.sha256))) damaged.push(artifact.sha256);
+    bytesDone += artifact.byteSize;
+    onProgress?.({ bytesDone, bytesTotal: head.artifacts.byteSize });
+  }
+  const end = { rowsSha256: rows.digest('hex'), artifactCount: wanted.length - damaged.length, damaged };
+  await writeEntry(archive, 'end.json', Buffer.from(`${JSON.stringify(end, null, 2)}\n`));
+  archive.finalize();
+  return { rowCount: head.tables.reduce((sum, table) => sum + table.rowCount, 0), artifacts: head.artifacts, damaged };
+}
+
+/** False for one that is not there, or not what its name says; what was written of it is then told to be worthless at the end. */
+async function copyArtifact(archive: Pack, store: ArtifactStore, sha256: string): Promise<boolean> {
+  const handle = await store.open(sha256).catch((error: unknown) => {
+    if (error instanceof DomainError) return undefined;
+    throw error;
+  });
+  if (handle === undefined) return false;
+  try {
+    const { size } = await handle.stat();
+    const hash = createHash('sha256');
+    const entry = archive.entry({ name: `artifacts/${sha256}`, size });
+    await pipeline(
+      handle.createReadStream({ autoClose: false, highWaterMark: CHUNK_BYTES }),
+      async function* (chunks: AsyncIterable<Buffer>) {
+        for await (const chunk of chunks) {
+          hash.update(chunk);
+          yield chunk;
+        }
+      },
+      entry,
+    );
+    return hash.digest('hex') === sha256;
+  } finally {
+    await handle.close();
+  }
+}
+
+async function writeEntry(archive: Pack, name: string, bytes: Buffer): Promise<void> {
+  await new Promise<void>((resolve, reject) => {
+    archive.entry({ name }, bytes, (error) => (error ? reject(error) : resolve()));
+  });
+}
+
+async function synced(file: string): Promise<number> {
+  const handle = await open(file, 'r+');
+  try {
+    await handle.sync();
+    return (await handle.stat()).size;
+  } finally {
+    await handle.close();
+  }
+}
+
+export interface RestoreOptions {
+  readonly file: string;
+  /** Of a database without tables. */
+  readonly databaseUrl: string;
+  /** Empty. */
+  readonly store: ArtifactStore;
+  /** Where a backup of the database alone finds the stored bytes. */
+  readonly bytesFrom?: ArtifactStore | undefined;
+  readonly migrations: readonly Migration[];
+  readonly onProgress?: ((progress: CopyProgress) => void) | undefined;
+}
+
+export interface RestoreReport {
+  readonly createdAt: string;
+  readonly rowCount: number;
+  readonly artifacts: { readonly count: number; readonly byteSize: number };
+  /** Missing or changed already when the backup was made; their rows are marked. */
+  readonly damaged: readonly string[];
+}
+
+/**
+ * Reads what a backup is, without changing anything.
+ * @throws DomainError FORMAT_INVALID for what is no backup; MigrationError for one of a newer program.
+ */
+export async function readBackupHead(file: string, migrations: readonly Migration[]): Promise<BackupHead> {
+  const head = await firstEntryOf(file);
+  const known = new Map(migrations.map((migration) => [migration.name, migration.checksum]));
+  for (const { name, checksum } of head.migrations) {
+    if (known.get(name) === checksum) continue;
+    throw new MigrationError(
+      known.has(name)
+        ? `Migration "${name}" differs from the one under which the backup was made.`
+        : `The backup was made by a newer Paraffin (${head.program}): this program does not know its migration "${name}". Restore it with that version.`,
+    );
+  }
+  return head;
+}
+
+/**
+ * Restores into an empty place. Every digest is checked on the way; the database is committed last, so that a restore that breaks off
+ * leaves no registry behind.
+ * @throws DomainError FORMAT_INVALID for a file that is not whole, ARTIFACT_CORRUPT for bytes that are not what their name says.
+ */
+export async function readBackup({ file, databaseUrl, store, bytesFrom, migrations, onProgress }: RestoreOptions): Promise<RestoreReport> {
+  const head = await readBackupHead(file, migrations);
+  const then = new Set(head.migrations.map((migration) => migration.name));
+  await applyMigrations(databaseUrl, migrations.filter((migration) => then.has(migration.name)));
+  const client = new Client({ connectionString: databaseUrl });
+  await client.connect();
+  try {
+    const load = await beginLoad(client, head.tables, head.sequences);
+    const tableOf = new Map(head.tables.map(({ table }) => [table.replaceAll('"', ''), table]));
+    const rows = createHash('sha256');
+    const put = new Set<string>();
+    const wrong = new Set<string>();
+    let bytesDone = 0;
+    let end: z.infer<typeof endSchema> | undefined;
+    for await (const entry of entriesOf(file)) {
+      const [kind, name = ''] = entry.header.name.split('/');
+      if (kind === 'database') {
+        const chunk = await bytesOf(entry.bytes);
+        rows.update(chunk);
+        await load.write(tableOf.get(name) ?? name, chunk);
+      } else if (kind === 'artifacts') {
+        const stored = await store.put(entry.bytes);
+        if (stored.sha256 === name) put.add(name);
+        else {
+          wrong.add(name);
+          await store.remove(stored.sha256, new Date(Date.now() + 60_000));
+        }
+        bytesDone += stored.byteSize;
+        onProgress?.({ bytesDone, bytesTotal: head.artifacts.byteSize });
+      } else if (kind === 'end.json') {
+        end = endSchema.parse(JSON.parse((await bytesOf(entry.bytes)).toString('utf8')));
+      }
+    }
+    if (end === undefined) throw invalid(file, 'It ends too early.');
+    if (rows.digest('hex') !== end.rowsSha256) throw invalid(file, 'Its rows are not those that were written.');
+    const known = new Set(end.damaged);
+    const corrupt = [...wrong].find((sha256) => !known.has(sha256));
+    if (corrupt !== undefined) throw new DomainError({ code: 'ARTIFACT_CORRUPT', message: `Artifact ${corrupt} has changed in the backup.`, hint: 'Take another backup.' });
+    if (put.size !== end.artifactCount) throw invalid(file, `It holds ${put.size} artifacts instead of ${end.artifactCount}.`);
+    await load.commit();
+    const damaged = head.contents === 'ALL' ? end.damaged : await takeBytes(client, bytesFrom, store);
+    await client.query('UPDATE "Artifact" SET "damagedAt" = now() WHERE sha256 = ANY($1) AND "damagedAt" IS NULL', [damaged]).catch((error: unknown) => {
+      // A schema from before the column: the next check marks them.
+      if (damaged.length > 0 && !(error instanceof Error && 'code' in error && error.code === '42703')) throw error;
+    });
+    return { createdAt: head.createdAt, rowCount: head.tables.reduce((sum, table) => sum + table.rowCount, 0), artifacts: { count: put.size, byteSize: bytesDone }, damaged };
+  } finally {
+    await client.end();
+  }
+}
+
+/** For a backup of the database alone: copies the bytes that its rows name, checking each; gives those that are not to be had. */
+async function takeBytes(client: Client, from: ArtifactStore | undefined, to: ArtifactStore): Promise<string[]> {
+  const { rows } = await client.query<{ sha256: string }>('SELECT sha256 FROM "Artifact" ORDER BY 1');
+  const missing: string[] = [];
+  for (const { sha256 } of rows) {
+    const handle = await from?.open(sha256).catch(() => undefined);
+    if (handle === undefined) {
+      missing.push(sha256);
+      continue;
+    }
+    const stored = await to.put(handle.createReadStream());
+    if (stored.sha256 === sha256) continue;
+    await to.remove(stored.sha256, new Date(Date.now() + 60_000));
+    missing.push(sha256);
+  }
+  return missing;
+}
+
+async function firstEntryOf(file: string): Promise<BackupHead> {
+  for await (const entry of entriesOf(file)) {
+    if (entry.header.name !== 'backup.json') break;
+    const parsed = headSchema.safeParse(JSON.parse((await bytesOf(entry.bytes)).toString('utf8')));
+    if (parsed.success && parsed.data.format === FORMAT) return parsed.data;
+    break;
+  }
+  throw invalid(file, 'It is no backup of Paraffin, or of a format that this version does not read.');
+}
+
+interface TarEntry {
+  readonly header: { readonly name: string };
+  readonly bytes: AsyncIterable<Buffer>;
+}
+
+async function* entriesOf(file: string): AsyncGenerator<TarEntry> {
+  const archive = extract();
+  const reading = pipeline(createReadStream(file, { highWaterMark: CHUNK_BYTES }), archive).catch((error: unknown) => error);
+  const unreadable = (cause: unknown): DomainError => invalid(file, 'It is no tar file, or not a whole one.', cause);
+  const iterator = archive[Symbol.asyncIterator]();
+  try {
+    for (;;) {
+      const next = await iterator.next().catch((error: unknown) => {
+        throw unreadable(error);
+      });
+      if (next.done === true) break;
+      yield { header: next.value.header, bytes: buffersOf(next.value, unreadable) };
+    }
+    const failure = await reading;
+    if (failure !== undefined) throw unreadable(failure);
+  } finally {
+    archive.destroy();
+  }
+}
+
+async function* buffersOf(stream: AsyncIterable<unknown>, unreadable: (cause: unknown) => DomainError): AsyncGenerator<Buffer> {
+  const iterator = stream[Symbol.asyncIterator]();
+  for (;;) {
+    const next = await iterator.next().catch((error: unknown) => {
+      throw unreadable(error);
+    });
+    if (next.done === true) return;
+    if (Buffer.isBuffer(next.value)) yield next.value;
+  }
+}
+
+async function bytesOf(entry: AsyncIterable<Buffer>): Promise<Buffer> {
+  const chunks: Buffer[] = [];
+  for await (const chunk of entry) chunks.push(chunk);
+  return Buffer.concat(chunks);
+}
+
+function invalid(file: string, why: string, cause?: unknown): DomainError {
+  return new DomainError({ code: 'FORMAT_INVALID', message: `${file} can not be restored. ${why}`, hint: 'Take another backup.', cause });
+}

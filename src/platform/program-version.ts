@@ -1,0 +1,7 @@
+/** The version of this program, as its package says. */
+import { createRequire } from 'node:module';
+
+export function programVersion(): string {
+  const manifest: unknown = createRequire(import.meta.url)('../../package.json');
+  return typeof manifest === 'object' && manifest !== null && 'version' in manifest ? String(manifest.version) : 'unknown';
+}

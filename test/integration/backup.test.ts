@@ -1,0 +1,175 @@
+/** A backup taken while things go on, restored elsewhere: every row and every byte as it was. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { mkdtemp, open, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { Client } from 'pg';
+import { childEnvironment } from '../../src/env.ts';
+import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
+import { writeBackup } from '../../src/platform/backup.ts';
+import { MIGRATIONS_DIR, readMigrations } from '../../src/platform/migrate.ts';
+import { startPostgres } from '../../src/platform/postgres.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+
+const run = promisify(execFile);
+const ROOT = path.resolve(import.meta.dirname, '../..');
+
+let base = '';
+let database: TestDatabase;
+let store: ArtifactStore;
+let backup = '';
+let runId = '';
+let sha256 = '';
+
+before(async () => {
+  base = await mkdtemp(path.join(tmpdir(), 'paraffin-backup-'));
+  database = await openTestDatabase();
+  store = openArtifactStore(path.join(base, 'artifacts'));
+  const { db } = database;
+  sha256 = await stored('state of step 7');
+  const trained = await db.run.create({ data: { kind: 'PRETRAINING', config: { note: 'tab\t, newline\n, backslash \\ and ü' }, status: 'RUNNING', startedAt: new Date() } });
+  runId = trained.id;
+  await db.runEvent.create({ data: { runId, sequence: 1, kind: 'STARTED', status: 'RUNNING' } });
+  await db.trainingState.create({ data: { runId, step: 7, sha256 } });
+  const dataset = await db.dataset.create({ data: { slug: 'kept', name: 'Kept', imageKind: 'PATCH', synthetic: true, searchText: 'kept' } });
+  const manifestSha256 = await stored('manifest');
+  const version = await db.datasetVersion.create({ data: { datasetId: dataset.id, version: 1, manifestSha256 } });
+  await db.datasetShard.create({ data: { datasetVersionId: version.id, position: 0, sha256: await stored('shard'), byteSize: 5, imageCount: 1 } });
+  await db.datasetVersion.update({ where: { id: version.id }, data: { status: 'SEALED', digest: 'd', sealedAt: new Date() } });
+  backup = path.join(base, 'registry.tar');
+  const report = await write(backup);
+  assert.deepEqual([report.damaged, report.artifacts.count], [[], 3]);
+});
+after(async () => {
+  await database.close();
+  await rm(base, { recursive: true, force: true });
+});
+
+async function stored(text: string): Promise<string> {
+  const { sha256: name, byteSize } = await store.put(Buffer.from(text));
+  await database.db.artifact.create({ data: { sha256: name, byteSize, mediaType: 'text/plain' } });
+  return name;
+}
+
+function write(file: string, bytes: ArtifactStore | undefined = store) {
+  return writeBackup({ databaseUrl: database.url, store: bytes, file, program: '9.9.9' });
+}
+
+/** The command in a process of its own, with the embedded database. */
+async function restore(...args: string[]): Promise<{ code: number; output: string }> {
+  const env = childEnvironment({ PARAFFIN_DATABASE_URL: '' });
+  return run(process.execPath, ['src/cli/main.ts', 'restore', ...args], { cwd: ROOT, env }).then(
+    ({ stdout }) => ({ code: 0, output: stdout }),
+    (error: Error & { code?: number; stdout?: string; stderr?: string }) => ({ code: error.code ?? 1, output: `${error.stdout ?? ''}${error.stderr ?? ''}` }),
+  );
+}
+
+/** Every row of every table as text, but those of the migrations. */
+async function contentOf(url: string): Promise<Record<string, unknown>> {
+  const client = new Client({ connectionString: url });
+  await client.connect();
+  try {
+    const { rows: tables } = await client.query<{ name: string }>(`SELECT oid::regclass::text AS name FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> '_prisma_migrations' ORDER BY 1`);
+    const content: Record<string, unknown> = {};
+    for (const { name } of tables) content[name] = (await client.query<{ row: string }>(`SELECT t::text AS row FROM ${name} t ORDER BY 1`)).rows.map(({ row }) => row);
+    return content;
+  } finally {
+    await client.end();
+  }
+}
+
+test('a file for its owner alone, with nothing unfinished beside it', async () => {
+  assert.equal((await stat(backup)).mode & 0o777, 0o600);
+  assert.deepEqual((await readdir(base)).filter((name) => name.endsWith('.unfinished')), []);
+});
+
+test('everything is there again elsewhere, rules included, and the run that was under way waits', async () => {
+  const dataDir = path.join(base, 'restored');
+  const before = await contentOf(database.url);
+  const { code, output } = await restore(backup, '--data-dir', dataDir);
+  assert.equal(code, 0, output);
+  const postgres = await startPostgres(path.join(dataDir, 'postgres'));
+  try {
+    const now = await contentOf(postgres.url);
+    assert.deepEqual(Object.keys(now), Object.keys(before));
+    for (const [table, rows] of Object.entries(before)) if (table !== '"Run"' && table !== '"RunEvent"') assert.deepEqual(now[table], rows, table);
+    const client = new Client({ connectionString: postgres.url });
+    await client.connect();
+    try {
+      assert.deepEqual((await client.query('SELECT status::text, config FROM "Run" WHERE id = $1', [runId])).rows, [{ status: 'QUEUED', config: { note: 'tab\t, newline\n, backslash \\ and ü' } }]);
+      assert.deepEqual((await client.query('SELECT kind FROM "RunEvent" WHERE "runId" = $1 ORDER BY sequence', [runId])).rows, [{ kind: 'STARTED' }, { kind: 'REQUEUED' }]);
+      assert.deepEqual((await client.query(`SELECT slug FROM "Dataset" WHERE "searchVector" @@ to_tsquery('english', 'kept')`)).rows, [{ slug: 'kept' }]);
+      await assert.rejects(client.query('DELETE FROM "Artifact" WHERE sha256 = $1', [sha256]), /foreign key/);
+      await assert.rejects(client.query('UPDATE "DatasetVersion" SET "imageCount" = 5'), /is sealed/);
+    } finally {
+      await client.end();
+    }
+    const restored = openArtifactStore(path.join(dataDir, 'artifacts'));
+    for (const { sha256: name } of await database.db.artifact.findMany()) await restored.verify(name);
+  } finally {
+    await postgres.stop();
+  }
+});
+
+test('the database alone finds its bytes where they are', async () => {
+  const file = path.join(base, 'rows.tar');
+  await writeBackup({ databaseUrl: database.url, store: undefined, file, program: '9.9.9' });
+  const dataDir = path.join(base, 'rows-restored');
+  const { code, output } = await restore(file, '--data-dir', dataDir, '--bytes-from', path.join(base, 'artifacts'));
+  assert.equal(code, 0, output);
+  await openArtifactStore(path.join(dataDir, 'artifacts')).verify(sha256);
+});
+
+test('bytes that have changed already are told of, and do not keep the others from being saved', async () => {
+  const broken = openArtifactStore(path.join(base, 'broken'));
+  for (const text of ['state of step 7', 'manifest', 'shard']) await broken.put(Buffer.from(text));
+  await writeFile(broken.pathOf(sha256), 'state of step 8');
+  assert.deepEqual((await write(path.join(base, 'broken.tar'), broken)).damaged, [sha256]);
+});
+
+describe('refused, and the place stays empty', () => {
+  const refused = async (file: string, words: RegExp): Promise<void> => {
+    const dataDir = path.join(base, `refused-${path.basename(file)}`);
+    const { code, output } = await restore(file, '--data-dir', dataDir);
+    assert.equal(code, 1, output);
+    assert.match(output, words);
+    assert.deepEqual(await readdir(dataDir).catch(() => []), []);
+  };
+  /** The backup with some of its bytes exchanged. */
+  const changed = async (name: string, from: string, to: string): Promise<string> => {
+    const file = path.join(base, name);
+    await run('cp', [backup, file]);
+    const handle = await open(file, 'r+');
+    const bytes = await handle.readFile();
+    const at = bytes.indexOf(from);
+    assert.ok(at > 0, from);
+    await handle.write(Buffer.from(to), 0, to.length, at);
+    await handle.close();
+    return file;
+  };
+
+  test('what is no backup', () => refused(path.join(ROOT, 'package.json'), /no backup|can not be restored/));
+  test('a backup that ends too early', async () => {
+    const file = path.join(base, 'short.tar');
+    await run('cp', [backup, file]);
+    const handle = await open(file, 'r+');
+    await handle.truncate(Math.floor((await stat(file)).size / 2 / 512) * 512);
+    await handle.close();
+    await refused(file, /can not be restored/);
+  });
+  test('stored bytes that changed in the backup', async () => refused(await changed('bytes.tar', 'state of step 7', 'state of step 9'), /has changed in the backup/));
+  test('rows that changed in the backup', async () => refused(await changed('rows-changed.tar', 'backslash', 'Backslash'), /rows are not those/));
+  test('a backup of a newer program', async () => {
+    const [last] = (await readMigrations(MIGRATIONS_DIR)).slice(-1);
+    await refused(await changed('newer.tar', last?.name ?? '', '29991231235959'), /newer Paraffin/);
+  });
+  test('a place that is not empty', async () => {
+    const { code, output } = await restore(backup, '--data-dir', base);
+    assert.equal(code, 1);
+    assert.match(output, /not empty/);
+    assert.ok((await readdir(base)).includes('registry.tar'));
+  });
+});
