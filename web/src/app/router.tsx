@@ -1,5 +1,6 @@
 /** Addresses and what they show. Everything that a page is set to stands in its address. */
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from '@tanstack/react-router';
+import { DATASET_ORDERS, LAUNCHES, PROTOCOLS } from './choices.ts';
 import { Layout, NotFound, RouteFailure } from './layout.tsx';
 import { listOf, oneOf, optional, parseSearch, stringifySearch, textOf, type Search } from './search.ts';
 
@@ -13,9 +14,7 @@ const homeRoute = createRoute({
   },
 });
 
-export const DATASET_ORDERS = ['NAME', 'IMAGE_COUNT', 'PUBLISHED_YEAR', 'CREATED_AT', 'RELEVANCE'] as const;
-
-export const datasetsRoute = createRoute({
+const datasetsRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/datasets',
   validateSearch: (search: Search) => optional({
@@ -36,59 +35,55 @@ export const datasetsRoute = createRoute({
   component: lazyRouteComponent(() => import('../pages/datasets/list.tsx'), 'DatasetsPage'),
 });
 
-export const datasetRoute = createRoute({
+const datasetRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/datasets/$slug',
   validateSearch: (search: Search) => optional({ version: textOf(search['version']) }),
   component: lazyRouteComponent(() => import('../pages/datasets/detail.tsx'), 'DatasetPage'),
 });
 
-export const runsRoute = createRoute({
+const runsRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/runs',
   validateSearch: (search: Search) => optional({ kind: listOf(search['kind']), status: listOf(search['status']) }),
   component: lazyRouteComponent(() => import('../pages/runs/list.tsx'), 'RunsPage'),
 });
 
-export const runRoute = createRoute({
+const runRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/runs/$id',
   validateSearch: (search: Search) => optional({ beside: textOf(search['beside']) }),
   component: lazyRouteComponent(() => import('../pages/runs/detail.tsx'), 'RunPage'),
 });
 
-export const modelsRoute = createRoute({
+const modelsRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/models',
   validateSearch: (search: Search) => optional({ q: textOf(search['q']) }),
   component: lazyRouteComponent(() => import('../pages/models/list.tsx'), 'ModelsPage'),
 });
 
-export const modelRoute = createRoute({
+const modelRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/models/$slug',
   validateSearch: (search: Search) => optional({ version: textOf(search['version']) }),
   component: lazyRouteComponent(() => import('../pages/models/detail.tsx'), 'ModelPage'),
 });
 
-export const PROTOCOLS = ['LINEAR_PROBE', 'KNN', 'FINE_TUNE', 'REGRESSION'] as const;
-
-export const leaderboardRoute = createRoute({
+const leaderboardRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/leaderboard',
   validateSearch: (search: Search) => optional({ version: textOf(search['version']), protocol: oneOf(PROTOCOLS, search['protocol']) }),
   component: lazyRouteComponent(() => import('../pages/leaderboard/page.tsx'), 'LeaderboardPage'),
 });
 
-export const evaluationRoute = createRoute({
+const evaluationRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/evaluations/$id',
   component: lazyRouteComponent(() => import('../pages/leaderboard/evaluation.tsx'), 'EvaluationPage'),
 });
 
-export const LAUNCHES = ['launchPretraining', 'launchEvaluation', 'importDatasetVersion', 'createDataset', 'importCheckpoint'] as const;
-
-export const newRoute = createRoute({
+const newRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/new',
   validateSearch: (search: Search) =>
@@ -114,7 +109,7 @@ const keysRoute = createRoute({
   component: lazyRouteComponent(() => import('../pages/keys/page.tsx'), 'KeysPage'),
 });
 
-export const signInRoute = createRoute({
+const signInRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/sign-in',
   validateSearch: (search: Search) => optional({ from: textOf(search['from']) }),

@@ -1,11 +1,12 @@
 /** Sign-in with a key: tried out first, then kept for this tab. */
-import { useNavigate } from '@tanstack/react-router';
+import { getRouteApi, useNavigate } from '@tanstack/react-router';
 import { useState, type SyntheticEvent } from 'react';
 import { FRAME } from '../app/layout.tsx';
-import { signInRoute } from '../app/router.tsx';
 import { request } from '../api/client.ts';
 import { writeKey } from '../api/session.ts';
 import { Failure, useTitle } from '../ui/parts.tsx';
+
+const signInRoute = getRouteApi('/sign-in');
 
 export function SignInPage() {
   useTitle('Sign in');

@@ -1,13 +1,14 @@
 /** One dataset: what is known and how, its images, what import found, and what was trained on it. */
-import { Link } from '@tanstack/react-router';
+import { getRouteApi, Link } from '@tanstack/react-router';
 import type { ReactNode } from 'react';
-import { datasetRoute } from '../../app/router.tsx';
 import { useAsk } from '../../api/hooks.ts';
 import { bytes, count, counted, instant, words } from '../../ui/format.ts';
 import { Bars, Digest, Empty, Fact, Facts, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
 import { Provenance, PROVENANCE_WORDS, resolutionText } from './facts.tsx';
 import { DATASET, TRAINED_ON, type DatasetDetail, type DatasetVersionDetail } from './queries.ts';
 import { ThumbnailGrid } from './thumbnails.tsx';
+
+const datasetRoute = getRouteApi('/datasets/$slug');
 
 export function DatasetPage() {
   const { slug } = datasetRoute.useParams();

@@ -1,7 +1,7 @@
 /** Datasets: facets with counts, search as you type, table or cards. */
-import { Link } from '@tanstack/react-router';
+import { getRouteApi, Link } from '@tanstack/react-router';
 import { useDeferredValue, useEffect, useState } from 'react';
-import { datasetsRoute, DATASET_ORDERS } from '../../app/router.tsx';
+import { DATASET_ORDERS } from '../../app/choices.ts';
 import { oneOf } from '../../app/search.ts';
 import { useAsk, usePages } from '../../api/hooks.ts';
 import type { VariablesOf } from '../../api/graphql.ts';
@@ -11,6 +11,8 @@ import { Empty, Failure, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts
 import { columnsOf, DataTable } from '../../ui/table.tsx';
 import { Provenance, PROVENANCE_WORDS, resolutionsText } from './facts.tsx';
 import { DATASET_FACETS, DATASETS, type DatasetFacets, type DatasetRow } from './queries.ts';
+
+const datasetsRoute = getRouteApi('/datasets');
 
 type Search = ReturnType<typeof datasetsRoute.useSearch>;
 type Filter = NonNullable<VariablesOf<typeof DATASETS>['filter']>;

@@ -1,14 +1,16 @@
 /** New run: a form made from the schema's own rules, and the GraphQL that it sends. */
 import { useQuery } from '@tanstack/react-query';
-import { Link } from '@tanstack/react-router';
+import { getRouteApi, Link } from '@tanstack/react-router';
 import { useState, type SyntheticEvent } from 'react';
-import { LAUNCHES, newRoute } from '../../app/router.tsx';
+import { LAUNCHES } from '../../app/choices.ts';
 import { graphql } from '../../api/graphql.ts';
 import { send } from '../../api/client.ts';
 import { useAsk, useKey } from '../../api/hooks.ts';
 import { counted } from '../../ui/format.ts';
 import { Failure, Loaded, Refusals, Snippet, useTitle, type UserErrorFacts } from '../../ui/parts.tsx';
 import { inputTypes, literalOf, shapeOf, valueOf, type InputField, type InputType } from './schema.ts';
+
+const newRoute = getRouteApi('/new');
 
 type LaunchName = (typeof LAUNCHES)[number];
 

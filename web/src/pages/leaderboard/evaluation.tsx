@@ -1,11 +1,12 @@
 /** One evaluation: metrics beside baselines, the confusion matrix, each class. */
-import { Link } from '@tanstack/react-router';
-import { evaluationRoute } from '../../app/router.tsx';
+import { getRouteApi, Link } from '@tanstack/react-router';
 import { useAsk } from '../../api/hooks.ts';
 import { count, counted, instant, score, words } from '../../ui/format.ts';
 import { Empty, Fact, Facts, Loaded, Snippet, Synthetic, useTitle } from '../../ui/parts.tsx';
 import { MetricTable } from '../models/metrics.tsx';
 import { EVALUATION, type EvaluationDetail } from '../models/queries.ts';
+
+const evaluationRoute = getRouteApi('/evaluations/$id');
 
 export function EvaluationPage() {
   const { id } = evaluationRoute.useParams();

@@ -1,12 +1,14 @@
 /** The leaderboard of a labelled version under a protocol: intervals drawn, baselines as lines, overlap marked. */
-import { Link } from '@tanstack/react-router';
-import { leaderboardRoute, PROTOCOLS } from '../../app/router.tsx';
+import { getRouteApi, Link } from '@tanstack/react-router';
+import { PROTOCOLS } from '../../app/choices.ts';
 import { useAsk } from '../../api/hooks.ts';
 import { score, words } from '../../ui/format.ts';
 import { AxisNote, axisOf, IntervalPicture } from '../../ui/intervals.tsx';
 import { Empty, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
 import { baselinesFor, intervalOf } from '../models/metrics.tsx';
 import { LABELLED_VERSIONS, LEADERBOARD, type LeaderboardRow } from '../models/queries.ts';
+
+const leaderboardRoute = getRouteApi('/leaderboard');
 
 export function LeaderboardPage() {
   useTitle('Leaderboard');

@@ -1,7 +1,6 @@
 /** One model: its encoders, how to use them, what they saw and what they scored. */
-import { Link } from '@tanstack/react-router';
+import { getRouteApi, Link } from '@tanstack/react-router';
 import { useState } from 'react';
-import { modelRoute } from '../../app/router.tsx';
 import { useAsk } from '../../api/hooks.ts';
 import { bytes, count, counted, instant, short, words } from '../../ui/format.ts';
 import { Digest, Empty, Fact, Facts, Loaded, Snippet, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
@@ -9,6 +8,8 @@ import { Lineage } from './lineage.tsx';
 import { MetricTable } from './metrics.tsx';
 import { MODEL, type CheckpointDetail, type ModelDetail } from './queries.ts';
 import { curlSnippet, pythonSnippet, typescriptSnippet } from './snippets.ts';
+
+const modelRoute = getRouteApi('/models/$slug');
 
 export function ModelPage() {
   const { slug } = modelRoute.useParams();

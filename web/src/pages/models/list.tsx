@@ -1,11 +1,12 @@
 /** Models: lines of encoders under one name. */
-import { Link } from '@tanstack/react-router';
-import { modelsRoute } from '../../app/router.tsx';
+import { getRouteApi, Link } from '@tanstack/react-router';
 import { usePages } from '../../api/hooks.ts';
 import { count, counted } from '../../ui/format.ts';
 import { Empty, Failure, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
 import { columnsOf, DataTable } from '../../ui/table.tsx';
 import { MODELS, type ModelRow } from './queries.ts';
+
+const modelsRoute = getRouteApi('/models');
 
 export function ModelsPage() {
   useTitle('Models');

@@ -1,7 +1,6 @@
 /** One run, live; or two side by side. */
-import { Link } from '@tanstack/react-router';
+import { getRouteApi, Link } from '@tanstack/react-router';
 import { useEffect, useMemo, useRef } from 'react';
-import { runRoute } from '../../app/router.tsx';
 import { useAsk, useChange } from '../../api/hooks.ts';
 import { useRunEvents, type RunEvent } from '../../api/live.ts';
 import { clock, count, duration, inside, instant, score, short, words } from '../../ui/format.ts';
@@ -9,6 +8,8 @@ import { Empty, Fact, Facts, Failure, Loaded, Progress, Refusals, Snippet, useTi
 import { SeriesChart, type Series } from '../../ui/series.tsx';
 import { CANCEL_RUN, RESUME_RUN, RUN, type RunDetail } from './queries.ts';
 import { elapsedMs, isOver, runTitle, Status } from './words.tsx';
+
+const runRoute = getRouteApi('/runs/$id');
 
 /** The series that a person watches a pretraining by. */
 const CHARTS = [

@@ -1,6 +1,5 @@
 /** Runs: what runs and waits, and what has ended. */
-import { Link } from '@tanstack/react-router';
-import { runsRoute } from '../../app/router.tsx';
+import { getRouteApi, Link } from '@tanstack/react-router';
 import { oneOf } from '../../app/search.ts';
 import { useAsk, usePages } from '../../api/hooks.ts';
 import { duration, instant, words } from '../../ui/format.ts';
@@ -8,6 +7,8 @@ import { Empty, Failure, Loaded, Progress, useTitle } from '../../ui/parts.tsx';
 import { columnsOf, DataTable } from '../../ui/table.tsx';
 import { ACTIVE_RUNS, RUNS, type RunRow } from './queries.ts';
 import { elapsedMs, isOver, runTitle, Status } from './words.tsx';
+
+const runsRoute = getRouteApi('/runs');
 
 const LOOK_AGAIN_MS = 2_000;
 const PAGE_SIZE = 50;
