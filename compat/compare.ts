@@ -1,6 +1,7 @@
 /** What is compared with what, and how far apart it is. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
+import { maxRelativeDifferenceOfImages } from '../workers/exports/difference.ts';
 import { IMAGE_COUNT, LARGE_SIZE_PX, SMALL_SIZE_PX } from './images.ts';
 
 export interface Comparison {
@@ -36,18 +37,9 @@ export async function compare({ actual, reference, sizesPx }: Comparison, folder
     if (actualValues === undefined || referenceValues === undefined || actualValues.length !== referenceValues.length || actualValues.length === 0) {
       throw new Error(`${actual} gave ${actualValues?.length ?? 0} numbers where ${reference} gave ${referenceValues?.length ?? 0}.`);
     }
-    const embeddingDim = referenceValues.length / IMAGE_COUNT;
-    for (let start = 0; start < referenceValues.length; start += embeddingDim) {
-      differences.push(maxRelativeDifference(actualValues.subarray(start, start + embeddingDim), referenceValues.subarray(start, start + embeddingDim)));
-    }
+    differences.push(maxRelativeDifferenceOfImages(actualValues, referenceValues, referenceValues.length / IMAGE_COUNT));
   }
   return Math.max(...differences);
-}
-
-/** The greatest difference of one number, against the embedding's root mean square: a single number may be near zero. NaN stays NaN. */
-export function maxRelativeDifference(actual: Float32Array, reference: Float32Array): number {
-  const rootMeanSquare = Math.sqrt(reference.reduce((sum, value) => sum + value * value, 0) / reference.length);
-  return Math.max(...reference.map((value, index) => Math.abs((actual[index] ?? Number.NaN) - value))) / rootMeanSquare;
 }
 
 async function floatsOf(file: string): Promise<Float32Array> {

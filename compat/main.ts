@@ -13,7 +13,8 @@ import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import type { ResnetArchitecture } from '../src/formats/torchvision-resnet.ts';
-import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
+import { MAX_RELATIVE_DIFFERENCE } from '../src/modules/exports/index.ts';
+import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from '../workers/engine/process-env.ts';
 import { embedInBrowser } from './browser.ts';
 import { compare, EXPORTS, IMPORTS, YARDSTICK } from './compare.ts';
 import type { Comparison } from './compare.ts';
@@ -22,7 +23,8 @@ import { run } from './process.ts';
 import { preparePython } from './python-environment.ts';
 import { exportWeights, importCheckpoints } from './transfer.ts';
 
-const TOLERANCE = 1e-4;
+/** What the server holds its exports to. */
+const TOLERANCE = MAX_RELATIVE_DIFFERENCE;
 const STEP_TIMEOUT_MS = 240_000;
 const here = (name: string): string => path.join(import.meta.dirname, name);
 
@@ -61,7 +63,7 @@ async function main(): Promise<number> {
     };
     const inPython = (script: string) => run({ program: python, args: [here(script), workDir, ...encoders], timeoutMs: STEP_TIMEOUT_MS });
     const node = (script: string, args: readonly string[]) =>
-      run({ program: process.execPath, args: ['--disable-warning=ExperimentalWarning', here(script), workDir, ...args, ...encoders], env: ENGINE_PROCESS_ENV, timeoutMs: STEP_TIMEOUT_MS });
+      run({ program: process.execPath, args: ['--disable-warning=ExperimentalWarning', here(script), workDir, ...args, ...encoders], env: { ...ENGINE_PROCESS_ENV, ...PLAIN_CPU_ENV }, timeoutMs: STEP_TIMEOUT_MS });
 
     await step('torchvision makes weights and embeds', () => inPython('reference.py'));
     for (const encoder of encoders) {

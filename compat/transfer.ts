@@ -1,26 +1,27 @@
 /** Weights through Paraffin, in both directions, without TensorFlow: what goes out as others' files, and what others' files become. */
+import { createHash } from 'node:crypto';
 import { open, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import type { EncoderExport } from '../src/formats/encoder-export.ts';
-import { writeOnnx } from '../src/formats/onnx.ts';
+import { writeExport } from '../src/formats/export-formats.ts';
 import { accessFile } from '../src/formats/random-access.ts';
 import { readSafetensors, writeSafetensors } from '../src/formats/safetensors.ts';
 import type { SafetensorsTensor } from '../src/formats/safetensors.ts';
-import { writeTfjsZip } from '../src/formats/tfjs.ts';
 import { readTorchCheckpoint, toFloat32 } from '../src/formats/torch-checkpoint/index.ts';
 import type { TorchTensor } from '../src/formats/torch-checkpoint/index.ts';
-import { writeTorchCheckpoint } from '../src/formats/torch-writer.ts';
 import type { ResnetArchitecture } from '../src/formats/torchvision-resnet.ts';
 import { mapToEncoder } from '../src/formats/weights-map.ts';
+import { EXPORT_FORMATS, exportMetadataOf } from '../src/modules/exports/index.ts';
 import { COMPAT_CONTRACT } from './images.ts';
 
-/** Writes `encoder.pt`, `encoder.onnx` and `encoder-tfjs.zip` from `weights.safetensors` of the folder. */
+const EXPORT_FILES = { PYTORCH: 'encoder.pt', ONNX: 'encoder.onnx', TFJS: 'encoder-tfjs.zip' } as const;
+
+/** Writes from `weights.safetensors` of the folder what the server makes of a checkpoint. */
 export async function exportWeights(folder: string, architecture: ResnetArchitecture): Promise<void> {
-  const { tensors } = readSafetensors(await readFile(path.join(folder, 'weights.safetensors')));
-  const source: EncoderExport = { architecture, tensors, inputContract: COMPAT_CONTRACT, metadata: { name: `compat ${architecture}` } };
-  await writeFile(path.join(folder, 'encoder.pt'), writeTorchCheckpoint(source));
-  await writeFile(path.join(folder, 'encoder.onnx'), writeOnnx(source));
-  await writeFile(path.join(folder, 'encoder-tfjs.zip'), writeTfjsZip(source));
+  const weights = await readFile(path.join(folder, 'weights.safetensors'));
+  const metadata = exportMetadataOf(createHash('sha256').update(weights).digest('hex'));
+  const source: EncoderExport = { architecture, tensors: readSafetensors(weights).tensors, inputContract: COMPAT_CONTRACT, metadata };
+  for (const format of EXPORT_FORMATS) await writeFile(path.join(folder, EXPORT_FILES[format]), writeExport(format, source));
 }
 
 /** Checkpoint file in the folder, by the name under which its tensors are then kept as safetensors. */

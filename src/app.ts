@@ -14,7 +14,7 @@ import { createArtifactService } from './modules/artifacts/index.ts';
 import { createDatasetLoaders, createDatasetService, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
 import { createEmbeddingService } from './modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
-import { createExports } from './modules/exports/index.ts';
+import { createExportLoaders, createExports } from './modules/exports/index.ts';
 import { createCheckpointImports, createModelLoaders, createModelService, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
 import { createLedger, createRunLoaders, createRuns, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
@@ -95,10 +95,10 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       onError: (error) => logger.warn({ error }, 'looking for silent workers failed'),
     });
     closers.push(reaper.stop);
-    const { queueGolden } = createExports({ runs, models });
-    const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls, queueGolden });
+    const exports = createExports(db, { transact, runs, models, announcements, engineHint });
+    const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls, queueGolden: exports.queueGolden });
     const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
-    const services: Services = { access, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, runs, evaluations };
+    const services: Services = { access, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations };
     const server = serverFacts(db, startedAt);
     const runEvents = createRunEvents(runs, announcements);
 
@@ -136,7 +136,12 @@ async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[])
 }
 
 function createLoaders(db: Database): Loaders {
-  return { datasets: createDatasetLoaders(db), models: createModelLoaders(db), runs: createRunLoaders(db), evaluations: createEvaluationLoaders(db) };
+  return { datasets: createDatasetLoaders(db), models: createModelLoaders(db), runs: createRunLoaders(db), evaluations: createEvaluationLoaders(db), exports: createExportLoaders(db) };
+}
+
+/** What to do where TensorFlow is missing; null where it is not. */
+function engineHint(): string | null {
+  return isEngineInstalled() ? null : `Run "${ENGINE_INSTALL_COMMAND}" where the worker runs.`;
 }
 
 function serverFacts(db: Database, startedAt: Date): ServerFacts {
@@ -147,7 +152,7 @@ function serverFacts(db: Database, startedAt: Date): ServerFacts {
     startedAt,
     databaseVersion: () => databaseVersion(db),
     engine: installedEngine,
-    engineHint: () => (isEngineInstalled() ? null : `Run "${ENGINE_INSTALL_COMMAND}" where the worker runs.`),
+    engineHint,
   };
 }
 

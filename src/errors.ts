@@ -37,6 +37,10 @@ export const ERROR_CODES = [
   'IDEMPOTENCY_KEY_REUSED',
   'CURSOR_INVALID',
   'FORMAT_NOT_AVAILABLE',
+  'EXPORT_CHECK_FAILED',
+  'EXPORT_FAILED',
+  'EXPORT_PENDING',
+  'WORKER_MISSING',
   'FORMAT_INVALID',
   'DIGEST_MISMATCH',
   'FILE_TOO_LARGE',
@@ -75,6 +79,8 @@ export interface DomainErrorFacts {
   readonly hint?: string;
   /** True when the same request may succeed later without a change. */
   readonly retryable?: boolean;
+  /** When to ask again, where that is known; HTTP says it as Retry-After. */
+  readonly retryAfterSeconds?: number;
   readonly cause?: unknown;
 }
 
@@ -83,6 +89,7 @@ export class DomainError extends Error {
   readonly field: string | undefined;
   readonly hint: string | undefined;
   readonly retryable: boolean;
+  readonly retryAfterSeconds: number | undefined;
 
   constructor(facts: DomainErrorFacts) {
     super(facts.message, facts.cause === undefined ? undefined : { cause: facts.cause });
@@ -91,6 +98,7 @@ export class DomainError extends Error {
     this.field = facts.field;
     this.hint = facts.hint;
     this.retryable = facts.retryable ?? false;
+    this.retryAfterSeconds = facts.retryAfterSeconds;
   }
 }
 

@@ -6,7 +6,7 @@ import { childEnvironment } from '../src/env.ts';
 import type { Logger } from '../src/logger.ts';
 import type { RunLease, RunRecord } from '../src/modules/runs/index.ts';
 import { childMessageSchema, type AgentMessage, type StartMessage, type StopReason } from './child-protocol.ts';
-import { CPU_ONLY_ENV, ENGINE_PROCESS_ENV } from './engine/process-env.ts';
+import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from './engine/process-env.ts';
 
 export interface ChildSettings {
   readonly databaseUrl: string;
@@ -50,7 +50,7 @@ const PROGRAM: Pick<ForkOptions, 'execPath' | 'execArgv'> =
 export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLease, deviceEnv: Readonly<Record<string, string>>, logger: Logger): Child {
   const child = fork(path.join(import.meta.dirname, 'child.ts'), {
     ...PROGRAM,
-    env: childEnvironment({ ...ENGINE_PROCESS_ENV, ...deviceEnv, ...(run.kind === 'EXPORT' ? CPU_ONLY_ENV : {}) }),
+    env: childEnvironment({ ...ENGINE_PROCESS_ENV, ...deviceEnv, ...(run.kind === 'EXPORT' ? PLAIN_CPU_ENV : {}) }),
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   let settled = false;

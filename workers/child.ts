@@ -3,6 +3,7 @@ import { createArtifactService } from '../src/modules/artifacts/index.ts';
 import { createDatasetService } from '../src/modules/datasets/index.ts';
 import { createEmbeddingService } from '../src/modules/embeddings/index.ts';
 import { createEvaluationRegister } from '../src/modules/evaluations/index.ts';
+import { createExportRegister } from '../src/modules/exports/index.ts';
 import { createModelService } from '../src/modules/models/index.ts';
 import { CancelRequestedError, createLedger, type RunKind, type RunLedger } from '../src/modules/runs/index.ts';
 import { createLogger, type Logger } from '../src/logger.ts';
@@ -89,6 +90,7 @@ async function carry(start: StartMessage): Promise<void> {
       models: createModelService({ db, transact: transactionsOf(db) }),
       embeddings: createEmbeddingService({ db }),
       evaluations: createEvaluationRegister(db),
+      exports: createExportRegister(db),
       artifacts,
     },
     artifacts: store,

@@ -4,6 +4,7 @@ import type { ArtifactService } from '../modules/artifacts/index.ts';
 import type { DatasetLoaders, DatasetService } from '../modules/datasets/index.ts';
 import type { EmbeddingService } from '../modules/embeddings/index.ts';
 import type { EvaluationLoaders, EvaluationService } from '../modules/evaluations/index.ts';
+import type { ExportLoaders, ExportService } from '../modules/exports/index.ts';
 import type { CheckpointImportService, ModelLoaders, ModelService } from '../modules/models/index.ts';
 import type { RunLoaders, RunService } from '../modules/runs/index.ts';
 import type { RunEvents } from './run-events.ts';
@@ -31,6 +32,7 @@ export interface Services {
   readonly models: ModelService;
   readonly checkpointImports: CheckpointImportService;
   readonly embeddings: EmbeddingService;
+  readonly exports: ExportService;
   readonly runs: RunService;
   readonly evaluations: EvaluationService;
   readonly artifacts: ArtifactService;
@@ -42,6 +44,7 @@ export interface Loaders {
   readonly models: ModelLoaders;
   readonly runs: RunLoaders;
   readonly evaluations: EvaluationLoaders;
+  readonly exports: ExportLoaders;
 }
 
 export interface ApiContext {

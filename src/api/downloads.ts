@@ -30,7 +30,8 @@ export interface ServedFile {
 
 /** Where files come from. Each throws a DomainError for what is not there or not allowed. */
 export interface DownloadSources {
-  readonly weights: (viewer: Viewer, checkpointId: string, format: WeightsFormat) => Promise<ServedFile>;
+  /** Waits where the file has to be made first, until `isGone`. */
+  readonly weights: (viewer: Viewer, checkpointId: string, format: WeightsFormat, isGone: AbortSignal) => Promise<ServedFile>;
   readonly artifact: (viewer: Viewer, sha256: string) => Promise<ServedFile>;
   readonly embeddings: (viewer: Viewer, id: string, format: EmbeddingFileFormat) => Promise<ServedFile>;
   readonly thumbnail: (viewer: Viewer, datasetId: string, position: number) => Promise<ServedFile>;
@@ -53,12 +54,14 @@ const CHUNK_BYTES = 512 * 1024;
 /** The routes of `GET|HEAD /checkpoints/{id}/download`, `/artifacts/{sha256}`, `/embeddings/{id}.npy|csv` and `/datasets/{id}/thumbnails/{n}.webp`. */
 export function createDownloads({ sources, viewerOf, stallTimeoutMs = 60_000 }: DownloadOptions): Router {
   const router = Router();
-  const serve = (path: string, find: (request: Request, viewer: Viewer) => Promise<ServedFile>): void => {
+  const serve = (path: string, find: (request: Request, viewer: Viewer, isGone: AbortSignal) => Promise<ServedFile>): void => {
     const handler: RequestHandler = async (request: Request, response: Response, next: NextFunction) => {
       try {
+        const client = new AbortController();
+        response.once('close', () => client.abort());
         const viewer = await viewerOf(request);
         authorise(viewer, 'READER', 'READ');
-        const file = await find(request, viewer);
+        const file = await find(request, viewer, client.signal);
         await sendFile(request, response, file, sources, stallTimeoutMs);
       } catch (error) {
         next(error);
@@ -70,7 +73,7 @@ export function createDownloads({ sources, viewerOf, stallTimeoutMs = 60_000 }: 
       response.sendStatus(405);
     });
   };
-  serve('/checkpoints/:id/download', (request, viewer) => sources.weights(viewer, parameter(request, 'id'), formatOf(request.query.format)));
+  serve('/checkpoints/:id/download', (request, viewer, isGone) => sources.weights(viewer, parameter(request, 'id'), formatOf(request.query.format), isGone));
   serve('/artifacts/:sha256', (request, viewer) => sources.artifact(viewer, parameter(request, 'sha256')));
   serve('/embeddings/:id.npy', (request, viewer) => sources.embeddings(viewer, parameter(request, 'id'), 'npy'));
   serve('/embeddings/:id.csv', (request, viewer) => sources.embeddings(viewer, parameter(request, 'id'), 'csv'));

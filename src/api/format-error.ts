@@ -64,12 +64,13 @@ const INTERNAL = { code: 'INTERNAL', message: 'Something went wrong on the serve
 /** The body of a failed answer outside GraphQL. */
 export interface HttpFailure {
   readonly status: number;
+  readonly retryAfterSeconds?: number | undefined;
   readonly body: FailureFacts & { readonly message: string; readonly requestId: string };
 }
 
 /** The same for HTTP beside GraphQL; what is unexpected is logged whole and answered as INTERNAL. */
 export function httpFailure(error: unknown, { requestId, logger }: FailureContext): HttpFailure {
-  if (error instanceof DomainError) return { status: statusOf(error.code), body: { ...factsOf(error), message: error.message, requestId } };
+  if (error instanceof DomainError) return { status: statusOf(error.code), retryAfterSeconds: error.retryAfterSeconds, body: { ...factsOf(error), message: error.message, requestId } };
   logger.error({ err: error, requestId }, 'A request met an unexpected failure');
   return { status: 500, body: { ...INTERNAL, requestId } };
 }
@@ -77,6 +78,9 @@ export function httpFailure(error: unknown, { requestId, logger }: FailureContex
 function statusOf(code: ErrorCode): number {
   if (code === 'PRECONDITION_FAILED') return 412;
   if (code === 'RANGE_NOT_SATISFIABLE') return 416;
+  if (code === 'EXPORT_CHECK_FAILED') return 409;
+  if (code === 'EXPORT_FAILED') return 502;
+  if (code === 'EXPORT_PENDING' || code === 'ENGINE_MISSING' || code === 'WORKER_MISSING') return 503;
   if (code === 'UNAUTHENTICATED') return 401;
   if (code === 'FORBIDDEN') return 403;
   if (code === 'FILE_TOO_LARGE') return 413;

@@ -27,7 +27,7 @@ export interface HttpServerOptions {
   /** Made anew for each operation. */
   readonly contextFor: (request: { readonly viewer: Viewer; readonly requestId: string }) => ApiContext;
   readonly viewerOf: AccessService['viewerOf'];
-  readonly services: Pick<Services, 'artifacts' | 'datasets' | 'embeddings' | 'models'>;
+  readonly services: Pick<Services, 'artifacts' | 'datasets' | 'embeddings' | 'exports'>;
   readonly openArtifact: DownloadSources['open'];
   readonly uploads: UploadStore;
   /** False or a failure: the server answers, but can not do its work. */
@@ -187,7 +187,7 @@ function sourcesOf({ services, openArtifact, logger }: HttpServerOptions): Downl
       logger.error({ sha256 }, 'a stored file is not what its name says');
       return services.artifacts.reportDamage(sha256);
     },
-    weights: async (viewer, checkpointId, format) => ({ ...(await services.models.weightsFile(viewer, checkpointId, format)), isImmutable: false }),
+    weights: async (viewer, checkpointId, format, isGone) => ({ ...(await services.exports.weightsFile(viewer, checkpointId, format, isGone)), isImmutable: false }),
     artifact: async (viewer, sha256) => ({ ...(await artifactOrThrow(viewer, sha256)), fileName: sha256, isImmutable: true }),
     embeddings: async (viewer, id, format) => ({ ...(await services.embeddings.file(viewer, id, format)), isImmutable: true }),
     thumbnail: async (viewer, datasetId, position) => {
@@ -231,6 +231,7 @@ function failureOf(error: unknown, response: Response, logger: Logger): { status
   if (!isClientFault(error)) {
     const failure = httpFailure(error, { requestId, logger });
     if (failure.status === 401) response.setHeader('WWW-Authenticate', 'Bearer');
+    if (failure.retryAfterSeconds !== undefined) response.setHeader('Retry-After', failure.retryAfterSeconds);
     return failure;
   }
   const tooLarge = error.status === 413;

@@ -52,6 +52,7 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
   'Mutation.importCheckpoint': { role: 'CONTRIBUTOR', action: 'IMPORT', touches: { model: ['input.modelSlug'] } },
   'Mutation.launchPretraining': { role: 'OPERATOR', action: 'LAUNCH', touches: { model: ['input.modelSlug'] } },
   'Mutation.launchEvaluation': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { checkpoint: ['input.checkpointId'] } },
+  'Mutation.exportCheckpoint': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { checkpoint: ['input.checkpointId'] } },
   'Mutation.cancelRun': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { run: ['id'] } },
   'Mutation.resumeRun': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { run: ['id'] } },
   'Mutation.createKey': { role: 'ADMIN', action: 'ADMINISTER' },
@@ -67,7 +68,7 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
 export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>> = {
   ANYONE: ['PageInfo', 'UserError', 'Viewer'],
   READER: [
-    'Checkpoint', 'Citation', 'ClassReport', 'ConfusionMatrix', 'Dataset', 'DatasetFacets', 'DatasetVersion', 'EmbeddingSet', 'EngineInfo', 'Evaluation', 'EvaluationBaseline', 'EvaluationComparison',
+    'Checkpoint', 'CheckpointExport', 'Citation', 'ClassReport', 'ConfusionMatrix', 'Dataset', 'DatasetFacets', 'DatasetVersion', 'EmbeddingSet', 'EngineInfo', 'Evaluation', 'EvaluationBaseline', 'EvaluationComparison',
     'EvaluationMetric', 'ExternalSource', 'FacetCount', 'FactSource', 'FoundClassifier', 'FoundProjectionHead', 'ImportIssue', 'ImportedContents', 'InputContract',
     'LabelCount', 'LeaderboardRow', 'Leakage', 'LearningCurveMetric', 'LearningCurvePoint', 'MetricComparison', 'MetricPoint', 'MetricSeries', 'Model', 'ModelAlias', 'Organ', 'RegistryCounts', 'Resolution', 'Run', 'RunEvent', 'RunFailure',
     'ServerInfo', 'Stain', 'Subcollection', 'Thumbnail', 'TrainingFact',

@@ -2,6 +2,7 @@
 import { DomainError } from '../errors.ts';
 import type { Viewer } from '../modules/access/index.ts';
 import type { RunEventRecord, RunService } from '../modules/runs/index.ts';
+import { createBell, type Bell } from '../platform/bell.ts';
 
 /** Tells listeners that something of a run was committed. */
 export interface RunAnnouncements {
@@ -73,38 +74,4 @@ async function* eventsOf({ runs, announcements, viewer, runId, afterSequence, be
   } finally {
     unsubscribe();
   }
-}
-
-type Bell = ReturnType<typeof createBell>;
-
-function createBell() {
-  let rung = false;
-  let stopped = false;
-  let wake: (() => void) | undefined;
-  return {
-    /** Rings for the last time: nobody waits any more. */
-    stop: (): void => {
-      stopped = true;
-      wake?.();
-    },
-    isStopped: (): boolean => stopped,
-    ring: (): void => {
-      rung = true;
-      wake?.();
-    },
-    reset: (): void => {
-      rung = false;
-    },
-    wait: async (timeoutMs: number): Promise<void> => {
-      if (rung || stopped) return;
-      await new Promise<void>((resolve) => {
-        const timer = setTimeout(resolve, timeoutMs);
-        wake = () => {
-          clearTimeout(timer);
-          resolve();
-        };
-      });
-      wake = undefined;
-    },
-  };
 }

@@ -5,6 +5,7 @@ import * as access from '../modules/access/graphql.ts';
 import * as datasets from '../modules/datasets/graphql.ts';
 import * as embeddings from '../modules/embeddings/graphql.ts';
 import * as evaluations from '../modules/evaluations/graphql.ts';
+import * as exports from '../modules/exports/graphql.ts';
 import * as models from '../modules/models/graphql.ts';
 import * as runs from '../modules/runs/graphql.ts';
 import { PageInfo } from './connection-type.ts';
@@ -22,7 +23,7 @@ const root = path.resolve(import.meta.dirname, '../..');
  */
 export function buildSchema(write: boolean): GraphQLSchema {
   const schema = makeSchema({
-    types: [rootTypes, scalars, PageInfo, UserError, access, datasets, models, embeddings, runs, evaluations],
+    types: [rootTypes, scalars, PageInfo, UserError, access, datasets, models, embeddings, runs, evaluations, exports],
     shouldGenerateArtifacts: write,
     shouldExitAfterGenerateArtifacts: false,
     outputs: { schema: path.join(root, 'schema.graphql'), typegen: path.join(root, 'src/generated/nexus.ts') },

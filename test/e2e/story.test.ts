@@ -209,7 +209,16 @@ describe('a folder of images becomes an encoder', () => {
     assert.equal(rest.status, 206);
     assert.ok(Buffer.concat([weights.subarray(0, 1_000_000), Buffer.from(await rest.arrayBuffer())]).equals(weights));
     assert.equal((await fetch(url, { headers: { range: `bytes=${weights.length}-` } })).status, 416);
-    assert.equal((await fetch(new URL(`/checkpoints/${checkpointId}/download?format=onnx`, program.url))).ok, false);
+  });
+
+  test('they are downloaded for another framework too, under the digest of the file that was proven', async () => {
+    const onnx = await fetch(new URL(`/checkpoints/${checkpointId}/download?format=onnx`, program.url));
+    assert.equal(onnx.status, 200);
+    const sha256 = createHash('sha256').update(Buffer.from(await onnx.arrayBuffer())).digest('hex');
+    assert.equal(onnx.headers.get('etag'), `"${sha256}"`);
+    const [made] = listAt(await ask('query ($id: ID!) { checkpoint(id: $id) { exports { format status sha256 maxRelativeDifference } } }', { id: checkpointId }), 'checkpoint.exports');
+    assert.deepEqual([at(made, 'format'), at(made, 'status'), at(made, 'sha256')], ['ONNX', 'AVAILABLE', sha256]);
+    assert.ok(Number(at(made, 'maxRelativeDifference')) <= 1e-4);
   });
 
   test('it is evaluated, ranked, and made champion', async () => {

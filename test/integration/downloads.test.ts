@@ -130,7 +130,6 @@ describe('a checkpoint', () => {
 
 describe('what is not there', () => {
   const cases: readonly [string, () => string, number, string][] = [
-    ['a format that is not made yet', () => `/checkpoints/${checkpointId}/download?format=onnx`, 404, 'FORMAT_NOT_AVAILABLE'],
     ['a format that nobody knows', () => `/checkpoints/${checkpointId}/download?format=pickle`, 400, 'BAD_INPUT'],
     ['two formats at once', () => `/checkpoints/${checkpointId}/download?format=onnx&format=safetensors`, 400, 'BAD_INPUT'],
     ['an unknown checkpoint', () => '/checkpoints/00000000-0000-7000-8000-000000000000/download', 404, 'CHECKPOINT_NOT_FOUND'],

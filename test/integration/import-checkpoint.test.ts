@@ -81,7 +81,7 @@ describe('importCheckpoint', () => {
     assert.deepEqual(digests(readSafetensors(stored).tensors), digests(weights));
     assert.deepEqual(
       ['version', 'encoder', 'embeddingDim', 'formats', 'golden', 'publishedSlug', 'trainingFacts', 'model'].map((field) => at(checkpoint, field)),
-      [1, 'RESNET18', 512, ['SAFETENSORS'], null, null, [], { slug: 'imported', name: 'From elsewhere', licence: 'MIT' }],
+      [1, 'RESNET18', 512, ['SAFETENSORS', 'PYTORCH', 'ONNX', 'TFJS'], null, null, [], { slug: 'imported', name: 'From elsewhere', licence: 'MIT' }],
     );
     assert.deepEqual(at(checkpoint, 'inputContract'), {
       ...CONTRACT, resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP', channelOrder: 'RGB', valueRange: [0, 1], embeddingLayer: 'avgpool', micronsPerPixelMin: null, micronsPerPixelMax: null,

@@ -13,7 +13,7 @@ import { createArtifactService } from '../../src/modules/artifacts/index.ts';
 import { createDatasetLoaders, createDatasetService } from '../../src/modules/datasets/index.ts';
 import { createEmbeddingService } from '../../src/modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from '../../src/modules/evaluations/index.ts';
-import { createExports } from '../../src/modules/exports/index.ts';
+import { createExportLoaders, createExports, type ExportPatience } from '../../src/modules/exports/index.ts';
 import { createCheckpointImports, createModelLoaders, createModelService } from '../../src/modules/models/index.ts';
 import { createRunLoaders, createRuns, RUN_EVENTS_CHANNEL } from '../../src/modules/runs/index.ts';
 import { listenForAnnouncements } from '../../src/platform/announcements.ts';
@@ -42,7 +42,12 @@ export interface TestServer {
 /** As a test may want to go beyond it. */
 const MAX_UPLOAD_BYTES = 200_000_000;
 
-export async function startTestServer(database: TestDatabase, overrides: Partial<HttpServerOptions> = {}): Promise<TestServer> {
+export interface TestServerExports {
+  readonly patience?: Partial<ExportPatience>;
+  readonly engineHint?: () => string | null;
+}
+
+export async function startTestServer(database: TestDatabase, overrides: Partial<HttpServerOptions> = {}, exportParts: TestServerExports = {}): Promise<TestServer> {
   const { db, transact, url: databaseUrl } = database;
   const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-server-'));
   const queue = await openQueue({ url: databaseUrl, jobs: Object.values(RUN_JOBS), onError: () => undefined });
@@ -56,16 +61,16 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   const models = createModelService({ db, transact });
   const uploads = await openUploadStore({ folder: path.join(folder, 'uploads'), maxBytes: MAX_UPLOAD_BYTES });
   const runs = createRuns(db, { transact, queue, datasets, models, importRoots: [folder] });
-  const { queueGolden } = createExports({ runs, models });
-  const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true, queueGolden });
+  const exports = createExports(db, { transact, runs, models, announcements, engineHint: () => null, ...exportParts });
+  const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true, queueGolden: exports.queueGolden });
   const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
-  const services: Services = { access, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, runs, evaluations };
+  const services: Services = { access, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations };
   const server = { version: 'test', startedAt: new Date(), databaseVersion: () => Promise.resolve('test'), engine: () => null, engineHint: () => null };
   const runEvents = createRunEvents(runs, announcements);
   const http = createHttpServer({
     schema: buildSchema(false),
     contextFor: ({ viewer, requestId }) => {
-      const loaders = { datasets: createDatasetLoaders(db), models: createModelLoaders(db), runs: createRunLoaders(db), evaluations: createEvaluationLoaders(db) };
+      const loaders = { datasets: createDatasetLoaders(db), models: createModelLoaders(db), runs: createRunLoaders(db), evaluations: createEvaluationLoaders(db), exports: createExportLoaders(db) };
       return { viewer, requestId, services, loaders, server, runEvents };
     },
     viewerOf: access.viewerOf,

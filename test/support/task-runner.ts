@@ -8,6 +8,7 @@ import { createArtifactService } from '../../src/modules/artifacts/index.ts';
 import { createDatasetService } from '../../src/modules/datasets/index.ts';
 import { createEmbeddingService } from '../../src/modules/embeddings/index.ts';
 import { createEvaluationRegister } from '../../src/modules/evaluations/index.ts';
+import { createExportRegister } from '../../src/modules/exports/index.ts';
 import { createModelService } from '../../src/modules/models/index.ts';
 import { createLedger, type RunKind } from '../../src/modules/runs/index.ts';
 import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
@@ -43,6 +44,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase): Promise<
     models: createModelService({ db, transact }),
     embeddings: createEmbeddingService({ db }),
     evaluations: createEvaluationRegister(db),
+    exports: createExportRegister(db),
     artifacts: createArtifactService({ db, store }),
   };
   const claim: TaskRunner['claim'] = async (task, runId, stop = () => 'NO') => {

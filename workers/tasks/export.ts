@@ -1,11 +1,16 @@
-/** Export: a checkpoint's stored weights in, what proves them out. */
+/** Export: a checkpoint's stored weights in, files for other frameworks out, each loaded back and held against the engine before it is kept. */
+import { readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
 import { DomainError } from '../../src/errors.ts';
+import type { EncoderExport } from '../../src/formats/encoder-export.ts';
+import { writeExport, type ExportFormat } from '../../src/formats/export-formats.ts';
 import { readSafetensors } from '../../src/formats/safetensors.ts';
-import { exportConfigSchema } from '../../src/modules/exports/index.ts';
+import { exportConfigSchema, exportMetadataOf, type NewExport } from '../../src/modules/exports/index.ts';
+import { checkExport, checkReference, type CheckReference } from '../exports/check.ts';
 import { encoderFromWeights } from '../engine/models/resnet.ts';
 import { engineInfo } from '../engine/tensorflow.ts';
 import { goldenOf } from './golden.ts';
-import type { Task } from './task.ts';
+import type { Task, TaskContext } from './task.ts';
 
 export const exportTask: Task = {
   kind: 'EXPORT',
@@ -14,15 +19,43 @@ export const exportTask: Task = {
     await context.setEnvironment({ engine: engineInfo() });
     const checkpoint = await context.services.models.checkpointForUse(config.checkpointId, 'checkpointId');
     if (checkpoint.sha256 !== config.checkpointSha256) throw new DomainError({ code: 'CONFLICT', message: 'The checkpoint has other weights than at launch.', hint: 'Launch the export again.' });
-    const encoder = encoderFromWeights(checkpoint.encoder, readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors);
-    try {
-      const golden = goldenOf(encoder, checkpoint.inputContract);
-      return {
-        message: 'Measured the golden embedding.',
-        finish: (tx) => context.services.models.recordGolden(tx, checkpoint.id, golden),
-      };
-    } finally {
-      encoder.dispose();
+    const { encoder: architecture, inputContract } = checkpoint;
+    const { tensors } = readSafetensors(await context.artifacts.read(checkpoint.sha256));
+    const encoder = encoderFromWeights(architecture, tensors);
+    const golden = goldenOf(encoder, inputContract);
+    const reference = checkReference(encoder, inputContract.imageSizePx, inputContract);
+    encoder.dispose();
+
+    const source: EncoderExport = { architecture, tensors, inputContract, metadata: exportMetadataOf(checkpoint.sha256) };
+    const exports: NewExport[] = [];
+    for (const [index, format] of config.formats.entries()) {
+      context.throwIfStopped();
+      await context.progress((index + 0.5) / (config.formats.length + 1), `Writing and checking ${format}.`);
+      exports.push(await provenExport(context, format, source, reference));
     }
+    return {
+      message: ['Measured the golden embedding.', ...exports.map(wordsOf)].join(' '),
+      finish: async (tx) => {
+        await context.services.models.recordGolden(tx, checkpoint.id, golden);
+        await context.services.exports.register(tx, { checkpointId: checkpoint.id, runId: context.runId, exports });
+      },
+    };
   },
 };
+
+/** Writes the file, checks what then lies on the disk, and stores it if it has passed. */
+async function provenExport(context: TaskContext, format: ExportFormat, source: EncoderExport, reference: CheckReference): Promise<NewExport> {
+  const file = path.join(context.workDir, `encoder.${format.toLowerCase()}`);
+  await writeFile(file, writeExport(format, source));
+  const bytes = await readFile(file);
+  const verdict = await checkExport(format, bytes, reference);
+  if (!verdict.passed) {
+    context.logger.error({ format, ...verdict }, 'an export failed its check');
+    return { format, status: 'REFUSED', maxRelativeDifference: verdict.maxRelativeDifference, reason: verdict.reason };
+  }
+  return { format, status: 'AVAILABLE', maxRelativeDifference: verdict.maxRelativeDifference, ...(await context.artifacts.put(bytes)) };
+}
+
+function wordsOf(made: NewExport): string {
+  return made.status === 'AVAILABLE' ? `${made.format} differs by ${made.maxRelativeDifference.toExponential(1)}.` : `${made.format} is refused: ${made.reason}`;
+}

@@ -4,6 +4,7 @@ import type { ArtifactService } from '../../src/modules/artifacts/index.ts';
 import type { DatasetService } from '../../src/modules/datasets/index.ts';
 import type { EmbeddingService } from '../../src/modules/embeddings/index.ts';
 import type { EvaluationService } from '../../src/modules/evaluations/index.ts';
+import type { ExportRegister } from '../../src/modules/exports/index.ts';
 import type { ModelService } from '../../src/modules/models/index.ts';
 import type { MetricPoints, RunKind, RunLease, TrainingStateRecord } from '../../src/modules/runs/index.ts';
 import type { ArtifactStore } from '../../src/platform/artifact-store.ts';
@@ -18,6 +19,7 @@ export interface TaskServices {
   readonly models: ModelService;
   readonly embeddings: EmbeddingService;
   readonly evaluations: Pick<EvaluationService, 'register'>;
+  readonly exports: ExportRegister;
   readonly artifacts: ArtifactService;
 }
 

@@ -1,9 +1,49 @@
-/** What an export may be asked to do. Pure. */
+/** What an export may be asked to do, and when a file may be served. Pure. */
 import { z } from 'zod';
+import { DomainError } from '../../errors.ts';
+import { idempotencyKeySchema } from '../../input.ts';
+import type { ExportFormat } from '../../generated/prisma/enums.ts';
+import type { ExportRecord } from './exports.records.ts';
+
+export const EXPORT_FORMATS = ['PYTORCH', 'ONNX', 'TFJS'] as const;
+
+/** The bound that the issue of equal weights sets: float32's own rounding stays about five times below it in a ResNet-101. */
+export const MAX_RELATIVE_DIFFERENCE = 1e-4;
+
+export const exportCheckpointSchema = z.object({
+  checkpointId: z.string(),
+  formats: z.array(z.enum(EXPORT_FORMATS)).max(100).transform((formats) => EXPORT_FORMATS.filter((format) => formats.includes(format))),
+  idempotencyKey: idempotencyKeySchema.nullish(),
+});
 
 /** Frozen at launch. The weights are named by their digest, so that a run never proves others than those it was launched for. */
 export const exportConfigSchema = z.object({
   checkpointId: z.string(),
   checkpointSha256: z.string(),
+  /** None: the golden embedding alone. */
+  formats: z.array(z.enum(EXPORT_FORMATS)),
 });
 export type ExportConfig = z.infer<typeof exportConfigSchema>;
+
+/** What the files say of where they come from. Nothing of a time, a run or a registry: the same weights give the same bytes everywhere. */
+export function exportMetadataOf(weightsSha256: string): Record<string, string> {
+  return { weightsSha256 };
+}
+
+/** @throws DomainError EXPORT_CHECK_FAILED for a file that is not served, with the difference that was found. */
+export function servable(made: ExportRecord): ExportRecord & { readonly sha256: string; readonly byteSize: number } {
+  const { sha256, byteSize } = made;
+  if (made.status === 'AVAILABLE' && sha256 !== null && byteSize !== null) return { ...made, sha256, byteSize };
+  const difference = made.maxRelativeDifference === null ? '' : ` (difference ${made.maxRelativeDifference.toExponential(1)}, bound ${MAX_RELATIVE_DIFFERENCE})`;
+  throw new DomainError({
+    code: 'EXPORT_CHECK_FAILED',
+    message: `The ${made.format.toLowerCase()} file of this checkpoint failed its check and is not served${difference}. ${made.reason ?? ''}`.trimEnd(),
+    field: 'format',
+    hint: 'Take another format. After a new version of Paraffin, exportCheckpoint tries again.',
+  });
+}
+
+/** No type is registered for PyTorch's and ONNX's files; "bytes" is shown by no browser. */
+export function mediaTypeOf(format: ExportFormat): string {
+  return format === 'TFJS' ? 'application/zip' : 'application/octet-stream';
+}

@@ -1,11 +1,31 @@
-/** Launching exports: runs that prove a checkpoint's weights. */
-import type { Transaction } from '../../platform/db.ts';
-import type { ModelService } from '../models/index.ts';
-import type { RunService } from '../runs/index.ts';
-import type { ExportConfig } from './exports.rules.ts';
+/** Files of weights for other frameworks: launched, proven by a worker, served only then. */
+import { DomainError, UnreachableCaseError } from '../../errors.ts';
+import { parseInput } from '../../input.ts';
+import type { ExportFormat } from '../../generated/prisma/enums.ts';
+import type { Announcements } from '../../platform/announcements.ts';
+import { createBell } from '../../platform/bell.ts';
+import type { Transact, Transaction } from '../../platform/db.ts';
+import { authorise, type Viewer } from '../access/index.ts';
+import { recordArtifacts } from '../artifacts/index.ts';
+import type { ModelService, UsableCheckpointRecord, WeightsFileRecord, WeightsFormat } from '../models/index.ts';
+import type { RunLaunch, RunRecord, RunService } from '../runs/index.ts';
+import type { ExportRecord, NewExports } from './exports.records.ts';
+import { exportCheckpointSchema, mediaTypeOf, servable, type ExportConfig } from './exports.rules.ts';
 import type { ExportStore } from './exports.store.ts';
 
 export interface ExportService {
+  /**
+   * A run of kind EXPORT that makes and checks these formats anew, whatever is known of them; none measures the golden embedding alone.
+   * One that is on its way with all of them is given instead. Throws BAD_INPUT, CHECKPOINT_NOT_FOUND or CHECKPOINT_NOT_DOWNLOADABLE.
+   */
+  launch(viewer: Viewer, input: unknown): Promise<RunRecord>;
+  /**
+   * A file that has passed its check. Where nobody asked for it before, it is made first, by one run however many wait for it.
+   * Throws CHECKPOINT_NOT_FOUND, CHECKPOINT_NOT_DOWNLOADABLE, EXPORT_CHECK_FAILED; EXPORT_FAILED when the run ended otherwise; and
+   * with a time to ask again EXPORT_PENDING, ENGINE_MISSING or WORKER_MISSING.
+   * @param isGone true when nobody waits any more.
+   */
+  weightsFile(viewer: Viewer, checkpointId: string, format: WeightsFormat, isGone: AbortSignal): Promise<WeightsFileRecord>;
   /**
    * For imports, in the transaction that registers the weights: queues a run that measures the checkpoint's golden embedding,
    * unless it has one or such a run is on its way. Throws CHECKPOINT_NOT_FOUND or CHECKPOINT_NOT_DOWNLOADABLE.
@@ -15,18 +35,153 @@ export interface ExportService {
 
 export interface ExportServiceParts {
   readonly store: ExportStore;
+  readonly transact: Transact;
   readonly runs: RunService;
   readonly models: ModelService;
+  /** Rings for each event of a run. */
+  readonly announcements: Pick<Announcements, 'subscribe'>;
+  /** What to do where TensorFlow is missing; null where it is not. */
+  readonly engineHint: () => string | null;
+  readonly patience?: Partial<ExportPatience>;
 }
 
-export function createExportService({ store, runs, models }: ExportServiceParts): ExportService {
+/** How long a download waits, in ms. */
+export interface ExportPatience {
+  /** For its file: less than clients and proxies wait for an answer. */
+  readonly fileMs: number;
+  /** For a worker to take the run, where none is busy with another export. */
+  readonly workerMs: number;
+}
+
+const PATIENCE: ExportPatience = { fileMs: 100_000, workerMs: 20_000 };
+const RETRY_AFTER_SECONDS = 15;
+/** Downloads that wait at once; each holds a connection. */
+const MAX_WAITING = 64;
+/** Runs that downloads may have in the queue; a person's own launches are not counted out. */
+const MAX_LIVE_RUNS = 100;
+/** An announcement that was lost costs at most this delay. */
+const LOOK_AGAIN_MS = 2_000;
+
+export function createExportService({ store, transact, runs, models, announcements, engineHint, ...parts }: ExportServiceParts): ExportService {
+  const patience = { ...PATIENCE, ...parts.patience };
+  let waiting = 0;
+
+  const launchOf = (checkpoint: UsableCheckpointRecord, formats: readonly ExportFormat[], idempotencyKey: string | null = null): RunLaunch => {
+    const config: ExportConfig = { checkpointId: checkpoint.id, checkpointSha256: checkpoint.sha256, formats: [...formats] };
+    return { kind: 'EXPORT', config, idempotencyKey, input: config };
+  };
+
+  const runOnItsWay = async (tx: Transaction, checkpointId: string, formats: readonly ExportFormat[]): Promise<string | undefined> =>
+    (await store.liveRunsOf(tx, checkpointId)).find(({ config }) => formats.every((format) => config.formats.includes(format)))?.runId;
+
+  /** The id of the run that makes the file. */
+  const launchOnce = (checkpoint: UsableCheckpointRecord, format: ExportFormat): Promise<string> =>
+    transact(async (tx) => {
+      await store.lockCheckpoint(tx, checkpoint.id);
+      const onItsWay = await runOnItsWay(tx, checkpoint.id, [format]);
+      if (onItsWay !== undefined) return onItsWay;
+      if ((await store.countLiveRuns(tx)) >= MAX_LIVE_RUNS) throw pending('Too many exports wait for a worker.', 'Ask again when some of them are done; runs(filter: { kinds: [EXPORT] }) lists them.');
+      return (await runs.enqueue(launchOf(checkpoint, [format]), tx)).id;
+    });
+
+  /** Resolves when the run has ended well. Throws what `weightsFile` says. */
+  const waitFor = async (viewer: Viewer, runId: string, isGone: AbortSignal): Promise<void> => {
+    const startedMs = performance.now();
+    const bell = createBell();
+    const unsubscribe = announcements.subscribe(runId, bell.ring);
+    isGone.addEventListener('abort', bell.stop);
+    try {
+      for (;;) {
+        bell.reset();
+        const run = await runs.get(viewer, runId);
+        if (run === undefined) throw new Error(`Run ${runId} is gone.`);
+        const waitedMs = performance.now() - startedMs;
+        if (await hasSucceeded(run, waitedMs)) return;
+        if (isGone.aborted || waitedMs >= patience.fileMs) throw pending(`Run ${run.id} is making this file; it is ${run.status}.`, 'Ask again, or follow the run.');
+        await bell.wait(Math.min(LOOK_AGAIN_MS, patience.fileMs - waitedMs));
+      }
+    } finally {
+      unsubscribe();
+      isGone.removeEventListener('abort', bell.stop);
+    }
+  };
+
+  const hasSucceeded = async (run: RunRecord, waitedMs: number): Promise<boolean> => {
+    switch (run.status) {
+      case 'SUCCEEDED':
+        return true;
+      case 'FAILED':
+        throw new DomainError({ code: 'EXPORT_FAILED', message: `The file could not be made: ${run.failure?.message ?? 'the run failed.'}`, hint: `${run.failure?.hint ?? 'See the run.'} It is run ${run.id}.` });
+      case 'CANCELING':
+      case 'CANCELED':
+        throw new DomainError({ code: 'EXPORT_FAILED', message: `Run ${run.id}, which was to make the file, was cancelled.`, hint: 'Ask again: a new run makes it.', retryable: true });
+      case 'RUNNING':
+        return false;
+      case 'QUEUED': {
+        if (waitedMs < patience.workerMs || (await store.isAnyRunning())) return false;
+        const hint = engineHint();
+        if (hint !== null) throw new DomainError({ code: 'ENGINE_MISSING', message: `The file is made with TensorFlow, which is missing; run ${run.id} waits.`, hint, retryable: true, retryAfterSeconds: RETRY_AFTER_SECONDS });
+        throw new DomainError({ code: 'WORKER_MISSING', message: `No worker has taken run ${run.id}, which is to make the file; it waits.`, hint: 'Start a worker.', retryable: true, retryAfterSeconds: RETRY_AFTER_SECONDS });
+      }
+      default:
+        throw new UnreachableCaseError(run.status);
+    }
+  };
+
+  const made = async (viewer: Viewer, checkpoint: UsableCheckpointRecord, format: ExportFormat, isGone: AbortSignal): Promise<ExportRecord> => {
+    const known = await store.find(checkpoint.id, format);
+    if (known !== undefined) return known;
+    const runId = await launchOnce(checkpoint, format);
+    if (waiting >= MAX_WAITING) throw pending(`Run ${runId} is making this file.`, 'Many wait; ask again, or follow the run.');
+    waiting += 1;
+    await waitFor(viewer, runId, isGone).finally(() => (waiting -= 1));
+    const found = await store.find(checkpoint.id, format);
+    if (found === undefined) throw new Error(`Run ${runId} succeeded without ${format}.`);
+    return found;
+  };
+
   return {
+    launch: async (viewer, raw) => {
+      authorise(viewer, 'CONTRIBUTOR');
+      const { checkpointId, formats, idempotencyKey } = parseInput(exportCheckpointSchema, raw);
+      const checkpoint = await models.checkpointForUse(checkpointId, 'input.checkpointId');
+      if (idempotencyKey != null) return runs.enqueue(launchOf(checkpoint, formats, idempotencyKey));
+      return transact(async (tx) => {
+        await store.lockCheckpoint(tx, checkpoint.id);
+        const onItsWay = await runOnItsWay(tx, checkpoint.id, formats);
+        return (onItsWay === undefined ? undefined : await runs.get(viewer, onItsWay)) ?? runs.enqueue(launchOf(checkpoint, formats), tx);
+      });
+    },
+    weightsFile: async (viewer, checkpointId, format, isGone) => {
+      if (format === 'SAFETENSORS') return models.weightsFile(viewer, checkpointId);
+      authorise(viewer, 'READER');
+      const checkpoint = await models.checkpointForUse(checkpointId, 'id');
+      const { sha256, byteSize } = servable(await made(viewer, checkpoint, format, isGone));
+      return { sha256, byteSize, mediaType: mediaTypeOf(format), fileName: await models.weightsFileName(checkpoint, format) };
+    },
     queueGolden: async (tx, checkpointId) => {
       await store.lockCheckpoint(tx, checkpointId);
-      if ((await store.hasGolden(tx, checkpointId)) || (await store.liveRunOf(tx, checkpointId)) !== undefined) return;
-      const checkpoint = await models.checkpointForUse(checkpointId, 'checkpointId', tx);
-      const config: ExportConfig = { checkpointId, checkpointSha256: checkpoint.sha256 };
-      await runs.enqueue({ kind: 'EXPORT', config, idempotencyKey: null, input: config }, tx);
+      if ((await store.hasGolden(tx, checkpointId)) || (await runOnItsWay(tx, checkpointId, [])) !== undefined) return;
+      await runs.enqueue(launchOf(await models.checkpointForUse(checkpointId, 'checkpointId', tx), []), tx);
     },
   };
+}
+
+export interface ExportRegister {
+  /** For the export task, in the transaction that ends its run. What was known of these formats is replaced. */
+  register(tx: Transaction, made: NewExports): Promise<void>;
+}
+
+export function createExportRegister(store: ExportStore): ExportRegister {
+  return {
+    register: async (tx, made) => {
+      const files = made.exports.flatMap((each) => (each.status === 'AVAILABLE' ? [{ sha256: each.sha256, byteSize: each.byteSize, mediaType: mediaTypeOf(each.format) }] : []));
+      await recordArtifacts(tx, files);
+      await store.put(tx, made);
+    },
+  };
+}
+
+function pending(message: string, hint: string): DomainError {
+  return new DomainError({ code: 'EXPORT_PENDING', message, hint, retryable: true, retryAfterSeconds: RETRY_AFTER_SECONDS });
 }

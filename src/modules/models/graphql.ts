@@ -3,7 +3,7 @@ import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, inputObjectType, nonNull, objectType, stringArg } from '../../api/nexus.ts';
 import { payloadType, settle } from '../../api/payload.ts';
-import { AVAILABLE_FORMATS, CHANNEL_ORDERS, RESIZE_RULES, WEIGHTS_FORMATS } from './models.rules.ts';
+import { CHANNEL_ORDERS, RESIZE_RULES, WEIGHTS_FORMATS } from './models.rules.ts';
 
 const records = path.join(import.meta.dirname, 'models.records.ts');
 const rules = path.join(import.meta.dirname, 'models.rules.ts');
@@ -161,12 +161,6 @@ export const Checkpoint = objectType({
     t.float('epoch');
     t.string('sha256', { description: 'Of the stored safetensors; null while only an external source is known.' });
     t.float('byteSize', { description: 'Of the stored safetensors.' });
-    t.nonNull.list.nonNull.field('formats', { type: 'WeightsFormat', resolve: (checkpoint) => (checkpoint.sha256 === null ? [] : [...AVAILABLE_FORMATS]) });
-    t.string('downloadUrl', {
-      description: 'Null while only an external source is known. A path is relative to this server. FORMAT_NOT_AVAILABLE for a format that is not made yet.',
-      args: { format: nonNull(arg({ type: 'WeightsFormat', default: 'SAFETENSORS' })) },
-      resolve: (checkpoint, args, ctx) => ctx.services.models.downloadUrl(checkpoint, args.format),
-    });
     t.field('golden', {
       type: 'JSON',
       description: 'To prove your own preparation: images (base64 of uint8 [count, imageSizePx, imageSizePx, 3]) and their embeddings ([count, embeddingDim]).',

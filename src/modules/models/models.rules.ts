@@ -2,10 +2,9 @@
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 
-/** In files and in the API; what is not listed in `AVAILABLE_FORMATS` answers FORMAT_NOT_AVAILABLE. */
+/** SAFETENSORS is what is stored; the others are made from it. */
 export const WEIGHTS_FORMATS = ['SAFETENSORS', 'PYTORCH', 'ONNX', 'TFJS'] as const;
 export type WeightsFormat = (typeof WEIGHTS_FORMATS)[number];
-export const AVAILABLE_FORMATS: readonly WeightsFormat[] = ['SAFETENSORS'];
 
 /** No type is registered for safetensors; this one says "bytes" and is shown by no browser. */
 export const SAFETENSORS_MEDIA_TYPE = 'application/octet-stream';
@@ -100,18 +99,9 @@ export function oneReference(reference: { readonly id?: string | null | undefine
   throw new DomainError({ code: 'BAD_INPUT', message: `Give exactly one of ${fields.id} and ${fields.slug}.`, field: fields.id, hint: 'Either names one model.' });
 }
 
-/** @throws DomainError FORMAT_NOT_AVAILABLE while nothing makes that format yet. */
-export function checkFormatAvailable(format: WeightsFormat): void {
-  if (AVAILABLE_FORMATS.includes(format)) return;
-  throw new DomainError({
-    code: 'FORMAT_NOT_AVAILABLE',
-    message: `Weights are not available as ${format.toLowerCase()} yet.`,
-    field: 'format',
-    hint: `Use ${AVAILABLE_FORMATS.join(' or ').toLowerCase()}.`,
-  });
-}
+const FILE_ENDINGS: Readonly<Record<WeightsFormat, string>> = { SAFETENSORS: 'safetensors', PYTORCH: 'pt', ONNX: 'onnx', TFJS: 'tfjs.zip' };
 
 /** ASCII by its making: slug, version and encoder, e.g. `tissue-v3-resnet18.safetensors`. */
-export function weightsFileName(modelSlug: string, version: number, encoder: string): string {
-  return `${modelSlug}-v${version}-${encoder.toLowerCase()}.safetensors`;
+export function weightsFileName(modelSlug: string, version: number, encoder: string, format: WeightsFormat): string {
+  return `${modelSlug}-v${version}-${encoder.toLowerCase()}.${FILE_ENDINGS[format]}`;
 }

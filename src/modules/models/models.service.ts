@@ -7,7 +7,7 @@ import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
 import type { CheckpointRecord, GoldenRecord, ModelRecord, NewCheckpoint, PretrainingRecord, UsableCheckpointRecord, WeightsFileRecord } from './models.records.ts';
 import {
-  checkFormatAvailable, createModelSchema, inputContractSchema, oneReference, SAFETENSORS_MEDIA_TYPE, setModelAliasSchema, weightsFileName, type WeightsFormat,
+  createModelSchema, inputContractSchema, oneReference, SAFETENSORS_MEDIA_TYPE, setModelAliasSchema, weightsFileName, type WeightsFormat,
 } from './models.rules.ts';
 import type { CheckpointFilter, ModelFilter, ModelStore } from './models.store.ts';
 
@@ -37,10 +37,12 @@ export interface ModelService {
   listCheckpoints(viewer: Viewer, page: PageArguments, filter: CheckpointListFilter): Promise<Page<CheckpointRecord>>;
   /** Newest first. */
   listCheckpointsOfModel(viewer: Viewer, page: PageArguments, modelId: string): Promise<Page<CheckpointRecord>>;
-  /** Where the weights can be had; null while only an external source is known. Throws FORMAT_NOT_AVAILABLE. */
+  /** Where the weights can be had; null while only an external source is known. */
   downloadUrl(checkpoint: CheckpointRecord, format: WeightsFormat): string | null;
-  /** The file behind that address. Throws CHECKPOINT_NOT_FOUND, CHECKPOINT_NOT_DOWNLOADABLE or FORMAT_NOT_AVAILABLE. */
-  weightsFile(viewer: Viewer, checkpointId: string, format: WeightsFormat): Promise<WeightsFileRecord>;
+  /** The stored safetensors. Throws CHECKPOINT_NOT_FOUND or CHECKPOINT_NOT_DOWNLOADABLE. */
+  weightsFile(viewer: Viewer, checkpointId: string): Promise<WeightsFileRecord>;
+  /** For saving a download under. */
+  weightsFileName(checkpoint: CheckpointRecord, format: WeightsFormat): Promise<string>;
 
   /** For launches and workers, who have asked for leave already. Throws CHECKPOINT_NOT_FOUND or CHECKPOINT_NOT_DOWNLOADABLE at `field`. */
   checkpointForUse(id: string, field: string, tx?: Transaction): Promise<UsableCheckpointRecord>;
@@ -84,6 +86,11 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
     const { sha256, byteSize } = checkpoint;
     if (sha256 !== null && byteSize !== null) return { ...checkpoint, sha256, byteSize };
     throw new DomainError({ code: 'CHECKPOINT_NOT_DOWNLOADABLE', message: 'The weights of this checkpoint are not in this registry, only their source is known.', field, hint: 'See its importedFrom.' });
+  };
+
+  const fileNameOf = async ({ modelId, version, encoder }: CheckpointRecord, format: WeightsFormat): Promise<string> => {
+    const model = await store.findBy({ id: modelId });
+    return weightsFileName(model?.slug ?? 'model', version, encoder, format);
   };
 
   const ensureModel = async (tx: Transaction, slug: string): Promise<ModelRecord> => {
@@ -144,18 +151,13 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
       authorise(viewer, 'READER');
       return store.listCheckpoints(page, { modelId });
     },
-    downloadUrl: (checkpoint, format) => {
-      checkFormatAvailable(format);
-      return checkpoint.sha256 === null ? null : `${publicUrl}/checkpoints/${checkpoint.id}/download?format=${format.toLowerCase()}`;
-    },
-    weightsFile: async (viewer, checkpointId, format) => {
+    downloadUrl: (checkpoint, format) => (checkpoint.sha256 === null ? null : `${publicUrl}/checkpoints/${checkpoint.id}/download?format=${format.toLowerCase()}`),
+    weightsFile: async (viewer, checkpointId) => {
       authorise(viewer, 'READER');
       const checkpoint = await findUsableOrThrow(checkpointId, 'id');
-      checkFormatAvailable(format);
-      const model = await store.findBy({ id: checkpoint.modelId });
-      const fileName = weightsFileName(model?.slug ?? 'model', checkpoint.version, checkpoint.encoder);
-      return { sha256: checkpoint.sha256, byteSize: checkpoint.byteSize, mediaType: SAFETENSORS_MEDIA_TYPE, fileName };
+      return { sha256: checkpoint.sha256, byteSize: checkpoint.byteSize, mediaType: SAFETENSORS_MEDIA_TYPE, fileName: await fileNameOf(checkpoint, 'SAFETENSORS') };
     },
+    weightsFileName: fileNameOf,
     checkpointForUse: findUsableOrThrow,
     pretrainingOf: (checkpointId) => store.pretrainingOf(checkpointId),
     ensureModel,

@@ -1,0 +1,79 @@
+/** Files of weights for other frameworks in the API. */
+import path from 'node:path';
+import { arg, enumType, extendType, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
+import { settle } from '../../api/payload.ts';
+import { EXPORT_FORMATS } from './exports.rules.ts';
+
+const records = path.join(import.meta.dirname, 'exports.records.ts');
+
+export const ExportFormat = enumType({ name: 'ExportFormat', description: 'WeightsFormat without SAFETENSORS, which is what is stored.', members: [...EXPORT_FORMATS] });
+export const ExportStatus = enumType({ name: 'ExportStatus', description: 'REFUSED: it failed its check, and is not served.', members: ['AVAILABLE', 'REFUSED'] });
+
+export const CheckpointExport = objectType({
+  name: 'CheckpointExport',
+  sourceType: { module: records, export: 'ExportRecord' },
+  description: "The weights as a file for another framework, loaded back by that framework's own reader and held against the engine on three images.",
+  definition(t) {
+    t.nonNull.field('format', { type: 'ExportFormat' });
+    t.nonNull.field('status', { type: 'ExportStatus' });
+    t.string('sha256', { description: 'Of the file, and its ETag; null where it is REFUSED.' });
+    t.float('byteSize');
+    t.float('maxRelativeDifference', {
+      description: "Greatest difference of one component of an embedding, against that embedding's root mean square; at most 1e-4 where it is AVAILABLE. Null where the file gave no numbers.",
+    });
+    t.string('reason', { description: 'Why it is REFUSED.' });
+    t.nonNull.field('checkedAt', { type: 'DateTime' });
+    t.nonNull.field('run', { type: 'Run', resolve: (made, _args, ctx) => ctx.loaders.runs.existing(made.runId) });
+  },
+});
+
+export const CheckpointExports = extendType({
+  type: 'Checkpoint',
+  definition(t) {
+    t.nonNull.list.nonNull.field('formats', {
+      type: 'WeightsFormat',
+      description: 'Those that can be downloaded: each is made and checked when it is first asked for. One that failed its check is not among them.',
+      resolve: async (checkpoint, _args, ctx) => {
+        if (checkpoint.sha256 === null) return [];
+        const exports = await ctx.loaders.exports.byCheckpoint.load(checkpoint.id);
+        const refused = new Set(exports.flatMap(({ format, status }) => (status === 'REFUSED' ? [format] : [])));
+        return ['SAFETENSORS' as const, ...EXPORT_FORMATS.filter((format) => !refused.has(format))];
+      },
+    });
+    t.string('downloadUrl', {
+      description: 'Null for a format that is not among formats. A path is relative to this server.',
+      args: { format: nonNull(arg({ type: 'WeightsFormat', default: 'SAFETENSORS' })) },
+      resolve: async (checkpoint, { format }, ctx) => {
+        const exports = await ctx.loaders.exports.byCheckpoint.load(checkpoint.id);
+        const isRefused = exports.some((made) => made.format === format && made.status === 'REFUSED');
+        return isRefused ? null : ctx.services.models.downloadUrl(checkpoint, format);
+      },
+    });
+    t.nonNull.list.nonNull.field('exports', {
+      type: 'CheckpointExport',
+      description: 'Every format that was made and checked so far.',
+      resolve: async (checkpoint, _args, ctx) => [...(await ctx.loaders.exports.byCheckpoint.load(checkpoint.id))],
+    });
+  },
+});
+
+export const ExportCheckpointInput = inputObjectType({
+  name: 'ExportCheckpointInput',
+  definition(t) {
+    t.nonNull.id('checkpointId');
+    t.nonNull.list.nonNull.field('formats', { type: 'ExportFormat', default: [...EXPORT_FORMATS], description: 'None: the golden embedding alone.' });
+    t.string('idempotencyKey', { description: 'The same key with the same input gives the same run.' });
+  },
+});
+
+export const ExportMutations = extendType({
+  type: 'Mutation',
+  definition(t) {
+    t.nonNull.field('exportCheckpoint', {
+      type: 'RunPayload',
+      description: 'Makes and checks files for other frameworks, before anybody downloads them or once more. A run that is on its way with these formats is given instead.',
+      args: { input: nonNull(arg({ type: 'ExportCheckpointInput' })) },
+      resolve: (_root, args, ctx) => settle('run', () => ctx.services.exports.launch(ctx.viewer, args.input)),
+    });
+  },
+});

@@ -1,0 +1,59 @@
+/** Proves a file of weights: loads it back as its users do, and holds its embeddings against the engine's of the stored weights. */
+import { MAX_RELATIVE_DIFFERENCE } from '../../src/modules/exports/index.ts';
+import type { ExportFormat } from '../../src/formats/export-formats.ts';
+import { embedPixels, type Normalisation } from '../engine/embed.ts';
+import type { Encoder, EncoderArchitecture } from '../engine/models/resnet.ts';
+import { channelsFirst, CHECK_IMAGE_COUNT, checkPixels, normalisedPixels } from './check-images.ts';
+import { maxRelativeDifferenceOfImages } from './difference.ts';
+import { embedByOnnx } from './onnx.ts';
+import { embedByTorchFile } from './pytorch.ts';
+import { embedByTfjs } from './tfjs.ts';
+
+/** What every format has to reproduce. */
+export interface CheckReference {
+  readonly architecture: EncoderArchitecture;
+  readonly normalisation: Normalisation;
+  readonly imageSizePx: number;
+  /** uint8 `[N, S, S, 3]` */
+  readonly pixels: Uint8Array;
+  /** `[N, D]`, by the engine. */
+  readonly embeddings: Float32Array;
+  /** D */
+  readonly embeddingDim: number;
+}
+
+export type ExportVerdict =
+  | { readonly passed: true; readonly maxRelativeDifference: number }
+  /** Without a difference the file could not be loaded, or gave what is no number. */
+  | { readonly passed: false; readonly maxRelativeDifference: number | null; readonly reason: string };
+
+/** Of a library's own words, as much as a person reads. */
+const MAX_REASON = 500;
+
+export function checkReference(encoder: Encoder, imageSizePx: number, normalisation: Normalisation): CheckReference {
+  const pixels = checkPixels(imageSizePx);
+  const embeddings = embedPixels(encoder, pixels, CHECK_IMAGE_COUNT, imageSizePx, normalisation);
+  return { architecture: encoder.architecture, normalisation, imageSizePx, pixels, embeddings, embeddingDim: encoder.embeddingDim };
+}
+
+export async function checkExport(format: ExportFormat, file: Uint8Array, reference: CheckReference): Promise<ExportVerdict> {
+  try {
+    const maxRelativeDifference = maxRelativeDifferenceOfImages(await embedBy(format, file, reference), reference.embeddings, reference.embeddingDim);
+    if (maxRelativeDifference <= MAX_RELATIVE_DIFFERENCE) return { passed: true, maxRelativeDifference };
+    if (Number.isNaN(maxRelativeDifference)) return { passed: false, maxRelativeDifference: null, reason: 'The file gives embeddings that are no finite numbers.' };
+    return { passed: false, maxRelativeDifference, reason: `The file's embeddings differ from the engine's by ${maxRelativeDifference.toExponential(1)}, more than ${MAX_RELATIVE_DIFFERENCE}.` };
+  } catch (error) {
+    return { passed: false, maxRelativeDifference: null, reason: `The file does not load: ${error instanceof Error ? error.message : String(error)}`.slice(0, MAX_REASON) };
+  }
+}
+
+async function embedBy(format: ExportFormat, file: Uint8Array, { architecture, normalisation, imageSizePx, pixels }: CheckReference): Promise<Float32Array> {
+  switch (format) {
+    case 'PYTORCH':
+      return embedByTorchFile(file, architecture, pixels, CHECK_IMAGE_COUNT, imageSizePx, normalisation);
+    case 'ONNX':
+      return embedByOnnx(file, channelsFirst(normalisedPixels(pixels, normalisation), CHECK_IMAGE_COUNT), CHECK_IMAGE_COUNT, imageSizePx);
+    case 'TFJS':
+      return embedByTfjs(file, normalisedPixels(pixels, normalisation), CHECK_IMAGE_COUNT, imageSizePx);
+  }
+}
