@@ -1,5 +1,5 @@
 /** Two-dimensional convolution without bias and its two gradients. Images are NHWC, filters HWIO. */
-import { asRank2, asRank4, boolAttr, intsAttr, runOp, scoped, stringAttr, T_FLOAT, tf } from '../tensorflow.ts';
+import { asRank2, asRank4, boolAttr, intAttr, intsAttr, runOp, scoped, stringAttr, T_FLOAT, tf, typeAttr } from '../tensorflow.ts';
 import type { OpAttr, Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
 import { multiplyMatrices } from './elementwise.ts';
 import { hasOneDnn } from './onednn.ts';
@@ -67,8 +67,59 @@ function filterGradientByPatches(images: Tensor4D, filterShape: readonly number[
   });
 }
 
+/**
+ * A window of one pixel is a matrix product over pixels, and runs as one everywhere: oneDNN's own kernel for it divides by the size of the processor's
+ * caches, which some virtual machines do not tell, and the process ends with SIGFPE (ResNet-50 and 101, oneDNN 3.7).
+ */
+function isPointwise(window: Window): boolean {
+  return window.size === 1 && window.padding === 0;
+}
+
+function pixelRows(images: Tensor4D): Tensor2D {
+  return asRank2(tf.reshape(images, [-1, images.shape[3]]));
+}
+
+/** Those pixels that a window of one pixel looks at: [N, H, W, I] to [N, H', W', I]. */
+function strided(images: Tensor4D, { stride }: Window): Tensor4D {
+  return stride === 1 ? images : asRank4(tf.stridedSlice(images, [0, 0, 0, 0], images.shape, [1, stride, stride, 1]));
+}
+
+function convolvePointwise(images: Tensor4D, filter: Tensor, window: Window): Tensor4D {
+  return scoped(() => {
+    const seen = strided(images, window);
+    const [count, height, width, channels] = seen.shape;
+    const outputChannels = filter.shape[3] ?? 0;
+    return asRank4(tf.reshape(multiplyMatrices(pixelRows(seen), tf.reshape(filter, [channels, outputChannels])), [count, height, width, outputChannels]));
+  });
+}
+
+function pointwiseInputGradient(imagesShape: Tensor4D['shape'], filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
+  return scoped(() => {
+    const [count, height, width, outputChannels] = outputGradient.shape;
+    const [, , , channels] = imagesShape;
+    const product = multiplyMatrices(pixelRows(outputGradient), tf.reshape(filter, [channels, outputChannels]), { transposeRight: true });
+    const seen = asRank4(tf.reshape(product, [count, height, width, channels]));
+    return window.stride === 1 ? seen : spread(seen, imagesShape, window);
+  });
+}
+
+/** The reverse of `strided`: zero where no window looked. */
+function spread(seen: Tensor4D, imagesShape: Tensor4D['shape'], { stride }: Window): Tensor4D {
+  const masks = ['begin_mask', 'end_mask', 'ellipsis_mask', 'new_axis_mask', 'shrink_axis_mask'].map((name) => intAttr(name, 0));
+  const integers = (values: readonly number[]): Tensor => tf.tensor1d([...values], 'int32');
+  return asRank4(runOp('StridedSliceGrad', [T_FLOAT, typeAttr('Index', 'int32'), ...masks], [integers(imagesShape), integers([0, 0, 0, 0]), integers(imagesShape), integers([1, stride, stride, 1]), seen]));
+}
+
+function pointwiseFilterGradient(images: Tensor4D, filterShape: readonly number[], outputGradient: Tensor4D, window: Window): Tensor4D {
+  return scoped(() => {
+    const product = multiplyMatrices(pixelRows(strided(images, window)), pixelRows(outputGradient), { transposeLeft: true });
+    return asRank4(tf.reshape(product, [...filterShape]));
+  });
+}
+
 /** [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O]. */
 export function convolve(images: Tensor4D, filter: Tensor, window: Window): Tensor4D {
+  if (isPointwise(window)) return convolvePointwise(images, filter, window);
   if (isPatchProductFaster(images, window)) return convolveByPatches(images, filter, window);
   const padding: Padding = window.padding === 0 ? { name: 'VALID' } : { name: 'EXPLICIT', pixels: window.padding };
   return asRank4(runOp('Conv2D', convolutionAttrs(window.stride, padding), [images, filter]));
@@ -76,6 +127,7 @@ export function convolve(images: Tensor4D, filter: Tensor, window: Window): Tens
 
 /** The gradient with respect to the images, of shape `imagesShape`. */
 export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
+  if (isPointwise(window)) return pointwiseInputGradient(imagesShape, filter, outputGradient, window);
   const [count, height, width, channels] = imagesShape;
   const plan = planPadding(window, height, width);
   const run = (shape: Tensor4D['shape'], padding: Padding): Tensor4D => {
@@ -94,6 +146,7 @@ export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter:
 
 /** The gradient with respect to the filter, of shape `filterShape` = [k, k, I, O]. */
 export function convolutionFilterGradient(images: Tensor4D, filterShape: readonly number[], outputGradient: Tensor4D, window: Window): Tensor4D {
+  if (isPointwise(window)) return pointwiseFilterGradient(images, filterShape, outputGradient, window);
   if (isPatchProductFaster(images, window)) return filterGradientByPatches(images, filterShape, outputGradient, window);
   const plan = planPadding(window, images.shape[1], images.shape[2]);
   const sizes = tf.tensor1d([...filterShape], 'int32');
