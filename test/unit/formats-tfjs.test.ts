@@ -1,3 +1,4 @@
+import '../support/without-onednn.ts';
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { io } from '@tensorflow/tfjs';
