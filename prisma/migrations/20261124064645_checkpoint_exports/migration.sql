@@ -29,7 +29,7 @@ CREATE INDEX "CheckpointExport_runId_idx" ON "CheckpointExport"("runId");
 ALTER TABLE "CheckpointExport" ADD CONSTRAINT "CheckpointExport_checkpointId_fkey" FOREIGN KEY ("checkpointId") REFERENCES "Checkpoint"("id") ON DELETE CASCADE ON UPDATE CASCADE;
 
 -- AddForeignKey
-ALTER TABLE "CheckpointExport" ADD CONSTRAINT "CheckpointExport_sha256_fkey" FOREIGN KEY ("sha256") REFERENCES "Artifact"("sha256") ON DELETE SET NULL ON UPDATE CASCADE;
+ALTER TABLE "CheckpointExport" ADD CONSTRAINT "CheckpointExport_sha256_fkey" FOREIGN KEY ("sha256") REFERENCES "Artifact"("sha256") ON DELETE RESTRICT ON UPDATE CASCADE;
 
 -- AddForeignKey
 ALTER TABLE "CheckpointExport" ADD CONSTRAINT "CheckpointExport_runId_fkey" FOREIGN KEY ("runId") REFERENCES "Run"("id") ON DELETE RESTRICT ON UPDATE CASCADE;
