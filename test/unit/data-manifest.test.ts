@@ -3,13 +3,13 @@ import { describe, test } from 'node:test';
 import { ImageDataError } from '../../workers/engine/data/errors.ts';
 import { parseManifest } from '../../workers/engine/data/manifest.ts';
 
-const IMAGE = { key: 'a', sha256: 'ab'.repeat(32), label: 'tumour', group: null, split: null, width: 3, height: 4, shard: 0, byteSize: 9 };
+const IMAGE = { key: 'a', sha256: 'ab'.repeat(32), label: 'tumour', group: null, split: null, width: 3, height: 4, shard: 0, byteSize: 9, sourcePath: 'slides/a.png' };
 const lines = (...images: readonly object[]): string => images.map((image) => `${JSON.stringify(image)}\n`).join('');
 
 describe('parseManifest', () => {
   test('reads lines in order', () => {
-    const { group: _group, ...withoutGroup } = IMAGE;
-    assert.deepEqual(parseManifest(lines(IMAGE, { ...withoutGroup, key: 'b' })), [IMAGE, { ...IMAGE, key: 'b' }]);
+    const { group: _group, sourcePath: _sourcePath, ...older } = IMAGE;
+    assert.deepEqual(parseManifest(lines(IMAGE, { ...older, key: 'b' })), [IMAGE, { ...IMAGE, key: 'b', sourcePath: null }]);
     assert.deepEqual(parseManifest(''), []);
   });
 
