@@ -107,9 +107,10 @@ async function runAs(owner: ProcessOwner | undefined, program: string, args: rea
     await run(program, args, { cwd: '/' });
   } else if (owner.needsSearchRight) {
     const right = '+dac_read_search';
+    // Programs look at themselves with access(2), which forgets the rights of anybody but root unless told not to (no_setuid_fixup).
     await run(
       'setpriv',
-      [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, '--clear-groups', `--inh-caps=${right}`, `--ambient-caps=${right}`, '--', program, ...args],
+      [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, '--clear-groups', '--securebits=+no_setuid_fixup', `--inh-caps=${right}`, `--ambient-caps=${right}`, '--', program, ...args],
       { cwd: '/' },
     );
   } else {
@@ -158,11 +159,17 @@ async function startOnFreePort(clusterDir: string, logFile: string, owner: Proce
     ].join(' ');
     try {
       await runAs(owner, pgCtl, ['start', '-D', clusterDir, '-w', '-t', String(START_TIMEOUT_S), '-s', '-l', logFile, '-o', settings]);
-      await createDatabase(clusterDir, port);
-      return port;
     } catch (cause) {
       const log = await readFile(logFile, 'utf8').catch(() => '');
       if (attempt === attempts) throw new Error(`PostgreSQL did not start:\n${log.slice(-2000)}`, { cause });
+      continue;
+    }
+    try {
+      await createDatabase(clusterDir, port);
+      return port;
+    } catch (error) {
+      await stopCluster(clusterDir, owner);
+      throw error;
     }
   }
 }
