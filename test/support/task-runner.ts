@@ -16,7 +16,7 @@ import { TaskStopped, type StopRequest, type Task, type TaskContext, type TaskSe
 import type { TestDatabase } from './database.ts';
 
 export interface TaskRunner {
-  /** A folder of its own; gone after `close`. */
+  /** Gone after `close`, where it is the runner's own. */
   readonly base: string;
   readonly store: ArtifactStore;
   readonly services: TaskServices;
@@ -35,8 +35,9 @@ export interface LaunchedTask {
   carry(): Promise<void>;
 }
 
-export async function createTaskRunner({ db, transact }: TestDatabase): Promise<TaskRunner> {
-  const base = await realpath(await mkdtemp(path.join(tmpdir(), 'paraffin-task-')));
+/** @param dataDir a test server's folder, whose artifacts the two then share; otherwise one of its own. */
+export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?: string): Promise<TaskRunner> {
+  const base = await realpath(dataDir ?? (await mkdtemp(path.join(tmpdir(), 'paraffin-task-'))));
   const ledger = createLedger(db, transact);
   const store = openArtifactStore(path.join(base, 'artifacts'));
   const services: TaskServices = {
@@ -98,6 +99,8 @@ export async function createTaskRunner({ db, transact }: TestDatabase): Promise<
       const run = await db.run.create({ data: { kind, config } });
       return claim(task, run.id, stop);
     },
-    close: () => rm(base, { recursive: true, force: true }),
+    close: async () => {
+      if (dataDir === undefined) await rm(base, { recursive: true, force: true });
+    },
   };
 }

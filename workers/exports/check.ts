@@ -30,7 +30,14 @@ export type ExportVerdict =
 /** Of a library's own words, as much as a person reads. */
 const MAX_REASON = 500;
 
-export function checkReference(encoder: Encoder, imageSizePx: number, normalisation: Normalisation): CheckReference {
+/** Below it the last stage of a network sees one pixel with nothing but padding around it: eight of nine weights of its 3x3 filters could be anything. */
+const MIN_SIZE_PX = 64;
+/** Larger images meet no other weights, and take ONNX Runtime's one thread minutes. */
+const MAX_SIZE_PX = 512;
+
+/** @param contractSizePx the side that the weights are meant for; the check takes the nearest at which every weight has its say. */
+export function checkReference(encoder: Encoder, contractSizePx: number, normalisation: Normalisation): CheckReference {
+  const imageSizePx = Math.min(Math.max(contractSizePx, MIN_SIZE_PX), MAX_SIZE_PX);
   const pixels = checkPixels(imageSizePx);
   const embeddings = embedPixels(encoder, pixels, CHECK_IMAGE_COUNT, imageSizePx, normalisation);
   return { architecture: encoder.architecture, normalisation, imageSizePx, pixels, embeddings, embeddingDim: encoder.embeddingDim };

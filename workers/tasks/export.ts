@@ -6,11 +6,12 @@ import type { EncoderExport } from '../../src/formats/encoder-export.ts';
 import { writeExport, type ExportFormat } from '../../src/formats/export-formats.ts';
 import { readSafetensors } from '../../src/formats/safetensors.ts';
 import { exportConfigSchema, exportMetadataOf, type NewExport } from '../../src/modules/exports/index.ts';
+import type { ArtifactStore } from '../../src/platform/artifact-store.ts';
 import { checkExport, checkReference, type CheckReference } from '../exports/check.ts';
 import { encoderFromWeights } from '../engine/models/resnet.ts';
 import { engineInfo } from '../engine/tensorflow.ts';
 import { goldenOf } from './golden.ts';
-import type { Task, TaskContext } from './task.ts';
+import type { Task } from './task.ts';
 
 export const exportTask: Task = {
   kind: 'EXPORT',
@@ -31,7 +32,11 @@ export const exportTask: Task = {
     for (const [index, format] of config.formats.entries()) {
       context.throwIfStopped();
       await context.progress((index + 0.5) / (config.formats.length + 1), `Writing and checking ${format}.`);
-      exports.push(await provenExport(context, format, source, reference));
+      const file = path.join(context.workDir, `encoder.${format.toLowerCase()}`);
+      await writeFile(file, writeExport(format, source));
+      const made = await provenExport(format, file, reference, context.artifacts);
+      if (made.status === 'REFUSED') context.logger.error(made, 'an export failed its check');
+      exports.push(made);
     }
     return {
       message: ['Measured the golden embedding.', ...exports.map(wordsOf)].join(' '),
@@ -43,17 +48,12 @@ export const exportTask: Task = {
   },
 };
 
-/** Writes the file, checks what then lies on the disk, and stores it if it has passed. */
-async function provenExport(context: TaskContext, format: ExportFormat, source: EncoderExport, reference: CheckReference): Promise<NewExport> {
-  const file = path.join(context.workDir, `encoder.${format.toLowerCase()}`);
-  await writeFile(file, writeExport(format, source));
+/** Checks a file as it lies on the disk, and stores those very bytes if they pass; what fails is never stored. */
+export async function provenExport(format: ExportFormat, file: string, reference: CheckReference, artifacts: Pick<ArtifactStore, 'put'>): Promise<NewExport> {
   const bytes = await readFile(file);
   const verdict = await checkExport(format, bytes, reference);
-  if (!verdict.passed) {
-    context.logger.error({ format, ...verdict }, 'an export failed its check');
-    return { format, status: 'REFUSED', maxRelativeDifference: verdict.maxRelativeDifference, reason: verdict.reason };
-  }
-  return { format, status: 'AVAILABLE', maxRelativeDifference: verdict.maxRelativeDifference, ...(await context.artifacts.put(bytes)) };
+  if (!verdict.passed) return { format, status: 'REFUSED', maxRelativeDifference: verdict.maxRelativeDifference, reason: verdict.reason };
+  return { format, status: 'AVAILABLE', maxRelativeDifference: verdict.maxRelativeDifference, ...(await artifacts.put(bytes)) };
 }
 
 function wordsOf(made: NewExport): string {
