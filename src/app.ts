@@ -4,13 +4,17 @@ import { createRequire } from 'node:module';
 import path from 'node:path';
 import { createHttpServer } from './api/http.ts';
 import type { ApiContext, Loaders, ServerFacts, Services } from './api/context.ts';
+import { DEFAULT_RATE_LIMITS } from './api/rate-limit.ts';
 import { createRunEvents } from './api/run-events.ts';
 import { buildSchema } from './api/schema.ts';
+import { bindingWarning, senderReader } from './api/sender.ts';
+import { DEFAULT_TIMEOUTS } from './api/slow-clients.ts';
 import type { Environment } from './env.ts';
 import { RUN_JOBS } from './jobs/index.ts';
 import type { Logger } from './logger.ts';
 import { createAccessService } from './modules/access/index.ts';
 import { createArtifactService } from './modules/artifacts/index.ts';
+import { createAuditService } from './modules/audit/index.ts';
 import { createDatasetLoaders, createDatasetService, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
 import { createEmbeddingService } from './modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
@@ -64,7 +68,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       logger.info({ pending, file: await backUpBeforeUpgrade(databaseUrl, env.dataDir) }, 'the database is backed up and will be upgraded');
     });
     if (applied.length > 0) logger.info({ applied }, 'migrations applied');
-    const db = openDatabase(databaseUrl, { maxConnections: 12 });
+    const db = openDatabase(databaseUrl, { maxConnections: 12, statementTimeoutMs: env.requestTimeoutMs });
     closers.push(() => db.$disconnect());
     logger.debug({ seeded: await seedCatalogue(db, await loadCatalogue()) }, 'catalogue');
     logger.debug({ seeded: await seedPublishedCheckpoints(db, await loadPublishedCheckpoints()) }, 'published checkpoints');
@@ -74,7 +78,8 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const announcements = await listenForAnnouncements(databaseUrl, RUN_EVENTS_CHANNEL, (error) => logger.warn({ error }, 'announcements'));
     closers.push(announcements.close);
 
-    const transact = transactionsOf(db);
+    const audit = createAuditService({ db, transact: transactionsOf(db) });
+    const { transact } = audit;
     const access = createAccessService({ db, transact, requireAuth: env.requireAuth });
     const adminKey = await access.ensureAdminKey(path.join(env.dataDir, 'admin-key'));
     if (adminKey.kind === 'UNUSABLE') logger.warn(adminKey.hint);
@@ -98,22 +103,29 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const exports = createExports(db, { transact, runs, models, announcements, engineHint });
     const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls, queueGolden: exports.queueGolden });
     const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
-    const services: Services = { access, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations };
+    const services: Services = { access, audit, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations };
     const server = serverFacts(db, startedAt);
     const runEvents = createRunEvents(runs, announcements);
 
     const http = createHttpServer({
       schema: buildSchema(false),
-      contextFor: ({ viewer, requestId }): ApiContext => ({ viewer, requestId, services, loaders: createLoaders(db), server, runEvents }),
+      contextFor: (request): ApiContext => ({ ...request, services, loaders: createLoaders(db), server, runEvents }),
       viewerOf: access.viewerOf,
+      senderOf: senderReader(env.trustedProxies),
       services,
       openArtifact: store.open,
       uploads,
       isReady: async () => (await databaseVersion(db)) !== '',
       runCounts: () => runs.countByStatus(),
       pagesDir: PAGES_DIR,
+      introspection: env.introspection,
+      landingPage: env.landingPage,
+      rateLimits: { ...DEFAULT_RATE_LIMITS, requestsPerMinute: env.rateLimitPerMinute },
+      timeouts: { ...DEFAULT_TIMEOUTS, requestMs: env.requestTimeoutMs },
       logger,
     });
+    const warning = bindingWarning(env.host, env.trustedProxies);
+    if (warning !== undefined) logger.warn(warning);
     const { port } = await http.listen({ host: env.host, port: env.port });
     closers.push(() => http.drain(DRAIN_MS));
 

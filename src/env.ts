@@ -1,10 +1,11 @@
 /** The one reader of process.env. Every fault is listed at once, with the variable's name. */
+import { isIP } from 'node:net';
 import { homedir } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
 
 const portSchema = z.string().regex(/^\d{1,5}$/, 'must be a number from 0 to 65535').transform(Number).pipe(z.number().max(65_535, 'must be a number from 0 to 65535'));
-const countSchema = z.string().regex(/^[1-9]\d{0,5}$/, 'must be a whole number of at least 1').transform(Number);
+const countSchema = z.string().regex(/^[1-9]\d{0,8}$/, 'must be a whole number above 0').transform(Number);
 const flagSchema = z.enum(['true', 'false', '1', '0']).transform((text) => text === 'true' || text === '1');
 
 const environmentSchema = z.object({
@@ -18,6 +19,11 @@ const environmentSchema = z.object({
   PARAFFIN_ENGINE_CACHE_DIR: z.string().min(1).optional(),
   PARAFFIN_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   PARAFFIN_REQUIRE_AUTH: flagSchema.default(false),
+  PARAFFIN_TRUST_PROXY: z.string().transform((text) => text.split(',').map((each) => each.trim()).filter((each) => each !== '')).pipe(z.array(z.string().refine(isAddressOrSubnet, 'must be addresses or subnets such as 127.0.0.1 or 10.0.0.0/8, joined by commas'))).default([]),
+  PARAFFIN_RATE_LIMIT_PER_MINUTE: countSchema.default(6_000),
+  PARAFFIN_REQUEST_TIMEOUT_MS: countSchema.default(30_000),
+  PARAFFIN_INTROSPECTION: flagSchema.default(true),
+  PARAFFIN_LANDING_PAGE: flagSchema.default(true),
   PARAFFIN_WORKER: flagSchema.default(true),
   PARAFFIN_WORKER_NAME: z.string().min(1).optional(),
   PARAFFIN_CODE_REVISION: z.string().min(1).optional(),
@@ -25,6 +31,12 @@ const environmentSchema = z.object({
   PARAFFIN_STUCK_AFTER_SECONDS: countSchema.default(900),
   XDG_CACHE_HOME: z.string().optional(),
 });
+
+function isAddressOrSubnet(text: string): boolean {
+  const [address = '', bits, ...rest] = text.split('/');
+  const family = isIP(address);
+  return family !== 0 && rest.length === 0 && (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128)));
+}
 
 /** What a variable does, for the people who set it; docs/configuration.md is made from this table. */
 export interface VariableGuide {
@@ -45,6 +57,11 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_ENGINE_CACHE_DIR: { fallback: '`~/.cache/paraffin/engine`', meaning: 'Where TensorFlow is kept for every clone.' },
   PARAFFIN_LOG_LEVEL: { fallback: '`info`', meaning: '`trace` … `fatal`, `silent`; logs are JSON lines on standard error.' },
   PARAFFIN_REQUIRE_AUTH: { fallback: '`false`', meaning: '`true`: reads from this machine need a key too.' },
+  PARAFFIN_TRUST_PROXY: { fallback: 'none', meaning: 'Addresses or subnets, joined by commas, of the proxies whose `X-Forwarded-For` is believed. What comes through them is never taken for local.' },
+  PARAFFIN_RATE_LIMIT_PER_MINUTE: { fallback: '`6000`', meaning: 'Requests of one key, or of one address without a key.' },
+  PARAFFIN_REQUEST_TIMEOUT_MS: { fallback: '`30000`', meaning: 'For one GraphQL operation and for each of its database statements; `importCheckpoint` may take an hour.' },
+  PARAFFIN_INTROSPECTION: { fallback: '`true`', meaning: '`false`: the schema is not told.' },
+  PARAFFIN_LANDING_PAGE: { fallback: '`true`', meaning: '`false`: nothing at `/`.' },
   PARAFFIN_WORKER: { fallback: '`true`', meaning: '`false`: serve without a worker of its own.' },
   PARAFFIN_WORKER_NAME: { fallback: 'host and process id', meaning: 'How the worker is named in run events.' },
   PARAFFIN_CODE_REVISION: { fallback: 'none', meaning: 'Recorded in the environment of each run.' },
@@ -71,6 +88,13 @@ export interface Environment {
   readonly logLevel: string;
   /** True: reads need a key too. */
   readonly requireAuth: boolean;
+  /** Addresses and subnets of the proxies in front. */
+  readonly trustedProxies: readonly string[];
+  readonly rateLimitPerMinute: number;
+  /** Of one operation, and of each database statement of the server. */
+  readonly requestTimeoutMs: number;
+  readonly introspection: boolean;
+  readonly landingPage: boolean;
   /** False: the server runs no worker of its own. */
   readonly withWorker: boolean;
   readonly workerName: string | undefined;
@@ -114,6 +138,11 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
     engineCacheDir: path.resolve(values.PARAFFIN_ENGINE_CACHE_DIR ?? path.join(cacheHome, 'paraffin', 'engine')),
     logLevel: values.PARAFFIN_LOG_LEVEL,
     requireAuth: values.PARAFFIN_REQUIRE_AUTH,
+    trustedProxies: values.PARAFFIN_TRUST_PROXY,
+    rateLimitPerMinute: values.PARAFFIN_RATE_LIMIT_PER_MINUTE,
+    requestTimeoutMs: values.PARAFFIN_REQUEST_TIMEOUT_MS,
+    introspection: values.PARAFFIN_INTROSPECTION,
+    landingPage: values.PARAFFIN_LANDING_PAGE,
     withWorker: values.PARAFFIN_WORKER,
     workerName: values.PARAFFIN_WORKER_NAME,
     codeRevision: values.PARAFFIN_CODE_REVISION,

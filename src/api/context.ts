@@ -1,5 +1,6 @@
 /** What a resolver is given. */
 import type { AccessService, Viewer } from '../modules/access/index.ts';
+import type { AuditService } from '../modules/audit/index.ts';
 import type { ArtifactService } from '../modules/artifacts/index.ts';
 import type { DatasetLoaders, DatasetService } from '../modules/datasets/index.ts';
 import type { EmbeddingService } from '../modules/embeddings/index.ts';
@@ -28,6 +29,7 @@ export interface ServerFacts {
 
 export interface Services {
   readonly access: AccessService;
+  readonly audit: AuditService;
   readonly datasets: DatasetService;
   readonly models: ModelService;
   readonly checkpointImports: CheckpointImportService;
@@ -50,6 +52,10 @@ export interface Loaders {
 export interface ApiContext {
   readonly viewer: Viewer;
   readonly requestId: string;
+  /** Of the client; null where it is not known. */
+  readonly address: string | null;
+  /** Counts against whoever was refused. */
+  readonly onRefusal: () => Promise<void>;
   readonly services: Services;
   readonly loaders: Loaders;
   readonly server: ServerFacts;

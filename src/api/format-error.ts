@@ -85,6 +85,8 @@ function statusOf(code: ErrorCode): number {
   if (code === 'FORBIDDEN') return 403;
   if (code === 'FILE_TOO_LARGE') return 413;
   if (code === 'TOO_MANY_UPLOADS') return 429;
+  if (code === 'RATE_LIMITED') return 429;
+  if (code === 'TIMED_OUT') return 503;
   if (code === 'INTERNAL' || code === 'ARTIFACT_CORRUPT') return 500;
   if (code.endsWith('NOT_FOUND') || code === 'FORMAT_NOT_AVAILABLE' || code === 'CHECKPOINT_NOT_DOWNLOADABLE') return 404;
   return 400;

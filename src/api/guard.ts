@@ -1,9 +1,11 @@
-/** Deny by default: no root field without a rule, no object type without a role, and every call is checked before it begins. */
+/** Deny by default: no root field without a rule, no object type without a role; every call is checked before it begins, and told to the audit log. */
 import { defaultFieldResolver, getNamedType, isAbstractType, isObjectType, type GraphQLField, type GraphQLNamedType, type GraphQLObjectType, type GraphQLSchema } from 'graphql';
+import { DomainError } from '../errors.ts';
 import { ACCESS_ROLES, authorise, authoriseChange, type Viewer } from '../modules/access/index.ts';
+import { isDenial, type AuditAct } from '../modules/audit/index.ts';
 import type { ApiContext } from './context.ts';
 import { FIELD_RULES, TYPE_ROLES, type FieldRule, type NeededRole } from './permissions.ts';
-import { resourcesTouched } from './touched.ts';
+import { referenceAt, resourcesTouched } from './touched.ts';
 
 export interface Rules {
   readonly fields: Readonly<Record<string, FieldRule>>;
@@ -19,6 +21,7 @@ export class PermissionError extends Error {
 }
 
 type Field = GraphQLField<unknown, ApiContext>;
+type Args = Readonly<Record<string, unknown>>;
 
 /**
  * Puts a check before the resolver of every root field.
@@ -32,30 +35,53 @@ export function guard(schema: GraphQLSchema, rules: Rules = { fields: FIELD_RULE
   if (faults.length > 0) throw new PermissionError(faults);
   for (const [name, field] of fields) {
     const rule = rules.fields[name];
-    if (rule !== undefined) guardField(field, rule);
+    if (rule !== undefined) guardField(name, field, rule);
   }
   return schema;
 }
 
-function guardField(field: Field, rule: FieldRule): void {
-  const enter = async (args: Readonly<Record<string, unknown>>, context: ApiContext): Promise<void> => {
+function guardField(name: string, field: Field, rule: FieldRule): void {
+  const enter = async (args: Args, context: ApiContext): Promise<void> => {
     checkRole(context.viewer, rule);
     if (rule.action !== 'READ' && context.viewer.kind === 'KEY' && context.viewer.scopes.resources !== null) {
       authoriseChange(context.viewer, await resourcesTouched(context, rule.touches ?? {}, args));
     }
   };
+  const actOf = (args: Args, { viewer, address, requestId }: ApiContext): AuditAct => ({ viewer, address, requestId, action: name, subject: subjectOf(args, rule) });
+  const isMutation = name.startsWith('Mutation.');
+  /** A mutation is told of, whatever comes of it; anything else when it is refused. */
+  const told = async <Result>(args: Args, context: ApiContext, work: () => Promise<Result>): Promise<Result> => {
+    const { audit } = context.services;
+    const act = actOf(args, context);
+    try {
+      return await (isMutation ? audit.record(act, work) : work());
+    } catch (error) {
+      if (error instanceof DomainError && isDenial(error.code)) {
+        if (!isMutation) await audit.denied(act, error.code);
+        await context.onRefusal();
+      }
+      throw error;
+    }
+  };
   const { resolve = defaultFieldResolver, subscribe } = field;
   if (subscribe !== undefined) {
-    field.subscribe = async (source, args, context, info) => {
-      await enter(args, context);
-      return subscribe(source, args, context, info);
-    };
+    field.subscribe = (source, args, context, info) =>
+      told(args, context, async () => {
+        await enter(args, context);
+        return subscribe(source, args, context, info);
+      });
     return;
   }
-  field.resolve = async (source, args, context, info) => {
-    await enter(args, context);
-    return resolve(source, args, context, info);
-  };
+  field.resolve = (source, args, context, info) =>
+    told(args, context, async () => {
+      await enter(args, context);
+      return resolve(source, args, context, info);
+    });
+}
+
+/** The first of what the rule says that it touches, or the id among its arguments. */
+function subjectOf(args: Args, { touches = {} }: FieldRule): string | null {
+  return referenceAt(args, [...Object.values(touches).flat(), 'id', 'input.id']) ?? null;
 }
 
 function checkRole(viewer: Viewer, { role, action }: FieldRule): void {

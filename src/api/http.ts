@@ -11,13 +11,18 @@ import { DomainError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import { authorise, type AccessService, type Viewer } from '../modules/access/index.ts';
 import type { ApiContext, Services } from './context.ts';
+import { createDeadline, withDeadline, type TimedContext } from './deadline.ts';
 import type { UploadStore } from '../platform/upload-store.ts';
 import { createDownloads, type DownloadSources } from './downloads.ts';
 import { httpFailure, presentError } from './format-error.ts';
+import { createGate, type Admitted, type Gate } from './gate.ts';
 import { checkCost, MAX_BODY_BYTES, MAX_TOKENS } from './limits.ts';
 import { createMetrics } from './metrics.ts';
-import { isLoopbackRequest } from './loopback.ts';
 import { createPages } from './pages.ts';
+import { timeoutOf } from './permissions.ts';
+import { DEFAULT_RATE_LIMITS, type RateLimits } from './rate-limit.ts';
+import type { Sender } from './sender.ts';
+import { boundConnections, DEFAULT_TIMEOUTS, receiveWithin, type Timeouts } from './slow-clients.ts';
 import { serveSubscriptions } from './subscriptions.ts';
 import { createUploads } from './uploads.ts';
 import { welcomePage } from './welcome-page.ts';
@@ -25,9 +30,11 @@ import { welcomePage } from './welcome-page.ts';
 export interface HttpServerOptions {
   readonly schema: GraphQLSchema;
   /** Made anew for each operation. */
-  readonly contextFor: (request: { readonly viewer: Viewer; readonly requestId: string }) => ApiContext;
+  readonly contextFor: ContextMaker;
   readonly viewerOf: AccessService['viewerOf'];
-  readonly services: Pick<Services, 'artifacts' | 'datasets' | 'embeddings' | 'exports'>;
+  /** From where a request came. */
+  readonly senderOf: (request: IncomingMessage) => Sender;
+  readonly services: Pick<Services, 'artifacts' | 'audit' | 'datasets' | 'embeddings' | 'exports'>;
   readonly openArtifact: DownloadSources['open'];
   readonly uploads: UploadStore;
   /** False or a failure: the server answers, but can not do its work. */
@@ -38,7 +45,16 @@ export interface HttpServerOptions {
   /** Folder of the built pages; where there are none, / says how to use the API. */
   readonly pagesDir?: string;
   readonly stallTimeoutMs?: number;
+  /** Whether the schema is told to whoever asks. Default true. */
+  readonly introspection?: boolean;
+  /** Whether there are pages at /. Default true. */
+  readonly landingPage?: boolean;
+  readonly rateLimits?: RateLimits;
+  readonly timeouts?: Timeouts;
 }
+
+/** A context for one operation. */
+export type ContextMaker = (request: Pick<ApiContext, 'viewer' | 'requestId' | 'address' | 'onRefusal'>) => ApiContext;
 
 export interface HttpServer {
   readonly app: Express;
@@ -60,15 +76,21 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   const { schema, contextFor, logger } = options;
   const metrics = createMetrics(options.runCounts);
   const app = express();
-  const server = createServer(app);
+  const timeouts = options.timeouts ?? DEFAULT_TIMEOUTS;
+  const introspection = options.introspection ?? true;
+  // A body may take long, an upload's above all: receiveWithin and the uploads bound it, each in its own way.
+  const server = createServer({ headersTimeout: timeouts.headersMs, requestTimeout: 0, keepAliveTimeout: timeouts.idleMs, connectionsCheckingInterval: Math.min(1_000, timeouts.headersMs / 2) }, app);
+  boundConnections(server);
+  const gate = createGate({ viewerOf: options.viewerOf, senderOf: options.senderOf, audit: options.services.audit, limits: options.rateLimits ?? DEFAULT_RATE_LIMITS, logger });
   let draining: Promise<void> | undefined;
 
-  const viewerOfRequest = (request: IncomingMessage, authorization = request.headers.authorization): Promise<Viewer> =>
-    options.viewerOf(authorization, { isLoopback: isLoopbackRequest(request) });
+  const viewerOfRequest = async (request: IncomingMessage): Promise<Viewer> => (await gate.admit(request)).viewer;
 
-  const apollo = new ApolloServer<ApiContext>({
+  const apollo = new ApolloServer<TimedContext>({
     schema,
-    introspection: true,
+    introspection,
+    csrfPrevention: true,
+    allowBatchedHttpRequests: false,
     persistedQueries: false,
     includeStacktraceInErrorResponses: false,
     stopOnTerminationSignals: false,
@@ -82,10 +104,12 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
       ApolloServerPluginCacheControlDisabled(),
       {
         requestDidStart: async () => ({
-          didResolveOperation: async ({ document, request }) => {
+          didResolveOperation: async ({ document, request, operation, contextValue }) => {
             const [error] = checkCost(schema, document, request.operationName, request.variables ?? {});
             if (error !== undefined) throw error;
+            if (operation !== undefined) contextValue.deadline.start(timeoutOf(operation, timeouts.requestMs));
           },
+          willSendResponse: async ({ contextValue }) => contextValue.deadline.end(),
         }),
       },
     ],
@@ -101,6 +125,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     response.once('close', () => draining !== undefined && setImmediate(() => server.closeIdleConnections()));
     next();
   });
+  app.use(receiveWithin(timeouts));
   app.get('/healthz', (_request, response) => {
     response.json({ status: 'ok' });
   });
@@ -113,20 +138,22 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     authorise(await viewerOfRequest(request), 'READER', 'READ');
     response.type(metrics.contentType).send(await metrics.text());
   });
-  app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, viewerOfRequest));
+  app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, gate));
   app.use(createUploads({ uploads: options.uploads, viewerOf: viewerOfRequest, logger }));
   app.use(createDownloads({ sources: sourcesOf(options), viewerOf: viewerOfRequest, ...(options.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: options.stallTimeoutMs }) }));
-  const pages = options.pagesDir === undefined ? undefined : createPages(options.pagesDir);
-  if (pages !== undefined) app.use(pages);
-  app.get('/', (request, response) => {
-    response.type('html').send(welcomePage(request.headers.host));
-  });
+  if (options.landingPage ?? true) {
+    const pages = options.pagesDir === undefined ? undefined : createPages(options.pagesDir);
+    if (pages !== undefined) app.use(pages);
+    app.get('/', (request, response) => {
+      response.type('html').send(welcomePage(request.headers.host));
+    });
+  }
   app.use((request) => {
     throw new DomainError({ code: 'NOT_FOUND', message: `There is nothing at ${request.path.slice(0, 200)}.`, hint: 'See / for what is.' });
   });
-  app.use(answerFailure(logger));
+  app.use(answerFailure(gate, logger));
 
-  const subscriptions = serveSubscriptions({ server, path: GRAPHQL_PATH, schema, viewerOf: viewerOfRequest, contextFor, logger });
+  const subscriptions = serveSubscriptions({ server, path: GRAPHQL_PATH, schema, gate, contextFor, introspection, timeouts, logger });
 
   return {
     app,
@@ -155,20 +182,34 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
 }
 
 /** Who asks is settled before GraphQL begins: a wrong key is answered with 401, not with a page of nulls. */
-function graphqlOverHttp({ contextFor, logger }: HttpServerOptions, apollo: ApolloServer<ApiContext>, viewerOf: (request: IncomingMessage) => Promise<Viewer>): RequestHandler[] {
-  const viewers = new WeakMap<IncomingMessage, Viewer>();
+function graphqlOverHttp({ contextFor, logger }: HttpServerOptions, apollo: ApolloServer<TimedContext>, gate: Gate): RequestHandler[] {
+  const admitted = new WeakMap<IncomingMessage, Admitted>();
   const know: RequestHandler = async (request, _response, next) => {
-    viewers.set(request, await viewerOf(request));
+    admitted.set(request, await gate.admit(request));
     next();
   };
   const enter: RequestHandler = (_request, response, next) => currentRequest.run(requestIdOf(response), next);
-  const execute = expressMiddleware(apollo, {
-    context: async ({ req, res }) => contextFor({ viewer: viewers.get(req) ?? { kind: 'ANONYMOUS', mayRead: false }, requestId: requestIdOf(res) }),
-  });
-  const answer: ErrorRequestHandler = (error: unknown, _request, response, _next) => {
+  const fail = (error: unknown, response: Response): void => {
+    // Answered already: its time was over, or its client is gone.
+    if (response.headersSent) return;
     const { status, body } = failureOf(error, response, logger);
     const { message, ...extensions } = body;
     response.status(status).json({ errors: [{ message, extensions }] });
+  };
+  const execute = expressMiddleware(apollo, {
+    context: async ({ req, res }) => {
+      const sender = admitted.get(req);
+      if (sender === undefined) throw new Error('A request came to GraphQL past the gate.');
+      const deadline = createDeadline();
+      deadline.signal.addEventListener('abort', () => fail(deadline.signal.reason, res), { once: true });
+      res.once('close', deadline.end);
+      const { viewer, address } = sender;
+      return withDeadline(contextFor({ viewer, address, requestId: requestIdOf(res), onRefusal: () => gate.countRefusal(sender) }), deadline);
+    },
+  });
+  const answer: ErrorRequestHandler = async (error: unknown, request, response, _next) => {
+    await gate.report(request, requestIdOf(response), error);
+    fail(error, response);
   };
   const router = express.Router();
   router.use(know, express.json({ limit: MAX_BODY_BYTES }), enter, execute, answer);
@@ -218,8 +259,9 @@ function requestIdOf(response: Response): string {
   return String(response.locals.requestId);
 }
 
-function answerFailure(logger: Logger): ErrorRequestHandler {
-  return (error: unknown, _request: Request, response: Response, _next) => {
+function answerFailure(gate: Gate, logger: Logger): ErrorRequestHandler {
+  return async (error: unknown, request: Request, response: Response, _next) => {
+    await gate.report(request, requestIdOf(response), error);
     const { status, body } = failureOf(error, response, logger);
     if (response.headersSent) response.destroy();
     else response.status(status).json(body);

@@ -2,6 +2,7 @@
  * Who may do what through GraphQL. Every field of Query, Mutation and Subscription has its line in FIELD_RULES, every object type its place
  * in TYPE_ROLES; a schema with one that is missing here, or with a line too many, is not built (guard.ts).
  */
+import { Kind, type OperationDefinitionNode } from 'graphql';
 import type { AccessAction, AccessRole } from '../modules/access/index.ts';
 
 export type NeededRole = 'ANYONE' | AccessRole;
@@ -16,6 +17,8 @@ export interface FieldRule {
   readonly action: AccessAction;
   /** A key may be limited to some datasets and models. One that is can not call a mutation that names none here. */
   readonly touches?: Touches;
+  /** Left out: the server's own (PARAFFIN_REQUEST_TIMEOUT_MS). */
+  readonly timeoutMs?: number;
 }
 
 const READ: FieldRule = { role: 'READER', action: 'READ' };
@@ -42,14 +45,16 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
   // Paths of the server are no matter of readers.
   'Query.importRoots': { role: 'CONTRIBUTOR', action: 'READ' },
   'Query.keys': { role: 'ADMIN', action: 'ADMINISTER' },
+  'Query.auditLog': { role: 'ADMIN', action: 'ADMINISTER' },
+  'Query.verifyAudit': { role: 'ADMIN', action: 'ADMINISTER' },
 
   'Mutation.createDataset': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { dataset: ['input.slug'] } },
   'Mutation.updateDataset': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { dataset: ['input.id'] } },
   'Mutation.importDatasetVersion': { role: 'CONTRIBUTOR', action: 'IMPORT', touches: { dataset: ['input.datasetId'] } },
   'Mutation.createModel': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { model: ['input.slug'] } },
   'Mutation.setModelAlias': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { model: ['input.modelId', 'input.modelSlug'] } },
-  // A file on the server or an address takes an OPERATOR; the service sees to that. An upload is the caller's own.
-  'Mutation.importCheckpoint': { role: 'CONTRIBUTOR', action: 'IMPORT', touches: { model: ['input.modelSlug'] } },
+  // A file on the server or an address takes an OPERATOR; the service sees to that. An upload is the caller's own. It answers when the file was read.
+  'Mutation.importCheckpoint': { role: 'CONTRIBUTOR', action: 'IMPORT', touches: { model: ['input.modelSlug'] }, timeoutMs: 3_600_000 },
   'Mutation.launchPretraining': { role: 'OPERATOR', action: 'LAUNCH', touches: { model: ['input.modelSlug'] } },
   'Mutation.launchEvaluation': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { checkpoint: ['input.checkpointId'] } },
   'Mutation.exportCheckpoint': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { checkpoint: ['input.checkpointId'] } },
@@ -73,5 +78,12 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
     'LabelCount', 'LeaderboardRow', 'Leakage', 'LearningCurveMetric', 'LearningCurvePoint', 'MetricComparison', 'MetricPoint', 'MetricSeries', 'Model', 'ModelAlias', 'Organ', 'RegistryCounts', 'Resolution', 'Run', 'RunEvent', 'RunFailure',
     'ServerInfo', 'Stain', 'Subcollection', 'Thumbnail', 'TrainingFact',
   ],
-  ADMIN: ['AccessKey', 'CreateKeyPayload'],
+  ADMIN: ['AccessKey', 'AuditEntry', 'AuditFault', 'AuditHead', 'AuditVerification', 'CreateKeyPayload'],
 };
+
+/** How long an operation may take: as long as the slowest of its root fields. */
+export function timeoutOf({ operation, selectionSet }: OperationDefinitionNode, standardMs: number): number {
+  const root = `${operation.charAt(0).toUpperCase()}${operation.slice(1)}`;
+  const own = selectionSet.selections.flatMap((selection) => (selection.kind === Kind.FIELD ? [FIELD_RULES[`${root}.${selection.name.value}`]?.timeoutMs ?? 0] : []));
+  return Math.max(standardMs, ...own);
+}

@@ -2,22 +2,28 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { GraphQLError, parse, type GraphQLFormattedError, type GraphQLSchema } from 'graphql';
+import { execute, getOperationAST, GraphQLError, parse, type ExecutionArgs, type GraphQLFormattedError, type GraphQLSchema } from 'graphql';
 import { useServer } from 'graphql-ws/use/ws';
 import { WebSocketServer } from 'ws';
 import type { Logger } from '../logger.ts';
-import type { Viewer } from '../modules/access/index.ts';
+import { DomainError } from '../errors.ts';
+import type { ApiContext } from './context.ts';
+import { beforeDeadline, createDeadline, withDeadline, type Deadline } from './deadline.ts';
 import { presentError } from './format-error.ts';
+import type { Gate } from './gate.ts';
 import { checkDocument, MAX_BODY_BYTES, MAX_TOKENS } from './limits.ts';
+import { timeoutOf } from './permissions.ts';
+import type { Timeouts } from './slow-clients.ts';
 
 export interface SubscriptionOptions {
   readonly server: Server;
   readonly path: string;
   readonly schema: GraphQLSchema;
-  /** `authorization` from the socket's connectionParams, else from the header of its HTTP request. */
-  readonly viewerOf: (request: IncomingMessage, authorization: string | undefined) => Promise<Viewer>;
+  readonly gate: Gate;
   /** A context for one operation. */
-  readonly contextFor: (request: { readonly viewer: Viewer; readonly requestId: string }) => object;
+  readonly contextFor: (request: Pick<ApiContext, 'viewer' | 'requestId' | 'address' | 'onRefusal'>) => ApiContext;
+  readonly introspection: boolean;
+  readonly timeouts: Pick<Timeouts, 'requestMs' | 'pingMs' | 'recheckMs'>;
   readonly logger: Logger;
 }
 
@@ -28,18 +34,25 @@ export interface Subscriptions {
 }
 
 interface SocketExtra extends Record<PropertyKey, unknown> {
-  viewer?: Viewer;
+  /** Of connectionParams, else of the header of the HTTP request. */
+  authorization?: string | undefined;
 }
 
 /** What a client that sends no connection_init may hold. */
 const INIT_TIMEOUT_MS = 10_000;
 /** The close code of graphql-transport-ws for a connection that may not be. */
 const FORBIDDEN = 4403;
+/** Operations under way over one socket. */
+export const MAX_OPERATIONS_PER_SOCKET = 50;
+/** What may wait in memory for a client that does not read. */
+const MAX_WAITING_BYTES = 8_000_000;
 
-export function serveSubscriptions({ server, path, schema, viewerOf, contextFor, logger }: SubscriptionOptions): Subscriptions {
+export function serveSubscriptions({ server, path, schema, gate, contextFor, introspection, timeouts, logger }: SubscriptionOptions): Subscriptions {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_BODY_BYTES });
   const present = (requestId: string, errors: readonly GraphQLError[], code: RequestFault): GraphQLFormattedError[] =>
     errors.map((error) => presentError(classed(error, code), error, { requestId, logger }));
+
+  const deadlines = new WeakMap<object, Deadline>();
 
   const disposable = useServer<Record<string, unknown> | undefined, SocketExtra>(
     {
@@ -49,35 +62,72 @@ export function serveSubscriptions({ server, path, schema, viewerOf, contextFor,
         const { request, socket } = connection.extra;
         const parameter = connection.connectionParams?.authorization ?? connection.connectionParams?.Authorization;
         const authorization = typeof parameter === 'string' ? parameter : request.headers.authorization;
+        const forbid = async (error: unknown): Promise<false> => {
+          const requestId = randomUUID();
+          await gate.report(request, requestId, error);
+          // A refused key is told apart from a fault of ours by its text; the protocol has one code for both.
+          socket.close(FORBIDDEN, closeReason(presentError({ message: 'Forbidden' }, error, { requestId, logger }).message));
+          return false;
+        };
         try {
-          connection.extra.viewer = await viewerOf(request, authorization);
+          await gate.admit(request, authorization);
+          // Gone while its key was looked up: nobody would end what begins below.
+          if (socket.readyState !== socket.OPEN) return false;
+          connection.extra.authorization = authorization;
+          // A key that is revoked or expires takes with it what it had opened.
+          const recheck = setInterval(() => void gate.recheck(request, authorization).catch(forbid), timeouts.recheckMs);
+          // Not onClose: that waits for every subscription of the socket to end.
+          socket.once('close', () => clearInterval(recheck));
           return true;
         } catch (error) {
-          // A refused key is told apart from a fault of ours by its text; the protocol has one code for both.
-          socket.close(FORBIDDEN, closeReason(presentError({ message: 'Forbidden' }, error, { requestId: randomUUID(), logger }).message));
-          return false;
+          return forbid(error);
         }
       },
-      onSubscribe: (connection, _id, { query, operationName, variables }) => {
+      onSubscribe: async (connection, _id, { query, operationName, variables }) => {
         const requestId = randomUUID();
-        const contextValue = contextFor({ viewer: connection.extra.viewer ?? { kind: 'ANONYMOUS', mayRead: false }, requestId });
         try {
+          if (Object.keys(connection.subscriptions).length > MAX_OPERATIONS_PER_SOCKET) {
+            throw new DomainError({ code: 'RATE_LIMITED', message: `More than ${MAX_OPERATIONS_PER_SOCKET} operations are under way over this socket.`, hint: 'Complete some, or open another socket.' });
+          }
+          const admitted = await gate.admit(connection.extra.request, connection.extra.authorization);
           const document = parse(query, { maxTokens: MAX_TOKENS });
-          const errors = checkDocument(schema, document, operationName, variables ?? {});
+          const errors = checkDocument(schema, document, operationName, variables ?? {}, introspection);
           if (errors.length > 0) return errors;
+          const deadline = createDeadline();
+          const { viewer, address } = admitted;
+          const contextValue = withDeadline(contextFor({ viewer, address, requestId, onRefusal: () => gate.countRefusal(admitted) }), deadline);
+          deadlines.set(contextValue, deadline);
           return { schema, document, operationName: operationName ?? null, variableValues: variables ?? null, contextValue };
         } catch (error) {
           if (error instanceof GraphQLError) return [new GraphQLError(error.message, { source: error.source, positions: error.positions, extensions: { code: 'GRAPHQL_PARSE_FAILED' } })];
+          if (error instanceof DomainError) return [new GraphQLError(error.message, { originalError: error })];
           throw error;
         }
       },
-      onNext: (_connection, _id, _payload, args, { errors, data, extensions }) => {
+      // Queries and mutations over the socket, in the same time as over HTTP; a subscription lasts as long as it lasts, each of its events does not.
+      execute: async (args: ExecutionArgs) => {
+        const deadline = typeof args.contextValue === 'object' && args.contextValue !== null ? deadlines.get(args.contextValue) : undefined;
+        const operation = getOperationAST(args.document, args.operationName);
+        if (deadline === undefined || operation == null || operation.operation === 'subscription') return execute(args);
+        deadline.start(timeoutOf(operation, timeouts.requestMs));
+        try {
+          return await beforeDeadline(execute(args), deadline);
+        } catch (error) {
+          if (error instanceof DomainError) return { errors: [new GraphQLError(error.message, { originalError: error, path: [] })] };
+          throw error;
+        } finally {
+          deadline.end();
+        }
+      },
+      onNext: (connection, _id, _payload, args, { errors, data, extensions }) => {
+        if (connection.extra.socket.bufferedAmount > MAX_WAITING_BYTES) connection.extra.socket.terminate();
         if (errors === undefined) return;
         return { ...(data === undefined ? {} : { data }), ...(extensions === undefined ? {} : { extensions }), errors: present(requestIdOf(args.contextValue), errors, 'BAD_USER_INPUT') };
       },
       onError: (_connection, _id, _payload, errors) => present(randomUUID(), errors, 'GRAPHQL_VALIDATION_FAILED'),
     },
     sockets,
+    timeouts.pingMs,
   );
 
   const upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {

@@ -13,6 +13,7 @@ const COMMANDS: readonly Command[] = [
   { name: 'serve', summary: 'the registry with one worker, until stopped (npm start)', load: async () => (await import('./serve.ts')).serveCommand },
   { name: 'demo', summary: 'the whole story once: import, pretrain, evaluate, download (npm run demo)', load: async () => (await import('./demo/command.ts')).demoCommand },
   { name: 'engine', summary: 'fetch and build the TensorFlow engine (npm run engine)', load: async () => (await import('./engine.ts')).engineCommand },
+  { name: 'audit', summary: 'hold the audit log against its own hashes', load: async () => (await import('./audit.ts')).auditCommand },
   { name: 'tissue', summary: 'draw tissue-like SYNTHETIC images for trying things out', load: async () => (await import('./tissue-command.ts')).tissueCommand },
   { name: 'fsck', summary: 'read every stored file again and put aside what has changed', load: async () => (await import('./fsck.ts')).fsckCommand },
   { name: 'backup', summary: 'database and stored bytes of one instant into one file', load: async () => (await import('./backup.ts')).backupCommand },

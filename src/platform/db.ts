@@ -12,10 +12,12 @@ export type Transact = <Result>(work: (tx: Transaction) => Promise<Result>) => P
 
 export interface DatabaseOptions {
   readonly maxConnections: number;
+  /** PostgreSQL ends a statement that takes longer. */
+  readonly statementTimeoutMs?: number;
 }
 
 export function openDatabase(url: string, options: DatabaseOptions = { maxConnections: 10 }): Database {
-  return new PrismaClient({ adapter: new PrismaPg({ connectionString: url, max: options.maxConnections }) });
+  return new PrismaClient({ adapter: new PrismaPg({ connectionString: url, max: options.maxConnections, ...(options.statementTimeoutMs === undefined ? {} : { statement_timeout: options.statementTimeoutMs }) }) });
 }
 
 /** @returns a `Transact` with limits that a busy two-core machine can keep. */

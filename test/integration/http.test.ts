@@ -119,7 +119,7 @@ describe('who is local', () => {
         const { port } = new URL(server.url);
         const all = { host: `127.0.0.1:${port}`, connection: 'close', ...headers };
         const socket = connect(Number(port), '127.0.0.1', () => {
-          socket.end(`GET /metrics HTTP/1.1\r\n${Object.entries(all).map(([name, value]) => `${name}: ${value}`).join('\r\n')}\r\n\r\n`);
+          socket.write(`GET /metrics HTTP/1.1\r\n${Object.entries(all).map(([name, value]) => `${name}: ${value}`).join('\r\n')}\r\n\r\n`);
         });
         socket.once('data', (chunk) => resolve(chunk.toString('latin1').split('\r\n', 1).join('')));
         socket.once('error', reject);

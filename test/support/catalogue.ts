@@ -3,6 +3,7 @@ import assert from 'node:assert/strict';
 import { graphql, type ExecutionResult, type GraphQLSchema } from 'graphql';
 import { buildSchema } from '../../src/api/schema.ts';
 import type { Viewer } from '../../src/modules/access/index.ts';
+import { createAuditService } from '../../src/modules/audit/index.ts';
 import { createDatasetLoaders, createDatasetService, type DatasetService } from '../../src/modules/datasets/index.ts';
 import type { TestDatabase } from './database.ts';
 import { keyHolder } from './viewers.ts';
@@ -22,13 +23,14 @@ let schema: GraphQLSchema | undefined;
 export function catalogueApi(database: TestDatabase): CatalogueApi {
   schema ??= buildSchema(false);
   const source = schema;
-  const datasets = createDatasetService({ db: database.db, transact: database.transact });
+  const audit = createAuditService({ db: database.db, transact: database.transact });
+  const datasets = createDatasetService({ db: database.db, transact: audit.transact });
   const execute: CatalogueApi['execute'] = (query, variables = {}, viewer = CONTRIBUTOR) =>
     graphql({
       schema: source,
       source: query,
       variableValues: variables,
-      contextValue: { viewer, requestId: 'test', services: { datasets }, loaders: { datasets: createDatasetLoaders(database.db) } },
+      contextValue: { viewer, requestId: 'test', address: null, onRefusal: () => Promise.resolve(), services: { audit, datasets }, loaders: { datasets: createDatasetLoaders(database.db) } },
     });
   return {
     datasets,

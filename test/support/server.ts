@@ -5,11 +5,13 @@ import path from 'node:path';
 import { createHttpServer, type HttpServer, type HttpServerOptions } from '../../src/api/http.ts';
 import { createRunEvents } from '../../src/api/run-events.ts';
 import { buildSchema } from '../../src/api/schema.ts';
+import { senderReader } from '../../src/api/sender.ts';
 import type { Services } from '../../src/api/context.ts';
 import { RUN_JOBS } from '../../src/jobs/index.ts';
 import { createLogger } from '../../src/logger.ts';
 import { createAccessService, type AccessService } from '../../src/modules/access/index.ts';
 import { createArtifactService } from '../../src/modules/artifacts/index.ts';
+import { createAuditService } from '../../src/modules/audit/index.ts';
 import { createDatasetLoaders, createDatasetService } from '../../src/modules/datasets/index.ts';
 import { createEmbeddingService } from '../../src/modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from '../../src/modules/evaluations/index.ts';
@@ -48,7 +50,9 @@ export interface TestServerExports {
 }
 
 export async function startTestServer(database: TestDatabase, overrides: Partial<HttpServerOptions> = {}, exportParts: TestServerExports = {}): Promise<TestServer> {
-  const { db, transact, url: databaseUrl } = database;
+  const { db, url: databaseUrl } = database;
+  const audit = createAuditService({ db, transact: database.transact });
+  const { transact } = audit;
   const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-server-'));
   const queue = await openQueue({ url: databaseUrl, jobs: Object.values(RUN_JOBS), onError: () => undefined });
   const announcements = await listenForAnnouncements(databaseUrl, RUN_EVENTS_CHANNEL, () => undefined);
@@ -64,16 +68,17 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   const exports = createExports(db, { transact, runs, models, announcements, engineHint: () => null, ...exportParts });
   const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true, queueGolden: exports.queueGolden });
   const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
-  const services: Services = { access, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations };
+  const services: Services = { access, audit, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations };
   const server = { version: 'test', startedAt: new Date(), databaseVersion: () => Promise.resolve('test'), engine: () => null, engineHint: () => null };
   const runEvents = createRunEvents(runs, announcements);
   const http = createHttpServer({
     schema: buildSchema(false),
-    contextFor: ({ viewer, requestId }) => {
+    contextFor: (request) => {
       const loaders = { datasets: createDatasetLoaders(db), models: createModelLoaders(db), runs: createRunLoaders(db), evaluations: createEvaluationLoaders(db), exports: createExportLoaders(db) };
-      return { viewer, requestId, services, loaders, server, runEvents };
+      return { ...request, services, loaders, server, runEvents };
     },
     viewerOf: access.viewerOf,
+    senderOf: senderReader([]),
     services,
     openArtifact: store.open,
     uploads,

@@ -12,7 +12,7 @@ describe('environment', () => {
     assert.deepEqual(env, {
       dataDir: path.resolve('.paraffin'), host: '127.0.0.1', port: 4000, databaseUrl: undefined, importRoots: [path.resolve('.paraffin/imports')],
       engineCacheDir: '/cache/paraffin/engine', logLevel: 'info', requireAuth: false, allowPrivateUrls: false, maxUploadBytes: 4 * 1024 ** 3, withWorker: true, workerName: undefined, codeRevision: undefined,
-      cpuSlots: 1, stuckAfterSeconds: 900,
+      cpuSlots: 1, stuckAfterSeconds: 900, trustedProxies: [], rateLimitPerMinute: 6_000, requestTimeoutMs: 30_000, introspection: true, landingPage: true,
     });
   });
 
@@ -27,6 +27,11 @@ describe('environment', () => {
 
   test('flags are true, false, 1 or 0', () => {
     assert.deepEqual(['true', '1', 'false', '0'].map((flag) => readEnvironment({ PARAFFIN_REQUIRE_AUTH: flag }).requireAuth), [true, true, false, false]);
+  });
+
+  test('proxies are addresses and subnets, joined by commas', () => {
+    assert.deepEqual(readEnvironment({ PARAFFIN_TRUST_PROXY: '127.0.0.1, 10.0.0.0/8,fd00::/8' }).trustedProxies, ['127.0.0.1', '10.0.0.0/8', 'fd00::/8']);
+    for (const wrong of ['proxy.example', '10.0.0.0/33', '10.0.0/8', '127.0.0.1/']) assert.throws(() => readEnvironment({ PARAFFIN_TRUST_PROXY: wrong }), /PARAFFIN_TRUST_PROXY/, wrong);
   });
 
   test('all faults are told at once, each with its variable', () => {

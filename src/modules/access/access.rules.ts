@@ -128,6 +128,11 @@ export function bearerKey(authorization: string): string | undefined {
   return /^Bearer +(\S+) *$/i.exec(authorization)?.[1];
 }
 
+/** The public part of a key in an Authorization header, right or wrong. */
+export function claimedKeyId(authorization: string): string | undefined {
+  return readKey(bearerKey(authorization) ?? '')?.id;
+}
+
 /** Hex. One round of SHA-256 is enough: the secret is 256 random bits, not a password that can be guessed. */
 export function hashSecret(salt: string, secret: string): string {
   return createHash('sha256').update(`${salt}:${secret}`).digest('hex');

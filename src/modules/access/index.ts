@@ -4,7 +4,7 @@ import { createAccessService as createService, type AccessService, type AccessSe
 import { createAccessStore } from './access.store.ts';
 
 export {
-  ACCESS_ACTIONS, ACCESS_ROLES, authorise, authoriseChange, personOf, UNLIMITED, type AccessAction, type AccessRole, type KeyScopes, type Viewer,
+  ACCESS_ACTIONS, ACCESS_ROLES, authorise, authoriseChange, claimedKeyId, personOf, UNLIMITED, type AccessAction, type AccessRole, type KeyScopes, type Viewer,
 } from './access.rules.ts';
 export type { AccessService, AdminKeyState, MadeKey } from './access.service.ts';
 export type { AccessKeyRecord, KeyFilter } from './access.store.ts';

@@ -1,0 +1,92 @@
+/** The audit log in the API. */
+import path from 'node:path';
+import { connectionType, pageArguments } from '../../api/connection-type.ts';
+import { arg, enumType, extendType, inputObjectType, objectType } from '../../api/nexus.ts';
+import { AUDIT_OUTCOMES } from './index.ts';
+
+const rules = path.join(import.meta.dirname, 'audit.rules.ts');
+const service = path.join(import.meta.dirname, 'audit.service.ts');
+
+export const AuditOutcome = enumType({
+  name: 'AuditOutcome',
+  description: 'DONE: committed, or nothing was to be done. REJECTED: a user error. DENIED: not allowed. FAILED: a fault of the server.',
+  members: [...AUDIT_OUTCOMES],
+});
+
+export const AuditEntry = objectType({
+  name: 'AuditEntry',
+  sourceType: { module: rules, export: 'AuditRecord' },
+  description: 'What somebody changed, tried to change, or was refused. Never changed, never taken away.',
+  definition(t) {
+    t.nonNull.float('sequence', { description: 'From 1, without holes.' });
+    t.nonNull.field('at', { type: 'DateTime' });
+    t.string('person');
+    t.string('keyId');
+    t.string('keyName');
+    t.string('address', { description: 'Of the client, as far as the declared proxies can tell.' });
+    t.nonNull.string('requestId');
+    t.nonNull.string('action', { description: 'A mutation such as Mutation.createKey, or what was refused, such as GET /artifacts.' });
+    t.string('subject', { description: 'What it was about: an id, or the reference that its sender gave.' });
+    t.nonNull.field('outcome', { type: 'AuditOutcome' });
+    t.string('code', { description: 'Of the error.' });
+    t.nonNull.string('previousHash');
+    t.nonNull.string('hash', { description: 'sha256 over previousHash and the fields above.' });
+  },
+});
+
+export const AuditEntryConnection = connectionType('AuditEntry');
+
+export const AuditHead = objectType({
+  name: 'AuditHead',
+  sourceType: { module: rules, export: 'AuditHead' },
+  description: 'The last entry. Kept elsewhere, it tells later whether the log was cut off or written anew.',
+  definition(t) {
+    t.nonNull.float('sequence');
+    t.nonNull.string('hash');
+  },
+});
+
+export const AuditFault = objectType({
+  name: 'AuditFault',
+  sourceType: { module: rules, export: 'AuditFault' },
+  definition(t) {
+    t.nonNull.float('sequence');
+    t.nonNull.string('message');
+  },
+});
+
+export const AuditVerification = objectType({
+  name: 'AuditVerification',
+  sourceType: { module: service, export: 'AuditVerification' },
+  definition(t) {
+    t.nonNull.float('entryCount', { description: 'Entries that hold.' });
+    t.nonNull.field('head', { type: 'AuditHead' });
+    t.field('fault', { type: 'AuditFault', description: 'The first thing that is wrong; null when the log is as it was written.' });
+  },
+});
+
+export const AuditFilter = inputObjectType({
+  name: 'AuditFilter',
+  definition(t) {
+    t.string('person');
+    t.string('keyId');
+    t.string('action');
+    t.string('subject');
+    t.field('outcome', { type: 'AuditOutcome' });
+    t.field('from', { type: 'DateTime', description: 'Inclusive.' });
+    t.field('until', { type: 'DateTime', description: 'Exclusive.' });
+  },
+});
+
+export const AuditQueries = extendType({
+  type: 'Query',
+  definition(t) {
+    t.nonNull.field('auditLog', {
+      type: 'AuditEntryConnection',
+      description: 'Newest first.',
+      args: { ...pageArguments, filter: arg({ type: 'AuditFilter' }) },
+      resolve: (_root, args, ctx) => ctx.services.audit.list(ctx.viewer, args, args.filter ?? {}),
+    });
+    t.nonNull.field('verifyAudit', { type: 'AuditVerification', description: 'Computes every hash anew.', resolve: (_root, _args, ctx) => ctx.services.audit.verify(ctx.viewer) });
+  },
+});

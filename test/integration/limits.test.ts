@@ -1,0 +1,196 @@
+/** Bounds at the door: how often, how long, how slowly, how many. */
+import assert from 'node:assert/strict';
+import { connect } from 'node:net';
+import { after, before, describe, test } from 'node:test';
+import { createClient } from 'graphql-ws';
+import { WebSocket } from 'ws';
+import { DEFAULT_TIMEOUTS } from '../../src/api/slow-clients.ts';
+import { MAX_OPERATIONS_PER_SOCKET } from '../../src/api/subscriptions.ts';
+import { at } from '../support/catalogue.ts';
+import { makeRun } from '../support/checkpoints.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { startTestServer, type TestServer } from '../support/server.ts';
+
+let database: TestDatabase;
+let server: TestServer;
+const timeouts = { ...DEFAULT_TIMEOUTS, headersMs: 300, bodyMs: 300, requestMs: 700, pingMs: 200, recheckMs: 100 };
+
+before(async () => {
+  database = await openTestDatabase();
+  server = await startTestServer(database, { timeouts });
+});
+after(async () => {
+  await server.close();
+  await database.close();
+});
+
+async function post(to: TestServer, query: string, headers: Record<string, string> = {}): Promise<Response> {
+  return fetch(`${to.url}/graphql`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify({ query }) });
+}
+
+/** What the server sends until it closes the connection. */
+async function rawAnswer(to: TestServer, text: string): Promise<string> {
+  const socket = connect(Number(new URL(to.url).port), '127.0.0.1', () => socket.write(text));
+  const chunks: Buffer[] = [];
+  socket.on('data', (chunk: Buffer) => chunks.push(chunk));
+  await new Promise<void>((resolve) => {
+    socket.once('close', () => resolve());
+    socket.once('error', () => resolve());
+  });
+  return Buffer.concat(chunks).toString('latin1');
+}
+
+describe('requests', () => {
+  test('of one sender are counted, told, and refused beyond the limit', async () => {
+    const other = await startTestServer(database, { rateLimits: { requestsPerMinute: 3, refusalsPerMinute: 60 } });
+    try {
+      const statuses: number[] = [];
+      for (let count = 0; count < 3; count += 1) {
+        const response = await post(other, '{ viewer { role } }');
+        statuses.push(response.status);
+        assert.equal(response.headers.get('ratelimit-policy'), '"requests";q=3;w=60');
+        assert.match(response.headers.get('ratelimit') ?? '', new RegExp(`^"requests";r=${2 - count};t=\\d+$`));
+        assert.equal(response.headers.get('retry-after'), null);
+      }
+      assert.deepEqual(statuses, [200, 200, 200]);
+      const refused = await post(other, '{ viewer { role } }');
+      assert.equal(refused.status, 429);
+      assert.match(refused.headers.get('retry-after') ?? '', /^[1-6]?\d$/);
+      assert.equal(at(await refused.json(), 'errors.0.extensions.code'), 'RATE_LIMITED');
+      assert.equal((await fetch(`${other.url}/metrics`)).status, 429);
+      assert.equal((await fetch(`${other.url}/healthz`)).status, 200);
+    } finally {
+      await other.close();
+    }
+  });
+
+  test('with wrong keys are soon not looked at any more', async () => {
+    const other = await startTestServer(database, { rateLimits: { requestsPerMinute: 100, refusalsPerMinute: 2 } });
+    try {
+      const statuses: number[] = [];
+      for (let count = 0; count < 4; count += 1) statuses.push((await post(other, '{ viewer { role } }', { authorization: 'Bearer sesame' })).status);
+      assert.deepEqual(statuses, [401, 401, 429, 429]);
+    } finally {
+      await other.close();
+    }
+  });
+});
+
+describe('an operation that takes too long', () => {
+  const SLOW = '{ datasets { totalCount } }';
+
+  async function whileLocked(work: () => Promise<void>): Promise<void> {
+    const held = Promise.withResolvers<undefined>();
+    const locked = Promise.withResolvers<undefined>();
+    const holder = database.db.$transaction(async (tx) => {
+      await tx.$executeRawUnsafe('LOCK TABLE "Dataset" IN ACCESS EXCLUSIVE MODE');
+      locked.resolve(undefined);
+      await held.promise;
+    }, { timeout: 30_000 });
+    await locked.promise;
+    try {
+      await work();
+    } finally {
+      held.resolve(undefined);
+      await holder;
+    }
+  }
+
+  test('is answered as such over HTTP', () =>
+    whileLocked(async () => {
+      const startMs = performance.now();
+      const response = await post(server, SLOW);
+      assert.equal(response.status, 503);
+      assert.equal(at(await response.json(), 'errors.0.extensions.code'), 'TIMED_OUT');
+      assert.ok(performance.now() - startMs < 5_000);
+    }));
+
+  test('is answered as such over a socket', () =>
+    whileLocked(async () => {
+      const client = createClient({ url: `${server.url.replace('http', 'ws')}/graphql`, webSocketImpl: WebSocket, retryAttempts: 0 });
+      const answer = await client.iterate({ query: SLOW }).next().then(({ value }) => ({ errors: at(value, 'errors') }), (errors: unknown) => ({ errors }));
+      assert.equal(at(answer, 'errors.0.extensions.code'), 'TIMED_OUT', JSON.stringify(answer));
+      await client.dispose();
+    }));
+});
+
+describe('a slow client', () => {
+  test('that never ends its headers is cut off', async () => {
+    assert.match(await rawAnswer(server, 'POST /graphql HTTP/1.1\r\nHost: 127.0.0.1\r\nX-A: '), /^HTTP\/1\.1 408 /);
+  });
+  test('that never sends its body is cut off', async () => {
+    for (const path of ['/graphql', '/healthz-not', '/uploads/x']) {
+      const answer = await rawAnswer(server, `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{`);
+      assert.match(answer, /^HTTP\/1\.1 (408|404|405) /, path);
+    }
+  });
+  test('does not keep others waiting', async () => {
+    const slow = Array.from({ length: 200 }, () => rawAnswer(server, 'GET / HTTP/1.1\r\nX-Slow: '));
+    assert.equal((await post(server, '{ viewer { role } }')).status, 200);
+    const answers = await Promise.all(slow);
+    assert.equal(answers.filter((answer) => answer.startsWith('HTTP/1.1 408')).length, 200);
+  });
+});
+
+describe('by configuration', () => {
+  test('the schema is told to nobody, over HTTP and over a socket', async () => {
+    const other = await startTestServer(database, { introspection: false });
+    try {
+      assert.equal(at(await (await post(other, '{ __schema { queryType { name } } }')).json(), 'errors.0.extensions.code'), 'GRAPHQL_VALIDATION_FAILED');
+      const client = createClient({ url: `${other.url.replace('http', 'ws')}/graphql`, webSocketImpl: WebSocket, retryAttempts: 0 });
+      await assert.rejects(client.iterate({ query: '{ __schema { queryType { name } } }' }).next());
+      await client.dispose();
+    } finally {
+      await other.close();
+    }
+  });
+  test('there is no page at /', async () => {
+    const other = await startTestServer(database, { landingPage: false });
+    assert.equal((await fetch(other.url)).status, 404);
+    await other.close();
+  });
+});
+
+test('a page of somebody else can not send a request that a browser asks nobody about', async () => {
+  for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x']) {
+    assert.equal((await fetch(`${server.url}/graphql`, { method: 'POST', headers: { 'content-type': type }, body: '{"query":"{ viewer { role } }"}' })).status, 400, type);
+  }
+  assert.equal((await fetch(`${server.url}/graphql?query=${encodeURIComponent('{ viewer { role } }')}`)).status, 400);
+});
+
+describe('a socket', () => {
+  const open = async (authorization?: string): Promise<{ socket: WebSocket; closed: Promise<number> }> => {
+    const socket = new WebSocket(`${server.url.replace('http', 'ws')}/graphql`, 'graphql-transport-ws', { autoPong: false });
+    const closed = new Promise<number>((resolve) => socket.once('close', resolve));
+    await new Promise((resolve) => socket.once('open', resolve));
+    socket.send(JSON.stringify({ type: 'connection_init', payload: authorization === undefined ? {} : { authorization } }));
+    await new Promise((resolve) => socket.once('message', resolve));
+    return { socket, closed };
+  };
+
+  test('that does not answer a ping is closed', async () => assert.equal(await (await open()).closed, 1006));
+
+  test('of a key that was revoked is closed', async () => {
+    const made = await server.ask('mutation { createKey(input: { name: "k", owner: "o", role: READER }) { key { id } secret } }');
+    const { socket, closed } = await open(`Bearer ${String(at(made, 'data.createKey.secret'))}`);
+    socket.on('ping', () => socket.pong());
+    await server.ask('mutation($id: ID!) { revokeKey(id: $id) { key { revokedAt } } }', { id: at(made, 'data.createKey.key.id') });
+    assert.equal(await closed, 4403);
+  });
+
+  test('carries so many operations and no more', async () => {
+    const id = await makeRun(database);
+    const { socket, closed } = await open();
+    socket.on('ping', () => socket.pong());
+    const refused = new Promise<unknown>((resolve) => socket.on('message', (data) => {
+      const message: unknown = JSON.parse(String(data));
+      if (at(message, 'type') === 'error') resolve(message);
+    }));
+    for (let count = 0; count <= MAX_OPERATIONS_PER_SOCKET; count += 1) {
+      socket.send(JSON.stringify({ id: `s${count}`, type: 'subscribe', payload: { query: 'subscription($id: ID!) { runEvents(runId: $id) { sequence } }', variables: { id } } }));
+    }
+    assert.deepEqual([at(await refused, 'id'), at(await refused, 'payload.0.extensions.code')], [`s${MAX_OPERATIONS_PER_SOCKET}`, 'RATE_LIMITED']);
+    socket.close();
+    await closed;
+  });
+});
