@@ -1,13 +1,15 @@
 /** Bounds at the door: how often, how long, how slowly, how many. */
 import assert from 'node:assert/strict';
-import { connect } from 'node:net';
+import { createServer } from 'node:http';
+import { connect, type Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
-import { DEFAULT_TIMEOUTS } from '../../src/api/slow-clients.ts';
+import { boundConnections, DEFAULT_TIMEOUTS } from '../../src/api/slow-clients.ts';
 import { MAX_OPERATIONS_PER_SOCKET } from '../../src/api/subscriptions.ts';
 import { at } from '../support/catalogue.ts';
 import { makeRun } from '../support/checkpoints.ts';
+import { eventually } from '../support/eventually.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
@@ -130,6 +132,39 @@ describe('a slow client', () => {
     const answers = await Promise.all(slow);
     assert.equal(answers.filter((answer) => answer.startsWith('HTTP/1.1 408')).length, 200);
   });
+});
+
+test('an address may hold so many connections and no more; what it closes, it may open again', async () => {
+  const http = createServer((_request, response) => response.end('here'));
+  boundConnections(http, 3);
+  await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
+  const address = http.address();
+  const port = typeof address === 'object' && address !== null ? address.port : 0;
+  const answerOn = async (socket: Socket): Promise<string> => {
+    const answered = new Promise<string>((resolve) => {
+      socket.once('data', (data) => resolve(data.toString('latin1')));
+      socket.once('close', () => resolve(''));
+      socket.once('error', () => resolve(''));
+    });
+    socket.write('GET / HTTP/1.1\r\nHost: x\r\n\r\n');
+    return answered;
+  };
+  const open = (): Socket => connect(port, '127.0.0.1');
+  try {
+    const held = [open(), open(), open()];
+    for (const socket of held) assert.match(await answerOn(socket), /^HTTP\/1\.1 200 /);
+    assert.equal(await answerOn(open()), '');
+    held[0]?.destroy();
+    await eventually('the place of the one that closed', async () => {
+      const socket = open();
+      held.push(socket);
+      return (await answerOn(socket)) === '' ? undefined : true;
+    });
+    for (const socket of held) socket.destroy();
+  } finally {
+    http.closeAllConnections();
+    await new Promise((resolve) => http.close(resolve));
+  }
 });
 
 describe('by configuration', () => {

@@ -110,6 +110,16 @@ describe('bytes and figures beside GraphQL', () => {
   }
 });
 
+test('an upload is begun by whoever may import, by role and by action', async () => {
+  const begin = async (key: string | undefined): Promise<number> =>
+    (await fetch(`${server.url}/uploads`, { method: 'POST', headers: { ...headersOf(key), 'tus-resumable': '1.0.0', 'upload-length': '10' } })).status;
+  const statuses = [];
+  for (const sender of SENDERS) statuses.push([sender, await begin(keys.get(sender))]);
+  assert.deepEqual(statuses, [['ANONYMOUS', 401], ['READER', 403], ['CONTRIBUTOR', 201], ['OPERATOR', 201], ['ADMIN', 201]]);
+  assert.equal(await begin(await newKey({ role: 'ADMIN', actions: ['READ', 'CATALOGUE', 'LAUNCH', 'DELETE', 'ADMINISTER'] })), 403);
+  assert.equal(await begin(await newKey({ role: 'CONTRIBUTOR', actions: ['IMPORT'] })), 201);
+});
+
 describe('a key limited to one dataset and one model', () => {
   let key: string;
   const CREATE_MODEL = 'mutation($slug: String!) { createModel(input: { slug: $slug, name: "m" }) { model { id } userErrors { code } } }';

@@ -2,12 +2,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { buildSchema, getIntrospectionQuery, parse } from 'graphql';
-import { checkCost, checkDocument, MAX_DEPTH, MAX_FIELDS, MAX_LIST_ITEMS } from '../../src/api/limits.ts';
+import { checkCost, checkDocument, MAX_ALIASES, MAX_COST, MAX_DEPTH, MAX_FIELDS, MAX_LIST_ITEMS } from '../../src/api/limits.ts';
 
 const schema = buildSchema(`
   type Query { models(first: Int): ModelConnection!  model: Model }
   type ModelConnection { nodes: [Model!]! }
-  type Model { id: ID!  parent: Model  models(first: Int): ModelConnection! }
+  type Model { id: ID!  parent: Model  models(first: Int): ModelConnection!  parts: [Model!]! }
 `);
 
 function messages(query: string, variables: Readonly<Record<string, unknown>> = {}): string[] {
@@ -41,6 +41,27 @@ describe('an operation', () => {
   for (const [what, query, variables] of lists) {
     test(`may not multiply its lists ${what}`, () => assert.match(messages(query, variables).join(), new RegExp(`list items; ${MAX_LIST_ITEMS} are allowed`)));
   }
+
+  const aliases = (count: number): string => Array.from({ length: count }, (_, index) => `m${index}: model { id }`).join(' ');
+  test('may give so many fields a name of its own and no more, fragments written out', () => {
+    assert.deepEqual(messages(`{ ${aliases(MAX_ALIASES)} }`), []);
+    assert.match(messages(`{ ${aliases(MAX_ALIASES + 1)} }`).join(), new RegExp(`${MAX_ALIASES + 1} fields a name of its own; ${MAX_ALIASES} are allowed`));
+    const half = `fragment half on Query { ${aliases(MAX_ALIASES / 2)} }`;
+    assert.deepEqual(messages(`{ ...half ...half } ${half}`), []);
+    assert.match(messages(`{ ...half ...half last: model { id } } ${half}`).join(), /a name of its own/);
+  });
+
+  test('may have so many fields resolved and no more: each counts as often as the lists around it have items', () => {
+    // Ten for a list without pages: 5 levels of it are 1 + 10 * (1 + 10 * (…)) = 111,111 fields, 6 levels ten times as many.
+    const parts = (levels: number): string => `{ model { ${'parts { '.repeat(levels)} id ${'} '.repeat(levels)} } }`;
+    assert.deepEqual(messages(parts(5)), []);
+    assert.match(messages(parts(6)).join(), new RegExp(`may have to resolve \\d+ fields; ${MAX_COST} are allowed`));
+  });
+
+  test('is not told the schema where that is shut', () => {
+    const errors = checkDocument(schema, parse('{ __schema { queryType { name } } model { id } }'), undefined, {}, false);
+    assert.match(errors.map((error) => error.message).join(), /introspection/i);
+  });
 
   test('is counted quickly even when fragments double at each level', () => {
     const levels = 60;
