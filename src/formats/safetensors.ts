@@ -112,7 +112,8 @@ export function writeSafetensors(tensors: readonly SafetensorsTensor[], metadata
 }
 
 /**
- * Reads a whole file of ours; the tensors are copies, so that the bytes can be let go.
+ * Reads a whole file of ours. The tensors are views of the bytes, which must stay as they are; those that are not aligned to their elements,
+ * as in files of careless writers, are copies.
  * @throws SafetensorsError with the first fault; see `SafetensorsFault`. DTYPE_UNSUPPORTED for all but F32, I64 and U8.
  */
 export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
@@ -235,9 +236,11 @@ function checkSize(name: string, dtype: TorchDtype, shape: readonly number[], by
   if (needed !== byteLength) throw new SafetensorsError('SIZE_MISMATCH', `"${name}" needs ${needed} bytes for ${dtype} [${shape.join(', ')}], but has ${byteLength}.`);
 }
 
-function tensorOf({ name, dtype, shape }: TensorInfo, view: Uint8Array): ForeignTensor {
-  // A copy with a buffer of its own is aligned for any element. (slice of a Buffer would be no copy.)
-  return { name, shape, ...elementsOf(dtype, new Uint8Array(view)) };
+function tensorOf({ name, dtype, shape }: TensorInfo, bytes: Uint8Array): ForeignTensor {
+  const { buffer, byteOffset, length } = bytes;
+  const isAligned = buffer instanceof ArrayBuffer && byteOffset % BYTES_PER_ELEMENT[dtype] === 0;
+  // A copy of a plain array, because a slice of a Buffer would be none.
+  return { name, shape, ...elementsOf(dtype, isAligned ? new Uint8Array(buffer, byteOffset, length) : new Uint8Array(bytes)) };
 }
 
 function metadataEntry(metadata: Readonly<Record<string, string>>): string[] {

@@ -60,12 +60,17 @@ describe('what is written', () => {
     assert.deepEqual(readSafetensors(writeSafetensors(empty)).tensors, empty);
   });
 
-  test('comes back as copies, whatever the alignment of the bytes in memory', () => {
-    const bytes = writeSafetensors([WEIGHT]);
-    const shifted = Buffer.concat([Buffer.from([0]), bytes]).subarray(1);
-    const { tensors } = readSafetensors(shifted);
-    shifted.fill(0);
-    assert.deepEqual(tensors, [WEIGHT]);
+  test('comes back without a copy', () => {
+    const bytes = writeSafetensors([WEIGHT, COUNT, PIXELS]);
+    for (const { data } of readSafetensors(bytes).tensors) assert.equal(data.buffer, bytes.buffer);
+  });
+
+  test('comes back right, whatever the alignment of the bytes in memory, and from memory that threads share', () => {
+    const bytes = writeSafetensors([WEIGHT, COUNT]);
+    assert.deepEqual(readSafetensors(Buffer.concat([Buffer.from([0]), bytes]).subarray(1)).tensors, [COUNT, WEIGHT]);
+    const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
+    shared.set(bytes);
+    assert.deepEqual(readSafetensors(shared).tensors, [COUNT, WEIGHT]);
   });
 });
 
