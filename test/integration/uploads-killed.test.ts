@@ -1,0 +1,124 @@
+/** The server dies in the middle of an upload, as by a power cut; the next one goes on with it, and only the whole file becomes a checkpoint. */
+import assert from 'node:assert/strict';
+import { spawn, type ChildProcess } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { once } from 'node:events';
+import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
+import { request as httpRequest } from 'node:http';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { after, before, test } from 'node:test';
+import { childEnvironment } from '../../src/env.ts';
+import { at } from '../support/catalogue.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { lightningFile, someEncoder } from '../support/encoder-files.ts';
+import { eventually } from '../support/eventually.ts';
+
+const ROOT = path.resolve(import.meta.dirname, '../..');
+const FILE = Buffer.from(lightningFile(someEncoder('RESNET18'), 'model.resnet.'));
+/** The tail that somebody sends who takes up the upload with another file of the same length. */
+const OTHER_FILE = Buffer.from(FILE).fill(7, FILE.length - 1000, FILE.length - 500);
+const SHA256 = createHash('sha256').update(FILE).digest('hex');
+const HALF_BYTES = FILE.length >> 1;
+
+interface ServerProcess {
+  readonly url: string;
+  readonly child: ChildProcess;
+  readonly gone: Promise<unknown>;
+}
+
+let database: TestDatabase;
+let dataDir = '';
+let server: ServerProcess;
+let key = '';
+
+before(async () => {
+  database = await openTestDatabase();
+  dataDir = await mkdtemp(path.join(tmpdir(), 'paraffin-killed-'));
+  server = await startServer();
+  key = (await readFile(path.join(dataDir, 'admin-key'), 'utf8')).trim();
+});
+after(async () => {
+  server.child.kill('SIGTERM');
+  await server.gone;
+  await database.close();
+  await rm(dataDir, { recursive: true, force: true });
+});
+
+async function startServer(): Promise<ServerProcess> {
+  const child = spawn(process.execPath, ['src/cli/main.ts', 'serve'], {
+    cwd: ROOT,
+    env: childEnvironment({ PARAFFIN_DATA_DIR: dataDir, PARAFFIN_DATABASE_URL: database.url, PARAFFIN_PORT: '0', PARAFFIN_WORKER: 'false', PARAFFIN_LOG_LEVEL: 'fatal' }),
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const gone = once(child, 'exit');
+  for await (const line of createInterface({ input: child.stdout })) {
+    const [, url] = /(http:\/\/\S+)\/graphql/.exec(line) ?? [];
+    if (url !== undefined) {
+      child.stdout.resume();
+      return { url, child, gone };
+    }
+  }
+  throw new Error('The server ended without an address.');
+}
+
+function tusHeaders(more: Readonly<Record<string, string>>): Record<string, string> {
+  return { 'tus-resumable': '1.0.0', authorization: `Bearer ${key}`, ...more };
+}
+
+async function begin(): Promise<string> {
+  const metadata = `filename ${Buffer.from('weights.ckpt').toString('base64')},sha256 ${Buffer.from(SHA256).toString('base64')}`;
+  const response = await fetch(`${server.url}/uploads`, { method: 'POST', headers: tusHeaders({ 'upload-length': String(FILE.length), 'upload-metadata': metadata }) });
+  assert.equal(response.status, 201);
+  return response.headers.get('location') ?? '';
+}
+
+const pathOf = (address: string): string => path.join(dataDir, 'uploads', path.basename(address));
+
+/** Sends half of the file and keeps the request open; resolves when some of it is on the disk. */
+async function sendHalf(address: string): Promise<void> {
+  const request = httpRequest(`${server.url}${address}`, { method: 'PATCH', headers: tusHeaders({ 'upload-offset': '0', 'content-type': 'application/offset+octet-stream', 'content-length': String(FILE.length) }) });
+  // The server dies under it.
+  request.on('error', () => undefined);
+  request.write(FILE.subarray(0, HALF_BYTES));
+  await eventually('bytes on the disk', async () => ((await stat(pathOf(address))).size > 1_000_000 ? true : undefined), 30_000);
+}
+
+/** As a client does that was cut off: asks where to go on, and sends the rest. */
+async function goOn(address: string, file: Buffer<ArrayBuffer>): Promise<number> {
+  const head = await fetch(`${server.url}${address}`, { method: 'HEAD', headers: tusHeaders({}) });
+  const offset = Number(head.headers.get('upload-offset'));
+  const response = await fetch(`${server.url}${address}`, {
+    method: 'PATCH', headers: tusHeaders({ 'upload-offset': String(offset), 'content-type': 'application/offset+octet-stream' }), body: file.subarray(offset),
+  });
+  assert.deepEqual([head.status, response.status, response.headers.get('upload-offset')], [200, 204, String(file.length)]);
+  return offset;
+}
+
+async function importUpload(address: string): Promise<unknown> {
+  const query = 'mutation ($input: ImportCheckpointInput!) { importCheckpoint(input: $input) { checkpoint { encoder importedFrom { fileName byteSize sha256 } } userErrors { code } } }';
+  const input = { uploadId: path.basename(address), modelSlug: 'survived', inputContract: { imageSizePx: 64, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] } };
+  const response = await fetch(`${server.url}/graphql`, { method: 'POST', headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` }, body: JSON.stringify({ query, variables: { input } }) });
+  return at(await response.json(), 'data.importCheckpoint');
+}
+
+test('a killed server finds its uploads again: they go on where the disk says, and their sha256 decides', async () => {
+  const [address, confused] = [await begin(), await begin()];
+  await Promise.all([sendHalf(address), sendHalf(confused)]);
+  server.child.kill('SIGKILL');
+  await server.gone;
+  server = await startServer();
+
+  const onDisk = await readFile(pathOf(address));
+  assert.ok(onDisk.equals(FILE.subarray(0, onDisk.length)), 'what came is a beginning of the file');
+  assert.deepEqual(await importUpload(address), { checkpoint: null, userErrors: [{ code: 'UPLOAD_INCOMPLETE' }] });
+  const offset = await goOn(address, FILE);
+  assert.ok(offset === onDisk.length && offset > 0 && offset <= HALF_BYTES, `went on from ${offset}`);
+  assert.deepEqual(await importUpload(address), { checkpoint: { encoder: 'RESNET18', importedFrom: { fileName: 'weights.ckpt', byteSize: FILE.length, sha256: SHA256 } }, userErrors: [] });
+
+  await goOn(confused, OTHER_FILE);
+  assert.deepEqual(await importUpload(confused), { checkpoint: null, userErrors: [{ code: 'DIGEST_MISMATCH' }] });
+  assert.deepEqual(await readdir(path.join(dataDir, 'uploads')), ['consumed'], 'neither is left behind');
+  assert.equal(await database.db.checkpoint.count({ where: { model: { slug: 'survived' } } }), 1);
+});
