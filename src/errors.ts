@@ -64,6 +64,7 @@ export const ERROR_CODES = [
   'DATABASE_UNREACHABLE',
   'RATE_LIMITED',
   'CHILD_DIED',
+  'WORKER_SILENT',
   'NOT_AVAILABLE',
   'INTERNAL',
 ] as const;

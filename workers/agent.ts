@@ -68,6 +68,7 @@ export function createAgent(parts: AgentParts): Agent {
   const look = async (): Promise<void> => {
     const lapsed = await ledger.reapLapsed();
     if (lapsed > 0) logger.warn({ lapsed }, 'runs of silent workers were taken back');
+    await removeOrphanedWork(parts.workDir, ledger);
     await Promise.all(slots.map(fill));
   };
 
@@ -98,8 +99,9 @@ export function createAgent(parts: AgentParts): Agent {
   const carry = async ({ run, lease }: ClaimedRun, slot: Slot): Promise<void> => {
     const runLogger = logger.child({ runId: run.id, kind: run.kind, attempt: run.attempt, device: slot.device?.id });
     runLogger.info('run started');
-    await removeEarlierWork(parts.workDir, run.id);
-    const workDir = path.join(parts.workDir, `${run.id}-${lease.epoch}`);
+    // What an earlier attempt left here: whoever holds the run now is the only one who may work on it.
+    await removeOrphanedWork(parts.workDir, ledger);
+    const workDir = path.join(parts.workDir, workFolderOf(lease));
     await mkdir(workDir, { recursive: true });
     const oomKillsBefore = await oomKillCount();
     const child = startChild({ ...parts.child, workDir }, run, lease, slot.device?.env ?? {}, runLogger);
@@ -195,10 +197,20 @@ export function createAgent(parts: AgentParts): Agent {
   };
 }
 
-/** What an agent that was killed left of this run: whoever holds the run now is the only one who may work on it. */
-async function removeEarlierWork(folder: string, runId: string): Promise<void> {
-  const names = (await readdir(folder)).filter((name) => name.startsWith(`${runId}-`));
-  await Promise.all(names.map((name) => rm(path.join(folder, name), { recursive: true, force: true })));
+function workFolderOf({ runId, epoch }: RunLease): string {
+  return `${runId}-${epoch}`;
+}
+
+/** What agents that were killed left behind. The folder may be shared: what a lease still holds is somebody's. */
+async function removeOrphanedWork(folder: string, ledger: RunLedger): Promise<void> {
+  const leases = (await readdir(folder).catch(() => [])).flatMap((name): RunLease[] => {
+    const [, runId, epoch] = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(\d{1,9})$/.exec(name) ?? [];
+    return runId === undefined ? [] : [{ runId, epoch: Number(epoch) }];
+  });
+  if (leases.length === 0) return;
+  const held = new Set((await ledger.held(leases)).map(workFolderOf));
+  const orphaned = leases.map(workFolderOf).filter((name) => !held.has(name));
+  await Promise.all(orphaned.map((name) => rm(path.join(folder, name), { recursive: true, force: true })));
 }
 
 /** Measures time by a clock that nobody sets. */

@@ -36,7 +36,8 @@ process.on('message', (raw) => {
       if (started) throw new Error('A child runs one run.');
       started = true;
       carry(message).catch((error: unknown) => {
-        console.error(error);
+        // Whoever waits for the database writes the outcome: the agent, which holds no tensors meanwhile.
+        console.error(isDatabaseFault(error) ? new Error(DATABASE_UNREACHABLE, { cause: error }) : error);
         process.exit(1);
       });
       return;
@@ -144,8 +145,7 @@ async function settleFailure(ledger: RunLedger, start: StartMessage, error: unkn
     await settleStop(ledger, start, error.reason);
     return;
   }
-  // Whoever waits for the database writes the outcome: the agent, which holds no tensors meanwhile.
-  if (isDatabaseFault(error)) throw new Error(DATABASE_UNREACHABLE, { cause: error });
+  if (isDatabaseFault(error)) throw error;
   logger.error({ error }, 'the run failed');
   await ledger.fail(start.lease, failureOf(error));
 }

@@ -1,13 +1,13 @@
 /** Runs as a worker process carries them: the real agent, real children, the real engine, and what happens when they die. */
 import assert from 'node:assert/strict';
-import { createHash } from 'node:crypto';
+import { createHash, randomInt } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, realpath, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { drawTissue } from '../../src/cli/tissue.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
-import type { RunRecord, RunStatus } from '../../src/modules/runs/index.ts';
+import { MAX_FRUITLESS_ATTEMPTS, type RunRecord, type RunStatus } from '../../src/modules/runs/index.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
@@ -110,6 +110,10 @@ async function outcomeOf(runId: string): Promise<Outcome> {
   return { losses: (series?.points ?? []).map((point) => point.value), weightsSha256: hash.digest('hex') };
 }
 
+async function allKindsOf(runId: string): Promise<string[]> {
+  return (await registry.runs.eventsAfter(ADMIN, runId, 0)).map((event) => event.kind);
+}
+
 async function kindsOf(runId: string): Promise<string[]> {
   const events = await registry.runs.eventsAfter(ADMIN, runId, 0);
   assert.deepEqual(events.map((event) => event.sequence), events.map((_, index) => index + 1));
@@ -165,6 +169,19 @@ async function ageTemporaryFiles(): Promise<void> {
   await writeFile(path.join(folder, 'half-written'), 'weights');
   for (const name of await readdir(folder)) await utimes(path.join(folder, name), new Date(0), new Date(0));
 }
+
+test('a training that is killed at any step comes to the same losses and the same weights, bit by bit', async () => {
+  const step = randomInt(1, STEPS);
+  const run = await launchPretraining();
+  await eventually(`a loss at step ${step}`, async () => {
+    const [series] = await registry.runs.metrics(ADMIN, run.id, ['loss']);
+    return (series?.points.at(-1)?.step ?? 0) >= step ? true : undefined;
+  }, RUN_DEADLINE_MS);
+  // Metrics are written several steps at a time: by now it is at that step or a little past it.
+  process.kill(await busyChild(), 'SIGKILL');
+  await reaches(run.id, 'SUCCEEDED');
+  assert.deepEqual(await outcomeOf(run.id), uninterrupted, `killed at step ${step} or soon after`);
+});
 
 describe('one training that everything happens to', () => {
   let run: RunRecord;
@@ -228,6 +245,59 @@ test('a child that dies before it keeps anything is given up after three attempt
   const failed = await reaches(run.id, 'FAILED');
   assert.deepEqual([failed.attempt, failed.failure?.code], [3, 'CHILD_DIED']);
   assert.deepEqual(await kindsOf(run.id), ['QUEUED', 'STARTED', 'REQUEUED', 'STARTED', 'REQUEUED', 'STARTED', 'FAILED']);
+});
+
+test('a run outlives more deaths of its worker than it may have of its own, and nothing is left of any of them', async () => {
+  const run = await launchPretraining({ steps: 2, checkpointEverySteps: 100 });
+  for (let death = 1; death <= MAX_FRUITLESS_ATTEMPTS + 1; death += 1) {
+    await eventually(`attempt ${death}`, async () => ((await runOf(run.id)).attempt === death ? true : undefined), RUN_DEADLINE_MS);
+    await busyChild();
+    worker.signal('SIGKILL');
+    await worker.gone;
+    await database.db.run.update({ where: { id: run.id }, data: { leaseExpiresAt: new Date(0) } });
+    await nextWorker();
+  }
+  const ended = await reaches(run.id, 'SUCCEEDED');
+  assert.equal(ended.attempt, MAX_FRUITLESS_ATTEMPTS + 2);
+  assert.equal((await outcomeOf(run.id)).losses.length, 2);
+  await noTemporaryFiles();
+});
+
+describe('a cancel', () => {
+  test('reaches a child that is still starting, twice as well as once', async () => {
+    const run = await launchPretraining();
+    await busyChild();
+    await Promise.all([registry.runs.cancel(ADMIN, run.id), registry.runs.cancel(ADMIN, run.id)]);
+    await reaches(run.id, 'CANCELED', 10_000);
+    await noTemporaryFiles();
+    assert.deepEqual((await childrenOf(worker.pid)).length, 0);
+  });
+
+  test('reaches an evaluation that is under way', async () => {
+    const checkpoint = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
+    const run = await registry.evaluations.launch(ADMIN, { checkpointId: checkpoint.id, datasetVersionId: versionId, protocol: 'LINEAR_PROBE', folds: 4, seed: 2, options: { bootstrapResamples: 10_000 } });
+    await eventually('the evaluation to get on', async () => ((await allKindsOf(run.id)).includes('PROGRESS') ? true : undefined), RUN_DEADLINE_MS);
+    await registry.runs.cancel(ADMIN, run.id);
+    await reaches(run.id, 'CANCELED', 10_000);
+    assert.equal(await database.db.evaluation.count({ where: { runId: run.id } }), 0);
+    await noTemporaryFiles();
+  });
+
+  test('needs no living worker; the next one clears what the dead one left', async () => {
+    const run = await launchPretraining();
+    await busyChild();
+    worker.signal('SIGKILL');
+    await worker.gone;
+    assert.deepEqual(await readdir(path.join(dataDir, 'work')), [`${run.id}-1`]);
+    await registry.runs.cancel(ADMIN, run.id);
+    assert.equal((await runOf(run.id)).status, 'CANCELING');
+    await eventually('the cancel', async () => {
+      await registry.ledger.reapLapsed();
+      return (await runOf(run.id)).status === 'CANCELED' ? true : undefined;
+    }, 10_000);
+    await nextWorker();
+    await noTemporaryFiles();
+  });
 });
 
 test('zero steps register the encoder as it was drawn, trained on nothing', async () => {

@@ -7,7 +7,7 @@ import path from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
 import { createRunEvents } from '../../src/api/run-events.ts';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
-import { CANCELING_LEASE_SECONDS, CancelRequestedError, LEASE_SECONDS, MAX_FRUITLESS_ATTEMPTS, RUN_EVENTS_CHANNEL, type ClaimedRun, type RunFailureRecord, type RunRecord, type RunStatus } from '../../src/modules/runs/index.ts';
+import { CANCELING_LEASE_SECONDS, CancelRequestedError, LEASE_SECONDS, MAX_ATTEMPTS_WITHOUT_PROGRESS, MAX_FRUITLESS_ATTEMPTS, RUN_EVENTS_CHANNEL, type ClaimedRun, type RunFailureRecord, type RunRecord, type RunStatus } from '../../src/modules/runs/index.ts';
 import { listenForAnnouncements, type Announcements } from '../../src/platform/announcements.ts';
 import { UNLIMITED } from '../../src/modules/access/index.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -91,6 +91,10 @@ const launchEvaluation = (changes: object = {}): Promise<RunRecord> => registry.
 
 async function statusOf(id: string): Promise<RunStatus | undefined> {
   return (await registry.runs.get(ADMIN, id))?.status;
+}
+
+async function lapse(runId: string): Promise<void> {
+  await database.db.run.update({ where: { id: runId }, data: { leaseExpiresAt: new Date(0) } });
 }
 
 async function claim(kind: 'IMPORT' | 'PRETRAINING' | 'EVALUATION' = 'PRETRAINING'): Promise<ClaimedRun> {
@@ -394,8 +398,6 @@ describe('a lease', () => {
     return row;
   }
 
-  const lapse = (runId: string) => database.db.run.update({ where: { id: runId }, data: { leaseExpiresAt: new Date(0) } });
-
   test('that lapsed puts the run back into the queue; one that was renewed does not', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
@@ -416,15 +418,28 @@ describe('a lease', () => {
     assert.equal(await statusOf(id), 'CANCELED');
   });
 
-  test('that lapses again and again ends the run as FAILED', async () => {
+  test('that lapses again and again ends the run as FAILED, but not as soon as a run that fails by its own doing', async () => {
     const run = await launchPretraining();
-    for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS; attempt += 1) {
+    for (let attempt = 1; attempt <= MAX_ATTEMPTS_WITHOUT_PROGRESS; attempt += 1) {
+      assert.equal(await statusOf(run.id), 'QUEUED', `before attempt ${attempt}`);
       await claim();
       await lapse(run.id);
       await registry.ledger.reapLapsed();
     }
     const failed = await registry.runs.get(ADMIN, run.id);
-    assert.deepEqual([failed?.status, failed?.attempt, failed?.failure?.class, failed?.failure?.code], ['FAILED', MAX_FRUITLESS_ATTEMPTS, 'INFRASTRUCTURE', 'CHILD_DIED']);
+    assert.deepEqual([failed?.status, failed?.attempt, failed?.failure?.class, failed?.failure?.code], ['FAILED', MAX_ATTEMPTS_WITHOUT_PROGRESS, 'INFRASTRUCTURE', 'WORKER_SILENT']);
+  });
+
+  test('tells of the folders that somebody works in: those of the run\'s last lease, while it is under way', async () => {
+    await launchPretraining();
+    const first = await claim();
+    await lapse(first.lease.runId);
+    assert.deepEqual(await registry.ledger.held([first.lease]), [first.lease], 'nobody took it back yet');
+    await registry.ledger.reapLapsed();
+    const second = await claim();
+    assert.deepEqual(await registry.ledger.held([first.lease, second.lease]), [second.lease]);
+    await registry.ledger.fail(second.lease, FAULT);
+    assert.deepEqual(await registry.ledger.held([first.lease, second.lease]), []);
   });
 
   test('that ends later than a lease can tells of a clock that was set back: a dead worker is noticed one lease later', async () => {
@@ -638,6 +653,23 @@ describe('a run that dies', () => {
     const { id } = await launchEvaluation();
     await registry.ledger.fail((await claim('EVALUATION')).lease, noMemory);
     assert.equal(await statusOf(id), 'FAILED', 'an evaluation has no batch to split');
+  });
+
+  test('is not charged for a worker that went silent or a database that did not answer, however often between its own faults', async () => {
+    const run = await launchPretraining();
+    const unreachable = failure('INFRASTRUCTURE', 'DATABASE_UNREACHABLE');
+    for (let round = 1; round < MAX_FRUITLESS_ATTEMPTS; round += 1) {
+      await registry.ledger.fail((await claim()).lease, DIED);
+      for (let count = 0; count < MAX_FRUITLESS_ATTEMPTS; count += 1) {
+        await registry.ledger.fail((await claim()).lease, unreachable);
+        await claim();
+        await lapse(run.id);
+        await registry.ledger.reapLapsed();
+        assert.equal(await statusOf(run.id), 'QUEUED');
+      }
+    }
+    await registry.ledger.fail((await claim()).lease, DIED);
+    assert.equal(await statusOf(run.id), 'FAILED');
   });
 
   test('has as many attempts again when it is resumed', async () => {

@@ -6,14 +6,20 @@ import { DomainError } from '../../errors.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import type { RunFailureRecord, RunLease, RunRecord, TrainingStateRecord } from './runs.records.ts';
-import { CANCELING_LEASE_SECONDS, LEASE_SECONDS, mayGetBetter, smallerMicroBatch } from './runs.rules.ts';
+import { CANCELING_LEASE_SECONDS, isOwnDoing, LEASE_SECONDS, mayGetBetter, smallerMicroBatch } from './runs.rules.ts';
 import type { NewRunEvent, RunStore } from './runs.store.ts';
 
 /**
- * After this many attempts in a row that died and kept nothing, a run is failed rather than queued again. One that
- * keeps a training state now and then may die more often: it gets on all the same.
+ * After this many attempts in a row that ended by their own doing and kept nothing, a run is failed rather than queued
+ * again. One that keeps a training state now and then may die more often: it gets on all the same.
  */
 export const MAX_FRUITLESS_ATTEMPTS = 3;
+
+/**
+ * As many in a row that kept nothing, whatever ended them: the death of a worker or of the database is not the run's fault,
+ * but a run that takes its machine with it each time must come to an end.
+ */
+export const MAX_ATTEMPTS_WITHOUT_PROGRESS = 20;
 
 /** Somebody asked for an end while the work was being finished: then the run is CANCELED, and nothing is registered. */
 export class CancelRequestedError extends Error {
@@ -48,12 +54,14 @@ export interface RunLedger {
   setEnvironment(lease: RunLease, environment: object): Promise<void>;
   /** Keeps what the run needs to go on from this step. The artifact must be recorded already, in the same or an earlier transaction. */
   keepTrainingState(tx: Transaction, lease: RunLease, state: TrainingStateRecord): Promise<void>;
+  /** Of these leases, those that still hold their runs, lapsed ones among them that nobody took back yet. */
+  held(leases: readonly RunLease[]): Promise<RunLease[]>;
   latestTrainingState(runId: string): Promise<TrainingStateRecord | undefined>;
   /** SUCCEEDED, in the transaction that registers what came out. Throws CancelRequestedError, which undoes it, for a run that is CANCELING. */
   succeed(tx: Transaction, lease: RunLease, message: string): Promise<void>;
   /**
    * After an attempt that failed. What may get better goes back into the queue, want of memory with a smaller micro-batch,
-   * unless MAX_FRUITLESS_ATTEMPTS kept nothing; everything else is FAILED. A run that was being cancelled is CANCELED instead.
+   * unless MAX_FRUITLESS_ATTEMPTS ended by their own doing and kept nothing; everything else is FAILED. A run that was being cancelled is CANCELED instead.
    */
   fail(lease: RunLease, failure: RunFailureRecord): Promise<void>;
   /** CANCELED, after the worker has let go of everything. */
@@ -110,11 +118,16 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
     if (microBatchSize !== undefined) {
       await store.setMicroBatchSize(tx, run.id, microBatchSize);
       await requeue(tx, run.id, `${failure.message} The run goes on with ${microBatchSize} images at a time, in batches as large as before.`);
-    } else if (mayGetBetter(failure) && (await store.countFruitlessAttempts(tx, run.id)) < MAX_FRUITLESS_ATTEMPTS) {
+    } else if (mayGetBetter(failure) && (await mayBeTriedAgain(tx, run.id, failure))) {
       await requeue(tx, run.id, `${failure.message} The run goes on from what it last kept.`);
     } else {
       await end(tx, run.id, 'FAILED', failure, failure.message);
     }
+  };
+
+  const mayBeTriedAgain = async (tx: Transaction, runId: string, failure: RunFailureRecord): Promise<boolean> => {
+    if (isOwnDoing(failure) && (await store.addFruitlessAttempt(tx, runId)) >= MAX_FRUITLESS_ATTEMPTS) return false;
+    return (await store.countAttemptsWithoutProgress(tx, runId)) < MAX_ATTEMPTS_WITHOUT_PROGRESS;
   };
 
   const requeue = async (tx: Transaction, runId: string, message: string): Promise<void> => {
@@ -157,6 +170,7 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
       await store.addTrainingState(tx, lease.runId, state);
       await store.appendEvent(tx, lease.runId, { kind: 'CHECKPOINT', message: `Kept everything needed to go on from step ${state.step}.` });
     },
+    held: (leases) => store.heldLeases(leases),
     latestTrainingState: (runId) => store.latestTrainingState(runId),
     succeed: async (tx, lease, message) => {
       const run = await store.lock(tx, lease.runId);
@@ -182,7 +196,7 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
 }
 
 const SILENT_WORKER: RunFailureRecord = {
-  class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: 'The worker went silent.', hint: 'Look into the worker log, then call resumeRun.',
+  class: 'INFRASTRUCTURE', code: 'WORKER_SILENT', message: 'The worker went silent.', hint: 'Look into the worker log, then call resumeRun.',
 };
 
 function eventOf(report: ProgressReport): NewRunEvent {

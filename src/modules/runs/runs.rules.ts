@@ -64,6 +64,14 @@ export function mayGetBetter(failure: FailureFacts): boolean {
   }
 }
 
+/** Codes of what befell an attempt from outside: the run itself may be sound. */
+const CODES_FROM_OUTSIDE: ReadonlySet<string> = new Set(['WORKER_SILENT', 'DATABASE_UNREACHABLE']);
+
+/** True where the attempt ended by its own doing, so that another one may well come to the same end. */
+export function isOwnDoing(failure: FailureFacts): boolean {
+  return !CODES_FROM_OUTSIDE.has(failure.code);
+}
+
 /** A pass of fewer images has nothing to normalise a batch by. */
 const MICRO_BATCH_MIN = 2;
 

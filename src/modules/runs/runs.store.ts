@@ -121,6 +121,11 @@ export function createRunStore(db: Database) {
       return row;
     },
 
+    heldLeases: async (leases: readonly RunLease[]): Promise<RunLease[]> => {
+      const rows = await db.run.findMany({ where: { id: { in: leases.map(({ runId }) => runId) }, status: { in: ['RUNNING', 'CANCELING'] } }, select: { id: true, leaseEpoch: true } });
+      return leases.filter(({ runId, epoch }) => rows.some((row) => row.id === runId && row.leaseEpoch === epoch));
+    },
+
     /** Nobody waits long for a worker that may be dead. */
     shortenLease: async (tx: Transaction, id: string, leaseSeconds: number): Promise<void> => {
       await tx.$executeRaw`UPDATE "Run" SET "leaseExpiresAt" = least("leaseExpiresAt", now() + make_interval(secs => ${leaseSeconds})) WHERE id = ${id}::uuid`;
@@ -174,7 +179,7 @@ export function createRunStore(db: Database) {
 
     /** Puts the run back into the queue as the newest of its launcher's, with its time before it, for a resumed one. */
     requeueNow: async (tx: Transaction, run: RunRecord): Promise<void> => {
-      await tx.run.update({ where: { id: run.id }, data: { queuedAt: new Date(), busySeconds: 0, turn: await nextTurn(tx, run.kind, run.launchedBy) } });
+      await tx.run.update({ where: { id: run.id }, data: { queuedAt: new Date(), busySeconds: 0, fruitlessAttempts: 0, turn: await nextTurn(tx, run.kind, run.launchedBy) } });
     },
 
     /** For the next attempt: images that one pass of the network takes. */
@@ -204,8 +209,12 @@ export function createRunStore(db: Database) {
       return rows.map((row) => ({ ...row, kind: eventKind(row.kind) }));
     },
 
+    /** Gives how many there are now. */
+    addFruitlessAttempt: async (tx: Transaction, id: string): Promise<number> =>
+      (await tx.run.update({ where: { id }, data: { fruitlessAttempts: { increment: 1 } } })).fruitlessAttempts,
+
     /** Attempts that began since the run last kept a training state, or since it last ended (a resumed one starts afresh). */
-    countFruitlessAttempts: async (tx: Transaction, id: string): Promise<number> => {
+    countAttemptsWithoutProgress: async (tx: Transaction, id: string): Promise<number> => {
       const landmark = await tx.runEvent.aggregate({ where: { runId: id, kind: { in: ['CHECKPOINT', 'FAILED', 'CANCELED'] } }, _max: { sequence: true } });
       return tx.runEvent.count({ where: { runId: id, kind: 'STARTED', sequence: { gt: landmark._max.sequence ?? 0 } } });
     },
@@ -258,6 +267,7 @@ export function createRunStore(db: Database) {
     addTrainingState: async (tx: Transaction, id: string, state: TrainingStateRecord): Promise<void> => {
       const key = { runId: id, step: state.step };
       await tx.trainingState.upsert({ where: { runId_step: key }, create: { ...key, sha256: state.sha256 }, update: { sha256: state.sha256 } });
+      await tx.run.update({ where: { id }, data: { fruitlessAttempts: 0 } });
     },
 
     latestTrainingState: async (id: string): Promise<TrainingStateRecord | undefined> => {
