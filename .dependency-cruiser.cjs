@@ -25,6 +25,7 @@ module.exports = {
     { name: 'datasets-and-models-before-embeddings', severity: 'error', from: path('^src/modules/(datasets|models)/'), to: path('^src/modules/embeddings/') },
     { name: 'embeddings-before-runs', severity: 'error', from: path('^src/modules/embeddings/'), to: path('^src/modules/(runs|evaluations|exports)/') },
     { name: 'pages-talk-to-the-server-by-its-api-alone', severity: 'error', from: path('^web/'), to: path('^(src|workers)/') },
+    { name: 'client-verbs-talk-to-the-server-by-its-api-alone', severity: 'error', from: path('^src/cli/client/'), to: { path: '^(src|workers)/', pathNot: '^src/cli/|^src/env\\.ts$|^src/generated/schema\\.d\\.ts$' } },
     { name: 'programs-know-nothing-of-the-pages', severity: 'error', from: path('^(src|workers)/'), to: path('^web/') },
     { name: 'runtime-needs-no-dev-dependency', severity: 'error', from: path('^(src|workers)/'), to: { dependencyTypes: ['npm-dev'], dependencyTypesNot: ['npm', 'type-only'] } },
   ],

@@ -29,6 +29,8 @@ const environmentSchema = z.object({
   PARAFFIN_CODE_REVISION: z.string().min(1).optional(),
   PARAFFIN_CPU_SLOTS: countSchema.default(1),
   PARAFFIN_STUCK_AFTER_SECONDS: countSchema.default(900),
+  PARAFFIN_URL: z.string().regex(/^https?:\/\//, 'must begin with http:// or https://').optional(),
+  PARAFFIN_API_KEY: z.string().min(1).optional(),
   XDG_CACHE_HOME: z.string().optional(),
 });
 
@@ -67,6 +69,8 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_CODE_REVISION: { fallback: 'none', meaning: 'Recorded in the environment of each run.' },
   PARAFFIN_CPU_SLOTS: { fallback: '`1`', meaning: 'Trainings and evaluations that a worker without a GPU carries at once, sharing its cores; at most one for each core.' },
   PARAFFIN_STUCK_AFTER_SECONDS: { fallback: '`900`', meaning: 'A run whose process gets on with nothing for so long is ended and tried again.' },
+  PARAFFIN_URL: { fallback: 'the server of this machine', meaning: 'The server that the command line asks, e.g. `https://registry.example`; `--url` outdoes it.' },
+  PARAFFIN_API_KEY: { fallback: '`<data>/admin-key`, for a server on loopback alone', meaning: 'The key that the command line sends.' },
   XDG_CACHE_HOME: { fallback: '`~/.cache`', meaning: 'Where caches lie when `PARAFFIN_ENGINE_CACHE_DIR` is not set.' },
 };
 
@@ -104,6 +108,9 @@ export interface Environment {
   readonly cpuSlots: number;
   /** After so long without progress the process of a run is ended. */
   readonly stuckAfterSeconds: number;
+  /** The server that the command line asks, where it is not this machine's. */
+  readonly url: string | undefined;
+  readonly apiKey: string | undefined;
 }
 
 /** Faults of the environment, all of them. */
@@ -148,6 +155,8 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
     codeRevision: values.PARAFFIN_CODE_REVISION,
     cpuSlots: values.PARAFFIN_CPU_SLOTS,
     stuckAfterSeconds: values.PARAFFIN_STUCK_AFTER_SECONDS,
+    url: values.PARAFFIN_URL,
+    apiKey: values.PARAFFIN_API_KEY,
   };
 }
 

@@ -73,7 +73,7 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
 export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>> = {
   ANYONE: ['PageInfo', 'UserError', 'Viewer'],
   READER: [
-    'Checkpoint', 'CheckpointExport', 'Citation', 'ClassReport', 'ConfusionMatrix', 'Dataset', 'DatasetFacets', 'DatasetVersion', 'EmbeddingSet', 'EngineInfo', 'Evaluation', 'EvaluationBaseline', 'EvaluationComparison',
+    'Checkpoint', 'CheckpointExport', 'Citation', 'ClassReport', 'ConfusionMatrix', 'Dataset', 'DatasetFacets', 'DatasetShard', 'DatasetVersion', 'EmbeddingSet', 'EngineInfo', 'Evaluation', 'EvaluationBaseline', 'EvaluationComparison',
     'EvaluationMetric', 'ExternalSource', 'FacetCount', 'FactSource', 'FoundClassifier', 'FoundProjectionHead', 'ImportIssue', 'ImportedContents', 'InputContract',
     'LabelCount', 'LeaderboardRow', 'Leakage', 'LearningCurveMetric', 'LearningCurvePoint', 'MetricComparison', 'MetricPoint', 'MetricSeries', 'Model', 'ModelAlias', 'Organ', 'RegistryCounts', 'Resolution', 'Run', 'RunEvent', 'RunFailure',
     'ServerInfo', 'Stain', 'Subcollection', 'Thumbnail', 'TrainingFact',

@@ -14,9 +14,6 @@ export interface ReachedRegistry {
   readonly store: ArtifactStore;
 }
 
-/** Something was found that a person must look at: not 1, which says that the command itself could not do its work. */
-export const EXIT_DAMAGE_FOUND = 3;
-
 /** Opens the registry, works, and leaves everything as it was found. */
 export async function withRegistry<Result>(work: (registry: ReachedRegistry) => Promise<Result>): Promise<Result> {
   const env = readEnvironment();
@@ -32,16 +29,4 @@ export async function withRegistry<Result>(work: (registry: ReachedRegistry) => 
   } finally {
     await database.release();
   }
-}
-
-/** e.g. `1.5 GB`; powers of ten, as disks are sold. */
-export function byteSizeInWords(byteSize: number): string {
-  const units = ['bytes', 'kB', 'MB', 'GB', 'TB'];
-  let amount = byteSize;
-  let unit = 0;
-  while (amount >= 1000 && unit < units.length - 1) {
-    amount /= 1000;
-    unit += 1;
-  }
-  return `${unit === 0 ? amount : amount.toPrecision(3)} ${units[unit] ?? ''}`;
 }

@@ -1,29 +1,11 @@
 /** `paraffin fsck`: every stored byte is read again. */
-import { parseArgs } from 'node:util';
 import { checkArtifacts, type FsckReport } from '../modules/artifacts/index.ts';
 import { withStoredBytesLock } from '../platform/advisory-lock.ts';
-import { byteSizeInWords, EXIT_DAMAGE_FOUND, withRegistry } from './custody.ts';
-import { createStatusLine, progressBar } from './terminal.ts';
+import { withRegistry } from './custody.ts';
+import { EXIT, type ExitCode } from './exit-codes.ts';
+import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';
 
-const HELP = `usage: npm run paraffin -- fsck [--json]
-
-Reads every stored file again and holds it against its sha256. What does not match is moved to artifacts/quarantine, and
-whatever cites it answers ARTIFACT_CORRUPT from then on. Reports what is missing, changed, or wanted by nobody. The
-server may run meanwhile.
-
-exit code: 0 all is whole; 3 something is missing or changed; 1 the check could not be made.
-
-examples:
-  npm run paraffin -- fsck
-  npm run -s paraffin -- fsck --json > fsck.json
-`;
-
-export async function fsckCommand(args: string[]): Promise<number> {
-  const { values } = parseArgs({ args, options: { json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } } });
-  if (values.help === true) {
-    process.stdout.write(HELP);
-    return 0;
-  }
+export async function fsck({ json }: { readonly json?: true | undefined }): Promise<ExitCode> {
   const status = createStatusLine(process.stderr);
   const report = await withRegistry(({ db, store, databaseUrl }) =>
     withStoredBytesLock(databaseUrl, 'SHARED', () =>
@@ -35,8 +17,8 @@ export async function fsckCommand(args: string[]): Promise<number> {
     ),
   );
   status.end();
-  process.stdout.write(values.json === true ? `${JSON.stringify(report, null, 2)}\n` : asText(report));
-  return report.damaged.length === 0 ? 0 : EXIT_DAMAGE_FOUND;
+  process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : asText(report));
+  return report.damaged.length === 0 ? EXIT.DONE : EXIT.DAMAGE_FOUND;
 }
 
 function asText({ checked, damaged, healed, filesWithoutRow, uncitedRows, strangeFiles, quarantined }: FsckReport): string {

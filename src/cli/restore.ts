@@ -1,7 +1,6 @@
 /** `paraffin restore`: a backup becomes a registry again, in an empty place. */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
-import { parseArgs } from 'node:util';
 import { Client } from 'pg';
 import { readEnvironment } from '../env.ts';
 import { DomainError } from '../errors.ts';
@@ -12,35 +11,18 @@ import { lockDataDir } from '../platform/data-dir-lock.ts';
 import { openDatabase, transactionsOf } from '../platform/db.ts';
 import { applyMigrations, MIGRATIONS_DIR, readMigrations } from '../platform/migrate.ts';
 import { startPostgres } from '../platform/postgres.ts';
-import { byteSizeInWords, EXIT_DAMAGE_FOUND } from './custody.ts';
-import { createStatusLine, progressBar } from './terminal.ts';
+import { EXIT, type ExitCode } from './exit-codes.ts';
+import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';
 
-const HELP = `usage: npm run paraffin -- restore FILE --data-dir FOLDER [--bytes-from FOLDER] [--json]
+export interface RestoreOptions {
+  /** An empty folder. */
+  readonly dataDir: string;
+  /** For a backup of the database alone: the artifacts folder that it goes with. */
+  readonly bytesFrom?: string | undefined;
+  readonly json?: true | undefined;
+}
 
-Makes a registry of a backup in an empty folder, checking every digest on the way. With PARAFFIN_DATABASE_URL the rows go
-into that database, which must have no tables. Runs that were under way wait in the queue and go on from what they last
-kept. A backup of an older Paraffin is brought up to date; one of a newer is refused.
-
-  --bytes-from  for a backup of the database alone (backups/ of a data directory): the artifacts folder of that directory
-
-exit code: 0 done; 3 done, but some stored bytes were damaged already in the backup; 1 it could not be done.
-
-example:
-  npm run paraffin -- restore /backups/paraffin.tar --data-dir /srv/paraffin
-`;
-
-export async function restoreCommand(args: string[]): Promise<number> {
-  const { values, positionals } = parseArgs({
-    args,
-    allowPositionals: true,
-    options: { 'data-dir': { type: 'string' }, 'bytes-from': { type: 'string' }, json: { type: 'boolean' }, help: { type: 'boolean', short: 'h' } },
-  });
-  const [file] = positionals;
-  const { 'data-dir': target, 'bytes-from': bytesFrom } = values;
-  if (values.help === true || file === undefined || target === undefined) {
-    process.stdout.write(HELP);
-    return values.help === true ? 0 : 2;
-  }
+export async function restore(file: string, { dataDir: target, bytesFrom, json }: RestoreOptions): Promise<ExitCode> {
   const dataDir = path.resolve(target);
   const migrations = await readMigrations(MIGRATIONS_DIR);
   // Before anything is made.
@@ -82,12 +64,12 @@ export async function restoreCommand(args: string[]): Promise<number> {
     await lock.release();
   }
   status.end();
-  if (values.json === true) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
+  if (json === true) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
   else {
     process.stdout.write(`${dataDir} is as it was at ${report.createdAt}: ${report.rowCount} rows, ${report.artifacts.count} artifacts, every digest checked. ${report.requeuedRunCount} runs that were under way wait in the queue.\n`);
     if (report.damaged.length > 0) process.stdout.write(`Not to be had: ${report.damaged.join(', ')}\n`);
   }
-  return report.damaged.length === 0 ? 0 : EXIT_DAMAGE_FOUND;
+  return report.damaged.length === 0 ? EXIT.DONE : EXIT.DAMAGE_FOUND;
 }
 
 async function requireEmpty(folder: string): Promise<void> {

@@ -19,7 +19,7 @@ export function createStatusLine(stream: NodeJS.WriteStream): StatusLine {
       if (stream.isTTY) {
         stream.write(`\r\u001b[2K${text.slice(0, Math.max(20, stream.columns - 1))}`);
         shown = text;
-      } else if (performance.now() - lastMs >= LOG_EVERY_MS) {
+      } else if (text !== shown && performance.now() - lastMs >= LOG_EVERY_MS) {
         lastMs = performance.now();
         shown = text;
         stream.write(`${text}\n`);
@@ -46,4 +46,16 @@ export function table(head: readonly string[], rows: readonly (readonly string[]
   const line = (cells: readonly string[]): string =>
     cells.map((cell, column) => (/^[-\d.]/.test(cell) && column > 0 ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0))).join('  ').trimEnd();
   return [line(head), widths.map((width) => '-'.repeat(width)).join('  '), ...rows.map(line)].join('\n');
+}
+
+/** e.g. `1.5 GB`; powers of ten, as disks are sold. */
+export function byteSizeInWords(byteSize: number): string {
+  const units = ['bytes', 'kB', 'MB', 'GB', 'TB'];
+  let amount = byteSize;
+  let unit = 0;
+  while (amount >= 1000 && unit < units.length - 1) {
+    amount /= 1000;
+    unit += 1;
+  }
+  return `${unit === 0 ? amount : amount.toPrecision(3)} ${units[unit] ?? ''}`;
 }

@@ -4,12 +4,12 @@ import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { text } from 'node:stream/consumers';
-import { parseArgs } from 'node:util';
 import { z } from 'zod';
 import { childEnvironment, readEnvironment, type Environment } from '../../env.ts';
 import { createLogger } from '../../logger.ts';
 import { startApp } from '../../app.ts';
 import { installEngine } from '../engine.ts';
+import { EXIT, type ExitCode } from '../exit-codes.ts';
 import { onStopSignal } from '../../platform/stop-signal.ts';
 import { table } from '../terminal.ts';
 import { connectToRegistry, type RegistryClient } from './client.ts';
@@ -18,40 +18,25 @@ import {
   datasetCount, ensureDataset, evaluationOf, followRun, importedVersion, launchEvaluation, launchImport, launchPretraining, pretrainedRun, type EvaluationAnswer, type ImportedVersion, type PretrainedRun,
 } from './steps.ts';
 
-const HELP = `usage: npm run demo [-- --data FOLDER] [-- --steps 110]
-
-Runs the whole story once, on 2 cores in about five minutes: brings the TensorFlow engine, starts PostgreSQL, server and worker,
-imports images, pretrains a ResNet-18 by SimCLR, evaluates it and a random encoder by linear probe, downloads the
-checkpoint and proves it. Writes summary.json into the data directory (PARAFFIN_DATA_DIR, default .paraffin) and stops
-everything that it started.
-
-  --data FOLDER   images: one subfolder for each label. Left out: ../shared/data/histology-mini where that exists,
-                  else tissue-like drawings, marked SYNTHETIC wherever they appear
-  --steps N       steps of pretraining (default 110)
-
-examples:
-  npm run demo
-  npm run demo -- --data ~/my-patches --steps 300
-`;
-
 /** Small enough for two cores and five minutes; the README says what a real pretraining takes. */
 const DEMO_TRAINING = { encoder: 'RESNET18', imageSizePx: 64, batchSize: 64, temperature: 0.5, learningRate: 0.6, seed: 1, checkpointEverySteps: 50 };
-const DEFAULT_STEPS = 110;
 
-export async function demoCommand(args: string[]): Promise<number> {
-  const { values } = parseArgs({ args, options: { data: { type: 'string' }, steps: { type: 'string', default: String(DEFAULT_STEPS) }, help: { type: 'boolean', short: 'h' } } });
-  if (values.help === true) {
-    process.stdout.write(HELP);
-    return 0;
-  }
-  const steps = z.coerce.number().int().min(1).max(100_000).parse(values.steps);
+export interface DemoOptions {
+  /** Images: one subfolder for each label. */
+  readonly data?: string | undefined;
+  /** Of pretraining. */
+  readonly steps: number;
+}
+
+/** The whole story once; stops everything that it started. */
+export async function demo({ data, steps }: DemoOptions): Promise<ExitCode> {
   const startedMs = performance.now();
   const env = readEnvironment();
   await mkdir(env.dataDir, { recursive: true });
 
   say('1. The engine');
   await installEngine();
-  const images = await chooseImages(env.dataDir, values.data);
+  const images = await chooseImages(env.dataDir, data);
   say(images.synthetic ? '   Images: SYNTHETIC, drawn by Paraffin (no real ones were found).' : `   Images: ${images.source}`);
 
   say('2. PostgreSQL, catalogue, server, worker');
@@ -68,10 +53,10 @@ export async function demoCommand(args: string[]): Promise<number> {
     } finally {
       await client.close();
     }
-    return stopped.isStopping() ? 130 : 0;
+    return stopped.isStopping() ? EXIT.INTERRUPTED : EXIT.DONE;
   } catch (error) {
     // Ctrl-C breaks connections under us: that is the stop that was asked for, not a fault.
-    if (stopped.isStopping()) return 130;
+    if (stopped.isStopping()) return EXIT.INTERRUPTED;
     throw error;
   } finally {
     await server.stop();

@@ -1,7 +1,7 @@
 /** Batching of datasets and versions within one request. */
 import DataLoader from 'dataloader';
 import type { Database } from '../../platform/db.ts';
-import type { DatasetRecord, DatasetVersionRecord, FactSourceRecord, ThumbnailRecord } from './datasets.records.ts';
+import type { DatasetRecord, DatasetVersionRecord, FactSourceRecord, ShardRecord, ThumbnailRecord } from './datasets.records.ts';
 import { createDatasetStore } from './datasets.store.ts';
 import { createVersionStore } from './versions.store.ts';
 
@@ -38,6 +38,10 @@ export function createDatasetLoaders(db: Database) {
     }),
     thumbnailsOfVersion: new DataLoader<string, ThumbnailRecord[]>(async (versionIds) => {
       const byVersion = await versions.thumbnailsOf(versionIds);
+      return versionIds.map((id) => byVersion.get(id) ?? []);
+    }),
+    shardsOfVersion: new DataLoader<string, ShardRecord[]>(async (versionIds) => {
+      const byVersion = await versions.shardsOf(versionIds);
       return versionIds.map((id) => byVersion.get(id) ?? []);
     }),
   };

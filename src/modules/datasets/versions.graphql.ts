@@ -41,6 +41,18 @@ export const Thumbnail = objectType({
   },
 });
 
+export const DatasetShard = objectType({
+  name: 'DatasetShard',
+  sourceType: { module: records, export: 'ShardRecord' },
+  description: 'A WebDataset tar with some of the images of a version.',
+  definition(t) {
+    t.nonNull.string('sha256');
+    t.nonNull.float('byteSize');
+    t.nonNull.int('imageCount');
+    t.nonNull.string('url', { description: 'A path on this server.', resolve: (shard) => `/artifacts/${shard.sha256}` });
+  },
+});
+
 export const DatasetVersion = objectType({
   name: 'DatasetVersion',
   sourceType: { module: records, export: 'DatasetVersionRecord' },
@@ -64,6 +76,11 @@ export const DatasetVersion = objectType({
       type: nonNull(list(nonNull('Thumbnail'))),
       description: 'A choice of its images, each label with its share.',
       resolve: (version, _args, ctx) => ctx.loaders.datasets.thumbnailsOfVersion.load(version.id),
+    });
+    t.field('shards', {
+      type: nonNull(list(nonNull('DatasetShard'))),
+      description: 'All of its images as WebDataset tars, in reading order.',
+      resolve: (version, _args, ctx) => ctx.loaders.datasets.shardsOfVersion.load(version.id),
     });
     t.field('issues', { type: nonNull(list(nonNull('ImportIssue'))) });
     t.nonNull.field('createdAt', { type: 'DateTime' });

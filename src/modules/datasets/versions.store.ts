@@ -3,7 +3,7 @@ import type { DatasetVersion, Prisma } from '../../generated/prisma/client.ts';
 import { DomainError } from '../../errors.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
-import type { DatasetVersionRecord, SealedVersionRecord, ThumbnailRecord } from './datasets.records.ts';
+import type { DatasetVersionRecord, SealedVersionRecord, ShardRecord, ThumbnailRecord } from './datasets.records.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
 import { importIssuesSchema, labelCountsSchema, type SealedContent } from './versions.rules.ts';
 
@@ -105,6 +105,15 @@ export function createVersionStore(db: Database) {
       const rows = await db.datasetThumbnail.findMany({ where: { datasetVersionId: { in: [...versionIds] } }, orderBy: { position: 'asc' }, include: { artifact: true } });
       return Map.groupBy(
         rows.map((row) => ({ versionId: row.datasetVersionId, position: row.position, sha256: row.sha256, byteSize: Number(row.artifact.byteSize), label: row.label })),
+        (row) => row.versionId,
+      );
+    },
+
+    /** By version, each in reading order. */
+    shardsOf: async (versionIds: readonly string[]): Promise<Map<string, ShardRecord[]>> => {
+      const rows = await db.datasetShard.findMany({ where: { datasetVersionId: { in: [...versionIds] } }, orderBy: { position: 'asc' } });
+      return Map.groupBy(
+        rows.map((row) => ({ versionId: row.datasetVersionId, sha256: row.sha256, byteSize: Number(row.byteSize), imageCount: row.imageCount })),
         (row) => row.versionId,
       );
     },

@@ -191,6 +191,7 @@ export const CheckpointFilter = inputObjectType({
     t.id('trainedOnDatasetId', { description: 'Any version of it.' });
     t.id('trainedOnDatasetVersionId');
     t.boolean('published', { description: 'True: those of the catalogue of published checkpoints alone; false: all others.' });
+    t.string('sha256', { description: 'Of its safetensors, or of a file that was made of them: finds what a file on disk is.' });
   },
 });
 

@@ -142,6 +142,7 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
       for (const [field, id] of Object.entries({ sourceRunId: filter.sourceRunId, trainedOnDatasetId: filter.trainedOnDatasetId, trainedOnDatasetVersionId: filter.trainedOnDatasetVersionId })) {
         if (id != null && !isId(id)) throw new DomainError({ code: 'BAD_INPUT', message: `${field} is not an id of this registry.`, field: `filter.${field}` });
       }
+      if (filter.sha256 != null && !/^[0-9a-f]{64}$/.test(filter.sha256)) throw new DomainError({ code: 'BAD_INPUT', message: 'sha256 must be 64 hex digits in lower case.', field: 'filter.sha256' });
       if (modelSlug == null) return store.listCheckpoints(page, filter);
       const model = await store.findBy({ slug: modelSlug });
       if (model === undefined) throw new DomainError({ code: 'MODEL_NOT_FOUND', message: `There is no model "${modelSlug.slice(0, 100)}".`, field: 'filter.modelSlug', hint: 'List them with the query models.' });

@@ -23,6 +23,8 @@ export interface CheckpointFilter {
   readonly trainedOnDatasetVersionId?: string | null | undefined;
   /** Of the catalogue of published checkpoints, or not of it. */
   readonly published?: boolean | null | undefined;
+  /** Of its weights, or of a file that was made of them. */
+  readonly sha256?: string | null | undefined;
 }
 
 /** An import under an idempotency key. */
@@ -114,6 +116,7 @@ export function createModelStore(db: Database) {
         ...(filter.sourceRunId == null ? {} : { sourceRunId: filter.sourceRunId }),
         ...(filter.published == null ? {} : { publishedSlug: filter.published ? { not: null } : null }),
         AND: [
+          filter.sha256 == null ? {} : { OR: [{ sha256: filter.sha256 }, { exports: { some: { sha256: filter.sha256 } } }] },
           filter.trainedOnDatasetId == null ? {} : { trainedOn: { some: { datasetVersion: { datasetId: filter.trainedOnDatasetId } } } },
           filter.trainedOnDatasetVersionId == null ? {} : { trainedOn: { some: { datasetVersionId: filter.trainedOnDatasetVersionId } } },
         ],

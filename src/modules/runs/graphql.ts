@@ -87,6 +87,7 @@ export const Run = objectType({
     t.int('microBatchSize', { description: 'Images that one pass of the network takes since a run ended for want of memory; the effective batch stays as it was.' });
     t.string('deviceId', { description: 'What carries or carried it: the UUID of a GPU, or a CPU slot of a worker.' });
     t.field('environment', { type: 'JSON', description: 'Engine, device, versions, code revision.' });
+    t.nonNull.int('eventCount', { description: 'Events so far: the sequence of the latest one.', resolve: (run, _args, ctx) => ctx.loaders.runs.eventCount.load(run.id) });
     t.nonNull.field('queuedAt', { type: 'DateTime' });
     t.field('startedAt', { type: 'DateTime' });
     t.field('finishedAt', { type: 'DateTime' });

@@ -19,6 +19,11 @@ export function createRunLoaders(db: Database) {
       const found = await store.queuePositions(ids);
       return ids.map((id) => found.get(id) ?? null);
     }),
+    /** Sequence of the latest event; 0 where nothing has happened yet. */
+    eventCount: new DataLoader<string, number>(async (ids) => {
+      const found = await store.lastSequences(ids);
+      return ids.map((id) => found.get(id) ?? 0);
+    }),
     /** For ids that a foreign key holds. */
     existing: async (id: string): Promise<RunRecord> => {
       const run = await byId.load(id);

@@ -213,6 +213,13 @@ export function createRunStore(db: Database) {
     addFruitlessAttempt: async (tx: Transaction, id: string): Promise<number> =>
       (await tx.run.update({ where: { id }, data: { fruitlessAttempts: { increment: 1 } } })).fruitlessAttempts,
 
+    /** One look into the index for each run, however many events it has. */
+    lastSequences: async (runIds: readonly string[]): Promise<ReadonlyMap<string, number>> => {
+      const rows = await db.$queryRaw<{ id: string; last: number }[]>`
+        SELECT run.id::text, (SELECT max(sequence) FROM "RunEvent" WHERE "runId" = run.id) AS last FROM unnest(${[...runIds]}::uuid[]) AS run(id)`;
+      return new Map(rows.map(({ id, last }) => [id, last]));
+    },
+
     /** Attempts that began since the run last kept a training state, or since it last ended (a resumed one starts afresh). */
     countAttemptsWithoutProgress: async (tx: Transaction, id: string): Promise<number> => {
       const landmark = await tx.runEvent.aggregate({ where: { runId: id, kind: { in: ['CHECKPOINT', 'FAILED', 'CANCELED'] } }, _max: { sequence: true } });

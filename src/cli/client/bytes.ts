@@ -1,0 +1,182 @@
+/** Bytes from and to a registry: resumed after a break, held against their digest. */
+import { createHash } from 'node:crypto';
+import { createReadStream, openAsBlob } from 'node:fs';
+import { open, rename, rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { CommandFailure, EXIT } from '../exit-codes.ts';
+import { byteSizeInWords, createStatusLine, progressBar } from '../terminal.ts';
+import { refusalOf, ServerRefusal, type ClientOptions, type Registry } from './connection.ts';
+
+/** A break after which not one byte came is given up on. */
+const FRUITLESS_ATTEMPTS = 3;
+const RETRY_MS = 500;
+/** How a server ends a whole file whose stored bytes have changed. */
+const CUT_OFF = 'It broke off: the stored bytes are not what their name says.';
+
+/** Lower-case hex. */
+export async function sha256Of(file: string, onBytes: (count: number) => void = () => undefined): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of createReadStream(file, { highWaterMark: 1 << 20 })) {
+    const bytes: Buffer = chunk;
+    hash.update(bytes);
+    onBytes(bytes.length);
+  }
+  return hash.digest('hex');
+}
+
+export interface RemoteFile {
+  readonly sha256: string;
+  readonly byteSize: number;
+  /** As the server would save it, without any folder. */
+  readonly fileName: string | undefined;
+}
+
+/**
+ * What is at a path of the server. Waits where the file has to be made first.
+ * @throws ServerRefusal.
+ */
+export async function lookAt(registry: Registry, options: ClientOptions, urlPath: string): Promise<RemoteFile> {
+  const line = createStatusLine(process.stderr);
+  for (;;) {
+    const response = await registry.send(urlPath, { method: 'HEAD' });
+    const sha256 = /^"([0-9a-f]{64})"$/.exec(response.headers.get('etag') ?? '')?.[1];
+    if (response.ok && sha256 !== undefined) {
+      line.end();
+      return { sha256, byteSize: Number(response.headers.get('content-length')), fileName: fileNameIn(response.headers.get('content-disposition')) };
+    }
+    // HEAD answers without words: GET says why.
+    const told = await registry.send(urlPath, { headers: { range: 'bytes=0-0' } });
+    const refusal = await refusalOf(told);
+    if (refusal?.code !== 'EXPORT_PENDING') throw refusal ?? new CommandFailure({ message: `${registry.url}${urlPath} answered ${response.status}.` });
+    if (options.quiet !== true) line.show('The file is being made and checked ...');
+    await pause(Number(told.headers.get('retry-after') ?? 1) * 1000);
+  }
+}
+
+function fileNameIn(disposition: string | null): string | undefined {
+  const exact = /filename\*=UTF-8''([^;]+)/.exec(disposition ?? '')?.[1];
+  const name = exact === undefined ? /filename="([^"]+)"/.exec(disposition ?? '')?.[1] : decodeURIComponent(exact);
+  return name === undefined ? undefined : path.basename(name);
+}
+
+/**
+ * Fetches a file, going on with what an earlier try left in `<out>.<sha256>.part`, and gives it its name only when its digest is right.
+ * @throws CommandFailure DAMAGE_FOUND where it is not; nothing is left under the name then.
+ */
+export async function fetchFile(registry: Registry, options: ClientOptions, urlPath: string, { sha256, byteSize }: RemoteFile, out: string): Promise<void> {
+  const part = `${out}.${sha256.slice(0, 16)}.part`;
+  const line = createStatusLine(process.stderr);
+  const hash = createHash('sha256');
+  let have = await stat(part).then((found) => found.size, () => 0);
+  if (have > byteSize) {
+    await rm(part);
+    have = 0;
+  }
+  if (have > 0) for await (const chunk of createReadStream(part, { highWaterMark: 1 << 20 })) hash.update(bufferOf(chunk));
+  const began = { atMs: performance.now(), have };
+  const show = (): void => {
+    const perSecond = ((have - began.have) / Math.max(1, performance.now() - began.atMs)) * 1000;
+    if (options.quiet !== true) line.show(`${progressBar(byteSize === 0 ? 1 : have / byteSize)} ${byteSizeInWords(have)} of ${byteSizeInWords(byteSize)}, ${byteSizeInWords(Math.round(perSecond))}/s`);
+  };
+  const file = await open(part, 'a', 0o644);
+  try {
+    for (let fruitless = 0; have < byteSize; ) {
+      const before = have;
+      try {
+        const response = await registry.send(urlPath, { headers: { range: `bytes=${have}-`, 'if-match': `"${sha256}"` } });
+        if (!response.ok) throw (await refusalOf(response)) ?? new CommandFailure({ message: `${registry.url}${urlPath} answered ${response.status}.` });
+        if (response.status !== 206 || response.body === null) throw new CommandFailure({ message: `${registry.url} does not send parts of files.`, hint: 'Is there a proxy before it?' });
+        for await (const chunk of response.body) {
+          await file.appendFile(chunk);
+          hash.update(chunk);
+          have += chunk.length;
+          show();
+        }
+      } catch (error) {
+        if (error instanceof ServerRefusal && error.code === 'ARTIFACT_CORRUPT') throw new CommandFailure({ exitCode: EXIT.DAMAGE_FOUND, message: error.message, hint: error.hint });
+        fruitless = have > before ? 0 : fruitless + 1;
+        if (error instanceof ServerRefusal || fruitless >= FRUITLESS_ATTEMPTS) {
+          throw error instanceof CommandFailure ? error : new CommandFailure({ message: `The download broke off at ${byteSizeInWords(have)}.`, hint: 'The same command goes on from there.' });
+        }
+        await pause(RETRY_MS);
+      }
+    }
+    await file.sync();
+  } finally {
+    await file.close();
+    line.end();
+  }
+  const found = hash.digest('hex');
+  if (found !== sha256) {
+    await rm(part);
+    throw new CommandFailure({ exitCode: EXIT.DAMAGE_FOUND, message: `What came has the sha256 ${found}, not ${sha256}.`, hint: 'It was thrown away. Try again; if it happens twice, ask for "paraffin fsck" on the server.' });
+  }
+  await rename(part, out);
+}
+
+/**
+ * Reads every byte behind a path of the server and holds it against the digest that names it.
+ * @returns what is wrong, or undefined.
+ */
+export async function damageOf(registry: Registry, sha256: string, onBytes: (count: number) => void): Promise<string | undefined> {
+  const response = await registry.send(`/artifacts/${sha256}`).catch(async () => {
+    // A small file that is damaged is cut off before its first byte, as a server that is gone would do it.
+    await registry.send('/healthz');
+    return undefined;
+  });
+  if (response === undefined) return CUT_OFF;
+  if (!response.ok || response.body === null) return (await refusalOf(response))?.message ?? `It answered ${response.status}.`;
+  const hash = createHash('sha256');
+  try {
+    for await (const chunk of response.body) {
+      hash.update(chunk);
+      onBytes(chunk.length);
+    }
+  } catch {
+    return CUT_OFF;
+  }
+  const found = hash.digest('hex');
+  return found === sha256 ? undefined : `What came has the sha256 ${found}.`;
+}
+
+/**
+ * Sends a file by the tus protocol, going on after a break.
+ * @returns the id under which the server keeps it.
+ */
+export async function upload(registry: Registry, options: ClientOptions, file: string): Promise<string> {
+  const { size } = await stat(file).catch(() => {
+    throw new CommandFailure({ exitCode: EXIT.MISUSED, message: `There is no file ${file}.` });
+  });
+  const sha256 = await sha256Of(file);
+  const tus = { 'tus-resumable': '1.0.0' };
+  const encode = (text: string): string => Buffer.from(text).toString('base64');
+  const begun = await registry.send('/uploads', { method: 'POST', headers: { ...tus, 'upload-length': String(size), 'upload-metadata': `filename ${encode(path.basename(file))},sha256 ${encode(sha256)}` } });
+  const at = begun.headers.get('location');
+  if (!begun.ok || at === null) throw (await refusalOf(begun)) ?? new CommandFailure({ message: `${registry.url}/uploads answered ${begun.status}.` });
+  const blob = await openAsBlob(file);
+  const line = createStatusLine(process.stderr);
+  for (let offset = 0, fruitless = 0; offset < size; ) {
+    if (options.quiet !== true) line.show(`${progressBar(offset / size)} ${byteSizeInWords(offset)} of ${byteSizeInWords(size)}`);
+    const sent = await registry
+      .send(at, { method: 'PATCH', headers: { ...tus, 'upload-offset': String(offset), 'content-type': 'application/offset+octet-stream' }, body: blob.slice(offset, offset + UPLOAD_CHUNK_BYTES) })
+      .catch(() => undefined);
+    const refusal = sent === undefined || sent.ok ? undefined : await refusalOf(sent);
+    if (refusal !== undefined) throw refusal;
+    const reached = Number((sent?.ok === true ? sent : await registry.send(at, { method: 'HEAD', headers: tus })).headers.get('upload-offset') ?? offset);
+    fruitless = reached > offset ? 0 : fruitless + 1;
+    if (fruitless >= FRUITLESS_ATTEMPTS) throw new CommandFailure({ message: `The upload broke off at ${byteSizeInWords(reached)}.`, hint: 'Try again.' });
+    offset = reached;
+  }
+  if (options.quiet !== true) line.show(`${progressBar(1)} ${byteSizeInWords(size)}`);
+  line.end();
+  return path.posix.basename(at);
+}
+
+/** Small enough to show progress, large enough not to be slowed by asking. */
+const UPLOAD_CHUNK_BYTES = 32 * 1024 * 1024;
+
+function bufferOf(chunk: unknown): Buffer {
+  if (Buffer.isBuffer(chunk)) return chunk;
+  throw new TypeError('A file gave something else than bytes.');
+}

@@ -1,0 +1,165 @@
+/** A lab tool's view of a registry: GraphQL over HTTP and WebSocket, bytes over HTTP. Nothing here knows the server's code. */
+import { print } from '@0no-co/graphql.web';
+import type { Command } from '@commander-js/extra-typings';
+import { command, type CommandFacts } from '../command.ts';
+import { CommandFailure } from '../exit-codes.ts';
+import { graphql, type ResultOf, type TadaDocumentNode } from './graphql.ts';
+
+/** A type, not an interface: commander wants an index signature, which only a type has by itself. */
+export type ClientOptions = {
+  readonly url?: string | undefined;
+  readonly json?: true | undefined;
+  readonly quiet?: true | undefined;
+  readonly printQuery?: true | undefined;
+};
+
+/** A command that asks a server. */
+export function clientCommand(name: string, facts: CommandFacts): Command<[], ClientOptions> {
+  return command(name, facts)
+    .option('--url <address>', 'the server (default: PARAFFIN_URL, else the one on this machine)')
+    .option('--json', 'print the answer as one JSON document')
+    .option('-q, --quiet', 'print ids alone, and no progress')
+    .option('--print-query', 'show every GraphQL operation on standard error as it is sent');
+}
+
+const RUN_EVENTS = graphql(`
+  subscription FollowRun($runId: ID!, $after: Int) {
+    runEvents(runId: $runId, afterSequence: $after) { sequence at kind status progress message metrics }
+  }
+`);
+
+export type RunEvent = ResultOf<typeof RUN_EVENTS>['runEvents'];
+
+export interface Registry {
+  /** Without a slash at its end. */
+  readonly url: string;
+  /** The data of one operation. Throws ServerRefusal, or CommandFailure where no server answers. */
+  ask<Data, Variables>(document: TadaDocumentNode<Data, Variables>, variables: Variables): Promise<Data>;
+  /** Every event of a run after the given number, each once, until it has ended, across dropped sockets. */
+  follow(runId: string, afterSequence: number): AsyncGenerator<RunEvent, void, undefined>;
+  /** A request beside GraphQL, for a path of the server; refusals are given, not thrown. */
+  send(path: string, init?: RequestInit): Promise<Response>;
+}
+
+/** What the server said of why it does not. */
+export class ServerRefusal extends CommandFailure {
+  readonly code: string;
+
+  constructor({ code, field, message, hint }: { readonly code: string; readonly field?: string | null | undefined; readonly message: string; readonly hint?: string | null | undefined }) {
+    super({ message: `${code}${field == null ? '' : ` (${field})`}: ${message}`, hint });
+    this.name = 'ServerRefusal';
+    this.code = code;
+  }
+}
+
+/** The server that options, environment or this machine name, with the key that goes with it. */
+export async function connect({ url, printQuery }: ClientOptions): Promise<Registry> {
+  const { serverOf } = await import('./server-address.ts');
+  const { address, key } = await serverOf(url);
+  return openRegistry(address, key, printQuery === true ? (text) => process.stderr.write(`${text}\n`) : undefined);
+}
+
+/** How often a dropped socket is opened again, each time after a longer pause. */
+const SOCKET_ATTEMPTS = 20;
+
+/**
+ * @param address e.g. `http://127.0.0.1:4000`.
+ * @param key sent with everything; undefined asks as nobody.
+ * @param show told of each operation before it is sent.
+ */
+export function openRegistry(address: string, key: string | undefined, show?: (text: string) => void): Registry {
+  const authorization: Readonly<Record<string, string>> = key === undefined ? {} : { authorization: `Bearer ${key}` };
+  const send = (path: string, init: RequestInit = {}): Promise<Response> =>
+    fetch(address + path, { ...init, headers: { ...authorization, ...headersOf(init) } }).catch((error: unknown) => {
+      if (init.signal?.aborted === true) throw error;
+      throw unreachable(address);
+    });
+  return {
+    url: address,
+    ask: async <Data, Variables>(document: TadaDocumentNode<Data, Variables>, variables: Variables): Promise<Data> => {
+      const query = print(document);
+      show?.(wordsOf(query, variables));
+      const response = await send('/graphql', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ query, variables }) });
+      const answer = answerIn<Data>(await response.text());
+      const [error] = answer.errors ?? [];
+      if (error !== undefined) throw new ServerRefusal({ ...error.extensions, code: error.extensions?.code ?? 'INTERNAL', message: error.message });
+      if (answer.data == null) throw new CommandFailure({ message: `${address} answered with status ${response.status} and no data.`, hint: 'Is it a Paraffin server? See --url and PARAFFIN_URL.' });
+      return answer.data;
+    },
+    async *follow(runId, afterSequence) {
+      const query = print(RUN_EVENTS);
+      show?.(wordsOf(query, { runId, after: afterSequence }));
+      const { createClient } = await import('graphql-ws');
+      const { WebSocket } = await import('ws');
+      const socket = createClient({ url: `${address.replace(/^http/, 'ws')}/graphql`, webSocketImpl: WebSocket, connectionParams: { ...authorization }, retryAttempts: SOCKET_ATTEMPTS });
+      let last = afterSequence;
+      try {
+        for await (const { data, errors } of socket.iterate<ResultOf<typeof RUN_EVENTS>>({ query, variables: { runId, after: afterSequence } })) {
+          const [error] = errors ?? [];
+          if (error !== undefined) throw new ServerRefusal({ code: String(error.extensions?.['code'] ?? 'INTERNAL'), message: error.message });
+          // After a dropped socket the server begins again where we first asked.
+          if (data == null || data.runEvents.sequence <= last) continue;
+          last = data.runEvents.sequence;
+          yield data.runEvents;
+        }
+      } catch (error) {
+        // What a socket throws when it has tried often enough is an event, not an Error.
+        throw error instanceof Error ? error : unreachable(address);
+      } finally {
+        await socket.dispose();
+      }
+    },
+    send,
+  };
+}
+
+interface Answer<Data> {
+  readonly data?: Data | null;
+  readonly errors?: readonly { readonly message: string; readonly extensions?: { readonly code?: string; readonly field?: string; readonly hint?: string } }[];
+}
+
+/** Nothing where the text is no JSON: a proxy's page, say. */
+function answerIn<Data>(text: string): Answer<Data> {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return {};
+  }
+}
+
+function headersOf({ headers }: RequestInit): Record<string, string> {
+  return Object.fromEntries(new Headers(headers));
+}
+
+function unreachable(address: string): CommandFailure {
+  return new CommandFailure({ message: `No server answers at ${address}.`, hint: 'Start one with "npm start", or name another by --url or PARAFFIN_URL.' });
+}
+
+function wordsOf(query: string, variables: unknown): string {
+  return `${query}\n# variables: ${JSON.stringify(variables)}\n`;
+}
+
+export interface UserErrors {
+  readonly userErrors: readonly { readonly code: string; readonly field: string | null; readonly message: string; readonly hint: string | null }[];
+}
+
+/**
+ * The object of a mutation's payload.
+ * @throws ServerRefusal with the first of its userErrors.
+ */
+export function granted<Value>(value: Value | null, { userErrors }: UserErrors): Value {
+  const [first] = userErrors;
+  if (first !== undefined) throw new ServerRefusal(first);
+  if (value === null) throw new CommandFailure({ message: 'The server answered neither with an object nor with a reason.' });
+  return value;
+}
+
+/**
+ * What a refusal beside GraphQL says, as GraphQL would.
+ * @returns undefined where the answer is none of Paraffin's.
+ */
+export async function refusalOf(response: Response): Promise<ServerRefusal | undefined> {
+  const body: unknown = await response.json().catch(() => undefined);
+  if (typeof body !== 'object' || body === null || !('code' in body) || !('message' in body)) return undefined;
+  return new ServerRefusal({ code: String(body.code), message: String(body.message), hint: 'hint' in body ? String(body.hint) : undefined });
+}

@@ -1,0 +1,136 @@
+/** `paraffin evaluate`, `compare`, `leaderboard`: how good an encoder is, with intervals and baselines beside every number. */
+import { namesOf, oneOf, wholeNumberFrom } from '../command.ts';
+import { CommandFailure } from '../exit-codes.ts';
+import { table } from '../terminal.ts';
+import { clientCommand, connect, granted } from './connection.ts';
+import { awaitRun, type RunOutcome } from './follow.ts';
+import { graphql, type VariablesOf } from './graphql.ts';
+import { interval, paint, remark, show } from './output.ts';
+import { findCheckpoint, findVersion } from './references.ts';
+
+const LAUNCH = graphql(`
+  mutation Evaluate($input: LaunchEvaluationInput!) {
+    launchEvaluation(input: $input) { run { id config queuePosition } userErrors { code field message hint } }
+  }
+`);
+type Protocol = NonNullable<VariablesOf<typeof LAUNCH>['input']['protocol']>;
+
+const COMPARE = graphql(`
+  query Compare($a: ID!, $b: ID!) {
+    compareEvaluations(a: $a, b: $b) {
+      imageCount groupCount resampleCount
+      first { id checkpoint { version model { slug } } datasetVersion { version dataset { slug } } }
+      second { id checkpoint { version model { slug } } }
+      metrics { name first second difference ci95Low ci95High }
+    }
+  }
+`);
+
+const LEADERBOARD = graphql(`
+  query Leaderboard($datasetVersionId: ID!, $protocol: EvaluationProtocol!) {
+    leaderboard(datasetVersionId: $datasetVersionId, protocol: $protocol) {
+      rank overlapsPretraining
+      metric { name value ci95Low ci95High }
+      checkpoint { id version encoder model { slug } }
+      evaluation { id baselines { kind metrics { name value ci95Low ci95High } } }
+    }
+  }
+`);
+
+const PROTOCOLS: Readonly<Record<Protocol, true>> = { LINEAR_PROBE: true, KNN: true, FINE_TUNE: true, REGRESSION: true };
+
+export const evaluateCommand = clientCommand('evaluate', {
+  summary: 'evaluate a checkpoint on labelled images',
+  details: 'Evaluates a checkpoint on labelled images, by folds that never split a group, with baselines beside it. Ctrl-C leaves the run going. Exit code 4 when the run fails.',
+  examples: ['evaluate colon --data bach', 'evaluate colon@champion --data bach@1 --protocol knn', 'evaluate 0198a7c2-… --data bach --json > evaluation.json'],
+})
+  .argument('<checkpoint>', 'id, model@alias, model@version, or model for its newest')
+  .requiredOption('-d, --data <dataset>', 'dataset or dataset@version')
+  .option('--protocol <name>', namesOf(PROTOCOLS).join(', '), oneOf(PROTOCOLS), 'LINEAR_PROBE' as const)
+  .option('--folds <count>', 'where the version brings no split of its own (default: 5)', wholeNumberFrom(2))
+  .option('--seed <number>', 'the same seed draws the same folds', wholeNumberFrom(0))
+  .option('--detach', 'print the run and do not wait for it')
+  .action(async (reference, { data, protocol, folds, seed, detach, ...options }) => {
+    const registry = await connect(options);
+    const checkpoint = await findCheckpoint(registry, reference);
+    const version = await findVersion(registry, data);
+    const { launchEvaluation } = await registry.ask(LAUNCH, {
+      input: { checkpointId: checkpoint.id, datasetVersionId: version.id, protocol, ...(folds === undefined ? {} : { folds }), ...(seed === undefined ? {} : { seed }) },
+    });
+    const run = granted(launchEvaluation.run, launchEvaluation);
+    if (detach === true) {
+      show(options, { data: run, names: [run.id], text: `Run ${run.id} is launched. Watch: paraffin runs logs -f ${run.id}` });
+      return;
+    }
+    remark(options, `run ${run.id}: ${checkpoint.model.slug}@${checkpoint.version} on ${version.datasetSlug}@${version.version}`);
+    const { evaluation } = await awaitRun(registry, options, run.id);
+    if (evaluation === null) throw new CommandFailure({ message: 'The run succeeded without an evaluation.' });
+    show(options, { data: evaluation, names: [evaluation.id], text: `${evaluationTable(evaluation)}\nevaluation ${evaluation.id}` });
+  });
+
+function evaluationTable({ metrics, baselines }: NonNullable<RunOutcome['evaluation']>): string {
+  const rows = metrics.map((metric) => [
+    metric.name,
+    paint('bold', interval(metric)),
+    ...baselines.map((baseline) => {
+      const same = baseline.metrics.find((each) => each.name === metric.name);
+      return same === undefined ? '' : interval(same);
+    }),
+  ]);
+  return table(['metric', 'encoder', ...baselines.map(({ kind }) => kind.toLowerCase().replaceAll('_', ' '))], rows);
+}
+
+export const compareCommand = clientCommand('compare', {
+  summary: 'two evaluations over the same folds, paired group by group',
+  examples: ['compare 0198a7c2-… 0198b001-…', 'compare 0198a7c2-… 0198b001-… --json'],
+})
+  .argument('<first>', 'id of an evaluation')
+  .argument('<second>', 'id of another, of the same dataset version and protocol')
+  .action(async (a, b, options) => {
+    const { compareEvaluations: comparison } = await (await connect(options)).ask(COMPARE, { a, b });
+    const { first, second, metrics, imageCount, groupCount, resampleCount } = comparison;
+    const rows = metrics.map((metric) => [metric.name, metric.first.toFixed(3), metric.second.toFixed(3), `${signed(metric.difference)} [${signed(metric.ci95Low)}, ${signed(metric.ci95High)}]`]);
+    show(options, {
+      data: comparison,
+      names: [first.id, second.id],
+      text: [
+        table(['metric', `${first.checkpoint.model.slug}@${first.checkpoint.version}`, `${second.checkpoint.model.slug}@${second.checkpoint.version}`, 'difference'], rows),
+        `${imageCount} images of ${groupCount} groups of ${first.datasetVersion.dataset.slug}@${first.datasetVersion.version}; intervals of ${resampleCount} resamples that draw the same groups for both.`,
+      ].join('\n'),
+    });
+  });
+
+function signed(value: number): string {
+  return `${value < 0 ? '' : '+'}${value.toFixed(3)}`;
+}
+
+export const leaderboardCommand = clientCommand('leaderboard', { summary: 'the best encoders for a dataset', examples: ['leaderboard bach', 'leaderboard bach@1 --protocol knn --json'] })
+  .argument('<dataset>', 'dataset or dataset@version')
+  .option('--protocol <name>', namesOf(PROTOCOLS).join(', '), oneOf(PROTOCOLS), 'LINEAR_PROBE' as const)
+  .action(async (reference, { protocol, ...options }) => {
+    const registry = await connect(options);
+    const version = await findVersion(registry, reference);
+    const { leaderboard } = await registry.ask(LEADERBOARD, { datasetVersionId: version.id, protocol });
+    const [best] = leaderboard;
+    const rows = leaderboard.map(({ rank, checkpoint, metric, evaluation, overlapsPretraining }) => [
+      String(rank),
+      `${checkpoint.model.slug}@${checkpoint.version}`,
+      checkpoint.encoder.toLowerCase(),
+      interval(metric),
+      overlapsPretraining === null ? 'not known' : overlapsPretraining ? paint('yellow', 'yes') : 'no',
+      evaluation.id,
+    ]);
+    const baselines = best?.evaluation.baselines.flatMap(({ kind, metrics }) => metrics.flatMap((metric) => (metric.name === best.metric.name ? [`${kind.toLowerCase().replaceAll('_', ' ')} ${interval(metric)}`] : []))) ?? [];
+    show(options, {
+      data: leaderboard,
+      names: leaderboard.map((row) => row.checkpoint.id),
+      text:
+        best === undefined
+          ? `Nothing was evaluated on ${version.datasetSlug}@${version.version} by ${protocol}.`
+          : [
+              paint('bold', `${version.datasetSlug}@${version.version}, ${protocol}`),
+              table(['rank', 'checkpoint', 'encoder', best.metric.name, 'saw its images', 'evaluation'], rows),
+              ...(baselines.length === 0 ? [] : [`beside the first: ${baselines.join(', ')}`]),
+            ].join('\n'),
+    });
+  });

@@ -1,0 +1,92 @@
+/** Watching a run to its end, on a line that lives. */
+import { CommandFailure, EXIT } from '../exit-codes.ts';
+import { createStatusLine, progressBar } from '../terminal.ts';
+import type { ClientOptions, Registry, RunEvent } from './connection.ts';
+import { graphql, type ResultOf } from './graphql.ts';
+import { durationInWords } from './output.ts';
+
+const RUN_OUTCOME = graphql(`
+  query RunOutcome($id: ID!) {
+    run(id: $id) {
+      id kind status startedAt finishedAt
+      failure { class code message hint }
+      datasetVersion { id version digest imageCount groupCount labelCounts { label count } issues { kind count kept } dataset { slug } }
+      checkpoints { id version sha256 byteSize model { slug } }
+      evaluation { id protocol metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } } }
+      metrics(names: ["loss", "imagesPerSecond"], maxPoints: 10) { name points { step value } }
+    }
+  }
+`);
+
+export type RunOutcome = NonNullable<ResultOf<typeof RUN_OUTCOME>['run']>;
+
+/**
+ * Follows a run to its end. Ctrl-C leaves the run alone and says how to come back to it.
+ * @throws CommandFailure RUN_NOT_SUCCEEDED in the words of the run's failure.
+ */
+export async function awaitRun(registry: Registry, options: ClientOptions, runId: string): Promise<RunOutcome> {
+  const line = createStatusLine(process.stderr);
+  const leave = (): void => {
+    line.end();
+    process.stderr.write(`The run goes on. See it again: paraffin runs logs -f ${runId}\nEnd it: paraffin runs cancel ${runId}\n`);
+    process.exit(EXIT.INTERRUPTED);
+  };
+  process.once('SIGINT', leave);
+  try {
+    const progress = describeProgress();
+    for await (const event of registry.follow(runId, 0)) {
+      const words = progress(event);
+      if (options.quiet !== true) line.show(words);
+    }
+    line.end();
+  } finally {
+    process.off('SIGINT', leave);
+  }
+  const { run } = await registry.ask(RUN_OUTCOME, { id: runId });
+  if (run === null) throw new CommandFailure({ message: `Run ${runId} is gone.` });
+  requireSuccess(run);
+  return run;
+}
+
+/** @throws CommandFailure RUN_NOT_SUCCEEDED. */
+export function requireSuccess({ id, status, failure }: Pick<RunOutcome, 'id' | 'status' | 'failure'>): void {
+  if (status === 'SUCCEEDED') return;
+  throw new CommandFailure({
+    exitCode: EXIT.RUN_NOT_SUCCEEDED,
+    message: failure === null ? `Run ${id} ended as ${status}.` : `Run ${id} ended as ${status}: ${failure.code} (${failure.class}): ${failure.message}`,
+    hint: failure?.hint,
+  });
+}
+
+/** Words for each event of one run: how far, how well, how fast, how long still. */
+export function describeProgress(): (event: RunEvent) => string {
+  let progress = 0;
+  let message = '';
+  let metrics: ReadonlyMap<string, number> = new Map();
+  let begun: { readonly atMs: number; readonly progress: number } | undefined;
+  return (event) => {
+    progress = event.progress ?? progress;
+    message = event.message ?? message;
+    if (event.metrics !== null) metrics = numbersOf(event.metrics);
+    const atMs = Date.parse(event.at);
+    // An attempt that goes on from a kept state begins where that was.
+    if (event.kind === 'STARTED' || begun === undefined) begun = { atMs, progress };
+    const done = progress - begun.progress;
+    const secondsLeft = done > 0 && progress < 1 ? ((atMs - begun.atMs) / 1000 / done) * (1 - progress) : undefined;
+    const loss = metrics.get('loss');
+    const rate = metrics.get('imagesPerSecond');
+    return [
+      `${progressBar(progress)} ${String(Math.round(progress * 100)).padStart(3)} %`,
+      ...(loss === undefined ? [message] : [`step ${metrics.get('step') ?? 0}`, `loss ${loss.toFixed(3)}`]),
+      ...(rate === undefined ? [] : [`${rate.toFixed(1)} images/s`]),
+      ...(secondsLeft === undefined ? [] : [`${durationInWords(secondsLeft)} left`]),
+    ]
+      .join('  ')
+      .trimEnd();
+  };
+}
+
+export function numbersOf(metrics: unknown): ReadonlyMap<string, number> {
+  const entries: readonly (readonly [string, unknown])[] = typeof metrics === 'object' && metrics !== null ? Object.entries(metrics) : [];
+  return new Map(entries.flatMap(([name, value]) => (typeof value === 'number' ? [[name, value] as const] : [])));
+}

@@ -1,0 +1,64 @@
+/** How every verb is declared: one summary, help with examples, and work that is loaded when it is asked for. */
+import { Command, InvalidArgumentError } from '@commander-js/extra-typings';
+
+export interface CommandFacts {
+  /** One line for the list of commands. */
+  readonly summary: string;
+  /** For the command's own help; the summary where left out. */
+  readonly details?: string;
+  /** Without the word `paraffin`. */
+  readonly examples: readonly string[];
+}
+
+export function command(name: string, { summary, details, examples }: CommandFacts): Command {
+  return new Command(name)
+    .summary(summary)
+    .description(details ?? summary)
+    .addHelpText('after', `\nExamples:\n${examples.map((example) => `  $ paraffin ${example}`).join('\n')}`);
+}
+
+/** A command that only holds others. */
+export function group(name: string, summary: string): Command {
+  return new Command(name).summary(summary).description(summary);
+}
+
+/** A number from `least`, for an option or argument. */
+export function numberFrom(least: number): (text: string) => number {
+  return (text) => {
+    const value = Number(text);
+    if (text.trim() !== '' && Number.isFinite(value) && value >= least) return value;
+    throw new InvalidArgumentError(`It must be a number, ${least} or more.`);
+  };
+}
+
+/** The same, without a fraction. */
+export function wholeNumberFrom(least: number): (text: string) => number {
+  const number = numberFrom(least);
+  return (text) => {
+    const value = number(text);
+    if (Number.isSafeInteger(value)) return value;
+    throw new InvalidArgumentError(`It must be a whole number, ${least} or more.`);
+  };
+}
+
+/** One of the values of an enum, in any case and with either kind of dash. The table lets the compiler see that none is missing. */
+export function oneOf<Value extends string>(values: Readonly<Record<Value, true>>): (text: string) => Value {
+  return (text) => {
+    const wanted = text.toUpperCase().replaceAll('-', '_');
+    for (const value in values) if (value === wanted) return value;
+    throw new InvalidArgumentError(`Use one of ${namesOf(values).join(', ')}.`);
+  };
+}
+
+/** For an option that may be given several times, or once with commas. */
+export function listOf<Value>(parse: (text: string) => Value): (text: string, before: readonly Value[] | undefined) => readonly Value[] {
+  return (text, before = []) => [...before, ...text.split(',').map((part) => parse(part.trim()))];
+}
+
+export const texts = listOf((text) => text);
+export const numbers = listOf(numberFrom(Number.NEGATIVE_INFINITY));
+
+/** As people type them. */
+export function namesOf(values: Readonly<Record<string, true>>): string[] {
+  return Object.keys(values).map((value) => value.toLowerCase().replaceAll('_', '-'));
+}

@@ -1,0 +1,63 @@
+/** What runs on this machine: the server, a worker, the demo, the engine. Loaded only when it is asked for. */
+import { spawn } from 'node:child_process';
+import path from 'node:path';
+import { command, wholeNumberFrom } from './command.ts';
+import { CommandFailure, EXIT } from './exit-codes.ts';
+
+const WORKER_PROGRAM = path.resolve(import.meta.dirname, '../../workers/main.ts');
+
+export const serveCommand = command('serve', {
+  summary: 'the registry with one worker, until stopped',
+  details:
+    'Serves until stopped: pages at /, GraphQL over HTTP and WebSocket at /graphql, downloads, /healthz, /readyz, /metrics, and one worker. Everything is kept under PARAFFIN_DATA_DIR (default .paraffin). Ctrl-C stops in good order: a running training keeps its state and goes on at the next start.',
+  examples: ['serve', 'serve   # with PARAFFIN_PORT=8080 PARAFFIN_IMPORT_ROOTS=/data/slides in the environment'],
+}).action(async () => {
+  await (await import('../main.ts')).serve();
+});
+
+export const workerCommand = command('worker', {
+  summary: 'one more worker for a server elsewhere',
+  details: 'Takes runs of the server whose database PARAFFIN_DATABASE_URL names, until stopped. It needs the same PARAFFIN_DATA_DIR as the server, for stored bytes; Ctrl-C gives a run that is under way back to the queue with its state.',
+  examples: ['worker   # with PARAFFIN_DATABASE_URL=postgresql://paraffin@db/paraffin PARAFFIN_DATA_DIR=/mnt/paraffin in the environment'],
+}).action(async () => {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', WORKER_PROGRAM], { stdio: 'inherit' });
+  for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
+  const code = await new Promise<number | null>((resolve, reject) => child.once('error', reject).once('exit', resolve));
+  if (code !== 0) throw new CommandFailure({ exitCode: code === null ? EXIT.INTERRUPTED : EXIT.NOT_DONE, message: 'The worker ended; its log says why.' });
+});
+
+export const demoCommand = command('demo', {
+  summary: 'the whole story once: import, pretrain, evaluate, download',
+  details:
+    'Runs the whole story once, on 2 cores in about five minutes: brings the TensorFlow engine, starts PostgreSQL, server and worker, imports images, pretrains a ResNet-18 by SimCLR, evaluates it and a random encoder by linear probe, downloads the checkpoint and proves it. Writes summary.json into the data directory and stops everything that it started.',
+  examples: ['demo', 'demo --data ~/my-patches --steps 300'],
+})
+  .option('--data <folder>', 'images, one subfolder for each label (default: tissue-like drawings, marked SYNTHETIC wherever they appear)')
+  .option('--steps <count>', 'of pretraining', wholeNumberFrom(1), 110)
+  .action(async (options) => {
+    process.exitCode = await (await import('./demo/command.ts')).demo(options);
+  });
+
+export const engineCommand = command('engine', {
+  summary: 'fetch and build the TensorFlow engine',
+  details:
+    'Fetches TensorFlow 2.21 (274 MB) with pip, checks its sha256, compiles the Node binding with g++, and keeps both in PARAFFIN_ENGINE_CACHE_DIR (default: ~/.cache/paraffin/engine), where every other clone finds them. Needs python3 with pip, and g++ (Debian: apt-get install python3-pip g++).',
+  examples: ['engine'],
+}).action(async () => {
+  await (await import('./engine.ts')).engine();
+});
+
+export const tissueCommand = command('tissue', {
+  summary: 'draw tissue-like SYNTHETIC images for trying things out',
+  details: 'Draws tissue-like SYNTHETIC images, one subfolder for each label, and a labels.csv with groups. They are drawings: good for trying Paraffin out, worth nothing as data.',
+  examples: ['tissue --out .paraffin/imports/tissue --images 40'],
+})
+  .requiredOption('--out <folder>', 'made if it is not there')
+  .option('--images <count>', 'for each label', wholeNumberFrom(1), 60)
+  .option('--size <px>', 'side of an image', wholeNumberFrom(32), 256)
+  .option('--seed <number>', 'the same seed draws the same images', wholeNumberFrom(0), 1)
+  .action(async ({ out, images, size, seed }) => {
+    const outDir = path.resolve(out);
+    await (await import('./tissue.ts')).drawTissue({ outDir, imagesPerLabel: images, imageSizePx: size, seed, groups: 10 });
+    process.stdout.write(`Drawn into ${outDir}\n`);
+  });

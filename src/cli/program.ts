@@ -1,0 +1,50 @@
+/** The tree of commands. What a command needs is loaded when it runs, so that help comes at once. */
+import { Command, type CommandUnknownOpts } from '@commander-js/extra-typings';
+import { datasetCommands } from './client/datasets.ts';
+import { compareCommand, evaluateCommand, leaderboardCommand } from './client/evaluate.ts';
+import { keyCommands } from './client/keys.ts';
+import { modelCommands } from './client/models.ts';
+import { pretrainCommand } from './client/pretrain.ts';
+import { runCommands } from './client/runs.ts';
+import { downloadCommand, verifyCommand } from './client/weights.ts';
+import { completionCommand } from './completion.ts';
+import { auditCommand, backupCommand, fsckCommand, gcCommand, restoreCommand } from './custody-commands.ts';
+import { demoCommand, engineCommand, serveCommand, tissueCommand, workerCommand } from './machine-commands.ts';
+
+const AFTER_HELP = `
+Start with:
+  $ paraffin demo                     everything once, on this machine
+  $ paraffin serve                    then, in another terminal:
+  $ paraffin datasets ls --organ breast --stain he
+
+"paraffin <command> --help" tells more, with examples. Commands that ask a server find it by --url, PARAFFIN_URL, or on this machine, and its
+key in PARAFFIN_API_KEY or in this machine's data directory. Results go to standard output, all else to standard error.
+
+Exit codes: 0 done; 1 not done, the message says why; 2 the command was given wrongly; 3 bytes are not what their digest says;
+4 the run that was waited for failed or was canceled; 130 Ctrl-C.`;
+
+/** @param version of the program. */
+export function createProgram(version: string): CommandUnknownOpts {
+  const program = new Command('paraffin')
+    .description('A registry of histopathology datasets and pretrained encoders that can also make them.')
+    .version(version, '-V, --version', 'print the version')
+    .helpCommand('help [command]', 'what a command does')
+    .addHelpText('after', AFTER_HELP);
+  const groups: readonly (readonly [title: string, commands: readonly CommandUnknownOpts[]])[] = [
+    ['On this machine:', [serveCommand, workerCommand, demoCommand, engineCommand, tissueCommand]],
+    ['Datasets and models:', [datasetCommands(), modelCommands(), downloadCommand, verifyCommand]],
+    ['Work:', [pretrainCommand, evaluateCommand, compareCommand, leaderboardCommand, runCommands()]],
+    ['Looking after a registry:', [keyCommands(), backupCommand, restoreCommand, fsckCommand, gcCommand, auditCommand]],
+    ['Shell:', [completionCommand(() => program)]],
+  ];
+  for (const [title, commands] of groups) for (const each of commands) program.addCommand(each.helpGroup(title));
+  forEachCommand(program, (each) => {
+    each.exitOverride().showHelpAfterError('Add --help to see what may be given.').configureHelp({ subcommandTerm: (child) => child.name() });
+  });
+  return program;
+}
+
+function forEachCommand(node: CommandUnknownOpts, visit: (node: CommandUnknownOpts) => void): void {
+  visit(node);
+  for (const child of node.commands) forEachCommand(child, visit);
+}

@@ -1,0 +1,260 @@
+/** The command line as a person uses it: every client verb as a process of its own, against a real server with a real worker. */
+import assert from 'node:assert/strict';
+import { spawn } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { copyFile, mkdir, readFile, readdir, rm, truncate, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { text } from 'node:stream/consumers';
+import { after, before, describe, test } from 'node:test';
+import type { CommandUnknownOpts } from '@commander-js/extra-typings';
+import { z } from 'zod';
+import { createProgram } from '../../src/cli/program.ts';
+import { drawTissue } from '../../src/cli/tissue.ts';
+import { childEnvironment } from '../../src/env.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { startTestWorker, type TestWorker } from '../support/processes.ts';
+import { startTestServer, type TestServer } from '../support/server.ts';
+
+const PROGRAM = path.resolve(import.meta.dirname, '../../src/cli/main.ts');
+
+interface Outcome {
+  readonly code: number | null;
+  readonly stdout: string;
+  readonly stderr: string;
+}
+
+let database: TestDatabase;
+let server: TestServer;
+let worker: TestWorker;
+let folder = '';
+
+before(async () => {
+  database = await openTestDatabase();
+  server = await startTestServer(database);
+  folder = path.join(server.folder, 'desk');
+  await mkdir(folder);
+  await drawTissue({ outDir: path.join(server.folder, 'tissue'), imagesPerLabel: 6, imageSizePx: 40, seed: 3, groups: 3 });
+  worker = await startTestWorker({ databaseUrl: database.url, dataDir: server.folder, name: 'cli' });
+});
+after(async () => {
+  worker.signal('SIGTERM');
+  await worker.gone;
+  await server.close();
+  await database.close();
+});
+
+/** Neither a terminal nor the developer's own registry: only what is given. */
+async function paraffin(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Outcome> {
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', PROGRAM, ...args], {
+    cwd: folder,
+    env: childEnvironment({ PARAFFIN_DATA_DIR: path.join(folder, 'no-registry'), PARAFFIN_URL: server.url, PARAFFIN_API_KEY: server.adminKey, NO_COLOR: '1', ...env }),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const [stdout, stderr, code] = await Promise.all([text(child.stdout), text(child.stderr), new Promise<number | null>((resolve) => child.on('exit', resolve))]);
+  return { code, stdout, stderr };
+}
+
+/** The result of a command that has to succeed. */
+async function done(...args: readonly string[]): Promise<string> {
+  const { code, stdout, stderr } = await paraffin(args);
+  assert.equal(code, 0, `paraffin ${args.join(' ')} ended with ${code}: ${stderr}`);
+  return stdout.trim();
+}
+
+async function answer<Data>(schema: z.ZodType<Data>, ...args: readonly string[]): Promise<Data> {
+  return schema.parse(JSON.parse(await done(...args, '--json')));
+}
+
+describe('help', () => {
+  test('every verb has examples, and says nothing on standard error', async () => {
+    const { stdout } = await paraffin(['--help']);
+    for (const verb of ['serve', 'worker', 'demo', 'datasets', 'models', 'download', 'verify', 'pretrain', 'evaluate', 'compare', 'leaderboard', 'runs', 'keys', 'backup', 'restore', 'fsck', 'gc']) assert.match(stdout, new RegExp(`^  ${verb} `, 'm'));
+    const help = await paraffin(['datasets', 'import', '--help']);
+    assert.deepEqual([help.code, help.stderr], [0, '']);
+    assert.match(help.stdout, /Examples:\n {2}\$ paraffin datasets import /);
+    const leaves = (node: CommandUnknownOpts, at: string): [string, CommandUnknownOpts][] => (node.commands.length === 0 ? [[at, node]] : node.commands.flatMap((child) => leaves(child, `${at} ${child.name()}`)));
+    for (const [name, leaf] of leaves(createProgram('test'), 'paraffin')) {
+      let shown = '';
+      leaf.configureOutput({ writeOut: (words) => void (shown += words) }).outputHelp();
+      assert.ok(shown.includes(`Examples:\n  $ ${name}`), `${name} has no example of itself`);
+    }
+  });
+
+  test('a command that is given wrongly is told how, with exit code 2 and nothing on standard output', async () => {
+    const wrongs: readonly string[][] = [['datasets'], ['datasets', 'ls', '--kind', 'hologram'], ['pretrain', '--model', 'x', '--data', 'bach'], ['verify', 'no-such-file']];
+    for (const { code, stdout, stderr } of await Promise.all(wrongs.map((wrong) => paraffin(wrong)))) {
+      assert.deepEqual([code, stdout], [2, ''], stderr);
+      assert.notEqual(stderr, '');
+    }
+  });
+});
+
+describe('who is asked, and as whom', () => {
+  test('where no server answers, exit code 1 and what to do', async () => {
+    const { code, stderr } = await paraffin(['datasets', 'ls', '--url', 'http://127.0.0.1:9']);
+    assert.equal(code, 1);
+    assert.match(stderr, /No server answers at http:\/\/127\.0\.0\.1:9\.\n.*--url/);
+  });
+
+  test('the key of this machine goes to a server of this machine', async () => {
+    const found = await paraffin(['keys', 'ls', '--quiet'], { PARAFFIN_API_KEY: '', PARAFFIN_DATA_DIR: server.folder });
+    assert.equal(found.code, 0, found.stderr);
+    const none = await paraffin(['keys', 'ls'], { PARAFFIN_API_KEY: '' });
+    assert.equal(none.code, 1);
+    assert.match(none.stderr, /^UNAUTHENTICATED/);
+  });
+
+  test('--print-query shows the operation on standard error, and the result stays alone on standard output', async () => {
+    const { stdout, stderr } = await paraffin(['datasets', 'ls', '--search', 'bach', '--print-query', '--quiet']);
+    assert.equal(stdout, 'bach\n');
+    assert.match(stderr, /query ListDatasets\(/);
+    assert.match(stderr, /"search":"bach"/);
+  });
+});
+
+describe('keys', () => {
+  test('one is made, works within its role, and is revoked', async () => {
+    const secret = await done('keys', 'add', 'notebook', '--owner', 'ana', '--role', 'contributor', '--quiet');
+    const made = await paraffin(['datasets', 'add', 'Made with a key of her own', '--quiet'], { PARAFFIN_API_KEY: secret });
+    assert.equal(made.stdout.trim(), 'made-with-a-key-of-her-own', made.stderr);
+    const denied = await paraffin(['keys', 'ls'], { PARAFFIN_API_KEY: secret });
+    assert.equal(denied.code, 1);
+    assert.match(denied.stderr, /^FORBIDDEN/);
+    const [key] = (await answer(z.array(z.object({ id: z.string(), name: z.string() })), 'keys', 'ls', '--owner', 'ana'));
+    await done('keys', 'revoke', key?.id ?? '');
+    assert.equal((await paraffin(['datasets', 'ls'], { PARAFFIN_API_KEY: secret })).code, 1);
+    assert.equal(await done('keys', 'ls', '--owner', 'ana', '--quiet'), '');
+  });
+});
+
+describe('the way of the data', () => {
+  const runSchema = z.object({ id: z.string(), status: z.string() });
+  let checkpoint = '';
+
+  test('a dataset is found by its facts and shown with their evidence', async () => {
+    const slugs = (await done('datasets', 'ls', '--organ', 'breast', '--stain', 'he', '--microns-per-pixel-max', '0.25', '--quiet')).split('\n');
+    assert.equal(slugs.length, 8);
+    assert.match(await done('datasets', 'show', 'bach'), /How it is known:\n {2}\S+: READ/);
+    const missing = await paraffin(['datasets', 'show', 'nowhere']);
+    assert.equal(missing.code, 1);
+    assert.match(missing.stderr, /There is no dataset "nowhere"\.\nFind it: /);
+  });
+
+  test('images are catalogued, imported, listed with what is amiss, and read again', async () => {
+    assert.equal(await done('datasets', 'add', 'Desk tissue', '--stain', 'he', '--task', 'classification', '--synthetic', '--quiet'), 'desk-tissue');
+    assert.match((await paraffin(['pretrain', '--model', 'm', '--data', 'desk-tissue', '--steps', '1'])).stderr, /desk-tissue has no images yet\.\nBring them in: /);
+    const version = await answer(z.object({ id: z.string(), imageCount: z.number(), groupCount: z.number() }), 'datasets', 'import', 'desk-tissue', path.join(server.folder, 'tissue'), '--layout', 'csv', '--labels-csv', path.join(server.folder, 'tissue/labels.csv'));
+    assert.ok(version.imageCount > 0 && version.groupCount === 3, JSON.stringify(version));
+    assert.match(await done('datasets', 'verify', 'desk-tissue@1'), /^desk-tissue@1 is whole: \d+ files/);
+    assert.match(await done('datasets', 'show', 'desk-tissue'), /version 1 {2}SEALED/);
+    const refused = await paraffin(['datasets', 'import', 'desk-tissue', '/etc']);
+    assert.equal(refused.code, 1);
+    assert.match(refused.stderr, /^IMPORT_PATH_NOT_ALLOWED/);
+  });
+
+  test('a pretraining is watched: loss and images/s on standard error, the checkpoint on standard output', async () => {
+    const { code, stdout, stderr } = await paraffin(['pretrain', '--model', 'desk', '--data', 'desk-tissue:30', '--steps', '6', '--image-size', '32', '--batch-size', '8', '--seed', '1']);
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /100 %  step 5  loss \d\.\d{3}  \d+\.\d images\/s/);
+    assert.match(stdout, /^desk@1 {2}checkpoint \S+, loss \d\.\d{3}, 44\.\d MB\nEvaluate it: /);
+    checkpoint = /checkpoint ([0-9a-f-]{36})/.exec(stdout)?.[1] ?? '';
+    const [run] = await answer(z.array(runSchema), 'runs', 'ls', '--kind', 'pretraining');
+    assert.match(await done('runs', 'show', run?.id ?? ''), /made checkpoint desk@1/);
+    assert.match(await done('runs', 'logs', run?.id ?? ''), /QUEUED[\s\S]*STARTED[\s\S]*SUCCEEDED/);
+    assert.equal((await paraffin(['runs', 'wait', run?.id ?? ''])).code, 0);
+    const over = await paraffin(['runs', 'cancel', run?.id ?? '']);
+    assert.equal(over.code, 1);
+    assert.match(over.stderr, /^RUN_NOT_CANCELABLE/);
+  });
+
+  test('two evaluations, their difference, and the leaderboard', async () => {
+    const shown = await done('evaluate', 'desk', '--data', 'desk-tissue', '--folds', '3', '--seed', '1');
+    assert.match(shown, /^metric +encoder +.*random encoder/);
+    assert.match(shown, /macroF1 +\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]/);
+    const first = /evaluation ([0-9a-f-]{36})/.exec(shown)?.[1] ?? '';
+    await done('models', 'alias', 'desk', 'champion', 'desk@1');
+    const { id: second } = await answer(z.object({ id: z.string() }), 'evaluate', 'desk@champion', '--data', 'desk-tissue@1', '--folds', '3', '--seed', '1');
+    // The same request is the same evaluation, or one that can be compared with it; either way nothing differs.
+    if (second !== first) assert.match(await done('compare', first, second), /macroF1 .*\+0\.000 \[\+0\.000, \+0\.000\]/);
+    assert.match(await done('leaderboard', 'desk-tissue'), /1 +desk@1 +resnet18 +\d\.\d{3}.* yes/);
+  });
+
+  test('a canceled run: "wait" says so by exit code 4', async () => {
+    const id = await done('pretrain', '--model', 'desk', '--data', 'desk-tissue', '--steps', '5000', '--image-size', '32', '--batch-size', '8', '--detach', '--quiet');
+    await done('runs', 'cancel', id);
+    const waited = await paraffin(['runs', 'wait', id]);
+    assert.equal(waited.code, 4);
+    assert.match(waited.stderr, /ended as CANCELED/);
+  });
+
+  test('weights are downloaded by name, resumed, and proven; a file on disk is told what it is', async () => {
+    const bytes = Number(await done('download', 'desk@champion', '--dry-run', '--quiet'));
+    const file = await done('download', 'desk@champion', '--quiet');
+    const whole = await readFile(path.join(folder, file));
+    assert.equal(whole.length, bytes);
+    const sha256 = createHash('sha256').update(whole).digest('hex');
+
+    // A download that broke off half-way: the rest is fetched, the result is the same.
+    await copyFile(path.join(folder, file), path.join(folder, `again.safetensors.${sha256.slice(0, 16)}.part`));
+    await truncate(path.join(folder, `again.safetensors.${sha256.slice(0, 16)}.part`), 1000);
+    await done('download', checkpoint, '--out', 'again.safetensors');
+    assert.deepEqual(await readFile(path.join(folder, 'again.safetensors')), whole);
+    assert.match(await done('verify', 'again.safetensors'), new RegExp(`is desk@1 as safetensors, whole: checkpoint ${checkpoint}`));
+
+    // A part whose bytes have changed: exit code 3, and nothing bears the name.
+    await writeFile(path.join(folder, `bad.safetensors.${sha256.slice(0, 16)}.part`), Buffer.alloc(1000));
+    const bad = await paraffin(['download', checkpoint, '--out', 'bad.safetensors']);
+    assert.equal(bad.code, 3, bad.stderr);
+    assert.deepEqual((await readdir(folder)).filter((name) => name.startsWith('bad.')), []);
+
+    await writeFile(path.join(folder, 'again.safetensors'), whole.subarray(1));
+    assert.equal((await paraffin(['verify', 'again.safetensors'])).code, 3);
+    assert.equal((await paraffin(['verify', file, '--sha256', 'f'.repeat(64)])).code, 3);
+    assert.equal((await paraffin(['verify', file, '--sha256', sha256], { PARAFFIN_URL: 'http://127.0.0.1:9' })).code, 0);
+    const taken = await paraffin(['download', checkpoint, '--out', 'again.safetensors']);
+    assert.equal(taken.code, 1);
+    await done('download', checkpoint, '--out', 'again.safetensors', '--force');
+  });
+
+  test('weights of this machine are brought in by upload', async () => {
+    const [file = ''] = (await readdir(folder)).filter((name) => /^desk-v1.*safetensors$/.test(name));
+    const imported = await answer(z.object({ id: z.string(), encoder: z.string(), model: z.object({ slug: z.string() }) }), 'models', 'import', file, '--model', 'brought', '--image-size', '32', '--mean', '0.5,0.5,0.5', '--std', '0.5,0.5,0.5');
+    assert.deepEqual([imported.encoder, imported.model.slug], ['RESNET18', 'brought']);
+    assert.match(await done('models', 'show', 'brought'), /imported from/);
+    const unsaid = await paraffin(['models', 'import', file, '--model', 'brought']);
+    assert.equal(unsaid.code, 2);
+  });
+
+  test('bytes that changed in the registry: "datasets verify" ends with 3', async () => {
+    const dataset = await answer(z.object({ versions: z.object({ nodes: z.array(z.object({ id: z.string() })) }) }), 'datasets', 'show', 'desk-tissue');
+    const asked = await server.ask('query ($id: ID!) { node(id: $id) { ... on DatasetVersion { shards { sha256 byteSize } } } }', { id: dataset.versions.nodes[0]?.id });
+    const { shards } = z.object({ data: z.object({ node: z.object({ shards: z.array(z.object({ sha256: z.string() })) }) }) }).parse(asked).data.node;
+    const sha256 = shards[0]?.sha256 ?? '';
+    const files = (await readdir(path.join(server.folder, 'artifacts'), { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile() && entry.name.includes(sha256.slice(4)));
+    const [stored] = files;
+    assert.ok(stored !== undefined, `Where is ${sha256}?`);
+    const at = path.join(stored.parentPath, stored.name);
+    const bytes = await readFile(at);
+    bytes[600] = (bytes[600] ?? 0) ^ 1;
+    await rm(at, { force: true });
+    await writeFile(at, bytes);
+    const { code, stdout } = await paraffin(['datasets', 'verify', 'desk-tissue']);
+    assert.equal(code, 3);
+    assert.match(stdout, new RegExp(sha256));
+  });
+});
+
+describe('completion', () => {
+  test('bash completes commands, their children and their options, from the tree itself', async () => {
+    const script = path.join(folder, 'completion.bash');
+    await writeFile(script, await done('completion', 'bash'));
+    const complete = async (words: readonly string[]): Promise<string[]> => {
+      const child = spawn('bash', ['--norc', '-c', `source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _paraffin; printf '%s\\n' "\${COMPREPLY[@]}"`, 'bash', script, ...words], { stdio: ['ignore', 'pipe', 'inherit'] });
+      return (await text(child.stdout)).trim().split('\n');
+    };
+    assert.deepEqual(await complete(['paraffin', 'down']), ['download']);
+    assert.deepEqual(await complete(['paraffin', 'runs', 're']), ['resume']);
+    assert.deepEqual(await complete(['paraffin', 'download', '--dr']), ['--dry-run']);
+    for (const shell of ['zsh', 'fish']) assert.match(await done('completion', shell), /leaderboard/);
+  });
+});
