@@ -15,6 +15,7 @@ import type { Logger } from './logger.ts';
 import { createAccessService } from './modules/access/index.ts';
 import { createArtifactService } from './modules/artifacts/index.ts';
 import { createAuditService } from './modules/audit/index.ts';
+import { createCardService } from './modules/cards/index.ts';
 import { createDatasetLoaders, createDatasetService, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
 import { createEmbeddingService } from './modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
@@ -103,7 +104,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const exports = createExports(db, { transact, runs, models, announcements, engineHint });
     const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls, queueGolden: exports.queueGolden });
     const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
-    const services: Services = { access, audit, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations };
+    const services: Services = { access, audit, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations, cards: createCardService({ datasets, models, runs, evaluations }) };
     const server = serverFacts(db, startedAt);
     const runEvents = createRunEvents(runs, announcements);
 

@@ -2,6 +2,7 @@
 import type { AccessService, Viewer } from '../modules/access/index.ts';
 import type { AuditService } from '../modules/audit/index.ts';
 import type { ArtifactService } from '../modules/artifacts/index.ts';
+import type { CardService } from '../modules/cards/index.ts';
 import type { DatasetLoaders, DatasetService } from '../modules/datasets/index.ts';
 import type { EmbeddingService } from '../modules/embeddings/index.ts';
 import type { EvaluationLoaders, EvaluationService } from '../modules/evaluations/index.ts';
@@ -38,6 +39,7 @@ export interface Services {
   readonly runs: RunService;
   readonly evaluations: EvaluationService;
   readonly artifacts: ArtifactService;
+  readonly cards: CardService;
 }
 
 /** Batching within one request; made anew for each. */

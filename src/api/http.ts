@@ -13,6 +13,7 @@ import { authorise, type AccessService, type Viewer } from '../modules/access/in
 import type { ApiContext, Services } from './context.ts';
 import { createDeadline, withDeadline, type TimedContext } from './deadline.ts';
 import type { UploadStore } from '../platform/upload-store.ts';
+import { createCards } from './cards.ts';
 import { createDownloads, type DownloadSources } from './downloads.ts';
 import { httpFailure, presentError } from './format-error.ts';
 import { createGate, type Admitted, type Gate } from './gate.ts';
@@ -34,7 +35,7 @@ export interface HttpServerOptions {
   readonly viewerOf: AccessService['viewerOf'];
   /** From where a request came. */
   readonly senderOf: (request: IncomingMessage) => Sender;
-  readonly services: Pick<Services, 'artifacts' | 'audit' | 'datasets' | 'embeddings' | 'exports'>;
+  readonly services: Pick<Services, 'artifacts' | 'audit' | 'cards' | 'datasets' | 'embeddings' | 'exports'>;
   readonly openArtifact: DownloadSources['open'];
   readonly uploads: UploadStore;
   /** False or a failure: the server answers, but can not do its work. */
@@ -140,6 +141,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   });
   app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, gate));
   app.use(createUploads({ uploads: options.uploads, viewerOf: viewerOfRequest, logger }));
+  app.use(createCards({ cards: options.services.cards, viewerOf: viewerOfRequest }));
   app.use(createDownloads({ sources: sourcesOf(options), viewerOf: viewerOfRequest, ...(options.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: options.stallTimeoutMs }) }));
   if (options.landingPage ?? true) {
     const pages = options.pagesDir === undefined ? undefined : createPages(options.pagesDir);

@@ -3,6 +3,7 @@ import path from 'node:path';
 import type { GraphQLSchema } from 'graphql';
 import * as access from '../modules/access/graphql.ts';
 import * as audit from '../modules/audit/graphql.ts';
+import * as cards from '../modules/cards/graphql.ts';
 import * as datasets from '../modules/datasets/graphql.ts';
 import * as embeddings from '../modules/embeddings/graphql.ts';
 import * as evaluations from '../modules/evaluations/graphql.ts';
@@ -24,7 +25,7 @@ const root = path.resolve(import.meta.dirname, '../..');
  */
 export function buildSchema(write: boolean): GraphQLSchema {
   const schema = makeSchema({
-    types: [rootTypes, scalars, PageInfo, UserError, access, audit, datasets, models, embeddings, runs, evaluations, exports],
+    types: [rootTypes, scalars, PageInfo, UserError, access, audit, datasets, models, embeddings, runs, evaluations, exports, cards],
     shouldGenerateArtifacts: write,
     shouldExitAfterGenerateArtifacts: false,
     outputs: { schema: path.join(root, 'schema.graphql'), typegen: path.join(root, 'src/generated/nexus.ts') },

@@ -12,6 +12,7 @@ import { createLogger } from '../../src/logger.ts';
 import { createAccessService, type AccessService } from '../../src/modules/access/index.ts';
 import { createArtifactService } from '../../src/modules/artifacts/index.ts';
 import { createAuditService } from '../../src/modules/audit/index.ts';
+import { createCardService } from '../../src/modules/cards/index.ts';
 import { createDatasetLoaders, createDatasetService } from '../../src/modules/datasets/index.ts';
 import { createEmbeddingService } from '../../src/modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from '../../src/modules/evaluations/index.ts';
@@ -68,7 +69,7 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   const exports = createExports(db, { transact, runs, models, announcements, engineHint: () => null, ...exportParts });
   const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true, queueGolden: exports.queueGolden });
   const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
-  const services: Services = { access, audit, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations };
+  const services: Services = { access, audit, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations, cards: createCardService({ datasets, models, runs, evaluations }) };
   const server = { version: 'test', startedAt: new Date(), databaseVersion: () => Promise.resolve('test'), engine: () => null, engineHint: () => null };
   const runEvents = createRunEvents(runs, announcements);
   const http = createHttpServer({

@@ -109,6 +109,7 @@ function Version({ dataset, version }: { readonly dataset: DatasetDetail; readon
           <Fact name="Split">{version.hasSplit ? 'brings its own' : 'drawn at evaluation'}</Fact>
           <Fact name="Digest">{version.digest === null ? null : <Digest sha256={version.digest} />}</Fact>
           <Fact name="Manifest">{version.manifestSha256 === null ? null : <a href={`/artifacts/${version.manifestSha256}`} download>every image with its sha256, label and group</a>}</Fact>
+          {version.status === 'SEALED' && <Fact name="Card"><a href={`${dataset.cardUrl}?version=${version.version}`} download>Croissant metadata for loaders</a></Fact>}
         </Facts>
       </div>
     </section>
@@ -143,6 +144,7 @@ function Known({ dataset }: { readonly dataset: DatasetDetail }) {
         )}
         {dataset.notes !== null && <Fact name={name('Notes', 'notes')}>{dataset.notes}</Fact>}
         <Fact name="Changed here">{dataset.editedAt === null ? 'never' : instant(dataset.editedAt)}</Fact>
+        <Fact name="Card"><a href={dataset.cardUrl} download>all of it as Croissant metadata</a></Fact>
       </Facts>
     </section>
   );

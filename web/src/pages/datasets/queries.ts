@@ -39,7 +39,7 @@ export const DATASET = graphql(`
   query Dataset($slug: String!) {
     dataset(slug: $slug) {
       id slug name description synthetic provenance provenanceNote imageKind imageCount slideCount imageSizeNote classNames tasks ihcMarkers licence publishedYear
-      homepageUrl notes paperRoles parentCollections sourceUrls createdAt editedAt
+      homepageUrl notes paperRoles parentCollections sourceUrls createdAt editedAt cardUrl
       organs { code name }
       stains { code name }
       resolutions { magnification totalMagnification micronsPerPixel }

@@ -74,6 +74,7 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
         <Fact name="Trained on">{checkpoint.trainedOn.map((each) => <div key={each.id}><Link to="/datasets/$slug" params={{ slug: each.dataset.slug }} search={{ version: String(each.version) }}>{each.dataset.name} v{each.version}</Link>, {counted(each.imageCount, 'image')} {each.dataset.synthetic && <Synthetic />}</div>)}</Fact>
         {checkpoint.step !== null && <Fact name="Steps">{count(checkpoint.step)}{checkpoint.epoch === null ? '' : `, ${short(checkpoint.epoch)} epochs`}</Fact>}
         <Fact name="Registered">{instant(checkpoint.createdAt)}</Fact>
+        <Fact name="Card"><a href={checkpoint.cardUrl} download>model card as Markdown</a></Fact>
         {importedFrom !== null && <Fact name="Brought in from">{importedFrom.url ?? importedFrom.fileName} {importedFrom.licence === null ? '' : `(licence ${importedFrom.licence})`}</Fact>}
         {importedFrom?.contents != null && importedFrom.contents.inertGlobals.length > 0 && <Fact name="Never run">{importedFrom.contents.inertGlobals.join(', ')}</Fact>}
       </Facts>

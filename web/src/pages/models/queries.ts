@@ -24,7 +24,7 @@ export const MODEL = graphql(`
       checkpoints(first: 50) {
         totalCount
         nodes {
-          id version encoder embeddingDim step epoch sha256 byteSize formats publishedSlug createdAt
+          id version encoder embeddingDim step epoch sha256 byteSize formats publishedSlug createdAt cardUrl
           inputContract { imageSizePx resizeRule channelOrder valueRange channelMean channelStd embeddingLayer micronsPerPixelMin micronsPerPixelMax }
           importedFrom { url fileName byteSize sha256 licence contents { format keyPrefix inertGlobals ignoredParts } }
           trainingFacts { name value evidence sources }

@@ -1,0 +1,49 @@
+/** `GET /datasets/{id}/croissant.json` and `GET /checkpoints/{id}/README.md`. */
+import { Router, type Request, type RequestHandler } from 'express';
+import { DomainError } from '../errors.ts';
+import { authorise, type Viewer } from '../modules/access/index.ts';
+import { CROISSANT_MEDIA_TYPE, MODEL_CARD_MEDIA_TYPE, type CardService } from '../modules/cards/index.ts';
+
+export interface CardOptions {
+  readonly cards: CardService;
+  readonly viewerOf: (request: Request) => Promise<Viewer>;
+}
+
+export function createCards({ cards, viewerOf }: CardOptions): Router {
+  const router = Router();
+  const serve = (path: string, mediaType: string, make: (request: Request, viewer: Viewer) => Promise<string>): void => {
+    const answer: RequestHandler = async (request, response) => {
+      const viewer = await viewerOf(request);
+      authorise(viewer, 'READER', 'READ');
+      const text = await make(request, viewer);
+      response.setHeader('Content-Type', mediaType);
+      // A later evaluation belongs on it, too.
+      response.setHeader('Cache-Control', 'private, no-cache');
+      response.send(Buffer.from(text, 'utf8'));
+    };
+    router.get(path, answer);
+    router.all(path, (_request, response) => {
+      response.setHeader('Allow', 'GET, HEAD');
+      response.sendStatus(405);
+    });
+  };
+  serve('/datasets/:id/croissant.json', CROISSANT_MEDIA_TYPE, async (request, viewer) => `${JSON.stringify(await cards.dataset(viewer, parameter(request, 'id'), versionOf(request.query['version']), serverUrlOf(request)), null, 2)}\n`);
+  serve('/checkpoints/:id/README.md', MODEL_CARD_MEDIA_TYPE, (request, viewer) => cards.checkpoint(viewer, parameter(request, 'id'), serverUrlOf(request)));
+  return router;
+}
+
+function parameter(request: Request, name: string): string {
+  const value = request.params[name];
+  return typeof value === 'string' ? value : '';
+}
+
+/** As the client reached it, so that addresses in the card work for the client. */
+function serverUrlOf(request: Request): string {
+  return `${request.protocol}://${request.headers.host ?? 'localhost'}`;
+}
+
+function versionOf(value: unknown): number | undefined {
+  if (value === undefined) return undefined;
+  if (typeof value === 'string' && /^[1-9]\d{0,8}$/.test(value)) return Number(value);
+  throw new DomainError({ code: 'BAD_INPUT', message: 'A version is a number from 1.', field: 'version' });
+}

@@ -1,0 +1,73 @@
+/** Cards of datasets and checkpoints, put together from what the other modules know. */
+import { DomainError } from '../../errors.ts';
+import type { Viewer } from '../access/index.ts';
+import type { DatasetRecord, DatasetService, SealedVersionRecord } from '../datasets/index.ts';
+import type { EvaluationService } from '../evaluations/index.ts';
+import type { ModelService } from '../models/index.ts';
+import type { RunService } from '../runs/index.ts';
+import { croissantOf } from './croissant.rules.ts';
+import { modelCardOf, type SeenVersion } from './model-card.rules.ts';
+
+export interface CardService {
+  /**
+   * Croissant 1.1 of a dataset.
+   * @param version its number; undefined for the latest sealed one, if there is any.
+   * @param serverUrl where this registry is reached, without a slash at its end.
+   * @throws DomainError DATASET_NOT_FOUND or DATASET_VERSION_NOT_FOUND.
+   */
+  dataset(viewer: Viewer, datasetId: string, version: number | undefined, serverUrl: string): Promise<Record<string, unknown>>;
+  /** Markdown with YAML front matter. Throws CHECKPOINT_NOT_FOUND. */
+  checkpoint(viewer: Viewer, checkpointId: string, serverUrl: string): Promise<string>;
+}
+
+export interface CardServiceParts {
+  readonly datasets: DatasetService;
+  readonly models: ModelService;
+  readonly runs: RunService;
+  readonly evaluations: EvaluationService;
+}
+
+/** As many as a page of a list has at most; the newest. */
+const EVALUATIONS_SHOWN = 200;
+
+export function createCardService({ datasets, models, runs, evaluations }: CardServiceParts): CardService {
+  const requireDataset = async (viewer: Viewer, id: string): Promise<DatasetRecord> => {
+    const dataset = await datasets.get(viewer, { id });
+    if (dataset !== undefined) return dataset;
+    throw new DomainError({ code: 'DATASET_NOT_FOUND', message: 'There is no dataset with this id.', hint: 'List them with the query datasets.' });
+  };
+  const sealedVersion = async (viewer: Viewer, dataset: DatasetRecord, wanted: number | undefined): Promise<SealedVersionRecord | undefined> => {
+    const { edges } = await datasets.versions(viewer, dataset.id, { first: 200 });
+    const found = edges.map(({ node }) => node).find(({ version, status }) => status === 'SEALED' && (wanted === undefined || version === wanted));
+    if (found !== undefined) return (await datasets.requireSealedVersions([found.id]))[0];
+    if (wanted === undefined) return undefined;
+    throw new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: `The dataset has no sealed version ${wanted}.`, field: 'version', hint: 'List them with Dataset.versions.' });
+  };
+  const seen = async (viewer: Viewer, versionId: string): Promise<SeenVersion> => {
+    const version = await datasets.getVersion(viewer, versionId);
+    if (version === undefined) throw new Error(`Dataset version ${versionId} is gone although something refers to it.`);
+    return { version, dataset: await requireDataset(viewer, version.datasetId) };
+  };
+  return {
+    dataset: async (viewer, datasetId, version, serverUrl) => {
+      const dataset = await requireDataset(viewer, datasetId);
+      return croissantOf({ dataset, version: await sealedVersion(viewer, dataset, version), serverUrl });
+    },
+    checkpoint: async (viewer, checkpointId, serverUrl) => {
+      const checkpoint = await models.getCheckpoint(viewer, checkpointId);
+      const model = checkpoint === undefined ? undefined : await models.get(viewer, { id: checkpoint.modelId });
+      if (checkpoint === undefined || model === undefined) throw new DomainError({ code: 'CHECKPOINT_NOT_FOUND', message: 'There is no checkpoint with this id.', hint: 'List them with the query checkpoints.' });
+      const pretraining = await models.pretrainingOf(checkpointId);
+      const found = await evaluations.list(viewer, { first: EVALUATIONS_SHOWN }, { checkpointId });
+      return modelCardOf({
+        model,
+        checkpoint,
+        trainedOn: await Promise.all(pretraining.versions.map(async ({ datasetVersionId, isPart }) => ({ ...(await seen(viewer, datasetVersionId)), isPart }))),
+        isTrainingComplete: pretraining.isComplete,
+        run: checkpoint.sourceRunId === null ? undefined : await runs.get(viewer, checkpoint.sourceRunId),
+        evaluations: await Promise.all(found.edges.map(async ({ node: evaluation }) => ({ ...(await seen(viewer, evaluation.datasetVersionId)), evaluation }))),
+        serverUrl,
+      });
+    },
+  };
+}

@@ -1,0 +1,146 @@
+/** Model cards: Markdown with YAML front matter, as Hugging Face has them. Pure; what is not known is absent. */
+import type { DatasetRecord, DatasetVersionRecord } from '../datasets/index.ts';
+import type { EvaluationMetricRecord, EvaluationRecord } from '../evaluations/index.ts';
+import type { CheckpointRecord, ModelRecord } from '../models/index.ts';
+import type { RunRecord } from '../runs/index.ts';
+
+export const MODEL_CARD_MEDIA_TYPE = 'text/markdown; charset=utf-8';
+
+/** A version of a dataset with the dataset's own facts. */
+export interface SeenVersion {
+  readonly dataset: DatasetRecord;
+  readonly version: DatasetVersionRecord;
+}
+
+export interface ModelCardFacts {
+  readonly model: ModelRecord;
+  readonly checkpoint: CheckpointRecord;
+  /** `isPart`: every training that used it used only a part of its images. */
+  readonly trainedOn: readonly (SeenVersion & { readonly isPart: boolean })[];
+  /** False where it, or one that it began from, came from elsewhere. */
+  readonly isTrainingComplete: boolean;
+  /** The pretraining that made it, where that was done here. */
+  readonly run: RunRecord | undefined;
+  readonly evaluations: readonly (SeenVersion & { readonly evaluation: EvaluationRecord })[];
+  /** Where this registry is reached, without a slash at its end. */
+  readonly serverUrl: string;
+}
+
+/** Hugging Face's names of licences are SPDX's in lower case. */
+const HUB_LICENCES = new Set(['apache-2.0', 'mit', 'cc0-1.0', 'cc-by-3.0', 'cc-by-4.0', 'cc-by-sa-4.0', 'cc-by-nc-4.0', 'cc-by-nc-nd-4.0', 'cc-by-nc-sa-4.0', 'bsd-2-clause', 'bsd-3-clause', 'gpl-3.0']);
+
+export function modelCardOf(facts: ModelCardFacts): string {
+  const { model, checkpoint } = facts;
+  const isSynthetic = facts.trainedOn.some(({ dataset }) => dataset.synthetic);
+  return [
+    '---',
+    ...frontMatterOf(facts).map(([name, value]) => `${name}: ${yaml(value)}`),
+    '---',
+    '',
+    `# ${plain(model.name)}, version ${checkpoint.version}`,
+    '',
+    ...(isSynthetic ? ['**SYNTHETIC: trained on images that a program drew. It shows that the machinery works, and is worth nothing on tissue.**', ''] : []),
+    ...(model.description === null ? [] : [plain(model.description), '']),
+    `A ${checkpoint.encoder} that turns one image into an embedding of ${checkpoint.embeddingDim} numbers. Checkpoint \`${checkpoint.id}\`${checkpoint.sha256 === null ? '; its weights are not in this registry.' : `, sha256 \`${checkpoint.sha256}\`.`}`,
+    '',
+    'For research. It is no medical device.',
+    '',
+    ...section('How to prepare an image', contractLines(checkpoint)),
+    ...section('What it was trained on', trainingDataLines(facts)),
+    ...section('How it was trained', procedureLines(facts)),
+    ...section('Evaluation', evaluationLines(facts)),
+    ...(checkpoint.sha256 === null ? [] : section('Download', [`\`${facts.serverUrl}/checkpoints/${checkpoint.id}/download?format=safetensors\` (or pytorch, onnx, tfjs). The ETag is the file's sha256. Tensors stand under torchvision's names and layouts, without \`fc\`.`])),
+  ].join('\n');
+}
+
+function section(title: string, lines: readonly string[]): string[] {
+  return lines.length === 0 ? [] : [`## ${title}`, '', ...lines, ''];
+}
+
+function frontMatterOf({ model, checkpoint, trainedOn, run, evaluations }: ModelCardFacts): (readonly [string, unknown])[] {
+  const licence = model.licence ?? checkpoint.importedFrom?.licence ?? null;
+  const isHubLicence = licence !== null && HUB_LICENCES.has(licence.toLowerCase());
+  const datasets = [...new Set(trainedOn.map(({ dataset }) => dataset.slug))];
+  return [
+    ...(licence === null ? [] : isHubLicence ? [['license', licence.toLowerCase()] as const] : [['license', 'other'] as const, ['license_name', licence] as const]),
+    ['pipeline_tag', 'image-feature-extraction'],
+    ['tags', ['histopathology', checkpoint.encoder.toLowerCase(), ...(run === undefined ? [] : ['self-supervised', 'simclr'])]],
+    ...(datasets.length === 0 ? [] : [['datasets', datasets] as const]),
+    ...(evaluations.length === 0 ? [] : [['model-index', [{ name: model.slug, results: evaluations.map(resultOf) }]] as const]),
+  ];
+}
+
+function resultOf({ evaluation, dataset, version }: ModelCardFacts['evaluations'][number]): unknown {
+  return {
+    task: { type: evaluation.protocol === 'REGRESSION' ? 'tabular-regression' : 'image-classification', name: words(evaluation.protocol) },
+    dataset: { type: dataset.slug, name: `${dataset.name}, version ${version.version}`, ...(version.digest === null ? {} : { revision: version.digest }) },
+    metrics: evaluation.metrics.map(({ name, value }) => ({ type: name, value })),
+  };
+}
+
+function contractLines({ inputContract: contract }: CheckpointRecord): string[] {
+  const resolution = [contract.micronsPerPixelMin, contract.micronsPerPixelMax].filter((um) => um != null);
+  return [
+    `- Resize to ${contract.imageSizePx} x ${contract.imageSizePx} px: ${words(contract.resizeRule)}, bilinear, antialiased.`,
+    `- Channels in the order ${contract.channelOrder}, values to [${contract.valueRange.join(', ')}].`,
+    `- Subtract the mean [${contract.channelMean.join(', ')}], divide by the standard deviation [${contract.channelStd.join(', ')}].`,
+    `- The embedding is the output of \`${contract.embeddingLayer}\`.`,
+    ...(resolution.length === 0 ? [] : [`- Trained at ${[...new Set(resolution)].join(' to ')} um/px.`]),
+  ];
+}
+
+function trainingDataLines({ trainedOn, isTrainingComplete }: ModelCardFacts): string[] {
+  const rows = trainedOn.map(({ dataset, version, isPart }) => `| ${plain(dataset.name)}${dataset.synthetic ? ' (SYNTHETIC)' : ''} | ${version.version} | ${version.imageCount}${isPart ? ', a part of them' : ''} | ${plain(dataset.licence ?? '')} | \`${version.digest ?? ''}\` |`);
+  return [
+    ...(rows.length === 0 ? [] : ['| dataset | version | images | licence | digest |', '| --- | --- | --- | --- | --- |', ...rows]),
+    ...(isTrainingComplete ? [] : [...(rows.length === 0 ? [] : ['']), 'Weights that came from elsewhere are in it: it may have seen more than is known here.']),
+  ];
+}
+
+function procedureLines({ run, checkpoint, serverUrl }: ModelCardFacts): string[] {
+  if (run !== undefined) {
+    return [
+      `Self-supervised by contrastive learning (SimCLR), run \`${run.id}\`${checkpoint.epoch === null ? '' : `, ${Number(checkpoint.epoch.toFixed(2))} epochs`}${checkpoint.step === null ? '' : `, ${checkpoint.step} steps`}. Its frozen configuration, seed included:`,
+      '',
+      '```json',
+      JSON.stringify(run.config, null, 2),
+      '```',
+      ...(run.environment === null ? [] : ['', 'Carried out by:', '', '```json', JSON.stringify(run.environment, null, 2), '```']),
+      '',
+      `Its series are at ${serverUrl}/runs/${run.id}`,
+    ];
+  }
+  const known = checkpoint.trainingFacts.flatMap(({ name, value, sources }) => (value === null ? [] : [`- ${plain(name)}: ${plain(value)}${sources.length === 0 ? '' : ` (${plain(sources.join(', '))})`}`]));
+  const from = checkpoint.importedFrom?.url ?? checkpoint.importedFrom?.fileName ?? null;
+  return [...(from === null ? [] : [`Imported from ${plain(from)}.`, '']), ...known];
+}
+
+function evaluationLines({ evaluations }: ModelCardFacts): string[] {
+  if (evaluations.length === 0) return [];
+  const rows = evaluations.flatMap(({ evaluation, dataset, version }) =>
+    evaluation.metrics.map((metric) => {
+      const beside = evaluation.baselines.flatMap(({ kind, metrics }) => metrics.flatMap((same) => (same.name === metric.name ? [`${words(kind)} ${same.value.toFixed(3)}`] : [])));
+      return `| ${plain(dataset.name)}, version ${version.version} | ${words(evaluation.protocol)} | ${metric.name} | ${interval(metric)} | ${beside.join(', ')} |`;
+    }),
+  );
+  return ['Intervals are 95 %, by a bootstrap over groups (patients or slides). The baselines went through the same protocol.', '', '| dataset | protocol | metric | value | baselines |', '| --- | --- | --- | --- | --- |', ...rows];
+}
+
+function interval({ value, ci95Low, ci95High }: EvaluationMetricRecord): string {
+  return `${value.toFixed(3)}${ci95Low === null || ci95High === null ? '' : ` [${ci95Low.toFixed(3)}, ${ci95High.toFixed(3)}]`}`;
+}
+
+/** e.g. `LINEAR_PROBE` as "linear probe". */
+function words(name: string): string {
+  return name.toLowerCase().replaceAll('_', ' ');
+}
+
+/** JSON is YAML, but for a few line ends that YAML knows and JSON does not. */
+function yaml(value: unknown): string {
+  return JSON.stringify(value).replaceAll(/[\u0085\u2028\u2029]/g, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`);
+}
+
+/** What people wrote, on one line and as they wrote it: no markup of theirs takes effect. */
+function plain(text: string): string {
+  return text.replaceAll(/\s+/g, ' ').replaceAll(/[\\`*_[\]<>|#]/g, (letter) => `\\${letter}`);
+}
