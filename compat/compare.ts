@@ -23,6 +23,7 @@ export const IMPORTS: readonly Comparison[] = [
   { label: 'Lightning checkpoint -> Paraffin', actual: 'engine-lightning', reference: 'torchvision', sizesPx: BOTH },
 ];
 export const EXPORTS: readonly Comparison[] = [
+  { label: "Paraffin -> Python's safetensors", actual: 'safetensors', reference: 'engine-weights', sizesPx: BOTH },
   { label: 'Paraffin -> PyTorch', actual: 'pytorch', reference: 'engine-weights', sizesPx: BOTH },
   { label: 'Paraffin -> PyTorch file -> Paraffin', actual: 'engine-own', reference: 'engine-weights', sizesPx: BOTH },
   { label: 'Paraffin -> ONNX Runtime', actual: 'onnx', reference: 'engine-weights', sizesPx: BOTH },

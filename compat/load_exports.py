@@ -2,8 +2,9 @@
 
 usage: python compat/load_exports.py WORK_DIR ENCODER...
 
-Reads   WORK_DIR/<encoder>/encoder.pt, encoder.onnx, encoder-tfjs.zip
-Writes  WORK_DIR/<encoder>/pytorch-<size>.f32, onnx-<size>.f32
+Reads   WORK_DIR/<encoder>/plain.safetensors       as Paraffin stores and serves weights, made from plain.pt
+        WORK_DIR/<encoder>/encoder.pt, encoder.onnx, encoder-tfjs.zip
+Writes  WORK_DIR/<encoder>/safetensors-<size>.f32, pytorch-<size>.f32, onnx-<size>.f32
         WORK_DIR/<encoder>/tfjs/                   the TF.js zip, tested and unpacked by Python's zipfile
         WORK_DIR/<encoder>/load-faults.json        format to what went wrong
 """
@@ -15,6 +16,8 @@ import zipfile
 import numpy as np
 import onnx
 import onnxruntime
+import safetensors
+import safetensors.torch
 import torch
 from real_torchvision import torchvision
 
@@ -30,17 +33,32 @@ def images_of(size):
     return np.ascontiguousarray(normalised.transpose(0, 3, 1, 2))
 
 
-def load_pytorch(target, encoder):
-    for name, mapped in (("read", False), ("mapped", True)):
-        state = torch.load(target / "encoder.pt", weights_only=True, mmap=mapped)
-        model = getattr(torchvision.models, encoder.lower())()
-        model.fc = torch.nn.Identity()
-        model.load_state_dict(state, strict=True)
-        assert list(state) == list(model.state_dict()), f"another order of keys, {name}"
+def embed_strictly(state, target, encoder, name):
+    model = getattr(torchvision.models, encoder.lower())()
+    model.fc = torch.nn.Identity()
+    model.load_state_dict(state, strict=True)
     model.eval()
     with torch.no_grad():
         for size in images_facts["sizesPx"]:
-            model(torch.from_numpy(images_of(size))).numpy().tofile(target / f"pytorch-{size}.f32")
+            model(torch.from_numpy(images_of(size))).numpy().tofile(target / f"{name}-{size}.f32")
+
+
+def load_safetensors(target, encoder):
+    path = target / "plain.safetensors"
+    with safetensors.safe_open(path, framework="pt") as opened:
+        assert set(opened.metadata()) == {"format", "architecture", "inputContract"}
+    state = safetensors.torch.load_file(path)
+    for name, tensor in safetensors.torch.load_file(target / "weights.safetensors").items():
+        assert state[name].dtype == tensor.dtype and torch.equal(state[name], tensor), f"{name} is not what Python wrote"
+    embed_strictly(state, target, encoder, "safetensors")
+
+
+def load_pytorch(target, encoder):
+    for name, mapped in (("read", False), ("mapped", True)):
+        state = torch.load(target / "encoder.pt", weights_only=True, mmap=mapped)
+        expected = getattr(torchvision.models, encoder.lower())().state_dict()
+        assert list(state) == [key for key in expected if not key.startswith("fc.")], f"another order of keys, {name}"
+    embed_strictly(state, target, encoder, "pytorch")
 
 
 def load_onnx(target, _encoder):
@@ -65,7 +83,7 @@ def unpack_tfjs(target, _encoder):
 for encoder in sys.argv[2:]:
     target = work_dir / encoder
     faults = {}
-    for name, load in (("PYTORCH", load_pytorch), ("ONNX", load_onnx), ("TFJS", unpack_tfjs)):
+    for name, load in (("SAFETENSORS", load_safetensors), ("PYTORCH", load_pytorch), ("ONNX", load_onnx), ("TFJS", unpack_tfjs)):
         try:
             load(target, encoder)
         except Exception as error:  # every way in which a library refuses a file is a finding

@@ -8,7 +8,7 @@
  * --browser  TF.js in headless Chromium too (Debian's package chromium)
  * --write    writes the table to docs/compatibility.md
  */
-import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -27,6 +27,7 @@ import { exportWeights, importCheckpoints } from './transfer.ts';
 const TOLERANCE = MAX_RELATIVE_DIFFERENCE;
 const STEP_TIMEOUT_MS = 240_000;
 const here = (name: string): string => path.join(import.meta.dirname, name);
+const docsDir = path.join(import.meta.dirname, '..', 'docs');
 
 interface Row {
   readonly label: string;
@@ -71,7 +72,8 @@ async function main(): Promise<number> {
       await step(`Paraffin imports ${encoder}`, () => importCheckpoints(path.join(workDir, encoder), encoder));
     }
     await step("Paraffin's engine embeds", () => node('engine.ts', []));
-    await step('PyTorch and ONNX Runtime load and embed', () => inPython('load_exports.py'));
+    await step('safetensors, PyTorch and ONNX Runtime load and embed', () => inPython('load_exports.py'));
+    await step('The lines of docs/formats.md run', () => run({ program: python, args: [here('documented.py'), workDir, path.join(docsDir, 'formats.md')], timeoutMs: STEP_TIMEOUT_MS }));
     await step('TensorFlow.js loads and embeds', () => node('tfjs-node.ts', []));
     const comparisons: Comparison[] = [YARDSTICK, ...IMPORTS, ...EXPORTS];
     if (options.browser) {
@@ -117,8 +119,6 @@ function tableOf(rows: readonly Row[], comparisons: readonly Comparison[]): stri
 }
 
 async function writeDocument(table: string, versions: Readonly<Record<string, string>>): Promise<void> {
-  const docsDir = path.join(import.meta.dirname, '..', 'docs');
-  await mkdir(docsDir, { recursive: true });
   const text = `# Compatibility
 
 Written by \`npm run compat -- --all --browser --write\`; the run fails when a number is above ${TOLERANCE.toExponential(0)}.
@@ -132,6 +132,7 @@ With ${Object.entries(versions).map(([name, version]) => `${name} ${version}`).j
 
 What each library was made to do:
 - Checkpoints come in as they are found: the architecture and the prefix are detected, and every tensor is accounted for, the paper's projection head too.
+- Safetensors: what Python's library wrote is read, and what Paraffin wrote is loaded by it with the same bits and the input contract in its metadata.
 - PyTorch: \`torch.load(weights_only=True)\`, read and memory-mapped, then \`load_state_dict(strict=True)\` into torchvision's network with \`fc = Identity()\`.
 - ONNX: \`onnx.checker\` with full shape inference, then ONNX Runtime on the CPU at two image sizes and two batch sizes.
 - TF.js: the zip unpacked by Python's \`zipfile\`, then \`tf.loadGraphModel\` with the plain JavaScript backend, and in a browser where a row says so.

@@ -38,7 +38,7 @@ export async function importCheckpoints(folder: string, architecture: ResnetArch
     if ((mapped.projectionHead !== undefined) !== (name === 'lightning')) throw new Error(`${fileName}: the projection head was not told from the encoder.`);
     const encoderTensors: SafetensorsTensor[] = [];
     for (const [encoderName, tensor] of mapped.tensors) encoderTensors.push(await loaded(encoderName, tensor));
-    await writeFile(path.join(folder, `${name}.safetensors`), writeSafetensors(encoderTensors));
+    await writeFile(path.join(folder, `${name}.safetensors`), writeSafetensors(encoderTensors, { format: 'pt', architecture, inputContract: JSON.stringify(COMPAT_CONTRACT) }));
   }
 }
 
