@@ -15,8 +15,9 @@ import { benchDownload } from './download.ts';
 import { benchImport } from './import.ts';
 import { measureServerMemory, withServer } from './server.ts';
 import { benchTraining } from './training.ts';
+import { benchWeights } from './weights.ts';
 
-const HELP = `usage: npm run bench [-- --suite training,input,import,catalogue,download] [-- --json] [-- --rounds 5]
+const HELP = `usage: npm run bench [-- --suite training,input,import,catalogue,download,weights] [-- --json] [-- --rounds 5]
 
 Each suite measures ours and a peer in turn and prints medians, spread and ratio: a time alone means nothing on a shared machine.
 
@@ -25,9 +26,10 @@ Each suite measures ours and a peer in turn and prints medians, spread and ratio
   import     checking and packing JPEGs: the decoder alone
   catalogue  50 rows over GraphQL: a bare Apollo server over hand-written SQL
   download   a 45 MB checkpoint: plain Node streaming
+  weights    importing a Lightning checkpoint, loading safetensors, embedding: PyTorch, safetensors and ONNX Runtime of Python
 `;
 
-const SUITES = ['training', 'input', 'import', 'catalogue', 'download'] as const;
+const SUITES = ['training', 'input', 'import', 'catalogue', 'download', 'weights'] as const;
 type Suite = (typeof SUITES)[number];
 
 const { values } = parseArgs({
@@ -48,7 +50,7 @@ const isWanted = (suite: Suite): boolean => wanted.includes(suite);
 const tell = (message: string): void => void process.stderr.write(`${message}\n`);
 
 const results: Record<string, unknown> = { machine: { cpu: os.cpus()[0]?.model, cores: os.availableParallelism(), loadAtStart: os.loadavg()[0], node: process.version } };
-if (isWanted('training') || isWanted('input')) await installEngine();
+if (isWanted('training') || isWanted('input') || isWanted('weights')) await installEngine();
 if (isWanted('training')) {
   tell('training: ours and PyTorch, in turn');
   results['training'] = await benchTraining({ peerDir: path.join(readEnvironment().engineCacheDir, '..', 'bench-peer'), rounds, onProgress: tell });
@@ -73,6 +75,10 @@ if (isWanted('catalogue')) {
 if (isWanted('download')) {
   tell('download: ours and plain Node, in turn');
   results['download'] = await benchDownload();
+}
+if (isWanted('weights')) {
+  tell('weights: ours and Python, in turn');
+  results['weights'] = await benchWeights({ pythonDir: path.join(readEnvironment().engineCacheDir, '..', 'compat'), rounds, onProgress: tell });
 }
 
 process.stdout.write(values.json === true ? `${JSON.stringify(results, null, 2)}\n` : `${asText(results)}\n`);

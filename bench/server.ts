@@ -11,6 +11,7 @@ export interface BenchedServer {
   readonly url: string;
   readonly databaseUrl: string;
   readonly pid: number;
+  readonly dataDir: string;
 }
 
 const PROGRAM = path.resolve(import.meta.dirname, '../src/cli/main.ts');
@@ -27,7 +28,7 @@ export async function withServer<Result>(work: (server: BenchedServer) => Promis
   try {
     const url = await addressOf(child.stdout);
     if (child.pid === undefined) throw new Error('The server did not start.');
-    return await work({ url, databaseUrl: postgres.url, pid: child.pid });
+    return await work({ url, databaseUrl: postgres.url, pid: child.pid, dataDir: folder });
   } finally {
     child.kill('SIGTERM');
     await exited;

@@ -47,6 +47,14 @@ const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 /** The server may well answer otherwise in a moment. */
 const PASSING_STATUSES: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
 
+/** The system's codes in words. A machine without a network meets the first two kinds. */
+const UNREACHABLE: ReadonlyMap<string, string> = new Map([
+  ...['ENOTFOUND', 'EAI_AGAIN'].map((code) => [code, 'there is no network, or no such name'] as const),
+  ...['ENETUNREACH', 'EHOSTUNREACH', 'ENETDOWN'].map((code) => [code, 'there is no network that leads to it'] as const),
+  ['ECONNREFUSED', 'nothing listens there'],
+  ['ETIMEDOUT', 'there is no answer'],
+]);
+
 /** A failure after which the same request is worth another attempt. */
 class Break extends Error {}
 
@@ -174,7 +182,7 @@ function connectionFailure(error: Error, url: URL, state: Fetching): Error {
   if (state.receivedBytes > 0 || code === 'ECONNRESET' || code === 'EPIPE') return new Break(code, { cause: error });
   return new DomainError({
     code: 'REMOTE_UNREACHABLE',
-    message: `${url.host} can not be reached from the server (${code}).`,
+    message: `${url.host} can not be reached from the server: ${UNREACHABLE.get(code) ?? 'the connection failed'} (${code}).`,
     hint: 'Is the server online, and is the host spelled right? Or fetch the file elsewhere, put it below an import root, and import it by path.',
     retryable: true,
     cause: error,

@@ -96,7 +96,8 @@ describe('by address', () => {
 
   test('a server that can not be reached is told as such, with the other way in', async () => {
     const answer = await importCheckpoint({ modelSlug: 'not-fetched', inputContract: CONTRACT, url: 'http://no-such-host.invalid/w.ckpt' });
-    assert.equal(at(answer, 'userErrors.0.code'), 'REMOTE_UNREACHABLE');
+    assert.deepEqual([at(answer, 'userErrors.0.code'), at(answer, 'userErrors.0.field')], ['REMOTE_UNREACHABLE', 'input.url']);
+    assert.match(String(at(answer, 'userErrors.0.message')), /no network/);
     assert.match(String(at(answer, 'userErrors.0.hint')), /online.*import it by path/);
   });
 });
@@ -151,6 +152,10 @@ describe('the published checkpoints', () => {
   test('one whose address is not known, or can not be reached, comes in by a path', async () => {
     await publish('without-address', { byteSize: FILE.length });
     assert.deepEqual(await faultOf({ publishedCheckpoint: 'without-address' }), ['NOT_AVAILABLE', 'input.publishedCheckpoint']);
+    await publish('out-of-reach', { url: 'https://no-such-host.invalid/file.ckpt' });
+    const offline = await importCheckpoint({ publishedCheckpoint: 'out-of-reach' });
+    assert.deepEqual([at(offline, 'userErrors.0.code'), at(offline, 'userErrors.0.field')], ['REMOTE_UNREACHABLE', 'input.publishedCheckpoint']);
+    assert.match(String(at(offline, 'userErrors.0.message')), /there is no network/);
     const file = path.join(server.folder, 'fetched-by-hand.ckpt');
     await writeFile(file, FILE);
     const answer = await importCheckpoint({ publishedCheckpoint: 'without-address', path: file });
@@ -164,8 +169,8 @@ describe('the published checkpoints', () => {
     await publish('wrong-size', { url: `${base}/file.ckpt`, byteSize: 7 });
     await publish('wrong-digest', { url: `${base}/file.ckpt`, sha256: '0'.repeat(64) });
     await publish('wrong-encoder', { url: `${base}/file.ckpt` }, 'RESNET50');
-    assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-size' }), ['DIGEST_MISMATCH', 'input.url']);
-    assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-digest' }), ['DIGEST_MISMATCH', 'input.url']);
+    assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-size' }), ['DIGEST_MISMATCH', 'input.publishedCheckpoint']);
+    assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-digest' }), ['DIGEST_MISMATCH', 'input.publishedCheckpoint']);
     assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-digest', sha256: '1'.repeat(64) }), ['DIGEST_MISMATCH', 'input.sha256']);
     assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-encoder' }), ['CHECKPOINT_INCOMPATIBLE', 'input.encoder']);
     assert.equal(await database.db.checkpoint.count({ where: { publishedSlug: { startsWith: 'wrong-' }, sha256: { not: null } } }), 0);

@@ -53,6 +53,14 @@ interface Expectation {
   readonly byteSize: number | null;
 }
 
+interface FileWanted {
+  readonly viewer: Viewer;
+  readonly source: ImportSource;
+  /** The input field that named the source. */
+  readonly field: string;
+  readonly expected: Expectation;
+}
+
 /** A file that is ready to be read. */
 interface FileAtHand {
   readonly path: string;
@@ -79,7 +87,7 @@ export function createCheckpointImports({ store, transact, artifacts, uploads, i
   };
 
   /** Gives the file to `work`, and takes away again what was fetched or sent for it. */
-  const withFile = async <Result>(viewer: Viewer, source: ImportSource, expected: Expectation, work: (file: FileAtHand) => Promise<Result>): Promise<Result> => {
+  const withFile = async <Result>({ viewer, source, field, expected }: FileWanted, work: (file: FileAtHand) => Promise<Result>): Promise<Result> => {
     if (source.kind === 'PATH') return work({ path: await resolveImportFile(source.path, importRoots, 'input.path'), fileName: path.basename(source.path), url: null, sha256: expected.sha256 });
     if (source.kind === 'UPLOAD') return uploads.consume(source.uploadId, viewer.kind === 'KEY' ? viewer.keyId : '', (upload) => work({ ...upload, url: null, sha256: sha256OfUpload(expected.sha256, upload.sha256) }));
     await mkdir(downloadsDir, { recursive: true });
@@ -92,7 +100,7 @@ export function createCheckpointImports({ store, transact, artifacts, uploads, i
         isAllowedAddress: allowPrivateUrls ? () => true : undefined,
         expectedSha256: expected.sha256 ?? undefined,
         expectedByteSize: expected.byteSize ?? undefined,
-        field: 'input.url',
+        field,
       });
       return await work({ path: destination, fileName: fileNameOfUrl(source.url), url: recordedUrl(source.url), sha256: expected.sha256 });
     } finally {
@@ -102,17 +110,17 @@ export function createCheckpointImports({ store, transact, artifacts, uploads, i
 
   /** Reads the file, stores what it holds, and registers it; only then is the file let go. */
   const bringIn = async (
-    { viewer, source, expected, ...task }: { readonly viewer: Viewer; readonly source: ImportSource; readonly expected: Expectation } & Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'inputContract'>,
+    { viewer, source, field, expected, ...task }: FileWanted & Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'inputContract'>,
     register: (tx: Transaction, read: EncoderFile, stored: StoredBytes, file: FileAtHand) => Promise<CheckpointRecord>,
   ): Promise<CheckpointRecord> => {
     try {
-      return await withFile(viewer, source, expected, async (file) => {
+      return await withFile({ viewer, source, field, expected }, async (file) => {
         const read = await readInTurn({ ...task, path: file.path, expectedSha256: file.sha256, expectedByteSize: expected.byteSize });
         const stored = await artifacts.put(chunksOf(read.bytes));
         return transact((tx) => register(tx, read, stored, file));
       });
     } catch (error) {
-      throw atField(error, fieldOfSource(source));
+      throw atField(error, field);
     }
   };
 
@@ -126,7 +134,7 @@ export function createCheckpointImports({ store, transact, artifacts, uploads, i
     const { source, modelSlug, inputContract } = choice;
     const licence = input.licence ?? null;
     const expected = { sha256: input.sha256 ?? null, byteSize: null };
-    return bringIn({ viewer, source, expected, encoder: input.encoder ?? null, keyPrefix: input.keyPrefix ?? null, inputContract }, async (tx, read, stored, file) => {
+    return bringIn({ viewer, source, field: fieldOfSource(source), expected, encoder: input.encoder ?? null, keyPrefix: input.keyPrefix ?? null, inputContract }, async (tx, read, stored, file) => {
       const made = await store.create(tx, { slug: modelSlug, name: input.name ?? modelSlug, description: input.description ?? null, licence });
       const model = made ?? (await store.findBy({ slug: modelSlug }, tx));
       if (model === undefined) throw new Error(`Model ${modelSlug} was neither found nor made.`);
@@ -159,8 +167,9 @@ export function createCheckpointImports({ store, transact, artifacts, uploads, i
       throw new DomainError({ code: 'NOT_AVAILABLE', message: 'The address of this published checkpoint is not known.', field: 'input.publishedCheckpoint', hint: 'Find the file where its model says that it was released, and give its path or url beside publishedCheckpoint.' });
     }
     const { encoder, inputContract } = published;
+    const field = choice.source === undefined ? 'input.publishedCheckpoint' : fieldOfSource(choice.source);
     const expected = { sha256: sha256 ?? input.sha256 ?? null, byteSize: known?.byteSize ?? null };
-    return bringIn({ viewer, source, expected, encoder, keyPrefix: input.keyPrefix ?? null, inputContract }, async (tx, read, stored, file) => {
+    return bringIn({ viewer, source, field, expected, encoder, keyPrefix: input.keyPrefix ?? null, inputContract }, async (tx, read, stored, file) => {
       await store.lock(tx, published.modelId);
       await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
       const found = externalSource(file, read, known?.licence ?? null);

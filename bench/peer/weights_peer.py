@@ -1,0 +1,131 @@
+"""The peers of bench/weights.ts, and the files that both sides read. Prints one JSON line.
+
+  weights_peer.py make DIR                 lightning.ckpt and weights.safetensors of a ResNet-50, resnet18.safetensors
+  weights_peer.py import FILE              torch.load, which runs the file's code; the encoder's tensors; safetensors' save_file
+  weights_peer.py load FILE REPEATS        a plain read, safetensors' load_file, and load_file with every page touched, in turn
+  weights_peer.py torch DIR IMAGES BATCH THREADS     embeds 224 px patches with resnet18.safetensors
+  weights_peer.py onnx DIR IMAGES BATCH THREADS      the same by ONNX Runtime with resnet18.onnx
+"""
+import json
+import pathlib
+import resource
+import sys
+import time
+
+import numpy as np
+
+IMAGE_SIZE_PX = 224
+MEAN, STD = np.float32([0.5, 0.5, 0.5]), np.float32([0.5, 0.5, 0.5])
+
+
+def timed(work):
+    started = time.perf_counter()
+    work()
+    return (time.perf_counter() - started) * 1000
+
+
+def torchvision():
+    sys.path.insert(0, str(pathlib.Path(__file__).parents[2] / "compat"))
+    from real_torchvision import torchvision as module
+
+    return module
+
+
+class Callback:
+    best_model_path = "epoch=9.ckpt"
+
+
+def make(folder):
+    import safetensors.torch
+    import torch
+
+    torch.manual_seed(1)
+    target = pathlib.Path(folder)
+    model = torchvision().models.resnet50()
+    model.fc = torch.nn.Sequential(torch.nn.Identity(), torch.nn.Linear(2048, 2048), torch.nn.ReLU(), torch.nn.Linear(2048, 128))
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.1, momentum=0.9)
+    model(torch.randn(2, 3, 64, 64)).sum().backward()
+    optimizer.step()
+    state = model.state_dict()
+    torch.save({
+        "epoch": 9, "global_step": 1000, "pytorch-lightning_version": "1.0.4",
+        "state_dict": {f"model.resnet.{name}": tensor for name, tensor in state.items()},
+        "optimizer_states": [optimizer.state_dict()], "lr_schedulers": [], "callbacks": {Callback: Callback()}, "hyper_parameters": {"lr": 0.3},
+    }, target / "lightning.ckpt")
+    safetensors.torch.save_file({name: tensor for name, tensor in state.items() if not name.startswith("fc.")}, target / "weights.safetensors")
+    small = torchvision().models.resnet18()
+    small.fc = torch.nn.Identity()
+    safetensors.torch.save_file(small.state_dict(), target / "resnet18.safetensors")
+    return {"torch": torch.__version__}
+
+
+def import_file(file):
+    import safetensors.torch
+    import torch
+
+    def work():
+        state = torch.load(file, weights_only=False)["state_dict"]
+        prefix = "model.resnet."
+        encoder = {name[len(prefix):]: tensor for name, tensor in state.items() if not name.startswith(f"{prefix}fc.")}
+        safetensors.torch.save_file(encoder, f"{file}.safetensors")
+
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    durations = [timed(work)]
+    return {"durationsMs": durations, "peakGrowthBytes": (resource.getrusage(resource.RUSAGE_SELF).ru_maxrss - before) * 1024}
+
+
+def load(file, repeats):
+    import safetensors.torch
+    import torch  # noqa: F401  loaded before the clock runs
+
+    def touched():
+        sum(float(tensor.reshape(-1)[:: 1024 if tensor.numel() > 1024 else 1].sum()) for tensor in safetensors.torch.load_file(file).values())
+
+    rounds = [(timed(lambda: pathlib.Path(file).read_bytes()), timed(lambda: safetensors.torch.load_file(file)), timed(touched)) for _ in range(int(repeats) + 1)][1:]
+    return {"readMs": [each[0] for each in rounds], "loadMs": [each[1] for each in rounds], "loadTouchedMs": [each[2] for each in rounds]}
+
+
+def embedding(folder, images, batch, embed):
+    pixels = np.random.default_rng(1).integers(0, 256, (int(batch), IMAGE_SIZE_PX, IMAGE_SIZE_PX, 3), dtype=np.uint8)
+    embed(pixels)
+    count = int(images) // int(batch)
+    duration = timed(lambda: [embed(pixels) for _ in range(count)])
+    return {"imagesPerSecond": count * int(batch) * 1000 / duration}
+
+
+def embed_torch(folder, images, batch, threads):
+    import safetensors.torch
+    import torch
+
+    torch.set_num_threads(int(threads))
+    model = torchvision().models.resnet18()
+    model.fc = torch.nn.Identity()
+    model.load_state_dict(safetensors.torch.load_file(f"{folder}/resnet18.safetensors"), strict=True)
+    model = model.eval().to(memory_format=torch.channels_last)
+    mean, std = (torch.from_numpy(values).view(1, 3, 1, 1) for values in (MEAN, STD))
+
+    def embed(pixels):
+        with torch.inference_mode():
+            # A permuted NHWC array is channels-last already.
+            scaled = (torch.from_numpy(pixels).permute(0, 3, 1, 2).float().div(255) - mean) / std
+            return model(scaled).numpy()
+
+    return embedding(folder, images, batch, embed) | {"library": f"torch {torch.__version__}"}
+
+
+def embed_onnx(folder, images, batch, threads):
+    import onnxruntime
+
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = int(threads)
+    session = onnxruntime.InferenceSession(f"{folder}/resnet18.onnx", options, providers=["CPUExecutionProvider"])
+
+    def embed(pixels):
+        scaled = (pixels.astype(np.float32) / np.float32(255) - MEAN) / STD
+        return session.run(["embeddings"], {"images": np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))})[0]
+
+    return embedding(folder, images, batch, embed) | {"library": f"onnxruntime {onnxruntime.__version__}"}
+
+
+commands = {"make": make, "import": import_file, "load": load, "torch": embed_torch, "onnx": embed_onnx}
+print(json.dumps(commands[sys.argv[1]](*sys.argv[2:])))

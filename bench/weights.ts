@@ -1,0 +1,204 @@
+/**
+ * Weights in and out, beside Python's libraries on the same cores, in turns: importing a ResNet-50's Lightning checkpoint, loading safetensors,
+ * embedding patches with a ResNet-18.
+ *
+ * Alone: `node bench/weights.ts --json [--rounds 5]`. The peer's virtual environment is that of `npm run compat`.
+ */
+import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { z } from 'zod';
+import { run } from '../compat/process.ts';
+import { preparePython } from '../compat/python-environment.ts';
+import { readEnvironment } from '../src/env.ts';
+import { writeOnnx } from '../src/formats/onnx.ts';
+import { readSafetensors } from '../src/formats/safetensors.ts';
+import { embeddingBatchSize } from '../workers/engine/embed.ts';
+import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
+import { measureServerMemory, withServer } from './server.ts';
+
+export interface WeightsBenchOptions {
+  /** Where the peer's virtual environment is kept between runs. */
+  readonly pythonDir: string;
+  /** Turns of each side [5]. */
+  readonly rounds?: number;
+  readonly onProgress?: (message: string) => void;
+}
+
+export interface Spread {
+  readonly median: number;
+  readonly lowest: number;
+  readonly highest: number;
+}
+
+export interface WeightsBenchResult {
+  readonly import: {
+    readonly fileBytes: number;
+    /** From the request to the registered checkpoint, over HTTP. */
+    readonly oursMs: Spread;
+    readonly targetMs: number;
+    /** The server's peak less what it held before, in 10^6 bytes, and the same against the file. */
+    readonly peakGrowthMegabytes: number;
+    readonly peakGrowthPerFile: number;
+    readonly targetPeakGrowthPerFile: number;
+    /** torch.load, the encoder's tensors, safetensors' save_file. */
+    readonly pythonMs: Spread;
+  };
+  readonly load: {
+    readonly fileBytes: number;
+    readonly plainReadMs: Spread;
+    readonly oursMs: Spread;
+    /** Each load against the plain read before it. */
+    readonly ratio: number;
+    readonly targetRatio: number;
+    readonly pythonPlainReadMs: Spread;
+    /** Mapped into memory: no byte is read yet. */
+    readonly pythonMs: Spread;
+    readonly pythonTouchedMs: Spread;
+  };
+  readonly embed: {
+    readonly imageCount: number;
+    readonly batchSize: number;
+    /** Images a second. */
+    readonly ours: Spread;
+    readonly pytorch: Spread;
+    readonly onnxRuntime: Spread;
+    /** Ours against PyTorch's of the same round. */
+    readonly ratio: number;
+    readonly targetRatio: number;
+    readonly libraries: readonly string[];
+  };
+  /** Of the last minute, before and after: what else the machine did. */
+  readonly loadAverage: readonly [number, number];
+}
+
+const EMBEDDED_IMAGES = 1000;
+const IMAGE_SIZE_PX = 224;
+const LOADS_PER_ROUND = 5;
+const TIMEOUT_MS = 300_000;
+const here = (name: string): string => path.join(import.meta.dirname, name);
+
+const loadFacts = z.object({ readMs: z.array(z.number()), loadMs: z.array(z.number()) });
+const peerLoadFacts = loadFacts.extend({ loadTouchedMs: z.array(z.number()) });
+const embedFacts = z.object({ imagesPerSecond: z.number(), library: z.string() });
+const importAnswer = z.object({ data: z.object({ importCheckpoint: z.object({ checkpoint: z.object({ encoder: z.literal('RESNET50') }) }) }) });
+
+/** @throws Error when the peer can not be had or a side fails. */
+export async function benchWeights({ pythonDir, rounds = 5, onProgress = () => undefined }: WeightsBenchOptions): Promise<WeightsBenchResult> {
+  const python = await preparePython(pythonDir, onProgress);
+  const workDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-bench-weights-'));
+  const peer = (args: readonly string[]): Promise<string> => run({ program: python, args: [here('peer/weights_peer.py'), ...args], timeoutMs: TIMEOUT_MS });
+  const ours = (args: readonly string[]): Promise<string> => run({ program: process.execPath, args: [here('weights-ours.ts'), ...args], env: ENGINE_PROCESS_ENV, timeoutMs: TIMEOUT_MS });
+  const loadBefore = os.loadavg()[0] ?? 0;
+  try {
+    onProgress('weights: PyTorch makes the files');
+    await peer(['make', workDir]);
+    await writeFile(path.join(workDir, 'resnet18.onnx'), await onnxOf(path.join(workDir, 'resnet18.safetensors')));
+    const imported = await measureImport(path.join(workDir, 'lightning.ckpt'), rounds, peer, onProgress);
+    const loaded = await measureLoad(path.join(workDir, 'weights.safetensors'), rounds, { ours, peer }, onProgress);
+    const embedded = await measureEmbedding(workDir, rounds, { ours, peer }, onProgress);
+    return { import: imported, load: loaded, embed: embedded, loadAverage: [loadBefore, os.loadavg()[0] ?? 0] };
+  } finally {
+    await rm(workDir, { recursive: true, force: true });
+  }
+}
+
+type Side = (args: readonly string[]) => Promise<string>;
+
+async function onnxOf(file: string): Promise<Uint8Array> {
+  const inputContract = { imageSizePx: IMAGE_SIZE_PX, resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP', channelOrder: 'RGB', valueRange: [0, 1], channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5], embeddingLayer: 'avgpool', micronsPerPixelMin: null, micronsPerPixelMax: null } as const;
+  return writeOnnx({ architecture: 'RESNET18', tensors: readSafetensors(await readFile(file)).tensors, inputContract, metadata: {} });
+}
+
+/** Each round imports into a model of its own; the weights are stored anew, because the input contract in the file says the round. */
+function measureImport(file: string, rounds: number, peer: Side, tell: (message: string) => void): Promise<WeightsBenchResult['import']> {
+  return withServer(async (server) => {
+    const importsDir = path.join(server.dataDir, 'imports');
+    await mkdir(importsDir, { recursive: true });
+    const ownFile = path.join(importsDir, 'lightning.ckpt');
+    await copyFile(file, ownFile);
+    const key = (await readFile(path.join(server.dataDir, 'admin-key'), 'utf8')).trim();
+    const importOnce = async (round: number): Promise<number> => {
+      const input = { modelSlug: `round-${round}`, path: ownFile, inputContract: { imageSizePx: IMAGE_SIZE_PX + round, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] } };
+      const query = 'mutation ($input: ImportCheckpointInput!) { importCheckpoint(input: $input) { checkpoint { encoder } userErrors { message } } }';
+      const startedMs = performance.now();
+      const response = await fetch(`${server.url}/graphql`, { method: 'POST', headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` }, body: JSON.stringify({ query, variables: { input } }) });
+      importAnswer.parse(await response.json());
+      return performance.now() - startedMs;
+    };
+    const before = await residentMegabytes(server.pid);
+    const oursMs: number[] = [];
+    const pythonMs: number[] = [];
+    for (let round = 0; round < rounds; round += 1) {
+      tell(`weights, import: round ${round + 1}`);
+      oursMs.push(await importOnce(round));
+      pythonMs.push(...z.object({ durationsMs: z.array(z.number()) }).parse(JSON.parse(await peer(['import', file]))).durationsMs);
+    }
+    const peak = (await measureServerMemory(server)) ?? Number.NaN;
+    const fileBytes = (await stat(file)).size;
+    const peakGrowthMegabytes = rounded(peak - before);
+    return { fileBytes, oursMs: spread(oursMs), targetMs: 2000, peakGrowthMegabytes, peakGrowthPerFile: rounded((peakGrowthMegabytes * 1e6) / fileBytes), targetPeakGrowthPerFile: 3, pythonMs: spread(pythonMs) };
+  });
+}
+
+async function residentMegabytes(pid: number): Promise<number> {
+  const [, kilobytes] = /VmRSS:\s+(\d+) kB/.exec(await readFile(`/proc/${pid}/status`, 'utf8')) ?? [];
+  return (Number(kilobytes) * 1024) / 1e6;
+}
+
+async function measureLoad(file: string, rounds: number, sides: { readonly ours: Side; readonly peer: Side }, tell: (message: string) => void): Promise<WeightsBenchResult['load']> {
+  const own: z.infer<typeof loadFacts>[] = [];
+  const theirs: z.infer<typeof peerLoadFacts>[] = [];
+  for (let round = 0; round < rounds; round += 1) {
+    tell(`weights, load: round ${round + 1}`);
+    own.push(loadFacts.parse(JSON.parse(await sides.ours(['load', file, String(LOADS_PER_ROUND)]))));
+    theirs.push(peerLoadFacts.parse(JSON.parse(await sides.peer(['load', file, String(LOADS_PER_ROUND)]))));
+  }
+  const ratios = own.flatMap(({ readMs, loadMs }) => loadMs.map((value, index) => value / (readMs[index] ?? Number.NaN)));
+  return {
+    fileBytes: (await stat(file)).size,
+    plainReadMs: spread(own.flatMap(({ readMs }) => readMs)), oursMs: spread(own.flatMap(({ loadMs }) => loadMs)), ratio: rounded(median(ratios)), targetRatio: 1.5,
+    pythonPlainReadMs: spread(theirs.flatMap(({ readMs }) => readMs)), pythonMs: spread(theirs.flatMap(({ loadMs }) => loadMs)), pythonTouchedMs: spread(theirs.flatMap(({ loadTouchedMs }) => loadTouchedMs)),
+  };
+}
+
+async function measureEmbedding(workDir: string, rounds: number, sides: { readonly ours: Side; readonly peer: Side }, tell: (message: string) => void): Promise<WeightsBenchResult['embed']> {
+  const batchSize = embeddingBatchSize(IMAGE_SIZE_PX);
+  const perRound = Math.ceil(EMBEDDED_IMAGES / rounds / batchSize) * batchSize;
+  const found: Record<'ours' | 'pytorch' | 'onnxRuntime', z.infer<typeof embedFacts>[]> = { ours: [], pytorch: [], onnxRuntime: [] };
+  const counts = [String(perRound), String(batchSize)];
+  const threads = String(os.availableParallelism());
+  for (let round = 0; round < rounds; round += 1) {
+    tell(`weights, embedding: round ${round + 1}`);
+    found.ours.push(embedFacts.parse(JSON.parse(await sides.ours(['embed', path.join(workDir, 'resnet18.safetensors'), ...counts]))));
+    found.pytorch.push(embedFacts.parse(JSON.parse(await sides.peer(['torch', workDir, ...counts, threads]))));
+    found.onnxRuntime.push(embedFacts.parse(JSON.parse(await sides.peer(['onnx', workDir, ...counts, threads]))));
+  }
+  const speeds = (side: keyof typeof found): number[] => found[side].map(({ imagesPerSecond }) => imagesPerSecond);
+  const peerSpeeds = speeds('pytorch');
+  return {
+    imageCount: perRound * rounds, batchSize, ours: spread(speeds('ours')), pytorch: spread(peerSpeeds), onnxRuntime: spread(speeds('onnxRuntime')),
+    ratio: rounded(median(speeds('ours').map((speed, round) => speed / (peerSpeeds[round] ?? Number.NaN)))), targetRatio: 0.8,
+    libraries: [...new Set(Object.values(found).flatMap((each) => each.map(({ library }) => library)))],
+  };
+}
+
+function spread(values: readonly number[]): Spread {
+  return { median: rounded(median(values)), lowest: rounded(Math.min(...values)), highest: rounded(Math.max(...values)) };
+}
+
+function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return ((sorted[(sorted.length - 1) >> 1] ?? Number.NaN) + (sorted[sorted.length >> 1] ?? Number.NaN)) / 2;
+}
+
+function rounded(value: number): number {
+  return Math.round(value * 100) / 100;
+}
+
+if (import.meta.main) {
+  const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, json: { type: 'boolean' } } });
+  const result = await benchWeights({ pythonDir: path.join(readEnvironment().engineCacheDir, '..', 'compat'), rounds: Number(values.rounds), onProgress: (message) => void process.stderr.write(`${message}\n`) });
+  console.log(JSON.stringify(result, null, 2));
+}
