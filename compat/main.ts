@@ -25,7 +25,7 @@ import { exportWeights, importCheckpoints } from './transfer.ts';
 
 /** What the server holds its exports to. */
 const TOLERANCE = MAX_RELATIVE_DIFFERENCE;
-const STEP_TIMEOUT_MS = 240_000;
+const STEP_TIMEOUT_MS = 600_000;
 const here = (name: string): string => path.join(import.meta.dirname, name);
 const docsDir = path.join(import.meta.dirname, '..', 'docs');
 
