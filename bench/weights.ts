@@ -88,8 +88,8 @@ const importAnswer = z.object({ data: z.object({ importCheckpoint: z.object({ ch
 export async function benchWeights({ pythonDir, rounds = 5, onProgress = () => undefined }: WeightsBenchOptions): Promise<WeightsBenchResult> {
   const python = await preparePython(pythonDir, onProgress);
   const workDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-bench-weights-'));
-  const peer = (args: readonly string[]): Promise<string> => run({ program: python, args: [here('peer/weights_peer.py'), ...args], timeoutMs: TIMEOUT_MS });
-  const ours = (args: readonly string[]): Promise<string> => run({ program: process.execPath, args: [here('weights-ours.ts'), ...args], env: ENGINE_PROCESS_ENV, timeoutMs: TIMEOUT_MS });
+  const peer: Side = (args) => run({ program: python, args: [here('peer/weights_peer.py'), ...args], timeoutMs: TIMEOUT_MS });
+  const ours: Side = (args) => run({ program: process.execPath, args: [here('weights-ours.ts'), ...args], ...(args[0] === 'embed' ? { env: ENGINE_PROCESS_ENV } : {}), timeoutMs: TIMEOUT_MS });
   const loadBefore = os.loadavg()[0] ?? 0;
   try {
     onProgress('weights: PyTorch makes the files');

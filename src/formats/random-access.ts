@@ -2,8 +2,11 @@
 
 export interface RandomAccess {
   readonly byteSize: number;
-  /** `length` bytes from `offset`, in memory that is the caller's own; fewer only when the source has shrunk meanwhile. */
-  read(offset: number, length: number): Promise<Uint8Array<ArrayBuffer>>;
+  /**
+   * `length` bytes from `offset`, in memory that is the caller's own; fewer only when the source has shrunk meanwhile.
+   * @param into as many bytes to fill, instead of new ones.
+   */
+  read(offset: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
 }
 
 /** The part of node's `FileHandle` that is needed here. */
@@ -13,15 +16,20 @@ export interface PositionedReader {
 
 /** Bytes already in memory. What is read is copied. */
 export function accessBytes(bytes: Uint8Array): RandomAccess {
-  return { byteSize: bytes.length, read: async (offset, length) => new Uint8Array(bytes.subarray(offset, offset + length)) };
+  return {
+    byteSize: bytes.length,
+    read: async (offset, length, into = new Uint8Array(Math.max(0, Math.min(length, bytes.length - offset)))) => {
+      into.set(bytes.subarray(offset, offset + length));
+      return into;
+    },
+  };
 }
 
 /** An open file. The caller opens and closes it. */
 export function accessFile(handle: PositionedReader, byteSize: number): RandomAccess {
   return {
     byteSize,
-    read: async (offset, length) => {
-      const buffer = new Uint8Array(length);
+    read: async (offset, length, buffer = new Uint8Array(length)) => {
       let filled = 0;
       while (filled < length) {
         const { bytesRead } = await handle.read(buffer, filled, length - filled, offset + filled);

@@ -73,42 +73,57 @@ const LENGTH_BYTES = 8;
 const METADATA_KEY = '__metadata__';
 const DTYPES: ReadonlyMap<string, TorchDtype> = new Map(TORCH_DTYPES.map((dtype) => [dtype, dtype]));
 
+/** What a tensor of a file to be written is called and how large it is. */
+export type SafetensorsPlan = TensorFacts & { readonly dtype: SafetensorsDtype };
+
+export interface SafetensorsLayout {
+  /** The whole file, its header written and its numbers 0. */
+  readonly file: Uint8Array<ArrayBuffer>;
+  /** Where in it each tensor's bytes belong, aligned to its elements. */
+  readonly places: ReadonlyMap<string, Uint8Array<ArrayBuffer>>;
+}
+
 /**
  * Writes a file: the same tensors and metadata give the same bytes, whatever their order.
- *
- * Tensors are sorted by element size (largest first, so that each is aligned to its elements), then by name.
  * @throws SafetensorsError NAME_INVALID, DUPLICATE_KEY, TENSOR_INFO_INVALID, SHAPE_TOO_LARGE, SIZE_MISMATCH, METADATA_INVALID or HEADER_TOO_LARGE.
  */
 export function writeSafetensors(tensors: readonly SafetensorsTensor[], metadata: Readonly<Record<string, string>> = {}): Uint8Array<ArrayBuffer> {
+  for (const { name, dtype, shape, data } of tensors) checkSize(name, dtype, checkedShape(name, shape), data.byteLength);
+  const { file, places } = layOutSafetensors(tensors, metadata);
+  for (const { name, data } of tensors) places.get(name)?.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  return file;
+}
+
+/**
+ * A file whose numbers are still to come, so that they can be read into their place and are never held twice.
+ *
+ * Tensors are sorted by element size (largest first, so that each is aligned to its elements), then by name.
+ * @throws SafetensorsError as `writeSafetensors`, but for SIZE_MISMATCH.
+ */
+export function layOutSafetensors(tensors: readonly SafetensorsPlan[], metadata: Readonly<Record<string, string>> = {}): SafetensorsLayout {
   const sorted = tensors.toSorted((a, b) => BYTES_PER_ELEMENT[b.dtype] - BYTES_PER_ELEMENT[a.dtype] || compareNames(a.name, b.name));
-  const names = new Set<string>();
+  const ranges = new Map<string, readonly [begin: number, end: number]>();
   // Written by hand: an object would put integer-like names first and lose `__proto__`.
   const entries = metadataEntry(metadata);
   let end = 0;
-  for (const tensor of sorted) {
-    if (tensor.name === METADATA_KEY || !tensor.name.isWellFormed()) throw new SafetensorsError('NAME_INVALID', `A tensor can not be named ${JSON.stringify(tensor.name)}.`);
-    if (names.has(tensor.name)) throw new SafetensorsError('DUPLICATE_KEY', `Two tensors are named ${JSON.stringify(tensor.name)}.`);
-    names.add(tensor.name);
-    if (tensor.shape.some((size) => !isNatural(size))) throw new SafetensorsError('TENSOR_INFO_INVALID', `"${tensor.name}" has a shape that is no list of natural numbers: [${tensor.shape.join(', ')}].`);
-    checkSize(tensor.name, tensor.dtype, tensor.shape, tensor.data.byteLength);
+  for (const { name, dtype, shape } of sorted) {
+    if (name === METADATA_KEY || !name.isWellFormed()) throw new SafetensorsError('NAME_INVALID', `A tensor can not be named ${JSON.stringify(name)}.`);
+    if (ranges.has(name)) throw new SafetensorsError('DUPLICATE_KEY', `Two tensors are named ${JSON.stringify(name)}.`);
     const begin = end;
-    end += tensor.data.byteLength;
-    entries.push(`${JSON.stringify(tensor.name)}:{"dtype":"${tensor.dtype}","shape":${JSON.stringify(tensor.shape)},"data_offsets":[${begin},${end}]}`);
+    end += byteSizeOf(name, dtype, checkedShape(name, shape));
+    ranges.set(name, [begin, end]);
+    entries.push(`${JSON.stringify(name)}:{"dtype":"${dtype}","shape":${JSON.stringify(shape)},"data_offsets":[${begin},${end}]}`);
   }
   const header = new TextEncoder().encode(`{${entries.join(',')}}`);
   const paddedLength = Math.ceil(header.length / 8) * 8;
   if (paddedLength > MAX_HEADER_BYTES) throw new SafetensorsError('HEADER_TOO_LARGE', `The header would take ${paddedLength} bytes, more than ${MAX_HEADER_BYTES}.`);
 
-  const file = new Uint8Array(LENGTH_BYTES + paddedLength + end);
+  const dataStart = LENGTH_BYTES + paddedLength;
+  const file = new Uint8Array(dataStart + end);
   new DataView(file.buffer).setBigUint64(0, BigInt(paddedLength), true);
   file.set(header, LENGTH_BYTES);
-  file.fill(0x20, LENGTH_BYTES + header.length, LENGTH_BYTES + paddedLength);
-  let position = LENGTH_BYTES + paddedLength;
-  for (const { data } of sorted) {
-    file.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength), position);
-    position += data.byteLength;
-  }
-  return file;
+  file.fill(0x20, LENGTH_BYTES + header.length, dataStart);
+  return { file, places: new Map([...ranges].map(([name, [first, last]]) => [name, file.subarray(dataStart + first, dataStart + last)])) };
 }
 
 /**
@@ -226,13 +241,23 @@ function tensorInfo(name: string, value: unknown): TensorInfo {
   return { name, dtype: known, shape, begin, end };
 }
 
-function checkSize(name: string, dtype: TorchDtype, shape: readonly number[], byteLength: number): void {
+function checkedShape(name: string, shape: readonly number[]): readonly number[] {
+  if (shape.every((size) => isNatural(size))) return shape;
+  throw new SafetensorsError('TENSOR_INFO_INVALID', `"${name}" has a shape that is no list of natural numbers: [${shape.join(', ')}].`);
+}
+
+function byteSizeOf(name: string, dtype: TorchDtype, shape: readonly number[]): number {
   let needed: number = BYTES_PER_ELEMENT[dtype];
   for (const size of shape) {
     needed *= size;
     // At each step: a zero at the end would hide what overflowed before it.
     if (!Number.isSafeInteger(needed)) throw new SafetensorsError('SHAPE_TOO_LARGE', `"${name}" has a shape of more bytes than can be counted.`);
   }
+  return needed;
+}
+
+function checkSize(name: string, dtype: TorchDtype, shape: readonly number[], byteLength: number): void {
+  const needed = byteSizeOf(name, dtype, shape);
   if (needed !== byteLength) throw new SafetensorsError('SIZE_MISMATCH', `"${name}" needs ${needed} bytes for ${dtype} [${shape.join(', ')}], but has ${byteLength}.`);
 }
 

@@ -75,6 +75,21 @@ test('a file is read by its parts, and tensors only when they are loaded', async
   }
 });
 
+test('numbers that lie in order are read into the place that is given, all others beside it', async () => {
+  const { tensors } = await readTorchCheckpoint(accessBytes(bytesOf('views.zip.pt')));
+  const place = (count: number): Uint8Array<ArrayBuffer> => new Uint8Array(count * 4).fill(255);
+  const load = async (name: string, into: Uint8Array<ArrayBuffer>): Promise<TorchTensorData | undefined> => tensors.find((tensor) => tensor.name === name)?.load(into);
+  const row = place(4);
+  assert.deepEqual((await load('row', row))?.data.buffer, row.buffer);
+  assert.deepEqual(new Float32Array(row.buffer), new Float32Array([20, 21, 22, 23]));
+  for (const name of ['transposed', 'every_second', 'expanded']) {
+    const shape = tensors.find((tensor) => tensor.name === name)?.shape ?? [];
+    const untouched = place(shape.reduce((product, size) => product * size, 1));
+    assert.notEqual((await load(name, untouched))?.data.buffer, untouched.buffer);
+    assert.ok(untouched.every((byte) => byte === 255), name);
+  }
+});
+
 test('a plain training loop: the optimiser is no weight', async () => {
   const { tensors } = await readTorchCheckpoint(accessBytes(bytesOf('protocol4.zip.pt')));
   assert.deepEqual(tensors.map(({ path, name }) => [path, name]), [['nested.weight', 'nested.weight']]);

@@ -1,7 +1,7 @@
 /** The format to the letter: one test for each way in which bytes can be wrong. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { MAX_HEADER_BYTES, readForeignSafetensors, readSafetensors, SafetensorsError, writeSafetensors, type SafetensorsFault, type SafetensorsTensor } from '../../src/formats/safetensors.ts';
+import { layOutSafetensors, MAX_HEADER_BYTES, readForeignSafetensors, readSafetensors, SafetensorsError, writeSafetensors, type SafetensorsFault, type SafetensorsTensor } from '../../src/formats/safetensors.ts';
 import { toFloat32 } from '../../src/formats/torch-checkpoint/index.ts';
 
 const WEIGHT: SafetensorsTensor = { name: 'conv1.weight', dtype: 'F32', shape: [2, 3], data: new Float32Array([1, -2, 3.5, 0, Number.MIN_VALUE, 1e30]) };
@@ -58,6 +58,12 @@ describe('what is written', () => {
     assert.deepEqual(readSafetensors(writeSafetensors([])), { tensors: [], metadata: {} });
     const empty: SafetensorsTensor[] = ['1', '__proto__', 'b'].map((name) => ({ name, dtype: 'F32', shape: [0, 5], data: new Float32Array(0) }));
     assert.deepEqual(readSafetensors(writeSafetensors(empty)).tensors, empty);
+  });
+
+  test('may be laid out first and filled in place: the same bytes', () => {
+    const { file, places } = layOutSafetensors([WEIGHT, COUNT, PIXELS], { a: '1' });
+    for (const { name, data } of [WEIGHT, COUNT, PIXELS]) places.get(name)?.set(new Uint8Array(data.buffer));
+    assert.deepEqual(file, writeSafetensors([WEIGHT, COUNT, PIXELS], { a: '1' }));
   });
 
   test('comes back without a copy', () => {

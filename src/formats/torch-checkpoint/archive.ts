@@ -79,8 +79,8 @@ async function readSmallText(source: RandomAccess, entry: ZipEntry): Promise<str
   return Buffer.from(await readEntry(source, entry)).toString('latin1');
 }
 
-async function readEntry(source: RandomAccess, entry: ZipEntry): Promise<Uint8Array<ArrayBuffer>> {
-  const bytes = await readExactly(source, entry.offset, entry.byteSize, entry.name);
+async function readEntry(source: RandomAccess, entry: ZipEntry, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+  const bytes = await readExactly(source, entry.offset, entry.byteSize, entry.name, into);
   checkDigest(entry, crc32(bytes));
   return bytes;
 }
@@ -102,17 +102,17 @@ function archiveStorages(source: RandomAccess, entries: ReadonlyMap<string, ZipE
     checkDigest(entry, computed);
   };
   return {
-    read: async (key, byteOffset, length) => {
+    read: async (key, byteOffset, length, into) => {
       const entry = entries.get(key);
       if (entry === undefined) throw new TorchCheckpointError('STORAGE_MISSING', 'zip', `Storage ${quoted(key)} is not in the file.`);
-      if (byteOffset === 0 && length === entry.byteSize) return readEntry(source, entry);
+      if (byteOffset === 0 && length === entry.byteSize) return readEntry(source, entry, into);
       let checked = checks.get(key);
       if (checked === undefined) {
         checked = check(entry);
         checks.set(key, checked);
       }
       await checked;
-      return readExactly(source, entry.offset + byteOffset, length, entry.name);
+      return readExactly(source, entry.offset + byteOffset, length, entry.name, into);
     },
   };
 }

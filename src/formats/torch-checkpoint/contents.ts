@@ -5,7 +5,7 @@ import { quoted, TorchCheckpointError } from './fault.ts';
 import type { TorchCheckpointLimits } from './limits.ts';
 import type { OpenedCheckpoint, StorageReader } from './opened.ts';
 import type { PickleDict, PickleNode, PickleValue, TensorView } from './pickle-values.ts';
-import { elementCountOf, materialised, spanBytes } from './tensor-view.ts';
+import { elementCountOf, isRowMajor, materialised, spanBytes } from './tensor-view.ts';
 import { BYTES_PER_ELEMENT } from './dtype.ts';
 
 export interface TorchTensor {
@@ -16,8 +16,12 @@ export interface TorchTensor {
   readonly dtype: TorchDtype;
   /** Sizes of the axes; `[]` is a scalar. */
   readonly shape: readonly number[];
-  /** Reads the numbers, row-major, in an array of their own. @throws TorchCheckpointError ENTRY_CORRUPT or READ_SHORT. */
-  load(): Promise<TorchTensorData>;
+  /**
+   * Reads the numbers, row-major, in an array of their own.
+   * @param into aligned bytes that they are read into, if that is how they lie in the file: the answer's array is then a view of them.
+   * @throws TorchCheckpointError ENTRY_CORRUPT or READ_SHORT.
+   */
+  load(into?: Uint8Array<ArrayBuffer>): Promise<TorchTensorData>;
 }
 
 export interface TorchScalar {
@@ -158,9 +162,10 @@ function tensorOf(path: string, name: string, view: TensorView, storages: Storag
     name,
     dtype: view.dtype,
     shape: view.shape,
-    load: async () => {
+    load: async (into) => {
       const span = spanBytes(view);
-      return materialised(view, span === 0 ? new Uint8Array(0) : await storages.read(view.storageKey, view.byteOffset, span));
+      const place = into?.length === span && isRowMajor(view) ? into : undefined;
+      return materialised(view, span === 0 ? new Uint8Array(0) : await storages.read(view.storageKey, view.byteOffset, span, place));
     },
   };
 }

@@ -40,10 +40,10 @@ export async function openLegacy(source: RandomAccess, limits: TorchCheckpointLi
     value: object.value,
     inertGlobals: [magic, protocol, system, object, keys].flatMap(({ host }) => host.inertGlobals),
     storages: {
-      read: async (key, byteOffset, length) => {
+      read: async (key, byteOffset, length, into) => {
         const start = places.get(key);
         if (start === undefined) throw new TorchCheckpointError('STORAGE_MISSING', 'storages', `Storage ${quoted(key)} is not in the file.`);
-        return readExactly(source, start + byteOffset, length, `storage ${quoted(key)}`);
+        return readExactly(source, start + byteOffset, length, `storage ${quoted(key)}`, into);
       },
     },
   };

@@ -71,7 +71,8 @@ export function materialised(view: TensorView, span: Uint8Array<ArrayBuffer>): T
   return elementsOf(view.dtype, ordered);
 }
 
-function isRowMajor({ shape, strides }: TensorView): boolean {
+/** Whether the view's numbers lie in the storage in their order, without a gap. */
+export function isRowMajor({ shape, strides }: TensorView): boolean {
   let expected = 1;
   for (let axis = shape.length - 1; axis >= 0; axis -= 1) {
     const size = shape[axis] ?? 0;

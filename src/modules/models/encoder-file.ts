@@ -6,7 +6,7 @@ import { createHash } from 'node:crypto';
 import { open, type FileHandle } from 'node:fs/promises';
 import { DomainError } from '../../errors.ts';
 import { accessFile, type RandomAccess } from '../../formats/random-access.ts';
-import { readForeignSafetensors, SafetensorsError, writeSafetensors, type SafetensorsTensor } from '../../formats/safetensors.ts';
+import { layOutSafetensors, readForeignSafetensors, SafetensorsError, type SafetensorsPlan } from '../../formats/safetensors.ts';
 import { readTorchCheckpoint, TorchCheckpointError, toFloat32, type TorchScalar } from '../../formats/torch-checkpoint/index.ts';
 import { embeddingDimOf, resnetTensorSpecs } from '../../formats/torchvision-resnet.ts';
 import { mapToEncoder, type MappableTensor, type RefusedMapping } from '../../formats/weights-map.ts';
@@ -37,8 +37,8 @@ export interface EncoderFile {
 }
 
 interface SourceTensor extends MappableTensor {
-  /** I64 as it is, all else as float32. */
-  load(): Promise<Float32Array | BigInt64Array>;
+  /** I64 as it is, all else as float32; float32 that lies in the file in order may be read into the bytes that are given. */
+  load(into: Uint8Array<ArrayBuffer>): Promise<Float32Array | BigInt64Array>;
 }
 
 interface OpenedFile {
@@ -78,7 +78,8 @@ export async function readEncoderFile(task: EncoderFileTask): Promise<EncoderFil
 
   const mapped = mapToEncoder(file.tensors, { ...(task.encoder === null ? {} : { architecture: task.encoder }), ...(task.keyPrefix === null ? {} : { prefix: task.keyPrefix }) });
   if (mapped.outcome === 'REFUSED') throw refusal(mapped, file.tensors.length);
-  const tensors = await encoderTensors(mapped.architecture, mapped.tensors).catch((error: unknown) => {
+  const metadata = { format: 'pt', architecture: mapped.architecture, inputContract: JSON.stringify(task.inputContract) };
+  const bytes = await storedFile(mapped.architecture, mapped.tensors, metadata).catch((error: unknown) => {
     throw explained(error);
   });
   const after = await handle.stat({ bigint: true });
@@ -98,7 +99,7 @@ export async function readEncoderFile(task: EncoderFileTask): Promise<EncoderFil
       ignoredParts: file.ignoredParts.slice(0, MAX_LISTED).map(cleanText),
       scalars: file.scalars.slice(0, MAX_LISTED).map(({ path, value }) => ({ path: cleanText(path), value: cleanScalar(value) })),
     },
-    bytes: writeSafetensors(tensors, { format: 'pt', architecture, inputContract: JSON.stringify(task.inputContract) }),
+    bytes,
   };
 }
 
@@ -135,8 +136,8 @@ async function openWeights(source: RandomAccess): Promise<OpenedFile> {
         name: tensor.name,
         dtype: tensor.dtype,
         shape: tensor.shape,
-        load: async () => {
-          const numbers = await tensor.load();
+        load: async (into) => {
+          const numbers = await tensor.load(into);
           return numbers.dtype === 'I64' ? numbers.data : toFloat32(numbers);
         },
       })),
@@ -156,20 +157,20 @@ async function openWeights(source: RandomAccess): Promise<OpenedFile> {
   };
 }
 
-/** All of them, in torchvision's order; batch counts that an old file does not have are 0. */
-async function encoderTensors(architecture: ImportedEncoder, found: ReadonlyMap<string, SourceTensor>): Promise<SafetensorsTensor[]> {
-  const tensors: SafetensorsTensor[] = [];
-  for (const { name, shape, kind } of resnetTensorSpecs(architecture)) {
-    const data = await found.get(name)?.load();
-    if (kind === 'BATCH_COUNT') {
-      tensors.push({ name, shape, dtype: 'I64', data: data instanceof BigInt64Array ? data : new BigInt64Array(1) });
-      continue;
-    }
-    if (!(data instanceof Float32Array)) throw new Error(`${name} was mapped but holds no floating point numbers.`);
-    if (!areFinite(data)) throw new DomainError({ code: 'FORMAT_INVALID', message: `${name} holds numbers that are not finite as float32.`, hint: 'The training that made it has diverged, or the file is damaged.' });
-    tensors.push({ name, shape, dtype: 'F32', data });
+/** Safetensors of the whole encoder, each tensor read into its place, so that none is held twice; batch counts that an old file does not have are 0. */
+async function storedFile(architecture: ImportedEncoder, found: ReadonlyMap<string, SourceTensor>, metadata: Readonly<Record<string, string>>): Promise<Uint8Array<ArrayBuffer>> {
+  const plan = resnetTensorSpecs(architecture).map(({ name, shape, kind }): SafetensorsPlan => ({ name, shape, dtype: kind === 'BATCH_COUNT' ? 'I64' : 'F32' }));
+  const { file, places } = layOutSafetensors(plan, metadata);
+  for (const { name, dtype } of plan) {
+    const tensor = found.get(name);
+    const place = places.get(name);
+    if (tensor === undefined || place === undefined) continue;
+    const data = await tensor.load(place);
+    if (data instanceof BigInt64Array !== (dtype === 'I64')) throw new Error(`${name} was mapped but holds numbers of another kind.`);
+    if (data instanceof Float32Array && !areFinite(data)) throw new DomainError({ code: 'FORMAT_INVALID', message: `${name} holds numbers that are not finite as float32.`, hint: 'The training that made it has diverged, or the file is damaged.' });
+    if (data.buffer !== file.buffer) place.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
-  return tensors;
+  return file;
 }
 
 /** A loop: `every` calls back for each of tens of millions of numbers. */
