@@ -1,4 +1,4 @@
-/** One measurement of our training step, for bench/training.ts: prints one JSON line. Arguments: image side in px, batch size, steps. */
+/** One measurement of our training step, for bench/training.ts: prints one JSON line. Arguments: image side in px, batch size, steps, float32 or bfloat16. */
 import { Variable } from '../workers/engine/kernels/variable.ts';
 import { takeGradient } from '../workers/engine/models/parameter.ts';
 import { createEncoder } from '../workers/engine/models/resnet.ts';
@@ -6,9 +6,10 @@ import { createRandom } from '../workers/engine/rng.ts';
 import { asRank2, asRank4, engineInfo, scoped, tf } from '../workers/engine/tensorflow.ts';
 
 const WARMUP_STEPS = 3;
-const [imageSidePx = 64, batchSize = 32, stepCount = 10] = process.argv.slice(2).map(Number);
+const [imageSidePx = 64, batchSize = 32, stepCount = 10] = process.argv.slice(2, 5).map(Number);
+const computeDtype = process.argv[5] === 'bfloat16' ? 'bfloat16' : 'float32';
 
-const encoder = createEncoder('RESNET18', createRandom(1));
+const encoder = createEncoder('RESNET18', createRandom(1), computeDtype);
 const images = asRank4(tf.randomNormal([batchSize, imageSidePx, imageSidePx, 3], 0, 1, 'float32', 1));
 const slots = encoder.parameters.map((parameter) => ({
   parameter,

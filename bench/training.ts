@@ -1,5 +1,5 @@
 /**
- * ResNet-18's training step (forward, backward, SGD with momentum; float32) beside PyTorch's on the same cores, in turns, so that both meet the same machine.
+ * ResNet-18's training step (forward, backward, SGD with momentum; float32 and bfloat16) beside PyTorch's on the same cores, in turns, so that both meet the same machine.
  *
  * Alone: `node bench/training.ts --json [--rounds 5] [--peer-dir DIR]`. The peer's virtual environment is made once in DIR by pip.
  */
@@ -15,8 +15,10 @@ import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 
 const PEER_REQUIREMENTS = ['torch==2.13.0+cpu', 'torch==2.13.0'] as const;
 const CASES = [
-  { imageSidePx: 64, batchSize: 32, stepCount: 30, targetRatio: 0.9 },
-  { imageSidePx: 224, batchSize: 16, stepCount: 4, targetRatio: 0.75 },
+  { imageSidePx: 64, batchSize: 32, stepCount: 30, precision: 'float32', targetRatio: 1 },
+  { imageSidePx: 224, batchSize: 16, stepCount: 4, precision: 'float32', targetRatio: 0.9 },
+  { imageSidePx: 64, batchSize: 32, stepCount: 30, precision: 'bfloat16', targetRatio: 0.8 },
+  { imageSidePx: 224, batchSize: 16, stepCount: 4, precision: 'bfloat16', targetRatio: 0.8 },
 ] as const;
 
 export interface TrainingBenchOptions {
@@ -39,6 +41,8 @@ export interface TrainingSpeed {
 export interface TrainingBenchCase {
   readonly imageSidePx: number;
   readonly batchSize: number;
+  /** bfloat16 is the peer's autocast. */
+  readonly precision: Precision;
   readonly ours: TrainingSpeed;
   readonly peer: TrainingSpeed | null;
   /** Ours to the peer's, each round's two neighbours compared, median of the rounds; null without a peer. */
@@ -56,7 +60,8 @@ export interface TrainingBenchResult {
 
 const measurement = z.object({ durationsMs: z.array(z.number()).min(1), peakRssMb: z.number(), library: z.string(), device: z.string() });
 type Measurement = z.infer<typeof measurement>;
-type Side = (imageSidePx: number, batchSize: number, stepCount: number) => Promise<Measurement>;
+type Precision = (typeof CASES)[number]['precision'];
+type Side = (imageSidePx: number, batchSize: number, stepCount: number, precision: Precision) => Promise<Measurement>;
 
 /** Runs every case and, where the peer can be had, the peer beside it. @throws Error when our own measurement fails. */
 export async function benchTraining(options: TrainingBenchOptions): Promise<TrainingBenchResult> {
@@ -64,28 +69,28 @@ export async function benchTraining(options: TrainingBenchOptions): Promise<Trai
   const coreCount = os.availableParallelism();
   const peer = await preparePeer(options.peerDir, coreCount, tell);
   const cases: TrainingBenchCase[] = [];
-  for (const { imageSidePx, batchSize, stepCount, targetRatio } of CASES) {
+  for (const { imageSidePx, batchSize, stepCount, precision, targetRatio } of CASES) {
     const ours: Measurement[] = [];
     const theirs: Measurement[] = [];
     for (let round = 0; round < (options.rounds ?? 5); round += 1) {
-      tell(`training step, ${imageSidePx} px, batch ${batchSize}: round ${round + 1}`);
-      ours.push(await measureOurs(imageSidePx, batchSize, stepCount));
-      if (peer.kind === 'READY') theirs.push(await peer.measure(imageSidePx, batchSize, stepCount));
+      tell(`training step, ${imageSidePx} px, batch ${batchSize}, ${precision}: round ${round + 1}`);
+      ours.push(await measureOurs(imageSidePx, batchSize, stepCount, precision));
+      if (peer.kind === 'READY') theirs.push(await peer.measure(imageSidePx, batchSize, stepCount, precision));
     }
     const ratios = ours.flatMap((own, round) => {
       const other = theirs[round];
       return other === undefined ? [] : [median(other.durationsMs) / median(own.durationsMs)];
     });
     cases.push({
-      imageSidePx, batchSize, ours: speed(ours, batchSize), peer: theirs.length === 0 ? null : speed(theirs, batchSize),
+      imageSidePx, batchSize, precision, ours: speed(ours, batchSize), peer: theirs.length === 0 ? null : speed(theirs, batchSize),
       ratio: ratios.length === 0 ? null : median(ratios), targetRatio,
     });
   }
   return { cpuModel: os.cpus()[0]?.model ?? 'unknown', coreCount, cases, why: peer.kind === 'READY' ? null : peer.why };
 }
 
-const measureOurs: Side = async (...numbers) =>
-  measurement.parse(await lastJson(process.execPath, [here('training-ours.ts'), ...numbers.map(String)], { ...process.env, ...ENGINE_PROCESS_ENV }));
+const measureOurs: Side = async (...settings) =>
+  measurement.parse(await lastJson(process.execPath, [here('training-ours.ts'), ...settings.map(String)], { ...process.env, ...ENGINE_PROCESS_ENV }));
 
 type Peer = { readonly kind: 'READY'; readonly measure: Side } | { readonly kind: 'ABSENT'; readonly why: string };
 
@@ -105,7 +110,7 @@ async function preparePeer(peerDir: string, threads: number, tell: (message: str
     return { kind: 'ABSENT', why: `The PyTorch peer could not be installed: ${error instanceof Error ? error.message : String(error)}` };
   }
   const script = here('peer/simclr_training_peer.py');
-  return { kind: 'READY', measure: async (...numbers) => measurement.parse(await lastJson(python, [script, ...numbers.map(String), String(threads)], process.env)) };
+  return { kind: 'READY', measure: async (...settings) => measurement.parse(await lastJson(python, [script, ...settings.map(String), String(threads)], process.env)) };
 }
 
 async function installTorch(python: string): Promise<void> {
@@ -179,5 +184,5 @@ if (import.meta.main) {
   const { values } = parseArgs({ options: { json: { type: 'boolean' }, rounds: { type: 'string' }, 'peer-dir': { type: 'string' } } });
   const peerDir = values['peer-dir'] ?? path.join(os.homedir(), '.cache', 'paraffin', 'bench');
   const result = await benchTraining({ peerDir, rounds: Number(values.rounds ?? 5), onProgress: (message) => console.error(message) });
-  console.log(values.json === true ? JSON.stringify(result, null, 2) : result.cases.map(({ imageSidePx, ours, peer, ratio }) => `${imageSidePx} px: ours ${ours.medianImagesPerSecond} images/s, peer ${peer?.medianImagesPerSecond ?? 'absent'}, ratio ${ratio?.toFixed(2) ?? '-'}`).join('\n'));
+  console.log(values.json === true ? JSON.stringify(result, null, 2) : result.cases.map(({ imageSidePx, precision, ours, peer, ratio }) => `${imageSidePx} px, ${precision}: ours ${ours.medianImagesPerSecond} images/s, peer ${peer?.medianImagesPerSecond ?? 'absent'}, ratio ${ratio?.toFixed(2) ?? '-'}`).join('\n'));
 }

@@ -1,6 +1,6 @@
-"""One measurement of PyTorch's training step, for bench/training.ts: prints one JSON line. Arguments: image side in px, batch size, steps, threads.
+"""One measurement of PyTorch's training step, for bench/training.ts: prints one JSON line. Arguments: image side in px, batch size, steps, float32 or bfloat16, threads.
 
-ResNet-18 as torchvision's, written out so that the peer needs nothing but torch; channels-last float32, forward, backward and SGD with momentum.
+ResNet-18 as torchvision's, written out so that the peer needs nothing but torch; channels-last, forward, backward and SGD with momentum; bfloat16 is autocast.
 """
 import json
 import resource
@@ -11,7 +11,8 @@ import torch
 from torch import nn
 
 WARMUP_STEPS = 3
-side, batch, steps, threads = (int(argument) for argument in sys.argv[1:5])
+side, batch, steps, threads = (int(sys.argv[place]) for place in (1, 2, 3, 5))
+autocast = torch.autocast("cpu", torch.bfloat16, enabled=sys.argv[4] == "bfloat16")
 torch.set_num_threads(threads)
 torch.manual_seed(1)
 
@@ -53,7 +54,9 @@ durations = []
 for step in range(WARMUP_STEPS + steps):
     started = time.perf_counter()
     optimizer.zero_grad()
-    model(images).square().mean().backward()
+    with autocast:
+        embeddings = model(images)
+    embeddings.float().square().mean().backward()
     optimizer.step()
     if step >= WARMUP_STEPS:
         durations.append((time.perf_counter() - started) * 1000)

@@ -136,8 +136,12 @@ describe('refused pretrainings', () => {
     assert.equal(pretrainingConfigSchema.parse(older).microBatchSize, null);
   });
 
-  test('a precision that does not exist yet', () => {
-    assert.throws(() => checkPretrainingChoice(parse({ precision: 'BFLOAT16' })), refusal('NOT_AVAILABLE', 'input.precision'));
+  test('a precision that does not exist, while both that do are frozen as they are', () => {
+    assert.throws(() => parse({ precision: 'FLOAT16' }), refusal('BAD_INPUT', 'input.precision'));
+    for (const precision of ['FLOAT32', 'BFLOAT16'] as const) {
+      checkPretrainingChoice(parse({ precision }));
+      assert.equal(freezePretraining(parse({ precision }), [version(1000)], 7).precision, precision);
+    }
   });
 
   test('fewer images than a batch, maxImages counted', () => {

@@ -15,7 +15,7 @@ const backend = nodeBackend();
 const { binding } = backend;
 
 /** TensorFlow's own numbers for its data types (`DataType` of types.proto). */
-export const TF_DTYPE = { float32: 1, float64: 2, int32: 3, uint8: 4, string: 7, int64: 9, bool: 10 } as const;
+export const TF_DTYPE = { float32: 1, float64: 2, int32: 3, uint8: 4, string: 7, int64: 9, bool: 10, bfloat16: 14 } as const;
 export type TensorflowDtype = keyof typeof TF_DTYPE;
 
 /** One attribute of an op: its name, TensorFlow's number for the attribute's kind, and the value. */
@@ -35,6 +35,51 @@ export const stringAttr = (name: string, value: string): OpAttr => ({ name, type
 
 /** The attribute most ops ask for: `T` = float32. */
 export const T_FLOAT: OpAttr = typeAttr('T', 'float32');
+const T_BFLOAT16: OpAttr = typeAttr('T', 'bfloat16');
+
+/** What the backend keeps of a tensor: TensorFlow's dtype and its number of the tensor. */
+interface TensorEntry {
+  dtype: number;
+}
+
+/** The parts of tfjs's backend between a tensor and TensorFlow's number of it. */
+interface TensorRegister {
+  readonly tensorMap: { get(dataId: object): TensorEntry };
+  getInputTensorIds(tensors: readonly TensorInfo[]): number[];
+  createOutputTensor(output: { id: number; shape: number[]; dtype: number }): Tensor;
+}
+
+function isTensorRegister(value: object): value is TensorRegister {
+  return 'tensorMap' in value && 'getInputTensorIds' in value && 'createOutputTensor' in value;
+}
+
+function requireTensorRegister(value: object): TensorRegister {
+  if (!isTensorRegister(value)) throw new Error('This version of tfjs-node keeps its tensors in another way.');
+  return value;
+}
+
+const register = requireTensorRegister(backend);
+
+/** A number that may be in bfloat16 on the device: eight bits of float32's fraction, its whole range. */
+export type FloatDtype = 'float32' | 'bfloat16';
+
+/**
+ * How a tensor's numbers are kept on the device. tfjs knows no bfloat16 and calls such a tensor float32: only ops run by `runOp` may
+ * take one, and it is read after a `castTo` float32.
+ */
+export function floatDtypeOf(tensor: TensorInfo): FloatDtype {
+  return register.tensorMap.get(tensor.dataId).dtype === TF_DTYPE.bfloat16 ? 'bfloat16' : 'float32';
+}
+
+/** The attribute `T` for an op on this tensor of floats. */
+export function typeOf(tensor: TensorInfo): OpAttr {
+  return floatDtypeOf(tensor) === 'bfloat16' ? T_BFLOAT16 : T_FLOAT;
+}
+
+/** A copy of a tensor of floats in the given dtype; also where it has that already. */
+export function castTo(tensor: Tensor, dtype: FloatDtype): Tensor {
+  return floatDtypeOf(tensor) === dtype ? tensor.clone() : runOp('Cast', [typeAttr('SrcT', floatDtypeOf(tensor)), typeAttr('DstT', dtype), boolAttr('Truncate', false)], [tensor]);
+}
 
 /**
  * Runs one TensorFlow op with a single output (`runOp('Relu', [T_FLOAT], [x])`).
@@ -42,12 +87,31 @@ export const T_FLOAT: OpAttr = typeAttr('T', 'float32');
  * @throws Error with TensorFlow's own words when the op refuses its inputs.
  */
 export function runOp(name: string, attrs: readonly OpAttr[], inputs: readonly TensorInfo[]): Tensor {
-  return backend.executeSingleOutput(name, [...attrs], [...inputs]);
+  const [output] = runOps(name, attrs, inputs, 1);
+  if (output === undefined) throw new Error(`${name} gave no output.`);
+  return output;
+}
+
+/** Told the name of every op that `runOp` and `runOps` have run, and its time. */
+export type OpObserver = (name: string, durationMs: number) => void;
+let observer: OpObserver | undefined;
+
+/** Watches every op from now on, for a profile; undefined ends it. */
+export function observeOps(next: OpObserver | undefined): void {
+  observer = next;
 }
 
 /** Runs one TensorFlow op with `outputCount` outputs. All of them are the caller's to dispose. */
 export function runOps(name: string, attrs: readonly OpAttr[], inputs: readonly TensorInfo[], outputCount: number): Tensor[] {
-  return backend.executeMultipleOutputs(name, [...attrs], [...inputs], outputCount);
+  const startedAt = observer === undefined ? 0 : performance.now();
+  const outputs = binding.executeOp(name, [...attrs], register.getInputTensorIds(inputs), outputCount);
+  observer?.(name, performance.now() - startedAt);
+  return outputs.map((output) => {
+    if (output.dtype !== TF_DTYPE.bfloat16) return register.createOutputTensor(output);
+    const tensor = register.createOutputTensor({ ...output, dtype: TF_DTYPE.float32 });
+    register.tensorMap.get(tensor.dataId).dtype = TF_DTYPE.bfloat16;
+    return tensor;
+  });
 }
 
 /** As `runOps` for the ops whose first output is all that is wanted: the others are disposed at once. */

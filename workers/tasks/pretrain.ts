@@ -39,6 +39,7 @@ export const pretrainTask: Task = {
       weightDecay: config.weightDecay,
       momentum: config.momentum,
       seedRandom: createRandom(config.seed).fork('weights'),
+      computeDtype: config.precision === 'BFLOAT16' ? 'bfloat16' : 'float32',
       ...(microBatchSize === null ? {} : { microBatchSize }),
       ...(initialWeights === undefined ? {} : { initialWeights }),
     });

@@ -260,9 +260,6 @@ export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
   if (given !== 1) {
     throw new DomainError({ code: 'BAD_INPUT', message: 'Give exactly one of epochs and steps.', field: 'input.steps', hint: 'epochs counts passes over the images, steps counts batches.' });
   }
-  if (input.precision === 'BFLOAT16') {
-    throw new DomainError({ code: 'NOT_AVAILABLE', message: 'precision BFLOAT16 is not available yet.', field: 'input.precision', hint: 'Use FLOAT32.' });
-  }
   if (typeof input.microBatchSize === 'number' && input.batchSize % input.microBatchSize !== 0) {
     throw new DomainError({
       code: 'BAD_INPUT',

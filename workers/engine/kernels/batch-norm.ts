@@ -1,6 +1,7 @@
-/** Batch normalisation over N, H, W of NHWC images (Ioffe and Szegedy 2015, arXiv:1502.03167), as PyTorch's BatchNorm2d. */
-import { asRank4, boolAttr, floatAttr, intAttr, runOp, runOps, stringAttr, T_FLOAT, tf, typeAttr } from '../tensorflow.ts';
+/** Batch normalisation over N, H, W of NHWC images (Ioffe and Szegedy 2015, arXiv:1502.03167), as PyTorch's BatchNorm2d. Images may be bfloat16; scale, offset and statistics are float32. */
+import { asRank4, boolAttr, floatAttr, intAttr, runOps, stringAttr, tf, typeAttr, typeOf } from '../tensorflow.ts';
 import type { OpAttr, Tensor, Tensor4D } from '../tensorflow.ts';
+import { relu } from './elementwise.ts';
 import { hasOneDnn, ONEDNN_KERNEL } from './onednn.ts';
 
 const EPSILON = 1e-5;
@@ -25,12 +26,12 @@ export interface BatchNormTrace {
   readonly nextRunningVariance: Tensor;
 }
 
-function batchNormAttrs(isTraining: boolean): OpAttr[] {
-  return [T_FLOAT, typeAttr('U', 'float32'), floatAttr('epsilon', EPSILON), stringAttr('data_format', 'NHWC'), boolAttr('is_training', isTraining)];
+function batchNormAttrs(images: Tensor4D, isTraining: boolean): OpAttr[] {
+  return [typeOf(images), typeAttr('U', 'float32'), floatAttr('epsilon', EPSILON), stringAttr('data_format', 'NHWC'), boolAttr('is_training', isTraining)];
 }
 
 function runBatchNorm(images: Tensor4D, state: BatchNormState, activation: 'NONE' | 'RELU', isTraining: boolean): Tensor[] {
-  const attrs = [...batchNormAttrs(isTraining), floatAttr('exponential_avg_factor', isTraining ? MOMENTUM : 1)];
+  const attrs = [...batchNormAttrs(images, isTraining), floatAttr('exponential_avg_factor', isTraining ? MOMENTUM : 1)];
   const inputs = [images, state.scale, state.offset, state.runningMean, state.runningVariance];
   if (activation === 'RELU' && hasOneDnn()) {
     const fused = [...attrs, intAttr('num_side_inputs', 0), stringAttr('activation_mode', 'Relu'), ONEDNN_KERNEL];
@@ -39,7 +40,7 @@ function runBatchNorm(images: Tensor4D, state: BatchNormState, activation: 'NONE
   const outputs = runOps('FusedBatchNormV3', attrs, inputs, 6);
   const [normalised, ...others] = outputs;
   if (activation === 'NONE' || normalised === undefined) return outputs;
-  const rectified = runOp('Relu', [T_FLOAT], [normalised]);
+  const rectified = relu(normalised);
   normalised.dispose();
   return [rectified, ...others];
 }
@@ -71,7 +72,7 @@ export interface BatchNormGradients {
 /** The gradients of training-mode batch norm; `outputGradient` is that of the normalised images, before any ReLU. */
 export function batchNormGradient(images: Tensor4D, scale: Tensor, trace: BatchNormTrace, outputGradient: Tensor4D): BatchNormGradients {
   const inputs = [outputGradient, images, scale, trace.batchMean, trace.batchVariance, trace.reserve];
-  const [imagesGradient, scaleGradient, offsetGradient, ...others] = runOps('FusedBatchNormGradV3', batchNormAttrs(true), inputs, 5);
+  const [imagesGradient, scaleGradient, offsetGradient, ...others] = runOps('FusedBatchNormGradV3', batchNormAttrs(images, true), inputs, 5);
   if (!imagesGradient || !scaleGradient || !offsetGradient) throw new Error('The gradient of batch norm gave too few outputs.');
   tf.dispose(others);
   return { images: asRank4(imagesGradient), scale: scaleGradient, offset: offsetGradient };

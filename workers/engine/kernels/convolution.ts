@@ -1,17 +1,17 @@
 /** Two-dimensional convolution without bias and its two gradients. Images are NHWC, filters HWIO. */
-import { asRank2, asRank4, boolAttr, intAttr, intsAttr, runOp, scoped, stringAttr, T_FLOAT, tf, typeAttr } from '../tensorflow.ts';
+import { asRank2, asRank4, boolAttr, castTo, floatDtypeOf, intAttr, intsAttr, runOp, scoped, stringAttr, T_FLOAT, tf, typeAttr, typeOf } from '../tensorflow.ts';
 import type { OpAttr, Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
-import { multiplyMatrices } from './elementwise.ts';
+import { multiplyMatrices, reshape } from './elementwise.ts';
 import { hasOneDnn } from './onednn.ts';
 import { outputSide, padImages, planPadding, unpadImages } from './padding.ts';
 import type { Window } from './padding.ts';
 
 type Padding = { readonly name: 'SAME' | 'VALID' } | { readonly name: 'EXPLICIT'; readonly pixels: number };
 
-function convolutionAttrs(stride: number, padding: Padding): OpAttr[] {
+function convolutionAttrs(type: OpAttr, stride: number, padding: Padding): OpAttr[] {
   const pixels = padding.name === 'EXPLICIT' ? padding.pixels : 0;
   return [
-    T_FLOAT,
+    type,
     intsAttr('strides', [1, stride, stride, 1]),
     stringAttr('padding', padding.name),
     intsAttr('explicit_paddings', padding.name === 'EXPLICIT' ? [0, 0, pixels, pixels, pixels, pixels, 0, 0] : []),
@@ -25,8 +25,8 @@ function convolutionAttrs(stride: number, padding: Padding): OpAttr[] {
  * On a CPU, deep layers have so few pixels that turning the filter into oneDNN's blocked layout costs more than the arithmetic.
  * There, one matrix product over patches is faster (ResNet-18's last stage at 64 px: 2 to 3 ms less for each convolution and each filter gradient).
  */
-function isPatchProductFaster(images: Tensor4D, window: Window): boolean {
-  const [count, height, width, channels] = images.shape;
+function isPatchProductFaster(imagesShape: Tensor4D['shape'], window: Window): boolean {
+  const [count, height, width, channels] = imagesShape;
   return window.size > 1 && count * outputSide(window, height) * outputSide(window, width) < channels && hasOneDnn();
 }
 
@@ -36,7 +36,7 @@ function patchRows(images: Tensor4D, window: Window): Tensor2D {
   const padded = plan.kind === 'PAD_FIRST' ? padImages(images, plan.pixels) : undefined;
   const square = (side: number): number[] => [1, side, side, 1];
   const attrs = [
-    T_FLOAT,
+    typeOf(images),
     intsAttr('ksizes', square(window.size)),
     intsAttr('strides', square(window.stride)),
     intsAttr('rates', square(1)),
@@ -44,7 +44,7 @@ function patchRows(images: Tensor4D, window: Window): Tensor2D {
   ];
   const patches = runOp('ExtractImagePatches', attrs, [padded ?? images]);
   padded?.dispose();
-  const rows = tf.reshape(patches, [-1, window.size * window.size * images.shape[3]]);
+  const rows = reshape(patches, [-1, window.size * window.size * images.shape[3]]);
   patches.dispose();
   return asRank2(rows);
 }
@@ -54,16 +54,16 @@ function convolveByPatches(images: Tensor4D, filter: Tensor, window: Window): Te
   return scoped(() => {
     const rows = patchRows(images, window);
     const outputChannels = filter.shape[3] ?? 0;
-    const product = multiplyMatrices(rows, tf.reshape(filter, [-1, outputChannels]));
-    return asRank4(tf.reshape(product, [count, outputSide(window, height), outputSide(window, width), outputChannels]));
+    const product = multiplyMatrices(rows, reshape(filter, [-1, outputChannels]));
+    return asRank4(reshape(product, [count, outputSide(window, height), outputSide(window, width), outputChannels]));
   });
 }
 
 function filterGradientByPatches(images: Tensor4D, filterShape: readonly number[], outputGradient: Tensor4D, window: Window): Tensor4D {
   return scoped(() => {
     const rows = patchRows(images, window);
-    const product = multiplyMatrices(rows, tf.reshape(outputGradient, [-1, outputGradient.shape[3]]), { transposeLeft: true });
-    return asRank4(tf.reshape(product, [...filterShape]));
+    const product = multiplyMatrices(rows, reshape(outputGradient, [-1, outputGradient.shape[3]]), { transposeLeft: true });
+    return asRank4(reshape(product, [...filterShape]));
   });
 }
 
@@ -76,12 +76,14 @@ function isPointwise(window: Window): boolean {
 }
 
 function pixelRows(images: Tensor4D): Tensor2D {
-  return asRank2(tf.reshape(images, [-1, images.shape[3]]));
+  return asRank2(reshape(images, [-1, images.shape[3]]));
 }
 
 /** Those pixels that a window of one pixel looks at: [N, H, W, I] to [N, H', W', I]. */
 function strided(images: Tensor4D, { stride }: Window): Tensor4D {
-  return stride === 1 ? images : asRank4(tf.stridedSlice(images, [0, 0, 0, 0], images.shape, [1, stride, stride, 1]));
+  if (stride === 1) return images;
+  const none = integers([0, 0, 0, 0]);
+  return asRank4(runOp('StridedSlice', sliceAttrs(images), [images, none, integers(images.shape), integers([1, stride, stride, 1])]));
 }
 
 function convolvePointwise(images: Tensor4D, filter: Tensor, window: Window): Tensor4D {
@@ -89,7 +91,7 @@ function convolvePointwise(images: Tensor4D, filter: Tensor, window: Window): Te
     const seen = strided(images, window);
     const [count, height, width, channels] = seen.shape;
     const outputChannels = filter.shape[3] ?? 0;
-    return asRank4(tf.reshape(multiplyMatrices(pixelRows(seen), tf.reshape(filter, [channels, outputChannels])), [count, height, width, outputChannels]));
+    return asRank4(reshape(multiplyMatrices(pixelRows(seen), reshape(filter, [channels, outputChannels])), [count, height, width, outputChannels]));
   });
 }
 
@@ -97,42 +99,105 @@ function pointwiseInputGradient(imagesShape: Tensor4D['shape'], filter: Tensor, 
   return scoped(() => {
     const [count, height, width, outputChannels] = outputGradient.shape;
     const [, , , channels] = imagesShape;
-    const product = multiplyMatrices(pixelRows(outputGradient), tf.reshape(filter, [channels, outputChannels]), { transposeRight: true });
-    const seen = asRank4(tf.reshape(product, [count, height, width, channels]));
+    const product = multiplyMatrices(pixelRows(outputGradient), reshape(filter, [channels, outputChannels]), { transposeRight: true });
+    const seen = asRank4(reshape(product, [count, height, width, channels]));
     return window.stride === 1 ? seen : spread(seen, imagesShape, window);
   });
 }
 
 /** The reverse of `strided`: zero where no window looked. */
 function spread(seen: Tensor4D, imagesShape: Tensor4D['shape'], { stride }: Window): Tensor4D {
-  const masks = ['begin_mask', 'end_mask', 'ellipsis_mask', 'new_axis_mask', 'shrink_axis_mask'].map((name) => intAttr(name, 0));
-  const integers = (values: readonly number[]): Tensor => tf.tensor1d([...values], 'int32');
-  return asRank4(runOp('StridedSliceGrad', [T_FLOAT, typeAttr('Index', 'int32'), ...masks], [integers(imagesShape), integers([0, 0, 0, 0]), integers(imagesShape), integers([1, stride, stride, 1]), seen]));
+  const none = integers([0, 0, 0, 0]);
+  return asRank4(runOp('StridedSliceGrad', sliceAttrs(seen), [integers(imagesShape), none, integers(imagesShape), integers([1, stride, stride, 1]), seen]));
+}
+
+function integers(values: readonly number[]): Tensor {
+  return tf.tensor1d([...values], 'int32');
+}
+
+function sliceAttrs(images: Tensor4D): OpAttr[] {
+  return [typeOf(images), typeAttr('Index', 'int32'), ...['begin_mask', 'end_mask', 'ellipsis_mask', 'new_axis_mask', 'shrink_axis_mask'].map((name) => intAttr(name, 0))];
 }
 
 function pointwiseFilterGradient(images: Tensor4D, filterShape: readonly number[], outputGradient: Tensor4D, window: Window): Tensor4D {
   return scoped(() => {
     const product = multiplyMatrices(pixelRows(strided(images, window)), pixelRows(outputGradient), { transposeLeft: true });
-    return asRank4(tf.reshape(product, [...filterShape]));
+    return asRank4(reshape(product, [...filterShape]));
   });
+}
+
+/**
+ * oneDNN 3.7's bfloat16 convolution of three channels is wrong by 40 %: it multiplies channels in pairs, and the fourth is the next pixel's first.
+ * A first layer is therefore computed in float32, and its result rounded.
+ */
+function isPairedWrongly(images: Tensor4D): boolean {
+  return floatDtypeOf(images) === 'bfloat16' && images.shape[3] % 2 === 1 && hasOneDnn();
 }
 
 /** [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O]. */
 export function convolve(images: Tensor4D, filter: Tensor, window: Window): Tensor4D {
+  if (isPairedWrongly(images)) {
+    return scoped(() => asRank4(castTo(convolve(asRank4(castTo(images, 'float32')), castTo(filter, 'float32'), window), 'bfloat16')));
+  }
   if (isPointwise(window)) return convolvePointwise(images, filter, window);
-  if (isPatchProductFaster(images, window)) return convolveByPatches(images, filter, window);
+  if (isPatchProductFaster(images.shape, window)) return convolveByPatches(images, filter, window);
   const padding: Padding = window.padding === 0 ? { name: 'VALID' } : { name: 'EXPLICIT', pixels: window.padding };
-  return asRank4(runOp('Conv2D', convolutionAttrs(window.stride, padding), [images, filter]));
+  return asRank4(runOp('Conv2D', convolutionAttrs(typeOf(images), window.stride, padding), [images, filter]));
+}
+
+/**
+ * Which pixel of the images [N, H, W] each window's pixel is, -1 for padding: [N * H' * W' * k * k], in the order of `patchRows`. Depends on
+ * shapes alone and is kept, one small table for each shape that a network has.
+ */
+function patchPixels(imagesShape: Tensor4D['shape'], window: Window): Int32Array {
+  const [count, height, width] = imagesShape;
+  const key = [count, height, width, window.size, window.stride, window.padding].join(' ');
+  const kept = keptPatchPixels.get(key);
+  if (kept !== undefined) return kept;
+  const [outputHeight, outputWidth] = [outputSide(window, height), outputSide(window, width)];
+  const pixels = new Int32Array(count * outputHeight * outputWidth * window.size ** 2);
+  let place = 0;
+  for (let image = 0; image < count; image += 1) {
+    for (let y = 0; y < outputHeight; y += 1) {
+      for (let x = 0; x < outputWidth; x += 1) {
+        for (let row = y * window.stride - window.padding, rowEnd = row + window.size; row < rowEnd; row += 1) {
+          for (let column = x * window.stride - window.padding, columnEnd = column + window.size; column < columnEnd; column += 1) {
+            const isInside = row >= 0 && row < height && column >= 0 && column < width;
+            pixels[place] = isInside ? (image * height + row) * width + column : -1;
+            place += 1;
+          }
+        }
+      }
+    }
+  }
+  keptPatchPixels.set(key, pixels);
+  return pixels;
+}
+
+const keptPatchPixels = new Map<string, Int32Array>();
+
+/** Every window's pixels as rows, and the rows that are one pixel summed. */
+function inputGradientByPatches(imagesShape: Tensor4D['shape'], filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
+  const [count, height, width, channels] = imagesShape;
+  return scoped(() => {
+    const outputChannels = outputGradient.shape[3];
+    const rows = multiplyMatrices(reshape(outputGradient, [-1, outputChannels]), reshape(filter, [-1, outputChannels]), { transposeRight: true });
+    const attrs = [T_FLOAT, typeAttr('Tindices', 'int32'), typeAttr('Tnumsegments', 'int32')];
+    // Summed in float32: k * k roundings to bfloat16, one after another, would lose a bit.
+    const summed = runOp('UnsortedSegmentSum', attrs, [castTo(reshape(rows, [-1, channels]), 'float32'), tf.tensor1d(patchPixels(imagesShape, window), 'int32'), tf.scalar(count * height * width, 'int32')]);
+    return asRank4(castTo(reshape(summed, imagesShape), floatDtypeOf(outputGradient)));
+  });
 }
 
 /** The gradient with respect to the images, of shape `imagesShape`. */
 export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
   if (isPointwise(window)) return pointwiseInputGradient(imagesShape, filter, outputGradient, window);
   const [count, height, width, channels] = imagesShape;
+  if (isPatchProductFaster(imagesShape, window)) return inputGradientByPatches(imagesShape, filter, outputGradient, window);
   const plan = planPadding(window, height, width);
   const run = (shape: Tensor4D['shape'], padding: Padding): Tensor4D => {
     const sizes = tf.tensor1d(shape, 'int32');
-    const gradient = runOp('Conv2DBackpropInput', convolutionAttrs(window.stride, padding), [sizes, filter, outputGradient]);
+    const gradient = runOp('Conv2DBackpropInput', convolutionAttrs(typeOf(outputGradient), window.stride, padding), [sizes, filter, outputGradient]);
     sizes.dispose();
     return asRank4(gradient);
   };
@@ -147,11 +212,11 @@ export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter:
 /** The gradient with respect to the filter, of shape `filterShape` = [k, k, I, O]. */
 export function convolutionFilterGradient(images: Tensor4D, filterShape: readonly number[], outputGradient: Tensor4D, window: Window): Tensor4D {
   if (isPointwise(window)) return pointwiseFilterGradient(images, filterShape, outputGradient, window);
-  if (isPatchProductFaster(images, window)) return filterGradientByPatches(images, filterShape, outputGradient, window);
+  if (isPatchProductFaster(images.shape, window)) return filterGradientByPatches(images, filterShape, outputGradient, window);
   const plan = planPadding(window, images.shape[1], images.shape[2]);
   const sizes = tf.tensor1d([...filterShape], 'int32');
   const run = (input: Tensor4D, padding: Padding): Tensor4D =>
-    asRank4(runOp('Conv2DBackpropFilter', convolutionAttrs(window.stride, padding), [input, sizes, outputGradient]));
+    asRank4(runOp('Conv2DBackpropFilter', convolutionAttrs(typeOf(images), window.stride, padding), [input, sizes, outputGradient]));
   const padded = plan.kind === 'PAD_FIRST' ? padImages(images, plan.pixels) : undefined;
   const gradient = run(padded ?? images, { name: plan.kind === 'NAMED' ? plan.name : 'VALID' });
   padded?.dispose();

@@ -1,23 +1,31 @@
-/** Elementwise ops and the matrix product, each one TensorFlow op. */
-import { asRank2, asRank4, boolAttr, runOp, T_FLOAT } from '../tensorflow.ts';
+/** Elementwise ops and the matrix product, each one TensorFlow op, for float32 and bfloat16. */
+import { asRank2, asRank4, boolAttr, runOp, tf, typeAttr, typeOf } from '../tensorflow.ts';
 import type { Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
 
 export function relu(values: Tensor): Tensor {
-  return runOp('Relu', [T_FLOAT], [values]);
+  return runOp('Relu', [typeOf(values)], [values]);
 }
 
 /** The gradient before a ReLU, from the gradient after it and the ReLU's output: zero where the output is. */
 export function reluGradient(outputGradient: Tensor, output: Tensor): Tensor {
-  return runOp('ReluGrad', [T_FLOAT], [outputGradient, output]);
+  return runOp('ReluGrad', [typeOf(output)], [outputGradient, output]);
 }
 
 /** The sum of two images of one shape. */
 export function addImages(left: Tensor4D, right: Tensor4D): Tensor4D {
-  return asRank4(runOp('AddV2', [T_FLOAT], [left, right]));
+  return asRank4(runOp('AddV2', [typeOf(left)], [left, right]));
 }
 
 /** The product of two matrices, each transposed first when asked. */
 export function multiplyMatrices(left: Tensor, right: Tensor, options: { transposeLeft?: boolean; transposeRight?: boolean } = {}): Tensor2D {
-  const attrs = [T_FLOAT, boolAttr('transpose_a', options.transposeLeft ?? false), boolAttr('transpose_b', options.transposeRight ?? false)];
+  const attrs = [typeOf(left), boolAttr('transpose_a', options.transposeLeft ?? false), boolAttr('transpose_b', options.transposeRight ?? false)];
   return asRank2(runOp('MatMul', attrs, [left, right]));
+}
+
+/** The same numbers in another shape; no copy. One side may be -1: what is left. */
+export function reshape(values: Tensor, shape: readonly number[]): Tensor {
+  const sides = tf.tensor1d([...shape], 'int32');
+  const reshaped = runOp('Reshape', [typeOf(values), typeAttr('Tshape', 'int32')], [values, sides]);
+  sides.dispose();
+  return reshaped;
 }

@@ -1,5 +1,5 @@
 /** Symmetric padding as PyTorch has it, brought into the forms for which TensorFlow has fast kernels. */
-import { asRank4, runOp, T_FLOAT, tf, typeAttr } from '../tensorflow.ts';
+import { asRank4, runOp, tf, typeAttr, typeOf } from '../tensorflow.ts';
 import type { Tensor4D } from '../tensorflow.ts';
 
 /** A square sliding window: side and stride in pixels, and how many pixels are added on every side of the image. */
@@ -50,7 +50,7 @@ export function planPadding(window: Window, height: number, width: number): Padd
 /** Adds zeros around images [N, H, W, C]. */
 export function padImages(images: Tensor4D, pixels: SpatialPadding): Tensor4D {
   const paddings = tf.tensor2d([[0, 0], [...pixels[0]], [...pixels[1]], [0, 0]], [4, 2], 'int32');
-  const padded = runOp('Pad', [T_FLOAT, typeAttr('Tpaddings', 'int32')], [images, paddings]);
+  const padded = runOp('Pad', [typeOf(images), typeAttr('Tpaddings', 'int32')], [images, paddings]);
   paddings.dispose();
   return asRank4(padded);
 }
@@ -59,7 +59,7 @@ export function padImages(images: Tensor4D, pixels: SpatialPadding): Tensor4D {
 export function unpadImages(padded: Tensor4D, pixels: SpatialPadding, shape: readonly [number, number, number, number]): Tensor4D {
   const begin = tf.tensor1d([0, pixels[0][0], pixels[1][0], 0], 'int32');
   const size = tf.tensor1d([...shape], 'int32');
-  const cut = runOp('Slice', [T_FLOAT, typeAttr('Index', 'int32')], [padded, begin, size]);
+  const cut = runOp('Slice', [typeOf(padded), typeAttr('Index', 'int32')], [padded, begin, size]);
   tf.dispose([begin, size]);
   return asRank4(cut);
 }

@@ -4,7 +4,7 @@ import type { BatchNormState, BatchNormTrace, Statistics } from '../kernels/batc
 import { convolutionFilterGradient, convolutionInputGradient, convolve } from '../kernels/convolution.ts';
 import { reluGradient } from '../kernels/elementwise.ts';
 import type { NamedTensor } from '../named-tensor.ts';
-import { asRank4 } from '../tensorflow.ts';
+import { asRank4, castTo, floatDtypeOf, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor4D } from '../tensorflow.ts';
 import type { ConvolutionUnitSpec } from './architecture.ts';
 import { createParameter, disposeParameter, fromDevice, setGradient, toDevice } from './parameter.ts';
@@ -13,12 +13,16 @@ import type { Parameter } from './parameter.ts';
 interface Trace {
   /** The unit's input; belongs to whoever made it. */
   readonly images: Tensor4D;
+  /** The filter in the dtype of the images. */
+  readonly filter: Tensor;
   readonly convolved: Tensor4D;
   readonly norm: BatchNormTrace;
 }
 
 /**
  * Owns what its forward pass made until its backward pass, which frees it. Gradients passed in stay their maker's to dispose.
+ *
+ * Computes in the dtype of the images it is given, float32 or bfloat16; parameters, their gradients and statistics are float32.
  */
 export class ConvolutionUnit {
   readonly spec: ConvolutionUnitSpec;
@@ -55,18 +59,20 @@ export class ConvolutionUnit {
 
   /** [N, H, W, I] to [N, H', W', O], keeping nothing. The output is the caller's. */
   infer(images: Tensor4D, statistics: Statistics): Tensor4D {
-    const convolved = convolve(images, this.#filter.value, this.spec.window);
+    const filter = castTo(this.#filter.value, floatDtypeOf(images));
+    const convolved = convolve(images, filter, this.spec.window);
     const output = batchNormInference(convolved, this.#normState(), this.spec.activation, statistics);
-    convolved.dispose();
+    tf.dispose([filter, convolved]);
     return output;
   }
 
   /** Training: by the batch's statistics. The output stays the unit's, as does the trace for `backward`. */
   forward(images: Tensor4D): Tensor4D {
     this.discard();
-    const convolved = convolve(images, this.#filter.value, this.spec.window);
+    const filter = castTo(this.#filter.value, floatDtypeOf(images));
+    const convolved = convolve(images, filter, this.spec.window);
     const norm = batchNormTraining(convolved, this.#normState(), this.spec.activation);
-    this.#trace = { images, convolved, norm };
+    this.#trace = { images, filter, convolved, norm };
     return norm.output;
   }
 
@@ -80,7 +86,7 @@ export class ConvolutionUnit {
   backward(outputGradient: Tensor4D, wanted: 'PARAMETERS_ONLY'): undefined;
   backward(outputGradient: Tensor4D, wanted: 'WITH_INPUT_GRADIENT' | 'PARAMETERS_ONLY'): Tensor4D | undefined {
     if (this.#trace === undefined) throw new Error(`${this.spec.convolutionName}: backward before forward.`);
-    const { images, convolved, norm } = this.#trace;
+    const { images, filter, convolved, norm } = this.#trace;
     const { window } = this.spec;
     const beforeRelu = this.spec.activation === 'RELU' ? asRank4(reluGradient(outputGradient, norm.output)) : outputGradient;
     norm.output.dispose();
@@ -89,9 +95,10 @@ export class ConvolutionUnit {
     convolved.dispose();
     setGradient(this.#scale, normGradients.scale);
     setGradient(this.#offset, normGradients.offset);
-    setGradient(this.#filter, convolutionFilterGradient(images, this.#filter.value.shape, normGradients.images, window));
-    const inputGradient = wanted === 'WITH_INPUT_GRADIENT' ? convolutionInputGradient(images.shape, this.#filter.value, normGradients.images, window) : undefined;
-    normGradients.images.dispose();
+    const filterGradient = convolutionFilterGradient(images, filter.shape, normGradients.images, window);
+    setGradient(this.#filter, castTo(filterGradient, 'float32'));
+    const inputGradient = wanted === 'WITH_INPUT_GRADIENT' ? convolutionInputGradient(images.shape, filter, normGradients.images, window) : undefined;
+    tf.dispose([filterGradient, filter, normGradients.images]);
     disposeBatchNorm(norm);
     return inputGradient;
   }
@@ -116,8 +123,8 @@ export class ConvolutionUnit {
   /** Frees whatever a forward pass left, its statistics included. */
   discard(): void {
     if (this.#trace === undefined) return;
-    const { convolved, norm } = this.#trace;
-    convolved.dispose();
+    const { filter, convolved, norm } = this.#trace;
+    tf.dispose([filter, convolved]);
     disposeBatchNorm(norm);
     norm.nextRunningMean.dispose();
     norm.nextRunningVariance.dispose();

@@ -4,7 +4,8 @@ import { disposeMaxPool, globalAveragePool, globalAveragePoolGradient, maxPool, 
 import type { MaxPoolTrace } from '../kernels/pooling.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import type { Random } from '../rng.ts';
-import type { Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
+import { asRank4, castTo, tf } from '../tensorflow.ts';
+import type { FloatDtype, Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
 import { encoderSpec } from './architecture.ts';
 import type { EncoderArchitecture, EncoderSpec } from './architecture.ts';
 import { ConvolutionUnit } from './convolution-unit.ts';
@@ -19,6 +20,8 @@ export type { EncoderArchitecture } from './architecture.ts';
 export const MIN_IMAGE_SIDE_PX = 32;
 
 interface Trace {
+  /** In the dtype of the computation. */
+  readonly images: Tensor4D;
   readonly stemOutput: Tensor4D;
   readonly pool: MaxPoolTrace;
   readonly lastShape: Tensor4D['shape'];
@@ -28,6 +31,11 @@ export class Encoder {
   readonly architecture: EncoderArchitecture;
   /** D */
   readonly embeddingDim: number;
+  /**
+   * In what convolutions, activations and their gradients are computed; weights, their gradients, statistics and embeddings are float32 all the
+   * same.
+   */
+  readonly computeDtype: FloatDtype;
   readonly #spec: EncoderSpec;
   readonly #stem: ConvolutionUnit;
   readonly #blocks: readonly ResidualBlock[];
@@ -35,10 +43,11 @@ export class Encoder {
   #trace: Trace | undefined;
 
   /** Use `createEncoder` or `encoderFromWeights`. @throws WeightsMismatchError when the weights do not fit. */
-  constructor(architecture: EncoderArchitecture, tensors: readonly NamedTensor[]) {
+  constructor(architecture: EncoderArchitecture, tensors: readonly NamedTensor[], computeDtype: FloatDtype = 'float32') {
     const weights = checkEncoderWeights(architecture, tensors);
     this.#spec = encoderSpec(architecture);
     this.architecture = architecture;
+    this.computeDtype = computeDtype;
     this.embeddingDim = this.#spec.embeddingDim;
     this.#stem = new ConvolutionUnit(this.#spec.stem, weights);
     this.#blocks = this.#spec.blocks.map((block) => new ResidualBlock(block, weights));
@@ -58,7 +67,8 @@ export class Encoder {
    */
   embed(images: Tensor4D, statistics: Statistics = 'RUNNING'): Tensor2D {
     requireImages(images);
-    const stemOutput = this.#stem.infer(images, statistics);
+    const inputs = asRank4(castTo(images, this.computeDtype));
+    const stemOutput = this.#stem.infer(inputs, statistics);
     const pool = maxPool(stemOutput, this.#spec.pool);
     let current = pool.output;
     for (const block of this.#blocks) {
@@ -66,7 +76,7 @@ export class Encoder {
       current.dispose();
       current = next;
     }
-    stemOutput.dispose();
+    tf.dispose([inputs, stemOutput]);
     disposeMaxPool(pool);
     const embeddings = globalAveragePool(current);
     current.dispose();
@@ -80,19 +90,20 @@ export class Encoder {
   forward(images: Tensor4D): Tensor2D {
     requireImages(images);
     this.discard();
-    const stemOutput = this.#stem.forward(images);
+    const inputs = asRank4(castTo(images, this.computeDtype));
+    const stemOutput = this.#stem.forward(inputs);
     const pool = maxPool(stemOutput, this.#spec.pool);
     let current = pool.output;
     for (const block of this.#blocks) current = block.forward(current);
-    this.#trace = { stemOutput, pool, lastShape: current.shape };
+    this.#trace = { images: inputs, stemOutput, pool, lastShape: current.shape };
     return globalAveragePool(current);
   }
 
   /** Sets every parameter's gradient from that of the embeddings [N, D] of the last `forward`. */
   backward(embeddingGradient: Tensor2D): void {
     if (this.#trace === undefined) throw new Error('Encoder: backward before forward.');
-    const { stemOutput, pool, lastShape } = this.#trace;
-    let gradient = globalAveragePoolGradient(embeddingGradient, lastShape);
+    const { images, stemOutput, pool, lastShape } = this.#trace;
+    let gradient = globalAveragePoolGradient(embeddingGradient, lastShape, this.computeDtype);
     for (const block of [...this.#blocks].reverse()) {
       const next = block.backward(gradient);
       gradient.dispose();
@@ -102,7 +113,7 @@ export class Encoder {
     gradient.dispose();
     disposeMaxPool(pool);
     this.#stem.backward(stemGradient, 'PARAMETERS_ONLY');
-    stemGradient.dispose();
+    tf.dispose([images, stemGradient]);
     this.#trace = undefined;
   }
 
@@ -124,7 +135,10 @@ export class Encoder {
   discard(): void {
     for (const block of this.#blocks) block.discard();
     this.#stem.discard();
-    if (this.#trace !== undefined) disposeMaxPool(this.#trace.pool);
+    if (this.#trace !== undefined) {
+      disposeMaxPool(this.#trace.pool);
+      this.#trace.images.dispose();
+    }
     this.#trace = undefined;
   }
 
@@ -147,11 +161,11 @@ function requireImages(images: Tensor4D): void {
 }
 
 /** An encoder with new weights, a pure function of the stream's state. */
-export function createEncoder(architecture: EncoderArchitecture, random: Random): Encoder {
-  return new Encoder(architecture, randomEncoderWeights(architecture, random));
+export function createEncoder(architecture: EncoderArchitecture, random: Random, computeDtype?: FloatDtype): Encoder {
+  return new Encoder(architecture, randomEncoderWeights(architecture, random), computeDtype);
 }
 
 /** An encoder with given weights under torchvision's names. Throws WeightsMismatchError that lists all that is missing, unexpected or misshapen. */
-export function encoderFromWeights(architecture: EncoderArchitecture, tensors: readonly NamedTensor[]): Encoder {
-  return new Encoder(architecture, tensors);
+export function encoderFromWeights(architecture: EncoderArchitecture, tensors: readonly NamedTensor[], computeDtype?: FloatDtype): Encoder {
+  return new Encoder(architecture, tensors, computeDtype);
 }

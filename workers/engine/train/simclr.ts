@@ -22,7 +22,7 @@ import { checkSchedule, learningRateAt } from '../optim/schedule.ts';
 import type { Schedule } from '../optim/schedule.ts';
 import type { Random } from '../rng.ts';
 import { scoped, tf } from '../tensorflow.ts';
-import type { Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
+import type { FloatDtype, Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
 import { BatchInParts, WholeBatch } from './encoder-pass.ts';
 import { viewsFrom } from './step-views.ts';
 import type { StepViews } from './step-views.ts';
@@ -40,6 +40,11 @@ export interface SimclrTrainerOptions extends Schedule {
   readonly momentum: number;
   /** Draws new weights; nothing is drawn after the trainer is made. */
   readonly seedRandom: Random;
+  /**
+   * In what the encoder computes [float32]. With bfloat16 convolutions, activations and their gradients take half the memory; weights, batch norm's
+   * statistics, embeddings, head, loss and optimiser are float32 all the same.
+   */
+  readonly computeDtype?: FloatDtype;
   /**
    * Images that go through the encoder at once; it must divide every step's images. Left out: all of them. A step in parts takes the memory of a
    * part and about a third more time, for the second forward pass.
@@ -123,10 +128,10 @@ class Trainer implements SimclrTrainer {
   #stepIndex = 0;
 
   constructor(options: SimclrTrainerOptions) {
-    const { architecture, projectionDim, seedRandom, initialWeights } = options;
+    const { architecture, projectionDim, seedRandom, initialWeights, computeDtype } = options;
     this.#options = options;
     this.#encoder =
-      initialWeights === undefined ? createEncoder(architecture, seedRandom.fork('encoder')) : encoderFromWeights(architecture, initialWeights);
+      initialWeights === undefined ? createEncoder(architecture, seedRandom.fork('encoder'), computeDtype) : encoderFromWeights(architecture, initialWeights, computeDtype);
     const { embeddingDim } = this.#encoder;
     this.#head = new ProjectionHead(embeddingDim, projectionDim, randomProjectionHead(embeddingDim, projectionDim, seedRandom.fork('projection head')));
     this.#optimizer = this.#newOptimizer();
@@ -199,14 +204,14 @@ class Trainer implements SimclrTrainer {
   }
 
   restoreState(tensors: readonly NamedTensor[]): void {
-    const { architecture, projectionDim } = this.#options;
+    const { architecture, projectionDim, computeDtype } = this.#options;
     const headExpectations = projectionHeadExpectations(embeddingDimOf(architecture), projectionDim);
     const expectations = [...encoderExpectations(architecture), ...headExpectations, ...larsExpectations([...trainedExpectations(architecture), ...headExpectations]), STEP_EXPECTATION];
     const found = checkTensors(`a ${architecture} trainer`, tensors, expectations);
     const pick = (wanted: readonly TensorExpectation[]): NamedTensor[] => wanted.flatMap(({ name }) => found.get(name) ?? []);
     const step = found.get(STEP_EXPECTATION.name);
     this.dispose();
-    this.#encoder = encoderFromWeights(architecture, pick(encoderExpectations(architecture)));
+    this.#encoder = encoderFromWeights(architecture, pick(encoderExpectations(architecture)), computeDtype);
     this.#head = new ProjectionHead(embeddingDimOf(architecture), projectionDim, pick(headExpectations));
     this.#optimizer = this.#newOptimizer();
     this.#optimizer.restore(found);

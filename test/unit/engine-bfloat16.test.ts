@@ -1,0 +1,166 @@
+/** Training in bfloat16: what stays float32, how near its numbers are, and that it learns and repeats itself. */
+import { test, describe } from 'node:test';
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { convolutionInputGradient, convolve } from '../../workers/engine/kernels/convolution.ts';
+import { encoderFromWeights } from '../../workers/engine/models/resnet.ts';
+import type { Encoder } from '../../workers/engine/models/resnet.ts';
+import { randomEncoderWeights } from '../../workers/engine/models/weights.ts';
+import { createRandom } from '../../workers/engine/rng.ts';
+import { asRank4, castTo, floatDtypeOf, liveTensorCount, readFloats, tf } from '../../workers/engine/tensorflow.ts';
+import type { FloatDtype, Tensor, Tensor4D } from '../../workers/engine/tensorflow.ts';
+import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
+import type { SimclrTrainer } from '../../workers/engine/train/simclr.ts';
+
+const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(12));
+/** Half the distance between neighbours among numbers with eight bits of fraction. */
+const ROUNDING = 2 ** -9;
+
+function images(count: number, sidePx: number, seed: number): Tensor4D {
+  return asRank4(tf.randomNormal([count, sidePx, sidePx, 3], 0, 1, 'float32', seed));
+}
+
+/** The length of the difference against the length of what was expected. */
+function relativeDifference(actual: Float32Array, wanted: Float32Array): number {
+  let [difference, size] = [0, 0];
+  wanted.forEach((value, index) => {
+    difference += (value - (actual[index] ?? Number.NaN)) ** 2;
+    size += value ** 2;
+  });
+  return Math.sqrt(difference / size);
+}
+
+function trainer(computeDtype: FloatDtype, microBatchSize?: number): SimclrTrainer {
+  return createSimclrTrainer({
+    architecture: 'RESNET18', projectionDim: 16, temperature: 0.5, totalSteps: 20, warmupSteps: 0, peakLearningRate: 1, weightDecay: 1e-6, momentum: 0.9,
+    seedRandom: createRandom(11), initialWeights: WEIGHTS, computeDtype, ...(microBatchSize === undefined ? {} : { microBatchSize }),
+  });
+}
+
+/** Two noisy views each of eight images. */
+function views(): Tensor4D {
+  return tf.tidy(() => {
+    const base = tf.randomUniform([8, 32, 32, 3], -1, 1, 'float32', 5);
+    const noisy = (seed: number): tf.Tensor => tf.add(base, tf.randomNormal(base.shape, 0, 0.1, 'float32', seed));
+    return asRank4(tf.concat([noisy(1), noisy(2)], 0));
+  });
+}
+
+async function lossesOf(training: SimclrTrainer, stepCount: number): Promise<number[]> {
+  const batch = views();
+  const losses: number[] = [];
+  for (let step = 0; step < stepCount; step += 1) losses.push((await training.step(batch)).loss);
+  batch.dispose();
+  return losses;
+}
+
+function digestOf(training: SimclrTrainer): string {
+  const hash = createHash('sha256');
+  for (const { name, data } of training.saveState()) hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  return hash.digest('hex');
+}
+
+describe('bfloat16 on the device', () => {
+  test('a cast there and back rounds to eight bits of fraction, nearest and ties to even', () => {
+    const numbers = tf.tensor1d([1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 + 2 ** -8 + 2 ** -16, -3.140625, 1e30, 0]);
+    const rounded = castTo(numbers, 'bfloat16');
+    const back = castTo(rounded, 'float32');
+    assert.deepEqual([floatDtypeOf(numbers), floatDtypeOf(rounded), floatDtypeOf(back)], ['float32', 'bfloat16', 'float32']);
+    const [one, tie, upperTie, aboveTie, pi, large, zero] = readFloats(back);
+    assert.deepEqual([one, tie, upperTie, aboveTie, pi, zero], [1, 1, 1 + 2 ** -6, 1 + 2 ** -7, -3.140625, 0]);
+    assert.ok(Math.abs((large ?? Number.NaN) / 1e30 - 1) < ROUNDING);
+    tf.dispose([numbers, rounded, back]);
+  });
+
+  for (const [name, run] of [
+    ['a convolution', (x: Tensor4D, w: Tensor) => convolve(x, w, { size: 3, stride: 1, padding: 1 })],
+    ['its gradient by images', (x: Tensor4D, w: Tensor) => convolutionInputGradient(x.shape, w, x, { size: 3, stride: 1, padding: 1 })],
+  ] as const) {
+    test(`${name} of numbers that bfloat16 holds exactly differs from float32's by rounding alone`, () => {
+      // Channels enough for products over patches, and few enough for the convolution op.
+      for (const [sidePx, channels] of [[2, 64], [8, 16], [8, 3]] as const) {
+        const difference = tf.tidy(() => {
+          const exact = (tensor: Tensor): Tensor => castTo(castTo(tensor, 'bfloat16'), 'float32');
+          const x = exact(tf.randomNormal([2, sidePx, sidePx, channels], 0, 1, 'float32', 1));
+          const w = exact(tf.randomNormal([3, 3, channels, channels], 0, 1, 'float32', 2));
+          const rough = castTo(run(asRank4(castTo(x, 'bfloat16')), castTo(w, 'bfloat16')), 'float32');
+          return relativeDifference(readFloats(rough), readFloats(run(asRank4(x), w)));
+        });
+        // Two roundings where the products over patches are rounded before they are summed.
+        assert.ok(difference > 0 && difference < 2 * ROUNDING, `${sidePx} px, ${channels} channels: ${difference}`);
+      }
+    });
+  }
+});
+
+describe('an encoder that computes in bfloat16', () => {
+  /** Embeddings and gradients of one training pass. */
+  function pass(encoder: Encoder): { embeddings: Float32Array; gradients: Map<string, Float32Array> } {
+    const batch = images(8, 64, 3);
+    const embeddings = encoder.forward(batch);
+    encoder.backward(embeddings);
+    const result = { embeddings: readFloats(embeddings), gradients: new Map(encoder.parameters.map(({ name, gradient }) => [name, gradient === undefined ? new Float32Array() : readFloats(gradient)])) };
+    encoder.commitStatistics();
+    tf.dispose([batch, embeddings]);
+    return result;
+  }
+
+  test('keeps weights, gradients and statistics in float32, near those of float32, and leaves no tensor', () => {
+    const before = liveTensorCount();
+    const [fine, rough] = [encoderFromWeights('RESNET18', WEIGHTS), encoderFromWeights('RESNET18', WEIGHTS, 'bfloat16')];
+    const [wanted, actual] = [pass(fine), pass(rough)];
+    for (const { value, gradient } of rough.parameters) {
+      assert.equal(floatDtypeOf(value), 'float32');
+      assert.ok(gradient !== undefined && floatDtypeOf(gradient) === 'float32');
+    }
+    // Each of some forty roundings in a row adds half a per cent of noise of its own.
+    assert.ok(relativeDifference(actual.embeddings, wanted.embeddings) < 0.03, `embeddings ${relativeDifference(actual.embeddings, wanted.embeddings)}`);
+    const differences = [...wanted.gradients].map(([name, gradient]) => ({ name, difference: relativeDifference(actual.gradients.get(name) ?? new Float32Array(), gradient) }));
+    const worst = differences.reduce((most, other) => (other.difference > most.difference ? other : most));
+    assert.ok(worst.difference < 0.15, `the gradient of ${worst.name} differs by ${worst.difference}`);
+    assert.ok(worst.difference > ROUNDING, 'it was not computed in bfloat16');
+    rough.weights().forEach((tensor, index) => {
+      const other = fine.weights()[index];
+      if (tensor.name.includes('running_') && tensor.dtype === 'F32' && other?.dtype === 'F32') {
+        assert.ok(relativeDifference(tensor.data, other.data) < 0.01, tensor.name);
+      }
+    });
+    fine.dispose();
+    rough.dispose();
+    assert.equal(liveTensorCount(), before);
+  });
+});
+
+describe('SimCLR in bfloat16', () => {
+  test('its losses follow those of float32', async () => {
+    const [fine, rough] = [trainer('float32'), trainer('bfloat16')];
+    const [wanted, actual] = [await lossesOf(fine, 12), await lossesOf(rough, 12)];
+    assert.ok((wanted.at(-1) ?? Number.NaN) < (wanted[0] ?? Number.NaN) - 0.1, wanted.join(' '));
+    wanted.forEach((loss, step) => assert.ok(Math.abs((actual[step] ?? Number.NaN) - loss) < 0.05 * loss, `step ${step}: ${actual[step]}, float32 ${loss}`));
+    fine.dispose();
+    rough.dispose();
+  });
+
+  for (const [computeDtype, microBatchSize] of [['float32', undefined], ['float32', 4], ['bfloat16', undefined], ['bfloat16', 4]] as const) {
+    test(`the same twice, bit for bit: ${computeDtype}, ${microBatchSize === undefined ? 'the batch whole' : `in parts of ${microBatchSize}`}`, async () => {
+      const digests: string[] = [];
+      for (let time = 0; time < 2; time += 1) {
+        const training = trainer(computeDtype, microBatchSize);
+        await lossesOf(training, 3);
+        digests.push(digestOf(training));
+        training.dispose();
+      }
+      assert.equal(digests[0], digests[1]);
+    });
+  }
+
+  test('a state goes on in the same precision, bit for bit', async () => {
+    const [through, resumed] = [trainer('bfloat16'), trainer('bfloat16')];
+    await lossesOf(through, 1);
+    resumed.restoreState(through.saveState());
+    assert.deepEqual(await lossesOf(resumed, 2), await lossesOf(through, 2));
+    assert.equal(digestOf(resumed), digestOf(through));
+    through.dispose();
+    resumed.dispose();
+  });
+});
