@@ -97,17 +97,22 @@ def case(architecture, count, height, width, with_gradients):
     return out
 
 
-torch.set_num_threads(2)
-torch.manual_seed(0)
-cases = [
-    case("RESNET18", 4, 64, 64, True),
-    case("RESNET18", 4, 75, 50, True),
-    case("RESNET18", 2, 224, 224, False),
-    case("RESNET34", 2, 64, 64, False),
-    case("RESNET50", 4, 96, 96, True),
-    case("RESNET101", 1, 64, 64, False),
-]
-target = pathlib.Path(__file__).with_name("encoder-expected.json")
-facts = {"oracle": f"torchvision {torchvision.__version__}, torch {torch.__version__}", "cases": cases}
-target.write_text(json.dumps(facts) + "\n")
-print(target.stat().st_size, "bytes")
+def main():
+    torch.set_num_threads(2)
+    torch.manual_seed(0)
+    cases = [
+        case("RESNET18", 4, 64, 64, True),
+        case("RESNET18", 4, 75, 50, True),
+        case("RESNET18", 2, 224, 224, False),
+        case("RESNET34", 2, 64, 64, False),
+        case("RESNET50", 4, 96, 96, True),
+        case("RESNET101", 1, 64, 64, False),
+    ]
+    target = pathlib.Path(__file__).with_name("encoder-expected.json")
+    facts = {"oracle": f"torchvision {torchvision.__version__}, torch {torch.__version__}", "cases": cases}
+    target.write_text(json.dumps(facts) + "\n")
+    print(target.stat().st_size, "bytes")
+
+
+if __name__ == "__main__":
+    main()

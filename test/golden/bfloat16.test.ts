@@ -1,0 +1,68 @@
+/** Computing in bfloat16: what stays float32, and that its numbers are as near to float32's as PyTorch's own. */
+import { readFileSync } from 'node:fs';
+import { test, describe } from 'node:test';
+import assert from 'node:assert/strict';
+import { z } from 'zod';
+import { encoderFromWeights } from '../../workers/engine/models/resnet.ts';
+import type { Encoder } from '../../workers/engine/models/resnet.ts';
+import { asRank2, floatDtypeOf, liveTensorCount, readFloats, tf } from '../../workers/engine/tensorflow.ts';
+import { formulaImages, formulaWeights, noise } from './formula.ts';
+
+/** Half the distance between neighbours among numbers with eight bits of fraction. */
+const ROUNDING = 2 ** -9;
+const expectedFile = z.object({ oracle: z.string(), count: z.number(), sidePx: z.number(), embeddings: z.number(), gradients: z.record(z.string(), z.number()) });
+const expected = expectedFile.parse(JSON.parse(readFileSync(new URL('bfloat16-expected.json', import.meta.url), 'utf8')));
+
+/** The length of the difference against the length of what was expected. */
+function relativeDifference(actual: Float32Array, wanted: Float32Array): number {
+  let [difference, size] = [0, 0];
+  wanted.forEach((value, index) => {
+    difference += (value - (actual[index] ?? Number.NaN)) ** 2;
+    size += value ** 2;
+  });
+  return Math.sqrt(difference / size);
+}
+
+describe(`an encoder that computes in bfloat16, beside ${expected.oracle}'s autocast`, () => {
+  /** Embeddings and gradients of one training pass of the oracle's images. */
+  function pass(encoder: Encoder): { embeddings: Float32Array; gradients: Map<string, Float32Array> } {
+    const batch = formulaImages(expected.count, expected.sidePx, expected.sidePx);
+    const embeddings = encoder.forward(batch);
+    const direction = asRank2(tf.tensor(noise('embedding gradient', embeddings.size), embeddings.shape, 'float32'));
+    encoder.backward(direction);
+    const result = { embeddings: readFloats(embeddings), gradients: new Map(encoder.parameters.map(({ name, gradient }) => [name, gradient === undefined ? new Float32Array() : readFloats(gradient)])) };
+    encoder.commitStatistics();
+    tf.dispose([batch, embeddings, direction]);
+    return result;
+  }
+
+  test('keeps weights, gradients and statistics in float32, near those of float32, and leaves no tensor', () => {
+    const before = liveTensorCount();
+    const [fine, rough] = [encoderFromWeights('RESNET18', formulaWeights('RESNET18')), encoderFromWeights('RESNET18', formulaWeights('RESNET18'), 'bfloat16')];
+    const [wanted, actual] = [pass(fine), pass(rough)];
+    for (const { value, gradient } of rough.parameters) {
+      assert.equal(floatDtypeOf(value), 'float32');
+      assert.ok(gradient !== undefined && floatDtypeOf(gradient) === 'float32');
+    }
+    const differences = [...wanted.gradients].map(([name, gradient]) => ({ name, difference: relativeDifference(actual.gradients.get(name) ?? new Float32Array(), gradient), peers: expected.gradients[name] ?? 0 }));
+    const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
+    // Roundings of some forty layers in a row: what matters is that ours are no more than the peer's.
+    const embeddingDifference = relativeDifference(actual.embeddings, wanted.embeddings);
+    assert.ok(embeddingDifference < 1.2 * expected.embeddings, `embeddings differ by ${embeddingDifference}, the peer's by ${expected.embeddings}`);
+    const [ours, peers] = [mean(differences.map(({ difference }) => difference)), mean(differences.map((each) => each.peers))];
+    assert.ok(ours < 1.2 * peers, `gradients differ by ${ours} on average, the peer's by ${peers}`);
+    const worst = differences.reduce((most, other) => (other.difference / other.peers > most.difference / most.peers ? other : most));
+    assert.ok(worst.difference < 2 * worst.peers, `the gradient of ${worst.name} differs by ${worst.difference}, the peer's by ${worst.peers}`);
+    assert.ok(worst.difference > ROUNDING, 'it was not computed in bfloat16');
+    const fineWeights = fine.weights();
+    rough.weights().forEach((tensor, index) => {
+      const other = fineWeights[index];
+      if (tensor.name.includes('running_') && tensor.dtype === 'F32' && other?.dtype === 'F32') {
+        assert.ok(relativeDifference(tensor.data, other.data) < 0.01, tensor.name);
+      }
+    });
+    fine.dispose();
+    rough.dispose();
+    assert.equal(liveTensorCount(), before);
+  });
+});

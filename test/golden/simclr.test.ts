@@ -1,0 +1,140 @@
+/** The whole step of SimCLR against PyTorch in float64: loss, the gradient of every tensor, running statistics, schedule, and weights after 20 steps of LARS. */
+import { readFileSync } from 'node:fs';
+import { test, describe } from 'node:test';
+import assert from 'node:assert/strict';
+import { z } from 'zod';
+import { fromDevice } from '../../workers/engine/models/parameter.ts';
+import { ProjectionHead, projectionHeadExpectations } from '../../workers/engine/models/projection-head.ts';
+import { ENCODER_ARCHITECTURES, encoderFromWeights } from '../../workers/engine/models/resnet.ts';
+import { ntXent } from '../../workers/engine/losses/nt-xent.ts';
+import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
+import { learningRateAt } from '../../workers/engine/optim/schedule.ts';
+import { createRandom } from '../../workers/engine/rng.ts';
+import { asRank4, readFloats, tf } from '../../workers/engine/tensorflow.ts';
+import type { Tensor4D } from '../../workers/engine/tensorflow.ts';
+import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
+import { formulaWeights, noise } from './formula.ts';
+
+const SKETCH_SIZE = 16;
+/** What every tensor is held to where float32 can hold it. */
+const RELATIVE_BOUND = 1e-4;
+const tensors = z.record(z.string(), z.object({ length: z.number(), float32Error: z.number(), sketch: z.array(z.number()).length(SKETCH_SIZE) }));
+type Expected = z.infer<typeof tensors>;
+const expectedFile = z.object({
+  oracle: z.string(), temperature: z.number(), projectionDim: z.number(), weightDecay: z.number(), momentum: z.number(), peakLearningRate: z.number(), warmupSteps: z.number(), totalSteps: z.number(),
+  learningRates: z.array(z.number()),
+  cases: z.array(z.object({ architecture: z.enum(ENCODER_ARCHITECTURES), count: z.number(), heightPx: z.number(), widthPx: z.number(), losses: z.array(z.number()), float32LossError: z.number(), gradients: tensors, moved: tensors, statistics: tensors })),
+});
+const expected = expectedFile.parse(JSON.parse(readFileSync(new URL('simclr-expected.json', import.meta.url), 'utf8')));
+type Case = (typeof expected.cases)[number];
+type Shown = ReadonlyMap<string, Float32Array>;
+
+/** As `sketch` of simclr_oracle.py. */
+function sketch(name: string, values: Float32Array): number[] {
+  const signs = noise(`sketch ${name}`, values.length);
+  const sums = Array.from({ length: SKETCH_SIZE }, () => 0);
+  values.forEach((value, index) => {
+    sums[index % SKETCH_SIZE] = (sums[index % SKETCH_SIZE] ?? Number.NaN) + ((signs[index] ?? Number.NaN) < 0 ? -value : value);
+  });
+  return sums;
+}
+
+/** The bound, or three times the worst of PyTorch's own float32 errors where that is more: one activation on the other side of zero moves many tensors. */
+function boundOf(wanted: Expected): number {
+  return Math.max(RELATIVE_BOUND, 3 * Math.max(...Object.values(wanted).map(({ float32Error }) => float32Error)));
+}
+
+/** Every tensor is as near to the oracle's, relative to its length, as `boundOf` says. */
+function assertNear(what: string, actual: Shown, wanted: Expected): void {
+  assert.deepEqual([...actual.keys()].sort(), Object.keys(wanted).sort());
+  const errors = Object.entries(wanted).map(([name, { length, sketch: exact }]) => {
+    const rough = sketch(name, actual.get(name) ?? new Float32Array());
+    return { name, error: Math.hypot(...exact.map((sum, index) => sum - (rough[index] ?? Number.NaN))) / length };
+  });
+  const worst = errors.reduce((most, other) => (other.error <= most.error ? most : other));
+  assert.ok(worst.error <= boundOf(wanted), `${what}: the worst is ${worst.name}, by ${worst.error} of its length, held to ${boundOf(wanted)}`);
+}
+
+function headWeights(embeddingDim: number): NamedTensor[] {
+  const scale = Math.fround(2 / Math.sqrt(embeddingDim));
+  return projectionHeadExpectations(embeddingDim, expected.projectionDim).map(({ name, shape }): NamedTensor => {
+    const length = shape.reduce((product, side) => product * side, 1);
+    return { name, dtype: 'F32', shape, data: noise(name, length).map((value) => value * scale) };
+  });
+}
+
+/** Two views each of `count` images, [2N, H, W, 3]; partners share three quarters of what they show. */
+function views(step: number, { count, heightPx, widthPx }: Case): Tensor4D {
+  const values = noise(`views ${step}`, 2 * count * heightPx * widthPx * 3).map((value) => value * 4);
+  const half = values.length / 2;
+  for (let index = 0; index < half; index += 1) {
+    values[half + index] = Math.fround((values[half + index] ?? Number.NaN) * 0.25) + Math.fround((values[index] ?? Number.NaN) * 0.75);
+  }
+  return asRank4(tf.tensor(values, [2 * count, heightPx, widthPx, 3], 'float32'));
+}
+
+function floats(named: readonly NamedTensor[]): Map<string, Float32Array> {
+  return new Map(named.flatMap(({ name, dtype, data }) => (dtype === 'F32' && data instanceof Float32Array ? [[name, data] as const] : [])));
+}
+
+function only(all: Shown, wanted: Expected): Shown {
+  return new Map([...all].filter(([name]) => name in wanted));
+}
+
+describe(`SimCLR against ${expected.oracle}, float64`, () => {
+  test('the learning rate at every step', () => {
+    expected.learningRates.forEach((rate, step) => assert.ok(Math.abs(learningRateAt(expected, step) - rate) < 1e-12 * expected.peakLearningRate, `step ${step}`));
+    assert.equal(expected.learningRates.length, expected.totalSteps);
+  });
+
+  for (const given of expected.cases) {
+    const { architecture, count, heightPx, widthPx, losses, gradients, moved, statistics } = given;
+    const where = `${architecture}, two views of ${count} images of ${heightPx}x${widthPx} px`;
+
+    if (Object.keys(gradients).length > 0) test(`${where}: loss and the gradient of every tensor`, () => {
+      const encoder = encoderFromWeights(architecture, formulaWeights(architecture));
+      const head = new ProjectionHead(encoder.embeddingDim, expected.projectionDim, headWeights(encoder.embeddingDim));
+      const batch = views(0, given);
+      const embeddings = encoder.forward(batch);
+      const projections = head.forward(embeddings);
+      const { loss, gradient, positiveSimilarity } = ntXent(projections, expected.temperature);
+      const embeddingGradient = head.backward(gradient);
+      encoder.backward(embeddingGradient);
+      assert.ok(Math.abs((readFloats(loss)[0] ?? Number.NaN) - (losses[0] ?? Number.NaN)) < 1e-5);
+      const actual = [...encoder.parameters, ...head.parameters].map(({ name, gradient: found, layout }) => {
+        assert.ok(found !== undefined);
+        return fromDevice(name, found, layout);
+      });
+      assertNear('gradients', floats(actual), gradients);
+      tf.dispose([batch, embeddings, projections, loss, gradient, positiveSimilarity, embeddingGradient]);
+      encoder.dispose();
+      head.dispose();
+    });
+
+    test(`${where}: ${losses.length === 1 ? 'running statistics after a step' : `losses, running statistics and weights over ${losses.length} steps`}`, async () => {
+      const trainer = createSimclrTrainer({ ...expected, architecture, seedRandom: createRandom(1), initialWeights: formulaWeights(architecture) });
+      const state = trainer.saveState();
+      const head = new Map(headWeights(architecture === 'RESNET18' ? 512 : 2048).map((tensor) => [tensor.name, tensor]));
+      trainer.restoreState(state.map((tensor) => head.get(tensor.name) ?? tensor));
+      const begin = floats(trainer.saveState());
+      for (const [step, loss] of losses.entries()) {
+        const batch = views(step, given);
+        const metrics = await trainer.step(batch);
+        assert.ok(Math.abs(metrics.loss - loss) <= Math.max(1e-5, 3 * given.float32LossError), `step ${step}: ${metrics.loss}, expected ${loss}`);
+        batch.dispose();
+      }
+      const end = floats(trainer.saveState());
+      assertNear('running statistics', only(end, statistics), statistics);
+      if (Object.keys(moved).length > 0) {
+        const steps = [...only(end, moved)].map(([name, values]) => [name, values.map((value, index) => value - (begin.get(name)?.[index] ?? Number.NaN))] as const);
+        assertNear('weights, by where they moved', new Map(steps), moved);
+      }
+      trainer.dispose();
+    });
+  }
+
+  test('in ResNet-18 rounding does not hide a wrong gradient: the bound is that of every tensor', () => {
+    const cases = expected.cases.filter(({ architecture, gradients }) => architecture === 'RESNET18' && Object.keys(gradients).length > 0);
+    assert.deepEqual(cases.map(({ gradients }) => boundOf(gradients)), [RELATIVE_BOUND, RELATIVE_BOUND]);
+  });
+});
