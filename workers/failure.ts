@@ -101,7 +101,7 @@ export function failureOfEnd(end: SilentEnd): RunFailureRecord {
 }
 
 function isSystemFault(error: unknown): error is Error & { code: string } {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' && ['ENOSPC', 'EACCES', 'EIO', 'EROFS', 'EMFILE', 'EDQUOT'].includes(error.code);
+  return error instanceof Error && 'code' in error && typeof error.code === 'string' && ['ENOSPC', 'EFBIG', 'EACCES', 'EIO', 'EROFS', 'EMFILE', 'EDQUOT'].includes(error.code);
 }
 
 /** True for a connection that was refused or broke, not for a statement that was wrong. */

@@ -21,6 +21,12 @@ export interface PostgresServer {
   stop(): Promise<void>;
 }
 
+/** Told when the server was found dead, and when it is back. */
+export interface PostgresWatch {
+  readonly onDeath: () => void;
+  readonly onRevival: () => void;
+}
+
 /** How the server's programs are run: as ourselves, or, when we are root, as somebody else. */
 interface ProcessOwner {
   readonly uid: number;
@@ -30,15 +36,17 @@ interface ProcessOwner {
 }
 
 const START_TIMEOUT_S = 60;
+const WATCH_EVERY_MS = 1_000;
 
 /**
  * Starts the embedded server, making its cluster on first use.
  *
  * A server that an earlier, killed Paraffin left running on the same folder is stopped first.
  * @param dataDir the folder of the cluster; made if missing.
+ * @param watch given: a server that dies is started again, on the same port; it recovers what was committed.
  * @throws Error when the port can not be had or the server does not come up; the message holds the end of its log.
  */
-export async function startPostgres(dataDir: string): Promise<PostgresServer> {
+export async function startPostgres(dataDir: string, watch?: PostgresWatch): Promise<PostgresServer> {
   const clusterDir = path.join(dataDir, 'cluster');
   const passwordFile = path.join(dataDir, 'password');
   await mkdir(dataDir, { recursive: true });
@@ -50,14 +58,48 @@ export async function startPostgres(dataDir: string): Promise<PostgresServer> {
   const logFile = path.join(dataDir, 'postgres.log');
   const port = await startOnFreePort(clusterDir, logFile, owner);
   const url = await urlOf(dataDir, port);
+  const unwatch = watch === undefined ? async () => undefined : watchOver(clusterDir, () => startServer({ clusterDir, logFile, owner }, port), watch);
   let stopping: Promise<void> | undefined;
   return {
     url,
     stop: () => {
-      stopping ??= stopCluster(clusterDir, owner);
+      stopping ??= unwatch().then(() => stopCluster(clusterDir, owner));
       return stopping;
     },
   };
+}
+
+/** @returns what ends it; resolves when no start is under way any more. */
+function watchOver(clusterDir: string, start: () => Promise<void>, { onDeath, onRevival }: PostgresWatch): () => Promise<void> {
+  let isDead = false;
+  const look = async (): Promise<void> => {
+    if (!isDead && (await isServing(clusterDir))) return;
+    if (!isDead) onDeath();
+    isDead = true;
+    // Its own processes may outlive it for a moment and keep the next one from starting: then the next look tries again.
+    await start();
+    isDead = false;
+    onRevival();
+  };
+  let looking: Promise<void> | undefined;
+  const timer = setInterval(() => {
+    looking ??= look().catch(() => undefined).finally(() => {
+      looking = undefined;
+    });
+  }, WATCH_EVERY_MS);
+  return async () => {
+    clearInterval(timer);
+    await looking;
+  };
+}
+
+/** Whether the process lives that PostgreSQL's own file names. */
+async function isServing(clusterDir: string): Promise<boolean> {
+  const pid = Number((await readFile(path.join(clusterDir, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n', 1).join(''));
+  if (!Number.isInteger(pid) || pid <= 0) return false;
+  // A zombie is dead: it waits for whoever started it to ask how it ended, which in a container may be nobody.
+  const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
+  return /\) [^ZX]/.test(line);
 }
 
 /**
@@ -151,14 +193,8 @@ async function startOnFreePort(clusterDir: string, logFile: string, owner: Proce
   const attempts = 3;
   for (let attempt = 1; ; attempt += 1) {
     const port = await freePort();
-    const settings = [
-      `-p ${port}`, '-c listen_addresses=127.0.0.1', '-c unix_socket_directories=', '-c max_connections=100',
-      '-c shared_buffers=128MB',
-      // The planner's default is that of a turning disk, for which it reads whole tables rather than a hundred rows by an index.
-      '-c random_page_cost=1.1', '-c log_min_messages=warning', '-c timezone=UTC',
-    ].join(' ');
     try {
-      await runAs(owner, pgCtl, ['start', '-D', clusterDir, '-w', '-t', String(START_TIMEOUT_S), '-s', '-l', logFile, '-o', settings]);
+      await startServer({ clusterDir, logFile, owner }, port);
     } catch (cause) {
       const log = await readFile(logFile, 'utf8').catch(() => '');
       if (attempt === attempts) throw new Error(`PostgreSQL did not start:\n${log.slice(-2000)}`, { cause });
@@ -172,6 +208,22 @@ async function startOnFreePort(clusterDir: string, logFile: string, owner: Proce
       throw error;
     }
   }
+}
+
+interface Cluster {
+  readonly clusterDir: string;
+  readonly logFile: string;
+  readonly owner: ProcessOwner | undefined;
+}
+
+async function startServer({ clusterDir, logFile, owner }: Cluster, port: number): Promise<void> {
+  const settings = [
+    `-p ${port}`, '-c listen_addresses=127.0.0.1', '-c unix_socket_directories=', '-c max_connections=100',
+    '-c shared_buffers=128MB',
+    // The planner's default is that of a turning disk, for which it reads whole tables rather than a hundred rows by an index.
+    '-c random_page_cost=1.1', '-c log_min_messages=warning', '-c timezone=UTC',
+  ].join(' ');
+  await runAs(owner, pgCtl, ['start', '-D', clusterDir, '-w', '-t', String(START_TIMEOUT_S), '-s', '-l', logFile, '-o', settings]);
 }
 
 async function createDatabase(clusterDir: string, port: number): Promise<void> {

@@ -91,6 +91,19 @@ test('one folder through its life', async (context) => {
     await server.stop();
   });
 
+  await context.test('is started again at the same address when it is killed under the program, and stays stopped when it is stopped', async () => {
+    const told: string[] = [];
+    const server = await startPostgres(folder, { onDeath: () => told.push('dead'), onRevival: () => told.push('back') });
+    await ask(server.url, 'INSERT INTO kept VALUES (7)');
+    process.kill(await serverPid(folder), 'SIGKILL');
+    await eventually('the server to be back', () => (told.includes('back') ? true : undefined), 60_000);
+    assert.deepEqual(told, ['dead', 'back']);
+    assert.deepEqual(await ask(server.url, 'SELECT id FROM kept WHERE id = 7'), [{ id: 7 }]);
+    await server.stop();
+    await assert.rejects(ask(server.url, 'SELECT 1'), { code: 'ECONNREFUSED' });
+    assert.deepEqual(told, ['dead', 'back']);
+  });
+
   await context.test('says what PostgreSQL said when it can not start', async () => {
     await writeFile(path.join(folder, 'cluster', 'postgresql.conf'), 'no_such_setting = 1\n', { flag: 'a' });
     await assert.rejects(startPostgres(folder), /PostgreSQL did not start:[^]*no_such_setting/);

@@ -27,7 +27,7 @@ describe('failureOf', () => {
     });
   }
 
-  for (const code of ['ENOSPC', 'EACCES', 'EIO', 'EROFS']) {
+  for (const code of ['ENOSPC', 'EFBIG', 'EACCES', 'EIO', 'EROFS']) {
     test(`the machine: ${code}, without its path`, () => {
       const failure = failureOf(systemError(code));
       assert.deepEqual([failure.class, failure.code], ['INFRASTRUCTURE', code]);
