@@ -17,6 +17,7 @@ import { createArtifactService } from './modules/artifacts/index.ts';
 import { createAuditService } from './modules/audit/index.ts';
 import { createCardService } from './modules/cards/index.ts';
 import { createDatasetLoaders, createDatasetService, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
+import { createDeletions } from './modules/deletions/index.ts';
 import { createEmbeddingService } from './modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
 import { createExportLoaders, createExports } from './modules/exports/index.ts';
@@ -64,7 +65,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const lock = await lockDataDir(env.dataDir);
     closers.push(lock.release);
 
-    const databaseUrl = await databaseUrlOf(env, closers);
+    const databaseUrl = await databaseUrlOf(env, closers, logger);
     const applied = await applyMigrations(databaseUrl, await readMigrations(MIGRATIONS_DIR), async (pending) => {
       logger.info({ pending, file: await backUpBeforeUpgrade(databaseUrl, env.dataDir) }, 'the database is backed up and will be upgraded');
     });
@@ -104,7 +105,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const exports = createExports(db, { transact, runs, models, announcements, engineHint });
     const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls, queueGolden: exports.queueGolden });
     const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
-    const services: Services = { access, audit, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations, cards: createCardService({ datasets, models, runs, evaluations }) };
+    const services: Services = { access, audit, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations, deletions: createDeletions({ db, transact }), cards: createCardService({ datasets, models, runs, evaluations }) };
     const server = serverFacts(db, startedAt);
     const runEvents = createRunEvents(runs, announcements);
 
@@ -141,9 +142,12 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
   }
 }
 
-async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[]): Promise<string> {
+async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[], logger: Logger): Promise<string> {
   if (env.databaseUrl !== undefined) return env.databaseUrl;
-  const postgres = await startPostgres(path.join(env.dataDir, 'postgres'));
+  const postgres = await startPostgres(path.join(env.dataDir, 'postgres'), {
+    onDeath: () => logger.error('PostgreSQL died and is started again'),
+    onRevival: () => logger.info('PostgreSQL is back'),
+  });
   closers.push(postgres.stop);
   return postgres.url;
 }

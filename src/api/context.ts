@@ -4,6 +4,7 @@ import type { AuditService } from '../modules/audit/index.ts';
 import type { ArtifactService } from '../modules/artifacts/index.ts';
 import type { CardService } from '../modules/cards/index.ts';
 import type { DatasetLoaders, DatasetService } from '../modules/datasets/index.ts';
+import type { DeletionService } from '../modules/deletions/index.ts';
 import type { EmbeddingService } from '../modules/embeddings/index.ts';
 import type { EvaluationLoaders, EvaluationService } from '../modules/evaluations/index.ts';
 import type { ExportLoaders, ExportService } from '../modules/exports/index.ts';
@@ -40,6 +41,7 @@ export interface Services {
   readonly evaluations: EvaluationService;
   readonly artifacts: ArtifactService;
   readonly cards: CardService;
+  readonly deletions: DeletionService;
 }
 
 /** Batching within one request; made anew for each. */

@@ -5,6 +5,7 @@ import * as access from '../modules/access/graphql.ts';
 import * as audit from '../modules/audit/graphql.ts';
 import * as cards from '../modules/cards/graphql.ts';
 import * as datasets from '../modules/datasets/graphql.ts';
+import * as deletions from '../modules/deletions/graphql.ts';
 import * as embeddings from '../modules/embeddings/graphql.ts';
 import * as evaluations from '../modules/evaluations/graphql.ts';
 import * as exports from '../modules/exports/graphql.ts';
@@ -25,7 +26,7 @@ const root = path.resolve(import.meta.dirname, '../..');
  */
 export function buildSchema(write: boolean): GraphQLSchema {
   const schema = makeSchema({
-    types: [rootTypes, scalars, PageInfo, UserError, access, audit, datasets, models, embeddings, runs, evaluations, exports, cards],
+    types: [rootTypes, scalars, PageInfo, UserError, access, audit, datasets, models, embeddings, runs, evaluations, exports, cards, deletions],
     shouldGenerateArtifacts: write,
     shouldExitAfterGenerateArtifacts: false,
     outputs: { schema: path.join(root, 'schema.graphql'), typegen: path.join(root, 'src/generated/nexus.ts') },

@@ -14,6 +14,7 @@ import { createArtifactService } from '../../src/modules/artifacts/index.ts';
 import { createAuditService } from '../../src/modules/audit/index.ts';
 import { createCardService } from '../../src/modules/cards/index.ts';
 import { createDatasetLoaders, createDatasetService } from '../../src/modules/datasets/index.ts';
+import { createDeletions } from '../../src/modules/deletions/index.ts';
 import { createEmbeddingService } from '../../src/modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from '../../src/modules/evaluations/index.ts';
 import { createExportLoaders, createExports, type ExportPatience } from '../../src/modules/exports/index.ts';
@@ -69,7 +70,7 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   const exports = createExports(db, { transact, runs, models, announcements, engineHint: () => null, ...exportParts });
   const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true, queueGolden: exports.queueGolden });
   const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
-  const services: Services = { access, audit, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations, cards: createCardService({ datasets, models, runs, evaluations }) };
+  const services: Services = { access, audit, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations, deletions: createDeletions({ db, transact }), cards: createCardService({ datasets, models, runs, evaluations }) };
   const server = { version: 'test', startedAt: new Date(), databaseVersion: () => Promise.resolve('test'), engine: () => null, engineHint: () => null };
   const runEvents = createRunEvents(runs, announcements);
   const http = createHttpServer({

@@ -3,6 +3,7 @@ import type { DatasetVersion, Prisma } from '../../generated/prisma/client.ts';
 import { DomainError } from '../../errors.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import { lastDeletedVersion } from '../deletions/index.ts';
 import type { DatasetVersionRecord, SealedVersionRecord, ShardRecord, ThumbnailRecord } from './datasets.records.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
 import { importIssuesSchema, labelCountsSchema, type SealedContent } from './versions.rules.ts';
@@ -17,7 +18,7 @@ export function createVersionStore(db: Database) {
       const locked = await tx.$queryRaw<unknown[]>`SELECT 1 FROM "Dataset" WHERE id = ${draft.datasetId}::uuid FOR UPDATE`;
       if (locked.length === 0) return undefined;
       const last = await tx.datasetVersion.aggregate({ where: { datasetId: draft.datasetId }, _max: { version: true } });
-      return toRecord(await tx.datasetVersion.create({ data: { ...draft, version: (last._max.version ?? 0) + 1 } }));
+      return toRecord(await tx.datasetVersion.create({ data: { ...draft, version: Math.max(last._max.version ?? 0, await lastDeletedVersion(tx, draft.datasetId)) + 1 } }));
     },
 
     /** Locks the row until the transaction ends. */

@@ -6,6 +6,7 @@ import { Prisma } from '../../generated/prisma/client.ts';
 import type { EncoderArchitecture } from '../../generated/prisma/enums.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import { lastDeletedVersion } from '../deletions/index.ts';
 import type { CheckpointRecord, GoldenRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, NewImportedCheckpoint, PretrainingRecord } from './models.records.ts';
 import { externalSourceSchema, inputContractSchema, trainingFactSchema } from './models.rules.ts';
 
@@ -217,7 +218,7 @@ export function createModelStore(db: Database) {
 
 async function nextVersion(tx: Transaction, modelId: string): Promise<number> {
   const last = await tx.checkpoint.aggregate({ where: { modelId }, _max: { version: true } });
-  return (last._max.version ?? 0) + 1;
+  return Math.max(last._max.version ?? 0, await lastDeletedVersion(tx, modelId)) + 1;
 }
 
 function idAfter(page: PageArguments): string | undefined {

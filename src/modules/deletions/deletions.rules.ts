@@ -1,0 +1,38 @@
+/** What a deletion is asked with. Pure. */
+import { z } from 'zod';
+
+export const DELETABLE_KINDS = ['DATASET', 'DATASET_VERSION', 'MODEL', 'CHECKPOINT', 'RUN'] as const;
+export type DeletableKind = (typeof DELETABLE_KINDS)[number];
+
+export const deleteSchema = z.object({
+  id: z.uuid('must be an id of this registry').toLowerCase(),
+  reason: z.string().trim().min(1, 'must say why').max(1_000, 'must be at most 1000 characters').regex(/^[^\0]*$/, 'must hold no NUL'),
+});
+
+export interface TombstoneRecord {
+  /** Of the thing that was deleted. */
+  readonly id: string;
+  readonly kind: DeletableKind;
+  /** As people knew it, e.g. "tissue-encoder version 3". */
+  readonly name: string;
+  /** sha256 of a checkpoint's weights, digest of a dataset version. */
+  readonly digest: string | null;
+  readonly reason: string;
+  /** The person whose key asked. */
+  readonly deletedBy: string;
+  readonly deletedByKey: string | null;
+  readonly deletedAt: Date;
+}
+
+/** What is about to be deleted, as it stands in the registry. */
+export interface DeletableThing {
+  readonly name: string;
+  readonly digest: string | null;
+  /** The dataset or model that numbers it; its number is not given out again. */
+  readonly parentId: string | null;
+  readonly version: number | null;
+  /** What needs it, in words: "2 evaluations". Empty: it may go. */
+  readonly neededBy: readonly string[];
+  /** What to do about that. */
+  readonly hint: string;
+}

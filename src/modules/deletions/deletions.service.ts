@@ -1,0 +1,55 @@
+/** Deleting: only what nothing needs, by whoever may, and never without a trace. */
+import { DomainError, type ErrorCode } from '../../errors.ts';
+import { isId, parseInput } from '../../input.ts';
+import type { Transact } from '../../platform/db.ts';
+import type { Page, PageArguments } from '../../platform/page.ts';
+import { authorise, type Viewer } from '../access/index.ts';
+import { deleteSchema, type DeletableKind, type TombstoneRecord } from './deletions.rules.ts';
+import type { DeletionStore } from './deletions.store.ts';
+
+export interface DeletionService {
+  /**
+   * Takes the row away with all that is a part of it, and leaves a tombstone in the same transaction. Its bytes go with the next
+   * `paraffin gc`, if nothing else cites them. Asked again, gives the tombstone that is there.
+   * @throws DomainError BAD_INPUT, a NOT_FOUND of the kind, or CONFLICT for what something else needs.
+   */
+  delete(viewer: Viewer, kind: DeletableKind, input: unknown): Promise<TombstoneRecord>;
+  get(viewer: Viewer, id: string): Promise<TombstoneRecord | undefined>;
+  /** Newest first. */
+  list(viewer: Viewer, page: PageArguments): Promise<Page<TombstoneRecord>>;
+}
+
+const NOT_FOUND: Readonly<Record<DeletableKind, ErrorCode>> = {
+  DATASET: 'DATASET_NOT_FOUND', DATASET_VERSION: 'DATASET_VERSION_NOT_FOUND', MODEL: 'MODEL_NOT_FOUND', CHECKPOINT: 'CHECKPOINT_NOT_FOUND', RUN: 'RUN_NOT_FOUND',
+};
+const IN_WORDS: Readonly<Record<DeletableKind, string>> = { DATASET: 'dataset', DATASET_VERSION: 'dataset version', MODEL: 'model', CHECKPOINT: 'checkpoint', RUN: 'run' };
+
+export function createDeletionService({ store, transact }: { readonly store: DeletionStore; readonly transact: Transact }): DeletionService {
+  return {
+    delete: async (viewer, kind, raw) => {
+      authorise(viewer, 'OPERATOR', 'DELETE');
+      const { id, reason } = parseInput(deleteSchema, raw);
+      return transact(async (tx) => {
+        const thing = await store.find(tx, kind, id);
+        if (thing === undefined) {
+          const earlier = await store.get(id);
+          if (earlier?.kind === kind) return earlier;
+          throw new DomainError({ code: NOT_FOUND[kind], message: `There is no ${IN_WORDS[kind]} with this id.`, field: 'input.id' });
+        }
+        if (thing.neededBy.length > 0) {
+          throw new DomainError({ code: 'CONFLICT', message: `The ${IN_WORDS[kind]} "${thing.name}" is needed by ${thing.neededBy.join(', ')}.`, field: 'input.id', hint: thing.hint });
+        }
+        const who = viewer.kind === 'KEY' ? { deletedBy: viewer.owner, deletedByKey: viewer.keyId } : { deletedBy: 'nobody', deletedByKey: null };
+        return store.bury(tx, { id, kind, name: thing.name, digest: thing.digest, reason, ...who }, thing);
+      });
+    },
+    get: async (viewer, id) => {
+      authorise(viewer, 'READER');
+      return isId(id) ? store.get(id.toLowerCase()) : undefined;
+    },
+    list: async (viewer, page) => {
+      authorise(viewer, 'READER');
+      return store.list(page);
+    },
+  };
+}

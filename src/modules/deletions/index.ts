@@ -1,0 +1,12 @@
+/** Deletions: what may be taken away, and the tombstone that is left. */
+import type { Database, Transact } from '../../platform/db.ts';
+import { createDeletionService, type DeletionService } from './deletions.service.ts';
+import { createDeletionStore } from './deletions.store.ts';
+
+export { DELETABLE_KINDS, type DeletableKind, type TombstoneRecord } from './deletions.rules.ts';
+export type { DeletionService } from './deletions.service.ts';
+export { lastDeletedVersion } from './deletions.store.ts';
+
+export function createDeletions({ db, transact }: { readonly db: Database; readonly transact: Transact }): DeletionService {
+  return createDeletionService({ store: createDeletionStore(db), transact });
+}
