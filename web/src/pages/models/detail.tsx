@@ -85,6 +85,9 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
           <Fact name="sha256"><Digest sha256={checkpoint.sha256} /></Fact>
           <Fact name="Size">{checkpoint.byteSize === null ? null : bytes(checkpoint.byteSize)}</Fact>
           <Fact name="Download">{checkpoint.formats.map((format) => <a key={format} className="button" download href={`/checkpoints/${checkpoint.id}/download?format=${format.toLowerCase()}`}>{format.toLowerCase()}</a>)}</Fact>
+          {checkpoint.exports.map(({ format, status, maxRelativeDifference, reason }) => (
+            <Fact key={format} name={`${format.toLowerCase()}, checked`}>{status === 'REFUSED' ? `Refused. ${reason ?? ''}` : `its embeddings differ from the engine's by ${maxRelativeDifference?.toExponential(1) ?? '?'} at most`}</Fact>
+          ))}
         </Facts>
       )}
       <h3>Input contract</h3>

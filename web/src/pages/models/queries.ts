@@ -27,6 +27,7 @@ export const MODEL = graphql(`
           id version encoder embeddingDim step epoch sha256 byteSize formats publishedSlug createdAt cardUrl
           inputContract { imageSizePx resizeRule channelOrder valueRange channelMean channelStd embeddingLayer micronsPerPixelMin micronsPerPixelMax }
           importedFrom { url fileName byteSize sha256 licence contents { format keyPrefix inertGlobals ignoredParts } }
+          exports { format status maxRelativeDifference reason }
           trainingFacts { name value evidence sources }
           trainedOn { id version imageCount dataset { slug name synthetic } }
           sourceRun { id config finishedAt }

@@ -1,0 +1,67 @@
+/** The corpus of hostile files, as a person meets it who imports one: each is refused by the name of its fault, and none is read whole. */
+import assert from 'node:assert/strict';
+import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { DomainError } from '../../src/errors.ts';
+import { readEncoderFile } from '../../src/modules/models/encoder-file.ts';
+import { hostileFiles, inertFiles } from '../fixtures/hostile/torch-corpus.ts';
+
+const CONTRACT = {
+  imageSizePx: 64, resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP', channelOrder: 'RGB', valueRange: [0, 1], channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5],
+  embeddingLayer: 'avgpool', micronsPerPixelMin: null, micronsPerPixelMax: null,
+} satisfies Parameters<typeof readEncoderFile>[0]['inputContract'];
+/** Of numbers that are never asked for: a file that holds no encoder is refused before. */
+const ONLY_WHEN_LOADED = new Set(['a storage that does not match its checksum']);
+
+let folder = '';
+before(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'paraffin-hostile-'));
+});
+after(() => rm(folder, { recursive: true, force: true }));
+
+async function refusalOf(file: string): Promise<DomainError> {
+  const error: unknown = await readEncoderFile({ path: file, expectedSha256: null, expectedByteSize: null, encoder: null, keyPrefix: null, inputContract: CONTRACT }).then(() => undefined, (reason: unknown) => reason);
+  assert.ok(error instanceof DomainError, String(error));
+  return error;
+}
+
+async function refusalOfBytes(bytes: Uint8Array): Promise<DomainError> {
+  const file = path.join(folder, 'hostile.ckpt');
+  await writeFile(file, bytes);
+  return refusalOf(file);
+}
+
+/** The bombs of megabytes take seconds to count; test/unit/formats-torch-hostile.test.ts has them. */
+const corpus = hostileFiles().filter(({ limits, bytes }) => limits === undefined && bytes.length < 1_000_000);
+
+describe('a hostile file is refused by the name of its fault', () => {
+  for (const { what, fault, bytes } of corpus) {
+    test(`${fault}: ${what}`, async () => {
+      const { code, message, hint } = await refusalOfBytes(bytes);
+      assert.ok(message.length < 3000);
+      if (ONLY_WHEN_LOADED.has(what) || what === 'a safetensors file') assert.equal(code, 'CHECKPOINT_KEYS_MISMATCH');
+      else {
+        assert.equal(code, 'FORMAT_INVALID', message);
+        assert.match(hint ?? '', fault === 'NOT_A_CHECKPOINT' ? /Safetensors and PyTorch checkpoints are read/ : new RegExp(`Fault ${fault}\\.`));
+      }
+    });
+  }
+});
+
+describe('a file that would run code', () => {
+  for (const { what, bytes } of inertFiles()) {
+    test(`${what}: is no encoder, and that is all that is found`, async () => assert.equal((await refusalOfBytes(bytes)).code, 'CHECKPOINT_KEYS_MISMATCH'));
+  }
+});
+
+test('a file over the cap is refused before a byte of it is read', async () => {
+  const file = path.join(folder, 'huge.ckpt');
+  await using handle = await open(file, 'w');
+  await handle.truncate(4 * 1024 ** 3 + 1);
+  const startedMs = performance.now();
+  const { code, hint } = await refusalOf(file);
+  assert.deepEqual([code, hint], ['FILE_TOO_LARGE', 'Save the state dict of the encoder alone.']);
+  assert.ok(performance.now() - startedMs < 1000);
+});
