@@ -35,6 +35,7 @@ test('every line of the tour works when pasted', { timeout: 280_000 }, async () 
     assert.doesNotMatch(output, /"errors":/, 'no query of the tour is out of date');
     assert.equal([...complaints.matchAll(/"status":"SUCCEEDED"/g)].length, 3, 'import, pretraining and evaluation succeed');
     assert.match(output, /"name":"champion"/);
+    assert.match(output, /"exports":\[\{"format":"ONNX","status":"AVAILABLE","maxRelativeDifference":/);
     assert.match(output, /"code":"BAD_INPUT","field":"input.batchSize"/);
     const registered = /"checkpoint":\{"sha256":"([0-9a-f]{64})"/.exec(output)?.[1] ?? 'none';
     assert.match(output, new RegExp(`^${registered}  encoder.safetensors$`, 'm'), 'the download is what was registered');
