@@ -1,4 +1,6 @@
 /** Starts the thread that reads a file of weights, waits for it, and ends it when it takes too long or too much. */
+import { getCompileCacheDir } from 'node:module';
+import path from 'node:path';
 import { Worker } from 'node:worker_threads';
 import { z } from 'zod';
 import { DomainError, ERROR_CODES, type ErrorCode } from '../../errors.ts';
@@ -40,7 +42,10 @@ const TIMEOUT_MS = 300_000;
 
 /** As `readEncoderFile`, in a thread of its own. @throws DomainError also TIMED_OUT, and OUT_OF_MEMORY for a file that takes too much. */
 export async function readEncoderFileInThread(task: EncoderFileTask, timeoutMs: number = TIMEOUT_MS): Promise<EncoderFile> {
-  const thread = new Worker(new URL('./encoder-file.worker.ts', import.meta.url), { workerData: task, env: {}, resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB } });
+  const versionCache = getCompileCacheDir();
+  // Nothing of the server's secrets; where Node keeps what it made of our TypeScript, which halves the thread's start.
+  const env = versionCache === undefined ? {} : { NODE_COMPILE_CACHE: path.dirname(versionCache) };
+  const thread = new Worker(new URL('./encoder-file.worker.ts', import.meta.url), { workerData: task, env, resourceLimits: { maxOldGenerationSizeMb: MAX_HEAP_MB } });
   let timer: NodeJS.Timeout | undefined;
   try {
     const message = await new Promise<unknown>((resolve, reject) => {
