@@ -24,6 +24,8 @@ module.exports = {
     { name: 'exports-and-evaluations-apart', severity: 'error', from: path('^src/modules/(exports|evaluations)/'), to: { path: '^src/modules/(exports|evaluations)/', pathNot: '^src/modules/$1/' } },
     { name: 'datasets-and-models-before-embeddings', severity: 'error', from: path('^src/modules/(datasets|models)/'), to: path('^src/modules/embeddings/') },
     { name: 'embeddings-before-runs', severity: 'error', from: path('^src/modules/embeddings/'), to: path('^src/modules/(runs|evaluations|exports)/') },
+    // Decoders and TensorFlow meet bytes of strangers: they die in the child of a run, never in the server.
+    { name: 'no-decoder-in-the-server', severity: 'error', from: path('^src/(main|app)\\.ts$'), to: { path: '^node_modules/(sharp|@img)/|^node_modules/@tensorflow/.*\\.js$', reachable: true } },
     { name: 'pages-talk-to-the-server-by-its-api-alone', severity: 'error', from: path('^web/'), to: path('^(src|workers)/') },
     { name: 'client-verbs-talk-to-the-server-by-its-api-alone', severity: 'error', from: path('^src/cli/client/'), to: { path: '^(src|workers)/', pathNot: '^src/cli/|^src/env\\.ts$|^src/generated/schema\\.d\\.ts$' } },
     { name: 'programs-know-nothing-of-the-pages', severity: 'error', from: path('^(src|workers)/'), to: path('^web/') },

@@ -36,15 +36,19 @@ export const DateTime = scalarType({
   },
 });
 
+/** Lists and objects within each other: whoever reads them afterwards goes down as far. */
+export const MAX_JSON_DEPTH = 64;
+
 /**
  * The value, if JSON can carry it without loss.
- * @throws GraphQLError naming the place of what it can not: NaN, undefined, a Date, a function.
+ * @throws GraphQLError naming the place of what it can not: NaN, undefined, a Date, a function; or for more than MAX_JSON_DEPTH levels.
  */
-export function checkedJson(value: unknown, place = 'JSON'): unknown {
+export function checkedJson(value: unknown, place = 'JSON', depth = 0): unknown {
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return value;
   if (typeof value === 'number' && Number.isFinite(value)) return value;
-  if (Array.isArray(value)) return value.map((item, index) => checkedJson(item, `${place}[${index}]`));
-  if (isPlainObject(value)) return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, checkedJson(item, `${place}.${key}`)]));
+  if (depth > MAX_JSON_DEPTH) throw new GraphQLError(`JSON is more than ${MAX_JSON_DEPTH} levels deep.`);
+  if (Array.isArray(value)) return value.map((item, index) => checkedJson(item, `${place}[${index}]`, depth + 1));
+  if (isPlainObject(value)) return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, checkedJson(item, `${place}.${key}`, depth + 1)]));
   throw new GraphQLError(`${place} holds what JSON can not carry (${Object.prototype.toString.call(value)}).`);
 }
 

@@ -1,14 +1,21 @@
 /** Runs as a worker process carries them: the real agent, real children, the real engine, and what happens when they die. */
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { createHash, randomInt } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, realpath, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
 import { drawTissue } from '../../src/cli/tissue.ts';
+import { childEnvironment } from '../../src/env.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { MAX_FRUITLESS_ATTEMPTS, type RunRecord, type RunStatus } from '../../src/modules/runs/index.ts';
+import { checkArtifacts } from '../../src/modules/artifacts/index.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { writeBackup } from '../../src/platform/backup.ts';
+import { openDatabase } from '../../src/platform/db.ts';
+import { startPostgres } from '../../src/platform/postgres.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
 import { childrenOf, isAlive, startTestWorker, type TestWorker } from '../support/processes.ts';
@@ -181,6 +188,34 @@ test('a training that is killed at any step comes to the same losses and the sam
   process.kill(await busyChild(), 'SIGKILL');
   await reaches(run.id, 'SUCCEEDED');
   assert.deepEqual(await outcomeOf(run.id), uninterrupted, `killed at step ${step} or soon after`);
+});
+
+test('a backup taken while a training runs is whole elsewhere, and the run waits there', async () => {
+  const run = await launchPretraining();
+  await keepsMoreThan(run.id, 0);
+  const file = path.join(base, 'meanwhile.tar');
+  const { damaged } = await writeBackup({ databaseUrl: database.url, store: openArtifactStore(path.join(dataDir, 'artifacts')), file, program: '1.0.0' });
+  assert.deepEqual(damaged, []);
+  assert.equal((await runOf(run.id)).status, 'RUNNING', 'it took no notice');
+  await registry.runs.cancel(ADMIN, run.id);
+
+  const elsewhere = path.join(base, 'elsewhere');
+  await promisify(execFile)(process.execPath, ['src/cli/main.ts', 'restore', file, '--data-dir', elsewhere], { cwd: path.resolve(import.meta.dirname, '../..'), env: childEnvironment({ PARAFFIN_DATABASE_URL: '' }) });
+  const postgres = await startPostgres(path.join(elsewhere, 'postgres'));
+  const db = openDatabase(postgres.url);
+  try {
+    const { checked, damaged: broken } = await checkArtifacts({ db, store: openArtifactStore(path.join(elsewhere, 'artifacts')), onProgress: () => undefined });
+    assert.ok(checked.count > 0);
+    assert.deepEqual(broken, []);
+    const restored = await db.run.findUniqueOrThrow({ where: { id: run.id }, include: { trainingStates: true } });
+    assert.equal(restored.status, 'QUEUED');
+    assert.ok(restored.trainingStates.length > 0, 'with what it goes on from');
+    assert.equal(await db.checkpoint.count(), await database.db.checkpoint.count());
+  } finally {
+    await db.$disconnect();
+    await postgres.stop();
+  }
+  await reaches(run.id, 'CANCELED', 10_000);
 });
 
 describe('one training that everything happens to', () => {

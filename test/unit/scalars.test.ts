@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { graphql } from 'graphql';
 import { extendType, makeSchema } from '../../src/api/nexus.ts';
-import { checkedJson, DateTime, JSONValue, parseInstant } from '../../src/api/scalars.ts';
+import { checkedJson, DateTime, JSONValue, MAX_JSON_DEPTH, parseInstant } from '../../src/api/scalars.ts';
 
 const schema = makeSchema({
   shouldGenerateArtifacts: false,
@@ -56,4 +56,10 @@ describe('JSON', () => {
   for (const [what, value] of [['NaN', { a: [Number.NaN] }], ['undefined', { a: undefined }], ['a Date', new Date(0)], ['a function', () => 1], ['a bigint', 1n], ['a Map', new Map()]] as const) {
     test(`refuses ${what}`, () => assert.throws(() => checkedJson(value), /JSON.* can not carry/));
   }
+});
+
+test('JSON may be so deep and no deeper, however deep it is', () => {
+  const nested = (levels: number): unknown => JSON.parse(`${'['.repeat(levels)}${']'.repeat(levels)}`);
+  assert.deepEqual(checkedJson(nested(MAX_JSON_DEPTH)), nested(MAX_JSON_DEPTH));
+  for (const levels of [MAX_JSON_DEPTH + 2, 200_000]) assert.throws(() => checkedJson(nested(levels)), /levels deep/);
 });

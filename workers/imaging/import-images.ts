@@ -215,7 +215,7 @@ interface ReadImage {
 }
 
 async function readAndPrepare(folder: string, source: SourceImage, layout: ImportLayout, patchSizePx: number | null, reserve: Reserve): Promise<ReadImage> {
-  const file = await readSourceFile(path.join(folder, source.relativePath), reserve);
+  const file = await readSourceFile(folder, source.relativePath, reserve);
   if ('issue' in file) return { source, prepared: { outcome: 'REFUSED', issue: file.issue }, byteSize: 0 };
   const byteSize = file.bytes.length;
   if (layout === 'FOLDER_PER_LABEL' && source.label === null) return { source, prepared: { outcome: 'REFUSED', issue: 'NO_LABEL' }, byteSize };

@@ -40,11 +40,13 @@ export async function readLabelsCsv(csvPath: string, folder: string): Promise<So
 }
 
 async function readText(csvPath: string): Promise<string> {
-  const handle = await open(csvPath, constants.O_RDONLY | constants.O_NONBLOCK).catch((cause: unknown) => {
+  const handle = await open(csvPath, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch((cause: unknown) => {
     throw invalid('The labels CSV can not be opened.', 'Check the path and that the server may read it.', cause);
   });
   try {
-    const { size } = await handle.stat();
+    const facts = await handle.stat();
+    if (!facts.isFile()) throw invalid('The labels CSV is not a file.', 'Name a file.');
+    const { size } = facts;
     if (size > CSV_BYTES_MAX) throw invalid(`The labels CSV has ${size} bytes; at most ${CSV_BYTES_MAX} are read.`, 'Import the images in several datasets.');
     const bytes = await handle.readFile();
     if (!isUtf8(bytes)) throw invalid(`Line ${brokenLineOf(bytes)}: the text is not UTF-8.`, 'Save the file as CSV UTF-8.');

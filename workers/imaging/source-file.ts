@@ -1,5 +1,6 @@
 /** Reads a file that was listed, without trust in what stands there by now. */
-import { constants, open, type FileHandle } from 'node:fs/promises';
+import { constants, open, readlink, type FileHandle } from 'node:fs/promises';
+import path from 'node:path';
 import { formatOf, MAGIC_BYTES } from './image-header.ts';
 import type { Reserve } from './in-order.ts';
 import type { IssueKind } from './issues.ts';
@@ -12,8 +13,12 @@ const IMAGE_NAME = /\.(png|jpe?g|tiff?|bmp|webp)$/i;
 
 export type SourceFile = { readonly bytes: Buffer } | { readonly issue: IssueKind };
 
-/** The whole file, or why not. A link is not followed, and a device or pipe is never waited for. */
-export async function readSourceFile(filePath: string, reserve: Reserve): Promise<SourceFile> {
+/**
+ * The whole file, or why not. A link is not followed, and a device or pipe is never waited for.
+ * @param folder the real path of what is imported. @param relativePath of the file below it.
+ */
+export async function readSourceFile(folder: string, relativePath: string, reserve: Reserve): Promise<SourceFile> {
+  const filePath = path.join(folder, relativePath);
   let handle: FileHandle;
   try {
     handle = await open(filePath, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
@@ -22,7 +27,7 @@ export async function readSourceFile(filePath: string, reserve: Reserve): Promis
   }
   try {
     const facts = await handle.stat();
-    if (!facts.isFile()) return { issue: 'NOT_A_REGULAR_FILE' };
+    if (!facts.isFile() || !(await isStillThere(handle, filePath))) return { issue: 'NOT_A_REGULAR_FILE' };
     // A file that bears an image's name was meant as one.
     const notAnImage = { issue: IMAGE_NAME.test(filePath) ? 'UNREADABLE' : 'NOT_AN_IMAGE' } as const;
     if (facts.size > PEEK_ABOVE_BYTES) {
@@ -37,6 +42,12 @@ export async function readSourceFile(filePath: string, reserve: Reserve): Promis
   } finally {
     await handle.close();
   }
+}
+
+/** False when a folder above the file was replaced by a link since it was listed: what is open then lies elsewhere. */
+async function isStillThere({ fd }: FileHandle, filePath: string): Promise<boolean> {
+  const found = await readlink(`/proc/self/fd/${fd}`).catch(() => undefined);
+  return found === undefined || found === filePath;
 }
 
 async function readFully(handle: FileHandle, byteCount: number): Promise<Buffer> {

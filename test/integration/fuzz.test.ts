@@ -1,0 +1,168 @@
+/**
+ * Every parser that meets bytes of strangers, under bytes that nobody wrote: sound files, changed at random for a bounded time. Each input
+ * is read, or refused by the parser's own kind of error, and soon. A failure names its seed and holds the bytes, which then belong into
+ * the kept corpus, test/fixtures/fuzz.
+ */
+import assert from 'node:assert/strict';
+import { randomInt } from 'node:crypto';
+import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
+import { realpath } from 'node:fs/promises';
+import path from 'node:path';
+import { before, describe, test } from 'node:test';
+import { GraphQLError, parse } from 'graphql';
+import { checkDocument, MAX_TOKENS } from '../../src/api/limits.ts';
+import { checkedJson, parseInstant } from '../../src/api/scalars.ts';
+import { buildSchema } from '../../src/api/schema.ts';
+import { DomainError } from '../../src/errors.ts';
+import { NpyError, readNpy, writeNpy } from '../../src/formats/npy.ts';
+import { accessBytes } from '../../src/formats/random-access.ts';
+import { readForeignSafetensors, SafetensorsError, writeSafetensors } from '../../src/formats/safetensors.ts';
+import { readTorchCheckpoint, TorchCheckpointError } from '../../src/formats/torch-checkpoint/index.ts';
+import { claimedKeyId } from '../../src/modules/access/index.ts';
+import { decodeCursor } from '../../src/platform/page.ts';
+import { ImageDataError } from '../../workers/engine/data/errors.ts';
+import { parseManifest } from '../../workers/engine/data/manifest.ts';
+import { createShardReader, indexShard } from '../../workers/engine/data/shards.ts';
+import { readLabelsCsv } from '../../workers/imaging/labels-csv.ts';
+import { prepareImage } from '../../workers/imaging/prepare.ts';
+import { bmpOf, picture, tissueJpeg, tissuePixels, tissuePng } from '../fixtures/hostile-images.ts';
+import { createDice, mutated } from '../support/mutations.ts';
+import { plainImages, tarBytes, temporaryFolder } from '../support/shards.ts';
+
+/** For each parser. */
+const FUZZ_MS = 400;
+/** For one input: a busy machine is no fault of a parser. */
+const INPUT_MS_MAX = 5_000;
+const SEED = randomInt(2 ** 31 - 1);
+const KEPT = path.resolve(import.meta.dirname, '../fixtures/fuzz');
+
+type Refusal = abstract new (...args: never[]) => Error;
+
+interface Parser {
+  readonly corpus: () => Promise<readonly Buffer[]>;
+  readonly read: (bytes: Buffer) => unknown;
+  /** What it may throw. */
+  readonly refusals: readonly Refusal[];
+}
+
+const GOLDEN_CHECKPOINTS = path.resolve(import.meta.dirname, '../golden/torch-checkpoint');
+const texts = (...lines: readonly string[]) => async (): Promise<Buffer[]> => lines.map((line) => Buffer.from(line));
+function foreignSafetensors(header: string, byteCount: number): Buffer {
+  const bytes = Buffer.alloc(8 + header.length + byteCount);
+  bytes.writeBigUInt64LE(BigInt(header.length));
+  bytes.write(header, 8, 'latin1');
+  return bytes;
+}
+const schema = buildSchema(false);
+let folder = '';
+
+before(async (context) => {
+  assert.ok('after' in context);
+  folder = await realpath(await temporaryFolder(context));
+  for (const name of ['a.png', 'b, c.png']) writeFileSync(path.join(folder, name), '');
+});
+
+const PARSERS: Readonly<Record<string, Parser>> = {
+  safetensors: {
+    corpus: async () => [
+      Buffer.from(writeSafetensors([{ name: 'a.weight', dtype: 'F32', shape: [2, 3], data: new Float32Array(6) }, { name: 'b', dtype: 'F32', shape: [], data: new Float32Array(1) }], { format: 'pt' })),
+      foreignSafetensors('{"w":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}', 4),
+    ],
+    read: (bytes) => readForeignSafetensors(bytes),
+    refusals: [SafetensorsError],
+  },
+  'checkpoint of PyTorch': {
+    corpus: async () => readdirSync(GOLDEN_CHECKPOINTS).map((name) => readFileSync(path.join(GOLDEN_CHECKPOINTS, name))).filter(({ length }) => length < 10_000),
+    read: async (bytes) => {
+      for (const tensor of (await readTorchCheckpoint(accessBytes(bytes))).tensors) await tensor.load();
+    },
+    refusals: [TorchCheckpointError],
+  },
+  npy: { corpus: async () => [writeNpy({ shape: [2, 3], data: new Float32Array(6) }), writeNpy({ shape: [4], data: new Uint8Array(4) })], read: readNpy, refusals: [NpyError] },
+  image: {
+    corpus: async () => {
+      const pixels = tissuePixels(40, 3);
+      const [webp, tiff] = await Promise.all([picture(pixels, 40).webp().toBuffer(), picture(pixels, 40).tiff({ compression: 'lzw' }).toBuffer()]);
+      const bitmaps = ([8, 24, 32] as const).map((bitsPerPixel) => bmpOf(pixels, 40, 40, { bitsPerPixel }));
+      return [await tissueJpeg(40, 1), await tissuePng(40, 2), webp, tiff, ...bitmaps];
+    },
+    // What it refuses, it refuses by its outcome.
+    read: (bytes) => prepareImage(bytes, null, async (byteCount) => assert.ok(byteCount <= 6 * 64 * 1024 * 1024, `${byteCount} bytes`)),
+    refusals: [],
+  },
+  'labels CSV': {
+    corpus: texts('path,label,group,split\na.png,x,p1,train\n"b, c.png","y ""z""",,test\n', '\uFEFFpath\r\na.png\r\n'),
+    read: (bytes) => {
+      const file = path.join(folder, 'labels.csv');
+      writeFileSync(file, bytes);
+      return readLabelsCsv(file, folder);
+    },
+    refusals: [DomainError],
+  },
+  'tar shard': {
+    corpus: async () => [await tarBytes(await plainImages('a', 2)), await tarBytes([{ name: 'deep/x.png', bytes: Buffer.alloc(3) }])],
+    read: (bytes) => {
+      const file = path.join(folder, 'shard.tar');
+      writeFileSync(file, bytes);
+      const reader = createShardReader();
+      try {
+        for (const image of indexShard(file).images) assert.equal(reader.read(file, image).length, image.byteSize);
+      } finally {
+        reader.close();
+      }
+    },
+    refusals: [ImageDataError],
+  },
+  manifest: {
+    corpus: texts(`${JSON.stringify({ key: '000', sha256: 'ab'.repeat(32), label: 'a', group: null, split: null, width: 2, height: 2, shard: 0, byteSize: 5, sourcePath: 'a.png' })}\n`),
+    read: (bytes) => parseManifest(bytes.toString('utf8')),
+    refusals: [ImageDataError],
+  },
+  'JSON scalar': {
+    corpus: texts('{"a":[1,2.5e300,null,true,"x\\u0000"],"__proto__":{"b":{}}}', '[[[[]]]]', '-0'),
+    read: (bytes) => {
+      let value: unknown;
+      try {
+        value = JSON.parse(bytes.toString('utf8'));
+      } catch {
+        // No JSON never comes as far as the scalar.
+        return;
+      }
+      assert.deepEqual(checkedJson(value), value);
+    },
+    refusals: [GraphQLError],
+  },
+  instant: { corpus: texts('2026-01-02T03:04:05.678Z', '2026-01-02T03:04:05+01:00'), read: (bytes) => assert.ok(Number.isFinite(parseInstant(bytes.toString('utf8')).getTime())), refusals: [GraphQLError] },
+  cursor: { corpus: texts('WyJhIiwxXQ', 'WzEsbnVsbF0'), read: (bytes) => decodeCursor({ after: bytes.toString('latin1') }, 2), refusals: [DomainError] },
+  'key in a header': { corpus: texts(`Bearer pfn_${'ab'.repeat(16)}_${'x'.repeat(43)}`), read: (bytes) => claimedKeyId(bytes.toString('latin1')), refusals: [] },
+  'GraphQL document': {
+    corpus: texts('query($n: Int) { datasets(first: $n, filter: { organs: ["BREAST"] }) { nodes { id ...f } } } fragment f on Dataset { versions { nodes { id } } }', '{ __schema { types { name fields { name } } } }', 'subscription { runEvents(runId: "x") { sequence } }'),
+    read: (bytes) => checkDocument(schema, parse(bytes.toString('utf8'), { maxTokens: MAX_TOKENS }), undefined, {}),
+    refusals: [GraphQLError],
+  },
+};
+
+async function check({ read, refusals }: Parser, bytes: Buffer, where: string): Promise<void> {
+  const startMs = performance.now();
+  try {
+    await read(bytes);
+  } catch (error) {
+    if (!refusals.some((kind) => error instanceof kind)) throw new Error(`${where} met bytes that it neither reads nor refuses: ${bytes.toString('base64')}`, { cause: error });
+  }
+  const ms = performance.now() - startMs;
+  assert.ok(ms < INPUT_MS_MAX, `${where} took ${ms.toFixed(0)} ms for ${bytes.toString('base64')}`);
+}
+
+describe('under bytes that nobody wrote', () => {
+  for (const [name, parser] of Object.entries(PARSERS)) {
+    test(name, async () => {
+      const corpus = await parser.corpus();
+      for (const bytes of corpus) await parser.read(bytes);
+      const kept = readdirSync(KEPT).filter((file) => file.startsWith(`${name.replaceAll(' ', '-')}.`)).map((file) => readFileSync(path.join(KEPT, file)));
+      for (const bytes of kept) await check(parser, bytes, `${name}, kept`);
+      const dice = createDice(SEED);
+      const endMs = performance.now() + FUZZ_MS;
+      for (let count = 1; performance.now() < endMs; count += 1) await check(parser, mutated([...corpus, ...kept], dice), `${name} under seed ${SEED}, input ${count},`);
+    });
+  }
+});

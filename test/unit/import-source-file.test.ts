@@ -1,0 +1,55 @@
+/** Files of an import folder, which may have changed since they were listed. */
+import assert from 'node:assert/strict';
+import { execFileSync } from 'node:child_process';
+import { mkdir, realpath, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { test, type TestContext } from 'node:test';
+import { readSourceFile, type SourceFile } from '../../workers/imaging/source-file.ts';
+import { plainPng, temporaryFolder } from '../support/shards.ts';
+
+const noLimit = async (): Promise<void> => undefined;
+
+async function importFolder(context: TestContext): Promise<string> {
+  const folder = await realpath(await temporaryFolder(context));
+  await mkdir(path.join(folder, 'a'));
+  await mkdir(path.join(folder, 'elsewhere'));
+  for (const name of ['a/x.png', 'elsewhere/x.png']) await writeFile(path.join(folder, name), await plainPng(1));
+  return folder;
+}
+
+function read(folder: string): Promise<SourceFile> {
+  return readSourceFile(folder, 'a/x.png', noLimit);
+}
+
+test('what was listed is read', async (context) => {
+  assert.deepEqual(await read(await importFolder(context)), { bytes: await plainPng(1) });
+});
+
+test('a folder that became a link since it was listed leads nowhere', async (context) => {
+  const folder = await importFolder(context);
+  await rename(path.join(folder, 'a'), path.join(folder, 'a-before'));
+  await symlink(path.join(folder, 'elsewhere'), path.join(folder, 'a'));
+  assert.deepEqual(await read(folder), { issue: 'NOT_A_REGULAR_FILE' });
+});
+
+test('a file that became a link, a pipe, a folder or nothing since it was listed is told, and nobody waits for it', async (context) => {
+  const folder = await importFolder(context);
+  const file = path.join(folder, 'a/x.png');
+  const replacedBy = async (replace: () => unknown): Promise<SourceFile> => {
+    await rm(file, { recursive: true, force: true });
+    await replace();
+    return read(folder);
+  };
+  assert.deepEqual(await replacedBy(() => symlink(path.join(folder, 'elsewhere/x.png'), file)), { issue: 'NOT_A_REGULAR_FILE' });
+  assert.deepEqual(await replacedBy(() => execFileSync('mkfifo', [file])), { issue: 'NOT_A_REGULAR_FILE' });
+  assert.deepEqual(await replacedBy(() => mkdir(file)), { issue: 'NOT_A_REGULAR_FILE' });
+  assert.deepEqual(await replacedBy(() => undefined), { issue: 'UNREADABLE' });
+});
+
+test('a file that shrinks while it is read gives what is there, which its decoder then refuses', async (context) => {
+  const folder = await importFolder(context);
+  const whole = await plainPng(1);
+  const half = whole.subarray(0, whole.length / 2);
+  const shrink = async (): Promise<void> => writeFile(path.join(folder, 'a/x.png'), half);
+  assert.deepEqual(await readSourceFile(folder, 'a/x.png', shrink), { bytes: half });
+});
