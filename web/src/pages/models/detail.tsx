@@ -6,7 +6,7 @@ import { bytes, count, counted, instant, short, words } from '../../ui/format.ts
 import { Digest, Empty, Fact, Facts, Loaded, Snippet, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
 import { Lineage } from './lineage.tsx';
 import { MetricTable } from './metrics.tsx';
-import { MODEL, type CheckpointDetail, type ModelDetail } from './queries.ts';
+import { CHECKPOINT, MODEL, type CheckpointDetail, type ModelDetail } from './queries.ts';
 import { curlSnippet, pythonSnippet, typescriptSnippet } from './snippets.ts';
 
 const modelRoute = getRouteApi('/models/$slug');
@@ -41,9 +41,13 @@ function Detail({ model, version }: { readonly model: ModelDetail; readonly vers
           ))}
         </nav>
       )}
-      {shown === undefined ? <Empty title="It has no version yet" /> : <Checkpoint key={shown.id} checkpoint={shown} model={model} />}
+      {shown === undefined ? <Empty title="It has no version yet" /> : <Version key={shown.id} id={shown.id} model={model} />}
     </>
   );
+}
+
+function Version({ id, model }: { readonly id: string; readonly model: ModelDetail }) {
+  return <Loaded of={useAsk(CHECKPOINT, { id })}>{({ checkpoint }) => (checkpoint === null ? <Empty title="This version is no longer here" /> : <Checkpoint checkpoint={checkpoint} model={model} />)}</Loaded>;
 }
 
 function Checkpoint({ checkpoint, model }: { readonly checkpoint: CheckpointDetail; readonly model: ModelDetail }) {

@@ -21,26 +21,30 @@ export const MODEL = graphql(`
     model(slug: $slug) {
       id slug name description licence createdAt
       aliases { name checkpoint { id version } }
-      checkpoints(first: 50) {
-        totalCount
-        nodes {
-          id version encoder embeddingDim step epoch sha256 byteSize formats publishedSlug createdAt cardUrl
-          inputContract { imageSizePx resizeRule channelOrder valueRange channelMean channelStd embeddingLayer micronsPerPixelMin micronsPerPixelMax }
-          importedFrom { url fileName byteSize sha256 licence contents { format keyPrefix inertGlobals ignoredParts } }
-          exports { format status maxRelativeDifference reason }
-          trainingFacts { name value evidence sources }
-          trainedOn { id version imageCount dataset { slug name synthetic } }
-          sourceRun { id config finishedAt }
-          evaluations(first: 50) {
-            nodes { id protocol metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } } datasetVersion { id version dataset { slug name synthetic } } }
-          }
-        }
-      }
+      checkpoints(first: 50) { totalCount nodes { id version trainedOn { dataset { synthetic } } } }
     }
   }
 `);
 export type ModelDetail = NonNullable<ResultOf<typeof MODEL>['model']>;
-export type CheckpointDetail = ModelDetail['checkpoints']['nodes'][number];
+
+/** One version's alone: what is known of fifty, with their evaluations, is more than one request may ask. */
+export const CHECKPOINT = graphql(`
+  query Checkpoint($id: ID!) {
+    checkpoint(id: $id) {
+      id version encoder embeddingDim step epoch sha256 byteSize formats publishedSlug createdAt cardUrl
+      inputContract { imageSizePx resizeRule channelOrder valueRange channelMean channelStd embeddingLayer micronsPerPixelMin micronsPerPixelMax }
+      importedFrom { url fileName byteSize sha256 licence contents { format keyPrefix inertGlobals ignoredParts } }
+      exports { format status maxRelativeDifference reason }
+      trainingFacts { name value evidence sources }
+      trainedOn { id version imageCount dataset { slug name synthetic } }
+      sourceRun { id config finishedAt }
+      evaluations(first: 50) {
+        nodes { id protocol metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } } datasetVersion { id version dataset { slug name synthetic } } }
+      }
+    }
+  }
+`);
+export type CheckpointDetail = NonNullable<ResultOf<typeof CHECKPOINT>['checkpoint']>;
 
 export const EVALUATION = graphql(`
   query Evaluation($id: ID!) {
