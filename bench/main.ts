@@ -17,11 +17,11 @@ import { measureServerMemory, withServer } from './server.ts';
 import { benchTraining } from './training.ts';
 import { benchWeights } from './weights.ts';
 
-const HELP = `usage: npm run bench [-- --suite training,input,import,catalogue,download,weights] [-- --json] [-- --rounds 5]
+const HELP = `usage: npm run bench [-- --suite training,input,import,catalogue,download,weights] [-- --json] [-- --rounds 5] [-- --grid]
 
 Each suite measures ours and a peer in turn and prints medians, spread and ratio: a time alone means nothing on a shared machine.
 
-  training   a ResNet-18 step, forward, backward, update: PyTorch 2.13 channels-last in a virtual environment that it makes by pip
+  training   a whole SimCLR step: one in PyTorch 2.13, channels-last, in a virtual environment that it makes by pip (--grid: ResNet-50, large batches)
   input      decoding and augmenting, against what a training takes
   import     checking and packing JPEGs: the decoder alone
   catalogue  50 rows over GraphQL: a bare Apollo server over hand-written SQL
@@ -33,7 +33,7 @@ const SUITES = ['training', 'input', 'import', 'catalogue', 'download', 'weights
 type Suite = (typeof SUITES)[number];
 
 const { values } = parseArgs({
-  options: { suite: { type: 'string' }, json: { type: 'boolean' }, rounds: { type: 'string', default: '5' }, help: { type: 'boolean', short: 'h' } },
+  options: { suite: { type: 'string' }, json: { type: 'boolean' }, grid: { type: 'boolean' }, rounds: { type: 'string', default: '5' }, help: { type: 'boolean', short: 'h' } },
 });
 if (values.help === true) {
   process.stdout.write(HELP);
@@ -53,7 +53,7 @@ const results: Record<string, unknown> = { machine: { cpu: os.cpus()[0]?.model, 
 if (isWanted('training') || isWanted('input') || isWanted('weights')) await installEngine();
 if (isWanted('training')) {
   tell('training: ours and PyTorch, in turn');
-  results['training'] = await benchTraining({ peerDir: path.join(readEnvironment().engineCacheDir, '..', 'bench-peer'), rounds, onProgress: tell });
+  results['training'] = await benchTraining({ peerDir: path.join(readEnvironment().engineCacheDir, '..', 'bench-peer'), rounds, grid: values.grid === true, onProgress: tell });
 }
 if (isWanted('input')) {
   tell('input pipeline');

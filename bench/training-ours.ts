@@ -1,45 +1,40 @@
-/** One measurement of our training step, for bench/training.ts: prints one JSON line. Arguments: image side in px, batch size, steps, float32 or bfloat16. */
-import { Variable } from '../workers/engine/kernels/variable.ts';
-import { takeGradient } from '../workers/engine/models/parameter.ts';
-import { createEncoder } from '../workers/engine/models/resnet.ts';
+/**
+ * One measurement of our whole SimCLR step, for bench/training.ts: prints one JSON line.
+ *
+ * Arguments: architecture, side of the views in px, side of the images in px, images, steps, float32 or bfloat16.
+ */
+import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
+import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
 import { createRandom } from '../workers/engine/rng.ts';
-import { asRank2, asRank4, engineInfo, scoped, tf } from '../workers/engine/tensorflow.ts';
+import { asRank4, engineInfo, tf } from '../workers/engine/tensorflow.ts';
+import { createSimclrTrainer } from '../workers/engine/train/simclr.ts';
 
-const WARMUP_STEPS = 3;
-const [imageSidePx = 64, batchSize = 32, stepCount = 10] = process.argv.slice(2, 5).map(Number);
-const computeDtype = process.argv[5] === 'bfloat16' ? 'bfloat16' : 'float32';
+const WARMUP_STEPS = 2;
+const architecture = process.argv[2] === 'RESNET50' ? 'RESNET50' : 'RESNET18';
+const [viewSidePx = 64, imageSidePx = 128, imageCount = 32, stepCount = 10] = process.argv.slice(3, 7).map(Number);
+const computeDtype = process.argv[7] === 'bfloat16' ? 'bfloat16' : 'float32';
 
-const encoder = createEncoder('RESNET18', createRandom(1), computeDtype);
-const images = asRank4(tf.randomNormal([batchSize, imageSidePx, imageSidePx, 3], 0, 1, 'float32', 1));
-const slots = encoder.parameters.map((parameter) => ({
-  parameter,
-  weight: new Variable(parameter.value),
-  velocity: new Variable(tf.zeros(parameter.value.shape)),
-}));
-const rate = tf.scalar(0.01);
-const momentum = tf.scalar(0.9);
-
-/** Forward, the gradient of the embeddings' mean square, backward, and SGD with momentum: what the peer does. */
-function step(): void {
-  const embeddings = encoder.forward(images);
-  const gradient = asRank2(scoped(() => tf.mul(embeddings, 2 / embeddings.size)));
-  encoder.backward(gradient);
-  encoder.commitStatistics();
-  for (const { parameter, weight, velocity } of slots) {
-    const parameterGradient = takeGradient(parameter);
-    parameter.value.dispose();
-    weight.applyMomentum(velocity, rate, parameterGradient, momentum);
-    parameter.value = weight.read();
-    parameterGradient.dispose();
-  }
-  tf.dispose([embeddings, gradient]);
-}
+const random = createRandom(1);
+const augmenter = createAugmenter(DEFAULT_AUGMENTATION, viewSidePx);
+const totalSteps = WARMUP_STEPS + stepCount;
+const trainer = createSimclrTrainer({
+  architecture, projectionDim: 128, temperature: 0.5, totalSteps, warmupSteps: 0, peakLearningRate: 0.3, weightDecay: 1e-6, momentum: 0.9,
+  seedRandom: random.fork('weights'), computeDtype,
+});
+const pixels = Uint8Array.from({ length: imageCount * imageSidePx ** 2 * 3 }, () => random.between(0, 256));
 
 const durationsMs: number[] = [];
-for (let index = 0; index < WARMUP_STEPS + stepCount; index += 1) {
+const viewsMs: number[] = [];
+for (let step = 0; step < totalSteps; step += 1) {
   const startedAt = performance.now();
-  step();
-  if (index >= WARMUP_STEPS) durationsMs.push(performance.now() - startedAt);
+  const images = asRank4(tf.tensor(pixels, [imageCount, imageSidePx, imageSidePx, 3], 'int32'));
+  const views = augmenter.views(images, random);
+  const madeAt = performance.now();
+  await trainer.step(views);
+  tf.dispose([images, views]);
+  if (step < WARMUP_STEPS) continue;
+  durationsMs.push(performance.now() - startedAt);
+  viewsMs.push(madeAt - startedAt);
 }
 const peakRssMb = process.resourceUsage().maxRSS / 1024;
-console.log(JSON.stringify({ durationsMs, peakRssMb, library: `${engineInfo().library} ${engineInfo().version}`, device: engineInfo().device }));
+console.log(JSON.stringify({ durationsMs, viewsMs, peakRssMb, library: `${engineInfo().library} ${engineInfo().version}`, device: engineInfo().device }));

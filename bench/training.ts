@@ -1,7 +1,9 @@
 /**
- * ResNet-18's training step (forward, backward, SGD with momentum; float32 and bfloat16) beside PyTorch's on the same cores, in turns, so that both meet the same machine.
+ * A whole SimCLR step (two views made on the device, encoder, head, NT-Xent, gradients, LARS; float32 and bfloat16) beside one written in PyTorch, on the same
+ * cores, in turns, so that both meet the same machine.
  *
- * Alone: `node bench/training.ts --json [--rounds 5] [--peer-dir DIR]`. The peer's virtual environment is made once in DIR by pip.
+ * Alone: `node bench/training.ts --json [--rounds 5] [--grid] [--peer-dir DIR]`; `--grid` measures ResNet-50, 128 px and large batches as well.
+ * The peer's virtual environment is made once in DIR by pip.
  */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -14,18 +16,43 @@ import { z } from 'zod';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 
 const PEER_REQUIREMENTS = ['torch==2.13.0+cpu', 'torch==2.13.0'] as const;
-const CASES = [
-  { imageSidePx: 64, batchSize: 32, stepCount: 30, precision: 'float32', targetRatio: 1 },
-  { imageSidePx: 224, batchSize: 16, stepCount: 4, precision: 'float32', targetRatio: 0.9 },
-  { imageSidePx: 64, batchSize: 32, stepCount: 30, precision: 'bfloat16', targetRatio: 0.8 },
-  { imageSidePx: 224, batchSize: 16, stepCount: 4, precision: 'bfloat16', targetRatio: 0.8 },
-] as const;
+
+interface Case {
+  readonly architecture: 'RESNET18' | 'RESNET50';
+  readonly viewSidePx: number;
+  readonly imageSidePx: number;
+  /** N; a step sees 2N views. */
+  readonly batchSize: number;
+  readonly stepCount: number;
+  /** bfloat16 is the peer's autocast. */
+  readonly precision: 'float32' | 'bfloat16';
+  /** Ours to the peer's; null where none is set. */
+  readonly targetRatio: number | null;
+}
+
+const TARGETS: readonly Case[] = [
+  { architecture: 'RESNET18', viewSidePx: 64, imageSidePx: 128, batchSize: 32, stepCount: 12, precision: 'float32', targetRatio: 1 },
+  { architecture: 'RESNET18', viewSidePx: 224, imageSidePx: 224, batchSize: 16, stepCount: 3, precision: 'float32', targetRatio: 0.9 },
+  { architecture: 'RESNET18', viewSidePx: 64, imageSidePx: 128, batchSize: 32, stepCount: 12, precision: 'bfloat16', targetRatio: 0.8 },
+  { architecture: 'RESNET18', viewSidePx: 224, imageSidePx: 224, batchSize: 16, stepCount: 3, precision: 'bfloat16', targetRatio: 0.8 },
+];
+
+/** What fits 24 GB: a ResNet-50 at 224 px takes as much for 32 images. */
+const GRID: readonly Case[] = (['float32', 'bfloat16'] as const).flatMap((precision) => [
+  { architecture: 'RESNET18', viewSidePx: 64, imageSidePx: 128, batchSize: 256, stepCount: 2, precision, targetRatio: null },
+  { architecture: 'RESNET18', viewSidePx: 128, imageSidePx: 128, batchSize: 32, stepCount: 4, precision, targetRatio: null },
+  { architecture: 'RESNET50', viewSidePx: 64, imageSidePx: 128, batchSize: 32, stepCount: 4, precision, targetRatio: null },
+  { architecture: 'RESNET50', viewSidePx: 128, imageSidePx: 128, batchSize: 32, stepCount: 2, precision, targetRatio: null },
+  { architecture: 'RESNET50', viewSidePx: 224, imageSidePx: 224, batchSize: 8, stepCount: 2, precision, targetRatio: null },
+]);
 
 export interface TrainingBenchOptions {
   /** Where the peer's virtual environment is kept between runs. */
   readonly peerDir: string;
   /** Turns of ours, then the peer's [5]. */
   readonly rounds?: number;
+  /** The cases without a target as well [no]. */
+  readonly grid?: boolean;
   readonly onProgress?: (message: string) => void;
 }
 
@@ -35,19 +62,17 @@ export interface TrainingSpeed {
   readonly medianImagesPerSecond: number;
   /** Slowest and fastest round's median: how much the machine itself moved. */
   readonly roundsImagesPerSecond: readonly [number, number];
+  /** Of a step, the part that made the views: median. */
+  readonly viewsMs: number;
+  readonly stepMs: number;
   readonly peakRssMb: number;
 }
 
-export interface TrainingBenchCase {
-  readonly imageSidePx: number;
-  readonly batchSize: number;
-  /** bfloat16 is the peer's autocast. */
-  readonly precision: Precision;
+export interface TrainingBenchCase extends Omit<Case, 'stepCount'> {
   readonly ours: TrainingSpeed;
   readonly peer: TrainingSpeed | null;
   /** Ours to the peer's, each round's two neighbours compared, median of the rounds; null without a peer. */
   readonly ratio: number | null;
-  readonly targetRatio: number;
 }
 
 export interface TrainingBenchResult {
@@ -58,10 +83,13 @@ export interface TrainingBenchResult {
   readonly why: string | null;
 }
 
-const measurement = z.object({ durationsMs: z.array(z.number()).min(1), peakRssMb: z.number(), library: z.string(), device: z.string() });
+const measurement = z.object({ durationsMs: z.array(z.number()).min(1), viewsMs: z.array(z.number()).min(1), peakRssMb: z.number(), library: z.string(), device: z.string() });
 type Measurement = z.infer<typeof measurement>;
-type Precision = (typeof CASES)[number]['precision'];
-type Side = (imageSidePx: number, batchSize: number, stepCount: number, precision: Precision) => Promise<Measurement>;
+type Side = (measured: Case) => Promise<Measurement>;
+
+function argumentsOf({ architecture, viewSidePx, imageSidePx, batchSize, stepCount, precision }: Case): string[] {
+  return [architecture, viewSidePx, imageSidePx, batchSize, stepCount, precision].map(String);
+}
 
 /** Runs every case and, where the peer can be had, the peer beside it. @throws Error when our own measurement fails. */
 export async function benchTraining(options: TrainingBenchOptions): Promise<TrainingBenchResult> {
@@ -69,28 +97,29 @@ export async function benchTraining(options: TrainingBenchOptions): Promise<Trai
   const coreCount = os.availableParallelism();
   const peer = await preparePeer(options.peerDir, coreCount, tell);
   const cases: TrainingBenchCase[] = [];
-  for (const { imageSidePx, batchSize, stepCount, precision, targetRatio } of CASES) {
+  for (const measured of options.grid === true ? [...TARGETS, ...GRID] : TARGETS) {
+    const { stepCount: _stepCount, ...named } = measured;
     const ours: Measurement[] = [];
     const theirs: Measurement[] = [];
     for (let round = 0; round < (options.rounds ?? 5); round += 1) {
-      tell(`training step, ${imageSidePx} px, batch ${batchSize}, ${precision}: round ${round + 1}`);
-      ours.push(await measureOurs(imageSidePx, batchSize, stepCount, precision));
-      if (peer.kind === 'READY') theirs.push(await peer.measure(imageSidePx, batchSize, stepCount, precision));
+      tell(`SimCLR step, ${named.architecture}, ${named.viewSidePx} px, batch ${named.batchSize}, ${named.precision}: round ${round + 1}`);
+      ours.push(await measureOurs(measured));
+      if (peer.kind === 'READY') theirs.push(await peer.measure(measured));
     }
     const ratios = ours.flatMap((own, round) => {
       const other = theirs[round];
       return other === undefined ? [] : [median(other.durationsMs) / median(own.durationsMs)];
     });
     cases.push({
-      imageSidePx, batchSize, precision, ours: speed(ours, batchSize), peer: theirs.length === 0 ? null : speed(theirs, batchSize),
-      ratio: ratios.length === 0 ? null : median(ratios), targetRatio,
+      ...named, ours: speed(ours, named.batchSize), peer: theirs.length === 0 ? null : speed(theirs, named.batchSize),
+      ratio: ratios.length === 0 ? null : median(ratios),
     });
   }
   return { cpuModel: os.cpus()[0]?.model ?? 'unknown', coreCount, cases, why: peer.kind === 'READY' ? null : peer.why };
 }
 
-const measureOurs: Side = async (...settings) =>
-  measurement.parse(await lastJson(process.execPath, [here('training-ours.ts'), ...settings.map(String)], { ...process.env, ...ENGINE_PROCESS_ENV }));
+const measureOurs: Side = async (measured) =>
+  measurement.parse(await lastJson(process.execPath, [here('training-ours.ts'), ...argumentsOf(measured)], { ...process.env, ...ENGINE_PROCESS_ENV }));
 
 type Peer = { readonly kind: 'READY'; readonly measure: Side } | { readonly kind: 'ABSENT'; readonly why: string };
 
@@ -110,7 +139,7 @@ async function preparePeer(peerDir: string, threads: number, tell: (message: str
     return { kind: 'ABSENT', why: `The PyTorch peer could not be installed: ${error instanceof Error ? error.message : String(error)}` };
   }
   const script = here('peer/simclr_training_peer.py');
-  return { kind: 'READY', measure: async (...settings) => measurement.parse(await lastJson(python, [script, ...settings.map(String), String(threads)], process.env)) };
+  return { kind: 'READY', measure: async (measured) => measurement.parse(await lastJson(python, [script, ...argumentsOf(measured), String(threads)], process.env)) };
 }
 
 async function installTorch(python: string): Promise<void> {
@@ -143,6 +172,8 @@ function speed(measurements: readonly Measurement[], batchSize: number): Trainin
     library: measurements[0]?.library ?? 'unknown',
     medianImagesPerSecond: perSecond(median(measurements.flatMap(({ durationsMs }) => durationsMs))),
     roundsImagesPerSecond: [Math.min(...rounds), Math.max(...rounds)],
+    viewsMs: Math.round(median(measurements.flatMap(({ viewsMs }) => viewsMs))),
+    stepMs: Math.round(median(measurements.flatMap(({ durationsMs }) => durationsMs))),
     peakRssMb: Math.round(Math.max(...measurements.map(({ peakRssMb }) => peakRssMb))),
   };
 }
@@ -181,8 +212,8 @@ async function run(command: string, args: readonly string[], env: NodeJS.Process
 }
 
 if (import.meta.main) {
-  const { values } = parseArgs({ options: { json: { type: 'boolean' }, rounds: { type: 'string' }, 'peer-dir': { type: 'string' } } });
+  const { values } = parseArgs({ options: { json: { type: 'boolean' }, rounds: { type: 'string' }, grid: { type: 'boolean' }, 'peer-dir': { type: 'string' } } });
   const peerDir = values['peer-dir'] ?? path.join(os.homedir(), '.cache', 'paraffin', 'bench');
-  const result = await benchTraining({ peerDir, rounds: Number(values.rounds ?? 5), onProgress: (message) => console.error(message) });
-  console.log(values.json === true ? JSON.stringify(result, null, 2) : result.cases.map(({ imageSidePx, precision, ours, peer, ratio }) => `${imageSidePx} px, ${precision}: ours ${ours.medianImagesPerSecond} images/s, peer ${peer?.medianImagesPerSecond ?? 'absent'}, ratio ${ratio?.toFixed(2) ?? '-'}`).join('\n'));
+  const result = await benchTraining({ peerDir, rounds: Number(values.rounds ?? 5), grid: values.grid === true, onProgress: (message) => console.error(message) });
+  console.log(values.json === true ? JSON.stringify(result, null, 2) : result.cases.map(({ architecture, viewSidePx, batchSize, precision, ours, peer, ratio }) => `${architecture}, ${viewSidePx} px, batch ${batchSize}, ${precision}: ours ${ours.medianImagesPerSecond} images/s, peer ${peer?.medianImagesPerSecond ?? 'absent'}, ratio ${ratio?.toFixed(2) ?? '-'}`).join('\n'));
 }
