@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { z } from 'zod';
+import { canComputeIn } from '../../workers/engine/kernels/batch-norm.ts';
 import { encoderFromWeights } from '../../workers/engine/models/resnet.ts';
 import type { Encoder } from '../../workers/engine/models/resnet.ts';
 import { asRank2, floatDtypeOf, liveTensorCount, readFloats, tf } from '../../workers/engine/tensorflow.ts';
@@ -23,7 +24,18 @@ function relativeDifference(actual: Float32Array, wanted: Float32Array): number 
   return Math.sqrt(difference / size);
 }
 
-describe(`an encoder that computes in bfloat16, beside ${expected.oracle}'s autocast`, () => {
+function describeSupported(what: string, tests: () => void): void {
+  if (canComputeIn('bfloat16')) {
+    describe(what, tests);
+    return;
+  }
+  test(`${what}: the engine says that this processor has no bfloat16, and it has none`, () => {
+    const encoder = encoderFromWeights('RESNET18', formulaWeights('RESNET18'), 'bfloat16');
+    assert.throws(() => encoder.forward(formulaImages(expected.count, expected.sidePx, expected.sidePx)));
+  });
+}
+
+describeSupported(`an encoder that computes in bfloat16, beside ${expected.oracle}'s autocast`, () => {
   /** Embeddings and gradients of one training pass of the oracle's images. */
   function pass(encoder: Encoder): { embeddings: Float32Array; gradients: Map<string, Float32Array> } {
     const batch = formulaImages(expected.count, expected.sidePx, expected.sidePx);

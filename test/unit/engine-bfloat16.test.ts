@@ -1,13 +1,18 @@
 /** Training in bfloat16: how near a convolution's numbers are, and that training learns and repeats itself. */
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
+import { promisify } from 'node:util';
+import { childEnvironment } from '../../src/env.ts';
+import { canComputeIn } from '../../workers/engine/kernels/batch-norm.ts';
 import { convolutionInputGradient, convolve } from '../../workers/engine/kernels/convolution.ts';
 import { randomEncoderWeights } from '../../workers/engine/models/weights.ts';
+import { ENGINE_PROCESS_ENV } from '../../workers/engine/process-env.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank4, castTo, floatDtypeOf, readFloats, tf } from '../../workers/engine/tensorflow.ts';
 import type { FloatDtype, Tensor, Tensor4D } from '../../workers/engine/tensorflow.ts';
-import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
+import { createSimclrTrainer, UnsupportedPrecisionError } from '../../workers/engine/train/simclr.ts';
 import type { SimclrTrainer } from '../../workers/engine/train/simclr.ts';
 
 const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(12));
@@ -54,7 +59,19 @@ function digestOf(training: SimclrTrainer): string {
   return hash.digest('hex');
 }
 
-describe('bfloat16 on the device', () => {
+/** This file's tests of training need a processor with the kernels; where there are none, that is said instead. */
+function describeSupported(what: string, tests: () => void): void {
+  if (canComputeIn('bfloat16')) describe(what, tests);
+  else test(`${what}: refused, for this processor has no bfloat16`, () => assert.throws(() => trainer('bfloat16'), UnsupportedPrecisionError));
+}
+
+test('a processor without bfloat16 is told from one with it before anything is trained', async () => {
+  const asking = `const { canComputeIn } = await import(${JSON.stringify(new URL('../../workers/engine/kernels/batch-norm.ts', import.meta.url).href)}); console.log(canComputeIn('float32'), canComputeIn('bfloat16'), canComputeIn('bfloat16'));`;
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', asking], { env: childEnvironment({ ...ENGINE_PROCESS_ENV, ONEDNN_MAX_CPU_ISA: 'AVX2' }) });
+  assert.equal(stdout.trim(), 'true false false');
+});
+
+describeSupported('bfloat16 on the device', () => {
   test('a cast there and back rounds to eight bits of fraction, nearest and ties to even', () => {
     const numbers = tf.tensor1d([1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 + 2 ** -8 + 2 ** -16, -3.140625, 1e30, 0]);
     const rounded = castTo(numbers, 'bfloat16');
@@ -87,7 +104,7 @@ describe('bfloat16 on the device', () => {
   }
 });
 
-describe('SimCLR in bfloat16', () => {
+describeSupported('SimCLR in bfloat16', () => {
   test('its losses follow those of float32', async () => {
     const [fine, rough] = [trainer('float32'), trainer('bfloat16')];
     const [wanted, actual] = [await lossesOf(fine, 12), await lossesOf(rough, 12)];

@@ -11,7 +11,7 @@ import { createEncoder, encoderFromWeights } from '../engine/models/resnet.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
 import { engineInfo, tf, type Tensor4D } from '../engine/tensorflow.ts';
-import { createSimclrTrainer, NonFiniteLossError, type SimclrTrainer } from '../engine/train/simclr.ts';
+import { createSimclrTrainer, NonFiniteLossError, UnsupportedPrecisionError, type SimclrTrainer } from '../engine/train/simclr.ts';
 import type { StepViews } from '../engine/train/step-views.ts';
 import { goldenOf } from './golden.ts';
 import { verifiedShardPaths, type Task, type TaskContext, type TaskResult } from './task.ts';
@@ -29,7 +29,20 @@ export const pretrainTask: Task = {
     const microBatchSize = context.microBatchSize ?? config.microBatchSize;
     if (config.steps === 0) return registerUntrained(context, config, initialWeights);
 
-    const trainer = createSimclrTrainer({
+    const trainer = makeTrainer(config, microBatchSize, initialWeights);
+    try {
+      await goOnFromLastState(context, config, trainer);
+      await train(context, config, trainer);
+      return await encoderResult(context, config, trainer.encoderWeights());
+    } finally {
+      trainer.dispose();
+    }
+  },
+};
+
+function makeTrainer(config: PretrainingConfig, microBatchSize: number | null, initialWeights: readonly NamedTensor[] | undefined): SimclrTrainer {
+  try {
+    return createSimclrTrainer({
       architecture: config.encoder,
       projectionDim: config.projectionDim,
       temperature: config.temperature,
@@ -43,15 +56,11 @@ export const pretrainTask: Task = {
       ...(microBatchSize === null ? {} : { microBatchSize }),
       ...(initialWeights === undefined ? {} : { initialWeights }),
     });
-    try {
-      await goOnFromLastState(context, config, trainer);
-      await train(context, config, trainer);
-      return await encoderResult(context, config, trainer.encoderWeights());
-    } finally {
-      trainer.dispose();
-    }
-  },
-};
+  } catch (error) {
+    if (!(error instanceof UnsupportedPrecisionError)) throw error;
+    throw new DomainError({ code: 'PRECISION_UNSUPPORTED', message: error.message, field: 'input.precision', hint: 'Launch with FLOAT32, or give the run to a worker with AVX-512 or a GPU.', cause: error });
+  }
+}
 
 async function train(context: TaskContext, config: PretrainingConfig, trainer: SimclrTrainer): Promise<void> {
   if (trainer.stepIndex >= config.steps) return;

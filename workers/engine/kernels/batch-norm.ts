@@ -1,6 +1,6 @@
 /** Batch normalisation over N, H, W of NHWC images (Ioffe and Szegedy 2015, arXiv:1502.03167), as PyTorch's BatchNorm2d. Images may be bfloat16; scale, offset and statistics are float32. */
-import { asRank4, boolAttr, floatAttr, intAttr, runOps, stringAttr, tf, typeAttr, typeOf } from '../tensorflow.ts';
-import type { OpAttr, Tensor, Tensor4D } from '../tensorflow.ts';
+import { asRank4, boolAttr, castTo, floatAttr, intAttr, runOps, scoped, stringAttr, tf, typeAttr, typeOf } from '../tensorflow.ts';
+import type { FloatDtype, OpAttr, Tensor, Tensor4D } from '../tensorflow.ts';
 import { relu } from './elementwise.ts';
 import { hasOneDnn, ONEDNN_KERNEL } from './onednn.ts';
 
@@ -81,4 +81,30 @@ export function batchNormGradient(images: Tensor4D, scale: Tensor, trace: BatchN
 /** Frees what was kept for the gradient; the next running statistics belong to whoever takes them. */
 export function disposeBatchNorm(trace: BatchNormTrace): void {
   tf.dispose([trace.output, trace.batchMean, trace.batchVariance, trace.reserve]);
+}
+
+let computesInBfloat16: boolean | undefined;
+
+/**
+ * True where this device can train in the dtype. oneDNN has no bfloat16 on processors without AVX-512, and batch norm, tried once with a 2x2 image, is the
+ * first of its ops to say so.
+ */
+export function canComputeIn(dtype: FloatDtype): boolean {
+  if (dtype === 'float32') return true;
+  computesInBfloat16 ??= canNormaliseBfloat16();
+  return computesInBfloat16;
+}
+
+function canNormaliseBfloat16(): boolean {
+  const statistics = tf.ones([2]);
+  const image = scoped(() => castTo(tf.zeros([1, 2, 2, 2]), 'bfloat16'));
+  try {
+    tf.dispose(runBatchNorm(asRank4(image), { scale: statistics, offset: statistics, runningMean: statistics, runningVariance: statistics }, 'RELU', true));
+    return true;
+  } catch {
+    // TensorFlow says "could not create a primitive": that is the answer that was asked for.
+    return false;
+  } finally {
+    tf.dispose([statistics, image]);
+  }
 }

@@ -6,6 +6,7 @@
  * Loss and gradients are those of the whole batch up to rounding, but for batch norm: each part is normalised by its own statistics. The running
  * statistics move once a step, to the mean of where each part alone would have moved them.
  */
+import { canComputeIn } from '../kernels/batch-norm.ts';
 import { ntXent } from '../losses/nt-xent.ts';
 import type { NtXent } from '../losses/nt-xent.ts';
 import { embeddingDimOf } from '../models/architecture.ts';
@@ -80,6 +81,14 @@ export class NonFiniteLossError extends Error {
   }
 }
 
+/** This device has no kernels for the precision that was asked for. */
+export class UnsupportedPrecisionError extends Error {
+  constructor(dtype: FloatDtype) {
+    super(`This worker's device can not compute in ${dtype}.`);
+    this.name = 'UnsupportedPrecisionError';
+  }
+}
+
 export interface SimclrTrainer {
   /** Steps taken so far. */
   readonly stepIndex: number;
@@ -102,15 +111,16 @@ export interface SimclrTrainer {
   dispose(): void;
 }
 
-/** @throws RangeError for options out of range, WeightsMismatchError for initial weights that do not fit. */
+/** @throws RangeError for options out of range, UnsupportedPrecisionError, WeightsMismatchError for initial weights that do not fit. */
 export function createSimclrTrainer(options: SimclrTrainerOptions): SimclrTrainer {
   checkOptions(options);
   return new Trainer(options);
 }
 
 function checkOptions(options: SimclrTrainerOptions): void {
-  const { projectionDim, temperature, momentum, weightDecay, microBatchSize = 1 } = options;
+  const { projectionDim, temperature, momentum, weightDecay, microBatchSize = 1, computeDtype = 'float32' } = options;
   checkSchedule(options);
+  if (!canComputeIn(computeDtype)) throw new UnsupportedPrecisionError(computeDtype);
   if (!Number.isSafeInteger(projectionDim) || projectionDim < 1) throw new RangeError(`projectionDim must be a whole number of at least 1, not ${projectionDim}.`);
   if (!Number.isSafeInteger(microBatchSize) || microBatchSize < 1) throw new RangeError(`microBatchSize must be a whole number of at least 1, not ${microBatchSize}.`);
   if (!(temperature > 0 && Number.isFinite(temperature))) throw new RangeError(`temperature must be positive, not ${temperature}.`);
