@@ -34,6 +34,12 @@ function refused(payload: unknown, code: string, field: string): void {
 }
 
 describe('createDataset', () => {
+  test('what is not said is empty or null, in every field that the API has', async () => {
+    await create({ name: 'Nothing said' });
+    const shown = await api.ask('{ dataset(slug: "nothing-said") { paperRoles sourceUrls subcollections { slug } classNames ihcMarkers tasks parentCollections organs { code } factSources { field } description citation { doi } } }');
+    assert.deepEqual(at(shown, 'dataset'), { paperRoles: [], sourceUrls: [], subcollections: [], classNames: [], ihcMarkers: [], tasks: [], parentCollections: [], organs: [], factSources: [], description: null, citation: null });
+  });
+
   test('keeps everything that was said', async () => {
     const input = {
       name: 'Köln Münster biopsies', description: 'Two\nlines.', organs: ['colon', 'LYMPH_NODE'], stains: ['h&e', 'PAS'], resolutions: [{ magnification: 20, micronsPerPixel: 0.5 }, { micronsPerPixel: 0.25 }],
