@@ -33,7 +33,7 @@ export function Layout() {
           <Link to="/leaderboard">Leaderboard</Link>
           <Link to="/new">New run</Link>
           <a href="/explorer">GraphQL</a>
-          <KeysLink />
+          <AdminLinks />
         </nav>
         <div className="who">
           <ThemeButton />
@@ -51,9 +51,15 @@ export function Layout() {
   );
 }
 
-function KeysLink() {
+function AdminLinks() {
   const frame = useAsk(FRAME, {});
-  return frame.data?.viewer.role === 'ADMIN' ? <Link to="/keys">Keys</Link> : null;
+  if (frame.data?.viewer.role !== 'ADMIN') return null;
+  return (
+    <>
+      <Link to="/keys">Keys</Link>
+      <Link to="/audit">Audit</Link>
+    </>
+  );
 }
 
 function ThemeButton() {

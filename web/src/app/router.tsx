@@ -1,6 +1,6 @@
 /** Addresses and what they show. Everything that a page is set to stands in its address. */
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from '@tanstack/react-router';
-import { DATASET_ORDERS, LAUNCHES, PROTOCOLS } from './choices.ts';
+import { AUDIT_OUTCOMES, DATASET_ORDERS, LAUNCHES, PROTOCOLS } from './choices.ts';
 import { Layout, NotFound, RouteFailure } from './layout.tsx';
 import { listOf, oneOf, optional, parseSearch, stringifySearch, textOf, type Search } from './search.ts';
 
@@ -109,6 +109,13 @@ const keysRoute = createRoute({
   component: lazyRouteComponent(() => import('../pages/keys/page.tsx'), 'KeysPage'),
 });
 
+const auditRoute = createRoute({
+  getParentRoute: () => rootRoute,
+  path: '/audit',
+  validateSearch: (search: Search) => optional({ outcome: oneOf(AUDIT_OUTCOMES, search['outcome']), person: textOf(search['person']) }),
+  component: lazyRouteComponent(() => import('../pages/audit/page.tsx'), 'AuditPage'),
+});
+
 const signInRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/sign-in',
@@ -117,7 +124,7 @@ const signInRoute = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: rootRoute.addChildren([homeRoute, datasetsRoute, datasetRoute, runsRoute, runRoute, modelsRoute, modelRoute, leaderboardRoute, evaluationRoute, newRoute, explorerRoute, keysRoute, signInRoute]),
+  routeTree: rootRoute.addChildren([homeRoute, datasetsRoute, datasetRoute, runsRoute, runRoute, modelsRoute, modelRoute, leaderboardRoute, evaluationRoute, newRoute, explorerRoute, keysRoute, auditRoute, signInRoute]),
   parseSearch,
   stringifySearch,
   defaultPreload: 'intent',

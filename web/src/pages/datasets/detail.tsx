@@ -157,7 +157,7 @@ function FactName({ text, sources }: { readonly text: string; readonly sources: 
       {sources.map((source) => {
         const [first] = source.sourceUrls;
         const tag = <Tag tone={source.evidence === 'READ' ? 'good' : 'warn'} title={source.sourceUrls.join('\n')}>{source.evidence.toLowerCase()}</Tag>;
-        return <span key={source.field}>{first !== undefined && isAddress(first) ? <a href={first} rel="noreferrer" target="_blank" aria-label={`Source of ${text}`}>{tag}</a> : tag} </span>;
+        return <span key={source.field}>{first !== undefined && isAddress(first) ? <a href={first} rel="noreferrer" target="_blank" aria-label={`${words(source.evidence)}: source of ${text}`}>{tag}</a> : tag} </span>;
       })}
     </>
   );
