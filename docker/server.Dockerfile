@@ -1,9 +1,19 @@
-# The registry's server: API, downloads, catalogue. No engine.
+# The registry's server: pages, API, downloads, catalogue. No engine.
+
+# The pages are built with tools that the server itself does not need.
+FROM node:24-bookworm-slim AS pages
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci
+COPY . .
+RUN node scripts/build-web.mjs
+
 FROM node:24-bookworm-slim
 WORKDIR /app
 COPY package.json package-lock.json .npmrc ./
 RUN npm ci --omit=dev
 COPY . .
+COPY --from=pages /app/web/dist web/dist
 # The pinned Node and the generated code, made once in the image.
 RUN node scripts/generate.mjs && mkdir /data && chown node:node /data
 USER node

@@ -26,6 +26,16 @@ export const workerCommand = command('worker', {
   if (code !== 0) throw new CommandFailure({ exitCode: code === null ? EXIT.INTERRUPTED : EXIT.NOT_DONE, message: 'The worker ended; its log says why.' });
 });
 
+export const doctorCommand = command('doctor', {
+  summary: 'what this machine has, what is missing, how fast its devices are',
+  details: 'Prints library, devices, memory, free space and versions, and measures a matmul and a convolution on each device, a second each, in a process of its own. Exit code 1 when something has to be done first.',
+  examples: ['doctor', 'doctor --json'],
+})
+  .option('--json', 'one JSON document')
+  .action(async (options) => {
+    process.exitCode = await (await import('./doctor.ts')).doctor(options);
+  });
+
 export const demoCommand = command('demo', {
   summary: 'the whole story once: import, pretrain, evaluate, download',
   details:

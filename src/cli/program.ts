@@ -9,7 +9,7 @@ import { runCommands } from './client/runs.ts';
 import { downloadCommand, verifyCommand } from './client/weights.ts';
 import { completionCommand } from './completion.ts';
 import { auditCommand, backupCommand, fsckCommand, gcCommand, restoreCommand } from './custody-commands.ts';
-import { demoCommand, engineCommand, serveCommand, tissueCommand, workerCommand } from './machine-commands.ts';
+import { demoCommand, doctorCommand, engineCommand, serveCommand, tissueCommand, workerCommand } from './machine-commands.ts';
 
 const AFTER_HELP = `
 Start with:
@@ -31,7 +31,7 @@ export function createProgram(version: string): CommandUnknownOpts {
     .helpCommand('help [command]', 'what a command does')
     .addHelpText('after', AFTER_HELP);
   const groups: readonly (readonly [title: string, commands: readonly CommandUnknownOpts[]])[] = [
-    ['On this machine:', [serveCommand, workerCommand, demoCommand, engineCommand, tissueCommand]],
+    ['On this machine:', [serveCommand, workerCommand, doctorCommand, demoCommand, engineCommand, tissueCommand]],
     ['Datasets and models:', [datasetCommands(), modelCommands(), downloadCommand, verifyCommand]],
     ['Work:', [pretrainCommand, evaluateCommand, compareCommand, leaderboardCommand, runCommands()]],
     ['Looking after a registry:', [keyCommands(), backupCommand, restoreCommand, fsckCommand, gcCommand, auditCommand]],

@@ -168,12 +168,12 @@ describe('the way of the data', () => {
   });
 
   test('two evaluations, their difference, and the leaderboard', async () => {
-    const shown = await done('evaluate', 'desk', '--data', 'desk-tissue', '--folds', '3', '--seed', '1');
+    const shown = await done('evaluate', 'desk', '--data', 'desk-tissue', '--folds', '3', '--seed', '1', '--resamples', '100');
     assert.match(shown, /^metric +encoder +.*random encoder/);
     assert.match(shown, /macroF1 +\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]/);
     const first = /evaluation ([0-9a-f-]{36})/.exec(shown)?.[1] ?? '';
     await done('models', 'alias', 'desk', 'champion', 'desk@1');
-    const { id: second } = await answer(z.object({ id: z.string() }), 'evaluate', 'desk@champion', '--data', 'desk-tissue@1', '--folds', '3', '--seed', '1');
+    const { id: second } = await answer(z.object({ id: z.string() }), 'evaluate', 'desk@champion', '--data', 'desk-tissue@1', '--folds', '3', '--seed', '1', '--resamples', '100');
     // The same request is the same evaluation, or one that can be compared with it; either way nothing differs.
     if (second !== first) assert.match(await done('compare', first, second), /macroF1 .*\+0\.000 \[\+0\.000, \+0\.000\]/);
     assert.match(await done('leaderboard', 'desk-tissue'), /1 +desk@1 +resnet18 +\d\.\d{3}.* yes/);
@@ -241,6 +241,17 @@ describe('the way of the data', () => {
     const { code, stdout } = await paraffin(['datasets', 'verify', 'desk-tissue']);
     assert.equal(code, 3);
     assert.match(stdout, new RegExp(sha256));
+  });
+});
+
+describe('doctor', () => {
+  test('says what there is, and measures every device in a process of its own', async () => {
+    const { code, stdout } = await paraffin(['doctor', '--json']);
+    const report = z
+      .object({ engine: z.object({ version: z.string() }), devices: z.array(z.object({ name: z.string(), matmulGflops: z.number().positive(), convolutionGflops: z.number().positive() })).min(1), dataDir: z.object({ freeBytes: z.number().positive() }), problems: z.array(z.string()) })
+      .parse(JSON.parse(stdout));
+    // Whether the pages are built, or the disk is full, is this machine's matter; that the code tells of it is the command's.
+    assert.equal(code, report.problems.length === 0 ? 0 : 1, report.problems.join('\n'));
   });
 });
 

@@ -1,4 +1,4 @@
-/** What the pages ask, held to the schema and to the limits of one operation. */
+/** What the pages and the command line ask, held to the schema and to the limits of one operation. */
 import assert from 'node:assert/strict';
 import { globSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -10,17 +10,17 @@ import { buildSchema } from '../../src/api/schema.ts';
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const DOCUMENT = /graphql\(\s*`([^`]*)`/g;
 
-const documents = globSync('web/src/**/*.{ts,tsx}', { cwd: ROOT }).flatMap((file) => {
+const documents = globSync(['web/src/**/*.{ts,tsx}', 'src/cli/client/*.ts'], { cwd: ROOT }).flatMap((file) => {
   const source = readFileSync(path.join(ROOT, file), 'utf8');
   return [...source.matchAll(DOCUMENT)].map((match) => ({ file, text: match[1] ?? '' }));
 });
 
-test('every query of the pages is one that the server answers', () => {
+test('every query of the pages and of the command line is one that the server answers', () => {
   const schema = buildSchema(false);
   assert.ok(documents.length > 5);
-  for (const { file, text } of documents) {
+  const refused = documents.flatMap(({ file, text }) => {
     assert.doesNotMatch(text, /\$\{/, `${file}: a document is written out, so that it can be checked`);
-    const variables = { first: 200 };
-    assert.deepEqual(checkDocument(schema, parse(text), undefined, variables).map((error) => error.message), [], file);
-  }
+    return checkDocument(schema, parse(text), undefined, { first: 200 }).map((error) => `${file}, ${text.trim().split('\n')[0]}: ${error.message}`);
+  });
+  assert.deepEqual(refused, []);
 });

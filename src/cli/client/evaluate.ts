@@ -49,13 +49,14 @@ export const evaluateCommand = clientCommand('evaluate', {
   .option('--protocol <name>', namesOf(PROTOCOLS).join(', '), oneOf(PROTOCOLS), 'LINEAR_PROBE' as const)
   .option('--folds <count>', 'where the version brings no split of its own (default: 5)', wholeNumberFrom(2))
   .option('--seed <number>', 'the same seed draws the same folds', wholeNumberFrom(0))
+  .option('--resamples <count>', 'of the bootstrap, 100 to 10000 (default: 1000)', wholeNumberFrom(100))
   .option('--detach', 'print the run and do not wait for it')
-  .action(async (reference, { data, protocol, folds, seed, detach, ...options }) => {
+  .action(async (reference, { data, protocol, folds, seed, resamples, detach, ...options }) => {
     const registry = await connect(options);
     const checkpoint = await findCheckpoint(registry, reference);
     const version = await findVersion(registry, data);
     const { launchEvaluation } = await registry.ask(LAUNCH, {
-      input: { checkpointId: checkpoint.id, datasetVersionId: version.id, protocol, ...(folds === undefined ? {} : { folds }), ...(seed === undefined ? {} : { seed }) },
+      input: { checkpointId: checkpoint.id, datasetVersionId: version.id, protocol, ...(folds === undefined ? {} : { folds }), ...(seed === undefined ? {} : { seed }), ...(resamples === undefined ? {} : { options: { bootstrapResamples: resamples } }) },
     });
     const run = granted(launchEvaluation.run, launchEvaluation);
     if (detach === true) {

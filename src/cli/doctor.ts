@@ -1,0 +1,111 @@
+/** `paraffin doctor`: what this machine has, what is missing, and how fast its devices are. */
+import { execFile } from 'node:child_process';
+import { existsSync } from 'node:fs';
+import { statfs } from 'node:fs/promises';
+import { availableParallelism, cpus, freemem, totalmem } from 'node:os';
+import path from 'node:path';
+import { promisify } from 'node:util';
+import { z } from 'zod';
+import { childEnvironment, readEnvironment } from '../env.ts';
+import { ENGINE_INSTALL_COMMAND, installedEngine } from '../platform/engine-library.ts';
+import { programVersion } from '../platform/program-version.ts';
+import { EXIT, type ExitCode } from './exit-codes.ts';
+import { byteSizeInWords } from './terminal.ts';
+
+const run = promisify(execFile);
+const ROOT = path.resolve(import.meta.dirname, '../..');
+/** The engine is loaded there and nowhere else: a library that does not fit this machine may end its process. */
+const MEASURE_PROGRAM = path.join(ROOT, 'workers/measure-device.ts');
+const MEASURE_TIMEOUT_MS = 120_000;
+/** A training keeps states and checkpoints; less than this does not go far. */
+const FREE_BYTES_WANTED = 5e9;
+
+const measuredSchema = z.object({ matmulGflops: z.number(), convolutionGflops: z.number() });
+
+interface Device {
+  readonly name: string;
+  readonly memoryBytes: number;
+  /** What a process is started with so that it sees this device alone. */
+  readonly env: Readonly<Record<string, string>>;
+}
+
+interface MeasuredDevice {
+  readonly name: string;
+  readonly memoryBytes: number;
+  /** Null where the engine is missing or failed. */
+  readonly matmulGflops: number | null;
+  readonly convolutionGflops: number | null;
+}
+
+export async function doctor({ json }: { readonly json?: true | undefined }): Promise<ExitCode> {
+  const env = readEnvironment();
+  const engine = installedEngine();
+  const problems: string[] = [];
+  if (engine === null) problems.push(`The TensorFlow engine is missing: "${ENGINE_INSTALL_COMMAND}" brings it. Without it imports run, and all else waits.`);
+  const freeBytes = await freeBytesAt(env.dataDir);
+  if (freeBytes < FREE_BYTES_WANTED) problems.push(`Only ${byteSizeInWords(freeBytes)} are free where ${env.dataDir} lies.`);
+  if (engine === null) for (const program of ['python3', 'g++']) if (!(await answers(program))) problems.push(`${program} is missing, which brings the engine (Debian: apt-get install python3-pip g++).`);
+  if (!existsSync(path.join(ROOT, 'web/dist/index.html'))) problems.push('The pages are not built: "npm run build:web", or the next "npm start", builds them.');
+  const devices: MeasuredDevice[] = [];
+  for (const device of await devicesOf(engine?.device ?? 'CPU')) {
+    const measured = engine === null ? undefined : await measure(device).catch((error: unknown) => void problems.push(`${device.name} could not be measured: ${error instanceof Error ? error.message : String(error)}`));
+    devices.push({ name: device.name, memoryBytes: device.memoryBytes, matmulGflops: measured?.matmulGflops ?? null, convolutionGflops: measured?.convolutionGflops ?? null });
+  }
+  const report = {
+    versions: { paraffin: programVersion(), node: process.version, platform: `${process.platform}-${process.arch}` },
+    engine,
+    devices,
+    memory: { totalBytes: totalmem(), freeBytes: freemem() },
+    dataDir: { path: env.dataDir, freeBytes },
+    database: env.databaseUrl === undefined ? 'embedded' : 'PARAFFIN_DATABASE_URL',
+    problems,
+  };
+  process.stdout.write(json === true ? `${JSON.stringify(report, null, 2)}\n` : asText(report));
+  return problems.length === 0 ? EXIT.DONE : EXIT.NOT_DONE;
+}
+
+function asText({ versions, engine, devices, memory, dataDir, database, problems }: {
+  readonly versions: { readonly paraffin: string; readonly node: string; readonly platform: string };
+  readonly engine: ReturnType<typeof installedEngine>;
+  readonly devices: readonly MeasuredDevice[];
+  readonly memory: { readonly totalBytes: number; readonly freeBytes: number };
+  readonly dataDir: { readonly path: string; readonly freeBytes: number };
+  readonly database: string;
+  readonly problems: readonly string[];
+}): string {
+  return [
+    `versions  Paraffin ${versions.paraffin}, Node ${versions.node}, ${versions.platform}`,
+    `library   ${engine === null ? 'missing' : `${engine.library} ${engine.version} for ${engine.device}`}`,
+    ...devices.map(({ name, memoryBytes, matmulGflops, convolutionGflops }) => `device    ${name}, ${byteSizeInWords(memoryBytes)}${matmulGflops === null || convolutionGflops === null ? '' : `: matmul ${Math.round(matmulGflops)} GFLOP/s, convolution ${Math.round(convolutionGflops)} GFLOP/s (float32, now)`}`),
+    `memory    ${byteSizeInWords(memory.freeBytes)} free of ${byteSizeInWords(memory.totalBytes)}`,
+    `data      ${dataDir.path}, ${byteSizeInWords(dataDir.freeBytes)} free; database ${database}`,
+    ...(problems.length === 0 ? ['Nothing is amiss.'] : problems.map((problem) => `! ${problem}`)),
+    '',
+  ].join('\n');
+}
+
+/** Of the nearest folder that is there. */
+async function freeBytesAt(folder: string): Promise<number> {
+  let at = folder;
+  while (!existsSync(at)) at = path.dirname(at);
+  const { bavail, bsize } = await statfs(at);
+  return bavail * bsize;
+}
+
+async function answers(program: string): Promise<boolean> {
+  return run(program, ['--version']).then(() => true, () => false);
+}
+
+async function devicesOf(kind: string): Promise<Device[]> {
+  if (kind === 'CPU') return [{ name: `CPU ${cpus()[0]?.model ?? ''}, ${availableParallelism()} cores`, memoryBytes: totalmem(), env: {} }];
+  const { stdout } = await run('nvidia-smi', ['--query-gpu=uuid,name,memory.total', '--format=csv,noheader,nounits'], { timeout: 10_000 });
+  return stdout.split('\n').flatMap((line) => {
+    const [uuid = '', name = '', mebibytes] = line.split(',').map((cell) => cell.trim());
+    return uuid === '' ? [] : [{ name: `GPU ${name} ${uuid}`, memoryBytes: Number(mebibytes) * 1024 ** 2, env: { CUDA_VISIBLE_DEVICES: uuid } }];
+  });
+}
+
+async function measure({ env }: Device): Promise<z.infer<typeof measuredSchema>> {
+  const { stdout } = await run(process.execPath, ['--disable-warning=ExperimentalWarning', MEASURE_PROGRAM], { env: childEnvironment({ TF_CPP_MIN_LOG_LEVEL: '2', ...env }), timeout: MEASURE_TIMEOUT_MS });
+  return measuredSchema.parse(JSON.parse(stdout));
+}

@@ -1,0 +1,40 @@
+/**
+ * How fast the device is that this process sees: a matmul and a convolution, a second each.
+ *
+ *   node workers/measure-device.ts
+ *
+ * Prints { matmulGflops, convolutionGflops }: 10^9 multiplications and additions a second, float32.
+ */
+import { tf, type Tensor } from './engine/tensorflow.ts';
+
+const MEASURE_MS = 1_000;
+
+/** @param work one operation; its result is read, so that it is over when it returns. */
+async function gflops(flopsOfOne: number, work: () => Tensor): Promise<number> {
+  const once = async (): Promise<void> => {
+    const result = work();
+    await result.data();
+    result.dispose();
+  };
+  // The first one brings memory and kernels.
+  await once();
+  const startedMs = performance.now();
+  let count = 0;
+  do {
+    await once();
+    count += 1;
+  } while (performance.now() - startedMs < MEASURE_MS);
+  return (flopsOfOne * count) / (performance.now() - startedMs) / 1e6;
+}
+
+const SIDE = 1024;
+const matrix = tf.randomNormal([SIDE, SIDE], 0, 1, 'float32', 1);
+const matmulGflops = await gflops(2 * SIDE ** 3, () => tf.matMul(matrix, matrix));
+
+/** The shape of most of a ResNet's work: 3 x 3, as many channels out as in. */
+const CONVOLUTION = { batch: 8, side: 56, channels: 64 };
+const images = tf.randomNormal([CONVOLUTION.batch, CONVOLUTION.side, CONVOLUTION.side, CONVOLUTION.channels], 0, 1, 'float32', 2).as4D(CONVOLUTION.batch, CONVOLUTION.side, CONVOLUTION.side, CONVOLUTION.channels);
+const kernel = tf.randomNormal([3, 3, CONVOLUTION.channels, CONVOLUTION.channels], 0, 1, 'float32', 3).as4D(3, 3, CONVOLUTION.channels, CONVOLUTION.channels);
+const convolutionGflops = await gflops(2 * CONVOLUTION.batch * CONVOLUTION.side ** 2 * 9 * CONVOLUTION.channels ** 2, () => tf.conv2d(images, kernel, 1, 'same'));
+
+process.stdout.write(`${JSON.stringify({ matmulGflops, convolutionGflops })}\n`);
