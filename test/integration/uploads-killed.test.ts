@@ -63,9 +63,12 @@ async function startServer(): Promise<ServerProcess> {
   throw new Error('The server ended without an address.');
 }
 
-function tusHeaders(more: Readonly<Record<string, string>>): Record<string, string> {
-  return { 'tus-resumable': '1.0.0', authorization: `Bearer ${key}`, ...more };
+/** A connection for each request: on a busy machine a kept one would be taken up in the very moment in which it is closed for idling. */
+function headersOf(more: Readonly<Record<string, string>>): Record<string, string> {
+  return { connection: 'close', authorization: `Bearer ${key}`, ...more };
 }
+
+const tusHeaders = (more: Readonly<Record<string, string>>): Record<string, string> => headersOf({ 'tus-resumable': '1.0.0', ...more });
 
 async function begin(): Promise<string> {
   const metadata = `filename ${Buffer.from('weights.ckpt').toString('base64')},sha256 ${Buffer.from(SHA256).toString('base64')}`;
@@ -99,7 +102,7 @@ async function goOn(address: string, file: Buffer<ArrayBuffer>): Promise<number>
 async function importUpload(address: string): Promise<unknown> {
   const query = 'mutation ($input: ImportCheckpointInput!) { importCheckpoint(input: $input) { checkpoint { encoder importedFrom { fileName byteSize sha256 } } userErrors { code } } }';
   const input = { uploadId: path.basename(address), modelSlug: 'survived', inputContract: { imageSizePx: 64, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] } };
-  const response = await fetch(`${server.url}/graphql`, { method: 'POST', headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` }, body: JSON.stringify({ query, variables: { input } }) });
+  const response = await fetch(`${server.url}/graphql`, { method: 'POST', headers: headersOf({ 'content-type': 'application/json' }), body: JSON.stringify({ query, variables: { input } }) });
   return at(await response.json(), 'data.importCheckpoint');
 }
 
