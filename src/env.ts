@@ -55,7 +55,7 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_DATABASE_URL: { fallback: 'embedded PostgreSQL', meaning: '`postgresql://…` of your own.' },
   PARAFFIN_IMPORT_ROOTS: { fallback: 'none', meaning: 'Folders, joined by `:`, from which images and checkpoints may be imported, besides `<data>/imports`.' },
   PARAFFIN_ALLOW_PRIVATE_URLS: { fallback: '`false`', meaning: '`true`: `importCheckpoint` may fetch from loopback and private addresses, too.' },
-  PARAFFIN_MAX_UPLOAD_BYTES: { fallback: '4294967296', meaning: 'Largest file that may be uploaded; also as much as is read of a checkpoint.' },
+  PARAFFIN_MAX_UPLOAD_BYTES: { fallback: '4294967296', meaning: 'Largest file that may be uploaded. Of a checkpoint at most 4 GiB are read, wherever it comes from.' },
   PARAFFIN_ENGINE_CACHE_DIR: { fallback: '`~/.cache/paraffin/engine`', meaning: 'Where TensorFlow is kept for every clone.' },
   PARAFFIN_LOG_LEVEL: { fallback: '`info`', meaning: '`trace` … `fatal`, `silent`; logs are JSON lines on standard error.' },
   PARAFFIN_REQUIRE_AUTH: { fallback: '`false`', meaning: '`true`: reads from this machine need a key too.' },
