@@ -150,6 +150,14 @@ describe('what something needs is not deleted, and the answer says what', () => 
     await database.db.modelAlias.create({ data: { modelId: checkpoint.modelId, name: 'champion', checkpointId: checkpoint.id } });
     await refused('Checkpoint', checkpoint.id, /1 evaluation, 1 alias/);
   });
+  test('a checkpoint that another was trained from', async () => {
+    const [first, second] = [await makeCheckpoint(), await makeCheckpoint()];
+    const { id: runId } = await database.db.run.create({ data: { kind: 'PRETRAINING', status: 'SUCCEEDED', config: { initialCheckpointId: first.id } } });
+    await database.db.checkpoint.update({ where: { id: second.id }, data: { sourceRunId: runId } });
+    await refused('Checkpoint', first.id, /1 checkpoint that was trained from it/);
+    assert.equal(await codeOf('Checkpoint', second.id), undefined);
+    assert.equal(await codeOf('Checkpoint', first.id), undefined);
+  });
   test('a run that has not ended, and one that made a checkpoint', async () => {
     const runId = await makeRun(database);
     await refused('Run', runId, /its own end/);

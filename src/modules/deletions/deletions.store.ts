@@ -54,10 +54,10 @@ const checkpoint: Deletable = {
     await tx.$queryRaw`SELECT 1 FROM "Checkpoint" WHERE id = ${id}::uuid FOR UPDATE`;
     const row = await tx.checkpoint.findUnique({ where: { id }, omit: { golden: true }, include: { model: true, _count: { select: { evaluations: true, aliases: true } } } });
     if (row === null) return undefined;
-    const needs = [counted(row._count.evaluations, 'evaluation'), counted(row._count.aliases, 'alias', 'aliases'), row.publishedSlug === null ? [] : ['the catalogue, which would bring it back'], await unendedRunsNaming(tx, id)];
+    const needs = [counted(row._count.evaluations, 'evaluation'), counted(row._count.aliases, 'alias', 'aliases'), row.publishedSlug === null ? [] : ['the catalogue, which would bring it back'], await checkpointsTrainedFrom(tx, id), await unendedRunsNaming(tx, id)];
     return {
       name: `${row.model.slug} version ${row.version}`, digest: row.sha256, parentId: row.modelId, version: row.version, neededBy: needs.flat(),
-      hint: 'Delete the runs of its evaluations and move its aliases first.',
+      hint: 'Delete what was trained from it and the runs of its evaluations, and move its aliases first.',
     };
   },
   remove: (tx, id) => tx.checkpoint.delete({ where: { id } }),
@@ -122,6 +122,12 @@ function toRecord({ parentId: _parentId, version: _version, ...row }: Tombstone)
 
 function counted(count: number, one: string, many = `${one}s`): string[] {
   return count === 0 ? [] : [`${count} ${count === 1 ? one : many}`];
+}
+
+/** Without it nobody could say how much of which images those have seen, and their leakage would be told too low. */
+async function checkpointsTrainedFrom(tx: Transaction, id: string): Promise<string[]> {
+  const count = await tx.checkpoint.count({ where: { sourceRun: { config: { path: ['initialCheckpointId'], equals: id } } } });
+  return counted(count, 'checkpoint that was trained from it', 'checkpoints that were trained from it');
 }
 
 /** Runs name what they work on in their frozen config, which no foreign key watches. */

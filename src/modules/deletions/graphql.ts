@@ -45,7 +45,7 @@ const MUTATIONS: readonly (readonly [string, DeletableKind, string])[] = [
   ['deleteDataset', 'DATASET', 'A dataset without versions that is none of the catalogue.'],
   ['deleteDatasetVersion', 'DATASET_VERSION', 'A version from which nothing was made.'],
   ['deleteModel', 'MODEL', 'A model without checkpoints.'],
-  ['deleteCheckpoint', 'CHECKPOINT', 'A checkpoint without evaluations and aliases, with its exported files.'],
+  ['deleteCheckpoint', 'CHECKPOINT', 'A checkpoint without evaluations and aliases, from which none was trained; with its exported files.'],
   ['deleteRun', 'RUN', 'A run that has ended and made no checkpoint, version or exported file; with it, the evaluation that it made.'],
 ];
 
