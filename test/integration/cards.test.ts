@@ -110,6 +110,13 @@ describe('a dataset card', () => {
     for (const node of nodes) assert.equal(at(await croissant(String(at(node, 'cardUrl'))), 'name'), at(node, 'name'));
   });
 
+  test('finds the sealed version behind more unfinished imports than a page of versions has', async () => {
+    const { count } = await database.db.datasetVersion.createMany({ data: Array.from({ length: 201 }, (_, index) => ({ datasetId, version: 1_000 + index })) });
+    assert.equal(at(await croissant(`/datasets/${datasetId}/croissant.json`), 'version'), '1.0.0');
+    assert.equal(at(await croissant(`/datasets/${datasetId}/croissant.json?version=1`), 'version'), '1.0.0');
+    assert.equal((await database.db.datasetVersion.deleteMany({ where: { datasetId, version: { gte: 1_000 } } })).count, count);
+  });
+
   test('what is not there is said', async () => {
     for (const [path, status, code] of [[`/datasets/${datasetId}/croissant.json?version=9`, 404, 'DATASET_VERSION_NOT_FOUND'], [`/datasets/${datasetId}/croissant.json?version=x`, 400, 'BAD_INPUT'], ['/datasets/nonsense/croissant.json', 404, 'DATASET_NOT_FOUND'], ['/checkpoints/nonsense/README.md', 404, 'CHECKPOINT_NOT_FOUND']] as const) {
       const response = await fetch(server.url + path);

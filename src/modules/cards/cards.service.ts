@@ -1,7 +1,8 @@
 /** Cards of datasets and checkpoints, put together from what the other modules know. */
 import { DomainError } from '../../errors.ts';
+import { MAX_PAGE_SIZE, type Page } from '../../platform/page.ts';
 import type { Viewer } from '../access/index.ts';
-import type { DatasetRecord, DatasetService, SealedVersionRecord } from '../datasets/index.ts';
+import type { DatasetRecord, DatasetService, DatasetVersionRecord, SealedVersionRecord } from '../datasets/index.ts';
 import type { EvaluationService } from '../evaluations/index.ts';
 import type { ModelService } from '../models/index.ts';
 import type { RunService } from '../runs/index.ts';
@@ -16,7 +17,7 @@ export interface CardService {
    * @throws DomainError DATASET_NOT_FOUND or DATASET_VERSION_NOT_FOUND.
    */
   dataset(viewer: Viewer, datasetId: string, version: number | undefined, serverUrl: string): Promise<Record<string, unknown>>;
-  /** Markdown with YAML front matter. Throws CHECKPOINT_NOT_FOUND. */
+  /** Markdown with YAML front matter and the newest 200 evaluations. Throws CHECKPOINT_NOT_FOUND. */
   checkpoint(viewer: Viewer, checkpointId: string, serverUrl: string): Promise<string>;
 }
 
@@ -27,9 +28,6 @@ export interface CardServiceParts {
   readonly evaluations: EvaluationService;
 }
 
-/** As many as a page of a list has at most; the newest. */
-const EVALUATIONS_SHOWN = 200;
-
 export function createCardService({ datasets, models, runs, evaluations }: CardServiceParts): CardService {
   const requireDataset = async (viewer: Viewer, id: string): Promise<DatasetRecord> => {
     const dataset = await datasets.get(viewer, { id });
@@ -37,9 +35,14 @@ export function createCardService({ datasets, models, runs, evaluations }: CardS
     throw new DomainError({ code: 'DATASET_NOT_FOUND', message: 'There is no dataset with this id.', hint: 'List them with the query datasets.' });
   };
   const sealedVersion = async (viewer: Viewer, dataset: DatasetRecord, wanted: number | undefined): Promise<SealedVersionRecord | undefined> => {
-    const { edges } = await datasets.versions(viewer, dataset.id, { first: 200 });
-    const found = edges.map(({ node }) => node).find(({ version, status }) => status === 'SEALED' && (wanted === undefined || version === wanted));
-    if (found !== undefined) return (await datasets.requireSealedVersions([found.id]))[0];
+    // Newest first, and page by page: many imports that came to nothing may lie before it.
+    for (let after: string | null = null; ; ) {
+      const { edges, pageInfo }: Page<DatasetVersionRecord> = await datasets.versions(viewer, dataset.id, { first: MAX_PAGE_SIZE, after });
+      const found = edges.map(({ node }) => node).find(({ version, status }) => status === 'SEALED' && (wanted === undefined || version === wanted));
+      if (found !== undefined) return (await datasets.requireSealedVersions([found.id]))[0];
+      if (!pageInfo.hasNextPage) break;
+      after = pageInfo.endCursor;
+    }
     if (wanted === undefined) return undefined;
     throw new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: `The dataset has no sealed version ${wanted}.`, field: 'version', hint: 'List them with Dataset.versions.' });
   };
@@ -58,14 +61,21 @@ export function createCardService({ datasets, models, runs, evaluations }: CardS
       const model = checkpoint === undefined ? undefined : await models.get(viewer, { id: checkpoint.modelId });
       if (checkpoint === undefined || model === undefined) throw new DomainError({ code: 'CHECKPOINT_NOT_FOUND', message: 'There is no checkpoint with this id.', hint: 'List them with the query checkpoints.' });
       const pretraining = await models.pretrainingOf(checkpointId);
-      const found = await evaluations.list(viewer, { first: EVALUATIONS_SHOWN }, { checkpointId });
+      const found = await evaluations.list(viewer, { first: MAX_PAGE_SIZE }, { checkpointId });
+      // Most evaluations of a checkpoint share a few versions: each is looked up once.
+      const known = new Map<string, Promise<SeenVersion>>();
+      const seenOnce = (versionId: string): Promise<SeenVersion> => {
+        const looking = known.get(versionId) ?? seen(viewer, versionId);
+        known.set(versionId, looking);
+        return looking;
+      };
       return modelCardOf({
         model,
         checkpoint,
-        trainedOn: await Promise.all(pretraining.versions.map(async ({ datasetVersionId, isPart }) => ({ ...(await seen(viewer, datasetVersionId)), isPart }))),
+        trainedOn: await Promise.all(pretraining.versions.map(async ({ datasetVersionId, isPart }) => ({ ...(await seenOnce(datasetVersionId)), isPart }))),
         isTrainingComplete: pretraining.isComplete,
         run: checkpoint.sourceRunId === null ? undefined : await runs.get(viewer, checkpoint.sourceRunId),
-        evaluations: await Promise.all(found.edges.map(async ({ node: evaluation }) => ({ ...(await seen(viewer, evaluation.datasetVersionId)), evaluation }))),
+        evaluations: await Promise.all(found.edges.map(async ({ node: evaluation }) => ({ ...(await seenOnce(evaluation.datasetVersionId)), evaluation }))),
         serverUrl,
       });
     },
