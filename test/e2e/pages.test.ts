@@ -18,7 +18,7 @@ import { startTestServer, type TestServer } from '../support/server.ts';
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 /** For a machine that does much else. */
-const DEADLINE_MS = 150_000;
+const DEADLINE_MS = 60_000;
 /** Set to a folder, the pages are kept as pictures there. */
 const PICTURES = process.env['PARAFFIN_TEST_PICTURES'];
 

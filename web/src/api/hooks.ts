@@ -1,6 +1,6 @@
 /** Data for components: cached, shared, fetched anew when the key changes. */
 import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient, type UseQueryResult } from '@tanstack/react-query';
-import { useSyncExternalStore } from 'react';
+import { useCallback, useSyncExternalStore } from 'react';
 import { ApiError, request } from './client.ts';
 import type { TadaDocumentNode } from './graphql.ts';
 import { onKeyChange, readKey } from './session.ts';
@@ -57,6 +57,12 @@ export function useChange<Data, Variables>(document: TadaDocumentNode<Data, Vari
     mutationFn: (variables) => request(document, variables),
     onSettled: () => client.invalidateQueries(),
   });
+}
+
+/** Makes whatever was fetched before be fetched anew: what is in sight at once, the rest when it is looked at. */
+export function useForgetAnswers(): () => void {
+  const client = useQueryClient();
+  return useCallback(() => void client.invalidateQueries(), [client]);
 }
 
 /** Whether asking again may help. */

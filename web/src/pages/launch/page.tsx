@@ -5,7 +5,7 @@ import { useState, type SyntheticEvent } from 'react';
 import { LAUNCHES } from '../../app/choices.ts';
 import { graphql } from '../../api/graphql.ts';
 import { send } from '../../api/client.ts';
-import { useAsk, useKey } from '../../api/hooks.ts';
+import { useAsk, useForgetAnswers, useKey } from '../../api/hooks.ts';
 import { counted } from '../../ui/format.ts';
 import { Failure, Loaded, Refusals, Snippet, useTitle, type UserErrorFacts } from '../../ui/parts.tsx';
 import { inputTypes, literalOf, shapeOf, valueOf, type InputField, type InputType } from './schema.ts';
@@ -81,6 +81,7 @@ function Form({ name, types, preset }: { readonly name: LaunchName; readonly typ
   const [failure, setFailure] = useState<Error>();
   const [isSending, setSending] = useState(false);
   const navigate = newRoute.useNavigate();
+  const forgetAnswers = useForgetAnswers();
 
   const values: Record<string, unknown> = {};
   const faults: Record<string, string> = {};
@@ -105,6 +106,7 @@ function Form({ name, types, preset }: { readonly name: LaunchName; readonly typ
       const answer = await send<Readonly<Record<string, Done>>>(query, { input: values });
       const done = answer[name];
       setRefusals(done?.userErrors ?? []);
+      forgetAnswers();
       if (done?.run != null) await navigate({ to: '/runs/$id', params: { id: done.run.id } });
       else if (done?.dataset != null) await navigate({ to: '/datasets/$slug', params: { slug: done.dataset.slug } });
       else if (done?.checkpoint != null) await navigate({ to: '/models/$slug', params: { slug: done.checkpoint.model.slug }, search: { version: String(done.checkpoint.version) } });

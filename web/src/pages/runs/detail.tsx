@@ -1,7 +1,7 @@
 /** One run, live; or two side by side. */
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useEffect, useMemo, useRef } from 'react';
-import { useAsk, useChange } from '../../api/hooks.ts';
+import { useAsk, useChange, useForgetAnswers } from '../../api/hooks.ts';
 import { useRunEvents, type RunEvent } from '../../api/live.ts';
 import { clock, count, duration, inside, instant, score, short, words } from '../../ui/format.ts';
 import { Empty, Fact, Facts, Failure, Loaded, Progress, Refusals, Snippet, useTitle } from '../../ui/parts.tsx';
@@ -61,12 +61,14 @@ function useWatched(id: string | undefined) {
   const answer = useAsk(RUN, { id: id ?? '' }, { enabled: id !== undefined });
   const { events, isOver: isEnded } = useRunEvents(id);
   const { refetch } = answer;
+  const forgetAnswers = useForgetAnswers();
   const known = answer.data?.run;
   const isStale = known !== undefined && known !== null && isEnded && !isOver(known.status);
-  // What it made is known to the server alone.
+  // What it made is known to the server alone, and the pages of the dataset and the model show it too: an answer fetched
+  // seconds ago would say there that nothing came of the run.
   useEffect(() => {
-    if (isStale) void refetch();
-  }, [isStale, refetch, events.length]);
+    if (isStale) forgetAnswers();
+  }, [isStale, forgetAnswers, events.length]);
   const isWaiting = known !== undefined && known !== null && !isOver(known.status) && events.length === 0;
   useEffect(() => {
     if (!isWaiting) return undefined;
