@@ -24,8 +24,24 @@ import { compareEvaluations, evaluationOfRun, launchEvaluation } from './registr
 import { PROTOCOLS, reportOf, type Measured } from './report.ts';
 
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '../..');
+const HELP = `Usage: npm run experiment:paper-mini -- [options]
+
+Asks the paper's questions on a few thousand patches, in a registry of its own that is removed at the end, and writes
+tables, curves and a conclusion.
+
+  --data DIR       the images (default: ../shared/data/histology-mini)
+  --out DIR        where the report goes (default: docs/experiments)
+  --minutes N      how long it may take (default: 90, with --quick 10)
+  --quick          short trainings: shows that the machinery works, and hardly any learning
+  --help
+
+Examples:
+  npm run experiment:paper-mini
+  npm run experiment:paper-mini -- --quick --out /tmp/report
+`;
 const { values } = parseArgs({
   options: {
+    help: { type: 'boolean', default: false },
     data: { type: 'string', default: path.resolve(PROJECT_ROOT, '../shared/data/histology-mini') },
     out: { type: 'string', default: path.join(PROJECT_ROOT, 'docs/experiments') },
     quick: { type: 'boolean', default: false },
@@ -33,9 +49,13 @@ const { values } = parseArgs({
   },
 });
 
+if (values.help) {
+  process.stdout.write(HELP);
+  process.exit(0);
+}
 const MINUTES = z.coerce.number().gt(0).parse(values.minutes ?? (values.quick ? 10 : 90));
 /** `reserve`: left for writing and for a machine that becomes slower meanwhile. */
-const TIMES = { seconds: 60 * MINUTES, reserveSeconds: 4 * MINUTES, wantedSteps: 400, stepsMax: 2000 };
+const TIMES = { seconds: 60 * MINUTES, reserveSeconds: 4 * MINUTES, wantedSteps: 250, stepsMax: 2000 };
 const TRAINING = { encoder: 'RESNET18', imageSizePx: 64, batchSize: 64, temperature: 0.5, learningRate: 0.6, sampling: 'PROPORTIONAL', checkpointEverySteps: 10_000_000 } as const;
 const PROBE_STEPS = 8;
 const FOLDS = 4;
@@ -108,7 +128,15 @@ async function run(client: RegistryClient): Promise<void> {
   const plan = planWithin(secondsLeft, arms.filter(({ isTrained }) => isTrained).length, evaluationsPerArm, TRAINING.batchSize, pace, TIMES.wantedSteps, TIMES.stepsMax);
   say(`${pace.imagesPerSecond.toFixed(1)} images/s, ${trainingOverheadSeconds.toFixed(1)} s around a training, ${evaluationSeconds.toFixed(1)} s for an evaluation: ${plan.steps} steps, ${plan.seedCount} seed(s).`);
 
+  let seedsDone = 0;
+  let slowestSeedSeconds = 0;
   for (let seed = 1; seed <= plan.seedCount; seed += 1) {
+    // A machine that became slower than when the pace was measured: whole seeds are left out rather than the time overrun.
+    if (seed > 1 && elapsedSeconds() + slowestSeedSeconds > TIMES.seconds - TIMES.reserveSeconds / 4) {
+      say(`Seed ${seed} would not fit any more: ${seedsDone} of ${plan.seedCount} seeds.`);
+      break;
+    }
+    const seedStartSeconds = elapsedSeconds();
     const randomEvaluations = new Map<string, string>();
     for (const arm of arms) {
       const { checkpointId } = await train(client, arm, imported, arm.isTrained ? plan.steps : 0, seed);
@@ -123,8 +151,10 @@ async function run(client: RegistryClient): Promise<void> {
       }
       say(`${elapsedSeconds().toFixed(0)} s: seed ${seed}, ${arm.name}`);
     }
+    seedsDone = seed;
+    slowestSeedSeconds = Math.max(slowestSeedSeconds, elapsedSeconds() - seedStartSeconds);
   }
-  await write(arms, tests, plan, measured, imported, pace.imagesPerSecond);
+  await write(arms, tests, { ...plan, seedCount: seedsDone }, measured, imported, pace.imagesPerSecond);
 }
 
 async function train(client: RegistryClient, arm: Arm, imported: readonly Imported[], steps: number, seed: number): Promise<{ checkpointId: string; imagesPerSecond: number }> {
