@@ -13,6 +13,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
+import { engineLibraryEnv } from '../src/platform/engine-library.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 
 const PEER_REQUIREMENTS = ['torch==2.13.0+cpu', 'torch==2.13.0'] as const;
@@ -119,7 +120,7 @@ export async function benchTraining(options: TrainingBenchOptions): Promise<Trai
 }
 
 const measureOurs: Side = async (measured) =>
-  measurement.parse(await lastJson(process.execPath, [here('training-ours.ts'), ...argumentsOf(measured)], { ...process.env, ...ENGINE_PROCESS_ENV }));
+  measurement.parse(await lastJson(process.execPath, [here('training-ours.ts'), ...argumentsOf(measured)], { ...process.env, ...ENGINE_PROCESS_ENV, ...engineLibraryEnv() }));
 
 type Peer = { readonly kind: 'READY'; readonly measure: Side } | { readonly kind: 'ABSENT'; readonly why: string };
 

@@ -15,6 +15,7 @@ import { readEnvironment } from '../src/env.ts';
 import { writeOnnx } from '../src/formats/onnx.ts';
 import { readSafetensors } from '../src/formats/safetensors.ts';
 import { embeddingBatchSize } from '../workers/engine/embed.ts';
+import { engineLibraryEnv } from '../src/platform/engine-library.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 import { measureServerMemory, withServer } from './server.ts';
 
@@ -89,7 +90,7 @@ export async function benchWeights({ pythonDir, rounds = 5, onProgress = () => u
   const python = await preparePython(pythonDir, onProgress);
   const workDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-bench-weights-'));
   const peer: Side = (args) => run({ program: python, args: [here('peer/weights_peer.py'), ...args], timeoutMs: TIMEOUT_MS });
-  const ours: Side = (args) => run({ program: process.execPath, args: [here('weights-ours.ts'), ...args], ...(args[0] === 'embed' ? { env: ENGINE_PROCESS_ENV } : {}), timeoutMs: TIMEOUT_MS });
+  const ours: Side = (args) => run({ program: process.execPath, args: [here('weights-ours.ts'), ...args], ...(args[0] === 'embed' ? { env: { ...ENGINE_PROCESS_ENV, ...engineLibraryEnv() } } : {}), timeoutMs: TIMEOUT_MS });
   const loadBefore = os.loadavg()[0] ?? 0;
   try {
     onProgress('weights: PyTorch makes the files');

@@ -5,6 +5,7 @@ import path from 'node:path';
 import { childEnvironment } from '../src/env.ts';
 import type { Logger } from '../src/logger.ts';
 import type { RunLease, RunRecord } from '../src/modules/runs/index.ts';
+import { engineLibraryEnv } from '../src/platform/engine-library.ts';
 import { childMessageSchema, type AgentMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from './engine/process-env.ts';
 
@@ -50,7 +51,7 @@ const PROGRAM: Pick<ForkOptions, 'execPath' | 'execArgv'> =
 export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLease, deviceEnv: Readonly<Record<string, string>>, logger: Logger): Child {
   const child = fork(path.join(import.meta.dirname, 'child.ts'), {
     ...PROGRAM,
-    env: childEnvironment({ ...ENGINE_PROCESS_ENV, ...deviceEnv, ...(run.kind === 'EXPORT' ? PLAIN_CPU_ENV : {}) }),
+    env: childEnvironment({ ...ENGINE_PROCESS_ENV, ...engineLibraryEnv(), ...deviceEnv, ...(run.kind === 'EXPORT' ? PLAIN_CPU_ENV : {}) }),
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   let settled = false;

@@ -7,7 +7,8 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { childEnvironment, readEnvironment } from '../env.ts';
-import { ENGINE_INSTALL_COMMAND, installedEngine } from '../platform/engine-library.ts';
+import { chooseEngineBuild } from '../platform/engine-builds.ts';
+import { ENGINE_INSTALL_COMMAND, engineLibraryEnv, installedEngine, missingEngineLibraries } from '../platform/engine-library.ts';
 import { programVersion } from '../platform/program-version.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { byteSizeInWords } from './terminal.ts';
@@ -16,6 +17,8 @@ const run = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname, '../..');
 /** The engine is loaded there and nowhere else: a library that does not fit this machine may end its process. */
 const MEASURE_PROGRAM = path.join(ROOT, 'workers/measure-device.ts');
+/** As trainings are started: of a GPU's memory what is used, and float32 that is float32. */
+const ENGINE_QUIET_ENV = { TF_CPP_MIN_LOG_LEVEL: '2', TF_FORCE_GPU_ALLOW_GROWTH: 'true', NVIDIA_TF32_OVERRIDE: '0' };
 const MEASURE_TIMEOUT_MS = 120_000;
 /** A training keeps states and checkpoints; less than this does not go far. */
 const FREE_BYTES_WANTED = 5e9;
@@ -42,6 +45,9 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
   const engine = installedEngine();
   const problems: string[] = [];
   if (engine === null) problems.push(`The TensorFlow engine is missing: "${ENGINE_INSTALL_COMMAND}" brings it. Without it imports run, and all else waits.`);
+  const fitting = await chooseEngineBuild();
+  if (engine?.device === 'CPU' && fitting.build === 'cuda') problems.push(`${fitting.why} "${ENGINE_INSTALL_COMMAND}" brings it; the CPU build is linked.`);
+  for (const library of missingEngineLibraries()) problems.push(`${library} is missing: "${ENGINE_INSTALL_COMMAND}" brings it.`);
   const freeBytes = await freeBytesAt(env.dataDir);
   if (freeBytes < FREE_BYTES_WANTED) problems.push(`Only ${byteSizeInWords(freeBytes)} are free where ${env.dataDir} lies.`);
   if (engine === null) for (const program of ['python3', 'g++']) if (!(await answers(program))) problems.push(`${program} is missing, which brings the engine (Debian: apt-get install python3-pip g++).`);
@@ -54,6 +60,7 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
   const report = {
     versions: { paraffin: programVersion(), node: process.version, platform: `${process.platform}-${process.arch}` },
     engine,
+    gpu: fitting.why,
     devices,
     memory: { totalBytes: totalmem(), freeBytes: freemem() },
     dataDir: { path: env.dataDir, freeBytes },
@@ -64,9 +71,10 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
   return problems.length === 0 ? EXIT.DONE : EXIT.NOT_DONE;
 }
 
-function asText({ versions, engine, devices, memory, dataDir, database, problems }: {
+function asText({ versions, engine, gpu, devices, memory, dataDir, database, problems }: {
   readonly versions: { readonly paraffin: string; readonly node: string; readonly platform: string };
   readonly engine: ReturnType<typeof installedEngine>;
+  readonly gpu: string;
   readonly devices: readonly MeasuredDevice[];
   readonly memory: { readonly totalBytes: number; readonly freeBytes: number };
   readonly dataDir: { readonly path: string; readonly freeBytes: number };
@@ -76,6 +84,7 @@ function asText({ versions, engine, devices, memory, dataDir, database, problems
   return [
     `versions  Paraffin ${versions.paraffin}, Node ${versions.node}, ${versions.platform}`,
     `library   ${engine === null ? 'missing' : `${engine.library} ${engine.version} for ${engine.device}`}`,
+    `gpu       ${gpu}`,
     ...devices.map(({ name, memoryBytes, matmulGflops, convolutionGflops }) => `device    ${name}, ${byteSizeInWords(memoryBytes)}${matmulGflops === null || convolutionGflops === null ? '' : `: matmul ${Math.round(matmulGflops)} GFLOP/s, convolution ${Math.round(convolutionGflops)} GFLOP/s (float32, now)`}`),
     `memory    ${byteSizeInWords(memory.freeBytes)} free of ${byteSizeInWords(memory.totalBytes)}`,
     `data      ${dataDir.path}, ${byteSizeInWords(dataDir.freeBytes)} free; database ${database}`,
@@ -106,6 +115,6 @@ async function devicesOf(kind: string): Promise<Device[]> {
 }
 
 async function measure({ env }: Device): Promise<z.infer<typeof measuredSchema>> {
-  const { stdout } = await run(process.execPath, ['--disable-warning=ExperimentalWarning', MEASURE_PROGRAM], { env: childEnvironment({ TF_CPP_MIN_LOG_LEVEL: '2', ...env }), timeout: MEASURE_TIMEOUT_MS });
+  const { stdout } = await run(process.execPath, ['--disable-warning=ExperimentalWarning', MEASURE_PROGRAM], { env: childEnvironment({ ...ENGINE_QUIET_ENV, ...engineLibraryEnv(), ...env }), timeout: MEASURE_TIMEOUT_MS });
   return measuredSchema.parse(JSON.parse(stdout));
 }

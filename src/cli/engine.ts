@@ -1,20 +1,28 @@
 /** `paraffin engine`: brings TensorFlow, with progress. */
 import { readEnvironment } from '../env.ts';
-import { ensureEngineLibrary, isEngineInstalled } from '../platform/engine-library.ts';
+import { chooseEngineBuild, type EngineBuildName } from '../platform/engine-builds.ts';
+import { ensureEngineLibrary, installedBuild, missingEngineLibraries } from '../platform/engine-library.ts';
 import { createStatusLine } from './terminal.ts';
 
-export async function engine(): Promise<void> {
-  if (isEngineInstalled()) {
-    process.stdout.write('The engine is already there.\n');
+/** @param wanted the build to link; undefined takes the one for this machine's GPU, where one answers. */
+export async function engine(wanted?: EngineBuildName): Promise<void> {
+  const { build, why } = wanted === undefined ? await chooseEngineBuild() : { build: wanted, why: `The ${wanted} build, as asked.` };
+  process.stdout.write(`${why}\n`);
+  if (installedBuild() === build && missingEngineLibraries().length === 0) {
+    process.stdout.write('It is already there.\n');
     return;
   }
-  await installEngine();
+  await bring(build);
 }
 
-/** Brings the engine, showing progress on one line; nothing when it is there. */
+/** Brings the engine, showing progress on one line; nothing when one is there, whichever it is. */
 export async function installEngine(): Promise<void> {
+  if (installedBuild() === null) await bring((await chooseEngineBuild()).build);
+}
+
+async function bring(build: EngineBuildName): Promise<void> {
   const status = createStatusLine(process.stdout);
-  await ensureEngineLibrary(readEnvironment().engineCacheDir, ({ message, fraction }) => {
+  await ensureEngineLibrary(readEnvironment().engineCacheDir, build, ({ message, fraction }) => {
     status.show(`engine: ${message}${fraction === undefined ? '' : ` ${Math.round(fraction * 100)} %`}`);
   });
   status.end();

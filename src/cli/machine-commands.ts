@@ -1,6 +1,8 @@
 /** What runs on this machine: the server, a worker, the demo, the engine. Loaded only when it is asked for. */
 import { spawn } from 'node:child_process';
 import path from 'node:path';
+import { Option } from '@commander-js/extra-typings';
+import { ENGINE_BUILD_NAMES } from '../platform/engine-builds.ts';
 import { command, wholeNumberFrom } from './command.ts';
 import { CommandFailure, EXIT } from './exit-codes.ts';
 
@@ -51,11 +53,13 @@ export const demoCommand = command('demo', {
 export const engineCommand = command('engine', {
   summary: 'fetch and build the TensorFlow engine',
   details:
-    'Fetches TensorFlow 2.21 (274 MB) with pip, checks its sha256, compiles the Node binding with g++, and keeps both in PARAFFIN_ENGINE_CACHE_DIR (default: ~/.cache/paraffin/engine), where every other clone finds them. Needs python3 with pip, and g++ (Debian: apt-get install python3-pip g++).',
-  examples: ['engine'],
-}).action(async () => {
-  await (await import('./engine.ts')).engine();
-});
+    'Fetches TensorFlow 2.21 with pip, checks its sha256, compiles the Node binding with g++, and keeps both in PARAFFIN_ENGINE_CACHE_DIR (default: ~/.cache/paraffin/engine), where every other clone finds them. Where an NVIDIA driver of 525.60 or newer answers, it is the CUDA build, with NVIDIA\'s libraries from the same index. Needs python3 with pip, and g++ (Debian: apt-get install python3-pip g++).',
+  examples: ['engine', 'engine --build cpu'],
+})
+  .addOption(new Option('--build <name>', 'cpu (274 MB), or cuda (573 MB, and about 2 GB of CUDA libraries); without it, cuda where an NVIDIA driver answers').choices(ENGINE_BUILD_NAMES))
+  .action(async ({ build }) => {
+    await (await import('./engine.ts')).engine(build);
+  });
 
 export const tissueCommand = command('tissue', {
   summary: 'draw tissue-like SYNTHETIC images for trying things out',

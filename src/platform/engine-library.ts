@@ -4,35 +4,22 @@
  * The npm package carries the JavaScript and the C++ source of its binding; its own installer
  * downloads a library from a bucket that no longer answers. The Python wheel of TensorFlow holds
  * the same C API, so we fetch that with pip, check its sha256, unpack two libraries and the C headers
- * into a cache outside `node_modules`, and compile the binding with one g++ call.
+ * into a cache outside `node_modules`, and compile the binding with one g++ call. Where a GPU is, it is the
+ * CUDA wheel, with NVIDIA's libraries from the same index beside it.
  */
 import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream, existsSync } from 'node:fs';
-import { mkdir, mkdtemp, readdir, rename, rm, stat, symlink, unlink } from 'node:fs/promises';
+import { createReadStream, createWriteStream, existsSync, realpathSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, rename, rm, stat, statfs, symlink, unlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { promisify } from 'node:util';
 import yauzl from 'yauzl';
+import { ENGINE_BUILD_NAMES, ENGINE_BUILDS, type CudaWheel, type EngineBuild, type EngineBuildName, type EngineWheel } from './engine-builds.ts';
 
 const run = promisify(execFile);
 const require = createRequire(import.meta.url);
-
-/** A TensorFlow build that the engine is known to work with. */
-interface EngineWheel {
-  readonly package: string;
-  readonly version: string;
-  readonly sha256: string;
-  readonly platform: string;
-}
-
-const CPU_WHEEL: EngineWheel = {
-  package: 'tensorflow-cpu',
-  version: '2.21.0',
-  sha256: '2b847d217b02ee7731ed91431daf3250daa0196c3c94614d23be27232e6e5b6c',
-  platform: 'manylinux_2_27_x86_64',
-};
 
 /** Bumped when the way of compiling changes, so that an older binding in the cache is not reused. */
 const BINDING_REVISION = 1;
@@ -71,35 +58,95 @@ export function isEngineInstalled(): boolean {
   return existsSync(bindingPath());
 }
 
+export interface InstalledEngine {
+  readonly library: string;
+  readonly version: string;
+  readonly device: 'CPU' | 'GPU';
+}
+
 /** Which library is linked, where one is; the engine itself is loaded by workers alone. */
-export function installedEngine(): { readonly library: string; readonly version: string; readonly device: string } | null {
-  return isEngineInstalled() ? { library: 'TensorFlow', version: CPU_WHEEL.version, device: 'CPU' } : null;
+export function installedEngine(): InstalledEngine | null {
+  const name = installedBuild();
+  if (name === null) return null;
+  const { device, wheel } = ENGINE_BUILDS[name];
+  return { library: 'TensorFlow', version: wheel.version, device };
+}
+
+/** The build that is linked: the binding lies in the folder of its library. */
+export function installedBuild(): EngineBuildName | null {
+  if (!isEngineInstalled()) return null;
+  const folder = path.basename(path.dirname(path.dirname(realpathSync(bindingPath()))));
+  return ENGINE_BUILD_NAMES.find((name) => folder === folderOf(ENGINE_BUILDS[name].wheel)) ?? 'cpu';
+}
+
+/**
+ * What a process must be started with so that TensorFlow finds NVIDIA's libraries beside it; empty for the CPU build.
+ * The loader reads the variable once, at the start of a process: setting it later changes nothing.
+ */
+export function engineLibraryEnv(): Readonly<Record<string, string>> {
+  const name = installedBuild();
+  if (name === null || ENGINE_BUILDS[name].cudaWheels.length === 0) return {};
+  const folders = ENGINE_BUILDS[name].cudaWheels.map(({ folder }) => path.join(installedDir(), 'nvidia', folder, 'lib'));
+  const known = process.env['LD_LIBRARY_PATH'];
+  return { LD_LIBRARY_PATH: [...folders, ...(known === undefined || known === '' ? [] : [known])].join(':') };
+}
+
+/** Names of the CUDA libraries that the linked build needs and that are not in its folder, with the package that brings each. */
+export function missingEngineLibraries(): string[] {
+  const name = installedBuild();
+  return name === null ? [] : missingCudaLibraries(installedDir(), ENGINE_BUILDS[name].cudaWheels);
+}
+
+function installedDir(): string {
+  return path.dirname(path.dirname(realpathSync(bindingPath())));
+}
+
+function folderOf(wheel: EngineWheel): string {
+  return `${wheel.package}-${wheel.version}`;
 }
 
 /** The command that brings the engine, for every message that misses it. */
 export const ENGINE_INSTALL_COMMAND = 'npm run engine';
 
 /**
- * Makes the engine loadable: nothing when it is there, a link when the cache holds it, else download and build.
+ * Makes a build loadable: nothing when it is linked, a link when the cache holds it, else download and build.
  *
  * @param cacheDir an absolute folder outside `node_modules`, shared by every clone of this machine.
- * @throws EngineLibraryError when python3, pip or g++ is missing, the download fails or its sha256 differs.
+ * @throws EngineLibraryError when python3, pip, g++ or room on the disk is missing, a download fails or the sha256 differs.
  */
-export async function ensureEngineLibrary(cacheDir: string, onProgress: (progress: EngineProgress) => void): Promise<void> {
-  if (isEngineInstalled()) return;
-  const wheel = CPU_WHEEL;
+export async function ensureEngineLibrary(cacheDir: string, name: EngineBuildName, onProgress: (progress: EngineProgress) => void): Promise<void> {
+  if (installedBuild() === name && missingEngineLibraries().length === 0) return;
+  const build = ENGINE_BUILDS[name];
   if (process.platform !== 'linux' || process.arch !== 'x64') {
     throw new EngineLibraryError(
       `There is no engine build for ${process.platform}-${process.arch}.`,
       'Run the worker on Linux x86-64; the registry itself works without an engine.',
     );
   }
-  const versionDir = path.join(cacheDir, `${wheel.package}-${wheel.version}`);
-  if (!existsSync(path.join(versionDir, 'lib', LIBRARY_FILES[0] ?? ''))) await fetchLibraries(wheel, versionDir, onProgress);
+  const versionDir = path.join(cacheDir, folderOf(build.wheel));
+  const hasTensorflow = existsSync(path.join(versionDir, 'lib', LIBRARY_FILES[0] ?? ''));
+  const hasCuda = missingCudaLibraries(versionDir, build.cudaWheels).length === 0;
+  if (!hasTensorflow || !hasCuda) await requireRoom(cacheDir, build);
+  if (!hasTensorflow) await fetchLibraries(build.wheel, versionDir, onProgress);
+  if (!hasCuda) await fetchCudaLibraries(build.cudaWheels, versionDir, onProgress);
   const binding = path.join(versionDir, `binding-${tfjsVersion()}-r${BINDING_REVISION}`, 'tfjs_binding.node');
   if (!existsSync(binding)) await compileBinding(versionDir, binding, onProgress);
   await linkBinding(binding);
-  onProgress({ message: `TensorFlow ${wheel.version} is ready`, fraction: 1 });
+  onProgress({ message: `TensorFlow ${build.wheel.version} for ${build.device} is ready`, fraction: 1 });
+}
+
+/** NVIDIA's wheels and what is kept of them, measured by their listed sizes. */
+const CUDA_MEGABYTES = 5_000;
+
+/** A download that fills the disk takes everybody's work with it. */
+async function requireRoom(cacheDir: string, { wheel, cudaWheels }: EngineBuild): Promise<void> {
+  await mkdir(cacheDir, { recursive: true });
+  const neededMegabytes = wheel.megabytes + wheel.unpackedMegabytes + (cudaWheels.length === 0 ? 0 : CUDA_MEGABYTES);
+  const { bavail, bsize } = await statfs(cacheDir);
+  const freeMegabytes = Math.floor((bavail * bsize) / 1e6);
+  if (freeMegabytes < neededMegabytes) {
+    throw new EngineLibraryError(`The engine needs ${neededMegabytes} MB where it is kept, and ${freeMegabytes} MB are free.`, 'Make room, or set PARAFFIN_ENGINE_CACHE_DIR to a folder on another disk.');
+  }
 }
 
 function tfjsVersion(): string {
@@ -117,7 +164,8 @@ async function fetchLibraries(wheel: EngineWheel, versionDir: string, onProgress
     const wheelPath = await downloadWheel(wheel, workDir, onProgress);
     await verifySha256(wheelPath, wheel.sha256, onProgress);
     const unpacked = path.join(workDir, 'unpacked');
-    await unpackWheel(wheelPath, unpacked, onProgress);
+    await mkdir(path.join(unpacked, 'lib'), { recursive: true });
+    await unpackWheel(wheelPath, (fileName) => unpackTarget(fileName, unpacked), (bytes) => onProgress({ message: 'unpacking', fraction: Math.min(1, bytes / (wheel.unpackedMegabytes * 1e6)) }));
     await rename(unpacked, versionDir).catch((cause: unknown) => {
       // Another clone finished the same fetch first; its folder is as good as ours.
       if (!existsSync(path.join(versionDir, 'lib'))) throw cause;
@@ -139,27 +187,74 @@ async function sweepAbandoned(cacheDir: string): Promise<void> {
 }
 
 async function downloadWheel(wheel: EngineWheel, workDir: string, onProgress: (progress: EngineProgress) => void): Promise<string> {
+  const [file] = await pipDownload({ requirements: [`${wheel.package}==${wheel.version}`], platforms: [wheel.platform], pythonVersion: wheel.pythonVersion, what: `${wheel.package} ${wheel.version} (${wheel.megabytes} MB)` }, workDir, onProgress);
+  if (file === undefined) throw new EngineLibraryError('pip ended without a wheel.', `Run "${ENGINE_INSTALL_COMMAND}" again and read what pip prints.`);
+  return file;
+}
+
+/**
+ * NVIDIA's libraries into `nvidia/<part>/lib` of the version's folder, which the loader is pointed to. Their versions are pinned; that the
+ * bytes are the index's is for pip to check.
+ * @throws EngineLibraryError that names each library that did not come, and its package.
+ */
+export async function fetchCudaLibraries(wheels: readonly CudaWheel[], versionDir: string, onProgress: (progress: EngineProgress) => void): Promise<void> {
+  const workDir = await mkdtemp(path.join(path.dirname(versionDir), 'fetch-'));
+  try {
+    const requirements = wheels.map((wheel) => `${wheel.package}==${wheel.version}`);
+    const files = await pipDownload({ requirements, platforms: ['manylinux_2_27_x86_64', 'manylinux2014_x86_64', 'manylinux1_x86_64'], pythonVersion: '3.11', what: `CUDA libraries (${wheels.length} packages, about 2 GB)` }, workDir, onProgress);
+    const unpacked = path.join(workDir, 'unpacked');
+    for (const [index, file] of files.entries()) {
+      onProgress({ message: `unpacking ${path.basename(file)}`, fraction: index / files.length });
+      await unpackWheel(file, (fileName) => cudaTarget(fileName, unpacked), () => undefined);
+    }
+    const missing = missingCudaLibraries(unpacked, wheels);
+    if (missing.length > 0) throw new EngineLibraryError(`The packages came without ${missing.join(', ')}.`, `Report it, and use the CPU meanwhile: "${ENGINE_INSTALL_COMMAND} -- --build cpu".`);
+    await rm(path.join(versionDir, 'nvidia'), { recursive: true, force: true });
+    await rename(path.join(unpacked, 'nvidia'), path.join(versionDir, 'nvidia'));
+  } finally {
+    await rm(workDir, { recursive: true, force: true });
+  }
+}
+
+/** Only libraries, and never a path that climbs out of the folder. */
+function cudaTarget(fileName: string, targetDir: string): string | undefined {
+  return /^nvidia\/[a-z_]+\/lib\/lib[A-Za-z0-9_.-]+$/.test(fileName) && !fileName.includes('..') ? path.join(targetDir, fileName) : undefined;
+}
+
+/** Each as `libcudnn.so.9 (nvidia-cudnn-cu12)`. */
+export function missingCudaLibraries(versionDir: string, wheels: readonly CudaWheel[]): string[] {
+  return wheels.flatMap((wheel) => wheel.libraries.filter((library) => !existsSync(path.join(versionDir, 'nvidia', wheel.folder, 'lib', library))).map((library) => `${library} (${wheel.package})`));
+}
+
+interface PipDownload {
+  readonly requirements: readonly string[];
+  readonly platforms: readonly string[];
+  readonly pythonVersion: string;
+  /** For the line of progress. */
+  readonly what: string;
+}
+
+/** The wheels as files in a folder of their own below `workDir`. */
+async function pipDownload({ requirements, platforms, pythonVersion, what }: PipDownload, workDir: string, onProgress: (progress: EngineProgress) => void): Promise<string[]> {
   const wheelDir = path.join(workDir, 'wheel');
   await mkdir(wheelDir);
   const startedAt = Date.now();
   const ticker = setInterval(() => {
     void bytesBelow(workDir).then((bytes) => {
       const seconds = Math.round((Date.now() - startedAt) / 1000);
-      onProgress({ message: `downloading ${wheel.package} ${wheel.version}: ${(bytes / 1e6).toFixed(0)} MB after ${seconds} s` });
+      onProgress({ message: `downloading ${what}: ${(bytes / 1e6).toFixed(0)} MB after ${seconds} s` });
     });
   }, 500);
-  onProgress({ message: `downloading ${wheel.package} ${wheel.version} (274 MB) with pip` });
+  onProgress({ message: `downloading ${what} with pip` });
   try {
     await runTool('python3', [
-      '-m', 'pip', 'download', `${wheel.package}==${wheel.version}`, '--no-deps', '--only-binary=:all:', '--python-version', '3.11',
-      '--platform', wheel.platform, '--retries', '1', '--disable-pip-version-check', '--no-cache-dir', '--progress-bar', 'off', '-d', wheelDir,
+      '-m', 'pip', 'download', ...requirements, '--no-deps', '--only-binary=:all:', '--python-version', pythonVersion,
+      ...platforms.flatMap((platform) => ['--platform', platform]), '--retries', '1', '--disable-pip-version-check', '--no-cache-dir', '--progress-bar', 'off', '-d', wheelDir,
     ], workDir);
   } finally {
     clearInterval(ticker);
   }
-  const file = (await readdir(wheelDir)).find((name) => name.endsWith('.whl'));
-  if (file === undefined) throw new EngineLibraryError('pip ended without a wheel.', `Run "${ENGINE_INSTALL_COMMAND}" again and read what pip prints.`);
-  return path.join(wheelDir, file);
+  return (await readdir(wheelDir)).filter((name) => name.endsWith('.whl')).sort().map((name) => path.join(wheelDir, name));
 }
 
 /** pip writes to TMPDIR first, which we point into the work folder: its size is the progress. */
@@ -186,17 +281,16 @@ async function verifySha256(file: string, expected: string, onProgress: (progres
   }
 }
 
-async function unpackWheel(wheelPath: string, targetDir: string, onProgress: (progress: EngineProgress) => void): Promise<void> {
-  await mkdir(path.join(targetDir, 'lib'), { recursive: true });
+/** @param targetOf where a file of the wheel goes; undefined leaves it out. */
+async function unpackWheel(wheelPath: string, targetOf: (fileName: string) => string | undefined, onBytes: (bytes: number) => void): Promise<void> {
   const zip = await promisify<string, yauzl.Options, yauzl.ZipFile>(yauzl.open)(wheelPath, { lazyEntries: true });
   const openEntry = promisify<yauzl.Entry, NodeJS.ReadableStream>(zip.openReadStream.bind(zip));
   let unpackedBytes = 0;
-  const totalBytes = 860e6;
   await new Promise<void>((resolve, reject) => {
     zip.on('error', reject);
     zip.on('end', resolve);
     zip.on('entry', (entry: yauzl.Entry) => {
-      const target = unpackTarget(entry.fileName, targetDir);
+      const target = targetOf(entry.fileName);
       if (target === undefined) {
         zip.readEntry();
         return;
@@ -207,7 +301,7 @@ async function unpackWheel(wheelPath: string, targetDir: string, onProgress: (pr
         source.on('data', (chunk: Buffer) => {
           const before = unpackedBytes;
           unpackedBytes += chunk.length;
-          if (Math.floor(before / 2e7) !== Math.floor(unpackedBytes / 2e7)) onProgress({ message: 'unpacking', fraction: Math.min(1, unpackedBytes / totalBytes) });
+          if (Math.floor(before / 2e7) !== Math.floor(unpackedBytes / 2e7)) onBytes(unpackedBytes);
         });
         await pipeline(source, createWriteStream(target));
         zip.readEntry();

@@ -1,0 +1,16 @@
+# A worker on NVIDIA GPUs: imports, trainings, evaluations. The machine brings the driver (525.60 or newer) and
+# NVIDIA's container toolkit; CUDA 12.5 and cuDNN 9.3 come with the engine.
+FROM node:24-bookworm-slim
+RUN apt-get update && apt-get install -y --no-install-recommends python3-pip g++ && rm -rf /var/lib/apt/lists/*
+WORKDIR /app
+COPY package.json package-lock.json .npmrc ./
+RUN npm ci --omit=dev
+COPY . .
+ENV PARAFFIN_ENGINE_CACHE_DIR=/engine
+# Named, because no driver answers while an image is built.
+RUN node scripts/generate.mjs && node scripts/run.mjs src/cli/main.ts engine --build cuda && mkdir /data && chown node:node /data
+USER node
+# What the toolkit lends to the container: the devices, CUDA's driver library, and nvidia-smi, by which the worker knows its slots.
+ENV NVIDIA_VISIBLE_DEVICES=all NVIDIA_DRIVER_CAPABILITIES=compute,utility
+ENV PARAFFIN_DATA_DIR=/data
+CMD ["node", "scripts/run.mjs", "workers/main.ts"]
