@@ -1,5 +1,5 @@
 /** Requests that come when they come, however long the answers take, and what they then waited. */
-import type { LoadClient } from './client.ts';
+import type { Answer, LoadClient } from './client.ts';
 import type { Operation } from './operations.ts';
 
 export interface Latencies {
@@ -92,12 +92,19 @@ export async function measureSaturation({ client, operations, connectionCount, s
 /** What is wrong with the answer, if anything is. */
 export async function ask(client: LoadClient, operation: Operation): Promise<string | undefined> {
   try {
-    const { status, body } = await client.post(JSON.stringify({ query: operation.query, variables: operation.variables() }));
-    if (status !== 200) return `status ${status}: ${body.slice(0, 300)}`;
-    return body.startsWith('{"data":{') && !body.includes('"errors":[{') ? undefined : body.slice(0, 300);
+    return faultOf(await sendOperation(client, operation));
   } catch (error) {
     return String(error);
   }
+}
+
+export function sendOperation(client: LoadClient, operation: Operation): Promise<Answer> {
+  return client.post(JSON.stringify({ query: operation.query, variables: operation.variables() }));
+}
+
+export function faultOf({ status, body }: Answer): string | undefined {
+  if (status !== 200) return `status ${status}: ${body.slice(0, 300)}`;
+  return body.startsWith('{"data":{') && !body.includes('"errors":[{') ? undefined : body.slice(0, 300);
 }
 
 /** Operations in the share of their weights. */

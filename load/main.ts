@@ -6,7 +6,7 @@
  *   npm run load -- --json               one JSON document on standard output, progress on standard error
  *   npm run load -- --runs 5000          a small registry, for a quick look
  */
-import { mkdtemp, rm } from 'node:fs/promises';
+import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
@@ -14,6 +14,7 @@ import { table } from '../src/cli/terminal.ts';
 import { startPostgres } from '../src/platform/postgres.ts';
 import { measureConstantArrival, measureSaturation } from './arrival.ts';
 import { createLoadClient } from './client.ts';
+import { measureCosts } from './costs.ts';
 import { watchMemory } from './memory.ts';
 import { operationsFor } from './operations.ts';
 import { sendOverLimits } from './over-limits.ts';
@@ -24,8 +25,9 @@ import { withLoadedServer } from './server.ts';
 const HELP = `usage: npm run load [-- --minutes 10] [-- --rate 50] [-- --runs 100000] [-- --json]
 
 Fills a database of its own with runs, a million metric points and 5,000 datasets, starts the real server, and asks it
-every list and detail query of the contract over HTTP: once each for the plan that PostgreSQL takes, then mixed at a
-constant rate with requests over the limits between them, then as fast as it can. Everything is thrown away afterwards.
+every list and detail query of the contract over HTTP: for the plan that PostgreSQL takes, for the time that server
+and database are at work on each, then mixed at a constant rate with requests over the limits between them, then as
+fast as it can. Everything is thrown away afterwards.
 
 exit code: 0 every promise was kept; 1 one was not, and which.
 `;
@@ -81,6 +83,9 @@ try {
     ? undefined
     : await withLoadedServer(folder, postgres.url, async ({ url, pid, key }) => {
         const client = createLoadClient(url, key);
+        tell('where the time goes');
+        const databasePid = Number((await readFile(path.join(folder, 'postgres', 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1)[0]);
+        const costs = await measureCosts(client, operations, pid, databasePid);
         tell(`warming up for ${WARM_UP_SECONDS} s`);
         await measureConstantArrival({ client, operations, requestsPerSecond, seconds: WARM_UP_SECONDS });
         tell(`${requestsPerSecond} requests a second for ${minutes} minutes, one over the limits every second between them`);
@@ -97,7 +102,7 @@ try {
         tell(`as fast as it can for ${SATURATION_SECONDS} s`);
         const saturation = await measureSaturation({ client, operations, connectionCount: SATURATION_CONNECTIONS, seconds: SATURATION_SECONDS });
         client.close();
-        return { arrival, overLimits, memory, saturation, loadAverage: { before: loadBefore, after: loadAfter } };
+        return { costs, arrival, overLimits, memory, saturation, loadAverage: { before: loadBefore, after: loadAfter } };
       });
 
   const broken = [
@@ -111,7 +116,9 @@ try {
   function asText(): string {
     const lines = [table(['operation', 'statements', 'rows touched', 'buffers', 'read whole'], plans.map((plan) => [plan.isCount ? `${plan.operation} (counts)` : plan.operation, String(plan.statementCount), String(plan.rowsTouched), String(plan.buffers), plan.sequentialScans.join(', ')])), ''];
     if (measured !== undefined) {
-      const { arrival, overLimits, memory, saturation, loadAverage } = measured;
+      const { costs, arrival, overLimits, memory, saturation, loadAverage } = measured;
+      const costRow = (name: string, each: typeof costs.mean): string[] => [name, String(each.serverMs), String(each.databaseMs), String(each.responseBytes)];
+      lines.push(table(['at work for one request', 'server ms', 'database ms', 'bytes'], [...costs.byOperation.map((each) => costRow(each.operation, each)), costRow('the mix', costs.mean)]), '');
       const row = (name: string, each: typeof arrival.all): string[] => [name, ...[each.count, each.errorCount, each.p50Ms, each.p95Ms, each.p99Ms, each.maxMs].map(String)];
       const head = ['', 'requests', 'errors', 'p50 ms', 'p95 ms', 'p99 ms', 'max ms'];
       lines.push(table(head, [...Object.entries(arrival.byOperation).map(([name, each]) => row(name, each)), row('all', arrival.all)]), '');
