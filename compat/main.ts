@@ -15,10 +15,11 @@ import { parseArgs } from 'node:util';
 import type { ResnetArchitecture } from '../src/formats/torchvision-resnet.ts';
 import { MAX_RELATIVE_DIFFERENCE } from '../src/modules/exports/index.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from '../workers/engine/process-env.ts';
+import { pythonSnippet } from '../web/src/pages/models/snippets.ts';
 import { embedInBrowser } from './browser.ts';
 import { compare, EXPORTS, IMPORTS, YARDSTICK } from './compare.ts';
 import type { Comparison } from './compare.ts';
-import { SMALL_SIZE_PX, writeSharedImages } from './images.ts';
+import { COMPAT_CONTRACT, SMALL_SIZE_PX, writeSharedImages } from './images.ts';
 import { run } from './process.ts';
 import { preparePython } from './python-environment.ts';
 import { exportWeights, importCheckpoints } from './transfer.ts';
@@ -26,6 +27,7 @@ import { exportWeights, importCheckpoints } from './transfer.ts';
 /** What the server holds its exports to. */
 const TOLERANCE = MAX_RELATIVE_DIFFERENCE;
 const STEP_TIMEOUT_MS = 600_000;
+const PAGE_ENCODER = 'RESNET18';
 const here = (name: string): string => path.join(import.meta.dirname, name);
 const docsDir = path.join(import.meta.dirname, '..', 'docs');
 
@@ -74,6 +76,10 @@ async function main(): Promise<number> {
     await step("Paraffin's engine embeds", () => node('engine.ts', []));
     await step('safetensors, PyTorch and ONNX Runtime load and embed', () => inPython('load_exports.py'));
     await step('The lines of docs/formats.md run', () => run({ program: python, args: [here('documented.py'), workDir, path.join(docsDir, 'formats.md')], timeoutMs: STEP_TIMEOUT_MS }));
+    await step("The Python of a model's page runs", async () => {
+      await writeFile(path.join(workDir, PAGE_ENCODER, 'model_page.txt'), pythonSnippet({ id: '', sha256: null, encoder: PAGE_ENCODER, embeddingDim: 512, inputContract: COMPAT_CONTRACT }));
+      return run({ program: python, args: [here('model_page.py'), workDir, PAGE_ENCODER], timeoutMs: STEP_TIMEOUT_MS }).then(() => undefined);
+    });
     await step('TensorFlow.js loads and embeds', () => node('tfjs-node.ts', []));
     const comparisons: Comparison[] = [YARDSTICK, ...IMPORTS, ...EXPORTS];
     if (options.browser) {

@@ -2,23 +2,27 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdir, readFile } from 'node:fs/promises';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
-import { after, afterEach, before, describe, test } from 'node:test';
+import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
-import type { Page } from 'playwright-core';
+import type { Locator, Page } from 'playwright-core';
+import { z } from 'zod';
 import { drawTissue } from '../../src/cli/tissue.ts';
+import { childEnvironment } from '../../src/env.ts';
+import { createAccessService } from '../../src/modules/access/index.ts';
 import { openBrowser, type TestBrowser } from '../support/browser.ts';
 import { at } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { startTestWorker, type TestWorker } from '../support/processes.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
+const exec = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 /** For a machine that does much else. */
-const DEADLINE_MS = 60_000;
+const DEADLINE_MS = 150_000;
 /** Set to a folder, the pages are kept as pictures there. */
 const PICTURES = process.env['PARAFFIN_TEST_PICTURES'];
 
@@ -28,23 +32,21 @@ let worker: TestWorker;
 let browser: TestBrowser;
 let page: Page;
 /** Addresses of what the story made. */
-const made = { run: '', evaluation: '' };
+const made = { run: '', canceled: '', failed: '', evaluation: '' };
 /** What the browser complained of: scripts that broke, and what the content policy stopped. */
 const complaints: string[] = [];
 const strangers: string[] = [];
+/** The first step of the story that failed. */
+let broken: string | undefined;
 
 before(async () => {
-  await promisify(execFile)(process.execPath, [path.join(ROOT, 'scripts/build-web.mjs')], { cwd: ROOT });
+  await exec(process.execPath, [path.join(ROOT, 'scripts/build-web.mjs')], { cwd: ROOT });
   database = await openTestDatabase();
   server = await startTestServer(database, { pagesDir: path.join(ROOT, 'web/dist') });
   await drawTissue({ outDir: path.join(server.folder, 'tissue'), imagesPerLabel: 6, imageSizePx: 64, seed: 3, groups: 3 });
   worker = await startTestWorker({ databaseUrl: database.url, dataDir: server.folder, name: 'pages' });
   browser = await openBrowser();
-  page = await browser.context.newPage();
-  page.setDefaultTimeout(DEADLINE_MS);
-  page.on('pageerror', (error) => complaints.push(error.message));
-  page.on('console', (message) => void (message.type() === 'error' && /Content Security Policy|Uncaught/.test(message.text()) && complaints.push(message.text())));
-  page.on('request', (request) => void (/^https?:/.test(request.url()) && !request.url().startsWith(server.url) && strangers.push(request.url())));
+  page = await openTab();
 });
 after(async () => {
   await browser.close();
@@ -54,9 +56,31 @@ after(async () => {
   await database.close();
 });
 
-afterEach(async ({ name }) => {
-  if (PICTURES !== undefined) await page.screenshot({ path: path.join(PICTURES, `after-${name.replaceAll(/\W+/g, '-').slice(0, 40)}.png`) });
-});
+/** @param key whoever sits there has signed in with it. */
+async function openTab(key?: string): Promise<Page> {
+  const tab = await browser.context.newPage();
+  tab.setDefaultTimeout(DEADLINE_MS);
+  tab.on('pageerror', (error) => complaints.push(error.message));
+  tab.on('console', (message) => void (message.type() === 'error' && /Content Security Policy|Uncaught/.test(message.text()) && complaints.push(message.text())));
+  tab.on('request', (request) => void (/^https?:/.test(request.url()) && !request.url().startsWith('http://127.0.0.1:') && strangers.push(request.url())));
+  if (key !== undefined) await tab.addInitScript(`sessionStorage.setItem('paraffin-key', ${JSON.stringify(key)})`);
+  return tab;
+}
+
+/** One step of a story: each goes on from the one before, so that after a failure the others fail at once instead of waiting for what can not come. */
+function step(name: string, work: () => Promise<void>): void {
+  test(name, async () => {
+    assert.equal(broken, undefined, `Not tried, as it goes on from "${broken}", which failed.`);
+    try {
+      await work();
+    } catch (error) {
+      broken = name;
+      throw error;
+    } finally {
+      if (PICTURES !== undefined) await page.screenshot({ path: path.join(PICTURES, `after-${name.replaceAll(/\W+/g, '-').slice(0, 40)}.png`) });
+    }
+  });
+}
 
 /** The address of the page without the server. */
 function here(): string {
@@ -64,7 +88,15 @@ function here(): string {
 }
 
 describe('a person at the browser', () => {
-  test('finds a dataset by facets and by typing, and the address says what is set', async () => {
+  step('is told what is not there yet, and where it would come from', async () => {
+    const places = [['/models?q=nothing', 'No model is like that'], ['/runs', 'Nothing has run yet'], ['/runs?status=FAILED', 'No run is like that'], ['/leaderboard', 'No labelled images are here yet'], ['/datasets?q=nothing', 'No dataset is like that'], ['/models/nothing', 'There is no such model'], ['/nothing', 'There is no such page']] as const;
+    for (const [place, words] of places) {
+      await page.goto(server.url + place);
+      await page.getByText(words, { exact: true }).waitFor();
+    }
+  });
+
+  step('finds a dataset by facets and by typing, and the address says what is set', async () => {
     await page.goto(server.url);
     await page.getByText('57 datasets').waitFor();
     await page.getByRole('group', { name: 'Organ' }).getByLabel(/^breast/).check();
@@ -79,7 +111,7 @@ describe('a person at the browser', () => {
     await page.getByText('whether it is a row of its list is not known').waitFor();
   });
 
-  test('signs in: a wrong key is refused with what to do, the right one is kept for the tab alone', async () => {
+  step('signs in: a wrong key is refused with what to do, the right one is kept for the tab alone', async () => {
     await page.goto(`${server.url}/sign-in`);
     await page.getByLabel('Key').fill('pfn_wrong');
     await page.getByRole('main').getByRole('button', { name: 'Sign in' }).click();
@@ -90,7 +122,7 @@ describe('a person at the browser', () => {
     assert.equal(await page.evaluate('JSON.stringify(localStorage).includes("pfn_")'), false);
   });
 
-  test('makes a dataset by the form, which shows what it sends; a refusal stands at its field', async () => {
+  step('makes a dataset by the form, which shows what it sends; a refusal stands at its field', async () => {
     await page.goto(`${server.url}/new?what=createDataset`);
     await page.getByLabel('name *').fill('Page tissue');
     await page.getByLabel('synthetic').selectOption('true');
@@ -103,7 +135,7 @@ describe('a person at the browser', () => {
     await page.getByRole('heading', { level: 1, name: 'Page tissue' }).waitFor();
   });
 
-  test('imports images, and sees the sealed version with its classes and pictures', async () => {
+  step('imports images, and sees the sealed version with its classes and pictures', async () => {
     await page.getByRole('link', { name: 'Import images' }).click();
     await page.getByLabel('path *').fill(path.join(server.folder, 'tissue'));
     await page.getByLabel('layout', { exact: true }).selectOption('CSV');
@@ -115,7 +147,7 @@ describe('a person at the browser', () => {
     await page.getByRole('heading', { name: 'Classes' }).waitFor();
   });
 
-  test('launches a small pretraining and watches it live to its checkpoint', async () => {
+  step('launches a small pretraining and watches it live to its checkpoint', async () => {
     await page.getByRole('link', { name: 'Pretrain on it' }).click();
     await page.getByLabel('modelSlug *').fill('page-encoder');
     await page.getByLabel('imageSizePx', { exact: true }).fill('32');
@@ -129,7 +161,7 @@ describe('a person at the browser', () => {
     await page.getByRole('heading', { level: 1, name: /page-encoder/ }).waitFor();
   });
 
-  test('evaluates it, and reads the leaderboard down to the confusion matrix', async () => {
+  step('evaluates it, and reads the leaderboard down to the confusion matrix', async () => {
     await page.getByRole('link', { name: 'Evaluate it' }).click();
     await page.getByLabel('datasetVersionId *').selectOption({ index: 1 });
     await page.getByLabel('folds', { exact: true }).fill('3');
@@ -144,7 +176,7 @@ describe('a person at the browser', () => {
     made.evaluation = here();
   });
 
-  test('downloads the weights and finds them to be what the page says', async () => {
+  step('downloads the weights and finds them to be what the page says', async () => {
     await page.goto(`${server.url}/models/page-encoder`);
     const coming = page.waitForEvent('download');
     await page.getByRole('link', { name: 'safetensors', exact: true }).click();
@@ -155,17 +187,65 @@ describe('a person at the browser', () => {
     assert.match(download.suggestedFilename(), /^page-encoder-v1-resnet18\.safetensors$/);
   });
 
-  test('a cancel from elsewhere is seen without a reload', async () => {
+  step('copies code that works: curl and TypeScript fetch the weights from this server, and the Python is Python', async () => {
+    const codeFor = async (language: string): Promise<string> => {
+      await page.getByRole('button', { name: language, exact: true }).click();
+      return page.getByLabel(`${language} code`).innerText();
+    };
+    const asked = await server.ask('{ model(slug: "page-encoder") { checkpoints { nodes { sha256 } } } }');
+    for (const [language, file, program] of [['curl', 'use.sh', 'bash'], ['TypeScript', 'use.ts', process.execPath]] as const) {
+      const folder = path.join(server.folder, language);
+      await mkdir(folder);
+      await writeFile(path.join(folder, file), await codeFor(language));
+      const { stdout } = await exec(program, [file], { cwd: folder, env: childEnvironment({}) });
+      assert.match(stdout, language === 'curl' ? /^encoder\.safetensors: OK$/m : /imageSizePx: 32/);
+      const bytes = await readFile(path.join(folder, 'encoder.safetensors'));
+      assert.equal(createHash('sha256').update(bytes).digest('hex'), at(asked, 'data.model.checkpoints.nodes.0.sha256'));
+    }
+    // With PyTorch it is run whole by "npm run compat".
+    await writeFile(path.join(server.folder, 'use.py'), await codeFor('Python'));
+    await exec('python3', ['-m', 'py_compile', 'use.py'], { cwd: server.folder });
+  });
+
+  step('sees a cancel from elsewhere without a reload, resumes the run from its page, and watches it go on', async () => {
     const asked = await server.ask('{ dataset(slug: "page-tissue") { latestVersion { id } } }');
     const launched = await server.ask('mutation ($input: LaunchPretrainingInput!) { launchPretraining(input: $input) { run { id } } }', { input: { modelSlug: 'page-encoder', datasets: [{ datasetVersionId: at(asked, 'data.dataset.latestVersion.id') }], steps: 50_000, imageSizePx: 32, batchSize: 8 } });
     const id = String(at(launched, 'data.launchPretraining.run.id'));
     await page.goto(`${server.url}/runs/${id}`);
-    await page.getByRole('button', { name: 'Cancel' }).waitFor();
+    await page.getByRole('heading', { name: 'Loss' }).waitFor();
     await server.ask('mutation ($id: ID!) { cancelRun(id: $id) { run { status } } }', { id });
     await page.getByText('canceled', { exact: true }).waitFor();
+    await page.getByRole('button', { name: 'Resume' }).click();
+    await page.getByText(/attempt 2/).waitFor();
+    await page.getByRole('button', { name: 'Cancel' }).click();
+    await page.getByText('canceled', { exact: true }).waitFor();
+    made.canceled = here();
   });
 
-  test('as ADMIN reads the audit log, and has its hashes computed anew', async () => {
+  step('sets two runs side by side, and sees where they differ', async () => {
+    const other = made.run.replace('/runs/', '');
+    await page.getByLabel('Run to set beside').fill(other);
+    await page.getByRole('button', { name: 'Side by side' }).click();
+    await page.getByRole('heading', { name: 'Two runs side by side' }).waitFor();
+    await page.getByRole('row', { name: 'steps 50,000 4' }).waitFor();
+    await page.getByRole('heading', { name: 'Loss' }).waitFor();
+    assert.equal(here(), `${made.canceled}?beside=${other}`);
+  });
+
+  step('reads why a run failed, whose matter that is, and what to do', async () => {
+    await mkdir(path.join(server.folder, 'letters'));
+    await writeFile(path.join(server.folder, 'letters', 'letter.png'), 'no picture');
+    const asked = await server.ask('{ dataset(slug: "page-tissue") { id } }');
+    const launched = await server.ask('mutation ($input: ImportDatasetVersionInput!) { importDatasetVersion(input: $input) { run { id } userErrors { code } } }', { input: { datasetId: at(asked, 'data.dataset.id'), path: path.join(server.folder, 'letters'), layout: 'FLAT' } });
+    made.failed = `/runs/${String(at(launched, 'data.importDatasetVersion.run.id'))}`;
+    await page.goto(server.url + made.failed);
+    const told = page.getByRole('alert');
+    await told.getByText('Failed: No image in the folder can be used.').waitFor();
+    await told.getByText(/^What to do: .*letter\.png/).waitFor();
+    await told.getByText('A matter of the data').waitFor();
+  });
+
+  step('as ADMIN reads the audit log, and has its hashes computed anew', async () => {
     await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name: 'Audit' }).click();
     await page.getByText('Mutation.launchPretraining').first().waitFor();
     await page.getByRole('button', { name: 'Compute every hash anew' }).click();
@@ -176,39 +256,130 @@ describe('a person at the browser', () => {
   });
 });
 
-describe('each page', () => {
-  const places = (): readonly (readonly [name: string, address: string])[] => [
-    ['datasets', '/datasets'], ['cards', '/datasets?view=cards&images=yes'], ['dataset', '/datasets/page-tissue'], ['bach', '/datasets/bach'], ['models', '/models'], ['model', '/models/page-encoder'], ['runs', '/runs'], ['run', made.run],
-    ['leaderboard', '/leaderboard'], ['evaluation', made.evaluation], ['new', '/new'], ['import', '/new?what=importDatasetVersion'], ['keys', '/keys'], ['audit', '/audit'], ['sign-in', '/sign-in'],
-  ];
+describe('without a mouse', () => {
+  step('the skip link, facets, a row and a form are reached by Tab, and every stop is seen', async () => {
+    await page.goto(`${server.url}/datasets`);
+    await page.getByText('58 datasets').waitFor();
+    await page.keyboard.press('Tab');
+    assert.equal(await page.locator(':focus').innerText(), 'Skip to the page');
+    await page.keyboard.press('Enter');
+    const breast = page.getByRole('group', { name: 'Organ' }).getByLabel(/^breast/);
+    await tabTo(breast);
+    await page.keyboard.press('Space');
+    await page.getByText('26 datasets').waitFor();
+    assert.equal(here(), '/datasets?organ=BREAST');
+    await tabTo(page.getByRole('link', { name: /^BACH/ }));
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { level: 1, name: /BACH/ }).waitFor();
+    // The next Tab goes on from the page that came, not from the head of the document.
+    assert.equal(await page.locator(':focus').getAttribute('id'), 'main');
 
-  for (const [width, colours] of [[1280, 'light'], [390, 'dark']] as const) {
-    test(`at ${width} px, ${colours}: axe finds nothing serious, and nothing hangs over the edge`, async () => {
-      // Run by the debugger, as the page itself may run no such script.
-      const axe = await readFile(AXE, 'utf8');
-      await page.setViewportSize({ width, height: 900 });
-      await page.emulateMedia({ colorScheme: colours });
-      for (const [name, place] of places()) {
-        await page.goto(server.url + place);
-        await page.locator('main h1, main .empty').first().waitFor();
-        if (PICTURES !== undefined) {
-          await page.waitForLoadState('networkidle');
-          await mkdir(PICTURES, { recursive: true });
-          await page.screenshot({ path: path.join(PICTURES, `${name}-${width}-${colours}.png`), fullPage: true });
-        }
-        await page.evaluate(axe);
-        const found = await page.evaluate(`(async () => {
-          const { violations } = await axe.run(document, { resultTypes: ['violations'] });
-          return violations.filter(({ impact }) => impact === 'serious' || impact === 'critical').map(({ id, nodes }) => id + ': ' + nodes.slice(0, 3).map((node) => node.target.join(' ')).join(', '));
-        })()`);
-        assert.deepEqual(found, [], `${place} at ${width} px`);
-        assert.equal(await page.evaluate('document.documentElement.scrollWidth > innerWidth'), false, `${place} at ${width} px scrolls sideways`);
-      }
-    });
-  }
-
-  test('loads nothing from elsewhere, and breaks no rule of its policy', () => {
-    assert.deepEqual(strangers, []);
-    assert.deepEqual(complaints, []);
+    await page.goto(`${server.url}/new?what=createDataset`);
+    await page.getByLabel('name *').waitFor();
+    await tabTo(page.getByLabel('name *'));
+    await page.keyboard.type('By keys alone');
+    await page.keyboard.press('Enter');
+    await page.getByRole('heading', { level: 1, name: 'By keys alone' }).waitFor();
   });
 });
+
+/** As many stops as nobody would want to make. */
+const STOPS_MAX = 90;
+
+/** What is wrong with the element that has the focus, for one who must see where it is. */
+const UNSEEN = `(() => {
+  const element = document.activeElement;
+  const { outlineStyle, outlineWidth } = getComputedStyle(element);
+  const { top, bottom, left, right } = element.getBoundingClientRect();
+  if (element === document.body) return 'nothing has the focus';
+  if (outlineStyle === 'none' || parseFloat(outlineWidth) === 0) return 'no outline: ' + element.outerHTML.slice(0, 90);
+  return bottom <= 0 || right <= 0 || top >= innerHeight || left >= innerWidth ? 'out of sight: ' + element.outerHTML.slice(0, 90) : '';
+})()`;
+
+/** Presses Tab until the element has the focus. */
+async function tabTo(wanted: Locator): Promise<void> {
+  for (let stop = 0; stop < STOPS_MAX; stop += 1) {
+    await page.keyboard.press('Tab');
+    assert.equal(await page.evaluate(UNSEEN), '');
+    if ((await wanted.and(page.locator(':focus')).count()) === 1) return;
+  }
+  assert.fail(`${String(wanted)} is not reached by ${STOPS_MAX} Tabs`);
+}
+
+describe('where reading needs a key', () => {
+  step('a page says so, and after the sign-in it is the one that was asked for', async () => {
+    const { viewerOf } = createAccessService({ db: database.db, transact: database.transact, requireAuth: true });
+    const locked = await startTestServer(database, { pagesDir: path.join(ROOT, 'web/dist'), viewerOf });
+    const tab = await openTab();
+    try {
+      await tab.goto(`${locked.url}/datasets?organ=BREAST`);
+      await tab.getByRole('link', { name: 'Sign in with a key' }).first().click();
+      await tab.getByLabel('Key').fill(server.adminKey);
+      await tab.getByLabel('Key').press('Enter');
+      await tab.getByText('26 datasets').waitFor();
+      assert.equal(tab.url(), `${locked.url}/datasets?organ=BREAST`);
+    } finally {
+      await tab.close();
+      await locked.close();
+    }
+  });
+});
+
+describe('each page', () => {
+  /** With what is to be seen before it is looked at. */
+  const places = (): readonly (readonly [name: string, address: string, content: string])[] => [
+    ['datasets', '/datasets', 'main table, main .cards'], ['cards', '/datasets?view=cards&images=yes', 'main .card'], ['dataset', '/datasets/page-tissue', 'main .thumbs img'], ['bach', '/datasets/bach', '#known'],
+    ['models', '/models', 'main table'], ['model', '/models/page-encoder', '#use'], ['runs', '/runs', '#all ~ * table'], ['run', made.run, 'main .chart'], ['failed', made.failed, 'main [role=alert]'],
+    ['beside', `${made.canceled}?beside=${made.run.replace('/runs/', '')}`, '#differences'], ['leaderboard', '/leaderboard', 'main table'], ['evaluation', made.evaluation, 'main table'], ['new', '/new', 'main form'],
+    ['import', '/new?what=importDatasetVersion', 'main form'], ['keys', '/keys', 'main table'], ['audit', '/audit', 'main table'], ['sign-in', '/sign-in', 'main form'],
+  ];
+  const looks = [[1280, 'light'], [390, 'dark']] as const;
+
+  step(`at ${looks.map((look) => look.join(' px, ')).join(' and ')}: axe finds nothing serious, and nothing hangs over the edge`, async () => {
+    const axe = await readFile(AXE, 'utf8');
+    if (PICTURES !== undefined) await mkdir(PICTURES, { recursive: true });
+    const waiting = [...places()];
+    const faults: string[] = [];
+    const walk = async (): Promise<void> => {
+      const tab = await openTab(server.adminKey);
+      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+        const [name, place, content] = next;
+        await tab.goto(server.url + place, { waitUntil: 'commit' });
+        await tab.locator(content).first().waitFor();
+        // Run by the debugger, as the page itself may run no such script.
+        await tab.evaluate(axe);
+        for (const [width, colours] of looks) {
+          await tab.setViewportSize({ width, height: 900 });
+          await tab.emulateMedia({ colorScheme: colours });
+          await tab.locator(content).first().waitFor();
+          if (PICTURES !== undefined) {
+            await tab.waitForLoadState('networkidle');
+            await tab.screenshot({ path: path.join(PICTURES, `${name}-${width}-${colours}.png`), fullPage: true });
+          }
+          for (const fault of await faultsOf(tab)) faults.push(`${place} at ${width} px: ${fault}`);
+        }
+      }
+    };
+    await Promise.all(Array.from({ length: TABS }, walk));
+    assert.deepEqual(faults, []);
+  });
+
+  step('loads nothing from elsewhere, and breaks no rule of its policy', () => {
+    assert.deepEqual(strangers, []);
+    assert.deepEqual(complaints, []);
+    return Promise.resolve();
+  });
+});
+
+/** Looked at at once; the machine has two cores. */
+const TABS = 3;
+
+/** What axe finds serious on a page into which it was loaded, and whether the page is wider than its window. */
+async function faultsOf(tab: Page): Promise<readonly string[]> {
+  const found: unknown = await tab.evaluate(`(async () => {
+    const { violations } = await axe.run(document, { resultTypes: ['violations'] });
+    const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical').map(({ id, nodes }) => id + ': ' + nodes.slice(0, 3).map((node) => node.target.join(' ')).join(', '));
+    return JSON.stringify(document.documentElement.scrollWidth > innerWidth ? [...serious, 'scrolls sideways'] : serious);
+  })()`);
+  return z.array(z.string()).parse(JSON.parse(String(found)));
+}

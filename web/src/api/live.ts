@@ -38,15 +38,16 @@ const SHOW_EVERY_MS = 150;
 /**
  * Every event of a run from its first, then live until it has ended. The list is one and the same and grows.
  * @param runId undefined follows nothing.
+ * @param isKnownOver whether the server has said that the run has ended. One that had ended and was resumed is followed on.
  */
-export function useRunEvents(runId: string | undefined): { readonly events: readonly RunEvent[]; readonly isOver: boolean } {
+export function useRunEvents(runId: string | undefined, isKnownOver: boolean): { readonly events: readonly RunEvent[]; readonly isOver: boolean } {
   const [, show] = useReducer((count: number) => count + 1, 0);
   const followed = useRef<{ runId: string | undefined; events: RunEvent[]; isOver: boolean }>({ runId: undefined, events: [], isOver: false });
   const key = useKey();
   if (followed.current.runId !== runId) followed.current = { runId, events: [], isOver: false };
 
   useEffect(() => {
-    if (runId === undefined) return undefined;
+    if (runId === undefined || (isKnownOver && followed.current.isOver)) return undefined;
     const state = { runId, events: [...followed.current.events], isOver: false };
     followed.current = state;
     let timer: number | undefined;
@@ -77,7 +78,7 @@ export function useRunEvents(runId: string | undefined): { readonly events: read
       window.clearTimeout(timer);
       stop();
     };
-  }, [runId, key]);
+  }, [runId, key, isKnownOver]);
 
   return followed.current;
 }

@@ -1,6 +1,6 @@
 /** The frame around every page. */
-import { Link, Outlet, useRouter, type ErrorComponentProps } from '@tanstack/react-router';
-import { useState } from 'react';
+import { Link, Outlet, useLocation, useRouter, type ErrorComponentProps } from '@tanstack/react-router';
+import { useEffect, useRef, useState } from 'react';
 import { graphql } from '../api/graphql.ts';
 import { useAsk, useKey } from '../api/hooks.ts';
 import { writeKey } from '../api/session.ts';
@@ -14,6 +14,14 @@ export const FRAME = graphql(`
 `);
 
 export function Layout() {
+  const main = useRef<HTMLElement>(null);
+  const { pathname } = useLocation();
+  const shown = useRef(pathname);
+  // The link that was followed is gone: who walks by keys or listens goes on at the page that came.
+  useEffect(() => {
+    if (shown.current !== pathname) main.current?.focus({ preventScroll: true });
+    shown.current = pathname;
+  }, [pathname]);
   return (
     <>
       <a className="skip" href="#main">Skip to the page</a>
@@ -40,7 +48,7 @@ export function Layout() {
           <Who />
         </div>
       </header>
-      <main id="main" tabIndex={-1}>
+      <main id="main" tabIndex={-1} ref={main}>
         <Outlet />
       </main>
       <footer className="foot">

@@ -1,7 +1,20 @@
 /** Code to copy that fetches a checkpoint and prepares an image as its input contract says. */
-import type { CheckpointDetail } from './queries.ts';
 
-type Facts = Pick<CheckpointDetail, 'id' | 'encoder' | 'sha256' | 'inputContract' | 'embeddingDim'>;
+/** What of a checkpoint the code depends on. */
+export interface Facts {
+  readonly id: string;
+  readonly encoder: string;
+  readonly sha256: string | null;
+  readonly embeddingDim: number;
+  readonly inputContract: {
+    readonly imageSizePx: number;
+    readonly resizeRule: string;
+    readonly valueRange: readonly number[];
+    readonly channelOrder: string;
+    readonly channelMean: readonly number[];
+    readonly channelStd: readonly number[];
+  };
+}
 
 /** Downloads, resuming what broke off, and checks the sha256. */
 export function curlSnippet({ id, sha256 }: Facts, origin: string): string {

@@ -6,7 +6,7 @@ import { useRunEvents, type RunEvent } from '../../api/live.ts';
 import { clock, count, duration, inside, instant, score, short, words } from '../../ui/format.ts';
 import { Empty, Fact, Facts, Failure, Loaded, Progress, Refusals, Snippet, useTitle } from '../../ui/parts.tsx';
 import { SeriesChart, type Series } from '../../ui/series.tsx';
-import { CANCEL_RUN, RESUME_RUN, RUN, type RunDetail } from './queries.ts';
+import { CANCEL_RUN, RESUME_RUN, RUN, RUNS, type RunDetail } from './queries.ts';
 import { elapsedMs, isOver, runTitle, Status } from './words.tsx';
 
 const runRoute = getRouteApi('/runs/$id');
@@ -59,10 +59,10 @@ interface Live {
 /** What the server knows of a run, and what has happened since. */
 function useWatched(id: string | undefined) {
   const answer = useAsk(RUN, { id: id ?? '' }, { enabled: id !== undefined });
-  const { events, isOver: isEnded } = useRunEvents(id);
+  const known = answer.data?.run;
+  const { events, isOver: isEnded } = useRunEvents(id, known !== undefined && known !== null && isOver(known.status));
   const { refetch } = answer;
   const forgetAnswers = useForgetAnswers();
-  const known = answer.data?.run;
   const isStale = known !== undefined && known !== null && isEnded && !isOver(known.status);
   // What it made is known to the server alone, and the pages of the dataset and the model show it too: an answer fetched
   // seconds ago would say there that nothing came of the run.
@@ -153,8 +153,12 @@ const WHOSE_MATTER: Readonly<Record<string, string>> = {
   INTERNAL: 'A fault of Paraffin',
 };
 
+/** The newest pretrainings; any other is named by its id. */
+const OFFERED_RUNS = 30;
+
 function Compare({ run }: { readonly run: RunDetail }) {
   const navigate = runRoute.useNavigate();
+  const others = useAsk(RUNS, { filter: { kinds: ['PRETRAINING'] }, first: OFFERED_RUNS }, { enabled: run.kind === 'PRETRAINING' });
   if (run.kind !== 'PRETRAINING') return null;
   return (
     <form
@@ -166,8 +170,11 @@ function Compare({ run }: { readonly run: RunDetail }) {
       }}
     >
       <label>
-        <span className="hidden">Id of a run to set beside</span>
-        <input name="beside" placeholder="id of another run" style={{ width: '11rem' }} />
+        <span className="hidden">Run to set beside</span>
+        <input name="beside" list="others" placeholder="id of another run" autoComplete="off" style={{ width: '11rem' }} />
+        <datalist id="others">
+          {others.data?.runs.nodes.filter((other) => other.id !== run.id).map((other) => <option key={other.id} value={other.id}>{`${runTitle(other)}, ${instant(other.queuedAt)}`}</option>)}
+        </datalist>
       </label>
       <button type="submit">Side by side</button>
     </form>

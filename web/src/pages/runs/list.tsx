@@ -39,7 +39,7 @@ export function RunsPage() {
         <h2 id="all">All runs, newest first</h2>
         <Filters search={search} />
         {pages.isError && <Failure error={pages.error} />}
-        {rows?.length === 0 && <Empty title="No run is like that" />}
+        {rows?.length === 0 && (kinds.length + statuses.length > 0 ? <Empty title="No run is like that" /> : <Empty title="Nothing has run yet"><Link to="/new" search={{}}>Begin with a run</Link></Empty>)}
         {rows !== undefined && rows.length > 0 && <DataTable caption="All runs" rows={rows} columns={COLUMNS} idOf={(run) => run.id} />}
         {pages.hasNextPage && <button type="button" onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>Show more</button>}
       </section>

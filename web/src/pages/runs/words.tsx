@@ -5,7 +5,7 @@ import { Tag, type Tone } from '../../ui/parts.tsx';
 const TONES: Readonly<Record<string, Tone>> = { QUEUED: 'plain', RUNNING: 'busy', CANCELING: 'warn', SUCCEEDED: 'good', FAILED: 'bad', CANCELED: 'warn' };
 
 export function Status({ status, queuePosition = null }: { readonly status: string; readonly queuePosition?: number | null }) {
-  return <Tag tone={TONES[status] ?? 'plain'}>{status.toLowerCase()}{queuePosition === null ? '' : ` · ${queuePosition === 1 ? 'next' : `${queuePosition}th in line`}`}</Tag>;
+  return <Tag tone={TONES[status] ?? 'plain'}>{status.toLowerCase()}{queuePosition === null ? '' : ` · ${queuePosition === 1 ? 'next' : `place ${queuePosition}`}`}</Tag>;
 }
 
 export function isOver(status: string): boolean {
