@@ -71,7 +71,6 @@ export async function openStage(folder: string): Promise<Stage> {
     databaseUrl,
     restartServer: async () => {
       await server.gone;
-      await client.close();
       ({ process: server, client } = await serve(folder));
     },
     restartAgent: async () => {
@@ -87,7 +86,6 @@ export async function openStage(folder: string): Promise<Stage> {
     close: async () => {
       agent.child.kill('SIGTERM');
       await agent.gone;
-      await client.close();
       server.child.kill('SIGTERM');
       await server.gone;
       await wire.close();

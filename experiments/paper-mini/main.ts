@@ -79,12 +79,7 @@ const env = { ...readEnvironment(), dataDir, port: 0, logLevel: 'error', importR
 const server = await startApp(env, createLogger('error', 'experiment'));
 const stopped = onStopSignal(() => server.stop());
 try {
-  const client = connectToRegistry(server.url, (await readFile(path.join(dataDir, 'admin-key'), 'utf8')).trim());
-  try {
-    await run(client);
-  } finally {
-    await client.close();
-  }
+  await run(connectToRegistry(server.url, (await readFile(path.join(dataDir, 'admin-key'), 'utf8')).trim()));
 } finally {
   await server.stop();
   stopped.dispose();

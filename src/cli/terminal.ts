@@ -1,20 +1,23 @@
 /** Lines that change in a terminal, and lines that do not in a log. */
+import { stripVTControlCharacters } from 'node:util';
 
 export interface StatusLine {
-  /** Replaces the line in a terminal; in a file or pipe a new line, at most every two seconds and only when it differs. */
+  /** Replaces the line in a terminal; in a file or pipe a new line without its bar, at most every two seconds and only when it differs. */
   show(text: string): void;
   /** Leaves the last text standing and goes to the next line. */
   end(): void;
 }
 
 const LOG_EVERY_MS = 2_000;
+const BAR = /\[#*-*\] /;
 
 export function createStatusLine(stream: NodeJS.WriteStream): StatusLine {
   let shown = '';
   let lastMs = Number.NEGATIVE_INFINITY;
   let latest = '';
   return {
-    show: (text) => {
+    show: (shownOnTerminal) => {
+      const text = stream.isTTY ? shownOnTerminal : shownOnTerminal.replace(BAR, '').trimStart();
       latest = text;
       if (stream.isTTY) {
         stream.write(`\r\u001b[2K${text.slice(0, Math.max(20, stream.columns - 1))}`);
@@ -40,11 +43,18 @@ export function progressBar(fraction: number, width = 24): string {
   return `[${'#'.repeat(filled)}${'-'.repeat(width - filled)}]`;
 }
 
-/** Rows as columns that line up; numbers to the right. */
+/** Rows as columns that line up, painted or not; numbers to the right. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
-  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => (row[column] ?? '').length)));
+  const seen = (cell = ''): string => stripVTControlCharacters(cell);
+  const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => seen(row[column]).length)));
   const line = (cells: readonly string[]): string =>
-    cells.map((cell, column) => (/^[-\d.]/.test(cell) && column > 0 ? cell.padStart(widths[column] ?? 0) : cell.padEnd(widths[column] ?? 0))).join('  ').trimEnd();
+    cells
+      .map((cell, column) => {
+        const space = ' '.repeat((widths[column] ?? 0) - seen(cell).length);
+        return /^[-\d.]/.test(seen(cell)) && column > 0 ? space + cell : cell + space;
+      })
+      .join('  ')
+      .trimEnd();
   return [line(head), widths.map((width) => '-'.repeat(width)).join('  '), ...rows.map(line)].join('\n');
 }
 

@@ -1,6 +1,7 @@
 /** What the command line draws. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
+import { stripVTControlCharacters } from 'node:util';
 import { progressBar, table } from '../../src/cli/terminal.ts';
 
 describe('progress bar', () => {
@@ -14,6 +15,11 @@ describe('table', () => {
   test('lines columns up, numbers to the right, text to the left', () => {
     const lines = table(['encoder', 'macroF1', 'note'], [['pretrained', '0.9', 'real'], ['random', '-0.25', '']]).split('\n');
     assert.deepEqual(lines, ['encoder     macroF1  note', '----------  -------  ----', 'pretrained      0.9  real', 'random        -0.25']);
+  });
+
+  test('lines painted cells up as they are seen', () => {
+    const lines = table(['run', 'status', 'by'], [['1', '\u001b[32mSUCCEEDED\u001b[39m', 'ana'], ['2', '\u001b[31mFAILED\u001b[39m', 'bo']]).split('\n');
+    assert.deepEqual(lines.map((each) => stripVTControlCharacters(each)), ['run  status     by', '---  ---------  ---', '1    SUCCEEDED  ana', '2    FAILED     bo']);
   });
 
   test('has a head without rows, and takes rows that are too short', () => {

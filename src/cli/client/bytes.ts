@@ -6,6 +6,7 @@ import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { byteSizeInWords, createStatusLine, progressBar } from '../terminal.ts';
+import { leaveOnInterrupt } from './interruption.ts';
 import { refusalOf, ServerRefusal, type ClientOptions, type Registry } from './connection.ts';
 
 /** A break after which not one byte came is given up on. */
@@ -80,6 +81,7 @@ export async function fetchFile(registry: Registry, options: ClientOptions, urlP
     if (options.quiet !== true) line.show(`${progressBar(byteSize === 0 ? 1 : have / byteSize)} ${byteSizeInWords(have)} of ${byteSizeInWords(byteSize)}, ${byteSizeInWords(Math.round(perSecond))}/s`);
   };
   const file = await open(part, 'a', 0o644);
+  using _left = leaveOnInterrupt(() => `The download stopped at ${byteSizeInWords(have)}. The same command goes on from there.`, line);
   try {
     for (let fruitless = 0; have < byteSize; ) {
       const before = have;
@@ -156,6 +158,7 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
   if (!begun.ok || at === null) throw (await refusalOf(begun)) ?? new CommandFailure({ message: `${registry.url}/uploads answered ${begun.status}.` });
   const blob = await openAsBlob(file);
   const line = createStatusLine(process.stderr);
+  using _left = leaveOnInterrupt(() => 'The upload stopped, and nothing came of it.', line);
   for (let offset = 0, fruitless = 0; offset < size; ) {
     if (options.quiet !== true) line.show(`${progressBar(offset / size)} ${byteSizeInWords(offset)} of ${byteSizeInWords(size)}`);
     const sent = await registry

@@ -35,6 +35,8 @@ export interface Registry {
   readonly url: string;
   /** The data of one operation. Throws ServerRefusal, or CommandFailure where no server answers. */
   ask<Data, Variables>(document: TadaDocumentNode<Data, Variables>, variables: Variables): Promise<Data>;
+  /** The same for an operation as text, whose answer the caller looks at itself. */
+  askText(query: string, variables: unknown): Promise<unknown>;
   /** Every event of a run after the given number, each once, until it has ended, across dropped sockets. */
   follow(runId: string, afterSequence: number): AsyncGenerator<RunEvent, void, undefined>;
   /** A request beside GraphQL, for a path of the server; refusals are given, not thrown. */
@@ -56,42 +58,49 @@ export class ServerRefusal extends CommandFailure {
 export async function connect({ url, printQuery }: ClientOptions): Promise<Registry> {
   const { serverOf } = await import('./server-address.ts');
   const { address, key } = await serverOf(url);
-  return openRegistry(address, key, printQuery === true ? (text) => process.stderr.write(`${text}\n`) : undefined);
+  return openRegistry(address, key, printQuery === true ? { show: (text) => process.stderr.write(`${text}\n`) } : {});
 }
 
-/** How often a dropped socket is opened again, each time after a longer pause. */
+/** Each after a longer pause than the one before: a server that is started anew is found again. */
 const SOCKET_ATTEMPTS = 20;
+
+export interface RegistryOptions {
+  /** Told of each operation before it is sent. */
+  readonly show?: (text: string) => void;
+  /** How often a dropped socket is opened again. */
+  readonly socketAttempts?: number;
+}
 
 /**
  * @param address e.g. `http://127.0.0.1:4000`.
  * @param key sent with everything; undefined asks as nobody.
- * @param show told of each operation before it is sent.
  */
-export function openRegistry(address: string, key: string | undefined, show?: (text: string) => void): Registry {
+export function openRegistry(address: string, key: string | undefined, { show, socketAttempts = SOCKET_ATTEMPTS }: RegistryOptions = {}): Registry {
   const authorization: Readonly<Record<string, string>> = key === undefined ? {} : { authorization: `Bearer ${key}` };
   const send = (path: string, init: RequestInit = {}): Promise<Response> =>
     fetch(address + path, { ...init, headers: { ...authorization, ...headersOf(init) } }).catch((error: unknown) => {
       if (init.signal?.aborted === true) throw error;
       throw unreachable(address);
     });
+  const askAs = async <Data>(query: string, variables: unknown): Promise<Data> => {
+    show?.(wordsOf(query, variables));
+    const response = await send('/graphql', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ query, variables }) });
+    const answer = answerIn<Data>(await response.text());
+    const [error] = answer.errors ?? [];
+    if (error !== undefined) throw new ServerRefusal({ ...error.extensions, code: error.extensions?.code ?? 'INTERNAL', message: error.message });
+    if (answer.data == null) throw new CommandFailure({ message: `${address} answered with status ${response.status} and no data.`, hint: 'Is it a Paraffin server? See --url and PARAFFIN_URL.' });
+    return answer.data;
+  };
   return {
     url: address,
-    ask: async <Data, Variables>(document: TadaDocumentNode<Data, Variables>, variables: Variables): Promise<Data> => {
-      const query = print(document);
-      show?.(wordsOf(query, variables));
-      const response = await send('/graphql', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ query, variables }) });
-      const answer = answerIn<Data>(await response.text());
-      const [error] = answer.errors ?? [];
-      if (error !== undefined) throw new ServerRefusal({ ...error.extensions, code: error.extensions?.code ?? 'INTERNAL', message: error.message });
-      if (answer.data == null) throw new CommandFailure({ message: `${address} answered with status ${response.status} and no data.`, hint: 'Is it a Paraffin server? See --url and PARAFFIN_URL.' });
-      return answer.data;
-    },
+    ask: (document, variables) => askAs(print(document), variables),
+    askText: (query, variables) => askAs<unknown>(query, variables),
     async *follow(runId, afterSequence) {
       const query = print(RUN_EVENTS);
       show?.(wordsOf(query, { runId, after: afterSequence }));
       const { createClient } = await import('graphql-ws');
       const { WebSocket } = await import('ws');
-      const socket = createClient({ url: `${address.replace(/^http/, 'ws')}/graphql`, webSocketImpl: WebSocket, connectionParams: { ...authorization }, retryAttempts: SOCKET_ATTEMPTS });
+      const socket = createClient({ url: `${address.replace(/^http/, 'ws')}/graphql`, webSocketImpl: WebSocket, connectionParams: { ...authorization }, retryAttempts: socketAttempts });
       let last = afterSequence;
       try {
         for await (const { data, errors } of socket.iterate<ResultOf<typeof RUN_EVENTS>>({ query, variables: { runId, after: afterSequence } })) {

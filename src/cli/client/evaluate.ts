@@ -1,6 +1,6 @@
 /** `paraffin evaluate`, `compare`, `leaderboard`: how good an encoder is, with intervals and baselines beside every number. */
 import { namesOf, oneOf, wholeNumberFrom } from '../command.ts';
-import { CommandFailure } from '../exit-codes.ts';
+import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { table } from '../terminal.ts';
 import { clientCommand, connect, granted } from './connection.ts';
 import { awaitRun, type RunOutcome } from './follow.ts';
@@ -105,10 +105,13 @@ function signed(value: number): string {
   return `${value < 0 ? '' : '+'}${value.toFixed(3)}`;
 }
 
-export const leaderboardCommand = clientCommand('leaderboard', { summary: 'the best encoders for a dataset', examples: ['leaderboard bach', 'leaderboard bach@1 --protocol knn --json'] })
-  .argument('<dataset>', 'dataset or dataset@version')
+export const leaderboardCommand = clientCommand('leaderboard', { summary: 'the best encoders for a dataset', examples: ['leaderboard bach', 'leaderboard --data bach@1 --protocol knn --json'] })
+  .argument('[dataset]', 'dataset or dataset@version')
+  .option('-d, --data <dataset>', 'the same, as the other verbs have it')
   .option('--protocol <name>', namesOf(PROTOCOLS).join(', '), oneOf(PROTOCOLS), 'LINEAR_PROBE' as const)
-  .action(async (reference, { protocol, ...options }) => {
+  .action(async (named, { data, protocol, ...options }) => {
+    const reference = named ?? data;
+    if (reference === undefined || (named !== undefined && data !== undefined)) throw new CommandFailure({ exitCode: EXIT.MISUSED, message: 'Name one dataset.', hint: 'For example: paraffin leaderboard bach' });
     const registry = await connect(options);
     const version = await findVersion(registry, reference);
     const { leaderboard } = await registry.ask(LEADERBOARD, { datasetVersionId: version.id, protocol });

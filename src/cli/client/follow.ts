@@ -3,6 +3,7 @@ import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { createStatusLine, progressBar } from '../terminal.ts';
 import type { ClientOptions, Registry, RunEvent } from './connection.ts';
 import { graphql, type ResultOf } from './graphql.ts';
+import { leaveRunOnInterrupt } from './interruption.ts';
 import { durationInWords } from './output.ts';
 
 const RUN_OUTCOME = graphql(`
@@ -26,22 +27,13 @@ export type RunOutcome = NonNullable<ResultOf<typeof RUN_OUTCOME>['run']>;
  */
 export async function awaitRun(registry: Registry, options: ClientOptions, runId: string): Promise<RunOutcome> {
   const line = createStatusLine(process.stderr);
-  const leave = (): void => {
-    line.end();
-    process.stderr.write(`The run goes on. See it again: paraffin runs logs -f ${runId}\nEnd it: paraffin runs cancel ${runId}\n`);
-    process.exit(EXIT.INTERRUPTED);
-  };
-  process.once('SIGINT', leave);
-  try {
-    const progress = describeProgress();
-    for await (const event of registry.follow(runId, 0)) {
-      const words = progress(event);
-      if (options.quiet !== true) line.show(words);
-    }
-    line.end();
-  } finally {
-    process.off('SIGINT', leave);
+  using _left = leaveRunOnInterrupt(runId, line);
+  const progress = describeProgress();
+  for await (const event of registry.follow(runId, 0)) {
+    const words = progress(event);
+    if (options.quiet !== true) line.show(words);
   }
+  line.end();
   const { run } = await registry.ask(RUN_OUTCOME, { id: runId });
   if (run === null) throw new CommandFailure({ message: `Run ${runId} is gone.` });
   requireSuccess(run);

@@ -7,6 +7,7 @@ import { table } from '../terminal.ts';
 import { clientCommand, connect, granted, type RunEvent } from './connection.ts';
 import { awaitRun, numbersOf, requireSuccess } from './follow.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
+import { leaveRunOnInterrupt } from './interruption.ts';
 import { durationInWords, facts, interval, paint, paintStatus, remark, show } from './output.ts';
 
 const LIST = graphql(`
@@ -89,7 +90,7 @@ const showCommand = clientCommand('show', { summary: 'one run: state, failure, s
 
 const logsCommand = clientCommand('logs', {
   summary: 'what happened to a run, line by line',
-  details: 'Prints what happened to a run so far; with -f goes on until it has ended. The exit code says how it ended only for "runs wait".',
+  details: 'Prints what happened to a run so far; with -f goes on until it has ended. Ctrl-C leaves the run going. The exit code says how it ended only for "runs wait".',
   examples: ['runs logs 0198a7c2-…', 'runs logs -f 0198a7c2-…', 'runs logs -f 0198a7c2-… --json | jq .metrics.loss'],
 })
   .argument('<run>', 'id')
@@ -99,6 +100,7 @@ const logsCommand = clientCommand('logs', {
     const { run } = await registry.ask(SHOW, { id });
     if (run === null) throw noRun(id);
     if (follow !== true && run.eventCount === 0) return;
+    using _left = leaveRunOnInterrupt(id);
     for await (const event of registry.follow(id, 0)) {
       process.stdout.write(`${options.json === true ? JSON.stringify(event) : wordsOf(event)}\n`);
       if (follow !== true && event.sequence >= run.eventCount) break;

@@ -47,12 +47,7 @@ export async function demo({ data, steps }: DemoOptions): Promise<ExitCode> {
   const stopped = onStopSignal(() => server.stop());
   try {
     const key = (await readFile(path.join(env.dataDir, 'admin-key'), 'utf8')).trim();
-    const client = connectToRegistry(server.url, key);
-    try {
-      await tellStory({ client, server, env, images, steps, startedMs });
-    } finally {
-      await client.close();
-    }
+    await tellStory({ client: connectToRegistry(server.url, key), server, env, images, steps, startedMs });
     return stopped.isStopping() ? EXIT.INTERRUPTED : EXIT.DONE;
   } catch (error) {
     // Ctrl-C breaks connections under us: that is the stop that was asked for, not a fault.
