@@ -59,6 +59,9 @@ const SATURATION_CONNECTIONS = 16;
 const WARM_UP_SECONDS = 15;
 /** A leak of a kilobyte for each request would be three megabytes a minute. */
 const GROWTH_MAX_PER_MINUTE = 1;
+/** Resident memory goes up and down with garbage: its peaks in the last third against those in the second. */
+const RESIDENT_GROWTH_MAX = 1.15;
+const MEMORY_SAMPLES = 20;
 
 const folder = await mkdtemp(path.join(os.tmpdir(), 'paraffin-load-'));
 const postgres = await startPostgres(path.join(folder, 'postgres'));
@@ -81,7 +84,7 @@ try {
 
   const measured = values['plans-only']
     ? undefined
-    : await withLoadedServer(folder, postgres.url, async ({ url, pid, key }) => {
+    : await withLoadedServer(folder, postgres.url, async ({ url, pid, key, collect }) => {
         const client = createLoadClient(url, key);
         tell('where the time goes');
         const databasePid = Number((await readFile(path.join(folder, 'postgres', 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1)[0]);
@@ -96,13 +99,14 @@ try {
             isOver = true;
           }),
           sendOverLimits(client, 1000, () => isOver),
-          watchMemory(client, pid, 5000, () => isOver),
+          watchMemory({ pid, collect, everyMs: (minutes * 60_000) / MEMORY_SAMPLES, isOver: () => isOver }),
         ]);
         const loadAfter = os.loadavg();
         tell(`as fast as it can for ${SATURATION_SECONDS} s`);
         const saturation = await measureSaturation({ client, operations, connectionCount: SATURATION_CONNECTIONS, seconds: SATURATION_SECONDS });
+        const repeatedCount = client.repeatedCount();
         client.close();
-        return { costs, arrival, overLimits, memory, saturation, loadAverage: { before: loadBefore, after: loadAfter } };
+        return { costs, repeatedCount, arrival, overLimits, memory, saturation, loadAverage: { before: loadBefore, after: loadAfter } };
       });
 
   const broken = [
@@ -116,7 +120,7 @@ try {
   function asText(): string {
     const lines = [table(['operation', 'statements', 'rows touched', 'buffers', 'read whole'], plans.map((plan) => [plan.isCount ? `${plan.operation} (counts)` : plan.operation, String(plan.statementCount), String(plan.rowsTouched), String(plan.buffers), plan.sequentialScans.join(', ')])), ''];
     if (measured !== undefined) {
-      const { costs, arrival, overLimits, memory, saturation, loadAverage } = measured;
+      const { costs, repeatedCount, arrival, overLimits, memory, saturation, loadAverage } = measured;
       const costRow = (name: string, each: typeof costs.mean): string[] => [name, String(each.serverMs), String(each.databaseMs), String(each.responseBytes)];
       lines.push(table(['at work for one request', 'server ms', 'database ms', 'bytes'], [...costs.byOperation.map((each) => costRow(each.operation, each)), costRow('the mix', costs.mean)]), '');
       const row = (name: string, each: typeof arrival.all): string[] => [name, ...[each.count, each.errorCount, each.p50Ms, each.p95Ms, each.p99Ms, each.maxMs].map(String)];
@@ -124,7 +128,8 @@ try {
       lines.push(table(head, [...Object.entries(arrival.byOperation).map(([name, each]) => row(name, each)), row('all', arrival.all)]), '');
       lines.push(table(head, [...Object.entries(overLimits.byKind).map(([name, each]) => row(name, each)), row('over the limits', overLimits.all)]), '');
       lines.push(`saturation: ${saturation.requestsPerSecond} requests a second over ${saturation.connectionCount} connections, p95 ${saturation.p95Ms} ms`);
-      lines.push(`memory: resident ${memory.first?.residentMegabytes} MB -> ${memory.last?.residentMegabytes} MB, ${memory.residentSlopePerMinute} MB a minute in the second half; heap after collections ${memory.heapSlopePerMinute} MB a minute`);
+      lines.push(`memory: live after collections ${memory.samples.at(0)?.liveMegabytes} MB -> ${memory.samples.at(-1)?.liveMegabytes} MB, ${memory.liveSlopePerMinute} MB a minute over the last two thirds; resident at most ${memory.residentPeaksMegabytes[0]} MB in the second third, ${memory.residentPeaksMegabytes[1]} MB in the last`);
+      lines.push(`sent again, the server having closed the idle connection meanwhile: ${repeatedCount}`);
       lines.push(`sent late: ${arrival.lateCount}; load average of the machine before ${loadAverage.before.map((each) => each.toFixed(1)).join(' ')}, after ${loadAverage.after.map((each) => each.toFixed(1)).join(' ')}`);
     }
     lines.push(...(broken.length === 0 ? ['Every promise was kept.'] : broken.map((promise) => `BROKEN ${promise}`)), '');
@@ -138,7 +143,8 @@ try {
       ...(arrival.all.errorCount === 0 ? [] : [`${arrival.all.errorCount} answers were errors, such as ${arrival.errors.join(' | ')}`]),
       ...overLimits.wrong.map((answer) => `Over the limits, but answered otherwise: ${answer}`),
       ...(overLimits.all.p95Ms < P95_MAX_MS ? [] : [`p95 of refusals is ${overLimits.all.p95Ms} ms.`]),
-      ...(memory.heapSlopePerMinute < GROWTH_MAX_PER_MINUTE && memory.residentSlopePerMinute < GROWTH_MAX_PER_MINUTE ? [] : [`Memory grows: resident ${memory.residentSlopePerMinute}, heap ${memory.heapSlopePerMinute} MB a minute.`]),
+      ...(memory.liveSlopePerMinute < GROWTH_MAX_PER_MINUTE ? [] : [`Memory grows: what is live after a collection by ${memory.liveSlopePerMinute} MB a minute.`]),
+      ...(memory.residentPeaksMegabytes[1] <= RESIDENT_GROWTH_MAX * memory.residentPeaksMegabytes[0] ? [] : [`Memory grows: resident at most ${memory.residentPeaksMegabytes.join(' MB, then ')} MB.`]),
     ];
   }
 } finally {

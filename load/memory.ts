@@ -1,53 +1,64 @@
-/** Whether a process grows: its resident memory and its JavaScript heap, read now and then. */
+/** Whether a process grows: what its heap holds after a collection, and its resident memory, read now and then. */
 import { readFile } from 'node:fs/promises';
-import type { LoadClient } from './client.ts';
+
+/** What is left after garbage was collected. */
+export interface CollectedHeap {
+  readonly heapBytes: number;
+  readonly externalBytes: number;
+}
 
 export interface MemorySample {
   readonly atSeconds: number;
+  /** 10^6 bytes, read before the collection. */
   readonly residentMegabytes: number;
-  readonly heapMegabytes: number;
+  /** 10^6 bytes after it, buffers outside the heap included. */
+  readonly liveMegabytes: number;
 }
 
 export interface MemoryResult {
-  readonly sampleCount: number;
-  readonly first: MemorySample | undefined;
-  readonly last: MemorySample | undefined;
-  /** Least squares over the second half, when everything is warm: 10^6 bytes a minute. */
-  readonly residentSlopePerMinute: number;
-  /** Of the heap's low points: the least of each tenth, for between them garbage waits to be collected. */
-  readonly heapSlopePerMinute: number;
+  readonly samples: readonly MemorySample[];
+  /** Of what is live, over the last two thirds of the time, when everything is warm: the median of the slopes between any two samples, 10^6 bytes a minute. */
+  readonly liveSlopePerMinute: number;
+  /** Highest resident memory in the second and in the last third: garbage makes it go up and down, a leak makes it go up. */
+  readonly residentPeaksMegabytes: readonly [number, number];
 }
 
-export async function watchMemory(client: LoadClient, pid: number, everyMs: number, isOver: () => boolean): Promise<MemoryResult> {
+export interface MemoryWatch {
+  readonly pid: number;
+  readonly collect: () => Promise<CollectedHeap>;
+  readonly everyMs: number;
+  readonly isOver: () => boolean;
+}
+
+export async function watchMemory({ pid, collect, everyMs, isOver }: MemoryWatch): Promise<MemoryResult> {
   const samples: MemorySample[] = [];
   const startMs = performance.now();
-  while (!isOver()) {
-    const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
-    const metrics = await client.get('/metrics').then((answer) => answer.body, () => '');
-    const residentKb = Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]);
-    const heapBytes = Number(/^nodejs_heap_size_used_bytes (\S+)/m.exec(metrics)?.[1]);
-    if (Number.isFinite(residentKb) && Number.isFinite(heapBytes)) {
-      samples.push({ atSeconds: Math.round((performance.now() - startMs) / 1000), residentMegabytes: Math.round((residentKb * 1.024) / 100) / 10, heapMegabytes: Math.round(heapBytes / 1e5) / 10 });
+  for (let nextMs = startMs; !isOver(); ) {
+    if (performance.now() >= nextMs) {
+      nextMs += everyMs;
+      const status = await readFile(`/proc/${pid}/status`, 'utf8');
+      const { heapBytes, externalBytes } = await collect();
+      samples.push({ atSeconds: Math.round((performance.now() - startMs) / 1000), residentMegabytes: megabytes(Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024), liveMegabytes: megabytes(heapBytes + externalBytes) });
     }
-    await new Promise((resolve) => setTimeout(resolve, everyMs));
+    await new Promise((resolve) => setTimeout(resolve, 200));
   }
-  const warm = samples.slice(Math.floor(samples.length / 2));
-  const size = Math.max(1, Math.ceil(warm.length / 10));
-  const lows = Array.from({ length: Math.floor(warm.length / size) }, (_, index) => warm.slice(index * size, (index + 1) * size).reduce((least, sample) => (sample.heapMegabytes < least.heapMegabytes ? sample : least)));
+  return judge(samples);
+}
+
+/** @param samples in the order of time. */
+export function judge(samples: readonly MemorySample[]): MemoryResult {
+  const third = Math.floor(samples.length / 3);
+  const warm = samples.slice(third);
+  const slopes = warm.flatMap((early, index) => warm.slice(index + 1).map((late) => (60 * (late.liveMegabytes - early.liveMegabytes)) / (late.atSeconds - early.atSeconds))).sort((a, b) => a - b);
+  const middle = [slopes[Math.floor((slopes.length - 1) / 2)] ?? 0, slopes[Math.ceil((slopes.length - 1) / 2)] ?? 0] as const;
+  const peak = (part: readonly MemorySample[]): number => Math.max(0, ...part.map((sample) => sample.residentMegabytes));
   return {
-    sampleCount: samples.length,
-    first: samples.at(0),
-    last: samples.at(-1),
-    residentSlopePerMinute: slopePerMinute(warm.map((sample) => [sample.atSeconds, sample.residentMegabytes])),
-    heapSlopePerMinute: slopePerMinute(lows.map((sample) => [sample.atSeconds, sample.heapMegabytes])),
+    samples,
+    liveSlopePerMinute: Math.round(500 * (middle[0] + middle[1])) / 1000,
+    residentPeaksMegabytes: [peak(samples.slice(third, samples.length - third)), peak(samples.slice(samples.length - third))],
   };
 }
 
-function slopePerMinute(points: readonly (readonly [number, number])[]): number {
-  const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / Math.max(1, values.length);
-  const meanX = mean(points.map(([x]) => x));
-  const meanY = mean(points.map(([, y]) => y));
-  const spread = points.reduce((sum, [x]) => sum + (x - meanX) ** 2, 0);
-  const joint = points.reduce((sum, [x, y]) => sum + (x - meanX) * (y - meanY), 0);
-  return spread === 0 ? 0 : Math.round((60_000 * joint) / spread) / 1000;
+function megabytes(bytes: number): number {
+  return Math.round(bytes / 1e5) / 10;
 }

@@ -1,35 +1,49 @@
 /** The real server in a process of its own over a database that is there already. */
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { pathToFileURL } from 'node:url';
+import { z } from 'zod';
+import type { CollectedHeap } from './memory.ts';
 
 export interface LoadedServer {
   readonly url: string;
   readonly pid: number;
   readonly key: string;
+  /** Collects the server's garbage and tells what is left. */
+  readonly collect: () => Promise<CollectedHeap>;
 }
 
+const HEAP_HOOK = pathToFileURL(path.join(import.meta.dirname, 'collected-heap.ts')).href;
+const collectedSchema = z.object({ heapBytes: z.number(), externalBytes: z.number() });
 const PROGRAM = path.resolve(import.meta.dirname, '../src/cli/main.ts');
 /** One client stands for a whole lab here. */
 const RATE_LIMIT_PER_MINUTE = 1_000_000;
 
 export async function withLoadedServer<Result>(dataDir: string, databaseUrl: string, work: (server: LoadedServer) => Promise<Result>): Promise<Result> {
-  const child = spawn(process.execPath, [PROGRAM, 'serve'], {
+  const child = spawn(process.execPath, ['--expose-gc', '--import', HEAP_HOOK, PROGRAM, 'serve'], {
     env: { ...process.env, PARAFFIN_DATA_DIR: dataDir, PARAFFIN_DATABASE_URL: databaseUrl, PARAFFIN_PORT: '0', PARAFFIN_WORKER: 'false', PARAFFIN_LOG_LEVEL: 'warn', PARAFFIN_RATE_LIMIT_PER_MINUTE: String(RATE_LIMIT_PER_MINUTE) },
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
   });
   const exited = once(child, 'exit');
   try {
+    if (child.stdout === null) throw new Error('The server has no output.');
     const url = await addressOf(child.stdout);
     if (child.pid === undefined) throw new Error('The server did not start.');
     const key = (await readFile(path.join(dataDir, 'admin-key'), 'utf8')).trim();
-    return await work({ url, pid: child.pid, key });
+    return await work({ url, pid: child.pid, key, collect: () => collectIn(child) });
   } finally {
     child.kill('SIGTERM');
     await exited;
   }
+}
+
+async function collectIn(child: ChildProcess): Promise<CollectedHeap> {
+  const told = once(child, 'message', { signal: AbortSignal.timeout(30_000) });
+  child.send('collect');
+  return collectedSchema.parse((await told)[0]);
 }
 
 async function addressOf(output: NodeJS.ReadableStream): Promise<string> {

@@ -32,14 +32,3 @@ export async function databaseVersion(db: Database): Promise<string> {
   const [row] = await db.$queryRaw<{ server_version: string }[]>`SHOW server_version`;
   return row?.server_version ?? 'unknown';
 }
-
-/**
- * Rows of a SELECT by way of one JSON value, in its order: what driver and Prisma do for each value of a page costs more than PostgreSQL's
- * making JSON of it. Instants come as text (`new Date` reads them), bigints as numbers, floats exactly.
- * @param Row as it stands in JSON.
- */
-export async function jsonRows<Row>(tx: Transaction, select: Prisma.Sql): Promise<Row[]> {
-  const [answer] = await tx.$queryRaw<{ rows: string }[]>`SELECT coalesce(json_agg(t), '[]')::text AS rows FROM (${select}) t`;
-  const rows: Row[] = JSON.parse(answer?.rows ?? '[]');
-  return rows;
-}

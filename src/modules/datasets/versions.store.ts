@@ -1,12 +1,33 @@
 /** Versions of datasets: drafts of imports, and what is sealed for good. */
-import type { DatasetVersion, Prisma } from '../../generated/prisma/client.ts';
+import { Prisma } from '../../generated/prisma/client.ts';
 import { DomainError } from '../../errors.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import { jsonRows } from '../../platform/sql.ts';
 import { lastDeletedVersion } from '../deletions/index.ts';
 import type { DatasetVersionRecord, SealedVersionRecord, ShardRecord, ThumbnailRecord } from './datasets.records.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
 import { importIssuesSchema, labelCountsSchema, type SealedContent } from './versions.rules.ts';
+
+/** What a record is made of. */
+interface VersionRow extends Omit<DatasetVersionRecord, 'byteSize' | 'labelCounts' | 'issues'> {
+  readonly byteSize: bigint | number;
+  readonly labelCounts: unknown;
+  readonly issues: unknown;
+}
+/** As it stands in JSON. */
+interface RowJson extends Omit<VersionRow, 'createdAt' | 'sealedAt'> {
+  readonly createdAt: string;
+  readonly sealedAt: string | null;
+}
+
+/** @param from what stands behind FROM, with the versions as "v". */
+async function readVersions(db: Database, from: Prisma.Sql): Promise<DatasetVersionRecord[]> {
+  const rows = await jsonRows<RowJson>(db, Prisma.sql`
+    SELECT v.id, v."datasetId", v.version, v.status, v.digest, v."manifestSha256", v."imageHashesSha256", v."patchSizePx", v."imageCount", v."byteSize", coalesce(v."labelNames", '{}') AS "labelNames",
+      v."labelCounts", v."groupCount", v."hasSplit", v.issues, v."importRunId", v."createdAt", v."sealedAt" FROM ${from}`);
+  return rows.map((row) => toRecord({ ...row, createdAt: new Date(row.createdAt), sealedAt: row.sealedAt === null ? null : new Date(row.sealedAt) }));
+}
 
 export type VersionStore = ReturnType<typeof createVersionStore>;
 
@@ -50,10 +71,9 @@ export function createVersionStore(db: Database) {
     /** Drops it if it is a draft; a sealed one stays. */
     dropDraft: async (tx: Transaction, id: string): Promise<boolean> => (await tx.datasetVersion.deleteMany({ where: { id, status: 'DRAFT' } })).count === 1,
 
-    findMany: async (ids: readonly string[]): Promise<DatasetVersionRecord[]> => (await db.datasetVersion.findMany({ where: { id: { in: [...ids] } } })).map(toRecord),
+    findMany: (ids: readonly string[]): Promise<DatasetVersionRecord[]> => readVersions(db, Prisma.sql`"DatasetVersion" v WHERE v.id = ANY(${[...ids]}::uuid[])`),
 
-    findByImportRuns: async (runIds: readonly string[]): Promise<DatasetVersionRecord[]> =>
-      (await db.datasetVersion.findMany({ where: { importRunId: { in: [...runIds] } } })).map(toRecord),
+    findByImportRuns: (runIds: readonly string[]): Promise<DatasetVersionRecord[]> => readVersions(db, Prisma.sql`"DatasetVersion" v WHERE v."importRunId" = ANY(${[...runIds]}::uuid[])`),
 
     findSealed: async (ids: readonly string[]): Promise<SealedVersionRecord[]> => {
       const rows = await db.datasetVersion.findMany({ where: { id: { in: [...ids] }, status: 'SEALED' }, include: { shards: { orderBy: { position: 'asc' } } } });
@@ -66,13 +86,10 @@ export function createVersionStore(db: Database) {
     },
 
     /** The latest sealed version of each dataset that has one. */
-    findLatest: async (datasetIds: readonly string[]): Promise<DatasetVersionRecord[]> => {
-      // Prisma's own distinct would fetch every version and choose here.
-      const latest = await db.$queryRaw<{ id: string }[]>`
-        SELECT DISTINCT ON ("datasetId") id FROM "DatasetVersion" WHERE "datasetId" = ANY(${[...datasetIds]}::uuid[]) AND status = 'SEALED' ORDER BY "datasetId", version DESC`;
-      const rows = await db.datasetVersion.findMany({ where: { id: { in: latest.map((row) => row.id) } } });
-      return rows.map(toRecord);
-    },
+    findLatest: (datasetIds: readonly string[]): Promise<DatasetVersionRecord[]> =>
+      readVersions(db, Prisma.sql`
+        unnest(${[...datasetIds]}::uuid[]) AS dataset(id),
+        LATERAL (SELECT * FROM "DatasetVersion" WHERE "datasetId" = dataset.id AND status = 'SEALED' ORDER BY version DESC LIMIT 1) AS v`),
 
     /** The versions of one dataset, newest first. */
     list: async (datasetId: string, page: PageArguments): Promise<Page<DatasetVersionRecord>> => {
@@ -82,13 +99,9 @@ export function createVersionStore(db: Database) {
       if (after !== undefined && (madeFor !== 'VERSION' || !Number.isInteger(version) || Math.abs(Number(version)) >= 2 ** 31)) {
         throw new DomainError({ code: 'CURSOR_INVALID', message: 'after is not a cursor of this list.', field: 'after', hint: 'Pass pageInfo.endCursor of the previous page.' });
       }
-      const where: Prisma.DatasetVersionWhereInput = { datasetId };
-      const rows = await db.datasetVersion.findMany({
-        where: after === undefined ? where : { ...where, version: { lt: Number(version) } },
-        orderBy: { version: 'desc' },
-        take: size + 1,
-      });
-      return pageOf(rows.map(toRecord), size, (row) => encodeCursor(['VERSION', row.version]), after !== undefined, () => db.datasetVersion.count({ where }));
+      const behind = after === undefined ? Prisma.empty : Prisma.sql`AND v.version < ${Number(version)}`;
+      const records = await readVersions(db, Prisma.sql`"DatasetVersion" v WHERE v."datasetId" = ${datasetId}::uuid ${behind} ORDER BY v.version DESC LIMIT ${size + 1}`);
+      return pageOf(records, size, (record) => encodeCursor(['VERSION', record.version]), after !== undefined, () => db.datasetVersion.count({ where: { datasetId } }));
     },
 
     /** Thumbnail `position`, from 0, of a dataset's latest sealed version. */
@@ -121,7 +134,7 @@ export function createVersionStore(db: Database) {
   };
 }
 
-function toRecord(row: DatasetVersion): DatasetVersionRecord {
+function toRecord(row: VersionRow): DatasetVersionRecord {
   return {
     id: row.id,
     datasetId: row.datasetId,

@@ -85,13 +85,13 @@ export function createEvaluationService({ store, runs, datasets, models, readArt
       authorise(viewer, 'READER');
       if (!isId(datasetVersionId)) return [];
       const newest = new Map<string, EvaluationRecord>();
-      for (const evaluation of (await store.ofVersion(datasetVersionId, protocol)).sort((a, b) => (a.id < b.id ? -1 : 1))) newest.set(evaluation.checkpointId, evaluation);
-      const overlapping = await store.trainedOnSameDataset([...newest.keys()], datasetVersionId);
-      const imported = await store.importedOf([...newest.keys()]);
+      for (const evaluation of (await store.ofVersion(datasetVersionId, protocol)).reverse()) newest.set(evaluation.checkpointId, evaluation);
+      const acquaintances = await store.acquaintances([...newest.keys()], datasetVersionId);
       const overlapsOf = ({ checkpointId, leakage }: EvaluationRecord): boolean | null => {
-        if (overlapping.has(checkpointId)) return true;
+        const known = acquaintances.get(checkpointId);
+        if (known?.overlaps === true) return true;
         if (leakage !== null) return overlapOf(leakage);
-        return imported.has(checkpointId) ? null : false;
+        return known?.isImported === true ? null : false;
       };
       const ranking = rankingOf(protocol);
       return [...newest.values()]

@@ -6,6 +6,7 @@ import { Prisma } from '../../generated/prisma/client.ts';
 import type { EncoderArchitecture } from '../../generated/prisma/enums.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import { allOf, jsonRows } from '../../platform/sql.ts';
 import { lastDeletedVersion } from '../deletions/index.ts';
 import type { CheckpointRecord, GoldenRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, NewImportedCheckpoint, PretrainingRecord } from './models.records.ts';
 import { externalSourceSchema, inputContractSchema, trainingFactSchema } from './models.rules.ts';
@@ -44,7 +45,26 @@ const trainingConfigSchema = z.object({
 
 /** Golden images are large and seldom asked for. */
 const LEAN = { golden: true } as const;
-type LeanCheckpoint = Prisma.CheckpointGetPayload<{ omit: typeof LEAN }>;
+
+/** What a record is made of. */
+interface CheckpointRow extends Omit<CheckpointRecord, 'inputContract' | 'importedFrom' | 'trainingFacts' | 'byteSize'> {
+  readonly inputContract: unknown;
+  readonly importedFrom: unknown;
+  readonly trainingFacts: unknown;
+  readonly byteSize: bigint | number | null;
+}
+/** As it stands in JSON. */
+interface CheckpointJson extends Omit<CheckpointRow, 'createdAt'> {
+  readonly createdAt: string;
+}
+
+/** Whole records but for their golden images. @param rest of the SELECT, from WHERE on, with the checkpoints as "c". */
+async function readCheckpoints(tx: Transaction, rest: Prisma.Sql): Promise<CheckpointRecord[]> {
+  const rows = await jsonRows<CheckpointJson>(tx, Prisma.sql`
+    SELECT c.id, c."modelId", c.version, c.encoder, c."embeddingDim", c."inputContract", c."sourceRunId", c."importedFrom", c."publishedSlug", c."trainingFacts", c.step, c.epoch, c.sha256, c."byteSize", c."createdAt"
+    FROM "Checkpoint" c ${rest}`);
+  return rows.map((row) => toRecord({ ...row, createdAt: new Date(row.createdAt) }));
+}
 
 export type ModelStore = ReturnType<typeof createModelStore>;
 
@@ -55,7 +75,10 @@ export function createModelStore(db: Database) {
       return (await tx.model.findUnique({ where: reference })) ?? undefined;
     },
 
-    findMany: (ids: readonly string[]): Promise<ModelRecord[]> => db.model.findMany({ where: { id: { in: [...ids] } } }),
+    findMany: async (ids: readonly string[]): Promise<ModelRecord[]> => {
+      const rows = await jsonRows<Omit<ModelRecord, 'createdAt'> & { readonly createdAt: string }>(db, Prisma.sql`SELECT id, slug, name, description, licence, "createdAt" FROM "Model" WHERE id = ANY(${[...ids]}::uuid[])`);
+      return rows.map((row) => ({ ...row, createdAt: new Date(row.createdAt) }));
+    },
 
     list: async (page: PageArguments, filter: ModelFilter): Promise<Page<ModelRecord>> => {
       const size = pageSizeOf(page);
@@ -80,7 +103,10 @@ export function createModelStore(db: Database) {
       await tx.$queryRaw`SELECT 1 FROM "Model" WHERE id = ${modelId}::uuid FOR UPDATE`;
     },
 
-    aliasesOf: (modelIds: readonly string[]): Promise<ModelAliasRecord[]> => db.modelAlias.findMany({ where: { modelId: { in: [...modelIds] } }, orderBy: { name: 'asc' } }),
+    aliasesOf: async (modelIds: readonly string[]): Promise<ModelAliasRecord[]> => {
+      const rows = await jsonRows<Omit<ModelAliasRecord, 'updatedAt'> & { readonly updatedAt: string }>(db, Prisma.sql`SELECT "modelId", name, "checkpointId", "updatedAt" FROM "ModelAlias" WHERE "modelId" = ANY(${[...modelIds]}::uuid[]) ORDER BY name`);
+      return rows.map((row) => ({ ...row, updatedAt: new Date(row.updatedAt) }));
+    },
 
     setAlias: async (tx: Transaction, alias: Pick<ModelAliasRecord, 'modelId' | 'name' | 'checkpointId'>): Promise<void> => {
       const { modelId, name, checkpointId } = alias;
@@ -93,42 +119,40 @@ export function createModelStore(db: Database) {
 
     findCheckpoint: async (id: string, tx: Transaction = db): Promise<CheckpointRecord | undefined> => {
       if (!isId(id)) return undefined;
-      const row = await tx.checkpoint.findUnique({ where: { id }, omit: LEAN });
-      return row === null ? undefined : toRecord(row);
+      const [checkpoint] = await readCheckpoints(tx, Prisma.sql`WHERE c.id = ${id}::uuid`);
+      return checkpoint;
     },
 
-    findCheckpoints: async (ids: readonly string[]): Promise<CheckpointRecord[]> =>
-      (await db.checkpoint.findMany({ where: { id: { in: [...ids] } }, omit: LEAN })).map(toRecord),
+    findCheckpoints: (ids: readonly string[]): Promise<CheckpointRecord[]> => readCheckpoints(db, Prisma.sql`WHERE c.id = ANY(${[...ids]}::uuid[])`),
 
     findCheckpointOfRun: async (tx: Transaction, sourceRunId: string, step: number): Promise<CheckpointRecord | undefined> => {
       const row = await tx.checkpoint.findUnique({ where: { sourceRunId_step: { sourceRunId, step } }, omit: LEAN });
       return row === null ? undefined : toRecord(row);
     },
 
-    checkpointsOfRuns: async (runIds: readonly string[]): Promise<CheckpointRecord[]> =>
-      (await db.checkpoint.findMany({ where: { sourceRunId: { in: [...runIds] } }, omit: LEAN, orderBy: { step: 'asc' } })).map(toRecord),
+    checkpointsOfRuns: (runIds: readonly string[]): Promise<CheckpointRecord[]> => readCheckpoints(db, Prisma.sql`WHERE c."sourceRunId" = ANY(${[...runIds]}::uuid[]) ORDER BY c.step`),
 
     listCheckpoints: async (page: PageArguments, filter: CheckpointFilter): Promise<Page<CheckpointRecord>> => {
       const size = pageSizeOf(page);
       const after = idAfter(page);
-      const where: Prisma.CheckpointWhereInput = {
-        ...(filter.encoder == null ? {} : { encoder: filter.encoder }),
-        ...(filter.modelId == null ? {} : { modelId: filter.modelId }),
-        ...(filter.sourceRunId == null ? {} : { sourceRunId: filter.sourceRunId }),
-        ...(filter.published == null ? {} : { publishedSlug: filter.published ? { not: null } : null }),
-        AND: [
-          filter.sha256 == null ? {} : { OR: [{ sha256: filter.sha256 }, { exports: { some: { sha256: filter.sha256 } } }] },
-          filter.trainedOnDatasetId == null ? {} : { trainedOn: { some: { datasetVersion: { datasetId: filter.trainedOnDatasetId } } } },
-          filter.trainedOnDatasetVersionId == null ? {} : { trainedOn: { some: { datasetVersionId: filter.trainedOnDatasetVersionId } } },
-        ],
+      const conditions = [
+        ...(filter.encoder == null ? [] : [Prisma.sql`c.encoder = ${filter.encoder}::"EncoderArchitecture"`]),
+        ...(filter.modelId == null ? [] : [Prisma.sql`c."modelId" = ${filter.modelId}::uuid`]),
+        ...(filter.sourceRunId == null ? [] : [Prisma.sql`c."sourceRunId" = ${filter.sourceRunId}::uuid`]),
+        ...(filter.published == null ? [] : [filter.published ? Prisma.sql`c."publishedSlug" IS NOT NULL` : Prisma.sql`c."publishedSlug" IS NULL`]),
+        ...(filter.sha256 == null ? [] : [Prisma.sql`(c.sha256 = ${filter.sha256} OR c.id IN (SELECT "checkpointId" FROM "CheckpointExport" WHERE sha256 = ${filter.sha256}))`]),
+        ...(filter.trainedOnDatasetId == null
+          ? []
+          : [Prisma.sql`c.id IN (SELECT t."checkpointId" FROM "CheckpointTrainedOn" t JOIN "DatasetVersion" v ON v.id = t."datasetVersionId" WHERE v."datasetId" = ${filter.trainedOnDatasetId}::uuid)`]),
+        ...(filter.trainedOnDatasetVersionId == null ? [] : [Prisma.sql`c.id IN (SELECT "checkpointId" FROM "CheckpointTrainedOn" WHERE "datasetVersionId" = ${filter.trainedOnDatasetVersionId}::uuid)`]),
+      ];
+      const behind = after === undefined ? [] : [Prisma.sql`c.id < ${after}::uuid`];
+      const records = await readCheckpoints(db, Prisma.sql`WHERE ${allOf([...conditions, ...behind])} ORDER BY c.id DESC LIMIT ${size + 1}`);
+      const totalCount = async (): Promise<number> => {
+        const [counted] = await db.$queryRaw<{ count: number }[]>`SELECT count(*)::int AS count FROM "Checkpoint" c WHERE ${allOf(conditions)}`;
+        return counted?.count ?? 0;
       };
-      const rows = await db.checkpoint.findMany({
-        where: after === undefined ? where : { AND: [where, { id: { lt: after } }] },
-        omit: LEAN,
-        orderBy: { id: 'desc' },
-        take: size + 1,
-      });
-      return pageOf(rows.map(toRecord), size, (checkpoint) => encodeCursor([checkpoint.id]), after !== undefined, () => db.checkpoint.count({ where }));
+      return pageOf(records, size, (checkpoint) => encodeCursor([checkpoint.id]), after !== undefined, totalCount);
     },
 
     /** The caller holds the lock of the model. */
@@ -212,7 +236,7 @@ export function createModelStore(db: Database) {
     },
 
     trainedOnOf: (checkpointIds: readonly string[]): Promise<{ checkpointId: string; datasetVersionId: string }[]> =>
-      db.checkpointTrainedOn.findMany({ where: { checkpointId: { in: [...checkpointIds] } }, orderBy: { datasetVersionId: 'asc' } }),
+      jsonRows(db, Prisma.sql`SELECT "checkpointId", "datasetVersionId" FROM "CheckpointTrainedOn" WHERE "checkpointId" = ANY(${[...checkpointIds]}::uuid[]) ORDER BY "datasetVersionId"`),
   };
 }
 
@@ -234,7 +258,7 @@ function escapeLike(text: string): string {
   return text.replaceAll(/[\\%_]/g, (letter) => `\\${letter}`);
 }
 
-function toRecord(row: LeanCheckpoint): CheckpointRecord {
+function toRecord(row: CheckpointRow): CheckpointRecord {
   return {
     ...row,
     inputContract: inputContractSchema.parse(row.inputContract),

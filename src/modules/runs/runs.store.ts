@@ -1,8 +1,9 @@
 /** Runs in PostgreSQL: compare-and-set on status, numbered events, series. */
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeIdCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
-import { Prisma, type Run } from '../../generated/prisma/client.ts';
-import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
+import { jsonRows } from '../../platform/sql.ts';
+import { Prisma } from '../../generated/prisma/client.ts';
+import type { FailureClass, RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import { laneOf, RUN_KINDS, RUN_LANES, RUN_STATUSES, type MetricWindow } from './runs.rules.ts';
 import { RUN_EVENT_KINDS, type MetricSeriesRecord, type RunEventKind, type RunEventRecord, type RunFailureRecord, type RunLease, type RunRecord, type TrainingStateRecord } from './runs.records.ts';
 
@@ -39,16 +40,36 @@ export interface LeaseSeconds {
 
 const UNITS: Readonly<Record<string, string>> = { imagesPerSecond: 'images/s', secondsPerStep: 's', peakMemoryBytes: 'bytes' };
 
+/** What a record is made of. */
+interface RunRow extends Omit<RunRecord, 'failure'> {
+  readonly failureClass: FailureClass | null;
+  readonly failureCode: string | null;
+  readonly failureMessage: string | null;
+  readonly failureHint: string | null;
+}
+/** As it stands in JSON. */
+interface RowJson extends Omit<RunRow, 'queuedAt' | 'startedAt' | 'finishedAt'> {
+  readonly queuedAt: string;
+  readonly startedAt: string | null;
+  readonly finishedAt: string | null;
+}
+
+/** @param rest of the SELECT, from WHERE on. */
+async function readRuns(tx: Transaction, rest: Prisma.Sql): Promise<RunRecord[]> {
+  const rows = await jsonRows<RowJson>(tx, Prisma.sql`
+    SELECT id, kind, status, config, attempt, progress, "failureClass", "failureCode", "failureMessage", "failureHint", environment, "launchedBy", "deviceId", "microBatchSize", "maxDurationSeconds", "inputDigest",
+      "queuedAt", "startedAt", "finishedAt" FROM "Run" ${rest}`);
+  const instant = (text: string | null): Date | null => (text === null ? null : new Date(text));
+  return rows.map((row) => toRecord({ ...row, queuedAt: new Date(row.queuedAt), startedAt: instant(row.startedAt), finishedAt: instant(row.finishedAt) }));
+}
+
 export type RunStore = ReturnType<typeof createRunStore>;
 
 export function createRunStore(db: Database) {
   return {
-    find: async (id: string, tx: Transaction = db): Promise<RunRecord | undefined> => {
-      const row = await tx.run.findUnique({ where: { id } });
-      return row === null ? undefined : toRecord(row);
-    },
+    find: async (id: string, tx: Transaction = db): Promise<RunRecord | undefined> => (await readRuns(tx, Prisma.sql`WHERE id = ${id}::uuid`))[0],
 
-    findMany: async (ids: readonly string[]): Promise<RunRecord[]> => (await db.run.findMany({ where: { id: { in: [...ids] } } })).map(toRecord),
+    findMany: (ids: readonly string[]): Promise<RunRecord[]> => readRuns(db, Prisma.sql`WHERE id = ANY(${[...ids]}::uuid[])`),
 
     findByIdempotencyKey: async (tx: Transaction, key: string): Promise<RunRecord | undefined> => {
       const row = await tx.run.findUnique({ where: { idempotencyKey: key } });
@@ -65,13 +86,10 @@ export function createRunStore(db: Database) {
         ...(statuses.length === 0 ? {} : { status: { in: [...statuses] } }),
       };
       // Ids are uuid v7: newest first by id alone.
-      const ids = kinds.length + statuses.length === 0 ? undefined : await newestOf(db, kinds, statuses, after, size + 1);
-      const rows = await db.run.findMany({
-        where: ids !== undefined ? { id: { in: ids } } : after === undefined ? {} : { id: { lt: after } },
-        orderBy: { id: 'desc' },
-        take: size + 1,
-      });
-      return pageOf(rows.map(toRecord), size, (run) => encodeCursor([run.id]), after !== undefined, () => db.run.count({ where }));
+      const isFiltered = kinds.length + statuses.length > 0;
+      const among = isFiltered ? Prisma.sql`WHERE id IN (${newestOf(kinds, statuses, after, size + 1)})` : after === undefined ? Prisma.empty : Prisma.sql`WHERE id < ${after}::uuid`;
+      const records = await readRuns(db, Prisma.sql`${among} ORDER BY id DESC LIMIT ${size + 1}`);
+      return pageOf(records, size, (run) => encodeCursor([run.id]), after !== undefined, () => db.run.count({ where }));
     },
 
     create: async (tx: Transaction, run: NewRun): Promise<RunRecord> => toRecord(await tx.run.create({ data: { ...run, turn: await nextTurn(tx, run.kind, run.launchedBy) } })),
@@ -319,16 +337,15 @@ async function nextTurn(tx: Transaction, kind: RunKind, launchedBy: string | nul
 }
 
 /**
- * The newest runs of these kinds in these states, of all where none is named. Each pair of kind and state is read from the end of its
+ * Ids of the newest runs of these kinds in these states, of all where none is named. Each pair of kind and state is read from the end of its
  * own stretch of the index, so that a rare one costs no more than a common one.
  */
-async function newestOf(db: Database, kinds: readonly RunKind[], statuses: readonly RunStatus[], after: string | undefined, limit: number): Promise<string[]> {
+function newestOf(kinds: readonly RunKind[], statuses: readonly RunStatus[], after: string | undefined, limit: number): Prisma.Sql {
   const behind = after === undefined ? Prisma.empty : Prisma.sql`AND id < ${after}::uuid`;
-  const rows = await db.$queryRaw<{ id: string }[]>`
+  return Prisma.sql`
     SELECT run.id FROM unnest(${kinds.length === 0 ? [...RUN_KINDS] : [...new Set(kinds)]}::"RunKind"[]) AS of_kind, unnest(${statuses.length === 0 ? [...RUN_STATUSES] : [...new Set(statuses)]}::"RunStatus"[]) AS in_status,
       LATERAL (SELECT id FROM "Run" WHERE kind = of_kind AND status = in_status ${behind} ORDER BY id DESC LIMIT ${limit}) AS run
     ORDER BY run.id DESC LIMIT ${limit}`;
-  return rows.map((row) => row.id);
 }
 
 function eventKind(kind: string): RunEventKind {
@@ -337,7 +354,7 @@ function eventKind(kind: string): RunEventKind {
   return known;
 }
 
-function toRecord(row: Run): RunRecord {
+function toRecord(row: RunRow): RunRecord {
   return {
     id: row.id,
     kind: row.kind,
