@@ -16,9 +16,9 @@ const POLICY = {
   'form-action': "'none'",
   'frame-ancestors': "'none'",
 };
-/** The editor of the GraphQL explorer writes its own style elements: it is a document of its own, with this one leave more. */
+/** The editor of the GraphQL explorer writes its own style elements and brings its icons inside of them: it is a document of its own, with these leaves more. */
 const EXPLORER_PATH = '/explorer';
-const EXPLORER_POLICY = { ...POLICY, 'style-src': "'self' 'unsafe-inline'" };
+const EXPLORER_POLICY = { ...POLICY, 'style-src': "'self' 'unsafe-inline'", 'font-src': "'self' data:" };
 
 /**
  * @param folder of the built pages.

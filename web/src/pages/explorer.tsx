@@ -7,6 +7,7 @@ import { createClient } from 'graphql-ws';
 import { useMemo } from 'react';
 import { useKey } from '../api/hooks.ts';
 import { authorization } from '../api/session.ts';
+import { readTheme } from '../app/theme.ts';
 import { useTitle } from '../ui/parts.tsx';
 
 const FIRST_QUERY = `# Which breast datasets are stained with H&E at 0.25 um/px or finer?
@@ -33,7 +34,7 @@ export function ExplorerPage() {
   return (
     <div className="explorer">
       <h1 className="hidden">GraphQL explorer</h1>
-      <GraphiQL fetcher={fetcher} defaultQuery={FIRST_QUERY} />
+      <GraphiQL fetcher={fetcher} defaultQuery={FIRST_QUERY} forcedTheme={readTheme()} />
     </div>
   );
 }
