@@ -40,12 +40,15 @@ export function SeriesChart({ title, meaning, series, level }: SeriesChartProps)
     draw();
     const observer = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT_PX }));
     observer.observe(element);
-    // Colours are read when drawn: a change of theme draws anew.
+    // Colours are read when drawn: a change of theme, here or of the machine, draws anew.
     const themes = new MutationObserver(draw);
     themes.observe(document.documentElement, { attributeFilter: ['data-theme'] });
+    const machine = matchMedia('(prefers-color-scheme: dark)');
+    machine.addEventListener('change', draw);
     return () => {
       observer.disconnect();
       themes.disconnect();
+      machine.removeEventListener('change', draw);
       plot.current?.destroy();
       plot.current = undefined;
     };
