@@ -1,9 +1,11 @@
 /** The command line as a person uses it: every client verb as a process of its own, against a real server with a real worker. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { copyFile, mkdir, readFile, readdir, rm, truncate, writeFile } from 'node:fs/promises';
+import { copyFile, mkdir, readFile, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
 import path from 'node:path';
+import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
 import type { CommandUnknownOpts } from '@commander-js/extra-typings';
@@ -12,10 +14,14 @@ import { createProgram } from '../../src/cli/program.ts';
 import { drawTissue } from '../../src/cli/tissue.ts';
 import { childEnvironment } from '../../src/env.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
-import { startTestWorker, type TestWorker } from '../support/processes.ts';
+import { eventually } from '../support/eventually.ts';
+import { childrenOf, isAlive, startTestWorker, type TestWorker } from '../support/processes.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
 const PROGRAM = path.resolve(import.meta.dirname, '../../src/cli/main.ts');
+
+/** For what a worker has to begin, on a machine that does much else. */
+const RUN_MS = 120_000;
 
 interface Outcome {
   readonly code: number | null;
@@ -43,15 +49,39 @@ after(async () => {
   await database.close();
 });
 
-/** Neither a terminal nor the developer's own registry: only what is given. */
-async function paraffin(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Outcome> {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', PROGRAM, ...args], {
-    cwd: folder,
-    env: childEnvironment({ PARAFFIN_DATA_DIR: path.join(folder, 'no-registry'), PARAFFIN_URL: server.url, PARAFFIN_API_KEY: server.adminKey, NO_COLOR: '1', ...env }),
-    stdio: ['ignore', 'pipe', 'pipe'],
-  });
-  const [stdout, stderr, code] = await Promise.all([text(child.stdout), text(child.stderr), new Promise<number | null>((resolve) => child.on('exit', resolve))]);
-  return { code, stdout, stderr };
+interface Started {
+  readonly pid: number;
+  /** So far. */
+  readonly said: { stdout: string; stderr: string };
+  readonly outcome: Promise<Outcome>;
+  interrupt(): void;
+}
+
+function started(child: ChildProcessByStdio<null, Readable, Readable>): Started {
+  const said = { stdout: '', stderr: '' };
+  for (const name of ['stdout', 'stderr'] as const) child[name].setEncoding('utf8').on('data', (words: string) => void (said[name] += words));
+  const outcome = new Promise<Outcome>((resolve) => child.on('close', (code) => resolve({ code, ...said })));
+  return { pid: child.pid ?? assert.fail('not started'), said, outcome, interrupt: () => void child.kill('SIGINT') };
+}
+
+/** Only what is given: not the developer's own registry. */
+function environment(env: Readonly<Record<string, string>>): Record<string, string> {
+  return childEnvironment({ PARAFFIN_DATA_DIR: path.join(folder, 'no-registry'), PARAFFIN_URL: server.url, PARAFFIN_API_KEY: server.adminKey, ...env });
+}
+
+/** Where nothing is a terminal. */
+function start(args: readonly string[], env: Readonly<Record<string, string>> = {}): Started {
+  return started(spawn(process.execPath, ['--disable-warning=ExperimentalWarning', PROGRAM, ...args], { cwd: folder, env: environment(env), stdio: ['ignore', 'pipe', 'pipe'] }));
+}
+
+function paraffin(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Outcome> {
+  return start(args, env).outcome;
+}
+
+/** The same on a terminal, which shows both streams as one. */
+function onTerminal(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Outcome> {
+  const line = [process.execPath, '--disable-warning=ExperimentalWarning', PROGRAM, ...args].map((word) => `'${word}'`).join(' ');
+  return started(spawn('script', ['--quiet', '--return', '--command', line, '/dev/null'], { cwd: folder, env: environment({ TERM: 'xterm-256color', ...env }), stdio: ['ignore', 'pipe', 'pipe'] })).outcome;
 }
 
 /** The result of a command that has to succeed. */
@@ -59,6 +89,32 @@ async function done(...args: readonly string[]): Promise<string> {
   const { code, stdout, stderr } = await paraffin(args);
   assert.equal(code, 0, `paraffin ${args.join(' ')} ended with ${code}: ${stderr}`);
   return stdout.trim();
+}
+
+/** A way to the server that lets the first bytes of a download through, and no more. */
+async function startSlowDoor(): Promise<{ readonly url: string; close(): void }> {
+  const door = createServer((incoming, outgoing) => {
+    const pass = async (): Promise<void> => {
+      const body = incoming.method === 'POST' ? await text(incoming) : null;
+      const headers = Object.fromEntries(['content-type', 'authorization', 'range', 'if-match'].flatMap((name) => (typeof incoming.headers[name] === 'string' ? [[name, incoming.headers[name]]] : [])));
+      const response = await fetch(server.url + (incoming.url ?? ''), { method: incoming.method ?? 'GET', headers, body });
+      outgoing.writeHead(response.status, Object.fromEntries([...response.headers].filter(([name]) => name !== 'connection' && name !== 'content-encoding' && name !== 'transfer-encoding')));
+      const bytes = Buffer.from(await response.arrayBuffer());
+      if (bytes.length < 1_000_000) outgoing.end(bytes);
+      else outgoing.write(bytes.subarray(0, 100_000));
+    };
+    pass().catch((error: unknown) => outgoing.destroy(error instanceof Error ? error : undefined));
+  });
+  await new Promise<void>((resolve) => door.listen(0, '127.0.0.1', resolve));
+  const address = door.address();
+  assert.ok(typeof address === 'object' && address !== null);
+  return {
+    url: `http://127.0.0.1:${address.port}`,
+    close: () => {
+      door.close();
+      door.closeAllConnections();
+    },
+  };
 }
 
 async function answer<Data>(schema: z.ZodType<Data>, ...args: readonly string[]): Promise<Data> {
@@ -176,11 +232,24 @@ describe('the way of the data', () => {
     const { id: second } = await answer(z.object({ id: z.string() }), 'evaluate', 'desk@champion', '--data', 'desk-tissue@1', '--folds', '3', '--seed', '1', '--resamples', '100');
     // The same request is the same evaluation, or one that can be compared with it; either way nothing differs.
     if (second !== first) assert.match(await done('compare', first, second), /macroF1 .*\+0\.000 \[\+0\.000, \+0\.000\]/);
+    assert.equal((await paraffin(['leaderboard'])).code, 2);
+    assert.equal(await done('leaderboard', '--data', 'desk-tissue@1', '--quiet'), checkpoint);
     assert.match(await done('leaderboard', 'desk-tissue'), /1 +desk@1 +resnet18 +\d\.\d{3}.* yes/);
   });
 
-  test('a canceled run: "wait" says so by exit code 4', async () => {
-    const id = await done('pretrain', '--model', 'desk', '--data', 'desk-tissue', '--steps', '5000', '--image-size', '32', '--batch-size', '8', '--detach', '--quiet');
+  test('Ctrl-C leaves a run going, and says so; a cancel ends it, and "wait" says that by exit code 4', async () => {
+    const pretraining = start(['pretrain', '--model', 'desk', '--data', 'desk-tissue', '--steps', '50000', '--image-size', '32', '--batch-size', '8']);
+    const id = await eventually('the run', () => /^run (\S+)$/m.exec(pretraining.said.stderr)?.[1], RUN_MS);
+    await eventually('its first step', () => /loss \d/.exec(pretraining.said.stderr) ?? undefined, RUN_MS);
+    const log = start(['runs', 'logs', '-f', id]);
+    await eventually('its log', () => /STARTED/.exec(log.said.stdout) ?? undefined, RUN_MS);
+    for (const watching of [pretraining, log]) {
+      watching.interrupt();
+      const { code, stderr } = await watching.outcome;
+      assert.equal(code, 130, stderr);
+      assert.match(stderr, new RegExp(`The run goes on\\. See it again: paraffin runs logs -f ${id}\n`));
+    }
+    assert.equal((await answer(runSchema, 'runs', 'show', id)).status, 'RUNNING');
     await done('runs', 'cancel', id);
     const waited = await paraffin(['runs', 'wait', id]);
     assert.equal(waited.code, 4);
@@ -216,6 +285,38 @@ describe('the way of the data', () => {
     await done('download', checkpoint, '--out', 'again.safetensors', '--force');
   });
 
+  test('Ctrl-C in a download leaves no file under the name, and the same command goes on', async () => {
+    const slow = await startSlowDoor();
+    try {
+      const download = start(['download', 'desk@1', '--out', 'slow.safetensors', '--url', slow.url]);
+      const part = await eventually('some bytes', async () => {
+        const name = (await readdir(folder)).find((each) => each.startsWith('slow.'));
+        return name !== undefined && (await stat(path.join(folder, name))).size > 0 ? name : undefined;
+      }, RUN_MS);
+      download.interrupt();
+      const { code, stderr } = await download.outcome;
+      assert.equal(code, 130);
+      assert.match(stderr, /The download stopped at .* The same command goes on from there\./);
+      assert.match(part, /^slow\.safetensors\.[0-9a-f]{16}\.part$/);
+      assert.deepEqual((await readdir(folder)).filter((each) => each.startsWith('slow.')), [part]);
+    } finally {
+      slow.close();
+    }
+    await done('download', 'desk@1', '--out', 'slow.safetensors');
+    assert.match(await done('verify', 'slow.safetensors', '--checkpoint', 'desk@1'), /whole/);
+  });
+
+  test('colours and a line that lives are for terminals, and NO_COLOR keeps the colours away', async () => {
+    const download = (out: string): string[] => ['download', 'desk@1', '--out', out];
+    const [shown, plain, piped] = await Promise.all([onTerminal(download('shown.safetensors')), onTerminal(download('plain.safetensors'), { NO_COLOR: '1' }), paraffin(download('piped.safetensors'))]);
+    const bold = '\u001b[1m';
+    const again = '\r\u001b[2K[';
+    assert.deepEqual([shown, plain, piped].map(({ code }) => code), [0, 0, 0], JSON.stringify([shown, plain, piped]));
+    assert.ok(shown.stdout.includes(bold) && shown.stdout.includes(again), shown.stdout);
+    assert.ok(!plain.stdout.includes(bold) && plain.stdout.includes(again), plain.stdout);
+    assert.doesNotMatch(piped.stdout + piped.stderr, /\u001b|\r|\[#/);
+  });
+
   test('weights of this machine are brought in by upload', async () => {
     const [file = ''] = (await readdir(folder)).filter((name) => /^desk-v1.*safetensors$/.test(name));
     const imported = await answer(z.object({ id: z.string(), encoder: z.string(), model: z.object({ slug: z.string() }) }), 'models', 'import', file, '--model', 'brought', '--image-size', '32', '--mean', '0.5,0.5,0.5', '--std', '0.5,0.5,0.5');
@@ -241,6 +342,25 @@ describe('the way of the data', () => {
     const { code, stdout } = await paraffin(['datasets', 'verify', 'desk-tissue']);
     assert.equal(code, 3);
     assert.match(stdout, new RegExp(sha256));
+  });
+});
+
+describe('worker', () => {
+  test('waits for runs until Ctrl-C, and leaves nothing behind', async () => {
+    const second = start(['worker'], { PARAFFIN_DATABASE_URL: database.url, PARAFFIN_DATA_DIR: server.folder, PARAFFIN_LOG_LEVEL: 'info' });
+    await eventually('the worker', () => /the worker waits for runs/.exec(second.said.stderr) ?? undefined, RUN_MS);
+    const [process = assert.fail('no worker process')] = await childrenOf(second.pid);
+    second.interrupt();
+    const { code, stderr } = await second.outcome;
+    assert.equal(code, 0, stderr);
+    assert.match(stderr, /the worker drains/);
+    assert.equal(await isAlive(process), false);
+  });
+
+  test('says what it needs where no database is named', async () => {
+    const { code, stderr } = await paraffin(['worker']);
+    assert.equal(code, 1);
+    assert.match(stderr, /PARAFFIN_DATABASE_URL is not set/);
   });
 });
 
