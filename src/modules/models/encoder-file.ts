@@ -1,6 +1,6 @@
 /**
  * Turns a file of weights, whatever its format, into the one form that this registry stores: float32 safetensors under torchvision's names.
- * The file is somebody else's, so this runs in a thread of its own (encoder-file.worker.ts) that may be ended.
+ * The file is somebody else's, so this runs in a process of its own (encoder-file.program.ts) that may be ended.
  */
 import { createHash } from 'node:crypto';
 import { open, type FileHandle } from 'node:fs/promises';
@@ -25,13 +25,17 @@ export interface EncoderFileTask {
   readonly inputContract: InputContract;
 }
 
-export interface EncoderFile {
+/** What a file of weights turned out to be. */
+export interface EncoderFacts {
   readonly encoder: ImportedEncoder;
   readonly embeddingDim: number;
   /** Of the file as it came. */
   readonly sourceSha256: string;
   readonly sourceByteSize: number;
   readonly contents: ImportedContentsRecord;
+}
+
+export interface EncoderFile extends EncoderFacts {
   /** Safetensors. The same weights under the same contract are the same bytes, whatever file they came in. */
   readonly bytes: Uint8Array<ArrayBuffer>;
 }

@@ -11,8 +11,8 @@ import { fetchRemoteFile } from '../../platform/remote-file.ts';
 import type { UploadStore } from '../../platform/upload-store.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
-import type { EncoderFile, EncoderFileTask } from './encoder-file.ts';
-import { readEncoderFileInThread } from './encoder-thread.ts';
+import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
+import { readEncoderFileApart, type ReadEncoder } from './encoder-process.ts';
 import { fieldOfSource, fileNameOfUrl, importCheckpointSchema, importChoice, recordedUrl, type ImportCheckpointInput, type ImportChoice, type ImportSource } from './import.rules.ts';
 import type { CheckpointRecord, ExternalSourceRecord } from './models.records.ts';
 import { SAFETENSORS_MEDIA_TYPE } from './models.rules.ts';
@@ -73,15 +73,13 @@ interface FileAtHand {
 
 /** As much as is read of a PyTorch checkpoint. */
 const MAX_DOWNLOAD_BYTES = 4 * 1024 ** 3;
-/** Chunks of what is stored, so that hashing them leaves the event loop to others. */
-const CHUNK_BYTES = 1024 * 1024;
 
 export function createCheckpointImports({ store, transact, artifacts, uploads, importRoots, downloadsDir, allowPrivateUrls, queueGolden }: CheckpointImportParts): CheckpointImportService {
   const inTurnByKey = turnsByKey();
   let lastReading: Promise<unknown> = Promise.resolve();
   /** One after another: each may take hundreds of megabytes. */
-  const readInTurn = (task: EncoderFileTask): Promise<EncoderFile> => {
-    const reading = lastReading.then(() => readEncoderFileInThread(task));
+  const readInTurn = (task: EncoderFileTask): Promise<ReadEncoder<StoredBytes>> => {
+    const reading = lastReading.then(() => readEncoderFileApart(task, (bytes) => artifacts.put(bytes)));
     lastReading = reading.catch(() => undefined);
     return reading;
   };
@@ -111,13 +109,12 @@ export function createCheckpointImports({ store, transact, artifacts, uploads, i
   /** Reads the file, stores what it holds, and registers it; only then is the file let go. */
   const bringIn = async (
     { viewer, source, field, expected, ...task }: FileWanted & Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'inputContract'>,
-    register: (tx: Transaction, read: EncoderFile, stored: StoredBytes, file: FileAtHand) => Promise<CheckpointRecord>,
+    register: (tx: Transaction, read: EncoderFacts, stored: StoredBytes, file: FileAtHand) => Promise<CheckpointRecord>,
   ): Promise<CheckpointRecord> => {
     try {
       return await withFile({ viewer, source, field, expected }, async (file) => {
-        const read = await readInTurn({ ...task, path: file.path, expectedSha256: file.sha256, expectedByteSize: expected.byteSize });
-        const stored = await artifacts.put(chunksOf(read.bytes));
-        return transact((tx) => register(tx, read, stored, file));
+        const { facts, kept } = await readInTurn({ ...task, path: file.path, expectedSha256: file.sha256, expectedByteSize: expected.byteSize });
+        return transact((tx) => register(tx, facts, kept, file));
       });
     } catch (error) {
       throw atField(error, field);
@@ -235,10 +232,7 @@ function atField(error: unknown, field: string): unknown {
   return new DomainError({ code, message, field, retryable, cause: error, ...(hint === undefined ? {} : { hint }) });
 }
 
-function externalSource({ url, fileName }: FileAtHand, read: EncoderFile, licence: string | null): ExternalSourceRecord {
+function externalSource({ url, fileName }: FileAtHand, read: EncoderFacts, licence: string | null): ExternalSourceRecord {
   return { url, fileName, byteSize: read.sourceByteSize, sha256: read.sourceSha256, licence, contents: read.contents };
 }
 
-async function* chunksOf(bytes: Uint8Array): AsyncGenerator<Uint8Array> {
-  for (let start = 0; start < bytes.length; start += CHUNK_BYTES) yield bytes.subarray(start, start + CHUNK_BYTES);
-}

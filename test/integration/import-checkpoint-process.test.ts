@@ -1,0 +1,112 @@
+/** The process that reads a file of weights ends with it, whatever the file is, and may touch nothing else. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import { createHash } from 'node:crypto';
+import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, describe, test } from 'node:test';
+import { promisify } from 'node:util';
+import { DomainError } from '../../src/errors.ts';
+import { readEncoderFile, type EncoderFileTask } from '../../src/modules/models/encoder-file.ts';
+import { readEncoderFileApart, readingRights, type ReadingBounds } from '../../src/modules/models/encoder-process.ts';
+import { archive, legacy, op, pickle } from '../fixtures/hostile/torch-files.ts';
+import { INPUT_CONTRACT } from '../support/checkpoints.ts';
+import { lightningFile, someEncoder } from '../support/encoder-files.ts';
+import { childrenOf } from '../support/processes.ts';
+
+let folder = '';
+before(async () => {
+  folder = await mkdtemp(path.join(tmpdir(), 'paraffin-reading-'));
+});
+after(() => rm(folder, { recursive: true, force: true }));
+
+async function taskFor(bytes: Uint8Array): Promise<EncoderFileTask> {
+  const file = path.join(folder, 'weights');
+  await writeFile(file, bytes);
+  return { path: file, expectedSha256: null, expectedByteSize: null, encoder: null, keyPrefix: null, inputContract: INPUT_CONTRACT };
+}
+
+const BOUNDS: ReadingBounds = { timeoutMs: 120_000, maxHeapMb: 768 };
+
+async function sha256Of(bytes: AsyncIterable<Uint8Array>): Promise<string> {
+  const hash = createHash('sha256');
+  for await (const chunk of bytes) hash.update(chunk);
+  return hash.digest('hex');
+}
+
+async function faultOf(bytes: Uint8Array, bounds: Partial<ReadingBounds> = {}): Promise<DomainError> {
+  const error = await readEncoderFileApart(await taskFor(bytes), sha256Of, { ...BOUNDS, ...bounds }).then(() => assert.fail('it was read'), (reason: unknown) => reason);
+  assert.ok(error instanceof DomainError, String(error));
+  return error;
+}
+
+test('what comes out of the process is what the reader gives, byte by byte', async () => {
+  const task = await taskFor(lightningFile(someEncoder('RESNET34'), ''));
+  const here = await readEncoderFile(task);
+  let turns = 0;
+  const counting = setInterval(() => (turns += 1), 5);
+  const { facts, kept } = await readEncoderFileApart(task, sha256Of, BOUNDS);
+  clearInterval(counting);
+  const { bytes, ...factsHere } = here;
+  assert.deepEqual(facts, factsHere);
+  assert.equal(kept, createHash('sha256').update(bytes).digest('hex'));
+  assert.ok(turns > 10, `the event loop was left to others ${turns} times`);
+});
+
+test('a file that takes too long is let go, and its process with it', async () => {
+  assert.equal((await faultOf(lightningFile(someEncoder('RESNET18'), ''), { timeoutMs: 1 })).code, 'TIMED_OUT');
+  assert.deepEqual(await childrenOf(process.pid), []);
+});
+
+test('a file that takes too much memory ends its process alone', async () => {
+  // Three million entries of a list, which JavaScript keeps at eight bytes each and copies as it grows.
+  const list = archive(pickle(Buffer.from(`](${'K\x01'.repeat(1_000_000)}e`, 'latin1')));
+  assert.equal((await faultOf(list, { maxHeapMb: 12 })).code, 'OUT_OF_MEMORY');
+});
+
+test('who can not keep the weights is told why, and the process is gone', async () => {
+  const task = await taskFor(lightningFile(someEncoder('RESNET18'), ''));
+  await assert.rejects(readEncoderFileApart(task, () => Promise.reject(new Error('no space left')), BOUNDS), /no space left/);
+  assert.deepEqual(await childrenOf(process.pid), []);
+});
+
+test('a process that dies in the middle leaves an error, not half an encoder', async () => {
+  const task = await taskFor(lightningFile(someEncoder('RESNET34'), ''));
+  const kill = async (bytes: AsyncIterable<Uint8Array>): Promise<number> => {
+    let seen = 0;
+    for await (const chunk of bytes) {
+      if (seen === 0) for (const pid of await childrenOf(process.pid)) process.kill(pid, 'SIGKILL');
+      seen += chunk.length;
+    }
+    return seen;
+  };
+  await assert.rejects(readEncoderFileApart(task, kill, BOUNDS), /The reading process ended with SIGKILL/);
+});
+
+describe('a hostile file is refused, and nothing of it is run', () => {
+  const command = op.reduce(op.global('os', 'system'), op.text('exit 1'));
+  const hostile: readonly (readonly [string, Buffer])[] = [
+    ['a command instead of weights', archive(pickle(command))],
+    ['the same in the old format', legacy({ object: pickle(command) })],
+    ['code to be evaluated', archive(pickle(op.dict(op.text('weight'), op.reduce(op.global('builtins', 'eval'), op.text('process.exit(1)')))))],
+    ['a nest that is too deep', archive(pickle(Buffer.concat([...Array.from({ length: 100_000 }, () => Buffer.from('](')), ...Array.from({ length: 100_000 }, () => Buffer.from('e'))])))],
+    ['a list that grows without end', archive(pickle(Buffer.from('](' + 'N'.repeat(3_000_000) + 'e')))],
+    ['names that PostgreSQL can not keep', archive(pickle(op.dict(op.text('state\0dict'), op.global('os\0', 'system\ud800'))))],
+  ];
+  for (const [what, bytes] of hostile) {
+    test(what, async () => {
+      assert.equal((await faultOf(bytes)).code, 'FORMAT_INVALID');
+    });
+  }
+});
+
+describe('the process', () => {
+  const program = path.resolve(import.meta.dirname, '../support/reach-out.ts');
+
+  test('has no right to write, to read what is not its file, or to start a program', async () => {
+    // What the reader itself would meet if a file made it do such a thing.
+    const { stdout } = await promisify(execFile)(process.execPath, [...readingRights('/dev/null'), program, path.join(folder, 'written'), '/etc/passwd'], { env: {} });
+    assert.deepEqual(JSON.parse(stdout), { write: 'ERR_ACCESS_DENIED', read: 'ERR_ACCESS_DENIED', start: 'ERR_ACCESS_DENIED', thread: 'ERR_ACCESS_DENIED', secrets: 0 });
+  });
+});
