@@ -131,11 +131,15 @@ function conclusionOf(experiment: Experiment): string {
   const value = (arm: string, { test, protocol }: (typeof cases)[number]): number => pointOf(experiment, arm, test, protocol)?.value ?? Number.NaN;
   const higher = (left: string, right: string): number => cases.filter((each) => value(left, each) > value(right, each)).length;
   const rising = cases.filter((each) => SHARE_ARMS.every((arm, index) => index === 0 || value(arm, each) >= value(SHARE_ARMS[index - 1] ?? arm, each))).length;
+  const colourValue = ({ test, protocol }: (typeof cases)[number]): number =>
+    chosen(experiment, 'random', test, protocol)[0]?.evaluation.baselines.find(({ kind }) => kind === 'COLOUR_STATISTICS')?.metrics.find(({ name }) => name === 'macroF1')?.value ?? Number.NaN;
+  const aboveColour = cases.map((each) => `${trained.filter((arm) => value(arm, each) > colourValue(each)).length} on ${each.test} by ${each.protocol}`);
   return [
     `With ${plan.steps} steps and ${plan.seedCount} ${plan.seedCount === 1 ? 'seed' : 'seeds'} for each arm, ${better} of ${verdicts.length} comparisons of a pretrained encoder with the random one are better beyond their interval and ${worse} are worse;`,
     `the other ${verdicts.length - better - worse} are not told apart.`,
     `By the means alone, pretraining on all datasets scores above pretraining on one in ${higher('all', 'one')} of ${cases.length} cases and above several in ${higher('all', 'several')};`,
     `macro F1 rises with every step from 5 to 100 % of the images in ${rising} of ${cases.length}; other stains beside H&E score above H&E alone in ${higher('all', 'H&E only')} of ${cases.length}.`,
+    `Of the ${trained.length} pretrained encoders, those that score above mere colour statistics of the same images are: ${aboveColour.join(', ')}.`,
     'The paper trained for 1,000 epochs on hundreds of thousands of images; here are about two thousand patches and minutes. So this shows that the whole way works and which way an effect points where an interval says so,',
     'never that a model is good. Where tested images were in the pretraining (last column), they were seen without their labels, which helps the pretrained encoders all the same.',
   ].join('\n');
