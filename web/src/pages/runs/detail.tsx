@@ -69,6 +69,12 @@ function useWatched(id: string | undefined) {
   useEffect(() => {
     if (isStale) forgetAnswers();
   }, [isStale, forgetAnswers, events.length]);
+  // Which attempt it is and when it began are told by the query alone, so a new status is worth another look.
+  const lastStatus = events.findLast((event) => event.status !== null);
+  const isBehind = known !== undefined && known !== null && lastStatus !== undefined && lastStatus.status !== known.status;
+  useEffect(() => {
+    if (isBehind) void refetch();
+  }, [isBehind, lastStatus?.sequence, refetch]);
   const isWaiting = known !== undefined && known !== null && !isOver(known.status) && events.length === 0;
   useEffect(() => {
     if (!isWaiting) return undefined;
@@ -81,7 +87,7 @@ function useWatched(id: string | undefined) {
     answer,
     events,
     series,
-    status: known !== undefined && known !== null && isOver(known.status) ? known.status : (events.findLast((event) => event.status !== null)?.status ?? known?.status),
+    status: known !== undefined && known !== null && isOver(known.status) ? known.status : (lastStatus?.status ?? known?.status),
     progress: latest === undefined ? known?.progress : (events.findLast((event) => event.progress !== null)?.progress ?? known?.progress),
   };
 }
