@@ -381,6 +381,9 @@ async function faultsOf(tab: Page): Promise<readonly string[]> {
     const isOurs = (id, { target: [place] }) => !${JSON.stringify(RULES_OF_GRAPHIQL)}.includes(id) || document.querySelector(place)?.closest('.graphiql-container') == null;
     const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
       .map(({ id, nodes }) => ({ id, nodes: nodes.filter((node) => isOurs(id, node)) })).filter(({ nodes }) => nodes.length > 0).map(({ id, nodes }) => id + ': ' + nodes.slice(0, 3).map((node) => node.target.join(' ')).join(', '));
+    // An editor lays itself out anew some frames after its window has become narrower.
+    const deadlineMs = performance.now() + 10_000;
+    while (document.documentElement.scrollWidth > innerWidth && performance.now() < deadlineMs) await new Promise(requestAnimationFrame);
     return JSON.stringify(document.documentElement.scrollWidth > innerWidth ? [...serious, 'scrolls sideways'] : serious);
   })()`);
   return z.array(z.string()).parse(JSON.parse(String(found)));
