@@ -207,7 +207,7 @@ describe('a person at the browser', () => {
     await exec('python3', ['-m', 'py_compile', 'use.py'], { cwd: server.folder });
   });
 
-  step('sees a cancel from elsewhere without a reload, and is offered to resume the run', async () => {
+  step('sees a cancel from elsewhere without a reload, resumes the run from its page, and watches it go on', async () => {
     const asked = await server.ask('{ dataset(slug: "page-tissue") { latestVersion { id } } }');
     const launched = await server.ask('mutation ($input: LaunchPretrainingInput!) { launchPretraining(input: $input) { run { id } } }', { input: { modelSlug: 'page-encoder', datasets: [{ datasetVersionId: at(asked, 'data.dataset.latestVersion.id') }], steps: 50_000, imageSizePx: 32, batchSize: 8 } });
     const id = String(at(launched, 'data.launchPretraining.run.id'));
@@ -215,7 +215,10 @@ describe('a person at the browser', () => {
     await page.getByRole('heading', { name: 'Loss' }).waitFor();
     await server.ask('mutation ($id: ID!) { cancelRun(id: $id) { run { status } } }', { id });
     await page.getByText('canceled', { exact: true }).waitFor();
-    await page.getByRole('button', { name: 'Resume' }).waitFor();
+    await page.getByRole('button', { name: 'Resume' }).click();
+    await page.getByText(/attempt 2/).waitFor();
+    await page.getByRole('button', { name: 'Cancel' }).click();
+    await page.getByText('canceled', { exact: true }).waitFor();
     made.canceled = here();
   });
 

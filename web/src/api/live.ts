@@ -38,6 +38,7 @@ const SHOW_EVERY_MS = 150;
 /**
  * Every event of a run from its first, then live until it has ended. The list is one and the same and grows.
  * @param runId undefined follows nothing.
+ * `isOver` says that no more will come: the run has ended, or the feed broke off for good.
  * @param isKnownOver whether the server has said that the run has ended. One that had ended and was resumed is followed on.
  */
 export function useRunEvents(runId: string | undefined, isKnownOver: boolean): { readonly events: readonly RunEvent[]; readonly isOver: boolean } {
@@ -57,6 +58,10 @@ export function useRunEvents(runId: string | undefined, isKnownOver: boolean): {
         show();
       }, SHOW_EVERY_MS);
     };
+    const end = (): void => {
+      state.isOver = true;
+      showSoon();
+    };
     const stop = client().subscribe<ResultOf<typeof RUN_EVENTS>>(
       { query: print(RUN_EVENTS), variables: { runId, after: state.events.at(-1)?.sequence ?? 0 } },
       {
@@ -67,11 +72,8 @@ export function useRunEvents(runId: string | undefined, isKnownOver: boolean): {
           state.events.push(event);
           showSoon();
         },
-        error: () => undefined,
-        complete: () => {
-          state.isOver = true;
-          showSoon();
-        },
+        error: end,
+        complete: end,
       },
     );
     return () => {

@@ -63,31 +63,28 @@ function useWatched(id: string | undefined) {
   const { events, isOver: isEnded } = useRunEvents(id, known !== undefined && known !== null && isOver(known.status));
   const { refetch } = answer;
   const forgetAnswers = useForgetAnswers();
-  const isStale = known !== undefined && known !== null && isEnded && !isOver(known.status);
-  // What it made is known to the server alone, and the pages of the dataset and the model show it too: an answer fetched
-  // seconds ago would say there that nothing came of the run.
+  // Which attempt it is and what came of it are told by the query alone, and the pages of the dataset and the model show it too:
+  // an answer fetched seconds ago would say there that nothing came of the run. Only turns count: to ask again at every
+  // metric would break off each answer before it comes.
+  const lastTurn = events.findLast(({ kind, status }) => status !== null && kind !== 'METRICS' && kind !== 'PROGRESS');
+  const isBehind = known !== undefined && known !== null && lastTurn !== undefined && lastTurn.sequence > known.eventCount;
   useEffect(() => {
-    if (isStale) forgetAnswers();
-  }, [isStale, forgetAnswers, events.length]);
-  // Which attempt it is and when it began are told by the query alone, so a new status is worth another look.
-  const lastStatus = events.findLast((event) => event.status !== null);
-  const isBehind = known !== undefined && known !== null && lastStatus !== undefined && lastStatus.status !== known.status;
+    if (isBehind) forgetAnswers();
+  }, [isBehind, lastTurn?.sequence, forgetAnswers]);
+  // The place in the queue moves without an event of this run; a feed that broke off tells of nothing any more.
+  const isUntold = known !== undefined && known !== null && !isOver(known.status) && (events.length === 0 || known.status === 'QUEUED' || isEnded);
   useEffect(() => {
-    if (isBehind) void refetch();
-  }, [isBehind, lastStatus?.sequence, refetch]);
-  const isWaiting = known !== undefined && known !== null && !isOver(known.status) && events.length === 0;
-  useEffect(() => {
-    if (!isWaiting) return undefined;
+    if (!isUntold) return undefined;
     const timer = setInterval(() => void refetch(), LOOK_AGAIN_MS);
     return () => clearInterval(timer);
-  }, [isWaiting, refetch]);
+  }, [isUntold, refetch]);
   const series = useMemo(() => mergeSeries(known?.metrics ?? [], events), [known, events, events.length]);
   const latest = events.at(-1);
   return {
     answer,
     events,
     series,
-    status: known !== undefined && known !== null && isOver(known.status) ? known.status : (lastStatus?.status ?? known?.status),
+    status: known !== undefined && known !== null && isOver(known.status) ? known.status : (lastTurn?.status ?? known?.status),
     progress: latest === undefined ? known?.progress : (events.findLast((event) => event.progress !== null)?.progress ?? known?.progress),
   };
 }

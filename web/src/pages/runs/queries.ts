@@ -23,7 +23,7 @@ export const ACTIVE_RUNS = graphql(`
 export const RUN = graphql(`
   query Run($id: ID!) {
     run(id: $id) {
-      id kind status progress attempt queuePosition config environment queuedAt startedAt finishedAt
+      id kind status progress attempt eventCount queuePosition config environment queuedAt startedAt finishedAt
       failure { class code message hint }
       datasetVersion { id version imageCount dataset { slug name } }
       checkpoints { id version step model { slug name } }
