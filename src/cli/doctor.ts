@@ -17,8 +17,6 @@ const run = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname, '../..');
 /** The engine is loaded there and nowhere else: a library that does not fit this machine may end its process. */
 const MEASURE_PROGRAM = path.join(ROOT, 'workers/measure-device.ts');
-/** As trainings are started: of a GPU's memory what is used, and float32 that is float32. */
-const ENGINE_QUIET_ENV = { TF_CPP_MIN_LOG_LEVEL: '2', TF_FORCE_GPU_ALLOW_GROWTH: 'true', NVIDIA_TF32_OVERRIDE: '0' };
 const MEASURE_TIMEOUT_MS = 120_000;
 /** A training keeps states and checkpoints; less than this does not go far. */
 const FREE_BYTES_WANTED = 5e9;
@@ -115,6 +113,6 @@ async function devicesOf(kind: string): Promise<Device[]> {
 }
 
 async function measure({ env }: Device): Promise<z.infer<typeof measuredSchema>> {
-  const { stdout } = await run(process.execPath, ['--disable-warning=ExperimentalWarning', MEASURE_PROGRAM], { env: childEnvironment({ ...ENGINE_QUIET_ENV, ...engineLibraryEnv(), ...env }), timeout: MEASURE_TIMEOUT_MS });
+  const { stdout } = await run(process.execPath, ['--disable-warning=ExperimentalWarning', MEASURE_PROGRAM], { env: childEnvironment({ TF_CPP_MIN_LOG_LEVEL: '2', ...engineLibraryEnv(), ...env }), timeout: MEASURE_TIMEOUT_MS });
   return measuredSchema.parse(JSON.parse(stdout));
 }

@@ -1,7 +1,7 @@
 /** `paraffin engine`: brings TensorFlow, with progress. */
 import { readEnvironment } from '../env.ts';
 import { chooseEngineBuild, type EngineBuildName } from '../platform/engine-builds.ts';
-import { ensureEngineLibrary, installedBuild, missingEngineLibraries } from '../platform/engine-library.ts';
+import { ENGINE_INSTALL_COMMAND, EngineLibraryError, ensureEngineLibrary, installedBuild, missingEngineLibraries } from '../platform/engine-library.ts';
 import { createStatusLine } from './terminal.ts';
 
 /** @param wanted the build to link; undefined takes the one for this machine's GPU, where one answers. */
@@ -15,9 +15,17 @@ export async function engine(wanted?: EngineBuildName): Promise<void> {
   await bring(build);
 }
 
-/** Brings the engine, showing progress on one line; nothing when one is there, whichever it is. */
+/** Brings an engine for whoever needs any, showing progress on one line; nothing when one is there. Where the CUDA build does not come, the CPU's does. */
 export async function installEngine(): Promise<void> {
-  if (installedBuild() === null) await bring((await chooseEngineBuild()).build);
+  if (installedBuild() !== null) return;
+  const { build } = await chooseEngineBuild();
+  try {
+    await bring(build);
+  } catch (error) {
+    if (build === 'cpu' || !(error instanceof EngineLibraryError)) throw error;
+    process.stdout.write(`The CUDA build did not come: ${error.message}\nThe CPU build instead. "${ENGINE_INSTALL_COMMAND}" tries again for the GPU.\n`);
+    await bring('cpu');
+  }
 }
 
 async function bring(build: EngineBuildName): Promise<void> {

@@ -11,7 +11,7 @@ export interface EngineWheel {
   readonly sha256: string;
   readonly platform: string;
   readonly pythonVersion: string;
-  /** Of the wheel, and of what is kept of it. */
+  /** Of the wheel, and, roughly, of what is kept of it: for progress and for the room on the disk. */
   readonly megabytes: number;
   readonly unpackedMegabytes: number;
 }
@@ -63,7 +63,7 @@ export const ENGINE_BUILDS: Readonly<Record<EngineBuildName, EngineBuild>> = {
   cuda: {
     device: 'GPU',
     wheel: {
-      // The digest that the index publishes for this wheel.
+      // As others list what the index publishes; the wheel was not to be had where this was written. A wrong digest refuses it, no more.
       package: 'tensorflow', version: '2.21.0', platform: 'manylinux_2_27_x86_64', pythonVersion: '3.13', megabytes: 573, unpackedMegabytes: 1900,
       sha256: 'e9d8da8dcab9650efb45f032ba70af2f016f907e6e0c6bda29dd101bba945406',
     },

@@ -80,15 +80,22 @@ export function installedBuild(): EngineBuildName | null {
 }
 
 /**
- * What a process must be started with so that TensorFlow finds NVIDIA's libraries beside it; empty for the CPU build.
- * The loader reads the variable once, at the start of a process: setting it later changes nothing.
+ * What a process that runs the engine must be started with under the CUDA build; empty for the CPU build.
+ * The loader reads its path once, at the start of a process: setting it later changes nothing.
  */
 export function engineLibraryEnv(): Readonly<Record<string, string>> {
   const name = installedBuild();
   if (name === null || ENGINE_BUILDS[name].cudaWheels.length === 0) return {};
   const folders = ENGINE_BUILDS[name].cudaWheels.map(({ folder }) => path.join(installedDir(), 'nvidia', folder, 'lib'));
   const known = process.env['LD_LIBRARY_PATH'];
-  return { LD_LIBRARY_PATH: [...folders, ...(known === undefined || known === '' ? [] : [known])].join(':') };
+  return {
+    LD_LIBRARY_PATH: [...folders, ...(known === undefined || known === '' ? [] : [known])].join(':'),
+    // Of a GPU, what is used and no more: TensorFlow takes all of its memory at the start otherwise.
+    TF_FORCE_GPU_ALLOW_GROWTH: 'true',
+    // NVIDIA's libraries round float32 to TF32 (10 bits of mantissa) in convolutions and products otherwise. FLOAT32 is to mean
+    // float32, as on the CPU; who wants the speed of fewer bits asks for BFLOAT16, and the run says so.
+    NVIDIA_TF32_OVERRIDE: '0',
+  };
 }
 
 /** Names of the CUDA libraries that the linked build needs and that are not in its folder, with the package that brings each. */
@@ -135,7 +142,7 @@ export async function ensureEngineLibrary(cacheDir: string, name: EngineBuildNam
   onProgress({ message: `TensorFlow ${build.wheel.version} for ${build.device} is ready`, fraction: 1 });
 }
 
-/** NVIDIA's wheels and what is kept of them, measured by their listed sizes. */
+/** Room for NVIDIA's wheels and what is kept of them: an estimate on the safe side. */
 const CUDA_MEGABYTES = 5_000;
 
 /** A download that fills the disk takes everybody's work with it. */

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtemp, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -71,17 +71,30 @@ test('who can not keep the weights is told why, and the process is gone', async 
   assert.deepEqual(await childrenOf(process.pid), []);
 });
 
-test('a process that dies in the middle leaves an error, not half an encoder', async () => {
-  const task = await taskFor(lightningFile(someEncoder('RESNET34'), ''));
-  const kill = async (bytes: AsyncIterable<Uint8Array>): Promise<number> => {
+/** Does something to the reading process when the first weights have come; gives how many bytes came. */
+function whileReading(act: (pid: number) => Promise<void> | void): (bytes: AsyncIterable<Uint8Array>) => Promise<number> {
+  return async (bytes) => {
     let seen = 0;
     for await (const chunk of bytes) {
-      if (seen === 0) for (const pid of await childrenOf(process.pid)) process.kill(pid, 'SIGKILL');
+      if (seen === 0) for (const pid of await childrenOf(process.pid)) await act(pid);
       seen += chunk.length;
     }
     return seen;
   };
-  await assert.rejects(readEncoderFileApart(task, kill, BOUNDS), /The reading process ended with SIGKILL/);
+}
+
+test('a process that dies in the middle leaves an error, not half an encoder', async () => {
+  const task = await taskFor(lightningFile(someEncoder('RESNET34'), ''));
+  await assert.rejects(readEncoderFileApart(task, whileReading((pid) => void process.kill(pid, 'SIGKILL')), BOUNDS), /The reading process ended with SIGKILL/);
+});
+
+test("the process knows none of the server's secrets", async (context) => {
+  process.env['PARAFFIN_DATABASE_URL'] = 'postgresql://paraffin:secret@127.0.0.1/paraffin';
+  context.after(() => delete process.env['PARAFFIN_DATABASE_URL']);
+  const environments: string[] = [];
+  const look = async (pid: number): Promise<void> => void environments.push(await readFile(`/proc/${pid}/environ`, 'utf8'));
+  await readEncoderFileApart(await taskFor(lightningFile(someEncoder('RESNET34'), '')), whileReading(look), BOUNDS);
+  assert.deepEqual(environments, ['']);
 });
 
 describe('a hostile file is refused, and nothing of it is run', () => {
@@ -107,6 +120,6 @@ describe('the process', () => {
   test('has no right to write, to read what is not its file, or to start a program', async () => {
     // What the reader itself would meet if a file made it do such a thing.
     const { stdout } = await promisify(execFile)(process.execPath, [...readingRights('/dev/null'), program, path.join(folder, 'written'), '/etc/passwd'], { env: {} });
-    assert.deepEqual(JSON.parse(stdout), { write: 'ERR_ACCESS_DENIED', read: 'ERR_ACCESS_DENIED', start: 'ERR_ACCESS_DENIED', thread: 'ERR_ACCESS_DENIED', secrets: 0 });
+    assert.deepEqual(JSON.parse(stdout), { write: 'ERR_ACCESS_DENIED', read: 'ERR_ACCESS_DENIED', start: 'ERR_ACCESS_DENIED', thread: 'ERR_ACCESS_DENIED' });
   });
 });

@@ -1,18 +1,9 @@
 /** What runs are placed on: GPUs as nvidia-smi tells of them, or slots of the CPU. */
 import assert from 'node:assert/strict';
-import { chmod, writeFile } from 'node:fs/promises';
-import path from 'node:path';
-import { describe, test, type TestContext } from 'node:test';
+import { writeFile } from 'node:fs/promises';
+import { describe, test } from 'node:test';
 import { cpuDevices, gpuDevices } from '../../workers/devices.ts';
-import { temporaryFolder } from '../support/shards.ts';
-
-/** A program that answers as nvidia-smi does. */
-async function fakeNvidiaSmi(context: TestContext, script: string): Promise<string> {
-  const file = path.join(await temporaryFolder(context), 'nvidia-smi');
-  await writeFile(file, `#!/bin/sh\n${script}\n`);
-  await chmod(file, 0o755);
-  return file;
-}
+import { fakeNvidiaSmi } from '../support/nvidia-smi.ts';
 
 describe('GPUs', () => {
   test('each by its UUID; a process sees its own alone', async (context) => {

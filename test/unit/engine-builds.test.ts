@@ -1,19 +1,13 @@
 /** Which build of TensorFlow a machine gets, and how NVIDIA's libraries come beside it: real pip, over wheels made here. */
 import assert from 'node:assert/strict';
-import { chmod, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { writeStoredZip } from '../../src/formats/stored-zip.ts';
 import { chooseEngineBuild, ENGINE_BUILDS, type CudaWheel } from '../../src/platform/engine-builds.ts';
 import { EngineLibraryError, fetchCudaLibraries, missingCudaLibraries } from '../../src/platform/engine-library.ts';
+import { fakeNvidiaSmi } from '../support/nvidia-smi.ts';
 import { temporaryFolder } from '../support/shards.ts';
-
-async function fakeNvidiaSmi(context: TestContext, script: string): Promise<string> {
-  const file = path.join(await temporaryFolder(context), 'nvidia-smi');
-  await writeFile(file, `#!/bin/sh\n${script}\n`);
-  await chmod(file, 0o755);
-  return file;
-}
 
 describe('the build for this machine', () => {
   test('is the CUDA one where a driver answers that is new enough', async (context) => {
@@ -106,7 +100,7 @@ describe("NVIDIA's libraries", () => {
     assert.deepEqual(await readdir(cacheDir), ['tensorflow-2.21.0']);
   });
 
-  test('are at least the versions that the wheel asks for, each once', () => {
+  test('are of the lowest versions that the wheel asks for, each once', () => {
     // `Requires-Dist` of the wheel's metadata, extra "and-cuda".
     const floors: Readonly<Record<string, string>> = {
       'nvidia-cublas-cu12': '12.5.3.2', 'nvidia-cuda-nvrtc-cu12': '12.5.82', 'nvidia-cuda-runtime-cu12': '12.5.82', 'nvidia-cudnn-cu12': '9.3.0.75', 'nvidia-cufft-cu12': '11.2.3.61',

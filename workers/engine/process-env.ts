@@ -7,11 +7,6 @@ export const ENGINE_PROCESS_ENV: Readonly<Record<string, string>> = {
   MALLOC_ARENA_MAX: '1',
   MALLOC_MMAP_MAX_: '0',
   MALLOC_TRIM_THRESHOLD_: '4294967296',
-  // Of a GPU, what is used and no more: TensorFlow takes all of its memory at the start otherwise.
-  TF_FORCE_GPU_ALLOW_GROWTH: 'true',
-  // NVIDIA's libraries round float32 to TF32 (10 bits of mantissa) in convolutions and products otherwise. FLOAT32 is to mean
-  // float32, as on the CPU; who wants the speed of fewer bits asks for BFLOAT16, and the run says so.
-  NVIDIA_TF32_OVERRIDE: '0',
 };
 
 /** For small work beside a training, where no second counts but the numbers do. */

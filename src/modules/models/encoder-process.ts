@@ -5,7 +5,6 @@
  * nowhere: Node's permission model refuses the rest. The weights come over a pipe, so that the server never holds them whole.
  */
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
-import { once } from 'node:events';
 import { realpath } from 'node:fs/promises';
 import path from 'node:path';
 import type { Readable, Writable } from 'node:stream';
@@ -73,8 +72,15 @@ export async function readEncoderFileApart<Kept>(task: EncoderFileTask, keep: (b
     // Nothing of the server's secrets. Its end of standard input closes with us. Node's compile cache, which would halve the start, needs the right to write.
     { env: {}, stdio: ['pipe', 'pipe', 'pipe'] },
   );
-  const ended = once(reader, 'close');
   let lastWords = '';
+  const ended = new Promise<void>((resolve) => {
+    reader.once('close', () => resolve());
+    // A machine that starts no more processes: nothing closes then.
+    reader.once('error', (error) => {
+      lastWords += error.message;
+      resolve();
+    });
+  });
   reader.stderr.on('data', (chunk: Buffer) => (lastWords = (lastWords + chunk.toString('utf8')).slice(-LAST_WORDS_LENGTH)));
   reader.stdin.on('error', () => undefined);
   reader.stdin.write(`${JSON.stringify({ ...task, path: file } satisfies EncoderFileTask)}\n`);
@@ -134,7 +140,7 @@ async function* wholeOf(first: Uint8Array, output: Output, byteSize: number): As
   }
 }
 
-async function gone(reader: ChildProcessByStdio<Writable, Readable, Readable>, ended: Promise<unknown>): Promise<void> {
+async function gone(reader: ChildProcessByStdio<Writable, Readable, Readable>, ended: Promise<void>): Promise<void> {
   reader.kill('SIGKILL');
   reader.stdout.destroy();
   await ended;
