@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -13,6 +13,7 @@ import { readEncoderFileApart, readingRights, type ReadingBounds } from '../../s
 import { archive, legacy, op, pickle } from '../fixtures/hostile/torch-files.ts';
 import { INPUT_CONTRACT } from '../support/checkpoints.ts';
 import { lightningFile, someEncoder } from '../support/encoder-files.ts';
+import { eventually } from '../support/eventually.ts';
 import { childrenOf } from '../support/processes.ts';
 
 let folder = '';
@@ -20,6 +21,8 @@ before(async () => {
   folder = await mkdtemp(path.join(tmpdir(), 'paraffin-reading-'));
 });
 after(() => rm(folder, { recursive: true, force: true }));
+
+const scratchDir = (): string => path.join(folder, 'scratch');
 
 async function taskFor(bytes: Uint8Array): Promise<EncoderFileTask> {
   const file = path.join(folder, 'weights');
@@ -36,7 +39,7 @@ async function sha256Of(bytes: AsyncIterable<Uint8Array>): Promise<string> {
 }
 
 async function faultOf(bytes: Uint8Array, bounds: Partial<ReadingBounds> = {}): Promise<DomainError> {
-  const error = await readEncoderFileApart(await taskFor(bytes), sha256Of, { ...BOUNDS, ...bounds }).then(() => assert.fail('it was read'), (reason: unknown) => reason);
+  const error = await readEncoderFileApart(await taskFor(bytes), scratchDir(), sha256Of, { ...BOUNDS, ...bounds }).then(() => assert.fail('it was read'), (reason: unknown) => reason);
   assert.ok(error instanceof DomainError, String(error));
   return error;
 }
@@ -46,7 +49,7 @@ test('what comes out of the process is what the reader gives, byte by byte', asy
   const here = await readEncoderFile(task);
   let turns = 0;
   const counting = setInterval(() => (turns += 1), 5);
-  const { facts, kept } = await readEncoderFileApart(task, sha256Of, BOUNDS);
+  const { facts, kept } = await readEncoderFileApart(task, scratchDir(), sha256Of, BOUNDS);
   clearInterval(counting);
   const { bytes, ...factsHere } = here;
   assert.deepEqual(facts, factsHere);
@@ -67,34 +70,34 @@ test('a file that takes too much memory ends its process alone', async () => {
 
 test('who can not keep the weights is told why, and the process is gone', async () => {
   const task = await taskFor(lightningFile(someEncoder('RESNET18'), ''));
-  await assert.rejects(readEncoderFileApart(task, () => Promise.reject(new Error('no space left')), BOUNDS), /no space left/);
+  await assert.rejects(readEncoderFileApart(task, scratchDir(), () => Promise.reject(new Error('no space left')), BOUNDS), /no space left/);
   assert.deepEqual(await childrenOf(process.pid), []);
+  assert.deepEqual(await readdir(scratchDir()), []);
 });
 
-/** Does something to the reading process when the first weights have come; gives how many bytes came. */
-function whileReading(act: (pid: number) => Promise<void> | void): (bytes: AsyncIterable<Uint8Array>) => Promise<number> {
-  return async (bytes) => {
-    let seen = 0;
-    for await (const chunk of bytes) {
-      if (seen === 0) for (const pid of await childrenOf(process.pid)) await act(pid);
-      seen += chunk.length;
-    }
-    return seen;
-  };
+/** The reading process, once it runs its program. */
+async function readingProcess(): Promise<number> {
+  return eventually('the reading process', async () => {
+    for (const pid of await childrenOf(process.pid)) if ((await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).includes('encoder-file.program')) return pid;
+    return undefined;
+  });
 }
 
-test('a process that dies in the middle leaves an error, not half an encoder', async () => {
-  const task = await taskFor(lightningFile(someEncoder('RESNET34'), ''));
-  await assert.rejects(readEncoderFileApart(task, whileReading((pid) => void process.kill(pid, 'SIGKILL')), BOUNDS), /The reading process ended with SIGKILL/);
+test('a process that dies leaves an error, and nothing of the weights', async () => {
+  const reading = readEncoderFileApart(await taskFor(lightningFile(someEncoder('RESNET34'), '')), scratchDir(), () => assert.fail('kept'), BOUNDS);
+  const failed = assert.rejects(reading, /The reading process ended with SIGKILL/);
+  process.kill(await readingProcess(), 'SIGKILL');
+  await failed;
+  assert.deepEqual(await readdir(scratchDir()), []);
 });
 
 test("the process knows none of the server's secrets", async (context) => {
   process.env['PARAFFIN_DATABASE_URL'] = 'postgresql://paraffin:secret@127.0.0.1/paraffin';
   context.after(() => delete process.env['PARAFFIN_DATABASE_URL']);
-  const environments: string[] = [];
-  const look = async (pid: number): Promise<void> => void environments.push(await readFile(`/proc/${pid}/environ`, 'utf8'));
-  await readEncoderFileApart(await taskFor(lightningFile(someEncoder('RESNET34'), '')), whileReading(look), BOUNDS);
-  assert.deepEqual(environments, ['']);
+  const reading = readEncoderFileApart(await taskFor(lightningFile(someEncoder('RESNET34'), '')), scratchDir(), sha256Of, BOUNDS);
+  const environment = await readFile(`/proc/${await readingProcess()}/environ`, 'utf8');
+  assert.deepEqual(environment.split('\0').filter((line) => line !== '').map((line) => line.split('=', 1)[0]), ['GLIBC_TUNABLES']);
+  await reading;
 });
 
 describe('a hostile file is refused, and nothing of it is run', () => {

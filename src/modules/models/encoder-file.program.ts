@@ -1,33 +1,28 @@
-/** The process that reads one file of weights: what it chokes on ends here, not the server. The task is a line on standard input. */
+/**
+ * The process that reads one file of weights: what it chokes on ends here, not the server.
+ * The task comes on standard input, the answer goes to standard output, and the weights into the file that is open as number 3.
+ */
+import { writeSync } from 'node:fs';
+import { text } from 'node:stream/consumers';
 import { DomainError } from '../../errors.ts';
-import { readEncoderFile } from './encoder-file.ts';
-import { encoderFileTaskSchema, type ProcessAnswer } from './encoder-process.ts';
+import { readEncoderFile, type EncoderFileTask } from './encoder-file.ts';
+import type { ProcessAnswer } from './encoder-process.ts';
 
-const CHUNK_BYTES = 1024 * 1024;
+const WEIGHTS = 3;
 
-async function taskLine(): Promise<string> {
-  let text = '';
-  for await (const chunk of process.stdin.setEncoding('utf8')) {
-    text += String(chunk);
-    if (text.includes('\n')) break;
+async function answer(): Promise<ProcessAnswer> {
+  try {
+    // From our own server, which has checked what people gave it: to check again would cost as long as the start.
+    const task: EncoderFileTask = JSON.parse(await text(process.stdin));
+    const { bytes, ...facts } = await readEncoderFile(task);
+    // A write may be short on a disk that is nearly full.
+    for (let written = 0; written < bytes.length; ) written += writeSync(WEIGHTS, bytes, written);
+    return { outcome: 'READ', facts, byteSize: bytes.length };
+  } catch (error) {
+    if (!(error instanceof DomainError)) throw error;
+    const { code, message, field = null, hint = null } = error;
+    return { outcome: 'REFUSED', code, message, field, hint };
   }
-  return text;
 }
 
-/** Waits until there is room: what is not taken yet is not copied either. */
-async function write(bytes: Uint8Array | string): Promise<void> {
-  await new Promise<void>((resolve, reject) => process.stdout.write(bytes, (error) => (error === null || error === undefined ? resolve() : reject(error))));
-}
-
-const say = (answer: ProcessAnswer): Promise<void> => write(`${JSON.stringify(answer)}\n`);
-
-try {
-  const { bytes, ...facts } = await readEncoderFile(encoderFileTaskSchema.parse(JSON.parse(await taskLine())));
-  await say({ outcome: 'READ', facts, byteSize: bytes.length });
-  for (let start = 0; start < bytes.length; start += CHUNK_BYTES) await write(bytes.subarray(start, start + CHUNK_BYTES));
-} catch (error) {
-  if (!(error instanceof DomainError)) throw error;
-  const { code, message, field = null, hint = null } = error;
-  await say({ outcome: 'REFUSED', code, message, field, hint });
-}
-process.exit(0);
+process.stdout.write(JSON.stringify(await answer()));

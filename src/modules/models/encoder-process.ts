@@ -1,27 +1,18 @@
 /**
  * Starts the process that reads a file of weights, takes its answer, and ends it when it takes too long or too much.
  *
- * The file is a stranger's. The process that reads it holds no secret, may read that file and our program and nothing else, and may write
- * nowhere: Node's permission model refuses the rest. The weights come over a pipe, so that the server never holds them whole.
+ * The file is a stranger's. The process that reads it holds no secret, may read that file and our program and nothing else, and may open
+ * nothing to write: Node's permission model refuses the rest. The weights come by a file that has no name any more and goes with us.
  */
-import { spawn, type ChildProcessByStdio } from 'node:child_process';
-import { realpath } from 'node:fs/promises';
+import { spawn } from 'node:child_process';
+import { randomUUID } from 'node:crypto';
+import { mkdir, open, realpath, rm, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
-import type { Readable, Writable } from 'node:stream';
 import { z } from 'zod';
 import { DomainError, ERROR_CODES, type ErrorCode } from '../../errors.ts';
 import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
 import { IMPORTED_ENCODERS } from './import.rules.ts';
-import { importedContentsSchema, inputContractSchema } from './models.rules.ts';
-
-export const encoderFileTaskSchema: z.ZodType<EncoderFileTask> = z.object({
-  path: z.string(),
-  expectedSha256: z.string().nullable(),
-  expectedByteSize: z.number().nullable(),
-  encoder: z.enum(IMPORTED_ENCODERS).nullable(),
-  keyPrefix: z.string().nullable(),
-  inputContract: inputContractSchema,
-});
+import { importedContentsSchema } from './models.rules.ts';
 
 export type ProcessAnswer =
   | { readonly outcome: 'READ'; readonly facts: EncoderFacts; readonly byteSize: number }
@@ -45,9 +36,16 @@ export interface ReadingBounds {
 const BOUNDS: ReadingBounds = { timeoutMs: 300_000, maxHeapMb: 768 };
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '../../..');
 const PROGRAM = path.join(import.meta.dirname, 'encoder-file.program.ts');
-/** The answer is one line of JSON before the bytes; names in it are cut short by the reader. */
+/**
+ * Nothing of the server's secrets. Weights are read into fresh memory, and where the kernel hands it out in pages of 4 KB that takes as long as all
+ * else together; huge ones halved the time of reading 94 MB. Node's compile cache, which would make the start quicker, needs the right to write.
+ */
+const READER_ENV = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' };
+/** Names in an answer are cut short by the reader. */
 const MAX_ANSWER_BYTES = 1024 * 1024;
 const LAST_WORDS_LENGTH = 2_000;
+/** So that hashing what is kept leaves the event loop to others. */
+const CHUNK_BYTES = 1024 * 1024;
 
 /** Node's flags for a process that reads one file and our program, and does nothing else to the machine. */
 export function readingRights(file: string): string[] {
@@ -61,87 +59,63 @@ export interface ReadEncoder<Kept> {
 
 /**
  * As `readEncoderFile`, in a process of its own.
- * @param keep takes the safetensors as they come; it is given what breaks off before its end as an error.
+ * @param scratchDir where the weights lie until they are kept, without a name.
+ * @param keep takes the safetensors, once they are whole.
  * @throws DomainError also TIMED_OUT, and OUT_OF_MEMORY for a file that takes too much.
  */
-export async function readEncoderFileApart<Kept>(task: EncoderFileTask, keep: (bytes: AsyncIterable<Uint8Array>) => Promise<Kept>, { timeoutMs, maxHeapMb }: ReadingBounds = BOUNDS): Promise<ReadEncoder<Kept>> {
-  const file = await realpath(task.path);
+export async function readEncoderFileApart<Kept>(task: EncoderFileTask, scratchDir: string, keep: (bytes: AsyncIterable<Uint8Array>) => Promise<Kept>, bounds: ReadingBounds = BOUNDS): Promise<ReadEncoder<Kept>> {
+  await using weights = await openNameless(scratchDir);
+  const answer = await answerTo({ ...task, path: await realpath(task.path) }, weights, bounds);
+  if (answer.outcome === 'READ') return { facts: answer.facts, kept: await keep(wholeOf(weights, answer.byteSize)) };
+  const { code, message: text, field, hint } = answer;
+  throw new DomainError({ code, message: text, ...(field === null ? {} : { field }), ...(hint === null ? {} : { hint }) });
+}
+
+/** Runs the process to its end. */
+async function answerTo(task: EncoderFileTask, weights: FileHandle, { timeoutMs, maxHeapMb }: ReadingBounds): Promise<ProcessAnswer> {
   const reader = spawn(
     process.execPath,
-    [...readingRights(file), `--max-old-space-size=${maxHeapMb}`, PROGRAM],
-    // Nothing of the server's secrets. Its end of standard input closes with us. Node's compile cache, which would halve the start, needs the right to write.
-    { env: {}, stdio: ['pipe', 'pipe', 'pipe'] },
+    [...readingRights(task.path), `--max-old-space-size=${maxHeapMb}`, PROGRAM],
+    { env: READER_ENV, stdio: ['pipe', 'pipe', 'pipe', weights.fd], timeout: timeoutMs, killSignal: 'SIGKILL' },
   );
+  let said = '';
   let lastWords = '';
-  const ended = new Promise<void>((resolve) => {
-    reader.once('close', () => resolve());
-    // A machine that starts no more processes: nothing closes then.
-    reader.once('error', (error) => {
-      lastWords += error.message;
-      resolve();
-    });
+  reader.stdout?.on('data', (chunk: Buffer) => {
+    said += chunk.toString('latin1');
+    if (said.length > MAX_ANSWER_BYTES) reader.kill('SIGKILL');
   });
-  reader.stderr.on('data', (chunk: Buffer) => (lastWords = (lastWords + chunk.toString('utf8')).slice(-LAST_WORDS_LENGTH)));
-  reader.stdin.on('error', () => undefined);
-  reader.stdin.write(`${JSON.stringify({ ...task, path: file } satisfies EncoderFileTask)}\n`);
-  let hasTimedOut = false;
-  const timer = setTimeout(() => {
-    hasTimedOut = true;
-    reader.kill('SIGKILL');
-  }, timeoutMs);
-  try {
-    const output = reader.stdout[Symbol.asyncIterator]();
-    const { answer, rest } = await readAnswer(output);
-    if (answer.outcome === 'READ') return { facts: answer.facts, kept: await keep(wholeOf(rest, output, answer.byteSize)) };
-    const { code, message: text, field, hint } = answer;
-    throw new DomainError({ code, message: text, ...(field === null ? {} : { field }), ...(hint === null ? {} : { hint }) });
-  } catch (error) {
-    if (!(error instanceof BrokenOff)) throw error;
-    await ended;
-    const hint = 'Save the state dict of the encoder alone.';
-    if (hasTimedOut) throw new DomainError({ code: 'TIMED_OUT', message: `The file was not read within ${timeoutMs / 1000} s.`, hint, cause: error });
-    if (/heap out of memory|Allocation failed/i.test(lastWords)) throw new DomainError({ code: 'OUT_OF_MEMORY', message: `Reading the file took more than ${maxHeapMb} MB.`, hint, cause: error });
-    throw new Error(`The reading process ended with ${reader.signalCode ?? `code ${reader.exitCode}`}: ${lastWords}`, { cause: error });
-  } finally {
-    clearTimeout(timer);
-    await gone(reader, ended);
-  }
+  reader.stderr?.on('data', (chunk: Buffer) => (lastWords = (lastWords + chunk.toString('utf8')).slice(-LAST_WORDS_LENGTH)));
+  reader.stdin?.on('error', () => undefined);
+  const startedMs = performance.now();
+  reader.stdin?.end(JSON.stringify(task));
+  const code = await new Promise<number | null>((resolve, reject) => {
+    reader.once('close', resolve);
+    // A machine that starts no more processes: nothing closes then.
+    reader.once('error', reject);
+  });
+  if (code === 0) return processAnswerSchema.parse(JSON.parse(Buffer.from(said, 'latin1').toString('utf8')));
+  const hint = 'Save the state dict of the encoder alone.';
+  if (performance.now() - startedMs >= timeoutMs) throw new DomainError({ code: 'TIMED_OUT', message: `The file was not read within ${timeoutMs / 1000} s.`, hint });
+  if (/heap out of memory|Allocation failed/i.test(lastWords)) throw new DomainError({ code: 'OUT_OF_MEMORY', message: `Reading the file took more than ${maxHeapMb} MB.`, hint });
+  throw new Error(`The reading process ended with ${reader.signalCode ?? `code ${code}`}: ${lastWords}`);
 }
 
-/** The process ended before it had said everything. */
-class BrokenOff extends Error {}
-
-type Output = AsyncIterator<Uint8Array, unknown>;
-
-async function readAnswer(output: Output): Promise<{ answer: ProcessAnswer; rest: Uint8Array }> {
-  let head = Buffer.alloc(0);
-  for (;;) {
-    const lineEnd = head.indexOf(0x0a);
-    if (lineEnd >= 0) return { answer: processAnswerSchema.parse(JSON.parse(head.toString('utf8', 0, lineEnd))), rest: head.subarray(lineEnd + 1) };
-    if (head.length > MAX_ANSWER_BYTES) throw new Error('The answer of the reading process has no end.');
-    const { done, value } = await output.next();
-    if (done === true) throw new BrokenOff('no answer');
-    head = Buffer.concat([head, value]);
-  }
+/** A file that nobody else can open, and that is gone when it is closed, however this program ends. */
+async function openNameless(folder: string): Promise<FileHandle> {
+  await mkdir(folder, { recursive: true });
+  const file = path.join(folder, randomUUID());
+  const handle = await open(file, 'wx+', 0o600);
+  await rm(file);
+  return handle;
 }
 
-/** Exactly `byteSize` bytes, or an error: half of an encoder is none. */
-async function* wholeOf(first: Uint8Array, output: Output, byteSize: number): AsyncGenerator<Uint8Array> {
-  let seen = 0;
-  let chunk = first;
-  for (;;) {
-    seen += chunk.length;
-    if (seen > byteSize) throw new Error('The reading process sent more than it announced.');
-    if (chunk.length > 0) yield chunk;
-    if (seen === byteSize) return;
-    const { done, value } = await output.next();
-    if (done === true) throw new BrokenOff(`${seen} of ${byteSize} bytes`);
-    chunk = value;
+async function* wholeOf(weights: FileHandle, byteSize: number): AsyncGenerator<Uint8Array> {
+  const { size } = await weights.stat();
+  if (size !== byteSize) throw new Error(`The reading process announced ${byteSize} bytes and left ${size}.`);
+  for (let position = 0; position < byteSize; ) {
+    const { bytesRead, buffer } = await weights.read(Buffer.allocUnsafe(CHUNK_BYTES), 0, CHUNK_BYTES, position);
+    if (bytesRead === 0) throw new Error(`The weights end after ${position} of ${byteSize} bytes.`);
+    yield buffer.subarray(0, bytesRead);
+    position += bytesRead;
   }
-}
-
-async function gone(reader: ChildProcessByStdio<Writable, Readable, Readable>, ended: Promise<void>): Promise<void> {
-  reader.kill('SIGKILL');
-  reader.stdout.destroy();
-  await ended;
 }

@@ -79,7 +79,7 @@ export function createCheckpointImports({ store, transact, artifacts, uploads, i
   let lastReading: Promise<unknown> = Promise.resolve();
   /** One after another: each may take hundreds of megabytes. */
   const readInTurn = (task: EncoderFileTask): Promise<ReadEncoder<StoredBytes>> => {
-    const reading = lastReading.then(() => readEncoderFileApart(task, (bytes) => artifacts.put(bytes)));
+    const reading = lastReading.then(() => readEncoderFileApart(task, downloadsDir, (bytes) => artifacts.put(bytes)));
     lastReading = reading.catch(() => undefined);
     return reading;
   };
