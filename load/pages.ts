@@ -2,7 +2,7 @@
  * `npm run load:pages`: when a person sees what a list is for, its first row, in Debian's Chromium over loopback, in a registry of
  * 100,000 runs. Everything is thrown away afterwards.
  *
- *   npm run load:pages                   the whole of it, about five minutes on two cores
+ *   npm run load:pages                   the whole of it, about three minutes on two cores
  *   npm run load:pages -- --runs 5000    a small registry, for a quick look
  *   npm run load:pages -- --json         one JSON document on standard output, progress on standard error
  *
