@@ -172,6 +172,6 @@ describe('gradient caching', () => {
   test('a batch in four parts takes little more memory than one part alone, and far less than at once', async () => {
     const [whole, parts, part] = [await stepBytes(96, 96), await stepBytes(96, 24), await stepBytes(24, 24)];
     // More than a part by the sum of the gradients and the embeddings of the batch, which do not grow with the images.
-    assert.ok(parts - part < (whole - part) / 2, `${parts} bytes in parts, ${part} for one part, ${whole} at once`);
+    assert.ok(parts - part < (whole - part) / 3, `${parts} bytes in parts, ${part} for one part, ${whole} at once`);
   });
 });
