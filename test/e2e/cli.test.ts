@@ -64,9 +64,13 @@ function started(child: ChildProcessByStdio<null, Readable, Readable>): Started 
   return { pid: child.pid ?? assert.fail('not started'), said, outcome, interrupt: () => void child.kill('SIGINT') };
 }
 
-/** Only what is given: not the developer's own registry. */
+/** What decides about colours beside the terminal itself: a machine that builds and tests says CI, and Node then shows none. */
+const COLOUR_VARIABLES = ['CI', 'COLORTERM', 'FORCE_COLOR', 'NO_COLOR', 'NODE_DISABLE_COLORS'];
+
+/** Only what is given: not the developer's own registry, and not her taste in colours. */
 function environment(env: Readonly<Record<string, string>>): Record<string, string> {
-  return childEnvironment({ PARAFFIN_DATA_DIR: path.join(folder, 'no-registry'), PARAFFIN_URL: server.url, PARAFFIN_API_KEY: server.adminKey, ...env });
+  const inherited = Object.entries(childEnvironment({ PARAFFIN_DATA_DIR: path.join(folder, 'no-registry'), PARAFFIN_URL: server.url, PARAFFIN_API_KEY: server.adminKey }));
+  return { ...Object.fromEntries(inherited.filter(([name]) => !COLOUR_VARIABLES.includes(name))), ...env };
 }
 
 /** Where nothing is a terminal. */
