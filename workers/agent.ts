@@ -44,7 +44,7 @@ const RENEW_EVERY_MS = 1_000;
 /** Runs queued while nobody listened, and runs of workers that died, are found by looking. */
 const LOOK_EVERY_MS = 5_000;
 /** A child that was asked to stop and has not by then is killed, so that a cancel takes less than ten seconds. */
-const STOP_GRACE_MS = 6_000;
+const STOP_GRACE_MS = 5_000;
 /** A training writes its state before it goes: give it longer when nobody is waiting for a cancel. */
 const DRAIN_GRACE_MS = 20_000;
 /** A database that restarts is waited for with the outcome of a run; after that the lease says that we were silent. */
@@ -114,13 +114,18 @@ export function createAgent(parts: AgentParts): Agent {
       child.askToStop(reason);
       stopTimer = setTimeout(() => child.kill(), graceMs);
     };
+    const cancel = (): void => {
+      // One that loads TensorFlow hears nothing for seconds, and on a busy machine for longer than a cancel may take.
+      if (child.hasBegun()) askToStop('CANCEL', STOP_GRACE_MS);
+      else child.kill();
+    };
     const stopwatch = createStopwatch();
     let isRenewing = false;
     const renew = async (): Promise<void> => {
       const renewal = await ledger.renew(lease, stopwatch.lapSeconds());
       // Somebody else holds the run, or the child has settled it and is on its way out.
       if (renewal === undefined) child.killSoon();
-      else if (renewal.status === 'CANCELING') askToStop('CANCEL', STOP_GRACE_MS);
+      else if (renewal.status === 'CANCELING') cancel();
       else if (run.maxDurationSeconds !== null && renewal.busySeconds > run.maxDurationSeconds) {
         verdict ??= RAN_TOO_LONG;
         askToStop('TIMEOUT', DRAIN_GRACE_MS);

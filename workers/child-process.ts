@@ -29,6 +29,8 @@ export interface ChildEnd {
 export interface Child {
   readonly ended: Promise<ChildEnd>;
   askToStop(reason: StopReason): void;
+  /** False while it starts: it has done nothing yet that an end at once could lose. */
+  hasBegun(): boolean;
   /** Time since it last got on with its work. */
   silentForMs(): number;
   kill(): void;
@@ -55,6 +57,7 @@ export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLe
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   let settled = false;
+  let begun = false;
   let aliveMs = performance.now();
   let lastWords = '';
   let leaveTimer: NodeJS.Timeout | undefined;
@@ -67,6 +70,7 @@ export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLe
   child.stderr?.on('data', keep);
   child.on('message', (raw) => {
     aliveMs = performance.now();
+    begun = true;
     if (childMessageSchema.safeParse(raw).data?.kind === 'SETTLED') settled = true;
   });
   const send = (message: AgentMessage): void => {
@@ -85,6 +89,7 @@ export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLe
   send(start);
   return {
     ended,
+    hasBegun: () => begun,
     silentForMs: () => performance.now() - aliveMs,
     askToStop: (reason) => send({ kind: 'STOP', reason }),
     kill: () => void child.kill('SIGKILL'),
