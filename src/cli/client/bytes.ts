@@ -166,9 +166,11 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
       .catch(() => undefined);
     const refusal = sent === undefined || sent.ok ? undefined : await refusalOf(sent);
     if (refusal !== undefined) throw refusal;
-    const reached = Number((sent?.ok === true ? sent : await registry.send(at, { method: 'HEAD', headers: tus })).headers.get('upload-offset') ?? offset);
+    const asked = sent?.ok === true ? sent : await registry.send(at, { method: 'HEAD', headers: tus }).catch(() => undefined);
+    const reached = Number(asked?.headers.get('upload-offset') ?? offset);
     fruitless = reached > offset ? 0 : fruitless + 1;
     if (fruitless >= FRUITLESS_ATTEMPTS) throw new CommandFailure({ message: `The upload broke off at ${byteSizeInWords(reached)}.`, hint: 'Try again.' });
+    if (fruitless > 0) await pause(RETRY_MS);
     offset = reached;
   }
   if (options.quiet !== true) line.show(`${progressBar(1)} ${byteSizeInWords(size)}`);
