@@ -1,88 +1,160 @@
 /** What is done to a stage, one thing at a time. Each gives false where there was nothing to do it to. */
 import { execFile } from 'node:child_process';
-import { readdir } from 'node:fs/promises';
-import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { promisify } from 'node:util';
+import { z } from 'zod';
 import { RUN_JOBS } from '../src/jobs/index.ts';
 import { LEASE_SECONDS } from '../src/modules/runs/index.ts';
-import { openDatabase } from '../src/platform/db.ts';
 import { openQueue } from '../src/platform/queue.ts';
+import { oneOf, type Dice } from './dice.ts';
+import { LEFT_BYTES } from './disk.ts';
 import type { Stage } from './stage.ts';
 
 const run = promisify(execFile);
 
 /** Longer than a lease: the run is given to somebody else meanwhile. */
 const FREEZE_MS = (LEASE_SECONDS + 5) * 1_000;
-/** More than anything but a training's state, which has some 90 MB. */
-const FULL_DISK_BYTES = 20_000_000;
+/** A process that starts, TensorFlow, and the steps until a state is kept, on a busy machine. */
+const KEEP_MS = 90_000;
+const ANSWER_MS = 60_000;
+const CLOCK_BACK_SECONDS_MAX = 3_600;
+/** People at their screens while the database is started again. */
+const READERS = 8;
+/** What a run is told to have come to its end in; the promise is ten seconds. */
+const CANCEL_PATIENCE_MS = 60_000;
 
-type Dice = () => number;
-export type Fault = (stage: Stage, dice: Dice, runIds: readonly string[]) => Promise<boolean>;
+export interface Act {
+  readonly stage: Stage;
+  readonly dice: Dice;
+  readonly runIds: readonly string[];
+  /** Where a cancel came to its end: how long that took. */
+  readonly onCanceled: (tookMs: number) => void;
+}
+export type Fault = (act: Act) => Promise<boolean>;
 
-async function killChild(stage: Stage): Promise<boolean> {
-  const pid = await stage.childPid();
+async function killChild({ stage, dice }: Act): Promise<boolean> {
+  if (!(await nothingIsFruitless(stage))) return false;
+  const pid = oneOf(await stage.childPids(), dice);
   return pid !== undefined && signal(pid, 'SIGKILL');
 }
 
-async function killAgent(stage: Stage): Promise<boolean> {
+async function killAgent({ stage }: Act): Promise<boolean> {
   signal(stage.agentPid(), 'SIGKILL');
   await stage.restartAgent();
   return true;
 }
 
-async function killServer(stage: Stage): Promise<boolean> {
+async function killServer({ stage }: Act): Promise<boolean> {
   signal(stage.serverPid(), 'SIGKILL');
   await stage.restartServer();
   return true;
 }
 
 /** The server is there to start it again. */
-async function killPostgres(stage: Stage): Promise<boolean> {
+async function killPostgres({ stage }: Act): Promise<boolean> {
   return signal(await stage.postgresPid(), 'SIGKILL');
 }
 
-/** The agent stands still while its run is taken back, then wakes up as if nothing had been. Its child goes on meanwhile. */
-async function freezeAgent(stage: Stage): Promise<boolean> {
+/** In good order (SIGINT ends every connection and writes everything down), while trainings write and people read. */
+async function restartPostgres({ stage }: Act): Promise<boolean> {
+  const pid = await stage.postgresPid();
+  let isOver = false;
+  const read = async (): Promise<void> => {
+    while (!isOver) {
+      await stage.client().request(z.unknown(), '{ runs(first: 20) { totalCount nodes { id status progress } } }').catch(() => undefined);
+      await stage.waiting.pause(20);
+    }
+  };
+  const readers = Array.from({ length: READERS }, read);
+  try {
+    await stage.waiting.pause(500);
+    if (!signal(pid, 'SIGINT')) return false;
+    await stage.waiting.until('another PostgreSQL', async () => (await stage.postgresPid()) !== pid && (await answers(stage)), ANSWER_MS);
+  } finally {
+    isOver = true;
+    await Promise.allSettled(readers);
+  }
+  return true;
+}
+
+/** The agent stands still while its run is taken back, then wakes up as if nothing had been. Its children go on meanwhile. */
+async function freezeAgent({ stage }: Act): Promise<boolean> {
   const pid = stage.agentPid();
-  if ((await stage.childPid()) === undefined) return false;
+  if ((await stage.childPids()).length === 0) return false;
   signal(pid, 'SIGSTOP');
-  await sleep(FREEZE_MS);
+  await stage.waiting.pause(FREEZE_MS);
   return signal(pid, 'SIGCONT');
 }
 
-/** Nothing of the agent or its child reaches the database, for less or for more than a lease. */
-async function cutNetwork(stage: Stage, dice: Dice): Promise<boolean> {
+/** Nothing of the agent or its children reaches the database, for less or for more than a lease. */
+async function cutNetwork({ stage, dice }: Act): Promise<boolean> {
   stage.wire.cut();
-  await sleep(1_000 + dice() * FREEZE_MS);
+  await stage.waiting.pause(1_000 + dice() * FREEZE_MS);
   stage.wire.mend();
   return true;
 }
 
-/**
- * From here on the child can write no large file: what it keeps next breaks off in the middle, as on a disk that is full. (The kernel
- * says EFBIG rather than ENOSPC; everything after that is the same, and no disk of anybody's is filled.)
- */
-async function fillDisk(stage: Stage): Promise<boolean> {
-  const pid = await stage.childPid();
+/** What a child keeps next breaks off in the middle: on a disk that is full (ENOSPC), or where none can be mounted by a limit of its own (EFBIG). */
+async function fillDisk({ stage, dice }: Act): Promise<boolean> {
+  if (!(await nothingIsFruitless(stage))) return false;
+  const { disk } = stage;
+  const refusals = (): Promise<number> => stage.withDatabase((db) => db.runEvent.count({ where: { kind: 'REQUEUED', message: { contains: disk === undefined ? 'EFBIG' : 'ENOSPC' } } }));
+  const before = await refusals();
+  const untilRefused = (): Promise<boolean> => stage.waiting.until('a write that is refused', async () => (await refusals()) > before, KEEP_MS).then(() => true, () => false);
+  if (disk !== undefined) {
+    await disk.fill();
+    // Before the same run meets it a third time.
+    return untilRefused().finally(() => disk.clear());
+  }
+  const pid = oneOf(await stage.childPids(), dice);
   if (pid === undefined) return false;
-  return run('prlimit', ['--pid', String(pid), `--fsize=${FULL_DISK_BYTES}`]).then(() => true, () => false);
+  const isLimited = await run('prlimit', ['--pid', String(pid), `--fsize=${LEFT_BYTES}`]).then(() => true, () => false);
+  return isLimited && untilRefused();
 }
 
 /** The queue brings every message a second time. */
-async function deliverTwice(stage: Stage, _dice: Dice, runIds: readonly string[]): Promise<boolean> {
-  const url = await stage.databaseUrl();
-  const db = openDatabase(url, { maxConnections: 2 });
-  const queue = await openQueue({ url, jobs: Object.values(RUN_JOBS), onError: () => undefined });
+async function deliverTwice({ stage, runIds }: Act): Promise<boolean> {
+  const queue = await openQueue({ url: await stage.databaseUrl(), jobs: Object.values(RUN_JOBS), onError: () => undefined });
   try {
-    await db.$transaction(async (tx) => {
-      for (const runId of runIds) await queue.send(tx, RUN_JOBS.PRETRAINING, { runId });
-    });
+    await stage.withDatabase((db) =>
+      db.$transaction(async (tx) => {
+        for (const runId of runIds) await queue.send(tx, RUN_JOBS.PRETRAINING, { runId });
+      }),
+    );
     return true;
   } finally {
     await queue.close();
-    await db.$disconnect();
   }
+}
+
+/** The clock of every process here is set back by up to an hour; half the time the agent dies in the same moment, with a lease that ends in what is now the future. */
+async function setClockBack(act: Act): Promise<boolean> {
+  const { stage, dice } = act;
+  const { clock } = stage;
+  if (clock === undefined) return false;
+  const agentDies = dice() < 0.5;
+  const seconds = 60 + dice() * (CLOCK_BACK_SECONDS_MAX - 60);
+  if (agentDies) signal(stage.agentPid(), 'SIGKILL');
+  await clock.setBack(seconds);
+  if (agentDies) await stage.restartAgent();
+  const behindMs = -1_000 * clock.offsetSeconds();
+  await stage.waiting.until('the clock of PostgreSQL', () => stage.withDatabase(async (db) => {
+    const [row] = await db.$queryRaw<{ now: Date }[]>`SELECT clock_timestamp() AS now`;
+    return row !== undefined && Math.abs(Date.now() - behindMs - row.now.getTime()) < 5_000;
+  }), ANSWER_MS);
+  return true;
+}
+
+/** A run that is under way is cancelled, twice at once, and resumed. */
+async function cancelAndResume({ stage, dice, runIds, onCanceled }: Act): Promise<boolean> {
+  await stage.waiting.until('an answer', () => answers(stage), ANSWER_MS);
+  const underWay = await stage.withDatabase((db) => db.run.findMany({ where: { id: { in: [...runIds] }, status: 'RUNNING' }, select: { id: true } }));
+  const victim = oneOf(underWay, dice);
+  if (victim === undefined) return false;
+  const tookMs = await cancelTwice(stage, victim.id);
+  if (tookMs === undefined) return false;
+  onCanceled(tookMs);
+  await stage.client().request(z.object({ resumeRun: z.object({ run: z.object({ id: z.string() }) }) }), 'mutation ($id: ID!) { resumeRun(id: $id) { run { id } } }', { id: victim.id });
+  return true;
 }
 
 export const FAULTS = {
@@ -90,13 +162,49 @@ export const FAULTS = {
   'kill agent': killAgent,
   'kill server': killServer,
   'kill PostgreSQL': killPostgres,
+  'restart PostgreSQL': restartPostgres,
   'freeze agent': freezeAgent,
   'cut network': cutNetwork,
   'fill disk': fillDisk,
+  'set clock back': setClockBack,
   'deliver twice': deliverTwice,
+  'cancel twice': cancelAndResume,
 } satisfies Readonly<Record<string, Fault>>;
 
 export type FaultName = keyof typeof FAULTS;
+export const FAULT_NAMES: readonly FaultName[] = ['kill child', 'kill agent', 'kill server', 'kill PostgreSQL', 'restart PostgreSQL', 'freeze agent', 'cut network', 'fill disk', 'set clock back', 'deliver twice', 'cancel twice'];
+
+/** Asks for a cancel, twice at once. @returns how long it took until the run was CANCELED; undefined where it had come to another end. */
+export async function cancelTwice(stage: Stage, id: string): Promise<number | undefined> {
+  const startMs = performance.now();
+  const cancel = (): Promise<unknown> => stage.client().request(z.unknown(), 'mutation ($id: ID!) { cancelRun(id: $id) { run { status } } }', { id });
+  await Promise.all([cancel(), cancel()]);
+  let status = '';
+  await stage.waiting.until('the cancel', async () => {
+    status = await statusOf(stage, id);
+    return ENDED.includes(status);
+  }, CANCEL_PATIENCE_MS);
+  return status === 'CANCELED' ? performance.now() - startMs : undefined;
+}
+
+export const ENDED: readonly string[] = ['SUCCEEDED', 'FAILED', 'CANCELED'];
+
+export async function statusOf(stage: Stage, id: string): Promise<string> {
+  return (await stage.client().request(z.object({ run: z.object({ status: z.string() }) }), 'query ($id: ID!) { run(id: $id) { status } }', { id })).run.status;
+}
+
+async function answers(stage: Stage): Promise<boolean> {
+  return stage.client().request(z.unknown(), '{ runs(first: 1) { totalCount } }').then(() => true, () => false);
+}
+
+/**
+ * Three attempts in a row that ended by their own doing and kept nothing end a run, as promised. What is broken here is to come through: it is
+ * broken again in such a way only when it has kept something since.
+ */
+async function nothingIsFruitless(stage: Stage): Promise<boolean> {
+  const isSo = (): Promise<boolean> => stage.withDatabase(async (db) => (await db.run.count({ where: { status: { in: ['QUEUED', 'RUNNING'] }, fruitlessAttempts: { gt: 0 } } })) === 0);
+  return stage.waiting.until('every run to have kept something since', isSo, KEEP_MS).then(() => true, () => false);
+}
 
 function signal(pid: number, name: NodeJS.Signals): boolean {
   try {
@@ -105,10 +213,4 @@ function signal(pid: number, name: NodeJS.Signals): boolean {
     // Gone in this very moment.
     return false;
   }
-}
-
-/** Folders of runs, and files that are being written. */
-export async function temporaryFiles(folder: string): Promise<string[]> {
-  const lists = await Promise.all([path.join(folder, 'work'), path.join(folder, 'artifacts', 'tmp')].map((each) => readdir(each).catch(() => [])));
-  return lists.flat();
 }

@@ -1,38 +1,67 @@
 /** What is broken: a server with its own PostgreSQL, and an agent that reaches it over a wire of ours. */
-import { fork, spawn, type ChildProcess } from 'node:child_process';
+import { execFile, fork, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { createInterface } from 'node:readline';
+import { setTimeout } from 'node:timers/promises';
+import { promisify } from 'node:util';
 import { connectToRegistry, type RegistryClient } from '../src/cli/demo/client.ts';
 import { childEnvironment } from '../src/env.ts';
+import { openDatabase, type Database } from '../src/platform/db.ts';
 import { findRunningPostgres } from '../src/platform/postgres.ts';
-import { childrenOf, familyOf } from '../test/support/processes.ts';
+import { childrenOf, familyOf, isAlive } from '../test/support/processes.ts';
+import type { Clock } from './clock.ts';
+import type { Disk } from './disk.ts';
 import { openWire, type Wire } from './proxy.ts';
+import type { Waiting } from './waiting.ts';
 
-const SERVER_PROGRAM = path.resolve(import.meta.dirname, '../src/cli/main.ts');
+const run = promisify(execFile);
+const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
 const AGENT_PROGRAM = path.resolve(import.meta.dirname, '../workers/main.ts');
+/** What waits for a lease of one training, another uses. */
+export const SLOTS = 2;
+/** Of a process that is asked to end: longer than the agent gives its children. */
+const END_MS = 40_000;
 
 export interface Stage {
   readonly folder: string;
+  readonly waiting: Waiting;
+  /** Undefined: the machine's, which nobody sets. */
+  readonly clock: Clock | undefined;
+  /** Undefined: the machine's, which nobody fills. */
+  readonly disk: Disk | undefined;
   readonly wire: Wire;
-  client(): RegistryClient;
+  client(): RegistryClient & { readonly url: string };
   serverPid(): number;
   agentPid(): number;
-  /** The process of the run that is under way; undefined between two. */
-  childPid(): Promise<number | undefined>;
+  /** The processes of runs that are under way. */
+  childPids(): Promise<number[]>;
   postgresPid(): Promise<number>;
   /** Directly, past the wire. */
   databaseUrl(): Promise<string>;
+  /** Gives one look into the database itself. */
+  withDatabase<Result>(work: (db: Database) => Promise<Result>): Promise<Result>;
+  /** The command line, against this registry. Gives what it wrote; throws where it ends with another exit code than 0. */
+  paraffin(...words: readonly string[]): Promise<string>;
   restartServer(): Promise<void>;
   restartAgent(): Promise<void>;
   /** Every process that was ever seen here. */
   readonly seenPids: ReadonlySet<number>;
   /** Every port that was ever listened on. */
   readonly seenPorts: ReadonlySet<number>;
-  look(): Promise<void>;
+  /** Gives what lives of it, and belongs to nobody that lives. */
+  look(): Promise<number[]>;
   /** In good order: the agent first. */
   close(): Promise<void>;
+}
+
+export interface StageOptions {
+  readonly waiting: Waiting;
+  readonly clock?: Clock | undefined;
+  readonly disk?: Disk | undefined;
+  /** Of whom the registry knows already; undefined for a new one, which makes its own. */
+  readonly keyFile?: string;
 }
 
 interface Process {
@@ -41,7 +70,7 @@ interface Process {
   readonly gone: Promise<unknown>;
 }
 
-export async function openStage(folder: string): Promise<Stage> {
+export async function openStage(folder: string, { waiting, clock, disk, keyFile = path.join(folder, 'admin-key') }: StageOptions): Promise<Stage> {
   const seenPids = new Set<number>();
   const seenPorts = new Set<number>();
   const databaseUrl = async (): Promise<string> => {
@@ -49,29 +78,39 @@ export async function openStage(folder: string): Promise<Stage> {
     if (url === undefined) throw new Error('PostgreSQL is not ready.');
     return url;
   };
-  let { process: server, client } = await serve(folder);
+  const serverSettings = { PARAFFIN_DATA_DIR: folder, PARAFFIN_PORT: '0', PARAFFIN_WORKER: 'false', PARAFFIN_LOG_LEVEL: 'silent', ...clock?.env };
+  let { process: server, client } = await serve(serverSettings, keyFile);
   const wire = await openWire(async () => Number(new URL(await databaseUrl()).port));
   seenPorts.add(wire.port);
   const startAgent = async (): Promise<Process> => {
+    await waiting.until('PostgreSQL', async () => (await databaseUrl()) !== '', 60_000);
     const url = new URL(await databaseUrl());
     url.port = String(wire.port);
-    const child = fork(AGENT_PROGRAM, { env: childEnvironment({ PARAFFIN_DATABASE_URL: url.href, PARAFFIN_DATA_DIR: folder, PARAFFIN_LOG_LEVEL: 'silent' }), stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
-    return running(child);
+    const settings = { PARAFFIN_DATABASE_URL: url.href, PARAFFIN_DATA_DIR: folder, PARAFFIN_CPU_SLOTS: String(SLOTS), PARAFFIN_LOG_LEVEL: 'silent' };
+    return running(fork(AGENT_PROGRAM, { env: childEnvironment({ ...settings, ...clock?.env }), stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }));
   };
   let agent = await startAgent();
   const postgresPid = async (): Promise<number> => Number((await readFile(path.join(folder, 'postgres', 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1).join(''));
   return {
     folder,
+    waiting,
+    clock,
+    disk,
     wire,
     client: () => client,
     serverPid: () => server.pid,
     agentPid: () => agent.pid,
-    childPid: async () => (await childrenOf(agent.pid)).at(0),
+    childPids: () => childrenOf(agent.pid),
     postgresPid,
     databaseUrl,
+    withDatabase: async (work) => {
+      const db = openDatabase(await databaseUrl(), { maxConnections: 2 });
+      return work(db).finally(() => db.$disconnect());
+    },
+    paraffin: (...words) => paraffin(words, { PARAFFIN_DATA_DIR: folder }),
     restartServer: async () => {
       await server.gone;
-      ({ process: server, client } = await serve(folder));
+      ({ process: server, client } = await serve(serverSettings, keyFile));
     },
     restartAgent: async () => {
       await agent.gone;
@@ -80,17 +119,32 @@ export async function openStage(folder: string): Promise<Stage> {
     seenPids,
     seenPorts,
     look: async () => {
-      for (const pid of [...(await familyOf(server.pid)), ...(await familyOf(agent.pid))]) seenPids.add(pid);
+      const roots = [server.pid, agent.pid, ...(await postgresPid().then((pid) => [pid], () => []))];
+      const family = new Set((await Promise.all(roots.map(familyOf))).flat());
       for (const url of [await databaseUrl().catch(() => undefined), client.url]) if (url !== undefined) seenPorts.add(Number(new URL(url).port));
+      const orphans = (await Promise.all([...seenPids].map(async (pid) => (!family.has(pid) && (await isAlive(pid)) ? [pid] : [])))).flat();
+      for (const pid of family) seenPids.add(pid);
+      return orphans;
     },
     close: async () => {
-      agent.child.kill('SIGTERM');
-      await agent.gone;
-      server.child.kill('SIGTERM');
-      await server.gone;
+      wire.mend();
+      await end(agent);
+      await end(server);
+      // A server that was killed could not take its PostgreSQL with it.
+      const left = await postgresPid().catch(() => undefined);
+      if (left !== undefined && (await isAlive(left))) process.kill(left, 'SIGINT');
+      const endMs = performance.now() + END_MS;
+      while (left !== undefined && (await isAlive(left)) && performance.now() < endMs) await setTimeout(100);
       await wire.close();
+      await clock?.forget(seenPids);
     },
   };
+}
+
+/** The command line in a process of its own. */
+export async function paraffin(words: readonly string[], env: Readonly<Record<string, string>>): Promise<string> {
+  const { stdout } = await run(process.execPath, [PARAFFIN, ...words], { env: childEnvironment({ PARAFFIN_DATABASE_URL: '', ...env }), maxBuffer: 16_000_000 });
+  return stdout;
 }
 
 function running(child: ChildProcess): Process {
@@ -99,16 +153,28 @@ function running(child: ChildProcess): Process {
   return { child, pid: child.pid, gone };
 }
 
-async function serve(folder: string): Promise<{ process: Process; client: RegistryClient & { readonly url: string } }> {
-  const child = spawn(process.execPath, [SERVER_PROGRAM, 'serve'], {
-    env: childEnvironment({ PARAFFIN_DATA_DIR: folder, PARAFFIN_PORT: '0', PARAFFIN_WORKER: 'false', PARAFFIN_LOG_LEVEL: 'fatal' }), stdio: ['ignore', 'pipe', 'inherit'],
-  });
+/** In good order; one that does not is killed. */
+async function end({ child, gone }: Process): Promise<void> {
+  if (child.exitCode === null && child.signalCode === null) {
+    child.kill('SIGTERM');
+    // It may be frozen.
+    child.kill('SIGCONT');
+  }
+  const giveUp = new AbortController();
+  const killed = setTimeout(END_MS, undefined, { signal: giveUp.signal }).then(() => child.kill('SIGKILL'), () => undefined);
+  await gone;
+  giveUp.abort();
+  await killed;
+}
+
+async function serve(settings: Readonly<Record<string, string>>, keyFile: string): Promise<{ process: Process; client: RegistryClient & { readonly url: string } }> {
+  const child = spawn(process.execPath, [PARAFFIN, 'serve'], { env: childEnvironment(settings), stdio: ['ignore', 'pipe', 'inherit'] });
   const started = running(child);
   for await (const line of createInterface({ input: child.stdout })) {
     const url = /(http:\/\/\S+)\/graphql/.exec(line)?.[1];
     if (url === undefined) continue;
     child.stdout.resume();
-    const key = (await readFile(path.join(folder, 'admin-key'), 'utf8')).trim();
+    const key = (await readFile(keyFile, 'utf8')).trim();
     return { process: started, client: { ...connectToRegistry(url, key), url } };
   }
   throw new Error('The server ended without an address.');

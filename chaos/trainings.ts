@@ -1,94 +1,216 @@
 /** Trainings while everything that carries them is broken at random moments; then every promise is checked. */
 import { mkdtemp, rm } from 'node:fs/promises';
-import { connect } from 'node:net';
-import { tmpdir } from 'node:os';
+import os from 'node:os';
 import path from 'node:path';
-import { setTimeout as sleep } from 'node:timers/promises';
 import { z } from 'zod';
 import type { RegistryClient } from '../src/cli/demo/client.ts';
 import { drawTissue } from '../src/cli/tissue.ts';
-import { checkArtifacts } from '../src/modules/artifacts/index.ts';
-import { openArtifactStore } from '../src/platform/artifact-store.ts';
-import { openDatabase } from '../src/platform/db.ts';
-import { isAlive } from '../test/support/processes.ts';
-import { FAULTS, temporaryFiles, type Fault, type FaultName } from './faults.ts';
+import { checkAtEnd, faultsNow, nothingLeft } from './checks.ts';
+import { openClock } from './clock.ts';
+import { createDice, type Dice } from './dice.ts';
+import { openDisk } from './disk.ts';
+import { backUpMidway, trainElsewhere } from './elsewhere.ts';
+import { cancelTwice, ENDED, FAULT_NAMES, FAULTS, statusOf, type Fault, type FaultName } from './faults.ts';
 import type { ChaosPromise, ChaosReport } from './report.ts';
-import { openStage, type Stage } from './stage.ts';
+import { openStage, SLOTS, type Stage } from './stage.ts';
+import { transferOverBadNetwork } from './transfers.ts';
+import { createWaiting, type Waiting } from './waiting.ts';
 
 const STEPS = 12;
 const KEEP_EVERY = 3;
-/** Of a run that is taken back: the lease, the next look, TensorFlow and a database that recovers. */
-const SETTLE_MS = 240_000;
+/** In which something happens to every run: a lease, the next look, TensorFlow, a database that recovers. */
+const STUCK_MS = 240_000;
 const CANCEL_MS = 10_000;
 
 export interface Wanted {
   readonly seed: number;
   readonly trainingCount: number;
-  /** No fault begins later. */
+  /** How often each kind of fault comes, where time allows. */
+  readonly rounds: number;
+  /** No fault and no training begins later. */
   readonly deadlineMs: number;
+  /** Ends it early, and leaves nothing. */
+  readonly signal: AbortSignal;
+  readonly onProgress: (text: string) => void;
 }
 
-/** A small generator with a seed (mulberry32): the same faults in the same order. */
-function createDice(seed: number): () => number {
-  let state = seed >>> 0;
-  return () => {
-    state = (state + 0x6d2b79f5) >>> 0;
-    let mixed = Math.imul(state ^ (state >>> 15), state | 1);
-    mixed ^= mixed + Math.imul(mixed ^ (mixed >>> 7), mixed | 61);
-    return ((mixed ^ (mixed >>> 14)) >>> 0) / 4_294_967_296;
-  };
+interface Course extends Wanted {
+  readonly stage: Stage;
+  readonly waiting: Waiting;
+  readonly dice: Dice;
+  readonly startedMs: number;
+  readonly versionId: string;
+  readonly say: (text: string) => void;
 }
 
-export async function runTrainings({ seed, trainingCount, deadlineMs }: Wanted): Promise<ChaosReport> {
+export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
+  const { seed, signal } = wanted;
+  const startedAt = new Date();
   const startedMs = performance.now();
-  const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-chaos-'));
+  const loadBefore = os.loadavg();
+  const folder = await mkdtemp(path.join(os.tmpdir(), 'paraffin-chaos-'));
+  const home = path.join(folder, 'stage');
   const dice = createDice(seed);
-  const faults: Partial<Record<FaultName, number>> = {};
+  const waiting = createWaiting(signal);
+  const say = (text: string): void => wanted.onProgress(`${((performance.now() - startedMs) / 1000).toFixed(0).padStart(4)} s  ${text}`);
+  const disk = await openDisk(path.join(home, 'artifacts'));
   let stage: Stage | undefined;
-  const say = (text: string): void => void process.stderr.write(`${((performance.now() - startedMs) / 1000).toFixed(0).padStart(4)} s  ${text}\n`);
   try {
-    await drawTissue({ outDir: path.join(folder, 'imports', 'images'), imagesPerLabel: 4, imageSizePx: 40, seed, groups: 2 });
-    stage = await openStage(folder);
-    const versionId = await importImages(stage, path.join(folder, 'imports', 'images'));
-    // The first is left alone: what all the others must come to, bit by bit.
-    const ids = [await launch(stage.client(), versionId)];
-    await untilEnded(stage, ids, deadlineMs / 2);
-    say('one training went through undisturbed');
-    const promises = [await cancelTwice(stage, versionId)];
-    for (let index = 0; index < trainingCount; index += 1) ids.push(await launch(stage.client(), versionId));
-
-    const endMs = startedMs + deadlineMs;
-    for (const name of order(dice)) {
-      if (performance.now() > endMs) break;
-      await sleep(2_000 + 8_000 * dice());
-      if (await allEnded(stage.client(), ids).catch(() => false)) break;
-      await stage.look();
-      const fault: Fault = FAULTS[name];
-      if (!(await fault(stage, dice, ids))) continue;
-      faults[name] = (faults[name] ?? 0) + 1;
-      say(name);
-    }
-    await untilEnded(stage, ids, SETTLE_MS).catch(() => undefined);
+    await drawTissue({ outDir: path.join(home, 'imports', 'images'), imagesPerLabel: 4, imageSizePx: 40, seed, groups: 2 });
+    const clock = await openClock(home);
+    stage = await openStage(home, { waiting, clock, disk });
+    const versionId = await importImages(stage, path.join(home, 'imports', 'images'));
+    const course: Course = { ...wanted, stage, waiting, dice, startedMs, versionId, say };
+    const undisturbed = await trainUndisturbed(course);
+    const promises = [await cancelAtStart(course), ...(await transferOverBadNetwork(stage, dice, undisturbed.runId))];
+    for (const { promise, seen } of promises.slice(1)) say(`${promise}: ${seen}`);
+    // Only the first of them are known to the backup: what waits behind them is not to be trained twice.
+    const first = await launchSome(course, Math.min(SLOTS, wanted.trainingCount));
+    const backup = await backUpMidway(stage, first);
+    say('a backup was taken while a training was under way');
+    const launched = [...first, ...(await launchSome(course, wanted.trainingCount - first.length))];
+    const { runIds, faults, remarks, promises: broken } = await breakThings(course, undisturbed, launched);
+    promises.push(...broken);
+    promises.push(...(await checkAtEnd(stage, undisturbed.runId, runIds)));
     await stage.look();
-    promises.push(...(await check(stage, ids)));
     await stage.close();
-    const { seenPids, seenPorts } = stage;
+    const closed = stage;
     stage = undefined;
-    promises.push(await nothingLeft(seenPids, seenPorts));
-    return { seed, trainingCount, durationSeconds: (performance.now() - startedMs) / 1000, faults, promises };
+    promises.push(await trainElsewhere({ file: backup, folder: path.join(folder, 'elsewhere'), keyFile: path.join(home, 'admin-key'), undisturbedRunId: undisturbed.runId, waiting }));
+    promises.push(await nothingLeft(closed));
+    return {
+      startedAt,
+      machine: { cpu: os.cpus()[0]?.model, cores: os.availableParallelism(), memoryGigabytes: Math.round(os.totalmem() / 1e9), node: process.version },
+      loadAverage: { before: loadBefore, after: os.loadavg() },
+      seed,
+      trainingCount: runIds.length,
+      durationSeconds: (performance.now() - startedMs) / 1000,
+      undisturbedSeconds: undisturbed.seconds,
+      faults,
+      remarks: [
+        clock === undefined ? 'The clock was not set back: libfaketime is not installed (Debian: apt-get install libfaketime).' : `The clock was set back by ${Math.round(-clock.offsetSeconds() / 60)} minutes in all (libfaketime).`,
+        disk === undefined ? 'The full disk was a limit on the size of files (EFBIG): no disk could be mounted here.' : 'The full disk was a file system without room (ENOSPC).',
+        ...remarks,
+      ],
+      promises,
+    };
   } finally {
     await stage?.close();
+    await disk?.close();
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-/** Every fault once before any of them comes again, each round in another order. */
-function* order(dice: () => number): Generator<FaultName> {
-  const names: readonly FaultName[] = ['kill child', 'kill agent', 'kill server', 'kill PostgreSQL', 'freeze agent', 'cut network', 'fill disk', 'deliver twice'];
-  for (;;) {
-    const left = [...names];
-    while (left.length > 0) yield* left.splice(Math.floor(dice() * left.length), 1);
+interface Undisturbed {
+  readonly runId: string;
+  readonly seconds: number;
+}
+
+/** What all the others must come to, bit by bit. */
+async function trainUndisturbed({ stage, versionId, waiting, say }: Course): Promise<Undisturbed> {
+  const launchedMs = performance.now();
+  const runId = await launch(stage.client(), versionId);
+  await waiting.until('a training that nothing happens to', async () => (await statusOf(stage, runId)) === 'SUCCEEDED', STUCK_MS);
+  const seconds = (performance.now() - launchedMs) / 1000;
+  say(`one training went through undisturbed in ${seconds.toFixed(1)} s`);
+  return { runId, seconds };
+}
+
+async function cancelAtStart({ stage, versionId, waiting, say }: Course): Promise<ChaosPromise> {
+  const id = await launch(stage.client(), versionId);
+  await waiting.until('a start', async () => (await statusOf(stage, id)) !== 'QUEUED', STUCK_MS);
+  const tookMs = await cancelTwice(stage, id);
+  await waiting.until('the process to be gone', async () => (await stage.childPids()).length === 0, CANCEL_MS);
+  const seen = tookMs === undefined ? await statusOf(stage, id) : `CANCELED after ${(tookMs / 1000).toFixed(1)} s, at a load average of ${os.loadavg()[0]?.toFixed(1)}`;
+  say(`a training that started was cancelled: ${seen}`);
+  return { promise: 'a cancel during start, sent twice, within ten seconds', held: tookMs !== undefined && tookMs <= CANCEL_MS, seen };
+}
+
+interface Broken {
+  /** That were begun. */
+  readonly runIds: readonly string[];
+  readonly faults: Readonly<Record<string, number>>;
+  readonly remarks: readonly string[];
+  readonly promises: readonly ChaosPromise[];
+}
+
+async function breakThings(course: Course, undisturbed: Undisturbed, runIds: readonly string[]): Promise<Broken> {
+  const { stage, waiting, dice, startedMs, deadlineMs, rounds, say } = course;
+  const faults: Partial<Record<FaultName, number>> = {};
+  const wrong: string[] = [];
+  const cancelsMs: number[] = [];
+  const names = FAULT_NAMES.filter((name) => name !== 'set clock back' || stage.clock !== undefined);
+  const planned = inRounds(names, rounds, dice);
+  const isLate = (): boolean => performance.now() > startedMs + deadlineMs;
+  let lookCount = 0;
+  for (const [index, name] of planned.entries()) {
+    // In step with the trainings, so that the last of them meet as much as the first.
+    const endedWanted = Math.floor((index * runIds.length) / planned.length) - SLOTS;
+    await waiting.until('trainings to come through', async () => isLate() || (await endedCount(stage, runIds)) >= endedWanted, deadlineMs);
+    await waiting.pause(1_000 * undisturbed.seconds * 0.6 * dice());
+    if (isLate() || (await endedCount(stage, runIds).catch(() => 0)) === runIds.length) break;
+    await stage.look();
+    const fault: Fault = FAULTS[name];
+    try {
+      if (!(await fault({ stage, dice, runIds, onCanceled: (tookMs) => void cancelsMs.push(tookMs) }))) continue;
+      faults[name] = (faults[name] ?? 0) + 1;
+      const found = await faultsNow(stage);
+      lookCount += 1;
+      wrong.push(...found.map((what) => `after ${name}: ${what}`));
+      say(`${name}${found.length === 0 ? '' : `: ${found.join('; ')}`}   (${await endedCount(stage, runIds).catch(() => '?')} of ${runIds.length} ended)`);
+    } catch (error) {
+      if (waiting.isOver()) throw error;
+      wrong.push(`${name}: ${String(error)}`);
+      say(`${name}: ${String(error)}`);
+    }
   }
+  const begun = isLate() ? await giveUpWaiting(stage, runIds) : runIds;
+  await untilNothingMoves(stage, begun);
+  const remarks = [
+    ...(begun.length === runIds.length ? [] : [`${runIds.length - begun.length} of ${runIds.length} trainings were not begun: the time was up.`]),
+    ...names.filter((name) => faults[name] === undefined).map((name) => `Not done, for want of time or of anything to do it to: ${name}.`),
+  ];
+  return {
+    runIds: begun,
+    faults,
+    remarks,
+    promises: [
+      { promise: 'cancels of runs under way, each sent twice, within ten seconds', held: cancelsMs.every((tookMs) => tookMs <= CANCEL_MS), seen: cancelsMs.length === 0 ? 'none' : `${cancelsMs.length}, the slowest after ${(Math.max(...cancelsMs) / 1000).toFixed(1)} s; each was resumed` },
+      { promise: 'after each fault: nothing twice, no artifact without its bytes, no process without its parent', held: wrong.length === 0, seen: wrong.length === 0 ? `${lookCount} looks` : wrong.join('; ') },
+    ],
+  };
+}
+
+/** Every fault once before any of them comes again, each round in another order. */
+function inRounds(names: readonly FaultName[], rounds: number, dice: Dice): FaultName[] {
+  return Array.from({ length: rounds }, () => {
+    const left = [...names];
+    return names.flatMap(() => left.splice(Math.floor(dice() * left.length), 1));
+  }).flat();
+}
+
+/** Cancels what no worker has taken yet. @returns the others. */
+async function giveUpWaiting(stage: Stage, runIds: readonly string[]): Promise<string[]> {
+  const waiting = await stage.withDatabase((db) => db.run.findMany({ where: { id: { in: [...runIds] }, status: 'QUEUED', attempt: 0 }, select: { id: true } }));
+  for (const { id } of waiting) await cancelTwice(stage, id);
+  return runIds.filter((id) => !waiting.some((run) => run.id === id));
+}
+
+/** Resolves when all have ended, or when nothing has happened to any of them for long enough to say that they never will. */
+async function untilNothingMoves(stage: Stage, runIds: readonly string[]): Promise<void> {
+  let lastEvents = -1;
+  let lastMs = performance.now();
+  await stage.waiting.until('the trainings', async () => {
+    if ((await endedCount(stage, runIds)) === runIds.length) return true;
+    const events = await stage.withDatabase((db) => db.runEvent.count());
+    if (events !== lastEvents) lastMs = performance.now();
+    lastEvents = events;
+    return performance.now() - lastMs > STUCK_MS;
+  }, runIds.length * STUCK_MS);
+}
+
+async function endedCount(stage: Stage, runIds: readonly string[]): Promise<number> {
+  return stage.withDatabase((db) => db.run.count({ where: { id: { in: [...runIds] }, status: { in: ['SUCCEEDED', 'FAILED', 'CANCELED'] } } }));
 }
 
 async function importImages(stage: Stage, images: string): Promise<string> {
@@ -99,101 +221,19 @@ async function importImages(stage: Stage, images: string): Promise<string> {
   const { importDatasetVersion } = await client.request(launched, 'mutation ($input: ImportDatasetVersionInput!) { importDatasetVersion(input: $input) { run { id } } }', {
     input: { datasetId: createDataset.dataset.id, path: images, layout: 'FOLDER_PER_LABEL', idempotencyKey: 'chaos import' },
   });
-  await untilEnded(stage, [importDatasetVersion.run.id], 60_000);
+  await stage.waiting.until('an import', async () => ENDED.includes(await statusOf(stage, importDatasetVersion.run.id)), STUCK_MS);
   const version = z.object({ run: z.object({ datasetVersion: z.object({ id: z.string() }) }) });
   return (await client.request(version, 'query ($id: ID!) { run(id: $id) { datasetVersion { id } } }', { id: importDatasetVersion.run.id })).run.datasetVersion.id;
+}
+
+async function launchSome({ stage, versionId }: Course, count: number): Promise<string[]> {
+  const ids: string[] = [];
+  while (ids.length < count) ids.push(await launch(stage.client(), versionId));
+  return ids;
 }
 
 async function launch(client: RegistryClient, versionId: string): Promise<string> {
   const launched = z.object({ launchPretraining: z.object({ run: z.object({ id: z.string() }) }) });
   const input = { modelSlug: 'chaos', datasets: [{ datasetVersionId: versionId }], encoder: 'RESNET18', imageSizePx: 32, batchSize: 2, steps: STEPS, checkpointEverySteps: KEEP_EVERY, seed: 1 };
   return (await client.request(launched, 'mutation ($input: LaunchPretrainingInput!) { launchPretraining(input: $input) { run { id } } }', { input })).launchPretraining.run.id;
-}
-
-async function cancelTwice(stage: Stage, versionId: string): Promise<ChaosPromise> {
-  const id = await launch(stage.client(), versionId);
-  await until(async () => (await statusOf(stage.client(), id)) !== 'QUEUED', 60_000);
-  const startMs = performance.now();
-  const cancel = (): Promise<unknown> => stage.client().request(z.unknown(), 'mutation ($id: ID!) { cancelRun(id: $id) { run { status } } }', { id });
-  await Promise.all([cancel(), cancel()]);
-  const isCanceled = async (): Promise<boolean> => (await statusOf(stage.client(), id)) === 'CANCELED';
-  await until(isCanceled, 2 * CANCEL_MS).catch(() => undefined);
-  const tookMs = performance.now() - startMs;
-  const status = await statusOf(stage.client(), id);
-  const held = status === 'CANCELED' && tookMs <= CANCEL_MS;
-  await until(async () => (await stage.childPid()) === undefined, 30_000).catch(() => undefined);
-  return { promise: 'a cancel during start, sent twice', held, seen: `${status} after ${(tookMs / 1000).toFixed(1)} s` };
-}
-
-const ENDED = ['SUCCEEDED', 'FAILED', 'CANCELED'];
-
-async function statusOf(client: RegistryClient, id: string): Promise<string> {
-  return (await client.request(z.object({ run: z.object({ status: z.string() }) }), 'query ($id: ID!) { run(id: $id) { status } }', { id })).run.status;
-}
-
-async function allEnded(client: RegistryClient, ids: readonly string[]): Promise<boolean> {
-  for (const id of ids) if (!ENDED.includes(await statusOf(client, id))) return false;
-  return true;
-}
-
-async function untilEnded(stage: Stage, ids: readonly string[], deadlineMs: number): Promise<void> {
-  await until(() => allEnded(stage.client(), ids).catch(() => false), deadlineMs);
-}
-
-async function until(isSo: () => Promise<boolean>, deadlineMs: number): Promise<void> {
-  const endMs = performance.now() + deadlineMs;
-  while (!(await isSo())) {
-    if (performance.now() > endMs) throw new Error(`Waited ${deadlineMs} ms for something that did not come.`);
-    await sleep(300);
-  }
-}
-
-/** Looks at database and artifacts themselves, not at what the server says of them. */
-async function check(stage: Stage, ids: readonly string[]): Promise<ChaosPromise[]> {
-  const db = openDatabase(await stage.databaseUrl());
-  try {
-    const where = { id: { in: [...ids] } };
-    const runs = await db.run.findMany({ where, include: { events: { orderBy: { sequence: 'asc' } }, metricChunks: { where: { name: 'loss' }, orderBy: { firstStep: 'asc' } }, checkpoints: true, trainingStates: true } });
-    const stuck = runs.filter((run) => !ENDED.includes(run.status));
-    const unwell = runs.filter((run) => run.status !== 'SUCCEEDED');
-    const twice = runs.filter((run) => run.checkpoints.length > 1 || (run.status === 'SUCCEEDED' && run.checkpoints.length !== 1));
-    const digests = new Set(runs.flatMap((run) => run.checkpoints.map(({ sha256 }) => sha256)));
-    const losses = runs.filter((run) => run.status === 'SUCCEEDED').map((run) => JSON.stringify(run.metricChunks.flatMap((chunk) => chunk.steps.map((step, index) => [step, chunk.values[index]]))));
-    const holes = runs.filter((run) => run.events.some((event, index) => event.sequence !== index + 1));
-    const attempts = runs.reduce((sum, run) => sum + run.attempt, 0);
-    const fsck = await checkArtifacts({ db, store: openArtifactStore(path.join(stage.folder, 'artifacts')), onProgress: () => undefined });
-    // A run has ended a moment before its folder is gone. Half-written artifacts stay for an hour, in case somebody is still at them.
-    const workFolders = async (): Promise<string[]> => (await temporaryFiles(stage.folder)).filter((name) => /^[0-9a-f-]{36}-\d+$/.test(name));
-    await until(async () => (await workFolders()).length === 0, 15_000).catch(() => undefined);
-    const left = await workFolders();
-    return [
-      { promise: 'no run is stuck', held: stuck.length === 0, seen: `${runs.length - stuck.length} of ${runs.length} ended, in ${attempts} attempts` },
-      { promise: 'every run came through', held: unwell.length === 0, seen: unwell.length === 0 ? `${runs.length} SUCCEEDED` : unwell.map((run) => `${run.status} ${run.failureCode ?? ''}`).join(', ') },
-      { promise: 'one checkpoint for each run', held: twice.length === 0, seen: `${runs.reduce((sum, run) => sum + run.checkpoints.length, 0)} checkpoints of ${runs.length} runs` },
-      { promise: 'the same weights, bit by bit', held: digests.size === 1, seen: `${digests.size} different sha256` },
-      { promise: 'the same losses, each step once', held: new Set(losses).size === 1, seen: `${new Set(losses).size} different series` },
-      { promise: 'events without a hole', held: holes.length === 0, seen: `${runs.reduce((sum, run) => sum + run.events.length, 0)} events` },
-      { promise: 'every artifact is what its digest says', held: fsck.damaged.length === 0, seen: `${fsck.checked.count} read again, ${fsck.damaged.length} damaged` },
-      { promise: 'no work folder is left', held: left.length === 0, seen: `${left.length} left` },
-    ];
-  } finally {
-    await db.$disconnect();
-  }
-}
-
-async function nothingLeft(pids: ReadonlySet<number>, ports: ReadonlySet<number>): Promise<ChaosPromise> {
-  const alive = (await Promise.all([...pids].map(async (pid) => ((await isAlive(pid)) ? [pid] : [])))).flat();
-  const open = (await Promise.all([...ports].map(async (port) => ((await isOpen(port)) ? [port] : [])))).flat();
-  return { promise: 'no process and no port is left', held: alive.length + open.length === 0, seen: `${pids.size} processes and ${ports.size} ports were seen, ${alive.length} and ${open.length} are left` };
-}
-
-function isOpen(port: number): Promise<boolean> {
-  return new Promise((resolve) => {
-    const socket = connect(port, '127.0.0.1');
-    socket.once('connect', () => {
-      socket.destroy();
-      resolve(true);
-    });
-    socket.once('error', () => resolve(false));
-  });
 }

@@ -1,0 +1,38 @@
+/** The disk that a stage keeps its artifacts on: a file system in memory, so that it can be full without filling anybody's. */
+import { execFile } from 'node:child_process';
+import { mkdir, statfs } from 'node:fs/promises';
+import { promisify } from 'node:util';
+
+const run = promisify(execFile);
+
+const ROOMY = '4g';
+/** Enough for anything but a training's state, which has some 90 MB. */
+export const LEFT_BYTES = 20_000_000;
+
+export interface Disk {
+  /** From here on it has room for LEFT_BYTES more: who writes beyond gets ENOSPC. */
+  fill(): Promise<void>;
+  clear(): Promise<void>;
+  close(): Promise<void>;
+}
+
+/** @returns undefined where nothing may be mounted: for anybody but root, and in most containers. */
+export async function openDisk(folder: string): Promise<Disk | undefined> {
+  await mkdir(folder, { recursive: true });
+  const isMounted = await run('mount', ['-t', 'tmpfs', '-o', `size=${ROOMY},mode=0755`, 'paraffin-chaos', folder]).then(() => true, () => false);
+  if (!isMounted) return undefined;
+  const resize = async (size: string): Promise<void> => {
+    await run('mount', ['-o', `remount,size=${size}`, folder]);
+  };
+  return {
+    fill: async () => {
+      const { blocks, bfree, bsize } = await statfs(folder);
+      await resize(String((blocks - bfree) * bsize + LEFT_BYTES));
+    },
+    clear: () => resize(ROOMY),
+    close: async () => {
+      // Lazily where something still reads there: it is gone with its last reader.
+      await run('umount', [folder]).catch(() => run('umount', ['-l', folder]));
+    },
+  };
+}

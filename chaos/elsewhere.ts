@@ -1,0 +1,60 @@
+/** A backup that is taken while trainings run, and what becomes of them where it is restored. */
+import path from 'node:path';
+import { isDeepStrictEqual } from 'node:util';
+import { withStoredBytesLock } from '../src/platform/advisory-lock.ts';
+import { openArtifactStore } from '../src/platform/artifact-store.ts';
+import { writeBackup } from '../src/platform/backup.ts';
+import { programVersion } from '../src/platform/program-version.ts';
+import { outcomeOf } from './checks.ts';
+import { ENDED, statusOf } from './faults.ts';
+import type { ChaosPromise } from './report.ts';
+import { openStage, paraffin, type Stage } from './stage.ts';
+import type { Waiting } from './waiting.ts';
+
+/** TensorFlow, and the rest of at most two trainings, on a busy machine. */
+const TRAIN_MS = 240_000;
+
+/** Resolves with the file, which holds at least one training that has kept something and not come to its end. */
+export async function backUpMidway(stage: Stage, runIds: readonly string[]): Promise<string> {
+  const file = path.join(stage.folder, 'meanwhile.tar');
+  const isMidway = (): Promise<boolean> => stage.withDatabase(async (db) => (await db.run.count({ where: { id: { in: [...runIds] }, status: 'RUNNING', trainingStates: { some: {} } } })) > 0);
+  await stage.waiting.until('a training that has kept something', isMidway, 180_000);
+  const databaseUrl = await stage.databaseUrl();
+  await withStoredBytesLock(databaseUrl, 'SHARED', () => writeBackup({ databaseUrl, store: openArtifactStore(path.join(stage.folder, 'artifacts')), file, program: programVersion() }));
+  return file;
+}
+
+export interface Elsewhere {
+  /** The backup. */
+  readonly file: string;
+  /** An empty place. */
+  readonly folder: string;
+  /** Keys are restored, too: this one is known there. */
+  readonly keyFile: string;
+  /** What every training has to come to, bit by bit; the backup holds it, too. */
+  readonly undisturbedRunId: string;
+  readonly waiting: Waiting;
+}
+
+export async function trainElsewhere({ file, folder, keyFile, undisturbedRunId, waiting }: Elsewhere): Promise<ChaosPromise> {
+  await paraffin(['restore', file, '--data-dir', folder], {});
+  const stage = await openStage(folder, { waiting, keyFile });
+  try {
+    const midway = await stage.withDatabase((db) => db.run.findMany({ where: { events: { some: { kind: 'REQUEUED', message: { startsWith: 'Restored from a backup' } } } }, select: { id: true, trainingStates: { select: { step: true } } } }));
+    const isOver = async (): Promise<boolean> => (await Promise.all(midway.map(({ id }) => statusOf(stage, id)))).every((status) => ENDED.includes(status));
+    await waiting.until('what was restored to come to its end', isOver, TRAIN_MS).catch((error: unknown) => {
+      if (waiting.isOver()) throw error;
+    });
+    const wanted = await stage.withDatabase((db) => outcomeOf(db, undisturbedRunId));
+    const outcomes = await Promise.all(midway.map(({ id }) => stage.withDatabase((db) => outcomeOf(db, id))));
+    const same = outcomes.filter((outcome) => isDeepStrictEqual(outcome, wanted));
+    const steps = midway.map(({ trainingStates }) => Math.max(0, ...trainingStates.map(({ step }) => step)));
+    return {
+      promise: 'a backup taken midway, restored elsewhere, is trained to the same end there',
+      held: midway.length > 0 && same.length === midway.length && steps.some((step) => step > 0),
+      seen: `${midway.length} unfinished, with what they had kept at step ${steps.join(' and ')}; ${same.length} with the same weights and losses`,
+    };
+  } finally {
+    await stage.close();
+  }
+}

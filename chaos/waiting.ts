@@ -1,0 +1,28 @@
+/** Waiting that Ctrl-C ends. */
+import { setTimeout as sleep } from 'node:timers/promises';
+
+const LOOK_EVERY_MS = 200;
+
+export interface Waiting {
+  /** Whether Ctrl-C has ended it. */
+  isOver(): boolean;
+  pause(ms: number): Promise<void>;
+  /** Resolves when it is so. A look that fails is one that saw nothing. @throws Error naming what did not come in time. */
+  until(what: string, isSo: () => Promise<boolean>, deadlineMs: number): Promise<void>;
+}
+
+/** @param signal when it is aborted, everything that waits throws. */
+export function createWaiting(signal: AbortSignal): Waiting {
+  const pause = (ms: number): Promise<void> => sleep(ms, undefined, { signal });
+  return {
+    isOver: () => signal.aborted,
+    pause,
+    until: async (what, isSo, deadlineMs) => {
+      const endMs = performance.now() + deadlineMs;
+      while (!(await isSo().catch(() => false))) {
+        if (performance.now() > endMs) throw new Error(`Waited ${Math.round(deadlineMs / 1000)} s for ${what}.`);
+        await pause(LOOK_EVERY_MS);
+      }
+    },
+  };
+}
