@@ -7,10 +7,11 @@
  */
 import { parseArgs } from 'node:util';
 import { onStopSignal } from '../src/platform/stop-signal.ts';
+import { FAULT_NAMES } from './faults.ts';
 import { asTable } from './report.ts';
 import { runTrainings } from './trainings.ts';
 
-const HELP = `usage: npm run chaos [-- --quick] [-- --trainings 30] [-- --minutes 25] [-- --seed 1] [-- --json]
+const HELP = `usage: npm run chaos [-- --quick] [-- --trainings 30] [-- --minutes 25] [-- --seed 1] [-- --faults a,b] [-- --json]
 
 Small trainings run on a server of their own while child, agent, server and PostgreSQL are killed with SIGKILL, PostgreSQL
 is started anew under load, the agent is frozen, its network cut, the disk full, the clock set back, messages doubled and
@@ -20,6 +21,7 @@ elsewhere and trained to its end. Every promise is checked, then everything is t
   --quick          six trainings and each kind of fault once
   --trainings <n>  how many (default 30)
   --minutes <n>    no fault and no training begins later (default 25); what was left out is said
+  --faults <names> these kinds alone, joined by commas: ${FAULT_NAMES.join(', ')}
   --seed <n>       the same faults in the same order (default 1)
   --json           one JSON document on standard output; progress is on standard error
 
@@ -29,6 +31,7 @@ disk is a file system in memory where one can be mounted (by root), else a limit
 examples:
   npm run chaos -- --quick
   npm run chaos -- --seed 7
+  npm run chaos -- --quick --faults "fill disk,set clock back"
   npm run --silent chaos -- --json > chaos.json
 
 exit code: 0 every promise held; 1 one did not, and which; 2 misused; 130 stopped by Ctrl-C.
@@ -36,7 +39,7 @@ exit code: 0 every promise held; 1 one did not, and which; 2 misused; 130 stoppe
 
 const { values } = parseArgs({
   options: {
-    quick: { type: 'boolean', default: false }, trainings: { type: 'string' }, minutes: { type: 'string' }, seed: { type: 'string', default: '1' },
+    quick: { type: 'boolean', default: false }, trainings: { type: 'string' }, minutes: { type: 'string' }, faults: { type: 'string', default: FAULT_NAMES.join(',') }, seed: { type: 'string', default: '1' },
     json: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h' },
   },
 });
@@ -47,7 +50,9 @@ if (values.help === true) {
 const trainingCount = Number(values.trainings ?? (values.quick ? 6 : 30));
 const minutes = Number(values.minutes ?? (values.quick ? 6 : 25));
 const seed = Number(values.seed);
-if (!(Number.isInteger(trainingCount) && trainingCount >= 1 && trainingCount <= 1000 && minutes > 0 && minutes <= 600 && Number.isInteger(seed))) {
+const wantedFaults = values.faults.split(',').map((name) => name.trim());
+const faults = FAULT_NAMES.filter((name) => wantedFaults.includes(name));
+if (!(Number.isInteger(trainingCount) && trainingCount >= 1 && trainingCount <= 1000 && minutes > 0 && minutes <= 600 && Number.isInteger(seed) && faults.length === wantedFaults.length)) {
   process.stderr.write(HELP);
   process.exit(2);
 }
@@ -61,6 +66,7 @@ try {
   const report = await runTrainings({
     seed,
     trainingCount,
+    faults,
     rounds: values.quick ? 1 : 3,
     deadlineMs: minutes * 60_000,
     signal: stopped.signal,

@@ -10,7 +10,7 @@ import { openClock } from './clock.ts';
 import { createDice, type Dice } from './dice.ts';
 import { openDisk } from './disk.ts';
 import { backUpMidway, trainElsewhere } from './elsewhere.ts';
-import { cancelTwice, ENDED, FAULT_NAMES, FAULTS, statusOf, type Fault, type FaultName } from './faults.ts';
+import { cancelTwice, ENDED, FAULTS, statusOf, type Fault, type FaultName } from './faults.ts';
 import type { ChaosPromise, ChaosReport } from './report.ts';
 import { openStage, SLOTS, type Stage } from './stage.ts';
 import { transferOverBadNetwork } from './transfers.ts';
@@ -25,7 +25,8 @@ const CANCEL_MS = 10_000;
 export interface Wanted {
   readonly seed: number;
   readonly trainingCount: number;
-  /** How often each kind of fault comes, where time allows. */
+  readonly faults: readonly FaultName[];
+  /** How often each of them comes, where time allows. */
   readonly rounds: number;
   /** No fault and no training begins later. */
   readonly deadlineMs: number;
@@ -139,7 +140,7 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
   const faults: Partial<Record<FaultName, number>> = {};
   const wrong: string[] = [];
   const cancelsMs: number[] = [];
-  const names = FAULT_NAMES.filter((name) => name !== 'set clock back' || stage.clock !== undefined);
+  const names = course.faults.filter((name) => name !== 'set clock back' || stage.clock !== undefined);
   const planned = inRounds(names, rounds, dice);
   const isLate = (): boolean => performance.now() > startedMs + deadlineMs;
   let lookCount = 0;

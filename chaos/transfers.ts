@@ -10,7 +10,7 @@ import type { Stage } from './stage.ts';
 
 /** A checkpoint has 45 MB: it comes through only by going on. */
 const BREAKS = 4;
-const BREAK_AFTER_BYTES = { min: 1_000_000, max: 10_000_000 };
+const BREAK_AFTER_BYTES = { min: 2_000_000, max: 10_000_000 };
 /** A slow line of an institute. */
 const SLOW_BYTES_PER_SECOND = 4_000_000;
 

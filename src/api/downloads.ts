@@ -50,6 +50,7 @@ export interface DownloadOptions {
 
 /** Large enough that disk and socket, not JavaScript, set the pace. */
 const CHUNK_BYTES = 512 * 1024;
+const LISTENERS_MAX = 20;
 
 /** The routes of `GET|HEAD /checkpoints/{id}/download`, `/artifacts/{sha256}`, `/embeddings/{id}.npy|csv` and `/datasets/{id}/thumbnails/{n}.webp`. */
 export function createDownloads({ sources, viewerOf, stallTimeoutMs = 60_000 }: DownloadOptions): Router {
@@ -136,6 +137,8 @@ async function sendFile(request: Request, response: Response, file: ServedFile, 
   response.setTimeout(stallTimeoutMs, () => response.destroy());
   const bytes = handle.createReadStream({ start: first, end: last, highWaterMark: CHUNK_BYTES, autoClose: false });
   const isWhole = last - first + 1 === file.byteSize;
+  // Beside ours, a pipeline's own: together more than Node takes for a leak.
+  response.setMaxListeners(LISTENERS_MAX);
   await pipeline(isWhole ? checked(bytes, file.sha256) : bytes, response).catch(async (error: unknown) => {
     if (error instanceof DomainError) await sources.reportDamage(file.sha256);
     // A client that went away is no fault of ours.

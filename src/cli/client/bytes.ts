@@ -9,8 +9,9 @@ import { byteSizeInWords, createStatusLine, progressBar } from '../terminal.ts';
 import { leaveOnInterrupt } from './interruption.ts';
 import { refusalOf, ServerRefusal, type ClientOptions, type Registry } from './connection.ts';
 
-/** A break after which not one byte came is given up on. */
-const FRUITLESS_ATTEMPTS = 3;
+/** After so many breaks in a row between which not one byte came through it is given up. */
+const FRUITLESS_ATTEMPTS = 5;
+/** Times the number of breaks so far: five seconds in all, in which a server has been started again. */
 const RETRY_MS = 500;
 /** How a server ends a whole file whose stored bytes have changed. */
 const CUT_OFF = 'It broke off: the stored bytes are not what their name says.';
@@ -101,7 +102,7 @@ export async function fetchFile(registry: Registry, options: ClientOptions, urlP
         if (error instanceof ServerRefusal || fruitless >= FRUITLESS_ATTEMPTS) {
           throw error instanceof CommandFailure ? error : new CommandFailure({ message: `The download broke off at ${byteSizeInWords(have)}.`, hint: 'The same command goes on from there.' });
         }
-        await pause(RETRY_MS);
+        await pause(RETRY_MS * fruitless);
       }
     }
     await file.sync();
@@ -170,7 +171,7 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
     const reached = Number(asked?.headers.get('upload-offset') ?? offset);
     fruitless = reached > offset ? 0 : fruitless + 1;
     if (fruitless >= FRUITLESS_ATTEMPTS) throw new CommandFailure({ message: `The upload broke off at ${byteSizeInWords(reached)}.`, hint: 'Try again.' });
-    if (fruitless > 0) await pause(RETRY_MS);
+    await pause(RETRY_MS * fruitless);
     offset = reached;
   }
   if (options.quiet !== true) line.show(`${progressBar(1)} ${byteSizeInWords(size)}`);
