@@ -13,7 +13,7 @@ import { findRunningPostgres } from '../src/platform/postgres.ts';
 import { childrenOf, familyOf, isAlive } from '../test/support/processes.ts';
 import type { Clock } from './clock.ts';
 import type { Disk } from './disk.ts';
-import { openWire, type Wire } from './proxy.ts';
+import { openWire, type Wire } from '../test/support/wire.ts';
 import type { Waiting } from './waiting.ts';
 
 const run = promisify(execFile);

@@ -4,7 +4,7 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import type { Dice } from './dice.ts';
-import { openWire, type Wire } from './proxy.ts';
+import { openWire, type Wire } from '../test/support/wire.ts';
 import type { ChaosPromise } from './report.ts';
 import type { Stage } from './stage.ts';
 

@@ -8,6 +8,8 @@ import { request as httpRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, afterEach, before, describe, test } from 'node:test';
+import { upload as uploadByCommandLine } from '../../src/cli/client/bytes.ts';
+import { openRegistry } from '../../src/cli/client/connection.ts';
 import { DomainError } from '../../src/errors.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import type { AccessRole } from '../../src/modules/access/index.ts';
@@ -18,6 +20,7 @@ import { lightningFile, someEncoder } from '../support/encoder-files.ts';
 import { eventually } from '../support/eventually.ts';
 import { ADMIN } from '../support/registry.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
+import { openWire } from '../support/wire.ts';
 
 const CONTRACT = { imageSizePx: 64, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] };
 const IMPORT = `mutation($input: ImportCheckpointInput!) { importCheckpoint(input: $input) {
@@ -178,6 +181,24 @@ describe('an upload', () => {
     assert.equal((await send(address, offset, BYTES.subarray(offset))).status, 204);
     assert.deepEqual(await faultOf({ uploadId: idOf(address) }), ['FORMAT_INVALID', 'input.uploadId'], 'the bytes are the right ones, though no weights');
     assert.equal((await ask('DELETE', address)).status, 204);
+  });
+
+  test('of the command line goes on after each break, and when nobody answers for a moment', async () => {
+    const file = path.join(server.folder, 'tenpercent.ckpt');
+    await writeFile(file, FILE);
+    const wire = await openWire(() => Promise.resolve(Number(new URL(server.url).port)));
+    try {
+      wire.breakAfter(() => 10_000_000);
+      const uploading = uploadByCommandLine(openRegistry(`http://127.0.0.1:${wire.port}`, keys.contributor), { quiet: true }, file);
+      await eventually('a break', () => (wire.brokenCount() > 0 ? true : undefined));
+      wire.cut();
+      await eventually('what is tried meanwhile', () => (wire.refusedCount() > 1 ? true : undefined));
+      wire.mend();
+      const answer = await importUpload({ uploadId: await uploading });
+      assert.equal(at(answer, 'checkpoint.importedFrom.sha256'), SHA256, JSON.stringify(answer));
+    } finally {
+      await wire.close();
+    }
   });
 
   test('left hanging by a network that swallows everything is taken over by the next request', async () => {

@@ -12,6 +12,8 @@ export interface Wire {
   /** No more breaks; each new connection lets so many bytes through in a second, in either direction. */
   slowDown(bytesPerSecond: number): void;
   brokenCount(): number;
+  /** Connections that were asked for while it was cut. */
+  refusedCount(): number;
   close(): Promise<void>;
 }
 
@@ -29,6 +31,7 @@ export async function openWire(portBehind: () => Promise<number>): Promise<Wire>
   let isCut = false;
   let condition = GOOD;
   let brokenCount = 0;
+  let refusedCount = 0;
   const keep = (socket: Socket): void => {
     open.add(socket);
     socket.on('error', () => socket.destroy());
@@ -38,7 +41,11 @@ export async function openWire(portBehind: () => Promise<number>): Promise<Wire>
     keep(near);
     portBehind().then(
       (port) => {
-        if (isCut) return near.destroy();
+        if (isCut) {
+          refusedCount += 1;
+          near.destroy();
+          return;
+        }
         const far = connect(port, '127.0.0.1');
         keep(far);
         const { bytes, bytesPerSecond } = condition;
@@ -80,6 +87,7 @@ export async function openWire(portBehind: () => Promise<number>): Promise<Wire>
       condition = { ...GOOD, bytesPerSecond };
     },
     brokenCount: () => brokenCount,
+    refusedCount: () => refusedCount,
     close: () => {
       cut();
       return new Promise((resolve) => server.close(() => resolve()));
