@@ -21,7 +21,7 @@ const BYTES = Buffer.alloc(24_000_000, 'paraffin weights, ');
 const SHA256 = createHash('sha256').update(BYTES).digest('hex');
 const ETAG = `"${SHA256}"`;
 const DIGEST = `sha-256=:${Buffer.from(SHA256, 'hex').toString('base64')}:`;
-const STALL_TIMEOUT_MS = 500;
+const STALL_TIMEOUT_MS = 2_000;
 
 let database: TestDatabase;
 let server: TestServer;
