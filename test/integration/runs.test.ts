@@ -725,8 +725,8 @@ describe('what a run tells', () => {
     const chunks = await database.db.runMetricChunk.findMany({ where: { runId: run.id }, orderBy: { firstStep: 'asc' } });
     assert.deepEqual(chunks.flatMap((chunk) => chunk.steps), Array.from({ length: 5_000 }, (_, step) => step));
     assert.ok(chunks.length <= 40, `${chunks.length} rows for 5,000 points`);
-    // 40 makes parts of several chunks' extremes, 1000 parts of a few points.
-    for (const maxPoints of [10, 40, 1000]) {
+    // 10 and 40 make parts of several chunks' extremes, 100 takes them as they are, 1000 makes parts of a few points.
+    for (const maxPoints of [10, 40, 100, 1000]) {
       const [series] = await registry.runs.metrics(ADMIN, run.id, ['loss'], { maxPoints });
       const points = series?.points ?? [];
       assert.ok(points.length <= maxPoints && points.length >= maxPoints / 3, `${points.length} of ${maxPoints}`);
