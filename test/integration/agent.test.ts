@@ -367,8 +367,7 @@ test('an evaluation stands beside its baselines', async () => {
   const checkpoint = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
   const run = await registry.evaluations.launch(ADMIN, { checkpointId: checkpoint.id, datasetVersionId: versionId, protocol: 'LINEAR_PROBE', folds: 4, seed: 1, options: { bootstrapResamples: 100 } });
   await reaches(run.id, 'SUCCEEDED');
-  const { edges } = await registry.evaluations.list(ADMIN, {}, { checkpointId: checkpoint.id });
-  const evaluation = edges[0]?.node;
+  const [evaluation] = await registry.evaluations.ofCheckpoint(ADMIN, checkpoint.id, 1);
   assert.deepEqual(evaluation?.metrics.map((metric) => metric.name), ['macroF1', 'balancedAccuracy', 'accuracy', 'macroAuroc']);
   assert.deepEqual(evaluation.baselines.map((baseline) => baseline.kind), ['RANDOM_ENCODER', 'COLOUR_STATISTICS', 'MAJORITY_CLASS']);
   assert.equal(evaluation.confusionMatrix?.counts.flat().reduce((sum, count) => sum + count, 0), 32);

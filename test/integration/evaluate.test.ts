@@ -8,7 +8,7 @@ import sharp, { type Sharp } from 'sharp';
 import { z } from 'zod';
 import { drawTissue } from '../../src/cli/tissue.ts';
 import { readNpy } from '../../src/formats/npy.ts';
-import type { EvaluationRecord } from '../../src/modules/evaluations/index.ts';
+import type { ReportedEvaluationRecord } from '../../src/modules/evaluations/index.ts';
 import { parseManifest } from '../../workers/engine/data/manifest.ts';
 import { evaluateTask } from '../../workers/tasks/evaluate.ts';
 import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
@@ -55,12 +55,12 @@ async function importVersion(intoDatasetId: string, changes: object): Promise<st
   return (await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: imported.id } })).id;
 }
 
-async function evaluate(changes: object = {}): Promise<{ readonly run: LaunchedTask; readonly evaluation: EvaluationRecord }> {
+async function evaluate(changes: object = {}): Promise<{ readonly run: LaunchedTask; readonly evaluation: ReportedEvaluationRecord }> {
   const launched = await registry.evaluations.launch(ADMIN, { checkpointId, datasetVersionId: versionId, protocol: 'LINEAR_PROBE', folds: 4, seed: 1, options: { bootstrapResamples: 100 }, ...changes });
   const run = await runner.claim(evaluateTask, launched.id);
   await run.carry();
-  const { id } = await database.db.evaluation.findFirstOrThrow({ where: { runId: launched.id } });
-  const evaluation = await registry.evaluations.get(ADMIN, id);
+  const found = await database.db.evaluation.findFirstOrThrow({ where: { runId: launched.id } });
+  const evaluation = (await registry.evaluations.ofCheckpoint(ADMIN, found.checkpointId, 100)).find(({ id }) => id === found.id);
   assert.ok(evaluation !== undefined);
   return { run, evaluation };
 }
@@ -162,7 +162,7 @@ test('a regression predicts the numbers of a CSV, beside the mean', async () => 
   const { evaluation } = await evaluate({ datasetVersionId: numbersId, protocol: 'REGRESSION' });
   assert.deepEqual(evaluation.metrics.map(({ name }) => name), ['meanAbsoluteError', 'spearmanCorrelation', 'rSquared']);
   assert.deepEqual(evaluation.baselines.map(({ kind, metrics }) => [kind, metrics.length]), [['RANDOM_ENCODER', 3], ['COLOUR_STATISTICS', 3], ['MEAN_LABEL', 2]]);
-  const errorOf = (metrics: EvaluationRecord['metrics']): number => metrics.find(({ name }) => name === 'meanAbsoluteError')?.value ?? NaN;
+  const errorOf = (metrics: ReportedEvaluationRecord['metrics']): number => metrics.find(({ name }) => name === 'meanAbsoluteError')?.value ?? NaN;
   // Brightness is the target: colour tells it, and the mean does not.
   assert.ok(errorOf(evaluation.baselines[1]?.metrics ?? []) < 0.5 * errorOf(evaluation.baselines[2]?.metrics ?? []));
   const [row] = await registry.evaluations.leaderboard(ADMIN, numbersId, 'REGRESSION');

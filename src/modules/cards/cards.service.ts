@@ -61,7 +61,7 @@ export function createCardService({ datasets, models, runs, evaluations }: CardS
       const model = checkpoint === undefined ? undefined : await models.get(viewer, { id: checkpoint.modelId });
       if (checkpoint === undefined || model === undefined) throw new DomainError({ code: 'CHECKPOINT_NOT_FOUND', message: 'There is no checkpoint with this id.', hint: 'List them with the query checkpoints.' });
       const pretraining = await models.pretrainingOf(checkpointId);
-      const found = await evaluations.list(viewer, { first: MAX_PAGE_SIZE }, { checkpointId });
+      const found = await evaluations.ofCheckpoint(viewer, checkpointId, MAX_PAGE_SIZE);
       // Most evaluations of a checkpoint share a few versions: each is looked up once.
       const known = new Map<string, Promise<SeenVersion>>();
       const seenOnce = (versionId: string): Promise<SeenVersion> => {
@@ -75,7 +75,7 @@ export function createCardService({ datasets, models, runs, evaluations }: CardS
         trainedOn: await Promise.all(pretraining.versions.map(async ({ datasetVersionId, isPart }) => ({ ...(await seenOnce(datasetVersionId)), isPart }))),
         isTrainingComplete: pretraining.isComplete,
         run: checkpoint.sourceRunId === null ? undefined : await runs.get(viewer, checkpoint.sourceRunId),
-        evaluations: await Promise.all(found.edges.map(async ({ node: evaluation }) => ({ ...(await seenOnce(evaluation.datasetVersionId)), evaluation }))),
+        evaluations: await Promise.all(found.map(async (evaluation) => ({ ...(await seenOnce(evaluation.datasetVersionId)), evaluation }))),
         serverUrl,
       });
     },

@@ -1,6 +1,6 @@
 /** Model cards: Markdown with YAML front matter, as Hugging Face has them. Pure; what is not known is absent. */
 import type { DatasetRecord, DatasetVersionRecord } from '../datasets/index.ts';
-import type { EvaluationMetricRecord, EvaluationRecord } from '../evaluations/index.ts';
+import type { EvaluationMetricRecord, ReportedEvaluationRecord } from '../evaluations/index.ts';
 import type { CheckpointRecord, ModelRecord } from '../models/index.ts';
 import type { RunRecord } from '../runs/index.ts';
 
@@ -21,7 +21,7 @@ export interface ModelCardFacts {
   readonly isTrainingComplete: boolean;
   /** The pretraining that made it, where that was done here. */
   readonly run: RunRecord | undefined;
-  readonly evaluations: readonly (SeenVersion & { readonly evaluation: EvaluationRecord })[];
+  readonly evaluations: readonly (SeenVersion & { readonly evaluation: ReportedEvaluationRecord })[];
   /** Where this registry is reached, without a slash at its end. */
   readonly serverUrl: string;
 }

@@ -37,7 +37,10 @@ export const CheckpointEmbeddings = extendType({
     t.nonNull.list.nonNull.field('embeddings', {
       type: 'EmbeddingSet',
       description: 'Newest first; an evaluation makes them.',
-      resolve: (checkpoint, _args, ctx) => (checkpoint.sha256 === null ? [] : ctx.services.embeddings.ofEncoder(ctx.viewer, checkpoint.sha256)),
+      resolve: async (checkpoint, _args, ctx) => {
+        const { sha256 } = await ctx.loaders.models.wholeCheckpoint(checkpoint);
+        return sha256 === null ? [] : ctx.services.embeddings.ofEncoder(ctx.viewer, sha256);
+      },
     });
   },
 });

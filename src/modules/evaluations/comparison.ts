@@ -5,7 +5,7 @@ import { CLASSIFICATION_METRICS, scorePredictions, type PooledPredictions } from
 import { differencesOf, type MetricEstimate, type Replicates } from '../../statistics/estimate.ts';
 import { createRandom } from '../../statistics/random.ts';
 import { REGRESSION_METRICS, scoreNumbers, type PooledNumbers } from '../../statistics/regression-score.ts';
-import type { EvaluationRecord, MetricComparisonRecord } from './evaluations.records.ts';
+import type { MetricComparisonRecord, ReportedEvaluationRecord } from './evaluations.records.ts';
 
 export const PREDICTIONS_MEDIA_TYPE = 'application/jsonl';
 
@@ -30,23 +30,23 @@ export interface Comparison {
  * @param first, second evaluations with their stored predictions, JSON lines.
  * @throws DomainError EVALUATIONS_NOT_COMPARABLE for other images, another split or another kind of prediction.
  */
-export function comparePredictions(first: EvaluationRecord, firstLines: string, second: EvaluationRecord, secondLines: string): Comparison {
+export function comparePredictions(first: ReportedEvaluationRecord, firstLines: string, second: ReportedEvaluationRecord, secondLines: string): Comparison {
   checkComparable(first, second);
   return first.protocol === 'REGRESSION' ? compareNumbers(firstLines, secondLines) : compareLabels(first, firstLines, second, secondLines);
 }
 
 /** @throws DomainError EVALUATIONS_NOT_COMPARABLE, as far as it can be seen without the predictions. */
-export function checkComparable(first: EvaluationRecord, second: EvaluationRecord): void {
+export function checkComparable(first: ReportedEvaluationRecord, second: ReportedEvaluationRecord): void {
   if ((first.protocol === 'REGRESSION') !== (second.protocol === 'REGRESSION')) throw notComparable('one predicts labels, the other numbers');
   if (first.datasetVersionId !== second.datasetVersionId) throw notComparable('they are of two dataset versions');
   if (digestOf(first) !== digestOf(second)) throw notComparable('their folds differ');
 }
 
-function digestOf({ split }: EvaluationRecord): string {
+function digestOf({ split }: ReportedEvaluationRecord): string {
   return z.object({ digest: z.string() }).parse(split).digest;
 }
 
-function compareLabels(first: EvaluationRecord, firstLines: string, second: EvaluationRecord, secondLines: string): Comparison {
+function compareLabels(first: ReportedEvaluationRecord, firstLines: string, second: ReportedEvaluationRecord, secondLines: string): Comparison {
   const labelNames = first.confusionMatrix?.labelNames ?? [];
   if (JSON.stringify(labelNames) !== JSON.stringify(second.confusionMatrix?.labelNames ?? [])) throw notComparable('their labels differ');
   const [left, right] = [firstLines, secondLines].map((lines) => parseLines(lines, classifiedSchema));

@@ -68,28 +68,52 @@ export interface LeakageRecord {
   readonly unhashedVersionCount: number;
 }
 
-export interface EvaluationRecord {
+/** An evaluation as a leaderboard of hundreds mentions it. */
+export interface MentionedEvaluationRecord {
   readonly id: string;
   readonly checkpointId: string;
+}
+
+/** Which checkpoint was tried, on what and how; what came out is read where it is asked for. */
+export interface EvaluationRecord extends MentionedEvaluationRecord {
   readonly datasetVersionId: string;
   readonly protocol: EvaluationProtocol;
   readonly runId: string;
   readonly seed: number;
+  readonly predictionsSha256: string | null;
+  readonly createdAt: Date;
+}
+
+/** How it was done and where it went wrong: far longer than all else, and read only where somebody looks. */
+export interface EvaluationReportRecord {
   readonly options: unknown;
   readonly split: unknown;
-  readonly metrics: readonly EvaluationMetricRecord[];
   readonly confusionMatrix: ConfusionMatrixRecord | null;
   readonly perClass: readonly ClassReportRecord[];
   readonly baselines: readonly EvaluationBaselineRecord[];
   readonly learningCurve: readonly LearningCurvePointRecord[];
   readonly leakage: LeakageRecord | null;
-  readonly predictionsSha256: string | null;
-  readonly createdAt: Date;
+}
+
+/** All of it. */
+export interface ReportedEvaluationRecord extends EvaluationRecord, EvaluationReportRecord {
+  readonly metrics: readonly EvaluationMetricRecord[];
+}
+
+/** What the API's Evaluation is made of. */
+export type EvaluationSource = MentionedEvaluationRecord | EvaluationRecord;
+
+/** What a leaderboard ranks. */
+export interface EntrantRecord {
+  readonly evaluation: MentionedEvaluationRecord;
+  /** What it is ranked by. */
+  readonly metric: EvaluationMetricRecord;
+  readonly leakage: LeakageRecord | null;
 }
 
 export interface LeaderboardRowRecord {
   readonly rank: number;
-  readonly evaluation: EvaluationRecord;
+  readonly evaluation: MentionedEvaluationRecord;
   readonly metric: EvaluationMetricRecord;
   /** Null where it is not known what the checkpoint has seen. */
   readonly overlapsPretraining: boolean | null;

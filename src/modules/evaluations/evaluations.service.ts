@@ -10,7 +10,7 @@ import type { DatasetService } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import type { RunRecord, RunService } from '../runs/index.ts';
 import { checkComparable, comparePredictions, notComparable } from './comparison.ts';
-import type { EvaluationComparisonRecord, EvaluationMetricRecord, EvaluationRecord, LeaderboardRowRecord, NewEvaluation } from './evaluations.records.ts';
+import type { EntrantRecord, EvaluationComparisonRecord, EvaluationRecord, LeaderboardRowRecord, NewEvaluation, ReportedEvaluationRecord } from './evaluations.records.ts';
 import { checkEvaluable, launchEvaluationSchema } from './evaluations.rules.ts';
 import { overlapOf } from './leakage.rules.ts';
 import { optionsOf } from './options.rules.ts';
@@ -19,6 +19,8 @@ import type { EvaluationFilter, EvaluationStore } from './evaluations.store.ts';
 export interface EvaluationService {
   get(viewer: Viewer, id: string): Promise<EvaluationRecord | undefined>;
   list(viewer: Viewer, page: PageArguments, filter: EvaluationFilter): Promise<Page<EvaluationRecord>>;
+  /** With their reports, the newest `limit` first. */
+  ofCheckpoint(viewer: Viewer, checkpointId: string, limit: number): Promise<ReportedEvaluationRecord[]>;
   /** A run of kind EVALUATION. */
   launch(viewer: Viewer, input: unknown): Promise<RunRecord>;
   /** Best first by macroF1, or by least meanAbsoluteError for REGRESSION; of several evaluations of one checkpoint the newest counts. */
@@ -44,8 +46,8 @@ function rankingOf(protocol: EvaluationProtocol): { readonly metric: string; rea
 }
 
 export function createEvaluationService({ store, runs, datasets, models, readArtifact }: EvaluationServiceParts): EvaluationService {
-  const findOrThrow = async (id: string, field: string): Promise<EvaluationRecord> => {
-    const evaluation = isId(id) ? await store.find(id) : undefined;
+  const findOrThrow = async (id: string, field: string): Promise<ReportedEvaluationRecord> => {
+    const evaluation = isId(id) ? await store.findReported(id) : undefined;
     if (evaluation !== undefined) return evaluation;
     throw new DomainError({ code: 'EVALUATION_NOT_FOUND', message: 'There is no evaluation with this id.', field, hint: 'List them with the query evaluations.' });
   };
@@ -61,6 +63,10 @@ export function createEvaluationService({ store, runs, datasets, models, readArt
         if (id != null && !isId(id)) throw new DomainError({ code: 'BAD_INPUT', message: `${field} is not an id of this registry.`, field: `filter.${field}` });
       }
       return store.list(page, filter);
+    },
+    ofCheckpoint: async (viewer, checkpointId, limit) => {
+      authorise(viewer, 'READER');
+      return isId(checkpointId) ? store.ofCheckpoint(checkpointId, limit) : [];
     },
     launch: async (viewer, raw) => {
       authorise(viewer, 'CONTRIBUTOR');
@@ -84,23 +90,22 @@ export function createEvaluationService({ store, runs, datasets, models, readArt
     leaderboard: async (viewer, datasetVersionId, protocol) => {
       authorise(viewer, 'READER');
       if (!isId(datasetVersionId)) return [];
-      const newest = new Map<string, EvaluationRecord>();
-      for (const evaluation of (await store.ofVersion(datasetVersionId, protocol)).reverse()) newest.set(evaluation.checkpointId, evaluation);
-      const acquaintances = await store.acquaintances([...newest.keys()], datasetVersionId);
-      const overlapsOf = ({ checkpointId, leakage }: EvaluationRecord): boolean | null => {
-        const known = acquaintances.get(checkpointId);
+      const { metric: metricName, sign } = rankingOf(protocol);
+      const entrants = await store.entrants(datasetVersionId, protocol, metricName);
+      const acquaintances = await store.acquaintances(entrants.map(({ evaluation }) => evaluation.checkpointId), datasetVersionId);
+      const overlapsOf = ({ evaluation, leakage }: EntrantRecord): boolean | null => {
+        const known = acquaintances.get(evaluation.checkpointId);
         if (known?.overlaps === true) return true;
         if (leakage !== null) return overlapOf(leakage);
         return known?.isImported === true ? null : false;
       };
-      const ranking = rankingOf(protocol);
-      return [...newest.values()]
-        .flatMap((evaluation) => {
-          const metric = evaluation.metrics.find((candidate) => candidate.name === ranking.metric);
-          return metric === undefined ? [] : [{ evaluation, metric }];
-        })
-        .sort((a, b) => ranking.sign * (b.metric.value - a.metric.value))
-        .map(({ evaluation, metric }, index, sorted) => ({ rank: rankOf(metric, index, sorted), evaluation, metric, overlapsPretraining: overlapsOf(evaluation) }));
+      const sorted = entrants.toSorted((a, b) => sign * (b.metric.value - a.metric.value) || (a.evaluation.id < b.evaluation.id ? -1 : 1));
+      let rank = 0;
+      return sorted.map((entrant, index) => {
+        // Equal values share a rank.
+        if (entrant.metric.value !== sorted[index - 1]?.metric.value) rank = index + 1;
+        return { rank, evaluation: entrant.evaluation, metric: entrant.metric, overlapsPretraining: overlapsOf(entrant) };
+      });
     },
     compare: async (viewer, firstId, secondId) => {
       authorise(viewer, 'READER');
@@ -112,10 +117,4 @@ export function createEvaluationService({ store, runs, datasets, models, readArt
     },
     register: (tx, evaluation) => store.create(tx, evaluation),
   };
-}
-
-/** Equal values share a rank. */
-function rankOf(metric: EvaluationMetricRecord, index: number, sorted: readonly { readonly metric: EvaluationMetricRecord }[]): number {
-  const firstEqual = sorted.findIndex((row) => row.metric.value === metric.value);
-  return (firstEqual < 0 ? index : firstEqual) + 1;
 }

@@ -5,7 +5,7 @@ import { decodeIdCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageA
 import { allOf, jsonRows } from '../../platform/sql.ts';
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { EvaluationProtocol } from '../../generated/prisma/enums.ts';
-import { BASELINE_KINDS, type EvaluationRecord, type LearningCurvePointRecord, type NewEvaluation } from './evaluations.records.ts';
+import { BASELINE_KINDS, type EntrantRecord, type EvaluationMetricRecord, type EvaluationRecord, type EvaluationReportRecord, type LeakageRecord, type LearningCurvePointRecord, type MentionedEvaluationRecord, type NewEvaluation, type ReportedEvaluationRecord } from './evaluations.records.ts';
 
 export interface EvaluationFilter {
   readonly checkpointId?: string | null | undefined;
@@ -42,20 +42,34 @@ const leakageSchema = z.object({
 const confusionMatrixSchema = z.object({ labelNames: z.array(z.string()), counts: z.array(z.array(z.number())) });
 const perClassSchema = z.array(z.object({ label: z.string(), precision: z.number(), recall: z.number(), f1Score: z.number(), support: z.number() }));
 
-/** As it stands in JSON. */
-interface RowJson extends Omit<EvaluationRecord, 'createdAt' | CheckedField>, Readonly<Record<CheckedField, unknown>> {
+/** As they stand in JSON. */
+interface LineJson extends Omit<EvaluationRecord, 'createdAt'> {
   readonly createdAt: string;
 }
-type CheckedField = 'confusionMatrix' | 'perClass' | 'baselines' | 'learningCurve' | 'leakage';
+type ReportJson = Readonly<Record<keyof EvaluationReportRecord, unknown>>;
 
-/** Whole records in one statement, newest first. */
-async function readEvaluations(db: Database, where: Prisma.Sql, limit = Prisma.empty): Promise<EvaluationRecord[]> {
-  const rows = await jsonRows<RowJson>(db, Prisma.sql`
-    SELECT e.id, e."checkpointId", e."datasetVersionId", e.protocol, e."runId", e.seed, e.options, e.split, e."confusionMatrix", e."perClass", e.baselines, e."learningCurve", e.leakage, e."predictionsSha256", e."createdAt",
-      coalesce((SELECT json_agg(json_build_object('name', m.name, 'value', m.value, 'ci95Low', m."ci95Low", 'ci95High', m."ci95High") ORDER BY m.position)
-        FROM "EvaluationMetric" m WHERE m."evaluationId" = e.id), '[]') AS metrics
-    FROM "Evaluation" e WHERE ${where} ORDER BY e.id DESC ${limit}`);
-  return rows.map(toRecord);
+const LINE = Prisma.sql`e.id, e."checkpointId", e."datasetVersionId", e.protocol, e."runId", e.seed, e."predictionsSha256", e."createdAt"`;
+const REPORT = Prisma.sql`e.options, e.split, e."confusionMatrix", e."perClass", e.baselines, e."learningCurve", e.leakage`;
+
+/** In one statement, newest first. */
+async function readLines(db: Database, where: Prisma.Sql, limit = Prisma.empty): Promise<EvaluationRecord[]> {
+  const rows = await jsonRows<LineJson>(db, Prisma.sql`SELECT ${LINE} FROM "Evaluation" e WHERE ${where} ORDER BY e.id DESC ${limit}`);
+  return rows.map(toLine);
+}
+
+/** With their reports, newest first. */
+async function readReported(db: Database, where: Prisma.Sql, limit = Prisma.empty): Promise<ReportedEvaluationRecord[]> {
+  const rows = await jsonRows<LineJson & ReportJson>(db, Prisma.sql`SELECT ${LINE}, ${REPORT} FROM "Evaluation" e WHERE ${where} ORDER BY e.id DESC ${limit}`);
+  const metrics = await readMetrics(db, rows.map(({ id }) => id));
+  return rows.map((row) => ({ ...toLine(row), ...toReport(row), metrics: metrics.get(row.id) ?? [] }));
+}
+
+/** By evaluation. */
+async function readMetrics(db: Database, ids: readonly string[]): Promise<ReadonlyMap<string, readonly EvaluationMetricRecord[]>> {
+  const rows = await jsonRows<EvaluationMetricRecord & { readonly evaluationId: string }>(db, Prisma.sql`
+    SELECT "evaluationId", name, value, "ci95Low", "ci95High" FROM "EvaluationMetric" WHERE "evaluationId" = ANY(${[...ids]}::uuid[]) ORDER BY "evaluationId", position`);
+  const grouped = Map.groupBy(rows, ({ evaluationId }) => evaluationId);
+  return new Map([...grouped].map(([id, metrics]) => [id, metrics.map(({ name, value, ci95Low, ci95High }) => ({ name, value, ci95Low, ci95High }))]));
 }
 
 /** What a checkpoint may have seen of a dataset. */
@@ -70,9 +84,24 @@ export type EvaluationStore = ReturnType<typeof createEvaluationStore>;
 
 export function createEvaluationStore(db: Database) {
   return {
-    find: async (id: string): Promise<EvaluationRecord | undefined> => (await readEvaluations(db, Prisma.sql`e.id = ${id}::uuid`))[0],
+    find: async (id: string): Promise<EvaluationRecord | undefined> => (await readLines(db, Prisma.sql`e.id = ${id}::uuid`))[0],
 
-    findByRuns: (runIds: readonly string[]): Promise<EvaluationRecord[]> => readEvaluations(db, Prisma.sql`e."runId" = ANY(${[...runIds]}::uuid[])`),
+    findReported: async (id: string): Promise<ReportedEvaluationRecord | undefined> => (await readReported(db, Prisma.sql`e.id = ${id}::uuid`))[0],
+
+    findByRuns: (runIds: readonly string[]): Promise<EvaluationRecord[]> => readLines(db, Prisma.sql`e."runId" = ANY(${[...runIds]}::uuid[])`),
+
+    metrics: (ids: readonly string[]): Promise<ReadonlyMap<string, readonly EvaluationMetricRecord[]>> => readMetrics(db, ids),
+
+    findMany: (ids: readonly string[]): Promise<EvaluationRecord[]> => readLines(db, Prisma.sql`e.id = ANY(${[...ids]}::uuid[])`),
+
+    /** By evaluation. */
+    reports: async (ids: readonly string[]): Promise<ReadonlyMap<string, EvaluationReportRecord>> => {
+      const rows = await jsonRows<ReportJson & { readonly id: string }>(db, Prisma.sql`SELECT e.id, ${REPORT} FROM "Evaluation" e WHERE e.id = ANY(${[...ids]}::uuid[])`);
+      return new Map(rows.map((row) => [row.id, toReport(row)]));
+    },
+
+    /** With their reports, newest first. */
+    ofCheckpoint: (checkpointId: string, limit: number): Promise<ReportedEvaluationRecord[]> => readReported(db, Prisma.sql`e."checkpointId" = ${checkpointId}::uuid`, Prisma.sql`LIMIT ${limit}`),
 
     list: async (page: PageArguments, filter: EvaluationFilter): Promise<Page<EvaluationRecord>> => {
       const size = pageSizeOf(page);
@@ -83,7 +112,7 @@ export function createEvaluationStore(db: Database) {
         ...(filter.protocol == null ? [] : [Prisma.sql`e.protocol = ${filter.protocol}::"EvaluationProtocol"`]),
       ];
       const behind = after === undefined ? [] : [Prisma.sql`e.id < ${after}::uuid`];
-      const records = await readEvaluations(db, allOf([...conditions, ...behind]), Prisma.sql`LIMIT ${size + 1}`);
+      const records = await readLines(db, allOf([...conditions, ...behind]), Prisma.sql`LIMIT ${size + 1}`);
       const totalCount = async (): Promise<number> => {
         const [counted] = await db.$queryRaw<{ count: number }[]>`SELECT count(*)::int AS count FROM "Evaluation" e WHERE ${allOf(conditions)}`;
         return counted?.count ?? 0;
@@ -91,9 +120,16 @@ export function createEvaluationStore(db: Database) {
       return pageOf(records, size, (record) => encodeCursor([record.id]), after !== undefined, totalCount);
     },
 
-    /** Every evaluation of a version under a protocol, for ranking; newest first. */
-    ofVersion: (datasetVersionId: string, protocol: EvaluationProtocol): Promise<EvaluationRecord[]> =>
-      readEvaluations(db, Prisma.sql`e."datasetVersionId" = ${datasetVersionId}::uuid AND e.protocol = ${protocol}::"EvaluationProtocol"`),
+    /** Of a version under a protocol the newest evaluation of each checkpoint, where it has the metric. */
+    entrants: async (datasetVersionId: string, protocol: EvaluationProtocol, metricName: string): Promise<EntrantRecord[]> => {
+      const rows = await jsonRows<MentionedEvaluationRecord & Omit<EvaluationMetricRecord, 'name'> & { readonly leakage: unknown }>(db, Prisma.sql`
+        SELECT e.id, e."checkpointId", e.leakage, m.value, m."ci95Low", m."ci95High"
+        FROM (
+          SELECT DISTINCT ON ("checkpointId") id, "checkpointId", leakage FROM "Evaluation"
+          WHERE "datasetVersionId" = ${datasetVersionId}::uuid AND protocol = ${protocol}::"EvaluationProtocol" ORDER BY "checkpointId", id DESC) e
+        JOIN "EvaluationMetric" m ON m."evaluationId" = e.id AND m.name = ${metricName}`);
+      return rows.map(({ id, checkpointId, leakage, value, ci95Low, ci95High }) => ({ evaluation: { id, checkpointId }, metric: { name: metricName, value, ci95Low, ci95High }, leakage: toLeakage(leakage) }));
+    },
 
     /** By checkpoint, of the dataset that the version belongs to, any version of it. */
     acquaintances: async (checkpointIds: readonly string[], datasetVersionId: string): Promise<ReadonlyMap<string, Acquaintance>> => {
@@ -131,14 +167,22 @@ function curveJson(curve: readonly LearningCurvePointRecord[]) {
   return curve.map((point) => ({ ...point, metrics: point.metrics.map((metric) => ({ ...metric })) }));
 }
 
-function toRecord(row: RowJson): EvaluationRecord {
+function toLine({ id, checkpointId, datasetVersionId, protocol, runId, seed, predictionsSha256, createdAt }: LineJson): EvaluationRecord {
+  return { id, checkpointId, datasetVersionId, protocol, runId, seed, predictionsSha256, createdAt: new Date(createdAt) };
+}
+
+function toReport(row: ReportJson): EvaluationReportRecord {
   return {
-    ...row,
+    options: row.options,
+    split: row.split,
     confusionMatrix: row.confusionMatrix === null ? null : confusionMatrixSchema.parse(row.confusionMatrix),
     perClass: row.perClass === null ? [] : perClassSchema.parse(row.perClass),
     baselines: baselinesSchema.parse(row.baselines),
     learningCurve: row.learningCurve === null ? [] : learningCurveSchema.parse(row.learningCurve),
-    leakage: row.leakage === null ? null : leakageSchema.parse(row.leakage),
-    createdAt: new Date(row.createdAt),
+    leakage: toLeakage(row.leakage),
   };
+}
+
+function toLeakage(stored: unknown): LeakageRecord | null {
+  return stored === null ? null : leakageSchema.parse(stored);
 }

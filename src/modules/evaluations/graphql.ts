@@ -112,28 +112,39 @@ export const Leakage = objectType({
 
 export const Evaluation = objectType({
   name: 'Evaluation',
-  sourceType: { module: records, export: 'EvaluationRecord' },
+  sourceType: { module: records, export: 'EvaluationSource' },
   description: 'A checkpoint on a dataset version under a protocol. Immutable.',
   definition(t) {
     t.implements('Node');
-    t.nonNull.field('checkpoint', { type: 'Checkpoint', resolve: (evaluation, _args, ctx) => ctx.loaders.models.checkpointById.load(evaluation.checkpointId) });
-    t.nonNull.field('datasetVersion', { type: 'DatasetVersion', resolve: (evaluation, _args, ctx) => ctx.loaders.datasets.versionById.load(evaluation.datasetVersionId) });
-    t.nonNull.field('protocol', { type: 'EvaluationProtocol' });
-    t.nonNull.field('run', { type: 'Run', resolve: (evaluation, _args, ctx) => ctx.loaders.runs.existing(evaluation.runId) });
-    t.nonNull.int('seed');
-    t.nonNull.list.nonNull.field('metrics', { type: 'EvaluationMetric', resolve: (evaluation) => [...evaluation.metrics] });
-    t.field('confusionMatrix', { type: 'ConfusionMatrix' });
-    t.nonNull.list.nonNull.field('perClass', { type: 'ClassReport', resolve: (evaluation) => [...evaluation.perClass] });
-    t.nonNull.list.nonNull.field('baselines', { type: 'EvaluationBaseline', resolve: (evaluation) => [...evaluation.baselines] });
-    t.nonNull.list.nonNull.field('learningCurve', { type: 'LearningCurvePoint', description: 'Where options asked for label fractions or shots.', resolve: (evaluation) => [...evaluation.learningCurve] });
-    t.field('leakage', { type: 'Leakage', description: 'Null where nothing is known of what the checkpoint has seen, as for an imported one.' });
+    t.nonNull.field('checkpoint', { type: 'Checkpoint', resolve: (evaluation, _args, ctx) => ctx.loaders.models.mentionedById.load(evaluation.checkpointId) });
+    t.nonNull.field('datasetVersion', { type: 'DatasetVersion', resolve: async (evaluation, _args, ctx) => ctx.loaders.datasets.versionById.load((await ctx.loaders.evaluations.whole(evaluation)).datasetVersionId) });
+    t.nonNull.field('protocol', { type: 'EvaluationProtocol', resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.whole(evaluation)).protocol });
+    t.nonNull.field('run', { type: 'Run', resolve: async (evaluation, _args, ctx) => ctx.loaders.runs.existing((await ctx.loaders.evaluations.whole(evaluation)).runId) });
+    t.nonNull.int('seed', { resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.whole(evaluation)).seed });
+    t.nonNull.list.nonNull.field('metrics', { type: 'EvaluationMetric', resolve: async (evaluation, _args, ctx) => [...(await ctx.loaders.evaluations.metrics.load(evaluation.id))] });
+    t.field('confusionMatrix', { type: 'ConfusionMatrix', resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).confusionMatrix });
+    t.nonNull.list.nonNull.field('perClass', { type: 'ClassReport', resolve: async (evaluation, _args, ctx) => [...(await ctx.loaders.evaluations.report.load(evaluation.id)).perClass] });
+    t.nonNull.list.nonNull.field('baselines', { type: 'EvaluationBaseline', resolve: async (evaluation, _args, ctx) => [...(await ctx.loaders.evaluations.report.load(evaluation.id)).baselines] });
+    t.nonNull.list.nonNull.field('learningCurve', {
+      type: 'LearningCurvePoint',
+      description: 'Where options asked for label fractions or shots.',
+      resolve: async (evaluation, _args, ctx) => [...(await ctx.loaders.evaluations.report.load(evaluation.id)).learningCurve],
+    });
+    t.field('leakage', {
+      type: 'Leakage',
+      description: 'Null where nothing is known of what the checkpoint has seen, as for an imported one.',
+      resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).leakage,
+    });
     t.string('predictionsUrl', {
       description: 'JSON lines, one for each tested image: key, group, label, predicted, probabilities in the order of confusionMatrix.labelNames; of REGRESSION key, group, target, predicted.',
-      resolve: (evaluation) => (evaluation.predictionsSha256 === null ? null : `/artifacts/${evaluation.predictionsSha256}`),
+      resolve: async (evaluation, _args, ctx) => {
+        const { predictionsSha256 } = await ctx.loaders.evaluations.whole(evaluation);
+        return predictionsSha256 === null ? null : `/artifacts/${predictionsSha256}`;
+      },
     });
-    t.nonNull.field('options', { type: 'JSON', description: 'With the defaults filled in.' });
-    t.nonNull.field('split', { type: 'JSON', description: 'How it was drawn, by which group, its digest.' });
-    t.nonNull.field('createdAt', { type: 'DateTime' });
+    t.nonNull.field('options', { type: 'JSON', description: 'With the defaults filled in.', resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).options });
+    t.nonNull.field('split', { type: 'JSON', description: 'How it was drawn, by which group, its digest.', resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).split });
+    t.nonNull.field('createdAt', { type: 'DateTime', resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.whole(evaluation)).createdAt });
   },
 });
 
@@ -144,7 +155,7 @@ export const LeaderboardRow = objectType({
   sourceType: { module: records, export: 'LeaderboardRowRecord' },
   definition(t) {
     t.nonNull.int('rank');
-    t.nonNull.field('checkpoint', { type: 'Checkpoint', resolve: (row, _args, ctx) => ctx.loaders.models.checkpointById.load(row.evaluation.checkpointId) });
+    t.nonNull.field('checkpoint', { type: 'Checkpoint', resolve: (row, _args, ctx) => ctx.loaders.models.mentionedById.load(row.evaluation.checkpointId) });
     t.nonNull.field('evaluation', { type: 'Evaluation' });
     t.nonNull.field('metric', { type: 'EvaluationMetric' });
     t.boolean('overlapsPretraining', { description: 'True where the pretraining saw a version of the same dataset, or any of its images, groups or parent collections (Evaluation.leakage says what); null where it is not known, as for an imported checkpoint.' });

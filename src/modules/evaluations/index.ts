@@ -7,7 +7,7 @@ export { createEvaluationLoaders, type EvaluationLoaders } from './evaluations.l
 export { PREDICTIONS_MEDIA_TYPE } from './comparison.ts';
 export type {
   BaselineKind, ClassReportRecord, ConfusionMatrixRecord, EvaluationBaselineRecord, EvaluationComparisonRecord, EvaluationMetricRecord, EvaluationRecord, LeaderboardRowRecord,
-  LeakageRecord, LearningCurvePointRecord, NewEvaluation, PredictionLine,
+  LeakageRecord, LearningCurvePointRecord, NewEvaluation, PredictionLine, ReportedEvaluationRecord,
 } from './evaluations.records.ts';
 export { evaluationConfigSchema, type EvaluationConfig } from './options.rules.ts';
 export type { EvaluationService } from './evaluations.service.ts';

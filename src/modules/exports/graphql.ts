@@ -34,7 +34,8 @@ export const CheckpointExports = extendType({
       type: 'WeightsFormat',
       description: 'Those that can be downloaded: each is made and checked when it is first asked for. One that failed its check is not among them.',
       resolve: async (checkpoint, _args, ctx) => {
-        if (checkpoint.sha256 === null) return [];
+        const { sha256 } = await ctx.loaders.models.wholeCheckpoint(checkpoint);
+        if (sha256 === null) return [];
         const exports = await ctx.loaders.exports.byCheckpoint.load(checkpoint.id);
         const refused = new Set(exports.flatMap(({ format, status }) => (status === 'REFUSED' ? [format] : [])));
         return ['SAFETENSORS' as const, ...EXPORT_FORMATS.filter((format) => !refused.has(format))];
@@ -46,7 +47,7 @@ export const CheckpointExports = extendType({
       resolve: async (checkpoint, { format }, ctx) => {
         const exports = await ctx.loaders.exports.byCheckpoint.load(checkpoint.id);
         const isRefused = exports.some((made) => made.format === format && made.status === 'REFUSED');
-        return isRefused ? null : ctx.services.models.downloadUrl(checkpoint, format);
+        return isRefused ? null : ctx.services.models.downloadUrl(await ctx.loaders.models.wholeCheckpoint(checkpoint), format);
       },
     });
     t.nonNull.list.nonNull.field('exports', {

@@ -126,28 +126,28 @@ export const ModelAlias = objectType({
   description: 'A moving name for one checkpoint of a model, e.g. champion.',
   definition(t) {
     t.nonNull.string('name');
-    t.nonNull.field('checkpoint', { type: 'Checkpoint', resolve: (alias, _args, ctx) => ctx.loaders.models.checkpointById.load(alias.checkpointId) });
+    t.nonNull.field('checkpoint', { type: 'Checkpoint', resolve: (alias, _args, ctx) => ctx.loaders.models.mentionedById.load(alias.checkpointId) });
     t.nonNull.field('updatedAt', { type: 'DateTime' });
   },
 });
 
 export const Checkpoint = objectType({
   name: 'Checkpoint',
-  sourceType: { module: records, export: 'CheckpointRecord' },
+  sourceType: { module: records, export: 'CheckpointSource' },
   description: "An encoder's weights with everything needed to use them. Immutable.",
   definition(t) {
     t.implements('Node');
     t.nonNull.field('model', { type: 'Model', resolve: (checkpoint, _args, ctx) => ctx.loaders.models.modelById.load(checkpoint.modelId) });
     t.nonNull.int('version', { description: 'Counts from 1 within its model.' });
     t.nonNull.field('encoder', { type: 'EncoderArchitecture' });
-    t.nonNull.int('embeddingDim');
-    t.nonNull.field('inputContract', { type: 'InputContract' });
-    t.field('importedFrom', { type: 'ExternalSource', description: 'Null for one that was trained here.' });
-    t.string('publishedSlug', { description: 'Its name among the published checkpoints, for importCheckpoint.' });
+    t.nonNull.int('embeddingDim', { resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).embeddingDim });
+    t.nonNull.field('inputContract', { type: 'InputContract', resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).inputContract });
+    t.field('importedFrom', { type: 'ExternalSource', description: 'Null for one that was trained here.', resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).importedFrom });
+    t.string('publishedSlug', { description: 'Its name among the published checkpoints, for importCheckpoint.', resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).publishedSlug });
     t.nonNull.list.nonNull.field('trainingFacts', {
       type: 'TrainingFact',
       description: 'What is known of a training that was not done here, and what is not. Empty for one of ours: its run says everything.',
-      resolve: (checkpoint) => [...checkpoint.trainingFacts],
+      resolve: async (checkpoint, _args, ctx) => [...(await ctx.loaders.models.wholeCheckpoint(checkpoint)).trainingFacts],
     });
     t.nonNull.list.nonNull.field('trainedOn', {
       type: 'DatasetVersion',
@@ -157,16 +157,16 @@ export const Checkpoint = objectType({
         return Promise.all(versionIds.map((id) => ctx.loaders.datasets.versionById.load(id)));
       },
     });
-    t.int('step');
-    t.float('epoch');
-    t.string('sha256', { description: 'Of the stored safetensors; null while only an external source is known.' });
-    t.float('byteSize', { description: 'Of the stored safetensors.' });
+    t.int('step', { resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).step });
+    t.float('epoch', { resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).epoch });
+    t.string('sha256', { description: 'Of the stored safetensors; null while only an external source is known.', resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).sha256 });
+    t.float('byteSize', { description: 'Of the stored safetensors.', resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).byteSize });
     t.field('golden', {
       type: 'JSON',
       description: 'To prove your own preparation: images (base64 of uint8 [count, imageSizePx, imageSizePx, 3]) and their embeddings ([count, embeddingDim]).',
       resolve: (checkpoint, _args, ctx) => ctx.loaders.models.goldenByCheckpoint.load(checkpoint.id),
     });
-    t.nonNull.field('createdAt', { type: 'DateTime' });
+    t.nonNull.field('createdAt', { type: 'DateTime', resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).createdAt });
   },
 });
 

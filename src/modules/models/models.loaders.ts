@@ -1,17 +1,20 @@
 /** Batching of models and checkpoints within one request. */
 import DataLoader from 'dataloader';
 import type { Database } from '../../platform/db.ts';
-import type { CheckpointRecord, GoldenRecord, ModelAliasRecord, ModelRecord } from './models.records.ts';
+import type { CheckpointRecord, CheckpointSource, GoldenRecord, MentionedCheckpointRecord, ModelAliasRecord, ModelRecord } from './models.records.ts';
 import { createModelStore } from './models.store.ts';
 
 export type ModelLoaders = ReturnType<typeof createModelLoaders>;
 
-/** `modelById` and `checkpointById` are for ids that a foreign key holds: an unknown one is a fault. */
+/** `modelById` and `mentionedById` are for ids that a foreign key holds: an unknown one is a fault. */
 export function createModelLoaders(db: Database) {
   const store = createModelStore(db);
+  const checkpointById = new DataLoader<string, CheckpointRecord>(async (ids) => inOrder(ids, await store.findCheckpoints(ids), 'Checkpoint'));
   return {
     modelById: new DataLoader<string, ModelRecord>(async (ids) => inOrder(ids, await store.findMany(ids), 'Model')),
-    checkpointById: new DataLoader<string, CheckpointRecord>(async (ids) => inOrder(ids, await store.findCheckpoints(ids), 'Checkpoint')),
+    /** What a mention leaves out is read now. */
+    wholeCheckpoint: async (checkpoint: CheckpointSource): Promise<CheckpointRecord> => ('sha256' in checkpoint ? checkpoint : checkpointById.load(checkpoint.id)),
+    mentionedById: new DataLoader<string, MentionedCheckpointRecord>(async (ids) => inOrder(ids, await store.mentionCheckpoints(ids), 'Checkpoint')),
     aliasesByModel: new DataLoader<string, readonly ModelAliasRecord[]>(async (ids) => {
       const found = Map.groupBy(await store.aliasesOf(ids), (alias) => alias.modelId);
       return ids.map((id) => found.get(id) ?? []);

@@ -55,12 +55,16 @@ export interface TrainingFactRecord {
   readonly sources: readonly string[];
 }
 
-export interface CheckpointRecord {
+/** A checkpoint as others mention it: a leaderboard names hundreds. */
+export interface MentionedCheckpointRecord {
   readonly id: string;
   readonly modelId: string;
   /** Counts from 1 within its model. */
   readonly version: number;
   readonly encoder: EncoderArchitecture;
+}
+
+export interface CheckpointRecord extends MentionedCheckpointRecord {
   readonly embeddingDim: number;
   readonly inputContract: InputContract;
   readonly sourceRunId: string | null;
@@ -76,6 +80,9 @@ export interface CheckpointRecord {
   readonly byteSize: number | null;
   readonly createdAt: Date;
 }
+
+/** What the API's Checkpoint is made of. */
+export type CheckpointSource = MentionedCheckpointRecord | CheckpointRecord;
 
 /** A checkpoint whose weights are in the artifact store. */
 export interface UsableCheckpointRecord extends CheckpointRecord {

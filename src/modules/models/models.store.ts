@@ -8,7 +8,7 @@ import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import { allOf, jsonRows } from '../../platform/sql.ts';
 import { lastDeletedVersion } from '../deletions/index.ts';
-import type { CheckpointRecord, GoldenRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, NewImportedCheckpoint, PretrainingRecord } from './models.records.ts';
+import type { CheckpointRecord, GoldenRecord, MentionedCheckpointRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, NewImportedCheckpoint, PretrainingRecord } from './models.records.ts';
 import { externalSourceSchema, inputContractSchema, trainingFactSchema } from './models.rules.ts';
 
 export interface ModelFilter {
@@ -124,6 +124,9 @@ export function createModelStore(db: Database) {
     },
 
     findCheckpoints: (ids: readonly string[]): Promise<CheckpointRecord[]> => readCheckpoints(db, Prisma.sql`WHERE c.id = ANY(${[...ids]}::uuid[])`),
+
+    mentionCheckpoints: (ids: readonly string[]): Promise<MentionedCheckpointRecord[]> =>
+      jsonRows<MentionedCheckpointRecord>(db, Prisma.sql`SELECT id, "modelId", version, encoder FROM "Checkpoint" WHERE id = ANY(${[...ids]}::uuid[])`),
 
     findCheckpointOfRun: async (tx: Transaction, sourceRunId: string, step: number): Promise<CheckpointRecord | undefined> => {
       const row = await tx.checkpoint.findUnique({ where: { sourceRunId_step: { sourceRunId, step } }, omit: LEAN });

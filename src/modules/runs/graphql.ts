@@ -100,7 +100,10 @@ export const CheckpointSourceRun = extendType({
     t.field('sourceRun', {
       type: 'Run',
       description: 'The pretraining that made it; null for an imported one.',
-      resolve: (checkpoint, _args, ctx) => (checkpoint.sourceRunId === null ? null : ctx.loaders.runs.byId.load(checkpoint.sourceRunId)),
+      resolve: async (checkpoint, _args, ctx) => {
+        const { sourceRunId } = await ctx.loaders.models.wholeCheckpoint(checkpoint);
+        return sourceRunId === null ? null : ctx.loaders.runs.byId.load(sourceRunId);
+      },
     });
   },
 });
