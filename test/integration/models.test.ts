@@ -202,6 +202,28 @@ describe('checkpoints', () => {
     assert.equal(at(none, 'data.checkpoints.totalCount'), 0);
   });
 
+  test('each model of a list has its own newest, their count, and a cursor that goes on', async () => {
+    const sourceRunId = await makeRun(database);
+    const ids = { even: new Array<string>(), odd: new Array<string>() };
+    for (let step = 0; step < 5; step += 1) {
+      const slug = step % 2 === 0 ? 'even' : 'odd';
+      ids[slug].unshift((await register(newCheckpoint({ modelSlug: slug, sourceRunId, step }))).id);
+    }
+    const answer = await server.ask(`{ models(first: 2) { nodes { slug
+      latest: checkpoints(first: 1) { totalCount nodes { id } pageInfo { hasNextPage hasPreviousPage endCursor } } all: checkpoints { nodes { id } pageInfo { hasNextPage } } } } }`);
+    const of = (slug: 'even' | 'odd'): unknown => ({
+      slug,
+      latest: { totalCount: ids[slug].length, nodes: [{ id: ids[slug][0] }], pageInfo: { hasNextPage: true, hasPreviousPage: false, endCursor: cursor(slug) } },
+      all: { nodes: ids[slug].map((id) => ({ id })), pageInfo: { hasNextPage: false } },
+    });
+    const cursor = (slug: 'even' | 'odd'): unknown => at(listAt(answer, 'data.models.nodes').find((model) => at(model, 'slug') === slug), 'latest.pageInfo.endCursor');
+    assert.deepEqual(at(answer, 'data.models.nodes'), [of('odd'), of('even')]);
+    const rest = await server.ask('query ($after: String) { model(slug: "even") { checkpoints(first: 1, after: $after) { totalCount nodes { id } pageInfo { hasPreviousPage } } } }', { after: cursor('even') });
+    assert.deepEqual(at(rest, 'data.model.checkpoints'), { totalCount: 3, nodes: [{ id: ids.even[1] }], pageInfo: { hasPreviousPage: true } });
+    const wrong = await server.ask('{ models(first: 1) { nodes { checkpoints(first: 0) { totalCount } } } }');
+    assert.deepEqual([at(wrong, 'errors.0.extensions.code'), at(wrong, 'errors.0.extensions.field')], ['BAD_INPUT', 'first']);
+  });
+
   for (const [filter, code, field] of [
     ['{ modelSlug: "no-such" }', 'MODEL_NOT_FOUND', 'filter.modelSlug'],
     ['{ sourceRunId: "x" }', 'BAD_INPUT', 'filter.sourceRunId'],

@@ -115,7 +115,7 @@ export const Model = objectType({
       type: 'CheckpointConnection',
       description: 'Newest first.',
       args: pageArguments,
-      resolve: (model, args, ctx) => ctx.services.models.listCheckpointsOfModel(ctx.viewer, args, model.id),
+      resolve: (model, args, ctx) => (args.after == null ? ctx.loaders.models.firstCheckpointsOfModel(model.id, args) : ctx.services.models.listCheckpointsOfModel(ctx.viewer, args, model.id)),
     });
   },
 });

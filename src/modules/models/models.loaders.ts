@@ -1,6 +1,7 @@
 /** Batching of models and checkpoints within one request. */
 import DataLoader from 'dataloader';
 import type { Database } from '../../platform/db.ts';
+import { encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import type { CheckpointRecord, CheckpointSource, GoldenRecord, MentionedCheckpointRecord, ModelAliasRecord, ModelRecord } from './models.records.ts';
 import { createModelStore } from './models.store.ts';
 
@@ -10,6 +11,22 @@ export type ModelLoaders = ReturnType<typeof createModelLoaders>;
 export function createModelLoaders(db: Database) {
   const store = createModelStore(db);
   const checkpointById = new DataLoader<string, CheckpointRecord>(async (ids) => inOrder(ids, await store.findCheckpoints(ids), 'Checkpoint'));
+  const checkpointCount = new DataLoader<string, number>(async (modelIds) => {
+    const counts = await store.countCheckpointsOf(modelIds);
+    return modelIds.map((id) => counts.get(id) ?? 0);
+  });
+  const firstCheckpoints = new DataLoader<FirstPage, Page<CheckpointRecord>, string>(
+    async (wanted) => {
+      const found = new Map<string, CheckpointRecord[]>();
+      for (const [size, pages] of Map.groupBy(wanted, (page) => page.size)) {
+        // One more tells whether there is a next page.
+        const newest = await store.newestCheckpointsOf(pages.map((page) => page.modelId), size + 1);
+        for (const [modelId, rows] of Map.groupBy(newest, (checkpoint) => checkpoint.modelId)) found.set(keyOf({ modelId, size }), rows);
+      }
+      return wanted.map((page) => pageOf(found.get(keyOf(page)) ?? [], page.size, (checkpoint) => encodeCursor([checkpoint.id]), false, () => checkpointCount.load(page.modelId)));
+    },
+    { cacheKeyFn: keyOf },
+  );
   return {
     modelById: new DataLoader<string, ModelRecord>(async (ids) => inOrder(ids, await store.findMany(ids), 'Model')),
     /** What a mention leaves out is read now. */
@@ -19,6 +36,11 @@ export function createModelLoaders(db: Database) {
       const found = Map.groupBy(await store.aliasesOf(ids), (alias) => alias.modelId);
       return ids.map((id) => found.get(id) ?? []);
     }),
+    /**
+     * The first page of a model's checkpoints, newest first: a list of models asks for as many of them as it has rows.
+     * @throws DomainError BAD_INPUT for a size that no page has.
+     */
+    firstCheckpointsOfModel: (modelId: string, page: PageArguments): Promise<Page<CheckpointRecord>> => firstCheckpoints.load({ modelId, size: pageSizeOf(page) }),
     checkpointsByRun: new DataLoader<string, CheckpointRecord[]>(async (runIds) => {
       const found = Map.groupBy(await store.checkpointsOfRuns(runIds), (checkpoint) => checkpoint.sourceRunId);
       return runIds.map((id) => found.get(id) ?? []);
@@ -32,6 +54,15 @@ export function createModelLoaders(db: Database) {
       return ids.map((id) => found.get(id) ?? null);
     }),
   };
+}
+
+interface FirstPage {
+  readonly modelId: string;
+  readonly size: number;
+}
+
+function keyOf({ modelId, size }: FirstPage): string {
+  return `${modelId} ${size}`;
 }
 
 function inOrder<Row extends { readonly id: string }>(ids: readonly string[], rows: readonly Row[], what: string): (Row | Error)[] {

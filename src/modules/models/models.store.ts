@@ -158,6 +158,20 @@ export function createModelStore(db: Database) {
       return pageOf(records, size, (checkpoint) => encodeCursor([checkpoint.id]), after !== undefined, totalCount);
     },
 
+    /** The newest `count` checkpoints of each of the models, newest first. */
+    newestCheckpointsOf: (modelIds: readonly string[], count: number): Promise<CheckpointRecord[]> =>
+      readCheckpoints(db, Prisma.sql`
+        WHERE c.id IN (
+          SELECT newest.id FROM unnest(${[...modelIds]}::uuid[]) AS model(id),
+            LATERAL (SELECT id FROM "Checkpoint" WHERE "modelId" = model.id ORDER BY id DESC LIMIT ${count}) AS newest)
+        ORDER BY c.id DESC`),
+
+    /** A model that has none is left out. */
+    countCheckpointsOf: async (modelIds: readonly string[]): Promise<ReadonlyMap<string, number>> => {
+      const counted = await db.$queryRaw<{ modelId: string; count: number }[]>`SELECT "modelId", count(*)::int AS count FROM "Checkpoint" WHERE "modelId" = ANY(${[...modelIds]}::uuid[]) GROUP BY "modelId"`;
+      return new Map(counted.map(({ modelId, count }) => [modelId, count]));
+    },
+
     /** The caller holds the lock of the model. */
     createCheckpoint: async (tx: Transaction, modelId: string, checkpoint: NewCheckpoint): Promise<CheckpointRecord> => {
       const { modelSlug: _slug, trainedOnVersionIds, initialCheckpointId, golden, ...facts } = checkpoint;

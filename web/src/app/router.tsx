@@ -1,5 +1,12 @@
-/** Addresses and what they show. Everything that a page is set to stands in its address. */
+/**
+ * Addresses and what they show. Everything that a page is set to stands in its address. The lists, where people begin, come with
+ * the frame, so that they ask for their rows at once; the other pages come when they are gone to, or pointed at.
+ */
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from '@tanstack/react-router';
+import { DatasetsPage } from '../pages/datasets/list.tsx';
+import { LeaderboardPage } from '../pages/leaderboard/page.tsx';
+import { ModelsPage } from '../pages/models/list.tsx';
+import { RunsPage } from '../pages/runs/list.tsx';
 import { AUDIT_OUTCOMES, DATASET_ORDERS, LAUNCHES, PROTOCOLS } from './choices.ts';
 import { Layout, NotFound, RouteFailure } from './layout.tsx';
 import { listOf, oneOf, optional, parseSearch, stringifySearch, textOf, type Search } from './search.ts';
@@ -32,7 +39,7 @@ const datasetsRoute = createRoute({
     direction: oneOf(['ASC', 'DESC'], search['direction']),
     view: oneOf(['table', 'cards'], search['view']),
   }),
-  component: lazyRouteComponent(() => import('../pages/datasets/list.tsx'), 'DatasetsPage'),
+  component: DatasetsPage,
 });
 
 const datasetRoute = createRoute({
@@ -46,7 +53,7 @@ const runsRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/runs',
   validateSearch: (search: Search) => optional({ kind: listOf(search['kind']), status: listOf(search['status']) }),
-  component: lazyRouteComponent(() => import('../pages/runs/list.tsx'), 'RunsPage'),
+  component: RunsPage,
 });
 
 const runRoute = createRoute({
@@ -60,7 +67,7 @@ const modelsRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/models',
   validateSearch: (search: Search) => optional({ q: textOf(search['q']) }),
-  component: lazyRouteComponent(() => import('../pages/models/list.tsx'), 'ModelsPage'),
+  component: ModelsPage,
 });
 
 const modelRoute = createRoute({
@@ -74,7 +81,7 @@ const leaderboardRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/leaderboard',
   validateSearch: (search: Search) => optional({ version: textOf(search['version']), protocol: oneOf(PROTOCOLS, search['protocol']) }),
-  component: lazyRouteComponent(() => import('../pages/leaderboard/page.tsx'), 'LeaderboardPage'),
+  component: LeaderboardPage,
 });
 
 const evaluationRoute = createRoute({

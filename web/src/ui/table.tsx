@@ -1,4 +1,5 @@
 /** Tables: columns said once, sorted by their heads. */
+import { useDeferredValue } from 'react';
 import { createColumnHelper, createSortedRowModel, rowSortingFeature, sortFns, tableFeatures, useTable, type ColumnDef, type SortingState } from '@tanstack/react-table';
 
 const features = tableFeatures({ rowSortingFeature, sortedRowModel: createSortedRowModel(), sortFns });
@@ -23,11 +24,16 @@ export interface DataTableProps<Row extends object> {
   readonly order?: { readonly sorting: Sorting; readonly change: (sorting: Sorting) => void };
 }
 
+/** As many as fill a window. */
+const ROWS_AT_FIRST = 15;
+
 export function DataTable<Row extends object>({ caption, rows, columns, idOf, numbers = [], order }: DataTableProps<Row>) {
+  // What fills a window is drawn first; the rest follows when that is seen.
+  const drawn = useDeferredValue(rows, rows.slice(0, ROWS_AT_FIRST));
   const table = useTable({
     features,
     columns: [...columns],
-    data: rows,
+    data: drawn,
     getRowId: idOf,
     enableSortingRemoval: false,
     ...(order === undefined

@@ -2,7 +2,7 @@
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { oneOf } from '../../app/search.ts';
 import { useAsk, usePages } from '../../api/hooks.ts';
-import { duration, instant, words } from '../../ui/format.ts';
+import { count, duration, instant, words } from '../../ui/format.ts';
 import { Empty, Failure, Loaded, Progress, useTitle } from '../../ui/parts.tsx';
 import { columnsOf, DataTable } from '../../ui/table.tsx';
 import { ACTIVE_RUNS, RUNS, type RunRow } from './queries.ts';
@@ -11,6 +11,7 @@ import { elapsedMs, isOver, runTitle, Status } from './words.tsx';
 const runsRoute = getRouteApi('/runs');
 
 const LOOK_AGAIN_MS = 2_000;
+const ACTIVE_SHOWN = 20;
 const PAGE_SIZE = 50;
 const KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] as const;
 const STATUSES = ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] as const;
@@ -18,7 +19,6 @@ const STATUSES = ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANC
 export function RunsPage() {
   useTitle('Runs');
   const search = runsRoute.useSearch();
-  const active = useAsk(ACTIVE_RUNS, {}, { refetchMs: LOOK_AGAIN_MS });
   const kinds = (search.kind ?? []).flatMap((kind) => oneOf(KINDS, kind) ?? []);
   const statuses = (search.status ?? []).flatMap((status) => oneOf(STATUSES, status) ?? []);
   const pages = usePages(RUNS, { filter: { kinds, statuses }, first: PAGE_SIZE }, (data) => data.runs.pageInfo);
@@ -29,12 +29,7 @@ export function RunsPage() {
         <h1>Runs</h1>
         <p className="soft">Imports, pretrainings and evaluations. Open a run to watch it live.</p>
       </div>
-      <section className="sheet" aria-labelledby="active">
-        <h2 id="active">Running and waiting</h2>
-        <Loaded of={active}>
-          {({ runs }) => (runs.nodes.length === 0 ? <p className="soft">Nothing runs, and nothing waits.</p> : <DataTable caption="Running and waiting" rows={runs.nodes} columns={COLUMNS} idOf={(run) => run.id} />)}
-        </Loaded>
-      </section>
+      <Active />
       <section className="sheet" aria-labelledby="all">
         <h2 id="all">All runs, newest first</h2>
         <Filters search={search} />
@@ -44,6 +39,27 @@ export function RunsPage() {
         {pages.hasNextPage && <button type="button" onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>Show more</button>}
       </section>
     </>
+  );
+}
+
+function Active() {
+  const active = useAsk(ACTIVE_RUNS, { first: ACTIVE_SHOWN }, { refetchMs: LOOK_AGAIN_MS });
+  return (
+    <section className="sheet" aria-labelledby="active">
+      <h2 id="active">Running and waiting</h2>
+      <Loaded of={active}>
+        {({ running, waiting }) => {
+          const rows = [...running.nodes, ...waiting.nodes];
+          if (rows.length === 0) return <p className="soft">Nothing runs, and nothing waits.</p>;
+          return (
+            <>
+              <DataTable caption="Running and waiting" rows={rows} columns={COLUMNS} idOf={(run) => run.id} />
+              {waiting.nodes.length < waiting.totalCount && <p><Link to="/runs" search={{ status: ['QUEUED'] }} hash="all">All {count(waiting.totalCount)} that wait</Link></p>}
+            </>
+          );
+        }}
+      </Loaded>
+    </section>
   );
 }
 

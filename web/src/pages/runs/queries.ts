@@ -12,8 +12,11 @@ export const RUNS = graphql(`
 export type RunRow = ResultOf<typeof RUNS>['runs']['nodes'][number];
 
 export const ACTIVE_RUNS = graphql(`
-  query ActiveRuns {
-    runs(filter: { statuses: [QUEUED, RUNNING, CANCELING] }, first: 100) {
+  query ActiveRuns($first: Int) {
+    running: runs(filter: { statuses: [RUNNING, CANCELING] }, first: $first) {
+      nodes { id kind status progress attempt queuePosition config queuedAt startedAt finishedAt failure { code message } datasetVersion { version dataset { name } } }
+    }
+    waiting: runs(filter: { statuses: [QUEUED] }, first: $first) {
       totalCount
       nodes { id kind status progress attempt queuePosition config queuedAt startedAt finishedAt failure { code message } datasetVersion { version dataset { name } } }
     }
