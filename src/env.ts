@@ -71,7 +71,7 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_STUCK_AFTER_SECONDS: { fallback: '`900`', meaning: 'A run whose process gets on with nothing for so long is ended and tried again.' },
   PARAFFIN_URL: { fallback: 'the server of this machine', meaning: 'The server that the command line asks, e.g. `https://registry.example`; `--url` outdoes it.' },
   PARAFFIN_API_KEY: { fallback: '`<data>/admin-key`, for a server on loopback alone', meaning: 'The key that the command line sends.' },
-  XDG_CACHE_HOME: { fallback: '`~/.cache`', meaning: 'Where caches lie when `PARAFFIN_ENGINE_CACHE_DIR` is not set.' },
+  XDG_CACHE_HOME: { fallback: '`~/.cache`', meaning: 'Where caches lie: TensorFlow, when `PARAFFIN_ENGINE_CACHE_DIR` is not set, and which uploads the command line has begun.' },
 };
 
 export interface Environment {
@@ -89,6 +89,8 @@ export interface Environment {
   readonly maxUploadBytes: number;
   /** Where the TensorFlow library is kept, outside node_modules, shared by every clone. */
   readonly engineCacheDir: string;
+  /** Where the command line keeps which uploads it has begun. */
+  readonly uploadCacheDir: string;
   readonly logLevel: string;
   /** True: reads need a key too. */
   readonly requireAuth: boolean;
@@ -143,6 +145,7 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
     allowPrivateUrls: values.PARAFFIN_ALLOW_PRIVATE_URLS,
     maxUploadBytes: values.PARAFFIN_MAX_UPLOAD_BYTES,
     engineCacheDir: path.resolve(values.PARAFFIN_ENGINE_CACHE_DIR ?? path.join(cacheHome, 'paraffin', 'engine')),
+    uploadCacheDir: path.resolve(cacheHome, 'paraffin', 'uploads'),
     logLevel: values.PARAFFIN_LOG_LEVEL,
     requireAuth: values.PARAFFIN_REQUIRE_AUTH,
     trustedProxies: values.PARAFFIN_TRUST_PROXY,

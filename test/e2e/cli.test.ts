@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { copyFile, mkdir, readFile, readdir, rm, stat, truncate, writeFile } from 'node:fs/promises';
-import { createServer } from 'node:http';
+import { createServer, request } from 'node:http';
 import path from 'node:path';
 import type { Readable } from 'node:stream';
 import { text } from 'node:stream/consumers';
@@ -95,9 +95,38 @@ async function done(...args: readonly string[]): Promise<string> {
   return stdout.trim();
 }
 
-/** A way to the server that lets the first bytes of a download through, and no more. */
-async function startSlowDoor(): Promise<{ readonly url: string; close(): void }> {
+interface SlowDoor {
+  readonly url: string;
+  /** From where each part of an upload was to go on. */
+  readonly offsets: readonly number[];
+  /** From now on everything goes through. */
+  open(): void;
+  close(): void;
+}
+
+/** A way to the server that lets the first bytes of a download or an upload through, and no more. */
+async function startSlowDoor(): Promise<SlowDoor> {
+  const firstBytes = 100_000;
+  const offsets: number[] = [];
+  let isOpen = false;
   const door = createServer((incoming, outgoing) => {
+    if (incoming.url?.startsWith('/uploads') === true) {
+      if (incoming.method === 'PATCH') offsets.push(Number(incoming.headers['upload-offset']));
+      const inner = request(server.url + incoming.url, { method: incoming.method, headers: incoming.headers }, (answered) => {
+        outgoing.writeHead(answered.statusCode ?? 502, answered.headers);
+        answered.pipe(outgoing);
+      });
+      inner.on('error', () => outgoing.destroy());
+      outgoing.on('close', () => inner.destroy());
+      let passed = 0;
+      incoming.on('data', (chunk: Buffer) => {
+        if (isOpen) inner.write(chunk);
+        else inner.write(chunk.subarray(0, Math.max(0, firstBytes - passed)));
+        passed += chunk.length;
+      });
+      incoming.on('end', () => inner.end());
+      return;
+    }
     const pass = async (): Promise<void> => {
       const body = incoming.method === 'POST' ? await text(incoming) : null;
       const headers = Object.fromEntries(['content-type', 'authorization', 'range', 'if-match'].flatMap((name) => (typeof incoming.headers[name] === 'string' ? [[name, incoming.headers[name]]] : [])));
@@ -105,7 +134,7 @@ async function startSlowDoor(): Promise<{ readonly url: string; close(): void }>
       outgoing.writeHead(response.status, Object.fromEntries([...response.headers].filter(([name]) => name !== 'connection' && name !== 'content-encoding' && name !== 'transfer-encoding')));
       const bytes = Buffer.from(await response.arrayBuffer());
       if (bytes.length < 1_000_000) outgoing.end(bytes);
-      else outgoing.write(bytes.subarray(0, 100_000));
+      else outgoing.write(bytes.subarray(0, firstBytes));
     };
     pass().catch((error: unknown) => outgoing.destroy(error instanceof Error ? error : undefined));
   });
@@ -114,6 +143,8 @@ async function startSlowDoor(): Promise<{ readonly url: string; close(): void }>
   assert.ok(typeof address === 'object' && address !== null);
   return {
     url: `http://127.0.0.1:${address.port}`,
+    offsets,
+    open: () => void (isOpen = true),
     close: () => {
       door.close();
       door.closeAllConnections();
@@ -328,6 +359,39 @@ describe('the way of the data', () => {
     assert.match(await done('models', 'show', 'brought'), /imported from/);
     const unsaid = await paraffin(['models', 'import', file, '--model', 'brought']);
     assert.equal(unsaid.code, 2);
+  });
+
+  test('Ctrl-C in an upload leaves nothing half, and the same command goes on', async () => {
+    const [file = ''] = (await readdir(folder)).filter((name) => /^desk-v1.*safetensors$/.test(name));
+    const [uploads, cache] = [path.join(server.folder, 'uploads'), path.join(folder, 'cache')];
+    const begun = async (): Promise<string[]> => (await readdir(uploads)).filter((name) => /^[0-9a-f]{32}$/.test(name));
+    const slow = await startSlowDoor();
+    const words = ['models', 'import', file, '--model', 'sent-slowly', '--image-size', '32', '--mean', '0.5,0.5,0.5', '--std', '0.5,0.5,0.5', '--url', slow.url];
+    try {
+      const stopped = start(words, { XDG_CACHE_HOME: cache });
+      const size = await eventually('some bytes', async () => {
+        const [id] = await begun();
+        const found = id === undefined ? 0 : (await stat(path.join(uploads, id))).size;
+        return found > 0 ? found : undefined;
+      }, RUN_MS);
+      stopped.interrupt();
+      const { code, stdout, stderr } = await stopped.outcome;
+      assert.deepEqual([code, stdout], [130, '']);
+      assert.match(stderr, /The upload stopped, and nothing came of it yet\. The same command goes on from there\./);
+      assert.equal((await paraffin(['models', 'show', 'sent-slowly'])).code, 1);
+
+      slow.open();
+      const again = await paraffin(words, { XDG_CACHE_HOME: cache });
+      assert.equal(again.code, 0, again.stderr);
+      assert.match(again.stderr, /The upload goes on at \d.* of 44\.\d MB/);
+      assert.deepEqual([slow.offsets[0], (slow.offsets[1] ?? 0) >= size], [0, true], slow.offsets.join(' '));
+      // That it was imported says that all bytes are right: the command states their sha256 when it begins.
+      assert.match(await done('models', 'show', 'sent-slowly'), /version 1 .*\n.*\n {2}imported from /);
+    } finally {
+      slow.close();
+    }
+    // Nothing of it is left, here or there.
+    assert.deepEqual([await begun(), await readdir(path.join(cache, 'paraffin/uploads'))], [[], []]);
   });
 
   test('bytes that changed in the registry: "datasets verify" ends with 3', async () => {

@@ -11,7 +11,7 @@ describe('environment', () => {
     const env = readEnvironment({ XDG_CACHE_HOME: '/cache' });
     assert.deepEqual(env, {
       dataDir: path.resolve('.paraffin'), host: '127.0.0.1', port: 4000, databaseUrl: undefined, importRoots: [path.resolve('.paraffin/imports')],
-      engineCacheDir: '/cache/paraffin/engine', logLevel: 'info', requireAuth: false, allowPrivateUrls: false, maxUploadBytes: 4 * 1024 ** 3, withWorker: true, workerName: undefined, codeRevision: undefined,
+      engineCacheDir: '/cache/paraffin/engine', uploadCacheDir: '/cache/paraffin/uploads', logLevel: 'info', requireAuth: false, allowPrivateUrls: false, maxUploadBytes: 4 * 1024 ** 3, withWorker: true, workerName: undefined, codeRevision: undefined,
       cpuSlots: 1, stuckAfterSeconds: 900, trustedProxies: [], rateLimitPerMinute: 6_000, requestTimeoutMs: 30_000, introspection: true, landingPage: true, url: undefined, apiKey: undefined,
     });
   });

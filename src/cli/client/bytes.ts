@@ -7,6 +7,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { byteSizeInWords, createStatusLine, progressBar } from '../terminal.ts';
 import { leaveOnInterrupt } from './interruption.ts';
+import { remark } from './output.ts';
 import { refusalOf, ServerRefusal, type ClientOptions, type Registry } from './connection.ts';
 
 /** After so many breaks in a row between which not one byte came through it is given up. */
@@ -143,40 +144,63 @@ export async function damageOf(registry: Registry, sha256: string, onBytes: (cou
   return found === sha256 ? undefined : `What came has the sha256 ${found}.`;
 }
 
-/**
- * Sends a file by the tus protocol, going on after a break.
- * @returns the id under which the server keeps it.
- */
-export async function upload(registry: Registry, options: ClientOptions, file: string): Promise<string> {
+export interface SentFile {
+  /** Under which the server keeps it. */
+  readonly uploadId: string;
+  /** To be called when the server has made use of it: until then the same command finds it there. */
+  forget(): Promise<void>;
+}
+
+/** Sends a file by the tus protocol, going on after a break, and with what an earlier try of the same command has sent. */
+export async function upload(registry: Registry, options: ClientOptions, file: string): Promise<SentFile> {
+  const line = createStatusLine(process.stderr);
+  using _left = leaveOnInterrupt(() => 'The upload stopped, and nothing came of it yet. The same command goes on from there.', line);
   const { size } = await stat(file).catch(() => {
     throw new CommandFailure({ exitCode: EXIT.MISUSED, message: `There is no file ${file}.` });
   });
   const sha256 = await sha256Of(file);
-  const tus = { 'tus-resumable': '1.0.0' };
-  const encode = (text: string): string => Buffer.from(text).toString('base64');
-  const begun = await registry.send('/uploads', { method: 'POST', headers: { ...tus, 'upload-length': String(size), 'upload-metadata': `filename ${encode(path.basename(file))},sha256 ${encode(sha256)}` } });
-  const at = begun.headers.get('location');
-  if (!begun.ok || at === null) throw (await refusalOf(begun)) ?? new CommandFailure({ message: `${registry.url}/uploads answered ${begun.status}.` });
+  const { unfinishedUpload } = await import('./unfinished-upload.ts');
+  const unfinished = unfinishedUpload(registry.url, sha256);
+  const before = await sentBefore(registry, await unfinished.recall(), size);
+  if (before !== undefined) remark(options, `The upload goes on at ${byteSizeInWords(before.offset)} of ${byteSizeInWords(size)}.`);
+  const at = before?.at ?? (await beginUpload(registry, path.basename(file), size, sha256));
+  await unfinished.remember(at);
   const blob = await openAsBlob(file);
-  const line = createStatusLine(process.stderr);
-  using _left = leaveOnInterrupt(() => 'The upload stopped, and nothing came of it.', line);
-  for (let offset = 0, fruitless = 0; offset < size; ) {
+  for (let offset = before?.offset ?? 0, fruitless = 0; offset < size; ) {
     if (options.quiet !== true) line.show(`${progressBar(offset / size)} ${byteSizeInWords(offset)} of ${byteSizeInWords(size)}`);
     const sent = await registry
-      .send(at, { method: 'PATCH', headers: { ...tus, 'upload-offset': String(offset), 'content-type': 'application/offset+octet-stream' }, body: blob.slice(offset, offset + UPLOAD_CHUNK_BYTES) })
+      .send(at, { method: 'PATCH', headers: { ...TUS, 'upload-offset': String(offset), 'content-type': 'application/offset+octet-stream' }, body: blob.slice(offset, offset + UPLOAD_CHUNK_BYTES) })
       .catch(() => undefined);
     const refusal = sent === undefined || sent.ok ? undefined : await refusalOf(sent);
     if (refusal !== undefined) throw refusal;
-    const asked = sent?.ok === true ? sent : await registry.send(at, { method: 'HEAD', headers: tus }).catch(() => undefined);
+    const asked = sent?.ok === true ? sent : await registry.send(at, { method: 'HEAD', headers: TUS }).catch(() => undefined);
     const reached = Number(asked?.headers.get('upload-offset') ?? offset);
     fruitless = reached > offset ? 0 : fruitless + 1;
-    if (fruitless >= FRUITLESS_ATTEMPTS) throw new CommandFailure({ message: `The upload broke off at ${byteSizeInWords(reached)}.`, hint: 'Try again.' });
+    if (fruitless >= FRUITLESS_ATTEMPTS) throw new CommandFailure({ message: `The upload broke off at ${byteSizeInWords(reached)}.`, hint: 'The same command goes on from there.' });
     await pause(RETRY_MS * fruitless);
     offset = reached;
   }
   if (options.quiet !== true) line.show(`${progressBar(1)} ${byteSizeInWords(size)}`);
   line.end();
-  return path.posix.basename(at);
+  return { uploadId: path.posix.basename(at), forget: unfinished.forget };
+}
+
+const TUS = { 'tus-resumable': '1.0.0' };
+
+/** How far an upload is that this machine began earlier; undefined where the server has it no more. */
+async function sentBefore(registry: Registry, at: string | undefined, size: number): Promise<{ readonly at: string; readonly offset: number } | undefined> {
+  if (at === undefined) return undefined;
+  const { ok, headers } = await registry.send(at, { method: 'HEAD', headers: TUS });
+  return ok && Number(headers.get('upload-length')) === size ? { at, offset: Number(headers.get('upload-offset')) } : undefined;
+}
+
+/** @returns the path of the new upload. */
+async function beginUpload(registry: Registry, fileName: string, size: number, sha256: string): Promise<string> {
+  const encode = (text: string): string => Buffer.from(text).toString('base64');
+  const begun = await registry.send('/uploads', { method: 'POST', headers: { ...TUS, 'upload-length': String(size), 'upload-metadata': `filename ${encode(fileName)},sha256 ${encode(sha256)}` } });
+  const at = begun.headers.get('location');
+  if (begun.ok && at !== null) return at;
+  throw (await refusalOf(begun)) ?? new CommandFailure({ message: `${registry.url}/uploads answered ${begun.status}.` });
 }
 
 /** Small enough to show progress, large enough not to be slowed by asking. */

@@ -130,10 +130,6 @@ const importCommand = clientCommand('import', {
   .option('--licence <name>', 'of the file')
   .action(async (source, { published, model, imageSize, mean, std, resizeRule, micronsPerPixelMin, micronsPerPixelMax, encoder, keyPrefix, sha256, licence, ...options }) => {
     const registry = await connect(options);
-    const from = async (): Promise<ImportInput> => {
-      if (source === undefined) return {};
-      return /^https?:\/\//.test(source) ? { url: source } : { uploadId: await upload(registry, options, source) };
-    };
     const about = (): ImportInput => {
       if (published !== undefined) return { publishedCheckpoint: published };
       if (source === undefined || model === undefined || imageSize === undefined || mean === undefined || std === undefined) {
@@ -151,10 +147,18 @@ const importCommand = clientCommand('import', {
         },
       };
     };
+    const said = about();
+    const from = async (): Promise<{ readonly input: ImportInput; readonly forget?: () => Promise<void> }> => {
+      if (source === undefined) return { input: {} };
+      if (/^https?:\/\//.test(source)) return { input: { url: source } };
+      const { uploadId, forget } = await upload(registry, options, source);
+      return { input: { uploadId }, forget };
+    };
+    const { input, forget } = await from();
     const { importCheckpoint } = await registry.ask(IMPORT, {
       input: {
-        ...about(),
-        ...(await from()),
+        ...said,
+        ...input,
         ...(encoder === undefined ? {} : { encoder }),
         ...(keyPrefix === undefined ? {} : { keyPrefix }),
         ...(sha256 === undefined ? {} : { sha256 }),
@@ -162,6 +166,7 @@ const importCommand = clientCommand('import', {
       },
     });
     const checkpoint = granted(importCheckpoint.checkpoint, importCheckpoint);
+    await forget?.();
     const contents = checkpoint.importedFrom?.contents ?? null;
     show(options, {
       data: checkpoint,

@@ -1,0 +1,33 @@
+/** An upload that this machine began: its address at the server, kept in a file of the cache, so that the same command goes on with it. */
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { readEnvironment } from '../../env.ts';
+
+const ADDRESS = /^\/uploads\/[0-9a-f]{32}$/;
+
+export interface UnfinishedUpload {
+  /** The path of the upload, if this machine began one; whether the server still has it, the server knows. */
+  recall(): Promise<string | undefined>;
+  /** Where nothing can be written, the same command begins anew. */
+  remember(at: string): Promise<void>;
+  forget(): Promise<void>;
+}
+
+/** The upload of the file with this digest to this server. */
+export function unfinishedUpload(serverUrl: string, sha256: string): UnfinishedUpload {
+  const folder = readEnvironment().uploadCacheDir;
+  const file = path.join(folder, createHash('sha256').update(`${serverUrl} ${sha256}`).digest('hex'));
+  return {
+    recall: async () => {
+      const at = await readFile(file, 'utf8').catch(() => '');
+      return ADDRESS.test(at) ? at : undefined;
+    },
+    remember: async (at) => {
+      await mkdir(folder, { recursive: true })
+        .then(() => writeFile(file, at, { mode: 0o600 }))
+        .catch(() => undefined);
+    },
+    forget: () => rm(file, { force: true }),
+  };
+}
