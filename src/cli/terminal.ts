@@ -47,11 +47,12 @@ export function progressBar(fraction: number, width = 24): string {
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const seen = (cell = ''): string => stripVTControlCharacters(cell);
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => seen(row[column]).length)));
+  const isRight = head.map((_, column) => column > 0 && rows.some((row) => seen(row[column]) !== '') && rows.every((row) => /^([-+\d.]|$)/.test(seen(row[column]))));
   const line = (cells: readonly string[]): string =>
     cells
       .map((cell, column) => {
         const space = ' '.repeat((widths[column] ?? 0) - seen(cell).length);
-        return /^[-\d.]/.test(seen(cell)) && column > 0 ? space + cell : cell + space;
+        return isRight[column] === true ? space + cell : cell + space;
       })
       .join('  ')
       .trimEnd();

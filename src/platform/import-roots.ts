@@ -30,7 +30,7 @@ export async function resolveImportFile(inputPath: string, roots: readonly strin
 }
 
 async function resolveWithin(inputPath: string, roots: readonly string[], field: string): Promise<string> {
-  const hint = 'Use an absolute path below an import root; the server takes them from PARAFFIN_IMPORT_ROOTS.';
+  const hint = 'Put it below the folder imports of the data directory of the server, or below one that PARAFFIN_IMPORT_ROOTS names there, and give its absolute path.';
   const notAllowed = (message: string): DomainError => new DomainError({ code: 'IMPORT_PATH_NOT_ALLOWED', message, field, hint });
   if (!path.isAbsolute(inputPath)) throw notAllowed('The path is not absolute.');
   const found = await realPathOf(inputPath);

@@ -22,6 +22,11 @@ describe('table', () => {
     assert.deepEqual(lines.map((each) => stripVTControlCharacters(each)), ['run  status     by', '---  ---------  ---', '1    SUCCEEDED  ana', '2    FAILED     bo']);
   });
 
+  test('a column that holds text anywhere stands to the left all the way down', () => {
+    const lines = table(['slug', 'resolution'], [['a', '40x'], ['b', 'about 0.25 um']]).split('\n');
+    assert.deepEqual(lines, ['slug  resolution', '----  -------------', 'a     40x', 'b     about 0.25 um']);
+  });
+
   test('has a head without rows, and takes rows that are too short', () => {
     assert.equal(table(['a', 'bb'], []), 'a  bb\n-  --');
     assert.equal(table(['a', 'bb'], [['x']]).split('\n').at(-1), 'x');

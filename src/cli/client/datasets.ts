@@ -65,6 +65,27 @@ const TASKS: Readonly<Record<NonNullable<CreateDatasetInput['tasks']>[number], t
 const PROVENANCES: Readonly<Record<NonNullable<DatasetFilter['provenances']>[number], true>> = { PAPER_TABLE: true, PAPER_TEXT: true, OTHER_SOURCE: true, CANDIDATE: true, LOCAL: true };
 const LAYOUTS: Readonly<Record<ImportLayout, true>> = { FOLDER_PER_LABEL: true, CSV: true, FLAT: true };
 
+/** A line of a list has room for so many names, and for so long a licence; "show" has all of it. */
+const NAMES_SHOWN = 3;
+const LICENCE_SHOWN = 24;
+
+function someOf(items: readonly { readonly code: string }[]): string {
+  const names = items.slice(0, NAMES_SHOWN).map((each) => each.code.toLowerCase());
+  return [...names, ...(items.length > NAMES_SHOWN ? [`+${items.length - NAMES_SHOWN}`] : [])].join(' ');
+}
+
+/** From the least to the greatest of what is known. */
+function span(values: readonly (number | null)[], unit: string): string {
+  const known = values.flatMap((value) => value ?? []);
+  if (known.length === 0) return '';
+  const [least, greatest] = [Math.min(...known), Math.max(...known)];
+  return least === greatest ? `${least}${unit}` : `${least}-${greatest}${unit}`;
+}
+
+function cut(text: string): string {
+  return text.length <= LICENCE_SHOWN ? text : `${text.slice(0, LICENCE_SHOWN - 1)}…`;
+}
+
 const listCommand = clientCommand('ls', {
   summary: 'find datasets',
   details: 'Lists datasets. Options that are given several times, or with commas, match any of their values; different options must all match.',
@@ -98,11 +119,11 @@ const listCommand = clientCommand('ls', {
     const { datasets } = await registry.ask(LIST, { filter, first: Math.min(limit, 200) });
     const rows = datasets.nodes.map((dataset) => [
       dataset.slug,
-      dataset.organs.map((each) => each.code.toLowerCase()).join(' '),
-      dataset.stains.map((each) => each.code.toLowerCase()).join(' '),
+      someOf(dataset.organs),
+      someOf(dataset.stains),
       dataset.imageKind.toLowerCase(),
-      dataset.resolutions.map((each) => (each.micronsPerPixel === null ? `${each.magnification ?? '?'}x` : `${each.micronsPerPixel} um`)).join(' '),
-      dataset.licence ?? '',
+      [span(dataset.resolutions.map((each) => each.magnification), 'x'), span(dataset.resolutions.map((each) => each.micronsPerPixel), ' um')].filter((part) => part !== '').join(' '),
+      cut(dataset.licence ?? ''),
       dataset.latestVersion === null ? '' : `v${dataset.latestVersion.version}: ${dataset.latestVersion.imageCount}`,
     ]);
     show(options, {
@@ -145,7 +166,7 @@ const showCommand = clientCommand('show', { summary: 'one dataset: facts, where 
       ['published', dataset.publishedYear],
       ['home', dataset.homepageUrl],
       ['cut from', dataset.parentCollections.join(', ')],
-      ['cite', [citation?.authors, citation?.title, citation?.venue, citation?.doi, citation?.arxiv].filter((part) => part != null).join('. ')],
+      ['cite', [citation?.authors, citation?.title, citation?.venue, citation?.doi, citation?.arxiv].flatMap((part) => part?.replace(/\.$/, '') ?? []).join('. ')],
       ['provenance', `${dataset.provenance}${dataset.provenanceNote === null ? '' : `: ${dataset.provenanceNote}`}`],
     ]);
     const text = [

@@ -97,8 +97,8 @@ const showCommand = clientCommand('show', { summary: 'one model: checkpoints, ho
           `${paint('bold', `version ${checkpoint.version}`)}  ${checkpoint.encoder.toLowerCase()}, embeddings of ${checkpoint.embeddingDim}${checkpoint.byteSize === null ? '' : `, ${byteSizeInWords(checkpoint.byteSize)}`}  ${paint('dim', checkpoint.id)}`,
           `  prepare: ${contract.imageSizePx} px ${contract.channelOrder}, ${contract.resizeRule.toLowerCase().replaceAll('_', ' ')}, values to [${contract.valueRange.join(', ')}], mean [${contract.channelMean.join(', ')}], std [${contract.channelStd.join(', ')}]`,
           ...(checkpoint.trainedOn.length === 0 ? [] : [`  trained on ${checkpoint.trainedOn.map(({ version, dataset }) => `${dataset.slug}@${version}`).join(', ')}${checkpoint.sourceRun === null ? '' : ` by run ${checkpoint.sourceRun.id}`}`]),
-          ...(importedFrom === null ? [] : [`  imported from ${importedFrom.url ?? importedFrom.fileName ?? 'elsewhere'}`]),
-          checkpoint.sha256 === null ? '  its weights are not here' : `  ${checkpoint.formats.join(', ').toLowerCase()}; sha256 ${checkpoint.sha256}`,
+          ...(importedFrom === null ? [] : [`  ${checkpoint.sha256 === null ? 'published at' : 'imported from'} ${importedFrom.url ?? importedFrom.fileName ?? 'a place that is not known'}`]),
+          checkpoint.sha256 === null ? `  its weights are not here${checkpoint.publishedSlug === null ? '' : `: paraffin models import --published ${checkpoint.publishedSlug}`}` : `  ${checkpoint.formats.join(', ').toLowerCase()}; sha256 ${checkpoint.sha256}`,
           ...checkpoint.evaluations.nodes.map(({ protocol, datasetVersion, metrics }) => `  ${protocol} on ${datasetVersion.dataset.slug}@${datasetVersion.version}: ${metrics.map((metric) => `${metric.name} ${interval(metric)}`).join(', ')}`),
         ];
       }),

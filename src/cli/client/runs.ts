@@ -55,7 +55,7 @@ const listCommand = clientCommand('ls', { summary: 'newest first', examples: ['r
       run.launchedBy ?? '',
       run.failure?.code ?? '',
     ]);
-    show(options, { data: runs.nodes, names: runs.nodes.map((run) => run.id), text: rows.length === 0 ? 'There is no such run.' : table(['run', 'kind', 'status', 'progress', 'time', 'by', 'failure'], rows) });
+    show(options, { data: runs.nodes, names: runs.nodes.map((run) => run.id), text: rows.length > 0 ? table(['run', 'kind', 'status', 'progress', 'time', 'by', 'failure'], rows) : kind === undefined && status === undefined ? 'Nothing has run yet.' : 'No run is like that.' });
     if (runs.pageInfo.hasNextPage) remark(options, 'There are more; --limit shows them.');
   });
 

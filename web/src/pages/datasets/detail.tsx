@@ -167,6 +167,13 @@ function isAddress(text: string): boolean {
   return /^https?:\/\//.test(text);
 }
 
+/** An address, which words may follow; or words alone. */
+function Source({ text }: { readonly text: string }) {
+  if (!isAddress(text)) return text;
+  const [address = text] = text.split(' ', 1);
+  return <><a href={address} rel="noreferrer" target="_blank">{address}</a>{text.slice(address.length)}</>;
+}
+
 function TrainedOn({ datasetId }: { readonly datasetId: string }) {
   const answer = useAsk(TRAINED_ON, { datasetId });
   return (
@@ -202,14 +209,14 @@ function Cited({ dataset }: { readonly dataset: DatasetDetail }) {
       <h2 id="cited">Sources</h2>
       {citation !== null && (
         <p className="wrap">
-          {[citation.authors, citation.title, citation.venue].filter((part) => part !== null).join('. ')}{' '}
+          {[citation.authors, citation.title, citation.venue].flatMap((part) => part?.replace(/\.$/, '') ?? []).join('. ')}.{' '}
           {citation.doi !== null && <a href={`https://doi.org/${citation.doi}`} rel="noreferrer" target="_blank">doi:{citation.doi}</a>}{' '}
           {citation.arxiv !== null && <a href={`https://arxiv.org/abs/${citation.arxiv}`} rel="noreferrer" target="_blank">arXiv:{citation.arxiv}</a>}
         </p>
       )}
       <ul className="small">
         {[...new Set([...(homepageUrl === null ? [] : [homepageUrl]), ...sourceUrls])].map((url) => (
-          <li key={url} className="wrap">{isAddress(url) ? <a href={url} rel="noreferrer" target="_blank">{url}</a> : url}</li>
+          <li key={url} className="wrap"><Source text={url} /></li>
         ))}
       </ul>
     </section>

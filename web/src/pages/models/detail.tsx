@@ -79,7 +79,7 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
         {checkpoint.step !== null && <Fact name="Steps">{count(checkpoint.step)}{checkpoint.epoch === null ? '' : `, ${short(checkpoint.epoch)} epochs`}</Fact>}
         <Fact name="Registered">{instant(checkpoint.createdAt)}</Fact>
         <Fact name="Card"><a href={checkpoint.cardUrl} download>model card as Markdown</a></Fact>
-        {importedFrom !== null && <Fact name="Brought in from">{importedFrom.url ?? importedFrom.fileName} {importedFrom.licence === null ? '' : `(licence ${importedFrom.licence})`}</Fact>}
+        {importedFrom !== null && <Fact name={checkpoint.sha256 === null ? 'Published at' : 'Brought in from'}>{importedFrom.url ?? importedFrom.fileName ?? 'an address that is not known'} {importedFrom.licence === null ? '' : `(licence ${importedFrom.licence})`}</Fact>}
         {importedFrom?.contents != null && importedFrom.contents.inertGlobals.length > 0 && <Fact name="Never run">{importedFrom.contents.inertGlobals.join(', ')}</Fact>}
       </Facts>
       {checkpoint.sha256 === null ? (

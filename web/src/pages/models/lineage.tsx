@@ -21,7 +21,7 @@ export function Lineage({ checkpoint, name }: { readonly checkpoint: CheckpointD
     note: version.dataset.synthetic ? 'SYNTHETIC dataset' : 'dataset',
     to: { page: 'dataset', id: version.dataset.slug },
   }));
-  const runs: LineageNode[] = checkpoint.sourceRun === null ? [{ key: 'source', title: checkpoint.importedFrom?.fileName ?? 'elsewhere', note: 'brought in', to: null }] : [{ key: checkpoint.sourceRun.id, title: 'Pretraining', note: 'run', to: { page: 'run', id: checkpoint.sourceRun.id } }];
+  const runs: LineageNode[] = checkpoint.sourceRun === null ? [{ key: 'source', title: checkpoint.importedFrom?.fileName ?? 'elsewhere', note: checkpoint.sha256 === null ? 'not here yet' : 'brought in', to: null }] : [{ key: checkpoint.sourceRun.id, title: 'Pretraining', note: 'run', to: { page: 'run', id: checkpoint.sourceRun.id } }];
   const self: LineageNode[] = [{ key: checkpoint.id, title: `${name} v${checkpoint.version}`, note: checkpoint.encoder, to: null }];
   const evaluations: LineageNode[] = checkpoint.evaluations.nodes.map((evaluation) => {
     const [metric] = evaluation.metrics;
