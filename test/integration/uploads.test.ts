@@ -194,7 +194,9 @@ describe('an upload', () => {
       wire.cut();
       await eventually('what is tried meanwhile', () => (wire.refusedCount() > 1 ? true : undefined));
       wire.mend();
-      const answer = await importUpload({ uploadId: await uploading });
+      const { uploadId, forget } = await uploading;
+      await forget();
+      const answer = await importUpload({ uploadId });
       assert.equal(at(answer, 'checkpoint.importedFrom.sha256'), SHA256, JSON.stringify(answer));
     } finally {
       await wire.close();
