@@ -173,10 +173,9 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
       .catch(() => undefined);
     const refusal = sent === undefined || sent.ok ? undefined : await refusalOf(sent);
     if (refusal !== undefined) throw refusal;
-    const asked = sent?.ok === true ? sent : await registry.send(at, { method: 'HEAD', headers: TUS }).catch(() => undefined);
-    const reached = Number(asked?.headers.get('upload-offset') ?? offset);
-    fruitless = reached > offset ? 0 : fruitless + 1;
-    if (fruitless >= FRUITLESS_ATTEMPTS) throw new CommandFailure({ message: `The upload broke off at ${byteSizeInWords(reached)}.`, hint: 'The same command goes on from there.' });
+    const reached = sent?.ok === true ? Number(sent.headers.get('upload-offset') ?? offset) : await offsetAt(registry, at);
+    fruitless = reached !== undefined && reached > offset ? 0 : fruitless + 1;
+    if (reached === undefined || fruitless >= FRUITLESS_ATTEMPTS) throw new CommandFailure({ message: `The upload broke off at ${byteSizeInWords(offset)}.`, hint: 'The same command goes on from there.' });
     await pause(RETRY_MS * fruitless);
     offset = reached;
   }
@@ -201,6 +200,21 @@ async function beginUpload(registry: Registry, fileName: string, size: number, s
   const at = begun.headers.get('location');
   if (begun.ok && at !== null) return at;
   throw (await refusalOf(begun)) ?? new CommandFailure({ message: `${registry.url}/uploads answered ${begun.status}.` });
+}
+
+/**
+ * How far an upload has come. Asked until it is known: what is sent from another place is refused, whatever it is.
+ * @returns undefined where nobody answers for long enough.
+ */
+async function offsetAt(registry: Registry, at: string): Promise<number | undefined> {
+  for (let attempt = 1; attempt <= FRUITLESS_ATTEMPTS; attempt += 1) {
+    // The first may still go over a connection that is just ending.
+    const asked = await registry.send(at, { method: 'HEAD', headers: TUS }).catch(() => undefined);
+    const offset = asked?.headers.get('upload-offset');
+    if (offset != null) return Number(offset);
+    await pause(RETRY_MS * attempt);
+  }
+  return undefined;
 }
 
 /** Small enough to show progress, large enough not to be slowed by asking. */
