@@ -16,6 +16,7 @@ const FREEZE_MS = (LEASE_SECONDS + 5) * 1_000;
 /** A process that starts, TensorFlow, and the steps until a state is kept, on a busy machine. */
 const KEEP_MS = 90_000;
 const ANSWER_MS = 60_000;
+const CHILD_MS = 2 * LEASE_SECONDS * 1_000;
 const CLOCK_BACK_SECONDS_MAX = 3_600;
 /** People at their screens while the database is started again. */
 const READERS = 8;
@@ -33,7 +34,7 @@ export type Fault = (act: Act) => Promise<boolean>;
 
 async function killChild({ stage, dice }: Act): Promise<boolean> {
   if (!(await nothingIsFruitless(stage))) return false;
-  const pid = oneOf(await stage.childPids(), dice);
+  const pid = await someChild(stage, dice);
   return pid !== undefined && signal(pid, 'SIGKILL');
 }
 
@@ -77,9 +78,9 @@ async function restartPostgres({ stage }: Act): Promise<boolean> {
 }
 
 /** The agent stands still while its run is taken back, then wakes up as if nothing had been. Its children go on meanwhile. */
-async function freezeAgent({ stage }: Act): Promise<boolean> {
+async function freezeAgent({ stage, dice }: Act): Promise<boolean> {
   const pid = stage.agentPid();
-  if ((await stage.childPids()).length === 0) return false;
+  if ((await someChild(stage, dice)) === undefined) return false;
   signal(pid, 'SIGSTOP');
   await stage.waiting.pause(FREEZE_MS);
   return signal(pid, 'SIGCONT');
@@ -105,7 +106,7 @@ async function fillDisk({ stage, dice }: Act): Promise<boolean> {
     // Before the same run meets it a third time.
     return untilRefused().finally(() => disk.clear());
   }
-  const pid = oneOf(await stage.childPids(), dice);
+  const pid = await someChild(stage, dice);
   if (pid === undefined) return false;
   const isLimited = await run('prlimit', ['--pid', String(pid), `--fsize=${LEFT_BYTES}`]).then(() => true, () => false);
   return isLimited && untilRefused();
@@ -147,6 +148,7 @@ async function setClockBack(act: Act): Promise<boolean> {
 /** A run that is under way is cancelled, twice at once, and resumed. */
 async function cancelAndResume({ stage, dice, runIds, onCanceled }: Act): Promise<boolean> {
   await stage.waiting.until('an answer', () => answers(stage), ANSWER_MS);
+  await someChild(stage, dice);
   const underWay = await stage.withDatabase((db) => db.run.findMany({ where: { id: { in: [...runIds] }, status: 'RUNNING' }, select: { id: true } }));
   const victim = oneOf(underWay, dice);
   if (victim === undefined) return false;
@@ -191,6 +193,12 @@ export const ENDED: readonly string[] = ['SUCCEEDED', 'FAILED', 'CANCELED'];
 
 export async function statusOf(stage: Stage, id: string): Promise<string> {
   return (await stage.client().request(z.object({ run: z.object({ status: z.string() }) }), 'query ($id: ID!) { run(id: $id) { status } }', { id })).run.status;
+}
+
+/** After what was done before, a run may have to wait for a lease. */
+async function someChild(stage: Stage, dice: Dice): Promise<number | undefined> {
+  await stage.waiting.until('a child', async () => (await stage.childPids()).length > 0, CHILD_MS).catch(() => undefined);
+  return oneOf(await stage.childPids(), dice);
 }
 
 async function answers(stage: Stage): Promise<boolean> {
