@@ -1,13 +1,4 @@
-/**
- * `npm run load:pages`: when a person sees what a list is for, its first row, in Debian's Chromium over loopback, in a registry of
- * 100,000 runs. Everything is thrown away afterwards.
- *
- *   npm run load:pages                   the whole of it, about three minutes on two cores
- *   npm run load:pages -- --runs 5000    a small registry, for a quick look
- *   npm run load:pages -- --json         one JSON document on standard output, progress on standard error
- *
- * exit code: 0 every list showed its first row within a second; 1 one did not, and which.
- */
+/** When a person sees what a list is for, its first row, in Debian's Chromium over loopback, in a registry of 100,000 runs. */
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
@@ -42,9 +33,30 @@ const WATCH = `new MutationObserver((_, observer) => {
   requestAnimationFrame(() => setTimeout(() => { window.firstRowAtMs = performance.now(); }));
 }).observe(document, { childList: true, subtree: true });`;
 
-const { values } = parseArgs({ options: { runs: { type: 'string', default: '100000' }, json: { type: 'boolean', default: false } } });
+const HELP = `usage: npm run load:pages [-- --runs 100000] [-- --json]
+
+Fills a database of its own with runs, datasets and models, starts the real server, opens each list five times with
+nothing in the browser's cache and five times with it, and prints after how many milliseconds the first row was seen.
+Everything is thrown away afterwards.
+
+Examples:
+  npm run load:pages                   the whole of it, about three minutes on two cores
+  npm run load:pages -- --runs 5000    a small registry, for a quick look
+  npm run load:pages -- --json         one JSON document on standard output, progress on standard error
+
+exit code: 0 every list showed its first row within a second; 1 one did not, and which.
+`;
+
+const { values } = parseArgs({ options: { runs: { type: 'string', default: '100000' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h' } } });
+if (values.help === true) {
+  process.stdout.write(HELP);
+  process.exit(0);
+}
 const runCount = Number(values.runs);
-if (!(runCount >= 1000)) throw new Error('--runs must be 1000 or more.');
+if (!(runCount >= 1000)) {
+  process.stderr.write(HELP);
+  process.exit(2);
+}
 const size = { runCount, metricPointCount: runCount * 10, datasetCount: Math.max(200, Math.round(runCount / 20)) };
 
 await promisify(execFile)(process.execPath, [path.resolve(import.meta.dirname, '../scripts/build-web.mjs')]);
