@@ -15,46 +15,15 @@ import { asRank4, readFloats, tf } from '../../workers/engine/tensorflow.ts';
 import type { Tensor4D } from '../../workers/engine/tensorflow.ts';
 import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
 import { formulaWeights, noise } from './formula.ts';
+import { assertNear, boundOf, floats, movedBetween, only, RELATIVE_BOUND, sketchedTensors } from './sketch.ts';
 
-const SKETCH_SIZE = 16;
-/** What every tensor is held to where float32 can hold it. */
-const RELATIVE_BOUND = 1e-4;
-const tensors = z.record(z.string(), z.object({ length: z.number(), float32Error: z.number(), sketch: z.array(z.number()).length(SKETCH_SIZE) }));
-type Expected = z.infer<typeof tensors>;
 const expectedFile = z.object({
   oracle: z.string(), temperature: z.number(), projectionDim: z.number(), weightDecay: z.number(), momentum: z.number(), peakLearningRate: z.number(), warmupSteps: z.number(), totalSteps: z.number(),
   learningRates: z.array(z.number()),
-  cases: z.array(z.object({ architecture: z.enum(ENCODER_ARCHITECTURES), count: z.number(), heightPx: z.number(), widthPx: z.number(), losses: z.array(z.number()), float32LossError: z.number(), gradients: tensors, moved: tensors, statistics: tensors })),
+  cases: z.array(z.object({ architecture: z.enum(ENCODER_ARCHITECTURES), count: z.number(), heightPx: z.number(), widthPx: z.number(), losses: z.array(z.number()), float32LossError: z.number(), gradients: sketchedTensors, moved: sketchedTensors, statistics: sketchedTensors })),
 });
 const expected = expectedFile.parse(JSON.parse(readFileSync(new URL('simclr-expected.json', import.meta.url), 'utf8')));
 type Case = (typeof expected.cases)[number];
-type Shown = ReadonlyMap<string, Float32Array>;
-
-/** As `sketch` of simclr_oracle.py. */
-function sketch(name: string, values: Float32Array): number[] {
-  const signs = noise(`sketch ${name}`, values.length);
-  const sums = Array.from({ length: SKETCH_SIZE }, () => 0);
-  values.forEach((value, index) => {
-    sums[index % SKETCH_SIZE] = (sums[index % SKETCH_SIZE] ?? Number.NaN) + ((signs[index] ?? Number.NaN) < 0 ? -value : value);
-  });
-  return sums;
-}
-
-/** The bound, or three times the worst of PyTorch's own float32 errors where that is more: one activation on the other side of zero moves many tensors. */
-function boundOf(wanted: Expected): number {
-  return Math.max(RELATIVE_BOUND, 3 * Math.max(...Object.values(wanted).map(({ float32Error }) => float32Error)));
-}
-
-/** Every tensor is as near to the oracle's, relative to its length, as `boundOf` says. */
-function assertNear(what: string, actual: Shown, wanted: Expected): void {
-  assert.deepEqual([...actual.keys()].sort(), Object.keys(wanted).sort());
-  const errors = Object.entries(wanted).map(([name, { length, sketch: exact }]) => {
-    const rough = sketch(name, actual.get(name) ?? new Float32Array());
-    return { name, error: Math.hypot(...exact.map((sum, index) => sum - (rough[index] ?? Number.NaN))) / length };
-  });
-  const worst = errors.reduce((most, other) => (other.error <= most.error ? most : other));
-  assert.ok(worst.error <= boundOf(wanted), `${what}: the worst is ${worst.name}, by ${worst.error} of its length, held to ${boundOf(wanted)}`);
-}
 
 function headWeights(embeddingDim: number): NamedTensor[] {
   const scale = Math.fround(2 / Math.sqrt(embeddingDim));
@@ -72,14 +41,6 @@ function views(step: number, { count, heightPx, widthPx }: Case): Tensor4D {
     values[half + index] = Math.fround((values[half + index] ?? Number.NaN) * 0.25) + Math.fround((values[index] ?? Number.NaN) * 0.75);
   }
   return asRank4(tf.tensor(values, [2 * count, heightPx, widthPx, 3], 'float32'));
-}
-
-function floats(named: readonly NamedTensor[]): Map<string, Float32Array> {
-  return new Map(named.flatMap(({ name, dtype, data }) => (dtype === 'F32' && data instanceof Float32Array ? [[name, data] as const] : [])));
-}
-
-function only(all: Shown, wanted: Expected): Shown {
-  return new Map([...all].filter(([name]) => name in wanted));
 }
 
 describe(`SimCLR against ${expected.oracle}, float64`, () => {
@@ -128,8 +89,7 @@ describe(`SimCLR against ${expected.oracle}, float64`, () => {
       const end = floats(trainer.saveState());
       assertNear('running statistics', only(end, statistics), statistics);
       if (Object.keys(moved).length > 0) {
-        const steps = [...only(end, moved)].map(([name, values]) => [name, values.map((value, index) => value - (begin.get(name)?.[index] ?? Number.NaN))] as const);
-        assertNear('weights, by where they moved', new Map(steps), moved);
+        assertNear('weights, by where they moved', movedBetween(begin, only(end, moved)), moved);
       }
       trainer.dispose();
     });

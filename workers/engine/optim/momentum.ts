@@ -1,7 +1,10 @@
-/** Stochastic gradient descent with momentum and weight decay (Sutskever et al. 2013), as PyTorch's SGD: for fine-tuning, where LARS's trust ratio is made for other batches. */
+/**
+ * Stochastic gradient descent with momentum and weight decay (Sutskever et al. 2013): for fine-tuning, where LARS's trust ratio is made for other batches.
+ * The learning rate is part of the velocity, as in that paper; PyTorch's SGD multiplies by it afterwards, which is the same while the rate stays.
+ */
 import { Variable } from '../kernels/variable.ts';
 import { takeGradient, type Parameter } from '../models/parameter.ts';
-import { scoped, tf } from '../tensorflow.ts';
+import { readFloats, runOp, scoped, T_FLOAT, tf, type Tensor } from '../tensorflow.ts';
 
 export interface MomentumOptions {
   readonly momentum: number;
@@ -31,20 +34,35 @@ export class Momentum {
     });
   }
 
-  /** One step: takes every parameter's gradient and puts a new value in its place. */
-  apply(learningRate: number): void {
+  /**
+   * One step: takes every parameter's gradient and puts a new value in its place.
+   * @returns false, and nothing has changed, where a gradient is not finite. Only here does it show: oneDNN's batch norm with ReLU makes 0 of NaN, and
+   * so the loss of a network that has burst may be finite.
+   */
+  apply(learningRate: number): boolean {
+    const gradients = this.#slots.map(({ parameter }) => takeGradient(parameter));
+    const lengths = scoped(() => tf.stack(gradients.map((gradient) => runOp('L2Loss', [T_FLOAT], [gradient]))));
+    const isFinite = readFloats(lengths).every((length) => Number.isFinite(length));
+    lengths.dispose();
+    if (isFinite) this.#move(learningRate, gradients);
+    tf.dispose(gradients);
+    return isFinite;
+  }
+
+  #move(learningRate: number, gradients: readonly Tensor[]): void {
     const rate = tf.scalar(learningRate);
     const momentum = tf.scalar(this.#options.momentum);
-    for (const { parameter, weight, velocity } of this.#slots) {
-      const gradient = takeGradient(parameter);
+    this.#slots.forEach(({ parameter, weight, velocity }, index) => {
+      const gradient = gradients[index];
+      if (gradient === undefined) throw new Error(`${parameter.name} has no gradient.`);
       const isDecayed = parameter.role === 'WEIGHT' && this.#options.weightDecay > 0;
       const applied = isDecayed ? scoped(() => tf.add(gradient, tf.mul(parameter.value, this.#options.weightDecay))) : gradient;
       // Freed first, so that nothing but the variable holds the numbers and the update needs no copy.
       parameter.value.dispose();
       weight.applyMomentum(velocity, rate, applied, momentum);
       parameter.value = weight.read();
-      tf.dispose([gradient, applied]);
-    }
+      if (isDecayed) applied.dispose();
+    });
     tf.dispose([rate, momentum]);
   }
 

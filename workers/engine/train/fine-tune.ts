@@ -5,17 +5,15 @@
 import { createAugmenter, type Augmenter } from '../augment/augmenter.ts';
 import type { AugmentationConfig } from '../augment/config.ts';
 import { embeddingBatchSize, normaliseImages, type Normalisation } from '../embed.ts';
-import { multiplyMatrices } from '../kernels/elementwise.ts';
-import { createParameter, disposeParameter, fromDevice, setGradient, type Parameter } from '../models/parameter.ts';
-import { encoderFromWeights, type Encoder, type EncoderArchitecture } from '../models/resnet.ts';
+import type { EncoderArchitecture } from '../models/resnet.ts';
 import type { NamedTensor } from '../named-tensor.ts';
-import { Momentum } from '../optim/momentum.ts';
 import { learningRateAt } from '../optim/schedule.ts';
 import type { Classifier } from '../probe/classification.ts';
 import { ProbeError } from '../probe/errors.ts';
 import { assignInnerFolds, type LabelledImages } from '../probe/folds.ts';
 import { createRandom, type Random } from '../rng.ts';
-import { asRank2, asRank4, readFloat, readFloats, scoped, tf, type Tensor2D, type Tensor4D } from '../tensorflow.ts';
+import { asRank4, readFloats, scoped, tf } from '../tensorflow.ts';
+import { ClassifyingEncoder, initialClassifier, type EncoderSnapshot } from './classifying-encoder.ts';
 
 export interface FineTuningOptions {
   readonly maxEpochs: number;
@@ -54,9 +52,6 @@ export interface FineTuningFacts {
 const AUGMENTATION: AugmentationConfig = {
   cropScaleMin: 0.5, cropScaleMax: 1, flip: true, quarterTurns: true, colourJitterStrength: 0.25, colourJitterProbability: 0.8, greyProbability: 0, blurProbability: 0,
 };
-const MOMENTUM = 0.9;
-const WEIGHT_DECAY = 1e-4;
-const CLASSIFIER_RATE = 10;
 /** Share of the steps in which the learning rate rises. */
 const WARMUP_SHARE = 0.1;
 
@@ -68,13 +63,13 @@ export function fineTuned(input: FineTuningInput): Classifier<FineTuningFacts> {
     classify: async (train, test, tell) => {
       const random = createRandom(input.seed).fork(`fine-tuning ${fitCount}`);
       fitCount += 1;
-      const network = new Network(input, random.fork('classifier'));
+      const network = new ClassifyingEncoder(input.architecture, input.initialWeights, initialClassifier(input.architecture, input.images.labelNames.length, random.fork('classifier')));
       try {
         const { facts, best } = await trainNetwork(input, network, augmenter, train, random, tell);
-        if (best === null) return { probabilities: network.predict(input, test), facts };
-        const chosen = new Network({ ...input, initialWeights: best.encoder }, random, best.classifier);
+        if (best === null) return { probabilities: predict(network, input, test), facts };
+        const chosen = new ClassifyingEncoder(input.architecture, best.encoder, best.classifier);
         try {
-          return { probabilities: chosen.predict(input, test), facts };
+          return { probabilities: predict(chosen, input, test), facts };
         } finally {
           chosen.dispose();
         }
@@ -85,19 +80,14 @@ export function fineTuned(input: FineTuningInput): Classifier<FineTuningFacts> {
   };
 }
 
-interface Snapshot {
-  readonly encoder: readonly NamedTensor[];
-  readonly classifier: readonly NamedTensor[];
-}
-
 async function trainNetwork(
   input: FineTuningInput,
-  network: Network,
+  network: ClassifyingEncoder,
   augmenter: Augmenter,
   train: Int32Array,
   random: Random,
   tell: (done: number) => Promise<void>,
-): Promise<{ readonly facts: FineTuningFacts; readonly best: Snapshot | null }> {
+): Promise<{ readonly facts: FineTuningFacts; readonly best: EncoderSnapshot | null }> {
   const { images, options } = input;
   const inner = assignInnerFolds(images, train, input.seed);
   const learned = inner === null ? train : train.filter((_, row) => inner[row] !== 0);
@@ -105,7 +95,7 @@ async function trainNetwork(
   const stepsPerEpoch = Math.max(1, Math.floor(learned.length / options.batchSize));
   const totalSteps = stepsPerEpoch * options.maxEpochs;
   const schedule = { peakLearningRate: options.learningRate, warmupSteps: Math.floor(totalSteps * WARMUP_SHARE), totalSteps };
-  let best: { readonly snapshot: Snapshot; readonly epoch: number; readonly loss: number } | null = null;
+  let best: { readonly snapshot: EncoderSnapshot; readonly epoch: number; readonly loss: number } | null = null;
   let step = 0;
   let epoch = 0;
   for (; epoch < options.maxEpochs && epoch - (best?.epoch ?? epoch) < options.patienceEpochs; ) {
@@ -120,7 +110,7 @@ async function trainNetwork(
     }
     epoch += 1;
     if (held.length > 0) {
-      const loss = crossEntropy(network.predict(input, held), images, held);
+      const loss = crossEntropy(predict(network, input, held), images, held);
       if (best === null || loss < best.loss) best = { snapshot: network.snapshot(), epoch, loss };
     }
   }
@@ -128,7 +118,7 @@ async function trainNetwork(
 }
 
 function trainStep(
-  network: Network,
+  network: ClassifyingEncoder,
   augmenter: Augmenter,
   { images, readPixels, normalisation, imageSizePx }: FineTuningInput,
   chosen: Int32Array,
@@ -147,88 +137,23 @@ function trainStep(
   }
 }
 
-function crossEntropy(probabilities: Float64Array, { labels, labelNames }: LabelledImages, images: Int32Array): number {
-  return images.reduce((sum, image, row) => sum - Math.log(Math.max(probabilities[row * labelNames.length + (labels[image] ?? 0)] ?? 0, 1e-12)), 0) / images.length;
+/** `[rows, K]`, by the running statistics. */
+function predict(network: ClassifyingEncoder, { images, readPixels, normalisation, imageSizePx }: FineTuningInput, rows: Int32Array): Float64Array {
+  const labelCount = images.labelNames.length;
+  const probabilities = new Float64Array(rows.length * labelCount);
+  const size = embeddingBatchSize(imageSizePx);
+  for (let start = 0; start < rows.length; start += size) {
+    const chosen = rows.subarray(start, start + size);
+    const said = scoped(() => {
+      const pixels = tf.cast(tf.tensor4d(readPixels(chosen), [chosen.length, imageSizePx, imageSizePx, 3], 'int32'), 'float32');
+      return network.probabilities(normaliseImages(tf.div(pixels, 255), normalisation));
+    });
+    probabilities.set(readFloats(said), start * labelCount);
+    said.dispose();
+  }
+  return probabilities;
 }
 
-/** Encoder, classifier and their optimisers. */
-class Network {
-  readonly #encoder: Encoder;
-  readonly #weight: Parameter;
-  readonly #bias: Parameter;
-  readonly #encoderOptimizer: Momentum;
-  readonly #classifierOptimizer: Momentum;
-  readonly #labelCount: number;
-
-  constructor({ architecture, initialWeights, images }: Pick<FineTuningInput, 'architecture' | 'initialWeights' | 'images'>, random: Random, classifier?: readonly NamedTensor[]) {
-    this.#encoder = encoderFromWeights(architecture, initialWeights);
-    this.#labelCount = images.labelNames.length;
-    const { embeddingDim } = this.#encoder;
-    const bound = 1 / Math.sqrt(embeddingDim);
-    const [weight, bias] = classifier ?? [
-      { name: 'fc.weight', dtype: 'F32', shape: [this.#labelCount, embeddingDim], data: Float32Array.from({ length: this.#labelCount * embeddingDim }, () => random.between(-bound, bound)) },
-      { name: 'fc.bias', dtype: 'F32', shape: [this.#labelCount], data: new Float32Array(this.#labelCount) },
-    ] as const;
-    if (weight === undefined || bias === undefined) throw new Error('A classifier has a weight and a bias.');
-    this.#weight = createParameter(weight, 'WEIGHT', 'AS_IS');
-    this.#bias = createParameter(bias, 'BIAS_OR_NORM', 'AS_IS');
-    this.#encoderOptimizer = new Momentum(this.#encoder.parameters, { momentum: MOMENTUM, weightDecay: WEIGHT_DECAY });
-    this.#classifierOptimizer = new Momentum([this.#weight, this.#bias], { momentum: MOMENTUM, weightDecay: WEIGHT_DECAY });
-  }
-
-  /** Answers the mean cross-entropy of the batch before the step. Nothing changes when it is not finite. */
-  step(inputs: Tensor4D, labels: Int32Array, learningRate: number): number {
-    const embeddings = this.#encoder.forward(inputs);
-    const truth = scoped(() => asRank2(tf.oneHot(tf.tensor1d(labels, 'int32'), this.#labelCount, 1, 0, 'float32')));
-    const logits = this.#logits(embeddings);
-    const logProbabilities = tf.logSoftmax(logits);
-    const lossTensor = scoped(() => tf.neg(tf.div(tf.sum(tf.mul(logProbabilities, truth)), labels.length)));
-    const gradient = asRank2(scoped(() => tf.div(tf.sub(tf.exp(logProbabilities), truth), labels.length)));
-    const loss = readFloat(lossTensor);
-    if (Number.isFinite(loss)) {
-      setGradient(this.#weight, multiplyMatrices(gradient, embeddings, { transposeLeft: true }));
-      setGradient(this.#bias, tf.sum(gradient, 0));
-      const embeddingGradient = multiplyMatrices(gradient, this.#weight.value);
-      this.#encoder.backward(embeddingGradient);
-      embeddingGradient.dispose();
-      this.#encoderOptimizer.apply(learningRate);
-      this.#classifierOptimizer.apply(learningRate * CLASSIFIER_RATE);
-      this.#encoder.commitStatistics();
-    }
-    this.#encoder.discard();
-    tf.dispose([embeddings, truth, logits, logProbabilities, lossTensor, gradient]);
-    return loss;
-  }
-
-  /** `[rows, K]`, by the running statistics. */
-  predict({ readPixels, normalisation, imageSizePx }: Pick<FineTuningInput, 'readPixels' | 'normalisation' | 'imageSizePx'>, rows: Int32Array): Float64Array {
-    const probabilities = new Float64Array(rows.length * this.#labelCount);
-    const size = embeddingBatchSize(imageSizePx);
-    for (let start = 0; start < rows.length; start += size) {
-      const chosen = rows.subarray(start, start + size);
-      const said = scoped(() => {
-        const pixels = tf.cast(tf.tensor4d(readPixels(chosen), [chosen.length, imageSizePx, imageSizePx, 3], 'int32'), 'float32');
-        return tf.softmax(this.#logits(this.#encoder.embed(normaliseImages(tf.div(pixels, 255), normalisation))));
-      });
-      probabilities.set(readFloats(said), start * this.#labelCount);
-      said.dispose();
-    }
-    return probabilities;
-  }
-
-  #logits(embeddings: Tensor2D): Tensor2D {
-    return asRank2(scoped(() => tf.add(multiplyMatrices(embeddings, this.#weight.value, { transposeRight: true }), this.#bias.value)));
-  }
-
-  snapshot(): Snapshot {
-    return { encoder: this.#encoder.weights(), classifier: [this.#weight, this.#bias].map(({ name, value, layout }) => fromDevice(name, value, layout)) };
-  }
-
-  dispose(): void {
-    this.#encoder.dispose();
-    disposeParameter(this.#weight);
-    disposeParameter(this.#bias);
-    this.#encoderOptimizer.dispose();
-    this.#classifierOptimizer.dispose();
-  }
+function crossEntropy(probabilities: Float64Array, { labels, labelNames }: LabelledImages, images: Int32Array): number {
+  return images.reduce((sum, image, row) => sum - Math.log(Math.max(probabilities[row * labelNames.length + (labels[image] ?? 0)] ?? 0, 1e-12)), 0) / images.length;
 }
