@@ -6,7 +6,6 @@
  *   npm run chaos -- --seed 7 --json   the same faults again; one JSON document on standard output
  */
 import { parseArgs } from 'node:util';
-import { onStopSignal } from '../src/platform/stop-signal.ts';
 import { FAULT_NAMES } from './faults.ts';
 import { asTable } from './report.ts';
 import { runTrainings } from './trainings.ts';
@@ -58,10 +57,8 @@ if (!(Number.isInteger(trainingCount) && trainingCount >= 1 && trainingCount <= 
 }
 
 const stopped = new AbortController();
-const stop = onStopSignal(() => {
-  stopped.abort();
-  return Promise.resolve();
-});
+// However often it is asked: a mount and a database are left by nobody who ends at once.
+for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => stopped.abort());
 try {
   const report = await runTrainings({
     seed,
@@ -77,6 +74,4 @@ try {
 } catch (error) {
   if (!stopped.signal.aborted) throw error;
   process.exitCode = 130;
-} finally {
-  stop.dispose();
 }

@@ -89,7 +89,11 @@ export async function openStage(folder: string, { waiting, clock, disk, keyFile 
     const settings = { PARAFFIN_DATABASE_URL: url.href, PARAFFIN_DATA_DIR: folder, PARAFFIN_CPU_SLOTS: String(SLOTS), PARAFFIN_LOG_LEVEL: 'silent' };
     return running(fork(AGENT_PROGRAM, { env: childEnvironment({ ...settings, ...clock?.env }), stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }));
   };
-  let agent = await startAgent();
+  let agent = await startAgent().catch(async (error: unknown) => {
+    await end(server);
+    await wire.close();
+    throw error;
+  });
   const postgresPid = async (): Promise<number> => Number((await readFile(path.join(folder, 'postgres', 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1).join(''));
   return {
     folder,
@@ -170,12 +174,17 @@ async function end({ child, gone }: Process): Promise<void> {
 async function serve(settings: Readonly<Record<string, string>>, keyFile: string): Promise<{ process: Process; client: RegistryClient & { readonly url: string } }> {
   const child = spawn(process.execPath, [PARAFFIN, 'serve'], { env: childEnvironment(settings), stdio: ['ignore', 'pipe', 'inherit'] });
   const started = running(child);
-  for await (const line of createInterface({ input: child.stdout })) {
-    const url = /(http:\/\/\S+)\/graphql/.exec(line)?.[1];
-    if (url === undefined) continue;
-    child.stdout.resume();
-    const key = (await readFile(keyFile, 'utf8')).trim();
-    return { process: started, client: { ...connectToRegistry(url, key), url } };
+  try {
+    for await (const line of createInterface({ input: child.stdout })) {
+      const url = /(http:\/\/\S+)\/graphql/.exec(line)?.[1];
+      if (url === undefined) continue;
+      child.stdout.resume();
+      const key = (await readFile(keyFile, 'utf8')).trim();
+      return { process: started, client: { ...connectToRegistry(url, key), url } };
+    }
+    throw new Error('The server ended without an address.');
+  } catch (error) {
+    await end(started);
+    throw error;
   }
-  throw new Error('The server ended without an address.');
 }
