@@ -1,0 +1,298 @@
+/** Who may write to a run: leases, fencing by the database itself, and how often a run that dies is tried again. */
+import assert from 'node:assert/strict';
+import { createHash } from 'node:crypto';
+import { after, beforeEach, describe, test } from 'node:test';
+import { CANCELING_LEASE_SECONDS, LEASE_SECONDS, MAX_ATTEMPTS_WITHOUT_PROGRESS, MAX_FRUITLESS_ATTEMPTS, type RunFailureRecord } from '../../src/modules/runs/index.ts';
+import { ADMIN } from '../support/registry.ts';
+import { FAULT, openRunStage } from '../support/run-stage.ts';
+
+const DIED: RunFailureRecord = { class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: 'The process ended without a word.', hint: null };
+const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
+
+const stage = await openRunStage();
+const { database, registry, datasetId, versionId, checkpointId, launchPretraining, launchEvaluation, statusOf, lapse, claim, eventKinds, runThatIs } = stage;
+after(stage.close);
+// Each test finds an empty queue.
+beforeEach(stage.emptyQueue);
+
+describe('a lease', () => {
+  test('that was lost allows nothing, and changes nothing', async () => {
+    const run = await launchPretraining();
+    const stale = (await claim()).lease;
+    await registry.ledger.release(stale, 'Given back.');
+    const { lease } = await claim();
+    const { ledger } = registry;
+    const before = await snapshot(run.id);
+    const lost = { code: 'LEASE_LOST' };
+    await assert.rejects(ledger.report(stale, { progress: 0.9, points: [{ step: 1, metrics: { loss: 1 } }] }), lost);
+    await assert.rejects(ledger.setEnvironment(stale, { engine: 'other' }), lost);
+    await assert.rejects(ledger.withLease(stale, (tx) => ledger.keepTrainingState(tx, stale, { step: 5, sha256: sha256('shard') })), lost);
+    await assert.rejects(ledger.withLease(stale, (tx) => ledger.succeed(tx, stale, 'Done.')), lost);
+    await assert.rejects(ledger.fail(stale, DIED), lost);
+    await assert.rejects(ledger.cancelNow(stale), lost);
+    await assert.rejects(ledger.release(stale, 'Again.'), lost);
+    assert.equal(await ledger.renew(stale), undefined);
+    assert.deepEqual(await snapshot(run.id), before);
+    assert.equal((await ledger.renew(lease))?.status, 'RUNNING');
+  });
+
+  for (const status of ['SUCCEEDED', 'FAILED', 'CANCELED'] as const) {
+    test(`ends with the run: ${status} never changes`, async () => {
+      const id = await runThatIs(status);
+      const before = await snapshot(id);
+      const { leaseEpoch } = await database.db.run.findUniqueOrThrow({ where: { id } });
+      const lease = { runId: id, epoch: leaseEpoch };
+      await assert.rejects(registry.ledger.report(lease, { progress: 0 }), { code: 'LEASE_LOST' });
+      await assert.rejects(registry.ledger.fail(lease, DIED), { code: 'LEASE_LOST' });
+      await assert.rejects(registry.ledger.release(lease, 'Again.'), { code: 'LEASE_LOST' });
+      await assert.rejects(registry.ledger.withLease(lease, (tx) => registry.ledger.succeed(tx, lease, 'Done.')), { code: 'LEASE_LOST' });
+      assert.equal(await registry.ledger.renew(lease), undefined);
+      await registry.ledger.reapLapsed();
+      assert.deepEqual(await snapshot(id), before);
+    });
+  }
+
+  async function snapshot(id: string): Promise<object> {
+    const { leaseExpiresAt: _, ...row } = await database.db.run.findUniqueOrThrow({ where: { id }, include: { events: true, metricChunks: true, trainingStates: true } });
+    return row;
+  }
+
+  test('that lapsed puts the run back into the queue; one that was renewed does not', async () => {
+    const run = await launchPretraining();
+    const { lease } = await claim();
+    await lapse(run.id);
+    assert.equal((await registry.ledger.renew(lease))?.status, 'RUNNING');
+    assert.equal(await registry.ledger.reapLapsed(), 0);
+    await lapse(run.id);
+    assert.equal(await registry.ledger.reapLapsed(), 1);
+    assert.equal(await statusOf(run.id), 'QUEUED');
+    assert.equal(await registry.ledger.renew(lease), undefined);
+    assert.equal((await claim()).lease.epoch, lease.epoch + 1);
+  });
+
+  test('that lapses while the run is CANCELING makes it CANCELED', async () => {
+    const id = await runThatIs('CANCELING');
+    await lapse(id);
+    await registry.ledger.reapLapsed();
+    assert.equal(await statusOf(id), 'CANCELED');
+  });
+
+  test('that lapses again and again ends the run as FAILED, but not as soon as a run that fails by its own doing', async () => {
+    const run = await launchPretraining();
+    for (let attempt = 1; attempt <= MAX_ATTEMPTS_WITHOUT_PROGRESS; attempt += 1) {
+      assert.equal(await statusOf(run.id), 'QUEUED', `before attempt ${attempt}`);
+      await claim();
+      await lapse(run.id);
+      await registry.ledger.reapLapsed();
+    }
+    const failed = await registry.runs.get(ADMIN, run.id);
+    assert.deepEqual([failed?.status, failed?.attempt, failed?.failure?.class, failed?.failure?.code], ['FAILED', MAX_ATTEMPTS_WITHOUT_PROGRESS, 'INFRASTRUCTURE', 'WORKER_SILENT']);
+  });
+
+  test('tells of the folders that somebody works in: those of the run\'s last lease, while it is under way', async () => {
+    await launchPretraining();
+    const first = await claim();
+    await lapse(first.lease.runId);
+    assert.deepEqual(await registry.ledger.held([first.lease]), [first.lease], 'nobody took it back yet');
+    await registry.ledger.reapLapsed();
+    const second = await claim();
+    assert.deepEqual(await registry.ledger.held([first.lease, second.lease]), [second.lease]);
+    await registry.ledger.fail(second.lease, FAULT);
+    assert.deepEqual(await registry.ledger.held([first.lease, second.lease]), []);
+  });
+
+  test('that ends later than a lease can tells of a clock that was set back: a dead worker is noticed one lease later', async () => {
+    const run = await launchPretraining();
+    const { lease } = await claim();
+    // To the database it is the same: its clock goes back an hour, or the instant it wrote moves an hour ahead.
+    await database.db.$executeRaw`UPDATE "Run" SET "leaseExpiresAt" = "leaseExpiresAt" + interval '1 hour' WHERE id = ${run.id}::uuid`;
+    assert.equal(await registry.ledger.reapLapsed(), 0);
+    const [row] = await database.db.$queryRaw<{ seconds: number }[]>`SELECT extract(epoch FROM "leaseExpiresAt" - now())::float8 AS seconds FROM "Run" WHERE id = ${run.id}::uuid`;
+    assert.ok(row !== undefined && row.seconds <= LEASE_SECONDS, `${row?.seconds} s`);
+    assert.equal((await registry.ledger.renew(lease))?.status, 'RUNNING', 'a living worker loses nothing');
+  });
+
+  test('is short while a cancel waits, renewed or not', async () => {
+    const id = await runThatIs('CANCELING');
+    const secondsLeft = async (): Promise<number> => {
+      const [row] = await database.db.$queryRaw<{ seconds: number }[]>`SELECT extract(epoch FROM "leaseExpiresAt" - now())::float8 AS seconds FROM "Run" WHERE id = ${id}::uuid`;
+      return row?.seconds ?? Infinity;
+    };
+    assert.ok((await secondsLeft()) <= CANCELING_LEASE_SECONDS);
+    const { leaseEpoch } = await database.db.run.findUniqueOrThrow({ where: { id } });
+    assert.equal((await registry.ledger.renew({ runId: id, epoch: leaseEpoch }))?.status, 'CANCELING');
+    assert.ok((await secondsLeft()) <= CANCELING_LEASE_SECONDS);
+  });
+
+  test('counts the time under way over all attempts, and afresh for a resumed run', async () => {
+    const run = await launchPretraining();
+    const first = await claim();
+    await registry.ledger.renew(first.lease, 1.5);
+    await registry.ledger.fail(first.lease, DIED);
+    const second = await claim();
+    assert.equal((await registry.ledger.renew(second.lease, 2))?.busySeconds, 3.5);
+    await registry.ledger.fail(second.lease, FAULT);
+    await registry.runs.resume(ADMIN, run.id);
+    assert.equal((await registry.ledger.renew((await claim()).lease, 1))?.busySeconds, 1);
+  });
+
+  test('that two look at is reaped once', async () => {
+    const run = await launchPretraining();
+    await claim();
+    await lapse(run.id);
+    const counts = await Promise.all([registry.ledger.reapLapsed(), registry.ledger.reapLapsed(), registry.ledger.reapLapsed()]);
+    assert.equal(counts.reduce((sum, count) => sum + count, 0), 1);
+    assert.deepEqual(await eventKinds(run.id), ['QUEUED', 'STARTED', 'REQUEUED']);
+  });
+});
+
+describe('the database itself', () => {
+  const REFUSED = /is written to under its lease alone|does not hold run/;
+
+  /** SQL as some program would send it that knows nothing of our code. */
+  async function underLease(lease: string | undefined, sql: string, ...values: readonly unknown[]): Promise<void> {
+    await database.transact(async (tx) => {
+      if (lease !== undefined) await tx.$queryRaw`SELECT set_config('paraffin.lease', ${lease}, true)`;
+      await tx.$executeRawUnsafe(sql, ...values);
+    });
+  }
+
+  /** A run that was taken twice: what the first worker held is stale. */
+  async function takenTwice(): Promise<{ readonly runId: string; readonly stale: string; readonly current: string }> {
+    const { id } = await launchPretraining();
+    const first = await claim();
+    await registry.ledger.release(first.lease, 'Given back.');
+    const second = await claim();
+    return { runId: id, stale: `${id}:${first.lease.epoch}`, current: `${id}:${second.lease.epoch}` };
+  }
+
+  const modelId = async (): Promise<string> => (await database.db.model.findUniqueOrThrow({ where: { slug: 'runs-test' } })).id;
+  const WRITES: readonly (readonly [what: string, sql: string, rest: () => Promise<readonly unknown[]>])[] = [
+    ['a metric', 'SELECT append_run_metrics($1::uuid, $2, ARRAY[coalesce((SELECT max("lastStep") + 1 FROM "RunMetricChunk" WHERE "runId" = $1::uuid), 0)], ARRAY[0.5::float8])::text', () => Promise.resolve(['loss'])],
+    ['an event of progress', `INSERT INTO "RunEvent" ("runId", sequence, kind) VALUES ($1::uuid, 1000, $2)`, () => Promise.resolve(['PROGRESS'])],
+    ['a training state', `INSERT INTO "TrainingState" ("runId", step, sha256) VALUES ($1::uuid, 1, $2)`, () => Promise.resolve([sha256('shard')])],
+    [
+      'a checkpoint',
+      `INSERT INTO "Checkpoint" (id, "modelId", version, encoder, "embeddingDim", "inputContract", "sourceRunId") VALUES (gen_random_uuid(), $2::uuid, 9000 + (random() * 1e6)::int, 'RESNET18', 512, '{}', $1::uuid)`,
+      async () => [await modelId()],
+    ],
+    [
+      'an evaluation',
+      `INSERT INTO "Evaluation" (id, "checkpointId", "datasetVersionId", protocol, "runId", seed, options, split, baselines) VALUES (gen_random_uuid(), $2::uuid, $3::uuid, 'LINEAR_PROBE', $1::uuid, 1, '{}', '{}', '[]')`,
+      () => Promise.resolve([checkpointId, versionId]),
+    ],
+    ['a sealed version', `INSERT INTO "DatasetVersion" (id, "datasetId", version, status, "importRunId") VALUES (gen_random_uuid(), $2::uuid, 9000 + (random() * 1e6)::int, 'DRAFT', $1::uuid)`, () => Promise.resolve([datasetId])],
+    ['progress', `UPDATE "Run" SET progress = 0.5 WHERE id = $1::uuid AND $2 = $2`, () => Promise.resolve([''])],
+  ];
+  for (const [what, sql, rest] of WRITES) {
+    test(`refuses ${what} under a stale lease, takes it under the current one, and refuses it again when the run has ended`, async () => {
+      const { runId, stale, current } = await takenTwice();
+      const write = async (lease: string | undefined): Promise<void> => underLease(lease, sql, runId, ...(await rest()));
+      await assert.rejects(write(stale), REFUSED);
+      if (what !== 'progress') await assert.rejects(write(undefined), REFUSED, 'and under none');
+      await write(current);
+      await registry.ledger.cancelNow({ runId, epoch: 2 });
+      await assert.rejects(write(current), REFUSED);
+    });
+  }
+
+  test('lets no epoch fall and no ended run rise but to be resumed', async () => {
+    const { runId } = await takenTwice();
+    await assert.rejects(database.db.run.update({ where: { id: runId }, data: { leaseEpoch: 1 } }), /never falls/);
+    const succeeded = await runThatIs('SUCCEEDED');
+    for (const status of ['QUEUED', 'RUNNING', 'FAILED'] as const) await assert.rejects(database.db.run.update({ where: { id: succeeded }, data: { status } }), /has ended/);
+    const failed = await runThatIs('FAILED');
+    await assert.rejects(database.db.run.update({ where: { id: failed }, data: { status: 'RUNNING' } }), /has ended/);
+  });
+
+  test('puts no second run on a device', async () => {
+    await launchPretraining();
+    const other = await launchPretraining();
+    const first = await registry.ledger.claim(['PRETRAINING'], 'one', 'GPU-1');
+    assert.equal(first?.run.deviceId, 'GPU-1');
+    assert.equal(await registry.ledger.claim(['PRETRAINING'], 'two', 'GPU-1'), undefined);
+    await assert.rejects(database.db.run.update({ where: { id: other.id }, data: { status: 'RUNNING', deviceId: 'GPU-1' } }), /Unique constraint/);
+    assert.equal((await registry.ledger.claim(['PRETRAINING'], 'two', 'GPU-2'))?.run.id, other.id);
+    await registry.ledger.cancelNow(first.lease);
+    const third = await launchPretraining();
+    assert.equal((await registry.ledger.claim(['PRETRAINING'], 'two', 'GPU-1'))?.run.id, third.id);
+  });
+});
+
+describe('a run that dies', () => {
+  test('is tried again as long as it keeps something in between', async () => {
+    const run = await launchPretraining();
+    for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS + 2; attempt += 1) {
+      const { lease } = await claim();
+      await registry.ledger.withLease(lease, (tx) => registry.ledger.keepTrainingState(tx, lease, { step: attempt, sha256: sha256('shard') }));
+      await registry.ledger.fail(lease, DIED);
+      assert.equal(await statusOf(run.id), 'QUEUED');
+    }
+    assert.deepEqual(await registry.ledger.latestTrainingState(run.id), { step: MAX_FRUITLESS_ATTEMPTS + 2, sha256: sha256('shard') });
+  });
+
+  const failure = (failureClass: RunFailureRecord['class'], code: string): RunFailureRecord => ({ class: failureClass, code, message: 'It failed.', hint: null });
+  for (const facts of [failure('USER', 'TRAINING_DIVERGED'), failure('DATA', 'IMPORT_NOTHING_READABLE'), failure('INTERNAL', 'INTERNAL'), failure('INFRASTRUCTURE', 'ARTIFACT_CORRUPT'), failure('TIMEOUT', 'TIMED_OUT')]) {
+    test(`of ${facts.class} ${facts.code} is not tried again: it would come to the same end`, async () => {
+      const run = await launchPretraining();
+      await registry.ledger.fail((await claim()).lease, facts);
+      assert.equal(await statusOf(run.id), 'FAILED');
+    });
+  }
+  for (const facts of [failure('INFRASTRUCTURE', 'ENOSPC'), failure('TIMEOUT', 'NO_PROGRESS')]) {
+    test(`of ${facts.class} ${facts.code} is tried again, and given up after ${MAX_FRUITLESS_ATTEMPTS} attempts that kept nothing`, async () => {
+      const run = await launchPretraining();
+      for (let attempt = 1; attempt < MAX_FRUITLESS_ATTEMPTS; attempt += 1) {
+        await registry.ledger.fail((await claim()).lease, facts);
+        assert.equal(await statusOf(run.id), 'QUEUED');
+      }
+      await registry.ledger.fail((await claim()).lease, facts);
+      const failed = await registry.runs.get(ADMIN, run.id);
+      assert.deepEqual([failed?.status, failed?.failure?.code], ['FAILED', facts.code]);
+    });
+  }
+
+  test('for want of memory goes on with half the micro-batch, the batch as it was, until there is nothing to halve', async () => {
+    const run = await launchPretraining({ batchSize: 8 });
+    const noMemory = failure('OUT_OF_MEMORY', 'OUT_OF_MEMORY');
+    const taken: (number | null)[] = [];
+    for (;;) {
+      const claimed = await registry.ledger.claim(['PRETRAINING'], 'tester');
+      if (claimed === undefined) break;
+      taken.push(claimed.run.microBatchSize);
+      assert.deepEqual(claimed.run.config, run.config);
+      await registry.ledger.fail(claimed.lease, noMemory);
+    }
+    assert.deepEqual(taken, [null, 4, 2]);
+    assert.equal(await statusOf(run.id), 'FAILED');
+    const { id } = await launchEvaluation();
+    await registry.ledger.fail((await claim('EVALUATION')).lease, noMemory);
+    assert.equal(await statusOf(id), 'FAILED', 'an evaluation has no batch to split');
+  });
+
+  test('is not charged for a worker that went silent or a database that did not answer, however often between its own faults', async () => {
+    const run = await launchPretraining();
+    const unreachable = failure('INFRASTRUCTURE', 'DATABASE_UNREACHABLE');
+    for (let round = 1; round < MAX_FRUITLESS_ATTEMPTS; round += 1) {
+      await registry.ledger.fail((await claim()).lease, DIED);
+      for (let count = 0; count < MAX_FRUITLESS_ATTEMPTS; count += 1) {
+        await registry.ledger.fail((await claim()).lease, unreachable);
+        await claim();
+        await lapse(run.id);
+        await registry.ledger.reapLapsed();
+        assert.equal(await statusOf(run.id), 'QUEUED');
+      }
+    }
+    await registry.ledger.fail((await claim()).lease, DIED);
+    assert.equal(await statusOf(run.id), 'FAILED');
+  });
+
+  test('has as many attempts again when it is resumed', async () => {
+    const run = await launchPretraining();
+    for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS; attempt += 1) await registry.ledger.fail((await claim()).lease, DIED);
+    assert.equal(await statusOf(run.id), 'FAILED');
+    await registry.runs.resume(ADMIN, run.id);
+    await registry.ledger.fail((await claim()).lease, DIED);
+    assert.equal(await statusOf(run.id), 'QUEUED');
+  });
+});
