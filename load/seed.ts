@@ -32,8 +32,8 @@ const STATEMENTS = (size: SeedSize): readonly string[] => [
      (CASE WHEN n > ${size.runCount} - 200 THEN 'QUEUED' WHEN n % 50 = 7 THEN 'FAILED' WHEN n % 50 = 8 THEN 'CANCELED' ELSE 'SUCCEEDED' END)::"RunStatus" AS status
    FROM generate_series(1, ${size.runCount}) n`,
   `CREATE INDEX ON load_run (kind, n)`,
-  `INSERT INTO "Run" (id, kind, status, config, attempt, progress, "failureClass", "failureCode", "failureMessage", environment, "inputDigest", "queuedAt", "startedAt", "finishedAt")
-   SELECT id, kind, status, jsonb_build_object('modelSlug', 'load-model-' || n % 500, 'encoder', 'RESNET18', 'imageSizePx', 224, 'batchSize', 256, 'steps', 400, 'seed', n, 'temperature', 0.5, 'learningRate', 0.3,
+  `INSERT INTO "Run" (id, kind, status, title, config, attempt, progress, "failureClass", "failureCode", "failureMessage", environment, "inputDigest", "queuedAt", "startedAt", "finishedAt")
+   SELECT id, kind, status, 'load-model-' || n % 500 || ': resnet18 on load-dataset@1, 400 steps', jsonb_build_object('modelSlug', 'load-model-' || n % 500, 'encoder', 'RESNET18', 'imageSizePx', 224, 'batchSize', 256, 'steps', 400, 'seed', n, 'temperature', 0.5, 'learningRate', 0.3,
        'augmentation', jsonb_build_object('cropScaleMin', 0.08, 'cropScaleMax', 1, 'flip', true, 'quarterTurns', true, 'colourJitterStrength', 1, 'greyProbability', 0.2, 'blurProbability', 0.5)),
      CASE status WHEN 'QUEUED' THEN 0 ELSE 1 END, CASE status WHEN 'SUCCEEDED' THEN 1 ELSE 0 END,
      CASE status WHEN 'FAILED' THEN 'DATA'::"FailureClass" END, CASE status WHEN 'FAILED' THEN 'IMPORT_NOTHING_READABLE' END, CASE status WHEN 'FAILED' THEN 'No image could be read.' END,

@@ -30,7 +30,7 @@ before(async () => {
   store = openArtifactStore(path.join(base, 'artifacts'));
   const { db } = database;
   sha256 = await stored('state of step 7');
-  const trained = await db.run.create({ data: { kind: 'PRETRAINING', config: { note: 'tab\t, newline\n, backslash \\ and ü' }, status: 'RUNNING', startedAt: new Date() } });
+  const trained = await db.run.create({ data: { title: 'as a test has it', kind: 'PRETRAINING', config: { note: 'tab\t, newline\n, backslash \\ and ü' }, status: 'RUNNING', startedAt: new Date() } });
   runId = trained.id;
   await db.runEvent.create({ data: { runId, sequence: 1, kind: 'STARTED', status: 'RUNNING' } });
   await db.trainingState.create({ data: { runId, step: 7, sha256 } });

@@ -147,7 +147,7 @@ describe('a model card', () => {
     const sourceRunId = await makeRun(database);
     await database.db.run.update({ where: { id: sourceRunId }, data: { config: { encoder: 'RESNET18', seed: 7, datasets: [{ datasetVersionId: versionId, imageCount: 6, maxImages: null }], initialCheckpointId: null } } });
     const checkpoint = await database.transact((tx) => server.services.models.registerCheckpoint(tx, newCheckpoint({ modelSlug: 'kolon-encoder', sourceRunId, trainedOnVersionIds: [versionId] })));
-    const evaluationRun = await database.db.run.create({ data: { kind: 'EVALUATION', config: {} } });
+    const evaluationRun = await database.db.run.create({ data: { title: 'as a test has it', kind: 'EVALUATION', config: {} } });
     const predictionsSha256 = (await server.store.put(Buffer.from('{}\n'))).sha256;
     await database.db.artifact.create({ data: { sha256: predictionsSha256, byteSize: 3, mediaType: 'application/jsonl' } });
     await database.transact((tx) =>

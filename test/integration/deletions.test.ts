@@ -56,7 +56,7 @@ async function makeCheckpoint(): Promise<{ modelId: string; slug: string; id: st
 }
 
 async function makeEvaluation(checkpointId: string, datasetVersionId: string): Promise<string> {
-  const { id: runId } = await database.db.run.create({ data: { kind: 'EVALUATION', status: 'SUCCEEDED', config: { checkpointId, datasetVersionId } } });
+  const { id: runId } = await database.db.run.create({ data: { title: 'as a test has it', kind: 'EVALUATION', status: 'SUCCEEDED', config: { checkpointId, datasetVersionId } } });
   await database.db.evaluation.create({ data: { checkpointId, datasetVersionId, runId, protocol: 'LINEAR_PROBE', seed: 1, options: {}, split: {}, baselines: [], metrics: { create: { position: 0, name: 'accuracy', value: 1 } } } });
   return runId;
 }
@@ -138,7 +138,7 @@ describe('what something needs is not deleted, and the answer says what', () => 
     await database.db.checkpointTrainedOn.create({ data: { checkpointId: checkpoint.id, datasetVersionId: version.id } });
     await refused('DatasetVersion', version.id, /1 checkpoint, 1 evaluation/);
     const { id } = await makeVersion();
-    const waiting = await database.db.run.create({ data: { kind: 'PRETRAINING', config: { datasets: [{ datasetVersionId: id }] } } });
+    const waiting = await database.db.run.create({ data: { title: 'as a test has it', kind: 'PRETRAINING', config: { datasets: [{ datasetVersionId: id }] } } });
     await refused('DatasetVersion', id, /1 run that has not ended/);
     await database.db.run.update({ where: { id: waiting.id }, data: { status: 'CANCELED' } });
     assert.equal(await codeOf('DatasetVersion', id), undefined);
@@ -152,7 +152,7 @@ describe('what something needs is not deleted, and the answer says what', () => 
   });
   test('a checkpoint that another was trained from', async () => {
     const [first, second] = [await makeCheckpoint(), await makeCheckpoint()];
-    const { id: runId } = await database.db.run.create({ data: { kind: 'PRETRAINING', status: 'SUCCEEDED', config: { initialCheckpointId: first.id } } });
+    const { id: runId } = await database.db.run.create({ data: { title: 'as a test has it', kind: 'PRETRAINING', status: 'SUCCEEDED', config: { initialCheckpointId: first.id } } });
     await database.db.checkpoint.update({ where: { id: second.id }, data: { sourceRunId: runId } });
     await refused('Checkpoint', first.id, /1 checkpoint that was trained from it/);
     assert.equal(await codeOf('Checkpoint', second.id), undefined);

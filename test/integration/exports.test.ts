@@ -136,8 +136,9 @@ describe('files for other frameworks', () => {
 
   test('are made at once for whoever asks for all of them, and are the same bytes when they are made again', async () => {
     const before = at(await checkpointOf(checkpointId), 'exports.0.sha256');
-    const answer = await server.ask('mutation ($input: ExportCheckpointInput!) { exportCheckpoint(input: $input) { run { id kind } userErrors { code } } }', { input: { checkpointId } });
+    const answer = await server.ask('mutation ($input: ExportCheckpointInput!) { exportCheckpoint(input: $input) { run { id kind title } userErrors { code } } }', { input: { checkpointId } });
     assert.deepEqual([at(answer, 'data.exportCheckpoint.run.kind'), at(answer, 'data.exportCheckpoint.userErrors')], ['EXPORT', []]);
+    assert.match(String(at(answer, 'data.exportCheckpoint.run.title')), /^[a-z0-9-]+@1 as PyTorch, ONNX, TF\.js$/);
     await carryNewest();
     const exports = listAt(await checkpointOf(checkpointId), 'exports');
     assert.deepEqual(exports.map((made) => [at(made, 'format'), at(made, 'status'), at(made, 'reason'), at(made, 'run.kind')]), FILES.map(([format]) => [format, 'AVAILABLE', null, 'EXPORT']));

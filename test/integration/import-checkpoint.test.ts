@@ -163,7 +163,7 @@ test('a leaderboard does not claim to know what an imported encoder has seen', a
   const { db } = database;
   const dataset = await db.dataset.create({ data: { slug: 'seen', name: 'Seen', imageKind: 'PATCH' } });
   const version = await db.datasetVersion.create({ data: { datasetId: dataset.id, version: 1 } });
-  const run = await db.run.create({ data: { kind: 'EVALUATION', config: {} } });
+  const run = await db.run.create({ data: { title: 'as a test has it', kind: 'EVALUATION', config: {} } });
   await db.evaluation.create({
     data: {
       checkpointId, datasetVersionId: version.id, protocol: 'LINEAR_PROBE', runId: run.id, seed: 1, options: {}, split: {}, baselines: [],

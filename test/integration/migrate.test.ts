@@ -69,6 +69,30 @@ test('only what is new is applied to an older database', async (context) => {
   assert.deepEqual(await ask(url, 'SELECT * FROM a'), [{ id: 7, b: 1 }]);
 });
 
+test('runs from before runs had titles are told apart by what their config names', async (context) => {
+  const url = await emptyDatabase(context);
+  const titles = real.findIndex(({ name }) => name.endsWith('_run_titles'));
+  await applyMigrations(url, real.slice(0, titles));
+  const ids = { dataset: '00000000-0000-7000-8000-0000000000d1', model: '00000000-0000-7000-8000-0000000000a1', checkpoint: '00000000-0000-7000-8000-0000000000c1', version: '00000000-0000-7000-8000-0000000000e1' };
+  await ask(url, `INSERT INTO "Dataset" (id, slug, name, provenance, "imageKind", "updatedAt") VALUES ('${ids.dataset}', 'kolon', 'Kolon', 'LOCAL', 'PATCH', now())`);
+  await ask(url, `INSERT INTO "DatasetVersion" (id, "datasetId", version) VALUES ('${ids.version}', '${ids.dataset}', 2)`);
+  await ask(url, `INSERT INTO "Model" (id, slug, name) VALUES ('${ids.model}', 'tissue', 'Tissue')`);
+  await ask(url, `INSERT INTO "Checkpoint" (id, "modelId", version, encoder, "embeddingDim", "inputContract") VALUES ('${ids.checkpoint}', '${ids.model}', 3, 'RESNET18', 512, '{}')`);
+  const runs = [
+    ['PRETRAINING', { modelSlug: 'tissue', encoder: 'RESNET18', steps: 400 }],
+    ['IMPORT', { datasetId: ids.dataset, path: '/data/Färbung' }],
+    ['EVALUATION', { protocol: 'LINEAR_PROBE', checkpointId: ids.checkpoint, datasetVersionId: ids.version }],
+    ['EXPORT', { checkpointId: ids.checkpoint, formats: ['ONNX'] }],
+    // What it evaluated is gone.
+    ['EVALUATION', { protocol: 'KNN', checkpointId: ids.model, datasetVersionId: ids.version }],
+  ] as const;
+  for (const [index, [kind, config]] of runs.entries()) await ask(url, `INSERT INTO "Run" (id, kind, config) VALUES ('00000000-0000-7000-8000-00000000000${index}', '${kind}', '${JSON.stringify(config)}')`);
+  await applyMigrations(url, real);
+  assert.deepEqual((await ask(url, 'SELECT title FROM "Run" ORDER BY id')).map((row) => row['title']), [
+    'tissue: resnet18, 400 steps', 'kolon from Färbung', 'linear probe of tissue@3 on kolon@2', 'tissue@3, exported', 'evaluation',
+  ]);
+});
+
 describe('refused, and nothing is touched', () => {
   test('a database of a newer program', async (context) => {
     const url = await emptyDatabase(context);

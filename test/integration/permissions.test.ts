@@ -150,7 +150,7 @@ describe('a key limited to one dataset and one model', () => {
     const other = String(at(await server.ask('{ dataset(slug: "amida13") { id } }'), 'data.dataset.id'));
     const run = await makeRun(database);
     await database.db.run.update({ where: { id: run }, data: { config: { modelSlug: 'foreign' } } });
-    const importRun = (await database.db.run.create({ data: { kind: 'IMPORT', config: { datasetId: other } } })).id;
+    const importRun = (await database.db.run.create({ data: { title: 'as a test has it', kind: 'IMPORT', config: { datasetId: other } } })).id;
     const refused: readonly [string, Record<string, unknown>][] = [
       [UPDATE, { id: other }],
       [UPDATE, { id: '00000000-0000-7000-8000-000000000000' }],

@@ -32,6 +32,18 @@ describe('launching', () => {
     assert.deepEqual(names.map(({ name }) => name), ['evaluate', 'import-dataset']);
   });
 
+  test('says in one line what is made of what', async () => {
+    const checkpointId = await makeCheckpoint('RESNET18');
+    const { version: checkpointVersion, model } = await database.db.checkpoint.findUniqueOrThrow({ where: { id: checkpointId }, include: { model: true } });
+    const { version, dataset } = await database.db.datasetVersion.findUniqueOrThrow({ where: { id: versionId }, include: { dataset: true } });
+    const titled = await Promise.all([launchPretraining({ modelSlug: 'titled', steps: 5 }), launchImport(), launchEvaluation({ checkpointId, protocol: 'KNN' })]);
+    assert.deepEqual(titled.map(({ title }) => title), [
+      `titled: resnet18 on ${dataset.slug}@${version}, 5 steps`,
+      `${dataset.slug} from images`,
+      `knn of ${model.slug}@${checkpointVersion} on ${dataset.slug}@${version}`,
+    ]);
+  });
+
   test('an id in capitals is the same id', async () => {
     const run = await launchPretraining({ datasets: [{ datasetVersionId: versionId.toUpperCase() }] });
     assert.equal(JSON.parse(JSON.stringify(run.config)).datasets[0].datasetVersionId, versionId);

@@ -96,7 +96,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
     claim,
     launch: async (task, config, stop) => {
       const kind: RunKind = task.kind;
-      const run = await db.run.create({ data: { kind, config } });
+      const run = await db.run.create({ data: { kind, title: 'as a test has it', config } });
       return claim(task, run.id, stop);
     },
     close: async () => {

@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { digestOfInput, parseInput } from '../../src/input.ts';
 import {
-  checkImportChoice, checkPretrainingChoice, freezePretraining, importDatasetVersionSchema, launchPretrainingSchema, pretrainingConfigSchema, type LaunchPretrainingInput,
+  checkImportChoice, checkPretrainingChoice, freezePretraining, importDatasetVersionSchema, launchPretrainingSchema, pretrainingConfigSchema, titleOfImport, titleOfPretraining, type LaunchPretrainingInput,
 } from '../../src/modules/runs/runs.rules.ts';
 import { DEFAULT_AUGMENTATION } from '../../workers/engine/augment/config.ts';
 
@@ -171,6 +171,29 @@ describe('imports', () => {
   test('patches are 32 to 4096 px', () => {
     assert.throws(() => importInput({ patchSizePx: 31 }), refusal('BAD_INPUT', 'input.patchSizePx'));
     assert.throws(() => importInput({ patchSizePx: 4097 }), refusal('BAD_INPUT', 'input.patchSizePx'));
+  });
+});
+
+describe('the title of a run', () => {
+  const config = freezePretraining(parse({ encoder: 'RESNET50', steps: 400 }), [version(1000)], 7);
+
+  test('names what is trained on what, and how long', () => {
+    assert.equal(titleOfPretraining(config, ['breakhis@2']), 'tissue: resnet50 on breakhis@2, 400 steps');
+  });
+
+  test('names three of many versions', () => {
+    assert.equal(titleOfPretraining(config, ['a@1', 'b@1', 'c@1']), 'tissue: resnet50 on a@1, b@1, c@1, 400 steps');
+    assert.equal(titleOfPretraining(config, ['a@1', 'b@1', 'c@1', 'd@1', 'e@3']), 'tissue: resnet50 on a@1, b@1, c@1 and 2 more, 400 steps');
+  });
+
+  test('says that weights are random where nothing is trained', () => {
+    assert.equal(titleOfPretraining({ ...config, steps: 0 }, ['a@1']), 'tissue: resnet50, random weights');
+  });
+
+  test('names the last part of an import\'s path, whatever it is called', () => {
+    assert.equal(titleOfImport('kolon', '/data/Präparate 2026/Färbung'), 'kolon from Färbung');
+    assert.equal(titleOfImport('kolon', '/data/line\nbreak/'), 'kolon from line\nbreak');
+    assert.equal(titleOfImport('kolon', '/'), 'kolon from /');
   });
 });
 

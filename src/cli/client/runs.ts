@@ -14,7 +14,7 @@ const LIST = graphql(`
   query ListRuns($filter: RunFilter, $first: Int) {
     runs(filter: $filter, first: $first) {
       pageInfo { hasNextPage }
-      nodes { id kind status progress queuePosition launchedBy queuedAt startedAt finishedAt failure { class code } }
+      nodes { id kind title status progress queuePosition launchedBy queuedAt startedAt finishedAt failure { class code } }
     }
   }
 `);
@@ -23,7 +23,7 @@ type RunFilter = NonNullable<VariablesOf<typeof LIST>['filter']>;
 const SHOW = graphql(`
   query ShowRun($id: ID!) {
     run(id: $id) {
-      id kind status progress attempt queuePosition launchedBy deviceId config environment queuedAt startedAt finishedAt eventCount
+      id kind title status progress attempt queuePosition launchedBy deviceId config environment queuedAt startedAt finishedAt eventCount
       failure { class code message hint }
       metrics(maxPoints: 10) { name unit points { step value } }
       datasetVersion { id version imageCount dataset { slug } }
@@ -52,10 +52,11 @@ const listCommand = clientCommand('ls', { summary: 'newest first', examples: ['r
       paintStatus(run.status),
       run.status === 'QUEUED' ? `waits, ${run.queuePosition ?? '?'}.` : `${Math.round(run.progress * 100)} %`,
       run.startedAt === null ? '' : durationInWords((Date.parse(run.finishedAt ?? new Date().toISOString()) - Date.parse(run.startedAt)) / 1000),
+      run.title,
       run.launchedBy ?? '',
       run.failure?.code ?? '',
     ]);
-    show(options, { data: runs.nodes, names: runs.nodes.map((run) => run.id), text: rows.length > 0 ? table(['run', 'kind', 'status', 'progress', 'time', 'by', 'failure'], rows) : kind === undefined && status === undefined ? 'Nothing has run yet.' : 'No run is like that.' });
+    show(options, { data: runs.nodes, names: runs.nodes.map((run) => run.id), text: rows.length > 0 ? table(['run', 'kind', 'status', 'progress', 'time', 'what', 'by', 'failure'], rows) : kind === undefined && status === undefined ? 'Nothing has run yet.' : 'No run is like that.' });
     if (runs.pageInfo.hasNextPage) remark(options, 'There are more; --limit shows them.');
   });
 
@@ -67,7 +68,7 @@ const showCommand = clientCommand('show', { summary: 'one run: state, failure, s
     if (run === null) throw noRun(id);
     const { failure, evaluation } = run;
     const text = [
-      `${paint('bold', run.kind)} ${paintStatus(run.status)} ${Math.round(run.progress * 100)} %`,
+      `${paint('bold', `${run.kind.toLowerCase()} ${run.title}`)} ${paintStatus(run.status)} ${Math.round(run.progress * 100)} %`,
       facts([
         ['id', run.id],
         ['attempt', run.attempt],

@@ -46,6 +46,8 @@ export interface DatasetService {
    * @throws DomainError DATASET_VERSION_NOT_FOUND or DATASET_VERSION_NOT_SEALED.
    */
   requireSealedVersions(ids: readonly string[], fieldOf?: (index: number) => string): Promise<SealedVersionRecord[]>;
+  /** How a person refers to each version: `slug@version`. */
+  namesOf(versions: readonly DatasetVersionRecord[]): Promise<string[]>;
   /** What each dataset is cut from, by its id. */
   lineagesOf(ids: readonly string[]): Promise<ReadonlyMap<string, DatasetLineageRecord>>;
   /** The next version of a dataset, as a DRAFT. Throws DATASET_NOT_FOUND. */
@@ -167,6 +169,10 @@ export function createDatasetService({ db, transact }: { readonly db: Database; 
           : new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: 'There is no dataset version with this id.', ...field, hint: 'Take an id from Dataset.versions; importDatasetVersion makes one.' });
       }
       return ids.flatMap((id) => sealed.get(id.toLowerCase()) ?? []);
+    },
+    namesOf: async (named) => {
+      const slugs = new Map((await store.findMany(named.map(({ datasetId }) => datasetId))).map(({ id, slug }) => [id, slug]));
+      return named.map(({ datasetId, version }) => `${slugs.get(datasetId) ?? datasetId}@${version}`);
     },
     lineagesOf: (ids) => store.lineagesOf(ids),
     createDraftVersion: async (tx, { datasetId, importRunId = null, patchSizePx = null }) => {

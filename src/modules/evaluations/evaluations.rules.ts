@@ -18,6 +18,11 @@ export const launchEvaluationSchema = z.object({
 });
 export type LaunchEvaluationInput = z.infer<typeof launchEvaluationSchema>;
 
+/** @param checkpointName and versionName as `slug@version`. */
+export function titleOfEvaluation(protocol: LaunchEvaluationInput['protocol'], checkpointName: string, versionName: string): string {
+  return `${protocol.toLowerCase().replaceAll('_', ' ')} of ${checkpointName} on ${versionName}`;
+}
+
 /** What the rules need to know of the version. */
 export interface LabelledVersionFacts {
   readonly labelNames: readonly string[];

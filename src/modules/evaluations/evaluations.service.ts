@@ -11,7 +11,7 @@ import type { ModelService } from '../models/index.ts';
 import type { RunRecord, RunService } from '../runs/index.ts';
 import { checkComparable, comparePredictions, notComparable } from './comparison.ts';
 import type { EntrantRecord, EvaluationComparisonRecord, EvaluationRecord, LeaderboardRowRecord, NewEvaluation, ReportedEvaluationRecord } from './evaluations.records.ts';
-import { checkEvaluable, launchEvaluationSchema } from './evaluations.rules.ts';
+import { checkEvaluable, launchEvaluationSchema, titleOfEvaluation } from './evaluations.rules.ts';
 import { overlapOf } from './leakage.rules.ts';
 import { optionsOf } from './options.rules.ts';
 import type { EvaluationFilter, EvaluationStore } from './evaluations.store.ts';
@@ -85,7 +85,9 @@ export function createEvaluationService({ store, runs, datasets, models, readArt
         seed: input.seed ?? randomInt(2 ** 31 - 1),
         options: optionsOf(input.protocol, input.options),
       };
-      return runs.enqueue({ kind: 'EVALUATION', config, idempotencyKey: input.idempotencyKey ?? null, viewer, maxDurationSeconds: input.maxDurationSeconds ?? null, input });
+      const [versionName = version.id] = await datasets.namesOf([version]);
+      const title = titleOfEvaluation(input.protocol, await models.nameOf(checkpoint), versionName);
+      return runs.enqueue({ kind: 'EVALUATION', title, config, idempotencyKey: input.idempotencyKey ?? null, viewer, maxDurationSeconds: input.maxDurationSeconds ?? null, input });
     },
     leaderboard: async (viewer, datasetVersionId, protocol) => {
       authorise(viewer, 'READER');

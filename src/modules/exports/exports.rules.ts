@@ -25,6 +25,13 @@ export const exportConfigSchema = z.object({
 });
 export type ExportConfig = z.infer<typeof exportConfigSchema>;
 
+const FORMAT_NAMES: Readonly<Record<ExportFormat, string>> = { PYTORCH: 'PyTorch', ONNX: 'ONNX', TFJS: 'TF.js' };
+
+/** @param checkpointName as `slug@version`. */
+export function titleOfExport(checkpointName: string, formats: readonly ExportFormat[]): string {
+  return formats.length === 0 ? `golden embedding of ${checkpointName}` : `${checkpointName} as ${formats.map((format) => FORMAT_NAMES[format]).join(', ')}`;
+}
+
 /** What the files say of where they come from. Nothing of a time, a run or a registry: the same weights give the same bytes everywhere. */
 export function exportMetadataOf(weightsSha256: string): Record<string, string> {
   return { weightsSha256 };

@@ -10,7 +10,7 @@ import { recordArtifacts } from '../artifacts/index.ts';
 import type { ModelService, UsableCheckpointRecord, WeightsFileRecord, WeightsFormat } from '../models/index.ts';
 import type { RunLaunch, RunRecord, RunService } from '../runs/index.ts';
 import type { ExportRecord, NewExports } from './exports.records.ts';
-import { exportCheckpointSchema, mediaTypeOf, servable, type ExportConfig } from './exports.rules.ts';
+import { exportCheckpointSchema, mediaTypeOf, servable, titleOfExport, type ExportConfig } from './exports.rules.ts';
 import type { ExportStore } from './exports.store.ts';
 
 export interface ExportService {
@@ -66,9 +66,9 @@ export function createExportService({ store, transact, runs, models, announcemen
   const patience = { ...PATIENCE, ...parts.patience };
   let waiting = 0;
 
-  const launchOf = (checkpoint: UsableCheckpointRecord, formats: readonly ExportFormat[], idempotencyKey: string | null = null): RunLaunch => {
+  const launchOf = async (checkpoint: UsableCheckpointRecord, formats: readonly ExportFormat[], { idempotencyKey = null, tx }: { readonly idempotencyKey?: string | null; readonly tx?: Transaction }): Promise<RunLaunch> => {
     const config: ExportConfig = { checkpointId: checkpoint.id, checkpointSha256: checkpoint.sha256, formats: [...formats] };
-    return { kind: 'EXPORT', config, idempotencyKey, input: config };
+    return { kind: 'EXPORT', title: titleOfExport(await models.nameOf(checkpoint, tx), formats), config, idempotencyKey, input: config };
   };
 
   const runOnItsWay = async (tx: Transaction, checkpointId: string, formats: readonly ExportFormat[]): Promise<string | undefined> =>
@@ -81,7 +81,7 @@ export function createExportService({ store, transact, runs, models, announcemen
       const onItsWay = await runOnItsWay(tx, checkpoint.id, [format]);
       if (onItsWay !== undefined) return onItsWay;
       if ((await store.countLiveRuns(tx)) >= MAX_LIVE_RUNS) throw pending('Too many exports wait for a worker.', 'Ask again when some of them are done; runs(filter: { kinds: [EXPORT] }) lists them.');
-      return (await runs.enqueue(launchOf(checkpoint, [format]), tx)).id;
+      return (await runs.enqueue(await launchOf(checkpoint, [format], { tx }), tx)).id;
     });
 
   /** Resolves when the run has ended well. Throws what `weightsFile` says. */
@@ -145,11 +145,11 @@ export function createExportService({ store, transact, runs, models, announcemen
       authorise(viewer, 'CONTRIBUTOR');
       const { checkpointId, formats, idempotencyKey } = parseInput(exportCheckpointSchema, raw);
       const checkpoint = await models.checkpointForUse(checkpointId, 'input.checkpointId');
-      if (idempotencyKey != null) return runs.enqueue(launchOf(checkpoint, formats, idempotencyKey));
+      if (idempotencyKey != null) return runs.enqueue(await launchOf(checkpoint, formats, { idempotencyKey }));
       return transact(async (tx) => {
         await store.lockCheckpoint(tx, checkpoint.id);
         const onItsWay = await runOnItsWay(tx, checkpoint.id, formats);
-        return (onItsWay === undefined ? undefined : await runs.get(viewer, onItsWay)) ?? runs.enqueue(launchOf(checkpoint, formats), tx);
+        return (onItsWay === undefined ? undefined : await runs.get(viewer, onItsWay)) ?? runs.enqueue(await launchOf(checkpoint, formats, { tx }), tx);
       });
     },
     weightsFile: async (viewer, checkpointId, format, isGone) => {
@@ -162,7 +162,7 @@ export function createExportService({ store, transact, runs, models, announcemen
     queueGolden: async (tx, checkpointId) => {
       await store.lockCheckpoint(tx, checkpointId);
       if ((await store.hasGolden(tx, checkpointId)) || (await runOnItsWay(tx, checkpointId, [])) !== undefined) return;
-      await runs.enqueue(launchOf(await models.checkpointForUse(checkpointId, 'checkpointId', tx), []), tx);
+      await runs.enqueue(await launchOf(await models.checkpointForUse(checkpointId, 'checkpointId', tx), [], { tx }), tx);
     },
   };
 }

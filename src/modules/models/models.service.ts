@@ -46,6 +46,8 @@ export interface ModelService {
 
   /** For launches and workers, who have asked for leave already. Throws CHECKPOINT_NOT_FOUND or CHECKPOINT_NOT_DOWNLOADABLE at `field`. */
   checkpointForUse(id: string, field: string, tx?: Transaction): Promise<UsableCheckpointRecord>;
+  /** How a person refers to it: `slug@version`. */
+  nameOf(checkpoint: CheckpointRecord, tx?: Transaction): Promise<string>;
   /** For workers: what the checkpoint has seen, as far as is known. */
   pretrainingOf(checkpointId: string): Promise<PretrainingRecord>;
   /** For workers: the model of that slug, made with the slug as its name if it is new. */
@@ -160,6 +162,7 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
     },
     weightsFileName: fileNameOf,
     checkpointForUse: findUsableOrThrow,
+    nameOf: async ({ modelId, version }, tx) => `${(await store.findBy({ id: modelId }, tx))?.slug ?? modelId}@${version}`,
     pretrainingOf: (checkpointId) => store.pretrainingOf(checkpointId),
     ensureModel,
     registerCheckpoint: async (tx, checkpoint) => {

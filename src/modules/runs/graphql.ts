@@ -57,6 +57,7 @@ export const Run = objectType({
     t.implements('Node');
     t.nonNull.field('kind', { type: 'RunKind' });
     t.nonNull.field('status', { type: 'RunStatus' });
+    t.nonNull.string('title', { description: 'What it makes of what, in one line, by the names that things had at launch.' });
     t.nonNull.field('config', { type: 'JSON', description: 'Frozen at launch, defaults filled in, seed included.' });
     t.nonNull.int('attempt');
     t.nonNull.float('progress', { description: '0..1' });

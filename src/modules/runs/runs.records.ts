@@ -12,6 +12,8 @@ export interface RunRecord {
   readonly id: string;
   readonly kind: RunKind;
   readonly status: RunStatus;
+  /** What it makes of what, in one line, by the names that things had at launch. */
+  readonly title: string;
   /** Frozen at launch; each kind has a schema for its own. */
   readonly config: unknown;
   readonly attempt: number;

@@ -185,6 +185,23 @@ export const pretrainingConfigSchema = z.object({
 });
 export type PretrainingConfig = z.infer<typeof pretrainingConfigSchema>;
 
+/** Of more versions the first ones are named. */
+const VERSIONS_IN_TITLE = 3;
+
+/** @param versionNames as `slug@version`, in the order of the config. */
+export function titleOfPretraining({ modelSlug, encoder, steps }: PretrainingConfig, versionNames: readonly string[]): string {
+  const encoderName = encoder.toLowerCase();
+  if (steps === 0) return `${modelSlug}: ${encoderName}, random weights`;
+  const named = versionNames.slice(0, VERSIONS_IN_TITLE).join(', ');
+  const more = versionNames.length - VERSIONS_IN_TITLE;
+  return `${modelSlug}: ${encoderName} on ${named}${more > 0 ? ` and ${more} more` : ''}, ${steps} steps`;
+}
+
+/** @param importPath a file or folder, of which the last part is named. */
+export function titleOfImport(datasetSlug: string, importPath: string): string {
+  return `${datasetSlug} from ${importPath.replace(/\/+$/, '').replace(/^.*\//s, '') || importPath}`;
+}
+
 /** The versions that a pretraining names, as the datasets module knows them. */
 export interface VersionFacts {
   readonly id: string;

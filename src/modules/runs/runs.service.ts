@@ -12,7 +12,7 @@ import { authorise, personOf, type Viewer } from '../access/index.ts';
 import type { DatasetService } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import {
-  CANCELING_LEASE_SECONDS, checkImportChoice, checkPretrainingChoice, freezePretraining, importDatasetVersionSchema, isTerminal, launchPretrainingSchema, metricWindowOf, type MetricWindow, type Nullish,
+  CANCELING_LEASE_SECONDS, checkImportChoice, checkPretrainingChoice, freezePretraining, importDatasetVersionSchema, isTerminal, launchPretrainingSchema, metricWindowOf, titleOfImport, titleOfPretraining, type MetricWindow, type Nullish,
 } from './runs.rules.ts';
 import type { MetricSeriesRecord, RunEventRecord, RunRecord } from './runs.records.ts';
 import type { RunFilter, RunStore } from './runs.store.ts';
@@ -44,6 +44,8 @@ export interface RunService {
 
 export interface RunLaunch {
   readonly kind: RunKind;
+  /** What it makes of what, in one line. */
+  readonly title: string;
   readonly config: object;
   readonly idempotencyKey: string | null;
   /** Whose run it is: the queue goes round between people. Left out: the program's own. */
@@ -73,8 +75,8 @@ export function createRunService(parts: RunServiceParts): RunService {
       const earlier = await store.findByIdempotencyKey(tx, launch.idempotencyKey);
       if (earlier !== undefined) return sameInputOrThrow(earlier, launch.kind, inputDigest);
     }
-    const { kind, config, idempotencyKey, maxDurationSeconds = null } = launch;
-    const run = await store.create(tx, { kind, config, idempotencyKey, inputDigest, launchedBy: launch.viewer === undefined ? null : personOf(launch.viewer), maxDurationSeconds });
+    const { kind, title, config, idempotencyKey, maxDurationSeconds = null } = launch;
+    const run = await store.create(tx, { kind, title, config, idempotencyKey, inputDigest, launchedBy: launch.viewer === undefined ? null : personOf(launch.viewer), maxDurationSeconds });
     await store.appendEvent(tx, run.id, { kind: 'QUEUED', status: 'QUEUED' });
     await queue.send(tx, RUN_JOBS[launch.kind], { runId: run.id });
     return run;
@@ -118,7 +120,7 @@ export function createRunService(parts: RunServiceParts): RunService {
       const path = await resolveImportPath(input.path, parts.importRoots, 'input.path');
       const labelsCsvPath = typeof input.labelsCsvPath === 'string' ? await resolveImportFile(input.labelsCsvPath, parts.importRoots, 'input.labelsCsvPath') : null;
       const config = { datasetId: dataset.id, path, layout: input.layout, labelsCsvPath, patchSizePx: input.patchSizePx ?? null, importRoots: parts.importRoots };
-      return service.enqueue({ kind: 'IMPORT', config, idempotencyKey: input.idempotencyKey ?? null, viewer, maxDurationSeconds: input.maxDurationSeconds ?? null, input });
+      return service.enqueue({ kind: 'IMPORT', title: titleOfImport(dataset.slug, path), config, idempotencyKey: input.idempotencyKey ?? null, viewer, maxDurationSeconds: input.maxDurationSeconds ?? null, input });
     },
     launchPretraining: async (viewer, raw) => {
       authorise(viewer, 'OPERATOR');
@@ -128,7 +130,8 @@ export function createRunService(parts: RunServiceParts): RunService {
       const versions = await parts.datasets.requireSealedVersions(ids, (index) => `input.datasets.${index}.datasetVersionId`);
       if (typeof input.initialCheckpointId === 'string') await requireSameEncoder(parts.models, input.initialCheckpointId, input.encoder);
       const config = freezePretraining(input, versions.map(({ id, digest, imageCount }) => ({ id, digest, imageCount })), randomInt(2 ** 31 - 1));
-      return service.enqueue({ kind: 'PRETRAINING', config, idempotencyKey: input.idempotencyKey ?? null, viewer, maxDurationSeconds: input.maxDurationSeconds ?? null, input });
+      const title = titleOfPretraining(config, await parts.datasets.namesOf(versions));
+      return service.enqueue({ kind: 'PRETRAINING', title, config, idempotencyKey: input.idempotencyKey ?? null, viewer, maxDurationSeconds: input.maxDurationSeconds ?? null, input });
     },
     cancel: async (viewer, id) => {
       authorise(viewer, 'CONTRIBUTOR');

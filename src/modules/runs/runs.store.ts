@@ -17,6 +17,7 @@ export interface RunFilter {
 
 export interface NewRun {
   readonly kind: RunKind;
+  readonly title: string;
   readonly config: object;
   readonly idempotencyKey: string | null;
   readonly inputDigest: string;
@@ -57,7 +58,7 @@ interface RowJson extends Omit<RunRow, 'queuedAt' | 'startedAt' | 'finishedAt'> 
 /** @param rest of the SELECT, from WHERE on. */
 async function readRuns(tx: Transaction, rest: Prisma.Sql): Promise<RunRecord[]> {
   const rows = await jsonRows<RowJson>(tx, Prisma.sql`
-    SELECT id, kind, status, config, attempt, progress, "failureClass", "failureCode", "failureMessage", "failureHint", environment, "launchedBy", "deviceId", "microBatchSize", "maxDurationSeconds", "inputDigest",
+    SELECT id, kind, status, title, config, attempt, progress, "failureClass", "failureCode", "failureMessage", "failureHint", environment, "launchedBy", "deviceId", "microBatchSize", "maxDurationSeconds", "inputDigest",
       "queuedAt", "startedAt", "finishedAt" FROM "Run" ${rest}`);
   const instant = (text: string | null): Date | null => (text === null ? null : new Date(text));
   return rows.map((row) => toRecord({ ...row, queuedAt: new Date(row.queuedAt), startedAt: instant(row.startedAt), finishedAt: instant(row.finishedAt) }));
@@ -360,6 +361,7 @@ function toRecord(row: RunRow): RunRecord {
     id: row.id,
     kind: row.kind,
     status: row.status,
+    title: row.title,
     config: row.config,
     attempt: row.attempt,
     progress: row.progress,

@@ -7,7 +7,7 @@ import { clock, count, duration, inside, instant, score, short, words } from '..
 import { Empty, Fact, Facts, Failure, Loaded, Progress, Refusals, Snippet, useTitle } from '../../ui/parts.tsx';
 import { SeriesChart, type Series } from '../../ui/series.tsx';
 import { CANCEL_RUN, RESUME_RUN, RUN, RUNS, type RunDetail } from './queries.ts';
-import { elapsedMs, isOver, runTitle, Status } from './words.tsx';
+import { elapsedMs, isOver, Status } from './words.tsx';
 
 const runRoute = getRouteApi('/runs/$id');
 
@@ -28,7 +28,7 @@ export function RunPage() {
   const run = useWatched(id);
   const other = useWatched(beside);
   const shown = run.answer.data?.run;
-  useTitle(shown === undefined || shown === null ? 'Run' : runTitle(shown));
+  useTitle(shown === undefined || shown === null ? 'Run' : shown.title);
   return (
     <Loaded of={run.answer}>
       {({ run: found }) =>
@@ -119,7 +119,7 @@ function Head({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
       <span className="crumbs"><Link to="/runs" search={{}}>Runs</Link> / {run.id}</span>
       <div className="row between">
         <div className="row">
-          <h1>{runTitle(run)}</h1>
+          <h1>{run.title}</h1>
           <Status status={status} queuePosition={status === 'QUEUED' ? run.queuePosition : null} />
         </div>
         <div className="row">
@@ -176,7 +176,7 @@ function Compare({ run }: { readonly run: RunDetail }) {
         <span className="hidden">Run to set beside</span>
         <input name="beside" list="others" placeholder="id of another run" autoComplete="off" style={{ width: '11rem' }} />
         <datalist id="others">
-          {others.data?.runs.nodes.filter((other) => other.id !== run.id).map((other) => <option key={other.id} value={other.id}>{`${runTitle(other)}, ${instant(other.queuedAt)}`}</option>)}
+          {others.data?.runs.nodes.filter((other) => other.id !== run.id).map((other) => <option key={other.id} value={other.id}>{`${other.title}, ${instant(other.queuedAt)}`}</option>)}
         </datalist>
       </label>
       <button type="submit">Side by side</button>
@@ -211,7 +211,7 @@ function Charts({ runs }: { readonly runs: readonly Watched[] }) {
       {CHARTS.map(({ name, title, meaning, ...rest }) => {
         const series = runs.flatMap(({ run, series: known }, index) => {
           const found = known.get(name);
-          return found === undefined ? [] : [{ ...found, label: runs.length === 1 ? name : `${index === 0 ? 'first' : 'second'}: ${runTitle(run)}` }];
+          return found === undefined ? [] : [{ ...found, label: runs.length === 1 ? name : `${index === 0 ? 'first' : 'second'}: ${run.title}` }];
         });
         return series.length === 0 ? null : <SeriesChart key={name} title={title} meaning={meaning} series={series} {...('level' in rest ? { level: rest.level } : {})} />;
       })}
@@ -272,7 +272,7 @@ function SideBySide({ first, second }: { readonly first: Watched; readonly secon
         <h1>Two runs side by side</h1>
         {[first, second].map(({ run }, index) => (
           <p key={run.id}>
-            {index === 0 ? 'First' : 'Second'}: <Link to="/runs/$id" params={{ id: run.id }}>{runTitle(run)}</Link> <Status status={run.status} />
+            {index === 0 ? 'First' : 'Second'}: <Link to="/runs/$id" params={{ id: run.id }}>{run.title}</Link> <Status status={run.status} />
           </p>
         ))}
       </div>

@@ -6,7 +6,7 @@ import { count, duration, instant, words } from '../../ui/format.ts';
 import { Empty, Failure, Loaded, Progress, useTitle } from '../../ui/parts.tsx';
 import { columnsOf, DataTable } from '../../ui/table.tsx';
 import { ACTIVE_RUNS, RUNS, type RunRow } from './queries.ts';
-import { elapsedMs, isOver, runTitle, Status } from './words.tsx';
+import { elapsedMs, isOver, Status } from './words.tsx';
 
 const runsRoute = getRouteApi('/runs');
 
@@ -88,7 +88,7 @@ function Filters({ search }: { readonly search: ReturnType<typeof runsRoute.useS
 
 const column = columnsOf<RunRow>();
 const COLUMNS = column.columns([
-  column.display({ id: 'run', header: 'Run', cell: ({ row: { original } }) => <Link to="/runs/$id" params={{ id: original.id }}>{runTitle(original)}</Link> }),
+  column.display({ id: 'run', header: 'Run', cell: ({ row: { original } }) => <Link to="/runs/$id" params={{ id: original.id }}>{original.title}</Link> }),
   column.display({ id: 'kind', header: 'Kind', cell: ({ row }) => words(row.original.kind) }),
   column.display({ id: 'status', header: 'Status', cell: ({ row }) => <Status status={row.original.status} queuePosition={row.original.queuePosition} /> }),
   column.display({

@@ -5,7 +5,7 @@ export const RUNS = graphql(`
   query Runs($filter: RunFilter, $first: Int, $after: String) {
     runs(filter: $filter, first: $first, after: $after) {
       pageInfo { hasNextPage endCursor }
-      nodes { id kind status progress attempt queuePosition config queuedAt startedAt finishedAt failure { code message } datasetVersion { version dataset { name } } evaluation { checkpoint { version model { name } } datasetVersion { version dataset { name } } } }
+      nodes { id kind status progress queuePosition title queuedAt startedAt finishedAt failure { message } }
     }
   }
 `);
@@ -14,11 +14,11 @@ export type RunRow = ResultOf<typeof RUNS>['runs']['nodes'][number];
 export const ACTIVE_RUNS = graphql(`
   query ActiveRuns($first: Int) {
     running: runs(filter: { statuses: [RUNNING, CANCELING] }, first: $first) {
-      nodes { id kind status progress attempt queuePosition config queuedAt startedAt finishedAt failure { code message } datasetVersion { version dataset { name } } evaluation { checkpoint { version model { name } } datasetVersion { version dataset { name } } } }
+      nodes { id kind status progress queuePosition title queuedAt startedAt finishedAt failure { message } }
     }
     waiting: runs(filter: { statuses: [QUEUED] }, first: $first) {
       totalCount
-      nodes { id kind status progress attempt queuePosition config queuedAt startedAt finishedAt failure { code message } datasetVersion { version dataset { name } } evaluation { checkpoint { version model { name } } datasetVersion { version dataset { name } } } }
+      nodes { id kind status progress queuePosition title queuedAt startedAt finishedAt failure { message } }
     }
   }
 `);
@@ -26,11 +26,11 @@ export const ACTIVE_RUNS = graphql(`
 export const RUN = graphql(`
   query Run($id: ID!) {
     run(id: $id) {
-      id kind status progress attempt eventCount queuePosition config environment queuedAt startedAt finishedAt
+      id kind status progress attempt eventCount queuePosition title config environment queuedAt startedAt finishedAt
       failure { class code message hint }
       datasetVersion { id version imageCount dataset { slug name } }
       checkpoints { id version step model { slug name } }
-      evaluation { id protocol checkpoint { version model { name } } datasetVersion { version dataset { name } } metrics { name value ci95Low ci95High } }
+      evaluation { id protocol metrics { name value ci95Low ci95High } }
       metrics { name unit points { step value } }
     }
   }
