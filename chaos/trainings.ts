@@ -111,7 +111,10 @@ interface Undisturbed {
 async function trainUndisturbed({ stage, versionId, waiting, say }: Course): Promise<Undisturbed> {
   const launchedMs = performance.now();
   const runId = await launch(stage.client(), versionId);
-  await waiting.until('a training that nothing happens to', async () => (await statusOf(stage, runId)) === 'SUCCEEDED', STUCK_MS);
+  await waiting.until('a training that nothing happens to', async () => ENDED.includes(await statusOf(stage, runId)), STUCK_MS);
+  const outcome = z.object({ run: z.object({ status: z.string(), failure: z.object({ message: z.string() }).nullable() }) });
+  const { status, failure } = (await stage.client().request(outcome, 'query ($id: ID!) { run(id: $id) { status failure { message } } }', { id: runId })).run;
+  if (status !== 'SUCCEEDED') throw new Error(`A training that nothing happened to ended as ${status}: ${failure?.message ?? 'without a reason'}`);
   const seconds = (performance.now() - launchedMs) / 1000;
   say(`one training went through undisturbed in ${seconds.toFixed(1)} s`);
   return { runId, seconds };
