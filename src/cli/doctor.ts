@@ -52,7 +52,7 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
   if (!existsSync(path.join(ROOT, 'web/dist/index.html'))) problems.push('The pages are not built: "npm run build:web", or the next "npm start", builds them.');
   const devices: MeasuredDevice[] = [];
   for (const device of await devicesOf(engine?.device ?? 'CPU')) {
-    const measured = engine === null ? undefined : await measure(device).catch((error: unknown) => void problems.push(`${device.name} could not be measured: ${error instanceof Error ? error.message : String(error)}`));
+    const measured = engine === null ? undefined : await measure(device).catch((error: unknown) => void problems.push(`${device.name} could not be measured: ${causeOf(error)}`));
     devices.push({ name: device.name, memoryBytes: device.memoryBytes, matmulGflops: measured?.matmulGflops ?? null, convolutionGflops: measured?.convolutionGflops ?? null });
   }
   const report = {
@@ -110,6 +110,13 @@ async function devicesOf(kind: string): Promise<Device[]> {
     const [uuid = '', name = '', mebibytes] = line.split(',').map((cell) => cell.trim());
     return uuid === '' ? [] : [{ name: `GPU ${name} ${uuid}`, memoryBytes: Number(mebibytes) * 1024 ** 2, env: { CUDA_VISIBLE_DEVICES: uuid } }];
   });
+}
+
+/** Of a process that failed, the line that says why: its stack is for us alone. */
+function causeOf(error: unknown): string {
+  if (!(error instanceof Error)) return String(error);
+  const output = 'stderr' in error ? String(error.stderr) : '';
+  return /^\w*Error: .+$/m.exec(output)?.[0] ?? error.message;
 }
 
 async function measure({ env }: Device): Promise<z.infer<typeof measuredSchema>> {

@@ -22,7 +22,7 @@ const run = promisify(execFile);
 const require = createRequire(import.meta.url);
 
 /** Bumped when the way of compiling changes, so that an older binding in the cache is not reused. */
-const BINDING_REVISION = 1;
+const BINDING_REVISION = 2;
 
 const LIBRARY_FILES = ['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'];
 const HEADER_PREFIXES = ['tensorflow/c/', 'tensorflow/core/platform/ctstring', 'tsl/', 'xla/tsl/c/', 'xla/tsl/platform/'].map((folder) => `tensorflow/include/${folder}`);
@@ -344,7 +344,8 @@ async function compileBinding(versionDir: string, binding: string, onProgress: (
     '-shared', '-fPIC', '-O2', '-std=c++17', '-DNAPI_VERSION=8', '-w',
     `-I${sourceDir}`, `-I${nodeInclude}`, `-I${path.join(versionDir, 'include')}`,
     path.join(sourceDir, 'tfjs_backend.cc'), path.join(sourceDir, 'tfjs_binding.cc'),
-    `-L${libDir}`, '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2', `-Wl,-rpath,${libDir}`,
+    `-L${libDir}`, '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2', // From where the binding lies: a cache that was copied or mounted elsewhere still finds its library.
+    '-Wl,-rpath,$ORIGIN/../lib',
     '-o', temporary,
   ], versionDir);
   await rename(temporary, binding);
