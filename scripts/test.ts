@@ -15,9 +15,10 @@ import { startTemplateServer } from '../test/support/database.ts';
 const root = path.resolve(import.meta.dirname, '..');
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { only: { type: 'string' } } });
 
+// TypeScript 7 checks types in a third of the time; the linter's rules ask for the interface of TypeScript 6, which stays for them.
 const CHECKS: readonly (readonly [string, string, readonly string[]])[] = [
-  ['types', 'typescript/bin/tsc', ['--noEmit']],
-  ['types of the pages', 'typescript/bin/tsc', ['--noEmit', '--project', 'web']],
+  ['types', 'typescript-7/bin/tsc', ['--noEmit']],
+  ['types of the pages', 'typescript-7/bin/tsc', ['--noEmit', '--project', 'web']],
   ['rules', 'eslint/bin/eslint.js', ['--max-warnings', '0', '.']],
   ['walls', 'dependency-cruiser/bin/dependency-cruiser.mjs', ['src', 'workers', 'web/src', '--config', '.dependency-cruiser.cjs']],
 ];
