@@ -4,7 +4,7 @@ import { describe, test } from 'node:test';
 import { z } from 'zod';
 import { labelAuroc, macroAuroc, rankScores } from '../../src/statistics/auroc.ts';
 import { accuracy, balancedAccuracy, confusionMatrix, labelReports, macroF1 } from '../../src/statistics/classification.ts';
-import { fitLogisticRegression, predictProbabilities, probeInputs } from '../../workers/engine/probe/logistic-regression.ts';
+import { fitLogisticRegression, predictProbabilities, probeInputs, trainingInputs } from '../../workers/engine/probe/logistic-regression.ts';
 
 const numbers = z.array(z.number());
 const matrix = z.array(numbers);
@@ -58,7 +58,7 @@ describe('logistic regression equals scikit-learn', () => {
     test(wanted.name, () => {
       const { labelCount, inverseRegularisation } = wanted;
       const embeddingDim = wanted.rows[0]?.length ?? 0;
-      const inputs = probeInputs(Float32Array.from(wanted.rows.flat()), embeddingDim);
+      const inputs = trainingInputs(Float32Array.from(wanted.rows.flat()), embeddingDim);
       const newInputs = probeInputs(Float32Array.from(wanted.newRows.flat()), embeddingDim);
       const model = fitLogisticRegression(inputs, Int32Array.from(wanted.labels), labelCount, {
         inverseRegularisation,

@@ -21,9 +21,8 @@ from sklearn.metrics import (
 warnings.simplefilter("ignore")
 
 
-def regression_case(name, label_count, c, seed):
+def regression_case(name, label_count, c, seed, n=80, d=6):
     rng = np.random.default_rng(seed)
-    n, d = 80, 6
     labels = np.arange(n) % label_count
     centres = rng.normal(size=(label_count, d))
     x = np.round(centres[labels] * 0.8 + rng.normal(size=(n, d)), 4)
@@ -87,6 +86,8 @@ print(
                 regression_case("four labels", 4, 1.0, 2),
                 regression_case("four labels, held back", 4, 0.01, 3),
                 regression_case("three labels, nearly free", 3, 50.0, 4),
+                regression_case("fewer images than entries", 3, 1.0, 9, n=24, d=120),
+                regression_case("fewer images than entries, two labels", 2, 0.05, 10, n=20, d=120),
             ],
             "metrics": [
                 metrics_case("three labels", 3, [0, 1, 2], 5, 6),

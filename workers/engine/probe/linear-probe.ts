@@ -4,7 +4,7 @@
  */
 import { runClassification, type ClassificationInput, type ClassificationResult, type Classifier } from './classification.ts';
 import { assignInnerFolds, INNER_FOLD_COUNT, type LabelledImages } from './folds.ts';
-import { fitLogisticRegression, predictProbabilities, probeInputs, type LogisticRegression } from './logistic-regression.ts';
+import { fitLogisticRegression, predictProbabilities, probeInputs, trainingInputs, type LogisticRegression } from './logistic-regression.ts';
 import { embeddedImages, measureScaling, standardise, type EmbeddedImages } from './scaling.ts';
 
 export interface LinearProbeInput extends ClassificationInput {
@@ -86,7 +86,7 @@ function fitAndPredict(
   const occurring = [...new Set(train.map((image) => labels[image] ?? 0))].sort((left, right) => left - right);
   const trainLabels = train.map((image) => occurring.indexOf(labels[image] ?? 0));
   const scaling = measureScaling(embedded, train);
-  const trainInputs = probeInputs(standardise(embedded, train, scaling), embedded.embeddingDim);
+  const trainInputs = trainingInputs(standardise(embedded, train, scaling), embedded.embeddingDim);
   const testInputs = probeInputs(standardise(embedded, test, scaling), embedded.embeddingDim);
   try {
     let startFrom: LogisticRegression | null = null;

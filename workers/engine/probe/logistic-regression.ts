@@ -1,10 +1,11 @@
 /**
  * Multinomial logistic regression with an L2 penalty, the same model as scikit-learn's LogisticRegression: it minimises
- * C x sum of cross-entropies + |weights|^2 / 2, intercepts free. The two products with the embeddings run in TensorFlow as float32, all
- * sums in float64.
+ * C x sum of cross-entropies + |weights|^2 / 2, intercepts free. The two products with many embeddings run in TensorFlow as float32, all
+ * else in float64. Few long rows are learned from in the space that they span.
  */
-import { readFloats, scoped, tf, type Tensor2D } from '../tensorflow.ts';
 import { minimise } from './lbfgs.ts';
+import { probeMatrix, type ProbeMatrix } from './probe-matrix.ts';
+import { rowSpaceOf, type RowSpace } from './row-space.ts';
 
 export interface LogisticRegressionOptions {
   /** C: the inverse of the penalty's strength; larger fits closer. */
@@ -26,43 +27,53 @@ export interface LogisticRegression {
   readonly iterationCount: number;
 }
 
-/** Embeddings on the device with a column of ones for the intercepts: `[N, D + 1]` float32. Dispose it when done. */
+/** Dispose it when done. */
 export interface ProbeInputs {
   readonly rowCount: number;
   readonly embeddingDim: number;
-  readonly matrix: Tensor2D;
+  readonly matrix: ProbeMatrix;
   dispose(): void;
 }
 
-/** Copies rows `[N, D]` to the device. */
+/** What is learned from. `matrix` is `[N, r + 1]`, in the coordinates of the space that the rows span, or `[N, D + 1]` where that has no fewer. */
+export interface TrainingInputs extends ProbeInputs {
+  readonly space: RowSpace | null;
+}
+
+/** With so many entries for each row, spanning their space costs less than the first fit saves. */
+const ENTRIES_PER_ROW = 4;
+
+/** Rows `[N, D]`, to learn from. */
+export function trainingInputs(rows: Float32Array, embeddingDim: number): TrainingInputs {
+  const rowCount = rows.length / embeddingDim;
+  const space = rowCount * ENTRIES_PER_ROW > embeddingDim ? null : rowSpaceOf(rows, embeddingDim);
+  const matrix = space === null ? probeMatrix(rows, rowCount, embeddingDim) : probeMatrix(space.coordinates, rowCount, space.dim);
+  return { rowCount, embeddingDim, space, matrix, dispose: () => matrix.dispose() };
+}
+
+/** Rows `[N, D]`. */
 export function probeInputs(rows: Float32Array, embeddingDim: number): ProbeInputs {
   const rowCount = rows.length / embeddingDim;
-  const matrix = scoped(() => tf.concat2d([tf.tensor2d(rows, [rowCount, embeddingDim]), tf.ones([rowCount, 1])], 1));
-  return {
-    rowCount,
-    embeddingDim,
-    matrix,
-    dispose: () => {
-      matrix.dispose();
-    },
-  };
+  const matrix = probeMatrix(rows, rowCount, embeddingDim);
+  return { rowCount, embeddingDim, matrix, dispose: () => matrix.dispose() };
 }
 
 /** Fits labels `[N]` in 0..labelCount-1, each of which must occur. Deterministic. */
 export function fitLogisticRegression(
-  inputs: ProbeInputs,
+  inputs: TrainingInputs,
   labels: Int32Array,
   labelCount: number,
   options: LogisticRegressionOptions,
 ): LogisticRegression {
-  const { rowCount, embeddingDim } = inputs;
+  const { rowCount, embeddingDim, space } = inputs;
+  const dim = space?.dim ?? embeddingDim;
   // With two labels scikit-learn fits one vector of weights; two opposite vectors of half its length pay half the penalty, so C is halved.
   const strength = labelCount === 2 ? options.inverseRegularisation / 2 : options.inverseRegularisation;
   const penalty = 1 / (strength * rowCount);
-  const penalisedCount = embeddingDim * labelCount;
+  const penalisedCount = dim * labelCount;
   const evaluate = (weights: Float64Array): { value: number; gradient: Float64Array } => {
-    const probabilities = softmaxRows(multiply(inputs, weights, labelCount), labelCount);
-    const residuals = new Float32Array(probabilities.length);
+    const probabilities = softmaxRows(inputs.matrix.times(weights, labelCount), labelCount);
+    const residuals = new Float64Array(probabilities.length);
     let loss = 0;
     for (let row = 0; row < rowCount; row += 1) {
       for (let label = 0; label < labelCount; label += 1) {
@@ -74,8 +85,8 @@ export function fitLogisticRegression(
         residuals[cell] = probability - (isTrue ? 1 : 0);
       }
     }
-    const products = product(inputs.matrix, residuals, [rowCount, labelCount], true);
-    const gradient = Float64Array.from(products, (entry) => entry / rowCount);
+    const gradient = new Float64Array(inputs.matrix.transposedTimes(residuals, labelCount));
+    for (let index = 0; index < gradient.length; index += 1) gradient[index] = (gradient[index] ?? 0) / rowCount;
     let squares = 0;
     for (let index = 0; index < penalisedCount; index += 1) {
       const weight = weights[index] ?? 0;
@@ -84,32 +95,27 @@ export function fitLogisticRegression(
     }
     return { value: loss / rowCount + (penalty * squares) / 2, gradient };
   };
-  const start = options.startFrom?.weights ?? new Float64Array((embeddingDim + 1) * labelCount);
+  const start = options.startFrom === undefined ? new Float64Array((dim + 1) * labelCount) : moved(options.startFrom.weights, labelCount, space?.inwards);
   const result = minimise(evaluate, start, { gradientTolerance: options.gradientTolerance ?? 1e-4, maxIterations: options.maxIterations ?? 300 });
-  return { embeddingDim, labelCount, weights: result.point, converged: result.converged, iterationCount: result.iterationCount };
+  return { embeddingDim, labelCount, weights: moved(result.point, labelCount, space?.outwards), converged: result.converged, iterationCount: result.iterationCount };
 }
 
 /** `[N, K]`, rows summing to 1. */
 export function predictProbabilities(model: LogisticRegression, inputs: ProbeInputs): Float64Array {
-  return softmaxRows(multiply(inputs, model.weights, model.labelCount), model.labelCount);
+  return softmaxRows(inputs.matrix.times(model.weights, model.labelCount), model.labelCount);
 }
 
-function multiply(inputs: ProbeInputs, weights: Float64Array, labelCount: number): Float32Array {
-  return product(inputs.matrix, Float32Array.from(weights), [inputs.embeddingDim + 1, labelCount], false);
+/** Weights into a space or out of it; the intercepts, in the last row, belong to neither. */
+function moved(weights: Float64Array, labelCount: number, move: ((columns: Float64Array, columnCount: number) => Float64Array) | undefined): Float64Array {
+  if (move === undefined) return weights;
+  const penalised = move(weights.subarray(0, weights.length - labelCount), labelCount);
+  const whole = new Float64Array(penalised.length + labelCount);
+  whole.set(penalised);
+  whole.set(weights.subarray(weights.length - labelCount), penalised.length);
+  return whole;
 }
 
-/** matrix x right, or its transpose x right. Disposes by hand: a scope would walk the numbers that it returns one by one. */
-function product(matrix: Tensor2D, right: Float32Array, rightShape: [number, number], transposed: boolean): Float32Array {
-  const onDevice = tf.tensor2d(right, rightShape);
-  const result = tf.matMul(matrix, onDevice, transposed);
-  try {
-    return readFloats(result);
-  } finally {
-    tf.dispose([onDevice, result]);
-  }
-}
-
-function softmaxRows(logits: Float32Array, labelCount: number): Float64Array {
+function softmaxRows(logits: Float64Array | Float32Array, labelCount: number): Float64Array {
   const probabilities = new Float64Array(logits.length);
   for (let start = 0; start < logits.length; start += labelCount) {
     let highest = -Infinity;
