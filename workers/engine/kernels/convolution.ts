@@ -1,6 +1,7 @@
 /** Two-dimensional convolution without bias and its two gradients. Images are NHWC, filters HWIO. */
 import { asRank2, asRank4, boolAttr, castTo, floatDtypeOf, intAttr, intsAttr, runOp, scoped, stringAttr, T_FLOAT, tf, typeAttr, typeOf } from '../tensorflow.ts';
 import type { OpAttr, Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
+import { canComputeIn } from './batch-norm.ts';
 import { multiplyMatrices, reshape } from './elementwise.ts';
 import { hasOneDnn } from './onednn.ts';
 import { outputSide, padImages, planPadding, unpadImages } from './padding.ts';
@@ -189,11 +190,32 @@ function inputGradientByPatches(imagesShape: Tensor4D['shape'], filter: Tensor, 
   });
 }
 
+/**
+ * Without AVX-512 oneDNN 3.7 has no good kernel for this gradient: at 64 px and 256 views it did 3 to 80 of the 140 GFLOP/s that a convolution did beside it
+ * on two AVX2 cores, and a step of ResNet-18 took three times as long. A rule and not a trial: the same device must come to the same digits every time.
+ */
+function isInputGradientSlow(): boolean {
+  return hasOneDnn() && !canComputeIn('bfloat16');
+}
+
+/** From so many channels on, patches are faster than the slow gradient even over strides, where they are no convolution (measured: 64 is slower, 128 twice as fast). */
+const CHANNELS_FOR_PATCHES = 128;
+
+/** The gradient of stride 1 is itself a convolution: with the filter turned by half a turn, input and output channels changed over. */
+function inputGradientByConvolution(filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
+  const [height = 0, width = 0, inputChannels = 0, outputChannels = 0] = filter.shape;
+  return scoped(() => {
+    const turned = tf.transpose(tf.reverse(reshape(filter, [height * width, inputChannels, outputChannels]), 0), [0, 2, 1]);
+    return convolve(outputGradient, reshape(turned, [height, width, outputChannels, inputChannels]), { ...window, padding: window.size - 1 - window.padding });
+  });
+}
+
 /** The gradient with respect to the images, of shape `imagesShape`. */
 export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
   if (isPointwise(window)) return pointwiseInputGradient(imagesShape, filter, outputGradient, window);
   const [count, height, width, channels] = imagesShape;
-  if (isPatchProductFaster(imagesShape, window)) return inputGradientByPatches(imagesShape, filter, outputGradient, window);
+  if (isInputGradientSlow() && window.stride === 1) return inputGradientByConvolution(filter, outputGradient, window);
+  if (isPatchProductFaster(imagesShape, window) || (isInputGradientSlow() && channels >= CHANNELS_FOR_PATCHES)) return inputGradientByPatches(imagesShape, filter, outputGradient, window);
   const plan = planPadding(window, height, width);
   const run = (shape: Tensor4D['shape'], padding: Padding): Tensor4D => {
     const sizes = tf.tensor1d(shape, 'int32');
