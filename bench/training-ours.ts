@@ -1,5 +1,5 @@
 /**
- * One measurement of our whole SimCLR step, for bench/training.ts: prints one JSON line.
+ * One measurement of our whole SimCLR step, for bench/training.ts: prints one JSON line, which says `unsupported` where this device has no kernels for the precision.
  *
  * Arguments: architecture, side of the views in px, side of the images in px, images, steps, float32 or bfloat16.
  */
@@ -7,7 +7,7 @@ import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
 import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { asRank4, engineInfo, tf } from '../workers/engine/tensorflow.ts';
-import { createSimclrTrainer } from '../workers/engine/train/simclr.ts';
+import { createSimclrTrainer, UnsupportedPrecisionError, type SimclrTrainer } from '../workers/engine/train/simclr.ts';
 
 const WARMUP_STEPS = 2;
 const architecture = process.argv[2] === 'RESNET50' ? 'RESNET50' : 'RESNET18';
@@ -17,10 +17,7 @@ const computeDtype = process.argv[7] === 'bfloat16' ? 'bfloat16' : 'float32';
 const random = createRandom(1);
 const augmenter = createAugmenter(DEFAULT_AUGMENTATION, viewSidePx);
 const totalSteps = WARMUP_STEPS + stepCount;
-const trainer = createSimclrTrainer({
-  architecture, projectionDim: 128, temperature: 0.5, totalSteps, warmupSteps: 0, peakLearningRate: 0.3, weightDecay: 1e-6, momentum: 0.9,
-  seedRandom: random.fork('weights'), computeDtype,
-});
+const trainer = makeTrainer();
 const pixels = Uint8Array.from({ length: imageCount * imageSidePx ** 2 * 3 }, () => random.between(0, 256));
 
 const durationsMs: number[] = [];
@@ -38,3 +35,16 @@ for (let step = 0; step < totalSteps; step += 1) {
 }
 const peakRssMb = process.resourceUsage().maxRSS / 1024;
 console.log(JSON.stringify({ durationsMs, viewsMs, peakRssMb, library: `${engineInfo().library} ${engineInfo().version}`, device: engineInfo().device }));
+
+function makeTrainer(): SimclrTrainer {
+  try {
+    return createSimclrTrainer({
+      architecture, projectionDim: 128, temperature: 0.5, totalSteps, warmupSteps: 0, peakLearningRate: 0.3, weightDecay: 1e-6, momentum: 0.9,
+      seedRandom: random.fork('weights'), computeDtype,
+    });
+  } catch (error) {
+    if (!(error instanceof UnsupportedPrecisionError)) throw error;
+    console.log(JSON.stringify({ unsupported: error.message }));
+    process.exit(0);
+  }
+}

@@ -1,46 +1,39 @@
-/**
- * Where a training step's time goes, by op: `npm run bench:profile -- 64 32 float32` (image side in px, batch size, precision). Prints JSON.
- *
- * Of each op of the step the fastest of twenty steps counts, so that other work on the machine does not show. TensorFlow's CPU ops block, so that
- * their time is the call's; on a GPU it is only the time to launch them.
- */
-import { createEncoder } from '../workers/engine/models/resnet.ts';
-import { createRandom } from '../workers/engine/rng.ts';
-import { asRank4, engineInfo, observeOps, tf } from '../workers/engine/tensorflow.ts';
+/** Where a training step's time goes, by op. The engine's environment is read when a process starts: the measuring is done by one of its own. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { engineLibraryEnv } from '../src/platform/engine-library.ts';
+import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 
-const STEPS = 20;
-const WARMUP_STEPS = 3;
-const [imageSidePx = 64, batchSize = 32] = process.argv.slice(2, 4).map(Number);
-const computeDtype = process.argv[4] === 'bfloat16' ? 'bfloat16' : 'float32';
+const HELP = `usage: npm run bench:profile [-- <image side in px> <batch size> float32|bfloat16]
 
-const encoder = createEncoder('RESNET18', createRandom(1), computeDtype);
-const images = asRank4(tf.randomNormal([batchSize, imageSidePx, imageSidePx, 3], 0, 1, 'float32', 1));
-/** By place in the step. */
-const fastest: { name: string; durationMs: number }[] = [];
-let stepMs = Number.POSITIVE_INFINITY;
-for (let step = 0; step < WARMUP_STEPS + STEPS; step += 1) {
-  let place = 0;
-  if (step >= WARMUP_STEPS) {
-    observeOps((name, durationMs) => {
-      fastest[place] = { name, durationMs: Math.min(durationMs, fastest[place]?.durationMs ?? Number.POSITIVE_INFINITY) };
-      place += 1;
-    });
-  }
-  const startedAt = performance.now();
-  const embeddings = encoder.forward(images);
-  encoder.backward(embeddings);
-  encoder.commitStatistics();
-  embeddings.dispose();
-  if (step >= WARMUP_STEPS) stepMs = Math.min(stepMs, performance.now() - startedAt);
+Takes twenty steps of a ResNet-18 (forward and backward) and prints, as JSON, how long each kind of op took: of each op its fastest step.
+
+examples:
+  npm run bench:profile                        64 px, batch 32, float32
+  npm run bench:profile -- 224 16 bfloat16
+
+exit code: 0 done; 1 it failed; 2 misused.
+`;
+
+const PRECISIONS = ['float32', 'bfloat16'];
+
+/** What the measuring process is told; undefined for what it would not understand. */
+function wanted(positionals: readonly string[]): string[] | undefined {
+  const [side = '64', batchSize = '32', precision = 'float32', ...more] = positionals;
+  const isCount = (text: string): boolean => /^[1-9]\d{0,4}$/.test(text);
+  return more.length === 0 && isCount(side) && isCount(batchSize) && PRECISIONS.includes(precision) ? [side, batchSize, precision] : undefined;
 }
-observeOps(undefined);
 
-const byName = Map.groupBy(fastest, ({ name }) => name);
-const ops = [...byName].map(([name, calls]) => ({ name, count: calls.length, durationMs: round(calls.reduce((sum, { durationMs }) => sum + durationMs, 0)) }));
-ops.sort((left, right) => right.durationMs - left.durationMs);
-const opsMs = round(ops.reduce((sum, { durationMs }) => sum + durationMs, 0));
-console.log(JSON.stringify({ engine: engineInfo(), imageSidePx, batchSize, computeDtype, stepMs: round(stepMs), opsMs, ops }, null, 2));
-
-function round(milliseconds: number): number {
-  return Math.round(milliseconds * 100) / 100;
+const { values, positionals } = parseArgs({ allowPositionals: true, options: { help: { type: 'boolean', short: 'h' } } });
+const told = wanted(positionals);
+if (values.help === true) process.stdout.write(HELP);
+else if (told === undefined) {
+  process.stderr.write(HELP);
+  process.exitCode = 2;
+} else {
+  const child = spawn(process.execPath, [path.join(import.meta.dirname, 'training-profile-ours.ts'), ...told], { env: { ...process.env, ...ENGINE_PROCESS_ENV, ...engineLibraryEnv() }, stdio: 'inherit' });
+  await once(child, 'close');
+  process.exitCode = child.exitCode === 0 ? 0 : 1;
 }

@@ -80,13 +80,15 @@ export interface TrainingBenchResult {
   readonly cpuModel: string;
   readonly coreCount: number;
   readonly cases: readonly TrainingBenchCase[];
+  /** What this device can not compute. */
+  readonly leftOut: readonly (Omit<Case, 'stepCount'> & { readonly why: string })[];
   /** Why there is no peer, when there is none. */
   readonly why: string | null;
 }
 
 const measurement = z.object({ durationsMs: z.array(z.number()).min(1), viewsMs: z.array(z.number()).min(1), peakRssMb: z.number(), library: z.string(), device: z.string() });
+const unsupported = z.object({ unsupported: z.string() });
 type Measurement = z.infer<typeof measurement>;
-type Side = (measured: Case) => Promise<Measurement>;
 
 function argumentsOf({ architecture, viewSidePx, imageSidePx, batchSize, stepCount, precision }: Case): string[] {
   return [architecture, viewSidePx, imageSidePx, batchSize, stepCount, precision].map(String);
@@ -98,13 +100,24 @@ export async function benchTraining(options: TrainingBenchOptions): Promise<Trai
   const coreCount = os.availableParallelism();
   const peer = await preparePeer(options.peerDir, coreCount, tell);
   const cases: TrainingBenchCase[] = [];
+  const leftOut: (Omit<Case, 'stepCount'> & { why: string })[] = [];
   for (const measured of options.grid === true ? [...TARGETS, ...GRID] : TARGETS) {
     const { stepCount: _stepCount, ...named } = measured;
+    const what = `SimCLR step, ${named.architecture}, ${named.viewSidePx} px, batch ${named.batchSize}, ${named.precision}`;
+    tell(`${what}: round 1`);
+    const first = await measureOurs(measured);
+    if ('unsupported' in first) {
+      tell(`${what}: left out. ${first.unsupported}`);
+      leftOut.push({ ...named, why: first.unsupported });
+      continue;
+    }
     const ours: Measurement[] = [];
     const theirs: Measurement[] = [];
     for (let round = 0; round < (options.rounds ?? 5); round += 1) {
-      tell(`SimCLR step, ${named.architecture}, ${named.viewSidePx} px, batch ${named.batchSize}, ${named.precision}: round ${round + 1}`);
-      ours.push(await measureOurs(measured));
+      if (round > 0) tell(`${what}: round ${round + 1}`);
+      const own = round === 0 ? first : await measureOurs(measured);
+      if ('unsupported' in own) throw new Error(`The device could compute in ${named.precision} a moment ago: ${own.unsupported}`);
+      ours.push(own);
       if (peer.kind === 'READY') theirs.push(await peer.measure(measured));
     }
     const ratios = ours.flatMap((own, round) => {
@@ -116,13 +129,13 @@ export async function benchTraining(options: TrainingBenchOptions): Promise<Trai
       ratio: ratios.length === 0 ? null : median(ratios),
     });
   }
-  return { cpuModel: os.cpus()[0]?.model ?? 'unknown', coreCount, cases, why: peer.kind === 'READY' ? null : peer.why };
+  return { cpuModel: os.cpus()[0]?.model ?? 'unknown', coreCount, cases, leftOut, why: peer.kind === 'READY' ? null : peer.why };
 }
 
-const measureOurs: Side = async (measured) =>
-  measurement.parse(await lastJson(process.execPath, [here('training-ours.ts'), ...argumentsOf(measured)], { ...process.env, ...ENGINE_PROCESS_ENV, ...engineLibraryEnv() }));
+const measureOurs = async (measured: Case): Promise<Measurement | z.infer<typeof unsupported>> =>
+  z.union([measurement, unsupported]).parse(await lastJson(process.execPath, [here('training-ours.ts'), ...argumentsOf(measured)], { ...process.env, ...ENGINE_PROCESS_ENV, ...engineLibraryEnv() }));
 
-type Peer = { readonly kind: 'READY'; readonly measure: Side } | { readonly kind: 'ABSENT'; readonly why: string };
+type Peer = { readonly kind: 'READY'; readonly measure: (measured: Case) => Promise<Measurement> } | { readonly kind: 'ABSENT'; readonly why: string };
 
 /** Makes the virtual environment unless it is there. Never throws: a bench without a peer still says what ours does. */
 async function preparePeer(peerDir: string, threads: number, tell: (message: string) => void): Promise<Peer> {
