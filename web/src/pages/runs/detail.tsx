@@ -209,9 +209,9 @@ function Charts({ runs }: { readonly runs: readonly Watched[] }) {
   return (
     <div className="columns">
       {CHARTS.map(({ name, title, meaning, ...rest }) => {
-        const series = runs.flatMap(({ run, series: known }, index) => {
+        const series = runs.flatMap(({ series: known }, index) => {
           const found = known.get(name);
-          return found === undefined ? [] : [{ ...found, label: runs.length === 1 ? name : `${index === 0 ? 'first' : 'second'}: ${run.title}` }];
+          return found === undefined ? [] : [{ ...found, label: runs.length === 1 ? name : index === 0 ? 'first' : 'second' }];
         });
         return series.length === 0 ? null : <SeriesChart key={name} title={title} meaning={meaning} series={series} {...('level' in rest ? { level: rest.level } : {})} />;
       })}
