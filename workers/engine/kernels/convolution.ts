@@ -193,6 +193,7 @@ function inputGradientByPatches(imagesShape: Tensor4D['shape'], filter: Tensor, 
 /**
  * Without AVX-512 oneDNN 3.7 has no good kernel for this gradient: at 64 px and 256 views it did 3 to 80 of the 140 GFLOP/s that a convolution did beside it
  * on two AVX2 cores, and a step of ResNet-18 took three times as long. A rule and not a trial: the same device must come to the same digits every time.
+ * oneDNN has kernels in bfloat16 where AVX-512 is, which is how it is told.
  */
 function isInputGradientSlow(): boolean {
   return hasOneDnn() && !canComputeIn('bfloat16');

@@ -2,6 +2,7 @@
  * L-BFGS (Liu and Nocedal 1989) for smooth convex functions, with a weak-Wolfe line search by bisection (Lewis and Overton 2013) that near
  * the minimum trusts slopes instead of values (the approximate Wolfe conditions of Hager and Zhang 2005).
  */
+import { addScaled, dot } from './vectors.ts';
 
 export interface Evaluation {
   readonly value: number;
@@ -110,16 +111,6 @@ function searchLine(
     length = high === Infinity ? 2 * low : (low + high) / 2;
   }
   return descended;
-}
-
-function addScaled(target: Float64Array, other: Float64Array, scale: number): void {
-  for (let index = 0; index < target.length; index += 1) target[index] = (target[index] ?? 0) + scale * (other[index] ?? 0);
-}
-
-function dot(left: Float64Array, right: Float64Array): number {
-  let sum = 0;
-  for (let index = 0; index < left.length; index += 1) sum += (left[index] ?? 0) * (right[index] ?? 0);
-  return sum;
 }
 
 function norm(vector: Float64Array): number {
