@@ -49,10 +49,15 @@ const SETPRIV = ['/usr/bin/setpriv', '/bin/setpriv'].find((file) => existsSync(f
 const PROGRAM: Pick<ForkOptions, 'execPath' | 'execArgv'> =
   process.platform === 'linux' && SETPRIV !== undefined ? { execPath: SETPRIV, execArgv: ['--pdeathsig', 'KILL', '--', process.execPath, ...process.execArgv] } : {};
 
-/** @param deviceEnv what makes it see its device alone. */
+/**
+ * In a session of its own, where no terminal's Ctrl-C reaches it: oneDNN's matrix product uses the stack pointer for its workspace on the heap, and a signal
+ * that is handled meanwhile is written over whatever lies below (weights, or malloc's own books). It is asked to stop by message instead.
+ *
+ * @param deviceEnv what makes it see its device alone. */
 export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLease, deviceEnv: Readonly<Record<string, string>>, logger: Logger): Child {
   const child = fork(path.join(import.meta.dirname, 'child.ts'), {
     ...PROGRAM,
+    detached: true,
     env: childEnvironment({ ...ENGINE_PROCESS_ENV, ...engineLibraryEnv(), ...deviceEnv, ...(run.kind === 'EXPORT' ? PLAIN_CPU_ENV : {}) }),
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });

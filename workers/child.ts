@@ -21,9 +21,7 @@ const ALIVE_EVERY_MS = 1_000;
 let stop: StopRequest = 'NO';
 let started = false;
 
-// The terminal's Ctrl-C reaches every process of its group; the agent alone decides when we end.
-process.on('SIGINT', () => undefined);
-process.on('SIGTERM', () => undefined);
+// No signal is handled here: see startChild. The agent asks by message, or ends us.
 // Without an agent nobody renews our lease: whatever we would write is refused anyway.
 process.on('disconnect', () => process.exit(1));
 process.on('message', (raw) => {

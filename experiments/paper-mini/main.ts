@@ -99,7 +99,7 @@ async function run(client: RegistryClient): Promise<void> {
   const tests = imported.filter(({ isTest }) => isTest);
   const measured: Measured[] = [];
 
-  say('Measuring the pace.');
+  say(`${elapsedSeconds().toFixed(0)} s: measuring the pace.`);
   const trialArm = arms.find(({ name }) => name === 'one') ?? arms[0];
   if (trialArm === undefined) throw new Error('There is nothing to train on.');
   const trialStartMs = performance.now();
@@ -121,7 +121,7 @@ async function run(client: RegistryClient): Promise<void> {
   // The random encoder is an arm of no steps: its own cost is the overhead alone.
   const secondsLeft = TIMES.seconds - TIMES.reserveSeconds - elapsedSeconds() - (trainingOverheadSeconds + evaluationsPerArm * evaluationSeconds);
   const plan = planWithin(secondsLeft, arms.filter(({ isTrained }) => isTrained).length, evaluationsPerArm, TRAINING.batchSize, pace, TIMES.wantedSteps, TIMES.stepsMax);
-  say(`${pace.imagesPerSecond.toFixed(1)} images/s, ${trainingOverheadSeconds.toFixed(1)} s around a training, ${evaluationSeconds.toFixed(1)} s for an evaluation: ${plan.steps} steps, ${plan.seedCount} seed(s).`);
+  say(`${elapsedSeconds().toFixed(0)} s: ${pace.imagesPerSecond.toFixed(1)} images/s, ${trainingOverheadSeconds.toFixed(1)} s around a training, ${evaluationSeconds.toFixed(1)} s for an evaluation: ${plan.steps} steps, ${plan.seedCount} seed(s).`);
 
   let seedsDone = 0;
   let slowestSeedSeconds = 0;
@@ -134,7 +134,9 @@ async function run(client: RegistryClient): Promise<void> {
     const seedStartSeconds = elapsedSeconds();
     const randomEvaluations = new Map<string, string>();
     for (const arm of arms) {
+      const armStartSeconds = elapsedSeconds();
       const { checkpointId } = await train(client, arm, imported, arm.isTrained ? plan.steps : 0, seed);
+      const trainedSeconds = elapsedSeconds();
       for (const test of tests) {
         for (const protocol of PROTOCOLS) {
           const evaluation = await evaluate(client, checkpointId, test, protocol);
@@ -144,7 +146,7 @@ async function run(client: RegistryClient): Promise<void> {
           measured.push({ arm: arm.name, seed, test: test.folder, protocol, evaluation, againstRandom: random === undefined ? null : await compareEvaluations(client, evaluation.id, random) });
         }
       }
-      say(`${elapsedSeconds().toFixed(0)} s: seed ${seed}, ${arm.name}`);
+      say(`${elapsedSeconds().toFixed(0)} s: seed ${seed}, ${arm.name}: trained in ${(trainedSeconds - armStartSeconds).toFixed(1)} s, evaluated in ${(elapsedSeconds() - trainedSeconds).toFixed(1)} s.`);
     }
     seedsDone = seed;
     slowestSeedSeconds = Math.max(slowestSeedSeconds, elapsedSeconds() - seedStartSeconds);

@@ -43,6 +43,8 @@ async function start(): Promise<Program> {
     cwd: ROOT,
     env: childEnvironment({ PARAFFIN_DATA_DIR: dataDir(), PARAFFIN_PORT: '0', PARAFFIN_HOST: '127.0.0.1', PARAFFIN_IMPORT_ROOTS: path.join(base, 'images'), PARAFFIN_LOG_LEVEL: 'warn', PARAFFIN_DATABASE_URL: '', PARAFFIN_REQUIRE_AUTH: '' }),
     stdio: ['ignore', 'pipe', 'pipe'],
+    // A group of its own, as a shell makes one for what it starts in the foreground.
+    detached: true,
   });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
@@ -249,7 +251,7 @@ describe('a folder of images becomes an encoder', () => {
     assert.ok(family.length >= 3, 'server, worker and child');
     const gone = once(program.process, 'exit');
     // The terminal sends it to every process of the foreground group.
-    for (const pid of family) process.kill(pid, 'SIGINT');
+    process.kill(-program.pid, 'SIGINT');
     const stoppedMs = performance.now();
     assert.deepEqual(await gone, [0, null], program.output());
     assert.ok(performance.now() - stoppedMs < 30_000);

@@ -18,7 +18,7 @@ import { openDatabase } from '../../src/platform/db.ts';
 import { startPostgres } from '../../src/platform/postgres.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { eventually } from '../support/eventually.ts';
-import { childrenOf, isAlive, startTestWorker, type TestWorker } from '../support/processes.ts';
+import { childrenOf, isAlive, processGroupOf, startTestWorker, type TestWorker } from '../support/processes.ts';
 import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.ts';
 
 const STEPS = 36;
@@ -232,6 +232,7 @@ describe('one training that everything happens to', () => {
 
   test('has no child left when its worker is killed, and is taken up when the lease lapses', async () => {
     const child = await busyChild();
+    assert.equal(await processGroupOf(child), child, 'a signal to the group of its worker, handled in the middle of a matrix product, would be written into its memory');
     worker.signal('SIGKILL');
     await worker.gone;
     await eventually('the child to end', async () => ((await isAlive(child)) ? undefined : true), 10_000);

@@ -21,11 +21,16 @@ export async function isAlive(pid: number): Promise<boolean> {
   return (await parentAndState(pid)) !== undefined;
 }
 
-async function parentAndState(pid: number): Promise<{ parentPid: number } | undefined> {
+/** Whom a terminal's Ctrl-C reaches together with it; a process that leads its own group gives its own pid. */
+export async function processGroupOf(pid: number): Promise<number | undefined> {
+  return (await parentAndState(pid))?.groupId;
+}
+
+async function parentAndState(pid: number): Promise<{ parentPid: number; groupId: number } | undefined> {
   const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
   // The name in brackets may hold anything; what follows it does not.
-  const [state, parentPid] = line.slice(line.lastIndexOf(')') + 2).split(' ');
-  return state === undefined || state === '' || state === 'Z' || state === 'X' ? undefined : { parentPid: Number(parentPid) };
+  const [state, parentPid, groupId] = line.slice(line.lastIndexOf(')') + 2).split(' ');
+  return state === undefined || state === '' || state === 'Z' || state === 'X' ? undefined : { parentPid: Number(parentPid), groupId: Number(groupId) };
 }
 
 export interface TestWorker {
