@@ -27,8 +27,12 @@ function convolutionAttrs(type: OpAttr, stride: number, padding: Padding): OpAtt
  * There, one matrix product over patches is faster (ResNet-18's last stage at 64 px: 2 to 3 ms less for each convolution and each filter gradient).
  */
 function isPatchProductFaster(imagesShape: Tensor4D['shape'], window: Window): boolean {
-  const [count, height, width, channels] = imagesShape;
-  return window.size > 1 && count * outputSide(window, height) * outputSide(window, width) < channels && hasOneDnn();
+  return window.size > 1 && windowCountOf(imagesShape, window) < imagesShape[3] && hasOneDnn();
+}
+
+/** N * H' * W'. */
+function windowCountOf([count, height, width]: Tensor4D['shape'], window: Window): number {
+  return count * outputSide(window, height) * outputSide(window, width);
 }
 
 /** Every window's pixels as one row: [N, H, W, I] to [N * H' * W', k * k * I], in the order of the filter's own axes. */
@@ -146,28 +150,36 @@ export function convolve(images: Tensor4D, filter: Tensor, window: Window): Tens
   return asRank4(runOp('Conv2D', convolutionAttrs(typeOf(images), window.stride, padding), [images, filter]));
 }
 
+/** In which order patches stand: all taps of one window together, or all windows at one tap of the filter. */
+type PatchOrder = 'BY_WINDOW' | 'BY_TAP';
+
 /**
- * Which pixel of the images [N, H, W] each window's pixel is, -1 for padding: [N * H' * W' * k * k], in the order of `patchRows`. Depends on
- * shapes alone and is kept, one small table for each shape that a network has.
+ * Which pixel of the images [N, H, W] each window's pixel is, -1 for padding: [N * H' * W', k * k] in the order of `patchRows`, or its transpose.
+ * Depends on shapes alone and is kept, one small table for each shape that a network has.
  */
-function patchPixels(imagesShape: Tensor4D['shape'], window: Window): Int32Array {
+function patchPixels(imagesShape: Tensor4D['shape'], window: Window, order: PatchOrder): Int32Array {
   const [count, height, width] = imagesShape;
-  const key = [count, height, width, window.size, window.stride, window.padding].join(' ');
+  const key = [order, count, height, width, window.size, window.stride, window.padding].join(' ');
   const kept = keptPatchPixels.get(key);
   if (kept !== undefined) return kept;
+  const windowCount = windowCountOf(imagesShape, window);
+  const tapCount = window.size ** 2;
+  const [windowStep, tapStep] = order === 'BY_WINDOW' ? [tapCount, 1] : [1, windowCount];
+  const pixels = new Int32Array(windowCount * tapCount);
   const [outputHeight, outputWidth] = [outputSide(window, height), outputSide(window, width)];
-  const pixels = new Int32Array(count * outputHeight * outputWidth * window.size ** 2);
-  let place = 0;
+  let windowStart = 0;
   for (let image = 0; image < count; image += 1) {
     for (let y = 0; y < outputHeight; y += 1) {
       for (let x = 0; x < outputWidth; x += 1) {
+        let place = windowStart;
         for (let row = y * window.stride - window.padding, rowEnd = row + window.size; row < rowEnd; row += 1) {
           for (let column = x * window.stride - window.padding, columnEnd = column + window.size; column < columnEnd; column += 1) {
             const isInside = row >= 0 && row < height && column >= 0 && column < width;
             pixels[place] = isInside ? (image * height + row) * width + column : -1;
-            place += 1;
+            place += tapStep;
           }
         }
+        windowStart += windowStep;
       }
     }
   }
@@ -182,25 +194,35 @@ function inputGradientByPatches(imagesShape: Tensor4D['shape'], filter: Tensor, 
   const [count, height, width, channels] = imagesShape;
   return scoped(() => {
     const outputChannels = outputGradient.shape[3];
-    const rows = multiplyMatrices(reshape(outputGradient, [-1, outputChannels]), reshape(filter, [-1, outputChannels]), { transposeRight: true });
+    const [taps, gradients] = [reshape(filter, [-1, outputChannels]), reshape(outputGradient, [-1, outputChannels])];
+    // Turning the larger factor of a product costs as much as the product: with few windows that is the filter, and what comes out is turned instead.
+    const order: PatchOrder = windowCountOf(imagesShape, window) < outputChannels ? 'BY_TAP' : 'BY_WINDOW';
+    const rows =
+      order === 'BY_WINDOW'
+        ? multiplyMatrices(gradients, taps, { transposeRight: true })
+        : tf.transpose(reshape(castTo(multiplyMatrices(taps, gradients, { transposeRight: true }), 'float32'), [window.size ** 2, channels, -1]), [0, 2, 1]);
     const attrs = [T_FLOAT, typeAttr('Tindices', 'int32'), typeAttr('Tnumsegments', 'int32')];
     // Summed in float32: k * k roundings to bfloat16, one after another, would lose a bit.
-    const summed = runOp('UnsortedSegmentSum', attrs, [castTo(reshape(rows, [-1, channels]), 'float32'), tf.tensor1d(patchPixels(imagesShape, window), 'int32'), tf.scalar(count * height * width, 'int32')]);
+    const summed = runOp('UnsortedSegmentSum', attrs, [castTo(reshape(rows, [-1, channels]), 'float32'), tf.tensor1d(patchPixels(imagesShape, window, order), 'int32'), tf.scalar(count * height * width, 'int32')]);
     return asRank4(castTo(reshape(summed, imagesShape), floatDtypeOf(outputGradient)));
   });
 }
 
 /**
- * Without AVX-512 oneDNN 3.7 has no good kernel for this gradient: at 64 px and 256 views it did 3 to 80 of the 140 GFLOP/s that a convolution did beside it
- * on two AVX2 cores, and a step of ResNet-18 took three times as long. A rule and not a trial: the same device must come to the same digits every time.
+ * Without AVX-512 oneDNN 3.7 has weak kernels for a convolution's gradients. By its images: at 64 px and 256 views it did 3 to 80 of the 140 GFLOP/s that the
+ * convolution did beside it on two AVX2 cores, and a step of ResNet-18 took three times as long. By its filter: 47 to 60 with 512 channels and few pixels.
+ * A rule and not a trial: the same device must come to the same digits every time.
  * oneDNN has kernels in bfloat16 where AVX-512 is, which is how it is told.
  */
-function isInputGradientSlow(): boolean {
+function areGradientsSlow(): boolean {
   return hasOneDnn() && !canComputeIn('bfloat16');
 }
 
 /** From so many channels on, patches are faster than the slow gradient even over strides, where they are no convolution (measured: 64 is slower, 128 twice as fast). */
 const CHANNELS_FOR_PATCHES = 128;
+
+/** From so many on, patches are faster for the filter's gradient: twice at 64 px and 128 views, as fast at 224 px (256: a tenth slower). */
+const OUTPUT_CHANNELS_FOR_PATCHES = 512;
 
 /** The gradient of stride 1 is itself a convolution: with the filter turned by half a turn, input and output channels changed over. */
 function inputGradientByConvolution(filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
@@ -215,8 +237,9 @@ function inputGradientByConvolution(filter: Tensor, outputGradient: Tensor4D, wi
 export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
   if (isPointwise(window)) return pointwiseInputGradient(imagesShape, filter, outputGradient, window);
   const [count, height, width, channels] = imagesShape;
-  if (isInputGradientSlow() && window.stride === 1) return inputGradientByConvolution(filter, outputGradient, window);
-  if (isPatchProductFaster(imagesShape, window) || (isInputGradientSlow() && channels >= CHANNELS_FOR_PATCHES)) return inputGradientByPatches(imagesShape, filter, outputGradient, window);
+  if (isPatchProductFaster(imagesShape, window)) return inputGradientByPatches(imagesShape, filter, outputGradient, window);
+  if (areGradientsSlow() && window.stride === 1) return inputGradientByConvolution(filter, outputGradient, window);
+  if (areGradientsSlow() && channels >= CHANNELS_FOR_PATCHES) return inputGradientByPatches(imagesShape, filter, outputGradient, window);
   const plan = planPadding(window, height, width);
   const run = (shape: Tensor4D['shape'], padding: Padding): Tensor4D => {
     const sizes = tf.tensor1d(shape, 'int32');
@@ -235,7 +258,10 @@ export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter:
 /** The gradient with respect to the filter, of shape `filterShape` = [k, k, I, O]. */
 export function convolutionFilterGradient(images: Tensor4D, filterShape: readonly number[], outputGradient: Tensor4D, window: Window): Tensor4D {
   if (isPointwise(window)) return pointwiseFilterGradient(images, filterShape, outputGradient, window);
-  if (isPatchProductFaster(images.shape, window)) return filterGradientByPatches(images, filterShape, outputGradient, window);
+  const [, , , outputChannels] = outputGradient.shape;
+  if (isPatchProductFaster(images.shape, window) || (areGradientsSlow() && outputChannels >= OUTPUT_CHANNELS_FOR_PATCHES)) {
+    return filterGradientByPatches(images, filterShape, outputGradient, window);
+  }
   const plan = planPadding(window, images.shape[1], images.shape[2]);
   const sizes = tf.tensor1d([...filterShape], 'int32');
   const run = (input: Tensor4D, padding: Padding): Tensor4D =>

@@ -27,6 +27,13 @@ export class Variable {
     return runOp('ReadVariableOp', [DTYPE], [this.#handle]);
   }
 
+  /** In place: this = this + factor * other. */
+  addScaled(other: Tensor, factor: number): void {
+    const minusFactor = tf.scalar(-factor);
+    runOps('ResourceApplyGradientDescent', [T_FLOAT, boolAttr('use_locking', false)], [this.#handle, minusFactor, other], 0);
+    minusFactor.dispose();
+  }
+
   /** In place: velocity = momentum * velocity - rate * gradient; this = this + velocity. `rate` and `momentum` are scalars. */
   applyMomentum(velocity: Variable, rate: Tensor, gradient: Tensor, momentum: Tensor): void {
     const attrs = [T_FLOAT, boolAttr('use_locking', false), boolAttr('use_nesterov', false)];

@@ -89,9 +89,13 @@ export class Lars {
   #decayed(parameter: Parameter, gradient: Tensor): Tensor {
     const { weightDecay } = this.#options;
     if (parameter.role !== 'WEIGHT' || weightDecay === 0) return gradient;
-    const decayed = scoped(() => tf.add(gradient, tf.mul(parameter.value, weightDecay)));
+    const decayed = new Variable(gradient);
+    // The variable alone holds the numbers now, and adds to them without a copy.
     gradient.dispose();
-    return decayed;
+    decayed.addScaled(parameter.value, weightDecay);
+    const value = decayed.read();
+    decayed.dispose();
+    return value;
   }
 
   /** Each parameter's own learning rate. */
