@@ -34,6 +34,23 @@ describe('rowSpaceOf', () => {
     assert.equal(rowSpaceOf(new Float32Array(3 * 20), 20).dim, 0);
   });
 
+  test('counts standardised rows, whose sum is nothing, once less, and keeps their products', () => {
+    const [rowCount, rowDim] = [60, 150];
+    const rows = normals(rowCount * rowDim);
+    for (let entry = 0; entry < rowDim; entry += 1) {
+      const mean = Array.from({ length: rowCount }, (_, row) => rows[row * rowDim + entry] ?? NaN).reduce((sum, value) => sum + value, 0) / rowCount;
+      for (let row = 0; row < rowCount; row += 1) rows[row * rowDim + entry] = (rows[row * rowDim + entry] ?? NaN) - mean;
+    }
+    const { dim, coordinates } = rowSpaceOf(rows, rowDim);
+    assert.equal(dim, rowCount - 1);
+    for (let left = 0; left < rowCount; left += 1) {
+      for (let right = 0; right <= left; right += 1) {
+        const difference = product(rowOf(coordinates, left, dim), rowOf(coordinates, right, dim)) - product(rowOf(rows, left, rowDim), rowOf(rows, right, rowDim));
+        assert.ok(Math.abs(difference) < 1e-3, `rows ${left} and ${right}: ${difference}`);
+      }
+    }
+  });
+
   test('gives back what lies within, and drops what is across', () => {
     const { dim, inwards, outwards } = rowSpaceOf(normals(4 * 30), 30);
     const inside = Float64Array.from(normals(dim * 2));
@@ -47,7 +64,7 @@ describe('rowSpaceOf', () => {
 });
 
 describe('probeMatrix', () => {
-  for (const [where, rowCount] of [['here', 20], ['on the device', 200]] as const) {
+  for (const [where, rowCount] of [['here', 20], ['on the device', 400]] as const) {
     test(`multiplies ${where}`, () => {
       const before = liveTensorCount();
       const rows = normals(rowCount * 100);

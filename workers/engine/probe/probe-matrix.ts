@@ -1,5 +1,6 @@
 /** The embeddings of a probe with a column of ones for the intercepts, `[N, D + 1]`, and the two products that a fit asks of them. */
 import { readFloats, scoped, tf } from '../tensorflow.ts';
+import { dotBetween } from './vectors.ts';
 
 export interface ProbeMatrix {
   /** This x right, `[D + 1, K]`: `[N, K]`. */
@@ -10,43 +11,41 @@ export interface ProbeMatrix {
 }
 
 /** Up to so many entries a product is done before TensorFlow has been told of it (about a quarter of a millisecond). */
-const HOST_ENTRIES_MAX = 16_384;
+const HOST_ENTRIES_MAX = 32_768;
 
 /** @param rows `[N, D]`. */
 export function probeMatrix(rows: Float32Array, rowCount: number, dim: number): ProbeMatrix {
   return rowCount * (dim + 1) <= HOST_ENTRIES_MAX ? hostMatrix(rows, rowCount, dim) : deviceMatrix(rows, rowCount, dim);
 }
 
+/** Products in float64, each number the product of two vectors that lie in one piece. */
 function hostMatrix(rows: Float32Array, rowCount: number, dim: number): ProbeMatrix {
+  const width = dim + 1;
+  const matrix = new Float64Array(rowCount * width).fill(1);
+  for (let row = 0; row < rowCount; row += 1) matrix.set(rows.subarray(row * dim, (row + 1) * dim), row * width);
+  const matrixTransposed = transposed(matrix, rowCount, width);
+  const product = (left: Float64Array, leftCount: number, right: Float64Array, columnCount: number): Float64Array => {
+    const length = left.length / leftCount;
+    const columns = transposed(right, length, columnCount);
+    const result = new Float64Array(leftCount * columnCount);
+    for (let row = 0; row < leftCount; row += 1) {
+      for (let column = 0; column < columnCount; column += 1) result[row * columnCount + column] = dotBetween(left, row * length, columns, column * length, length);
+    }
+    return result;
+  };
   return {
-    times: (right, columnCount) => {
-      const result = new Float64Array(rowCount * columnCount);
-      for (let row = 0; row < rowCount; row += 1) {
-        for (let column = 0; column < columnCount; column += 1) {
-          let sum = right[dim * columnCount + column] ?? 0;
-          for (let entry = 0; entry < dim; entry += 1) sum += (rows[row * dim + entry] ?? 0) * (right[entry * columnCount + column] ?? 0);
-          result[row * columnCount + column] = sum;
-        }
-      }
-      return result;
-    },
-    transposedTimes: (right, columnCount) => {
-      const result = new Float64Array((dim + 1) * columnCount);
-      for (let row = 0; row < rowCount; row += 1) {
-        for (let column = 0; column < columnCount; column += 1) {
-          const weight = right[row * columnCount + column] ?? 0;
-          for (let entry = 0; entry < dim; entry += 1) {
-            const cell = entry * columnCount + column;
-            result[cell] = (result[cell] ?? 0) + weight * (rows[row * dim + entry] ?? 0);
-          }
-          const last = dim * columnCount + column;
-          result[last] = (result[last] ?? 0) + weight;
-        }
-      }
-      return result;
-    },
+    times: (right, columnCount) => product(matrix, rowCount, right, columnCount),
+    transposedTimes: (right, columnCount) => product(matrixTransposed, width, right, columnCount),
     dispose: () => undefined,
   };
+}
+
+function transposed(matrix: Float64Array, rowCount: number, columnCount: number): Float64Array {
+  const result = new Float64Array(matrix.length);
+  for (let row = 0; row < rowCount; row += 1) {
+    for (let column = 0; column < columnCount; column += 1) result[column * rowCount + row] = matrix[row * columnCount + column] ?? 0;
+  }
+  return result;
 }
 
 /** Products in float32. */

@@ -1,8 +1,8 @@
 /**
  * The space that a few long rows span. What a linear model learns from rows with a penalty on its length lies in their span (the representer
- * theorem), so that 30 images with embeddings of 2,048 entries can be learned from in 30 coordinates: the same minimum, a fraction of the work.
+ * theorem), so that 100 images with embeddings of 2,048 entries can be learned from in 100 coordinates: the same minimum, a fraction of the work.
  */
-import { addScaled, dot } from './vectors.ts';
+import { addTimes, dotBetween } from './vectors.ts';
 
 export interface RowSpace {
   /** r, at most the number of rows. */
@@ -19,62 +19,72 @@ export interface RowSpace {
 const RANK_TOLERANCE = 1e-6;
 
 /**
- * Orthonormalises rows `[N, D]` by modified Gram-Schmidt, twice over each row (Giraud and Langou 2005: twice is enough), in float64.
- * Rows that are sums of others add nothing. Takes about 4 N^2 D multiplications.
+ * By the Cholesky factor L of the rows' products, X X' = L L', in float64: the basis is L^-1 X, of which L holds the coordinates, and is never written down.
+ * Rows that are sums of others add nothing. Takes about N^2 D / 2 multiplications, an eighth of orthonormalising the rows themselves; the basis is
+ * as orthogonal as the rows are independent (to 1e-4 for a row that all but lies among the others, by its part outside them).
  */
 export function rowSpaceOf(rows: Float32Array, embeddingDim: number): RowSpace {
   const rowCount = rows.length / embeddingDim;
-  const basis: Float64Array[] = [];
-  const parts: Float64Array[] = [];
-  for (let row = 0; row < rowCount; row += 1) {
-    const rest = Float64Array.from(rows.subarray(row * embeddingDim, (row + 1) * embeddingDim));
-    const length = Math.sqrt(dot(rest, rest));
-    const part = new Float64Array(rowCount);
-    for (let pass = 0; pass < 2; pass += 1) {
-      for (const [index, direction] of basis.entries()) {
-        const along = dot(direction, rest);
-        part[index] = (part[index] ?? 0) + along;
-        addScaled(rest, direction, -along);
-      }
+  const products = rowProducts(rows, rowCount, embeddingDim);
+  /** The rows that add something, and each one's part of L. */
+  const spanning: { readonly index: number; readonly factor: Float64Array }[] = [];
+  const factors: Float64Array[] = [];
+  for (let index = 0; index < rowCount; index += 1) {
+    const factor = new Float64Array(spanning.length + 1);
+    const square = products[index * rowCount + index] ?? Number.NaN;
+    let outside = square;
+    for (const [place, other] of spanning.entries()) {
+      let rest = products[index * rowCount + other.index] ?? Number.NaN;
+      for (let earlier = 0; earlier < place; earlier += 1) rest -= (factor[earlier] ?? 0) * (other.factor[earlier] ?? 0);
+      const along = rest / (other.factor[place] ?? Number.NaN);
+      factor[place] = along;
+      outside -= along * along;
     }
-    const outside = Math.sqrt(dot(rest, rest));
-    if (outside > RANK_TOLERANCE * length) {
-      part[basis.length] = outside;
-      basis.push(rest.map((value) => value / outside));
-    }
-    parts.push(part);
+    factors.push(factor);
+    if (outside <= RANK_TOLERANCE ** 2 * square) continue;
+    factor[spanning.length] = Math.sqrt(outside);
+    spanning.push({ index, factor });
   }
-  const dim = basis.length;
+  const dim = spanning.length;
   const coordinates = new Float32Array(rowCount * dim);
-  for (const [row, part] of parts.entries()) coordinates.set(part.subarray(0, dim), row * dim);
+  for (const [row, factor] of factors.entries()) coordinates.set(factor.subarray(0, dim), row * dim);
   return {
     dim,
     coordinates,
     inwards: (columns, columnCount) => {
       const inside = new Float64Array(dim * columnCount);
-      for (const [index, direction] of basis.entries()) {
-        for (let entry = 0; entry < embeddingDim; entry += 1) {
-          const weight = direction[entry] ?? 0;
-          for (let column = 0; column < columnCount; column += 1) {
-            const cell = index * columnCount + column;
-            inside[cell] = (inside[cell] ?? 0) + weight * (columns[entry * columnCount + column] ?? 0);
-          }
-        }
+      for (const [place, { index, factor }] of spanning.entries()) {
+        const start = place * columnCount;
+        for (let entry = 0; entry < embeddingDim; entry += 1) addTimes(inside, start, columns, entry * columnCount, columnCount, rows[index * embeddingDim + entry] ?? 0);
+        for (let earlier = 0; earlier < place; earlier += 1) addTimes(inside, start, inside, earlier * columnCount, columnCount, -(factor[earlier] ?? 0));
+        divide(inside, start, columnCount, factor[place] ?? Number.NaN);
       }
       return inside;
     },
     outwards: (inside, columnCount) => {
+      const weights = inside.slice();
       const columns = new Float64Array(embeddingDim * columnCount);
-      for (const [index, direction] of basis.entries()) {
-        for (let entry = 0; entry < embeddingDim; entry += 1) {
-          const weight = direction[entry] ?? 0;
-          for (let column = 0; column < columnCount; column += 1) {
-            const cell = entry * columnCount + column;
-            columns[cell] = (columns[cell] ?? 0) + weight * (inside[index * columnCount + column] ?? 0);
-          }
-        }
+      for (const [place, { index, factor }] of [...spanning.entries()].reverse()) {
+        const start = place * columnCount;
+        divide(weights, start, columnCount, factor[place] ?? Number.NaN);
+        for (let earlier = 0; earlier < place; earlier += 1) addTimes(weights, earlier * columnCount, weights, start, columnCount, -(factor[earlier] ?? 0));
+        for (let entry = 0; entry < embeddingDim; entry += 1) addTimes(columns, entry * columnCount, weights, start, columnCount, rows[index * embeddingDim + entry] ?? 0);
       }
       return columns;
     },
   };
+}
+
+/** X X' of rows `[N, D]`, its lower half: `[N, N]`. */
+function rowProducts(rows: Float32Array, rowCount: number, embeddingDim: number): Float64Array {
+  const exact = Float64Array.from(rows);
+  const products = new Float64Array(rowCount * rowCount);
+  for (let left = 0; left < rowCount; left += 1) {
+    for (let right = 0; right <= left; right += 1) products[left * rowCount + right] = dotBetween(exact, left * embeddingDim, exact, right * embeddingDim, embeddingDim);
+  }
+  return products;
+}
+
+function divide(target: Float64Array, start: number, count: number, by: number): void {
+  for (let index = start; index < start + count; index += 1) target[index] = (target[index] ?? 0) / by;
 }
