@@ -124,22 +124,31 @@ describe('a person at the browser', () => {
 
   step('makes a dataset by the form, which shows what it sends; a refusal stands at its field', async () => {
     await page.goto(`${server.url}/new?what=createDataset`);
-    await page.getByLabel('name *').fill('Page tissue');
-    await page.getByLabel('synthetic').selectOption('true');
-    await page.getByLabel('organs', { exact: true }).fill('no such organ');
+    await page.getByLabel('Name *').fill('Page tissue');
+    await page.getByLabel('Synthetic').selectOption('true');
+    await page.getByText(/^More: /).click();
+    await page.getByLabel('Slug', { exact: true }).fill('No slug at all!');
     await page.getByRole('button', { name: 'New dataset' }).click();
     await page.getByRole('alert').waitFor();
-    await page.getByLabel('organs', { exact: true }).fill('breast');
-    await page.getByText('organs: ["breast"]').waitFor();
+    await page.locator('#field-slug[aria-invalid=true]').waitFor();
+    await page.getByLabel('Slug', { exact: true }).fill('');
+    await page.getByRole('group', { name: 'Organs' }).getByLabel('breast', { exact: true }).check();
+    await page.getByRole('group', { name: 'Tasks' }).getByLabel('classification', { exact: true }).check();
+    await page.getByRole('group', { name: 'Tasks' }).getByLabel('regression', { exact: true }).check();
+    await page.getByRole('group', { name: 'Tasks' }).getByLabel('regression', { exact: true }).uncheck();
+    await page.getByRole('group', { name: 'Citation' }).getByLabel('Title', { exact: true }).fill('On pages');
+    await page.getByText('organs: ["BREAST"]').waitFor();
+    await page.getByText('tasks: [CLASSIFICATION]').waitFor();
+    await page.getByText('citation: { title: "On pages" }').waitFor();
     await page.getByRole('button', { name: 'New dataset' }).click();
     await page.getByRole('heading', { level: 1, name: 'Page tissue' }).waitFor();
   });
 
   step('imports images, and sees the sealed version with its classes and pictures', async () => {
     await page.getByRole('link', { name: 'Import images' }).click();
-    await page.getByLabel('path *').fill(path.join(server.folder, 'tissue'));
-    await page.getByLabel('layout', { exact: true }).selectOption('CSV');
-    await page.getByLabel('labelsCsvPath').fill(path.join(server.folder, 'tissue/labels.csv'));
+    await page.getByLabel('Path *').fill(path.join(server.folder, 'tissue'));
+    await page.getByLabel('Layout', { exact: true }).selectOption('CSV');
+    await page.getByLabel('Labels CSV path').fill(path.join(server.folder, 'tissue/labels.csv'));
     await page.getByRole('button', { name: 'Import images' }).click();
     await page.getByText('succeeded', { exact: true }).waitFor();
     await page.getByRole('main').getByRole('link', { name: /Page tissue/ }).first().click();
@@ -149,10 +158,10 @@ describe('a person at the browser', () => {
 
   step('launches a small pretraining and watches it live to its checkpoint', async () => {
     await page.getByRole('link', { name: 'Pretrain on it' }).click();
-    await page.getByLabel('modelSlug *').fill('page-encoder');
-    await page.getByLabel('imageSizePx', { exact: true }).fill('32');
-    await page.getByLabel('batchSize', { exact: true }).fill('8');
-    await page.getByLabel('steps', { exact: true }).fill('4');
+    await page.getByLabel('Model slug *').fill('page-encoder');
+    await page.getByLabel('Image size, px', { exact: true }).fill('32');
+    await page.getByLabel('Batch size', { exact: true }).fill('8');
+    await page.getByLabel('Steps', { exact: true }).fill('4');
     await page.getByRole('button', { name: 'Pretrain' }).click();
     await page.getByRole('heading', { name: 'Loss' }).waitFor();
     await page.getByText('succeeded', { exact: true }).waitFor();
@@ -163,10 +172,10 @@ describe('a person at the browser', () => {
 
   step('evaluates it, and reads the leaderboard down to the confusion matrix', async () => {
     await page.getByRole('link', { name: 'Evaluate it' }).click();
-    await page.getByLabel('datasetVersionId *').selectOption({ index: 1 });
-    await page.getByLabel('folds', { exact: true }).fill('3');
+    await page.getByLabel('Dataset version *').selectOption({ index: 1 });
+    await page.getByLabel('Folds', { exact: true }).fill('3');
     await page.getByText(/^More: /).click();
-    await page.getByLabel('options', { exact: true }).fill('{ "bootstrapResamples": 100 }');
+    await page.getByLabel('Options', { exact: true }).fill('{ "bootstrapResamples": 100 }');
     await page.getByRole('button', { name: 'Evaluate' }).click();
     await page.getByText('succeeded', { exact: true }).waitFor();
     await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name: 'Leaderboard' }).click();
@@ -275,8 +284,8 @@ describe('without a mouse', () => {
     assert.equal(await page.locator(':focus').getAttribute('id'), 'main');
 
     await page.goto(`${server.url}/new?what=createDataset`);
-    await page.getByLabel('name *').waitFor();
-    await tabTo(page.getByLabel('name *'));
+    await page.getByLabel('Name *').waitFor();
+    await tabTo(page.getByLabel('Name *'));
     await page.keyboard.type('By keys alone');
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { level: 1, name: 'By keys alone' }).waitFor();

@@ -23,6 +23,11 @@ interface Answer<Data> {
   readonly errors?: readonly { readonly message: string; readonly extensions?: { readonly code?: string; readonly hint?: string | null; readonly requestId?: string } }[];
 }
 
+/** What it holds is as the operation's types say: the server answers by the schema that they were made from. */
+function isAnswer<Data>(said: unknown): said is Answer<Data> {
+  return typeof said === 'object' && said !== null;
+}
+
 /**
  * The data of one operation.
  * @param key instead of the session's, to try one out.
@@ -43,7 +48,8 @@ export async function send<Data>(query: string, variables: unknown, { signal, ke
     if (signal?.aborted === true) throw error;
     throw new ApiError({ code: 'UNREACHABLE', message: 'The server does not answer.', hint: 'See whether it runs (npm start), then try again.' });
   });
-  const answer: Answer<Data> = await response.json().catch(() => ({}));
+  const said: unknown = await response.json().catch(() => ({}));
+  const answer: Answer<Data> = isAnswer<Data>(said) ? said : {};
   const [error] = answer.errors ?? [];
   if (error !== undefined) throw new ApiError({ code: error.extensions?.code ?? 'INTERNAL', message: error.message, hint: error.extensions?.hint ?? null, requestId: error.extensions?.requestId ?? null });
   if (answer.data === undefined || answer.data === null) throw new ApiError({ code: 'INTERNAL', message: `The server answered with status ${response.status} and no data.` });

@@ -50,24 +50,97 @@ export function shapeOf(type: TypeReference): FieldShape {
   return { isRequired, isList: isList || inner.kind === 'LIST', typeName: inner.name ?? '' };
 }
 
+export type InputTypes = ReadonlyMap<string, InputType>;
+
+/** The fields of an input object that stands alone: it is filled in field by field. Undefined for everything else. */
+export function innerFields(field: InputField, types: InputTypes): readonly InputField[] | undefined {
+  const shape = shapeOf(field.type);
+  return shape.isList ? undefined : (types.get(shape.typeName)?.inputFields ?? undefined);
+}
+
+/** A field's texts stand under its path, `inputContract.imageSizePx`. */
+export const pathOf = (within: string, field: InputField): string => (within === '' ? field.name : `${within}.${field.name}`);
+
+export interface Filled {
+  /** What was filled in, and nothing else. */
+  readonly values: Readonly<Record<string, unknown>>;
+  /** The same as GraphQL writes it, one field each. */
+  readonly lines: readonly string[];
+  /** In words for a person, by path. */
+  readonly faults: Readonly<Record<string, string>>;
+}
+
+/** What the texts, by path, stand for. */
+export function fill(fields: readonly InputField[], texts: Readonly<Record<string, string>>, types: InputTypes, within = ''): Filled {
+  const values: Record<string, unknown> = {};
+  const lines: string[] = [];
+  const faults: Record<string, string> = {};
+  for (const field of fields) {
+    const path = pathOf(within, field);
+    const inner = innerFields(field, types);
+    if (inner !== undefined) {
+      const filled = fill(inner, texts, types, path);
+      Object.assign(faults, filled.faults);
+      if (filled.lines.length === 0) continue;
+      values[field.name] = filled.values;
+      lines.push(`${field.name}: { ${filled.lines.join(', ')} }`);
+      continue;
+    }
+    try {
+      const isEnum = isEnumType(field, types);
+      const value = valueOf(texts[path] ?? '', shapeOf(field.type), isEnum);
+      if (value === undefined) continue;
+      values[field.name] = value;
+      lines.push(`${field.name}: ${literalOf(value, isEnum)}`);
+    } catch (error) {
+      faults[path] = error instanceof SyntaxError ? 'must be JSON' : error instanceof Error ? error.message : String(error);
+    }
+  }
+  return { values, lines, faults };
+}
+
+function isEnumType(field: InputField, types: InputTypes): boolean {
+  return (types.get(shapeOf(field.type).typeName)?.enumValues ?? null) !== null;
+}
+
+/** Lists of these are written with commas between. */
+export function isPlainList({ isList, typeName }: FieldShape, isEnum: boolean): boolean {
+  return isList && (isEnum || ['String', 'Int', 'Float'].includes(typeName));
+}
+
 /** The value that a text stands for, or undefined for an empty one. @throws Error in words for a person. */
-export function valueOf(text: string, { isList, typeName }: FieldShape): unknown {
+function valueOf(text: string, shape: FieldShape, isEnum: boolean): unknown {
   const trimmed = text.trim();
   if (trimmed === '') return undefined;
-  if (isList && typeName === 'String') return trimmed.split(',').map((part) => part.trim()).filter((part) => part !== '');
-  if (isList || typeName === 'JSON' || typeName.endsWith('Input')) return JSON.parse(trimmed);
-  if (typeName === 'Int' || typeName === 'Float') {
+  if (isPlainList(shape, isEnum)) {
+    const parts = trimmed.replace(/^\[(.*)\]$/, '$1').split(',').map((part) => part.trim()).filter((part) => part !== '');
+    return parts.map((part) => valueOf(part, { ...shape, isList: false }, isEnum));
+  }
+  if (shape.isList || shape.typeName === 'JSON') return JSON.parse(trimmed);
+  if (shape.typeName === 'Int' || shape.typeName === 'Float') {
     const number = Number(trimmed);
     if (Number.isNaN(number)) throw new Error('must be a number');
     return number;
   }
-  if (typeName === 'Boolean') return trimmed === 'true';
+  if (shape.typeName === 'Boolean') return trimmed === 'true';
   return trimmed;
 }
 
 /** A value as it stands in a GraphQL document; enum values have no quotes. */
-export function literalOf(value: unknown, isEnum: boolean): string {
+function literalOf(value: unknown, isEnum: boolean): string {
   if (Array.isArray(value)) return `[${value.map((item) => literalOf(item, isEnum)).join(', ')}]`;
   if (typeof value === 'object' && value !== null) return `{ ${Object.entries(value).map(([name, item]) => `${name}: ${literalOf(item, false)}`).join(', ')} }`;
   return typeof value === 'string' && isEnum ? value : JSON.stringify(value);
+}
+
+/** Units at the end of a name. */
+const UNITS: Readonly<Record<string, string>> = { Px: 'px', Seconds: 's' };
+const ABBREVIATIONS: Readonly<Record<string, string>> = { url: 'URL', csv: 'CSV', ihc: 'IHC', doi: 'DOI', arxiv: 'arXiv', id: '' };
+
+/** A field's name in words: `imageSizePx` is "Image size, px", `datasetVersionId` "Dataset version". */
+export function labelOf(name: string): string {
+  const parts = name.split(/(?=[A-Z])/);
+  const unit = parts.length > 1 ? UNITS[parts.at(-1) ?? ''] : undefined;
+  const said = (unit === undefined ? parts : parts.slice(0, -1)).map((part) => ABBREVIATIONS[part.toLowerCase()] ?? part.toLowerCase()).filter((part) => part !== '').join(' ');
+  return `${said === 'arXiv' ? said : said.charAt(0).toUpperCase() + said.slice(1)}${unit === undefined ? '' : `, ${unit}`}`;
 }
