@@ -186,7 +186,7 @@ async function write(arms: readonly Arm[], tests: readonly Imported[], plan: Pla
   const setting = [
     values.quick
       ? `**This is the \`--quick\` setting: it shows that the machinery works, and hardly any learning.** The full one takes 90 minutes: \`npm run experiment:paper-mini\`. It has not been run for this page.`
-      : `Within ${MINUTES} minutes: \`npm run experiment:paper-mini\`.`,
+      : `Within ${MINUTES} minutes: \`npm run experiment:paper-mini${values.minutes === undefined ? '' : ` -- --minutes ${MINUTES}`}\`.`,
     '',
     `ResNet-18 pretrained by SimCLR at ${TRAINING.imageSizePx} px, batch ${TRAINING.batchSize}, ${plan.steps} steps in every arm, LARS at ${TRAINING.learningRate}, ${plan.seedCount} ${plan.seedCount === 1 ? 'seed (1)' : `seeds (1 to ${plan.seedCount})`}, on ${imageCount} images and`,
     `patches of ${imported.length} datasets of histology-mini; tested on frozen embeddings of ${tests.map(({ folder, imageCount: count }) => `${folder} (${count})`).join(' and ')}, ${FOLDS} folds by group.`,
