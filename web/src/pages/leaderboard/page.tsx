@@ -15,7 +15,6 @@ export function LeaderboardPage() {
   const search = leaderboardRoute.useSearch();
   const navigate = leaderboardRoute.useNavigate();
   const versions = useAsk(LABELLED_VERSIONS, {});
-  const protocol = search.protocol ?? 'LINEAR_PROBE';
   return (
     <>
       <div className="head">
@@ -23,9 +22,12 @@ export function LeaderboardPage() {
         <p className="soft">Encoders on one labelled version under one protocol, best first. A number without its interval and its baselines says little.</p>
       </div>
       <Loaded of={versions}>
-        {({ datasets }) => {
+        {({ datasets, evaluations }) => {
           const labelled = datasets.nodes.flatMap((dataset) => (dataset.latestVersion === null || dataset.latestVersion.labelNames.length < 2 ? [] : [{ ...dataset.latestVersion, dataset }]));
-          const chosen = labelled.find((version) => version.id === search.version) ?? labelled[0];
+          // Where nobody has chosen, the board on which something happened last: the first of the alphabet may be empty.
+          const newest = search.version === undefined ? evaluations.nodes[0] : undefined;
+          const chosen = labelled.find((version) => version.id === (search.version ?? newest?.datasetVersion.id)) ?? labelled[0];
+          const protocol = search.protocol ?? (newest !== undefined && newest.datasetVersion.id === chosen?.id ? newest.protocol : 'LINEAR_PROBE');
           if (chosen === undefined) return <Empty title="No labelled images are here yet"><Link to="/new" search={{ what: 'importDatasetVersion' }}>Import some</Link></Empty>;
           return (
             <>

@@ -82,5 +82,6 @@ export const LABELLED_VERSIONS = graphql(`
     datasets(filter: { hasVersions: true }, first: 200) {
       nodes { slug name synthetic latestVersion { id version imageCount labelNames } }
     }
+    evaluations(first: 1) { nodes { protocol datasetVersion { id } } }
   }
 `);
