@@ -53,7 +53,8 @@ const PROGRAM: Pick<ForkOptions, 'execPath' | 'execArgv'> =
  * In a session of its own, where no terminal's Ctrl-C reaches it: oneDNN's matrix product uses the stack pointer for its workspace on the heap, and a signal
  * that is handled meanwhile is written over whatever lies below (weights, or malloc's own books). It is asked to stop by message instead.
  *
- * @param deviceEnv what makes it see its device alone. */
+ * @param deviceEnv what makes it see its device alone.
+ */
 export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLease, deviceEnv: Readonly<Record<string, string>>, logger: Logger): Child {
   const child = fork(path.join(import.meta.dirname, 'child.ts'), {
     ...PROGRAM,

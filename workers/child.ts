@@ -21,7 +21,8 @@ const ALIVE_EVERY_MS = 1_000;
 let stop: StopRequest = 'NO';
 let started = false;
 
-// No signal is handled here: see startChild. The agent asks by message, or ends us.
+// No signal is handled here, which startChild says why: the agent asks by message, or ends us.
+
 // Without an agent nobody renews our lease: whatever we would write is refused anyway.
 process.on('disconnect', () => process.exit(1));
 process.on('message', (raw) => {

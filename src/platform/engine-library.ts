@@ -344,7 +344,8 @@ async function compileBinding(versionDir: string, binding: string, onProgress: (
     '-shared', '-fPIC', '-O2', '-std=c++17', '-DNAPI_VERSION=8', '-w',
     `-I${sourceDir}`, `-I${nodeInclude}`, `-I${path.join(versionDir, 'include')}`,
     path.join(sourceDir, 'tfjs_backend.cc'), path.join(sourceDir, 'tfjs_binding.cc'),
-    `-L${libDir}`, '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2', // From where the binding lies: a cache that was copied or mounted elsewhere still finds its library.
+    `-L${libDir}`, '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2',
+    // From where the binding lies: a cache that was copied or mounted elsewhere still finds its library.
     '-Wl,-rpath,$ORIGIN/../lib',
     '-o', temporary,
   ], versionDir);

@@ -17,7 +17,7 @@ import { childEnvironment } from '../../src/env.ts';
 import { readSafetensors } from '../../src/formats/safetensors.ts';
 import { at, listAt } from '../support/catalogue.ts';
 import { eventually } from '../support/eventually.ts';
-import { familyOf, isAlive } from '../support/processes.ts';
+import { familyOf, isAlive, processGroupOf } from '../support/processes.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const START_DEADLINE_MS = 60_000;
@@ -43,8 +43,6 @@ async function start(): Promise<Program> {
     cwd: ROOT,
     env: childEnvironment({ PARAFFIN_DATA_DIR: dataDir(), PARAFFIN_PORT: '0', PARAFFIN_HOST: '127.0.0.1', PARAFFIN_IMPORT_ROOTS: path.join(base, 'images'), PARAFFIN_LOG_LEVEL: 'warn', PARAFFIN_DATABASE_URL: '', PARAFFIN_REQUIRE_AUTH: '' }),
     stdio: ['ignore', 'pipe', 'pipe'],
-    // A group of its own, as a shell makes one for what it starts in the foreground.
-    detached: true,
   });
   let output = '';
   for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
@@ -251,7 +249,8 @@ describe('a folder of images becomes an encoder', () => {
     assert.ok(family.length >= 3, 'server, worker and child');
     const gone = once(program.process, 'exit');
     // The terminal sends it to every process of the foreground group.
-    process.kill(-program.pid, 'SIGINT');
+    const group = await processGroupOf(program.pid);
+    for (const pid of family) if ((await processGroupOf(pid)) === group) process.kill(pid, 'SIGINT');
     const stoppedMs = performance.now();
     assert.deepEqual(await gone, [0, null], program.output());
     assert.ok(performance.now() - stoppedMs < 30_000);

@@ -58,8 +58,8 @@ describe('logistic regression equals scikit-learn', () => {
     test(wanted.name, () => {
       const { labelCount, inverseRegularisation } = wanted;
       const embeddingDim = wanted.rows[0]?.length ?? 0;
-      const inputs = trainingInputs(Float32Array.from(wanted.rows.flat()), embeddingDim);
-      const newInputs = probeInputs(Float32Array.from(wanted.newRows.flat()), embeddingDim);
+      const inputs = trainingInputs(Float32Array.from(wanted.rows.flat()), embeddingDim, labelCount);
+      const newInputs = probeInputs(Float32Array.from(wanted.newRows.flat()), embeddingDim, labelCount);
       const model = fitLogisticRegression(inputs, Int32Array.from(wanted.labels), labelCount, {
         inverseRegularisation,
         gradientTolerance: 1e-6,

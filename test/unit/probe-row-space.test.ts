@@ -51,6 +51,16 @@ describe('rowSpaceOf', () => {
     }
   });
 
+  test('stays a basis where one row is all but another, by a thousandth of a per cent', () => {
+    const rows = normals(20 * 100);
+    const noise = normals(100);
+    for (let entry = 0; entry < 100; entry += 1) rows[19 * 100 + entry] = (rows[entry] ?? NaN) + 1e-5 * (noise[entry] ?? NaN);
+    const { dim, inwards, outwards } = rowSpaceOf(rows, 100);
+    assert.equal(dim, 20);
+    const inside = Float64Array.from(normals(dim * 2));
+    for (const [index, value] of inwards(outwards(inside, 2), 2).entries()) assert.ok(Math.abs(value - (inside[index] ?? NaN)) < 1e-4, `${index}: ${value}, not ${inside[index]}`);
+  });
+
   test('gives back what lies within, and drops what is across', () => {
     const { dim, inwards, outwards } = rowSpaceOf(normals(4 * 30), 30);
     const inside = Float64Array.from(normals(dim * 2));
@@ -68,7 +78,7 @@ describe('probeMatrix', () => {
     test(`multiplies ${where}`, () => {
       const before = liveTensorCount();
       const rows = normals(rowCount * 100);
-      const matrix = probeMatrix(rows, rowCount, 100);
+      const matrix = probeMatrix(rows, rowCount, 100, 2);
       const [weights, residuals] = [Float64Array.from(normals(101 * 2)), Float64Array.from(normals(rowCount * 2))];
       const entryOf = (row: number, entry: number): number => (entry === 100 ? 1 : (rows[row * 100 + entry] ?? NaN));
       const sumOver = (count: number, term: (index: number) => number): number => Array.from({ length: count }, (_, index) => term(index)).reduce((sum, value) => sum + value, 0);
@@ -89,13 +99,13 @@ describe('probeMatrix', () => {
 
 describe('a fit in the space of its rows', () => {
   const fit = (rows: Float32Array, dim: number, labels: Int32Array) => {
-    const inputs = trainingInputs(rows, dim);
+    const inputs = trainingInputs(rows, dim, 3);
     const model = fitLogisticRegression(inputs, labels, 3, { inverseRegularisation: 0.1, gradientTolerance: 1e-7, maxIterations: 2000 });
     inputs.dispose();
     return { model, isSpanned: inputs.space !== null };
   };
   const probabilitiesOf = (model: ReturnType<typeof fit>['model'], rows: Float32Array): Float64Array => {
-    const inputs = probeInputs(rows, model.embeddingDim);
+    const inputs = probeInputs(rows, model.embeddingDim, model.labelCount);
     try {
       return predictProbabilities(model, inputs);
     } finally {
@@ -112,7 +122,7 @@ describe('a fit in the space of its rows', () => {
     // Every row twenty times is the same problem under a twentieth of C, and too large for anything but the device.
     const many = new Float32Array(rows.length * 20);
     for (let copy = 0; copy < 20; copy += 1) many.set(rows, copy * rows.length);
-    const whole = trainingInputs(many, 60);
+    const whole = trainingInputs(many, 60, 3);
     assert.equal(whole.space, null);
     const model = fitLogisticRegression(whole, Int32Array.from({ length: 300 }, (_, row) => row % 3), 3, { inverseRegularisation: 0.005, gradientTolerance: 1e-6, maxIterations: 2000 });
     whole.dispose();

@@ -86,8 +86,8 @@ function fitAndPredict(
   const occurring = [...new Set(train.map((image) => labels[image] ?? 0))].sort((left, right) => left - right);
   const trainLabels = train.map((image) => occurring.indexOf(labels[image] ?? 0));
   const scaling = measureScaling(embedded, train);
-  const trainInputs = trainingInputs(standardise(embedded, train, scaling), embedded.embeddingDim);
-  const testInputs = probeInputs(standardise(embedded, test, scaling), embedded.embeddingDim);
+  const trainInputs = trainingInputs(standardise(embedded, train, scaling), embedded.embeddingDim, occurring.length);
+  const testInputs = probeInputs(standardise(embedded, test, scaling), embedded.embeddingDim, occurring.length);
   try {
     let startFrom: LogisticRegression | null = null;
     const fitted: FittedProbe[] = [];

@@ -47,18 +47,18 @@ export interface TrainingInputs extends ProbeInputs {
 const SPANNED_ROWS_MAX = 384;
 const ENTRIES_PER_ROW = 2;
 
-/** Rows `[N, D]`, to learn from. */
-export function trainingInputs(rows: Float32Array, embeddingDim: number): TrainingInputs {
+/** Rows `[N, D]`, to learn K labels from. */
+export function trainingInputs(rows: Float32Array, embeddingDim: number, labelCount: number): TrainingInputs {
   const rowCount = rows.length / embeddingDim;
   const space = rowCount <= SPANNED_ROWS_MAX && rowCount * ENTRIES_PER_ROW <= embeddingDim ? rowSpaceOf(rows, embeddingDim) : null;
-  const matrix = space === null ? probeMatrix(rows, rowCount, embeddingDim) : probeMatrix(space.coordinates, rowCount, space.dim);
+  const matrix = space === null ? probeMatrix(rows, rowCount, embeddingDim, labelCount) : probeMatrix(space.coordinates, rowCount, space.dim, labelCount);
   return { rowCount, embeddingDim, space, matrix, dispose: () => matrix.dispose() };
 }
 
-/** Rows `[N, D]`. */
-export function probeInputs(rows: Float32Array, embeddingDim: number): ProbeInputs {
+/** Rows `[N, D]`, to be told apart into K labels. */
+export function probeInputs(rows: Float32Array, embeddingDim: number, labelCount: number): ProbeInputs {
   const rowCount = rows.length / embeddingDim;
-  const matrix = probeMatrix(rows, rowCount, embeddingDim);
+  const matrix = probeMatrix(rows, rowCount, embeddingDim, labelCount);
   return { rowCount, embeddingDim, matrix, dispose: () => matrix.dispose() };
 }
 

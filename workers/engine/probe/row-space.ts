@@ -77,7 +77,7 @@ export function rowSpaceOf(rows: Float32Array, embeddingDim: number): RowSpace {
 
 /** X X' of rows `[N, D]`, its lower half: `[N, N]`. */
 function rowProducts(rows: Float32Array, rowCount: number, embeddingDim: number): Float64Array {
-  const exact = Float64Array.from(rows);
+  const exact = new Float64Array(rows);
   const products = new Float64Array(rowCount * rowCount);
   for (let left = 0; left < rowCount; left += 1) {
     for (let right = 0; right <= left; right += 1) products[left * rowCount + right] = dotBetween(exact, left * embeddingDim, exact, right * embeddingDim, embeddingDim);

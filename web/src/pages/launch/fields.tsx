@@ -42,6 +42,7 @@ export function Field({ field, within, types, texts, change, faults }: FieldProp
       <fieldset className="within">
         <legend>{label}</legend>
         {field.description !== null && <p className="soft small">{field.description}</p>}
+        {faults[path] !== undefined && <p className="small"><strong className="fault">{faults[path]}</strong></p>}
         {inner.map((each) => <Field key={each.name} field={{ ...each, type: isNeeded ? each.type : optional(each.type) }} within={path} types={types} texts={texts} change={change} faults={faults} />)}
       </fieldset>
     );
