@@ -7,6 +7,7 @@ import { AxisNote, axisOf, IntervalPicture } from '../../ui/intervals.tsx';
 import { Empty, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
 import { baselinesFor, intervalOf } from '../models/metrics.tsx';
 import { LABELLED_VERSIONS, LEADERBOARD, type LeaderboardRow } from '../models/queries.ts';
+import { boardOf } from './choice.ts';
 
 const leaderboardRoute = getRouteApi('/leaderboard');
 
@@ -24,11 +25,9 @@ export function LeaderboardPage() {
       <Loaded of={versions}>
         {({ datasets, evaluations }) => {
           const labelled = datasets.nodes.flatMap((dataset) => (dataset.latestVersion === null || dataset.latestVersion.labelNames.length < 2 ? [] : [{ ...dataset.latestVersion, dataset }]));
-          // Where nobody has chosen, the board on which something happened last: the first of the alphabet may be empty.
-          const newest = search.version === undefined ? evaluations.nodes[0] : undefined;
-          const chosen = labelled.find((version) => version.id === (search.version ?? newest?.datasetVersion.id)) ?? labelled[0];
-          const protocol = search.protocol ?? (newest !== undefined && newest.datasetVersion.id === chosen?.id ? newest.protocol : 'LINEAR_PROBE');
-          if (chosen === undefined) return <Empty title="No labelled images are here yet"><Link to="/new" search={{ what: 'importDatasetVersion' }}>Import some</Link></Empty>;
+          const board = boardOf(labelled, search, evaluations.nodes[0]);
+          if (board === undefined) return <Empty title="No labelled images are here yet"><Link to="/new" search={{ what: 'importDatasetVersion' }}>Import some</Link></Empty>;
+          const { version: chosen, protocol } = board;
           return (
             <>
               <div className="row">
