@@ -4,12 +4,12 @@
  * The npm package carries the JavaScript and the C++ source of its binding; its own installer
  * downloads a library from a bucket that no longer answers. The Python wheel of TensorFlow holds
  * the same C API, so we fetch that with pip, check its sha256, unpack two libraries and the C headers
- * into a cache outside `node_modules`, and compile the binding with one g++ call. Where a GPU is, it is the
+ * into a cache outside `node_modules`, and compile the binding, with our own ops in it, with one g++ call. Where a GPU is, it is the
  * CUDA wheel, with NVIDIA's libraries from the same index beside it.
  */
 import { execFile, spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { createReadStream, createWriteStream, existsSync, realpathSync } from 'node:fs';
+import { createReadStream, createWriteStream, existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rename, rm, stat, statfs, symlink, unlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
@@ -22,7 +22,10 @@ const run = promisify(execFile);
 const require = createRequire(import.meta.url);
 
 /** Bumped when the way of compiling changes, so that an older binding in the cache is not reused. */
-const BINDING_REVISION = 2;
+const BINDING_REVISION = 3;
+
+/** Our own ops in C++, which are compiled into the binding and so are known to TensorFlow wherever it is loaded. */
+const NATIVE_DIR = path.join(import.meta.dirname, '../../workers/engine/native');
 
 const LIBRARY_FILES = ['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'];
 const HEADER_PREFIXES = ['tensorflow/c/', 'tensorflow/core/platform/ctstring', 'tsl/', 'xla/tsl/c/', 'xla/tsl/platform/'].map((folder) => `tensorflow/include/${folder}`);
@@ -53,9 +56,25 @@ export function bindingPath(): string {
   return path.join(tfjsPackageDir(), 'lib', 'napi-v8', 'tfjs_binding.node');
 }
 
-/** True when the native half is in its place, so that the engine can be loaded. */
+/** True when the native half is in its place and was compiled from what lies here, so that the engine can be loaded and computes what this program means. */
 export function isEngineInstalled(): boolean {
-  return existsSync(bindingPath());
+  return existsSync(bindingPath()) && path.basename(path.dirname(realpathSync(bindingPath()))) === bindingFolder();
+}
+
+let knownBindingFolder: string | undefined;
+
+/** Named by all that the binding is made of: another version of our ops is another binding, and several clones may share a cache. */
+function bindingFolder(): string {
+  if (knownBindingFolder === undefined) {
+    const digest = createHash('sha256');
+    for (const name of nativeFiles()) digest.update(`${name}\0`).update(readFileSync(path.join(NATIVE_DIR, name))).update('\0');
+    knownBindingFolder = `binding-${tfjsVersion()}-r${BINDING_REVISION}-${digest.digest('hex').slice(0, 12)}`;
+  }
+  return knownBindingFolder;
+}
+
+function nativeFiles(): string[] {
+  return readdirSync(NATIVE_DIR).filter((name) => /\.(?:cc|h)$/.test(name)).sort();
 }
 
 export interface InstalledEngine {
@@ -136,7 +155,7 @@ export async function ensureEngineLibrary(cacheDir: string, name: EngineBuildNam
   if (!hasTensorflow || !hasCuda) await requireRoom(cacheDir, build);
   if (!hasTensorflow) await fetchLibraries(build.wheel, versionDir, onProgress);
   if (!hasCuda) await fetchCudaLibraries(build.cudaWheels, versionDir, onProgress);
-  const binding = path.join(versionDir, `binding-${tfjsVersion()}-r${BINDING_REVISION}`, 'tfjs_binding.node');
+  const binding = path.join(versionDir, bindingFolder(), 'tfjs_binding.node');
   if (!existsSync(binding)) await compileBinding(versionDir, binding, onProgress);
   await linkBinding(binding);
   onProgress({ message: `TensorFlow ${build.wheel.version} for ${build.device} is ready`, fraction: 1 });
@@ -330,7 +349,7 @@ function unpackTarget(fileName: string, targetDir: string): string | undefined {
 }
 
 async function compileBinding(versionDir: string, binding: string, onProgress: (progress: EngineProgress) => void): Promise<void> {
-  onProgress({ message: 'compiling the binding with g++ (about 15 s)' });
+  onProgress({ message: 'compiling the binding and our ops with g++ (about 15 s)' });
   const sourceDir = path.join(tfjsPackageDir(), 'binding');
   const libDir = path.join(versionDir, 'lib');
   const nodeHeaders: unknown = require('node-api-headers');
@@ -341,9 +360,10 @@ async function compileBinding(versionDir: string, binding: string, onProgress: (
   await mkdir(path.dirname(binding), { recursive: true });
   const temporary = `${binding}.${process.pid}`;
   await runTool('g++', [
-    '-shared', '-fPIC', '-O2', '-std=c++17', '-DNAPI_VERSION=8', '-w',
+    '-shared', '-fPIC', '-O3', '-std=c++17', '-DNAPI_VERSION=8', '-w',
     `-I${sourceDir}`, `-I${nodeInclude}`, `-I${path.join(versionDir, 'include')}`,
     path.join(sourceDir, 'tfjs_backend.cc'), path.join(sourceDir, 'tfjs_binding.cc'),
+    ...nativeFiles().filter((name) => name.endsWith('.cc')).map((name) => path.join(NATIVE_DIR, name)),
     `-L${libDir}`, '-l:libtensorflow_cc.so.2', '-l:libtensorflow_framework.so.2',
     // From where the binding lies: a cache that was copied or mounted elsewhere still finds its library.
     '-Wl,-rpath,$ORIGIN/../lib',

@@ -1,0 +1,479 @@
+#include "winograd.h"
+
+#include <immintrin.h>
+
+#include <algorithm>
+#include <cstddef>
+#include <cstdlib>
+#include <new>
+
+#include "threads.h"
+
+// The whole library must load on any processor; only these functions need AVX2, and ops.cc offers them where it is.
+#pragma GCC target("avx2,fma")
+
+namespace paraffin {
+namespace {
+
+using Eight = __m256;
+
+constexpr int TAP_COUNT = 16;
+/** Columns of one matrix product in registers: two vectors of eight. */
+constexpr int PANEL_WIDTH = 16;
+/** Rows of it: six times two sums, two factors and a broadcast fill the 16 vector registers. */
+constexpr int ROWS_AT_ONCE = 6;
+constexpr int TILES_PER_UNIT = 8;
+/** Floats in half of a processor core's 512 KB of second-level cache, and in a few MB of the third. */
+constexpr int FLOATS_NEAR = 98304;
+constexpr int FLOATS_FAR = 2097152;
+
+/** Memory for intermediate values, kept for the next call: new pages are slow. */
+class Workspace {
+ public:
+  float* take(std::size_t floatCount) {
+    if (floatCount > floatCount_) {
+      std::free(floats_);
+      const std::size_t byteSize = (floatCount * sizeof(float) + 63) / 64 * 64;
+      floats_ = static_cast<float*>(std::aligned_alloc(64, byteSize));
+      floatCount_ = floats_ == nullptr ? 0 : floatCount;
+      if (floats_ == nullptr) throw std::bad_alloc();
+    }
+    return floats_;
+  }
+
+  ~Workspace() { std::free(floats_); }
+
+ private:
+  float* floats_ = nullptr;
+  std::size_t floatCount_ = 0;
+};
+
+/**
+ * Where the value of a tap, a tile and a channel lies, in floats: tap * tapStep + (channel / 16) * panelStep + tile * tileStep + channel % 16.
+ * Steps between taps are never a power of two: 16 streams to the same few lines of the cache would evict each other.
+ */
+struct Layout {
+  std::size_t tapStep;
+  std::size_t panelStep;
+  std::size_t tileStep;
+
+  /** All channels of a tile together: the left factor of a product, by rows. */
+  static Layout byTile(int tileCount, int channels) {
+    return {static_cast<std::size_t>(tileCount) * channels + PANEL_WIDTH, PANEL_WIDTH, static_cast<std::size_t>(channels)};
+  }
+
+  /** Sixteen channels of all tiles together. */
+  static Layout byPanel(int tileCount, int channels) {
+    const std::size_t panelStep = static_cast<std::size_t>(tileCount + 1) * PANEL_WIDTH;
+    return {panelStep * (channels / PANEL_WIDTH) + PANEL_WIDTH, panelStep, PANEL_WIDTH};
+  }
+
+  std::size_t size() const { return TAP_COUNT * tapStep; }
+  std::size_t offsetOf(int channel) const { return channel / PANEL_WIDTH * panelStep + channel % PANEL_WIDTH; }
+};
+
+/** The 2x2 tiles of all images, one after another. Those at a lower or right border may reach a pixel too far. */
+class TileGrid {
+ public:
+  explicit TileGrid(const ConvolutionShape& shape)
+      : height_(shape.height), width_(shape.width), columns_((shape.width + 1) / 2), perImage_((shape.height + 1) / 2 * columns_), count_(shape.count * perImage_) {}
+
+  int count() const { return count_; }
+
+  /** The pixels of the square that begins `margin` before the tile; nullptr outside of the image. */
+  template <int SIDE, typename Float>
+  void pixelsOf(int tile, int margin, Float* images, int channels, Float* (&pixels)[SIDE * SIDE]) const {
+    const int place = tile % perImage_;
+    const int top = place / columns_ * 2 - margin;
+    const int left = place % columns_ * 2 - margin;
+    Float* const image = images + static_cast<std::size_t>(tile / perImage_) * height_ * width_ * channels;
+    for (int row = 0; row < SIDE; row += 1) {
+      for (int column = 0; column < SIDE; column += 1) {
+        const int y = top + row;
+        const int x = left + column;
+        const bool isInside = y >= 0 && y < height_ && x >= 0 && x < width_;
+        pixels[row * SIDE + column] = isInside ? image + (static_cast<std::size_t>(y) * width_ + x) * channels : nullptr;
+      }
+    }
+  }
+
+ private:
+  int height_;
+  int width_;
+  int columns_;
+  int perImage_;
+  int count_;
+};
+
+inline Eight load(const float* pixel, int channel) { return pixel == nullptr ? _mm256_setzero_ps() : _mm256_loadu_ps(pixel + channel); }
+
+/** One row of B^T d B, of which `a` to `d` are a row of B^T d. */
+inline void storePatchRow(Eight a, Eight b, Eight c, Eight d, float* taps, std::size_t tapStep) {
+  _mm256_store_ps(taps, a - c);
+  _mm256_store_ps(taps + tapStep, b + c);
+  _mm256_store_ps(taps + 2 * tapStep, c - b);
+  _mm256_store_ps(taps + 3 * tapStep, b - d);
+}
+
+/** B^T d B of a 4x4 patch. `values` is the place of its tile. */
+void transformPatch(const float* const (&pixels)[16], int channels, float* values, const Layout& layout) {
+  for (int channel = 0; channel < channels; channel += 8) {
+    float* const taps = values + layout.offsetOf(channel);
+    Eight d[4][4];
+    for (int place = 0; place < 16; place += 1) d[place / 4][place % 4] = load(pixels[place], channel);
+    const std::size_t step = layout.tapStep;
+    storePatchRow(d[0][0] - d[2][0], d[0][1] - d[2][1], d[0][2] - d[2][2], d[0][3] - d[2][3], taps, step);
+    storePatchRow(d[1][0] + d[2][0], d[1][1] + d[2][1], d[1][2] + d[2][2], d[1][3] + d[2][3], taps + 4 * step, step);
+    storePatchRow(d[2][0] - d[1][0], d[2][1] - d[1][1], d[2][2] - d[1][2], d[2][3] - d[1][3], taps + 8 * step, step);
+    storePatchRow(d[1][0] - d[3][0], d[1][1] - d[3][1], d[1][2] - d[3][2], d[1][3] - d[3][3], taps + 12 * step, step);
+  }
+}
+
+inline void storeGradientRow(Eight left, Eight right, float* taps, std::size_t tapStep) {
+  _mm256_store_ps(taps, left);
+  _mm256_store_ps(taps + tapStep, left + right);
+  _mm256_store_ps(taps + 2 * tapStep, left - right);
+  _mm256_store_ps(taps + 3 * tapStep, -right);
+}
+
+/** A y A^T of a 2x2 tile. */
+void transformGradient(const float* const (&pixels)[4], int channels, float* values, const Layout& layout) {
+  for (int channel = 0; channel < channels; channel += 8) {
+    float* const taps = values + layout.offsetOf(channel);
+    const Eight y[4] = {load(pixels[0], channel), load(pixels[1], channel), load(pixels[2], channel), load(pixels[3], channel)};
+    const std::size_t step = layout.tapStep;
+    storeGradientRow(y[0], y[1], taps, step);
+    storeGradientRow(y[0] + y[2], y[1] + y[3], taps + 4 * step, step);
+    storeGradientRow(y[0] - y[2], y[1] - y[3], taps + 8 * step, step);
+    storeGradientRow(-y[2], -y[3], taps + 12 * step, step);
+  }
+}
+
+/** A^T m A, into those pixels of the 2x2 tile that there are. */
+void transformBack(const float* values, int channels, const Layout& layout, float* const (&pixels)[4]) {
+  for (int channel = 0; channel < channels; channel += 8) {
+    const float* const taps = values + layout.offsetOf(channel);
+    Eight upper[4];
+    Eight lower[4];
+    for (int column = 0; column < 4; column += 1) {
+      Eight m[4];
+      for (int row = 0; row < 4; row += 1) m[row] = _mm256_load_ps(taps + (row * 4 + column) * layout.tapStep);
+      upper[column] = m[0] + m[1] + m[2];
+      lower[column] = m[1] - m[2] - m[3];
+    }
+    _mm256_storeu_ps(pixels[0] + channel, upper[0] + upper[1] + upper[2]);
+    if (pixels[1] != nullptr) _mm256_storeu_ps(pixels[1] + channel, upper[1] - upper[2] - upper[3]);
+    if (pixels[2] != nullptr) _mm256_storeu_ps(pixels[2] + channel, lower[0] + lower[1] + lower[2]);
+    if (pixels[3] != nullptr) _mm256_storeu_ps(pixels[3] + channel, lower[1] - lower[2] - lower[3]);
+  }
+}
+
+/** G g G^T of eight filters, whose nine values lie `step` floats apart. */
+inline void transformFilter(const float* filter, std::size_t step, Eight (&taps)[TAP_COUNT]) {
+  const Eight half = _mm256_set1_ps(0.5F);
+  Eight rows[4][3];
+  for (int column = 0; column < 3; column += 1) {
+    const Eight first = _mm256_loadu_ps(filter + column * step);
+    const Eight middle = _mm256_loadu_ps(filter + (3 + column) * step) * half;
+    const Eight last = _mm256_loadu_ps(filter + (6 + column) * step);
+    const Eight outer = (first + last) * half;
+    rows[0][column] = first;
+    rows[1][column] = outer + middle;
+    rows[2][column] = outer - middle;
+    rows[3][column] = last;
+  }
+  for (int row = 0; row < 4; row += 1) {
+    const Eight outer = (rows[row][0] + rows[row][2]) * half;
+    const Eight middle = rows[row][1] * half;
+    taps[row * 4] = rows[row][0];
+    taps[row * 4 + 1] = outer + middle;
+    taps[row * 4 + 2] = outer - middle;
+    taps[row * 4 + 3] = rows[row][2];
+  }
+}
+
+/** The right factors of a convolution: for each tap and panel of output channels, [inputChannels, 16]. */
+void packFilter(const float* filter, int inputChannels, int outputChannels, float* packed) {
+  const std::size_t size = static_cast<std::size_t>(inputChannels) * outputChannels;
+  inParallel(inputChannels / 8, [=](int unit) {
+    for (int input = unit * 8; input < unit * 8 + 8; input += 1) {
+      for (int output = 0; output < outputChannels; output += 8) {
+        Eight taps[TAP_COUNT];
+        transformFilter(filter + static_cast<std::size_t>(input) * outputChannels + output, size, taps);
+        float* const place = packed + (static_cast<std::size_t>(output / PANEL_WIDTH) * inputChannels + input) * PANEL_WIDTH + output % PANEL_WIDTH;
+        for (int tap = 0; tap < TAP_COUNT; tap += 1) _mm256_store_ps(place + tap * size, taps[tap]);
+      }
+    }
+  });
+}
+
+inline void transpose(Eight (&rows)[8]) {
+  Eight pairs[8];
+  for (int row = 0; row < 8; row += 2) {
+    pairs[row] = _mm256_unpacklo_ps(rows[row], rows[row + 1]);
+    pairs[row + 1] = _mm256_unpackhi_ps(rows[row], rows[row + 1]);
+  }
+  Eight fours[8];
+  for (int half = 0; half < 8; half += 4) {
+    fours[half] = _mm256_shuffle_ps(pairs[half], pairs[half + 2], 0x44);
+    fours[half + 1] = _mm256_shuffle_ps(pairs[half], pairs[half + 2], 0xEE);
+    fours[half + 2] = _mm256_shuffle_ps(pairs[half + 1], pairs[half + 3], 0x44);
+    fours[half + 3] = _mm256_shuffle_ps(pairs[half + 1], pairs[half + 3], 0xEE);
+  }
+  for (int row = 0; row < 4; row += 1) {
+    rows[row] = _mm256_permute2f128_ps(fours[row], fours[row + 4], 0x20);
+    rows[row + 4] = _mm256_permute2f128_ps(fours[row], fours[row + 4], 0x31);
+  }
+}
+
+/** The same of the filter turned by half a turn, with its channels changed over: for each tap and panel of input channels, [outputChannels, 16]. */
+void packTurnedFilter(const float* filter, int inputChannels, int outputChannels, float* packed) {
+  const std::size_t size = static_cast<std::size_t>(inputChannels) * outputChannels;
+  // G of a turned row is G of the row with its first and last place changed over.
+  static constexpr int TURNED[4] = {3, 1, 2, 0};
+  inParallel(inputChannels / 8, [=](int unit) {
+    const int input = unit * 8;
+    alignas(32) float kept[TAP_COUNT][8][8];
+    for (int output = 0; output < outputChannels; output += 8) {
+      for (int row = 0; row < 8; row += 1) {
+        Eight taps[TAP_COUNT];
+        transformFilter(filter + static_cast<std::size_t>(input + row) * outputChannels + output, size, taps);
+        for (int tap = 0; tap < TAP_COUNT; tap += 1) _mm256_store_ps(kept[tap][row], taps[tap]);
+      }
+      for (int tap = 0; tap < TAP_COUNT; tap += 1) {
+        Eight rows[8];
+        for (int row = 0; row < 8; row += 1) rows[row] = _mm256_load_ps(kept[tap][row]);
+        transpose(rows);
+        const int turned = TURNED[tap / 4] * 4 + TURNED[tap % 4];
+        float* const place = packed + turned * size + (static_cast<std::size_t>(input / PANEL_WIDTH) * outputChannels + output) * PANEL_WIDTH + input % PANEL_WIDTH;
+        for (int row = 0; row < 8; row += 1) _mm256_store_ps(place + row * PANEL_WIDTH, rows[row]);
+      }
+    }
+  });
+}
+
+/**
+ * product [ROWS, 16] = left [ROWS, depth] times right [depth, 16], or its sum with what was there. Steps of the left factor are known when compiled
+ * (ROW_STEP 0: given), so that every sum stays in a register.
+ */
+template <int ROWS, bool ADDS, int ROW_STEP, int DEPTH_STEP>
+inline void multiplyRows(int depth, const float* left, std::size_t givenRowStep, const float* right, float* product) {
+  const std::size_t rowStep = ROW_STEP == 0 ? givenRowStep : ROW_STEP;
+  Eight sums[ROWS][2];
+#pragma GCC unroll 8
+  for (int row = 0; row < ROWS; row += 1) {
+    sums[row][0] = ADDS ? _mm256_load_ps(product + row * PANEL_WIDTH) : _mm256_setzero_ps();
+    sums[row][1] = ADDS ? _mm256_load_ps(product + row * PANEL_WIDTH + 8) : _mm256_setzero_ps();
+  }
+  for (int place = 0; place < depth; place += 1) {
+    const Eight first = _mm256_load_ps(right);
+    const Eight second = _mm256_load_ps(right + 8);
+#pragma GCC unroll 8
+    for (int row = 0; row < ROWS; row += 1) {
+      const Eight factor = _mm256_broadcast_ss(left + row * rowStep);
+      sums[row][0] = _mm256_fmadd_ps(factor, first, sums[row][0]);
+      sums[row][1] = _mm256_fmadd_ps(factor, second, sums[row][1]);
+    }
+    left += DEPTH_STEP;
+    right += PANEL_WIDTH;
+  }
+#pragma GCC unroll 8
+  for (int row = 0; row < ROWS; row += 1) {
+    _mm256_store_ps(product + row * PANEL_WIDTH, sums[row][0]);
+    _mm256_store_ps(product + row * PANEL_WIDTH + 8, sums[row][1]);
+  }
+}
+
+/** The same for any number of rows up to six. */
+template <bool ADDS, int ROW_STEP, int DEPTH_STEP>
+void multiply(int rows, int depth, const float* left, std::size_t rowStep, const float* right, float* product) {
+  switch (rows) {
+    case 1: return multiplyRows<1, ADDS, ROW_STEP, DEPTH_STEP>(depth, left, rowStep, right, product);
+    case 2: return multiplyRows<2, ADDS, ROW_STEP, DEPTH_STEP>(depth, left, rowStep, right, product);
+    case 3: return multiplyRows<3, ADDS, ROW_STEP, DEPTH_STEP>(depth, left, rowStep, right, product);
+    case 4: return multiplyRows<4, ADDS, ROW_STEP, DEPTH_STEP>(depth, left, rowStep, right, product);
+    case 5: return multiplyRows<5, ADDS, ROW_STEP, DEPTH_STEP>(depth, left, rowStep, right, product);
+    default: return multiplyRows<ROWS_AT_ONCE, ADDS, ROW_STEP, DEPTH_STEP>(depth, left, rowStep, right, product);
+  }
+}
+
+/** One convolution by packed filters, tile by tile. */
+class TiledConvolution {
+ public:
+  TiledConvolution(const TileGrid& grid, const float* images, int inputChannels, const float* packed, float* output, int outputChannels)
+      : grid_(grid), images_(images), inputChannels_(inputChannels), packed_(packed), output_(output), outputChannels_(outputChannels) {}
+
+  void run() const {
+    const int floatsPerTile = TAP_COUNT * (inputChannels_ + outputChannels_);
+    const int tilesNear = FLOATS_NEAR / floatsPerTile / ROWS_AT_ONCE * ROWS_AT_ONCE;
+    // With many channels so few tiles fit that reading all filters for them costs more than a trip through the far cache.
+    if (tilesNear >= 2 * ROWS_AT_ONCE) runNear(tilesNear);
+    else runFar(std::max(8 * ROWS_AT_ONCE, FLOATS_FAR / floatsPerTile / ROWS_AT_ONCE * ROWS_AT_ONCE));
+  }
+
+ private:
+  /** Each thread takes few tiles all the way: what it makes stays in its own cache. */
+  void runNear(int tilesAtOnce) const {
+    inParallel((grid_.count() + tilesAtOnce - 1) / tilesAtOnce, [this, tilesAtOnce](int unit) {
+      static thread_local Workspace patchSpace;
+      static thread_local Workspace productSpace;
+      const int first = unit * tilesAtOnce;
+      const int count = std::min(tilesAtOnce, grid_.count() - first);
+      const Layout patchLayout = Layout::byTile(tilesAtOnce, inputChannels_);
+      const Layout productLayout = Layout::byPanel(tilesAtOnce, outputChannels_);
+      float* const patches = patchSpace.take(patchLayout.size());
+      float* const products = productSpace.take(productLayout.size());
+      takePatches(first, 0, count, patches, patchLayout);
+      for (int tap = 0; tap < TAP_COUNT; tap += 1) {
+        for (int panel = 0; panel < outputChannels_ / PANEL_WIDTH; panel += 1) multiplyTap(tap, panel, count, patches, patchLayout, products, productLayout);
+      }
+      putTiles(first, 0, count, products, productLayout);
+    });
+  }
+
+  /** All threads take many tiles from step to step: each filter is read once for all of them. */
+  void runFar(int tilesAtOnce) const {
+    static Workspace patchSpace;
+    static Workspace productSpace;
+    const int capacity = std::min(tilesAtOnce, grid_.count());
+    const Layout patchLayout = Layout::byTile(capacity, inputChannels_);
+    const Layout productLayout = Layout::byPanel(capacity, outputChannels_);
+    float* const patches = patchSpace.take(patchLayout.size());
+    float* const products = productSpace.take(productLayout.size());
+    const int panelCount = outputChannels_ / PANEL_WIDTH;
+    for (int first = 0; first < grid_.count(); first += capacity) {
+      const int count = std::min(capacity, grid_.count() - first);
+      const int unitCount = (count + TILES_PER_UNIT - 1) / TILES_PER_UNIT;
+      inParallel(unitCount, [=](int unit) { takePatches(first, unit * TILES_PER_UNIT, std::min(count, (unit + 1) * TILES_PER_UNIT), patches, patchLayout); });
+      inParallel(TAP_COUNT * panelCount, [=](int unit) { multiplyTap(unit / panelCount, unit % panelCount, count, patches, patchLayout, products, productLayout); });
+      inParallel(unitCount, [=](int unit) { putTiles(first, unit * TILES_PER_UNIT, std::min(count, (unit + 1) * TILES_PER_UNIT), products, productLayout); });
+    }
+  }
+
+  void takePatches(int first, int from, int to, float* patches, const Layout& layout) const {
+    for (int tile = from; tile < to; tile += 1) {
+      const float* pixels[16];
+      grid_.pixelsOf<4>(first + tile, 1, images_, inputChannels_, pixels);
+      transformPatch(pixels, inputChannels_, patches + tile * layout.tileStep, layout);
+    }
+  }
+
+  void multiplyTap(int tap, int panel, int tileCount, const float* patches, const Layout& patchLayout, float* products, const Layout& productLayout) const {
+    const float* const right = packed_ + (static_cast<std::size_t>(tap) * outputChannels_ + panel * PANEL_WIDTH) * inputChannels_;
+    const float* const left = patches + tap * patchLayout.tapStep;
+    float* const product = products + tap * productLayout.tapStep + panel * productLayout.panelStep;
+    for (int tile = 0; tile < tileCount; tile += ROWS_AT_ONCE) {
+      multiply<false, 0, 1>(std::min(ROWS_AT_ONCE, tileCount - tile), inputChannels_, left + tile * patchLayout.tileStep, patchLayout.tileStep, right, product + tile * productLayout.tileStep);
+    }
+  }
+
+  void putTiles(int first, int from, int to, const float* products, const Layout& layout) const {
+    for (int tile = from; tile < to; tile += 1) {
+      float* pixels[4];
+      grid_.pixelsOf<2>(first + tile, 0, output_, outputChannels_, pixels);
+      transformBack(products + tile * layout.tileStep, outputChannels_, layout, pixels);
+    }
+  }
+
+  const TileGrid grid_;
+  const float* const images_;
+  const int inputChannels_;
+  const float* const packed_;
+  float* const output_;
+  const int outputChannels_;
+};
+
+Workspace packedSpace;
+
+/** G^T s G into the filter's gradient, from sums that lie as packed filters do. */
+void transformSums(const float* sums, int inputChannels, int outputChannels, float* gradient) {
+  const std::size_t size = static_cast<std::size_t>(inputChannels) * outputChannels;
+  inParallel(inputChannels / 8, [=](int unit) {
+    const Eight half = _mm256_set1_ps(0.5F);
+    for (int input = unit * 8; input < unit * 8 + 8; input += 1) {
+      for (int output = 0; output < outputChannels; output += 8) {
+        const float* const taps = sums + (static_cast<std::size_t>(output / PANEL_WIDTH) * inputChannels + input) * PANEL_WIDTH + output % PANEL_WIDTH;
+        Eight rows[3][4];
+        for (int column = 0; column < 4; column += 1) {
+          Eight s[4];
+          for (int row = 0; row < 4; row += 1) s[row] = _mm256_load_ps(taps + (row * 4 + column) * size);
+          const Eight middle = (s[1] + s[2]) * half;
+          rows[0][column] = s[0] + middle;
+          rows[1][column] = (s[1] - s[2]) * half;
+          rows[2][column] = middle + s[3];
+        }
+        for (int row = 0; row < 3; row += 1) {
+          const Eight middle = (rows[row][1] + rows[row][2]) * half;
+          float* const place = gradient + row * 3 * size + static_cast<std::size_t>(input) * outputChannels + output;
+          _mm256_storeu_ps(place, rows[row][0] + middle);
+          _mm256_storeu_ps(place + size, (rows[row][1] - rows[row][2]) * half);
+          _mm256_storeu_ps(place + 2 * size, middle + rows[row][3]);
+        }
+      }
+    }
+  });
+}
+
+}  // namespace
+
+void convolve(const ConvolutionShape& shape, const float* images, const float* filter, float* output) {
+  float* const packed = packedSpace.take(static_cast<std::size_t>(TAP_COUNT) * shape.inputChannels * shape.outputChannels);
+  packFilter(filter, shape.inputChannels, shape.outputChannels, packed);
+  TiledConvolution(TileGrid(shape), images, shape.inputChannels, packed, output, shape.outputChannels).run();
+}
+
+void inputGradient(const ConvolutionShape& shape, const float* filter, const float* outputGradient, float* gradient) {
+  float* const packed = packedSpace.take(static_cast<std::size_t>(TAP_COUNT) * shape.inputChannels * shape.outputChannels);
+  packTurnedFilter(filter, shape.inputChannels, shape.outputChannels, packed);
+  TiledConvolution(TileGrid(shape), outputGradient, shape.outputChannels, packed, gradient, shape.inputChannels).run();
+}
+
+void filterGradient(const ConvolutionShape& shape, const float* images, const float* outputGradient, float* gradient) {
+  static Workspace patchSpace;
+  static Workspace gradientSpace;
+  const TileGrid grid(shape);
+  const int inputChannels = shape.inputChannels;
+  const int outputChannels = shape.outputChannels;
+  if (grid.count() == 0) {
+    std::fill_n(gradient, std::size_t{9} * inputChannels * outputChannels, 0.0F);
+    return;
+  }
+  const int capacity = std::min(grid.count(), std::max(64, FLOATS_FAR / 2 / (TAP_COUNT * (inputChannels + outputChannels)) / TILES_PER_UNIT * TILES_PER_UNIT));
+  const Layout patchLayout = Layout::byPanel(capacity, inputChannels);
+  const Layout gradientLayout = Layout::byPanel(capacity, outputChannels);
+  float* const patches = patchSpace.take(patchLayout.size());
+  float* const gradients = gradientSpace.take(gradientLayout.size());
+  float* const sums = packedSpace.take(static_cast<std::size_t>(TAP_COUNT) * inputChannels * outputChannels);
+  const int panelCount = inputChannels / PANEL_WIDTH;
+  for (int first = 0; first < grid.count(); first += capacity) {
+    const int count = std::min(capacity, grid.count() - first);
+    inParallel((count + TILES_PER_UNIT - 1) / TILES_PER_UNIT, [=](int unit) {
+      for (int tile = unit * TILES_PER_UNIT; tile < std::min(count, (unit + 1) * TILES_PER_UNIT); tile += 1) {
+        const float* patch[16];
+        grid.pixelsOf<4>(first + tile, 1, images, inputChannels, patch);
+        transformPatch(patch, inputChannels, patches + tile * patchLayout.tileStep, patchLayout);
+        const float* square[4];
+        grid.pixelsOf<2>(first + tile, 0, outputGradient, outputChannels, square);
+        transformGradient(square, outputChannels, gradients + tile * gradientLayout.tileStep, gradientLayout);
+      }
+    });
+    // Each sum is one thread's, and grows in the order of the tiles: the same digits for any number of threads.
+    inParallel(TAP_COUNT * panelCount, [=](int unit) {
+      const int tap = unit / panelCount;
+      const int panel = unit % panelCount;
+      const float* const left = patches + tap * patchLayout.tapStep + panel * patchLayout.panelStep;
+      for (int output = 0; output < outputChannels; output += PANEL_WIDTH) {
+        const float* const right = gradients + tap * gradientLayout.tapStep + gradientLayout.offsetOf(output);
+        float* const sum = sums + static_cast<std::size_t>(tap) * inputChannels * outputChannels + static_cast<std::size_t>(output) * inputChannels + panel * PANEL_WIDTH * PANEL_WIDTH;
+        for (int row = 0; row < PANEL_WIDTH; row += ROWS_AT_ONCE) {
+          const int rows = std::min(ROWS_AT_ONCE, PANEL_WIDTH - row);
+          if (first == 0) multiply<false, 1, PANEL_WIDTH>(rows, count, left + row, 1, right, sum + row * PANEL_WIDTH);
+          else multiply<true, 1, PANEL_WIDTH>(rows, count, left + row, 1, right, sum + row * PANEL_WIDTH);
+        }
+      }
+    });
+  }
+  transformSums(sums, inputChannels, outputChannels, gradient);
+}
+
+}  // namespace paraffin

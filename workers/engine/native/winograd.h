@@ -1,0 +1,34 @@
+/**
+ * The 3x3 convolution of stride 1 with one pixel of padding, and its two gradients, by Winograd's F(2x2, 3x3) (Lavin and Gray 2015,
+ * arXiv:1509.09308), in float32 for processors with AVX2 and FMA.
+ *
+ * A tile of 2x2 output pixels takes 16 products for each pair of channels where the definition takes 36. Tiles, filters and gradients are taken to a space of
+ * 16 taps, where a convolution is one matrix product for each tap:
+ *
+ *   output          = A^T [ (G filter G^T) * (B^T images B) ] A         over 4x4 patches that overlap by two pixels
+ *   gradient by images: the same, of the output's gradient with the filter turned by half a turn
+ *   gradient by filter = G^T [ sum over tiles of (B^T images B) * (A gradient A^T) ] G
+ *
+ * Images are NHWC, filters HWIO; channels come in multiples of 16. The same numbers come out for any number of threads.
+ * One call at a time: they share their workspace.
+ */
+#pragma once
+
+namespace paraffin {
+
+constexpr int CHANNELS_MULTIPLE = 16;
+
+/** images [count, height, width, inputChannels], filter [3, 3, inputChannels, outputChannels], output [count, height, width, outputChannels]. */
+struct ConvolutionShape {
+  int count;
+  int height;
+  int width;
+  int inputChannels;
+  int outputChannels;
+};
+
+void convolve(const ConvolutionShape& shape, const float* images, const float* filter, float* output);
+void inputGradient(const ConvolutionShape& shape, const float* filter, const float* outputGradient, float* gradient);
+void filterGradient(const ConvolutionShape& shape, const float* images, const float* outputGradient, float* gradient);
+
+}  // namespace paraffin
