@@ -1,46 +1,102 @@
 /**
- * The measured half of `npm run bench:profile`, in a process that was started as a worker's child is: image side in px, batch size, precision. Prints JSON.
+ * The measured half of `npm run bench:profile`, in a process that was started as a worker's child is: side of the views in px, batch size, precision. Prints JSON.
  *
- * Of each op of the step the fastest of twenty steps counts, so that other work on the machine does not show. TensorFlow's CPU ops block, so that
- * their time is the call's; on a GPU it is only the time to launch them.
+ * It takes the trainer's step apart (workers/engine/train/simclr.ts), phase by phase. Of each phase and each op the fastest of twenty steps counts, so that other
+ * work on the machine does not show. TensorFlow's CPU ops block, so that their time is the call's; on a GPU it is only the time to launch them.
  */
+import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
+import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
+import { canComputeIn } from '../workers/engine/kernels/batch-norm.ts';
+import { ntXent } from '../workers/engine/losses/nt-xent.ts';
+import { ProjectionHead, randomProjectionHead } from '../workers/engine/models/projection-head.ts';
 import { createEncoder } from '../workers/engine/models/resnet.ts';
+import { Lars } from '../workers/engine/optim/lars.ts';
 import { createRandom } from '../workers/engine/rng.ts';
-import { asRank4, engineInfo, observeOps, tf } from '../workers/engine/tensorflow.ts';
+import { asRank4, engineInfo, observeOps, readFloats, tf } from '../workers/engine/tensorflow.ts';
 
 const STEPS = 20;
 const WARMUP_STEPS = 3;
-const [imageSidePx = 64, batchSize = 32] = process.argv.slice(2, 4).map(Number);
-const computeDtype = process.argv[4] === 'bfloat16' ? 'bfloat16' : 'float32';
+const IMAGE_SIDE_PX = 128;
+const PROJECTION_DIM = 128;
+const TEMPERATURE = 0.5;
 
-const encoder = createEncoder('RESNET18', createRandom(1), computeDtype);
-const images = asRank4(tf.randomNormal([batchSize, imageSidePx, imageSidePx, 3], 0, 1, 'float32', 1));
-/** By place in the step. */
-const fastest: { name: string; durationMs: number }[] = [];
-let stepMs = Number.POSITIVE_INFINITY;
-for (let step = 0; step < WARMUP_STEPS + STEPS; step += 1) {
+const [viewSidePx = 64, batchSize = 32] = process.argv.slice(2, 4).map(Number);
+const computeDtype = process.argv[4] === 'bfloat16' ? 'bfloat16' : 'float32';
+if (!canComputeIn(computeDtype)) {
+  process.stderr.write(`This device can not compute in ${computeDtype}.\n`);
+  process.exit(1);
+}
+
+/** The fastest so far. `place` is the op's own in the step. */
+interface Timed {
+  readonly phase: string;
+  readonly name: string;
+  readonly durationMs: number;
+}
+
+const random = createRandom(1);
+const augmenter = createAugmenter(DEFAULT_AUGMENTATION, viewSidePx);
+const encoder = createEncoder('RESNET18', random.fork('encoder'), computeDtype);
+const head = new ProjectionHead(encoder.embeddingDim, PROJECTION_DIM, randomProjectionHead(encoder.embeddingDim, PROJECTION_DIM, random.fork('head')));
+const lars = new Lars([...encoder.parameters, ...head.parameters], { momentum: 0.9, weightDecay: 1e-6 });
+const pixels = Uint8Array.from({ length: batchSize * IMAGE_SIDE_PX ** 2 * 3 }, () => random.between(0, 256));
+
+const fastestPhases = new Map<string, number>();
+const fastestOps: Timed[] = [];
+let fastestStepMs = Number.POSITIVE_INFINITY;
+for (let step = 0; step < WARMUP_STEPS + STEPS; step += 1) takeStep(step >= WARMUP_STEPS);
+observeOps(undefined);
+
+const ops = summed(fastestOps, ({ name }) => name).sort((left, right) => right.durationMs - left.durationMs);
+const phases = summed(fastestOps, ({ phase }) => phase).map(({ name, count, durationMs }) => ({ name, durationMs: rounded(fastestPhases.get(name) ?? Number.NaN), opCount: count, opsMs: durationMs }));
+console.log(JSON.stringify({ engine: engineInfo(), viewSidePx, batchSize, computeDtype, stepMs: rounded(fastestStepMs), phases, ops }, null, 2));
+
+function takeStep(isMeasured: boolean): void {
+  let phaseNow = '';
   let place = 0;
-  if (step >= WARMUP_STEPS) {
+  if (isMeasured) {
     observeOps((name, durationMs) => {
-      fastest[place] = { name, durationMs: Math.min(durationMs, fastest[place]?.durationMs ?? Number.POSITIVE_INFINITY) };
+      fastestOps[place] = { phase: phaseNow, name, durationMs: Math.min(durationMs, fastestOps[place]?.durationMs ?? Number.POSITIVE_INFINITY) };
       place += 1;
     });
   }
+  const phase = <Result>(name: string, work: () => Result): Result => {
+    phaseNow = name;
+    const startedAt = performance.now();
+    const result = work();
+    if (isMeasured) fastestPhases.set(name, Math.min(performance.now() - startedAt, fastestPhases.get(name) ?? Number.POSITIVE_INFINITY));
+    return result;
+  };
   const startedAt = performance.now();
-  const embeddings = encoder.forward(images);
-  encoder.backward(embeddings);
-  encoder.commitStatistics();
-  embeddings.dispose();
-  if (step >= WARMUP_STEPS) stepMs = Math.min(stepMs, performance.now() - startedAt);
+  const views = phase('views', () => {
+    const images = asRank4(tf.tensor(pixels, [batchSize, IMAGE_SIDE_PX, IMAGE_SIDE_PX, 3], 'int32'));
+    const made = augmenter.views(images, random);
+    images.dispose();
+    return made;
+  });
+  const embeddings = phase('forward', () => encoder.forward(views));
+  const embeddingGradient = phase('head and loss', () => {
+    const projections = head.forward(embeddings);
+    const { loss, gradient, positiveSimilarity } = ntXent(projections, TEMPERATURE);
+    const arriving = head.backward(gradient);
+    tf.dispose([projections, loss, gradient, positiveSimilarity]);
+    return arriving;
+  });
+  phase('backward', () => encoder.backward(embeddingGradient));
+  phase('LARS', () => {
+    const update = lars.prepare();
+    update.apply(0.1, readFloats(update.squaredHalves));
+    update.dispose();
+    encoder.commitStatistics();
+  });
+  tf.dispose([views, embeddings, embeddingGradient]);
+  if (isMeasured) fastestStepMs = Math.min(fastestStepMs, performance.now() - startedAt);
 }
-observeOps(undefined);
 
-const byName = Map.groupBy(fastest, ({ name }) => name);
-const ops = [...byName].map(([name, calls]) => ({ name, count: calls.length, durationMs: round(calls.reduce((sum, { durationMs }) => sum + durationMs, 0)) }));
-ops.sort((left, right) => right.durationMs - left.durationMs);
-const opsMs = round(ops.reduce((sum, { durationMs }) => sum + durationMs, 0));
-console.log(JSON.stringify({ engine: engineInfo(), imageSidePx, batchSize, computeDtype, stepMs: round(stepMs), opsMs, ops }, null, 2));
+function summed(timed: readonly Timed[], nameOf: (op: Timed) => string): { readonly name: string; readonly count: number; readonly durationMs: number }[] {
+  return [...Map.groupBy(timed, nameOf)].map(([name, calls]) => ({ name, count: calls.length, durationMs: rounded(calls.reduce((sum, { durationMs }) => sum + durationMs, 0)) }));
+}
 
-function round(milliseconds: number): number {
+function rounded(milliseconds: number): number {
   return Math.round(milliseconds * 100) / 100;
 }

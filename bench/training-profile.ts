@@ -1,4 +1,4 @@
-/** Where a training step's time goes, by op. The engine's environment is read when a process starts: the measuring is done by one of its own. */
+/** Where a training step's time goes, by phase and by op. The engine's environment is read when a process starts: the measuring is done by one of its own. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
@@ -6,9 +6,9 @@ import { parseArgs } from 'node:util';
 import { engineLibraryEnv } from '../src/platform/engine-library.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 
-const HELP = `usage: npm run bench:profile [-- <image side in px> <batch size> float32|bfloat16]
+const HELP = `usage: npm run bench:profile [-- <view side in px> <batch size> float32|bfloat16]
 
-Takes twenty steps of a ResNet-18 (forward and backward) and prints, as JSON, how long each kind of op took: of each op its fastest step.
+Takes twenty SimCLR steps of a ResNet-18 (two views of each image) and prints, as JSON, how long each phase and each kind of op took: of each its fastest step.
 
 examples:
   npm run bench:profile                        64 px, batch 32, float32

@@ -16,7 +16,7 @@ import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
 import { Lars } from '../../workers/engine/optim/lars.ts';
 import { ENGINE_PROCESS_ENV } from '../../workers/engine/process-env.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
-import { asRank2, asRank4, liveTensorCount, readFloat, tf } from '../../workers/engine/tensorflow.ts';
+import { asRank2, asRank4, liveTensorCount, readFloat, readFloats, tf } from '../../workers/engine/tensorflow.ts';
 import type { Tensor, Tensor4D } from '../../workers/engine/tensorflow.ts';
 import { createSimclrTrainer, NonFiniteLossError } from '../../workers/engine/train/simclr.ts';
 import type { SimclrTrainer } from '../../workers/engine/train/simclr.ts';
@@ -63,7 +63,9 @@ function slowStep(batch: Tensor4D, partSize: number): { loss: number; state: Map
     const gradients = encoders.map((encoder) => encoder.parameters.map(takeGradient));
     const optimizer = new Lars([...first.parameters, ...head.parameters], OPTIONS);
     first.parameters.forEach((parameter, index) => setGradient(parameter, tf.addN(gradients.flatMap((list) => list[index] ?? []))));
-    optimizer.apply(OPTIONS.peakLearningRate);
+    const update = optimizer.prepare();
+    update.apply(OPTIONS.peakLearningRate, readFloats(update.squaredHalves));
+    update.dispose();
     const state = new Map([...first.weights(), ...head.weights(), ...optimizer.state()].map((tensor) => [tensor.name, tensor]));
     for (const other of others) {
       for (const { name, data } of other.weights()) {

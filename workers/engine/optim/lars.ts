@@ -7,7 +7,7 @@ import { fromDevice, takeGradient, toDevice } from '../models/parameter.ts';
 import type { Parameter } from '../models/parameter.ts';
 import type { TensorExpectation } from '../models/weights.ts';
 import type { NamedTensor } from '../named-tensor.ts';
-import { readFloats, runOp, scoped, T_FLOAT, tf } from '../tensorflow.ts';
+import { runOp, scoped, T_FLOAT, tf } from '../tensorflow.ts';
 import type { Tensor } from '../tensorflow.ts';
 
 /** How far, of its own length, a weight tensor may go at a learning rate of 1. */
@@ -35,6 +35,23 @@ interface Slot {
 }
 
 /**
+ * One step on its way: its trust ratios need lengths from the device, which whoever trains reads together with the loss. A device that computes
+ * beside this program would stand still at each read.
+ */
+export interface LarsStep {
+  /** [2 * parameters]: of each gradient and then of each weight, half its squared length. */
+  readonly squaredHalves: Tensor;
+  /**
+   * Puts a new value in the place of every parameter's. Once.
+   * @param read `squaredHalves`, read.
+   * @throws NonFiniteGradientError before anything changes.
+   */
+  apply(learningRate: number, read: Float32Array): void;
+  /** Frees the gradients, applied or not. */
+  dispose(): void;
+}
+
+/**
  * For a weight w with gradient g, at learning rate r:
  *
  *     g' = g + weightDecay * w
@@ -59,30 +76,30 @@ export class Lars {
     });
   }
 
-  /**
-   * One step: takes every parameter's gradient and puts a new value in its place.
-   *
-   * @throws NonFiniteGradientError before anything changes.
-   */
-  apply(learningRate: number): void {
+  /** Takes every parameter's gradient over, and begins a step with them. Nothing has changed until it is applied. */
+  prepare(): LarsStep {
     const gradients = this.#slots.map(({ parameter }) => this.#decayed(parameter, takeGradient(parameter)));
-    try {
-      const rates = this.#rates(learningRate, gradients);
-      const momentum = tf.scalar(this.#options.momentum);
-      this.#slots.forEach(({ parameter, weight, velocity }, index) => {
-        const gradient = gradients[index];
-        if (gradient === undefined) throw new Error(`${parameter.name} has no gradient.`);
-        const rate = tf.scalar(rates[index] ?? Number.NaN);
-        // Freed first, so that nothing but the variable holds the numbers and the update needs no copy.
-        parameter.value.dispose();
-        weight.applyMomentum(velocity, rate, gradient, momentum);
-        parameter.value = weight.read();
-        rate.dispose();
-      });
-      momentum.dispose();
-    } finally {
-      tf.dispose(gradients);
-    }
+    const lengths = scoped(() => squaredHalves([...gradients, ...this.#slots.map(({ parameter }) => parameter.value)]));
+    return {
+      squaredHalves: lengths,
+      apply: (learningRate, read) => this.#move(gradients, this.#rates(learningRate, read)),
+      dispose: () => tf.dispose([...gradients, lengths]),
+    };
+  }
+
+  #move(gradients: readonly Tensor[], rates: readonly number[]): void {
+    const momentum = tf.scalar(this.#options.momentum);
+    this.#slots.forEach(({ parameter, weight, velocity }, index) => {
+      const gradient = gradients[index];
+      if (gradient === undefined) throw new Error(`${parameter.name} has no gradient.`);
+      const rate = tf.scalar(rates[index] ?? Number.NaN);
+      // Freed first, so that nothing but the variable holds the numbers and the update needs no copy.
+      parameter.value.dispose();
+      weight.applyMomentum(velocity, rate, gradient, momentum);
+      parameter.value = weight.read();
+      rate.dispose();
+    });
+    momentum.dispose();
   }
 
   /** Takes the gradient over and returns it with the decay added, where there is one. */
@@ -98,16 +115,15 @@ export class Lars {
     return value;
   }
 
-  /** Each parameter's own learning rate. */
-  #rates(learningRate: number, gradients: readonly Tensor[]): number[] {
-    const gradientLengths = euclideanLengths(gradients);
+  /** Each parameter's own learning rate, from half the squared length of each gradient and then of each weight. */
+  #rates(learningRate: number, halves: Float32Array): number[] {
+    const lengthAt = (place: number): number => Math.sqrt(2 * (halves[place] ?? Number.NaN));
     this.#slots.forEach(({ parameter }, index) => {
-      if (!Number.isFinite(gradientLengths[index])) throw new NonFiniteGradientError(parameter.name);
+      if (!Number.isFinite(lengthAt(index))) throw new NonFiniteGradientError(parameter.name);
     });
-    const weightLengths = euclideanLengths(this.#slots.map(({ parameter }) => parameter.value));
     return this.#slots.map(({ parameter }, index) => {
-      const weightLength = weightLengths[index] ?? 0;
-      const gradientLength = gradientLengths[index] ?? 0;
+      const gradientLength = lengthAt(index);
+      const weightLength = lengthAt(this.#slots.length + index);
       if (parameter.role !== 'WEIGHT' || weightLength === 0 || gradientLength === 0) return learningRate;
       return (learningRate * TRUST_COEFFICIENT * weightLength) / gradientLength;
     });
@@ -147,10 +163,7 @@ export function larsExpectations(parameters: readonly TensorExpectation[]): Tens
   return parameters.map((expectation) => ({ ...expectation, name: `${PREFIX}${expectation.name}` }));
 }
 
-/** The Euclidean length of each tensor, read from the device all at once. */
-function euclideanLengths(tensors: readonly Tensor[]): number[] {
-  const halves = scoped(() => tf.stack(tensors.map((tensor) => runOp('L2Loss', [T_FLOAT], [tensor]))));
-  const values = readFloats(halves);
-  halves.dispose();
-  return Array.from(values, (half) => Math.sqrt(2 * half));
+/** Half the squared Euclidean length of each tensor: [tensors]. */
+function squaredHalves(tensors: readonly Tensor[]): Tensor {
+  return tf.stack(tensors.map((tensor) => runOp('L2Loss', [T_FLOAT], [tensor])));
 }

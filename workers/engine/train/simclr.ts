@@ -19,12 +19,14 @@ import { checkTensors, encoderExpectations, trainedExpectations } from '../model
 import type { TensorExpectation } from '../models/weights.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import { Lars, larsExpectations, NonFiniteGradientError } from '../optim/lars.ts';
+import type { LarsStep } from '../optim/lars.ts';
 import { checkSchedule, learningRateAt } from '../optim/schedule.ts';
 import type { Schedule } from '../optim/schedule.ts';
 import type { Random } from '../rng.ts';
 import { scoped, tf } from '../tensorflow.ts';
 import type { FloatDtype, Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
 import { BatchInParts, WholeBatch } from './encoder-pass.ts';
+import type { EncoderPass } from './encoder-pass.ts';
 import { viewsFrom } from './step-views.ts';
 import type { StepViews } from './step-views.ts';
 
@@ -163,22 +165,16 @@ class Trainer implements SimclrTrainer {
     const pass = source.imageCount === microBatchSize ? new WholeBatch(this.#encoder, source) : new BatchInParts(this.#encoder, source, microBatchSize);
     try {
       const embeddings = pass.forward();
-      const { loss: lossTensor, gradient, positiveSimilarity: similarityTensor } = this.#contrast(embeddings);
+      const { loss, gradient, positiveSimilarity } = this.#contrast(embeddings);
+      const told = [loss, positiveSimilarity, spread(embeddings)] as const;
       try {
-        const [loss, positiveSimilarity, embeddingStd] = await readScalars([lossTensor, similarityTensor, spread(embeddings)]);
-        if (!Number.isFinite(loss)) throw new NonFiniteLossError(this.#stepIndex, loss);
-        const embeddingGradient = this.#head.backward(gradient);
-        try {
-          pass.backward(embeddingGradient);
-        } finally {
-          embeddingGradient.dispose();
-        }
-        this.#applyGradients(learningRate, loss);
+        this.#backward(pass, gradient);
+        const metrics = await this.#update(learningRate, told);
         pass.commitStatistics();
         this.#stepIndex += 1;
-        return { loss, learningRate, positiveSimilarity, embeddingStd };
+        return metrics;
       } finally {
-        gradient.dispose();
+        tf.dispose([gradient, ...told]);
       }
     } finally {
       this.#head.discard();
@@ -196,9 +192,31 @@ class Trainer implements SimclrTrainer {
     }
   }
 
-  #applyGradients(learningRate: number, loss: number): void {
+  #backward(pass: EncoderPass, projectionGradient: Tensor2D): void {
+    const embeddingGradient = this.#head.backward(projectionGradient);
     try {
-      this.#optimizer.apply(learningRate);
+      pass.backward(embeddingGradient);
+    } finally {
+      embeddingGradient.dispose();
+    }
+  }
+
+  /** LARS, with the one read of a step: all that the host has to know comes together, when the device has done everything but the update. */
+  async #update(learningRate: number, told: readonly [loss: Tensor, positiveSimilarity: Tensor, embeddingStd: Tensor]): Promise<StepMetrics> {
+    const step = this.#optimizer.prepare();
+    try {
+      const [loss = Number.NaN, positiveSimilarity = Number.NaN, embeddingStd = Number.NaN, ...halves] = await readTogether(told, step.squaredHalves);
+      if (!Number.isFinite(loss)) throw new NonFiniteLossError(this.#stepIndex, loss);
+      this.#applyStep(step, learningRate, Float32Array.from(halves), loss);
+      return { loss, learningRate, positiveSimilarity, embeddingStd };
+    } finally {
+      step.dispose();
+    }
+  }
+
+  #applyStep(step: LarsStep, learningRate: number, squaredHalves: Float32Array, loss: number): void {
+    try {
+      step.apply(learningRate, squaredHalves);
     } catch (error) {
       throw error instanceof NonFiniteGradientError ? new NonFiniteLossError(this.#stepIndex, loss, error) : error;
     }
@@ -244,12 +262,11 @@ function spread(embeddings: Tensor2D): Tensor {
   });
 }
 
-/** Copies scalars out together and disposes them: one wait for the device instead of one each. */
-async function readScalars(scalars: readonly [Tensor, Tensor, Tensor]): Promise<readonly [number, number, number]> {
-  const stacked = tf.stack([...scalars]);
-  tf.dispose([...scalars]);
-  const values = await stacked.data();
-  stacked.dispose();
-  const [first = Number.NaN, second = Number.NaN, third = Number.NaN] = values;
-  return [first, second, third];
+/** Scalars and then a vector, by one read: one wait for the device instead of one each. */
+async function readTogether(scalars: readonly Tensor[], vector: Tensor): Promise<Float32Array> {
+  const joined = scoped(() => tf.concat([tf.stack([...scalars]), vector]));
+  const values = await joined.data();
+  joined.dispose();
+  if (!(values instanceof Float32Array)) throw new TypeError(`Expected float32, got ${joined.dtype}.`);
+  return values;
 }
