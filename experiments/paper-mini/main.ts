@@ -54,8 +54,8 @@ if (values.help) {
   process.exit(0);
 }
 const MINUTES = z.coerce.number().gt(0).parse(values.minutes ?? (values.quick ? 10 : 90));
-/** `reserve`: left for writing and for a machine that becomes slower meanwhile. `wantedSteps`: what a second seed may not take away from. */
-const TIMES = { seconds: 60 * MINUTES, reserveSeconds: 4 * MINUTES, wantedSteps: 150, stepsMax: 2000 };
+/** `reserve`: left for writing and for a machine that becomes slower meanwhile. `wantedSteps`: what another seed may not take away from: three epochs. */
+const TIMES = { seconds: 60 * MINUTES, reserveSeconds: 4 * MINUTES, wantedSteps: 80, stepsMax: 2000 };
 const TRAINING = { encoder: 'RESNET18', imageSizePx: 64, batchSize: 64, temperature: 0.5, learningRate: 0.6, sampling: 'PROPORTIONAL', checkpointEverySteps: 10_000_000 } as const;
 const PROBE_STEPS = 8;
 const FOLDS = 4;

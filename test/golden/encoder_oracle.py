@@ -78,9 +78,17 @@ def train(model, x):
     return {"embeddings": embeddings.detach(), "gradients": {name: parameter.grad for name, parameter in model.named_parameters()}, "state": model.state_dict()}
 
 
+TARGET = pathlib.Path(__file__).with_name("encoder-expected.json")
+
 # Float32 runs beside the exact one. One alone tells too little: in deep networks a rounding puts one activation of a million on the other side of zero or it does
-# not, and where it does, a gradient moves a hundred times as far.
-FLOAT32_RUNS = 8
+# not, and where it does, a gradient moves a hundred times as far. Processors round otherwise too, so what an earlier run of this script found elsewhere is kept.
+FLOAT32_RUNS = 16
+
+
+def known_float32_errors(architecture, height, width):
+    cases = json.loads(TARGET.read_text())["cases"] if TARGET.exists() else []
+    gradients = [case["training"]["gradients"] for case in cases if (case["architecture"], case["heightPx"], case["widthPx"]) == (architecture, height, width)]
+    return {name: gradient["float32Error"] for name, gradient in gradients[0].items()} if gradients else {}
 
 
 def nudged(x, run):
@@ -102,11 +110,12 @@ def case(architecture, count, height, width, with_gradients):
            "embeddingNorms": [float(row.double().norm()) for row in inference]}
     if with_gradients:
         exact = train(build(architecture).double(), x.double())
+        known = known_float32_errors(architecture, height, width)
         rough = [train(build(architecture), nudged(x, run))["gradients"] for run in range(FLOAT32_RUNS)]
         out["training"] = {
             "embeddings": [[round(float(v), 7) for v in row[:16]] for row in exact["embeddings"]],
             # How far PyTorch's own float32 is from the exact gradient: deep networks amplify rounding, whoever computes.
-            "gradients": {name: {**summary(gradient), "float32Error": max(float32_error(gradient, gradients[name]) for gradients in rough)} for name, gradient in exact["gradients"].items()},
+            "gradients": {name: {**summary(gradient), "float32Error": max(known.get(name, 0), *(float32_error(gradient, gradients[name]) for gradients in rough))} for name, gradient in exact["gradients"].items()},
             "statistics": {name: summary(tensor) for name, tensor in exact["state"].items() if "running" in name},
         }
     return out
@@ -123,10 +132,9 @@ def main():
         case("RESNET50", 4, 96, 96, True),
         case("RESNET101", 1, 64, 64, False),
     ]
-    target = pathlib.Path(__file__).with_name("encoder-expected.json")
     facts = {"oracle": f"torchvision {torchvision.__version__}, torch {torch.__version__}", "cases": cases}
-    target.write_text(json.dumps(facts) + "\n")
-    print(target.stat().st_size, "bytes")
+    TARGET.write_text(json.dumps(facts) + "\n")
+    print(TARGET.stat().st_size, "bytes")
 
 
 if __name__ == "__main__":
