@@ -6,7 +6,7 @@ import { multiplyMatrices, reshape } from './elementwise.ts';
 import { hasOneDnn } from './onednn.ts';
 import { outputSide, padImages, planPadding, unpadImages } from './padding.ts';
 import type { Window } from './padding.ts';
-import { canBeTiled, convolveByTiles, tiledFilterGradient, tiledInputGradient } from './winograd.ts';
+import { hasOwnConvolution, hasOwnInputGradient, ownConvolution, ownFilterGradient, ownInputGradient } from './own-convolution.ts';
 
 type Padding = { readonly name: 'SAME' | 'VALID' } | { readonly name: 'EXPLICIT'; readonly pixels: number };
 
@@ -141,19 +141,13 @@ function isPairedWrongly(images: Tensor4D): boolean {
 }
 
 /**
- * oneDNN has kernels in bfloat16 where AVX-512 is, which is how it is told.
- * A rule and not a trial: the same device must come to the same digits every time.
+ * Without AVX-512 our own ops are faster than oneDNN 3.7, which has weak kernels for a convolution's gradients there: by images it did 3 to 103 of the 140 GFLOP/s that
+ * the convolution did beside it on two AVX2 cores, by the filter 47 to 95. With AVX-512 the two were not compared.
+ *
+ * oneDNN has kernels in bfloat16 where AVX-512 is, which is how it is told. A rule and not a trial: the same device must come to the same digits every time.
  */
-function isWithoutAvx512(): boolean {
+function isOwnFaster(): boolean {
   return hasOneDnn() && !canComputeIn('bfloat16');
-}
-
-/**
- * Tiles do in 3 to 5 ms what took oneDNN 9 (the convolution) to 15 (its gradient by filter), in each stage of a ResNet-18 at 64 views of 64 px on two AVX2 cores.
- * With AVX-512 oneDNN is faster than it is here, and the two were not compared.
- */
-function isTiled(images: Tensor4D, filterShape: readonly number[], window: Window): boolean {
-  return isWithoutAvx512() && canBeTiled(images, filterShape, window);
 }
 
 /** [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O]. */
@@ -161,8 +155,8 @@ export function convolve(images: Tensor4D, filter: Tensor, window: Window): Tens
   if (isPairedWrongly(images)) {
     return scoped(() => asRank4(castTo(convolve(asRank4(castTo(images, 'float32')), castTo(filter, 'float32'), window), 'bfloat16')));
   }
+  if (isOwnFaster() && hasOwnConvolution(images, filter.shape)) return ownConvolution(images, filter, window);
   if (isPointwise(window)) return convolvePointwise(images, filter, window);
-  if (isTiled(images, filter.shape, window)) return convolveByTiles(images, filter);
   if (isPatchProductFaster(images.shape, window)) return convolveByPatches(images, filter, window);
   const padding: Padding = window.padding === 0 ? { name: 'VALID' } : { name: 'EXPLICIT', pixels: window.padding };
   return asRank4(runOp('Conv2D', convolutionAttrs(typeOf(images), window.stride, padding), [images, filter]));
@@ -226,34 +220,12 @@ function inputGradientByPatches(imagesShape: Tensor4D['shape'], filter: Tensor, 
   });
 }
 
-/**
- * Without AVX-512 oneDNN 3.7 has weak kernels for a convolution's gradients. By its images: at 64 px and 256 views it did 3 to 80 of the 140 GFLOP/s that the
- * convolution did beside it on two AVX2 cores. By its filter: 47 to 95. Where our own tiles do not serve, each shape goes the way that was fastest.
- *
- * From so many channels on, patches are faster than the slow gradient by images even over strides, where they are no convolution (measured: 64 is slower, 128 twice as fast).
- */
-const CHANNELS_FOR_PATCHES = 128;
-
-/** From so many on, patches are faster for the filter's gradient: twice at 64 px and 128 views, as fast at 224 px (256: a tenth slower). */
-const OUTPUT_CHANNELS_FOR_PATCHES = 512;
-
-/** The gradient of stride 1 is itself a convolution: with the filter turned by half a turn, input and output channels changed over. */
-function inputGradientByConvolution(filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
-  const [height = 0, width = 0, inputChannels = 0, outputChannels = 0] = filter.shape;
-  return scoped(() => {
-    const turned = tf.transpose(tf.reverse(reshape(filter, [height * width, inputChannels, outputChannels]), 0), [0, 2, 1]);
-    return convolve(outputGradient, reshape(turned, [height, width, outputChannels, inputChannels]), { ...window, padding: window.size - 1 - window.padding });
-  });
-}
-
 /** The gradient with respect to the images, of shape `imagesShape`. */
 export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
+  if (isOwnFaster() && hasOwnInputGradient(outputGradient, filter.shape)) return ownInputGradient(imagesShape, filter, outputGradient, window);
   if (isPointwise(window)) return pointwiseInputGradient(imagesShape, filter, outputGradient, window);
-  if (isTiled(outputGradient, filter.shape, window)) return tiledInputGradient(filter, outputGradient);
   const [count, height, width, channels] = imagesShape;
   if (isPatchProductFaster(imagesShape, window)) return inputGradientByPatches(imagesShape, filter, outputGradient, window);
-  if (isWithoutAvx512() && window.stride === 1) return inputGradientByConvolution(filter, outputGradient, window);
-  if (isWithoutAvx512() && channels >= CHANNELS_FOR_PATCHES) return inputGradientByPatches(imagesShape, filter, outputGradient, window);
   const plan = planPadding(window, height, width);
   const run = (shape: Tensor4D['shape'], padding: Padding): Tensor4D => {
     const sizes = tf.tensor1d(shape, 'int32');
@@ -271,12 +243,9 @@ export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter:
 
 /** The gradient with respect to the filter, of shape `filterShape` = [k, k, I, O]. */
 export function convolutionFilterGradient(images: Tensor4D, filterShape: readonly number[], outputGradient: Tensor4D, window: Window): Tensor4D {
+  if (isOwnFaster() && hasOwnConvolution(images, filterShape)) return ownFilterGradient(images, outputGradient, window);
   if (isPointwise(window)) return pointwiseFilterGradient(images, filterShape, outputGradient, window);
-  if (isTiled(images, filterShape, window)) return tiledFilterGradient(images, outputGradient);
-  const [, , , outputChannels] = outputGradient.shape;
-  if (isPatchProductFaster(images.shape, window) || (isWithoutAvx512() && outputChannels >= OUTPUT_CHANNELS_FOR_PATCHES)) {
-    return filterGradientByPatches(images, filterShape, outputGradient, window);
-  }
+  if (isPatchProductFaster(images.shape, window)) return filterGradientByPatches(images, filterShape, outputGradient, window);
   const plan = planPadding(window, images.shape[1], images.shape[2]);
   const sizes = tf.tensor1d([...filterShape], 'int32');
   const run = (input: Tensor4D, padding: Padding): Tensor4D =>

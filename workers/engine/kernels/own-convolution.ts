@@ -1,0 +1,62 @@
+/**
+ * Convolution and its gradients by our own ops (workers/engine/native): by Winograd's tiles where the window is 3x3 at stride 1, by patches otherwise.
+ *
+ * They are compiled into the library that `npm run engine` links, and are there on processors with AVX2.
+ */
+import { asRank4, floatDtypeOf, intAttr, runOp, tf } from '../tensorflow.ts';
+import type { OpAttr, Tensor, Tensor4D } from '../tensorflow.ts';
+import type { Window } from './padding.ts';
+
+const CHANNELS_MULTIPLE = 16;
+
+let available: boolean | undefined;
+
+/** True where the ops can be run; tried once with one pixel. */
+function hasOwnOps(): boolean {
+  available ??= canConvolveOnePixel();
+  return available;
+}
+
+function canConvolveOnePixel(): boolean {
+  const image = tf.zeros([1, 1, 1, CHANNELS_MULTIPLE]);
+  const filter = tf.zeros([1, 1, CHANNELS_MULTIPLE, CHANNELS_MULTIPLE]);
+  try {
+    runOp('ParaffinConvolution', windowAttrs({ size: 1, stride: 1, padding: 0 }), [image, filter]).dispose();
+    return true;
+  } catch {
+    // TensorFlow says "Op type not registered": that is the answer that was asked for.
+    return false;
+  } finally {
+    tf.dispose([image, filter]);
+  }
+}
+
+function windowAttrs({ stride, padding }: Window): OpAttr[] {
+  return [intAttr('stride', stride), intAttr('padding', padding)];
+}
+
+/** Whether the ops take this convolution of images, or the gradient of its filter [k, k, I, O]. */
+export function hasOwnConvolution(images: Tensor4D, filterShape: readonly number[]): boolean {
+  return (filterShape[3] ?? 0) % CHANNELS_MULTIPLE === 0 && floatDtypeOf(images) === 'float32' && hasOwnOps();
+}
+
+/** Whether they take the gradient by the images as well. */
+export function hasOwnInputGradient(outputGradient: Tensor4D, filterShape: readonly number[]): boolean {
+  return (filterShape[2] ?? 0) % CHANNELS_MULTIPLE === 0 && hasOwnConvolution(outputGradient, filterShape);
+}
+
+/** [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O]. */
+export function ownConvolution(images: Tensor4D, filter: Tensor, window: Window): Tensor4D {
+  return asRank4(runOp('ParaffinConvolution', windowAttrs(window), [images, filter]));
+}
+
+/** The gradient with respect to the images, of shape `imagesShape`. */
+export function ownInputGradient(imagesShape: Tensor4D['shape'], filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
+  const [, height, width] = imagesShape;
+  return asRank4(runOp('ParaffinConvolutionInputGradient', [...windowAttrs(window), intAttr('height', height), intAttr('width', width)], [filter, outputGradient]));
+}
+
+/** The gradient with respect to the filter, [k, k, I, O]. */
+export function ownFilterGradient(images: Tensor4D, outputGradient: Tensor4D, window: Window): Tensor4D {
+  return asRank4(runOp('ParaffinConvolutionFilterGradient', [...windowAttrs(window), intAttr('side', window.size)], [images, outputGradient]));
+}

@@ -1,0 +1,214 @@
+#include "patches.h"
+
+#include <algorithm>
+#include <cstddef>
+#include <cstring>
+
+#include "products.h"
+#include "threads.h"
+
+#pragma GCC target("avx2,fma")
+
+namespace paraffin {
+namespace {
+
+/** So much of a sum is taken at once that the right factor, 16 columns wide, stays in the first-level cache. */
+constexpr int DEPTH_AT_ONCE = 256;
+constexpr int ROWS_MAX = 96;
+
+Workspace packedSpace;
+
+int roundedUp(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
+
+/** Windows, one after another through all images: row, column and image of the output are its place. */
+class Windows {
+ public:
+  explicit Windows(const WindowedShape& shape) : shape_(shape), perImage_(shape.outputHeight * shape.outputWidth) {}
+
+  int count() const { return shape_.count * perImage_; }
+  int perImage() const { return perImage_; }
+  /** Values of one patch: side * side * inputChannels. */
+  int size() const { return shape_.side * shape_.side * shape_.inputChannels; }
+  /** True where patches are the pixels themselves, in their order. */
+  bool arePixels() const { return shape_.side == 1 && shape_.stride == 1 && shape_.padding == 0; }
+
+  /** Copies a window's pixels to `patch`, zeros beyond the border. */
+  void take(const float* images, int window, float* patch) const {
+    eachRow(window, [&](std::size_t pixel, int from, int to, int place) {
+      const int channels = shape_.inputChannels;
+      float* const row = patch + static_cast<std::size_t>(place) * shape_.side * channels;
+      std::fill(row, row + from * channels, 0.0F);
+      if (to > from) std::memcpy(row + from * channels, images + pixel * channels, static_cast<std::size_t>(to - from) * channels * sizeof(float));
+      std::fill(row + to * channels, row + shape_.side * channels, 0.0F);
+    });
+  }
+
+  /** Adds a patch to the pixels that it came from. */
+  void add(const float* patch, int window, float* images) const {
+    eachRow(window, [&](std::size_t pixel, int from, int to, int place) {
+      const int channels = shape_.inputChannels;
+      const float* const row = patch + (static_cast<std::size_t>(place) * shape_.side + from) * channels;
+      float* const target = images + pixel * channels;
+      for (int value = 0; value < (to - from) * channels; value += 8) _mm256_storeu_ps(target + value, _mm256_loadu_ps(target + value) + _mm256_loadu_ps(row + value));
+    });
+  }
+
+ private:
+  /** Calls `visit` for every row of a window: its first pixel inside the image, and from which to which column of the window it is inside. */
+  template <typename Visit>
+  void eachRow(int window, Visit visit) const {
+    const int place = window % perImage_;
+    const int top = place / shape_.outputWidth * shape_.stride - shape_.padding;
+    const int left = place % shape_.outputWidth * shape_.stride - shape_.padding;
+    const int from = std::max(0, -left);
+    const int to = std::max(from, std::min(shape_.side, shape_.width - left));
+    for (int row = 0; row < shape_.side; row += 1) {
+      const int y = top + row;
+      const bool isInside = y >= 0 && y < shape_.height;
+      const std::size_t pixel = isInside ? (static_cast<std::size_t>(window / perImage_) * shape_.height + y) * shape_.width + left + from : 0;
+      visit(pixel, from, isInside ? to : from, row);
+    }
+  }
+
+  WindowedShape shape_;
+  int perImage_;
+};
+
+/** matrix [rows, columns] to panels of 16 columns: [columns / 16, rows, 16]. */
+void packColumns(const float* matrix, int rows, int columns, float* packed) {
+  inParallel(columns / PANEL_WIDTH, [=](int panel) {
+    float* place = packed + static_cast<std::size_t>(panel) * rows * PANEL_WIDTH;
+    const float* from = matrix + panel * PANEL_WIDTH;
+    for (int row = 0; row < rows; row += 1, place += PANEL_WIDTH, from += columns) std::memcpy(place, from, PANEL_WIDTH * sizeof(float));
+  });
+}
+
+/** matrix [rows, columns] turned, to panels of 16 of its rows: [rows / 16, columns, 16]. */
+void packRows(const float* matrix, int rows, int columns, float* packed) {
+  inParallel(rows / 8, [=](int unit) {
+    const int first = unit * 8;
+    float* const panel = packed + static_cast<std::size_t>(first / PANEL_WIDTH) * columns * PANEL_WIDTH + first % PANEL_WIDTH;
+    for (int column = 0; column < columns; column += 8) {
+      Eight eight[8];
+      for (int row = 0; row < 8; row += 1) eight[row] = _mm256_loadu_ps(matrix + static_cast<std::size_t>(first + row) * columns + column);
+      transpose(eight);
+      for (int row = 0; row < 8; row += 1) _mm256_store_ps(panel + static_cast<std::size_t>(column + row) * PANEL_WIDTH, eight[row]);
+    }
+  });
+}
+
+/** product [rows, columns] = left [rows, depth] times the packed right factor; by one thread. */
+void multiplyPacked(int rows, int depth, int columns, const float* left, std::size_t leftStep, const float* packed, float* product, std::size_t productStep) {
+  for (int from = 0; from < depth; from += DEPTH_AT_ONCE) {
+    const int part = std::min(DEPTH_AT_ONCE, depth - from);
+    for (int panel = 0; panel < columns / PANEL_WIDTH; panel += 1) {
+      const float* const right = packed + (static_cast<std::size_t>(panel) * depth + from) * PANEL_WIDTH;
+      for (int row = 0; row < rows; row += ROWS_AT_ONCE) {
+        const int count = std::min(ROWS_AT_ONCE, rows - row);
+        float* const place = product + row * productStep + panel * PANEL_WIDTH;
+        if (from == 0) multiply<false, 0, 1>(count, part, left + row * leftStep + from, leftStep, right, place, productStep);
+        else multiply<true, 0, 1>(count, part, left + row * leftStep + from, leftStep, right, place, productStep);
+      }
+    }
+  }
+}
+
+/** So many rows of `width` floats that they stay near, in sixes. */
+int rowsNear(int width) { return std::clamp(FLOATS_NEAR / 2 / width / ROWS_AT_ONCE * ROWS_AT_ONCE, ROWS_AT_ONCE, ROWS_MAX); }
+
+}  // namespace
+
+void convolveByPatches(const WindowedShape& shape, const float* images, const float* filter, float* output) {
+  const Windows windows(shape);
+  const int depth = windows.size();
+  const int columns = shape.outputChannels;
+  float* const packed = packedSpace.take(static_cast<std::size_t>(depth) * columns);
+  packColumns(filter, depth, columns, packed);
+  const int rowsAtOnce = rowsNear(depth);
+  inParallel((windows.count() + rowsAtOnce - 1) / rowsAtOnce, [=](int unit) {
+    static thread_local Workspace space;
+    const int first = unit * rowsAtOnce;
+    const int rows = std::min(rowsAtOnce, windows.count() - first);
+    float* const product = output + static_cast<std::size_t>(first) * columns;
+    if (windows.arePixels()) return multiplyPacked(rows, depth, columns, images + static_cast<std::size_t>(first) * depth, depth, packed, product, columns);
+    float* const patches = space.take(static_cast<std::size_t>(rowsAtOnce) * depth);
+    for (int row = 0; row < rows; row += 1) windows.take(images, first + row, patches + static_cast<std::size_t>(row) * depth);
+    multiplyPacked(rows, depth, columns, patches, depth, packed, product, columns);
+  });
+}
+
+void inputGradientByPatches(const WindowedShape& shape, const float* filter, const float* outputGradient, float* gradient) {
+  const Windows windows(shape);
+  const int columns = windows.size();
+  const int depth = shape.outputChannels;
+  float* const packed = packedSpace.take(static_cast<std::size_t>(depth) * columns);
+  packRows(filter, columns, depth, packed);
+  if (windows.arePixels()) {
+    const int rowsAtOnce = rowsNear(depth);
+    inParallel((windows.count() + rowsAtOnce - 1) / rowsAtOnce, [=](int unit) {
+      const int first = unit * rowsAtOnce;
+      multiplyPacked(std::min(rowsAtOnce, windows.count() - first), depth, columns, outputGradient + static_cast<std::size_t>(first) * depth, depth, packed, gradient + static_cast<std::size_t>(first) * columns, columns);
+    });
+    return;
+  }
+  // Patches of an image overlap: an image is one thread's.
+  const std::size_t imageSize = static_cast<std::size_t>(shape.height) * shape.width * shape.inputChannels;
+  const int rowsAtOnce = rowsNear(columns);
+  inParallel(shape.count, [=](int image) {
+    static thread_local Workspace space;
+    float* const patches = space.take(static_cast<std::size_t>(rowsAtOnce) * columns);
+    std::fill_n(gradient + image * imageSize, imageSize, 0.0F);
+    for (int first = 0; first < windows.perImage(); first += rowsAtOnce) {
+      const int rows = std::min(rowsAtOnce, windows.perImage() - first);
+      const int window = image * windows.perImage() + first;
+      multiplyPacked(rows, depth, columns, outputGradient + static_cast<std::size_t>(window) * depth, depth, packed, patches, columns);
+      for (int row = 0; row < rows; row += 1) windows.add(patches + static_cast<std::size_t>(row) * columns, window + row, gradient);
+    }
+  });
+}
+
+void filterGradientByPatches(const WindowedShape& shape, const float* images, const float* outputGradient, float* gradient) {
+  static Workspace patchSpace;
+  static Workspace gradientSpace;
+  const Windows windows(shape);
+  const int rows = windows.size();
+  const int paddedRows = roundedUp(rows, PANEL_WIDTH);
+  const int columns = shape.outputChannels;
+  if (windows.count() == 0) {
+    std::fill_n(gradient, static_cast<std::size_t>(rows) * columns, 0.0F);
+    return;
+  }
+  const int capacity = std::min(windows.count(), std::clamp(FLOATS_FAR / 4 / (paddedRows + columns) / 8 * 8, 64, DEPTH_AT_ONCE));
+  const std::size_t panelStep = static_cast<std::size_t>(capacity + 1) * PANEL_WIDTH;
+  float* const patches = patchSpace.take(panelStep * (paddedRows / PANEL_WIDTH));
+  float* const gradients = gradientSpace.take(panelStep * (columns / PANEL_WIDTH));
+  for (int first = 0; first < windows.count(); first += capacity) {
+    const int count = std::min(capacity, windows.count() - first);
+    inParallel((count + 7) / 8, [=](int unit) {
+      static thread_local Workspace space;
+      float* const patch = space.take(paddedRows);
+      std::fill(patch + rows, patch + paddedRows, 0.0F);
+      for (int place = unit * 8; place < std::min(count, unit * 8 + 8); place += 1) {
+        windows.take(images, first + place, patch);
+        for (int row = 0; row < paddedRows; row += PANEL_WIDTH) std::memcpy(patches + row / PANEL_WIDTH * panelStep + place * PANEL_WIDTH, patch + row, PANEL_WIDTH * sizeof(float));
+        const float* const arriving = outputGradient + static_cast<std::size_t>(first + place) * columns;
+        for (int column = 0; column < columns; column += PANEL_WIDTH) std::memcpy(gradients + column / PANEL_WIDTH * panelStep + place * PANEL_WIDTH, arriving + column, PANEL_WIDTH * sizeof(float));
+      }
+    });
+    inParallel(paddedRows / PANEL_WIDTH, [=](int panel) {
+      const float* const left = patches + panel * panelStep;
+      const int panelRows = std::min(PANEL_WIDTH, rows - panel * PANEL_WIDTH);
+      for (int column = 0; column < columns; column += PANEL_WIDTH) {
+        const float* const right = gradients + column / PANEL_WIDTH * panelStep;
+        for (int row = 0; row < panelRows; row += ROWS_AT_ONCE) {
+          float* const sum = gradient + static_cast<std::size_t>(panel * PANEL_WIDTH + row) * columns + column;
+          const int at = std::min(ROWS_AT_ONCE, panelRows - row);
+          if (first == 0) multiply<false, 1, PANEL_WIDTH>(at, count, left + row, 1, right, sum, columns);
+          else multiply<true, 1, PANEL_WIDTH>(at, count, left + row, 1, right, sum, columns);
+        }
+      }
+    });
+  }
+}
+
+}  // namespace paraffin

@@ -1,0 +1,31 @@
+/**
+ * The convolution by any window, and its two gradients, as matrix products over patches, in float32 for processors with AVX2 and FMA. Patches are
+ * put in order a few at a time, in a core's own cache, and never stand in memory as a whole.
+ *
+ * Images are NHWC, filters HWIO. Output channels come in multiples of 16; for the gradient by images, input channels too.
+ * The same numbers come out for any number of threads. One call at a time: they share their workspace.
+ */
+#pragma once
+
+namespace paraffin {
+
+/** images [count, height, width, inputChannels], filter [side, side, inputChannels, outputChannels], output [count, outputHeight, outputWidth, outputChannels]. */
+struct WindowedShape {
+  int count;
+  int height;
+  int width;
+  int inputChannels;
+  int outputChannels;
+  int outputHeight;
+  int outputWidth;
+  /** The window's, in pixels. */
+  int side;
+  int stride;
+  int padding;
+};
+
+void convolveByPatches(const WindowedShape& shape, const float* images, const float* filter, float* output);
+void inputGradientByPatches(const WindowedShape& shape, const float* filter, const float* outputGradient, float* gradient);
+void filterGradientByPatches(const WindowedShape& shape, const float* images, const float* outputGradient, float* gradient);
+
+}  // namespace paraffin
