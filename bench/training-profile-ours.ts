@@ -6,7 +6,7 @@
  */
 import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
 import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
-import { canComputeIn } from '../workers/engine/kernels/batch-norm.ts';
+import { canComputeIn } from '../workers/engine/kernels/compute-dtype.ts';
 import { ntXent } from '../workers/engine/losses/nt-xent.ts';
 import { ProjectionHead, randomProjectionHead } from '../workers/engine/models/projection-head.ts';
 import { createEncoder } from '../workers/engine/models/resnet.ts';

@@ -3,7 +3,7 @@ import { readFileSync } from 'node:fs';
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { z } from 'zod';
-import { canComputeIn } from '../../workers/engine/kernels/batch-norm.ts';
+import { canComputeIn } from '../../workers/engine/kernels/compute-dtype.ts';
 import { encoderFromWeights } from '../../workers/engine/models/resnet.ts';
 import type { Encoder } from '../../workers/engine/models/resnet.ts';
 import { asRank2, floatDtypeOf, liveTensorCount, readFloats, tf } from '../../workers/engine/tensorflow.ts';

@@ -5,7 +5,7 @@ import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { promisify } from 'node:util';
 import { childEnvironment } from '../../src/env.ts';
-import { canComputeIn } from '../../workers/engine/kernels/batch-norm.ts';
+import { canComputeIn } from '../../workers/engine/kernels/compute-dtype.ts';
 import { convolutionInputGradient, convolve } from '../../workers/engine/kernels/convolution.ts';
 import { randomEncoderWeights } from '../../workers/engine/models/weights.ts';
 import { ENGINE_PROCESS_ENV } from '../../workers/engine/process-env.ts';
@@ -66,7 +66,7 @@ function describeSupported(what: string, tests: () => void): void {
 }
 
 test('a processor without bfloat16 is told from one with it before anything is trained', async () => {
-  const asking = `const { canComputeIn } = await import(${JSON.stringify(new URL('../../workers/engine/kernels/batch-norm.ts', import.meta.url).href)}); console.log(canComputeIn('float32'), canComputeIn('bfloat16'), canComputeIn('bfloat16'));`;
+  const asking = `const { canComputeIn } = await import(${JSON.stringify(new URL('../../workers/engine/kernels/compute-dtype.ts', import.meta.url).href)}); console.log(canComputeIn('float32'), canComputeIn('bfloat16'), canComputeIn('bfloat16'));`;
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', asking], { env: childEnvironment({ ...ENGINE_PROCESS_ENV, ONEDNN_MAX_CPU_ISA: 'AVX2' }) });
   assert.equal(stdout.trim(), 'true false false');
 });

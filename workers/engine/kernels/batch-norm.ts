@@ -1,54 +1,30 @@
 /** Batch normalisation over N, H, W of NHWC images (Ioffe and Szegedy 2015, arXiv:1502.03167), as PyTorch's BatchNorm2d. Images may be bfloat16; scale, offset and statistics are float32. */
-import { asRank4, boolAttr, castTo, floatAttr, intAttr, runOps, scoped, stringAttr, tf, typeAttr, typeOf } from '../tensorflow.ts';
-import type { FloatDtype, OpAttr, Tensor, Tensor4D } from '../tensorflow.ts';
-import { relu } from './elementwise.ts';
-import { hasOneDnn, ONEDNN_KERNEL } from './onednn.ts';
+import { asRank4, tf } from '../tensorflow.ts';
+import type { Tensor, Tensor4D } from '../tensorflow.ts';
+import { reluGradient } from './elementwise.ts';
+import { fusedBatchNorm, fusedBatchNormGradient } from './fused-batch-norm.ts';
+import type { Activation, BatchNormState } from './fused-batch-norm.ts';
+import { hasOwnBatchNorm, ownBatchNorm, ownBatchNormGradient } from './own-batch-norm.ts';
+import { areOwnOpsFaster } from './own-ops.ts';
 
-const EPSILON = 1e-5;
-/** The share of the batch's statistics in the running ones, after each step. */
-const MOMENTUM = 0.1;
-
-/** Scale (gamma), offset (beta) and running statistics, each [C]. */
-export interface BatchNormState {
-  readonly scale: Tensor;
-  readonly offset: Tensor;
-  readonly runningMean: Tensor;
-  readonly runningVariance: Tensor;
-}
+export type { Activation, BatchNormState };
 
 export interface BatchNormTrace {
   readonly output: Tensor4D;
   readonly batchMean: Tensor;
   readonly batchVariance: Tensor;
-  readonly reserve: Tensor;
+  /** What TensorFlow's gradient needs beside; our own needs nothing. */
+  readonly reserve: Tensor | undefined;
   /** The running statistics after this batch; the variance is the unbiased one. */
   readonly nextRunningMean: Tensor;
   readonly nextRunningVariance: Tensor;
 }
 
-function batchNormAttrs(images: Tensor4D, isTraining: boolean): OpAttr[] {
-  return [typeOf(images), typeAttr('U', 'float32'), floatAttr('epsilon', EPSILON), stringAttr('data_format', 'NHWC'), boolAttr('is_training', isTraining)];
-}
-
-function runBatchNorm(images: Tensor4D, state: BatchNormState, activation: 'NONE' | 'RELU', isTraining: boolean): Tensor[] {
-  const attrs = [...batchNormAttrs(images, isTraining), floatAttr('exponential_avg_factor', isTraining ? MOMENTUM : 1)];
-  const inputs = [images, state.scale, state.offset, state.runningMean, state.runningVariance];
-  if (activation === 'RELU' && hasOneDnn()) {
-    const fused = [...attrs, intAttr('num_side_inputs', 0), stringAttr('activation_mode', 'Relu'), ONEDNN_KERNEL];
-    return runOps('_MklNativeFusedBatchNormEx', fused, inputs, 6);
-  }
-  const outputs = runOps('FusedBatchNormV3', attrs, inputs, 6);
-  const [normalised, ...others] = outputs;
-  if (activation === 'NONE' || normalised === undefined) return outputs;
-  const rectified = relu(normalised);
-  normalised.dispose();
-  return [rectified, ...others];
-}
-
 /** Normalises by the batch's own statistics, then rectifies when asked: images [N, H, W, C] to the same shape. The state is left as it was. */
-export function batchNormTraining(images: Tensor4D, state: BatchNormState, activation: 'NONE' | 'RELU'): BatchNormTrace {
-  const [output, nextRunningMean, nextRunningVariance, batchMean, batchVariance, reserve] = runBatchNorm(images, state, activation, true);
-  if (!output || !nextRunningMean || !nextRunningVariance || !batchMean || !batchVariance || !reserve) throw new Error('Batch norm gave too few outputs.');
+export function batchNormTraining(images: Tensor4D, state: BatchNormState, activation: Activation): BatchNormTrace {
+  const outputs = areOwnOpsFaster() && hasOwnBatchNorm(images) ? ownBatchNorm(images, state, activation) : fusedBatchNorm(images, state, activation, true);
+  const [output, nextRunningMean, nextRunningVariance, batchMean, batchVariance, reserve] = outputs;
+  if (!output || !nextRunningMean || !nextRunningVariance || !batchMean || !batchVariance) throw new Error('Batch norm gave too few outputs.');
   return { output: asRank4(output), nextRunningMean, nextRunningVariance, batchMean, batchVariance, reserve };
 }
 
@@ -56,8 +32,13 @@ export function batchNormTraining(images: Tensor4D, state: BatchNormState, activ
 export type Statistics = 'RUNNING' | 'BATCH';
 
 /** Normalises without keeping anything for a gradient, then rectifies when asked. */
-export function batchNormInference(images: Tensor4D, state: BatchNormState, activation: 'NONE' | 'RELU', statistics: Statistics): Tensor4D {
-  const [output, ...others] = runBatchNorm(images, state, activation, statistics === 'BATCH');
+export function batchNormInference(images: Tensor4D, state: BatchNormState, activation: Activation, statistics: Statistics): Tensor4D {
+  if (statistics === 'BATCH') {
+    const { output, ...others } = batchNormTraining(images, state, activation);
+    tf.dispose(Object.values(others).filter((tensor) => tensor !== undefined));
+    return output;
+  }
+  const [output, ...others] = fusedBatchNorm(images, state, activation, false);
   if (!output) throw new Error('Batch norm gave no output.');
   tf.dispose(others);
   return asRank4(output);
@@ -69,42 +50,24 @@ export interface BatchNormGradients {
   readonly offset: Tensor;
 }
 
-/** The gradients of training-mode batch norm; `outputGradient` is that of the normalised images, before any ReLU. */
-export function batchNormGradient(images: Tensor4D, scale: Tensor, trace: BatchNormTrace, outputGradient: Tensor4D): BatchNormGradients {
-  const inputs = [outputGradient, images, scale, trace.batchMean, trace.batchVariance, trace.reserve];
-  const [imagesGradient, scaleGradient, offsetGradient, ...others] = runOps('FusedBatchNormGradV3', batchNormAttrs(images, true), inputs, 5);
+/** The gradients of `batchNormTraining`; `outputGradient` is that of its output, after the ReLU where there is one. */
+export function batchNormGradient(images: Tensor4D, scale: Tensor, trace: BatchNormTrace, activation: Activation, outputGradient: Tensor4D): BatchNormGradients {
+  const [imagesGradient, scaleGradient, offsetGradient, ...others] = runGradient(images, scale, trace, activation, outputGradient);
   if (!imagesGradient || !scaleGradient || !offsetGradient) throw new Error('The gradient of batch norm gave too few outputs.');
   tf.dispose(others);
   return { images: asRank4(imagesGradient), scale: scaleGradient, offset: offsetGradient };
 }
 
+function runGradient(images: Tensor4D, scale: Tensor, { output, batchMean, batchVariance, reserve }: BatchNormTrace, activation: Activation, outputGradient: Tensor4D): Tensor[] {
+  if (reserve === undefined) return ownBatchNormGradient(images, output, scale, batchMean, batchVariance, outputGradient, activation);
+  if (activation === 'NONE') return fusedBatchNormGradient(images, scale, batchMean, batchVariance, reserve, outputGradient);
+  const beforeRelu = reluGradient(outputGradient, output);
+  const gradients = fusedBatchNormGradient(images, scale, batchMean, batchVariance, reserve, beforeRelu);
+  beforeRelu.dispose();
+  return gradients;
+}
+
 /** Frees what was kept for the gradient; the next running statistics belong to whoever takes them. */
-export function disposeBatchNorm(trace: BatchNormTrace): void {
-  tf.dispose([trace.output, trace.batchMean, trace.batchVariance, trace.reserve]);
-}
-
-let computesInBfloat16: boolean | undefined;
-
-/**
- * True where this device can train in the dtype. oneDNN has no bfloat16 on processors without AVX-512, and batch norm, tried once with a 2x2 image, is the
- * first of its ops to say so.
- */
-export function canComputeIn(dtype: FloatDtype): boolean {
-  if (dtype === 'float32') return true;
-  computesInBfloat16 ??= canNormaliseBfloat16();
-  return computesInBfloat16;
-}
-
-function canNormaliseBfloat16(): boolean {
-  const statistics = tf.ones([2]);
-  const image = scoped(() => castTo(tf.zeros([1, 2, 2, 2]), 'bfloat16'));
-  try {
-    tf.dispose(runBatchNorm(asRank4(image), { scale: statistics, offset: statistics, runningMean: statistics, runningVariance: statistics }, 'RELU', true));
-    return true;
-  } catch {
-    // TensorFlow says "could not create a primitive": that is the answer that was asked for.
-    return false;
-  } finally {
-    tf.dispose([statistics, image]);
-  }
+export function disposeBatchNorm({ output, batchMean, batchVariance, reserve }: BatchNormTrace): void {
+  tf.dispose([output, batchMean, batchVariance, ...(reserve === undefined ? [] : [reserve])]);
 }

@@ -1,12 +1,12 @@
 /** Two-dimensional convolution without bias and its two gradients. Images are NHWC, filters HWIO. */
 import { asRank2, asRank4, boolAttr, castTo, floatDtypeOf, intAttr, intsAttr, runOp, scoped, stringAttr, T_FLOAT, tf, typeAttr, typeOf } from '../tensorflow.ts';
 import type { OpAttr, Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
-import { canComputeIn } from './batch-norm.ts';
 import { multiplyMatrices, reshape } from './elementwise.ts';
 import { hasOneDnn } from './onednn.ts';
 import { outputSide, padImages, planPadding, unpadImages } from './padding.ts';
 import type { Window } from './padding.ts';
 import { hasOwnConvolution, hasOwnInputGradient, ownConvolution, ownFilterGradient, ownInputGradient } from './own-convolution.ts';
+import { areOwnOpsFaster } from './own-ops.ts';
 
 type Padding = { readonly name: 'SAME' | 'VALID' } | { readonly name: 'EXPLICIT'; readonly pixels: number };
 
@@ -140,22 +140,12 @@ function isPairedWrongly(images: Tensor4D): boolean {
   return floatDtypeOf(images) === 'bfloat16' && images.shape[3] % 2 === 1 && hasOneDnn();
 }
 
-/**
- * Without AVX-512 our own ops are faster than oneDNN 3.7, which has weak kernels for a convolution's gradients there: by images it did 3 to 103 of the 140 GFLOP/s that
- * the convolution did beside it on two AVX2 cores, by the filter 47 to 95. With AVX-512 the two were not compared.
- *
- * oneDNN has kernels in bfloat16 where AVX-512 is, which is how it is told. A rule and not a trial: the same device must come to the same digits every time.
- */
-function isOwnFaster(): boolean {
-  return hasOneDnn() && !canComputeIn('bfloat16');
-}
-
 /** [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O]. */
 export function convolve(images: Tensor4D, filter: Tensor, window: Window): Tensor4D {
   if (isPairedWrongly(images)) {
     return scoped(() => asRank4(castTo(convolve(asRank4(castTo(images, 'float32')), castTo(filter, 'float32'), window), 'bfloat16')));
   }
-  if (isOwnFaster() && hasOwnConvolution(images, filter.shape)) return ownConvolution(images, filter, window);
+  if (areOwnOpsFaster() && hasOwnConvolution(images, filter.shape)) return ownConvolution(images, filter, window);
   if (isPointwise(window)) return convolvePointwise(images, filter, window);
   if (isPatchProductFaster(images.shape, window)) return convolveByPatches(images, filter, window);
   const padding: Padding = window.padding === 0 ? { name: 'VALID' } : { name: 'EXPLICIT', pixels: window.padding };
@@ -222,7 +212,7 @@ function inputGradientByPatches(imagesShape: Tensor4D['shape'], filter: Tensor, 
 
 /** The gradient with respect to the images, of shape `imagesShape`. */
 export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
-  if (isOwnFaster() && hasOwnInputGradient(outputGradient, filter.shape)) return ownInputGradient(imagesShape, filter, outputGradient, window);
+  if (areOwnOpsFaster() && hasOwnInputGradient(outputGradient, filter.shape)) return ownInputGradient(imagesShape, filter, outputGradient, window);
   if (isPointwise(window)) return pointwiseInputGradient(imagesShape, filter, outputGradient, window);
   const [count, height, width, channels] = imagesShape;
   if (isPatchProductFaster(imagesShape, window)) return inputGradientByPatches(imagesShape, filter, outputGradient, window);
@@ -243,7 +233,7 @@ export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter:
 
 /** The gradient with respect to the filter, of shape `filterShape` = [k, k, I, O]. */
 export function convolutionFilterGradient(images: Tensor4D, filterShape: readonly number[], outputGradient: Tensor4D, window: Window): Tensor4D {
-  if (isOwnFaster() && hasOwnConvolution(images, filterShape)) return ownFilterGradient(images, outputGradient, window);
+  if (areOwnOpsFaster() && hasOwnConvolution(images, filterShape)) return ownFilterGradient(images, outputGradient, window);
   if (isPointwise(window)) return pointwiseFilterGradient(images, filterShape, outputGradient, window);
   if (isPatchProductFaster(images.shape, window)) return filterGradientByPatches(images, filterShape, outputGradient, window);
   const plan = planPadding(window, images.shape[1], images.shape[2]);

@@ -1,35 +1,10 @@
-/**
- * Convolution and its gradients by our own ops (workers/engine/native): by Winograd's tiles where the window is 3x3 at stride 1, by patches otherwise.
- *
- * They are compiled into the library that `npm run engine` links, and are there on processors with AVX2.
- */
-import { asRank4, floatDtypeOf, intAttr, runOp, tf } from '../tensorflow.ts';
+/** Convolution and its gradients by our own ops: by Winograd's tiles where the window is 3x3 at stride 1, by patches otherwise. */
+import { asRank4, floatDtypeOf, intAttr, runOp } from '../tensorflow.ts';
 import type { OpAttr, Tensor, Tensor4D } from '../tensorflow.ts';
+import { hasOwnOps } from './own-ops.ts';
 import type { Window } from './padding.ts';
 
 const CHANNELS_MULTIPLE = 16;
-
-let available: boolean | undefined;
-
-/** True where the ops can be run; tried once with one pixel. */
-function hasOwnOps(): boolean {
-  available ??= canConvolveOnePixel();
-  return available;
-}
-
-function canConvolveOnePixel(): boolean {
-  const image = tf.zeros([1, 1, 1, CHANNELS_MULTIPLE]);
-  const filter = tf.zeros([1, 1, CHANNELS_MULTIPLE, CHANNELS_MULTIPLE]);
-  try {
-    runOp('ParaffinConvolution', windowAttrs({ size: 1, stride: 1, padding: 0 }), [image, filter]).dispose();
-    return true;
-  } catch {
-    // TensorFlow says "Op type not registered": that is the answer that was asked for.
-    return false;
-  } finally {
-    tf.dispose([image, filter]);
-  }
-}
 
 function windowAttrs({ stride, padding }: Window): OpAttr[] {
   return [intAttr('stride', stride), intAttr('padding', padding)];

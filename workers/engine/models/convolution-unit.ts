@@ -2,9 +2,8 @@
 import { batchNormGradient, batchNormInference, batchNormTraining, disposeBatchNorm } from '../kernels/batch-norm.ts';
 import type { BatchNormState, BatchNormTrace, Statistics } from '../kernels/batch-norm.ts';
 import { convolutionFilterGradient, convolutionInputGradient, convolve } from '../kernels/convolution.ts';
-import { reluGradient } from '../kernels/elementwise.ts';
 import type { NamedTensor } from '../named-tensor.ts';
-import { asRank4, castTo, floatDtypeOf, tf } from '../tensorflow.ts';
+import { castTo, floatDtypeOf, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor4D } from '../tensorflow.ts';
 import type { ConvolutionUnitSpec } from './architecture.ts';
 import { createParameter, disposeParameter, fromDevice, setGradient, toDevice } from './parameter.ts';
@@ -88,11 +87,8 @@ export class ConvolutionUnit {
     if (this.#trace === undefined) throw new Error(`${this.spec.convolutionName}: backward before forward.`);
     const { images, filter, convolved, norm } = this.#trace;
     const { window } = this.spec;
-    const beforeRelu = this.spec.activation === 'RELU' ? asRank4(reluGradient(outputGradient, norm.output)) : outputGradient;
-    norm.output.dispose();
-    const normGradients = batchNormGradient(convolved, this.#scale.value, norm, beforeRelu);
-    if (beforeRelu !== outputGradient) beforeRelu.dispose();
-    convolved.dispose();
+    const normGradients = batchNormGradient(convolved, this.#scale.value, norm, this.spec.activation, outputGradient);
+    tf.dispose([norm.output, convolved]);
     setGradient(this.#scale, normGradients.scale);
     setGradient(this.#offset, normGradients.offset);
     const filterGradient = convolutionFilterGradient(images, filter.shape, normGradients.images, window);

@@ -1,5 +1,5 @@
 /**
- * What ops.cc needs of tensorflow/c/kernels.h (TensorFlow 2.21), word for word. That header includes others of pluggable devices, which are not among
+ * What op.h needs of tensorflow/c/kernels.h (TensorFlow 2.21), word for word. That header includes others of pluggable devices, which are not among
  * those that are unpacked from the wheel.
  */
 #pragma once
@@ -23,6 +23,8 @@ void TF_RegisterKernelBuilder(const char* kernel_name, TF_KernelBuilder* builder
 void TF_GetInput(TF_OpKernelContext* ctx, int i, TF_Tensor** tensor, TF_Status* status);
 TF_Tensor* TF_AllocateOutput(TF_OpKernelContext* context, int index, TF_DataType dtype, const int64_t* dims, int num_dims, size_t len, TF_Status* status);
 void TF_OpKernelConstruction_GetAttrInt64(TF_OpKernelConstruction* ctx, const char* attr_name, int64_t* val, TF_Status* status);
+void TF_OpKernelConstruction_GetAttrFloat(TF_OpKernelConstruction* ctx, const char* attr_name, float* val, TF_Status* status);
+void TF_OpKernelConstruction_GetAttrBool(TF_OpKernelConstruction* ctx, const char* attr_name, unsigned char* val, TF_Status* status);
 void TF_OpKernelConstruction_Failure(TF_OpKernelConstruction* ctx, TF_Status* status);
 void TF_OpKernelContext_Failure(TF_OpKernelContext* ctx, TF_Status* status);
 

@@ -6,7 +6,7 @@
 #include "products.h"
 #include "threads.h"
 
-// The whole library must load on any processor; only these functions need AVX2, and ops.cc offers them where it is.
+// The whole library must load on any processor; only these functions need AVX2, and op.h offers them where it is.
 #pragma GCC target("avx2,fma")
 
 namespace paraffin {

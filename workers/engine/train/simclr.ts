@@ -6,7 +6,7 @@
  * Loss and gradients are those of the whole batch up to rounding, but for batch norm: each part is normalised by its own statistics. The running
  * statistics move once a step, to the mean of where each part alone would have moved them.
  */
-import { canComputeIn } from '../kernels/batch-norm.ts';
+import { canComputeIn } from '../kernels/compute-dtype.ts';
 import { ntXent } from '../losses/nt-xent.ts';
 import type { NtXent } from '../losses/nt-xent.ts';
 import { embeddingDimOf } from '../models/architecture.ts';

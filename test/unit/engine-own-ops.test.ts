@@ -1,15 +1,17 @@
-/** Our own ops of the convolution against its definition: by tiles and by patches, over borders, the ways for few and for many channels, any number of threads. */
+/** Our own ops in C++ against their definitions: convolution by tiles and by patches, over borders, in the ways for few and for many channels; batch norm; any number of threads. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { childEnvironment } from '../../src/env.ts';
+import type { Activation, BatchNormState } from '../../workers/engine/kernels/batch-norm.ts';
+import { hasOwnBatchNorm, ownBatchNorm, ownBatchNormGradient } from '../../workers/engine/kernels/own-batch-norm.ts';
 import { hasOwnConvolution, hasOwnInputGradient, ownConvolution, ownFilterGradient, ownInputGradient } from '../../workers/engine/kernels/own-convolution.ts';
 import { outputSide } from '../../workers/engine/kernels/padding.ts';
 import type { Window } from '../../workers/engine/kernels/padding.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
-import { asRank4, castTo, intAttr, liveTensorCount, readFloats, runOp, tf } from '../../workers/engine/tensorflow.ts';
+import { asRank4, castTo, intAttr, liveTensorCount, readFloats, runOp, scoped, tf } from '../../workers/engine/tensorflow.ts';
 import type { OpAttr, Tensor, Tensor4D } from '../../workers/engine/tensorflow.ts';
 
 interface Shape {
@@ -93,11 +95,11 @@ function byDefinition(shape: Shape, images: Float32Array, filter: Float32Array, 
 }
 
 /** No number is off by more than a few roundings of what it is a sum of. */
-function assertNear(what: string, found: Float32Array, wanted: Float64Array): void {
+function assertNear(what: string, found: Float32Array, wanted: Float64Array, tolerance = 1e-5): void {
   assert.equal(found.length, wanted.length);
   const typical = Math.sqrt(wanted.reduce((sum, value) => sum + value * value, 0) / wanted.length);
   const worst = wanted.reduce((most, value, index) => Math.max(most, Math.abs(value - (found[index] ?? Number.NaN))), 0);
-  assert.ok(worst <= 1e-5 * typical, `${what}: off by ${worst / typical} of a typical value`);
+  assert.ok(worst <= tolerance * typical, `${what}: off by ${worst / typical} of a typical value`);
 }
 
 interface Results {
@@ -187,7 +189,131 @@ describe('our own convolution', () => {
       tf.dispose([images, filter, gradient, ...made]);
     }
   });
+});
 
+interface NormShape {
+  readonly what: string;
+  readonly shape: readonly [number, number, number, number];
+  readonly activation: Activation;
+}
+
+const NORM_SHAPES: readonly NormShape[] = [
+  { what: 'few rows', shape: [3, 2, 2, 8], activation: 'NONE' },
+  { what: 'few rows, rectified', shape: [2, 3, 1, 24], activation: 'RELU' },
+  { what: 'one row', shape: [1, 1, 1, 16], activation: 'RELU' },
+  { what: 'rows that several threads share', shape: [4, 40, 41, 16], activation: 'RELU' },
+  { what: 'rows that several threads share, many channels', shape: [9, 3, 3, 1024], activation: 'NONE' },
+];
+
+/** Far from zero, where sums of squares lose digits. */
+const NORM_OFFSET = 30;
+const EPSILON = 1e-5;
+const MOMENTUM = 0.1;
+
+interface NormInputs {
+  readonly images: Tensor4D;
+  readonly gradient: Tensor4D;
+  readonly state: BatchNormState;
+}
+
+function normInputs({ shape }: NormShape): NormInputs {
+  const [, , , channels] = shape;
+  const vector = (seed: number): Tensor => scoped(() => tf.reshape(normals(seed, [1, 1, 1, channels]), [channels]));
+  const images = scoped(() => asRank4(tf.add(normals(5, shape), NORM_OFFSET)));
+  return { images, gradient: normals(6, shape), state: { scale: vector(7), offset: vector(8), runningMean: vector(9), runningVariance: scoped(() => tf.square(vector(10))) } };
+}
+
+/** Batch norm by its definition, in float64; mean and variance (biased) of each channel beside the output. */
+function normByDefinition(images: Float64Array, scale: Float32Array, offset: Float32Array, activation: Activation): { readonly output: Float64Array; readonly mean: Float64Array; readonly variance: Float64Array } {
+  const channels = scale.length;
+  const rows = images.length / channels;
+  const [mean, variance] = [new Float64Array(channels), new Float64Array(channels)];
+  images.forEach((value, place) => (mean[place % channels] = (mean[place % channels] ?? 0) + value / rows));
+  images.forEach((value, place) => (variance[place % channels] = (variance[place % channels] ?? 0) + (value - (mean[place % channels] ?? 0)) ** 2 / rows));
+  const output = images.map((value, place) => {
+    const channel = place % channels;
+    const normalised = ((scale[channel] ?? Number.NaN) * (value - (mean[channel] ?? 0))) / Math.sqrt((variance[channel] ?? 0) + EPSILON) + (offset[channel] ?? Number.NaN);
+    return activation === 'RELU' ? Math.max(0, normalised) : normalised;
+  });
+  return { output, mean, variance };
+}
+
+const innerProduct = (left: ArrayLike<number>, right: ArrayLike<number>): number => Array.from(left).reduce((sum, value, place) => sum + value * (right[place] ?? Number.NaN), 0);
+
+describe('our own batch norm', () => {
+  for (const normShape of NORM_SHAPES) {
+    const { what, activation, shape } = normShape;
+    test(`${what}: the output, the statistics, and the running ones after it`, () => {
+      const { images, gradient, state } = normInputs(normShape);
+      assert.ok(hasOwnBatchNorm(images));
+      const made = ownBatchNorm(images, state, activation);
+      const [output, nextMean, nextVariance, mean, variance] = made.map(readFloats);
+      const [scale, offset, runningMean, runningVariance] = [state.scale, state.offset, state.runningMean, state.runningVariance].map(readFloats);
+      assert.ok(output && nextMean && nextVariance && mean && variance && scale && offset && runningMean && runningVariance);
+      const wanted = normByDefinition(Float64Array.from(readFloats(images)), scale, offset, activation);
+      const rows = images.size / shape[3];
+      // The mean itself is rounded to float32, a part in 10^7 of 30; a deviation of about 1 can be no better.
+      assertNear('the output', output, wanted.output, 1e-4);
+      assertNear('the mean', mean, wanted.mean, 1e-6);
+      if (rows > 1) assertNear('the variance', variance, wanted.variance, 1e-5);
+      assertNear('the running mean', nextMean, wanted.mean.map((value, channel) => (1 - MOMENTUM) * (runningMean[channel] ?? Number.NaN) + MOMENTUM * value), 1e-5);
+      assertNear('the running variance', nextVariance, wanted.variance.map((value, channel) => (1 - MOMENTUM) * (runningVariance[channel] ?? Number.NaN) + (MOMENTUM * value * rows) / Math.max(1, rows - 1)), 1e-5);
+      tf.dispose([images, gradient, ...Object.values(state), ...made]);
+    });
+
+    // Without the ReLU's edges differences of the definition are the gradient; where one is crossed they are not, so that the step is small and the mask our own output's.
+    test(`${what}: the gradients are those of the definition, by differences`, () => {
+      const before = liveTensorCount();
+      const { images, gradient, state } = normInputs(normShape);
+      const forward = ownBatchNorm(images, state, activation);
+      const [output, , , mean, variance] = forward;
+      assert.ok(output && mean && variance);
+      const made = ownBatchNormGradient(images, output, state.scale, mean, variance, gradient, activation);
+      const [byImages, byScale, byOffset] = made.map(readFloats);
+      assert.ok(byImages && byScale && byOffset);
+      const [scale, offset, pixels] = [readFloats(state.scale), readFloats(state.offset), Float64Array.from(readFloats(images))];
+      const passed = readFloats(output);
+      const arriving = readFloats(gradient).map((value, place) => (activation === 'RELU' && (passed[place] ?? 0) <= 0 ? 0 : value));
+      const random = createRandom(11);
+      const [towards, scaleTowards, offsetTowards] = [pixels, scale, offset].map((values) => Float64Array.from(values, () => random.normal()));
+      assert.ok(towards && scaleTowards && offsetTowards);
+      const loss = (at: number): number => {
+        const moved = normByDefinition(pixels.map((value, place) => value + at * (towards[place] ?? 0)), scale.map((value, channel) => value + at * (scaleTowards[channel] ?? 0)), offset.map((value, channel) => value + at * (offsetTowards[channel] ?? 0)), 'NONE');
+        return innerProduct(arriving, moved.output);
+      };
+      const step = 2 ** -12;
+      const wanted = (loss(step) - loss(-step)) / (2 * step);
+      const found = innerProduct(byImages, towards) + innerProduct(byScale, scaleTowards) + innerProduct(byOffset, offsetTowards);
+      const size = Math.sqrt(innerProduct(byImages, byImages) * innerProduct(towards, towards)) + Math.sqrt(innerProduct(byScale, byScale) * scale.length) + Math.sqrt(innerProduct(byOffset, byOffset) * offset.length);
+      assert.ok(Math.abs(found - wanted) < 2e-4 * size, `${found}, by differences ${wanted}, of ${size}`);
+      tf.dispose([images, gradient, ...Object.values(state), ...forward, ...made]);
+      assert.equal(liveTensorCount(), before);
+    });
+  }
+
+  test('a number that is none is passed on, through the ReLU too', () => {
+    const { images, gradient, state } = normInputs({ what: '', shape: [2, 2, 2, 8], activation: 'RELU' });
+    const broken = tf.concat([asRank4(tf.fill([1, 2, 2, 8], Number.NaN)), tf.slice(images, [0, 0, 0, 0], [1, 2, 2, 8])]);
+    const made = ownBatchNorm(asRank4(broken), state, 'RELU');
+    assert.ok(made[0] !== undefined && readFloats(made[0]).every(Number.isNaN));
+    tf.dispose([images, gradient, broken, ...Object.values(state), ...made]);
+  });
+
+  test('takes float32 alone, channels in multiples of 8, and what belongs together', () => {
+    const { images, gradient, state } = normInputs({ what: '', shape: [2, 2, 2, 16], activation: 'NONE' });
+    const rounded = asRank4(castTo(images, 'bfloat16'));
+    assert.ok(!hasOwnBatchNorm(rounded));
+    assert.ok(!hasOwnBatchNorm(asRank4(tf.zeros([1, 2, 2, 12]))));
+    assert.ok(!hasOwnBatchNorm(asRank4(tf.zeros([0, 2, 2, 16]))));
+    const [short, other] = [tf.zeros([8]), tf.zeros([2, 2, 1, 16])];
+    assert.throws(() => ownBatchNorm(images, { ...state, offset: short }, 'NONE'), /must be \[N, H, W, C\]/);
+    assert.throws(() => ownBatchNormGradient(images, images, state.scale, state.offset, short, gradient, 'NONE'), /must be \[N, H, W, C\]/);
+    assert.throws(() => ownBatchNormGradient(images, other, state.scale, state.offset, state.offset, gradient, 'RELU'), /must be \[N, H, W, C\]/);
+    tf.dispose([images, gradient, rounded, short, other, ...Object.values(state)]);
+  });
+});
+
+describe('all of our ops', () => {
   test('one, two and five threads come to the same digits', async () => {
     const digests = await Promise.all(['1', '2', '5'].map(digestWithThreads));
     assert.match(digests[0] ?? '', /^[0-9a-f]{64}$/);
@@ -203,7 +329,14 @@ async function digestWithThreads(count: string): Promise<string> {
 
 if (process.argv[2] === 'digest') {
   const hash = createHash('sha256');
-  for (const shape of SHAPES) for (const floats of results(shape).found) hash.update(new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength));
+  const add = (floats: Float32Array): void => void hash.update(new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength));
+  for (const shape of SHAPES) results(shape).found.forEach(add);
+  for (const shape of NORM_SHAPES) {
+    const { images, gradient, state } = normInputs(shape);
+    const forward = ownBatchNorm(images, state, shape.activation);
+    const [output = images, , , mean = state.offset, variance = state.offset] = forward;
+    [...forward, ...ownBatchNormGradient(images, output, state.scale, mean, variance, gradient, shape.activation)].map(readFloats).forEach(add);
+  }
   process.stdout.write(`${hash.digest('hex')}\n`);
   process.exit(0);
 }

@@ -1,0 +1,143 @@
+#include "batch-norm.h"
+
+#include <algorithm>
+#include <cmath>
+#include <cstddef>
+#include <vector>
+
+#include "products.h"
+#include "threads.h"
+
+#pragma GCC target("avx2,fma")
+
+namespace paraffin {
+namespace {
+
+using FourDoubles = __m256d;
+
+/** Numbers that one thread takes at once. Depends on shapes alone, and with it the order of every sum. */
+constexpr int FLOATS_PER_UNIT = 32768;
+
+FourDoubles lowerHalf(Eight values) { return _mm256_cvtps_pd(_mm256_castps256_ps128(values)); }
+FourDoubles upperHalf(Eight values) { return _mm256_cvtps_pd(_mm256_extractf128_ps(values, 1)); }
+
+void addTo(double* sums, Eight values) {
+  _mm256_storeu_pd(sums, _mm256_loadu_pd(sums) + lowerHalf(values));
+  _mm256_storeu_pd(sums + 4, _mm256_loadu_pd(sums + 4) + upperHalf(values));
+}
+
+void addProductTo(double* sums, Eight left, Eight right) {
+  _mm256_storeu_pd(sums, _mm256_fmadd_pd(lowerHalf(left), lowerHalf(right), _mm256_loadu_pd(sums)));
+  _mm256_storeu_pd(sums + 4, _mm256_fmadd_pd(upperHalf(left), upperHalf(right), _mm256_loadu_pd(sums + 4)));
+}
+
+/** Rows in shares that are worked at side by side. */
+class Shares {
+ public:
+  explicit Shares(const BatchNormShape& shape) : rows_(shape.rows), rowsEach_(std::max(1, FLOATS_PER_UNIT / shape.channels)) {}
+
+  int count() const { return (rows_ + rowsEach_ - 1) / rowsEach_; }
+  int begin(int share) const { return share * rowsEach_; }
+  int end(int share) const { return std::min(rows_, (share + 1) * rowsEach_); }
+
+ private:
+  int rows_;
+  int rowsEach_;
+};
+
+/**
+ * Two sums over all rows for each channel: [2, channels]. `add(row, channel, first, second)` adds eight channels of a row to each of them. Shares are summed
+ * side by side, and then one after another.
+ */
+template <typename Add>
+std::vector<double> sumsOverRows(const BatchNormShape& shape, Add add) {
+  const Shares shares(shape);
+  const std::size_t width = 2 * static_cast<std::size_t>(shape.channels);
+  std::vector<double> parts(width * shares.count(), 0.0);
+  inParallel(shares.count(), [&](int share) {
+    double* const first = parts.data() + width * share;
+    for (int row = shares.begin(share); row < shares.end(share); row += 1) {
+      for (int channel = 0; channel < shape.channels; channel += 8) add(row, channel, first + channel, first + shape.channels + channel);
+    }
+  });
+  std::vector<double> sums(width, 0.0);
+  for (int share = 0; share < shares.count(); share += 1) {
+    for (std::size_t place = 0; place < width; place += 1) sums[place] += parts[width * share + place];
+  }
+  return sums;
+}
+
+/** What the ReLU lets through of a gradient. */
+Eight let(Eight gradient, const float* output) { return _mm256_and_ps(gradient, _mm256_cmp_ps(_mm256_loadu_ps(output), _mm256_setzero_ps(), _CMP_GT_OQ)); }
+
+}  // namespace
+
+void normalise(const BatchNormShape& shape, float epsilon, const float* images, const float* scale, const float* offset, float* output, float* mean, float* variance) {
+  const int channels = shape.channels;
+  const std::vector<double> sums = sumsOverRows(shape, [=](int row, int channel, double* sum, double* squares) {
+    const Eight values = _mm256_loadu_ps(images + static_cast<std::size_t>(row) * channels + channel);
+    addTo(sum, values);
+    addProductTo(squares, values, values);
+  });
+  std::vector<float> factor(channels);
+  for (int channel = 0; channel < channels; channel += 1) {
+    const double average = sums[channel] / shape.rows;
+    const double spread = std::max(0.0, sums[channels + channel] / shape.rows - average * average);
+    mean[channel] = static_cast<float>(average);
+    variance[channel] = static_cast<float>(spread);
+    factor[channel] = static_cast<float>(scale[channel] / std::sqrt(spread + epsilon));
+  }
+  const Shares shares(shape);
+  inParallel(shares.count(), [&](int share) {
+    for (int row = shares.begin(share); row < shares.end(share); row += 1) {
+      const std::size_t start = static_cast<std::size_t>(row) * channels;
+      for (int channel = 0; channel < channels; channel += 8) {
+        const Eight deviation = _mm256_loadu_ps(images + start + channel) - _mm256_loadu_ps(mean + channel);
+        const Eight value = _mm256_fmadd_ps(deviation, _mm256_loadu_ps(&factor[channel]), _mm256_loadu_ps(offset + channel));
+        // The second operand is what comes of a number that is none: it must be seen, and not be made 0.
+        _mm256_storeu_ps(output + start + channel, shape.isRectified ? _mm256_max_ps(_mm256_setzero_ps(), value) : value);
+      }
+    }
+  });
+}
+
+void normaliseGradient(const BatchNormShape& shape, float epsilon, const float* outputGradient, const float* images, const float* output, const float* scale, const float* mean,
+                       const float* variance, float* imagesGradient, float* scaleGradient, float* offsetGradient) {
+  const int channels = shape.channels;
+  const auto arriving = [=](std::size_t place) {
+    const Eight gradient = _mm256_loadu_ps(outputGradient + place);
+    return shape.isRectified ? let(gradient, output + place) : gradient;
+  };
+  const std::vector<double> sums = sumsOverRows(shape, [=](int row, int channel, double* sum, double* products) {
+    const std::size_t place = static_cast<std::size_t>(row) * channels + channel;
+    const Eight gradient = arriving(place);
+    addTo(sum, gradient);
+    addProductTo(products, gradient, _mm256_loadu_ps(images + place) - _mm256_loadu_ps(mean + channel));
+  });
+  // gradient by images = factor * arriving - slope * (images - mean) - level.
+  std::vector<float> factor(channels);
+  std::vector<float> slope(channels);
+  std::vector<float> level(channels);
+  for (int channel = 0; channel < channels; channel += 1) {
+    const double perDeviation = 1 / std::sqrt(static_cast<double>(variance[channel]) + epsilon);
+    offsetGradient[channel] = static_cast<float>(sums[channel]);
+    scaleGradient[channel] = static_cast<float>(sums[channels + channel] * perDeviation);
+    const double steepness = scale[channel] * perDeviation;
+    factor[channel] = static_cast<float>(steepness);
+    slope[channel] = static_cast<float>(steepness * perDeviation * perDeviation * sums[channels + channel] / shape.rows);
+    level[channel] = static_cast<float>(steepness * sums[channel] / shape.rows);
+  }
+  const Shares shares(shape);
+  inParallel(shares.count(), [&](int share) {
+    for (int row = shares.begin(share); row < shares.end(share); row += 1) {
+      const std::size_t start = static_cast<std::size_t>(row) * channels;
+      for (int channel = 0; channel < channels; channel += 8) {
+        const Eight deviation = _mm256_loadu_ps(images + start + channel) - _mm256_loadu_ps(mean + channel);
+        const Eight pulled = _mm256_fmadd_ps(deviation, _mm256_loadu_ps(&slope[channel]), _mm256_loadu_ps(&level[channel]));
+        _mm256_storeu_ps(imagesGradient + start + channel, _mm256_fmsub_ps(arriving(start + channel), _mm256_loadu_ps(&factor[channel]), pulled));
+      }
+    }
+  });
+}
+
+}  // namespace paraffin

@@ -1,0 +1,130 @@
+/**
+ * Makes our convolutions ops of TensorFlow when the library is loaded: `ParaffinConvolution`, `ParaffinConvolutionInputGradient` and
+ * `ParaffinConvolutionFilterGradient`, float32 on a CPU with AVX2 and FMA. Elsewhere they stay unknown, and whoever asks runs TensorFlow's own op.
+ *
+ * Windows of 3x3 at stride 1 go by tiles (winograd.h), all others by patches (patches.h).
+ */
+#include <cstdint>
+#include <mutex>
+
+#include "op.h"
+#include "patches.h"
+#include "winograd.h"
+
+namespace paraffin {
+namespace {
+
+/** An op's attributes: whole numbers that TensorFlow keeps with the kernel. */
+struct Settings {
+  std::int64_t stride = 0;
+  std::int64_t padding = 0;
+  /** Of the images, for the gradient by them. */
+  std::int64_t height = 0;
+  std::int64_t width = 0;
+  /** Of the filter, for the gradient by it. */
+  std::int64_t side = 0;
+};
+
+template <bool HAS_IMAGE_SIDES, bool HAS_FILTER_SIDE>
+void* readSettings(TF_OpKernelConstruction* construction) {
+  const auto read = [construction](const char* name) { return attribute<std::int64_t>(construction, name, TF_OpKernelConstruction_GetAttrInt64); };
+  auto* const settings = new Settings;
+  settings->stride = read("stride");
+  settings->padding = read("padding");
+  if (HAS_IMAGE_SIDES) {
+    settings->height = read("height");
+    settings->width = read("width");
+  }
+  if (HAS_FILTER_SIDE) settings->side = read("side");
+  return settings;
+}
+
+void dropSettings(void* settings) { delete static_cast<Settings*>(settings); }
+
+constexpr char WRONG_SHAPES[] =
+    "Images must be [N, H, W, I] and filters [k, k, I, O] with O a multiple of 16, and I too for the gradient by images; the window must fit the padded image, and "
+    "gradients be of the output's shape.";
+
+bool isMultiple(std::int64_t channels) { return channels > 0 && channels % CHANNELS_MULTIPLE == 0; }
+
+/** Whether a convolution can be done at all. The numbers are still as TensorFlow has them. */
+bool isSound(const Settings& settings, std::int64_t side, std::int64_t height, std::int64_t width, std::int64_t inputChannels, std::int64_t outputChannels) {
+  return settings.stride > 0 && settings.padding >= 0 && side > 0 && inputChannels > 0 && isMultiple(outputChannels) && height + 2 * settings.padding >= side &&
+         width + 2 * settings.padding >= side;
+}
+
+WindowedShape shapeOf(const Settings& settings, std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t side, std::int64_t inputChannels, std::int64_t outputChannels) {
+  const auto outputSide = [&](std::int64_t inputSide) { return static_cast<int>((inputSide + 2 * settings.padding - side) / settings.stride + 1); };
+  return {static_cast<int>(count), static_cast<int>(height), static_cast<int>(width), static_cast<int>(inputChannels), static_cast<int>(outputChannels),
+          outputSide(height), outputSide(width), static_cast<int>(side), static_cast<int>(settings.stride), static_cast<int>(settings.padding)};
+}
+
+bool isOutputOf(const Call& call, int place, const WindowedShape& shape) {
+  return call.rank(place) == 4 && call.side(place, 0) == shape.count && call.side(place, 1) == shape.outputHeight && call.side(place, 2) == shape.outputWidth &&
+         call.side(place, 3) == shape.outputChannels;
+}
+
+bool areTiles(const WindowedShape& shape) { return shape.side == 3 && shape.stride == 1 && shape.padding == 1 && isMultiple(shape.inputChannels); }
+
+ConvolutionShape tiledShape(const WindowedShape& shape) { return {shape.count, shape.height, shape.width, shape.inputChannels, shape.outputChannels}; }
+
+/** images, filter to output. */
+void runConvolution(void* kernel, TF_OpKernelContext* context) {
+  const Settings& settings = *static_cast<Settings*>(kernel);
+  Call call(context, 2);
+  if (!call.isFine()) return;
+  const bool isRight = call.rank(0) == 4 && call.rank(1) == 4 && call.side(1, 0) == call.side(1, 1) && call.side(0, 3) == call.side(1, 2) &&
+                       isSound(settings, call.side(1, 0), call.side(0, 1), call.side(0, 2), call.side(1, 2), call.side(1, 3));
+  if (!isRight) return call.fail(WRONG_SHAPES);
+  const WindowedShape shape = shapeOf(settings, call.side(0, 0), call.side(0, 1), call.side(0, 2), call.side(1, 0), call.side(1, 2), call.side(1, 3));
+  float* const output = call.output(0, {shape.count, shape.outputHeight, shape.outputWidth, shape.outputChannels});
+  if (output == nullptr) return;
+  const std::lock_guard<std::mutex> lock(oneAtATime);
+  if (areTiles(shape)) convolve(tiledShape(shape), call.floats(0), call.floats(1), output);
+  else convolveByPatches(shape, call.floats(0), call.floats(1), output);
+}
+
+/** filter, gradient of the output to gradient of the images. */
+void runInputGradient(void* kernel, TF_OpKernelContext* context) {
+  const Settings& settings = *static_cast<Settings*>(kernel);
+  Call call(context, 2);
+  if (!call.isFine()) return;
+  const bool isRight = call.rank(0) == 4 && call.rank(1) == 4 && call.side(0, 0) == call.side(0, 1) && isMultiple(call.side(0, 2)) &&
+                       isSound(settings, call.side(0, 0), settings.height, settings.width, call.side(0, 2), call.side(0, 3));
+  if (!isRight) return call.fail(WRONG_SHAPES);
+  const WindowedShape shape = shapeOf(settings, call.side(1, 0), settings.height, settings.width, call.side(0, 0), call.side(0, 2), call.side(0, 3));
+  if (!isOutputOf(call, 1, shape)) return call.fail(WRONG_SHAPES);
+  float* const gradient = call.output(0, {shape.count, shape.height, shape.width, shape.inputChannels});
+  if (gradient == nullptr) return;
+  const std::lock_guard<std::mutex> lock(oneAtATime);
+  if (areTiles(shape)) inputGradient(tiledShape(shape), call.floats(0), call.floats(1), gradient);
+  else inputGradientByPatches(shape, call.floats(0), call.floats(1), gradient);
+}
+
+/** images, gradient of the output to gradient of the filter. */
+void runFilterGradient(void* kernel, TF_OpKernelContext* context) {
+  const Settings& settings = *static_cast<Settings*>(kernel);
+  Call call(context, 2);
+  if (!call.isFine()) return;
+  const bool isRight = call.rank(0) == 4 && call.rank(1) == 4 && isSound(settings, settings.side, call.side(0, 1), call.side(0, 2), call.side(0, 3), call.side(1, 3));
+  if (!isRight) return call.fail(WRONG_SHAPES);
+  const WindowedShape shape = shapeOf(settings, call.side(0, 0), call.side(0, 1), call.side(0, 2), settings.side, call.side(0, 3), call.side(1, 3));
+  if (!isOutputOf(call, 1, shape)) return call.fail(WRONG_SHAPES);
+  float* const gradient = call.output(0, {shape.side, shape.side, shape.inputChannels, shape.outputChannels});
+  if (gradient == nullptr) return;
+  const std::lock_guard<std::mutex> lock(oneAtATime);
+  if (areTiles(shape)) filterGradient(tiledShape(shape), call.floats(0), call.floats(1), gradient);
+  else filterGradientByPatches(shape, call.floats(0), call.floats(1), gradient);
+}
+
+const bool areAdded = [] {
+  add({"ParaffinConvolution", {"images: float", "filter: float"}, {"output: float"}, {"stride: int", "padding: int"}, readSettings<false, false>, runConvolution, dropSettings});
+  add({"ParaffinConvolutionInputGradient", {"filter: float", "output_gradient: float"}, {"gradient: float"}, {"stride: int", "padding: int", "height: int", "width: int"},
+       readSettings<true, false>, runInputGradient, dropSettings});
+  add({"ParaffinConvolutionFilterGradient", {"images: float", "output_gradient: float"}, {"gradient: float"}, {"stride: int", "padding: int", "side: int"},
+       readSettings<false, true>, runFilterGradient, dropSettings});
+  return true;
+}();
+
+}  // namespace
+}  // namespace paraffin

@@ -1,0 +1,104 @@
+/** What every op of ours needs to be one of TensorFlow's, by its C API: to read its inputs and attributes, to make its outputs, to be registered. */
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <initializer_list>
+#include <mutex>
+#include <vector>
+
+#include "tensorflow-kernels.h"
+#include "tensorflow/c/ops.h"
+
+namespace paraffin {
+
+/** One run of an op: its inputs, and the first fault that was met. */
+class Call {
+ public:
+  Call(TF_OpKernelContext* context, int inputCount) : context_(context), status_(TF_NewStatus()), inputs_(inputCount, nullptr) {
+    for (int place = 0; place < inputCount && isFine(); place += 1) TF_GetInput(context_, place, &inputs_[place], status_);
+  }
+
+  Call(const Call&) = delete;
+  Call& operator=(const Call&) = delete;
+
+  ~Call() {
+    if (!isFine()) TF_OpKernelContext_Failure(context_, status_);
+    for (TF_Tensor* input : inputs_) {
+      if (input != nullptr) TF_DeleteTensor(input);
+    }
+    TF_DeleteStatus(status_);
+  }
+
+  bool isFine() const { return TF_GetCode(status_) == TF_OK; }
+
+  void fail(const char* message) { TF_SetStatus(status_, TF_INVALID_ARGUMENT, message); }
+
+  int rank(int place) const { return TF_NumDims(inputs_[place]); }
+  std::int64_t side(int place, int axis) const { return TF_Dim(inputs_[place], axis); }
+  const float* floats(int place) const { return static_cast<const float*>(TF_TensorData(inputs_[place])); }
+
+  bool haveOneShape(int first, int second) const {
+    bool isOne = rank(first) == rank(second);
+    for (int axis = 0; axis < rank(first) && isOne; axis += 1) isOne = side(first, axis) == side(second, axis);
+    return isOne;
+  }
+
+  /** A new tensor for a result, held by TensorFlow; nullptr where there is no memory for it, and the call has failed. */
+  float* output(int place, std::initializer_list<std::int64_t> sides) {
+    std::size_t byteSize = sizeof(float);
+    for (const std::int64_t side : sides) byteSize *= static_cast<std::size_t>(side);
+    TF_Tensor* const tensor = TF_AllocateOutput(context_, place, TF_FLOAT, sides.begin(), static_cast<int>(sides.size()), byteSize, status_);
+    if (!isFine() || tensor == nullptr) return nullptr;
+    float* const floats = static_cast<float*>(TF_TensorData(tensor));
+    TF_DeleteTensor(tensor);
+    return floats;
+  }
+
+ private:
+  TF_OpKernelContext* const context_;
+  TF_Status* const status_;
+  std::vector<TF_Tensor*> inputs_;
+};
+
+/** An attribute's value, as TensorFlow keeps it with the kernel. A missing one fails the kernel's making. */
+template <typename Value>
+Value attribute(TF_OpKernelConstruction* construction, const char* name, void (*read)(TF_OpKernelConstruction*, const char*, Value*, TF_Status*)) {
+  Value value{};
+  TF_Status* const status = TF_NewStatus();
+  read(construction, name, &value, status);
+  if (TF_GetCode(status) != TF_OK) TF_OpKernelConstruction_Failure(construction, status);
+  TF_DeleteStatus(status);
+  return value;
+}
+
+/** Ops share their threads and their workspace: whoever computes holds this. */
+inline std::mutex oneAtATime;
+
+struct Op {
+  const char* name;
+  /** Each as TensorFlow writes them: `images: float`, `stride: int`. */
+  std::initializer_list<const char*> inputs;
+  std::initializer_list<const char*> outputs;
+  std::initializer_list<const char*> attributes;
+  void* (*create)(TF_OpKernelConstruction*);
+  void (*run)(void*, TF_OpKernelContext*);
+  void (*drop)(void*);
+};
+
+/** Makes an op known for CPUs, where the processor has what it is compiled for: AVX2 and FMA. */
+inline void add(const Op& op) {
+  if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return;
+  TF_Status* const status = TF_NewStatus();
+  TF_OpDefinitionBuilder* const definition = TF_NewOpDefinitionBuilder(op.name);
+  for (const char* input : op.inputs) TF_OpDefinitionBuilderAddInput(definition, input);
+  for (const char* output : op.outputs) TF_OpDefinitionBuilderAddOutput(definition, output);
+  for (const char* attribute : op.attributes) TF_OpDefinitionBuilderAddAttr(definition, attribute);
+  // Shapes are asked for when graphs are built, which the engine does not do.
+  TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, [](TF_ShapeInferenceContext*, TF_Status* fine) { TF_SetStatus(fine, TF_OK, ""); });
+  TF_RegisterOpDefinition(definition, status);
+  if (TF_GetCode(status) == TF_OK) TF_RegisterKernelBuilder(op.name, TF_NewKernelBuilder(op.name, "CPU", op.create, op.run, op.drop), status);
+  TF_DeleteStatus(status);
+}
+
+}  // namespace paraffin
