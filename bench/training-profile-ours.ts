@@ -16,11 +16,11 @@ import { asRank4, engineInfo, observeOps, readFloats, tf } from '../workers/engi
 
 const STEPS = 20;
 const WARMUP_STEPS = 3;
-const IMAGE_SIDE_PX = 128;
 const PROJECTION_DIM = 128;
 const TEMPERATURE = 0.5;
 
 const [viewSidePx = 64, batchSize = 32] = process.argv.slice(2, 4).map(Number);
+const imageSidePx = Math.max(128, viewSidePx);
 const computeDtype = process.argv[4] === 'bfloat16' ? 'bfloat16' : 'float32';
 if (!canComputeIn(computeDtype)) {
   process.stderr.write(`This device can not compute in ${computeDtype}.\n`);
@@ -39,7 +39,7 @@ const augmenter = createAugmenter(DEFAULT_AUGMENTATION, viewSidePx);
 const encoder = createEncoder('RESNET18', random.fork('encoder'), computeDtype);
 const head = new ProjectionHead(encoder.embeddingDim, PROJECTION_DIM, randomProjectionHead(encoder.embeddingDim, PROJECTION_DIM, random.fork('head')));
 const lars = new Lars([...encoder.parameters, ...head.parameters], { momentum: 0.9, weightDecay: 1e-6 });
-const pixels = Uint8Array.from({ length: batchSize * IMAGE_SIDE_PX ** 2 * 3 }, () => random.between(0, 256));
+const pixels = Uint8Array.from({ length: batchSize * imageSidePx ** 2 * 3 }, () => random.between(0, 256));
 
 const fastestPhases = new Map<string, number>();
 const fastestOps: Timed[] = [];
@@ -69,7 +69,7 @@ function takeStep(isMeasured: boolean): void {
   };
   const startedAt = performance.now();
   const views = phase('views', () => {
-    const images = asRank4(tf.tensor(pixels, [batchSize, IMAGE_SIDE_PX, IMAGE_SIDE_PX, 3], 'int32'));
+    const images = asRank4(tf.tensor(pixels, [batchSize, imageSidePx, imageSidePx, 3], 'int32'));
     const made = augmenter.views(images, random);
     images.dispose();
     return made;

@@ -23,6 +23,8 @@ const SHAPES: readonly Shape[] = [
   { what: 'a deep 3x3 over few pixels', count: 1, sidePx: 2, inputChannels: 64, outputChannels: 8, window: { size: 3, stride: 1, padding: 1 } },
   { what: 'a deep 3x3 over few pixels, to very many channels', count: 1, sidePx: 2, inputChannels: 16, outputChannels: 512, window: { size: 3, stride: 1, padding: 1 } },
   { what: 'a deep 3x3 over few pixels in steps of two, to more channels', count: 3, sidePx: 4, inputChannels: 128, outputChannels: 160, window: { size: 3, stride: 2, padding: 1 } },
+  { what: 'a deep 3x3 over few pixels in steps of two, in channels that our own ops do not take', count: 3, sidePx: 4, inputChannels: 132, outputChannels: 156, window: { size: 3, stride: 2, padding: 1 } },
+  { what: 'a deep 3x3 over few pixels, to fewer channels than windows', count: 1, sidePx: 2, inputChannels: 64, outputChannels: 3, window: { size: 3, stride: 1, padding: 1 } },
   { what: 'a 3x3 from few to very many channels', count: 2, sidePx: 5, inputChannels: 8, outputChannels: 512, window: { size: 3, stride: 1, padding: 1 } },
   { what: 'a wide window without padding', count: 2, sidePx: 9, inputChannels: 3, outputChannels: 4, window: { size: 5, stride: 1, padding: 0 } },
   { what: 'the stem', count: 1, sidePx: 16, inputChannels: 3, outputChannels: 8, window: { size: 7, stride: 2, padding: 3 } },

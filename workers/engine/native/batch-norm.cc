@@ -67,8 +67,19 @@ std::vector<double> sumsOverRows(const BatchNormShape& shape, Add add) {
   return sums;
 }
 
+/** Calls `visit(place, channel)` for every eight numbers, in any order. */
+template <typename Visit>
+void eachEight(const BatchNormShape& shape, Visit visit) {
+  const Shares shares(shape);
+  inParallel(shares.count(), [&](int share) {
+    for (int row = shares.begin(share); row < shares.end(share); row += 1) {
+      for (int channel = 0; channel < shape.channels; channel += 8) visit(static_cast<std::size_t>(row) * shape.channels + channel, channel);
+    }
+  });
+}
+
 /** What the ReLU lets through of a gradient. */
-Eight let(Eight gradient, const float* output) { return _mm256_and_ps(gradient, _mm256_cmp_ps(_mm256_loadu_ps(output), _mm256_setzero_ps(), _CMP_GT_OQ)); }
+Eight letThrough(Eight gradient, const float* output) { return _mm256_and_ps(gradient, _mm256_cmp_ps(_mm256_loadu_ps(output), _mm256_setzero_ps(), _CMP_GT_OQ)); }
 
 }  // namespace
 
@@ -82,22 +93,17 @@ void normalise(const BatchNormShape& shape, float epsilon, const float* images, 
   std::vector<float> factor(channels);
   for (int channel = 0; channel < channels; channel += 1) {
     const double average = sums[channel] / shape.rows;
-    const double spread = std::max(0.0, sums[channels + channel] / shape.rows - average * average);
+    // In this order a number that is none stays none.
+    const double spread = std::max(sums[channels + channel] / shape.rows - average * average, 0.0);
     mean[channel] = static_cast<float>(average);
     variance[channel] = static_cast<float>(spread);
     factor[channel] = static_cast<float>(scale[channel] / std::sqrt(spread + epsilon));
   }
-  const Shares shares(shape);
-  inParallel(shares.count(), [&](int share) {
-    for (int row = shares.begin(share); row < shares.end(share); row += 1) {
-      const std::size_t start = static_cast<std::size_t>(row) * channels;
-      for (int channel = 0; channel < channels; channel += 8) {
-        const Eight deviation = _mm256_loadu_ps(images + start + channel) - _mm256_loadu_ps(mean + channel);
-        const Eight value = _mm256_fmadd_ps(deviation, _mm256_loadu_ps(&factor[channel]), _mm256_loadu_ps(offset + channel));
-        // The second operand is what comes of a number that is none: it must be seen, and not be made 0.
-        _mm256_storeu_ps(output + start + channel, shape.isRectified ? _mm256_max_ps(_mm256_setzero_ps(), value) : value);
-      }
-    }
+  eachEight(shape, [&](std::size_t place, int channel) {
+    const Eight deviation = _mm256_loadu_ps(images + place) - _mm256_loadu_ps(mean + channel);
+    const Eight value = _mm256_fmadd_ps(deviation, _mm256_loadu_ps(&factor[channel]), _mm256_loadu_ps(offset + channel));
+    // The second operand is what comes of a number that is none: it must be seen, and not be made 0.
+    _mm256_storeu_ps(output + place, shape.isRectified ? _mm256_max_ps(_mm256_setzero_ps(), value) : value);
   });
 }
 
@@ -106,7 +112,7 @@ void normaliseGradient(const BatchNormShape& shape, float epsilon, const float* 
   const int channels = shape.channels;
   const auto arriving = [=](std::size_t place) {
     const Eight gradient = _mm256_loadu_ps(outputGradient + place);
-    return shape.isRectified ? let(gradient, output + place) : gradient;
+    return shape.isRectified ? letThrough(gradient, output + place) : gradient;
   };
   const std::vector<double> sums = sumsOverRows(shape, [=](int row, int channel, double* sum, double* products) {
     const std::size_t place = static_cast<std::size_t>(row) * channels + channel;
@@ -127,16 +133,10 @@ void normaliseGradient(const BatchNormShape& shape, float epsilon, const float* 
     slope[channel] = static_cast<float>(steepness * perDeviation * perDeviation * sums[channels + channel] / shape.rows);
     level[channel] = static_cast<float>(steepness * sums[channel] / shape.rows);
   }
-  const Shares shares(shape);
-  inParallel(shares.count(), [&](int share) {
-    for (int row = shares.begin(share); row < shares.end(share); row += 1) {
-      const std::size_t start = static_cast<std::size_t>(row) * channels;
-      for (int channel = 0; channel < channels; channel += 8) {
-        const Eight deviation = _mm256_loadu_ps(images + start + channel) - _mm256_loadu_ps(mean + channel);
-        const Eight pulled = _mm256_fmadd_ps(deviation, _mm256_loadu_ps(&slope[channel]), _mm256_loadu_ps(&level[channel]));
-        _mm256_storeu_ps(imagesGradient + start + channel, _mm256_fmsub_ps(arriving(start + channel), _mm256_loadu_ps(&factor[channel]), pulled));
-      }
-    }
+  eachEight(shape, [&](std::size_t place, int channel) {
+    const Eight deviation = _mm256_loadu_ps(images + place) - _mm256_loadu_ps(mean + channel);
+    const Eight pulled = _mm256_fmadd_ps(deviation, _mm256_loadu_ps(&slope[channel]), _mm256_loadu_ps(&level[channel]));
+    _mm256_storeu_ps(imagesGradient + place, _mm256_fmsub_ps(arriving(place), _mm256_loadu_ps(&factor[channel]), pulled));
   });
 }
 

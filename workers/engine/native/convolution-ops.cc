@@ -45,6 +45,8 @@ constexpr char WRONG_SHAPES[] =
     "Images must be [N, H, W, I] and filters [k, k, I, O] with O a multiple of 16, and I too for the gradient by images; the window must fit the padded image, and "
     "gradients be of the output's shape.";
 
+constexpr int CHANNELS_MULTIPLE = 16;
+
 bool isMultiple(std::int64_t channels) { return channels > 0 && channels % CHANNELS_MULTIPLE == 0; }
 
 /** Whether a convolution can be done at all. The numbers are still as TensorFlow has them. */
@@ -53,20 +55,18 @@ bool isSound(const Settings& settings, std::int64_t side, std::int64_t height, s
          width + 2 * settings.padding >= side;
 }
 
-WindowedShape shapeOf(const Settings& settings, std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t side, std::int64_t inputChannels, std::int64_t outputChannels) {
+ConvolutionShape shapeOf(const Settings& settings, std::int64_t count, std::int64_t height, std::int64_t width, std::int64_t side, std::int64_t inputChannels, std::int64_t outputChannels) {
   const auto outputSide = [&](std::int64_t inputSide) { return static_cast<int>((inputSide + 2 * settings.padding - side) / settings.stride + 1); };
   return {static_cast<int>(count), static_cast<int>(height), static_cast<int>(width), static_cast<int>(inputChannels), static_cast<int>(outputChannels),
           outputSide(height), outputSide(width), static_cast<int>(side), static_cast<int>(settings.stride), static_cast<int>(settings.padding)};
 }
 
-bool isOutputOf(const Call& call, int place, const WindowedShape& shape) {
+bool isOutputOf(const Call& call, int place, const ConvolutionShape& shape) {
   return call.rank(place) == 4 && call.side(place, 0) == shape.count && call.side(place, 1) == shape.outputHeight && call.side(place, 2) == shape.outputWidth &&
          call.side(place, 3) == shape.outputChannels;
 }
 
-bool areTiles(const WindowedShape& shape) { return shape.side == 3 && shape.stride == 1 && shape.padding == 1 && isMultiple(shape.inputChannels); }
-
-ConvolutionShape tiledShape(const WindowedShape& shape) { return {shape.count, shape.height, shape.width, shape.inputChannels, shape.outputChannels}; }
+bool areTiles(const ConvolutionShape& shape) { return shape.side == 3 && shape.stride == 1 && shape.padding == 1 && isMultiple(shape.inputChannels); }
 
 /** images, filter to output. */
 void runConvolution(void* kernel, TF_OpKernelContext* context) {
@@ -76,11 +76,11 @@ void runConvolution(void* kernel, TF_OpKernelContext* context) {
   const bool isRight = call.rank(0) == 4 && call.rank(1) == 4 && call.side(1, 0) == call.side(1, 1) && call.side(0, 3) == call.side(1, 2) &&
                        isSound(settings, call.side(1, 0), call.side(0, 1), call.side(0, 2), call.side(1, 2), call.side(1, 3));
   if (!isRight) return call.fail(WRONG_SHAPES);
-  const WindowedShape shape = shapeOf(settings, call.side(0, 0), call.side(0, 1), call.side(0, 2), call.side(1, 0), call.side(1, 2), call.side(1, 3));
+  const ConvolutionShape shape = shapeOf(settings, call.side(0, 0), call.side(0, 1), call.side(0, 2), call.side(1, 0), call.side(1, 2), call.side(1, 3));
   float* const output = call.output(0, {shape.count, shape.outputHeight, shape.outputWidth, shape.outputChannels});
   if (output == nullptr) return;
   const std::lock_guard<std::mutex> lock(oneAtATime);
-  if (areTiles(shape)) convolve(tiledShape(shape), call.floats(0), call.floats(1), output);
+  if (areTiles(shape)) convolveByTiles(shape, call.floats(0), call.floats(1), output);
   else convolveByPatches(shape, call.floats(0), call.floats(1), output);
 }
 
@@ -92,12 +92,12 @@ void runInputGradient(void* kernel, TF_OpKernelContext* context) {
   const bool isRight = call.rank(0) == 4 && call.rank(1) == 4 && call.side(0, 0) == call.side(0, 1) && isMultiple(call.side(0, 2)) &&
                        isSound(settings, call.side(0, 0), settings.height, settings.width, call.side(0, 2), call.side(0, 3));
   if (!isRight) return call.fail(WRONG_SHAPES);
-  const WindowedShape shape = shapeOf(settings, call.side(1, 0), settings.height, settings.width, call.side(0, 0), call.side(0, 2), call.side(0, 3));
+  const ConvolutionShape shape = shapeOf(settings, call.side(1, 0), settings.height, settings.width, call.side(0, 0), call.side(0, 2), call.side(0, 3));
   if (!isOutputOf(call, 1, shape)) return call.fail(WRONG_SHAPES);
   float* const gradient = call.output(0, {shape.count, shape.height, shape.width, shape.inputChannels});
   if (gradient == nullptr) return;
   const std::lock_guard<std::mutex> lock(oneAtATime);
-  if (areTiles(shape)) inputGradient(tiledShape(shape), call.floats(0), call.floats(1), gradient);
+  if (areTiles(shape)) inputGradientByTiles(shape, call.floats(0), call.floats(1), gradient);
   else inputGradientByPatches(shape, call.floats(0), call.floats(1), gradient);
 }
 
@@ -108,12 +108,12 @@ void runFilterGradient(void* kernel, TF_OpKernelContext* context) {
   if (!call.isFine()) return;
   const bool isRight = call.rank(0) == 4 && call.rank(1) == 4 && isSound(settings, settings.side, call.side(0, 1), call.side(0, 2), call.side(0, 3), call.side(1, 3));
   if (!isRight) return call.fail(WRONG_SHAPES);
-  const WindowedShape shape = shapeOf(settings, call.side(0, 0), call.side(0, 1), call.side(0, 2), settings.side, call.side(0, 3), call.side(1, 3));
+  const ConvolutionShape shape = shapeOf(settings, call.side(0, 0), call.side(0, 1), call.side(0, 2), settings.side, call.side(0, 3), call.side(1, 3));
   if (!isOutputOf(call, 1, shape)) return call.fail(WRONG_SHAPES);
   float* const gradient = call.output(0, {shape.side, shape.side, shape.inputChannels, shape.outputChannels});
   if (gradient == nullptr) return;
   const std::lock_guard<std::mutex> lock(oneAtATime);
-  if (areTiles(shape)) filterGradient(tiledShape(shape), call.floats(0), call.floats(1), gradient);
+  if (areTiles(shape)) filterGradientByTiles(shape, call.floats(0), call.floats(1), gradient);
   else filterGradientByPatches(shape, call.floats(0), call.floats(1), gradient);
 }
 

@@ -15,6 +15,7 @@ namespace {
 /** So much of a sum is taken at once that the right factor, 16 columns wide, stays in the first-level cache. */
 constexpr int DEPTH_AT_ONCE = 256;
 constexpr int ROWS_MAX = 96;
+constexpr int PATCHES_PER_UNIT = 8;
 
 Workspace packedSpace;
 
@@ -23,7 +24,7 @@ int roundedUp(int value, int multiple) { return (value + multiple - 1) / multipl
 /** Windows, one after another through all images: row, column and image of the output are its place. */
 class Windows {
  public:
-  explicit Windows(const WindowedShape& shape) : shape_(shape), perImage_(shape.outputHeight * shape.outputWidth) {}
+  explicit Windows(const ConvolutionShape& shape) : shape_(shape), perImage_(shape.outputHeight * shape.outputWidth) {}
 
   int count() const { return shape_.count * perImage_; }
   int perImage() const { return perImage_; }
@@ -70,7 +71,7 @@ class Windows {
     }
   }
 
-  WindowedShape shape_;
+  ConvolutionShape shape_;
   int perImage_;
 };
 
@@ -116,41 +117,42 @@ void multiplyPacked(int rows, int depth, int columns, const float* left, std::si
 /** So many rows of `width` floats that they stay near, in sixes. */
 int rowsNear(int width) { return std::clamp(FLOATS_NEAR / 2 / width / ROWS_AT_ONCE * ROWS_AT_ONCE, ROWS_AT_ONCE, ROWS_MAX); }
 
+/** The same of rows that lie one after another, by all threads. */
+void multiplyPixels(int rows, int depth, int columns, const float* left, const float* packed, float* product) {
+  const int rowsAtOnce = rowsNear(depth);
+  inParallel((rows + rowsAtOnce - 1) / rowsAtOnce, [=](int unit) {
+    const int first = unit * rowsAtOnce;
+    multiplyPacked(std::min(rowsAtOnce, rows - first), depth, columns, left + static_cast<std::size_t>(first) * depth, depth, packed, product + static_cast<std::size_t>(first) * columns, columns);
+  });
+}
+
 }  // namespace
 
-void convolveByPatches(const WindowedShape& shape, const float* images, const float* filter, float* output) {
+void convolveByPatches(const ConvolutionShape& shape, const float* images, const float* filter, float* output) {
   const Windows windows(shape);
   const int depth = windows.size();
   const int columns = shape.outputChannels;
   float* const packed = packedSpace.take(static_cast<std::size_t>(depth) * columns);
   packColumns(filter, depth, columns, packed);
+  if (windows.arePixels()) return multiplyPixels(windows.count(), depth, columns, images, packed, output);
   const int rowsAtOnce = rowsNear(depth);
   inParallel((windows.count() + rowsAtOnce - 1) / rowsAtOnce, [=](int unit) {
     static thread_local Workspace space;
     const int first = unit * rowsAtOnce;
     const int rows = std::min(rowsAtOnce, windows.count() - first);
-    float* const product = output + static_cast<std::size_t>(first) * columns;
-    if (windows.arePixels()) return multiplyPacked(rows, depth, columns, images + static_cast<std::size_t>(first) * depth, depth, packed, product, columns);
     float* const patches = space.take(static_cast<std::size_t>(rowsAtOnce) * depth);
     for (int row = 0; row < rows; row += 1) windows.take(images, first + row, patches + static_cast<std::size_t>(row) * depth);
-    multiplyPacked(rows, depth, columns, patches, depth, packed, product, columns);
+    multiplyPacked(rows, depth, columns, patches, depth, packed, output + static_cast<std::size_t>(first) * columns, columns);
   });
 }
 
-void inputGradientByPatches(const WindowedShape& shape, const float* filter, const float* outputGradient, float* gradient) {
+void inputGradientByPatches(const ConvolutionShape& shape, const float* filter, const float* outputGradient, float* gradient) {
   const Windows windows(shape);
   const int columns = windows.size();
   const int depth = shape.outputChannels;
   float* const packed = packedSpace.take(static_cast<std::size_t>(depth) * columns);
   packRows(filter, columns, depth, packed);
-  if (windows.arePixels()) {
-    const int rowsAtOnce = rowsNear(depth);
-    inParallel((windows.count() + rowsAtOnce - 1) / rowsAtOnce, [=](int unit) {
-      const int first = unit * rowsAtOnce;
-      multiplyPacked(std::min(rowsAtOnce, windows.count() - first), depth, columns, outputGradient + static_cast<std::size_t>(first) * depth, depth, packed, gradient + static_cast<std::size_t>(first) * columns, columns);
-    });
-    return;
-  }
+  if (windows.arePixels()) return multiplyPixels(windows.count(), depth, columns, outputGradient, packed, gradient);
   // Patches of an image overlap: an image is one thread's.
   const std::size_t imageSize = static_cast<std::size_t>(shape.height) * shape.width * shape.inputChannels;
   const int rowsAtOnce = rowsNear(columns);
@@ -167,7 +169,7 @@ void inputGradientByPatches(const WindowedShape& shape, const float* filter, con
   });
 }
 
-void filterGradientByPatches(const WindowedShape& shape, const float* images, const float* outputGradient, float* gradient) {
+void filterGradientByPatches(const ConvolutionShape& shape, const float* images, const float* outputGradient, float* gradient) {
   static Workspace patchSpace;
   static Workspace gradientSpace;
   const Windows windows(shape);
@@ -178,17 +180,17 @@ void filterGradientByPatches(const WindowedShape& shape, const float* images, co
     std::fill_n(gradient, static_cast<std::size_t>(rows) * columns, 0.0F);
     return;
   }
-  const int capacity = std::min(windows.count(), std::clamp(FLOATS_FAR / 4 / (paddedRows + columns) / 8 * 8, 64, DEPTH_AT_ONCE));
+  const int capacity = std::min(windows.count(), std::clamp(FLOATS_FAR / 4 / (paddedRows + columns) / PATCHES_PER_UNIT * PATCHES_PER_UNIT, 64, DEPTH_AT_ONCE));
   const std::size_t panelStep = static_cast<std::size_t>(capacity + 1) * PANEL_WIDTH;
   float* const patches = patchSpace.take(panelStep * (paddedRows / PANEL_WIDTH));
   float* const gradients = gradientSpace.take(panelStep * (columns / PANEL_WIDTH));
   for (int first = 0; first < windows.count(); first += capacity) {
     const int count = std::min(capacity, windows.count() - first);
-    inParallel((count + 7) / 8, [=](int unit) {
+    inParallel((count + PATCHES_PER_UNIT - 1) / PATCHES_PER_UNIT, [=](int unit) {
       static thread_local Workspace space;
       float* const patch = space.take(paddedRows);
       std::fill(patch + rows, patch + paddedRows, 0.0F);
-      for (int place = unit * 8; place < std::min(count, unit * 8 + 8); place += 1) {
+      for (int place = unit * PATCHES_PER_UNIT; place < std::min(count, (unit + 1) * PATCHES_PER_UNIT); place += 1) {
         windows.take(images, first + place, patch);
         for (int row = 0; row < paddedRows; row += PANEL_WIDTH) std::memcpy(patches + row / PANEL_WIDTH * panelStep + place * PANEL_WIDTH, patch + row, PANEL_WIDTH * sizeof(float));
         const float* const arriving = outputGradient + static_cast<std::size_t>(first + place) * columns;

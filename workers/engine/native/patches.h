@@ -7,25 +7,12 @@
  */
 #pragma once
 
+#include "convolution-shape.h"
+
 namespace paraffin {
 
-/** images [count, height, width, inputChannels], filter [side, side, inputChannels, outputChannels], output [count, outputHeight, outputWidth, outputChannels]. */
-struct WindowedShape {
-  int count;
-  int height;
-  int width;
-  int inputChannels;
-  int outputChannels;
-  int outputHeight;
-  int outputWidth;
-  /** The window's, in pixels. */
-  int side;
-  int stride;
-  int padding;
-};
-
-void convolveByPatches(const WindowedShape& shape, const float* images, const float* filter, float* output);
-void inputGradientByPatches(const WindowedShape& shape, const float* filter, const float* outputGradient, float* gradient);
-void filterGradientByPatches(const WindowedShape& shape, const float* images, const float* outputGradient, float* gradient);
+void convolveByPatches(const ConvolutionShape& shape, const float* images, const float* filter, float* output);
+void inputGradientByPatches(const ConvolutionShape& shape, const float* filter, const float* outputGradient, float* gradient);
+void filterGradientByPatches(const ConvolutionShape& shape, const float* images, const float* outputGradient, float* gradient);
 
 }  // namespace paraffin

@@ -64,8 +64,8 @@ inline void transpose(Eight (&rows)[8]) {
 }
 
 /**
- * product [ROWS, 16] = left [ROWS, depth] times right [depth, 16], or its sum with what was there; rows of the product lie `productStep` floats apart. Steps of the left factor are known when compiled
- * (ROW_STEP 0: given), so that every sum stays in a register.
+ * product [ROWS, 16] = left [ROWS, depth] times right [depth, 16], or its sum with what was there; rows of the product lie `productStep` floats apart.
+ * Steps of the left factor are known when compiled (ROW_STEP 0: given), so that every sum stays in a register.
  */
 template <int ROWS, bool ADDS, int ROW_STEP, int DEPTH_STEP>
 inline void multiplyRows(int depth, const float* left, std::size_t givenRowStep, const float* right, float* product, std::size_t productStep) {

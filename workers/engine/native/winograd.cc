@@ -319,19 +319,19 @@ void transformSums(const float* sums, int inputChannels, int outputChannels, flo
 
 }  // namespace
 
-void convolve(const ConvolutionShape& shape, const float* images, const float* filter, float* output) {
+void convolveByTiles(const ConvolutionShape& shape, const float* images, const float* filter, float* output) {
   float* const packed = packedSpace.take(static_cast<std::size_t>(TAP_COUNT) * shape.inputChannels * shape.outputChannels);
   packFilter(filter, shape.inputChannels, shape.outputChannels, packed);
   TiledConvolution(TileGrid(shape), images, shape.inputChannels, packed, output, shape.outputChannels).run();
 }
 
-void inputGradient(const ConvolutionShape& shape, const float* filter, const float* outputGradient, float* gradient) {
+void inputGradientByTiles(const ConvolutionShape& shape, const float* filter, const float* outputGradient, float* gradient) {
   float* const packed = packedSpace.take(static_cast<std::size_t>(TAP_COUNT) * shape.inputChannels * shape.outputChannels);
   packTurnedFilter(filter, shape.inputChannels, shape.outputChannels, packed);
   TiledConvolution(TileGrid(shape), outputGradient, shape.outputChannels, packed, gradient, shape.inputChannels).run();
 }
 
-void filterGradient(const ConvolutionShape& shape, const float* images, const float* outputGradient, float* gradient) {
+void filterGradientByTiles(const ConvolutionShape& shape, const float* images, const float* outputGradient, float* gradient) {
   static Workspace patchSpace;
   static Workspace gradientSpace;
   const TileGrid grid(shape);

@@ -14,21 +14,13 @@
  */
 #pragma once
 
+#include "convolution-shape.h"
+
 namespace paraffin {
 
-constexpr int CHANNELS_MULTIPLE = 16;
-
-/** images [count, height, width, inputChannels], filter [3, 3, inputChannels, outputChannels], output [count, height, width, outputChannels]. */
-struct ConvolutionShape {
-  int count;
-  int height;
-  int width;
-  int inputChannels;
-  int outputChannels;
-};
-
-void convolve(const ConvolutionShape& shape, const float* images, const float* filter, float* output);
-void inputGradient(const ConvolutionShape& shape, const float* filter, const float* outputGradient, float* gradient);
-void filterGradient(const ConvolutionShape& shape, const float* images, const float* outputGradient, float* gradient);
+/** Of such shapes: side 3, stride 1, padding 1. */
+void convolveByTiles(const ConvolutionShape& shape, const float* images, const float* filter, float* output);
+void inputGradientByTiles(const ConvolutionShape& shape, const float* filter, const float* outputGradient, float* gradient);
+void filterGradientByTiles(const ConvolutionShape& shape, const float* images, const float* outputGradient, float* gradient);
 
 }  // namespace paraffin
