@@ -1,4 +1,6 @@
-/** For people who use the native `prisma` command on the same history; the product itself applies migrations at start. */
+/**
+ * For people who use the native `prisma` command on the same history; the product itself applies migrations at start.
+ */
 import { defineConfig } from 'prisma/config';
 
 export default defineConfig({

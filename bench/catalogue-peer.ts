@@ -30,7 +30,13 @@ const SQL = `
     (SELECT coalesce(json_agg(json_build_object('magnification', r.magnification, 'micronsPerPixel', r."micronsPerPixel") ORDER BY r.position), '[]') FROM "DatasetResolution" r WHERE r."datasetId" = d.id) AS resolutions
   FROM "Dataset" d ORDER BY lower(d.name), d.id LIMIT $1`;
 
-const resolvers = { Query: { datasets: async (_root: unknown, args: { first: number }) => ({ nodes: (await pool.query(SQL, [args.first])).rows }) } };
+const resolvers = {
+  Query: {
+    datasets: async (_root: unknown, args: { first: number }) => ({
+      nodes: (await pool.query(SQL, [args.first])).rows,
+    }),
+  },
+};
 
 const server = new ApolloServer({ typeDefs, resolvers });
 const { url } = await startStandaloneServer(server, { listen: { host: '127.0.0.1', port: 0 } });

@@ -41,8 +41,17 @@ export interface ThroughputResult {
 export interface CatalogueBenchResult {
   readonly rowCount: number;
   readonly responseBytes: number;
-  readonly constantArrival: { readonly requestsPerSecond: number; readonly ours: ArrivalResult; readonly peer: ArrivalResult };
-  readonly saturated: { readonly connectionCount: number; readonly ours: ThroughputResult; readonly peer: ThroughputResult; readonly ratio: number };
+  readonly constantArrival: {
+    readonly requestsPerSecond: number;
+    readonly ours: ArrivalResult;
+    readonly peer: ArrivalResult;
+  };
+  readonly saturated: {
+    readonly connectionCount: number;
+    readonly ours: ThroughputResult;
+    readonly peer: ThroughputResult;
+    readonly ratio: number;
+  };
 }
 
 const QUERY = `{ datasets(first: 50) { nodes { id slug name imageKind imageCount slideCount licence publishedYear
@@ -51,13 +60,22 @@ const BODY = JSON.stringify({ query: QUERY });
 
 /** Measures both servers in turn, with load made in this process. @throws Error when the two do not answer alike. */
 export async function benchCatalogue(options: CatalogueBenchOptions): Promise<CatalogueBenchResult> {
-  const { requestsPerSecond = 20, arrivalSeconds = 10, connectionCount = 8, saturationSeconds = 3, rounds = 3 } = options;
+  const {
+    requestsPerSecond = 20,
+    arrivalSeconds = 10,
+    connectionCount = 8,
+    saturationSeconds = 3,
+    rounds = 3,
+  } = options;
   const peer = await startPeer(options.databaseUrl);
   const agent = new Agent({ keepAlive: true, maxSockets: connectionCount });
   const ask = (url: string): Promise<string> => post(url, agent);
   try {
     const [ourAnswer, peerAnswer] = [await ask(options.graphqlUrl), await ask(peer.url)];
-    if (ourAnswer !== peerAnswer) throw new Error(`The servers do not answer alike: ${ourAnswer.slice(0, 200)} against ${peerAnswer.slice(0, 200)}`);
+    if (ourAnswer !== peerAnswer)
+      throw new Error(
+        `The servers do not answer alike: ${ourAnswer.slice(0, 200)} against ${peerAnswer.slice(0, 200)}`,
+      );
     const urls = { ours: options.graphqlUrl, peer: peer.url } as const;
     for (const url of Object.values(urls)) await saturate(() => ask(url), connectionCount, 2);
 
@@ -76,7 +94,12 @@ export async function benchCatalogue(options: CatalogueBenchOptions): Promise<Ca
       rowCount: ourAnswer.split('"slug"').length - 1,
       responseBytes: Buffer.byteLength(ourAnswer),
       constantArrival: { requestsPerSecond, ...arrival },
-      saturated: { connectionCount, ours, peer: theirs, ratio: rounded(ours.requestsPerSecond / theirs.requestsPerSecond) },
+      saturated: {
+        connectionCount,
+        ours,
+        peer: theirs,
+        ratio: rounded(ours.requestsPerSecond / theirs.requestsPerSecond),
+      },
     };
   } finally {
     agent.destroy();
@@ -85,8 +108,13 @@ export async function benchCatalogue(options: CatalogueBenchOptions): Promise<Ca
 }
 
 async function startPeer(databaseUrl: string): Promise<{ readonly url: string; stop(): Promise<void> }> {
-  const child = spawn(process.execPath, [path.join(import.meta.dirname, 'catalogue-peer.ts'), databaseUrl], { stdio: ['ignore', 'pipe', 'inherit'] });
-  const [url] = await Promise.race([once(createInterface({ input: child.stdout }), 'line'), once(child, 'exit').then(() => [undefined])]);
+  const child = spawn(process.execPath, [path.join(import.meta.dirname, 'catalogue-peer.ts'), databaseUrl], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  const [url] = await Promise.race([
+    once(createInterface({ input: child.stdout }), 'line'),
+    once(child, 'exit').then(() => [undefined]),
+  ]);
   if (typeof url !== 'string') throw new Error('The peer did not start.');
   return { url, stop: () => stopChild(child) };
 }
@@ -109,7 +137,8 @@ async function arrive(ask: () => Promise<string>, requestsPerSecond: number, sec
     return performance.now() - sentMs;
   });
   const durationsMs = (await Promise.all(requests)).sort((a, b) => a - b);
-  const quantile = (share: number): number => rounded(durationsMs[Math.min(durationsMs.length - 1, Math.floor(share * durationsMs.length))] ?? 0);
+  const quantile = (share: number): number =>
+    rounded(durationsMs[Math.min(durationsMs.length - 1, Math.floor(share * durationsMs.length))] ?? 0);
   return { requestCount: durationsMs.length, p50Ms: quantile(0.5), p95Ms: quantile(0.95), p99Ms: quantile(0.99) };
 }
 
@@ -130,16 +159,24 @@ async function saturate(ask: () => Promise<string>, connectionCount: number, sec
 
 function post(url: string, agent: Agent): Promise<string> {
   return new Promise((resolve, reject) => {
-    const outgoing = request(url, { method: 'POST', agent, headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(BODY) } }, (response) => {
-      const chunks: Buffer[] = [];
-      response.on('data', (chunk: Buffer) => chunks.push(chunk));
-      response.on('error', reject);
-      response.on('end', () => {
-        const text = Buffer.concat(chunks).toString('utf8');
-        if (response.statusCode === 200 && text.startsWith('{"data":')) resolve(text.trimEnd());
-        else reject(new Error(`${url} answered ${response.statusCode}: ${text.slice(0, 300)}`));
-      });
-    });
+    const outgoing = request(
+      url,
+      {
+        method: 'POST',
+        agent,
+        headers: { 'content-type': 'application/json', 'content-length': Buffer.byteLength(BODY) },
+      },
+      (response) => {
+        const chunks: Buffer[] = [];
+        response.on('data', (chunk: Buffer) => chunks.push(chunk));
+        response.on('error', reject);
+        response.on('end', () => {
+          const text = Buffer.concat(chunks).toString('utf8');
+          if (response.statusCode === 200 && text.startsWith('{"data":')) resolve(text.trimEnd());
+          else reject(new Error(`${url} answered ${response.statusCode}: ${text.slice(0, 300)}`));
+        });
+      },
+    );
     outgoing.on('error', reject);
     outgoing.end(BODY);
   });
@@ -147,7 +184,11 @@ function post(url: string, agent: Agent): Promise<string> {
 
 function summarise(rates: readonly number[]): ThroughputResult {
   const sorted = [...rates].sort((a, b) => a - b);
-  return { requestsPerSecond: rounded(sorted[Math.floor(sorted.length / 2)] ?? 0), lowest: rounded(sorted[0] ?? 0), highest: rounded(sorted.at(-1) ?? 0) };
+  return {
+    requestsPerSecond: rounded(sorted[Math.floor(sorted.length / 2)] ?? 0),
+    lowest: rounded(sorted[0] ?? 0),
+    highest: rounded(sorted.at(-1) ?? 0),
+  };
 }
 
 function rounded(value: number): number {
@@ -156,6 +197,7 @@ function rounded(value: number): number {
 
 if (process.argv[1] === import.meta.filename) {
   const [graphqlUrl, databaseUrl] = process.argv.slice(2);
-  if (graphqlUrl === undefined || databaseUrl === undefined) throw new Error('usage: node bench/catalogue.ts <graphqlUrl> <databaseUrl>');
+  if (graphqlUrl === undefined || databaseUrl === undefined)
+    throw new Error('usage: node bench/catalogue.ts <graphqlUrl> <databaseUrl>');
   console.log(JSON.stringify(await benchCatalogue({ graphqlUrl, databaseUrl }), null, 2));
 }

@@ -1,7 +1,7 @@
 /**
  * The servers of the download bench. Each prints its address and serves until it is stopped.
  *
- *   node bench/download-server.ts paraffin <file>    the whole server over a database of its own, the file registered as a checkpoint
+ *   node bench/download-server.ts paraffin <file>    the whole server over its own database, the file a checkpoint of it
  *   node bench/download-server.ts plain <file>       Node's createReadStream piped into the answer, and nothing else
  */
 import { createReadStream } from 'node:fs';
@@ -16,9 +16,14 @@ async function serveParaffin(file: string): Promise<string> {
   const server = await startTestServer(database);
   const { sha256, byteSize } = await server.store.put(createReadStream(file));
   const sourceRunId = await makeRun(database);
-  const checkpoint = await database.transact((tx) => server.services.models.registerCheckpoint(tx, newCheckpoint({ modelSlug: 'bench', sourceRunId, sha256, byteSize })));
+  const checkpoint = await database.transact((tx) =>
+    server.services.models.registerCheckpoint(tx, newCheckpoint({ modelSlug: 'bench', sourceRunId, sha256, byteSize })),
+  );
   process.once('SIGTERM', () => {
-    void server.close().then(database.close).then(() => process.exit(0));
+    void server
+      .close()
+      .then(database.close)
+      .then(() => process.exit(0));
   });
   return `${server.url}/checkpoints/${checkpoint.id}/download`;
 }
@@ -36,5 +41,6 @@ async function servePlain(file: string): Promise<string> {
 }
 
 const [kind, file] = process.argv.slice(2);
-if (file === undefined || (kind !== 'paraffin' && kind !== 'plain')) throw new Error('usage: node bench/download-server.ts paraffin|plain <file>');
+if (file === undefined || (kind !== 'paraffin' && kind !== 'plain'))
+  throw new Error('usage: node bench/download-server.ts paraffin|plain <file>');
 console.log(await (kind === 'paraffin' ? serveParaffin(file) : servePlain(file)));

@@ -1,6 +1,6 @@
 /**
- * How fast a checkpoint of 45 MB is downloaded, beside plain Node file streaming: each server in a process of its own, asked in
- * turn by this one.
+ * How fast a checkpoint of 45 MB is downloaded, beside plain Node file streaming: each server in a process of its own,
+ * asked in turn by this one.
  *
  *   node bench/download.ts
  */
@@ -77,7 +77,9 @@ interface BenchServer {
 }
 
 async function startServer(kind: 'paraffin' | 'plain', file: string, started: BenchServer[]): Promise<string> {
-  const child = spawn(process.execPath, [path.join(import.meta.dirname, 'download-server.ts'), kind, file], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const child = spawn(process.execPath, [path.join(import.meta.dirname, 'download-server.ts'), kind, file], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const ended = once(child, 'exit');
   started.push({
     stop: async () => {
@@ -85,7 +87,10 @@ async function startServer(kind: 'paraffin' | 'plain', file: string, started: Be
       await ended;
     },
   });
-  const [url] = await Promise.race([once(createInterface({ input: child.stdout }), 'line'), ended.then(() => [undefined])]);
+  const [url] = await Promise.race([
+    once(createInterface({ input: child.stdout }), 'line'),
+    ended.then(() => [undefined]),
+  ]);
   if (typeof url !== 'string') throw new Error(`The server "${kind}" did not start.`);
   return url;
 }
@@ -109,7 +114,11 @@ function download(url: string, agent: Agent, byteSize: number): Promise<void> {
 }
 
 function summarise(rates: readonly number[]): DownloadRate {
-  return { megabytesPerSecond: rounded(median(rates)), lowest: rounded(Math.min(...rates)), highest: rounded(Math.max(...rates)) };
+  return {
+    megabytesPerSecond: rounded(median(rates)),
+    lowest: rounded(Math.min(...rates)),
+    highest: rounded(Math.max(...rates)),
+  };
 }
 
 function median(values: readonly number[]): number {

@@ -1,6 +1,6 @@
 /**
- * How fast a folder of JPEGs becomes a sealed set, beside the decoder alone on the same files: what an import adds is reading, hashing, checking and
- * packing. MB are compressed JPEG file bytes (10^6); decoded MB are RGB bytes.
+ * How fast a folder of JPEGs becomes a sealed set, beside the decoder alone on the same files: what an import adds is
+ * reading, hashing, checking and packing. MB are compressed JPEG file bytes (10^6); decoded MB are RGB bytes.
  */
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
@@ -31,7 +31,10 @@ export interface ImportBenchCase {
   readonly megabytes: number;
   readonly import: Rate;
   readonly decoderAlone: Rate;
-  /** Speed of the import over that of the decoder, median of the rounds; by the clock, and by processor time, which a busy machine disturbs less. */
+  /**
+   * Speed of the import over that of the decoder, median of the rounds; by the clock, and by processor time, which a
+   * busy machine disturbs less.
+   */
   readonly ratio: number;
   readonly cpuRatio: number;
 }
@@ -55,7 +58,10 @@ const CASES = [
 const SHEET_SIZE_PX = 1536;
 const JPEG_QUALITY = 92;
 
-/** Draws JPEGs once into a temporary folder, then takes turns: import, decoder, import, decoder. Takes about half a minute. */
+/**
+ * Draws JPEGs once into a temporary folder, then takes turns: import, decoder, import, decoder. Takes about half a
+ * minute.
+ */
 export async function benchImport({ rounds = 3 }: ImportBenchOptions = {}): Promise<ImportBenchResult> {
   const base = await mkdtemp(path.join(tmpdir(), 'paraffin-bench-import-'));
   try {
@@ -65,13 +71,24 @@ export async function benchImport({ rounds = 3 }: ImportBenchOptions = {}): Prom
       await drawJpegs(folder, imageSizePx, imageCount);
       cases.push(await measure(base, folder, imageSizePx, imageCount, rounds));
     }
-    return { cores: availableParallelism(), rounds, cases, peakMemoryMegabytes: Math.round(process.resourceUsage().maxRSS / 1024) };
+    return {
+      cores: availableParallelism(),
+      rounds,
+      cases,
+      peakMemoryMegabytes: Math.round(process.resourceUsage().maxRSS / 1024),
+    };
   } finally {
     await rm(base, { recursive: true, force: true });
   }
 }
 
-async function measure(base: string, folder: string, imageSizePx: number, imageCount: number, rounds: number): Promise<ImportBenchCase> {
+async function measure(
+  base: string,
+  folder: string,
+  imageSizePx: number,
+  imageCount: number,
+  rounds: number,
+): Promise<ImportBenchCase> {
   const files = await Promise.all((await readdir(folder)).map((name) => readFile(path.join(folder, name))));
   const byteSize = files.reduce((sum, bytes) => sum + bytes.length, 0);
   const imports: Cost[] = [];
@@ -97,7 +114,8 @@ async function measure(base: string, folder: string, imageSizePx: number, imageC
       cpuMsPerImage: round2((median(costs.map((cost) => cost.cpuSeconds)) * 1000) / imageCount),
     };
   };
-  const ratioOf = (measure: (cost: Cost) => number): number => round2(median(imports.map((cost, round) => measure(decoders[round] ?? cost) / measure(cost))));
+  const ratioOf = (measure: (cost: Cost) => number): number =>
+    round2(median(imports.map((cost, round) => measure(decoders[round] ?? cost) / measure(cost))));
   return {
     imageSizePx,
     imageCount,
@@ -111,15 +129,24 @@ async function measure(base: string, folder: string, imageSizePx: number, imageC
 
 async function importOnce(workDir: string, folder: string, imageCount: number): Promise<void> {
   const artifacts = openArtifactStore(path.join(workDir, 'artifacts'));
-  const result = await importImages({ folder, layout: 'FLAT', labelsCsvPath: null, patchSizePx: null, artifacts, workDir });
-  if (result.imageCount !== imageCount) throw new Error(`Imported ${result.imageCount} of ${imageCount} images: ${JSON.stringify(result.issues)}`);
+  const result = await importImages({
+    folder,
+    layout: 'FLAT',
+    labelsCsvPath: null,
+    patchSizePx: null,
+    artifacts,
+    workDir,
+  });
+  if (result.imageCount !== imageCount)
+    throw new Error(`Imported ${result.imageCount} of ${imageCount} images: ${JSON.stringify(result.issues)}`);
 }
 
 /** The same decoder under the same settings, with as many images under way. */
 async function decodeAll(files: readonly Buffer[]): Promise<void> {
   const decode = async (bytes: Buffer): Promise<void> => {
     const header = await readImageHeader(bytes, 'JPEG');
-    if (header === null || 'issue' in (await decodeImage(bytes, header))) throw new Error('A drawn JPEG does not decode.');
+    if (header === null || 'issue' in (await decodeImage(bytes, header)))
+      throw new Error('A drawn JPEG does not decode.');
   };
   const results = mapInOrder(files, { windowSize: availableParallelism() * 8, byteLimit: 768 * 1024 * 1024 }, decode);
   while ((await results.next()).done !== true);
@@ -130,11 +157,19 @@ async function drawJpegs(folder: string, imageSizePx: number, imageCount: number
   await mkdir(folder);
   const draw: Draw = createDraw(imageSizePx);
   const sheets = TISSUE_LABELS.map((label) => drawImage(label, SHEET_SIZE_PX, drawStain(draw), draw));
-  for (const [index, sheet] of Array.from({ length: imageCount }, (_, position) => [position, sheets[position % sheets.length]] as const)) {
+  for (const [index, sheet] of Array.from(
+    { length: imageCount },
+    (_, position) => [position, sheets[position % sheets.length]] as const,
+  )) {
     if (sheet === undefined) continue;
     const room = SHEET_SIZE_PX - imageSizePx;
     await sharp(sheet, { raw: { width: SHEET_SIZE_PX, height: SHEET_SIZE_PX, channels: 3 } })
-      .extract({ left: Math.floor(between(draw, 0, room)), top: Math.floor(between(draw, 0, room)), width: imageSizePx, height: imageSizePx })
+      .extract({
+        left: Math.floor(between(draw, 0, room)),
+        top: Math.floor(between(draw, 0, room)),
+        width: imageSizePx,
+        height: imageSizePx,
+      })
       .jpeg({ quality: JPEG_QUALITY })
       .toFile(path.join(folder, `${String(index).padStart(5, '0')}.jpg`));
   }

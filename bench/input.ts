@@ -1,6 +1,6 @@
 /**
- * How fast the input pipeline delivers images: decoded from shards (first epoch), from its cache (later epochs), and the views made of them.
- * It draws its own images, with the detail of tissue, so that the decoders have real work.
+ * How fast the input pipeline delivers images: decoded from shards (first epoch), from its cache (later epochs), and
+ * the views made of them. It draws its own images, with the detail of tissue, so that the decoders have real work.
  *
  *   node bench/input.ts [--json]
  */
@@ -56,14 +56,20 @@ export async function benchInput(options: InputBenchOptions = {}): Promise<Input
   const folder = await mkdtemp(join(tmpdir(), 'paraffin-bench-input-'));
   try {
     const cases: InputBenchCase[] = [];
-    for (const wanted of CASES) cases.push(await measure(wanted, folder, options.imageCount ?? 512, options.rounds ?? 3));
+    for (const wanted of CASES)
+      cases.push(await measure(wanted, folder, options.imageCount ?? 512, options.rounds ?? 3));
     return { cases };
   } finally {
     await rm(folder, { recursive: true, force: true });
   }
 }
 
-async function measure(wanted: (typeof CASES)[number], folder: string, imageCount: number, rounds: number): Promise<InputBenchCase> {
+async function measure(
+  wanted: (typeof CASES)[number],
+  folder: string,
+  imageCount: number,
+  rounds: number,
+): Promise<InputBenchCase> {
   const shardPath = join(folder, `${wanted.imageSizePx}-${wanted.format}.tar`);
   const byteSize = await writeShard(shardPath, wanted, imageCount);
   const stepsPerEpoch = imageCount / BATCH_SIZE;
@@ -75,7 +81,8 @@ async function measure(wanted: (typeof CASES)[number], folder: string, imageCoun
     seed: 1,
   });
   try {
-    // The first batches stand for the thread's start; the last of the epoch would find the cache half used by batches ahead.
+    // The first batches stand for the thread's start; the last of the epoch would find the cache half used by batches
+    // ahead.
     let batch = await reading.next();
     let decodedCount = 0;
     const decoding = performance.now();
@@ -118,7 +125,11 @@ function measureViews(pixels: Uint8Array, sourceSizePx: number, viewSizePx: numb
 }
 
 /** Answers the bytes of all images together. */
-async function writeShard(path: string, { imageSizePx, format }: (typeof CASES)[number], imageCount: number): Promise<number> {
+async function writeShard(
+  path: string,
+  { imageSizePx, format }: (typeof CASES)[number],
+  imageCount: number,
+): Promise<number> {
   const random = createRandom(imageSizePx);
   // Sixteen different images are enough: the pipeline does not know that they repeat.
   const images = await Promise.all(Array.from({ length: 16 }, () => drawTissue(imageSizePx, format, random)));
@@ -139,14 +150,19 @@ async function writeShard(path: string, { imageSizePx, format }: (typeof CASES)[
 
 /** Pink ground with dark blobs under fine noise: compresses about as H&E does. */
 async function drawTissue(sizePx: number, format: 'png' | 'jpeg', random: Random): Promise<Buffer> {
-  const blobs = Array.from({ length: 40 }, () => ({ x: random.between(0, sizePx), y: random.between(0, sizePx), radius: random.between(3, 9) }));
+  const blobs = Array.from({ length: 40 }, () => ({
+    x: random.between(0, sizePx),
+    y: random.between(0, sizePx),
+    radius: random.between(3, 9),
+  }));
   const bytes = Buffer.alloc(sizePx * sizePx * 3);
   for (let pixel = 0; pixel < sizePx * sizePx; pixel += 1) {
     const x = pixel % sizePx;
     const y = Math.floor(pixel / sizePx);
     const inside = blobs.some((blob) => (x - blob.x) ** 2 + (y - blob.y) ** 2 < blob.radius ** 2);
     const [red, green, blue] = inside ? [95, 55, 140] : [225, 160 + 20 * Math.sin(x / 9 + y / 14), 200];
-    for (const [channel, level] of [red, green, blue].entries()) bytes[pixel * 3 + channel] = Math.max(0, Math.min(255, level + 9 * random.normal()));
+    for (const [channel, level] of [red, green, blue].entries())
+      bytes[pixel * 3 + channel] = Math.max(0, Math.min(255, level + 9 * random.normal()));
   }
   const image = sharp(bytes, { raw: { width: sizePx, height: sizePx, channels: 3 } });
   return format === 'jpeg' ? image.jpeg({ quality: 90 }).toBuffer() : image.png().toBuffer();

@@ -33,7 +33,13 @@ const SUITES = ['training', 'input', 'import', 'catalogue', 'download', 'weights
 type Suite = (typeof SUITES)[number];
 
 const { values } = parseArgs({
-  options: { suite: { type: 'string' }, json: { type: 'boolean' }, grid: { type: 'boolean' }, rounds: { type: 'string', default: '5' }, help: { type: 'boolean', short: 'h' } },
+  options: {
+    suite: { type: 'string' },
+    json: { type: 'boolean' },
+    grid: { type: 'boolean' },
+    rounds: { type: 'string', default: '5' },
+    help: { type: 'boolean', short: 'h' },
+  },
 });
 if (values.help === true) {
   process.stdout.write(HELP);
@@ -49,11 +55,23 @@ const rounds = Number(values.rounds);
 const isWanted = (suite: Suite): boolean => wanted.includes(suite);
 const tell = (message: string): void => void process.stderr.write(`${message}\n`);
 
-const results: Record<string, unknown> = { machine: { cpu: os.cpus()[0]?.model, cores: os.availableParallelism(), loadAtStart: os.loadavg()[0], node: process.version } };
+const results: Record<string, unknown> = {
+  machine: {
+    cpu: os.cpus()[0]?.model,
+    cores: os.availableParallelism(),
+    loadAtStart: os.loadavg()[0],
+    node: process.version,
+  },
+};
 if (isWanted('training') || isWanted('input') || isWanted('weights')) await installEngine();
 if (isWanted('training')) {
   tell('training: ours and PyTorch, in turn');
-  results['training'] = await benchTraining({ peerDir: path.join(readEnvironment().engineCacheDir, '..', 'bench-peer'), rounds, grid: values.grid === true, onProgress: tell });
+  results['training'] = await benchTraining({
+    peerDir: path.join(readEnvironment().engineCacheDir, '..', 'bench-peer'),
+    rounds,
+    grid: values.grid === true,
+    onProgress: tell,
+  });
 }
 if (isWanted('input')) {
   tell('input pipeline');
@@ -78,15 +96,24 @@ if (isWanted('download')) {
 }
 if (isWanted('weights')) {
   tell('weights: ours and Python, in turn');
-  results['weights'] = await benchWeights({ pythonDir: path.join(readEnvironment().engineCacheDir, '..', 'compat'), rounds, onProgress: tell });
+  results['weights'] = await benchWeights({
+    pythonDir: path.join(readEnvironment().engineCacheDir, '..', 'compat'),
+    rounds,
+    onProgress: tell,
+  });
 }
 
 process.stdout.write(values.json === true ? `${JSON.stringify(results, null, 2)}\n` : `${asText(results)}\n`);
 
 /** Nested results as indented lines that a person can read. */
 function asText(value: unknown, indent = ''): string {
-  if (typeof value !== 'object' || value === null) return String(typeof value === 'number' ? Math.round(value * 1000) / 1000 : value);
+  if (typeof value !== 'object' || value === null)
+    return String(typeof value === 'number' ? Math.round(value * 1000) / 1000 : value);
   return Object.entries(value)
-    .map(([key, item]) => (typeof item === 'object' && item !== null ? `${indent}${key}\n${asText(item, `${indent}  `)}` : `${indent}${key}: ${asText(item)}`))
+    .map(([key, item]) =>
+      typeof item === 'object' && item !== null
+        ? `${indent}${key}\n${asText(item, `${indent}  `)}`
+        : `${indent}${key}: ${asText(item)}`,
+    )
     .join('\n');
 }

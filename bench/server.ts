@@ -21,7 +21,14 @@ export async function withServer<Result>(work: (server: BenchedServer) => Promis
   const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-bench-server-'));
   const postgres = await startPostgres(path.join(folder, 'postgres'));
   const child = spawn(process.execPath, [PROGRAM, 'serve'], {
-    env: { ...process.env, PARAFFIN_DATA_DIR: folder, PARAFFIN_DATABASE_URL: postgres.url, PARAFFIN_PORT: '0', PARAFFIN_WORKER: 'false', PARAFFIN_LOG_LEVEL: 'warn' },
+    env: {
+      ...process.env,
+      PARAFFIN_DATA_DIR: folder,
+      PARAFFIN_DATABASE_URL: postgres.url,
+      PARAFFIN_PORT: '0',
+      PARAFFIN_WORKER: 'false',
+      PARAFFIN_LOG_LEVEL: 'warn',
+    },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const exited = once(child, 'exit');

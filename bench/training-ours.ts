@@ -1,5 +1,6 @@
 /**
- * One measurement of our whole SimCLR step, for bench/training.ts: prints one JSON line, which says `unsupported` where this device has no kernels for the precision.
+ * One measurement of our whole SimCLR step, for bench/training.ts: prints one JSON line, which says `unsupported` where
+ * this device has no kernels for the precision.
  *
  * Arguments: architecture, side of the views in px, side of the images in px, images, steps, float32 or bfloat16.
  */
@@ -34,13 +35,29 @@ for (let step = 0; step < totalSteps; step += 1) {
   viewsMs.push(madeAt - startedAt);
 }
 const peakRssMb = process.resourceUsage().maxRSS / 1024;
-console.log(JSON.stringify({ durationsMs, viewsMs, peakRssMb, library: `${engineInfo().library} ${engineInfo().version}`, device: engineInfo().device }));
+console.log(
+  JSON.stringify({
+    durationsMs,
+    viewsMs,
+    peakRssMb,
+    library: `${engineInfo().library} ${engineInfo().version}`,
+    device: engineInfo().device,
+  }),
+);
 
 function makeTrainer(): SimclrTrainer {
   try {
     return createSimclrTrainer({
-      architecture, projectionDim: 128, temperature: 0.5, totalSteps, warmupSteps: 0, peakLearningRate: 0.3, weightDecay: 1e-6, momentum: 0.9,
-      seedRandom: random.fork('weights'), computeDtype,
+      architecture,
+      projectionDim: 128,
+      temperature: 0.5,
+      totalSteps,
+      warmupSteps: 0,
+      peakLearningRate: 0.3,
+      weightDecay: 1e-6,
+      momentum: 0.9,
+      seedRandom: random.fork('weights'),
+      computeDtype,
     });
   } catch (error) {
     if (!(error instanceof UnsupportedPrecisionError)) throw error;

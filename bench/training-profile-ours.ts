@@ -1,8 +1,10 @@
 /**
- * The measured half of `npm run bench:profile`, in a process that was started as a worker's child is: side of the views in px, batch size, precision. Prints JSON.
+ * The measured half of `npm run bench:profile`, in a process that was started as a worker's child is: side of the views
+ * in px, batch size, precision. Prints JSON.
  *
- * It takes the trainer's step apart (workers/engine/train/simclr.ts), phase by phase. Of each phase and each op the fastest of twenty steps counts, so that other
- * work on the machine does not show. TensorFlow's CPU ops block, so that their time is the call's; on a GPU it is only the time to launch them.
+ * It takes the trainer's step apart (workers/engine/train/simclr.ts), phase by phase. Of each phase and each op the
+ * fastest of twenty steps counts, so that other work on the machine does not show. TensorFlow's CPU ops block, so that
+ * their time is the call's; on a GPU it is only the time to launch them.
  */
 import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
 import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
@@ -37,7 +39,11 @@ interface Timed {
 const random = createRandom(1);
 const augmenter = createAugmenter(DEFAULT_AUGMENTATION, viewSidePx);
 const encoder = createEncoder('RESNET18', random.fork('encoder'), computeDtype);
-const head = new ProjectionHead(encoder.embeddingDim, PROJECTION_DIM, randomProjectionHead(encoder.embeddingDim, PROJECTION_DIM, random.fork('head')));
+const head = new ProjectionHead(
+  encoder.embeddingDim,
+  PROJECTION_DIM,
+  randomProjectionHead(encoder.embeddingDim, PROJECTION_DIM, random.fork('head')),
+);
 const lars = new Lars([...encoder.parameters, ...head.parameters], { momentum: 0.9, weightDecay: 1e-6 });
 const pixels = Uint8Array.from({ length: batchSize * imageSidePx ** 2 * 3 }, () => random.between(0, 256));
 
@@ -48,15 +54,30 @@ for (let step = 0; step < WARMUP_STEPS + STEPS; step += 1) takeStep(step >= WARM
 observeOps(undefined);
 
 const ops = summed(fastestOps, ({ name }) => name).sort((left, right) => right.durationMs - left.durationMs);
-const phases = summed(fastestOps, ({ phase }) => phase).map(({ name, count, durationMs }) => ({ name, durationMs: rounded(fastestPhases.get(name) ?? Number.NaN), opCount: count, opsMs: durationMs }));
-console.log(JSON.stringify({ engine: engineInfo(), viewSidePx, batchSize, computeDtype, stepMs: rounded(fastestStepMs), phases, ops }, null, 2));
+const phases = summed(fastestOps, ({ phase }) => phase).map(({ name, count, durationMs }) => ({
+  name,
+  durationMs: rounded(fastestPhases.get(name) ?? Number.NaN),
+  opCount: count,
+  opsMs: durationMs,
+}));
+console.log(
+  JSON.stringify(
+    { engine: engineInfo(), viewSidePx, batchSize, computeDtype, stepMs: rounded(fastestStepMs), phases, ops },
+    null,
+    2,
+  ),
+);
 
 function takeStep(isMeasured: boolean): void {
   let phaseNow = '';
   let place = 0;
   if (isMeasured) {
     observeOps((name, durationMs) => {
-      fastestOps[place] = { phase: phaseNow, name, durationMs: Math.min(durationMs, fastestOps[place]?.durationMs ?? Number.POSITIVE_INFINITY) };
+      fastestOps[place] = {
+        phase: phaseNow,
+        name,
+        durationMs: Math.min(durationMs, fastestOps[place]?.durationMs ?? Number.POSITIVE_INFINITY),
+      };
       place += 1;
     });
   }
@@ -64,7 +85,11 @@ function takeStep(isMeasured: boolean): void {
     phaseNow = name;
     const startedAt = performance.now();
     const result = work();
-    if (isMeasured) fastestPhases.set(name, Math.min(performance.now() - startedAt, fastestPhases.get(name) ?? Number.POSITIVE_INFINITY));
+    if (isMeasured)
+      fastestPhases.set(
+        name,
+        Math.min(performance.now() - startedAt, fastestPhases.get(name) ?? Number.POSITIVE_INFINITY),
+      );
     return result;
   };
   const startedAt = performance.now();
@@ -93,8 +118,15 @@ function takeStep(isMeasured: boolean): void {
   if (isMeasured) fastestStepMs = Math.min(fastestStepMs, performance.now() - startedAt);
 }
 
-function summed(timed: readonly Timed[], nameOf: (op: Timed) => string): { readonly name: string; readonly count: number; readonly durationMs: number }[] {
-  return [...Map.groupBy(timed, nameOf)].map(([name, calls]) => ({ name, count: calls.length, durationMs: rounded(calls.reduce((sum, { durationMs }) => sum + durationMs, 0)) }));
+function summed(
+  timed: readonly Timed[],
+  nameOf: (op: Timed) => string,
+): { readonly name: string; readonly count: number; readonly durationMs: number }[] {
+  return [...Map.groupBy(timed, nameOf)].map(([name, calls]) => ({
+    name,
+    count: calls.length,
+    durationMs: rounded(calls.reduce((sum, { durationMs }) => sum + durationMs, 0)),
+  }));
 }
 
 function rounded(milliseconds: number): number {

@@ -1,4 +1,7 @@
-/** Where a training step's time goes, by phase and by op. The engine's environment is read when a process starts: the measuring is done by one of its own. */
+/**
+ * Where a training step's time goes, by phase and by op. The engine's environment is read when a process starts: the
+ * measuring is done by one of its own.
+ */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
@@ -23,17 +26,25 @@ const PRECISIONS = ['float32', 'bfloat16'];
 function wanted(positionals: readonly string[]): string[] | undefined {
   const [side = '64', batchSize = '32', precision = 'float32', ...more] = positionals;
   const isCount = (text: string): boolean => /^[1-9]\d{0,4}$/.test(text);
-  return more.length === 0 && isCount(side) && isCount(batchSize) && PRECISIONS.includes(precision) ? [side, batchSize, precision] : undefined;
+  return more.length === 0 && isCount(side) && isCount(batchSize) && PRECISIONS.includes(precision)
+    ? [side, batchSize, precision]
+    : undefined;
 }
 
-const { values, positionals } = parseArgs({ allowPositionals: true, options: { help: { type: 'boolean', short: 'h' } } });
+const { values, positionals } = parseArgs({
+  allowPositionals: true,
+  options: { help: { type: 'boolean', short: 'h' } },
+});
 const told = wanted(positionals);
 if (values.help === true) process.stdout.write(HELP);
 else if (told === undefined) {
   process.stderr.write(HELP);
   process.exitCode = 2;
 } else {
-  const child = spawn(process.execPath, [path.join(import.meta.dirname, 'training-profile-ours.ts'), ...told], { env: { ...process.env, ...ENGINE_PROCESS_ENV, ...engineLibraryEnv() }, stdio: 'inherit' });
+  const child = spawn(process.execPath, [path.join(import.meta.dirname, 'training-profile-ours.ts'), ...told], {
+    env: { ...process.env, ...ENGINE_PROCESS_ENV, ...engineLibraryEnv() },
+    stdio: 'inherit',
+  });
   await once(child, 'close');
   process.exitCode = child.exitCode === 0 ? 0 : 1;
 }

@@ -1,9 +1,9 @@
 /**
- * A whole SimCLR step (two views made on the device, encoder, head, NT-Xent, gradients, LARS; float32 and bfloat16) beside one written in PyTorch, on the same
- * cores, in turns, so that both meet the same machine.
+ * A whole SimCLR step (two views made on the device, encoder, head, NT-Xent, gradients, LARS; float32 and bfloat16)
+ * beside one written in PyTorch, on the same cores, in turns, so that both meet the same machine.
  *
- * Alone: `node bench/training.ts --json [--rounds 5] [--grid] [--peer-dir DIR]`; `--grid` measures ResNet-50, 128 px and large batches as well.
- * The peer's virtual environment is made once in DIR by pip.
+ * Alone: `node bench/training.ts --json [--rounds 5] [--grid] [--peer-dir DIR]`; `--grid` measures ResNet-50, 128 px
+ * and large batches as well. The peer's virtual environment is made once in DIR by pip.
  */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -32,19 +32,91 @@ interface Case {
 }
 
 const TARGETS: readonly Case[] = [
-  { architecture: 'RESNET18', viewSidePx: 64, imageSidePx: 128, batchSize: 32, stepCount: 12, precision: 'float32', targetRatio: 1 },
-  { architecture: 'RESNET18', viewSidePx: 224, imageSidePx: 224, batchSize: 16, stepCount: 3, precision: 'float32', targetRatio: 0.9 },
-  { architecture: 'RESNET18', viewSidePx: 64, imageSidePx: 128, batchSize: 32, stepCount: 12, precision: 'bfloat16', targetRatio: 0.8 },
-  { architecture: 'RESNET18', viewSidePx: 224, imageSidePx: 224, batchSize: 16, stepCount: 3, precision: 'bfloat16', targetRatio: 0.8 },
+  {
+    architecture: 'RESNET18',
+    viewSidePx: 64,
+    imageSidePx: 128,
+    batchSize: 32,
+    stepCount: 12,
+    precision: 'float32',
+    targetRatio: 1,
+  },
+  {
+    architecture: 'RESNET18',
+    viewSidePx: 224,
+    imageSidePx: 224,
+    batchSize: 16,
+    stepCount: 3,
+    precision: 'float32',
+    targetRatio: 0.9,
+  },
+  {
+    architecture: 'RESNET18',
+    viewSidePx: 64,
+    imageSidePx: 128,
+    batchSize: 32,
+    stepCount: 12,
+    precision: 'bfloat16',
+    targetRatio: 0.8,
+  },
+  {
+    architecture: 'RESNET18',
+    viewSidePx: 224,
+    imageSidePx: 224,
+    batchSize: 16,
+    stepCount: 3,
+    precision: 'bfloat16',
+    targetRatio: 0.8,
+  },
 ];
 
 /** What fits 24 GB: a ResNet-50 at 224 px takes as much for 32 images. */
 const GRID: readonly Case[] = (['float32', 'bfloat16'] as const).flatMap((precision) => [
-  { architecture: 'RESNET18', viewSidePx: 64, imageSidePx: 128, batchSize: 256, stepCount: 2, precision, targetRatio: null },
-  { architecture: 'RESNET18', viewSidePx: 128, imageSidePx: 128, batchSize: 32, stepCount: 4, precision, targetRatio: null },
-  { architecture: 'RESNET50', viewSidePx: 64, imageSidePx: 128, batchSize: 32, stepCount: 4, precision, targetRatio: null },
-  { architecture: 'RESNET50', viewSidePx: 128, imageSidePx: 128, batchSize: 32, stepCount: 2, precision, targetRatio: null },
-  { architecture: 'RESNET50', viewSidePx: 224, imageSidePx: 224, batchSize: 8, stepCount: 2, precision, targetRatio: null },
+  {
+    architecture: 'RESNET18',
+    viewSidePx: 64,
+    imageSidePx: 128,
+    batchSize: 256,
+    stepCount: 2,
+    precision,
+    targetRatio: null,
+  },
+  {
+    architecture: 'RESNET18',
+    viewSidePx: 128,
+    imageSidePx: 128,
+    batchSize: 32,
+    stepCount: 4,
+    precision,
+    targetRatio: null,
+  },
+  {
+    architecture: 'RESNET50',
+    viewSidePx: 64,
+    imageSidePx: 128,
+    batchSize: 32,
+    stepCount: 4,
+    precision,
+    targetRatio: null,
+  },
+  {
+    architecture: 'RESNET50',
+    viewSidePx: 128,
+    imageSidePx: 128,
+    batchSize: 32,
+    stepCount: 2,
+    precision,
+    targetRatio: null,
+  },
+  {
+    architecture: 'RESNET50',
+    viewSidePx: 224,
+    imageSidePx: 224,
+    batchSize: 8,
+    stepCount: 2,
+    precision,
+    targetRatio: null,
+  },
 ]);
 
 export interface TrainingBenchOptions {
@@ -86,7 +158,13 @@ export interface TrainingBenchResult {
   readonly why: string | null;
 }
 
-const measurement = z.object({ durationsMs: z.array(z.number()).min(1), viewsMs: z.array(z.number()).min(1), peakRssMb: z.number(), library: z.string(), device: z.string() });
+const measurement = z.object({
+  durationsMs: z.array(z.number()).min(1),
+  viewsMs: z.array(z.number()).min(1),
+  peakRssMb: z.number(),
+  library: z.string(),
+  device: z.string(),
+});
 const unsupported = z.object({ unsupported: z.string() });
 type Measurement = z.infer<typeof measurement>;
 
@@ -116,7 +194,8 @@ export async function benchTraining(options: TrainingBenchOptions): Promise<Trai
     for (let round = 0; round < (options.rounds ?? 5); round += 1) {
       if (round > 0) tell(`${what}: round ${round + 1}`);
       const own = round === 0 ? first : await measureOurs(measured);
-      if ('unsupported' in own) throw new Error(`The device could compute in ${named.precision} a moment ago: ${own.unsupported}`);
+      if ('unsupported' in own)
+        throw new Error(`The device could compute in ${named.precision} a moment ago: ${own.unsupported}`);
       ours.push(own);
       if (peer.kind === 'READY') theirs.push(await peer.measure(measured));
     }
@@ -125,17 +204,33 @@ export async function benchTraining(options: TrainingBenchOptions): Promise<Trai
       return other === undefined ? [] : [median(other.durationsMs) / median(own.durationsMs)];
     });
     cases.push({
-      ...named, ours: speed(ours, named.batchSize), peer: theirs.length === 0 ? null : speed(theirs, named.batchSize),
+      ...named,
+      ours: speed(ours, named.batchSize),
+      peer: theirs.length === 0 ? null : speed(theirs, named.batchSize),
       ratio: ratios.length === 0 ? null : median(ratios),
     });
   }
-  return { cpuModel: os.cpus()[0]?.model ?? 'unknown', coreCount, cases, leftOut, why: peer.kind === 'READY' ? null : peer.why };
+  return {
+    cpuModel: os.cpus()[0]?.model ?? 'unknown',
+    coreCount,
+    cases,
+    leftOut,
+    why: peer.kind === 'READY' ? null : peer.why,
+  };
 }
 
 const measureOurs = async (measured: Case): Promise<Measurement | z.infer<typeof unsupported>> =>
-  z.union([measurement, unsupported]).parse(await lastJson(process.execPath, [here('training-ours.ts'), ...argumentsOf(measured)], { ...process.env, ...ENGINE_PROCESS_ENV, ...engineLibraryEnv() }));
+  z.union([measurement, unsupported]).parse(
+    await lastJson(process.execPath, [here('training-ours.ts'), ...argumentsOf(measured)], {
+      ...process.env,
+      ...ENGINE_PROCESS_ENV,
+      ...engineLibraryEnv(),
+    }),
+  );
 
-type Peer = { readonly kind: 'READY'; readonly measure: (measured: Case) => Promise<Measurement> } | { readonly kind: 'ABSENT'; readonly why: string };
+type Peer =
+  | { readonly kind: 'READY'; readonly measure: (measured: Case) => Promise<Measurement> }
+  | { readonly kind: 'ABSENT'; readonly why: string };
 
 /** Makes the virtual environment unless it is there. Never throws: a bench without a peer still says what ours does. */
 async function preparePeer(peerDir: string, threads: number, tell: (message: string) => void): Promise<Peer> {
@@ -150,17 +245,28 @@ async function preparePeer(peerDir: string, threads: number, tell: (message: str
       await installTorch(python);
     }
   } catch (error) {
-    return { kind: 'ABSENT', why: `The PyTorch peer could not be installed: ${error instanceof Error ? error.message : String(error)}` };
+    return {
+      kind: 'ABSENT',
+      why: `The PyTorch peer could not be installed: ${error instanceof Error ? error.message : String(error)}`,
+    };
   }
   const script = here('peer/simclr_training_peer.py');
-  return { kind: 'READY', measure: async (measured) => measurement.parse(await lastJson(python, [script, ...argumentsOf(measured), String(threads)], process.env)) };
+  return {
+    kind: 'READY',
+    measure: async (measured) =>
+      measurement.parse(await lastJson(python, [script, ...argumentsOf(measured), String(threads)], process.env)),
+  };
 }
 
 async function installTorch(python: string): Promise<void> {
   const faults: string[] = [];
   for (const requirement of PEER_REQUIREMENTS) {
     try {
-      await run(python, ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--retries', '1', requirement, 'numpy'], process.env);
+      await run(
+        python,
+        ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--retries', '1', requirement, 'numpy'],
+        process.env,
+      );
       return;
     } catch (error) {
       faults.push(error instanceof Error ? error.message : String(error));
@@ -226,8 +332,29 @@ async function run(command: string, args: readonly string[], env: NodeJS.Process
 }
 
 if (import.meta.main) {
-  const { values } = parseArgs({ options: { json: { type: 'boolean' }, rounds: { type: 'string' }, grid: { type: 'boolean' }, 'peer-dir': { type: 'string' } } });
+  const { values } = parseArgs({
+    options: {
+      json: { type: 'boolean' },
+      rounds: { type: 'string' },
+      grid: { type: 'boolean' },
+      'peer-dir': { type: 'string' },
+    },
+  });
   const peerDir = values['peer-dir'] ?? path.join(os.homedir(), '.cache', 'paraffin', 'bench');
-  const result = await benchTraining({ peerDir, rounds: Number(values.rounds ?? 5), grid: values.grid === true, onProgress: (message) => console.error(message) });
-  console.log(values.json === true ? JSON.stringify(result, null, 2) : result.cases.map(({ architecture, viewSidePx, batchSize, precision, ours, peer, ratio }) => `${architecture}, ${viewSidePx} px, batch ${batchSize}, ${precision}: ours ${ours.medianImagesPerSecond} images/s, peer ${peer?.medianImagesPerSecond ?? 'absent'}, ratio ${ratio?.toFixed(2) ?? '-'}`).join('\n'));
+  const result = await benchTraining({
+    peerDir,
+    rounds: Number(values.rounds ?? 5),
+    grid: values.grid === true,
+    onProgress: (message) => console.error(message),
+  });
+  console.log(
+    values.json === true
+      ? JSON.stringify(result, null, 2)
+      : result.cases
+          .map(
+            ({ architecture, viewSidePx, batchSize, precision, ours, peer, ratio }) =>
+              `${architecture}, ${viewSidePx} px, batch ${batchSize}, ${precision}: ours ${ours.medianImagesPerSecond} images/s, peer ${peer?.medianImagesPerSecond ?? 'absent'}, ratio ${ratio?.toFixed(2) ?? '-'}`,
+          )
+          .join('\n'),
+  );
 }

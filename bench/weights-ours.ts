@@ -1,7 +1,7 @@
 /**
  * Our side of bench/weights.ts, in a process of its own. Prints one JSON line.
  *
- *   node bench/weights-ours.ts load FILE REPEATS            a plain read of the file, and a load of its tensors, in turn
+ *   node bench/weights-ours.ts load FILE REPEATS          a plain read of the file, and a load of its tensors, by turns
  *   node bench/weights-ours.ts embed FILE IMAGES BATCH      embeds 224 px patches with a ResNet-18's safetensors
  */
 import { readFileSync } from 'node:fs';
@@ -19,7 +19,10 @@ function timedMs(work: () => void): number {
 
 /** One of each first, which is not counted: it finds the file's pages and the compiler's code. */
 function load(repeats: number): object {
-  const rounds = Array.from({ length: repeats + 1 }, () => ({ readMs: timedMs(() => readFileSync(file)), loadMs: timedMs(() => readSafetensors(readFileSync(file))) })).slice(1);
+  const rounds = Array.from({ length: repeats + 1 }, () => ({
+    readMs: timedMs(() => readFileSync(file)),
+    loadMs: timedMs(() => readSafetensors(readFileSync(file))),
+  })).slice(1);
   return { readMs: rounds.map(({ readMs }) => readMs), loadMs: rounds.map(({ loadMs }) => loadMs) };
 }
 
@@ -40,7 +43,10 @@ async function embed(imageCount: number, batchSize: number): Promise<object> {
   const durationMs = timedMs(() => {
     for (let batch = 0; batch < batchCount; batch += 1) embedBatch();
   });
-  return { imagesPerSecond: (batchCount * batchSize * 1000) / durationMs, library: `${engineInfo().library} ${engineInfo().version}` };
+  return {
+    imagesPerSecond: (batchCount * batchSize * 1000) / durationMs,
+    library: `${engineInfo().library} ${engineInfo().version}`,
+  };
 }
 
 const [first = 1, second = 1] = numbers.map(Number);

@@ -1,6 +1,6 @@
 /**
- * Weights in and out, beside Python's libraries on the same cores, in turns: importing a ResNet-50's Lightning checkpoint, loading safetensors,
- * embedding patches with a ResNet-18.
+ * Weights in and out, beside Python's libraries on the same cores, in turns: importing a ResNet-50's Lightning
+ * checkpoint, loading safetensors, embedding patches with a ResNet-18.
  *
  * Alone: `node bench/weights.ts --json [--rounds 5]`. The peer's virtual environment is that of `npm run compat`.
  */
@@ -83,14 +83,27 @@ const here = (name: string): string => path.join(import.meta.dirname, name);
 const loadFacts = z.object({ readMs: z.array(z.number()), loadMs: z.array(z.number()) });
 const peerLoadFacts = loadFacts.extend({ loadTouchedMs: z.array(z.number()) });
 const embedFacts = z.object({ imagesPerSecond: z.number(), library: z.string() });
-const importAnswer = z.object({ data: z.object({ importCheckpoint: z.object({ checkpoint: z.object({ encoder: z.literal('RESNET50') }) }) }) });
+const importAnswer = z.object({
+  data: z.object({ importCheckpoint: z.object({ checkpoint: z.object({ encoder: z.literal('RESNET50') }) }) }),
+});
 
 /** @throws Error when the peer can not be had or a side fails. */
-export async function benchWeights({ pythonDir, rounds = 5, onProgress = () => undefined }: WeightsBenchOptions): Promise<WeightsBenchResult> {
+export async function benchWeights({
+  pythonDir,
+  rounds = 5,
+  onProgress = () => undefined,
+}: WeightsBenchOptions): Promise<WeightsBenchResult> {
   const python = await preparePython(pythonDir, onProgress);
   const workDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-bench-weights-'));
-  const peer: Side = (args) => run({ program: python, args: [here('peer/weights_peer.py'), ...args], timeoutMs: TIMEOUT_MS });
-  const ours: Side = (args) => run({ program: process.execPath, args: [here('weights-ours.ts'), ...args], ...(args[0] === 'embed' ? { env: { ...ENGINE_PROCESS_ENV, ...engineLibraryEnv() } } : {}), timeoutMs: TIMEOUT_MS });
+  const peer: Side = (args) =>
+    run({ program: python, args: [here('peer/weights_peer.py'), ...args], timeoutMs: TIMEOUT_MS });
+  const ours: Side = (args) =>
+    run({
+      program: process.execPath,
+      args: [here('weights-ours.ts'), ...args],
+      ...(args[0] === 'embed' ? { env: { ...ENGINE_PROCESS_ENV, ...engineLibraryEnv() } } : {}),
+      timeoutMs: TIMEOUT_MS,
+    });
   const loadBefore = os.loadavg()[0] ?? 0;
   try {
     onProgress('weights: PyTorch makes the files');
@@ -108,12 +121,35 @@ export async function benchWeights({ pythonDir, rounds = 5, onProgress = () => u
 type Side = (args: readonly string[]) => Promise<string>;
 
 async function onnxOf(file: string): Promise<Uint8Array> {
-  const inputContract = { imageSizePx: IMAGE_SIZE_PX, resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP', channelOrder: 'RGB', valueRange: [0, 1], channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5], embeddingLayer: 'avgpool', micronsPerPixelMin: null, micronsPerPixelMax: null } as const;
-  return writeOnnx({ architecture: 'RESNET18', tensors: readSafetensors(await readFile(file)).tensors, inputContract, metadata: {} });
+  const inputContract = {
+    imageSizePx: IMAGE_SIZE_PX,
+    resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
+    channelOrder: 'RGB',
+    valueRange: [0, 1],
+    channelMean: [0.5, 0.5, 0.5],
+    channelStd: [0.5, 0.5, 0.5],
+    embeddingLayer: 'avgpool',
+    micronsPerPixelMin: null,
+    micronsPerPixelMax: null,
+  } as const;
+  return writeOnnx({
+    architecture: 'RESNET18',
+    tensors: readSafetensors(await readFile(file)).tensors,
+    inputContract,
+    metadata: {},
+  });
 }
 
-/** Each round imports into a model of its own; the weights are stored anew, because the input contract in the file says the round. */
-function measureImport(file: string, rounds: number, peer: Side, tell: (message: string) => void): Promise<WeightsBenchResult['import']> {
+/**
+ * Each round imports into a model of its own; the weights are stored anew, because the input contract in the file says
+ * the round.
+ */
+function measureImport(
+  file: string,
+  rounds: number,
+  peer: Side,
+  tell: (message: string) => void,
+): Promise<WeightsBenchResult['import']> {
   return withServer(async (server) => {
     const importsDir = path.join(server.dataDir, 'imports');
     await mkdir(importsDir, { recursive: true });
@@ -121,10 +157,23 @@ function measureImport(file: string, rounds: number, peer: Side, tell: (message:
     await copyFile(file, ownFile);
     const key = (await readFile(path.join(server.dataDir, 'admin-key'), 'utf8')).trim();
     const importOnce = async (round: number): Promise<number> => {
-      const input = { modelSlug: `round-${round}`, path: ownFile, inputContract: { imageSizePx: IMAGE_SIZE_PX + round, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] } };
-      const query = 'mutation ($input: ImportCheckpointInput!) { importCheckpoint(input: $input) { checkpoint { encoder } userErrors { message } } }';
+      const input = {
+        modelSlug: `round-${round}`,
+        path: ownFile,
+        inputContract: {
+          imageSizePx: IMAGE_SIZE_PX + round,
+          channelMean: [0.5, 0.5, 0.5],
+          channelStd: [0.5, 0.5, 0.5],
+        },
+      };
+      const query =
+        'mutation ($input: ImportCheckpointInput!) { importCheckpoint(input: $input) { checkpoint { encoder } userErrors { message } } }';
       const startedMs = performance.now();
-      const response = await fetch(`${server.url}/graphql`, { method: 'POST', headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` }, body: JSON.stringify({ query, variables: { input } }) });
+      const response = await fetch(`${server.url}/graphql`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
+        body: JSON.stringify({ query, variables: { input } }),
+      });
       importAnswer.parse(await response.json());
       return performance.now() - startedMs;
     };
@@ -134,12 +183,22 @@ function measureImport(file: string, rounds: number, peer: Side, tell: (message:
     for (let round = 0; round < rounds; round += 1) {
       tell(`weights, import: round ${round + 1}`);
       oursMs.push(await importOnce(round));
-      pythonMs.push(...z.object({ durationsMs: z.array(z.number()) }).parse(JSON.parse(await peer(['import', file]))).durationsMs);
+      pythonMs.push(
+        ...z.object({ durationsMs: z.array(z.number()) }).parse(JSON.parse(await peer(['import', file]))).durationsMs,
+      );
     }
     const peak = (await measureServerMemory(server)) ?? Number.NaN;
     const fileBytes = (await stat(file)).size;
     const peakGrowthMegabytes = rounded(peak - before);
-    return { fileBytes, oursMs: spread(oursMs), targetMs: 2000, peakGrowthMegabytes, peakGrowthPerFile: rounded((peakGrowthMegabytes * 1e6) / fileBytes), targetPeakGrowthPerFile: 3, pythonMs: spread(pythonMs) };
+    return {
+      fileBytes,
+      oursMs: spread(oursMs),
+      targetMs: 2000,
+      peakGrowthMegabytes,
+      peakGrowthPerFile: rounded((peakGrowthMegabytes * 1e6) / fileBytes),
+      targetPeakGrowthPerFile: 3,
+      pythonMs: spread(pythonMs),
+    };
   });
 }
 
@@ -148,7 +207,12 @@ async function residentMegabytes(pid: number): Promise<number> {
   return (Number(kilobytes) * 1024) / 1e6;
 }
 
-async function measureLoad(file: string, rounds: number, sides: { readonly ours: Side; readonly peer: Side }, tell: (message: string) => void): Promise<WeightsBenchResult['load']> {
+async function measureLoad(
+  file: string,
+  rounds: number,
+  sides: { readonly ours: Side; readonly peer: Side },
+  tell: (message: string) => void,
+): Promise<WeightsBenchResult['load']> {
   const own: z.infer<typeof loadFacts>[] = [];
   const theirs: z.infer<typeof peerLoadFacts>[] = [];
   for (let round = 0; round < rounds; round += 1) {
@@ -156,37 +220,64 @@ async function measureLoad(file: string, rounds: number, sides: { readonly ours:
     own.push(loadFacts.parse(JSON.parse(await sides.ours(['load', file, String(LOADS_PER_ROUND)]))));
     theirs.push(peerLoadFacts.parse(JSON.parse(await sides.peer(['load', file, String(LOADS_PER_ROUND)]))));
   }
-  const ratios = own.flatMap(({ readMs, loadMs }) => loadMs.map((value, index) => value / (readMs[index] ?? Number.NaN)));
+  const ratios = own.flatMap(({ readMs, loadMs }) =>
+    loadMs.map((value, index) => value / (readMs[index] ?? Number.NaN)),
+  );
   return {
     fileBytes: (await stat(file)).size,
-    plainReadMs: spread(own.flatMap(({ readMs }) => readMs)), oursMs: spread(own.flatMap(({ loadMs }) => loadMs)), ratio: rounded(median(ratios)), targetRatio: 1.5,
-    pythonPlainReadMs: spread(theirs.flatMap(({ readMs }) => readMs)), pythonMs: spread(theirs.flatMap(({ loadMs }) => loadMs)), pythonTouchedMs: spread(theirs.flatMap(({ loadTouchedMs }) => loadTouchedMs)),
+    plainReadMs: spread(own.flatMap(({ readMs }) => readMs)),
+    oursMs: spread(own.flatMap(({ loadMs }) => loadMs)),
+    ratio: rounded(median(ratios)),
+    targetRatio: 1.5,
+    pythonPlainReadMs: spread(theirs.flatMap(({ readMs }) => readMs)),
+    pythonMs: spread(theirs.flatMap(({ loadMs }) => loadMs)),
+    pythonTouchedMs: spread(theirs.flatMap(({ loadTouchedMs }) => loadTouchedMs)),
   };
 }
 
-async function measureEmbedding(workDir: string, rounds: number, sides: { readonly ours: Side; readonly peer: Side }, tell: (message: string) => void): Promise<WeightsBenchResult['embed']> {
+async function measureEmbedding(
+  workDir: string,
+  rounds: number,
+  sides: { readonly ours: Side; readonly peer: Side },
+  tell: (message: string) => void,
+): Promise<WeightsBenchResult['embed']> {
   const batchSize = embeddingBatchSize(IMAGE_SIZE_PX);
   const perRound = Math.ceil(EMBEDDED_IMAGES / rounds / batchSize) * batchSize;
-  const found: Record<'ours' | 'pytorch' | 'onnxRuntime', z.infer<typeof embedFacts>[]> = { ours: [], pytorch: [], onnxRuntime: [] };
+  const found: Record<'ours' | 'pytorch' | 'onnxRuntime', z.infer<typeof embedFacts>[]> = {
+    ours: [],
+    pytorch: [],
+    onnxRuntime: [],
+  };
   const counts = [String(perRound), String(batchSize)];
   const threads = String(os.availableParallelism());
   for (let round = 0; round < rounds; round += 1) {
     tell(`weights, embedding: round ${round + 1}`);
-    found.ours.push(embedFacts.parse(JSON.parse(await sides.ours(['embed', path.join(workDir, 'resnet18.safetensors'), ...counts]))));
+    found.ours.push(
+      embedFacts.parse(JSON.parse(await sides.ours(['embed', path.join(workDir, 'resnet18.safetensors'), ...counts]))),
+    );
     found.pytorch.push(embedFacts.parse(JSON.parse(await sides.peer(['torch', workDir, ...counts, threads]))));
     found.onnxRuntime.push(embedFacts.parse(JSON.parse(await sides.peer(['onnx', workDir, ...counts, threads]))));
   }
   const speeds = (side: keyof typeof found): number[] => found[side].map(({ imagesPerSecond }) => imagesPerSecond);
   const peerSpeeds = speeds('pytorch');
   return {
-    imageCount: perRound * rounds, batchSize, ours: spread(speeds('ours')), pytorch: spread(peerSpeeds), onnxRuntime: spread(speeds('onnxRuntime')),
-    ratio: rounded(median(speeds('ours').map((speed, round) => speed / (peerSpeeds[round] ?? Number.NaN)))), targetRatio: 0.8,
+    imageCount: perRound * rounds,
+    batchSize,
+    ours: spread(speeds('ours')),
+    pytorch: spread(peerSpeeds),
+    onnxRuntime: spread(speeds('onnxRuntime')),
+    ratio: rounded(median(speeds('ours').map((speed, round) => speed / (peerSpeeds[round] ?? Number.NaN)))),
+    targetRatio: 0.8,
     libraries: [...new Set(Object.values(found).flatMap((each) => each.map(({ library }) => library)))],
   };
 }
 
 function spread(values: readonly number[]): Spread {
-  return { median: rounded(median(values)), lowest: rounded(Math.min(...values)), highest: rounded(Math.max(...values)) };
+  return {
+    median: rounded(median(values)),
+    lowest: rounded(Math.min(...values)),
+    highest: rounded(Math.max(...values)),
+  };
 }
 
 function median(values: readonly number[]): number {
@@ -200,6 +291,10 @@ function rounded(value: number): number {
 
 if (import.meta.main) {
   const { values } = parseArgs({ options: { rounds: { type: 'string', default: '5' }, json: { type: 'boolean' } } });
-  const result = await benchWeights({ pythonDir: path.join(readEnvironment().engineCacheDir, '..', 'compat'), rounds: Number(values.rounds), onProgress: (message) => void process.stderr.write(`${message}\n`) });
+  const result = await benchWeights({
+    pythonDir: path.join(readEnvironment().engineCacheDir, '..', 'compat'),
+    rounds: Number(values.rounds),
+    onProgress: (message) => void process.stderr.write(`${message}\n`),
+  });
   console.log(JSON.stringify(result, null, 2));
 }

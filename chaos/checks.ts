@@ -22,7 +22,10 @@ export interface Outcome {
 }
 
 export async function outcomeOf(db: Database, runId: string): Promise<Outcome> {
-  const { checkpoints, metricChunks } = await db.run.findUniqueOrThrow({ where: { id: runId }, include: { checkpoints: true, metricChunks: { where: { name: 'loss' }, orderBy: { firstStep: 'asc' } } } });
+  const { checkpoints, metricChunks } = await db.run.findUniqueOrThrow({
+    where: { id: runId },
+    include: { checkpoints: true, metricChunks: { where: { name: 'loss' }, orderBy: { firstStep: 'asc' } } },
+  });
   return {
     weights: checkpoints.map(({ sha256 }) => sha256),
     losses: metricChunks.flatMap((chunk) => chunk.steps.map((step, index) => [step, chunk.values[index]] as const)),
@@ -32,15 +35,25 @@ export async function outcomeOf(db: Database, runId: string): Promise<Outcome> {
 /** After each fault: what would be wrong at any moment, in words. */
 export async function faultsNow(stage: Stage): Promise<string[]> {
   let wrong: string[] = [];
-  await stage.waiting.until('PostgreSQL', async () => {
-    wrong = await stage.withDatabase((db) => wrongIn(db, openArtifactStore(path.join(stage.folder, 'artifacts'))));
-    return true;
-  }, SETTLE_MS);
+  await stage.waiting.until(
+    'PostgreSQL',
+    async () => {
+      wrong = await stage.withDatabase((db) => wrongIn(db, openArtifactStore(path.join(stage.folder, 'artifacts'))));
+      return true;
+    },
+    SETTLE_MS,
+  );
   let orphans: number[] = [];
-  await stage.waiting.until('orphans to end', async () => {
-    orphans = await stage.look();
-    return orphans.length === 0;
-  }, FOLLOW_MS).catch(() => undefined);
+  await stage.waiting
+    .until(
+      'orphans to end',
+      async () => {
+        orphans = await stage.look();
+        return orphans.length === 0;
+      },
+      FOLLOW_MS,
+    )
+    .catch(() => undefined);
   return [...wrong, ...orphans.map((pid) => `process ${pid} has outlived its parent`)];
 }
 
@@ -50,44 +63,89 @@ async function wrongIn(db: Database, store: ArtifactStore): Promise<string[]> {
     UNION ALL SELECT 'run ' || "runId" || ' has step ' || step || ' of ' || name || ' twice' FROM "RunMetricChunk", unnest(steps) AS each(step) GROUP BY "runId", name, step HAVING count(*) > 1
     UNION ALL SELECT 'run ' || "runId" || ' misses events' FROM "RunEvent" GROUP BY "runId" HAVING count(*) <> max(sequence)`;
   const artifacts = await db.artifact.findMany({ select: { sha256: true, byteSize: true } });
-  const wanting = await Promise.all(artifacts.map(async ({ sha256, byteSize }) => ((await store.byteSizeOf(sha256)) === Number(byteSize) ? [] : [`artifact ${sha256} is not there whole`])));
+  const wanting = await Promise.all(
+    artifacts.map(async ({ sha256, byteSize }) =>
+      (await store.byteSizeOf(sha256)) === Number(byteSize) ? [] : [`artifact ${sha256} is not there whole`],
+    ),
+  );
   return [...twice.map(({ what }) => what), ...wanting.flat()];
 }
 
 /** @param undisturbedRunId what all the others must come to, bit by bit. */
 export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: readonly string[]): Promise<ChaosPromise[]> {
   return stage.withDatabase(async (db) => {
-    const runs = await db.run.findMany({ where: { id: { in: [undisturbedRunId, ...runIds] } }, include: { events: true } });
+    const runs = await db.run.findMany({
+      where: { id: { in: [undisturbedRunId, ...runIds] } },
+      include: { events: true },
+    });
     const outcomes = await Promise.all(runs.map((run) => outcomeOf(db, run.id)));
     const stuck = runs.filter((run) => !ENDED.includes(run.status));
     const unwell = runs.filter((run) => run.status !== 'SUCCEEDED');
     const single = outcomes.filter(({ weights }) => weights.length === 1);
     const digests = new Set(outcomes.flatMap(({ weights }) => weights));
-    const series = new Set(outcomes.filter((_, index) => runs[index]?.status === 'SUCCEEDED').map(({ losses }) => JSON.stringify(losses)));
+    const series = new Set(
+      outcomes.filter((_, index) => runs[index]?.status === 'SUCCEEDED').map(({ losses }) => JSON.stringify(losses)),
+    );
     const wrong = await wrongIn(db, openArtifactStore(path.join(stage.folder, 'artifacts')));
-    const fsck = await checkArtifacts({ db, store: openArtifactStore(path.join(stage.folder, 'artifacts')), onProgress: () => undefined });
+    const fsck = await checkArtifacts({
+      db,
+      store: openArtifactStore(path.join(stage.folder, 'artifacts')),
+      onProgress: () => undefined,
+    });
     // A run has ended a moment before its folder is gone.
     const work = path.join(stage.folder, 'work');
-    await stage.waiting.until('work folders to be gone', async () => (await readdir(work)).length === 0, FOLLOW_MS).catch(() => undefined);
+    await stage.waiting
+      .until('work folders to be gone', async () => (await readdir(work)).length === 0, FOLLOW_MS)
+      .catch(() => undefined);
     const left = await readdir(work);
     return [
-      { promise: 'no run is stuck', held: stuck.length === 0, seen: `${runs.length - stuck.length} of ${runs.length} ended, in ${runs.reduce((sum, run) => sum + run.attempt, 0)} attempts` },
-      { promise: 'every run came through', held: unwell.length === 0, seen: unwell.length === 0 ? `${runs.length} SUCCEEDED` : unwell.map((run) => `${run.status} ${run.failureCode ?? ''}`).join(', ') },
-      { promise: 'one checkpoint for each run', held: single.length === runs.length - unwell.length, seen: `${outcomes.reduce((sum, { weights }) => sum + weights.length, 0)} checkpoints of ${runs.length} runs` },
+      {
+        promise: 'no run is stuck',
+        held: stuck.length === 0,
+        seen: `${runs.length - stuck.length} of ${runs.length} ended, in ${runs.reduce((sum, run) => sum + run.attempt, 0)} attempts`,
+      },
+      {
+        promise: 'every run came through',
+        held: unwell.length === 0,
+        seen:
+          unwell.length === 0
+            ? `${runs.length} SUCCEEDED`
+            : unwell.map((run) => `${run.status} ${run.failureCode ?? ''}`).join(', '),
+      },
+      {
+        promise: 'one checkpoint for each run',
+        held: single.length === runs.length - unwell.length,
+        seen: `${outcomes.reduce((sum, { weights }) => sum + weights.length, 0)} checkpoints of ${runs.length} runs`,
+      },
       { promise: 'the same weights, bit by bit', held: digests.size === 1, seen: `${digests.size} different sha256` },
       { promise: 'the same losses', held: series.size === 1, seen: `${series.size} different series` },
-      { promise: 'events without a hole, each step of a metric once', held: wrong.length === 0, seen: wrong.length === 0 ? `${runs.reduce((sum, run) => sum + run.events.length, 0)} events` : wrong.join('; ') },
-      { promise: 'every artifact is what its digest says', held: fsck.damaged.length === 0, seen: `${fsck.checked.count} read again, ${fsck.damaged.length} damaged` },
+      {
+        promise: 'events without a hole, each step of a metric once',
+        held: wrong.length === 0,
+        seen: wrong.length === 0 ? `${runs.reduce((sum, run) => sum + run.events.length, 0)} events` : wrong.join('; '),
+      },
+      {
+        promise: 'every artifact is what its digest says',
+        held: fsck.damaged.length === 0,
+        seen: `${fsck.checked.count} read again, ${fsck.damaged.length} damaged`,
+      },
       { promise: 'no work folder is left', held: left.length === 0, seen: `${left.length} left` },
     ];
   });
 }
 
 /** For a stage that was closed. */
-export async function nothingLeft({ seenPids, seenPorts }: Pick<Stage, 'seenPids' | 'seenPorts'>): Promise<ChaosPromise> {
+export async function nothingLeft({
+  seenPids,
+  seenPorts,
+}: Pick<Stage, 'seenPids' | 'seenPorts'>): Promise<ChaosPromise> {
   const alive = (await Promise.all([...seenPids].map(async (pid) => ((await isAlive(pid)) ? [pid] : [])))).flat();
   const open = (await Promise.all([...seenPorts].map(async (port) => ((await isOpen(port)) ? [port] : [])))).flat();
-  return { promise: 'no process and no port is left', held: alive.length + open.length === 0, seen: `${seenPids.size} processes and ${seenPorts.size} ports were seen, ${alive.length} and ${open.length} are left` };
+  return {
+    promise: 'no process and no port is left',
+    held: alive.length + open.length === 0,
+    seen: `${seenPids.size} processes and ${seenPorts.size} ports were seen, ${alive.length} and ${open.length} are left`,
+  };
 }
 
 function isOpen(port: number): Promise<boolean> {

@@ -1,12 +1,14 @@
 /**
- * The wall clock of a stage: that of its server, PostgreSQL, agent and children alone, by libfaketime (Debian: `apt-get install
- * libfaketime`). The monotonic clock goes on as it is, as it does when a machine's clock is set.
+ * The wall clock of a stage: that of its server, PostgreSQL, agent and children alone, by libfaketime (Debian: `apt-get
+ * install libfaketime`). The monotonic clock goes on as it is, as it does when a machine's clock is set.
  */
 import { existsSync } from 'node:fs';
 import { rename, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 
-const LIBRARY = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib64', '/usr/lib'].map((folder) => `${folder}/faketime/libfaketimeMT.so.1`).find((file) => existsSync(file));
+const LIBRARY = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/usr/lib64', '/usr/lib']
+  .map((folder) => `${folder}/faketime/libfaketimeMT.so.1`)
+  .find((file) => existsSync(file));
 
 export interface Clock {
   /** What a process has to be started with to go by it. */
@@ -31,14 +33,22 @@ export async function openClock(folder: string): Promise<Clock | undefined> {
   };
   await write();
   return {
-    env: { LD_PRELOAD: LIBRARY, FAKETIME_TIMESTAMP_FILE: file, FAKETIME_CACHE_DURATION: '1', FAKETIME_DONT_FAKE_MONOTONIC: '1', NO_FAKE_STAT: '1' },
+    env: {
+      LD_PRELOAD: LIBRARY,
+      FAKETIME_TIMESTAMP_FILE: file,
+      FAKETIME_CACHE_DURATION: '1',
+      FAKETIME_DONT_FAKE_MONOTONIC: '1',
+      NO_FAKE_STAT: '1',
+    },
     setBack: async (seconds) => {
       offsetSeconds -= Math.round(seconds);
       await write();
     },
     offsetSeconds: () => offsetSeconds,
     forget: async (pids) => {
-      for (const pid of pids) for (const name of [`faketime_shm_${pid}`, `sem.faketime_sem_${pid}`]) await rm(path.join('/dev/shm', name), { force: true });
+      for (const pid of pids)
+        for (const name of [`faketime_shm_${pid}`, `sem.faketime_sem_${pid}`])
+          await rm(path.join('/dev/shm', name), { force: true });
     },
   };
 }

@@ -1,4 +1,7 @@
-/** The disk that a stage keeps its artifacts on: a file system in memory, so that it can be full without filling anybody's. */
+/**
+ * The disk that a stage keeps its artifacts on: a file system in memory, so that it can be full without filling
+ * anybody's.
+ */
 import { execFile } from 'node:child_process';
 import { mkdir, statfs } from 'node:fs/promises';
 import { promisify } from 'node:util';
@@ -19,7 +22,10 @@ export interface Disk {
 /** @returns undefined where nothing may be mounted: for anybody but root, and in most containers. */
 export async function openDisk(folder: string): Promise<Disk | undefined> {
   await mkdir(folder, { recursive: true });
-  const isMounted = await run('mount', ['-t', 'tmpfs', '-o', `size=${ROOMY},mode=0755`, 'paraffin-chaos', folder]).then(() => true, () => false);
+  const isMounted = await run('mount', ['-t', 'tmpfs', '-o', `size=${ROOMY},mode=0755`, 'paraffin-chaos', folder]).then(
+    () => true,
+    () => false,
+  );
   if (!isMounted) return undefined;
   const resize = async (size: string): Promise<void> => {
     await run('mount', ['-o', `remount,size=${size}`, folder]);

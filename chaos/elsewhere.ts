@@ -17,10 +17,22 @@ const TRAIN_MS = 240_000;
 /** Resolves with the file, which holds at least one training that has kept something and not come to its end. */
 export async function backUpMidway(stage: Stage, runIds: readonly string[]): Promise<string> {
   const file = path.join(stage.folder, 'meanwhile.tar');
-  const isMidway = (): Promise<boolean> => stage.withDatabase(async (db) => (await db.run.count({ where: { id: { in: [...runIds] }, status: 'RUNNING', trainingStates: { some: {} } } })) > 0);
+  const isMidway = (): Promise<boolean> =>
+    stage.withDatabase(
+      async (db) =>
+        (await db.run.count({ where: { id: { in: [...runIds] }, status: 'RUNNING', trainingStates: { some: {} } } })) >
+        0,
+    );
   await stage.waiting.until('a training that has kept something', isMidway, 180_000);
   const databaseUrl = await stage.databaseUrl();
-  await withStoredBytesLock(databaseUrl, 'SHARED', () => writeBackup({ databaseUrl, store: openArtifactStore(path.join(stage.folder, 'artifacts')), file, program: programVersion() }));
+  await withStoredBytesLock(databaseUrl, 'SHARED', () =>
+    writeBackup({
+      databaseUrl,
+      store: openArtifactStore(path.join(stage.folder, 'artifacts')),
+      file,
+      program: programVersion(),
+    }),
+  );
   return file;
 }
 
@@ -36,12 +48,24 @@ export interface Elsewhere {
   readonly waiting: Waiting;
 }
 
-export async function trainElsewhere({ file, folder, keyFile, undisturbedRunId, waiting }: Elsewhere): Promise<ChaosPromise> {
+export async function trainElsewhere({
+  file,
+  folder,
+  keyFile,
+  undisturbedRunId,
+  waiting,
+}: Elsewhere): Promise<ChaosPromise> {
   await paraffin(['restore', file, '--data-dir', folder], {});
   const stage = await openStage(folder, { waiting, keyFile });
   try {
-    const midway = await stage.withDatabase((db) => db.run.findMany({ where: { events: { some: { kind: 'REQUEUED', message: { startsWith: 'Restored from a backup' } } } }, select: { id: true, trainingStates: { select: { step: true } } } }));
-    const isOver = async (): Promise<boolean> => (await Promise.all(midway.map(({ id }) => statusOf(stage, id)))).every((status) => ENDED.includes(status));
+    const midway = await stage.withDatabase((db) =>
+      db.run.findMany({
+        where: { events: { some: { kind: 'REQUEUED', message: { startsWith: 'Restored from a backup' } } } },
+        select: { id: true, trainingStates: { select: { step: true } } },
+      }),
+    );
+    const isOver = async (): Promise<boolean> =>
+      (await Promise.all(midway.map(({ id }) => statusOf(stage, id)))).every((status) => ENDED.includes(status));
     await waiting.until('what was restored to come to its end', isOver, TRAIN_MS).catch((error: unknown) => {
       if (waiting.isOver()) throw error;
     });

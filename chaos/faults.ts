@@ -61,7 +61,10 @@ async function restartPostgres({ stage }: Act): Promise<boolean> {
   let isOver = false;
   const read = async (): Promise<void> => {
     while (!isOver) {
-      await stage.client().request(z.unknown(), '{ runs(first: 20) { totalCount nodes { id status progress } } }').catch(() => undefined);
+      await stage
+        .client()
+        .request(z.unknown(), '{ runs(first: 20) { totalCount nodes { id status progress } } }')
+        .catch(() => undefined);
       await stage.waiting.pause(20);
     }
   };
@@ -69,7 +72,11 @@ async function restartPostgres({ stage }: Act): Promise<boolean> {
   try {
     await stage.waiting.pause(500);
     if (!signal(pid, 'SIGINT')) return false;
-    await stage.waiting.until('another PostgreSQL', async () => (await stage.postgresPid()) !== pid && (await answers(stage)), ANSWER_MS);
+    await stage.waiting.until(
+      'another PostgreSQL',
+      async () => (await stage.postgresPid()) !== pid && (await answers(stage)),
+      ANSWER_MS,
+    );
   } finally {
     isOver = true;
     await Promise.allSettled(readers);
@@ -77,7 +84,10 @@ async function restartPostgres({ stage }: Act): Promise<boolean> {
   return true;
 }
 
-/** The agent stands still while its run is taken back, then wakes up as if nothing had been. Its children go on meanwhile. */
+/**
+ * The agent stands still while its run is taken back, then wakes up as if nothing had been. Its children go on
+ * meanwhile.
+ */
 async function freezeAgent({ stage, dice }: Act): Promise<boolean> {
   const pid = stage.agentPid();
   if ((await someChild(stage, dice)) === undefined) return false;
@@ -94,13 +104,27 @@ async function cutNetwork({ stage, dice }: Act): Promise<boolean> {
   return true;
 }
 
-/** What a child keeps next breaks off in the middle: on a disk that is full (ENOSPC), or where none can be mounted by a limit of its own (EFBIG). */
+/**
+ * What a child keeps next breaks off in the middle: on a disk that is full (ENOSPC), or where none can be mounted by a
+ * limit of its own (EFBIG).
+ */
 async function fillDisk({ stage, dice }: Act): Promise<boolean> {
   if (!(await nothingIsFruitless(stage))) return false;
   const { disk } = stage;
-  const refusals = (): Promise<number> => stage.withDatabase((db) => db.runEvent.count({ where: { kind: 'REQUEUED', message: { contains: disk === undefined ? 'EFBIG' : 'ENOSPC' } } }));
+  const refusals = (): Promise<number> =>
+    stage.withDatabase((db) =>
+      db.runEvent.count({
+        where: { kind: 'REQUEUED', message: { contains: disk === undefined ? 'EFBIG' : 'ENOSPC' } },
+      }),
+    );
   const before = await refusals();
-  const untilRefused = (): Promise<boolean> => stage.waiting.until('a write that is refused', async () => (await refusals()) > before, KEEP_MS).then(() => true, () => false);
+  const untilRefused = (): Promise<boolean> =>
+    stage.waiting
+      .until('a write that is refused', async () => (await refusals()) > before, KEEP_MS)
+      .then(
+        () => true,
+        () => false,
+      );
   if (disk !== undefined) {
     await disk.fill();
     // Before the same run meets it a third time.
@@ -108,13 +132,20 @@ async function fillDisk({ stage, dice }: Act): Promise<boolean> {
   }
   const pid = await someChild(stage, dice);
   if (pid === undefined) return false;
-  const isLimited = await run('prlimit', ['--pid', String(pid), `--fsize=${LEFT_BYTES}`]).then(() => true, () => false);
+  const isLimited = await run('prlimit', ['--pid', String(pid), `--fsize=${LEFT_BYTES}`]).then(
+    () => true,
+    () => false,
+  );
   return isLimited && untilRefused();
 }
 
 /** The queue brings every message a second time. */
 async function deliverTwice({ stage, runIds }: Act): Promise<boolean> {
-  const queue = await openQueue({ url: await stage.databaseUrl(), jobs: Object.values(RUN_JOBS), onError: () => undefined });
+  const queue = await openQueue({
+    url: await stage.databaseUrl(),
+    jobs: Object.values(RUN_JOBS),
+    onError: () => undefined,
+  });
   try {
     await stage.withDatabase((db) =>
       db.$transaction(async (tx) => {
@@ -127,7 +158,10 @@ async function deliverTwice({ stage, runIds }: Act): Promise<boolean> {
   }
 }
 
-/** The clock of every process here is set back by up to an hour; half the time the agent dies in the same moment, with a lease that ends in what is now the future. */
+/**
+ * The clock of every process here is set back by up to an hour; half the time the agent dies in the same moment, with a
+ * lease that ends in what is now the future.
+ */
 async function setClockBack(act: Act): Promise<boolean> {
   const { stage, dice } = act;
   const { clock } = stage;
@@ -138,10 +172,15 @@ async function setClockBack(act: Act): Promise<boolean> {
   await clock.setBack(seconds);
   if (agentDies) await stage.restartAgent();
   const behindMs = -1_000 * clock.offsetSeconds();
-  await stage.waiting.until('the clock of PostgreSQL', () => stage.withDatabase(async (db) => {
-    const [row] = await db.$queryRaw<{ now: Date }[]>`SELECT clock_timestamp() AS now`;
-    return row !== undefined && Math.abs(Date.now() - behindMs - row.now.getTime()) < 5_000;
-  }), ANSWER_MS);
+  await stage.waiting.until(
+    'the clock of PostgreSQL',
+    () =>
+      stage.withDatabase(async (db) => {
+        const [row] = await db.$queryRaw<{ now: Date }[]>`SELECT clock_timestamp() AS now`;
+        return row !== undefined && Math.abs(Date.now() - behindMs - row.now.getTime()) < 5_000;
+      }),
+    ANSWER_MS,
+  );
   return true;
 }
 
@@ -149,13 +188,21 @@ async function setClockBack(act: Act): Promise<boolean> {
 async function cancelAndResume({ stage, dice, runIds, onCanceled }: Act): Promise<boolean> {
   await stage.waiting.until('an answer', () => answers(stage), ANSWER_MS);
   await someChild(stage, dice);
-  const underWay = await stage.withDatabase((db) => db.run.findMany({ where: { id: { in: [...runIds] }, status: 'RUNNING' }, select: { id: true } }));
+  const underWay = await stage.withDatabase((db) =>
+    db.run.findMany({ where: { id: { in: [...runIds] }, status: 'RUNNING' }, select: { id: true } }),
+  );
   const victim = oneOf(underWay, dice);
   if (victim === undefined) return false;
   const tookMs = await cancelTwice(stage, victim.id);
   if (tookMs === undefined) return false;
   onCanceled(tookMs);
-  await stage.client().request(z.object({ resumeRun: z.object({ run: z.object({ id: z.string() }) }) }), 'mutation ($id: ID!) { resumeRun(id: $id) { run { id } } }', { id: victim.id });
+  await stage
+    .client()
+    .request(
+      z.object({ resumeRun: z.object({ run: z.object({ id: z.string() }) }) }),
+      'mutation ($id: ID!) { resumeRun(id: $id) { run { id } } }',
+      { id: victim.id },
+    );
   return true;
 }
 
@@ -174,44 +221,85 @@ export const FAULTS = {
 } satisfies Readonly<Record<string, Fault>>;
 
 export type FaultName = keyof typeof FAULTS;
-export const FAULT_NAMES: readonly FaultName[] = ['kill child', 'kill agent', 'kill server', 'kill PostgreSQL', 'restart PostgreSQL', 'freeze agent', 'cut network', 'fill disk', 'set clock back', 'deliver twice', 'cancel twice'];
+export const FAULT_NAMES: readonly FaultName[] = [
+  'kill child',
+  'kill agent',
+  'kill server',
+  'kill PostgreSQL',
+  'restart PostgreSQL',
+  'freeze agent',
+  'cut network',
+  'fill disk',
+  'set clock back',
+  'deliver twice',
+  'cancel twice',
+];
 
-/** Asks for a cancel, twice at once. @returns how long it took until the run was CANCELED; undefined where it had come to another end. */
+/**
+ * Asks for a cancel, twice at once. @returns how long it took until the run was CANCELED; undefined where it had come
+ * to another end.
+ */
 export async function cancelTwice(stage: Stage, id: string): Promise<number | undefined> {
   const startMs = performance.now();
-  const cancel = (): Promise<unknown> => stage.client().request(z.unknown(), 'mutation ($id: ID!) { cancelRun(id: $id) { run { status } } }', { id });
+  const cancel = (): Promise<unknown> =>
+    stage.client().request(z.unknown(), 'mutation ($id: ID!) { cancelRun(id: $id) { run { status } } }', { id });
   await Promise.all([cancel(), cancel()]);
   let status = '';
-  await stage.waiting.until('the cancel', async () => {
-    status = await statusOf(stage, id);
-    return ENDED.includes(status);
-  }, CANCEL_PATIENCE_MS);
+  await stage.waiting.until(
+    'the cancel',
+    async () => {
+      status = await statusOf(stage, id);
+      return ENDED.includes(status);
+    },
+    CANCEL_PATIENCE_MS,
+  );
   return status === 'CANCELED' ? performance.now() - startMs : undefined;
 }
 
 export const ENDED: readonly string[] = ['SUCCEEDED', 'FAILED', 'CANCELED'];
 
 export async function statusOf(stage: Stage, id: string): Promise<string> {
-  return (await stage.client().request(z.object({ run: z.object({ status: z.string() }) }), 'query ($id: ID!) { run(id: $id) { status } }', { id })).run.status;
+  return (
+    await stage
+      .client()
+      .request(z.object({ run: z.object({ status: z.string() }) }), 'query ($id: ID!) { run(id: $id) { status } }', {
+        id,
+      })
+  ).run.status;
 }
 
 /** After what was done before, a run may have to wait for a lease. */
 async function someChild(stage: Stage, dice: Dice): Promise<number | undefined> {
-  await stage.waiting.until('a child', async () => (await stage.childPids()).length > 0, CHILD_MS).catch(() => undefined);
+  await stage.waiting
+    .until('a child', async () => (await stage.childPids()).length > 0, CHILD_MS)
+    .catch(() => undefined);
   return oneOf(await stage.childPids(), dice);
 }
 
 async function answers(stage: Stage): Promise<boolean> {
-  return stage.client().request(z.unknown(), '{ runs(first: 1) { totalCount } }').then(() => true, () => false);
+  return stage
+    .client()
+    .request(z.unknown(), '{ runs(first: 1) { totalCount } }')
+    .then(
+      () => true,
+      () => false,
+    );
 }
 
 /**
- * Three attempts in a row that ended by their own doing and kept nothing end a run, as promised. What is broken here is to come through: it is
- * broken again in such a way only when it has kept something since.
+ * Three attempts in a row that ended by their own doing and kept nothing end a run, as promised. What is broken here is
+ * to come through: it is broken again in such a way only when it has kept something since.
  */
 async function nothingIsFruitless(stage: Stage): Promise<boolean> {
-  const isSo = (): Promise<boolean> => stage.withDatabase(async (db) => (await db.run.count({ where: { status: { in: ['QUEUED', 'RUNNING'] }, fruitlessAttempts: { gt: 0 } } })) === 0);
-  return stage.waiting.until('every run to have kept something since', isSo, KEEP_MS).then(() => true, () => false);
+  const isSo = (): Promise<boolean> =>
+    stage.withDatabase(
+      async (db) =>
+        (await db.run.count({ where: { status: { in: ['QUEUED', 'RUNNING'] }, fruitlessAttempts: { gt: 0 } } })) === 0,
+    );
+  return stage.waiting.until('every run to have kept something since', isSo, KEEP_MS).then(
+    () => true,
+    () => false,
+  );
 }
 
 function signal(pid: number, name: NodeJS.Signals): boolean {

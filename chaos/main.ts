@@ -38,8 +38,13 @@ exit code: 0 every promise held; 1 one did not, and which; 2 misused; 130 stoppe
 
 const { values } = parseArgs({
   options: {
-    quick: { type: 'boolean', default: false }, trainings: { type: 'string' }, minutes: { type: 'string' }, faults: { type: 'string', default: FAULT_NAMES.join(',') }, seed: { type: 'string', default: '1' },
-    json: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h' },
+    quick: { type: 'boolean', default: false },
+    trainings: { type: 'string' },
+    minutes: { type: 'string' },
+    faults: { type: 'string', default: FAULT_NAMES.join(',') },
+    seed: { type: 'string', default: '1' },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h' },
   },
 });
 if (values.help === true) {
@@ -51,7 +56,15 @@ const minutes = Number(values.minutes ?? (values.quick ? 6 : 25));
 const seed = Number(values.seed);
 const wantedFaults = values.faults.split(',').map((name) => name.trim());
 const faults = FAULT_NAMES.filter((name) => wantedFaults.includes(name));
-if (!(Number.isInteger(trainingCount) && trainingCount >= 1 && trainingCount <= 1000 && minutes > 0 && minutes <= 600 && Number.isInteger(seed) && faults.length === wantedFaults.length)) {
+if (!(
+  Number.isInteger(trainingCount) &&
+  trainingCount >= 1 &&
+  trainingCount <= 1000 &&
+  minutes > 0 &&
+  minutes <= 600 &&
+  Number.isInteger(seed) &&
+  faults.length === wantedFaults.length
+)) {
   process.stderr.write(HELP);
   process.exit(2);
 }

@@ -9,7 +9,12 @@ export interface ChaosPromise {
 
 export interface ChaosReport {
   readonly startedAt: Date;
-  readonly machine: { readonly cpu: string | undefined; readonly cores: number; readonly memoryGigabytes: number; readonly node: string };
+  readonly machine: {
+    readonly cpu: string | undefined;
+    readonly cores: number;
+    readonly memoryGigabytes: number;
+    readonly node: string;
+  };
   /** Of the machine, over one, five and fifteen minutes. */
   readonly loadAverage: { readonly before: readonly number[]; readonly after: readonly number[] };
   readonly seed: number;
@@ -25,12 +30,24 @@ export interface ChaosReport {
   readonly promises: readonly ChaosPromise[];
 }
 
-export function asTable({ machine, loadAverage, seed, trainingCount, durationSeconds, undisturbedSeconds, faults, remarks, promises }: ChaosReport): string {
+export function asTable({
+  machine,
+  loadAverage,
+  seed,
+  trainingCount,
+  durationSeconds,
+  undisturbedSeconds,
+  faults,
+  remarks,
+  promises,
+}: ChaosReport): string {
   const width = Math.max(...promises.map(({ promise }) => promise.length));
   const inWords = (loads: readonly number[]): string => loads.map((load) => load.toFixed(1)).join(' ');
   return [
     `${trainingCount} trainings under seed ${seed} in ${Math.round(durationSeconds)} s (one that nothing happens to: ${undisturbedSeconds.toFixed(1)} s).`,
-    `Done to them: ${Object.entries(faults).map(([what, count]) => `${what} ${count}`).join(', ')}.`,
+    `Done to them: ${Object.entries(faults)
+      .map(([what, count]) => `${what} ${count}`)
+      .join(', ')}.`,
     `${machine.cores} cores of ${machine.cpu ?? 'an unknown CPU'}, ${machine.memoryGigabytes} GB, Node ${machine.node}; load average before ${inWords(loadAverage.before)}, after ${inWords(loadAverage.after)}.`,
     ...remarks,
     ...promises.map(({ promise, held, seen }) => `${held ? 'held  ' : 'BROKEN'}  ${promise.padEnd(width)}  ${seen}`),

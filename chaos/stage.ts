@@ -42,7 +42,9 @@ export interface Stage {
   databaseUrl(): Promise<string>;
   /** Gives one look into the database itself. */
   withDatabase<Result>(work: (db: Database) => Promise<Result>): Promise<Result>;
-  /** The command line, against this registry. Gives what it wrote; throws where it ends with another exit code than 0. */
+  /**
+   * The command line, against this registry. Gives what it wrote; throws where it ends with another exit code than 0.
+   */
   paraffin(...words: readonly string[]): Promise<string>;
   restartServer(): Promise<void>;
   restartAgent(): Promise<void>;
@@ -70,7 +72,10 @@ interface Process {
   readonly gone: Promise<unknown>;
 }
 
-export async function openStage(folder: string, { waiting, clock, disk, keyFile = path.join(folder, 'admin-key') }: StageOptions): Promise<Stage> {
+export async function openStage(
+  folder: string,
+  { waiting, clock, disk, keyFile = path.join(folder, 'admin-key') }: StageOptions,
+): Promise<Stage> {
   const seenPids = new Set<number>();
   const seenPorts = new Set<number>();
   const databaseUrl = async (): Promise<string> => {
@@ -78,7 +83,13 @@ export async function openStage(folder: string, { waiting, clock, disk, keyFile 
     if (url === undefined) throw new Error('PostgreSQL is not ready.');
     return url;
   };
-  const serverSettings = { PARAFFIN_DATA_DIR: folder, PARAFFIN_PORT: '0', PARAFFIN_WORKER: 'false', PARAFFIN_LOG_LEVEL: 'silent', ...clock?.env };
+  const serverSettings = {
+    PARAFFIN_DATA_DIR: folder,
+    PARAFFIN_PORT: '0',
+    PARAFFIN_WORKER: 'false',
+    PARAFFIN_LOG_LEVEL: 'silent',
+    ...clock?.env,
+  };
   let { process: server, client } = await serve(serverSettings, keyFile);
   const wire = await openWire(async () => Number(new URL(await databaseUrl()).port));
   seenPorts.add(wire.port);
@@ -86,15 +97,28 @@ export async function openStage(folder: string, { waiting, clock, disk, keyFile 
     await waiting.until('PostgreSQL', async () => (await databaseUrl()) !== '', 60_000);
     const url = new URL(await databaseUrl());
     url.port = String(wire.port);
-    const settings = { PARAFFIN_DATABASE_URL: url.href, PARAFFIN_DATA_DIR: folder, PARAFFIN_CPU_SLOTS: String(SLOTS), PARAFFIN_LOG_LEVEL: 'silent' };
-    return running(fork(AGENT_PROGRAM, { env: childEnvironment({ ...settings, ...clock?.env }), stdio: ['ignore', 'inherit', 'inherit', 'ipc'] }));
+    const settings = {
+      PARAFFIN_DATABASE_URL: url.href,
+      PARAFFIN_DATA_DIR: folder,
+      PARAFFIN_CPU_SLOTS: String(SLOTS),
+      PARAFFIN_LOG_LEVEL: 'silent',
+    };
+    return running(
+      fork(AGENT_PROGRAM, {
+        env: childEnvironment({ ...settings, ...clock?.env }),
+        stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+      }),
+    );
   };
   let agent = await startAgent().catch(async (error: unknown) => {
     await end(server);
     await wire.close();
     throw error;
   });
-  const postgresPid = async (): Promise<number> => Number((await readFile(path.join(folder, 'postgres', 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1).join(''));
+  const postgresPid = async (): Promise<number> =>
+    Number(
+      (await readFile(path.join(folder, 'postgres', 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1).join(''),
+    );
   return {
     folder,
     waiting,
@@ -123,10 +147,20 @@ export async function openStage(folder: string, { waiting, clock, disk, keyFile 
     seenPids,
     seenPorts,
     look: async () => {
-      const roots = [server.pid, agent.pid, ...(await postgresPid().then((pid) => [pid], () => []))];
+      const roots = [
+        server.pid,
+        agent.pid,
+        ...(await postgresPid().then(
+          (pid) => [pid],
+          () => [],
+        )),
+      ];
       const family = new Set((await Promise.all(roots.map(familyOf))).flat());
-      for (const url of [await databaseUrl().catch(() => undefined), client.url]) if (url !== undefined) seenPorts.add(Number(new URL(url).port));
-      const orphans = (await Promise.all([...seenPids].map(async (pid) => (!family.has(pid) && (await isAlive(pid)) ? [pid] : [])))).flat();
+      for (const url of [await databaseUrl().catch(() => undefined), client.url])
+        if (url !== undefined) seenPorts.add(Number(new URL(url).port));
+      const orphans = (
+        await Promise.all([...seenPids].map(async (pid) => (!family.has(pid) && (await isAlive(pid)) ? [pid] : [])))
+      ).flat();
       for (const pid of family) seenPids.add(pid);
       return orphans;
     },
@@ -147,7 +181,10 @@ export async function openStage(folder: string, { waiting, clock, disk, keyFile 
 
 /** The command line in a process of its own. */
 export async function paraffin(words: readonly string[], env: Readonly<Record<string, string>>): Promise<string> {
-  const { stdout } = await run(process.execPath, [PARAFFIN, ...words], { env: childEnvironment({ PARAFFIN_DATABASE_URL: '', ...env }), maxBuffer: 16_000_000 });
+  const { stdout } = await run(process.execPath, [PARAFFIN, ...words], {
+    env: childEnvironment({ PARAFFIN_DATABASE_URL: '', ...env }),
+    maxBuffer: 16_000_000,
+  });
   return stdout;
 }
 
@@ -165,14 +202,23 @@ async function end({ child, gone }: Process): Promise<void> {
     child.kill('SIGCONT');
   }
   const giveUp = new AbortController();
-  const killed = setTimeout(END_MS, undefined, { signal: giveUp.signal }).then(() => child.kill('SIGKILL'), () => undefined);
+  const killed = setTimeout(END_MS, undefined, { signal: giveUp.signal }).then(
+    () => child.kill('SIGKILL'),
+    () => undefined,
+  );
   await gone;
   giveUp.abort();
   await killed;
 }
 
-async function serve(settings: Readonly<Record<string, string>>, keyFile: string): Promise<{ process: Process; client: RegistryClient & { readonly url: string } }> {
-  const child = spawn(process.execPath, [PARAFFIN, 'serve'], { env: childEnvironment(settings), stdio: ['ignore', 'pipe', 'inherit'] });
+async function serve(
+  settings: Readonly<Record<string, string>>,
+  keyFile: string,
+): Promise<{ process: Process; client: RegistryClient & { readonly url: string } }> {
+  const child = spawn(process.execPath, [PARAFFIN, 'serve'], {
+    env: childEnvironment(settings),
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   const started = running(child);
   try {
     for await (const line of createInterface({ input: child.stdout })) {

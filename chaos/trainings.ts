@@ -53,11 +53,18 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
   const home = path.join(folder, 'stage');
   const dice = createDice(seed);
   const waiting = createWaiting(signal);
-  const say = (text: string): void => wanted.onProgress(`${((performance.now() - startedMs) / 1000).toFixed(0).padStart(4)} s  ${text}`);
+  const say = (text: string): void =>
+    wanted.onProgress(`${((performance.now() - startedMs) / 1000).toFixed(0).padStart(4)} s  ${text}`);
   const disk = await openDisk(path.join(home, 'artifacts'));
   let stage: Stage | undefined;
   try {
-    await drawTissue({ outDir: path.join(home, 'imports', 'images'), imagesPerLabel: 4, imageSizePx: 40, seed, groups: 2 });
+    await drawTissue({
+      outDir: path.join(home, 'imports', 'images'),
+      imagesPerLabel: 4,
+      imageSizePx: 40,
+      seed,
+      groups: 2,
+    });
     const clock = await openClock(home);
     stage = await openStage(home, { waiting, clock, disk });
     const versionId = await importImages(stage, path.join(home, 'imports', 'images'));
@@ -77,11 +84,24 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
     await stage.close();
     const closed = stage;
     stage = undefined;
-    promises.push(await trainElsewhere({ file: backup, folder: path.join(folder, 'elsewhere'), keyFile: path.join(home, 'admin-key'), undisturbedRunId: undisturbed.runId, waiting }));
+    promises.push(
+      await trainElsewhere({
+        file: backup,
+        folder: path.join(folder, 'elsewhere'),
+        keyFile: path.join(home, 'admin-key'),
+        undisturbedRunId: undisturbed.runId,
+        waiting,
+      }),
+    );
     promises.push(await nothingLeft(closed));
     return {
       startedAt,
-      machine: { cpu: os.cpus()[0]?.model, cores: os.availableParallelism(), memoryGigabytes: Math.round(os.totalmem() / 1e9), node: process.version },
+      machine: {
+        cpu: os.cpus()[0]?.model,
+        cores: os.availableParallelism(),
+        memoryGigabytes: Math.round(os.totalmem() / 1e9),
+        node: process.version,
+      },
       loadAverage: { before: loadBefore, after: os.loadavg() },
       seed,
       trainingCount: runIds.length,
@@ -89,8 +109,12 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
       undisturbedSeconds: undisturbed.seconds,
       faults,
       remarks: [
-        clock === undefined ? 'The clock was not set back: libfaketime is not installed (Debian: apt-get install libfaketime).' : `The clock was set back by ${Math.round(-clock.offsetSeconds() / 60)} minutes in all (libfaketime).`,
-        disk === undefined ? 'The full disk was a limit on the size of files (EFBIG): no disk could be mounted here.' : 'The full disk was a file system without room (ENOSPC).',
+        clock === undefined
+          ? 'The clock was not set back: libfaketime is not installed (Debian: apt-get install libfaketime).'
+          : `The clock was set back by ${Math.round(-clock.offsetSeconds() / 60)} minutes in all (libfaketime).`,
+        disk === undefined
+          ? 'The full disk was a limit on the size of files (EFBIG): no disk could be mounted here.'
+          : 'The full disk was a file system without room (ENOSPC).',
         ...remarks,
       ],
       promises,
@@ -111,10 +135,23 @@ interface Undisturbed {
 async function trainUndisturbed({ stage, versionId, waiting, say }: Course): Promise<Undisturbed> {
   const launchedMs = performance.now();
   const runId = await launch(stage.client(), versionId);
-  await waiting.until('a training that nothing happens to', async () => ENDED.includes(await statusOf(stage, runId)), STUCK_MS);
-  const outcome = z.object({ run: z.object({ status: z.string(), failure: z.object({ message: z.string() }).nullable() }) });
-  const { status, failure } = (await stage.client().request(outcome, 'query ($id: ID!) { run(id: $id) { status failure { message } } }', { id: runId })).run;
-  if (status !== 'SUCCEEDED') throw new Error(`A training that nothing happened to ended as ${status}: ${failure?.message ?? 'without a reason'}`);
+  await waiting.until(
+    'a training that nothing happens to',
+    async () => ENDED.includes(await statusOf(stage, runId)),
+    STUCK_MS,
+  );
+  const outcome = z.object({
+    run: z.object({ status: z.string(), failure: z.object({ message: z.string() }).nullable() }),
+  });
+  const { status, failure } = (
+    await stage
+      .client()
+      .request(outcome, 'query ($id: ID!) { run(id: $id) { status failure { message } } }', { id: runId })
+  ).run;
+  if (status !== 'SUCCEEDED')
+    throw new Error(
+      `A training that nothing happened to ended as ${status}: ${failure?.message ?? 'without a reason'}`,
+    );
   const seconds = (performance.now() - launchedMs) / 1000;
   say(`one training went through undisturbed in ${seconds.toFixed(1)} s`);
   return { runId, seconds };
@@ -125,9 +162,16 @@ async function cancelAtStart({ stage, versionId, waiting, say }: Course): Promis
   await waiting.until('a start', async () => (await statusOf(stage, id)) !== 'QUEUED', STUCK_MS);
   const tookMs = await cancelTwice(stage, id);
   await waiting.until('the process to be gone', async () => (await stage.childPids()).length === 0, CANCEL_MS);
-  const seen = tookMs === undefined ? await statusOf(stage, id) : `CANCELED after ${(tookMs / 1000).toFixed(1)} s, at a load average of ${os.loadavg()[0]?.toFixed(1)}`;
+  const seen =
+    tookMs === undefined
+      ? await statusOf(stage, id)
+      : `CANCELED after ${(tookMs / 1000).toFixed(1)} s, at a load average of ${os.loadavg()[0]?.toFixed(1)}`;
   say(`a training that started was cancelled: ${seen}`);
-  return { promise: 'a cancel during start, sent twice, within ten seconds', held: tookMs !== undefined && tookMs <= CANCEL_MS, seen };
+  return {
+    promise: 'a cancel during start, sent twice, within ten seconds',
+    held: tookMs !== undefined && tookMs <= CANCEL_MS,
+    seen,
+  };
 }
 
 interface Broken {
@@ -150,7 +194,11 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
   for (const [index, name] of planned.entries()) {
     // In step with the trainings, so that the last of them meet as much as the first.
     const endedWanted = Math.floor((index * runIds.length) / planned.length) - SLOTS;
-    await waiting.until('trainings to come through', async () => isLate() || (await endedCount(stage, runIds)) >= endedWanted, deadlineMs);
+    await waiting.until(
+      'trainings to come through',
+      async () => isLate() || (await endedCount(stage, runIds)) >= endedWanted,
+      deadlineMs,
+    );
     await waiting.pause(1_000 * undisturbed.seconds * 0.6 * dice());
     if (isLate() || (await endedCount(stage, runIds).catch(() => 0)) === runIds.length) break;
     await stage.look();
@@ -161,7 +209,9 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
       const found = await faultsNow(stage);
       lookCount += 1;
       wrong.push(...found.map((what) => `after ${name}: ${what}`));
-      say(`${name}${found.length === 0 ? '' : `: ${found.join('; ')}`}   (${await endedCount(stage, runIds).catch(() => '?')} of ${runIds.length} ended)`);
+      say(
+        `${name}${found.length === 0 ? '' : `: ${found.join('; ')}`}   (${await endedCount(stage, runIds).catch(() => '?')} of ${runIds.length} ended)`,
+      );
     } catch (error) {
       if (waiting.isOver()) throw error;
       wrong.push(`${name}: ${String(error)}`);
@@ -171,16 +221,31 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
   const begun = isLate() ? await giveUpWaiting(stage, runIds) : runIds;
   await untilNothingMoves(stage, begun);
   const remarks = [
-    ...(begun.length === runIds.length ? [] : [`${runIds.length - begun.length} of ${runIds.length} trainings were not begun: the time was up.`]),
-    ...names.filter((name) => faults[name] === undefined).map((name) => `Not done, for want of time or of anything to do it to: ${name}.`),
+    ...(begun.length === runIds.length
+      ? []
+      : [`${runIds.length - begun.length} of ${runIds.length} trainings were not begun: the time was up.`]),
+    ...names
+      .filter((name) => faults[name] === undefined)
+      .map((name) => `Not done, for want of time or of anything to do it to: ${name}.`),
   ];
   return {
     runIds: begun,
     faults,
     remarks,
     promises: [
-      { promise: 'cancels of runs under way, each sent twice, within ten seconds', held: cancelsMs.every((tookMs) => tookMs <= CANCEL_MS), seen: cancelsMs.length === 0 ? 'none' : `${cancelsMs.length}, the slowest after ${(Math.max(...cancelsMs) / 1000).toFixed(1)} s; each was resumed` },
-      { promise: 'after each fault: nothing twice, no artifact without its bytes, no process without its parent', held: wrong.length === 0, seen: wrong.length === 0 ? `${lookCount} looks` : wrong.join('; ') },
+      {
+        promise: 'cancels of runs under way, each sent twice, within ten seconds',
+        held: cancelsMs.every((tookMs) => tookMs <= CANCEL_MS),
+        seen:
+          cancelsMs.length === 0
+            ? 'none'
+            : `${cancelsMs.length}, the slowest after ${(Math.max(...cancelsMs) / 1000).toFixed(1)} s; each was resumed`,
+      },
+      {
+        promise: 'after each fault: nothing twice, no artifact without its bytes, no process without its parent',
+        held: wrong.length === 0,
+        seen: wrong.length === 0 ? `${lookCount} looks` : wrong.join('; '),
+      },
     ],
   };
 }
@@ -195,39 +260,70 @@ function inRounds(names: readonly FaultName[], rounds: number, dice: Dice): Faul
 
 /** Cancels what no worker has taken yet. @returns the others. */
 async function giveUpWaiting(stage: Stage, runIds: readonly string[]): Promise<string[]> {
-  const waiting = await stage.withDatabase((db) => db.run.findMany({ where: { id: { in: [...runIds] }, status: 'QUEUED', attempt: 0 }, select: { id: true } }));
+  const waiting = await stage.withDatabase((db) =>
+    db.run.findMany({ where: { id: { in: [...runIds] }, status: 'QUEUED', attempt: 0 }, select: { id: true } }),
+  );
   for (const { id } of waiting) await cancelTwice(stage, id);
   return runIds.filter((id) => !waiting.some((run) => run.id === id));
 }
 
-/** Resolves when all have ended, or when nothing has happened to any of them for long enough to say that they never will. */
+/**
+ * Resolves when all have ended, or when nothing has happened to any of them for long enough to say that they never
+ * will.
+ */
 async function untilNothingMoves(stage: Stage, runIds: readonly string[]): Promise<void> {
   let lastEvents = -1;
   let lastMs = performance.now();
-  await stage.waiting.until('the trainings', async () => {
-    if ((await endedCount(stage, runIds)) === runIds.length) return true;
-    const events = await stage.withDatabase((db) => db.runEvent.count());
-    if (events !== lastEvents) lastMs = performance.now();
-    lastEvents = events;
-    return performance.now() - lastMs > STUCK_MS;
-  }, runIds.length * STUCK_MS);
+  await stage.waiting.until(
+    'the trainings',
+    async () => {
+      if ((await endedCount(stage, runIds)) === runIds.length) return true;
+      const events = await stage.withDatabase((db) => db.runEvent.count());
+      if (events !== lastEvents) lastMs = performance.now();
+      lastEvents = events;
+      return performance.now() - lastMs > STUCK_MS;
+    },
+    runIds.length * STUCK_MS,
+  );
 }
 
 async function endedCount(stage: Stage, runIds: readonly string[]): Promise<number> {
-  return stage.withDatabase((db) => db.run.count({ where: { id: { in: [...runIds] }, status: { in: ['SUCCEEDED', 'FAILED', 'CANCELED'] } } }));
+  return stage.withDatabase((db) =>
+    db.run.count({ where: { id: { in: [...runIds] }, status: { in: ['SUCCEEDED', 'FAILED', 'CANCELED'] } } }),
+  );
 }
 
 async function importImages(stage: Stage, images: string): Promise<string> {
   const client = stage.client();
   const made = z.object({ createDataset: z.object({ dataset: z.object({ id: z.string() }) }) });
-  const { createDataset } = await client.request(made, 'mutation { createDataset(input: { name: "Chaos", imageKind: PATCH, synthetic: true, organs: [], stains: ["HE"], tasks: [CLASSIFICATION] }) { dataset { id } } }');
+  const { createDataset } = await client.request(
+    made,
+    'mutation { createDataset(input: { name: "Chaos", imageKind: PATCH, synthetic: true, organs: [], stains: ["HE"], tasks: [CLASSIFICATION] }) { dataset { id } } }',
+  );
   const launched = z.object({ importDatasetVersion: z.object({ run: z.object({ id: z.string() }) }) });
-  const { importDatasetVersion } = await client.request(launched, 'mutation ($input: ImportDatasetVersionInput!) { importDatasetVersion(input: $input) { run { id } } }', {
-    input: { datasetId: createDataset.dataset.id, path: images, layout: 'FOLDER_PER_LABEL', idempotencyKey: 'chaos import' },
-  });
-  await stage.waiting.until('an import', async () => ENDED.includes(await statusOf(stage, importDatasetVersion.run.id)), STUCK_MS);
+  const { importDatasetVersion } = await client.request(
+    launched,
+    'mutation ($input: ImportDatasetVersionInput!) { importDatasetVersion(input: $input) { run { id } } }',
+    {
+      input: {
+        datasetId: createDataset.dataset.id,
+        path: images,
+        layout: 'FOLDER_PER_LABEL',
+        idempotencyKey: 'chaos import',
+      },
+    },
+  );
+  await stage.waiting.until(
+    'an import',
+    async () => ENDED.includes(await statusOf(stage, importDatasetVersion.run.id)),
+    STUCK_MS,
+  );
   const version = z.object({ run: z.object({ datasetVersion: z.object({ id: z.string() }) }) });
-  return (await client.request(version, 'query ($id: ID!) { run(id: $id) { datasetVersion { id } } }', { id: importDatasetVersion.run.id })).run.datasetVersion.id;
+  return (
+    await client.request(version, 'query ($id: ID!) { run(id: $id) { datasetVersion { id } } }', {
+      id: importDatasetVersion.run.id,
+    })
+  ).run.datasetVersion.id;
 }
 
 async function launchSome({ stage, versionId }: Course, count: number): Promise<string[]> {
@@ -238,6 +334,21 @@ async function launchSome({ stage, versionId }: Course, count: number): Promise<
 
 async function launch(client: RegistryClient, versionId: string): Promise<string> {
   const launched = z.object({ launchPretraining: z.object({ run: z.object({ id: z.string() }) }) });
-  const input = { modelSlug: 'chaos', datasets: [{ datasetVersionId: versionId }], encoder: 'RESNET18', imageSizePx: 32, batchSize: 2, steps: STEPS, checkpointEverySteps: KEEP_EVERY, seed: 1 };
-  return (await client.request(launched, 'mutation ($input: LaunchPretrainingInput!) { launchPretraining(input: $input) { run { id } } }', { input })).launchPretraining.run.id;
+  const input = {
+    modelSlug: 'chaos',
+    datasets: [{ datasetVersionId: versionId }],
+    encoder: 'RESNET18',
+    imageSizePx: 32,
+    batchSize: 2,
+    steps: STEPS,
+    checkpointEverySteps: KEEP_EVERY,
+    seed: 1,
+  };
+  return (
+    await client.request(
+      launched,
+      'mutation ($input: LaunchPretrainingInput!) { launchPretraining(input: $input) { run { id } } }',
+      { input },
+    )
+  ).launchPretraining.run.id;
 }

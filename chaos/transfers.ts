@@ -1,4 +1,7 @@
-/** A checkpoint that goes down and up again by the command line, over a network that breaks off at random and is slow then. */
+/**
+ * A checkpoint that goes down and up again by the command line, over a network that breaks off at random and is slow
+ * then.
+ */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -16,27 +19,47 @@ const SLOW_BYTES_PER_SECOND = 4_000_000;
 
 /** @param runId of a training that has come to its end. */
 export async function transferOverBadNetwork(stage: Stage, dice: Dice, runId: string): Promise<ChaosPromise[]> {
-  const found = z.object({ run: z.object({ checkpoints: z.tuple([z.object({ id: z.string(), sha256: z.string() })]) }) });
-  const [checkpoint] = (await stage.client().request(found, 'query ($id: ID!) { run(id: $id) { checkpoints { id sha256 } } }', { id: runId })).run.checkpoints;
+  const found = z.object({
+    run: z.object({ checkpoints: z.tuple([z.object({ id: z.string(), sha256: z.string() })]) }),
+  });
+  const [checkpoint] = (
+    await stage
+      .client()
+      .request(found, 'query ($id: ID!) { run(id: $id) { checkpoints { id sha256 } } }', { id: runId })
+  ).run.checkpoints;
   const wire = await openWire(() => Promise.resolve(Number(new URL(stage.client().url).port)));
   const url = `http://127.0.0.1:${wire.port}`;
   const file = path.join(stage.folder, 'downloaded.safetensors');
   try {
     const down = await badly(wire, stage, dice, async () => {
       await stage.paraffin('download', checkpoint.id, '--out', file, '--url', url, '--quiet');
-      return createHash('sha256').update(await readFile(file)).digest('hex');
+      return createHash('sha256')
+        .update(await readFile(file))
+        .digest('hex');
     });
     const up = await badly(wire, stage, dice, async () => {
       const contract = ['--image-size', '32', '--mean', '0.5,0.5,0.5', '--std', '0.5,0.5,0.5'];
       await stage.paraffin('models', 'import', file, '--model', 'chaos-uploaded', ...contract, '--url', url, '--quiet');
-      const imported = z.object({ model: z.object({ checkpoints: z.object({ nodes: z.array(z.object({ importedFrom: z.object({ sha256: z.string() }) })) }) }) });
-      const { model } = await stage.client().request(imported, '{ model(slug: "chaos-uploaded") { checkpoints(first: 10) { nodes { importedFrom { sha256 } } } } }');
+      const imported = z.object({
+        model: z.object({
+          checkpoints: z.object({ nodes: z.array(z.object({ importedFrom: z.object({ sha256: z.string() }) })) }),
+        }),
+      });
+      const { model } = await stage
+        .client()
+        .request(
+          imported,
+          '{ model(slug: "chaos-uploaded") { checkpoints(first: 10) { nodes { importedFrom { sha256 } } } } }',
+        );
       return model.checkpoints.nodes.map((node) => node.importedFrom.sha256).join(' and ');
     });
     const promiseOf = (what: string, { came, breaks, seconds }: Transfer): ChaosPromise => ({
       promise: `${what} over a network that breaks off, then is slow, goes on and is whole`,
       held: came === checkpoint.sha256 && breaks > 0,
-      seen: came === checkpoint.sha256 ? `broken off ${breaks} times, then ${SLOW_BYTES_PER_SECOND / 1e6} MB/s; the right sha256 after ${seconds.toFixed(1)} s` : came,
+      seen:
+        came === checkpoint.sha256
+          ? `broken off ${breaks} times, then ${SLOW_BYTES_PER_SECOND / 1e6} MB/s; the right sha256 after ${seconds.toFixed(1)} s`
+          : came,
     });
     return [promiseOf('a download', down), promiseOf('an upload', up)];
   } finally {
@@ -61,7 +84,11 @@ async function badly(wire: Wire, stage: Stage, dice: Dice, transfer: () => Promi
     .finally(() => {
       isOver = true;
     });
-  await stage.waiting.until('the network to have broken off', () => Promise.resolve(isOver || wire.brokenCount() >= before + BREAKS), 120_000);
+  await stage.waiting.until(
+    'the network to have broken off',
+    () => Promise.resolve(isOver || wire.brokenCount() >= before + BREAKS),
+    120_000,
+  );
   wire.slowDown(SLOW_BYTES_PER_SECOND);
   const came = await done;
   return { came, breaks: wire.brokenCount() - before, seconds: (performance.now() - startMs) / 1000 };

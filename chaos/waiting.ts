@@ -7,7 +7,9 @@ export interface Waiting {
   /** Whether Ctrl-C has ended it. */
   isOver(): boolean;
   pause(ms: number): Promise<void>;
-  /** Resolves when it is so. A look that fails is one that saw nothing. @throws Error naming what did not come in time. */
+  /**
+   * Resolves when it is so. A look that fails is one that saw nothing. @throws Error naming what did not come in time.
+   */
   until(what: string, isSo: () => Promise<boolean>, deadlineMs: number): Promise<void>;
 }
 

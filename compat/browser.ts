@@ -1,6 +1,6 @@
 /**
- * TF.js in headless Chromium: a small server gives out the library, the model's files and a page that loads them by URL, embeds, and sends
- * back what it found. No browser driver is needed.
+ * TF.js in headless Chromium: a small server gives out the library, the model's files and a page that loads them by
+ * URL, embeds, and sends back what it found. No browser driver is needed.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,7 +17,10 @@ const CHROMIUM_PATHS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/
 /** For a machine that does other things, too. */
 const TIMEOUT_MS = 400_000;
 
-/** Writes `<encoder>/chromium-<backend>-64.f32` for the backends cpu and webgl. @throws Error when there is no Chromium or the page reports a fault. */
+/**
+ * Writes `<encoder>/chromium-<backend>-64.f32` for the backends cpu and webgl. @throws Error when there is no Chromium
+ * or the page reports a fault.
+ */
 export async function embedInBrowser(workDir: string, encoders: readonly string[]): Promise<string> {
   const chromium = CHROMIUM_PATHS.find((candidate) => existsSync(candidate));
   if (chromium === undefined) throw new Error('Chromium is not installed (Debian: apt-get install chromium).');
@@ -33,10 +36,21 @@ export async function embedInBrowser(workDir: string, encoders: readonly string[
   const address = server.address();
   if (address === null || typeof address === 'string') throw new Error('The page could not be served.');
   const profileDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-chromium-'));
-  const flags = ['--headless=new', '--no-sandbox', '--disable-dev-shm-usage', '--no-first-run', '--use-angle=swiftshader', '--enable-unsafe-swiftshader', `--user-data-dir=${profileDir}`];
+  const flags = [
+    '--headless=new',
+    '--no-sandbox',
+    '--disable-dev-shm-usage',
+    '--no-first-run',
+    '--use-angle=swiftshader',
+    '--enable-unsafe-swiftshader',
+    `--user-data-dir=${profileDir}`,
+  ];
   const browser = spawn(chromium, [...flags, `http://127.0.0.1:${address.port}/`], { stdio: 'ignore' });
   browser.once('error', done.reject);
-  const timer = setTimeout(() => done.reject(new Error(`Chromium did not answer within ${TIMEOUT_MS / 1000} s.`)), TIMEOUT_MS);
+  const timer = setTimeout(
+    () => done.reject(new Error(`Chromium did not answer within ${TIMEOUT_MS / 1000} s.`)),
+    TIMEOUT_MS,
+  );
   try {
     return await done.promise;
   } finally {
@@ -52,7 +66,13 @@ export async function embedInBrowser(workDir: string, encoders: readonly string[
   }
 }
 
-async function answer(workDir: string, encoders: readonly string[], request: IncomingMessage, response: ServerResponse, finish: (facts: string) => void): Promise<void> {
+async function answer(
+  workDir: string,
+  encoders: readonly string[],
+  request: IncomingMessage,
+  response: ServerResponse,
+  finish: (facts: string) => void,
+): Promise<void> {
   const pathname = new URL(request.url ?? '/', 'http://localhost').pathname;
   if (request.method === 'POST') {
     const body = await bodyOf(request);
@@ -60,14 +80,24 @@ async function answer(workDir: string, encoders: readonly string[], request: Inc
     if (pathname === '/done') return finish(body.toString());
     if (pathname === '/fault') throw new Error(`In Chromium: ${body.toString().slice(0, 500)}`);
     const [, encoder, backend] = /^\/embeddings\/(\w+)\/(\w+)$/.exec(pathname) ?? [];
-    if (encoder === undefined || backend === undefined || !encoders.includes(encoder)) throw new Error(`Unexpected POST ${pathname}`);
+    if (encoder === undefined || backend === undefined || !encoders.includes(encoder))
+      throw new Error(`Unexpected POST ${pathname}`);
     return writeFile(path.join(workDir, encoder, `chromium-${backend}-${SMALL_SIZE_PX}.f32`), body);
   }
   if (pathname === '/') return void response.setHeader('content-type', 'text/html').end(page(encoders));
-  if (pathname === '/tf.js') return void response.setHeader('content-type', 'text/javascript').end(await readFile(path.join(import.meta.dirname, '..', 'node_modules', '@tensorflow', 'tfjs', 'dist', 'tf.min.js')));
-  if (pathname === '/images') return void response.end(await readFile(path.join(workDir, `images-${SMALL_SIZE_PX}.u8`)));
+  if (pathname === '/tf.js')
+    return void response
+      .setHeader('content-type', 'text/javascript')
+      .end(
+        await readFile(
+          path.join(import.meta.dirname, '..', 'node_modules', '@tensorflow', 'tfjs', 'dist', 'tf.min.js'),
+        ),
+      );
+  if (pathname === '/images')
+    return void response.end(await readFile(path.join(workDir, `images-${SMALL_SIZE_PX}.u8`)));
   const [, encoder, fileName] = /^\/model\/(\w+)\/([\w.-]+)$/.exec(pathname) ?? [];
-  if (encoder === undefined || fileName === undefined || !encoders.includes(encoder)) return void response.writeHead(404).end();
+  if (encoder === undefined || fileName === undefined || !encoders.includes(encoder))
+    return void response.writeHead(404).end();
   response.end(await readFile(path.join(workDir, encoder, 'tfjs', fileName)));
 }
 

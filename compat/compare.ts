@@ -15,7 +15,12 @@ export interface Comparison {
 const BOTH = [LARGE_SIZE_PX, SMALL_SIZE_PX] as const;
 
 /** How far float32 itself is from the exact answer, for scale. */
-export const YARDSTICK: Comparison = { label: 'torchvision, float32 against float64', actual: 'torchvision', reference: 'exact', sizesPx: [SMALL_SIZE_PX] };
+export const YARDSTICK: Comparison = {
+  label: 'torchvision, float32 against float64',
+  actual: 'torchvision',
+  reference: 'exact',
+  sizesPx: [SMALL_SIZE_PX],
+};
 export const IMPORTS: readonly Comparison[] = [
   { label: "Python's safetensors -> Paraffin", actual: 'engine-weights', reference: 'torchvision', sizesPx: BOTH },
   { label: 'PyTorch state dict -> Paraffin', actual: 'engine-plain', reference: 'torchvision', sizesPx: BOTH },
@@ -30,15 +35,29 @@ export const EXPORTS: readonly Comparison[] = [
   { label: 'Paraffin -> TF.js (cpu)', actual: 'tfjs', reference: 'engine-weights', sizesPx: [SMALL_SIZE_PX] },
 ];
 
-/** The greatest of `maxRelativeDifference` over the comparison's images. @throws Error when a side left no embeddings, or others than expected. */
+/**
+ * The greatest of `maxRelativeDifference` over the comparison's images. @throws Error when a side left no embeddings,
+ * or others than expected.
+ */
 export async function compare({ actual, reference, sizesPx }: Comparison, folder: string): Promise<number> {
   const differences: number[] = [];
   for (const sizePx of sizesPx) {
-    const [actualValues, referenceValues] = await Promise.all([actual, reference].map((name) => floatsOf(path.join(folder, `${name}-${sizePx}.f32`))));
-    if (actualValues === undefined || referenceValues === undefined || actualValues.length !== referenceValues.length || actualValues.length === 0) {
-      throw new Error(`${actual} gave ${actualValues?.length ?? 0} numbers where ${reference} gave ${referenceValues?.length ?? 0}.`);
+    const [actualValues, referenceValues] = await Promise.all(
+      [actual, reference].map((name) => floatsOf(path.join(folder, `${name}-${sizePx}.f32`))),
+    );
+    if (
+      actualValues === undefined ||
+      referenceValues === undefined ||
+      actualValues.length !== referenceValues.length ||
+      actualValues.length === 0
+    ) {
+      throw new Error(
+        `${actual} gave ${actualValues?.length ?? 0} numbers where ${reference} gave ${referenceValues?.length ?? 0}.`,
+      );
     }
-    differences.push(maxRelativeDifferenceOfImages(actualValues, referenceValues, referenceValues.length / IMAGE_COUNT));
+    differences.push(
+      maxRelativeDifferenceOfImages(actualValues, referenceValues, referenceValues.length / IMAGE_COUNT),
+    );
   }
   return Math.max(...differences);
 }

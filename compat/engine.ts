@@ -16,10 +16,16 @@ const [workDir = '.', ...encoders] = process.argv.slice(2);
 for (const architecture of ENCODER_ARCHITECTURES.filter((name) => encoders.includes(name))) {
   const folder = path.join(workDir, architecture);
   for (const fileName of (await readdir(folder)).filter((name) => name.endsWith('.safetensors'))) {
-    const encoder = encoderFromWeights(architecture, readSafetensors(await readFile(path.join(folder, fileName))).tensors);
+    const encoder = encoderFromWeights(
+      architecture,
+      readSafetensors(await readFile(path.join(folder, fileName))).tensors,
+    );
     for (const sizePx of [LARGE_SIZE_PX, SMALL_SIZE_PX]) {
       const pixels = await readFile(path.join(workDir, `images-${sizePx}.u8`));
-      const embeddings = embedPixels(encoder, pixels, IMAGE_COUNT, sizePx, { channelMean: COMPAT_CONTRACT.channelMean, channelStd: COMPAT_CONTRACT.channelStd });
+      const embeddings = embedPixels(encoder, pixels, IMAGE_COUNT, sizePx, {
+        channelMean: COMPAT_CONTRACT.channelMean,
+        channelStd: COMPAT_CONTRACT.channelStd,
+      });
       await writeFile(path.join(folder, `engine-${path.basename(fileName, '.safetensors')}-${sizePx}.f32`), embeddings);
     }
     encoder.dispose();

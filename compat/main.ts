@@ -1,6 +1,7 @@
 /**
- * The compatibility run: weights made by real PyTorch, through Paraffin, and out to PyTorch, ONNX Runtime and TensorFlow.js, embedding the same
- * images on every side. Prints a table of format x encoder x greatest relative difference; ends with 1 when one is above 1e-4 or could not be had.
+ * The compatibility run: weights made by real PyTorch, through Paraffin, and out to PyTorch, ONNX Runtime and
+ * TensorFlow.js, embedding the same images on every side. Prints a table of format x encoder x greatest relative
+ * difference; ends with 1 when one is above 1e-4 or could not be had.
  *
  *   npm run compat -- [--all] [--browser] [--write] [--cache-dir DIR]
  *
@@ -34,13 +35,24 @@ const docsDir = path.join(import.meta.dirname, '..', 'docs');
 interface Row {
   readonly label: string;
   readonly encoder: ResnetArchitecture;
-  readonly outcome: { readonly kind: 'MEASURED'; readonly difference: number } | { readonly kind: 'FAILED'; readonly why: string };
+  readonly outcome:
+    { readonly kind: 'MEASURED'; readonly difference: number } | { readonly kind: 'FAILED'; readonly why: string };
 }
 
 const { values: options } = parseArgs({
-  options: { all: { type: 'boolean', default: false }, browser: { type: 'boolean', default: false }, write: { type: 'boolean', default: false }, 'cache-dir': { type: 'string' } },
+  options: {
+    all: { type: 'boolean', default: false },
+    browser: { type: 'boolean', default: false },
+    write: { type: 'boolean', default: false },
+    'cache-dir': { type: 'string' },
+  },
 });
-const encoders: readonly ResnetArchitecture[] = ['RESNET18', 'RESNET34', 'RESNET50', ...(options.all ? (['RESNET101'] as const) : [])];
+const encoders: readonly ResnetArchitecture[] = [
+  'RESNET18',
+  'RESNET34',
+  'RESNET50',
+  ...(options.all ? (['RESNET101'] as const) : []),
+];
 const cacheDir = options['cache-dir'] ?? path.join(cacheRoot(), 'paraffin', 'compat');
 const tell = (message: string): void => console.error(message);
 process.exitCode = await main();
@@ -56,7 +68,8 @@ async function main(): Promise<number> {
       const startedAt = performance.now();
       try {
         const facts = await work();
-        if (typeof facts === 'string' && facts.trim() !== '') Object.assign(versions, JSON.parse(facts.trim().split('\n').at(-1) ?? '{}'));
+        if (typeof facts === 'string' && facts.trim() !== '')
+          Object.assign(versions, JSON.parse(facts.trim().split('\n').at(-1) ?? '{}'));
         tell(`${what}: ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
       } catch (error) {
         const why = error instanceof Error ? error.message : String(error);
@@ -64,9 +77,15 @@ async function main(): Promise<number> {
         tell(`${what} FAILED: ${why}`);
       }
     };
-    const inPython = (script: string) => run({ program: python, args: [here(script), workDir, ...encoders], timeoutMs: STEP_TIMEOUT_MS });
+    const inPython = (script: string) =>
+      run({ program: python, args: [here(script), workDir, ...encoders], timeoutMs: STEP_TIMEOUT_MS });
     const node = (script: string, args: readonly string[]) =>
-      run({ program: process.execPath, args: ['--disable-warning=ExperimentalWarning', here(script), workDir, ...args, ...encoders], env: { ...ENGINE_PROCESS_ENV, ...PLAIN_CPU_ENV }, timeoutMs: STEP_TIMEOUT_MS });
+      run({
+        program: process.execPath,
+        args: ['--disable-warning=ExperimentalWarning', here(script), workDir, ...args, ...encoders],
+        env: { ...ENGINE_PROCESS_ENV, ...PLAIN_CPU_ENV },
+        timeoutMs: STEP_TIMEOUT_MS,
+      });
 
     await step('torchvision makes weights and embeds', () => inPython('reference.py'));
     for (const encoder of encoders) {
@@ -75,23 +94,52 @@ async function main(): Promise<number> {
     }
     await step("Paraffin's engine embeds", () => node('engine.ts', []));
     await step('safetensors, PyTorch and ONNX Runtime load and embed', () => inPython('load_exports.py'));
-    await step('The lines of docs/formats.md run', () => run({ program: python, args: [here('documented.py'), workDir, path.join(docsDir, 'formats.md')], timeoutMs: STEP_TIMEOUT_MS }));
+    await step('The lines of docs/formats.md run', () =>
+      run({
+        program: python,
+        args: [here('documented.py'), workDir, path.join(docsDir, 'formats.md')],
+        timeoutMs: STEP_TIMEOUT_MS,
+      }),
+    );
     await step("The Python of a model's page runs", async () => {
-      await writeFile(path.join(workDir, PAGE_ENCODER, 'model_page.txt'), pythonSnippet({ id: '', sha256: null, encoder: PAGE_ENCODER, embeddingDim: 512, inputContract: COMPAT_CONTRACT }));
-      return run({ program: python, args: [here('model_page.py'), workDir, PAGE_ENCODER], timeoutMs: STEP_TIMEOUT_MS }).then(() => undefined);
+      await writeFile(
+        path.join(workDir, PAGE_ENCODER, 'model_page.txt'),
+        pythonSnippet({
+          id: '',
+          sha256: null,
+          encoder: PAGE_ENCODER,
+          embeddingDim: 512,
+          inputContract: COMPAT_CONTRACT,
+        }),
+      );
+      return run({
+        program: python,
+        args: [here('model_page.py'), workDir, PAGE_ENCODER],
+        timeoutMs: STEP_TIMEOUT_MS,
+      }).then(() => undefined);
     });
     await step('TensorFlow.js loads and embeds', () => node('tfjs-node.ts', []));
     const comparisons: Comparison[] = [YARDSTICK, ...IMPORTS, ...EXPORTS];
     if (options.browser) {
       await step('TensorFlow.js in Chromium loads and embeds', () => embedInBrowser(workDir, encoders));
-      for (const backend of ['cpu', 'webgl']) comparisons.push({ label: `Paraffin -> TF.js in Chromium (${backend})`, actual: `chromium-${backend}`, reference: 'engine-weights', sizesPx: [SMALL_SIZE_PX] });
+      for (const backend of ['cpu', 'webgl'])
+        comparisons.push({
+          label: `Paraffin -> TF.js in Chromium (${backend})`,
+          actual: `chromium-${backend}`,
+          reference: 'engine-weights',
+          sizesPx: [SMALL_SIZE_PX],
+        });
     }
     const rows: Row[] = [];
-    for (const comparison of comparisons) for (const encoder of encoders) rows.push(await rowOf(comparison, encoder, workDir));
+    for (const comparison of comparisons)
+      for (const encoder of encoders) rows.push(await rowOf(comparison, encoder, workDir));
     const table = tableOf(rows, comparisons);
     console.log(table);
     const failed = rows.filter(({ outcome }) => outcome.kind === 'FAILED' || !(outcome.difference <= TOLERANCE));
-    for (const { label, encoder, outcome } of failed) tell(`${label}, ${encoder}: ${outcome.kind === 'FAILED' ? outcome.why : `${outcome.difference} is more than ${TOLERANCE}`}`);
+    for (const { label, encoder, outcome } of failed)
+      tell(
+        `${label}, ${encoder}: ${outcome.kind === 'FAILED' ? outcome.why : `${outcome.difference} is more than ${TOLERANCE}`}`,
+      );
     const allGreen = failed.length === 0 && stepFaults.length === 0;
     if (options.write && allGreen) await writeDocument(table, versions);
     return allGreen ? 0 : 1;
@@ -103,10 +151,18 @@ async function main(): Promise<number> {
 async function rowOf(comparison: Comparison, encoder: ResnetArchitecture, workDir: string): Promise<Row> {
   const { label } = comparison;
   try {
-    return { label, encoder, outcome: { kind: 'MEASURED', difference: await compare(comparison, path.join(workDir, encoder)) } };
+    return {
+      label,
+      encoder,
+      outcome: { kind: 'MEASURED', difference: await compare(comparison, path.join(workDir, encoder)) },
+    };
   } catch (error) {
     const loadFaults = await readFile(path.join(workDir, encoder, 'load-faults.json'), 'utf8').catch(() => '{}');
-    return { label, encoder, outcome: { kind: 'FAILED', why: `${error instanceof Error ? error.message : String(error)} ${loadFaults}` } };
+    return {
+      label,
+      encoder,
+      outcome: { kind: 'FAILED', why: `${error instanceof Error ? error.message : String(error)} ${loadFaults}` },
+    };
   }
 }
 
@@ -120,7 +176,12 @@ function tableOf(rows: readonly Row[], comparisons: readonly Comparison[]): stri
   return [
     line(['path of the weights', ...encoders]),
     line(['---', ...encoders.map(() => '---')]),
-    ...comparisons.map(({ label }) => line([label, ...encoders.map((encoder) => cell(rows.find((row) => row.label === label && row.encoder === encoder)))])),
+    ...comparisons.map(({ label }) =>
+      line([
+        label,
+        ...encoders.map((encoder) => cell(rows.find((row) => row.label === label && row.encoder === encoder))),
+      ]),
+    ),
   ].join('\n');
 }
 
@@ -134,7 +195,9 @@ at 224 px and at 64 px (TF.js: at 64 px). What comes in is held against torchvis
 
 ${table}
 
-With ${Object.entries(versions).map(([name, version]) => `${name} ${version}`).join(', ')}.
+With ${Object.entries(versions)
+    .map(([name, version]) => `${name} ${version}`)
+    .join(', ')}.
 
 What each library was made to do:
 - Checkpoints come in as they are found: the architecture and the prefix are detected, and every tensor is accounted for, the paper's projection head too.

@@ -12,7 +12,12 @@ export interface Command {
 
 /** What the command printed. @throws Error with the end of its stderr when it fails or takes longer than allowed. */
 export async function run({ program, args, env, timeoutMs }: Command): Promise<string> {
-  const child = spawn(program, [...args], { env: { ...process.env, ...env }, stdio: ['ignore', 'pipe', 'pipe'], signal: AbortSignal.timeout(timeoutMs), killSignal: 'SIGKILL' });
+  const child = spawn(program, [...args], {
+    env: { ...process.env, ...env },
+    stdio: ['ignore', 'pipe', 'pipe'],
+    signal: AbortSignal.timeout(timeoutMs),
+    killSignal: 'SIGKILL',
+  });
   const output: Buffer[] = [];
   let faults = '';
   child.stdout.on('data', (chunk: Buffer) => output.push(chunk));
@@ -25,6 +30,7 @@ export async function run({ program, args, env, timeoutMs }: Command): Promise<s
   const exitCode = await promise.catch((cause: unknown) => {
     throw new Error(`${path.basename(program)} could not run to its end within ${timeoutMs / 1000} s.`, { cause });
   });
-  if (exitCode !== 0) throw new Error(`${path.basename(program)} ${args.slice(0, 1).join('')} ended with ${exitCode}: ${faults.trim()}`);
+  if (exitCode !== 0)
+    throw new Error(`${path.basename(program)} ${args.slice(0, 1).join('')} ended with ${exitCode}: ${faults.trim()}`);
   return Buffer.concat(output).toString();
 }

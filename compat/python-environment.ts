@@ -21,7 +21,17 @@ export async function preparePython(cacheDir: string, tell: (message: string) =>
   await run({ program: 'python3', args: ['-m', 'venv', environmentDir], timeoutMs: INSTALL_TIMEOUT_MS });
   const faults: string[] = [];
   for (const requirement of TORCH_REQUIREMENTS) {
-    const args = ['-m', 'pip', 'install', '--quiet', '--disable-pip-version-check', '--retries', '1', requirement, ...OTHER_REQUIREMENTS];
+    const args = [
+      '-m',
+      'pip',
+      'install',
+      '--quiet',
+      '--disable-pip-version-check',
+      '--retries',
+      '1',
+      requirement,
+      ...OTHER_REQUIREMENTS,
+    ];
     try {
       await run({ program: python, args, timeoutMs: INSTALL_TIMEOUT_MS });
       return python;

@@ -31,7 +31,9 @@ console.log(JSON.stringify({ tfjs: tf.version.tfjs, backend: tf.getBackend() }))
 async function loadFiles(folder: string): Promise<tf.io.ModelArtifacts> {
   const model: tf.io.ModelJSON = JSON.parse(await readFile(path.join(folder, 'model.json'), 'utf8'));
   return tf.io.getModelArtifactsForJSON(model, async (manifest) => {
-    const shards = await Promise.all(manifest.flatMap(({ paths }) => paths).map((name) => readFile(path.join(folder, name))));
+    const shards = await Promise.all(
+      manifest.flatMap(({ paths }) => paths).map((name) => readFile(path.join(folder, name))),
+    );
     return [manifest.flatMap(({ weights }) => weights), new Uint8Array(Buffer.concat(shards)).buffer];
   });
 }

@@ -1,4 +1,7 @@
-/** Weights through Paraffin, in both directions, without TensorFlow: what goes out as others' files, and what others' files become. */
+/**
+ * Weights through Paraffin, in both directions, without TensorFlow: what goes out as others' files, and what others'
+ * files become.
+ */
 import { createHash } from 'node:crypto';
 import { open, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -20,14 +23,23 @@ const EXPORT_FILES = { PYTORCH: 'encoder.pt', ONNX: 'encoder.onnx', TFJS: 'encod
 export async function exportWeights(folder: string, architecture: ResnetArchitecture): Promise<void> {
   const weights = await readFile(path.join(folder, 'weights.safetensors'));
   const metadata = exportMetadataOf(createHash('sha256').update(weights).digest('hex'));
-  const source: EncoderExport = { architecture, tensors: readSafetensors(weights).tensors, inputContract: COMPAT_CONTRACT, metadata };
-  for (const format of EXPORT_FORMATS) await writeFile(path.join(folder, EXPORT_FILES[format]), writeExport(format, source));
+  const source: EncoderExport = {
+    architecture,
+    tensors: readSafetensors(weights).tensors,
+    inputContract: COMPAT_CONTRACT,
+    metadata,
+  };
+  for (const format of EXPORT_FORMATS)
+    await writeFile(path.join(folder, EXPORT_FILES[format]), writeExport(format, source));
 }
 
 /** Checkpoint file in the folder, by the name under which its tensors are then kept as safetensors. */
 const CHECKPOINTS = { plain: 'plain.pt', legacy: 'legacy.pt', lightning: 'lightning.ckpt', own: 'encoder.pt' } as const;
 
-/** Reads PyTorch's checkpoints of the folder, and Paraffin's own, as an import does, and writes each as `<name>.safetensors`. @throws Error when one is not what it was made as. */
+/**
+ * Reads PyTorch's checkpoints of the folder, and Paraffin's own, as an import does, and writes each as
+ * `<name>.safetensors`. @throws Error when one is not what it was made as.
+ */
 export async function importCheckpoints(folder: string, architecture: ResnetArchitecture): Promise<void> {
   for (const [name, fileName] of Object.entries(CHECKPOINTS)) {
     await using file = await open(path.join(folder, fileName));
@@ -35,14 +47,20 @@ export async function importCheckpoints(folder: string, architecture: ResnetArch
     const mapped = mapToEncoder(tensors);
     if (mapped.outcome === 'REFUSED') throw new Error(`${fileName} is refused: ${mapped.reason}.`);
     if (mapped.architecture !== architecture) throw new Error(`${fileName} is taken for ${mapped.architecture}.`);
-    if ((mapped.projectionHead !== undefined) !== (name === 'lightning')) throw new Error(`${fileName}: the projection head was not told from the encoder.`);
+    if ((mapped.projectionHead !== undefined) !== (name === 'lightning'))
+      throw new Error(`${fileName}: the projection head was not told from the encoder.`);
     const encoderTensors: SafetensorsTensor[] = [];
     for (const [encoderName, tensor] of mapped.tensors) encoderTensors.push(await loaded(encoderName, tensor));
-    await writeFile(path.join(folder, `${name}.safetensors`), writeSafetensors(encoderTensors, { format: 'pt', architecture, inputContract: JSON.stringify(COMPAT_CONTRACT) }));
+    await writeFile(
+      path.join(folder, `${name}.safetensors`),
+      writeSafetensors(encoderTensors, { format: 'pt', architecture, inputContract: JSON.stringify(COMPAT_CONTRACT) }),
+    );
   }
 }
 
 async function loaded(name: string, tensor: TorchTensor): Promise<SafetensorsTensor> {
   const values = await tensor.load();
-  return values.dtype === 'I64' ? { name, shape: tensor.shape, dtype: 'I64', data: values.data } : { name, shape: tensor.shape, dtype: 'F32', data: toFloat32(values) };
+  return values.dtype === 'I64'
+    ? { name, shape: tensor.shape, dtype: 'I64', data: values.data }
+    : { name, shape: tensor.shape, dtype: 'F32', data: toFloat32(values) };
 }

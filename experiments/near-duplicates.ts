@@ -1,6 +1,7 @@
 /**
- * `npm run experiment:near-duplicates`: does the perceptual hash, by which an evaluation finds images that the pretraining has seen, hold on real tissue? How many
- * patches are found again after what people do to images, and how many are taken for another picture that they are not a copy of.
+ * `npm run experiment:near-duplicates`: does the perceptual hash, by which an evaluation finds images that the
+ * pretraining has seen, hold on real tissue? How many patches are found again after what people do to images, and how
+ * many are taken for another picture that they are not a copy of.
  *
  *   npm run experiment:near-duplicates
  *   npm run experiment:near-duplicates -- --data DIR --out DIR
@@ -80,19 +81,29 @@ interface Patch {
 
 const startedMs = performance.now();
 const patches: Patch[] = [];
-for (const dataset of (await readdir(values.data, { withFileTypes: true })).filter((entry) => entry.isDirectory()).map(({ name }) => name).sort()) {
+for (const dataset of (await readdir(values.data, { withFileTypes: true }))
+  .filter((entry) => entry.isDirectory())
+  .map(({ name }) => name)
+  .sort()) {
   const before = patches.length;
   for (const file of await picturesBelow(path.join(values.data, dataset))) {
-    for (const tile of await tilesOf(file)) patches.push(await measured(dataset, path.relative(values.data, file), tile));
+    for (const tile of await tilesOf(file))
+      patches.push(await measured(dataset, path.relative(values.data, file), tile));
   }
-  if (patches.length > before) process.stderr.write(`${((performance.now() - startedMs) / 1000).toFixed(0)} s: ${dataset}, ${patches.length - before} patches\n`);
+  if (patches.length > before)
+    process.stderr.write(
+      `${((performance.now() - startedMs) / 1000).toFixed(0)} s: ${dataset}, ${patches.length - before} patches\n`,
+    );
 }
 if (patches.length === 0) throw new Error(`${values.data} holds no pictures.`);
 await write();
 
 async function picturesBelow(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { withFileTypes: true, recursive: true });
-  return entries.filter((entry) => entry.isFile() && /\.(png|jpe?g|tiff?)$/i.test(entry.name)).map((entry) => path.join(entry.parentPath, entry.name)).sort();
+  return entries
+    .filter((entry) => entry.isFile() && /\.(png|jpe?g|tiff?)$/i.test(entry.name))
+    .map((entry) => path.join(entry.parentPath, entry.name))
+    .sort();
 }
 
 /** Square tiles as lossless pictures. */
@@ -101,7 +112,15 @@ async function tilesOf(file: string): Promise<Buffer[]> {
   const side = Math.max(width, height) <= WHOLE_UP_TO_PX ? Math.min(width, height) : Math.min(TILE_PX, width, height);
   const tiles: Buffer[] = [];
   for (let top = 0; top + side <= height; top += side) {
-    for (let left = 0; left + side <= width; left += side) tiles.push(await sharp(file).extract({ left, top, width: side, height: side }).removeAlpha().toColourspace('srgb').png(LOSSLESS).toBuffer());
+    for (let left = 0; left + side <= width; left += side)
+      tiles.push(
+        await sharp(file)
+          .extract({ left, top, width: side, height: side })
+          .removeAlpha()
+          .toColourspace('srgb')
+          .png(LOSSLESS)
+          .toBuffer(),
+      );
   }
   return tiles;
 }
@@ -120,7 +139,14 @@ async function measured(dataset: string, file: string, tile: Buffer): Promise<Pa
     changedDistances.push(nearest(own.hash, changed.hash));
   }
   const { channels } = await sharp(tile).stats();
-  return { dataset, file, hash: own.hash, isBlank: Math.max(...channels.map(({ stdev }) => stdev)) < BLANK_SPREAD, changedDistances, pixelBytes: own.data };
+  return {
+    dataset,
+    file,
+    hash: own.hash,
+    isBlank: Math.max(...channels.map(({ stdev }) => stdev)) < BLANK_SPREAD,
+    changedDistances,
+    pixelBytes: own.data,
+  };
 }
 
 /** In whichever orientation they are closest. */
@@ -131,8 +157,14 @@ function nearest(left: Uint8Array, right: Uint8Array): number {
 async function write(): Promise<void> {
   const clear = patches.filter(({ isBlank }) => !isBlank);
   const percent = (count: number, of: number): string => (of === 0 ? '' : `${((100 * count) / of).toFixed(1)} %`);
-  const header = (first: string, columns: readonly string[]): string[] => [`| ${first} | ${columns.join(' | ')} |`, `| --- |${' --- |'.repeat(columns.length)}`];
-  const again = CHANGES.map(([what], change) => `| ${what} | ${DISTANCES.map((distance) => percent(clear.filter(({ changedDistances }) => (changedDistances[change] ?? 64) <= distance).length, clear.length)).join(' | ')} |`);
+  const header = (first: string, columns: readonly string[]): string[] => [
+    `| ${first} | ${columns.join(' | ')} |`,
+    `| --- |${' --- |'.repeat(columns.length)}`,
+  ];
+  const again = CHANGES.map(
+    ([what], change) =>
+      `| ${what} | ${DISTANCES.map((distance) => percent(clear.filter(({ changedDistances }) => (changedDistances[change] ?? 64) <= distance).length, clear.length)).join(' | ')} |`,
+  );
 
   /** Pairs of clear patches of different pictures within the distance that counts. */
   const pairs: { readonly left: Patch; readonly right: Patch; readonly distance: number }[] = [];
@@ -151,7 +183,9 @@ async function write(): Promise<void> {
   const datasets = [...new Set(clear.map(({ dataset }) => dataset))];
   const others = datasets.map((dataset) => {
     const own = clear.filter((patch) => patch.dataset === dataset);
-    const counts = DISTANCES.map((distance) => String(own.filter((patch) => (closest.get(patch) ?? 64) <= distance).length));
+    const counts = DISTANCES.map((distance) =>
+      String(own.filter((patch) => (closest.get(patch) ?? 64) <= distance).length),
+    );
     const within = pairs.filter(({ left, right }) => left.dataset === dataset && right.dataset === dataset);
     return `| ${dataset} | ${own.length} | ${counts.join(' | ')} | ${within.length} | ${within.filter(isCopy).length} |`;
   });
@@ -167,14 +201,22 @@ async function write(): Promise<void> {
     '',
     'The share of patches that are found again after a change, by how many bits may differ.',
     '',
-    ...header('after', DISTANCES.map((distance) => (distance === NEAR_DUPLICATE_DISTANCE ? `**${distance} bits**` : `${distance} bits`))),
+    ...header(
+      'after',
+      DISTANCES.map((distance) => (distance === NEAR_DUPLICATE_DISTANCE ? `**${distance} bits**` : `${distance} bits`)),
+    ),
     ...again,
     '',
     '## Taken for another picture',
     '',
     `Patches with a patch of another file within so many bits, in any dataset; then the pairs within ${NEAR_DUPLICATE_DISTANCE} bits inside the dataset, and how many of those are equal to the pixel.`,
     '',
-    ...header('dataset', ['patches', ...DISTANCES.map((distance) => `${distance} bits`), `pairs within ${NEAR_DUPLICATE_DISTANCE}`, 'of them equal']),
+    ...header('dataset', [
+      'patches',
+      ...DISTANCES.map((distance) => `${distance} bits`),
+      `pairs within ${NEAR_DUPLICATE_DISTANCE}`,
+      'of them equal',
+    ]),
     ...others,
     '',
     `Between different datasets: ${across.length} pairs.`,
@@ -183,5 +225,9 @@ async function write(): Promise<void> {
   await mkdir(values.out, { recursive: true });
   await writeFile(path.join(values.out, 'near-duplicates.md'), lines.join('\n'));
   process.stdout.write(`${lines.join('\n')}\n`);
-  for (const { left, right, distance } of [...across, ...pairs.filter(({ left: one, right: other }) => one.dataset === other.dataset)].slice(0, 60)) process.stderr.write(`${distance} bits: ${left.file} and ${right.file}\n`);
+  for (const { left, right, distance } of [
+    ...across,
+    ...pairs.filter(({ left: one, right: other }) => one.dataset === other.dataset),
+  ].slice(0, 60))
+    process.stderr.write(`${distance} bits: ${left.file} and ${right.file}\n`);
 }

@@ -31,10 +31,15 @@ export interface ArrivalOptions {
 }
 
 /**
- * Sends requests at a constant rate. A latency is counted from the instant at which the request was due, so that one slow answer
- * can not hide the wait of those behind it (no coordinated omission).
+ * Sends requests at a constant rate. A latency is counted from the instant at which the request was due, so that one
+ * slow answer can not hide the wait of those behind it (no coordinated omission).
  */
-export async function measureConstantArrival({ client, operations, requestsPerSecond, seconds }: ArrivalOptions): Promise<ArrivalResult> {
+export async function measureConstantArrival({
+  client,
+  operations,
+  requestsPerSecond,
+  seconds,
+}: ArrivalOptions): Promise<ArrivalResult> {
   const draw = mixOf(operations);
   const total = Math.round(requestsPerSecond * seconds);
   const measured = new Map<string, number[]>();
@@ -61,7 +66,11 @@ export async function measureConstantArrival({ client, operations, requestsPerSe
     );
   }
   await Promise.all(pending);
-  const byOperation = Object.fromEntries([...measured].sort(([a], [b]) => (a < b ? -1 : 1)).map(([name, values]) => [name, latenciesOf(values, errorCounts.get(name) ?? 0)]));
+  const byOperation = Object.fromEntries(
+    [...measured]
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([name, values]) => [name, latenciesOf(values, errorCounts.get(name) ?? 0)]),
+  );
   const errorCount = [...errorCounts.values()].reduce((sum, count) => sum + count, 0);
   return { all: latenciesOf([...measured.values()].flat(), errorCount), byOperation, errors, lateCount };
 }
@@ -73,7 +82,12 @@ export interface SaturationResult {
 }
 
 /** How many answers a second come when `connectionCount` askers always have a request under way. */
-export async function measureSaturation({ client, operations, connectionCount, seconds }: Omit<ArrivalOptions, 'requestsPerSecond'> & { readonly connectionCount: number }): Promise<SaturationResult> {
+export async function measureSaturation({
+  client,
+  operations,
+  connectionCount,
+  seconds,
+}: Omit<ArrivalOptions, 'requestsPerSecond'> & { readonly connectionCount: number }): Promise<SaturationResult> {
   const draw = mixOf(operations);
   const startMs = performance.now();
   const endMs = startMs + seconds * 1000;
@@ -86,7 +100,11 @@ export async function measureSaturation({ client, operations, connectionCount, s
     }
   };
   await Promise.all(Array.from({ length: connectionCount }, asker));
-  return { connectionCount, requestsPerSecond: rounded((values.length * 1000) / (performance.now() - startMs)), p95Ms: latenciesOf(values, 0).p95Ms };
+  return {
+    connectionCount,
+    requestsPerSecond: rounded((values.length * 1000) / (performance.now() - startMs)),
+    p95Ms: latenciesOf(values, 0).p95Ms,
+  };
 }
 
 /** What is wrong with the answer, if anything is. */
@@ -119,7 +137,8 @@ function mixOf(operations: readonly Operation[]): () => Operation {
 
 export function latenciesOf(values: readonly number[], errorCount: number): Latencies {
   const sorted = [...values].sort((a, b) => a - b);
-  const at = (share: number): number => rounded(sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0);
+  const at = (share: number): number =>
+    rounded(sorted[Math.min(sorted.length - 1, Math.ceil(share * sorted.length) - 1)] ?? 0);
   return { count: values.length, errorCount, p50Ms: at(0.5), p95Ms: at(0.95), p99Ms: at(0.99), maxMs: at(1) };
 }
 

@@ -7,10 +7,15 @@ export interface Answer {
 }
 
 export interface LoadClient {
-  /** @param headers beside the usual ones. Resolves with whatever the server answers; rejects when it does not answer. */
+  /**
+   * @param headers beside the usual ones. Resolves with whatever the server answers; rejects when it does not answer.
+   */
   post(body: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
   get(path: string): Promise<Answer>;
-  /** Requests that went out on a connection which the server was just closing as idle, and were sent again on another (RFC 9112, 9.3.1). */
+  /**
+   * Requests that went out on a connection which the server was just closing as idle, and were sent again on another
+   * (RFC 9112, 9.3.1).
+   */
   repeatedCount(): number;
   close(): void;
 }
@@ -20,19 +25,32 @@ const TIMEOUT_MS = 30_000;
 export function createLoadClient(serverUrl: string, key: string): LoadClient {
   const agent = new Agent({ keepAlive: true, maxSockets: 512 });
   let repeatedCount = 0;
-  const send = (path: string, method: string, body: string, headers: Readonly<Record<string, string>>, isRepeated = false): Promise<Answer> =>
+  const send = (
+    path: string,
+    method: string,
+    body: string,
+    headers: Readonly<Record<string, string>>,
+    isRepeated = false,
+  ): Promise<Answer> =>
     new Promise((resolve, reject) => {
       let isAnswered = false;
-      const outgoing = request(`${serverUrl}${path}`, { agent, method, timeout: TIMEOUT_MS, headers: { authorization: `Bearer ${key}`, ...headers } }, (response) => {
-        isAnswered = true;
-        const chunks: Buffer[] = [];
-        response.on('data', (chunk: Buffer) => chunks.push(chunk));
-        response.on('end', () => resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') }));
-        response.on('error', reject);
-      });
+      const outgoing = request(
+        `${serverUrl}${path}`,
+        { agent, method, timeout: TIMEOUT_MS, headers: { authorization: `Bearer ${key}`, ...headers } },
+        (response) => {
+          isAnswered = true;
+          const chunks: Buffer[] = [];
+          response.on('data', (chunk: Buffer) => chunks.push(chunk));
+          response.on('end', () =>
+            resolve({ status: response.statusCode ?? 0, body: Buffer.concat(chunks).toString('utf8') }),
+          );
+          response.on('error', reject);
+        },
+      );
       outgoing.on('timeout', () => outgoing.destroy(new Error(`No answer within ${TIMEOUT_MS} ms.`)));
       outgoing.on('error', (error) => {
-        // Nothing came back on a connection that had been idle: it was closed while the request was on its way. All that is asked here is safe to ask again.
+        // Nothing came back on a connection that had been idle: it was closed while the request was on its way. All
+        // that is asked here is safe to ask again.
         const wasIdle = outgoing.reusedSocket && !isAnswered && 'code' in error && error.code === 'ECONNRESET';
         if (!wasIdle || isRepeated) return void reject(error);
         repeatedCount += 1;

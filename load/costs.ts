@@ -1,4 +1,7 @@
-/** Where the time goes: what each operation costs in time at work, which other work on the machine does not change as it changes latencies. */
+/**
+ * Where the time goes: what each operation costs in time at work, which other work on the machine does not change as it
+ * changes latencies.
+ */
 import { readdir, readFile } from 'node:fs/promises';
 import type { Answer, LoadClient } from './client.ts';
 import { faultOf, sendOperation } from './arrival.ts';
@@ -28,15 +31,23 @@ const MEASURED_COUNT = 40;
 /**
  * Each operation some sixty times, one request after another.
  * @param serverPid process of the server
- * @param databasePid the first process of PostgreSQL; its children are counted with it, whichever work for somebody else among them.
+ * @param databasePid the first process of PostgreSQL; its children are counted with it, whichever work for somebody
+ * else among them.
  * @throws Error for an operation that fails.
  */
-export async function measureCosts(client: LoadClient, operations: readonly Operation[], serverPid: number, databasePid: number): Promise<CostResult> {
+export async function measureCosts(
+  client: LoadClient,
+  operations: readonly Operation[],
+  serverPid: number,
+  databasePid: number,
+): Promise<CostResult> {
   const byOperation: OperationCost[] = [];
   for (const operation of operations) await repeat(WARM_UP_COUNT, () => askOrThrow(client, operation));
   for (const operation of operations) {
     const [server, database] = [await workingMs([serverPid]), await workingMs(await familyOf(databasePid))];
-    const bytes = await repeat(MEASURED_COUNT, async () => Buffer.byteLength((await askOrThrow(client, operation)).body));
+    const bytes = await repeat(MEASURED_COUNT, async () =>
+      Buffer.byteLength((await askOrThrow(client, operation)).body),
+    );
     const [serverAfter, databaseAfter] = [await workingMs([serverPid]), await workingMs(await familyOf(databasePid))];
     byOperation.push({
       operation: operation.name,
@@ -58,17 +69,32 @@ async function askOrThrow(client: LoadClient, operation: Operation): Promise<Ans
 
 function meanOf(costs: readonly OperationCost[]): CostResult['mean'] {
   const weight = costs.reduce((sum, each) => sum + each.weight, 0);
-  const mean = (value: (cost: OperationCost) => number): number => costs.reduce((sum, each) => sum + each.weight * value(each), 0) / weight;
-  return { serverMs: rounded(mean((each) => each.serverMs)), databaseMs: rounded(mean((each) => each.databaseMs)), responseBytes: Math.round(mean((each) => each.responseBytes)) };
+  const mean = (value: (cost: OperationCost) => number): number =>
+    costs.reduce((sum, each) => sum + each.weight * value(each), 0) / weight;
+  return {
+    serverMs: rounded(mean((each) => each.serverMs)),
+    databaseMs: rounded(mean((each) => each.databaseMs)),
+    responseBytes: Math.round(mean((each) => each.responseBytes)),
+  };
 }
 
-/** Time that these processes have been at work so far, all of their threads, in milliseconds by process: Linux counts it in nanoseconds for each thread. */
+/**
+ * Time that these processes have been at work so far, all of their threads, in milliseconds by process: Linux counts it
+ * in nanoseconds for each thread.
+ */
 async function workingMs(pids: readonly number[]): Promise<ReadonlyMap<number, number>> {
   const times = await Promise.all(
     pids.map(async (pid) => {
       // One that has ended in between counts for nothing.
       const threads = await readdir(`/proc/${pid}/task`).catch(() => []);
-      const counted = await Promise.all(threads.map((thread) => readFile(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').then((text) => Number(text.split(' ', 1)[0]), () => 0)));
+      const counted = await Promise.all(
+        threads.map((thread) =>
+          readFile(`/proc/${pid}/task/${thread}/schedstat`, 'utf8').then(
+            (text) => Number(text.split(' ', 1)[0]),
+            () => 0,
+          ),
+        ),
+      );
       return [pid, counted.reduce((sum, nanoseconds) => sum + nanoseconds, 0) / 1e6] as const;
     }),
   );
@@ -82,7 +108,13 @@ function since(before: ReadonlyMap<number, number>, after: ReadonlyMap<number, n
 
 async function familyOf(pid: number): Promise<number[]> {
   const children = await readFile(`/proc/${pid}/task/${pid}/children`, 'utf8');
-  return [pid, ...children.split(' ').filter((child) => child.trim() !== '').map(Number)];
+  return [
+    pid,
+    ...children
+      .split(' ')
+      .filter((child) => child.trim() !== '')
+      .map(Number),
+  ];
 }
 
 async function repeat<Result>(count: number, work: () => Promise<Result>): Promise<Result[]> {

@@ -34,8 +34,12 @@ exit code: 0 every promise was kept; 1 one was not, and which.
 
 const { values } = parseArgs({
   options: {
-    minutes: { type: 'string', default: '10' }, rate: { type: 'string', default: '50' }, runs: { type: 'string', default: '100000' },
-    'plans-only': { type: 'boolean', default: false }, json: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h' },
+    minutes: { type: 'string', default: '10' },
+    rate: { type: 'string', default: '50' },
+    runs: { type: 'string', default: '100000' },
+    'plans-only': { type: 'boolean', default: false },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h' },
   },
 });
 if (values.help === true) {
@@ -50,7 +54,11 @@ if (!(minutes > 0 && minutes <= 120 && requestsPerSecond > 0 && runCount >= 1000
   process.exit(2);
 }
 const scale = runCount / 100_000;
-const size = { runCount, metricPointCount: Math.round(1_000_000 * scale), datasetCount: Math.max(200, Math.round(5_000 * scale)) };
+const size = {
+  runCount,
+  metricPointCount: Math.round(1_000_000 * scale),
+  datasetCount: Math.max(200, Math.round(5_000 * scale)),
+};
 const tell = (message: string): void => void process.stderr.write(`${message}\n`);
 
 const P95_MAX_MS = 100;
@@ -76,7 +84,12 @@ try {
   await logPlans(postgres.url, true);
   const plans = await withLoadedServer(folder, postgres.url, async ({ url, key }) => {
     const client = createLoadClient(url, key);
-    const explained = await explainOperations(client, operations, postgres.url, path.join(folder, 'postgres', 'postgres.log'));
+    const explained = await explainOperations(
+      client,
+      operations,
+      postgres.url,
+      path.join(folder, 'postgres', 'postgres.log'),
+    );
     client.close();
     return explained;
   });
@@ -87,11 +100,15 @@ try {
     : await withLoadedServer(folder, postgres.url, async ({ url, pid, key, collect }) => {
         const client = createLoadClient(url, key);
         tell('where the time goes');
-        const databasePid = Number((await readFile(path.join(folder, 'postgres', 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1)[0]);
+        const databasePid = Number(
+          (await readFile(path.join(folder, 'postgres', 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1)[0],
+        );
         const costs = await measureCosts(client, operations, pid, databasePid);
         tell(`warming up for ${WARM_UP_SECONDS} s`);
         await measureConstantArrival({ client, operations, requestsPerSecond, seconds: WARM_UP_SECONDS });
-        tell(`${requestsPerSecond} requests a second for ${minutes} minutes, one over the limits every second between them`);
+        tell(
+          `${requestsPerSecond} requests a second for ${minutes} minutes, one over the limits every second between them`,
+        );
         const loadBefore = os.loadavg();
         let isOver = false;
         const [arrival, overLimits, memory] = await Promise.all([
@@ -103,48 +120,137 @@ try {
         ]);
         const loadAfter = os.loadavg();
         tell(`as fast as it can for ${SATURATION_SECONDS} s`);
-        const saturation = await measureSaturation({ client, operations, connectionCount: SATURATION_CONNECTIONS, seconds: SATURATION_SECONDS });
+        const saturation = await measureSaturation({
+          client,
+          operations,
+          connectionCount: SATURATION_CONNECTIONS,
+          seconds: SATURATION_SECONDS,
+        });
         const repeatedCount = client.repeatedCount();
         client.close();
-        return { costs, repeatedCount, arrival, overLimits, memory, saturation, loadAverage: { before: loadBefore, after: loadAfter } };
+        return {
+          costs,
+          repeatedCount,
+          arrival,
+          overLimits,
+          memory,
+          saturation,
+          loadAverage: { before: loadBefore, after: loadAfter },
+        };
       });
 
   const broken = [
-    ...plans.filter((plan) => !plan.isCount && (plan.sequentialScans.length > 0 || plan.rowsTouched > ROWS_TOUCHED_MAX)).map((plan) => `${plan.operation} grows with its tables: ${plan.rowsTouched} rows touched, read whole: ${plan.sequentialScans.join(', ') || 'none'}. ${plan.worst ?? ''}`),
+    ...plans
+      .filter((plan) => !plan.isCount && (plan.sequentialScans.length > 0 || plan.rowsTouched > ROWS_TOUCHED_MAX))
+      .map(
+        (plan) =>
+          `${plan.operation} grows with its tables: ${plan.rowsTouched} rows touched, read whole: ${plan.sequentialScans.join(', ') || 'none'}. ${plan.worst ?? ''}`,
+      ),
     ...(measured === undefined ? [] : brokenPromises(measured)),
   ];
-  const result = { startedAt, machine: { cpu: os.cpus()[0]?.model, cores: os.availableParallelism(), memoryGigabytes: Math.round(os.totalmem() / 1e9), node: process.version }, size, requestsPerSecond, minutes, plans, ...measured, broken };
+  const result = {
+    startedAt,
+    machine: {
+      cpu: os.cpus()[0]?.model,
+      cores: os.availableParallelism(),
+      memoryGigabytes: Math.round(os.totalmem() / 1e9),
+      node: process.version,
+    },
+    size,
+    requestsPerSecond,
+    minutes,
+    plans,
+    ...measured,
+    broken,
+  };
   process.stdout.write(values.json ? `${JSON.stringify(result, null, 2)}\n` : asText());
   process.exitCode = broken.length === 0 ? 0 : 1;
 
   function asText(): string {
-    const lines = [table(['operation', 'statements', 'rows touched', 'buffers', 'read whole'], plans.map((plan) => [plan.isCount ? `${plan.operation} (counts)` : plan.operation, String(plan.statementCount), String(plan.rowsTouched), String(plan.buffers), plan.sequentialScans.join(', ')])), ''];
+    const lines = [
+      table(
+        ['operation', 'statements', 'rows touched', 'buffers', 'read whole'],
+        plans.map((plan) => [
+          plan.isCount ? `${plan.operation} (counts)` : plan.operation,
+          String(plan.statementCount),
+          String(plan.rowsTouched),
+          String(plan.buffers),
+          plan.sequentialScans.join(', '),
+        ]),
+      ),
+      '',
+    ];
     if (measured !== undefined) {
       const { costs, repeatedCount, arrival, overLimits, memory, saturation, loadAverage } = measured;
-      const costRow = (name: string, each: typeof costs.mean): string[] => [name, String(each.serverMs), String(each.databaseMs), String(each.responseBytes)];
-      lines.push(table(['at work for one request', 'server ms', 'database ms', 'bytes'], [...costs.byOperation.map((each) => costRow(each.operation, each)), costRow('the mix', costs.mean)]), '');
-      const row = (name: string, each: typeof arrival.all): string[] => [name, ...[each.count, each.errorCount, each.p50Ms, each.p95Ms, each.p99Ms, each.maxMs].map(String)];
+      const costRow = (name: string, each: typeof costs.mean): string[] => [
+        name,
+        String(each.serverMs),
+        String(each.databaseMs),
+        String(each.responseBytes),
+      ];
+      lines.push(
+        table(
+          ['at work for one request', 'server ms', 'database ms', 'bytes'],
+          [...costs.byOperation.map((each) => costRow(each.operation, each)), costRow('the mix', costs.mean)],
+        ),
+        '',
+      );
+      const row = (name: string, each: typeof arrival.all): string[] => [
+        name,
+        ...[each.count, each.errorCount, each.p50Ms, each.p95Ms, each.p99Ms, each.maxMs].map(String),
+      ];
       const head = ['', 'requests', 'errors', 'p50 ms', 'p95 ms', 'p99 ms', 'max ms'];
-      lines.push(table(head, [...Object.entries(arrival.byOperation).map(([name, each]) => row(name, each)), row('all', arrival.all)]), '');
-      lines.push(table(head, [...Object.entries(overLimits.byKind).map(([name, each]) => row(name, each)), row('over the limits', overLimits.all)]), '');
-      lines.push(`saturation: ${saturation.requestsPerSecond} requests a second over ${saturation.connectionCount} connections, p95 ${saturation.p95Ms} ms`);
-      lines.push(`memory: live after collections ${memory.samples.at(0)?.liveMegabytes} MB -> ${memory.samples.at(-1)?.liveMegabytes} MB, ${memory.liveSlopePerMinute} MB a minute over the last two thirds; resident at most ${memory.residentPeaksMegabytes[0]} MB in the second third, ${memory.residentPeaksMegabytes[1]} MB in the last`);
+      lines.push(
+        table(head, [
+          ...Object.entries(arrival.byOperation).map(([name, each]) => row(name, each)),
+          row('all', arrival.all),
+        ]),
+        '',
+      );
+      lines.push(
+        table(head, [
+          ...Object.entries(overLimits.byKind).map(([name, each]) => row(name, each)),
+          row('over the limits', overLimits.all),
+        ]),
+        '',
+      );
+      lines.push(
+        `saturation: ${saturation.requestsPerSecond} requests a second over ${saturation.connectionCount} connections, p95 ${saturation.p95Ms} ms`,
+      );
+      lines.push(
+        `memory: live after collections ${memory.samples.at(0)?.liveMegabytes} MB -> ${memory.samples.at(-1)?.liveMegabytes} MB, ${memory.liveSlopePerMinute} MB a minute over the last two thirds; resident at most ${memory.residentPeaksMegabytes[0]} MB in the second third, ${memory.residentPeaksMegabytes[1]} MB in the last`,
+      );
       lines.push(`sent again, the server having closed the idle connection meanwhile: ${repeatedCount}`);
-      lines.push(`sent late: ${arrival.lateCount}; load average of the machine before ${loadAverage.before.map((each) => each.toFixed(1)).join(' ')}, after ${loadAverage.after.map((each) => each.toFixed(1)).join(' ')}`);
+      lines.push(
+        `sent late: ${arrival.lateCount}; load average of the machine before ${loadAverage.before.map((each) => each.toFixed(1)).join(' ')}, after ${loadAverage.after.map((each) => each.toFixed(1)).join(' ')}`,
+      );
     }
-    lines.push(...(broken.length === 0 ? ['Every promise was kept.'] : broken.map((promise) => `BROKEN ${promise}`)), '');
+    lines.push(
+      ...(broken.length === 0 ? ['Every promise was kept.'] : broken.map((promise) => `BROKEN ${promise}`)),
+      '',
+    );
     return lines.join('\n');
   }
 
   function brokenPromises({ arrival, overLimits, memory }: NonNullable<typeof measured>): string[] {
     return [
-      ...(arrival.all.p95Ms < P95_MAX_MS ? [] : [`p95 of all requests is ${arrival.all.p95Ms} ms, not under ${P95_MAX_MS} ms.`]),
-      ...Object.entries(arrival.byOperation).filter(([, each]) => each.p95Ms >= P95_MAX_MS).map(([name, each]) => `p95 of ${name} is ${each.p95Ms} ms, not under ${P95_MAX_MS} ms.`),
-      ...(arrival.all.errorCount === 0 ? [] : [`${arrival.all.errorCount} answers were errors, such as ${arrival.errors.join(' | ')}`]),
+      ...(arrival.all.p95Ms < P95_MAX_MS
+        ? []
+        : [`p95 of all requests is ${arrival.all.p95Ms} ms, not under ${P95_MAX_MS} ms.`]),
+      ...Object.entries(arrival.byOperation)
+        .filter(([, each]) => each.p95Ms >= P95_MAX_MS)
+        .map(([name, each]) => `p95 of ${name} is ${each.p95Ms} ms, not under ${P95_MAX_MS} ms.`),
+      ...(arrival.all.errorCount === 0
+        ? []
+        : [`${arrival.all.errorCount} answers were errors, such as ${arrival.errors.join(' | ')}`]),
       ...overLimits.wrong.map((answer) => `Over the limits, but answered otherwise: ${answer}`),
       ...(overLimits.all.p95Ms < P95_MAX_MS ? [] : [`p95 of refusals is ${overLimits.all.p95Ms} ms.`]),
-      ...(memory.liveSlopePerMinute < GROWTH_MAX_PER_MINUTE ? [] : [`Memory grows: what is live after a collection by ${memory.liveSlopePerMinute} MB a minute.`]),
-      ...(memory.residentPeaksMegabytes[1] <= RESIDENT_GROWTH_MAX * memory.residentPeaksMegabytes[0] ? [] : [`Memory grows: resident at most ${memory.residentPeaksMegabytes.join(' MB, then ')} MB.`]),
+      ...(memory.liveSlopePerMinute < GROWTH_MAX_PER_MINUTE
+        ? []
+        : [`Memory grows: what is live after a collection by ${memory.liveSlopePerMinute} MB a minute.`]),
+      ...(memory.residentPeaksMegabytes[1] <= RESIDENT_GROWTH_MAX * memory.residentPeaksMegabytes[0]
+        ? []
+        : [`Memory grows: resident at most ${memory.residentPeaksMegabytes.join(' MB, then ')} MB.`]),
     ];
   }
 } finally {

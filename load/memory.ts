@@ -17,9 +17,15 @@ export interface MemorySample {
 
 export interface MemoryResult {
   readonly samples: readonly MemorySample[];
-  /** Of what is live, over the last two thirds of the time, when everything is warm: the median of the slopes between any two samples, 10^6 bytes a minute. */
+  /**
+   * Of what is live, over the last two thirds of the time, when everything is warm: the median of the slopes between
+   * any two samples, 10^6 bytes a minute.
+   */
   readonly liveSlopePerMinute: number;
-  /** Highest resident memory in the second and in the last third: garbage makes it go up and down, a leak makes it go up. */
+  /**
+   * Highest resident memory in the second and in the last third: garbage makes it go up and down, a leak makes it go
+   * up.
+   */
   readonly residentPeaksMegabytes: readonly [number, number];
 }
 
@@ -33,12 +39,16 @@ export interface MemoryWatch {
 export async function watchMemory({ pid, collect, everyMs, isOver }: MemoryWatch): Promise<MemoryResult> {
   const samples: MemorySample[] = [];
   const startMs = performance.now();
-  for (let nextMs = startMs; !isOver(); ) {
+  for (let nextMs = startMs; !isOver();) {
     if (performance.now() >= nextMs) {
       nextMs += everyMs;
       const status = await readFile(`/proc/${pid}/status`, 'utf8');
       const { heapBytes, externalBytes } = await collect();
-      samples.push({ atSeconds: Math.round((performance.now() - startMs) / 1000), residentMegabytes: megabytes(Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024), liveMegabytes: megabytes(heapBytes + externalBytes) });
+      samples.push({
+        atSeconds: Math.round((performance.now() - startMs) / 1000),
+        residentMegabytes: megabytes(Number(/VmRSS:\s+(\d+) kB/.exec(status)?.[1]) * 1024),
+        liveMegabytes: megabytes(heapBytes + externalBytes),
+      });
     }
     await new Promise((resolve) => setTimeout(resolve, 200));
   }
@@ -49,13 +59,26 @@ export async function watchMemory({ pid, collect, everyMs, isOver }: MemoryWatch
 export function judge(samples: readonly MemorySample[]): MemoryResult {
   const third = Math.floor(samples.length / 3);
   const warm = samples.slice(third);
-  const slopes = warm.flatMap((early, index) => warm.slice(index + 1).map((late) => (60 * (late.liveMegabytes - early.liveMegabytes)) / (late.atSeconds - early.atSeconds))).sort((a, b) => a - b);
-  const middle = [slopes[Math.floor((slopes.length - 1) / 2)] ?? 0, slopes[Math.ceil((slopes.length - 1) / 2)] ?? 0] as const;
-  const peak = (part: readonly MemorySample[]): number => Math.max(0, ...part.map((sample) => sample.residentMegabytes));
+  const slopes = warm
+    .flatMap((early, index) =>
+      warm
+        .slice(index + 1)
+        .map((late) => (60 * (late.liveMegabytes - early.liveMegabytes)) / (late.atSeconds - early.atSeconds)),
+    )
+    .sort((a, b) => a - b);
+  const middle = [
+    slopes[Math.floor((slopes.length - 1) / 2)] ?? 0,
+    slopes[Math.ceil((slopes.length - 1) / 2)] ?? 0,
+  ] as const;
+  const peak = (part: readonly MemorySample[]): number =>
+    Math.max(0, ...part.map((sample) => sample.residentMegabytes));
   return {
     samples,
     liveSlopePerMinute: Math.round(500 * (middle[0] + middle[1])) / 1000,
-    residentPeaksMegabytes: [peak(samples.slice(third, samples.length - third)), peak(samples.slice(samples.length - third))],
+    residentPeaksMegabytes: [
+      peak(samples.slice(third, samples.length - third)),
+      peak(samples.slice(samples.length - third)),
+    ],
   };
 }
 

@@ -1,4 +1,7 @@
-/** Requests that no server should carry out, sent while it is at work: each is answered at once, with the code that says why. */
+/**
+ * Requests that no server should carry out, sent while it is at work: each is answered at once, with the code that says
+ * why.
+ */
 import { MAX_BODY_BYTES, MAX_DEPTH, MAX_FIELDS, MAX_TOKENS } from '../src/api/limits.ts';
 import { latenciesOf, type Latencies } from './arrival.ts';
 import type { LoadClient } from './client.ts';
@@ -18,20 +21,62 @@ function deepQuery(): string {
   return `{ dataset(slug: "load-1") { ${inner} } }`;
 }
 
-const many = (count: number, part: (index: number) => string): string => Array.from({ length: count }, (_, index) => part(index)).join(' ');
+const many = (count: number, part: (index: number) => string): string =>
+  Array.from({ length: count }, (_, index) => part(index)).join(' ');
 const bodyOf = (query: string): string => JSON.stringify({ query });
 
 const ABUSES: readonly Abuse[] = [
   { name: 'too deep', body: bodyOf(deepQuery()), status: 400, code: 'OPERATION_TOO_LARGE' },
-  { name: 'lists within lists', body: bodyOf('{ models(first: 200) { nodes { checkpoints(first: 200) { nodes { evaluations(first: 200) { nodes { id } } } } } } }'), status: 400, code: 'OPERATION_TOO_LARGE' },
-  { name: 'too many fields', body: bodyOf(`{ ...a } fragment a on Query { ${many(100, (index) => `b${index}: viewer { ...c }`)} } fragment c on Viewer { ${many(MAX_FIELDS / 50, (index) => `n${index}: name`)} }`), status: 400, code: 'OPERATION_TOO_LARGE' },
-  { name: 'too many tokens', body: bodyOf(`{ ${many(MAX_TOKENS, (index) => `a${index}: viewer { name }`)} }`), status: 400, code: 'GRAPHQL_PARSE_FAILED' },
-  { name: 'too large a body', body: bodyOf(`{ viewer { name } } # ${'x'.repeat(MAX_BODY_BYTES)}`), status: 413, code: 'BAD_REQUEST' },
+  {
+    name: 'lists within lists',
+    body: bodyOf(
+      '{ models(first: 200) { nodes { checkpoints(first: 200) { nodes { evaluations(first: 200) { nodes { id } } } } } } }',
+    ),
+    status: 400,
+    code: 'OPERATION_TOO_LARGE',
+  },
+  {
+    name: 'too many fields',
+    body: bodyOf(
+      `{ ...a } fragment a on Query { ${many(100, (index) => `b${index}: viewer { ...c }`)} } fragment c on Viewer { ${many(MAX_FIELDS / 50, (index) => `n${index}: name`)} }`,
+    ),
+    status: 400,
+    code: 'OPERATION_TOO_LARGE',
+  },
+  {
+    name: 'too many tokens',
+    body: bodyOf(`{ ${many(MAX_TOKENS, (index) => `a${index}: viewer { name }`)} }`),
+    status: 400,
+    code: 'GRAPHQL_PARSE_FAILED',
+  },
+  {
+    name: 'too large a body',
+    body: bodyOf(`{ viewer { name } } # ${'x'.repeat(MAX_BODY_BYTES)}`),
+    status: 413,
+    code: 'BAD_REQUEST',
+  },
   { name: 'no JSON', body: '{"query": ', status: 400, code: 'BAD_REQUEST' },
   { name: 'a page too large', body: bodyOf('{ runs(first: 1000) { nodes { id } } }'), status: 200, code: 'BAD_INPUT' },
-  { name: 'an unknown field', body: bodyOf('{ runs { nodes { secret } } }'), status: 400, code: 'GRAPHQL_VALIDATION_FAILED' },
-  { name: 'a wrong key', body: bodyOf('{ viewer { name } }'), headers: { authorization: `Bearer pfn_${'0'.repeat(32)}_${'A'.repeat(43)}` }, status: 401, code: 'UNAUTHENTICATED' },
-  { name: 'no key at all', body: bodyOf('{ viewer { name } }'), headers: { authorization: 'Basic cm9vdDpyb290' }, status: 401, code: 'UNAUTHENTICATED' },
+  {
+    name: 'an unknown field',
+    body: bodyOf('{ runs { nodes { secret } } }'),
+    status: 400,
+    code: 'GRAPHQL_VALIDATION_FAILED',
+  },
+  {
+    name: 'a wrong key',
+    body: bodyOf('{ viewer { name } }'),
+    headers: { authorization: `Bearer pfn_${'0'.repeat(32)}_${'A'.repeat(43)}` },
+    status: 401,
+    code: 'UNAUTHENTICATED',
+  },
+  {
+    name: 'no key at all',
+    body: bodyOf('{ viewer { name } }'),
+    headers: { authorization: 'Basic cm9vdDpyb290' },
+    status: 401,
+    code: 'UNAUTHENTICATED',
+  },
 ];
 
 export interface OverLimitsResult {
@@ -42,16 +87,23 @@ export interface OverLimitsResult {
 }
 
 /** Sends them in turn, one every `everyMs`, until `isOver`. */
-export async function sendOverLimits(client: LoadClient, everyMs: number, isOver: () => boolean): Promise<OverLimitsResult> {
+export async function sendOverLimits(
+  client: LoadClient,
+  everyMs: number,
+  isOver: () => boolean,
+): Promise<OverLimitsResult> {
   const measured = new Map<string, number[]>();
   const wrong: string[] = [];
   for (let turn = 0; !isOver(); turn += 1) {
     const abuse = ABUSES[turn % ABUSES.length];
     if (abuse === undefined) break;
     const sentMs = performance.now();
-    const answer = await client.post(abuse.body, abuse.headers).catch((error: unknown) => ({ status: 0, body: String(error) }));
+    const answer = await client
+      .post(abuse.body, abuse.headers)
+      .catch((error: unknown) => ({ status: 0, body: String(error) }));
     measured.set(abuse.name, [...(measured.get(abuse.name) ?? []), performance.now() - sentMs]);
-    if ((answer.status !== abuse.status || !answer.body.includes(`"${abuse.code}"`)) && wrong.length < 5) wrong.push(`${abuse.name}: ${answer.status} ${answer.body.slice(0, 200)}`);
+    if ((answer.status !== abuse.status || !answer.body.includes(`"${abuse.code}"`)) && wrong.length < 5)
+      wrong.push(`${abuse.name}: ${answer.status} ${answer.body.slice(0, 200)}`);
     await new Promise((resolve) => setTimeout(resolve, everyMs));
   }
   return {

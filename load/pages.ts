@@ -1,4 +1,7 @@
-/** When a person sees what a list is for, its first row, in Debian's Chromium over loopback, in a registry of 100,000 runs. */
+/**
+ * When a person sees what a list is for, its first row, in Debian's Chromium over loopback, in a registry of 100,000
+ * runs.
+ */
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
@@ -14,7 +17,10 @@ import { withLoadedServer } from './server.ts';
 
 interface PagePaint {
   readonly address: string;
-  /** From the start of the navigation to the frame with the first row, with nothing in the browser's cache: median and worst. */
+  /**
+   * From the start of the navigation to the frame with the first row, with nothing in the browser's cache: median and
+   * worst.
+   */
   readonly firstVisitMs: number;
   readonly firstVisitMaxMs: number;
   /** The same with what the browser keeps: median. */
@@ -47,7 +53,13 @@ Examples:
 exit code: 0 every list showed its first row within a second; 1 one did not, and which.
 `;
 
-const { values } = parseArgs({ options: { runs: { type: 'string', default: '100000' }, json: { type: 'boolean', default: false }, help: { type: 'boolean', short: 'h' } } });
+const { values } = parseArgs({
+  options: {
+    runs: { type: 'string', default: '100000' },
+    json: { type: 'boolean', default: false },
+    help: { type: 'boolean', short: 'h' },
+  },
+});
 if (values.help === true) {
   process.stdout.write(HELP);
   process.exit(0);
@@ -68,8 +80,17 @@ try {
   await seed(postgres.url, size, (done, total) => tell(`seeding ${done}/${total}`));
   const paints = await withLoadedServer(folder, postgres.url, ({ url }) => measurePages(url));
   const late = paints.filter((paint) => paint.firstVisitMs >= FIRST_ROW_MAX_MS);
-  const machine = { cpu: os.cpus()[0]?.model, cores: os.availableParallelism(), loadAverage: os.loadavg().map((each) => Number(each.toFixed(1))) };
-  const rows = paints.map(({ address, firstVisitMs, firstVisitMaxMs, nextVisitMs }) => [address, String(firstVisitMs), String(firstVisitMaxMs), String(nextVisitMs)]);
+  const machine = {
+    cpu: os.cpus()[0]?.model,
+    cores: os.availableParallelism(),
+    loadAverage: os.loadavg().map((each) => Number(each.toFixed(1))),
+  };
+  const rows = paints.map(({ address, firstVisitMs, firstVisitMaxMs, nextVisitMs }) => [
+    address,
+    String(firstVisitMs),
+    String(firstVisitMaxMs),
+    String(nextVisitMs),
+  ]);
   process.stdout.write(
     values.json
       ? `${JSON.stringify({ machine, size, paints, late: late.map((paint) => paint.address) }, null, 2)}\n`
@@ -97,15 +118,25 @@ async function measurePages(url: string): Promise<readonly PagePaint[]> {
       // The first of all also warms what the server compiles at its first use; a lab's server has run for days.
       await visit(page, url + address);
       const times = { first: [0], next: [0] };
-      for (const [kind, isOff] of [['first', true], ['next', false]] as const) {
+      for (const [kind, isOff] of [
+        ['first', true],
+        ['next', false],
+      ] as const) {
         await cache.send('Network.enable');
         await cache.send('Network.setCacheDisabled', { cacheDisabled: isOff });
         times[kind] = [];
         for (let count = 0; count < VISITS; count += 1) times[kind].push(await visit(page, url + address));
         times[kind].sort((a, b) => a - b);
       }
-      const paint = { address, firstVisitMs: median(times.first), firstVisitMaxMs: times.first.at(-1) ?? 0, nextVisitMs: median(times.next) };
-      tell(`${address}: first row after ${paint.firstVisitMs} ms, at most ${paint.firstVisitMaxMs} ms; ${paint.nextVisitMs} ms from the browser's cache`);
+      const paint = {
+        address,
+        firstVisitMs: median(times.first),
+        firstVisitMaxMs: times.first.at(-1) ?? 0,
+        nextVisitMs: median(times.next),
+      };
+      tell(
+        `${address}: first row after ${paint.firstVisitMs} ms, at most ${paint.firstVisitMaxMs} ms; ${paint.nextVisitMs} ms from the browser's cache`,
+      );
       paints.push(paint);
     }
     return paints;

@@ -1,4 +1,7 @@
-/** What PostgreSQL does for each operation, as its own auto_explain tells: which tables are read, how, and how many rows are touched. */
+/**
+ * What PostgreSQL does for each operation, as its own auto_explain tells: which tables are read, how, and how many rows
+ * are touched.
+ */
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { Client } from 'pg';
@@ -41,7 +44,9 @@ export async function logPlans(databaseUrl: string, isOn: boolean): Promise<void
   await client.connect();
   try {
     for (const [name, value] of Object.entries(SETTINGS)) {
-      await client.query(isOn ? `ALTER DATABASE paraffin SET ${name} = '${value}'` : `ALTER DATABASE paraffin RESET ${name}`);
+      await client.query(
+        isOn ? `ALTER DATABASE paraffin SET ${name} = '${value}'` : `ALTER DATABASE paraffin RESET ${name}`,
+      );
     }
   } finally {
     await client.end();
@@ -75,12 +80,20 @@ const nodeSchema: z.ZodType<PlanNode> = z.object({
 const statementSchema = z.object({ 'Query Text': z.string(), Plan: nodeSchema });
 type Statement = z.infer<typeof statementSchema>;
 
-/** Each operation some times over HTTP, and what the server's log then holds. @throws Error for an operation that fails. */
-export async function explainOperations(client: LoadClient, operations: readonly Operation[], databaseUrl: string, logFile: string): Promise<OperationPlans[]> {
+/**
+ * Each operation some times over HTTP, and what the server's log then holds. @throws Error for an operation that fails.
+ */
+export async function explainOperations(
+  client: LoadClient,
+  operations: readonly Operation[],
+  databaseUrl: string,
+  logFile: string,
+): Promise<OperationPlans[]> {
   const large = await largeTables(databaseUrl);
   const plans: OperationPlans[] = [];
   for (const operation of operations) {
-    // The first time may also look up the key, and PostgreSQL settles on the plan of a prepared statement in the first half dozen.
+    // The first time may also look up the key, and PostgreSQL settles on the plan of a prepared statement in the first
+    // half dozen.
     for (let round = 0; round <= ROUNDS_BEFORE; round += 1) {
       const offset = (await readFile(logFile)).length;
       const fault = await ask(client, operation);
@@ -96,7 +109,10 @@ async function largeTables(databaseUrl: string): Promise<ReadonlySet<string>> {
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
   try {
-    const { rows } = await client.query<{ name: string }>(`SELECT relname AS name FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND reltuples > $1`, [LARGE_TABLE_ROWS]);
+    const { rows } = await client.query<{ name: string }>(
+      `SELECT relname AS name FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND reltuples > $1`,
+      [LARGE_TABLE_ROWS],
+    );
     return new Set(rows.map((row) => row.name));
   } finally {
     await client.end();
@@ -105,20 +121,30 @@ async function largeTables(databaseUrl: string): Promise<ReadonlySet<string>> {
 
 /** An entry of the log begins with an instant; the lines that go on begin with a tab. */
 function statementsIn(log: string): Statement[] {
-  return log
-    .split(/\n(?=\d{4}-\d\d-\d\d )/)
-    .flatMap((entry) => {
-      const at = entry.indexOf('plan:\n');
-      return at === -1 ? [] : [statementSchema.parse(JSON.parse(entry.slice(at + 6)))];
-    })
-    // The queue's own doings beside the requests.
-    .filter((statement) => !/\bqueue\./.test(statement['Query Text']));
+  return (
+    log
+      .split(/\n(?=\d{4}-\d\d-\d\d )/)
+      .flatMap((entry) => {
+        const at = entry.indexOf('plan:\n');
+        return at === -1 ? [] : [statementSchema.parse(JSON.parse(entry.slice(at + 6)))];
+      })
+      // The queue's own doings beside the requests.
+      .filter((statement) => !/\bqueue\./.test(statement['Query Text']))
+  );
 }
 
 function judge(operation: Operation, statements: readonly Statement[], large: ReadonlySet<string>): OperationPlans {
   const touched = statements.map((statement) => scansOf(statement.Plan).reduce((sum, node) => sum + rowsOf(node), 0));
   const rowsTouched = touched.reduce((sum, rows) => sum + rows, 0);
-  const sequentialScans = [...new Set(statements.flatMap((statement) => scansOf(statement.Plan).filter((node) => node['Node Type'] === 'Seq Scan' && large.has(node['Relation Name'] ?? '')).map((node) => node['Relation Name'] ?? '')))];
+  const sequentialScans = [
+    ...new Set(
+      statements.flatMap((statement) =>
+        scansOf(statement.Plan)
+          .filter((node) => node['Node Type'] === 'Seq Scan' && large.has(node['Relation Name'] ?? ''))
+          .map((node) => node['Relation Name'] ?? ''),
+      ),
+    ),
+  ];
   const worst = statements[touched.indexOf(Math.max(...touched))];
   const isAtFault = rowsTouched > ROWS_TOUCHED_MAX || sequentialScans.length > 0;
   return {
@@ -126,7 +152,10 @@ function judge(operation: Operation, statements: readonly Statement[], large: Re
     isCount: operation.isCount ?? false,
     statementCount: statements.length,
     rowsTouched,
-    buffers: statements.reduce((sum, { Plan }) => sum + (Plan['Shared Hit Blocks'] ?? 0) + (Plan['Shared Read Blocks'] ?? 0), 0),
+    buffers: statements.reduce(
+      (sum, { Plan }) => sum + (Plan['Shared Hit Blocks'] ?? 0) + (Plan['Shared Read Blocks'] ?? 0),
+      0,
+    ),
     sequentialScans,
     ...(isAtFault && worst !== undefined ? { worst: worst['Query Text'].replaceAll(/\s+/g, ' ').slice(0, 600) } : {}),
   };
@@ -134,9 +163,14 @@ function judge(operation: Operation, statements: readonly Statement[], large: Re
 
 function scansOf(node: PlanNode): PlanNode[] {
   const below = (node.Plans ?? []).flatMap(scansOf);
-  return /Scan$/.test(node['Node Type']) && !/^(CTE|Subquery|Function|WorkTable|Values)/.test(node['Node Type']) ? [node, ...below] : below;
+  return /Scan$/.test(node['Node Type']) && !/^(CTE|Subquery|Function|WorkTable|Values)/.test(node['Node Type'])
+    ? [node, ...below]
+    : below;
 }
 
 function rowsOf(node: PlanNode): number {
-  return (node['Actual Rows'] + (node['Rows Removed by Filter'] ?? 0) + (node['Rows Removed by Index Recheck'] ?? 0)) * node['Actual Loops'];
+  return (
+    (node['Actual Rows'] + (node['Rows Removed by Filter'] ?? 0) + (node['Rows Removed by Index Recheck'] ?? 0)) *
+    node['Actual Loops']
+  );
 }

@@ -1,4 +1,6 @@
-/** A registry as a large lab would have it after years: consistent rows, drawn by formula, made by PostgreSQL itself. */
+/**
+ * A registry as a large lab would have it after years: consistent rows, drawn by formula, made by PostgreSQL itself.
+ */
 import { Client } from 'pg';
 
 export interface SeedSize {
@@ -86,14 +88,24 @@ const STATEMENTS = (size: SeedSize): readonly string[] => [
    SELECT id, p, (ARRAY['macroF1', 'balancedAccuracy', 'accuracy', 'macroAuroc'])[p + 1], 0.5 + (n * 7919 % 5000) / 10000.0, 0.5, 1 FROM load_evaluation, generate_series(0, 3) p`,
 ];
 
-/** Fills a database that the program has migrated. Nobody else is connected, and rows are made as the program would leave them. */
-export async function seed(databaseUrl: string, size: SeedSize, onProgress: (done: number, total: number) => void): Promise<void> {
+/**
+ * Fills a database that the program has migrated. Nobody else is connected, and rows are made as the program would
+ * leave them.
+ */
+export async function seed(
+  databaseUrl: string,
+  size: SeedSize,
+  onProgress: (done: number, total: number) => void,
+): Promise<void> {
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
   try {
     await client.query('BEGIN');
-    const { rows } = await client.query<{ table: string }>(`SELECT DISTINCT tgrelid::regclass::text AS "table" FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT tgisinternal AND c.relnamespace = 'public'::regnamespace`);
-    // Years of history come in at once: what guards a life's order would see it out of order. Foreign keys hold as ever.
+    const { rows } = await client.query<{ table: string }>(
+      `SELECT DISTINCT tgrelid::regclass::text AS "table" FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT tgisinternal AND c.relnamespace = 'public'::regnamespace`,
+    );
+    // Years of history come in at once: what guards a life's order would see it out of order. Foreign keys hold as
+    // ever.
     for (const { table } of rows) await client.query(`ALTER TABLE ${table} DISABLE TRIGGER USER`);
     const statements = STATEMENTS(size);
     for (const [index, statement] of statements.entries()) {

@@ -22,9 +22,21 @@ const PROGRAM = path.resolve(import.meta.dirname, '../src/cli/main.ts');
 /** One client stands for a whole lab here. */
 const RATE_LIMIT_PER_MINUTE = 1_000_000;
 
-export async function withLoadedServer<Result>(dataDir: string, databaseUrl: string, work: (server: LoadedServer) => Promise<Result>): Promise<Result> {
+export async function withLoadedServer<Result>(
+  dataDir: string,
+  databaseUrl: string,
+  work: (server: LoadedServer) => Promise<Result>,
+): Promise<Result> {
   const child = spawn(process.execPath, ['--expose-gc', '--import', HEAP_HOOK, PROGRAM, 'serve'], {
-    env: { ...process.env, PARAFFIN_DATA_DIR: dataDir, PARAFFIN_DATABASE_URL: databaseUrl, PARAFFIN_PORT: '0', PARAFFIN_WORKER: 'false', PARAFFIN_LOG_LEVEL: 'warn', PARAFFIN_RATE_LIMIT_PER_MINUTE: String(RATE_LIMIT_PER_MINUTE) },
+    env: {
+      ...process.env,
+      PARAFFIN_DATA_DIR: dataDir,
+      PARAFFIN_DATABASE_URL: databaseUrl,
+      PARAFFIN_PORT: '0',
+      PARAFFIN_WORKER: 'false',
+      PARAFFIN_LOG_LEVEL: 'warn',
+      PARAFFIN_RATE_LIMIT_PER_MINUTE: String(RATE_LIMIT_PER_MINUTE),
+    },
     stdio: ['ignore', 'pipe', 'inherit', 'ipc'],
   });
   const exited = once(child, 'exit');

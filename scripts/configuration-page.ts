@@ -5,7 +5,9 @@ import { VARIABLE_GUIDES } from '../src/env.ts';
 export const CONFIGURATION_PAGE = path.resolve(import.meta.dirname, '../docs/configuration.md');
 
 export function configurationPage(): string {
-  const rows = Object.entries(VARIABLE_GUIDES).map(([name, { fallback, meaning }]) => `| \`${name}\` | ${fallback} | ${meaning} |`);
+  const rows = Object.entries(VARIABLE_GUIDES).map(
+    ([name, { fallback, meaning }]) => `| \`${name}\` | ${fallback} | ${meaning} |`,
+  );
   return `# Configuration
 
 All of it by environment variables, for server, worker and commands alike. Every fault is reported at once at start, with the variable's name; an

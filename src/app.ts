@@ -21,7 +21,13 @@ import { createDeletions } from './modules/deletions/index.ts';
 import { createEmbeddingService } from './modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
 import { createExportLoaders, createExports } from './modules/exports/index.ts';
-import { createCheckpointImports, createModelLoaders, createModelService, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
+import {
+  createCheckpointImports,
+  createModelLoaders,
+  createModelService,
+  loadPublishedCheckpoints,
+  seedPublishedCheckpoints,
+} from './modules/models/index.ts';
 import { createLedger, createRunLoaders, createRuns, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
 import { openArtifactStore } from './platform/artifact-store.ts';
@@ -67,17 +73,29 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
 
     const databaseUrl = await databaseUrlOf(env, closers, logger);
     const applied = await applyMigrations(databaseUrl, await readMigrations(MIGRATIONS_DIR), async (pending) => {
-      logger.info({ pending, file: await backUpBeforeUpgrade(databaseUrl, env.dataDir) }, 'the database is backed up and will be upgraded');
+      logger.info(
+        { pending, file: await backUpBeforeUpgrade(databaseUrl, env.dataDir) },
+        'the database is backed up and will be upgraded',
+      );
     });
     if (applied.length > 0) logger.info({ applied }, 'migrations applied');
     const db = openDatabase(databaseUrl, { maxConnections: 12, statementTimeoutMs: env.requestTimeoutMs });
     closers.push(() => db.$disconnect());
     logger.debug({ seeded: await seedCatalogue(db, await loadCatalogue()) }, 'catalogue');
-    logger.debug({ seeded: await seedPublishedCheckpoints(db, await loadPublishedCheckpoints()) }, 'published checkpoints');
+    logger.debug(
+      { seeded: await seedPublishedCheckpoints(db, await loadPublishedCheckpoints()) },
+      'published checkpoints',
+    );
 
-    const queue = await openQueue({ url: databaseUrl, jobs: Object.values(RUN_JOBS), onError: (error) => logger.warn({ error }, 'queue') });
+    const queue = await openQueue({
+      url: databaseUrl,
+      jobs: Object.values(RUN_JOBS),
+      onError: (error) => logger.warn({ error }, 'queue'),
+    });
     closers.push(queue.close);
-    const announcements = await listenForAnnouncements(databaseUrl, RUN_EVENTS_CHANNEL, (error) => logger.warn({ error }, 'announcements'));
+    const announcements = await listenForAnnouncements(databaseUrl, RUN_EVENTS_CHANNEL, (error) =>
+      logger.warn({ error }, 'announcements'),
+    );
     closers.push(announcements.close);
 
     const audit = createAuditService({ db, transact: transactionsOf(db) });
@@ -103,9 +121,31 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     });
     closers.push(reaper.stop);
     const exports = createExports(db, { transact, runs, models, announcements, engineHint });
-    const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: env.importRoots, downloadsDir, allowPrivateUrls: env.allowPrivateUrls, queueGolden: exports.queueGolden });
+    const checkpointImports = createCheckpointImports({
+      db,
+      transact,
+      artifacts: store,
+      uploads,
+      importRoots: env.importRoots,
+      downloadsDir,
+      allowPrivateUrls: env.allowPrivateUrls,
+      queueGolden: exports.queueGolden,
+    });
     const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
-    const services: Services = { access, audit, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations, deletions: createDeletions({ db, transact }), cards: createCardService({ datasets, models, runs, evaluations }) };
+    const services: Services = {
+      access,
+      audit,
+      artifacts,
+      datasets,
+      models,
+      embeddings: createEmbeddingService({ db }),
+      checkpointImports,
+      exports,
+      runs,
+      evaluations,
+      deletions: createDeletions({ db, transact }),
+      cards: createCardService({ datasets, models, runs, evaluations }),
+    };
     const server = serverFacts(db, startedAt);
     const runEvents = createRunEvents(runs, announcements);
 
@@ -135,7 +175,11 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       const worker = startWorkerProcess({ databaseUrl, dataDir: env.dataDir, logLevel: env.logLevel, logger });
       closers.push(worker.stop);
     }
-    return { url: `http://${env.host.includes(':') ? `[${env.host}]` : env.host}:${port}`, adminKeyFile: adminKey.file, stop };
+    return {
+      url: `http://${env.host.includes(':') ? `[${env.host}]` : env.host}:${port}`,
+      adminKeyFile: adminKey.file,
+      stop,
+    };
   } catch (error) {
     await stop();
     throw error;
@@ -153,7 +197,13 @@ async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[],
 }
 
 function createLoaders(db: Database): Loaders {
-  return { datasets: createDatasetLoaders(db), models: createModelLoaders(db), runs: createRunLoaders(db), evaluations: createEvaluationLoaders(db), exports: createExportLoaders(db) };
+  return {
+    datasets: createDatasetLoaders(db),
+    models: createModelLoaders(db),
+    runs: createRunLoaders(db),
+    evaluations: createEvaluationLoaders(db),
+    exports: createExportLoaders(db),
+  };
 }
 
 /** What to do where TensorFlow is missing; null where it is not. */
@@ -163,7 +213,8 @@ function engineHint(): string | null {
 
 function serverFacts(db: Database, startedAt: Date): ServerFacts {
   const manifest: unknown = createRequire(import.meta.url)('../package.json');
-  const version = typeof manifest === 'object' && manifest !== null && 'version' in manifest ? String(manifest.version) : 'unknown';
+  const version =
+    typeof manifest === 'object' && manifest !== null && 'version' in manifest ? String(manifest.version) : 'unknown';
   return {
     version,
     startedAt,
@@ -175,7 +226,8 @@ function serverFacts(db: Database, startedAt: Date): ServerFacts {
 
 /** Now and every hour; what it gives ends that. */
 function expireUploads(uploads: UploadStore, logger: Logger): () => Promise<void> {
-  const expire = (): void => void uploads.removeExpired().catch((error: unknown) => logger.warn({ error }, 'expired uploads'));
+  const expire = (): void =>
+    void uploads.removeExpired().catch((error: unknown) => logger.warn({ error }, 'expired uploads'));
   expire();
   const timer = setInterval(expire, EXPIRE_UPLOADS_EVERY_MS);
   return async () => clearInterval(timer);

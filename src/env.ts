@@ -4,22 +4,51 @@ import { homedir } from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
 
-const portSchema = z.string().regex(/^\d{1,5}$/, 'must be a number from 0 to 65535').transform(Number).pipe(z.number().max(65_535, 'must be a number from 0 to 65535'));
-const countSchema = z.string().regex(/^[1-9]\d{0,8}$/, 'must be a whole number above 0').transform(Number);
+const portSchema = z
+  .string()
+  .regex(/^\d{1,5}$/, 'must be a number from 0 to 65535')
+  .transform(Number)
+  .pipe(z.number().max(65_535, 'must be a number from 0 to 65535'));
+const countSchema = z
+  .string()
+  .regex(/^[1-9]\d{0,8}$/, 'must be a whole number above 0')
+  .transform(Number);
 const flagSchema = z.enum(['true', 'false', '1', '0']).transform((text) => text === 'true' || text === '1');
 
 const environmentSchema = z.object({
   PARAFFIN_DATA_DIR: z.string().min(1).default('./.paraffin'),
   PARAFFIN_HOST: z.string().min(1).default('127.0.0.1'),
   PARAFFIN_PORT: portSchema.default(4000),
-  PARAFFIN_DATABASE_URL: z.string().regex(/^postgres(ql)?:\/\//, 'must begin with postgresql://').optional(),
+  PARAFFIN_DATABASE_URL: z
+    .string()
+    .regex(/^postgres(ql)?:\/\//, 'must begin with postgresql://')
+    .optional(),
   PARAFFIN_IMPORT_ROOTS: z.string().optional(),
   PARAFFIN_ALLOW_PRIVATE_URLS: flagSchema.default(false),
-  PARAFFIN_MAX_UPLOAD_BYTES: z.string().regex(/^[1-9]\d{0,14}$/, 'must be a number of bytes').transform(Number).default(4 * 1024 ** 3),
+  PARAFFIN_MAX_UPLOAD_BYTES: z
+    .string()
+    .regex(/^[1-9]\d{0,14}$/, 'must be a number of bytes')
+    .transform(Number)
+    .default(4 * 1024 ** 3),
   PARAFFIN_ENGINE_CACHE_DIR: z.string().min(1).optional(),
   PARAFFIN_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   PARAFFIN_REQUIRE_AUTH: flagSchema.default(false),
-  PARAFFIN_TRUST_PROXY: z.string().transform((text) => text.split(',').map((each) => each.trim()).filter((each) => each !== '')).pipe(z.array(z.string().refine(isAddressOrSubnet, 'must be addresses or subnets such as 127.0.0.1 or 10.0.0.0/8, joined by commas'))).default([]),
+  PARAFFIN_TRUST_PROXY: z
+    .string()
+    .transform((text) =>
+      text
+        .split(',')
+        .map((each) => each.trim())
+        .filter((each) => each !== ''),
+    )
+    .pipe(
+      z.array(
+        z
+          .string()
+          .refine(isAddressOrSubnet, 'must be addresses or subnets such as 127.0.0.1 or 10.0.0.0/8, joined by commas'),
+      ),
+    )
+    .default([]),
   PARAFFIN_RATE_LIMIT_PER_MINUTE: countSchema.default(6_000),
   PARAFFIN_REQUEST_TIMEOUT_MS: countSchema.default(30_000),
   PARAFFIN_INTROSPECTION: flagSchema.default(true),
@@ -29,7 +58,10 @@ const environmentSchema = z.object({
   PARAFFIN_CODE_REVISION: z.string().min(1).optional(),
   PARAFFIN_CPU_SLOTS: countSchema.default(1),
   PARAFFIN_STUCK_AFTER_SECONDS: countSchema.default(900),
-  PARAFFIN_URL: z.string().regex(/^https?:\/\//, 'must begin with http:// or https://').optional(),
+  PARAFFIN_URL: z
+    .string()
+    .regex(/^https?:\/\//, 'must begin with http:// or https://')
+    .optional(),
   PARAFFIN_API_KEY: z.string().min(1).optional(),
   XDG_CACHE_HOME: z.string().optional(),
 });
@@ -37,7 +69,11 @@ const environmentSchema = z.object({
 function isAddressOrSubnet(text: string): boolean {
   const [address = '', bits, ...rest] = text.split('/');
   const family = isIP(address);
-  return family !== 0 && rest.length === 0 && (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128)));
+  return (
+    family !== 0 &&
+    rest.length === 0 &&
+    (bits === undefined || (/^\d{1,3}$/.test(bits) && Number(bits) <= (family === 4 ? 32 : 128)))
+  );
 }
 
 /** What a variable does, for the people who set it; docs/configuration.md is made from this table. */
@@ -50,28 +86,73 @@ export interface VariableGuide {
 /** One line for each variable: the compiler asks for it as soon as the schema above names a new one. */
 export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSchema>, VariableGuide>> = {
   PARAFFIN_DATA_DIR: { fallback: '`./.paraffin`', meaning: 'Database, artifacts, keys, imports.' },
-  PARAFFIN_HOST: { fallback: '`127.0.0.1`', meaning: 'Address to listen on; anything but loopback makes reads need a key too.' },
+  PARAFFIN_HOST: {
+    fallback: '`127.0.0.1`',
+    meaning: 'Address to listen on; anything but loopback makes reads need a key too.',
+  },
   PARAFFIN_PORT: { fallback: '`4000`', meaning: '0 takes a free one.' },
   PARAFFIN_DATABASE_URL: { fallback: 'embedded PostgreSQL', meaning: '`postgresql://…` of your own.' },
-  PARAFFIN_IMPORT_ROOTS: { fallback: 'none', meaning: 'Folders, joined by `:`, from which images and checkpoints may be imported, besides `<data>/imports`.' },
-  PARAFFIN_ALLOW_PRIVATE_URLS: { fallback: '`false`', meaning: '`true`: `importCheckpoint` may fetch from loopback and private addresses, too.' },
-  PARAFFIN_MAX_UPLOAD_BYTES: { fallback: '4294967296', meaning: 'Largest file that may be uploaded. Of a checkpoint at most 4 GiB are read, wherever it comes from.' },
-  PARAFFIN_ENGINE_CACHE_DIR: { fallback: '`~/.cache/paraffin/engine`', meaning: 'Where TensorFlow is kept for every clone.' },
-  PARAFFIN_LOG_LEVEL: { fallback: '`info`', meaning: '`trace` … `fatal`, `silent`; logs are JSON lines on standard error.' },
+  PARAFFIN_IMPORT_ROOTS: {
+    fallback: 'none',
+    meaning: 'Folders, joined by `:`, from which images and checkpoints may be imported, besides `<data>/imports`.',
+  },
+  PARAFFIN_ALLOW_PRIVATE_URLS: {
+    fallback: '`false`',
+    meaning: '`true`: `importCheckpoint` may fetch from loopback and private addresses, too.',
+  },
+  PARAFFIN_MAX_UPLOAD_BYTES: {
+    fallback: '4294967296',
+    meaning: 'Largest file that may be uploaded. Of a checkpoint at most 4 GiB are read, wherever it comes from.',
+  },
+  PARAFFIN_ENGINE_CACHE_DIR: {
+    fallback: '`~/.cache/paraffin/engine`',
+    meaning: 'Where TensorFlow is kept for every clone.',
+  },
+  PARAFFIN_LOG_LEVEL: {
+    fallback: '`info`',
+    meaning: '`trace` … `fatal`, `silent`; logs are JSON lines on standard error.',
+  },
   PARAFFIN_REQUIRE_AUTH: { fallback: '`false`', meaning: '`true`: reads from this machine need a key too.' },
-  PARAFFIN_TRUST_PROXY: { fallback: 'none', meaning: 'Addresses or subnets, joined by commas, of the proxies whose `X-Forwarded-For` is believed. What comes through them is never taken for local.' },
-  PARAFFIN_RATE_LIMIT_PER_MINUTE: { fallback: '`6000`', meaning: 'Requests of one key, or of one address without a key.' },
-  PARAFFIN_REQUEST_TIMEOUT_MS: { fallback: '`30000`', meaning: 'For one GraphQL operation and for each of its database statements; `importCheckpoint` may take an hour.' },
+  PARAFFIN_TRUST_PROXY: {
+    fallback: 'none',
+    meaning:
+      'Addresses or subnets, joined by commas, of the proxies whose `X-Forwarded-For` is believed. What comes through them is never taken for local.',
+  },
+  PARAFFIN_RATE_LIMIT_PER_MINUTE: {
+    fallback: '`6000`',
+    meaning: 'Requests of one key, or of one address without a key.',
+  },
+  PARAFFIN_REQUEST_TIMEOUT_MS: {
+    fallback: '`30000`',
+    meaning: 'For one GraphQL operation and for each of its database statements; `importCheckpoint` may take an hour.',
+  },
   PARAFFIN_INTROSPECTION: { fallback: '`true`', meaning: '`false`: the schema is not told.' },
   PARAFFIN_LANDING_PAGE: { fallback: '`true`', meaning: '`false`: nothing at `/`.' },
   PARAFFIN_WORKER: { fallback: '`true`', meaning: '`false`: serve without a worker of its own.' },
   PARAFFIN_WORKER_NAME: { fallback: 'host and process id', meaning: 'How the worker is named in run events.' },
   PARAFFIN_CODE_REVISION: { fallback: 'none', meaning: 'Recorded in the environment of each run.' },
-  PARAFFIN_CPU_SLOTS: { fallback: '`1`', meaning: 'Trainings and evaluations that a worker without a GPU carries at once, sharing its cores; at most one for each core.' },
-  PARAFFIN_STUCK_AFTER_SECONDS: { fallback: '`900`', meaning: 'A run whose process gets on with nothing for so long is ended and tried again.' },
-  PARAFFIN_URL: { fallback: 'the server of this machine', meaning: 'The server that the command line asks, e.g. `https://registry.example`; `--url` outdoes it.' },
-  PARAFFIN_API_KEY: { fallback: '`<data>/admin-key`, for a server on loopback alone', meaning: 'The key that the command line sends.' },
-  XDG_CACHE_HOME: { fallback: '`~/.cache`', meaning: 'Where caches lie: TensorFlow, when `PARAFFIN_ENGINE_CACHE_DIR` is not set, and which uploads the command line has begun.' },
+  PARAFFIN_CPU_SLOTS: {
+    fallback: '`1`',
+    meaning:
+      'Trainings and evaluations that a worker without a GPU carries at once, sharing its cores; at most one for each core.',
+  },
+  PARAFFIN_STUCK_AFTER_SECONDS: {
+    fallback: '`900`',
+    meaning: 'A run whose process gets on with nothing for so long is ended and tried again.',
+  },
+  PARAFFIN_URL: {
+    fallback: 'the server of this machine',
+    meaning: 'The server that the command line asks, e.g. `https://registry.example`; `--url` outdoes it.',
+  },
+  PARAFFIN_API_KEY: {
+    fallback: '`<data>/admin-key`, for a server on loopback alone',
+    meaning: 'The key that the command line sends.',
+  },
+  XDG_CACHE_HOME: {
+    fallback: '`~/.cache`',
+    meaning:
+      'Where caches lie: TensorFlow, when `PARAFFIN_ENGINE_CACHE_DIR` is not set, and which uploads the command line has begun.',
+  },
 };
 
 export interface Environment {
@@ -118,7 +199,9 @@ export interface Environment {
 /** Faults of the environment, all of them. */
 export class EnvironmentError extends Error {
   constructor(faults: readonly string[]) {
-    super(`The environment has ${faults.length === 1 ? 'a fault' : 'faults'}:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`);
+    super(
+      `The environment has ${faults.length === 1 ? 'a fault' : 'faults'}:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`,
+    );
     this.name = 'EnvironmentError';
   }
 }
@@ -131,7 +214,8 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
   // An empty variable means "not set", as people write `PARAFFIN_PORT= npm start`.
   const present = Object.fromEntries(Object.entries(source).filter(([, value]) => value !== undefined && value !== ''));
   const parsed = environmentSchema.safeParse(present);
-  if (!parsed.success) throw new EnvironmentError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`));
+  if (!parsed.success)
+    throw new EnvironmentError(parsed.error.issues.map((issue) => `${issue.path.join('.')}: ${issue.message}`));
   const values = parsed.data;
   const dataDir = path.resolve(values.PARAFFIN_DATA_DIR);
   const cacheHome = values.XDG_CACHE_HOME ?? path.join(homedir(), '.cache');
@@ -165,6 +249,8 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
 
 /** What a program of ours hands to the process that it starts. */
 export function childEnvironment(overrides: Readonly<Record<string, string>>): Record<string, string> {
-  const inherited = Object.entries(process.env).flatMap(([name, value]) => (value === undefined ? [] : [[name, value] as const]));
+  const inherited = Object.entries(process.env).flatMap(([name, value]) =>
+    value === undefined ? [] : [[name, value] as const],
+  );
   return { ...Object.fromEntries(inherited), ...overrides };
 }

@@ -1,4 +1,7 @@
-/** Reading what people send: a schema's faults as one error that names its field, and ids that may be none, keys of repeated requests. */
+/**
+ * Reading what people send: a schema's faults as one error that names its field, and ids that may be none, keys of
+ * repeated requests.
+ */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { DomainError } from './errors.ts';
@@ -10,9 +13,17 @@ import { DomainError } from './errors.ts';
 export function parseInput<Value>(schema: z.ZodType<Value>, input: unknown): Value {
   const parsed = schema.safeParse(input);
   if (parsed.success) return parsed.data;
-  const [first, ...others] = parsed.error.issues.map((issue) => ({ field: ['input', ...issue.path].join('.'), text: `${issue.path.join('.') || 'input'} ${issue.message}` }));
+  const [first, ...others] = parsed.error.issues.map((issue) => ({
+    field: ['input', ...issue.path].join('.'),
+    text: `${issue.path.join('.') || 'input'} ${issue.message}`,
+  }));
   const hint = others.length === 0 ? {} : { hint: `Also: ${others.map(({ text }) => text).join('; ')}.` };
-  throw new DomainError({ code: 'BAD_INPUT', message: `${first?.text ?? 'input is wrong'}.`, field: first?.field ?? 'input', ...hint });
+  throw new DomainError({
+    code: 'BAD_INPUT',
+    message: `${first?.text ?? 'input is wrong'}.`,
+    field: first?.field ?? 'input',
+    ...hint,
+  });
 }
 
 const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
@@ -23,15 +34,26 @@ export function isId(text: string): boolean {
 }
 
 /** Any printable text; PostgreSQL has no letter for NUL. */
-export const idempotencyKeySchema = z.string().min(1).max(200).regex(/^\P{Cc}*$/u, 'must hold no control characters');
+export const idempotencyKeySchema = z
+  .string()
+  .min(1)
+  .max(200)
+  .regex(/^\P{Cc}*$/u, 'must hold no control characters');
 
 /** sha256 over an input with its keys in order: tells a repeated request from a different one under the same key. */
 export function digestOfInput(input: unknown): string {
-  return createHash('sha256').update(JSON.stringify(canonical(input))).digest('hex');
+  return createHash('sha256')
+    .update(JSON.stringify(canonical(input)))
+    .digest('hex');
 }
 
 function canonical(value: unknown): unknown {
   if (Array.isArray(value)) return value.map(canonical);
   if (typeof value !== 'object' || value === null) return value;
-  return Object.fromEntries(Object.entries(value).filter(([, item]) => item !== undefined && item !== null).sort(([a], [b]) => (a < b ? -1 : 1)).map(([key, item]) => [key, canonical(item)]));
+  return Object.fromEntries(
+    Object.entries(value)
+      .filter(([, item]) => item !== undefined && item !== null)
+      .sort(([a], [b]) => (a < b ? -1 : 1))
+      .map(([key, item]) => [key, canonical(item)]),
+  );
 }

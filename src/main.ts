@@ -10,8 +10,13 @@ export async function serve(): Promise<void> {
   const env = readEnvironment();
   const app = await startApp(env, createLogger(env.logLevel, 'server'));
   const signal = onStopSignal(() => app.stop());
-  process.stdout.write(`Paraffin is at ${app.url}/graphql\nData: ${env.dataDir}\nThe key for writing is in ${app.adminKeyFile}\n`);
-  if (!isEngineInstalled()) process.stdout.write(`The TensorFlow engine is missing: trainings and evaluations wait until "${ENGINE_INSTALL_COMMAND}" has brought it.\n`);
+  process.stdout.write(
+    `Paraffin is at ${app.url}/graphql\nData: ${env.dataDir}\nThe key for writing is in ${app.adminKeyFile}\n`,
+  );
+  if (!isEngineInstalled())
+    process.stdout.write(
+      `The TensorFlow engine is missing: trainings and evaluations wait until "${ENGINE_INSTALL_COMMAND}" has brought it.\n`,
+    );
   await signal.asked;
   await app.stop();
 }

@@ -29,7 +29,14 @@ export function startWorkerProcess({ databaseUrl, dataDir, logLevel, logger }: W
   let gone: Promise<void>;
 
   const start = (): void => {
-    child = fork(WORKER_PROGRAM, { env: childEnvironment({ PARAFFIN_DATABASE_URL: databaseUrl, PARAFFIN_DATA_DIR: dataDir, PARAFFIN_LOG_LEVEL: logLevel }), stdio: ['ignore', 'inherit', 'inherit', 'ipc'] });
+    child = fork(WORKER_PROGRAM, {
+      env: childEnvironment({
+        PARAFFIN_DATABASE_URL: databaseUrl,
+        PARAFFIN_DATA_DIR: dataDir,
+        PARAFFIN_LOG_LEVEL: logLevel,
+      }),
+      stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
+    });
     gone = new Promise((resolve) => {
       // One that can not be started at all gets no exit.
       child.on('error', (error) => logger.error({ error }, 'the worker could not be started'));

@@ -8,7 +8,14 @@ export default defineConfig({
   root: import.meta.dirname,
   plugins: [react()],
   // For work on the pages: `npx vite web` beside a running server.
-  server: { proxy: { '/graphql': { target: SERVER, ws: true }, '/artifacts': SERVER, '^/(checkpoints|datasets)/[^/]+/.+\\.\\w+$': SERVER, '^/checkpoints/[^/]+/download': SERVER } },
+  server: {
+    proxy: {
+      '/graphql': { target: SERVER, ws: true },
+      '/artifacts': SERVER,
+      '^/(checkpoints|datasets)/[^/]+/.+\\.\\w+$': SERVER,
+      '^/checkpoints/[^/]+/download': SERVER,
+    },
+  },
   worker: { format: 'es' },
   build: {
     outDir: 'dist',

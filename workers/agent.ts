@@ -1,6 +1,6 @@
 /**
- * The agent: takes waiting runs, starts one child process for each, keeps its lease while the child is busy, and sees to
- * it that every run ends in a state that says what happened, whatever becomes of the child.
+ * The agent: takes waiting runs, starts one child process for each, keeps its lease while the child is busy, and sees
+ * to it that every run ends in a state that says what happened, whatever becomes of the child.
  */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -8,7 +8,15 @@ import { setTimeout as setTimeoutPromise } from 'node:timers/promises';
 import { DomainError } from '../src/errors.ts';
 import type { Logger } from '../src/logger.ts';
 import { RUN_JOBS } from '../src/jobs/index.ts';
-import { LEASE_SECONDS, RUN_LANES, type ClaimedRun, type RunFailureRecord, type RunKind, type RunLease, type RunLedger } from '../src/modules/runs/index.ts';
+import {
+  LEASE_SECONDS,
+  RUN_LANES,
+  type ClaimedRun,
+  type RunFailureRecord,
+  type RunKind,
+  type RunLease,
+  type RunLedger,
+} from '../src/modules/runs/index.ts';
 import { removeAbandonedWrites } from '../src/platform/artifact-store.ts';
 import type { Queue } from '../src/platform/queue.ts';
 import { startChild, type Child, type ChildSettings } from './child-process.ts';
@@ -150,9 +158,13 @@ export function createAgent(parts: AgentParts): Agent {
       const end = await child.ended;
       runLogger.info({ end: { ...end, lastWords: undefined } }, 'run ended');
       if (!end.settled) {
-        const kernelWasOutOfMemory = oomKillsBefore === undefined ? undefined : (await oomKillCount()) !== oomKillsBefore;
+        const kernelWasOutOfMemory =
+          oomKillsBefore === undefined ? undefined : (await oomKillCount()) !== oomKillsBefore;
         runLogger.warn({ signal: end.signal, code: end.code, lastWords: end.lastWords }, 'the child died');
-        await patiently(() => settleForChild(lease, verdict ?? failureOfEnd({ ...end, kernelWasOutOfMemory })), runLogger);
+        await patiently(
+          () => settleForChild(lease, verdict ?? failureOfEnd({ ...end, kernelWasOutOfMemory })),
+          runLogger,
+        );
       }
     } finally {
       clearInterval(renewal);
@@ -176,7 +188,9 @@ export function createAgent(parts: AgentParts): Agent {
       await mkdir(parts.workDir, { recursive: true });
       await removeAbandonedWrites(parts.child.artifactsDir);
       const devices = await parts.devices.list();
-      slots = RUN_LANES.flatMap((kinds): readonly Slot[] => (kinds.includes('PRETRAINING') ? devices.map((device) => ({ kinds, device })) : [{ kinds }]));
+      slots = RUN_LANES.flatMap((kinds): readonly Slot[] =>
+        kinds.includes('PRETRAINING') ? devices.map((device) => ({ kinds, device })) : [{ kinds }],
+      );
       for (const job of Object.values(RUN_JOBS)) {
         await parts.queue.listen(job, async () => {
           // The message only wakes us; the row says what there is to do.

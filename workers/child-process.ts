@@ -42,24 +42,38 @@ const LAST_WORDS_LENGTH = 4_000;
 const LEAVE_MS = 3_000;
 
 /**
- * A child ends with its agent, however that ends: by the kernel's word to the parent's death where setpriv of util-linux
- * is there to ask for it, else as soon as the child looks up from its work.
+ * A child ends with its agent, however that ends: by the kernel's word to the parent's death where setpriv of
+ * util-linux is there to ask for it, else as soon as the child looks up from its work.
  */
 const SETPRIV = ['/usr/bin/setpriv', '/bin/setpriv'].find((file) => existsSync(file));
 const PROGRAM: Pick<ForkOptions, 'execPath' | 'execArgv'> =
-  process.platform === 'linux' && SETPRIV !== undefined ? { execPath: SETPRIV, execArgv: ['--pdeathsig', 'KILL', '--', process.execPath, ...process.execArgv] } : {};
+  process.platform === 'linux' && SETPRIV !== undefined
+    ? { execPath: SETPRIV, execArgv: ['--pdeathsig', 'KILL', '--', process.execPath, ...process.execArgv] }
+    : {};
 
 /**
- * In a session of its own, where no terminal's Ctrl-C reaches it: oneDNN's matrix product uses the stack pointer for its workspace on the heap, and a signal
- * that is handled meanwhile is written over whatever lies below (weights, or malloc's own books). It is asked to stop by message instead.
+ * In a session of its own, where no terminal's Ctrl-C reaches it: oneDNN's matrix product uses the stack pointer for
+ * its workspace on the heap, and a signal that is handled meanwhile is written over whatever lies below (weights, or
+ * malloc's own books). It is asked to stop by message instead.
  *
  * @param deviceEnv what makes it see its device alone.
  */
-export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLease, deviceEnv: Readonly<Record<string, string>>, logger: Logger): Child {
+export function startChild(
+  settings: ChildSettings,
+  run: RunRecord,
+  lease: RunLease,
+  deviceEnv: Readonly<Record<string, string>>,
+  logger: Logger,
+): Child {
   const child = fork(path.join(import.meta.dirname, 'child.ts'), {
     ...PROGRAM,
     detached: true,
-    env: childEnvironment({ ...ENGINE_PROCESS_ENV, ...engineLibraryEnv(), ...deviceEnv, ...(run.kind === 'EXPORT' ? PLAIN_CPU_ENV : {}) }),
+    env: childEnvironment({
+      ...ENGINE_PROCESS_ENV,
+      ...engineLibraryEnv(),
+      ...deviceEnv,
+      ...(run.kind === 'EXPORT' ? PLAIN_CPU_ENV : {}),
+    }),
     stdio: ['ignore', 'pipe', 'pipe', 'ipc'],
   });
   let settled = false;
@@ -91,7 +105,12 @@ export function startChild(settings: ChildSettings, run: RunRecord, lease: RunLe
       resolve({ code, signal, settled, lastWords });
     });
   });
-  const start: StartMessage = { kind: 'START', ...settings, run: { id: run.id, kind: run.kind, config: run.config, attempt: run.attempt, microBatchSize: run.microBatchSize }, lease };
+  const start: StartMessage = {
+    kind: 'START',
+    ...settings,
+    run: { id: run.id, kind: run.kind, config: run.config, attempt: run.attempt, microBatchSize: run.microBatchSize },
+    lease,
+  };
   send(start);
   return {
     ended,

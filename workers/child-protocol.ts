@@ -8,7 +8,13 @@ export const startMessageSchema = z.object({
   workDir: z.string(),
   logLevel: z.string(),
   codeRevision: z.string().nullable(),
-  run: z.object({ id: z.string(), kind: z.enum(['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT']), config: z.unknown(), attempt: z.number(), microBatchSize: z.number().nullable() }),
+  run: z.object({
+    id: z.string(),
+    kind: z.enum(['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT']),
+    config: z.unknown(),
+    attempt: z.number(),
+    microBatchSize: z.number().nullable(),
+  }),
   lease: z.object({ runId: z.string(), epoch: z.number() }),
 });
 export type StartMessage = z.infer<typeof startMessageSchema>;
@@ -17,7 +23,10 @@ export type StartMessage = z.infer<typeof startMessageSchema>;
 const stopReasonSchema = z.enum(['CANCEL', 'DRAIN', 'TIMEOUT']);
 export type StopReason = z.infer<typeof stopReasonSchema>;
 
-export const agentMessageSchema = z.discriminatedUnion('kind', [startMessageSchema, z.object({ kind: z.literal('STOP'), reason: stopReasonSchema })]);
+export const agentMessageSchema = z.discriminatedUnion('kind', [
+  startMessageSchema,
+  z.object({ kind: z.literal('STOP'), reason: stopReasonSchema }),
+]);
 export type AgentMessage = z.infer<typeof agentMessageSchema>;
 
 /**

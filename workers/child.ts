@@ -117,7 +117,8 @@ async function carry(start: StartMessage): Promise<void> {
     withLease: (work) => ledger.withLease(start.lease, work),
     keepTrainingState: (tx, state) => ledger.keepTrainingState(tx, start.lease, state),
     latestTrainingState: () => ledger.latestTrainingState(start.run.id),
-    setEnvironment: (environment) => ledger.setEnvironment(start.lease, { ...environment, codeRevision: start.codeRevision, node: process.version }),
+    setEnvironment: (environment) =>
+      ledger.setEnvironment(start.lease, { ...environment, codeRevision: start.codeRevision, node: process.version }),
   };
   try {
     const task = await taskFor(start.run.kind);

@@ -1,4 +1,7 @@
-/** What trainings and evaluations are placed on: each GPU of the machine by its UUID, or slots of its cores. One run each. */
+/**
+ * What trainings and evaluations are placed on: each GPU of the machine by its UUID, or slots of its cores. One run
+ * each.
+ */
 import { execFile } from 'node:child_process';
 import { availableParallelism } from 'node:os';
 import { promisify } from 'node:util';
@@ -28,7 +31,11 @@ const FREE_MEMORY_SHARE_MIN = 0.8;
  */
 export function gpuDevices(nvidiaSmi = 'nvidia-smi'): Devices {
   const look = async (): Promise<{ readonly id: string; readonly freeShare: number }[]> => {
-    const { stdout } = await run(nvidiaSmi, ['--query-gpu=uuid,memory.total,memory.free', '--format=csv,noheader,nounits'], { timeout: 10_000 });
+    const { stdout } = await run(
+      nvidiaSmi,
+      ['--query-gpu=uuid,memory.total,memory.free', '--format=csv,noheader,nounits'],
+      { timeout: 10_000 },
+    );
     return stdout.split('\n').flatMap((line) => {
       const [id = '', total, free] = line.split(',').map((cell) => cell.trim());
       return id === '' ? [] : [{ id, freeShare: Number(free) / Number(total) }];
@@ -36,7 +43,8 @@ export function gpuDevices(nvidiaSmi = 'nvidia-smi'): Devices {
   };
   return {
     list: async () => (await look()).map(({ id }) => ({ id, env: { CUDA_VISIBLE_DEVICES: id } })),
-    hasRoom: async (device) => (await look()).some(({ id, freeShare }) => id === device.id && freeShare >= FREE_MEMORY_SHARE_MIN),
+    hasRoom: async (device) =>
+      (await look()).some(({ id, freeShare }) => id === device.id && freeShare >= FREE_MEMORY_SHARE_MIN),
   };
 }
 
@@ -48,7 +56,8 @@ export function cpuDevices(workerName: string, wanted: number, coreCount = avail
   const slotCount = Math.min(wanted, coreCount);
   const threads = String(Math.max(1, Math.floor(coreCount / slotCount)));
   // With one slot TensorFlow's own choice stands: every core.
-  const env: Readonly<Record<string, string>> = slotCount === 1 ? {} : { TF_NUM_INTRAOP_THREADS: threads, TF_NUM_INTEROP_THREADS: '1', OMP_NUM_THREADS: threads };
+  const env: Readonly<Record<string, string>> =
+    slotCount === 1 ? {} : { TF_NUM_INTRAOP_THREADS: threads, TF_NUM_INTEROP_THREADS: '1', OMP_NUM_THREADS: threads };
   const devices = Array.from({ length: slotCount }, (_, index) => ({ id: `${workerName}/cpu-${index}`, env }));
   return { list: () => Promise.resolve(devices), hasRoom: () => Promise.resolve(true) };
 }

@@ -24,28 +24,58 @@ const CLASS_OF_CODE: Partial<Record<ErrorCode, FailureClass>> = {
 /** Unexpected errors keep their words out of the API: the worker's log holds them whole. */
 export function failureOf(error: unknown): RunFailureRecord {
   if (error instanceof DomainError) {
-    return { class: CLASS_OF_CODE[error.code] ?? 'USER', code: error.code, message: error.message, hint: error.hint ?? null };
+    return {
+      class: CLASS_OF_CODE[error.code] ?? 'USER',
+      code: error.code,
+      message: error.message,
+      hint: error.hint ?? null,
+    };
   }
   if (error instanceof ImageDataError) return failureOfImages(error);
   if (isOutOfMemory(error)) {
-    return { class: 'OUT_OF_MEMORY', code: 'OUT_OF_MEMORY', message: 'The run needed more memory than there was.', hint: 'Take a smaller batchSize or imageSizePx.' };
+    return {
+      class: 'OUT_OF_MEMORY',
+      code: 'OUT_OF_MEMORY',
+      message: 'The run needed more memory than there was.',
+      hint: 'Take a smaller batchSize or imageSizePx.',
+    };
   }
   if (isSystemFault(error)) {
-    return { class: 'INFRASTRUCTURE', code: error.code, message: `The machine answered ${error.code}.`, hint: 'Look at disk space and file rights, then launch or resume again.' };
+    return {
+      class: 'INFRASTRUCTURE',
+      code: error.code,
+      message: `The machine answered ${error.code}.`,
+      hint: 'Look at disk space and file rights, then launch or resume again.',
+    };
   }
-  return { class: 'INTERNAL', code: 'INTERNAL', message: 'Something went wrong inside Paraffin.', hint: 'The worker log holds the details under the run id.' };
+  return {
+    class: 'INTERNAL',
+    code: 'INTERNAL',
+    message: 'Something went wrong inside Paraffin.',
+    hint: 'The worker log holds the details under the run id.',
+  };
 }
 
 /** A sealed version that can not be read back was damaged after it was sealed; options are the launch's. */
 function failureOfImages(error: ImageDataError): RunFailureRecord {
   switch (error.code) {
     case 'TOO_FEW_IMAGES':
-      return { class: 'USER', code: 'DATASET_TOO_SMALL', message: error.message, hint: 'Take a smaller batchSize, or add datasets.' };
+      return {
+        class: 'USER',
+        code: 'DATASET_TOO_SMALL',
+        message: error.message,
+        hint: 'Take a smaller batchSize, or add datasets.',
+      };
     case 'BAD_OPTION':
       return { class: 'USER', code: 'BAD_INPUT', message: error.message, hint: 'Change that option and launch again.' };
     case 'READER_CLOSED':
     case 'READER_DIED':
-      return { class: 'INTERNAL', code: 'INTERNAL', message: 'Reading the images broke off.', hint: 'The worker log holds the details under the run id.' };
+      return {
+        class: 'INTERNAL',
+        code: 'INTERNAL',
+        message: 'Reading the images broke off.',
+        hint: 'The worker log holds the details under the run id.',
+      };
     case 'SHARD_UNREADABLE':
     case 'SHARD_TRUNCATED':
     case 'SHARD_CORRUPT':
@@ -54,24 +84,36 @@ function failureOfImages(error: ImageDataError): RunFailureRecord {
     case 'IMAGE_MISSING':
     case 'IMAGE_DUPLICATE':
     case 'IMAGE_UNREADABLE':
-      return { class: 'INFRASTRUCTURE', code: 'ARTIFACT_CORRUPT', message: error.message, hint: 'Restore the artifact store from a backup, or import the dataset again.' };
+      return {
+        class: 'INFRASTRUCTURE',
+        code: 'ARTIFACT_CORRUPT',
+        message: error.message,
+        hint: 'Restore the artifact store from a backup, or import the dataset again.',
+      };
     default:
       throw new UnreachableCaseError(error.code);
   }
 }
 
-const NO_MEMORY = /OOM when allocating|RESOURCE_EXHAUSTED|Cannot allocate memory|bad_alloc|Array buffer allocation failed|JavaScript heap out of memory|CUDA_ERROR_OUT_OF_MEMORY/i;
+const NO_MEMORY =
+  /OOM when allocating|RESOURCE_EXHAUSTED|Cannot allocate memory|bad_alloc|Array buffer allocation failed|JavaScript heap out of memory|CUDA_ERROR_OUT_OF_MEMORY/i;
 
 function isOutOfMemory(error: unknown): boolean {
   return error instanceof Error && NO_MEMORY.test(error.message);
 }
 
 export const RAN_TOO_LONG: RunFailureRecord = {
-  class: 'TIMEOUT', code: 'TIMED_OUT', message: 'The run was under way for longer than its maxDurationSeconds.', hint: 'Call resumeRun to give it as long again, or launch with more.',
+  class: 'TIMEOUT',
+  code: 'TIMED_OUT',
+  message: 'The run was under way for longer than its maxDurationSeconds.',
+  hint: 'Call resumeRun to give it as long again, or launch with more.',
 };
 
 export const GOT_STUCK: RunFailureRecord = {
-  class: 'TIMEOUT', code: 'NO_PROGRESS', message: 'The process of the run got on with nothing for too long and was ended.', hint: 'Look into the worker log under the run id; PARAFFIN_STUCK_AFTER_SECONDS says how long is too long.',
+  class: 'TIMEOUT',
+  code: 'NO_PROGRESS',
+  message: 'The process of the run got on with nothing for too long and was ended.',
+  hint: 'Look into the worker log under the run id; PARAFFIN_STUCK_AFTER_SECONDS says how long is too long.',
 };
 
 /** What a child says last that could not reach the database; the agent, which waits for it, writes the outcome. */
@@ -92,16 +134,36 @@ export function failureOfEnd(end: SilentEnd): RunFailureRecord {
   const inWords = end.signal ?? `exit code ${end.code ?? 'unknown'}`;
   // Linux ends the largest process with SIGKILL when memory is gone. Somebody else's SIGKILL is not a matter of memory.
   if (NO_MEMORY.test(end.lastWords) || (end.signal === 'SIGKILL' && end.kernelWasOutOfMemory !== false)) {
-    return { class: 'OUT_OF_MEMORY', code: 'OUT_OF_MEMORY', message: `The process ended for want of memory (${inWords}).`, hint: 'Take a smaller batchSize or imageSizePx.' };
+    return {
+      class: 'OUT_OF_MEMORY',
+      code: 'OUT_OF_MEMORY',
+      message: `The process ended for want of memory (${inWords}).`,
+      hint: 'Take a smaller batchSize or imageSizePx.',
+    };
   }
   if (end.lastWords.includes(DATABASE_UNREACHABLE)) {
-    return { class: 'INFRASTRUCTURE', code: DATABASE_UNREACHABLE, message: 'The database did not answer.', hint: 'Look at PostgreSQL, then call resumeRun.' };
+    return {
+      class: 'INFRASTRUCTURE',
+      code: DATABASE_UNREACHABLE,
+      message: 'The database did not answer.',
+      hint: 'Look at PostgreSQL, then call resumeRun.',
+    };
   }
-  return { class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: `The process ended without a word (${inWords}).`, hint: 'Look into the worker log under the run id, then call resumeRun.' };
+  return {
+    class: 'INFRASTRUCTURE',
+    code: 'CHILD_DIED',
+    message: `The process ended without a word (${inWords}).`,
+    hint: 'Look into the worker log under the run id, then call resumeRun.',
+  };
 }
 
 function isSystemFault(error: unknown): error is Error & { code: string } {
-  return error instanceof Error && 'code' in error && typeof error.code === 'string' && ['ENOSPC', 'EFBIG', 'EACCES', 'EIO', 'EROFS', 'EMFILE', 'EDQUOT'].includes(error.code);
+  return (
+    error instanceof Error &&
+    'code' in error &&
+    typeof error.code === 'string' &&
+    ['ENOSPC', 'EFBIG', 'EACCES', 'EIO', 'EROFS', 'EMFILE', 'EDQUOT'].includes(error.code)
+  );
 }
 
 /** True for a connection that was refused or broke, not for a statement that was wrong. */
@@ -109,5 +171,9 @@ export function isDatabaseFault(error: unknown): boolean {
   if (!(error instanceof Error)) return false;
   const code = 'code' in error && typeof error.code === 'string' ? error.code : '';
   if (/^(P1\d{3}|P2024|P2028|P2037|57P0\d|08\w{3}|ECONNREFUSED|ECONNRESET|EPIPE|ETIMEDOUT)$/.test(code)) return true;
-  return /Connection terminated|terminating connection|server closed the connection|the database system is (starting up|shutting down|in recovery)|Can't reach database server|ECONNREFUSED|ECONNRESET/i.test(error.message) || isDatabaseFault(error.cause);
+  return (
+    /Connection terminated|terminating connection|server closed the connection|the database system is (starting up|shutting down|in recovery)|Can't reach database server|ECONNREFUSED|ECONNRESET/i.test(
+      error.message,
+    ) || isDatabaseFault(error.cause)
+  );
 }

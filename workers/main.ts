@@ -17,10 +17,17 @@ if (env.databaseUrl === undefined) {
   logger.fatal('PARAFFIN_DATABASE_URL is not set: a worker needs the database of its server. "npm start" runs both.');
   process.exit(2);
 }
-if (!isEngineInstalled()) logger.warn(`The TensorFlow engine is missing: dataset imports run, all else waits. "${ENGINE_INSTALL_COMMAND}" brings it.`);
+if (!isEngineInstalled())
+  logger.warn(
+    `The TensorFlow engine is missing: dataset imports run, all else waits. "${ENGINE_INSTALL_COMMAND}" brings it.`,
+  );
 
 const db = openDatabase(env.databaseUrl, { maxConnections: 4 });
-const queue = await openQueue({ url: env.databaseUrl, jobs: Object.values(RUN_JOBS), onError: (error) => logger.warn({ error }, 'queue') });
+const queue = await openQueue({
+  url: env.databaseUrl,
+  jobs: Object.values(RUN_JOBS),
+  onError: (error) => logger.warn({ error }, 'queue'),
+});
 const workerName = env.workerName ?? `${hostname()}:${process.pid}`;
 const agent = createAgent({
   ledger: createLedger(db, transactionsOf(db)),
@@ -31,7 +38,12 @@ const agent = createAgent({
   engineReady: isEngineInstalled,
   devices: installedEngine()?.device === 'GPU' ? gpuDevices() : cpuDevices(workerName, env.cpuSlots),
   stuckAfterMs: env.stuckAfterSeconds * 1000,
-  child: { databaseUrl: env.databaseUrl, artifactsDir: path.join(env.dataDir, 'artifacts'), logLevel: env.logLevel, codeRevision: env.codeRevision ?? null },
+  child: {
+    databaseUrl: env.databaseUrl,
+    artifactsDir: path.join(env.dataDir, 'artifacts'),
+    logLevel: env.logLevel,
+    codeRevision: env.codeRevision ?? null,
+  },
 });
 
 let leaving: Promise<void> | undefined;

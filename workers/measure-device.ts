@@ -3,8 +3,8 @@
  *
  *   node workers/measure-device.ts
  *
- * Prints { matmulGflops, convolutionGflops }: 10^9 multiplications and additions a second, float32, counted as the definition asks for them: a convolution by
- * tiles does fewer.
+ * Prints { matmulGflops, convolutionGflops }: 10^9 multiplications and additions a second, float32, counted as the
+ * definition asks for them: a convolution by tiles does fewer.
  */
 import { convolve } from './engine/kernels/convolution.ts';
 import { asRank4, tf, type Tensor } from './engine/tensorflow.ts';
@@ -35,8 +35,13 @@ const matmulGflops = await gflops(2 * SIDE ** 3, () => tf.matMul(matrix, matrix)
 
 /** The shape of most of a ResNet's work: 3 x 3, as many channels out as in. */
 const CONVOLUTION = { batch: 8, side: 56, channels: 64 };
-const images = asRank4(tf.randomNormal([CONVOLUTION.batch, CONVOLUTION.side, CONVOLUTION.side, CONVOLUTION.channels], 0, 1, 'float32', 2));
+const images = asRank4(
+  tf.randomNormal([CONVOLUTION.batch, CONVOLUTION.side, CONVOLUTION.side, CONVOLUTION.channels], 0, 1, 'float32', 2),
+);
 const filter = tf.randomNormal([3, 3, CONVOLUTION.channels, CONVOLUTION.channels], 0, 1, 'float32', 3);
-const convolutionGflops = await gflops(2 * CONVOLUTION.batch * CONVOLUTION.side ** 2 * 9 * CONVOLUTION.channels ** 2, () => convolve(images, filter, { size: 3, stride: 1, padding: 1 }));
+const convolutionGflops = await gflops(
+  2 * CONVOLUTION.batch * CONVOLUTION.side ** 2 * 9 * CONVOLUTION.channels ** 2,
+  () => convolve(images, filter, { size: 3, stride: 1, padding: 1 }),
+);
 
 process.stdout.write(`${JSON.stringify({ matmulGflops, convolutionGflops })}\n`);

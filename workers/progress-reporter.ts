@@ -19,14 +19,22 @@ export function createProgressReporter(write: (report: ProgressReport) => Promis
     const { progress, message, points } = pending;
     pending = undefined;
     lastWriteMs = performance.now();
-    await write({ progress, ...(message === undefined ? {} : { message }), ...(points.length === 0 ? {} : { points }) });
+    await write({
+      progress,
+      ...(message === undefined ? {} : { message }),
+      ...(points.length === 0 ? {} : { points }),
+    });
   };
   const writeWhenDue = async (): Promise<void> => {
     if (performance.now() - lastWriteMs >= WRITE_EVERY_MS) await flush();
   };
   return {
     progress: async (fraction, message) => {
-      pending = { points: pending?.points ?? [], progress: clamp(fraction), ...(message === undefined ? {} : { message }) };
+      pending = {
+        points: pending?.points ?? [],
+        progress: clamp(fraction),
+        ...(message === undefined ? {} : { message }),
+      };
       await writeWhenDue();
     },
     recordMetrics: async (fraction, points) => {

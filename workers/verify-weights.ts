@@ -3,7 +3,8 @@
  *
  *   node workers/verify-weights.ts <file.safetensors> <architecture> <imageSizePx> < golden.json
  *
- * Golden JSON: { images: base64 uint8 [n, S, S, 3], embeddings: [[D numbers] x n] }. Prints { maxAbsoluteDifference, maxRelativeDifference }.
+ * Golden JSON: { images: base64 uint8 [n, S, S, 3], embeddings: [[D numbers] x n] }. Prints { maxAbsoluteDifference,
+ * maxRelativeDifference }.
  */
 import { readFile } from 'node:fs/promises';
 import { text } from 'node:stream/consumers';
@@ -15,12 +16,25 @@ import { ENCODER_ARCHITECTURES, encoderFromWeights } from './engine/models/resne
 const [file = '', architectureName, sizeText] = process.argv.slice(2);
 const architecture = z.enum(ENCODER_ARCHITECTURES).parse(architectureName);
 const imageSizePx = z.coerce.number().int().parse(sizeText);
-const golden = z.object({ images: z.string(), embeddings: z.array(z.array(z.number())) }).parse(JSON.parse(await text(process.stdin)));
+const golden = z
+  .object({ images: z.string(), embeddings: z.array(z.array(z.number())) })
+  .parse(JSON.parse(await text(process.stdin)));
 
 const encoder = encoderFromWeights(architecture, readSafetensors(await readFile(file)).tensors);
-const embeddings = embedPixels(encoder, new Uint8Array(Buffer.from(golden.images, 'base64')), golden.embeddings.length, imageSizePx, HALF_NORMALISATION);
+const embeddings = embedPixels(
+  encoder,
+  new Uint8Array(Buffer.from(golden.images, 'base64')),
+  golden.embeddings.length,
+  imageSizePx,
+  HALF_NORMALISATION,
+);
 const expected = golden.embeddings.flat();
 const scale = Math.max(...expected.map(Math.abs));
 const differences = expected.map((value, index) => Math.abs(value - (embeddings[index] ?? Number.NaN)));
-const maxAbsoluteDifference = differences.reduce((largest, difference) => (difference > largest || Number.isNaN(difference) ? difference : largest), 0);
-process.stdout.write(`${JSON.stringify({ maxAbsoluteDifference, maxRelativeDifference: maxAbsoluteDifference / scale })}\n`);
+const maxAbsoluteDifference = differences.reduce(
+  (largest, difference) => (difference > largest || Number.isNaN(difference) ? difference : largest),
+  0,
+);
+process.stdout.write(
+  `${JSON.stringify({ maxAbsoluteDifference, maxRelativeDifference: maxAbsoluteDifference / scale })}\n`,
+);

@@ -36,11 +36,15 @@ const PARTS: readonly PartPlan[] = [
 
 const rowSchema = z.object({ path: z.string(), dataset: z.string(), label: z.string(), group: z.string() });
 
-/** Writes a labels CSV for each part below `labelsDir` and answers the parts that `dataDir` has. Throws Error where sources.csv is missing. */
+/**
+ * Writes a labels CSV for each part below `labelsDir` and answers the parts that `dataDir` has. Throws Error where
+ * sources.csv is missing.
+ */
 export async function experimentParts(dataDir: string, labelsDir: string): Promise<ExperimentPart[]> {
   await mkdir(labelsDir, { recursive: true });
   const rows: z.infer<typeof rowSchema>[] = [];
-  for await (const row of createReadStream(path.join(dataDir, 'sources.csv')).pipe(parse({ columns: true }))) rows.push(rowSchema.parse(row));
+  for await (const row of createReadStream(path.join(dataDir, 'sources.csv')).pipe(parse({ columns: true })))
+    rows.push(rowSchema.parse(row));
   const parts: ExperimentPart[] = [];
   for (const { folder, slug, patchSizePx, isHe, isTest } of PARTS) {
     const own = rows.filter((row) => row.dataset === folder);
@@ -49,7 +53,19 @@ export async function experimentParts(dataDir: string, labelsDir: string): Promi
     const lines = own.map((row) => [row.path.slice(folder.length + 1), row.label, row.group].map(field).join(','));
     const labelsCsvPath = path.join(labelsDir, `${folder}.csv`);
     await writeFile(labelsCsvPath, `path,label,group\n${lines.join('\n')}\n`);
-    parts.push({ folder, isHe, dataset: { slug, name: folder, path: path.join(dataDir, folder), layout: 'CSV', labelsCsvPath, patchSizePx, isTest } });
+    parts.push({
+      folder,
+      isHe,
+      dataset: {
+        slug,
+        name: folder,
+        path: path.join(dataDir, folder),
+        layout: 'CSV',
+        labelsCsvPath,
+        patchSizePx,
+        isTest,
+      },
+    });
   }
   return parts;
 }

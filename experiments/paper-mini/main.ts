@@ -1,5 +1,6 @@
 /**
- * `npm run experiment:paper-mini`: the paper's questions on a few thousand patches, registered like any work: a real server, GraphQL, a worker.
+ * `npm run experiment:paper-mini`: the paper's questions on a few thousand patches, registered like any work: a real
+ * server, GraphQL, a worker.
  *
  *   npm run experiment:paper-mini                   within 90 minutes on two cores
  *   npm run experiment:paper-mini -- --quick        within 10 minutes: the same with short trainings
@@ -13,7 +14,14 @@ import sharp from 'sharp';
 import { z } from 'zod';
 import { startApp } from '../../src/app.ts';
 import { connectToRegistry, type RegistryClient } from '../../src/cli/demo/client.ts';
-import { ensureDataset, followRun, importedVersion, launchImport, launchPretraining, pretrainedRun } from '../../src/cli/demo/steps.ts';
+import {
+  ensureDataset,
+  followRun,
+  importedVersion,
+  launchImport,
+  launchPretraining,
+  pretrainedRun,
+} from '../../src/cli/demo/steps.ts';
 import { installEngine } from '../../src/cli/engine.ts';
 import { readEnvironment } from '../../src/env.ts';
 import { createLogger } from '../../src/logger.ts';
@@ -53,10 +61,24 @@ if (values.help) {
   process.stdout.write(HELP);
   process.exit(0);
 }
-const MINUTES = z.coerce.number().gt(0).parse(values.minutes ?? (values.quick ? 10 : 90));
-/** `reserve`: left for writing and for a machine that becomes slower meanwhile. `wantedSteps`: what another seed may not take away from: three epochs. */
+const MINUTES = z.coerce
+  .number()
+  .gt(0)
+  .parse(values.minutes ?? (values.quick ? 10 : 90));
+/**
+ * `reserve`: left for writing and for a machine that becomes slower meanwhile. `wantedSteps`: what another seed may not
+ * take away from: three epochs.
+ */
 const TIMES = { seconds: 60 * MINUTES, reserveSeconds: 4 * MINUTES, wantedSteps: 80, stepsMax: 2000 };
-const TRAINING = { encoder: 'RESNET18', imageSizePx: 64, batchSize: 64, temperature: 0.5, learningRate: 0.6, sampling: 'PROPORTIONAL', checkpointEverySteps: 10_000_000 } as const;
+const TRAINING = {
+  encoder: 'RESNET18',
+  imageSizePx: 64,
+  batchSize: 64,
+  temperature: 0.5,
+  learningRate: 0.6,
+  sampling: 'PROPORTIONAL',
+  checkpointEverySteps: 10_000_000,
+} as const;
 const PROBE_STEPS = 8;
 const FOLDS = 4;
 /** Of the folds and of the random baselines: the same for all, so that everything is paired. */
@@ -75,7 +97,14 @@ interface Imported {
 
 await installEngine();
 const dataDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-paper-mini-'));
-const env = { ...readEnvironment(), dataDir, port: 0, logLevel: 'error', importRoots: [path.resolve(values.data), path.join(dataDir, 'imports')], withWorker: true };
+const env = {
+  ...readEnvironment(),
+  dataDir,
+  port: 0,
+  logLevel: 'error',
+  importRoots: [path.resolve(values.data), path.join(dataDir, 'imports')],
+  withWorker: true,
+};
 const server = await startApp(env, createLogger('error', 'experiment'));
 const stopped = onStopSignal(() => server.stop());
 try {
@@ -110,7 +139,10 @@ async function run(client: RegistryClient): Promise<void> {
   const trialStartMs = performance.now();
   const trial = await train(client, trialArm, imported, PROBE_STEPS, 0);
   const trialSeconds = (performance.now() - trialStartMs) / 1000;
-  const trainingOverheadSeconds = Math.max(1, trialSeconds - (PROBE_STEPS * TRAINING.batchSize) / trial.imagesPerSecond);
+  const trainingOverheadSeconds = Math.max(
+    1,
+    trialSeconds - (PROBE_STEPS * TRAINING.batchSize) / trial.imagesPerSecond,
+  );
   const evaluationTimes: number[] = [];
   for (const test of tests) {
     for (const protocol of PROTOCOLS) {
@@ -119,19 +151,36 @@ async function run(client: RegistryClient): Promise<void> {
       evaluationTimes.push((performance.now() - evaluationStartMs) / 1000);
     }
   }
-  // Their mean: the protocols differ by much. That these first ones also describe the images by the random encoder and by colour is left in, as a margin.
-  const evaluationSeconds = evaluationTimes.reduce((sum, seconds) => sum + seconds, 0) / Math.max(1, evaluationTimes.length);
+  // Their mean: the protocols differ by much. That these first ones also describe the images by the random encoder and
+  // by colour is left in, as a margin.
+  const evaluationSeconds =
+    evaluationTimes.reduce((sum, seconds) => sum + seconds, 0) / Math.max(1, evaluationTimes.length);
   const pace = { imagesPerSecond: trial.imagesPerSecond, trainingOverheadSeconds, evaluationSeconds };
   const evaluationsPerArm = tests.length * PROTOCOLS.length;
   // The random encoder is an arm of no steps: its own cost is the overhead alone.
-  const secondsLeft = TIMES.seconds - TIMES.reserveSeconds - elapsedSeconds() - (trainingOverheadSeconds + evaluationsPerArm * evaluationSeconds);
-  const plan = planWithin(secondsLeft, arms.filter(({ isTrained }) => isTrained).length, evaluationsPerArm, TRAINING.batchSize, pace, TIMES.wantedSteps, TIMES.stepsMax);
-  say(`${elapsedSeconds().toFixed(0)} s: ${pace.imagesPerSecond.toFixed(1)} images/s, ${trainingOverheadSeconds.toFixed(1)} s around a training, ${evaluationSeconds.toFixed(1)} s for an evaluation: ${plan.steps} steps, ${plan.seedCount} seed(s).`);
+  const secondsLeft =
+    TIMES.seconds -
+    TIMES.reserveSeconds -
+    elapsedSeconds() -
+    (trainingOverheadSeconds + evaluationsPerArm * evaluationSeconds);
+  const plan = planWithin(
+    secondsLeft,
+    arms.filter(({ isTrained }) => isTrained).length,
+    evaluationsPerArm,
+    TRAINING.batchSize,
+    pace,
+    TIMES.wantedSteps,
+    TIMES.stepsMax,
+  );
+  say(
+    `${elapsedSeconds().toFixed(0)} s: ${pace.imagesPerSecond.toFixed(1)} images/s, ${trainingOverheadSeconds.toFixed(1)} s around a training, ${evaluationSeconds.toFixed(1)} s for an evaluation: ${plan.steps} steps, ${plan.seedCount} seed(s).`,
+  );
 
   let seedsDone = 0;
   let slowestSeedSeconds = 0;
   for (let seed = 1; seed <= plan.seedCount; seed += 1) {
-    // A machine that became slower than when the pace was measured: whole seeds are left out rather than the time overrun.
+    // A machine that became slower than when the pace was measured: whole seeds are left out rather than the time
+    // overrun.
     if (seed > 1 && elapsedSeconds() + slowestSeedSeconds > TIMES.seconds - TIMES.reserveSeconds / 4) {
       say(`Seed ${seed} would not fit any more: ${seedsDone} of ${plan.seedCount} seeds.`);
       break;
@@ -148,10 +197,19 @@ async function run(client: RegistryClient): Promise<void> {
           const place = `${test.folder} ${protocol}`;
           const random = randomEvaluations.get(place);
           if (!arm.isTrained) randomEvaluations.set(place, evaluation.id);
-          measured.push({ arm: arm.name, seed, test: test.folder, protocol, evaluation, againstRandom: random === undefined ? null : await compareEvaluations(client, evaluation.id, random) });
+          measured.push({
+            arm: arm.name,
+            seed,
+            test: test.folder,
+            protocol,
+            evaluation,
+            againstRandom: random === undefined ? null : await compareEvaluations(client, evaluation.id, random),
+          });
         }
       }
-      say(`${elapsedSeconds().toFixed(0)} s: seed ${seed}, ${arm.name}: trained in ${(trainedSeconds - armStartSeconds).toFixed(1)} s, evaluated in ${(elapsedSeconds() - trainedSeconds).toFixed(1)} s.`);
+      say(
+        `${elapsedSeconds().toFixed(0)} s: seed ${seed}, ${arm.name}: trained in ${(trainedSeconds - armStartSeconds).toFixed(1)} s, evaluated in ${(elapsedSeconds() - trainedSeconds).toFixed(1)} s.`,
+      );
     }
     seedsDone = seed;
     slowestSeedSeconds = Math.max(slowestSeedSeconds, elapsedSeconds() - seedStartSeconds);
@@ -159,11 +217,23 @@ async function run(client: RegistryClient): Promise<void> {
   await write(arms, tests, { ...plan, seedCount: seedsDone }, measured, imported, pace.imagesPerSecond);
 }
 
-async function train(client: RegistryClient, arm: Arm, imported: readonly Imported[], steps: number, seed: number): Promise<{ checkpointId: string; imagesPerSecond: number }> {
+async function train(
+  client: RegistryClient,
+  arm: Arm,
+  imported: readonly Imported[],
+  steps: number,
+  seed: number,
+): Promise<{ checkpointId: string; imagesPerSecond: number }> {
   const datasets = imported
     .filter(({ folder }) => arm.folders.includes(folder))
-    .map(({ versionId, imageCount }) => ({ datasetVersionId: versionId, ...(arm.imageShare === 1 ? {} : { maxImages: Math.max(1, Math.round(arm.imageShare * imageCount)) }) }));
-  const modelSlug = `paper-mini-${arm.name.toLowerCase().replaceAll(/[^a-z0-9]+/g, '-').replaceAll(/^-|-$/g, '')}`;
+    .map(({ versionId, imageCount }) => ({
+      datasetVersionId: versionId,
+      ...(arm.imageShare === 1 ? {} : { maxImages: Math.max(1, Math.round(arm.imageShare * imageCount)) }),
+    }));
+  const modelSlug = `paper-mini-${arm.name
+    .toLowerCase()
+    .replaceAll(/[^a-z0-9]+/g, '-')
+    .replaceAll(/^-|-$/g, '')}`;
   const runId = await launchPretraining(client, { ...TRAINING, modelSlug, datasets, steps, seed });
   await followRun(client, `pretrain ${arm.name}`, runId);
   const run = await pretrainedRun(client, runId);
@@ -174,13 +244,32 @@ async function train(client: RegistryClient, arm: Arm, imported: readonly Import
   return { checkpointId: checkpoint.id, imagesPerSecond: speeds.at(-1) ?? 1 };
 }
 
-async function evaluate(client: RegistryClient, checkpointId: string, test: Imported, protocol: (typeof PROTOCOLS)[number]) {
-  const runId = await launchEvaluation(client, { checkpointId, datasetVersionId: test.versionId, protocol, folds: FOLDS, seed: EVALUATION_SEED, options: { bootstrapResamples: 500 } });
+async function evaluate(
+  client: RegistryClient,
+  checkpointId: string,
+  test: Imported,
+  protocol: (typeof PROTOCOLS)[number],
+) {
+  const runId = await launchEvaluation(client, {
+    checkpointId,
+    datasetVersionId: test.versionId,
+    protocol,
+    folds: FOLDS,
+    seed: EVALUATION_SEED,
+    options: { bootstrapResamples: 500 },
+  });
   await followRun(client, `${protocol} ${test.folder}`, runId);
   return evaluationOfRun(client, runId);
 }
 
-async function write(arms: readonly Arm[], tests: readonly Imported[], plan: Plan, measured: readonly Measured[], imported: readonly Imported[], imagesPerSecond: number): Promise<void> {
+async function write(
+  arms: readonly Arm[],
+  tests: readonly Imported[],
+  plan: Plan,
+  measured: readonly Measured[],
+  imported: readonly Imported[],
+  imagesPerSecond: number,
+): Promise<void> {
   const imageCount = imported.reduce((sum, each) => sum + each.imageCount, 0);
   const minutes = (elapsedSeconds() / 60).toFixed(1);
   const setting = [
@@ -198,7 +287,9 @@ async function write(arms: readonly Arm[], tests: readonly Imported[], plan: Pla
   await writeFile(path.join(values.out, 'paper-mini.md'), markdown);
   for (const [name, svg] of Object.entries(pictures)) {
     await writeFile(path.join(picturesDir, name), svg);
-    await sharp(Buffer.from(svg), { density: 144 }).png().toFile(path.join(picturesDir, name.replace('.svg', '.png')));
+    await sharp(Buffer.from(svg), { density: 144 })
+      .png()
+      .toFile(path.join(picturesDir, name.replace('.svg', '.png')));
   }
   say(`\n${markdown}`);
 }

@@ -15,16 +15,36 @@ export interface Arm {
 export function armsOf(parts: readonly ExperimentPart[]): Arm[] {
   const all = parts.map(({ folder }) => folder);
   const has = (folders: readonly string[]): string[] => folders.filter((folder) => all.includes(folder));
-  const trained = (name: string, meaning: string, folders: readonly string[], imageShare = 1): Arm => ({ name, meaning, folders, imageShare, isTrained: true });
+  const trained = (name: string, meaning: string, folders: readonly string[], imageShare = 1): Arm => ({
+    name,
+    meaning,
+    folders,
+    imageShare,
+    isTrained: true,
+  });
   return [
-    { name: 'random', meaning: 'the encoder as it is drawn, trained on nothing', folders: all.slice(0, 1), imageShare: 1, isTrained: false },
+    {
+      name: 'random',
+      meaning: 'the encoder as it is drawn, trained on nothing',
+      folders: all.slice(0, 1),
+      imageShare: 1,
+      isTrained: false,
+    },
     trained('one', 'lc25000_lung alone', has(['lc25000_lung'])),
-    trained('several', 'lc25000_lung, camelyon16_patches and kather2016_texture', has(['lc25000_lung', 'camelyon16_patches', 'kather2016_texture'])),
+    trained(
+      'several',
+      'lc25000_lung, camelyon16_patches and kather2016_texture',
+      has(['lc25000_lung', 'camelyon16_patches', 'kather2016_texture']),
+    ),
     trained('all 5 %', '5 % of every dataset', all, 0.05),
     trained('all 25 %', '25 % of every dataset', all, 0.25),
     trained('all 50 %', '50 % of every dataset', all, 0.5),
     trained('all', 'every image of every dataset', all),
-    trained('H&E only', 'every H&E dataset, no other stain', parts.filter(({ isHe }) => isHe).map(({ folder }) => folder)),
+    trained(
+      'H&E only',
+      'every H&E dataset, no other stain',
+      parts.filter(({ isHe }) => isHe).map(({ folder }) => folder),
+    ),
   ];
 }
 
@@ -42,10 +62,22 @@ export interface Plan {
 
 const SEEDS_MAX = 5;
 
-/** As many seeds as leave each training `wantedSteps`, at least one; then as many steps as the time allows, up to `stepsMax`. */
-export function planWithin(secondsLeft: number, trainedArmCount: number, evaluationsPerArm: number, batchSize: number, pace: Pace, wantedSteps: number, stepsMax: number): Plan {
+/**
+ * As many seeds as leave each training `wantedSteps`, at least one; then as many steps as the time allows, up to
+ * `stepsMax`.
+ */
+export function planWithin(
+  secondsLeft: number,
+  trainedArmCount: number,
+  evaluationsPerArm: number,
+  batchSize: number,
+  pace: Pace,
+  wantedSteps: number,
+  stepsMax: number,
+): Plan {
   const stepsFor = (seedCount: number): number => {
-    const fixed = trainedArmCount * seedCount * (pace.trainingOverheadSeconds + evaluationsPerArm * pace.evaluationSeconds);
+    const fixed =
+      trainedArmCount * seedCount * (pace.trainingOverheadSeconds + evaluationsPerArm * pace.evaluationSeconds);
     return Math.floor(((secondsLeft - fixed) * pace.imagesPerSecond) / (trainedArmCount * seedCount * batchSize));
   };
   let seedCount = 1;

@@ -37,11 +37,28 @@ const SHARE_ARMS = ['all 5 %', 'all 25 %', 'all 50 %', 'all'] as const;
 export function reportOf(experiment: Experiment): Report {
   const { arms, tests } = experiment;
   const series = (names: readonly string[]) =>
-    tests.flatMap((test) => PROTOCOLS.map((protocol) => ({ name: `${test}, ${protocol}`, points: names.map((arm) => pointOf(experiment, arm, test, protocol)) })));
+    tests.flatMap((test) =>
+      PROTOCOLS.map((protocol) => ({
+        name: `${test}, ${protocol}`,
+        points: names.map((arm) => pointOf(experiment, arm, test, protocol)),
+      })),
+    );
   const names = arms.map(({ name }) => name);
   const pictures = {
-    'arms.svg': drawChart({ title: 'What it was pretrained on', valueLabel: 'macro F1, 95 % over groups', places: names, series: series(names), joined: false }),
-    'images.svg': drawChart({ title: 'How many of the images, at the same number of steps', valueLabel: 'macro F1, 95 % over groups', places: ['5 %', '25 %', '50 %', '100 %'], series: series(SHARE_ARMS), joined: true }),
+    'arms.svg': drawChart({
+      title: 'What it was pretrained on',
+      valueLabel: 'macro F1, 95 % over groups',
+      places: names,
+      series: series(names),
+      joined: false,
+    }),
+    'images.svg': drawChart({
+      title: 'How many of the images, at the same number of steps',
+      valueLabel: 'macro F1, 95 % over groups',
+      places: ['5 %', '25 %', '50 %', '100 %'],
+      series: series(SHARE_ARMS),
+      joined: true,
+    }),
   };
   const markdown = [
     '# The paper in small',
@@ -77,31 +94,59 @@ function chosen({ measured }: Experiment, arm: string, test: string, protocol: P
 }
 
 function pointOf(experiment: Experiment, arm: string, test: string, protocol: Protocol): ChartPoint | null {
-  const found = chosen(experiment, arm, test, protocol).flatMap(({ evaluation }) => evaluation.metrics.filter(({ name }) => name === 'macroF1'));
-  return found.length === 0 ? null : { value: mean(found.map(({ value }) => value)), low: mean(found.map(({ ci95Low }) => ci95Low)), high: mean(found.map(({ ci95High }) => ci95High)) };
+  const found = chosen(experiment, arm, test, protocol).flatMap(({ evaluation }) =>
+    evaluation.metrics.filter(({ name }) => name === 'macroF1'),
+  );
+  return found.length === 0
+    ? null
+    : {
+        value: mean(found.map(({ value }) => value)),
+        low: mean(found.map(({ ci95Low }) => ci95Low)),
+        high: mean(found.map(({ ci95High }) => ci95High)),
+      };
 }
 
 /** The paired difference to the random encoder, means over seeds. */
 function differenceOf(experiment: Experiment, arm: string, test: string, protocol: Protocol): ChartPoint | null {
-  const found = chosen(experiment, arm, test, protocol).flatMap(({ againstRandom }) => againstRandom?.metrics.filter(({ name }) => name === 'macroF1') ?? []);
-  return found.length === 0 ? null : { value: mean(found.map(({ difference }) => difference)), low: mean(found.map(({ ci95Low }) => ci95Low)), high: mean(found.map(({ ci95High }) => ci95High)) };
+  const found = chosen(experiment, arm, test, protocol).flatMap(
+    ({ againstRandom }) => againstRandom?.metrics.filter(({ name }) => name === 'macroF1') ?? [],
+  );
+  return found.length === 0
+    ? null
+    : {
+        value: mean(found.map(({ difference }) => difference)),
+        low: mean(found.map(({ ci95Low }) => ci95Low)),
+        high: mean(found.map(({ ci95High }) => ci95High)),
+      };
 }
 
 function tableOf(experiment: Experiment, test: string): string[] {
   const rows = experiment.arms.map(({ name }) => {
-    const cells = PROTOCOLS.flatMap((protocol) => [written(pointOf(experiment, name, test, protocol), ''), written(differenceOf(experiment, name, test, protocol), '+')]);
-    const values = chosen(experiment, name, test, 'LINEAR_PROBE').flatMap(({ evaluation }) => evaluation.metrics.filter((metric) => metric.name === 'macroF1').map(({ value }) => value));
+    const cells = PROTOCOLS.flatMap((protocol) => [
+      written(pointOf(experiment, name, test, protocol), ''),
+      written(differenceOf(experiment, name, test, protocol), '+'),
+    ]);
+    const values = chosen(experiment, name, test, 'LINEAR_PROBE').flatMap(({ evaluation }) =>
+      evaluation.metrics.filter((metric) => metric.name === 'macroF1').map(({ value }) => value),
+    );
     const spread = values.length < 2 ? '' : `${Math.min(...values).toFixed(3)} .. ${Math.max(...values).toFixed(3)}`;
     const leakage = chosen(experiment, name, test, 'LINEAR_PROBE')[0]?.evaluation.leakage;
-    const seen = leakage == null ? '?' : `${leakage.isUpperBound ? 'at most ' : ''}${leakage.exactImageCount ?? '?'} of ${leakage.testImageCount}`;
+    const seen =
+      leakage == null
+        ? '?'
+        : `${leakage.isUpperBound ? 'at most ' : ''}${leakage.exactImageCount ?? '?'} of ${leakage.testImageCount}`;
     return [name, ...cells, spread, seen];
   });
   const [first] = chosen(experiment, 'random', test, 'LINEAR_PROBE');
   const [nearest] = chosen(experiment, 'random', test, 'KNN');
   const baselineRows = ['COLOUR_STATISTICS', 'MAJORITY_CLASS'].map((kind) => {
     const cell = (measured: Measured | undefined): string => {
-      const metric = measured?.evaluation.baselines.find((baseline) => baseline.kind === kind)?.metrics.find(({ name }) => name === 'macroF1');
-      return metric === undefined ? '' : written({ value: metric.value, low: metric.ci95Low, high: metric.ci95High }, '');
+      const metric = measured?.evaluation.baselines
+        .find((baseline) => baseline.kind === kind)
+        ?.metrics.find(({ name }) => name === 'macroF1');
+      return metric === undefined
+        ? ''
+        : written({ value: metric.value, low: metric.ci95Low, high: metric.ci95High }, '');
     };
     return [kind, cell(first), '', cell(nearest), '', '', ''];
   });
@@ -125,15 +170,26 @@ function conclusionOf(experiment: Experiment): string {
   const { tests, plan } = experiment;
   const cases = tests.flatMap((test) => PROTOCOLS.map((protocol) => ({ test, protocol })));
   const trained = experiment.arms.filter(({ isTrained }) => isTrained).map(({ name }) => name);
-  const verdicts = trained.flatMap((arm) => cases.flatMap(({ test, protocol }) => differenceOf(experiment, arm, test, protocol) ?? []));
+  const verdicts = trained.flatMap((arm) =>
+    cases.flatMap(({ test, protocol }) => differenceOf(experiment, arm, test, protocol) ?? []),
+  );
   const better = verdicts.filter(({ low }) => low > 0).length;
   const worse = verdicts.filter(({ high }) => high < 0).length;
-  const value = (arm: string, { test, protocol }: (typeof cases)[number]): number => pointOf(experiment, arm, test, protocol)?.value ?? Number.NaN;
-  const higher = (left: string, right: string): number => cases.filter((each) => value(left, each) > value(right, each)).length;
-  const rising = cases.filter((each) => SHARE_ARMS.every((arm, index) => index === 0 || value(arm, each) >= value(SHARE_ARMS[index - 1] ?? arm, each))).length;
+  const value = (arm: string, { test, protocol }: (typeof cases)[number]): number =>
+    pointOf(experiment, arm, test, protocol)?.value ?? Number.NaN;
+  const higher = (left: string, right: string): number =>
+    cases.filter((each) => value(left, each) > value(right, each)).length;
+  const rising = cases.filter((each) =>
+    SHARE_ARMS.every((arm, index) => index === 0 || value(arm, each) >= value(SHARE_ARMS[index - 1] ?? arm, each)),
+  ).length;
   const colourValue = ({ test, protocol }: (typeof cases)[number]): number =>
-    chosen(experiment, 'random', test, protocol)[0]?.evaluation.baselines.find(({ kind }) => kind === 'COLOUR_STATISTICS')?.metrics.find(({ name }) => name === 'macroF1')?.value ?? Number.NaN;
-  const aboveColour = cases.map((each) => `${trained.filter((arm) => value(arm, each) > colourValue(each)).length} on ${each.test} by ${each.protocol}`);
+    chosen(experiment, 'random', test, protocol)[0]
+      ?.evaluation.baselines.find(({ kind }) => kind === 'COLOUR_STATISTICS')
+      ?.metrics.find(({ name }) => name === 'macroF1')?.value ?? Number.NaN;
+  const aboveColour = cases.map(
+    (each) =>
+      `${trained.filter((arm) => value(arm, each) > colourValue(each)).length} on ${each.test} by ${each.protocol}`,
+  );
   return [
     `With ${plan.steps} steps and ${plan.seedCount} ${plan.seedCount === 1 ? 'seed' : 'seeds'} for each arm, ${better} of ${verdicts.length} comparisons of a pretrained encoder with the random one are better beyond their interval and ${worse} are worse;`,
     `the other ${verdicts.length - better - worse} are not told apart.`,

@@ -11,7 +11,11 @@ export interface CardOptions {
 
 export function createCards({ cards, viewerOf }: CardOptions): Router {
   const router = Router();
-  const serve = (path: string, mediaType: string, make: (request: Request, viewer: Viewer) => Promise<string>): void => {
+  const serve = (
+    path: string,
+    mediaType: string,
+    make: (request: Request, viewer: Viewer) => Promise<string>,
+  ): void => {
     const answer: RequestHandler = async (request, response) => {
       const viewer = await viewerOf(request);
       authorise(viewer, 'READER', 'READ');
@@ -27,8 +31,15 @@ export function createCards({ cards, viewerOf }: CardOptions): Router {
       response.sendStatus(405);
     });
   };
-  serve('/datasets/:id/croissant.json', CROISSANT_MEDIA_TYPE, async (request, viewer) => `${JSON.stringify(await cards.dataset(viewer, parameter(request, 'id'), versionOf(request.query['version']), serverUrlOf(request)), null, 2)}\n`);
-  serve('/checkpoints/:id/README.md', MODEL_CARD_MEDIA_TYPE, (request, viewer) => cards.checkpoint(viewer, parameter(request, 'id'), serverUrlOf(request)));
+  serve(
+    '/datasets/:id/croissant.json',
+    CROISSANT_MEDIA_TYPE,
+    async (request, viewer) =>
+      `${JSON.stringify(await cards.dataset(viewer, parameter(request, 'id'), versionOf(request.query['version']), serverUrlOf(request)), null, 2)}\n`,
+  );
+  serve('/checkpoints/:id/README.md', MODEL_CARD_MEDIA_TYPE, (request, viewer) =>
+    cards.checkpoint(viewer, parameter(request, 'id'), serverUrlOf(request)),
+  );
   return router;
 }
 

@@ -42,7 +42,10 @@ export function connectionType(node: NexusGenObjectNames) {
     sourceType: sourceOf(node),
     definition(t) {
       t.field('edges', { type: nonNull(list(nonNull(edge))) });
-      t.field('nodes', { type: nonNull(list(nonNull(node))), resolve: (page: Page<unknown>) => page.edges.map((each) => each.node) });
+      t.field('nodes', {
+        type: nonNull(list(nonNull(node))),
+        resolve: (page: Page<unknown>) => page.edges.map((each) => each.node),
+      });
       t.field('pageInfo', { type: nonNull('PageInfo') });
       t.field('totalCount', {
         type: nonNull('Int'),

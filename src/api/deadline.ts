@@ -40,7 +40,12 @@ export interface TimedContext extends ApiContext {
 
 /** Resolvers come to nothing more once the time is over: what runs on is bounded by the database's own timeout. */
 export function withDeadline(context: ApiContext, deadline: Deadline): TimedContext {
-  return { ...context, deadline, services: untilAborted(context.services, deadline.signal), loaders: untilAborted(context.loaders, deadline.signal) };
+  return {
+    ...context,
+    deadline,
+    services: untilAborted(context.services, deadline.signal),
+    loaders: untilAborted(context.loaders, deadline.signal),
+  };
 }
 
 /** A proxy and not getters: Apollo copies the context, and with it whatever a getter gives at that moment. */

@@ -1,9 +1,11 @@
 /**
- * Files over HTTP: checkpoints, artifacts, thumbnails. Stored bytes never change, so their sha256 is a strong ETag, and a broken
- * download can be resumed for as long as the file exists. Conditions and ranges as RFC 9110, sections 13 and 14.
+ * Files over HTTP: checkpoints, artifacts, thumbnails. Stored bytes never change, so their sha256 is a strong ETag, and
+ * a broken download can be resumed for as long as the file exists. Conditions and ranges as RFC 9110, sections 13 and
+ * 14.
  *
- * A whole file is hashed on its way out, and its end is held back until the digest is known: what has changed on disk is cut off
- * before the announced length, and no client takes it for whole. A part can only be checked by its client, against Repr-Digest.
+ * A whole file is hashed on its way out, and its end is held back until the digest is known: what has changed on disk
+ * is cut off before the announced length, and no client takes it for whole. A part can only be checked by its client,
+ * against Repr-Digest.
  */
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
@@ -31,7 +33,12 @@ export interface ServedFile {
 /** Where files come from. Each throws a DomainError for what is not there or not allowed. */
 export interface DownloadSources {
   /** Waits where the file has to be made first, until `isGone`. */
-  readonly weights: (viewer: Viewer, checkpointId: string, format: WeightsFormat, isGone: AbortSignal) => Promise<ServedFile>;
+  readonly weights: (
+    viewer: Viewer,
+    checkpointId: string,
+    format: WeightsFormat,
+    isGone: AbortSignal,
+  ) => Promise<ServedFile>;
   readonly artifact: (viewer: Viewer, sha256: string) => Promise<ServedFile>;
   readonly embeddings: (viewer: Viewer, id: string, format: EmbeddingFileFormat) => Promise<ServedFile>;
   readonly thumbnail: (viewer: Viewer, datasetId: string, position: number) => Promise<ServedFile>;
@@ -52,10 +59,16 @@ export interface DownloadOptions {
 const CHUNK_BYTES = 512 * 1024;
 const LISTENERS_MAX = 20;
 
-/** The routes of `GET|HEAD /checkpoints/{id}/download`, `/artifacts/{sha256}`, `/embeddings/{id}.npy|csv` and `/datasets/{id}/thumbnails/{n}.webp`. */
+/**
+ * The routes of `GET|HEAD /checkpoints/{id}/download`, `/artifacts/{sha256}`, `/embeddings/{id}.npy|csv` and
+ * `/datasets/{id}/thumbnails/{n}.webp`.
+ */
 export function createDownloads({ sources, viewerOf, stallTimeoutMs = 60_000 }: DownloadOptions): Router {
   const router = Router();
-  const serve = (path: string, find: (request: Request, viewer: Viewer, isGone: AbortSignal) => Promise<ServedFile>): void => {
+  const serve = (
+    path: string,
+    find: (request: Request, viewer: Viewer, isGone: AbortSignal) => Promise<ServedFile>,
+  ): void => {
     const handler: RequestHandler = async (request: Request, response: Response, next: NextFunction) => {
       try {
         const client = new AbortController();
@@ -74,11 +87,15 @@ export function createDownloads({ sources, viewerOf, stallTimeoutMs = 60_000 }: 
       response.sendStatus(405);
     });
   };
-  serve('/checkpoints/:id/download', (request, viewer, isGone) => sources.weights(viewer, parameter(request, 'id'), formatOf(request.query.format), isGone));
+  serve('/checkpoints/:id/download', (request, viewer, isGone) =>
+    sources.weights(viewer, parameter(request, 'id'), formatOf(request.query.format), isGone),
+  );
   serve('/artifacts/:sha256', (request, viewer) => sources.artifact(viewer, parameter(request, 'sha256')));
   serve('/embeddings/:id.npy', (request, viewer) => sources.embeddings(viewer, parameter(request, 'id'), 'npy'));
   serve('/embeddings/:id.csv', (request, viewer) => sources.embeddings(viewer, parameter(request, 'id'), 'csv'));
-  serve('/datasets/:id/thumbnails/:position.webp', (request, viewer) => sources.thumbnail(viewer, parameter(request, 'id'), positionOf(parameter(request, 'position'))));
+  serve('/datasets/:id/thumbnails/:position.webp', (request, viewer) =>
+    sources.thumbnail(viewer, parameter(request, 'id'), positionOf(parameter(request, 'position'))),
+  );
   return router;
 }
 
@@ -90,28 +107,55 @@ function parameter(request: Request, name: string): string {
 /** @throws DomainError BAD_INPUT for a format that the contract does not know. */
 function formatOf(value: unknown): WeightsFormat {
   if (value === undefined) return 'SAFETENSORS';
-  const format = WEIGHTS_FORMATS.find((known) => typeof value === 'string' && known.toLowerCase() === value.toLowerCase());
+  const format = WEIGHTS_FORMATS.find(
+    (known) => typeof value === 'string' && known.toLowerCase() === value.toLowerCase(),
+  );
   if (format !== undefined) return format;
-  throw new DomainError({ code: 'BAD_INPUT', message: 'There is no such format of weights.', field: 'format', hint: `Use one of ${WEIGHTS_FORMATS.join(', ').toLowerCase()}.` });
+  throw new DomainError({
+    code: 'BAD_INPUT',
+    message: 'There is no such format of weights.',
+    field: 'format',
+    hint: `Use one of ${WEIGHTS_FORMATS.join(', ').toLowerCase()}.`,
+  });
 }
 
 function positionOf(text: string): number {
   if (/^\d{1,6}$/.test(text)) return Number(text);
-  throw new DomainError({ code: 'NOT_FOUND', message: 'A thumbnail is named by its number.', field: 'position', hint: 'Begin with 0.webp.' });
+  throw new DomainError({
+    code: 'NOT_FOUND',
+    message: 'A thumbnail is named by its number.',
+    field: 'position',
+    hint: 'Begin with 0.webp.',
+  });
 }
 
-async function sendFile(request: Request, response: Response, file: ServedFile, sources: DownloadSources, stallTimeoutMs: number): Promise<void> {
+async function sendFile(
+  request: Request,
+  response: Response,
+  file: ServedFile,
+  sources: DownloadSources,
+  stallTimeoutMs: number,
+): Promise<void> {
   await using handle = await openWhole(sources, file);
   const etag = `"${file.sha256}"`;
   const verdict = evaluateConditions(request.headers, etag);
   if (verdict === 'PRECONDITION_FAILED') {
-    throw new DomainError({ code: 'PRECONDITION_FAILED', message: 'The file is not the one that If-Match names.', hint: `Its ETag is ${etag}; begin the download anew.` });
+    throw new DomainError({
+      code: 'PRECONDITION_FAILED',
+      message: 'The file is not the one that If-Match names.',
+      hint: `Its ETag is ${etag}; begin the download anew.`,
+    });
   }
   // RFC 9110, 14.2: Range is defined for GET alone.
-  const range = request.method === 'GET' && verdict === 'SEND' ? selectRange(request.headers, etag, file.byteSize) : 'WHOLE';
+  const range =
+    request.method === 'GET' && verdict === 'SEND' ? selectRange(request.headers, etag, file.byteSize) : 'WHOLE';
   if (range === 'UNSATISFIABLE') {
     response.setHeader('Content-Range', `bytes */${file.byteSize}`);
-    throw new DomainError({ code: 'RANGE_NOT_SATISFIABLE', message: `The file has ${file.byteSize} bytes; the range begins past its end.`, hint: 'If you have them all, the download is complete.' });
+    throw new DomainError({
+      code: 'RANGE_NOT_SATISFIABLE',
+      message: `The file has ${file.byteSize} bytes; the range begins past its end.`,
+      hint: 'If you have them all, the download is complete.',
+    });
   }
   const { first, last } = range === 'WHOLE' ? { first: 0, last: file.byteSize - 1 } : range;
 
@@ -159,7 +203,11 @@ async function* checked(bytes: AsyncIterable<Buffer>, sha256: string): AsyncGene
     heldBack = chunk;
   }
   if (hash.digest('hex') !== sha256) {
-    throw new DomainError({ code: 'ARTIFACT_CORRUPT', message: `The stored file ${sha256} has changed on disk.`, hint: 'Restore it from a backup.' });
+    throw new DomainError({
+      code: 'ARTIFACT_CORRUPT',
+      message: `The stored file ${sha256} has changed on disk.`,
+      hint: 'Restore it from a backup.',
+    });
   }
   if (heldBack !== undefined) yield heldBack;
 }
@@ -171,17 +219,28 @@ async function openWhole(sources: DownloadSources, file: ServedFile): Promise<Fi
   if (size === file.byteSize) return handle;
   await handle.close();
   await sources.reportDamage(file.sha256);
-  throw new DomainError({ code: 'ARTIFACT_CORRUPT', message: `The stored file ${file.sha256} has ${size} bytes instead of ${file.byteSize}.`, hint: 'Restore it from a backup.' });
+  throw new DomainError({
+    code: 'ARTIFACT_CORRUPT',
+    message: `The stored file ${file.sha256} has ${size} bytes instead of ${file.byteSize}.`,
+    hint: 'Restore it from a backup.',
+  });
 }
 
 function isPrematureClose(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && (error.code === 'ERR_STREAM_PREMATURE_CLOSE' || error.code === 'ECONNRESET' || error.code === 'EPIPE');
+  return (
+    error instanceof Error &&
+    'code' in error &&
+    (error.code === 'ERR_STREAM_PREMATURE_CLOSE' || error.code === 'ECONNRESET' || error.code === 'EPIPE')
+  );
 }
 
 /** RFC 6266: a plain name for everybody, and the exact one in UTF-8 where it is not ASCII. */
 export function attachment(fileName: string): string {
   const plain = fileName.replaceAll(/[^\x20-\x7e]|["\\%]/g, '_');
   if (plain === fileName) return `attachment; filename="${plain}"`;
-  const exact = encodeURIComponent(fileName.toWellFormed()).replaceAll(/['()*]/g, (letter) => `%${letter.charCodeAt(0).toString(16).toUpperCase()}`);
+  const exact = encodeURIComponent(fileName.toWellFormed()).replaceAll(
+    /['()*]/g,
+    (letter) => `%${letter.charCodeAt(0).toString(16).toUpperCase()}`,
+  );
   return `attachment; filename="${plain}"; filename*=UTF-8''${exact}`;
 }

@@ -28,7 +28,11 @@ export interface FailureContext {
  * @param formatted the error with message, path and locations, its extensions.code as Apollo or graphql-ws classed it.
  * @param error what was thrown. A DomainError is shown; anything unexpected is logged whole and answered as INTERNAL.
  */
-export function presentError(formatted: GraphQLFormattedError, error: unknown, { requestId, logger }: FailureContext): GraphQLFormattedError {
+export function presentError(
+  formatted: GraphQLFormattedError,
+  error: unknown,
+  { requestId, logger }: FailureContext,
+): GraphQLFormattedError {
   const { locations, path } = formatted;
   const place = { ...(locations === undefined ? {} : { locations }), ...(path === undefined ? {} : { path }) };
   const thrown = error instanceof GraphQLError ? (error.originalError ?? error) : error;
@@ -59,7 +63,11 @@ function factsOf(error: DomainError): FailureFacts {
   };
 }
 
-const INTERNAL = { code: 'INTERNAL', message: 'Something went wrong on the server.', hint: 'Its log has the details under this requestId.' } as const;
+const INTERNAL = {
+  code: 'INTERNAL',
+  message: 'Something went wrong on the server.',
+  hint: 'Its log has the details under this requestId.',
+} as const;
 
 /** The body of a failed answer outside GraphQL. */
 export interface HttpFailure {
@@ -70,7 +78,12 @@ export interface HttpFailure {
 
 /** The same for HTTP beside GraphQL; what is unexpected is logged whole and answered as INTERNAL. */
 export function httpFailure(error: unknown, { requestId, logger }: FailureContext): HttpFailure {
-  if (error instanceof DomainError) return { status: statusOf(error.code), retryAfterSeconds: error.retryAfterSeconds, body: { ...factsOf(error), message: error.message, requestId } };
+  if (error instanceof DomainError)
+    return {
+      status: statusOf(error.code),
+      retryAfterSeconds: error.retryAfterSeconds,
+      body: { ...factsOf(error), message: error.message, requestId },
+    };
   logger.error({ err: error, requestId }, 'A request met an unexpected failure');
   return { status: 500, body: { ...INTERNAL, requestId } };
 }
@@ -88,7 +101,8 @@ function statusOf(code: ErrorCode): number {
   if (code === 'RATE_LIMITED') return 429;
   if (code === 'TIMED_OUT') return 503;
   if (code === 'INTERNAL' || code === 'ARTIFACT_CORRUPT') return 500;
-  if (code.endsWith('NOT_FOUND') || code === 'FORMAT_NOT_AVAILABLE' || code === 'CHECKPOINT_NOT_DOWNLOADABLE') return 404;
+  if (code.endsWith('NOT_FOUND') || code === 'FORMAT_NOT_AVAILABLE' || code === 'CHECKPOINT_NOT_DOWNLOADABLE')
+    return 404;
   return 400;
 }
 

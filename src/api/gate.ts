@@ -71,10 +71,21 @@ export function createGate({ viewerOf, senderOf, audit, limits, logger }: GatePa
       if (admitted !== undefined) await limiter.countRefusal(admitted.countedAs);
       const claimed = admitted === undefined ? claimedKeyId(request.headers.authorization ?? '') : undefined;
       // Express strips what its routers were mounted at from `url`.
-      const url = 'originalUrl' in request && typeof request.originalUrl === 'string' ? request.originalUrl : (request.url ?? '');
+      const url =
+        'originalUrl' in request && typeof request.originalUrl === 'string' ? request.originalUrl : (request.url ?? '');
       const path = url.split('?', 1).join('').slice(0, 200);
-      const act = { viewer: admitted?.viewer ?? NOBODY, address: admitted?.address ?? senderOf(request).address, requestId, action: `${request.method ?? 'GET'} ${path}`, subject: claimed ?? null };
-      await audit.denied(act, error.code).catch((failure: unknown) => logger.error({ err: failure, requestId }, 'a refusal could not be written into the audit log'));
+      const act = {
+        viewer: admitted?.viewer ?? NOBODY,
+        address: admitted?.address ?? senderOf(request).address,
+        requestId,
+        action: `${request.method ?? 'GET'} ${path}`,
+        subject: claimed ?? null,
+      };
+      await audit
+        .denied(act, error.code)
+        .catch((failure: unknown) =>
+          logger.error({ err: failure, requestId }, 'a refusal could not be written into the audit log'),
+        );
     },
   };
 }

@@ -1,5 +1,17 @@
-/** Deny by default: no root field without a rule, no object type without a role; every call is checked before it begins, and told to the audit log. */
-import { defaultFieldResolver, getNamedType, isAbstractType, isObjectType, type GraphQLField, type GraphQLNamedType, type GraphQLObjectType, type GraphQLSchema } from 'graphql';
+/**
+ * Deny by default: no root field without a rule, no object type without a role; every call is checked before it begins,
+ * and told to the audit log.
+ */
+import {
+  defaultFieldResolver,
+  getNamedType,
+  isAbstractType,
+  isObjectType,
+  type GraphQLField,
+  type GraphQLNamedType,
+  type GraphQLObjectType,
+  type GraphQLSchema,
+} from 'graphql';
 import { DomainError } from '../errors.ts';
 import { ACCESS_ROLES, authorise, authoriseChange, type Viewer } from '../modules/access/index.ts';
 import { isDenial, type AuditAct } from '../modules/audit/index.ts';
@@ -15,7 +27,9 @@ export interface Rules {
 /** A schema whose rules do not fit it: a fault of the program, told before it serves anybody. */
 export class PermissionError extends Error {
   constructor(faults: readonly string[]) {
-    super(`The permissions in src/api/permissions.ts do not fit the schema:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`);
+    super(
+      `The permissions in src/api/permissions.ts do not fit the schema:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`,
+    );
     this.name = 'PermissionError';
   }
 }
@@ -25,13 +39,23 @@ type Args = Readonly<Record<string, unknown>>;
 
 /**
  * Puts a check before the resolver of every root field.
- * @throws PermissionError naming every field and type without a rule, every rule without one, and every field that shows a type to a role
- * which may not see it.
+ * @throws PermissionError naming every field and type without a rule, every rule without one, and every field that
+ * shows a type to a role which may not see it.
  */
 export function guard(schema: GraphQLSchema, rules: Rules = { fields: FIELD_RULES, types: TYPE_ROLES }): GraphQLSchema {
-  const roots = [schema.getQueryType(), schema.getMutationType(), schema.getSubscriptionType()].filter((type) => type != null);
-  const fields = new Map<string, Field>(roots.flatMap((root) => Object.entries(root.getFields()).map(([name, field]) => [`${root.name}.${name}`, field] as const)));
-  const faults = [...faultsOfFields(fields, rules), ...faultsOfTypes(schema, roots, rules), ...faultsOfReach(schema, fields, rules)];
+  const roots = [schema.getQueryType(), schema.getMutationType(), schema.getSubscriptionType()].filter(
+    (type) => type != null,
+  );
+  const fields = new Map<string, Field>(
+    roots.flatMap((root) =>
+      Object.entries(root.getFields()).map(([name, field]) => [`${root.name}.${name}`, field] as const),
+    ),
+  );
+  const faults = [
+    ...faultsOfFields(fields, rules),
+    ...faultsOfTypes(schema, roots, rules),
+    ...faultsOfReach(schema, fields, rules),
+  ];
   if (faults.length > 0) throw new PermissionError(faults);
   for (const [name, field] of fields) {
     const rule = rules.fields[name];
@@ -47,7 +71,13 @@ function guardField(name: string, field: Field, rule: FieldRule): void {
       authoriseChange(context.viewer, await resourcesTouched(context, rule.touches ?? {}, args));
     }
   };
-  const actOf = (args: Args, { viewer, address, requestId }: ApiContext): AuditAct => ({ viewer, address, requestId, action: name, subject: subjectOf(args, rule) });
+  const actOf = (args: Args, { viewer, address, requestId }: ApiContext): AuditAct => ({
+    viewer,
+    address,
+    requestId,
+    action: name,
+    subject: subjectOf(args, rule),
+  });
   const isMutation = name.startsWith('Mutation.');
   /** A mutation is told of, whatever comes of it; anything else when it is refused. */
   const told = async <Result>(args: Args, context: ApiContext, work: () => Promise<Result>): Promise<Result> => {
@@ -89,16 +119,27 @@ function checkRole(viewer: Viewer, { role, action }: FieldRule): void {
 }
 
 function faultsOfFields(fields: ReadonlyMap<string, Field>, rules: Rules): string[] {
-  const missing = [...fields.keys()].filter((name) => !Object.hasOwn(rules.fields, name)).map((name) => `${name} has no rule: add its line to FIELD_RULES.`);
-  const stale = Object.keys(rules.fields).filter((name) => !fields.has(name)).map((name) => `FIELD_RULES has a line for ${name}, which the schema has not.`);
+  const missing = [...fields.keys()]
+    .filter((name) => !Object.hasOwn(rules.fields, name))
+    .map((name) => `${name} has no rule: add its line to FIELD_RULES.`);
+  const stale = Object.keys(rules.fields)
+    .filter((name) => !fields.has(name))
+    .map((name) => `FIELD_RULES has a line for ${name}, which the schema has not.`);
   return [...missing, ...stale];
 }
 
 function faultsOfTypes(schema: GraphQLSchema, roots: readonly GraphQLObjectType[], rules: Rules): string[] {
-  const types = Object.values(schema.getTypeMap()).filter((type) => isObjectType(type) && !roots.includes(type) && !type.name.startsWith('__'));
-  const missing = types.filter((type) => roleOfType(type.name, rules) === undefined).map((type) => `The type ${type.name} has no role: add it to TYPE_ROLES.`);
+  const types = Object.values(schema.getTypeMap()).filter(
+    (type) => isObjectType(type) && !roots.includes(type) && !type.name.startsWith('__'),
+  );
+  const missing = types
+    .filter((type) => roleOfType(type.name, rules) === undefined)
+    .map((type) => `The type ${type.name} has no role: add it to TYPE_ROLES.`);
   const names = new Set(types.map((type) => type.name));
-  const stale = Object.values(rules.types).flat().filter((name) => !names.has(name)).map((name) => `TYPE_ROLES names the type ${name}, which the schema has not.`);
+  const stale = Object.values(rules.types)
+    .flat()
+    .filter((name) => !names.has(name))
+    .map((name) => `TYPE_ROLES names the type ${name}, which the schema has not.`);
   return [...missing, ...stale];
 }
 
@@ -108,7 +149,9 @@ function faultsOfReach(schema: GraphQLSchema, fields: ReadonlyMap<string, Field>
     if (role === undefined) return [];
     return [...reachedFrom(schema, getNamedType(field.type))].flatMap((type) => {
       const needed = roleOfType(type, rules);
-      return needed === undefined || rankOf(needed) <= rankOf(role) ? [] : [`${name} is open to ${role} and leads to the type ${type}, which needs ${needed}.`];
+      return needed === undefined || rankOf(needed) <= rankOf(role)
+        ? []
+        : [`${name} is open to ${role} and leads to the type ${type}, which needs ${needed}.`];
     });
   });
 }
@@ -128,7 +171,10 @@ function reachedFrom(schema: GraphQLSchema, start: GraphQLNamedType): Set<string
 
 function roleOfType(name: string, rules: Rules): NeededRole | undefined {
   const base = name.replace(/(Connection|Edge|Payload)$/, '');
-  return ROLES_FROM_LEAST.find((role) => rules.types[role]?.includes(name)) ?? ROLES_FROM_LEAST.find((role) => rules.types[role]?.includes(base));
+  return (
+    ROLES_FROM_LEAST.find((role) => rules.types[role]?.includes(name)) ??
+    ROLES_FROM_LEAST.find((role) => rules.types[role]?.includes(base))
+  );
 }
 
 const ROLES_FROM_LEAST: readonly NeededRole[] = ['ANYONE', ...ACCESS_ROLES];

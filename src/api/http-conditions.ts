@@ -1,4 +1,7 @@
-/** Conditional and range requests (RFC 9110, sections 13 and 14) for a representation with a strong ETag and no date. Pure. */
+/**
+ * Conditional and range requests (RFC 9110, sections 13 and 14) for a representation with a strong ETag and no date.
+ * Pure.
+ */
 import type { IncomingHttpHeaders } from 'node:http';
 
 export interface ByteRange {
@@ -8,13 +11,17 @@ export interface ByteRange {
 }
 
 /**
- * If-Match and If-None-Match, in the order of RFC 9110, 13.2.2, for GET and HEAD. Conditions on dates are ignored, as they must be
- * where no modification date is known.
+ * If-Match and If-None-Match, in the order of RFC 9110, 13.2.2, for GET and HEAD. Conditions on dates are ignored, as
+ * they must be where no modification date is known.
  */
-export function evaluateConditions(headers: IncomingHttpHeaders, etag: string): 'SEND' | 'NOT_MODIFIED' | 'PRECONDITION_FAILED' {
+export function evaluateConditions(
+  headers: IncomingHttpHeaders,
+  etag: string,
+): 'SEND' | 'NOT_MODIFIED' | 'PRECONDITION_FAILED' {
   const ifMatch = headers['if-match'];
   // If-Match compares strongly: a weak tag never matches.
-  if (ifMatch !== undefined && !(ifMatch.trim() === '*' || entityTags(ifMatch).includes(etag))) return 'PRECONDITION_FAILED';
+  if (ifMatch !== undefined && !(ifMatch.trim() === '*' || entityTags(ifMatch).includes(etag)))
+    return 'PRECONDITION_FAILED';
   const ifNoneMatch = headers['if-none-match'];
   if (ifNoneMatch === undefined) return 'SEND';
   const isKnown = ifNoneMatch.trim() === '*' || entityTags(ifNoneMatch).some((tag) => tag.replace(/^W\//, '') === etag);
@@ -22,10 +29,15 @@ export function evaluateConditions(headers: IncomingHttpHeaders, etag: string): 
 }
 
 /**
- * The part that was asked for. WHOLE where there is no Range, where it makes no sense (`bytes=abc`, `bytes=5-2`, another unit: to be
- * ignored by RFC 9110, 14.2), where it asks for several parts (which a server may decline), and where If-Range names other bytes.
+ * The part that was asked for. WHOLE where there is no Range, where it makes no sense (`bytes=abc`, `bytes=5-2`,
+ * another unit: to be ignored by RFC 9110, 14.2), where it asks for several parts (which a server may decline), and
+ * where If-Range names other bytes.
  */
-export function selectRange(headers: IncomingHttpHeaders, etag: string, byteSize: number): ByteRange | 'WHOLE' | 'UNSATISFIABLE' {
+export function selectRange(
+  headers: IncomingHttpHeaders,
+  etag: string,
+  byteSize: number,
+): ByteRange | 'WHOLE' | 'UNSATISFIABLE' {
   const { range } = headers;
   const ifRange = headers['if-range'];
   if (range === undefined) return 'WHOLE';

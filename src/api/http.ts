@@ -3,9 +3,18 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { ApolloServer } from '@apollo/server';
-import { ApolloServerPluginCacheControlDisabled, ApolloServerPluginLandingPageDisabled } from '@apollo/server/plugin/disabled';
+import {
+  ApolloServerPluginCacheControlDisabled,
+  ApolloServerPluginLandingPageDisabled,
+} from '@apollo/server/plugin/disabled';
 import { expressMiddleware } from '@as-integrations/express5';
-import express, { type ErrorRequestHandler, type Express, type Request, type RequestHandler, type Response } from 'express';
+import express, {
+  type ErrorRequestHandler,
+  type Express,
+  type Request,
+  type RequestHandler,
+  type Response,
+} from 'express';
 import type { GraphQLSchema } from 'graphql';
 import { DomainError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
@@ -62,7 +71,10 @@ export interface HttpServer {
   readonly server: Server;
   /** @param address port 0 takes any free one. @returns the port that was taken. Rejects when it is in use. */
   listen(address: { readonly host: string; readonly port: number }): Promise<{ readonly port: number }>;
-  /** Takes no more connections, closes sockets with 1001, lets requests end until the deadline, then cuts them off. Safe to call twice. */
+  /**
+   * Takes no more connections, closes sockets with 1001, lets requests end until the deadline, then cuts them off. Safe
+   * to call twice.
+   */
   drain(deadlineMs: number): Promise<void>;
 }
 
@@ -80,9 +92,23 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   const timeouts = options.timeouts ?? DEFAULT_TIMEOUTS;
   const introspection = options.introspection ?? true;
   // A body may take long, an upload's above all: receiveWithin and the uploads bound it, each in its own way.
-  const server = createServer({ headersTimeout: timeouts.headersMs, requestTimeout: 0, keepAliveTimeout: timeouts.idleMs, connectionsCheckingInterval: Math.min(1_000, timeouts.headersMs / 2) }, app);
+  const server = createServer(
+    {
+      headersTimeout: timeouts.headersMs,
+      requestTimeout: 0,
+      keepAliveTimeout: timeouts.idleMs,
+      connectionsCheckingInterval: Math.min(1_000, timeouts.headersMs / 2),
+    },
+    app,
+  );
   boundConnections(server);
-  const gate = createGate({ viewerOf: options.viewerOf, senderOf: options.senderOf, audit: options.services.audit, limits: options.rateLimits ?? DEFAULT_RATE_LIMITS, logger });
+  const gate = createGate({
+    viewerOf: options.viewerOf,
+    senderOf: options.senderOf,
+    audit: options.services.audit,
+    limits: options.rateLimits ?? DEFAULT_RATE_LIMITS,
+    logger,
+  });
   let draining: Promise<void> | undefined;
 
   const viewerOfRequest = async (request: IncomingMessage): Promise<Viewer> => (await gate.admit(request)).viewer;
@@ -97,7 +123,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     stopOnTerminationSignals: false,
     parseOptions: { maxTokens: MAX_TOKENS },
     logger,
-    formatError: (formatted, error) => presentError(formatted, error, { requestId: currentRequest.getStore() ?? 'unknown', logger }),
+    formatError: (formatted, error) =>
+      presentError(formatted, error, { requestId: currentRequest.getStore() ?? 'unknown', logger }),
     plugins: [
       // The landing page of Apollo loads scripts from outside.
       ApolloServerPluginLandingPageDisabled(),
@@ -142,7 +169,13 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, gate));
   app.use(createUploads({ uploads: options.uploads, viewerOf: viewerOfRequest, logger }));
   app.use(createCards({ cards: options.services.cards, viewerOf: viewerOfRequest }));
-  app.use(createDownloads({ sources: sourcesOf(options), viewerOf: viewerOfRequest, ...(options.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: options.stallTimeoutMs }) }));
+  app.use(
+    createDownloads({
+      sources: sourcesOf(options),
+      viewerOf: viewerOfRequest,
+      ...(options.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: options.stallTimeoutMs }),
+    }),
+  );
   if (options.landingPage ?? true) {
     const pages = options.pagesDir === undefined ? undefined : createPages(options.pagesDir);
     if (pages !== undefined) app.use(pages);
@@ -151,11 +184,24 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     });
   }
   app.use((request) => {
-    throw new DomainError({ code: 'NOT_FOUND', message: `There is nothing at ${request.path.slice(0, 200)}.`, hint: 'See / for what is.' });
+    throw new DomainError({
+      code: 'NOT_FOUND',
+      message: `There is nothing at ${request.path.slice(0, 200)}.`,
+      hint: 'See / for what is.',
+    });
   });
   app.use(answerFailure(gate, logger));
 
-  const subscriptions = serveSubscriptions({ server, path: GRAPHQL_PATH, schema, gate, contextFor, introspection, timeouts, logger });
+  const subscriptions = serveSubscriptions({
+    server,
+    path: GRAPHQL_PATH,
+    schema,
+    gate,
+    contextFor,
+    introspection,
+    timeouts,
+    logger,
+  });
 
   return {
     app,
@@ -184,7 +230,11 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
 }
 
 /** Who asks is settled before GraphQL begins: a wrong key is answered with 401, not with a page of nulls. */
-function graphqlOverHttp({ contextFor, logger }: HttpServerOptions, apollo: ApolloServer<TimedContext>, gate: Gate): RequestHandler[] {
+function graphqlOverHttp(
+  { contextFor, logger }: HttpServerOptions,
+  apollo: ApolloServer<TimedContext>,
+  gate: Gate,
+): RequestHandler[] {
   const admitted = new WeakMap<IncomingMessage, Admitted>();
   const know: RequestHandler = async (request, _response, next) => {
     admitted.set(request, await gate.admit(request));
@@ -206,7 +256,10 @@ function graphqlOverHttp({ contextFor, logger }: HttpServerOptions, apollo: Apol
       deadline.signal.addEventListener('abort', () => fail(deadline.signal.reason, res), { once: true });
       res.once('close', deadline.end);
       const { viewer, address } = sender;
-      return withDeadline(contextFor({ viewer, address, requestId: requestIdOf(res), onRefusal: () => gate.countRefusal(sender) }), deadline);
+      return withDeadline(
+        contextFor({ viewer, address, requestId: requestIdOf(res), onRefusal: () => gate.countRefusal(sender) }),
+        deadline,
+      );
     },
   });
   const answer: ErrorRequestHandler = async (error: unknown, request, response, _next) => {
@@ -222,7 +275,12 @@ function sourcesOf({ services, openArtifact, logger }: HttpServerOptions): Downl
   const artifactOrThrow = async (viewer: Viewer, sha256: string) => {
     const artifact = await services.artifacts.get(viewer, sha256);
     if (artifact !== undefined) return artifact;
-    throw new DomainError({ code: 'ARTIFACT_NOT_FOUND', message: 'There is no artifact with this sha256.', field: 'sha256', hint: 'Use a sha256 in lower-case hex that the API printed.' });
+    throw new DomainError({
+      code: 'ARTIFACT_NOT_FOUND',
+      message: 'There is no artifact with this sha256.',
+      field: 'sha256',
+      hint: 'Use a sha256 in lower-case hex that the API printed.',
+    });
   };
   return {
     open: openArtifact,
@@ -230,12 +288,27 @@ function sourcesOf({ services, openArtifact, logger }: HttpServerOptions): Downl
       logger.error({ sha256 }, 'a stored file is not what its name says');
       return services.artifacts.reportDamage(sha256);
     },
-    weights: async (viewer, checkpointId, format, isGone) => ({ ...(await services.exports.weightsFile(viewer, checkpointId, format, isGone)), isImmutable: false }),
-    artifact: async (viewer, sha256) => ({ ...(await artifactOrThrow(viewer, sha256)), fileName: sha256, isImmutable: true }),
-    embeddings: async (viewer, id, format) => ({ ...(await services.embeddings.file(viewer, id, format)), isImmutable: true }),
+    weights: async (viewer, checkpointId, format, isGone) => ({
+      ...(await services.exports.weightsFile(viewer, checkpointId, format, isGone)),
+      isImmutable: false,
+    }),
+    artifact: async (viewer, sha256) => ({
+      ...(await artifactOrThrow(viewer, sha256)),
+      fileName: sha256,
+      isImmutable: true,
+    }),
+    embeddings: async (viewer, id, format) => ({
+      ...(await services.embeddings.file(viewer, id, format)),
+      isImmutable: true,
+    }),
     thumbnail: async (viewer, datasetId, position) => {
       const thumbnail = await services.datasets.thumbnailOf(viewer, datasetId, position);
-      if (thumbnail === undefined) throw new DomainError({ code: 'NOT_FOUND', message: 'There is no such thumbnail.', hint: 'Thumbnails are numbered from 0, for a dataset with a sealed version.' });
+      if (thumbnail === undefined)
+        throw new DomainError({
+          code: 'NOT_FOUND',
+          message: 'There is no such thumbnail.',
+          hint: 'Thumbnails are numbered from 0, for a dataset with a sealed version.',
+        });
       return { ...(await artifactOrThrow(viewer, thumbnail.sha256)), isImmutable: false };
     },
   };
@@ -252,7 +325,10 @@ const identify: RequestHandler = (request, response, next) => {
 
 const harden: RequestHandler = (_request, response, next) => {
   response.setHeader('X-Content-Type-Options', 'nosniff');
-  response.setHeader('Content-Security-Policy', "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'");
+  response.setHeader(
+    'Content-Security-Policy',
+    "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
+  );
   response.setHeader('Referrer-Policy', 'no-referrer');
   next();
 };
@@ -270,7 +346,11 @@ function answerFailure(gate: Gate, logger: Logger): ErrorRequestHandler {
   };
 }
 
-function failureOf(error: unknown, response: Response, logger: Logger): { status: number; body: { code: string; message: string; requestId: string; hint?: string } } {
+function failureOf(
+  error: unknown,
+  response: Response,
+  logger: Logger,
+): { status: number; body: { code: string; message: string; requestId: string; hint?: string } } {
   const requestId = requestIdOf(response);
   if (!isClientFault(error)) {
     const failure = httpFailure(error, { requestId, logger });
@@ -280,12 +360,28 @@ function failureOf(error: unknown, response: Response, logger: Logger): { status
   }
   const tooLarge = error.status === 413;
   const message = tooLarge ? `The body is larger than ${MAX_BODY_BYTES} bytes.` : 'The request can not be read.';
-  return { status: error.status, body: { code: 'BAD_REQUEST', message, requestId, hint: tooLarge ? 'Split the request.' : 'Send a JSON object {"query": "..."} as application/json in UTF-8, to an address in valid percent-encoding.' } };
+  return {
+    status: error.status,
+    body: {
+      code: 'BAD_REQUEST',
+      message,
+      requestId,
+      hint: tooLarge
+        ? 'Split the request.'
+        : 'Send a JSON object {"query": "..."} as application/json in UTF-8, to an address in valid percent-encoding.',
+    },
+  };
 }
 
 /** What express and its body parser throw for a request that is malformed. */
 function isClientFault(error: unknown): error is Error & { readonly status: number } {
-  return error instanceof Error && 'status' in error && typeof error.status === 'number' && error.status >= 400 && error.status < 500;
+  return (
+    error instanceof Error &&
+    'status' in error &&
+    typeof error.status === 'number' &&
+    error.status >= 400 &&
+    error.status < 500
+  );
 }
 
 async function within<Value>(timeoutMs: number, work: Promise<Value>): Promise<Value> {
@@ -295,4 +391,3 @@ async function within<Value>(timeoutMs: number, work: Promise<Value>): Promise<V
   });
   return Promise.race([work, late]).finally(() => clearTimeout(timer));
 }
-

@@ -11,7 +11,16 @@ export interface Metrics {
 }
 
 /** Known routes by their first segment: a label per address would let any client fill our memory. */
-const ROUTES: ReadonlySet<string> = new Set(['graphql', 'checkpoints', 'uploads', 'artifacts', 'datasets', 'healthz', 'readyz', 'metrics']);
+const ROUTES: ReadonlySet<string> = new Set([
+  'graphql',
+  'checkpoints',
+  'uploads',
+  'artifacts',
+  'datasets',
+  'healthz',
+  'readyz',
+  'metrics',
+]);
 
 export function createMetrics(runCounts: () => Promise<Readonly<Record<string, number>>>): Metrics {
   const registry = new Registry();
@@ -41,7 +50,10 @@ export function createMetrics(runCounts: () => Promise<Readonly<Record<string, n
       const [, segment = ''] = request.path.split('/', 2);
       const route = request.path === '/' ? '/' : ROUTES.has(segment) ? `/${segment}` : 'other';
       response.once('close', () => {
-        durations.observe({ method: request.method, route, status: response.statusCode }, (performance.now() - startMs) / 1000);
+        durations.observe(
+          { method: request.method, route, status: response.statusCode },
+          (performance.now() - startMs) / 1000,
+        );
       });
       next();
     },

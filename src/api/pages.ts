@@ -16,7 +16,10 @@ const POLICY = {
   'form-action': "'none'",
   'frame-ancestors': "'none'",
 };
-/** The editor of the GraphQL explorer writes its own style elements and brings its icons inside of them: it is a document of its own, with these leaves more. */
+/**
+ * The editor of the GraphQL explorer writes its own style elements and brings its icons inside of them: it is a
+ * document of its own, with these leaves more.
+ */
 const EXPLORER_PATH = '/explorer';
 const EXPLORER_POLICY = { ...POLICY, 'style-src': "'self' 'unsafe-inline'", 'font-src': "'self' data:" };
 
@@ -29,7 +32,10 @@ export function createPages(folder: string): Router | undefined {
   if (!existsSync(document)) return undefined;
   const router = Router();
   // A new build has new names.
-  router.use('/assets', express.static(path.join(folder, 'assets'), { index: false, redirect: false, immutable: true, maxAge: '365d' }));
+  router.use(
+    '/assets',
+    express.static(path.join(folder, 'assets'), { index: false, redirect: false, immutable: true, maxAge: '365d' }),
+  );
   router.get('/icon.svg', express.static(folder, { index: false, redirect: false, maxAge: '1d' }));
   router.get('/{*page}', documentFor(document));
   return router;
@@ -52,6 +58,11 @@ function documentFor(document: string): RequestHandler {
 }
 
 function protect(response: Response, policy: Readonly<Record<string, string>>): void {
-  response.setHeader('Content-Security-Policy', Object.entries(policy).map(([name, value]) => `${name} ${value}`).join('; '));
+  response.setHeader(
+    'Content-Security-Policy',
+    Object.entries(policy)
+      .map(([name, value]) => `${name} ${value}`)
+      .join('; '),
+  );
   response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
 }

@@ -1,4 +1,7 @@
-/** Mutations answer expected failures as values: `userErrors { code field message hint }` with the payload's object null. */
+/**
+ * Mutations answer expected failures as values: `userErrors { code field message hint }` with the payload's object
+ * null.
+ */
 import { DomainError } from '../errors.ts';
 import type { NexusGenObjectNames } from '../generated/nexus.ts';
 import { list, nonNull, objectType } from './nexus.ts';
@@ -47,11 +50,17 @@ export async function settle<Field extends string, Value>(
     return payload(field, await work(), []);
   } catch (error) {
     if (!(error instanceof DomainError) || NOT_ALLOWED.has(error.code)) throw error;
-    return payload(field, null, [{ code: error.code, field: error.field ?? null, message: error.message, hint: error.hint ?? null }]);
+    return payload(field, null, [
+      { code: error.code, field: error.field ?? null, message: error.message, hint: error.hint ?? null },
+    ]);
   }
 }
 
-function payload<Field extends string, Value>(field: Field, value: Value | null, userErrors: UserErrorRecord[]): Record<Field, Value | null> & { userErrors: UserErrorRecord[] } {
+function payload<Field extends string, Value>(
+  field: Field,
+  value: Value | null,
+  userErrors: UserErrorRecord[],
+): Record<Field, Value | null> & { userErrors: UserErrorRecord[] } {
   const object: Record<string, Value | null> = { [field]: value };
   return Object.assign(object, { userErrors });
 }

@@ -1,13 +1,17 @@
 /**
- * Who may do what through GraphQL. Every field of Query, Mutation and Subscription has its line in FIELD_RULES, every object type its place
- * in TYPE_ROLES; a schema with one that is missing here, or with a line too many, is not built (guard.ts).
+ * Who may do what through GraphQL. Every field of Query, Mutation and Subscription has its line in FIELD_RULES, every
+ * object type its place in TYPE_ROLES; a schema with one that is missing here, or with a line too many, is not built
+ * (guard.ts).
  */
 import { Kind, type OperationDefinitionNode } from 'graphql';
 import type { AccessAction, AccessRole } from '../modules/access/index.ts';
 
 export type NeededRole = 'ANYONE' | AccessRole;
 
-/** What a change is about: for each kind, the arguments that may name it by id or slug, as dotted paths. The first that is given counts. */
+/**
+ * What a change is about: for each kind, the arguments that may name it by id or slug, as dotted paths. The first that
+ * is given counts.
+ */
 export type Touches = Readonly<Partial<Record<'dataset' | 'model' | 'checkpoint' | 'run', readonly string[]>>>;
 
 export interface FieldRule {
@@ -54,12 +58,30 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
   'Mutation.updateDataset': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { dataset: ['input.id'] } },
   'Mutation.importDatasetVersion': { role: 'CONTRIBUTOR', action: 'IMPORT', touches: { dataset: ['input.datasetId'] } },
   'Mutation.createModel': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { model: ['input.slug'] } },
-  'Mutation.setModelAlias': { role: 'CONTRIBUTOR', action: 'CATALOGUE', touches: { model: ['input.modelId', 'input.modelSlug'] } },
-  // A file on the server or an address takes an OPERATOR; the service sees to that. An upload is the caller's own. It answers when the file was read.
-  'Mutation.importCheckpoint': { role: 'CONTRIBUTOR', action: 'IMPORT', touches: { model: ['input.modelSlug'] }, timeoutMs: 3_600_000 },
+  'Mutation.setModelAlias': {
+    role: 'CONTRIBUTOR',
+    action: 'CATALOGUE',
+    touches: { model: ['input.modelId', 'input.modelSlug'] },
+  },
+  // A file on the server or an address takes an OPERATOR; the service sees to that. An upload is the caller's own. It
+  // answers when the file was read.
+  'Mutation.importCheckpoint': {
+    role: 'CONTRIBUTOR',
+    action: 'IMPORT',
+    touches: { model: ['input.modelSlug'] },
+    timeoutMs: 3_600_000,
+  },
   'Mutation.launchPretraining': { role: 'OPERATOR', action: 'LAUNCH', touches: { model: ['input.modelSlug'] } },
-  'Mutation.launchEvaluation': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { checkpoint: ['input.checkpointId'] } },
-  'Mutation.exportCheckpoint': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { checkpoint: ['input.checkpointId'] } },
+  'Mutation.launchEvaluation': {
+    role: 'CONTRIBUTOR',
+    action: 'LAUNCH',
+    touches: { checkpoint: ['input.checkpointId'] },
+  },
+  'Mutation.exportCheckpoint': {
+    role: 'CONTRIBUTOR',
+    action: 'LAUNCH',
+    touches: { checkpoint: ['input.checkpointId'] },
+  },
   'Mutation.cancelRun': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { run: ['id'] } },
   'Mutation.resumeRun': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { run: ['id'] } },
   'Mutation.deleteDataset': { role: 'OPERATOR', action: 'DELETE', touches: { dataset: ['input.id'] } },
@@ -74,16 +96,57 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
 };
 
 /**
- * The least role that may see an object of the type, whichever way it is reached: a field through which a lesser one would reach it is not
- * built. `XConnection`, `XEdge` and `XPayload` follow X.
+ * The least role that may see an object of the type, whichever way it is reached: a field through which a lesser one
+ * would reach it is not built. `XConnection`, `XEdge` and `XPayload` follow X.
  */
 export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>> = {
   ANYONE: ['PageInfo', 'UserError', 'Viewer'],
   READER: [
-    'Checkpoint', 'CheckpointExport', 'Citation', 'ClassReport', 'ConfusionMatrix', 'Dataset', 'DatasetFacets', 'DatasetShard', 'DatasetVersion', 'EmbeddingSet', 'EngineInfo', 'Evaluation', 'EvaluationBaseline', 'EvaluationComparison',
-    'EvaluationMetric', 'ExternalSource', 'FacetCount', 'FactSource', 'FoundClassifier', 'FoundProjectionHead', 'ImportIssue', 'ImportedContents', 'InputContract',
-    'LabelCount', 'LeaderboardRow', 'Leakage', 'LearningCurveMetric', 'LearningCurvePoint', 'MetricComparison', 'MetricPoint', 'MetricSeries', 'Model', 'ModelAlias', 'Organ', 'RegistryCounts', 'Resolution', 'Run', 'RunEvent', 'RunFailure',
-    'ServerInfo', 'Stain', 'Subcollection', 'Thumbnail', 'Tombstone', 'TrainingFact',
+    'Checkpoint',
+    'CheckpointExport',
+    'Citation',
+    'ClassReport',
+    'ConfusionMatrix',
+    'Dataset',
+    'DatasetFacets',
+    'DatasetShard',
+    'DatasetVersion',
+    'EmbeddingSet',
+    'EngineInfo',
+    'Evaluation',
+    'EvaluationBaseline',
+    'EvaluationComparison',
+    'EvaluationMetric',
+    'ExternalSource',
+    'FacetCount',
+    'FactSource',
+    'FoundClassifier',
+    'FoundProjectionHead',
+    'ImportIssue',
+    'ImportedContents',
+    'InputContract',
+    'LabelCount',
+    'LeaderboardRow',
+    'Leakage',
+    'LearningCurveMetric',
+    'LearningCurvePoint',
+    'MetricComparison',
+    'MetricPoint',
+    'MetricSeries',
+    'Model',
+    'ModelAlias',
+    'Organ',
+    'RegistryCounts',
+    'Resolution',
+    'Run',
+    'RunEvent',
+    'RunFailure',
+    'ServerInfo',
+    'Stain',
+    'Subcollection',
+    'Thumbnail',
+    'Tombstone',
+    'TrainingFact',
   ],
   ADMIN: ['AccessKey', 'AuditEntry', 'AuditFault', 'AuditHead', 'AuditVerification', 'CreateKeyPayload'],
 };
@@ -91,6 +154,8 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
 /** How long an operation may take: as long as the slowest of its root fields. */
 export function timeoutOf({ operation, selectionSet }: OperationDefinitionNode, standardMs: number): number {
   const root = `${operation.charAt(0).toUpperCase()}${operation.slice(1)}`;
-  const own = selectionSet.selections.flatMap((selection) => (selection.kind === Kind.FIELD ? [FIELD_RULES[`${root}.${selection.name.value}`]?.timeoutMs ?? 0] : []));
+  const own = selectionSet.selections.flatMap((selection) =>
+    selection.kind === Kind.FIELD ? [FIELD_RULES[`${root}.${selection.name.value}`]?.timeoutMs ?? 0] : [],
+  );
   return Math.max(standardMs, ...own);
 }

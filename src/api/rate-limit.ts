@@ -1,4 +1,7 @@
-/** How often somebody may ask. Counted in the memory of this process: one server is what Paraffin is; several behind one name would each count for themselves. */
+/**
+ * How often somebody may ask. Counted in the memory of this process: one server is what Paraffin is; several behind one
+ * name would each count for themselves.
+ */
 import { isIPv6 } from 'node:net';
 import type { ServerResponse } from 'node:http';
 import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
@@ -15,7 +18,8 @@ export const DEFAULT_RATE_LIMITS: RateLimits = { requestsPerMinute: 6_000, refus
 
 export interface RateLimiter {
   /**
-   * Counts a request, and writes the headers RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers), Retry-After with a refusal.
+   * Counts a request, and writes the headers RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers),
+   * Retry-After with a refusal.
    * @throws DomainError RATE_LIMITED.
    */
   admit(who: string, response?: ServerResponse): Promise<void>;
@@ -35,11 +39,17 @@ export function createRateLimiter({ requestsPerMinute, refusalsPerMinute }: Rate
       const seconds = Math.ceil(state.msBeforeNext / 1000);
       response?.setHeader('RateLimit-Policy', `"requests";q=${requestsPerMinute};w=${WINDOW_S}`);
       response?.setHeader('RateLimit', `"requests";r=${state.remainingPoints};t=${seconds}`);
-      if (state.consumedPoints > requestsPerMinute) throw tooMany(`More than ${requestsPerMinute} requests in a minute.`, seconds, response);
+      if (state.consumedPoints > requestsPerMinute)
+        throw tooMany(`More than ${requestsPerMinute} requests in a minute.`, seconds, response);
     },
     admitRefused: async (who, response) => {
       const state = await refusals.get(who);
-      if (state !== null && state.consumedPoints >= refusalsPerMinute) throw tooMany(`More than ${refusalsPerMinute} refused requests in a minute.`, Math.ceil(state.msBeforeNext / 1000), response);
+      if (state !== null && state.consumedPoints >= refusalsPerMinute)
+        throw tooMany(
+          `More than ${refusalsPerMinute} refused requests in a minute.`,
+          Math.ceil(state.msBeforeNext / 1000),
+          response,
+        );
     },
     countRefusal: async (who) => {
       await refusals.consume(who).catch(stateOf);
@@ -55,7 +65,12 @@ function stateOf(reason: unknown): RateLimiterRes {
 
 function tooMany(message: string, seconds: number, response: ServerResponse | undefined): DomainError {
   response?.setHeader('Retry-After', Math.max(1, seconds));
-  return new DomainError({ code: 'RATE_LIMITED', message, hint: `Ask again in ${Math.max(1, seconds)} s, and less often.`, retryable: true });
+  return new DomainError({
+    code: 'RATE_LIMITED',
+    message,
+    hint: `Ask again in ${Math.max(1, seconds)} s, and less often.`,
+    retryable: true,
+  });
 }
 
 /** Whom an address is counted as: whoever has an IPv6 address has the 2^64 beside it, too. */
@@ -64,6 +79,12 @@ export function addressKey(address: string | null): string {
   const [head = '', tail] = address.replace(/%.*$/, '').split('::');
   const front = head === '' ? [] : head.split(':');
   const back = tail === undefined || tail === '' ? [] : tail.split(':');
-  const groups = tail === undefined ? front : [...front, ...Array.from({ length: Math.max(0, 8 - front.length - back.length) }, () => '0'), ...back];
-  return `address ${groups.slice(0, 4).map((group) => Number.parseInt(group, 16).toString(16)).join(':')}::/64`;
+  const groups =
+    tail === undefined
+      ? front
+      : [...front, ...Array.from({ length: Math.max(0, 8 - front.length - back.length) }, () => '0'), ...back];
+  return `address ${groups
+    .slice(0, 4)
+    .map((group) => Number.parseInt(group, 16).toString(16))
+    .join(':')}::/64`;
 }

@@ -49,9 +49,21 @@ interface Following {
   readonly bell: Bell;
 }
 
-async function* eventsOf({ runs, announcements, viewer, runId, afterSequence, bell }: Following): AsyncGenerator<RunEventRecord, void, undefined> {
+async function* eventsOf({
+  runs,
+  announcements,
+  viewer,
+  runId,
+  afterSequence,
+  bell,
+}: Following): AsyncGenerator<RunEventRecord, void, undefined> {
   if ((await runs.get(viewer, runId)) === undefined) {
-    throw new DomainError({ code: 'RUN_NOT_FOUND', message: 'There is no run with this id.', field: 'runId', hint: 'List them with the query runs.' });
+    throw new DomainError({
+      code: 'RUN_NOT_FOUND',
+      message: 'There is no run with this id.',
+      field: 'runId',
+      hint: 'List them with the query runs.',
+    });
   }
   const unsubscribe = announcements.subscribe(runId, bell.ring);
   let sequence = afterSequence;

@@ -15,10 +15,13 @@ export function parseInstant(value: unknown): Date {
     const instant = new Date(match[0]);
     // Date takes 30 February for 1 March; the field must say what the client meant.
     const daysInMonth = new Date(Date.UTC(year, month, 0)).getUTCDate();
-    const isReal = month >= 1 && month <= 12 && day >= 1 && day <= daysInMonth && hour < 24 && minute < 60 && second < 60;
+    const isReal =
+      month >= 1 && month <= 12 && day >= 1 && day <= daysInMonth && hour < 24 && minute < 60 && second < 60;
     if (isReal && !Number.isNaN(instant.getTime())) return instant;
   }
-  throw new GraphQLError(`DateTime must be an instant such as "2026-01-31T12:00:00Z", not ${JSON.stringify(value) ?? typeof value}.`);
+  throw new GraphQLError(
+    `DateTime must be an instant such as "2026-01-31T12:00:00Z", not ${JSON.stringify(value) ?? typeof value}.`,
+  );
 }
 
 export const DateTime = scalarType({
@@ -41,14 +44,18 @@ export const MAX_JSON_DEPTH = 64;
 
 /**
  * The value, if JSON can carry it without loss.
- * @throws GraphQLError naming the place of what it can not: NaN, undefined, a Date, a function; or for more than MAX_JSON_DEPTH levels.
+ * @throws GraphQLError naming the place of what it can not: NaN, undefined, a Date, a function; or for more than
+ * MAX_JSON_DEPTH levels.
  */
 export function checkedJson(value: unknown, place = 'JSON', depth = 0): unknown {
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return value;
   if (typeof value === 'number' && Number.isFinite(value)) return value;
   if (depth > MAX_JSON_DEPTH) throw new GraphQLError(`JSON is more than ${MAX_JSON_DEPTH} levels deep.`);
   if (Array.isArray(value)) return value.map((item, index) => checkedJson(item, `${place}[${index}]`, depth + 1));
-  if (isPlainObject(value)) return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, checkedJson(item, `${place}.${key}`, depth + 1)]));
+  if (isPlainObject(value))
+    return Object.fromEntries(
+      Object.entries(value).map(([key, item]) => [key, checkedJson(item, `${place}.${key}`, depth + 1)]),
+    );
   throw new GraphQLError(`${place} holds what JSON can not carry (${Object.prototype.toString.call(value)}).`);
 }
 

@@ -26,13 +26,29 @@ const root = path.resolve(import.meta.dirname, '../..');
  */
 export function buildSchema(write: boolean): GraphQLSchema {
   const schema = makeSchema({
-    types: [rootTypes, scalars, PageInfo, UserError, access, audit, datasets, models, embeddings, runs, evaluations, exports, cards, deletions],
+    types: [
+      rootTypes,
+      scalars,
+      PageInfo,
+      UserError,
+      access,
+      audit,
+      datasets,
+      models,
+      embeddings,
+      runs,
+      evaluations,
+      exports,
+      cards,
+      deletions,
+    ],
     shouldGenerateArtifacts: write,
     shouldExitAfterGenerateArtifacts: false,
     outputs: { schema: path.join(root, 'schema.graphql'), typegen: path.join(root, 'src/generated/nexus.ts') },
     contextType: { module: path.join(import.meta.dirname, 'context.ts'), export: 'ApiContext' },
     // Nexus writes imports without an ending, which Node and the compiler take for missing modules, and so for `any`.
-    formatTypegen: (content, kind) => (kind === 'types' ? content.replaceAll(/(from "|import\(')(\.[^"']*?)(\.ts)?(["'])/g, '$1$2.ts$4') : content),
+    formatTypegen: (content, kind) =>
+      kind === 'types' ? content.replaceAll(/(from "|import\(')(\.[^"']*?)(\.ts)?(["'])/g, '$1$2.ts$4') : content,
     features: { abstractTypeStrategies: { resolveType: true } },
     nonNullDefaults: { input: false, output: false },
   });

@@ -10,15 +10,18 @@ export interface Sender {
   readonly isLoopback: boolean;
 }
 
-type SenderRequest = Pick<IncomingMessage, 'headers'> & { readonly socket: { readonly remoteAddress?: string | undefined } };
+type SenderRequest = Pick<IncomingMessage, 'headers'> & {
+  readonly socket: { readonly remoteAddress?: string | undefined };
+};
 
 const LOOPBACK_ADDRESS = /^(::1|(::ffff:)?127(\.\d{1,3}){3})$/;
 const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/i;
 const FORWARDING_HEADERS = ['forwarded', 'x-forwarded-for', 'x-real-ip', 'via'] as const;
 
 /**
- * @param trustedProxies addresses and subnets (`10.0.0.0/8`, `loopback`) whose X-Forwarded-For is believed. It is read from its end, which
- * the nearest proxy wrote, up to the first address that is not one of them: what a client makes up stands before that and counts for nothing.
+ * @param trustedProxies addresses and subnets (`10.0.0.0/8`, `loopback`) whose X-Forwarded-For is believed. It is read
+ * from its end, which the nearest proxy wrote, up to the first address that is not one of them: what a client makes up
+ * stands before that and counts for nothing.
  * @throws TypeError for what is no address or subnet.
  */
 export function senderReader(trustedProxies: readonly string[]): (request: SenderRequest) => Sender {
@@ -27,7 +30,10 @@ export function senderReader(trustedProxies: readonly string[]): (request: Sende
     const direct = request.socket.remoteAddress;
     if (direct === undefined) return { address: null, isLoopback: false };
     const isProxy = isTrusted(direct, 0);
-    return { address: plain(isProxy ? forwardedFor(request, direct, isTrusted) : direct), isLoopback: !isProxy && isLoopbackRequest(request) };
+    return {
+      address: plain(isProxy ? forwardedFor(request, direct, isTrusted) : direct),
+      isLoopback: !isProxy && isLoopbackRequest(request),
+    };
   };
 }
 
@@ -38,9 +44,16 @@ export function bindingWarning(host: string, trustedProxies: readonly string[]):
 }
 
 /** Never what is no address: a broken proxy is taken for the client. */
-function forwardedFor(request: SenderRequest, direct: string, isTrusted: (address: string, hop: number) => boolean): string {
+function forwardedFor(
+  request: SenderRequest,
+  direct: string,
+  isTrusted: (address: string, hop: number) => boolean,
+): string {
   const header = request.headers['x-forwarded-for'];
-  const hops = (Array.isArray(header) ? header.join(',') : (header ?? '')).split(',').map((hop) => hop.trim()).reverse();
+  const hops = (Array.isArray(header) ? header.join(',') : (header ?? ''))
+    .split(',')
+    .map((hop) => hop.trim())
+    .reverse();
   let nearest = direct;
   for (const [index, hop] of hops.entries()) {
     if (isIP(hop) === 0) return nearest;
@@ -56,9 +69,14 @@ function plain(address: string): string {
 }
 
 /**
- * True only for a direct connection over loopback under a loopback name. Behind a proxy on this machine everybody in the world would
- * seem local; and a page in a browser can make its own name point here (DNS rebinding), but can not change the Host that is sent.
+ * True only for a direct connection over loopback under a loopback name. Behind a proxy on this machine everybody in
+ * the world would seem local; and a page in a browser can make its own name point here (DNS rebinding), but can not
+ * change the Host that is sent.
  */
 function isLoopbackRequest({ headers, socket }: SenderRequest): boolean {
-  return LOOPBACK_ADDRESS.test(socket.remoteAddress ?? '') && LOOPBACK_HOST.test(headers.host ?? '') && FORWARDING_HEADERS.every((name) => headers[name] === undefined);
+  return (
+    LOOPBACK_ADDRESS.test(socket.remoteAddress ?? '') &&
+    LOOPBACK_HOST.test(headers.host ?? '') &&
+    FORWARDING_HEADERS.every((name) => headers[name] === undefined)
+  );
 }

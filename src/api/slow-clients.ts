@@ -17,9 +17,19 @@ export interface Timeouts {
   readonly recheckMs: number;
 }
 
-export const DEFAULT_TIMEOUTS: Timeouts = { headersMs: 10_000, bodyMs: 20_000, idleMs: 5_000, requestMs: 30_000, pingMs: 12_000, recheckMs: 30_000 };
+export const DEFAULT_TIMEOUTS: Timeouts = {
+  headersMs: 10_000,
+  bodyMs: 20_000,
+  idleMs: 5_000,
+  requestMs: 30_000,
+  pingMs: 12_000,
+  recheckMs: 30_000,
+};
 
-/** Open connections of one address, sockets among them; of a proxy, its clients share them, so it should keep few of them open. */
+/**
+ * Open connections of one address, sockets among them; of a proxy, its clients share them, so it should keep few of
+ * them open.
+ */
 export const MAX_CONNECTIONS_PER_ADDRESS = 512;
 export const MAX_CONNECTIONS = 4_096;
 

@@ -2,7 +2,15 @@
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
-import { execute, getOperationAST, GraphQLError, parse, type ExecutionArgs, type GraphQLFormattedError, type GraphQLSchema } from 'graphql';
+import {
+  execute,
+  getOperationAST,
+  GraphQLError,
+  parse,
+  type ExecutionArgs,
+  type GraphQLFormattedError,
+  type GraphQLSchema,
+} from 'graphql';
 import { useServer } from 'graphql-ws/use/ws';
 import { WebSocketServer } from 'ws';
 import type { Logger } from '../logger.ts';
@@ -47,7 +55,16 @@ export const MAX_OPERATIONS_PER_SOCKET = 50;
 /** What may wait in memory for a client that does not read. */
 const MAX_WAITING_BYTES = 8_000_000;
 
-export function serveSubscriptions({ server, path, schema, gate, contextFor, introspection, timeouts, logger }: SubscriptionOptions): Subscriptions {
+export function serveSubscriptions({
+  server,
+  path,
+  schema,
+  gate,
+  contextFor,
+  introspection,
+  timeouts,
+  logger,
+}: SubscriptionOptions): Subscriptions {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_BODY_BYTES });
   const present = (requestId: string, errors: readonly GraphQLError[], code: RequestFault): GraphQLFormattedError[] =>
     errors.map((error) => presentError(classed(error, code), error, { requestId, logger }));
@@ -66,7 +83,10 @@ export function serveSubscriptions({ server, path, schema, gate, contextFor, int
           const requestId = randomUUID();
           await gate.report(request, requestId, error);
           // A refused key is told apart from a fault of ours by its text; the protocol has one code for both.
-          socket.close(FORBIDDEN, closeReason(presentError({ message: 'Forbidden' }, error, { requestId, logger }).message));
+          socket.close(
+            FORBIDDEN,
+            closeReason(presentError({ message: 'Forbidden' }, error, { requestId, logger }).message),
+          );
           return false;
         };
         try {
@@ -75,7 +95,10 @@ export function serveSubscriptions({ server, path, schema, gate, contextFor, int
           if (socket.readyState !== socket.OPEN) return false;
           connection.extra.authorization = authorization;
           // A key that is revoked or expires takes with it what it had opened.
-          const recheck = setInterval(() => void gate.recheck(request, authorization).catch(forbid), timeouts.recheckMs);
+          const recheck = setInterval(
+            () => void gate.recheck(request, authorization).catch(forbid),
+            timeouts.recheckMs,
+          );
           // Not onClose: that waits for every subscription of the socket to end.
           socket.once('close', () => clearInterval(recheck));
           return true;
@@ -87,7 +110,11 @@ export function serveSubscriptions({ server, path, schema, gate, contextFor, int
         const requestId = randomUUID();
         try {
           if (Object.keys(connection.subscriptions).length > MAX_OPERATIONS_PER_SOCKET) {
-            throw new DomainError({ code: 'RATE_LIMITED', message: `More than ${MAX_OPERATIONS_PER_SOCKET} operations are under way over this socket.`, hint: 'Complete some, or open another socket.' });
+            throw new DomainError({
+              code: 'RATE_LIMITED',
+              message: `More than ${MAX_OPERATIONS_PER_SOCKET} operations are under way over this socket.`,
+              hint: 'Complete some, or open another socket.',
+            });
           }
           const admitted = await gate.admit(connection.extra.request, connection.extra.authorization);
           const document = parse(query, { maxTokens: MAX_TOKENS });
@@ -95,25 +122,46 @@ export function serveSubscriptions({ server, path, schema, gate, contextFor, int
           if (errors.length > 0) return errors;
           const deadline = createDeadline();
           const { viewer, address } = admitted;
-          const contextValue = withDeadline(contextFor({ viewer, address, requestId, onRefusal: () => gate.countRefusal(admitted) }), deadline);
+          const contextValue = withDeadline(
+            contextFor({ viewer, address, requestId, onRefusal: () => gate.countRefusal(admitted) }),
+            deadline,
+          );
           deadlines.set(contextValue, deadline);
-          return { schema, document, operationName: operationName ?? null, variableValues: variables ?? null, contextValue };
+          return {
+            schema,
+            document,
+            operationName: operationName ?? null,
+            variableValues: variables ?? null,
+            contextValue,
+          };
         } catch (error) {
-          if (error instanceof GraphQLError) return [new GraphQLError(error.message, { source: error.source, positions: error.positions, extensions: { code: 'GRAPHQL_PARSE_FAILED' } })];
+          if (error instanceof GraphQLError)
+            return [
+              new GraphQLError(error.message, {
+                source: error.source,
+                positions: error.positions,
+                extensions: { code: 'GRAPHQL_PARSE_FAILED' },
+              }),
+            ];
           if (error instanceof DomainError) return [new GraphQLError(error.message, { originalError: error })];
           throw error;
         }
       },
-      // Queries and mutations over the socket, in the same time as over HTTP; a subscription lasts as long as it lasts, each of its events does not.
+      // Queries and mutations over the socket, in the same time as over HTTP; a subscription lasts as long as it lasts,
+      // each of its events does not.
       execute: async (args: ExecutionArgs) => {
-        const deadline = typeof args.contextValue === 'object' && args.contextValue !== null ? deadlines.get(args.contextValue) : undefined;
+        const deadline =
+          typeof args.contextValue === 'object' && args.contextValue !== null
+            ? deadlines.get(args.contextValue)
+            : undefined;
         const operation = getOperationAST(args.document, args.operationName);
         if (deadline === undefined || operation == null || operation.operation === 'subscription') return execute(args);
         deadline.start(timeoutOf(operation, timeouts.requestMs));
         try {
           return await beforeDeadline(execute(args), deadline);
         } catch (error) {
-          if (error instanceof DomainError) return { errors: [new GraphQLError(error.message, { originalError: error, path: [] })] };
+          if (error instanceof DomainError)
+            return { errors: [new GraphQLError(error.message, { originalError: error, path: [] })] };
           throw error;
         } finally {
           deadline.end();
@@ -122,7 +170,11 @@ export function serveSubscriptions({ server, path, schema, gate, contextFor, int
       onNext: (connection, _id, _payload, args, { errors, data, extensions }) => {
         if (connection.extra.socket.bufferedAmount > MAX_WAITING_BYTES) connection.extra.socket.terminate();
         if (errors === undefined) return;
-        return { ...(data === undefined ? {} : { data }), ...(extensions === undefined ? {} : { extensions }), errors: present(requestIdOf(args.contextValue), errors, 'BAD_USER_INPUT') };
+        return {
+          ...(data === undefined ? {} : { data }),
+          ...(extensions === undefined ? {} : { extensions }),
+          errors: present(requestIdOf(args.contextValue), errors, 'BAD_USER_INPUT'),
+        };
       },
       onError: (_connection, _id, _payload, errors) => present(randomUUID(), errors, 'GRAPHQL_VALIDATION_FAILED'),
     },
@@ -150,7 +202,10 @@ export function serveSubscriptions({ server, path, schema, gate, contextFor, int
   };
 }
 
-/** Browsers let any page open a socket to any host, and send its Origin: only our own pages may. Other clients send none. */
+/**
+ * Browsers let any page open a socket to any host, and send its Origin: only our own pages may. Other clients send
+ * none.
+ */
 function isSameOrigin(request: IncomingMessage): boolean {
   const { origin, host } = request.headers;
   if (origin === undefined) return true;
@@ -164,17 +219,26 @@ function refuse(socket: Duplex, status: string): void {
 type RequestFault = 'BAD_USER_INPUT' | 'GRAPHQL_VALIDATION_FAILED';
 
 /**
- * Over HTTP, Apollo classes the errors that GraphQL raises before anything runs; here it is on us. They have no path, and nothing but
- * another GraphQLError (of a scalar) beneath them: over `next` they speak of variables, over `error` of the document.
+ * Over HTTP, Apollo classes the errors that GraphQL raises before anything runs; here it is on us. They have no path,
+ * and nothing but another GraphQLError (of a scalar) beneath them: over `next` they speak of variables, over `error` of
+ * the document.
  */
 function classed(error: GraphQLError, code: RequestFault): GraphQLFormattedError {
   const formatted = error.toJSON();
-  const isOfRequest = error.path === undefined && (error.originalError === undefined || error.originalError instanceof GraphQLError);
-  return isOfRequest && formatted.extensions?.code === undefined ? { ...formatted, extensions: { ...formatted.extensions, code } } : formatted;
+  const isOfRequest =
+    error.path === undefined && (error.originalError === undefined || error.originalError instanceof GraphQLError);
+  return isOfRequest && formatted.extensions?.code === undefined
+    ? { ...formatted, extensions: { ...formatted.extensions, code } }
+    : formatted;
 }
 
 function requestIdOf(context: unknown): string {
-  return typeof context === 'object' && context !== null && 'requestId' in context && typeof context.requestId === 'string' ? context.requestId : randomUUID();
+  return typeof context === 'object' &&
+    context !== null &&
+    'requestId' in context &&
+    typeof context.requestId === 'string'
+    ? context.requestId
+    : randomUUID();
 }
 
 /** A close frame carries at most 123 bytes of reason. */

@@ -6,10 +6,14 @@ import type { Touches } from './permissions.ts';
 type Asker = Pick<ApiContext, 'viewer' | 'services'>;
 
 /**
- * `dataset:slug` and `model:slug` of all that is touched; undefined where an argument is missing or names nothing here. A slug that is
- * new counts: it is what will be made.
+ * `dataset:slug` and `model:slug` of all that is touched; undefined where an argument is missing or names nothing here.
+ * A slug that is new counts: it is what will be made.
  */
-export async function resourcesTouched(asker: Asker, touches: Touches, args: Readonly<Record<string, unknown>>): Promise<string[] | undefined> {
+export async function resourcesTouched(
+  asker: Asker,
+  touches: Touches,
+  args: Readonly<Record<string, unknown>>,
+): Promise<string[] | undefined> {
   const resources: string[] = [];
   for (const [kind, paths] of Object.entries(touches)) {
     const reference = referenceAt(args, paths);
@@ -22,7 +26,16 @@ export async function resourcesTouched(asker: Asker, touches: Touches, args: Rea
 
 /** The first argument of these that is given. */
 export function referenceAt(args: Readonly<Record<string, unknown>>, paths: readonly string[]): string | undefined {
-  return paths.map((path) => path.split('.').reduce<unknown>((value, key) => (typeof value === 'object' && value !== null ? Reflect.get(value, key) : undefined), args)).find((value) => typeof value === 'string');
+  return paths
+    .map((path) =>
+      path
+        .split('.')
+        .reduce<unknown>(
+          (value, key) => (typeof value === 'object' && value !== null ? Reflect.get(value, key) : undefined),
+          args,
+        ),
+    )
+    .find((value) => typeof value === 'string');
 }
 
 const datasetResource = async ({ services, viewer }: Asker, reference: string): Promise<string | undefined> => {

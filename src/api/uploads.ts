@@ -1,6 +1,7 @@
 /**
- * Files into the server, by the tus protocol 1.0 (https://tus.io): `POST /uploads` begins one, `PATCH` sends bytes from an offset, `HEAD`
- * says where to go on after a break, `DELETE` gives it up. Only the key that began an upload may touch it, and nobody reads it back.
+ * Files into the server, by the tus protocol 1.0 (https://tus.io): `POST /uploads` begins one, `PATCH` sends bytes from
+ * an offset, `HEAD` says where to go on after a break, `DELETE` gives it up. Only the key that began an upload may
+ * touch it, and nobody reads it back.
  */
 import { ERRORS, Metadata, Server } from '@tus/server';
 import { Router, type Request, type RequestHandler } from 'express';
@@ -62,7 +63,11 @@ export function createUploads({ uploads, viewerOf, logger }: UploadOptions): Rou
     checkLength(request, uploads.maxBytes);
     const beginning = { ownerKeyId, ...readMetadata(request) };
     if ((await uploads.countOf(ownerKeyId)) >= MAX_UPLOADS_PER_KEY) {
-      throw new DomainError({ code: 'TOO_MANY_UPLOADS', message: `This key has ${MAX_UPLOADS_PER_KEY} uploads here already.`, hint: 'Import them, or give them up with DELETE.' });
+      throw new DomainError({
+        code: 'TOO_MANY_UPLOADS',
+        message: `This key has ${MAX_UPLOADS_PER_KEY} uploads here already.`,
+        hint: 'Import them, or give them up with DELETE.',
+      });
     }
     beginnings.set(request, beginning);
     await tus.handle(request, response);
@@ -97,9 +102,19 @@ function idIn(pathname: string): string | undefined {
 function checkLength(request: Request, maxBytes: number): void {
   const text = request.get('upload-length') ?? '';
   if (!/^\d+$/.test(text)) return;
-  if (Number(text) === 0) throw new DomainError({ code: 'BAD_INPUT', message: 'An empty file is not worth an upload.', field: 'Upload-Length' });
+  if (Number(text) === 0)
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: 'An empty file is not worth an upload.',
+      field: 'Upload-Length',
+    });
   if (Number(text) > maxBytes) {
-    throw new DomainError({ code: 'FILE_TOO_LARGE', message: `The file has ${text} bytes; ${maxBytes} are taken at most.`, field: 'Upload-Length', hint: 'The owner of this server sets PARAFFIN_MAX_UPLOAD_BYTES.' });
+    throw new DomainError({
+      code: 'FILE_TOO_LARGE',
+      message: `The file has ${text} bytes; ${maxBytes} are taken at most.`,
+      field: 'Upload-Length',
+      hint: 'The owner of this server sets PARAFFIN_MAX_UPLOAD_BYTES.',
+    });
   }
 }
 
@@ -111,18 +126,35 @@ function readMetadata(request: Request): Omit<Beginning, 'ownerKeyId'> {
   try {
     metadata = Metadata.parse(text);
   } catch (cause) {
-    throw new DomainError({ code: 'BAD_INPUT', message: 'Upload-Metadata is not as the tus protocol has it.', field: 'Upload-Metadata', hint: 'Send pairs of a key and a base64 value, e.g. "filename d2VpZ2h0cy5jaw==".', cause });
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: 'Upload-Metadata is not as the tus protocol has it.',
+      field: 'Upload-Metadata',
+      hint: 'Send pairs of a key and a base64 value, e.g. "filename d2VpZ2h0cy5jaw==".',
+      cause,
+    });
   }
-  const filename = metadata['filename']?.toWellFormed().replaceAll(/[\p{Cc}/\\]/gu, '_').slice(0, 200) ?? '';
+  const filename =
+    metadata['filename']
+      ?.toWellFormed()
+      .replaceAll(/[\p{Cc}/\\]/gu, '_')
+      .slice(0, 200) ?? '';
   const sha256 = metadata['sha256']?.toLowerCase() ?? '';
   if (sha256 !== '' && !/^[0-9a-f]{64}$/.test(sha256)) {
-    throw new DomainError({ code: 'BAD_INPUT', message: 'sha256 in Upload-Metadata is not 64 hexadecimal digits.', field: 'Upload-Metadata', hint: 'Leave it out, and state it when you import.' });
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: 'sha256 in Upload-Metadata is not 64 hexadecimal digits.',
+      field: 'Upload-Metadata',
+      hint: 'Leave it out, and state it when you import.',
+    });
   }
   return { ...(filename === '' ? {} : { filename }), ...(sha256 === '' ? {} : { sha256 }) };
 }
 
 /** The request as Express has it, of which the tus server made one of its own. */
-function nodeRequestOf(request: { readonly runtime?: { readonly node?: { readonly req: object } | undefined } | undefined }): object {
+function nodeRequestOf(request: {
+  readonly runtime?: { readonly node?: { readonly req: object } | undefined } | undefined;
+}): object {
   const found = request.runtime?.node?.req;
   if (found === undefined) throw new Error('The tus server was asked without a request of Node.');
   return found;

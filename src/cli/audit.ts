@@ -11,8 +11,16 @@ export interface AuditOptions {
 
 export async function verifyAudit({ head: kept, json }: AuditOptions): Promise<ExitCode> {
   const { head, entryCount, fault, hasKept } = await withRegistry(({ db }) => verifyAuditLog(db, kept));
-  const faults = [...(fault === null ? [] : [fault.message]), ...(hasKept ? [] : [`Entry ${kept?.sequence ?? ''} with the hash given as --head is not in the log.`])];
+  const faults = [
+    ...(fault === null ? [] : [fault.message]),
+    ...(hasKept ? [] : [`Entry ${kept?.sequence ?? ''} with the hash given as --head is not in the log.`]),
+  ];
   if (json === true) process.stdout.write(`${JSON.stringify({ entryCount, head, faults }, null, 2)}\n`);
-  else process.stdout.write(faults.length === 0 ? `The audit log is whole: ${entryCount} entries.\nhead ${head.sequence}:${head.hash}\n` : `${faults.join('\n')}\nUp to entry ${head.sequence} the log is as it was written.\n`);
+  else
+    process.stdout.write(
+      faults.length === 0
+        ? `The audit log is whole: ${entryCount} entries.\nhead ${head.sequence}:${head.hash}\n`
+        : `${faults.join('\n')}\nUp to entry ${head.sequence} the log is as it was written.\n`,
+    );
   return faults.length === 0 ? EXIT.DONE : EXIT.DAMAGE_FOUND;
 }

@@ -10,8 +10,13 @@ import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';
 
 /** @param target a file that is not there yet, or a folder. */
 export async function backup(target: string, { json }: { readonly json?: true | undefined }): Promise<ExitCode> {
-  const isFolder = await stat(target).then((facts) => facts.isDirectory(), () => false);
-  const file = path.resolve(isFolder ? path.join(target, `paraffin-${new Date().toISOString().replaceAll(':', '-')}.tar`) : target);
+  const isFolder = await stat(target).then(
+    (facts) => facts.isDirectory(),
+    () => false,
+  );
+  const file = path.resolve(
+    isFolder ? path.join(target, `paraffin-${new Date().toISOString().replaceAll(':', '-')}.tar`) : target,
+  );
   const status = createStatusLine(process.stderr);
   const report = await withRegistry(({ databaseUrl, store }) =>
     withStoredBytesLock(databaseUrl, 'SHARED', () =>
@@ -20,15 +25,21 @@ export async function backup(target: string, { json }: { readonly json?: true | 
         store,
         file,
         program: programVersion(),
-        onProgress: ({ bytesDone, bytesTotal }) => status.show(`${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`),
+        onProgress: ({ bytesDone, bytesTotal }) =>
+          status.show(
+            `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`,
+          ),
       }),
     ),
   );
   status.end();
   if (json === true) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
   else {
-    process.stdout.write(`${report.file}: ${byteSizeInWords(report.byteSize)}, ${report.rowCount} rows, ${report.artifacts.count} artifacts.\n`);
-    if (report.damaged.length > 0) process.stdout.write(`Missing or changed already, and so not in it: ${report.damaged.join(', ')}\n`);
+    process.stdout.write(
+      `${report.file}: ${byteSizeInWords(report.byteSize)}, ${report.rowCount} rows, ${report.artifacts.count} artifacts.\n`,
+    );
+    if (report.damaged.length > 0)
+      process.stdout.write(`Missing or changed already, and so not in it: ${report.damaged.join(', ')}\n`);
   }
   return report.damaged.length === 0 ? EXIT.DONE : EXIT.DAMAGE_FOUND;
 }

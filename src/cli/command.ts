@@ -41,7 +41,10 @@ export function wholeNumberFrom(least: number): (text: string) => number {
   };
 }
 
-/** One of the values of an enum, in any case and with either kind of dash. The table lets the compiler see that none is missing. */
+/**
+ * One of the values of an enum, in any case and with either kind of dash. The table lets the compiler see that none is
+ * missing.
+ */
 export function oneOf<Value extends string>(values: Readonly<Record<Value, true>>): (text: string) => Value {
   return (text) => {
     const wanted = text.toUpperCase().replaceAll('-', '_');
@@ -51,7 +54,9 @@ export function oneOf<Value extends string>(values: Readonly<Record<Value, true>
 }
 
 /** For an option that may be given several times, or once with commas. */
-export function listOf<Value>(parse: (text: string) => Value): (text: string, before: readonly Value[] | undefined) => readonly Value[] {
+export function listOf<Value>(
+  parse: (text: string) => Value,
+): (text: string, before: readonly Value[] | undefined) => readonly Value[] {
   return (text, before = []) => [...before, ...text.split(',').map((part) => parse(part.trim()))];
 }
 

@@ -14,8 +14,13 @@ interface Place {
 export function completionCommand(program: () => CommandUnknownOpts) {
   return command('completion', {
     summary: 'a completion script for bash, zsh or fish',
-    details: 'Prints a completion script. It completes a command named paraffin: "npm link" in the clone puts one on the path.',
-    examples: ['completion bash > ~/.local/share/bash-completion/completions/paraffin', 'completion zsh >> ~/.zshrc', 'completion fish > ~/.config/fish/completions/paraffin.fish'],
+    details:
+      'Prints a completion script. It completes a command named paraffin: "npm link" in the clone puts one on the path.',
+    examples: [
+      'completion bash > ~/.local/share/bash-completion/completions/paraffin',
+      'completion zsh >> ~/.zshrc',
+      'completion fish > ~/.config/fish/completions/paraffin.fish',
+    ],
   })
     .argument('<shell>', 'bash, zsh, fish', oneOf(SHELLS))
     .action((shell) => {
@@ -27,9 +32,15 @@ export function completionCommand(program: () => CommandUnknownOpts) {
 
 function placesOf(node: CommandUnknownOpts, path: readonly string[] = []): Place[] {
   const commands = node.commands.map((child) => ({ word: child.name(), summary: child.summary() }));
-  const options = node.options.map((option) => ({ word: option.long ?? option.short ?? '', summary: option.description }));
+  const options = node.options.map((option) => ({
+    word: option.long ?? option.short ?? '',
+    summary: option.description,
+  }));
   const help = { word: '--help', summary: 'what it does, with examples' };
-  return [{ path, words: [...commands, ...options, help] }, ...node.commands.flatMap((child) => placesOf(child, [...path, child.name()]))];
+  return [
+    { path, words: [...commands, ...options, help] },
+    ...node.commands.flatMap((child) => placesOf(child, [...path, child.name()])),
+  ];
 }
 
 function bashScript(places: readonly Place[]): string {
@@ -58,8 +69,19 @@ function fishScript(places: readonly Place[]): string {
       const [first, second] = path;
       const children = words.filter(({ word }) => !word.startsWith('-')).map(({ word }) => word);
       const seen = path.map((word) => `__fish_seen_subcommand_from ${word}`);
-      const condition = first === undefined ? '__fish_use_subcommand' : [...seen, ...(second === undefined && children.length > 0 ? [`not __fish_seen_subcommand_from ${children.join(' ')}`] : [])].join('; and ');
-      return words.map(({ word, summary }) => `complete -c paraffin -n ${quoted(condition)} ${word.startsWith('--') ? `-l ${word.slice(2)}` : `-f -a ${word}`} -d ${quoted(summary)}`);
+      const condition =
+        first === undefined
+          ? '__fish_use_subcommand'
+          : [
+              ...seen,
+              ...(second === undefined && children.length > 0
+                ? [`not __fish_seen_subcommand_from ${children.join(' ')}`]
+                : []),
+            ].join('; and ');
+      return words.map(
+        ({ word, summary }) =>
+          `complete -c paraffin -n ${quoted(condition)} ${word.startsWith('--') ? `-l ${word.slice(2)}` : `-f -a ${word}`} -d ${quoted(summary)}`,
+      );
     })
     .join('\n')
     .concat('\n');

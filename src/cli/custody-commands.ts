@@ -20,7 +20,12 @@ export const gcCommand = command('gc', {
   examples: ['gc --dry-run', 'gc --keep-states 1'],
 })
   .option('--dry-run', 'say what it would take away', false)
-  .option('--keep-states <count>', 'training states that a run keeps; of a run that succeeded none', wholeNumberFrom(1), 2)
+  .option(
+    '--keep-states <count>',
+    'training states that a run keeps; of a run that succeeded none',
+    wholeNumberFrom(1),
+    2,
+  )
   .option('--grace-hours <hours>', 'what is younger stays', numberFrom(0), 24)
   .option('--json', 'one JSON document')
   .action(async (options) => {
@@ -47,7 +52,10 @@ export const restoreCommand = command('restore', {
 })
   .argument('<file>', 'a backup')
   .requiredOption('--data-dir <folder>', 'empty, or not there yet')
-  .option('--bytes-from <folder>', 'for a backup of the database alone (backups/ of a data directory): the artifacts folder of that directory')
+  .option(
+    '--bytes-from <folder>',
+    'for a backup of the database alone (backups/ of a data directory): the artifacts folder of that directory',
+  )
   .option('--json', 'one JSON document')
   .action(async (file, options) => {
     process.exitCode = await (await import('./restore.ts')).restore(file, options);
@@ -55,7 +63,8 @@ export const restoreCommand = command('restore', {
 
 function headOf(text: string): { readonly sequence: number; readonly hash: string } {
   const [, sequence, hash] = /^(\d{1,15}):([0-9a-f]{64})$/.exec(text) ?? [];
-  if (sequence === undefined || hash === undefined) throw new InvalidArgumentError('It looks like 1841:9f86d0…, as this command printed it.');
+  if (sequence === undefined || hash === undefined)
+    throw new InvalidArgumentError('It looks like 1841:9f86d0…, as this command printed it.');
   return { sequence: Number(sequence), hash };
 }
 
@@ -64,7 +73,10 @@ export const auditCommand = group('audit', 'hold the audit log against its own h
     summary: 'compute the chain of the audit log anew',
     details:
       'Computes the chain of the audit log anew. The log alone can not tell that its end was cut off or that all of it was written anew by whoever owns the database: keep the head that this command prints somewhere else, and give it as --head the next time. Exit code 3 when the log is not as it was written.',
-    examples: ['audit verify', 'audit verify --head 1841:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08'],
+    examples: [
+      'audit verify',
+      'audit verify --head 1841:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08',
+    ],
   })
     .option('--head <sequence:hash>', 'as an earlier check printed it', headOf)
     .option('--json', 'one JSON document')

@@ -22,7 +22,13 @@ export async function withRegistry<Result>(work: (registry: ReachedRegistry) => 
     await requireMigrated(database.url, await readMigrations(MIGRATIONS_DIR));
     const db = openDatabase(database.url, { maxConnections: 3 });
     try {
-      return await work({ env, databaseUrl: database.url, db, transact: transactionsOf(db), store: openArtifactStore(path.join(env.dataDir, 'artifacts')) });
+      return await work({
+        env,
+        databaseUrl: database.url,
+        db,
+        transact: transactionsOf(db),
+        store: openArtifactStore(path.join(env.dataDir, 'artifacts')),
+      });
     } finally {
       await db.$disconnect();
     }

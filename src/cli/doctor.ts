@@ -8,7 +8,12 @@ import { promisify } from 'node:util';
 import { z } from 'zod';
 import { childEnvironment, readEnvironment } from '../env.ts';
 import { chooseEngineBuild } from '../platform/engine-builds.ts';
-import { ENGINE_INSTALL_COMMAND, engineLibraryEnv, installedEngine, missingEngineLibraries } from '../platform/engine-library.ts';
+import {
+  ENGINE_INSTALL_COMMAND,
+  engineLibraryEnv,
+  installedEngine,
+  missingEngineLibraries,
+} from '../platform/engine-library.ts';
 import { programVersion } from '../platform/program-version.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { byteSizeInWords } from './terminal.ts';
@@ -42,18 +47,38 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
   const env = readEnvironment();
   const engine = installedEngine();
   const problems: string[] = [];
-  if (engine === null) problems.push(`The TensorFlow engine is missing: "${ENGINE_INSTALL_COMMAND}" brings it. Without it imports run, and all else waits.`);
+  if (engine === null)
+    problems.push(
+      `The TensorFlow engine is missing: "${ENGINE_INSTALL_COMMAND}" brings it. Without it imports run, and all else waits.`,
+    );
   const fitting = await chooseEngineBuild();
-  if (engine?.device === 'CPU' && fitting.build === 'cuda') problems.push(`${fitting.why} "${ENGINE_INSTALL_COMMAND}" brings it; the CPU build is linked.`);
-  for (const library of missingEngineLibraries()) problems.push(`${library} is missing: "${ENGINE_INSTALL_COMMAND}" brings it.`);
+  if (engine?.device === 'CPU' && fitting.build === 'cuda')
+    problems.push(`${fitting.why} "${ENGINE_INSTALL_COMMAND}" brings it; the CPU build is linked.`);
+  for (const library of missingEngineLibraries())
+    problems.push(`${library} is missing: "${ENGINE_INSTALL_COMMAND}" brings it.`);
   const freeBytes = await freeBytesAt(env.dataDir);
-  if (freeBytes < FREE_BYTES_WANTED) problems.push(`Only ${byteSizeInWords(freeBytes)} are free where ${env.dataDir} lies.`);
-  if (engine === null) for (const program of ['python3', 'g++']) if (!(await answers(program))) problems.push(`${program} is missing, which brings the engine (Debian: apt-get install python3-pip g++).`);
-  if (!existsSync(path.join(ROOT, 'web/dist/index.html'))) problems.push('The pages are not built: "npm run build:web", or the next "npm start", builds them.');
+  if (freeBytes < FREE_BYTES_WANTED)
+    problems.push(`Only ${byteSizeInWords(freeBytes)} are free where ${env.dataDir} lies.`);
+  if (engine === null)
+    for (const program of ['python3', 'g++'])
+      if (!(await answers(program)))
+        problems.push(`${program} is missing, which brings the engine (Debian: apt-get install python3-pip g++).`);
+  if (!existsSync(path.join(ROOT, 'web/dist/index.html')))
+    problems.push('The pages are not built: "npm run build:web", or the next "npm start", builds them.');
   const devices: MeasuredDevice[] = [];
   for (const device of await devicesOf(engine?.device ?? 'CPU')) {
-    const measured = engine === null ? undefined : await measure(device).catch((error: unknown) => void problems.push(`${device.name} could not be measured: ${causeOf(error)}`));
-    devices.push({ name: device.name, memoryBytes: device.memoryBytes, matmulGflops: measured?.matmulGflops ?? null, convolutionGflops: measured?.convolutionGflops ?? null });
+    const measured =
+      engine === null
+        ? undefined
+        : await measure(device).catch(
+            (error: unknown) => void problems.push(`${device.name} could not be measured: ${causeOf(error)}`),
+          );
+    devices.push({
+      name: device.name,
+      memoryBytes: device.memoryBytes,
+      matmulGflops: measured?.matmulGflops ?? null,
+      convolutionGflops: measured?.convolutionGflops ?? null,
+    });
   }
   const report = {
     versions: { paraffin: programVersion(), node: process.version, platform: `${process.platform}-${process.arch}` },
@@ -69,7 +94,16 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
   return problems.length === 0 ? EXIT.DONE : EXIT.NOT_DONE;
 }
 
-function asText({ versions, engine, gpu, devices, memory, dataDir, database, problems }: {
+function asText({
+  versions,
+  engine,
+  gpu,
+  devices,
+  memory,
+  dataDir,
+  database,
+  problems,
+}: {
   readonly versions: { readonly paraffin: string; readonly node: string; readonly platform: string };
   readonly engine: ReturnType<typeof installedEngine>;
   readonly gpu: string;
@@ -83,7 +117,10 @@ function asText({ versions, engine, gpu, devices, memory, dataDir, database, pro
     `versions  Paraffin ${versions.paraffin}, Node ${versions.node}, ${versions.platform}`,
     `library   ${engine === null ? 'missing' : `${engine.library} ${engine.version} for ${engine.device}`}`,
     `gpu       ${gpu}`,
-    ...devices.map(({ name, memoryBytes, matmulGflops, convolutionGflops }) => `device    ${name}, ${byteSizeInWords(memoryBytes)}${matmulGflops === null || convolutionGflops === null ? '' : `: matmul ${Math.round(matmulGflops)} GFLOP/s, convolution ${Math.round(convolutionGflops)} GFLOP/s (float32, now)`}`),
+    ...devices.map(
+      ({ name, memoryBytes, matmulGflops, convolutionGflops }) =>
+        `device    ${name}, ${byteSizeInWords(memoryBytes)}${matmulGflops === null || convolutionGflops === null ? '' : `: matmul ${Math.round(matmulGflops)} GFLOP/s, convolution ${Math.round(convolutionGflops)} GFLOP/s (float32, now)`}`,
+    ),
     `memory    ${byteSizeInWords(memory.freeBytes)} free of ${byteSizeInWords(memory.totalBytes)}`,
     `data      ${dataDir.path}, ${byteSizeInWords(dataDir.freeBytes)} free; database ${database}`,
     ...(problems.length === 0 ? ['Nothing is amiss.'] : problems.map((problem) => `! ${problem}`)),
@@ -100,15 +137,31 @@ async function freeBytesAt(folder: string): Promise<number> {
 }
 
 async function answers(program: string): Promise<boolean> {
-  return run(program, ['--version']).then(() => true, () => false);
+  return run(program, ['--version']).then(
+    () => true,
+    () => false,
+  );
 }
 
 async function devicesOf(kind: string): Promise<Device[]> {
-  if (kind === 'CPU') return [{ name: `CPU ${cpus()[0]?.model ?? ''}, ${availableParallelism()} cores`, memoryBytes: totalmem(), env: {} }];
-  const { stdout } = await run('nvidia-smi', ['--query-gpu=uuid,name,memory.total', '--format=csv,noheader,nounits'], { timeout: 10_000 });
+  if (kind === 'CPU')
+    return [
+      { name: `CPU ${cpus()[0]?.model ?? ''}, ${availableParallelism()} cores`, memoryBytes: totalmem(), env: {} },
+    ];
+  const { stdout } = await run('nvidia-smi', ['--query-gpu=uuid,name,memory.total', '--format=csv,noheader,nounits'], {
+    timeout: 10_000,
+  });
   return stdout.split('\n').flatMap((line) => {
     const [uuid = '', name = '', mebibytes] = line.split(',').map((cell) => cell.trim());
-    return uuid === '' ? [] : [{ name: `GPU ${name} ${uuid}`, memoryBytes: Number(mebibytes) * 1024 ** 2, env: { CUDA_VISIBLE_DEVICES: uuid } }];
+    return uuid === ''
+      ? []
+      : [
+          {
+            name: `GPU ${name} ${uuid}`,
+            memoryBytes: Number(mebibytes) * 1024 ** 2,
+            env: { CUDA_VISIBLE_DEVICES: uuid },
+          },
+        ];
   });
 }
 
@@ -120,6 +173,9 @@ function causeOf(error: unknown): string {
 }
 
 async function measure({ env }: Device): Promise<z.infer<typeof measuredSchema>> {
-  const { stdout } = await run(process.execPath, ['--disable-warning=ExperimentalWarning', MEASURE_PROGRAM], { env: childEnvironment({ TF_CPP_MIN_LOG_LEVEL: '2', ...engineLibraryEnv(), ...env }), timeout: MEASURE_TIMEOUT_MS });
+  const { stdout } = await run(process.execPath, ['--disable-warning=ExperimentalWarning', MEASURE_PROGRAM], {
+    env: childEnvironment({ TF_CPP_MIN_LOG_LEVEL: '2', ...engineLibraryEnv(), ...env }),
+    timeout: MEASURE_TIMEOUT_MS,
+  });
   return measuredSchema.parse(JSON.parse(stdout));
 }

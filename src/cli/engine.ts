@@ -1,12 +1,19 @@
 /** `paraffin engine`: brings TensorFlow, with progress. */
 import { readEnvironment } from '../env.ts';
 import { chooseEngineBuild, type EngineBuildName } from '../platform/engine-builds.ts';
-import { ENGINE_INSTALL_COMMAND, EngineLibraryError, ensureEngineLibrary, installedBuild, missingEngineLibraries } from '../platform/engine-library.ts';
+import {
+  ENGINE_INSTALL_COMMAND,
+  EngineLibraryError,
+  ensureEngineLibrary,
+  installedBuild,
+  missingEngineLibraries,
+} from '../platform/engine-library.ts';
 import { createStatusLine } from './terminal.ts';
 
 /** @param wanted the build to link; undefined takes the one for this machine's GPU, where one answers. */
 export async function engine(wanted?: EngineBuildName): Promise<void> {
-  const { build, why } = wanted === undefined ? await chooseEngineBuild() : { build: wanted, why: `The ${wanted} build, as asked.` };
+  const { build, why } =
+    wanted === undefined ? await chooseEngineBuild() : { build: wanted, why: `The ${wanted} build, as asked.` };
   process.stdout.write(`${why}\n`);
   if (installedBuild() === build && missingEngineLibraries().length === 0) {
     process.stdout.write('It is already there.\n');
@@ -15,7 +22,10 @@ export async function engine(wanted?: EngineBuildName): Promise<void> {
   await bring(build);
 }
 
-/** Brings an engine for whoever needs any, showing progress on one line; nothing when one is there. Where the CUDA build does not come, the CPU's does. */
+/**
+ * Brings an engine for whoever needs any, showing progress on one line; nothing when one is there. Where the CUDA build
+ * does not come, the CPU's does.
+ */
 export async function installEngine(): Promise<void> {
   if (installedBuild() !== null) return;
   const { build } = await chooseEngineBuild();
@@ -23,7 +33,9 @@ export async function installEngine(): Promise<void> {
     await bring(build);
   } catch (error) {
     if (build === 'cpu' || !(error instanceof EngineLibraryError)) throw error;
-    process.stdout.write(`The CUDA build did not come: ${error.message}\nThe CPU build instead. "${ENGINE_INSTALL_COMMAND}" tries again for the GPU.\n`);
+    process.stdout.write(
+      `The CUDA build did not come: ${error.message}\nThe CPU build instead. "${ENGINE_INSTALL_COMMAND}" tries again for the GPU.\n`,
+    );
     await bring('cpu');
   }
 }

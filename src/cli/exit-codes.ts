@@ -20,7 +20,11 @@ export class CommandFailure extends Error {
   readonly exitCode: ExitCode;
   readonly hint: string | undefined;
 
-  constructor(facts: { readonly exitCode?: ExitCode; readonly message: string; readonly hint?: string | null | undefined }) {
+  constructor(facts: {
+    readonly exitCode?: ExitCode;
+    readonly message: string;
+    readonly hint?: string | null | undefined;
+  }) {
     super(facts.message);
     this.name = 'CommandFailure';
     this.exitCode = facts.exitCode ?? EXIT.NOT_DONE;

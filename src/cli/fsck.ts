@@ -12,7 +12,10 @@ export async function fsck({ json }: { readonly json?: true | undefined }): Prom
       checkArtifacts({
         db,
         store,
-        onProgress: ({ bytesDone, bytesTotal }) => status.show(`${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`),
+        onProgress: ({ bytesDone, bytesTotal }) =>
+          status.show(
+            `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`,
+          ),
       }),
     ),
   );
@@ -21,16 +24,39 @@ export async function fsck({ json }: { readonly json?: true | undefined }): Prom
   return report.damaged.length === 0 ? EXIT.DONE : EXIT.DAMAGE_FOUND;
 }
 
-function asText({ checked, damaged, healed, filesWithoutRow, uncitedRows, strangeFiles, quarantined }: FsckReport): string {
+function asText({
+  checked,
+  damaged,
+  healed,
+  filesWithoutRow,
+  uncitedRows,
+  strangeFiles,
+  quarantined,
+}: FsckReport): string {
   return [
     `Checked ${checked.count} artifacts, ${byteSizeInWords(checked.byteSize)}.`,
-    ...damaged.map(({ sha256, damage, citedBy }) => `${damage} ${sha256}, cited by ${citedBy.length === 0 ? 'nothing' : citedBy.join(', ')}.`),
+    ...damaged.map(
+      ({ sha256, damage, citedBy }) =>
+        `${damage} ${sha256}, cited by ${citedBy.length === 0 ? 'nothing' : citedBy.join(', ')}.`,
+    ),
     ...(healed.length === 0 ? [] : [`Whole again: ${healed.join(', ')}.`]),
-    ...(filesWithoutRow.count === 0 ? [] : [`Files that no row names: ${filesWithoutRow.count}, ${byteSizeInWords(filesWithoutRow.byteSize)}. "paraffin gc" takes the old ones.`]),
-    ...(uncitedRows.count === 0 ? [] : [`Artifacts that nothing cites: ${uncitedRows.count}, ${byteSizeInWords(uncitedRows.byteSize)}. "paraffin gc" takes the old ones.`]),
+    ...(filesWithoutRow.count === 0
+      ? []
+      : [
+          `Files that no row names: ${filesWithoutRow.count}, ${byteSizeInWords(filesWithoutRow.byteSize)}. "paraffin gc" takes the old ones.`,
+        ]),
+    ...(uncitedRows.count === 0
+      ? []
+      : [
+          `Artifacts that nothing cites: ${uncitedRows.count}, ${byteSizeInWords(uncitedRows.byteSize)}. "paraffin gc" takes the old ones.`,
+        ]),
     ...strangeFiles.map((file) => `Not an artifact: ${file}`),
-    ...(quarantined.count === 0 ? [] : [`In quarantine: ${quarantined.count} files, ${byteSizeInWords(quarantined.byteSize)}.`]),
-    damaged.length === 0 ? 'All is whole.' : `${damaged.length} damaged: restore them from a backup, or import them again.`,
+    ...(quarantined.count === 0
+      ? []
+      : [`In quarantine: ${quarantined.count} files, ${byteSizeInWords(quarantined.byteSize)}.`]),
+    damaged.length === 0
+      ? 'All is whole.'
+      : `${damaged.length} damaged: restore them from a backup, or import them again.`,
     '',
   ].join('\n');
 }

@@ -32,6 +32,8 @@ export async function gc({ dryRun, keepStates, graceHours, json }: GcOptions): P
     return EXIT.DONE;
   }
   const verb = dryRun ? 'Would take away' : 'Took away';
-  process.stdout.write(`${verb} ${report.files.count} files, ${byteSizeInWords(report.files.byteSize)}; ${report.rows.count} artifacts that nothing cites, ${report.trainingStateCount} superseded training states.\n`);
+  process.stdout.write(
+    `${verb} ${report.files.count} files, ${byteSizeInWords(report.files.byteSize)}; ${report.rows.count} artifacts that nothing cites, ${report.trainingStateCount} superseded training states.\n`,
+  );
   return EXIT.DONE;
 }

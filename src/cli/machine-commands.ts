@@ -19,18 +19,28 @@ export const serveCommand = command('serve', {
 
 export const workerCommand = command('worker', {
   summary: 'one more worker for a server elsewhere',
-  details: 'Takes runs of the server whose database PARAFFIN_DATABASE_URL names, until stopped. It needs the same PARAFFIN_DATA_DIR as the server, for stored bytes; Ctrl-C gives a run that is under way back to the queue with its state.',
-  examples: ['worker   # with PARAFFIN_DATABASE_URL=postgresql://paraffin@db/paraffin PARAFFIN_DATA_DIR=/mnt/paraffin in the environment'],
+  details:
+    'Takes runs of the server whose database PARAFFIN_DATABASE_URL names, until stopped. It needs the same PARAFFIN_DATA_DIR as the server, for stored bytes; Ctrl-C gives a run that is under way back to the queue with its state.',
+  examples: [
+    'worker   # with PARAFFIN_DATABASE_URL=postgresql://paraffin@db/paraffin PARAFFIN_DATA_DIR=/mnt/paraffin in the environment',
+  ],
 }).action(async () => {
-  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', WORKER_PROGRAM], { stdio: 'inherit' });
+  const child = spawn(process.execPath, ['--disable-warning=ExperimentalWarning', WORKER_PROGRAM], {
+    stdio: 'inherit',
+  });
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(signal, () => child.kill(signal));
   const code = await new Promise<number | null>((resolve, reject) => child.once('error', reject).once('exit', resolve));
-  if (code !== 0) throw new CommandFailure({ exitCode: code === null ? EXIT.INTERRUPTED : EXIT.NOT_DONE, message: 'The worker ended; its log says why.' });
+  if (code !== 0)
+    throw new CommandFailure({
+      exitCode: code === null ? EXIT.INTERRUPTED : EXIT.NOT_DONE,
+      message: 'The worker ended; its log says why.',
+    });
 });
 
 export const doctorCommand = command('doctor', {
   summary: 'what this machine has, what is missing, how fast its devices are',
-  details: 'Prints library, devices, memory, free space and versions, and measures a matmul and a convolution on each device, a second each, in a process of its own. Exit code 1 when something has to be done first.',
+  details:
+    'Prints library, devices, memory, free space and versions, and measures a matmul and a convolution on each device, a second each, in a process of its own. Exit code 1 when something has to be done first.',
   examples: ['doctor', 'doctor --json'],
 })
   .option('--json', 'one JSON document')
@@ -44,7 +54,10 @@ export const demoCommand = command('demo', {
     'Runs the whole story once, on 2 cores in about five minutes: brings the TensorFlow engine, starts PostgreSQL, server and worker, imports images, pretrains a ResNet-18 by SimCLR, evaluates it and a random encoder by linear probe, downloads the checkpoint and proves it. Writes summary.json into the data directory and stops everything that it started.',
   examples: ['demo', 'demo --data ~/my-patches --steps 300'],
 })
-  .option('--data <folder>', 'images, one subfolder for each label (default: tissue-like drawings, marked SYNTHETIC wherever they appear)')
+  .option(
+    '--data <folder>',
+    'images, one subfolder for each label (default: tissue-like drawings, marked SYNTHETIC wherever they appear)',
+  )
   .option('--steps <count>', 'of pretraining', wholeNumberFrom(1), 110)
   .action(async (options) => {
     process.exitCode = await (await import('./demo/command.ts')).demo(options);
@@ -53,17 +66,23 @@ export const demoCommand = command('demo', {
 export const engineCommand = command('engine', {
   summary: 'fetch and build the TensorFlow engine',
   details:
-    'Fetches TensorFlow 2.21 with pip, checks its sha256, compiles the Node binding with g++, and keeps both in PARAFFIN_ENGINE_CACHE_DIR (default: ~/.cache/paraffin/engine), where every other clone finds them. Where an NVIDIA driver of 525.60 or newer answers, it is the CUDA build, with NVIDIA\'s libraries from the same index. Needs python3 with pip, and g++ (Debian: apt-get install python3-pip g++).',
+    "Fetches TensorFlow 2.21 with pip, checks its sha256, compiles the Node binding with g++, and keeps both in PARAFFIN_ENGINE_CACHE_DIR (default: ~/.cache/paraffin/engine), where every other clone finds them. Where an NVIDIA driver of 525.60 or newer answers, it is the CUDA build, with NVIDIA's libraries from the same index. Needs python3 with pip, and g++ (Debian: apt-get install python3-pip g++).",
   examples: ['engine', 'engine --build cpu'],
 })
-  .addOption(new Option('--build <name>', 'cpu (274 MB), or cuda (573 MB, and about 2 GB of CUDA libraries); without it, cuda where an NVIDIA driver answers').choices(ENGINE_BUILD_NAMES))
+  .addOption(
+    new Option(
+      '--build <name>',
+      'cpu (274 MB), or cuda (573 MB, and about 2 GB of CUDA libraries); without it, cuda where an NVIDIA driver answers',
+    ).choices(ENGINE_BUILD_NAMES),
+  )
   .action(async ({ build }) => {
     await (await import('./engine.ts')).engine(build);
   });
 
 export const tissueCommand = command('tissue', {
   summary: 'draw tissue-like SYNTHETIC images for trying things out',
-  details: 'Draws tissue-like SYNTHETIC images, one subfolder for each label, and a labels.csv with groups. They are drawings: good for trying Paraffin out, worth nothing as data.',
+  details:
+    'Draws tissue-like SYNTHETIC images, one subfolder for each label, and a labels.csv with groups. They are drawings: good for trying Paraffin out, worth nothing as data.',
   examples: ['tissue --out .paraffin/imports/tissue --images 40'],
 })
   .requiredOption('--out <folder>', 'made if it is not there')
@@ -72,6 +91,8 @@ export const tissueCommand = command('tissue', {
   .option('--seed <number>', 'the same seed draws the same images', wholeNumberFrom(0), 1)
   .action(async ({ out, images, size, seed }) => {
     const outDir = path.resolve(out);
-    await (await import('./tissue.ts')).drawTissue({ outDir, imagesPerLabel: images, imageSizePx: size, seed, groups: 10 });
+    await (
+      await import('./tissue.ts')
+    ).drawTissue({ outDir, imagesPerLabel: images, imageSizePx: size, seed, groups: 10 });
     process.stdout.write(`Drawn into ${outDir}\n`);
   });

@@ -15,7 +15,8 @@ function exitCodeOf(error: unknown): number {
 function explain(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const hint = 'hint' in error && typeof error.hint === 'string' ? `\n${error.hint}` : '';
-  const isExpected = error instanceof CommandFailure || ['DomainError', 'EngineLibraryError', 'EnvironmentError'].includes(error.name);
+  const isExpected =
+    error instanceof CommandFailure || ['DomainError', 'EngineLibraryError', 'EnvironmentError'].includes(error.name);
   return isExpected ? error.message + hint : (error.stack ?? error.message);
 }
 

@@ -9,7 +9,14 @@ import { runCommands } from './client/runs.ts';
 import { downloadCommand, verifyCommand } from './client/weights.ts';
 import { completionCommand } from './completion.ts';
 import { auditCommand, backupCommand, fsckCommand, gcCommand, restoreCommand } from './custody-commands.ts';
-import { demoCommand, doctorCommand, engineCommand, serveCommand, tissueCommand, workerCommand } from './machine-commands.ts';
+import {
+  demoCommand,
+  doctorCommand,
+  engineCommand,
+  serveCommand,
+  tissueCommand,
+  workerCommand,
+} from './machine-commands.ts';
 
 const AFTER_HELP = `
 Start with:
@@ -39,7 +46,10 @@ export function createProgram(version: string): CommandUnknownOpts {
   ];
   for (const [title, commands] of groups) for (const each of commands) program.addCommand(each.helpGroup(title));
   forEachCommand(program, (each) => {
-    each.exitOverride().showHelpAfterError('Add --help to see what may be given.').configureHelp({ subcommandTerm: (child) => child.name() });
+    each
+      .exitOverride()
+      .showHelpAfterError('Add --help to see what may be given.')
+      .configureHelp({ subcommandTerm: (child) => child.name() });
   });
   return program;
 }

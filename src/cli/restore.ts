@@ -44,7 +44,10 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
         store: openArtifactStore(path.join(dataDir, 'artifacts')),
         bytesFrom: bytesFrom === undefined ? undefined : openArtifactStore(path.resolve(bytesFrom)),
         migrations,
-        onProgress: ({ bytesDone, bytesTotal }) => status.show(`${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`),
+        onProgress: ({ bytesDone, bytesTotal }) =>
+          status.show(
+            `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`,
+          ),
       });
       await applyMigrations(url, migrations);
       const db = openDatabase(url, { maxConnections: 2 });
@@ -66,7 +69,9 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
   status.end();
   if (json === true) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
   else {
-    process.stdout.write(`${dataDir} is as it was at ${report.createdAt}: ${report.rowCount} rows, ${report.artifacts.count} artifacts, every digest checked. ${report.requeuedRunCount} runs that were under way wait in the queue.\n`);
+    process.stdout.write(
+      `${dataDir} is as it was at ${report.createdAt}: ${report.rowCount} rows, ${report.artifacts.count} artifacts, every digest checked. ${report.requeuedRunCount} runs that were under way wait in the queue.\n`,
+    );
     if (report.damaged.length > 0) process.stdout.write(`Not to be had: ${report.damaged.join(', ')}\n`);
   }
   return report.damaged.length === 0 ? EXIT.DONE : EXIT.DAMAGE_FOUND;
@@ -74,12 +79,27 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
 
 async function requireEmpty(folder: string): Promise<void> {
   const names = await readdir(folder).catch(() => []);
-  if (names.length > 0) throw new DomainError({ code: 'CONFLICT', message: `${folder} is not empty.`, field: 'data-dir', hint: 'Restore into an empty folder; nothing is ever overwritten.' });
+  if (names.length > 0)
+    throw new DomainError({
+      code: 'CONFLICT',
+      message: `${folder} is not empty.`,
+      field: 'data-dir',
+      hint: 'Restore into an empty folder; nothing is ever overwritten.',
+    });
 }
 
 async function requireNoTables(databaseUrl: string): Promise<void> {
-  const rows = await ask(databaseUrl, `SELECT 1 FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') LIMIT 1`);
-  if (rows > 0) throw new DomainError({ code: 'CONFLICT', message: 'The database of PARAFFIN_DATABASE_URL has tables already.', field: 'PARAFFIN_DATABASE_URL', hint: 'Restore into a database that was just created.' });
+  const rows = await ask(
+    databaseUrl,
+    `SELECT 1 FROM pg_class WHERE relnamespace = 'public'::regnamespace AND relkind IN ('r', 'p') LIMIT 1`,
+  );
+  if (rows > 0)
+    throw new DomainError({
+      code: 'CONFLICT',
+      message: 'The database of PARAFFIN_DATABASE_URL has tables already.',
+      field: 'PARAFFIN_DATABASE_URL',
+      hint: 'Restore into a database that was just created.',
+    });
 }
 
 async function dropEverything(databaseUrl: string): Promise<void> {

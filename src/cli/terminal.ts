@@ -2,7 +2,10 @@
 import { stripVTControlCharacters } from 'node:util';
 
 export interface StatusLine {
-  /** Replaces the line in a terminal; in a file or pipe a new line without its bar, at most every two seconds and only when it differs. */
+  /**
+   * Replaces the line in a terminal; in a file or pipe a new line without its bar, at most every two seconds and only
+   * when it differs.
+   */
   show(text: string): void;
   /** Leaves the last text standing and goes to the next line. */
   end(): void;
@@ -47,7 +50,12 @@ export function progressBar(fraction: number, width = 24): string {
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const seen = (cell = ''): string => stripVTControlCharacters(cell);
   const widths = head.map((title, column) => Math.max(title.length, ...rows.map((row) => seen(row[column]).length)));
-  const isRight = head.map((_, column) => column > 0 && rows.some((row) => seen(row[column]) !== '') && rows.every((row) => /^([-+\d.]|$)/.test(seen(row[column]))));
+  const isRight = head.map(
+    (_, column) =>
+      column > 0 &&
+      rows.some((row) => seen(row[column]) !== '') &&
+      rows.every((row) => /^([-+\d.]|$)/.test(seen(row[column]))),
+  );
   const line = (cells: readonly string[]): string =>
     cells
       .map((cell, column) => {

@@ -1,4 +1,6 @@
-/** A canvas of two stains: what is drawn is how much of each binds, and light is absorbed as Beer and Lambert have it. */
+/**
+ * A canvas of two stains: what is drawn is how much of each binds, and light is absorbed as Beer and Lambert have it.
+ */
 
 /** Uniform 0..1. */
 export type Draw = () => number;
@@ -63,9 +65,14 @@ export interface Blob {
 }
 
 /**
- * Visits the pixels of a blob. `depth` is 1 at the centre and 0 at the outline; `cover` falls from 1 to 0 over the last pixel, so that edges are soft.
+ * Visits the pixels of a blob. `depth` is 1 at the centre and 0 at the outline; `cover` falls from 1 to 0 over the last
+ * pixel, so that edges are soft.
  */
-export function fillBlob(canvas: Canvas, blob: Blob, paint: (index: number, depth: number, cover: number, x: number, y: number) => void): void {
+export function fillBlob(
+  canvas: Canvas,
+  blob: Blob,
+  paint: (index: number, depth: number, cover: number, x: number, y: number) => void,
+): void {
   const { sizePx } = canvas;
   const reach = blob.longPx * (1 + blob.raggedness) + 2;
   const cos = Math.cos(blob.angle);
@@ -77,7 +84,8 @@ export function fillBlob(canvas: Canvas, blob: Blob, paint: (index: number, dept
       let radius = Math.hypot(along, across);
       if (blob.raggedness > 0) {
         const theta = Math.atan2(across, along);
-        radius /= 1 + blob.raggedness * (0.6 * Math.sin(2 * theta + blob.phase) + 0.4 * Math.sin(5 * theta + 2 * blob.phase));
+        radius /=
+          1 + blob.raggedness * (0.6 * Math.sin(2 * theta + blob.phase) + 0.4 * Math.sin(5 * theta + 2 * blob.phase));
       }
       const cover = Math.min(1, (1 - radius) * blob.shortPx + 0.5);
       if (cover > 0) paint(y * sizePx + x, Math.max(0, 1 - radius), cover, x, y);
@@ -109,8 +117,8 @@ export function drawStain(draw: Draw): Stain {
 }
 
 /**
- * The picture, RGB uint8 `[sizePx, sizePx, 3]`. Stain amounts are drawn towards the laboratory's means, so that the mean colour of an image says
- * little of what is on it.
+ * The picture, RGB uint8 `[sizePx, sizePx, 3]`. Stain amounts are drawn towards the laboratory's means, so that the
+ * mean colour of an image says little of what is on it.
  */
 export function develop(canvas: Canvas, stain: Stain, draw: Draw): Buffer {
   const strength = (amounts: Float32Array, target: number): number => {

@@ -1,11 +1,23 @@
 /**
- * SYNTHETIC images in the manner of H&E tissue, for places that have no real ones. They show that the machinery works and nothing about tissue:
- * whoever shows them says so.
+ * SYNTHETIC images in the manner of H&E tissue, for places that have no real ones. They show that the machinery works
+ * and nothing about tissue: whoever shows them says so.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import sharp from 'sharp';
-import { between, createCanvas, createDraw, createNoise, develop, drawStain, fillBlob, type Canvas, type Draw, type Noise, type Stain } from './tissue-canvas.ts';
+import {
+  between,
+  createCanvas,
+  createDraw,
+  createNoise,
+  develop,
+  drawStain,
+  fillBlob,
+  type Canvas,
+  type Draw,
+  type Noise,
+  type Stain,
+} from './tissue-canvas.ts';
 
 /** Four ways in which cells are arranged. */
 export const TISSUE_LABELS = ['gland', 'lymphoid', 'stroma', 'tumour'] as const;
@@ -29,9 +41,17 @@ export interface DrawnTissue {
 }
 
 /** Draws JPEGs; the same options draw the same pixels. Throws RangeError for options without sense. */
-export async function drawTissue({ outDir, imagesPerLabel, imageSizePx, seed, groups }: TissueOptions): Promise<DrawnTissue> {
-  if (!(Number.isInteger(imagesPerLabel) && imagesPerLabel > 0)) throw new RangeError('imagesPerLabel must be a positive integer.');
-  if (!(Number.isInteger(imageSizePx) && imageSizePx >= 32 && imageSizePx <= 4096)) throw new RangeError('imageSizePx must be an integer from 32 to 4096.');
+export async function drawTissue({
+  outDir,
+  imagesPerLabel,
+  imageSizePx,
+  seed,
+  groups,
+}: TissueOptions): Promise<DrawnTissue> {
+  if (!(Number.isInteger(imagesPerLabel) && imagesPerLabel > 0))
+    throw new RangeError('imagesPerLabel must be a positive integer.');
+  if (!(Number.isInteger(imageSizePx) && imageSizePx >= 32 && imageSizePx <= 4096))
+    throw new RangeError('imageSizePx must be an integer from 32 to 4096.');
   if (!(Number.isInteger(groups) && groups > 0)) throw new RangeError('groups must be a positive integer.');
   const stains = Array.from({ length: groups }, (_, group) => drawStain(createDraw(seed * 7919 + group * 104_729)));
   const rows = ['path,label,group'];
@@ -44,7 +64,9 @@ export async function drawTissue({ outDir, imagesPerLabel, imageSizePx, seed, gr
       if (stain === undefined) continue;
       const file = `${label}/patient${String(group + 1).padStart(2, '0')}-${String(index).padStart(4, '0')}.jpg`;
       const pixels = drawImage(label, imageSizePx, stain, draw);
-      await sharp(pixels, { raw: { width: imageSizePx, height: imageSizePx, channels: 3 } }).jpeg({ quality: 92 }).toFile(path.join(outDir, file));
+      await sharp(pixels, { raw: { width: imageSizePx, height: imageSizePx, channels: 3 } })
+        .jpeg({ quality: 92 })
+        .toFile(path.join(outDir, file));
       rows.push(`${file},${label},patient${String(group + 1).padStart(2, '0')}`);
     }
   }
@@ -68,7 +90,13 @@ const PAINTERS: Readonly<Record<TissueLabel, Painter>> = {
   /** Open rings of tall cells around lumens, in loose stroma. */
   gland: (canvas, draw, noise) => {
     drawFibres(canvas, draw, noise, 0.5);
-    scatterNuclei(canvas, draw, noise, { perMegapixel: 900, longPx: [7, 10], elongation: [2, 3.2], raggedness: 0.05, spacing: 0.8 });
+    scatterNuclei(canvas, draw, noise, {
+      perMegapixel: 900,
+      longPx: [7, 10],
+      elongation: [2, 3.2],
+      raggedness: 0.05,
+      spacing: 0.8,
+    });
     const placed: { x: number; y: number; radius: number }[] = [];
     for (let attempt = 0; attempt < 200; attempt += 1) {
       const radius = between(draw, 17, 34);
@@ -82,17 +110,37 @@ const PAINTERS: Readonly<Record<TissueLabel, Painter>> = {
   /** Small round dark nuclei, side by side. */
   lymphoid: (canvas, draw, noise) => {
     drawGround(canvas, noise, 0.34, 0.2);
-    scatterNuclei(canvas, draw, noise, { perMegapixel: 9500, longPx: [4.6, 6.4], elongation: [1, 1.18], raggedness: 0.04, spacing: 1.75 });
+    scatterNuclei(canvas, draw, noise, {
+      perMegapixel: 9500,
+      longPx: [4.6, 6.4],
+      elongation: [1, 1.18],
+      raggedness: 0.04,
+      spacing: 1.75,
+    });
   },
   /** Wavy fibres with few long nuclei along them. */
   stroma: (canvas, draw, noise) => {
     const direction = drawFibres(canvas, draw, noise, 1);
-    scatterNuclei(canvas, draw, noise, { perMegapixel: 1900, longPx: [9, 14], elongation: [3, 5], raggedness: 0.05, spacing: 0.9, direction });
+    scatterNuclei(canvas, draw, noise, {
+      perMegapixel: 1900,
+      longPx: [9, 14],
+      elongation: [3, 5],
+      raggedness: 0.05,
+      spacing: 0.9,
+      direction,
+    });
   },
   /** Large ragged nuclei of many sizes with nucleoli, without order, cell bodies abutting. */
   tumour: (canvas, draw, noise) => {
     drawGround(canvas, noise, 0.62, 0.3);
-    scatterNuclei(canvas, draw, noise, { perMegapixel: 2900, longPx: [7, 13], elongation: [1.05, 1.7], raggedness: 0.2, spacing: 1.35, nucleoli: true });
+    scatterNuclei(canvas, draw, noise, {
+      perMegapixel: 2900,
+      longPx: [7, 13],
+      elongation: [1.05, 1.7],
+      raggedness: 0.2,
+      spacing: 1.35,
+      nucleoli: true,
+    });
   },
 };
 
@@ -115,7 +163,8 @@ function drawFibres(canvas: Canvas, draw: Draw, noise: Noise, density: number): 
   const wavePx = between(draw, 60, 110);
   const bend = between(draw, 14, 26);
   /** Across the fibres, bent by a slow wave. */
-  const across = (x: number, y: number): number => y * cos - x * sin + bend * Math.sin((x * cos + y * sin) / wavePx + 4 * noise(x / 150, y / 150));
+  const across = (x: number, y: number): number =>
+    y * cos - x * sin + bend * Math.sin((x * cos + y * sin) / wavePx + 4 * noise(x / 150, y / 150));
   for (let index = 0; index < canvas.eosin.length; index += 1) {
     const x = index % canvas.sizePx;
     const y = Math.floor(index / canvas.sizePx);
@@ -151,14 +200,30 @@ function scatterNuclei(canvas: Canvas, draw: Draw, noise: Noise, options: Nuclei
     const longPx = between(draw, ...options.longPx);
     const shortPx = longPx / between(draw, ...options.elongation);
     const clearPx = options.spacing * longPx;
-    if (placed.some((other) => Math.abs(other.x - x) < clearPx && Math.hypot(other.x - x, other.y - y) < clearPx)) continue;
+    if (placed.some((other) => Math.abs(other.x - x) < clearPx && Math.hypot(other.x - x, other.y - y) < clearPx))
+      continue;
     placed.push({ x, y });
-    const angle = options.direction === undefined ? between(draw, 0, Math.PI) : options.direction(x, y) + between(draw, -0.15, 0.15);
-    drawNucleus(canvas, draw, noise, { x, y, longPx, shortPx, angle, raggedness: options.raggedness, phase: between(draw, 0, 6.3) }, options.nucleoli === true);
+    const angle =
+      options.direction === undefined
+        ? between(draw, 0, Math.PI)
+        : options.direction(x, y) + between(draw, -0.15, 0.15);
+    drawNucleus(
+      canvas,
+      draw,
+      noise,
+      { x, y, longPx, shortPx, angle, raggedness: options.raggedness, phase: between(draw, 0, 6.3) },
+      options.nucleoli === true,
+    );
   }
 }
 
-function drawNucleus(canvas: Canvas, draw: Draw, noise: Noise, blob: Parameters<typeof fillBlob>[1], withNucleolus: boolean): void {
+function drawNucleus(
+  canvas: Canvas,
+  draw: Draw,
+  noise: Noise,
+  blob: Parameters<typeof fillBlob>[1],
+  withNucleolus: boolean,
+): void {
   const darkness = between(draw, 0.75, 1.3) * (withNucleolus ? 0.85 : 1);
   fillBlob(canvas, blob, (index, depth, cover, x, y) => {
     const chromatin = 0.55 + 0.6 * noise(x / 2.2 + blob.phase * 9, y / 2.2);
@@ -168,7 +233,14 @@ function drawNucleus(canvas: Canvas, draw: Draw, noise: Noise, blob: Parameters<
     canvas.eosin[index] = (canvas.eosin[index] ?? 0) * (1 - 0.55 * cover);
   });
   if (!withNucleolus) return;
-  const spot = { ...blob, x: blob.x + between(draw, -2, 2), y: blob.y + between(draw, -2, 2), longPx: 1.9, shortPx: 1.6, raggedness: 0 };
+  const spot = {
+    ...blob,
+    x: blob.x + between(draw, -2, 2),
+    y: blob.y + between(draw, -2, 2),
+    longPx: 1.9,
+    shortPx: 1.6,
+    raggedness: 0,
+  };
   fillBlob(canvas, spot, (index, _depth, cover) => {
     canvas.haematoxylin[index] = (canvas.haematoxylin[index] ?? 0) + 0.7 * cover;
   });
@@ -194,7 +266,8 @@ function drawGland(canvas: Canvas, draw: Draw, noise: Noise, x: number, y: numbe
   for (let index = 0; index < nucleusCount; index += 1) {
     const theta = (index / nucleusCount) * 2 * Math.PI + between(draw, -0.05, 0.05);
     const away = 1 - between(draw, 4.5, 6.5) / radiusPx;
-    const ragged = 1 + shape.raggedness * (0.6 * Math.sin(2 * theta + shape.phase) + 0.4 * Math.sin(5 * theta + 2 * shape.phase));
+    const ragged =
+      1 + shape.raggedness * (0.6 * Math.sin(2 * theta + shape.phase) + 0.4 * Math.sin(5 * theta + 2 * shape.phase));
     const along = radiusPx * away * ragged * Math.cos(theta);
     const across = radiusPx * squeeze * away * ragged * Math.sin(theta);
     const cos = Math.cos(shape.angle);

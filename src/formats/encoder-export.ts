@@ -1,4 +1,7 @@
-/** What every writer of weights for others takes: an encoder's tensors, checked against its architecture, and what its user must know. */
+/**
+ * What every writer of weights for others takes: an encoder's tensors, checked against its architecture, and what its
+ * user must know.
+ */
 import { convolutionUnitSteps } from './resnet-graph.ts';
 import type { ConvolutionUnitStep } from './resnet-graph.ts';
 import type { SafetensorsTensor } from './safetensors.ts';
@@ -24,7 +27,10 @@ export interface EncoderExport {
   /** torchvision's names and layouts, without `fc`; any order. */
   readonly tensors: readonly SafetensorsTensor[];
   readonly inputContract: ExportInputContract;
-  /** Further facts, kept in the file as they are; `architecture`, `inputContract` and `preparation` are set by the writer. */
+  /**
+   * Further facts, kept in the file as they are; `architecture`, `inputContract` and `preparation` are set by the
+   * writer.
+   */
   readonly metadata: Readonly<Record<string, string>>;
 }
 
@@ -37,10 +43,19 @@ export class ExportError extends Error {
   /** `conv1.weight: expected F32 [64, 3, 7, 7], got F32 [64, 3, 3, 3]` */
   readonly misshapen: readonly string[];
 
-  constructor(architecture: ResnetArchitecture, faults: { missing: readonly string[]; unexpected: readonly string[]; misshapen: readonly string[] }) {
+  constructor(
+    architecture: ResnetArchitecture,
+    faults: { missing: readonly string[]; unexpected: readonly string[]; misshapen: readonly string[] },
+  ) {
     const some = (kind: string, names: readonly string[]): string[] =>
-      names.length === 0 ? [] : [`${names.length} ${kind} (${names.slice(0, 3).join('; ')}${names.length > 3 ? '; ...' : ''})`];
-    const list = [...some('missing', faults.missing), ...some('unexpected', faults.unexpected), ...some('misshapen', faults.misshapen)];
+      names.length === 0
+        ? []
+        : [`${names.length} ${kind} (${names.slice(0, 3).join('; ')}${names.length > 3 ? '; ...' : ''})`];
+    const list = [
+      ...some('missing', faults.missing),
+      ...some('unexpected', faults.unexpected),
+      ...some('misshapen', faults.misshapen),
+    ];
     super(`The weights do not fit ${architecture}: ${list.join(', ')}.`);
     this.name = 'ExportError';
     this.missing = faults.missing;
@@ -66,7 +81,10 @@ export interface UnitWeights {
  *
  * @throws ExportError when a tensor is missing, unexpected, or of another dtype, shape or length.
  */
-export function unitWeights(architecture: ResnetArchitecture, tensors: readonly SafetensorsTensor[]): Map<string, UnitWeights> {
+export function unitWeights(
+  architecture: ResnetArchitecture,
+  tensors: readonly SafetensorsTensor[],
+): Map<string, UnitWeights> {
   const left = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const doubled = tensors.filter((tensor) => left.get(tensor.name) !== tensor).map(({ name }) => name);
   const missing: string[] = [];
@@ -75,7 +93,9 @@ export function unitWeights(architecture: ResnetArchitecture, tensors: readonly 
     const elementCount = shape.reduce((product, side) => product * side, 1);
     const sameShape = tensor.shape.length === shape.length && tensor.shape.every((side, axis) => side === shape[axis]);
     if (tensor.dtype === dtype && sameShape && tensor.data.length === elementCount) return true;
-    misshapen.push(`${tensor.name}: expected ${dtype} [${shape.join(', ')}], got ${tensor.dtype} [${tensor.shape.join(', ')}] with ${tensor.data.length} numbers`);
+    misshapen.push(
+      `${tensor.name}: expected ${dtype} [${shape.join(', ')}], got ${tensor.dtype} [${tensor.shape.join(', ')}] with ${tensor.data.length} numbers`,
+    );
     return false;
   };
   const take = (name: string, shape: readonly number[]): Float32Array => {
@@ -104,19 +124,28 @@ export function unitWeights(architecture: ResnetArchitecture, tensors: readonly 
     });
   }
   const unexpected = [...doubled, ...left.keys()];
-  if (missing.length + unexpected.length + misshapen.length > 0) throw new ExportError(architecture, { missing, unexpected, misshapen });
+  if (missing.length + unexpected.length + misshapen.length > 0)
+    throw new ExportError(architecture, { missing, unexpected, misshapen });
   return units;
 }
 
 /** What to do to an image before the encoder sees it, in one paragraph. */
 export function describePreparation(contract: ExportInputContract): string {
   const { imageSizePx, resizeRule, channelOrder, valueRange, channelMean, channelStd } = contract;
-  const resize = resizeRule === 'SHORT_SIDE_THEN_CENTRE_CROP' ? `short side resized to ${imageSizePx} px (bilinear, antialiased), centre crop` : `resized to ${imageSizePx} x ${imageSizePx} px (bilinear, antialiased)`;
+  const resize =
+    resizeRule === 'SHORT_SIDE_THEN_CENTRE_CROP'
+      ? `short side resized to ${imageSizePx} px (bilinear, antialiased), centre crop`
+      : `resized to ${imageSizePx} x ${imageSizePx} px (bilinear, antialiased)`;
   return `Input: ${channelOrder} images, ${resize}; pixel values scaled to ${valueRange.join('..')}, minus mean [${channelMean.join(', ')}], divided by standard deviation [${channelStd.join(', ')}].`;
 }
 
 /** The facts that go into the file, sorted by name so that the same export gives the same bytes. */
 export function exportMetadata({ architecture, inputContract, metadata }: EncoderExport): [string, string][] {
-  const facts = { ...metadata, architecture, inputContract: JSON.stringify(inputContract), preparation: describePreparation(inputContract) };
+  const facts = {
+    ...metadata,
+    architecture,
+    inputContract: JSON.stringify(inputContract),
+    preparation: describePreparation(inputContract),
+  };
   return Object.entries(facts).sort(([a], [b]) => (a < b ? -1 : a > b ? 1 : 0));
 }

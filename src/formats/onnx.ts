@@ -1,8 +1,9 @@
 /**
  * An encoder as an ONNX model: opset 17, IR version 8, which every ONNX Runtime since 1.12 reads.
  *
- * Input `images`: float32 `[batch, 3, height, width]`, already normalised as the input contract says; batch, height and width are free (sides of at least 32 px).
- * Output `embeddings`: float32 `[batch, D]`. Initialisers keep torchvision's names and layouts. See https://onnx.ai/onnx/repo-docs/IR.html.
+ * Input `images`: float32 `[batch, 3, height, width]`, already normalised as the input contract says; batch, height and
+ * width are free (sides of at least 32 px). Output `embeddings`: float32 `[batch, D]`. Initialisers keep torchvision's
+ * names and layouts. See https://onnx.ai/onnx/repo-docs/IR.html.
  */
 import { describePreparation, exportMetadata, unitWeights } from './encoder-export.ts';
 import type { EncoderExport, UnitWeights } from './encoder-export.ts';
@@ -43,15 +44,33 @@ export function writeOnnx(source: EncoderExport): Uint8Array<ArrayBuffer> {
     .messages(GRAPH.node, resnetGraph(architecture).flatMap(nodesOf))
     .string(GRAPH.name, architecture.toLowerCase())
     .messages(GRAPH.initializer, [...units.values()].flatMap(initialisersOf))
-    .message(GRAPH.input, valueInfo(GRAPH_INPUT, ['batch', 3, 'height', 'width'], `Normalised images, NCHW. ${preparation}`))
-    .message(GRAPH.output, valueInfo(GRAPH_OUTPUT, ['batch', embeddingDimOf(architecture)], `One embedding for each image, from ${inputContract.embeddingLayer}.`));
+    .message(
+      GRAPH.input,
+      valueInfo(GRAPH_INPUT, ['batch', 3, 'height', 'width'], `Normalised images, NCHW. ${preparation}`),
+    )
+    .message(
+      GRAPH.output,
+      valueInfo(
+        GRAPH_OUTPUT,
+        ['batch', embeddingDimOf(architecture)],
+        `One embedding for each image, from ${inputContract.embeddingLayer}.`,
+      ),
+    );
   return new ProtobufMessage()
     .natural(MODEL.irVersion, ONNX_IR_VERSION)
     .string(MODEL.producerName, 'paraffin')
-    .string(MODEL.docString, `${architecture} encoder: "${GRAPH_INPUT}" [batch, 3, height, width] to "${GRAPH_OUTPUT}" [batch, ${embeddingDimOf(architecture)}]. ${preparation}`)
+    .string(
+      MODEL.docString,
+      `${architecture} encoder: "${GRAPH_INPUT}" [batch, 3, height, width] to "${GRAPH_OUTPUT}" [batch, ${embeddingDimOf(architecture)}]. ${preparation}`,
+    )
     .message(MODEL.graph, graph)
     .message(MODEL.opsetImport, new ProtobufMessage().natural(OPSET.version, ONNX_OPSET))
-    .messages(MODEL.metadata, exportMetadata(source).map(([key, value]) => new ProtobufMessage().string(PAIR.key, key).string(PAIR.value, value)))
+    .messages(
+      MODEL.metadata,
+      exportMetadata(source).map(([key, value]) =>
+        new ProtobufMessage().string(PAIR.key, key).string(PAIR.value, value),
+      ),
+    )
     .toBytes();
 }
 
@@ -62,7 +81,10 @@ function nodesOf(step: GraphStep): ProtobufMessage[] {
     case 'MAX_POOL':
       return [node('MaxPool', step.output, [step.input], step.output, windowAttributes(step.window))];
     case 'ADD_THEN_RELU':
-      return [node('Add', `${step.output}.add`, [step.left, step.right], `${step.output}.sum`), node('Relu', `${step.output}.relu`, [`${step.output}.sum`], step.output)];
+      return [
+        node('Add', `${step.output}.add`, [step.left, step.right], `${step.output}.sum`),
+        node('Relu', `${step.output}.relu`, [`${step.output}.sum`], step.output),
+      ];
     case 'GLOBAL_AVERAGE':
       return [
         node('GlobalAveragePool', 'avgpool', [step.input], 'avgpool'),
@@ -71,9 +93,22 @@ function nodesOf(step: GraphStep): ProtobufMessage[] {
   }
 }
 
-function convolutionUnit({ input, output, convolutionName, normName, window, hasRelu }: ConvolutionUnitStep): ProtobufMessage[] {
+function convolutionUnit({
+  input,
+  output,
+  convolutionName,
+  normName,
+  window,
+  hasRelu,
+}: ConvolutionUnitStep): ProtobufMessage[] {
   const normalised = hasRelu ? normName : output;
-  const normInputs = [convolutionName, `${normName}.weight`, `${normName}.bias`, `${normName}.running_mean`, `${normName}.running_var`];
+  const normInputs = [
+    convolutionName,
+    `${normName}.weight`,
+    `${normName}.bias`,
+    `${normName}.running_mean`,
+    `${normName}.running_var`,
+  ];
   const nodes = [
     node('Conv', convolutionName, [input, `${convolutionName}.weight`], convolutionName, windowAttributes(window)),
     node('BatchNormalization', normName, normInputs, normalised, [floatAttribute('epsilon', BATCH_NORM_EPSILON)]),
@@ -100,28 +135,61 @@ function initialiser(name: string, shape: readonly number[], data: Float32Array)
     .bytes(TENSOR.rawData, new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
 }
 
-function node(opType: string, name: string, inputs: readonly string[], output: string, attributes: readonly ProtobufMessage[] = []): ProtobufMessage {
-  return new ProtobufMessage().strings(NODE.input, inputs).string(NODE.output, output).string(NODE.name, name).string(NODE.opType, opType).messages(NODE.attribute, attributes);
+function node(
+  opType: string,
+  name: string,
+  inputs: readonly string[],
+  output: string,
+  attributes: readonly ProtobufMessage[] = [],
+): ProtobufMessage {
+  return new ProtobufMessage()
+    .strings(NODE.input, inputs)
+    .string(NODE.output, output)
+    .string(NODE.name, name)
+    .string(NODE.opType, opType)
+    .messages(NODE.attribute, attributes);
 }
 
 function windowAttributes({ size, stride, padding }: GraphWindow): ProtobufMessage[] {
-  return [intsAttribute('kernel_shape', [size, size]), intsAttribute('strides', [stride, stride]), intsAttribute('pads', [padding, padding, padding, padding])];
+  return [
+    intsAttribute('kernel_shape', [size, size]),
+    intsAttribute('strides', [stride, stride]),
+    intsAttribute('pads', [padding, padding, padding, padding]),
+  ];
 }
 
 function intAttribute(name: string, value: number): ProtobufMessage {
-  return new ProtobufMessage().string(ATTRIBUTE.name, name).natural(ATTRIBUTE.int, value).natural(ATTRIBUTE.type, ATTRIBUTE_TYPE.int);
+  return new ProtobufMessage()
+    .string(ATTRIBUTE.name, name)
+    .natural(ATTRIBUTE.int, value)
+    .natural(ATTRIBUTE.type, ATTRIBUTE_TYPE.int);
 }
 
 function intsAttribute(name: string, values: readonly number[]): ProtobufMessage {
-  return new ProtobufMessage().string(ATTRIBUTE.name, name).naturals(ATTRIBUTE.ints, values).natural(ATTRIBUTE.type, ATTRIBUTE_TYPE.ints);
+  return new ProtobufMessage()
+    .string(ATTRIBUTE.name, name)
+    .naturals(ATTRIBUTE.ints, values)
+    .natural(ATTRIBUTE.type, ATTRIBUTE_TYPE.ints);
 }
 
 function floatAttribute(name: string, value: number): ProtobufMessage {
-  return new ProtobufMessage().string(ATTRIBUTE.name, name).float(ATTRIBUTE.float, value).natural(ATTRIBUTE.type, ATTRIBUTE_TYPE.float);
+  return new ProtobufMessage()
+    .string(ATTRIBUTE.name, name)
+    .float(ATTRIBUTE.float, value)
+    .natural(ATTRIBUTE.type, ATTRIBUTE_TYPE.float);
 }
 
 function valueInfo(name: string, shape: readonly (number | string)[], docString: string): ProtobufMessage {
-  const dims = shape.map((side) => (typeof side === 'number' ? new ProtobufMessage().natural(DIM.value, side) : new ProtobufMessage().string(DIM.param, side)));
-  const tensorType = new ProtobufMessage().natural(TENSOR_TYPE.elementType, FLOAT).message(TENSOR_TYPE.shape, new ProtobufMessage().messages(SHAPE.dim, dims));
-  return new ProtobufMessage().string(VALUE_INFO.name, name).message(VALUE_INFO.type, new ProtobufMessage().message(TYPE.tensor, tensorType)).string(VALUE_INFO.docString, docString);
+  const dims = shape.map((side) =>
+    typeof side === 'number'
+      ? new ProtobufMessage().natural(DIM.value, side)
+      : new ProtobufMessage().string(DIM.param, side),
+  );
+  const tensorType = new ProtobufMessage()
+    .natural(TENSOR_TYPE.elementType, FLOAT)
+    .message(TENSOR_TYPE.shape, new ProtobufMessage().messages(SHAPE.dim, dims));
+  return new ProtobufMessage()
+    .string(VALUE_INFO.name, name)
+    .message(VALUE_INFO.type, new ProtobufMessage().message(TYPE.tensor, tensorType))
+    .string(VALUE_INFO.docString, docString);
 }

@@ -1,5 +1,6 @@
 /**
- * Protocol buffers, as much of their encoding as writing a model needs. See https://protobuf.dev/programming-guides/encoding.
+ * Protocol buffers, as much of their encoding as writing a model needs. See
+ * https://protobuf.dev/programming-guides/encoding.
  *
  * A message refers to the bytes that it is given and copies them once, in `toBytes`: weights are large.
  */

@@ -1,8 +1,15 @@
 /**
- * The residual networks of He et al. 2016 (arXiv:1512.03385) as torchvision builds them, as a list of steps from images to embeddings:
- * what a format that keeps a graph (ONNX, TF.js) has to write down, and which tensors a file of weights must hold.
+ * The residual networks of He et al. 2016 (arXiv:1512.03385) as torchvision builds them, as a list of steps from images
+ * to embeddings: what a format that keeps a graph (ONNX, TF.js) has to write down, and which tensors a file of weights
+ * must hold.
  */
-import { RESNET_PLANS, STAGE_WIDTHS, STEM_CHANNELS, type ResnetArchitecture, type ResnetPlan } from './torchvision-resnet.ts';
+import {
+  RESNET_PLANS,
+  STAGE_WIDTHS,
+  STEM_CHANNELS,
+  type ResnetArchitecture,
+  type ResnetPlan,
+} from './torchvision-resnet.ts';
 
 /** The name of the graph's input: float32 images, already normalised as the input contract says. */
 export const GRAPH_INPUT = 'images';
@@ -46,7 +53,17 @@ const EXPANSION = { BASIC: 1, BOTTLENECK: 4 } as const;
 export function resnetGraph(architecture: ResnetArchitecture): GraphStep[] {
   const { block, depths } = RESNET_PLANS[architecture];
   const steps: GraphStep[] = [
-    { kind: 'CONVOLUTION_UNIT', input: GRAPH_INPUT, output: 'stem', convolutionName: 'conv1', normName: 'bn1', inputChannels: 3, outputChannels: STEM_CHANNELS, window: { size: 7, stride: 2, padding: 3 }, hasRelu: true },
+    {
+      kind: 'CONVOLUTION_UNIT',
+      input: GRAPH_INPUT,
+      output: 'stem',
+      convolutionName: 'conv1',
+      normName: 'bn1',
+      inputChannels: 3,
+      outputChannels: STEM_CHANNELS,
+      window: { size: 7, stride: 2, padding: 3 },
+      hasRelu: true,
+    },
     { kind: 'MAX_POOL', input: 'stem', output: 'maxpool', window: { size: 3, stride: 2, padding: 1 } },
   ];
   let input = 'maxpool';
@@ -55,7 +72,16 @@ export function resnetGraph(architecture: ResnetArchitecture): GraphStep[] {
     for (let index = 0; index < (depths[stage] ?? 0); index += 1) {
       const name = `layer${stage + 1}.${index}`;
       const outputChannels = width * EXPANSION[block];
-      steps.push(...residualBlock(block, { name, input, inputChannels, width, outputChannels, stride: stage > 0 && index === 0 ? 2 : 1 }));
+      steps.push(
+        ...residualBlock(block, {
+          name,
+          input,
+          inputChannels,
+          width,
+          outputChannels,
+          stride: stage > 0 && index === 0 ? 2 : 1,
+        }),
+      );
       input = name;
       inputChannels = outputChannels;
     }
@@ -72,23 +98,52 @@ interface BlockPlace {
   readonly stride: number;
 }
 
-function residualBlock(block: ResnetPlan['block'], { name, input, inputChannels, width, outputChannels, stride }: BlockPlace): GraphStep[] {
-  const unit = (index: number, from: string, channels: readonly [number, number], size: number, unitStride: number, hasRelu: boolean): ConvolutionUnitStep => ({
-    kind: 'CONVOLUTION_UNIT', input: from, output: `${name}.unit${index}`, convolutionName: `${name}.conv${index}`, normName: `${name}.bn${index}`,
-    inputChannels: channels[0], outputChannels: channels[1], window: { size, stride: unitStride, padding: (size - 1) / 2 }, hasRelu,
+function residualBlock(
+  block: ResnetPlan['block'],
+  { name, input, inputChannels, width, outputChannels, stride }: BlockPlace,
+): GraphStep[] {
+  const unit = (
+    index: number,
+    from: string,
+    channels: readonly [number, number],
+    size: number,
+    unitStride: number,
+    hasRelu: boolean,
+  ): ConvolutionUnitStep => ({
+    kind: 'CONVOLUTION_UNIT',
+    input: from,
+    output: `${name}.unit${index}`,
+    convolutionName: `${name}.conv${index}`,
+    normName: `${name}.bn${index}`,
+    inputChannels: channels[0],
+    outputChannels: channels[1],
+    window: { size, stride: unitStride, padding: (size - 1) / 2 },
+    hasRelu,
   });
   const [first, second, third] = [`${name}.unit1`, `${name}.unit2`, `${name}.unit3`] as const;
   const main =
     block === 'BASIC'
       ? [unit(1, input, [inputChannels, width], 3, stride, true), unit(2, first, [width, width], 3, 1, false)]
       : // torchvision's "v1.5": the stride is on the 3x3 convolution, not on the first 1x1.
-        [unit(1, input, [inputChannels, width], 1, 1, true), unit(2, first, [width, width], 3, stride, true), unit(3, second, [width, outputChannels], 1, 1, false)];
+        [
+          unit(1, input, [inputChannels, width], 1, 1, true),
+          unit(2, first, [width, width], 3, stride, true),
+          unit(3, second, [width, outputChannels], 1, 1, false),
+        ];
   const left = block === 'BASIC' ? second : third;
-  if (stride === 1 && inputChannels === outputChannels) return [...main, { kind: 'ADD_THEN_RELU', left, right: input, output: name }];
+  if (stride === 1 && inputChannels === outputChannels)
+    return [...main, { kind: 'ADD_THEN_RELU', left, right: input, output: name }];
   const right = `${name}.downsample`;
   const shortcut: ConvolutionUnitStep = {
-    kind: 'CONVOLUTION_UNIT', input, output: right, convolutionName: `${right}.0`, normName: `${right}.1`,
-    inputChannels, outputChannels, window: { size: 1, stride, padding: 0 }, hasRelu: false,
+    kind: 'CONVOLUTION_UNIT',
+    input,
+    output: right,
+    convolutionName: `${right}.0`,
+    normName: `${right}.1`,
+    inputChannels,
+    outputChannels,
+    window: { size: 1, stride, padding: 0 },
+    hasRelu: false,
   };
   return [...main, shortcut, { kind: 'ADD_THEN_RELU', left, right, output: name }];
 }

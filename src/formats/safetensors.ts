@@ -1,12 +1,18 @@
 /**
  * Safetensors: the format in which weights are stored and served. Reading runs nothing and trusts nothing.
  *
- * File: a little-endian u64 with the length of the header; the header, JSON that begins with `{`, padded with spaces; then
- * the tensors' bytes, little-endian and row-major, which must cover the rest of the file without hole or overlap.
+ * File: a little-endian u64 with the length of the header; the header, JSON that begins with `{`, padded with spaces;
+ * then the tensors' bytes, little-endian and row-major, which must cover the rest of the file without hole or overlap.
  * See https://github.com/huggingface/safetensors, "Format", and `validate` of its tensor.rs.
  */
 
-import { BYTES_PER_ELEMENT, elementsOf, TORCH_DTYPES, type TorchDtype, type TorchTensorData } from './torch-checkpoint/dtype.ts';
+import {
+  BYTES_PER_ELEMENT,
+  elementsOf,
+  TORCH_DTYPES,
+  type TorchDtype,
+  type TorchTensorData,
+} from './torch-checkpoint/dtype.ts';
 
 interface TensorFacts {
   readonly name: string;
@@ -85,12 +91,18 @@ export interface SafetensorsLayout {
 
 /**
  * Writes a file: the same tensors and metadata give the same bytes, whatever their order.
- * @throws SafetensorsError NAME_INVALID, DUPLICATE_KEY, TENSOR_INFO_INVALID, SHAPE_TOO_LARGE, SIZE_MISMATCH, METADATA_INVALID or HEADER_TOO_LARGE.
+ * @throws SafetensorsError NAME_INVALID, DUPLICATE_KEY, TENSOR_INFO_INVALID, SHAPE_TOO_LARGE, SIZE_MISMATCH,
+ * METADATA_INVALID or HEADER_TOO_LARGE.
  */
-export function writeSafetensors(tensors: readonly SafetensorsTensor[], metadata: Readonly<Record<string, string>> = {}): Uint8Array<ArrayBuffer> {
-  for (const { name, dtype, shape, data } of tensors) checkSize(name, dtype, checkedShape(name, shape), data.byteLength);
+export function writeSafetensors(
+  tensors: readonly SafetensorsTensor[],
+  metadata: Readonly<Record<string, string>> = {},
+): Uint8Array<ArrayBuffer> {
+  for (const { name, dtype, shape, data } of tensors)
+    checkSize(name, dtype, checkedShape(name, shape), data.byteLength);
   const { file, places } = layOutSafetensors(tensors, metadata);
-  for (const { name, data } of tensors) places.get(name)?.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  for (const { name, data } of tensors)
+    places.get(name)?.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   return file;
 }
 
@@ -100,35 +112,52 @@ export function writeSafetensors(tensors: readonly SafetensorsTensor[], metadata
  * Tensors are sorted by element size (largest first, so that each is aligned to its elements), then by name.
  * @throws SafetensorsError as `writeSafetensors`, but for SIZE_MISMATCH.
  */
-export function layOutSafetensors(tensors: readonly SafetensorsPlan[], metadata: Readonly<Record<string, string>> = {}): SafetensorsLayout {
-  const sorted = tensors.toSorted((a, b) => BYTES_PER_ELEMENT[b.dtype] - BYTES_PER_ELEMENT[a.dtype] || compareNames(a.name, b.name));
+export function layOutSafetensors(
+  tensors: readonly SafetensorsPlan[],
+  metadata: Readonly<Record<string, string>> = {},
+): SafetensorsLayout {
+  const sorted = tensors.toSorted(
+    (a, b) => BYTES_PER_ELEMENT[b.dtype] - BYTES_PER_ELEMENT[a.dtype] || compareNames(a.name, b.name),
+  );
   const ranges = new Map<string, readonly [begin: number, end: number]>();
   // Written by hand: an object would put integer-like names first and lose `__proto__`.
   const entries = metadataEntry(metadata);
   let end = 0;
   for (const { name, dtype, shape } of sorted) {
-    if (name === METADATA_KEY || !name.isWellFormed()) throw new SafetensorsError('NAME_INVALID', `A tensor can not be named ${JSON.stringify(name)}.`);
+    if (name === METADATA_KEY || !name.isWellFormed())
+      throw new SafetensorsError('NAME_INVALID', `A tensor can not be named ${JSON.stringify(name)}.`);
     if (ranges.has(name)) throw new SafetensorsError('DUPLICATE_KEY', `Two tensors are named ${JSON.stringify(name)}.`);
     const begin = end;
     end += byteSizeOf(name, dtype, checkedShape(name, shape));
     ranges.set(name, [begin, end]);
-    entries.push(`${JSON.stringify(name)}:{"dtype":"${dtype}","shape":${JSON.stringify(shape)},"data_offsets":[${begin},${end}]}`);
+    entries.push(
+      `${JSON.stringify(name)}:{"dtype":"${dtype}","shape":${JSON.stringify(shape)},"data_offsets":[${begin},${end}]}`,
+    );
   }
   const header = new TextEncoder().encode(`{${entries.join(',')}}`);
   const paddedLength = Math.ceil(header.length / 8) * 8;
-  if (paddedLength > MAX_HEADER_BYTES) throw new SafetensorsError('HEADER_TOO_LARGE', `The header would take ${paddedLength} bytes, more than ${MAX_HEADER_BYTES}.`);
+  if (paddedLength > MAX_HEADER_BYTES)
+    throw new SafetensorsError(
+      'HEADER_TOO_LARGE',
+      `The header would take ${paddedLength} bytes, more than ${MAX_HEADER_BYTES}.`,
+    );
 
   const dataStart = LENGTH_BYTES + paddedLength;
   const file = new Uint8Array(dataStart + end);
   new DataView(file.buffer).setBigUint64(0, BigInt(paddedLength), true);
   file.set(header, LENGTH_BYTES);
   file.fill(0x20, LENGTH_BYTES + header.length, dataStart);
-  return { file, places: new Map([...ranges].map(([name, [first, last]]) => [name, file.subarray(dataStart + first, dataStart + last)])) };
+  return {
+    file,
+    places: new Map(
+      [...ranges].map(([name, [first, last]]) => [name, file.subarray(dataStart + first, dataStart + last)]),
+    ),
+  };
 }
 
 /**
- * Reads a whole file of ours. The tensors are views of the bytes, which must stay as they are; those that are not aligned to their elements,
- * as in files of careless writers, are copies.
+ * Reads a whole file of ours. The tensors are views of the bytes, which must stay as they are; those that are not
+ * aligned to their elements, as in files of careless writers, are copies.
  * @throws SafetensorsError with the first fault; see `SafetensorsFault`. DTYPE_UNSUPPORTED for all but F32, I64 and U8.
  */
 export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
@@ -145,8 +174,8 @@ function ourTensor(tensor: ForeignTensor): SafetensorsTensor {
 }
 
 /**
- * Reads a whole file of anybody's, as `readSafetensors`, with every dtype of `TORCH_DTYPES`; the others of the format (8-bit floats,
- * unsigned and complex numbers) are no weights of ours.
+ * Reads a whole file of anybody's, as `readSafetensors`, with every dtype of `TORCH_DTYPES`; the others of the format
+ * (8-bit floats, unsigned and complex numbers) are no weights of ours.
  * @throws SafetensorsError with the first fault; see `SafetensorsFault`.
  */
 export function readForeignSafetensors(bytes: Uint8Array): ForeignFile {
@@ -160,12 +189,23 @@ export function readForeignSafetensors(bytes: Uint8Array): ForeignFile {
   infos.sort((a, b) => a.begin - b.begin || a.end - b.end);
   let end = 0;
   for (const info of infos) {
-    if (info.begin !== end) throw new SafetensorsError('HOLE_OR_OVERLAP', `"${info.name}" begins at byte ${info.begin} of the data, not at ${end} where the one before ends.`);
+    if (info.begin !== end)
+      throw new SafetensorsError(
+        'HOLE_OR_OVERLAP',
+        `"${info.name}" begins at byte ${info.begin} of the data, not at ${end} where the one before ends.`,
+      );
     checkSize(info.name, info.dtype, info.shape, info.end - info.begin);
     end = info.end;
   }
-  if (dataStart + end !== bytes.length) throw new SafetensorsError('END_MISMATCH', `The file has ${bytes.length} bytes, its header speaks of ${dataStart + end}.`);
-  return { tensors: infos.map((info) => tensorOf(info, bytes.subarray(dataStart + info.begin, dataStart + info.end))), metadata };
+  if (dataStart + end !== bytes.length)
+    throw new SafetensorsError(
+      'END_MISMATCH',
+      `The file has ${bytes.length} bytes, its header speaks of ${dataStart + end}.`,
+    );
+  return {
+    tensors: infos.map((info) => tensorOf(info, bytes.subarray(dataStart + info.begin, dataStart + info.end))),
+    metadata,
+  };
 }
 
 interface TensorInfo extends TensorFacts {
@@ -175,11 +215,23 @@ interface TensorInfo extends TensorFacts {
 }
 
 function readHeader(bytes: Uint8Array): { header: object; dataStart: number } {
-  if (bytes.length < LENGTH_BYTES) throw new SafetensorsError('TOO_SHORT', `A safetensors file has at least ${LENGTH_BYTES} bytes, this has ${bytes.length}.`);
+  if (bytes.length < LENGTH_BYTES)
+    throw new SafetensorsError(
+      'TOO_SHORT',
+      `A safetensors file has at least ${LENGTH_BYTES} bytes, this has ${bytes.length}.`,
+    );
   const headerBytes = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES).getBigUint64(0, true);
-  if (headerBytes > BigInt(MAX_HEADER_BYTES)) throw new SafetensorsError('HEADER_TOO_LARGE', `The header claims ${headerBytes} bytes; the format allows ${MAX_HEADER_BYTES}.`);
+  if (headerBytes > BigInt(MAX_HEADER_BYTES))
+    throw new SafetensorsError(
+      'HEADER_TOO_LARGE',
+      `The header claims ${headerBytes} bytes; the format allows ${MAX_HEADER_BYTES}.`,
+    );
   const dataStart = LENGTH_BYTES + Number(headerBytes);
-  if (dataStart > bytes.length) throw new SafetensorsError('HEADER_BEYOND_END', `The header claims ${headerBytes} bytes; the file ends before that.`);
+  if (dataStart > bytes.length)
+    throw new SafetensorsError(
+      'HEADER_BEYOND_END',
+      `The header claims ${headerBytes} bytes; the file ends before that.`,
+    );
   const text = decodeUtf8(bytes.subarray(LENGTH_BYTES, dataStart));
   if (!text.startsWith('{')) throw new SafetensorsError('HEADER_NOT_OBJECT', 'The header does not begin with "{".');
   const header = parseJson(text);
@@ -214,11 +266,16 @@ function checkTokens(text: string): void {
     if (token === '{') openObjects.push(new Set());
     else if (token === '}') openObjects.pop();
     else if (string === undefined) {
-      if (!/^\d+$/.test(token) || !Number.isSafeInteger(Number(token))) throw new SafetensorsError('NUMBER_NOT_NATURAL', `The header holds ${token.slice(0, 40)} where only natural numbers may stand.`);
+      if (!/^\d+$/.test(token) || !Number.isSafeInteger(Number(token)))
+        throw new SafetensorsError(
+          'NUMBER_NOT_NATURAL',
+          `The header holds ${token.slice(0, 40)} where only natural numbers may stand.`,
+        );
     } else if (colon !== undefined) {
       const key = String(JSON.parse(string));
       const seen = openObjects.at(-1);
-      if (seen?.has(key) === true) throw new SafetensorsError('DUPLICATE_KEY', `The header holds the key ${JSON.stringify(key)} twice.`);
+      if (seen?.has(key) === true)
+        throw new SafetensorsError('DUPLICATE_KEY', `The header holds the key ${JSON.stringify(key)} twice.`);
       seen?.add(key);
     }
   }
@@ -226,24 +283,34 @@ function checkTokens(text: string): void {
 
 function tensorInfo(name: string, value: unknown): TensorInfo {
   const invalid = (what: string): SafetensorsError => new SafetensorsError('TENSOR_INFO_INVALID', `"${name}" ${what}.`);
-  if (!name.isWellFormed()) throw new SafetensorsError('NAME_INVALID', `${JSON.stringify(name)} holds half a surrogate pair.`);
+  if (!name.isWellFormed())
+    throw new SafetensorsError('NAME_INVALID', `${JSON.stringify(name)} holds half a surrogate pair.`);
   if (!isObject(value)) throw invalid('is not an object');
   const unknownKey = Object.keys(value).find((key) => key !== 'dtype' && key !== 'shape' && key !== 'data_offsets');
   if (unknownKey !== undefined) throw invalid(`has an unknown field "${unknownKey}"`);
   const { dtype, shape, data_offsets: offsets } = value;
   if (typeof dtype !== 'string') throw invalid('has no dtype');
   const known = DTYPES.get(dtype);
-  if (known === undefined) throw new SafetensorsError('DTYPE_UNSUPPORTED', `"${name}" is of dtype ${dtype.slice(0, 40)}; ${TORCH_DTYPES.join(', ')} are read here.`);
+  if (known === undefined)
+    throw new SafetensorsError(
+      'DTYPE_UNSUPPORTED',
+      `"${name}" is of dtype ${dtype.slice(0, 40)}; ${TORCH_DTYPES.join(', ')} are read here.`,
+    );
   if (!Array.isArray(shape) || !shape.every(isNatural)) throw invalid('has no shape');
-  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isNatural)) throw invalid('has no pair of data_offsets');
+  if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isNatural))
+    throw invalid('has no pair of data_offsets');
   const [begin = 0, end = 0] = offsets;
-  if (end < begin) throw new SafetensorsError('OFFSETS_REVERSED', `"${name}" ends at byte ${end}, before it begins at ${begin}.`);
+  if (end < begin)
+    throw new SafetensorsError('OFFSETS_REVERSED', `"${name}" ends at byte ${end}, before it begins at ${begin}.`);
   return { name, dtype: known, shape, begin, end };
 }
 
 function checkedShape(name: string, shape: readonly number[]): readonly number[] {
   if (shape.every((size) => isNatural(size))) return shape;
-  throw new SafetensorsError('TENSOR_INFO_INVALID', `"${name}" has a shape that is no list of natural numbers: [${shape.join(', ')}].`);
+  throw new SafetensorsError(
+    'TENSOR_INFO_INVALID',
+    `"${name}" has a shape that is no list of natural numbers: [${shape.join(', ')}].`,
+  );
 }
 
 function byteSizeOf(name: string, dtype: TorchDtype, shape: readonly number[]): number {
@@ -251,34 +318,50 @@ function byteSizeOf(name: string, dtype: TorchDtype, shape: readonly number[]): 
   for (const size of shape) {
     needed *= size;
     // At each step: a zero at the end would hide what overflowed before it.
-    if (!Number.isSafeInteger(needed)) throw new SafetensorsError('SHAPE_TOO_LARGE', `"${name}" has a shape of more bytes than can be counted.`);
+    if (!Number.isSafeInteger(needed))
+      throw new SafetensorsError('SHAPE_TOO_LARGE', `"${name}" has a shape of more bytes than can be counted.`);
   }
   return needed;
 }
 
 function checkSize(name: string, dtype: TorchDtype, shape: readonly number[], byteLength: number): void {
   const needed = byteSizeOf(name, dtype, shape);
-  if (needed !== byteLength) throw new SafetensorsError('SIZE_MISMATCH', `"${name}" needs ${needed} bytes for ${dtype} [${shape.join(', ')}], but has ${byteLength}.`);
+  if (needed !== byteLength)
+    throw new SafetensorsError(
+      'SIZE_MISMATCH',
+      `"${name}" needs ${needed} bytes for ${dtype} [${shape.join(', ')}], but has ${byteLength}.`,
+    );
 }
 
 function tensorOf({ name, dtype, shape }: TensorInfo, bytes: Uint8Array): ForeignTensor {
   const { buffer, byteOffset, length } = bytes;
   const isAligned = buffer instanceof ArrayBuffer && byteOffset % BYTES_PER_ELEMENT[dtype] === 0;
   // A copy of a plain array, because a slice of a Buffer would be none.
-  return { name, shape, ...elementsOf(dtype, isAligned ? new Uint8Array(buffer, byteOffset, length) : new Uint8Array(bytes)) };
+  return {
+    name,
+    shape,
+    ...elementsOf(dtype, isAligned ? new Uint8Array(buffer, byteOffset, length) : new Uint8Array(bytes)),
+  };
 }
 
 function metadataEntry(metadata: Readonly<Record<string, string>>): string[] {
   const pairs = Object.entries(checkedMetadata(metadata)).sort(([a], [b]) => compareNames(a, b));
   if (pairs.length === 0) return [];
-  return [`"${METADATA_KEY}":{${pairs.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(',')}}`];
+  return [
+    `"${METADATA_KEY}":{${pairs.map(([key, value]) => `${JSON.stringify(key)}:${JSON.stringify(value)}`).join(',')}}`,
+  ];
 }
 
 function checkedMetadata(value: unknown): Readonly<Record<string, string>> {
   if (!isObject(value)) throw new SafetensorsError('METADATA_INVALID', `${METADATA_KEY} is not an object.`);
   const pairs = Object.entries(value).map(([key, text]): [string, string] => {
-    if (typeof text !== 'string') throw new SafetensorsError('METADATA_INVALID', `${METADATA_KEY} holds "${key}", which is not text.`);
-    if (!key.isWellFormed() || !text.isWellFormed()) throw new SafetensorsError('METADATA_INVALID', `${METADATA_KEY} holds half a surrogate pair at ${JSON.stringify(key)}.`);
+    if (typeof text !== 'string')
+      throw new SafetensorsError('METADATA_INVALID', `${METADATA_KEY} holds "${key}", which is not text.`);
+    if (!key.isWellFormed() || !text.isWellFormed())
+      throw new SafetensorsError(
+        'METADATA_INVALID',
+        `${METADATA_KEY} holds half a surrogate pair at ${JSON.stringify(key)}.`,
+      );
     return [key, text];
   });
   return Object.fromEntries(pairs);

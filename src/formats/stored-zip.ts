@@ -1,6 +1,6 @@
 /**
- * A zip archive without compression: weights do not compress, and stored bytes can be mapped into memory by whoever reads them.
- * The same entries give the same bytes. See APPNOTE.TXT 6.3.10 of PKWARE.
+ * A zip archive without compression: weights do not compress, and stored bytes can be mapped into memory by whoever
+ * reads them. The same entries give the same bytes. See APPNOTE.TXT 6.3.10 of PKWARE.
  */
 import { crc32 } from 'node:zlib';
 
@@ -23,29 +23,36 @@ const MAX_ENTRIES = 0xffff;
 
 /**
  * @param alignment each entry's data begins at a multiple of this many bytes; 1 adds no padding.
- * @throws RangeError for a name that is doubled or no plain relative ASCII path, and where the archive would need zip64 (4 GiB, 65,535 entries).
+ * @throws RangeError for a name that is doubled or no plain relative ASCII path, and where the archive would need zip64
+ * (4 GiB, 65,535 entries).
  */
 export function writeStoredZip(entries: readonly StoredZipEntry[], alignment: number): Uint8Array<ArrayBuffer> {
-  if (!Number.isInteger(alignment) || alignment < 1 || alignment > 4096) throw new RangeError(`Data can not be aligned to ${alignment} bytes.`);
-  if (entries.length > MAX_ENTRIES) throw new RangeError(`A zip without zip64 holds at most ${MAX_ENTRIES} entries, not ${entries.length}.`);
+  if (!Number.isInteger(alignment) || alignment < 1 || alignment > 4096)
+    throw new RangeError(`Data can not be aligned to ${alignment} bytes.`);
+  if (entries.length > MAX_ENTRIES)
+    throw new RangeError(`A zip without zip64 holds at most ${MAX_ENTRIES} entries, not ${entries.length}.`);
   const names = new Set<string>();
   let position = 0;
   const placed = entries.map(({ name, data }) => {
-    if (!/^[\w.-]+(\/[\w.-]+)*$/.test(name) || name.split('/').includes('..')) throw new RangeError(`${JSON.stringify(name.slice(0, 100))} is no plain relative path.`);
+    if (!/^[\w.-]+(\/[\w.-]+)*$/.test(name) || name.split('/').includes('..'))
+      throw new RangeError(`${JSON.stringify(name.slice(0, 100))} is no plain relative path.`);
     if (names.has(name)) throw new RangeError(`Two entries are named ${name}.`);
     names.add(name);
     const headerOffset = position;
     const unpadded = headerOffset + LOCAL_HEADER_BYTES + name.length;
     const isAligned = unpadded % alignment === 0;
     // The padding is an extra field, which has a header of its own.
-    const extraBytes = isAligned ? 0 : EXTRA_HEADER_BYTES + ((alignment - ((unpadded + EXTRA_HEADER_BYTES) % alignment)) % alignment);
+    const extraBytes = isAligned
+      ? 0
+      : EXTRA_HEADER_BYTES + ((alignment - ((unpadded + EXTRA_HEADER_BYTES) % alignment)) % alignment);
     const dataOffset = unpadded + extraBytes;
     position = dataOffset + data.byteLength;
     return { name, data, headerOffset, dataOffset, extraBytes };
   });
   const centralOffset = position;
   const centralBytes = placed.reduce((sum, { name }) => sum + CENTRAL_HEADER_BYTES + name.length, 0);
-  if (centralOffset + centralBytes + END_BYTES > MAX_BYTES) throw new RangeError('A zip without zip64 ends before 4 GiB.');
+  if (centralOffset + centralBytes + END_BYTES > MAX_BYTES)
+    throw new RangeError('A zip without zip64 ends before 4 GiB.');
 
   const file = new Uint8Array(centralOffset + centralBytes + END_BYTES);
   const view = new DataView(file.buffer);
@@ -80,7 +87,11 @@ export function writeStoredZip(entries: readonly StoredZipEntry[], alignment: nu
 }
 
 /** From "version needed" to "file name length": the same in the local and the central header. */
-function commonFields(view: DataView, at: number, { name, data, checksum }: { name: string; data: Uint8Array; checksum: number }): void {
+function commonFields(
+  view: DataView,
+  at: number,
+  { name, data, checksum }: { name: string; data: Uint8Array; checksum: number },
+): void {
   view.setUint16(at, 20, true);
   view.setUint16(at + 8, DOS_DATE, true);
   view.setUint32(at + 10, checksum, true);

@@ -2,9 +2,10 @@
  * An encoder as a TensorFlow.js graph model, for `tf.loadGraphModel` in a browser or elsewhere, packed as one zip:
  * `model.json` and `group1-shard1of6.bin` .. beside it.
  *
- * Input `images`: float32 `[batch, height, width, 3]`, already normalised as the input contract says. Output `embeddings`: `[batch, D]`.
- * Batch norms are folded into the convolutions before them, as TensorFlow's own converter does: one fused kernel then does what would be four,
- * and `_FusedConv2D` runs on the cpu, wasm, webgl and webgpu backends alike.
+ * Input `images`: float32 `[batch, height, width, 3]`, already normalised as the input contract says. Output
+ * `embeddings`: `[batch, D]`. Batch norms are folded into the convolutions before them, as TensorFlow's own converter
+ * does: one fused kernel then does what would be four, and `_FusedConv2D` runs on the cpu, wasm, webgl and webgpu
+ * backends alike.
  */
 import { describePreparation, exportMetadata, unitWeights } from './encoder-export.ts';
 import type { EncoderExport, UnitWeights } from './encoder-export.ts';
@@ -48,7 +49,10 @@ export function writeTfjsZip(source: EncoderExport): Uint8Array<ArrayBuffer> {
 export function tfjsFiles(source: EncoderExport): StoredZipEntry[] {
   const { architecture, inputContract } = source;
   const steps = resnetGraph(architecture);
-  const weights = [...[...unitWeights(architecture, source.tensors).values()].flatMap(foldedWeights), ...constantsOf(steps)];
+  const weights = [
+    ...[...unitWeights(architecture, source.tensors).values()].flatMap(foldedWeights),
+    ...constantsOf(steps),
+  ];
   const shards = shardsOf(weights);
   const model = {
     format: 'graph-model',
@@ -58,9 +62,21 @@ export function tfjsFiles(source: EncoderExport): StoredZipEntry[] {
       inputs: { [GRAPH_INPUT]: signatureTensor(GRAPH_INPUT, [-1, -1, -1, 3]) },
       outputs: { [GRAPH_OUTPUT]: signatureTensor(GRAPH_OUTPUT, [-1, embeddingDimOf(architecture)]) },
     },
-    userDefinedMetadata: { ...Object.fromEntries(exportMetadata(source)), description: `${architecture} encoder. ${describePreparation(inputContract)}` },
-    modelTopology: { node: [placeholder(), ...weights.map(constantNode), ...steps.flatMap(nodesOf)], library: {}, versions: { producer: 1395 } },
-    weightsManifest: [{ paths: shards.map(({ name }) => name), weights: weights.map(({ name, shape, dtype }) => ({ name, shape, dtype })) }],
+    userDefinedMetadata: {
+      ...Object.fromEntries(exportMetadata(source)),
+      description: `${architecture} encoder. ${describePreparation(inputContract)}`,
+    },
+    modelTopology: {
+      node: [placeholder(), ...weights.map(constantNode), ...steps.flatMap(nodesOf)],
+      library: {},
+      versions: { producer: 1395 },
+    },
+    weightsManifest: [
+      {
+        paths: shards.map(({ name }) => name),
+        weights: weights.map(({ name, shape, dtype }) => ({ name, shape, dtype })),
+      },
+    ],
   };
   return [{ name: 'model.json', data: new TextEncoder().encode(JSON.stringify(model)) }, ...shards];
 }
@@ -80,7 +96,10 @@ function shardsOf(weights: readonly Weight[]): StoredZipEntry[] {
   }));
 }
 
-/** conv(x, W) * s + (offset - mean * s) with s = scale / sqrt(variance + epsilon), in double precision: filter `[k, k, I, O]` and bias `[O]`. */
+/**
+ * conv(x, W) * s + (offset - mean * s) with s = scale / sqrt(variance + epsilon), in double precision: filter `[k, k,
+ * I, O]` and bias `[O]`.
+ */
 function foldedWeights({ step, filter, scale, offset, runningMean, runningVariance }: UnitWeights): Weight[] {
   const { inputChannels, outputChannels, window } = step;
   const area = window.size * window.size;
@@ -91,12 +110,18 @@ function foldedWeights({ step, filter, scale, offset, runningMean, runningVarian
     bias[output] = (offset[output] ?? 0) - (runningMean[output] ?? 0) * factor;
     for (let input = 0; input < inputChannels; input += 1) {
       for (let pixel = 0; pixel < area; pixel += 1) {
-        folded[(pixel * inputChannels + input) * outputChannels + output] = (filter[(output * inputChannels + input) * area + pixel] ?? 0) * factor;
+        folded[(pixel * inputChannels + input) * outputChannels + output] =
+          (filter[(output * inputChannels + input) * area + pixel] ?? 0) * factor;
       }
     }
   }
   return [
-    { name: filterName(step), shape: [window.size, window.size, inputChannels, outputChannels], dtype: 'float32', data: folded },
+    {
+      name: filterName(step),
+      shape: [window.size, window.size, inputChannels, outputChannels],
+      dtype: 'float32',
+      data: folded,
+    },
     { name: biasName(step), shape: [outputChannels], dtype: 'float32', data: bias },
   ];
 }
@@ -107,14 +132,24 @@ const paddingsName = (padding: number): string => `paddings/${padding}`;
 const AXES_NAME = 'avgpool/axes';
 
 function constantsOf(steps: readonly GraphStep[]): Weight[] {
-  const paddings = new Set(steps.flatMap((step) => ('window' in step && needsPad(step.window) ? [step.window.padding] : [])));
+  const paddings = new Set(
+    steps.flatMap((step) => ('window' in step && needsPad(step.window) ? [step.window.padding] : [])),
+  );
   return [
-    ...[...paddings].map((padding): Weight => ({ name: paddingsName(padding), shape: [4, 2], dtype: 'int32', data: Int32Array.of(0, 0, padding, padding, padding, padding, 0, 0) })),
+    ...[...paddings].map((padding): Weight => ({
+      name: paddingsName(padding),
+      shape: [4, 2],
+      dtype: 'int32',
+      data: Int32Array.of(0, 0, padding, padding, padding, padding, 0, 0),
+    })),
     { name: AXES_NAME, shape: [2], dtype: 'int32', data: Int32Array.of(1, 2) },
   ];
 }
 
-/** TensorFlow's SAME is symmetric where the stride is 1; where it is 2 it would pad one side only, and torchvision pads both. */
+/**
+ * TensorFlow's SAME is symmetric where the stride is 1; where it is 2 it would pad one side only, and torchvision pads
+ * both.
+ */
 function needsPad({ stride, padding }: GraphWindow): boolean {
   return padding > 0 && stride > 1;
 }
@@ -131,12 +166,23 @@ function nodesOf(step: GraphStep): GraphNode[] {
         fused_ops: { list: { s: (step.hasRelu ? ['BiasAdd', 'Relu'] : ['BiasAdd']).map(base64) } },
         epsilon: { f: 0 },
       };
-      return [...pad, { name: step.output, op: '_FusedConv2D', input: [input, filterName(step), biasName(step)], attr }];
+      return [
+        ...pad,
+        { name: step.output, op: '_FusedConv2D', input: [input, filterName(step), biasName(step)], attr },
+      ];
     }
     case 'MAX_POOL': {
       // Padding with zeros is padding with minus infinity here: what is pooled comes out of a ReLU.
       const { pad, input } = padded(step);
-      return [...pad, { name: step.output, op: 'MaxPool', input: [input], attr: { ...windowAttributes(step.window), ksize: ints([1, step.window.size, step.window.size, 1]) } }];
+      return [
+        ...pad,
+        {
+          name: step.output,
+          op: 'MaxPool',
+          input: [input],
+          attr: { ...windowAttributes(step.window), ksize: ints([1, step.window.size, step.window.size, 1]) },
+        },
+      ];
     }
     case 'ADD_THEN_RELU':
       return [
@@ -144,31 +190,57 @@ function nodesOf(step: GraphStep): GraphNode[] {
         { name: step.output, op: 'Relu', input: [`${step.output}/sum`], attr: { T: FLOAT } },
       ];
     case 'GLOBAL_AVERAGE':
-      return [{ name: step.output, op: 'Mean', input: [step.input, AXES_NAME], attr: { T: FLOAT, Tidx: INT, keep_dims: { b: false } } }];
+      return [
+        {
+          name: step.output,
+          op: 'Mean',
+          input: [step.input, AXES_NAME],
+          attr: { T: FLOAT, Tidx: INT, keep_dims: { b: false } },
+        },
+      ];
   }
 }
 
-function padded({ input, output, window }: { input: string; output: string; window: GraphWindow }): { pad: GraphNode[]; input: string } {
+function padded({ input, output, window }: { input: string; output: string; window: GraphWindow }): {
+  pad: GraphNode[];
+  input: string;
+} {
   if (!needsPad(window)) return { pad: [], input };
   const name = `${output}/padded`;
-  return { pad: [{ name, op: 'Pad', input: [input, paddingsName(window.padding)], attr: { T: FLOAT, Tpaddings: INT } }], input: name };
+  return {
+    pad: [{ name, op: 'Pad', input: [input, paddingsName(window.padding)], attr: { T: FLOAT, Tpaddings: INT } }],
+    input: name,
+  };
 }
 
 function windowAttributes(window: GraphWindow): Record<string, unknown> {
   const padding = window.padding > 0 && !needsPad(window) ? 'SAME' : 'VALID';
-  return { T: FLOAT, strides: ints([1, window.stride, window.stride, 1]), padding: { s: base64(padding) }, data_format: { s: base64('NHWC') } };
+  return {
+    T: FLOAT,
+    strides: ints([1, window.stride, window.stride, 1]),
+    padding: { s: base64(padding) },
+    data_format: { s: base64('NHWC') },
+  };
 }
 
 const FLOAT = { type: 'DT_FLOAT' } as const;
 const INT = { type: 'DT_INT32' } as const;
 
 function placeholder(): GraphNode {
-  return { name: GRAPH_INPUT, op: 'Placeholder', attr: { dtype: FLOAT, shape: { shape: tensorShape([-1, -1, -1, 3]) } } };
+  return {
+    name: GRAPH_INPUT,
+    op: 'Placeholder',
+    attr: { dtype: FLOAT, shape: { shape: tensorShape([-1, -1, -1, 3]) } },
+  };
 }
 
 function constantNode({ name, shape, dtype }: Weight): GraphNode {
   const type = dtype === 'float32' ? FLOAT : INT;
-  return { name, op: 'Const', attr: { dtype: type, value: { tensor: { dtype: type.type, tensorShape: tensorShape(shape) } } } };
+  return {
+    name,
+    op: 'Const',
+    attr: { dtype: type, value: { tensor: { dtype: type.type, tensorShape: tensorShape(shape) } } },
+  };
 }
 
 function signatureTensor(name: string, shape: readonly number[]): object {

@@ -4,7 +4,8 @@
  *   state = torch.load('encoder.pt', weights_only=True)
  *   model = torchvision.models.resnet18(); model.fc = torch.nn.Identity(); model.load_state_dict(state, strict=True)
  *
- * The archive holds a pickle (protocol 2) that names four globals only, all on PyTorch's list of safe ones, and one file for each tensor's numbers.
+ * The archive holds a pickle (protocol 2) that names four globals only, all on PyTorch's list of safe ones, and one
+ * file for each tensor's numbers.
  */
 import { exportMetadata, unitWeights } from './encoder-export.ts';
 import type { EncoderExport } from './encoder-export.ts';
@@ -21,7 +22,8 @@ interface StateTensor {
 }
 
 /**
- * The same export gives the same bytes. Beside the state dict, `archive/paraffin.json` keeps the input contract and the metadata; `torch.load` leaves it alone.
+ * The same export gives the same bytes. Beside the state dict, `archive/paraffin.json` keeps the input contract and the
+ * metadata; `torch.load` leaves it alone.
  *
  * @throws ExportError when the tensors do not fit the architecture.
  */
@@ -33,7 +35,10 @@ export function writeTorchCheckpoint(source: EncoderExport): Uint8Array<ArrayBuf
       { name: 'archive/data.pkl', data: pickledStateDict(tensors) },
       { name: 'archive/byteorder', data: text.encode('little') },
       { name: 'archive/paraffin.json', data: text.encode(JSON.stringify(Object.fromEntries(exportMetadata(source)))) },
-      ...tensors.map(({ data }, index) => ({ name: `archive/data/${index}`, data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength) })),
+      ...tensors.map(({ data }, index) => ({
+        name: `archive/data/${index}`,
+        data: new Uint8Array(data.buffer, data.byteOffset, data.byteLength),
+      })),
       { name: 'archive/version', data: text.encode('3\n') },
     ],
     ALIGNMENT_BYTES,
@@ -42,30 +47,60 @@ export function writeTorchCheckpoint(source: EncoderExport): Uint8Array<ArrayBuf
 
 /** In the order of torchvision's `state_dict()`. */
 function stateDict({ architecture, tensors }: EncoderExport): StateTensor[] {
-  return [...unitWeights(architecture, tensors).values()].flatMap(({ step, filter, scale, offset, runningMean, runningVariance, batchCount }): StateTensor[] => {
-    const { convolutionName, normName, inputChannels, outputChannels, window } = step;
-    const perChannel = (name: string, data: Float32Array): StateTensor => ({ name: `${normName}.${name}`, storage: 'FloatStorage', shape: [outputChannels], data });
-    return [
-      { name: `${convolutionName}.weight`, storage: 'FloatStorage', shape: [outputChannels, inputChannels, window.size, window.size], data: filter },
-      perChannel('weight', scale),
-      perChannel('bias', offset),
-      perChannel('running_mean', runningMean),
-      perChannel('running_var', runningVariance),
-      { name: `${normName}.num_batches_tracked`, storage: 'LongStorage', shape: [], data: BigInt64Array.of(batchCount) },
-    ];
-  });
+  return [...unitWeights(architecture, tensors).values()].flatMap(
+    ({ step, filter, scale, offset, runningMean, runningVariance, batchCount }): StateTensor[] => {
+      const { convolutionName, normName, inputChannels, outputChannels, window } = step;
+      const perChannel = (name: string, data: Float32Array): StateTensor => ({
+        name: `${normName}.${name}`,
+        storage: 'FloatStorage',
+        shape: [outputChannels],
+        data,
+      });
+      return [
+        {
+          name: `${convolutionName}.weight`,
+          storage: 'FloatStorage',
+          shape: [outputChannels, inputChannels, window.size, window.size],
+          data: filter,
+        },
+        perChannel('weight', scale),
+        perChannel('bias', offset),
+        perChannel('running_mean', runningMean),
+        perChannel('running_var', runningVariance),
+        {
+          name: `${normName}.num_batches_tracked`,
+          storage: 'LongStorage',
+          shape: [],
+          data: BigInt64Array.of(batchCount),
+        },
+      ];
+    },
+  );
 }
 
 /** Opcodes of CPython's pickletools. */
 const OP = {
-  proto: 0x80, stop: 0x2e, mark: 0x28, global: 0x63, reduce: 0x52, setItems: 0x75, persistentId: 0x51,
-  tuple: 0x74, emptyTuple: 0x29, unicode: 0x58, int1: 0x4b, int2: 0x4d, int4: 0x4a, newFalse: 0x89,
+  proto: 0x80,
+  stop: 0x2e,
+  mark: 0x28,
+  global: 0x63,
+  reduce: 0x52,
+  setItems: 0x75,
+  persistentId: 0x51,
+  tuple: 0x74,
+  emptyTuple: 0x29,
+  unicode: 0x58,
+  int1: 0x4b,
+  int2: 0x4d,
+  int4: 0x4a,
+  newFalse: 0x89,
 } as const;
 
 function pickledStateDict(tensors: readonly StateTensor[]): Uint8Array {
   const bytes: number[] = [OP.proto, 2];
   const utf8 = new TextEncoder();
-  const global = (module: string, name: string): void => void bytes.push(OP.global, ...utf8.encode(`${module}\n${name}\n`));
+  const global = (module: string, name: string): void =>
+    void bytes.push(OP.global, ...utf8.encode(`${module}\n${name}\n`));
   const string = (value: string): void => {
     const encoded = utf8.encode(value);
     bytes.push(OP.unicode, ...littleEndian(encoded.length, 4), ...encoded);

@@ -1,6 +1,6 @@
 /**
- * The ResNets of torchvision (He et al. 2016, arXiv:1512.03385) as names and shapes: what a state dict of ResNet-18, 34, 50 or 101 holds
- * without its last layer `fc`.
+ * The ResNets of torchvision (He et al. 2016, arXiv:1512.03385) as names and shapes: what a state dict of ResNet-18,
+ * 34, 50 or 101 holds without its last layer `fc`.
  */
 
 export const RESNET_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
@@ -48,11 +48,23 @@ export function resnetTensorSpecs(architecture: ResnetArchitecture): ResnetTenso
       const name = `layer${layer + 1}.${index}`;
       const outChannels = block === 'BASIC' ? width : width * 4;
       const convolutions: [number, number, number][] =
-        block === 'BASIC' ? [[width, channels, 3], [width, width, 3]] : [[width, channels, 1], [width, width, 3], [outChannels, width, 1]];
-      convolutions.forEach((shape, position) => specs.push(...unitSpecs(`${name}.conv${position + 1}`, `${name}.bn${position + 1}`, shape)));
+        block === 'BASIC'
+          ? [
+              [width, channels, 3],
+              [width, width, 3],
+            ]
+          : [
+              [width, channels, 1],
+              [width, width, 3],
+              [outChannels, width, 1],
+            ];
+      convolutions.forEach((shape, position) =>
+        specs.push(...unitSpecs(`${name}.conv${position + 1}`, `${name}.bn${position + 1}`, shape)),
+      );
       // The first block of a layer changes the size or the channels, so its shortcut is a convolution.
       const reshapes = index === 0 && (layer > 0 || channels !== outChannels);
-      if (reshapes) specs.push(...unitSpecs(`${name}.downsample.0`, `${name}.downsample.1`, [outChannels, channels, 1]));
+      if (reshapes)
+        specs.push(...unitSpecs(`${name}.downsample.0`, `${name}.downsample.1`, [outChannels, channels, 1]));
       channels = outChannels;
     }
   });
@@ -60,8 +72,17 @@ export function resnetTensorSpecs(architecture: ResnetArchitecture): ResnetTenso
 }
 
 /** A convolution without bias and its batch norm. */
-function unitSpecs(convolution: string, norm: string, [outChannels, inChannels, size]: readonly [number, number, number]): ResnetTensorSpec[] {
-  const weight = (name: string, shape: readonly number[]): ResnetTensorSpec => ({ name, shape, kind: 'WEIGHT', required: true });
+function unitSpecs(
+  convolution: string,
+  norm: string,
+  [outChannels, inChannels, size]: readonly [number, number, number],
+): ResnetTensorSpec[] {
+  const weight = (name: string, shape: readonly number[]): ResnetTensorSpec => ({
+    name,
+    shape,
+    kind: 'WEIGHT',
+    required: true,
+  });
   return [
     weight(`${convolution}.weight`, [outChannels, inChannels, size, size]),
     ...['weight', 'bias', 'running_mean', 'running_var'].map((part) => weight(`${norm}.${part}`, [outChannels])),
@@ -70,8 +91,9 @@ function unitSpecs(convolution: string, norm: string, [outChannels, inChannels, 
 }
 
 /**
- * The architecture by what tells the four apart: bottlenecks have a third convolution, and the third layer is the deepest. Undefined when
- * the names are not those of one of them. The shapes are not looked at: a tensor of a wrong one is for `mapToEncoder` to list.
+ * The architecture by what tells the four apart: bottlenecks have a third convolution, and the third layer is the
+ * deepest. Undefined when the names are not those of one of them. The shapes are not looked at: a tensor of a wrong one
+ * is for `mapToEncoder` to list.
  */
 export function detectArchitecture(tensors: readonly { readonly name: string }[]): ResnetArchitecture | undefined {
   const names = new Set(tensors.map(({ name }) => name));
@@ -81,5 +103,9 @@ export function detectArchitecture(tensors: readonly { readonly name: string }[]
     while (names.has(`layer${layer + 1}.${depth}.conv1.weight`)) depth += 1;
     return depth;
   });
-  return RESNET_ARCHITECTURES.find((architecture) => RESNET_PLANS[architecture].block === block && RESNET_PLANS[architecture].depths.every((depth, layer) => depth === depths[layer]));
+  return RESNET_ARCHITECTURES.find(
+    (architecture) =>
+      RESNET_PLANS[architecture].block === block &&
+      RESNET_PLANS[architecture].depths.every((depth, layer) => depth === depths[layer]),
+  );
 }

@@ -6,10 +6,15 @@ import { DomainError } from '../errors.ts';
 const STORED_BYTES_LOCK = 7_202_612;
 
 /**
- * Works while no stored bytes may go (SHARED: several may read at once), or while nobody else relies on them (EXCLUSIVE: to delete).
+ * Works while no stored bytes may go (SHARED: several may read at once), or while nobody else relies on them
+ * (EXCLUSIVE: to delete).
  * @throws DomainError CONFLICT when it is held by somebody in the other way.
  */
-export async function withStoredBytesLock<Result>(databaseUrl: string, mode: 'SHARED' | 'EXCLUSIVE', work: () => Promise<Result>): Promise<Result> {
+export async function withStoredBytesLock<Result>(
+  databaseUrl: string,
+  mode: 'SHARED' | 'EXCLUSIVE',
+  work: () => Promise<Result>,
+): Promise<Result> {
   const client = new Client({ connectionString: databaseUrl, keepAlive: true });
   // A connection that breaks is noticed by whatever asks next; without a listener it would end the process.
   client.on('error', () => undefined);
@@ -18,8 +23,14 @@ export async function withStoredBytesLock<Result>(databaseUrl: string, mode: 'SH
     const take = mode === 'SHARED' ? 'pg_try_advisory_lock_shared' : 'pg_try_advisory_lock';
     const { rows } = await client.query<{ taken: boolean }>(`SELECT ${take}($1) AS taken`, [STORED_BYTES_LOCK]);
     if (rows[0]?.taken !== true) {
-      const holder = mode === 'SHARED' ? 'A garbage collection is' : 'A backup, a check or another garbage collection is';
-      throw new DomainError({ code: 'CONFLICT', message: `${holder} at work on this registry.`, hint: 'Try again when it has ended.', retryable: true });
+      const holder =
+        mode === 'SHARED' ? 'A garbage collection is' : 'A backup, a check or another garbage collection is';
+      throw new DomainError({
+        code: 'CONFLICT',
+        message: `${holder} at work on this registry.`,
+        hint: 'Try again when it has ended.',
+        retryable: true,
+      });
     }
     return await work();
   } finally {

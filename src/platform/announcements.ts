@@ -9,7 +9,11 @@ export interface Announcements {
 
 const RECONNECT_MS = 1_000;
 
-export async function listenForAnnouncements(databaseUrl: string, channel: string, onError: (error: Error) => void): Promise<Announcements> {
+export async function listenForAnnouncements(
+  databaseUrl: string,
+  channel: string,
+  onError: (error: Error) => void,
+): Promise<Announcements> {
   const listeners = new Map<string, Set<() => void>>();
   let client: Client | undefined;
   let closed = false;

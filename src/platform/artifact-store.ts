@@ -18,7 +18,10 @@ export interface StoredBytes {
 }
 
 export interface ArtifactStore {
-  /** Stores the bytes of a stream or buffer; the same bytes twice are one artifact. Nothing stays behind when the source fails. */
+  /**
+   * Stores the bytes of a stream or buffer; the same bytes twice are one artifact. Nothing stays behind when the source
+   * fails.
+   */
   put(source: Uint8Array | NodeJS.ReadableStream | AsyncIterable<Uint8Array>): Promise<StoredBytes>;
   /** The whole content, checked against its name. Throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
   read(sha256: string): Promise<Buffer>;
@@ -26,18 +29,29 @@ export interface ArtifactStore {
   byteSizeOf(sha256: string): Promise<number | undefined>;
   /** Reads the whole content without keeping it. Throws as `read` does. */
   verify(sha256: string): Promise<void>;
-  /** For a reader that checks the bytes itself, and closes the file. Throws ARTIFACT_NOT_FOUND, or ARTIFACT_CORRUPT for what lies in quarantine. */
+  /**
+   * For a reader that checks the bytes itself, and closes the file. Throws ARTIFACT_NOT_FOUND, or ARTIFACT_CORRUPT for
+   * what lies in quarantine.
+   */
   open(sha256: string): Promise<FileHandle>;
   /** Path of the file for readers that seek (shards). It is not checked to exist. */
   pathOf(sha256: string): string;
 
   // For those who look after the store: fsck, gc, backup.
 
-  /** Reads the file once more and, if it still is not what its name says, moves it to quarantine/. Gives whether it did. */
+  /**
+   * Reads the file once more and, if it still is not what its name says, moves it to quarantine/. Gives whether it did.
+   */
   quarantine(sha256: string): Promise<boolean>;
-  /** Every stored file, in no order, artifacts that arrive meanwhile perhaps among them. What is no artifact comes with `sha256` undefined. */
+  /**
+   * Every stored file, in no order, artifacts that arrive meanwhile perhaps among them. What is no artifact comes with
+   * `sha256` undefined.
+   */
   files(): AsyncGenerator<StoredFile>;
-  /** Removes the file unless it was written at or after `unlessSince`, as a file is by whoever puts the same bytes again. Gives whether it did. */
+  /**
+   * Removes the file unless it was written at or after `unlessSince`, as a file is by whoever puts the same bytes
+   * again. Gives whether it did.
+   */
   remove(sha256: string, unlessSince: Date): Promise<boolean>;
   /** What was put aside, and how much of it there is. */
   quarantined(): Promise<{ readonly fileCount: number; readonly byteSize: number }>;
@@ -61,17 +75,28 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
   const pathOf = (sha256: string): string => {
     // The name becomes a path, so nothing but a digest may pass.
     if (!SHA256_PATTERN.test(sha256)) {
-      throw new DomainError({ code: 'ARTIFACT_NOT_FOUND', message: 'That is not a sha256 in lower-case hex.', field: 'sha256', hint: 'Use the sha256 that the API printed.' });
+      throw new DomainError({
+        code: 'ARTIFACT_NOT_FOUND',
+        message: 'That is not a sha256 in lower-case hex.',
+        field: 'sha256',
+        hint: 'Use the sha256 that the API printed.',
+      });
     }
     return path.join(rootDir, 'sha256', sha256.slice(0, 2), sha256);
   };
-  const quarantinePathOf = (sha256: string): string => path.join(rootDir, QUARANTINE_DIR, path.basename(pathOf(sha256)));
+  const quarantinePathOf = (sha256: string): string =>
+    path.join(rootDir, QUARANTINE_DIR, path.basename(pathOf(sha256)));
 
   /** For a file that could not be opened. */
   const absence = async (sha256: string, cause: unknown): Promise<unknown> => {
     if (!isAbsence(cause)) return cause;
     if (await exists(quarantinePathOf(sha256))) return corrupt(sha256, cause);
-    return new DomainError({ code: 'ARTIFACT_NOT_FOUND', message: `Artifact ${sha256} is not in the store.`, hint: 'Restore it from a backup.', cause });
+    return new DomainError({
+      code: 'ARTIFACT_NOT_FOUND',
+      message: `Artifact ${sha256} is not in the store.`,
+      hint: 'Restore it from a backup.',
+      cause,
+    });
   };
   /** Hands each chunk on, then checks the whole against its name. */
   const readChecked = async (sha256: string, take: (bytes: Buffer) => void): Promise<void> => {
@@ -107,7 +132,11 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
       await readChecked(sha256, (bytes) => chunks.push(bytes));
       return Buffer.concat(chunks);
     },
-    byteSizeOf: async (sha256) => stat(pathOf(sha256)).then((facts) => facts.size, () => undefined),
+    byteSizeOf: async (sha256) =>
+      stat(pathOf(sha256)).then(
+        (facts) => facts.size,
+        () => undefined,
+      ),
     verify,
     open: async (sha256) => {
       try {
@@ -117,7 +146,10 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
       }
     },
     quarantine: async (sha256) => {
-      const isCorrupt = await verify(sha256).then(() => false, (error: unknown) => error instanceof DomainError && error.code === 'ARTIFACT_CORRUPT');
+      const isCorrupt = await verify(sha256).then(
+        () => false,
+        (error: unknown) => error instanceof DomainError && error.code === 'ARTIFACT_CORRUPT',
+      );
       // Two readers may find the same fault at once; the second finds nothing left to move.
       if (!isCorrupt || !(await exists(pathOf(sha256)))) return false;
       await mkdir(path.join(rootDir, QUARANTINE_DIR), { recursive: true });
@@ -128,13 +160,17 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
     files: () => filesBelow(path.join(rootDir, 'sha256')),
     remove: async (sha256, unlessSince) => {
       const file = pathOf(sha256);
-      const writtenMs = await stat(file).then((facts) => facts.mtimeMs, () => undefined);
+      const writtenMs = await stat(file).then(
+        (facts) => facts.mtimeMs,
+        () => undefined,
+      );
       if (writtenMs === undefined || writtenMs >= unlessSince.getTime()) return false;
       await mkdir(temporaryDir, { recursive: true });
       const doomed = path.join(temporaryDir, randomUUID());
       await rename(file, doomed);
       try {
-        // Somebody may have put the same bytes between our look and the rename: theirs goes back, unless they are there again already.
+        // Somebody may have put the same bytes between our look and the rename: theirs goes back, unless they are there
+        // again already.
         if ((await stat(doomed)).mtimeMs < unlessSince.getTime()) return true;
         await link(doomed, file).catch((error: unknown) => {
           if (!hasCode(error, 'EEXIST')) throw error;
@@ -148,7 +184,14 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
     quarantined: async () => {
       const folder = path.join(rootDir, QUARANTINE_DIR);
       const names = await readdir(folder).catch(() => []);
-      const sizes = await Promise.all(names.map((name) => stat(path.join(folder, name)).then((facts) => facts.size, () => 0)));
+      const sizes = await Promise.all(
+        names.map((name) =>
+          stat(path.join(folder, name)).then(
+            (facts) => facts.size,
+            () => 0,
+          ),
+        ),
+      );
       return { fileCount: names.length, byteSize: sizes.reduce((sum, size) => sum + size, 0) };
     },
   };
@@ -170,11 +213,19 @@ async function* filesBelow(folder: string): AsyncGenerator<StoredFile> {
 }
 
 function corrupt(sha256: string, cause?: unknown): DomainError {
-  return new DomainError({ code: 'ARTIFACT_CORRUPT', message: `Artifact ${sha256} has changed on disk.`, hint: 'Restore it from a backup.', cause });
+  return new DomainError({
+    code: 'ARTIFACT_CORRUPT',
+    message: `Artifact ${sha256} has changed on disk.`,
+    hint: 'Restore it from a backup.',
+    cause,
+  });
 }
 
 async function exists(file: string): Promise<boolean> {
-  return stat(file).then(() => true, () => false);
+  return stat(file).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** A write that has not moved for so long belongs to a process that was killed. */
@@ -185,12 +236,18 @@ export async function removeAbandonedWrites(rootDir: string): Promise<void> {
   const folder = path.join(rootDir, TEMPORARY_DIR);
   const names = await readdir(folder).catch(() => []);
   for (const file of names.map((name) => path.join(folder, name))) {
-    const modifiedMs = await stat(file).then((facts) => facts.mtimeMs, () => undefined);
+    const modifiedMs = await stat(file).then(
+      (facts) => facts.mtimeMs,
+      () => undefined,
+    );
     if (modifiedMs !== undefined && Date.now() - modifiedMs > ABANDONED_MS) await rm(file, { force: true });
   }
 }
 
-async function writeSynced(source: Uint8Array | NodeJS.ReadableStream | AsyncIterable<Uint8Array>, file: string): Promise<StoredBytes> {
+async function writeSynced(
+  source: Uint8Array | NodeJS.ReadableStream | AsyncIterable<Uint8Array>,
+  file: string,
+): Promise<StoredBytes> {
   const hash = createHash('sha256');
   let byteSize = 0;
   const measure = new Transform({
@@ -202,10 +259,14 @@ async function writeSynced(source: Uint8Array | NodeJS.ReadableStream | AsyncIte
   });
   const handle = await open(file, 'wx');
   try {
-    await pipeline(source instanceof Uint8Array ? Readable.from([source]) : source, measure, async (chunks: AsyncIterable<Buffer>) => {
-      // appendFile goes on after a short write (a disk that is nearly full); write does not.
-      for await (const chunk of chunks) await handle.appendFile(chunk);
-    });
+    await pipeline(
+      source instanceof Uint8Array ? Readable.from([source]) : source,
+      measure,
+      async (chunks: AsyncIterable<Buffer>) => {
+        // appendFile goes on after a short write (a disk that is nearly full); write does not.
+        for await (const chunk of chunks) await handle.appendFile(chunk);
+      },
+    );
     await handle.sync();
   } finally {
     await handle.close();

@@ -6,8 +6,8 @@
  *   artifacts/<sha256>         stored bytes
  *   end.json                   written last: without it the file is not whole
  *
- * Rows are read in one snapshot, which runs under way do not disturb. Stored bytes never change and are not deleted while a backup is
- * made, so those that the snapshot names can be copied after it.
+ * Rows are read in one snapshot, which runs under way do not disturb. Stored bytes never change and are not deleted
+ * while a backup is made, so those that the snapshot names can be copied after it.
  */
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
@@ -19,7 +19,14 @@ import { extract, pack, type Pack } from 'tar-stream';
 import { z } from 'zod';
 import { DomainError } from '../errors.ts';
 import type { ArtifactStore } from './artifact-store.ts';
-import { beginLoad, dumpedSequenceSchema, dumpedTableSchema, dumpTable, sequencesToDump, tablesToDump } from './database-dump.ts';
+import {
+  beginLoad,
+  dumpedSequenceSchema,
+  dumpedTableSchema,
+  dumpTable,
+  sequencesToDump,
+  tablesToDump,
+} from './database-dump.ts';
 import { applyMigrations, MigrationError, type Migration } from './migrate.ts';
 
 const FORMAT = 'paraffin-backup-1';
@@ -75,8 +82,17 @@ interface WantedArtifact {
   readonly byteSize: number;
 }
 
-/** Writes a backup beside its final name first: a file of that name is always whole. The caller keeps stored bytes from being deleted. */
-export async function writeBackup({ databaseUrl, store, file, program, onProgress }: BackupOptions): Promise<BackupReport> {
+/**
+ * Writes a backup beside its final name first: a file of that name is always whole. The caller keeps stored bytes from
+ * being deleted.
+ */
+export async function writeBackup({
+  databaseUrl,
+  store,
+  file,
+  program,
+  onProgress,
+}: BackupOptions): Promise<BackupReport> {
   await mkdir(path.dirname(file), { recursive: true });
   const unfinished = `${file}.unfinished`;
   const archive = pack();
@@ -95,7 +111,10 @@ export async function writeBackup({ databaseUrl, store, file, program, onProgres
   }
 }
 
-async function fillArchive(archive: Pack, options: Pick<BackupOptions, 'databaseUrl' | 'store' | 'program' | 'onProgress'>): Promise<Omit<BackupReport, 'file' | 'byteSize'>> {
+async function fillArchive(
+  archive: Pack,
+  options: Pick<BackupOptions, 'databaseUrl' | 'store' | 'program' | 'onProgress'>,
+): Promise<Omit<BackupReport, 'file' | 'byteSize'>> {
   const { databaseUrl, store, program, onProgress } = options;
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
@@ -104,9 +123,14 @@ async function fillArchive(archive: Pack, options: Pick<BackupOptions, 'database
   let wanted: WantedArtifact[];
   try {
     await client.query('BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY');
-    const { rows: migrations } = await client.query<{ name: string; checksum: string }>('SELECT migration_name AS name, checksum FROM "_prisma_migrations" WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL ORDER BY 1');
-    const found = await client.query<{ sha256: string; byteSize: string }>('SELECT sha256, "byteSize" FROM "Artifact" ORDER BY 1');
-    wanted = store === undefined ? [] : found.rows.map((row) => ({ sha256: row.sha256, byteSize: Number(row.byteSize) }));
+    const { rows: migrations } = await client.query<{ name: string; checksum: string }>(
+      'SELECT migration_name AS name, checksum FROM "_prisma_migrations" WHERE finished_at IS NOT NULL AND rolled_back_at IS NULL ORDER BY 1',
+    );
+    const found = await client.query<{ sha256: string; byteSize: string }>(
+      'SELECT sha256, "byteSize" FROM "Artifact" ORDER BY 1',
+    );
+    wanted =
+      store === undefined ? [] : found.rows.map((row) => ({ sha256: row.sha256, byteSize: Number(row.byteSize) }));
     head = {
       format: FORMAT,
       program,
@@ -143,7 +167,10 @@ async function fillArchive(archive: Pack, options: Pick<BackupOptions, 'database
   return { rowCount: head.tables.reduce((sum, table) => sum + table.rowCount, 0), artifacts: head.artifacts, damaged };
 }
 
-/** False for one that is not there, or not what its name says; what was written of it is then told to be worthless at the end. */
+/**
+ * False for one that is not there, or not what its name says; what was written of it is then told to be worthless at
+ * the end.
+ */
 async function copyArtifact(archive: Pack, store: ArtifactStore, sha256: string): Promise<boolean> {
   const handle = await store.open(sha256).catch((error: unknown) => {
     if (error instanceof DomainError) return undefined;
@@ -225,14 +252,25 @@ export async function readBackupHead(file: string, migrations: readonly Migratio
 }
 
 /**
- * Restores into an empty place. Every digest is checked on the way; the database is committed last, so that a restore that breaks off
- * leaves no registry behind.
- * @throws DomainError FORMAT_INVALID for a file that is not whole, ARTIFACT_CORRUPT for bytes that are not what their name says.
+ * Restores into an empty place. Every digest is checked on the way; the database is committed last, so that a restore
+ * that breaks off leaves no registry behind.
+ * @throws DomainError FORMAT_INVALID for a file that is not whole, ARTIFACT_CORRUPT for bytes that are not what their
+ * name says.
  */
-export async function readBackup({ file, databaseUrl, store, bytesFrom, migrations, onProgress }: RestoreOptions): Promise<RestoreReport> {
+export async function readBackup({
+  file,
+  databaseUrl,
+  store,
+  bytesFrom,
+  migrations,
+  onProgress,
+}: RestoreOptions): Promise<RestoreReport> {
   const head = await readBackupHead(file, migrations);
   const then = new Set(head.migrations.map((migration) => migration.name));
-  await applyMigrations(databaseUrl, migrations.filter((migration) => then.has(migration.name)));
+  await applyMigrations(
+    databaseUrl,
+    migrations.filter((migration) => then.has(migration.name)),
+  );
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
   try {
@@ -266,21 +304,37 @@ export async function readBackup({ file, databaseUrl, store, bytesFrom, migratio
     if (rows.digest('hex') !== end.rowsSha256) throw invalid(file, 'Its rows are not those that were written.');
     const known = new Set(end.damaged);
     const corrupt = [...wrong].find((sha256) => !known.has(sha256));
-    if (corrupt !== undefined) throw new DomainError({ code: 'ARTIFACT_CORRUPT', message: `Artifact ${corrupt} has changed in the backup.`, hint: 'Take another backup.' });
-    if (put.size !== end.artifactCount) throw invalid(file, `It holds ${put.size} artifacts instead of ${end.artifactCount}.`);
+    if (corrupt !== undefined)
+      throw new DomainError({
+        code: 'ARTIFACT_CORRUPT',
+        message: `Artifact ${corrupt} has changed in the backup.`,
+        hint: 'Take another backup.',
+      });
+    if (put.size !== end.artifactCount)
+      throw invalid(file, `It holds ${put.size} artifacts instead of ${end.artifactCount}.`);
     await load.commit();
     const damaged = head.contents === 'ALL' ? end.damaged : await takeBytes(client, bytesFrom, store);
-    await client.query('UPDATE "Artifact" SET "damagedAt" = now() WHERE sha256 = ANY($1) AND "damagedAt" IS NULL', [damaged]).catch((error: unknown) => {
-      // A schema from before the column: the next check marks them.
-      if (damaged.length > 0 && !(error instanceof Error && 'code' in error && error.code === '42703')) throw error;
-    });
-    return { createdAt: head.createdAt, rowCount: head.tables.reduce((sum, table) => sum + table.rowCount, 0), artifacts: { count: put.size, byteSize: bytesDone }, damaged };
+    await client
+      .query('UPDATE "Artifact" SET "damagedAt" = now() WHERE sha256 = ANY($1) AND "damagedAt" IS NULL', [damaged])
+      .catch((error: unknown) => {
+        // A schema from before the column: the next check marks them.
+        if (damaged.length > 0 && !(error instanceof Error && 'code' in error && error.code === '42703')) throw error;
+      });
+    return {
+      createdAt: head.createdAt,
+      rowCount: head.tables.reduce((sum, table) => sum + table.rowCount, 0),
+      artifacts: { count: put.size, byteSize: bytesDone },
+      damaged,
+    };
   } finally {
     await client.end();
   }
 }
 
-/** For a backup of the database alone: copies the bytes that its rows name, checking each; gives those that are not to be had. */
+/**
+ * For a backup of the database alone: copies the bytes that its rows name, checking each; gives those that are not to
+ * be had.
+ */
 async function takeBytes(client: Client, from: ArtifactStore | undefined, to: ArtifactStore): Promise<string[]> {
   const { rows } = await client.query<{ sha256: string }>('SELECT sha256 FROM "Artifact" ORDER BY 1');
   const missing: string[] = [];
@@ -315,7 +369,9 @@ interface TarEntry {
 
 async function* entriesOf(file: string): AsyncGenerator<TarEntry> {
   const archive = extract();
-  const reading = pipeline(createReadStream(file, { highWaterMark: CHUNK_BYTES }), archive).catch((error: unknown) => error);
+  const reading = pipeline(createReadStream(file, { highWaterMark: CHUNK_BYTES }), archive).catch(
+    (error: unknown) => error,
+  );
   const unreadable = (cause: unknown): DomainError => invalid(file, 'It is no tar file, or not a whole one.', cause);
   const iterator = archive[Symbol.asyncIterator]();
   try {
@@ -333,7 +389,10 @@ async function* entriesOf(file: string): AsyncGenerator<TarEntry> {
   }
 }
 
-async function* buffersOf(stream: AsyncIterable<unknown>, unreadable: (cause: unknown) => DomainError): AsyncGenerator<Buffer> {
+async function* buffersOf(
+  stream: AsyncIterable<unknown>,
+  unreadable: (cause: unknown) => DomainError,
+): AsyncGenerator<Buffer> {
   const iterator = stream[Symbol.asyncIterator]();
   for (;;) {
     const next = await iterator.next().catch((error: unknown) => {
@@ -351,5 +410,10 @@ async function bytesOf(entry: AsyncIterable<Buffer>): Promise<Buffer> {
 }
 
 function invalid(file: string, why: string, cause?: unknown): DomainError {
-  return new DomainError({ code: 'FORMAT_INVALID', message: `${file} can not be restored. ${why}`, hint: 'Take another backup.', cause });
+  return new DomainError({
+    code: 'FORMAT_INVALID',
+    message: `${file} can not be restored. ${why}`,
+    hint: 'Take another backup.',
+    cause,
+  });
 }

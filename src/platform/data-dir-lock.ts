@@ -12,12 +12,21 @@ import { DomainError } from '../errors.ts';
  * @throws DomainError CONFLICT when another process holds it.
  */
 export async function lockDataDir(dataDir: string): Promise<{ release(): Promise<void> }> {
-  const digest = createHash('sha256').update(await realpath(dataDir)).digest('hex');
+  const digest = createHash('sha256')
+    .update(await realpath(dataDir))
+    .digest('hex');
   const server = createServer((socket) => socket.destroy());
   await new Promise<void>((resolve, reject) => {
     server.once('error', (error: Error & { code?: string }) => {
       if (error.code !== 'EADDRINUSE') reject(error);
-      else reject(new DomainError({ code: 'CONFLICT', message: `Another Paraffin serves ${dataDir}.`, hint: 'Stop it, or set PARAFFIN_DATA_DIR to another folder.' }));
+      else
+        reject(
+          new DomainError({
+            code: 'CONFLICT',
+            message: `Another Paraffin serves ${dataDir}.`,
+            hint: 'Stop it, or set PARAFFIN_DATA_DIR to another folder.',
+          }),
+        );
     });
     server.listen(`\0paraffin-${digest.slice(0, 40)}`, resolve);
   });

@@ -18,7 +18,11 @@ export interface DatabaseOptions {
 }
 
 export function openDatabase(url: string, options: DatabaseOptions = { maxConnections: 10 }): Database {
-  const pool = { connectionString: url, max: options.maxConnections, ...(options.statementTimeoutMs === undefined ? {} : { statement_timeout: options.statementTimeoutMs }) };
+  const pool = {
+    connectionString: url,
+    max: options.maxConnections,
+    ...(options.statementTimeoutMs === undefined ? {} : { statement_timeout: options.statementTimeoutMs }),
+  };
   return new PrismaClient({ adapter: new PrismaPg(pool, { statementNameGenerator: createStatementNames() }) });
 }
 

@@ -4,7 +4,9 @@ import { promisify } from 'node:util';
 
 const run = promisify(execFile);
 
-/** A wheel at the Python index, held to its digest. The C API inside does not depend on the Python that it is named for. */
+/**
+ * A wheel at the Python index, held to its digest. The C API inside does not depend on the Python that it is named for.
+ */
 export interface EngineWheel {
   readonly package: string;
   readonly version: string;
@@ -35,12 +37,18 @@ export interface EngineBuild {
 }
 
 /**
- * The lowest versions that the wheel itself asks for (`tensorflow[and-cuda]`), which are those that it was built with: CUDA 12.5, cuDNN 9.3.
- * Left out are NCCL (several GPUs for one training), CUPTI (TensorFlow's own profiler) and nvcc (XLA): the engine uses none of them.
+ * The lowest versions that the wheel itself asks for (`tensorflow[and-cuda]`), which are those that it was built with:
+ * CUDA 12.5, cuDNN 9.3. Left out are NCCL (several GPUs for one training), CUPTI (TensorFlow's own profiler) and nvcc
+ * (XLA): the engine uses none of them.
  */
 const CUDA_WHEELS: readonly CudaWheel[] = [
   { package: 'nvidia-cuda-runtime-cu12', version: '12.5.82', folder: 'cuda_runtime', libraries: ['libcudart.so.12'] },
-  { package: 'nvidia-cublas-cu12', version: '12.5.3.2', folder: 'cublas', libraries: ['libcublas.so.12', 'libcublasLt.so.12'] },
+  {
+    package: 'nvidia-cublas-cu12',
+    version: '12.5.3.2',
+    folder: 'cublas',
+    libraries: ['libcublas.so.12', 'libcublasLt.so.12'],
+  },
   { package: 'nvidia-cudnn-cu12', version: '9.3.0.75', folder: 'cudnn', libraries: ['libcudnn.so.9'] },
   { package: 'nvidia-cufft-cu12', version: '11.2.3.61', folder: 'cufft', libraries: ['libcufft.so.11'] },
   { package: 'nvidia-curand-cu12', version: '10.3.6.82', folder: 'curand', libraries: ['libcurand.so.10'] },
@@ -55,7 +63,12 @@ export const ENGINE_BUILDS: Readonly<Record<EngineBuildName, EngineBuild>> = {
   cpu: {
     device: 'CPU',
     wheel: {
-      package: 'tensorflow-cpu', version: '2.21.0', platform: 'manylinux_2_27_x86_64', pythonVersion: '3.11', megabytes: 274, unpackedMegabytes: 860,
+      package: 'tensorflow-cpu',
+      version: '2.21.0',
+      platform: 'manylinux_2_27_x86_64',
+      pythonVersion: '3.11',
+      megabytes: 274,
+      unpackedMegabytes: 860,
       sha256: '2b847d217b02ee7731ed91431daf3250daa0196c3c94614d23be27232e6e5b6c',
     },
     cudaWheels: [],
@@ -63,8 +76,14 @@ export const ENGINE_BUILDS: Readonly<Record<EngineBuildName, EngineBuild>> = {
   cuda: {
     device: 'GPU',
     wheel: {
-      // As others list what the index publishes; the wheel was not to be had where this was written. A wrong digest refuses it, no more.
-      package: 'tensorflow', version: '2.21.0', platform: 'manylinux_2_27_x86_64', pythonVersion: '3.13', megabytes: 573, unpackedMegabytes: 1900,
+      // As others list what the index publishes; the wheel was not to be had where this was written. A wrong digest
+      // refuses it, no more.
+      package: 'tensorflow',
+      version: '2.21.0',
+      platform: 'manylinux_2_27_x86_64',
+      pythonVersion: '3.13',
+      megabytes: 573,
+      unpackedMegabytes: 1900,
       sha256: 'e9d8da8dcab9650efb45f032ba70af2f016f907e6e0c6bda29dd101bba945406',
     },
     cudaWheels: CUDA_WHEELS,
@@ -85,17 +104,23 @@ export interface ChosenBuild {
  * @param nvidiaSmi the program, or one that answers as it does.
  */
 export async function chooseEngineBuild(nvidiaSmi = 'nvidia-smi'): Promise<ChosenBuild> {
-  const answer = await run(nvidiaSmi, ['--query-gpu=name,driver_version', '--format=csv,noheader'], { timeout: 10_000 }).then(
+  const answer = await run(nvidiaSmi, ['--query-gpu=name,driver_version', '--format=csv,noheader'], {
+    timeout: 10_000,
+  }).then(
     ({ stdout }) => ({ kind: 'ANSWERED', lines: stdout.split('\n').filter((line) => line.trim() !== '') }) as const,
     (error: unknown) => ({ kind: 'SILENT', reason: reasonOf(error) }) as const,
   );
-  if (answer.kind === 'SILENT') return { build: 'cpu', why: `No NVIDIA driver answers (${answer.reason}): the CPU build.` };
+  if (answer.kind === 'SILENT')
+    return { build: 'cpu', why: `No NVIDIA driver answers (${answer.reason}): the CPU build.` };
   const [first] = answer.lines;
   if (first === undefined) return { build: 'cpu', why: 'The NVIDIA driver knows of no GPU: the CPU build.' };
   const [name = '', version = ''] = first.split(',').map((cell) => cell.trim());
   const [major = 0, minor = 0] = version.split('.').map(Number);
   if (major < DRIVER_MIN[0] || (major === DRIVER_MIN[0] && minor < DRIVER_MIN[1])) {
-    return { build: 'cpu', why: `The NVIDIA driver is ${version}, and CUDA 12 needs ${DRIVER_MIN.join('.')} or newer: the CPU build.` };
+    return {
+      build: 'cpu',
+      why: `The NVIDIA driver is ${version}, and CUDA 12 needs ${DRIVER_MIN.join('.')} or newer: the CPU build.`,
+    };
   }
   return { build: 'cuda', why: `${name} answers under driver ${version}: the CUDA build.` };
 }
@@ -103,6 +128,9 @@ export async function chooseEngineBuild(nvidiaSmi = 'nvidia-smi'): Promise<Chose
 /** The last thing that the program said, or that it is not there. */
 function reasonOf(error: unknown): string {
   if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return 'nvidia-smi is not installed';
-  const said = error instanceof Error && 'stderr' in error ? `${String(error.stderr)}${'stdout' in error ? String(error.stdout) : ''}`.trim() : '';
+  const said =
+    error instanceof Error && 'stderr' in error
+      ? `${String(error.stderr)}${'stdout' in error ? String(error.stdout) : ''}`.trim()
+      : '';
   return said === '' ? 'nvidia-smi failed' : (said.split('\n').at(-1) ?? said);
 }

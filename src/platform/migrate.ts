@@ -32,7 +32,10 @@ export class MigrationError extends Error {
 /** The migrations of this program, oldest first. */
 export async function readMigrations(folder: string): Promise<Migration[]> {
   const entries = await readdir(folder, { withFileTypes: true });
-  const names = entries.filter((entry) => entry.isDirectory()).map((entry) => entry.name).sort();
+  const names = entries
+    .filter((entry) => entry.isDirectory())
+    .map((entry) => entry.name)
+    .sort();
   return Promise.all(
     names.map(async (name) => {
       const sql = await readFile(path.join(folder, name, 'migration.sql'), 'utf8');
@@ -43,11 +46,16 @@ export async function readMigrations(folder: string): Promise<Migration[]> {
 
 /**
  * Brings the database to this program's schema; gives the names that were applied now.
- * @param beforeFirstChange called under the lock with the names to come, where a database that is in use is about to change; when it
+ * @param beforeFirstChange called under the lock with the names to come, where a database that is in use is about to
+ * change; when it
  *   fails, nothing is changed.
  * @throws MigrationError when the database is newer than the program, or an applied migration was changed since.
  */
-export async function applyMigrations(databaseUrl: string, migrations: readonly Migration[], beforeFirstChange?: (pending: readonly string[]) => Promise<void>): Promise<string[]> {
+export async function applyMigrations(
+  databaseUrl: string,
+  migrations: readonly Migration[],
+  beforeFirstChange?: (pending: readonly string[]) => Promise<void>,
+): Promise<string[]> {
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
   try {
@@ -75,11 +83,16 @@ export async function requireMigrated(databaseUrl: string, migrations: readonly 
   const client = new Client({ connectionString: databaseUrl });
   await client.connect();
   try {
-    const { rows } = await client.query<{ found: string | null }>(`SELECT to_regclass('"_prisma_migrations"')::text AS found`);
+    const { rows } = await client.query<{ found: string | null }>(
+      `SELECT to_regclass('"_prisma_migrations"')::text AS found`,
+    );
     const applied = rows[0]?.found == null ? new Map<string, string>() : await appliedMigrations(client);
     refuseForeignHistory(applied, migrations);
     const pending = migrations.filter((migration) => !applied.has(migration.name));
-    if (pending.length > 0) throw new MigrationError(`The database is older than this program (${pending.length} migrations are missing). Start the server once: it brings it up to date.`);
+    if (pending.length > 0)
+      throw new MigrationError(
+        `The database is older than this program (${pending.length} migrations are missing). Start the server once: it brings it up to date.`,
+      );
   } finally {
     await client.end();
   }
@@ -96,8 +109,14 @@ function refuseForeignHistory(applied: ReadonlyMap<string, string>, migrations: 
   const known = new Map(migrations.map((migration) => [migration.name, migration.checksum]));
   for (const [name, checksum] of applied) {
     const ours = known.get(name);
-    if (ours === undefined) throw new MigrationError(`The database holds migration "${name}", which this program does not know: it was used by a newer Paraffin. Start that version.`);
-    if (ours !== checksum) throw new MigrationError(`Migration "${name}" differs from the one that was applied. Restore its file; changes go into a new migration.`);
+    if (ours === undefined)
+      throw new MigrationError(
+        `The database holds migration "${name}", which this program does not know: it was used by a newer Paraffin. Start that version.`,
+      );
+    if (ours !== checksum)
+      throw new MigrationError(
+        `Migration "${name}" differs from the one that was applied. Restore its file; changes go into a new migration.`,
+      );
   }
 }
 

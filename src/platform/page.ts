@@ -12,7 +12,12 @@ export interface PageArguments {
 /** One page as a store gives it. `totalCount` is a function, so that it is computed only when asked for. */
 export interface Page<Node> {
   readonly edges: readonly { readonly cursor: string; readonly node: Node }[];
-  readonly pageInfo: { readonly hasNextPage: boolean; readonly hasPreviousPage: boolean; readonly startCursor: string | null; readonly endCursor: string | null };
+  readonly pageInfo: {
+    readonly hasNextPage: boolean;
+    readonly hasPreviousPage: boolean;
+    readonly startCursor: string | null;
+    readonly endCursor: string | null;
+  };
   readonly totalCount: () => Promise<number>;
 }
 
@@ -23,7 +28,12 @@ export interface Page<Node> {
 export function pageSizeOf(page: PageArguments): number {
   const size = page.first ?? DEFAULT_PAGE_SIZE;
   if (Number.isInteger(size) && size >= 1 && size <= MAX_PAGE_SIZE) return size;
-  throw new DomainError({ code: 'BAD_INPUT', message: `first must be 1 to ${MAX_PAGE_SIZE}, not ${size}.`, field: 'first', hint: `Leave it out for ${DEFAULT_PAGE_SIZE}, and use after for more.` });
+  throw new DomainError({
+    code: 'BAD_INPUT',
+    message: `first must be 1 to ${MAX_PAGE_SIZE}, not ${size}.`,
+    field: 'first',
+    hint: `Leave it out for ${DEFAULT_PAGE_SIZE}, and use after for more.`,
+  });
 }
 
 /** An opaque cursor over the sort key of one row. */
@@ -61,7 +71,12 @@ export function decodeIdCursor(page: PageArguments): string | undefined {
 }
 
 function cursorInvalid(): DomainError {
-  return new DomainError({ code: 'CURSOR_INVALID', message: 'after is not a cursor of this list.', field: 'after', hint: 'Pass pageInfo.endCursor of the previous page, with the same filter and order.' });
+  return new DomainError({
+    code: 'CURSOR_INVALID',
+    message: 'after is not a cursor of this list.',
+    field: 'after',
+    hint: 'Pass pageInfo.endCursor of the previous page, with the same filter and order.',
+  });
 }
 
 function isKeyPart(part: unknown): part is string | number | null {
@@ -69,11 +84,22 @@ function isKeyPart(part: unknown): part is string | number | null {
 }
 
 /** Makes a page of `size` from up to `size + 1` rows: the one too many says that there is a next page. */
-export function pageOf<Row>(rows: readonly Row[], size: number, cursorOf: (row: Row) => string, hasPreviousPage: boolean, totalCount: () => Promise<number>): Page<Row> {
+export function pageOf<Row>(
+  rows: readonly Row[],
+  size: number,
+  cursorOf: (row: Row) => string,
+  hasPreviousPage: boolean,
+  totalCount: () => Promise<number>,
+): Page<Row> {
   const edges = rows.slice(0, size).map((node) => ({ cursor: cursorOf(node), node }));
   return {
     edges,
-    pageInfo: { hasNextPage: rows.length > size, hasPreviousPage, startCursor: edges.at(0)?.cursor ?? null, endCursor: edges.at(-1)?.cursor ?? null },
+    pageInfo: {
+      hasNextPage: rows.length > size,
+      hasPreviousPage,
+      startCursor: edges.at(0)?.cursor ?? null,
+      endCursor: edges.at(-1)?.cursor ?? null,
+    },
     totalCount,
   };
 }

@@ -58,7 +58,10 @@ export async function startPostgres(dataDir: string, watch?: PostgresWatch): Pro
   const logFile = path.join(dataDir, 'postgres.log');
   const port = await startOnFreePort(clusterDir, logFile, owner);
   const url = await urlOf(dataDir, port);
-  const unwatch = watch === undefined ? async () => undefined : watchOver(clusterDir, () => startServer({ clusterDir, logFile, owner }, port), watch);
+  const unwatch =
+    watch === undefined
+      ? async () => undefined
+      : watchOver(clusterDir, () => startServer({ clusterDir, logFile, owner }, port), watch);
   let stopping: Promise<void> | undefined;
   return {
     url,
@@ -70,22 +73,29 @@ export async function startPostgres(dataDir: string, watch?: PostgresWatch): Pro
 }
 
 /** @returns what ends it; resolves when no start is under way any more. */
-function watchOver(clusterDir: string, start: () => Promise<void>, { onDeath, onRevival }: PostgresWatch): () => Promise<void> {
+function watchOver(
+  clusterDir: string,
+  start: () => Promise<void>,
+  { onDeath, onRevival }: PostgresWatch,
+): () => Promise<void> {
   let isDead = false;
   const look = async (): Promise<void> => {
     if (!isDead && (await isServing(clusterDir))) return;
     if (!isDead) onDeath();
     isDead = true;
-    // Its own processes may outlive it for a moment and keep the next one from starting: then the next look tries again.
+    // Its own processes may outlive it for a moment and keep the next one from starting: then the next look tries
+    // again.
     await start();
     isDead = false;
     onRevival();
   };
   let looking: Promise<void> | undefined;
   const timer = setInterval(() => {
-    looking ??= look().catch(() => undefined).finally(() => {
-      looking = undefined;
-    });
+    looking ??= look()
+      .catch(() => undefined)
+      .finally(() => {
+        looking = undefined;
+      });
   }, WATCH_EVERY_MS);
   return async () => {
     clearInterval(timer);
@@ -95,7 +105,9 @@ function watchOver(clusterDir: string, start: () => Promise<void>, { onDeath, on
 
 /** Whether the process lives that PostgreSQL's own file names. */
 async function isServing(clusterDir: string): Promise<boolean> {
-  const pid = Number((await readFile(path.join(clusterDir, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n', 1).join(''));
+  const pid = Number(
+    (await readFile(path.join(clusterDir, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n', 1).join(''),
+  );
   if (!Number.isInteger(pid) || pid <= 0) return false;
   // A zombie is dead: it waits for whoever started it to ask how it ended, which in a container may be nobody.
   const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
@@ -121,7 +133,8 @@ async function urlOf(dataDir: string, port: number): Promise<string> {
 /** PostgreSQL refuses to run as root: then it runs as Debian's `postgres` user, or `nobody`. */
 async function serverOwner(dataDir: string): Promise<ProcessOwner | undefined> {
   if (process.getuid?.() !== 0) return undefined;
-  const needsSearchRight = (await isClosedToOthers(path.dirname(dataDir))) || (await isClosedToOthers(path.dirname(initdb)));
+  const needsSearchRight =
+    (await isClosedToOthers(path.dirname(dataDir))) || (await isClosedToOthers(path.dirname(initdb)));
   for (const user of ['postgres', 'nobody']) {
     try {
       const [uid, gid] = await Promise.all([run('id', ['-u', user]), run('id', ['-g', user])]);
@@ -149,10 +162,21 @@ async function runAs(owner: ProcessOwner | undefined, program: string, args: rea
     await run(program, args, { cwd: '/' });
   } else if (owner.needsSearchRight) {
     const right = '+dac_read_search';
-    // Programs look at themselves with access(2), which forgets the rights of anybody but root unless told not to (no_setuid_fixup).
+    // Programs look at themselves with access(2), which forgets the rights of anybody but root unless told not to
+    // (no_setuid_fixup).
     await run(
       'setpriv',
-      [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, '--clear-groups', '--securebits=+no_setuid_fixup', `--inh-caps=${right}`, `--ambient-caps=${right}`, '--', program, ...args],
+      [
+        `--reuid=${owner.uid}`,
+        `--regid=${owner.gid}`,
+        '--clear-groups',
+        '--securebits=+no_setuid_fixup',
+        `--inh-caps=${right}`,
+        `--ambient-caps=${right}`,
+        '--',
+        program,
+        ...args,
+      ],
       { cwd: '/' },
     );
   } else {
@@ -161,7 +185,10 @@ async function runAs(owner: ProcessOwner | undefined, program: string, args: rea
 }
 
 async function exists(file: string): Promise<boolean> {
-  return stat(file).then(() => true, () => false);
+  return stat(file).then(
+    () => true,
+    () => false,
+  );
 }
 
 /** Beside its final name first: an interrupted initdb is not taken for a cluster. */
@@ -170,7 +197,15 @@ async function createCluster(clusterDir: string, passwordFile: string, owner: Pr
   await rm(unfinished, { recursive: true, force: true });
   await writeFile(passwordFile, `${randomBytes(24).toString('base64url')}\n`, { mode: 0o600 });
   if (owner !== undefined) await chown(passwordFile, owner.uid, owner.gid);
-  const options = ['-U', 'paraffin', '--auth=scram-sha-256', `--pwfile=${passwordFile}`, '--encoding=UTF8', '--locale=C', '--no-sync'];
+  const options = [
+    '-U',
+    'paraffin',
+    '--auth=scram-sha-256',
+    `--pwfile=${passwordFile}`,
+    '--encoding=UTF8',
+    '--locale=C',
+    '--no-sync',
+  ];
   await runAs(owner, initdb, ['-D', unfinished, ...options]);
   await rename(unfinished, clusterDir);
 }
@@ -180,10 +215,14 @@ async function stopLeftover(clusterDir: string, owner: ProcessOwner | undefined)
 }
 
 async function stopCluster(clusterDir: string, owner: ProcessOwner | undefined): Promise<void> {
-  const stop = (mode: string): Promise<void> => runAs(owner, pgCtl, ['stop', '-D', clusterDir, '-m', mode, '-w', '-t', '10']);
+  const stop = (mode: string): Promise<void> =>
+    runAs(owner, pgCtl, ['stop', '-D', clusterDir, '-m', mode, '-w', '-t', '10']);
   await stop('fast').catch(async () => {
     // Not running at all is what we want; anything else is stopped the hard way and recovers at the next start.
-    const status = await runAs(owner, pgCtl, ['status', '-D', clusterDir]).then(() => 'running', () => 'stopped');
+    const status = await runAs(owner, pgCtl, ['status', '-D', clusterDir]).then(
+      () => 'running',
+      () => 'stopped',
+    );
     if (status === 'running') await stop('immediate');
   });
 }
@@ -218,12 +257,30 @@ interface Cluster {
 
 async function startServer({ clusterDir, logFile, owner }: Cluster, port: number): Promise<void> {
   const settings = [
-    `-p ${port}`, '-c listen_addresses=127.0.0.1', '-c unix_socket_directories=', '-c max_connections=100',
+    `-p ${port}`,
+    '-c listen_addresses=127.0.0.1',
+    '-c unix_socket_directories=',
+    '-c max_connections=100',
     '-c shared_buffers=128MB',
-    // The planner's default is that of a turning disk, for which it reads whole tables rather than a hundred rows by an index.
-    '-c random_page_cost=1.1', '-c log_min_messages=warning', '-c timezone=UTC',
+    // The planner's default is that of a turning disk, for which it reads whole tables rather than a hundred rows by an
+    // index.
+    '-c random_page_cost=1.1',
+    '-c log_min_messages=warning',
+    '-c timezone=UTC',
   ].join(' ');
-  await runAs(owner, pgCtl, ['start', '-D', clusterDir, '-w', '-t', String(START_TIMEOUT_S), '-s', '-l', logFile, '-o', settings]);
+  await runAs(owner, pgCtl, [
+    'start',
+    '-D',
+    clusterDir,
+    '-w',
+    '-t',
+    String(START_TIMEOUT_S),
+    '-s',
+    '-l',
+    logFile,
+    '-o',
+    settings,
+  ]);
 }
 
 async function createDatabase(clusterDir: string, port: number): Promise<void> {

@@ -3,12 +3,35 @@ import { BlockList, isIP } from 'node:net';
 
 /** IANA's special-purpose registries for IPv4, and multicast and reserved space. */
 const CLOSED_IPV4: readonly (readonly [string, number])[] = [
-  ['0.0.0.0', 8], ['10.0.0.0', 8], ['100.64.0.0', 10], ['127.0.0.0', 8], ['169.254.0.0', 16], ['172.16.0.0', 12], ['192.0.0.0', 24], ['192.0.2.0', 24],
-  ['192.31.196.0', 24], ['192.52.193.0', 24], ['192.88.99.0', 24], ['192.168.0.0', 16], ['192.175.48.0', 24], ['198.18.0.0', 15], ['198.51.100.0', 24],
-  ['203.0.113.0', 24], ['224.0.0.0', 4], ['240.0.0.0', 4],
+  ['0.0.0.0', 8],
+  ['10.0.0.0', 8],
+  ['100.64.0.0', 10],
+  ['127.0.0.0', 8],
+  ['169.254.0.0', 16],
+  ['172.16.0.0', 12],
+  ['192.0.0.0', 24],
+  ['192.0.2.0', 24],
+  ['192.31.196.0', 24],
+  ['192.52.193.0', 24],
+  ['192.88.99.0', 24],
+  ['192.168.0.0', 16],
+  ['192.175.48.0', 24],
+  ['198.18.0.0', 15],
+  ['198.51.100.0', 24],
+  ['203.0.113.0', 24],
+  ['224.0.0.0', 4],
+  ['240.0.0.0', 4],
 ];
-/** Within global unicast, 2000::/3: protocol assignments (Teredo among them), documentation, and 6to4, which wraps any IPv4 address. */
-const CLOSED_IPV6: readonly (readonly [string, number])[] = [['2001::', 23], ['2001:db8::', 32], ['2002::', 16], ['3fff::', 20]];
+/**
+ * Within global unicast, 2000::/3: protocol assignments (Teredo among them), documentation, and 6to4, which wraps any
+ * IPv4 address.
+ */
+const CLOSED_IPV6: readonly (readonly [string, number])[] = [
+  ['2001::', 23],
+  ['2001:db8::', 32],
+  ['2002::', 16],
+  ['3fff::', 20],
+];
 
 const closed = new BlockList();
 for (const [network, prefix] of CLOSED_IPV4) closed.addSubnet(network, prefix, 'ipv4');
@@ -16,13 +39,17 @@ for (const [network, prefix] of CLOSED_IPV6) closed.addSubnet(network, prefix, '
 const globalUnicast = new BlockList();
 globalUnicast.addSubnet('2000::', 3, 'ipv6');
 
-/** False for loopback, private, link-local, unique-local, mapped, reserved and multicast addresses, and for what is no address. */
+/**
+ * False for loopback, private, link-local, unique-local, mapped, reserved and multicast addresses, and for what is no
+ * address.
+ */
 export function isPublicAddress(address: string): boolean {
   switch (isIP(address)) {
     case 4:
       return !closed.check(address, 'ipv4');
     case 6:
-      // Outside of 2000::/3 lie ::1, fe80::/10, fc00::/7, ff00::/8, and every wrapping of IPv4 (::ffff:0:0/96, 64:ff9b::/96).
+      // Outside of 2000::/3 lie ::1, fe80::/10, fc00::/7, ff00::/8, and every wrapping of IPv4 (::ffff:0:0/96,
+      // 64:ff9b::/96).
       return !address.includes('%') && globalUnicast.check(address, 'ipv6') && !closed.check(address, 'ipv6');
     default:
       return false;

@@ -1,4 +1,7 @@
-/** The doorbell between server and workers: pg-boss on the same PostgreSQL, so that a run and its message are one transaction. */
+/**
+ * The doorbell between server and workers: pg-boss on the same PostgreSQL, so that a run and its message are one
+ * transaction.
+ */
 import { PgBoss, fromPrisma } from 'pg-boss';
 import type { Transaction } from './db.ts';
 
@@ -28,7 +31,8 @@ export async function openQueue(options: QueueOptions): Promise<Queue> {
   const boss = new PgBoss({ connectionString: options.url, max: 4, schema: 'queue', useListenNotify: true });
   boss.on('error', options.onError);
   await boss.start();
-  for (const job of options.jobs) await boss.createQueue(job.name, { notify: true, retryLimit: 5, retryDelay: 1, expireInSeconds: 60 });
+  for (const job of options.jobs)
+    await boss.createQueue(job.name, { notify: true, retryLimit: 5, retryDelay: 1, expireInSeconds: 60 });
   return {
     send: async (tx, job, payload) => {
       await boss.send(job.name, job.parse(payload), { db: fromPrisma(tx) });

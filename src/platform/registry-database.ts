@@ -1,4 +1,7 @@
-/** The database of a registry for a command beside the server: external, of the server that runs, or started for the occasion. */
+/**
+ * The database of a registry for a command beside the server: external, of the server that runs, or started for the
+ * occasion.
+ */
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { DomainError } from '../errors.ts';
@@ -18,15 +21,25 @@ export interface RegistryPlace {
 }
 
 /**
- * Commands work on database and files directly, not through the server: they are needed most when it does not start, and whoever
- * may read its data directory needs no key. A server that runs is not disturbed: its database is used as it is.
+ * Commands work on database and files directly, not through the server: they are needed most when it does not start,
+ * and whoever may read its data directory needs no key. A server that runs is not disturbed: its database is used as it
+ * is.
  * @throws DomainError NOT_FOUND where there is no registry, CONFLICT while a server is starting there.
  */
 export async function reachRegistryDatabase({ dataDir, databaseUrl }: RegistryPlace): Promise<ReachedDatabase> {
   if (databaseUrl !== undefined) return { url: databaseUrl, release: () => Promise.resolve() };
   const folder = path.join(dataDir, 'postgres');
-  if (!(await stat(folder).then((facts) => facts.isDirectory(), () => false))) {
-    throw new DomainError({ code: 'NOT_FOUND', message: `There is no registry in ${dataDir}.`, hint: 'Set PARAFFIN_DATA_DIR to the folder of one.' });
+  if (
+    !(await stat(folder).then(
+      (facts) => facts.isDirectory(),
+      () => false,
+    ))
+  ) {
+    throw new DomainError({
+      code: 'NOT_FOUND',
+      message: `There is no registry in ${dataDir}.`,
+      hint: 'Set PARAFFIN_DATA_DIR to the folder of one.',
+    });
   }
   const lock = await lockDataDir(dataDir).catch((error: unknown) => {
     if (error instanceof DomainError && error.code === 'CONFLICT') return undefined;
@@ -35,7 +48,12 @@ export async function reachRegistryDatabase({ dataDir, databaseUrl }: RegistryPl
   if (lock === undefined) {
     const url = await findRunningPostgres(folder);
     if (url !== undefined) return { url, release: () => Promise.resolve() };
-    throw new DomainError({ code: 'CONFLICT', message: `A Paraffin on ${dataDir} is starting or stopping.`, hint: 'Try again in a moment.', retryable: true });
+    throw new DomainError({
+      code: 'CONFLICT',
+      message: `A Paraffin on ${dataDir} is starting or stopping.`,
+      hint: 'Try again in a moment.',
+      retryable: true,
+    });
   }
   try {
     const postgres = await startPostgres(folder);

@@ -1,6 +1,7 @@
 /**
- * Fetches a file that somebody else named. The server may be led nowhere that it should not go: each hop's name is resolved once, every
- * address of it is checked, and the connection is made to one of those very addresses, so that a second answer of the DNS can not change it.
+ * Fetches a file that somebody else named. The server may be led nowhere that it should not go: each hop's name is
+ * resolved once, every address of it is checked, and the connection is made to one of those very addresses, so that a
+ * second answer of the DNS can not change it.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { lookup as resolveName, type LookupAddress, type LookupOptions } from 'node:dns';
@@ -22,7 +23,8 @@ export interface RemoteFileOptions {
   readonly isAllowedAddress?: ((address: string) => boolean) | undefined;
   readonly expectedSha256?: string | undefined;
   readonly expectedByteSize?: number | undefined;
-  readonly onProgress?: ((progress: { readonly receivedBytes: number; readonly totalBytes: number | undefined }) => void) | undefined;
+  readonly onProgress?:
+    ((progress: { readonly receivedBytes: number; readonly totalBytes: number | undefined }) => void) | undefined;
   /** The input field that errors name. */
   readonly field?: string | undefined;
   readonly signal?: AbortSignal | undefined;
@@ -68,11 +70,12 @@ interface Fetching extends RemoteFileOptions {
 }
 
 /**
- * Writes the file's bytes to `destination`. After a break it goes on where it stopped (Range with If-Range) when the server can do so for
- * the same bytes, else it begins anew.
+ * Writes the file's bytes to `destination`. After a break it goes on where it stopped (Range with If-Range) when the
+ * server can do so for the same bytes, else it begins anew.
  *
- * @throws DomainError REMOTE_URL_NOT_ALLOWED (scheme, credentials, an address that is not public, too many redirects), REMOTE_UNREACHABLE
- * (no network, no such host), REMOTE_REFUSED (an HTTP error), REMOTE_BROKEN_OFF (also too late), FILE_TOO_LARGE, DIGEST_MISMATCH.
+ * @throws DomainError REMOTE_URL_NOT_ALLOWED (scheme, credentials, an address that is not public, too many redirects),
+ * REMOTE_UNREACHABLE (no network, no such host), REMOTE_REFUSED (an HTTP error), REMOTE_BROKEN_OFF (also too late),
+ * FILE_TOO_LARGE, DIGEST_MISMATCH.
  */
 export async function fetchRemoteFile(options: RemoteFileOptions): Promise<RemoteFile> {
   const url = checkedUrl(options.url, options);
@@ -82,10 +85,22 @@ export async function fetchRemoteFile(options: RemoteFileOptions): Promise<Remot
   try {
     // Appending: what is written after a truncation begins at the new end.
     await using handle = await open(options.destination, 'ax');
-    const state: Fetching = { ...options, handle, deadline, receivedBytes: 0, hash: createHash('sha256'), validator: undefined };
+    const state: Fetching = {
+      ...options,
+      handle,
+      deadline,
+      receivedBytes: 0,
+      hash: createHash('sha256'),
+      validator: undefined,
+    };
     await fetchWhole(url, state);
     const sha256 = state.hash.digest('hex');
-    checkExpected('size', options.expectedByteSize === undefined ? undefined : `${options.expectedByteSize} bytes`, `${state.receivedBytes} bytes`, options);
+    checkExpected(
+      'size',
+      options.expectedByteSize === undefined ? undefined : `${options.expectedByteSize} bytes`,
+      `${state.receivedBytes} bytes`,
+      options,
+    );
     checkExpected('sha256', options.expectedSha256, sha256, options);
     isComplete = true;
     return { sha256, byteSize: state.receivedBytes };
@@ -101,12 +116,20 @@ async function fetchWhole(url: URL, state: Fetching): Promise<void> {
     try {
       return await receive(await follow(url, state), state);
     } catch (error) {
-      if (state.deadline.aborted) throw brokenOff(`The fetch was not done in time; ${state.receivedBytes} bytes had come.`, state, error);
+      if (state.deadline.aborted)
+        throw brokenOff(`The fetch was not done in time; ${state.receivedBytes} bytes had come.`, state, error);
       if (!(error instanceof Break)) throw error;
       // What goes forward may go on: only attempts that bring nothing are counted.
       fruitless = state.receivedBytes > before ? 1 : fruitless + 1;
-      if (fruitless >= MAX_ATTEMPTS) throw brokenOff(`The connection broke off again and again; ${state.receivedBytes} bytes had come.`, state, error);
-      await pause((state.retryDelayMs ?? RETRY_DELAY_MS) * 2 ** (fruitless - 1), undefined, { signal: state.deadline }).catch(() => undefined);
+      if (fruitless >= MAX_ATTEMPTS)
+        throw brokenOff(
+          `The connection broke off again and again; ${state.receivedBytes} bytes had come.`,
+          state,
+          error,
+        );
+      await pause((state.retryDelayMs ?? RETRY_DELAY_MS) * 2 ** (fruitless - 1), undefined, {
+        signal: state.deadline,
+      }).catch(() => undefined);
     }
   }
 }
@@ -120,9 +143,11 @@ async function follow(first: URL, state: Fetching): Promise<IncomingMessage> {
     if (!REDIRECTS.has(status)) return response;
     response.destroy();
     const { location } = response.headers;
-    if (location === undefined) throw refused(`The server redirects (status ${status}) without saying where to.`, state);
+    if (location === undefined)
+      throw refused(`The server redirects (status ${status}) without saying where to.`, state);
     const next = checkedUrl(location, state, url);
-    if (url.protocol === 'https:' && next.protocol === 'http:') throw notAllowed('The server redirects from https to http.', state);
+    if (url.protocol === 'https:' && next.protocol === 'http:')
+      throw notAllowed('The server redirects from https to http.', state);
     url = next;
   }
   throw notAllowed(`The server redirects more than ${MAX_REDIRECTS} times.`, state);
@@ -131,8 +156,10 @@ async function follow(first: URL, state: Fetching): Promise<IncomingMessage> {
 function checkedUrl(text: string, options: RemoteFileOptions, base?: URL): URL {
   const url = URL.parse(text, base?.href);
   if (url === null) throw notAllowed('That is no address of a file.', options);
-  if (url.protocol !== 'http:' && url.protocol !== 'https:') throw notAllowed(`Only http and https are fetched, not ${url.protocol.slice(0, 20)}`, options);
-  if (url.username !== '' || url.password !== '') throw notAllowed('An address with a name or password in it is not fetched.', options);
+  if (url.protocol !== 'http:' && url.protocol !== 'https:')
+    throw notAllowed(`Only http and https are fetched, not ${url.protocol.slice(0, 20)}`, options);
+  if (url.username !== '' || url.password !== '')
+    throw notAllowed('An address with a name or password in it is not fetched.', options);
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   if (isIP(host) !== 0 && !isAllowed(host, options)) throw privateAddress(host, options);
   return url;
@@ -150,7 +177,10 @@ function send(url: URL, state: Fetching): Promise<IncomingMessage> {
     headers['if-range'] = state.validator;
   }
   const checkedLookup: RequestOptions['lookup'] = (hostname, lookupOptions, callback) => {
-    const all: LookupOptions & { all: true } = { ...(lookupOptions.family === undefined ? {} : { family: lookupOptions.family }), all: true };
+    const all: LookupOptions & { all: true } = {
+      ...(lookupOptions.family === undefined ? {} : { family: lookupOptions.family }),
+      all: true,
+    };
     resolveName(hostname, all, (error, addresses: LookupAddress[]) => {
       const [address] = addresses ?? [];
       const closed = (addresses ?? []).find((each) => !isAllowed(each.address, state));
@@ -161,7 +191,13 @@ function send(url: URL, state: Fetching): Promise<IncomingMessage> {
     });
   };
   // A connection of its own: one that is kept alive could have been made by somebody with other rights.
-  const request = (url.protocol === 'https:' ? requestHttps : requestHttp)(url, { method: 'GET', headers, agent: false, lookup: checkedLookup, signal: state.deadline });
+  const request = (url.protocol === 'https:' ? requestHttps : requestHttp)(url, {
+    method: 'GET',
+    headers,
+    agent: false,
+    lookup: checkedLookup,
+    signal: state.deadline,
+  });
   let hasAnswered = false;
   request.setTimeout(state.stallTimeoutMs ?? STALL_TIMEOUT_MS, () => {
     // A network that swallows everything looks like this: a machine that is offline should hear of it at once.
@@ -171,7 +207,9 @@ function send(url: URL, state: Fetching): Promise<IncomingMessage> {
     hasAnswered = true;
     resolve(response);
   });
-  request.once('error', (error) => reject(error instanceof DomainError || error instanceof Break ? error : connectionFailure(error, url, state)));
+  request.once('error', (error) =>
+    reject(error instanceof DomainError || error instanceof Break ? error : connectionFailure(error, url, state)),
+  );
   request.end();
   return promise;
 }
@@ -201,13 +239,20 @@ async function receive(response: IncomingMessage, state: Fetching): Promise<void
     }
     if (status !== 200 && status !== 206) throw refused(`The server answers with status ${status}.`, state);
     const encoding = response.headers['content-encoding'] ?? 'identity';
-    if (encoding !== 'identity') throw refused(`The server sends the file encoded as ${encoding.slice(0, 40)}, which was not asked for.`, state);
+    if (encoding !== 'identity')
+      throw refused(`The server sends the file encoded as ${encoding.slice(0, 40)}, which was not asked for.`, state);
     if (!isRest) await restart(state);
     state.validator = validatorOf(response);
     const length = Number(response.headers['content-length'] ?? Number.NaN);
     const totalBytes = Number.isSafeInteger(length) ? state.receivedBytes + length : undefined;
     if (totalBytes !== undefined && totalBytes > state.maxBytes) throw tooLarge(state);
-    if (totalBytes !== undefined) checkExpected('size', state.expectedByteSize === undefined ? undefined : `${state.expectedByteSize} bytes`, `${totalBytes} bytes`, state);
+    if (totalBytes !== undefined)
+      checkExpected(
+        'size',
+        state.expectedByteSize === undefined ? undefined : `${state.expectedByteSize} bytes`,
+        `${totalBytes} bytes`,
+        state,
+      );
     await writeBody(response, state, totalBytes);
     if (!response.complete) throw new Break('cut off');
   } finally {
@@ -233,7 +278,11 @@ async function writeBody(response: IncomingMessage, state: Fetching, totalBytes:
 
 /** The disk's fault is not the connection's: a full one is not filled again. */
 function isFault(error: unknown): boolean {
-  return error instanceof Error && 'code' in error && (error.code === 'ENOSPC' || error.code === 'EIO' || error.code === 'EDQUOT' || error.code === 'EROFS');
+  return (
+    error instanceof Error &&
+    'code' in error &&
+    (error.code === 'ENOSPC' || error.code === 'EIO' || error.code === 'EDQUOT' || error.code === 'EROFS')
+  );
 }
 
 async function restart(state: Fetching): Promise<void> {
@@ -257,15 +306,30 @@ function validatorOf(response: IncomingMessage): string | undefined {
 
 function checkExpected(what: string, expected: string | undefined, found: string, options: RemoteFileOptions): void {
   if (expected === undefined || expected === found) return;
-  throw new DomainError({ code: 'DIGEST_MISMATCH', message: `The file's ${what} is ${found}, not the expected ${expected}.`, hint: 'The address holds another file than the one that is meant.', ...fieldOf(options) });
+  throw new DomainError({
+    code: 'DIGEST_MISMATCH',
+    message: `The file's ${what} is ${found}, not the expected ${expected}.`,
+    hint: 'The address holds another file than the one that is meant.',
+    ...fieldOf(options),
+  });
 }
 
 function tooLarge(options: RemoteFileOptions): DomainError {
-  return new DomainError({ code: 'FILE_TOO_LARGE', message: `The file has more than ${options.maxBytes} bytes.`, hint: 'Save the state dict of the encoder alone.', ...fieldOf(options) });
+  return new DomainError({
+    code: 'FILE_TOO_LARGE',
+    message: `The file has more than ${options.maxBytes} bytes.`,
+    hint: 'Save the state dict of the encoder alone.',
+    ...fieldOf(options),
+  });
 }
 
 function notAllowed(message: string, options: RemoteFileOptions): DomainError {
-  return new DomainError({ code: 'REMOTE_URL_NOT_ALLOWED', message, hint: 'Give the http or https address of a file on the public internet.', ...fieldOf(options) });
+  return new DomainError({
+    code: 'REMOTE_URL_NOT_ALLOWED',
+    message,
+    hint: 'Give the http or https address of a file on the public internet.',
+    ...fieldOf(options),
+  });
 }
 
 function privateAddress(host: string, options: RemoteFileOptions): DomainError {
@@ -278,11 +342,23 @@ function privateAddress(host: string, options: RemoteFileOptions): DomainError {
 }
 
 function refused(message: string, options: RemoteFileOptions): DomainError {
-  return new DomainError({ code: 'REMOTE_REFUSED', message, hint: 'Open the address in a browser: it must lead to the file itself, without a login.', ...fieldOf(options) });
+  return new DomainError({
+    code: 'REMOTE_REFUSED',
+    message,
+    hint: 'Open the address in a browser: it must lead to the file itself, without a login.',
+    ...fieldOf(options),
+  });
 }
 
 function brokenOff(message: string, options: RemoteFileOptions, cause: unknown): DomainError {
-  return new DomainError({ code: 'REMOTE_BROKEN_OFF', message, hint: 'Try again later, or fetch the file elsewhere and import it by path.', retryable: true, cause, ...fieldOf(options) });
+  return new DomainError({
+    code: 'REMOTE_BROKEN_OFF',
+    message,
+    hint: 'Try again later, or fetch the file elsewhere and import it by path.',
+    retryable: true,
+    cause,
+    ...fieldOf(options),
+  });
 }
 
 function fieldOf({ field }: RemoteFileOptions): { field?: string } {

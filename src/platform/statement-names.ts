@@ -1,4 +1,7 @@
-/** Which statements PostgreSQL keeps prepared: it parses and plans them once for each connection and not for each request. */
+/**
+ * Which statements PostgreSQL keeps prepared: it parses and plans them once for each connection and not for each
+ * request.
+ */
 
 /** Each keeps a plan in every connection, some tens of kilobytes. */
 const NAMES_MAX = 200;
@@ -7,8 +10,9 @@ const SEEN_MAX = 1_000;
 const LISTS_VALUES = /\(\s*\$\d+,\s*\$\d+/;
 
 /**
- * Gives a statement its name by its text, the same one for ever, or '' for one that is not kept. A text is named when it comes a second
- * time, and only so many are: what clients can bring about, filter by filter, fills neither our memory nor the database's.
+ * Gives a statement its name by its text, the same one for ever, or '' for one that is not kept. A text is named when
+ * it comes a second time, and only so many are: what clients can bring about, filter by filter, fills neither our
+ * memory nor the database's.
  */
 export function createStatementNames(): (statement: { readonly sql: string }) => string {
   const names = new Map<string, string>();

@@ -17,7 +17,10 @@ export async function backUpBeforeUpgrade(databaseUrl: string, dataDir: string):
   const file = path.join(folder, `before-upgrade-${new Date().toISOString().replaceAll(':', '-')}.tar`);
   await writeBackup({ databaseUrl, store: undefined, file, program: programVersion() });
   // Their names sort as their instants do.
-  const outdated = (await readdir(folder)).filter((name) => NAME_PATTERN.test(name)).sort().slice(0, -BACKUPS_KEPT);
+  const outdated = (await readdir(folder))
+    .filter((name) => NAME_PATTERN.test(name))
+    .sort()
+    .slice(0, -BACKUPS_KEPT);
   for (const name of outdated) await rm(path.join(folder, name));
   return file;
 }

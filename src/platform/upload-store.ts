@@ -1,6 +1,6 @@
 /**
- * Files on their way in by the tus protocol: kept in one folder under names that the server draws, until somebody makes use of them or
- * they expire. Nothing of a client's becomes a path, and nothing here is ever served.
+ * Files on their way in by the tus protocol: kept in one folder under names that the server draws, until somebody makes
+ * use of them or they expire. Nothing of a client's becomes a path, and nothing here is ever served.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
@@ -24,13 +24,15 @@ export interface UploadStore {
   /** Nothing larger is begun. */
   readonly maxBytes: number;
   newId(): string;
-  /** Passes for the key that began the upload. @throws DomainError UPLOAD_NOT_FOUND otherwise, whether it exists or not. */
+  /**
+   * Passes for the key that began the upload. @throws DomainError UPLOAD_NOT_FOUND otherwise, whether it exists or not.
+   */
   requireOwner(id: string, ownerKeyId: string): Promise<void>;
   /** How many uploads of a key are here, finished or not. */
   countOf(ownerKeyId: string): Promise<number>;
   /**
-   * Gives a finished upload to `work`, and to nobody else meanwhile. It is gone when `work` succeeds or finds that the bytes are not the
-   * meant ones (DIGEST_MISMATCH); after any other failure it is there again.
+   * Gives a finished upload to `work`, and to nobody else meanwhile. It is gone when `work` succeeds or finds that the
+   * bytes are not the meant ones (DIGEST_MISMATCH); after any other failure it is there again.
    * @throws DomainError UPLOAD_NOT_FOUND (also for another key's), UPLOAD_INCOMPLETE, and what `work` throws.
    */
   consume<Result>(id: string, ownerKeyId: string, work: (upload: FinishedUpload) => Promise<Result>): Promise<Result>;
@@ -56,7 +58,11 @@ const uploadSchema = z.object({
 });
 
 /** Opens the folder, and puts back what a killed server had in use. */
-export async function openUploadStore({ folder, maxBytes, expiryMs = EXPIRY_MS }: UploadStoreOptions): Promise<UploadStore> {
+export async function openUploadStore({
+  folder,
+  maxBytes,
+  expiryMs = EXPIRY_MS,
+}: UploadStoreOptions): Promise<UploadStore> {
   const consumedDir = path.join(folder, CONSUMED_DIR);
   await mkdir(consumedDir, { recursive: true, mode: 0o700 });
   for (const id of await readdir(consumedDir)) await rename(path.join(consumedDir, id), path.join(folder, id));
@@ -75,7 +81,8 @@ export async function openUploadStore({ folder, maxBytes, expiryMs = EXPIRY_MS }
     if (facts?.metadata.ownerKeyId === ownerKeyId) return facts;
     throw notFound();
   };
-  const ids = async (): Promise<string[]> => (await readdir(folder)).flatMap((name) => (name.endsWith('.json') ? [name.slice(0, -'.json'.length)] : []));
+  const ids = async (): Promise<string[]> =>
+    (await readdir(folder)).flatMap((name) => (name.endsWith('.json') ? [name.slice(0, -'.json'.length)] : []));
 
   return {
     files,
@@ -94,7 +101,10 @@ export async function openUploadStore({ folder, maxBytes, expiryMs = EXPIRY_MS }
       const receivedBytes = await byteSizeOf(file);
       if (receivedBytes !== undefined && receivedBytes !== size) {
         throw new DomainError({
-          code: 'UPLOAD_INCOMPLETE', message: `The upload has ${receivedBytes} of ${size} bytes.`, hint: `Go on with it: HEAD /uploads/${id} says from where.`, retryable: true,
+          code: 'UPLOAD_INCOMPLETE',
+          message: `The upload has ${receivedBytes} of ${size} bytes.`,
+          hint: `Go on with it: HEAD /uploads/${id} says from where.`,
+          retryable: true,
         });
       }
       const inUse = path.join(consumedDir, id);
@@ -107,7 +117,11 @@ export async function openUploadStore({ folder, maxBytes, expiryMs = EXPIRY_MS }
         await rm(factsPath(id), { force: true });
       };
       try {
-        const result = await work({ path: inUse, fileName: metadata.filename ?? null, sha256: metadata.sha256 ?? null });
+        const result = await work({
+          path: inUse,
+          fileName: metadata.filename ?? null,
+          sha256: metadata.sha256 ?? null,
+        });
         await discard();
         return result;
       } catch (error) {
@@ -120,7 +134,10 @@ export async function openUploadStore({ folder, maxBytes, expiryMs = EXPIRY_MS }
       let removed = 0;
       for (const id of await ids()) {
         // Written once, at the beginning of the upload.
-        const begunMs = await stat(factsPath(id)).then(({ mtimeMs }) => mtimeMs, () => undefined);
+        const begunMs = await stat(factsPath(id)).then(
+          ({ mtimeMs }) => mtimeMs,
+          () => undefined,
+        );
         const isInUse = (await byteSizeOf(path.join(consumedDir, id))) !== undefined;
         if (begunMs === undefined || isInUse || Date.now() - begunMs < expiryMs) continue;
         await rm(path.join(folder, id), { force: true });
@@ -134,10 +151,15 @@ export async function openUploadStore({ folder, maxBytes, expiryMs = EXPIRY_MS }
 
 function notFound(): DomainError {
   return new DomainError({
-    code: 'UPLOAD_NOT_FOUND', message: 'There is no such upload of yours.', hint: 'It may have been imported already, or have expired. Begin one with POST /uploads.',
+    code: 'UPLOAD_NOT_FOUND',
+    message: 'There is no such upload of yours.',
+    hint: 'It may have been imported already, or have expired. Begin one with POST /uploads.',
   });
 }
 
 async function byteSizeOf(file: string): Promise<number | undefined> {
-  return stat(file).then(({ size }) => size, () => undefined);
+  return stat(file).then(
+    ({ size }) => size,
+    () => undefined,
+  );
 }

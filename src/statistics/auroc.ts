@@ -36,7 +36,7 @@ export function labelAuroc(ranked: RankedScores, label: number, imageCounts?: In
   let positivesBelow = 0;
   let negativesBelow = 0;
   let wonPairs = 0;
-  for (let start = 0; start < order.length; ) {
+  for (let start = 0; start < order.length;) {
     const tiedScore = scores[start];
     let positives = 0;
     let negatives = 0;
@@ -56,6 +56,8 @@ export function labelAuroc(ranked: RankedScores, label: number, imageCounts?: In
 
 /** Mean over the labels that have both sides in the sample; null when none has. */
 export function macroAuroc(ranked: RankedScores, imageCounts?: Int32Array): number | null {
-  const defined = ranked.byLabel.map((_, label) => labelAuroc(ranked, label, imageCounts)).filter((value) => value !== null);
+  const defined = ranked.byLabel
+    .map((_, label) => labelAuroc(ranked, label, imageCounts))
+    .filter((value) => value !== null);
   return defined.length === 0 ? null : defined.reduce((total, value) => total + value, 0) / defined.length;
 }

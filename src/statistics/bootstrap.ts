@@ -1,4 +1,6 @@
-/** Percentile bootstrap over groups (Efron 1979; whole groups are drawn, since images of one slide are not independent). */
+/**
+ * Percentile bootstrap over groups (Efron 1979; whole groups are drawn, since images of one slide are not independent).
+ */
 import type { Random } from './random.ts';
 
 export interface ConfidenceInterval {
@@ -7,10 +9,14 @@ export interface ConfidenceInterval {
 }
 
 /**
- * Draws as many groups as there are, with replacement, `resampleCount` times, and answers how often each image then stands in the sample:
- * `[N]`, the same array every time.
+ * Draws as many groups as there are, with replacement, `resampleCount` times, and answers how often each image then
+ * stands in the sample: `[N]`, the same array every time.
  */
-export function* groupResamples(groups: readonly string[], resampleCount: number, random: Random): Generator<Int32Array, void> {
+export function* groupResamples(
+  groups: readonly string[],
+  resampleCount: number,
+  random: Random,
+): Generator<Int32Array, void> {
   const groupIndexes = new Map<string, number>();
   const groupOf = Int32Array.from(groups, (group) => {
     const index = groupIndexes.get(group) ?? groupIndexes.size;

@@ -1,7 +1,14 @@
 /** From predictions of labels to the numbers of an evaluation, with intervals. */
 import { macroAuroc, rankScores } from './auroc.ts';
 import { groupResamples } from './bootstrap.ts';
-import { accuracy, balancedAccuracy, confusionMatrix, labelReports, macroF1, type LabelReport } from './classification.ts';
+import {
+  accuracy,
+  balancedAccuracy,
+  confusionMatrix,
+  labelReports,
+  macroF1,
+  type LabelReport,
+} from './classification.ts';
 import { estimatesOf, type MetricEstimate, type Replicates } from './estimate.ts';
 import type { Random } from './random.ts';
 
@@ -29,16 +36,28 @@ export interface ClassificationScore {
 }
 
 /** The most probable label is the prediction; of equal ones the first. At least two labels must occur in truth. */
-export function scorePredictions(pooled: PooledPredictions, bootstrapResamples: number, random: Random): ClassificationScore {
+export function scorePredictions(
+  pooled: PooledPredictions,
+  bootstrapResamples: number,
+  random: Random,
+): ClassificationScore {
   const measure = classificationMeasure(pooled);
-  const replicates: Record<ClassificationMetricName, number[]> = { macroF1: [], balancedAccuracy: [], accuracy: [], macroAuroc: [] };
+  const replicates: Record<ClassificationMetricName, number[]> = {
+    macroF1: [],
+    balancedAccuracy: [],
+    accuracy: [],
+    macroAuroc: [],
+  };
   for (const imageCounts of groupResamples(pooled.groups, bootstrapResamples, random)) {
     const drawn = measure.resample(imageCounts);
     for (const name of CLASSIFICATION_METRICS) replicates[name].push(drawn[name]);
   }
   return {
     metrics: estimatesOf(CLASSIFICATION_METRICS, measure.values, replicates),
-    labelReports: labelReports(measure.confusionMatrix).map((report, label) => ({ labelName: pooled.labelNames[label] ?? '', ...report })),
+    labelReports: labelReports(measure.confusionMatrix).map((report, label) => ({
+      labelName: pooled.labelNames[label] ?? '',
+      ...report,
+    })),
     confusionMatrix: measure.confusionMatrix,
     replicates,
   };
@@ -61,11 +80,21 @@ export function classificationMeasure({ truth, probabilities, labelNames }: Pool
   const ranked = rankScores({ truth, scores: probabilities, labelCount });
   const matrix = confusionMatrix(predictions);
   return {
-    values: { macroF1: macroF1(matrix), balancedAccuracy: balancedAccuracy(matrix), accuracy: accuracy(matrix), macroAuroc: macroAuroc(ranked) ?? 0.5 },
+    values: {
+      macroF1: macroF1(matrix),
+      balancedAccuracy: balancedAccuracy(matrix),
+      accuracy: accuracy(matrix),
+      macroAuroc: macroAuroc(ranked) ?? 0.5,
+    },
     confusionMatrix: matrix,
     resample: (imageCounts) => {
       const drawn = confusionMatrix(predictions, imageCounts);
-      return { macroF1: macroF1(drawn, 'LEFT_OUT'), balancedAccuracy: balancedAccuracy(drawn), accuracy: accuracy(drawn), macroAuroc: macroAuroc(ranked, imageCounts) ?? Number.NaN };
+      return {
+        macroF1: macroF1(drawn, 'LEFT_OUT'),
+        balancedAccuracy: balancedAccuracy(drawn),
+        accuracy: accuracy(drawn),
+        macroAuroc: macroAuroc(ranked, imageCounts) ?? Number.NaN,
+      };
     },
   };
 }

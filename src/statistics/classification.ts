@@ -1,6 +1,7 @@
 /**
- * Metrics of a classification, by the formulas that scikit-learn uses. Every function takes `imageCounts`: how often each image stands in the
- * sample, so that a bootstrap resample is the same predictions under other counts. Absent, every image stands once.
+ * Metrics of a classification, by the formulas that scikit-learn uses. Every function takes `imageCounts`: how often
+ * each image stands in the sample, so that a bootstrap resample is the same predictions under other counts. Absent,
+ * every image stands once.
  */
 
 /** What a classifier said about N images of K labels. */
@@ -57,12 +58,17 @@ export function accuracy(matrix: readonly (readonly number[])[]): number {
 
 /** Mean recall over the labels that truly occur; 0 when none does. */
 export function balancedAccuracy(matrix: readonly (readonly number[])[]): number {
-  return mean(labelReports(matrix).filter((report) => report.support > 0).map((report) => report.recall));
+  return mean(
+    labelReports(matrix)
+      .filter((report) => report.support > 0)
+      .map((report) => report.recall),
+  );
 }
 
 /**
- * Mean F1 over the labels. A label absent from both truth and prediction counts 0 (`ZERO`: the result as it is reported) or is left out
- * (`LEFT_OUT`: in a bootstrap resample, which would else punish rare labels for not being drawn).
+ * Mean F1 over the labels. A label absent from both truth and prediction counts 0 (`ZERO`: the result as it is
+ * reported) or is left out (`LEFT_OUT`: in a bootstrap resample, which would else punish rare labels for not being
+ * drawn).
  */
 export function macroF1(matrix: readonly (readonly number[])[], absentLabels: 'ZERO' | 'LEFT_OUT' = 'ZERO'): number {
   const counted = labelReports(matrix).filter((report, label) => {

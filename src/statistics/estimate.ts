@@ -10,15 +10,19 @@ export interface MetricEstimate extends ConfidenceInterval {
 export type Replicates<Name extends string> = Readonly<Record<Name, readonly number[]>>;
 
 /** An estimate for each metric; without resamples an interval is its value. */
-export function estimatesOf<Name extends string>(names: readonly Name[], values: Readonly<Record<Name, number>>, replicates: Replicates<Name>): Record<Name, MetricEstimate> {
+export function estimatesOf<Name extends string>(
+  names: readonly Name[],
+  values: Readonly<Record<Name, number>>,
+  replicates: Replicates<Name>,
+): Record<Name, MetricEstimate> {
   const estimates: Partial<Record<Name, MetricEstimate>> = {};
   for (const name of names) estimates[name] = estimateOf(values[name], replicates[name]);
   return complete(names, estimates);
 }
 
 /**
- * first - second, metric by metric, with the interval of the difference: both were resampled alike, so that what makes a group easy or hard for
- * both cancels out.
+ * first - second, metric by metric, with the interval of the difference: both were resampled alike, so that what makes
+ * a group easy or hard for both cancels out.
  */
 export function differencesOf<Name extends string>(
   names: readonly Name[],
@@ -28,7 +32,10 @@ export function differencesOf<Name extends string>(
   const differences: Partial<Record<Name, MetricEstimate>> = {};
   for (const name of names) {
     const others = second.replicates[name];
-    differences[name] = estimateOf(first.metrics[name].value - second.metrics[name].value, first.replicates[name].map((value, resample) => value - (others[resample] ?? Number.NaN)));
+    differences[name] = estimateOf(
+      first.metrics[name].value - second.metrics[name].value,
+      first.replicates[name].map((value, resample) => value - (others[resample] ?? Number.NaN)),
+    );
   }
   return complete(names, differences);
 }
@@ -38,8 +45,12 @@ function estimateOf(value: number, replicates: readonly number[]): MetricEstimat
   return defined.length === 0 ? { value, ci95Low: value, ci95High: value } : { value, ...interval95(defined) };
 }
 
-function complete<Name extends string>(names: readonly Name[], estimates: Partial<Record<Name, MetricEstimate>>): Record<Name, MetricEstimate> {
-  const isComplete = (candidate: Partial<Record<Name, MetricEstimate>>): candidate is Record<Name, MetricEstimate> => names.every((name) => candidate[name] !== undefined);
+function complete<Name extends string>(
+  names: readonly Name[],
+  estimates: Partial<Record<Name, MetricEstimate>>,
+): Record<Name, MetricEstimate> {
+  const isComplete = (candidate: Partial<Record<Name, MetricEstimate>>): candidate is Record<Name, MetricEstimate> =>
+    names.every((name) => candidate[name] !== undefined);
   if (!isComplete(estimates)) throw new Error('A metric is missing.');
   return estimates;
 }

@@ -44,7 +44,9 @@ function seedWords(seed: number): [number, number, number, number] {
   return [next(), next(), next(), next()];
 }
 
-/** The finaliser of splitmix32: a bijection of 32 bits in which every bit of the input moves about half of the output. */
+/**
+ * The finaliser of splitmix32: a bijection of 32 bits in which every bit of the input moves about half of the output.
+ */
 function mix(word: number): number {
   let mixed = word;
   mixed = Math.imul(mixed ^ (mixed >>> 16), 0x21f0aaad);
@@ -67,7 +69,8 @@ function forkWords(words: RandomState, purpose: string): [number, number, number
 /** FNV-1a over UTF-16 code units. */
 function hashPurpose(purpose: string, basis: number): number {
   let hash = basis;
-  for (let index = 0; index < purpose.length; index += 1) hash = Math.imul(hash ^ purpose.charCodeAt(index), 0x01000193);
+  for (let index = 0; index < purpose.length; index += 1)
+    hash = Math.imul(hash ^ purpose.charCodeAt(index), 0x01000193);
   return hash >>> 0;
 }
 
@@ -77,7 +80,8 @@ function rotateLeft(word: number, bits: number): number {
 }
 
 function fromWords([first, second, third, fourth]: RandomState): Random {
-  // Signed: V8 keeps such words as they are, and puts every unsigned one above 2^31 on the heap, which made a draw ten times as dear.
+  // Signed: V8 keeps such words as they are, and puts every unsigned one above 2^31 on the heap, which made a draw ten
+  // times as dear.
   let a = first | 0;
   let b = second | 0;
   let c = third | 0;
@@ -96,7 +100,8 @@ function fromWords([first, second, third, fourth]: RandomState): Random {
   const state = (): RandomState => [a >>> 0, b >>> 0, c >>> 0, d >>> 0];
   const uniform = (): number => nextWord() / 2 ** 32;
   const integer = (count: number): number => {
-    if (!Number.isInteger(count) || count < 1 || count > 2 ** 32) throw new RangeError(`integer() takes 1..2^32, not ${count}.`);
+    if (!Number.isInteger(count) || count < 1 || count > 2 ** 32)
+      throw new RangeError(`integer() takes 1..2^32, not ${count}.`);
     return Math.floor(uniform() * count);
   };
   return {
@@ -107,7 +112,10 @@ function fromWords([first, second, third, fourth]: RandomState): Random {
     chance: (probability) => uniform() < probability,
     shuffled: (items) => {
       // Sorting by a drawn key is the same uniform order as swapping (ties have probability 2^-32).
-      const order = items.map((item) => ({ item, key: uniform() })).sort((left, right) => left.key - right.key).map(({ item }) => item);
+      const order = items
+        .map((item) => ({ item, key: uniform() }))
+        .sort((left, right) => left.key - right.key)
+        .map(({ item }) => item);
       return order;
     },
     // The fork depends on this stream's present state and its purpose only, and leaves this stream as it was.

@@ -23,13 +23,21 @@ export interface RegressionScore {
 }
 
 export function scoreNumbers(pooled: PooledNumbers, bootstrapResamples: number, random: Random): RegressionScore {
-  const replicates: Record<RegressionMetricName, number[]> = { meanAbsoluteError: [], spearmanCorrelation: [], rSquared: [] };
+  const replicates: Record<RegressionMetricName, number[]> = {
+    meanAbsoluteError: [],
+    spearmanCorrelation: [],
+    rSquared: [],
+  };
   for (const imageCounts of groupResamples(pooled.groups, bootstrapResamples, random)) {
     replicates.meanAbsoluteError.push(meanAbsoluteError(pooled, imageCounts));
     replicates.spearmanCorrelation.push(spearmanCorrelation(pooled, imageCounts));
     replicates.rSquared.push(rSquared(pooled, imageCounts));
   }
-  const values = { meanAbsoluteError: meanAbsoluteError(pooled), spearmanCorrelation: zeroIfUndefined(spearmanCorrelation(pooled)), rSquared: zeroIfUndefined(rSquared(pooled)) };
+  const values = {
+    meanAbsoluteError: meanAbsoluteError(pooled),
+    spearmanCorrelation: zeroIfUndefined(spearmanCorrelation(pooled)),
+    rSquared: zeroIfUndefined(rSquared(pooled)),
+  };
   return { metrics: estimatesOf(REGRESSION_METRICS, values, replicates), replicates };
 }
 
@@ -37,14 +45,25 @@ type Numbers = Pick<PooledNumbers, 'truth' | 'predicted'>;
 
 /** Mean of |predicted - true|. `imageCounts` as everywhere: how often each image stands in the sample; absent, once. */
 export function meanAbsoluteError({ truth, predicted }: Numbers, imageCounts?: Int32Array): number {
-  return weightedMean(truth.map((value, image) => Math.abs((predicted[image] ?? 0) - value)), imageCounts);
+  return weightedMean(
+    truth.map((value, image) => Math.abs((predicted[image] ?? 0) - value)),
+    imageCounts,
+  );
 }
 
-/** 1 - sum of squared errors / sum of squared distances from the sample's mean; NaN where all true numbers are equal. */
+/**
+ * 1 - sum of squared errors / sum of squared distances from the sample's mean; NaN where all true numbers are equal.
+ */
 export function rSquared({ truth, predicted }: Numbers, imageCounts?: Int32Array): number {
   const mean = weightedMean(truth, imageCounts);
-  const spread = weightedMean(truth.map((value) => (value - mean) ** 2), imageCounts);
-  const error = weightedMean(truth.map((value, image) => ((predicted[image] ?? 0) - value) ** 2), imageCounts);
+  const spread = weightedMean(
+    truth.map((value) => (value - mean) ** 2),
+    imageCounts,
+  );
+  const error = weightedMean(
+    truth.map((value, image) => ((predicted[image] ?? 0) - value) ** 2),
+    imageCounts,
+  );
   return spread === 0 ? Number.NaN : 1 - error / spread;
 }
 
@@ -54,9 +73,18 @@ export function spearmanCorrelation({ truth, predicted }: Numbers, imageCounts?:
   const right = ranksOf(predicted, imageCounts);
   const leftMean = weightedMean(left, imageCounts);
   const rightMean = weightedMean(right, imageCounts);
-  const covariance = weightedMean(left.map((rank, image) => (rank - leftMean) * ((right[image] ?? 0) - rightMean)), imageCounts);
-  const leftSpread = weightedMean(left.map((rank) => (rank - leftMean) ** 2), imageCounts);
-  const rightSpread = weightedMean(right.map((rank) => (rank - rightMean) ** 2), imageCounts);
+  const covariance = weightedMean(
+    left.map((rank, image) => (rank - leftMean) * ((right[image] ?? 0) - rightMean)),
+    imageCounts,
+  );
+  const leftSpread = weightedMean(
+    left.map((rank) => (rank - leftMean) ** 2),
+    imageCounts,
+  );
+  const rightSpread = weightedMean(
+    right.map((rank) => (rank - rightMean) ** 2),
+    imageCounts,
+  );
   const scale = Math.sqrt(leftSpread * rightSpread);
   return scale === 0 ? Number.NaN : covariance / scale;
 }
@@ -66,11 +94,12 @@ function ranksOf(values: Float64Array, imageCounts: Int32Array | undefined): Flo
   const order = Int32Array.from(values.keys()).sort((left, right) => (values[left] ?? 0) - (values[right] ?? 0));
   const ranks = new Float64Array(values.length);
   let before = 0;
-  for (let start = 0; start < order.length; ) {
+  for (let start = 0; start < order.length;) {
     const tied = values[order[start] ?? 0];
     let end = start;
     let count = 0;
-    for (; end < order.length && values[order[end] ?? 0] === tied; end += 1) count += countOf(imageCounts, order[end] ?? 0);
+    for (; end < order.length && values[order[end] ?? 0] === tied; end += 1)
+      count += countOf(imageCounts, order[end] ?? 0);
     for (let place = start; place < end; place += 1) ranks[order[place] ?? 0] = before + (count + 1) / 2;
     before += count;
     start = end;

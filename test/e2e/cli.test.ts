@@ -1,4 +1,7 @@
-/** The command line as a person uses it: every client verb as a process of its own, against a real server with a real worker. */
+/**
+ * The command line as a person uses it: every client verb as a process of its own, against a real server with a real
+ * worker.
+ */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -39,7 +42,13 @@ before(async () => {
   server = await startTestServer(database);
   folder = path.join(server.folder, 'desk');
   await mkdir(folder);
-  await drawTissue({ outDir: path.join(server.folder, 'tissue'), imagesPerLabel: 6, imageSizePx: 40, seed: 3, groups: 3 });
+  await drawTissue({
+    outDir: path.join(server.folder, 'tissue'),
+    imagesPerLabel: 6,
+    imageSizePx: 40,
+    seed: 3,
+    groups: 3,
+  });
   worker = await startTestWorker({ databaseUrl: database.url, dataDir: server.folder, name: 'cli' });
 });
 after(async () => {
@@ -59,23 +68,39 @@ interface Started {
 
 function started(child: ChildProcessByStdio<null, Readable, Readable>): Started {
   const said = { stdout: '', stderr: '' };
-  for (const name of ['stdout', 'stderr'] as const) child[name].setEncoding('utf8').on('data', (words: string) => void (said[name] += words));
+  for (const name of ['stdout', 'stderr'] as const)
+    child[name].setEncoding('utf8').on('data', (words: string) => void (said[name] += words));
   const outcome = new Promise<Outcome>((resolve) => child.on('close', (code) => resolve({ code, ...said })));
   return { pid: child.pid ?? assert.fail('not started'), said, outcome, interrupt: () => void child.kill('SIGINT') };
 }
 
-/** What decides about colours beside the terminal itself: a machine that builds and tests says CI, and Node then shows none. */
+/**
+ * What decides about colours beside the terminal itself: a machine that builds and tests says CI, and Node then shows
+ * none.
+ */
 const COLOUR_VARIABLES = ['CI', 'COLORTERM', 'FORCE_COLOR', 'NO_COLOR', 'NODE_DISABLE_COLORS'];
 
 /** Only what is given: not the developer's own registry, and not her taste in colours. */
 function environment(env: Readonly<Record<string, string>>): Record<string, string> {
-  const inherited = Object.entries(childEnvironment({ PARAFFIN_DATA_DIR: path.join(folder, 'no-registry'), PARAFFIN_URL: server.url, PARAFFIN_API_KEY: server.adminKey }));
+  const inherited = Object.entries(
+    childEnvironment({
+      PARAFFIN_DATA_DIR: path.join(folder, 'no-registry'),
+      PARAFFIN_URL: server.url,
+      PARAFFIN_API_KEY: server.adminKey,
+    }),
+  );
   return { ...Object.fromEntries(inherited.filter(([name]) => !COLOUR_VARIABLES.includes(name))), ...env };
 }
 
 /** Where nothing is a terminal. */
 function start(args: readonly string[], env: Readonly<Record<string, string>> = {}): Started {
-  return started(spawn(process.execPath, ['--disable-warning=ExperimentalWarning', PROGRAM, ...args], { cwd: folder, env: environment(env), stdio: ['ignore', 'pipe', 'pipe'] }));
+  return started(
+    spawn(process.execPath, ['--disable-warning=ExperimentalWarning', PROGRAM, ...args], {
+      cwd: folder,
+      env: environment(env),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    }),
+  );
 }
 
 function paraffin(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Outcome> {
@@ -84,8 +109,16 @@ function paraffin(args: readonly string[], env: Readonly<Record<string, string>>
 
 /** The same on a terminal, which shows both streams as one. */
 function onTerminal(args: readonly string[], env: Readonly<Record<string, string>> = {}): Promise<Outcome> {
-  const line = [process.execPath, '--disable-warning=ExperimentalWarning', PROGRAM, ...args].map((word) => `'${word}'`).join(' ');
-  return started(spawn('script', ['--quiet', '--return', '--command', line, '/dev/null'], { cwd: folder, env: environment({ TERM: 'xterm-256color', ...env }), stdio: ['ignore', 'pipe', 'pipe'] })).outcome;
+  const line = [process.execPath, '--disable-warning=ExperimentalWarning', PROGRAM, ...args]
+    .map((word) => `'${word}'`)
+    .join(' ');
+  return started(
+    spawn('script', ['--quiet', '--return', '--command', line, '/dev/null'], {
+      cwd: folder,
+      env: environment({ TERM: 'xterm-256color', ...env }),
+      stdio: ['ignore', 'pipe', 'pipe'],
+    }),
+  ).outcome;
 }
 
 /** The result of a command that has to succeed. */
@@ -112,10 +145,14 @@ async function startSlowDoor(): Promise<SlowDoor> {
   const door = createServer((incoming, outgoing) => {
     if (incoming.url?.startsWith('/uploads') === true) {
       if (incoming.method === 'PATCH') offsets.push(Number(incoming.headers['upload-offset']));
-      const inner = request(server.url + incoming.url, { method: incoming.method, headers: incoming.headers }, (answered) => {
-        outgoing.writeHead(answered.statusCode ?? 502, answered.headers);
-        answered.pipe(outgoing);
-      });
+      const inner = request(
+        server.url + incoming.url,
+        { method: incoming.method, headers: incoming.headers },
+        (answered) => {
+          outgoing.writeHead(answered.statusCode ?? 502, answered.headers);
+          answered.pipe(outgoing);
+        },
+      );
       inner.on('error', () => outgoing.destroy());
       outgoing.on('close', () => inner.destroy());
       let passed = 0;
@@ -129,9 +166,24 @@ async function startSlowDoor(): Promise<SlowDoor> {
     }
     const pass = async (): Promise<void> => {
       const body = incoming.method === 'POST' ? await text(incoming) : null;
-      const headers = Object.fromEntries(['content-type', 'authorization', 'range', 'if-match'].flatMap((name) => (typeof incoming.headers[name] === 'string' ? [[name, incoming.headers[name]]] : [])));
-      const response = await fetch(server.url + (incoming.url ?? ''), { method: incoming.method ?? 'GET', headers, body });
-      outgoing.writeHead(response.status, Object.fromEntries([...response.headers].filter(([name]) => name !== 'connection' && name !== 'content-encoding' && name !== 'transfer-encoding')));
+      const headers = Object.fromEntries(
+        ['content-type', 'authorization', 'range', 'if-match'].flatMap((name) =>
+          typeof incoming.headers[name] === 'string' ? [[name, incoming.headers[name]]] : [],
+        ),
+      );
+      const response = await fetch(server.url + (incoming.url ?? ''), {
+        method: incoming.method ?? 'GET',
+        headers,
+        body,
+      });
+      outgoing.writeHead(
+        response.status,
+        Object.fromEntries(
+          [...response.headers].filter(
+            ([name]) => name !== 'connection' && name !== 'content-encoding' && name !== 'transfer-encoding',
+          ),
+        ),
+      );
       const bytes = Buffer.from(await response.arrayBuffer());
       if (bytes.length < 1_000_000) outgoing.end(bytes);
       else outgoing.write(bytes.subarray(0, firstBytes));
@@ -159,11 +211,33 @@ async function answer<Data>(schema: z.ZodType<Data>, ...args: readonly string[])
 describe('help', () => {
   test('every verb has examples, and says nothing on standard error', async () => {
     const { stdout } = await paraffin(['--help']);
-    for (const verb of ['serve', 'worker', 'demo', 'datasets', 'models', 'download', 'verify', 'pretrain', 'evaluate', 'compare', 'leaderboard', 'runs', 'keys', 'backup', 'restore', 'fsck', 'gc']) assert.match(stdout, new RegExp(`^  ${verb} `, 'm'));
+    for (const verb of [
+      'serve',
+      'worker',
+      'demo',
+      'datasets',
+      'models',
+      'download',
+      'verify',
+      'pretrain',
+      'evaluate',
+      'compare',
+      'leaderboard',
+      'runs',
+      'keys',
+      'backup',
+      'restore',
+      'fsck',
+      'gc',
+    ])
+      assert.match(stdout, new RegExp(`^  ${verb} `, 'm'));
     const help = await paraffin(['datasets', 'import', '--help']);
     assert.deepEqual([help.code, help.stderr], [0, '']);
     assert.match(help.stdout, /Examples:\n {2}\$ paraffin datasets import /);
-    const leaves = (node: CommandUnknownOpts, at: string): [string, CommandUnknownOpts][] => (node.commands.length === 0 ? [[at, node]] : node.commands.flatMap((child) => leaves(child, `${at} ${child.name()}`)));
+    const leaves = (node: CommandUnknownOpts, at: string): [string, CommandUnknownOpts][] =>
+      node.commands.length === 0
+        ? [[at, node]]
+        : node.commands.flatMap((child) => leaves(child, `${at} ${child.name()}`));
     for (const [name, leaf] of leaves(createProgram('test'), 'paraffin')) {
       let shown = '';
       leaf.configureOutput({ writeOut: (words) => void (shown += words) }).outputHelp();
@@ -172,7 +246,12 @@ describe('help', () => {
   });
 
   test('a command that is given wrongly is told how, with exit code 2 and nothing on standard output', async () => {
-    const wrongs: readonly string[][] = [['datasets'], ['datasets', 'ls', '--kind', 'hologram'], ['pretrain', '--model', 'x', '--data', 'bach'], ['verify', 'no-such-file']];
+    const wrongs: readonly string[][] = [
+      ['datasets'],
+      ['datasets', 'ls', '--kind', 'hologram'],
+      ['pretrain', '--model', 'x', '--data', 'bach'],
+      ['verify', 'no-such-file'],
+    ];
     for (const { code, stdout, stderr } of await Promise.all(wrongs.map((wrong) => paraffin(wrong)))) {
       assert.deepEqual([code, stdout], [2, ''], stderr);
       assert.notEqual(stderr, '');
@@ -206,12 +285,14 @@ describe('who is asked, and as whom', () => {
 describe('keys', () => {
   test('one is made, works within its role, and is revoked', async () => {
     const secret = await done('keys', 'add', 'notebook', '--owner', 'ana', '--role', 'contributor', '--quiet');
-    const made = await paraffin(['datasets', 'add', 'Made with a key of her own', '--quiet'], { PARAFFIN_API_KEY: secret });
+    const made = await paraffin(['datasets', 'add', 'Made with a key of her own', '--quiet'], {
+      PARAFFIN_API_KEY: secret,
+    });
     assert.equal(made.stdout.trim(), 'made-with-a-key-of-her-own', made.stderr);
     const denied = await paraffin(['keys', 'ls'], { PARAFFIN_API_KEY: secret });
     assert.equal(denied.code, 1);
     assert.match(denied.stderr, /^FORBIDDEN/);
-    const [key] = (await answer(z.array(z.object({ id: z.string(), name: z.string() })), 'keys', 'ls', '--owner', 'ana'));
+    const [key] = await answer(z.array(z.object({ id: z.string(), name: z.string() })), 'keys', 'ls', '--owner', 'ana');
     await done('keys', 'revoke', key?.id ?? '');
     assert.equal((await paraffin(['datasets', 'ls'], { PARAFFIN_API_KEY: secret })).code, 1);
     assert.equal(await done('keys', 'ls', '--owner', 'ana', '--quiet'), '');
@@ -223,7 +304,9 @@ describe('the way of the data', () => {
   let checkpoint = '';
 
   test('a dataset is found by its facts and shown with their evidence', async () => {
-    const slugs = (await done('datasets', 'ls', '--organ', 'breast', '--stain', 'he', '--microns-per-pixel-max', '0.25', '--quiet')).split('\n');
+    const slugs = (
+      await done('datasets', 'ls', '--organ', 'breast', '--stain', 'he', '--microns-per-pixel-max', '0.25', '--quiet')
+    ).split('\n');
     assert.equal(slugs.length, 8);
     assert.match(await done('datasets', 'show', 'bach'), /How it is known:\n {2}\S+: READ/);
     const missing = await paraffin(['datasets', 'show', 'nowhere']);
@@ -232,9 +315,35 @@ describe('the way of the data', () => {
   });
 
   test('images are catalogued, imported, listed with what is amiss, and read again', async () => {
-    assert.equal(await done('datasets', 'add', 'Desk tissue', '--stain', 'he', '--task', 'classification', '--synthetic', '--quiet'), 'desk-tissue');
-    assert.match((await paraffin(['pretrain', '--model', 'm', '--data', 'desk-tissue', '--steps', '1'])).stderr, /desk-tissue has no images yet\.\nBring them in: /);
-    const version = await answer(z.object({ id: z.string(), imageCount: z.number(), groupCount: z.number() }), 'datasets', 'import', 'desk-tissue', path.join(server.folder, 'tissue'), '--layout', 'csv', '--labels-csv', path.join(server.folder, 'tissue/labels.csv'));
+    assert.equal(
+      await done(
+        'datasets',
+        'add',
+        'Desk tissue',
+        '--stain',
+        'he',
+        '--task',
+        'classification',
+        '--synthetic',
+        '--quiet',
+      ),
+      'desk-tissue',
+    );
+    assert.match(
+      (await paraffin(['pretrain', '--model', 'm', '--data', 'desk-tissue', '--steps', '1'])).stderr,
+      /desk-tissue has no images yet\.\nBring them in: /,
+    );
+    const version = await answer(
+      z.object({ id: z.string(), imageCount: z.number(), groupCount: z.number() }),
+      'datasets',
+      'import',
+      'desk-tissue',
+      path.join(server.folder, 'tissue'),
+      '--layout',
+      'csv',
+      '--labels-csv',
+      path.join(server.folder, 'tissue/labels.csv'),
+    );
     assert.ok(version.imageCount > 0 && version.groupCount === 3, JSON.stringify(version));
     assert.match(await done('datasets', 'verify', 'desk-tissue@1'), /^desk-tissue@1 is whole: \d+ files/);
     assert.match(await done('datasets', 'show', 'desk-tissue'), /version 1 {2}SEALED/);
@@ -244,7 +353,21 @@ describe('the way of the data', () => {
   });
 
   test('a pretraining is watched: loss and images/s on standard error, the checkpoint on standard output', async () => {
-    const { code, stdout, stderr } = await paraffin(['pretrain', '--model', 'desk', '--data', 'desk-tissue:30', '--steps', '6', '--image-size', '32', '--batch-size', '8', '--seed', '1']);
+    const { code, stdout, stderr } = await paraffin([
+      'pretrain',
+      '--model',
+      'desk',
+      '--data',
+      'desk-tissue:30',
+      '--steps',
+      '6',
+      '--image-size',
+      '32',
+      '--batch-size',
+      '8',
+      '--seed',
+      '1',
+    ]);
     assert.equal(code, 0, stderr);
     assert.match(stderr, /100 %  step 5  loss \d\.\d{3}  \d+\.\d images\/s/);
     assert.match(stdout, /^desk@1 {2}checkpoint \S+, loss \d\.\d{3}, 44\.\d MB\nEvaluate it: /);
@@ -259,21 +382,57 @@ describe('the way of the data', () => {
   });
 
   test('two evaluations, their difference, and the leaderboard', async () => {
-    const shown = await done('evaluate', 'desk', '--data', 'desk-tissue', '--folds', '3', '--seed', '1', '--resamples', '100');
+    const shown = await done(
+      'evaluate',
+      'desk',
+      '--data',
+      'desk-tissue',
+      '--folds',
+      '3',
+      '--seed',
+      '1',
+      '--resamples',
+      '100',
+    );
     assert.match(shown, /^metric +encoder +.*random encoder/);
     assert.match(shown, /macroF1 +\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]/);
     const first = /evaluation ([0-9a-f-]{36})/.exec(shown)?.[1] ?? '';
     await done('models', 'alias', 'desk', 'champion', 'desk@1');
-    const { id: second } = await answer(z.object({ id: z.string() }), 'evaluate', 'desk@champion', '--data', 'desk-tissue@1', '--folds', '3', '--seed', '1', '--resamples', '100');
+    const { id: second } = await answer(
+      z.object({ id: z.string() }),
+      'evaluate',
+      'desk@champion',
+      '--data',
+      'desk-tissue@1',
+      '--folds',
+      '3',
+      '--seed',
+      '1',
+      '--resamples',
+      '100',
+    );
     // The same request is the same evaluation, or one that can be compared with it; either way nothing differs.
-    if (second !== first) assert.match(await done('compare', first, second), /macroF1 .*\+0\.000 \[\+0\.000, \+0\.000\]/);
+    if (second !== first)
+      assert.match(await done('compare', first, second), /macroF1 .*\+0\.000 \[\+0\.000, \+0\.000\]/);
     assert.equal((await paraffin(['leaderboard'])).code, 2);
     assert.equal(await done('leaderboard', '--data', 'desk-tissue@1', '--quiet'), checkpoint);
     assert.match(await done('leaderboard', 'desk-tissue'), /1 +desk@1 +resnet18 +\d\.\d{3}.* yes/);
   });
 
   test('Ctrl-C leaves a run going, and says so; a cancel ends it, and "wait" says that by exit code 4', async () => {
-    const pretraining = start(['pretrain', '--model', 'desk', '--data', 'desk-tissue', '--steps', '50000', '--image-size', '32', '--batch-size', '8']);
+    const pretraining = start([
+      'pretrain',
+      '--model',
+      'desk',
+      '--data',
+      'desk-tissue',
+      '--steps',
+      '50000',
+      '--image-size',
+      '32',
+      '--batch-size',
+      '8',
+    ]);
     const id = await eventually('the run', () => /^run (\S+)$/m.exec(pretraining.said.stderr)?.[1], RUN_MS);
     await eventually('its first step', () => /loss \d/.exec(pretraining.said.stderr) ?? undefined, RUN_MS);
     const log = start(['runs', 'logs', '-f', id]);
@@ -303,18 +462,27 @@ describe('the way of the data', () => {
     await truncate(path.join(folder, `again.safetensors.${sha256.slice(0, 16)}.part`), 1000);
     await done('download', checkpoint, '--out', 'again.safetensors');
     assert.deepEqual(await readFile(path.join(folder, 'again.safetensors')), whole);
-    assert.match(await done('verify', 'again.safetensors'), new RegExp(`is desk@1 as safetensors, whole: checkpoint ${checkpoint}`));
+    assert.match(
+      await done('verify', 'again.safetensors'),
+      new RegExp(`is desk@1 as safetensors, whole: checkpoint ${checkpoint}`),
+    );
 
     // A part whose bytes have changed: exit code 3, and nothing bears the name.
     await writeFile(path.join(folder, `bad.safetensors.${sha256.slice(0, 16)}.part`), Buffer.alloc(1000));
     const bad = await paraffin(['download', checkpoint, '--out', 'bad.safetensors']);
     assert.equal(bad.code, 3, bad.stderr);
-    assert.deepEqual((await readdir(folder)).filter((name) => name.startsWith('bad.')), []);
+    assert.deepEqual(
+      (await readdir(folder)).filter((name) => name.startsWith('bad.')),
+      [],
+    );
 
     await writeFile(path.join(folder, 'again.safetensors'), whole.subarray(1));
     assert.equal((await paraffin(['verify', 'again.safetensors'])).code, 3);
     assert.equal((await paraffin(['verify', file, '--sha256', 'f'.repeat(64)])).code, 3);
-    assert.equal((await paraffin(['verify', file, '--sha256', sha256], { PARAFFIN_URL: 'http://127.0.0.1:9' })).code, 0);
+    assert.equal(
+      (await paraffin(['verify', file, '--sha256', sha256], { PARAFFIN_URL: 'http://127.0.0.1:9' })).code,
+      0,
+    );
     const taken = await paraffin(['download', checkpoint, '--out', 'again.safetensors']);
     assert.equal(taken.code, 1);
     await done('download', checkpoint, '--out', 'again.safetensors', '--force');
@@ -324,16 +492,23 @@ describe('the way of the data', () => {
     const slow = await startSlowDoor();
     try {
       const download = start(['download', 'desk@1', '--out', 'slow.safetensors', '--url', slow.url]);
-      const part = await eventually('some bytes', async () => {
-        const name = (await readdir(folder)).find((each) => each.startsWith('slow.'));
-        return name !== undefined && (await stat(path.join(folder, name))).size > 0 ? name : undefined;
-      }, RUN_MS);
+      const part = await eventually(
+        'some bytes',
+        async () => {
+          const name = (await readdir(folder)).find((each) => each.startsWith('slow.'));
+          return name !== undefined && (await stat(path.join(folder, name))).size > 0 ? name : undefined;
+        },
+        RUN_MS,
+      );
       download.interrupt();
       const { code, stderr } = await download.outcome;
       assert.equal(code, 130);
       assert.match(stderr, /The download stopped at .* The same command goes on from there\./);
       assert.match(part, /^slow\.safetensors\.[0-9a-f]{16}\.part$/);
-      assert.deepEqual((await readdir(folder)).filter((each) => each.startsWith('slow.')), [part]);
+      assert.deepEqual(
+        (await readdir(folder)).filter((each) => each.startsWith('slow.')),
+        [part],
+      );
     } finally {
       slow.close();
     }
@@ -343,10 +518,18 @@ describe('the way of the data', () => {
 
   test('colours and a line that lives are for terminals, and NO_COLOR keeps the colours away', async () => {
     const download = (out: string): string[] => ['download', 'desk@1', '--out', out];
-    const [shown, plain, piped] = await Promise.all([onTerminal(download('shown.safetensors')), onTerminal(download('plain.safetensors'), { NO_COLOR: '1' }), paraffin(download('piped.safetensors'))]);
+    const [shown, plain, piped] = await Promise.all([
+      onTerminal(download('shown.safetensors')),
+      onTerminal(download('plain.safetensors'), { NO_COLOR: '1' }),
+      paraffin(download('piped.safetensors')),
+    ]);
     const bold = '\u001b[1m';
     const again = '\r\u001b[2K[';
-    assert.deepEqual([shown, plain, piped].map(({ code }) => code), [0, 0, 0], JSON.stringify([shown, plain, piped]));
+    assert.deepEqual(
+      [shown, plain, piped].map(({ code }) => code),
+      [0, 0, 0],
+      JSON.stringify([shown, plain, piped]),
+    );
     assert.ok(shown.stdout.includes(bold) && shown.stdout.includes(again), shown.stdout);
     assert.ok(!plain.stdout.includes(bold) && plain.stdout.includes(again), plain.stdout);
     assert.doesNotMatch(piped.stdout + piped.stderr, /\u001b|\r|\[#/);
@@ -354,7 +537,20 @@ describe('the way of the data', () => {
 
   test('weights of this machine are brought in by upload', async () => {
     const [file = ''] = (await readdir(folder)).filter((name) => /^desk-v1.*safetensors$/.test(name));
-    const imported = await answer(z.object({ id: z.string(), encoder: z.string(), model: z.object({ slug: z.string() }) }), 'models', 'import', file, '--model', 'brought', '--image-size', '32', '--mean', '0.5,0.5,0.5', '--std', '0.5,0.5,0.5');
+    const imported = await answer(
+      z.object({ id: z.string(), encoder: z.string(), model: z.object({ slug: z.string() }) }),
+      'models',
+      'import',
+      file,
+      '--model',
+      'brought',
+      '--image-size',
+      '32',
+      '--mean',
+      '0.5,0.5,0.5',
+      '--std',
+      '0.5,0.5,0.5',
+    );
     assert.deepEqual([imported.encoder, imported.model.slug], ['RESNET18', 'brought']);
     assert.match(await done('models', 'show', 'brought'), /imported from/);
     const unsaid = await paraffin(['models', 'import', file, '--model', 'brought']);
@@ -366,14 +562,32 @@ describe('the way of the data', () => {
     const [uploads, cache] = [path.join(server.folder, 'uploads'), path.join(folder, 'cache')];
     const begun = async (): Promise<string[]> => (await readdir(uploads)).filter((name) => /^[0-9a-f]{32}$/.test(name));
     const slow = await startSlowDoor();
-    const words = ['models', 'import', file, '--model', 'sent-slowly', '--image-size', '32', '--mean', '0.5,0.5,0.5', '--std', '0.5,0.5,0.5', '--url', slow.url];
+    const words = [
+      'models',
+      'import',
+      file,
+      '--model',
+      'sent-slowly',
+      '--image-size',
+      '32',
+      '--mean',
+      '0.5,0.5,0.5',
+      '--std',
+      '0.5,0.5,0.5',
+      '--url',
+      slow.url,
+    ];
     try {
       const stopped = start(words, { XDG_CACHE_HOME: cache });
-      const size = await eventually('some bytes', async () => {
-        const [id] = await begun();
-        const found = id === undefined ? 0 : (await stat(path.join(uploads, id))).size;
-        return found > 0 ? found : undefined;
-      }, RUN_MS);
+      const size = await eventually(
+        'some bytes',
+        async () => {
+          const [id] = await begun();
+          const found = id === undefined ? 0 : (await stat(path.join(uploads, id))).size;
+          return found > 0 ? found : undefined;
+        },
+        RUN_MS,
+      );
       stopped.interrupt();
       const { code, stdout, stderr } = await stopped.outcome;
       assert.deepEqual([code, stdout], [130, '']);
@@ -395,11 +609,23 @@ describe('the way of the data', () => {
   });
 
   test('bytes that changed in the registry: "datasets verify" ends with 3', async () => {
-    const dataset = await answer(z.object({ versions: z.object({ nodes: z.array(z.object({ id: z.string() })) }) }), 'datasets', 'show', 'desk-tissue');
-    const asked = await server.ask('query ($id: ID!) { node(id: $id) { ... on DatasetVersion { shards { sha256 byteSize } } } }', { id: dataset.versions.nodes[0]?.id });
-    const { shards } = z.object({ data: z.object({ node: z.object({ shards: z.array(z.object({ sha256: z.string() })) }) }) }).parse(asked).data.node;
+    const dataset = await answer(
+      z.object({ versions: z.object({ nodes: z.array(z.object({ id: z.string() })) }) }),
+      'datasets',
+      'show',
+      'desk-tissue',
+    );
+    const asked = await server.ask(
+      'query ($id: ID!) { node(id: $id) { ... on DatasetVersion { shards { sha256 byteSize } } } }',
+      { id: dataset.versions.nodes[0]?.id },
+    );
+    const { shards } = z
+      .object({ data: z.object({ node: z.object({ shards: z.array(z.object({ sha256: z.string() })) }) }) })
+      .parse(asked).data.node;
     const sha256 = shards[0]?.sha256 ?? '';
-    const files = (await readdir(path.join(server.folder, 'artifacts'), { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile() && entry.name.includes(sha256.slice(4)));
+    const files = (
+      await readdir(path.join(server.folder, 'artifacts'), { recursive: true, withFileTypes: true })
+    ).filter((entry) => entry.isFile() && entry.name.includes(sha256.slice(4)));
     const [stored] = files;
     assert.ok(stored !== undefined, `Where is ${sha256}?`);
     const at = path.join(stored.parentPath, stored.name);
@@ -415,7 +641,11 @@ describe('the way of the data', () => {
 
 describe('worker', () => {
   test('waits for runs until Ctrl-C, and leaves nothing behind', async () => {
-    const second = start(['worker'], { PARAFFIN_DATABASE_URL: database.url, PARAFFIN_DATA_DIR: server.folder, PARAFFIN_LOG_LEVEL: 'info' });
+    const second = start(['worker'], {
+      PARAFFIN_DATABASE_URL: database.url,
+      PARAFFIN_DATA_DIR: server.folder,
+      PARAFFIN_LOG_LEVEL: 'info',
+    });
     await eventually('the worker', () => /the worker waits for runs/.exec(second.said.stderr) ?? undefined, RUN_MS);
     const [process = assert.fail('no worker process')] = await childrenOf(second.pid);
     second.interrupt();
@@ -436,9 +666,23 @@ describe('doctor', () => {
   test('says what there is, and measures every device in a process of its own', async () => {
     const { code, stdout } = await paraffin(['doctor', '--json']);
     const report = z
-      .object({ engine: z.object({ version: z.string() }), devices: z.array(z.object({ name: z.string(), matmulGflops: z.number().positive(), convolutionGflops: z.number().positive() })).min(1), dataDir: z.object({ freeBytes: z.number().positive() }), problems: z.array(z.string()) })
+      .object({
+        engine: z.object({ version: z.string() }),
+        devices: z
+          .array(
+            z.object({
+              name: z.string(),
+              matmulGflops: z.number().positive(),
+              convolutionGflops: z.number().positive(),
+            }),
+          )
+          .min(1),
+        dataDir: z.object({ freeBytes: z.number().positive() }),
+        problems: z.array(z.string()),
+      })
       .parse(JSON.parse(stdout));
-    // Whether the pages are built, or the disk is full, is this machine's matter; that the code tells of it is the command's.
+    // Whether the pages are built, or the disk is full, is this machine's matter; that the code tells of it is the
+    // command's.
     assert.equal(code, report.problems.length === 0 ? 0 : 1, report.problems.join('\n'));
   });
 });
@@ -448,7 +692,18 @@ describe('completion', () => {
     const script = path.join(folder, 'completion.bash');
     await writeFile(script, await done('completion', 'bash'));
     const complete = async (words: readonly string[]): Promise<string[]> => {
-      const child = spawn('bash', ['--norc', '-c', `source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _paraffin; printf '%s\\n' "\${COMPREPLY[@]}"`, 'bash', script, ...words], { stdio: ['ignore', 'pipe', 'inherit'] });
+      const child = spawn(
+        'bash',
+        [
+          '--norc',
+          '-c',
+          `source "$1"; shift; COMP_WORDS=("$@"); COMP_CWORD=$(($# - 1)); _paraffin; printf '%s\\n' "\${COMPREPLY[@]}"`,
+          'bash',
+          script,
+          ...words,
+        ],
+        { stdio: ['ignore', 'pipe', 'inherit'] },
+      );
       return (await text(child.stdout)).trim().split('\n');
     };
     assert.deepEqual(await complete(['paraffin', 'down']), ['download']);

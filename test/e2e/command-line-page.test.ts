@@ -22,10 +22,16 @@ interface Block {
   readonly notRun: string | undefined;
 }
 
-const blocks = [...(await readFile(path.join(ROOT, 'docs/command-line.md'), 'utf8')).matchAll(FENCE)].map(([, notes = '', language = '', script = '']): Block => {
-  assert.equal(language, 'bash', script);
-  return { script, exitCode: Number(/<!-- ends with: (\d+) -->/.exec(notes)?.[1] ?? 0), notRun: /<!-- not run: (.+) -->/.exec(notes)?.[1] };
-});
+const blocks = [...(await readFile(path.join(ROOT, 'docs/command-line.md'), 'utf8')).matchAll(FENCE)].map(
+  ([, notes = '', language = '', script = '']): Block => {
+    assert.equal(language, 'bash', script);
+    return {
+      script,
+      exitCode: Number(/<!-- ends with: (\d+) -->/.exec(notes)?.[1] ?? 0),
+      notRun: /<!-- not run: (.+) -->/.exec(notes)?.[1],
+    };
+  },
+);
 const runnable = blocks.filter((block) => block.notRun === undefined);
 
 let database: TestDatabase;
@@ -38,7 +44,11 @@ before(async () => {
   server = await startTestServer(database);
   desk = path.join(server.folder, 'desk');
   await mkdir(path.join(desk, 'bin'), { recursive: true });
-  await writeFile(path.join(desk, 'bin/paraffin'), `#!/bin/sh\nexec '${process.execPath}' --disable-warning=ExperimentalWarning '${path.join(ROOT, 'src/cli/main.ts')}' "$@"\n`, { mode: 0o755 });
+  await writeFile(
+    path.join(desk, 'bin/paraffin'),
+    `#!/bin/sh\nexec '${process.execPath}' --disable-warning=ExperimentalWarning '${path.join(ROOT, 'src/cli/main.ts')}' "$@"\n`,
+    { mode: 0o755 },
+  );
   worker = await startTestWorker({ databaseUrl: database.url, dataDir: server.folder, name: 'page' });
 });
 after(async () => {
@@ -62,18 +72,36 @@ describe('docs/command-line.md', () => {
       broken = title;
       const bash = spawn('bash', ['-euo', 'pipefail', '-c', script], {
         cwd: desk,
-        env: childEnvironment({ HOME: desk, PATH: `${path.join(desk, 'bin')}:${childEnvironment({})['PATH'] ?? ''}`, PARAFFIN_URL: server.url, PARAFFIN_API_KEY: server.adminKey, PARAFFIN_DATA_DIR: path.join(desk, '.paraffin') }),
+        env: childEnvironment({
+          HOME: desk,
+          PATH: `${path.join(desk, 'bin')}:${childEnvironment({})['PATH'] ?? ''}`,
+          PARAFFIN_URL: server.url,
+          PARAFFIN_API_KEY: server.adminKey,
+          PARAFFIN_DATA_DIR: path.join(desk, '.paraffin'),
+        }),
         stdio: ['ignore', 'pipe', 'pipe'],
       });
-      const [stdout, stderr, code] = await Promise.all([text(bash.stdout), text(bash.stderr), new Promise<number | null>((resolve) => bash.on('exit', resolve))]);
+      const [stdout, stderr, code] = await Promise.all([
+        text(bash.stdout),
+        text(bash.stderr),
+        new Promise<number | null>((resolve) => bash.on('exit', resolve)),
+      ]);
       assert.equal(code, exitCode, `${stdout}\n${stderr}`);
       broken = undefined;
     });
   }
 
   test('leaves what the page says it leaves', async () => {
-    const events = (await readFile(path.join(desk, 'events.jsonl'), 'utf8')).trim().split('\n').map((line): unknown => JSON.parse(line));
+    const events = (await readFile(path.join(desk, 'events.jsonl'), 'utf8'))
+      .trim()
+      .split('\n')
+      .map((line): unknown => JSON.parse(line));
     assert.ok(events.length >= 3);
-    for (const file of ['.local/share/bash-completion/completions/paraffin', '.zshrc', '.config/fish/completions/paraffin.fish']) assert.match(await readFile(path.join(desk, file), 'utf8'), /leaderboard/);
+    for (const file of [
+      '.local/share/bash-completion/completions/paraffin',
+      '.zshrc',
+      '.config/fish/completions/paraffin.fish',
+    ])
+      assert.match(await readFile(path.join(desk, file), 'utf8'), /leaderboard/);
   });
 });

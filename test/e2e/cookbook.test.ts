@@ -28,14 +28,19 @@ const PAGE = path.resolve(import.meta.dirname, '../../docs/cookbook.md');
 const RECIPE = /((?:<!-- .+ -->\n)*)```graphql\n([\s\S]*?)```(?:\n\n```json\n([\s\S]*?)```)?/g;
 const RUN_DEADLINE_MS = 120_000;
 
-const recipes = [...(await readFile(PAGE, 'utf8')).matchAll(RECIPE)].map(([, notes = '', query = '', variables = '{}']): Recipe => ({
-  name: /(?:query|mutation|subscription) (\w+)/.exec(query)?.[1] ?? query,
-  query,
-  variables,
-  expected: [...notes.matchAll(/<!-- expect: (\S+) -->/g)].map(([, wanted = '']) => wanted),
-  kept: [...notes.matchAll(/<!-- keep: (\w+) = (\S+) -->/g)].map(([, name = '', from = '']) => ({ name, path: from })),
-  userError: /<!-- userError: (\w+) -->/.exec(notes)?.[1],
-}));
+const recipes = [...(await readFile(PAGE, 'utf8')).matchAll(RECIPE)].map(
+  ([, notes = '', query = '', variables = '{}']): Recipe => ({
+    name: /(?:query|mutation|subscription) (\w+)/.exec(query)?.[1] ?? query,
+    query,
+    variables,
+    expected: [...notes.matchAll(/<!-- expect: (\S+) -->/g)].map(([, wanted = '']) => wanted),
+    kept: [...notes.matchAll(/<!-- keep: (\w+) = (\S+) -->/g)].map(([, name = '', from = '']) => ({
+      name,
+      path: from,
+    })),
+    userError: /<!-- userError: (\w+) -->/.exec(notes)?.[1],
+  }),
+);
 
 let database: TestDatabase;
 let server: TestServer;
@@ -46,7 +51,13 @@ before(async () => {
   database = await openTestDatabase();
   server = await startTestServer(database);
   known.set('folder', path.join(server.folder, 'tissue'));
-  await drawTissue({ outDir: path.join(server.folder, 'tissue'), imagesPerLabel: 6, imageSizePx: 40, seed: 3, groups: 3 });
+  await drawTissue({
+    outDir: path.join(server.folder, 'tissue'),
+    imagesPerLabel: 6,
+    imageSizePx: 40,
+    seed: 3,
+    groups: 3,
+  });
   worker = await startTestWorker({ databaseUrl: database.url, dataDir: server.folder, name: 'cookbook' });
 });
 after(async () => {
@@ -63,7 +74,11 @@ async function answerTo({ query }: Recipe, variables: Readonly<Record<string, un
     assert.equal(at(answer, 'errors'), undefined, JSON.stringify(answer));
     return at(answer, 'data');
   }
-  const client = createClient({ url: `${server.url.replace('http', 'ws')}/graphql`, webSocketImpl: WebSocket, connectionParams: { authorization: `Bearer ${server.adminKey}` } });
+  const client = createClient({
+    url: `${server.url.replace('http', 'ws')}/graphql`,
+    webSocketImpl: WebSocket,
+    connectionParams: { authorization: `Bearer ${server.adminKey}` },
+  });
   try {
     for await (const result of client.iterate({ query, variables })) {
       assert.equal(result.errors, undefined, JSON.stringify(result.errors));
@@ -77,13 +92,20 @@ async function answerTo({ query }: Recipe, variables: Readonly<Record<string, un
 
 /** A reader would wait for the run before the next recipe, and so do we. */
 async function waitForRun(id: string): Promise<void> {
-  await eventually(`run ${id}`, async () => {
-    const run = at(await server.ask('query ($id: ID!) { run(id: $id) { status failure { message } } }', { id }), 'data.run');
-    const status = String(at(run, 'status'));
-    if (status === 'QUEUED' || status === 'RUNNING') return undefined;
-    assert.equal(status, 'SUCCEEDED', JSON.stringify(run));
-    return true;
-  }, RUN_DEADLINE_MS);
+  await eventually(
+    `run ${id}`,
+    async () => {
+      const run = at(
+        await server.ask('query ($id: ID!) { run(id: $id) { status failure { message } } }', { id }),
+        'data.run',
+      );
+      const status = String(at(run, 'status'));
+      if (status === 'QUEUED' || status === 'RUNNING') return undefined;
+      assert.equal(status, 'SUCCEEDED', JSON.stringify(run));
+      return true;
+    },
+    RUN_DEADLINE_MS,
+  );
 }
 
 test('the page has recipes', () => {
@@ -92,7 +114,10 @@ test('the page has recipes', () => {
 
 for (const recipe of recipes) {
   test(`${recipe.name} works as written`, { timeout: RUN_DEADLINE_MS + 30_000 }, async () => {
-    const filled = recipe.variables.replaceAll(/<(\w+)>/g, (_, name: string) => known.get(name) ?? assert.fail(`nothing has given <${name}>`));
+    const filled = recipe.variables.replaceAll(
+      /<(\w+)>/g,
+      (_, name: string) => known.get(name) ?? assert.fail(`nothing has given <${name}>`),
+    );
     const variables: Readonly<Record<string, unknown>> = JSON.parse(filled);
     const data = await answerTo(recipe, variables);
     if (recipe.query.startsWith('mutation')) {
@@ -100,7 +125,11 @@ for (const recipe of recipes) {
       const codes = listAt(data, `${field}.userErrors`).map((error) => at(error, 'code'));
       assert.deepEqual(codes, recipe.userError === undefined ? [] : [recipe.userError], JSON.stringify(data));
     }
-    for (const wanted of recipe.expected) assert.ok(at(data, wanted) !== undefined && at(data, wanted) !== null, `${wanted} in ${JSON.stringify(data).slice(0, 500)}`);
+    for (const wanted of recipe.expected)
+      assert.ok(
+        at(data, wanted) !== undefined && at(data, wanted) !== null,
+        `${wanted} in ${JSON.stringify(data).slice(0, 500)}`,
+      );
     for (const { name, path: from } of recipe.kept) {
       const value = at(data, from);
       assert.equal(typeof value, 'string', `${from} in ${JSON.stringify(data).slice(0, 500)}`);

@@ -43,7 +43,13 @@ before(async () => {
   await exec(process.execPath, [path.join(ROOT, 'scripts/build-web.mjs')], { cwd: ROOT });
   database = await openTestDatabase();
   server = await startTestServer(database, { pagesDir: path.join(ROOT, 'web/dist') });
-  await drawTissue({ outDir: path.join(server.folder, 'tissue'), imagesPerLabel: 6, imageSizePx: 64, seed: 3, groups: 3 });
+  await drawTissue({
+    outDir: path.join(server.folder, 'tissue'),
+    imagesPerLabel: 6,
+    imageSizePx: 64,
+    seed: 3,
+    groups: 3,
+  });
   worker = await startTestWorker({ databaseUrl: database.url, dataDir: server.folder, name: 'pages' });
   browser = await openBrowser();
   page = await openTab();
@@ -61,13 +67,32 @@ async function openTab(key?: string): Promise<Page> {
   const tab = await browser.context.newPage();
   tab.setDefaultTimeout(DEADLINE_MS);
   tab.on('pageerror', (error) => complaints.push(error.message));
-  tab.on('console', (message) => void (message.type() === 'error' && /Content Security Policy|Uncaught/.test(message.text()) && complaints.push(message.text())));
-  tab.on('request', (request) => void (/^https?:/.test(request.url()) && !request.url().startsWith('http://127.0.0.1:') && strangers.push(request.url())));
+  tab.on(
+    'console',
+    (message) =>
+      void (
+        message.type() === 'error' &&
+        /Content Security Policy|Uncaught/.test(message.text()) &&
+        complaints.push(message.text())
+      ),
+  );
+  tab.on(
+    'request',
+    (request) =>
+      void (
+        /^https?:/.test(request.url()) &&
+        !request.url().startsWith('http://127.0.0.1:') &&
+        strangers.push(request.url())
+      ),
+  );
   if (key !== undefined) await tab.addInitScript(`sessionStorage.setItem('paraffin-key', ${JSON.stringify(key)})`);
   return tab;
 }
 
-/** One step of a story: each goes on from the one before, so that after a failure the others fail at once instead of waiting for what can not come. */
+/**
+ * One step of a story: each goes on from the one before, so that after a failure the others fail at once instead of
+ * waiting for what can not come.
+ */
 function step(name: string, work: () => Promise<void>): void {
   test(name, async () => {
     assert.equal(broken, undefined, `Not tried, as it goes on from "${broken}", which failed.`);
@@ -77,7 +102,8 @@ function step(name: string, work: () => Promise<void>): void {
       broken = name;
       throw error;
     } finally {
-      if (PICTURES !== undefined) await page.screenshot({ path: path.join(PICTURES, `after-${name.replaceAll(/\W+/g, '-').slice(0, 40)}.png`) });
+      if (PICTURES !== undefined)
+        await page.screenshot({ path: path.join(PICTURES, `after-${name.replaceAll(/\W+/g, '-').slice(0, 40)}.png`) });
     }
   });
 }
@@ -89,7 +115,15 @@ function here(): string {
 
 describe('a person at the browser', () => {
   step('is told what is not there yet, and where it would come from', async () => {
-    const places = [['/models?q=nothing', 'No model is like that'], ['/runs', 'Nothing has run yet'], ['/runs?status=FAILED', 'No run is like that'], ['/leaderboard', 'No labelled images are here yet'], ['/datasets?q=nothing', 'No dataset is like that'], ['/models/nothing', 'There is no such model'], ['/nothing', 'There is no such page']] as const;
+    const places = [
+      ['/models?q=nothing', 'No model is like that'],
+      ['/runs', 'Nothing has run yet'],
+      ['/runs?status=FAILED', 'No run is like that'],
+      ['/leaderboard', 'No labelled images are here yet'],
+      ['/datasets?q=nothing', 'No dataset is like that'],
+      ['/models/nothing', 'There is no such model'],
+      ['/nothing', 'There is no such page'],
+    ] as const;
     for (const [place, words] of places) {
       await page.goto(server.url + place);
       await page.getByText(words, { exact: true }).waitFor();
@@ -99,7 +133,10 @@ describe('a person at the browser', () => {
   step('finds a dataset by facets and by typing, and the address says what is set', async () => {
     await page.goto(server.url);
     await page.getByText('57 datasets').waitFor();
-    await page.getByRole('group', { name: 'Organ' }).getByLabel(/^breast/).check();
+    await page
+      .getByRole('group', { name: 'Organ' })
+      .getByLabel(/^breast/)
+      .check();
     await page.getByText('25 datasets').waitFor();
     await page.getByRole('searchbox').fill('bach');
     await page.getByText('1 dataset', { exact: true }).waitFor();
@@ -151,7 +188,11 @@ describe('a person at the browser', () => {
     await page.getByLabel('Labels CSV path').fill(path.join(server.folder, 'tissue/labels.csv'));
     await page.getByRole('button', { name: 'Import images' }).click();
     await page.getByText('succeeded', { exact: true }).waitFor();
-    await page.getByRole('main').getByRole('link', { name: /Page tissue/ }).first().click();
+    await page
+      .getByRole('main')
+      .getByRole('link', { name: /Page tissue/ })
+      .first()
+      .click();
     await page.getByRole('heading', { name: /Images .* in version 1/ }).waitFor();
     await page.getByRole('heading', { name: 'Classes' }).waitFor();
   });
@@ -166,7 +207,11 @@ describe('a person at the browser', () => {
     await page.getByRole('heading', { name: 'Loss' }).waitFor();
     await page.getByText('succeeded', { exact: true }).waitFor();
     made.run = here();
-    await page.getByRole('main').getByRole('link', { name: /page-encoder/ }).first().click();
+    await page
+      .getByRole('main')
+      .getByRole('link', { name: /page-encoder/ })
+      .first()
+      .click();
     await page.getByRole('heading', { level: 1, name: /page-encoder/ }).waitFor();
   });
 
@@ -196,40 +241,63 @@ describe('a person at the browser', () => {
     assert.match(download.suggestedFilename(), /^page-encoder-v1-resnet18\.safetensors$/);
   });
 
-  step('copies code that works: curl and TypeScript fetch the weights from this server, and the Python is Python', async () => {
-    const codeFor = async (language: string): Promise<string> => {
-      await page.getByRole('button', { name: language, exact: true }).click();
-      return page.getByLabel(`${language} code`).innerText();
-    };
-    const asked = await server.ask('{ model(slug: "page-encoder") { checkpoints { nodes { sha256 } } } }');
-    for (const [language, file, program] of [['curl', 'use.sh', 'bash'], ['TypeScript', 'use.ts', process.execPath]] as const) {
-      const folder = path.join(server.folder, language);
-      await mkdir(folder);
-      await writeFile(path.join(folder, file), await codeFor(language));
-      const { stdout } = await exec(program, [file], { cwd: folder, env: childEnvironment({}) });
-      assert.match(stdout, language === 'curl' ? /^encoder\.safetensors: OK$/m : /imageSizePx: 32/);
-      const bytes = await readFile(path.join(folder, 'encoder.safetensors'));
-      assert.equal(createHash('sha256').update(bytes).digest('hex'), at(asked, 'data.model.checkpoints.nodes.0.sha256'));
-    }
-    // With PyTorch it is run whole by "npm run compat".
-    await writeFile(path.join(server.folder, 'use.py'), await codeFor('Python'));
-    await exec('python3', ['-m', 'py_compile', 'use.py'], { cwd: server.folder });
-  });
+  step(
+    'copies code that works: curl and TypeScript fetch the weights from this server, and the Python is Python',
+    async () => {
+      const codeFor = async (language: string): Promise<string> => {
+        await page.getByRole('button', { name: language, exact: true }).click();
+        return page.getByLabel(`${language} code`).innerText();
+      };
+      const asked = await server.ask('{ model(slug: "page-encoder") { checkpoints { nodes { sha256 } } } }');
+      for (const [language, file, program] of [
+        ['curl', 'use.sh', 'bash'],
+        ['TypeScript', 'use.ts', process.execPath],
+      ] as const) {
+        const folder = path.join(server.folder, language);
+        await mkdir(folder);
+        await writeFile(path.join(folder, file), await codeFor(language));
+        const { stdout } = await exec(program, [file], { cwd: folder, env: childEnvironment({}) });
+        assert.match(stdout, language === 'curl' ? /^encoder\.safetensors: OK$/m : /imageSizePx: 32/);
+        const bytes = await readFile(path.join(folder, 'encoder.safetensors'));
+        assert.equal(
+          createHash('sha256').update(bytes).digest('hex'),
+          at(asked, 'data.model.checkpoints.nodes.0.sha256'),
+        );
+      }
+      // With PyTorch it is run whole by "npm run compat".
+      await writeFile(path.join(server.folder, 'use.py'), await codeFor('Python'));
+      await exec('python3', ['-m', 'py_compile', 'use.py'], { cwd: server.folder });
+    },
+  );
 
-  step('sees a cancel from elsewhere without a reload, resumes the run from its page, and watches it go on', async () => {
-    const asked = await server.ask('{ dataset(slug: "page-tissue") { latestVersion { id } } }');
-    const launched = await server.ask('mutation ($input: LaunchPretrainingInput!) { launchPretraining(input: $input) { run { id } } }', { input: { modelSlug: 'page-encoder', datasets: [{ datasetVersionId: at(asked, 'data.dataset.latestVersion.id') }], steps: 50_000, imageSizePx: 32, batchSize: 8 } });
-    const id = String(at(launched, 'data.launchPretraining.run.id'));
-    await page.goto(`${server.url}/runs/${id}`);
-    await page.getByRole('heading', { name: 'Loss' }).waitFor();
-    await server.ask('mutation ($id: ID!) { cancelRun(id: $id) { run { status } } }', { id });
-    await page.getByText('canceled', { exact: true }).waitFor();
-    await page.getByRole('button', { name: 'Resume' }).click();
-    await page.getByText(/attempt 2/).waitFor();
-    await page.getByRole('button', { name: 'Cancel' }).click();
-    await page.getByText('canceled', { exact: true }).waitFor();
-    made.canceled = here();
-  });
+  step(
+    'sees a cancel from elsewhere without a reload, resumes the run from its page, and watches it go on',
+    async () => {
+      const asked = await server.ask('{ dataset(slug: "page-tissue") { latestVersion { id } } }');
+      const launched = await server.ask(
+        'mutation ($input: LaunchPretrainingInput!) { launchPretraining(input: $input) { run { id } } }',
+        {
+          input: {
+            modelSlug: 'page-encoder',
+            datasets: [{ datasetVersionId: at(asked, 'data.dataset.latestVersion.id') }],
+            steps: 50_000,
+            imageSizePx: 32,
+            batchSize: 8,
+          },
+        },
+      );
+      const id = String(at(launched, 'data.launchPretraining.run.id'));
+      await page.goto(`${server.url}/runs/${id}`);
+      await page.getByRole('heading', { name: 'Loss' }).waitFor();
+      await server.ask('mutation ($id: ID!) { cancelRun(id: $id) { run { status } } }', { id });
+      await page.getByText('canceled', { exact: true }).waitFor();
+      await page.getByRole('button', { name: 'Resume' }).click();
+      await page.getByText(/attempt 2/).waitFor();
+      await page.getByRole('button', { name: 'Cancel' }).click();
+      await page.getByText('canceled', { exact: true }).waitFor();
+      made.canceled = here();
+    },
+  );
 
   step('sets two runs side by side, and sees where they differ', async () => {
     const other = made.run.replace('/runs/', '');
@@ -245,7 +313,10 @@ describe('a person at the browser', () => {
     await mkdir(path.join(server.folder, 'letters'));
     await writeFile(path.join(server.folder, 'letters', 'letter.png'), 'no picture');
     const asked = await server.ask('{ dataset(slug: "page-tissue") { id } }');
-    const launched = await server.ask('mutation ($input: ImportDatasetVersionInput!) { importDatasetVersion(input: $input) { run { id } userErrors { code } } }', { input: { datasetId: at(asked, 'data.dataset.id'), path: path.join(server.folder, 'letters'), layout: 'FLAT' } });
+    const launched = await server.ask(
+      'mutation ($input: ImportDatasetVersionInput!) { importDatasetVersion(input: $input) { run { id } userErrors { code } } }',
+      { input: { datasetId: at(asked, 'data.dataset.id'), path: path.join(server.folder, 'letters'), layout: 'FLAT' } },
+    );
     made.failed = `/runs/${String(at(launched, 'data.importDatasetVersion.run.id'))}`;
     await page.goto(server.url + made.failed);
     const told = page.getByRole('alert');
@@ -337,41 +408,61 @@ describe('where reading needs a key', () => {
 describe('each page', () => {
   /** With what is to be seen before it is looked at. */
   const places = (): readonly (readonly [name: string, address: string, content: string])[] => [
-    ['datasets', '/datasets', 'main table, main .cards'], ['cards', '/datasets?view=cards&images=yes', 'main .card'], ['dataset', '/datasets/page-tissue', 'main .thumbs img'], ['bach', '/datasets/bach', '#known'],
-    ['models', '/models', 'main table'], ['model', '/models/page-encoder', '#use'], ['runs', '/runs', '#all ~ * table'], ['run', made.run, 'main .chart'], ['failed', made.failed, 'main [role=alert]'],
-    ['beside', `${made.canceled}?beside=${made.run.replace('/runs/', '')}`, '#differences'], ['leaderboard', '/leaderboard', 'main table'], ['evaluation', made.evaluation, 'main table'], ['new', '/new', 'main form'],
-    ['import', '/new?what=importDatasetVersion', 'main form'], ['keys', '/keys', 'main table'], ['audit', '/audit', 'main table'], ['sign-in', '/sign-in', 'main form'], ['explorer', '/explorer', '.graphiql-query-editor .view-line'],
+    ['datasets', '/datasets', 'main table, main .cards'],
+    ['cards', '/datasets?view=cards&images=yes', 'main .card'],
+    ['dataset', '/datasets/page-tissue', 'main .thumbs img'],
+    ['bach', '/datasets/bach', '#known'],
+    ['models', '/models', 'main table'],
+    ['model', '/models/page-encoder', '#use'],
+    ['runs', '/runs', '#all ~ * table'],
+    ['run', made.run, 'main .chart'],
+    ['failed', made.failed, 'main [role=alert]'],
+    ['beside', `${made.canceled}?beside=${made.run.replace('/runs/', '')}`, '#differences'],
+    ['leaderboard', '/leaderboard', 'main table'],
+    ['evaluation', made.evaluation, 'main table'],
+    ['new', '/new', 'main form'],
+    ['import', '/new?what=importDatasetVersion', 'main form'],
+    ['keys', '/keys', 'main table'],
+    ['audit', '/audit', 'main table'],
+    ['sign-in', '/sign-in', 'main form'],
+    ['explorer', '/explorer', '.graphiql-query-editor .view-line'],
   ];
-  const looks = [[1280, 'light'], [390, 'dark']] as const;
+  const looks = [
+    [1280, 'light'],
+    [390, 'dark'],
+  ] as const;
 
-  step(`at ${looks.map((look) => look.join(' px, ')).join(' and ')}: axe finds nothing serious, and nothing hangs over the edge`, async () => {
-    const axe = await readFile(AXE, 'utf8');
-    if (PICTURES !== undefined) await mkdir(PICTURES, { recursive: true });
-    const waiting = [...places()];
-    const faults: string[] = [];
-    const walk = async (): Promise<void> => {
-      const tab = await openTab(server.adminKey);
-      for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
-        const [name, place, content] = next;
-        await tab.goto(server.url + place, { waitUntil: 'commit' });
-        await tab.locator(content).first().waitFor();
-        // Run by the debugger, as the page itself may run no such script.
-        await tab.evaluate(axe);
-        for (const [width, colours] of looks) {
-          await tab.setViewportSize({ width, height: 900 });
-          await tab.emulateMedia({ colorScheme: colours });
+  step(
+    `at ${looks.map((look) => look.join(' px, ')).join(' and ')}: axe finds nothing serious, and nothing hangs over the edge`,
+    async () => {
+      const axe = await readFile(AXE, 'utf8');
+      if (PICTURES !== undefined) await mkdir(PICTURES, { recursive: true });
+      const waiting = [...places()];
+      const faults: string[] = [];
+      const walk = async (): Promise<void> => {
+        const tab = await openTab(server.adminKey);
+        for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
+          const [name, place, content] = next;
+          await tab.goto(server.url + place, { waitUntil: 'commit' });
           await tab.locator(content).first().waitFor();
-          if (PICTURES !== undefined) {
-            await tab.waitForLoadState('networkidle');
-            await tab.screenshot({ path: path.join(PICTURES, `${name}-${width}-${colours}.png`), fullPage: true });
+          // Run by the debugger, as the page itself may run no such script.
+          await tab.evaluate(axe);
+          for (const [width, colours] of looks) {
+            await tab.setViewportSize({ width, height: 900 });
+            await tab.emulateMedia({ colorScheme: colours });
+            await tab.locator(content).first().waitFor();
+            if (PICTURES !== undefined) {
+              await tab.waitForLoadState('networkidle');
+              await tab.screenshot({ path: path.join(PICTURES, `${name}-${width}-${colours}.png`), fullPage: true });
+            }
+            for (const fault of await faultsOf(tab)) faults.push(`${place} at ${width} px: ${fault}`);
           }
-          for (const fault of await faultsOf(tab)) faults.push(`${place} at ${width} px: ${fault}`);
         }
-      }
-    };
-    await Promise.all(Array.from({ length: TABS }, walk));
-    assert.deepEqual(faults, []);
-  });
+      };
+      await Promise.all(Array.from({ length: TABS }, walk));
+      assert.deepEqual(faults, []);
+    },
+  );
 
   step('loads nothing from elsewhere, and breaks no rule of its policy', () => {
     assert.deepEqual(strangers, []);
@@ -383,7 +474,10 @@ describe('each page', () => {
 /** Looked at at once; the machine has two cores. */
 const TABS = 3;
 
-/** GraphiQL's own, inside of its frame: the list of its tabs, and the colours of its editor. Any other rule holds there as everywhere. */
+/**
+ * GraphiQL's own, inside of its frame: the list of its tabs, and the colours of its editor. Any other rule holds there
+ * as everywhere.
+ */
 const RULES_OF_GRAPHIQL = ['nested-interactive', 'color-contrast'];
 
 /** What axe finds serious on a page into which it was loaded, and whether the page is wider than its window. */

@@ -19,13 +19,20 @@ test('every line of the tour works when pasted', { timeout: 280_000 }, async () 
   for (const name of USED) await symlink(path.join(ROOT, name), path.join(folder, name));
   const server = spawn(process.execPath, [path.join(ROOT, 'src/cli/main.ts'), 'serve'], {
     cwd: folder,
-    env: { ...process.env, PARAFFIN_DATA_DIR: path.join(folder, '.paraffin'), PARAFFIN_PORT: '0', PARAFFIN_LOG_LEVEL: 'error' },
+    env: {
+      ...process.env,
+      PARAFFIN_DATA_DIR: path.join(folder, '.paraffin'),
+      PARAFFIN_PORT: '0',
+      PARAFFIN_LOG_LEVEL: 'error',
+    },
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const exited = once(server, 'exit');
   try {
     const address = await addressOf(server.stdout);
-    const blocks = [...(await readFile(path.join(ROOT, 'README.md'), 'utf8')).matchAll(TOUR_BLOCK)].map((match) => match[1] ?? '');
+    const blocks = [...(await readFile(path.join(ROOT, 'README.md'), 'utf8')).matchAll(TOUR_BLOCK)].map(
+      (match) => match[1] ?? '',
+    );
     assert.ok(blocks.length >= 7, 'the README has a tour');
     const script = blocks.join('\n').replaceAll('127.0.0.1:4000', address);
     const bash = spawn('bash', ['-euo', 'pipefail', '-c', script], { cwd: folder, stdio: ['ignore', 'pipe', 'pipe'] });
@@ -33,12 +40,20 @@ test('every line of the tour works when pasted', { timeout: 280_000 }, async () 
 
     assert.equal(code, 0, complaints);
     assert.doesNotMatch(output, /"errors":/, 'no query of the tour is out of date');
-    assert.equal([...complaints.matchAll(/"status":"SUCCEEDED"/g)].length, 3, 'import, pretraining and evaluation succeed');
+    assert.equal(
+      [...complaints.matchAll(/"status":"SUCCEEDED"/g)].length,
+      3,
+      'import, pretraining and evaluation succeed',
+    );
     assert.match(output, /"name":"champion"/);
     assert.match(output, /"exports":\[\{"format":"ONNX","status":"AVAILABLE","maxRelativeDifference":/);
     assert.match(output, /"code":"BAD_INPUT","field":"input.batchSize"/);
     const registered = /"checkpoint":\{"sha256":"([0-9a-f]{64})"/.exec(output)?.[1] ?? 'none';
-    assert.match(output, new RegExp(`^${registered}  encoder.safetensors$`, 'm'), 'the download is what was registered');
+    assert.match(
+      output,
+      new RegExp(`^${registered}  encoder.safetensors$`, 'm'),
+      'the download is what was registered',
+    );
   } finally {
     server.kill('SIGINT');
     await exited;

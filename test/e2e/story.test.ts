@@ -1,6 +1,6 @@
 /**
- * The README's story against the program as people start it: a folder of images becomes an encoder that can be downloaded,
- * Ctrl-C leaves nothing behind, and the next start finds everything again.
+ * The README's story against the program as people start it: a folder of images becomes an encoder that can be
+ * downloaded, Ctrl-C leaves nothing behind, and the next start finds everything again.
  */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -41,11 +41,20 @@ const dataDir = (): string => path.join(base, 'data');
 async function start(): Promise<Program> {
   const child = spawn(process.execPath, ['src/cli/main.ts', 'serve'], {
     cwd: ROOT,
-    env: childEnvironment({ PARAFFIN_DATA_DIR: dataDir(), PARAFFIN_PORT: '0', PARAFFIN_HOST: '127.0.0.1', PARAFFIN_IMPORT_ROOTS: path.join(base, 'images'), PARAFFIN_LOG_LEVEL: 'warn', PARAFFIN_DATABASE_URL: '', PARAFFIN_REQUIRE_AUTH: '' }),
+    env: childEnvironment({
+      PARAFFIN_DATA_DIR: dataDir(),
+      PARAFFIN_PORT: '0',
+      PARAFFIN_HOST: '127.0.0.1',
+      PARAFFIN_IMPORT_ROOTS: path.join(base, 'images'),
+      PARAFFIN_LOG_LEVEL: 'warn',
+      PARAFFIN_DATABASE_URL: '',
+      PARAFFIN_REQUIRE_AUTH: '',
+    }),
     stdio: ['ignore', 'pipe', 'pipe'],
   });
   let output = '';
-  for (const stream of [child.stdout, child.stderr]) stream.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
+  for (const stream of [child.stdout, child.stderr])
+    stream.on('data', (chunk: Buffer) => (output += chunk.toString('utf8')));
   const url = await eventually(
     'the address of the server',
     () => {
@@ -60,7 +69,13 @@ async function start(): Promise<Program> {
 
 before(async () => {
   base = await realpath(await mkdtemp(path.join(tmpdir(), 'paraffin-story-')));
-  await drawTissue({ outDir: path.join(base, 'images', 'tissue'), imagesPerLabel: 8, imageSizePx: 48, seed: 11, groups: 4 });
+  await drawTissue({
+    outDir: path.join(base, 'images', 'tissue'),
+    imagesPerLabel: 8,
+    imageSizePx: 48,
+    seed: 11,
+    groups: 4,
+  });
   program = await start();
   key = (await readFile(path.join(dataDir(), 'admin-key'), 'utf8')).trim();
 });
@@ -74,7 +89,11 @@ after(async () => {
 });
 
 async function post(query: string, variables: object, headers: Readonly<Record<string, string>>): Promise<unknown> {
-  const response = await fetch(`${program.url}/graphql`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify({ query, variables }) });
+  const response = await fetch(`${program.url}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify({ query, variables }),
+  });
   return response.json();
 }
 
@@ -87,7 +106,10 @@ async function ask(query: string, variables: object = {}): Promise<unknown> {
 
 /** A mutation that must work; gives its object. */
 async function mutate(name: string, fields: string, inputType: string, input: object): Promise<unknown> {
-  const data = await ask(`mutation ($input: ${inputType}!) { ${name}(input: $input) { ${fields} userErrors { code field message hint } } }`, { input });
+  const data = await ask(
+    `mutation ($input: ${inputType}!) { ${name}(input: $input) { ${fields} userErrors { code field message hint } } }`,
+    { input },
+  );
   assert.deepEqual(at(data, `${name}.userErrors`), [], JSON.stringify(data));
   return at(data, name);
 }
@@ -96,7 +118,13 @@ async function ended(runId: string): Promise<unknown> {
   return eventually(
     'the run to end',
     async () => {
-      const run = at(await ask('query ($id: ID!) { run(id: $id) { status progress failure { code message } datasetVersion { id digest imageCount status } checkpoints { id } evaluation { id } } }', { id: runId }), 'run');
+      const run = at(
+        await ask(
+          'query ($id: ID!) { run(id: $id) { status progress failure { code message } datasetVersion { id digest imageCount status } checkpoints { id } evaluation { id } } }',
+          { id: runId },
+        ),
+        'run',
+      );
       const status = String(at(run, 'status'));
       if (status === 'QUEUED' || status === 'RUNNING') return undefined;
       assert.equal(status, 'SUCCEEDED', JSON.stringify(run));
@@ -107,8 +135,13 @@ async function ended(runId: string): Promise<unknown> {
 }
 
 async function follow(runId: string, afterSequence: number): Promise<unknown[]> {
-  const client = createClient({ url: `${program.url.replace('http', 'ws')}/graphql`, webSocketImpl: WebSocket, connectionParams: { authorization: `Bearer ${key}` } });
-  const query = 'subscription ($runId: ID!, $after: Int) { runEvents(runId: $runId, afterSequence: $after) { sequence kind status progress message metrics } }';
+  const client = createClient({
+    url: `${program.url.replace('http', 'ws')}/graphql`,
+    webSocketImpl: WebSocket,
+    connectionParams: { authorization: `Bearer ${key}` },
+  });
+  const query =
+    'subscription ($runId: ID!, $after: Int) { runEvents(runId: $runId, afterSequence: $after) { sequence kind status progress message metrics } }';
   const events: unknown[] = [];
   for await (const result of client.iterate({ query, variables: { runId, after: afterSequence } })) {
     assert.equal(result.errors, undefined, JSON.stringify(result.errors));
@@ -126,7 +159,9 @@ describe('a folder of images becomes an encoder', () => {
   let weights: Buffer;
 
   test('the catalogue is there, and so is the engine', async () => {
-    const data = await ask('{ datasets(first: 1) { totalCount } server { version engine { library device } } viewer { role } }');
+    const data = await ask(
+      '{ datasets(first: 1) { totalCount } server { version engine { library device } } viewer { role } }',
+    );
     assert.deepEqual([at(data, 'datasets.totalCount'), at(data, 'viewer.role')], [57, 'ADMIN']);
     assert.match(String(at(data, 'server.engine.library')), /tensorflow/i);
   });
@@ -144,16 +179,25 @@ describe('a folder of images becomes an encoder', () => {
       'mutation { setModelAlias(input: { modelSlug: "no", name: "champion" }) { model { id } } }',
       'mutation { updateDataset(input: { id: "x" }) { dataset { id } } }',
     ];
-    for (const mutation of mutations) assert.equal(at(await post(mutation, {}, {}), 'errors.0.extensions.code'), 'UNAUTHENTICATED', mutation);
+    for (const mutation of mutations)
+      assert.equal(at(await post(mutation, {}, {}), 'errors.0.extensions.code'), 'UNAUTHENTICATED', mutation);
     assert.equal(at(await ask('{ datasets(first: 1) { totalCount } }'), 'datasets.totalCount'), before);
     assert.equal((await stat(path.join(dataDir(), 'admin-key'))).mode & 0o077, 0, 'the key is for its owner alone');
   });
 
   test('a dataset is made, and its images are imported and sealed', async () => {
-    const made = await mutate('createDataset', 'dataset { id slug provenance }', 'CreateDatasetInput', { name: 'Story tissue', organs: ['breast'], stains: ['HE'], synthetic: true });
+    const made = await mutate('createDataset', 'dataset { id slug provenance }', 'CreateDatasetInput', {
+      name: 'Story tissue',
+      organs: ['breast'],
+      stains: ['HE'],
+      synthetic: true,
+    });
     assert.deepEqual([at(made, 'dataset.slug'), at(made, 'dataset.provenance')], ['story-tissue', 'LOCAL']);
     datasetId = String(at(made, 'dataset.id'));
-    const launched = await mutate('importDatasetVersion', 'run { id kind status }', 'ImportDatasetVersionInput', { datasetId, path: path.join(base, 'images', 'tissue') });
+    const launched = await mutate('importDatasetVersion', 'run { id kind status }', 'ImportDatasetVersionInput', {
+      datasetId,
+      path: path.join(base, 'images', 'tissue'),
+    });
     const run = await ended(String(at(launched, 'run.id')));
     assert.deepEqual([at(run, 'datasetVersion.status'), at(run, 'datasetVersion.imageCount')], ['SEALED', 32]);
     versionId = String(at(run, 'datasetVersion.id'));
@@ -162,23 +206,52 @@ describe('a folder of images becomes an encoder', () => {
   });
 
   test('a wrong request is told what is wrong, and nothing is launched', async () => {
-    const input = { modelSlug: 'story', datasets: [{ datasetVersionId: versionId }], batchSize: 33, steps: 2, imageSizePx: 32 };
-    const data = await ask('mutation ($input: LaunchPretrainingInput!) { launchPretraining(input: $input) { run { id } userErrors { code field hint } } }', { input });
+    const input = {
+      modelSlug: 'story',
+      datasets: [{ datasetVersionId: versionId }],
+      batchSize: 33,
+      steps: 2,
+      imageSizePx: 32,
+    };
+    const data = await ask(
+      'mutation ($input: LaunchPretrainingInput!) { launchPretraining(input: $input) { run { id } userErrors { code field hint } } }',
+      { input },
+    );
     assert.equal(at(data, 'launchPretraining.run'), null);
-    assert.deepEqual([at(data, 'launchPretraining.userErrors.0.code'), at(data, 'launchPretraining.userErrors.0.field')], ['DATASET_TOO_SMALL', 'input.batchSize']);
+    assert.deepEqual(
+      [at(data, 'launchPretraining.userErrors.0.code'), at(data, 'launchPretraining.userErrors.0.field')],
+      ['DATASET_TOO_SMALL', 'input.batchSize'],
+    );
   });
 
   test('a pretraining is followed live, from the first event to the last', async () => {
-    const input = { modelSlug: 'story', datasets: [{ datasetVersionId: versionId }], batchSize: 8, steps: STEPS, imageSizePx: 32, seed: 5, idempotencyKey: 'story-1' };
+    const input = {
+      modelSlug: 'story',
+      datasets: [{ datasetVersionId: versionId }],
+      batchSize: 8,
+      steps: STEPS,
+      imageSizePx: 32,
+      seed: 5,
+      idempotencyKey: 'story-1',
+    };
     const launched = await mutate('launchPretraining', 'run { id }', 'LaunchPretrainingInput', input);
     pretrainingId = String(at(launched, 'run.id'));
     const again = await mutate('launchPretraining', 'run { id }', 'LaunchPretrainingInput', input);
     assert.equal(at(again, 'run.id'), pretrainingId);
     const events = await follow(pretrainingId, 0);
-    assert.deepEqual(events.map((event) => at(event, 'sequence')), events.map((_, index) => index + 1));
-    assert.deepEqual([at(events[0], 'kind'), at(events.at(-1), 'status'), at(events.at(-1), 'progress')], ['QUEUED', 'SUCCEEDED', 1]);
+    assert.deepEqual(
+      events.map((event) => at(event, 'sequence')),
+      events.map((_, index) => index + 1),
+    );
+    assert.deepEqual(
+      [at(events[0], 'kind'), at(events.at(-1), 'status'), at(events.at(-1), 'progress')],
+      ['QUEUED', 'SUCCEEDED', 1],
+    );
     assert.ok(events.some((event) => typeof at(event, 'metrics.loss') === 'number'));
-    assert.deepEqual((await follow(pretrainingId, events.length - 1)).map((event) => at(event, 'sequence')), [events.length]);
+    assert.deepEqual(
+      (await follow(pretrainingId, events.length - 1)).map((event) => at(event, 'sequence')),
+      [events.length],
+    );
   });
 
   test('its metrics and its checkpoint say how it was made', async () => {
@@ -191,13 +264,24 @@ describe('a folder of images becomes an encoder', () => {
     assert.equal(at(data, 'run.config.seed'), 5);
     assert.match(JSON.stringify(at(data, 'run.environment')), /tensorflow/i);
     const checkpoint = at(data, 'run.checkpoints.0');
-    assert.deepEqual([at(checkpoint, 'step'), at(checkpoint, 'embeddingDim'), at(checkpoint, 'model.slug'), at(checkpoint, 'inputContract.imageSizePx')], [STEPS, 512, 'story', 32]);
+    assert.deepEqual(
+      [
+        at(checkpoint, 'step'),
+        at(checkpoint, 'embeddingDim'),
+        at(checkpoint, 'model.slug'),
+        at(checkpoint, 'inputContract.imageSizePx'),
+      ],
+      [STEPS, 512, 'story', 32],
+    );
     assert.deepEqual([at(checkpoint, 'trainedOn.0.id'), at(checkpoint, 'sourceRun.id')], [versionId, pretrainingId]);
     checkpointId = String(at(checkpoint, 'id'));
   });
 
   test('its weights are downloaded, in one piece and in two, and are what they say', async () => {
-    const checkpoint = at(await ask('query ($id: ID!) { checkpoint(id: $id) { sha256 byteSize downloadUrl } }', { id: checkpointId }), 'checkpoint');
+    const checkpoint = at(
+      await ask('query ($id: ID!) { checkpoint(id: $id) { sha256 byteSize downloadUrl } }', { id: checkpointId }),
+      'checkpoint',
+    );
     const url = new URL(String(at(checkpoint, 'downloadUrl')), program.url);
     const whole = await fetch(url);
     weights = Buffer.from(await whole.arrayBuffer());
@@ -205,7 +289,9 @@ describe('a folder of images becomes an encoder', () => {
     assert.equal(createHash('sha256').update(weights).digest('hex'), at(checkpoint, 'sha256'));
     assert.equal(weights.length, at(checkpoint, 'byteSize'));
     assert.ok(readSafetensors(weights).tensors.some((tensor) => tensor.name === 'layer4.1.conv2.weight'));
-    const rest = await fetch(url, { headers: { range: 'bytes=1000000-', 'if-range': whole.headers.get('etag') ?? '' } });
+    const rest = await fetch(url, {
+      headers: { range: 'bytes=1000000-', 'if-range': whole.headers.get('etag') ?? '' },
+    });
     assert.equal(rest.status, 206);
     assert.ok(Buffer.concat([weights.subarray(0, 1_000_000), Buffer.from(await rest.arrayBuffer())]).equals(weights));
     assert.equal((await fetch(url, { headers: { range: `bytes=${weights.length}-` } })).status, 416);
@@ -214,38 +300,90 @@ describe('a folder of images becomes an encoder', () => {
   test('they are downloaded for another framework too, under the digest of the file that was proven', async () => {
     const onnx = await fetch(new URL(`/checkpoints/${checkpointId}/download?format=onnx`, program.url));
     assert.equal(onnx.status, 200);
-    const sha256 = createHash('sha256').update(Buffer.from(await onnx.arrayBuffer())).digest('hex');
+    const sha256 = createHash('sha256')
+      .update(Buffer.from(await onnx.arrayBuffer()))
+      .digest('hex');
     assert.equal(onnx.headers.get('etag'), `"${sha256}"`);
-    const [made] = listAt(await ask('query ($id: ID!) { checkpoint(id: $id) { exports { format status sha256 maxRelativeDifference } } }', { id: checkpointId }), 'checkpoint.exports');
+    const [made] = listAt(
+      await ask('query ($id: ID!) { checkpoint(id: $id) { exports { format status sha256 maxRelativeDifference } } }', {
+        id: checkpointId,
+      }),
+      'checkpoint.exports',
+    );
     assert.deepEqual([at(made, 'format'), at(made, 'status'), at(made, 'sha256')], ['ONNX', 'AVAILABLE', sha256]);
     assert.ok(Number(at(made, 'maxRelativeDifference')) <= 1e-4);
   });
 
   test('it is evaluated, ranked, and made champion', async () => {
-    const launched = await mutate('launchEvaluation', 'run { id }', 'LaunchEvaluationInput', { checkpointId, datasetVersionId: versionId, folds: 4, seed: 1, options: { bootstrapResamples: 100 } });
+    const launched = await mutate('launchEvaluation', 'run { id }', 'LaunchEvaluationInput', {
+      checkpointId,
+      datasetVersionId: versionId,
+      folds: 4,
+      seed: 1,
+      options: { bootstrapResamples: 100 },
+    });
     await ended(String(at(launched, 'run.id')));
-    const rows = listAt(await ask('query ($id: ID!) { leaderboard(datasetVersionId: $id, protocol: LINEAR_PROBE) { rank checkpoint { id } metric { name value ci95Low ci95High } overlapsPretraining evaluation { confusionMatrix { counts } baselines { kind } } } }', { id: versionId }), 'leaderboard');
-    assert.deepEqual([rows.length, at(rows[0], 'rank'), at(rows[0], 'checkpoint.id'), at(rows[0], 'metric.name'), at(rows[0], 'overlapsPretraining')], [1, 1, checkpointId, 'macroF1', true]);
-    assert.deepEqual(listAt(rows[0], 'evaluation.baselines').map((baseline) => at(baseline, 'kind')), ['RANDOM_ENCODER', 'COLOUR_STATISTICS', 'MAJORITY_CLASS']);
-    const alias = await mutate('setModelAlias', 'model { aliases { name checkpoint { id } } }', 'SetModelAliasInput', { modelSlug: 'story', name: 'champion', checkpointId });
+    const rows = listAt(
+      await ask(
+        'query ($id: ID!) { leaderboard(datasetVersionId: $id, protocol: LINEAR_PROBE) { rank checkpoint { id } metric { name value ci95Low ci95High } overlapsPretraining evaluation { confusionMatrix { counts } baselines { kind } } } }',
+        { id: versionId },
+      ),
+      'leaderboard',
+    );
+    assert.deepEqual(
+      [
+        rows.length,
+        at(rows[0], 'rank'),
+        at(rows[0], 'checkpoint.id'),
+        at(rows[0], 'metric.name'),
+        at(rows[0], 'overlapsPretraining'),
+      ],
+      [1, 1, checkpointId, 'macroF1', true],
+    );
+    assert.deepEqual(
+      listAt(rows[0], 'evaluation.baselines').map((baseline) => at(baseline, 'kind')),
+      ['RANDOM_ENCODER', 'COLOUR_STATISTICS', 'MAJORITY_CLASS'],
+    );
+    const alias = await mutate('setModelAlias', 'model { aliases { name checkpoint { id } } }', 'SetModelAliasInput', {
+      modelSlug: 'story',
+      name: 'champion',
+      checkpointId,
+    });
     assert.deepEqual(at(alias, 'model.aliases'), [{ name: 'champion', checkpoint: { id: checkpointId } }]);
   });
 
   test('Ctrl-C in the middle of a training, with somebody listening, ends with code 0 and leaves no process', async () => {
-    const launched = await mutate('launchPretraining', 'run { id }', 'LaunchPretrainingInput', { modelSlug: 'night', datasets: [{ datasetVersionId: versionId }], batchSize: 8, steps: 5000, imageSizePx: 32, checkpointEverySteps: 5000 });
+    const launched = await mutate('launchPretraining', 'run { id }', 'LaunchPretrainingInput', {
+      modelSlug: 'night',
+      datasets: [{ datasetVersionId: versionId }],
+      batchSize: 8,
+      steps: 5000,
+      imageSizePx: 32,
+      checkpointEverySteps: 5000,
+    });
     const runId = String(at(launched, 'run.id'));
-    const client = createClient({ url: `${program.url.replace('http', 'ws')}/graphql`, webSocketImpl: WebSocket, retryAttempts: 0, lazyCloseTimeout: 0 });
+    const client = createClient({
+      url: `${program.url.replace('http', 'ws')}/graphql`,
+      webSocketImpl: WebSocket,
+      retryAttempts: 0,
+      lazyCloseTimeout: 0,
+    });
     let heard = 0;
     const over = new Promise<void>((resolve) => {
-      client.subscribe({ query: `subscription { runEvents(runId: "${runId}") { sequence metrics } }` }, {
-        next: (result) => void (at(result, 'data.runEvents.metrics') !== null && (heard += 1)),
-        error: () => resolve(),
-        complete: () => resolve(),
-      });
+      client.subscribe(
+        { query: `subscription { runEvents(runId: "${runId}") { sequence metrics } }` },
+        {
+          next: (result) => void (at(result, 'data.runEvents.metrics') !== null && (heard += 1)),
+          error: () => resolve(),
+          complete: () => resolve(),
+        },
+      );
     });
     await eventually('the first step', () => (heard > 0 ? true : undefined), RUN_DEADLINE_MS);
     const family = await familyOf(program.pid);
-    const postgresPid = Number((await readFile(path.join(dataDir(), 'postgres', 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1).join(''));
+    const postgresPid = Number(
+      (await readFile(path.join(dataDir(), 'postgres', 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1).join(''),
+    );
     assert.ok(family.length >= 3, 'server, worker and child');
     const gone = once(program.process, 'exit');
     // The terminal sends it to every process of the foreground group.
@@ -255,29 +393,53 @@ describe('a folder of images becomes an encoder', () => {
     assert.deepEqual(await gone, [0, null], program.output());
     assert.ok(performance.now() - stoppedMs < 30_000);
     await over;
-    assert.deepEqual(await Promise.all([...family, postgresPid].map(isAlive)), [...family, postgresPid].map(() => false));
+    assert.deepEqual(
+      await Promise.all([...family, postgresPid].map(isAlive)),
+      [...family, postgresPid].map(() => false),
+    );
     assert.doesNotMatch(program.output(), /"level":(50|60)/, 'a stop in good order logs no error');
   });
 
   test('the next start finds everything again, and the training goes on from where it was', async () => {
     program = await start();
-    const data = await ask('query ($id: ID!) { checkpoint(id: $id) { sha256 model { aliases { name } } evaluations { totalCount } } runs { nodes { id kind status } } }', { id: checkpointId });
-    assert.deepEqual([at(data, 'checkpoint.model.aliases.0.name'), at(data, 'checkpoint.evaluations.totalCount')], ['champion', 1]);
+    const data = await ask(
+      'query ($id: ID!) { checkpoint(id: $id) { sha256 model { aliases { name } } evaluations { totalCount } } runs { nodes { id kind status } } }',
+      { id: checkpointId },
+    );
+    assert.deepEqual(
+      [at(data, 'checkpoint.model.aliases.0.name'), at(data, 'checkpoint.evaluations.totalCount')],
+      ['champion', 1],
+    );
     const night = listAt(data, 'runs.nodes').at(0);
     const runId = String(at(night, 'id'));
-    const onward = await eventually('the next attempt', async () => {
-      const run = at(await ask('query ($id: ID!) { run(id: $id) { status attempt } }', { id: runId }), 'run');
-      return Number(at(run, 'attempt')) >= 2 && at(run, 'status') === 'RUNNING' ? run : undefined;
-    }, RUN_DEADLINE_MS);
+    const onward = await eventually(
+      'the next attempt',
+      async () => {
+        const run = at(await ask('query ($id: ID!) { run(id: $id) { status attempt } }', { id: runId }), 'run');
+        return Number(at(run, 'attempt')) >= 2 && at(run, 'status') === 'RUNNING' ? run : undefined;
+      },
+      RUN_DEADLINE_MS,
+    );
     assert.equal(at(onward, 'attempt'), 2);
     await ask('mutation ($id: ID!) { cancelRun(id: $id) { run { status } } }', { id: runId });
-    await eventually('the run to be CANCELED', async () => (at(await ask('query ($id: ID!) { run(id: $id) { status } }', { id: runId }), 'run.status') === 'CANCELED' ? true : undefined), 15_000);
+    await eventually(
+      'the run to be CANCELED',
+      async () =>
+        at(await ask('query ($id: ID!) { run(id: $id) { status } }', { id: runId }), 'run.status') === 'CANCELED'
+          ? true
+          : undefined,
+      15_000,
+    );
     const download = await fetch(`${program.url}/checkpoints/${checkpointId}/download`);
     assert.ok(Buffer.from(await download.arrayBuffer()).equals(weights));
   });
 
   test('a second program on the same folder is refused, and the first one goes on', async () => {
-    const second = spawn(process.execPath, ['src/cli/main.ts', 'serve'], { cwd: ROOT, env: childEnvironment({ PARAFFIN_DATA_DIR: dataDir(), PARAFFIN_PORT: '0', PARAFFIN_DATABASE_URL: '' }), stdio: ['ignore', 'ignore', 'pipe'] });
+    const second = spawn(process.execPath, ['src/cli/main.ts', 'serve'], {
+      cwd: ROOT,
+      env: childEnvironment({ PARAFFIN_DATA_DIR: dataDir(), PARAFFIN_PORT: '0', PARAFFIN_DATABASE_URL: '' }),
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
     let words = '';
     second.stderr.on('data', (chunk: Buffer) => (words += chunk.toString('utf8')));
     assert.deepEqual(await once(second, 'exit'), [1, null]);

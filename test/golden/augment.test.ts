@@ -14,7 +14,13 @@ const colour = z.object({ brightness: z.number(), contrast: z.number(), saturati
 const golden = z
   .object({
     geometries: z.array(z.object({ parameters: numbers, view: numbers })),
-    colours: z.array(z.object({ op: z.enum(['brightness', 'contrast', 'saturation', 'hue']), factors: numbers, views: z.array(numbers) })),
+    colours: z.array(
+      z.object({
+        op: z.enum(['brightness', 'contrast', 'saturation', 'hue']),
+        factors: numbers,
+        views: z.array(numbers),
+      }),
+    ),
     grey: z.array(numbers),
     blur: z.object({ kernelSizePx: z.number(), sigmasPx: numbers, views: z.array(numbers) }),
     wholes: z.array(z.object({ geometry: numbers, colour, grey: z.boolean(), sigmaPx: z.number(), view: numbers })),
@@ -35,7 +41,14 @@ function sources(count: number): Tensor4D {
   return tf.tensor4d(bytes, [count, SOURCE_SIZE_PX, SOURCE_SIZE_PX, 3], 'int32');
 }
 
-function geometryOf([left = 0, top = 0, width = 0, height = 0, flipped = 0, turns = 0]: readonly number[]): ViewGeometry {
+function geometryOf([
+  left = 0,
+  top = 0,
+  width = 0,
+  height = 0,
+  flipped = 0,
+  turns = 0,
+]: readonly number[]): ViewGeometry {
   const quarterTurnCount = ([0, 1, 2, 3] as const).find((count) => count === turns) ?? 0;
   return { crop: { left, top, width, height }, flipped: flipped === 1, quarterTurnCount };
 }
@@ -60,19 +73,36 @@ function assertViews(make: () => Tensor4D, expected: readonly number[], toleranc
 describe('views equal torchvision', () => {
   test('crop, mirror and quarter turns in one resampling', () => {
     const geometries = golden.geometries.map(({ parameters }) => geometryOf(parameters));
-    const make = (): Tensor4D => asRank4(tf.div(resampleViews(tf.cast(sources(geometries.length), 'float32'), geometries, VIEW_SIZE_PX), 255));
-    assertViews(make, golden.geometries.flatMap(({ view }) => view), 2e-5);
+    const make = (): Tensor4D =>
+      asRank4(tf.div(resampleViews(tf.cast(sources(geometries.length), 'float32'), geometries, VIEW_SIZE_PX), 255));
+    assertViews(
+      make,
+      golden.geometries.flatMap(({ view }) => view),
+      2e-5,
+    );
   });
 
   for (const { op, factors, views } of golden.colours) {
     test(`${op}, a factor for each image`, () => {
-      assertViews(() => jitterColours(baseViews(), factors.map((factor) => ({ ...UNCHANGED, [op]: factor }))), views.flat(), 1e-5);
+      assertViews(
+        () =>
+          jitterColours(
+            baseViews(),
+            factors.map((factor) => ({ ...UNCHANGED, [op]: factor })),
+          ),
+        views.flat(),
+        1e-5,
+      );
     });
   }
 
   test('grey where asked', () => {
     assertViews(() => greyOut(baseViews(), [true, true, true]), golden.grey.flat(), 1e-5);
-    assertViews(() => greyOut(baseViews(), [false, false, false]), Array.from(scoped(() => readFloats(baseViews()))), 0);
+    assertViews(
+      () => greyOut(baseViews(), [false, false, false]),
+      Array.from(scoped(() => readFloats(baseViews()))),
+      0,
+    );
   });
 
   test('blur with a sigma for each image', () => {
@@ -81,10 +111,16 @@ describe('views equal torchvision', () => {
   });
 
   test('the whole pipeline, normalised', () => {
-    const parameters = golden.wholes.map((whole) => ({ geometry: geometryOf(whole.geometry), colour: whole.colour, grey: whole.grey, blurSigmaPx: whole.sigmaPx }));
+    const parameters = golden.wholes.map((whole) => ({
+      geometry: geometryOf(whole.geometry),
+      colour: whole.colour,
+      grey: whole.grey,
+      blurSigmaPx: whole.sigmaPx,
+    }));
     const first = parameters.slice(0, 2);
     // Both views of a pair are rendered alike here, so that the second half must repeat the first.
-    const make = (): Tensor4D => renderViews(sources(2), [...first, ...first], ['hue', 'contrast', 'saturation', 'brightness'], VIEW_SIZE_PX);
+    const make = (): Tensor4D =>
+      renderViews(sources(2), [...first, ...first], ['hue', 'contrast', 'saturation', 'brightness'], VIEW_SIZE_PX);
     const expected = golden.wholes.flatMap(({ view }) => view);
     assertViews(make, [...expected, ...expected], 5e-5);
   });

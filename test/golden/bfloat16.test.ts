@@ -11,8 +11,16 @@ import { formulaImages, formulaWeights, noise } from './formula.ts';
 
 /** Half the distance between neighbours among numbers with eight bits of fraction. */
 const ROUNDING = 2 ** -9;
-const expectedFile = z.object({ oracle: z.string(), count: z.number(), sidePx: z.number(), embeddings: z.number(), gradients: z.record(z.string(), z.number()) });
-const expected = expectedFile.parse(JSON.parse(readFileSync(new URL('bfloat16-expected.json', import.meta.url), 'utf8')));
+const expectedFile = z.object({
+  oracle: z.string(),
+  count: z.number(),
+  sidePx: z.number(),
+  embeddings: z.number(),
+  gradients: z.record(z.string(), z.number()),
+});
+const expected = expectedFile.parse(
+  JSON.parse(readFileSync(new URL('bfloat16-expected.json', import.meta.url), 'utf8')),
+);
 
 /** The length of the difference against the length of what was expected. */
 function relativeDifference(actual: Float32Array, wanted: Float32Array): number {
@@ -42,7 +50,15 @@ describeSupported(`an encoder that computes in bfloat16, beside ${expected.oracl
     const embeddings = encoder.forward(batch);
     const direction = asRank2(tf.tensor(noise('embedding gradient', embeddings.size), embeddings.shape, 'float32'));
     encoder.backward(direction);
-    const result = { embeddings: readFloats(embeddings), gradients: new Map(encoder.parameters.map(({ name, gradient }) => [name, gradient === undefined ? new Float32Array() : readFloats(gradient)])) };
+    const result = {
+      embeddings: readFloats(embeddings),
+      gradients: new Map(
+        encoder.parameters.map(({ name, gradient }) => [
+          name,
+          gradient === undefined ? new Float32Array() : readFloats(gradient),
+        ]),
+      ),
+    };
     encoder.commitStatistics();
     tf.dispose([batch, embeddings, direction]);
     return result;
@@ -50,21 +66,39 @@ describeSupported(`an encoder that computes in bfloat16, beside ${expected.oracl
 
   test('keeps weights, gradients and statistics in float32, near those of float32, and leaves no tensor', () => {
     const before = liveTensorCount();
-    const [fine, rough] = [encoderFromWeights('RESNET18', formulaWeights('RESNET18')), encoderFromWeights('RESNET18', formulaWeights('RESNET18'), 'bfloat16')];
+    const [fine, rough] = [
+      encoderFromWeights('RESNET18', formulaWeights('RESNET18')),
+      encoderFromWeights('RESNET18', formulaWeights('RESNET18'), 'bfloat16'),
+    ];
     const [wanted, actual] = [pass(fine), pass(rough)];
     for (const { value, gradient } of rough.parameters) {
       assert.equal(floatDtypeOf(value), 'float32');
       assert.ok(gradient !== undefined && floatDtypeOf(gradient) === 'float32');
     }
-    const differences = [...wanted.gradients].map(([name, gradient]) => ({ name, difference: relativeDifference(actual.gradients.get(name) ?? new Float32Array(), gradient), peers: expected.gradients[name] ?? 0 }));
+    const differences = [...wanted.gradients].map(([name, gradient]) => ({
+      name,
+      difference: relativeDifference(actual.gradients.get(name) ?? new Float32Array(), gradient),
+      peers: expected.gradients[name] ?? 0,
+    }));
     const mean = (values: readonly number[]): number => values.reduce((sum, value) => sum + value, 0) / values.length;
     // Roundings of some forty layers in a row: what matters is that ours are no more than the peer's.
     const embeddingDifference = relativeDifference(actual.embeddings, wanted.embeddings);
-    assert.ok(embeddingDifference < 1.2 * expected.embeddings, `embeddings differ by ${embeddingDifference}, the peer's by ${expected.embeddings}`);
-    const [ours, peers] = [mean(differences.map(({ difference }) => difference)), mean(differences.map((each) => each.peers))];
+    assert.ok(
+      embeddingDifference < 1.2 * expected.embeddings,
+      `embeddings differ by ${embeddingDifference}, the peer's by ${expected.embeddings}`,
+    );
+    const [ours, peers] = [
+      mean(differences.map(({ difference }) => difference)),
+      mean(differences.map((each) => each.peers)),
+    ];
     assert.ok(ours < 1.2 * peers, `gradients differ by ${ours} on average, the peer's by ${peers}`);
-    const worst = differences.reduce((most, other) => (other.difference / other.peers > most.difference / most.peers ? other : most));
-    assert.ok(worst.difference < 2 * worst.peers, `the gradient of ${worst.name} differs by ${worst.difference}, the peer's by ${worst.peers}`);
+    const worst = differences.reduce((most, other) =>
+      other.difference / other.peers > most.difference / most.peers ? other : most,
+    );
+    assert.ok(
+      worst.difference < 2 * worst.peers,
+      `the gradient of ${worst.name} differs by ${worst.difference}, the peer's by ${worst.peers}`,
+    );
     assert.ok(worst.difference > ROUNDING, 'it was not computed in bfloat16');
     const fineWeights = fine.weights();
     rough.weights().forEach((tensor, index) => {

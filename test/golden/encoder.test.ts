@@ -19,11 +19,19 @@ const expectedFile = z.object({
       widthPx: z.number(),
       embeddings: rows,
       embeddingNorms: z.array(z.number()),
-      training: z.object({ embeddings: rows, gradients: z.record(z.string(), summary.extend({ float32Error: z.number(), float32NormError: z.number() })), statistics: z.record(z.string(), summary) }).optional(),
+      training: z
+        .object({
+          embeddings: rows,
+          gradients: z.record(z.string(), summary.extend({ float32Error: z.number(), float32NormError: z.number() })),
+          statistics: z.record(z.string(), summary),
+        })
+        .optional(),
     }),
   ),
 });
-const expected = expectedFile.parse(JSON.parse(readFileSync(new URL('encoder-expected.json', import.meta.url), 'utf8')));
+const expected = expectedFile.parse(
+  JSON.parse(readFileSync(new URL('encoder-expected.json', import.meta.url), 'utf8')),
+);
 
 /** The length of the difference against the length of what was expected. */
 function relativeDifference(actual: readonly number[], wanted: readonly number[]): number {
@@ -36,14 +44,28 @@ function norm(values: Float32Array): number {
   return Math.sqrt(values.reduce((sum, value) => sum + value * value, 0));
 }
 
-/** Norm and picked entries of a tensor, held to the tensor's own typical size, because single entries may be near zero. */
-function checkSummary(name: string, values: Float32Array, wanted: z.infer<typeof summary>, tolerance: number, normTolerance = tolerance): void {
+/**
+ * Norm and picked entries of a tensor, held to the tensor's own typical size, because single entries may be near zero.
+ */
+function checkSummary(
+  name: string,
+  values: Float32Array,
+  wanted: z.infer<typeof summary>,
+  tolerance: number,
+  normTolerance = tolerance,
+): void {
   const actualNorm = norm(values);
-  assert.ok(Math.abs(actualNorm - wanted.norm) <= normTolerance * wanted.norm, `${name}: norm ${actualNorm}, expected ${wanted.norm}`);
+  assert.ok(
+    Math.abs(actualNorm - wanted.norm) <= normTolerance * wanted.norm,
+    `${name}: norm ${actualNorm}, expected ${wanted.norm}`,
+  );
   const typical = wanted.norm / Math.sqrt(values.length);
   for (const [position, entry] of wanted.entries) {
     const actual = values[position] ?? Number.NaN;
-    assert.ok(Math.abs(actual - entry) <= tolerance * Math.max(typical, Math.abs(entry)), `${name}[${position}]: ${actual}, expected ${entry}`);
+    assert.ok(
+      Math.abs(actual - entry) <= tolerance * Math.max(typical, Math.abs(entry)),
+      `${name}[${position}]: ${actual}, expected ${entry}`,
+    );
   }
 }
 
@@ -75,15 +97,25 @@ describe(`encoders against ${expected.oracle}`, () => {
         encoder.commitStatistics();
         tf.dispose([trained, gradient]);
         const names = encoder.parameters.map(({ name }) => name);
-        // As in sketch.ts: three times the worst of PyTorch's own, because one activation on the other side of zero moves many tensors.
-        const normTolerance = Math.max(1e-3, 3 * Math.max(...Object.values(training.gradients).map(({ float32NormError }) => float32NormError)));
+        // As in sketch.ts: three times the worst of PyTorch's own, because one activation on the other side of zero
+        // moves many tensors.
+        const normTolerance = Math.max(
+          1e-3,
+          3 * Math.max(...Object.values(training.gradients).map(({ float32NormError }) => float32NormError)),
+        );
         assert.deepEqual([...names].sort(), Object.keys(training.gradients).sort());
         for (const parameter of encoder.parameters) {
           const wanted = training.gradients[parameter.name];
           assert.ok(parameter.gradient !== undefined && wanted !== undefined);
           const outside = fromDevice(parameter.name, parameter.gradient, parameter.layout);
           assert.ok(outside.dtype === 'F32');
-          checkSummary(`gradient of ${parameter.name}`, outside.data, wanted, Math.max(1e-3, 2 * wanted.float32Error), normTolerance);
+          checkSummary(
+            `gradient of ${parameter.name}`,
+            outside.data,
+            wanted,
+            Math.max(1e-3, 2 * wanted.float32Error),
+            normTolerance,
+          );
         }
         for (const tensor of encoder.weights()) {
           if (tensor.dtype === 'I64') assert.equal(tensor.data[0], 8n);

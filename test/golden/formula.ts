@@ -1,4 +1,7 @@
-/** Weights and images from one small formula, the same as `noise` and `formula_state` of encoder_oracle.py: nothing large need be committed. */
+/**
+ * Weights and images from one small formula, the same as `noise` and `formula_state` of encoder_oracle.py: nothing
+ * large need be committed.
+ */
 import { encoderTensorSpecs } from '../../workers/engine/models/architecture.ts';
 import type { EncoderArchitecture } from '../../workers/engine/models/architecture.ts';
 import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
@@ -7,7 +10,8 @@ import type { Tensor4D } from '../../workers/engine/tensorflow.ts';
 
 function fnv1a(text: string): number {
   let value = 0x811c9dc5;
-  for (let index = 0; index < text.length; index += 1) value = Math.imul(value ^ text.charCodeAt(index), 0x01000193) >>> 0;
+  for (let index = 0; index < text.length; index += 1)
+    value = Math.imul(value ^ text.charCodeAt(index), 0x01000193) >>> 0;
   return value;
 }
 
@@ -24,7 +28,10 @@ export function noise(name: string, count: number): Float32Array {
 
 export function formulaWeights(architecture: EncoderArchitecture): NamedTensor[] {
   return encoderTensorSpecs(architecture).map(({ name, kind, shape }): NamedTensor => {
-    const values = noise(name, shape.reduce((product, side) => product * side, 1));
+    const values = noise(
+      name,
+      shape.reduce((product, side) => product * side, 1),
+    );
     switch (kind) {
       case 'BATCH_COUNT':
         return { name, dtype: 'I64', shape, data: BigInt64Array.of(7n) };

@@ -70,7 +70,10 @@ describe('LARS', () => {
         const actual = readFloats(trained.value);
         slow[index]?.values.forEach((wanted, at) => {
           const value = actual[at] ?? Number.NaN;
-          assert.ok(Math.abs(value - wanted) <= 1e-5 * Math.max(1, Math.abs(wanted)), `${trained.name}[${at}] at step ${step}: ${value}, expected ${wanted}`);
+          assert.ok(
+            Math.abs(value - wanted) <= 1e-5 * Math.max(1, Math.abs(wanted)),
+            `${trained.name}[${at}] at step ${step}: ${value}, expected ${wanted}`,
+          );
         });
       });
     }
@@ -90,13 +93,23 @@ describe('LARS', () => {
   });
 
   test('a gradient that is not finite is refused by name before anything changes', () => {
-    const parameters = [parameter('good', 'BIAS_OR_NORM', noise('good', 3)), parameter('bad', 'WEIGHT', noise('bad', 3))];
+    const parameters = [
+      parameter('good', 'BIAS_OR_NORM', noise('good', 3)),
+      parameter('bad', 'WEIGHT', noise('bad', 3)),
+    ];
     const optimizer = new Lars(parameters, { momentum: MOMENTUM, weightDecay: WEIGHT_DECAY });
     const before = parameters.map(({ value }) => readFloats(value));
     const tensorsBefore = liveTensorCount();
-    for (const trained of parameters) setGradient(trained, tf.tensor1d(trained.name === 'bad' ? [1, Number.NaN, 1] : [1, 1, 1]));
-    assert.throws(() => applyNow(optimizer, 1), (error) => error instanceof NonFiniteGradientError && error.message.includes('bad'));
-    assert.deepEqual(parameters.map(({ value }) => readFloats(value)), before);
+    for (const trained of parameters)
+      setGradient(trained, tf.tensor1d(trained.name === 'bad' ? [1, Number.NaN, 1] : [1, 1, 1]));
+    assert.throws(
+      () => applyNow(optimizer, 1),
+      (error) => error instanceof NonFiniteGradientError && error.message.includes('bad'),
+    );
+    assert.deepEqual(
+      parameters.map(({ value }) => readFloats(value)),
+      before,
+    );
     assert.equal(liveTensorCount(), tensorsBefore);
     parameters.forEach(disposeParameter);
     optimizer.dispose();

@@ -38,10 +38,16 @@ function randomRows(rowCount: number, width: number, name: string): number[][] {
   return Array.from({ length: rowCount }, (_, row) => Array.from(values.subarray(row * width, (row + 1) * width)));
 }
 
-const near = (actual: number, wanted: number, tolerance: number): void => assert.ok(Math.abs(actual - wanted) <= tolerance, `${actual}, expected ${wanted}`);
+const near = (actual: number, wanted: number, tolerance: number): void =>
+  assert.ok(Math.abs(actual - wanted) <= tolerance, `${actual}, expected ${wanted}`);
 
 describe('NT-Xent', () => {
-  for (const [imageCount, temperature] of [[2, 0.5], [5, 0.5], [16, 0.1], [16, 5]] as const) {
+  for (const [imageCount, temperature] of [
+    [2, 0.5],
+    [5, 0.5],
+    [16, 0.1],
+    [16, 5],
+  ] as const) {
     test(`is the slow definition for ${imageCount} images at temperature ${temperature}`, () => {
       const rows = randomRows(2 * imageCount, 7, `rows ${imageCount}`);
       near(run(rows, temperature).loss, slowNtXent(rows, temperature), 2e-5);
@@ -54,7 +60,13 @@ describe('NT-Xent', () => {
     const h = 1e-5;
     rows.forEach((row, rowIndex) => {
       row.forEach((_, axis) => {
-        const moved = (by: number): number => slowNtXent(rows.map((other, index) => (index === rowIndex ? other.map((value, at) => (at === axis ? value + by : value)) : other)), 0.3);
+        const moved = (by: number): number =>
+          slowNtXent(
+            rows.map((other, index) =>
+              index === rowIndex ? other.map((value, at) => (at === axis ? value + by : value)) : other,
+            ),
+            0.3,
+          );
         near(gradient[rowIndex * 5 + axis] ?? Number.NaN, (moved(h) - moved(-h)) / (2 * h), 1e-5);
       });
     });
@@ -63,14 +75,23 @@ describe('NT-Xent', () => {
   test('closed forms: all equal, all orthogonal, partners equal and all else orthogonal', () => {
     const imageCount = 4;
     const axis = (index: number): number[] => Array.from({ length: 8 }, (_, at) => (at === index ? 3 : 0));
-    const equal = run(Array.from({ length: 2 * imageCount }, () => [1, 2, 3]), 0.5);
+    const equal = run(
+      Array.from({ length: 2 * imageCount }, () => [1, 2, 3]),
+      0.5,
+    );
     near(equal.loss, Math.log(2 * imageCount - 1), 1e-6);
     near(equal.similarity, 1, 1e-6);
     assert.ok(equal.gradient.every((value) => Math.abs(value) < 1e-6));
-    const orthogonal = run(Array.from({ length: 2 * imageCount }, (_, index) => axis(index)), 0.5);
+    const orthogonal = run(
+      Array.from({ length: 2 * imageCount }, (_, index) => axis(index)),
+      0.5,
+    );
     near(orthogonal.loss, Math.log(2 * imageCount - 1), 1e-6);
     near(orthogonal.similarity, 0, 1e-6);
-    const found = run(Array.from({ length: 2 * imageCount }, (_, index) => axis(index % imageCount)), 0.5);
+    const found = run(
+      Array.from({ length: 2 * imageCount }, (_, index) => axis(index % imageCount)),
+      0.5,
+    );
     near(found.loss, Math.log(Math.exp(2) + 2 * imageCount - 2) - 2, 1e-6);
   });
 
@@ -79,19 +100,35 @@ describe('NT-Xent', () => {
     const scaled = rows.map((row, index) => row.map((value) => value * (index + 1) * 10));
     const { loss, gradient } = run(rows, 0.5);
     near(run(scaled, 0.5).loss, loss, 1e-5);
-    rows.forEach((row, index) => near(row.reduce((sum, value, axis) => sum + value * (gradient[index * 6 + axis] ?? 0), 0), 0, 1e-6));
+    rows.forEach((row, index) =>
+      near(
+        row.reduce((sum, value, axis) => sum + value * (gradient[index * 6 + axis] ?? 0), 0),
+        0,
+        1e-6,
+      ),
+    );
   });
 
   test('stays finite where the plain exponential would not: temperature 0.001, and rows of zeros', () => {
     const sharp = run(randomRows(8, 6, 'sharp'), 0.001);
     assert.ok(Number.isFinite(sharp.loss) && sharp.gradient.every(Number.isFinite));
-    const zeros = run(Array.from({ length: 4 }, () => [0, 0, 0]), 0.5);
+    const zeros = run(
+      Array.from({ length: 4 }, () => [0, 0, 0]),
+      0.5,
+    );
     near(zeros.loss, Math.log(3), 1e-6);
     assert.ok(zeros.gradient.every(Number.isFinite));
   });
 
   test('refuses an odd number of rows, one image, and a temperature that is not positive', () => {
-    for (const [rowCount, temperature] of [[5, 0.5], [2, 0.5], [4, 0], [4, -1], [4, Number.NaN], [4, Number.POSITIVE_INFINITY]] as const) {
+    for (const [rowCount, temperature] of [
+      [5, 0.5],
+      [2, 0.5],
+      [4, 0],
+      [4, -1],
+      [4, Number.NaN],
+      [4, Number.POSITIVE_INFINITY],
+    ] as const) {
       assert.throws(() => run(randomRows(rowCount, 3, 'bad'), temperature), RangeError);
     }
   });

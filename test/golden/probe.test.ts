@@ -3,8 +3,19 @@ import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { z } from 'zod';
 import { labelAuroc, macroAuroc, rankScores } from '../../src/statistics/auroc.ts';
-import { accuracy, balancedAccuracy, confusionMatrix, labelReports, macroF1 } from '../../src/statistics/classification.ts';
-import { fitLogisticRegression, predictProbabilities, probeInputs, trainingInputs } from '../../workers/engine/probe/logistic-regression.ts';
+import {
+  accuracy,
+  balancedAccuracy,
+  confusionMatrix,
+  labelReports,
+  macroF1,
+} from '../../src/statistics/classification.ts';
+import {
+  fitLogisticRegression,
+  predictProbabilities,
+  probeInputs,
+  trainingInputs,
+} from '../../workers/engine/probe/logistic-regression.ts';
 
 const numbers = z.array(z.number());
 const matrix = z.array(numbers);
@@ -68,7 +79,8 @@ describe('logistic regression equals scikit-learn', () => {
       assert.ok(model.converged);
       assertClose([...predictProbabilities(model, newInputs)], wanted.newProbabilities.flat(), 1e-3);
 
-      // scikit-learn keeps one vector for two labels: the difference of ours. The mean over labels is free in the intercepts, so it is taken off.
+      // scikit-learn keeps one vector for two labels: the difference of ours. The mean over labels is free in the
+      // intercepts, so it is taken off.
       const column = (label: number): number[] =>
         Array.from({ length: embeddingDim + 1 }, (_, row) => model.weights[row * labelCount + label] ?? 0);
       const columns = Array.from({ length: labelCount }, (_, label) => column(label));
@@ -80,7 +92,11 @@ describe('logistic regression equals scikit-learn', () => {
           : columns.map((own) => own.map((value, row) => (row === embeddingDim ? value - interceptMean : value)));
       const sklearnMean = labelCount === 2 ? 0 : wanted.intercepts.reduce((sum, value) => sum + value, 0) / labelCount;
       for (const [index, own] of ours.entries()) {
-        assertClose(own, [...(wanted.coefficients[index] ?? []), (wanted.intercepts[index] ?? NaN) - sklearnMean], 1e-3);
+        assertClose(
+          own,
+          [...(wanted.coefficients[index] ?? []), (wanted.intercepts[index] ?? NaN) - sklearnMean],
+          1e-3,
+        );
       }
       inputs.dispose();
       newInputs.dispose();
@@ -95,15 +111,35 @@ describe('metrics equal scikit-learn', () => {
       const truth = Int32Array.from(wanted.truth);
       const counts = confusionMatrix({ truth, predicted: Int32Array.from(wanted.predicted), labelCount });
       assert.deepEqual(counts, wanted.confusionMatrix);
-      assertClose([accuracy(counts), balancedAccuracy(counts), macroF1(counts)], [wanted.accuracy, wanted.balancedAccuracy, wanted.macroF1], 1e-12);
+      assertClose(
+        [accuracy(counts), balancedAccuracy(counts), macroF1(counts)],
+        [wanted.accuracy, wanted.balancedAccuracy, wanted.macroF1],
+        1e-12,
+      );
       const reports = labelReports(counts);
-      assertClose(reports.map((report) => report.precision), wanted.precision, 1e-12);
-      assertClose(reports.map((report) => report.recall), wanted.recall, 1e-12);
-      assertClose(reports.map((report) => report.f1), wanted.f1, 1e-12);
-      assert.deepEqual(reports.map((report) => report.support), wanted.support);
+      assertClose(
+        reports.map((report) => report.precision),
+        wanted.precision,
+        1e-12,
+      );
+      assertClose(
+        reports.map((report) => report.recall),
+        wanted.recall,
+        1e-12,
+      );
+      assertClose(
+        reports.map((report) => report.f1),
+        wanted.f1,
+        1e-12,
+      );
+      assert.deepEqual(
+        reports.map((report) => report.support),
+        wanted.support,
+      );
 
       const ranked = rankScores({ truth, scores: Float64Array.from(wanted.scores.flat()), labelCount });
-      for (const [label, auroc] of Object.entries(wanted.labelAurocs)) assertClose([labelAuroc(ranked, Number(label)) ?? NaN], [auroc], 1e-12);
+      for (const [label, auroc] of Object.entries(wanted.labelAurocs))
+        assertClose([labelAuroc(ranked, Number(label)) ?? NaN], [auroc], 1e-12);
       assertClose([macroAuroc(ranked) ?? NaN], [wanted.macroAuroc], 1e-12);
     });
   }

@@ -12,27 +12,60 @@ import { embeddedImages } from '../../workers/engine/probe/scaling.ts';
 import { liveTensorCount } from '../../workers/engine/tensorflow.ts';
 
 const numbers = z.array(z.number());
-const classified = z.object({ name: z.string(), labelCount: z.number(), rows: z.array(numbers), labels: numbers, groups: numbers, chosen: z.number(), probabilities: z.array(numbers) });
+const classified = z.object({
+  name: z.string(),
+  labelCount: z.number(),
+  rows: z.array(numbers),
+  labels: numbers,
+  groups: numbers,
+  chosen: z.number(),
+  probabilities: z.array(numbers),
+});
 const metrics = z.object({ meanAbsoluteError: z.number(), spearmanCorrelation: z.number(), rSquared: z.number() });
 const golden = z
   .object({
     linearProbes: z.array(classified),
     nearestNeighbours: z.array(classified),
-    ridges: z.array(metrics.extend({ name: z.string(), rows: z.array(numbers), targets: numbers, groups: numbers, chosen: z.number(), predicted: numbers })),
-    numbers: z.array(z.object({ name: z.string(), truth: numbers, predicted: numbers, once: metrics, repeats: numbers, repeated: metrics })),
+    ridges: z.array(
+      metrics.extend({
+        name: z.string(),
+        rows: z.array(numbers),
+        targets: numbers,
+        groups: numbers,
+        chosen: z.number(),
+        predicted: numbers,
+      }),
+    ),
+    numbers: z.array(
+      z.object({
+        name: z.string(),
+        truth: numbers,
+        predicted: numbers,
+        once: metrics,
+        repeats: numbers,
+        repeated: metrics,
+      }),
+    ),
   })
   .parse(JSON.parse(readFileSync(new URL('./protocols-expected.json', import.meta.url), 'utf8')));
 
 function assertClose(actual: Iterable<number>, expected: readonly number[], tolerance: number): void {
   const values = [...actual];
   assert.equal(values.length, expected.length);
-  for (const [index, value] of values.entries()) assert.ok(Math.abs(value - (expected[index] ?? NaN)) <= tolerance, `entry ${index}: ${value}, not ${expected[index]}`);
+  for (const [index, value] of values.entries())
+    assert.ok(
+      Math.abs(value - (expected[index] ?? NaN)) <= tolerance,
+      `entry ${index}: ${value}, not ${expected[index]}`,
+    );
 }
 
 /** Groups 0, 1, 2 are learned from, 3 and 4 are tested: the split of the golden script. */
 function partsOf(groups: readonly number[]): { readonly train: Int32Array; readonly test: Int32Array } {
   const images = Int32Array.from(groups.keys());
-  return { train: images.filter((image) => (groups[image] ?? 0) < 3), test: images.filter((image) => (groups[image] ?? 0) >= 3) };
+  return {
+    train: images.filter((image) => (groups[image] ?? 0) < 3),
+    test: images.filter((image) => (groups[image] ?? 0) >= 3),
+  };
 }
 
 const MAKERS = { linearProbes: linearProbe, nearestNeighbours } as const;
@@ -43,11 +76,22 @@ for (const kind of ['linearProbes', 'nearestNeighbours'] as const) {
       test(wanted.name, async () => {
         const before = liveTensorCount();
         const embedded = embeddedImages(Float32Array.from(wanted.rows.flat()), wanted.labels.length);
-        const images = { labels: Int32Array.from(wanted.labels), groups: wanted.groups.map(String), labelNames: Array.from({ length: wanted.labelCount }, (_, label) => `label ${label}`) };
+        const images = {
+          labels: Int32Array.from(wanted.labels),
+          groups: wanted.groups.map(String),
+          labelNames: Array.from({ length: wanted.labelCount }, (_, label) => `label ${label}`),
+        };
         const classifier: Classifier<object> = MAKERS[kind](embedded, images, 1);
         const { train, test: tested } = partsOf(wanted.groups);
         const { probabilities, facts } = await classifier.classify(train, tested, () => Promise.resolve());
-        assert.equal('inverseRegularisation' in facts ? facts.inverseRegularisation : 'neighbourCount' in facts ? facts.neighbourCount : undefined, wanted.chosen);
+        assert.equal(
+          'inverseRegularisation' in facts
+            ? facts.inverseRegularisation
+            : 'neighbourCount' in facts
+              ? facts.neighbourCount
+              : undefined,
+          wanted.chosen,
+        );
         assertClose(probabilities, wanted.probabilities.flat(), 1e-3);
         assert.equal(liveTensorCount(), before);
       });
@@ -59,11 +103,25 @@ describe('ridge regression equals scikit-learn', () => {
   for (const wanted of golden.ridges) {
     test(wanted.name, async () => {
       const before = liveTensorCount();
-      const input = { targets: Float64Array.from(wanted.targets), groups: wanted.groups.map(String), splits: wanted.groups.map((group) => (group < 3 ? 'train' : 'test')), folds: 5, seed: 1, bootstrapResamples: 0 };
-      const result = await runRegression(input, ridge(embeddedImages(Float32Array.from(wanted.rows.flat()), wanted.targets.length), input, 1));
-      assert.deepEqual(result.split.parts.map(({ alpha }) => alpha), [wanted.chosen]);
+      const input = {
+        targets: Float64Array.from(wanted.targets),
+        groups: wanted.groups.map(String),
+        splits: wanted.groups.map((group) => (group < 3 ? 'train' : 'test')),
+        folds: 5,
+        seed: 1,
+        bootstrapResamples: 0,
+      };
+      const result = await runRegression(
+        input,
+        ridge(embeddedImages(Float32Array.from(wanted.rows.flat()), wanted.targets.length), input, 1),
+      );
+      assert.deepEqual(
+        result.split.parts.map(({ alpha }) => alpha),
+        [wanted.chosen],
+      );
       assertClose(result.predicted, wanted.predicted, 1e-3);
-      for (const name of ['meanAbsoluteError', 'spearmanCorrelation', 'rSquared'] as const) assertClose([result.metrics[name].value], [wanted[name]], 1e-3);
+      for (const name of ['meanAbsoluteError', 'spearmanCorrelation', 'rSquared'] as const)
+        assertClose([result.metrics[name].value], [wanted[name]], 1e-3);
       assert.equal(liveTensorCount(), before);
     });
   }
@@ -71,10 +129,17 @@ describe('ridge regression equals scikit-learn', () => {
 
 describe('metrics of numbers equal scikit-learn and SciPy', () => {
   for (const { name, truth, predicted, once, repeats, repeated } of golden.numbers) {
-    for (const [what, counts, wanted] of [['once', undefined, once], ['in a resample', Int32Array.from(repeats), repeated]] as const) {
+    for (const [what, counts, wanted] of [
+      ['once', undefined, once],
+      ['in a resample', Int32Array.from(repeats), repeated],
+    ] as const) {
       test(`${name}, ${what}`, () => {
         const pooled = { truth: Float64Array.from(truth), predicted: Float64Array.from(predicted) };
-        assertClose([meanAbsoluteError(pooled, counts), spearmanCorrelation(pooled, counts), rSquared(pooled, counts)], [wanted.meanAbsoluteError, wanted.spearmanCorrelation, wanted.rSquared], 1e-12);
+        assertClose(
+          [meanAbsoluteError(pooled, counts), spearmanCorrelation(pooled, counts), rSquared(pooled, counts)],
+          [wanted.meanAbsoluteError, wanted.spearmanCorrelation, wanted.rSquared],
+          1e-12,
+        );
       });
     }
   }

@@ -1,4 +1,7 @@
-/** Files that Python's safetensors wrote, number by number, and its verdict on files that are wrong (safetensors_oracle.py). */
+/**
+ * Files that Python's safetensors wrote, number by number, and its verdict on files that are wrong
+ * (safetensors_oracle.py).
+ */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
@@ -6,13 +9,30 @@ import { z } from 'zod';
 import { readForeignSafetensors, SafetensorsError } from '../../src/formats/safetensors.ts';
 import { toFloat32 } from '../../src/formats/torch-checkpoint/index.ts';
 
-const tensorFacts = z.object({ dtype: z.string(), shape: z.array(z.number()), integers: z.array(z.string()).nullable(), float32: z.array(z.string()) });
+const tensorFacts = z.object({
+  dtype: z.string(),
+  shape: z.array(z.number()),
+  integers: z.array(z.string()).nullable(),
+  float32: z.array(z.string()),
+});
 const expectedFile = z.object({
   oracle: z.string(),
-  files: z.array(z.object({ name: z.string(), file: z.base64(), metadata: z.record(z.string(), z.string()), tensors: z.unknown().transform(entriesOf).pipe(z.array(z.tuple([z.string(), tensorFacts]))) })),
+  files: z.array(
+    z.object({
+      name: z.string(),
+      file: z.base64(),
+      metadata: z.record(z.string(), z.string()),
+      tensors: z
+        .unknown()
+        .transform(entriesOf)
+        .pipe(z.array(z.tuple([z.string(), tensorFacts]))),
+    }),
+  ),
   judged: z.array(z.object({ what: z.string(), file: z.base64(), isAccepted: z.boolean() })),
 });
-const expected = expectedFile.parse(JSON.parse(readFileSync(new URL('safetensors-expected.json', import.meta.url), 'utf8')));
+const expected = expectedFile.parse(
+  JSON.parse(readFileSync(new URL('safetensors-expected.json', import.meta.url), 'utf8')),
+);
 
 /** A record of zod would lose `__proto__`. */
 function entriesOf(value: unknown): [string, unknown][] {
@@ -28,7 +48,9 @@ describe(`what ${expected.oracle} wrote`, () => {
       const read = readForeignSafetensors(Buffer.from(file, 'base64'));
       assert.deepEqual(read.metadata, metadata);
       assert.deepEqual(
-        read.tensors.toSorted(byName).map((tensor) => ({ name: tensor.name, dtype: tensor.dtype, shape: tensor.shape })),
+        read.tensors
+          .toSorted(byName)
+          .map((tensor) => ({ name: tensor.name, dtype: tensor.dtype, shape: tensor.shape })),
         tensors.map(([key, { dtype, shape }]) => ({ name: key, dtype, shape })).toSorted(byName),
       );
       for (const [key, { integers, float32 }] of tensors) {
@@ -54,5 +76,8 @@ describe('what it refuses is refused, what it takes is taken', () => {
     });
   }
 
-  test('where it is stricter is known', () => assert.ok([...STRICTER].every((name) => expected.judged.some(({ what, isAccepted }) => what === name && isAccepted))));
+  test('where it is stricter is known', () =>
+    assert.ok(
+      [...STRICTER].every((name) => expected.judged.some(({ what, isAccepted }) => what === name && isAccepted)),
+    ));
 });

@@ -1,4 +1,7 @@
-/** Tensors too large to keep, compared by count sketches (Charikar et al. 2002) that the oracles made: lengths and differences of tensors keep theirs. */
+/**
+ * Tensors too large to keep, compared by count sketches (Charikar et al. 2002) that the oracles made: lengths and
+ * differences of tensors keep theirs.
+ */
 import assert from 'node:assert/strict';
 import { z } from 'zod';
 import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
@@ -8,7 +11,10 @@ const SKETCH_SIZE = 16;
 /** What every tensor is held to where float32 can hold it. */
 export const RELATIVE_BOUND = 1e-4;
 /** As `compared` of simclr_oracle.py writes them. */
-export const sketchedTensors = z.record(z.string(), z.object({ length: z.number(), float32Error: z.number(), sketch: z.array(z.number()).length(SKETCH_SIZE) }));
+export const sketchedTensors = z.record(
+  z.string(),
+  z.object({ length: z.number(), float32Error: z.number(), sketch: z.array(z.number()).length(SKETCH_SIZE) }),
+);
 type Expected = z.infer<typeof sketchedTensors>;
 export type Shown = ReadonlyMap<string, Float32Array>;
 
@@ -17,12 +23,16 @@ function sketch(name: string, values: Float32Array): number[] {
   const signs = noise(`sketch ${name}`, values.length);
   const sums = Array.from({ length: SKETCH_SIZE }, () => 0);
   values.forEach((value, index) => {
-    sums[index % SKETCH_SIZE] = (sums[index % SKETCH_SIZE] ?? Number.NaN) + ((signs[index] ?? Number.NaN) < 0 ? -value : value);
+    sums[index % SKETCH_SIZE] =
+      (sums[index % SKETCH_SIZE] ?? Number.NaN) + ((signs[index] ?? Number.NaN) < 0 ? -value : value);
   });
   return sums;
 }
 
-/** The bound, or three times the worst of PyTorch's own float32 errors where that is more: one activation on the other side of zero moves many tensors. */
+/**
+ * The bound, or three times the worst of PyTorch's own float32 errors where that is more: one activation on the other
+ * side of zero moves many tensors.
+ */
 export function boundOf(wanted: Expected): number {
   return Math.max(RELATIVE_BOUND, 3 * Math.max(...Object.values(wanted).map(({ float32Error }) => float32Error)));
 }
@@ -35,7 +45,10 @@ export function assertNear(what: string, actual: Shown, wanted: Expected, bound 
     return { name, error: Math.hypot(...exact.map((sum, index) => sum - (rough[index] ?? Number.NaN))) / length };
   });
   const worst = errors.reduce((most, other) => (other.error <= most.error ? most : other));
-  assert.ok(worst.error <= bound, `${what}: the worst is ${worst.name}, by ${worst.error} of its length, held to ${bound}`);
+  assert.ok(
+    worst.error <= bound,
+    `${what}: the worst is ${worst.name}, by ${worst.error} of its length, held to ${bound}`,
+  );
 }
 
 export function only(all: Shown, wanted: Expected): Shown {
@@ -44,9 +57,18 @@ export function only(all: Shown, wanted: Expected): Shown {
 
 /** Of each tensor at the end, how far its numbers went. */
 export function movedBetween(begin: Shown, end: Shown): Shown {
-  return new Map([...end].map(([name, values]) => [name, values.map((value, index) => value - (begin.get(name)?.[index] ?? Number.NaN))]));
+  return new Map(
+    [...end].map(([name, values]) => [
+      name,
+      values.map((value, index) => value - (begin.get(name)?.[index] ?? Number.NaN)),
+    ]),
+  );
 }
 
 export function floats(named: readonly NamedTensor[]): Map<string, Float32Array> {
-  return new Map(named.flatMap(({ name, dtype, data }) => (dtype === 'F32' && data instanceof Float32Array ? [[name, data] as const] : [])));
+  return new Map(
+    named.flatMap(({ name, dtype, data }) =>
+      dtype === 'F32' && data instanceof Float32Array ? [[name, data] as const] : [],
+    ),
+  );
 }

@@ -5,7 +5,14 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { DomainError } from '../../src/errors.ts';
-import { authorise, createAccessService, personOf, UNLIMITED, type AccessService, type Viewer } from '../../src/modules/access/index.ts';
+import {
+  authorise,
+  createAccessService,
+  personOf,
+  UNLIMITED,
+  type AccessService,
+  type Viewer,
+} from '../../src/modules/access/index.ts';
 import { at } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { keyHolder } from '../support/viewers.ts';
@@ -96,30 +103,62 @@ describe('a sender', () => {
     const local = await service().viewerOf(undefined, LOCAL);
     authorise(local, 'READER');
     assert.throws(() => authorise(local, 'CONTRIBUTOR'), isRefusal('UNAUTHENTICATED', /needs a key/));
-    for (const viewer of [await service().viewerOf(undefined, REMOTE), await service(true).viewerOf(undefined, LOCAL)]) {
+    for (const viewer of [
+      await service().viewerOf(undefined, REMOTE),
+      await service(true).viewerOf(undefined, LOCAL),
+    ]) {
       assert.throws(() => authorise(viewer, 'READER'), isRefusal('UNAUTHENTICATED', /needs a key/));
     }
   });
 
   test('with a lower role is told which one is needed', () => {
-    const viewer: Viewer = { kind: 'KEY', keyId: '0', name: 'notebook', owner: 'Ada', role: 'CONTRIBUTOR', scopes: UNLIMITED };
+    const viewer: Viewer = {
+      kind: 'KEY',
+      keyId: '0',
+      name: 'notebook',
+      owner: 'Ada',
+      role: 'CONTRIBUTOR',
+      scopes: UNLIMITED,
+    };
     authorise(viewer, 'READER');
-    assert.throws(() => authorise(viewer, 'OPERATOR'), isRefusal('FORBIDDEN', /needs the role OPERATOR; the key "notebook" has CONTRIBUTOR/));
+    assert.throws(
+      () => authorise(viewer, 'OPERATOR'),
+      isRefusal('FORBIDDEN', /needs the role OPERATOR; the key "notebook" has CONTRIBUTOR/),
+    );
   });
 
   test('with a wrong key is refused, even to read', async () => {
     const key = await adminKey();
     const flipped = `${key.slice(0, -1)}${key.endsWith('A') ? 'B' : 'A'}`;
     const unknownId = key.replace(/^pfn_.{32}/, `pfn_${'0'.repeat(32)}`);
-    const wrong = ['', 'Bearer', 'Bearer ', `Basic ${key}`, key, 'Bearer pfn_1_2', `Bearer ${key}x`, `Bearer ${flipped}`, `Bearer ${unknownId}`, `Bearer ${key} ${key}`, `Bearer ${'x'.repeat(10_000)}`];
+    const wrong = [
+      '',
+      'Bearer',
+      'Bearer ',
+      `Basic ${key}`,
+      key,
+      'Bearer pfn_1_2',
+      `Bearer ${key}x`,
+      `Bearer ${flipped}`,
+      `Bearer ${unknownId}`,
+      `Bearer ${key} ${key}`,
+      `Bearer ${'x'.repeat(10_000)}`,
+    ];
     for (const header of wrong) {
-      await assert.rejects(service().viewerOf(header, LOCAL), isRefusal('UNAUTHENTICATED', /holds no key|not known/), header);
+      await assert.rejects(
+        service().viewerOf(header, LOCAL),
+        isRefusal('UNAUTHENTICATED', /holds no key|not known/),
+        header,
+      );
     }
   });
 
   test('with an expired key is refused from that moment on', async () => {
     const access = service();
-    await database.db.accessKey.updateMany({ where: { revokedAt: null }, data: { expiresAt: new Date(nowMs + 3_000) } });
+    await database.db.accessKey.updateMany({
+      where: { revokedAt: null },
+      data: { expiresAt: new Date(nowMs + 3_000) },
+    });
     const header = `Bearer ${await adminKey()}`;
     await access.viewerOf(header, LOCAL);
     nowMs += 3_000;
@@ -153,10 +192,22 @@ describe('keys', () => {
 
   test('are made with a secret that is told once, and carry who they belong to and what they may', async () => {
     const access = service();
-    const { key, secret } = await access.createKey(ADMIN, { ...input, actions: ['READ', 'IMPORT'], resources: ['dataset:bach', 'model:*'], expiresAt: null });
+    const { key, secret } = await access.createKey(ADMIN, {
+      ...input,
+      actions: ['READ', 'IMPORT'],
+      resources: ['dataset:bach', 'model:*'],
+      expiresAt: null,
+    });
     assert.deepEqual([key.name, key.owner, key.role, key.expiresAt], ['notebook', 'Ada', 'CONTRIBUTOR', null]);
     const viewer = await access.viewerOf(`Bearer ${secret}`, REMOTE);
-    assert.deepEqual(viewer, { kind: 'KEY', keyId: key.id, name: 'notebook', owner: 'Ada', role: 'CONTRIBUTOR', scopes: { actions: ['READ', 'IMPORT'], resources: ['dataset:bach', 'model:*'] } });
+    assert.deepEqual(viewer, {
+      kind: 'KEY',
+      keyId: key.id,
+      name: 'notebook',
+      owner: 'Ada',
+      role: 'CONTRIBUTOR',
+      scopes: { actions: ['READ', 'IMPORT'], resources: ['dataset:bach', 'model:*'] },
+    });
     assert.equal(personOf(viewer), 'Ada');
     const listed = (await access.keys(ADMIN, {}, {})).edges.map((edge) => edge.node);
     assert.ok(listed.some((each) => each.id === key.id));
@@ -194,7 +245,10 @@ describe('keys', () => {
   ];
   for (const [what, facts, field] of wrong) {
     test(`${what} are not made`, async () => {
-      await assert.rejects(service().createKey(ADMIN, facts), (error) => isRefusal('BAD_INPUT', /./)(error) && at(error, 'field') === field);
+      await assert.rejects(
+        service().createKey(ADMIN, facts),
+        (error) => isRefusal('BAD_INPUT', /./)(error) && at(error, 'field') === field,
+      );
     });
   }
 
@@ -207,7 +261,8 @@ describe('keys', () => {
     await assert.rejects(access.viewerOf(`Bearer ${secret}`, REMOTE), isRefusal('UNAUTHENTICATED', /revoked/));
     nowMs += 1_000;
     assert.deepEqual(await access.revokeKey(ADMIN, key.id), revoked);
-    for (const id of ['00000000-0000-7000-8000-000000000000', 'x']) await assert.rejects(access.revokeKey(ADMIN, id), isRefusal('NOT_FOUND', /no key/));
+    for (const id of ['00000000-0000-7000-8000-000000000000', 'x'])
+      await assert.rejects(access.revokeKey(ADMIN, id), isRefusal('NOT_FOUND', /no key/));
   });
 
   test('the last one that may administer can not be revoked, not even by two at once', async () => {
@@ -219,7 +274,10 @@ describe('keys', () => {
     await access.createKey(ADMIN, { ...input, role: 'ADMIN', resources: ['model:*'] });
     await assert.rejects(access.revokeKey(ADMIN, one.key.id), isRefusal('CONFLICT', /the last one/));
     const two = await access.createKey(ADMIN, { ...input, role: 'ADMIN', actions: ['ADMINISTER'] });
-    const outcomes = await Promise.allSettled([access.revokeKey(ADMIN, one.key.id), service().revokeKey(ADMIN, two.key.id)]);
+    const outcomes = await Promise.allSettled([
+      access.revokeKey(ADMIN, one.key.id),
+      service().revokeKey(ADMIN, two.key.id),
+    ]);
     assert.deepEqual(outcomes.map((outcome) => outcome.status).toSorted(), ['fulfilled', 'rejected']);
   });
 
@@ -229,7 +287,10 @@ describe('keys', () => {
     const count = async (filter: object): Promise<number> => (await access.keys(ADMIN, {}, filter)).totalCount();
     assert.equal(await count({ owner: 'Grace' }), 1);
     await access.revokeKey(ADMIN, key.id);
-    assert.deepEqual([await count({ owner: 'Grace', usable: true }), await count({ owner: 'Grace', usable: false })], [0, 1]);
+    assert.deepEqual(
+      [await count({ owner: 'Grace', usable: true }), await count({ owner: 'Grace', usable: false })],
+      [0, 1],
+    );
     assert.equal((await count({ usable: true })) + (await count({ usable: false })), await count({}));
     const page = await access.keys(ADMIN, { first: 1 }, {});
     const next = await access.keys(ADMIN, { first: 1, after: page.pageInfo.endCursor }, {});

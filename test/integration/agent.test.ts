@@ -1,4 +1,7 @@
-/** Runs as a worker process carries them: the real agent, real children, the real engine, and what happens when they die. */
+/**
+ * Runs as a worker process carries them: the real agent, real children, the real engine, and what happens when they
+ * die.
+ */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash, randomInt } from 'node:crypto';
@@ -51,7 +54,11 @@ before(async () => {
   await drawTissue({ outDir: path.join(base, 'images'), imagesPerLabel: 8, imageSizePx: 48, seed: 3, groups: 4 });
   database = await openTestDatabase();
   registry = await openTestRegistry(database, [base]);
-  datasetId = (await database.db.dataset.create({ data: { slug: 'agent-test', name: 'Agent test', imageKind: 'PATCH', synthetic: true } })).id;
+  datasetId = (
+    await database.db.dataset.create({
+      data: { slug: 'agent-test', name: 'Agent test', imageKind: 'PATCH', synthetic: true },
+    })
+  ).id;
   await nextWorker();
 });
 after(async () => {
@@ -79,7 +86,10 @@ async function reaches(id: string, status: RunStatus, deadlineMs = RUN_DEADLINE_
     async () => {
       const run = await runOf(id);
       if (run.status === status) return run;
-      assert.ok(!['SUCCEEDED', 'FAILED', 'CANCELED'].includes(run.status), `The run is ${run.status}: ${JSON.stringify(run.failure)}`);
+      assert.ok(
+        !['SUCCEEDED', 'FAILED', 'CANCELED'].includes(run.status),
+        `The run is ${run.status}: ${JSON.stringify(run.failure)}`,
+      );
       return undefined;
     },
     deadlineMs,
@@ -88,21 +98,37 @@ async function reaches(id: string, status: RunStatus, deadlineMs = RUN_DEADLINE_
 
 async function launchPretraining(changes: object = {}): Promise<RunRecord> {
   return registry.runs.launchPretraining(ADMIN, {
-    modelSlug: 'agent-test', datasets: [{ datasetVersionId: versionId }], encoder: 'RESNET18', imageSizePx: 32, batchSize: 4, steps: STEPS,
-    temperature: 0.5, sampling: 'EVEN', precision: 'FLOAT32', checkpointEverySteps: KEEP_EVERY, seed: 7, ...changes,
+    modelSlug: 'agent-test',
+    datasets: [{ datasetVersionId: versionId }],
+    encoder: 'RESNET18',
+    imageSizePx: 32,
+    batchSize: 4,
+    steps: STEPS,
+    temperature: 0.5,
+    sampling: 'EVEN',
+    precision: 'FLOAT32',
+    checkpointEverySteps: KEEP_EVERY,
+    seed: 7,
+    ...changes,
   });
 }
 
 async function stepsKept(runId: string): Promise<number[]> {
-  return (await database.db.trainingState.findMany({ where: { runId }, orderBy: { step: 'asc' } })).map((state) => state.step);
+  return (await database.db.trainingState.findMany({ where: { runId }, orderBy: { step: 'asc' } })).map(
+    (state) => state.step,
+  );
 }
 
 /** Resolves when the training has kept one more state than this, that is, when it is busy with what comes after. */
 async function keepsMoreThan(runId: string, count: number): Promise<number> {
-  return eventually('one more training state', async () => {
-    const { length } = await stepsKept(runId);
-    return length > count ? length : undefined;
-  }, RUN_DEADLINE_MS);
+  return eventually(
+    'one more training state',
+    async () => {
+      const { length } = await stepsKept(runId);
+      return length > count ? length : undefined;
+    },
+    RUN_DEADLINE_MS,
+  );
 }
 
 async function busyChild(): Promise<number> {
@@ -115,7 +141,8 @@ async function outcomeOf(runId: string): Promise<Outcome> {
   assert.equal(checkpoints.length, 1, 'exactly one checkpoint');
   const bytes = await openArtifactStore(path.join(dataDir, 'artifacts')).read(checkpoints[0]?.sha256 ?? '');
   const hash = createHash('sha256');
-  for (const { name, data } of readSafetensors(bytes).tensors) hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  for (const { name, data } of readSafetensors(bytes).tensors)
+    hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   return { losses: (series?.points ?? []).map((point) => point.value), weightsSha256: hash.digest('hex') };
 }
 
@@ -125,12 +152,19 @@ async function allKindsOf(runId: string): Promise<string[]> {
 
 async function kindsOf(runId: string): Promise<string[]> {
   const events = await registry.runs.eventsAfter(ADMIN, runId, 0);
-  assert.deepEqual(events.map((event) => event.sequence), events.map((_, index) => index + 1));
+  assert.deepEqual(
+    events.map((event) => event.sequence),
+    events.map((_, index) => index + 1),
+  );
   return events.map((event) => event.kind).filter((kind) => kind !== 'METRICS' && kind !== 'PROGRESS');
 }
 
 test('an import seals a version, and leaves no temporary file', async () => {
-  const run = await registry.runs.launchImport(ADMIN, { datasetId, path: path.join(base, 'images'), layout: 'FOLDER_PER_LABEL' });
+  const run = await registry.runs.launchImport(ADMIN, {
+    datasetId,
+    path: path.join(base, 'images'),
+    layout: 'FOLDER_PER_LABEL',
+  });
   await reaches(run.id, 'SUCCEEDED');
   const version = await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: run.id } });
   assert.deepEqual([version.status, version.imageCount], ['SEALED', 32]);
@@ -141,7 +175,9 @@ test('an import seals a version, and leaves no temporary file', async () => {
 /** A run has ended a moment before its process and folder are gone. */
 async function noTemporaryFiles(): Promise<void> {
   await eventually('temporary files to be gone', async () => {
-    const lists = [path.join(dataDir, 'artifacts', 'tmp'), path.join(dataDir, 'work')].map((folder) => readdir(folder).catch(() => []));
+    const lists = [path.join(dataDir, 'artifacts', 'tmp'), path.join(dataDir, 'work')].map((folder) =>
+      readdir(folder).catch(() => []),
+    );
     return (await Promise.all(lists)).flat().length === 0 ? true : undefined;
   });
 }
@@ -150,7 +186,11 @@ test('an import that fails says why, and leaves no version and no file', async (
   const folder = path.join(base, 'broken', 'tumour');
   await mkdir(folder, { recursive: true });
   await writeFile(path.join(folder, 'a.png'), 'no image');
-  const run = await registry.runs.launchImport(ADMIN, { datasetId, path: path.dirname(folder), layout: 'FOLDER_PER_LABEL' });
+  const run = await registry.runs.launchImport(ADMIN, {
+    datasetId,
+    path: path.dirname(folder),
+    layout: 'FOLDER_PER_LABEL',
+  });
   const failed = await reaches(run.id, 'FAILED');
   assert.deepEqual([failed.failure?.class, failed.failure?.code], ['DATA', 'IMPORT_NOTHING_READABLE']);
   assert.equal(await database.db.datasetVersion.count({ where: { datasetId } }), 1);
@@ -163,9 +203,17 @@ test('an uninterrupted training registers one checkpoint with its lineage', asyn
   uninterrupted = await outcomeOf(run.id);
   assert.equal(uninterrupted.losses.length, STEPS);
   assert.deepEqual([ended.attempt, ended.progress, ended.failure], [1, 1, null]);
-  assert.deepEqual(await kindsOf(run.id), ['QUEUED', 'STARTED', ...stepsOfKeeping().map(() => 'CHECKPOINT'), 'SUCCEEDED']);
+  assert.deepEqual(await kindsOf(run.id), [
+    'QUEUED',
+    'STARTED',
+    ...stepsOfKeeping().map(() => 'CHECKPOINT'),
+    'SUCCEEDED',
+  ]);
   const trainedOn = await database.db.checkpointTrainedOn.findMany({ where: { checkpoint: { sourceRunId: run.id } } });
-  assert.deepEqual(trainedOn.map((row) => row.datasetVersionId), [versionId]);
+  assert.deepEqual(
+    trainedOn.map((row) => row.datasetVersionId),
+    [versionId],
+  );
 });
 
 function stepsOfKeeping(): number[] {
@@ -184,13 +232,22 @@ test('a training that is killed at any step comes to the same losses and the sam
   const run = await launchPretraining();
   await keepsMoreThan(run.id, 0);
   backup = { file: path.join(base, 'meanwhile.tar'), runId: run.id };
-  const { damaged } = await writeBackup({ databaseUrl: database.url, store: openArtifactStore(path.join(dataDir, 'artifacts')), file: backup.file, program: '1.0.0' });
+  const { damaged } = await writeBackup({
+    databaseUrl: database.url,
+    store: openArtifactStore(path.join(dataDir, 'artifacts')),
+    file: backup.file,
+    program: '1.0.0',
+  });
   assert.deepEqual(damaged, []);
   assert.equal((await runOf(run.id)).attempt, 1, 'it took no notice');
-  await eventually(`a loss at step ${step}`, async () => {
-    const [series] = await registry.runs.metrics(ADMIN, run.id, ['loss']);
-    return (series?.points.at(-1)?.step ?? 0) >= step ? true : undefined;
-  }, RUN_DEADLINE_MS);
+  await eventually(
+    `a loss at step ${step}`,
+    async () => {
+      const [series] = await registry.runs.metrics(ADMIN, run.id, ['loss']);
+      return (series?.points.at(-1)?.step ?? 0) >= step ? true : undefined;
+    },
+    RUN_DEADLINE_MS,
+  );
   // Metrics are written several steps at a time: by now it is at that step or a little past it.
   process.kill(await busyChild(), 'SIGKILL');
   await reaches(run.id, 'SUCCEEDED');
@@ -200,11 +257,18 @@ test('a training that is killed at any step comes to the same losses and the sam
 test('a backup taken while a training runs is whole elsewhere, and the run waits there', async () => {
   const { file, runId } = backup;
   const elsewhere = path.join(base, 'elsewhere');
-  await promisify(execFile)(process.execPath, ['src/cli/main.ts', 'restore', file, '--data-dir', elsewhere], { cwd: path.resolve(import.meta.dirname, '../..'), env: childEnvironment({ PARAFFIN_DATABASE_URL: '' }) });
+  await promisify(execFile)(process.execPath, ['src/cli/main.ts', 'restore', file, '--data-dir', elsewhere], {
+    cwd: path.resolve(import.meta.dirname, '../..'),
+    env: childEnvironment({ PARAFFIN_DATABASE_URL: '' }),
+  });
   const postgres = await startPostgres(path.join(elsewhere, 'postgres'));
   const db = openDatabase(postgres.url);
   try {
-    const { checked, damaged: broken } = await checkArtifacts({ db, store: openArtifactStore(path.join(elsewhere, 'artifacts')), onProgress: () => undefined });
+    const { checked, damaged: broken } = await checkArtifacts({
+      db,
+      store: openArtifactStore(path.join(elsewhere, 'artifacts')),
+      onProgress: () => undefined,
+    });
     assert.ok(checked.count > 0);
     assert.deepEqual(broken, []);
     const restored = await db.run.findUniqueOrThrow({ where: { id: runId }, include: { trainingStates: true } });
@@ -232,7 +296,11 @@ describe('one training that everything happens to', () => {
 
   test('has no child left when its worker is killed, and is taken up when the lease lapses', async () => {
     const child = await busyChild();
-    assert.equal(await processGroupOf(child), child, 'a signal to the group of its worker, handled in the middle of a matrix product, would be written into its memory');
+    assert.equal(
+      await processGroupOf(child),
+      child,
+      'a signal to the group of its worker, handled in the middle of a matrix product, would be written into its memory',
+    );
     worker.signal('SIGKILL');
     await worker.gone;
     await eventually('the child to end', async () => ((await isAlive(child)) ? undefined : true), 10_000);
@@ -279,13 +347,25 @@ test('a child that dies before it keeps anything is given up after three attempt
   }
   const failed = await reaches(run.id, 'FAILED');
   assert.deepEqual([failed.attempt, failed.failure?.code], [3, 'CHILD_DIED']);
-  assert.deepEqual(await kindsOf(run.id), ['QUEUED', 'STARTED', 'REQUEUED', 'STARTED', 'REQUEUED', 'STARTED', 'FAILED']);
+  assert.deepEqual(await kindsOf(run.id), [
+    'QUEUED',
+    'STARTED',
+    'REQUEUED',
+    'STARTED',
+    'REQUEUED',
+    'STARTED',
+    'FAILED',
+  ]);
 });
 
 test('a run outlives more deaths of its worker than it may have of its own, and nothing is left of any of them', async () => {
   const run = await launchPretraining({ steps: 2, checkpointEverySteps: 100 });
   for (let death = 1; death <= MAX_FRUITLESS_ATTEMPTS + 1; death += 1) {
-    await eventually(`attempt ${death}`, async () => ((await runOf(run.id)).attempt === death ? true : undefined), RUN_DEADLINE_MS);
+    await eventually(
+      `attempt ${death}`,
+      async () => ((await runOf(run.id)).attempt === death ? true : undefined),
+      RUN_DEADLINE_MS,
+    );
     await busyChild();
     worker.signal('SIGKILL');
     await worker.gone;
@@ -311,8 +391,19 @@ describe('a cancel', () => {
 
   test('reaches an evaluation that is under way', async () => {
     const checkpoint = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
-    const run = await registry.evaluations.launch(ADMIN, { checkpointId: checkpoint.id, datasetVersionId: versionId, protocol: 'LINEAR_PROBE', folds: 4, seed: 2, options: { bootstrapResamples: 10_000 } });
-    await eventually('the evaluation to get on', async () => ((await allKindsOf(run.id)).includes('PROGRESS') ? true : undefined), RUN_DEADLINE_MS);
+    const run = await registry.evaluations.launch(ADMIN, {
+      checkpointId: checkpoint.id,
+      datasetVersionId: versionId,
+      protocol: 'LINEAR_PROBE',
+      folds: 4,
+      seed: 2,
+      options: { bootstrapResamples: 10_000 },
+    });
+    await eventually(
+      'the evaluation to get on',
+      async () => ((await allKindsOf(run.id)).includes('PROGRESS') ? true : undefined),
+      RUN_DEADLINE_MS,
+    );
     await registry.runs.cancel(ADMIN, run.id);
     await reaches(run.id, 'CANCELED', 10_000);
     assert.equal(await database.db.evaluation.count({ where: { runId: run.id } }), 0);
@@ -327,10 +418,14 @@ describe('a cancel', () => {
     assert.deepEqual(await readdir(path.join(dataDir, 'work')), [`${run.id}-1`]);
     await registry.runs.cancel(ADMIN, run.id);
     assert.equal((await runOf(run.id)).status, 'CANCELING');
-    await eventually('the cancel', async () => {
-      await registry.ledger.reapLapsed();
-      return (await runOf(run.id)).status === 'CANCELED' ? true : undefined;
-    }, 10_000);
+    await eventually(
+      'the cancel',
+      async () => {
+        await registry.ledger.reapLapsed();
+        return (await runOf(run.id)).status === 'CANCELED' ? true : undefined;
+      },
+      10_000,
+    );
     await nextWorker();
     await noTemporaryFiles();
   });
@@ -339,7 +434,10 @@ describe('a cancel', () => {
 test('zero steps register the encoder as it was drawn, trained on nothing', async () => {
   const run = await launchPretraining({ steps: 0 });
   await reaches(run.id, 'SUCCEEDED');
-  const checkpoint = await database.db.checkpoint.findFirstOrThrow({ where: { sourceRunId: run.id }, include: { trainedOn: true } });
+  const checkpoint = await database.db.checkpoint.findFirstOrThrow({
+    where: { sourceRunId: run.id },
+    include: { trainedOn: true },
+  });
   assert.deepEqual([checkpoint.step, checkpoint.epoch, checkpoint.trainedOn], [0, 0, []]);
   assert.notEqual((await outcomeOf(run.id)).weightsSha256, uninterrupted.weightsSha256);
 });
@@ -358,19 +456,43 @@ async function registerExplosive(): Promise<string> {
   const store = openArtifactStore(path.join(dataDir, 'artifacts'));
   const source = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
   const { tensors } = readSafetensors(await store.read(source.sha256 ?? ''));
-  const explosive = tensors.map((tensor) => (tensor.name === 'layer4.1.bn2.weight' && tensor.dtype === 'F32' ? { ...tensor, data: tensor.data.map(() => 3e38) } : tensor));
+  const explosive = tensors.map((tensor) =>
+    tensor.name === 'layer4.1.bn2.weight' && tensor.dtype === 'F32'
+      ? { ...tensor, data: tensor.data.map(() => 3e38) }
+      : tensor,
+  );
   const stored = await store.put(writeSafetensors(explosive, { format: 'pt' }));
   await database.db.artifact.create({ data: { ...stored, mediaType: 'application/octet-stream' } });
   const { modelId, encoder, embeddingDim, inputContract } = source;
-  return (await database.db.checkpoint.create({ data: { modelId, encoder, embeddingDim, inputContract: inputContract ?? {}, ...stored, version: 1000 } })).id;
+  return (
+    await database.db.checkpoint.create({
+      data: { modelId, encoder, embeddingDim, inputContract: inputContract ?? {}, ...stored, version: 1000 },
+    })
+  ).id;
 }
 
 test('an evaluation stands beside its baselines', async () => {
   const checkpoint = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
-  const run = await registry.evaluations.launch(ADMIN, { checkpointId: checkpoint.id, datasetVersionId: versionId, protocol: 'LINEAR_PROBE', folds: 4, seed: 1, options: { bootstrapResamples: 100 } });
+  const run = await registry.evaluations.launch(ADMIN, {
+    checkpointId: checkpoint.id,
+    datasetVersionId: versionId,
+    protocol: 'LINEAR_PROBE',
+    folds: 4,
+    seed: 1,
+    options: { bootstrapResamples: 100 },
+  });
   await reaches(run.id, 'SUCCEEDED');
   const [evaluation] = await registry.evaluations.ofCheckpoint(ADMIN, checkpoint.id, 1);
-  assert.deepEqual(evaluation?.metrics.map((metric) => metric.name), ['macroF1', 'balancedAccuracy', 'accuracy', 'macroAuroc']);
-  assert.deepEqual(evaluation.baselines.map((baseline) => baseline.kind), ['RANDOM_ENCODER', 'COLOUR_STATISTICS', 'MAJORITY_CLASS']);
-  assert.equal(evaluation.confusionMatrix?.counts.flat().reduce((sum, count) => sum + count, 0), 32);
+  assert.deepEqual(
+    evaluation?.metrics.map((metric) => metric.name),
+    ['macroF1', 'balancedAccuracy', 'accuracy', 'macroAuroc'],
+  );
+  assert.deepEqual(
+    evaluation.baselines.map((baseline) => baseline.kind),
+    ['RANDOM_ENCODER', 'COLOUR_STATISTICS', 'MAJORITY_CLASS'],
+  );
+  assert.equal(
+    evaluation.confusionMatrix?.counts.flat().reduce((sum, count) => sum + count, 0),
+    32,
+  );
 });

@@ -5,7 +5,12 @@ import { mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
-import { checkArtifacts, collectGarbage, recordArtifacts, type GarbageReport } from '../../src/modules/artifacts/index.ts';
+import {
+  checkArtifacts,
+  collectGarbage,
+  recordArtifacts,
+  type GarbageReport,
+} from '../../src/modules/artifacts/index.ts';
 import { dropSupersededStates, oldestActiveStart } from '../../src/modules/runs/index.ts';
 import { withStoredBytesLock } from '../../src/platform/advisory-lock.ts';
 import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
@@ -47,7 +52,9 @@ async function stored(text: string): Promise<string> {
 /** Bytes with a row since long ago. */
 async function recorded(text: string): Promise<string> {
   const sha256 = await stored(text);
-  await database.db.artifact.create({ data: { sha256, byteSize: text.length, mediaType: 'text/plain', recordedAt: OLD } });
+  await database.db.artifact.create({
+    data: { sha256, byteSize: text.length, mediaType: 'text/plain', recordedAt: OLD },
+  });
   return sha256;
 }
 
@@ -55,12 +62,23 @@ async function recorded(text: string): Promise<string> {
 async function cited(text: string): Promise<{ readonly sha256: string; readonly checkpointId: string }> {
   const sha256 = await recorded(text);
   version += 1;
-  const { id } = await database.db.checkpoint.create({ data: { modelId, version, encoder: 'RESNET18', embeddingDim: 512, inputContract: INPUT_CONTRACT, sha256, byteSize: text.length } });
+  const { id } = await database.db.checkpoint.create({
+    data: {
+      modelId,
+      version,
+      encoder: 'RESNET18',
+      embeddingDim: 512,
+      inputContract: INPUT_CONTRACT,
+      sha256,
+      byteSize: text.length,
+    },
+  });
   return { sha256, checkpointId: id };
 }
 
 const isStored = async (sha256: string): Promise<boolean> => (await store.byteSizeOf(sha256)) !== undefined;
-const hasRow = async (sha256: string): Promise<boolean> => (await database.db.artifact.findUnique({ where: { sha256 } })) !== null;
+const hasRow = async (sha256: string): Promise<boolean> =>
+  (await database.db.artifact.findUnique({ where: { sha256 } })) !== null;
 
 describe('fsck', () => {
   const check = () => checkArtifacts({ db: database.db, store });
@@ -69,7 +87,11 @@ describe('fsck', () => {
     await cited('one');
     await cited('three');
     const progress: number[] = [];
-    const report = await checkArtifacts({ db: database.db, store, onProgress: ({ bytesDone, bytesTotal }) => progress.push(bytesDone / bytesTotal) });
+    const report = await checkArtifacts({
+      db: database.db,
+      store,
+      onProgress: ({ bytesDone, bytesTotal }) => progress.push(bytesDone / bytesTotal),
+    });
     assert.deepEqual(report.checked, { count: 2, byteSize: 8 });
     assert.deepEqual([report.damaged, report.healed, report.strangeFiles], [[], [], []]);
     assert.equal(progress.at(-1), 1);
@@ -93,7 +115,10 @@ describe('fsck', () => {
     await writeFile(store.pathOf(sha256), 'weight');
     await check();
     const again = await check();
-    assert.deepEqual(again.damaged.map(({ damage }) => damage), ['CORRUPT']);
+    assert.deepEqual(
+      again.damaged.map(({ damage }) => damage),
+      ['CORRUPT'],
+    );
     await stored('weights');
     const { damaged, healed } = await check();
     assert.deepEqual([damaged, healed], [[], [sha256]]);
@@ -164,9 +189,15 @@ describe('garbage collection', () => {
     const [shard, thumbnail, manifest, state] = await Promise.all(names.slice(0, 4).map(recorded));
     const { sha256: checkpoint } = await cited('checkpoint');
     assert.ok(shard !== undefined && thumbnail !== undefined && manifest !== undefined && state !== undefined);
-    const dataset = await database.db.dataset.create({ data: { slug: 'custody', name: 'Custody', imageKind: 'PATCH', synthetic: true } });
-    const made = await database.db.datasetVersion.create({ data: { datasetId: dataset.id, version: 1, manifestSha256: manifest } });
-    await database.db.datasetShard.create({ data: { datasetVersionId: made.id, position: 0, sha256: shard, byteSize: 5, imageCount: 1 } });
+    const dataset = await database.db.dataset.create({
+      data: { slug: 'custody', name: 'Custody', imageKind: 'PATCH', synthetic: true },
+    });
+    const made = await database.db.datasetVersion.create({
+      data: { datasetId: dataset.id, version: 1, manifestSha256: manifest },
+    });
+    await database.db.datasetShard.create({
+      data: { datasetVersionId: made.id, position: 0, sha256: shard, byteSize: 5, imageCount: 1 },
+    });
     await database.db.datasetThumbnail.create({ data: { datasetVersionId: made.id, position: 0, sha256: thumbnail } });
     const run = await database.db.run.create({ data: { title: 'as a test has it', kind: 'PRETRAINING', config: {} } });
     await database.db.trainingState.create({ data: { runId: run.id, step: 1, sha256: state } });
@@ -222,7 +253,9 @@ describe('garbage collection', () => {
         database.transact(async (tx) => {
           const result = await work(tx);
           await store.put(Buffer.from('the same bytes again'));
-          recording = database.transact((other) => recordArtifacts(other, [{ sha256, byteSize: 20, mediaType: 'text/plain' }]));
+          recording = database.transact((other) =>
+            recordArtifacts(other, [{ sha256, byteSize: 20, mediaType: 'text/plain' }]),
+          );
           return result;
         }),
       store,
@@ -247,26 +280,42 @@ describe('garbage collection', () => {
 
   test('keeps the last training states of a run that may go on, and none of one that succeeded', async () => {
     const [failed, succeeded] = await Promise.all(
-      (['FAILED', 'SUCCEEDED'] as const).map((status) => database.db.run.create({ data: { title: 'as a test has it', kind: 'PRETRAINING', config: {}, status } })),
+      (['FAILED', 'SUCCEEDED'] as const).map((status) =>
+        database.db.run.create({ data: { title: 'as a test has it', kind: 'PRETRAINING', config: {}, status } }),
+      ),
     );
     assert.ok(failed !== undefined && succeeded !== undefined);
     for (const step of [10, 20, 30]) {
-      for (const run of [failed, succeeded]) await database.db.trainingState.create({ data: { runId: run.id, step, sha256: await recorded(`${run.status} ${step}`) } });
+      for (const run of [failed, succeeded])
+        await database.db.trainingState.create({
+          data: { runId: run.id, step, sha256: await recorded(`${run.status} ${step}`) },
+        });
     }
     const planned = await collect({ dryRun: true });
     assert.equal(planned.rows.count, 4);
     assert.equal(await database.db.trainingState.count(), 6);
     assert.deepEqual(await collect(), planned);
     const left = await database.db.trainingState.findMany({ orderBy: { step: 'asc' } });
-    assert.deepEqual(left.map(({ runId, step }) => [runId, step]), [[failed.id, 20], [failed.id, 30]]);
+    assert.deepEqual(
+      left.map(({ runId, step }) => [runId, step]),
+      [
+        [failed.id, 20],
+        [failed.id, 30],
+      ],
+    );
     await collect({ keepStates: 1 });
-    assert.deepEqual((await database.db.trainingState.findMany()).map(({ step }) => step), [30]);
+    assert.deepEqual(
+      (await database.db.trainingState.findMany()).map(({ step }) => step),
+      [30],
+    );
   });
 
   test('knows when the oldest run at work began', async () => {
     assert.equal(await oldestActiveStart(database.db), undefined);
     const startedAt = new Date('2026-01-01T00:00:00Z');
-    const run = await database.db.run.create({ data: { title: 'as a test has it', kind: 'IMPORT', config: {}, status: 'RUNNING', startedAt } });
+    const run = await database.db.run.create({
+      data: { title: 'as a test has it', kind: 'IMPORT', config: {}, status: 'RUNNING', startedAt },
+    });
     assert.deepEqual(await oldestActiveStart(database.db), startedAt);
     await database.db.run.delete({ where: { id: run.id } });
   });
@@ -274,9 +323,17 @@ describe('garbage collection', () => {
   test('does not begin while somebody relies on the bytes, and the other way round', async () => {
     const { url } = database;
     await withStoredBytesLock(url, 'SHARED', async () => {
-      await assert.rejects(withStoredBytesLock(url, 'EXCLUSIVE', () => Promise.resolve()), { code: 'CONFLICT', retryable: true });
+      await assert.rejects(
+        withStoredBytesLock(url, 'EXCLUSIVE', () => Promise.resolve()),
+        { code: 'CONFLICT', retryable: true },
+      );
       await withStoredBytesLock(url, 'SHARED', () => Promise.resolve());
     });
-    await withStoredBytesLock(url, 'EXCLUSIVE', () => assert.rejects(withStoredBytesLock(url, 'SHARED', () => Promise.resolve()), { code: 'CONFLICT' }));
+    await withStoredBytesLock(url, 'EXCLUSIVE', () =>
+      assert.rejects(
+        withStoredBytesLock(url, 'SHARED', () => Promise.resolve()),
+        { code: 'CONFLICT' },
+      ),
+    );
   });
 });

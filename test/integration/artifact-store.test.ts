@@ -15,7 +15,9 @@ async function newStore(context: TestContext): Promise<{ folder: string; store: 
 
 async function filesBelow(folder: string): Promise<string[]> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
-  return entries.filter((entry) => entry.isFile()).map((entry) => path.relative(folder, path.join(entry.parentPath, entry.name)));
+  return entries
+    .filter((entry) => entry.isFile())
+    .map((entry) => path.relative(folder, path.join(entry.parentPath, entry.name)));
 }
 
 const sha256Of = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
@@ -28,7 +30,11 @@ describe('put', () => {
     const expected = { sha256, byteSize: BYTES.length };
     assert.deepEqual(await store.put(BYTES), expected);
     assert.deepEqual(await store.put(Readable.from([BYTES.subarray(0, 5), BYTES.subarray(5)])), expected);
-    assert.deepEqual(await filesBelow(folder), [path.join('sha256', sha256.slice(0, 2), sha256)], 'the same bytes are one file');
+    assert.deepEqual(
+      await filesBelow(folder),
+      [path.join('sha256', sha256.slice(0, 2), sha256)],
+      'the same bytes are one file',
+    );
     assert.deepEqual(await store.read(sha256), BYTES);
     assert.equal(await store.byteSizeOf(sha256), BYTES.length);
   });
@@ -44,7 +50,9 @@ describe('put', () => {
     const { store } = await newStore(context);
     assert.equal((await store.put(new Uint8Array())).byteSize, 0);
     const large = Buffer.alloc(3_000_000, 'tissue');
-    const { sha256 } = await store.put(Readable.from(Array.from({ length: 30 }, (_, index) => large.subarray(index * 100_000, (index + 1) * 100_000))));
+    const { sha256 } = await store.put(
+      Readable.from(Array.from({ length: 30 }, (_, index) => large.subarray(index * 100_000, (index + 1) * 100_000))),
+    );
     assert.equal(sha256, sha256Of(large));
     assert.ok((await store.read(sha256)).equals(large));
   });
@@ -78,7 +86,16 @@ describe('read', () => {
     assert.equal(await store.byteSizeOf(sha256), undefined);
   });
 
-  const names = ['', 'a'.repeat(63), 'A'.repeat(64), 'g'.repeat(64), '../'.repeat(21) + 'a', `${'a'.repeat(64)}/../x`, `${'a'.repeat(64)}\n`, '\0'.repeat(64)];
+  const names = [
+    '',
+    'a'.repeat(63),
+    'A'.repeat(64),
+    'g'.repeat(64),
+    '../'.repeat(21) + 'a',
+    `${'a'.repeat(64)}/../x`,
+    `${'a'.repeat(64)}\n`,
+    '\0'.repeat(64),
+  ];
   for (const name of names) {
     test(`takes no path for a name: ${JSON.stringify(name)}`, async (context) => {
       const { store } = await newStore(context);

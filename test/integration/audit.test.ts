@@ -20,14 +20,19 @@ after(async () => {
 });
 
 const ADMIN = keyHolder('ADMIN');
-const CREATE = 'mutation($slug: String!) { createModel(input: { slug: $slug, name: "m" }) { model { id } userErrors { code } } }';
+const CREATE =
+  'mutation($slug: String!) { createModel(input: { slug: $slug, name: "m" }) { model { id } userErrors { code } } }';
 
 async function latest(count: number): Promise<AuditRecord[]> {
   return (await server.services.audit.list(ADMIN, { first: count }, {})).edges.map((edge) => edge.node);
 }
 
 async function post(headers: Record<string, string>, query: string): Promise<Response> {
-  return fetch(`${server.url}/graphql`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify({ query }) });
+  return fetch(`${server.url}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify({ query }),
+  });
 }
 
 describe('an entry', () => {
@@ -36,9 +41,20 @@ describe('an entry', () => {
     const [entry] = await latest(1);
     assert.ok(entry !== undefined);
     const { at: instant, hash, previousHash, keyId, requestId, sequence, ...facts } = entry;
-    assert.deepEqual(facts, { person: 'admin', keyName: 'admin', address: '127.0.0.1', action: 'Mutation.createModel', subject: model, outcome: 'DONE', code: null });
+    assert.deepEqual(facts, {
+      person: 'admin',
+      keyName: 'admin',
+      address: '127.0.0.1',
+      action: 'Mutation.createModel',
+      subject: model,
+      outcome: 'DONE',
+      code: null,
+    });
     assert.ok(Math.abs(Date.now() - instant.getTime()) < 60_000 && sequence >= 1);
-    assert.match(`${keyId} ${requestId} ${hash} ${previousHash}`, /^[0-9a-f-]{36} [0-9a-f-]{36} [0-9a-f]{64} [0-9a-f]{64}$/);
+    assert.match(
+      `${keyId} ${requestId} ${hash} ${previousHash}`,
+      /^[0-9a-f-]{36} [0-9a-f-]{36} [0-9a-f]{64} [0-9a-f]{64}$/,
+    );
   });
 
   test('is written for what was rejected, and for what was denied', async () => {
@@ -47,7 +63,13 @@ describe('an entry', () => {
     await post({}, '{ keys { totalCount } }');
     await post({ authorization: `Bearer pfn_${'ab'.repeat(16)}_${'x'.repeat(43)}` }, '{ viewer { role } }');
     await fetch(`${server.url}/metrics?token=hush`, { headers: { 'x-forwarded-for': '203.0.113.9' } });
-    const facts = (await latest(5)).map(({ action, subject, outcome, code, person }) => [action, subject, outcome, code, person]);
+    const facts = (await latest(5)).map(({ action, subject, outcome, code, person }) => [
+      action,
+      subject,
+      outcome,
+      code,
+      person,
+    ]);
     assert.deepEqual(facts, [
       ['GET /metrics', null, 'DENIED', 'UNAUTHENTICATED', null],
       ['POST /graphql', 'abababab-abab-abab-abab-abababababab', 'DENIED', 'UNAUTHENTICATED', null],
@@ -64,26 +86,46 @@ describe('an entry', () => {
   });
 
   test('holds no secret, not even of the key that was made', async () => {
-    const secret = String(at(await server.ask('mutation { createKey(input: { name: "k", owner: "Ada", role: READER }) { key { id } secret } }'), 'data.createKey.secret'));
+    const secret = String(
+      at(
+        await server.ask(
+          'mutation { createKey(input: { name: "k", owner: "Ada", role: READER }) { key { id } secret } }',
+        ),
+        'data.createKey.secret',
+      ),
+    );
     await post({ authorization: `Bearer ${secret}` }, '{ keys { totalCount } }');
     const all = JSON.stringify(await latest(200));
     assert.ok(!all.includes(secret.slice(-43)) && !all.includes(server.adminKey.slice(-43)));
     const [denied, made] = await latest(2);
-    assert.deepEqual([denied?.person, denied?.code, made?.action, made?.subject], ['Ada', 'FORBIDDEN', 'Mutation.createKey', denied?.keyId]);
+    assert.deepEqual(
+      [denied?.person, denied?.code, made?.action, made?.subject],
+      ['Ada', 'FORBIDDEN', 'Mutation.createKey', denied?.keyId],
+    );
   });
 
   test('and its change are committed together or not at all', async () => {
     const audit = createAuditService({ db: database.db, transact: database.transact });
     const act = { viewer: ADMIN, address: null, requestId: 'r', action: 'Mutation.test', subject: null };
-    await assert.rejects(audit.record(act, () => audit.transact(async (tx) => {
-      await tx.model.create({ data: { slug: 'half', name: 'half' } });
-      throw new Error('no');
-    })), /no/);
+    await assert.rejects(
+      audit.record(act, () =>
+        audit.transact(async (tx) => {
+          await tx.model.create({ data: { slug: 'half', name: 'half' } });
+          throw new Error('no');
+        }),
+      ),
+      /no/,
+    );
     assert.equal(await database.db.model.count({ where: { slug: 'half' } }), 0);
-    assert.deepEqual((await latest(1)).map(({ outcome, code }) => [outcome, code]), [['FAILED', 'INTERNAL']]);
+    assert.deepEqual(
+      (await latest(1)).map(({ outcome, code }) => [outcome, code]),
+      [['FAILED', 'INTERNAL']],
+    );
     await database.db.$executeRawUnsafe('ALTER TABLE "AuditEntry" RENAME TO "AuditEntry_away"');
     try {
-      await assert.rejects(audit.record(act, () => audit.transact((tx) => tx.model.create({ data: { slug: 'unseen', name: 'unseen' } }))));
+      await assert.rejects(
+        audit.record(act, () => audit.transact((tx) => tx.model.create({ data: { slug: 'unseen', name: 'unseen' } }))),
+      );
     } finally {
       await database.db.$executeRawUnsafe('ALTER TABLE "AuditEntry_away" RENAME TO "AuditEntry"');
     }
@@ -100,14 +142,23 @@ test('changes made at the same moment form one chain', async () => {
 });
 
 test('the log is listed by person, key, action, outcome and time, in pages', async () => {
-  const list = async (filter: string, page = 'first: 200'): Promise<unknown> => server.ask(`{ auditLog(${page}, filter: ${filter}) { totalCount pageInfo { endCursor hasNextPage } nodes { sequence person action outcome } } }`);
+  const list = async (filter: string, page = 'first: 200'): Promise<unknown> =>
+    server.ask(
+      `{ auditLog(${page}, filter: ${filter}) { totalCount pageInfo { endCursor hasNextPage } nodes { sequence person action outcome } } }`,
+    );
   const denied = listAt(await list('{ outcome: DENIED }'), 'data.auditLog.nodes');
   assert.ok(denied.length >= 4 && denied.every((entry) => at(entry, 'outcome') === 'DENIED'));
   assert.equal(at(await list('{ person: "Ada" }'), 'data.auditLog.totalCount'), 1);
   assert.equal(at(await list('{ until: "2020-01-01T00:00:00Z" }'), 'data.auditLog.totalCount'), 0);
   const first = await list('{ action: "Mutation.createModel" }', 'first: 3');
-  const next = await list('{ action: "Mutation.createModel" }', `first: 3, after: "${String(at(first, 'data.auditLog.pageInfo.endCursor'))}"`);
-  assert.equal(Number(at(next, 'data.auditLog.nodes.0.sequence')) < Number(at(first, 'data.auditLog.nodes.2.sequence')), true);
+  const next = await list(
+    '{ action: "Mutation.createModel" }',
+    `first: 3, after: "${String(at(first, 'data.auditLog.pageInfo.endCursor'))}"`,
+  );
+  assert.equal(
+    Number(at(next, 'data.auditLog.nodes.0.sequence')) < Number(at(first, 'data.auditLog.nodes.2.sequence')),
+    true,
+  );
   assert.equal(at(await list('{}', 'after: "WyJ4Il0"'), 'errors.0.extensions.code'), 'CURSOR_INVALID');
 });
 
@@ -140,9 +191,16 @@ describe('the log', () => {
     const cut = await verifyAuditLog(database.db, head);
     assert.deepEqual([cut.fault, cut.hasKept], [null, false]);
     await force(`UPDATE "AuditEntry" SET person = 'nobody' WHERE sequence = 3`);
-    assert.deepEqual((await verifyAuditLog(database.db)).fault, { sequence: 3, message: 'Entry 3 is not what was written.' });
+    assert.deepEqual((await verifyAuditLog(database.db)).fault, {
+      sequence: 3,
+      message: 'Entry 3 is not what was written.',
+    });
     await force('DELETE FROM "AuditEntry" WHERE sequence = 2');
     const broken = await server.ask('{ verifyAudit { entryCount head { sequence } fault { sequence message } } }');
-    assert.deepEqual(at(broken, 'data.verifyAudit'), { entryCount: 1, head: { sequence: 1 }, fault: { sequence: 3, message: 'Entry 2 is missing.' } });
+    assert.deepEqual(at(broken, 'data.verifyAudit'), {
+      entryCount: 1,
+      head: { sequence: 1 },
+      fault: { sequence: 3, message: 'Entry 2 is missing.' },
+    });
   });
 });

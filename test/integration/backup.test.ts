@@ -30,15 +30,30 @@ before(async () => {
   store = openArtifactStore(path.join(base, 'artifacts'));
   const { db } = database;
   sha256 = await stored('state of step 7');
-  const trained = await db.run.create({ data: { title: 'as a test has it', kind: 'PRETRAINING', config: { note: 'tab\t, newline\n, backslash \\ and ü' }, status: 'RUNNING', startedAt: new Date() } });
+  const trained = await db.run.create({
+    data: {
+      title: 'as a test has it',
+      kind: 'PRETRAINING',
+      config: { note: 'tab\t, newline\n, backslash \\ and ü' },
+      status: 'RUNNING',
+      startedAt: new Date(),
+    },
+  });
   runId = trained.id;
   await db.runEvent.create({ data: { runId, sequence: 1, kind: 'STARTED', status: 'RUNNING' } });
   await db.trainingState.create({ data: { runId, step: 7, sha256 } });
-  const dataset = await db.dataset.create({ data: { slug: 'kept', name: 'Kept', imageKind: 'PATCH', synthetic: true, searchText: 'kept' } });
+  const dataset = await db.dataset.create({
+    data: { slug: 'kept', name: 'Kept', imageKind: 'PATCH', synthetic: true, searchText: 'kept' },
+  });
   const manifestSha256 = await stored('manifest');
   const version = await db.datasetVersion.create({ data: { datasetId: dataset.id, version: 1, manifestSha256 } });
-  await db.datasetShard.create({ data: { datasetVersionId: version.id, position: 0, sha256: await stored('shard'), byteSize: 5, imageCount: 1 } });
-  await db.datasetVersion.update({ where: { id: version.id }, data: { status: 'SEALED', digest: 'd', sealedAt: new Date() } });
+  await db.datasetShard.create({
+    data: { datasetVersionId: version.id, position: 0, sha256: await stored('shard'), byteSize: 5, imageCount: 1 },
+  });
+  await db.datasetVersion.update({
+    where: { id: version.id },
+    data: { status: 'SEALED', digest: 'd', sealedAt: new Date() },
+  });
   backup = path.join(base, 'registry.tar');
   const report = await write(backup);
   assert.deepEqual([report.damaged, report.artifacts.count], [[], 3]);
@@ -63,7 +78,10 @@ async function restore(...args: string[]): Promise<{ code: number; output: strin
   const env = childEnvironment({ PARAFFIN_DATABASE_URL: '' });
   return run(process.execPath, ['src/cli/main.ts', 'restore', ...args], { cwd: ROOT, env }).then(
     ({ stdout }) => ({ code: 0, output: stdout }),
-    (error: Error & { code?: number; stdout?: string; stderr?: string }) => ({ code: error.code ?? 1, output: `${error.stdout ?? ''}${error.stderr ?? ''}` }),
+    (error: Error & { code?: number; stdout?: string; stderr?: string }) => ({
+      code: error.code ?? 1,
+      output: `${error.stdout ?? ''}${error.stderr ?? ''}`,
+    }),
   );
 }
 
@@ -72,9 +90,14 @@ async function contentOf(url: string): Promise<Record<string, unknown>> {
   const client = new Client({ connectionString: url });
   await client.connect();
   try {
-    const { rows: tables } = await client.query<{ name: string }>(`SELECT oid::regclass::text AS name FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> '_prisma_migrations' ORDER BY 1`);
+    const { rows: tables } = await client.query<{ name: string }>(
+      `SELECT oid::regclass::text AS name FROM pg_class WHERE relkind = 'r' AND relnamespace = 'public'::regnamespace AND relname <> '_prisma_migrations' ORDER BY 1`,
+    );
     const content: Record<string, unknown> = {};
-    for (const { name } of tables) content[name] = (await client.query<{ row: string }>(`SELECT t::text AS row FROM ${name} t ORDER BY 1`)).rows.map(({ row }) => row);
+    for (const { name } of tables)
+      content[name] = (await client.query<{ row: string }>(`SELECT t::text AS row FROM ${name} t ORDER BY 1`)).rows.map(
+        ({ row }) => row,
+      );
     return content;
   } finally {
     await client.end();
@@ -83,7 +106,10 @@ async function contentOf(url: string): Promise<Record<string, unknown>> {
 
 test('a file for its owner alone, with nothing unfinished beside it', async () => {
   assert.equal((await stat(backup)).mode & 0o777, 0o600);
-  assert.deepEqual((await readdir(base)).filter((name) => name.endsWith('.unfinished')), []);
+  assert.deepEqual(
+    (await readdir(base)).filter((name) => name.endsWith('.unfinished')),
+    [],
+  );
 });
 
 test('everything is there again elsewhere, rules included, and the run that was under way waits', async () => {
@@ -95,13 +121,22 @@ test('everything is there again elsewhere, rules included, and the run that was 
   try {
     const now = await contentOf(postgres.url);
     assert.deepEqual(Object.keys(now), Object.keys(before));
-    for (const [table, rows] of Object.entries(before)) if (table !== '"Run"' && table !== '"RunEvent"') assert.deepEqual(now[table], rows, table);
+    for (const [table, rows] of Object.entries(before))
+      if (table !== '"Run"' && table !== '"RunEvent"') assert.deepEqual(now[table], rows, table);
     const client = new Client({ connectionString: postgres.url });
     await client.connect();
     try {
-      assert.deepEqual((await client.query('SELECT status::text, config FROM "Run" WHERE id = $1', [runId])).rows, [{ status: 'QUEUED', config: { note: 'tab\t, newline\n, backslash \\ and ü' } }]);
-      assert.deepEqual((await client.query('SELECT kind FROM "RunEvent" WHERE "runId" = $1 ORDER BY sequence', [runId])).rows, [{ kind: 'STARTED' }, { kind: 'REQUEUED' }]);
-      assert.deepEqual((await client.query(`SELECT slug FROM "Dataset" WHERE "searchVector" @@ to_tsquery('english', 'kept')`)).rows, [{ slug: 'kept' }]);
+      assert.deepEqual((await client.query('SELECT status::text, config FROM "Run" WHERE id = $1', [runId])).rows, [
+        { status: 'QUEUED', config: { note: 'tab\t, newline\n, backslash \\ and ü' } },
+      ]);
+      assert.deepEqual(
+        (await client.query('SELECT kind FROM "RunEvent" WHERE "runId" = $1 ORDER BY sequence', [runId])).rows,
+        [{ kind: 'STARTED' }, { kind: 'REQUEUED' }],
+      );
+      assert.deepEqual(
+        (await client.query(`SELECT slug FROM "Dataset" WHERE "searchVector" @@ to_tsquery('english', 'kept')`)).rows,
+        [{ slug: 'kept' }],
+      );
       await assert.rejects(client.query('DELETE FROM "Artifact" WHERE sha256 = $1', [sha256]), /foreign key/);
       await assert.rejects(client.query('UPDATE "DatasetVersion" SET "imageCount" = 5'), /is sealed/);
     } finally {
@@ -160,8 +195,10 @@ describe('refused, and the place stays empty', () => {
     await handle.close();
     await refused(file, /can not be restored/);
   });
-  test('stored bytes that changed in the backup', async () => refused(await changed('bytes.tar', 'state of step 7', 'state of step 9'), /has changed in the backup/));
-  test('rows that changed in the backup', async () => refused(await changed('rows-changed.tar', 'backslash', 'Backslash'), /rows are not those/));
+  test('stored bytes that changed in the backup', async () =>
+    refused(await changed('bytes.tar', 'state of step 7', 'state of step 9'), /has changed in the backup/));
+  test('rows that changed in the backup', async () =>
+    refused(await changed('rows-changed.tar', 'backslash', 'Backslash'), /rows are not those/));
   test('a backup of a newer program', async () => {
     const [last] = (await readMigrations(MIGRATIONS_DIR)).slice(-1);
     await refused(await changed('newer.tar', last?.name ?? '', '29991231235959'), /newer Paraffin/);

@@ -1,4 +1,7 @@
-/** Cards by real HTTP: Croissant 1.1 against what its specification requires, model cards against Hugging Face's conventions. */
+/**
+ * Cards by real HTTP: Croissant 1.1 against what its specification requires, model cards against Hugging Face's
+ * conventions.
+ */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
@@ -9,8 +12,22 @@ import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { keyHolder } from '../support/viewers.ts';
 
-/** "Required" in https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html, with distribution, which it makes required. */
-const REQUIRED = ['@context', '@type', 'conformsTo', 'description', 'license', 'name', 'url', 'creator', 'datePublished', 'distribution'];
+/**
+ * "Required" in https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html, with distribution, which it makes
+ * required.
+ */
+const REQUIRED = [
+  '@context',
+  '@type',
+  'conformsTo',
+  'description',
+  'license',
+  'name',
+  'url',
+  'creator',
+  'datePublished',
+  'distribution',
+];
 const sha = (text: string): string => createHash('sha256').update(text).digest('hex');
 const NAME = 'Kólon «α» 大腸 | <b>';
 const MANIFEST = Buffer.from('{"key":"000000"}\n');
@@ -24,8 +41,17 @@ before(async () => {
   database = await openTestDatabase();
   server = await startTestServer(database);
   const dataset = await server.services.datasets.create(keyHolder('ADMIN'), {
-    name: NAME, slug: 'kolon', imageKind: 'PATCH', synthetic: false, organs: ['COLON'], stains: ['HE'], tasks: ['CLASSIFICATION'], licence: 'CC-BY-4.0', publishedYear: 2021,
-    resolutions: [{ magnification: 20, micronsPerPixel: 0.5 }], citation: { authors: 'Å. Ångström, 山田 太郎', title: 'On colons', doi: '10.1000/1' },
+    name: NAME,
+    slug: 'kolon',
+    imageKind: 'PATCH',
+    synthetic: false,
+    organs: ['COLON'],
+    stains: ['HE'],
+    tasks: ['CLASSIFICATION'],
+    licence: 'CC-BY-4.0',
+    publishedYear: 2021,
+    resolutions: [{ magnification: 20, micronsPerPixel: 0.5 }],
+    citation: { authors: 'Å. Ångström, 山田 太郎', title: 'On colons', doi: '10.1000/1' },
   });
   datasetId = dataset.id;
   const manifestSha256 = (await server.store.put(MANIFEST)).sha256;
@@ -34,8 +60,22 @@ before(async () => {
   versionId = draft.id;
   await database.transact((tx) =>
     server.services.datasets.sealVersion(tx, {
-      versionId, digest: sha('all'), manifestSha256, imageCount: 6, byteSize: 10_000_000_000, labelNames: ['tumour', 'stroma'], labelCounts: [{ label: 'tumour', count: 6 }], groupCount: 2, hasSplit: false, issues: [], thumbnails: [], shards,
-      artifacts: [...shards.map(({ sha256, byteSize }) => ({ sha256, byteSize, mediaType: 'application/x-tar' })), { sha256: manifestSha256, byteSize: MANIFEST.length, mediaType: 'application/jsonl' }],
+      versionId,
+      digest: sha('all'),
+      manifestSha256,
+      imageCount: 6,
+      byteSize: 10_000_000_000,
+      labelNames: ['tumour', 'stroma'],
+      labelCounts: [{ label: 'tumour', count: 6 }],
+      groupCount: 2,
+      hasSplit: false,
+      issues: [],
+      thumbnails: [],
+      shards,
+      artifacts: [
+        ...shards.map(({ sha256, byteSize }) => ({ sha256, byteSize, mediaType: 'application/x-tar' })),
+        { sha256: manifestSha256, byteSize: MANIFEST.length, mediaType: 'application/jsonl' },
+      ],
     }),
   );
 });
@@ -47,7 +87,10 @@ after(async () => {
 async function croissant(path: string): Promise<unknown> {
   const response = await fetch(server.url + path);
   assert.equal(response.status, 200);
-  assert.equal(response.headers.get('content-type'), 'application/ld+json; profile="http://mlcommons.org/croissant/1.1"');
+  assert.equal(
+    response.headers.get('content-type'),
+    'application/ld+json; profile="http://mlcommons.org/croissant/1.1"',
+  );
   return response.json();
 }
 
@@ -58,7 +101,8 @@ function valuesOf(key: string, value: unknown): unknown[] {
   return Object.entries(value).flatMap(([name, inner]) => [...(name === key ? [inner] : []), ...valuesOf(key, inner)]);
 }
 
-const isRecord = (value: unknown): value is Record<string, unknown> => typeof value === 'object' && value !== null && !Array.isArray(value);
+const isRecord = (value: unknown): value is Record<string, unknown> =>
+  typeof value === 'object' && value !== null && !Array.isArray(value);
 
 /** Every object of a document, however deep. */
 function nodesOf(value: unknown): unknown[] {
@@ -69,11 +113,17 @@ function nodesOf(value: unknown): unknown[] {
 describe('a dataset card', () => {
   test('has all that Croissant 1.1 requires, the name in UTF-8 as it was given', async () => {
     const card = await croissant(`/datasets/${datasetId}/croissant.json`);
-    assert.deepEqual(REQUIRED.filter((name) => at(card, name) === undefined), []);
+    assert.deepEqual(
+      REQUIRED.filter((name) => at(card, name) === undefined),
+      [],
+    );
     assert.equal(at(card, '@type'), 'sc:Dataset');
     assert.equal(at(card, 'conformsTo'), 'http://mlcommons.org/croissant/1.1');
     assert.equal(at(card, 'name'), NAME);
-    assert.deepEqual(at(card, 'creator'), [{ '@type': 'Person', name: 'Å. Ångström' }, { '@type': 'Person', name: '山田 太郎' }]);
+    assert.deepEqual(at(card, 'creator'), [
+      { '@type': 'Person', name: 'Å. Ångström' },
+      { '@type': 'Person', name: '山田 太郎' },
+    ]);
     assert.equal(at(card, 'license'), 'https://spdx.org/licenses/CC-BY-4.0');
     assert.equal(at(card, 'datePublished'), '2021');
     assert.equal(at(card, 'version'), '1.0.0');
@@ -94,11 +144,18 @@ describe('a dataset card', () => {
     assert.deepEqual(Buffer.from(await manifest.arrayBuffer()), MANIFEST);
 
     const recordSets = listAt(card, 'recordSet');
-    const defined = [...distribution, ...recordSets, ...recordSets.flatMap((set) => listAt(set, 'field'))].map((node) => at(node, '@id'));
+    const defined = [...distribution, ...recordSets, ...recordSets.flatMap((set) => listAt(set, 'field'))].map((node) =>
+      at(node, '@id'),
+    );
     assert.equal(new Set(defined).size, defined.length);
-    const cited = ['containedIn', 'fileObject', 'fileSet', 'references', 'key'].flatMap((key) => valuesOf(key, at(card, 'distribution')).concat(valuesOf(key, recordSets))).flatMap((value) => valuesOf('@id', value));
+    const cited = ['containedIn', 'fileObject', 'fileSet', 'references', 'key']
+      .flatMap((key) => valuesOf(key, at(card, 'distribution')).concat(valuesOf(key, recordSets)))
+      .flatMap((value) => valuesOf('@id', value));
     assert.ok(cited.length > 0);
-    assert.deepEqual(cited.filter((id) => !defined.includes(id)), []);
+    assert.deepEqual(
+      cited.filter((id) => !defined.includes(id)),
+      [],
+    );
   });
 
   test('means to a reader of JSON-LD what Croissant means', async () => {
@@ -110,22 +167,53 @@ describe('a dataset card', () => {
     const expanded: unknown = await jsonld.expand(card, strict);
     const nodes = nodesOf(expanded);
     const [cr, schema] = ['http://mlcommons.org/croissant/', 'https://schema.org/'];
-    const ofType = (type: string): unknown[] => nodes.filter((node) => isRecord(node) && [node['@type']].flat().includes(type));
-    assert.deepEqual([`${schema}Dataset`, `${cr}FileObject`, `${cr}FileSet`, `${cr}RecordSet`, `${cr}Field`].map((type) => ofType(type).length), [1, 3, 1, 2, 9]);
+    const ofType = (type: string): unknown[] =>
+      nodes.filter((node) => isRecord(node) && [node['@type']].flat().includes(type));
+    assert.deepEqual(
+      [`${schema}Dataset`, `${cr}FileObject`, `${cr}FileSet`, `${cr}RecordSet`, `${cr}Field`].map(
+        (type) => ofType(type).length,
+      ),
+      [1, 3, 1, 2, 9],
+    );
     const ids = new Set(nodes.filter((node) => at(node, '@type') !== undefined).map((node) => at(node, '@id')));
-    const links = ['containedIn', 'fileObject', 'fileSet', 'references', 'key'].flatMap((name) => valuesOf(cr + name, expanded).flat());
+    const links = ['containedIn', 'fileObject', 'fileSet', 'references', 'key'].flatMap((name) =>
+      valuesOf(cr + name, expanded).flat(),
+    );
     assert.ok(links.length > 0);
-    assert.deepEqual(links.map((link) => at(link, '@id')).filter((id) => !ids.has(id)), []);
-    const dataTypes = valuesOf(`${cr}dataType`, expanded).flat().map((type) => at(type, '@id'));
-    assert.deepEqual([...new Set(dataTypes)].sort(), [`${cr}Label`, `${cr}Split`, `${schema}ImageObject`, `${schema}Integer`, `${schema}Text`]);
+    assert.deepEqual(
+      links.map((link) => at(link, '@id')).filter((id) => !ids.has(id)),
+      [],
+    );
+    const dataTypes = valuesOf(`${cr}dataType`, expanded)
+      .flat()
+      .map((type) => at(type, '@id'));
+    assert.deepEqual([...new Set(dataTypes)].sort(), [
+      `${cr}Label`,
+      `${cr}Split`,
+      `${schema}ImageObject`,
+      `${schema}Integer`,
+      `${schema}Text`,
+    ]);
     const conformsTo = valuesOf('http://purl.org/dc/terms/conformsTo', expanded).flat();
-    assert.deepEqual(conformsTo.map((value) => at(value, '@value') ?? at(value, '@id')), ['http://mlcommons.org/croissant/1.1']);
+    assert.deepEqual(
+      conformsTo.map((value) => at(value, '@value') ?? at(value, '@id')),
+      ['http://mlcommons.org/croissant/1.1'],
+    );
   });
 
   test('what is not known is absent, also where Croissant would have it', async () => {
-    const made = await server.services.datasets.create(keyHolder('ADMIN'), { name: 'Unknown', imageKind: 'WSI', synthetic: false });
+    const made = await server.services.datasets.create(keyHolder('ADMIN'), {
+      name: 'Unknown',
+      imageKind: 'WSI',
+      synthetic: false,
+    });
     const card = await croissant(`/datasets/${made.id}/croissant.json`);
-    assert.deepEqual(['license', 'creator', 'datePublished', 'citeAs', 'sameAs', 'version', 'distribution'].filter((name) => at(card, name) !== undefined), []);
+    assert.deepEqual(
+      ['license', 'creator', 'datePublished', 'citeAs', 'sameAs', 'version', 'distribution'].filter(
+        (name) => at(card, name) !== undefined,
+      ),
+      [],
+    );
     assert.equal(at(card, 'description'), 'Histopathology images (WSI).');
     assert.equal(JSON.stringify(card).includes('null'), false);
   });
@@ -138,14 +226,24 @@ describe('a dataset card', () => {
   });
 
   test('finds the sealed version behind more unfinished imports than a page of versions has', async () => {
-    const { count } = await database.db.datasetVersion.createMany({ data: Array.from({ length: 201 }, (_, index) => ({ datasetId, version: 1_000 + index })) });
+    const { count } = await database.db.datasetVersion.createMany({
+      data: Array.from({ length: 201 }, (_, index) => ({ datasetId, version: 1_000 + index })),
+    });
     assert.equal(at(await croissant(`/datasets/${datasetId}/croissant.json`), 'version'), '1.0.0');
     assert.equal(at(await croissant(`/datasets/${datasetId}/croissant.json?version=1`), 'version'), '1.0.0');
-    assert.equal((await database.db.datasetVersion.deleteMany({ where: { datasetId, version: { gte: 1_000 } } })).count, count);
+    assert.equal(
+      (await database.db.datasetVersion.deleteMany({ where: { datasetId, version: { gte: 1_000 } } })).count,
+      count,
+    );
   });
 
   test('what is not there is said', async () => {
-    for (const [path, status, code] of [[`/datasets/${datasetId}/croissant.json?version=9`, 404, 'DATASET_VERSION_NOT_FOUND'], [`/datasets/${datasetId}/croissant.json?version=x`, 400, 'BAD_INPUT'], ['/datasets/nonsense/croissant.json', 404, 'DATASET_NOT_FOUND'], ['/checkpoints/nonsense/README.md', 404, 'CHECKPOINT_NOT_FOUND']] as const) {
+    for (const [path, status, code] of [
+      [`/datasets/${datasetId}/croissant.json?version=9`, 404, 'DATASET_VERSION_NOT_FOUND'],
+      [`/datasets/${datasetId}/croissant.json?version=x`, 400, 'BAD_INPUT'],
+      ['/datasets/nonsense/croissant.json', 404, 'DATASET_NOT_FOUND'],
+      ['/checkpoints/nonsense/README.md', 404, 'CHECKPOINT_NOT_FOUND'],
+    ] as const) {
       const response = await fetch(server.url + path);
       assert.equal(response.status, status, path);
       assert.equal(at(await response.json(), 'code'), code);
@@ -158,7 +256,11 @@ describe('a model card', () => {
   /** Lines of the front matter by name. Ours are JSON, which is YAML. */
   function frontMatter(card: string): ReadonlyMap<string, unknown> {
     const [, head = ''] = /^---\n([\s\S]*?)\n---\n/.exec(card) ?? [];
-    return new Map(head.split('\n').map((line) => [line.slice(0, line.indexOf(': ')), JSON.parse(line.slice(line.indexOf(': ') + 2))]));
+    return new Map(
+      head
+        .split('\n')
+        .map((line) => [line.slice(0, line.indexOf(': ')), JSON.parse(line.slice(line.indexOf(': ') + 2))]),
+    );
   }
 
   async function cardOf(checkpointId: string): Promise<string> {
@@ -170,18 +272,59 @@ describe('a model card', () => {
   }
 
   test('says what it is, what it saw, how to prepare an image, and what it scored', async () => {
-    await server.services.models.create(keyHolder('ADMIN'), { slug: 'kolon-encoder', name: 'Kólon encoder', licence: 'CC-BY-4.0' });
+    await server.services.models.create(keyHolder('ADMIN'), {
+      slug: 'kolon-encoder',
+      name: 'Kólon encoder',
+      licence: 'CC-BY-4.0',
+    });
     const sourceRunId = await makeRun(database);
-    await database.db.run.update({ where: { id: sourceRunId }, data: { config: { encoder: 'RESNET18', seed: 7, datasets: [{ datasetVersionId: versionId, imageCount: 6, maxImages: null }], initialCheckpointId: null } } });
-    const checkpoint = await database.transact((tx) => server.services.models.registerCheckpoint(tx, newCheckpoint({ modelSlug: 'kolon-encoder', sourceRunId, trainedOnVersionIds: [versionId] })));
-    const evaluationRun = await database.db.run.create({ data: { title: 'as a test has it', kind: 'EVALUATION', config: {} } });
+    await database.db.run.update({
+      where: { id: sourceRunId },
+      data: {
+        config: {
+          encoder: 'RESNET18',
+          seed: 7,
+          datasets: [{ datasetVersionId: versionId, imageCount: 6, maxImages: null }],
+          initialCheckpointId: null,
+        },
+      },
+    });
+    const checkpoint = await database.transact((tx) =>
+      server.services.models.registerCheckpoint(
+        tx,
+        newCheckpoint({ modelSlug: 'kolon-encoder', sourceRunId, trainedOnVersionIds: [versionId] }),
+      ),
+    );
+    const evaluationRun = await database.db.run.create({
+      data: { title: 'as a test has it', kind: 'EVALUATION', config: {} },
+    });
     const predictionsSha256 = (await server.store.put(Buffer.from('{}\n'))).sha256;
-    await database.db.artifact.create({ data: { sha256: predictionsSha256, byteSize: 3, mediaType: 'application/jsonl' } });
+    await database.db.artifact.create({
+      data: { sha256: predictionsSha256, byteSize: 3, mediaType: 'application/jsonl' },
+    });
     await database.transact((tx) =>
       server.services.evaluations.register(tx, {
-        checkpointId: checkpoint.id, datasetVersionId: versionId, protocol: 'LINEAR_PROBE', runId: evaluationRun.id, seed: 1, options: {}, split: {}, perClass: [], learningCurve: [], confusionMatrix: null, leakage: null, predictionsSha256,
+        checkpointId: checkpoint.id,
+        datasetVersionId: versionId,
+        protocol: 'LINEAR_PROBE',
+        runId: evaluationRun.id,
+        seed: 1,
+        options: {},
+        split: {},
+        perClass: [],
+        learningCurve: [],
+        confusionMatrix: null,
+        leakage: null,
+        predictionsSha256,
         metrics: [{ name: 'macroF1', value: 0.8125, ci95Low: 0.75, ci95High: 0.875 }],
-        baselines: [{ kind: 'RANDOM_ENCODER', metrics: [{ name: 'macroF1', value: 0.5, ci95Low: null, ci95High: null }], differences: [], learningCurve: [] }],
+        baselines: [
+          {
+            kind: 'RANDOM_ENCODER',
+            metrics: [{ name: 'macroF1', value: 0.5, ci95Low: null, ci95High: null }],
+            differences: [],
+            learningCurve: [],
+          },
+        ],
       }),
     );
     const card = await cardOf(checkpoint.id);
@@ -191,7 +334,16 @@ describe('a model card', () => {
     assert.deepEqual(head.get('tags'), ['histopathology', 'resnet18', 'self-supervised', 'simclr']);
     assert.deepEqual(head.get('datasets'), ['kolon']);
     assert.deepEqual(head.get('model-index'), [
-      { name: 'kolon-encoder', results: [{ task: { type: 'image-classification', name: 'linear probe' }, dataset: { type: 'kolon', name: `${NAME}, version 1`, revision: sha('all') }, metrics: [{ type: 'macroF1', value: 0.8125 }] }] },
+      {
+        name: 'kolon-encoder',
+        results: [
+          {
+            task: { type: 'image-classification', name: 'linear probe' },
+            dataset: { type: 'kolon', name: `${NAME}, version 1`, revision: sha('all') },
+            metrics: [{ type: 'macroF1', value: 0.8125 }],
+          },
+        ],
+      },
     ]);
     assert.match(card, /^# Kólon encoder, version 1$/m);
     assert.ok(card.includes(`Resize to ${INPUT_CONTRACT.imageSizePx} x ${INPUT_CONTRACT.imageSizePx} px`));
@@ -202,7 +354,9 @@ describe('a model card', () => {
   });
 
   test('one of which little is known says little: no licence, no training, no evaluation', async () => {
-    const answer = await server.ask('{ checkpoints(filter: { published: true }) { nodes { id importedFrom { licence } trainedOn { id } } } }');
+    const answer = await server.ask(
+      '{ checkpoints(filter: { published: true }) { nodes { id importedFrom { licence } trainedOn { id } } } }',
+    );
     const nodes = listAt(answer, 'data.checkpoints.nodes');
     for (const node of nodes) {
       const card = await cardOf(String(at(node, 'id')));
@@ -213,7 +367,9 @@ describe('a model card', () => {
       assert.equal(/## (Evaluation|Download)/.test(card), false);
     }
     const sourceRunId = await makeRun(database);
-    const bare = await database.transact((tx) => server.services.models.registerCheckpoint(tx, newCheckpoint({ modelSlug: 'bare', sourceRunId })));
+    const bare = await database.transact((tx) =>
+      server.services.models.registerCheckpoint(tx, newCheckpoint({ modelSlug: 'bare', sourceRunId })),
+    );
     assert.equal(frontMatter(await cardOf(bare.id)).has('license'), false);
   });
 });

@@ -36,24 +36,63 @@ function refused(payload: unknown, code: string, field: string): void {
 describe('createDataset', () => {
   test('what is not said is empty or null, in every field that the API has', async () => {
     await create({ name: 'Nothing said' });
-    const shown = await api.ask('{ dataset(slug: "nothing-said") { paperRoles sourceUrls subcollections { slug } classNames ihcMarkers tasks parentCollections organs { code } factSources { field } description citation { doi } } }');
-    assert.deepEqual(at(shown, 'dataset'), { paperRoles: [], sourceUrls: [], subcollections: [], classNames: [], ihcMarkers: [], tasks: [], parentCollections: [], organs: [], factSources: [], description: null, citation: null });
+    const shown = await api.ask(
+      '{ dataset(slug: "nothing-said") { paperRoles sourceUrls subcollections { slug } classNames ihcMarkers tasks parentCollections organs { code } factSources { field } description citation { doi } } }',
+    );
+    assert.deepEqual(at(shown, 'dataset'), {
+      paperRoles: [],
+      sourceUrls: [],
+      subcollections: [],
+      classNames: [],
+      ihcMarkers: [],
+      tasks: [],
+      parentCollections: [],
+      organs: [],
+      factSources: [],
+      description: null,
+      citation: null,
+    });
   });
 
   test('keeps everything that was said', async () => {
     const input = {
-      name: 'Köln Münster biopsies', description: 'Two\nlines.', organs: ['colon', 'LYMPH_NODE'], stains: ['h&e', 'PAS'], resolutions: [{ magnification: 20, micronsPerPixel: 0.5 }, { micronsPerPixel: 0.25 }],
-      imageKind: 'ROI', imageCount: 12, slideCount: 0, imageSizeNote: '512x512', classNames: ['benign', 'malignant'], tasks: ['CLASSIFICATION', 'SEGMENTATION'], ihcMarkers: ['Ki67'], licence: 'CC-BY-4.0',
-      publishedYear: 2024, citation: { authors: 'A. B.', title: 'T', doi: '10.1000/xyz' }, homepageUrl: 'https://example.org/data', notes: 'N', parentCollections: ['tcga'], synthetic: true,
+      name: 'Köln Münster biopsies',
+      description: 'Two\nlines.',
+      organs: ['colon', 'LYMPH_NODE'],
+      stains: ['h&e', 'PAS'],
+      resolutions: [{ magnification: 20, micronsPerPixel: 0.5 }, { micronsPerPixel: 0.25 }],
+      imageKind: 'ROI',
+      imageCount: 12,
+      slideCount: 0,
+      imageSizeNote: '512x512',
+      classNames: ['benign', 'malignant'],
+      tasks: ['CLASSIFICATION', 'SEGMENTATION'],
+      ihcMarkers: ['Ki67'],
+      licence: 'CC-BY-4.0',
+      publishedYear: 2024,
+      citation: { authors: 'A. B.', title: 'T', doi: '10.1000/xyz' },
+      homepageUrl: 'https://example.org/data',
+      notes: 'N',
+      parentCollections: ['tcga'],
+      synthetic: true,
     };
     const payload = await create(input);
     assert.deepEqual(at(payload, 'userErrors'), []);
     const { id, ...shown } = JSON.parse(JSON.stringify(at(payload, 'dataset')));
     assert.match(String(id), /^[0-9a-f-]{36}$/);
     assert.deepEqual(shown, {
-      ...input, slug: 'koln-munster-biopsies', provenance: 'LOCAL', organs: [{ code: 'COLON' }, { code: 'LYMPH_NODE' }], stains: [{ code: 'HE' }, { code: 'PAS' }],
-      resolutions: [{ magnification: 20, totalMagnification: null, micronsPerPixel: 0.5 }, { magnification: null, totalMagnification: null, micronsPerPixel: 0.25 }],
-      citation: { authors: 'A. B.', title: 'T', venue: null, doi: '10.1000/xyz', arxiv: null }, factSources: [], editedAt: null,
+      ...input,
+      slug: 'koln-munster-biopsies',
+      provenance: 'LOCAL',
+      organs: [{ code: 'COLON' }, { code: 'LYMPH_NODE' }],
+      stains: [{ code: 'HE' }, { code: 'PAS' }],
+      resolutions: [
+        { magnification: 20, totalMagnification: null, micronsPerPixel: 0.5 },
+        { magnification: null, totalMagnification: null, micronsPerPixel: 0.25 },
+      ],
+      citation: { authors: 'A. B.', title: 'T', venue: null, doi: '10.1000/xyz', arxiv: null },
+      factSources: [],
+      editedAt: null,
     });
     const found = await api.ask('{ datasets(filter: { search: "münster", synthetic: true }) { nodes { slug } } }');
     assert.deepEqual(at(found, 'datasets.nodes'), [{ slug: 'koln-munster-biopsies' }]);
@@ -72,7 +111,10 @@ describe('createDataset', () => {
     refused(await create({ name: 'CRAG' }), 'SLUG_TAKEN', 'input.name');
     const payloads = await Promise.all([1, 2, 3, 4].map(() => create({ name: 'Race', slug: 'race' })));
     assert.equal(payloads.filter((payload) => at(payload, 'dataset') !== null).length, 1);
-    assert.deepEqual(payloads.flatMap((payload) => listAt(payload, 'userErrors')).map((error) => at(error, 'code')), ['SLUG_TAKEN', 'SLUG_TAKEN', 'SLUG_TAKEN']);
+    assert.deepEqual(
+      payloads.flatMap((payload) => listAt(payload, 'userErrors')).map((error) => at(error, 'code')),
+      ['SLUG_TAKEN', 'SLUG_TAKEN', 'SLUG_TAKEN'],
+    );
   });
 
   const bad: readonly (readonly [string, object, string])[] = [
@@ -91,10 +133,22 @@ describe('createDataset', () => {
     ['a negative slide count', { name: 'a', slideCount: -1 }, 'input.slideCount'],
     ['a year long ago', { name: 'a', publishedYear: 1066 }, 'input.publishedYear'],
     ['a year far ahead', { name: 'a', publishedYear: 3000 }, 'input.publishedYear'],
-    ['a magnification of nothing', { name: 'a', resolutions: [{ magnification: 0 }] }, 'input.resolutions.0.magnification'],
-    ['um/px below nothing', { name: 'a', resolutions: [{ micronsPerPixel: -0.5 }] }, 'input.resolutions.0.micronsPerPixel'],
+    [
+      'a magnification of nothing',
+      { name: 'a', resolutions: [{ magnification: 0 }] },
+      'input.resolutions.0.magnification',
+    ],
+    [
+      'um/px below nothing',
+      { name: 'a', resolutions: [{ micronsPerPixel: -0.5 }] },
+      'input.resolutions.0.micronsPerPixel',
+    ],
     ['an empty resolution', { name: 'a', resolutions: [{}] }, 'input.resolutions.0'],
-    ['too many resolutions', { name: 'a', resolutions: Array.from({ length: 51 }, () => ({ magnification: 20 })) }, 'input.resolutions'],
+    [
+      'too many resolutions',
+      { name: 'a', resolutions: Array.from({ length: 51 }, () => ({ magnification: 20 })) },
+      'input.resolutions',
+    ],
     ['an address that is a script', { name: 'a', homepageUrl: 'javascript:alert(1)' }, 'input.homepageUrl'],
     ['an address that is none', { name: 'a', homepageUrl: 'here' }, 'input.homepageUrl'],
     ['a DOI that is none', { name: 'a', citation: { doi: 'doi' } }, 'input.citation.doi'],
@@ -104,7 +158,11 @@ describe('createDataset', () => {
     ['a null list', { name: 'a', organs: null }, 'input.organs'],
     ['a description too long', { name: 'a', description: 'x'.repeat(10_001) }, 'input.description'],
     ['a parent that is not there', { name: 'a', parentCollections: ['tcga', 'nowhere'] }, 'input.parentCollections.1'],
-    ['itself as parent', { name: 'Selfish', slug: 'selfish', parentCollections: ['selfish'] }, 'input.parentCollections.0'],
+    [
+      'itself as parent',
+      { name: 'Selfish', slug: 'selfish', parentCollections: ['selfish'] },
+      'input.parentCollections.0',
+    ],
   ];
   for (const [name, input, field] of bad) {
     test(`refuses ${name}`, async () => {
@@ -120,7 +178,10 @@ describe('createDataset', () => {
   });
 
   test('lists the known organs in the hint', async () => {
-    assert.match(String(at(listAt(await create({ name: 'a', organs: ['elbow'] }), 'userErrors')[0], 'hint')), /BREAST.*LYMPH_NODE/);
+    assert.match(
+      String(at(listAt(await create({ name: 'a', organs: ['elbow'] }), 'userErrors')[0], 'hint')),
+      /BREAST.*LYMPH_NODE/,
+    );
   });
 
   test('needs a key that may contribute', async () => {
@@ -134,26 +195,54 @@ describe('createDataset', () => {
 describe('updateDataset', () => {
   test('changes what is given, keeps the rest, and drops the evidence of what changed', async () => {
     const before = at(await api.ask(`{ dataset(slug: "panda") { ${FIELDS} } }`), 'dataset');
-    const payload = await update({ id: at(before, 'id'), slideCount: 10_000, licence: null, organs: ['prostate'], citation: at(before, 'citation') });
+    const payload = await update({
+      id: at(before, 'id'),
+      slideCount: 10_000,
+      licence: null,
+      organs: ['prostate'],
+      citation: at(before, 'citation'),
+    });
     assert.deepEqual(at(payload, 'userErrors'), []);
     const after = at(payload, 'dataset');
     assert.equal(at(after, 'slideCount'), 10_000);
     assert.equal(at(after, 'licence'), null);
     assert.notEqual(at(after, 'editedAt'), null);
-    for (const kept of ['slug', 'name', 'organs', 'stains', 'resolutions', 'citation', 'tasks', 'classNames', 'notes', 'provenance']) assert.deepEqual(at(after, kept), at(before, kept), kept);
+    for (const kept of [
+      'slug',
+      'name',
+      'organs',
+      'stains',
+      'resolutions',
+      'citation',
+      'tasks',
+      'classNames',
+      'notes',
+      'provenance',
+    ])
+      assert.deepEqual(at(after, kept), at(before, kept), kept);
     const fields = (dataset: unknown): unknown[] => listAt(dataset, 'factSources').map((fact) => at(fact, 'field'));
-    assert.deepEqual(fields(after), fields(before).filter((field) => field !== 'slideCount' && field !== 'licence'));
+    assert.deepEqual(
+      fields(after),
+      fields(before).filter((field) => field !== 'slideCount' && field !== 'licence'),
+    );
   });
 
   test('a changed organ is found by filter and search at once', async () => {
     const id = at(await create({ name: 'Wanderer', slug: 'one-who-moves', organs: ['skin'] }), 'dataset.id');
     await update({ id, organs: ['eye'], name: 'Settler' });
-    assert.deepEqual(at(await api.ask('{ datasets(filter: { search: "settler eye" }) { nodes { name } } }'), 'datasets.nodes'), [{ name: 'Settler' }]);
-    assert.deepEqual(at(await api.ask('{ datasets(filter: { search: "wanderer" }) { nodes { name } } }'), 'datasets.nodes'), []);
+    assert.deepEqual(
+      at(await api.ask('{ datasets(filter: { search: "settler eye" }) { nodes { name } } }'), 'datasets.nodes'),
+      [{ name: 'Settler' }],
+    );
+    assert.deepEqual(
+      at(await api.ask('{ datasets(filter: { search: "wanderer" }) { nodes { name } } }'), 'datasets.nodes'),
+      [],
+    );
   });
 
   test('refuses an id that is not there', async () => {
-    for (const id of ['nonsense', '0190a1b2-0000-7000-8000-000000000000']) refused(await update({ id, name: 'x' }), 'DATASET_NOT_FOUND', 'input.id');
+    for (const id of ['nonsense', '0190a1b2-0000-7000-8000-000000000000'])
+      refused(await update({ id, name: 'x' }), 'DATASET_NOT_FOUND', 'input.id');
   });
 
   test('refuses a name or a list of null, and bad values as createDataset does', async () => {
@@ -163,7 +252,10 @@ describe('updateDataset', () => {
     refused(await update({ id, organs: null }), 'BAD_INPUT', 'input.organs');
     refused(await update({ id, stains: ['ink'] }), 'BAD_INPUT', 'input.stains.0');
     refused(await update({ id, parentCollections: ['steady'] }), 'BAD_INPUT', 'input.parentCollections.0');
-    assert.equal(at(await api.ask('query ($id: ID) { dataset(id: $id) { editedAt } }', { id }), 'dataset.editedAt'), null);
+    assert.equal(
+      at(await api.ask('query ($id: ID) { dataset(id: $id) { editedAt } }', { id }), 'dataset.editedAt'),
+      null,
+    );
   });
 
   test('needs a key that may contribute', async () => {

@@ -92,7 +92,24 @@ describe('search', () => {
   });
 
   test('takes any text without a fault', async () => {
-    for (const search of ["'", '"', '\\', '%', '_', '&|!():*<->', '- - -', 'a:*', "'; DROP TABLE x; --", '乳腺', '🧬', 'or', '-', 'the', 'NOT', 'x'.repeat(200)]) {
+    for (const search of [
+      "'",
+      '"',
+      '\\',
+      '%',
+      '_',
+      '&|!():*<->',
+      '- - -',
+      'a:*',
+      "'; DROP TABLE x; --",
+      '乳腺',
+      '🧬',
+      'or',
+      '-',
+      'the',
+      'NOT',
+      'x'.repeat(200),
+    ]) {
       const nodes = await slugsOf({ search });
       assert.ok(nodes.length <= 57, search);
     }
@@ -107,7 +124,9 @@ describe('search', () => {
 });
 
 describe('order and pages', () => {
-  const orders = ['NAME', 'IMAGE_COUNT', 'PUBLISHED_YEAR', 'CREATED_AT'].flatMap((field) => ['ASC', 'DESC'].map((direction) => ({ field, direction })));
+  const orders = ['NAME', 'IMAGE_COUNT', 'PUBLISHED_YEAR', 'CREATED_AT'].flatMap((field) =>
+    ['ASC', 'DESC'].map((direction) => ({ field, direction })),
+  );
   for (const orderBy of [...orders, { field: 'RELEVANCE', direction: 'DESC' }]) {
     test(`every dataset once, in pages of 7, by ${orderBy.field} ${orderBy.direction}`, async () => {
       const filter = orderBy.field === 'RELEVANCE' ? { search: 'breast or colon or lung' } : {};
@@ -134,16 +153,24 @@ describe('order and pages', () => {
       const firstNull = counts.indexOf(null);
       assert.ok(firstNull > 0 && counts.slice(firstNull).every((count) => count === null));
       const numbers = counts.slice(0, firstNull).map(Number);
-      assert.deepEqual(numbers, [...numbers].sort((a, b) => (direction === 'ASC' ? a - b : b - a)));
+      assert.deepEqual(
+        numbers,
+        [...numbers].sort((a, b) => (direction === 'ASC' ? a - b : b - a)),
+      );
     }
   });
 
   test('a row added while paging neither doubles nor drops another', async () => {
     const first = await api.ask(LIST, { first: 10 });
-    await api.ask('mutation { createDataset(input: { name: "AAA first of all", slug: "aaa" }) { userErrors { message } } }');
+    await api.ask(
+      'mutation { createDataset(input: { name: "AAA first of all", slug: "aaa" }) { userErrors { message } } }',
+    );
     const second = await api.ask(LIST, { first: 10, after: at(first, 'datasets.pageInfo.endCursor') });
     const whole = (await slugsOf({})).slice(1);
-    assert.deepEqual([...listAt(first, 'datasets.nodes'), ...listAt(second, 'datasets.nodes')].map((node) => at(node, 'slug')), whole.slice(0, 20));
+    assert.deepEqual(
+      [...listAt(first, 'datasets.nodes'), ...listAt(second, 'datasets.nodes')].map((node) => at(node, 'slug')),
+      whole.slice(0, 20),
+    );
     await database.db.dataset.delete({ where: { slug: 'aaa' } });
   });
 });
@@ -158,20 +185,48 @@ describe('bad requests', () => {
     ['a cursor that is no cursor', { after: 'nonsense' }, invalid],
     ['an empty cursor', { after: '' }, invalid],
     ['a cursor of another list', { after: encodeCursor([id]) }, invalid],
-    ['a cursor of another order', { after: encodeCursor(['NAME ASC', 'bach', id]), orderBy: { field: 'IMAGE_COUNT' } }, invalid],
-    ['a cursor of another direction', { after: encodeCursor(['NAME ASC', 'bach', id]), orderBy: { field: 'NAME', direction: 'DESC' } }, invalid],
+    [
+      'a cursor of another order',
+      { after: encodeCursor(['NAME ASC', 'bach', id]), orderBy: { field: 'IMAGE_COUNT' } },
+      invalid,
+    ],
+    [
+      'a cursor of another direction',
+      { after: encodeCursor(['NAME ASC', 'bach', id]), orderBy: { field: 'NAME', direction: 'DESC' } },
+      invalid,
+    ],
     ['a forged cursor: id', { after: encodeCursor(['NAME ASC', 'bach', 'not-an-id']) }, invalid],
     ['a forged cursor: name', { after: encodeCursor(['NAME ASC', 'a\0b', id]) }, invalid],
     ['a forged cursor: null name', { after: encodeCursor(['NAME ASC', null, id]) }, invalid],
-    ['a forged cursor: count', { after: encodeCursor(['IMAGE_COUNT ASC', 1e30, id]), orderBy: { field: 'IMAGE_COUNT' } }, invalid],
-    ['a forged cursor: instant', { after: encodeCursor(['CREATED_AT ASC', 'yesterday', id]), orderBy: { field: 'CREATED_AT' } }, invalid],
-    ['a cursor of another search', { after: encodeCursor(['RELEVANCE DESC colon', 0.5, id]), filter: { search: 'breast' } }, invalid],
+    [
+      'a forged cursor: count',
+      { after: encodeCursor(['IMAGE_COUNT ASC', 1e30, id]), orderBy: { field: 'IMAGE_COUNT' } },
+      invalid,
+    ],
+    [
+      'a forged cursor: instant',
+      { after: encodeCursor(['CREATED_AT ASC', 'yesterday', id]), orderBy: { field: 'CREATED_AT' } },
+      invalid,
+    ],
+    [
+      'a cursor of another search',
+      { after: encodeCursor(['RELEVANCE DESC colon', 0.5, id]), filter: { search: 'breast' } },
+      invalid,
+    ],
     ['relevance without a search', { orderBy: { field: 'RELEVANCE' } }, { code: 'BAD_INPUT', field: 'orderBy.field' }],
     ['an unknown organ', { filter: { organs: ['BREAST', 'ELBOW'] } }, { code: 'BAD_INPUT', field: 'filter.organs.1' }],
     ['an unknown stain', { filter: { stains: ['INK'] } }, { code: 'BAD_INPUT', field: 'filter.stains.0' }],
     ['an empty organ', { filter: { organs: [''] } }, { code: 'BAD_INPUT', field: 'filter.organs.0' }],
-    ['a range upside down', { filter: { magnification: { min: 40, max: 20 } } }, { code: 'BAD_INPUT', field: 'filter.magnification.min' }],
-    ['a range below zero', { filter: { micronsPerPixel: { min: -1 } } }, { code: 'BAD_INPUT', field: 'filter.micronsPerPixel.min' }],
+    [
+      'a range upside down',
+      { filter: { magnification: { min: 40, max: 20 } } },
+      { code: 'BAD_INPUT', field: 'filter.magnification.min' },
+    ],
+    [
+      'a range below zero',
+      { filter: { micronsPerPixel: { min: -1 } } },
+      { code: 'BAD_INPUT', field: 'filter.micronsPerPixel.min' },
+    ],
     ['a search with a NUL', { filter: { search: 'a\0b' } }, { code: 'BAD_INPUT', field: 'filter.search' }],
     ['a search too long', { filter: { search: 'x'.repeat(201) } }, { code: 'BAD_INPUT', field: 'filter.search' }],
   ];
@@ -196,12 +251,25 @@ describe('bad requests', () => {
 describe('one dataset', () => {
   test('by id and by slug', async () => {
     const bySlug = await api.ask('{ dataset(slug: "bach") { id name } }');
-    assert.deepEqual(await api.ask('query ($id: ID) { dataset(id: $id) { id name } }', { id: at(bySlug, 'dataset.id') }), bySlug);
+    assert.deepEqual(
+      await api.ask('query ($id: ID) { dataset(id: $id) { id name } }', { id: at(bySlug, 'dataset.id') }),
+      bySlug,
+    );
   });
 
   test('is null when there is none', async () => {
-    for (const variables of [{ id: 'no-uuid' }, { id: '0190a1b2-0000-7000-8000-000000000000' }, { slug: 'no-such' }, { slug: '' }, { slug: 'a\0b' }, { id: "' OR 1=1" }]) {
-      assert.deepEqual(await api.ask('query ($id: ID, $slug: String) { dataset(id: $id, slug: $slug) { id } }', variables), { dataset: null });
+    for (const variables of [
+      { id: 'no-uuid' },
+      { id: '0190a1b2-0000-7000-8000-000000000000' },
+      { slug: 'no-such' },
+      { slug: '' },
+      { slug: 'a\0b' },
+      { id: "' OR 1=1" },
+    ]) {
+      assert.deepEqual(
+        await api.ask('query ($id: ID, $slug: String) { dataset(id: $id, slug: $slug) { id } }', variables),
+        { dataset: null },
+      );
     }
   });
 
@@ -214,7 +282,13 @@ describe('one dataset', () => {
 
   test('is not for a stranger where reading needs a key', async () => {
     const stranger = { kind: 'ANONYMOUS', mayRead: false } as const;
-    for (const query of ['{ datasets { totalCount } }', '{ dataset(slug: "bach") { id } }', '{ datasetFacets { datasetCount } }', '{ organs { code } }', '{ stains { code } }']) {
+    for (const query of [
+      '{ datasets { totalCount } }',
+      '{ dataset(slug: "bach") { id } }',
+      '{ datasetFacets { datasetCount } }',
+      '{ organs { code } }',
+      '{ stains { code } }',
+    ]) {
       const result = await api.execute(query, {}, stranger);
       assert.equal(at(result.errors?.[0]?.originalError, 'code'), 'UNAUTHENTICATED', query);
       assert.deepEqual((await api.execute(query, {}, READER)).errors, undefined);
@@ -225,7 +299,11 @@ describe('one dataset', () => {
 describe('facets', () => {
   const FACETS = `query ($filter: DatasetFilter) { datasetFacets(filter: $filter) { datasetCount organs { value name count } stains { value count } imageKinds { value count }
     tasks { value count } licences { value name count } provenances { value count } magnifications { value name count } micronsPerPixelBounds { value name count } } }`;
-  const countIn = (data: unknown, facet: string, value: string): unknown => at(listAt(data, `datasetFacets.${facet}`).find((each) => at(each, 'value') === value), 'count');
+  const countIn = (data: unknown, facet: string, value: string): unknown =>
+    at(
+      listAt(data, `datasetFacets.${facet}`).find((each) => at(each, 'value') === value),
+      'count',
+    );
 
   test('count the whole catalogue', async () => {
     const data = await api.ask(FACETS);
@@ -243,11 +321,22 @@ describe('facets', () => {
     const filter = { organs: ['BREAST'], tasks: ['CLASSIFICATION'], search: 'cancer or tumor' };
     const data = await api.ask(FACETS, { filter });
     assert.equal(at(data, 'datasetFacets.datasetCount'), (await nodesOf(filter)).length);
-    for (const [facet, part] of [['organs', 'organs'], ['stains', 'stains'], ['imageKinds', 'imageKinds'], ['tasks', 'tasks'], ['licences', 'licences'], ['provenances', 'provenances']] as const) {
+    for (const [facet, part] of [
+      ['organs', 'organs'],
+      ['stains', 'stains'],
+      ['imageKinds', 'imageKinds'],
+      ['tasks', 'tasks'],
+      ['licences', 'licences'],
+      ['provenances', 'provenances'],
+    ] as const) {
       const counts = listAt(data, `datasetFacets.${facet}`);
       assert.ok(counts.length > 0, facet);
       for (const each of counts) {
-        assert.equal((await nodesOf({ ...filter, [part]: [at(each, 'value')] })).length, at(each, 'count'), `${facet} ${String(at(each, 'value'))}`);
+        assert.equal(
+          (await nodesOf({ ...filter, [part]: [at(each, 'value')] })).length,
+          at(each, 'count'),
+          `${facet} ${String(at(each, 'value'))}`,
+        );
       }
     }
     for (const each of listAt(data, 'datasetFacets.magnifications')) {
@@ -255,18 +344,35 @@ describe('facets', () => {
       assert.equal((await nodesOf({ ...filter, magnification: { min: value, max: value } })).length, at(each, 'count'));
     }
     for (const each of listAt(data, 'datasetFacets.micronsPerPixelBounds')) {
-      assert.equal((await nodesOf({ ...filter, micronsPerPixel: { max: Number(at(each, 'value')) } })).length, at(each, 'count'), String(at(each, 'name')));
+      assert.equal(
+        (await nodesOf({ ...filter, micronsPerPixel: { max: Number(at(each, 'value')) } })).length,
+        at(each, 'count'),
+        String(at(each, 'name')),
+      );
     }
     assert.ok(listAt(data, 'datasetFacets.organs').length > 1);
   });
 
   test('bounds of um/px count what is finer, and leave their own part of the filter out', async () => {
-    const bounds = async (filter: object) => listAt(await api.ask(FACETS, { filter }), 'datasetFacets.micronsPerPixelBounds').map((each) => [at(each, 'value'), at(each, 'count')]);
+    const bounds = async (filter: object) =>
+      listAt(await api.ask(FACETS, { filter }), 'datasetFacets.micronsPerPixelBounds').map((each) => [
+        at(each, 'value'),
+        at(each, 'count'),
+      ]);
     const all = await bounds({});
-    assert.deepEqual(all.map(([value]) => value), ['0.25', '0.5', '1', '2', '4']);
-    assert.ok(all.every(([, count], index) => index === 0 || Number(count) >= Number(all[index - 1]?.[1])), 'a coarser bound holds what a finer one holds');
+    assert.deepEqual(
+      all.map(([value]) => value),
+      ['0.25', '0.5', '1', '2', '4'],
+    );
+    assert.ok(
+      all.every(([, count], index) => index === 0 || Number(count) >= Number(all[index - 1]?.[1])),
+      'a coarser bound holds what a finer one holds',
+    );
     assert.deepEqual(await bounds({ micronsPerPixel: { max: 0.25 } }), all);
-    assert.equal(at(await api.ask(FACETS, { filter: { micronsPerPixel: { max: 0.25 } } }), 'datasetFacets.datasetCount'), all[0]?.[1]);
+    assert.equal(
+      at(await api.ask(FACETS, { filter: { micronsPerPixel: { max: 0.25 } } }), 'datasetFacets.datasetCount'),
+      all[0]?.[1],
+    );
   });
 
   test('of nothing are empty', async () => {

@@ -23,12 +23,27 @@ before(async () => {
 after(() => database.close());
 
 function content(seed: string): SealedContent {
-  const shards = [0, 1].map((index) => ({ sha256: sha(`${seed} shard ${index}`), byteSize: 5_000_000_000, imageCount: 3 }));
+  const shards = [0, 1].map((index) => ({
+    sha256: sha(`${seed} shard ${index}`),
+    byteSize: 5_000_000_000,
+    imageCount: 3,
+  }));
   const thumbnails = ['benign', null].map((label, index) => ({ sha256: sha(`${seed} thumbnail ${index}`), label }));
   const manifestSha256 = sha(`${seed} manifest`);
   return {
-    digest: sha(seed), manifestSha256, imageCount: 6, byteSize: 10_000_000_000, labelNames: ['benign', 'malignant'], groupCount: 2, hasSplit: true, shards, thumbnails,
-    labelCounts: [{ label: 'benign', count: 4 }, { label: 'malignant', count: 2 }],
+    digest: sha(seed),
+    manifestSha256,
+    imageCount: 6,
+    byteSize: 10_000_000_000,
+    labelNames: ['benign', 'malignant'],
+    groupCount: 2,
+    hasSplit: true,
+    shards,
+    thumbnails,
+    labelCounts: [
+      { label: 'benign', count: 4 },
+      { label: 'malignant', count: 2 },
+    ],
     issues: [{ kind: 'UNREADABLE', count: 1, kept: false, examples: ['a/ü.png'] }],
     artifacts: [
       ...shards.map((shard) => ({ sha256: shard.sha256, byteSize: shard.byteSize, mediaType: 'application/x-tar' })),
@@ -37,18 +52,28 @@ function content(seed: string): SealedContent {
     ],
   };
 }
-const draft = (id = datasetId) => database.transact((tx) => datasets.createDraftVersion(tx, { datasetId: id, patchSizePx: 224 }));
-const seal = (versionId: string, sealed: SealedContent) => database.transact((tx) => datasets.sealVersion(tx, { versionId, ...sealed }));
-const refusal = (code: string, field?: string) => (error: unknown) => error instanceof DomainError && error.code === code && (field === undefined || error.field === field);
+const draft = (id = datasetId) =>
+  database.transact((tx) => datasets.createDraftVersion(tx, { datasetId: id, patchSizePx: 224 }));
+const seal = (versionId: string, sealed: SealedContent) =>
+  database.transact((tx) => datasets.sealVersion(tx, { versionId, ...sealed }));
+const refusal = (code: string, field?: string) => (error: unknown) =>
+  error instanceof DomainError && error.code === code && (field === undefined || error.field === field);
 
 describe('a version', () => {
   test('is a draft, then sealed with all that it holds, and shown by the API', async () => {
     const made = await draft();
     assert.deepEqual([made.version, made.status, made.imageCount, made.digest], [1, 'DRAFT', 0, null]);
-    const query = 'query ($id: ID) { dataset(id: $id) { latestVersion { id } versions { nodes { id version status } totalCount } } }';
+    const query =
+      'query ($id: ID) { dataset(id: $id) { latestVersion { id } versions { nodes { id version status } totalCount } } }';
     const before = await api.ask(query, { id: datasetId });
-    assert.deepEqual(at(before, 'dataset'), { latestVersion: null, versions: { nodes: [{ id: made.id, version: 1, status: 'DRAFT' }], totalCount: 1 } });
-    await assert.rejects(datasets.requireSealedVersions([made.id], () => 'input.x'), refusal('DATASET_VERSION_NOT_SEALED', 'input.x'));
+    assert.deepEqual(at(before, 'dataset'), {
+      latestVersion: null,
+      versions: { nodes: [{ id: made.id, version: 1, status: 'DRAFT' }], totalCount: 1 },
+    });
+    await assert.rejects(
+      datasets.requireSealedVersions([made.id], () => 'input.x'),
+      refusal('DATASET_VERSION_NOT_SEALED', 'input.x'),
+    );
 
     const sealed = content('one');
     await seal(made.id, sealed);
@@ -61,17 +86,43 @@ describe('a version', () => {
       { id: datasetId },
     );
     const { shards: _shards, thumbnails: _thumbnails, artifacts: _artifacts, ...facts } = sealed;
-    assert.deepEqual(at(shown, 'dataset.latestVersion'), { ...facts, id: made.id, version: 1, status: 'SEALED', patchSizePx: 224, dataset: { slug: 'bach' } });
-    assert.equal(at(await api.ask('{ datasets(filter: { hasVersions: true }) { totalCount } }'), 'datasets.totalCount'), 1);
+    assert.deepEqual(at(shown, 'dataset.latestVersion'), {
+      ...facts,
+      id: made.id,
+      version: 1,
+      status: 'SEALED',
+      patchSizePx: 224,
+      dataset: { slug: 'bach' },
+    });
+    assert.equal(
+      at(await api.ask('{ datasets(filter: { hasVersions: true }) { totalCount } }'), 'datasets.totalCount'),
+      1,
+    );
   });
 
   test('is found with its thumbnails', async () => {
-    assert.deepEqual(await datasets.thumbnailOf(READER, datasetId, 0), { position: 0, sha256: sha('one thumbnail 0'), byteSize: 100, label: 'benign' });
+    assert.deepEqual(await datasets.thumbnailOf(READER, datasetId, 0), {
+      position: 0,
+      sha256: sha('one thumbnail 0'),
+      byteSize: 100,
+      label: 'benign',
+    });
     assert.equal((await datasets.thumbnailOf(READER, datasetId, 1))?.label, null);
-    for (const position of [2, -1, 0.5, Number.NaN, 2 ** 40]) assert.equal(await datasets.thumbnailOf(READER, datasetId, position), undefined);
+    for (const position of [2, -1, 0.5, Number.NaN, 2 ** 40])
+      assert.equal(await datasets.thumbnailOf(READER, datasetId, position), undefined);
     assert.equal(await datasets.thumbnailOf(READER, 'nonsense', 0), undefined);
-    const answer = await api.ask('query ($id: ID!) { dataset(id: $id) { latestVersion { thumbnails { position label url } } } }', { id: datasetId });
-    assert.deepEqual(listAt(answer, 'dataset.latestVersion.thumbnails'), ['benign', null].map((label, position) => ({ position, label, url: `/artifacts/${sha(`one thumbnail ${position}`)}` })));
+    const answer = await api.ask(
+      'query ($id: ID!) { dataset(id: $id) { latestVersion { thumbnails { position label url } } } }',
+      { id: datasetId },
+    );
+    assert.deepEqual(
+      listAt(answer, 'dataset.latestVersion.thumbnails'),
+      ['benign', null].map((label, position) => ({
+        position,
+        label,
+        url: `/artifacts/${sha(`one thumbnail ${position}`)}`,
+      })),
+    );
   });
 
   test('is never sealed twice', async () => {
@@ -93,7 +144,12 @@ describe('a version', () => {
     await assert.rejects(db.datasetVersion.update({ where, data: { labelNames: ['other'] } }), /sealed/);
     await assert.rejects(db.datasetShard.updateMany({ where: parts, data: { imageCount: 9 } }), /sealed/);
     await assert.rejects(db.datasetShard.deleteMany({ where: parts }), /sealed/);
-    await assert.rejects(db.datasetShard.create({ data: { ...parts, position: 9, sha256: sha('one shard 0'), byteSize: 1, imageCount: 1 } }), /sealed/);
+    await assert.rejects(
+      db.datasetShard.create({
+        data: { ...parts, position: 9, sha256: sha('one shard 0'), byteSize: 1, imageCount: 1 },
+      }),
+      /sealed/,
+    );
     await assert.rejects(db.datasetThumbnail.deleteMany({ where: parts }), /sealed/);
     assert.equal(await database.transact((tx) => datasets.dropDraftVersion(tx, version.id)), false);
     // The link to its import run is not content.
@@ -130,7 +186,8 @@ describe('a version', () => {
     const other = String(at(await api.ask('{ dataset(slug: "crag") { id } }'), 'dataset.id'));
     const made = await Promise.all(Array.from({ length: 8 }, () => draft(other)));
     assert.deepEqual(made.map((version) => version.version).sort(), [1, 2, 3, 4, 5, 6, 7, 8]);
-    const query = 'query ($id: ID, $after: String) { dataset(id: $id) { versions(first: 3, after: $after) { nodes { version } pageInfo { hasNextPage endCursor } } } }';
+    const query =
+      'query ($id: ID, $after: String) { dataset(id: $id) { versions(first: 3, after: $after) { nodes { version } pageInfo { hasNextPage endCursor } } } }';
     const first = await api.ask(query, { id: other });
     const second = await api.ask(query, { id: other, after: at(first, 'dataset.versions.pageInfo.endCursor') });
     assert.deepEqual(at(first, 'dataset.versions.nodes'), [{ version: 8 }, { version: 7 }, { version: 6 }]);
@@ -147,7 +204,10 @@ describe('a version', () => {
   test('that is not there is named by its input field', async () => {
     const [version] = await database.db.datasetVersion.findMany({ where: { datasetId, status: 'SEALED' } });
     for (const id of [NOBODY, 'nonsense', '']) {
-      await assert.rejects(datasets.requireSealedVersions([version?.id ?? '', id], (index) => `input.datasets.${index}.datasetVersionId`), refusal('DATASET_VERSION_NOT_FOUND', 'input.datasets.1.datasetVersionId'));
+      await assert.rejects(
+        datasets.requireSealedVersions([version?.id ?? '', id], (index) => `input.datasets.${index}.datasetVersionId`),
+        refusal('DATASET_VERSION_NOT_FOUND', 'input.datasets.1.datasetVersionId'),
+      );
       assert.equal(await datasets.getVersion(READER, id), undefined);
     }
   });

@@ -25,8 +25,20 @@ const EVERY_FACT = `query ($slug: String!) { dataset(slug: $slug) {
 
 /** Where the API shows a field of a catalogue file whose evidence is stated. */
 const API_FIELDS: Readonly<Record<string, string>> = {
-  organs: 'organs', stains: 'stains', magnifications: 'resolutions.magnification', microns_per_pixel: 'resolutions.micronsPerPixel', image_kind: 'imageKind', image_count: 'imageCount',
-  wsi_count: 'slideCount', pixel_size: 'imageSizeNote', classes: 'classNames', tasks: 'tasks', licence: 'licence', year: 'publishedYear', citation: 'citation', homepage: 'homepageUrl',
+  organs: 'organs',
+  stains: 'stains',
+  magnifications: 'resolutions.magnification',
+  microns_per_pixel: 'resolutions.micronsPerPixel',
+  image_kind: 'imageKind',
+  image_count: 'imageCount',
+  wsi_count: 'slideCount',
+  pixel_size: 'imageSizeNote',
+  classes: 'classNames',
+  tasks: 'tasks',
+  licence: 'licence',
+  year: 'publishedYear',
+  citation: 'citation',
+  homepage: 'homepageUrl',
 };
 
 const sorted = (values: unknown): unknown[] => (Array.isArray(values) ? [...values].sort() : []);
@@ -43,7 +55,8 @@ describe('the catalogue in the API', () => {
     for (const file of await readdir(FOLDER)) {
       const row: unknown = JSON.parse(await readFile(path.join(FOLDER, file), 'utf8'));
       const shown = at(await api.ask(EVERY_FACT, { slug: at(row, 'slug') }), 'dataset');
-      const same = (field: string, catalogueField: string): void => assert.deepEqual(at(shown, field), at(row, catalogueField) ?? null, `${file}: ${catalogueField}`);
+      const same = (field: string, catalogueField: string): void =>
+        assert.deepEqual(at(shown, field), at(row, catalogueField) ?? null, `${file}: ${catalogueField}`);
       same('name', 'name');
       same('provenanceNote', 'provenance_note');
       same('imageKind', 'image_kind');
@@ -63,39 +76,80 @@ describe('the catalogue in the API', () => {
       assert.deepEqual(at(shown, 'paperRoles'), at(row, 'paper_roles') ?? [], file);
       assert.deepEqual(at(shown, 'parentCollections'), at(row, 'parent_collections') ?? [], file);
       assert.deepEqual(at(shown, 'tasks'), listAt(row, 'tasks').map(upper), file);
-      assert.deepEqual(sorted(listAt(shown, 'organs').map((organ) => at(organ, 'name'))), sorted(at(row, 'organs')), file);
-      assert.deepEqual(sorted(listAt(shown, 'stains').map((stain) => at(stain, 'name'))), sorted(at(row, 'stains')), file);
+      assert.deepEqual(
+        sorted(listAt(shown, 'organs').map((organ) => at(organ, 'name'))),
+        sorted(at(row, 'organs')),
+        file,
+      );
+      assert.deepEqual(
+        sorted(listAt(shown, 'stains').map((stain) => at(stain, 'name'))),
+        sorted(at(row, 'stains')),
+        file,
+      );
       const resolutions = listAt(shown, 'resolutions');
       const magnificationField = at(row, 'magnification_kind') === 'total' ? 'totalMagnification' : 'magnification';
-      assert.deepEqual(known(resolutions.map((each) => at(each, magnificationField))), at(row, 'magnifications') ?? [], file);
-      assert.deepEqual(known(resolutions.map((each) => at(each, 'micronsPerPixel'))), at(row, 'microns_per_pixel') ?? [], file);
+      assert.deepEqual(
+        known(resolutions.map((each) => at(each, magnificationField))),
+        at(row, 'magnifications') ?? [],
+        file,
+      );
+      assert.deepEqual(
+        known(resolutions.map((each) => at(each, 'micronsPerPixel'))),
+        at(row, 'microns_per_pixel') ?? [],
+        file,
+      );
       const parts = at(row, 'subcollections') ?? [];
       assert.ok(Array.isArray(parts));
-      const expectedParts = parts.map((part) => ({ slug: at(part, 'slug'), organ: at(part, 'organ') ?? null, slideCount: at(part, 'slides'), magnifications: at(part, 'magnifications') ?? [], source: at(part, 'source') }));
+      const expectedParts = parts.map((part) => ({
+        slug: at(part, 'slug'),
+        organ: at(part, 'organ') ?? null,
+        slideCount: at(part, 'slides'),
+        magnifications: at(part, 'magnifications') ?? [],
+        source: at(part, 'source'),
+      }));
       assert.deepEqual(at(shown, 'subcollections'), expectedParts, file);
       const facts = new Map(listAt(shown, 'factSources').map((fact) => [at(fact, 'field'), fact]));
       for (const [field, apiField] of Object.entries(API_FIELDS)) {
         const evidence = at(row, `evidence.${field}`);
         const fact = facts.get(apiField);
-        assert.equal(at(fact, 'evidence') ?? null, evidence === null ? null : upper(evidence), `${file}: evidence.${field}`);
-        assert.deepEqual(at(fact, 'sourceUrls') ?? [], at(row, `field_sources.${field}`) ?? [], `${file}: field_sources.${field}`);
+        assert.equal(
+          at(fact, 'evidence') ?? null,
+          evidence === null ? null : upper(evidence),
+          `${file}: evidence.${field}`,
+        );
+        assert.deepEqual(
+          at(fact, 'sourceUrls') ?? [],
+          at(row, `field_sources.${field}`) ?? [],
+          `${file}: field_sources.${field}`,
+        );
       }
     }
   });
 
   test('pairs a magnification with um/px only where there is one of each, and keeps total magnifications apart', async () => {
-    const data = await api.ask(`{ pcam: dataset(slug: "patchcamelyon") { resolutions { magnification micronsPerPixel } } glas: dataset(slug: "glas") { resolutions { magnification micronsPerPixel } }
+    const data =
+      await api.ask(`{ pcam: dataset(slug: "patchcamelyon") { resolutions { magnification micronsPerPixel } } glas: dataset(slug: "glas") { resolutions { magnification micronsPerPixel } }
       breakhis: dataset(slug: "breakhis") { resolutions { magnification totalMagnification } } oscc: dataset(slug: "oscc") { resolutions { magnification totalMagnification } } }`);
     assert.deepEqual(at(data, 'pcam.resolutions'), [{ magnification: 10, micronsPerPixel: 1 }]);
-    assert.deepEqual(at(data, 'glas.resolutions'), [{ magnification: 20, micronsPerPixel: null }, { magnification: null, micronsPerPixel: 0.62005 }, { magnification: null, micronsPerPixel: 0.465 }]);
+    assert.deepEqual(at(data, 'glas.resolutions'), [
+      { magnification: 20, micronsPerPixel: null },
+      { magnification: null, micronsPerPixel: 0.62005 },
+      { magnification: null, micronsPerPixel: 0.465 },
+    ]);
     assert.deepEqual(listAt(data, 'breakhis.resolutions').at(1), { magnification: 10, totalMagnification: 100 });
-    assert.deepEqual(at(data, 'oscc.resolutions'), [{ magnification: null, totalMagnification: 100 }, { magnification: null, totalMagnification: 400 }]);
+    assert.deepEqual(at(data, 'oscc.resolutions'), [
+      { magnification: null, totalMagnification: 100 },
+      { magnification: null, totalMagnification: 400 },
+    ]);
   });
 
   test('counts datasets by organ and stain', async () => {
     const data = await api.ask('{ organs { code name datasetCount } stains { code name datasetCount } }');
     assert.equal(listAt(data, 'organs').length, 31);
-    assert.deepEqual(listAt(data, 'organs').find((organ) => at(organ, 'code') === 'LYMPH_NODE'), { code: 'LYMPH_NODE', name: 'lymph node', datasetCount: 7 });
+    assert.deepEqual(
+      listAt(data, 'organs').find((organ) => at(organ, 'code') === 'LYMPH_NODE'),
+      { code: 'LYMPH_NODE', name: 'lymph node', datasetCount: 7 },
+    );
     assert.deepEqual(at(data, 'stains'), [
       { code: 'HE', name: 'H&E', datasetCount: 55 },
       { code: 'IHC', name: 'IHC', datasetCount: 8 },
@@ -107,15 +161,25 @@ describe('the catalogue in the API', () => {
 
 describe('seeding', () => {
   test('again writes nothing', async () => {
-    const before = await database.db.dataset.findMany({ select: { id: true, updatedAt: true }, orderBy: { id: 'asc' } });
+    const before = await database.db.dataset.findMany({
+      select: { id: true, updatedAt: true },
+      orderBy: { id: 'asc' },
+    });
     const report = await seedCatalogue(database.db, await loadCatalogue());
     assert.deepEqual([report.created, report.updated, report.unchanged.length], [[], [], 57]);
-    assert.deepEqual(await database.db.dataset.findMany({ select: { id: true, updatedAt: true }, orderBy: { id: 'asc' } }), before);
+    assert.deepEqual(
+      await database.db.dataset.findMany({ select: { id: true, updatedAt: true }, orderBy: { id: 'asc' } }),
+      before,
+    );
   });
 
   test('brings a changed file into its row and keeps the id', async () => {
     const catalogue = await loadCatalogue();
-    const changed = catalogue.map((dataset) => (dataset.slug === 'crag' ? { ...dataset, notes: 'A fact that was added.', organs: [{ code: 'SPLEEN', name: 'spleen' }] } : dataset));
+    const changed = catalogue.map((dataset) =>
+      dataset.slug === 'crag'
+        ? { ...dataset, notes: 'A fact that was added.', organs: [{ code: 'SPLEEN', name: 'spleen' }] }
+        : dataset,
+    );
     const before = await api.ask('{ dataset(slug: "crag") { id } }');
     assert.deepEqual((await seedCatalogue(database.db, changed)).updated, ['crag']);
     const data = await api.ask('{ dataset(slug: "crag") { id notes organs { code } factSources { field } } }');
@@ -130,13 +194,21 @@ describe('seeding', () => {
   test('leaves alone what a user edited or made under the same slug', async () => {
     const catalogue = await loadCatalogue();
     const id = at(await api.ask('{ dataset(slug: "lyon19") { id } }'), 'dataset.id');
-    await api.ask('mutation ($input: UpdateDatasetInput!) { updateDataset(input: $input) { userErrors { message } } }', { input: { id, description: 'Edited by hand.' } });
+    await api.ask(
+      'mutation ($input: UpdateDatasetInput!) { updateDataset(input: $input) { userErrors { message } } }',
+      { input: { id, description: 'Edited by hand.' } },
+    );
     await api.ask('mutation { createDataset(input: { name: "Ours", slug: "ours" }) { userErrors { message } } }');
     const [any] = catalogue;
     assert.ok(any !== undefined);
-    const report = await seedCatalogue(database.db, [...catalogue.map((dataset) => (dataset.slug === 'lyon19' ? { ...dataset, name: 'Overwritten' } : dataset)), { ...any, slug: 'ours', name: 'Not yours' }]);
+    const report = await seedCatalogue(database.db, [
+      ...catalogue.map((dataset) => (dataset.slug === 'lyon19' ? { ...dataset, name: 'Overwritten' } : dataset)),
+      { ...any, slug: 'ours', name: 'Not yours' },
+    ]);
     assert.deepEqual([...report.kept].sort(), ['lyon19', 'ours']);
-    const data = await api.ask('{ a: dataset(slug: "lyon19") { name description editedAt } b: dataset(slug: "ours") { name provenance } }');
+    const data = await api.ask(
+      '{ a: dataset(slug: "lyon19") { name description editedAt } b: dataset(slug: "ours") { name provenance } }',
+    );
     assert.match(String(at(data, 'a.name')), /^LYON19/);
     assert.equal(at(data, 'a.description'), 'Edited by hand.');
     assert.notEqual(at(data, 'a.editedAt'), null);
@@ -145,7 +217,10 @@ describe('seeding', () => {
   });
 
   test('from several servers at once seeds once', async () => {
-    const catalogue = (await loadCatalogue()).map((dataset) => ({ ...dataset, slug: `copy-${dataset.slug}`.slice(0, 80) }));
+    const catalogue = (await loadCatalogue()).map((dataset) => ({
+      ...dataset,
+      slug: `copy-${dataset.slug}`.slice(0, 80),
+    }));
     const reports = await Promise.all([1, 2, 3].map(() => seedCatalogue(database.db, catalogue)));
     assert.deepEqual(reports.map((report) => report.created.length).sort(), [0, 0, 57].sort());
     await database.db.dataset.deleteMany({ where: { slug: { startsWith: 'copy-' } } });

@@ -34,7 +34,9 @@ test('a killed holder leaves nothing that must be cleaned up', async (context) =
     await lockDataDir(${JSON.stringify(folder)});
     console.log('held');
     setInterval(() => undefined, 1000);`;
-  const holder = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+  const holder = spawn(process.execPath, ['--input-type=module', '-e', program], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
   await once(holder.stdout, 'data');
   await assert.rejects(lockDataDir(folder), { code: 'CONFLICT' });
   holder.kill('SIGKILL');

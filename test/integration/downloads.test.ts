@@ -42,11 +42,19 @@ after(async () => {
 
 async function register(sha256: string, byteSize: number): Promise<string> {
   const sourceRunId = await makeRun(database);
-  const checkpoint = await database.transact((tx) => server.services.models.registerCheckpoint(tx, newCheckpoint({ modelSlug: 'tissue', sourceRunId, sha256, byteSize })));
+  const checkpoint = await database.transact((tx) =>
+    server.services.models.registerCheckpoint(
+      tx,
+      newCheckpoint({ modelSlug: 'tissue', sourceRunId, sha256, byteSize }),
+    ),
+  );
   return checkpoint.id;
 }
 
-async function get(headers: Readonly<Record<string, string>> = {}, method = 'GET'): Promise<{ status: number; headers: Headers; bytes: Buffer }> {
+async function get(
+  headers: Readonly<Record<string, string>> = {},
+  method = 'GET',
+): Promise<{ status: number; headers: Headers; bytes: Buffer }> {
   const response = await fetch(address, { method, headers });
   return { status: response.status, headers: response.headers, bytes: Buffer.from(await response.arrayBuffer()) };
 }
@@ -67,7 +75,10 @@ describe('a checkpoint', () => {
 
   test('has the same headers for HEAD, and no body; a range means nothing there', async () => {
     const { status, headers, bytes } = await get({ range: 'bytes=0-1' }, 'HEAD');
-    assert.deepEqual([status, bytes.length, headers.get('content-length'), headers.get('etag')], [200, 0, String(BYTES.length), ETAG]);
+    assert.deepEqual(
+      [status, bytes.length, headers.get('content-length'), headers.get('etag')],
+      [200, 0, String(BYTES.length), ETAG],
+    );
   });
 
   test('comes in parts that make the whole', async () => {
@@ -123,7 +134,12 @@ describe('a checkpoint', () => {
         // Older curls call it an error (22) that nothing is left to send; the file is whole all the same.
         if (attempt === 0) throw error;
       });
-      assert.equal(createHash('sha256').update(await readFile(file)).digest('hex'), SHA256);
+      assert.equal(
+        createHash('sha256')
+          .update(await readFile(file))
+          .digest('hex'),
+        SHA256,
+      );
     }
   });
 });
@@ -131,13 +147,33 @@ describe('a checkpoint', () => {
 describe('what is not there', () => {
   const cases: readonly [string, () => string, number, string][] = [
     ['a format that nobody knows', () => `/checkpoints/${checkpointId}/download?format=pickle`, 400, 'BAD_INPUT'],
-    ['two formats at once', () => `/checkpoints/${checkpointId}/download?format=onnx&format=safetensors`, 400, 'BAD_INPUT'],
-    ['an unknown checkpoint', () => '/checkpoints/00000000-0000-7000-8000-000000000000/download', 404, 'CHECKPOINT_NOT_FOUND'],
+    [
+      'two formats at once',
+      () => `/checkpoints/${checkpointId}/download?format=onnx&format=safetensors`,
+      400,
+      'BAD_INPUT',
+    ],
+    [
+      'an unknown checkpoint',
+      () => '/checkpoints/00000000-0000-7000-8000-000000000000/download',
+      404,
+      'CHECKPOINT_NOT_FOUND',
+    ],
     ['an id that is none', () => '/checkpoints/champion/download', 404, 'CHECKPOINT_NOT_FOUND'],
     ['an unknown artifact', () => `/artifacts/${'0'.repeat(64)}`, 404, 'ARTIFACT_NOT_FOUND'],
     ['a path that climbs', () => '/artifacts/..%2f..%2fadmin-key', 404, 'ARTIFACT_NOT_FOUND'],
-    ['a thumbnail of nothing', () => '/datasets/00000000-0000-7000-8000-000000000000/thumbnails/0.webp', 404, 'NOT_FOUND'],
-    ['a thumbnail without a number', () => '/datasets/00000000-0000-7000-8000-000000000000/thumbnails/first.webp', 404, 'NOT_FOUND'],
+    [
+      'a thumbnail of nothing',
+      () => '/datasets/00000000-0000-7000-8000-000000000000/thumbnails/0.webp',
+      404,
+      'NOT_FOUND',
+    ],
+    [
+      'a thumbnail without a number',
+      () => '/datasets/00000000-0000-7000-8000-000000000000/thumbnails/first.webp',
+      404,
+      'NOT_FOUND',
+    ],
   ];
   for (const [what, place, status, code] of cases) {
     test(what, async () => {
@@ -153,7 +189,10 @@ describe('what is not there', () => {
     const id = await register(sha256, 9);
     await truncate(server.store.pathOf(sha256), 4);
     const short = await fetch(`${server.url}/checkpoints/${id}/download`);
-    assert.deepEqual([short.status, at(await short.json(), 'code'), short.headers.get('etag')], [500, 'ARTIFACT_CORRUPT', null]);
+    assert.deepEqual(
+      [short.status, at(await short.json(), 'code'), short.headers.get('etag')],
+      [500, 'ARTIFACT_CORRUPT', null],
+    );
     await server.store.put(Buffer.from('soon gone'));
     await rm(server.store.pathOf(sha256));
     await rm(path.join(server.folder, 'artifacts', 'quarantine', sha256));
@@ -180,7 +219,9 @@ describe('what is not there', () => {
     });
 
     test('are in quarantine afterwards, and whoever asks is told', async () => {
-      await eventually('the row to be marked', async () => ((await database.db.artifact.findUniqueOrThrow({ where: { sha256 } })).damagedAt === null ? undefined : true));
+      await eventually('the row to be marked', async () =>
+        (await database.db.artifact.findUniqueOrThrow({ where: { sha256 } })).damagedAt === null ? undefined : true,
+      );
       assert.equal((await server.store.quarantined()).byteSize, size);
       for (const headers of [{}, { range: 'bytes=0-9' }]) {
         const response = await fetch(`${server.url}/checkpoints/${id}/download`, { headers });
@@ -199,7 +240,14 @@ describe('what is not there', () => {
     const model = await database.db.model.create({ data: { slug: 'published', name: 'Published' } });
     const { INPUT_CONTRACT } = await import('../support/checkpoints.ts');
     const { id } = await database.db.checkpoint.create({
-      data: { modelId: model.id, version: 1, encoder: 'RESNET18', embeddingDim: 512, inputContract: INPUT_CONTRACT, importedFrom: { url: 'https://example.org/w.ckpt' } },
+      data: {
+        modelId: model.id,
+        version: 1,
+        encoder: 'RESNET18',
+        embeddingDim: 512,
+        inputContract: INPUT_CONTRACT,
+        importedFrom: { url: 'https://example.org/w.ckpt' },
+      },
     });
     const response = await fetch(`${server.url}/checkpoints/${id}/download`);
     assert.deepEqual([response.status, at(await response.json(), 'code')], [404, 'CHECKPOINT_NOT_DOWNLOADABLE']);
@@ -216,16 +264,23 @@ describe('an artifact', () => {
 
   test('of no bytes at all', async () => {
     const { sha256 } = await server.store.put(new Uint8Array(0));
-    await database.transact((tx) => server.services.artifacts.record(tx, { sha256, byteSize: 0, mediaType: 'application/octet-stream' }));
+    await database.transact((tx) =>
+      server.services.artifacts.record(tx, { sha256, byteSize: 0, mediaType: 'application/octet-stream' }),
+    );
     const response = await fetch(`${server.url}/artifacts/${sha256}`);
     assert.deepEqual([response.status, response.headers.get('content-length'), await response.text()], [200, '0', '']);
   });
 
   test('needs a key from elsewhere', async () => {
-    const response = await fetch(`${server.url}/artifacts/${SHA256}`, { headers: { 'x-forwarded-for': '203.0.113.9' } });
+    const response = await fetch(`${server.url}/artifacts/${SHA256}`, {
+      headers: { 'x-forwarded-for': '203.0.113.9' },
+    });
     assert.deepEqual([response.status, response.headers.get('www-authenticate')], [401, 'Bearer']);
     await response.body?.cancel();
-    const withKey = await fetch(`${server.url}/artifacts/${SHA256}`, { method: 'HEAD', headers: { 'x-forwarded-for': '203.0.113.9', authorization: `Bearer ${server.adminKey}` } });
+    const withKey = await fetch(`${server.url}/artifacts/${SHA256}`, {
+      method: 'HEAD',
+      headers: { 'x-forwarded-for': '203.0.113.9', authorization: `Bearer ${server.adminKey}` },
+    });
     assert.equal(withKey.status, 200);
   });
 });
@@ -237,7 +292,15 @@ describe('embeddings', () => {
   async function registerEmbeddings(): Promise<string> {
     const [rows, ids] = [await server.store.put(NUMBERS), await server.store.put(IDS)];
     const key = { encoderDigest: SHA256, datasetDigest: 'd'.repeat(64), preparationDigest: 'p'.repeat(64) };
-    const set = { ...key, source: 'CHECKPOINT', imageCount: 0, embeddingDim: 512, rows, ids, engine: { library: 'test' } } as const;
+    const set = {
+      ...key,
+      source: 'CHECKPOINT',
+      imageCount: 0,
+      embeddingDim: 512,
+      rows,
+      ids,
+      engine: { library: 'test' },
+    } as const;
     await database.transact((tx) => server.services.embeddings.register(tx, set));
     // Another worker with the same key: the first one's set stays.
     await database.transact((tx) => server.services.embeddings.register(tx, { ...set, rows: ids }));
@@ -246,13 +309,30 @@ describe('embeddings', () => {
 
   test('come as .npy with the rows named in a .csv, at the addresses that the API prints', async () => {
     const id = await registerEmbeddings();
-    const answer = await server.ask('query ($id: ID!) { checkpoint(id: $id) { embeddings { id source embeddingDim sha256 byteSize npyUrl idsUrl } } }', { id: checkpointId });
+    const answer = await server.ask(
+      'query ($id: ID!) { checkpoint(id: $id) { embeddings { id source embeddingDim sha256 byteSize npyUrl idsUrl } } }',
+      { id: checkpointId },
+    );
     const set = at(answer, 'data.checkpoint.embeddings.0');
-    assert.deepEqual(set, { id, source: 'CHECKPOINT', embeddingDim: 512, sha256: createHash('sha256').update(NUMBERS).digest('hex'), byteSize: NUMBERS.length, npyUrl: `/embeddings/${id}.npy`, idsUrl: `/embeddings/${id}.csv` });
+    assert.deepEqual(set, {
+      id,
+      source: 'CHECKPOINT',
+      embeddingDim: 512,
+      sha256: createHash('sha256').update(NUMBERS).digest('hex'),
+      byteSize: NUMBERS.length,
+      npyUrl: `/embeddings/${id}.npy`,
+      idsUrl: `/embeddings/${id}.csv`,
+    });
     const npy = await fetch(`${server.url}/embeddings/${id}.npy`, { headers: { range: 'bytes=3-' } });
-    assert.deepEqual([npy.status, await npy.text(), npy.headers.get('content-disposition')], [206, 'bers', `attachment; filename="embeddings-${id}.npy"`]);
+    assert.deepEqual(
+      [npy.status, await npy.text(), npy.headers.get('content-disposition')],
+      [206, 'bers', `attachment; filename="embeddings-${id}.npy"`],
+    );
     const csv = await fetch(`${server.url}/embeddings/${id}.csv`);
-    assert.deepEqual([csv.status, await csv.text(), csv.headers.get('content-type')], [200, IDS.toString(), 'text/csv; charset=utf-8']);
+    assert.deepEqual(
+      [csv.status, await csv.text(), csv.headers.get('content-type')],
+      [200, IDS.toString(), 'text/csv; charset=utf-8'],
+    );
   });
 
   test('that are not there, or no id, are not found; nor is another ending', async () => {
@@ -283,7 +363,8 @@ describe('a client that goes away', () => {
     return socket;
   }
 
-  const released = (): Promise<true> => eventually('the file to be closed', async () => ((await openCount()) === 0 ? true : undefined));
+  const released = (): Promise<true> =>
+    eventually('the file to be closed', async () => ((await openCount()) === 0 ? true : undefined));
 
   test('releases the file when it hangs up', { skip: process.platform !== 'linux' }, async () => {
     const socket = await begin();

@@ -1,4 +1,6 @@
-/** Evaluations as runs: launched by the service, carried by the task with the real engine, read back from the database. */
+/**
+ * Evaluations as runs: launched by the service, carried by the task with the real engine, read back from the database.
+ */
 import assert from 'node:assert/strict';
 import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -30,7 +32,9 @@ before(async () => {
   registry = await openTestRegistry(database, [runner.base], path.join(runner.base, 'artifacts'));
   const images = path.join(runner.base, 'images');
   await drawTissue({ outDir: images, imagesPerLabel: 8, imageSizePx: 48, seed: 3, groups: 4 });
-  const dataset = await database.db.dataset.create({ data: { slug: 'evaluate-test', name: 'Evaluate test', imageKind: 'PATCH', synthetic: true } });
+  const dataset = await database.db.dataset.create({
+    data: { slug: 'evaluate-test', name: 'Evaluate test', imageKind: 'PATCH', synthetic: true },
+  });
   datasetId = dataset.id;
   versionId = await importVersion(datasetId, { path: images, layout: 'FOLDER_PER_LABEL' });
   checkpointId = await pretrain({ steps: 0, seed: 7 });
@@ -43,7 +47,15 @@ after(async () => {
 
 async function pretrain(changes: object): Promise<string> {
   const trained = await registry.runs.launchPretraining(ADMIN, {
-    modelSlug: 'evaluate-test', datasets: [{ datasetVersionId: versionId }], encoder: 'RESNET18', imageSizePx: 32, batchSize: 4, temperature: 0.5, sampling: 'EVEN', precision: 'FLOAT32', ...changes,
+    modelSlug: 'evaluate-test',
+    datasets: [{ datasetVersionId: versionId }],
+    encoder: 'RESNET18',
+    imageSizePx: 32,
+    batchSize: 4,
+    temperature: 0.5,
+    sampling: 'EVEN',
+    precision: 'FLOAT32',
+    ...changes,
   });
   await (await runner.claim(pretrainTask, trained.id)).carry();
   return (await database.db.checkpoint.findFirstOrThrow({ where: { sourceRunId: trained.id } })).id;
@@ -55,12 +67,24 @@ async function importVersion(intoDatasetId: string, changes: object): Promise<st
   return (await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: imported.id } })).id;
 }
 
-async function evaluate(changes: object = {}): Promise<{ readonly run: LaunchedTask; readonly evaluation: ReportedEvaluationRecord }> {
-  const launched = await registry.evaluations.launch(ADMIN, { checkpointId, datasetVersionId: versionId, protocol: 'LINEAR_PROBE', folds: 4, seed: 1, options: { bootstrapResamples: 100 }, ...changes });
+async function evaluate(
+  changes: object = {},
+): Promise<{ readonly run: LaunchedTask; readonly evaluation: ReportedEvaluationRecord }> {
+  const launched = await registry.evaluations.launch(ADMIN, {
+    checkpointId,
+    datasetVersionId: versionId,
+    protocol: 'LINEAR_PROBE',
+    folds: 4,
+    seed: 1,
+    options: { bootstrapResamples: 100 },
+    ...changes,
+  });
   const run = await runner.claim(evaluateTask, launched.id);
   await run.carry();
   const found = await database.db.evaluation.findFirstOrThrow({ where: { runId: launched.id } });
-  const evaluation = (await registry.evaluations.ofCheckpoint(ADMIN, found.checkpointId, 100)).find(({ id }) => id === found.id);
+  const evaluation = (await registry.evaluations.ofCheckpoint(ADMIN, found.checkpointId, 100)).find(
+    ({ id }) => id === found.id,
+  );
   assert.ok(evaluation !== undefined);
   return { run, evaluation };
 }
@@ -72,15 +96,33 @@ test('embeddings are made once: an evaluation with the same encoders reads them 
   const checkpoint = await database.db.checkpoint.findUniqueOrThrow({ where: { id: checkpointId } });
   const sets = await database.db.embeddingSet.findMany({ orderBy: { id: 'asc' } });
   assert.deepEqual(
-    sets.map(({ source, imageCount, embeddingDim, datasetDigest }) => [source, imageCount, embeddingDim, datasetDigest]),
-    [['CHECKPOINT', 32, 512, version.digest], ['RANDOM_ENCODER', 32, 512, version.digest], ['COLOUR_STATISTICS', 32, 36, version.digest]],
+    sets.map(({ source, imageCount, embeddingDim, datasetDigest }) => [
+      source,
+      imageCount,
+      embeddingDim,
+      datasetDigest,
+    ]),
+    [
+      ['CHECKPOINT', 32, 512, version.digest],
+      ['RANDOM_ENCODER', 32, 512, version.digest],
+      ['COLOUR_STATISTICS', 32, 36, version.digest],
+    ],
   );
   assert.equal(sets[0]?.encoderDigest, checkpoint.sha256);
   const { shape, data } = readNpy(await runner.store.read(sets[0].sha256));
   assert.deepEqual([shape, data.every(Number.isFinite)], [[32, 512], true]);
   const ids: unknown = parse(await runner.store.read(sets[0].idsSha256), { columns: true });
   const manifest = parseManifest((await runner.store.read(version.manifestSha256 ?? '')).toString());
-  assert.deepEqual(ids, manifest.map(({ key, label, group, split, sourcePath }) => ({ key, label, group: group ?? '', split: split ?? '', sourcePath })));
+  assert.deepEqual(
+    ids,
+    manifest.map(({ key, label, group, split, sourcePath }) => ({
+      key,
+      label,
+      group: group ?? '',
+      split: split ?? '',
+      sourcePath,
+    })),
+  );
 
   const second = await evaluate();
   assert.ok(!second.run.events.some((event) => event.startsWith('Embedded')), second.run.events.join(' '));
@@ -90,43 +132,105 @@ test('embeddings are made once: an evaluation with the same encoders reads them 
 
   const third = await evaluate({ seed: 2 });
   assert.ok(third.run.events.includes('Embedded 32 of 32 images.'));
-  assert.deepEqual((await database.db.embeddingSet.findMany({ orderBy: { id: 'asc' } })).slice(3).map(({ source }) => source), ['RANDOM_ENCODER']);
+  assert.deepEqual(
+    (await database.db.embeddingSet.findMany({ orderBy: { id: 'asc' } })).slice(3).map(({ source }) => source),
+    ['RANDOM_ENCODER'],
+  );
 });
 
 const KINDS = ['RANDOM_ENCODER', 'COLOUR_STATISTICS', 'MAJORITY_CLASS'];
 
 test('a probe and kNN come with a learning curve, paired differences to every baseline, and their predictions', async () => {
   for (const protocol of ['LINEAR_PROBE', 'KNN']) {
-    const { evaluation } = await evaluate({ protocol, options: { bootstrapResamples: 100, labelFractions: [0.5, 1], shotsPerClass: [1], drawCount: 2 } });
+    const { evaluation } = await evaluate({
+      protocol,
+      options: { bootstrapResamples: 100, labelFractions: [0.5, 1], shotsPerClass: [1], drawCount: 2 },
+    });
     assert.equal(evaluation.protocol, protocol);
-    assert.deepEqual(evaluation.baselines.map(({ kind }) => kind), KINDS);
+    assert.deepEqual(
+      evaluation.baselines.map(({ kind }) => kind),
+      KINDS,
+    );
     const curve = evaluation.learningCurve;
-    assert.deepEqual(curve.map(({ labelFraction, shotsPerClass, drawCount }) => [labelFraction, shotsPerClass, drawCount]), [[0.5, null, 2], [1, null, 1], [null, 1, 2]]);
-    assert.deepEqual(curve.map(({ trainImageCount }) => trainImageCount), [12, 24, 4]);
+    assert.deepEqual(
+      curve.map(({ labelFraction, shotsPerClass, drawCount }) => [labelFraction, shotsPerClass, drawCount]),
+      [
+        [0.5, null, 2],
+        [1, null, 1],
+        [null, 1, 2],
+      ],
+    );
+    assert.deepEqual(
+      curve.map(({ trainImageCount }) => trainImageCount),
+      [12, 24, 4],
+    );
     const macroF1 = evaluation.metrics.find(({ name }) => name === 'macroF1')?.value ?? NaN;
-    assert.equal(curve[1]?.metrics.find(({ name }) => name === 'macroF1')?.value, macroF1, 'all labels are the result itself');
+    assert.equal(
+      curve[1]?.metrics.find(({ name }) => name === 'macroF1')?.value,
+      macroF1,
+      'all labels are the result itself',
+    );
     for (const { metrics, differences, learningCurve } of evaluation.baselines) {
       const own = metrics.find(({ name }) => name === 'macroF1')?.value ?? NaN;
       const difference = differences.find(({ name }) => name === 'macroF1');
-      assert.ok(difference !== undefined && Math.abs(difference.value - (macroF1 - own)) < 1e-12 && (difference.ci95Low ?? NaN) <= difference.value && difference.value <= (difference.ci95High ?? NaN));
+      assert.ok(
+        difference !== undefined &&
+          Math.abs(difference.value - (macroF1 - own)) < 1e-12 &&
+          (difference.ci95Low ?? NaN) <= difference.value &&
+          difference.value <= (difference.ci95High ?? NaN),
+      );
       assert.equal(learningCurve.length, 3);
     }
-    const lines = (await runner.store.read(evaluation.predictionsSha256 ?? '')).toString().trimEnd().split('\n').map((line): unknown => JSON.parse(line));
-    const counted = z.array(z.object({ key: z.string(), label: z.string(), predicted: z.string(), probabilities: z.array(z.number()) })).parse(lines);
+    const lines = (await runner.store.read(evaluation.predictionsSha256 ?? ''))
+      .toString()
+      .trimEnd()
+      .split('\n')
+      .map((line): unknown => JSON.parse(line));
+    const counted = z
+      .array(
+        z.object({ key: z.string(), label: z.string(), predicted: z.string(), probabilities: z.array(z.number()) }),
+      )
+      .parse(lines);
     const { labelNames = [], counts = [] } = evaluation.confusionMatrix ?? {};
     for (const [row, label] of labelNames.entries()) {
-      assert.deepEqual(labelNames.map((predicted) => counted.filter((line) => line.label === label && line.predicted === predicted).length), [...(counts[row] ?? [])]);
+      assert.deepEqual(
+        labelNames.map(
+          (predicted) => counted.filter((line) => line.label === label && line.predicted === predicted).length,
+        ),
+        [...(counts[row] ?? [])],
+      );
     }
-    assert.ok(counted.every(({ probabilities }) => Math.abs(probabilities.reduce((sum, value) => sum + value, 0) - 1) < 1e-9));
+    assert.ok(
+      counted.every(({ probabilities }) => Math.abs(probabilities.reduce((sum, value) => sum + value, 0) - 1) < 1e-9),
+    );
   }
 });
 
 test('fine-tuning trains the whole network, from the checkpoint and from nothing, and stops early', async () => {
-  const { evaluation } = await evaluate({ protocol: 'FINE_TUNE', folds: 2, options: { bootstrapResamples: 100, maxEpochs: 3, batchSize: 8, patienceEpochs: 1 } });
-  assert.deepEqual(evaluation.baselines.map(({ kind }) => kind), KINDS);
-  assert.equal(evaluation.confusionMatrix?.counts.flat().reduce((sum, count) => sum + count, 0), 32);
-  const { parts } = z.object({ parts: z.array(z.object({ epochCount: z.number(), bestEpoch: z.number(), validationLoss: z.number().nullable() })) }).parse(evaluation.split);
-  assert.ok(parts.every(({ epochCount, bestEpoch }) => bestEpoch >= 1 && bestEpoch <= epochCount && epochCount <= 3), JSON.stringify(parts));
+  const { evaluation } = await evaluate({
+    protocol: 'FINE_TUNE',
+    folds: 2,
+    options: { bootstrapResamples: 100, maxEpochs: 3, batchSize: 8, patienceEpochs: 1 },
+  });
+  assert.deepEqual(
+    evaluation.baselines.map(({ kind }) => kind),
+    KINDS,
+  );
+  assert.equal(
+    evaluation.confusionMatrix?.counts.flat().reduce((sum, count) => sum + count, 0),
+    32,
+  );
+  const { parts } = z
+    .object({
+      parts: z.array(
+        z.object({ epochCount: z.number(), bestEpoch: z.number(), validationLoss: z.number().nullable() }),
+      ),
+    })
+    .parse(evaluation.split);
+  assert.ok(
+    parts.every(({ epochCount, bestEpoch }) => bestEpoch >= 1 && bestEpoch <= epochCount && epochCount <= 3),
+    JSON.stringify(parts),
+  );
 });
 
 test('two checkpoints are compared over the same folds, and refused over others', async () => {
@@ -140,11 +244,21 @@ test('two checkpoints are compared over the same folds, and refused over others'
     assert.ok(Math.abs(difference - (left - right)) < 1e-12 && ci95Low <= ci95High);
   }
   const itself = await registry.evaluations.compare(ADMIN, first.id, first.id);
-  assert.ok(itself.metrics.every(({ difference, ci95Low, ci95High }) => difference === 0 && ci95Low === 0 && ci95High === 0));
+  assert.ok(
+    itself.metrics.every(({ difference, ci95Low, ci95High }) => difference === 0 && ci95Low === 0 && ci95High === 0),
+  );
   const { evaluation: otherFolds } = await evaluate({ seed: 2 });
-  await assert.rejects(registry.evaluations.compare(ADMIN, first.id, otherFolds.id), { code: 'EVALUATIONS_NOT_COMPARABLE' });
-  await assert.rejects(registry.evaluations.compare(ADMIN, first.id, '00000000-0000-7000-8000-000000000000'), { code: 'EVALUATION_NOT_FOUND', field: 'b' });
-  await assert.rejects(registry.evaluations.compare(ADMIN, 'latest', first.id), { code: 'EVALUATION_NOT_FOUND', field: 'a' });
+  await assert.rejects(registry.evaluations.compare(ADMIN, first.id, otherFolds.id), {
+    code: 'EVALUATIONS_NOT_COMPARABLE',
+  });
+  await assert.rejects(registry.evaluations.compare(ADMIN, first.id, '00000000-0000-7000-8000-000000000000'), {
+    code: 'EVALUATION_NOT_FOUND',
+    field: 'b',
+  });
+  await assert.rejects(registry.evaluations.compare(ADMIN, 'latest', first.id), {
+    code: 'EVALUATION_NOT_FOUND',
+    field: 'a',
+  });
 });
 
 test('a regression predicts the numbers of a CSV, beside the mean', async () => {
@@ -153,16 +267,35 @@ test('a regression predicts the numbers of a CSV, beside the mean', async () => 
   const lines: string[] = [];
   for (let image = 0; image < 24; image += 1) {
     const brightness = 40 + 8 * image;
-    const noise = Buffer.from(Array.from({ length: 48 * 48 * 3 }, (_, byte) => brightness + ((byte * 7919 + image * 31) % 17)));
-    await sharp(noise, { raw: { width: 48, height: 48, channels: 3 } }).png().toFile(path.join(folder, `${image}.png`));
+    const noise = Buffer.from(
+      Array.from({ length: 48 * 48 * 3 }, (_, byte) => brightness + ((byte * 7919 + image * 31) % 17)),
+    );
+    await sharp(noise, { raw: { width: 48, height: 48, channels: 3 } })
+      .png()
+      .toFile(path.join(folder, `${image}.png`));
     lines.push(`${image}.png,${brightness / 10},patient ${image >> 1}`);
   }
   await writeFile(path.join(folder, 'labels.csv'), `path,label,group\n${lines.join('\n')}\n`);
-  const numbersId = await importVersion(datasetId, { path: folder, layout: 'CSV', labelsCsvPath: path.join(folder, 'labels.csv') });
+  const numbersId = await importVersion(datasetId, {
+    path: folder,
+    layout: 'CSV',
+    labelsCsvPath: path.join(folder, 'labels.csv'),
+  });
   const { evaluation } = await evaluate({ datasetVersionId: numbersId, protocol: 'REGRESSION' });
-  assert.deepEqual(evaluation.metrics.map(({ name }) => name), ['meanAbsoluteError', 'spearmanCorrelation', 'rSquared']);
-  assert.deepEqual(evaluation.baselines.map(({ kind, metrics }) => [kind, metrics.length]), [['RANDOM_ENCODER', 3], ['COLOUR_STATISTICS', 3], ['MEAN_LABEL', 2]]);
-  const errorOf = (metrics: ReportedEvaluationRecord['metrics']): number => metrics.find(({ name }) => name === 'meanAbsoluteError')?.value ?? NaN;
+  assert.deepEqual(
+    evaluation.metrics.map(({ name }) => name),
+    ['meanAbsoluteError', 'spearmanCorrelation', 'rSquared'],
+  );
+  assert.deepEqual(
+    evaluation.baselines.map(({ kind, metrics }) => [kind, metrics.length]),
+    [
+      ['RANDOM_ENCODER', 3],
+      ['COLOUR_STATISTICS', 3],
+      ['MEAN_LABEL', 2],
+    ],
+  );
+  const errorOf = (metrics: ReportedEvaluationRecord['metrics']): number =>
+    metrics.find(({ name }) => name === 'meanAbsoluteError')?.value ?? NaN;
   // Brightness is the target: colour tells it, and the mean does not.
   assert.ok(errorOf(evaluation.baselines[1]?.metrics ?? []) < 0.5 * errorOf(evaluation.baselines[2]?.metrics ?? []));
   const [row] = await registry.evaluations.leaderboard(ADMIN, numbersId, 'REGRESSION');
@@ -173,14 +306,32 @@ describe('leakage', () => {
   test('nothing was seen by an encoder that was trained on nothing', async () => {
     const { leakage } = (await evaluate()).evaluation;
     assert.deepEqual(leakage, {
-      isComplete: true, isUpperBound: false, testImageCount: 32, exactImageCount: 0, nearDuplicateImageCount: 0, testGroupCount: 32, sharedGroupCount: 0, sharedDatasets: [], sharedCollections: [], unhashedVersionCount: 0,
+      isComplete: true,
+      isUpperBound: false,
+      testImageCount: 32,
+      exactImageCount: 0,
+      nearDuplicateImageCount: 0,
+      testGroupCount: 32,
+      sharedGroupCount: 0,
+      sharedDatasets: [],
+      sharedCollections: [],
+      unhashedVersionCount: 0,
     });
   });
 
   test('everything was seen where the same version is tested, and half may have been where half was taken', async () => {
     const whole = await pretrain({ steps: 1, seed: 7 });
     const { leakage } = (await evaluate({ checkpointId: whole })).evaluation;
-    assert.deepEqual([leakage?.exactImageCount, leakage?.nearDuplicateImageCount, leakage?.sharedGroupCount, leakage?.sharedDatasets, leakage?.isUpperBound], [32, 0, 32, ['evaluate-test'], false]);
+    assert.deepEqual(
+      [
+        leakage?.exactImageCount,
+        leakage?.nearDuplicateImageCount,
+        leakage?.sharedGroupCount,
+        leakage?.sharedDatasets,
+        leakage?.isUpperBound,
+      ],
+      [32, 0, 32, ['evaluate-test'], false],
+    );
     const half = await pretrain({ steps: 1, seed: 7, datasets: [{ datasetVersionId: versionId, maxImages: 16 }] });
     assert.equal((await evaluate({ checkpointId: half })).evaluation.leakage?.isUpperBound, true);
     // What a checkpoint began from, it has seen.
@@ -200,16 +351,28 @@ describe('leakage', () => {
     await change(1, (image) => image.resize(64, 64).png());
     await change(2, (image) => image.flop().png());
     await change(3, (image) => image.rotate(90).png());
-    const parent = await database.db.dataset.create({ data: { slug: 'the-parent', name: 'The parent', imageKind: 'WSI' } });
+    const parent = await database.db.dataset.create({
+      data: { slug: 'the-parent', name: 'The parent', imageKind: 'WSI' },
+    });
     await database.db.dataset.update({ where: { id: datasetId }, data: { parentCollections: [parent.slug] } });
-    const cutAgain = await database.db.dataset.create({ data: { slug: 'cut-again', name: 'Cut again', imageKind: 'PATCH', parentCollections: ['evaluate-test-copy'] } });
-    await database.db.dataset.create({ data: { slug: 'evaluate-test-copy', name: 'A copy', imageKind: 'PATCH', parentCollections: [parent.slug] } });
+    const cutAgain = await database.db.dataset.create({
+      data: { slug: 'cut-again', name: 'Cut again', imageKind: 'PATCH', parentCollections: ['evaluate-test-copy'] },
+    });
+    await database.db.dataset.create({
+      data: { slug: 'evaluate-test-copy', name: 'A copy', imageKind: 'PATCH', parentCollections: [parent.slug] },
+    });
     const copyId = await importVersion(cutAgain.id, { path: folder, layout: 'FOLDER_PER_LABEL' });
     const trained = await pretrain({ steps: 1, seed: 9 });
     const { evaluation } = await evaluate({ checkpointId: trained, datasetVersionId: copyId });
     const { leakage } = evaluation;
     assert.deepEqual(
-      [leakage?.exactImageCount, leakage?.nearDuplicateImageCount, leakage?.sharedGroupCount, leakage?.sharedDatasets, leakage?.sharedCollections],
+      [
+        leakage?.exactImageCount,
+        leakage?.nearDuplicateImageCount,
+        leakage?.sharedGroupCount,
+        leakage?.sharedDatasets,
+        leakage?.sharedCollections,
+      ],
       [28, 4, 0, [], ['the-parent']],
     );
     const [row] = await registry.evaluations.leaderboard(ADMIN, copyId, 'LINEAR_PROBE');
@@ -219,19 +382,58 @@ describe('leakage', () => {
     const { datasets } = runner.services;
     const [copy] = await datasets.requireSealedVersions([copyId]);
     assert.ok(copy !== undefined);
-    const artifacts = [copy.manifestSha256, ...copy.shards.map((shard) => shard.sha256)].map((sha256) => ({ sha256, byteSize: 0, mediaType: 'application/octet-stream' }));
-    const { digest, manifestSha256, imageCount, byteSize, labelNames, labelCounts, groupCount, hasSplit, issues, shards } = copy;
+    const artifacts = [copy.manifestSha256, ...copy.shards.map((shard) => shard.sha256)].map((sha256) => ({
+      sha256,
+      byteSize: 0,
+      mediaType: 'application/octet-stream',
+    }));
+    const {
+      digest,
+      manifestSha256,
+      imageCount,
+      byteSize,
+      labelNames,
+      labelCounts,
+      groupCount,
+      hasSplit,
+      issues,
+      shards,
+    } = copy;
     const old = await database.transact(async (tx) => {
       const draft = await datasets.createDraftVersion(tx, { datasetId: cutAgain.id });
-      return datasets.sealVersion(tx, { versionId: draft.id, digest, manifestSha256, imageCount, byteSize, labelNames, labelCounts, groupCount, hasSplit, issues, shards, thumbnails: [], artifacts });
+      return datasets.sealVersion(tx, {
+        versionId: draft.id,
+        digest,
+        manifestSha256,
+        imageCount,
+        byteSize,
+        labelNames,
+        labelCounts,
+        groupCount,
+        hasSplit,
+        issues,
+        shards,
+        thumbnails: [],
+        artifacts,
+      });
     });
     const { evaluation: unhashed } = await evaluate({ checkpointId: trained, datasetVersionId: old.id });
-    assert.deepEqual([unhashed.leakage?.exactImageCount, unhashed.leakage?.nearDuplicateImageCount, unhashed.leakage?.unhashedVersionCount], [null, null, 1]);
+    assert.deepEqual(
+      [
+        unhashed.leakage?.exactImageCount,
+        unhashed.leakage?.nearDuplicateImageCount,
+        unhashed.leakage?.unhashedVersionCount,
+      ],
+      [null, null, 1],
+    );
   });
 
   test('of an encoder that came from elsewhere nothing is said', async () => {
-    const { modelId, encoder, embeddingDim, inputContract, sha256, byteSize } = await database.db.checkpoint.findUniqueOrThrow({ where: { id: checkpointId } });
-    const imported = await database.db.checkpoint.create({ data: { modelId, encoder, embeddingDim, inputContract: inputContract ?? {}, sha256, byteSize, version: 1000 } });
+    const { modelId, encoder, embeddingDim, inputContract, sha256, byteSize } =
+      await database.db.checkpoint.findUniqueOrThrow({ where: { id: checkpointId } });
+    const imported = await database.db.checkpoint.create({
+      data: { modelId, encoder, embeddingDim, inputContract: inputContract ?? {}, sha256, byteSize, version: 1000 },
+    });
     assert.equal((await evaluate({ checkpointId: imported.id })).evaluation.leakage, null);
     const child = await pretrain({ steps: 1, seed: 3, initialCheckpointId: imported.id });
     assert.equal((await evaluate({ checkpointId: child })).evaluation.leakage?.isComplete, false);

@@ -27,7 +27,8 @@ import { createTaskRunner, type TaskRunner } from '../support/task-runner.ts';
 /** Mean and deviation differ by channel: a preparation that mixes them up is seen. */
 const CONTRACT = { imageSizePx: 32, channelMean: [0.7, 0.5, 0.65], channelStd: [0.2, 0.25, 0.15] };
 const NORMALISATION = { channelMean: [0.7, 0.5, 0.65], channelStd: [0.2, 0.25, 0.15] } as const;
-const IMPORT = 'mutation ($input: ImportCheckpointInput!) { importCheckpoint(input: $input) { checkpoint { id golden } userErrors { code message } } }';
+const IMPORT =
+  'mutation ($input: ImportCheckpointInput!) { importCheckpoint(input: $input) { checkpoint { id golden } userErrors { code message } } }';
 
 let database: TestDatabase;
 let server: TestServer;
@@ -58,7 +59,10 @@ async function importWeights(tensors = weights): Promise<string> {
 
 /** Newest first. */
 async function exportRuns(): Promise<unknown[]> {
-  return listAt(await server.ask('{ runs(filter: { kinds: [EXPORT] }) { nodes { id status queuePosition config } } }'), 'data.runs.nodes');
+  return listAt(
+    await server.ask('{ runs(filter: { kinds: [EXPORT] }) { nodes { id status queuePosition config } } }'),
+    'data.runs.nodes',
+  );
 }
 
 /** Does what a worker would do with the run that waits. */
@@ -72,17 +76,27 @@ async function goldenOf(id: string): Promise<unknown> {
 }
 
 async function checkpointOf(id: string): Promise<unknown> {
-  return at(await server.ask('query ($id: ID!) { checkpoint(id: $id) { formats downloadUrl(format: ONNX) exports { format status sha256 byteSize maxRelativeDifference reason run { kind } } } }', { id }), 'data.checkpoint');
+  return at(
+    await server.ask(
+      'query ($id: ID!) { checkpoint(id: $id) { formats downloadUrl(format: ONNX) exports { format status sha256 byteSize maxRelativeDifference reason run { kind } } } }',
+      { id },
+    ),
+    'data.checkpoint',
+  );
 }
 
-const urlOf = (format: string, base = server.url): string => `${base}/checkpoints/${checkpointId}/download?format=${format.toLowerCase()}`;
+const urlOf = (format: string, base = server.url): string =>
+  `${base}/checkpoints/${checkpointId}/download?format=${format.toLowerCase()}`;
 const sha256Of = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 
 describe('the golden embedding of an imported checkpoint', () => {
   test('is asked for in the transaction of the import, once', async () => {
     checkpointId = await importWeights();
     assert.equal(await importWeights(), checkpointId);
-    assert.deepEqual((await exportRuns()).map((run) => [at(run, 'status'), at(run, 'queuePosition'), at(run, 'config.checkpointId')]), [['QUEUED', 1, checkpointId]]);
+    assert.deepEqual(
+      (await exportRuns()).map((run) => [at(run, 'status'), at(run, 'queuePosition'), at(run, 'config.checkpointId')]),
+      [['QUEUED', 1, checkpointId]],
+    );
   });
 
   test('is measured under the own contract of the checkpoint', async () => {
@@ -125,23 +139,39 @@ describe('a download that can not be served yet', () => {
 
   test('is served when its run has ended: one run, however often it was asked for', async () => {
     const waiting = (await exportRuns()).filter((run) => at(run, 'status') === 'QUEUED');
-    assert.deepEqual(waiting.map((run) => at(run, 'config.formats')), [['ONNX']]);
+    assert.deepEqual(
+      waiting.map((run) => at(run, 'config.formats')),
+      [['ONNX']],
+    );
     await carryNewest();
     assert.equal((await fetch(urlOf('ONNX'), { method: 'HEAD' })).status, 200);
   });
 });
 
 describe('files for other frameworks', () => {
-  const FILES = [['PYTORCH', 'pt', [0x50, 0x4b]], ['ONNX', 'onnx', [0x08, 0x08]], ['TFJS', 'tfjs.zip', [0x50, 0x4b]]] as const;
+  const FILES = [
+    ['PYTORCH', 'pt', [0x50, 0x4b]],
+    ['ONNX', 'onnx', [0x08, 0x08]],
+    ['TFJS', 'tfjs.zip', [0x50, 0x4b]],
+  ] as const;
 
   test('are made at once for whoever asks for all of them, and are the same bytes when they are made again', async () => {
     const before = at(await checkpointOf(checkpointId), 'exports.0.sha256');
-    const answer = await server.ask('mutation ($input: ExportCheckpointInput!) { exportCheckpoint(input: $input) { run { id kind title } userErrors { code } } }', { input: { checkpointId } });
-    assert.deepEqual([at(answer, 'data.exportCheckpoint.run.kind'), at(answer, 'data.exportCheckpoint.userErrors')], ['EXPORT', []]);
+    const answer = await server.ask(
+      'mutation ($input: ExportCheckpointInput!) { exportCheckpoint(input: $input) { run { id kind title } userErrors { code } } }',
+      { input: { checkpointId } },
+    );
+    assert.deepEqual(
+      [at(answer, 'data.exportCheckpoint.run.kind'), at(answer, 'data.exportCheckpoint.userErrors')],
+      ['EXPORT', []],
+    );
     assert.match(String(at(answer, 'data.exportCheckpoint.run.title')), /^[a-z0-9-]+@1 as PyTorch, ONNX, TF\.js$/);
     await carryNewest();
     const exports = listAt(await checkpointOf(checkpointId), 'exports');
-    assert.deepEqual(exports.map((made) => [at(made, 'format'), at(made, 'status'), at(made, 'reason'), at(made, 'run.kind')]), FILES.map(([format]) => [format, 'AVAILABLE', null, 'EXPORT']));
+    assert.deepEqual(
+      exports.map((made) => [at(made, 'format'), at(made, 'status'), at(made, 'reason'), at(made, 'run.kind')]),
+      FILES.map(([format]) => [format, 'AVAILABLE', null, 'EXPORT']),
+    );
     for (const made of exports) assert.ok(Number(at(made, 'maxRelativeDifference')) <= MAX_RELATIVE_DIFFERENCE);
     assert.equal(at(exports[1], 'sha256'), before);
   });
@@ -153,8 +183,18 @@ describe('files for other frameworks', () => {
       const sha256 = sha256Of(bytes);
       assert.deepEqual([...bytes.subarray(0, 2)], magic);
       assert.equal(response.headers.get('etag'), `"${sha256}"`);
-      assert.equal(response.headers.get('content-disposition'), `attachment; filename="exported-v1-resnet18.${ending}"`);
-      assert.equal((await database.db.checkpointExport.findUniqueOrThrow({ where: { checkpointId_format: { checkpointId, format } } })).sha256, sha256);
+      assert.equal(
+        response.headers.get('content-disposition'),
+        `attachment; filename="exported-v1-resnet18.${ending}"`,
+      );
+      assert.equal(
+        (
+          await database.db.checkpointExport.findUniqueOrThrow({
+            where: { checkpointId_format: { checkpointId, format } },
+          })
+        ).sha256,
+        sha256,
+      );
       const part = await fetch(urlOf(format), { headers: { range: 'bytes=10-19', 'if-range': `"${sha256}"` } });
       assert.deepEqual([part.status, Buffer.from(await part.arrayBuffer())], [206, bytes.subarray(10, 20)]);
     });
@@ -166,8 +206,15 @@ describe('files for other frameworks', () => {
     const runsBefore = (await exportRuns()).length;
     const worker = await startTestWorker({ databaseUrl: database.url, dataDir: server.folder, name: 'export-test' });
     try {
-      const answers = await Promise.all([fetch(urlOf('TFJS')), fetch(urlOf('TFJS')), fetch(urlOf('TFJS'), { method: 'HEAD' })]);
-      assert.deepEqual(answers.map(({ status, headers }) => [status, headers.get('etag')]), answers.map(() => [200, `"${sha256}"`]));
+      const answers = await Promise.all([
+        fetch(urlOf('TFJS')),
+        fetch(urlOf('TFJS')),
+        fetch(urlOf('TFJS'), { method: 'HEAD' }),
+      ]);
+      assert.deepEqual(
+        answers.map(({ status, headers }) => [status, headers.get('etag')]),
+        answers.map(() => [200, `"${sha256}"`]),
+      );
       for (const answer of answers) await answer.body?.cancel();
       assert.equal((await exportRuns()).length, runsBefore + 1);
     } finally {
@@ -179,11 +226,21 @@ describe('files for other frameworks', () => {
 
 describe('a file that is not what it should be', () => {
   let reference: CheckReference;
-  const source: EncoderExport = { architecture: 'RESNET18', tensors: weights, inputContract: { ...EXPORT_CONTRACT, ...NORMALISATION, imageSizePx: CONTRACT.imageSizePx }, metadata: {} };
+  const source: EncoderExport = {
+    architecture: 'RESNET18',
+    tensors: weights,
+    inputContract: { ...EXPORT_CONTRACT, ...NORMALISATION, imageSizePx: CONTRACT.imageSizePx },
+    metadata: {},
+  };
   /** One filter of the last block, its sign turned: the smallest change that somebody could want. */
-  const turned = weights.map((each): SafetensorsTensor => (each.name === 'layer4.1.conv2.weight' && each.dtype === 'F32' ? { ...each, data: each.data.map((value, index) => (index < 512 * 9 ? -value : value)) } : each));
+  const turned = weights.map((each): SafetensorsTensor =>
+    each.name === 'layer4.1.conv2.weight' && each.dtype === 'F32'
+      ? { ...each, data: each.data.map((value, index) => (index < 512 * 9 ? -value : value)) }
+      : each,
+  );
   const torn = (bytes: Uint8Array): Uint8Array => bytes.subarray(0, bytes.length - 100);
-  const overwritten = (bytes: Uint8Array): Uint8Array => new Uint8Array(bytes).fill(0x3f, bytes.length >> 1, (bytes.length >> 1) + 4096);
+  const overwritten = (bytes: Uint8Array): Uint8Array =>
+    new Uint8Array(bytes).fill(0x3f, bytes.length >> 1, (bytes.length >> 1) + 4096);
   const TAMPERINGS: readonly (readonly [string, (format: (typeof EXPORT_FORMATS)[number]) => Uint8Array])[] = [
     ['with one filter changed', (format) => writeExport(format, { ...source, tensors: turned })],
     ['cut off', (format) => torn(writeExport(format, source))],
@@ -204,7 +261,9 @@ describe('a file that is not what it should be', () => {
     assert.ok(made.status === 'REFUSED', `${format} passed with ${String(made.maxRelativeDifference)}`);
     assert.equal(await server.store.byteSizeOf(sha256Of(bytes)), undefined, 'it is kept nowhere');
     const run = await database.db.run.findFirstOrThrow({ where: { kind: 'EXPORT' } });
-    await database.transact((tx) => runner.services.exports.register(tx, { checkpointId, runId: run.id, exports: [made] }));
+    await database.transact((tx) =>
+      runner.services.exports.register(tx, { checkpointId, runId: run.id, exports: [made] }),
+    );
     return made.reason;
   }
 
@@ -212,7 +271,12 @@ describe('a file that is not what it should be', () => {
     for (const [what, tampered] of TAMPERINGS) {
       test(`${format} ${what} is refused, and not served`, async () => {
         const reason = await refusal(format, tampered(format));
-        assert.match(reason, what === 'with one filter changed' ? /^The file's embeddings differ from the engine's by / : /^The file does not load: |differ|no finite numbers/);
+        assert.match(
+          reason,
+          what === 'with one filter changed'
+            ? /^The file's embeddings differ from the engine's by /
+            : /^The file does not load: |differ|no finite numbers/,
+        );
         const response = await fetch(urlOf(format));
         const body: unknown = await response.json();
         assert.deepEqual([response.status, at(body, 'code')], [409, 'EXPORT_CHECK_FAILED']);
@@ -226,19 +290,27 @@ describe('a file that is not what it should be', () => {
 
   test('PYTORCH that would run code is refused by its global', async () => {
     const command = op.reduce(op.global('os', 'system'), op.text('echo this must never be printed'));
-    assert.match(await refusal('PYTORCH', archive(stateDict(tensor(), op.text('hook'), command))), /weights_only=True\) would refuse the global os\.system/);
+    assert.match(
+      await refusal('PYTORCH', archive(stateDict(tensor(), op.text('hook'), command))),
+      /weights_only=True\) would refuse the global os\.system/,
+    );
   });
 
-  test('PYTORCH with other keys than torchvision\'s is refused by them', async () => {
+  test("PYTORCH with other keys than torchvision's is refused by them", async () => {
     assert.match(await refusal('PYTORCH', archive(stateDict())), /strict=True\) would refuse the keys: weight/);
   });
 });
 
 test('weights that give no numbers have no golden embedding, and the run says why', async () => {
-  const poisoned = weights.map((each) => (each.name === 'bn1.weight' && each.dtype === 'F32' ? { ...each, data: each.data.map(() => 3e38) } : each));
+  const poisoned = weights.map((each) =>
+    each.name === 'bn1.weight' && each.dtype === 'F32' ? { ...each, data: each.data.map(() => 3e38) } : each,
+  );
   const id = await importWeights(poisoned);
   const [run] = await exportRuns();
   assert.equal(at(run, 'config.checkpointId'), id);
-  await assert.rejects(carryNewest(), (error) => error instanceof DomainError && error.code === 'CHECKPOINT_INCOMPATIBLE');
+  await assert.rejects(
+    carryNewest(),
+    (error) => error instanceof DomainError && error.code === 'CHECKPOINT_INCOMPATIBLE',
+  );
   assert.equal(await goldenOf(id), null);
 });

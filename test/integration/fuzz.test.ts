@@ -1,7 +1,7 @@
 /**
- * Every parser that meets bytes of strangers, under bytes that nobody wrote: sound files, changed at random for a bounded time. Each input
- * is read, or refused by the parser's own kind of error, and soon. A failure names its seed and holds the bytes, which then belong into
- * the kept corpus, test/fixtures/fuzz.
+ * Every parser that meets bytes of strangers, under bytes that nobody wrote: sound files, changed at random for a
+ * bounded time. Each input is read, or refused by the parser's own kind of error, and soon. A failure names its seed
+ * and holds the bytes, which then belong into the kept corpus, test/fixtures/fuzz.
  */
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
@@ -46,7 +46,10 @@ interface Parser {
 }
 
 const GOLDEN_CHECKPOINTS = path.resolve(import.meta.dirname, '../golden/torch-checkpoint');
-const texts = (...lines: readonly string[]) => async (): Promise<Buffer[]> => lines.map((line) => Buffer.from(line));
+const texts =
+  (...lines: readonly string[]) =>
+  async (): Promise<Buffer[]> =>
+    lines.map((line) => Buffer.from(line));
 function foreignSafetensors(header: string, byteCount: number): Buffer {
   const bytes = Buffer.alloc(8 + header.length + byteCount);
   bytes.writeBigUInt64LE(BigInt(header.length));
@@ -65,29 +68,53 @@ before(async (context) => {
 const PARSERS: Readonly<Record<string, Parser>> = {
   safetensors: {
     corpus: async () => [
-      Buffer.from(writeSafetensors([{ name: 'a.weight', dtype: 'F32', shape: [2, 3], data: new Float32Array(6) }, { name: 'b', dtype: 'F32', shape: [], data: new Float32Array(1) }], { format: 'pt' })),
+      Buffer.from(
+        writeSafetensors(
+          [
+            { name: 'a.weight', dtype: 'F32', shape: [2, 3], data: new Float32Array(6) },
+            { name: 'b', dtype: 'F32', shape: [], data: new Float32Array(1) },
+          ],
+          { format: 'pt' },
+        ),
+      ),
       foreignSafetensors('{"w":{"dtype":"F16","shape":[2],"data_offsets":[0,4]}}', 4),
     ],
     read: (bytes) => readForeignSafetensors(bytes),
     refusals: [SafetensorsError],
   },
   'checkpoint of PyTorch': {
-    corpus: async () => readdirSync(GOLDEN_CHECKPOINTS).map((name) => readFileSync(path.join(GOLDEN_CHECKPOINTS, name))).filter(({ length }) => length < 10_000),
+    corpus: async () =>
+      readdirSync(GOLDEN_CHECKPOINTS)
+        .map((name) => readFileSync(path.join(GOLDEN_CHECKPOINTS, name)))
+        .filter(({ length }) => length < 10_000),
     read: async (bytes) => {
       for (const tensor of (await readTorchCheckpoint(accessBytes(bytes))).tensors) await tensor.load();
     },
     refusals: [TorchCheckpointError],
   },
-  npy: { corpus: async () => [writeNpy({ shape: [2, 3], data: new Float32Array(6) }), writeNpy({ shape: [4], data: new Uint8Array(4) })], read: readNpy, refusals: [NpyError] },
+  npy: {
+    corpus: async () => [
+      writeNpy({ shape: [2, 3], data: new Float32Array(6) }),
+      writeNpy({ shape: [4], data: new Uint8Array(4) }),
+    ],
+    read: readNpy,
+    refusals: [NpyError],
+  },
   image: {
     corpus: async () => {
       const pixels = tissuePixels(40, 3);
-      const [webp, tiff] = await Promise.all([picture(pixels, 40).webp().toBuffer(), picture(pixels, 40).tiff({ compression: 'lzw' }).toBuffer()]);
+      const [webp, tiff] = await Promise.all([
+        picture(pixels, 40).webp().toBuffer(),
+        picture(pixels, 40).tiff({ compression: 'lzw' }).toBuffer(),
+      ]);
       const bitmaps = ([8, 24, 32] as const).map((bitsPerPixel) => bmpOf(pixels, 40, 40, { bitsPerPixel }));
       return [await tissueJpeg(40, 1), await tissuePng(40, 2), webp, tiff, ...bitmaps];
     },
     // What it refuses, it refuses by its outcome.
-    read: (bytes) => prepareImage(bytes, null, async (byteCount) => assert.ok(byteCount <= 6 * 64 * 1024 * 1024, `${byteCount} bytes`)),
+    read: (bytes) =>
+      prepareImage(bytes, null, async (byteCount) =>
+        assert.ok(byteCount <= 6 * 64 * 1024 * 1024, `${byteCount} bytes`),
+      ),
     refusals: [],
   },
   'labels CSV': {
@@ -100,7 +127,10 @@ const PARSERS: Readonly<Record<string, Parser>> = {
     refusals: [DomainError],
   },
   'tar shard': {
-    corpus: async () => [await tarBytes(await plainImages('a', 2)), await tarBytes([{ name: 'deep/x.png', bytes: Buffer.alloc(3) }])],
+    corpus: async () => [
+      await tarBytes(await plainImages('a', 2)),
+      await tarBytes([{ name: 'deep/x.png', bytes: Buffer.alloc(3) }]),
+    ],
     read: (bytes) => {
       const file = path.join(folder, 'shard.tar');
       writeFileSync(file, bytes);
@@ -114,7 +144,9 @@ const PARSERS: Readonly<Record<string, Parser>> = {
     refusals: [ImageDataError],
   },
   manifest: {
-    corpus: texts(`${JSON.stringify({ key: '000', sha256: 'ab'.repeat(32), label: 'a', group: null, split: null, width: 2, height: 2, shard: 0, byteSize: 5, sourcePath: 'a.png' })}\n`),
+    corpus: texts(
+      `${JSON.stringify({ key: '000', sha256: 'ab'.repeat(32), label: 'a', group: null, split: null, width: 2, height: 2, shard: 0, byteSize: 5, sourcePath: 'a.png' })}\n`,
+    ),
     read: (bytes) => parseManifest(bytes.toString('utf8')),
     refusals: [ImageDataError],
   },
@@ -132,11 +164,27 @@ const PARSERS: Readonly<Record<string, Parser>> = {
     },
     refusals: [GraphQLError],
   },
-  instant: { corpus: texts('2026-01-02T03:04:05.678Z', '2026-01-02T03:04:05+01:00'), read: (bytes) => assert.ok(Number.isFinite(parseInstant(bytes.toString('utf8')).getTime())), refusals: [GraphQLError] },
-  cursor: { corpus: texts('WyJhIiwxXQ', 'WzEsbnVsbF0'), read: (bytes) => decodeCursor({ after: bytes.toString('latin1') }, 2), refusals: [DomainError] },
-  'key in a header': { corpus: texts(`Bearer pfn_${'ab'.repeat(16)}_${'x'.repeat(43)}`), read: (bytes) => claimedKeyId(bytes.toString('latin1')), refusals: [] },
+  instant: {
+    corpus: texts('2026-01-02T03:04:05.678Z', '2026-01-02T03:04:05+01:00'),
+    read: (bytes) => assert.ok(Number.isFinite(parseInstant(bytes.toString('utf8')).getTime())),
+    refusals: [GraphQLError],
+  },
+  cursor: {
+    corpus: texts('WyJhIiwxXQ', 'WzEsbnVsbF0'),
+    read: (bytes) => decodeCursor({ after: bytes.toString('latin1') }, 2),
+    refusals: [DomainError],
+  },
+  'key in a header': {
+    corpus: texts(`Bearer pfn_${'ab'.repeat(16)}_${'x'.repeat(43)}`),
+    read: (bytes) => claimedKeyId(bytes.toString('latin1')),
+    refusals: [],
+  },
   'GraphQL document': {
-    corpus: texts('query($n: Int) { datasets(first: $n, filter: { organs: ["BREAST"] }) { nodes { id ...f } } } fragment f on Dataset { versions { nodes { id } } }', '{ __schema { types { name fields { name } } } }', 'subscription { runEvents(runId: "x") { sequence } }'),
+    corpus: texts(
+      'query($n: Int) { datasets(first: $n, filter: { organs: ["BREAST"] }) { nodes { id ...f } } } fragment f on Dataset { versions { nodes { id } } }',
+      '{ __schema { types { name fields { name } } } }',
+      'subscription { runEvents(runId: "x") { sequence } }',
+    ),
     read: (bytes) => checkDocument(schema, parse(bytes.toString('utf8'), { maxTokens: MAX_TOKENS }), undefined, {}),
     refusals: [GraphQLError],
   },
@@ -147,7 +195,10 @@ async function check({ read, refusals }: Parser, bytes: Buffer, where: string): 
   try {
     await read(bytes);
   } catch (error) {
-    if (!refusals.some((kind) => error instanceof kind)) throw new Error(`${where} met bytes that it neither reads nor refuses: ${bytes.toString('base64')}`, { cause: error });
+    if (!refusals.some((kind) => error instanceof kind))
+      throw new Error(`${where} met bytes that it neither reads nor refuses: ${bytes.toString('base64')}`, {
+        cause: error,
+      });
   }
   const ms = performance.now() - startMs;
   assert.ok(ms < INPUT_MS_MAX, `${where} took ${ms.toFixed(0)} ms for ${bytes.toString('base64')}`);
@@ -158,11 +209,14 @@ describe('under bytes that nobody wrote', () => {
     test(name, async () => {
       const corpus = await parser.corpus();
       for (const bytes of corpus) await parser.read(bytes);
-      const kept = readdirSync(KEPT).filter((file) => file.startsWith(`${name.replaceAll(' ', '-')}.`)).map((file) => readFileSync(path.join(KEPT, file)));
+      const kept = readdirSync(KEPT)
+        .filter((file) => file.startsWith(`${name.replaceAll(' ', '-')}.`))
+        .map((file) => readFileSync(path.join(KEPT, file)));
       for (const bytes of kept) await check(parser, bytes, `${name}, kept`);
       const dice = createDice(SEED);
       const endMs = performance.now() + FUZZ_MS;
-      for (let count = 1; performance.now() < endMs; count += 1) await check(parser, mutated([...corpus, ...kept], dice), `${name} under seed ${SEED}, input ${count},`);
+      for (let count = 1; performance.now() < endMs; count += 1)
+        await check(parser, mutated([...corpus, ...kept], dice), `${name} under seed ${SEED}, input ${count},`);
     });
   }
 });

@@ -25,14 +25,21 @@ interface Answer {
 }
 
 async function post(body: string, headers: Readonly<Record<string, string>> = {}): Promise<Answer> {
-  const response = await fetch(`${server.url}/graphql`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body });
+  const response = await fetch(`${server.url}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body,
+  });
   return { status: response.status, headers: response.headers, body: await response.json() };
 }
 
 const query = (text: string, variables: object = {}): string => JSON.stringify({ query: text, variables });
 
 /** The one error of an answer: its code, with a request id that the header repeats, and nothing internal. */
-function assertOneError({ body, headers, status }: Answer, expected: { readonly code: string; readonly status: number }): void {
+function assertOneError(
+  { body, headers, status }: Answer,
+  expected: { readonly code: string; readonly status: number },
+): void {
   assert.equal(status, expected.status, JSON.stringify(body));
   assert.equal(at(body, 'errors.length'), 1, JSON.stringify(body));
   assert.equal(at(body, 'errors.0.extensions.code'), expected.code);
@@ -45,7 +52,9 @@ describe('GraphQL', () => {
     const { status, body } = await post(query('{ datasets(first: 1) { totalCount } }'));
     assert.equal(status, 200);
     assert.equal(at(body, 'data.datasets.totalCount'), 57);
-    const response = await fetch(`${server.url}/graphql?query=${encodeURIComponent('{ viewer { role } }')}`, { headers: { 'apollo-require-preflight': '1' } });
+    const response = await fetch(`${server.url}/graphql?query=${encodeURIComponent('{ viewer { role } }')}`, {
+      headers: { 'apollo-require-preflight': '1' },
+    });
     assert.deepEqual(await response.json(), { data: { viewer: { role: 'ANONYMOUS' } } });
   });
 
@@ -65,18 +74,57 @@ describe('GraphQL', () => {
   const broken: readonly [string, string, { code: string; status: number }, Record<string, string>?][] = [
     ['a document that does not parse', query('{ datasets('), { code: 'GRAPHQL_PARSE_FAILED', status: 400 }],
     ['an unknown field', query('{ slides }'), { code: 'GRAPHQL_VALIDATION_FAILED', status: 400 }],
-    ['an unknown enum value', query('{ checkpoints(filter: { encoder: VGG16 }) { totalCount } }'), { code: 'GRAPHQL_VALIDATION_FAILED', status: 400 }],
-    ['an unknown enum value in a variable', query('query($f: CheckpointFilter) { checkpoints(filter: $f) { totalCount } }', { f: { encoder: 'VGG16' } }), { code: 'BAD_USER_INPUT', status: 400 }],
+    [
+      'an unknown enum value',
+      query('{ checkpoints(filter: { encoder: VGG16 }) { totalCount } }'),
+      { code: 'GRAPHQL_VALIDATION_FAILED', status: 400 },
+    ],
+    [
+      'an unknown enum value in a variable',
+      query('query($f: CheckpointFilter) { checkpoints(filter: $f) { totalCount } }', { f: { encoder: 'VGG16' } }),
+      { code: 'BAD_USER_INPUT', status: 400 },
+    ],
     ['no query', '{}', { code: 'BAD_REQUEST', status: 400 }],
-    ['an operation that is not in the document', JSON.stringify({ query: 'query a { viewer { role } }', operationName: 'b' }), { code: 'OPERATION_RESOLUTION_FAILURE', status: 400 }],
+    [
+      'an operation that is not in the document',
+      JSON.stringify({ query: 'query a { viewer { role } }', operationName: 'b' }),
+      { code: 'OPERATION_RESOLUTION_FAILURE', status: 400 },
+    ],
     ['a body that is no JSON', '{"query": ', { code: 'BAD_REQUEST', status: 400 }],
     ['a batch', `[${query('{ viewer { role } }')}]`, { code: 'BAD_REQUEST', status: 400 }],
-    ['a body over a megabyte', query(`{ viewer { role } } # ${'x'.repeat(1_000_000)}`), { code: 'BAD_REQUEST', status: 413 }],
-    ['a document of too many tokens', query(`{ ${'viewer { role } '.repeat(2_000)} }`), { code: 'GRAPHQL_PARSE_FAILED', status: 400 }],
-    ['lists within lists within lists', query('{ models(first: 200) { nodes { checkpoints(first: 200) { nodes { id } } } } }'), { code: 'OPERATION_TOO_LARGE', status: 400 }],
-    ['a form, as any page may send it', 'query=1', { code: 'BAD_REQUEST', status: 400 }, { 'content-type': 'text/plain' }],
-    ['a key that is none', query('{ viewer { role } }'), { code: 'UNAUTHENTICATED', status: 401 }, { authorization: 'Bearer sesame' }],
-    ['another scheme', query('{ viewer { role } }'), { code: 'UNAUTHENTICATED', status: 401 }, { authorization: 'Basic YTpi' }],
+    [
+      'a body over a megabyte',
+      query(`{ viewer { role } } # ${'x'.repeat(1_000_000)}`),
+      { code: 'BAD_REQUEST', status: 413 },
+    ],
+    [
+      'a document of too many tokens',
+      query(`{ ${'viewer { role } '.repeat(2_000)} }`),
+      { code: 'GRAPHQL_PARSE_FAILED', status: 400 },
+    ],
+    [
+      'lists within lists within lists',
+      query('{ models(first: 200) { nodes { checkpoints(first: 200) { nodes { id } } } } }'),
+      { code: 'OPERATION_TOO_LARGE', status: 400 },
+    ],
+    [
+      'a form, as any page may send it',
+      'query=1',
+      { code: 'BAD_REQUEST', status: 400 },
+      { 'content-type': 'text/plain' },
+    ],
+    [
+      'a key that is none',
+      query('{ viewer { role } }'),
+      { code: 'UNAUTHENTICATED', status: 401 },
+      { authorization: 'Bearer sesame' },
+    ],
+    [
+      'another scheme',
+      query('{ viewer { role } }'),
+      { code: 'UNAUTHENTICATED', status: 401 },
+      { authorization: 'Basic YTpi' },
+    ],
   ];
   for (const [what, body, expected, headers] of broken) {
     test(`refuses ${what}`, async () => {
@@ -85,7 +133,9 @@ describe('GraphQL', () => {
   }
 
   test('does not repeat a megabyte of wrong value', async () => {
-    const { body } = await post(query('query($f: Int) { models(first: $f) { totalCount } }', { f: 'x'.repeat(500_000) }));
+    const { body } = await post(
+      query('query($f: Int) { models(first: $f) { totalCount } }', { f: 'x'.repeat(500_000) }),
+    );
     assert.ok(JSON.stringify(body).length < 2_000);
   });
 
@@ -101,7 +151,9 @@ describe('GraphQL', () => {
   });
 
   test('lets an anonymous client read, and asks for a key before it writes', async () => {
-    const mutation = query('mutation { createModel(input: { slug: "anon", name: "Anon" }) { model { id } userErrors { code } } }');
+    const mutation = query(
+      'mutation { createModel(input: { slug: "anon", name: "Anon" }) { model { id } userErrors { code } } }',
+    );
     assertOneError(await post(mutation), { code: 'UNAUTHENTICATED', status: 200 });
     const { body } = await post(mutation, { authorization: `Bearer ${server.adminKey}` });
     assert.deepEqual(at(body, 'data.createModel.userErrors'), []);
@@ -119,7 +171,11 @@ describe('who is local', () => {
         const { port } = new URL(server.url);
         const all = { host: `127.0.0.1:${port}`, connection: 'close', ...headers };
         const socket = connect(Number(port), '127.0.0.1', () => {
-          socket.write(`GET /metrics HTTP/1.1\r\n${Object.entries(all).map(([name, value]) => `${name}: ${value}`).join('\r\n')}\r\n\r\n`);
+          socket.write(
+            `GET /metrics HTTP/1.1\r\n${Object.entries(all)
+              .map(([name, value]) => `${name}: ${value}`)
+              .join('\r\n')}\r\n\r\n`,
+          );
         });
         socket.once('data', (chunk) => resolve(chunk.toString('latin1').split('\r\n', 1).join('')));
         socket.once('error', reject);
@@ -143,7 +199,10 @@ describe('beside GraphQL', () => {
     assert.deepEqual(await (await fetch(`${server.url}/readyz`)).json(), { status: 'ready' });
     const metrics = await (await fetch(`${server.url}/metrics`)).text();
     assert.match(metrics, /^paraffin_runs\{status="QUEUED"\} 0$/m);
-    assert.match(metrics, /^paraffin_http_request_duration_seconds_count\{method="POST",route="\/graphql",status="200"\} \d+$/m);
+    assert.match(
+      metrics,
+      /^paraffin_http_request_duration_seconds_count\{method="POST",route="\/graphql",status="200"\} \d+$/m,
+    );
     assert.match(metrics, /^process_resident_memory_bytes \d+$/m);
   });
 
@@ -194,7 +253,9 @@ describe('draining', () => {
 
   test('cuts off what does not end in time', async () => {
     const asked = Promise.withResolvers<undefined>();
-    const other = await startTestServer(database, { runCounts: () => (asked.resolve(undefined), new Promise(() => undefined)) });
+    const other = await startTestServer(database, {
+      runCounts: () => (asked.resolve(undefined), new Promise(() => undefined)),
+    });
     const pending = assert.rejects(fetch(`${other.url}/metrics`));
     await asked.promise;
     await other.http.drain(100);

@@ -1,4 +1,7 @@
-/** The corpus of hostile files, as a person meets it who imports one: each is refused by the name of its fault, and none is read whole. */
+/**
+ * The corpus of hostile files, as a person meets it who imports one: each is refused by the name of its fault, and none
+ * is read whole.
+ */
 import assert from 'node:assert/strict';
 import { mkdtemp, open, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -9,8 +12,15 @@ import { readEncoderFile } from '../../src/modules/models/encoder-file.ts';
 import { hostileFiles, inertFiles } from '../fixtures/hostile/torch-corpus.ts';
 
 const CONTRACT = {
-  imageSizePx: 64, resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP', channelOrder: 'RGB', valueRange: [0, 1], channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5],
-  embeddingLayer: 'avgpool', micronsPerPixelMin: null, micronsPerPixelMax: null,
+  imageSizePx: 64,
+  resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
+  channelOrder: 'RGB',
+  valueRange: [0, 1],
+  channelMean: [0.5, 0.5, 0.5],
+  channelStd: [0.5, 0.5, 0.5],
+  embeddingLayer: 'avgpool',
+  micronsPerPixelMin: null,
+  micronsPerPixelMax: null,
 } satisfies Parameters<typeof readEncoderFile>[0]['inputContract'];
 /** Of numbers that are never asked for: a file that holds no encoder is refused before. */
 const ONLY_WHEN_LOADED = new Set(['a storage that does not match its checksum']);
@@ -22,7 +32,17 @@ before(async () => {
 after(() => rm(folder, { recursive: true, force: true }));
 
 async function refusalOf(file: string): Promise<DomainError> {
-  const error: unknown = await readEncoderFile({ path: file, expectedSha256: null, expectedByteSize: null, encoder: null, keyPrefix: null, inputContract: CONTRACT }).then(() => undefined, (reason: unknown) => reason);
+  const error: unknown = await readEncoderFile({
+    path: file,
+    expectedSha256: null,
+    expectedByteSize: null,
+    encoder: null,
+    keyPrefix: null,
+    inputContract: CONTRACT,
+  }).then(
+    () => undefined,
+    (reason: unknown) => reason,
+  );
   assert.ok(error instanceof DomainError, String(error));
   return error;
 }
@@ -44,7 +64,12 @@ describe('a hostile file is refused by the name of its fault', () => {
       if (ONLY_WHEN_LOADED.has(what) || what === 'a safetensors file') assert.equal(code, 'CHECKPOINT_KEYS_MISMATCH');
       else {
         assert.equal(code, 'FORMAT_INVALID', message);
-        assert.match(hint ?? '', fault === 'NOT_A_CHECKPOINT' ? /Safetensors and PyTorch checkpoints are read/ : new RegExp(`Fault ${fault}\\.`));
+        assert.match(
+          hint ?? '',
+          fault === 'NOT_A_CHECKPOINT'
+            ? /Safetensors and PyTorch checkpoints are read/
+            : new RegExp(`Fault ${fault}\\.`),
+        );
       }
     });
   }
@@ -52,7 +77,8 @@ describe('a hostile file is refused by the name of its fault', () => {
 
 describe('a file that would run code', () => {
   for (const { what, bytes } of inertFiles()) {
-    test(`${what}: is no encoder, and that is all that is found`, async () => assert.equal((await refusalOfBytes(bytes)).code, 'CHECKPOINT_KEYS_MISMATCH'));
+    test(`${what}: is no encoder, and that is all that is found`, async () =>
+      assert.equal((await refusalOfBytes(bytes)).code, 'CHECKPOINT_KEYS_MISMATCH'));
   }
 });
 

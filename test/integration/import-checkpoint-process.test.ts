@@ -27,7 +27,14 @@ const scratchDir = (): string => path.join(folder, 'scratch');
 async function taskFor(bytes: Uint8Array): Promise<EncoderFileTask> {
   const file = path.join(folder, 'weights');
   await writeFile(file, bytes);
-  return { path: file, expectedSha256: null, expectedByteSize: null, encoder: null, keyPrefix: null, inputContract: INPUT_CONTRACT };
+  return {
+    path: file,
+    expectedSha256: null,
+    expectedByteSize: null,
+    encoder: null,
+    keyPrefix: null,
+    inputContract: INPUT_CONTRACT,
+  };
 }
 
 const BOUNDS: ReadingBounds = { timeoutMs: 120_000, maxHeapMb: 768 };
@@ -39,7 +46,10 @@ async function sha256Of(bytes: AsyncIterable<Uint8Array>): Promise<string> {
 }
 
 async function faultOf(bytes: Uint8Array, bounds: Partial<ReadingBounds> = {}): Promise<DomainError> {
-  const error = await readEncoderFileApart(await taskFor(bytes), scratchDir(), sha256Of, { ...BOUNDS, ...bounds }).then(() => assert.fail('it was read'), (reason: unknown) => reason);
+  const error = await readEncoderFileApart(await taskFor(bytes), scratchDir(), sha256Of, { ...BOUNDS, ...bounds }).then(
+    () => assert.fail('it was read'),
+    (reason: unknown) => reason,
+  );
   assert.ok(error instanceof DomainError, String(error));
   return error;
 }
@@ -70,7 +80,10 @@ test('a file that takes too much memory ends its process alone', async () => {
 
 test('who can not keep the weights is told why, and the process is gone', async () => {
   const task = await taskFor(lightningFile(someEncoder('RESNET18'), ''));
-  await assert.rejects(readEncoderFileApart(task, scratchDir(), () => Promise.reject(new Error('no space left')), BOUNDS), /no space left/);
+  await assert.rejects(
+    readEncoderFileApart(task, scratchDir(), () => Promise.reject(new Error('no space left')), BOUNDS),
+    /no space left/,
+  );
   assert.deepEqual(await childrenOf(process.pid), []);
   assert.deepEqual(await readdir(scratchDir()), []);
 });
@@ -78,13 +91,19 @@ test('who can not keep the weights is told why, and the process is gone', async 
 /** The reading process, once it runs its program. */
 async function readingProcess(): Promise<number> {
   return eventually('the reading process', async () => {
-    for (const pid of await childrenOf(process.pid)) if ((await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).includes('encoder-file.program')) return pid;
+    for (const pid of await childrenOf(process.pid))
+      if ((await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).includes('encoder-file.program')) return pid;
     return undefined;
   });
 }
 
 test('a process that dies leaves an error, and nothing of the weights', async () => {
-  const reading = readEncoderFileApart(await taskFor(lightningFile(someEncoder('RESNET34'), '')), scratchDir(), () => assert.fail('kept'), BOUNDS);
+  const reading = readEncoderFileApart(
+    await taskFor(lightningFile(someEncoder('RESNET34'), '')),
+    scratchDir(),
+    () => assert.fail('kept'),
+    BOUNDS,
+  );
   const failed = assert.rejects(reading, /The reading process ended with SIGKILL/);
   process.kill(await readingProcess(), 'SIGKILL');
   await failed;
@@ -94,9 +113,20 @@ test('a process that dies leaves an error, and nothing of the weights', async ()
 test("the process knows none of the server's secrets", async (context) => {
   process.env['PARAFFIN_DATABASE_URL'] = 'postgresql://paraffin:secret@127.0.0.1/paraffin';
   context.after(() => delete process.env['PARAFFIN_DATABASE_URL']);
-  const reading = readEncoderFileApart(await taskFor(lightningFile(someEncoder('RESNET34'), '')), scratchDir(), sha256Of, BOUNDS);
+  const reading = readEncoderFileApart(
+    await taskFor(lightningFile(someEncoder('RESNET34'), '')),
+    scratchDir(),
+    sha256Of,
+    BOUNDS,
+  );
   const environment = await readFile(`/proc/${await readingProcess()}/environ`, 'utf8');
-  assert.deepEqual(environment.split('\0').filter((line) => line !== '').map((line) => line.split('=', 1)[0]), ['GLIBC_TUNABLES']);
+  assert.deepEqual(
+    environment
+      .split('\0')
+      .filter((line) => line !== '')
+      .map((line) => line.split('=', 1)[0]),
+    ['GLIBC_TUNABLES'],
+  );
   await reading;
 });
 
@@ -105,10 +135,26 @@ describe('a hostile file is refused, and nothing of it is run', () => {
   const hostile: readonly (readonly [string, Buffer])[] = [
     ['a command instead of weights', archive(pickle(command))],
     ['the same in the old format', legacy({ object: pickle(command) })],
-    ['code to be evaluated', archive(pickle(op.dict(op.text('weight'), op.reduce(op.global('builtins', 'eval'), op.text('process.exit(1)')))))],
-    ['a nest that is too deep', archive(pickle(Buffer.concat([...Array.from({ length: 100_000 }, () => Buffer.from('](')), ...Array.from({ length: 100_000 }, () => Buffer.from('e'))])))],
+    [
+      'code to be evaluated',
+      archive(pickle(op.dict(op.text('weight'), op.reduce(op.global('builtins', 'eval'), op.text('process.exit(1)'))))),
+    ],
+    [
+      'a nest that is too deep',
+      archive(
+        pickle(
+          Buffer.concat([
+            ...Array.from({ length: 100_000 }, () => Buffer.from('](')),
+            ...Array.from({ length: 100_000 }, () => Buffer.from('e')),
+          ]),
+        ),
+      ),
+    ],
     ['a list that grows without end', archive(pickle(Buffer.from('](' + 'N'.repeat(3_000_000) + 'e')))],
-    ['names that PostgreSQL can not keep', archive(pickle(op.dict(op.text('state\0dict'), op.global('os\0', 'system\ud800'))))],
+    [
+      'names that PostgreSQL can not keep',
+      archive(pickle(op.dict(op.text('state\0dict'), op.global('os\0', 'system\ud800')))),
+    ],
   ];
   for (const [what, bytes] of hostile) {
     test(what, async () => {
@@ -122,7 +168,16 @@ describe('the process', () => {
 
   test('has no right to write, to read what is not its file, or to start a program', async () => {
     // What the reader itself would meet if a file made it do such a thing.
-    const { stdout } = await promisify(execFile)(process.execPath, [...readingRights('/dev/null'), program, path.join(folder, 'written'), '/etc/passwd'], { env: {} });
-    assert.deepEqual(JSON.parse(stdout), { write: 'ERR_ACCESS_DENIED', read: 'ERR_ACCESS_DENIED', start: 'ERR_ACCESS_DENIED', thread: 'ERR_ACCESS_DENIED' });
+    const { stdout } = await promisify(execFile)(
+      process.execPath,
+      [...readingRights('/dev/null'), program, path.join(folder, 'written'), '/etc/passwd'],
+      { env: {} },
+    );
+    assert.deepEqual(JSON.parse(stdout), {
+      write: 'ERR_ACCESS_DENIED',
+      read: 'ERR_ACCESS_DENIED',
+      start: 'ERR_ACCESS_DENIED',
+      thread: 'ERR_ACCESS_DENIED',
+    });
   });
 });

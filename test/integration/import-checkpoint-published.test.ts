@@ -1,4 +1,6 @@
-/** Checkpoints by address, and the published ones of the catalogue: known from the first start, brought in by one call. */
+/**
+ * Checkpoints by address, and the published ones of the catalogue: known from the first start, brought in by one call.
+ */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -28,7 +30,10 @@ let requestCount = 0;
 const files = createServer((request, response) => {
   requestCount += 1;
   const first = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
-  if (first > 0) response.writeHead(206, { etag: '"file"', 'content-range': `bytes ${first}-${FILE.length - 1}/${FILE.length}` }).end(FILE.subarray(first));
+  if (first > 0)
+    response
+      .writeHead(206, { etag: '"file"', 'content-range': `bytes ${first}-${FILE.length - 1}/${FILE.length}` })
+      .end(FILE.subarray(first));
   else if (request.url?.startsWith('/breaks.ckpt') === true) {
     response.writeHead(200, { etag: '"file"', 'content-length': FILE.length });
     response.write(FILE.subarray(0, 1_000_000), () => response.destroy());
@@ -65,19 +70,42 @@ async function faultOf(input: object): Promise<unknown[]> {
 }
 
 /** A published checkpoint that this test's own server hands out. */
-async function publish(slug: string, source: { url?: string; fileName?: string; byteSize?: number; sha256?: string }, encoder: 'RESNET18' | 'RESNET50' = 'RESNET18'): Promise<void> {
+async function publish(
+  slug: string,
+  source: { url?: string; fileName?: string; byteSize?: number; sha256?: string },
+  encoder: 'RESNET18' | 'RESNET50' = 'RESNET18',
+): Promise<void> {
   const [known] = await loadPublishedCheckpoints();
   assert.ok(known !== undefined);
-  const importedFrom = { url: null, fileName: null, byteSize: null, sha256: null, licence: 'MIT', contents: null, ...source };
-  await seedPublishedCheckpoints(database.db, [{ ...known, slug, encoder, embeddingDim: encoder === 'RESNET18' ? 512 : 2048, importedFrom }]);
+  const importedFrom = {
+    url: null,
+    fileName: null,
+    byteSize: null,
+    sha256: null,
+    licence: 'MIT',
+    contents: null,
+    ...source,
+  };
+  await seedPublishedCheckpoints(database.db, [
+    { ...known, slug, encoder, embeddingDim: encoder === 'RESNET18' ? 512 : 2048, importedFrom },
+  ]);
 }
 
 describe('by address', () => {
   test('a file is fetched, taken up where it broke off, and imported; its query is a secret that is not kept', async () => {
-    const answer = await importCheckpoint({ modelSlug: 'fetched', inputContract: CONTRACT, url: `${base}/breaks.ckpt?signature=secret#part`, sha256: SHA256 });
+    const answer = await importCheckpoint({
+      modelSlug: 'fetched',
+      inputContract: CONTRACT,
+      url: `${base}/breaks.ckpt?signature=secret#part`,
+      sha256: SHA256,
+    });
     assert.deepEqual(at(answer, 'userErrors'), [], JSON.stringify(answer));
     assert.deepEqual(at(answer, 'checkpoint.importedFrom'), {
-      url: `${base}/breaks.ckpt`, fileName: 'breaks.ckpt', byteSize: FILE.length, sha256: SHA256, licence: null,
+      url: `${base}/breaks.ckpt`,
+      fileName: 'breaks.ckpt',
+      byteSize: FILE.length,
+      sha256: SHA256,
+      licence: null,
       contents: { format: 'TORCH_ZIP', keyPrefix: 'model.resnet.', inertGlobals: ['posix.system'] },
     });
     assert.equal(requestCount, 2);
@@ -88,15 +116,25 @@ describe('by address', () => {
     ['is another one than expected', '/file.ckpt', '0'.repeat(64), 'DIGEST_MISMATCH'],
   ] as const) {
     test(`a file that ${what} leaves nothing behind`, async () => {
-      assert.deepEqual(await faultOf({ modelSlug: 'not-fetched', inputContract: CONTRACT, url: base + place, sha256 }), [code, 'input.url']);
+      assert.deepEqual(
+        await faultOf({ modelSlug: 'not-fetched', inputContract: CONTRACT, url: base + place, sha256 }),
+        [code, 'input.url'],
+      );
       assert.equal(await database.db.model.count({ where: { slug: 'not-fetched' } }), 0);
       assert.deepEqual(await readdir(path.join(server.folder, 'downloads')), []);
     });
   }
 
   test('a server that can not be reached is told as such, with the other way in', async () => {
-    const answer = await importCheckpoint({ modelSlug: 'not-fetched', inputContract: CONTRACT, url: 'http://no-such-host.invalid/w.ckpt' });
-    assert.deepEqual([at(answer, 'userErrors.0.code'), at(answer, 'userErrors.0.field')], ['REMOTE_UNREACHABLE', 'input.url']);
+    const answer = await importCheckpoint({
+      modelSlug: 'not-fetched',
+      inputContract: CONTRACT,
+      url: 'http://no-such-host.invalid/w.ckpt',
+    });
+    assert.deepEqual(
+      [at(answer, 'userErrors.0.code'), at(answer, 'userErrors.0.field')],
+      ['REMOTE_UNREACHABLE', 'input.url'],
+    );
     assert.match(String(at(answer, 'userErrors.0.message')), /no network/);
     assert.match(String(at(answer, 'userErrors.0.hint')), /online.*import it by path/);
   });
@@ -110,18 +148,34 @@ describe('the published checkpoints', () => {
     } } }`);
     const rows = listAt(answer, 'data.checkpoints.nodes');
     assert.equal(rows.length, 7, JSON.stringify(answer));
-    assert.deepEqual(rows.map((row) => at(row, 'encoder')).sort(), ['RESNET101', 'RESNET18', 'RESNET18', 'RESNET18', 'RESNET18', 'RESNET34', 'RESNET50']);
+    assert.deepEqual(rows.map((row) => at(row, 'encoder')).sort(), [
+      'RESNET101',
+      'RESNET18',
+      'RESNET18',
+      'RESNET18',
+      'RESNET18',
+      'RESNET34',
+      'RESNET50',
+    ]);
     const native = rows.find((row) => at(row, 'publishedSlug') === 'ciga-resnet18-ten-percent');
     assert.deepEqual(at(native, 'importedFrom'), {
       url: 'https://github.com/ozanciga/self-supervised-histopathology/releases/download/nativetenpercent/pytorchnative_tenpercent_resnet18.ckpt',
-      byteSize: 46_104_139, sha256: 'ae652d1a586c1be11b8ed7f4033094a98ac9c620e43a28998c6c86d248e750ab', contents: null,
+      byteSize: 46_104_139,
+      sha256: 'ae652d1a586c1be11b8ed7f4033094a98ac9c620e43a28998c6c86d248e750ab',
+      contents: null,
     });
     assert.deepEqual([at(native, 'sha256'), at(native, 'formats'), at(native, 'downloadUrl')], [null, [], null]);
     assert.deepEqual(at(native, 'inputContract'), CONTRACT);
     for (const row of rows) {
       const facts = listAt(row, 'trainingFacts');
-      assert.ok(facts.some((fact) => at(fact, 'name') === 'batchSize' && at(fact, 'value') === null && at(fact, 'evidence') === null), 'unknown is null');
-      for (const fact of facts) assert.equal(at(fact, 'value') === null, listAt(fact, 'sources').length === 0, JSON.stringify(fact));
+      assert.ok(
+        facts.some(
+          (fact) => at(fact, 'name') === 'batchSize' && at(fact, 'value') === null && at(fact, 'evidence') === null,
+        ),
+        'unknown is null',
+      );
+      for (const fact of facts)
+        assert.equal(at(fact, 'value') === null, listAt(fact, 'sources').length === 0, JSON.stringify(fact));
     }
   });
 
@@ -134,52 +188,103 @@ describe('the published checkpoints', () => {
   });
 
   test('one call brings one in: the same checkpoint, checked by size and sha256', async () => {
-    await publish('published-here', { url: `${base}/file.ckpt`, fileName: 'file.ckpt', byteSize: FILE.length, sha256: SHA256 });
+    await publish('published-here', {
+      url: `${base}/file.ckpt`,
+      fileName: 'file.ckpt',
+      byteSize: FILE.length,
+      sha256: SHA256,
+    });
     const { id } = await database.db.checkpoint.findUniqueOrThrow({ where: { publishedSlug: 'published-here' } });
     const answer = await importCheckpoint({ publishedCheckpoint: 'published-here' });
     assert.deepEqual(at(answer, 'userErrors'), []);
-    assert.deepEqual([at(answer, 'checkpoint.id'), at(answer, 'checkpoint.version'), at(answer, 'checkpoint.model.slug')], [id, 1, 'published-here']);
+    assert.deepEqual(
+      [at(answer, 'checkpoint.id'), at(answer, 'checkpoint.version'), at(answer, 'checkpoint.model.slug')],
+      [id, 1, 'published-here'],
+    );
     const stored = await fetch(`${server.url}/checkpoints/${id}/download`);
-    assert.equal(createHash('sha256').update(Buffer.from(await stored.arrayBuffer())).digest('hex'), at(answer, 'checkpoint.sha256'));
+    assert.equal(
+      createHash('sha256')
+        .update(Buffer.from(await stored.arrayBuffer()))
+        .digest('hex'),
+      at(answer, 'checkpoint.sha256'),
+    );
 
     const before = requestCount;
-    assert.deepEqual(await importCheckpoint({ publishedCheckpoint: 'published-here', modelSlug: 'published-here' }), answer);
+    assert.deepEqual(
+      await importCheckpoint({ publishedCheckpoint: 'published-here', modelSlug: 'published-here' }),
+      answer,
+    );
     assert.equal(requestCount, before, 'nothing is fetched a second time');
     await publish('published-here', { url: `${base}/moved.ckpt` });
-    assert.equal((await database.db.checkpoint.findUniqueOrThrow({ where: { id } })).sha256, at(answer, 'checkpoint.sha256'), 'seeding leaves the weights alone');
+    assert.equal(
+      (await database.db.checkpoint.findUniqueOrThrow({ where: { id } })).sha256,
+      at(answer, 'checkpoint.sha256'),
+      'seeding leaves the weights alone',
+    );
   });
 
   test('one whose address is not known, or can not be reached, comes in by a path', async () => {
     await publish('without-address', { byteSize: FILE.length });
-    assert.deepEqual(await faultOf({ publishedCheckpoint: 'without-address' }), ['NOT_AVAILABLE', 'input.publishedCheckpoint']);
+    assert.deepEqual(await faultOf({ publishedCheckpoint: 'without-address' }), [
+      'NOT_AVAILABLE',
+      'input.publishedCheckpoint',
+    ]);
     await publish('out-of-reach', { url: 'https://no-such-host.invalid/file.ckpt' });
     const offline = await importCheckpoint({ publishedCheckpoint: 'out-of-reach' });
-    assert.deepEqual([at(offline, 'userErrors.0.code'), at(offline, 'userErrors.0.field')], ['REMOTE_UNREACHABLE', 'input.publishedCheckpoint']);
+    assert.deepEqual(
+      [at(offline, 'userErrors.0.code'), at(offline, 'userErrors.0.field')],
+      ['REMOTE_UNREACHABLE', 'input.publishedCheckpoint'],
+    );
     assert.match(String(at(offline, 'userErrors.0.message')), /there is no network/);
     const file = path.join(server.folder, 'fetched-by-hand.ckpt');
     await writeFile(file, FILE);
     const answer = await importCheckpoint({ publishedCheckpoint: 'without-address', path: file });
-    assert.deepEqual([at(answer, 'userErrors'), at(answer, 'checkpoint.importedFrom.sha256'), at(answer, 'checkpoint.importedFrom.licence')], [[], SHA256, 'MIT']);
+    assert.deepEqual(
+      [
+        at(answer, 'userErrors'),
+        at(answer, 'checkpoint.importedFrom.sha256'),
+        at(answer, 'checkpoint.importedFrom.licence'),
+      ],
+      [[], SHA256, 'MIT'],
+    );
     const other = path.join(server.folder, 'other.ckpt');
     await writeFile(other, lightningFile(someEncoder('RESNET18', 2), 'model.resnet.'));
-    assert.deepEqual(await faultOf({ publishedCheckpoint: 'without-address', path: other }), ['DIGEST_MISMATCH', 'input.path']);
+    assert.deepEqual(await faultOf({ publishedCheckpoint: 'without-address', path: other }), [
+      'DIGEST_MISMATCH',
+      'input.path',
+    ]);
   });
 
   test('a file that is not the published one is refused', async () => {
     await publish('wrong-size', { url: `${base}/file.ckpt`, byteSize: 7 });
     await publish('wrong-digest', { url: `${base}/file.ckpt`, sha256: '0'.repeat(64) });
     await publish('wrong-encoder', { url: `${base}/file.ckpt` }, 'RESNET50');
-    assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-size' }), ['DIGEST_MISMATCH', 'input.publishedCheckpoint']);
-    assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-digest' }), ['DIGEST_MISMATCH', 'input.publishedCheckpoint']);
-    assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-digest', sha256: '1'.repeat(64) }), ['DIGEST_MISMATCH', 'input.sha256']);
-    assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-encoder' }), ['CHECKPOINT_INCOMPATIBLE', 'input.encoder']);
-    assert.equal(await database.db.checkpoint.count({ where: { publishedSlug: { startsWith: 'wrong-' }, sha256: { not: null } } }), 0);
+    assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-size' }), [
+      'DIGEST_MISMATCH',
+      'input.publishedCheckpoint',
+    ]);
+    assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-digest' }), [
+      'DIGEST_MISMATCH',
+      'input.publishedCheckpoint',
+    ]);
+    assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-digest', sha256: '1'.repeat(64) }), [
+      'DIGEST_MISMATCH',
+      'input.sha256',
+    ]);
+    assert.deepEqual(await faultOf({ publishedCheckpoint: 'wrong-encoder' }), [
+      'CHECKPOINT_INCOMPATIBLE',
+      'input.encoder',
+    ]);
+    assert.equal(
+      await database.db.checkpoint.count({ where: { publishedSlug: { startsWith: 'wrong-' }, sha256: { not: null } } }),
+      0,
+    );
   });
 
   for (const [what, input, field] of [
-    ['contract of one\'s own', { inputContract: CONTRACT }, 'input.inputContract'],
+    ["contract of one's own", { inputContract: CONTRACT }, 'input.inputContract'],
     ['model beside it', { modelSlug: 'mine' }, 'input.modelSlug'],
-    ['licence of one\'s own', { licence: 'MIT' }, 'input.licence'],
+    ["licence of one's own", { licence: 'MIT' }, 'input.licence'],
   ] as const) {
     test(`takes no ${what}`, async () => {
       assert.deepEqual(await faultOf({ publishedCheckpoint: 'ciga-resnet18', ...input }), ['BAD_INPUT', field]);

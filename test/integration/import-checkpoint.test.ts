@@ -1,4 +1,7 @@
-/** Checkpoints from elsewhere, through the API: a file goes in, the same weights come out, and nothing is left when it fails. */
+/**
+ * Checkpoints from elsewhere, through the API: a file goes in, the same weights come out, and nothing is left when it
+ * fails.
+ */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { readdir, writeFile } from 'node:fs/promises';
@@ -64,7 +67,11 @@ const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes)
 
 /** sha256 of each tensor's numbers, by name. */
 function digests(tensors: readonly SafetensorsTensor[]): Map<string, string> {
-  return new Map(tensors.map(({ name, data }) => [name, sha256(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))] as const).sort(([a], [b]) => (a < b ? -1 : 1)));
+  return new Map(
+    tensors
+      .map(({ name, data }) => [name, sha256(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))] as const)
+      .sort(([a], [b]) => (a < b ? -1 : 1)),
+  );
 }
 
 async function download(checkpoint: unknown): Promise<Buffer> {
@@ -75,20 +82,55 @@ async function download(checkpoint: unknown): Promise<Buffer> {
 describe('importCheckpoint', () => {
   test('takes a safetensors file, and gives back the same weights with everything needed to use them', async () => {
     const bytes = writeSafetensors(weights, { made: 'elsewhere' });
-    const checkpoint = await imported({ path: await put('own.safetensors', bytes), name: 'From elsewhere', licence: 'MIT', sha256: sha256(bytes).toUpperCase(), encoder: 'RESNET18' });
+    const checkpoint = await imported({
+      path: await put('own.safetensors', bytes),
+      name: 'From elsewhere',
+      licence: 'MIT',
+      sha256: sha256(bytes).toUpperCase(),
+      encoder: 'RESNET18',
+    });
     const stored = await download(checkpoint);
     assert.equal(sha256(stored), at(checkpoint, 'sha256'));
     assert.deepEqual(digests(readSafetensors(stored).tensors), digests(weights));
     assert.deepEqual(
-      ['version', 'encoder', 'embeddingDim', 'formats', 'golden', 'publishedSlug', 'trainingFacts', 'model'].map((field) => at(checkpoint, field)),
-      [1, 'RESNET18', 512, ['SAFETENSORS', 'PYTORCH', 'ONNX', 'TFJS'], null, null, [], { slug: 'imported', name: 'From elsewhere', licence: 'MIT' }],
+      ['version', 'encoder', 'embeddingDim', 'formats', 'golden', 'publishedSlug', 'trainingFacts', 'model'].map(
+        (field) => at(checkpoint, field),
+      ),
+      [
+        1,
+        'RESNET18',
+        512,
+        ['SAFETENSORS', 'PYTORCH', 'ONNX', 'TFJS'],
+        null,
+        null,
+        [],
+        { slug: 'imported', name: 'From elsewhere', licence: 'MIT' },
+      ],
     );
     assert.deepEqual(at(checkpoint, 'inputContract'), {
-      ...CONTRACT, resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP', channelOrder: 'RGB', valueRange: [0, 1], embeddingLayer: 'avgpool', micronsPerPixelMin: null, micronsPerPixelMax: null,
+      ...CONTRACT,
+      resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
+      channelOrder: 'RGB',
+      valueRange: [0, 1],
+      embeddingLayer: 'avgpool',
+      micronsPerPixelMin: null,
+      micronsPerPixelMax: null,
     });
     assert.deepEqual(at(checkpoint, 'importedFrom'), {
-      url: null, fileName: 'own.safetensors', byteSize: bytes.length, sha256: sha256(bytes), licence: 'MIT',
-      contents: { format: 'SAFETENSORS', keyPrefix: '', inertGlobals: [], projectionHead: null, classifier: null, ignoredParts: [], scalars: [{ path: 'made', value: 'elsewhere' }] },
+      url: null,
+      fileName: 'own.safetensors',
+      byteSize: bytes.length,
+      sha256: sha256(bytes),
+      licence: 'MIT',
+      contents: {
+        format: 'SAFETENSORS',
+        keyPrefix: '',
+        inertGlobals: [],
+        projectionHead: null,
+        classifier: null,
+        ignoredParts: [],
+        scalars: [{ path: 'made', value: 'elsewhere' }],
+      },
     });
   });
 
@@ -99,19 +141,37 @@ describe('importCheckpoint', () => {
     const elsewhere = await imported({ path: path.join(server.folder, 'lightning.ckpt'), modelSlug: 'lightning' });
     assert.equal(at(elsewhere, 'sha256'), at(again, 'sha256'), 'whatever file they came in');
     assert.deepEqual(at(elsewhere, 'importedFrom.contents'), {
-      format: 'TORCH_ZIP', keyPrefix: 'model.resnet.', inertGlobals: ['posix.system'], projectionHead: null, classifier: null, ignoredParts: ['callbacks: 0 tensors'], scalars: [{ path: 'epoch', value: 9 }],
+      format: 'TORCH_ZIP',
+      keyPrefix: 'model.resnet.',
+      inertGlobals: ['posix.system'],
+      projectionHead: null,
+      classifier: null,
+      ignoredParts: ['callbacks: 0 tensors'],
+      scalars: [{ path: 'epoch', value: 9 }],
     });
   });
 
   test('what comes out goes in again, and the export of one server is the import of another', async () => {
     const first = await imported({ path: path.join(server.folder, 'own.safetensors') });
-    const checkpoint = await imported({ path: await put('exported.safetensors', await download(first)), modelSlug: 'second-lab' });
+    const checkpoint = await imported({
+      path: await put('exported.safetensors', await download(first)),
+      modelSlug: 'second-lab',
+    });
     assert.equal(at(checkpoint, 'sha256'), at(first, 'sha256'));
   });
 
   test('keeps out a projection head and a classifier, and says so', async () => {
-    const linear = (name: string, shape: number[]): SafetensorsTensor => ({ name, shape, dtype: 'F32', data: new Float32Array(shape.reduce((product, size) => product * size, 1)) });
-    const bytes = writeSafetensors([...renamed(weights, 'module.'), linear('module.fc.1.weight', [16, 512]), linear('module.fc.3.weight', [8, 16])]);
+    const linear = (name: string, shape: number[]): SafetensorsTensor => ({
+      name,
+      shape,
+      dtype: 'F32',
+      data: new Float32Array(shape.reduce((product, size) => product * size, 1)),
+    });
+    const bytes = writeSafetensors([
+      ...renamed(weights, 'module.'),
+      linear('module.fc.1.weight', [16, 512]),
+      linear('module.fc.3.weight', [8, 16]),
+    ]);
     const checkpoint = await imported({ path: await put('head.safetensors', bytes), modelSlug: 'with-head' });
     assert.deepEqual(at(checkpoint, 'importedFrom.contents.projectionHead'), { hiddenDim: 16, projectionDim: 8 });
     assert.deepEqual(digests(readSafetensors(await download(checkpoint)).tensors), digests(weights));
@@ -129,7 +189,10 @@ describe('importCheckpoint', () => {
     const pixels = Uint8Array.from({ length: 64 * 64 * 3 }, (_, index) => (index * 37) % 256);
     const embeddingBy = (tensors: readonly SafetensorsTensor[]): Float32Array => {
       const encoder = encoderFromWeights('RESNET18', tensors);
-      const embedding = embedPixels(encoder, pixels, 1, 64, { channelMean: [0.485, 0.456, 0.406], channelStd: [0.229, 0.224, 0.225] });
+      const embedding = embedPixels(encoder, pixels, 1, 64, {
+        channelMean: [0.485, 0.456, 0.406],
+        channelStd: [0.229, 0.224, 0.225],
+      });
       encoder.dispose();
       return embedding;
     };
@@ -138,10 +201,23 @@ describe('importCheckpoint', () => {
 
   test('evaluations and trainings begin from it', async () => {
     const checkpointId = at(await imported({ path: path.join(server.folder, 'own.safetensors') }), 'id');
-    const dataset = await database.db.dataset.create({ data: { slug: 'for-import', name: 'For import', imageKind: 'PATCH', synthetic: true } });
-    await database.db.artifact.create({ data: { sha256: 'ab'.repeat(32), byteSize: 10, mediaType: 'application/jsonl' } });
+    const dataset = await database.db.dataset.create({
+      data: { slug: 'for-import', name: 'For import', imageKind: 'PATCH', synthetic: true },
+    });
+    await database.db.artifact.create({
+      data: { sha256: 'ab'.repeat(32), byteSize: 10, mediaType: 'application/jsonl' },
+    });
     const version = await database.db.datasetVersion.create({
-      data: { datasetId: dataset.id, version: 1, status: 'SEALED', digest: 'd', manifestSha256: 'ab'.repeat(32), imageCount: 40, labelNames: ['a', 'b'], groupCount: 40 },
+      data: {
+        datasetId: dataset.id,
+        version: 1,
+        status: 'SEALED',
+        digest: 'd',
+        manifestSha256: 'ab'.repeat(32),
+        imageCount: 40,
+        labelNames: ['a', 'b'],
+        groupCount: 40,
+      },
     });
     const answer = await server.ask(
       `mutation($evaluation: LaunchEvaluationInput!, $training: LaunchPretrainingInput!) {
@@ -150,11 +226,26 @@ describe('importCheckpoint', () => {
       }`,
       {
         evaluation: { checkpointId, datasetVersionId: version.id },
-        training: { modelSlug: 'goes-on', datasets: [{ datasetVersionId: version.id }], batchSize: 4, steps: 2, imageSizePx: 64, initialCheckpointId: checkpointId },
+        training: {
+          modelSlug: 'goes-on',
+          datasets: [{ datasetVersionId: version.id }],
+          batchSize: 4,
+          steps: 2,
+          imageSizePx: 64,
+          initialCheckpointId: checkpointId,
+        },
       },
     );
-    assert.deepEqual(at(answer, 'data.launchEvaluation'), { run: { status: 'QUEUED' }, userErrors: [] }, JSON.stringify(answer));
-    assert.equal(at(answer, 'data.launchPretraining.run.config.initialCheckpointId'), checkpointId, JSON.stringify(answer));
+    assert.deepEqual(
+      at(answer, 'data.launchEvaluation'),
+      { run: { status: 'QUEUED' }, userErrors: [] },
+      JSON.stringify(answer),
+    );
+    assert.equal(
+      at(answer, 'data.launchPretraining.run.config.initialCheckpointId'),
+      checkpointId,
+      JSON.stringify(answer),
+    );
   });
 });
 
@@ -166,12 +257,26 @@ test('a leaderboard does not claim to know what an imported encoder has seen', a
   const run = await db.run.create({ data: { title: 'as a test has it', kind: 'EVALUATION', config: {} } });
   await db.evaluation.create({
     data: {
-      checkpointId, datasetVersionId: version.id, protocol: 'LINEAR_PROBE', runId: run.id, seed: 1, options: {}, split: {}, baselines: [],
+      checkpointId,
+      datasetVersionId: version.id,
+      protocol: 'LINEAR_PROBE',
+      runId: run.id,
+      seed: 1,
+      options: {},
+      split: {},
+      baselines: [],
       metrics: { create: { position: 0, name: 'macroF1', value: 0.5 } },
     },
   });
-  const answer = await server.ask('query($id: ID!) { leaderboard(datasetVersionId: $id, protocol: LINEAR_PROBE) { rank overlapsPretraining checkpoint { id } } }', { id: version.id });
-  assert.deepEqual(at(answer, 'data.leaderboard'), [{ rank: 1, overlapsPretraining: null, checkpoint: { id: checkpointId } }], JSON.stringify(answer));
+  const answer = await server.ask(
+    'query($id: ID!) { leaderboard(datasetVersionId: $id, protocol: LINEAR_PROBE) { rank overlapsPretraining checkpoint { id } } }',
+    { id: version.id },
+  );
+  assert.deepEqual(
+    at(answer, 'data.leaderboard'),
+    [{ rank: 1, overlapsPretraining: null, checkpoint: { id: checkpointId } }],
+    JSON.stringify(answer),
+  );
 });
 
 describe('importCheckpoint refuses', () => {
@@ -180,39 +285,120 @@ describe('importCheckpoint refuses', () => {
     'empty.bin': () => Buffer.alloc(0),
     'torn.safetensors': () => writeSafetensors(weights.slice(0, 3)).subarray(0, 1000),
     'torn.ckpt': () => lightningFile(weights.slice(0, 3), '').subarray(0, 5000),
-    'foreign.safetensors': () => writeSafetensors([{ name: 'transformer.weight', shape: [1], dtype: 'F32', data: new Float32Array(1) }]),
+    'foreign.safetensors': () =>
+      writeSafetensors([{ name: 'transformer.weight', shape: [1], dtype: 'F32', data: new Float32Array(1) }]),
     'odd-prefix.safetensors': () => writeSafetensors(renamed(weights, 'teacher.')),
-    'gaps.safetensors': () => writeSafetensors([...weights.slice(1), { name: 'extra', shape: [1], dtype: 'F32', data: new Float32Array(1) }]),
-    'narrow.safetensors': () => writeSafetensors(weights.map((each) => (each.name === 'bn1.bias' ? { name: each.name, shape: [2], dtype: 'F32', data: new Float32Array(2) } : each))),
-    'diverged.safetensors': () => writeSafetensors(weights.map((each) => (each.name === 'bn1.bias' ? { name: each.name, shape: [64], dtype: 'F32', data: new Float32Array(64).fill(NaN) } : each))),
+    'gaps.safetensors': () =>
+      writeSafetensors([...weights.slice(1), { name: 'extra', shape: [1], dtype: 'F32', data: new Float32Array(1) }]),
+    'narrow.safetensors': () =>
+      writeSafetensors(
+        weights.map((each) =>
+          each.name === 'bn1.bias' ? { name: each.name, shape: [2], dtype: 'F32', data: new Float32Array(2) } : each,
+        ),
+      ),
+    'diverged.safetensors': () =>
+      writeSafetensors(
+        weights.map((each) =>
+          each.name === 'bn1.bias'
+            ? { name: each.name, shape: [64], dtype: 'F32', data: new Float32Array(64).fill(NaN) }
+            : each,
+        ),
+      ),
     'whole.safetensors': () => writeSafetensors(weights),
   };
   before(async () => {
     for (const [name, bytes] of Object.entries(files)) await put(name, bytes());
   });
 
-  const inFile = (name: string, more: object = {}) => () => ({ path: path.join(server.folder, name), ...more });
+  const inFile =
+    (name: string, more: object = {}) =>
+    () => ({ path: path.join(server.folder, name), ...more });
   const wrong: readonly (readonly [string, () => object, string, string, RegExp?])[] = [
     ['text', inFile('no-weights.bin'), 'FORMAT_INVALID', 'input.path'],
     ['nothing', inFile('empty.bin'), 'FORMAT_INVALID', 'input.path'],
     ['a cut safetensors file', inFile('torn.safetensors'), 'FORMAT_INVALID', 'input.path'],
     ['a cut PyTorch file', inFile('torn.ckpt'), 'FORMAT_INVALID', 'input.path'],
     ['another network', inFile('foreign.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', 'input.path', /transformer\.weight/],
-    ['an unusual prefix that nobody stated', inFile('odd-prefix.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', 'input.path', /"teacher\."/],
-    ['a stated prefix that is not there', inFile('whole.safetensors', { keyPrefix: 'model.' }), 'CHECKPOINT_KEYS_MISMATCH', 'input.path', /missing \(model\.conv1\.weight/],
-    ['missing and unexpected keys, each by name', inFile('gaps.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', 'input.path', /1 missing \(conv1\.weight\), 1 unexpected \(extra\)/],
-    ['a key of another shape', inFile('narrow.safetensors'), 'CHECKPOINT_KEYS_MISMATCH', 'input.path', /1 misshapen \(bn1\.bias: expected floating point \[64\], got F32 \[2\]\)/],
+    [
+      'an unusual prefix that nobody stated',
+      inFile('odd-prefix.safetensors'),
+      'CHECKPOINT_KEYS_MISMATCH',
+      'input.path',
+      /"teacher\."/,
+    ],
+    [
+      'a stated prefix that is not there',
+      inFile('whole.safetensors', { keyPrefix: 'model.' }),
+      'CHECKPOINT_KEYS_MISMATCH',
+      'input.path',
+      /missing \(model\.conv1\.weight/,
+    ],
+    [
+      'missing and unexpected keys, each by name',
+      inFile('gaps.safetensors'),
+      'CHECKPOINT_KEYS_MISMATCH',
+      'input.path',
+      /1 missing \(conv1\.weight\), 1 unexpected \(extra\)/,
+    ],
+    [
+      'a key of another shape',
+      inFile('narrow.safetensors'),
+      'CHECKPOINT_KEYS_MISMATCH',
+      'input.path',
+      /1 misshapen \(bn1\.bias: expected floating point \[64\], got F32 \[2\]\)/,
+    ],
     ['numbers that are not finite', inFile('diverged.safetensors'), 'FORMAT_INVALID', 'input.path', /bn1\.bias/],
-    ['another encoder than stated', inFile('whole.safetensors', { encoder: 'RESNET50' }), 'CHECKPOINT_INCOMPATIBLE', 'input.encoder', /RESNET18/],
-    ['another file than expected', inFile('whole.safetensors', { sha256: '0'.repeat(64) }), 'DIGEST_MISMATCH', 'input.path'],
+    [
+      'another encoder than stated',
+      inFile('whole.safetensors', { encoder: 'RESNET50' }),
+      'CHECKPOINT_INCOMPATIBLE',
+      'input.encoder',
+      /RESNET18/,
+    ],
+    [
+      'another file than expected',
+      inFile('whole.safetensors', { sha256: '0'.repeat(64) }),
+      'DIGEST_MISMATCH',
+      'input.path',
+    ],
     ['a sha256 that is none', inFile('whole.safetensors', { sha256: 'abc' }), 'BAD_INPUT', 'input.sha256'],
     ['no contract', inFile('whole.safetensors', { inputContract: null }), 'BAD_INPUT', 'input.inputContract'],
-    ['a standard deviation of 0', inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelStd: [0, 1, 1] } }), 'BAD_INPUT', 'input.inputContract.channelStd.0'],
-    ['two channels', inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelMean: [0, 1] } }), 'BAD_INPUT', 'input.inputContract.channelMean'],
-    ['a value range that the engine does not keep', inFile('whole.safetensors', { inputContract: { ...CONTRACT, valueRange: [0, 255] } }), 'CHECKPOINT_INCOMPATIBLE', 'input.inputContract.valueRange'],
-    ['a channel order that the engine does not keep', inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelOrder: 'BGR' } }), 'CHECKPOINT_INCOMPATIBLE', 'input.inputContract.channelOrder'],
-    ['a resize rule that the engine does not keep', inFile('whole.safetensors', { inputContract: { ...CONTRACT, resizeRule: 'STRETCH' } }), 'CHECKPOINT_INCOMPATIBLE', 'input.inputContract.resizeRule'],
-    ['a layer that is no embedding here', inFile('whole.safetensors', { inputContract: { ...CONTRACT, embeddingLayer: 'layer3' } }), 'CHECKPOINT_INCOMPATIBLE', 'input.inputContract.embeddingLayer'],
+    [
+      'a standard deviation of 0',
+      inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelStd: [0, 1, 1] } }),
+      'BAD_INPUT',
+      'input.inputContract.channelStd.0',
+    ],
+    [
+      'two channels',
+      inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelMean: [0, 1] } }),
+      'BAD_INPUT',
+      'input.inputContract.channelMean',
+    ],
+    [
+      'a value range that the engine does not keep',
+      inFile('whole.safetensors', { inputContract: { ...CONTRACT, valueRange: [0, 255] } }),
+      'CHECKPOINT_INCOMPATIBLE',
+      'input.inputContract.valueRange',
+    ],
+    [
+      'a channel order that the engine does not keep',
+      inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelOrder: 'BGR' } }),
+      'CHECKPOINT_INCOMPATIBLE',
+      'input.inputContract.channelOrder',
+    ],
+    [
+      'a resize rule that the engine does not keep',
+      inFile('whole.safetensors', { inputContract: { ...CONTRACT, resizeRule: 'STRETCH' } }),
+      'CHECKPOINT_INCOMPATIBLE',
+      'input.inputContract.resizeRule',
+    ],
+    [
+      'a layer that is no embedding here',
+      inFile('whole.safetensors', { inputContract: { ...CONTRACT, embeddingLayer: 'layer3' } }),
+      'CHECKPOINT_INCOMPATIBLE',
+      'input.inputContract.embeddingLayer',
+    ],
     ['a path and a url', inFile('whole.safetensors', { url: 'https://example.org/w' }), 'BAD_INPUT', 'input.url'],
     ['neither path nor url', () => ({}), 'BAD_INPUT', 'input.path'],
     ['no model', inFile('whole.safetensors', { modelSlug: null }), 'BAD_INPUT', 'input.modelSlug'],
@@ -220,7 +406,12 @@ describe('importCheckpoint refuses', () => {
     ['a prefix without its dot', inFile('whole.safetensors', { keyPrefix: 'model' }), 'BAD_INPUT', 'input.keyPrefix'],
     ['a path outside of the roots', () => ({ path: '/etc/passwd' }), 'IMPORT_PATH_NOT_ALLOWED', 'input.path'],
     ['a file that is not there', inFile('gone.safetensors'), 'IMPORT_PATH_NOT_FOUND', 'input.path'],
-    ['an unknown published checkpoint', () => ({ modelSlug: null, inputContract: null, publishedCheckpoint: 'no-such' }), 'CHECKPOINT_NOT_FOUND', 'input.publishedCheckpoint'],
+    [
+      'an unknown published checkpoint',
+      () => ({ modelSlug: null, inputContract: null, publishedCheckpoint: 'no-such' }),
+      'CHECKPOINT_NOT_FOUND',
+      'input.publishedCheckpoint',
+    ],
   ];
   for (const [what, input, code, field, message = /./] of wrong) {
     test(what, async () => {
@@ -234,12 +425,23 @@ describe('importCheckpoint refuses', () => {
   }
 
   test('an unusual prefix, unless it is stated', async () => {
-    const checkpoint = await imported({ path: path.join(server.folder, 'odd-prefix.safetensors'), modelSlug: 'teacher', keyPrefix: 'teacher.' });
+    const checkpoint = await imported({
+      path: path.join(server.folder, 'odd-prefix.safetensors'),
+      modelSlug: 'teacher',
+      keyPrefix: 'teacher.',
+    });
     assert.equal(at(checkpoint, 'importedFrom.contents.keyPrefix'), 'teacher.');
   });
 
   test('whoever is no OPERATOR', async () => {
-    await assert.rejects(server.services.checkpointImports.importCheckpoint(CONTRIBUTOR, { modelSlug: 'refused', inputContract: CONTRACT, ...inFile('whole.safetensors')() }), /needs the role OPERATOR/);
+    await assert.rejects(
+      server.services.checkpointImports.importCheckpoint(CONTRIBUTOR, {
+        modelSlug: 'refused',
+        inputContract: CONTRACT,
+        ...inFile('whole.safetensors')(),
+      }),
+      /needs the role OPERATOR/,
+    );
   });
 
   test('and leaves no file behind', async () => {

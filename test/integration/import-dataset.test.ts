@@ -19,7 +19,11 @@ before(async () => {
   runner = await createTaskRunner(database);
   ({ base } = runner);
   await drawTissue({ outDir: path.join(base, 'images'), imagesPerLabel: 4, imageSizePx: 64, seed: 1, groups: 2 });
-  datasetId = (await database.db.dataset.create({ data: { slug: 'import-test', name: 'Import test', imageKind: 'PATCH', synthetic: true } })).id;
+  datasetId = (
+    await database.db.dataset.create({
+      data: { slug: 'import-test', name: 'Import test', imageKind: 'PATCH', synthetic: true },
+    })
+  ).id;
 });
 after(async () => {
   await runner.close();
@@ -27,7 +31,19 @@ after(async () => {
 });
 
 const launch = (config: object, stop?: () => StopRequest): Promise<LaunchedTask> =>
-  runner.launch(importDatasetTask, { datasetId, path: path.join(base, 'images'), layout: 'FOLDER_PER_LABEL', labelsCsvPath: null, patchSizePx: null, importRoots: [base], ...config }, stop);
+  runner.launch(
+    importDatasetTask,
+    {
+      datasetId,
+      path: path.join(base, 'images'),
+      layout: 'FOLDER_PER_LABEL',
+      labelsCsvPath: null,
+      patchSizePx: null,
+      importRoots: [base],
+      ...config,
+    },
+    stop,
+  );
 
 async function versionsOf(runId: string): Promise<number> {
   return database.db.datasetVersion.count({ where: { importRunId: runId } });
@@ -36,8 +52,14 @@ async function versionsOf(runId: string): Promise<number> {
 test('a folder becomes a sealed version that training can cite, with its run SUCCEEDED', async () => {
   const run = await launch({});
   await run.carry();
-  const version = await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: run.runId }, include: { shards: true, thumbnails: true } });
-  assert.deepEqual([version.version, version.status, version.imageCount, version.groupCount, version.hasSplit], [1, 'SEALED', 16, 16, false]);
+  const version = await database.db.datasetVersion.findFirstOrThrow({
+    where: { importRunId: run.runId },
+    include: { shards: true, thumbnails: true },
+  });
+  assert.deepEqual(
+    [version.version, version.status, version.imageCount, version.groupCount, version.hasSplit],
+    [1, 'SEALED', 16, 16, false],
+  );
   assert.deepEqual(version.labelNames, ['gland', 'lymphoid', 'stroma', 'tumour']);
   assert.equal(version.thumbnails.length, 16);
   assert.match(run.events.at(-1) ?? '', /files/);
@@ -45,7 +67,11 @@ test('a folder becomes a sealed version that training can cite, with its run SUC
   assert.equal(sealed?.digest, version.digest);
   const { status, progress } = await database.db.run.findUniqueOrThrow({ where: { id: run.runId } });
   assert.deepEqual([status, progress], ['SUCCEEDED', 1]);
-  for (const sha256 of [version.manifestSha256, ...version.shards.map((shard) => shard.sha256), ...version.thumbnails.map((thumbnail) => thumbnail.sha256)]) {
+  for (const sha256 of [
+    version.manifestSha256,
+    ...version.shards.map((shard) => shard.sha256),
+    ...version.thumbnails.map((thumbnail) => thumbnail.sha256),
+  ]) {
     assert.ok((await runner.store.read(sha256 ?? '')).length > 0);
     assert.equal(await database.db.artifact.count({ where: { sha256: sha256 ?? '' } }), 1);
   }
@@ -55,7 +81,10 @@ test('the same folder again is a new version with the same digest', async () => 
   const again = await launch({});
   await again.carry();
   const versions = await database.db.datasetVersion.findMany({ where: { datasetId }, orderBy: { version: 'asc' } });
-  assert.deepEqual(versions.map((version) => version.version), [1, 2]);
+  assert.deepEqual(
+    versions.map((version) => version.version),
+    [1, 2],
+  );
   assert.equal(versions[0]?.digest, versions[1]?.digest);
 });
 

@@ -1,4 +1,7 @@
-/** A folder becomes shards: read back with a tar reader of somebody else, imported twice, broken off, and fed with hostile files. */
+/**
+ * A folder becomes shards: read back with a tar reader of somebody else, imported twice, broken off, and fed with
+ * hostile files.
+ */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
@@ -13,7 +16,15 @@ import { indexShard } from '../../workers/engine/data/shards.ts';
 import { parseManifest } from '../../workers/engine/data/manifest.ts';
 import { importImages, type ImportOptions, type ImportResult } from '../../workers/imaging/import-images.ts';
 import { encodePng } from '../../workers/imaging/decode.ts';
-import { bmpOf, glassPixels, picture, pngThatClaims, tissueJpeg, tissuePixels, tissuePng } from '../fixtures/hostile-images.ts';
+import {
+  bmpOf,
+  glassPixels,
+  picture,
+  pngThatClaims,
+  tissueJpeg,
+  tissuePixels,
+  tissuePng,
+} from '../fixtures/hostile-images.ts';
 import { temporaryFolder } from '../support/shards.ts';
 
 interface Place {
@@ -34,7 +45,15 @@ async function place(context: TestContext): Promise<Place> {
     run: async (options = {}) => {
       const workDir = path.join(base, `work${(runCount += 1)}`);
       await mkdir(workDir);
-      return importImages({ folder, layout: 'FLAT', labelsCsvPath: null, patchSizePx: null, artifacts: openArtifactStore(storeDir), workDir, ...options });
+      return importImages({
+        folder,
+        layout: 'FLAT',
+        labelsCsvPath: null,
+        patchSizePx: null,
+        artifacts: openArtifactStore(storeDir),
+        workDir,
+        ...options,
+      });
     },
   };
 }
@@ -49,7 +68,9 @@ function issuesOf(result: ImportResult): Record<string, [number, boolean, readon
 }
 
 async function filesBelow(folder: string): Promise<string[]> {
-  return (await readdir(folder, { recursive: true, withFileTypes: true })).filter((entry) => entry.isFile()).map((entry) => entry.name);
+  return (await readdir(folder, { recursive: true, withFileTypes: true }))
+    .filter((entry) => entry.isFile())
+    .map((entry) => entry.name);
 }
 
 interface Member {
@@ -66,7 +87,12 @@ async function membersOf(shardPath: string): Promise<Member[]> {
   for await (const entry of reader) {
     const chunks: Buffer[] = [];
     for await (const chunk of entry) if (Buffer.isBuffer(chunk)) chunks.push(chunk);
-    members.push({ name: entry.header.name, bytes: Buffer.concat(chunks), mtimeMs: entry.header.mtime?.getTime(), uid: entry.header.uid });
+    members.push({
+      name: entry.header.name,
+      bytes: Buffer.concat(chunks),
+      mtimeMs: entry.header.mtime?.getTime(),
+      uid: entry.header.uid,
+    });
   }
   return members;
 }
@@ -79,37 +105,63 @@ describe('what comes out', () => {
 
     const store = openArtifactStore(storeDir);
     assert.equal(result.imageCount, 16);
-    assert.deepEqual(result.shards.map((shard) => shard.imageCount), [5, 5, 5, 1]);
-    assert.deepEqual(result.labelCounts, ['gland', 'lymphoid', 'stroma', 'tumour'].map((label) => ({ label, count: 4 })));
+    assert.deepEqual(
+      result.shards.map((shard) => shard.imageCount),
+      [5, 5, 5, 1],
+    );
+    assert.deepEqual(
+      result.labelCounts,
+      ['gland', 'lymphoid', 'stroma', 'tumour'].map((label) => ({ label, count: 4 })),
+    );
     assert.equal(result.groupCount, 16);
     assert.equal(result.hasSplit, false);
     assert.deepEqual(result.issues, []);
     assert.equal(result.digest, result.manifest.sha256);
-    assert.equal(result.byteSize, result.shards.reduce((sum, shard) => sum + shard.byteSize, 0));
+    assert.equal(
+      result.byteSize,
+      result.shards.reduce((sum, shard) => sum + shard.byteSize, 0),
+    );
 
     const text = (await store.read(result.manifest.sha256)).toString('utf8');
     const manifest = parseManifest(text);
-    assert.deepEqual(manifest.map((image) => image.key), [...manifest.map((image) => image.key)].sort());
+    assert.deepEqual(
+      manifest.map((image) => image.key),
+      [...manifest.map((image) => image.key)].sort(),
+    );
     assert.ok(!text.includes(folder), 'the manifest names no place on this machine');
     for (const [index, shard] of result.shards.entries()) {
       const members = await membersOf(store.pathOf(shard.sha256));
       const images = manifest.filter((image) => image.shard === index);
-      assert.deepEqual(members.map((member) => member.name), images.flatMap((image) => [`${image.key}.jpg`, `${image.key}.json`]));
+      assert.deepEqual(
+        members.map((member) => member.name),
+        images.flatMap((image) => [`${image.key}.jpg`, `${image.key}.json`]),
+      );
       assert.ok(members.every((member) => member.mtimeMs === 0 && member.uid === 0));
       for (const image of images) {
         const bytes = members.find((member) => member.name === `${image.key}.jpg`)?.bytes ?? Buffer.alloc(0);
         assert.equal(createHash('sha256').update(bytes).digest('hex'), image.sha256);
         assert.equal(bytes.length, image.byteSize);
-        const sidecar: unknown = JSON.parse(members.find((member) => member.name === `${image.key}.json`)?.bytes.toString('utf8') ?? '');
+        const sidecar: unknown = JSON.parse(
+          members.find((member) => member.name === `${image.key}.json`)?.bytes.toString('utf8') ?? '',
+        );
         assert.deepEqual(sidecar, { label: image.label, group: image.group, split: image.split });
       }
       // Our own reader, and tar itself.
       assert.equal(indexShard(store.pathOf(shard.sha256)).images.length, shard.imageCount);
-      assert.equal(execFileSync('tar', ['tf', store.pathOf(shard.sha256)], { encoding: 'utf8' }).trim().split('\n').length, shard.imageCount * 2);
+      assert.equal(
+        execFileSync('tar', ['tf', store.pathOf(shard.sha256)], { encoding: 'utf8' })
+          .trim()
+          .split('\n').length,
+        shard.imageCount * 2,
+      );
     }
     assert.equal(result.thumbnails.length, 16);
-    assert.deepEqual([...new Set(result.thumbnails.map((thumbnail) => thumbnail.label))], ['gland', 'lymphoid', 'stroma', 'tumour']);
-    for (const thumbnail of result.thumbnails) assert.equal((await store.read(thumbnail.sha256)).toString('latin1', 8, 12), 'WEBP');
+    assert.deepEqual(
+      [...new Set(result.thumbnails.map((thumbnail) => thumbnail.label))],
+      ['gland', 'lymphoid', 'stroma', 'tumour'],
+    );
+    for (const thumbnail of result.thumbnails)
+      assert.equal((await store.read(thumbnail.sha256)).toString('latin1', 8, 12), 'WEBP');
   });
 
   test('kept files keep their bytes, and 24 thumbnails are the most', async (context) => {
@@ -128,14 +180,22 @@ describe('what comes out', () => {
     await writeFile(labelsCsvPath, 'path,label,group,split\n3.png,b,p1,test\n1.png,a,p1,train\n0.png,a,p2,train\n');
     const result = await run({ layout: 'CSV', labelsCsvPath });
     const manifest = parseManifest((await openArtifactStore(storeDir).read(result.manifest.sha256)).toString('utf8'));
-    assert.deepEqual(manifest.map(({ label, group, split }) => [label, group, split]), [['a', 'p2', 'train'], ['a', 'p1', 'train'], ['b', 'p1', 'test']]);
+    assert.deepEqual(
+      manifest.map(({ label, group, split }) => [label, group, split]),
+      [
+        ['a', 'p2', 'train'],
+        ['a', 'p1', 'train'],
+        ['b', 'p1', 'test'],
+      ],
+    );
     assert.deepEqual([result.groupCount, result.hasSplit], [2, true]);
     assert.deepEqual(issuesOf(result), { GROUP_ACROSS_SPLITS: [1, true, ['p1']] });
   });
 
   test('patches of one image share its group', async (context) => {
     const { folder, storeDir, run } = await place(context);
-    for (const seed of [0, 1]) await put(folder, `slide${seed}.tif`, await picture(tissuePixels(100, seed), 100).tiff().toBuffer());
+    for (const seed of [0, 1])
+      await put(folder, `slide${seed}.tif`, await picture(tissuePixels(100, seed), 100).tiff().toBuffer());
     const result = await run({ patchSizePx: 32 });
     assert.deepEqual([result.imageCount, result.groupCount], [18, 2]);
     const manifest = parseManifest((await openArtifactStore(storeDir).read(result.manifest.sha256)).toString('utf8'));
@@ -204,14 +264,21 @@ describe('hostile folders', () => {
       NEARLY_BLANK: [1, true, ['b/glass.png']],
     });
     assert.equal(result.imageCount, 4);
-    assert.deepEqual(result.labelCounts, [{ label: 'a', count: 3 }, { label: 'b', count: 1 }]);
+    assert.deepEqual(result.labelCounts, [
+      { label: 'a', count: 3 },
+      { label: 'b', count: 1 },
+    ]);
   });
 
   test('examples stop at five, counts do not', async (context) => {
     const { folder, run } = await place(context);
     await put(folder, 'good.png', await tissuePng(40, 1));
     for (let index = 0; index < 9; index += 1) await put(folder, `bad${index}.png`, 'x');
-    assert.deepEqual(issuesOf(await run()).UNREADABLE, [9, false, ['bad0.png', 'bad1.png', 'bad2.png', 'bad3.png', 'bad4.png']]);
+    assert.deepEqual(issuesOf(await run()).UNREADABLE, [
+      9,
+      false,
+      ['bad0.png', 'bad1.png', 'bad2.png', 'bad3.png', 'bad4.png'],
+    ]);
   });
 
   test('a folder without images, and one where nothing can be used, leave nothing behind', async (context) => {
@@ -220,7 +287,15 @@ describe('hostile folders', () => {
     await assert.rejects(run(), { code: 'IMPORT_FOLDER_EMPTY', field: 'input.path' });
     await put(folder, 'a.png', 'x');
     await put(folder, 'b.png', (await tissuePng(64, 1)).subarray(0, 500));
-    await assert.rejects(run(), (error: unknown) => error instanceof Error && 'code' in error && error.code === 'IMPORT_NOTHING_READABLE' && 'hint' in error && /1 UNREADABLE, 1 TRUNCATED/.test(String(error.hint)));
+    await assert.rejects(
+      run(),
+      (error: unknown) =>
+        error instanceof Error &&
+        'code' in error &&
+        error.code === 'IMPORT_NOTHING_READABLE' &&
+        'hint' in error &&
+        /1 UNREADABLE, 1 TRUNCATED/.test(String(error.hint)),
+    );
     await assert.rejects(run({ patchSizePx: 64, layout: 'FOLDER_PER_LABEL' }), { code: 'IMPORT_NOTHING_READABLE' });
     assert.deepEqual(await filesBelow(storeDir).catch(() => []), []);
   });
@@ -254,6 +329,9 @@ describe('broken off', () => {
     await run({ onProgress: async ({ fraction }) => void fractions.push(fraction) });
     assert.ok(fractions.length >= 2);
     assert.equal(fractions.at(-1), 1);
-    assert.deepEqual(fractions, [...fractions].sort((a, b) => a - b));
+    assert.deepEqual(
+      fractions,
+      [...fractions].sort((a, b) => a - b),
+    );
   });
 });

@@ -1,4 +1,7 @@
-/** A checkpoint that real PyTorch wrote (test/golden/lightning_encoder_oracle.py), through everything that the registry does with one of its own. */
+/**
+ * A checkpoint that real PyTorch wrote (test/golden/lightning_encoder_oracle.py), through everything that the registry
+ * does with one of its own.
+ */
 import '../support/without-onednn.ts';
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -22,8 +25,17 @@ import { startTestServer, type TestServer } from '../support/server.ts';
 import { createTaskRunner, type TaskRunner } from '../support/task-runner.ts';
 
 const GOLDEN = path.resolve(import.meta.dirname, '../golden');
-const expectedFile = z.object({ oracle: z.string(), sha256: z.string(), imageSizePx: z.number(), tensorSha256: z.record(z.string(), z.string()), embedding: z.array(z.number()), float32Error: z.number() });
-const expected = expectedFile.parse(JSON.parse(await readFile(path.join(GOLDEN, 'lightning-encoder-expected.json'), 'utf8')));
+const expectedFile = z.object({
+  oracle: z.string(),
+  sha256: z.string(),
+  imageSizePx: z.number(),
+  tensorSha256: z.record(z.string(), z.string()),
+  embedding: z.array(z.number()),
+  float32Error: z.number(),
+});
+const expected = expectedFile.parse(
+  JSON.parse(await readFile(path.join(GOLDEN, 'lightning-encoder-expected.json'), 'utf8')),
+);
 /** As the paper's encoders have it. */
 const CONTRACT = { imageSizePx: expected.imageSizePx, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] };
 
@@ -48,7 +60,10 @@ after(async () => {
 /** The payload of a mutation that gives userErrors beside something. */
 async function mutate(name: string, input: object, selection: string): Promise<unknown> {
   const type = `${name.charAt(0).toUpperCase()}${name.slice(1)}Input`;
-  const answer = await server.ask(`mutation ($input: ${type}!) { ${name}(input: $input) { ${selection} userErrors { code field message } } }`, { input });
+  const answer = await server.ask(
+    `mutation ($input: ${type}!) { ${name}(input: $input) { ${selection} userErrors { code field message } } }`,
+    { input },
+  );
   const payload = at(answer, `data.${name}`);
   assert.deepEqual(at(payload, 'userErrors'), [], JSON.stringify(answer));
   return payload;
@@ -62,8 +77,20 @@ async function carried(task: Task, mutation: string, input: object): Promise<str
 }
 
 async function evaluationOf(checkpointId: string): Promise<string> {
-  const runId = await carried(evaluateTask, 'launchEvaluation', { checkpointId, datasetVersionId: versionId, protocol: 'KNN', folds: 2, seed: 1, options: { bootstrapResamples: 100 } });
-  return String(at(await server.ask('query ($id: ID!) { run(id: $id) { evaluation { id } } }', { id: runId }), 'data.run.evaluation.id'));
+  const runId = await carried(evaluateTask, 'launchEvaluation', {
+    checkpointId,
+    datasetVersionId: versionId,
+    protocol: 'KNN',
+    folds: 2,
+    seed: 1,
+    options: { bootstrapResamples: 100 },
+  });
+  return String(
+    at(
+      await server.ask('query ($id: ID!) { run(id: $id) { evaluation { id } } }', { id: runId }),
+      'data.run.evaluation.id',
+    ),
+  );
 }
 
 async function download(checkpointId: string, format: string): Promise<Buffer> {
@@ -73,27 +100,50 @@ async function download(checkpointId: string, format: string): Promise<Buffer> {
 }
 
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
-const digests = (tensors: readonly SafetensorsTensor[]): Record<string, string> => Object.fromEntries(tensors.map(({ name, data }) => [name, sha256(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))]));
+const digests = (tensors: readonly SafetensorsTensor[]): Record<string, string> =>
+  Object.fromEntries(
+    tensors.map(({ name, data }) => [name, sha256(new Uint8Array(data.buffer, data.byteOffset, data.byteLength))]),
+  );
 
 describe(`a Lightning checkpoint by ${expected.oracle}`, () => {
   test('is imported whole and without running it, and what was left inert is named', async () => {
     await copyFile(path.join(GOLDEN, 'lightning-resnet18.ckpt'), path.join(server.folder, 'lightning-resnet18.ckpt'));
     const payload = await mutate(
       'importCheckpoint',
-      { modelSlug: 'from-torch', path: path.join(server.folder, 'lightning-resnet18.ckpt'), sha256: expected.sha256, encoder: 'RESNET18', licence: 'MIT', inputContract: CONTRACT },
+      {
+        modelSlug: 'from-torch',
+        path: path.join(server.folder, 'lightning-resnet18.ckpt'),
+        sha256: expected.sha256,
+        encoder: 'RESNET18',
+        licence: 'MIT',
+        inputContract: CONTRACT,
+      },
       'checkpoint { id encoder embeddingDim importedFrom { fileName sha256 licence contents { format keyPrefix inertGlobals projectionHead { hiddenDim projectionDim } classifier { classCount } ignoredParts scalars } } }',
     );
     importedId = String(at(payload, 'checkpoint.id'));
     assert.deepEqual([at(payload, 'checkpoint.encoder'), at(payload, 'checkpoint.embeddingDim')], ['RESNET18', 512]);
     assert.deepEqual(at(payload, 'checkpoint.importedFrom'), {
-      fileName: 'lightning-resnet18.ckpt', sha256: expected.sha256, licence: 'MIT',
+      fileName: 'lightning-resnet18.ckpt',
+      sha256: expected.sha256,
+      licence: 'MIT',
       contents: {
-        format: 'TORCH_ZIP', keyPrefix: 'model.resnet.', inertGlobals: ['lab_callbacks.ModelCheckpoint', 'posix.system', 'torch.device'],
-        projectionHead: { hiddenDim: 512, projectionDim: 128 }, classifier: null,
-        ignoredParts: ['optimizer_states: 4 tensors', 'lr_schedulers: 0 tensors', 'callbacks: 0 tensors', 'hyper_parameters: 0 tensors'],
+        format: 'TORCH_ZIP',
+        keyPrefix: 'model.resnet.',
+        inertGlobals: ['lab_callbacks.ModelCheckpoint', 'posix.system', 'torch.device'],
+        projectionHead: { hiddenDim: 512, projectionDim: 128 },
+        classifier: null,
+        ignoredParts: [
+          'optimizer_states: 4 tensors',
+          'lr_schedulers: 0 tensors',
+          'callbacks: 0 tensors',
+          'hyper_parameters: 0 tensors',
+        ],
         scalars: [
-          { path: 'epoch', value: 999 }, { path: 'global_step', value: 400_000 }, { path: 'pytorch-lightning_version', value: '1.0.4' },
-          { path: 'hyper_parameters.batch_size', value: 512 }, { path: 'hyper_parameters.temperature', value: 0.5 },
+          { path: 'epoch', value: 999 },
+          { path: 'global_step', value: 400_000 },
+          { path: 'pytorch-lightning_version', value: '1.0.4' },
+          { path: 'hyper_parameters.batch_size', value: 512 },
+          { path: 'hyper_parameters.temperature', value: 0.5 },
         ],
       },
     });
@@ -109,39 +159,85 @@ describe(`a Lightning checkpoint by ${expected.oracle}`, () => {
     const run = await database.db.run.findFirstOrThrow({ where: { kind: 'EXPORT', status: 'QUEUED' } });
     await (await runner.claim(exportTask, run.id)).carry();
     const answer = await server.ask('query ($id: ID!) { checkpoint(id: $id) { golden } }', { id: importedId });
-    const difference = maxRelativeDifference(Float32Array.from(listAt(answer, 'data.checkpoint.golden.embeddings.0').map(Number)), Float32Array.from(expected.embedding));
+    const difference = maxRelativeDifference(
+      Float32Array.from(listAt(answer, 'data.checkpoint.golden.embeddings.0').map(Number)),
+      Float32Array.from(expected.embedding),
+    );
     assert.ok(difference < 1e-4, `${difference}; float32 itself is off by ${expected.float32Error}`);
   });
 
   test('is evaluated, trained further, and compared with what came of it', async () => {
     const images = path.join(server.folder, 'tissue');
     await drawTissue({ outDir: images, imagesPerLabel: 4, imageSizePx: 64, seed: 3, groups: 2 });
-    const dataset = await mutate('createDataset', { name: 'Some tissue', imageKind: 'PATCH', synthetic: true, organs: [], stains: ['HE'], tasks: ['CLASSIFICATION'] }, 'dataset { id }');
-    const importRunId = await carried(importDatasetTask, 'importDatasetVersion', { datasetId: at(dataset, 'dataset.id'), path: images, layout: 'FOLDER_PER_LABEL' });
+    const dataset = await mutate(
+      'createDataset',
+      {
+        name: 'Some tissue',
+        imageKind: 'PATCH',
+        synthetic: true,
+        organs: [],
+        stains: ['HE'],
+        tasks: ['CLASSIFICATION'],
+      },
+      'dataset { id }',
+    );
+    const importRunId = await carried(importDatasetTask, 'importDatasetVersion', {
+      datasetId: at(dataset, 'dataset.id'),
+      path: images,
+      layout: 'FOLDER_PER_LABEL',
+    });
     versionId = (await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId } })).id;
 
     const before = await evaluationOf(importedId);
     const trainingId = await carried(pretrainTask, 'launchPretraining', {
-      modelSlug: 'trained-further', datasets: [{ datasetVersionId: versionId }], encoder: 'RESNET18', imageSizePx: 32, batchSize: 4, steps: 1, seed: 1, initialCheckpointId: importedId,
+      modelSlug: 'trained-further',
+      datasets: [{ datasetVersionId: versionId }],
+      encoder: 'RESNET18',
+      imageSizePx: 32,
+      batchSize: 4,
+      steps: 1,
+      seed: 1,
+      initialCheckpointId: importedId,
     });
     trainedId = (await database.db.checkpoint.findFirstOrThrow({ where: { sourceRunId: trainingId } })).id;
     const after = await evaluationOf(trainedId);
 
-    const comparison = await server.ask('query ($a: ID!, $b: ID!) { compareEvaluations(a: $a, b: $b) { metrics { name difference } } }', { a: before, b: after });
-    assert.ok(listAt(comparison, 'data.compareEvaluations.metrics').some((metric) => at(metric, 'name') === 'macroF1'), JSON.stringify(comparison));
-    const rows = await server.ask('query ($id: ID!) { leaderboard(datasetVersionId: $id, protocol: KNN) { checkpoint { id } overlapsPretraining } }', { id: versionId });
+    const comparison = await server.ask(
+      'query ($a: ID!, $b: ID!) { compareEvaluations(a: $a, b: $b) { metrics { name difference } } }',
+      { a: before, b: after },
+    );
+    assert.ok(
+      listAt(comparison, 'data.compareEvaluations.metrics').some((metric) => at(metric, 'name') === 'macroF1'),
+      JSON.stringify(comparison),
+    );
+    const rows = await server.ask(
+      'query ($id: ID!) { leaderboard(datasetVersionId: $id, protocol: KNN) { checkpoint { id } overlapsPretraining } }',
+      { id: versionId },
+    );
     assert.deepEqual(
-      new Map(listAt(rows, 'data.leaderboard').map((row) => [at(row, 'checkpoint.id'), at(row, 'overlapsPretraining')])),
-      new Map([[importedId, null], [trainedId, true]]),
+      new Map(
+        listAt(rows, 'data.leaderboard').map((row) => [at(row, 'checkpoint.id'), at(row, 'overlapsPretraining')]),
+      ),
+      new Map([
+        [importedId, null],
+        [trainedId, true],
+      ]),
     );
   });
 
   test('began the training: one step later the weights are near, and others', async () => {
-    const [start, end] = await Promise.all([importedId, trainedId].map(async (id) => readSafetensors(await download(id, 'safetensors')).tensors.find(({ name }) => name === 'layer1.0.conv1.weight')));
+    const [start, end] = await Promise.all(
+      [importedId, trainedId].map(async (id) =>
+        readSafetensors(await download(id, 'safetensors')).tensors.find(({ name }) => name === 'layer1.0.conv1.weight'),
+      ),
+    );
     assert.ok(start?.dtype === 'F32' && end?.dtype === 'F32');
     const endData = end.data;
     const largest = Math.max(...start.data);
-    const farthest = start.data.reduce((most, value, index) => Math.max(most, Math.abs(value - (endData[index] ?? NaN))), 0);
+    const farthest = start.data.reduce(
+      (most, value, index) => Math.max(most, Math.abs(value - (endData[index] ?? NaN))),
+      0,
+    );
     assert.ok(farthest > 0 && farthest < 0.1 * largest, `${farthest} of ${largest}`);
   });
 
@@ -151,8 +247,20 @@ describe(`a Lightning checkpoint by ${expected.oracle}`, () => {
     const { placeholders } = await readTorchCheckpoint(accessBytes(file));
     assert.deepEqual(placeholders, []);
     await writeFile(path.join(server.folder, 'trained.pt'), file);
-    const payload = await mutate('importCheckpoint', { modelSlug: 'home-again', path: path.join(server.folder, 'trained.pt'), inputContract: { ...CONTRACT, imageSizePx: 32 } }, 'checkpoint { id }');
-    const [again, trained] = await Promise.all([String(at(payload, 'checkpoint.id')), trainedId].map(async (id) => digests(readSafetensors(await download(id, 'safetensors')).tensors)));
+    const payload = await mutate(
+      'importCheckpoint',
+      {
+        modelSlug: 'home-again',
+        path: path.join(server.folder, 'trained.pt'),
+        inputContract: { ...CONTRACT, imageSizePx: 32 },
+      },
+      'checkpoint { id }',
+    );
+    const [again, trained] = await Promise.all(
+      [String(at(payload, 'checkpoint.id')), trainedId].map(async (id) =>
+        digests(readSafetensors(await download(id, 'safetensors')).tensors),
+      ),
+    );
     assert.deepEqual(again, trained);
   });
 });

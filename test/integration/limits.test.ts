@@ -27,7 +27,11 @@ after(async () => {
 });
 
 async function post(to: TestServer, query: string, headers: Record<string, string> = {}): Promise<Response> {
-  return fetch(`${to.url}/graphql`, { method: 'POST', headers: { 'content-type': 'application/json', ...headers }, body: JSON.stringify({ query }) });
+  return fetch(`${to.url}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headers },
+    body: JSON.stringify({ query }),
+  });
 }
 
 /** What the server sends until it closes the connection. */
@@ -70,7 +74,8 @@ describe('requests', () => {
     const other = await startTestServer(database, { rateLimits: { requestsPerMinute: 100, refusalsPerMinute: 2 } });
     try {
       const statuses: number[] = [];
-      for (let count = 0; count < 4; count += 1) statuses.push((await post(other, '{ viewer { role } }', { authorization: 'Bearer sesame' })).status);
+      for (let count = 0; count < 4; count += 1)
+        statuses.push((await post(other, '{ viewer { role } }', { authorization: 'Bearer sesame' })).status);
       assert.deepEqual(statuses, [401, 401, 429, 429]);
     } finally {
       await other.close();
@@ -84,11 +89,14 @@ describe('an operation that takes too long', () => {
   async function whileLocked(work: () => Promise<void>): Promise<void> {
     const held = Promise.withResolvers<undefined>();
     const locked = Promise.withResolvers<undefined>();
-    const holder = database.db.$transaction(async (tx) => {
-      await tx.$executeRawUnsafe('LOCK TABLE "Dataset" IN ACCESS EXCLUSIVE MODE');
-      locked.resolve(undefined);
-      await held.promise;
-    }, { timeout: 30_000 });
+    const holder = database.db.$transaction(
+      async (tx) => {
+        await tx.$executeRawUnsafe('LOCK TABLE "Dataset" IN ACCESS EXCLUSIVE MODE');
+        locked.resolve(undefined);
+        await held.promise;
+      },
+      { timeout: 30_000 },
+    );
     await locked.promise;
     try {
       await work();
@@ -109,8 +117,18 @@ describe('an operation that takes too long', () => {
 
   test('is answered as such over a socket', () =>
     whileLocked(async () => {
-      const client = createClient({ url: `${server.url.replace('http', 'ws')}/graphql`, webSocketImpl: WebSocket, retryAttempts: 0 });
-      const answer = await client.iterate({ query: SLOW }).next().then(({ value }) => ({ errors: at(value, 'errors') }), (errors: unknown) => ({ errors }));
+      const client = createClient({
+        url: `${server.url.replace('http', 'ws')}/graphql`,
+        webSocketImpl: WebSocket,
+        retryAttempts: 0,
+      });
+      const answer = await client
+        .iterate({ query: SLOW })
+        .next()
+        .then(
+          ({ value }) => ({ errors: at(value, 'errors') }),
+          (errors: unknown) => ({ errors }),
+        );
       assert.equal(at(answer, 'errors.0.extensions.code'), 'TIMED_OUT', JSON.stringify(answer));
       await client.dispose();
     }));
@@ -122,7 +140,10 @@ describe('a slow client', () => {
   });
   test('that never sends its body is cut off', async () => {
     for (const path of ['/graphql', '/healthz-not', '/uploads/x']) {
-      const answer = await rawAnswer(server, `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{`);
+      const answer = await rawAnswer(
+        server,
+        `POST ${path} HTTP/1.1\r\nHost: 127.0.0.1\r\nContent-Type: application/json\r\nContent-Length: 100\r\n\r\n{`,
+      );
       assert.match(answer, /^HTTP\/1\.1 (408|404|405) /, path);
     }
   });
@@ -171,8 +192,15 @@ describe('by configuration', () => {
   test('the schema is told to nobody, over HTTP and over a socket', async () => {
     const other = await startTestServer(database, { introspection: false });
     try {
-      assert.equal(at(await (await post(other, '{ __schema { queryType { name } } }')).json(), 'errors.0.extensions.code'), 'GRAPHQL_VALIDATION_FAILED');
-      const client = createClient({ url: `${other.url.replace('http', 'ws')}/graphql`, webSocketImpl: WebSocket, retryAttempts: 0 });
+      assert.equal(
+        at(await (await post(other, '{ __schema { queryType { name } } }')).json(), 'errors.0.extensions.code'),
+        'GRAPHQL_VALIDATION_FAILED',
+      );
+      const client = createClient({
+        url: `${other.url.replace('http', 'ws')}/graphql`,
+        webSocketImpl: WebSocket,
+        retryAttempts: 0,
+      });
       await assert.rejects(client.iterate({ query: '{ __schema { queryType { name } } }' }).next());
       await client.dispose();
     } finally {
@@ -188,17 +216,31 @@ describe('by configuration', () => {
 
 test('a page of somebody else can not send a request that a browser asks nobody about', async () => {
   for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x']) {
-    assert.equal((await fetch(`${server.url}/graphql`, { method: 'POST', headers: { 'content-type': type }, body: '{"query":"{ viewer { role } }"}' })).status, 400, type);
+    assert.equal(
+      (
+        await fetch(`${server.url}/graphql`, {
+          method: 'POST',
+          headers: { 'content-type': type },
+          body: '{"query":"{ viewer { role } }"}',
+        })
+      ).status,
+      400,
+      type,
+    );
   }
   assert.equal((await fetch(`${server.url}/graphql?query=${encodeURIComponent('{ viewer { role } }')}`)).status, 400);
 });
 
 describe('a socket', () => {
   const open = async (authorization?: string): Promise<{ socket: WebSocket; closed: Promise<number> }> => {
-    const socket = new WebSocket(`${server.url.replace('http', 'ws')}/graphql`, 'graphql-transport-ws', { autoPong: false });
+    const socket = new WebSocket(`${server.url.replace('http', 'ws')}/graphql`, 'graphql-transport-ws', {
+      autoPong: false,
+    });
     const closed = new Promise<number>((resolve) => socket.once('close', resolve));
     await new Promise((resolve) => socket.once('open', resolve));
-    socket.send(JSON.stringify({ type: 'connection_init', payload: authorization === undefined ? {} : { authorization } }));
+    socket.send(
+      JSON.stringify({ type: 'connection_init', payload: authorization === undefined ? {} : { authorization } }),
+    );
     await new Promise((resolve) => socket.once('message', resolve));
     return { socket, closed };
   };
@@ -206,10 +248,14 @@ describe('a socket', () => {
   test('that does not answer a ping is closed', async () => assert.equal(await (await open()).closed, 1006));
 
   test('of a key that was revoked is closed', async () => {
-    const made = await server.ask('mutation { createKey(input: { name: "k", owner: "o", role: READER }) { key { id } secret } }');
+    const made = await server.ask(
+      'mutation { createKey(input: { name: "k", owner: "o", role: READER }) { key { id } secret } }',
+    );
     const { socket, closed } = await open(`Bearer ${String(at(made, 'data.createKey.secret'))}`);
     socket.on('ping', () => socket.pong());
-    await server.ask('mutation($id: ID!) { revokeKey(id: $id) { key { revokedAt } } }', { id: at(made, 'data.createKey.key.id') });
+    await server.ask('mutation($id: ID!) { revokeKey(id: $id) { key { revokedAt } } }', {
+      id: at(made, 'data.createKey.key.id'),
+    });
     assert.equal(await closed, 4403);
   });
 
@@ -217,14 +263,25 @@ describe('a socket', () => {
     const id = await makeRun(database);
     const { socket, closed } = await open();
     socket.on('ping', () => socket.pong());
-    const refused = new Promise<unknown>((resolve) => socket.on('message', (data) => {
-      const message: unknown = JSON.parse(String(data));
-      if (at(message, 'type') === 'error') resolve(message);
-    }));
+    const refused = new Promise<unknown>((resolve) =>
+      socket.on('message', (data) => {
+        const message: unknown = JSON.parse(String(data));
+        if (at(message, 'type') === 'error') resolve(message);
+      }),
+    );
     for (let count = 0; count <= MAX_OPERATIONS_PER_SOCKET; count += 1) {
-      socket.send(JSON.stringify({ id: `s${count}`, type: 'subscribe', payload: { query: 'subscription($id: ID!) { runEvents(runId: $id) { sequence } }', variables: { id } } }));
+      socket.send(
+        JSON.stringify({
+          id: `s${count}`,
+          type: 'subscribe',
+          payload: { query: 'subscription($id: ID!) { runEvents(runId: $id) { sequence } }', variables: { id } },
+        }),
+      );
     }
-    assert.deepEqual([at(await refused, 'id'), at(await refused, 'payload.0.extensions.code')], [`s${MAX_OPERATIONS_PER_SOCKET}`, 'RATE_LIMITED']);
+    assert.deepEqual(
+      [at(await refused, 'id'), at(await refused, 'payload.0.extensions.code')],
+      [`s${MAX_OPERATIONS_PER_SOCKET}`, 'RATE_LIMITED'],
+    );
     socket.close();
     await closed;
   });

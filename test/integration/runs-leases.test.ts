@@ -2,15 +2,39 @@
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, beforeEach, describe, test } from 'node:test';
-import { CANCELING_LEASE_SECONDS, LEASE_SECONDS, MAX_ATTEMPTS_WITHOUT_PROGRESS, MAX_FRUITLESS_ATTEMPTS, type RunFailureRecord } from '../../src/modules/runs/index.ts';
+import {
+  CANCELING_LEASE_SECONDS,
+  LEASE_SECONDS,
+  MAX_ATTEMPTS_WITHOUT_PROGRESS,
+  MAX_FRUITLESS_ATTEMPTS,
+  type RunFailureRecord,
+} from '../../src/modules/runs/index.ts';
 import { ADMIN } from '../support/registry.ts';
 import { FAULT, openRunStage } from '../support/run-stage.ts';
 
-const DIED: RunFailureRecord = { class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: 'The process ended without a word.', hint: null };
+const DIED: RunFailureRecord = {
+  class: 'INFRASTRUCTURE',
+  code: 'CHILD_DIED',
+  message: 'The process ended without a word.',
+  hint: null,
+};
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
 const stage = await openRunStage();
-const { database, registry, datasetId, versionId, checkpointId, launchPretraining, launchEvaluation, statusOf, lapse, claim, eventKinds, runThatIs } = stage;
+const {
+  database,
+  registry,
+  datasetId,
+  versionId,
+  checkpointId,
+  launchPretraining,
+  launchEvaluation,
+  statusOf,
+  lapse,
+  claim,
+  eventKinds,
+  runThatIs,
+} = stage;
 after(stage.close);
 // Each test finds an empty queue.
 beforeEach(stage.emptyQueue);
@@ -26,8 +50,14 @@ describe('a lease', () => {
     const lost = { code: 'LEASE_LOST' };
     await assert.rejects(ledger.report(stale, { progress: 0.9, points: [{ step: 1, metrics: { loss: 1 } }] }), lost);
     await assert.rejects(ledger.setEnvironment(stale, { engine: 'other' }), lost);
-    await assert.rejects(ledger.withLease(stale, (tx) => ledger.keepTrainingState(tx, stale, { step: 5, sha256: sha256('shard') })), lost);
-    await assert.rejects(ledger.withLease(stale, (tx) => ledger.succeed(tx, stale, 'Done.')), lost);
+    await assert.rejects(
+      ledger.withLease(stale, (tx) => ledger.keepTrainingState(tx, stale, { step: 5, sha256: sha256('shard') })),
+      lost,
+    );
+    await assert.rejects(
+      ledger.withLease(stale, (tx) => ledger.succeed(tx, stale, 'Done.')),
+      lost,
+    );
     await assert.rejects(ledger.fail(stale, DIED), lost);
     await assert.rejects(ledger.cancelNow(stale), lost);
     await assert.rejects(ledger.release(stale, 'Again.'), lost);
@@ -45,7 +75,10 @@ describe('a lease', () => {
       await assert.rejects(registry.ledger.report(lease, { progress: 0 }), { code: 'LEASE_LOST' });
       await assert.rejects(registry.ledger.fail(lease, DIED), { code: 'LEASE_LOST' });
       await assert.rejects(registry.ledger.release(lease, 'Again.'), { code: 'LEASE_LOST' });
-      await assert.rejects(registry.ledger.withLease(lease, (tx) => registry.ledger.succeed(tx, lease, 'Done.')), { code: 'LEASE_LOST' });
+      await assert.rejects(
+        registry.ledger.withLease(lease, (tx) => registry.ledger.succeed(tx, lease, 'Done.')),
+        { code: 'LEASE_LOST' },
+      );
       assert.equal(await registry.ledger.renew(lease), undefined);
       await registry.ledger.reapLapsed();
       assert.deepEqual(await snapshot(id), before);
@@ -53,7 +86,10 @@ describe('a lease', () => {
   }
 
   async function snapshot(id: string): Promise<object> {
-    const { leaseExpiresAt: _, ...row } = await database.db.run.findUniqueOrThrow({ where: { id }, include: { events: true, metricChunks: true, trainingStates: true } });
+    const { leaseExpiresAt: _, ...row } = await database.db.run.findUniqueOrThrow({
+      where: { id },
+      include: { events: true, metricChunks: true, trainingStates: true },
+    });
     return row;
   }
 
@@ -86,10 +122,13 @@ describe('a lease', () => {
       await registry.ledger.reapLapsed();
     }
     const failed = await registry.runs.get(ADMIN, run.id);
-    assert.deepEqual([failed?.status, failed?.attempt, failed?.failure?.class, failed?.failure?.code], ['FAILED', MAX_ATTEMPTS_WITHOUT_PROGRESS, 'INFRASTRUCTURE', 'WORKER_SILENT']);
+    assert.deepEqual(
+      [failed?.status, failed?.attempt, failed?.failure?.class, failed?.failure?.code],
+      ['FAILED', MAX_ATTEMPTS_WITHOUT_PROGRESS, 'INFRASTRUCTURE', 'WORKER_SILENT'],
+    );
   });
 
-  test('tells of the folders that somebody works in: those of the run\'s last lease, while it is under way', async () => {
+  test("tells of the folders that somebody works in: those of the run's last lease, while it is under way", async () => {
     await launchPretraining();
     const first = await claim();
     await lapse(first.lease.runId);
@@ -105,9 +144,12 @@ describe('a lease', () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     // To the database it is the same: its clock goes back an hour, or the instant it wrote moves an hour ahead.
-    await database.db.$executeRaw`UPDATE "Run" SET "leaseExpiresAt" = "leaseExpiresAt" + interval '1 hour' WHERE id = ${run.id}::uuid`;
+    await database.db
+      .$executeRaw`UPDATE "Run" SET "leaseExpiresAt" = "leaseExpiresAt" + interval '1 hour' WHERE id = ${run.id}::uuid`;
     assert.equal(await registry.ledger.reapLapsed(), 0);
-    const [row] = await database.db.$queryRaw<{ seconds: number }[]>`SELECT extract(epoch FROM "leaseExpiresAt" - now())::float8 AS seconds FROM "Run" WHERE id = ${run.id}::uuid`;
+    const [row] = await database.db.$queryRaw<
+      { seconds: number }[]
+    >`SELECT extract(epoch FROM "leaseExpiresAt" - now())::float8 AS seconds FROM "Run" WHERE id = ${run.id}::uuid`;
     assert.ok(row !== undefined && row.seconds <= LEASE_SECONDS, `${row?.seconds} s`);
     assert.equal((await registry.ledger.renew(lease))?.status, 'RUNNING', 'a living worker loses nothing');
   });
@@ -115,7 +157,9 @@ describe('a lease', () => {
   test('is short while a cancel waits, renewed or not', async () => {
     const id = await runThatIs('CANCELING');
     const secondsLeft = async (): Promise<number> => {
-      const [row] = await database.db.$queryRaw<{ seconds: number }[]>`SELECT extract(epoch FROM "leaseExpiresAt" - now())::float8 AS seconds FROM "Run" WHERE id = ${id}::uuid`;
+      const [row] = await database.db.$queryRaw<
+        { seconds: number }[]
+      >`SELECT extract(epoch FROM "leaseExpiresAt" - now())::float8 AS seconds FROM "Run" WHERE id = ${id}::uuid`;
       return row?.seconds ?? Infinity;
     };
     assert.ok((await secondsLeft()) <= CANCELING_LEASE_SECONDS);
@@ -140,8 +184,15 @@ describe('a lease', () => {
     const run = await launchPretraining();
     await claim();
     await lapse(run.id);
-    const counts = await Promise.all([registry.ledger.reapLapsed(), registry.ledger.reapLapsed(), registry.ledger.reapLapsed()]);
-    assert.equal(counts.reduce((sum, count) => sum + count, 0), 1);
+    const counts = await Promise.all([
+      registry.ledger.reapLapsed(),
+      registry.ledger.reapLapsed(),
+      registry.ledger.reapLapsed(),
+    ]);
+    assert.equal(
+      counts.reduce((sum, count) => sum + count, 0),
+      1,
+    );
     assert.deepEqual(await eventKinds(run.id), ['QUEUED', 'STARTED', 'REQUEUED']);
   });
 });
@@ -166,11 +217,24 @@ describe('the database itself', () => {
     return { runId: id, stale: `${id}:${first.lease.epoch}`, current: `${id}:${second.lease.epoch}` };
   }
 
-  const modelId = async (): Promise<string> => (await database.db.model.findUniqueOrThrow({ where: { slug: 'runs-test' } })).id;
+  const modelId = async (): Promise<string> =>
+    (await database.db.model.findUniqueOrThrow({ where: { slug: 'runs-test' } })).id;
   const WRITES: readonly (readonly [what: string, sql: string, rest: () => Promise<readonly unknown[]>])[] = [
-    ['a metric', 'SELECT append_run_metrics($1::uuid, $2, ARRAY[coalesce((SELECT max("lastStep") + 1 FROM "RunMetricChunk" WHERE "runId" = $1::uuid), 0)], ARRAY[0.5::float8])::text', () => Promise.resolve(['loss'])],
-    ['an event of progress', `INSERT INTO "RunEvent" ("runId", sequence, kind) VALUES ($1::uuid, 1000, $2)`, () => Promise.resolve(['PROGRESS'])],
-    ['a training state', `INSERT INTO "TrainingState" ("runId", step, sha256) VALUES ($1::uuid, 1, $2)`, () => Promise.resolve([sha256('shard')])],
+    [
+      'a metric',
+      'SELECT append_run_metrics($1::uuid, $2, ARRAY[coalesce((SELECT max("lastStep") + 1 FROM "RunMetricChunk" WHERE "runId" = $1::uuid), 0)], ARRAY[0.5::float8])::text',
+      () => Promise.resolve(['loss']),
+    ],
+    [
+      'an event of progress',
+      `INSERT INTO "RunEvent" ("runId", sequence, kind) VALUES ($1::uuid, 1000, $2)`,
+      () => Promise.resolve(['PROGRESS']),
+    ],
+    [
+      'a training state',
+      `INSERT INTO "TrainingState" ("runId", step, sha256) VALUES ($1::uuid, 1, $2)`,
+      () => Promise.resolve([sha256('shard')]),
+    ],
     [
       'a checkpoint',
       `INSERT INTO "Checkpoint" (id, "modelId", version, encoder, "embeddingDim", "inputContract", "sourceRunId") VALUES (gen_random_uuid(), $2::uuid, 9000 + (random() * 1e6)::int, 'RESNET18', 512, '{}', $1::uuid)`,
@@ -181,13 +245,18 @@ describe('the database itself', () => {
       `INSERT INTO "Evaluation" (id, "checkpointId", "datasetVersionId", protocol, "runId", seed, options, split, baselines) VALUES (gen_random_uuid(), $2::uuid, $3::uuid, 'LINEAR_PROBE', $1::uuid, 1, '{}', '{}', '[]')`,
       () => Promise.resolve([checkpointId, versionId]),
     ],
-    ['a sealed version', `INSERT INTO "DatasetVersion" (id, "datasetId", version, status, "importRunId") VALUES (gen_random_uuid(), $2::uuid, 9000 + (random() * 1e6)::int, 'DRAFT', $1::uuid)`, () => Promise.resolve([datasetId])],
+    [
+      'a sealed version',
+      `INSERT INTO "DatasetVersion" (id, "datasetId", version, status, "importRunId") VALUES (gen_random_uuid(), $2::uuid, 9000 + (random() * 1e6)::int, 'DRAFT', $1::uuid)`,
+      () => Promise.resolve([datasetId]),
+    ],
     ['progress', `UPDATE "Run" SET progress = 0.5 WHERE id = $1::uuid AND $2 = $2`, () => Promise.resolve([''])],
   ];
   for (const [what, sql, rest] of WRITES) {
     test(`refuses ${what} under a stale lease, takes it under the current one, and refuses it again when the run has ended`, async () => {
       const { runId, stale, current } = await takenTwice();
-      const write = async (lease: string | undefined): Promise<void> => underLease(lease, sql, runId, ...(await rest()));
+      const write = async (lease: string | undefined): Promise<void> =>
+        underLease(lease, sql, runId, ...(await rest()));
       await assert.rejects(write(stale), REFUSED);
       if (what !== 'progress') await assert.rejects(write(undefined), REFUSED, 'and under none');
       await write(current);
@@ -200,7 +269,8 @@ describe('the database itself', () => {
     const { runId } = await takenTwice();
     await assert.rejects(database.db.run.update({ where: { id: runId }, data: { leaseEpoch: 1 } }), /never falls/);
     const succeeded = await runThatIs('SUCCEEDED');
-    for (const status of ['QUEUED', 'RUNNING', 'FAILED'] as const) await assert.rejects(database.db.run.update({ where: { id: succeeded }, data: { status } }), /has ended/);
+    for (const status of ['QUEUED', 'RUNNING', 'FAILED'] as const)
+      await assert.rejects(database.db.run.update({ where: { id: succeeded }, data: { status } }), /has ended/);
     const failed = await runThatIs('FAILED');
     await assert.rejects(database.db.run.update({ where: { id: failed }, data: { status: 'RUNNING' } }), /has ended/);
   });
@@ -211,7 +281,10 @@ describe('the database itself', () => {
     const first = await registry.ledger.claim(['PRETRAINING'], 'one', 'GPU-1');
     assert.equal(first?.run.deviceId, 'GPU-1');
     assert.equal(await registry.ledger.claim(['PRETRAINING'], 'two', 'GPU-1'), undefined);
-    await assert.rejects(database.db.run.update({ where: { id: other.id }, data: { status: 'RUNNING', deviceId: 'GPU-1' } }), /Unique constraint/);
+    await assert.rejects(
+      database.db.run.update({ where: { id: other.id }, data: { status: 'RUNNING', deviceId: 'GPU-1' } }),
+      /Unique constraint/,
+    );
     assert.equal((await registry.ledger.claim(['PRETRAINING'], 'two', 'GPU-2'))?.run.id, other.id);
     await registry.ledger.cancelNow(first.lease);
     const third = await launchPretraining();
@@ -224,15 +297,31 @@ describe('a run that dies', () => {
     const run = await launchPretraining();
     for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS + 2; attempt += 1) {
       const { lease } = await claim();
-      await registry.ledger.withLease(lease, (tx) => registry.ledger.keepTrainingState(tx, lease, { step: attempt, sha256: sha256('shard') }));
+      await registry.ledger.withLease(lease, (tx) =>
+        registry.ledger.keepTrainingState(tx, lease, { step: attempt, sha256: sha256('shard') }),
+      );
       await registry.ledger.fail(lease, DIED);
       assert.equal(await statusOf(run.id), 'QUEUED');
     }
-    assert.deepEqual(await registry.ledger.latestTrainingState(run.id), { step: MAX_FRUITLESS_ATTEMPTS + 2, sha256: sha256('shard') });
+    assert.deepEqual(await registry.ledger.latestTrainingState(run.id), {
+      step: MAX_FRUITLESS_ATTEMPTS + 2,
+      sha256: sha256('shard'),
+    });
   });
 
-  const failure = (failureClass: RunFailureRecord['class'], code: string): RunFailureRecord => ({ class: failureClass, code, message: 'It failed.', hint: null });
-  for (const facts of [failure('USER', 'TRAINING_DIVERGED'), failure('DATA', 'IMPORT_NOTHING_READABLE'), failure('INTERNAL', 'INTERNAL'), failure('INFRASTRUCTURE', 'ARTIFACT_CORRUPT'), failure('TIMEOUT', 'TIMED_OUT')]) {
+  const failure = (failureClass: RunFailureRecord['class'], code: string): RunFailureRecord => ({
+    class: failureClass,
+    code,
+    message: 'It failed.',
+    hint: null,
+  });
+  for (const facts of [
+    failure('USER', 'TRAINING_DIVERGED'),
+    failure('DATA', 'IMPORT_NOTHING_READABLE'),
+    failure('INTERNAL', 'INTERNAL'),
+    failure('INFRASTRUCTURE', 'ARTIFACT_CORRUPT'),
+    failure('TIMEOUT', 'TIMED_OUT'),
+  ]) {
     test(`of ${facts.class} ${facts.code} is not tried again: it would come to the same end`, async () => {
       const run = await launchPretraining();
       await registry.ledger.fail((await claim()).lease, facts);
@@ -289,7 +378,8 @@ describe('a run that dies', () => {
 
   test('has as many attempts again when it is resumed', async () => {
     const run = await launchPretraining();
-    for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS; attempt += 1) await registry.ledger.fail((await claim()).lease, DIED);
+    for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS; attempt += 1)
+      await registry.ledger.fail((await claim()).lease, DIED);
     assert.equal(await statusOf(run.id), 'FAILED');
     await registry.runs.resume(ADMIN, run.id);
     await registry.ledger.fail((await claim()).lease, DIED);

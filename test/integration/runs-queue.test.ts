@@ -3,22 +3,47 @@ import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, beforeEach, describe, test } from 'node:test';
 import { UNLIMITED } from '../../src/modules/access/index.ts';
-import { CancelRequestedError, type RunFailureRecord, type RunRecord, type RunStatus } from '../../src/modules/runs/index.ts';
+import {
+  CancelRequestedError,
+  type RunFailureRecord,
+  type RunRecord,
+  type RunStatus,
+} from '../../src/modules/runs/index.ts';
 import { ADMIN } from '../support/registry.ts';
 import { openRunStage } from '../support/run-stage.ts';
 
 const UNKNOWN_ID = '00000000-0000-7000-8000-000000000000';
-const DIED: RunFailureRecord = { class: 'INFRASTRUCTURE', code: 'CHILD_DIED', message: 'The process ended without a word.', hint: null };
+const DIED: RunFailureRecord = {
+  class: 'INFRASTRUCTURE',
+  code: 'CHILD_DIED',
+  message: 'The process ended without a word.',
+  hint: null,
+};
 
 const stage = await openRunStage();
-const { database, registry, pretrainingInput, launchPretraining, launchImport, statusOf, claim, eventKinds, runThatIs } = stage;
+const {
+  database,
+  registry,
+  pretrainingInput,
+  launchPretraining,
+  launchImport,
+  statusOf,
+  claim,
+  eventKinds,
+  runThatIs,
+} = stage;
 after(stage.close);
 // Each test finds an empty queue.
 beforeEach(stage.emptyQueue);
 
 describe('cancelling', () => {
   const expected: readonly (readonly [RunStatus, RunStatus | 'RUN_NOT_CANCELABLE'])[] = [
-    ['QUEUED', 'CANCELED'], ['RUNNING', 'CANCELING'], ['CANCELING', 'CANCELING'], ['CANCELED', 'CANCELED'], ['SUCCEEDED', 'RUN_NOT_CANCELABLE'], ['FAILED', 'RUN_NOT_CANCELABLE'],
+    ['QUEUED', 'CANCELED'],
+    ['RUNNING', 'CANCELING'],
+    ['CANCELING', 'CANCELING'],
+    ['CANCELED', 'CANCELED'],
+    ['SUCCEEDED', 'RUN_NOT_CANCELABLE'],
+    ['FAILED', 'RUN_NOT_CANCELABLE'],
   ];
   for (const [from, to] of expected) {
     test(`${from} becomes ${to}, and once more changes nothing`, async () => {
@@ -61,7 +86,12 @@ describe('cancelling', () => {
 
 describe('resuming', () => {
   const expected: readonly (readonly [RunStatus, RunStatus | 'RUN_NOT_RESUMABLE'])[] = [
-    ['QUEUED', 'QUEUED'], ['RUNNING', 'RUNNING'], ['CANCELING', 'RUN_NOT_RESUMABLE'], ['CANCELED', 'QUEUED'], ['FAILED', 'QUEUED'], ['SUCCEEDED', 'RUN_NOT_RESUMABLE'],
+    ['QUEUED', 'QUEUED'],
+    ['RUNNING', 'RUNNING'],
+    ['CANCELING', 'RUN_NOT_RESUMABLE'],
+    ['CANCELED', 'QUEUED'],
+    ['FAILED', 'QUEUED'],
+    ['SUCCEEDED', 'RUN_NOT_RESUMABLE'],
   ];
   for (const [from, to] of expected) {
     test(`${from} becomes ${to}`, async () => {
@@ -107,11 +137,18 @@ describe('claiming', () => {
 
   test('never gives one run to two', async () => {
     for (let count = 0; count < 5; count += 1) await launchPretraining();
-    const claimed = await Promise.all(Array.from({ length: 8 }, (_, index) => registry.ledger.claim(['PRETRAINING'], `claimer ${index}`)));
+    const claimed = await Promise.all(
+      Array.from({ length: 8 }, (_, index) => registry.ledger.claim(['PRETRAINING'], `claimer ${index}`)),
+    );
     const ids = claimed.flatMap((each) => (each === undefined ? [] : [each.run.id]));
     assert.equal(new Set(ids).size, ids.length);
     assert.ok(ids.length >= 1);
-    for (let more = await registry.ledger.claim(['PRETRAINING'], 'last'); more !== undefined; more = await registry.ledger.claim(['PRETRAINING'], 'last')) ids.push(more.run.id);
+    for (
+      let more = await registry.ledger.claim(['PRETRAINING'], 'last');
+      more !== undefined;
+      more = await registry.ledger.claim(['PRETRAINING'], 'last')
+    )
+      ids.push(more.run.id);
     assert.equal(new Set(ids).size, 5);
     assert.equal(ids.length, 5);
   });
@@ -119,10 +156,16 @@ describe('claiming', () => {
 
 describe('the order of the queue', () => {
   /** Each launch by a key of its own: people count, not keys. */
-  const launchBy = (owner: string): Promise<RunRecord> => registry.runs.launchPretraining({ kind: 'KEY', keyId: randomUUID(), name: randomUUID(), owner, role: 'ADMIN', scopes: UNLIMITED }, pretrainingInput());
+  const launchBy = (owner: string): Promise<RunRecord> =>
+    registry.runs.launchPretraining(
+      { kind: 'KEY', keyId: randomUUID(), name: randomUUID(), owner, role: 'ADMIN', scopes: UNLIMITED },
+      pretrainingInput(),
+    );
 
   async function order(runs: readonly RunRecord[]): Promise<(number | null)[]> {
-    return Promise.all(runs.map(async (run) => registry.runs.queuePosition((await registry.runs.get(ADMIN, run.id)) ?? run)));
+    return Promise.all(
+      runs.map(async (run) => registry.runs.queuePosition((await registry.runs.get(ADMIN, run.id)) ?? run)),
+    );
   }
 
   test('goes round between those who launch, and the position tells it', async () => {
@@ -134,10 +177,17 @@ describe('the order of the queue', () => {
     assert.deepEqual(await order(expected), [1, 2, 3, 4, 5]);
     const started: (string | undefined)[] = [];
     for (let index = 0; index < expected.length; index += 1) {
-      assert.deepEqual(await order(expected.slice(index)), Array.from({ length: expected.length - index }, (_, place) => place + 1), 'true all along');
+      assert.deepEqual(
+        await order(expected.slice(index)),
+        Array.from({ length: expected.length - index }, (_, place) => place + 1),
+        'true all along',
+      );
       started.push((await claim()).run.id);
     }
-    assert.deepEqual(started, expected.map(({ id }) => id));
+    assert.deepEqual(
+      started,
+      expected.map(({ id }) => id),
+    );
   });
 
   test('charges nobody for runs that never began', async () => {

@@ -3,7 +3,15 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import { buildSchema as parseSchema, findBreakingChanges, isInputObjectType, lexicographicSortSchema, printSchema, validateSchema, type GraphQLSchema } from 'graphql';
+import {
+  buildSchema as parseSchema,
+  findBreakingChanges,
+  isInputObjectType,
+  lexicographicSortSchema,
+  printSchema,
+  validateSchema,
+  type GraphQLSchema,
+} from 'graphql';
 import { buildSchema } from '../../src/api/schema.ts';
 
 const read = (file: string): Promise<string> => readFile(path.resolve(import.meta.dirname, '..', file), 'utf8');
@@ -13,7 +21,10 @@ const NOT_BUILT_YET: readonly string[] = [];
 
 test('schema.graphql is printed from the code as it is', async () => {
   const committed = printSchema(parseSchema(await read('../schema.graphql')));
-  assert.ok(committed === printSchema(lexicographicSortSchema(buildSchema(false))), 'schema.graphql has drifted: run "npm run generate" and commit it');
+  assert.ok(
+    committed === printSchema(lexicographicSortSchema(buildSchema(false))),
+    'schema.graphql has drifted: run "npm run generate" and commit it',
+  );
 });
 
 test('the schema is valid', () => {
@@ -36,7 +47,9 @@ test('every default of the contract holds', async () => {
 
 function defaultsOf(schema: GraphQLSchema): Map<string, unknown> {
   const inputs = Object.values(schema.getTypeMap()).filter(isInputObjectType);
-  const fields = inputs.flatMap((input) => Object.values(input.getFields()).map((field) => [`${input.name}.${field.name}`, field.defaultValue] as const));
+  const fields = inputs.flatMap((input) =>
+    Object.values(input.getFields()).map((field) => [`${input.name}.${field.name}`, field.defaultValue] as const),
+  );
   return new Map(fields.filter(([, value]) => value !== undefined));
 }
 

@@ -21,7 +21,12 @@ let log = '';
 before(async () => {
   database = await openTestDatabase();
   folder = await mkdtemp(path.join(tmpdir(), 'paraffin-logs-'));
-  const env = readEnvironment({ PARAFFIN_DATA_DIR: folder, PARAFFIN_PORT: '0', PARAFFIN_DATABASE_URL: database.url, PARAFFIN_WORKER: 'false' });
+  const env = readEnvironment({
+    PARAFFIN_DATA_DIR: folder,
+    PARAFFIN_PORT: '0',
+    PARAFFIN_DATABASE_URL: database.url,
+    PARAFFIN_WORKER: 'false',
+  });
   const sink = new Writable({
     write: (chunk, _encoding, done) => {
       log += String(chunk);
@@ -40,8 +45,19 @@ test('no key appears in the logs, whole or its secret half: not at first start, 
   const adminKey = (await readFile(app.adminKeyFile, 'utf8')).trim();
   const wrongKey = `pfn_${'ab'.repeat(16)}_${'w'.repeat(43)}`;
   const post = async (key: string, query: string): Promise<unknown> =>
-    (await fetch(`${app.url}/graphql`, { method: 'POST', headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` }, body: JSON.stringify({ query }) })).json();
-  const made = String(at(await post(adminKey, 'mutation { createKey(input: { name: "k", owner: "o", role: READER }) { secret } }'), 'data.createKey.secret'));
+    (
+      await fetch(`${app.url}/graphql`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
+        body: JSON.stringify({ query }),
+      })
+    ).json();
+  const made = String(
+    at(
+      await post(adminKey, 'mutation { createKey(input: { name: "k", owner: "o", role: READER }) { secret } }'),
+      'data.createKey.secret',
+    ),
+  );
 
   const socketWith = async (authorization: string): Promise<void> => {
     const socket = new WebSocket(`${app.url.replace('http', 'ws')}/graphql`, 'graphql-transport-ws');
@@ -62,7 +78,10 @@ test('no key appears in the logs, whole or its secret half: not at first start, 
     await fetch(`${app.url}/metrics`, { headers: { authorization: `Bearer ${key}` } });
     await fetch(`${app.url}/metrics`, { headers: { authorization: `Token ${key}` } });
     await fetch(`${app.url}/artifacts/${'0'.repeat(64)}?token=${key}`);
-    await fetch(`${app.url}/uploads`, { method: 'POST', headers: { authorization: `Bearer ${key}`, 'tus-resumable': '1.0.0', 'upload-length': '3' } });
+    await fetch(`${app.url}/uploads`, {
+      method: 'POST',
+      headers: { authorization: `Bearer ${key}`, 'tus-resumable': '1.0.0', 'upload-length': '3' },
+    });
     await socketWith(`Bearer ${key}`);
   };
   const everyKey = [adminKey, made, wrongKey];

@@ -21,14 +21,28 @@ after(async () => {
   await database.close();
 });
 
-const EVENTS = 'subscription($id: ID!, $after: Int) { runEvents(runId: $id, afterSequence: $after) { sequence kind status } }';
+const EVENTS =
+  'subscription($id: ID!, $after: Int) { runEvents(runId: $id, afterSequence: $after) { sequence kind status } }';
 
 function client(connectionParams: Record<string, unknown> = {}, to = server): Client {
-  return createClient({ url: to.url.replace('http', 'ws') + '/graphql', webSocketImpl: WebSocket, connectionParams, retryAttempts: 0, lazy: true });
+  return createClient({
+    url: to.url.replace('http', 'ws') + '/graphql',
+    webSocketImpl: WebSocket,
+    connectionParams,
+    retryAttempts: 0,
+    lazy: true,
+  });
 }
 
-/** All answers to one operation, until it is complete. Rejects with what closed the socket, or with the errors of an operation that was refused. */
-async function all(query: string, variables: Record<string, unknown> = {}, connectionParams: Record<string, unknown> = {}): Promise<unknown[]> {
+/**
+ * All answers to one operation, until it is complete. Rejects with what closed the socket, or with the errors of an
+ * operation that was refused.
+ */
+async function all(
+  query: string,
+  variables: Record<string, unknown> = {},
+  connectionParams: Record<string, unknown> = {},
+): Promise<unknown[]> {
   const own = client(connectionParams);
   try {
     const answers: unknown[] = [];
@@ -42,7 +56,9 @@ async function all(query: string, variables: Record<string, unknown> = {}, conne
 async function finishedRun(): Promise<string> {
   const id = await makeRun(database);
   const kinds = ['QUEUED', 'STARTED', 'SUCCEEDED'] as const;
-  await database.db.runEvent.createMany({ data: kinds.map((kind, index) => ({ runId: id, sequence: index + 1, kind })) });
+  await database.db.runEvent.createMany({
+    data: kinds.map((kind, index) => ({ runId: id, sequence: index + 1, kind })),
+  });
   await database.db.run.update({ where: { id }, data: { status: 'SUCCEEDED' } });
   return id;
 }
@@ -56,7 +72,9 @@ describe('a subscription', () => {
   });
 
   test('of an unknown run is a clear error', async () => {
-    const failure = await all(EVENTS, { id: '00000000-0000-7000-8000-000000000000' }).catch((errors: unknown) => errors);
+    const failure = await all(EVENTS, { id: '00000000-0000-7000-8000-000000000000' }).catch(
+      (errors: unknown) => errors,
+    );
     assert.equal(at(failure, '0.extensions.code'), 'RUN_NOT_FOUND', JSON.stringify(failure));
     assert.match(String(at(failure, '0.extensions.requestId')), /^[0-9a-f-]{36}$/);
   });
@@ -94,13 +112,17 @@ describe('an operation over the socket', () => {
   });
 
   test('is done in the name of the key that the connection brought', async () => {
-    assert.deepEqual(await all('{ viewer { role } }', {}, { authorization: `Bearer ${server.adminKey}` }), [{ data: { viewer: { role: 'ADMIN' } } }]);
+    assert.deepEqual(await all('{ viewer { role } }', {}, { authorization: `Bearer ${server.adminKey}` }), [
+      { data: { viewer: { role: 'ADMIN' } } },
+    ]);
   });
 });
 
 describe('a socket', () => {
   /** The close code and reason, or the HTTP status that refused it. */
-  async function outcome(options: ClientOptions & { path?: string; protocol?: string; first?: string }): Promise<string> {
+  async function outcome(
+    options: ClientOptions & { path?: string; protocol?: string; first?: string },
+  ): Promise<string> {
     const { path = '/graphql', protocol = 'graphql-transport-ws', first, ...rest } = options;
     const socket = new WebSocket(server.url.replace('http', 'ws') + path, protocol, rest);
     return new Promise((resolve, reject) => {
@@ -122,11 +144,18 @@ describe('a socket', () => {
     assert.equal(await outcome({ headers: { origin: 'https://attacker.example' } }), 'HTTP 403');
     assert.equal(await outcome({ headers: { origin: 'null' } }), 'HTTP 403');
   });
-  test('elsewhere than at /graphql is not opened', async () => assert.equal(await outcome({ path: '/artifacts' }), 'HTTP 404'));
+  test('elsewhere than at /graphql is not opened', async () =>
+    assert.equal(await outcome({ path: '/artifacts' }), 'HTTP 404'));
   test('with a message that is none is closed', async () => assert.equal(await outcome({ first: 'hello' }), '4400'));
-  test('with a message over a megabyte is closed', async () => assert.equal(await outcome({ first: init({ x: 'x'.repeat(1_000_001) }) }), '1009'));
+  test('with a message over a megabyte is closed', async () =>
+    assert.equal(await outcome({ first: init({ x: 'x'.repeat(1_000_001) }) }), '1009'));
   test('that asks before it says who it is is closed', async () => {
-    assert.equal(await outcome({ first: JSON.stringify({ id: '1', type: 'subscribe', payload: { query: '{ viewer { role } }' } }) }), '4401');
+    assert.equal(
+      await outcome({
+        first: JSON.stringify({ id: '1', type: 'subscribe', payload: { query: '{ viewer { role } }' } }),
+      }),
+      '4401',
+    );
   });
 });
 
@@ -136,10 +165,15 @@ test('draining closes every socket with 1001, and the subscriptions with it', as
   await database.db.runEvent.create({ data: { runId: id, sequence: 1, kind: 'QUEUED' } });
   const own = client({}, other);
   const opened = Promise.withResolvers<WebSocket>();
-  own.on('connected', (socket) => (socket instanceof WebSocket ? opened.resolve(socket) : opened.reject(new Error('no socket'))));
+  own.on('connected', (socket) =>
+    socket instanceof WebSocket ? opened.resolve(socket) : opened.reject(new Error('no socket')),
+  );
   const ended = Promise.withResolvers<unknown>();
   const first = Promise.withResolvers<undefined>();
-  own.subscribe({ query: EVENTS, variables: { id } }, { next: () => first.resolve(undefined), error: ended.resolve, complete: () => ended.resolve(undefined) });
+  own.subscribe(
+    { query: EVENTS, variables: { id } },
+    { next: () => first.resolve(undefined), error: ended.resolve, complete: () => ended.resolve(undefined) },
+  );
   const closed = once(await opened.promise, 'close');
   await first.promise;
   await other.http.drain(5_000);

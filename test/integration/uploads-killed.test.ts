@@ -1,4 +1,7 @@
-/** The server dies in the middle of an upload, as by a power cut; the next one goes on with it, and only the whole file becomes a checkpoint. */
+/**
+ * The server dies in the middle of an upload, as by a power cut; the next one goes on with it, and only the whole file
+ * becomes a checkpoint.
+ */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -49,7 +52,13 @@ after(async () => {
 async function startServer(): Promise<ServerProcess> {
   const child = spawn(process.execPath, ['src/cli/main.ts', 'serve'], {
     cwd: ROOT,
-    env: childEnvironment({ PARAFFIN_DATA_DIR: dataDir, PARAFFIN_DATABASE_URL: database.url, PARAFFIN_PORT: '0', PARAFFIN_WORKER: 'false', PARAFFIN_LOG_LEVEL: 'fatal' }),
+    env: childEnvironment({
+      PARAFFIN_DATA_DIR: dataDir,
+      PARAFFIN_DATABASE_URL: database.url,
+      PARAFFIN_PORT: '0',
+      PARAFFIN_WORKER: 'false',
+      PARAFFIN_LOG_LEVEL: 'fatal',
+    }),
     stdio: ['ignore', 'pipe', 'inherit'],
   });
   const gone = once(child, 'exit');
@@ -63,16 +72,23 @@ async function startServer(): Promise<ServerProcess> {
   throw new Error('The server ended without an address.');
 }
 
-/** A connection for each request: on a busy machine a kept one would be taken up in the very moment in which it is closed for idling. */
+/**
+ * A connection for each request: on a busy machine a kept one would be taken up in the very moment in which it is
+ * closed for idling.
+ */
 function headersOf(more: Readonly<Record<string, string>>): Record<string, string> {
   return { connection: 'close', authorization: `Bearer ${key}`, ...more };
 }
 
-const tusHeaders = (more: Readonly<Record<string, string>>): Record<string, string> => headersOf({ 'tus-resumable': '1.0.0', ...more });
+const tusHeaders = (more: Readonly<Record<string, string>>): Record<string, string> =>
+  headersOf({ 'tus-resumable': '1.0.0', ...more });
 
 async function begin(): Promise<string> {
   const metadata = `filename ${Buffer.from('weights.ckpt').toString('base64')},sha256 ${Buffer.from(SHA256).toString('base64')}`;
-  const response = await fetch(`${server.url}/uploads`, { method: 'POST', headers: tusHeaders({ 'upload-length': String(FILE.length), 'upload-metadata': metadata }) });
+  const response = await fetch(`${server.url}/uploads`, {
+    method: 'POST',
+    headers: tusHeaders({ 'upload-length': String(FILE.length), 'upload-metadata': metadata }),
+  });
   assert.equal(response.status, 201);
   return response.headers.get('location') ?? '';
 }
@@ -81,11 +97,22 @@ const pathOf = (address: string): string => path.join(dataDir, 'uploads', path.b
 
 /** Sends half of the file and keeps the request open; resolves when some of it is on the disk. */
 async function sendHalf(address: string): Promise<void> {
-  const request = httpRequest(`${server.url}${address}`, { method: 'PATCH', headers: tusHeaders({ 'upload-offset': '0', 'content-type': 'application/offset+octet-stream', 'content-length': String(FILE.length) }) });
+  const request = httpRequest(`${server.url}${address}`, {
+    method: 'PATCH',
+    headers: tusHeaders({
+      'upload-offset': '0',
+      'content-type': 'application/offset+octet-stream',
+      'content-length': String(FILE.length),
+    }),
+  });
   // The server dies under it.
   request.on('error', () => undefined);
   request.write(FILE.subarray(0, HALF_BYTES));
-  await eventually('bytes on the disk', async () => ((await stat(pathOf(address))).size > 1_000_000 ? true : undefined), 30_000);
+  await eventually(
+    'bytes on the disk',
+    async () => ((await stat(pathOf(address))).size > 1_000_000 ? true : undefined),
+    30_000,
+  );
 }
 
 /** As a client does that was cut off: asks where to go on, and sends the rest. */
@@ -93,16 +120,30 @@ async function goOn(address: string, file: Buffer<ArrayBuffer>): Promise<number>
   const head = await fetch(`${server.url}${address}`, { method: 'HEAD', headers: tusHeaders({}) });
   const offset = Number(head.headers.get('upload-offset'));
   const response = await fetch(`${server.url}${address}`, {
-    method: 'PATCH', headers: tusHeaders({ 'upload-offset': String(offset), 'content-type': 'application/offset+octet-stream' }), body: file.subarray(offset),
+    method: 'PATCH',
+    headers: tusHeaders({ 'upload-offset': String(offset), 'content-type': 'application/offset+octet-stream' }),
+    body: file.subarray(offset),
   });
-  assert.deepEqual([head.status, response.status, response.headers.get('upload-offset')], [200, 204, String(file.length)]);
+  assert.deepEqual(
+    [head.status, response.status, response.headers.get('upload-offset')],
+    [200, 204, String(file.length)],
+  );
   return offset;
 }
 
 async function importUpload(address: string): Promise<unknown> {
-  const query = 'mutation ($input: ImportCheckpointInput!) { importCheckpoint(input: $input) { checkpoint { encoder importedFrom { fileName byteSize sha256 } } userErrors { code } } }';
-  const input = { uploadId: path.basename(address), modelSlug: 'survived', inputContract: { imageSizePx: 64, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] } };
-  const response = await fetch(`${server.url}/graphql`, { method: 'POST', headers: headersOf({ 'content-type': 'application/json' }), body: JSON.stringify({ query, variables: { input } }) });
+  const query =
+    'mutation ($input: ImportCheckpointInput!) { importCheckpoint(input: $input) { checkpoint { encoder importedFrom { fileName byteSize sha256 } } userErrors { code } } }';
+  const input = {
+    uploadId: path.basename(address),
+    modelSlug: 'survived',
+    inputContract: { imageSizePx: 64, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] },
+  };
+  const response = await fetch(`${server.url}/graphql`, {
+    method: 'POST',
+    headers: headersOf({ 'content-type': 'application/json' }),
+    body: JSON.stringify({ query, variables: { input } }),
+  });
   return at(await response.json(), 'data.importCheckpoint');
 }
 
@@ -118,7 +159,13 @@ test('a killed server finds its uploads again: they go on where the disk says, a
   assert.deepEqual(await importUpload(address), { checkpoint: null, userErrors: [{ code: 'UPLOAD_INCOMPLETE' }] });
   const offset = await goOn(address, FILE);
   assert.ok(offset === onDisk.length && offset > 0 && offset <= HALF_BYTES, `went on from ${offset}`);
-  assert.deepEqual(await importUpload(address), { checkpoint: { encoder: 'RESNET18', importedFrom: { fileName: 'weights.ckpt', byteSize: FILE.length, sha256: SHA256 } }, userErrors: [] });
+  assert.deepEqual(await importUpload(address), {
+    checkpoint: {
+      encoder: 'RESNET18',
+      importedFrom: { fileName: 'weights.ckpt', byteSize: FILE.length, sha256: SHA256 },
+    },
+    userErrors: [],
+  });
 
   await goOn(confused, OTHER_FILE);
   assert.deepEqual(await importUpload(confused), { checkpoint: null, userErrors: [{ code: 'DIGEST_MISMATCH' }] });

@@ -1,4 +1,7 @@
-/** Uploads by the tus protocol, over real HTTP: what came in whole becomes a checkpoint once, and nothing else ever does. */
+/**
+ * Uploads by the tus protocol, over real HTTP: what came in whole becomes a checkpoint once, and nothing else ever
+ * does.
+ */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -38,7 +41,9 @@ const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes)
 const SHA256 = sha256(FILE);
 /** What no reader takes for a checkpoint: enough where only the way in is tried. */
 const BYTES = Buffer.from(Uint8Array.from({ length: 4_000_000 }, (_, index) => (index * 31) % 251));
-const FOREIGN = Buffer.from(writeSafetensors([{ name: 'transformer.weight', shape: [1], dtype: 'F32', data: new Float32Array(1) }]));
+const FOREIGN = Buffer.from(
+  writeSafetensors([{ name: 'transformer.weight', shape: [1], dtype: 'F32', data: new Float32Array(1) }]),
+);
 
 async function makeKey(role: AccessRole): Promise<string> {
   return (await server.access.createKey(ADMIN, { name: role.toLowerCase(), owner: 'Ada', role })).secret;
@@ -62,14 +67,28 @@ after(async () => {
 
 const base64 = (text: string): string => Buffer.from(text).toString('base64');
 
-function ask(method: string, address: string, headers: Readonly<Record<string, string>> = {}, body?: Uint8Array<ArrayBuffer>, key = keys.contributor): Promise<Response> {
+function ask(
+  method: string,
+  address: string,
+  headers: Readonly<Record<string, string>> = {},
+  body?: Uint8Array<ArrayBuffer>,
+  key = keys.contributor,
+): Promise<Response> {
   const sent = { 'tus-resumable': '1.0.0', ...(key === '' ? {} : { authorization: `Bearer ${key}` }), ...headers };
   return fetch(new URL(address, server.url), { method, headers: sent, ...(body === undefined ? {} : { body }) });
 }
 
 async function begin(byteSize: number, metadata: Readonly<Record<string, string>> = {}, key?: string): Promise<string> {
-  const pairs = Object.entries(metadata).map(([name, value]) => `${name} ${base64(value)}`).join(',');
-  const response = await ask('POST', '/uploads', { 'upload-length': String(byteSize), ...(pairs === '' ? {} : { 'upload-metadata': pairs }) }, undefined, key);
+  const pairs = Object.entries(metadata)
+    .map(([name, value]) => `${name} ${base64(value)}`)
+    .join(',');
+  const response = await ask(
+    'POST',
+    '/uploads',
+    { 'upload-length': String(byteSize), ...(pairs === '' ? {} : { 'upload-metadata': pairs }) },
+    undefined,
+    key,
+  );
   assert.equal(response.status, 201, await response.text());
   const location = response.headers.get('location') ?? '';
   assert.match(location, /^\/uploads\/[0-9a-f]{32}$/, 'a name of the server, on no host that a client could make up');
@@ -78,7 +97,13 @@ async function begin(byteSize: number, metadata: Readonly<Record<string, string>
 }
 
 const send = (address: string, offset: number, bytes: Uint8Array, key?: string): Promise<Response> =>
-  ask('PATCH', address, { 'upload-offset': String(offset), 'content-type': 'application/offset+octet-stream' }, new Uint8Array(bytes), key);
+  ask(
+    'PATCH',
+    address,
+    { 'upload-offset': String(offset), 'content-type': 'application/offset+octet-stream' },
+    new Uint8Array(bytes),
+    key,
+  );
 
 async function offsetOf(address: string): Promise<number> {
   const response = await ask('HEAD', address);
@@ -98,7 +123,10 @@ async function importUpload(input: object, key = keys.contributor): Promise<unkn
   const response = await fetch(`${server.url}/graphql`, {
     method: 'POST',
     headers: { 'content-type': 'application/json', authorization: `Bearer ${key}` },
-    body: JSON.stringify({ query: IMPORT, variables: { input: { modelSlug: 'uploaded', inputContract: CONTRACT, ...input } } }),
+    body: JSON.stringify({
+      query: IMPORT,
+      variables: { input: { modelSlug: 'uploaded', inputContract: CONTRACT, ...input } },
+    }),
   });
   const answer: unknown = await response.json();
   assert.equal(at(answer, 'errors'), undefined, JSON.stringify(answer));
@@ -111,7 +139,8 @@ async function faultOf(input: object, key?: string): Promise<unknown[]> {
   return [at(answer, 'userErrors.0.code'), at(answer, 'userErrors.0.field')];
 }
 
-const uploadsLeft = async (): Promise<string[]> => (await readdir(path.join(server.folder, 'uploads'), { recursive: true })).filter((name) => name !== 'consumed');
+const uploadsLeft = async (): Promise<string[]> =>
+  (await readdir(path.join(server.folder, 'uploads'), { recursive: true })).filter((name) => name !== 'consumed');
 
 describe('an upload', () => {
   test('comes in pieces, becomes a checkpoint once, and is gone', async () => {
@@ -119,16 +148,27 @@ describe('an upload', () => {
     const half = Math.floor(FILE.length / 2);
     const first = await send(address, 0, FILE.subarray(0, half));
     assert.deepEqual([first.status, first.headers.get('upload-offset')], [204, String(half)]);
-    assert.deepEqual(await faultOf({ uploadId: idOf(address) }), ['UPLOAD_INCOMPLETE', 'input.uploadId'], 'half of it is no checkpoint');
+    assert.deepEqual(
+      await faultOf({ uploadId: idOf(address) }),
+      ['UPLOAD_INCOMPLETE', 'input.uploadId'],
+      'half of it is no checkpoint',
+    );
     assert.equal(await offsetOf(address), half, 'and it is still there to go on with');
     assert.equal((await send(address, half, FILE.subarray(half))).status, 204);
 
     const answer = await importUpload({ uploadId: idOf(address) });
     assert.deepEqual(at(answer, 'userErrors'), [], JSON.stringify(answer));
-    assert.deepEqual(at(answer, 'checkpoint.importedFrom'), { url: null, fileName: 'tenpercent.ckpt', byteSize: FILE.length, sha256: SHA256, contents: { format: 'TORCH_ZIP', inertGlobals: ['posix.system'] } });
+    assert.deepEqual(at(answer, 'checkpoint.importedFrom'), {
+      url: null,
+      fileName: 'tenpercent.ckpt',
+      byteSize: FILE.length,
+      sha256: SHA256,
+      contents: { format: 'TORCH_ZIP', inertGlobals: ['posix.system'] },
+    });
     const stored = await fetch(`${server.url}/checkpoints/${String(at(answer, 'checkpoint.id'))}/download`);
     const { tensors } = readSafetensors(Buffer.from(await stored.arrayBuffer()));
-    for (const { name, data } of weights) assert.deepEqual(tensors.find((tensor) => tensor.name === name)?.data, data, name);
+    for (const { name, data } of weights)
+      assert.deepEqual(tensors.find((tensor) => tensor.name === name)?.data, data, name);
 
     assert.deepEqual(await faultOf({ uploadId: idOf(address) }), ['UPLOAD_NOT_FOUND', 'input.uploadId']);
     assert.equal((await ask('HEAD', address)).status, 404);
@@ -137,7 +177,10 @@ describe('an upload', () => {
 
   test('that is not what was said is thrown away, and nothing of it is imported', async () => {
     const before = await database.db.checkpoint.count();
-    for (const [metadata, input] of [[{ sha256: '0'.repeat(64) }, {}], [{}, { sha256: '0'.repeat(64) }]] as const) {
+    for (const [metadata, input] of [
+      [{ sha256: '0'.repeat(64) }, {}],
+      [{}, { sha256: '0'.repeat(64) }],
+    ] as const) {
       const address = await upload(BYTES, metadata);
       assert.deepEqual(await faultOf({ uploadId: idOf(address), ...input }), ['DIGEST_MISMATCH', 'input.uploadId']);
       assert.equal((await ask('HEAD', address)).status, 404);
@@ -149,8 +192,14 @@ describe('an upload', () => {
   test('without any sha256, or with two, is not taken; it stays for a better request', async () => {
     const address = await upload(FOREIGN);
     assert.deepEqual(await faultOf({ uploadId: idOf(address) }), ['BAD_INPUT', 'input.sha256']);
-    assert.deepEqual(await faultOf({ uploadId: idOf(address), sha256: sha256(FOREIGN), path: '/x' }), ['BAD_INPUT', 'input.uploadId']);
-    assert.deepEqual(await faultOf({ uploadId: idOf(address), sha256: sha256(FOREIGN) }), ['CHECKPOINT_KEYS_MISMATCH', 'input.uploadId']);
+    assert.deepEqual(await faultOf({ uploadId: idOf(address), sha256: sha256(FOREIGN), path: '/x' }), [
+      'BAD_INPUT',
+      'input.uploadId',
+    ]);
+    assert.deepEqual(await faultOf({ uploadId: idOf(address), sha256: sha256(FOREIGN) }), [
+      'CHECKPOINT_KEYS_MISMATCH',
+      'input.uploadId',
+    ]);
     assert.equal(await offsetOf(address), FOREIGN.length);
     const other = await upload(FOREIGN, { sha256: sha256(FOREIGN) });
     assert.deepEqual(await faultOf({ uploadId: idOf(other), sha256: '0'.repeat(64) }), ['BAD_INPUT', 'input.sha256']);
@@ -160,15 +209,26 @@ describe('an upload', () => {
 
   test('is taken by one of two requests at the same moment', async () => {
     const address = await upload(FILE, { sha256: SHA256 });
-    const answers = await Promise.all([1, 2].map(() => importUpload({ uploadId: idOf(address), modelSlug: 'race-of-uploads' })));
-    assert.deepEqual(answers.map((answer) => at(answer, 'userErrors.0.code') ?? 'taken').sort(), ['UPLOAD_NOT_FOUND', 'taken']);
+    const answers = await Promise.all(
+      [1, 2].map(() => importUpload({ uploadId: idOf(address), modelSlug: 'race-of-uploads' })),
+    );
+    assert.deepEqual(answers.map((answer) => at(answer, 'userErrors.0.code') ?? 'taken').sort(), [
+      'UPLOAD_NOT_FOUND',
+      'taken',
+    ]);
   });
 
   test('whose connection breaks keeps what has come, and goes on from there', async () => {
     const address = await begin(BYTES.length, { sha256: sha256(BYTES) });
     const broken = httpRequest(new URL(address, server.url), {
       method: 'PATCH',
-      headers: { authorization: `Bearer ${keys.contributor}`, 'tus-resumable': '1.0.0', 'upload-offset': '0', 'content-type': 'application/offset+octet-stream', 'content-length': BYTES.length },
+      headers: {
+        authorization: `Bearer ${keys.contributor}`,
+        'tus-resumable': '1.0.0',
+        'upload-offset': '0',
+        'content-type': 'application/offset+octet-stream',
+        'content-length': BYTES.length,
+      },
     });
     broken.on('error', () => undefined);
     broken.write(BYTES.subarray(0, 3_000_000));
@@ -179,7 +239,11 @@ describe('an upload', () => {
     assert.ok(offset >= 1_000_000 && offset <= 3_000_000, String(offset));
     assert.deepEqual(await faultOf({ uploadId: idOf(address) }), ['UPLOAD_INCOMPLETE', 'input.uploadId']);
     assert.equal((await send(address, offset, BYTES.subarray(offset))).status, 204);
-    assert.deepEqual(await faultOf({ uploadId: idOf(address) }), ['FORMAT_INVALID', 'input.uploadId'], 'the bytes are the right ones, though no weights');
+    assert.deepEqual(
+      await faultOf({ uploadId: idOf(address) }),
+      ['FORMAT_INVALID', 'input.uploadId'],
+      'the bytes are the right ones, though no weights',
+    );
     assert.equal((await ask('DELETE', address)).status, 204);
   });
 
@@ -189,7 +253,11 @@ describe('an upload', () => {
     const wire = await openWire(() => Promise.resolve(Number(new URL(server.url).port)));
     try {
       wire.breakAfter(() => 10_000_000);
-      const uploading = uploadByCommandLine(openRegistry(`http://127.0.0.1:${wire.port}`, keys.contributor), { quiet: true }, file);
+      const uploading = uploadByCommandLine(
+        openRegistry(`http://127.0.0.1:${wire.port}`, keys.contributor),
+        { quiet: true },
+        file,
+      );
       await eventually('a break', () => (wire.brokenCount() > 0 ? true : undefined));
       wire.cut();
       await eventually('what is tried meanwhile', () => (wire.refusedCount() > 1 ? true : undefined));
@@ -207,7 +275,13 @@ describe('an upload', () => {
     const address = await begin(BYTES.length, { sha256: sha256(BYTES) });
     const hanging = httpRequest(new URL(address, server.url), {
       method: 'PATCH',
-      headers: { authorization: `Bearer ${keys.contributor}`, 'tus-resumable': '1.0.0', 'upload-offset': '0', 'content-type': 'application/offset+octet-stream', 'content-length': BYTES.length },
+      headers: {
+        authorization: `Bearer ${keys.contributor}`,
+        'tus-resumable': '1.0.0',
+        'upload-offset': '0',
+        'content-type': 'application/offset+octet-stream',
+        'content-length': BYTES.length,
+      },
     });
     const ended = once(hanging, 'close');
     hanging.on('error', () => undefined);
@@ -232,7 +306,10 @@ describe('idempotencyKey', () => {
     assert.equal(at(second, 'checkpoint.id'), at(first, 'checkpoint.id'));
     assert.equal(at(await importUpload(input), 'checkpoint.id'), at(first, 'checkpoint.id'));
     assert.equal(await database.db.checkpoint.count({ where: { model: { slug: 'once' } } }), 1);
-    assert.deepEqual(await faultOf({ ...input, modelSlug: 'twice' }), ['IDEMPOTENCY_KEY_REUSED', 'input.idempotencyKey']);
+    assert.deepEqual(await faultOf({ ...input, modelSlug: 'twice' }), [
+      'IDEMPOTENCY_KEY_REUSED',
+      'input.idempotencyKey',
+    ]);
     assert.equal(await database.db.model.count({ where: { slug: 'twice' } }), 0);
   });
 
@@ -240,7 +317,10 @@ describe('idempotencyKey', () => {
     const file = path.join(server.folder, 'keyed.safetensors');
     await writeFile(file, writeSafetensors(weights));
     const input = { modelSlug: 'keyed', path: file, idempotencyKey: 'from a file' };
-    assert.deepEqual(await faultOf({ ...input, sha256: '0'.repeat(64) }, server.adminKey), ['DIGEST_MISMATCH', 'input.path']);
+    assert.deepEqual(await faultOf({ ...input, sha256: '0'.repeat(64) }, server.adminKey), [
+      'DIGEST_MISMATCH',
+      'input.path',
+    ]);
     const first = await importUpload(input, server.adminKey);
     assert.deepEqual(at(first, 'userErrors'), [], JSON.stringify(first));
     await rm(file);
@@ -254,7 +334,8 @@ describe('the door', () => {
   const codeOf = async (response: Response): Promise<unknown> => at(await response.json(), 'code');
 
   test('is shut without a key, and for a READER', async () => {
-    for (const method of ['POST', 'OPTIONS']) assert.equal((await ask(method, '/uploads', { 'upload-length': '10' }, undefined, '')).status, 401, method);
+    for (const method of ['POST', 'OPTIONS'])
+      assert.equal((await ask(method, '/uploads', { 'upload-length': '10' }, undefined, '')).status, 401, method);
     const response = await ask('POST', '/uploads', { 'upload-length': '10' }, undefined, keys.reader);
     assert.deepEqual([response.status, await codeOf(response)], [403, 'FORBIDDEN']);
     assert.deepEqual(await uploadsLeft(), []);
@@ -266,18 +347,27 @@ describe('the door', () => {
     assert.equal(response.headers.get('tus-version'), '1.0.0');
     assert.equal(response.headers.get('tus-max-size'), String(server.uploads.maxBytes));
     assert.equal(response.headers.get('access-control-allow-origin'), null, 'no other site may use it');
-    assert.deepEqual(response.headers.get('tus-extension')?.split(',').sort(), ['creation', 'creation-with-upload', 'expiration', 'termination']);
+    assert.deepEqual(response.headers.get('tus-extension')?.split(',').sort(), [
+      'creation',
+      'creation-with-upload',
+      'expiration',
+      'termination',
+    ]);
   });
 
   test('is shut to everybody but the owner, an ADMIN included, whether the upload exists or not', async () => {
     const address = await begin(10);
     for (const key of [keys.other, server.adminKey]) {
       for (const method of ['HEAD', 'PATCH', 'DELETE', 'OPTIONS']) {
-        const headers: Record<string, string> = method === 'PATCH' ? { 'upload-offset': '0', 'content-type': 'application/offset+octet-stream' } : {};
+        const headers: Record<string, string> =
+          method === 'PATCH' ? { 'upload-offset': '0', 'content-type': 'application/offset+octet-stream' } : {};
         const response = await ask(method, address, headers, method === 'PATCH' ? new Uint8Array(10) : undefined, key);
         assert.equal(response.status, method === 'OPTIONS' ? 204 : 404, method);
       }
-      assert.deepEqual(await faultOf({ uploadId: idOf(address), sha256: SHA256 }, key), ['UPLOAD_NOT_FOUND', 'input.uploadId']);
+      assert.deepEqual(await faultOf({ uploadId: idOf(address), sha256: SHA256 }, key), [
+        'UPLOAD_NOT_FOUND',
+        'input.uploadId',
+      ]);
     }
     const own = await begin(10, {}, keys.other);
     const sly = await send(`${own}?/${idOf(address)}`, 0, new Uint8Array(10), keys.other);
@@ -306,9 +396,19 @@ describe('the door', () => {
     const echo = (await ask('HEAD', address)).headers.get('upload-metadata') ?? '';
     assert.match(echo, new RegExp(`filename ${base64('.._.._.._admin-key')}`));
     assert.doesNotMatch(echo, /filetype/);
-    for (const name of ['..%2f..%2fadmin-key', 'A'.repeat(32), `${idOf(address)}.json`, `${idOf(address)}%00`, 'consumed']) {
-      for (const method of ['HEAD', 'DELETE']) assert.ok([400, 404].includes((await ask(method, `/uploads/${name}`)).status), `${method} ${name}`);
-      assert.deepEqual(await faultOf({ uploadId: decodeURIComponent(name).slice(0, 100), sha256: SHA256 }), ['UPLOAD_NOT_FOUND', 'input.uploadId']);
+    for (const name of [
+      '..%2f..%2fadmin-key',
+      'A'.repeat(32),
+      `${idOf(address)}.json`,
+      `${idOf(address)}%00`,
+      'consumed',
+    ]) {
+      for (const method of ['HEAD', 'DELETE'])
+        assert.ok([400, 404].includes((await ask(method, `/uploads/${name}`)).status), `${method} ${name}`);
+      assert.deepEqual(await faultOf({ uploadId: decodeURIComponent(name).slice(0, 100), sha256: SHA256 }), [
+        'UPLOAD_NOT_FOUND',
+        'input.uploadId',
+      ]);
     }
     assert.ok(existsSync(path.join(server.folder, 'admin-key')));
     assert.equal((await ask('DELETE', address)).status, 204);
@@ -338,7 +438,10 @@ describe('the door', () => {
     const address = await begin(10);
     assert.equal((await send(address, 3, new Uint8Array(3))).status, 409);
     assert.equal((await send(address, 0, new Uint8Array(11))).status, 413);
-    assert.equal((await ask('PATCH', address, { 'upload-offset': '0', 'content-type': 'text/plain' }, new Uint8Array(3))).status, 400);
+    assert.equal(
+      (await ask('PATCH', address, { 'upload-offset': '0', 'content-type': 'text/plain' }, new Uint8Array(3))).status,
+      400,
+    );
     assert.equal(await offsetOf(address), 0);
     assert.equal((await ask('DELETE', address)).status, 204);
   });
@@ -380,8 +483,16 @@ describe('the folder of uploads', () => {
     await rename(path.join(folder, id), path.join(folder, 'consumed', id));
     const store = await openUploadStore({ folder, maxBytes: 100 });
     const broken = new DomainError({ code: 'FORMAT_INVALID', message: 'no' });
-    await assert.rejects(store.consume(id, 'me', async () => { throw broken; }), broken);
+    await assert.rejects(
+      store.consume(id, 'me', async () => {
+        throw broken;
+      }),
+      broken,
+    );
     assert.equal(await store.consume(id, 'me', async (file) => (await stat(file.path)).size), 3);
-    await assert.rejects(store.consume(id, 'me', async () => 0), (error) => error instanceof DomainError && error.code === 'UPLOAD_NOT_FOUND');
+    await assert.rejects(
+      store.consume(id, 'me', async () => 0),
+      (error) => error instanceof DomainError && error.code === 'UPLOAD_NOT_FOUND',
+    );
   });
 });

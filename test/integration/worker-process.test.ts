@@ -20,8 +20,14 @@ after(() => database.close());
 
 test('a worker that dies is started again, and one that is stopped is gone', async (context) => {
   const earlier = await childrenOf(process.pid);
-  const newWorker = async (): Promise<number | undefined> => (await childrenOf(process.pid)).find((pid) => !earlier.includes(pid));
-  const worker = startWorkerProcess({ databaseUrl: database.url, dataDir: await temporaryFolder(context), logLevel: 'silent', logger: createLogger('silent', 'test') });
+  const newWorker = async (): Promise<number | undefined> =>
+    (await childrenOf(process.pid)).find((pid) => !earlier.includes(pid));
+  const worker = startWorkerProcess({
+    databaseUrl: database.url,
+    dataDir: await temporaryFolder(context),
+    logLevel: 'silent',
+    logger: createLogger('silent', 'test'),
+  });
   const first = await eventually('the worker', newWorker);
   process.kill(first, 'SIGKILL');
   await eventually('its end', async () => ((await isAlive(first)) ? undefined : true));
@@ -33,8 +39,14 @@ test('a worker that dies is started again, and one that is stopped is gone', asy
 
 test('a stop while it waits to be started again starts nothing', async (context) => {
   const earlier = await childrenOf(process.pid);
-  const newWorker = async (): Promise<number | undefined> => (await childrenOf(process.pid)).find((pid) => !earlier.includes(pid));
-  const worker = startWorkerProcess({ databaseUrl: database.url, dataDir: await temporaryFolder(context), logLevel: 'silent', logger: createLogger('silent', 'test') });
+  const newWorker = async (): Promise<number | undefined> =>
+    (await childrenOf(process.pid)).find((pid) => !earlier.includes(pid));
+  const worker = startWorkerProcess({
+    databaseUrl: database.url,
+    dataDir: await temporaryFolder(context),
+    logLevel: 'silent',
+    logger: createLogger('silent', 'test'),
+  });
   const pid = await eventually('the worker', newWorker);
   process.kill(pid, 'SIGKILL');
   await eventually('its end', async () => ((await isAlive(pid)) ? undefined : true));

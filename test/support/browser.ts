@@ -7,7 +7,15 @@ import { chromium, type BrowserContext } from 'playwright-core';
 const EXECUTABLE = '/usr/bin/chromium';
 /** On a busy machine it begins slowly. */
 const START_MS = 120_000;
-const FLAGS = ['--no-sandbox', '--disable-gpu', '--disable-quic', '--no-first-run', '--disable-background-networking', '--disable-component-update', '--disable-sync'];
+const FLAGS = [
+  '--no-sandbox',
+  '--disable-gpu',
+  '--disable-quic',
+  '--no-first-run',
+  '--disable-background-networking',
+  '--disable-component-update',
+  '--disable-sync',
+];
 
 export interface TestBrowser {
   readonly context: BrowserContext;
@@ -16,7 +24,13 @@ export interface TestBrowser {
 
 export async function openBrowser(): Promise<TestBrowser> {
   const profile = await mkdtemp(path.join(tmpdir(), 'paraffin-browser-'));
-  const context = await chromium.launchPersistentContext(profile, { executablePath: EXECUTABLE, args: FLAGS, headless: true, timeout: START_MS, viewport: { width: 1280, height: 900 } });
+  const context = await chromium.launchPersistentContext(profile, {
+    executablePath: EXECUTABLE,
+    args: FLAGS,
+    headless: true,
+    timeout: START_MS,
+    viewport: { width: 1280, height: 900 },
+  });
   return {
     context,
     close: async () => {

@@ -30,7 +30,14 @@ export function catalogueApi(database: TestDatabase): CatalogueApi {
       schema: source,
       source: query,
       variableValues: variables,
-      contextValue: { viewer, requestId: 'test', address: null, onRefusal: () => Promise.resolve(), services: { audit, datasets }, loaders: { datasets: createDatasetLoaders(database.db) } },
+      contextValue: {
+        viewer,
+        requestId: 'test',
+        address: null,
+        onRefusal: () => Promise.resolve(),
+        services: { audit, datasets },
+        loaders: { datasets: createDatasetLoaders(database.db) },
+      },
     });
   return {
     datasets,
@@ -45,7 +52,12 @@ export function catalogueApi(database: TestDatabase): CatalogueApi {
 
 /** The value at a path of parsed JSON, e.g. `at(data, 'datasets.nodes.0.slug')`. */
 export function at(data: unknown, path: string): unknown {
-  return path.split('.').reduce<unknown>((value, key) => (typeof value === 'object' && value !== null ? Reflect.get(value, key) : undefined), data);
+  return path
+    .split('.')
+    .reduce<unknown>(
+      (value, key) => (typeof value === 'object' && value !== null ? Reflect.get(value, key) : undefined),
+      data,
+    );
 }
 
 export function listAt(data: unknown, path: string): unknown[] {

@@ -19,7 +19,9 @@ export async function makeRun({ db }: TestDatabase): Promise<string> {
   return (await db.run.create({ data: { title: 'as a test has it', kind: 'PRETRAINING', config: {} } })).id;
 }
 
-export function newCheckpoint(facts: Pick<NewCheckpoint, 'modelSlug' | 'sourceRunId'> & Partial<NewCheckpoint>): NewCheckpoint {
+export function newCheckpoint(
+  facts: Pick<NewCheckpoint, 'modelSlug' | 'sourceRunId'> & Partial<NewCheckpoint>,
+): NewCheckpoint {
   return {
     encoder: 'RESNET18',
     embeddingDim: 512,

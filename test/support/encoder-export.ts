@@ -27,18 +27,39 @@ export function encoderToExport(architecture: ResnetArchitecture): EncoderExport
     }
     return values;
   };
-  const tensors = convolutionUnitSteps(architecture).flatMap(({ convolutionName, normName, inputChannels, outputChannels, window }): SafetensorsTensor[] => {
-    const shape = [outputChannels, inputChannels, window.size, window.size];
-    // Keeps the signal's size from layer to layer.
-    const reach = Math.sqrt(6 / (inputChannels * window.size * window.size));
-    return [
-      { name: `${convolutionName}.weight`, dtype: 'F32', shape, data: numbers(shape.reduce((product, side) => product * side, 1), -reach, 2 * reach) },
-      { name: `${normName}.weight`, dtype: 'F32', shape: [outputChannels], data: numbers(outputChannels, 0.5, 0.5) },
-      { name: `${normName}.bias`, dtype: 'F32', shape: [outputChannels], data: numbers(outputChannels, -0.2, 0.4) },
-      { name: `${normName}.running_mean`, dtype: 'F32', shape: [outputChannels], data: numbers(outputChannels, -0.2, 0.4) },
-      { name: `${normName}.running_var`, dtype: 'F32', shape: [outputChannels], data: numbers(outputChannels, 0.5, 1) },
-      { name: `${normName}.num_batches_tracked`, dtype: 'I64', shape: [], data: BigInt64Array.of(1000n) },
-    ];
-  });
+  const tensors = convolutionUnitSteps(architecture).flatMap(
+    ({ convolutionName, normName, inputChannels, outputChannels, window }): SafetensorsTensor[] => {
+      const shape = [outputChannels, inputChannels, window.size, window.size];
+      // Keeps the signal's size from layer to layer.
+      const reach = Math.sqrt(6 / (inputChannels * window.size * window.size));
+      return [
+        {
+          name: `${convolutionName}.weight`,
+          dtype: 'F32',
+          shape,
+          data: numbers(
+            shape.reduce((product, side) => product * side, 1),
+            -reach,
+            2 * reach,
+          ),
+        },
+        { name: `${normName}.weight`, dtype: 'F32', shape: [outputChannels], data: numbers(outputChannels, 0.5, 0.5) },
+        { name: `${normName}.bias`, dtype: 'F32', shape: [outputChannels], data: numbers(outputChannels, -0.2, 0.4) },
+        {
+          name: `${normName}.running_mean`,
+          dtype: 'F32',
+          shape: [outputChannels],
+          data: numbers(outputChannels, -0.2, 0.4),
+        },
+        {
+          name: `${normName}.running_var`,
+          dtype: 'F32',
+          shape: [outputChannels],
+          data: numbers(outputChannels, 0.5, 1),
+        },
+        { name: `${normName}.num_batches_tracked`, dtype: 'I64', shape: [], data: BigInt64Array.of(1000n) },
+      ];
+    },
+  );
   return { architecture, tensors, inputContract: EXPORT_CONTRACT, metadata: { name: 'tissue é' } };
 }

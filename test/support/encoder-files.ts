@@ -29,9 +29,26 @@ export function lightningFile(tensors: readonly SafetensorsTensor[], prefix: str
   const states = tensors.flatMap(({ name, dtype, shape, data }, index) => {
     const type = op.global('torch', dtype === 'I64' ? 'LongStorage' : 'FloatStorage');
     const strides = shape.map((_, axis) => shape.slice(axis + 1).reduce((product, size) => product * size, 1));
-    return [op.text(`${prefix}${name}`), tensor({ storage: storage({ type, key: String(index), elementCount: data.length }), shape, strides })];
+    return [
+      op.text(`${prefix}${name}`),
+      tensor({ storage: storage({ type, key: String(index), elementCount: data.length }), shape, strides }),
+    ];
   });
   const callback = op.reduce(op.global('posix', 'system'), op.text('echo this must never be printed'));
-  const top = pickle(op.dict(op.text('epoch'), op.int(9), op.text('state_dict'), op.dict(...states), op.text('callbacks'), op.dict(op.text('harm'), callback)));
-  return archive(top, Object.fromEntries(tensors.map(({ data }, index) => [String(index), Buffer.from(data.buffer, data.byteOffset, data.byteLength)])));
+  const top = pickle(
+    op.dict(
+      op.text('epoch'),
+      op.int(9),
+      op.text('state_dict'),
+      op.dict(...states),
+      op.text('callbacks'),
+      op.dict(op.text('harm'), callback),
+    ),
+  );
+  return archive(
+    top,
+    Object.fromEntries(
+      tensors.map(({ data }, index) => [String(index), Buffer.from(data.buffer, data.byteOffset, data.byteLength)]),
+    ),
+  );
 }

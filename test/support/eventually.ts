@@ -6,7 +6,11 @@ const LOOK_EVERY_MS = 25;
  * Gives the first value of `look` that is not undefined.
  * @throws Error naming what was waited for when the deadline has passed.
  */
-export async function eventually<Value>(what: string, look: () => Promise<Value | undefined> | Value | undefined, deadlineMs = 15_000): Promise<Value> {
+export async function eventually<Value>(
+  what: string,
+  look: () => Promise<Value | undefined> | Value | undefined,
+  deadlineMs = 15_000,
+): Promise<Value> {
   const endMs = performance.now() + deadlineMs;
   for (;;) {
     const value = await look();

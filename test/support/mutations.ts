@@ -30,13 +30,18 @@ export function mutated(corpus: readonly Buffer[], dice: () => number): Buffer {
         if (place < bytes.length) bytes[place] = ODD_BYTES[pick(ODD_BYTES.length)] ?? 0;
         break;
       case 2:
-        if (place + 4 <= bytes.length) bytes[dice() < 0.5 ? 'writeUInt32LE' : 'writeUInt32BE'](ODD_NUMBERS[pick(ODD_NUMBERS.length)] ?? 0, place);
+        if (place + 4 <= bytes.length)
+          bytes[dice() < 0.5 ? 'writeUInt32LE' : 'writeUInt32BE'](ODD_NUMBERS[pick(ODD_NUMBERS.length)] ?? 0, place);
         break;
       case 3:
         bytes = Buffer.from(bytes.subarray(0, place));
         break;
       case 4:
-        bytes = Buffer.concat([bytes.subarray(0, place), Buffer.from(Array.from({ length: 1 + pick(16) }, () => pick(256))), bytes.subarray(place)]);
+        bytes = Buffer.concat([
+          bytes.subarray(0, place),
+          Buffer.from(Array.from({ length: 1 + pick(16) }, () => pick(256))),
+          bytes.subarray(place),
+        ]);
         break;
       case 5:
         bytes = Buffer.concat([bytes.subarray(0, place), bytes.subarray(place + 1 + pick(64))]);

@@ -1,7 +1,17 @@
 /** The smallest operation that calls a root field, made from the schema. */
 import {
-  getNamedType, isEnumType, isInputObjectType, isLeafType, isListType, isNonNullType, isRequiredArgument, isRequiredInputField, isScalarType,
-  type GraphQLField, type GraphQLInputType, type GraphQLSchema,
+  getNamedType,
+  isEnumType,
+  isInputObjectType,
+  isLeafType,
+  isListType,
+  isNonNullType,
+  isRequiredArgument,
+  isRequiredInputField,
+  isScalarType,
+  type GraphQLField,
+  type GraphQLInputType,
+  type GraphQLSchema,
 } from 'graphql';
 
 export interface RootOperation {
@@ -11,11 +21,21 @@ export interface RootOperation {
   readonly document: string;
 }
 
-/** One for every field of Query, Mutation and Subscription: required arguments alone, filled with what names nothing. */
+/**
+ * One for every field of Query, Mutation and Subscription: required arguments alone, filled with what names nothing.
+ */
 export function rootOperations(schema: GraphQLSchema): RootOperation[] {
-  const roots = [['query', schema.getQueryType()], ['mutation', schema.getMutationType()], ['subscription', schema.getSubscriptionType()]] as const;
+  const roots = [
+    ['query', schema.getQueryType()],
+    ['mutation', schema.getMutationType()],
+    ['subscription', schema.getSubscriptionType()],
+  ] as const;
   return roots.flatMap(([kind, root]) =>
-    Object.values(root?.getFields() ?? {}).map((field) => ({ name: `${root?.name}.${field.name}`, kind, document: `${kind} { ${callOf(field)} ${isLeafType(getNamedType(field.type)) ? '' : '{ __typename }'} }` })),
+    Object.values(root?.getFields() ?? {}).map((field) => ({
+      name: `${root?.name}.${field.name}`,
+      kind,
+      document: `${kind} { ${callOf(field)} ${isLeafType(getNamedType(field.type)) ? '' : '{ __typename }'} }`,
+    })),
   );
 }
 
@@ -29,7 +49,11 @@ function valueOf(type: GraphQLInputType): string {
   if (isListType(type)) return `[${valueOf(type.ofType)}]`;
   const named = getNamedType(type);
   if (isEnumType(named)) return named.getValues().at(-1)?.name ?? '';
-  if (isInputObjectType(named)) return `{ ${Object.values(named.getFields()).filter(isRequiredInputField).map((field) => `${field.name}: ${valueOf(field.type)}`).join(', ')} }`;
+  if (isInputObjectType(named))
+    return `{ ${Object.values(named.getFields())
+      .filter(isRequiredInputField)
+      .map((field) => `${field.name}: ${valueOf(field.type)}`)
+      .join(', ')} }`;
   if (isScalarType(named) && (named.name === 'Int' || named.name === 'Float')) return '1';
   return named.name === 'Boolean' ? 'true' : '"00000000-0000-7000-8000-000000000000"';
 }

@@ -7,7 +7,9 @@ import { childEnvironment } from '../../src/env.ts';
 /** Pids of the living children of a process; a zombie is none. */
 export async function childrenOf(parentPid: number): Promise<number[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
-  const found = await Promise.all(pids.map(async (pid) => ((await parentAndState(pid))?.parentPid === parentPid ? [pid] : [])));
+  const found = await Promise.all(
+    pids.map(async (pid) => ((await parentAndState(pid))?.parentPid === parentPid ? [pid] : [])),
+  );
   return found.flat();
 }
 
@@ -30,7 +32,9 @@ async function parentAndState(pid: number): Promise<{ parentPid: number; groupId
   const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
   // The name in brackets may hold anything; what follows it does not.
   const [state, parentPid, groupId] = line.slice(line.lastIndexOf(')') + 2).split(' ');
-  return state === undefined || state === '' || state === 'Z' || state === 'X' ? undefined : { parentPid: Number(parentPid), groupId: Number(groupId) };
+  return state === undefined || state === '' || state === 'Z' || state === 'X'
+    ? undefined
+    : { parentPid: Number(parentPid), groupId: Number(groupId) };
 }
 
 export interface TestWorker {
@@ -41,12 +45,23 @@ export interface TestWorker {
 }
 
 /** The worker as a process of its own, waiting for runs. */
-export async function startTestWorker(options: { readonly databaseUrl: string; readonly dataDir: string; readonly name: string }): Promise<TestWorker> {
+export async function startTestWorker(options: {
+  readonly databaseUrl: string;
+  readonly dataDir: string;
+  readonly name: string;
+}): Promise<TestWorker> {
   const child: ChildProcess = fork(path.resolve(import.meta.dirname, '../../workers/main.ts'), {
-    env: childEnvironment({ PARAFFIN_DATABASE_URL: options.databaseUrl, PARAFFIN_DATA_DIR: options.dataDir, PARAFFIN_WORKER_NAME: options.name, PARAFFIN_LOG_LEVEL: 'fatal' }),
+    env: childEnvironment({
+      PARAFFIN_DATABASE_URL: options.databaseUrl,
+      PARAFFIN_DATA_DIR: options.dataDir,
+      PARAFFIN_WORKER_NAME: options.name,
+      PARAFFIN_LOG_LEVEL: 'fatal',
+    }),
     stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
   });
-  const gone = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) => child.on('exit', (code, signal) => resolve({ code, signal })));
+  const gone = new Promise<{ code: number | null; signal: NodeJS.Signals | null }>((resolve) =>
+    child.on('exit', (code, signal) => resolve({ code, signal })),
+  );
   await new Promise<void>((resolve, reject) => {
     child.once('message', () => resolve());
     child.once('error', reject);

@@ -1,4 +1,7 @@
-/** Tries what a reader of strangers' files must not be able to do, and prints what stopped it: reach-out.ts FILE_TO_WRITE FILE_TO_READ */
+/**
+ * Tries what a reader of strangers' files must not be able to do, and prints what stopped it: reach-out.ts
+ * FILE_TO_WRITE FILE_TO_READ
+ */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { Worker } from 'node:worker_threads';
@@ -14,9 +17,11 @@ function outcomeOf(work: () => void): string {
   }
 }
 
-process.stdout.write(JSON.stringify({
-  write: outcomeOf(() => writeFileSync(toWrite, 'x')),
-  read: outcomeOf(() => void readFileSync(toRead)),
-  start: outcomeOf(() => void spawnSync('/bin/true')),
-  thread: outcomeOf(() => void new Worker('', { eval: true })),
-}));
+process.stdout.write(
+  JSON.stringify({
+    write: outcomeOf(() => writeFileSync(toWrite, 'x')),
+    read: outcomeOf(() => void readFileSync(toRead)),
+    start: outcomeOf(() => void spawnSync('/bin/true')),
+    thread: outcomeOf(() => void new Worker('', { eval: true })),
+  }),
+);

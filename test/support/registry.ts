@@ -23,11 +23,20 @@ export interface TestRegistry {
 
 export const ADMIN: Viewer = keyHolder('ADMIN');
 
-export async function openTestRegistry({ db, transact, url }: TestDatabase, importRoots: readonly string[], artifactsDir = '/nonexistent'): Promise<TestRegistry> {
+export async function openTestRegistry(
+  { db, transact, url }: TestDatabase,
+  importRoots: readonly string[],
+  artifactsDir = '/nonexistent',
+): Promise<TestRegistry> {
   const queue = await openQueue({ url, jobs: Object.values(RUN_JOBS), onError: () => undefined });
   const datasets = createDatasetService({ db, transact });
   const models = createModelService({ db, transact });
   const runs = createRuns(db, { transact, queue, datasets, models, importRoots });
-  const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: openArtifactStore(artifactsDir).read });
+  const evaluations = createEvaluations(db, {
+    runs,
+    datasets,
+    models,
+    readArtifact: openArtifactStore(artifactsDir).read,
+  });
   return { datasets, models, runs, evaluations, ledger: createLedger(db, transact), queue, close: () => queue.close() };
 }

@@ -8,7 +8,12 @@ import type { ClaimedRun, RunFailureRecord, RunRecord, RunStatus } from '../../s
 import { openTestDatabase } from './database.ts';
 import { ADMIN, openTestRegistry } from './registry.ts';
 
-export const FAULT: RunFailureRecord = { class: 'INTERNAL', code: 'INTERNAL', message: 'Something went wrong inside Paraffin.', hint: null };
+export const FAULT: RunFailureRecord = {
+  class: 'INTERNAL',
+  code: 'INTERNAL',
+  message: 'Something went wrong inside Paraffin.',
+  hint: null,
+};
 
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');
 
@@ -20,30 +25,73 @@ export async function openRunStage() {
   await symlink('/etc', path.join(base, 'leads-out'));
   const database = await openTestDatabase();
   const registry = await openTestRegistry(database, [base]);
-  const datasetId = (await database.db.dataset.create({ data: { slug: 'runs-test', name: 'Runs test', imageKind: 'PATCH', synthetic: true } })).id;
+  const datasetId = (
+    await database.db.dataset.create({
+      data: { slug: 'runs-test', name: 'Runs test', imageKind: 'PATCH', synthetic: true },
+    })
+  ).id;
 
-  async function sealVersion(changes: { labelNames?: string[]; imageCount?: number; groupCount?: number }): Promise<string> {
+  async function sealVersion(changes: {
+    labelNames?: string[];
+    imageCount?: number;
+    groupCount?: number;
+  }): Promise<string> {
     const { labelNames = ['gland', 'lymphoid', 'stroma', 'tumour'], imageCount = 40, groupCount = 40 } = changes;
-    const content = { digest: sha256('digest'), manifestSha256: sha256('manifest'), imageCount, byteSize: 1000, labelNames, labelCounts: [], groupCount, hasSplit: false, issues: [], thumbnails: [] };
+    const content = {
+      digest: sha256('digest'),
+      manifestSha256: sha256('manifest'),
+      imageCount,
+      byteSize: 1000,
+      labelNames,
+      labelCounts: [],
+      groupCount,
+      hasSplit: false,
+      issues: [],
+      thumbnails: [],
+    };
     const shard = { sha256: sha256('shard'), byteSize: 1000, imageCount };
-    const artifacts = [{ sha256: content.manifestSha256, byteSize: 10, mediaType: 'application/jsonl' }, { sha256: shard.sha256, byteSize: 1000, mediaType: 'application/x-tar' }];
+    const artifacts = [
+      { sha256: content.manifestSha256, byteSize: 10, mediaType: 'application/jsonl' },
+      { sha256: shard.sha256, byteSize: 1000, mediaType: 'application/x-tar' },
+    ];
     return database.transact(async (tx) => {
       const draft = await registry.datasets.createDraftVersion(tx, { datasetId });
-      return (await registry.datasets.sealVersion(tx, { versionId: draft.id, ...content, shards: [shard], artifacts })).id;
+      return (await registry.datasets.sealVersion(tx, { versionId: draft.id, ...content, shards: [shard], artifacts }))
+        .id;
     });
   }
 
   /** @param weights null for one of which only the source is known. */
   async function makeCheckpoint(encoder: 'RESNET18' | 'RESNET50', weights: string | null = 'weights'): Promise<string> {
-    const model = await database.db.model.upsert({ where: { slug: 'runs-test' }, create: { slug: 'runs-test', name: 'Runs test' }, update: {} });
+    const model = await database.db.model.upsert({
+      where: { slug: 'runs-test' },
+      create: { slug: 'runs-test', name: 'Runs test' },
+      update: {},
+    });
     const version = (await database.db.checkpoint.count()) + 1;
     const stored = weights === null ? {} : { sha256: sha256(weights), byteSize: 10 };
-    if (weights !== null) await database.db.artifact.upsert({ where: { sha256: sha256(weights) }, create: { sha256: sha256(weights), byteSize: 10, mediaType: 'application/octet-stream' }, update: {} });
+    if (weights !== null)
+      await database.db.artifact.upsert({
+        where: { sha256: sha256(weights) },
+        create: { sha256: sha256(weights), byteSize: 10, mediaType: 'application/octet-stream' },
+        update: {},
+      });
     const inputContract = {
-      imageSizePx: 224, resizeRule: 'STRETCH', channelOrder: 'RGB', valueRange: [0, 1], channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5],
-      embeddingLayer: 'avgpool', micronsPerPixelMin: null, micronsPerPixelMax: null,
+      imageSizePx: 224,
+      resizeRule: 'STRETCH',
+      channelOrder: 'RGB',
+      valueRange: [0, 1],
+      channelMean: [0.5, 0.5, 0.5],
+      channelStd: [0.5, 0.5, 0.5],
+      embeddingLayer: 'avgpool',
+      micronsPerPixelMin: null,
+      micronsPerPixelMax: null,
     };
-    return (await database.db.checkpoint.create({ data: { modelId: model.id, version, encoder, embeddingDim: 512, inputContract, ...stored } })).id;
+    return (
+      await database.db.checkpoint.create({
+        data: { modelId: model.id, version, encoder, embeddingDim: 512, inputContract, ...stored },
+      })
+    ).id;
   }
 
   /** 40 images, 4 labels, 40 groups. */
@@ -52,14 +100,37 @@ export async function openRunStage() {
   const checkpointId = await makeCheckpoint('RESNET18');
 
   const pretrainingInput = (changes: object = {}): object => ({
-    modelSlug: 'runs-test', datasets: [{ datasetVersionId: versionId }], encoder: 'RESNET18', imageSizePx: 64, batchSize: 8, steps: 10, temperature: 0.5, sampling: 'EVEN', precision: 'FLOAT32', ...changes,
+    modelSlug: 'runs-test',
+    datasets: [{ datasetVersionId: versionId }],
+    encoder: 'RESNET18',
+    imageSizePx: 64,
+    batchSize: 8,
+    steps: 10,
+    temperature: 0.5,
+    sampling: 'EVEN',
+    precision: 'FLOAT32',
+    ...changes,
   });
-  const importInput = (changes: object = {}): object => ({ datasetId, path: path.join(base, 'images'), layout: 'FLAT', ...changes });
-  const evaluationInput = (changes: object = {}): object => ({ checkpointId, datasetVersionId: versionId, protocol: 'LINEAR_PROBE', folds: 5, ...changes });
+  const importInput = (changes: object = {}): object => ({
+    datasetId,
+    path: path.join(base, 'images'),
+    layout: 'FLAT',
+    ...changes,
+  });
+  const evaluationInput = (changes: object = {}): object => ({
+    checkpointId,
+    datasetVersionId: versionId,
+    protocol: 'LINEAR_PROBE',
+    folds: 5,
+    ...changes,
+  });
 
-  const launchPretraining = (changes: object = {}): Promise<RunRecord> => registry.runs.launchPretraining(ADMIN, pretrainingInput(changes));
-  const launchImport = (changes: object = {}): Promise<RunRecord> => registry.runs.launchImport(ADMIN, importInput(changes));
-  const launchEvaluation = (changes: object = {}): Promise<RunRecord> => registry.evaluations.launch(ADMIN, evaluationInput(changes));
+  const launchPretraining = (changes: object = {}): Promise<RunRecord> =>
+    registry.runs.launchPretraining(ADMIN, pretrainingInput(changes));
+  const launchImport = (changes: object = {}): Promise<RunRecord> =>
+    registry.runs.launchImport(ADMIN, importInput(changes));
+  const launchEvaluation = (changes: object = {}): Promise<RunRecord> =>
+    registry.evaluations.launch(ADMIN, evaluationInput(changes));
 
   async function statusOf(id: string): Promise<RunStatus | undefined> {
     return (await registry.runs.get(ADMIN, id))?.status;
@@ -106,10 +177,31 @@ export async function openRunStage() {
   }
 
   return {
-    base, database, registry, datasetId, versionId, draftId, checkpointId, sealVersion, makeCheckpoint, pretrainingInput, importInput, evaluationInput,
-    launchPretraining, launchImport, launchEvaluation, statusOf, lapse, claim, eventKinds, runThatIs,
+    base,
+    database,
+    registry,
+    datasetId,
+    versionId,
+    draftId,
+    checkpointId,
+    sealVersion,
+    makeCheckpoint,
+    pretrainingInput,
+    importInput,
+    evaluationInput,
+    launchPretraining,
+    launchImport,
+    launchEvaluation,
+    statusOf,
+    lapse,
+    claim,
+    eventKinds,
+    runThatIs,
     emptyQueue: async (): Promise<void> => {
-      await database.db.run.updateMany({ where: { status: { in: ['QUEUED', 'RUNNING', 'CANCELING'] } }, data: { status: 'CANCELED' } });
+      await database.db.run.updateMany({
+        where: { status: { in: ['QUEUED', 'RUNNING', 'CANCELING'] } },
+        data: { status: 'CANCELED' },
+      });
     },
     close: async (): Promise<void> => {
       await registry.close();

@@ -1,4 +1,7 @@
-/** The whole server but for the embedded database and the worker: real schema, services, queue and HTTP over a test database. */
+/**
+ * The whole server but for the embedded database and the worker: real schema, services, queue and HTTP over a test
+ * database.
+ */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -51,7 +54,11 @@ export interface TestServerExports {
   readonly engineHint?: () => string | null;
 }
 
-export async function startTestServer(database: TestDatabase, overrides: Partial<HttpServerOptions> = {}, exportParts: TestServerExports = {}): Promise<TestServer> {
+export async function startTestServer(
+  database: TestDatabase,
+  overrides: Partial<HttpServerOptions> = {},
+  exportParts: TestServerExports = {},
+): Promise<TestServer> {
   const { db, url: databaseUrl } = database;
   const audit = createAuditService({ db, transact: database.transact });
   const { transact } = audit;
@@ -68,15 +75,49 @@ export async function startTestServer(database: TestDatabase, overrides: Partial
   const uploads = await openUploadStore({ folder: path.join(folder, 'uploads'), maxBytes: MAX_UPLOAD_BYTES });
   const runs = createRuns(db, { transact, queue, datasets, models, importRoots: [folder] });
   const exports = createExports(db, { transact, runs, models, announcements, engineHint: () => null, ...exportParts });
-  const checkpointImports = createCheckpointImports({ db, transact, artifacts: store, uploads, importRoots: [folder], downloadsDir: path.join(folder, 'downloads'), allowPrivateUrls: true, queueGolden: exports.queueGolden });
+  const checkpointImports = createCheckpointImports({
+    db,
+    transact,
+    artifacts: store,
+    uploads,
+    importRoots: [folder],
+    downloadsDir: path.join(folder, 'downloads'),
+    allowPrivateUrls: true,
+    queueGolden: exports.queueGolden,
+  });
   const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
-  const services: Services = { access, audit, artifacts, datasets, models, embeddings: createEmbeddingService({ db }), checkpointImports, exports, runs, evaluations, deletions: createDeletions({ db, transact }), cards: createCardService({ datasets, models, runs, evaluations }) };
-  const server = { version: 'test', startedAt: new Date(), databaseVersion: () => Promise.resolve('test'), engine: () => null, engineHint: () => null };
+  const services: Services = {
+    access,
+    audit,
+    artifacts,
+    datasets,
+    models,
+    embeddings: createEmbeddingService({ db }),
+    checkpointImports,
+    exports,
+    runs,
+    evaluations,
+    deletions: createDeletions({ db, transact }),
+    cards: createCardService({ datasets, models, runs, evaluations }),
+  };
+  const server = {
+    version: 'test',
+    startedAt: new Date(),
+    databaseVersion: () => Promise.resolve('test'),
+    engine: () => null,
+    engineHint: () => null,
+  };
   const runEvents = createRunEvents(runs, announcements);
   const http = createHttpServer({
     schema: buildSchema(false),
     contextFor: (request) => {
-      const loaders = { datasets: createDatasetLoaders(db), models: createModelLoaders(db), runs: createRunLoaders(db), evaluations: createEvaluationLoaders(db), exports: createExportLoaders(db) };
+      const loaders = {
+        datasets: createDatasetLoaders(db),
+        models: createModelLoaders(db),
+        runs: createRunLoaders(db),
+        evaluations: createEvaluationLoaders(db),
+        exports: createExportLoaders(db),
+      };
       return { ...request, services, loaders, server, runEvents };
     },
     viewerOf: access.viewerOf,

@@ -37,7 +37,9 @@ export async function writeShard(folder: string, fileName: string, members: read
 
 /** A PNG of one colour: its red level says which image it is. */
 export async function plainPng(red: number, sizePx = 16): Promise<Buffer> {
-  return sharp({ create: { width: sizePx, height: sizePx, channels: 3, background: { r: red, g: 100, b: 200 } } }).png().toBuffer();
+  return sharp({ create: { width: sizePx, height: sizePx, channels: 3, background: { r: red, g: 100, b: 200 } } })
+    .png()
+    .toBuffer();
 }
 
 /** Members `{prefix}{n}.png` with `{prefix}{n}.json` beside them, red = firstRed + n. */

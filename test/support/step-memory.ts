@@ -5,11 +5,22 @@ import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
 
 const [imageCount = 0, microBatchSize = 0] = process.argv.slice(2).map(Number);
 const trainer = createSimclrTrainer({
-  architecture: 'RESNET18', projectionDim: 128, temperature: 0.5, totalSteps: 2, warmupSteps: 0, peakLearningRate: 0.1, weightDecay: 0, momentum: 0.9,
-  seedRandom: createRandom(1), microBatchSize,
+  architecture: 'RESNET18',
+  projectionDim: 128,
+  temperature: 0.5,
+  totalSteps: 2,
+  warmupSteps: 0,
+  peakLearningRate: 0.1,
+  weightDecay: 0,
+  momentum: 0.9,
+  seedRandom: createRandom(1),
+  microBatchSize,
 });
 const beforeBytes = process.memoryUsage.rss();
 for (let step = 0; step < 2; step += 1) {
-  await trainer.step({ imageCount, make: (start, count) => asRank4(tf.randomNormal([2 * count, 64, 64, 3], 0, 1, 'float32', start + 1)) });
+  await trainer.step({
+    imageCount,
+    make: (start, count) => asRank4(tf.randomNormal([2 * count, 64, 64, 3], 0, 1, 'float32', start + 1)),
+  });
 }
 console.log(JSON.stringify({ beforeBytes, peakBytes: process.resourceUsage().maxRSS * 1024 }));

@@ -12,7 +12,13 @@ import { createExportRegister } from '../../src/modules/exports/index.ts';
 import { createModelService } from '../../src/modules/models/index.ts';
 import { createLedger, type RunKind } from '../../src/modules/runs/index.ts';
 import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
-import { TaskStopped, type StopRequest, type Task, type TaskContext, type TaskServices } from '../../workers/tasks/task.ts';
+import {
+  TaskStopped,
+  type StopRequest,
+  type Task,
+  type TaskContext,
+  type TaskServices,
+} from '../../workers/tasks/task.ts';
 import type { TestDatabase } from './database.ts';
 
 export interface TaskRunner {

@@ -62,7 +62,8 @@ export async function openWire(portBehind: () => Promise<number>): Promise<Wire>
         near.pipe(wireOf(pass, bytesPerSecond)).pipe(far);
         far.pipe(wireOf(pass, bytesPerSecond)).pipe(near);
         near.on('close', () => far.destroy());
-        // An orderly end comes through the pipe, behind the bytes that a slow wire still holds: a whole answer must not be lost to it.
+        // An orderly end comes through the pipe, behind the bytes that a slow wire still holds: a whole answer must not
+        // be lost to it.
         far.on('close', (hadError) => {
           if (hadError) near.destroy();
         });

@@ -20,7 +20,11 @@ const QUIET: AugmentationConfig = {
 
 function noise(count: number, sizePx: number): Tensor4D {
   const random = createRandom(2);
-  return tf.tensor4d(Array.from({ length: count * sizePx ** 2 * 3 }, () => random.integer(256)), [count, sizePx, sizePx, 3], 'int32');
+  return tf.tensor4d(
+    Array.from({ length: count * sizePx ** 2 * 3 }, () => random.integer(256)),
+    [count, sizePx, sizePx, 3],
+    'int32',
+  );
 }
 
 function viewNumbers(config: AugmentationConfig, images: Tensor4D, viewSizePx: number, random: Random): Float32Array {
@@ -49,7 +53,11 @@ describe('createAugmenter', () => {
     const whole = viewNumbers(DEFAULT_AUGMENTATION, images, 16, createRandom(8));
     const drawn = createAugmenter(DEFAULT_AUGMENTATION, 16).draw(5, 32, createRandom(8));
     const viewLength = 16 * 16 * 3;
-    for (const [start, count] of [[0, 2], [2, 3], [0, 2]] as const) {
+    for (const [start, count] of [
+      [0, 2],
+      [2, 3],
+      [0, 2],
+    ] as const) {
       const part = tf.tidy(() => readFloats(drawn.make(tf.slice(images, start, count), start)));
       const rows = (first: number): Float32Array => whole.subarray(first * viewLength, (first + count) * viewLength);
       assert.deepEqual(part.subarray(0, count * viewLength), rows(start));
@@ -73,7 +81,10 @@ describe('createAugmenter', () => {
     const floats = tf.cast(images, 'float32');
     for (const source of [images, floats]) {
       const numbers = viewNumbers(QUIET, source, 16, createRandom(1));
-      const worst = numbers.reduce((most, value, index) => Math.max(most, Math.abs(value - (expected[index % expected.length] ?? NaN))), 0);
+      const worst = numbers.reduce(
+        (most, value, index) => Math.max(most, Math.abs(value - (expected[index % expected.length] ?? NaN))),
+        0,
+      );
       assert.ok(worst < 1e-5, `${worst}`);
     }
     tf.dispose([images, floats]);
@@ -82,13 +93,17 @@ describe('createAugmenter', () => {
   test('grey views have three equal channels', () => {
     const images = noise(2, 16);
     const numbers = viewNumbers({ ...QUIET, greyProbability: 1 }, images, 16, createRandom(1));
-    for (let pixel = 0; pixel < numbers.length; pixel += 3) assert.ok(Math.abs((numbers[pixel] ?? 0) - (numbers[pixel + 2] ?? 1)) < 1e-5);
+    for (let pixel = 0; pixel < numbers.length; pixel += 3)
+      assert.ok(Math.abs((numbers[pixel] ?? 0) - (numbers[pixel + 2] ?? 1)) < 1e-5);
     images.dispose();
   });
 
   test('refuses images that are not square RGB, and sizes that make no view', () => {
     const augmenter = createAugmenter(QUIET, 16);
-    for (const shape of [[1, 16, 20, 3], [1, 16, 16, 4]] as const) {
+    for (const shape of [
+      [1, 16, 20, 3],
+      [1, 16, 16, 4],
+    ] as const) {
       const images = tf.zeros<tf.Rank.R4>([...shape]);
       assert.throws(() => augmenter.views(images, createRandom(1)), /must be \[N, S, S, 3\]/);
       images.dispose();
@@ -110,14 +125,16 @@ describe('drawView', () => {
       const { left, top, width, height } = geometry.crop;
       assert.ok(left >= 0 && top >= 0 && left + width <= 100 + 1e-9 && top + height <= 100 + 1e-9);
       assert.ok(width * height >= 0.08 * 1e4 - 1e-6 && width / height > 0.749 && width / height < 1.3334);
-      for (const factor of [colour.brightness, colour.contrast, colour.saturation]) assert.ok(factor >= 0.2 - 1e-9 && factor <= 1.8);
+      for (const factor of [colour.brightness, colour.contrast, colour.saturation])
+        assert.ok(factor >= 0.2 - 1e-9 && factor <= 1.8);
       assert.ok(Math.abs(colour.hue) <= 0.2 && blurSigmaPx <= (2 * 64) / 224);
     }
     assert.ok(Math.abs(share(views.map((view) => view.geometry.flipped)) - 0.5) < 0.05);
     assert.ok(Math.abs(share(views.map((view) => view.grey)) - 0.2) < 0.04);
     assert.ok(Math.abs(share(views.map((view) => view.blurSigmaPx > 0)) - 0.5) < 0.05);
     assert.ok(Math.abs(share(views.map((view) => view.colour.hue !== 0)) - 0.8) < 0.04);
-    for (const turns of [0, 1, 2, 3]) assert.ok(Math.abs(share(views.map((view) => view.geometry.quarterTurnCount === turns)) - 0.25) < 0.04);
+    for (const turns of [0, 1, 2, 3])
+      assert.ok(Math.abs(share(views.map((view) => view.geometry.quarterTurnCount === turns)) - 0.25) < 0.04);
   });
 
   test('what is off stays off', () => {

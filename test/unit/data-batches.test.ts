@@ -1,7 +1,12 @@
 import assert from 'node:assert/strict';
 import { rm } from 'node:fs/promises';
 import { describe, test, type TestContext } from 'node:test';
-import { openEvaluationImages, openTrainingBatches, type DecodedBatch, type TrainingBatchOptions } from '../../workers/engine/data/batches.ts';
+import {
+  openEvaluationImages,
+  openTrainingBatches,
+  type DecodedBatch,
+  type TrainingBatchOptions,
+} from '../../workers/engine/data/batches.ts';
 import { ImageDataError, type ImageDataErrorCode } from '../../workers/engine/data/errors.ts';
 import { plainImages, plainPng, temporaryFolder, writeShard } from '../support/shards.ts';
 
@@ -14,7 +19,10 @@ const isFault =
 async function twoDatasets(context: TestContext): Promise<TrainingBatchOptions> {
   const folder = await temporaryFolder(context);
   const first = await plainImages('a', 6);
-  const shardPaths = [await writeShard(folder, 's0.tar', first.slice(0, 8)), await writeShard(folder, 's1.tar', first.slice(8))];
+  const shardPaths = [
+    await writeShard(folder, 's0.tar', first.slice(0, 8)),
+    await writeShard(folder, 's1.tar', first.slice(8)),
+  ];
   const other = [await writeShard(folder, 's2.tar', await plainImages('b', 4, 100))];
   return {
     datasets: [
@@ -40,27 +48,33 @@ async function take(options: TrainingBatchOptions, count: number): Promise<Decod
 }
 
 const redOf = (batch: DecodedBatch, index: number): number | undefined => batch.images[index * 16 * 16 * 3];
-const withoutDecodedCount = (batches: readonly DecodedBatch[]): object[] => batches.map(({ decodedCount: _, ...rest }) => rest);
+const withoutDecodedCount = (batches: readonly DecodedBatch[]): object[] =>
+  batches.map(({ decodedCount: _, ...rest }) => rest);
 
 describe('openTrainingBatches', () => {
   test('delivers the pixels that belong to the keys, from every dataset alike', async (context) => {
     for (const batch of await take(await twoDatasets(context), 6)) {
       assert.equal(batch.images.length, 4 * 16 * 16 * 3);
       assert.deepEqual(batch.sourceCounts, [2, 2]);
-      for (const [index, key] of batch.keys.entries()) assert.equal(redOf(batch, index), Number(key.slice(1)) + (key.startsWith('b') ? 100 : 0));
+      for (const [index, key] of batch.keys.entries())
+        assert.equal(redOf(batch, index), Number(key.slice(1)) + (key.startsWith('b') ? 100 : 0));
     }
   });
 
   test('goes on at startStep as if unbroken, and does not depend on the cache', async (context) => {
     const options = await twoDatasets(context);
     const whole = await take(options, 9);
-    assert.deepEqual(withoutDecodedCount(await take({ ...options, startStep: 5 }, 4)), withoutDecodedCount(whole.slice(5)));
+    assert.deepEqual(
+      withoutDecodedCount(await take({ ...options, startStep: 5 }, 4)),
+      withoutDecodedCount(whole.slice(5)),
+    );
     assert.deepEqual(withoutDecodedCount(await take({ ...options, cacheByteLimit: 0 }, 9)), withoutDecodedCount(whole));
   });
 
   test('decodes each image once while the cache has room', async (context) => {
     const options = await twoDatasets(context);
-    const decodedCount = (batches: readonly DecodedBatch[]): number => batches.reduce((sum, batch) => sum + batch.decodedCount, 0);
+    const decodedCount = (batches: readonly DecodedBatch[]): number =>
+      batches.reduce((sum, batch) => sum + batch.decodedCount, 0);
     assert.equal(decodedCount(await take(options, 12)), 10);
     assert.equal(decodedCount(await take({ ...options, cacheByteLimit: 0 }, 12)), 48);
     const some = decodedCount(await take({ ...options, cacheByteLimit: 5 * 16 * 16 * 3 }, 12));
@@ -88,8 +102,17 @@ describe('openTrainingBatches', () => {
     const folder = await temporaryFolder(context);
     const broken = { name: 'broken.png', bytes: (await plainPng(1, 300)).subarray(0, 200) };
     const shardPaths = [await writeShard(folder, 's.tar', [...(await plainImages('a', 3)), broken])];
-    const options = { datasets: [{ shardPaths, imageCount: 4 }], sampling: 'EVEN', batchSize: 4, sourceSizePx: 16, seed: 1 } as const;
-    await assert.rejects(take(options, 1), (error) => error instanceof ImageDataError && error.code === 'IMAGE_UNREADABLE' && error.place.key === 'broken');
+    const options = {
+      datasets: [{ shardPaths, imageCount: 4 }],
+      sampling: 'EVEN',
+      batchSize: 4,
+      sourceSizePx: 16,
+      seed: 1,
+    } as const;
+    await assert.rejects(
+      take(options, 1),
+      (error) => error instanceof ImageDataError && error.code === 'IMAGE_UNREADABLE' && error.place.key === 'broken',
+    );
   });
 
   test('a shard that is gone', async (context) => {
@@ -118,7 +141,8 @@ describe('openTrainingBatches', () => {
       [{ batchSize: 0 }, 'BAD_OPTION'],
       [{ batchSize: 11 }, 'TOO_FEW_IMAGES'],
     ];
-    for (const [change, code] of wrong) assert.throws(() => openTrainingBatches({ ...options, ...change }), isFault(code));
+    for (const [change, code] of wrong)
+      assert.throws(() => openTrainingBatches({ ...options, ...change }), isFault(code));
   });
 });
 
@@ -128,14 +152,26 @@ describe('openEvaluationImages', () => {
     const shardPaths = datasets[0]?.shardPaths ?? [];
     const images = ['a5', 'a0', 'a3', 'a4', 'a1'].map((key) => ({ key, shard: Number(key.slice(1)) < 4 ? 0 : 1 }));
     const batches: DecodedBatch[] = [];
-    for await (const batch of openEvaluationImages({ shardPaths, images, batchSize: 2, imageSizePx: 16 })) batches.push(batch);
-    assert.deepEqual(batches.map((batch) => batch.keys), [['a5', 'a0'], ['a3', 'a4'], ['a1']]);
-    assert.deepEqual(batches.map((batch) => redOf(batch, 0)), [5, 3, 1]);
+    for await (const batch of openEvaluationImages({ shardPaths, images, batchSize: 2, imageSizePx: 16 }))
+      batches.push(batch);
+    assert.deepEqual(
+      batches.map((batch) => batch.keys),
+      [['a5', 'a0'], ['a3', 'a4'], ['a1']],
+    );
+    assert.deepEqual(
+      batches.map((batch) => redOf(batch, 0)),
+      [5, 3, 1],
+    );
   });
 
   test('after the last batch comes null, again and again', async (context) => {
     const { datasets } = await twoDatasets(context);
-    const reading = openEvaluationImages({ shardPaths: datasets[0]?.shardPaths ?? [], images: [{ key: 'a0', shard: 0 }], batchSize: 4, imageSizePx: 16 });
+    const reading = openEvaluationImages({
+      shardPaths: datasets[0]?.shardPaths ?? [],
+      images: [{ key: 'a0', shard: 0 }],
+      batchSize: 4,
+      imageSizePx: 16,
+    });
     assert.equal((await reading.next())?.keys.length, 1);
     assert.equal(await reading.next(), null);
     assert.equal(await reading.next(), null);
@@ -145,7 +181,11 @@ describe('openEvaluationImages', () => {
   test('an image that the shards do not hold', async (context) => {
     const { datasets } = await twoDatasets(context);
     const shardPaths = datasets[0]?.shardPaths ?? [];
-    for (const image of [{ key: 'zz', shard: 0 }, { key: 'a0', shard: 1 }, { key: 'a0', shard: 7 }]) {
+    for (const image of [
+      { key: 'zz', shard: 0 },
+      { key: 'a0', shard: 1 },
+      { key: 'a0', shard: 7 },
+    ]) {
       const reading = openEvaluationImages({ shardPaths, images: [image], batchSize: 1, imageSizePx: 16 });
       await assert.rejects(reading.next(), isFault('IMAGE_MISSING'));
       await reading.close();
@@ -153,7 +193,13 @@ describe('openEvaluationImages', () => {
   });
 
   test('wrong options', () => {
-    assert.throws(() => openEvaluationImages({ shardPaths: [], images: [], batchSize: 0, imageSizePx: 16 }), isFault('BAD_OPTION'));
-    assert.throws(() => openEvaluationImages({ shardPaths: [], images: [], batchSize: 1, imageSizePx: 7 }), isFault('BAD_OPTION'));
+    assert.throws(
+      () => openEvaluationImages({ shardPaths: [], images: [], batchSize: 0, imageSizePx: 16 }),
+      isFault('BAD_OPTION'),
+    );
+    assert.throws(
+      () => openEvaluationImages({ shardPaths: [], images: [], batchSize: 1, imageSizePx: 7 }),
+      isFault('BAD_OPTION'),
+    );
   });
 });

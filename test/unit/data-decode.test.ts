@@ -8,10 +8,16 @@ import { ImageDataError } from '../../workers/engine/data/errors.ts';
 async function wide(): Promise<Buffer> {
   const bytes = Buffer.alloc(48 * 16 * 3);
   for (let pixel = 0; pixel < 48 * 16; pixel += 1) bytes[pixel * 3 + Math.floor((pixel % 48) / 16)] = 255;
-  return sharp(bytes, { raw: { width: 48, height: 16, channels: 3 } }).png().toBuffer();
+  return sharp(bytes, { raw: { width: 48, height: 16, channels: 3 } })
+    .png()
+    .toBuffer();
 }
 
-const isUnreadable = (error: unknown): boolean => error instanceof ImageDataError && error.code === 'IMAGE_UNREADABLE' && error.place.key === 'k1' && /k1/.test(error.message);
+const isUnreadable = (error: unknown): boolean =>
+  error instanceof ImageDataError &&
+  error.code === 'IMAGE_UNREADABLE' &&
+  error.place.key === 'k1' &&
+  /k1/.test(error.message);
 
 describe('decodeSquare', () => {
   test('cuts the centre square', async () => {
@@ -22,34 +28,86 @@ describe('decodeSquare', () => {
 
   test('passes an image of the right size on unchanged', async () => {
     const bytes = Buffer.from(Array.from({ length: 16 * 16 * 3 }, (_, index) => (index * 37) % 256));
-    const png = await sharp(bytes, { raw: { width: 16, height: 16, channels: 3 } }).png().toBuffer();
-    for (const quality of ['FAST', 'EXACT'] as const) assert.deepEqual(Buffer.from(await decodeSquare(png, 16, quality, 'k1')), bytes);
+    const png = await sharp(bytes, { raw: { width: 16, height: 16, channels: 3 } })
+      .png()
+      .toBuffer();
+    for (const quality of ['FAST', 'EXACT'] as const)
+      assert.deepEqual(Buffer.from(await decodeSquare(png, 16, quality, 'k1')), bytes);
   });
 
   test('halves by averaging, not by skipping', async () => {
-    const checks = Buffer.from(Array.from({ length: 32 * 32 * 3 }, (_, index) => ((Math.floor(index / 3) + Math.floor(index / 96)) % 2) * 255));
-    const png = await sharp(checks, { raw: { width: 32, height: 32, channels: 3 } }).png().toBuffer();
+    const checks = Buffer.from(
+      Array.from({ length: 32 * 32 * 3 }, (_, index) => ((Math.floor(index / 3) + Math.floor(index / 96)) % 2) * 255),
+    );
+    const png = await sharp(checks, { raw: { width: 32, height: 32, channels: 3 } })
+      .png()
+      .toBuffer();
     const pixels = await decodeSquare(png, 16, 'EXACT', 'k1');
-    assert.ok(pixels.every((value) => Math.abs(value - 128) <= 24), [...new Set(pixels)].join(' '));
+    assert.ok(
+      pixels.every((value) => Math.abs(value - 128) <= 24),
+      [...new Set(pixels)].join(' '),
+    );
   });
 
   const forms: readonly [string, () => Promise<Buffer>, readonly number[]][] = [
-    ['grey', () => sharp({ create: { width: 20, height: 20, channels: 3, background: '#777777' } }).toColourspace('b-w').png().toBuffer(), [0x77, 0x77, 0x77]],
-    ['transparent', () => sharp({ create: { width: 20, height: 20, channels: 4, background: { r: 9, g: 9, b: 9, alpha: 0 } } }).png().toBuffer(), [255, 255, 255]],
-    ['16-bit', () => sharp({ create: { width: 20, height: 20, channels: 3, background: '#336699' } }).toColourspace('rgb16').png().toBuffer(), [0x33, 0x66, 0x99]],
-    ['CMYK JPEG', () => sharp({ create: { width: 20, height: 20, channels: 3, background: '#ffffff' } }).toColourspace('cmyk').jpeg().toBuffer(), [255, 255, 255]],
-    ['WebP', () => sharp({ create: { width: 20, height: 20, channels: 3, background: '#336699' } }).webp({ lossless: true }).toBuffer(), [0x33, 0x66, 0x99]],
+    [
+      'grey',
+      () =>
+        sharp({ create: { width: 20, height: 20, channels: 3, background: '#777777' } })
+          .toColourspace('b-w')
+          .png()
+          .toBuffer(),
+      [0x77, 0x77, 0x77],
+    ],
+    [
+      'transparent',
+      () =>
+        sharp({ create: { width: 20, height: 20, channels: 4, background: { r: 9, g: 9, b: 9, alpha: 0 } } })
+          .png()
+          .toBuffer(),
+      [255, 255, 255],
+    ],
+    [
+      '16-bit',
+      () =>
+        sharp({ create: { width: 20, height: 20, channels: 3, background: '#336699' } })
+          .toColourspace('rgb16')
+          .png()
+          .toBuffer(),
+      [0x33, 0x66, 0x99],
+    ],
+    [
+      'CMYK JPEG',
+      () =>
+        sharp({ create: { width: 20, height: 20, channels: 3, background: '#ffffff' } })
+          .toColourspace('cmyk')
+          .jpeg()
+          .toBuffer(),
+      [255, 255, 255],
+    ],
+    [
+      'WebP',
+      () =>
+        sharp({ create: { width: 20, height: 20, channels: 3, background: '#336699' } })
+          .webp({ lossless: true })
+          .toBuffer(),
+      [0x33, 0x66, 0x99],
+    ],
   ];
   for (const [what, make, colour] of forms) {
     test(`${what} images become 8-bit RGB`, async () => {
       const pixels = await decodeSquare(await make(), 16, 'EXACT', 'k1');
       assert.equal(pixels.length, 16 * 16 * 3);
-      for (const [channel, value] of colour.entries()) assert.ok(Math.abs((pixels[channel] ?? -1) - value) <= 2, `${pixels.subarray(0, 3).join(' ')}`);
+      for (const [channel, value] of colour.entries())
+        assert.ok(Math.abs((pixels[channel] ?? -1) - value) <= 2, `${pixels.subarray(0, 3).join(' ')}`);
     });
   }
 
   test('refuses a truncated JPEG', async () => {
-    const jpeg = await sharp(await wide()).resize(200, 200).jpeg().toBuffer();
+    const jpeg = await sharp(await wide())
+      .resize(200, 200)
+      .jpeg()
+      .toBuffer();
     await assert.rejects(decodeSquare(jpeg.subarray(0, jpeg.length / 2), 64, 'FAST', 'k1'), isUnreadable);
   });
 

@@ -3,13 +3,27 @@ import { describe, test } from 'node:test';
 import { ImageDataError } from '../../workers/engine/data/errors.ts';
 import { parseManifest } from '../../workers/engine/data/manifest.ts';
 
-const IMAGE = { key: 'a', sha256: 'ab'.repeat(32), label: 'tumour', group: null, split: null, width: 3, height: 4, shard: 0, byteSize: 9, sourcePath: 'slides/a.png' };
+const IMAGE = {
+  key: 'a',
+  sha256: 'ab'.repeat(32),
+  label: 'tumour',
+  group: null,
+  split: null,
+  width: 3,
+  height: 4,
+  shard: 0,
+  byteSize: 9,
+  sourcePath: 'slides/a.png',
+};
 const lines = (...images: readonly object[]): string => images.map((image) => `${JSON.stringify(image)}\n`).join('');
 
 describe('parseManifest', () => {
   test('reads lines in order', () => {
     const { group: _group, sourcePath: _sourcePath, ...older } = IMAGE;
-    assert.deepEqual(parseManifest(lines(IMAGE, { ...older, key: 'b' })), [IMAGE, { ...IMAGE, key: 'b', sourcePath: null }]);
+    assert.deepEqual(parseManifest(lines(IMAGE, { ...older, key: 'b' })), [
+      IMAGE,
+      { ...IMAGE, key: 'b', sourcePath: null },
+    ]);
     assert.deepEqual(parseManifest(''), []);
   });
 
@@ -26,7 +40,10 @@ describe('parseManifest', () => {
   ];
   for (const [what, text, words] of refused) {
     test(`refuses ${what}`, () => {
-      assert.throws(() => parseManifest(text), (error) => error instanceof ImageDataError && words.test(error.message));
+      assert.throws(
+        () => parseManifest(text),
+        (error) => error instanceof ImageDataError && words.test(error.message),
+      );
     });
   }
 });

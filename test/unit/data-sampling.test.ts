@@ -1,9 +1,20 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { ImageDataError, type ImageDataErrorCode } from '../../workers/engine/data/errors.ts';
-import { batchTargets, createSampleOrder, type ImageChoice, type SampleOrderOptions } from '../../workers/engine/data/sampling.ts';
+import {
+  batchTargets,
+  createSampleOrder,
+  type ImageChoice,
+  type SampleOrderOptions,
+} from '../../workers/engine/data/sampling.ts';
 
-const BASE: SampleOrderOptions = { datasets: [{ imageCount: 100 }, { imageCount: 10 }], sampling: 'EVEN', batchSize: 8, seed: 5, startStep: 0 };
+const BASE: SampleOrderOptions = {
+  datasets: [{ imageCount: 100 }, { imageCount: 10 }],
+  sampling: 'EVEN',
+  batchSize: 8,
+  seed: 5,
+  startStep: 0,
+};
 
 function batches(options: Partial<SampleOrderOptions>, stepCount: number): ImageChoice[][] {
   const order = createSampleOrder({ ...BASE, ...options });
@@ -11,13 +22,17 @@ function batches(options: Partial<SampleOrderOptions>, stepCount: number): Image
 }
 
 function countsOf(choices: readonly ImageChoice[], datasetCount: number): number[] {
-  return Array.from({ length: datasetCount }, (_, index) => choices.filter((choice) => choice.datasetIndex === index).length);
+  return Array.from(
+    { length: datasetCount },
+    (_, index) => choices.filter((choice) => choice.datasetIndex === index).length,
+  );
 }
 
 describe('createSampleOrder', () => {
   test('is a pure function of seed and step: a resumed run sees the same batches', () => {
     const whole = batches({}, 60);
-    for (const startStep of [1, 7, 33, 59]) assert.deepEqual(batches({ startStep }, 60 - startStep), whole.slice(startStep));
+    for (const startStep of [1, 7, 33, 59])
+      assert.deepEqual(batches({ startStep }, 60 - startStep), whole.slice(startStep));
     assert.notDeepEqual(batches({ seed: 6 }, 60), whole);
   });
 
@@ -35,7 +50,10 @@ describe('createSampleOrder', () => {
   });
 
   test('weight multiplies a share', () => {
-    assert.deepEqual(batchTargets({ ...BASE, datasets: [{ imageCount: 100, weight: 3 }, { imageCount: 100 }] }), [6, 2]);
+    assert.deepEqual(
+      batchTargets({ ...BASE, datasets: [{ imageCount: 100, weight: 3 }, { imageCount: 100 }] }),
+      [6, 2],
+    );
   });
 
   test('a dataset smaller than its share gives all it has and the others fill up', () => {
@@ -53,10 +71,12 @@ describe('createSampleOrder', () => {
   test('no batch holds an image twice, and every cycle shows each image once', () => {
     const datasets = [{ imageCount: 7 }, { imageCount: 11 }];
     const taken = batches({ datasets, batchSize: 9 }, 77);
-    for (const batch of taken) assert.equal(new Set(batch.map((choice) => `${choice.datasetIndex}/${choice.imageIndex}`)).size, 9);
+    for (const batch of taken)
+      assert.equal(new Set(batch.map((choice) => `${choice.datasetIndex}/${choice.imageIndex}`)).size, 9);
     for (const [datasetIndex, { imageCount }] of datasets.entries()) {
       const seen = new Map<number, number>();
-      for (const choice of taken.flat()) if (choice.datasetIndex === datasetIndex) seen.set(choice.imageIndex, (seen.get(choice.imageIndex) ?? 0) + 1);
+      for (const choice of taken.flat())
+        if (choice.datasetIndex === datasetIndex) seen.set(choice.imageIndex, (seen.get(choice.imageIndex) ?? 0) + 1);
       const counts = [...seen.values()];
       assert.equal(counts.length, imageCount);
       assert.ok(Math.max(...counts) - Math.min(...counts) <= 1, counts.join(' '));

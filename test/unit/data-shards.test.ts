@@ -21,7 +21,12 @@ const isFault =
     error instanceof ImageDataError && error.code === code && words.test(error.message);
 
 /** Writes the bytes, and expects the walk to refuse them. */
-async function assertRefused(context: TestContext, bytes: Buffer, code: ImageDataErrorCode, words: RegExp): Promise<void> {
+async function assertRefused(
+  context: TestContext,
+  bytes: Buffer,
+  code: ImageDataErrorCode,
+  words: RegExp,
+): Promise<void> {
   const path = join(await temporaryFolder(context), 'shard-0.tar');
   await writeFile(path, bytes);
   assert.throws(() => indexShard(path), isFault(code, words));
@@ -41,9 +46,15 @@ describe('indexShard', () => {
   test('lists images in order with their bytes, long and dotted names included', async (context) => {
     const path = await writeShard(await temporaryFolder(context), 'shard-0.tar', MEMBERS);
     const index = indexShard(path);
-    assert.deepEqual(index.images.map((image) => image.key), ['a', 'b.v2', LONG_KEY]);
+    assert.deepEqual(
+      index.images.map((image) => image.key),
+      ['a', 'b.v2', LONG_KEY],
+    );
     const reader = createShardReader();
-    assert.deepEqual(index.images.map((image) => reader.read(path, image)), [MEMBERS[0]?.bytes, MEMBERS[2]?.bytes, MEMBERS[3]?.bytes]);
+    assert.deepEqual(
+      index.images.map((image) => reader.read(path, image)),
+      [MEMBERS[0]?.bytes, MEMBERS[2]?.bytes, MEMBERS[3]?.bytes],
+    );
     reader.close();
   });
 
@@ -69,11 +80,19 @@ describe('indexShard', () => {
   });
 
   test('a missing file', () => {
-    assert.throws(() => indexShard('/nowhere/shard-9.tar'), isFault('SHARD_UNREADABLE', /shard-9\.tar can not be opened/));
+    assert.throws(
+      () => indexShard('/nowhere/shard-9.tar'),
+      isFault('SHARD_UNREADABLE', /shard-9\.tar can not be opened/),
+    );
   });
 
   test('cut off within a member', async (context) => {
-    await assertRefused(context, (await tarBytes(MEMBERS)).subarray(0, 512 * 6), 'SHARD_TRUNCATED', /member "b\.v2\.JPG" needs 1500 bytes/);
+    await assertRefused(
+      context,
+      (await tarBytes(MEMBERS)).subarray(0, 512 * 6),
+      'SHARD_TRUNCATED',
+      /member "b\.v2\.JPG" needs 1500 bytes/,
+    );
   });
 
   test('cut off between members', async (context) => {
@@ -95,11 +114,21 @@ describe('indexShard', () => {
   });
 
   test('a header without the magic', async (context) => {
-    await assertRefused(context, withHeaderField(await tarBytes(MEMBERS), 257, 'other'), 'SHARD_CORRUPT', /ustar magic/);
+    await assertRefused(
+      context,
+      withHeaderField(await tarBytes(MEMBERS), 257, 'other'),
+      'SHARD_CORRUPT',
+      /ustar magic/,
+    );
   });
 
   test('a size that is not a number', async (context) => {
-    await assertRefused(context, withHeaderField(await tarBytes(MEMBERS), 124, 'manybytes..'), 'SHARD_CORRUPT', /size that is not a number/);
+    await assertRefused(
+      context,
+      withHeaderField(await tarBytes(MEMBERS), 124, 'manybytes..'),
+      'SHARD_CORRUPT',
+      /size that is not a number/,
+    );
   });
 
   test('a member that is no file', async (context) => {
@@ -122,7 +151,12 @@ describe('indexShard', () => {
   });
 
   test('a key twice', async (context) => {
-    await assertRefused(context, await tarBytes([...MEMBERS, { name: 'a.jpg', bytes: Buffer.from('again') }]), 'IMAGE_DUPLICATE', /image a twice/);
+    await assertRefused(
+      context,
+      await tarBytes([...MEMBERS, { name: 'a.jpg', bytes: Buffer.from('again') }]),
+      'IMAGE_DUPLICATE',
+      /image a twice/,
+    );
   });
 });
 

@@ -11,11 +11,21 @@ const FOLDER = path.resolve(import.meta.dirname, '../../prisma/catalog');
 test('the 57 rows are as the sources have them', async () => {
   const catalogue = await loadCatalogue();
   const counts = Map.groupBy(catalogue, (dataset) => dataset.provenance);
-  assert.deepEqual([...counts].map(([provenance, rows]) => [provenance, rows.length]).sort(), [['CANDIDATE', 40], ['OTHER_SOURCE', 9], ['PAPER_TABLE', 1], ['PAPER_TEXT', 7]]);
+  assert.deepEqual([...counts].map(([provenance, rows]) => [provenance, rows.length]).sort(), [
+    ['CANDIDATE', 40],
+    ['OTHER_SOURCE', 9],
+    ['PAPER_TABLE', 1],
+    ['PAPER_TEXT', 7],
+  ]);
   assert.equal(new Set(catalogue.map((dataset) => dataset.slug)).size, 57);
   const evidence = catalogue.flatMap((dataset) => dataset.factSources.map((fact) => fact.evidence));
-  assert.deepEqual([evidence.filter((each) => each === 'READ').length, evidence.filter((each) => each === 'RECALLED').length], [538, 126]);
-  const cutFromTcga = catalogue.filter((dataset) => dataset.parentCollections.includes('tcga')).map((dataset) => dataset.slug);
+  assert.deepEqual(
+    [evidence.filter((each) => each === 'READ').length, evidence.filter((each) => each === 'RECALLED').length],
+    [538, 126],
+  );
+  const cutFromTcga = catalogue
+    .filter((dataset) => dataset.parentCollections.includes('tcga'))
+    .map((dataset) => dataset.slug);
   assert.deepEqual(cutFromTcga, ['cpm-15', 'cpm-17', 'monusac', 'monuseg', 'pannuke', 'tupac16']);
 });
 
@@ -31,7 +41,8 @@ describe('a faulty file', () => {
   async function faultsOf(files: Readonly<Record<string, unknown>>): Promise<readonly string[]> {
     const place = await mkdtemp(path.join(folder, 'case-'));
     await mkdir(place, { recursive: true });
-    for (const [name, content] of Object.entries(files)) await writeFile(path.join(place, name), typeof content === 'string' ? content : JSON.stringify(content));
+    for (const [name, content] of Object.entries(files))
+      await writeFile(path.join(place, name), typeof content === 'string' ? content : JSON.stringify(content));
     try {
       await loadCatalogue(place);
       return [];
@@ -43,7 +54,9 @@ describe('a faulty file', () => {
 
   test('a good one has none', async () => assert.deepEqual(await faultsOf({ 'breakhis.json': good }), []));
 
-  const evidenceWith = (field: string, value: unknown) => ({ evidence: { ...Object(good['evidence']), [field]: value } });
+  const evidenceWith = (field: string, value: unknown) => ({
+    evidence: { ...Object(good['evidence']), [field]: value },
+  });
   const cases: readonly (readonly [string, () => object, RegExp])[] = [
     ['an unknown field', () => ({ colour: 'red' }), /file: .*colour/],
     ['no name', () => ({ name: undefined }), /name: /],
@@ -59,10 +72,22 @@ describe('a faulty file', () => {
     ['a value without evidence', () => evidenceWith('organs', null), /evidence\.organs: must be read or recalled/],
     ['evidence without a value', () => evidenceWith('wsi_count', 'recalled'), /evidence\.wsi_count: must be null/],
     ['read without a source', () => ({ field_sources: {} }), /evidence\.licence: must be read if and only if/],
-    ['recalled with a source', () => evidenceWith('licence', 'recalled'), /evidence\.licence: must be read if and only if/],
+    [
+      'recalled with a source',
+      () => evidenceWith('licence', 'recalled'),
+      /evidence\.licence: must be read if and only if/,
+    ],
     ['unknown evidence', () => evidenceWith('licence', 'guessed'), /evidence\.licence: /],
-    ['objectives without total magnifications', () => ({ magnification_kind: 'objective' }), /objective_magnifications: must stand beside/],
-    ['another number of objectives', () => ({ objective_magnifications: [4] }), /objective_magnifications: must stand beside/],
+    [
+      'objectives without total magnifications',
+      () => ({ magnification_kind: 'objective' }),
+      /objective_magnifications: must stand beside/,
+    ],
+    [
+      'another number of objectives',
+      () => ({ objective_magnifications: [4] }),
+      /objective_magnifications: must stand beside/,
+    ],
     ['a parent that is not there', () => ({ parent_collections: ['nowhere'] }), /"nowhere" is no other dataset/],
     ['itself as parent', () => ({ parent_collections: ['breakhis'] }), /"breakhis" is no other dataset/],
     ['the slug of another file', () => ({ slug: 'other' }), /slug: must be the file's name/],
@@ -70,14 +95,21 @@ describe('a faulty file', () => {
   for (const [name, change, fault] of cases) {
     test(name, async () => {
       const faults = await faultsOf({ 'breakhis.json': { ...good, ...change() } });
-      assert.ok(faults.some((each) => each.startsWith('breakhis.json: ') && fault.test(each)), faults.join('\n'));
+      assert.ok(
+        faults.some((each) => each.startsWith('breakhis.json: ') && fault.test(each)),
+        faults.join('\n'),
+      );
     });
   }
 
-  test('that is no JSON', async () => assert.match((await faultsOf({ 'breakhis.json': '{' })).join(), /^breakhis\.json: file: /));
+  test('that is no JSON', async () =>
+    assert.match((await faultsOf({ 'breakhis.json': '{' })).join(), /^breakhis\.json: file: /));
 
   test('is named with all the others', async () => {
     const faults = await faultsOf({ 'breakhis.json': { ...good, name: '', year: 12 }, 'other.json': '[]' });
-    assert.deepEqual(faults.map((fault) => fault.split(': ').slice(0, 2).join(': ')), ['breakhis.json: name', 'breakhis.json: year', 'other.json: file']);
+    assert.deepEqual(
+      faults.map((fault) => fault.split(': ').slice(0, 2).join(': ')),
+      ['breakhis.json: name', 'breakhis.json: year', 'other.json: file'],
+    );
   });
 });

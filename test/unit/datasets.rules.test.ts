@@ -19,20 +19,37 @@ describe('slugs and codes', () => {
   ];
   for (const [name, slug] of slugs) test(`slug of ${name.slice(0, 20)}`, () => assert.match(slugOf(name), slug));
 
-  test('the same name in another Unicode form gives the same slug', () => assert.equal(slugOf('é组'.normalize('NFD')), slugOf('é组'.normalize('NFC'))));
+  test('the same name in another Unicode form gives the same slug', () =>
+    assert.equal(slugOf('é组'.normalize('NFD')), slugOf('é组'.normalize('NFC'))));
 
   test('codes', () => {
-    assert.deepEqual(['H&E', 'lymph node', 'Masson trichrome', 'PAS', 'head and neck'].map(codeOf), ['HE', 'LYMPH_NODE', 'MASSON_TRICHROME', 'PAS', 'HEAD_AND_NECK']);
+    assert.deepEqual(['H&E', 'lymph node', 'Masson trichrome', 'PAS', 'head and neck'].map(codeOf), [
+      'HE',
+      'LYMPH_NODE',
+      'MASSON_TRICHROME',
+      'PAS',
+      'HEAD_AND_NECK',
+    ]);
   });
 
   test('organs by code or name in any case, each once', () => {
-    const known = [{ code: 'LYMPH_NODE', name: 'lymph node' }, { code: 'COLON', name: 'colon' }];
-    assert.deepEqual(resolveCoded(['Lymph Node', 'lymph_node', 'COLON'], known, 'organ', 'f').map((organ) => organ.code), ['LYMPH_NODE', 'COLON']);
+    const known = [
+      { code: 'LYMPH_NODE', name: 'lymph node' },
+      { code: 'COLON', name: 'colon' },
+    ];
+    assert.deepEqual(
+      resolveCoded(['Lymph Node', 'lymph_node', 'COLON'], known, 'organ', 'f').map((organ) => organ.code),
+      ['LYMPH_NODE', 'COLON'],
+    );
   });
 });
 
 describe('a search', () => {
-  test('of nothing is none', () => assert.deepEqual([searchOf({}), searchOf({ search: null }), searchOf({ search: '' })], [undefined, undefined, undefined]));
+  test('of nothing is none', () =>
+    assert.deepEqual(
+      [searchOf({}), searchOf({ search: null }), searchOf({ search: '' })],
+      [undefined, undefined, undefined],
+    ));
   const typed: readonly (readonly [string, { before: string; prefix: string } | null])[] = [
     ['brea', { before: '', prefix: 'brea' }],
     ['breast can', { before: 'breast ', prefix: 'can' }],
@@ -45,7 +62,8 @@ describe('a search', () => {
     ['breast!', null],
     ['nct-crc-he-100k', { before: 'nct-crc-he-', prefix: '100k' }],
   ];
-  for (const [search, expected] of typed) test(`may be unfinished: ${search}`, () => assert.deepEqual(searchOf({ search })?.typed, expected));
+  for (const [search, expected] of typed)
+    test(`may be unfinished: ${search}`, () => assert.deepEqual(searchOf({ search })?.typed, expected));
   test('matches slugs literally', () => assert.equal(searchOf({ search: 'A%b_c\\' })?.slugPattern, 'a\\%b\\_c\\\\%'));
 });
 
@@ -54,24 +72,52 @@ describe('an order', () => {
     assert.deepEqual(orderOf(undefined, {}), { field: 'NAME', direction: 'ASC' });
     assert.deepEqual(orderOf(null, { search: 'x' }), { field: 'RELEVANCE', direction: 'DESC' });
     assert.deepEqual(orderOf({ field: 'IMAGE_COUNT' }, {}), { field: 'IMAGE_COUNT', direction: 'ASC' });
-    assert.deepEqual(orderOf({ field: 'RELEVANCE', direction: null }, { search: 'x' }), { field: 'RELEVANCE', direction: 'DESC' });
+    assert.deepEqual(orderOf({ field: 'RELEVANCE', direction: null }, { search: 'x' }), {
+      field: 'RELEVANCE',
+      direction: 'DESC',
+    });
   });
   test('by relevance needs a search', () => {
-    assert.throws(() => orderOf({ field: 'RELEVANCE' }, {}), (error) => error instanceof DomainError && error.code === 'BAD_INPUT' && error.field === 'orderBy.field');
+    assert.throws(
+      () => orderOf({ field: 'RELEVANCE' }, {}),
+      (error) => error instanceof DomainError && error.code === 'BAD_INPUT' && error.field === 'orderBy.field',
+    );
   });
 });
 
 describe('resolutions', () => {
   const row = { magnification_kind: 'objective', microns_per_pixel: null, magnifications: null } as const;
-  const only = (magnification: number | null, micronsPerPixel: number | null, totalMagnification: number | null = null) => ({ magnification, totalMagnification, micronsPerPixel });
+  const only = (
+    magnification: number | null,
+    micronsPerPixel: number | null,
+    totalMagnification: number | null = null,
+  ) => ({ magnification, totalMagnification, micronsPerPixel });
   test('of nothing', () => assert.deepEqual(resolutionsOf(row), []));
-  test('one of each is a pair', () => assert.deepEqual(resolutionsOf({ ...row, magnifications: [20], microns_per_pixel: [0.5] }), [only(20, 0.5)]));
+  test('one of each is a pair', () =>
+    assert.deepEqual(resolutionsOf({ ...row, magnifications: [20], microns_per_pixel: [0.5] }), [only(20, 0.5)]));
   test('two of each are not guessed to be pairs', () => {
-    assert.deepEqual(resolutionsOf({ ...row, magnifications: [20, 40], microns_per_pixel: [0.5, 0.25] }), [only(20, null), only(40, null), only(null, 0.5), only(null, 0.25)]);
+    assert.deepEqual(resolutionsOf({ ...row, magnifications: [20, 40], microns_per_pixel: [0.5, 0.25] }), [
+      only(20, null),
+      only(40, null),
+      only(null, 0.5),
+      only(null, 0.25),
+    ]);
   });
   test('total magnifications keep the objective unknown unless it is stated', () => {
-    assert.deepEqual(resolutionsOf({ ...row, magnifications: [100, 400], magnification_kind: 'total' }), [only(null, null, 100), only(null, null, 400)]);
-    assert.deepEqual(resolutionsOf({ ...row, magnifications: [100], magnification_kind: 'total', objective_magnifications: [10], microns_per_pixel: [1] }), [only(10, 1, 100)]);
+    assert.deepEqual(resolutionsOf({ ...row, magnifications: [100, 400], magnification_kind: 'total' }), [
+      only(null, null, 100),
+      only(null, null, 400),
+    ]);
+    assert.deepEqual(
+      resolutionsOf({
+        ...row,
+        magnifications: [100],
+        magnification_kind: 'total',
+        objective_magnifications: [10],
+        microns_per_pixel: [1],
+      }),
+      [only(10, 1, 100)],
+    );
   });
 });
 
@@ -79,11 +125,24 @@ test('merged facts: given ones change, null forgets, the rest stays', async () =
   const [bach] = (await loadCatalogue()).filter((dataset) => dataset.slug === 'bach');
   assert.ok(bach !== undefined);
   const merged = mergeFacts(bach, { imageCount: null, name: 'New', notes: undefined });
-  assert.deepEqual([merged.imageCount, merged.name, merged.notes, merged.slideCount], [null, 'New', bach.notes, bach.slideCount]);
+  assert.deepEqual(
+    [merged.imageCount, merged.name, merged.notes, merged.slideCount],
+    [null, 'New', bach.notes, bach.slideCount],
+  );
   assert.deepEqual(changedFactFields(bach, merged), ['imageCount']);
   const { citation } = bach;
   assert.ok(citation !== null);
   const { authors, title, venue, doi, arxiv } = citation;
-  assert.deepEqual(changedFactFields(bach, mergeFacts(bach, { citation: { arxiv, doi, venue, title, authors }, organs: [...bach.organs] })), []);
-  assert.deepEqual(changedFactFields(bach, mergeFacts(bach, { resolutions: [], citation: null })), ['resolutions.magnification', 'resolutions.micronsPerPixel', 'citation']);
+  assert.deepEqual(
+    changedFactFields(
+      bach,
+      mergeFacts(bach, { citation: { arxiv, doi, venue, title, authors }, organs: [...bach.organs] }),
+    ),
+    [],
+  );
+  assert.deepEqual(changedFactFields(bach, mergeFacts(bach, { resolutions: [], citation: null })), [
+    'resolutions.magnification',
+    'resolutions.micronsPerPixel',
+    'citation',
+  ]);
 });

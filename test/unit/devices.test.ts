@@ -7,8 +7,13 @@ import { fakeNvidiaSmi } from '../support/nvidia-smi.ts';
 
 describe('GPUs', () => {
   test('each by its UUID; a process sees its own alone', async (context) => {
-    const devices = gpuDevices(await fakeNvidiaSmi(context, "printf 'GPU-aaaa, 81559, 81000\\nGPU-bbbb, 81559, 81000\\n'"));
-    assert.deepEqual(await devices.list(), [{ id: 'GPU-aaaa', env: { CUDA_VISIBLE_DEVICES: 'GPU-aaaa' } }, { id: 'GPU-bbbb', env: { CUDA_VISIBLE_DEVICES: 'GPU-bbbb' } }]);
+    const devices = gpuDevices(
+      await fakeNvidiaSmi(context, "printf 'GPU-aaaa, 81559, 81000\\nGPU-bbbb, 81559, 81000\\n'"),
+    );
+    assert.deepEqual(await devices.list(), [
+      { id: 'GPU-aaaa', env: { CUDA_VISIBLE_DEVICES: 'GPU-aaaa' } },
+      { id: 'GPU-bbbb', env: { CUDA_VISIBLE_DEVICES: 'GPU-bbbb' } },
+    ]);
   });
 
   test('has room only while its memory is free, and asks anew each time', async (context) => {
@@ -18,7 +23,11 @@ describe('GPUs', () => {
     assert.ok(full !== undefined && free !== undefined);
     assert.deepEqual([await devices.hasRoom(full), await devices.hasRoom(free)], [false, true]);
     await writeFile(program, "#!/bin/sh\nprintf 'GPU-aaaa, 1000, 990\\n'\n");
-    assert.deepEqual([await devices.hasRoom(full), await devices.hasRoom(free)], [true, false], 'one that fell off the bus has none');
+    assert.deepEqual(
+      [await devices.hasRoom(full), await devices.hasRoom(free)],
+      [true, false],
+      'one that fell off the bus has none',
+    );
   });
 
   test('a driver that does not answer is told, not taken for an empty machine', async (context) => {
@@ -30,9 +39,19 @@ describe('GPUs', () => {
 describe('CPU slots', () => {
   test('are no more than there are cores, and share them', async () => {
     const devices = await cpuDevices('worker', 9, 4).list();
-    assert.deepEqual(devices.map(({ id }) => id), ['worker/cpu-0', 'worker/cpu-1', 'worker/cpu-2', 'worker/cpu-3']);
+    assert.deepEqual(
+      devices.map(({ id }) => id),
+      ['worker/cpu-0', 'worker/cpu-1', 'worker/cpu-2', 'worker/cpu-3'],
+    );
     assert.ok(devices.every(({ env }) => env['TF_NUM_INTRAOP_THREADS'] === '1'));
-    assert.deepEqual((await cpuDevices('worker', 2, 8).list()).map(({ env }) => env['TF_NUM_INTRAOP_THREADS']), ['4', '4']);
-    assert.deepEqual(await cpuDevices('worker', 1, 8).list(), [{ id: 'worker/cpu-0', env: {} }], 'one alone has them all');
+    assert.deepEqual(
+      (await cpuDevices('worker', 2, 8).list()).map(({ env }) => env['TF_NUM_INTRAOP_THREADS']),
+      ['4', '4'],
+    );
+    assert.deepEqual(
+      await cpuDevices('worker', 1, 8).list(),
+      [{ id: 'worker/cpu-0', env: {} }],
+      'one alone has them all',
+    );
   });
 });

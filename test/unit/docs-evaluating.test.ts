@@ -7,7 +7,9 @@ import { buildSchema, parse, validate } from 'graphql';
 
 const root = path.resolve(import.meta.dirname, '../..');
 const schema = buildSchema(readFileSync(path.join(root, 'schema.graphql'), 'utf8'));
-const operations = [...readFileSync(path.join(root, 'docs/evaluating.md'), 'utf8').matchAll(/```graphql\n([\s\S]*?)```/g)].map(([, text = '']) => text);
+const operations = [
+  ...readFileSync(path.join(root, 'docs/evaluating.md'), 'utf8').matchAll(/```graphql\n([\s\S]*?)```/g),
+].map(([, text = '']) => text);
 
 describe('docs/evaluating.md', () => {
   test('has operations', () => assert.equal(operations.length, 5));

@@ -12,7 +12,15 @@ const LINK = /\]\((?!https?:)([^)\s]+)\)|(?:src|srcset)="(?!https?:)([^"\s]+)"/g
 /** As GitHub makes them from a heading: lower case, no punctuation, hyphens for spaces. */
 function anchorsOf(markdown: string): Set<string> {
   const headings = [...markdown.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) => heading);
-  return new Set(headings.map((heading) => heading.toLowerCase().replaceAll(/[^\p{L}\p{N}\s-]/gu, '').trim().replaceAll(' ', '-')));
+  return new Set(
+    headings.map((heading) =>
+      heading
+        .toLowerCase()
+        .replaceAll(/[^\p{L}\p{N}\s-]/gu, '')
+        .trim()
+        .replaceAll(' ', '-'),
+    ),
+  );
 }
 
 function prose(markdown: string): string {
@@ -28,7 +36,8 @@ for (const page of PAGES) {
       const [file = '', anchor] = (markdownTarget ?? htmlTarget ?? '').split('#');
       const target = file === '' ? path.join(ROOT, page) : path.resolve(ROOT, path.dirname(page), file);
       assert.ok(existsSync(target), `${page} links to ${file}`);
-      if (anchor !== undefined && target.endsWith('.md')) assert.ok(anchorsOf(readFileSync(target, 'utf8')).has(anchor), `${page} links to ${file}#${anchor}`);
+      if (anchor !== undefined && target.endsWith('.md'))
+        assert.ok(anchorsOf(readFileSync(target, 'utf8')).has(anchor), `${page} links to ${file}#${anchor}`);
     }
   });
 }

@@ -13,7 +13,10 @@ for (const page of ['docs/reliability.md', 'docs/security.md']) {
     const named = [...text.matchAll(NAMED)];
     assert.ok(named.length >= 15);
     for (const [, file = '', title = ''] of named) {
-      assert.ok(readFileSync(path.join(ROOT, file), 'utf8').replaceAll("\\'", "'").includes(title.trim()), `${file} has no "${title.trim()}"`);
+      assert.ok(
+        readFileSync(path.join(ROOT, file), 'utf8').replaceAll("\\'", "'").includes(title.trim()),
+        `${file} has no "${title.trim()}"`,
+      );
     }
   });
 }

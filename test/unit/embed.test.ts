@@ -17,7 +17,10 @@ test('mean and deviation are per channel', () => {
 });
 
 test('a value range comes first', () => {
-  assert.deepEqual(normalised({ channelMean: [100, 100, 100], channelStd: [1, 1, 1], valueRange: [0, 255] }), [-100, 27.5, 155]);
+  assert.deepEqual(
+    normalised({ channelMean: [100, 100, 100], channelStd: [1, 1, 1], valueRange: [0, 255] }),
+    [-100, 27.5, 155],
+  );
   assert.deepEqual(normalised({ channelMean: [0, 0, 0], channelStd: [1, 1, 1], valueRange: [-1, 1] }), [-1, 0, 1]);
 });
 

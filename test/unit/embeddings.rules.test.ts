@@ -9,8 +9,23 @@ test('a preparation is another one when it changes a pixel, and only then', () =
   const digest = preparationDigestOf(INPUT_CONTRACT);
   assert.match(digest, /^[0-9a-f]{64}$/);
   assert.equal(preparationDigestOf({ ...INPUT_CONTRACT, micronsPerPixelMin: 1 }), digest);
-  const changes = [{ imageSizePx: 96 }, { resizeRule: 'STRETCH' }, { channelOrder: 'BGR' }, { valueRange: [0, 255] }, { channelMean: [0.5, 0.5, 0.4] }, { channelStd: [1, 1, 1] }] as const;
-  const others = changes.map((change) => preparationDigestOf({ ...INPUT_CONTRACT, ...change, valueRange: 'valueRange' in change ? [...change.valueRange] : [0, 1], channelMean: 'channelMean' in change ? [...change.channelMean] : [0.5, 0.5, 0.5], channelStd: 'channelStd' in change ? [...change.channelStd] : [0.5, 0.5, 0.5] }));
+  const changes = [
+    { imageSizePx: 96 },
+    { resizeRule: 'STRETCH' },
+    { channelOrder: 'BGR' },
+    { valueRange: [0, 255] },
+    { channelMean: [0.5, 0.5, 0.4] },
+    { channelStd: [1, 1, 1] },
+  ] as const;
+  const others = changes.map((change) =>
+    preparationDigestOf({
+      ...INPUT_CONTRACT,
+      ...change,
+      valueRange: 'valueRange' in change ? [...change.valueRange] : [0, 1],
+      channelMean: 'channelMean' in change ? [...change.channelMean] : [0.5, 0.5, 0.5],
+      channelStd: 'channelStd' in change ? [...change.channelStd] : [0.5, 0.5, 0.5],
+    }),
+  );
   assert.equal(new Set([digest, ...others]).size, changes.length + 1);
 });
 

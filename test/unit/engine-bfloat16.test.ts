@@ -31,8 +31,18 @@ function relativeDifference(actual: Float32Array, wanted: Float32Array): number 
 
 function trainer(computeDtype: FloatDtype, microBatchSize?: number): SimclrTrainer {
   return createSimclrTrainer({
-    architecture: 'RESNET18', projectionDim: 16, temperature: 0.5, totalSteps: 20, warmupSteps: 0, peakLearningRate: 1, weightDecay: 1e-6, momentum: 0.9,
-    seedRandom: createRandom(11), initialWeights: WEIGHTS, computeDtype, ...(microBatchSize === undefined ? {} : { microBatchSize }),
+    architecture: 'RESNET18',
+    projectionDim: 16,
+    temperature: 0.5,
+    totalSteps: 20,
+    warmupSteps: 0,
+    peakLearningRate: 1,
+    weightDecay: 1e-6,
+    momentum: 0.9,
+    seedRandom: createRandom(11),
+    initialWeights: WEIGHTS,
+    computeDtype,
+    ...(microBatchSize === undefined ? {} : { microBatchSize }),
   });
 }
 
@@ -55,19 +65,24 @@ async function lossesOf(training: SimclrTrainer, stepCount: number): Promise<num
 
 function digestOf(training: SimclrTrainer): string {
   const hash = createHash('sha256');
-  for (const { name, data } of training.saveState()) hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  for (const { name, data } of training.saveState())
+    hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   return hash.digest('hex');
 }
 
 /** This file's tests of training need a processor with the kernels; where there are none, that is said instead. */
 function describeSupported(what: string, tests: () => void): void {
   if (canComputeIn('bfloat16')) describe(what, tests);
-  else test(`${what}: refused, for this processor has no bfloat16`, () => assert.throws(() => trainer('bfloat16'), UnsupportedPrecisionError));
+  else
+    test(`${what}: refused, for this processor has no bfloat16`, () =>
+      assert.throws(() => trainer('bfloat16'), UnsupportedPrecisionError));
 }
 
 test('a processor without bfloat16 is told from one with it before anything is trained', async () => {
   const asking = `const { canComputeIn } = await import(${JSON.stringify(new URL('../../workers/engine/kernels/compute-dtype.ts', import.meta.url).href)}); console.log(canComputeIn('float32'), canComputeIn('bfloat16'), canComputeIn('bfloat16'));`;
-  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', asking], { env: childEnvironment({ ...ENGINE_PROCESS_ENV, ONEDNN_MAX_CPU_ISA: 'AVX2' }) });
+  const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', asking], {
+    env: childEnvironment({ ...ENGINE_PROCESS_ENV, ONEDNN_MAX_CPU_ISA: 'AVX2' }),
+  });
   assert.equal(stdout.trim(), 'true false false');
 });
 
@@ -76,7 +91,10 @@ describeSupported('bfloat16 on the device', () => {
     const numbers = tf.tensor1d([1, 1 + 2 ** -8, 1 + 3 * 2 ** -8, 1 + 2 ** -8 + 2 ** -16, -3.140625, 1e30, 0]);
     const rounded = castTo(numbers, 'bfloat16');
     const back = castTo(rounded, 'float32');
-    assert.deepEqual([floatDtypeOf(numbers), floatDtypeOf(rounded), floatDtypeOf(back)], ['float32', 'bfloat16', 'float32']);
+    assert.deepEqual(
+      [floatDtypeOf(numbers), floatDtypeOf(rounded), floatDtypeOf(back)],
+      ['float32', 'bfloat16', 'float32'],
+    );
     const [one, tie, upperTie, aboveTie, pi, large, zero] = readFloats(back);
     assert.deepEqual([one, tie, upperTie, aboveTie, pi, zero], [1, 1, 1 + 2 ** -6, 1 + 2 ** -7, -3.140625, 0]);
     assert.ok(Math.abs((large ?? Number.NaN) / 1e30 - 1) < ROUNDING);
@@ -85,11 +103,18 @@ describeSupported('bfloat16 on the device', () => {
 
   for (const [name, run] of [
     ['a convolution', (x: Tensor4D, w: Tensor) => convolve(x, w, { size: 3, stride: 1, padding: 1 })],
-    ['its gradient by images', (x: Tensor4D, w: Tensor) => convolutionInputGradient(x.shape, w, x, { size: 3, stride: 1, padding: 1 })],
+    [
+      'its gradient by images',
+      (x: Tensor4D, w: Tensor) => convolutionInputGradient(x.shape, w, x, { size: 3, stride: 1, padding: 1 }),
+    ],
   ] as const) {
     test(`${name} of numbers that bfloat16 holds exactly differs from float32's by rounding alone`, () => {
       // Channels enough for products over patches, and few enough for the convolution op.
-      for (const [sidePx, channels] of [[2, 64], [8, 16], [8, 3]] as const) {
+      for (const [sidePx, channels] of [
+        [2, 64],
+        [8, 16],
+        [8, 3],
+      ] as const) {
         const difference = tf.tidy(() => {
           const exact = (tensor: Tensor): Tensor => castTo(castTo(tensor, 'bfloat16'), 'float32');
           const x = exact(tf.randomNormal([2, sidePx, sidePx, channels], 0, 1, 'float32', 1));
@@ -109,12 +134,22 @@ describeSupported('SimCLR in bfloat16', () => {
     const [fine, rough] = [trainer('float32'), trainer('bfloat16')];
     const [wanted, actual] = [await lossesOf(fine, 12), await lossesOf(rough, 12)];
     assert.ok((wanted.at(-1) ?? Number.NaN) < (wanted[0] ?? Number.NaN) - 0.1, wanted.join(' '));
-    wanted.forEach((loss, step) => assert.ok(Math.abs((actual[step] ?? Number.NaN) - loss) < 0.05 * loss, `step ${step}: ${actual[step]}, float32 ${loss}`));
+    wanted.forEach((loss, step) =>
+      assert.ok(
+        Math.abs((actual[step] ?? Number.NaN) - loss) < 0.05 * loss,
+        `step ${step}: ${actual[step]}, float32 ${loss}`,
+      ),
+    );
     fine.dispose();
     rough.dispose();
   });
 
-  for (const [computeDtype, microBatchSize] of [['float32', undefined], ['float32', 4], ['bfloat16', undefined], ['bfloat16', 4]] as const) {
+  for (const [computeDtype, microBatchSize] of [
+    ['float32', undefined],
+    ['float32', 4],
+    ['bfloat16', undefined],
+    ['bfloat16', 4],
+  ] as const) {
     test(`the same twice, bit for bit: ${computeDtype}, ${microBatchSize === undefined ? 'the batch whole' : `in parts of ${microBatchSize}`}`, async () => {
       const digests: string[] = [];
       for (let time = 0; time < 2; time += 1) {

@@ -1,4 +1,6 @@
-/** Which build of TensorFlow a machine gets, and how NVIDIA's libraries come beside it: real pip, over wheels made here. */
+/**
+ * Which build of TensorFlow a machine gets, and how NVIDIA's libraries come beside it: real pip, over wheels made here.
+ */
 import assert from 'node:assert/strict';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -20,10 +22,19 @@ describe('the build for this machine', () => {
 
   test('is the CPU one otherwise, and says exactly why', async (context) => {
     const cases: readonly (readonly [string, RegExp])[] = [
-      [await fakeNvidiaSmi(context, "echo 'Tesla K80, 470.256.02'"), /driver is 470\.256\.02, and CUDA 12 needs 525\.60/],
+      [
+        await fakeNvidiaSmi(context, "echo 'Tesla K80, 470.256.02'"),
+        /driver is 470\.256\.02, and CUDA 12 needs 525\.60/,
+      ],
       [await fakeNvidiaSmi(context, "echo 'Tesla V100, 525.59'"), /needs 525\.60/],
       [await fakeNvidiaSmi(context, 'true'), /knows of no GPU/],
-      [await fakeNvidiaSmi(context, "echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'; exit 9"), /could not communicate with the NVIDIA driver/],
+      [
+        await fakeNvidiaSmi(
+          context,
+          "echo 'NVIDIA-SMI has failed because it could not communicate with the NVIDIA driver.'; exit 9",
+        ),
+        /could not communicate with the NVIDIA driver/,
+      ],
       [path.join(await temporaryFolder(context), 'not-there'), /nvidia-smi is not installed/],
     ];
     for (const [program, why] of cases) {
@@ -34,19 +45,37 @@ describe('the build for this machine', () => {
   });
 });
 
-const RUNTIME: CudaWheel = { package: 'nvidia-cuda-runtime-cu12', version: '12.5.82', folder: 'cuda_runtime', libraries: ['libcudart.so.12'] };
-const CUDNN: CudaWheel = { package: 'nvidia-cudnn-cu12', version: '9.3.0.75', folder: 'cudnn', libraries: ['libcudnn.so.9'] };
+const RUNTIME: CudaWheel = {
+  package: 'nvidia-cuda-runtime-cu12',
+  version: '12.5.82',
+  folder: 'cuda_runtime',
+  libraries: ['libcudart.so.12'],
+};
+const CUDNN: CudaWheel = {
+  package: 'nvidia-cudnn-cu12',
+  version: '9.3.0.75',
+  folder: 'cudnn',
+  libraries: ['libcudnn.so.9'],
+};
 
 /** A wheel as pip takes it, with the files given. */
-async function putWheel(folder: string, { package: name, version }: CudaWheel, files: Readonly<Record<string, string>>): Promise<void> {
+async function putWheel(
+  folder: string,
+  { package: name, version }: CudaWheel,
+  files: Readonly<Record<string, string>>,
+): Promise<void> {
   const stem = `${name.replaceAll('-', '_')}-${version}`;
   const texts = {
     ...files,
     [`${stem}.dist-info/METADATA`]: `Metadata-Version: 2.1\nName: ${name}\nVersion: ${version}\n`,
-    [`${stem}.dist-info/WHEEL`]: 'Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-manylinux2014_x86_64\n',
+    [`${stem}.dist-info/WHEEL`]:
+      'Wheel-Version: 1.0\nGenerator: test\nRoot-Is-Purelib: true\nTag: py3-none-manylinux2014_x86_64\n',
     [`${stem}.dist-info/RECORD`]: '',
   };
-  const bytes = writeStoredZip(Object.entries(texts).map(([entry, text]) => ({ name: entry, data: Buffer.from(text) })), 1);
+  const bytes = writeStoredZip(
+    Object.entries(texts).map(([entry, text]) => ({ name: entry, data: Buffer.from(text) })),
+    1,
+  );
   await writeFile(path.join(folder, `${stem}-py3-none-manylinux2014_x86_64.whl`), bytes);
 }
 
@@ -58,7 +87,11 @@ async function offlineIndex(context: TestContext): Promise<{ index: string; cach
   const versionDir = path.join(cacheDir, 'tensorflow-2.21.0');
   await mkdir(index);
   await mkdir(versionDir, { recursive: true });
-  for (const [name, value] of Object.entries({ PIP_NO_INDEX: '1', PIP_FIND_LINKS: index, PIP_CONFIG_FILE: '/dev/null' })) {
+  for (const [name, value] of Object.entries({
+    PIP_NO_INDEX: '1',
+    PIP_FIND_LINKS: index,
+    PIP_CONFIG_FILE: '/dev/null',
+  })) {
     const before = process.env[name];
     process.env[name] = value;
     context.after(() => {
@@ -72,14 +105,27 @@ async function offlineIndex(context: TestContext): Promise<{ index: string; cach
 describe("NVIDIA's libraries", () => {
   test('come by pip into the folder of the build: libraries alone, and nothing of the fetch is left', async (context) => {
     const { index, cacheDir, versionDir } = await offlineIndex(context);
-    await putWheel(index, RUNTIME, { 'nvidia/cuda_runtime/lib/libcudart.so.12': 'runtime', 'nvidia/cuda_runtime/include/cuda.h': 'a header' });
+    await putWheel(index, RUNTIME, {
+      'nvidia/cuda_runtime/lib/libcudart.so.12': 'runtime',
+      'nvidia/cuda_runtime/include/cuda.h': 'a header',
+    });
     await putWheel(index, CUDNN, { 'nvidia/cudnn/lib/libcudnn.so.9': 'cudnn' });
-    assert.deepEqual(missingCudaLibraries(versionDir, [RUNTIME, CUDNN]), ['libcudart.so.12 (nvidia-cuda-runtime-cu12)', 'libcudnn.so.9 (nvidia-cudnn-cu12)']);
+    assert.deepEqual(missingCudaLibraries(versionDir, [RUNTIME, CUDNN]), [
+      'libcudart.so.12 (nvidia-cuda-runtime-cu12)',
+      'libcudnn.so.9 (nvidia-cudnn-cu12)',
+    ]);
     const told: string[] = [];
     await fetchCudaLibraries([RUNTIME, CUDNN], versionDir, ({ message }) => void told.push(message));
     assert.deepEqual(missingCudaLibraries(versionDir, [RUNTIME, CUDNN]), []);
     assert.equal(await readFile(path.join(versionDir, 'nvidia/cudnn/lib/libcudnn.so.9'), 'utf8'), 'cudnn');
-    assert.deepEqual((await readdir(path.join(versionDir, 'nvidia'), { recursive: true })).sort(), ['cuda_runtime', 'cuda_runtime/lib', 'cuda_runtime/lib/libcudart.so.12', 'cudnn', 'cudnn/lib', 'cudnn/lib/libcudnn.so.9']);
+    assert.deepEqual((await readdir(path.join(versionDir, 'nvidia'), { recursive: true })).sort(), [
+      'cuda_runtime',
+      'cuda_runtime/lib',
+      'cuda_runtime/lib/libcudart.so.12',
+      'cudnn',
+      'cudnn/lib',
+      'cudnn/lib/libcudnn.so.9',
+    ]);
     assert.deepEqual(await readdir(cacheDir), ['tensorflow-2.21.0']);
     assert.ok(told.some((message) => message.includes('2 packages')));
   });
@@ -89,23 +135,42 @@ describe("NVIDIA's libraries", () => {
     await mkdir(path.join(versionDir, 'nvidia/cudnn/lib'), { recursive: true });
     await writeFile(path.join(versionDir, 'nvidia/cudnn/lib/libcudnn.so.9'), 'before');
     await putWheel(index, CUDNN, { 'nvidia/cudnn/lib/libcudnn.so.8': 'an older one' });
-    await assert.rejects(fetchCudaLibraries([CUDNN], versionDir, () => undefined), (error) => error instanceof EngineLibraryError && /libcudnn\.so\.9 \(nvidia-cudnn-cu12\)/.test(error.message) && error.hint.includes('--build cpu'));
+    await assert.rejects(
+      fetchCudaLibraries([CUDNN], versionDir, () => undefined),
+      (error) =>
+        error instanceof EngineLibraryError &&
+        /libcudnn\.so\.9 \(nvidia-cudnn-cu12\)/.test(error.message) &&
+        error.hint.includes('--build cpu'),
+    );
     assert.equal(await readFile(path.join(versionDir, 'nvidia/cudnn/lib/libcudnn.so.9'), 'utf8'), 'before');
     assert.deepEqual(await readdir(cacheDir), ['tensorflow-2.21.0']);
   });
 
   test('that the index does not have are told in its words', async (context) => {
     const { cacheDir, versionDir } = await offlineIndex(context);
-    await assert.rejects(fetchCudaLibraries([CUDNN], versionDir, () => undefined), (error) => error instanceof EngineLibraryError && /nvidia-cudnn-cu12==9\.3\.0\.75/.test(error.message));
+    await assert.rejects(
+      fetchCudaLibraries([CUDNN], versionDir, () => undefined),
+      (error) => error instanceof EngineLibraryError && /nvidia-cudnn-cu12==9\.3\.0\.75/.test(error.message),
+    );
     assert.deepEqual(await readdir(cacheDir), ['tensorflow-2.21.0']);
   });
 
   test('are of the lowest versions that the wheel asks for, each once', () => {
     // `Requires-Dist` of the wheel's metadata, extra "and-cuda".
     const floors: Readonly<Record<string, string>> = {
-      'nvidia-cublas-cu12': '12.5.3.2', 'nvidia-cuda-nvrtc-cu12': '12.5.82', 'nvidia-cuda-runtime-cu12': '12.5.82', 'nvidia-cudnn-cu12': '9.3.0.75', 'nvidia-cufft-cu12': '11.2.3.61',
-      'nvidia-curand-cu12': '10.3.6.82', 'nvidia-cusolver-cu12': '11.6.3.83', 'nvidia-cusparse-cu12': '12.5.1.3', 'nvidia-nvjitlink-cu12': '12.5.82',
+      'nvidia-cublas-cu12': '12.5.3.2',
+      'nvidia-cuda-nvrtc-cu12': '12.5.82',
+      'nvidia-cuda-runtime-cu12': '12.5.82',
+      'nvidia-cudnn-cu12': '9.3.0.75',
+      'nvidia-cufft-cu12': '11.2.3.61',
+      'nvidia-curand-cu12': '10.3.6.82',
+      'nvidia-cusolver-cu12': '11.6.3.83',
+      'nvidia-cusparse-cu12': '12.5.1.3',
+      'nvidia-nvjitlink-cu12': '12.5.82',
     };
-    assert.deepEqual(Object.fromEntries(ENGINE_BUILDS.cuda.cudaWheels.map((wheel) => [wheel.package, wheel.version])), floors);
+    assert.deepEqual(
+      Object.fromEntries(ENGINE_BUILDS.cuda.cudaWheels.map((wheel) => [wheel.package, wheel.version])),
+      floors,
+    );
   });
 });

@@ -1,7 +1,11 @@
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { embeddingDimOf, encoderTensorSpecs } from '../../workers/engine/models/architecture.ts';
-import { ProjectionHead, projectionHeadExpectations, randomProjectionHead } from '../../workers/engine/models/projection-head.ts';
+import {
+  ProjectionHead,
+  projectionHeadExpectations,
+  randomProjectionHead,
+} from '../../workers/engine/models/projection-head.ts';
 import { createEncoder, ENCODER_ARCHITECTURES, encoderFromWeights } from '../../workers/engine/models/resnet.ts';
 import { randomEncoderWeights, WeightsMismatchError } from '../../workers/engine/models/weights.ts';
 import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
@@ -9,7 +13,8 @@ import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank2, asRank4, liveTensorCount, readFloats, scoped, tf } from '../../workers/engine/tensorflow.ts';
 import type { Tensor2D, Tensor4D } from '../../workers/engine/tensorflow.ts';
 
-const images = (count: number, side: number): Tensor4D => asRank4(tf.randomUniform([count, side, side, 3], -1, 1, 'float32', 5));
+const images = (count: number, side: number): Tensor4D =>
+  asRank4(tf.randomUniform([count, side, side, 3], -1, 1, 'float32', 5));
 const rows = (count: number, width: number): Tensor2D => asRank2(tf.randomUniform([count, width], -1, 1, 'float32', 6));
 
 /** Throws unless the promised error is thrown; returns it. */
@@ -40,7 +45,10 @@ describe('encoder', () => {
 
   test('shapes: any batch, sides from 32 px that need be no multiples of anything', () => {
     const encoder = encoderFromWeights('RESNET18', WEIGHTS);
-    for (const [count, side] of [[1, 32], [3, 45]] as const) {
+    for (const [count, side] of [
+      [1, 32],
+      [3, 45],
+    ] as const) {
       const batch = images(count, side);
       const embeddings = encoder.embed(batch);
       assert.deepEqual(embeddings.shape, [count, 512]);
@@ -106,7 +114,11 @@ describe('encoder', () => {
       const moves = /running_mean|running_var|num_batches_tracked/.test(tensor.name);
       assert.equal(isSame(tensor, before[index]), !moves, tensor.name);
     });
-    assert.ok(encoder.parameters.every(({ gradient }) => gradient !== undefined && readFloats(gradient).some((value) => value !== 0)));
+    assert.ok(
+      encoder.parameters.every(
+        ({ gradient }) => gradient !== undefined && readFloats(gradient).some((value) => value !== 0),
+      ),
+    );
     encoder.dispose();
     batch.dispose();
   });
@@ -123,7 +135,12 @@ describe('encoder', () => {
     assert.deepEqual(mismatch(load([...weights, first])).unexpected, ['conv1.weight']);
     assert.equal(mismatch(load([{ ...first, shape: [64, 7, 7, 3] }, ...others])).misshapen.length, 1);
     assert.equal(mismatch(load([{ ...first, data: first.data.slice(1) }, ...others])).misshapen.length, 1);
-    const bytes: NamedTensor = { name: first.name, dtype: 'U8', shape: first.shape, data: new Uint8Array(first.data.length) };
+    const bytes: NamedTensor = {
+      name: first.name,
+      dtype: 'U8',
+      shape: first.shape,
+      data: new Uint8Array(first.data.length),
+    };
     assert.equal(mismatch(load([bytes, ...others])).misshapen.length, 1);
     const prefixed = mismatch(load(weights.map((tensor) => ({ ...tensor, name: `model.resnet.${tensor.name}` }))));
     assert.deepEqual([prefixed.missing.length, prefixed.unexpected.length], [100, 120]);
@@ -160,7 +177,10 @@ describe('projection head', () => {
       const head = new ProjectionHead(6, 4, some);
       const projections = head.forward(input);
       assert.deepEqual(projections.shape, [3, 4]);
-      const value = readFloats(projections).reduce((sum, at, index) => sum + at * (readFloats(direction)[index] ?? 0), 0);
+      const value = readFloats(projections).reduce(
+        (sum, at, index) => sum + at * (readFloats(direction)[index] ?? 0),
+        0,
+      );
       projections.dispose();
       head.dispose();
       return value;
@@ -170,7 +190,8 @@ describe('projection head', () => {
     const inputGradient = head.backward(direction);
     const h = 1e-2;
     const close = (actual: number | undefined, plus: number, minus: number): void => {
-      // Piecewise linear in each number: only a ReLU's corner within h makes a difference, and none lies there for this seed.
+      // Piecewise linear in each number: only a ReLU's corner within h makes a difference, and none lies there for this
+      // seed.
       assert.ok(Math.abs((actual ?? Number.NaN) - (plus - minus) / (2 * h)) < 2e-3);
     };
     tensors.forEach((tensor, which) => {
@@ -178,10 +199,27 @@ describe('projection head', () => {
       const gradient = head.parameters[which]?.gradient;
       assert.ok(gradient !== undefined);
       const values = readFloats(gradient);
-      const moved = (by: number): NamedTensor[] => tensors.map((other, index) => (index === which && other.dtype === 'F32' ? { ...other, data: other.data.map((value, at) => (at === 1 ? value + by : value)) } : other));
+      const moved = (by: number): NamedTensor[] =>
+        tensors.map((other, index) =>
+          index === which && other.dtype === 'F32'
+            ? { ...other, data: other.data.map((value, at) => (at === 1 ? value + by : value)) }
+            : other,
+        );
       close(values[1], score(moved(h), embeddings), score(moved(-h), embeddings));
     });
-    const shifted = (by: number): Tensor2D => asRank2(scoped(() => tf.add(embeddings, tf.tensor2d([[by, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0], [0, 0, 0, 0, 0, 0]]))));
+    const shifted = (by: number): Tensor2D =>
+      asRank2(
+        scoped(() =>
+          tf.add(
+            embeddings,
+            tf.tensor2d([
+              [by, 0, 0, 0, 0, 0],
+              [0, 0, 0, 0, 0, 0],
+              [0, 0, 0, 0, 0, 0],
+            ]),
+          ),
+        ),
+      );
     close(readFloats(inputGradient)[0], score(tensors, shifted(h)), score(tensors, shifted(-h)));
     head.dispose();
   });
@@ -201,7 +239,10 @@ describe('projection head', () => {
     head.dispose();
     loaded.dispose();
     assert.equal(mismatch(() => new ProjectionHead(6, 4, weights.slice(1))).missing[0], 'fc.1.weight');
-    assert.deepEqual(projectionHeadExpectations(6, 4).map(({ name }) => name), ['fc.1.weight', 'fc.1.bias', 'fc.3.weight', 'fc.3.bias']);
+    assert.deepEqual(
+      projectionHeadExpectations(6, 4).map(({ name }) => name),
+      ['fc.1.weight', 'fc.1.bias', 'fc.3.weight', 'fc.3.bias'],
+    );
   });
 
   test('no tensor leaks', () => {
@@ -219,5 +260,10 @@ describe('projection head', () => {
 });
 
 function isSame(left: NamedTensor, right: NamedTensor | undefined): boolean {
-  return right !== undefined && left.name === right.name && left.data.length === right.data.length && left.data.every((value, index) => value === right.data[index]);
+  return (
+    right !== undefined &&
+    left.name === right.name &&
+    left.data.length === right.data.length &&
+    left.data.every((value, index) => value === right.data[index])
+  );
 }

@@ -21,7 +21,16 @@ describe('learning rate', () => {
   test('refuses a step outside, and schedules that make no sense', () => {
     const schedule = { peakLearningRate: 1, warmupSteps: 1, totalSteps: 4 };
     for (const step of [-1, 4, 0.5, Number.NaN]) assert.throws(() => learningRateAt(schedule, step), RangeError);
-    const bad = [{ peakLearningRate: 0 }, { peakLearningRate: Number.NaN }, { peakLearningRate: Number.POSITIVE_INFINITY }, { warmupSteps: 5 }, { warmupSteps: -1 }, { warmupSteps: 0.5 }, { totalSteps: 0 }, { totalSteps: 2.5 }];
+    const bad = [
+      { peakLearningRate: 0 },
+      { peakLearningRate: Number.NaN },
+      { peakLearningRate: Number.POSITIVE_INFINITY },
+      { warmupSteps: 5 },
+      { warmupSteps: -1 },
+      { warmupSteps: 0.5 },
+      { totalSteps: 0 },
+      { totalSteps: 2.5 },
+    ];
     for (const change of bad) assert.throws(() => checkSchedule({ ...schedule, ...change }), RangeError);
     checkSchedule(schedule);
   });

@@ -9,7 +9,14 @@ import { createSimclrTrainer, NonFiniteLossError } from '../../workers/engine/tr
 import type { SimclrTrainer, SimclrTrainerOptions } from '../../workers/engine/train/simclr.ts';
 
 const OPTIONS = {
-  architecture: 'RESNET18', projectionDim: 16, temperature: 0.5, totalSteps: 20, warmupSteps: 2, peakLearningRate: 1, weightDecay: 1e-6, momentum: 0.9,
+  architecture: 'RESNET18',
+  projectionDim: 16,
+  temperature: 0.5,
+  totalSteps: 20,
+  warmupSteps: 2,
+  peakLearningRate: 1,
+  weightDecay: 1e-6,
+  momentum: 0.9,
 } as const;
 
 /** Drawn once: eleven million numbers take their time. */
@@ -23,7 +30,8 @@ function trainer(change: Partial<SimclrTrainerOptions> = {}): SimclrTrainer {
 function views(seed: number): Tensor4D {
   return tf.tidy(() => {
     const base = tf.randomUniform([4, 32, 32, 3], -1, 1, 'float32', seed);
-    const noisy = (extra: number): tf.Tensor => tf.add(base, tf.randomNormal(base.shape, 0, 0.1, 'float32', seed + extra));
+    const noisy = (extra: number): tf.Tensor =>
+      tf.add(base, tf.randomNormal(base.shape, 0, 0.1, 'float32', seed + extra));
     return asRank4(tf.concat([noisy(1), noisy(2)], 0));
   });
 }
@@ -39,13 +47,17 @@ describe('SimCLR trainer', () => {
     for (let step = 0; step < 8; step += 1) {
       const metrics = await training.step(batch);
       losses.push(metrics.loss);
-      assert.ok(metrics.learningRate > 0 && metrics.embeddingStd > 0 && Math.abs(metrics.positiveSimilarity) <= 1.000001);
+      assert.ok(
+        metrics.learningRate > 0 && metrics.embeddingStd > 0 && Math.abs(metrics.positiveSimilarity) <= 1.000001,
+      );
       if (step === 0) tensors = liveTensorCount();
       assert.equal(liveTensorCount(), tensors);
     }
     assert.equal(training.stepIndex, 8);
     assert.ok((losses.at(-1) ?? Number.NaN) < (losses[0] ?? Number.NaN) - 0.1, losses.join(' '));
-    training.saveState().forEach((tensor, index) => assert.ok(!sameData(tensor, startWeights[index]), `${tensor.name} did not move`));
+    training
+      .saveState()
+      .forEach((tensor, index) => assert.ok(!sameData(tensor, startWeights[index]), `${tensor.name} did not move`));
     training.dispose();
     batch.dispose();
     assert.equal(liveTensorCount(), before);
@@ -87,7 +99,12 @@ describe('SimCLR trainer', () => {
   test('views that can not be pairs, and a step after the last', async () => {
     const training = trainer({ totalSteps: 1, warmupSteps: 0 });
     const tensors = liveTensorCount();
-    for (const shape of [[2, 32, 32, 3], [5, 32, 32, 3], [4, 32, 32, 1], [4, 16, 16, 3]] as const) {
+    for (const shape of [
+      [2, 32, 32, 3],
+      [5, 32, 32, 3],
+      [4, 32, 32, 1],
+      [4, 16, 16, 3],
+    ] as const) {
       const wrong = asRank4(tf.zeros([...shape]));
       await assert.rejects(training.step(wrong), RangeError);
       wrong.dispose();
@@ -103,7 +120,10 @@ describe('SimCLR trainer', () => {
   test('begins from given weights, or from new ones of its seed', () => {
     const training = trainer();
     training.encoderWeights().forEach((tensor, index) => assert.ok(sameData(tensor, WEIGHTS[index]), tensor.name));
-    const beyond = training.saveState().map(({ name }) => name).slice(WEIGHTS.length, WEIGHTS.length + 5);
+    const beyond = training
+      .saveState()
+      .map(({ name }) => name)
+      .slice(WEIGHTS.length, WEIGHTS.length + 5);
     assert.deepEqual(beyond, ['fc.1.weight', 'fc.1.bias', 'fc.3.weight', 'fc.3.bias', 'optimizer.conv1.weight']);
     training.dispose();
     const fresh = createSimclrTrainer({ ...OPTIONS, seedRandom: createRandom(11) });
@@ -115,7 +135,8 @@ describe('SimCLR trainer', () => {
   test('a state that does not fit is refused whole', () => {
     const training = trainer();
     const state = training.saveState();
-    const refused = (tensors: readonly NamedTensor[]): void => assert.throws(() => training.restoreState(tensors), WeightsMismatchError);
+    const refused = (tensors: readonly NamedTensor[]): void =>
+      assert.throws(() => training.restoreState(tensors), WeightsMismatchError);
     refused(state.slice(1));
     refused(state.slice(0, -1));
     refused(state.filter(({ name }) => name !== 'optimizer.fc.3.bias'));
@@ -131,8 +152,17 @@ describe('SimCLR trainer', () => {
   test('options out of range', () => {
     const before = liveTensorCount();
     const bad: readonly Partial<SimclrTrainerOptions>[] = [
-      { temperature: 0 }, { temperature: -1 }, { temperature: Number.NaN }, { projectionDim: 0 }, { projectionDim: 1.5 }, { momentum: 1 }, { momentum: -0.1 },
-      { weightDecay: -1 }, { totalSteps: 0 }, { warmupSteps: 21 }, { peakLearningRate: 0 },
+      { temperature: 0 },
+      { temperature: -1 },
+      { temperature: Number.NaN },
+      { projectionDim: 0 },
+      { projectionDim: 1.5 },
+      { momentum: 1 },
+      { momentum: -0.1 },
+      { weightDecay: -1 },
+      { totalSteps: 0 },
+      { warmupSteps: 21 },
+      { peakLearningRate: 0 },
     ];
     for (const change of bad) assert.throws(() => trainer(change), RangeError);
     assert.throws(() => trainer({ initialWeights: [] }), WeightsMismatchError);
@@ -141,5 +171,10 @@ describe('SimCLR trainer', () => {
 });
 
 function sameData(left: NamedTensor, right: NamedTensor | undefined): boolean {
-  return right !== undefined && left.name === right.name && left.data.length === right.data.length && left.data.every((value, index) => Object.is(value, right.data[index]));
+  return (
+    right !== undefined &&
+    left.name === right.name &&
+    left.data.length === right.data.length &&
+    left.data.every((value, index) => Object.is(value, right.data[index]))
+  );
 }

@@ -24,13 +24,25 @@ import { viewsFrom } from '../../workers/engine/train/step-views.ts';
 
 const IMAGE_COUNT = 6;
 const OPTIONS = {
-  architecture: 'RESNET18', projectionDim: 16, temperature: 0.5, totalSteps: 20, warmupSteps: 0, peakLearningRate: 1, weightDecay: 1e-4, momentum: 0.9,
+  architecture: 'RESNET18',
+  projectionDim: 16,
+  temperature: 0.5,
+  totalSteps: 20,
+  warmupSteps: 0,
+  peakLearningRate: 1,
+  weightDecay: 1e-4,
+  momentum: 0.9,
 } as const;
 const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(12));
 const HEAD = randomProjectionHead(512, OPTIONS.projectionDim, createRandom(11).fork('projection head'));
 
 function trainer(microBatchSize?: number): SimclrTrainer {
-  return createSimclrTrainer({ ...OPTIONS, seedRandom: createRandom(11), initialWeights: WEIGHTS, ...(microBatchSize === undefined ? {} : { microBatchSize }) });
+  return createSimclrTrainer({
+    ...OPTIONS,
+    seedRandom: createRandom(11),
+    initialWeights: WEIGHTS,
+    ...(microBatchSize === undefined ? {} : { microBatchSize }),
+  });
 }
 
 function views(imageCount = IMAGE_COUNT): Tensor4D {
@@ -42,17 +54,26 @@ function views(imageCount = IMAGE_COUNT): Tensor4D {
 }
 
 /**
- * The definition: a copy of the encoder for each part, all of them kept until the gradient of the whole loss has come back, and that gradient's
- * parts summed. No caching and no second forward pass.
+ * The definition: a copy of the encoder for each part, all of them kept until the gradient of the whole loss has come
+ * back, and that gradient's parts summed. No caching and no second forward pass.
  */
 function slowStep(batch: Tensor4D, partSize: number): { loss: number; state: Map<string, NamedTensor> } {
   tf.engine().startScope();
   try {
-    const rowsOf = (whole: Tensor, start: number): Tensor => tf.concat([start, IMAGE_COUNT + start].map((row) => tf.slice(whole, row, partSize)), 0);
+    const rowsOf = (whole: Tensor, start: number): Tensor =>
+      tf.concat(
+        [start, IMAGE_COUNT + start].map((row) => tf.slice(whole, row, partSize)),
+        0,
+      );
     const starts = Array.from({ length: IMAGE_COUNT / partSize }, (_, part) => part * partSize);
     const encoders = starts.map(() => encoderFromWeights('RESNET18', WEIGHTS));
-    const parts = encoders.map((encoder, index) => encoder.forward(asRank4(rowsOf(batch, (starts[index] ?? 0)))));
-    const embeddings = asRank2(tf.concat([0, partSize].flatMap((row) => parts.map((part) => tf.slice(part, row, partSize))), 0));
+    const parts = encoders.map((encoder, index) => encoder.forward(asRank4(rowsOf(batch, starts[index] ?? 0))));
+    const embeddings = asRank2(
+      tf.concat(
+        [0, partSize].flatMap((row) => parts.map((part) => tf.slice(part, row, partSize))),
+        0,
+      ),
+    );
     const head = new ProjectionHead(512, OPTIONS.projectionDim, HEAD);
     const { loss, gradient } = ntXent(head.forward(embeddings), OPTIONS.temperature);
     const embeddingGradient = head.backward(gradient);
@@ -62,18 +83,25 @@ function slowStep(batch: Tensor4D, partSize: number): { loss: number; state: Map
     assert.ok(first !== undefined);
     const gradients = encoders.map((encoder) => encoder.parameters.map(takeGradient));
     const optimizer = new Lars([...first.parameters, ...head.parameters], OPTIONS);
-    first.parameters.forEach((parameter, index) => setGradient(parameter, tf.addN(gradients.flatMap((list) => list[index] ?? []))));
+    first.parameters.forEach((parameter, index) =>
+      setGradient(parameter, tf.addN(gradients.flatMap((list) => list[index] ?? []))),
+    );
     const update = optimizer.prepare();
     update.apply(OPTIONS.peakLearningRate, readFloats(update.squaredHalves));
     update.dispose();
-    const state = new Map([...first.weights(), ...head.weights(), ...optimizer.state()].map((tensor) => [tensor.name, tensor]));
+    const state = new Map(
+      [...first.weights(), ...head.weights(), ...optimizer.state()].map((tensor) => [tensor.name, tensor]),
+    );
     for (const other of others) {
       for (const { name, data } of other.weights()) {
         const sum = state.get(name);
-        if (name.includes('running_') && sum?.dtype === 'F32') data.forEach((value, index) => (sum.data[index] = (sum.data[index] ?? 0) + Number(value)));
+        if (name.includes('running_') && sum?.dtype === 'F32')
+          data.forEach((value, index) => (sum.data[index] = (sum.data[index] ?? 0) + Number(value)));
       }
     }
-    for (const [name, { dtype, data }] of state) if (name.includes('running_') && dtype === 'F32') data.forEach((value, index) => (data[index] = value / encoders.length));
+    for (const [name, { dtype, data }] of state)
+      if (name.includes('running_') && dtype === 'F32')
+        data.forEach((value, index) => (data[index] = value / encoders.length));
     return { loss: readFloat(loss), state };
   } finally {
     tf.engine().endScope();
@@ -82,7 +110,8 @@ function slowStep(batch: Tensor4D, partSize: number): { loss: number; state: Map
 
 function digestOf(training: SimclrTrainer): string {
   const hash = createHash('sha256');
-  for (const { name, data } of training.saveState()) hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
+  for (const { name, data } of training.saveState())
+    hash.update(name).update(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   return hash.digest('hex');
 }
 
@@ -101,7 +130,9 @@ const peak = z.object({ beforeBytes: z.number(), peakBytes: z.number() });
 /** What a step takes on top of the trainer itself, in a process of its own, because a process's peak never falls. */
 async function stepBytes(imageCount: number, microBatchSize: number): Promise<number> {
   const script = path.join(import.meta.dirname, '..', 'support', 'step-memory.ts');
-  const { stdout } = await promisify(execFile)(process.execPath, [script, String(imageCount), String(microBatchSize)], { env: childEnvironment(ENGINE_PROCESS_ENV) });
+  const { stdout } = await promisify(execFile)(process.execPath, [script, String(imageCount), String(microBatchSize)], {
+    env: childEnvironment(ENGINE_PROCESS_ENV),
+  });
   const { beforeBytes, peakBytes } = peak.parse(JSON.parse(stdout));
   return peakBytes - beforeBytes;
 }
@@ -126,7 +157,10 @@ describe('gradient caching', () => {
       // Velocities are gradients: sums in another order differ by rounding, which 20 layers of batch norm amplify.
       assert.ok(worst.difference < 1e-4, `${worst.name} differs by ${worst.difference}`);
       const counts = training.encoderWeights().filter(({ dtype }) => dtype === 'I64');
-      assert.ok(counts.every(({ data }) => data[0] === 1n), 'the running statistics move once a step');
+      assert.ok(
+        counts.every(({ data }) => data[0] === 1n),
+        'the running statistics move once a step',
+      );
       training.dispose();
       batch.dispose();
     });
@@ -156,12 +190,15 @@ describe('gradient caching', () => {
     five.dispose();
     let made = 0;
     const broken = viewsFrom(views());
-    const failing = { imageCount: IMAGE_COUNT, make: (start: number, count: number): Tensor4D => {
-      made += 1;
-      // In the second pass, with a part's gradients already there.
-      if (made === 5) throw new Error('no more views');
-      return broken.make(start, count);
-    } };
+    const failing = {
+      imageCount: IMAGE_COUNT,
+      make: (start: number, count: number): Tensor4D => {
+        made += 1;
+        // In the second pass, with a part's gradients already there.
+        if (made === 5) throw new Error('no more views');
+        return broken.make(start, count);
+      },
+    };
     const withViews = liveTensorCount();
     await assert.rejects(training.step(failing), /no more views/);
     assert.equal(liveTensorCount(), withViews);

@@ -1,4 +1,7 @@
-/** Our own ops in C++ against their definitions: convolution by tiles and by patches, over borders, in the ways for few and for many channels; batch norm; any number of threads. */
+/**
+ * Our own ops in C++ against their definitions: convolution by tiles and by patches, over borders, in the ways for few
+ * and for many channels; batch norm; any number of threads.
+ */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -7,11 +10,26 @@ import { promisify } from 'node:util';
 import { childEnvironment } from '../../src/env.ts';
 import type { Activation, BatchNormState } from '../../workers/engine/kernels/batch-norm.ts';
 import { hasOwnBatchNorm, ownBatchNorm, ownBatchNormGradient } from '../../workers/engine/kernels/own-batch-norm.ts';
-import { hasOwnConvolution, hasOwnInputGradient, ownConvolution, ownFilterGradient, ownInputGradient } from '../../workers/engine/kernels/own-convolution.ts';
+import {
+  hasOwnConvolution,
+  hasOwnInputGradient,
+  ownConvolution,
+  ownFilterGradient,
+  ownInputGradient,
+} from '../../workers/engine/kernels/own-convolution.ts';
 import { outputSide } from '../../workers/engine/kernels/padding.ts';
 import type { Window } from '../../workers/engine/kernels/padding.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
-import { asRank4, castTo, intAttr, liveTensorCount, readFloats, runOp, scoped, tf } from '../../workers/engine/tensorflow.ts';
+import {
+  asRank4,
+  castTo,
+  intAttr,
+  liveTensorCount,
+  readFloats,
+  runOp,
+  scoped,
+  tf,
+} from '../../workers/engine/tensorflow.ts';
 import type { OpAttr, Tensor, Tensor4D } from '../../workers/engine/tensorflow.ts';
 
 interface Shape {
@@ -31,37 +49,163 @@ const POINT: Window = { size: 1, stride: 1, padding: 0 };
 
 const SHAPES: readonly Shape[] = [
   { what: 'whole tiles', count: 3, height: 8, width: 6, inputChannels: 16, outputChannels: 32, window: TILED },
-  { what: 'tiles that reach over the lower and the right border', count: 2, height: 7, width: 5, inputChannels: 48, outputChannels: 16, window: TILED },
+  {
+    what: 'tiles that reach over the lower and the right border',
+    count: 2,
+    height: 7,
+    width: 5,
+    inputChannels: 48,
+    outputChannels: 16,
+    window: TILED,
+  },
   { what: 'a tile of one pixel', count: 5, height: 1, width: 1, inputChannels: 32, outputChannels: 16, window: TILED },
   { what: 'tiles of one row', count: 2, height: 1, width: 9, inputChannels: 16, outputChannels: 16, window: TILED },
-  { what: 'tiles of so many channels that all threads work at one part', count: 2, height: 3, width: 4, inputChannels: 512, outputChannels: 48, window: TILED },
-  { what: 'tiles of so many channels that they are done in parts', count: 65, height: 4, width: 4, inputChannels: 496, outputChannels: 48, window: TILED },
-  { what: 'more tiles than the gradient by the filter sums at once', count: 9, height: 32, width: 32, inputChannels: 16, outputChannels: 16, window: TILED },
-  { what: 'patches in steps of two', count: 3, height: 8, width: 6, inputChannels: 32, outputChannels: 48, window: STRIDED },
-  { what: 'patches in steps of two over odd sides', count: 2, height: 9, width: 5, inputChannels: 16, outputChannels: 16, window: STRIDED },
-  { what: 'a patch larger than the image', count: 3, height: 1, width: 2, inputChannels: 16, outputChannels: 32, window: STRIDED },
-  { what: 'patches of so many channels that sums are taken in parts', count: 2, height: 6, width: 6, inputChannels: 112, outputChannels: 32, window: STRIDED },
-  { what: 'more patches than the gradient by the filter sums at once', count: 5, height: 17, width: 17, inputChannels: 16, outputChannels: 16, window: STRIDED },
-  { what: 'the stem: three channels, sums of 147', count: 2, height: 17, width: 14, inputChannels: 3, outputChannels: 64, window: { size: 7, stride: 2, padding: 3 } },
-  { what: 'a window without padding that leaves pixels out', count: 2, height: 8, width: 9, inputChannels: 16, outputChannels: 16, window: { size: 5, stride: 3, padding: 0 } },
-  { what: 'a 3x3 of three channels at stride 1', count: 2, height: 6, width: 7, inputChannels: 3, outputChannels: 16, window: TILED },
+  {
+    what: 'tiles of so many channels that all threads work at one part',
+    count: 2,
+    height: 3,
+    width: 4,
+    inputChannels: 512,
+    outputChannels: 48,
+    window: TILED,
+  },
+  {
+    what: 'tiles of so many channels that they are done in parts',
+    count: 65,
+    height: 4,
+    width: 4,
+    inputChannels: 496,
+    outputChannels: 48,
+    window: TILED,
+  },
+  {
+    what: 'more tiles than the gradient by the filter sums at once',
+    count: 9,
+    height: 32,
+    width: 32,
+    inputChannels: 16,
+    outputChannels: 16,
+    window: TILED,
+  },
+  {
+    what: 'patches in steps of two',
+    count: 3,
+    height: 8,
+    width: 6,
+    inputChannels: 32,
+    outputChannels: 48,
+    window: STRIDED,
+  },
+  {
+    what: 'patches in steps of two over odd sides',
+    count: 2,
+    height: 9,
+    width: 5,
+    inputChannels: 16,
+    outputChannels: 16,
+    window: STRIDED,
+  },
+  {
+    what: 'a patch larger than the image',
+    count: 3,
+    height: 1,
+    width: 2,
+    inputChannels: 16,
+    outputChannels: 32,
+    window: STRIDED,
+  },
+  {
+    what: 'patches of so many channels that sums are taken in parts',
+    count: 2,
+    height: 6,
+    width: 6,
+    inputChannels: 112,
+    outputChannels: 32,
+    window: STRIDED,
+  },
+  {
+    what: 'more patches than the gradient by the filter sums at once',
+    count: 5,
+    height: 17,
+    width: 17,
+    inputChannels: 16,
+    outputChannels: 16,
+    window: STRIDED,
+  },
+  {
+    what: 'the stem: three channels, sums of 147',
+    count: 2,
+    height: 17,
+    width: 14,
+    inputChannels: 3,
+    outputChannels: 64,
+    window: { size: 7, stride: 2, padding: 3 },
+  },
+  {
+    what: 'a window without padding that leaves pixels out',
+    count: 2,
+    height: 8,
+    width: 9,
+    inputChannels: 16,
+    outputChannels: 16,
+    window: { size: 5, stride: 3, padding: 0 },
+  },
+  {
+    what: 'a 3x3 of three channels at stride 1',
+    count: 2,
+    height: 6,
+    width: 7,
+    inputChannels: 3,
+    outputChannels: 16,
+    window: TILED,
+  },
   { what: 'pixels', count: 4, height: 7, width: 5, inputChannels: 48, outputChannels: 32, window: POINT },
-  { what: 'pixels of so many channels that sums are taken in parts', count: 2, height: 5, width: 5, inputChannels: 528, outputChannels: 272, window: POINT },
-  { what: 'every second pixel', count: 3, height: 7, width: 6, inputChannels: 32, outputChannels: 64, window: { size: 1, stride: 2, padding: 0 } },
+  {
+    what: 'pixels of so many channels that sums are taken in parts',
+    count: 2,
+    height: 5,
+    width: 5,
+    inputChannels: 528,
+    outputChannels: 272,
+    window: POINT,
+  },
+  {
+    what: 'every second pixel',
+    count: 3,
+    height: 7,
+    width: 6,
+    inputChannels: 32,
+    outputChannels: 64,
+    window: { size: 1, stride: 2, padding: 0 },
+  },
 ];
 
 function normals(seed: number, shape: readonly [number, number, number, number]): Tensor4D {
   const random = createRandom(seed);
-  return asRank4(tf.tensor(Float32Array.from({ length: shape.reduce((product, side) => product * side, 1) }, () => random.normal()), [...shape]));
+  return asRank4(
+    tf.tensor(
+      Float32Array.from({ length: shape.reduce((product, side) => product * side, 1) }, () => random.normal()),
+      [...shape],
+    ),
+  );
 }
 
 function outputShape({ count, height, width, outputChannels, window }: Shape): [number, number, number, number] {
   return [count, outputSide(window, height), outputSide(window, width), outputChannels];
 }
 
-/** Calls `visit` for every product of the convolution: the places of the pixel, of the filter's value and of the result. Innermost are the output channels. */
+/**
+ * Calls `visit` for every product of the convolution: the places of the pixel, of the filter's value and of the result.
+ * Innermost are the output channels.
+ */
 function eachProduct(shape: Shape, visit: (input: number, weight: number, output: number) => void): void {
-  const { height, width, inputChannels, outputChannels, window: { size, stride, padding } } = shape;
+  const {
+    height,
+    width,
+    inputChannels,
+    outputChannels,
+    window: { size, stride, padding },
+  } = shape;
   const [count, outputHeight, outputWidth] = outputShape(shape);
   for (let place = 0; place < count * outputHeight * outputWidth; place += 1) {
     const image = Math.floor(place / (outputHeight * outputWidth));
@@ -71,15 +215,28 @@ function eachProduct(shape: Shape, visit: (input: number, weight: number, output
       const [row, column] = [top + Math.floor(tap / size), left + (tap % size)];
       if (row < 0 || row >= height || column < 0 || column >= width) continue;
       for (let input = 0; input < inputChannels; input += 1) {
-        visit(((image * height + row) * width + column) * inputChannels + input, (tap * inputChannels + input) * outputChannels, place * outputChannels);
+        visit(
+          ((image * height + row) * width + column) * inputChannels + input,
+          (tap * inputChannels + input) * outputChannels,
+          place * outputChannels,
+        );
       }
     }
   }
 }
 
 /** The convolution and its two gradients by their definition, in float64. */
-function byDefinition(shape: Shape, images: Float32Array, filter: Float32Array, gradient: Float32Array): readonly [Float64Array, Float64Array, Float64Array] {
-  const [output, byImages, byFilter] = [new Float64Array(gradient.length), new Float64Array(images.length), new Float64Array(filter.length)];
+function byDefinition(
+  shape: Shape,
+  images: Float32Array,
+  filter: Float32Array,
+  gradient: Float32Array,
+): readonly [Float64Array, Float64Array, Float64Array] {
+  const [output, byImages, byFilter] = [
+    new Float64Array(gradient.length),
+    new Float64Array(images.length),
+    new Float64Array(filter.length),
+  ];
   eachProduct(shape, (input, weight, result) => {
     const pixel = images[input] ?? Number.NaN;
     let sum = 0;
@@ -98,7 +255,10 @@ function byDefinition(shape: Shape, images: Float32Array, filter: Float32Array, 
 function assertNear(what: string, found: Float32Array, wanted: Float64Array, tolerance = 1e-5): void {
   assert.equal(found.length, wanted.length);
   const typical = Math.sqrt(wanted.reduce((sum, value) => sum + value * value, 0) / wanted.length);
-  const worst = wanted.reduce((most, value, index) => Math.max(most, Math.abs(value - (found[index] ?? Number.NaN))), 0);
+  const worst = wanted.reduce(
+    (most, value, index) => Math.max(most, Math.abs(value - (found[index] ?? Number.NaN))),
+    0,
+  );
   assert.ok(worst <= tolerance * typical, `${what}: off by ${worst / typical} of a typical value`);
 }
 
@@ -120,8 +280,17 @@ function results(shape: Shape): Results {
   assert.ok(hasOwnConvolution(images, filter.shape), 'every processor that the engine is built for has AVX2');
   const made = [ownConvolution(images, filter, window), ownFilterGradient(images, gradient, window)];
   if (hasOwnInputGradient(gradient, filter.shape)) made.push(ownInputGradient(images.shape, filter, gradient, window));
-  assert.deepEqual(made.map((tensor) => tensor.shape), [gradient.shape, filter.shape, images.shape].slice(0, made.length));
-  return { tensors: [images, filter, gradient, ...made], found: made.map(readFloats), images: readFloats(images), filter: readFloats(filter), gradient: readFloats(gradient) };
+  assert.deepEqual(
+    made.map((tensor) => tensor.shape),
+    [gradient.shape, filter.shape, images.shape].slice(0, made.length),
+  );
+  return {
+    tensors: [images, filter, gradient, ...made],
+    found: made.map(readFloats),
+    images: readFloats(images),
+    filter: readFloats(filter),
+    gradient: readFloats(gradient),
+  };
 }
 
 describe('our own convolution', () => {
@@ -131,7 +300,15 @@ describe('our own convolution', () => {
       const { tensors, found, images, filter, gradient } = results(shape);
       assert.equal(found.length, shape.inputChannels === 3 ? 2 : 3);
       const [output, byImages, byFilter] = byDefinition(shape, images, filter, gradient);
-      [output, byFilter, byImages].slice(0, found.length).forEach((wanted, index) => assertNear(['the convolution', 'the gradient by the filter', 'the gradient by images'][index] ?? '', found[index] ?? new Float32Array(), wanted));
+      [output, byFilter, byImages]
+        .slice(0, found.length)
+        .forEach((wanted, index) =>
+          assertNear(
+            ['the convolution', 'the gradient by the filter', 'the gradient by images'][index] ?? '',
+            found[index] ?? new Float32Array(),
+            wanted,
+          ),
+        );
       tf.dispose([...tensors]);
       assert.equal(liveTensorCount(), before);
     });
@@ -151,7 +328,8 @@ describe('our own convolution', () => {
 
   test('shapes that do not belong together are refused, and the next call is fine', () => {
     const [images, filter] = [normals(1, [2, 4, 4, 16]), normals(2, [3, 3, 16, 32])];
-    const settings = (values: Readonly<Record<string, number>>): OpAttr[] => Object.entries({ stride: 1, padding: 1, ...values }).map(([name, value]) => intAttr(name, value));
+    const settings = (values: Readonly<Record<string, number>>): OpAttr[] =>
+      Object.entries({ stride: 1, padding: 1, ...values }).map(([name, value]) => intAttr(name, value));
     type Sides = readonly [number, number, number, number];
     const wrong: readonly (readonly [string, OpAttr[], Sides, Sides])[] = [
       ['ParaffinConvolution', settings({}), [2, 4, 4, 32], [3, 3, 16, 32]],
@@ -170,7 +348,11 @@ describe('our own convolution', () => {
     ];
     for (const [name, attrs, first, second] of wrong) {
       const inputs = [normals(3, first), normals(4, second)];
-      assert.throws(() => runOp(name, attrs, inputs), /a multiple of 16/, `${name} of [${first.join()}] and [${second.join()}]`);
+      assert.throws(
+        () => runOp(name, attrs, inputs),
+        /a multiple of 16/,
+        `${name} of [${first.join()}] and [${second.join()}]`,
+      );
       tf.dispose(inputs);
     }
     const vector = tf.ones([16]);
@@ -182,9 +364,19 @@ describe('our own convolution', () => {
 
   test('no image at all is no work, and a gradient of zero', () => {
     for (const window of [TILED, STRIDED]) {
-      const [images, filter, gradient] = [tf.zeros([0, 4, 4, 16]), normals(2, [3, 3, 16, 32]), tf.zeros([0, outputSide(window, 4), outputSide(window, 4), 32])];
-      const made = [ownConvolution(asRank4(images), filter, window), ownFilterGradient(asRank4(images), asRank4(gradient), window)];
-      assert.deepEqual(made.map(({ shape }) => shape), [gradient.shape, filter.shape]);
+      const [images, filter, gradient] = [
+        tf.zeros([0, 4, 4, 16]),
+        normals(2, [3, 3, 16, 32]),
+        tf.zeros([0, outputSide(window, 4), outputSide(window, 4), 32]),
+      ];
+      const made = [
+        ownConvolution(asRank4(images), filter, window),
+        ownFilterGradient(asRank4(images), asRank4(gradient), window),
+      ];
+      assert.deepEqual(
+        made.map(({ shape }) => shape),
+        [gradient.shape, filter.shape],
+      );
       assert.ok(made.every((tensor) => readFloats(tensor).every((value) => value === 0)));
       tf.dispose([images, filter, gradient, ...made]);
     }
@@ -220,25 +412,47 @@ function normInputs({ shape }: NormShape): NormInputs {
   const [, , , channels] = shape;
   const vector = (seed: number): Tensor => scoped(() => tf.reshape(normals(seed, [1, 1, 1, channels]), [channels]));
   const images = scoped(() => asRank4(tf.add(normals(5, shape), NORM_OFFSET)));
-  return { images, gradient: normals(6, shape), state: { scale: vector(7), offset: vector(8), runningMean: vector(9), runningVariance: scoped(() => tf.square(vector(10))) } };
+  return {
+    images,
+    gradient: normals(6, shape),
+    state: {
+      scale: vector(7),
+      offset: vector(8),
+      runningMean: vector(9),
+      runningVariance: scoped(() => tf.square(vector(10))),
+    },
+  };
 }
 
 /** Batch norm by its definition, in float64; mean and variance (biased) of each channel beside the output. */
-function normByDefinition(images: Float64Array, scale: Float32Array, offset: Float32Array, activation: Activation): { readonly output: Float64Array; readonly mean: Float64Array; readonly variance: Float64Array } {
+function normByDefinition(
+  images: Float64Array,
+  scale: Float32Array,
+  offset: Float32Array,
+  activation: Activation,
+): { readonly output: Float64Array; readonly mean: Float64Array; readonly variance: Float64Array } {
   const channels = scale.length;
   const rows = images.length / channels;
   const [mean, variance] = [new Float64Array(channels), new Float64Array(channels)];
   images.forEach((value, place) => (mean[place % channels] = (mean[place % channels] ?? 0) + value / rows));
-  images.forEach((value, place) => (variance[place % channels] = (variance[place % channels] ?? 0) + (value - (mean[place % channels] ?? 0)) ** 2 / rows));
+  images.forEach(
+    (value, place) =>
+      (variance[place % channels] =
+        (variance[place % channels] ?? 0) + (value - (mean[place % channels] ?? 0)) ** 2 / rows),
+  );
   const output = images.map((value, place) => {
     const channel = place % channels;
-    const normalised = ((scale[channel] ?? Number.NaN) * (value - (mean[channel] ?? 0))) / Math.sqrt((variance[channel] ?? 0) + EPSILON) + (offset[channel] ?? Number.NaN);
+    const normalised =
+      ((scale[channel] ?? Number.NaN) * (value - (mean[channel] ?? 0))) /
+        Math.sqrt((variance[channel] ?? 0) + EPSILON) +
+      (offset[channel] ?? Number.NaN);
     return activation === 'RELU' ? Math.max(0, normalised) : normalised;
   });
   return { output, mean, variance };
 }
 
-const innerProduct = (left: ArrayLike<number>, right: ArrayLike<number>): number => Array.from(left).reduce((sum, value, place) => sum + value * (right[place] ?? Number.NaN), 0);
+const innerProduct = (left: ArrayLike<number>, right: ArrayLike<number>): number =>
+  Array.from(left).reduce((sum, value, place) => sum + value * (right[place] ?? Number.NaN), 0);
 
 describe('our own batch norm', () => {
   for (const normShape of NORM_SHAPES) {
@@ -248,20 +462,42 @@ describe('our own batch norm', () => {
       assert.ok(hasOwnBatchNorm(images));
       const made = ownBatchNorm(images, state, activation);
       const [output, nextMean, nextVariance, mean, variance] = made.map(readFloats);
-      const [scale, offset, runningMean, runningVariance] = [state.scale, state.offset, state.runningMean, state.runningVariance].map(readFloats);
-      assert.ok(output && nextMean && nextVariance && mean && variance && scale && offset && runningMean && runningVariance);
+      const [scale, offset, runningMean, runningVariance] = [
+        state.scale,
+        state.offset,
+        state.runningMean,
+        state.runningVariance,
+      ].map(readFloats);
+      assert.ok(
+        output && nextMean && nextVariance && mean && variance && scale && offset && runningMean && runningVariance,
+      );
       const wanted = normByDefinition(Float64Array.from(readFloats(images)), scale, offset, activation);
       const rows = images.size / shape[3];
       // The mean itself is rounded to float32, a part in 10^7 of 30; a deviation of about 1 can be no better.
       assertNear('the output', output, wanted.output, 1e-4);
       assertNear('the mean', mean, wanted.mean, 1e-6);
       if (rows > 1) assertNear('the variance', variance, wanted.variance, 1e-5);
-      assertNear('the running mean', nextMean, wanted.mean.map((value, channel) => (1 - MOMENTUM) * (runningMean[channel] ?? Number.NaN) + MOMENTUM * value), 1e-5);
-      assertNear('the running variance', nextVariance, wanted.variance.map((value, channel) => (1 - MOMENTUM) * (runningVariance[channel] ?? Number.NaN) + (MOMENTUM * value * rows) / Math.max(1, rows - 1)), 1e-5);
+      assertNear(
+        'the running mean',
+        nextMean,
+        wanted.mean.map((value, channel) => (1 - MOMENTUM) * (runningMean[channel] ?? Number.NaN) + MOMENTUM * value),
+        1e-5,
+      );
+      assertNear(
+        'the running variance',
+        nextVariance,
+        wanted.variance.map(
+          (value, channel) =>
+            (1 - MOMENTUM) * (runningVariance[channel] ?? Number.NaN) +
+            (MOMENTUM * value * rows) / Math.max(1, rows - 1),
+        ),
+        1e-5,
+      );
       tf.dispose([images, gradient, ...Object.values(state), ...made]);
     });
 
-    // Without the ReLU's edges differences of the definition are the gradient; where one is crossed they are not, so that the step is small and the mask our own output's.
+    // Without the ReLU's edges differences of the definition are the gradient; where one is crossed they are not, so
+    // that the step is small and the mask our own output's.
     test(`${what}: the gradients are those of the definition, by differences`, () => {
       const before = liveTensorCount();
       const { images, gradient, state } = normInputs(normShape);
@@ -271,20 +507,37 @@ describe('our own batch norm', () => {
       const made = ownBatchNormGradient(images, output, state.scale, mean, variance, gradient, activation);
       const [byImages, byScale, byOffset] = made.map(readFloats);
       assert.ok(byImages && byScale && byOffset);
-      const [scale, offset, pixels] = [readFloats(state.scale), readFloats(state.offset), Float64Array.from(readFloats(images))];
+      const [scale, offset, pixels] = [
+        readFloats(state.scale),
+        readFloats(state.offset),
+        Float64Array.from(readFloats(images)),
+      ];
       const passed = readFloats(output);
-      const arriving = readFloats(gradient).map((value, place) => (activation === 'RELU' && (passed[place] ?? 0) <= 0 ? 0 : value));
+      const arriving = readFloats(gradient).map((value, place) =>
+        activation === 'RELU' && (passed[place] ?? 0) <= 0 ? 0 : value,
+      );
       const random = createRandom(11);
-      const [towards, scaleTowards, offsetTowards] = [pixels, scale, offset].map((values) => Float64Array.from(values, () => random.normal()));
+      const [towards, scaleTowards, offsetTowards] = [pixels, scale, offset].map((values) =>
+        Float64Array.from(values, () => random.normal()),
+      );
       assert.ok(towards && scaleTowards && offsetTowards);
       const loss = (at: number): number => {
-        const moved = normByDefinition(pixels.map((value, place) => value + at * (towards[place] ?? 0)), scale.map((value, channel) => value + at * (scaleTowards[channel] ?? 0)), offset.map((value, channel) => value + at * (offsetTowards[channel] ?? 0)), 'NONE');
+        const moved = normByDefinition(
+          pixels.map((value, place) => value + at * (towards[place] ?? 0)),
+          scale.map((value, channel) => value + at * (scaleTowards[channel] ?? 0)),
+          offset.map((value, channel) => value + at * (offsetTowards[channel] ?? 0)),
+          'NONE',
+        );
         return innerProduct(arriving, moved.output);
       };
       const step = 2 ** -12;
       const wanted = (loss(step) - loss(-step)) / (2 * step);
-      const found = innerProduct(byImages, towards) + innerProduct(byScale, scaleTowards) + innerProduct(byOffset, offsetTowards);
-      const size = Math.sqrt(innerProduct(byImages, byImages) * innerProduct(towards, towards)) + Math.sqrt(innerProduct(byScale, byScale) * scale.length) + Math.sqrt(innerProduct(byOffset, byOffset) * offset.length);
+      const found =
+        innerProduct(byImages, towards) + innerProduct(byScale, scaleTowards) + innerProduct(byOffset, offsetTowards);
+      const size =
+        Math.sqrt(innerProduct(byImages, byImages) * innerProduct(towards, towards)) +
+        Math.sqrt(innerProduct(byScale, byScale) * scale.length) +
+        Math.sqrt(innerProduct(byOffset, byOffset) * offset.length);
       assert.ok(Math.abs(found - wanted) < 2e-4 * size, `${found}, by differences ${wanted}, of ${size}`);
       tf.dispose([images, gradient, ...Object.values(state), ...forward, ...made]);
       assert.equal(liveTensorCount(), before);
@@ -293,7 +546,10 @@ describe('our own batch norm', () => {
 
   test('a number that is none is passed on, through the ReLU too', () => {
     const { images, gradient, state } = normInputs({ what: '', shape: [2, 2, 2, 8], activation: 'RELU' });
-    const broken = tf.concat([asRank4(tf.fill([1, 2, 2, 8], Number.NaN)), tf.slice(images, [0, 0, 0, 0], [1, 2, 2, 8])]);
+    const broken = tf.concat([
+      asRank4(tf.fill([1, 2, 2, 8], Number.NaN)),
+      tf.slice(images, [0, 0, 0, 0], [1, 2, 2, 8]),
+    ]);
     const made = ownBatchNorm(asRank4(broken), state, 'RELU');
     // The statistics too: a running variance that were finite would hide it in the checkpoint.
     for (const tensor of made) assert.ok(readFloats(tensor).every(Number.isNaN));
@@ -308,8 +564,14 @@ describe('our own batch norm', () => {
     assert.ok(!hasOwnBatchNorm(asRank4(tf.zeros([0, 2, 2, 16]))));
     const [short, other] = [tf.zeros([8]), tf.zeros([2, 2, 1, 16])];
     assert.throws(() => ownBatchNorm(images, { ...state, offset: short }, 'NONE'), /must be \[N, H, W, C\]/);
-    assert.throws(() => ownBatchNormGradient(images, images, state.scale, state.offset, short, gradient, 'NONE'), /must be \[N, H, W, C\]/);
-    assert.throws(() => ownBatchNormGradient(images, other, state.scale, state.offset, state.offset, gradient, 'RELU'), /must be \[N, H, W, C\]/);
+    assert.throws(
+      () => ownBatchNormGradient(images, images, state.scale, state.offset, short, gradient, 'NONE'),
+      /must be \[N, H, W, C\]/,
+    );
+    assert.throws(
+      () => ownBatchNormGradient(images, other, state.scale, state.offset, state.offset, gradient, 'RELU'),
+      /must be \[N, H, W, C\]/,
+    );
     tf.dispose([images, gradient, rounded, short, other, ...Object.values(state)]);
   });
 });
@@ -324,19 +586,24 @@ describe('all of our ops', () => {
 
 /** The digest of the ops' results in a process of its own: how many threads there are is read once. */
 async function digestWithThreads(count: string): Promise<string> {
-  const { stdout } = await promisify(execFile)(process.execPath, [import.meta.filename, 'digest'], { env: childEnvironment({ TF_NUM_INTRAOP_THREADS: count }) });
+  const { stdout } = await promisify(execFile)(process.execPath, [import.meta.filename, 'digest'], {
+    env: childEnvironment({ TF_NUM_INTRAOP_THREADS: count }),
+  });
   return stdout.trim();
 }
 
 if (process.argv[2] === 'digest') {
   const hash = createHash('sha256');
-  const add = (floats: Float32Array): void => void hash.update(new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength));
+  const add = (floats: Float32Array): void =>
+    void hash.update(new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength));
   for (const shape of SHAPES) results(shape).found.forEach(add);
   for (const shape of NORM_SHAPES) {
     const { images, gradient, state } = normInputs(shape);
     const forward = ownBatchNorm(images, state, shape.activation);
     const [output = images, , , mean = state.offset, variance = state.offset] = forward;
-    [...forward, ...ownBatchNormGradient(images, output, state.scale, mean, variance, gradient, shape.activation)].map(readFloats).forEach(add);
+    [...forward, ...ownBatchNormGradient(images, output, state.scale, mean, variance, gradient, shape.activation)]
+      .map(readFloats)
+      .forEach(add);
   }
   process.stdout.write(`${hash.digest('hex')}\n`);
   process.exit(0);

@@ -10,9 +10,29 @@ describe('environment', () => {
   test('defaults: loopback, port 4000, data below the working folder, reading open, one worker', () => {
     const env = readEnvironment({ XDG_CACHE_HOME: '/cache' });
     assert.deepEqual(env, {
-      dataDir: path.resolve('.paraffin'), host: '127.0.0.1', port: 4000, databaseUrl: undefined, importRoots: [path.resolve('.paraffin/imports')],
-      engineCacheDir: '/cache/paraffin/engine', uploadCacheDir: '/cache/paraffin/uploads', logLevel: 'info', requireAuth: false, allowPrivateUrls: false, maxUploadBytes: 4 * 1024 ** 3, withWorker: true, workerName: undefined, codeRevision: undefined,
-      cpuSlots: 1, stuckAfterSeconds: 900, trustedProxies: [], rateLimitPerMinute: 6_000, requestTimeoutMs: 30_000, introspection: true, landingPage: true, url: undefined, apiKey: undefined,
+      dataDir: path.resolve('.paraffin'),
+      host: '127.0.0.1',
+      port: 4000,
+      databaseUrl: undefined,
+      importRoots: [path.resolve('.paraffin/imports')],
+      engineCacheDir: '/cache/paraffin/engine',
+      uploadCacheDir: '/cache/paraffin/uploads',
+      logLevel: 'info',
+      requireAuth: false,
+      allowPrivateUrls: false,
+      maxUploadBytes: 4 * 1024 ** 3,
+      withWorker: true,
+      workerName: undefined,
+      codeRevision: undefined,
+      cpuSlots: 1,
+      stuckAfterSeconds: 900,
+      trustedProxies: [],
+      rateLimitPerMinute: 6_000,
+      requestTimeoutMs: 30_000,
+      introspection: true,
+      landingPage: true,
+      url: undefined,
+      apiKey: undefined,
     });
   });
 
@@ -21,29 +41,48 @@ describe('environment', () => {
   });
 
   test('import roots: the own folder first, then each of the list, absolute', () => {
-    const { importRoots } = readEnvironment({ PARAFFIN_DATA_DIR: '/data', PARAFFIN_IMPORT_ROOTS: `/slides${path.delimiter}${path.delimiter}images/../tiles` });
+    const { importRoots } = readEnvironment({
+      PARAFFIN_DATA_DIR: '/data',
+      PARAFFIN_IMPORT_ROOTS: `/slides${path.delimiter}${path.delimiter}images/../tiles`,
+    });
     assert.deepEqual(importRoots, ['/data/imports', '/slides', path.resolve('tiles')]);
   });
 
   test('flags are true, false, 1 or 0', () => {
-    assert.deepEqual(['true', '1', 'false', '0'].map((flag) => readEnvironment({ PARAFFIN_REQUIRE_AUTH: flag }).requireAuth), [true, true, false, false]);
+    assert.deepEqual(
+      ['true', '1', 'false', '0'].map((flag) => readEnvironment({ PARAFFIN_REQUIRE_AUTH: flag }).requireAuth),
+      [true, true, false, false],
+    );
   });
 
   test('proxies are addresses and subnets, joined by commas', () => {
-    assert.deepEqual(readEnvironment({ PARAFFIN_TRUST_PROXY: '127.0.0.1, 10.0.0.0/8,fd00::/8' }).trustedProxies, ['127.0.0.1', '10.0.0.0/8', 'fd00::/8']);
-    for (const wrong of ['proxy.example', '10.0.0.0/33', '10.0.0/8', '127.0.0.1/']) assert.throws(() => readEnvironment({ PARAFFIN_TRUST_PROXY: wrong }), /PARAFFIN_TRUST_PROXY/, wrong);
+    assert.deepEqual(readEnvironment({ PARAFFIN_TRUST_PROXY: '127.0.0.1, 10.0.0.0/8,fd00::/8' }).trustedProxies, [
+      '127.0.0.1',
+      '10.0.0.0/8',
+      'fd00::/8',
+    ]);
+    for (const wrong of ['proxy.example', '10.0.0.0/33', '10.0.0/8', '127.0.0.1/'])
+      assert.throws(() => readEnvironment({ PARAFFIN_TRUST_PROXY: wrong }), /PARAFFIN_TRUST_PROXY/, wrong);
   });
 
   test('all faults are told at once, each with its variable', () => {
     const faulty = {
-      PARAFFIN_PORT: '65536', PARAFFIN_DATABASE_URL: 'mysql://db', PARAFFIN_LOG_LEVEL: 'loud', PARAFFIN_REQUIRE_AUTH: 'yes', PARAFFIN_WORKER: 'no',
+      PARAFFIN_PORT: '65536',
+      PARAFFIN_DATABASE_URL: 'mysql://db',
+      PARAFFIN_LOG_LEVEL: 'loud',
+      PARAFFIN_REQUIRE_AUTH: 'yes',
+      PARAFFIN_WORKER: 'no',
     };
-    assert.throws(() => readEnvironment(faulty), (error: unknown) => {
-      assert.ok(error instanceof EnvironmentError);
-      for (const name of Object.keys(faulty)) assert.ok(error.message.includes(`  - ${name}: `), `${name} in ${error.message}`);
-      assert.doesNotMatch(error.message, /mysql:\/\/db/, 'a url may hold a password');
-      return true;
-    });
+    assert.throws(
+      () => readEnvironment(faulty),
+      (error: unknown) => {
+        assert.ok(error instanceof EnvironmentError);
+        for (const name of Object.keys(faulty))
+          assert.ok(error.message.includes(`  - ${name}: `), `${name} in ${error.message}`);
+        assert.doesNotMatch(error.message, /mysql:\/\/db/, 'a url may hold a password');
+        return true;
+      },
+    );
   });
 
   for (const port of ['-1', '4000.5', 'http', ' ']) {
@@ -53,7 +92,11 @@ describe('environment', () => {
   }
 
   test('docs/configuration.md says what src/env.ts says', async () => {
-    assert.equal(await readFile(CONFIGURATION_PAGE, 'utf8'), configurationPage(), 'run "npm run generate" and commit docs/configuration.md');
+    assert.equal(
+      await readFile(CONFIGURATION_PAGE, 'utf8'),
+      configurationPage(),
+      'run "npm run generate" and commit docs/configuration.md',
+    );
   });
 
   test('a child inherits, and what is given to it wins', () => {

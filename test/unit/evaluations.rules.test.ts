@@ -2,15 +2,32 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
-import { checkEvaluable, launchEvaluationSchema, type LabelledVersionFacts, type LaunchEvaluationInput } from '../../src/modules/evaluations/evaluations.rules.ts';
+import {
+  checkEvaluable,
+  launchEvaluationSchema,
+  type LabelledVersionFacts,
+  type LaunchEvaluationInput,
+} from '../../src/modules/evaluations/evaluations.rules.ts';
 import type { LeakageRecord } from '../../src/modules/evaluations/evaluations.records.ts';
 import { overlapOf } from '../../src/modules/evaluations/leakage.rules.ts';
 import { optionsOf, type EvaluationProtocolName } from '../../src/modules/evaluations/options.rules.ts';
 import { parseInput } from '../../src/input.ts';
 
 const input = (changes: object = {}): LaunchEvaluationInput =>
-  parseInput(launchEvaluationSchema, { checkpointId: 'c', datasetVersionId: 'v', protocol: 'LINEAR_PROBE', folds: 5, ...changes });
-const version = (changes: Partial<LabelledVersionFacts> = {}): LabelledVersionFacts => ({ labelNames: ['gland', 'tumour'], imageCount: 100, groupCount: 20, hasSplit: false, ...changes });
+  parseInput(launchEvaluationSchema, {
+    checkpointId: 'c',
+    datasetVersionId: 'v',
+    protocol: 'LINEAR_PROBE',
+    folds: 5,
+    ...changes,
+  });
+const version = (changes: Partial<LabelledVersionFacts> = {}): LabelledVersionFacts => ({
+  labelNames: ['gland', 'tumour'],
+  imageCount: 100,
+  groupCount: 20,
+  hasSplit: false,
+  ...changes,
+});
 
 function refusal(code: ErrorCode, field: string, words: RegExp = /\.$/): (error: unknown) => boolean {
   return (error) => {
@@ -36,24 +53,47 @@ describe('refused', () => {
   test('a regression on labels that are no numbers', () => {
     checkEvaluable(input({ protocol: 'REGRESSION' }), version({ labelNames: ['0.5', '-1e3', '7'] }));
     for (const word of ['high', '', ' ', 'NaN', 'Infinity']) {
-      assert.throws(() => checkEvaluable(input({ protocol: 'REGRESSION' }), version({ labelNames: ['0.5', word] })), refusal('LABELS_NOT_NUMERIC', 'input.datasetVersionId'));
+      assert.throws(
+        () => checkEvaluable(input({ protocol: 'REGRESSION' }), version({ labelNames: ['0.5', word] })),
+        refusal('LABELS_NOT_NUMERIC', 'input.datasetVersionId'),
+      );
     }
   });
 
   test('no label, and one label, by its name', () => {
-    assert.throws(() => checkEvaluable(input(), version({ labelNames: [] })), refusal('TOO_FEW_LABELS', 'input.datasetVersionId', /no labels/));
-    assert.throws(() => checkEvaluable(input(), version({ labelNames: ['tumour'] })), refusal('TOO_FEW_LABELS', 'input.datasetVersionId', /"tumour"/));
-    assert.throws(() => checkEvaluable(input(), version({ labelNames: ['tumour'], hasSplit: true })), refusal('TOO_FEW_LABELS', 'input.datasetVersionId'));
+    assert.throws(
+      () => checkEvaluable(input(), version({ labelNames: [] })),
+      refusal('TOO_FEW_LABELS', 'input.datasetVersionId', /no labels/),
+    );
+    assert.throws(
+      () => checkEvaluable(input(), version({ labelNames: ['tumour'] })),
+      refusal('TOO_FEW_LABELS', 'input.datasetVersionId', /"tumour"/),
+    );
+    assert.throws(
+      () => checkEvaluable(input(), version({ labelNames: ['tumour'], hasSplit: true })),
+      refusal('TOO_FEW_LABELS', 'input.datasetVersionId'),
+    );
   });
 
   test('fewer images than folds, fewer groups than folds', () => {
-    assert.throws(() => checkEvaluable(input(), version({ imageCount: 4, groupCount: 4 })), refusal('TOO_FEW_IMAGES', 'input.folds', /4 images, fewer than 5 folds/));
-    assert.throws(() => checkEvaluable(input(), version({ groupCount: 4 })), refusal('TOO_FEW_GROUPS', 'input.folds', /4 groups, fewer than 5 folds/));
+    assert.throws(
+      () => checkEvaluable(input(), version({ imageCount: 4, groupCount: 4 })),
+      refusal('TOO_FEW_IMAGES', 'input.folds', /4 images, fewer than 5 folds/),
+    );
+    assert.throws(
+      () => checkEvaluable(input(), version({ groupCount: 4 })),
+      refusal('TOO_FEW_GROUPS', 'input.folds', /4 groups, fewer than 5 folds/),
+    );
   });
 
   const cases: readonly (readonly [object, string])[] = [
-    [{ folds: 1 }, 'input.folds'], [{ folds: 101 }, 'input.folds'], [{ folds: 2.5 }, 'input.folds'], [{ seed: -1 }, 'input.seed'], [{ protocol: 'GUESS' }, 'input.protocol'],
-    [{ idempotencyKey: '' }, 'input.idempotencyKey'], [{ idempotencyKey: 'a\0b' }, 'input.idempotencyKey'],
+    [{ folds: 1 }, 'input.folds'],
+    [{ folds: 101 }, 'input.folds'],
+    [{ folds: 2.5 }, 'input.folds'],
+    [{ seed: -1 }, 'input.seed'],
+    [{ protocol: 'GUESS' }, 'input.protocol'],
+    [{ idempotencyKey: '' }, 'input.idempotencyKey'],
+    [{ idempotencyKey: 'a\0b' }, 'input.idempotencyKey'],
   ];
   for (const [changes, field] of cases) {
     test(`BAD_INPUT for ${JSON.stringify(changes)}`, () => {
@@ -67,7 +107,13 @@ describe('options', () => {
     const curve = { bootstrapResamples: 1000, labelFractions: [], shotsPerClass: [], drawCount: 10 };
     assert.deepEqual(optionsOf('LINEAR_PROBE', undefined), curve);
     assert.deepEqual(optionsOf('KNN', null), curve);
-    assert.deepEqual(optionsOf('FINE_TUNE', { maxEpochs: 3 }), { bootstrapResamples: 1000, maxEpochs: 3, batchSize: 32, learningRate: 0.003, patienceEpochs: 5 });
+    assert.deepEqual(optionsOf('FINE_TUNE', { maxEpochs: 3 }), {
+      bootstrapResamples: 1000,
+      maxEpochs: 3,
+      batchSize: 32,
+      learningRate: 0.003,
+      patienceEpochs: 5,
+    });
     assert.deepEqual(optionsOf('REGRESSION', {}), { bootstrapResamples: 1000 });
   });
 
@@ -85,13 +131,23 @@ describe('options', () => {
     ['REGRESSION', { drawCount: 3 }, 'input.options'],
   ];
   for (const [protocol, options, field] of cases) {
-    test(`of ${protocol}: BAD_INPUT for ${JSON.stringify(options)}`, () => assert.throws(() => optionsOf(protocol, options), refusal('BAD_INPUT', field)));
+    test(`of ${protocol}: BAD_INPUT for ${JSON.stringify(options)}`, () =>
+      assert.throws(() => optionsOf(protocol, options), refusal('BAD_INPUT', field)));
   }
 });
 
 describe('an overlap with the pretraining', () => {
   const clean: LeakageRecord = {
-    isComplete: true, isUpperBound: false, testImageCount: 9, exactImageCount: 0, nearDuplicateImageCount: 0, testGroupCount: 3, sharedGroupCount: 0, sharedDatasets: [], sharedCollections: [], unhashedVersionCount: 0,
+    isComplete: true,
+    isUpperBound: false,
+    testImageCount: 9,
+    exactImageCount: 0,
+    nearDuplicateImageCount: 0,
+    testGroupCount: 3,
+    sharedGroupCount: 0,
+    sharedDatasets: [],
+    sharedCollections: [],
+    unhashedVersionCount: 0,
   };
   const cases: readonly (readonly [string, Partial<LeakageRecord>, boolean | null])[] = [
     ['no image, group, dataset or collection in common', {}, false],
@@ -102,7 +158,12 @@ describe('an overlap with the pretraining', () => {
     ['a parent collection', { sharedCollections: ['tcga'] }, true],
     ['an image, whatever else is not known', { exactImageCount: 1, isComplete: false }, true],
     ['nothing that is known, but an ancestor is not', { isComplete: false }, null],
-    ['nothing that is known, but images were not hashed', { exactImageCount: null, nearDuplicateImageCount: null, unhashedVersionCount: 1 }, null],
+    [
+      'nothing that is known, but images were not hashed',
+      { exactImageCount: null, nearDuplicateImageCount: null, unhashedVersionCount: 1 },
+      null,
+    ],
   ];
-  for (const [what, changes, expected] of cases) test(what, () => assert.equal(overlapOf({ ...clean, ...changes }), expected));
+  for (const [what, changes, expected] of cases)
+    test(what, () => assert.equal(overlapOf({ ...clean, ...changes }), expected));
 });

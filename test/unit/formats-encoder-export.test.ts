@@ -22,11 +22,18 @@ describe('the graph of a residual network', () => {
 
     test(`${architecture}: names and shapes are the engine's and the importer's, in torchvision's order`, () => {
       const filters = encoderTensorSpecs(architecture).filter(({ kind }) => kind === 'FILTER');
-      const ours = convolutionUnitSteps(architecture).map(({ convolutionName, inputChannels, outputChannels, window }) => ({
-        name: `${convolutionName}.weight`, kind: 'FILTER', shape: [outputChannels, inputChannels, window.size, window.size],
-      }));
+      const ours = convolutionUnitSteps(architecture).map(
+        ({ convolutionName, inputChannels, outputChannels, window }) => ({
+          name: `${convolutionName}.weight`,
+          kind: 'FILTER',
+          shape: [outputChannels, inputChannels, window.size, window.size],
+        }),
+      );
       assert.deepEqual(ours, filters);
-      assert.deepEqual(encoderToExport(architecture).tensors.map(({ name, shape }) => ({ name, shape })), resnetTensorSpecs(architecture).map(({ name, shape }) => ({ name, shape })));
+      assert.deepEqual(
+        encoderToExport(architecture).tensors.map(({ name, shape }) => ({ name, shape })),
+        resnetTensorSpecs(architecture).map(({ name, shape }) => ({ name, shape })),
+      );
     });
   }
 });
@@ -57,7 +64,10 @@ describe('weights to export', () => {
 
   test('must all be there', () => assert.deepEqual(faultOf(without('bn1.bias')).missing, ['bn1.bias']));
   test('must be no others', () => {
-    const { unexpected } = faultOf([...tensors, { name: 'fc.weight', dtype: 'F32', shape: [1], data: new Float32Array(1) }]);
+    const { unexpected } = faultOf([
+      ...tensors,
+      { name: 'fc.weight', dtype: 'F32', shape: [1], data: new Float32Array(1) },
+    ]);
     assert.deepEqual(unexpected, ['fc.weight']);
   });
   test('must be there once', () => {
@@ -66,18 +76,37 @@ describe('weights to export', () => {
     assert.deepEqual(faultOf([{ ...first }, ...tensors]).unexpected, ['conv1.weight']);
   });
   test('must have the right shape', () => {
-    const { misshapen } = faultOf([...without('bn1.bias'), { name: 'bn1.bias', dtype: 'F32', shape: [32, 2], data: new Float32Array(64) }]);
+    const { misshapen } = faultOf([
+      ...without('bn1.bias'),
+      { name: 'bn1.bias', dtype: 'F32', shape: [32, 2], data: new Float32Array(64) },
+    ]);
     assert.deepEqual(misshapen, ['bn1.bias: expected F32 [64], got F32 [32, 2] with 64 numbers']);
   });
   test('must have as many numbers as their shape says', () => {
-    assert.equal(faultOf([...without('bn1.bias'), { name: 'bn1.bias', dtype: 'F32', shape: [64], data: new Float32Array(63) }]).misshapen.length, 1);
+    assert.equal(
+      faultOf([...without('bn1.bias'), { name: 'bn1.bias', dtype: 'F32', shape: [64], data: new Float32Array(63) }])
+        .misshapen.length,
+      1,
+    );
   });
   test('must have the right dtype', () => {
-    assert.equal(faultOf([...without('bn1.bias'), { name: 'bn1.bias', dtype: 'U8', shape: [64], data: new Uint8Array(64) }]).misshapen.length, 1);
-    assert.equal(faultOf([...without('bn1.num_batches_tracked'), { name: 'bn1.num_batches_tracked', dtype: 'F32', shape: [], data: new Float32Array(1) }]).misshapen.length, 1);
+    assert.equal(
+      faultOf([...without('bn1.bias'), { name: 'bn1.bias', dtype: 'U8', shape: [64], data: new Uint8Array(64) }])
+        .misshapen.length,
+      1,
+    );
+    assert.equal(
+      faultOf([
+        ...without('bn1.num_batches_tracked'),
+        { name: 'bn1.num_batches_tracked', dtype: 'F32', shape: [], data: new Float32Array(1) },
+      ]).misshapen.length,
+      1,
+    );
   });
   test('are told apart from those of another architecture', () => {
-    const { missing, message } = faultOf(encoderToExport('RESNET34').tensors.filter(({ name }) => !name.startsWith('layer4')));
+    const { missing, message } = faultOf(
+      encoderToExport('RESNET34').tensors.filter(({ name }) => !name.startsWith('layer4')),
+    );
     assert.ok(missing.length > 0);
     assert.match(message, /^The weights do not fit RESNET18: \d+ missing \(layer4\.0\.conv1\.weight; /);
   });
@@ -89,7 +118,9 @@ test('the preparation is told in words and kept as facts', () => {
     'Input: RGB images, short side resized to 224 px (bilinear, antialiased), centre crop; pixel values scaled to 0..1, minus mean [0.5, 0.5, 0.5], divided by standard deviation [0.25, 0.5, 0.5].',
   );
   assert.match(describePreparation({ ...EXPORT_CONTRACT, resizeRule: 'STRETCH' }), /resized to 224 x 224 px/);
-  const facts = new Map(exportMetadata({ ...encoderToExport('RESNET18'), metadata: { zebra: '1', architecture: 'a lie' } }));
+  const facts = new Map(
+    exportMetadata({ ...encoderToExport('RESNET18'), metadata: { zebra: '1', architecture: 'a lie' } }),
+  );
   assert.deepEqual([...facts.keys()], ['architecture', 'inputContract', 'preparation', 'zebra']);
   assert.equal(facts.get('architecture'), 'RESNET18');
   assert.deepEqual(JSON.parse(facts.get('inputContract') ?? ''), EXPORT_CONTRACT);

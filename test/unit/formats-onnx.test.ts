@@ -42,7 +42,8 @@ function fieldsOf(bytes: Uint8Array): Map<number, Field[]> {
   return fields;
 }
 
-const bytesOf = (field: Field | undefined): Uint8Array => (field instanceof Uint8Array ? field : assert.fail('no bytes'));
+const bytesOf = (field: Field | undefined): Uint8Array =>
+  field instanceof Uint8Array ? field : assert.fail('no bytes');
 const message = (field: Field | undefined): Map<number, Field[]> => fieldsOf(bytesOf(field));
 const text = (field: Field | undefined): string => new TextDecoder().decode(bytesOf(field));
 const texts = (fields: readonly Field[] | undefined): string[] => (fields ?? []).map(text);
@@ -60,11 +61,21 @@ function nodeOf(field: Field): Node {
     const parts = message(attribute);
     // f, i or ints, of which the type must tell.
     const [type] = parts.get(20) ?? [];
-    const [kind, values] = [[1, parts.get(2)], [2, parts.get(3)], [7, parts.get(8)]].find(([, held]) => held !== undefined) ?? [];
+    const [kind, values] =
+      [
+        [1, parts.get(2)],
+        [2, parts.get(3)],
+        [7, parts.get(8)],
+      ].find(([, held]) => held !== undefined) ?? [];
     assert.equal(type, kind);
     return [text(parts.get(1)?.[0]), Array.isArray(values) ? values : []];
   });
-  return { op: text(fields.get(4)?.[0]), inputs: texts(fields.get(1)), outputs: texts(fields.get(2)), attributes: new Map(attributes) };
+  return {
+    op: text(fields.get(4)?.[0]),
+    inputs: texts(fields.get(1)),
+    outputs: texts(fields.get(2)),
+    attributes: new Map(attributes),
+  };
 }
 
 function shapeOf(valueInfo: Field | undefined): (string | number)[] {
@@ -84,7 +95,12 @@ describe('ONNX', () => {
       assert.deepEqual(model.get(1), [8]);
       assert.deepEqual(message(model.get(8)?.[0]).get(2), [17]);
       assert.match(text(model.get(6)?.[0]), /minus mean \[0\.5, 0\.5, 0\.5\]/);
-      const metadata = new Map((model.get(14) ?? []).map((pair): [string, string] => [text(message(pair).get(1)?.[0]), text(message(pair).get(2)?.[0])]));
+      const metadata = new Map(
+        (model.get(14) ?? []).map((pair): [string, string] => [
+          text(message(pair).get(1)?.[0]),
+          text(message(pair).get(2)?.[0]),
+        ]),
+      );
       assert.deepEqual(JSON.parse(metadata.get('inputContract') ?? ''), source.inputContract);
       assert.equal(metadata.get('name'), 'tissue é');
 
@@ -103,7 +119,12 @@ describe('ONNX', () => {
         assert.equal(text(initialiser?.get(8)?.[0]), tensor.name);
         assert.deepEqual(initialiser?.get(1), tensor.shape);
         assert.deepEqual(initialiser?.get(2), [1]);
-        assert.ok(Buffer.from(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength).equals(bytesOf(initialiser?.get(9)?.[0])), tensor.name);
+        assert.ok(
+          Buffer.from(tensor.data.buffer, tensor.data.byteOffset, tensor.data.byteLength).equals(
+            bytesOf(initialiser?.get(9)?.[0]),
+          ),
+          tensor.name,
+        );
         known.add(tensor.name);
       }
       const nodes = (graph.get(1) ?? []).map(nodeOf);
@@ -126,7 +147,7 @@ describe('ONNX', () => {
     });
   }
 
-  test('the windows are torchvision\'s', () => {
+  test("the windows are torchvision's", () => {
     const graph = message(fieldsOf(writeOnnx(encoderToExport('RESNET50'))).get(7)?.[0]);
     const nodes = (graph.get(1) ?? []).map(nodeOf);
     const windowOf = (output: string): unknown => {
@@ -152,13 +173,23 @@ describe('ONNX', () => {
 describe('a protocol buffer', () => {
   test('is encoded as its specification shows', () => {
     assert.deepEqual([...new ProtobufMessage().natural(1, 150).toBytes()], [0x08, 0x96, 0x01]);
-    assert.deepEqual([...new ProtobufMessage().string(2, 'testing').toBytes()], [0x12, 0x07, 0x74, 0x65, 0x73, 0x74, 0x69, 0x6e, 0x67]);
-    assert.deepEqual([...new ProtobufMessage().message(3, new ProtobufMessage().natural(1, 150)).toBytes()], [0x1a, 0x03, 0x08, 0x96, 0x01]);
+    assert.deepEqual(
+      [...new ProtobufMessage().string(2, 'testing').toBytes()],
+      [0x12, 0x07, 0x74, 0x65, 0x73, 0x74, 0x69, 0x6e, 0x67],
+    );
+    assert.deepEqual(
+      [...new ProtobufMessage().message(3, new ProtobufMessage().natural(1, 150)).toBytes()],
+      [0x1a, 0x03, 0x08, 0x96, 0x01],
+    );
     assert.deepEqual([...new ProtobufMessage().float(2, 1).toBytes()], [0x15, 0, 0, 0x80, 0x3f]);
   });
 
   test('holds naturals up to 2^53 and refuses others', () => {
-    assert.deepEqual(fieldsOf(new ProtobufMessage().naturals(1, [0, 127, 128, 2 ** 40, Number.MAX_SAFE_INTEGER]).toBytes()).get(1), [0, 127, 128, 2 ** 40, Number.MAX_SAFE_INTEGER]);
-    for (const value of [-1, 0.5, Number.NaN, 2 ** 53]) assert.throws(() => new ProtobufMessage().natural(1, value), RangeError);
+    assert.deepEqual(
+      fieldsOf(new ProtobufMessage().naturals(1, [0, 127, 128, 2 ** 40, Number.MAX_SAFE_INTEGER]).toBytes()).get(1),
+      [0, 127, 128, 2 ** 40, Number.MAX_SAFE_INTEGER],
+    );
+    for (const value of [-1, 0.5, Number.NaN, 2 ** 53])
+      assert.throws(() => new ProtobufMessage().natural(1, value), RangeError);
   });
 });

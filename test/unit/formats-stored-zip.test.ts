@@ -30,12 +30,23 @@ async function unzipped(file: Uint8Array): Promise<Map<string, Buffer>> {
 }
 
 describe('a stored zip', () => {
-  const entries = [{ name: 'a/one.bin', data: bytes('first') }, { name: 'a/empty', data: bytes('') }, { name: 'b.json', data: bytes('{"third":3}') }];
+  const entries = [
+    { name: 'a/one.bin', data: bytes('first') },
+    { name: 'a/empty', data: bytes('') },
+    { name: 'b.json', data: bytes('{"third":3}') },
+  ];
 
   test('is read by others', async () => {
     for (const alignment of [1, 64]) {
       const contents = await unzipped(writeStoredZip(entries, alignment));
-      assert.deepEqual([...contents].map(([name, data]) => [name, data.toString()]), [['a/one.bin', 'first'], ['a/empty', ''], ['b.json', '{"third":3}']]);
+      assert.deepEqual(
+        [...contents].map(([name, data]) => [name, data.toString()]),
+        [
+          ['a/one.bin', 'first'],
+          ['a/empty', ''],
+          ['b.json', '{"third":3}'],
+        ],
+      );
     }
     assert.equal((await unzipped(writeStoredZip([], 64))).size, 0);
   });
@@ -43,7 +54,15 @@ describe('a stored zip', () => {
   test('aligns the data of each entry, whatever the length of its name', () => {
     for (let length = 1; length < 140; length += 1) {
       const name = 'n'.repeat(length);
-      const file = Buffer.from(writeStoredZip([{ name: 'x', data: bytes('12345') }, { name, data: bytes('DATA') }].slice(length === 1 ? 1 : 0), 64));
+      const file = Buffer.from(
+        writeStoredZip(
+          [
+            { name: 'x', data: bytes('12345') },
+            { name, data: bytes('DATA') },
+          ].slice(length === 1 ? 1 : 0),
+          64,
+        ),
+      );
       assert.equal(file.indexOf('DATA') % 64, 0, `a name of ${length}`);
     }
   });
@@ -54,17 +73,35 @@ describe('a stored zip', () => {
     for (const name of ['/etc/passwd', '../up', 'a/../b', 'a//b', '', 'é', 'a\\b']) {
       assert.throws(() => writeStoredZip([{ name, data: bytes('') }], 1), /no plain relative path/);
     }
-    assert.throws(() => writeStoredZip([{ name: 'a', data: bytes('') }, { name: 'a', data: bytes('') }], 1), /Two entries/);
+    assert.throws(
+      () =>
+        writeStoredZip(
+          [
+            { name: 'a', data: bytes('') },
+            { name: 'a', data: bytes('') },
+          ],
+          1,
+        ),
+      /Two entries/,
+    );
   });
 
   test('refuses what would need zip64', () => {
-    assert.throws(() => writeStoredZip(Array.from({ length: 65_536 }, (_, index) => ({ name: String(index), data: bytes('') })), 1), /65535 entries/);
+    assert.throws(
+      () =>
+        writeStoredZip(
+          Array.from({ length: 65_536 }, (_, index) => ({ name: String(index), data: bytes('') })),
+          1,
+        ),
+      /65535 entries/,
+    );
     const large = new Uint8Array(2 ** 30);
     const entriesOver = Array.from({ length: 4 }, (_, index) => ({ name: String(index), data: large.subarray() }));
     assert.throws(() => writeStoredZip(entriesOver, 1), /4 GiB/);
   });
 
   test('refuses an alignment that is none', () => {
-    for (const alignment of [0, -1, 1.5, Number.NaN, 65_536]) assert.throws(() => writeStoredZip([], alignment), RangeError);
+    for (const alignment of [0, -1, 1.5, Number.NaN, 65_536])
+      assert.throws(() => writeStoredZip([], alignment), RangeError);
   });
 });

@@ -14,8 +14,15 @@ import { encoderToExport } from '../support/encoder-export.ts';
 const modelFile = z.object({
   format: z.literal('graph-model'),
   userDefinedMetadata: z.record(z.string(), z.string()),
-  modelTopology: z.object({ node: z.array(z.object({ name: z.string(), op: z.string(), input: z.array(z.string()).default([]) })) }),
-  weightsManifest: z.tuple([z.object({ paths: z.array(z.string()), weights: z.array(z.object({ name: z.string(), shape: z.array(z.number()), dtype: z.enum(['float32', 'int32']) })) })]),
+  modelTopology: z.object({
+    node: z.array(z.object({ name: z.string(), op: z.string(), input: z.array(z.string()).default([]) })),
+  }),
+  weightsManifest: z.tuple([
+    z.object({
+      paths: z.array(z.string()),
+      weights: z.array(z.object({ name: z.string(), shape: z.array(z.number()), dtype: z.enum(['float32', 'int32']) })),
+    }),
+  ]),
 });
 
 function modelJson(files: readonly StoredZipEntry[]): string {
@@ -28,18 +35,27 @@ async function load(files: readonly StoredZipEntry[]): Promise<tf.GraphModel> {
   const artifacts: io.ModelJSON = JSON.parse(modelJson(files));
   return tf.loadGraphModel({
     load: async () =>
-      io.getModelArtifactsForJSON(artifacts, async (manifest) => [manifest.flatMap(({ weights }) => weights), new Uint8Array(Buffer.concat(files.slice(1).map(({ data }) => data))).buffer]),
+      io.getModelArtifactsForJSON(artifacts, async (manifest) => [
+        manifest.flatMap(({ weights }) => weights),
+        new Uint8Array(Buffer.concat(files.slice(1).map(({ data }) => data))).buffer,
+      ]),
   });
 }
 
 describe('TF.js', () => {
   // Odd and even sides on both kinds of block: where symmetric padding and TensorFlow's SAME part ways.
-  for (const [architecture, heightPx, widthPx] of [['RESNET18', 47, 36], ['RESNET50', 32, 33]] as const) {
+  for (const [architecture, heightPx, widthPx] of [
+    ['RESNET18', 47, 36],
+    ['RESNET50', 32, 33],
+  ] as const) {
     test(`${architecture}: plain TensorFlow.js embeds as the engine does`, async () => {
       const source = encoderToExport(architecture);
       await tf.setBackend('tensorflow');
       const encoder = encoderFromWeights(architecture, source.tensors);
-      const pixels = Float32Array.from({ length: 2 * heightPx * widthPx * 3 }, (_, index) => Math.sin(index * 0.37) + Math.cos(index * 0.011));
+      const pixels = Float32Array.from(
+        { length: 2 * heightPx * widthPx * 3 },
+        (_, index) => Math.sin(index * 0.37) + Math.cos(index * 0.011),
+      );
       const images = asRank4(tf.tensor(pixels, [2, heightPx, widthPx, 3], 'float32'));
       const expectedTensor = encoder.embed(images);
       const expected = readFloats(expectedTensor);
@@ -49,8 +65,14 @@ describe('TF.js', () => {
       await tf.setBackend('cpu');
       const before = liveTensorCount();
       const model = await load(tfjsFiles(source));
-      assert.deepEqual(model.inputs.map(({ name, shape }) => ({ name, shape })), [{ name: 'images', shape: [-1, -1, -1, 3] }]);
-      assert.deepEqual(model.outputs.map(({ name }) => name), ['embeddings']);
+      assert.deepEqual(
+        model.inputs.map(({ name, shape }) => ({ name, shape })),
+        [{ name: 'images', shape: [-1, -1, -1, 3] }],
+      );
+      assert.deepEqual(
+        model.outputs.map(({ name }) => name),
+        ['embeddings'],
+      );
       const input = tf.tensor4d(pixels, [2, heightPx, widthPx, 3]);
       const output = model.predict(input);
       assert.ok(output instanceof tf.Tensor);
@@ -69,21 +91,33 @@ describe('TF.js', () => {
     const files = tfjsFiles(source);
     const { modelTopology, weightsManifest, userDefinedMetadata } = modelFile.parse(JSON.parse(modelJson(files)));
     const [{ paths, weights }] = weightsManifest;
-    assert.deepEqual(files.slice(1).map(({ name }) => name), paths);
+    assert.deepEqual(
+      files.slice(1).map(({ name }) => name),
+      paths,
+    );
     assert.equal(paths[0], `group1-shard1of${paths.length}.bin`);
     assert.ok(files.slice(1, -1).every(({ data }) => data.byteLength === 4 * 1024 * 1024));
-    const byteCount = weights.reduce((sum, { shape }) => sum + 4 * shape.reduce((product, side) => product * side, 1), 0);
-    assert.equal(files.slice(1).reduce((sum, { data }) => sum + data.byteLength, 0), byteCount);
+    const byteCount = weights.reduce(
+      (sum, { shape }) => sum + 4 * shape.reduce((product, side) => product * side, 1),
+      0,
+    );
+    assert.equal(
+      files.slice(1).reduce((sum, { data }) => sum + data.byteLength, 0),
+      byteCount,
+    );
     const names = new Set(modelTopology.node.map(({ name }) => name));
     assert.equal(names.size, modelTopology.node.length);
-    for (const { name, input } of modelTopology.node) for (const from of input) assert.ok(names.has(from), `${name} reads ${from}`);
+    for (const { name, input } of modelTopology.node)
+      for (const from of input) assert.ok(names.has(from), `${name} reads ${from}`);
     assert.deepEqual(JSON.parse(userDefinedMetadata['inputContract'] ?? ''), source.inputContract);
     assert.equal(userDefinedMetadata['architecture'], 'RESNET18');
   });
 
   test('is the same each time, and refuses weights of another network', () => {
     const source = encoderToExport('RESNET18');
-    assert.ok(Buffer.from(writeTfjsZip(source)).equals(writeTfjsZip({ ...source, tensors: source.tensors.toReversed() })));
+    assert.ok(
+      Buffer.from(writeTfjsZip(source)).equals(writeTfjsZip({ ...source, tensors: source.tensors.toReversed() })),
+    );
     assert.throws(() => writeTfjsZip({ ...source, architecture: 'RESNET50' }), ExportError);
   });
 });

@@ -1,4 +1,7 @@
-/** Checkpoints that real PyTorch wrote, against the numbers that it says are in them (test/golden/torch_checkpoint_oracle.py). */
+/**
+ * Checkpoints that real PyTorch wrote, against the numbers that it says are in them
+ * (test/golden/torch_checkpoint_oracle.py).
+ */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -13,17 +16,32 @@ const expectedFile = z.object({
   torch: z.string(),
   files: z.record(
     z.string(),
-    z.object({ format: z.enum(['ZIP', 'LEGACY']), tensors: z.array(z.object({ name: z.string(), dtype: z.string(), shape: z.array(z.number()), numbers: numberText, float32: numberText })) }),
+    z.object({
+      format: z.enum(['ZIP', 'LEGACY']),
+      tensors: z.array(
+        z.object({
+          name: z.string(),
+          dtype: z.string(),
+          shape: z.array(z.number()),
+          numbers: numberText,
+          float32: numberText,
+        }),
+      ),
+    }),
   ),
 });
 const golden = new URL('../golden/', import.meta.url);
-const expected = expectedFile.parse(JSON.parse(readFileSync(new URL('torch-checkpoint-expected.json', golden), 'utf8')));
+const expected = expectedFile.parse(
+  JSON.parse(readFileSync(new URL('torch-checkpoint-expected.json', golden), 'utf8')),
+);
 const bytesOf = (name: string): Buffer => readFileSync(new URL(`torch-checkpoint/${name}`, golden));
 
 const fromPython = (text: string): number => (text === 'inf' ? Infinity : text === '-inf' ? -Infinity : Number(text));
 
 function integersOf({ dtype, data }: TorchTensorData): string[] | undefined {
-  return dtype === 'F64' || dtype === 'F32' || dtype === 'F16' || dtype === 'BF16' ? undefined : Array.from(data, String);
+  return dtype === 'F64' || dtype === 'F32' || dtype === 'F16' || dtype === 'BF16'
+    ? undefined
+    : Array.from(data, String);
 }
 
 describe(`what PyTorch ${expected.torch} wrote`, () => {
@@ -31,7 +49,10 @@ describe(`what PyTorch ${expected.torch} wrote`, () => {
     test(name, async () => {
       const checkpoint = await readTorchCheckpoint(accessBytes(bytesOf(name)));
       assert.equal(checkpoint.format, format);
-      assert.deepEqual(checkpoint.tensors.map(({ name: found, dtype, shape }) => ({ name: found, dtype, shape })), tensors.map(({ name: wanted, dtype, shape }) => ({ name: wanted, dtype, shape })));
+      assert.deepEqual(
+        checkpoint.tensors.map(({ name: found, dtype, shape }) => ({ name: found, dtype, shape })),
+        tensors.map(({ name: wanted, dtype, shape }) => ({ name: wanted, dtype, shape })),
+      );
       for (const [index, wanted] of tensors.entries()) {
         const loaded = await checkpoint.tensors[index]?.load();
         assert.ok(loaded !== undefined);
@@ -44,14 +65,41 @@ describe(`what PyTorch ${expected.torch} wrote`, () => {
   }
 });
 
-describe("a Lightning checkpoint whose callbacks would run a command in Python", () => {
+describe('a Lightning checkpoint whose callbacks would run a command in Python', () => {
   for (const name of ['lightning.zip.ckpt', 'lightning.legacy.ckpt']) {
     test(`${name}: weights, scalars, what was ignored and what was left inert`, async () => {
       const { tensors, scalars, ignored, placeholders } = await readTorchCheckpoint(accessBytes(bytesOf(name)));
-      assert.deepEqual(tensors.slice(0, 2).map(({ path, name: within }) => [path, within]), [['state_dict.model.conv.weight', 'model.conv.weight'], ['state_dict.model.conv.bias', 'model.conv.bias']]);
-      assert.deepEqual(scalars.map(({ path, value }) => [path, value]), [['epoch', 9], ['global_step', 1000], ['pytorch-lightning_version', '1.0.0'], ['hyper_parameters.lr', 0.1], ['hyper_parameters.arch', 'tiny']]);
-      assert.deepEqual(ignored, [{ path: 'optimizer_states', tensorCount: 4 }, { path: 'lr_schedulers', tensorCount: 0 }, { path: 'callbacks', tensorCount: 1 }, { path: 'hyper_parameters', tensorCount: 0 }]);
-      assert.deepEqual(placeholders.map(({ name: inert, callCount }) => [inert, callCount]), [['lab_callbacks.LabCheckpoint', 1], ['posix.system', 2], ['torch.device', 1]]);
+      assert.deepEqual(
+        tensors.slice(0, 2).map(({ path, name: within }) => [path, within]),
+        [
+          ['state_dict.model.conv.weight', 'model.conv.weight'],
+          ['state_dict.model.conv.bias', 'model.conv.bias'],
+        ],
+      );
+      assert.deepEqual(
+        scalars.map(({ path, value }) => [path, value]),
+        [
+          ['epoch', 9],
+          ['global_step', 1000],
+          ['pytorch-lightning_version', '1.0.0'],
+          ['hyper_parameters.lr', 0.1],
+          ['hyper_parameters.arch', 'tiny'],
+        ],
+      );
+      assert.deepEqual(ignored, [
+        { path: 'optimizer_states', tensorCount: 4 },
+        { path: 'lr_schedulers', tensorCount: 0 },
+        { path: 'callbacks', tensorCount: 1 },
+        { path: 'hyper_parameters', tensorCount: 0 },
+      ]);
+      assert.deepEqual(
+        placeholders.map(({ name: inert, callCount }) => [inert, callCount]),
+        [
+          ['lab_callbacks.LabCheckpoint', 1],
+          ['posix.system', 2],
+          ['torch.device', 1],
+        ],
+      );
     });
   }
 });
@@ -62,14 +110,20 @@ test('a file is read by its parts, and tensors only when they are loaded', async
   try {
     const file = accessFile(handle, (await handle.stat()).size);
     let readBytes = 0;
-    const counted = { byteSize: file.byteSize, read: async (offset: number, length: number) => ((readBytes += length), file.read(offset, length)) };
+    const counted = {
+      byteSize: file.byteSize,
+      read: async (offset: number, length: number) => ((readBytes += length), file.read(offset, length)),
+    };
     const { tensors } = await readTorchCheckpoint(counted);
     const beforeLoading = readBytes;
     const row = await tensors.find(({ name }) => name === 'row')?.load();
     assert.deepEqual(row, { dtype: 'F32', data: new Float32Array([20, 21, 22, 23]) });
     // The storage of 24 numbers once for its checksum, and the four numbers.
     assert.equal(readBytes - beforeLoading, 96 + 16);
-    assert.deepEqual(await tensors.find(({ name }) => name === 'grid')?.load(), { dtype: 'F32', data: Float32Array.from({ length: 24 }, (_none, index) => index) });
+    assert.deepEqual(await tensors.find(({ name }) => name === 'grid')?.load(), {
+      dtype: 'F32',
+      data: Float32Array.from({ length: 24 }, (_none, index) => index),
+    });
   } finally {
     await handle.close();
   }
@@ -78,7 +132,8 @@ test('a file is read by its parts, and tensors only when they are loaded', async
 test('numbers that lie in order are read into the place that is given, all others beside it', async () => {
   const { tensors } = await readTorchCheckpoint(accessBytes(bytesOf('views.zip.pt')));
   const place = (count: number): Uint8Array<ArrayBuffer> => new Uint8Array(count * 4).fill(255);
-  const load = async (name: string, into: Uint8Array<ArrayBuffer>): Promise<TorchTensorData | undefined> => tensors.find((tensor) => tensor.name === name)?.load(into);
+  const load = async (name: string, into: Uint8Array<ArrayBuffer>): Promise<TorchTensorData | undefined> =>
+    tensors.find((tensor) => tensor.name === name)?.load(into);
   const row = place(4);
   assert.deepEqual((await load('row', row))?.data.buffer, row.buffer);
   assert.deepEqual(new Float32Array(row.buffer), new Float32Array([20, 21, 22, 23]));
@@ -86,13 +141,19 @@ test('numbers that lie in order are read into the place that is given, all other
     const shape = tensors.find((tensor) => tensor.name === name)?.shape ?? [];
     const untouched = place(shape.reduce((product, size) => product * size, 1));
     assert.notEqual((await load(name, untouched))?.data.buffer, untouched.buffer);
-    assert.ok(untouched.every((byte) => byte === 255), name);
+    assert.ok(
+      untouched.every((byte) => byte === 255),
+      name,
+    );
   }
 });
 
 test('a plain training loop: the optimiser is no weight', async () => {
   const { tensors } = await readTorchCheckpoint(accessBytes(bytesOf('protocol4.zip.pt')));
-  assert.deepEqual(tensors.map(({ path, name }) => [path, name]), [['nested.weight', 'nested.weight']]);
+  assert.deepEqual(
+    tensors.map(({ path, name }) => [path, name]),
+    [['nested.weight', 'nested.weight']],
+  );
 });
 
 describe('toFloat32', () => {

@@ -3,7 +3,12 @@ import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { accessBytes } from '../../src/formats/random-access.ts';
-import { DEFAULT_TORCH_CHECKPOINT_LIMITS, readTorchCheckpoint, TORCH_CHECKPOINT_FAULTS, TorchCheckpointError } from '../../src/formats/torch-checkpoint/index.ts';
+import {
+  DEFAULT_TORCH_CHECKPOINT_LIMITS,
+  readTorchCheckpoint,
+  TORCH_CHECKPOINT_FAULTS,
+  TorchCheckpointError,
+} from '../../src/formats/torch-checkpoint/index.ts';
 import type { TorchCheckpointLimits } from '../../src/formats/torch-checkpoint/index.ts';
 import { hostileFiles, inertFiles } from '../fixtures/hostile/torch-corpus.ts';
 import { archive, archiveParts, legacy, stateDict, zip } from '../fixtures/hostile/torch-files.ts';
@@ -14,13 +19,19 @@ const goldenDir = new URL('../golden/torch-checkpoint/', import.meta.url);
 const golden = (name: string): Buffer => readFileSync(new URL(name, goldenDir));
 
 /** Reads a file and all its tensors. */
-async function readWhole(bytes: Uint8Array, limits: Partial<TorchCheckpointLimits> = {}): Promise<Awaited<ReturnType<typeof readTorchCheckpoint>>> {
+async function readWhole(
+  bytes: Uint8Array,
+  limits: Partial<TorchCheckpointLimits> = {},
+): Promise<Awaited<ReturnType<typeof readTorchCheckpoint>>> {
   const checkpoint = await readTorchCheckpoint(accessBytes(bytes), { ...DEFAULT_TORCH_CHECKPOINT_LIMITS, ...limits });
   for (const tensor of checkpoint.tensors) await tensor.load();
   return checkpoint;
 }
 
-async function refusalOf(bytes: Uint8Array, limits?: Partial<TorchCheckpointLimits>): Promise<TorchCheckpointError | undefined> {
+async function refusalOf(
+  bytes: Uint8Array,
+  limits?: Partial<TorchCheckpointLimits>,
+): Promise<TorchCheckpointError | undefined> {
   try {
     await readWhole(bytes, limits);
     return undefined;
@@ -34,7 +45,10 @@ async function refusalOf(bytes: Uint8Array, limits?: Partial<TorchCheckpointLimi
 test('the files that the corpus is made from are sound', async () => {
   for (const bytes of [archive(), zip(archiveParts(stateDict()), { zip64: 'RIGHT' }), legacy()]) {
     const { tensors, placeholders } = await readWhole(bytes);
-    assert.deepEqual(tensors.map(({ name, shape }) => ({ name, shape })), [{ name: 'weight', shape: [2, 3] }]);
+    assert.deepEqual(
+      tensors.map(({ name, shape }) => ({ name, shape })),
+      [{ name: 'weight', shape: [2, 3] }],
+    );
     assert.deepEqual(await tensors[0]?.load(), { dtype: 'F32', data: new Float32Array([1, 2, 3, 4, 5, 6]) });
     assert.deepEqual(placeholders, []);
   }
@@ -50,19 +64,31 @@ describe('refused', () => {
       assert.equal(refusal?.fault, fault, refusal?.message ?? 'it was read');
       assert.ok(refusal.place.length > 0 && refusal.place.length < 2000 && refusal.message.length < 1000);
       assert.ok(performance.now() - startedMs < MAX_MS, `took ${performance.now() - startedMs} ms`);
-      assert.ok(process.memoryUsage().rss - heapBytes < MAX_HEAP_GROWTH_BYTES, `took ${process.memoryUsage().rss - heapBytes} bytes`);
+      assert.ok(
+        process.memoryUsage().rss - heapBytes < MAX_HEAP_GROWTH_BYTES,
+        `took ${process.memoryUsage().rss - heapBytes} bytes`,
+      );
     });
   }
 
   test('every fault has its file', () => {
     const met = new Set(corpus.map(({ fault }) => fault));
-    assert.deepEqual(TORCH_CHECKPOINT_FAULTS.filter((fault) => !met.has(fault)), []);
+    assert.deepEqual(
+      TORCH_CHECKPOINT_FAULTS.filter((fault) => !met.has(fault)),
+      [],
+    );
   });
 
   test('a source that gives fewer bytes than it has', async () => {
     const bytes = archive();
-    const shrinking = { byteSize: bytes.length, read: async (offset: number, length: number) => new Uint8Array(bytes.subarray(offset, offset + length - 1)) };
-    await assert.rejects(readTorchCheckpoint(shrinking), (error) => error instanceof TorchCheckpointError && error.fault === 'READ_SHORT');
+    const shrinking = {
+      byteSize: bytes.length,
+      read: async (offset: number, length: number) => new Uint8Array(bytes.subarray(offset, offset + length - 1)),
+    };
+    await assert.rejects(
+      readTorchCheckpoint(shrinking),
+      (error) => error instanceof TorchCheckpointError && error.fault === 'READ_SHORT',
+    );
   });
 });
 
@@ -90,10 +116,12 @@ describe('damaged', () => {
   for (const name of files) {
     test(`${name}: cut off at every byte`, async () => {
       const bytes = golden(name);
-      for (let end = 0; end < bytes.length; end += 1) assert.notEqual(await refusalOf(bytes.subarray(0, end)), undefined, `cut at ${end}`);
+      for (let end = 0; end < bytes.length; end += 1)
+        assert.notEqual(await refusalOf(bytes.subarray(0, end)), undefined, `cut at ${end}`);
     });
 
-    // Some flips are harmless (a name, a number in a legacy file without checksums): what counts is that none crashes, hangs or swells.
+    // Some flips are harmless (a name, a number in a legacy file without checksums): what counts is that none crashes,
+    // hangs or swells.
     test(`${name}: bits flipped under a fixed seed`, async () => {
       const bytes = golden(name);
       const draw = generator(20_260_000 + bytes.length);

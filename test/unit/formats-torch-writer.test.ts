@@ -10,12 +10,16 @@ describe('a PyTorch checkpoint that is written here', () => {
   const source = encoderToExport('RESNET18');
   const file = Buffer.from(writeTorchCheckpoint({ ...source, tensors: source.tensors.toReversed() }));
 
-  test('is read back with the same names, in torchvision\'s order, and the same bits', async () => {
+  test("is read back with the same names, in torchvision's order, and the same bits", async () => {
     const { format, tensors, ignored } = await readTorchCheckpoint(accessBytes(file));
     assert.equal(format, 'ZIP');
     assert.deepEqual(ignored, []);
-    assert.deepEqual(tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape })), source.tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape: [...shape] })));
-    for (const [index, tensor] of tensors.entries()) assert.deepEqual((await tensor.load()).data, source.tensors[index]?.data, tensor.name);
+    assert.deepEqual(
+      tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape })),
+      source.tensors.map(({ name, dtype, shape }) => ({ name, dtype, shape: [...shape] })),
+    );
+    for (const [index, tensor] of tensors.entries())
+      assert.deepEqual((await tensor.load()).data, source.tensors[index]?.data, tensor.name);
   });
 
   test('begins as PyTorch asks: a zip whose first entry is the pickle, of protocol 2, with the version and the byte order beside it', () => {
@@ -24,7 +28,8 @@ describe('a PyTorch checkpoint that is written here', () => {
     const pickle = file.subarray(30 + file.readUInt16LE(26) + file.readUInt16LE(28));
     assert.deepEqual([...pickle.subarray(0, 2)], [0x80, 2]);
     assert.equal(pickle.toString('latin1', 2, 29), 'ccollections\nOrderedDict\n)R');
-    for (const name of ['archive/byteorder', 'archive/version', 'archive/data/0', 'archive/data/119']) assert.ok(file.includes(name), name);
+    for (const name of ['archive/byteorder', 'archive/version', 'archive/data/0', 'archive/data/119'])
+      assert.ok(file.includes(name), name);
     assert.ok(!file.includes('archive/data/120'));
   });
 
@@ -46,7 +51,12 @@ describe('a PyTorch checkpoint that is written here', () => {
       else assert.match(opcode, /[()RuQt\x89.]/);
     }
     assert.equal(position, pickle.length);
-    assert.deepEqual([...globals].sort(), ['collections.OrderedDict', 'torch.FloatStorage', 'torch.LongStorage', 'torch._utils._rebuild_tensor_v2']);
+    assert.deepEqual([...globals].sort(), [
+      'collections.OrderedDict',
+      'torch.FloatStorage',
+      'torch.LongStorage',
+      'torch._utils._rebuild_tensor_v2',
+    ]);
   });
 
   test('aligns each tensor to 64 bytes, as PyTorch does', () => {

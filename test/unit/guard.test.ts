@@ -45,20 +45,45 @@ describe('a schema', () => {
 
   for (const root of ['Query', 'Mutation', 'Subscription']) {
     test(`with a field of ${root} that has no rule is not`, () => {
-      assert.match(faults(SMALL.replace(`type ${root} {`, `type ${root} { added: Int`), RULES), new RegExp(`${root}\\.added has no rule`));
+      assert.match(
+        faults(SMALL.replace(`type ${root} {`, `type ${root} { added: Int`), RULES),
+        new RegExp(`${root}\\.added has no rule`),
+      );
     });
   }
-  test('with a type that has no role is not', () => assert.match(faults(`${SMALL} type Added { a: Int } extend type Slide { added: Added }`, RULES), /The type Added has no role/));
+  test('with a type that has no role is not', () =>
+    assert.match(
+      faults(`${SMALL} type Added { a: Int } extend type Slide { added: Added }`, RULES),
+      /The type Added has no role/,
+    ));
   test('is not built with a rule that has no field, or a role that has no type', () => {
-    assert.match(faults(SMALL, { ...RULES, fields: { ...RULES.fields, 'Query.gone': { role: 'ADMIN', action: 'READ' } } }), /a line for Query\.gone/);
+    assert.match(
+      faults(SMALL, { ...RULES, fields: { ...RULES.fields, 'Query.gone': { role: 'ADMIN', action: 'READ' } } }),
+      /a line for Query\.gone/,
+    );
     assert.match(faults(SMALL, { ...RULES, types: { ...RULES.types, OPERATOR: ['Gone'] } }), /names the type Gone/);
   });
   test('where a reader comes to a secret by a way round is not built', () => {
-    assert.match(faults(`${SMALL} extend type Slide { keeper: Secret }`, RULES), /Query\.slides is open to READER and leads to the type Secret, which needs ADMIN/);
-    assert.match(faults(SMALL.replace('type Secret {', 'type Secret implements Thing { id: ID!').replace('type Query {', 'type Query { thing: Thing'), { ...RULES, fields: { ...RULES.fields, 'Query.thing': { role: 'READER', action: 'READ' } } }), /Query\.thing .* the type Secret/);
+    assert.match(
+      faults(`${SMALL} extend type Slide { keeper: Secret }`, RULES),
+      /Query\.slides is open to READER and leads to the type Secret, which needs ADMIN/,
+    );
+    assert.match(
+      faults(
+        SMALL.replace('type Secret {', 'type Secret implements Thing { id: ID!').replace(
+          'type Query {',
+          'type Query { thing: Thing',
+        ),
+        { ...RULES, fields: { ...RULES.fields, 'Query.thing': { role: 'READER', action: 'READ' } } },
+      ),
+      /Query\.thing .* the type Secret/,
+    );
   });
   test('is not fooled by names that every object has', () => {
-    assert.match(faults(SMALL.replace('type Query {', 'type Query { constructor: Int'), { ...RULES, fields: { ...RULES.fields } }), /Query\.constructor has no rule/);
+    assert.match(
+      faults(SMALL.replace('type Query {', 'type Query { constructor: Int'), { ...RULES, fields: { ...RULES.fields } }),
+      /Query\.constructor has no rule/,
+    );
   });
 });
 
@@ -68,12 +93,21 @@ test('every root field and every type of the printed schema has its rule', () =>
   const fields = roots.flatMap((root) => Object.keys(root?.getFields() ?? {}).map((name) => `${root?.name}.${name}`));
   assert.deepEqual(fields.toSorted(), Object.keys(FIELD_RULES).toSorted());
   const ruled = new Set(Object.values(TYPE_ROLES).flat());
-  const types = Object.values(printed.getTypeMap()).filter((type) => isObjectType(type) && !roots.includes(type) && !type.name.startsWith('__'));
-  assert.deepEqual(types.map((type) => type.name).filter((name) => !ruled.has(name) && !ruled.has(name.replace(/(Connection|Edge|Payload)$/, ''))), []);
+  const types = Object.values(printed.getTypeMap()).filter(
+    (type) => isObjectType(type) && !roots.includes(type) && !type.name.startsWith('__'),
+  );
+  assert.deepEqual(
+    types
+      .map((type) => type.name)
+      .filter((name) => !ruled.has(name) && !ruled.has(name.replace(/(Connection|Edge|Payload)$/, ''))),
+    [],
+  );
 });
 
 test('no mutation is open to a reader, and none is a matter of reading', () => {
-  for (const [name, { role, action }] of Object.entries(FIELD_RULES).filter(([field]) => field.startsWith('Mutation.'))) {
+  for (const [name, { role, action }] of Object.entries(FIELD_RULES).filter(([field]) =>
+    field.startsWith('Mutation.'),
+  )) {
     assert.ok(role !== 'ANYONE' && role !== 'READER' && action !== 'READ', name);
   }
 });
@@ -83,17 +117,26 @@ test('what a mutation touches stands in its arguments', () => {
   for (const [name, { touches = {} }] of Object.entries(FIELD_RULES)) {
     for (const place of Object.values(touches).flat()) {
       const [argument = '', field] = place.split('.');
-      const type = printed.getMutationType()?.getFields()[name.replace('Mutation.', '')]?.args.find((arg) => arg.name === argument)?.type;
+      const type = printed
+        .getMutationType()
+        ?.getFields()
+        [name.replace('Mutation.', '')]?.args.find((arg) => arg.name === argument)?.type;
       assert.ok(type !== undefined, `${name}: ${place}`);
       if (field === undefined) continue;
       const input = printed.getType(String(type).replaceAll(/[!\[\]]/g, ''));
-      assert.ok(input !== undefined && 'getFields' in input && Object.hasOwn(input.getFields(), field), `${name}: ${place}`);
+      assert.ok(
+        input !== undefined && 'getFields' in input && Object.hasOwn(input.getFields(), field),
+        `${name}: ${place}`,
+      );
     }
   }
 });
 
 test('the first argument that is given names what is touched', () => {
-  assert.equal(referenceAt({ input: { modelId: null, modelSlug: 'tour' } }, ['input.modelId', 'input.modelSlug']), 'tour');
+  assert.equal(
+    referenceAt({ input: { modelId: null, modelSlug: 'tour' } }, ['input.modelId', 'input.modelSlug']),
+    'tour',
+  );
   assert.equal(referenceAt({ input: {} }, ['input.modelId', 'id']), undefined);
   assert.equal(referenceAt({ input: { id: 7 } }, ['input.id', 'input.id.length']), undefined);
 });
@@ -103,15 +146,30 @@ describe('a limited key', () => {
     const uploader = keyHolder('ADMIN', { actions: ['IMPORT', 'READ'] });
     authorise(uploader, 'CONTRIBUTOR', 'IMPORT');
     authorise(uploader, 'READER', 'READ');
-    assert.throws(() => authorise(uploader, 'ADMIN', 'ADMINISTER'), { code: 'FORBIDDEN', message: /limited to IMPORT, READ/ });
-    assert.throws(() => authorise(keyHolder('READER', { actions: ['IMPORT'] }), 'CONTRIBUTOR', 'IMPORT'), { code: 'FORBIDDEN', message: /needs the role CONTRIBUTOR/ });
+    assert.throws(() => authorise(uploader, 'ADMIN', 'ADMINISTER'), {
+      code: 'FORBIDDEN',
+      message: /limited to IMPORT, READ/,
+    });
+    assert.throws(() => authorise(keyHolder('READER', { actions: ['IMPORT'] }), 'CONTRIBUTOR', 'IMPORT'), {
+      code: 'FORBIDDEN',
+      message: /needs the role CONTRIBUTOR/,
+    });
   });
 
   test('may change only its datasets and models', () => {
     const own = keyHolder('OPERATOR', { resources: ['dataset:bach', 'model:*'] });
     authoriseChange(own, ['dataset:bach', 'model:anything']);
     authoriseChange(keyHolder('OPERATOR'), undefined);
-    for (const resources of [['dataset:bach-2'], ['dataset:bach', 'dataset:other'], ['dataset:*'], ['dataset:'], ['model'], [''], [], undefined]) {
+    for (const resources of [
+      ['dataset:bach-2'],
+      ['dataset:bach', 'dataset:other'],
+      ['dataset:*'],
+      ['dataset:'],
+      ['model'],
+      [''],
+      [],
+      undefined,
+    ]) {
       assert.throws(() => authoriseChange(own, resources), { code: 'FORBIDDEN' }, String(resources));
     }
   });

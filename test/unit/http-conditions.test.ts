@@ -20,9 +20,14 @@ describe('conditions', () => {
     ['If-None-Match of anything', { 'if-none-match': '*' }, 'NOT_MODIFIED'],
     ['If-None-Match of others', { 'if-none-match': '"x", W/"y"' }, 'SEND'],
     ['If-Match comes first', { 'if-match': '"x"', 'if-none-match': '"abc"' }, 'PRECONDITION_FAILED'],
-    ['dates are ignored where none is known', { 'if-unmodified-since': 'Thu, 01 Jan 1970 00:00:00 GMT', 'if-modified-since': 'Fri, 01 Jan 2100 00:00:00 GMT' }, 'SEND'],
+    [
+      'dates are ignored where none is known',
+      { 'if-unmodified-since': 'Thu, 01 Jan 1970 00:00:00 GMT', 'if-modified-since': 'Fri, 01 Jan 2100 00:00:00 GMT' },
+      'SEND',
+    ],
   ];
-  for (const [what, headers, verdict] of cases) test(what, () => assert.equal(evaluateConditions(headers, ETAG), verdict));
+  for (const [what, headers, verdict] of cases)
+    test(what, () => assert.equal(evaluateConditions(headers, ETAG), verdict));
 });
 
 describe('ranges of 10 bytes', () => {
@@ -49,17 +54,23 @@ describe('ranges of 10 bytes', () => {
     ['0-1', 'WHOLE'],
     ['', 'WHOLE'],
   ];
-  for (const [range, selected] of cases) test(`"${range}"`, () => assert.deepEqual(selectRange({ range }, ETAG, 10), selected));
+  for (const [range, selected] of cases)
+    test(`"${range}"`, () => assert.deepEqual(selectRange({ range }, ETAG, 10), selected));
 
   test('none at all', () => assert.equal(selectRange({}, ETAG, 10), 'WHOLE'));
   test('of nothing', () => assert.equal(selectRange({ range: 'bytes=0-' }, ETAG, 0), 'UNSATISFIABLE'));
-  test('If-Range of the same bytes', () => assert.deepEqual(selectRange({ range: 'bytes=3-5', 'if-range': ETAG }, ETAG, 10), { first: 3, last: 5 }));
+  test('If-Range of the same bytes', () =>
+    assert.deepEqual(selectRange({ range: 'bytes=3-5', 'if-range': ETAG }, ETAG, 10), { first: 3, last: 5 }));
   for (const ifRange of ['"x"', 'W/"abc"', 'Fri, 01 Jan 2100 00:00:00 GMT']) {
-    test(`If-Range ${ifRange}`, () => assert.equal(selectRange({ range: 'bytes=3-5', 'if-range': ifRange }, ETAG, 10), 'WHOLE'));
+    test(`If-Range ${ifRange}`, () =>
+      assert.equal(selectRange({ range: 'bytes=3-5', 'if-range': ifRange }, ETAG, 10), 'WHOLE'));
   }
 });
 
 test('names of saved files', () => {
   assert.equal(attachment('tissue-v3-resnet18.safetensors'), 'attachment; filename="tissue-v3-resnet18.safetensors"');
-  assert.equal(attachment('Gewebe "ä"\r\n.bin'), 'attachment; filename="Gewebe _____.bin"; filename*=UTF-8\'\'Gewebe%20%22%C3%A4%22%0D%0A.bin');
+  assert.equal(
+    attachment('Gewebe "ä"\r\n.bin'),
+    'attachment; filename="Gewebe _____.bin"; filename*=UTF-8\'\'Gewebe%20%22%C3%A4%22%0D%0A.bin',
+  );
 });

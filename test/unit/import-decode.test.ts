@@ -6,12 +6,23 @@ import { isNearlyBlank } from '../../workers/imaging/blankness.ts';
 import { decodeImage, encodePng } from '../../workers/imaging/decode.ts';
 import { formatOf, readImageHeader, type ImageFormat } from '../../workers/imaging/image-header.ts';
 import { prepareImage, type Prepared } from '../../workers/imaging/prepare.ts';
-import { bmpOf, glassPixels, picture, pngThatClaims, tissueJpeg, tissuePixels, tissuePng, withPenStroke } from '../fixtures/hostile-images.ts';
+import {
+  bmpOf,
+  glassPixels,
+  picture,
+  pngThatClaims,
+  tissueJpeg,
+  tissuePixels,
+  tissuePng,
+  withPenStroke,
+} from '../fixtures/hostile-images.ts';
 
 const SIZE_PX = 48;
 const PIXELS = tissuePixels(SIZE_PX, 1);
 
-async function decoded(bytes: Buffer): Promise<{ format: ImageFormat; plain: boolean; width: number; height: number; data: Buffer }> {
+async function decoded(
+  bytes: Buffer,
+): Promise<{ format: ImageFormat; plain: boolean; width: number; height: number; data: Buffer }> {
   const format = formatOf(bytes);
   assert.ok(format !== undefined);
   const header = await readImageHeader(bytes, format);
@@ -21,7 +32,8 @@ async function decoded(bytes: Buffer): Promise<{ format: ImageFormat; plain: boo
   return { format, plain: header.plain, ...result.pixels };
 }
 
-const prepare = async (bytes: Buffer, patchSizePx: number | null = null): Promise<Prepared> => prepareImage(bytes, patchSizePx, async () => undefined);
+const prepare = async (bytes: Buffer, patchSizePx: number | null = null): Promise<Prepared> =>
+  prepareImage(bytes, patchSizePx, async () => undefined);
 
 async function issueOf(bytes: Buffer, patchSizePx: number | null = null): Promise<string> {
   const prepared = await prepare(bytes, patchSizePx);
@@ -63,7 +75,11 @@ describe('formats', () => {
     assert.equal(deep.plain, false);
     assert.ok(deep.data.every((value, index) => Math.abs(value - (PIXELS[index] ?? 0)) <= 1));
 
-    const clear = await decoded(await sharp({ create: { width: 40, height: 40, channels: 4, background: { r: 0, g: 0, b: 0, alpha: 0 } } }).png().toBuffer());
+    const clear = await decoded(
+      await sharp({ create: { width: 40, height: 40, channels: 4, background: { r: 0, g: 0, b: 0, alpha: 0 } } })
+        .png()
+        .toBuffer(),
+    );
     assert.equal(clear.plain, false);
     assert.ok(clear.data.every((value) => value === 255));
 
@@ -71,7 +87,11 @@ describe('formats', () => {
     assert.equal(cmyk.plain, false);
     assert.equal(cmyk.data.length, PIXELS.length);
 
-    const wide = await sharp(PIXELS, { raw: { width: SIZE_PX, height: SIZE_PX, channels: 3 } }).extract({ left: 0, top: 0, width: 48, height: 36 }).jpeg().withMetadata({ orientation: 6 }).toBuffer();
+    const wide = await sharp(PIXELS, { raw: { width: SIZE_PX, height: SIZE_PX, channels: 3 } })
+      .extract({ left: 0, top: 0, width: 48, height: 36 })
+      .jpeg()
+      .withMetadata({ orientation: 6 })
+      .toBuffer();
     const turned = await decoded(wide);
     assert.equal(turned.plain, false);
     assert.deepEqual([turned.width, turned.height], [36, 48]);
@@ -95,7 +115,10 @@ describe('formats', () => {
   });
 
   test('the same picture in two formats has one pixel digest', async () => {
-    const [png, bmp] = await Promise.all([prepare(await tissuePng(SIZE_PX, 1)), prepare(bmpOf(PIXELS, SIZE_PX, SIZE_PX, { bitsPerPixel: 24 }))]);
+    const [png, bmp] = await Promise.all([
+      prepare(await tissuePng(SIZE_PX, 1)),
+      prepare(bmpOf(PIXELS, SIZE_PX, SIZE_PX, { bitsPerPixel: 24 })),
+    ]);
     assert.ok(png.outcome === 'IMAGES' && bmp.outcome === 'IMAGES');
     assert.equal(png.images[0]?.pixelDigest.length, 32);
     assert.deepEqual(png.images[0]?.pixelDigest, bmp.images[0]?.pixelDigest);
@@ -118,16 +141,24 @@ describe('what is wrong', () => {
       for (const share of [0.95, 0.5]) {
         const issue = await issueOf(bytes.subarray(0, Math.floor(bytes.length * share)));
         // A TIFF keeps its directory at the end: without it nothing says what was there.
-        assert.ok(issue === 'TRUNCATED' || (name === 'TIFF' && issue === 'UNREADABLE'), `${name} cut at ${share}: ${issue}`);
+        assert.ok(
+          issue === 'TRUNCATED' || (name === 'TIFF' && issue === 'UNREADABLE'),
+          `${name} cut at ${share}: ${issue}`,
+        );
       }
       assert.notEqual(await issueOf(bytes.subarray(0, 20)), 'IMAGES', `${name} of 20 bytes`);
     }
   });
 
   test('a file cut at any byte is never taken for a whole one', async () => {
-    for (const bytes of [await tissueJpeg(40, 3), await tissuePng(40, 3), bmpOf(tissuePixels(40, 3), 40, 40, { bitsPerPixel: 32 })]) {
+    for (const bytes of [
+      await tissueJpeg(40, 3),
+      await tissuePng(40, 3),
+      bmpOf(tissuePixels(40, 3), 40, 40, { bitsPerPixel: 32 }),
+    ]) {
       const lengths = Array.from({ length: 40 }, (_, index) => Math.floor(((index + 1) * (bytes.length - 16)) / 41));
-      for (const length of lengths) assert.notEqual(await issueOf(bytes.subarray(0, length)), 'IMAGES', `${length} of ${bytes.length}`);
+      for (const length of lengths)
+        assert.notEqual(await issueOf(bytes.subarray(0, length)), 'IMAGES', `${length} of ${bytes.length}`);
     }
   });
 
@@ -169,7 +200,14 @@ describe('what is wrong', () => {
   });
 
   test('what is no image of ours, whatever it would like to be', async () => {
-    for (const text of ['', 'BM', 'hello', '<svg xmlns="http://www.w3.org/2000/svg" width="99999" height="99999"/>', 'GIF89a', '%PDF-1.7']) {
+    for (const text of [
+      '',
+      'BM',
+      'hello',
+      '<svg xmlns="http://www.w3.org/2000/svg" width="99999" height="99999"/>',
+      'GIF89a',
+      '%PDF-1.7',
+    ]) {
       assert.equal(await issueOf(Buffer.from(text)), 'NOT_AN_IMAGE', text);
     }
   });
@@ -189,7 +227,10 @@ describe('cutting', () => {
     assert.ok(prepared.outcome === 'IMAGES');
     assert.equal(prepared.images.length + prepared.blankCount, 9);
     for (const [index, patch] of prepared.images.entries()) {
-      const expected = await picture(pixels, sizePx).extract({ left: (index % 3) * 32, top: Math.floor(index / 3) * 32, width: 32, height: 32 }).raw().toBuffer();
+      const expected = await picture(pixels, sizePx)
+        .extract({ left: (index % 3) * 32, top: Math.floor(index / 3) * 32, width: 32, height: 32 })
+        .raw()
+        .toBuffer();
       assert.ok((await sharp(patch.bytes).raw().toBuffer()).equals(expected), `patch ${index}`);
       assert.deepEqual([patch.width, patch.height, patch.extension], [32, 32, 'png']);
     }

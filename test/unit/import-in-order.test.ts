@@ -14,15 +14,22 @@ test('results come in the order of the items, never more than the window at once
   let running = 0;
   let most = 0;
   const results = await collect(
-    mapInOrder(Array.from({ length: 50 }, (_, index) => index), { windowSize: 4, byteLimit: 1 }, async (item) => {
-      running += 1;
-      most = Math.max(most, running);
-      for (let turns = (item * 7) % 5; turns > 0; turns -= 1) await turn();
-      running -= 1;
-      return item;
-    }),
+    mapInOrder(
+      Array.from({ length: 50 }, (_, index) => index),
+      { windowSize: 4, byteLimit: 1 },
+      async (item) => {
+        running += 1;
+        most = Math.max(most, running);
+        for (let turns = (item * 7) % 5; turns > 0; turns -= 1) await turn();
+        running -= 1;
+        return item;
+      },
+    ),
   );
-  assert.deepEqual(results, Array.from({ length: 50 }, (_, index) => index));
+  assert.deepEqual(
+    results,
+    Array.from({ length: 50 }, (_, index) => index),
+  );
   assert.equal(most, 4);
 });
 

@@ -13,7 +13,8 @@ let folder = '';
 before(async () => {
   folder = await realpath(await mkdtemp(path.join(tmpdir(), 'paraffin-csv-')));
   await mkdir(path.join(folder, 'sub'));
-  for (const name of ['a.png', 'b.png', 'sub/c.png', 'Größe, µm.png', ' lead.png']) await writeFile(path.join(folder, name), 'x');
+  for (const name of ['a.png', 'b.png', 'sub/c.png', 'Größe, µm.png', ' lead.png'])
+    await writeFile(path.join(folder, name), 'x');
   await symlink(path.join(folder, 'a.png'), path.join(folder, 'link.png'));
   await symlink(tmpdir(), path.join(folder, 'away'));
 });
@@ -45,7 +46,9 @@ describe('a sound CSV', () => {
   });
 
   test('columns in any order, with a byte order mark, quotes, CRLF, blank lines and letters of any script', async () => {
-    const rows = await read('\uFEFFsplit,label,path,group\r\ntrain, tumour ,"Größe, µm.png",p1\r\n\r\ntest,"",./sub/../sub/c.png,\r\n');
+    const rows = await read(
+      '\uFEFFsplit,label,path,group\r\ntrain, tumour ,"Größe, µm.png",p1\r\n\r\ntest,"",./sub/../sub/c.png,\r\n',
+    );
     assert.deepEqual(rows, [
       { relativePath: 'Größe, µm.png', label: 'tumour', group: 'p1', split: 'train' },
       { relativePath: 'sub/c.png', label: null, group: null, split: 'test' },
@@ -64,21 +67,31 @@ describe('a CSV at fault', () => {
   test('an unknown column', () => refuses('path,colour\na.png,red\n', /Line 1: the column "colour" is not known/));
   test('a column twice', () => refuses('path,label,label\na.png,x,y\n', /Line 1: the column label stands twice/));
   test('semicolons', () => refuses('path;label\na.png;x\n', /Line 1: the column "path;label" is not known/));
-  test('a line with too many fields', () => refuses('path,label\na.png,x\nb.png,x,y\n', /Line 3: it has 3 fields, and the header has 2/));
+  test('a line with too many fields', () =>
+    refuses('path,label\na.png,x\nb.png,x,y\n', /Line 3: it has 3 fields, and the header has 2/));
   test('a line with too few fields', () => refuses('path,label\na.png\n', /Line 2: it has 1 fields/));
   test('an empty path', () => refuses('path,label\n,x\n', /Line 2, column path: it is empty/));
-  test('a path twice, written in two ways', () => refuses('path\na.png\nb.png\n./a.png\n', /Line 4, column path: "a.png" stands in line 2 already/));
+  test('a path twice, written in two ways', () =>
+    refuses('path\na.png\nb.png\n./a.png\n', /Line 4, column path: "a.png" stands in line 2 already/));
   test('a path that climbs out', () => refuses('path\nsub/../../x.png\n', /Line 2, column path: .* climbs out/));
   test('an absolute path', () => refuses('path\n/etc/passwd\n', /Line 2, column path: .* is absolute/));
   test('a path of another system', () => refuses('path\nC:\\images\\a.png\n', /Line 2, column path: .* is absolute/));
   test('a zero byte', () => refuses('path\na\0.png\n', /Line 2, column path: it holds a zero byte/));
-  test('a missing file', () => refuses('path\na.png\nnowhere.png\n', /Line 3, column path: "nowhere.png" does not exist/));
+  test('a missing file', () =>
+    refuses('path\na.png\nnowhere.png\n', /Line 3, column path: "nowhere.png" does not exist/));
   test('a symbolic link', () => refuses('path\nlink.png\n', /Line 2, column path: .* symbolic link/));
-  test('a way through a symbolic link', () => refuses(`path\naway/${path.basename(folder)}/a.png\n`, /Line 2, column path: .* (symbolic link|does not exist)/));
-  test('a split in some lines only', () => refuses('path,split\na.png,train\nb.png,\n', /Line 3, column split: it is empty/));
+  test('a way through a symbolic link', () =>
+    refuses(`path\naway/${path.basename(folder)}/a.png\n`, /Line 2, column path: .* (symbolic link|does not exist)/));
+  test('a split in some lines only', () =>
+    refuses('path,split\na.png,train\nb.png,\n', /Line 3, column split: it is empty/));
   test('an unclosed quote', () => refuses('path,label\n"a.png,x\n', /Line \d+: .*[Qq]uote/));
-  test('text that is not UTF-8', () => refuses(Buffer.concat([Buffer.from('path\na.png\n'), Buffer.from([0xe4, 0x2e, 0x70])]), /Line 3: the text is not UTF-8/));
-  test('a label longer than any label', () => refuses(`path,label\na.png,${'x'.repeat(5000)}\n`, /Line 2, column label: it is longer/));
+  test('text that is not UTF-8', () =>
+    refuses(
+      Buffer.concat([Buffer.from('path\na.png\n'), Buffer.from([0xe4, 0x2e, 0x70])]),
+      /Line 3: the text is not UTF-8/,
+    ));
+  test('a label longer than any label', () =>
+    refuses(`path,label\na.png,${'x'.repeat(5000)}\n`, /Line 2, column label: it is longer/));
   test('a line that never ends', () => refuses(`path,label\na.png,"${'x'.repeat(100_000)}"\n`, /Line \d+: /));
   test('a file that is too large, told before it is read', async () => {
     const csvPath = path.join(folder, 'large.csv');
@@ -87,5 +100,9 @@ describe('a CSV at fault', () => {
     await truncate(csvPath, CSV_BYTES_MAX + 1);
     await assert.rejects(readLabelsCsv(csvPath, folder), { code: 'LABELS_CSV_INVALID', message: /at most/ });
   });
-  test('no file at all', () => assert.rejects(readLabelsCsv(path.join(folder, 'none.csv'), folder), { code: 'LABELS_CSV_INVALID', message: /can not be opened/ }));
+  test('no file at all', () =>
+    assert.rejects(readLabelsCsv(path.join(folder, 'none.csv'), folder), {
+      code: 'LABELS_CSV_INVALID',
+      message: /can not be opened/,
+    }));
 });

@@ -44,7 +44,15 @@ test('the root and what is below it are allowed and come back as real paths', as
 });
 
 test('what is outside is refused, whether it exists or not', async () => {
-  for (const outside of ['/etc', '/nowhere', base, path.join(base, 'root-beside'), path.join(root, '..'), path.join(root, '../missing'), path.join(root, 'leads-out')]) {
+  for (const outside of [
+    '/etc',
+    '/nowhere',
+    base,
+    path.join(base, 'root-beside'),
+    path.join(root, '..'),
+    path.join(root, '../missing'),
+    path.join(root, 'leads-out'),
+  ]) {
     assert.equal(await codeOf(outside), 'IMPORT_PATH_NOT_ALLOWED', outside);
   }
   assert.equal(await codeOf('relative/folder'), 'IMPORT_PATH_NOT_ALLOWED');
@@ -61,7 +69,12 @@ test('a missing folder, a file, and names that no file can have', async () => {
 });
 
 test('a labels CSV is held to the same rule', async () => {
-  assert.equal(await resolveImportFile(path.join(root, 'labels.csv'), [root], 'input.labelsCsvPath'), path.join(root, 'labels.csv'));
+  assert.equal(
+    await resolveImportFile(path.join(root, 'labels.csv'), [root], 'input.labelsCsvPath'),
+    path.join(root, 'labels.csv'),
+  );
   await assert.rejects(resolveImportFile(root, [root], 'input.labelsCsvPath'), { code: 'IMPORT_PATH_NOT_FOUND' });
-  await assert.rejects(resolveImportFile('/etc/passwd', [root], 'input.labelsCsvPath'), { code: 'IMPORT_PATH_NOT_ALLOWED' });
+  await assert.rejects(resolveImportFile('/etc/passwd', [root], 'input.labelsCsvPath'), {
+    code: 'IMPORT_PATH_NOT_ALLOWED',
+  });
 });

@@ -40,7 +40,9 @@ test('a file that became a link, a pipe, a folder or nothing since it was listed
     await replace();
     return read(folder);
   };
-  assert.deepEqual(await replacedBy(() => symlink(path.join(folder, 'elsewhere/x.png'), file)), { issue: 'NOT_A_REGULAR_FILE' });
+  assert.deepEqual(await replacedBy(() => symlink(path.join(folder, 'elsewhere/x.png'), file)), {
+    issue: 'NOT_A_REGULAR_FILE',
+  });
   assert.deepEqual(await replacedBy(() => execFileSync('mkfifo', [file])), { issue: 'NOT_A_REGULAR_FILE' });
   assert.deepEqual(await replacedBy(() => mkdir(file)), { issue: 'NOT_A_REGULAR_FILE' });
   assert.deepEqual(await replacedBy(() => undefined), { issue: 'UNREADABLE' });

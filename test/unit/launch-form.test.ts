@@ -2,28 +2,88 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { buildSchema, parse, validate } from 'graphql';
-import { fill, labelOf, type InputField, type InputType, type TypeReference } from '../../web/src/pages/launch/schema.ts';
+import {
+  fill,
+  labelOf,
+  type InputField,
+  type InputType,
+  type TypeReference,
+} from '../../web/src/pages/launch/schema.ts';
 
 const scalar = (name: string): TypeReference => ({ kind: 'SCALAR', name, ofType: null });
-const listOf = (of: TypeReference): TypeReference => ({ kind: 'LIST', name: null, ofType: { kind: 'NON_NULL', name: null, ofType: of } });
-const field = (name: string, type: TypeReference): InputField => ({ name, type, description: null, defaultValue: null });
-const type = (name: string, inputFields: readonly InputField[] | null, enumValues: readonly string[] | null): InputType => ({ name, description: null, inputFields, enumValues: enumValues?.map((value) => ({ name: value })) ?? null });
+const listOf = (of: TypeReference): TypeReference => ({
+  kind: 'LIST',
+  name: null,
+  ofType: { kind: 'NON_NULL', name: null, ofType: of },
+});
+const field = (name: string, type: TypeReference): InputField => ({
+  name,
+  type,
+  description: null,
+  defaultValue: null,
+});
+const type = (
+  name: string,
+  inputFields: readonly InputField[] | null,
+  enumValues: readonly string[] | null,
+): InputType => ({
+  name,
+  description: null,
+  inputFields,
+  enumValues: enumValues?.map((value) => ({ name: value })) ?? null,
+});
 
 const RULE: TypeReference = { kind: 'ENUM', name: 'Rule', ofType: null };
 const CONTRACT: TypeReference = { kind: 'INPUT_OBJECT', name: 'ContractInput', ofType: null };
-const TYPES = new Map([
-  type('Rule', null, ['CROP', 'SQUASH']),
-  type('ContractInput', [field('sizePx', scalar('Int')), field('mean', listOf(scalar('Float'))), field('rule', RULE)], null),
-].map((each) => [each.name, each]));
-const FIELDS = [field('name', scalar('String')), field('organs', listOf(scalar('String'))), field('rules', listOf(RULE)), field('rule', RULE), field('isDrawn', scalar('Boolean')), field('contract', CONTRACT), field('parts', listOf(CONTRACT)), field('options', scalar('JSON'))];
+const TYPES = new Map(
+  [
+    type('Rule', null, ['CROP', 'SQUASH']),
+    type(
+      'ContractInput',
+      [field('sizePx', scalar('Int')), field('mean', listOf(scalar('Float'))), field('rule', RULE)],
+      null,
+    ),
+  ].map((each) => [each.name, each]),
+);
+const FIELDS = [
+  field('name', scalar('String')),
+  field('organs', listOf(scalar('String'))),
+  field('rules', listOf(RULE)),
+  field('rule', RULE),
+  field('isDrawn', scalar('Boolean')),
+  field('contract', CONTRACT),
+  field('parts', listOf(CONTRACT)),
+  field('options', scalar('JSON')),
+];
 
 describe('a form', () => {
   test('writes GraphQL that the schema takes, of every kind of field', () => {
-    const texts = { name: 'Kolon "α"', organs: 'BREAST, COLON', rules: 'CROP,SQUASH', rule: 'CROP', isDrawn: 'true', 'contract.sizePx': '224', 'contract.mean': '[0.5, 0.5]', 'contract.rule': 'SQUASH', parts: '[{ "sizePx": 1 }]', options: '{ "count": 3 }' };
+    const texts = {
+      name: 'Kolon "α"',
+      organs: 'BREAST, COLON',
+      rules: 'CROP,SQUASH',
+      rule: 'CROP',
+      isDrawn: 'true',
+      'contract.sizePx': '224',
+      'contract.mean': '[0.5, 0.5]',
+      'contract.rule': 'SQUASH',
+      parts: '[{ "sizePx": 1 }]',
+      options: '{ "count": 3 }',
+    };
     const { values, lines, faults } = fill(FIELDS, texts, TYPES);
     assert.deepEqual(faults, {});
-    assert.deepEqual(values, { name: 'Kolon "α"', organs: ['BREAST', 'COLON'], rules: ['CROP', 'SQUASH'], rule: 'CROP', isDrawn: true, contract: { sizePx: 224, mean: [0.5, 0.5], rule: 'SQUASH' }, parts: [{ sizePx: 1 }], options: { count: 3 } });
-    const schema = buildSchema(`scalar JSON enum Rule { CROP SQUASH } input ContractInput { sizePx: Int mean: [Float!] rule: Rule }
+    assert.deepEqual(values, {
+      name: 'Kolon "α"',
+      organs: ['BREAST', 'COLON'],
+      rules: ['CROP', 'SQUASH'],
+      rule: 'CROP',
+      isDrawn: true,
+      contract: { sizePx: 224, mean: [0.5, 0.5], rule: 'SQUASH' },
+      parts: [{ sizePx: 1 }],
+      options: { count: 3 },
+    });
+    const schema =
+      buildSchema(`scalar JSON enum Rule { CROP SQUASH } input ContractInput { sizePx: Int mean: [Float!] rule: Rule }
       input In { name: String organs: [String!] rules: [Rule!] rule: Rule isDrawn: Boolean contract: ContractInput parts: [ContractInput!] options: JSON }
       type Query { made(input: In): Int }`);
     assert.deepEqual(validate(schema, parse(`{ made(input: { ${lines.join('\n')} }) }`)), []);
@@ -35,12 +95,41 @@ describe('a form', () => {
   });
 
   test('says of each field by its path what is wrong', () => {
-    const { values, faults } = fill(FIELDS, { name: 'x', 'contract.sizePx': 'large', 'contract.mean': '0.5, half', options: '{ count }' }, TYPES);
-    assert.deepEqual(faults, { 'contract.sizePx': 'must be a number', 'contract.mean': 'must be a number', options: 'must be JSON' });
+    const { values, faults } = fill(
+      FIELDS,
+      { name: 'x', 'contract.sizePx': 'large', 'contract.mean': '0.5, half', options: '{ count }' },
+      TYPES,
+    );
+    assert.deepEqual(faults, {
+      'contract.sizePx': 'must be a number',
+      'contract.mean': 'must be a number',
+      options: 'must be JSON',
+    });
     assert.deepEqual(values, { name: 'x' });
   });
 });
 
 test('a name is said in words, its unit last', () => {
-  assert.deepEqual(['imageSizePx', 'datasetVersionId', 'labelsCsvPath', 'maxDurationSeconds', 'homepageUrl', 'ihcMarkers', 'arxiv', 'name'].map(labelOf), ['Image size, px', 'Dataset version', 'Labels CSV path', 'Max duration, s', 'Homepage URL', 'IHC markers', 'arXiv', 'Name']);
+  assert.deepEqual(
+    [
+      'imageSizePx',
+      'datasetVersionId',
+      'labelsCsvPath',
+      'maxDurationSeconds',
+      'homepageUrl',
+      'ihcMarkers',
+      'arxiv',
+      'name',
+    ].map(labelOf),
+    [
+      'Image size, px',
+      'Dataset version',
+      'Labels CSV path',
+      'Max duration, s',
+      'Homepage URL',
+      'IHC markers',
+      'arXiv',
+      'Name',
+    ],
+  );
 });

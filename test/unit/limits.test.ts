@@ -2,7 +2,15 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { buildSchema, getIntrospectionQuery, parse } from 'graphql';
-import { checkCost, checkDocument, MAX_ALIASES, MAX_COST, MAX_DEPTH, MAX_FIELDS, MAX_LIST_ITEMS } from '../../src/api/limits.ts';
+import {
+  checkCost,
+  checkDocument,
+  MAX_ALIASES,
+  MAX_COST,
+  MAX_DEPTH,
+  MAX_FIELDS,
+  MAX_LIST_ITEMS,
+} from '../../src/api/limits.ts';
 
 const schema = buildSchema(`
   type Query { models(first: Int): ModelConnection!  model: Model }
@@ -28,44 +36,77 @@ describe('an operation', () => {
   });
 
   test('counts depth through fragments', () => {
-    assert.match(messages(`query { model { ...a } } fragment a on Model { ${'parent { '.repeat(MAX_DEPTH)} id ${'} '.repeat(MAX_DEPTH)} }`).join(), /levels deep/);
+    assert.match(
+      messages(
+        `query { model { ...a } } fragment a on Model { ${'parent { '.repeat(MAX_DEPTH)} id ${'} '.repeat(MAX_DEPTH)} }`,
+      ).join(),
+      /levels deep/,
+    );
   });
 
   const lists: readonly [string, string, Record<string, unknown>][] = [
     ['by literals', '{ models(first: 200) { nodes { models(first: 200) { nodes { id } } } } }', {}],
-    ['by variables', 'query($n: Int) { models(first: $n) { nodes { models(first: $n) { nodes { id } } } } }', { n: 200 }],
-    ['by a size that is cut to the largest page', '{ models(first: 9999999) { nodes { models(first: 9999999) { nodes { id } } } } }', {}],
+    [
+      'by variables',
+      'query($n: Int) { models(first: $n) { nodes { models(first: $n) { nodes { id } } } } }',
+      { n: 200 },
+    ],
+    [
+      'by a size that is cut to the largest page',
+      '{ models(first: 9999999) { nodes { models(first: 9999999) { nodes { id } } } } }',
+      {},
+    ],
     ['by defaults, three deep', '{ models { nodes { models { nodes { models { nodes { id } } } } } } }', {}],
-    ['by inline fragments', '{ ... on Query { models(first: 200) { nodes { ... { models(first: 200) { nodes { id } } } } } } }', {}],
+    [
+      'by inline fragments',
+      '{ ... on Query { models(first: 200) { nodes { ... { models(first: 200) { nodes { id } } } } } } }',
+      {},
+    ],
   ];
   for (const [what, query, variables] of lists) {
-    test(`may not multiply its lists ${what}`, () => assert.match(messages(query, variables).join(), new RegExp(`list items; ${MAX_LIST_ITEMS} are allowed`)));
+    test(`may not multiply its lists ${what}`, () =>
+      assert.match(messages(query, variables).join(), new RegExp(`list items; ${MAX_LIST_ITEMS} are allowed`)));
   }
 
-  const aliases = (count: number): string => Array.from({ length: count }, (_, index) => `m${index}: model { id }`).join(' ');
+  const aliases = (count: number): string =>
+    Array.from({ length: count }, (_, index) => `m${index}: model { id }`).join(' ');
   test('may give so many fields a name of its own and no more, fragments written out', () => {
     assert.deepEqual(messages(`{ ${aliases(MAX_ALIASES)} }`), []);
-    assert.match(messages(`{ ${aliases(MAX_ALIASES + 1)} }`).join(), new RegExp(`${MAX_ALIASES + 1} fields a name of its own; ${MAX_ALIASES} are allowed`));
+    assert.match(
+      messages(`{ ${aliases(MAX_ALIASES + 1)} }`).join(),
+      new RegExp(`${MAX_ALIASES + 1} fields a name of its own; ${MAX_ALIASES} are allowed`),
+    );
     const half = `fragment half on Query { ${aliases(MAX_ALIASES / 2)} }`;
     assert.deepEqual(messages(`{ ...half ...half } ${half}`), []);
     assert.match(messages(`{ ...half ...half last: model { id } } ${half}`).join(), /a name of its own/);
   });
 
   test('may have so many fields resolved and no more: each counts as often as the lists around it have items', () => {
-    // Ten for a list without pages: 5 levels of it are 1 + 10 * (1 + 10 * (…)) = 111,111 fields, 6 levels ten times as many.
+    // Ten for a list without pages: 5 levels of it are 1 + 10 * (1 + 10 * (…)) = 111,111 fields, 6 levels ten times as
+    // many.
     const parts = (levels: number): string => `{ model { ${'parts { '.repeat(levels)} id ${'} '.repeat(levels)} } }`;
     assert.deepEqual(messages(parts(5)), []);
     assert.match(messages(parts(6)).join(), new RegExp(`may have to resolve \\d+ fields; ${MAX_COST} are allowed`));
   });
 
   test('is not told the schema where that is shut', () => {
-    const errors = checkDocument(schema, parse('{ __schema { queryType { name } } model { id } }'), undefined, {}, false);
+    const errors = checkDocument(
+      schema,
+      parse('{ __schema { queryType { name } } model { id } }'),
+      undefined,
+      {},
+      false,
+    );
     assert.match(errors.map((error) => error.message).join(), /introspection/i);
   });
 
   test('is counted quickly even when fragments double at each level', () => {
     const levels = 60;
-    const fragments = Array.from({ length: levels }, (_, level) => `fragment f${level} on Model { ${level + 1 < levels ? `...f${level + 1} ...f${level + 1}` : 'id'} }`);
+    const fragments = Array.from(
+      { length: levels },
+      (_, level) =>
+        `fragment f${level} on Model { ${level + 1 < levels ? `...f${level + 1} ...f${level + 1}` : 'id'} }`,
+    );
     const startMs = performance.now();
     // Without GraphQL's own rules, which are checked first and take their own time.
     const [error] = checkCost(schema, parse(`{ model { ...f0 } } ${fragments.join(' ')}`), undefined, {});

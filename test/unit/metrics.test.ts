@@ -2,7 +2,13 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { labelAuroc, macroAuroc, rankScores } from '../../src/statistics/auroc.ts';
 import { groupResamples, interval95, percentile } from '../../src/statistics/bootstrap.ts';
-import { accuracy, balancedAccuracy, confusionMatrix, labelReports, macroF1 } from '../../src/statistics/classification.ts';
+import {
+  accuracy,
+  balancedAccuracy,
+  confusionMatrix,
+  labelReports,
+  macroF1,
+} from '../../src/statistics/classification.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 
 const int = (...values: readonly number[]): Int32Array => Int32Array.from(values);
@@ -12,7 +18,10 @@ describe('classification metrics, by hand', () => {
   const matrix = confusionMatrix({ truth: int(0, 0, 0, 1, 1), predicted: int(0, 0, 1, 1, 0), labelCount: 2 });
 
   test('rows are true, columns predicted', () => {
-    assert.deepEqual(matrix, [[2, 1], [1, 1]]);
+    assert.deepEqual(matrix, [
+      [2, 1],
+      [1, 1],
+    ]);
   });
 
   test('each formula', () => {
@@ -37,7 +46,10 @@ describe('classification metrics, by hand', () => {
 
   test('image counts stand for repeated images', () => {
     const counted = confusionMatrix({ truth: int(0, 1), predicted: int(1, 1), labelCount: 2 }, int(3, 0));
-    assert.deepEqual(counted, [[0, 3], [0, 0]]);
+    assert.deepEqual(counted, [
+      [0, 3],
+      [0, 0],
+    ]);
     const repeated = confusionMatrix({ truth: int(0, 0, 0), predicted: int(1, 1, 1), labelCount: 2 });
     assert.deepEqual(counted, repeated);
   });
@@ -50,7 +62,11 @@ describe('classification metrics, by hand', () => {
 
 describe('AUROC', () => {
   const binary = (truth: Int32Array, positiveScores: readonly number[]): ReturnType<typeof rankScores> =>
-    rankScores({ truth, scores: Float64Array.from(positiveScores.flatMap((score) => [1 - score, score])), labelCount: 2 });
+    rankScores({
+      truth,
+      scores: Float64Array.from(positiveScores.flatMap((score) => [1 - score, score])),
+      labelCount: 2,
+    });
 
   test('1 for a perfect order, 0 for the reverse, a half for all equal', () => {
     assert.equal(labelAuroc(binary(int(0, 0, 1), [0.1, 0.2, 0.3]), 1), 1);
@@ -81,7 +97,11 @@ describe('AUROC', () => {
   });
 
   test('is undefined where a side is missing, and the mean leaves such labels out', () => {
-    const ranked = rankScores({ truth: int(0, 1, 0), scores: Float64Array.of(0.7, 0.3, 0, 0.2, 0.8, 0, 0.6, 0.4, 0), labelCount: 3 });
+    const ranked = rankScores({
+      truth: int(0, 1, 0),
+      scores: Float64Array.of(0.7, 0.3, 0, 0.2, 0.8, 0, 0.6, 0.4, 0),
+      labelCount: 3,
+    });
     assert.equal(labelAuroc(ranked, 2), null);
     assert.equal(macroAuroc(ranked), 1);
     assert.equal(macroAuroc(ranked, int(1, 0, 1)), null);
@@ -96,7 +116,10 @@ describe('AUROC', () => {
 describe('bootstrap', () => {
   test('percentiles lie between neighbours as numpy has them', () => {
     const sorted = Float64Array.of(1, 2, 4, 8);
-    assert.deepEqual([0, 0.5, 1, 0.1].map((fraction) => percentile(sorted, fraction)), [1, 3, 8, 1.3]);
+    assert.deepEqual(
+      [0, 0.5, 1, 0.1].map((fraction) => percentile(sorted, fraction)),
+      [1, 3, 8, 1.3],
+    );
     assert.throws(() => percentile(new Float64Array(0), 0.5), RangeError);
   });
 

@@ -11,19 +11,33 @@ const SIDE_PX = 96;
 /** Soft blobs on a pale ground, by a seed. */
 function picture(seed: number): Sharp {
   const random = createRandom(seed);
-  const blobs = Array.from({ length: 14 }, () => ({ x: random.uniform() * SIDE_PX, y: random.uniform() * SIDE_PX, radius: random.between(5, 20), depth: random.between(30, 120) }));
+  const blobs = Array.from({ length: 14 }, () => ({
+    x: random.uniform() * SIDE_PX,
+    y: random.uniform() * SIDE_PX,
+    radius: random.between(5, 20),
+    depth: random.between(30, 120),
+  }));
   const data = Buffer.alloc(SIDE_PX * SIDE_PX * 3);
   for (let y = 0; y < SIDE_PX; y += 1) {
     for (let x = 0; x < SIDE_PX; x += 1) {
-      const dark = blobs.reduce((sum, blob) => sum + blob.depth * Math.exp(-((x - blob.x) ** 2 + (y - blob.y) ** 2) / (2 * blob.radius ** 2)), 0);
-      data.set([230 - dark * 0.6, 210 - dark, 225 - dark * 0.5].map((value) => Math.max(0, Math.round(value))), (y * SIDE_PX + x) * 3);
+      const dark = blobs.reduce(
+        (sum, blob) => sum + blob.depth * Math.exp(-((x - blob.x) ** 2 + (y - blob.y) ** 2) / (2 * blob.radius ** 2)),
+        0,
+      );
+      data.set(
+        [230 - dark * 0.6, 210 - dark, 225 - dark * 0.5].map((value) => Math.max(0, Math.round(value))),
+        (y * SIDE_PX + x) * 3,
+      );
     }
   }
   return sharp(data, { raw: { width: SIDE_PX, height: SIDE_PX, channels: 3 } });
 }
 
 async function hashOf(image: Sharp): Promise<Uint8Array> {
-  const { data, info } = await sharp(await image.png().toBuffer()).removeAlpha().raw().toBuffer({ resolveWithObject: true });
+  const { data, info } = await sharp(await image.png().toBuffer())
+    .removeAlpha()
+    .raw()
+    .toBuffer({ resolveWithObject: true });
   return perceptualHash({ data, width: info.width, height: info.height });
 }
 
@@ -40,7 +54,9 @@ describe('a perceptual hash', () => {
   ];
   for (const [what, change] of changes) {
     test(`finds a picture again after ${what}, and no other one`, async () => {
-      const index = createHashIndex(Buffer.concat([await hashOf(picture(2)), await hashOf(picture(1)), await hashOf(picture(3))]));
+      const index = createHashIndex(
+        Buffer.concat([await hashOf(picture(2)), await hashOf(picture(1)), await hashOf(picture(3))]),
+      );
       assert.ok(index.hasNear(await hashOf(await change(picture(1)))));
       assert.ok(!index.hasNear(await hashOf(await change(picture(4)))));
     });
@@ -48,7 +64,13 @@ describe('a perceptual hash', () => {
 
   test('of an orientation is the hash of the turned picture', async () => {
     const own = await hashOf(picture(5));
-    for (const turned of [picture(5).rotate(90), picture(5).rotate(180), picture(5).rotate(270), picture(5).flop(), picture(5).flip()]) {
+    for (const turned of [
+      picture(5).rotate(90),
+      picture(5).rotate(180),
+      picture(5).rotate(270),
+      picture(5).flop(),
+      picture(5).flip(),
+    ]) {
       const hash = await hashOf(turned);
       assert.ok(orientationsOf(own).some((orientation) => hashDistance(orientation, hash) <= 1));
     }
@@ -59,18 +81,22 @@ describe('a perceptual hash', () => {
 describe('the index', () => {
   test('finds whatever differs in few enough bits, wherever they are, and nothing beyond', () => {
     const random = createRandom(7);
-    const drawn = (): Uint8Array => Uint8Array.from({ length: 8 }, (_, byte) => random.integer(256) & (byte === 0 ? 254 : 255));
+    const drawn = (): Uint8Array =>
+      Uint8Array.from({ length: 8 }, (_, byte) => random.integer(256) & (byte === 0 ? 254 : 255));
     const hashes = Array.from({ length: 500 }, drawn);
     const index = createHashIndex(Buffer.concat(hashes));
     const withFlipped = (hash: Uint8Array, count: number): Uint8Array => {
       const changed = hash.slice();
-      for (const bit of random.shuffled(Array.from({ length: 63 }, (_, place) => place + 1)).slice(0, count)) changed[bit >> 3] = (changed[bit >> 3] ?? 0) ^ (1 << (bit & 7));
+      for (const bit of random.shuffled(Array.from({ length: 63 }, (_, place) => place + 1)).slice(0, count))
+        changed[bit >> 3] = (changed[bit >> 3] ?? 0) ^ (1 << (bit & 7));
       return changed;
     };
     for (const hash of hashes.slice(0, 100)) {
       assert.ok(index.hasNear(withFlipped(hash, NEAR_DUPLICATE_DISTANCE)));
       const far = withFlipped(hash, NEAR_DUPLICATE_DISTANCE + 1);
-      const isNearAnother = orientationsOf(far).some((orientation) => hashes.some((other) => hashDistance(orientation, other) <= NEAR_DUPLICATE_DISTANCE));
+      const isNearAnother = orientationsOf(far).some((orientation) =>
+        hashes.some((other) => hashDistance(orientation, other) <= NEAR_DUPLICATE_DISTANCE),
+      );
       assert.equal(index.hasNear(far), isNearAnother);
     }
     assert.ok(!createHashIndex(new Uint8Array(0)).hasNear(drawn()));

@@ -2,14 +2,20 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { probeMatrix } from '../../workers/engine/probe/probe-matrix.ts';
-import { fitLogisticRegression, predictProbabilities, probeInputs, trainingInputs } from '../../workers/engine/probe/logistic-regression.ts';
+import {
+  fitLogisticRegression,
+  predictProbabilities,
+  probeInputs,
+  trainingInputs,
+} from '../../workers/engine/probe/logistic-regression.ts';
 import { rowSpaceOf } from '../../workers/engine/probe/row-space.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { liveTensorCount } from '../../workers/engine/tensorflow.ts';
 
 const random = createRandom(23);
 const normals = (count: number): Float32Array => Float32Array.from({ length: count }, () => random.normal());
-const product = (left: ArrayLike<number>, right: ArrayLike<number>): number => Array.from(left).reduce((sum, value, index) => sum + value * (right[index] ?? 0), 0);
+const product = (left: ArrayLike<number>, right: ArrayLike<number>): number =>
+  Array.from(left).reduce((sum, value, index) => sum + value * (right[index] ?? 0), 0);
 const rowOf = (rows: Float32Array, row: number, dim: number): Float32Array => rows.subarray(row * dim, (row + 1) * dim);
 
 describe('rowSpaceOf', () => {
@@ -19,7 +25,9 @@ describe('rowSpaceOf', () => {
     assert.equal(dim, 9);
     for (let left = 0; left < 9; left += 1) {
       for (let right = 0; right <= left; right += 1) {
-        const difference = product(rowOf(coordinates, left, dim), rowOf(coordinates, right, dim)) - product(rowOf(rows, left, 40), rowOf(rows, right, 40));
+        const difference =
+          product(rowOf(coordinates, left, dim), rowOf(coordinates, right, dim)) -
+          product(rowOf(rows, left, 40), rowOf(rows, right, 40));
         assert.ok(Math.abs(difference) < 1e-4, `rows ${left} and ${right}: ${difference}`);
       }
     }
@@ -38,14 +46,21 @@ describe('rowSpaceOf', () => {
     const [rowCount, rowDim] = [60, 150];
     const rows = normals(rowCount * rowDim);
     for (let entry = 0; entry < rowDim; entry += 1) {
-      const mean = Array.from({ length: rowCount }, (_, row) => rows[row * rowDim + entry] ?? NaN).reduce((sum, value) => sum + value, 0) / rowCount;
-      for (let row = 0; row < rowCount; row += 1) rows[row * rowDim + entry] = (rows[row * rowDim + entry] ?? NaN) - mean;
+      const mean =
+        Array.from({ length: rowCount }, (_, row) => rows[row * rowDim + entry] ?? NaN).reduce(
+          (sum, value) => sum + value,
+          0,
+        ) / rowCount;
+      for (let row = 0; row < rowCount; row += 1)
+        rows[row * rowDim + entry] = (rows[row * rowDim + entry] ?? NaN) - mean;
     }
     const { dim, coordinates } = rowSpaceOf(rows, rowDim);
     assert.equal(dim, rowCount - 1);
     for (let left = 0; left < rowCount; left += 1) {
       for (let right = 0; right <= left; right += 1) {
-        const difference = product(rowOf(coordinates, left, dim), rowOf(coordinates, right, dim)) - product(rowOf(rows, left, rowDim), rowOf(rows, right, rowDim));
+        const difference =
+          product(rowOf(coordinates, left, dim), rowOf(coordinates, right, dim)) -
+          product(rowOf(rows, left, rowDim), rowOf(rows, right, rowDim));
         assert.ok(Math.abs(difference) < 1e-3, `rows ${left} and ${right}: ${difference}`);
       }
     }
@@ -54,11 +69,13 @@ describe('rowSpaceOf', () => {
   test('stays a basis where one row is all but another, by a thousandth of a per cent', () => {
     const rows = normals(20 * 100);
     const noise = normals(100);
-    for (let entry = 0; entry < 100; entry += 1) rows[19 * 100 + entry] = (rows[entry] ?? NaN) + 1e-5 * (noise[entry] ?? NaN);
+    for (let entry = 0; entry < 100; entry += 1)
+      rows[19 * 100 + entry] = (rows[entry] ?? NaN) + 1e-5 * (noise[entry] ?? NaN);
     const { dim, inwards, outwards } = rowSpaceOf(rows, 100);
     assert.equal(dim, 20);
     const inside = Float64Array.from(normals(dim * 2));
-    for (const [index, value] of inwards(outwards(inside, 2), 2).entries()) assert.ok(Math.abs(value - (inside[index] ?? NaN)) < 1e-4, `${index}: ${value}, not ${inside[index]}`);
+    for (const [index, value] of inwards(outwards(inside, 2), 2).entries())
+      assert.ok(Math.abs(value - (inside[index] ?? NaN)) < 1e-4, `${index}: ${value}, not ${inside[index]}`);
   });
 
   test('gives back what lies within, and drops what is across', () => {
@@ -68,27 +85,39 @@ describe('rowSpaceOf', () => {
     for (const [index, value] of again.entries()) assert.ok(Math.abs(value - (inside[index] ?? NaN)) < 1e-9);
     const across = Float64Array.from(normals(30 * 2));
     const within = outwards(inwards(across, 2), 2);
-    const rest = inwards(across.map((value, index) => value - (within[index] ?? 0)), 2);
+    const rest = inwards(
+      across.map((value, index) => value - (within[index] ?? 0)),
+      2,
+    );
     assert.ok(rest.every((value) => Math.abs(value) < 1e-9));
   });
 });
 
 describe('probeMatrix', () => {
-  for (const [where, rowCount] of [['here', 20], ['on the device', 400]] as const) {
+  for (const [where, rowCount] of [
+    ['here', 20],
+    ['on the device', 400],
+  ] as const) {
     test(`multiplies ${where}`, () => {
       const before = liveTensorCount();
       const rows = normals(rowCount * 100);
       const matrix = probeMatrix(rows, rowCount, 100, 2);
       const [weights, residuals] = [Float64Array.from(normals(101 * 2)), Float64Array.from(normals(rowCount * 2))];
       const entryOf = (row: number, entry: number): number => (entry === 100 ? 1 : (rows[row * 100 + entry] ?? NaN));
-      const sumOver = (count: number, term: (index: number) => number): number => Array.from({ length: count }, (_, index) => term(index)).reduce((sum, value) => sum + value, 0);
+      const sumOver = (count: number, term: (index: number) => number): number =>
+        Array.from({ length: count }, (_, index) => term(index)).reduce((sum, value) => sum + value, 0);
       for (const [cell, value] of matrix.times(weights, 2).entries()) {
         const [row, column] = [cell >> 1, cell & 1];
-        assert.ok(Math.abs(value - sumOver(101, (entry) => entryOf(row, entry) * (weights[entry * 2 + column] ?? NaN))) < 1e-3);
+        assert.ok(
+          Math.abs(value - sumOver(101, (entry) => entryOf(row, entry) * (weights[entry * 2 + column] ?? NaN))) < 1e-3,
+        );
       }
       for (const [cell, value] of matrix.transposedTimes(residuals, 2).entries()) {
         const [entry, column] = [cell >> 1, cell & 1];
-        assert.ok(Math.abs(value - sumOver(rowCount, (row) => entryOf(row, entry) * (residuals[row * 2 + column] ?? NaN))) < 1e-3);
+        assert.ok(
+          Math.abs(value - sumOver(rowCount, (row) => entryOf(row, entry) * (residuals[row * 2 + column] ?? NaN))) <
+            1e-3,
+        );
       }
       assert.equal(liveTensorCount(), before + (where === 'here' ? 0 : 1));
       matrix.dispose();
@@ -100,7 +129,11 @@ describe('probeMatrix', () => {
 describe('a fit in the space of its rows', () => {
   const fit = (rows: Float32Array, dim: number, labels: Int32Array) => {
     const inputs = trainingInputs(rows, dim, 3);
-    const model = fitLogisticRegression(inputs, labels, 3, { inverseRegularisation: 0.1, gradientTolerance: 1e-7, maxIterations: 2000 });
+    const model = fitLogisticRegression(inputs, labels, 3, {
+      inverseRegularisation: 0.1,
+      gradientTolerance: 1e-7,
+      maxIterations: 2000,
+    });
     inputs.dispose();
     return { model, isSpanned: inputs.space !== null };
   };
@@ -124,11 +157,17 @@ describe('a fit in the space of its rows', () => {
     for (let copy = 0; copy < 20; copy += 1) many.set(rows, copy * rows.length);
     const whole = trainingInputs(many, 60, 3);
     assert.equal(whole.space, null);
-    const model = fitLogisticRegression(whole, Int32Array.from({ length: 300 }, (_, row) => row % 3), 3, { inverseRegularisation: 0.005, gradientTolerance: 1e-6, maxIterations: 2000 });
+    const model = fitLogisticRegression(
+      whole,
+      Int32Array.from({ length: 300 }, (_, row) => row % 3),
+      3,
+      { inverseRegularisation: 0.005, gradientTolerance: 1e-6, maxIterations: 2000 },
+    );
     whole.dispose();
     const fresh = normals(10 * 60);
     const [ours, theirs] = [probabilitiesOf(spanned.model, fresh), probabilitiesOf(model, fresh)];
-    for (const [index, value] of ours.entries()) assert.ok(Math.abs(value - (theirs[index] ?? NaN)) < 1e-4, `${value} and ${theirs[index]}`);
+    for (const [index, value] of ours.entries())
+      assert.ok(Math.abs(value - (theirs[index] ?? NaN)) < 1e-4, `${value} and ${theirs[index]}`);
     assert.equal(liveTensorCount(), before);
   });
 
@@ -136,6 +175,9 @@ describe('a fit in the space of its rows', () => {
     const { model, isSpanned } = fit(new Float32Array(10 * 60), 60, Int32Array.from([0, 0, 0, 0, 0, 1, 1, 1, 2, 2]));
     assert.ok(isSpanned);
     const [first = NaN, second = NaN, third = NaN] = probabilitiesOf(model, normals(60));
-    assert.ok(Math.abs(first - 0.5) < 1e-4 && Math.abs(second - 0.3) < 1e-4 && Math.abs(third - 0.2) < 1e-4, `${first} ${second} ${third}`);
+    assert.ok(
+      Math.abs(first - 0.5) < 1e-4 && Math.abs(second - 0.3) < 1e-4 && Math.abs(third - 0.2) < 1e-4,
+      `${first} ${second} ${third}`,
+    );
   });
 });

@@ -36,11 +36,27 @@ describe('runLinearProbe', () => {
       assert.ok(value > 0.9 && ci95Low <= value && value <= ci95High && ci95High <= 1);
     }
     assert.equal(result.testedImageCount, 90);
-    assert.equal(result.confusionMatrix.flat().reduce((sum, count) => sum + count, 0), 90);
-    assert.deepEqual(result.labelReports.map((report) => [report.labelName, report.support]), [['normal', 30], ['tumour', 30], ['stroma', 30]]);
+    assert.equal(
+      result.confusionMatrix.flat().reduce((sum, count) => sum + count, 0),
+      90,
+    );
+    assert.deepEqual(
+      result.labelReports.map((report) => [report.labelName, report.support]),
+      [
+        ['normal', 30],
+        ['tumour', 30],
+        ['stroma', 30],
+      ],
+    );
     const { kind, foldCount, groupCount, seed, parts } = result.split;
-    assert.deepEqual({ kind, foldCount, groupCount, seed }, { kind: 'GROUPED_FOLDS', foldCount: 5, groupCount: 30, seed: 9 });
-    assert.deepEqual(parts.map((part) => [part.trainImageCount, part.testImageCount]), Array.from({ length: 5 }, () => [72, 18]));
+    assert.deepEqual(
+      { kind, foldCount, groupCount, seed },
+      { kind: 'GROUPED_FOLDS', foldCount: 5, groupCount: 30, seed: 9 },
+    );
+    assert.deepEqual(
+      parts.map((part) => [part.trainImageCount, part.testImageCount]),
+      Array.from({ length: 5 }, () => [72, 18]),
+    );
     assert.ok(parts.every((part) => part.converged));
     assert.ok(told.every((done, index) => done >= (told[index - 1] ?? 0)) && told.at(-1) === 1);
   });
@@ -84,9 +100,19 @@ describe('runLinearProbe', () => {
   });
 
   const refused: readonly [string, Partial<LinearProbeInput>, ProbeErrorCode, string][] = [
-    ['embeddings of another number of images', { embeddings: new Float32Array(91 * 16 + 1) }, 'BAD_OPTION', 'embeddings'],
+    [
+      'embeddings of another number of images',
+      { embeddings: new Float32Array(91 * 16 + 1) },
+      'BAD_OPTION',
+      'embeddings',
+    ],
     ['no embeddings', { embeddings: new Float32Array(0) }, 'BAD_OPTION', 'embeddings'],
-    ['an embedding that is not finite', { embeddings: new Float32Array(90 * 16).fill(1).fill(NaN, 40, 41) }, 'EMBEDDING_NOT_FINITE', 'embeddings'],
+    [
+      'an embedding that is not finite',
+      { embeddings: new Float32Array(90 * 16).fill(1).fill(NaN, 40, 41) },
+      'EMBEDDING_NOT_FINITE',
+      'embeddings',
+    ],
     ['too few groups listed', { groups: ['a'] }, 'BAD_OPTION', 'groups'],
     ['too few splits listed', { splits: [null] }, 'BAD_OPTION', 'splits'],
     ['a label without a name', { labelNames: ['normal', 'tumour'] }, 'BAD_OPTION', 'labels'],
@@ -98,13 +124,21 @@ describe('runLinearProbe', () => {
   ];
   for (const [what, change, code, field] of refused) {
     test(`refuses ${what}`, async () => {
-      await assert.rejects(runLinearProbe(problem(1, change)), (error) => error instanceof ProbeError && error.code === code && error.field === field);
+      await assert.rejects(
+        runLinearProbe(problem(1, change)),
+        (error) => error instanceof ProbeError && error.code === code && error.field === field,
+      );
     });
   }
 });
 
 test('without resamples an interval is its value', () => {
-  const pooled = { truth: Int32Array.of(0, 1), probabilities: Float64Array.of(0.8, 0.2, 0.6, 0.4), groups: ['a', 'b'], labelNames: ['x', 'y'] };
+  const pooled = {
+    truth: Int32Array.of(0, 1),
+    probabilities: Float64Array.of(0.8, 0.2, 0.6, 0.4),
+    groups: ['a', 'b'],
+    labelNames: ['x', 'y'],
+  };
   const { accuracy } = scorePredictions(pooled, 0, createRandom(1)).metrics;
   assert.deepEqual(accuracy, { value: 0.5, ci95Low: 0.5, ci95High: 0.5 });
 });
@@ -117,7 +151,10 @@ describe('minimise', () => {
       gradient: point.map((value, index) => (curvatures[index] ?? 0) * (value - index)),
     });
     const start = new Float64Array(4).fill(5);
-    const { point, converged, iterationCount } = minimise(evaluate, start, { gradientTolerance: 1e-9, maxIterations: 100 });
+    const { point, converged, iterationCount } = minimise(evaluate, start, {
+      gradientTolerance: 1e-9,
+      maxIterations: 100,
+    });
     assert.ok(converged && iterationCount < 60);
     for (const [index, value] of point.entries()) assert.ok(Math.abs(value - index) < 1e-8);
     assert.deepEqual([...start], [5, 5, 5, 5]);
@@ -128,12 +165,16 @@ describe('minimise', () => {
       value: point.reduce((sum, value) => sum + value ** 4, 0),
       gradient: point.map((value) => 4 * value ** 3),
     });
-    assert.equal(minimise(evaluate, Float64Array.of(3, 1), { gradientTolerance: 1e-12, maxIterations: 2 }).converged, false);
+    assert.equal(
+      minimise(evaluate, Float64Array.of(3, 1), { gradientTolerance: 1e-12, maxIterations: 2 }).converged,
+      false,
+    );
   });
 });
 
 describe('colourStatistics', () => {
-  const plain = (red: number, green: number, blue: number): Uint8Array => Uint8Array.from({ length: 12 }, (_, index) => [red, green, blue][index % 3] ?? 0);
+  const plain = (red: number, green: number, blue: number): Uint8Array =>
+    Uint8Array.from({ length: 12 }, (_, index) => [red, green, blue][index % 3] ?? 0);
 
   test('of one colour: its means, no spread, one bin for each channel', () => {
     const descriptor = colourStatistics(plain(255, 0, 0), 1);
@@ -141,13 +182,19 @@ describe('colourStatistics', () => {
     assert.deepEqual([...descriptor.subarray(0, 6)], [1, 0, 0, 1, 0, 1]);
     assert.ok(descriptor.subarray(6, 12).every((spread) => spread === 0));
     const histogram = [...descriptor.subarray(12)];
-    assert.deepEqual(histogram.flatMap((share, bin) => (share > 0 ? [bin] : [])), [7, 8, 16]);
+    assert.deepEqual(
+      histogram.flatMap((share, bin) => (share > 0 ? [bin] : [])),
+      [7, 8, 16],
+    );
   });
 
   test('hue stands on a circle: saturation times cosine and sine', () => {
     // Half saturated, hue 120 degrees; and grey, which has no hue.
     const green = colourStatistics(plain(100, 200, 100), 1);
-    assert.ok(Math.abs((green[3] ?? 0) - 0.5 * Math.cos((2 * Math.PI) / 3)) < 1e-6 && Math.abs((green[4] ?? 0) - 0.5 * Math.sin((2 * Math.PI) / 3)) < 1e-6);
+    assert.ok(
+      Math.abs((green[3] ?? 0) - 0.5 * Math.cos((2 * Math.PI) / 3)) < 1e-6 &&
+        Math.abs((green[4] ?? 0) - 0.5 * Math.sin((2 * Math.PI) / 3)) < 1e-6,
+    );
     assert.deepEqual([...colourStatistics(plain(90, 90, 90), 1).subarray(3, 5)], [0, 0]);
     assert.ok(colourStatistics(plain(0, 0, 0), 1).every(Number.isFinite));
   });
@@ -159,7 +206,12 @@ describe('colourStatistics', () => {
   });
 
   test('refuses bytes that are not images', () => {
-    for (const [byteCount, imageCount] of [[10, 1], [12, 0], [12, 5], [0, 1]] as const) {
+    for (const [byteCount, imageCount] of [
+      [10, 1],
+      [12, 0],
+      [12, 5],
+      [0, 1],
+    ] as const) {
       assert.throws(() => colourStatistics(new Uint8Array(byteCount), imageCount), RangeError);
     }
   });

@@ -13,12 +13,16 @@ describe('progress reporter', () => {
   test('writes the first at once, and joins what follows until flush', async () => {
     const { written, reporter } = record();
     await reporter.progress(0, 'Looking.');
-    for (let step = 0; step < 50; step += 1) await reporter.recordMetrics(step / 50, { step, metrics: { loss: 50 - step } });
+    for (let step = 0; step < 50; step += 1)
+      await reporter.recordMetrics(step / 50, { step, metrics: { loss: 50 - step } });
     await reporter.flush();
     assert.deepEqual(written[0], { progress: 0, message: 'Looking.' });
     assert.ok(written.length < 10, `${written.length} writes for 51 reports`);
     const steps = written.flatMap((report) => (report.points ?? []).map((point) => point.step));
-    assert.deepEqual(steps, Array.from({ length: 50 }, (_, index) => index));
+    assert.deepEqual(
+      steps,
+      Array.from({ length: 50 }, (_, index) => index),
+    );
     assert.equal(written.at(-1)?.progress, 49 / 50);
   });
 
@@ -36,7 +40,10 @@ describe('progress reporter', () => {
     await reporter.progress(1.5);
     await reporter.progress(-1);
     await reporter.flush();
-    assert.deepEqual(written.map((report) => report.progress), [1, 0]);
+    assert.deepEqual(
+      written.map((report) => report.progress),
+      [1, 0],
+    );
   });
 
   test('a message is kept while metrics join it', async () => {
@@ -45,7 +52,11 @@ describe('progress reporter', () => {
     await reporter.progress(0.1, 'Goes on from step 5.');
     await reporter.recordMetrics(0.2, { step: 5, metrics: { loss: 1 } });
     await reporter.flush();
-    assert.deepEqual(written.at(-1), { progress: 0.2, message: 'Goes on from step 5.', points: [{ step: 5, metrics: { loss: 1 } }] });
+    assert.deepEqual(written.at(-1), {
+      progress: 0.2,
+      message: 'Goes on from step 5.',
+      points: [{ step: 5, metrics: { loss: 1 } }],
+    });
   });
 
   test('a write that fails is told to whoever reports', async () => {

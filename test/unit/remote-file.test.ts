@@ -57,11 +57,17 @@ function half(response: ServerResponse, headers: Record<string, string>): void {
 
 function rest(request: IncomingMessage, response: ServerResponse, bytes: Buffer, contentRange?: string): void {
   const first = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? Number.NaN);
-  response.writeHead(206, { etag: '"one"', 'content-range': contentRange ?? `bytes ${first}-${bytes.length - 1}/${bytes.length}` });
+  response.writeHead(206, {
+    etag: '"one"',
+    'content-range': contentRange ?? `bytes ${first}-${bytes.length - 1}/${bytes.length}`,
+  });
   response.end(bytes.subarray(first));
 }
 
-const redirectTo = (location: string): Answer => (_request, response) => response.writeHead(302, { location }).end();
+const redirectTo =
+  (location: string): Answer =>
+  (_request, response) =>
+    response.writeHead(302, { location }).end();
 const OTHER = Buffer.alloc(BYTES.length, 'another file, ');
 
 const ANSWERS: Readonly<Record<string, Answer>> = {
@@ -71,11 +77,19 @@ const ANSWERS: Readonly<Record<string, Answer>> = {
     response.write(BYTES.subarray(0, HALF));
     response.end(BYTES.subarray(HALF));
   },
-  '/resumes': (request, response) => (request.headers.range === undefined ? half(response, { etag: '"one"' }) : rest(request, response, BYTES)),
-  '/changes': (request, response) => (request.headers.range === undefined ? half(response, { etag: '"one"' }) : response.writeHead(200, { etag: '"two"', 'content-length': OTHER.length }).end(OTHER)),
-  '/weak': (request, response) => (requests.length === 1 ? half(response, { etag: 'W/"one"' }) : response.writeHead(200).end(request.headers.range === undefined ? BYTES : OTHER)),
+  '/resumes': (request, response) =>
+    request.headers.range === undefined ? half(response, { etag: '"one"' }) : rest(request, response, BYTES),
+  '/changes': (request, response) =>
+    request.headers.range === undefined
+      ? half(response, { etag: '"one"' })
+      : response.writeHead(200, { etag: '"two"', 'content-length': OTHER.length }).end(OTHER),
+  '/weak': (request, response) =>
+    requests.length === 1
+      ? half(response, { etag: 'W/"one"' })
+      : response.writeHead(200).end(request.headers.range === undefined ? BYTES : OTHER),
   '/wrong-range': (request, response) => {
-    if (request.headers.range !== undefined) rest(request, response, BYTES, `bytes 0-${BYTES.length - 1}/${BYTES.length}`);
+    if (request.headers.range !== undefined)
+      rest(request, response, BYTES, `bytes 0-${BYTES.length - 1}/${BYTES.length}`);
     else if (requests.length === 1) half(response, { etag: '"one"' });
     else response.writeHead(200).end(BYTES);
   },
@@ -85,7 +99,8 @@ const ANSWERS: Readonly<Record<string, Answer>> = {
     else response.writeHead(200).end(BYTES);
   },
   '/never-ends-well': (_request, response) => half(response, {}),
-  '/busy': (_request, response) => (requests.length < 3 ? response.writeHead(503).end() : response.writeHead(200).end(BYTES)),
+  '/busy': (_request, response) =>
+    requests.length < 3 ? response.writeHead(503).end() : response.writeHead(200).end(BYTES),
   '/always-busy': (_request, response) => response.writeHead(503).end(),
   '/stalls': (_request, response) => {
     if (requests.length > 1) response.writeHead(200).end(BYTES);
@@ -113,19 +128,37 @@ const ANSWERS: Readonly<Record<string, Answer>> = {
   '/hop-2': redirectTo('file'),
   '/loop': redirectTo('/loop'),
   '/nowhere': (_request, response) => response.writeHead(302).end(),
-  '/to-private': (_request, response) => response.writeHead(307, { location: `http://127.0.0.2:${addressOf(server).port}/file` }).end(),
-  '/to-private-name': (_request, response) => response.writeHead(307, { location: `http://localhost:${addressOf(server).port}/file` }).end(),
+  '/to-private': (_request, response) =>
+    response.writeHead(307, { location: `http://127.0.0.2:${addressOf(server).port}/file` }).end(),
+  '/to-private-name': (_request, response) =>
+    response.writeHead(307, { location: `http://localhost:${addressOf(server).port}/file` }).end(),
   '/to-file-scheme': redirectTo('file:///etc/passwd'),
   '/to-credentials': redirectTo('http://user:word@127.0.0.1/'),
   '/to-nonsense': redirectTo('http://['),
 };
 
-async function fetchFrom(place: string, options: Partial<RemoteFileOptions> = {}): Promise<{ sha256: string; byteSize: number }> {
+async function fetchFrom(
+  place: string,
+  options: Partial<RemoteFileOptions> = {},
+): Promise<{ sha256: string; byteSize: number }> {
   const destination = path.join(folder, 'fetched');
   const url = place.startsWith('/') ? base + place : place;
   try {
-    const fetched = await fetchRemoteFile({ url, destination, maxBytes: 1_000_000, isAllowedAddress: () => true, retryDelayMs: 1, ...options });
-    assert.equal(createHash('sha256').update(await readFile(destination)).digest('hex'), fetched.sha256, 'what was told is what was written');
+    const fetched = await fetchRemoteFile({
+      url,
+      destination,
+      maxBytes: 1_000_000,
+      isAllowedAddress: () => true,
+      retryDelayMs: 1,
+      ...options,
+    });
+    assert.equal(
+      createHash('sha256')
+        .update(await readFile(destination))
+        .digest('hex'),
+      fetched.sha256,
+      'what was told is what was written',
+    );
     return fetched;
   } finally {
     await rm(destination, { force: true });
@@ -135,8 +168,19 @@ async function fetchFrom(place: string, options: Partial<RemoteFileOptions> = {}
 async function faultOf(place: string, options: Partial<RemoteFileOptions> = {}): Promise<DomainError> {
   const destination = path.join(folder, 'refused');
   const url = place.startsWith('/') ? base + place : place;
-  const fetching = fetchRemoteFile({ url, destination, maxBytes: 1_000_000, isAllowedAddress: () => true, retryDelayMs: 1, field: 'input.url', ...options });
-  const error = await fetching.then(() => assert.fail('it was fetched'), (reason: unknown) => reason);
+  const fetching = fetchRemoteFile({
+    url,
+    destination,
+    maxBytes: 1_000_000,
+    isAllowedAddress: () => true,
+    retryDelayMs: 1,
+    field: 'input.url',
+    ...options,
+  });
+  const error = await fetching.then(
+    () => assert.fail('it was fetched'),
+    (reason: unknown) => reason,
+  );
   assert.ok(error instanceof DomainError, String(error));
   assert.equal(error.field, 'input.url');
   assert.deepEqual(await readdir(folder), [], 'nothing stays behind');
@@ -146,10 +190,17 @@ async function faultOf(place: string, options: Partial<RemoteFileOptions> = {}):
 describe('a file', () => {
   test('comes whole, checked, with its progress told', async () => {
     const progress: number[] = [];
-    const options = { expectedSha256: SHA256, expectedByteSize: BYTES.length, onProgress: (each: { receivedBytes: number }) => progress.push(each.receivedBytes) };
+    const options = {
+      expectedSha256: SHA256,
+      expectedByteSize: BYTES.length,
+      onProgress: (each: { receivedBytes: number }) => progress.push(each.receivedBytes),
+    };
     assert.deepEqual(await fetchFrom('/file', options), { sha256: SHA256, byteSize: BYTES.length });
     assert.equal(progress.at(-1), BYTES.length);
-    assert.deepEqual(progress, progress.toSorted((a, b) => a - b));
+    assert.deepEqual(
+      progress,
+      progress.toSorted((a, b) => a - b),
+    );
   });
 
   test('needs no length', async () => {
@@ -158,7 +209,10 @@ describe('a file', () => {
 
   test('is followed through redirects, relative ones too', async () => {
     assert.equal((await fetchFrom('/hop')).sha256, SHA256);
-    assert.deepEqual(requests.map(({ url }) => url), ['/hop', '/hop-2', '/file']);
+    assert.deepEqual(
+      requests.map(({ url }) => url),
+      ['/hop', '/hop-2', '/file'],
+    );
   });
 
   test('by a name is fetched from one of its addresses', async () => {
@@ -181,7 +235,10 @@ describe('a connection that breaks off', () => {
 
   test('is begun anew where nothing proves that the rest is of the same file', async () => {
     assert.equal((await fetchFrom('/weak')).sha256, SHA256);
-    assert.deepEqual(requests.map(({ range }) => range), [undefined, undefined]);
+    assert.deepEqual(
+      requests.map(({ range }) => range),
+      [undefined, undefined],
+    );
   });
 
   for (const place of ['/wrong-range', '/no-range']) {
@@ -237,7 +294,12 @@ describe('is refused', () => {
     ['loopback of IPv6', 'http://[::1]/file', 'REMOTE_URL_NOT_ALLOWED', { isAllowedAddress: undefined }],
     ['mapped loopback', 'http://[::ffff:127.0.0.1]/file', 'REMOTE_URL_NOT_ALLOWED', { isAllowedAddress: undefined }],
     ['a name of loopback', 'http://localhost/file', 'REMOTE_URL_NOT_ALLOWED', { isAllowedAddress: undefined }],
-    ['the metadata of a cloud', 'http://169.254.169.254/latest', 'REMOTE_URL_NOT_ALLOWED', { isAllowedAddress: undefined }],
+    [
+      'the metadata of a cloud',
+      'http://169.254.169.254/latest',
+      'REMOTE_URL_NOT_ALLOWED',
+      { isAllowedAddress: undefined },
+    ],
   ];
   for (const [what, place, code, options] of wrong) {
     test(what, async () => {
@@ -270,7 +332,10 @@ describe('is refused', () => {
   });
 
   test('a server that does not speak HTTP', async () => {
-    const odd = createTcpServer((socket) => socket.on('error', () => undefined).end('SSH-2.0-OpenSSH\r\n')).listen(0, '127.0.0.1');
+    const odd = createTcpServer((socket) => socket.on('error', () => undefined).end('SSH-2.0-OpenSSH\r\n')).listen(
+      0,
+      '127.0.0.1',
+    );
     await once(odd, 'listening');
     const error = await faultOf(`http://127.0.0.1:${addressOf(odd).port}/file`);
     odd.close();
@@ -288,10 +353,16 @@ describe('each hop is held to the same rule', () => {
     let asked = 0;
     return () => (asked += 1) === 1;
   };
-  for (const [place, what] of [['/to-private', 'a closed address'], ['/to-private-name', 'a name that stands for one']] as const) {
+  for (const [place, what] of [
+    ['/to-private', 'a closed address'],
+    ['/to-private-name', 'a name that stands for one'],
+  ] as const) {
     test(`a redirect to ${what} is refused, and nothing is asked there`, async () => {
       assert.equal((await faultOf(place, { isAllowedAddress: onlyTheFirst() })).code, 'REMOTE_URL_NOT_ALLOWED');
-      assert.deepEqual(requests.map(({ url }) => url), [place]);
+      assert.deepEqual(
+        requests.map(({ url }) => url),
+        [place],
+      );
     });
   }
 

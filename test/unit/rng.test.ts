@@ -7,7 +7,8 @@ const mean = (values: readonly number[]): number => values.reduce((sum, value) =
 
 describe('Random', () => {
   test('is xoshiro128**: words from a known state', () => {
-    // From the reference's definition by hand, state 1 2 3 4: rotl(2 * 5, 7) * 9 = 11520; then state words are 7 0 1026 12288.
+    // From the reference's definition by hand, state 1 2 3 4: rotl(2 * 5, 7) * 9 = 11520; then state words are 7 0 1026
+    // 12288.
     const random = restoreRandom([1, 2, 3, 4]);
     assert.equal(random.uniform() * 2 ** 32, 11520);
     assert.deepEqual(random.state(), [7, 0, 1026, 12288]);
@@ -46,9 +47,15 @@ describe('Random', () => {
   test('uniform fills [0, 1) evenly', () => {
     const values = draw(40_000, createRandom(5).uniform);
     assert.ok(values.every((value) => value >= 0 && value < 1));
-    const bins = Array.from({ length: 10 }, (_, bin) => values.filter((value) => Math.floor(value * 10) === bin).length);
+    const bins = Array.from(
+      { length: 10 },
+      (_, bin) => values.filter((value) => Math.floor(value * 10) === bin).length,
+    );
     // Five standard deviations of a bin of 4000.
-    assert.ok(bins.every((count) => Math.abs(count - 4000) < 300), bins.join(' '));
+    assert.ok(
+      bins.every((count) => Math.abs(count - 4000) < 300),
+      bins.join(' '),
+    );
   });
 
   test('between, chance and normal have the moments they should', () => {

@@ -4,7 +4,15 @@ import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { digestOfInput, parseInput } from '../../src/input.ts';
 import {
-  checkImportChoice, checkPretrainingChoice, freezePretraining, importDatasetVersionSchema, launchPretrainingSchema, pretrainingConfigSchema, titleOfImport, titleOfPretraining, type LaunchPretrainingInput,
+  checkImportChoice,
+  checkPretrainingChoice,
+  freezePretraining,
+  importDatasetVersionSchema,
+  launchPretrainingSchema,
+  pretrainingConfigSchema,
+  titleOfImport,
+  titleOfPretraining,
+  type LaunchPretrainingInput,
 } from '../../src/modules/runs/runs.rules.ts';
 import { DEFAULT_AUGMENTATION } from '../../workers/engine/augment/config.ts';
 
@@ -13,12 +21,21 @@ const OTHER_ID = '0197a000-0000-7000-8000-000000000002';
 
 function input(changes: Record<string, unknown> = {}): Record<string, unknown> {
   return {
-    modelSlug: 'tissue', datasets: [{ datasetVersionId: VERSION_ID }], encoder: 'RESNET18', imageSizePx: 224, batchSize: 256, steps: 1000,
-    temperature: 0.5, sampling: 'EVEN', precision: 'FLOAT32', ...changes,
+    modelSlug: 'tissue',
+    datasets: [{ datasetVersionId: VERSION_ID }],
+    encoder: 'RESNET18',
+    imageSizePx: 224,
+    batchSize: 256,
+    steps: 1000,
+    temperature: 0.5,
+    sampling: 'EVEN',
+    precision: 'FLOAT32',
+    ...changes,
   };
 }
 
-const parse = (changes: Record<string, unknown> = {}): LaunchPretrainingInput => parseInput(launchPretrainingSchema, input(changes));
+const parse = (changes: Record<string, unknown> = {}): LaunchPretrainingInput =>
+  parseInput(launchPretrainingSchema, input(changes));
 const version = (imageCount: number, id = VERSION_ID) => ({ id, digest: 'd'.repeat(64), imageCount });
 
 function refusal(code: ErrorCode, field: string): (error: unknown) => boolean {
@@ -106,7 +123,11 @@ describe('refused pretrainings', () => {
     ['a negative seed', { seed: -1 }, 'input.seed'],
     ['an unknown augmentation', { augmentation: { rotate: true } }, 'input.augmentation'],
     ['an augmentation out of range', { augmentation: { greyProbability: 2 } }, 'input.augmentation.greyProbability'],
-    ['crop scales the wrong way round', { augmentation: { cropScaleMin: 0.9, cropScaleMax: 0.5 } }, 'input.augmentation.cropScaleMin'],
+    [
+      'crop scales the wrong way round',
+      { augmentation: { cropScaleMin: 0.9, cropScaleMax: 0.5 } },
+      'input.augmentation.cropScaleMin',
+    ],
     ['an empty idempotency key', { idempotencyKey: '' }, 'input.idempotencyKey'],
   ];
   for (const [title, changes, field] of cases) {
@@ -126,11 +147,20 @@ describe('refused pretrainings', () => {
   });
 
   test('a microBatchSize that does not divide the batch, or is one image', () => {
-    assert.throws(() => checkPretrainingChoice(parse({ batchSize: 64, microBatchSize: 24 })), refusal('BAD_INPUT', 'input.microBatchSize'));
-    assert.throws(() => checkPretrainingChoice(parse({ batchSize: 64, microBatchSize: 128 })), refusal('BAD_INPUT', 'input.microBatchSize'));
+    assert.throws(
+      () => checkPretrainingChoice(parse({ batchSize: 64, microBatchSize: 24 })),
+      refusal('BAD_INPUT', 'input.microBatchSize'),
+    );
+    assert.throws(
+      () => checkPretrainingChoice(parse({ batchSize: 64, microBatchSize: 128 })),
+      refusal('BAD_INPUT', 'input.microBatchSize'),
+    );
     assert.throws(() => parse({ microBatchSize: 1 }), refusal('BAD_INPUT', 'input.microBatchSize'));
     checkPretrainingChoice(parse({ batchSize: 64, microBatchSize: 16 }));
-    assert.equal(freezePretraining(parse({ batchSize: 64, microBatchSize: 16 }), [version(1000)], 7).microBatchSize, 16);
+    assert.equal(
+      freezePretraining(parse({ batchSize: 64, microBatchSize: 16 }), [version(1000)], 7).microBatchSize,
+      16,
+    );
     const { microBatchSize, ...older } = freezePretraining(parse(), [version(1000)], 7);
     assert.equal(microBatchSize, null);
     assert.equal(pretrainingConfigSchema.parse(older).microBatchSize, null);
@@ -146,25 +176,43 @@ describe('refused pretrainings', () => {
 
   test('fewer images than a batch, maxImages counted', () => {
     assert.throws(() => freezePretraining(parse(), [version(255)], 7), refusal('DATASET_TOO_SMALL', 'input.batchSize'));
-    const capped = parse({ datasets: [{ datasetVersionId: VERSION_ID, maxImages: 100 }, { datasetVersionId: OTHER_ID, maxImages: 100 }] });
-    assert.throws(() => freezePretraining(capped, [version(5000), version(5000, OTHER_ID)], 7), refusal('DATASET_TOO_SMALL', 'input.batchSize'));
+    const capped = parse({
+      datasets: [
+        { datasetVersionId: VERSION_ID, maxImages: 100 },
+        { datasetVersionId: OTHER_ID, maxImages: 100 },
+      ],
+    });
+    assert.throws(
+      () => freezePretraining(capped, [version(5000), version(5000, OTHER_ID)], 7),
+      refusal('DATASET_TOO_SMALL', 'input.batchSize'),
+    );
   });
 
   test('epochs that come to more steps than sense', () => {
-    assert.throws(() => freezePretraining(parse({ steps: null, epochs: 100_000, batchSize: 2 }), [version(1_000_000)], 7), refusal('BAD_INPUT', 'input.epochs'));
+    assert.throws(
+      () => freezePretraining(parse({ steps: null, epochs: 100_000, batchSize: 2 }), [version(1_000_000)], 7),
+      refusal('BAD_INPUT', 'input.epochs'),
+    );
   });
 
   test('all faults are told at once', () => {
-    assert.throws(() => parse({ batchSize: 0, temperature: -1 }), (error: unknown) => error instanceof DomainError && (error.hint ?? '').includes('temperature'));
+    assert.throws(
+      () => parse({ batchSize: 0, temperature: -1 }),
+      (error: unknown) => error instanceof DomainError && (error.hint ?? '').includes('temperature'),
+    );
   });
 });
 
 describe('imports', () => {
-  const importInput = (changes: Record<string, unknown>) => parseInput(importDatasetVersionSchema, { datasetId: VERSION_ID, path: '/images', layout: 'FLAT', ...changes });
+  const importInput = (changes: Record<string, unknown>) =>
+    parseInput(importDatasetVersionSchema, { datasetId: VERSION_ID, path: '/images', layout: 'FLAT', ...changes });
 
   test('CSV needs its file, and no other layout takes one', () => {
     assert.throws(() => checkImportChoice(importInput({ layout: 'CSV' })), refusal('BAD_INPUT', 'input.labelsCsvPath'));
-    assert.throws(() => checkImportChoice(importInput({ labelsCsvPath: '/labels.csv' })), refusal('BAD_INPUT', 'input.labelsCsvPath'));
+    assert.throws(
+      () => checkImportChoice(importInput({ labelsCsvPath: '/labels.csv' })),
+      refusal('BAD_INPUT', 'input.labelsCsvPath'),
+    );
     checkImportChoice(importInput({ layout: 'CSV', labelsCsvPath: '/labels.csv' }));
   });
 
@@ -183,14 +231,17 @@ describe('the title of a run', () => {
 
   test('names three of many versions', () => {
     assert.equal(titleOfPretraining(config, ['a@1', 'b@1', 'c@1']), 'tissue: resnet50 on a@1, b@1, c@1, 400 steps');
-    assert.equal(titleOfPretraining(config, ['a@1', 'b@1', 'c@1', 'd@1', 'e@3']), 'tissue: resnet50 on a@1, b@1, c@1 and 2 more, 400 steps');
+    assert.equal(
+      titleOfPretraining(config, ['a@1', 'b@1', 'c@1', 'd@1', 'e@3']),
+      'tissue: resnet50 on a@1, b@1, c@1 and 2 more, 400 steps',
+    );
   });
 
   test('says that weights are random where nothing is trained', () => {
     assert.equal(titleOfPretraining({ ...config, steps: 0 }, ['a@1']), 'tissue: resnet50, random weights');
   });
 
-  test('names the last part of an import\'s path, whatever it is called', () => {
+  test("names the last part of an import's path, whatever it is called", () => {
     assert.equal(titleOfImport('kolon', '/data/Präparate 2026/Färbung'), 'kolon from Färbung');
     assert.equal(titleOfImport('kolon', '/data/line\nbreak/'), 'kolon from line\nbreak');
     assert.equal(titleOfImport('kolon', '/'), 'kolon from /');

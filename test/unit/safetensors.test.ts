@@ -1,11 +1,30 @@
 /** The format to the letter: one test for each way in which bytes can be wrong. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { layOutSafetensors, MAX_HEADER_BYTES, readForeignSafetensors, readSafetensors, SafetensorsError, writeSafetensors, type SafetensorsFault, type SafetensorsTensor } from '../../src/formats/safetensors.ts';
+import {
+  layOutSafetensors,
+  MAX_HEADER_BYTES,
+  readForeignSafetensors,
+  readSafetensors,
+  SafetensorsError,
+  writeSafetensors,
+  type SafetensorsFault,
+  type SafetensorsTensor,
+} from '../../src/formats/safetensors.ts';
 import { toFloat32 } from '../../src/formats/torch-checkpoint/index.ts';
 
-const WEIGHT: SafetensorsTensor = { name: 'conv1.weight', dtype: 'F32', shape: [2, 3], data: new Float32Array([1, -2, 3.5, 0, Number.MIN_VALUE, 1e30]) };
-const COUNT: SafetensorsTensor = { name: 'bn1.num_batches_tracked', dtype: 'I64', shape: [], data: new BigInt64Array([-9_007_199_254_740_993n]) };
+const WEIGHT: SafetensorsTensor = {
+  name: 'conv1.weight',
+  dtype: 'F32',
+  shape: [2, 3],
+  data: new Float32Array([1, -2, 3.5, 0, Number.MIN_VALUE, 1e30]),
+};
+const COUNT: SafetensorsTensor = {
+  name: 'bn1.num_batches_tracked',
+  dtype: 'I64',
+  shape: [],
+  data: new BigInt64Array([-9_007_199_254_740_993n]),
+};
 const PIXELS: SafetensorsTensor = { name: 'golden', dtype: 'U8', shape: [3], data: new Uint8Array([0, 127, 255]) };
 
 /** A file from a header as text and a number of data bytes. */
@@ -39,24 +58,47 @@ describe('what is written', () => {
 
   test('is aligned: the data begins at a multiple of 8, and each tensor at one of its element size', () => {
     for (const name of ['a', 'ab', 'abc', 'abcdefgh']) {
-      const bytes = writeSafetensors([{ ...PIXELS, name }, { ...WEIGHT, name: `${name}w`, shape: [1], data: new Float32Array([1]) }, COUNT]);
+      const bytes = writeSafetensors([
+        { ...PIXELS, name },
+        { ...WEIGHT, name: `${name}w`, shape: [1], data: new Float32Array([1]) },
+        COUNT,
+      ]);
       const headerBytes = Number(new DataView(bytes.buffer).getBigUint64(0, true));
       assert.equal(headerBytes % 8, 0);
-      const header: Record<string, { data_offsets: [number, number] }> = JSON.parse(new TextDecoder().decode(bytes.subarray(8, 8 + headerBytes)));
-      assert.deepEqual(Object.values(header).map((info) => info.data_offsets), [[0, 8], [8, 12], [12, 15]]);
+      const header: Record<string, { data_offsets: [number, number] }> = JSON.parse(
+        new TextDecoder().decode(bytes.subarray(8, 8 + headerBytes)),
+      );
+      assert.deepEqual(
+        Object.values(header).map((info) => info.data_offsets),
+        [
+          [0, 8],
+          [8, 12],
+          [12, 15],
+        ],
+      );
     }
   });
 
   test('has a header that any reader of the format takes', () => {
-    const bytes = writeSafetensors([{ name: 't', dtype: 'U8', shape: [2, 1], data: new Uint8Array([7, 8]) }], { k: 'v' });
+    const bytes = writeSafetensors([{ name: 't', dtype: 'U8', shape: [2, 1], data: new Uint8Array([7, 8]) }], {
+      k: 'v',
+    });
     const header = '{"__metadata__":{"k":"v"},"t":{"dtype":"U8","shape":[2,1],"data_offsets":[0,2]}}';
     assert.equal(header.length % 8, 0);
-    assert.deepEqual(bytes, new Uint8Array([header.length, 0, 0, 0, 0, 0, 0, 0, ...new TextEncoder().encode(header), 7, 8]));
+    assert.deepEqual(
+      bytes,
+      new Uint8Array([header.length, 0, 0, 0, 0, 0, 0, 0, ...new TextEncoder().encode(header), 7, 8]),
+    );
   });
 
   test('may be empty, hold empty tensors, and have names such as __proto__ or 1', () => {
     assert.deepEqual(readSafetensors(writeSafetensors([])), { tensors: [], metadata: {} });
-    const empty: SafetensorsTensor[] = ['1', '__proto__', 'b'].map((name) => ({ name, dtype: 'F32', shape: [0, 5], data: new Float32Array(0) }));
+    const empty: SafetensorsTensor[] = ['1', '__proto__', 'b'].map((name) => ({
+      name,
+      dtype: 'F32',
+      shape: [0, 5],
+      data: new Float32Array(0),
+    }));
     assert.deepEqual(readSafetensors(writeSafetensors(empty)).tensors, empty);
   });
 
@@ -89,7 +131,11 @@ describe('what can not be written', () => {
     ['a shape with a fraction', 'TENSOR_INFO_INVALID', () => writeSafetensors([{ ...PIXELS, shape: [1.5, 2] }])],
     ['a negative shape', 'TENSOR_INFO_INVALID', () => writeSafetensors([{ ...PIXELS, shape: [-3, -1] }])],
     ['more numbers than the shape', 'SIZE_MISMATCH', () => writeSafetensors([{ ...WEIGHT, shape: [5] }])],
-    ['a shape beyond counting', 'SHAPE_TOO_LARGE', () => writeSafetensors([{ ...WEIGHT, shape: [2 ** 50, 2 ** 50, 0] }])],
+    [
+      'a shape beyond counting',
+      'SHAPE_TOO_LARGE',
+      () => writeSafetensors([{ ...WEIGHT, shape: [2 ** 50, 2 ** 50, 0] }]),
+    ],
   ];
   for (const [what, fault, write] of cases) test(what, () => assert.throws(write, isFault(fault)));
 });
@@ -97,7 +143,8 @@ describe('what can not be written', () => {
 describe('what is refused', () => {
   const tensor = (fields: string): string => `{"t":{${fields}}}`;
   const good = '"dtype":"U8","shape":[2],"data_offsets":[0,2]';
-  const two = (a: string, b: string): string => `{"a":{"dtype":"U8","shape":[2],"data_offsets":${a}},"b":{"dtype":"U8","shape":[2],"data_offsets":${b}}}`;
+  const two = (a: string, b: string): string =>
+    `{"a":{"dtype":"U8","shape":[2],"data_offsets":${a}},"b":{"dtype":"U8","shape":[2],"data_offsets":${b}}}`;
 
   test('nothing, when all is well', () => {
     assert.equal(readSafetensors(fileOf(tensor(good), 2)).tensors.length, 1);
@@ -134,30 +181,62 @@ describe('what is refused', () => {
     ['three offsets', 'TENSOR_INFO_INVALID', fileOf(tensor('"dtype":"U8","shape":[2],"data_offsets":[0,1,2]'), 2)],
     ['an unknown field', 'TENSOR_INFO_INVALID', fileOf(tensor(`${good},"code":"x"`), 2)],
     ['an unknown dtype', 'DTYPE_UNSUPPORTED', fileOf(tensor('"dtype":"F4","shape":[2],"data_offsets":[0,2]'), 2)],
-    ['a dtype that is a property of every object', 'DTYPE_UNSUPPORTED', fileOf(tensor('"dtype":"constructor","shape":[2],"data_offsets":[0,2]'), 2)],
+    [
+      'a dtype that is a property of every object',
+      'DTYPE_UNSUPPORTED',
+      fileOf(tensor('"dtype":"constructor","shape":[2],"data_offsets":[0,2]'), 2),
+    ],
     ['a negative size', 'NUMBER_NOT_NATURAL', fileOf(tensor('"dtype":"U8","shape":[-2],"data_offsets":[0,2]'), 2)],
-    ['a fraction that is whole', 'NUMBER_NOT_NATURAL', fileOf(tensor('"dtype":"U8","shape":[2.0],"data_offsets":[0,2]'), 2)],
+    [
+      'a fraction that is whole',
+      'NUMBER_NOT_NATURAL',
+      fileOf(tensor('"dtype":"U8","shape":[2.0],"data_offsets":[0,2]'), 2),
+    ],
     ['an exponent', 'NUMBER_NOT_NATURAL', fileOf(tensor('"dtype":"U8","shape":[2e0],"data_offsets":[0,2]'), 2)],
-    ['an offset beyond 2^53', 'NUMBER_NOT_NATURAL', fileOf(tensor('"dtype":"U8","shape":[2],"data_offsets":[0,9007199254740993]'), 2)],
-    ['a shape whose product overflows', 'SHAPE_TOO_LARGE', fileOf(tensor('"dtype":"U8","shape":[4503599627370496,4503599627370496],"data_offsets":[0,0]'))],
-    ['an overflow hidden by a zero', 'SHAPE_TOO_LARGE', fileOf(tensor('"dtype":"U8","shape":[4503599627370496,4503599627370496,0],"data_offsets":[0,0]'))],
+    [
+      'an offset beyond 2^53',
+      'NUMBER_NOT_NATURAL',
+      fileOf(tensor('"dtype":"U8","shape":[2],"data_offsets":[0,9007199254740993]'), 2),
+    ],
+    [
+      'a shape whose product overflows',
+      'SHAPE_TOO_LARGE',
+      fileOf(tensor('"dtype":"U8","shape":[4503599627370496,4503599627370496],"data_offsets":[0,0]')),
+    ],
+    [
+      'an overflow hidden by a zero',
+      'SHAPE_TOO_LARGE',
+      fileOf(tensor('"dtype":"U8","shape":[4503599627370496,4503599627370496,0],"data_offsets":[0,0]')),
+    ],
     ['offsets in reverse', 'OFFSETS_REVERSED', fileOf(tensor('"dtype":"U8","shape":[2],"data_offsets":[2,0]'), 2)],
-    ['a hole before the first tensor', 'HOLE_OR_OVERLAP', fileOf(tensor('"dtype":"U8","shape":[2],"data_offsets":[1,3]'), 3)],
+    [
+      'a hole before the first tensor',
+      'HOLE_OR_OVERLAP',
+      fileOf(tensor('"dtype":"U8","shape":[2],"data_offsets":[1,3]'), 3),
+    ],
     ['a hole between tensors', 'HOLE_OR_OVERLAP', fileOf(two('[0,2]', '[3,5]'), 5)],
     ['an overlap', 'HOLE_OR_OVERLAP', fileOf(two('[0,2]', '[1,3]'), 3)],
     ['two tensors on the same bytes', 'HOLE_OR_OVERLAP', fileOf(two('[0,2]', '[0,2]'), 2)],
-    ['fewer bytes than shape and dtype need', 'SIZE_MISMATCH', fileOf(tensor('"dtype":"F32","shape":[2],"data_offsets":[0,2]'), 2)],
+    [
+      'fewer bytes than shape and dtype need',
+      'SIZE_MISMATCH',
+      fileOf(tensor('"dtype":"F32","shape":[2],"data_offsets":[0,2]'), 2),
+    ],
     ['bytes after the last tensor', 'END_MISMATCH', fileOf(tensor(good), 3)],
     ['an end that is cut off', 'END_MISMATCH', fileOf(tensor(good), 1)],
     ['bytes without a tensor', 'END_MISMATCH', fileOf('{}', 1)],
   ];
-  for (const [what, fault, bytes] of cases) test(what, () => assert.throws(() => readSafetensors(bytes), isFault(fault)));
+  for (const [what, fault, bytes] of cases)
+    test(what, () => assert.throws(() => readSafetensors(bytes), isFault(fault)));
 });
 
 describe("other people's files", () => {
   /** One tensor of one dtype, its bytes written by hand. */
   const foreign = (dtype: string, count: number, bytes: readonly number[]): Uint8Array => {
-    const file = fileOf(`{"t":{"dtype":"${dtype}","shape":[${count}],"data_offsets":[0,${bytes.length}]}}`, bytes.length);
+    const file = fileOf(
+      `{"t":{"dtype":"${dtype}","shape":[${count}],"data_offsets":[0,${bytes.length}]}}`,
+      bytes.length,
+    );
     file.set(bytes, file.length - bytes.length);
     return file;
   };
@@ -182,6 +261,7 @@ describe("other people's files", () => {
   }
 
   for (const dtype of ['F8_E4M3', 'F8_E5M2', 'U16', 'U32', 'U64', 'C64']) {
-    test(`hold ${dtype}, which is refused by name`, () => assert.throws(() => readForeignSafetensors(foreign(dtype, 1, [0, 0])), isFault('DTYPE_UNSUPPORTED')));
+    test(`hold ${dtype}, which is refused by name`, () =>
+      assert.throws(() => readForeignSafetensors(foreign(dtype, 1, [0, 0])), isFault('DTYPE_UNSUPPORTED')));
   }
 });

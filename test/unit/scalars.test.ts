@@ -13,8 +13,16 @@ const schema = makeSchema({
     extendType({
       type: 'Query',
       definition(t) {
-        t.field('instant', { type: 'DateTime', args: { at: 'DateTime' }, resolve: (_root, args: { at?: Date | null }) => args.at ?? null });
-        t.field('json', { type: 'JSON', args: { value: 'JSON' }, resolve: (_root, args: { value?: unknown }) => args.value });
+        t.field('instant', {
+          type: 'DateTime',
+          args: { at: 'DateTime' },
+          resolve: (_root, args: { at?: Date | null }) => args.at ?? null,
+        });
+        t.field('json', {
+          type: 'JSON',
+          args: { value: 'JSON' },
+          resolve: (_root, args: { value?: unknown }) => args.value,
+        });
       },
     }),
   ],
@@ -36,7 +44,19 @@ describe('DateTime', () => {
       assert.deepEqual(await ask('query($at: DateTime) { instant(at: $at) }', { at: text }), { data: { instant } });
     });
   }
-  for (const wrong of ['2026-01-31', '2026-01-31T12:00:00', '2026-02-29T00:00:00Z', '2026-13-01T00:00:00Z', '2026-01-31T24:00:00Z', '2026-01-31 12:00:00Z', 'today', '', 0, null, {}]) {
+  for (const wrong of [
+    '2026-01-31',
+    '2026-01-31T12:00:00',
+    '2026-02-29T00:00:00Z',
+    '2026-13-01T00:00:00Z',
+    '2026-01-31T24:00:00Z',
+    '2026-01-31 12:00:00Z',
+    'today',
+    '',
+    0,
+    null,
+    {},
+  ]) {
     test(`refuses ${JSON.stringify(wrong)}`, () => assert.throws(() => parseInstant(wrong), /must be an instant/));
   }
   test('refuses a number in a document', async () => {
@@ -48,12 +68,21 @@ describe('JSON', () => {
   test('comes back as it was, from a literal and from a variable', async () => {
     const value = { a: [1, -2.5, 'x', true, null], b: {} };
     assert.deepEqual(await ask('{ json(value: { a: [1, -2.5, "x", true, null], b: {} }) }'), { data: { json: value } });
-    assert.deepEqual(await ask('query($v: JSON) { json(value: { inside: $v }) }', { v: value }), { data: { json: { inside: value } } });
+    assert.deepEqual(await ask('query($v: JSON) { json(value: { inside: $v }) }', { v: value }), {
+      data: { json: { inside: value } },
+    });
   });
   test('refuses bare words', async () => {
     assert.match(JSON.stringify(await ask('{ json(value: RED) }')), /no bare words/);
   });
-  for (const [what, value] of [['NaN', { a: [Number.NaN] }], ['undefined', { a: undefined }], ['a Date', new Date(0)], ['a function', () => 1], ['a bigint', 1n], ['a Map', new Map()]] as const) {
+  for (const [what, value] of [
+    ['NaN', { a: [Number.NaN] }],
+    ['undefined', { a: undefined }],
+    ['a Date', new Date(0)],
+    ['a function', () => 1],
+    ['a bigint', 1n],
+    ['a Map', new Map()],
+  ] as const) {
     test(`refuses ${what}`, () => assert.throws(() => checkedJson(value), /JSON.* can not carry/));
   }
 });

@@ -16,7 +16,10 @@ describe('names of prepared statements', () => {
   it('are not given to texts that change with the length of a list', () => {
     const nameOf = createStatementNames();
     const sql = 'SELECT * FROM "Run" WHERE id IN ($1,$2,$3)';
-    assert.deepEqual([1, 2, 3].map(() => nameOf({ sql })), ['', '', '']);
+    assert.deepEqual(
+      [1, 2, 3].map(() => nameOf({ sql })),
+      ['', '', ''],
+    );
   });
 
   it('are bounded, however many texts come twice; those that have one keep it', () => {

@@ -6,29 +6,63 @@ import { progressBar, table } from '../../src/cli/terminal.ts';
 
 describe('progress bar', () => {
   test('is as long whatever the fraction, and stays in its frame', () => {
-    assert.deepEqual([-1, 0, 0.5, 1, 7].map((fraction) => progressBar(fraction, 4)), ['[----]', '[----]', '[##--]', '[####]', '[####]']);
+    assert.deepEqual(
+      [-1, 0, 0.5, 1, 7].map((fraction) => progressBar(fraction, 4)),
+      ['[----]', '[----]', '[##--]', '[####]', '[####]'],
+    );
     assert.equal(progressBar(0.3).length, 26);
   });
 });
 
 describe('table', () => {
   test('lines columns up, numbers to the right, text to the left', () => {
-    const lines = table(['encoder', 'macroF1', 'note'], [['pretrained', '0.9', 'real'], ['random', '-0.25', '']]).split('\n');
-    assert.deepEqual(lines, ['encoder     macroF1  note', '----------  -------  ----', 'pretrained      0.9  real', 'random        -0.25']);
+    const lines = table(
+      ['encoder', 'macroF1', 'note'],
+      [
+        ['pretrained', '0.9', 'real'],
+        ['random', '-0.25', ''],
+      ],
+    ).split('\n');
+    assert.deepEqual(lines, [
+      'encoder     macroF1  note',
+      '----------  -------  ----',
+      'pretrained      0.9  real',
+      'random        -0.25',
+    ]);
   });
 
   test('lines painted cells up as they are seen', () => {
-    const lines = table(['run', 'status', 'by'], [['1', '\u001b[32mSUCCEEDED\u001b[39m', 'ana'], ['2', '\u001b[31mFAILED\u001b[39m', 'bo']]).split('\n');
-    assert.deepEqual(lines.map((each) => stripVTControlCharacters(each)), ['run  status     by', '---  ---------  ---', '1    SUCCEEDED  ana', '2    FAILED     bo']);
+    const lines = table(
+      ['run', 'status', 'by'],
+      [
+        ['1', '\u001b[32mSUCCEEDED\u001b[39m', 'ana'],
+        ['2', '\u001b[31mFAILED\u001b[39m', 'bo'],
+      ],
+    ).split('\n');
+    assert.deepEqual(
+      lines.map((each) => stripVTControlCharacters(each)),
+      ['run  status     by', '---  ---------  ---', '1    SUCCEEDED  ana', '2    FAILED     bo'],
+    );
   });
 
   test('a column that holds text anywhere stands to the left all the way down', () => {
-    const lines = table(['slug', 'resolution'], [['a', '40x'], ['b', 'about 0.25 um']]).split('\n');
+    const lines = table(
+      ['slug', 'resolution'],
+      [
+        ['a', '40x'],
+        ['b', 'about 0.25 um'],
+      ],
+    ).split('\n');
     assert.deepEqual(lines, ['slug  resolution', '----  -------------', 'a     40x', 'b     about 0.25 um']);
   });
 
   test('has a head without rows, and takes rows that are too short', () => {
     assert.equal(table(['a', 'bb'], []), 'a  bb\n-  --');
-    assert.equal(table(['a', 'bb'], [['x']]).split('\n').at(-1), 'x');
+    assert.equal(
+      table(['a', 'bb'], [['x']])
+        .split('\n')
+        .at(-1),
+      'x',
+    );
   });
 });

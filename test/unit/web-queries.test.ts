@@ -20,7 +20,9 @@ test('every query of the pages and of the command line is one that the server an
   assert.ok(documents.length > 5);
   const refused = documents.flatMap(({ file, text }) => {
     assert.doesNotMatch(text, /\$\{/, `${file}: a document is written out, so that it can be checked`);
-    return checkDocument(schema, parse(text), undefined, { first: 200 }).map((error) => `${file}, ${text.trim().split('\n')[0]}: ${error.message}`);
+    return checkDocument(schema, parse(text), undefined, { first: 200 }).map(
+      (error) => `${file}, ${text.trim().split('\n')[0]}: ${error.message}`,
+    );
   });
   assert.deepEqual(refused, []);
 });

@@ -5,21 +5,36 @@ import { DomainError, ERROR_CODES } from '../../src/errors.ts';
 import { DATABASE_UNREACHABLE, failureOf, failureOfEnd, isDatabaseFault } from '../../workers/failure.ts';
 import { ImageDataError } from '../../workers/engine/data/errors.ts';
 
-const systemError = (code: string): Error => Object.assign(new Error(`${code}: write failed, open '/secret/path'`), { code });
+const systemError = (code: string): Error =>
+  Object.assign(new Error(`${code}: write failed, open '/secret/path'`), { code });
 
 describe('failureOf', () => {
   test('an expected failure keeps its words, and says whose matter it is', () => {
-    const { class: whose, code, message, hint } = failureOf(new DomainError({ code: 'DATASET_TOO_SMALL', message: 'Too small.', hint: 'Add images.' }));
+    const {
+      class: whose,
+      code,
+      message,
+      hint,
+    } = failureOf(new DomainError({ code: 'DATASET_TOO_SMALL', message: 'Too small.', hint: 'Add images.' }));
     assert.deepEqual([whose, code, message, hint], ['USER', 'DATASET_TOO_SMALL', 'Too small.', 'Add images.']);
     assert.equal(failureOf(new DomainError({ code: 'IMPORT_NOTHING_READABLE', message: 'Nothing.' })).class, 'DATA');
     assert.equal(failureOf(new DomainError({ code: 'ARTIFACT_CORRUPT', message: 'Changed.' })).class, 'INFRASTRUCTURE');
   });
 
   test('every code of the program has a class', () => {
-    for (const code of ERROR_CODES) assert.match(failureOf(new DomainError({ code, message: 'x.' })).class, /^(USER|DATA|OUT_OF_MEMORY|INFRASTRUCTURE|TIMEOUT|INTERNAL)$/);
+    for (const code of ERROR_CODES)
+      assert.match(
+        failureOf(new DomainError({ code, message: 'x.' })).class,
+        /^(USER|DATA|OUT_OF_MEMORY|INFRASTRUCTURE|TIMEOUT|INTERNAL)$/,
+      );
   });
 
-  for (const words of ['OOM when allocating tensor with shape[256,64,112,112]', 'RESOURCE_EXHAUSTED: out of room', 'std::bad_alloc', 'Array buffer allocation failed']) {
+  for (const words of [
+    'OOM when allocating tensor with shape[256,64,112,112]',
+    'RESOURCE_EXHAUSTED: out of room',
+    'std::bad_alloc',
+    'Array buffer allocation failed',
+  ]) {
     test(`memory: ${words}`, () => {
       const { class: whose, hint } = failureOf(new Error(words));
       assert.equal(whose, 'OUT_OF_MEMORY');
@@ -36,12 +51,22 @@ describe('failureOf', () => {
   }
 
   test('images: damage is the machine, too few are the user, a reader that died is ours', () => {
-    assert.deepEqual([failureOf(new ImageDataError('SHARD_CORRUPT', 'x.')).class, failureOf(new ImageDataError('SHARD_CORRUPT', 'x.')).code], ['INFRASTRUCTURE', 'ARTIFACT_CORRUPT']);
+    assert.deepEqual(
+      [
+        failureOf(new ImageDataError('SHARD_CORRUPT', 'x.')).class,
+        failureOf(new ImageDataError('SHARD_CORRUPT', 'x.')).code,
+      ],
+      ['INFRASTRUCTURE', 'ARTIFACT_CORRUPT'],
+    );
     assert.equal(failureOf(new ImageDataError('TOO_FEW_IMAGES', 'x.')).code, 'DATASET_TOO_SMALL');
     assert.equal(failureOf(new ImageDataError('READER_DIED', 'x.')).class, 'INTERNAL');
   });
 
-  for (const [what, thrown] of [['an error', new TypeError('undefined is not a function at /secret/file.ts')], ['no error at all', 'a string'], ['nothing', undefined]] as const) {
+  for (const [what, thrown] of [
+    ['an error', new TypeError('undefined is not a function at /secret/file.ts')],
+    ['no error at all', 'a string'],
+    ['nothing', undefined],
+  ] as const) {
     test(`the unexpected keeps its words to itself: ${what}`, () => {
       const failure = failureOf(thrown);
       assert.deepEqual([failure.class, failure.code], ['INTERNAL', 'INTERNAL']);
@@ -53,13 +78,42 @@ describe('failureOf', () => {
 describe('a process that ended without a word', () => {
   const end = { code: null, signal: null, lastWords: '', kernelWasOutOfMemory: false } as const;
   const cases = [
-    ['the kernel ended it while memory was gone', { ...end, signal: 'SIGKILL', kernelWasOutOfMemory: true }, 'OUT_OF_MEMORY', 'OUT_OF_MEMORY'],
+    [
+      'the kernel ended it while memory was gone',
+      { ...end, signal: 'SIGKILL', kernelWasOutOfMemory: true },
+      'OUT_OF_MEMORY',
+      'OUT_OF_MEMORY',
+    ],
     ['somebody ended it', { ...end, signal: 'SIGKILL' }, 'INFRASTRUCTURE', 'CHILD_DIED'],
-    ['somebody or the kernel, which does not say', { ...end, signal: 'SIGKILL', kernelWasOutOfMemory: undefined }, 'OUT_OF_MEMORY', 'OUT_OF_MEMORY'],
+    [
+      'somebody or the kernel, which does not say',
+      { ...end, signal: 'SIGKILL', kernelWasOutOfMemory: undefined },
+      'OUT_OF_MEMORY',
+      'OUT_OF_MEMORY',
+    ],
     ['it crashed', { ...end, signal: 'SIGSEGV', kernelWasOutOfMemory: true }, 'INFRASTRUCTURE', 'CHILD_DIED'],
-    ['V8 ran out', { ...end, signal: 'SIGABRT', lastWords: 'FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory' }, 'OUT_OF_MEMORY', 'OUT_OF_MEMORY'],
-    ['C++ ran out', { ...end, code: 134, lastWords: "terminate called after throwing an instance of 'std::bad_alloc'" }, 'OUT_OF_MEMORY', 'OUT_OF_MEMORY'],
-    ['the database was away', { ...end, code: 1, lastWords: `Error: ${DATABASE_UNREACHABLE}` }, 'INFRASTRUCTURE', 'DATABASE_UNREACHABLE'],
+    [
+      'V8 ran out',
+      {
+        ...end,
+        signal: 'SIGABRT',
+        lastWords: 'FATAL ERROR: Reached heap limit Allocation failed - JavaScript heap out of memory',
+      },
+      'OUT_OF_MEMORY',
+      'OUT_OF_MEMORY',
+    ],
+    [
+      'C++ ran out',
+      { ...end, code: 134, lastWords: "terminate called after throwing an instance of 'std::bad_alloc'" },
+      'OUT_OF_MEMORY',
+      'OUT_OF_MEMORY',
+    ],
+    [
+      'the database was away',
+      { ...end, code: 1, lastWords: `Error: ${DATABASE_UNREACHABLE}` },
+      'INFRASTRUCTURE',
+      'DATABASE_UNREACHABLE',
+    ],
     ['it left', { ...end, code: 1 }, 'INFRASTRUCTURE', 'CHILD_DIED'],
   ] as const;
   for (const [what, facts, failureClass, code] of cases) {
@@ -73,8 +127,16 @@ describe('a process that ended without a word', () => {
 describe('isDatabaseFault', () => {
   for (const [what, error, expected] of [
     ['a refused connection', systemError('ECONNREFUSED'), true],
-    ['PostgreSQL that stops', Object.assign(new Error('terminating connection due to administrator command'), { code: '57P01' }), true],
-    ['a broken one, wrapped', new Error('Transaction failed', { cause: new Error('Connection terminated unexpectedly') }), true],
+    [
+      'PostgreSQL that stops',
+      Object.assign(new Error('terminating connection due to administrator command'), { code: '57P01' }),
+      true,
+    ],
+    [
+      'a broken one, wrapped',
+      new Error('Transaction failed', { cause: new Error('Connection terminated unexpectedly') }),
+      true,
+    ],
     ['a statement that was wrong', Object.assign(new Error('Unique constraint failed'), { code: 'P2002' }), false],
     ['a full disk', systemError('ENOSPC'), false],
     ['no error', 'ECONNREFUSED', false],

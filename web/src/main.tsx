@@ -10,7 +10,9 @@ import './styles.css';
 
 applyTheme(readTheme());
 
-const queryClient = new QueryClient({ defaultOptions: { queries: { retry: isWorthRetrying, staleTime: 5_000, refetchOnWindowFocus: true } } });
+const queryClient = new QueryClient({
+  defaultOptions: { queries: { retry: isWorthRetrying, staleTime: 5_000, refetchOnWindowFocus: true } },
+});
 const root = document.getElementById('root');
 if (root !== null) {
   createRoot(root).render(

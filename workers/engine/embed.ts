@@ -23,7 +23,13 @@ export const HALF_NORMALISATION: Normalisation = { channelMean: [0.5, 0.5, 0.5],
  * @param pixels `[N, S, S, 3]`, row by row.
  * @returns `[N, D]`, row by row.
  */
-export function embedPixels(encoder: Encoder, pixels: Uint8Array, imageCount: number, imageSizePx: number, normalisation: Normalisation): Float32Array {
+export function embedPixels(
+  encoder: Encoder,
+  pixels: Uint8Array,
+  imageCount: number,
+  imageSizePx: number,
+  normalisation: Normalisation,
+): Float32Array {
   const embeddings = scoped(() => {
     const images = tf.tensor4d(pixels, [imageCount, imageSizePx, imageSizePx, 3], 'int32');
     return encoder.embed(normaliseImages(tf.div(tf.cast(images, 'float32'), 255), normalisation));
@@ -36,7 +42,10 @@ export function embedPixels(encoder: Encoder, pixels: Uint8Array, imageCount: nu
 }
 
 /** float32 RGB images `[N, H, W, 3]` with values 0..1 as the encoder takes them. */
-export function normaliseImages(images: Tensor4D, { channelMean, channelStd, valueRange: [low, high] = [0, 1], channelOrder = 'RGB' }: Normalisation): Tensor4D {
+export function normaliseImages(
+  images: Tensor4D,
+  { channelMean, channelStd, valueRange: [low, high] = [0, 1], channelOrder = 'RGB' }: Normalisation,
+): Tensor4D {
   return asRank4(
     scoped(() => {
       const ordered = channelOrder === 'BGR' ? tf.reverse(images, 3) : images;

@@ -3,7 +3,10 @@
  * weights and preparation of pixels by comparing one embedding.
  */
 
-/** uint8 `[1, S, S, 3]`: red rises to the right, green downwards, blue in rings; every value is an exact integer formula. */
+/**
+ * uint8 `[1, S, S, 3]`: red rises to the right, green downwards, blue in rings; every value is an exact integer
+ * formula.
+ */
 export function goldenPixels(imageSizePx: number): Uint8Array {
   const pixels = new Uint8Array(imageSizePx * imageSizePx * 3);
   for (let row = 0; row < imageSizePx; row += 1) {

@@ -13,6 +13,7 @@ export const ENGINE_PROCESS_ENV: Readonly<Record<string, string>> = {
 export const PLAIN_CPU_ENV: Readonly<Record<string, string>> = {
   // TensorFlow takes all of a GPU's memory at once, and rounds there more coarsely than float32 may be held to.
   CUDA_VISIBLE_DEVICES: '-1',
-  // oneDNN divides by the sizes of caches. Some virtual machines hide theirs, and a 1x1 convolution then ends the process with SIGFPE.
+  // oneDNN divides by the sizes of caches. Some virtual machines hide theirs, and a 1x1 convolution then ends the
+  // process with SIGFPE.
   TF_ENABLE_ONEDNN_OPTS: '0',
 };

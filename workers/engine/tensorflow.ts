@@ -1,7 +1,8 @@
 /**
  * The one import of TensorFlow. Everything else in the engine runs TensorFlow's ops by name through `runOp`.
  *
- * Ops run eagerly and block the caller. A tensor lives until it is disposed; `scoped` disposes what a piece of work left behind.
+ * Ops run eagerly and block the caller. A tensor lives until it is disposed; `scoped` disposes what a piece of work
+ * left behind.
  */
 import './node-util-compat.ts';
 import * as tf from '@tensorflow/tfjs-node-gpu';
@@ -15,7 +16,16 @@ const backend = nodeBackend();
 const { binding } = backend;
 
 /** TensorFlow's own numbers for its data types (`DataType` of types.proto). */
-export const TF_DTYPE = { float32: 1, float64: 2, int32: 3, uint8: 4, string: 7, int64: 9, bool: 10, bfloat16: 14 } as const;
+export const TF_DTYPE = {
+  float32: 1,
+  float64: 2,
+  int32: 3,
+  uint8: 4,
+  string: 7,
+  int64: 9,
+  bool: 10,
+  bfloat16: 14,
+} as const;
 export type TensorflowDtype = keyof typeof TF_DTYPE;
 
 /** One attribute of an op: its name, TensorFlow's number for the attribute's kind, and the value. */
@@ -25,12 +35,24 @@ export interface OpAttr {
   readonly value: string | number | boolean | number[];
 }
 
-export const typeAttr = (name: string, dtype: TensorflowDtype): OpAttr => ({ name, type: binding.TF_ATTR_TYPE, value: TF_DTYPE[dtype] });
+export const typeAttr = (name: string, dtype: TensorflowDtype): OpAttr => ({
+  name,
+  type: binding.TF_ATTR_TYPE,
+  value: TF_DTYPE[dtype],
+});
 export const boolAttr = (name: string, value: boolean): OpAttr => ({ name, type: binding.TF_ATTR_BOOL, value });
 export const intAttr = (name: string, value: number): OpAttr => ({ name, type: binding.TF_ATTR_INT, value });
-export const intsAttr = (name: string, value: readonly number[]): OpAttr => ({ name, type: binding.TF_ATTR_INT, value: [...value] });
+export const intsAttr = (name: string, value: readonly number[]): OpAttr => ({
+  name,
+  type: binding.TF_ATTR_INT,
+  value: [...value],
+});
 export const floatAttr = (name: string, value: number): OpAttr => ({ name, type: binding.TF_ATTR_FLOAT, value });
-export const shapeAttr = (name: string, value: readonly number[]): OpAttr => ({ name, type: binding.TF_ATTR_SHAPE, value: [...value] });
+export const shapeAttr = (name: string, value: readonly number[]): OpAttr => ({
+  name,
+  type: binding.TF_ATTR_SHAPE,
+  value: [...value],
+});
 export const stringAttr = (name: string, value: string): OpAttr => ({ name, type: binding.TF_ATTR_STRING, value });
 
 /** The attribute most ops ask for: `T` = float32. */
@@ -64,8 +86,8 @@ const register = requireTensorRegister(backend);
 export type FloatDtype = 'float32' | 'bfloat16';
 
 /**
- * How a tensor's numbers are kept on the device. tfjs knows no bfloat16 and calls such a tensor float32: only ops run by `runOp` may
- * take one, and it is read after a `castTo` float32.
+ * How a tensor's numbers are kept on the device. tfjs knows no bfloat16 and calls such a tensor float32: only ops run
+ * by `runOp` may take one, and it is read after a `castTo` float32.
  */
 export function floatDtypeOf(tensor: TensorInfo): FloatDtype {
   return register.tensorMap.get(tensor.dataId).dtype === TF_DTYPE.bfloat16 ? 'bfloat16' : 'float32';
@@ -78,7 +100,13 @@ export function typeOf(tensor: TensorInfo): OpAttr {
 
 /** A copy of a tensor of floats in the given dtype; also where it has that already. */
 export function castTo(tensor: Tensor, dtype: FloatDtype): Tensor {
-  return floatDtypeOf(tensor) === dtype ? tensor.clone() : runOp('Cast', [typeAttr('SrcT', floatDtypeOf(tensor)), typeAttr('DstT', dtype), boolAttr('Truncate', false)], [tensor]);
+  return floatDtypeOf(tensor) === dtype
+    ? tensor.clone()
+    : runOp(
+        'Cast',
+        [typeAttr('SrcT', floatDtypeOf(tensor)), typeAttr('DstT', dtype), boolAttr('Truncate', false)],
+        [tensor],
+      );
 }
 
 /**
@@ -102,7 +130,12 @@ export function observeOps(next: OpObserver | undefined): void {
 }
 
 /** Runs one TensorFlow op with `outputCount` outputs. All of them are the caller's to dispose. */
-export function runOps(name: string, attrs: readonly OpAttr[], inputs: readonly TensorInfo[], outputCount: number): Tensor[] {
+export function runOps(
+  name: string,
+  attrs: readonly OpAttr[],
+  inputs: readonly TensorInfo[],
+  outputCount: number,
+): Tensor[] {
   const startedAt = observer === undefined ? 0 : performance.now();
   const outputs = binding.executeOp(name, [...attrs], register.getInputTensorIds(inputs), outputCount);
   observer?.(name, performance.now() - startedAt);
@@ -115,7 +148,12 @@ export function runOps(name: string, attrs: readonly OpAttr[], inputs: readonly 
 }
 
 /** As `runOps` for the ops whose first output is all that is wanted: the others are disposed at once. */
-export function runOpFirst(name: string, attrs: readonly OpAttr[], inputs: readonly TensorInfo[], outputCount: number): Tensor {
+export function runOpFirst(
+  name: string,
+  attrs: readonly OpAttr[],
+  inputs: readonly TensorInfo[],
+  outputCount: number,
+): Tensor {
   const [first, ...others] = runOps(name, attrs, inputs, outputCount);
   if (first === undefined) throw new Error(`${name} gave no output.`);
   tf.dispose(others);

@@ -17,11 +17,17 @@ const NUCLEUS = [92, 62, 140] as const;
 
 /** Dark nuclei on pink, with soft edges: large even areas and sharp contrasts, as encoders of tissue see them. */
 function tissuePixels(imageSizePx: number, next: () => number): Uint8Array {
-  const nuclei = Array.from({ length: 24 }, () => ({ row: next() * imageSizePx, column: next() * imageSizePx, radius: (0.03 + 0.05 * next()) * imageSizePx }));
+  const nuclei = Array.from({ length: 24 }, () => ({
+    row: next() * imageSizePx,
+    column: next() * imageSizePx,
+    radius: (0.03 + 0.05 * next()) * imageSizePx,
+  }));
   const pixels = new Uint8Array(imageSizePx * imageSizePx * 3);
   for (let row = 0; row < imageSizePx; row += 1) {
     for (let column = 0; column < imageSizePx; column += 1) {
-      const depth = Math.max(...nuclei.map((nucleus) => nucleus.radius - Math.hypot(row - nucleus.row, column - nucleus.column)));
+      const depth = Math.max(
+        ...nuclei.map((nucleus) => nucleus.radius - Math.hypot(row - nucleus.row, column - nucleus.column)),
+      );
       const share = Math.min(1, Math.max(0, 0.5 + depth / 2));
       const grain = 16 * (next() - 0.5);
       for (let channel = 0; channel < 3; channel += 1) {
@@ -47,11 +53,19 @@ export interface PixelNormalisation {
   readonly channelStd: readonly [number, number, number];
 }
 
-/** Pixels as an input contract wants them, in float32, without the engine. @param pixels uint8 NHWC. @returns float32 NHWC. */
-export function normalisedPixels(pixels: Uint8Array, { channelMean, channelStd }: PixelNormalisation): Float32Array<ArrayBuffer> {
+/**
+ * Pixels as an input contract wants them, in float32, without the engine. @param pixels uint8 NHWC. @returns float32
+ * NHWC.
+ */
+export function normalisedPixels(
+  pixels: Uint8Array,
+  { channelMean, channelStd }: PixelNormalisation,
+): Float32Array<ArrayBuffer> {
   const mean = Float32Array.from(channelMean);
   const std = Float32Array.from(channelStd);
-  return Float32Array.from(pixels, (value, index) => Math.fround(Math.fround(Math.fround(value / 255) - (mean[index % 3] ?? 0)) / (std[index % 3] ?? 1)));
+  return Float32Array.from(pixels, (value, index) =>
+    Math.fround(Math.fround(Math.fround(value / 255) - (mean[index % 3] ?? 0)) / (std[index % 3] ?? 1)),
+  );
 }
 
 /** float32 `[N, S, S, 3]` to `[N, 3, S, S]`. */
@@ -60,7 +74,8 @@ export function channelsFirst(images: Float32Array, imageCount: number): Float32
   const planes = new Float32Array(images.length);
   for (let image = 0; image < imageCount; image += 1) {
     for (let pixel = 0; pixel < area; pixel += 1) {
-      for (let channel = 0; channel < 3; channel += 1) planes[(image * 3 + channel) * area + pixel] = images[(image * area + pixel) * 3 + channel] ?? 0;
+      for (let channel = 0; channel < 3; channel += 1)
+        planes[(image * 3 + channel) * area + pixel] = images[(image * area + pixel) * 3 + channel] ?? 0;
     }
   }
   return planes;

@@ -1,4 +1,7 @@
-/** Proves a file of weights: loads it back as its users do, and holds its embeddings against the engine's of the stored weights. */
+/**
+ * Proves a file of weights: loads it back as its users do, and holds its embeddings against the engine's of the stored
+ * weights.
+ */
 import { MAX_RELATIVE_DIFFERENCE } from '../../src/modules/exports/index.ts';
 import type { ExportFormat } from '../../src/formats/export-formats.ts';
 import { embedPixels, type Normalisation } from '../engine/embed.ts';
@@ -30,36 +33,79 @@ export type ExportVerdict =
 /** Of a library's own words, as much as a person reads. */
 const MAX_REASON = 500;
 
-/** Below it the last stage of a network sees one pixel with nothing but padding around it: eight of nine weights of its 3x3 filters could be anything. */
+/**
+ * Below it the last stage of a network sees one pixel with nothing but padding around it: eight of nine weights of its
+ * 3x3 filters could be anything.
+ */
 const MIN_SIZE_PX = 64;
 /** Larger images meet no other weights, and take ONNX Runtime's one thread minutes. */
 const MAX_SIZE_PX = 512;
 
-/** @param contractSizePx the side that the weights are meant for; the check takes the nearest at which every weight has its say. */
+/**
+ * @param contractSizePx the side that the weights are meant for; the check takes the nearest at which every weight has
+ * its say.
+ */
 export function checkReference(encoder: Encoder, contractSizePx: number, normalisation: Normalisation): CheckReference {
   const imageSizePx = Math.min(Math.max(contractSizePx, MIN_SIZE_PX), MAX_SIZE_PX);
   const pixels = checkPixels(imageSizePx);
   const embeddings = embedPixels(encoder, pixels, CHECK_IMAGE_COUNT, imageSizePx, normalisation);
-  return { architecture: encoder.architecture, normalisation, imageSizePx, pixels, embeddings, embeddingDim: encoder.embeddingDim };
+  return {
+    architecture: encoder.architecture,
+    normalisation,
+    imageSizePx,
+    pixels,
+    embeddings,
+    embeddingDim: encoder.embeddingDim,
+  };
 }
 
-export async function checkExport(format: ExportFormat, file: Uint8Array, reference: CheckReference): Promise<ExportVerdict> {
+export async function checkExport(
+  format: ExportFormat,
+  file: Uint8Array,
+  reference: CheckReference,
+): Promise<ExportVerdict> {
   try {
-    const maxRelativeDifference = maxRelativeDifferenceOfImages(await embedBy(format, file, reference), reference.embeddings, reference.embeddingDim);
+    const maxRelativeDifference = maxRelativeDifferenceOfImages(
+      await embedBy(format, file, reference),
+      reference.embeddings,
+      reference.embeddingDim,
+    );
     if (maxRelativeDifference <= MAX_RELATIVE_DIFFERENCE) return { passed: true, maxRelativeDifference };
-    if (Number.isNaN(maxRelativeDifference)) return { passed: false, maxRelativeDifference: null, reason: 'The file gives embeddings that are no finite numbers.' };
-    return { passed: false, maxRelativeDifference, reason: `The file's embeddings differ from the engine's by ${maxRelativeDifference.toExponential(1)}, more than ${MAX_RELATIVE_DIFFERENCE}.` };
+    if (Number.isNaN(maxRelativeDifference))
+      return {
+        passed: false,
+        maxRelativeDifference: null,
+        reason: 'The file gives embeddings that are no finite numbers.',
+      };
+    return {
+      passed: false,
+      maxRelativeDifference,
+      reason: `The file's embeddings differ from the engine's by ${maxRelativeDifference.toExponential(1)}, more than ${MAX_RELATIVE_DIFFERENCE}.`,
+    };
   } catch (error) {
-    return { passed: false, maxRelativeDifference: null, reason: `The file does not load: ${error instanceof Error ? error.message : String(error)}`.slice(0, MAX_REASON) };
+    return {
+      passed: false,
+      maxRelativeDifference: null,
+      reason: `The file does not load: ${error instanceof Error ? error.message : String(error)}`.slice(0, MAX_REASON),
+    };
   }
 }
 
-async function embedBy(format: ExportFormat, file: Uint8Array, { architecture, normalisation, imageSizePx, pixels }: CheckReference): Promise<Float32Array> {
+async function embedBy(
+  format: ExportFormat,
+  file: Uint8Array,
+  { architecture, normalisation, imageSizePx, pixels }: CheckReference,
+): Promise<Float32Array> {
   switch (format) {
     case 'PYTORCH':
       return embedByTorchFile(file, architecture, pixels, CHECK_IMAGE_COUNT, imageSizePx, normalisation);
     case 'ONNX':
-      return embedByOnnx(file, channelsFirst(normalisedPixels(pixels, normalisation), CHECK_IMAGE_COUNT), CHECK_IMAGE_COUNT, imageSizePx);
+      return embedByOnnx(
+        file,
+        channelsFirst(normalisedPixels(pixels, normalisation), CHECK_IMAGE_COUNT),
+        CHECK_IMAGE_COUNT,
+        imageSizePx,
+      );
     case 'TFJS':
       return embedByTfjs(file, normalisedPixels(pixels, normalisation), CHECK_IMAGE_COUNT, imageSizePx);
   }

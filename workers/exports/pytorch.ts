@@ -1,7 +1,8 @@
 /**
- * Embeds by a PyTorch file, read back as any stranger's would be. Python is not there to ask, so what `torch.load(weights_only=True)` and
- * `load_state_dict(strict=True)` demand is looked at in the file: no global that is not on PyTorch's safe list, and torchvision's names, all
- * of them, in its order, and no others. `npm run compat` asks the real ones.
+ * Embeds by a PyTorch file, read back as any stranger's would be. Python is not there to ask, so what
+ * `torch.load(weights_only=True)` and `load_state_dict(strict=True)` demand is looked at in the file: no global that is
+ * not on PyTorch's safe list, and torchvision's names, all of them, in its order, and no others. `npm run compat` asks
+ * the real ones.
  */
 import { accessBytes } from '../../src/formats/random-access.ts';
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
@@ -15,14 +16,24 @@ import { encoderFromWeights, type EncoderArchitecture } from '../engine/models/r
  * @returns `[N, D]`
  * @throws Error for a file that PyTorch would not load strictly.
  */
-export async function embedByTorchFile(file: Uint8Array, architecture: EncoderArchitecture, pixels: Uint8Array, imageCount: number, imageSizePx: number, normalisation: Normalisation): Promise<Float32Array> {
+export async function embedByTorchFile(
+  file: Uint8Array,
+  architecture: EncoderArchitecture,
+  pixels: Uint8Array,
+  imageCount: number,
+  imageSizePx: number,
+  normalisation: Normalisation,
+): Promise<Float32Array> {
   const { tensors, placeholders } = await readTorchCheckpoint(accessBytes(file));
   const [unsafe] = placeholders;
   if (unsafe !== undefined) throw new Error(`torch.load(weights_only=True) would refuse the global ${unsafe.name}.`);
   const expected = resnetTensorSpecs(architecture).map(({ name }) => name);
   const found = tensors.map(({ name }) => name);
   const strange = found.find((name, index) => name !== expected[index]);
-  if (strange !== undefined || found.length !== expected.length) throw new Error(`load_state_dict(strict=True) would refuse the keys: ${strange ?? `${found.length} instead of ${expected.length}`}.`);
+  if (strange !== undefined || found.length !== expected.length)
+    throw new Error(
+      `load_state_dict(strict=True) would refuse the keys: ${strange ?? `${found.length} instead of ${expected.length}`}.`,
+    );
   const encoder = encoderFromWeights(architecture, await Promise.all(tensors.map(loaded)));
   try {
     return embedPixels(encoder, pixels, imageCount, imageSizePx, normalisation);

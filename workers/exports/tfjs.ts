@@ -1,4 +1,7 @@
-/** Embeds by a TF.js zip, as its user would: unzip, `tf.loadGraphModel`, one call. On TensorFlow's kernels; in a browser `npm run compat` does it. */
+/**
+ * Embeds by a TF.js zip, as its user would: unzip, `tf.loadGraphModel`, one call. On TensorFlow's kernels; in a browser
+ * `npm run compat` does it.
+ */
 import { buffer as bytesOf } from 'node:stream/consumers';
 import yauzl from 'yauzl';
 import { readFloats, tf } from '../engine/tensorflow.ts';
@@ -8,14 +11,21 @@ import { readFloats, tf } from '../engine/tensorflow.ts';
  * @returns `[N, D]`
  * @throws Error with the library's words for a file that it does not load or run.
  */
-export async function embedByTfjs(file: Uint8Array, images: Float32Array, imageCount: number, imageSizePx: number): Promise<Float32Array> {
+export async function embedByTfjs(
+  file: Uint8Array,
+  images: Float32Array,
+  imageCount: number,
+  imageSizePx: number,
+): Promise<Float32Array> {
   const files = await unzipped(file);
   const fileNamed = (name: string): Buffer => {
     const found = files.get(name);
     if (found === undefined) throw new Error(`The zip has no file ${name}.`);
     return found;
   };
-  const description: Parameters<typeof tf.io.getModelArtifactsForJSON>[0] = JSON.parse(fileNamed('model.json').toString('utf8'));
+  const description: Parameters<typeof tf.io.getModelArtifactsForJSON>[0] = JSON.parse(
+    fileNamed('model.json').toString('utf8'),
+  );
   const model = await tf.loadGraphModel({
     load: () =>
       tf.io.getModelArtifactsForJSON(description, async (manifest) => [
@@ -37,8 +47,11 @@ export async function embedByTfjs(file: Uint8Array, images: Float32Array, imageC
 }
 
 async function unzipped(file: Uint8Array): Promise<Map<string, Buffer>> {
-  const zip = await yauzl.fromBufferPromise(Buffer.from(file.buffer, file.byteOffset, file.byteLength), { lazyEntries: true });
+  const zip = await yauzl.fromBufferPromise(Buffer.from(file.buffer, file.byteOffset, file.byteLength), {
+    lazyEntries: true,
+  });
   const files = new Map<string, Buffer>();
-  for await (const entry of zip.eachEntry()) files.set(entry.fileName, await bytesOf(await zip.openReadStreamPromise(entry)));
+  for await (const entry of zip.eachEntry())
+    files.set(entry.fileName, await bytesOf(await zip.openReadStreamPromise(entry)));
   return files;
 }

@@ -8,15 +8,19 @@ const GLASS_BRIGHTNESS_MIN = 200;
 const GLASS_COLOUR_SPREAD_MAX = 25;
 /** Padding that scanners add. */
 const BLACK_MAX = 24;
-/** Fat and mucus cover 4 % and more of a patch; empty glass with dust up to 1.5 % (patches of Kather 2016 and NCT-CRC-HE). */
+/**
+ * Fat and mucus cover 4 % and more of a patch; empty glass with dust up to 1.5 % (patches of Kather 2016 and
+ * NCT-CRC-HE).
+ */
 export const TISSUE_SHARE_MIN = 0.03;
 /** Standard deviation of the luma, in 8-bit steps. Real tissue, out of focus even, has more than 6. */
 export const LUMA_DEVIATION_MIN = 3;
 
 /**
- * True where less than 3 % of the pixels are neither glass (every channel 200 or more, channels at most 25 apart) nor black padding, or where the
- * image is of one tone (luma deviation below 3). Looks at about 4,096 pixels on a grid. Pen counts as content, as a colour rule that knew every
- * marker would also drop green and blue stains: a thin line on glass is blank, a broad stroke is not.
+ * True where less than 3 % of the pixels are neither glass (every channel 200 or more, channels at most 25 apart) nor
+ * black padding, or where the image is of one tone (luma deviation below 3). Looks at about 4,096 pixels on a grid. Pen
+ * counts as content, as a colour rule that knew every marker would also drop green and blue stains: a thin line on
+ * glass is blank, a broad stroke is not.
  */
 export function isNearlyBlank({ data, width, height }: Pixels): boolean {
   const stepPx = Math.max(1, Math.floor(Math.sqrt((width * height) / SAMPLES)));

@@ -42,7 +42,11 @@ export function readBmpHeader(bytes: Buffer): BmpHeader | null {
   const bitsPerPixel = bytes.readUInt16LE(28);
   const compression = bytes.readUInt32LE(30);
   if (![1, 4, 8, 24, 32].includes(bitsPerPixel)) return null;
-  if (compression !== COMPRESSION_NONE && !(compression === COMPRESSION_BITFIELDS && bitsPerPixel === 32 && hasPlainMasks(bytes))) return null;
+  if (
+    compression !== COMPRESSION_NONE &&
+    !(compression === COMPRESSION_BITFIELDS && bitsPerPixel === 32 && hasPlainMasks(bytes))
+  )
+    return null;
   const masksBytes = compression === COMPRESSION_BITFIELDS && infoBytes === 40 ? 12 : 0;
   const paletteOffset = FILE_HEADER_BYTES + infoBytes + masksBytes;
   return {
@@ -64,7 +68,8 @@ export function bmpBytesNeeded(header: BmpHeader): number {
 
 /**
  * RGB, uint8, `[height, width, 3]`. The fourth byte of 32-bit pixels is passed over: most programs leave it undefined.
- * @returns null where the palette lacks a colour that a pixel asks for. The caller has checked sizes and `bmpBytesNeeded`.
+ * @returns null where the palette lacks a colour that a pixel asks for. The caller has checked sizes and
+ * `bmpBytesNeeded`.
  */
 export function decodeBmp(bytes: Buffer, header: BmpHeader): Buffer | null {
   const { width, height, bitsPerPixel } = header;
@@ -107,5 +112,9 @@ function paletteCountOf(bitsPerPixel: number, stated: number, bytesBeforePixels:
 function hasPlainMasks(bytes: Buffer): boolean {
   const masks = FILE_HEADER_BYTES + 40;
   if (bytes.length < masks + 12) return false;
-  return bytes.readUInt32LE(masks) === 0xff0000 && bytes.readUInt32LE(masks + 4) === 0xff00 && bytes.readUInt32LE(masks + 8) === 0xff;
+  return (
+    bytes.readUInt32LE(masks) === 0xff0000 &&
+    bytes.readUInt32LE(masks + 4) === 0xff00 &&
+    bytes.readUInt32LE(masks + 8) === 0xff
+  );
 }

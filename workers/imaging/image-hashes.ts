@@ -1,4 +1,7 @@
-/** What is kept of every image of a version, so that the same or a like one can be found again: 40 bytes each, in the order of the manifest. */
+/**
+ * What is kept of every image of a version, so that the same or a like one can be found again: 40 bytes each, in the
+ * order of the manifest.
+ */
 import { writeNpy } from '../../src/formats/npy.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
 
@@ -29,6 +32,7 @@ export function createImageHashWriter(): ImageHashWriter {
       rows.set(perceptualHash, count * IMAGE_HASH_BYTES + PIXEL_DIGEST_BYTES);
       count += 1;
     },
-    store: (artifacts) => artifacts.put(writeNpy({ shape: [count, IMAGE_HASH_BYTES], data: rows.slice(0, count * IMAGE_HASH_BYTES) })),
+    store: (artifacts) =>
+      artifacts.put(writeNpy({ shape: [count, IMAGE_HASH_BYTES], data: rows.slice(0, count * IMAGE_HASH_BYTES) })),
   };
 }

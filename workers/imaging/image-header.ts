@@ -57,7 +57,10 @@ export async function readImageHeader(bytes: Buffer, format: ImageFormat): Promi
   }
 }
 
-/** True where the bytes end before the file's own structure does. TIFF has no end mark: there the decoder's words decide. */
+/**
+ * True where the bytes end before the file's own structure does. TIFF has no end mark: there the decoder's words
+ * decide.
+ */
 export function endsEarly(bytes: Buffer, format: ImageFormat, decoderMessage: string): boolean {
   switch (format) {
     case 'JPEG':
@@ -67,7 +70,9 @@ export function endsEarly(bytes: Buffer, format: ImageFormat, decoderMessage: st
     case 'WEBP':
       return bytes.length < 12 || bytes.readUInt32LE(4) + 8 > bytes.length;
     case 'TIFF':
-      return /truncat|premature|not enough|beyond|unexpected end|read error|seek|out of bounds|fewer|directory/i.test(decoderMessage);
+      return /truncat|premature|not enough|beyond|unexpected end|read error|seek|out of bounds|fewer|directory/i.test(
+        decoderMessage,
+      );
     case 'BMP':
       return false;
     default:
@@ -89,10 +94,21 @@ function readPng(bytes: Buffer): ImageHeader | null {
 
 function readWebp(bytes: Buffer): ImageHeader | null {
   const chunk = bytes.toString('latin1', 12, 16);
-  if (chunk === 'VP8 ') return { format: 'WEBP', width: bytes.readUInt16LE(26) & 0x3fff, height: bytes.readUInt16LE(28) & 0x3fff, plain: true };
+  if (chunk === 'VP8 ')
+    return {
+      format: 'WEBP',
+      width: bytes.readUInt16LE(26) & 0x3fff,
+      height: bytes.readUInt16LE(28) & 0x3fff,
+      plain: true,
+    };
   if (chunk === 'VP8L') {
     const word = bytes.readUInt32LE(21);
-    return { format: 'WEBP', width: (word & 0x3fff) + 1, height: ((word >>> 14) & 0x3fff) + 1, plain: ((word >>> 28) & 1) === 0 };
+    return {
+      format: 'WEBP',
+      width: (word & 0x3fff) + 1,
+      height: ((word >>> 14) & 0x3fff) + 1,
+      plain: ((word >>> 28) & 1) === 0,
+    };
   }
   if (chunk !== 'VP8X') return null;
   // Flags: animation 2, EXIF 8, alpha 16.
@@ -102,7 +118,7 @@ function readWebp(bytes: Buffer): ImageHeader | null {
 
 function readJpeg(bytes: Buffer): ImageHeader | null {
   let upright = true;
-  for (let offset = 2; ; ) {
+  for (let offset = 2; ;) {
     if (bytes.readUInt8(offset) !== 0xff) return null;
     const marker = bytes.readUInt8(offset + 1);
     if (marker === 0xff) {

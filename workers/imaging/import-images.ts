@@ -1,7 +1,8 @@
 /**
  * A folder of images to a sealed set: shards, a manifest, thumbnails, and a list of what was wrong. Knows no database.
  *
- * The result is a function of the files' names and bytes alone: the same folder gives the same digest on any day and disk.
+ * The result is a function of the files' names and bytes alone: the same folder gives the same digest on any day and
+ * disk.
  */
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
@@ -14,7 +15,13 @@ import { readLabelsCsv } from './labels-csv.ts';
 import { compareCodePoints, listImages, type SourceImage } from './listing.ts';
 import { createManifestWriter, type ManifestWriter } from './manifest-writer.ts';
 import { prepareImage, type Prepared, type PreparedImage } from './prepare.ts';
-import { createShardWriter, SHARD_LIMITS, type ShardLimits, type ShardWriter, type StoredShard } from './shard-writer.ts';
+import {
+  createShardWriter,
+  SHARD_LIMITS,
+  type ShardLimits,
+  type ShardWriter,
+  type StoredShard,
+} from './shard-writer.ts';
 import { readSourceFile } from './source-file.ts';
 import { createThumbnailPicker, makeThumbnail, type StoredThumbnail } from './thumbnails.ts';
 
@@ -78,7 +85,8 @@ const PROGRESS_EVERY_MS = 500;
 const KEY_DIGITS = 9;
 
 /**
- * @throws DomainError IMPORT_FOLDER_EMPTY, IMPORT_NOTHING_READABLE, LABELS_CSV_INVALID. What fails leaves no half-written artifact behind.
+ * @throws DomainError IMPORT_FOLDER_EMPTY, IMPORT_NOTHING_READABLE, LABELS_CSV_INVALID. What fails leaves no
+ * half-written artifact behind.
  */
 export async function importImages(options: ImportOptions): Promise<ImportResult> {
   const issues = createIssueLog(options.patchSizePx !== null);
@@ -96,14 +104,24 @@ export async function importImages(options: ImportOptions): Promise<ImportResult
 async function sourcesOf({ folder, layout, labelsCsvPath }: ImportOptions, issues: IssueLog): Promise<SourceImage[]> {
   if (layout === 'CSV') {
     if (labelsCsvPath === null) {
-      throw new DomainError({ code: 'LABELS_CSV_INVALID', message: 'Layout CSV needs a labels CSV.', field: 'input.labelsCsvPath', hint: 'Name the file.' });
+      throw new DomainError({
+        code: 'LABELS_CSV_INVALID',
+        message: 'Layout CSV needs a labels CSV.',
+        field: 'input.labelsCsvPath',
+        hint: 'Name the file.',
+      });
     }
     return readLabelsCsv(labelsCsvPath, folder);
   }
   const sources = await listImages(folder, layout === 'FOLDER_PER_LABEL', issues);
   if (sources.length > 0) return sources;
   const hint = 'Put PNG, JPEG, TIFF, BMP or WebP files there.';
-  throw new DomainError({ code: 'IMPORT_FOLDER_EMPTY', message: 'The folder holds no images.', field: 'input.path', hint });
+  throw new DomainError({
+    code: 'IMPORT_FOLDER_EMPTY',
+    message: 'The folder holds no images.',
+    field: 'input.path',
+    hint,
+  });
 }
 
 async function pack(
@@ -147,7 +165,8 @@ async function pack(
   };
 
   const limits = { windowSize: Math.max(8, availableParallelism() * IMAGES_AHEAD_PER_CORE), byteLimit: MEMORY_BYTES };
-  const read = async (source: SourceImage, reserve: Reserve): Promise<ReadImage> => readAndPrepare(folder, source, layout, patchSizePx, reserve);
+  const read = async (source: SourceImage, reserve: Reserve): Promise<ReadImage> =>
+    readAndPrepare(folder, source, layout, patchSizePx, reserve);
   for await (const { source, prepared, byteSize } of mapInOrder(sources, limits, read)) {
     options.throwIfStopped?.();
     const ordinal = ordinals.get(source.label) ?? 0;
@@ -157,7 +176,8 @@ async function pack(
     } else {
       if (prepared.blankCount > 0) issues.add('NEARLY_BLANK', source.relativePath, prepared.blankCount);
       const fresh = prepared.images.filter((image) => {
-        // 128 bits tell a billion images apart, and a million names in memory stay small; the width tells apart plain images of one area.
+        // 128 bits tell a billion images apart, and a million names in memory stay small; the width tells apart plain
+        // images of one area.
         const name = `${image.width}:${image.pixelDigest.toString('base64url', 0, 16)}`;
         const isKnown = seenPixels.has(name);
         if (isKnown) issues.add('DUPLICATE', source.relativePath);
@@ -179,7 +199,13 @@ async function pack(
     filesDone += 1;
     bytesRead += byteSize;
     if (performance.now() - reportedAt >= PROGRESS_EVERY_MS) {
-      await options.onProgress?.({ fraction: filesDone / sources.length, fileCount: sources.length, filesDone, imageCount, bytesRead });
+      await options.onProgress?.({
+        fraction: filesDone / sources.length,
+        fileCount: sources.length,
+        filesDone,
+        imageCount,
+        bytesRead,
+      });
       reportedAt = performance.now();
     }
   }
@@ -214,11 +240,18 @@ interface ReadImage {
   readonly byteSize: number;
 }
 
-async function readAndPrepare(folder: string, source: SourceImage, layout: ImportLayout, patchSizePx: number | null, reserve: Reserve): Promise<ReadImage> {
+async function readAndPrepare(
+  folder: string,
+  source: SourceImage,
+  layout: ImportLayout,
+  patchSizePx: number | null,
+  reserve: Reserve,
+): Promise<ReadImage> {
   const file = await readSourceFile(folder, source.relativePath, reserve);
   if ('issue' in file) return { source, prepared: { outcome: 'REFUSED', issue: file.issue }, byteSize: 0 };
   const byteSize = file.bytes.length;
-  if (layout === 'FOLDER_PER_LABEL' && source.label === null) return { source, prepared: { outcome: 'REFUSED', issue: 'NO_LABEL' }, byteSize };
+  if (layout === 'FOLDER_PER_LABEL' && source.label === null)
+    return { source, prepared: { outcome: 'REFUSED', issue: 'NO_LABEL' }, byteSize };
   return { source, prepared: await prepareImage(file.bytes, patchSizePx, reserve), byteSize };
 }
 
@@ -258,5 +291,10 @@ function nothingReadable(issues: IssueLog): DomainError {
       : main.kind === 'NO_LABEL'
         ? 'Put images into one folder for each label, or use layout FLAT.'
         : `Found: ${found.map((issue) => `${issue.count} ${issue.kind}`).join(', ')}; for instance ${JSON.stringify(main.examples[0])}.`;
-  return new DomainError({ code: 'IMPORT_NOTHING_READABLE', message: 'No image in the folder can be used.', field: 'input.path', hint });
+  return new DomainError({
+    code: 'IMPORT_NOTHING_READABLE',
+    message: 'No image in the folder can be used.',
+    field: 'input.path',
+    hint,
+  });
 }

@@ -11,8 +11,9 @@ export interface InOrderLimits {
 export type Reserve = (byteCount: number) => Promise<void>;
 
 /**
- * The results of `work`, in the order of the items. Reserving waits until there is room; the oldest item always has it, so that one larger than
- * the limit passes alone and nothing ever waits in a circle. Leaving the loop early, or a failure, waits for the work under way.
+ * The results of `work`, in the order of the items. Reserving waits until there is room; the oldest item always has it,
+ * so that one larger than the limit passes alone and nothing ever waits in a circle. Leaving the loop early, or a
+ * failure, waits for the work under way.
  */
 export async function* mapInOrder<Item, Result>(
   items: Iterable<Item>,

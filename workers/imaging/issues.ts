@@ -48,7 +48,8 @@ export interface IssueLog {
 /** @param cutsPatches whether nearly blank images are left out. */
 export function createIssueLog(cutsPatches: boolean): IssueLog {
   const found = new Map<IssueKind, { count: number; examples: string[] }>();
-  const isKept = (kind: IssueKind): boolean => kind === 'GROUP_ACROSS_SPLITS' || (kind === 'NEARLY_BLANK' && !cutsPatches);
+  const isKept = (kind: IssueKind): boolean =>
+    kind === 'GROUP_ACROSS_SPLITS' || (kind === 'NEARLY_BLANK' && !cutsPatches);
   return {
     add: (kind, example, count = 1) => {
       const entry = found.get(kind) ?? { count: 0, examples: [] };

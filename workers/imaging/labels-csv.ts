@@ -32,7 +32,8 @@ interface Row {
  */
 export async function readLabelsCsv(csvPath: string, folder: string): Promise<SourceImage[]> {
   const rows = await parseRows(await readText(csvPath));
-  if (rows.length === 0) throw invalid('The labels CSV names no image.', 'Give a header line and one line for each image.');
+  if (rows.length === 0)
+    throw invalid('The labels CSV names no image.', 'Give a header line and one line for each image.');
   rejectDuplicates(rows);
   rejectPartialSplit(rows);
   await rejectMissing(rows, folder);
@@ -40,16 +41,23 @@ export async function readLabelsCsv(csvPath: string, folder: string): Promise<So
 }
 
 async function readText(csvPath: string): Promise<string> {
-  const handle = await open(csvPath, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch((cause: unknown) => {
-    throw invalid('The labels CSV can not be opened.', 'Check the path and that the server may read it.', cause);
-  });
+  const handle = await open(csvPath, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
+    (cause: unknown) => {
+      throw invalid('The labels CSV can not be opened.', 'Check the path and that the server may read it.', cause);
+    },
+  );
   try {
     const facts = await handle.stat();
     if (!facts.isFile()) throw invalid('The labels CSV is not a file.', 'Name a file.');
     const { size } = facts;
-    if (size > CSV_BYTES_MAX) throw invalid(`The labels CSV has ${size} bytes; at most ${CSV_BYTES_MAX} are read.`, 'Import the images in several datasets.');
+    if (size > CSV_BYTES_MAX)
+      throw invalid(
+        `The labels CSV has ${size} bytes; at most ${CSV_BYTES_MAX} are read.`,
+        'Import the images in several datasets.',
+      );
     const bytes = await handle.readFile();
-    if (!isUtf8(bytes)) throw invalid(`Line ${brokenLineOf(bytes)}: the text is not UTF-8.`, 'Save the file as CSV UTF-8.');
+    if (!isUtf8(bytes))
+      throw invalid(`Line ${brokenLineOf(bytes)}: the text is not UTF-8.`, 'Save the file as CSV UTF-8.');
     return bytes.toString('utf8').replace(/^\uFEFF/, '');
   } finally {
     await handle.close();
@@ -82,7 +90,8 @@ async function parseRows(text: string): Promise<Row[]> {
       else rows.push({ image: imageOf(record, columns, info.lines), lineNumber: info.lines });
     }
   } catch (error) {
-    if (error instanceof CsvError) throw invalid(`Line ${error.lines ?? '?'}: ${error.message}.`, 'Check quotes and commas.', error);
+    if (error instanceof CsvError)
+      throw invalid(`Line ${error.lines ?? '?'}: ${error.message}.`, 'Check quotes and commas.', error);
     throw error;
   }
   return rows;
@@ -103,33 +112,52 @@ function columnsOf(record: readonly string[], lineNumber: number): Column[] {
     return column;
   });
   const doubled = columns.find((column, index) => columns.indexOf(column) !== index);
-  if (doubled !== undefined) throw invalid(`Line ${lineNumber}: the column ${doubled} stands twice.`, 'Name each column once.');
-  if (!columns.includes('path')) throw invalid(`Line ${lineNumber}: the column path is missing.`, `The columns are ${COLUMNS.join(', ')}; path is required.`);
+  if (doubled !== undefined)
+    throw invalid(`Line ${lineNumber}: the column ${doubled} stands twice.`, 'Name each column once.');
+  if (!columns.includes('path'))
+    throw invalid(
+      `Line ${lineNumber}: the column path is missing.`,
+      `The columns are ${COLUMNS.join(', ')}; path is required.`,
+    );
   return columns;
 }
 
 function imageOf(record: readonly string[], columns: readonly Column[], lineNumber: number): SourceImage {
   if (record.length !== columns.length) {
-    throw invalid(`Line ${lineNumber}: it has ${record.length} fields, and the header has ${columns.length}.`, 'Put a field that holds a comma between double quotes.');
+    throw invalid(
+      `Line ${lineNumber}: it has ${record.length} fields, and the header has ${columns.length}.`,
+      'Put a field that holds a comma between double quotes.',
+    );
   }
   const field = (column: Column): string => {
     const value = record[columns.indexOf(column)] ?? '';
-    if (value.length > FIELD_LENGTH_MAX) throw invalid(`Line ${lineNumber}, column ${column}: it is longer than ${FIELD_LENGTH_MAX} letters.`, 'Shorten it.');
+    if (value.length > FIELD_LENGTH_MAX)
+      throw invalid(
+        `Line ${lineNumber}, column ${column}: it is longer than ${FIELD_LENGTH_MAX} letters.`,
+        'Shorten it.',
+      );
     return value;
   };
   const textOrNull = (column: Column): string | null => field(column).trim() || null;
-  return { relativePath: pathOf(field('path'), lineNumber), label: textOrNull('label'), group: textOrNull('group'), split: textOrNull('split') };
+  return {
+    relativePath: pathOf(field('path'), lineNumber),
+    label: textOrNull('label'),
+    group: textOrNull('group'),
+    split: textOrNull('split'),
+  };
 }
 
 function pathOf(text: string, lineNumber: number): string {
-  const refuse = (what: string, hint: string): DomainError => invalid(`Line ${lineNumber}, column path: ${what}.`, hint);
+  const refuse = (what: string, hint: string): DomainError =>
+    invalid(`Line ${lineNumber}, column path: ${what}.`, hint);
   if (text.trim() === '') throw refuse('it is empty', 'Name an image in every line.');
   if (text.includes('\0')) throw refuse('it holds a zero byte', 'Write paths as plain text.');
   if (path.posix.isAbsolute(text) || path.win32.isAbsolute(text)) {
     throw refuse(`${JSON.stringify(text)} is absolute`, 'Write paths relative to the imported folder.');
   }
   const normal = path.posix.normalize(text);
-  if (normal === '..' || normal.startsWith('../')) throw refuse(`${JSON.stringify(text)} climbs out of the folder`, 'Name only files below the imported folder.');
+  if (normal === '..' || normal.startsWith('../'))
+    throw refuse(`${JSON.stringify(text)} climbs out of the folder`, 'Name only files below the imported folder.');
   return normal;
 }
 
@@ -138,7 +166,10 @@ function rejectDuplicates(rows: readonly Row[]): void {
   for (const { image, lineNumber } of rows) {
     const earlier = lines.get(image.relativePath);
     if (earlier !== undefined) {
-      throw invalid(`Line ${lineNumber}, column path: ${JSON.stringify(image.relativePath)} stands in line ${earlier} already.`, 'Name each image once.');
+      throw invalid(
+        `Line ${lineNumber}, column path: ${JSON.stringify(image.relativePath)} stands in line ${earlier} already.`,
+        'Name each image once.',
+      );
     }
     lines.set(image.relativePath, lineNumber);
   }
@@ -148,7 +179,10 @@ function rejectDuplicates(rows: readonly Row[]): void {
 function rejectPartialSplit(rows: readonly Row[]): void {
   const without = rows.find((row) => row.image.split === null);
   if (without === undefined || rows.every((row) => row.image.split === null)) return;
-  throw invalid(`Line ${without.lineNumber}, column split: it is empty, and other lines have one.`, 'Give a split in every line or in none.');
+  throw invalid(
+    `Line ${without.lineNumber}, column split: it is empty, and other lines have one.`,
+    'Give a split in every line or in none.',
+  );
 }
 
 async function rejectMissing(rows: readonly Row[], folder: string): Promise<void> {
@@ -158,8 +192,16 @@ async function rejectMissing(rows: readonly Row[], folder: string): Promise<void
         const expected = path.join(folder, image.relativePath);
         const found = await realpath(expected).catch(() => undefined);
         const name = JSON.stringify(image.relativePath);
-        if (found === undefined) throw invalid(`Line ${lineNumber}, column path: ${name} does not exist.`, 'Paths are relative to the imported folder.');
-        if (found !== expected) throw invalid(`Line ${lineNumber}, column path: ${name} is, or goes through, a symbolic link.`, 'Name the file itself.');
+        if (found === undefined)
+          throw invalid(
+            `Line ${lineNumber}, column path: ${name} does not exist.`,
+            'Paths are relative to the imported folder.',
+          );
+        if (found !== expected)
+          throw invalid(
+            `Line ${lineNumber}, column path: ${name} is, or goes through, a symbolic link.`,
+            'Name the file itself.',
+          );
       }),
     );
   }

@@ -13,11 +13,13 @@ export interface SourceImage {
 }
 
 /** Files that lie beside images everywhere; nobody wants to be told of them. */
-const SIDE_FILES = /(\.(csv|tsv|txt|json|jsonl|md|xml|yml|yaml|pdf|html?|log|xlsx?|sha256|md5)|^thumbs\.db|^desktop\.ini|^(readme|licen[cs]e|citation)[^.]*)$/i;
+const SIDE_FILES =
+  /(\.(csv|tsv|txt|json|jsonl|md|xml|yml|yaml|pdf|html?|log|xlsx?|sha256|md5)|^thumbs\.db|^desktop\.ini|^(readme|licen[cs]e|citation)[^.]*)$/i;
 
 /**
- * All files below a folder but hidden ones and side files, sorted by code point. Links and devices become issues and are never followed.
- * With `labelled` the first folder below is the label, and a file outside every such folder has none.
+ * All files below a folder but hidden ones and side files, sorted by code point. Links and devices become issues and
+ * are never followed. With `labelled` the first folder below is the label, and a file outside every such folder has
+ * none.
  */
 export async function listImages(folder: string, labelled: boolean, issues: IssueLog): Promise<SourceImage[]> {
   const files: string[] = [];
@@ -37,7 +39,12 @@ export async function listImages(folder: string, labelled: boolean, issues: Issu
     }
   }
   for (const relativePath of odd.sort(compareCodePoints)) issues.add('NOT_A_REGULAR_FILE', relativePath);
-  return files.sort(compareCodePoints).map((relativePath) => ({ relativePath, label: labelled ? labelOf(relativePath) : null, group: null, split: null }));
+  return files.sort(compareCodePoints).map((relativePath) => ({
+    relativePath,
+    label: labelled ? labelOf(relativePath) : null,
+    group: null,
+    split: null,
+  }));
 }
 
 function labelOf(relativePath: string): string | null {

@@ -47,7 +47,8 @@ export function createManifestWriter(filePath: string): ManifestWriter {
     },
     abandon: async () => {
       if (stream.closed) return;
-      // Not events.once: a write that the destruction cuts short ends in an error event, which would hide why the import failed.
+      // Not events.once: a write that the destruction cuts short ends in an error event, which would hide why the
+      // import failed.
       await new Promise<void>((resolve) => stream.once('close', resolve).destroy());
     },
   };

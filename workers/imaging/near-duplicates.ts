@@ -5,7 +5,8 @@ import { hashDistance, orientationsOf } from './perceptual-hash.ts';
 const HASH_BYTES = 8;
 
 /**
- * Two pictures whose hashes differ in at most so many of 63 bits, in any orientation, are taken for one: tests find recompressed, resized, mirrored and turned copies within it.
+ * Two pictures whose hashes differ in at most so many of 63 bits, in any orientation, are taken for one: tests find
+ * recompressed, resized, mirrored and turned copies within it.
  */
 export const NEAR_DUPLICATE_DISTANCE = 5;
 
@@ -27,7 +28,8 @@ export function createHashIndex(hashes: Uint8Array): HashIndex {
     ordered.sort((left, right) => (pieces[left] ?? 0) - (pieces[right] ?? 0));
     const starts = new Int32Array(2 ** bits + 1);
     for (const value of pieces) starts[value + 1] = (starts[value + 1] ?? 0) + 1;
-    for (let value = 0; value < 2 ** bits; value += 1) starts[value + 1] = (starts[value + 1] ?? 0) + (starts[value] ?? 0);
+    for (let value = 0; value < 2 ** bits; value += 1)
+      starts[value + 1] = (starts[value + 1] ?? 0) + (starts[value] ?? 0);
     return { ordered, starts };
   });
   const isNear = (hash: Uint8Array): boolean =>
@@ -45,6 +47,7 @@ export function createHashIndex(hashes: Uint8Array): HashIndex {
 function pieceOf(hash: Uint8Array, piece: number): number {
   const first = PIECES.slice(0, piece).reduce((sum, bits) => sum + bits, 0);
   let value = 0;
-  for (let bit = 0; bit < (PIECES[piece] ?? 0); bit += 1) value |= (((hash[(first + bit) >> 3] ?? 0) >> ((first + bit) & 7)) & 1) << bit;
+  for (let bit = 0; bit < (PIECES[piece] ?? 0); bit += 1)
+    value |= (((hash[(first + bit) >> 3] ?? 0) >> ((first + bit) & 7)) & 1) << bit;
   return value;
 }

@@ -1,7 +1,8 @@
 /**
- * What a picture looks like, in 64 bits: the signs of the lowest frequencies of its brightness (pHash, Zauner 2010, with the sign for the median).
- * It survives recompression, resizing and small changes of colour, and, as a mirrored or turned picture has the same frequencies with other signs or
- * transposed, the hashes of all eight orientations follow from one. It does not survive a crop.
+ * What a picture looks like, in 64 bits: the signs of the lowest frequencies of its brightness (pHash, Zauner 2010,
+ * with the sign for the median). It survives recompression, resizing and small changes of colour, and, as a mirrored or
+ * turned picture has the same frequencies with other signs or transposed, the hashes of all eight orientations follow
+ * from one. It does not survive a crop.
  */
 import type { Pixels } from './decode.ts';
 
@@ -14,19 +15,29 @@ const SAMPLES_PER_CELL = 8;
 
 /** Row k: cos((2x + 1) k pi / 2N). */
 const COSINES = Array.from({ length: FREQUENCY_COUNT }, (_, frequency) =>
-  Float64Array.from({ length: CELL_COUNT }, (_cell, place) => Math.cos(((2 * place + 1) * frequency * Math.PI) / (2 * CELL_COUNT))),
+  Float64Array.from({ length: CELL_COUNT }, (_cell, place) =>
+    Math.cos(((2 * place + 1) * frequency * Math.PI) / (2 * CELL_COUNT)),
+  ),
 );
 
-/** 8 bytes: bit `8 v + u`, from the lowest of the first byte, is 1 where frequency (u right, v down) is positive. Bit 0, the mean, is 0. */
+/**
+ * 8 bytes: bit `8 v + u`, from the lowest of the first byte, is 1 where frequency (u right, v down) is positive. Bit 0,
+ * the mean, is 0.
+ */
 export function perceptualHash(pixels: Pixels): Uint8Array {
   const cells = brightnessCells(pixels);
   const hash = new Uint8Array(FREQUENCY_COUNT);
   // Along rows first: [cell row, frequency u].
-  const rows = Array.from({ length: CELL_COUNT }, (_, row) => COSINES.map((cosine) => dot(cells.subarray(row * CELL_COUNT, (row + 1) * CELL_COUNT), cosine)));
+  const rows = Array.from({ length: CELL_COUNT }, (_, row) =>
+    COSINES.map((cosine) => dot(cells.subarray(row * CELL_COUNT, (row + 1) * CELL_COUNT), cosine)),
+  );
   for (let down = 0; down < FREQUENCY_COUNT; down += 1) {
     for (let right = 0; right < FREQUENCY_COUNT; right += 1) {
       if (down === 0 && right === 0) continue;
-      const value = (COSINES[down] ?? new Float64Array(0)).reduce((sum, cosine, row) => sum + cosine * (rows[row]?.[right] ?? 0), 0);
+      const value = (COSINES[down] ?? new Float64Array(0)).reduce(
+        (sum, cosine, row) => sum + cosine * (rows[row]?.[right] ?? 0),
+        0,
+      );
       if (value > 0) hash[down] = (hash[down] ?? 0) | (1 << right);
     }
   }
@@ -77,7 +88,12 @@ function dot(left: Float64Array, right: Float64Array): number {
 /** The hashes of a picture's eight orientations, its own first: mirrored and turned in every way. */
 export function orientationsOf(hash: Uint8Array): Uint8Array[] {
   const transposed = transpose(hash);
-  return [hash, transposed].flatMap((own) => [own, mirror(own, true, false), mirror(own, false, true), mirror(own, true, true)]);
+  return [hash, transposed].flatMap((own) => [
+    own,
+    mirror(own, true, false),
+    mirror(own, false, true),
+    mirror(own, true, true),
+  ]);
 }
 
 function transpose(hash: Uint8Array): Uint8Array {
@@ -88,7 +104,10 @@ function transpose(hash: Uint8Array): Uint8Array {
   });
 }
 
-/** Mirroring turns the sign of every odd frequency along that side. A frequency of exactly 0 has no sign: such pictures are flat. */
+/**
+ * Mirroring turns the sign of every odd frequency along that side. A frequency of exactly 0 has no sign: such pictures
+ * are flat.
+ */
 function mirror(hash: Uint8Array, leftRight: boolean, upDown: boolean): Uint8Array {
   return hash.map((byte, down) => {
     const turned = (leftRight ? 0b10101010 : 0) ^ (upDown && down % 2 === 1 ? 0b11111111 : 0);
@@ -100,7 +119,8 @@ function mirror(hash: Uint8Array, leftRight: boolean, upDown: boolean): Uint8Arr
 /** Bits in which two hashes differ, 0..63. */
 export function hashDistance(left: Uint8Array, right: Uint8Array): number {
   let distance = 0;
-  for (let index = 0; index < FREQUENCY_COUNT; index += 1) distance += bitCount((left[index] ?? 0) ^ (right[index] ?? 0));
+  for (let index = 0; index < FREQUENCY_COUNT; index += 1)
+    distance += bitCount((left[index] ?? 0) ^ (right[index] ?? 0));
   return distance;
 }
 

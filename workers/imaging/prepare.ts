@@ -30,18 +30,24 @@ export type Prepared =
   | { readonly outcome: 'IMAGES'; readonly images: readonly PreparedImage[]; readonly blankCount: number };
 
 /**
- * Decodes and checks an image, and cuts it where `patchSizePx` is given: patches that do not overlap, row by row from the top left; what remains
- * at the right and below is left out, and so are nearly blank patches. A whole image keeps its bytes where any reader gets the same pixels from
- * them; others (TIFF, BMP, turned, transparent, 16-bit, CMYK) become PNG.
+ * Decodes and checks an image, and cuts it where `patchSizePx` is given: patches that do not overlap, row by row from
+ * the top left; what remains at the right and below is left out, and so are nearly blank patches. A whole image keeps
+ * its bytes where any reader gets the same pixels from them; others (TIFF, BMP, turned, transparent, 16-bit, CMYK)
+ * become PNG.
  * @param reserve waits for the room in memory that decoding will take, in bytes.
  */
-export async function prepareImage(bytes: Buffer, patchSizePx: number | null, reserve: (byteCount: number) => Promise<void>): Promise<Prepared> {
+export async function prepareImage(
+  bytes: Buffer,
+  patchSizePx: number | null,
+  reserve: (byteCount: number) => Promise<void>,
+): Promise<Prepared> {
   const format = formatOf(bytes);
   if (format === undefined) return { outcome: 'REFUSED', issue: 'NOT_AN_IMAGE' };
   const header = await readImageHeader(bytes, format);
   if (header === null || header.width < 1 || header.height < 1) return { outcome: 'REFUSED', issue: 'UNREADABLE' };
   const pixelCount = header.width * header.height;
-  if (pixelCount > (patchSizePx === null ? WHOLE_PIXELS_MAX : CUT_PIXELS_MAX)) return { outcome: 'REFUSED', issue: 'TOO_LARGE' };
+  if (pixelCount > (patchSizePx === null ? WHOLE_PIXELS_MAX : CUT_PIXELS_MAX))
+    return { outcome: 'REFUSED', issue: 'TOO_LARGE' };
   const shortSidePx = Math.min(header.width, header.height);
   // The decoder's pixels and their copy for us.
   await reserve(pixelCount * 3 * 2);
@@ -55,7 +61,9 @@ export async function prepareImage(bytes: Buffer, patchSizePx: number | null, re
   if (!isWhole) return cut(pixels, patchSizePx);
   const nearlyBlank = isNearlyBlank(pixels);
   if (nearlyBlank && patchSizePx !== null) return { outcome: 'IMAGES', images: [], blankCount: 1 };
-  const kept = header.plain ? { bytes, extension: extensionOf(format) } : { bytes: await encodePng(pixels), extension: 'png' as const };
+  const kept = header.plain
+    ? { bytes, extension: extensionOf(format) }
+    : { bytes: await encodePng(pixels), extension: 'png' as const };
   return { outcome: 'IMAGES', images: [describe(kept.bytes, kept.extension, pixels, nearlyBlank)], blankCount: 0 };
 }
 
@@ -66,13 +74,17 @@ async function cut(pixels: Pixels, patchSizePx: number): Promise<Prepared> {
     const patches = rowOfPatches(pixels, top, patchSizePx);
     const full = patches.filter((patch) => !isNearlyBlank(patch));
     blankCount += patches.length - full.length;
-    images.push(...(await Promise.all(full.map(async (patch) => describe(await encodePng(patch), 'png', patch, false)))));
+    images.push(
+      ...(await Promise.all(full.map(async (patch) => describe(await encodePng(patch), 'png', patch, false)))),
+    );
   }
   return { outcome: 'IMAGES', images, blankCount };
 }
 
 function rowOfPatches(pixels: Pixels, top: number, patchSizePx: number): Pixels[] {
-  return Array.from({ length: Math.floor(pixels.width / patchSizePx) }, (_, column) => patchOf(pixels, column * patchSizePx, top, patchSizePx));
+  return Array.from({ length: Math.floor(pixels.width / patchSizePx) }, (_, column) =>
+    patchOf(pixels, column * patchSizePx, top, patchSizePx),
+  );
 }
 
 function patchOf(pixels: Pixels, left: number, top: number, sizePx: number): Pixels {
@@ -84,7 +96,12 @@ function patchOf(pixels: Pixels, left: number, top: number, sizePx: number): Pix
   return { data, width: sizePx, height: sizePx };
 }
 
-function describe(bytes: Buffer, extension: PreparedImage['extension'], pixels: Pixels, nearlyBlank: boolean): PreparedImage {
+function describe(
+  bytes: Buffer,
+  extension: PreparedImage['extension'],
+  pixels: Pixels,
+  nearlyBlank: boolean,
+): PreparedImage {
   return {
     bytes,
     extension,

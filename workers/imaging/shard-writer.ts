@@ -1,6 +1,6 @@
 /**
- * WebDataset shards: plain tar files in which `{key}.{ext}` stands beside `{key}.json`. Headers hold nothing of the machine or the hour, so that the
- * same images make the same bytes.
+ * WebDataset shards: plain tar files in which `{key}.{ext}` stands beside `{key}.json`. Headers hold nothing of the
+ * machine or the hour, so that the same images make the same bytes.
  */
 import { PassThrough } from 'node:stream';
 import { once } from 'node:events';
@@ -28,7 +28,10 @@ export interface ShardWriter {
   write(key: string, extension: string, bytes: Buffer, facts: Readonly<Record<string, string | null>>): Promise<number>;
   /** Ends the last shard. */
   finish(): Promise<StoredShard[]>;
-  /** Gives up the open shard; nothing of it stays in the store. Shards that are stored already stay: they are whole, and may be another version's too. */
+  /**
+   * Gives up the open shard; nothing of it stays in the store. Shards that are stored already stay: they are whole, and
+   * may be another version's too.
+   */
   abandon(): Promise<void>;
 }
 
@@ -42,7 +45,10 @@ interface OpenShard {
   imageCount: number;
 }
 
-export function createShardWriter(artifacts: Pick<ArtifactStore, 'put'>, limits: ShardLimits = SHARD_LIMITS): ShardWriter {
+export function createShardWriter(
+  artifacts: Pick<ArtifactStore, 'put'>,
+  limits: ShardLimits = SHARD_LIMITS,
+): ShardWriter {
   const shards: StoredShard[] = [];
   let current: OpenShard | undefined;
 

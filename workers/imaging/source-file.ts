@@ -23,7 +23,9 @@ export async function readSourceFile(folder: string, relativePath: string, reser
   try {
     handle = await open(filePath, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
   } catch (error) {
-    return { issue: error instanceof Error && 'code' in error && error.code === 'ELOOP' ? 'NOT_A_REGULAR_FILE' : 'UNREADABLE' };
+    return {
+      issue: error instanceof Error && 'code' in error && error.code === 'ELOOP' ? 'NOT_A_REGULAR_FILE' : 'UNREADABLE',
+    };
   }
   try {
     const facts = await handle.stat();

@@ -11,11 +11,17 @@ export interface StoredThumbnail extends StoredBytes {
 }
 
 export interface ThumbnailPicker {
-  /** True where this image, the `ordinal`-th of its label's source files, should be one. Ask in order, once for each file that can be shown. */
+  /**
+   * True where this image, the `ordinal`-th of its label's source files, should be one. Ask in order, once for each
+   * file that can be shown.
+   */
   wants(label: string | null, ordinal: number): boolean;
 }
 
-/** Each label gets its share of the thumbnails, evenly spaced over its files; where a chosen file can not be shown, the next that can steps in. */
+/**
+ * Each label gets its share of the thumbnails, evenly spaced over its files; where a chosen file can not be shown, the
+ * next that can steps in.
+ */
 export function createThumbnailPicker(sources: readonly SourceImage[]): ThumbnailPicker {
   const labels = [...new Set(sources.map((source) => source.label))];
   const named = labels.filter((label) => label !== null);

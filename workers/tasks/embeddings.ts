@@ -1,10 +1,19 @@
-/** The embeddings that an evaluation needs: those made before are read again, the others are made in one pass over the images and kept. */
+/**
+ * The embeddings that an evaluation needs: those made before are read again, the others are made in one pass over the
+ * images and kept.
+ */
 import { createHash } from 'node:crypto';
 import { UnreachableCaseError } from '../../src/errors.ts';
 import { readNpy, writeNpy } from '../../src/formats/npy.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
-import { digestOfMethod, idsCsvOf, preparationDigestOf, type EmbeddingKey, type EmbeddingSetRecord } from '../../src/modules/embeddings/index.ts';
+import {
+  digestOfMethod,
+  idsCsvOf,
+  preparationDigestOf,
+  type EmbeddingKey,
+  type EmbeddingSetRecord,
+} from '../../src/modules/embeddings/index.ts';
 import type { UsableCheckpointRecord } from '../../src/modules/models/index.ts';
 import { openEvaluationImages } from '../engine/data/batches.ts';
 import type { ManifestImage } from '../engine/data/manifest.ts';
@@ -57,7 +66,10 @@ interface OpenDescriber {
 }
 
 /** Throws ImageDataError for shards that are unsound, and whatever the artifact store finds. */
-export async function evaluatedEmbeddings(context: TaskContext, request: EmbeddingRequest): Promise<(source: Source) => Embeddings> {
+export async function evaluatedEmbeddings(
+  context: TaskContext,
+  request: EmbeddingRequest,
+): Promise<(source: Source) => Embeddings> {
   const describers = await Promise.all(request.sources.map((source) => describerOf(context, request, source)));
   const kept = await Promise.all(describers.map((describer) => findKept(context, describer)));
   const missing = describers.filter((_, index) => kept[index] === undefined);
@@ -75,16 +87,28 @@ export function untrainedWeights({ encoder }: UsableCheckpointRecord, seed: numb
   return randomEncoderWeights(encoder, createRandom(seed).fork('random encoder'));
 }
 
-async function describerOf(context: TaskContext, { checkpoint, version, seed }: EmbeddingRequest, source: Source): Promise<Describer> {
+async function describerOf(
+  context: TaskContext,
+  { checkpoint, version, seed }: EmbeddingRequest,
+  source: Source,
+): Promise<Describer> {
   const { encoder, inputContract } = checkpoint;
-  const keyOf = (encoderDigest: string): EmbeddingKey => ({ encoderDigest, datasetDigest: version.digest, preparationDigest: preparationDigestOf(inputContract) });
+  const keyOf = (encoderDigest: string): EmbeddingKey => ({
+    encoderDigest,
+    datasetDigest: version.digest,
+    preparationDigest: preparationDigestOf(inputContract),
+  });
   const byEncoder = (encoderDigest: string, weights: readonly NamedTensor[]): Describer => ({
     source,
     key: keyOf(encoderDigest),
     embeddingDim: embeddingDimOf(encoder),
     open: () => {
       const opened = encoderFromWeights(encoder, weights);
-      return { describe: (pixels, imageCount) => embedPixels(opened, pixels, imageCount, inputContract.imageSizePx, inputContract), dispose: () => opened.dispose() };
+      return {
+        describe: (pixels, imageCount) =>
+          embedPixels(opened, pixels, imageCount, inputContract.imageSizePx, inputContract),
+        dispose: () => opened.dispose(),
+      };
     },
   });
   switch (source) {
@@ -95,7 +119,12 @@ async function describerOf(context: TaskContext, { checkpoint, version, seed }: 
       return byEncoder(createHash('sha256').update(writeSafetensors(weights, {})).digest('hex'), weights);
     }
     case 'COLOUR_STATISTICS':
-      return { source, key: keyOf(digestOfMethod(COLOUR_METHOD)), embeddingDim: COLOUR_STATISTICS_DIM, open: () => ({ describe: colourStatistics, dispose: () => undefined }) };
+      return {
+        source,
+        key: keyOf(digestOfMethod(COLOUR_METHOD)),
+        embeddingDim: COLOUR_STATISTICS_DIM,
+        open: () => ({ describe: colourStatistics, dispose: () => undefined }),
+      };
     default:
       throw new UnreachableCaseError(source);
   }
@@ -109,29 +138,62 @@ async function findKept(context: TaskContext, { key }: Describer): Promise<Embed
   return { values: data, embeddingDim: set.embeddingDim };
 }
 
-async function makeAndKeep(context: TaskContext, request: EmbeddingRequest, describers: readonly Describer[]): Promise<Map<Describer, Embeddings>> {
+async function makeAndKeep(
+  context: TaskContext,
+  request: EmbeddingRequest,
+  describers: readonly Describer[],
+): Promise<Map<Describer, Embeddings>> {
   const { version, images, checkpoint } = request;
   const made = await describeImages(context, request, describers);
   const ids = await context.artifacts.put(Buffer.from(idsCsvOf(images)));
   for (const [{ source, key }, { values, embeddingDim }] of made) {
     const rows = await context.artifacts.put(writeNpy({ shape: [images.length, embeddingDim], data: values }));
-    await context.withLease((tx) => context.services.embeddings.register(tx, { ...key, source, imageCount: images.length, embeddingDim, rows, ids, engine: engineInfo() }));
+    await context.withLease((tx) =>
+      context.services.embeddings.register(tx, {
+        ...key,
+        source,
+        imageCount: images.length,
+        embeddingDim,
+        rows,
+        ids,
+        engine: engineInfo(),
+      }),
+    );
   }
-  context.logger.debug({ checkpointId: checkpoint.id, versionId: version.id, sources: describers.map(({ source }) => source) }, 'embeddings made');
+  context.logger.debug(
+    { checkpointId: checkpoint.id, versionId: version.id, sources: describers.map(({ source }) => source) },
+    'embeddings made',
+  );
   return made;
 }
 
 /** One pass over the images for all describers. */
-async function describeImages(context: TaskContext, { version, images, checkpoint, onProgress }: EmbeddingRequest, describers: readonly Describer[]): Promise<Map<Describer, Embeddings>> {
+async function describeImages(
+  context: TaskContext,
+  { version, images, checkpoint, onProgress }: EmbeddingRequest,
+  describers: readonly Describer[],
+): Promise<Map<Describer, Embeddings>> {
   const { imageSizePx, resizeRule } = checkpoint.inputContract;
-  const made = new Map(describers.map((describer) => [describer, { values: new Float32Array(images.length * describer.embeddingDim), embeddingDim: describer.embeddingDim }]));
+  const made = new Map(
+    describers.map((describer) => [
+      describer,
+      { values: new Float32Array(images.length * describer.embeddingDim), embeddingDim: describer.embeddingDim },
+    ]),
+  );
   const shardPaths = await verifiedShardPaths(context, version.shards);
   const open = describers.map((describer) => ({ describer, ...describer.open() }));
   try {
     let done = 0;
-    for await (const batch of openEvaluationImages({ shardPaths, images, batchSize: embeddingBatchSize(imageSizePx), imageSizePx, resizeRule })) {
+    for await (const batch of openEvaluationImages({
+      shardPaths,
+      images,
+      batchSize: embeddingBatchSize(imageSizePx),
+      imageSizePx,
+      resizeRule,
+    })) {
       context.throwIfStopped();
-      for (const { describer, describe } of open) made.get(describer)?.values.set(describe(batch.images, batch.keys.length), done * describer.embeddingDim);
+      for (const { describer, describe } of open)
+        made.get(describer)?.values.set(describe(batch.images, batch.keys.length), done * describer.embeddingDim);
       done += batch.keys.length;
       await onProgress(done / images.length, `Embedded ${done} of ${images.length} images.`);
     }

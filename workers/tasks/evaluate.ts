@@ -1,7 +1,13 @@
-/** Evaluation: a checkpoint and a labelled version in, metrics with intervals, baselines, predictions and leakage out. */
+/**
+ * Evaluation: a checkpoint and a labelled version in, metrics with intervals, baselines, predictions and leakage out.
+ */
 import { readSafetensors } from '../../src/formats/safetensors.ts';
 import { DomainError, UnreachableCaseError } from '../../src/errors.ts';
-import { evaluationConfigSchema, PREDICTIONS_MEDIA_TYPE, type EvaluationConfig } from '../../src/modules/evaluations/index.ts';
+import {
+  evaluationConfigSchema,
+  PREDICTIONS_MEDIA_TYPE,
+  type EvaluationConfig,
+} from '../../src/modules/evaluations/index.ts';
 import { parseManifest, type ManifestImage } from '../engine/data/manifest.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import type { ClassificationInput, Classifier } from '../engine/probe/classification.ts';
@@ -30,13 +36,26 @@ export const evaluateTask: Task = {
     await context.setEnvironment({ engine: engineInfo() });
     const checkpoint = await context.services.models.checkpointForUse(config.checkpointId, 'checkpointId');
     const [version] = await context.services.datasets.requireSealedVersions([config.datasetVersionId]);
-    if (version === undefined) throw new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: 'The dataset version is gone.', field: 'datasetVersionId' });
+    if (version === undefined)
+      throw new DomainError({
+        code: 'DATASET_VERSION_NOT_FOUND',
+        message: 'The dataset version is gone.',
+        field: 'datasetVersionId',
+      });
     const manifest = parseManifest((await context.artifacts.read(version.manifestSha256)).toString('utf8'));
     const labelledRows = Int32Array.from(manifest.keys()).filter((row) => manifest[row]?.label != null);
-    const subject = { context, config, request: { checkpoint, version, images: manifest, seed: config.seed }, labelledRows, images: Array.from(labelledRows).flatMap((row) => manifest[row] ?? []) };
+    const subject = {
+      context,
+      config,
+      request: { checkpoint, version, images: manifest, seed: config.seed },
+      labelledRows,
+      images: Array.from(labelledRows).flatMap((row) => manifest[row] ?? []),
+    };
 
     const outcome = await outcomeOf(subject);
-    const predictions = await context.artifacts.put(Buffer.from(outcome.predictionLines.map((line) => `${JSON.stringify(line)}\n`).join('')));
+    const predictions = await context.artifacts.put(
+      Buffer.from(outcome.predictionLines.map((line) => `${JSON.stringify(line)}\n`).join('')),
+    );
     const testedRows = outcome.testedImages.map((image) => labelledRows[image] ?? 0);
     const leakage = await leakageOf(context, { checkpointId: checkpoint.id, version, manifest, testedRows });
     return {
@@ -88,7 +107,10 @@ async function outcomeOf(subject: Subject): Promise<Outcome> {
   }
 }
 
-type ConfigOf<Protocol extends EvaluationConfig['protocol']> = Extract<EvaluationConfig, { readonly protocol: Protocol }>;
+type ConfigOf<Protocol extends EvaluationConfig['protocol']> = Extract<
+  EvaluationConfig,
+  { readonly protocol: Protocol }
+>;
 
 async function classifyEmbeddings(
   subject: Subject,
@@ -96,27 +118,57 @@ async function classifyEmbeddings(
   make: (embedded: EmbeddedImages, images: ClassificationInput, seed: number) => Classifier<object>,
 ): Promise<Outcome> {
   const sources = ['CHECKPOINT', 'RANDOM_ENCODER', 'COLOUR_STATISTICS'] as const;
-  const embeddings = await evaluatedEmbeddings(subject.context, { ...subject.request, sources, onProgress: progressOf(subject, 0, EMBEDDING_SHARE) });
+  const embeddings = await evaluatedEmbeddings(subject.context, {
+    ...subject.request,
+    sources,
+    onProgress: progressOf(subject, 0, EMBEDDING_SHARE),
+  });
   const budgets: LabelBudget[] = [
     ...options.labelFractions.map((fraction): LabelBudget => ({ kind: 'FRACTION', fraction })),
     ...options.shotsPerClass.map((shotsPerClass): LabelBudget => ({ kind: 'SHOTS', shotsPerClass })),
   ];
   const input = { ...classificationInputOf(subject), budgets, drawCount: options.drawCount };
-  const [pretrained, random, colour] = sources.map((source) => make(labelledEmbeddings(subject, embeddings(source)), input, subject.config.seed));
-  if (pretrained === undefined || random === undefined || colour === undefined) throw new Error('A classifier is missing.');
-  return evaluateClassifiers(subject.images, input, { pretrained, random, colour }, progressOf(subject, EMBEDDING_SHARE, 1));
+  const [pretrained, random, colour] = sources.map((source) =>
+    make(labelledEmbeddings(subject, embeddings(source)), input, subject.config.seed),
+  );
+  if (pretrained === undefined || random === undefined || colour === undefined)
+    throw new Error('A classifier is missing.');
+  return evaluateClassifiers(
+    subject.images,
+    input,
+    { pretrained, random, colour },
+    progressOf(subject, EMBEDDING_SHARE, 1),
+  );
 }
 
 async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TUNE'>): Promise<Outcome> {
   const { context, config, request } = subject;
   const { checkpoint, version } = request;
-  const pixels = await openPixels(context, { checkpoint, version, images: subject.images, onProgress: progressOf(subject, 0, DECODING_SHARE) });
+  const pixels = await openPixels(context, {
+    checkpoint,
+    version,
+    images: subject.images,
+    onProgress: progressOf(subject, 0, DECODING_SHARE),
+  });
   try {
-    const embeddings = await evaluatedEmbeddings(context, { ...request, sources: ['COLOUR_STATISTICS'], onProgress: progressOf(subject, DECODING_SHARE, 2 * DECODING_SHARE) });
+    const embeddings = await evaluatedEmbeddings(context, {
+      ...request,
+      sources: ['COLOUR_STATISTICS'],
+      onProgress: progressOf(subject, DECODING_SHARE, 2 * DECODING_SHARE),
+    });
     const input = classificationInputOf(subject);
     const { encoder, inputContract, sha256 } = checkpoint;
     const tuned = (initialWeights: readonly NamedTensor[]) =>
-      fineTuned({ architecture: encoder, initialWeights, normalisation: inputContract, imageSizePx: inputContract.imageSizePx, images: input, readPixels: pixels.read, options, seed: config.seed });
+      fineTuned({
+        architecture: encoder,
+        initialWeights,
+        normalisation: inputContract,
+        imageSizePx: inputContract.imageSizePx,
+        images: input,
+        readPixels: pixels.read,
+        options,
+        seed: config.seed,
+      });
     const classifiers = {
       pretrained: tuned(readSafetensors(await context.artifacts.read(sha256)).tensors),
       random: tuned(untrainedWeights(checkpoint, config.seed)),
@@ -130,11 +182,25 @@ async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TU
 
 async function regress(subject: Subject, { options, folds, seed }: ConfigOf<'REGRESSION'>): Promise<Outcome> {
   const sources = ['CHECKPOINT', 'RANDOM_ENCODER', 'COLOUR_STATISTICS'] as const;
-  const embeddings = await evaluatedEmbeddings(subject.context, { ...subject.request, sources, onProgress: progressOf(subject, 0, EMBEDDING_SHARE) });
+  const embeddings = await evaluatedEmbeddings(subject.context, {
+    ...subject.request,
+    sources,
+    onProgress: progressOf(subject, 0, EMBEDDING_SHARE),
+  });
   const { images } = subject;
-  const input = { targets: Float64Array.from(images, (image) => Number(image.label)), groups: images.map(groupOf), splits: images.map((image) => image.split), folds, seed, bootstrapResamples: options.bootstrapResamples };
-  const [pretrained, random, colour] = sources.map((source) => ridge(labelledEmbeddings(subject, embeddings(source)), input, seed));
-  if (pretrained === undefined || random === undefined || colour === undefined) throw new Error('A regressor is missing.');
+  const input = {
+    targets: Float64Array.from(images, (image) => Number(image.label)),
+    groups: images.map(groupOf),
+    splits: images.map((image) => image.split),
+    folds,
+    seed,
+    bootstrapResamples: options.bootstrapResamples,
+  };
+  const [pretrained, random, colour] = sources.map((source) =>
+    ridge(labelledEmbeddings(subject, embeddings(source)), input, seed),
+  );
+  if (pretrained === undefined || random === undefined || colour === undefined)
+    throw new Error('A regressor is missing.');
   return evaluateRegressors(images, input, { pretrained, random, colour }, progressOf(subject, EMBEDDING_SHARE, 1));
 }
 
@@ -160,7 +226,8 @@ function groupOf(image: ManifestImage): string {
 /** The rows of the labelled images, `[labelled, D]`. */
 function labelledEmbeddings({ labelledRows }: Subject, { values, embeddingDim }: Embeddings): EmbeddedImages {
   const picked = new Float32Array(labelledRows.length * embeddingDim);
-  for (const [place, row] of labelledRows.entries()) picked.set(values.subarray(row * embeddingDim, (row + 1) * embeddingDim), place * embeddingDim);
+  for (const [place, row] of labelledRows.entries())
+    picked.set(values.subarray(row * embeddingDim, (row + 1) * embeddingDim), place * embeddingDim);
   return embeddedImages(picked, labelledRows.length);
 }
 
@@ -177,13 +244,31 @@ function domainErrorOf(error: ProbeError): DomainError {
     case 'TOO_FEW_LABELS':
     case 'TOO_FEW_IMAGES':
     case 'TOO_FEW_GROUPS':
-      return new DomainError({ code: error.code, message: error.message, field: 'input.datasetVersionId', hint: 'Give every label images of several groups, or take fewer folds.', cause: error });
+      return new DomainError({
+        code: error.code,
+        message: error.message,
+        field: 'input.datasetVersionId',
+        hint: 'Give every label images of several groups, or take fewer folds.',
+        cause: error,
+      });
     case 'TRAINING_DIVERGED':
-      return new DomainError({ code: 'TRAINING_DIVERGED', message: error.message, field: error.field, hint: 'Take a lower learningRate.', cause: error });
+      return new DomainError({
+        code: 'TRAINING_DIVERGED',
+        message: error.message,
+        field: error.field,
+        hint: 'Take a lower learningRate.',
+        cause: error,
+      });
     case 'SPLIT_INVALID':
     case 'BAD_OPTION':
     case 'EMBEDDING_NOT_FINITE':
-      return new DomainError({ code: 'BAD_INPUT', message: error.message, field: 'input.datasetVersionId', hint: 'Look at the labels, groups and split of the version.', cause: error });
+      return new DomainError({
+        code: 'BAD_INPUT',
+        message: error.message,
+        field: 'input.datasetVersionId',
+        hint: 'Look at the labels, groups and split of the version.',
+        cause: error,
+      });
     default:
       throw new UnreachableCaseError(error.code);
   }

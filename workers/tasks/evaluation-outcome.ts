@@ -1,17 +1,37 @@
 /** A result, its baselines and what it said of every image, as they are registered. */
 import type {
-  BaselineKind, EvaluationBaselineRecord, EvaluationMetricRecord, LearningCurvePointRecord, NewEvaluation, PredictionLine,
+  BaselineKind,
+  EvaluationBaselineRecord,
+  EvaluationMetricRecord,
+  LearningCurvePointRecord,
+  NewEvaluation,
+  PredictionLine,
 } from '../../src/modules/evaluations/index.ts';
 import { CLASSIFICATION_METRICS, mostProbable } from '../../src/statistics/classification-score.ts';
 import { differencesOf, type MetricEstimate } from '../../src/statistics/estimate.ts';
 import { REGRESSION_METRICS } from '../../src/statistics/regression-score.ts';
 import type { ManifestImage } from '../engine/data/manifest.ts';
-import { runClassification, type ClassificationInput, type ClassificationResult, type Classifier, type CurvePoint } from '../engine/probe/classification.ts';
+import {
+  runClassification,
+  type ClassificationInput,
+  type ClassificationResult,
+  type Classifier,
+  type CurvePoint,
+} from '../engine/probe/classification.ts';
 import { majorityClass } from '../engine/probe/majority-class.ts';
-import { meanOfTraining, runRegression, type RegressionInput, type RegressionResult, type Regressor } from '../engine/probe/regression.ts';
+import {
+  meanOfTraining,
+  runRegression,
+  type RegressionInput,
+  type RegressionResult,
+  type Regressor,
+} from '../engine/probe/regression.ts';
 
 export interface Outcome {
-  readonly records: Pick<NewEvaluation, 'split' | 'metrics' | 'confusionMatrix' | 'perClass' | 'baselines' | 'learningCurve'>;
+  readonly records: Pick<
+    NewEvaluation,
+    'split' | 'metrics' | 'confusionMatrix' | 'perClass' | 'baselines' | 'learningCurve'
+  >;
   /** One for each tested image. */
   readonly predictionLines: readonly PredictionLine[];
   /** Ascending places among the images. */
@@ -29,17 +49,37 @@ export interface Contestants<Method> {
 
 type Tell = (done: number, message: string) => Promise<void>;
 
-/** All under the same folds and resamples, so that differences are paired. `images` are those of the input, in its order. */
-export async function evaluateClassifiers(images: readonly ManifestImage[], input: ClassificationInput, contestants: Contestants<Classifier<object>>, tell: Tell): Promise<Outcome> {
+/**
+ * All under the same folds and resamples, so that differences are paired. `images` are those of the input, in its
+ * order.
+ */
+export async function evaluateClassifiers(
+  images: readonly ManifestImage[],
+  input: ClassificationInput,
+  contestants: Contestants<Classifier<object>>,
+  tell: Tell,
+): Promise<Outcome> {
   const { pretrained, random, colour } = contestants;
-  const entries = [['RANDOM_ENCODER', random], ['COLOUR_STATISTICS', colour], ['MAJORITY_CLASS', majorityClass(input)]] as const;
+  const entries = [
+    ['RANDOM_ENCODER', random],
+    ['COLOUR_STATISTICS', colour],
+    ['MAJORITY_CLASS', majorityClass(input)],
+  ] as const;
   const run = (classifier: Classifier<object>, place: number): Promise<ClassificationResult<object>> =>
-    runClassification({ ...input, onProgress: (done) => tell((place + done) / (entries.length + 1), 'Learning and testing.') }, classifier);
+    runClassification(
+      { ...input, onProgress: (done) => tell((place + done) / (entries.length + 1), 'Learning and testing.') },
+      classifier,
+    );
   const main = await run(pretrained, 0);
   const baselines: EvaluationBaselineRecord[] = [];
   for (const [index, [kind, classifier]] of entries.entries()) {
     const result = await run(classifier, index + 1);
-    baselines.push({ kind, metrics: metricRecords(result.metrics), differences: metricRecords(differencesOf(CLASSIFICATION_METRICS, main, result)), learningCurve: result.learningCurve.map(curveRecord) });
+    baselines.push({
+      kind,
+      metrics: metricRecords(result.metrics),
+      differences: metricRecords(differencesOf(CLASSIFICATION_METRICS, main, result)),
+      learningCurve: result.learningCurve.map(curveRecord),
+    });
   }
   const labelCount = input.labelNames.length;
   const predicted = mostProbable(main.probabilities, labelCount);
@@ -48,7 +88,13 @@ export async function evaluateClassifiers(images: readonly ManifestImage[], inpu
       split: main.split,
       metrics: metricRecords(main.metrics),
       confusionMatrix: { labelNames: input.labelNames, counts: main.confusionMatrix },
-      perClass: main.labelReports.map(({ labelName, precision, recall, f1, support }) => ({ label: labelName, precision, recall, f1Score: f1, support })),
+      perClass: main.labelReports.map(({ labelName, precision, recall, f1, support }) => ({
+        label: labelName,
+        precision,
+        recall,
+        f1Score: f1,
+        support,
+      })),
       baselines,
       learningCurve: main.learningCurve.map(curveRecord),
     },
@@ -65,22 +111,52 @@ export async function evaluateClassifiers(images: readonly ManifestImage[], inpu
 }
 
 /** As `evaluateClassifiers`, for numbers. */
-export async function evaluateRegressors(images: readonly ManifestImage[], input: RegressionInput, contestants: Contestants<Regressor<object>>, tell: Tell): Promise<Outcome> {
+export async function evaluateRegressors(
+  images: readonly ManifestImage[],
+  input: RegressionInput,
+  contestants: Contestants<Regressor<object>>,
+  tell: Tell,
+): Promise<Outcome> {
   const { pretrained, random, colour } = contestants;
-  const entries: readonly (readonly [BaselineKind, Regressor<object>])[] = [['RANDOM_ENCODER', random], ['COLOUR_STATISTICS', colour], ['MEAN_LABEL', meanOfTraining(input)]];
+  const entries: readonly (readonly [BaselineKind, Regressor<object>])[] = [
+    ['RANDOM_ENCODER', random],
+    ['COLOUR_STATISTICS', colour],
+    ['MEAN_LABEL', meanOfTraining(input)],
+  ];
   const run = (regressor: Regressor<object>, place: number): Promise<RegressionResult<object>> =>
-    runRegression({ ...input, onProgress: (done) => tell((place + done) / (entries.length + 1), 'Learning and testing.') }, regressor);
+    runRegression(
+      { ...input, onProgress: (done) => tell((place + done) / (entries.length + 1), 'Learning and testing.') },
+      regressor,
+    );
   const main = await run(pretrained, 0);
   const baselines: EvaluationBaselineRecord[] = [];
   for (const [index, [kind, regressor]] of entries.entries()) {
     const result = await run(regressor, index + 1);
     // A mean that is the same for a whole fold orders nothing: its correlation would be an accident of the folds.
-    const isOrdered = ({ name }: EvaluationMetricRecord): boolean => kind !== 'MEAN_LABEL' || name !== 'spearmanCorrelation';
-    baselines.push({ kind, metrics: metricRecords(result.metrics).filter(isOrdered), differences: metricRecords(differencesOf(REGRESSION_METRICS, main, result)).filter(isOrdered), learningCurve: [] });
+    const isOrdered = ({ name }: EvaluationMetricRecord): boolean =>
+      kind !== 'MEAN_LABEL' || name !== 'spearmanCorrelation';
+    baselines.push({
+      kind,
+      metrics: metricRecords(result.metrics).filter(isOrdered),
+      differences: metricRecords(differencesOf(REGRESSION_METRICS, main, result)).filter(isOrdered),
+      learningCurve: [],
+    });
   }
   return {
-    records: { split: main.split, metrics: metricRecords(main.metrics), confusionMatrix: null, perClass: [], baselines, learningCurve: [] },
-    predictionLines: Array.from(main.testedImages, (image, row) => ({ key: images[image]?.key ?? '', group: input.groups[image] ?? '', target: input.targets[image] ?? 0, predicted: main.predicted[row] ?? 0 })),
+    records: {
+      split: main.split,
+      metrics: metricRecords(main.metrics),
+      confusionMatrix: null,
+      perClass: [],
+      baselines,
+      learningCurve: [],
+    },
+    predictionLines: Array.from(main.testedImages, (image, row) => ({
+      key: images[image]?.key ?? '',
+      group: input.groups[image] ?? '',
+      target: input.targets[image] ?? 0,
+      predicted: main.predicted[row] ?? 0,
+    })),
     testedImages: main.testedImages,
     headline: `meanAbsoluteError ${main.metrics.meanAbsoluteError.value.toPrecision(3)}`,
   };
@@ -96,6 +172,12 @@ function curveRecord({ budget, drawCount, trainImageCount, metrics }: CurvePoint
     shotsPerClass: budget.kind === 'SHOTS' ? budget.shotsPerClass : null,
     drawCount,
     trainImageCount,
-    metrics: Object.entries(metrics).map(([name, { value, ci95Low, ci95High, drawDeviation }]) => ({ name, value, ci95Low, ci95High, drawDeviation })),
+    metrics: Object.entries(metrics).map(([name, { value, ci95Low, ci95High, drawDeviation }]) => ({
+      name,
+      value,
+      ci95Low,
+      ci95High,
+      drawDeviation,
+    })),
   };
 }

@@ -1,4 +1,7 @@
-/** Export: a checkpoint's stored weights in, files for other frameworks out, each loaded back and held against the engine before it is kept. */
+/**
+ * Export: a checkpoint's stored weights in, files for other frameworks out, each loaded back and held against the
+ * engine before it is kept.
+ */
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { DomainError } from '../../src/errors.ts';
@@ -19,7 +22,12 @@ export const exportTask: Task = {
     const config = exportConfigSchema.parse(rawConfig);
     await context.setEnvironment({ engine: engineInfo() });
     const checkpoint = await context.services.models.checkpointForUse(config.checkpointId, 'checkpointId');
-    if (checkpoint.sha256 !== config.checkpointSha256) throw new DomainError({ code: 'CONFLICT', message: 'The checkpoint has other weights than at launch.', hint: 'Launch the export again.' });
+    if (checkpoint.sha256 !== config.checkpointSha256)
+      throw new DomainError({
+        code: 'CONFLICT',
+        message: 'The checkpoint has other weights than at launch.',
+        hint: 'Launch the export again.',
+      });
     const { encoder: architecture, inputContract } = checkpoint;
     const { tensors } = readSafetensors(await context.artifacts.read(checkpoint.sha256));
     const encoder = encoderFromWeights(architecture, tensors);
@@ -27,7 +35,12 @@ export const exportTask: Task = {
     const reference = checkReference(encoder, inputContract.imageSizePx, inputContract);
     encoder.dispose();
 
-    const source: EncoderExport = { architecture, tensors, inputContract, metadata: exportMetadataOf(checkpoint.sha256) };
+    const source: EncoderExport = {
+      architecture,
+      tensors,
+      inputContract,
+      metadata: exportMetadataOf(checkpoint.sha256),
+    };
     const exports: NewExport[] = [];
     for (const [index, format] of config.formats.entries()) {
       context.throwIfStopped();
@@ -49,13 +62,26 @@ export const exportTask: Task = {
 };
 
 /** Checks a file as it lies on the disk, and stores those very bytes if they pass; what fails is never stored. */
-export async function provenExport(format: ExportFormat, file: string, reference: CheckReference, artifacts: Pick<ArtifactStore, 'put'>): Promise<NewExport> {
+export async function provenExport(
+  format: ExportFormat,
+  file: string,
+  reference: CheckReference,
+  artifacts: Pick<ArtifactStore, 'put'>,
+): Promise<NewExport> {
   const bytes = await readFile(file);
   const verdict = await checkExport(format, bytes, reference);
-  if (!verdict.passed) return { format, status: 'REFUSED', maxRelativeDifference: verdict.maxRelativeDifference, reason: verdict.reason };
-  return { format, status: 'AVAILABLE', maxRelativeDifference: verdict.maxRelativeDifference, ...(await artifacts.put(bytes)) };
+  if (!verdict.passed)
+    return { format, status: 'REFUSED', maxRelativeDifference: verdict.maxRelativeDifference, reason: verdict.reason };
+  return {
+    format,
+    status: 'AVAILABLE',
+    maxRelativeDifference: verdict.maxRelativeDifference,
+    ...(await artifacts.put(bytes)),
+  };
 }
 
 function wordsOf(made: NewExport): string {
-  return made.status === 'AVAILABLE' ? `${made.format} differs by ${made.maxRelativeDifference.toExponential(1)}.` : `${made.format} is refused: ${made.reason}`;
+  return made.status === 'AVAILABLE'
+    ? `${made.format} differs by ${made.maxRelativeDifference.toExponential(1)}.`
+    : `${made.format} is refused: ${made.reason}`;
 }

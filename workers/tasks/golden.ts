@@ -11,7 +11,11 @@ export function goldenOf(encoder: Encoder, inputContract: InputContract): Golden
   const pixels = goldenPixels(imageSizePx);
   const embedding = embedPixels(encoder, pixels, 1, imageSizePx, inputContract);
   if (!embedding.every(Number.isFinite)) {
-    throw new DomainError({ code: 'CHECKPOINT_INCOMPATIBLE', message: 'For the golden image the encoder gives what is no finite number.', hint: 'Its weights hold infinities or not-a-numbers, or are of no use under this input contract.' });
+    throw new DomainError({
+      code: 'CHECKPOINT_INCOMPATIBLE',
+      message: 'For the golden image the encoder gives what is no finite number.',
+      hint: 'Its weights hold infinities or not-a-numbers, or are of no use under this input contract.',
+    });
   }
   return { images: Buffer.from(pixels).toString('base64'), embeddings: [[...embedding]] };
 }

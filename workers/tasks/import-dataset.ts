@@ -5,8 +5,8 @@ import { importImages, type ImportProgress, type ImportResult } from '../imaging
 import type { Task, TaskContext } from './task.ts';
 
 /**
- * The version is made and sealed in the transaction that ends the run: before it there is nothing to clean up, whatever breaks.
- * An import does not resume; taken up again it begins anew and comes to the same bytes.
+ * The version is made and sealed in the transaction that ends the run: before it there is nothing to clean up, whatever
+ * breaks. An import does not resume; taken up again it begins anew and comes to the same bytes.
  */
 export const importDatasetTask: Task = {
   kind: 'IMPORT',
@@ -14,7 +14,10 @@ export const importDatasetTask: Task = {
     const config = importConfigSchema.parse(rawConfig);
     // The disk may have changed since the launch, so the path is judged again.
     const folder = await resolveImportPath(config.path, config.importRoots, 'input.path');
-    const labelsCsvPath = config.labelsCsvPath === null ? null : await resolveImportFile(config.labelsCsvPath, config.importRoots, 'input.labelsCsvPath');
+    const labelsCsvPath =
+      config.labelsCsvPath === null
+        ? null
+        : await resolveImportFile(config.labelsCsvPath, config.importRoots, 'input.labelsCsvPath');
     await context.progress(0, 'Looking for images.');
     const startedAtMs = performance.now();
     const result = await importImages({
@@ -32,7 +35,11 @@ export const importDatasetTask: Task = {
       message: `Sealed ${result.imageCount} images in ${result.shards.length} ${result.shards.length === 1 ? 'shard' : 'shards'}; ${leftOut} left out.`,
       finish: async (tx) => {
         const { datasets } = context.services;
-        const draft = await datasets.createDraftVersion(tx, { datasetId: config.datasetId, importRunId: context.runId, patchSizePx: config.patchSizePx });
+        const draft = await datasets.createDraftVersion(tx, {
+          datasetId: config.datasetId,
+          importRunId: context.runId,
+          patchSizePx: config.patchSizePx,
+        });
         await datasets.sealVersion(tx, { versionId: draft.id, ...sealedContentOf(result) });
       },
     };
@@ -54,7 +61,11 @@ function sealedContentOf(result: ImportResult) {
     ...{ digest, imageCount, byteSize, labelNames, labelCounts, groupCount, hasSplit, issues },
     manifestSha256: result.manifest.sha256,
     imageHashesSha256: result.imageHashes.sha256,
-    shards: result.shards.map((shard) => ({ sha256: shard.sha256, byteSize: shard.byteSize, imageCount: shard.imageCount })),
+    shards: result.shards.map((shard) => ({
+      sha256: shard.sha256,
+      byteSize: shard.byteSize,
+      imageCount: shard.imageCount,
+    })),
     thumbnails: result.thumbnails.map(({ sha256, label }) => ({ sha256, label })),
     artifacts: [
       { sha256: result.manifest.sha256, byteSize: result.manifest.byteSize, mediaType: 'application/jsonl' },

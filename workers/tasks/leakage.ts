@@ -16,11 +16,16 @@ export interface TestedImages {
 }
 
 /** Null where nothing is known of what the checkpoint has seen: its weights came from elsewhere. */
-export async function leakageOf(context: TaskContext, { checkpointId, version, manifest, testedRows }: TestedImages): Promise<LeakageRecord | null> {
+export async function leakageOf(
+  context: TaskContext,
+  { checkpointId, version, manifest, testedRows }: TestedImages,
+): Promise<LeakageRecord | null> {
   const { datasets, models } = context.services;
   const pretraining = await models.pretrainingOf(checkpointId);
   if (!pretraining.isComplete && pretraining.versions.length === 0) return null;
-  const seenVersions = await datasets.requireSealedVersions(pretraining.versions.map(({ datasetVersionId }) => datasetVersionId));
+  const seenVersions = await datasets.requireSealedVersions(
+    pretraining.versions.map(({ datasetVersionId }) => datasetVersionId),
+  );
   const lineages = await datasets.lineagesOf([version.datasetId, ...seenVersions.map(({ datasetId }) => datasetId)]);
   const own = lineages.get(version.datasetId);
   const seenLineages = seenVersions.flatMap(({ datasetId }) => lineages.get(datasetId) ?? []);
@@ -41,7 +46,12 @@ export async function leakageOf(context: TaskContext, { checkpointId, version, m
     testGroupCount: testedGroups.size,
     sharedGroupCount: [...testedGroups].filter((group) => seenGroups.has(group)).length,
     sharedDatasets: hasSameDataset && own !== undefined ? [own.slug] : [],
-    sharedCollections: own === undefined ? [] : [own.slug, ...own.collections].filter((slug) => seenCollections.has(slug) && slug !== (hasSameDataset ? own.slug : '')).sort(),
+    sharedCollections:
+      own === undefined
+        ? []
+        : [own.slug, ...own.collections]
+            .filter((slug) => seenCollections.has(slug) && slug !== (hasSameDataset ? own.slug : ''))
+            .sort(),
   };
 }
 
@@ -50,8 +60,8 @@ async function manifestOf(context: TaskContext, version: SealedVersionRecord): P
 }
 
 /**
- * Who an image is of. Names of groups mean something within their dataset only, but for TCGA's barcodes (TCGA-XX-XXXX is a patient), which name the
- * same patient wherever they stand.
+ * Who an image is of. Names of groups mean something within their dataset only, but for TCGA's barcodes (TCGA-XX-XXXX
+ * is a patient), which name the same patient wherever they stand.
  */
 function identityOf(datasetId: string, image: ManifestImage | undefined): string {
   const group = image?.group ?? image?.sourcePath ?? image?.key ?? '';
@@ -62,9 +72,16 @@ function identityOf(datasetId: string, image: ManifestImage | undefined): string
 type ImageCounts = Pick<LeakageRecord, 'exactImageCount' | 'nearDuplicateImageCount' | 'unhashedVersionCount'>;
 
 /** Counts are null where the images of a version that takes part were never hashed. */
-async function countImages(context: TaskContext, version: SealedVersionRecord, testedRows: Int32Array, seenVersions: readonly SealedVersionRecord[]): Promise<ImageCounts> {
+async function countImages(
+  context: TaskContext,
+  version: SealedVersionRecord,
+  testedRows: Int32Array,
+  seenVersions: readonly SealedVersionRecord[],
+): Promise<ImageCounts> {
   if (seenVersions.length === 0) return { exactImageCount: 0, nearDuplicateImageCount: 0, unhashedVersionCount: 0 };
-  const unhashedVersionCount = [version, ...seenVersions.filter(({ id }) => id !== version.id)].filter(({ imageHashesSha256 }) => imageHashesSha256 === null).length;
+  const unhashedVersionCount = [version, ...seenVersions.filter(({ id }) => id !== version.id)].filter(
+    ({ imageHashesSha256 }) => imageHashesSha256 === null,
+  ).length;
   if (unhashedVersionCount > 0) return { exactImageCount: null, nearDuplicateImageCount: null, unhashedVersionCount };
   const tested = await hashesOf(context, version);
   const exact = new Set<number>();
@@ -75,10 +92,18 @@ async function countImages(context: TaskContext, version: SealedVersionRecord, t
     const index = createHashIndex(seen.perceptual);
     for (const row of testedRows) {
       if (seen.digests.has(tested.digestAt(row))) exact.add(row);
-      else if (!near.has(row) && index.hasNear(tested.perceptual.subarray(row * PERCEPTUAL_HASH_BYTES, (row + 1) * PERCEPTUAL_HASH_BYTES))) near.add(row);
+      else if (
+        !near.has(row) &&
+        index.hasNear(tested.perceptual.subarray(row * PERCEPTUAL_HASH_BYTES, (row + 1) * PERCEPTUAL_HASH_BYTES))
+      )
+        near.add(row);
     }
   }
-  return { exactImageCount: exact.size, nearDuplicateImageCount: [...near].filter((row) => !exact.has(row)).length, unhashedVersionCount };
+  return {
+    exactImageCount: exact.size,
+    nearDuplicateImageCount: [...near].filter((row) => !exact.has(row)).length,
+    unhashedVersionCount,
+  };
 }
 
 interface ImageHashes {
@@ -92,13 +117,20 @@ interface ImageHashes {
 async function hashesOf(context: TaskContext, { id, imageHashesSha256 }: SealedVersionRecord): Promise<ImageHashes> {
   const { shape, data } = readNpy(await context.artifacts.read(imageHashesSha256 ?? ''));
   const [count = 0, width] = shape;
-  if (!(data instanceof Uint8Array) || width !== IMAGE_HASH_BYTES) throw new Error(`The image hashes of version ${id} are not uint8 [N, ${IMAGE_HASH_BYTES}].`);
+  if (!(data instanceof Uint8Array) || width !== IMAGE_HASH_BYTES)
+    throw new Error(`The image hashes of version ${id} are not uint8 [N, ${IMAGE_HASH_BYTES}].`);
   const perceptual = new Uint8Array(count * PERCEPTUAL_HASH_BYTES);
-  const digestAt = (row: number): string => Buffer.from(data.subarray(row * IMAGE_HASH_BYTES, row * IMAGE_HASH_BYTES + PIXEL_DIGEST_BYTES)).toString('base64url');
+  const digestAt = (row: number): string =>
+    Buffer.from(data.subarray(row * IMAGE_HASH_BYTES, row * IMAGE_HASH_BYTES + PIXEL_DIGEST_BYTES)).toString(
+      'base64url',
+    );
   const digests = new Set<string>();
   for (let row = 0; row < count; row += 1) {
     digests.add(digestAt(row));
-    perceptual.set(data.subarray(row * IMAGE_HASH_BYTES + PIXEL_DIGEST_BYTES, (row + 1) * IMAGE_HASH_BYTES), row * PERCEPTUAL_HASH_BYTES);
+    perceptual.set(
+      data.subarray(row * IMAGE_HASH_BYTES + PIXEL_DIGEST_BYTES, (row + 1) * IMAGE_HASH_BYTES),
+      row * PERCEPTUAL_HASH_BYTES,
+    );
   }
   return { digests, digestAt, perceptual };
 }

@@ -1,4 +1,7 @@
-/** Decoded images that are read again and again in any order: one file of the run, so that memory does not grow with the images. */
+/**
+ * Decoded images that are read again and again in any order: one file of the run, so that memory does not grow with the
+ * images.
+ */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
@@ -22,8 +25,14 @@ export interface PixelRequest {
   readonly onProgress: (done: number, message: string) => Promise<void>;
 }
 
-/** Decodes every image once, as the checkpoint's contract says, into a file in the run's own folder, which is removed with it. */
-export async function openPixels(context: TaskContext, { checkpoint, version, images, onProgress }: PixelRequest): Promise<Pixels> {
+/**
+ * Decodes every image once, as the checkpoint's contract says, into a file in the run's own folder, which is removed
+ * with it.
+ */
+export async function openPixels(
+  context: TaskContext,
+  { checkpoint, version, images, onProgress }: PixelRequest,
+): Promise<Pixels> {
   const { imageSizePx, resizeRule } = checkpoint.inputContract;
   const imageBytes = imageSizePx * imageSizePx * 3;
   const filePath = path.join(context.workDir, 'pixels.u8');
@@ -31,7 +40,13 @@ export async function openPixels(context: TaskContext, { checkpoint, version, im
   const file = await open(filePath, 'wx');
   try {
     let done = 0;
-    for await (const batch of openEvaluationImages({ shardPaths, images, batchSize: embeddingBatchSize(imageSizePx), imageSizePx, resizeRule })) {
+    for await (const batch of openEvaluationImages({
+      shardPaths,
+      images,
+      batchSize: embeddingBatchSize(imageSizePx),
+      imageSizePx,
+      resizeRule,
+    })) {
       await file.appendFile(batch.images);
       done += batch.keys.length;
       await onProgress(done / images.length, `Decoded ${done} of ${images.length} images.`);

@@ -11,7 +11,12 @@ import { createEncoder, encoderFromWeights } from '../engine/models/resnet.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
 import { engineInfo, tf, type Tensor4D } from '../engine/tensorflow.ts';
-import { createSimclrTrainer, NonFiniteLossError, UnsupportedPrecisionError, type SimclrTrainer } from '../engine/train/simclr.ts';
+import {
+  createSimclrTrainer,
+  NonFiniteLossError,
+  UnsupportedPrecisionError,
+  type SimclrTrainer,
+} from '../engine/train/simclr.ts';
 import type { StepViews } from '../engine/train/step-views.ts';
 import { goldenOf } from './golden.ts';
 import { verifiedShardPaths, type Task, type TaskContext, type TaskResult } from './task.ts';
@@ -40,7 +45,11 @@ export const pretrainTask: Task = {
   },
 };
 
-function makeTrainer(config: PretrainingConfig, microBatchSize: number | null, initialWeights: readonly NamedTensor[] | undefined): SimclrTrainer {
+function makeTrainer(
+  config: PretrainingConfig,
+  microBatchSize: number | null,
+  initialWeights: readonly NamedTensor[] | undefined,
+): SimclrTrainer {
   try {
     return createSimclrTrainer({
       architecture: config.encoder,
@@ -58,16 +67,27 @@ function makeTrainer(config: PretrainingConfig, microBatchSize: number | null, i
     });
   } catch (error) {
     if (!(error instanceof UnsupportedPrecisionError)) throw error;
-    throw new DomainError({ code: 'PRECISION_UNSUPPORTED', message: error.message, field: 'input.precision', hint: 'Launch with FLOAT32, or give the run to a worker with AVX-512 or a GPU.', cause: error });
+    throw new DomainError({
+      code: 'PRECISION_UNSUPPORTED',
+      message: error.message,
+      field: 'input.precision',
+      hint: 'Launch with FLOAT32, or give the run to a worker with AVX-512 or a GPU.',
+      cause: error,
+    });
   }
 }
 
 async function train(context: TaskContext, config: PretrainingConfig, trainer: SimclrTrainer): Promise<void> {
   if (trainer.stepIndex >= config.steps) return;
-  const versions = await context.services.datasets.requireSealedVersions(config.datasets.map((dataset) => dataset.datasetVersionId));
+  const versions = await context.services.datasets.requireSealedVersions(
+    config.datasets.map((dataset) => dataset.datasetVersionId),
+  );
   const datasets = [];
   for (const { datasetVersionId, imageCount, weight, maxImages } of config.datasets) {
-    const shardPaths = await verifiedShardPaths(context, versions.find((version) => version.id === datasetVersionId)?.shards ?? []);
+    const shardPaths = await verifiedShardPaths(
+      context,
+      versions.find((version) => version.id === datasetVersionId)?.shards ?? [],
+    );
     datasets.push({ shardPaths, imageCount, weight, ...(maxImages === null ? {} : { maxImages }) });
   }
   const batches = openTrainingBatches({
@@ -89,7 +109,8 @@ async function train(context: TaskContext, config: PretrainingConfig, trainer: S
       }
       const step = trainer.stepIndex;
       const { images } = await batches.next();
-      // Drawn from the step's own stream: a resumed run makes the same views without any state to keep, and so does a step in parts.
+      // Drawn from the step's own stream: a resumed run makes the same views without any state to keep, and so does a
+      // step in parts.
       const drawn = augmenter.draw(config.batchSize, config.sourceSizePx, random.fork(`views of step ${step}`));
       const metrics = await takeStep(trainer, {
         imageCount: config.batchSize,
@@ -101,9 +122,14 @@ async function train(context: TaskContext, config: PretrainingConfig, trainer: S
         },
       });
       const imagesPerSecond = speed.lap();
-      const measured = { ...metrics, ...(imagesPerSecond === undefined ? {} : { imagesPerSecond }), peakMemoryBytes: process.resourceUsage().maxRSS * 1024 };
+      const measured = {
+        ...metrics,
+        ...(imagesPerSecond === undefined ? {} : { imagesPerSecond }),
+        peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
+      };
       await context.recordMetrics(trainer.stepIndex / config.steps, { step, metrics: measured });
-      if (trainer.stepIndex % config.checkpointEverySteps === 0 && trainer.stepIndex < config.steps) await keepState(context, config, trainer);
+      if (trainer.stepIndex % config.checkpointEverySteps === 0 && trainer.stepIndex < config.steps)
+        await keepState(context, config, trainer);
     }
     await keepState(context, config, trainer);
   } finally {
@@ -114,7 +140,11 @@ async function train(context: TaskContext, config: PretrainingConfig, trainer: S
 /** Images `start`..`start + count - 1` of uint8 `[N, S, S, 3]`. */
 function imagesOnDevice(images: Uint8Array, sizePx: number, start: number, count: number): Tensor4D {
   const imageBytes = sizePx * sizePx * 3;
-  return tf.tensor4d(images.subarray(start * imageBytes, (start + count) * imageBytes), [count, sizePx, sizePx, 3], 'int32');
+  return tf.tensor4d(
+    images.subarray(start * imageBytes, (start + count) * imageBytes),
+    [count, sizePx, sizePx, 3],
+    'int32',
+  );
 }
 
 async function takeStep(trainer: SimclrTrainer, views: StepViews): Promise<Record<string, number>> {
@@ -122,7 +152,12 @@ async function takeStep(trainer: SimclrTrainer, views: StepViews): Promise<Recor
     return { ...(await trainer.step(views)) };
   } catch (error) {
     if (!(error instanceof NonFiniteLossError)) throw error;
-    throw new DomainError({ code: 'TRAINING_DIVERGED', message: error.message, hint: 'Resume with the weights of the last checkpoint under a lower learningRate, or look at the data.', cause: error });
+    throw new DomainError({
+      code: 'TRAINING_DIVERGED',
+      message: error.message,
+      hint: 'Resume with the weights of the last checkpoint under a lower learningRate, or look at the data.',
+      cause: error,
+    });
   }
 }
 
@@ -144,7 +179,11 @@ function createSpeedometer(batchSize: number) {
 
 async function keepState(context: TaskContext, config: PretrainingConfig, trainer: SimclrTrainer): Promise<void> {
   await context.flush();
-  const bytes = writeSafetensors(trainer.saveState(), { format: STATE_FORMAT, step: String(trainer.stepIndex), seed: String(config.seed) });
+  const bytes = writeSafetensors(trainer.saveState(), {
+    format: STATE_FORMAT,
+    step: String(trainer.stepIndex),
+    seed: String(config.seed),
+  });
   const stored = await context.artifacts.put(bytes);
   await context.withLease(async (tx) => {
     await context.services.artifacts.record(tx, { ...stored, mediaType: SAFETENSORS_TYPE });
@@ -152,22 +191,36 @@ async function keepState(context: TaskContext, config: PretrainingConfig, traine
   });
 }
 
-async function goOnFromLastState(context: TaskContext, config: PretrainingConfig, trainer: SimclrTrainer): Promise<void> {
+async function goOnFromLastState(
+  context: TaskContext,
+  config: PretrainingConfig,
+  trainer: SimclrTrainer,
+): Promise<void> {
   const state = await context.latestTrainingState();
   if (state === undefined) return;
   trainer.restoreState(readSafetensors(await context.artifacts.read(state.sha256)).tensors);
   await context.progress(state.step / config.steps, `Goes on from step ${state.step}.`);
 }
 
-async function loadInitialWeights(context: TaskContext, config: PretrainingConfig): Promise<readonly NamedTensor[] | undefined> {
+async function loadInitialWeights(
+  context: TaskContext,
+  config: PretrainingConfig,
+): Promise<readonly NamedTensor[] | undefined> {
   if (config.initialCheckpointId === null) return undefined;
   const checkpoint = await context.services.models.checkpointForUse(config.initialCheckpointId, 'initialCheckpointId');
   return readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors;
 }
 
 /** `steps: 0`: the encoder as it is before any training, the control that every comparison needs. */
-async function registerUntrained(context: TaskContext, config: PretrainingConfig, initialWeights: readonly NamedTensor[] | undefined): Promise<TaskResult> {
-  const encoder = initialWeights === undefined ? createEncoder(config.encoder, createRandom(config.seed).fork('weights').fork('encoder')) : encoderFromWeights(config.encoder, initialWeights);
+async function registerUntrained(
+  context: TaskContext,
+  config: PretrainingConfig,
+  initialWeights: readonly NamedTensor[] | undefined,
+): Promise<TaskResult> {
+  const encoder =
+    initialWeights === undefined
+      ? createEncoder(config.encoder, createRandom(config.seed).fork('weights').fork('encoder'))
+      : encoderFromWeights(config.encoder, initialWeights);
   try {
     return await encoderResult(context, config, encoder.weights());
   } finally {
@@ -176,7 +229,11 @@ async function registerUntrained(context: TaskContext, config: PretrainingConfig
 }
 
 /** Stores the encoder's weights, measures its golden embedding, and says how to register both. */
-async function encoderResult(context: TaskContext, config: PretrainingConfig, weights: readonly NamedTensor[]): Promise<TaskResult> {
+async function encoderResult(
+  context: TaskContext,
+  config: PretrainingConfig,
+  weights: readonly NamedTensor[],
+): Promise<TaskResult> {
   const inputContract: InputContract = {
     imageSizePx: config.imageSizePx,
     channelMean: [...HALF_NORMALISATION.channelMean],
@@ -190,10 +247,17 @@ async function encoderResult(context: TaskContext, config: PretrainingConfig, we
   };
   const stored: StoredBytes = await context.artifacts.put(
     // Nothing of this run's own name or time: the same config and seed give the same file, and so the same sha256.
-    writeSafetensors(weights, { format: 'pt', architecture: config.encoder, inputContract: JSON.stringify(inputContract) }),
+    writeSafetensors(weights, {
+      format: 'pt',
+      architecture: config.encoder,
+      inputContract: JSON.stringify(inputContract),
+    }),
   );
   // Read back from the store and loaded anew: what is registered is what was proven to load.
-  const encoder = encoderFromWeights(config.encoder, readSafetensors(await context.artifacts.read(stored.sha256)).tensors);
+  const encoder = encoderFromWeights(
+    config.encoder,
+    readSafetensors(await context.artifacts.read(stored.sha256)).tensors,
+  );
   const golden = goldenOf(encoder, inputContract);
   const { embeddingDim } = encoder;
   encoder.dispose();

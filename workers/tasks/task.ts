@@ -1,4 +1,7 @@
-/** What a task is given, and what it gives back. A task loads inputs, calls the engine, and says how to register what came out. */
+/**
+ * What a task is given, and what it gives back. A task loads inputs, calls the engine, and says how to register what
+ * came out.
+ */
 import type { Logger } from '../../src/logger.ts';
 import type { ArtifactService } from '../../src/modules/artifacts/index.ts';
 import type { DatasetService } from '../../src/modules/datasets/index.ts';
@@ -11,7 +14,10 @@ import type { ArtifactStore } from '../../src/platform/artifact-store.ts';
 import type { Transaction } from '../../src/platform/db.ts';
 import type { StopReason } from '../child-protocol.ts';
 
-/** Why a run should end before its time: somebody cancelled it, the worker is stopping and will go on later, or it took too long. */
+/**
+ * Why a run should end before its time: somebody cancelled it, the worker is stopping and will go on later, or it took
+ * too long.
+ */
 export type StopRequest = 'NO' | StopReason;
 
 export interface TaskServices {
@@ -64,8 +70,14 @@ export interface Task {
   run(context: TaskContext, config: unknown): Promise<TaskResult>;
 }
 
-/** Reads every shard once before parts of it are read: a training must not learn from bytes that have changed. Gives their paths. */
-export async function verifiedShardPaths(context: TaskContext, shards: readonly { readonly sha256: string }[]): Promise<string[]> {
+/**
+ * Reads every shard once before parts of it are read: a training must not learn from bytes that have changed. Gives
+ * their paths.
+ */
+export async function verifiedShardPaths(
+  context: TaskContext,
+  shards: readonly { readonly sha256: string }[],
+): Promise<string[]> {
   const paths: string[] = [];
   for (const { sha256 } of shards) {
     context.throwIfStopped();

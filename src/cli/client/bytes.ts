@@ -46,12 +46,17 @@ export async function lookAt(registry: Registry, options: ClientOptions, urlPath
     const sha256 = /^"([0-9a-f]{64})"$/.exec(response.headers.get('etag') ?? '')?.[1];
     if (response.ok && sha256 !== undefined) {
       line.end();
-      return { sha256, byteSize: Number(response.headers.get('content-length')), fileName: fileNameIn(response.headers.get('content-disposition')) };
+      return {
+        sha256,
+        byteSize: Number(response.headers.get('content-length')),
+        fileName: fileNameIn(response.headers.get('content-disposition')),
+      };
     }
     // HEAD answers without words: GET says why.
     const told = await registry.send(urlPath, { headers: { range: 'bytes=0-0' } });
     const refusal = await refusalOf(told);
-    if (refusal?.code !== 'EXPORT_PENDING') throw refusal ?? new CommandFailure({ message: `${registry.url}${urlPath} answered ${response.status}.` });
+    if (refusal?.code !== 'EXPORT_PENDING')
+      throw refusal ?? new CommandFailure({ message: `${registry.url}${urlPath} answered ${response.status}.` });
     if (options.quiet !== true) line.show('The file is being made and checked ...');
     await pause(Number(told.headers.get('retry-after') ?? 1) * 1000);
   }
@@ -64,33 +69,60 @@ function fileNameIn(disposition: string | null): string | undefined {
 }
 
 /**
- * Fetches a file, going on with what an earlier try left in `<out>.<sha256>.part`, and gives it its name only when its digest is right.
+ * Fetches a file, going on with what an earlier try left in `<out>.<sha256>.part`, and gives it its name only when its
+ * digest is right.
  * @throws CommandFailure DAMAGE_FOUND where it is not; nothing is left under the name then.
  */
-export async function fetchFile(registry: Registry, options: ClientOptions, urlPath: string, { sha256, byteSize }: RemoteFile, out: string): Promise<void> {
+export async function fetchFile(
+  registry: Registry,
+  options: ClientOptions,
+  urlPath: string,
+  { sha256, byteSize }: RemoteFile,
+  out: string,
+): Promise<void> {
   const part = `${out}.${sha256.slice(0, 16)}.part`;
   const line = createStatusLine(process.stderr);
   const hash = createHash('sha256');
-  let have = await stat(part).then((found) => found.size, () => 0);
+  let have = await stat(part).then(
+    (found) => found.size,
+    () => 0,
+  );
   if (have > byteSize) {
     await rm(part);
     have = 0;
   }
-  if (have > 0) for await (const chunk of createReadStream(part, { highWaterMark: 1 << 20 })) hash.update(bufferOf(chunk));
+  if (have > 0)
+    for await (const chunk of createReadStream(part, { highWaterMark: 1 << 20 })) hash.update(bufferOf(chunk));
   const began = { atMs: performance.now(), have };
   const show = (): void => {
     const perSecond = ((have - began.have) / Math.max(1, performance.now() - began.atMs)) * 1000;
-    if (options.quiet !== true) line.show(`${progressBar(byteSize === 0 ? 1 : have / byteSize)} ${byteSizeInWords(have)} of ${byteSizeInWords(byteSize)}, ${byteSizeInWords(Math.round(perSecond))}/s`);
+    if (options.quiet !== true)
+      line.show(
+        `${progressBar(byteSize === 0 ? 1 : have / byteSize)} ${byteSizeInWords(have)} of ${byteSizeInWords(byteSize)}, ${byteSizeInWords(Math.round(perSecond))}/s`,
+      );
   };
   const file = await open(part, 'a', 0o644);
-  using _left = leaveOnInterrupt(() => `The download stopped at ${byteSizeInWords(have)}. The same command goes on from there.`, line);
+  using _left = leaveOnInterrupt(
+    () => `The download stopped at ${byteSizeInWords(have)}. The same command goes on from there.`,
+    line,
+  );
   try {
-    for (let fruitless = 0; have < byteSize; ) {
+    for (let fruitless = 0; have < byteSize;) {
       const before = have;
       try {
-        const response = await registry.send(urlPath, { headers: { range: `bytes=${have}-`, 'if-match': `"${sha256}"` } });
-        if (!response.ok) throw (await refusalOf(response)) ?? new CommandFailure({ message: `${registry.url}${urlPath} answered ${response.status}.` });
-        if (response.status !== 206 || response.body === null) throw new CommandFailure({ message: `${registry.url} does not send parts of files.`, hint: 'Is there a proxy before it?' });
+        const response = await registry.send(urlPath, {
+          headers: { range: `bytes=${have}-`, 'if-match': `"${sha256}"` },
+        });
+        if (!response.ok)
+          throw (
+            (await refusalOf(response)) ??
+            new CommandFailure({ message: `${registry.url}${urlPath} answered ${response.status}.` })
+          );
+        if (response.status !== 206 || response.body === null)
+          throw new CommandFailure({
+            message: `${registry.url} does not send parts of files.`,
+            hint: 'Is there a proxy before it?',
+          });
         for await (const chunk of response.body) {
           await file.appendFile(chunk);
           hash.update(chunk);
@@ -98,10 +130,16 @@ export async function fetchFile(registry: Registry, options: ClientOptions, urlP
           show();
         }
       } catch (error) {
-        if (error instanceof ServerRefusal && error.code === 'ARTIFACT_CORRUPT') throw new CommandFailure({ exitCode: EXIT.DAMAGE_FOUND, message: error.message, hint: error.hint });
+        if (error instanceof ServerRefusal && error.code === 'ARTIFACT_CORRUPT')
+          throw new CommandFailure({ exitCode: EXIT.DAMAGE_FOUND, message: error.message, hint: error.hint });
         fruitless = have > before ? 0 : fruitless + 1;
         if (error instanceof ServerRefusal || fruitless >= FRUITLESS_ATTEMPTS) {
-          throw error instanceof CommandFailure ? error : new CommandFailure({ message: `The download broke off at ${byteSizeInWords(have)}.`, hint: 'The same command goes on from there.' });
+          throw error instanceof CommandFailure
+            ? error
+            : new CommandFailure({
+                message: `The download broke off at ${byteSizeInWords(have)}.`,
+                hint: 'The same command goes on from there.',
+              });
         }
         await pause(RETRY_MS * fruitless);
       }
@@ -114,7 +152,11 @@ export async function fetchFile(registry: Registry, options: ClientOptions, urlP
   const found = hash.digest('hex');
   if (found !== sha256) {
     await rm(part);
-    throw new CommandFailure({ exitCode: EXIT.DAMAGE_FOUND, message: `What came has the sha256 ${found}, not ${sha256}.`, hint: 'It was thrown away. Try again; if it happens twice, ask for "paraffin fsck" on the server.' });
+    throw new CommandFailure({
+      exitCode: EXIT.DAMAGE_FOUND,
+      message: `What came has the sha256 ${found}, not ${sha256}.`,
+      hint: 'It was thrown away. Try again; if it happens twice, ask for "paraffin fsck" on the server.',
+    });
   }
   await rename(part, out);
 }
@@ -123,14 +165,19 @@ export async function fetchFile(registry: Registry, options: ClientOptions, urlP
  * Reads every byte behind a path of the server and holds it against the digest that names it.
  * @returns what is wrong, or undefined.
  */
-export async function damageOf(registry: Registry, sha256: string, onBytes: (count: number) => void): Promise<string | undefined> {
+export async function damageOf(
+  registry: Registry,
+  sha256: string,
+  onBytes: (count: number) => void,
+): Promise<string | undefined> {
   const response = await registry.send(`/artifacts/${sha256}`).catch(async () => {
     // A small file that is damaged is cut off before its first byte, as a server that is gone would do it.
     await registry.send('/healthz');
     return undefined;
   });
   if (response === undefined) return CUT_OFF;
-  if (!response.ok || response.body === null) return (await refusalOf(response))?.message ?? `It answered ${response.status}.`;
+  if (!response.ok || response.body === null)
+    return (await refusalOf(response))?.message ?? `It answered ${response.status}.`;
   const hash = createHash('sha256');
   try {
     for await (const chunk of response.body) {
@@ -151,10 +198,15 @@ export interface SentFile {
   forget(): Promise<void>;
 }
 
-/** Sends a file by the tus protocol, going on after a break, and with what an earlier try of the same command has sent. */
+/**
+ * Sends a file by the tus protocol, going on after a break, and with what an earlier try of the same command has sent.
+ */
 export async function upload(registry: Registry, options: ClientOptions, file: string): Promise<SentFile> {
   const line = createStatusLine(process.stderr);
-  using _left = leaveOnInterrupt(() => 'The upload stopped, and nothing came of it yet. The same command goes on from there.', line);
+  using _left = leaveOnInterrupt(
+    () => 'The upload stopped, and nothing came of it yet. The same command goes on from there.',
+    line,
+  );
   const { size } = await stat(file).catch(() => {
     throw new CommandFailure({ exitCode: EXIT.MISUSED, message: `There is no file ${file}.` });
   });
@@ -162,20 +214,31 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
   const { unfinishedUpload } = await import('./unfinished-upload.ts');
   const unfinished = unfinishedUpload(registry.url, sha256);
   const before = await sentBefore(registry, await unfinished.recall(), size);
-  if (before !== undefined) remark(options, `The upload goes on at ${byteSizeInWords(before.offset)} of ${byteSizeInWords(size)}.`);
+  if (before !== undefined)
+    remark(options, `The upload goes on at ${byteSizeInWords(before.offset)} of ${byteSizeInWords(size)}.`);
   const at = before?.at ?? (await beginUpload(registry, path.basename(file), size, sha256));
   await unfinished.remember(at);
   const blob = await openAsBlob(file);
-  for (let offset = before?.offset ?? 0, fruitless = 0; offset < size; ) {
-    if (options.quiet !== true) line.show(`${progressBar(offset / size)} ${byteSizeInWords(offset)} of ${byteSizeInWords(size)}`);
+  for (let offset = before?.offset ?? 0, fruitless = 0; offset < size;) {
+    if (options.quiet !== true)
+      line.show(`${progressBar(offset / size)} ${byteSizeInWords(offset)} of ${byteSizeInWords(size)}`);
     const sent = await registry
-      .send(at, { method: 'PATCH', headers: { ...TUS, 'upload-offset': String(offset), 'content-type': 'application/offset+octet-stream' }, body: blob.slice(offset, offset + UPLOAD_CHUNK_BYTES) })
+      .send(at, {
+        method: 'PATCH',
+        headers: { ...TUS, 'upload-offset': String(offset), 'content-type': 'application/offset+octet-stream' },
+        body: blob.slice(offset, offset + UPLOAD_CHUNK_BYTES),
+      })
       .catch(() => undefined);
     const refusal = sent === undefined || sent.ok ? undefined : await refusalOf(sent);
     if (refusal !== undefined) throw refusal;
-    const reached = sent?.ok === true ? Number(sent.headers.get('upload-offset') ?? offset) : await offsetAt(registry, at);
+    const reached =
+      sent?.ok === true ? Number(sent.headers.get('upload-offset') ?? offset) : await offsetAt(registry, at);
     fruitless = reached !== undefined && reached > offset ? 0 : fruitless + 1;
-    if (reached === undefined || fruitless >= FRUITLESS_ATTEMPTS) throw new CommandFailure({ message: `The upload broke off at ${byteSizeInWords(offset)}.`, hint: 'The same command goes on from there.' });
+    if (reached === undefined || fruitless >= FRUITLESS_ATTEMPTS)
+      throw new CommandFailure({
+        message: `The upload broke off at ${byteSizeInWords(offset)}.`,
+        hint: 'The same command goes on from there.',
+      });
     await pause(RETRY_MS * fruitless);
     offset = reached;
   }
@@ -187,19 +250,34 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
 const TUS = { 'tus-resumable': '1.0.0' };
 
 /** How far an upload is that this machine began earlier; undefined where the server has it no more. */
-async function sentBefore(registry: Registry, at: string | undefined, size: number): Promise<{ readonly at: string; readonly offset: number } | undefined> {
+async function sentBefore(
+  registry: Registry,
+  at: string | undefined,
+  size: number,
+): Promise<{ readonly at: string; readonly offset: number } | undefined> {
   if (at === undefined) return undefined;
   const { ok, headers } = await registry.send(at, { method: 'HEAD', headers: TUS });
-  return ok && Number(headers.get('upload-length')) === size ? { at, offset: Number(headers.get('upload-offset')) } : undefined;
+  return ok && Number(headers.get('upload-length')) === size
+    ? { at, offset: Number(headers.get('upload-offset')) }
+    : undefined;
 }
 
 /** @returns the path of the new upload. */
 async function beginUpload(registry: Registry, fileName: string, size: number, sha256: string): Promise<string> {
   const encode = (text: string): string => Buffer.from(text).toString('base64');
-  const begun = await registry.send('/uploads', { method: 'POST', headers: { ...TUS, 'upload-length': String(size), 'upload-metadata': `filename ${encode(fileName)},sha256 ${encode(sha256)}` } });
+  const begun = await registry.send('/uploads', {
+    method: 'POST',
+    headers: {
+      ...TUS,
+      'upload-length': String(size),
+      'upload-metadata': `filename ${encode(fileName)},sha256 ${encode(sha256)}`,
+    },
+  });
   const at = begun.headers.get('location');
   if (begun.ok && at !== null) return at;
-  throw (await refusalOf(begun)) ?? new CommandFailure({ message: `${registry.url}/uploads answered ${begun.status}.` });
+  throw (
+    (await refusalOf(begun)) ?? new CommandFailure({ message: `${registry.url}/uploads answered ${begun.status}.` })
+  );
 }
 
 /**

@@ -1,4 +1,7 @@
-/** A lab tool's view of a registry: GraphQL over HTTP and WebSocket, bytes over HTTP. Nothing here knows the server's code. */
+/**
+ * A lab tool's view of a registry: GraphQL over HTTP and WebSocket, bytes over HTTP. Nothing here knows the server's
+ * code.
+ */
 import { print } from '@0no-co/graphql.web';
 import type { Command } from '@commander-js/extra-typings';
 import { command, type CommandFacts } from '../command.ts';
@@ -24,7 +27,15 @@ export function clientCommand(name: string, facts: CommandFacts): Command<[], Cl
 
 const RUN_EVENTS = graphql(`
   subscription FollowRun($runId: ID!, $after: Int) {
-    runEvents(runId: $runId, afterSequence: $after) { sequence at kind status progress message metrics }
+    runEvents(runId: $runId, afterSequence: $after) {
+      sequence
+      at
+      kind
+      status
+      progress
+      message
+      metrics
+    }
   }
 `);
 
@@ -47,7 +58,17 @@ export interface Registry {
 export class ServerRefusal extends CommandFailure {
   readonly code: string;
 
-  constructor({ code, field, message, hint }: { readonly code: string; readonly field?: string | null | undefined; readonly message: string; readonly hint?: string | null | undefined }) {
+  constructor({
+    code,
+    field,
+    message,
+    hint,
+  }: {
+    readonly code: string;
+    readonly field?: string | null | undefined;
+    readonly message: string;
+    readonly hint?: string | null | undefined;
+  }) {
     super({ message: `${code}${field == null ? '' : ` (${field})`}: ${message}`, hint });
     this.name = 'ServerRefusal';
     this.code = code;
@@ -75,7 +96,11 @@ export interface RegistryOptions {
  * @param address e.g. `http://127.0.0.1:4000`.
  * @param key sent with everything; undefined asks as nobody.
  */
-export function openRegistry(address: string, key: string | undefined, { show, socketAttempts = SOCKET_ATTEMPTS }: RegistryOptions = {}): Registry {
+export function openRegistry(
+  address: string,
+  key: string | undefined,
+  { show, socketAttempts = SOCKET_ATTEMPTS }: RegistryOptions = {},
+): Registry {
   const authorization: Readonly<Record<string, string>> = key === undefined ? {} : { authorization: `Bearer ${key}` };
   const send = (path: string, init: RequestInit = {}): Promise<Response> =>
     fetch(address + path, { ...init, headers: { ...authorization, ...headersOf(init) } }).catch((error: unknown) => {
@@ -84,11 +109,24 @@ export function openRegistry(address: string, key: string | undefined, { show, s
     });
   const askAs = async <Data>(query: string, variables: unknown): Promise<Data> => {
     show?.(wordsOf(query, variables));
-    const response = await send('/graphql', { method: 'POST', headers: { 'content-type': 'application/json' }, body: JSON.stringify({ query, variables }) });
+    const response = await send('/graphql', {
+      method: 'POST',
+      headers: { 'content-type': 'application/json' },
+      body: JSON.stringify({ query, variables }),
+    });
     const answer = answerIn<Data>(await response.text());
     const [error] = answer.errors ?? [];
-    if (error !== undefined) throw new ServerRefusal({ ...error.extensions, code: error.extensions?.code ?? 'INTERNAL', message: error.message });
-    if (answer.data == null) throw new CommandFailure({ message: `${address} answered with status ${response.status} and no data.`, hint: 'Is it a Paraffin server? See --url and PARAFFIN_URL.' });
+    if (error !== undefined)
+      throw new ServerRefusal({
+        ...error.extensions,
+        code: error.extensions?.code ?? 'INTERNAL',
+        message: error.message,
+      });
+    if (answer.data == null)
+      throw new CommandFailure({
+        message: `${address} answered with status ${response.status} and no data.`,
+        hint: 'Is it a Paraffin server? See --url and PARAFFIN_URL.',
+      });
     return answer.data;
   };
   return {
@@ -100,12 +138,21 @@ export function openRegistry(address: string, key: string | undefined, { show, s
       show?.(wordsOf(query, { runId, after: afterSequence }));
       const { createClient } = await import('graphql-ws');
       const { WebSocket } = await import('ws');
-      const socket = createClient({ url: `${address.replace(/^http/, 'ws')}/graphql`, webSocketImpl: WebSocket, connectionParams: { ...authorization }, retryAttempts: socketAttempts });
+      const socket = createClient({
+        url: `${address.replace(/^http/, 'ws')}/graphql`,
+        webSocketImpl: WebSocket,
+        connectionParams: { ...authorization },
+        retryAttempts: socketAttempts,
+      });
       let last = afterSequence;
       try {
-        for await (const { data, errors } of socket.iterate<ResultOf<typeof RUN_EVENTS>>({ query, variables: { runId, after: afterSequence } })) {
+        for await (const { data, errors } of socket.iterate<ResultOf<typeof RUN_EVENTS>>({
+          query,
+          variables: { runId, after: afterSequence },
+        })) {
           const [error] = errors ?? [];
-          if (error !== undefined) throw new ServerRefusal({ code: String(error.extensions?.['code'] ?? 'INTERNAL'), message: error.message });
+          if (error !== undefined)
+            throw new ServerRefusal({ code: String(error.extensions?.['code'] ?? 'INTERNAL'), message: error.message });
           // After a dropped socket the server begins again where we first asked.
           if (data == null || data.runEvents.sequence <= last) continue;
           last = data.runEvents.sequence;
@@ -124,7 +171,10 @@ export function openRegistry(address: string, key: string | undefined, { show, s
 
 interface Answer<Data> {
   readonly data?: Data | null;
-  readonly errors?: readonly { readonly message: string; readonly extensions?: { readonly code?: string; readonly field?: string; readonly hint?: string } }[];
+  readonly errors?: readonly {
+    readonly message: string;
+    readonly extensions?: { readonly code?: string; readonly field?: string; readonly hint?: string };
+  }[];
 }
 
 /** Nothing where the text is no JSON: a proxy's page, say. */
@@ -141,7 +191,10 @@ function headersOf({ headers }: RequestInit): Record<string, string> {
 }
 
 function unreachable(address: string): CommandFailure {
-  return new CommandFailure({ message: `No server answers at ${address}.`, hint: 'Start one with "npm start", or name another by --url or PARAFFIN_URL.' });
+  return new CommandFailure({
+    message: `No server answers at ${address}.`,
+    hint: 'Start one with "npm start", or name another by --url or PARAFFIN_URL.',
+  });
 }
 
 function wordsOf(query: string, variables: unknown): string {
@@ -149,7 +202,12 @@ function wordsOf(query: string, variables: unknown): string {
 }
 
 export interface UserErrors {
-  readonly userErrors: readonly { readonly code: string; readonly field: string | null; readonly message: string; readonly hint: string | null }[];
+  readonly userErrors: readonly {
+    readonly code: string;
+    readonly field: string | null;
+    readonly message: string;
+    readonly hint: string | null;
+  }[];
 }
 
 /**
@@ -159,7 +217,8 @@ export interface UserErrors {
 export function granted<Value>(value: Value | null, { userErrors }: UserErrors): Value {
   const [first] = userErrors;
   if (first !== undefined) throw new ServerRefusal(first);
-  if (value === null) throw new CommandFailure({ message: 'The server answered neither with an object nor with a reason.' });
+  if (value === null)
+    throw new CommandFailure({ message: 'The server answered neither with an object nor with a reason.' });
   return value;
 }
 
@@ -170,5 +229,9 @@ export function granted<Value>(value: Value | null, { userErrors }: UserErrors):
 export async function refusalOf(response: Response): Promise<ServerRefusal | undefined> {
   const body: unknown = await response.json().catch(() => undefined);
   if (typeof body !== 'object' || body === null || !('code' in body) || !('message' in body)) return undefined;
-  return new ServerRefusal({ code: String(body.code), message: String(body.message), hint: 'hint' in body ? String(body.hint) : undefined });
+  return new ServerRefusal({
+    code: String(body.code),
+    message: String(body.message),
+    hint: 'hint' in body ? String(body.hint) : undefined,
+  });
 }

@@ -16,10 +16,35 @@ const LIST = graphql(`
   query ListDatasets($filter: DatasetFilter, $first: Int, $after: String) {
     datasets(filter: $filter, first: $first, after: $after) {
       totalCount
-      pageInfo { hasNextPage endCursor }
+      pageInfo {
+        hasNextPage
+        endCursor
+      }
       nodes {
-        id slug name provenance imageKind imageCount licence synthetic
-        organs { code name } stains { code name } resolutions { magnification micronsPerPixel } latestVersion { version imageCount }
+        id
+        slug
+        name
+        provenance
+        imageKind
+        imageCount
+        licence
+        synthetic
+        organs {
+          code
+          name
+        }
+        stains {
+          code
+          name
+        }
+        resolutions {
+          magnification
+          micronsPerPixel
+        }
+        latestVersion {
+          version
+          imageCount
+        }
       }
     }
   }
@@ -29,40 +54,158 @@ type DatasetFilter = NonNullable<VariablesOf<typeof LIST>['filter']>;
 const SHOW = graphql(`
   query ShowDataset($id: ID, $slug: String) {
     dataset(id: $id, slug: $slug) {
-      id slug name description provenance provenanceNote synthetic imageKind imageCount slideCount imageSizeNote classNames tasks licence publishedYear homepageUrl parentCollections
-      organs { code name } stains { code name } resolutions { magnification totalMagnification micronsPerPixel }
-      citation { title authors venue doi arxiv }
-      factSources { field evidence sourceUrls }
-      versions(first: 50) { nodes { id version status digest imageCount byteSize groupCount createdAt labelCounts { label count } issues { kind count kept examples } } }
+      id
+      slug
+      name
+      description
+      provenance
+      provenanceNote
+      synthetic
+      imageKind
+      imageCount
+      slideCount
+      imageSizeNote
+      classNames
+      tasks
+      licence
+      publishedYear
+      homepageUrl
+      parentCollections
+      organs {
+        code
+        name
+      }
+      stains {
+        code
+        name
+      }
+      resolutions {
+        magnification
+        totalMagnification
+        micronsPerPixel
+      }
+      citation {
+        title
+        authors
+        venue
+        doi
+        arxiv
+      }
+      factSources {
+        field
+        evidence
+        sourceUrls
+      }
+      versions(first: 50) {
+        nodes {
+          id
+          version
+          status
+          digest
+          imageCount
+          byteSize
+          groupCount
+          createdAt
+          labelCounts {
+            label
+            count
+          }
+          issues {
+            kind
+            count
+            kept
+            examples
+          }
+        }
+      }
     }
   }
 `);
 
 const ADD = graphql(`
   mutation AddDataset($input: CreateDatasetInput!) {
-    createDataset(input: $input) { dataset { id slug name } userErrors { code field message hint } }
+    createDataset(input: $input) {
+      dataset {
+        id
+        slug
+        name
+      }
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
   }
 `);
 type CreateDatasetInput = VariablesOf<typeof ADD>['input'];
 
 const IMPORT = graphql(`
   mutation ImportDataset($input: ImportDatasetVersionInput!) {
-    importDatasetVersion(input: $input) { run { id status queuePosition } userErrors { code field message hint } }
+    importDatasetVersion(input: $input) {
+      run {
+        id
+        status
+        queuePosition
+      }
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
   }
 `);
 type ImportLayout = NonNullable<VariablesOf<typeof IMPORT>['input']['layout']>;
 
 const FIND = graphql(`
-  query FindDataset($id: ID, $slug: String) { dataset(id: $id, slug: $slug) { id slug } }
+  query FindDataset($id: ID, $slug: String) {
+    dataset(id: $id, slug: $slug) {
+      id
+      slug
+    }
+  }
 `);
 
 const PARTS = graphql(`
-  query PartsOfVersion($id: ID!) { node(id: $id) { ... on DatasetVersion { manifestSha256 imageHashesSha256 shards { sha256 byteSize } } } }
+  query PartsOfVersion($id: ID!) {
+    node(id: $id) {
+      ... on DatasetVersion {
+        manifestSha256
+        imageHashesSha256
+        shards {
+          sha256
+          byteSize
+        }
+      }
+    }
+  }
 `);
 
-const IMAGE_KINDS: Readonly<Record<CreateDatasetInput['imageKind'] & string, true>> = { PATCH: true, ROI: true, TMA: true, WSI: true };
-const TASKS: Readonly<Record<NonNullable<CreateDatasetInput['tasks']>[number], true>> = { CLASSIFICATION: true, SEGMENTATION: true, DETECTION: true, REGRESSION: true, REGISTRATION: true, RETRIEVAL: true, SURVIVAL: true };
-const PROVENANCES: Readonly<Record<NonNullable<DatasetFilter['provenances']>[number], true>> = { PAPER_TABLE: true, PAPER_TEXT: true, OTHER_SOURCE: true, CANDIDATE: true, LOCAL: true };
+const IMAGE_KINDS: Readonly<Record<CreateDatasetInput['imageKind'] & string, true>> = {
+  PATCH: true,
+  ROI: true,
+  TMA: true,
+  WSI: true,
+};
+const TASKS: Readonly<Record<NonNullable<CreateDatasetInput['tasks']>[number], true>> = {
+  CLASSIFICATION: true,
+  SEGMENTATION: true,
+  DETECTION: true,
+  REGRESSION: true,
+  REGISTRATION: true,
+  RETRIEVAL: true,
+  SURVIVAL: true,
+};
+const PROVENANCES: Readonly<Record<NonNullable<DatasetFilter['provenances']>[number], true>> = {
+  PAPER_TABLE: true,
+  PAPER_TEXT: true,
+  OTHER_SOURCE: true,
+  CANDIDATE: true,
+  LOCAL: true,
+};
 const LAYOUTS: Readonly<Record<ImportLayout, true>> = { FOLDER_PER_LABEL: true, CSV: true, FLAT: true };
 
 /** A line of a list has room for so many names, and for so long a licence; "show" has all of it. */
@@ -88,8 +231,13 @@ function cut(text: string): string {
 
 const listCommand = clientCommand('ls', {
   summary: 'find datasets',
-  details: 'Lists datasets. Options that are given several times, or with commas, match any of their values; different options must all match.',
-  examples: ['datasets ls --organ breast --stain he --microns-per-pixel-max 0.5', 'datasets ls --search "nuclei segm" --task segmentation', 'datasets ls --with-images --quiet'],
+  details:
+    'Lists datasets. Options that are given several times, or with commas, match any of their values; different options must all match.',
+  examples: [
+    'datasets ls --organ breast --stain he --microns-per-pixel-max 0.5',
+    'datasets ls --search "nuclei segm" --task segmentation',
+    'datasets ls --with-images --quiet',
+  ],
 })
   .option('-s, --search <words>', 'words, "phrases", or, -not; the last may be unfinished')
   .option('--organ <organs>', 'codes or names', texts)
@@ -102,53 +250,94 @@ const listCommand = clientCommand('ls', {
   .option('--microns-per-pixel-max <um>', 'this fine or finer', numberFrom(0))
   .option('--with-images', 'only those with a sealed version')
   .option('-n, --limit <count>', 'at most so many', wholeNumberFrom(1), 200)
-  .action(async ({ search, organ, stain, kind, task, provenance, licence, magnification, micronsPerPixelMax, withImages, limit, ...options }) => {
-    const registry = await connect(options);
-    const filter: DatasetFilter = {
-      ...(search === undefined ? {} : { search }),
-      ...(organ === undefined ? {} : { organs: [...organ] }),
-      ...(stain === undefined ? {} : { stains: [...stain] }),
-      ...(kind === undefined ? {} : { imageKinds: [...kind] }),
-      ...(task === undefined ? {} : { tasks: [...task] }),
-      ...(provenance === undefined ? {} : { provenances: [...provenance] }),
-      ...(licence === undefined ? {} : { licences: [...licence] }),
-      ...(magnification === undefined ? {} : { magnification: { min: magnification, max: magnification } }),
-      ...(micronsPerPixelMax === undefined ? {} : { micronsPerPixel: { max: micronsPerPixelMax } }),
-      ...(withImages === undefined ? {} : { hasVersions: true }),
-    };
-    const { datasets } = await registry.ask(LIST, { filter, first: Math.min(limit, 200) });
-    const rows = datasets.nodes.map((dataset) => [
-      dataset.slug,
-      someOf(dataset.organs),
-      someOf(dataset.stains),
-      dataset.imageKind.toLowerCase(),
-      [span(dataset.resolutions.map((each) => each.magnification), 'x'), span(dataset.resolutions.map((each) => each.micronsPerPixel), ' um')].filter((part) => part !== '').join(' '),
-      cut(dataset.licence ?? ''),
-      dataset.latestVersion === null ? '' : `v${dataset.latestVersion.version}: ${dataset.latestVersion.imageCount}`,
-    ]);
-    show(options, {
-      data: datasets.nodes,
-      names: datasets.nodes.map((dataset) => dataset.slug),
-      text: rows.length === 0 ? 'No dataset is like that.' : table(['slug', 'organs', 'stains', 'kind', 'resolution', 'licence', 'images here'], rows),
-    });
-    if (datasets.totalCount > datasets.nodes.length) remark(options, `${datasets.nodes.length} of ${datasets.totalCount}; --limit shows more.`);
-  });
+  .action(
+    async ({
+      search,
+      organ,
+      stain,
+      kind,
+      task,
+      provenance,
+      licence,
+      magnification,
+      micronsPerPixelMax,
+      withImages,
+      limit,
+      ...options
+    }) => {
+      const registry = await connect(options);
+      const filter: DatasetFilter = {
+        ...(search === undefined ? {} : { search }),
+        ...(organ === undefined ? {} : { organs: [...organ] }),
+        ...(stain === undefined ? {} : { stains: [...stain] }),
+        ...(kind === undefined ? {} : { imageKinds: [...kind] }),
+        ...(task === undefined ? {} : { tasks: [...task] }),
+        ...(provenance === undefined ? {} : { provenances: [...provenance] }),
+        ...(licence === undefined ? {} : { licences: [...licence] }),
+        ...(magnification === undefined ? {} : { magnification: { min: magnification, max: magnification } }),
+        ...(micronsPerPixelMax === undefined ? {} : { micronsPerPixel: { max: micronsPerPixelMax } }),
+        ...(withImages === undefined ? {} : { hasVersions: true }),
+      };
+      const { datasets } = await registry.ask(LIST, { filter, first: Math.min(limit, 200) });
+      const rows = datasets.nodes.map((dataset) => [
+        dataset.slug,
+        someOf(dataset.organs),
+        someOf(dataset.stains),
+        dataset.imageKind.toLowerCase(),
+        [
+          span(
+            dataset.resolutions.map((each) => each.magnification),
+            'x',
+          ),
+          span(
+            dataset.resolutions.map((each) => each.micronsPerPixel),
+            ' um',
+          ),
+        ]
+          .filter((part) => part !== '')
+          .join(' '),
+        cut(dataset.licence ?? ''),
+        dataset.latestVersion === null ? '' : `v${dataset.latestVersion.version}: ${dataset.latestVersion.imageCount}`,
+      ]);
+      show(options, {
+        data: datasets.nodes,
+        names: datasets.nodes.map((dataset) => dataset.slug),
+        text:
+          rows.length === 0
+            ? 'No dataset is like that.'
+            : table(['slug', 'organs', 'stains', 'kind', 'resolution', 'licence', 'images here'], rows),
+      });
+      if (datasets.totalCount > datasets.nodes.length)
+        remark(options, `${datasets.nodes.length} of ${datasets.totalCount}; --limit shows more.`);
+    },
+  );
 
-const showCommand = clientCommand('show', { summary: 'one dataset: facts, where each comes from, versions', examples: ['datasets show bach', 'datasets show bach --json'] })
+const showCommand = clientCommand('show', {
+  summary: 'one dataset: facts, where each comes from, versions',
+  examples: ['datasets show bach', 'datasets show bach --json'],
+})
   .argument('<dataset>', 'slug or id')
   .action(async (reference, options) => {
     const registry = await connect(options);
     const { dataset } = await registry.ask(SHOW, idOrSlug(reference));
     if (dataset === null) throw noDataset(reference);
     const { citation, versions } = dataset;
-    const evidence = dataset.factSources.map(({ field, evidence: kind, sourceUrls }) => `  ${field}: ${kind} ${paint('dim', sourceUrls.join(' '))}`);
-    const sealed = versions.nodes.map(({ id, version, status, imageCount, byteSize, groupCount, digest, labelCounts, issues }) =>
-      [
-        `  ${paint('bold', `version ${version}`)}  ${paintStatus(status)}  ${imageCount} images, ${groupCount} groups, ${byteSizeInWords(byteSize)}  ${paint('dim', id)}`,
-        ...(digest === null ? [] : [`    digest ${digest}`]),
-        ...(labelCounts.length === 0 ? [] : [`    labels: ${labelCounts.map(({ label, count }) => `${label} ${count}`).join(', ')}`]),
-        ...issues.map(({ kind, count, kept, examples }) => `    ${kind}: ${count}${kept ? ' (kept)' : ''}, e.g. ${examples.slice(0, 2).join(', ')}`),
-      ].join('\n'),
+    const evidence = dataset.factSources.map(
+      ({ field, evidence: kind, sourceUrls }) => `  ${field}: ${kind} ${paint('dim', sourceUrls.join(' '))}`,
+    );
+    const sealed = versions.nodes.map(
+      ({ id, version, status, imageCount, byteSize, groupCount, digest, labelCounts, issues }) =>
+        [
+          `  ${paint('bold', `version ${version}`)}  ${paintStatus(status)}  ${imageCount} images, ${groupCount} groups, ${byteSizeInWords(byteSize)}  ${paint('dim', id)}`,
+          ...(digest === null ? [] : [`    digest ${digest}`]),
+          ...(labelCounts.length === 0
+            ? []
+            : [`    labels: ${labelCounts.map(({ label, count }) => `${label} ${count}`).join(', ')}`]),
+          ...issues.map(
+            ({ kind, count, kept, examples }) =>
+              `    ${kind}: ${count}${kept ? ' (kept)' : ''}, e.g. ${examples.slice(0, 2).join(', ')}`,
+          ),
+        ].join('\n'),
     );
     const about = facts([
       ['slug', dataset.slug],
@@ -156,7 +345,17 @@ const showCommand = clientCommand('show', { summary: 'one dataset: facts, where 
       ['organs', dataset.organs.map((each) => each.name).join(', ')],
       ['stains', dataset.stains.map((each) => each.name).join(', ')],
       ['kind', dataset.imageKind.toLowerCase()],
-      ['resolution', dataset.resolutions.map(({ magnification, micronsPerPixel }) => [...(magnification === null ? [] : [`${magnification}x`]), ...(micronsPerPixel === null ? [] : [`${micronsPerPixel} um/px`])].join(' at ')).join(', ')],
+      [
+        'resolution',
+        dataset.resolutions
+          .map(({ magnification, micronsPerPixel }) =>
+            [
+              ...(magnification === null ? [] : [`${magnification}x`]),
+              ...(micronsPerPixel === null ? [] : [`${micronsPerPixel} um/px`]),
+            ].join(' at '),
+          )
+          .join(', '),
+      ],
       ['images', dataset.imageCount],
       ['slides', dataset.slideCount],
       ['image size', dataset.imageSizeNote],
@@ -166,7 +365,12 @@ const showCommand = clientCommand('show', { summary: 'one dataset: facts, where 
       ['published', dataset.publishedYear],
       ['home', dataset.homepageUrl],
       ['cut from', dataset.parentCollections.join(', ')],
-      ['cite', [citation?.authors, citation?.title, citation?.venue, citation?.doi, citation?.arxiv].flatMap((part) => part?.replace(/\.$/, '') ?? []).join('. ')],
+      [
+        'cite',
+        [citation?.authors, citation?.title, citation?.venue, citation?.doi, citation?.arxiv]
+          .flatMap((part) => part?.replace(/\.$/, '') ?? [])
+          .join('. '),
+      ],
       ['provenance', `${dataset.provenance}${dataset.provenanceNote === null ? '' : `: ${dataset.provenanceNote}`}`],
     ]);
     const text = [
@@ -183,7 +387,9 @@ const showCommand = clientCommand('show', { summary: 'one dataset: facts, where 
 const addCommand = clientCommand('add', {
   summary: 'catalogue a dataset of your own',
   details: 'Catalogues a dataset of your own. What is not given stays unknown.',
-  examples: ['datasets add "Our colon biopsies" --organ colon --stain he --kind roi --microns-per-pixel 0.25 --task classification'],
+  examples: [
+    'datasets add "Our colon biopsies" --organ colon --stain he --kind roi --microns-per-pixel 0.25 --task classification',
+  ],
 })
   .argument('<name>', 'as people call it')
   .option('--slug <slug>', 'made from the name when left out')
@@ -198,32 +404,63 @@ const addCommand = clientCommand('add', {
   .option('--homepage <address>', 'where it comes from')
   .option('--cut-from <slugs>', 'datasets whose slides this one is cut from', texts)
   .option('--synthetic', 'the images were drawn by a program')
-  .action(async (name, { slug, kind, organ, stain, task, magnification, micronsPerPixel, description, licence, homepage, cutFrom, synthetic, ...options }) => {
-    const registry = await connect(options);
-    const { createDataset } = await registry.ask(ADD, {
-      input: {
-        name,
-        imageKind: kind,
-        synthetic: synthetic === true,
-        organs: [...(organ ?? [])],
-        stains: [...(stain ?? [])],
-        tasks: [...(task ?? [])],
-        parentCollections: [...(cutFrom ?? [])],
-        resolutions: magnification === undefined && micronsPerPixel === undefined ? [] : [{ magnification: magnification ?? null, micronsPerPixel: micronsPerPixel ?? null }],
-        ...(slug === undefined ? {} : { slug }),
-        ...(description === undefined ? {} : { description }),
-        ...(licence === undefined ? {} : { licence }),
-        ...(homepage === undefined ? {} : { homepageUrl: homepage }),
+  .action(
+    async (
+      name,
+      {
+        slug,
+        kind,
+        organ,
+        stain,
+        task,
+        magnification,
+        micronsPerPixel,
+        description,
+        licence,
+        homepage,
+        cutFrom,
+        synthetic,
+        ...options
       },
-    });
-    const dataset = granted(createDataset.dataset, createDataset);
-    show(options, { data: dataset, names: [dataset.slug], text: `${dataset.name} is catalogued as ${paint('bold', dataset.slug)}.\nBring in its images: paraffin datasets import ${dataset.slug} FOLDER` });
-  });
+    ) => {
+      const registry = await connect(options);
+      const { createDataset } = await registry.ask(ADD, {
+        input: {
+          name,
+          imageKind: kind,
+          synthetic: synthetic === true,
+          organs: [...(organ ?? [])],
+          stains: [...(stain ?? [])],
+          tasks: [...(task ?? [])],
+          parentCollections: [...(cutFrom ?? [])],
+          resolutions:
+            magnification === undefined && micronsPerPixel === undefined
+              ? []
+              : [{ magnification: magnification ?? null, micronsPerPixel: micronsPerPixel ?? null }],
+          ...(slug === undefined ? {} : { slug }),
+          ...(description === undefined ? {} : { description }),
+          ...(licence === undefined ? {} : { licence }),
+          ...(homepage === undefined ? {} : { homepageUrl: homepage }),
+        },
+      });
+      const dataset = granted(createDataset.dataset, createDataset);
+      show(options, {
+        data: dataset,
+        names: [dataset.slug],
+        text: `${dataset.name} is catalogued as ${paint('bold', dataset.slug)}.\nBring in its images: paraffin datasets import ${dataset.slug} FOLDER`,
+      });
+    },
+  );
 
 const importCommand = clientCommand('import', {
   summary: 'bring in the images of a dataset',
-  details: 'Reads a folder once, checks every image, and seals what is good as a new version. The folder lies on the server, below one of its import roots.',
-  examples: ['datasets import colon-biopsies .paraffin/imports/colon', 'datasets import colon-biopsies /data/colon --layout csv --labels-csv /data/colon/labels.csv --patch-size 256', 'datasets import tissue /data/tissue --layout flat --detach'],
+  details:
+    'Reads a folder once, checks every image, and seals what is good as a new version. The folder lies on the server, below one of its import roots.',
+  examples: [
+    'datasets import colon-biopsies .paraffin/imports/colon',
+    'datasets import colon-biopsies /data/colon --layout csv --labels-csv /data/colon/labels.csv --patch-size 256',
+    'datasets import tissue /data/tissue --layout flat --detach',
+  ],
 })
   .argument('<dataset>', 'slug or id')
   .argument('<folder>', 'on the server; a path from here is taken where this machine has it')
@@ -246,7 +483,11 @@ const importCommand = clientCommand('import', {
     });
     const run = granted(importDatasetVersion.run, importDatasetVersion);
     if (detach === true) {
-      show(options, { data: run, names: [run.id], text: `Run ${run.id} imports it. Watch: paraffin runs logs -f ${run.id}` });
+      show(options, {
+        data: run,
+        names: [run.id],
+        text: `Run ${run.id} imports it. Watch: paraffin runs logs -f ${run.id}`,
+      });
       return;
     }
     showImported(options, await awaitRun(registry, options, run.id));
@@ -260,8 +501,12 @@ function showImported(options: ClientOptions, { datasetVersion }: RunOutcome): v
     names: [id],
     text: [
       `${paint('bold', `${dataset.slug}@${version}`)}: ${imageCount} images, ${groupCount} groups, digest ${digest ?? ''}`,
-      ...(labelCounts.length === 0 ? [] : [`labels: ${labelCounts.map(({ label, count }) => `${label} ${count}`).join(', ')}`]),
-      issues.length === 0 ? 'Nothing was amiss.' : `amiss: ${issues.map(({ kind, count, kept }) => `${kind} ${count}${kept ? ' (kept)' : ''}`).join(', ')}`,
+      ...(labelCounts.length === 0
+        ? []
+        : [`labels: ${labelCounts.map(({ label, count }) => `${label} ${count}`).join(', ')}`]),
+      issues.length === 0
+        ? 'Nothing was amiss.'
+        : `amiss: ${issues.map(({ kind, count, kept }) => `${kind} ${count}${kept ? ' (kept)' : ''}`).join(', ')}`,
     ].join('\n'),
   });
 }
@@ -269,16 +514,25 @@ function showImported(options: ClientOptions, { datasetVersion }: RunOutcome): v
 /** An absolute path for what this machine has; anything else is the server's to find. */
 async function pathOnServer(given: string): Promise<string> {
   const here = path.resolve(given);
-  return (await stat(here).then(() => true, () => false)) ? here : given;
+  return (await stat(here).then(
+    () => true,
+    () => false,
+  ))
+    ? here
+    : given;
 }
 
 function noDataset(reference: string): CommandFailure {
-  return new CommandFailure({ message: `There is no dataset "${reference}".`, hint: `Find it: paraffin datasets ls --search ${reference}` });
+  return new CommandFailure({
+    message: `There is no dataset "${reference}".`,
+    hint: `Find it: paraffin datasets ls --search ${reference}`,
+  });
 }
 
 const verifyCommand = clientCommand('verify', {
   summary: 'read every byte of a version again, as a client gets it',
-  details: 'Reads the manifest and every shard of a sealed version from the server and holds them against their sha256. Exit code 3 when one is not what its name says.',
+  details:
+    'Reads the manifest and every shard of a sealed version from the server and holds them against their sha256. Exit code 3 when one is not what its name says.',
   examples: ['datasets verify bach', 'datasets verify bach@1 --json'],
 })
   .argument('<dataset>', 'dataset or dataset@version')
@@ -297,9 +551,13 @@ const verifyCommand = clientCommand('verify', {
     for (const sha256 of parts) {
       const damage = await damageOf(registry, sha256, (count) => {
         read += count;
-        // The two lists are small, and nobody says how small: they are read, and not counted against what there is to read.
+        // The two lists are small, and nobody says how small: they are read, and not counted against what there is to
+        // read.
         if (!lists.includes(sha256)) shardBytesRead += count;
-        if (options.quiet !== true) line.show(`${progressBar(shardBytesRead / Math.max(1, shardBytes))} ${byteSizeInWords(shardBytesRead)} of ${byteSizeInWords(shardBytes)}`);
+        if (options.quiet !== true)
+          line.show(
+            `${progressBar(shardBytesRead / Math.max(1, shardBytes))} ${byteSizeInWords(shardBytesRead)} of ${byteSizeInWords(shardBytes)}`,
+          );
       });
       if (damage !== undefined) damaged.push({ sha256, damage });
     }
@@ -308,9 +566,17 @@ const verifyCommand = clientCommand('verify', {
     show(options, {
       data: { datasetVersionId: version.id, digest: version.digest, fileCount: parts.length, byteSize: read, damaged },
       names: damaged.map(({ sha256 }) => sha256),
-      text: damaged.length === 0 ? `${paint('bold', name)} is whole: ${parts.length} files, ${byteSizeInWords(read)}.` : damaged.map(({ sha256, damage }) => `${sha256}: ${damage}`).join('\n'),
+      text:
+        damaged.length === 0
+          ? `${paint('bold', name)} is whole: ${parts.length} files, ${byteSizeInWords(read)}.`
+          : damaged.map(({ sha256, damage }) => `${sha256}: ${damage}`).join('\n'),
     });
-    if (damaged.length > 0) throw new CommandFailure({ exitCode: EXIT.DAMAGE_FOUND, message: `${damaged.length} of ${parts.length} files of ${name} are damaged.`, hint: 'On the server: paraffin fsck, then restore them from a backup or import the images again.' });
+    if (damaged.length > 0)
+      throw new CommandFailure({
+        exitCode: EXIT.DAMAGE_FOUND,
+        message: `${damaged.length} of ${parts.length} files of ${name} are damaged.`,
+        hint: 'On the server: paraffin fsck, then restore them from a backup or import the images again.',
+      });
   });
 
 export function datasetCommands(): Command {

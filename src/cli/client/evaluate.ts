@@ -1,4 +1,7 @@
-/** `paraffin evaluate`, `compare`, `leaderboard`: how good an encoder is, with intervals and baselines beside every number. */
+/**
+ * `paraffin evaluate`, `compare`, `leaderboard`: how good an encoder is, with intervals and baselines beside every
+ * number.
+ */
 import { namesOf, oneOf, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { table } from '../terminal.ts';
@@ -10,7 +13,19 @@ import { findCheckpoint, findVersion } from './references.ts';
 
 const LAUNCH = graphql(`
   mutation Evaluate($input: LaunchEvaluationInput!) {
-    launchEvaluation(input: $input) { run { id config queuePosition } userErrors { code field message hint } }
+    launchEvaluation(input: $input) {
+      run {
+        id
+        config
+        queuePosition
+      }
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
   }
 `);
 type Protocol = NonNullable<VariablesOf<typeof LAUNCH>['input']['protocol']>;
@@ -18,10 +33,41 @@ type Protocol = NonNullable<VariablesOf<typeof LAUNCH>['input']['protocol']>;
 const COMPARE = graphql(`
   query Compare($a: ID!, $b: ID!) {
     compareEvaluations(a: $a, b: $b) {
-      imageCount groupCount resampleCount
-      first { id checkpoint { version model { slug } } datasetVersion { version dataset { slug } } }
-      second { id checkpoint { version model { slug } } }
-      metrics { name first second difference ci95Low ci95High }
+      imageCount
+      groupCount
+      resampleCount
+      first {
+        id
+        checkpoint {
+          version
+          model {
+            slug
+          }
+        }
+        datasetVersion {
+          version
+          dataset {
+            slug
+          }
+        }
+      }
+      second {
+        id
+        checkpoint {
+          version
+          model {
+            slug
+          }
+        }
+      }
+      metrics {
+        name
+        first
+        second
+        difference
+        ci95Low
+        ci95High
+      }
     }
   }
 `);
@@ -29,20 +75,54 @@ const COMPARE = graphql(`
 const LEADERBOARD = graphql(`
   query Leaderboard($datasetVersionId: ID!, $protocol: EvaluationProtocol!) {
     leaderboard(datasetVersionId: $datasetVersionId, protocol: $protocol) {
-      rank overlapsPretraining
-      metric { name value ci95Low ci95High }
-      checkpoint { id version encoder model { slug } }
-      evaluation { id baselines { kind metrics { name value ci95Low ci95High } } }
+      rank
+      overlapsPretraining
+      metric {
+        name
+        value
+        ci95Low
+        ci95High
+      }
+      checkpoint {
+        id
+        version
+        encoder
+        model {
+          slug
+        }
+      }
+      evaluation {
+        id
+        baselines {
+          kind
+          metrics {
+            name
+            value
+            ci95Low
+            ci95High
+          }
+        }
+      }
     }
   }
 `);
 
-const PROTOCOLS: Readonly<Record<Protocol, true>> = { LINEAR_PROBE: true, KNN: true, FINE_TUNE: true, REGRESSION: true };
+const PROTOCOLS: Readonly<Record<Protocol, true>> = {
+  LINEAR_PROBE: true,
+  KNN: true,
+  FINE_TUNE: true,
+  REGRESSION: true,
+};
 
 export const evaluateCommand = clientCommand('evaluate', {
   summary: 'evaluate a checkpoint on labelled images',
-  details: 'Evaluates a checkpoint on labelled images, by folds that never split a group, with baselines beside it. Ctrl-C leaves the run going. Exit code 4 when the run fails.',
-  examples: ['evaluate colon --data bach', 'evaluate colon@champion --data bach@1 --protocol knn', 'evaluate 0198a7c2-… --data bach --json > evaluation.json'],
+  details:
+    'Evaluates a checkpoint on labelled images, by folds that never split a group, with baselines beside it. Ctrl-C leaves the run going. Exit code 4 when the run fails.',
+  examples: [
+    'evaluate colon --data bach',
+    'evaluate colon@champion --data bach@1 --protocol knn',
+    'evaluate 0198a7c2-… --data bach --json > evaluation.json',
+  ],
 })
   .argument('<checkpoint>', 'id, model@alias, model@version, or model for its newest')
   .requiredOption('-d, --data <dataset>', 'dataset or dataset@version')
@@ -56,17 +136,35 @@ export const evaluateCommand = clientCommand('evaluate', {
     const checkpoint = await findCheckpoint(registry, reference);
     const version = await findVersion(registry, data);
     const { launchEvaluation } = await registry.ask(LAUNCH, {
-      input: { checkpointId: checkpoint.id, datasetVersionId: version.id, protocol, ...(folds === undefined ? {} : { folds }), ...(seed === undefined ? {} : { seed }), ...(resamples === undefined ? {} : { options: { bootstrapResamples: resamples } }) },
+      input: {
+        checkpointId: checkpoint.id,
+        datasetVersionId: version.id,
+        protocol,
+        ...(folds === undefined ? {} : { folds }),
+        ...(seed === undefined ? {} : { seed }),
+        ...(resamples === undefined ? {} : { options: { bootstrapResamples: resamples } }),
+      },
     });
     const run = granted(launchEvaluation.run, launchEvaluation);
     if (detach === true) {
-      show(options, { data: run, names: [run.id], text: `Run ${run.id} is launched. Watch: paraffin runs logs -f ${run.id}` });
+      show(options, {
+        data: run,
+        names: [run.id],
+        text: `Run ${run.id} is launched. Watch: paraffin runs logs -f ${run.id}`,
+      });
       return;
     }
-    remark(options, `run ${run.id}: ${checkpoint.model.slug}@${checkpoint.version} on ${version.datasetSlug}@${version.version}`);
+    remark(
+      options,
+      `run ${run.id}: ${checkpoint.model.slug}@${checkpoint.version} on ${version.datasetSlug}@${version.version}`,
+    );
     const { evaluation } = await awaitRun(registry, options, run.id);
     if (evaluation === null) throw new CommandFailure({ message: 'The run succeeded without an evaluation.' });
-    show(options, { data: evaluation, names: [evaluation.id], text: `${evaluationTable(evaluation)}\nevaluation ${evaluation.id}` });
+    show(options, {
+      data: evaluation,
+      names: [evaluation.id],
+      text: `${evaluationTable(evaluation)}\nevaluation ${evaluation.id}`,
+    });
   });
 
 function evaluationTable({ metrics, baselines }: NonNullable<RunOutcome['evaluation']>): string {
@@ -90,12 +188,25 @@ export const compareCommand = clientCommand('compare', {
   .action(async (a, b, options) => {
     const { compareEvaluations: comparison } = await (await connect(options)).ask(COMPARE, { a, b });
     const { first, second, metrics, imageCount, groupCount, resampleCount } = comparison;
-    const rows = metrics.map((metric) => [metric.name, metric.first.toFixed(3), metric.second.toFixed(3), `${signed(metric.difference)} [${signed(metric.ci95Low)}, ${signed(metric.ci95High)}]`]);
+    const rows = metrics.map((metric) => [
+      metric.name,
+      metric.first.toFixed(3),
+      metric.second.toFixed(3),
+      `${signed(metric.difference)} [${signed(metric.ci95Low)}, ${signed(metric.ci95High)}]`,
+    ]);
     show(options, {
       data: comparison,
       names: [first.id, second.id],
       text: [
-        table(['metric', `${first.checkpoint.model.slug}@${first.checkpoint.version}`, `${second.checkpoint.model.slug}@${second.checkpoint.version}`, 'difference'], rows),
+        table(
+          [
+            'metric',
+            `${first.checkpoint.model.slug}@${first.checkpoint.version}`,
+            `${second.checkpoint.model.slug}@${second.checkpoint.version}`,
+            'difference',
+          ],
+          rows,
+        ),
         `${imageCount} images of ${groupCount} groups of ${first.datasetVersion.dataset.slug}@${first.datasetVersion.version}; intervals of ${resampleCount} resamples that draw the same groups for both.`,
       ].join('\n'),
     });
@@ -105,13 +216,21 @@ function signed(value: number): string {
   return `${value < 0 ? '' : '+'}${value.toFixed(3)}`;
 }
 
-export const leaderboardCommand = clientCommand('leaderboard', { summary: 'the best encoders for a dataset', examples: ['leaderboard bach', 'leaderboard --data bach@1 --protocol knn --json'] })
+export const leaderboardCommand = clientCommand('leaderboard', {
+  summary: 'the best encoders for a dataset',
+  examples: ['leaderboard bach', 'leaderboard --data bach@1 --protocol knn --json'],
+})
   .argument('[dataset]', 'dataset or dataset@version')
   .option('-d, --data <dataset>', 'the same, as the other verbs have it')
   .option('--protocol <name>', namesOf(PROTOCOLS).join(', '), oneOf(PROTOCOLS), 'LINEAR_PROBE' as const)
   .action(async (named, { data, protocol, ...options }) => {
     const reference = named ?? data;
-    if (reference === undefined || (named !== undefined && data !== undefined)) throw new CommandFailure({ exitCode: EXIT.MISUSED, message: 'Name one dataset.', hint: 'For example: paraffin leaderboard bach' });
+    if (reference === undefined || (named !== undefined && data !== undefined))
+      throw new CommandFailure({
+        exitCode: EXIT.MISUSED,
+        message: 'Name one dataset.',
+        hint: 'For example: paraffin leaderboard bach',
+      });
     const registry = await connect(options);
     const version = await findVersion(registry, reference);
     const { leaderboard } = await registry.ask(LEADERBOARD, { datasetVersionId: version.id, protocol });
@@ -124,7 +243,12 @@ export const leaderboardCommand = clientCommand('leaderboard', { summary: 'the b
       overlapsPretraining === null ? 'not known' : overlapsPretraining ? paint('yellow', 'yes') : 'no',
       evaluation.id,
     ]);
-    const baselines = best?.evaluation.baselines.flatMap(({ kind, metrics }) => metrics.flatMap((metric) => (metric.name === best.metric.name ? [`${kind.toLowerCase().replaceAll('_', ' ')} ${interval(metric)}`] : []))) ?? [];
+    const baselines =
+      best?.evaluation.baselines.flatMap(({ kind, metrics }) =>
+        metrics.flatMap((metric) =>
+          metric.name === best.metric.name ? [`${kind.toLowerCase().replaceAll('_', ' ')} ${interval(metric)}`] : [],
+        ),
+      ) ?? [];
     show(options, {
       data: leaderboard,
       names: leaderboard.map((row) => row.checkpoint.id),

@@ -9,12 +9,71 @@ import { durationInWords } from './output.ts';
 const RUN_OUTCOME = graphql(`
   query RunOutcome($id: ID!) {
     run(id: $id) {
-      id kind status startedAt finishedAt
-      failure { class code message hint }
-      datasetVersion { id version digest imageCount groupCount labelCounts { label count } issues { kind count kept } dataset { slug } }
-      checkpoints { id version sha256 byteSize model { slug } }
-      evaluation { id protocol metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } } }
-      metrics(names: ["loss", "imagesPerSecond"], maxPoints: 10) { name points { step value } }
+      id
+      kind
+      status
+      startedAt
+      finishedAt
+      failure {
+        class
+        code
+        message
+        hint
+      }
+      datasetVersion {
+        id
+        version
+        digest
+        imageCount
+        groupCount
+        labelCounts {
+          label
+          count
+        }
+        issues {
+          kind
+          count
+          kept
+        }
+        dataset {
+          slug
+        }
+      }
+      checkpoints {
+        id
+        version
+        sha256
+        byteSize
+        model {
+          slug
+        }
+      }
+      evaluation {
+        id
+        protocol
+        metrics {
+          name
+          value
+          ci95Low
+          ci95High
+        }
+        baselines {
+          kind
+          metrics {
+            name
+            value
+            ci95Low
+            ci95High
+          }
+        }
+      }
+      metrics(names: ["loss", "imagesPerSecond"], maxPoints: 10) {
+        name
+        points {
+          step
+          value
+        }
+      }
     }
   }
 `);
@@ -45,7 +104,10 @@ export function requireSuccess({ id, status, failure }: Pick<RunOutcome, 'id' | 
   if (status === 'SUCCEEDED') return;
   throw new CommandFailure({
     exitCode: EXIT.RUN_NOT_SUCCEEDED,
-    message: failure === null ? `Run ${id} ended as ${status}.` : `Run ${id} ended as ${status}: ${failure.code} (${failure.class}): ${failure.message}`,
+    message:
+      failure === null
+        ? `Run ${id} ended as ${status}.`
+        : `Run ${id} ended as ${status}: ${failure.code} (${failure.class}): ${failure.message}`,
     hint: failure?.hint,
   });
 }
@@ -79,6 +141,7 @@ export function describeProgress(): (event: RunEvent) => string {
 }
 
 export function numbersOf(metrics: unknown): ReadonlyMap<string, number> {
-  const entries: readonly (readonly [string, unknown])[] = typeof metrics === 'object' && metrics !== null ? Object.entries(metrics) : [];
+  const entries: readonly (readonly [string, unknown])[] =
+    typeof metrics === 'object' && metrics !== null ? Object.entries(metrics) : [];
   return new Map(entries.flatMap(([name, value]) => (typeof value === 'number' ? [[name, value] as const] : [])));
 }

@@ -3,7 +3,11 @@ import { parse } from '@0no-co/graphql.web';
 import type { initGraphQLTada } from 'gql.tada';
 import type { introspection } from '../../generated/schema.d.ts';
 
-type Graphql = initGraphQLTada<{ introspection: introspection; disableMasking: true; scalars: { DateTime: string; JSON: unknown } }>;
+type Graphql = initGraphQLTada<{
+  introspection: introspection;
+  disableMasking: true;
+  scalars: { DateTime: string; JSON: unknown };
+}>;
 
 // gql.tada is needed by the compiler alone: an install without it still has to run.
 function typed(read: (text: string) => unknown): Graphql;

@@ -8,25 +8,81 @@ import { paint, show } from './output.ts';
 
 const LIST = graphql(`
   query ListKeys($filter: AccessKeyFilter) {
-    keys(filter: $filter, first: 200) { nodes { id name owner role actions resources createdAt lastUsedAt expiresAt revokedAt } }
+    keys(filter: $filter, first: 200) {
+      nodes {
+        id
+        name
+        owner
+        role
+        actions
+        resources
+        createdAt
+        lastUsedAt
+        expiresAt
+        revokedAt
+      }
+    }
   }
 `);
 const ADD = graphql(`
   mutation AddKey($input: CreateKeyInput!) {
-    createKey(input: $input) { key { id name owner role expiresAt } secret userErrors { code field message hint } }
+    createKey(input: $input) {
+      key {
+        id
+        name
+        owner
+        role
+        expiresAt
+      }
+      secret
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
   }
 `);
-const REVOKE = graphql(`mutation RevokeKey($id: ID!) { revokeKey(id: $id) { key { id name revokedAt } userErrors { code field message hint } } }`);
+const REVOKE = graphql(`
+  mutation RevokeKey($id: ID!) {
+    revokeKey(id: $id) {
+      key {
+        id
+        name
+        revokedAt
+      }
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
+  }
+`);
 
 type Input = VariablesOf<typeof ADD>['input'];
 const ROLES: Readonly<Record<Input['role'], true>> = { READER: true, CONTRIBUTOR: true, OPERATOR: true, ADMIN: true };
-const ACTIONS: Readonly<Record<NonNullable<Input['actions']>[number], true>> = { READ: true, CATALOGUE: true, IMPORT: true, LAUNCH: true, DELETE: true, ADMINISTER: true };
+const ACTIONS: Readonly<Record<NonNullable<Input['actions']>[number], true>> = {
+  READ: true,
+  CATALOGUE: true,
+  IMPORT: true,
+  LAUNCH: true,
+  DELETE: true,
+  ADMINISTER: true,
+};
 
-const listCommand = clientCommand('ls', { summary: 'newest first; no secret is ever shown again', examples: ['keys ls', 'keys ls --owner ana --all'] })
+const listCommand = clientCommand('ls', {
+  summary: 'newest first; no secret is ever shown again',
+  examples: ['keys ls', 'keys ls --owner ana --all'],
+})
   .option('--owner <name>', 'of one person')
   .option('--all', 'those that are revoked or expired, too')
   .action(async ({ owner, all, ...options }) => {
-    const { keys } = await (await connect(options)).ask(LIST, { filter: { ...(owner === undefined ? {} : { owner }), ...(all === true ? {} : { usable: true }) } });
+    const { keys } = await (
+      await connect(options)
+    ).ask(LIST, { filter: { ...(owner === undefined ? {} : { owner }), ...(all === true ? {} : { usable: true }) } });
     const rows = keys.nodes.map((key) => [
       key.id,
       key.name,
@@ -36,13 +92,22 @@ const listCommand = clientCommand('ls', { summary: 'newest first; no secret is e
       key.lastUsedAt ?? 'never',
       key.revokedAt === null ? (key.expiresAt ?? 'never') : paint('red', `revoked ${key.revokedAt}`),
     ]);
-    show(options, { data: keys.nodes, names: keys.nodes.map((key) => key.id), text: table(['key', 'name', 'owner', 'role', 'limited to', 'last used', 'ends'], rows) });
+    show(options, {
+      data: keys.nodes,
+      names: keys.nodes.map((key) => key.id),
+      text: table(['key', 'name', 'owner', 'role', 'limited to', 'last used', 'ends'], rows),
+    });
   });
 
 const addCommand = clientCommand('add', {
   summary: 'make a key; its secret is printed this once',
-  details: 'Makes a key and prints its secret this once. With --quiet the secret alone is printed, to be put where its holder keeps it.',
-  examples: ['keys add "notebook on the microscope" --owner ana --role contributor', 'keys add viewer --owner ana --role reader --days 30 --quiet > viewer.key', 'keys add ci --owner lab --role operator --actions launch,read --resources "model:ci"'],
+  details:
+    'Makes a key and prints its secret this once. With --quiet the secret alone is printed, to be put where its holder keeps it.',
+  examples: [
+    'keys add "notebook on the microscope" --owner ana --role contributor',
+    'keys add viewer --owner ana --role reader --days 30 --quiet > viewer.key',
+    'keys add ci --owner lab --role operator --actions launch,read --resources "model:ci"',
+  ],
 })
   .argument('<name>', 'what it is for')
   .requiredOption('--owner <person>', 'who answers for what is done with it')
@@ -51,7 +116,9 @@ const addCommand = clientCommand('add', {
   .option('--resources <names>', 'limits what it may change, e.g. dataset:bach,model:*', texts)
   .option('--days <count>', 'until it expires (default: a year)', numberFrom(0))
   .action(async (name, { owner, role, actions, resources, days, ...options }) => {
-    const { createKey } = await (await connect(options)).ask(ADD, {
+    const { createKey } = await (
+      await connect(options)
+    ).ask(ADD, {
       input: {
         name,
         owner,
@@ -63,7 +130,11 @@ const addCommand = clientCommand('add', {
     });
     const key = granted(createKey.key, createKey);
     const secret = createKey.secret ?? '';
-    show(options, { data: { ...key, secret }, names: [secret], text: `${paint('bold', secret)}\nKey ${key.id} of ${key.owner}, ${key.role}, ends ${key.expiresAt ?? 'never'}. The line above is shown this once.` });
+    show(options, {
+      data: { ...key, secret },
+      names: [secret],
+      text: `${paint('bold', secret)}\nKey ${key.id} of ${key.owner}, ${key.role}, ends ${key.expiresAt ?? 'never'}. The line above is shown this once.`,
+    });
   });
 
 const revokeCommand = clientCommand('revoke', { summary: 'end a key for good', examples: ['keys revoke 0198a7c2-…'] })
@@ -75,5 +146,8 @@ const revokeCommand = clientCommand('revoke', { summary: 'end a key for good', e
   });
 
 export function keyCommands(): Command {
-  return group('keys', 'who may do what (for an ADMIN)').addCommand(listCommand).addCommand(addCommand).addCommand(revokeCommand);
+  return group('keys', 'who may do what (for an ADMIN)')
+    .addCommand(listCommand)
+    .addCommand(addCommand)
+    .addCommand(revokeCommand);
 }

@@ -13,7 +13,28 @@ const LIST = graphql(`
   query ListModels($filter: ModelFilter, $first: Int) {
     models(filter: $filter, first: $first) {
       totalCount
-      nodes { id slug name licence aliases { name checkpoint { version } } checkpoints(first: 1) { totalCount nodes { id version encoder createdAt sha256 } } }
+      nodes {
+        id
+        slug
+        name
+        licence
+        aliases {
+          name
+          checkpoint {
+            version
+          }
+        }
+        checkpoints(first: 1) {
+          totalCount
+          nodes {
+            id
+            version
+            encoder
+            createdAt
+            sha256
+          }
+        }
+      }
     }
   }
 `);
@@ -21,17 +42,74 @@ const LIST = graphql(`
 const SHOW = graphql(`
   query ShowModel($id: ID, $slug: String) {
     model(id: $id, slug: $slug) {
-      id slug name description licence
-      aliases { name checkpoint { id version } }
+      id
+      slug
+      name
+      description
+      licence
+      aliases {
+        name
+        checkpoint {
+          id
+          version
+        }
+      }
       checkpoints(first: 50) {
         totalCount
         nodes {
-          id version encoder embeddingDim step createdAt sha256 byteSize formats publishedSlug
-          inputContract { imageSizePx channelMean channelStd valueRange channelOrder resizeRule micronsPerPixelMin micronsPerPixelMax }
-          trainedOn { id version dataset { slug } }
-          importedFrom { url fileName licence }
-          sourceRun { id }
-          evaluations(first: 20) { nodes { id protocol datasetVersion { version dataset { slug } } metrics { name value ci95Low ci95High } } }
+          id
+          version
+          encoder
+          embeddingDim
+          step
+          createdAt
+          sha256
+          byteSize
+          formats
+          publishedSlug
+          inputContract {
+            imageSizePx
+            channelMean
+            channelStd
+            valueRange
+            channelOrder
+            resizeRule
+            micronsPerPixelMin
+            micronsPerPixelMax
+          }
+          trainedOn {
+            id
+            version
+            dataset {
+              slug
+            }
+          }
+          importedFrom {
+            url
+            fileName
+            licence
+          }
+          sourceRun {
+            id
+          }
+          evaluations(first: 20) {
+            nodes {
+              id
+              protocol
+              datasetVersion {
+                version
+                dataset {
+                  slug
+                }
+              }
+              metrics {
+                name
+                value
+                ci95Low
+                ci95High
+              }
+            }
+          }
         }
       }
     }
@@ -41,8 +119,32 @@ const SHOW = graphql(`
 const IMPORT = graphql(`
   mutation ImportModel($input: ImportCheckpointInput!) {
     importCheckpoint(input: $input) {
-      checkpoint { id version encoder embeddingDim sha256 byteSize model { slug } importedFrom { fileName contents { format keyPrefix inertGlobals ignoredParts } } }
-      userErrors { code field message hint }
+      checkpoint {
+        id
+        version
+        encoder
+        embeddingDim
+        sha256
+        byteSize
+        model {
+          slug
+        }
+        importedFrom {
+          fileName
+          contents {
+            format
+            keyPrefix
+            inertGlobals
+            ignoredParts
+          }
+        }
+      }
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
     }
   }
 `);
@@ -51,18 +153,48 @@ type Contract = NonNullable<ImportInput['inputContract']>;
 
 const SET_ALIAS = graphql(`
   mutation SetAlias($input: SetModelAliasInput!) {
-    setModelAlias(input: $input) { model { slug aliases { name checkpoint { id version } } } userErrors { code field message hint } }
+    setModelAlias(input: $input) {
+      model {
+        slug
+        aliases {
+          name
+          checkpoint {
+            id
+            version
+          }
+        }
+      }
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
   }
 `);
 
-const ENCODERS: Readonly<Record<NonNullable<ImportInput['encoder']>, true>> = { RESNET18: true, RESNET34: true, RESNET50: true, RESNET101: true };
-const RESIZE_RULES: Readonly<Record<NonNullable<Contract['resizeRule']>, true>> = { SHORT_SIDE_THEN_CENTRE_CROP: true, STRETCH: true };
+const ENCODERS: Readonly<Record<NonNullable<ImportInput['encoder']>, true>> = {
+  RESNET18: true,
+  RESNET34: true,
+  RESNET50: true,
+  RESNET101: true,
+};
+const RESIZE_RULES: Readonly<Record<NonNullable<Contract['resizeRule']>, true>> = {
+  SHORT_SIDE_THEN_CENTRE_CROP: true,
+  STRETCH: true,
+};
 
-const listCommand = clientCommand('ls', { summary: 'newest first', examples: ['models ls', 'models ls --search resnet'] })
+const listCommand = clientCommand('ls', {
+  summary: 'newest first',
+  examples: ['models ls', 'models ls --search resnet'],
+})
   .option('-s, --search <text>', 'part of a slug or name')
   .option('-n, --limit <count>', 'at most so many, up to 200', wholeNumberFrom(1), 50)
   .action(async ({ search, limit, ...options }) => {
-    const { models } = await (await connect(options)).ask(LIST, { filter: search === undefined ? {} : { search }, first: Math.min(limit, 200) });
+    const { models } = await (
+      await connect(options)
+    ).ask(LIST, { filter: search === undefined ? {} : { search }, first: Math.min(limit, 200) });
     const rows = models.nodes.map(({ slug, licence, aliases, checkpoints }) => {
       const [newest] = checkpoints.nodes;
       return [
@@ -74,15 +206,30 @@ const listCommand = clientCommand('ls', { summary: 'newest first', examples: ['m
         licence ?? '',
       ];
     });
-    show(options, { data: models.nodes, names: models.nodes.map((model) => model.slug), text: rows.length === 0 ? 'No model is like that.' : table(['model', 'encoder', 'checkpoints', 'newest', 'aliases', 'licence'], rows) });
-    if (models.totalCount > models.nodes.length) remark(options, `${models.nodes.length} of ${models.totalCount}; --limit shows more.`);
+    show(options, {
+      data: models.nodes,
+      names: models.nodes.map((model) => model.slug),
+      text:
+        rows.length === 0
+          ? 'No model is like that.'
+          : table(['model', 'encoder', 'checkpoints', 'newest', 'aliases', 'licence'], rows),
+    });
+    if (models.totalCount > models.nodes.length)
+      remark(options, `${models.nodes.length} of ${models.totalCount}; --limit shows more.`);
   });
 
-const showCommand = clientCommand('show', { summary: 'one model: checkpoints, how to prepare an image, evaluations', examples: ['models show colon', 'models show colon --json'] })
+const showCommand = clientCommand('show', {
+  summary: 'one model: checkpoints, how to prepare an image, evaluations',
+  examples: ['models show colon', 'models show colon --json'],
+})
   .argument('<model>', 'slug or id')
   .action(async (reference, options) => {
     const { model } = await (await connect(options)).ask(SHOW, idOrSlug(reference));
-    if (model === null) throw new CommandFailure({ message: `There is no model "${reference}".`, hint: 'See which there are: paraffin models ls' });
+    if (model === null)
+      throw new CommandFailure({
+        message: `There is no model "${reference}".`,
+        hint: 'See which there are: paraffin models ls',
+      });
     const text = [
       paint('bold', model.name),
       ...(model.description === null ? [] : [model.description]),
@@ -96,10 +243,23 @@ const showCommand = clientCommand('show', { summary: 'one model: checkpoints, ho
         return [
           `${paint('bold', `version ${checkpoint.version}`)}  ${checkpoint.encoder.toLowerCase()}, embeddings of ${checkpoint.embeddingDim}${checkpoint.byteSize === null ? '' : `, ${byteSizeInWords(checkpoint.byteSize)}`}  ${paint('dim', checkpoint.id)}`,
           `  prepare: ${contract.imageSizePx} px ${contract.channelOrder}, ${contract.resizeRule.toLowerCase().replaceAll('_', ' ')}, values to [${contract.valueRange.join(', ')}], mean [${contract.channelMean.join(', ')}], std [${contract.channelStd.join(', ')}]`,
-          ...(checkpoint.trainedOn.length === 0 ? [] : [`  trained on ${checkpoint.trainedOn.map(({ version, dataset }) => `${dataset.slug}@${version}`).join(', ')}${checkpoint.sourceRun === null ? '' : ` by run ${checkpoint.sourceRun.id}`}`]),
-          ...(importedFrom === null ? [] : [`  ${checkpoint.sha256 === null ? 'published at' : 'imported from'} ${importedFrom.url ?? importedFrom.fileName ?? 'a place that is not known'}`]),
-          checkpoint.sha256 === null ? `  its weights are not here${checkpoint.publishedSlug === null ? '' : `: paraffin models import --published ${checkpoint.publishedSlug}`}` : `  ${checkpoint.formats.join(', ').toLowerCase()}; sha256 ${checkpoint.sha256}`,
-          ...checkpoint.evaluations.nodes.map(({ protocol, datasetVersion, metrics }) => `  ${protocol} on ${datasetVersion.dataset.slug}@${datasetVersion.version}: ${metrics.map((metric) => `${metric.name} ${interval(metric)}`).join(', ')}`),
+          ...(checkpoint.trainedOn.length === 0
+            ? []
+            : [
+                `  trained on ${checkpoint.trainedOn.map(({ version, dataset }) => `${dataset.slug}@${version}`).join(', ')}${checkpoint.sourceRun === null ? '' : ` by run ${checkpoint.sourceRun.id}`}`,
+              ]),
+          ...(importedFrom === null
+            ? []
+            : [
+                `  ${checkpoint.sha256 === null ? 'published at' : 'imported from'} ${importedFrom.url ?? importedFrom.fileName ?? 'a place that is not known'}`,
+              ]),
+          checkpoint.sha256 === null
+            ? `  its weights are not here${checkpoint.publishedSlug === null ? '' : `: paraffin models import --published ${checkpoint.publishedSlug}`}`
+            : `  ${checkpoint.formats.join(', ').toLowerCase()}; sha256 ${checkpoint.sha256}`,
+          ...checkpoint.evaluations.nodes.map(
+            ({ protocol, datasetVersion, metrics }) =>
+              `  ${protocol} on ${datasetVersion.dataset.slug}@${datasetVersion.version}: ${metrics.map((metric) => `${metric.name} ${interval(metric)}`).join(', ')}`,
+          ),
         ];
       }),
     ].join('\n');
@@ -108,7 +268,8 @@ const showCommand = clientCommand('show', { summary: 'one model: checkpoints, ho
 
 const importCommand = clientCommand('import', {
   summary: 'bring in weights that were made elsewhere',
-  details: 'Brings in weights that were made elsewhere: safetensors or a PyTorch checkpoint (read, never run) from this machine, or from an http(s) address that the server fetches. How an image is prepared has to be said: nobody can tell from the weights.',
+  details:
+    'Brings in weights that were made elsewhere: safetensors or a PyTorch checkpoint (read, never run) from this machine, or from an http(s) address that the server fetches. How an image is prepared has to be said: nobody can tell from the weights.',
   examples: [
     'models import encoder.ckpt --model mine --image-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225',
     'models import https://example.org/encoder.pt --model theirs --image-size 224 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --sha256 9f86d0…',
@@ -116,7 +277,10 @@ const importCommand = clientCommand('import', {
   ],
 })
   .argument('[source]', 'a file here, or an address')
-  .option('--published <name>', 'one of the published checkpoints that the registry knows; everything about it is known')
+  .option(
+    '--published <name>',
+    'one of the published checkpoints that the registry knows; everything about it is known',
+  )
   .option('-m, --model <slug>', 'the model whose next version it becomes; made if new')
   .option('--image-size <px>', 'side of the square input', wholeNumberFrom(1))
   .option('--mean <values>', 'of each channel, e.g. 0.485,0.456,0.406', numbers)
@@ -128,73 +292,120 @@ const importCommand = clientCommand('import', {
   .option('--key-prefix <text>', 'what the names of the encoder begin with; usual ones are found')
   .option('--sha256 <digest>', 'another file is refused')
   .option('--licence <name>', 'of the file')
-  .action(async (source, { published, model, imageSize, mean, std, resizeRule, micronsPerPixelMin, micronsPerPixelMax, encoder, keyPrefix, sha256, licence, ...options }) => {
-    const registry = await connect(options);
-    const about = (): ImportInput => {
-      if (published !== undefined) return { publishedCheckpoint: published };
-      if (source === undefined || model === undefined || imageSize === undefined || mean === undefined || std === undefined) {
-        throw new CommandFailure({ exitCode: EXIT.MISUSED, message: 'Give a file or an address, --model, --image-size, --mean and --std; or --published alone.', hint: 'See: paraffin models import --help' });
-      }
-      return {
-        modelSlug: model,
-        inputContract: {
-          imageSizePx: imageSize,
-          channelMean: [...mean],
-          channelStd: [...std],
-          ...(resizeRule === undefined ? {} : { resizeRule }),
-          ...(micronsPerPixelMin === undefined ? {} : { micronsPerPixelMin }),
-          ...(micronsPerPixelMax === undefined ? {} : { micronsPerPixelMax }),
-        },
-      };
-    };
-    const said = about();
-    const from = async (): Promise<{ readonly input: ImportInput; readonly forget?: () => Promise<void> }> => {
-      if (source === undefined) return { input: {} };
-      if (/^https?:\/\//.test(source)) return { input: { url: source } };
-      const { uploadId, forget } = await upload(registry, options, source);
-      return { input: { uploadId }, forget };
-    };
-    const { input, forget } = await from();
-    const { importCheckpoint } = await registry.ask(IMPORT, {
-      input: {
-        ...said,
-        ...input,
-        ...(encoder === undefined ? {} : { encoder }),
-        ...(keyPrefix === undefined ? {} : { keyPrefix }),
-        ...(sha256 === undefined ? {} : { sha256 }),
-        ...(licence === undefined ? {} : { licence }),
+  .action(
+    async (
+      source,
+      {
+        published,
+        model,
+        imageSize,
+        mean,
+        std,
+        resizeRule,
+        micronsPerPixelMin,
+        micronsPerPixelMax,
+        encoder,
+        keyPrefix,
+        sha256,
+        licence,
+        ...options
       },
-    });
-    const checkpoint = granted(importCheckpoint.checkpoint, importCheckpoint);
-    await forget?.();
-    const contents = checkpoint.importedFrom?.contents ?? null;
-    show(options, {
-      data: checkpoint,
-      names: [checkpoint.id],
-      text: [
-        `${paint('bold', `${checkpoint.model.slug}@${checkpoint.version}`)}  checkpoint ${checkpoint.id}, ${checkpoint.encoder.toLowerCase()}, sha256 ${checkpoint.sha256 ?? 'not known'}`,
-        ...(contents === null || contents.inertGlobals.length === 0 ? [] : [paint('yellow', `Python would have called, Paraffin did not: ${contents.inertGlobals.join(', ')}`)]),
-      ].join('\n'),
-    });
-  });
+    ) => {
+      const registry = await connect(options);
+      const about = (): ImportInput => {
+        if (published !== undefined) return { publishedCheckpoint: published };
+        if (
+          source === undefined ||
+          model === undefined ||
+          imageSize === undefined ||
+          mean === undefined ||
+          std === undefined
+        ) {
+          throw new CommandFailure({
+            exitCode: EXIT.MISUSED,
+            message: 'Give a file or an address, --model, --image-size, --mean and --std; or --published alone.',
+            hint: 'See: paraffin models import --help',
+          });
+        }
+        return {
+          modelSlug: model,
+          inputContract: {
+            imageSizePx: imageSize,
+            channelMean: [...mean],
+            channelStd: [...std],
+            ...(resizeRule === undefined ? {} : { resizeRule }),
+            ...(micronsPerPixelMin === undefined ? {} : { micronsPerPixelMin }),
+            ...(micronsPerPixelMax === undefined ? {} : { micronsPerPixelMax }),
+          },
+        };
+      };
+      const said = about();
+      const from = async (): Promise<{ readonly input: ImportInput; readonly forget?: () => Promise<void> }> => {
+        if (source === undefined) return { input: {} };
+        if (/^https?:\/\//.test(source)) return { input: { url: source } };
+        const { uploadId, forget } = await upload(registry, options, source);
+        return { input: { uploadId }, forget };
+      };
+      const { input, forget } = await from();
+      const { importCheckpoint } = await registry.ask(IMPORT, {
+        input: {
+          ...said,
+          ...input,
+          ...(encoder === undefined ? {} : { encoder }),
+          ...(keyPrefix === undefined ? {} : { keyPrefix }),
+          ...(sha256 === undefined ? {} : { sha256 }),
+          ...(licence === undefined ? {} : { licence }),
+        },
+      });
+      const checkpoint = granted(importCheckpoint.checkpoint, importCheckpoint);
+      await forget?.();
+      const contents = checkpoint.importedFrom?.contents ?? null;
+      show(options, {
+        data: checkpoint,
+        names: [checkpoint.id],
+        text: [
+          `${paint('bold', `${checkpoint.model.slug}@${checkpoint.version}`)}  checkpoint ${checkpoint.id}, ${checkpoint.encoder.toLowerCase()}, sha256 ${checkpoint.sha256 ?? 'not known'}`,
+          ...(contents === null || contents.inertGlobals.length === 0
+            ? []
+            : [paint('yellow', `Python would have called, Paraffin did not: ${contents.inertGlobals.join(', ')}`)]),
+        ].join('\n'),
+      });
+    },
+  );
 
 const aliasCommand = clientCommand('alias', {
   summary: 'point a name such as champion at a checkpoint',
-  examples: ['models alias colon champion colon@3', 'models alias colon champion 0198a7c2-…', 'models alias colon champion --remove'],
+  examples: [
+    'models alias colon champion colon@3',
+    'models alias colon champion 0198a7c2-…',
+    'models alias colon champion --remove',
+  ],
 })
   .argument('<model>', 'slug')
   .argument('<name>', 'e.g. champion')
   .argument('[checkpoint]', 'id, model@alias, model@version')
   .option('--remove', 'take the name away')
   .action(async (slug, name, reference, { remove, ...options }) => {
-    if ((reference === undefined) !== (remove === true)) throw new CommandFailure({ exitCode: EXIT.MISUSED, message: 'Give a checkpoint, or --remove.' });
+    if ((reference === undefined) !== (remove === true))
+      throw new CommandFailure({ exitCode: EXIT.MISUSED, message: 'Give a checkpoint, or --remove.' });
     const registry = await connect(options);
     const checkpointId = reference === undefined ? null : (await findCheckpoint(registry, reference)).id;
     const { setModelAlias } = await registry.ask(SET_ALIAS, { input: { modelSlug: slug, name, checkpointId } });
     const model = granted(setModelAlias.model, setModelAlias);
-    show(options, { data: model, names: model.aliases.map((alias) => alias.name), text: checkpointId === null ? `${slug}@${name} is gone.` : `${paint('bold', `${slug}@${name}`)} is checkpoint ${checkpointId}.` });
+    show(options, {
+      data: model,
+      names: model.aliases.map((alias) => alias.name),
+      text:
+        checkpointId === null
+          ? `${slug}@${name} is gone.`
+          : `${paint('bold', `${slug}@${name}`)} is checkpoint ${checkpointId}.`,
+    });
   });
 
 export function modelCommands(): Command {
-  return group('models', 'encoders, their checkpoints, their names').addCommand(listCommand).addCommand(showCommand).addCommand(importCommand).addCommand(aliasCommand);
+  return group('models', 'encoders, their checkpoints, their names')
+    .addCommand(listCommand)
+    .addCommand(showCommand)
+    .addCommand(importCommand)
+    .addCommand(aliasCommand);
 }

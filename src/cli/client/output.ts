@@ -31,7 +31,9 @@ export function paint(style: Style, text: string): string {
 
 /** `name  value` lines; what is not known is left out. */
 export function facts(rows: readonly (readonly [name: string, value: string | number | null | undefined])[]): string {
-  const known = rows.flatMap(([name, value]) => (value === null || value === undefined || value === '' ? [] : [[name, String(value)] as const]));
+  const known = rows.flatMap(([name, value]) =>
+    value === null || value === undefined || value === '' ? [] : [[name, String(value)] as const],
+  );
   const width = Math.max(...known.map(([name]) => name.length));
   return known.map(([name, value]) => `${paint('dim', name.padEnd(width))}  ${value}`).join('\n');
 }
@@ -44,7 +46,15 @@ export function paintStatus(status: string): string {
 }
 
 /** e.g. `0.812 [0.770, 0.851]`. */
-export function interval({ value, ci95Low, ci95High }: { readonly value: number; readonly ci95Low: number | null; readonly ci95High: number | null }): string {
+export function interval({
+  value,
+  ci95Low,
+  ci95High,
+}: {
+  readonly value: number;
+  readonly ci95Low: number | null;
+  readonly ci95High: number | null;
+}): string {
   const around = ci95Low === null || ci95High === null ? '' : ` [${ci95Low.toFixed(3)}, ${ci95High.toFixed(3)}]`;
   return `${value.toFixed(3)}${around}`;
 }

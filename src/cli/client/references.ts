@@ -13,15 +13,41 @@ export function idOrSlug(text: string): { readonly id: string } | { readonly slu
 const FIND_VERSION = graphql(`
   query FindDatasetVersion($id: ID, $slug: String) {
     dataset(id: $id, slug: $slug) {
-      id slug latestVersion { id version imageCount digest }
-      versions(first: 200) { nodes { id version status imageCount digest } }
+      id
+      slug
+      latestVersion {
+        id
+        version
+        imageCount
+        digest
+      }
+      versions(first: 200) {
+        nodes {
+          id
+          version
+          status
+          imageCount
+          digest
+        }
+      }
     }
   }
 `);
 
 const FIND_VERSION_BY_ID = graphql(`
   query FindDatasetVersionById($id: ID!) {
-    node(id: $id) { ... on DatasetVersion { id version imageCount digest dataset { id slug } } }
+    node(id: $id) {
+      ... on DatasetVersion {
+        id
+        version
+        imageCount
+        digest
+        dataset {
+          id
+          slug
+        }
+      }
+    }
   }
 `);
 
@@ -40,14 +66,26 @@ export async function findVersion(registry: Registry, text: string): Promise<Fou
   const { dataset } = await registry.ask(FIND_VERSION, idOrSlug(name));
   if (dataset === null && UUID.test(name)) {
     const { node } = await registry.ask(FIND_VERSION_BY_ID, { id: name });
-    if (node !== null && 'dataset' in node) return { ...node, datasetId: node.dataset.id, datasetSlug: node.dataset.slug };
+    if (node !== null && 'dataset' in node)
+      return { ...node, datasetId: node.dataset.id, datasetSlug: node.dataset.slug };
   }
-  if (dataset === null) throw new CommandFailure({ message: `There is no dataset "${name}".`, hint: `Find it: paraffin datasets ls --search ${name}` });
-  const version = wanted === undefined ? dataset.latestVersion : dataset.versions.nodes.find((each) => String(each.version) === wanted);
+  if (dataset === null)
+    throw new CommandFailure({
+      message: `There is no dataset "${name}".`,
+      hint: `Find it: paraffin datasets ls --search ${name}`,
+    });
+  const version =
+    wanted === undefined
+      ? dataset.latestVersion
+      : dataset.versions.nodes.find((each) => String(each.version) === wanted);
   if (version == null) {
     throw new CommandFailure({
-      message: wanted === undefined ? `${dataset.slug} has no images yet.` : `${dataset.slug} has no version ${wanted}.`,
-      hint: wanted === undefined ? `Bring them in: paraffin datasets import ${dataset.slug} FOLDER` : `See which there are: paraffin datasets show ${dataset.slug}`,
+      message:
+        wanted === undefined ? `${dataset.slug} has no images yet.` : `${dataset.slug} has no version ${wanted}.`,
+      hint:
+        wanted === undefined
+          ? `Bring them in: paraffin datasets import ${dataset.slug} FOLDER`
+          : `See which there are: paraffin datasets show ${dataset.slug}`,
     });
   }
   return { ...version, datasetId: dataset.id, datasetSlug: dataset.slug };
@@ -56,9 +94,23 @@ export async function findVersion(registry: Registry, text: string): Promise<Fou
 const FIND_CHECKPOINT = graphql(`
   query FindCheckpoint($id: ID!) {
     checkpoint(id: $id) {
-      id version encoder embeddingDim sha256 byteSize formats publishedSlug
-      model { slug }
-      exports { format status sha256 byteSize }
+      id
+      version
+      encoder
+      embeddingDim
+      sha256
+      byteSize
+      formats
+      publishedSlug
+      model {
+        slug
+      }
+      exports {
+        format
+        status
+        sha256
+        byteSize
+      }
     }
   }
 `);
@@ -68,31 +120,55 @@ export type FoundCheckpoint = NonNullable<ResultOf<typeof FIND_CHECKPOINT>['chec
 const FIND_IN_MODEL = graphql(`
   query FindCheckpointOfModel($slug: String!) {
     model(slug: $slug) {
-      aliases { name checkpoint { id } }
-      checkpoints(first: 200) { nodes { id version } }
+      aliases {
+        name
+        checkpoint {
+          id
+        }
+      }
+      checkpoints(first: 200) {
+        nodes {
+          id
+          version
+        }
+      }
     }
   }
 `);
 
 /** @param text a checkpoint's id, `model@alias`, `model@3` for a version, or `model` for its newest. */
 export async function findCheckpoint(registry: Registry, text: string): Promise<FoundCheckpoint> {
-  const { checkpoint } = await registry.ask(FIND_CHECKPOINT, { id: UUID.test(text) ? text : await idInModel(registry, text) });
-  if (checkpoint === null) throw new CommandFailure({ message: `There is no checkpoint ${text}.`, hint: 'See which there are: paraffin models ls' });
+  const { checkpoint } = await registry.ask(FIND_CHECKPOINT, {
+    id: UUID.test(text) ? text : await idInModel(registry, text),
+  });
+  if (checkpoint === null)
+    throw new CommandFailure({
+      message: `There is no checkpoint ${text}.`,
+      hint: 'See which there are: paraffin models ls',
+    });
   return checkpoint;
 }
 
 async function idInModel(registry: Registry, text: string): Promise<string> {
   const [slug = '', wanted] = text.split('@');
   const { model } = await registry.ask(FIND_IN_MODEL, { slug });
-  if (model === null) throw new CommandFailure({ message: `There is no model "${slug}".`, hint: 'See which there are: paraffin models ls' });
+  if (model === null)
+    throw new CommandFailure({
+      message: `There is no model "${slug}".`,
+      hint: 'See which there are: paraffin models ls',
+    });
   const { aliases, checkpoints } = model;
   const found =
     wanted === undefined
       ? checkpoints.nodes[0]?.id
-      : (aliases.find((alias) => alias.name === wanted)?.checkpoint.id ?? checkpoints.nodes.find((checkpoint) => String(checkpoint.version) === wanted)?.id);
+      : (aliases.find((alias) => alias.name === wanted)?.checkpoint.id ??
+        checkpoints.nodes.find((checkpoint) => String(checkpoint.version) === wanted)?.id);
   if (found !== undefined) return found;
   throw new CommandFailure({
-    message: wanted === undefined ? `${slug} has no checkpoints yet.` : `${slug} has neither an alias nor a version "${wanted}".`,
+    message:
+      wanted === undefined
+        ? `${slug} has no checkpoints yet.`
+        : `${slug} has neither an alias nor a version "${wanted}".`,
     hint: `See what there is: paraffin models show ${slug}`,
   });
 }

@@ -13,8 +13,25 @@ import { durationInWords, facts, interval, paint, paintStatus, remark, show } fr
 const LIST = graphql(`
   query ListRuns($filter: RunFilter, $first: Int) {
     runs(filter: $filter, first: $first) {
-      pageInfo { hasNextPage }
-      nodes { id kind title status progress queuePosition launchedBy queuedAt startedAt finishedAt failure { class code } }
+      pageInfo {
+        hasNextPage
+      }
+      nodes {
+        id
+        kind
+        title
+        status
+        progress
+        queuePosition
+        launchedBy
+        queuedAt
+        startedAt
+        finishedAt
+        failure {
+          class
+          code
+        }
+      }
     }
   }
 `);
@@ -23,44 +40,158 @@ type RunFilter = NonNullable<VariablesOf<typeof LIST>['filter']>;
 const SHOW = graphql(`
   query ShowRun($id: ID!) {
     run(id: $id) {
-      id kind title status progress attempt queuePosition launchedBy deviceId config environment queuedAt startedAt finishedAt eventCount
-      failure { class code message hint }
-      metrics(maxPoints: 10) { name unit points { step value } }
-      datasetVersion { id version imageCount dataset { slug } }
-      checkpoints { id version model { slug } }
-      evaluation { id protocol metrics { name value ci95Low ci95High } }
+      id
+      kind
+      title
+      status
+      progress
+      attempt
+      queuePosition
+      launchedBy
+      deviceId
+      config
+      environment
+      queuedAt
+      startedAt
+      finishedAt
+      eventCount
+      failure {
+        class
+        code
+        message
+        hint
+      }
+      metrics(maxPoints: 10) {
+        name
+        unit
+        points {
+          step
+          value
+        }
+      }
+      datasetVersion {
+        id
+        version
+        imageCount
+        dataset {
+          slug
+        }
+      }
+      checkpoints {
+        id
+        version
+        model {
+          slug
+        }
+      }
+      evaluation {
+        id
+        protocol
+        metrics {
+          name
+          value
+          ci95Low
+          ci95High
+        }
+      }
     }
   }
 `);
 
-const CANCEL = graphql(`mutation CancelRunByHand($id: ID!) { cancelRun(id: $id) { run { id status } userErrors { code field message hint } } }`);
-const RESUME = graphql(`mutation ResumeRunByHand($id: ID!) { resumeRun(id: $id) { run { id status queuePosition } userErrors { code field message hint } } }`);
+const CANCEL = graphql(`
+  mutation CancelRunByHand($id: ID!) {
+    cancelRun(id: $id) {
+      run {
+        id
+        status
+      }
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
+  }
+`);
+const RESUME = graphql(`
+  mutation ResumeRunByHand($id: ID!) {
+    resumeRun(id: $id) {
+      run {
+        id
+        status
+        queuePosition
+      }
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
+  }
+`);
 
-const KINDS: Readonly<Record<NonNullable<RunFilter['kinds']>[number], true>> = { IMPORT: true, PRETRAINING: true, EVALUATION: true, EXPORT: true };
-const STATUSES: Readonly<Record<NonNullable<RunFilter['statuses']>[number], true>> = { QUEUED: true, RUNNING: true, CANCELING: true, SUCCEEDED: true, FAILED: true, CANCELED: true };
+const KINDS: Readonly<Record<NonNullable<RunFilter['kinds']>[number], true>> = {
+  IMPORT: true,
+  PRETRAINING: true,
+  EVALUATION: true,
+  EXPORT: true,
+};
+const STATUSES: Readonly<Record<NonNullable<RunFilter['statuses']>[number], true>> = {
+  QUEUED: true,
+  RUNNING: true,
+  CANCELING: true,
+  SUCCEEDED: true,
+  FAILED: true,
+  CANCELED: true,
+};
 
-const listCommand = clientCommand('ls', { summary: 'newest first', examples: ['runs ls', 'runs ls --status queued,running', 'runs ls --kind pretraining -n 5 --json'] })
+const listCommand = clientCommand('ls', {
+  summary: 'newest first',
+  examples: ['runs ls', 'runs ls --status queued,running', 'runs ls --kind pretraining -n 5 --json'],
+})
   .option('--kind <kinds>', namesOf(KINDS).join(', '), listOf(oneOf(KINDS)))
   .option('--status <statuses>', namesOf(STATUSES).join(', '), listOf(oneOf(STATUSES)))
   .option('-n, --limit <count>', 'at most so many, up to 200', wholeNumberFrom(1), 20)
   .action(async ({ kind, status, limit, ...options }) => {
     const registry = await connect(options);
-    const { runs } = await registry.ask(LIST, { filter: { ...(kind === undefined ? {} : { kinds: [...kind] }), ...(status === undefined ? {} : { statuses: [...status] }) }, first: Math.min(limit, 200) });
+    const { runs } = await registry.ask(LIST, {
+      filter: {
+        ...(kind === undefined ? {} : { kinds: [...kind] }),
+        ...(status === undefined ? {} : { statuses: [...status] }),
+      },
+      first: Math.min(limit, 200),
+    });
     const rows = runs.nodes.map((run) => [
       run.id,
       run.kind.toLowerCase(),
       paintStatus(run.status),
       run.status === 'QUEUED' ? `waits, ${run.queuePosition ?? '?'}.` : `${Math.round(run.progress * 100)} %`,
-      run.startedAt === null ? '' : durationInWords((Date.parse(run.finishedAt ?? new Date().toISOString()) - Date.parse(run.startedAt)) / 1000),
+      run.startedAt === null
+        ? ''
+        : durationInWords((Date.parse(run.finishedAt ?? new Date().toISOString()) - Date.parse(run.startedAt)) / 1000),
       run.title,
       run.launchedBy ?? '',
       run.failure?.code ?? '',
     ]);
-    show(options, { data: runs.nodes, names: runs.nodes.map((run) => run.id), text: rows.length > 0 ? table(['run', 'kind', 'status', 'progress', 'time', 'what', 'by', 'failure'], rows) : kind === undefined && status === undefined ? 'Nothing has run yet.' : 'No run is like that.' });
+    show(options, {
+      data: runs.nodes,
+      names: runs.nodes.map((run) => run.id),
+      text:
+        rows.length > 0
+          ? table(['run', 'kind', 'status', 'progress', 'time', 'what', 'by', 'failure'], rows)
+          : kind === undefined && status === undefined
+            ? 'Nothing has run yet.'
+            : 'No run is like that.',
+    });
     if (runs.pageInfo.hasNextPage) remark(options, 'There are more; --limit shows them.');
   });
 
-const showCommand = clientCommand('show', { summary: 'one run: state, failure, series, what came out', examples: ['runs show 0198a7c2-…', 'runs show 0198a7c2-… --json'] })
+const showCommand = clientCommand('show', {
+  summary: 'one run: state, failure, series, what came out',
+  examples: ['runs show 0198a7c2-…', 'runs show 0198a7c2-… --json'],
+})
   .argument('<run>', 'id')
   .action(async (id, options) => {
     const registry = await connect(options);
@@ -80,18 +211,37 @@ const showCommand = clientCommand('show', { summary: 'one run: state, failure, s
         ['finished', run.finishedAt],
         ['config', JSON.stringify(run.config)],
       ]),
-      ...(failure === null ? [] : [paint('red', `${failure.code} (${failure.class}): ${failure.message}`), ...(failure.hint === null ? [] : [failure.hint])]),
-      ...run.metrics.map(({ name, unit, points }) => `${name}: ${points.map((point) => point.value.toPrecision(4)).join(' ')}${unit === null ? '' : ` ${unit}`}`),
-      ...(run.datasetVersion === null ? [] : [`made ${run.datasetVersion.dataset.slug}@${run.datasetVersion.version}, ${run.datasetVersion.imageCount} images (${run.datasetVersion.id})`]),
-      ...run.checkpoints.map(({ id: checkpointId, version, model }) => `made checkpoint ${model.slug}@${version} (${checkpointId})`),
-      ...(evaluation === null ? [] : [`evaluation ${evaluation.id}: ${evaluation.metrics.map((metric) => `${metric.name} ${interval(metric)}`).join(', ')}`]),
+      ...(failure === null
+        ? []
+        : [
+            paint('red', `${failure.code} (${failure.class}): ${failure.message}`),
+            ...(failure.hint === null ? [] : [failure.hint]),
+          ]),
+      ...run.metrics.map(
+        ({ name, unit, points }) =>
+          `${name}: ${points.map((point) => point.value.toPrecision(4)).join(' ')}${unit === null ? '' : ` ${unit}`}`,
+      ),
+      ...(run.datasetVersion === null
+        ? []
+        : [
+            `made ${run.datasetVersion.dataset.slug}@${run.datasetVersion.version}, ${run.datasetVersion.imageCount} images (${run.datasetVersion.id})`,
+          ]),
+      ...run.checkpoints.map(
+        ({ id: checkpointId, version, model }) => `made checkpoint ${model.slug}@${version} (${checkpointId})`,
+      ),
+      ...(evaluation === null
+        ? []
+        : [
+            `evaluation ${evaluation.id}: ${evaluation.metrics.map((metric) => `${metric.name} ${interval(metric)}`).join(', ')}`,
+          ]),
     ].join('\n');
     show(options, { data: run, names: [run.id], text });
   });
 
 const logsCommand = clientCommand('logs', {
   summary: 'what happened to a run, line by line',
-  details: 'Prints what happened to a run so far; with -f goes on until it has ended. Ctrl-C leaves the run going. The exit code says how it ended only for "runs wait".',
+  details:
+    'Prints what happened to a run so far; with -f goes on until it has ended. Ctrl-C leaves the run going. The exit code says how it ended only for "runs wait".',
   examples: ['runs logs 0198a7c2-…', 'runs logs -f 0198a7c2-…', 'runs logs -f 0198a7c2-… --json | jq .metrics.loss'],
 })
   .argument('<run>', 'id')
@@ -109,13 +259,22 @@ const logsCommand = clientCommand('logs', {
   });
 
 function wordsOf({ at, kind, progress, message, metrics }: RunEvent): string {
-  const numbers = [...numbersOf(metrics)].map(([name, value]) => `${name} ${Number.isInteger(value) ? value : value.toPrecision(4)}`);
-  return [styleText('dim', at, { stream: process.stdout }), kind.padEnd(10), ...(progress === null ? [] : [`${Math.round(progress * 100)} %`]), ...(message === null ? [] : [message]), ...numbers].join('  ');
+  const numbers = [...numbersOf(metrics)].map(
+    ([name, value]) => `${name} ${Number.isInteger(value) ? value : value.toPrecision(4)}`,
+  );
+  return [
+    styleText('dim', at, { stream: process.stdout }),
+    kind.padEnd(10),
+    ...(progress === null ? [] : [`${Math.round(progress * 100)} %`]),
+    ...(message === null ? [] : [message]),
+    ...numbers,
+  ].join('  ');
 }
 
 const waitCommand = clientCommand('wait', {
   summary: 'wait until a run has ended',
-  details: 'Waits until a run has ended, with a line that says how far it is. Exit code 0 when it succeeded, 4 when it failed or was canceled.',
+  details:
+    'Waits until a run has ended, with a line that says how far it is. Exit code 0 when it succeeded, 4 when it failed or was canceled.',
   examples: ['runs wait 0198a7c2-…', 'runs wait 0198a7c2-… --quiet && echo done'],
 })
   .argument('<run>', 'id')
@@ -124,7 +283,10 @@ const waitCommand = clientCommand('wait', {
     show(options, { data: run, names: [run.id], text: `Run ${run.id} ${paintStatus(run.status)}.` });
   });
 
-const cancelCommand = clientCommand('cancel', { summary: 'end a run that waits or is under way', examples: ['runs cancel 0198a7c2-…'] })
+const cancelCommand = clientCommand('cancel', {
+  summary: 'end a run that waits or is under way',
+  examples: ['runs cancel 0198a7c2-…'],
+})
   .argument('<run>', 'id')
   .action(async (id, options) => {
     const { cancelRun } = await (await connect(options)).ask(CANCEL, { id });
@@ -132,7 +294,10 @@ const cancelCommand = clientCommand('cancel', { summary: 'end a run that waits o
     show(options, { data: run, names: [run.id], text: `Run ${run.id} is ${paintStatus(run.status)}.` });
   });
 
-const resumeCommand = clientCommand('resume', { summary: 'let a failed or canceled pretraining go on from its last checkpoint', examples: ['runs resume 0198a7c2-…', 'runs resume 0198a7c2-… --wait'] })
+const resumeCommand = clientCommand('resume', {
+  summary: 'let a failed or canceled pretraining go on from its last checkpoint',
+  examples: ['runs resume 0198a7c2-…', 'runs resume 0198a7c2-… --wait'],
+})
   .argument('<run>', 'id')
   .option('--wait', 'until it has ended')
   .action(async (id, { wait, ...options }) => {
@@ -149,6 +314,7 @@ function noRun(id: string): CommandFailure {
 
 export function runCommands(): Command {
   const runs = group('runs', 'what runs, what waits, what came out');
-  for (const each of [listCommand, showCommand, logsCommand, waitCommand, cancelCommand, resumeCommand]) runs.addCommand(each);
+  for (const each of [listCommand, showCommand, logsCommand, waitCommand, cancelCommand, resumeCommand])
+    runs.addCommand(each);
   return runs;
 }

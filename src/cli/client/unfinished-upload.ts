@@ -1,4 +1,7 @@
-/** An upload that this machine began: its address at the server, kept in a file of the cache, so that the same command goes on with it. */
+/**
+ * An upload that this machine began: its address at the server, kept in a file of the cache, so that the same command
+ * goes on with it.
+ */
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
 import path from 'node:path';

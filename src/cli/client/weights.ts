@@ -11,21 +11,43 @@ import { paint, remark, show } from './output.ts';
 import { findCheckpoint, type FoundCheckpoint } from './references.ts';
 
 const DOWNLOAD_URL = graphql(`
-  query DownloadUrl($id: ID!, $format: WeightsFormat!) { checkpoint(id: $id) { downloadUrl(format: $format) } }
+  query DownloadUrl($id: ID!, $format: WeightsFormat!) {
+    checkpoint(id: $id) {
+      downloadUrl(format: $format)
+    }
+  }
 `);
 type WeightsFormat = VariablesOf<typeof DOWNLOAD_URL>['format'];
 const FORMATS: Readonly<Record<WeightsFormat, true>> = { SAFETENSORS: true, PYTORCH: true, ONNX: true, TFJS: true };
 
 const WHAT_IS_IT = graphql(`
   query WhatIsIt($sha256: String!) {
-    checkpoints(filter: { sha256: $sha256 }, first: 10) { nodes { id version sha256 model { slug } exports { format sha256 } } }
+    checkpoints(filter: { sha256: $sha256 }, first: 10) {
+      nodes {
+        id
+        version
+        sha256
+        model {
+          slug
+        }
+        exports {
+          format
+          sha256
+        }
+      }
+    }
   }
 `);
 
 export const downloadCommand = clientCommand('download', {
   summary: 'download the weights of a checkpoint, and prove them',
-  details: 'Downloads the weights of a checkpoint, goes on where a broken download stopped, and names the file only when its sha256 is right. Exit code 3 when it is not.',
-  examples: ['download colon', 'download colon@champion --format pytorch --out encoder.pt', 'download 0198a7c2-… --format onnx --out models/ --dry-run'],
+  details:
+    'Downloads the weights of a checkpoint, goes on where a broken download stopped, and names the file only when its sha256 is right. Exit code 3 when it is not.',
+  examples: [
+    'download colon',
+    'download colon@champion --format pytorch --out encoder.pt',
+    'download 0198a7c2-… --format onnx --out models/ --dry-run',
+  ],
 })
   .argument('<checkpoint>', 'id, model@alias, model@version, or model for its newest')
   .option('--format <name>', namesOf(FORMATS).join(', '), oneOf(FORMATS), 'SAFETENSORS' as const)
@@ -37,28 +59,73 @@ export const downloadCommand = clientCommand('download', {
     const checkpoint = await findCheckpoint(registry, reference);
     const known = knownFile(checkpoint, format);
     if (dryRun === true && known === undefined) {
-      show(options, { data: { checkpointId: checkpoint.id, format, byteSize: null, sha256: null }, names: [], text: `${nameOf(checkpoint)} as ${format.toLowerCase()} is made when it is first asked for; how many bytes it has is not known before.` });
+      show(options, {
+        data: { checkpointId: checkpoint.id, format, byteSize: null, sha256: null },
+        names: [],
+        text: `${nameOf(checkpoint)} as ${format.toLowerCase()} is made when it is first asked for; how many bytes it has is not known before.`,
+      });
       return;
     }
     const { checkpoint: place } = await registry.ask(DOWNLOAD_URL, { id: checkpoint.id, format });
-    if (place?.downloadUrl == null) throw new CommandFailure({ message: `${nameOf(checkpoint)} can not be downloaded as ${format.toLowerCase()}.`, hint: checkpoint.formats.length === 0 ? `Its weights are not here yet: paraffin models import --published ${checkpoint.publishedSlug ?? 'NAME'}` : `There are: ${checkpoint.formats.join(', ').toLowerCase()}` });
+    if (place?.downloadUrl == null)
+      throw new CommandFailure({
+        message: `${nameOf(checkpoint)} can not be downloaded as ${format.toLowerCase()}.`,
+        hint:
+          checkpoint.formats.length === 0
+            ? `Its weights are not here yet: paraffin models import --published ${checkpoint.publishedSlug ?? 'NAME'}`
+            : `There are: ${checkpoint.formats.join(', ').toLowerCase()}`,
+      });
     const remote = await lookAt(registry, options, place.downloadUrl);
-    if (known !== undefined && known.sha256 !== remote.sha256) throw new CommandFailure({ exitCode: EXIT.DAMAGE_FOUND, message: `The file at the server has the sha256 ${remote.sha256}, not ${known.sha256} as registered.` });
-    const target = await targetOf(out, remote.fileName ?? `${checkpoint.model.slug}-v${checkpoint.version}.${format.toLowerCase()}`);
-    const data = { checkpointId: checkpoint.id, format, file: target, byteSize: remote.byteSize, sha256: remote.sha256 };
+    if (known !== undefined && known.sha256 !== remote.sha256)
+      throw new CommandFailure({
+        exitCode: EXIT.DAMAGE_FOUND,
+        message: `The file at the server has the sha256 ${remote.sha256}, not ${known.sha256} as registered.`,
+      });
+    const target = await targetOf(
+      out,
+      remote.fileName ?? `${checkpoint.model.slug}-v${checkpoint.version}.${format.toLowerCase()}`,
+    );
+    const data = {
+      checkpointId: checkpoint.id,
+      format,
+      file: target,
+      byteSize: remote.byteSize,
+      sha256: remote.sha256,
+    };
     if (dryRun === true) {
-      show(options, { data, names: [String(remote.byteSize)], text: `${target}: ${remote.byteSize} bytes (${byteSizeInWords(remote.byteSize)}), sha256 ${remote.sha256}` });
+      show(options, {
+        data,
+        names: [String(remote.byteSize)],
+        text: `${target}: ${remote.byteSize} bytes (${byteSizeInWords(remote.byteSize)}), sha256 ${remote.sha256}`,
+      });
       return;
     }
-    const isThere = await stat(target).then(() => true, () => false);
+    const isThere = await stat(target).then(
+      () => true,
+      () => false,
+    );
     if (isThere && (await sha256Of(target)) === remote.sha256) remark(options, 'It is there already.');
-    else if (isThere && force !== true) throw new CommandFailure({ message: `${target} is there already, with other bytes.`, hint: 'Name another --out, or --force to replace it.' });
+    else if (isThere && force !== true)
+      throw new CommandFailure({
+        message: `${target} is there already, with other bytes.`,
+        hint: 'Name another --out, or --force to replace it.',
+      });
     else await fetchFile(registry, options, place.downloadUrl, remote, target);
-    show(options, { data, names: [target], text: `${paint('bold', target)}  ${byteSizeInWords(remote.byteSize)}, sha256 ${remote.sha256}, ${paint('green', 'proven')}` });
+    show(options, {
+      data,
+      names: [target],
+      text: `${paint('bold', target)}  ${byteSizeInWords(remote.byteSize)}, sha256 ${remote.sha256}, ${paint('green', 'proven')}`,
+    });
   });
 
-function knownFile({ sha256, byteSize, exports }: FoundCheckpoint, format: WeightsFormat): { readonly sha256: string } | undefined {
-  const known = format === 'SAFETENSORS' ? { sha256, byteSize } : exports.find((made) => made.format === format && made.status === 'AVAILABLE');
+function knownFile(
+  { sha256, byteSize, exports }: FoundCheckpoint,
+  format: WeightsFormat,
+): { readonly sha256: string } | undefined {
+  const known =
+    format === 'SAFETENSORS'
+      ? { sha256, byteSize }
+      : exports.find((made) => made.format === format && made.status === 'AVAILABLE');
   return known?.sha256 == null ? undefined : { sha256: known.sha256 };
 }
 
@@ -68,14 +135,24 @@ function nameOf({ model, version }: FoundCheckpoint): string {
 
 async function targetOf(out: string | undefined, fileName: string): Promise<string> {
   if (out === undefined) return fileName;
-  const isFolder = out.endsWith(path.sep) || (await stat(out).then((found) => found.isDirectory(), () => false));
+  const isFolder =
+    out.endsWith(path.sep) ||
+    (await stat(out).then(
+      (found) => found.isDirectory(),
+      () => false,
+    ));
   return isFolder ? path.join(out, fileName) : out;
 }
 
 export const verifyCommand = clientCommand('verify', {
   summary: 'say which checkpoint a file is, and whether it is whole',
-  details: 'Reads a file and asks the registry which checkpoint has these bytes. Exit code 3 when none has, or not the one that --checkpoint names. With --sha256 nobody is asked.',
-  examples: ['verify encoder.safetensors', 'verify encoder.pt --checkpoint colon@champion', 'verify encoder.onnx --sha256 9f86d0…'],
+  details:
+    'Reads a file and asks the registry which checkpoint has these bytes. Exit code 3 when none has, or not the one that --checkpoint names. With --sha256 nobody is asked.',
+  examples: [
+    'verify encoder.safetensors',
+    'verify encoder.pt --checkpoint colon@champion',
+    'verify encoder.onnx --sha256 9f86d0…',
+  ],
 })
   .argument('<file>', 'on this machine')
   .option('--checkpoint <reference>', 'what it should be: an id, model@alias, model@version')
@@ -83,7 +160,11 @@ export const verifyCommand = clientCommand('verify', {
   .action(async (file, { checkpoint: reference, sha256: wanted, ...options }) => {
     const sha256 = await hashed(file, options);
     if (wanted !== undefined) {
-      if (wanted.toLowerCase() !== sha256) throw new CommandFailure({ exitCode: EXIT.DAMAGE_FOUND, message: `${file} has the sha256 ${sha256}, not ${wanted}.` });
+      if (wanted.toLowerCase() !== sha256)
+        throw new CommandFailure({
+          exitCode: EXIT.DAMAGE_FOUND,
+          message: `${file} has the sha256 ${sha256}, not ${wanted}.`,
+        });
       show(options, { data: { file, sha256 }, names: [sha256], text: `${file} is whole: sha256 ${sha256}` });
       return;
     }
@@ -94,22 +175,34 @@ export const verifyCommand = clientCommand('verify', {
     if (found === undefined) {
       throw new CommandFailure({
         exitCode: EXIT.DAMAGE_FOUND,
-        message: expected === undefined ? `No checkpoint of ${registry.url} has these bytes (sha256 ${sha256}).` : `${file} (sha256 ${sha256}) is not ${nameOf(expected)} in any of its formats.`,
+        message:
+          expected === undefined
+            ? `No checkpoint of ${registry.url} has these bytes (sha256 ${sha256}).`
+            : `${file} (sha256 ${sha256}) is not ${nameOf(expected)} in any of its formats.`,
         hint: 'It is damaged, changed, or from elsewhere. Download it again.',
       });
     }
-    const format = found.sha256 === sha256 ? 'SAFETENSORS' : (found.exports.find((made) => made.sha256 === sha256)?.format ?? 'SAFETENSORS');
-    show(options, { data: { file, sha256, checkpointId: found.id, model: found.model.slug, version: found.version, format }, names: [found.id], text: `${file} is ${paint('bold', `${found.model.slug}@${found.version}`)} as ${format.toLowerCase()}, whole: checkpoint ${found.id}, sha256 ${sha256}` });
+    const format =
+      found.sha256 === sha256
+        ? 'SAFETENSORS'
+        : (found.exports.find((made) => made.sha256 === sha256)?.format ?? 'SAFETENSORS');
+    show(options, {
+      data: { file, sha256, checkpointId: found.id, model: found.model.slug, version: found.version, format },
+      names: [found.id],
+      text: `${file} is ${paint('bold', `${found.model.slug}@${found.version}`)} as ${format.toLowerCase()}, whole: checkpoint ${found.id}, sha256 ${sha256}`,
+    });
   });
 
 async function hashed(file: string, options: ClientOptions): Promise<string> {
   const found = await stat(file).catch(() => undefined);
-  if (found === undefined || !found.isFile()) throw new CommandFailure({ exitCode: EXIT.MISUSED, message: `There is no file ${file}.` });
+  if (found === undefined || !found.isFile())
+    throw new CommandFailure({ exitCode: EXIT.MISUSED, message: `There is no file ${file}.` });
   const line = createStatusLine(process.stderr);
   let read = 0;
   const sha256 = await sha256Of(file, (count) => {
     read += count;
-    if (options.quiet !== true && process.stderr.isTTY) line.show(`${progressBar(read / found.size)} ${byteSizeInWords(read)}`);
+    if (options.quiet !== true && process.stderr.isTTY)
+      line.show(`${progressBar(read / found.size)} ${byteSizeInWords(read)}`);
   });
   line.end();
   return sha256;

@@ -21,7 +21,8 @@ export function connectToRegistry(serverUrl: string, key: string): RegistryClien
   return {
     request: async (schema, query, variables = {}) => schema.parse(await registry.askText(query, variables)),
     async *follow(runId) {
-      for await (const event of registry.follow(runId, 0)) yield { ...event, metrics: event.metrics === null ? null : Object.fromEntries(numbersOf(event.metrics)) };
+      for await (const event of registry.follow(runId, 0))
+        yield { ...event, metrics: event.metrics === null ? null : Object.fromEntries(numbersOf(event.metrics)) };
     },
     download: async (path) => {
       const response = await registry.send(path);

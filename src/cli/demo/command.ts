@@ -15,11 +15,30 @@ import { table } from '../terminal.ts';
 import { connectToRegistry, type RegistryClient } from './client.ts';
 import { chooseImages, type DemoImages } from './images.ts';
 import {
-  datasetCount, ensureDataset, evaluationOf, followRun, importedVersion, launchEvaluation, launchImport, launchPretraining, pretrainedRun, type EvaluationAnswer, type ImportedVersion, type PretrainedRun,
+  datasetCount,
+  ensureDataset,
+  evaluationOf,
+  followRun,
+  importedVersion,
+  launchEvaluation,
+  launchImport,
+  launchPretraining,
+  pretrainedRun,
+  type EvaluationAnswer,
+  type ImportedVersion,
+  type PretrainedRun,
 } from './steps.ts';
 
 /** Small enough for two cores and five minutes; the README says what a real pretraining takes. */
-const DEMO_TRAINING = { encoder: 'RESNET18', imageSizePx: 64, batchSize: 64, temperature: 0.5, learningRate: 0.6, seed: 1, checkpointEverySteps: 50 };
+const DEMO_TRAINING = {
+  encoder: 'RESNET18',
+  imageSizePx: 64,
+  batchSize: 64,
+  temperature: 0.5,
+  learningRate: 0.6,
+  seed: 1,
+  checkpointEverySteps: 50,
+};
 
 export interface DemoOptions {
   /** Images: one subfolder for each label. */
@@ -37,7 +56,11 @@ export async function demo({ data, steps }: DemoOptions): Promise<ExitCode> {
   say('1. The engine');
   await installEngine();
   const images = await chooseImages(env.dataDir, data);
-  say(images.synthetic ? '   Images: SYNTHETIC, drawn by Paraffin (no real ones were found).' : `   Images: ${images.source}`);
+  say(
+    images.synthetic
+      ? '   Images: SYNTHETIC, drawn by Paraffin (no real ones were found).'
+      : `   Images: ${images.source}`,
+  );
 
   say('2. PostgreSQL, catalogue, server, worker');
   const server = await startApp(
@@ -79,8 +102,12 @@ async function tellStory({ client, server, env, images, steps, startedMs }: Stor
     const runId = await launchImport(client, datasetId, dataset);
     await followRun(client, `   ${dataset.name}`, runId);
     const version = await importedVersion(client, runId);
-    const issues = version.issues.map((issue) => `${issue.kind} ${issue.count}${issue.kept ? ' (kept)' : ''}`).join(', ');
-    say(`   ${version.imageCount} images, ${version.labelCounts.length} labels, ${version.groupCount} groups; ${issues === '' ? 'nothing amiss' : issues}`);
+    const issues = version.issues
+      .map((issue) => `${issue.kind} ${issue.count}${issue.kept ? ' (kept)' : ''}`)
+      .join(', ');
+    say(
+      `   ${version.imageCount} images, ${version.labelCounts.length} labels, ${version.groupCount} groups; ${issues === '' ? 'nothing amiss' : issues}`,
+    );
     versions.push({ version, isTest: dataset.isTest, name: dataset.name });
   }
   const test = versions.find((candidate) => candidate.isTest);
@@ -88,7 +115,11 @@ async function tellStory({ client, server, env, images, steps, startedMs }: Stor
   const importedImages = versions.reduce((sum, { version }) => sum + version.imageCount, 0);
 
   say('4. Pretrain by SimCLR');
-  const training = { ...DEMO_TRAINING, batchSize: Math.min(DEMO_TRAINING.batchSize, importedImages), datasets: versions.map(({ version }) => ({ datasetVersionId: version.id })) };
+  const training = {
+    ...DEMO_TRAINING,
+    batchSize: Math.min(DEMO_TRAINING.batchSize, importedImages),
+    datasets: versions.map(({ version }) => ({ datasetVersionId: version.id })),
+  };
   const pretrainingRunId = await launchPretraining(client, { ...training, modelSlug: 'demo', steps });
   await followRun(client, '   SimCLR', pretrainingRunId);
   const pretrained = await pretrainedRun(client, pretrainingRunId);
@@ -101,7 +132,10 @@ async function tellStory({ client, server, env, images, steps, startedMs }: Stor
 
   say(`5. Evaluate by linear probe on ${test.name}, 5 folds by group`);
   const evaluations: { encoder: 'pretrained' | 'random'; answer: EvaluationAnswer }[] = [];
-  for (const [encoder, id] of [['pretrained', checkpoint.id], ['random', randomCheckpoint.id]] as const) {
+  for (const [encoder, id] of [
+    ['pretrained', checkpoint.id],
+    ['random', randomCheckpoint.id],
+  ] as const) {
     const runId = await launchEvaluation(client, id, test.version.id);
     await followRun(client, `   ${encoder}`, runId);
     evaluations.push({ encoder, answer: await evaluationOf(client, runId) });
@@ -109,7 +143,9 @@ async function tellStory({ client, server, env, images, steps, startedMs }: Stor
 
   say('6. Download and prove');
   const download = await downloadAndVerify(client, env.dataDir, checkpoint);
-  say(`   ${(download.bytes / 1e6).toFixed(1)} MB, sha256 ${download.sha256.slice(0, 16)}… ${download.verified ? 'as registered; loaded again, its embeddings are equal' : 'DIFFERS'}`);
+  say(
+    `   ${(download.bytes / 1e6).toFixed(1)} MB, sha256 ${download.sha256.slice(0, 16)}… ${download.verified ? 'as registered; loaded again, its embeddings are equal' : 'DIFFERS'}`,
+  );
 
   const loss = seriesOf(pretrained, 'loss');
   const speed = seriesOf(pretrained, 'imagesPerSecond');
@@ -117,10 +153,21 @@ async function tellStory({ client, server, env, images, steps, startedMs }: Stor
     datasetCount: count,
     importedImages,
     synthetic: images.synthetic,
-    pretraining: { runId: pretrainingRunId, encoder: checkpoint.encoder, steps, firstLoss: loss.at(0) ?? null, lastLoss: loss.at(-1) ?? null, imagesPerSecond: median(speed) },
+    pretraining: {
+      runId: pretrainingRunId,
+      encoder: checkpoint.encoder,
+      steps,
+      firstLoss: loss.at(0) ?? null,
+      lastLoss: loss.at(-1) ?? null,
+      imagesPerSecond: median(speed),
+    },
     checkpointId: checkpoint.id,
     download,
-    evaluations: evaluations.map(({ encoder, answer }) => ({ encoder, protocol: answer.protocol, ...macroF1Of(answer.metrics) })),
+    evaluations: evaluations.map(({ encoder, answer }) => ({
+      encoder,
+      protocol: answer.protocol,
+      ...macroF1Of(answer.metrics),
+    })),
     seconds: Math.round((performance.now() - startedMs) / 100) / 10,
   };
   const summaryPath = path.join(env.dataDir, 'summary.json');
@@ -133,18 +180,28 @@ async function tellStory({ client, server, env, images, steps, startedMs }: Stor
 
 type Checkpoint = PretrainedRun['checkpoints'][number];
 
-async function downloadAndVerify(client: RegistryClient, dataDir: string, checkpoint: Checkpoint): Promise<{ bytes: number; sha256: string; verified: boolean }> {
+async function downloadAndVerify(
+  client: RegistryClient,
+  dataDir: string,
+  checkpoint: Checkpoint,
+): Promise<{ bytes: number; sha256: string; verified: boolean }> {
   const bytes = await client.download(checkpoint.downloadUrl);
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   const file = path.join(dataDir, 'demo-checkpoint.safetensors');
   await writeFile(file, bytes);
   const program = path.resolve(import.meta.dirname, '../../../workers/verify-weights.ts');
-  const child = spawn(process.execPath, [program, file, checkpoint.encoder, String(checkpoint.inputContract.imageSizePx)], {
-    env: childEnvironment({ TF_CPP_MIN_LOG_LEVEL: '2' }),
-    stdio: ['pipe', 'pipe', 'ignore'],
-  });
+  const child = spawn(
+    process.execPath,
+    [program, file, checkpoint.encoder, String(checkpoint.inputContract.imageSizePx)],
+    {
+      env: childEnvironment({ TF_CPP_MIN_LOG_LEVEL: '2' }),
+      stdio: ['pipe', 'pipe', 'ignore'],
+    },
+  );
   child.stdin.end(JSON.stringify(checkpoint.golden));
-  const { maxRelativeDifference } = z.object({ maxRelativeDifference: z.number() }).parse(JSON.parse(await text(child.stdout)));
+  const { maxRelativeDifference } = z
+    .object({ maxRelativeDifference: z.number() })
+    .parse(JSON.parse(await text(child.stdout)));
   // The same weights on the same machine: anything beyond rounding is a different file.
   return { bytes: bytes.length, sha256, verified: sha256 === checkpoint.sha256 && maxRelativeDifference < 1e-5 };
 }
@@ -168,18 +225,39 @@ function macroF1Of(metrics: Metrics): { macroF1: number; ci95Low: number | null;
 interface PrintedSummary {
   readonly datasetCount: number;
   readonly importedImages: number;
-  readonly pretraining: { readonly steps: number; readonly firstLoss: number | null; readonly lastLoss: number | null; readonly imagesPerSecond: number | null };
+  readonly pretraining: {
+    readonly steps: number;
+    readonly firstLoss: number | null;
+    readonly lastLoss: number | null;
+    readonly imagesPerSecond: number | null;
+  };
   readonly seconds: number;
 }
 
-function printResults(summary: PrintedSummary, evaluations: readonly { encoder: string; answer: EvaluationAnswer }[], testName: string, synthetic: boolean): void {
+function printResults(
+  summary: PrintedSummary,
+  evaluations: readonly { encoder: string; answer: EvaluationAnswer }[],
+  testName: string,
+  synthetic: boolean,
+): void {
   const row = (name: string, metrics: Metrics): string[] => {
     const { macroF1, ci95Low, ci95High } = macroF1Of(metrics);
     const other = (wanted: string): string => metrics.find((metric) => metric.name === wanted)?.value.toFixed(3) ?? '';
-    return [name, macroF1.toFixed(3), `${ci95Low?.toFixed(3) ?? ''} .. ${ci95High?.toFixed(3) ?? ''}`, other('balancedAccuracy'), other('macroAuroc')];
+    return [
+      name,
+      macroF1.toFixed(3),
+      `${ci95Low?.toFixed(3) ?? ''} .. ${ci95High?.toFixed(3) ?? ''}`,
+      other('balancedAccuracy'),
+      other('macroAuroc'),
+    ];
   };
   const colour = evaluations[0]?.answer.baselines.find((baseline) => baseline.kind === 'COLOUR_STATISTICS');
-  const rows = [...evaluations.map(({ encoder, answer }) => row(encoder === 'random' ? 'random encoder' : 'pretrained', answer.metrics)), ...(colour === undefined ? [] : [row('colour statistics', colour.metrics)])];
+  const rows = [
+    ...evaluations.map(({ encoder, answer }) =>
+      row(encoder === 'random' ? 'random encoder' : 'pretrained', answer.metrics),
+    ),
+    ...(colour === undefined ? [] : [row('colour statistics', colour.metrics)]),
+  ];
   const { pretraining } = summary;
   say(`\nLinear probe on ${testName}${synthetic ? ' (SYNTHETIC images)' : ''}\n`);
   say(table(['encoder', 'macroF1', '95 % interval', 'balancedAccuracy', 'macroAuroc'], rows));

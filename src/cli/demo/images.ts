@@ -31,15 +31,28 @@ const PROJECT_ROOT = path.resolve(import.meta.dirname, '../../..');
 const NEIGHBOUR = path.resolve(PROJECT_ROOT, '../shared/data/histology-mini');
 
 /** Folders of histology-mini that the demo takes, with the catalogue row that each is a part of. */
-const HISTOLOGY_MINI: readonly { readonly folder: string; readonly slug: string; readonly name: string; readonly patchSizePx: number | null; readonly isTest: boolean }[] = [
+const HISTOLOGY_MINI: readonly {
+  readonly folder: string;
+  readonly slug: string;
+  readonly name: string;
+  readonly patchSizePx: number | null;
+  readonly isTest: boolean;
+}[] = [
   { folder: 'osteosarcoma_ut', slug: 'osteosarcoma', name: 'Osteosarcoma (part)', patchSizePx: 256, isTest: true },
   { folder: 'lc25000_lung', slug: 'lc25000', name: 'LC25000 (part)', patchSizePx: null, isTest: false },
-  { folder: 'kather2016_texture', slug: 'kather-texture-2016', name: 'Kather texture 2016 (part)', patchSizePx: null, isTest: false },
+  {
+    folder: 'kather2016_texture',
+    slug: 'kather-texture-2016',
+    name: 'Kather texture 2016 (part)',
+    patchSizePx: null,
+    isTest: false,
+  },
 ];
 
 /**
  * @param dataDir the demo's data directory: label files and drawn images go below it.
- * @param given the folder of `--data`, if any: the layout of histology-mini (with a sources.csv), or a folder for each label.
+ * @param given the folder of `--data`, if any: the layout of histology-mini (with a sources.csv), or a folder for each
+ * label.
  * @throws DomainError IMPORT_PATH_NOT_FOUND.
  */
 export async function chooseImages(dataDir: string, given: string | undefined): Promise<DemoImages> {
@@ -48,7 +61,13 @@ export async function chooseImages(dataDir: string, given: string | undefined): 
     if (existsSync(path.join(folder, 'sources.csv'))) return histologyMini(dataDir, folder);
     return oneFolder(folder);
   }
-  if (given !== undefined) throw new DomainError({ code: 'IMPORT_PATH_NOT_FOUND', message: `There is no folder ${folder}.`, field: '--data', hint: 'Name a folder with one subfolder of images for each label.' });
+  if (given !== undefined)
+    throw new DomainError({
+      code: 'IMPORT_PATH_NOT_FOUND',
+      message: `There is no folder ${folder}.`,
+      field: '--data',
+      hint: 'Name a folder with one subfolder of images for each label.',
+    });
   return drawnTissue(dataDir);
 }
 
@@ -61,17 +80,41 @@ async function histologyMini(dataDir: string, folder: string): Promise<DemoImage
     const own = rows.filter((row) => row.path.startsWith(`${part.folder}/`));
     if (own.length === 0) continue;
     const labelsCsvPath = path.join(labelsDir, `${part.folder}.csv`);
-    const lines = own.map((row) => [row.path.slice(part.folder.length + 1), row.label, row.group].map(csvCell).join(','));
+    const lines = own.map((row) =>
+      [row.path.slice(part.folder.length + 1), row.label, row.group].map(csvCell).join(','),
+    );
     await writeFile(labelsCsvPath, ['path,label,group', ...lines, ''].join('\n'));
-    datasets.push({ slug: part.slug, name: part.name, path: path.join(folder, part.folder), layout: 'CSV', labelsCsvPath, patchSizePx: part.patchSizePx, isTest: part.isTest });
+    datasets.push({
+      slug: part.slug,
+      name: part.name,
+      path: path.join(folder, part.folder),
+      layout: 'CSV',
+      labelsCsvPath,
+      patchSizePx: part.patchSizePx,
+      isTest: part.isTest,
+    });
   }
-  if (!datasets.some((dataset) => dataset.isTest)) throw new DomainError({ code: 'IMPORT_PATH_NOT_FOUND', message: `${folder} has a sources.csv but no images of osteosarcoma_ut.`, field: '--data', hint: 'Name a folder with one subfolder of images for each label.' });
+  if (!datasets.some((dataset) => dataset.isTest))
+    throw new DomainError({
+      code: 'IMPORT_PATH_NOT_FOUND',
+      message: `${folder} has a sources.csv but no images of osteosarcoma_ut.`,
+      field: '--data',
+      hint: 'Name a folder with one subfolder of images for each label.',
+    });
   return { synthetic: false, source: folder, importRoots: [folder], datasets };
 }
 
 async function oneFolder(folder: string): Promise<DemoImages> {
   const patchSizePx = (await typicalShortSidePx(folder)) >= 512 ? 256 : null;
-  const dataset: DemoDataset = { slug: 'demo-images', name: `Images of ${path.basename(folder)}`, path: folder, layout: 'FOLDER_PER_LABEL', labelsCsvPath: null, patchSizePx, isTest: true };
+  const dataset: DemoDataset = {
+    slug: 'demo-images',
+    name: `Images of ${path.basename(folder)}`,
+    path: folder,
+    layout: 'FOLDER_PER_LABEL',
+    labelsCsvPath: null,
+    patchSizePx,
+    isTest: true,
+  };
   return { synthetic: false, source: folder, importRoots: [folder], datasets: [dataset] };
 }
 
@@ -81,7 +124,13 @@ async function drawnTissue(dataDir: string): Promise<DemoImages> {
   const labelsCsvPath = path.join(folder, 'labels.csv');
   const hasCsv = existsSync(labelsCsvPath);
   const dataset: DemoDataset = {
-    slug: 'synthetic-tissue', name: 'SYNTHETIC tissue-like drawings', path: folder, layout: hasCsv ? 'CSV' : 'FOLDER_PER_LABEL', labelsCsvPath: hasCsv ? labelsCsvPath : null, patchSizePx: null, isTest: true,
+    slug: 'synthetic-tissue',
+    name: 'SYNTHETIC tissue-like drawings',
+    path: folder,
+    layout: hasCsv ? 'CSV' : 'FOLDER_PER_LABEL',
+    labelsCsvPath: hasCsv ? labelsCsvPath : null,
+    patchSizePx: null,
+    isTest: true,
   };
   return { synthetic: true, source: folder, importRoots: [folder], datasets: [dataset] };
 }
@@ -113,11 +162,17 @@ function csvCell(text: string): string {
 /** The median short side of a few images: large fields of view are cut into patches, patches are not. */
 async function typicalShortSidePx(folder: string): Promise<number> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
-  const files = entries.filter((entry) => entry.isFile() && /\.(png|jpe?g|tiff?|webp)$/i.test(entry.name)).slice(0, 200);
+  const files = entries
+    .filter((entry) => entry.isFile() && /\.(png|jpe?g|tiff?|webp)$/i.test(entry.name))
+    .slice(0, 200);
   const sides: number[] = [];
   for (const entry of files.filter((_, index) => index % Math.ceil(files.length / 15) === 0)) {
     const file = path.join(entry.parentPath, entry.name);
-    const facts = await stat(file).then(() => sharp(file).metadata().catch(() => undefined));
+    const facts = await stat(file).then(() =>
+      sharp(file)
+        .metadata()
+        .catch(() => undefined),
+    );
     if (facts !== undefined) sides.push(Math.min(facts.width, facts.height));
   }
   return sides.sort((a, b) => a - b)[Math.floor(sides.length / 2)] ?? 0;

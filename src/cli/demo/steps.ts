@@ -4,7 +4,9 @@ import { createStatusLine, progressBar } from '../terminal.ts';
 import type { RegistryClient } from './client.ts';
 import type { DemoDataset } from './images.ts';
 
-const userErrors = z.array(z.object({ code: z.string(), field: z.string().nullable(), message: z.string(), hint: z.string().nullable() }));
+const userErrors = z.array(
+  z.object({ code: z.string(), field: z.string().nullable(), message: z.string(), hint: z.string().nullable() }),
+);
 const USER_ERRORS = 'userErrors { code field message hint }';
 const runPayload = z.object({ run: z.object({ id: z.string() }).nullable(), userErrors });
 
@@ -18,12 +20,26 @@ function objectOf<Value>(value: Value | null, errors: z.infer<typeof userErrors>
 
 /** The dataset of that slug, made if the catalogue has none. */
 export async function ensureDataset(client: RegistryClient, dataset: DemoDataset, synthetic: boolean): Promise<string> {
-  const found = await client.request(z.object({ dataset: z.object({ id: z.string() }).nullable() }), 'query ($slug: String!) { dataset(slug: $slug) { id } }', { slug: dataset.slug });
+  const found = await client.request(
+    z.object({ dataset: z.object({ id: z.string() }).nullable() }),
+    'query ($slug: String!) { dataset(slug: $slug) { id } }',
+    { slug: dataset.slug },
+  );
   if (found.dataset !== null) return found.dataset.id;
   const made = await client.request(
     z.object({ createDataset: z.object({ dataset: z.object({ id: z.string() }).nullable(), userErrors }) }),
     `mutation ($input: CreateDatasetInput!) { createDataset(input: $input) { dataset { id } ${USER_ERRORS} } }`,
-    { input: { slug: dataset.slug, name: dataset.name, imageKind: 'PATCH', synthetic, stains: synthetic ? ['HE'] : [], organs: [], tasks: ['CLASSIFICATION'] } },
+    {
+      input: {
+        slug: dataset.slug,
+        name: dataset.name,
+        imageKind: 'PATCH',
+        synthetic,
+        stains: synthetic ? ['HE'] : [],
+        organs: [],
+        tasks: ['CLASSIFICATION'],
+      },
+    },
   );
   return objectOf(made.createDataset.dataset, made.createDataset.userErrors).id;
 }
@@ -32,7 +48,15 @@ export async function launchImport(client: RegistryClient, datasetId: string, da
   const { importDatasetVersion } = await client.request(
     z.object({ importDatasetVersion: runPayload }),
     `mutation ($input: ImportDatasetVersionInput!) { importDatasetVersion(input: $input) { run { id } ${USER_ERRORS} } }`,
-    { input: { datasetId, path: dataset.path, layout: dataset.layout, labelsCsvPath: dataset.labelsCsvPath, patchSizePx: dataset.patchSizePx } },
+    {
+      input: {
+        datasetId,
+        path: dataset.path,
+        layout: dataset.layout,
+        labelsCsvPath: dataset.labelsCsvPath,
+        patchSizePx: dataset.patchSizePx,
+      },
+    },
   );
   return objectOf(importDatasetVersion.run, importDatasetVersion.userErrors).id;
 }
@@ -40,7 +64,10 @@ export async function launchImport(client: RegistryClient, datasetId: string, da
 const importedSchema = z.object({
   run: z.object({
     datasetVersion: z.object({
-      id: z.string(), imageCount: z.number(), digest: z.string(), groupCount: z.number(),
+      id: z.string(),
+      imageCount: z.number(),
+      digest: z.string(),
+      groupCount: z.number(),
       labelCounts: z.array(z.object({ label: z.string(), count: z.number() })),
       issues: z.array(z.object({ kind: z.string(), count: z.number(), kept: z.boolean() })),
     }),
@@ -49,7 +76,8 @@ const importedSchema = z.object({
 export type ImportedVersion = z.infer<typeof importedSchema>['run']['datasetVersion'];
 
 export async function importedVersion(client: RegistryClient, runId: string): Promise<ImportedVersion> {
-  const query = 'query ($id: ID!) { run(id: $id) { datasetVersion { id imageCount digest groupCount labelCounts { label count } issues { kind count kept } } } }';
+  const query =
+    'query ($id: ID!) { run(id: $id) { datasetVersion { id imageCount digest groupCount labelCounts { label count } issues { kind count kept } } } }';
   return (await client.request(importedSchema, query, { id: runId })).run.datasetVersion;
 }
 
@@ -62,7 +90,11 @@ export async function launchPretraining(client: RegistryClient, input: Record<st
   return objectOf(payload.run, payload.userErrors).id;
 }
 
-export async function launchEvaluation(client: RegistryClient, checkpointId: string, datasetVersionId: string): Promise<string> {
+export async function launchEvaluation(
+  client: RegistryClient,
+  checkpointId: string,
+  datasetVersionId: string,
+): Promise<string> {
   const { launchEvaluation: payload } = await client.request(
     z.object({ launchEvaluation: runPayload }),
     `mutation ($input: LaunchEvaluationInput!) { launchEvaluation(input: $input) { run { id } ${USER_ERRORS} } }`,
@@ -83,17 +115,26 @@ export async function followRun(client: RegistryClient, title: string, runId: st
     metrics = event.metrics ?? metrics;
     message = event.message ?? message;
     ended = event.kind;
-    const numbers = metrics['loss'] === undefined ? message : `step ${metrics['step'] ?? 0}  loss ${metrics['loss'].toFixed(3)}  ${(metrics['imagesPerSecond'] ?? 0).toFixed(1)} images/s`;
+    const numbers =
+      metrics['loss'] === undefined
+        ? message
+        : `step ${metrics['step'] ?? 0}  loss ${metrics['loss'].toFixed(3)}  ${(metrics['imagesPerSecond'] ?? 0).toFixed(1)} images/s`;
     status.show(`${title} ${progressBar(progress)} ${String(Math.round(progress * 100)).padStart(3)} %  ${numbers}`);
   }
   status.end();
   if (ended !== 'SUCCEEDED') {
     const { run } = await client.request(
-      z.object({ run: z.object({ failure: z.object({ code: z.string(), message: z.string(), hint: z.string().nullable() }).nullable() }) }),
+      z.object({
+        run: z.object({
+          failure: z.object({ code: z.string(), message: z.string(), hint: z.string().nullable() }).nullable(),
+        }),
+      }),
       'query ($id: ID!) { run(id: $id) { failure { code message hint } } }',
       { id: runId },
     );
-    throw new Error(`${title} ended as ${ended}: ${run.failure?.code ?? ''} ${run.failure?.message ?? message} ${run.failure?.hint ?? ''}`);
+    throw new Error(
+      `${title} ended as ${ended}: ${run.failure?.code ?? ''} ${run.failure?.message ?? message} ${run.failure?.hint ?? ''}`,
+    );
   }
   return metrics;
 }
@@ -103,12 +144,18 @@ const checkpointSchema = z.object({
     config: z.object({ encoder: z.string(), steps: z.number() }),
     checkpoints: z.array(
       z.object({
-        id: z.string(), encoder: z.string(), sha256: z.string(), byteSize: z.number(), downloadUrl: z.string(),
+        id: z.string(),
+        encoder: z.string(),
+        sha256: z.string(),
+        byteSize: z.number(),
+        downloadUrl: z.string(),
         inputContract: z.object({ imageSizePx: z.number() }),
         golden: z.object({ images: z.string(), embeddings: z.array(z.array(z.number())) }),
       }),
     ),
-    metrics: z.array(z.object({ name: z.string(), points: z.array(z.object({ step: z.number(), value: z.number() })) })),
+    metrics: z.array(
+      z.object({ name: z.string(), points: z.array(z.object({ step: z.number(), value: z.number() })) }),
+    ),
   }),
 });
 export type PretrainedRun = z.infer<typeof checkpointSchema>['run'];
@@ -123,19 +170,34 @@ export async function pretrainedRun(client: RegistryClient, runId: string): Prom
   return (await client.request(checkpointSchema, query, { id: runId })).run;
 }
 
-const metricSchema = z.object({ name: z.string(), value: z.number(), ci95Low: z.number().nullable(), ci95High: z.number().nullable() });
+const metricSchema = z.object({
+  name: z.string(),
+  value: z.number(),
+  ci95Low: z.number().nullable(),
+  ci95High: z.number().nullable(),
+});
 const evaluationSchema = z.object({
   run: z.object({
-    evaluation: z.object({ protocol: z.string(), metrics: z.array(metricSchema), baselines: z.array(z.object({ kind: z.string(), metrics: z.array(metricSchema) })) }),
+    evaluation: z.object({
+      protocol: z.string(),
+      metrics: z.array(metricSchema),
+      baselines: z.array(z.object({ kind: z.string(), metrics: z.array(metricSchema) })),
+    }),
   }),
 });
 export type EvaluationAnswer = z.infer<typeof evaluationSchema>['run']['evaluation'];
 
 export async function evaluationOf(client: RegistryClient, runId: string): Promise<EvaluationAnswer> {
-  const query = 'query ($id: ID!) { run(id: $id) { evaluation { protocol metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } } } } }';
+  const query =
+    'query ($id: ID!) { run(id: $id) { evaluation { protocol metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } } } } }';
   return (await client.request(evaluationSchema, query, { id: runId })).run.evaluation;
 }
 
 export async function datasetCount(client: RegistryClient): Promise<number> {
-  return (await client.request(z.object({ datasets: z.object({ totalCount: z.number() }) }), '{ datasets(first: 1) { totalCount } }')).datasets.totalCount;
+  return (
+    await client.request(
+      z.object({ datasets: z.object({ totalCount: z.number() }) }),
+      '{ datasets(first: 1) { totalCount } }',
+    )
+  ).datasets.totalCount;
 }

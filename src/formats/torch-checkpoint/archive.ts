@@ -1,4 +1,7 @@
-/** Checkpoints of PyTorch 1.6 and later: a zip of one folder with `data.pkl`, `version`, often `byteorder`, and a file in `data/` for each storage. */
+/**
+ * Checkpoints of PyTorch 1.6 and later: a zip of one folder with `data.pkl`, `version`, often `byteorder`, and a file
+ * in `data/` for each storage.
+ */
 import { crc32 } from 'node:zlib';
 import type { RandomAccess } from '../random-access.ts';
 import { quoted, TorchCheckpointError } from './fault.ts';
@@ -21,27 +24,50 @@ export async function openArchive(source: RandomAccess, limits: TorchCheckpointL
   const root = rootOf(entries);
   const entryAt = (path: string): ZipEntry | undefined => entries.get(`${root}/${path}`);
   if (entryAt('constants.pkl') !== undefined) {
-    throw new TorchCheckpointError('TORCHSCRIPT_UNSUPPORTED', root, 'The file is a TorchScript program, not a checkpoint: save its state_dict() instead.');
+    throw new TorchCheckpointError(
+      'TORCHSCRIPT_UNSUPPORTED',
+      root,
+      'The file is a TorchScript program, not a checkpoint: save its state_dict() instead.',
+    );
   }
   await checkVersion(source, entryAt('version') ?? entryAt('.data/version'));
   await checkByteOrder(source, entryAt('byteorder'));
 
   const pickleEntry = entryAt('data.pkl');
-  if (pickleEntry === undefined) throw new TorchCheckpointError('ENTRY_MISSING', root, `${quoted(`${root}/data.pkl`)} is missing.`);
+  if (pickleEntry === undefined)
+    throw new TorchCheckpointError('ENTRY_MISSING', root, `${quoted(`${root}/data.pkl`)} is missing.`);
   if (pickleEntry.byteSize > limits.maxPickleBytes) {
-    throw new TorchCheckpointError('PICKLE_TOO_LARGE', pickleEntry.name, `The pickle has ${pickleEntry.byteSize} bytes; ${limits.maxPickleBytes} are read at most.`);
+    throw new TorchCheckpointError(
+      'PICKLE_TOO_LARGE',
+      pickleEntry.name,
+      `The pickle has ${pickleEntry.byteSize} bytes; ${limits.maxPickleBytes} are read at most.`,
+    );
   }
   const pickle = await readEntry(source, pickleEntry);
   const host = new TorchHost(pickleEntry.name, limits);
   const { value, byteSize } = readPickle(pickle, pickleEntry.name, host, limits);
-  if (byteSize !== pickle.length) throw new TorchCheckpointError('TRAILING_BYTES', pickleEntry.name, `${pickle.length - byteSize} bytes follow the end of the pickle.`);
+  if (byteSize !== pickle.length)
+    throw new TorchCheckpointError(
+      'TRAILING_BYTES',
+      pickleEntry.name,
+      `${pickle.length - byteSize} bytes follow the end of the pickle.`,
+    );
 
   const storages = new Map<string, ZipEntry>();
   for (const declared of host.storages.values()) {
     const entry = entryAt(`data/${declared.key}`);
-    if (entry === undefined) throw new TorchCheckpointError('STORAGE_MISSING', `${root}/data`, `Storage ${quoted(declared.key)} is not in the file.`);
+    if (entry === undefined)
+      throw new TorchCheckpointError(
+        'STORAGE_MISSING',
+        `${root}/data`,
+        `Storage ${quoted(declared.key)} is not in the file.`,
+      );
     if (entry.byteSize !== declared.byteSize) {
-      throw new TorchCheckpointError('STORAGE_SIZE_MISMATCH', entry.name, `Storage ${quoted(declared.key)} has ${entry.byteSize} bytes; its pickle says ${declared.byteSize}.`);
+      throw new TorchCheckpointError(
+        'STORAGE_SIZE_MISMATCH',
+        entry.name,
+        `Storage ${quoted(declared.key)} has ${entry.byteSize} bytes; its pickle says ${declared.byteSize}.`,
+      );
     }
     storages.set(declared.key, entry);
   }
@@ -50,36 +76,69 @@ export async function openArchive(source: RandomAccess, limits: TorchCheckpointL
 
 function rootOf(entries: ReadonlyMap<string, ZipEntry>): string {
   const suffix = '/data.pkl';
-  const pickles = [...entries.keys()].filter((name) => name.endsWith(suffix) && name.indexOf('/') === name.length - suffix.length);
+  const pickles = [...entries.keys()].filter(
+    (name) => name.endsWith(suffix) && name.indexOf('/') === name.length - suffix.length,
+  );
   const [pickle] = pickles;
-  if (pickle === undefined) throw new TorchCheckpointError('ENTRY_MISSING', 'zip', 'The zip holds no data.pkl in a folder: it is no checkpoint of PyTorch.');
+  if (pickle === undefined)
+    throw new TorchCheckpointError(
+      'ENTRY_MISSING',
+      'zip',
+      'The zip holds no data.pkl in a folder: it is no checkpoint of PyTorch.',
+    );
   const root = pickle.slice(0, -suffix.length);
   const stray = [...entries.keys()].find((name) => !name.startsWith(`${root}/`));
-  if (stray !== undefined) throw new TorchCheckpointError('ENTRY_OUTSIDE_ARCHIVE', stray, `${quoted(stray)} is outside of the checkpoint's folder ${quoted(root)}.`);
+  if (stray !== undefined)
+    throw new TorchCheckpointError(
+      'ENTRY_OUTSIDE_ARCHIVE',
+      stray,
+      `${quoted(stray)} is outside of the checkpoint's folder ${quoted(root)}.`,
+    );
   return root;
 }
 
 async function checkVersion(source: RandomAccess, entry: ZipEntry | undefined): Promise<void> {
-  if (entry === undefined) throw new TorchCheckpointError('ENTRY_MISSING', 'zip', 'The zip holds no version: it is no checkpoint of PyTorch.');
+  if (entry === undefined)
+    throw new TorchCheckpointError('ENTRY_MISSING', 'zip', 'The zip holds no version: it is no checkpoint of PyTorch.');
   const text = (await readSmallText(source, entry)).trim();
   const version = /^\d{1,3}$/.test(text) ? Number(text) : NaN;
-  if (!(version >= 1 && version <= MAX_VERSION)) throw new TorchCheckpointError('VERSION_UNSUPPORTED', entry.name, `Version ${quoted(text)} of the format is not known; 1 to ${MAX_VERSION} are.`);
+  if (!(version >= 1 && version <= MAX_VERSION))
+    throw new TorchCheckpointError(
+      'VERSION_UNSUPPORTED',
+      entry.name,
+      `Version ${quoted(text)} of the format is not known; 1 to ${MAX_VERSION} are.`,
+    );
 }
 
 /** Absent from files of before PyTorch 2.1, which were little-endian on every machine that mattered. */
 async function checkByteOrder(source: RandomAccess, entry: ZipEntry | undefined): Promise<void> {
   if (entry === undefined) return;
   const text = await readSmallText(source, entry);
-  if (text === 'big') throw new TorchCheckpointError('BIG_ENDIAN', entry.name, 'The checkpoint was written on a big-endian machine; little-endian ones are read here.');
-  if (text !== 'little') throw new TorchCheckpointError('BYTE_ORDER_INVALID', entry.name, `${quoted(text)} is no byte order.`);
+  if (text === 'big')
+    throw new TorchCheckpointError(
+      'BIG_ENDIAN',
+      entry.name,
+      'The checkpoint was written on a big-endian machine; little-endian ones are read here.',
+    );
+  if (text !== 'little')
+    throw new TorchCheckpointError('BYTE_ORDER_INVALID', entry.name, `${quoted(text)} is no byte order.`);
 }
 
 async function readSmallText(source: RandomAccess, entry: ZipEntry): Promise<string> {
-  if (entry.byteSize > MAX_SMALL_ENTRY_BYTES) throw new TorchCheckpointError('ENTRY_TOO_LARGE', entry.name, `${quoted(entry.name)} has ${entry.byteSize} bytes; ${MAX_SMALL_ENTRY_BYTES} are read at most.`);
+  if (entry.byteSize > MAX_SMALL_ENTRY_BYTES)
+    throw new TorchCheckpointError(
+      'ENTRY_TOO_LARGE',
+      entry.name,
+      `${quoted(entry.name)} has ${entry.byteSize} bytes; ${MAX_SMALL_ENTRY_BYTES} are read at most.`,
+    );
   return Buffer.from(await readEntry(source, entry)).toString('latin1');
 }
 
-async function readEntry(source: RandomAccess, entry: ZipEntry, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>> {
+async function readEntry(
+  source: RandomAccess,
+  entry: ZipEntry,
+  into?: Uint8Array<ArrayBuffer>,
+): Promise<Uint8Array<ArrayBuffer>> {
   const bytes = await readExactly(source, entry.offset, entry.byteSize, entry.name, into);
   checkDigest(entry, crc32(bytes));
   return bytes;
@@ -88,23 +147,33 @@ async function readEntry(source: RandomAccess, entry: ZipEntry, into?: Uint8Arra
 function checkDigest(entry: ZipEntry, computed: number): void {
   // PyTorch writes 0 when it was told not to compute checksums.
   if (entry.crc32 === 0 || entry.crc32 === computed) return;
-  throw new TorchCheckpointError('ENTRY_CORRUPT', entry.name, `${quoted(entry.name)} does not match its checksum: the file is damaged.`);
+  throw new TorchCheckpointError(
+    'ENTRY_CORRUPT',
+    entry.name,
+    `${quoted(entry.name)} does not match its checksum: the file is damaged.`,
+  );
 }
 
-/** A storage is held to its checksum before anything of it is given out; a part of one costs one pass over the whole. */
+/**
+ * A storage is held to its checksum before anything of it is given out; a part of one costs one pass over the whole.
+ */
 function archiveStorages(source: RandomAccess, entries: ReadonlyMap<string, ZipEntry>): StorageReader {
   const checks = new Map<string, Promise<void>>();
   const check = async (entry: ZipEntry): Promise<void> => {
     let computed = 0;
     for (let at = 0; at < entry.byteSize; at += CHECK_CHUNK_BYTES) {
-      computed = crc32(await readExactly(source, entry.offset + at, Math.min(CHECK_CHUNK_BYTES, entry.byteSize - at), entry.name), computed);
+      computed = crc32(
+        await readExactly(source, entry.offset + at, Math.min(CHECK_CHUNK_BYTES, entry.byteSize - at), entry.name),
+        computed,
+      );
     }
     checkDigest(entry, computed);
   };
   return {
     read: async (key, byteOffset, length, into) => {
       const entry = entries.get(key);
-      if (entry === undefined) throw new TorchCheckpointError('STORAGE_MISSING', 'zip', `Storage ${quoted(key)} is not in the file.`);
+      if (entry === undefined)
+        throw new TorchCheckpointError('STORAGE_MISSING', 'zip', `Storage ${quoted(key)} is not in the file.`);
       if (byteOffset === 0 && length === entry.byteSize) return readEntry(source, entry, into);
       let checked = checks.get(key);
       if (checked === undefined) {

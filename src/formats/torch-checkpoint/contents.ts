@@ -18,7 +18,8 @@ export interface TorchTensor {
   readonly shape: readonly number[];
   /**
    * Reads the numbers, row-major, in an array of their own.
-   * @param into aligned bytes that they are read into, if that is how they lie in the file: the answer's array is then a view of them.
+   * @param into aligned bytes that they are read into, if that is how they lie in the file: the answer's array is then
+   * a view of them.
    * @throws TorchCheckpointError ENTRY_CORRUPT or READ_SHORT.
    */
   load(into?: Uint8Array<ArrayBuffer>): Promise<TorchTensorData>;
@@ -46,38 +47,79 @@ const STATE_DICT_KEYS = ['state_dict', 'model_state_dict'] as const;
 const SCALAR_PARTS: ReadonlySet<string> = new Set(['hyper_parameters', 'hparams']);
 /** Of plain training loops and of Lightning, where the file has no `state_dict` that tells weights from the rest. */
 const PARTS_WITHOUT_WEIGHTS: ReadonlySet<string> = new Set([
-  ...SCALAR_PARTS, 'optimizer', 'optimizers', 'optimizer_states', 'optimizer_state_dict', 'lr_schedulers', 'lr_scheduler', 'scheduler', 'scheduler_state_dict', 'callbacks', 'loops', 'args',
+  ...SCALAR_PARTS,
+  'optimizer',
+  'optimizers',
+  'optimizer_states',
+  'optimizer_state_dict',
+  'lr_schedulers',
+  'lr_scheduler',
+  'scheduler',
+  'scheduler_state_dict',
+  'callbacks',
+  'loops',
+  'args',
 ]);
 const MAX_SCALAR_TEXT = 1000;
 
 /**
- * The weights: those of `state_dict` (or `model_state_dict`) where there is one, else all but the parts that are known to hold none.
- * A container that is met a second time is not walked again.
- * @throws TorchCheckpointError NO_TENSORS, TOO_MANY_TENSORS, DUPLICATE_NAME, NAME_TOO_LONG, NESTING_TOO_DEEP or TENSORS_EXCEED_FILE.
+ * The weights: those of `state_dict` (or `model_state_dict`) where there is one, else all but the parts that are known
+ * to hold none. A container that is met a second time is not walked again.
+ * @throws TorchCheckpointError NO_TENSORS, TOO_MANY_TENSORS, DUPLICATE_NAME, NAME_TOO_LONG, NESTING_TOO_DEEP or
+ * TENSORS_EXCEED_FILE.
  */
-export function contentsOf(opened: OpenedCheckpoint, source: RandomAccess, limits: TorchCheckpointLimits): CheckpointContents {
+export function contentsOf(
+  opened: OpenedCheckpoint,
+  source: RandomAccess,
+  limits: TorchCheckpointLimits,
+): CheckpointContents {
   const top = opened.value;
-  if (typeof top !== 'object' || top === null || top.kind !== 'DICT') throw new TorchCheckpointError('NO_TENSORS', 'pickle', `The file holds ${told(top)}, not a dict of tensors: save a state_dict().`);
+  if (typeof top !== 'object' || top === null || top.kind !== 'DICT')
+    throw new TorchCheckpointError(
+      'NO_TENSORS',
+      'pickle',
+      `The file holds ${told(top)}, not a dict of tensors: save a state_dict().`,
+    );
   const walker = new Walker(limits);
   const stateKey = STATE_DICT_KEYS.find((key) => isDict(top.entries.get(key)));
   const state = stateKey === undefined ? top : top.entries.get(stateKey);
-  const parts = new Map([...top.entries].filter(([key]) => (stateKey === undefined ? typeof key === 'string' && PARTS_WITHOUT_WEIGHTS.has(key) : key !== stateKey)));
+  const parts = new Map(
+    [...top.entries].filter(([key]) =>
+      stateKey === undefined ? typeof key === 'string' && PARTS_WITHOUT_WEIGHTS.has(key) : key !== stateKey,
+    ),
+  );
 
   const weights = new Map<string, TensorView>();
   const found = (path: string, tensor: TensorView): void => {
-    if (weights.has(path)) throw new TorchCheckpointError('DUPLICATE_NAME', path, `Two tensors are named ${quoted(path)}.`);
+    if (weights.has(path))
+      throw new TorchCheckpointError('DUPLICATE_NAME', path, `Two tensors are named ${quoted(path)}.`);
     weights.set(path, tensor);
-    if (weights.size > limits.maxTensors) throw new TorchCheckpointError('TOO_MANY_TENSORS', path, `The file holds more than ${limits.maxTensors} tensors.`);
+    if (weights.size > limits.maxTensors)
+      throw new TorchCheckpointError(
+        'TOO_MANY_TENSORS',
+        path,
+        `The file holds more than ${limits.maxTensors} tensors.`,
+      );
   };
   walker.walk(stateKey === undefined ? withoutParts(top, parts) : (state ?? null), '', found);
   const ignored = [...parts].flatMap(([key, part]) => ignoredPart(walker, key, part));
   if (weights.size === 0) {
-    const inside = [...top.entries.values()].find((value) => typeof value === 'object' && value?.kind === 'PLACEHOLDER');
-    throw new TorchCheckpointError('NO_TENSORS', 'pickle', `The file holds no tensors that can be read${inside === undefined ? '' : `; it holds ${told(inside)}`}: save a state_dict().`);
+    const inside = [...top.entries.values()].find(
+      (value) => typeof value === 'object' && value?.kind === 'PLACEHOLDER',
+    );
+    throw new TorchCheckpointError(
+      'NO_TENSORS',
+      'pickle',
+      `The file holds no tensors that can be read${inside === undefined ? '' : `; it holds ${told(inside)}`}: save a state_dict().`,
+    );
   }
   checkExpansion(weights, source.byteSize, limits);
   const prefix = stateKey === undefined ? '' : `${stateKey}.`;
-  return { tensors: [...weights].map(([name, view]) => tensorOf(`${prefix}${name}`, name, view, opened.storages)), scalars: scalarsOf(top, limits), ignored };
+  return {
+    tensors: [...weights].map(([name, view]) => tensorOf(`${prefix}${name}`, name, view, opened.storages)),
+    scalars: scalarsOf(top, limits),
+    ignored,
+  };
 }
 
 class Walker {
@@ -94,12 +136,22 @@ class Walker {
     if (value.kind !== 'DICT' && value.kind !== 'LIST' && value.kind !== 'TUPLE' && value.kind !== 'SET') return;
     if (this.#seen.has(value)) return;
     this.#seen.add(value);
-    if (depth >= this.#limits.maxNesting) throw new TorchCheckpointError('NESTING_TOO_DEEP', place(path), `The file nests more than ${this.#limits.maxNesting} deep.`);
+    if (depth >= this.#limits.maxNesting)
+      throw new TorchCheckpointError(
+        'NESTING_TOO_DEEP',
+        place(path),
+        `The file nests more than ${this.#limits.maxNesting} deep.`,
+      );
     for (const [key, item] of childrenOf(value)) {
       // Asked before the path is put together, which would cost its length for each child.
       if (typeof item !== 'object' || item === null) continue;
       const name = keyName(key);
-      if (path.length + name.length >= this.#limits.maxNameLength) throw new TorchCheckpointError('NAME_TOO_LONG', place(path), `A tensor's name is longer than ${this.#limits.maxNameLength} characters.`);
+      if (path.length + name.length >= this.#limits.maxNameLength)
+        throw new TorchCheckpointError(
+          'NAME_TOO_LONG',
+          place(path),
+          `A tensor's name is longer than ${this.#limits.maxNameLength} characters.`,
+        );
       this.walk(item, path === '' ? name : `${path}.${name}`, found, depth + 1);
     }
   }
@@ -109,7 +161,9 @@ function place(path: string): string {
   return path === '' ? 'pickle' : path.slice(0, 200);
 }
 
-function childrenOf(node: Extract<PickleNode, { kind: 'DICT' | 'LIST' | 'TUPLE' | 'SET' }>): Iterable<[PickleValue, PickleValue]> {
+function childrenOf(
+  node: Extract<PickleNode, { kind: 'DICT' | 'LIST' | 'TUPLE' | 'SET' }>,
+): Iterable<[PickleValue, PickleValue]> {
   switch (node.kind) {
     case 'DICT':
       return node.entries;
@@ -138,21 +192,35 @@ function scalarsOf(top: PickleDict, limits: TorchCheckpointLimits): TorchScalar[
   const add = (dict: PickleDict, prefix: string): void => {
     for (const [key, value] of dict.entries) {
       if (scalars.length >= limits.maxScalars) return;
-      if (typeof value !== 'object' || value === null) scalars.push({ path: `${prefix}${keyName(key).slice(0, MAX_SCALAR_TEXT)}`, value: typeof value === 'string' ? value.slice(0, MAX_SCALAR_TEXT) : value });
+      if (typeof value !== 'object' || value === null)
+        scalars.push({
+          path: `${prefix}${keyName(key).slice(0, MAX_SCALAR_TEXT)}`,
+          value: typeof value === 'string' ? value.slice(0, MAX_SCALAR_TEXT) : value,
+        });
     }
   };
   add(top, '');
-  for (const [key, part] of top.entries) if (typeof key === 'string' && SCALAR_PARTS.has(key) && isDict(part)) add(part, `${key}.`);
+  for (const [key, part] of top.entries)
+    if (typeof key === 'string' && SCALAR_PARTS.has(key) && isDict(part)) add(part, `${key}.`);
   return scalars;
 }
 
 /** A small file must not become much memory, nor be read over and over. */
-function checkExpansion(tensors: ReadonlyMap<string, TensorView>, fileBytes: number, limits: TorchCheckpointLimits): void {
+function checkExpansion(
+  tensors: ReadonlyMap<string, TensorView>,
+  fileBytes: number,
+  limits: TorchCheckpointLimits,
+): void {
   const allowed = fileBytes * limits.maxExpansion + limits.freeTensorBytes;
   let total = 0;
   for (const [name, view] of tensors) {
     total += Math.max(elementCountOf(view.shape) * BYTES_PER_ELEMENT[view.dtype], spanBytes(view));
-    if (total > allowed) throw new TorchCheckpointError('TENSORS_EXCEED_FILE', name, `The tensors would take more than ${allowed} bytes from a file of ${fileBytes}.`);
+    if (total > allowed)
+      throw new TorchCheckpointError(
+        'TENSORS_EXCEED_FILE',
+        name,
+        `The tensors would take more than ${allowed} bytes from a file of ${fileBytes}.`,
+      );
   }
 }
 
@@ -165,7 +233,10 @@ function tensorOf(path: string, name: string, view: TensorView, storages: Storag
     load: async (into) => {
       const span = spanBytes(view);
       const place = into?.length === span && isRowMajor(view) ? into : undefined;
-      return materialised(view, span === 0 ? new Uint8Array(0) : await storages.read(view.storageKey, view.byteOffset, span, place));
+      return materialised(
+        view,
+        span === 0 ? new Uint8Array(0) : await storages.read(view.storageKey, view.byteOffset, span, place),
+      );
     },
   };
 }
@@ -177,7 +248,9 @@ function keyName(key: PickleValue): string {
 
 function told(value: PickleValue): string {
   if (typeof value !== 'object' || value === null) return `the value ${quoted(String(value))}`;
-  return value.kind === 'PLACEHOLDER' ? `an object of ${quoted(value.name)}, which is not read` : `a ${value.kind.toLowerCase()}`;
+  return value.kind === 'PLACEHOLDER'
+    ? `an object of ${quoted(value.name)}, which is not read`
+    : `a ${value.kind.toLowerCase()}`;
 }
 
 function isDict(value: PickleValue | undefined): value is PickleDict {

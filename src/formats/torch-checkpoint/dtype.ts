@@ -14,9 +14,23 @@ export type TorchTensorData =
   | { readonly dtype: 'I8'; readonly data: Int8Array<ArrayBuffer> }
   | { readonly dtype: 'U8' | 'BOOL'; readonly data: Uint8Array<ArrayBuffer> };
 
-export const BYTES_PER_ELEMENT: Readonly<Record<TorchDtype, 1 | 2 | 4 | 8>> = { F64: 8, F32: 4, F16: 2, BF16: 2, I64: 8, I32: 4, I16: 2, I8: 1, U8: 1, BOOL: 1 };
+export const BYTES_PER_ELEMENT: Readonly<Record<TorchDtype, 1 | 2 | 4 | 8>> = {
+  F64: 8,
+  F32: 4,
+  F16: 2,
+  BF16: 2,
+  I64: 8,
+  I32: 4,
+  I16: 2,
+  I8: 1,
+  U8: 1,
+  BOOL: 1,
+};
 
-/** Little-endian bytes as numbers of a dtype, without a copy. The bytes begin their buffer's elements (offset a multiple of their size). */
+/**
+ * Little-endian bytes as numbers of a dtype, without a copy. The bytes begin their buffer's elements (offset a multiple
+ * of their size).
+ */
 export function elementsOf(dtype: TorchDtype, bytes: Uint8Array<ArrayBuffer>): TorchTensorData {
   const { buffer, byteOffset } = bytes;
   const count = bytes.length / BYTES_PER_ELEMENT[dtype];
@@ -43,8 +57,8 @@ export function elementsOf(dtype: TorchDtype, bytes: Uint8Array<ArrayBuffer>): T
 }
 
 /**
- * The numbers as float32: F32 as they are (the same array), F16, BF16 and integers up to 16 bits exactly, F64 and longer integers to
- * the nearest float32, BOOL as 0 and 1.
+ * The numbers as float32: F32 as they are (the same array), F16, BF16 and integers up to 16 bits exactly, F64 and
+ * longer integers to the nearest float32, BOOL as 0 and 1.
  */
 export function toFloat32(tensor: TorchTensorData): Float32Array<ArrayBuffer> {
   switch (tensor.dtype) {
@@ -67,7 +81,10 @@ export function toFloat32(tensor: TorchTensorData): Float32Array<ArrayBuffer> {
   }
 }
 
-/** The last bit of a float16 by its exponent field; computed once, because a power for each number costs more than reading it. */
+/**
+ * The last bit of a float16 by its exponent field; computed once, because a power for each number costs more than
+ * reading it.
+ */
 const FLOAT16_UNITS = Float64Array.from({ length: 31 }, (_none, exponent) => 2 ** (exponent - 25));
 const SUBNORMAL_UNIT = 2 ** -24;
 
@@ -78,7 +95,14 @@ function float16ToFloat32(halves: Uint16Array): Float32Array<ArrayBuffer> {
     const bits = halves[index] ?? 0;
     const exponent = (bits >> 10) & 0x1f;
     const fraction = bits & 0x3ff;
-    const magnitude = exponent === 0 ? fraction * SUBNORMAL_UNIT : exponent === 0x1f ? (fraction === 0 ? Infinity : NaN) : (1024 + fraction) * (FLOAT16_UNITS[exponent] ?? 0);
+    const magnitude =
+      exponent === 0
+        ? fraction * SUBNORMAL_UNIT
+        : exponent === 0x1f
+          ? fraction === 0
+            ? Infinity
+            : NaN
+          : (1024 + fraction) * (FLOAT16_UNITS[exponent] ?? 0);
     floats[index] = bits >= 0x8000 ? -magnitude : magnitude;
   }
   return floats;
@@ -91,13 +115,17 @@ function bfloat16ToFloat32(halves: Uint16Array): Float32Array<ArrayBuffer> {
   return new Float32Array(bits.buffer);
 }
 
-/** Through float64 a long integer would be rounded twice: past 2^53 the lower bits are first folded into one that only says "more". */
+/**
+ * Through float64 a long integer would be rounded twice: past 2^53 the lower bits are first folded into one that only
+ * says "more".
+ */
 function roundedIntegers(integers: BigInt64Array): Float32Array<ArrayBuffer> {
   const floats = new Float32Array(integers.length);
   for (let index = 0; index < integers.length; index += 1) {
     const value = integers[index] ?? 0n;
     const magnitude = value < 0n ? -value : value;
-    const folded = magnitude < 1n << 53n ? magnitude : ((magnitude >> 16n) | ((magnitude & 0xffffn) === 0n ? 0n : 1n)) << 16n;
+    const folded =
+      magnitude < 1n << 53n ? magnitude : ((magnitude >> 16n) | ((magnitude & 0xffffn) === 0n ? 0n : 1n)) << 16n;
     floats[index] = Number(value < 0n ? -folded : folded);
   }
   return floats;

@@ -1,6 +1,7 @@
 /**
- * PyTorch checkpoints, read without running them: plain state dicts, `{ state_dict }` and Lightning's, in the zip format and in the one
- * before it. Nothing in the file is imported, called or evaluated; all that is neither tensor, container nor number stays an inert, listed placeholder.
+ * PyTorch checkpoints, read without running them: plain state dicts, `{ state_dict }` and Lightning's, in the zip
+ * format and in the one before it. Nothing in the file is imported, called or evaluated; all that is neither tensor,
+ * container nor number stays an inert, listed placeholder.
  */
 import type { RandomAccess } from '../random-access.ts';
 import { openArchive } from './archive.ts';
@@ -25,21 +26,35 @@ export type { InertGlobal } from './torch-host.ts';
 
 export interface TorchCheckpoint extends CheckpointContents {
   readonly format: 'ZIP' | 'LEGACY';
-  /** Classes and functions that the file names and that were left inert; Python would have imported them and made the calls. */
+  /**
+   * Classes and functions that the file names and that were left inert; Python would have imported them and made the
+   * calls.
+   */
   readonly placeholders: readonly InertGlobal[];
 }
 
 const SNIFF_BYTES = 262;
 const LOCAL_HEADER = [0x50, 0x4b, 0x03, 0x04];
-/** Of the magic number's pickle: protocol 1 and later begin with PROTO (or the long itself), protocol 0 with a line of digits. */
+/**
+ * Of the magic number's pickle: protocol 1 and later begin with PROTO (or the long itself), protocol 0 with a line of
+ * digits.
+ */
 const PICKLE_BEGINNINGS: readonly (number | undefined)[] = [0x80, 0x8a, 0x4c];
 
 /**
  * Reads what the file holds, and the numbers of a tensor when they are asked for; the source must stay open until then.
  * @throws TorchCheckpointError with the first fault; see `TorchCheckpointFault`.
  */
-export async function readTorchCheckpoint(source: RandomAccess, limits: TorchCheckpointLimits = DEFAULT_TORCH_CHECKPOINT_LIMITS): Promise<TorchCheckpoint> {
-  if (source.byteSize > limits.maxFileBytes) throw new TorchCheckpointError('FILE_TOO_LARGE', 'file', `The file has ${source.byteSize} bytes; ${limits.maxFileBytes} are read at most.`);
+export async function readTorchCheckpoint(
+  source: RandomAccess,
+  limits: TorchCheckpointLimits = DEFAULT_TORCH_CHECKPOINT_LIMITS,
+): Promise<TorchCheckpoint> {
+  if (source.byteSize > limits.maxFileBytes)
+    throw new TorchCheckpointError(
+      'FILE_TOO_LARGE',
+      'file',
+      `The file has ${source.byteSize} bytes; ${limits.maxFileBytes} are read at most.`,
+    );
   const opened = await open(source, limits);
   return { format: opened.format, ...contentsOf(opened, source, limits), placeholders: opened.inertGlobals };
 }
@@ -48,8 +63,17 @@ async function open(source: RandomAccess, limits: TorchCheckpointLimits): Promis
   const beginning = await readExactly(source, 0, Math.min(source.byteSize, SNIFF_BYTES), 'file');
   if (LOCAL_HEADER.every((byte, index) => beginning[index] === byte)) return openArchive(source, limits);
   if (Buffer.from(beginning.subarray(257)).toString('latin1') === 'ustar') {
-    throw new TorchCheckpointError('TAR_UNSUPPORTED', 'file', 'The file is a tar, as PyTorch wrote before 0.2: load and save it again with a later one.');
+    throw new TorchCheckpointError(
+      'TAR_UNSUPPORTED',
+      'file',
+      'The file is a tar, as PyTorch wrote before 0.2: load and save it again with a later one.',
+    );
   }
-  if (!PICKLE_BEGINNINGS.includes(beginning[0])) throw new TorchCheckpointError('NOT_A_CHECKPOINT', 'file', 'The file is neither a zip nor a pickle, so no checkpoint of PyTorch.');
+  if (!PICKLE_BEGINNINGS.includes(beginning[0]))
+    throw new TorchCheckpointError(
+      'NOT_A_CHECKPOINT',
+      'file',
+      'The file is neither a zip nor a pickle, so no checkpoint of PyTorch.',
+    );
   return openLegacy(source, limits);
 }

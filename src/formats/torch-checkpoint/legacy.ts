@@ -1,6 +1,7 @@
 /**
- * Checkpoints of PyTorch before 1.6 (and of `_use_new_zipfile_serialization=False`): five pickles one after another (magic number,
- * protocol, system, the object, the keys of the storages), then each storage as its int64 length in elements and its bytes.
+ * Checkpoints of PyTorch before 1.6 (and of `_use_new_zipfile_serialization=False`): five pickles one after another
+ * (magic number, protocol, system, the object, the keys of the storages), then each storage as its int64 length in
+ * elements and its bytes.
  */
 import type { RandomAccess } from '../random-access.ts';
 import { BYTES_PER_ELEMENT } from './dtype.ts';
@@ -27,9 +28,19 @@ export async function openLegacy(source: RandomAccess, limits: TorchCheckpointLi
     return { value, host };
   };
   const magic = await next('magic number');
-  if (magic.value !== MAGIC_NUMBER) throw new TorchCheckpointError('NOT_A_CHECKPOINT', 'magic number', 'The file is a pickle, but not one that torch.save wrote.');
+  if (magic.value !== MAGIC_NUMBER)
+    throw new TorchCheckpointError(
+      'NOT_A_CHECKPOINT',
+      'magic number',
+      'The file is a pickle, but not one that torch.save wrote.',
+    );
   const protocol = await next('protocol version');
-  if (protocol.value !== PROTOCOL_VERSION) throw new TorchCheckpointError('VERSION_UNSUPPORTED', 'protocol version', `The file's protocol is not ${PROTOCOL_VERSION}.`);
+  if (protocol.value !== PROTOCOL_VERSION)
+    throw new TorchCheckpointError(
+      'VERSION_UNSUPPORTED',
+      'protocol version',
+      `The file's protocol is not ${PROTOCOL_VERSION}.`,
+    );
   const system = await next('system information');
   checkByteOrder(system.value);
   const object = await next('pickle');
@@ -42,15 +53,24 @@ export async function openLegacy(source: RandomAccess, limits: TorchCheckpointLi
     storages: {
       read: async (key, byteOffset, length, into) => {
         const start = places.get(key);
-        if (start === undefined) throw new TorchCheckpointError('STORAGE_MISSING', 'storages', `Storage ${quoted(key)} is not in the file.`);
+        if (start === undefined)
+          throw new TorchCheckpointError('STORAGE_MISSING', 'storages', `Storage ${quoted(key)} is not in the file.`);
         return readExactly(source, start + byteOffset, length, `storage ${quoted(key)}`, into);
       },
     },
   };
 }
 
-/** A pickle does not say how long it is: it is tried on a part of the file, and on four times as much while it does not end there. */
-async function readPickleAt(source: RandomAccess, offset: number, place: string, limits: TorchCheckpointLimits): Promise<{ value: PickleValue; host: TorchHost; byteSize: number }> {
+/**
+ * A pickle does not say how long it is: it is tried on a part of the file, and on four times as much while it does not
+ * end there.
+ */
+async function readPickleAt(
+  source: RandomAccess,
+  offset: number,
+  place: string,
+  limits: TorchCheckpointLimits,
+): Promise<{ value: PickleValue; host: TorchHost; byteSize: number }> {
   const available = Math.min(source.byteSize - offset, limits.maxPickleBytes);
   for (let windowBytes = FIRST_WINDOW_BYTES; ; windowBytes *= 4) {
     const bytes = await readExactly(source, offset, Math.min(windowBytes, available), place);
@@ -61,7 +81,9 @@ async function readPickleAt(source: RandomAccess, offset: number, place: string,
       if (!(error instanceof TorchCheckpointError && error.fault === 'PICKLE_TRUNCATED')) throw error;
       if (windowBytes < available) continue;
       if (available === source.byteSize - offset) throw error;
-      throw new TorchCheckpointError('PICKLE_TOO_LARGE', place, `The pickle does not end within ${available} bytes.`, { cause: error });
+      throw new TorchCheckpointError('PICKLE_TOO_LARGE', place, `The pickle does not end within ${available} bytes.`, {
+        cause: error,
+      });
     }
   }
 }
@@ -69,33 +91,69 @@ async function readPickleAt(source: RandomAccess, offset: number, place: string,
 function checkByteOrder(system: PickleValue): void {
   const isDict = typeof system === 'object' && system?.kind === 'DICT';
   const isLittle = isDict ? system.entries.get('little_endian') : undefined;
-  if (isLittle === false) throw new TorchCheckpointError('BIG_ENDIAN', 'system information', 'The checkpoint was written on a big-endian machine; little-endian ones are read here.');
-  if (isLittle !== true) throw new TorchCheckpointError('BYTE_ORDER_INVALID', 'system information', 'The file does not say in which order its bytes are.');
+  if (isLittle === false)
+    throw new TorchCheckpointError(
+      'BIG_ENDIAN',
+      'system information',
+      'The checkpoint was written on a big-endian machine; little-endian ones are read here.',
+    );
+  if (isLittle !== true)
+    throw new TorchCheckpointError(
+      'BYTE_ORDER_INVALID',
+      'system information',
+      'The file does not say in which order its bytes are.',
+    );
 }
 
-/** Where the bytes of each storage begin. The keys and the pickle must speak of the same storages, and the last one ends the file. */
-async function locateStorages(source: RandomAccess, start: number, keys: PickleValue, declared: ReadonlyMap<string, DeclaredStorage>): Promise<Map<string, number>> {
-  if (typeof keys !== 'object' || keys?.kind !== 'LIST') throw new TorchCheckpointError('STORAGE_UNKNOWN', 'storage keys', 'The file has no list of its storages.');
+/**
+ * Where the bytes of each storage begin. The keys and the pickle must speak of the same storages, and the last one ends
+ * the file.
+ */
+async function locateStorages(
+  source: RandomAccess,
+  start: number,
+  keys: PickleValue,
+  declared: ReadonlyMap<string, DeclaredStorage>,
+): Promise<Map<string, number>> {
+  if (typeof keys !== 'object' || keys?.kind !== 'LIST')
+    throw new TorchCheckpointError('STORAGE_UNKNOWN', 'storage keys', 'The file has no list of its storages.');
   const places = new Map<string, number>();
   let offset = start;
   for (const key of keys.items) {
     const storage = typeof key === 'string' ? declared.get(key) : undefined;
-    if (storage === undefined) throw new TorchCheckpointError('STORAGE_UNKNOWN', 'storage keys', 'The file lists a storage that its pickle does not speak of.');
+    if (storage === undefined)
+      throw new TorchCheckpointError(
+        'STORAGE_UNKNOWN',
+        'storage keys',
+        'The file lists a storage that its pickle does not speak of.',
+      );
     const place = `storage ${quoted(storage.key)}`;
-    if (places.has(storage.key)) throw new TorchCheckpointError('STORAGE_CONFLICT', 'storage keys', `The file lists ${place} twice.`);
+    if (places.has(storage.key))
+      throw new TorchCheckpointError('STORAGE_CONFLICT', 'storage keys', `The file lists ${place} twice.`);
     const lengthBytes = await readExactly(source, offset, LENGTH_BYTES, place);
     const elementCount = new DataView(lengthBytes.buffer).getBigInt64(0, true);
     const elementBytes = storage.dtype === undefined ? 1 : BYTES_PER_ELEMENT[storage.dtype];
     if (elementCount * BigInt(elementBytes) !== BigInt(storage.byteSize)) {
-      throw new TorchCheckpointError('STORAGE_SIZE_MISMATCH', place, `The file gives ${place} ${elementCount} elements; its pickle says ${storage.byteSize / elementBytes}.`);
+      throw new TorchCheckpointError(
+        'STORAGE_SIZE_MISMATCH',
+        place,
+        `The file gives ${place} ${elementCount} elements; its pickle says ${storage.byteSize / elementBytes}.`,
+      );
     }
     places.set(storage.key, offset + LENGTH_BYTES);
     offset += LENGTH_BYTES + storage.byteSize;
-    if (offset > source.byteSize) throw new TorchCheckpointError('READ_SHORT', place, `The file ends in the middle of ${place}.`);
+    if (offset > source.byteSize)
+      throw new TorchCheckpointError('READ_SHORT', place, `The file ends in the middle of ${place}.`);
   }
   for (const key of declared.keys()) {
-    if (!places.has(key)) throw new TorchCheckpointError('STORAGE_MISSING', 'storage keys', `Storage ${quoted(key)} is not in the file.`);
+    if (!places.has(key))
+      throw new TorchCheckpointError('STORAGE_MISSING', 'storage keys', `Storage ${quoted(key)} is not in the file.`);
   }
-  if (offset !== source.byteSize) throw new TorchCheckpointError('TRAILING_BYTES', 'end of the file', `${source.byteSize - offset} bytes follow the last storage.`);
+  if (offset !== source.byteSize)
+    throw new TorchCheckpointError(
+      'TRAILING_BYTES',
+      'end of the file',
+      `${source.byteSize - offset} bytes follow the last storage.`,
+    );
   return places;
 }

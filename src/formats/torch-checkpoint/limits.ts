@@ -21,8 +21,8 @@ export interface TorchCheckpointLimits {
   /** One tensor, in bytes. */
   readonly maxTensorBytes: number;
   /**
-   * All listed tensors together may hold, or read, this many times the file's bytes and `freeTensorBytes` more: views of one storage
-   * multiply, and a stride of 0 makes a terabyte of one number.
+   * All listed tensors together may hold, or read, this many times the file's bytes and `freeTensorBytes` more: views
+   * of one storage multiply, and a stride of 0 makes a terabyte of one number.
    */
   readonly maxExpansion: number;
   readonly freeTensorBytes: number;

@@ -64,7 +64,11 @@ export class PickleCursor {
   }
 
   #text(length: number): Uint8Array {
-    if (length < 0 || length > this.#limits.maxTextBytes) throw this.fault('TEXT_TOO_LONG', `The pickle holds a text of ${length} bytes; ${this.#limits.maxTextBytes} are read at most.`);
+    if (length < 0 || length > this.#limits.maxTextBytes)
+      throw this.fault(
+        'TEXT_TOO_LONG',
+        `The pickle holds a text of ${length} bytes; ${this.#limits.maxTextBytes} are read at most.`,
+      );
     const at = this.#advance(length);
     return this.#bytes.subarray(at, at + length);
   }
@@ -116,7 +120,9 @@ export class PickleCursor {
     this.#checkInteger(length);
     const at = this.#advance(length);
     if (length === 0) return 0;
-    const hex = Buffer.from(this.#bytes.subarray(at, at + length)).reverse().toString('hex');
+    const hex = Buffer.from(this.#bytes.subarray(at, at + length))
+      .reverse()
+      .toString('hex');
     return narrowed(BigInt.asIntN(length * 8, BigInt(`0x${hex}`)));
   }
 
@@ -135,7 +141,8 @@ export class PickleCursor {
     const text = this.line();
     const special = /^([+-]?)(inf|nan)$/.exec(text);
     if (special !== null) return special[2] === 'nan' ? NaN : special[1] === '-' ? -Infinity : Infinity;
-    if (text.length > 400 || !/^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text)) throw this.fault('NUMBER_INVALID', `${quoted(text)} is no number.`);
+    if (text.length > 400 || !/^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text))
+      throw this.fault('NUMBER_INVALID', `${quoted(text)} is no number.`);
     return Number(text);
   }
 
@@ -153,19 +160,38 @@ export class PickleCursor {
 
   /** Text in Python's raw-unicode-escape. */
   rawUnicodeLine(): string {
-    return this.line().replace(/\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})/g, (_whole, short: string | undefined, long: string | undefined) => {
-      const point = Number.parseInt(short ?? long ?? '', 16);
-      if (point > 0x10ffff) throw this.fault('TEXT_INVALID', 'The pickle holds a character that does not exist.');
-      return String.fromCodePoint(point);
-    });
+    return this.line().replace(
+      /\\u([0-9a-fA-F]{4})|\\U([0-9a-fA-F]{8})/g,
+      (_whole, short: string | undefined, long: string | undefined) => {
+        const point = Number.parseInt(short ?? long ?? '', 16);
+        if (point > 0x10ffff) throw this.fault('TEXT_INVALID', 'The pickle holds a character that does not exist.');
+        return String.fromCodePoint(point);
+      },
+    );
   }
 
   #checkInteger(length: number): void {
-    if (length < 0 || length > this.#limits.maxIntegerBytes) throw this.fault('NUMBER_TOO_LONG', `The pickle holds an integer of ${length} bytes; ${this.#limits.maxIntegerBytes} are read at most.`);
+    if (length < 0 || length > this.#limits.maxIntegerBytes)
+      throw this.fault(
+        'NUMBER_TOO_LONG',
+        `The pickle holds an integer of ${length} bytes; ${this.#limits.maxIntegerBytes} are read at most.`,
+      );
   }
 }
 
-const REPR_ESCAPES: Readonly<Record<string, string>> = { '\\': '\\', "'": "'", '"': '"', n: '\n', r: '\r', t: '\t', a: '\x07', b: '\b', f: '\f', v: '\v', '\n': '' };
+const REPR_ESCAPES: Readonly<Record<string, string>> = {
+  '\\': '\\',
+  "'": "'",
+  '"': '"',
+  n: '\n',
+  r: '\r',
+  t: '\t',
+  a: '\x07',
+  b: '\b',
+  f: '\f',
+  v: '\v',
+  '\n': '',
+};
 
 function narrowed(value: bigint): number | bigint {
   return value >= BigInt(Number.MIN_SAFE_INTEGER) && value <= BigInt(Number.MAX_SAFE_INTEGER) ? Number(value) : value;

@@ -1,6 +1,7 @@
 /**
- * A pickle machine that runs nothing: it knows every opcode of protocols 0 to 5 and builds data only. Whatever would import or call
- * something is handed to a host, which answers with data or with an inert placeholder. See Python's pickletools for the opcodes.
+ * A pickle machine that runs nothing: it knows every opcode of protocols 0 to 5 and builds data only. Whatever would
+ * import or call something is handed to a host, which answers with data or with an inert placeholder. See Python's
+ * pickletools for the opcodes.
  */
 import { quoted } from './fault.ts';
 import type { TorchCheckpointError } from './fault.ts';
@@ -35,7 +36,12 @@ export interface PickleResult {
  * @param place names the pickle in errors.
  * @throws TorchCheckpointError with the first fault.
  */
-export function readPickle(bytes: Uint8Array, place: string, host: PickleHost, limits: TorchCheckpointLimits): PickleResult {
+export function readPickle(
+  bytes: Uint8Array,
+  place: string,
+  host: PickleHost,
+  limits: TorchCheckpointLimits,
+): PickleResult {
   return new PickleMachine(bytes, place, host, limits).run();
 }
 
@@ -64,13 +70,18 @@ class PickleMachine implements PickleOperands {
       this.#execute(opcode);
     }
     const value = this.#pop();
-    if (this.#stack.length > 0 || this.#marks.length > 0) throw this.#cursor.fault('STACK_LEFTOVER', `The pickle ends with ${this.#stack.length} values that belong to nothing.`);
+    if (this.#stack.length > 0 || this.#marks.length > 0)
+      throw this.#cursor.fault(
+        'STACK_LEFTOVER',
+        `The pickle ends with ${this.#stack.length} values that belong to nothing.`,
+      );
     return { value, byteSize: this.#cursor.offset };
   }
 
   spend(steps: number): void {
     this.#steps += steps;
-    if (this.#steps > this.#limits.maxSteps) throw this.#cursor.fault('TOO_MANY_STEPS', `The pickle takes more than ${this.#limits.maxSteps} steps.`);
+    if (this.#steps > this.#limits.maxSteps)
+      throw this.#cursor.fault('TOO_MANY_STEPS', `The pickle takes more than ${this.#limits.maxSteps} steps.`);
   }
 
   invalid(message: string): TorchCheckpointError {
@@ -161,11 +172,13 @@ class PickleMachine implements PickleOperands {
   }
 
   #checkProtocol(protocol: number): void {
-    if (protocol > 5) throw this.#cursor.fault('PROTOCOL_UNSUPPORTED', `Pickle protocol ${protocol} is not known; 0 to 5 are.`);
+    if (protocol > 5)
+      throw this.#cursor.fault('PROTOCOL_UNSUPPORTED', `Pickle protocol ${protocol} is not known; 0 to 5 are.`);
   }
 
   #checkFrame(byteSize: number): void {
-    if (byteSize > this.#cursor.remainingBytes) throw this.#cursor.fault('PICKLE_TRUNCATED', 'A frame of the pickle reaches past its end.');
+    if (byteSize > this.#cursor.remainingBytes)
+      throw this.#cursor.fault('PICKLE_TRUNCATED', 'A frame of the pickle reaches past its end.');
   }
 
   #push(value: PickleValue): void {
@@ -174,7 +187,8 @@ class PickleMachine implements PickleOperands {
 
   /** As many values as an opcode may take: those above the last mark. */
   #require(count: number): void {
-    if (this.#stack.length - (this.#marks.at(-1) ?? 0) < count) throw this.#cursor.fault('STACK_UNDERFLOW', 'The pickle takes a value that it has not put down.');
+    if (this.#stack.length - (this.#marks.at(-1) ?? 0) < count)
+      throw this.#cursor.fault('STACK_UNDERFLOW', 'The pickle takes a value that it has not put down.');
   }
 
   #top(): PickleValue {
@@ -193,13 +207,15 @@ class PickleMachine implements PickleOperands {
   }
 
   #mark(): void {
-    if (this.#marks.length >= this.#limits.maxNesting) throw this.#cursor.fault('NESTING_TOO_DEEP', `The pickle nests more than ${this.#limits.maxNesting} deep.`);
+    if (this.#marks.length >= this.#limits.maxNesting)
+      throw this.#cursor.fault('NESTING_TOO_DEEP', `The pickle nests more than ${this.#limits.maxNesting} deep.`);
     this.#marks.push(this.#stack.length);
   }
 
   #popMark(): PickleValue[] {
     const mark = this.#marks.pop();
-    if (mark === undefined) throw this.#cursor.fault('MARK_MISSING', 'The pickle goes back to a mark that it has not set.');
+    if (mark === undefined)
+      throw this.#cursor.fault('MARK_MISSING', 'The pickle goes back to a mark that it has not set.');
     return this.#stack.splice(mark);
   }
 
@@ -210,12 +226,17 @@ class PickleMachine implements PickleOperands {
 
   #memoize(key: number): void {
     this.#memo.set(key, this.#top());
-    if (this.#memo.size > this.#limits.maxMemoEntries) throw this.#cursor.fault('MEMO_TOO_LARGE', `The pickle memoizes more than ${this.#limits.maxMemoEntries} values.`);
+    if (this.#memo.size > this.#limits.maxMemoEntries)
+      throw this.#cursor.fault(
+        'MEMO_TOO_LARGE',
+        `The pickle memoizes more than ${this.#limits.maxMemoEntries} values.`,
+      );
   }
 
   #recall(key: number): void {
     const value = this.#memo.get(key);
-    if (value === undefined) throw this.#cursor.fault('MEMO_MISSING', `The pickle recalls value ${key}, which it has not memoized.`);
+    if (value === undefined)
+      throw this.#cursor.fault('MEMO_MISSING', `The pickle recalls value ${key}, which it has not memoized.`);
     this.#push(value);
   }
 
@@ -238,7 +259,8 @@ class PickleMachine implements PickleOperands {
     const target = this.#target('DICT');
     if (items.length % 2 !== 0) throw this.invalid('The pickle sets a key without a value.');
     if (target === undefined) return;
-    for (let index = 0; index < items.length; index += 2) target.entries.set(items[index] ?? null, items[index + 1] ?? null);
+    for (let index = 0; index < items.length; index += 2)
+      target.entries.set(items[index] ?? null, items[index + 1] ?? null);
   }
 
   #append(items: readonly PickleValue[]): void {
@@ -263,19 +285,23 @@ class PickleMachine implements PickleOperands {
 
   #stackGlobal(): void {
     const [module, name] = this.#popMany(2);
-    if (typeof module !== 'string' || typeof name !== 'string') throw this.invalid('The pickle names a global by what is no text.');
+    if (typeof module !== 'string' || typeof name !== 'string')
+      throw this.invalid('The pickle names a global by what is no text.');
     this.#push(this.#host.global(module, name, this));
   }
 
   #call([callable = null, args = null]: readonly PickleValue[]): void {
-    if (typeof args !== 'object' || args === null || args.kind !== 'TUPLE') throw this.invalid('The pickle calls with what is no tuple.');
+    if (typeof args !== 'object' || args === null || args.kind !== 'TUPLE')
+      throw this.invalid('The pickle calls with what is no tuple.');
     this.#push(this.#host.call(callable, args, this));
   }
 
   #callWithKeywords([callable = null, args = null, keywords = null]: readonly PickleValue[]): void {
-    if (typeof keywords !== 'object' || keywords === null || keywords.kind !== 'DICT') throw this.invalid('The pickle calls with keywords that are no dict.');
+    if (typeof keywords !== 'object' || keywords === null || keywords.kind !== 'DICT')
+      throw this.invalid('The pickle calls with keywords that are no dict.');
     const isPlaceholder = typeof callable === 'object' && callable?.kind === 'PLACEHOLDER';
-    if (keywords.entries.size > 0 && !isPlaceholder) throw this.invalid('The pickle calls with keywords what takes none.');
+    if (keywords.entries.size > 0 && !isPlaceholder)
+      throw this.invalid('The pickle calls with keywords what takes none.');
     this.#call([callable, args]);
   }
 
@@ -292,7 +318,8 @@ class PickleMachine implements PickleOperands {
   #build(): void {
     this.#pop();
     const target = this.#top();
-    if (typeof target !== 'object' || target === null) throw this.invalid(`The pickle gives a state to ${quoted(String(target))}.`);
+    if (typeof target !== 'object' || target === null)
+      throw this.invalid(`The pickle gives a state to ${quoted(String(target))}.`);
   }
 }
 

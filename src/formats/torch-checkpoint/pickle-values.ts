@@ -3,7 +3,18 @@ import type { TorchDtype } from './dtype.ts';
 
 export type PickleValue = null | boolean | number | bigint | string | PickleNode;
 
-export type PickleNode = PickleBytes | PickleList | PickleTuple | PickleSet | PickleDict | Builder | StorageType | DtypeName | StorageView | TensorView | Placeholder;
+export type PickleNode =
+  | PickleBytes
+  | PickleList
+  | PickleTuple
+  | PickleSet
+  | PickleDict
+  | Builder
+  | StorageType
+  | DtypeName
+  | StorageView
+  | TensorView
+  | Placeholder;
 
 /** A bytes object, of which only the length is kept: nothing reads the rest, and calls could multiply it. */
 export interface PickleBytes {

@@ -17,20 +17,42 @@ interface Layout {
  * A checked view: every element lies in the storage.
  * @throws TorchCheckpointError TENSOR_INVALID, TENSOR_TOO_LARGE or VIEW_OUT_OF_RANGE.
  */
-export function tensorView(storage: StorageView, { dtype, offset, shape, strides }: Layout, place: string, limits: TorchCheckpointLimits): TensorView {
+export function tensorView(
+  storage: StorageView,
+  { dtype, offset, shape, strides }: Layout,
+  place: string,
+  limits: TorchCheckpointLimits,
+): TensorView {
   const told = `A tensor ${dtype} [${shape.join(', ')}]`;
-  if (shape.length !== strides.length) throw new TorchCheckpointError('TENSOR_INVALID', place, `${told} has ${strides.length} strides.`);
+  if (shape.length !== strides.length)
+    throw new TorchCheckpointError('TENSOR_INVALID', place, `${told} has ${strides.length} strides.`);
   const elementBytes = BYTES_PER_ELEMENT[dtype];
   let byteSize: number = elementBytes;
   for (const size of shape) {
     byteSize *= size;
     // At each step: a zero at the end would hide what overflowed before it.
-    if (byteSize > limits.maxTensorBytes) throw new TorchCheckpointError('TENSOR_TOO_LARGE', place, `${told} is larger than ${limits.maxTensorBytes} bytes.`);
+    if (byteSize > limits.maxTensorBytes)
+      throw new TorchCheckpointError(
+        'TENSOR_TOO_LARGE',
+        place,
+        `${told} is larger than ${limits.maxTensorBytes} bytes.`,
+      );
   }
-  const view: TensorView = { kind: 'TENSOR', storageKey: storage.key, dtype, shape, strides, byteOffset: storage.byteOffset + offset * elementBytes };
+  const view: TensorView = {
+    kind: 'TENSOR',
+    storageKey: storage.key,
+    dtype,
+    shape,
+    strides,
+    byteOffset: storage.byteOffset + offset * elementBytes,
+  };
   const end = offset * elementBytes + spanBytes(view);
   if (byteSize > 0 && !(end <= storage.byteSize)) {
-    throw new TorchCheckpointError('VIEW_OUT_OF_RANGE', place, `${told} reads up to byte ${end} of a storage of ${storage.byteSize}.`);
+    throw new TorchCheckpointError(
+      'VIEW_OUT_OF_RANGE',
+      place,
+      `${told} reads up to byte ${end} of a storage of ${storage.byteSize}.`,
+    );
   }
   return view;
 }
@@ -46,14 +68,20 @@ export function spanBytes({ dtype, shape, strides }: TensorView): number {
   return (lastElement + 1) * BYTES_PER_ELEMENT[dtype];
 }
 
-/** The view's numbers in row-major order, from the bytes that it spans; those very bytes where they are in order already. */
+/**
+ * The view's numbers in row-major order, from the bytes that it spans; those very bytes where they are in order
+ * already.
+ */
 export function materialised(view: TensorView, span: Uint8Array<ArrayBuffer>): TorchTensorData {
   const elementBytes = BYTES_PER_ELEMENT[view.dtype];
   const aligned = span.byteOffset % elementBytes === 0 ? span : new Uint8Array(span);
   if (isRowMajor(view)) return elementsOf(view.dtype, aligned);
   const ordered = new Uint8Array(elementCountOf(view.shape) * elementBytes);
   const count = ordered.length / elementBytes;
-  const units = <T>(make: (buffer: ArrayBuffer, byteOffset: number, length: number) => T): [T, T] => [make(aligned.buffer, aligned.byteOffset, aligned.length / elementBytes), make(ordered.buffer, 0, count)];
+  const units = <T>(make: (buffer: ArrayBuffer, byteOffset: number, length: number) => T): [T, T] => [
+    make(aligned.buffer, aligned.byteOffset, aligned.length / elementBytes),
+    make(ordered.buffer, 0, count),
+  ];
   switch (elementBytes) {
     case 1:
       gather(...units((buffer, at, length) => new Uint8Array(buffer, at, length)), view);
@@ -95,7 +123,7 @@ function gather<E>(source: Elements<E>, target: Elements<E>, { shape, strides }:
   const rowStride = strides.at(-1) ?? 0;
   const counters = new Array<number>(Math.max(shape.length - 1, 0)).fill(0);
   let rowStart = 0;
-  for (let written = 0; written < target.length; ) {
+  for (let written = 0; written < target.length;) {
     for (let index = 0, from = rowStart; index < rowLength; index += 1, from += rowStride, written += 1) {
       const element = source[from];
       if (element !== undefined) target[written] = element;

@@ -1,10 +1,21 @@
-/** What the names in a checkpoint's pickle stand for: the few that make tensors and containers, and placeholders for all the others. */
+/**
+ * What the names in a checkpoint's pickle stand for: the few that make tensors and containers, and placeholders for all
+ * the others.
+ */
 import type { TorchCheckpointLimits } from './limits.ts';
 import { BYTES_PER_ELEMENT } from './dtype.ts';
 import type { TorchDtype } from './dtype.ts';
 import { quoted, TorchCheckpointError } from './fault.ts';
 import type { PickleHost, PickleOperands } from './pickle-machine.ts';
-import type { Builder, DtypeName, PickleNode, PickleTuple, PickleValue, StorageType, StorageView } from './pickle-values.ts';
+import type {
+  Builder,
+  DtypeName,
+  PickleNode,
+  PickleTuple,
+  PickleValue,
+  StorageType,
+  StorageView,
+} from './pickle-values.ts';
 import { isNatural, tensorView } from './tensor-view.ts';
 
 /** A global that was left inert. */
@@ -53,7 +64,10 @@ const DTYPES: readonly (readonly [string, TorchDtype])[] = [
   ['bool', 'BOOL'],
 ];
 
-/** `module` and `name` apart, so that no dot can move from one to the other. Builtins are under their names in Python 2 and 3. */
+/**
+ * `module` and `name` apart, so that no dot can move from one to the other. Builtins are under their names in Python 2
+ * and 3.
+ */
 const KNOWN_GLOBALS: ReadonlyMap<string, PickleNode> = new Map<string, PickleNode>([
   ['collections OrderedDict', builder('DICT')],
   ['collections defaultdict', builder('DEFAULT_DICT')],
@@ -75,7 +89,9 @@ const KNOWN_GLOBALS: ReadonlyMap<string, PickleNode> = new Map<string, PickleNod
   ['torch._utils _rebuild_parameter_with_state', builder('PARAMETER')],
   ['torch._tensor _rebuild_from_type_v2', builder('TENSOR_OF_TYPE')],
   ['torch.storage UntypedStorage', storage(undefined)],
-  ...['torch', 'torch.cuda'].flatMap((module) => STORAGES.map(([name, type]): [string, PickleNode] => [`${module} ${name}`, storage(type)])),
+  ...['torch', 'torch.cuda'].flatMap((module) =>
+    STORAGES.map(([name, type]): [string, PickleNode] => [`${module} ${name}`, storage(type)]),
+  ),
   ...DTYPES.map(([name, type]): [string, PickleNode] => [`torch ${name}`, dtype(type)]),
 ]);
 
@@ -97,16 +113,23 @@ export class TorchHost implements PickleHost {
 
   global(module: string, name: string, operands: PickleOperands): PickleNode {
     const { maxNameLength } = this.#limits;
-    if (module.length + name.length > maxNameLength) throw this.#fault('NAME_TOO_LONG', operands, `The pickle holds the name of a global of more than ${maxNameLength} characters.`);
+    if (module.length + name.length > maxNameLength)
+      throw this.#fault(
+        'NAME_TOO_LONG',
+        operands,
+        `The pickle holds the name of a global of more than ${maxNameLength} characters.`,
+      );
     const known = KNOWN_GLOBALS.get(`${module} ${name}`);
     if (known !== undefined) return known;
     const fullName = `${module}.${name}`;
-    if (!this.#inert.has(fullName)) this.#inert.set(fullName, { name: fullName, byteOffset: operands.byteOffset, callCount: 0 });
+    if (!this.#inert.has(fullName))
+      this.#inert.set(fullName, { name: fullName, byteOffset: operands.byteOffset, callCount: 0 });
     return { kind: 'PLACEHOLDER', name: fullName };
   }
 
   call(callable: PickleValue, args: PickleTuple, operands: PickleOperands): PickleValue {
-    if (typeof callable !== 'object' || callable === null) throw operands.invalid(`The pickle calls ${quoted(String(callable))}.`);
+    if (typeof callable !== 'object' || callable === null)
+      throw operands.invalid(`The pickle calls ${quoted(String(callable))}.`);
     switch (callable.kind) {
       case 'PLACEHOLDER':
         return this.#leftInert(callable.name, operands);
@@ -125,25 +148,35 @@ export class TorchHost implements PickleHost {
     }
   }
 
-  /** `('storage', type, key, location, size[, view])`, the size in elements; the location (cpu, cuda:0) does not matter here. */
+  /**
+   * `('storage', type, key, location, size[, view])`, the size in elements; the location (cpu, cuda:0) does not matter
+   * here.
+   */
   persistent(id: PickleValue, operands: PickleOperands): PickleValue {
-    const invalid = (what: string): TorchCheckpointError => this.#fault('PERSISTENT_ID_INVALID', operands, `The pickle refers to something outside of itself ${what}.`);
+    const invalid = (what: string): TorchCheckpointError =>
+      this.#fault('PERSISTENT_ID_INVALID', operands, `The pickle refers to something outside of itself ${what}.`);
     if (typeof id !== 'object' || id === null || id.kind !== 'TUPLE') throw invalid('by what is no tuple');
     const [what, type = null, key, location, size, view = null] = id.items;
     // A container's class with its source code, which PyTorch kept with whole modules before 1.6.
     if (what === 'module') return isPlaceholder(type) ? type : this.#leftInert('torch.nn.Module', operands);
     if (what !== 'storage' || id.items.length < 5 || id.items.length > 6) throw invalid('that is no storage');
-    if (typeof key !== 'string' || typeof location !== 'string' || key.length > this.#limits.maxNameLength) throw invalid('by a key or location that is no text');
+    if (typeof key !== 'string' || typeof location !== 'string' || key.length > this.#limits.maxNameLength)
+      throw invalid('by a key or location that is no text');
     if (!isNatural(size)) throw invalid('whose size is no natural number');
     // Complex, quantised and 8-bit floating types have no number format here: they stay inert, tensors and all.
     if (isPlaceholder(type)) return this.#leftInert(type.name, operands);
-    if (typeof type !== 'object' || type === null || type.kind !== 'STORAGE_TYPE') throw invalid('whose type is no storage type');
+    if (typeof type !== 'object' || type === null || type.kind !== 'STORAGE_TYPE')
+      throw invalid('whose type is no storage type');
     const elementBytes = type.dtype === undefined ? 1 : BYTES_PER_ELEMENT[type.dtype];
     const declared: DeclaredStorage = { key, dtype: type.dtype, byteSize: size * elementBytes };
     if (!Number.isSafeInteger(declared.byteSize)) throw invalid('whose size can not be counted');
     const earlier = this.storages.get(key);
     if (earlier !== undefined && (earlier.dtype !== declared.dtype || earlier.byteSize !== declared.byteSize)) {
-      throw this.#fault('STORAGE_CONFLICT', operands, `The pickle declares storage ${quoted(key)} twice, with different types or sizes.`);
+      throw this.#fault(
+        'STORAGE_CONFLICT',
+        operands,
+        `The pickle declares storage ${quoted(key)} twice, with different types or sizes.`,
+      );
     }
     this.storages.set(key, declared);
     if (view === null) return { kind: 'STORAGE', key, dtype: type.dtype, byteOffset: 0, byteSize: declared.byteSize };
@@ -179,10 +212,20 @@ export class TorchHost implements PickleHost {
     const [source = null, offset = null, shape = null, strides = null, , , type = null] = args;
     if (isPlaceholder(source)) return this.#leftInert(source.name, operands);
     const place = `${this.#place} byte ${operands.byteOffset}`;
-    const invalid = (): TorchCheckpointError => new TorchCheckpointError('TENSOR_INVALID', place, 'The pickle makes a tensor of what is no storage, offset, shape and strides.');
+    const invalid = (): TorchCheckpointError =>
+      new TorchCheckpointError(
+        'TENSOR_INVALID',
+        place,
+        'The pickle makes a tensor of what is no storage, offset, shape and strides.',
+      );
     if (typeof source !== 'object' || source === null || source.kind !== 'STORAGE') throw invalid();
     if (isPlaceholder(type) && builds === 'TENSOR_WITH_DTYPE') return this.#leftInert(type.name, operands);
-    const told = builds === 'TENSOR_WITH_DTYPE' ? (typeof type === 'object' && type?.kind === 'DTYPE' ? type.dtype : undefined) : source.dtype;
+    const told =
+      builds === 'TENSOR_WITH_DTYPE'
+        ? typeof type === 'object' && type?.kind === 'DTYPE'
+          ? type.dtype
+          : undefined
+        : source.dtype;
     if (told === undefined || (source.dtype !== undefined && source.dtype !== told)) throw invalid();
     const sizes = this.#naturals(shape, operands);
     const steps = this.#naturals(strides, operands);
@@ -192,11 +235,15 @@ export class TorchHost implements PickleHost {
 
   #parameter(args: readonly PickleValue[], operands: PickleOperands): PickleNode {
     const [data = null] = args;
-    if (typeof data === 'object' && data !== null && (data.kind === 'TENSOR' || data.kind === 'PLACEHOLDER')) return data;
+    if (typeof data === 'object' && data !== null && (data.kind === 'TENSOR' || data.kind === 'PLACEHOLDER'))
+      return data;
     throw this.#fault('TENSOR_INVALID', operands, 'The pickle makes a parameter of what is no tensor.');
   }
 
-  /** `(function, type, args, state)`: a subclass of Tensor, or a tensor with attributes; its numbers are those of the plain tensor. */
+  /**
+   * `(function, type, args, state)`: a subclass of Tensor, or a tensor with attributes; its numbers are those of the
+   * plain tensor.
+   */
   #tensorOfType(args: readonly PickleValue[], operands: PickleOperands): PickleValue {
     const [make = null, , inner = null] = args;
     if (isPlaceholder(make)) return this.#leftInert(make.name, operands);
@@ -212,7 +259,12 @@ export class TorchHost implements PickleHost {
   #items(args: readonly PickleValue[], operands: PickleOperands): Iterable<PickleValue> {
     const [items = null] = args;
     if (args.length === 0 || isPlaceholder(items)) return [];
-    if (typeof items !== 'object' || items === null || (items.kind !== 'LIST' && items.kind !== 'TUPLE' && items.kind !== 'SET')) throw operands.invalid('The pickle makes a container of what has no items.');
+    if (
+      typeof items !== 'object' ||
+      items === null ||
+      (items.kind !== 'LIST' && items.kind !== 'TUPLE' && items.kind !== 'SET')
+    )
+      throw operands.invalid('The pickle makes a container of what has no items.');
     operands.spend(items.kind === 'SET' ? items.items.size : items.items.length);
     return items.items;
   }
@@ -224,16 +276,26 @@ export class TorchHost implements PickleHost {
       return [...items.entries];
     }
     return Array.from(this.#items(args, operands), (pair): [PickleValue, PickleValue] => {
-      const isPair = typeof pair === 'object' && pair !== null && (pair.kind === 'TUPLE' || pair.kind === 'LIST') && pair.items.length === 2;
+      const isPair =
+        typeof pair === 'object' &&
+        pair !== null &&
+        (pair.kind === 'TUPLE' || pair.kind === 'LIST') &&
+        pair.items.length === 2;
       if (!isPair) throw operands.invalid('The pickle makes a dict of what are no pairs.');
       return [pair.items[0] ?? null, pair.items[1] ?? null];
     });
   }
 
   #naturals(value: PickleValue, operands: PickleOperands): number[] | undefined {
-    if (typeof value !== 'object' || value === null || (value.kind !== 'TUPLE' && value.kind !== 'LIST')) return undefined;
+    if (typeof value !== 'object' || value === null || (value.kind !== 'TUPLE' && value.kind !== 'LIST'))
+      return undefined;
     const items: readonly PickleValue[] = value.items;
-    if (items.length > this.#limits.maxRank) throw this.#fault('TENSOR_INVALID', operands, `The pickle holds a tensor of ${items.length} axes; ${this.#limits.maxRank} are read at most.`);
+    if (items.length > this.#limits.maxRank)
+      throw this.#fault(
+        'TENSOR_INVALID',
+        operands,
+        `The pickle holds a tensor of ${items.length} axes; ${this.#limits.maxRank} are read at most.`,
+      );
     const naturals = items.filter(isNatural);
     return naturals.length === items.length ? naturals : undefined;
   }
@@ -250,10 +312,16 @@ export class TorchHost implements PickleHost {
 }
 
 /** `(key, offset, size)` in elements: how PyTorch before 1.6 wrote a storage that is a part of another. */
-function storageView(declared: DeclaredStorage, view: PickleValue, elementBytes: number, invalid: (what: string) => TorchCheckpointError): StorageView {
+function storageView(
+  declared: DeclaredStorage,
+  view: PickleValue,
+  elementBytes: number,
+  invalid: (what: string) => TorchCheckpointError,
+): StorageView {
   const items = typeof view === 'object' && view?.kind === 'TUPLE' && view.items.length === 3 ? view.items : [];
   const [viewKey, offset, size] = items;
-  if (typeof viewKey !== 'string' || !isNatural(offset) || !isNatural(size)) throw invalid('by a view that is no key, offset and size');
+  if (typeof viewKey !== 'string' || !isNatural(offset) || !isNatural(size))
+    throw invalid('by a view that is no key, offset and size');
   const byteOffset = offset * elementBytes;
   const byteSize = size * elementBytes;
   if (byteOffset + byteSize > declared.byteSize) throw invalid('by a view that reaches past its storage');

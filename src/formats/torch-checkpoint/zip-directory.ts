@@ -1,6 +1,7 @@
 /**
- * The directory of a zip, read as PyTorch writes it and no other way: stored entries only, one disk, no comment, and every byte that two
- * readers could understand differently is refused. APPNOTE.TXT 6.3, sections 4.3 and 4.4; zip64 included.
+ * The directory of a zip, read as PyTorch writes it and no other way: stored entries only, one disk, no comment, and
+ * every byte that two readers could understand differently is refused. APPNOTE.TXT 6.3, sections 4.3 and 4.4; zip64
+ * included.
  */
 import type { RandomAccess } from '../random-access.ts';
 import { quoted, TorchCheckpointError } from './fault.ts';
@@ -47,16 +48,33 @@ const MAX_DIRECTORY_BYTES = 64 * 1024 * 1024;
  * The entries by name, each checked against its local header; none overlaps another or the directory.
  * @throws TorchCheckpointError `ZIP_...`, `ENTRY_...`, TOO_MANY_ENTRIES or READ_SHORT.
  */
-export async function readZipDirectory(source: RandomAccess, limits: TorchCheckpointLimits): Promise<Map<string, ZipEntry>> {
+export async function readZipDirectory(
+  source: RandomAccess,
+  limits: TorchCheckpointLimits,
+): Promise<Map<string, ZipEntry>> {
   const directory = await findDirectory(source);
-  if (directory.entryCount > limits.maxEntries) throw fault('TOO_MANY_ENTRIES', 'zip', `The zip has ${directory.entryCount} entries, more than ${limits.maxEntries}.`);
-  if (directory.byteSize > MAX_DIRECTORY_BYTES) throw fault('ZIP_INVALID', 'zip', `The zip's directory takes ${directory.byteSize} bytes, more than ${MAX_DIRECTORY_BYTES}.`);
-  const central = parseDirectory(await readExactly(source, directory.offset, directory.byteSize, 'zip directory'), directory.entryCount);
+  if (directory.entryCount > limits.maxEntries)
+    throw fault(
+      'TOO_MANY_ENTRIES',
+      'zip',
+      `The zip has ${directory.entryCount} entries, more than ${limits.maxEntries}.`,
+    );
+  if (directory.byteSize > MAX_DIRECTORY_BYTES)
+    throw fault(
+      'ZIP_INVALID',
+      'zip',
+      `The zip's directory takes ${directory.byteSize} bytes, more than ${MAX_DIRECTORY_BYTES}.`,
+    );
+  const central = parseDirectory(
+    await readExactly(source, directory.offset, directory.byteSize, 'zip directory'),
+    directory.entryCount,
+  );
   const entries = new Map<string, ZipEntry>();
   let end = 0;
   let previous = '';
   for (const entry of central.toSorted((a, b) => a.headerOffset - b.headerOffset)) {
-    if (entry.headerOffset < end) throw fault('ENTRY_OVERLAP', entry.name, `${quoted(entry.name)} begins inside ${quoted(previous)}.`);
+    if (entry.headerOffset < end)
+      throw fault('ENTRY_OVERLAP', entry.name, `${quoted(entry.name)} begins inside ${quoted(previous)}.`);
     const offset = await contentOffset(source, entry, directory.offset);
     end = offset + entry.byteSize;
     previous = entry.name;
@@ -69,11 +87,21 @@ async function findDirectory(source: RandomAccess): Promise<DirectoryPlace> {
   const tailBytes = Math.min(source.byteSize, END_BYTES + LOCATOR_BYTES + END64_BYTES);
   const tail = await readExactly(source, source.byteSize - tailBytes, tailBytes, 'end of the zip');
   const end = viewOf(tail, tailBytes - END_BYTES);
-  if (end === undefined || end.getUint32(0, true) !== 0x06054b50) throw fault('ZIP_END_MISSING', 'end of the zip', 'The zip does not end with its end record: it is cut off, or something follows it.');
-  const invalid = (what: string): TorchCheckpointError => fault('ZIP_INVALID', 'end of the zip', `The end of the zip ${what}.`);
+  if (end === undefined || end.getUint32(0, true) !== 0x06054b50)
+    throw fault(
+      'ZIP_END_MISSING',
+      'end of the zip',
+      'The zip does not end with its end record: it is cut off, or something follows it.',
+    );
+  const invalid = (what: string): TorchCheckpointError =>
+    fault('ZIP_INVALID', 'end of the zip', `The end of the zip ${what}.`);
   if (end.getUint16(20, true) !== 0) throw invalid('has a comment');
   if (end.getUint16(4, true) !== 0 || end.getUint16(6, true) !== 0) throw invalid('speaks of more than one disk');
-  const short = { entryCount: end.getUint16(10, true), byteSize: end.getUint32(12, true), offset: end.getUint32(16, true) };
+  const short = {
+    entryCount: end.getUint16(10, true),
+    byteSize: end.getUint32(12, true),
+    offset: end.getUint32(16, true),
+  };
   if (end.getUint16(8, true) !== short.entryCount) throw invalid('counts its entries in two ways');
 
   const locator = viewOf(tail, tailBytes - END_BYTES - LOCATOR_BYTES);
@@ -83,18 +111,37 @@ async function findDirectory(source: RandomAccess): Promise<DirectoryPlace> {
   if (hasLocator) {
     const record = viewOf(tail, tailBytes - END_BYTES - LOCATOR_BYTES - END64_BYTES);
     placeEnd = source.byteSize - END_BYTES - LOCATOR_BYTES - END64_BYTES;
-    if (record === undefined || record.getUint32(0, true) !== 0x06064b50 || natural64(locator, 8) !== placeEnd || natural64(record, 4) !== END64_BYTES - 12) {
+    if (
+      record === undefined ||
+      record.getUint32(0, true) !== 0x06064b50 ||
+      natural64(locator, 8) !== placeEnd ||
+      natural64(record, 4) !== END64_BYTES - 12
+    ) {
       throw invalid('has a zip64 locator that leads nowhere');
     }
-    if (locator.getUint32(4, true) !== 0 || locator.getUint32(16, true) !== 1 || record.getUint32(16, true) !== 0 || record.getUint32(20, true) !== 0) throw invalid('speaks of more than one disk');
+    if (
+      locator.getUint32(4, true) !== 0 ||
+      locator.getUint32(16, true) !== 1 ||
+      record.getUint32(16, true) !== 0 ||
+      record.getUint32(20, true) !== 0
+    )
+      throw invalid('speaks of more than one disk');
     place = { entryCount: natural64(record, 32), byteSize: natural64(record, 40), offset: natural64(record, 48) };
     if (natural64(record, 24) !== place.entryCount) throw invalid('counts its entries in two ways');
     const agree = (small: number, unknown: number, large: number): boolean => small === unknown || small === large;
-    if (!agree(short.entryCount, UNKNOWN_16, place.entryCount) || !agree(short.byteSize, UNKNOWN_32, place.byteSize) || !agree(short.offset, UNKNOWN_32, place.offset)) {
+    if (
+      !agree(short.entryCount, UNKNOWN_16, place.entryCount) ||
+      !agree(short.byteSize, UNKNOWN_32, place.byteSize) ||
+      !agree(short.offset, UNKNOWN_32, place.offset)
+    ) {
       throw invalid('says one thing in 32 bits and another in 64');
     }
-  } else if (short.entryCount === UNKNOWN_16 || short.byteSize === UNKNOWN_32 || short.offset === UNKNOWN_32) throw invalid('needs a zip64 record, and has none');
-  if (place.offset + place.byteSize !== placeEnd) throw invalid(`puts the directory at ${place.offset} to ${place.offset + place.byteSize}, but it must end at ${placeEnd}`);
+  } else if (short.entryCount === UNKNOWN_16 || short.byteSize === UNKNOWN_32 || short.offset === UNKNOWN_32)
+    throw invalid('needs a zip64 record, and has none');
+  if (place.offset + place.byteSize !== placeEnd)
+    throw invalid(
+      `puts the directory at ${place.offset} to ${place.offset + place.byteSize}, but it must end at ${placeEnd}`,
+    );
   return place;
 }
 
@@ -104,7 +151,8 @@ function parseDirectory(bytes: Uint8Array, entryCount: number): CentralEntry[] {
   const names = new Set<string>();
   let at = 0;
   for (let index = 0; index < entryCount; index += 1) {
-    const invalid = (what: string): TorchCheckpointError => fault('ZIP_INVALID', `zip directory, entry ${index}`, `Entry ${index} of the zip's directory ${what}.`);
+    const invalid = (what: string): TorchCheckpointError =>
+      fault('ZIP_INVALID', `zip directory, entry ${index}`, `Entry ${index} of the zip's directory ${what}.`);
     if (at + CENTRAL_BYTES > bytes.length || view.getUint32(at, true) !== 0x02014b50) throw invalid('is not there');
     const nameLength = view.getUint16(at + 28, true);
     const extraLength = view.getUint16(at + 30, true);
@@ -118,21 +166,41 @@ function parseDirectory(bytes: Uint8Array, entryCount: number): CentralEntry[] {
     names.add(name);
     const flags = view.getUint16(at + 8, true);
     if ((flags & FLAG_ENCRYPTED) !== 0) throw fault('ENTRY_ENCRYPTED', name, `${quoted(name)} is encrypted.`);
-    if (view.getUint16(at + 10, true) !== 0) throw fault('ENTRY_COMPRESSED', name, `${quoted(name)} is compressed; PyTorch stores its entries as they are.`);
+    if (view.getUint16(at + 10, true) !== 0)
+      throw fault('ENTRY_COMPRESSED', name, `${quoted(name)} is compressed; PyTorch stores its entries as they are.`);
     if (view.getUint16(at + 34, true) !== 0) throw invalid('is on another disk');
-    const wide = zip64Fields(view, extraStart, extraLength, [view.getUint32(at + 24, true), view.getUint32(at + 20, true), view.getUint32(at + 42, true)]);
+    const wide = zip64Fields(view, extraStart, extraLength, [
+      view.getUint32(at + 24, true),
+      view.getUint32(at + 20, true),
+      view.getUint32(at + 42, true),
+    ]);
     if (wide === undefined) throw invalid('needs a zip64 field, and has none');
     const [byteSize, storedByteSize, headerOffset] = wide;
-    if (byteSize !== storedByteSize) throw fault('ENTRY_SIZES_DIFFER', name, `${quoted(name)} is stored as it is, but takes ${storedByteSize} bytes for ${byteSize}.`);
+    if (byteSize !== storedByteSize)
+      throw fault(
+        'ENTRY_SIZES_DIFFER',
+        name,
+        `${quoted(name)} is stored as it is, but takes ${storedByteSize} bytes for ${byteSize}.`,
+      );
     entries.push({ name, nameBytes, flags, crc32: view.getUint32(at + 16, true), byteSize, headerOffset });
     at = next;
   }
-  if (at !== bytes.length) throw fault('ZIP_INVALID', 'zip directory', `The zip's directory has ${bytes.length - at} bytes after its last entry.`);
+  if (at !== bytes.length)
+    throw fault(
+      'ZIP_INVALID',
+      'zip directory',
+      `The zip's directory has ${bytes.length - at} bytes after its last entry.`,
+    );
   return entries;
 }
 
 /** Size, stored size and header offset, each taken from the zip64 field where its 32 bits say so. */
-function zip64Fields(view: DataView, start: number, length: number, short: readonly [number, number, number]): [number, number, number] | undefined {
+function zip64Fields(
+  view: DataView,
+  start: number,
+  length: number,
+  short: readonly [number, number, number],
+): [number, number, number] | undefined {
   const end = start + length;
   let wideAt = -1;
   let wideEnd = -1;
@@ -168,20 +236,31 @@ function entryName(bytes: Uint8Array, index: number): string {
 /** Where the content begins, by the local header, which must tell the same story as the directory. */
 async function contentOffset(source: RandomAccess, entry: CentralEntry, directoryOffset: number): Promise<number> {
   const { name, nameBytes, headerOffset } = entry;
-  const outside = (): TorchCheckpointError => fault('ENTRY_OUT_OF_RANGE', name, `${quoted(name)} reaches past the content of the zip.`);
+  const outside = (): TorchCheckpointError =>
+    fault('ENTRY_OUT_OF_RANGE', name, `${quoted(name)} reaches past the content of the zip.`);
   const headerBytes = LOCAL_BYTES + nameBytes.length;
   if (headerOffset + headerBytes > directoryOffset) throw outside();
   const header = await readExactly(source, headerOffset, headerBytes, name);
   const view = new DataView(header.buffer, header.byteOffset, header.length);
-  const differs = (what: string): TorchCheckpointError => fault('ENTRY_HEADERS_DIFFER', name, `The header of ${quoted(name)} has another ${what} than the zip's directory.`);
+  const differs = (what: string): TorchCheckpointError =>
+    fault('ENTRY_HEADERS_DIFFER', name, `The header of ${quoted(name)} has another ${what} than the zip's directory.`);
   if (view.getUint32(0, true) !== 0x04034b50) throw differs('beginning');
   if (view.getUint16(6, true) !== entry.flags) throw differs('set of flags');
   if (view.getUint16(8, true) !== 0) throw differs('compression');
-  if (view.getUint16(26, true) !== nameBytes.length || !nameBytes.every((byte, index) => byte === header[LOCAL_BYTES + index])) throw differs('name');
+  if (
+    view.getUint16(26, true) !== nameBytes.length ||
+    !nameBytes.every((byte, index) => byte === header[LOCAL_BYTES + index])
+  )
+    throw differs('name');
   const follows = (entry.flags & FLAG_DESCRIPTOR) !== 0;
-  const agrees = (value: number, told: number, mayBeWide: boolean): boolean => value === told || (follows && value === 0) || (mayBeWide && value === UNKNOWN_32);
+  const agrees = (value: number, told: number, mayBeWide: boolean): boolean =>
+    value === told || (follows && value === 0) || (mayBeWide && value === UNKNOWN_32);
   if (!agrees(view.getUint32(14, true), entry.crc32, false)) throw differs('checksum');
-  if (!agrees(view.getUint32(18, true), entry.byteSize, true) || !agrees(view.getUint32(22, true), entry.byteSize, true)) throw differs('size');
+  if (
+    !agrees(view.getUint32(18, true), entry.byteSize, true) ||
+    !agrees(view.getUint32(22, true), entry.byteSize, true)
+  )
+    throw differs('size');
   const offset = headerOffset + headerBytes + view.getUint16(28, true);
   if (offset + entry.byteSize > directoryOffset) throw outside();
   return offset;
@@ -196,6 +275,11 @@ function natural64(view: DataView, at: number): number {
   return Number(view.getBigUint64(at, true));
 }
 
-function fault(code: TorchCheckpointFault, place: string, message: string, options?: ErrorOptions): TorchCheckpointError {
+function fault(
+  code: TorchCheckpointFault,
+  place: string,
+  message: string,
+  options?: ErrorOptions,
+): TorchCheckpointError {
   return new TorchCheckpointError(code, place, message, options);
 }

@@ -1,4 +1,7 @@
-/** Who may do what: roles are ordered, each may do what the ones before it may; a key may be limited further. And how a key is written and checked. */
+/**
+ * Who may do what: roles are ordered, each may do what the ones before it may; a key may be limited further. And how a
+ * key is written and checked.
+ */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
@@ -7,8 +10,8 @@ export const ACCESS_ROLES = ['READER', 'CONTRIBUTOR', 'OPERATOR', 'ADMIN'] as co
 export type AccessRole = (typeof ACCESS_ROLES)[number];
 
 /**
- * READ: queries, downloads, subscriptions. CATALOGUE: facts of datasets and models. IMPORT: bytes into the registry. LAUNCH: work on the
- * machine, and ending it. DELETE: taking things away. ADMINISTER: keys and the audit log.
+ * READ: queries, downloads, subscriptions. CATALOGUE: facts of datasets and models. IMPORT: bytes into the registry.
+ * LAUNCH: work on the machine, and ending it. DELETE: taking things away. ADMINISTER: keys and the audit log.
  */
 export const ACCESS_ACTIONS = ['READ', 'CATALOGUE', 'IMPORT', 'LAUNCH', 'DELETE', 'ADMINISTER'] as const;
 export type AccessAction = (typeof ACCESS_ACTIONS)[number];
@@ -42,9 +45,10 @@ export function personOf(viewer: Viewer): string | null {
 }
 
 /**
- * Passes when the viewer's role reaches `needed`, and the key is not limited to other kinds of action; reading is also open to anonymous
- * viewers where the server says so.
- * @param action what is asked at the door. Left out inside, where one action may lead to another: an import looks up its dataset.
+ * Passes when the viewer's role reaches `needed`, and the key is not limited to other kinds of action; reading is also
+ * open to anonymous viewers where the server says so.
+ * @param action what is asked at the door. Left out inside, where one action may lead to another: an import looks up
+ * its dataset.
  * @throws DomainError UNAUTHENTICATED or FORBIDDEN.
  */
 export function authorise(viewer: Viewer, needed: AccessRole, action?: AccessAction): void {
@@ -57,36 +61,63 @@ export function authorise(viewer: Viewer, needed: AccessRole, action?: AccessAct
     });
   }
   if (ACCESS_ROLES.indexOf(viewer.role) < ACCESS_ROLES.indexOf(needed)) {
-    throw new DomainError({ code: 'FORBIDDEN', message: `This needs the role ${needed}; the key "${viewer.name}" has ${viewer.role}.`, hint: 'Ask an ADMIN for a key with that role.' });
+    throw new DomainError({
+      code: 'FORBIDDEN',
+      message: `This needs the role ${needed}; the key "${viewer.name}" has ${viewer.role}.`,
+      hint: 'Ask an ADMIN for a key with that role.',
+    });
   }
   if (action !== undefined && viewer.scopes.actions?.includes(action) === false) {
-    throw new DomainError({ code: 'FORBIDDEN', message: `This is an action of the kind ${action}; the key "${viewer.name}" is limited to ${viewer.scopes.actions.join(', ')}.`, hint: 'Use a key that is not limited so.' });
+    throw new DomainError({
+      code: 'FORBIDDEN',
+      message: `This is an action of the kind ${action}; the key "${viewer.name}" is limited to ${viewer.scopes.actions.join(', ')}.`,
+      hint: 'Use a key that is not limited so.',
+    });
   }
 }
 
 /**
  * Passes when the key may change all of these.
- * @param resources as `dataset:slug` or `model:slug`; undefined where it can not be told what will be changed: a limited key then may not.
+ * @param resources as `dataset:slug` or `model:slug`; undefined where it can not be told what will be changed: a
+ * limited key then may not.
  * @throws DomainError FORBIDDEN.
  */
 export function authoriseChange(viewer: Viewer, resources: readonly string[] | undefined): void {
   if (viewer.kind === 'ANONYMOUS' || viewer.scopes.resources === null) return;
   const limits = viewer.scopes.resources;
-  const isCovered = (resource: string): boolean => limits.includes(resource) || limits.includes(`${resource.slice(0, resource.indexOf(':'))}:*`);
+  const isCovered = (resource: string): boolean =>
+    limits.includes(resource) || limits.includes(`${resource.slice(0, resource.indexOf(':'))}:*`);
   if (resources !== undefined && resources.length > 0 && resources.every(isCovered)) return;
-  throw new DomainError({ code: 'FORBIDDEN', message: `The key "${viewer.name}" may change nothing but ${limits.join(', ')}.`, hint: 'Use a key that is not limited so.' });
+  throw new DomainError({
+    code: 'FORBIDDEN',
+    message: `The key "${viewer.name}" may change nothing but ${limits.join(', ')}.`,
+    hint: 'Use a key that is not limited so.',
+  });
 }
 
 const DAY_MS = 86_400_000;
 const RESOURCE_PATTERN = /^(dataset|model):(\*|[a-z0-9]+(-[a-z0-9]+)*)$/;
-const labelSchema = z.string().trim().min(1, 'must not be empty').max(100, 'must have at most 100 characters').regex(/^[^\p{Cc}]*$/u, 'must have no control characters');
+const labelSchema = z
+  .string()
+  .trim()
+  .min(1, 'must not be empty')
+  .max(100, 'must have at most 100 characters')
+  .regex(/^[^\p{Cc}]*$/u, 'must have no control characters');
 
 export const createKeySchema = z.strictObject({
   name: labelSchema,
   owner: labelSchema,
   role: z.enum(ACCESS_ROLES),
-  actions: z.array(z.enum(ACCESS_ACTIONS)).min(1, 'must name one at least: leave it out for all').max(ACCESS_ACTIONS.length).nullish(),
-  resources: z.array(z.string().max(200).regex(RESOURCE_PATTERN, 'must be dataset:slug or model:slug, or * for the slug')).min(1, 'must name one at least: leave it out for all').max(100).nullish(),
+  actions: z
+    .array(z.enum(ACCESS_ACTIONS))
+    .min(1, 'must name one at least: leave it out for all')
+    .max(ACCESS_ACTIONS.length)
+    .nullish(),
+  resources: z
+    .array(z.string().max(200).regex(RESOURCE_PATTERN, 'must be dataset:slug or model:slug, or * for the slug'))
+    .min(1, 'must name one at least: leave it out for all')
+    .max(100)
+    .nullish(),
   expiresAt: z.date().nullish(),
 });
 
@@ -97,7 +128,12 @@ export const createKeySchema = z.strictObject({
 export function expiryOf(wanted: Date | null | undefined, now: Date): Date | null {
   if (wanted === undefined) return new Date(now.getTime() + 365 * DAY_MS);
   if (wanted === null || wanted > now) return wanted;
-  throw new DomainError({ code: 'BAD_INPUT', message: 'expiresAt has passed already.', field: 'input.expiresAt', hint: 'Leave it out for a year from now; null is never.' });
+  throw new DomainError({
+    code: 'BAD_INPUT',
+    message: 'expiresAt has passed already.',
+    field: 'input.expiresAt',
+    hint: 'Leave it out for a year from now; null is never.',
+  });
 }
 
 /** Random bytes in a key's secret, and in the salt of its hash. */

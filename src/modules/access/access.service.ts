@@ -5,7 +5,19 @@ import { DomainError } from '../../errors.ts';
 import { isId, parseInput } from '../../input.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
-import { authorise, bearerKey, createKeySchema, expiryOf, hashSecret, readKey, SALT_BYTES, SECRET_BYTES, secretMatches, writeKey, type Viewer } from './access.rules.ts';
+import {
+  authorise,
+  bearerKey,
+  createKeySchema,
+  expiryOf,
+  hashSecret,
+  readKey,
+  SALT_BYTES,
+  SECRET_BYTES,
+  secretMatches,
+  writeKey,
+  type Viewer,
+} from './access.rules.ts';
 import type { AccessKeyRecord, AccessStore, KeyFilter, NewKey, StoredKeyRecord } from './access.store.ts';
 
 /** A key just made. Its text is told this once. */
@@ -14,7 +26,10 @@ export interface MadeKey {
   readonly secret: string;
 }
 
-/** What `ensureAdminKey` found. UNUSABLE: an ADMIN key exists, but the file is lost or holds another one; `hint` says what to do. */
+/**
+ * What `ensureAdminKey` found. UNUSABLE: an ADMIN key exists, but the file is lost or holds another one; `hint` says
+ * what to do.
+ */
 export type AdminKeyState =
   | { readonly kind: 'MADE'; readonly file: string }
   | { readonly kind: 'PRESENT'; readonly file: string }
@@ -22,8 +37,8 @@ export type AdminKeyState =
 
 export interface AccessService {
   /**
-   * At start: where no usable ADMIN key exists, makes one and writes it to `file`, mode 0600. Only its hash is kept in the
-   * database, so a lost file can not be written again.
+   * At start: where no usable ADMIN key exists, makes one and writes it to `file`, mode 0600. Only its hash is kept in
+   * the database, so a lost file can not be written again.
    */
   ensureAdminKey(file: string): Promise<AdminKeyState>;
   /**
@@ -59,14 +74,20 @@ interface TrustedKey {
   readonly untilMs: number;
 }
 
-export function createAccessService({ store, transact, requireAuth, now = () => new Date() }: AccessServiceParts): AccessService {
+export function createAccessService({
+  store,
+  transact,
+  requireAuth,
+  now = () => new Date(),
+}: AccessServiceParts): AccessService {
   /** By digest of the whole key, so that no secret stays in memory. */
   const trusted = new Map<string, TrustedKey>();
 
   const verify = async (text: string): Promise<AccessKeyRecord> => {
     const parts = readKey(text);
     const key: StoredKeyRecord | undefined = parts === undefined ? undefined : await store.findStored(parts.id);
-    if (parts === undefined || key === undefined || !secretMatches(parts.secret, key.salt, key.hash)) throw refusal('This key is not known here.');
+    if (parts === undefined || key === undefined || !secretMatches(parts.secret, key.salt, key.hash))
+      throw refusal('This key is not known here.');
     if (key.revokedAt !== null) throw refusal(`The key "${key.name}" was revoked.`);
     if (key.expiresAt !== null && key.expiresAt <= now()) throw refusal(`The key "${key.name}" has expired.`);
     return key;
@@ -94,13 +115,28 @@ export function createAccessService({ store, transact, requireAuth, now = () => 
       transact(async (tx) => {
         await store.lockAdminKeys(tx);
         if (await store.hasUsableAdmin(tx, now())) {
-          const text = await readFile(file, 'utf8').then((content) => content.trim(), () => undefined);
-          const works = text !== undefined && (await verify(text).then(() => true, () => false));
+          const text = await readFile(file, 'utf8').then(
+            (content) => content.trim(),
+            () => undefined,
+          );
+          const works =
+            text !== undefined &&
+            (await verify(text).then(
+              () => true,
+              () => false,
+            ));
           if (works) return { kind: 'PRESENT', file };
           const hint = `An ADMIN key exists, but not in ${file}, and only its hash is kept. Put the key back there; or, to have a new one made at the next start: UPDATE "AccessKey" SET "revokedAt" = now() WHERE role = 'ADMIN'.`;
           return { kind: 'UNUSABLE', file, hint };
         }
-        const { secret } = await make(tx, { name: 'admin', owner: 'admin', role: 'ADMIN', actions: [], resources: [], expiresAt: null });
+        const { secret } = await make(tx, {
+          name: 'admin',
+          owner: 'admin',
+          role: 'ADMIN',
+          actions: [],
+          resources: [],
+          expiresAt: null,
+        });
         // Before the commit: a key in the database that nobody holds would lock everybody out.
         await writePrivateFile(file, `${secret}\n`);
         return { kind: 'MADE', file };
@@ -127,7 +163,12 @@ export function createAccessService({ store, transact, requireAuth, now = () => 
     createKey: async (viewer, raw) => {
       authorise(viewer, 'ADMIN');
       const { expiresAt, actions, resources, ...input } = parseInput(createKeySchema, raw);
-      const facts = { ...input, actions: actions ?? [], resources: resources ?? [], expiresAt: expiryOf(expiresAt, now()) };
+      const facts = {
+        ...input,
+        actions: actions ?? [],
+        resources: resources ?? [],
+        expiresAt: expiryOf(expiresAt, now()),
+      };
       return transact((tx) => make(tx, facts));
     },
 
@@ -136,14 +177,26 @@ export function createAccessService({ store, transact, requireAuth, now = () => 
       const revoked = await transact(async (tx) => {
         await store.lockAdminKeys(tx);
         const key = isId(id) ? await store.find(tx, id) : undefined;
-        if (key === undefined) throw new DomainError({ code: 'NOT_FOUND', message: 'There is no key with this id.', field: 'id', hint: 'List them with the query keys.' });
+        if (key === undefined)
+          throw new DomainError({
+            code: 'NOT_FOUND',
+            message: 'There is no key with this id.',
+            field: 'id',
+            hint: 'List them with the query keys.',
+          });
         if (key.revokedAt !== null) return key;
         if (!(await store.hasUsableAdmin(tx, now(), id))) {
-          throw new DomainError({ code: 'CONFLICT', message: `The key "${key.name}" is the last one that may administer this registry.`, field: 'id', hint: 'Make another ADMIN key first.' });
+          throw new DomainError({
+            code: 'CONFLICT',
+            message: `The key "${key.name}" is the last one that may administer this registry.`,
+            field: 'id',
+            hint: 'Make another ADMIN key first.',
+          });
         }
         return store.revoke(tx, id, now());
       });
-      for (const [digest, known] of trusted) if (known.viewer.kind === 'KEY' && known.viewer.keyId === revoked.id) trusted.delete(digest);
+      for (const [digest, known] of trusted)
+        if (known.viewer.kind === 'KEY' && known.viewer.keyId === revoked.id) trusted.delete(digest);
       return revoked;
     },
   };
@@ -151,11 +204,22 @@ export function createAccessService({ store, transact, requireAuth, now = () => 
 
 function viewerOfKey({ id, name, owner, role, actions, resources }: AccessKeyRecord): Viewer {
   const limited = <Item>(list: readonly Item[]): readonly Item[] | null => (list.length === 0 ? null : list);
-  return { kind: 'KEY', keyId: id, name, owner, role, scopes: { actions: limited(actions), resources: limited(resources) } };
+  return {
+    kind: 'KEY',
+    keyId: id,
+    name,
+    owner,
+    role,
+    scopes: { actions: limited(actions), resources: limited(resources) },
+  };
 }
 
 function refusal(message: string): DomainError {
-  return new DomainError({ code: 'UNAUTHENTICATED', message, hint: 'Send "Authorization: Bearer pfn_..." with a valid key, or no such header at all to read where that is open.' });
+  return new DomainError({
+    code: 'UNAUTHENTICATED',
+    message,
+    hint: 'Send "Authorization: Bearer pfn_..." with a valid key, or no such header at all to read where that is open.',
+  });
 }
 
 /** Readable by its owner alone from the first byte on, whatever stood there before. */

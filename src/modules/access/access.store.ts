@@ -1,7 +1,14 @@
 /** Access keys in PostgreSQL. */
 import type { Prisma } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
-import { decodeIdCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import {
+  decodeIdCursor,
+  encodeCursor,
+  pageOf,
+  pageSizeOf,
+  type Page,
+  type PageArguments,
+} from '../../platform/page.ts';
 import type { AccessAction, AccessRole } from './access.rules.ts';
 
 /** A key as people may see it. */
@@ -43,9 +50,11 @@ export type AccessStore = ReturnType<typeof createAccessStore>;
 
 export function createAccessStore(db: Database) {
   return {
-    findStored: async (id: string): Promise<StoredKeyRecord | undefined> => (await db.accessKey.findUnique({ where: { id } })) ?? undefined,
+    findStored: async (id: string): Promise<StoredKeyRecord | undefined> =>
+      (await db.accessKey.findUnique({ where: { id } })) ?? undefined,
 
-    find: async (tx: Transaction, id: string): Promise<AccessKeyRecord | undefined> => (await tx.accessKey.findUnique({ where: { id }, omit: SECRETS })) ?? undefined,
+    find: async (tx: Transaction, id: string): Promise<AccessKeyRecord | undefined> =>
+      (await tx.accessKey.findUnique({ where: { id }, omit: SECRETS })) ?? undefined,
 
     /** Newest first. */
     list: async (page: PageArguments, filter: KeyFilter, now: Date): Promise<Page<AccessKeyRecord>> => {
@@ -57,8 +66,19 @@ export function createAccessStore(db: Database) {
         ...(filter.usable == null ? {} : filter.usable ? usable : { NOT: usable }),
       };
       // Ids are uuid v7: newest first by id alone.
-      const rows = await db.accessKey.findMany({ where: after === undefined ? where : { AND: [where, { id: { lt: after } }] }, orderBy: { id: 'desc' }, take: size + 1, omit: SECRETS });
-      return pageOf(rows, size, (key) => encodeCursor([key.id]), after !== undefined, () => db.accessKey.count({ where }));
+      const rows = await db.accessKey.findMany({
+        where: after === undefined ? where : { AND: [where, { id: { lt: after } }] },
+        orderBy: { id: 'desc' },
+        take: size + 1,
+        omit: SECRETS,
+      });
+      return pageOf(
+        rows,
+        size,
+        (key) => encodeCursor([key.id]),
+        after !== undefined,
+        () => db.accessKey.count({ where }),
+      );
     },
 
     /** Until the transaction ends no other one passes here. */
@@ -68,18 +88,30 @@ export function createAccessStore(db: Database) {
 
     /** Whether a key other than `exceptId` may administer this registry. */
     hasUsableAdmin: async (tx: Transaction, now: Date, exceptId?: string): Promise<boolean> => {
-      const mayAdminister: Prisma.AccessKeyWhereInput = { role: 'ADMIN', resources: { isEmpty: true }, OR: [{ actions: { isEmpty: true } }, { actions: { has: 'ADMINISTER' } }] };
-      return (await tx.accessKey.count({ where: { AND: [mayAdminister, usableAt(now)], ...(exceptId === undefined ? {} : { NOT: { id: exceptId } }) } })) > 0;
+      const mayAdminister: Prisma.AccessKeyWhereInput = {
+        role: 'ADMIN',
+        resources: { isEmpty: true },
+        OR: [{ actions: { isEmpty: true } }, { actions: { has: 'ADMINISTER' } }],
+      };
+      return (
+        (await tx.accessKey.count({
+          where: { AND: [mayAdminister, usableAt(now)], ...(exceptId === undefined ? {} : { NOT: { id: exceptId } }) },
+        })) > 0
+      );
     },
 
     create: async (tx: Transaction, { actions, resources, ...key }: NewKey): Promise<AccessKeyRecord> =>
       tx.accessKey.create({ data: { ...key, actions: [...actions], resources: [...resources] }, omit: SECRETS }),
 
-    revoke: async (tx: Transaction, id: string, now: Date): Promise<AccessKeyRecord> => tx.accessKey.update({ where: { id }, data: { revokedAt: now }, omit: SECRETS }),
+    revoke: async (tx: Transaction, id: string, now: Date): Promise<AccessKeyRecord> =>
+      tx.accessKey.update({ where: { id }, data: { revokedAt: now }, omit: SECRETS }),
 
     /** Notes a use, unless one was noted after `since`. */
     touch: async (id: string, now: Date, since: Date): Promise<void> => {
-      await db.accessKey.updateMany({ where: { id, OR: [{ lastUsedAt: null }, { lastUsedAt: { lt: since } }] }, data: { lastUsedAt: now } });
+      await db.accessKey.updateMany({
+        where: { id, OR: [{ lastUsedAt: null }, { lastUsedAt: { lt: since } }] },
+        data: { lastUsedAt: now },
+      });
     },
   };
 }

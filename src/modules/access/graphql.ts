@@ -7,7 +7,11 @@ import { ACCESS_ACTIONS, ACCESS_ROLES } from './index.ts';
 
 const store = path.join(import.meta.dirname, 'access.store.ts');
 
-export const AccessRole = enumType({ name: 'AccessRole', description: 'Ordered: each may do what the ones before it may.', members: [...ACCESS_ROLES] });
+export const AccessRole = enumType({
+  name: 'AccessRole',
+  description: 'Ordered: each may do what the ones before it may.',
+  members: [...ACCESS_ROLES],
+});
 export const AccessAction = enumType({
   name: 'AccessAction',
   description:
@@ -22,7 +26,10 @@ export const Viewer = objectType({
     t.string('name', { description: 'Of the key; null for a request without one.' });
     t.string('owner', { description: 'The person who answers for the key.' });
     t.nonNull.string('role', { description: 'READER, CONTRIBUTOR, OPERATOR or ADMIN; ANONYMOUS without a key.' });
-    t.list.nonNull.field('actions', { type: 'AccessAction', description: 'What the key is limited to, within its role; null where it is not.' });
+    t.list.nonNull.field('actions', {
+      type: 'AccessAction',
+      description: 'What the key is limited to, within its role; null where it is not.',
+    });
     t.list.nonNull.string('resources', { description: 'What the key may change; null where it is not limited.' });
   },
 });
@@ -33,9 +40,16 @@ export const ViewerQuery = extendType({
     t.nonNull.field('viewer', {
       type: 'Viewer',
       resolve: (_root, _args, { viewer }) => {
-        if (viewer.kind === 'ANONYMOUS') return { name: null, owner: null, role: 'ANONYMOUS', actions: null, resources: null };
+        if (viewer.kind === 'ANONYMOUS')
+          return { name: null, owner: null, role: 'ANONYMOUS', actions: null, resources: null };
         const { name, owner, role, scopes } = viewer;
-        return { name, owner, role, actions: scopes.actions === null ? null : [...scopes.actions], resources: scopes.resources === null ? null : [...scopes.resources] };
+        return {
+          name,
+          owner,
+          role,
+          actions: scopes.actions === null ? null : [...scopes.actions],
+          resources: scopes.resources === null ? null : [...scopes.resources],
+        };
       },
     });
   },
@@ -50,8 +64,15 @@ export const AccessKey = objectType({
     t.nonNull.string('name');
     t.nonNull.string('owner', { description: 'The person who answers for what is done with it.' });
     t.nonNull.field('role', { type: 'AccessRole' });
-    t.nonNull.list.nonNull.field('actions', { type: 'AccessAction', description: 'What it is limited to, within its role; empty where it is not.', resolve: (key) => [...key.actions] });
-    t.nonNull.list.nonNull.string('resources', { description: 'What it may change, e.g. dataset:bach or model:*; empty where it is not limited.', resolve: (key) => [...key.resources] });
+    t.nonNull.list.nonNull.field('actions', {
+      type: 'AccessAction',
+      description: 'What it is limited to, within its role; empty where it is not.',
+      resolve: (key) => [...key.actions],
+    });
+    t.nonNull.list.nonNull.string('resources', {
+      description: 'What it may change, e.g. dataset:bach or model:*; empty where it is not limited.',
+      resolve: (key) => [...key.resources],
+    });
     t.nonNull.field('createdAt', { type: 'DateTime' });
     t.field('lastUsedAt', { type: 'DateTime', description: 'To the minute.' });
     t.field('expiresAt', { type: 'DateTime', description: 'Null: never.' });
@@ -87,8 +108,13 @@ export const CreateKeyInput = inputObjectType({
     t.nonNull.string('name', { description: 'What it is for, e.g. notebook on the microscope.' });
     t.nonNull.string('owner', { description: 'The person who answers for what is done with it.' });
     t.nonNull.field('role', { type: 'AccessRole' });
-    t.list.nonNull.field('actions', { type: 'AccessAction', description: 'Limits it to these, within its role. Left out: all.' });
-    t.list.nonNull.string('resources', { description: 'Limits what it may change, e.g. ["dataset:bach", "model:*"]. Left out: all.' });
+    t.list.nonNull.field('actions', {
+      type: 'AccessAction',
+      description: 'Limits it to these, within its role. Left out: all.',
+    });
+    t.list.nonNull.string('resources', {
+      description: 'Limits what it may change, e.g. ["dataset:bach", "model:*"]. Left out: all.',
+    });
     t.field('expiresAt', { type: 'DateTime', description: 'Left out: a year from now. null: never.' });
   },
 });

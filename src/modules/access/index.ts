@@ -4,11 +4,24 @@ import { createAccessService as createService, type AccessService, type AccessSe
 import { createAccessStore } from './access.store.ts';
 
 export {
-  ACCESS_ACTIONS, ACCESS_ROLES, authorise, authoriseChange, claimedKeyId, personOf, UNLIMITED, type AccessAction, type AccessRole, type KeyScopes, type Viewer,
+  ACCESS_ACTIONS,
+  ACCESS_ROLES,
+  authorise,
+  authoriseChange,
+  claimedKeyId,
+  personOf,
+  UNLIMITED,
+  type AccessAction,
+  type AccessRole,
+  type KeyScopes,
+  type Viewer,
 } from './access.rules.ts';
 export type { AccessService, AdminKeyState, MadeKey } from './access.service.ts';
 export type { AccessKeyRecord, KeyFilter } from './access.store.ts';
 
-export function createAccessService({ db, ...parts }: { readonly db: Database } & Omit<AccessServiceParts, 'store'>): AccessService {
+export function createAccessService({
+  db,
+  ...parts
+}: { readonly db: Database } & Omit<AccessServiceParts, 'store'>): AccessService {
   return createService({ ...parts, store: createAccessStore(db) });
 }

@@ -3,7 +3,13 @@ import { DomainError } from '../../errors.ts';
 import type { ArtifactStore } from '../../platform/artifact-store.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { authorise, type Viewer } from '../access/index.ts';
-import { findArtifact, markDamaged, recordArtifacts, type ArtifactRecord, type NewArtifact } from './artifacts.store.ts';
+import {
+  findArtifact,
+  markDamaged,
+  recordArtifacts,
+  type ArtifactRecord,
+  type NewArtifact,
+} from './artifacts.store.ts';
 
 export interface ArtifactService {
   /** Undefined for what is no sha256, too. */
@@ -11,17 +17,27 @@ export interface ArtifactService {
   /** For workers, inside the transaction that refers to the artifact; the same one twice is no fault. */
   record(tx: Transaction, artifact: NewArtifact): Promise<void>;
   /**
-   * For workers, before they read parts of a file: reads the whole of it once. What is damaged is marked, and put into quarantine.
+   * For workers, before they read parts of a file: reads the whole of it once. What is damaged is marked, and put into
+   * quarantine.
    * @throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT.
    */
   verify(sha256: string): Promise<void>;
-  /** For a reader who found that the bytes are not what their name says: looks again, puts them into quarantine and marks the row. */
+  /**
+   * For a reader who found that the bytes are not what their name says: looks again, puts them into quarantine and
+   * marks the row.
+   */
   reportDamage(sha256: string): Promise<void>;
 }
 
 const SHA256_PATTERN = /^[0-9a-f]{64}$/;
 
-export function createArtifactService({ db, store }: { readonly db: Database; readonly store: ArtifactStore }): ArtifactService {
+export function createArtifactService({
+  db,
+  store,
+}: {
+  readonly db: Database;
+  readonly store: ArtifactStore;
+}): ArtifactService {
   const reportDamage = async (sha256: string): Promise<void> => {
     if (await store.quarantine(sha256)) await markDamaged(db, sha256);
   };

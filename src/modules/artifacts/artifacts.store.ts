@@ -14,12 +14,15 @@ export interface ArtifactRecord {
 export type NewArtifact = Pick<ArtifactRecord, 'sha256' | 'byteSize' | 'mediaType'>;
 
 /**
- * Notes that these bytes are wanted, and have just been stored. Those already known stay as they are, but are renewed: garbage
- * collection waits for us, or we for it, and then leaves them alone. For workers and other modules, inside their transaction.
+ * Notes that these bytes are wanted, and have just been stored. Those already known stay as they are, but are renewed:
+ * garbage collection waits for us, or we for it, and then leaves them alone. For workers and other modules, inside
+ * their transaction.
  */
 export async function recordArtifacts(tx: Transaction, artifacts: readonly NewArtifact[]): Promise<void> {
   // Once each and in one order, so that two who record the same ones do not wait for each other.
-  const wanted = [...new Map(artifacts.map((artifact) => [artifact.sha256, artifact])).values()].sort((a, b) => (a.sha256 < b.sha256 ? -1 : 1));
+  const wanted = [...new Map(artifacts.map((artifact) => [artifact.sha256, artifact])).values()].sort((a, b) =>
+    a.sha256 < b.sha256 ? -1 : 1,
+  );
   const sha256s = wanted.map((artifact) => artifact.sha256);
   const byteSizes = wanted.map((artifact) => BigInt(artifact.byteSize));
   const mediaTypes = wanted.map((artifact) => artifact.mediaType);

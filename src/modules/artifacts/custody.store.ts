@@ -1,4 +1,7 @@
-/** What cites an artifact: whatever has a foreign key to it, as PostgreSQL itself tells, so that no module has to be known here. */
+/**
+ * What cites an artifact: whatever has a foreign key to it, as PostgreSQL itself tells, so that no module has to be
+ * known here.
+ */
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 
@@ -22,7 +25,10 @@ async function citingColumns(tx: Transaction): Promise<CitingColumn[]> {
 /** True for a row "a" of "Artifact" that nothing cites. */
 async function isUncited(tx: Transaction): Promise<Prisma.Sql> {
   const columns = await citingColumns(tx);
-  const conditions = columns.map(({ table, column }) => Prisma.sql`NOT EXISTS (SELECT 1 FROM ${Prisma.raw(table)} t WHERE t.${Prisma.raw(column)} = a.sha256)`);
+  const conditions = columns.map(
+    ({ table, column }) =>
+      Prisma.sql`NOT EXISTS (SELECT 1 FROM ${Prisma.raw(table)} t WHERE t.${Prisma.raw(column)} = a.sha256)`,
+  );
   return Prisma.join(conditions, ' AND ');
 }
 
@@ -32,8 +38,17 @@ export interface ArtifactSize {
 }
 
 /** The next artifacts by sha256, so that a walk over all of them sees each once. */
-export async function artifactsAfter(db: Database, sha256: string, limit: number): Promise<(ArtifactSize & { readonly damagedAt: Date | null })[]> {
-  const rows = await db.artifact.findMany({ where: { sha256: { gt: sha256 } }, orderBy: { sha256: 'asc' }, take: limit, select: { sha256: true, byteSize: true, damagedAt: true } });
+export async function artifactsAfter(
+  db: Database,
+  sha256: string,
+  limit: number,
+): Promise<(ArtifactSize & { readonly damagedAt: Date | null })[]> {
+  const rows = await db.artifact.findMany({
+    where: { sha256: { gt: sha256 } },
+    orderBy: { sha256: 'asc' },
+    take: limit,
+    select: { sha256: true, byteSize: true, damagedAt: true },
+  });
   return rows.map((row) => ({ ...row, byteSize: Number(row.byteSize) }));
 }
 
@@ -44,7 +59,11 @@ export async function sumOfArtifacts(db: Database): Promise<{ readonly count: nu
 
 /** Which of these have a row. */
 export async function recordedAmong(db: Database, sha256s: readonly string[]): Promise<Set<string>> {
-  return new Set((await db.artifact.findMany({ where: { sha256: { in: [...sha256s] } }, select: { sha256: true } })).map((row) => row.sha256));
+  return new Set(
+    (await db.artifact.findMany({ where: { sha256: { in: [...sha256s] } }, select: { sha256: true } })).map(
+      (row) => row.sha256,
+    ),
+  );
 }
 
 export async function sumOfUncited(db: Database): Promise<{ readonly count: number; readonly byteSize: number }> {
@@ -59,15 +78,17 @@ export async function citationsOf(db: Database, sha256: string): Promise<string[
   const found = await Promise.all(
     columns.map(({ table, column, primaryKey }) => {
       const key = Prisma.raw(primaryKey.map((name) => `t.${name}::text`).join(', '));
-      return db.$queryRaw<{ citation: string }[]>`SELECT concat_ws(' ', ${table.replaceAll('"', '')}::text, ${key}) AS citation FROM ${Prisma.raw(table)} t WHERE t.${Prisma.raw(column)} = ${sha256} LIMIT 5`;
+      return db.$queryRaw<
+        { citation: string }[]
+      >`SELECT concat_ws(' ', ${table.replaceAll('"', '')}::text, ${key}) AS citation FROM ${Prisma.raw(table)} t WHERE t.${Prisma.raw(column)} = ${sha256} LIMIT 5`;
     }),
   );
   return found.flat().map((row) => row.citation);
 }
 
 /**
- * Deletes the rows that nothing cites and that nobody has recorded anew since `recordedBefore`. Those that somebody is recording at
- * this moment are passed over: `recordArtifacts` holds their lock, and renews them.
+ * Deletes the rows that nothing cites and that nobody has recorded anew since `recordedBefore`. Those that somebody is
+ * recording at this moment are passed over: `recordArtifacts` holds their lock, and renews them.
  */
 export async function deleteUncited(tx: Transaction, recordedBefore: Date): Promise<ArtifactSize[]> {
   const rows = await tx.$queryRaw<{ sha256: string; byteSize: bigint }[]>`

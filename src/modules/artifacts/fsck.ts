@@ -50,8 +50,8 @@ const PAGE_SIZE = 500;
 const STRANGE_FILES_SHOWN = 20;
 
 /**
- * Checks every artifact, puts what does not match into quarantine and marks its row. Safe while others read and write: bytes are
- * stored before their row is, so a row without its bytes is always damage.
+ * Checks every artifact, puts what does not match into quarantine and marks its row. Safe while others read and write:
+ * bytes are stored before their row is, so a row without its bytes is always damage.
  */
 export async function checkArtifacts({ db, store, onProgress }: FsckOptions): Promise<FsckReport> {
   const total = await sumOfArtifacts(db);
@@ -59,7 +59,7 @@ export async function checkArtifacts({ db, store, onProgress }: FsckOptions): Pr
   const healed: string[] = [];
   let checkedCount = 0;
   let bytesDone = 0;
-  for (let last = ''; ; ) {
+  for (let last = ''; ;) {
     const page = await artifactsAfter(db, last, PAGE_SIZE);
     for (const { sha256, byteSize, damagedAt } of page) {
       const damage = await damageOf(store, sha256);
@@ -104,7 +104,10 @@ async function damageOf(store: ArtifactStore, sha256: string): Promise<DamagedAr
 }
 
 /** Files whose row is not there: wanted by nobody, or not yet. */
-async function checkFiles(db: Database, store: ArtifactStore): Promise<{ damaged: DamagedArtifact[]; withoutRow: Sum; strange: string[] }> {
+async function checkFiles(
+  db: Database,
+  store: ArtifactStore,
+): Promise<{ damaged: DamagedArtifact[]; withoutRow: Sum; strange: string[] }> {
   const damaged: DamagedArtifact[] = [];
   const strange: string[] = [];
   let withoutRow: Sum = { count: 0, byteSize: 0 };
@@ -113,7 +116,8 @@ async function checkFiles(db: Database, store: ArtifactStore): Promise<{ damaged
     const recorded = await recordedAmong(db, [...named.keys()]);
     for (const [sha256, { byteSize }] of named) {
       if (recorded.has(sha256)) continue;
-      if ((await damageOf(store, sha256)) === 'CORRUPT') damaged.push({ sha256, damage: 'CORRUPT', byteSize, citedBy: [] });
+      if ((await damageOf(store, sha256)) === 'CORRUPT')
+        damaged.push({ sha256, damage: 'CORRUPT', byteSize, citedBy: [] });
       else withoutRow = { count: withoutRow.count + 1, byteSize: withoutRow.byteSize + byteSize };
     }
   }

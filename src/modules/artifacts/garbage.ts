@@ -1,4 +1,7 @@
-/** Garbage collection: bytes that nothing cites any more, taken away in a way that harms nobody who is about to cite them. */
+/**
+ * Garbage collection: bytes that nothing cites any more, taken away in a way that harms nobody who is about to cite
+ * them.
+ */
 import type { ArtifactStore } from '../../platform/artifact-store.ts';
 import type { Database, Transact, Transaction } from '../../platform/db.ts';
 import { deleteUncited, recordedAmong, type ArtifactSize } from './custody.store.ts';
@@ -29,11 +32,18 @@ class Undo extends Error {}
 /**
  * Deletes uncited rows in one transaction, then the files without a row.
  *
- * A run stores bytes first, records them later, and cites them in the transaction that records them. Between the first and the last
- * step its file is young, for storing the same bytes again renews the file; and while it records, it holds the row's lock. So what
- * is old and unlocked has nobody on the way to it.
+ * A run stores bytes first, records them later, and cites them in the transaction that records them. Between the first
+ * and the last step its file is young, for storing the same bytes again renews the file; and while it records, it holds
+ * the row's lock. So what is old and unlocked has nobody on the way to it.
  */
-export async function collectGarbage({ db, transact, store, before, dryRun, giveUp }: GarbageOptions): Promise<GarbageReport> {
+export async function collectGarbage({
+  db,
+  transact,
+  store,
+  before,
+  dryRun,
+  giveUp,
+}: GarbageOptions): Promise<GarbageReport> {
   let rows: ArtifactSize[] = [];
   const collecting = transact(async (tx) => {
     await giveUp?.(tx);
@@ -50,7 +60,8 @@ export async function collectGarbage({ db, transact, store, before, dryRun, give
     for (const [sha256, { byteSize, writtenAt }] of named) {
       const isWanted = recorded.has(sha256) && !(dryRun && gone.has(sha256));
       if (isWanted || writtenAt >= before) continue;
-      if (dryRun || (await store.remove(sha256, before))) files = { count: files.count + 1, byteSize: files.byteSize + byteSize };
+      if (dryRun || (await store.remove(sha256, before)))
+        files = { count: files.count + 1, byteSize: files.byteSize + byteSize };
     }
   }
   return { rows: { count: rows.length, byteSize: rows.reduce((sum, row) => sum + row.byteSize, 0) }, files };

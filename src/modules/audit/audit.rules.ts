@@ -1,4 +1,7 @@
-/** The chain of the audit log: each entry carries a hash over itself and the one before, so that nothing can be changed, taken out or slipped in unseen. */
+/**
+ * The chain of the audit log: each entry carries a hash over itself and the one before, so that nothing can be changed,
+ * taken out or slipped in unseen.
+ */
 import { createHash } from 'node:crypto';
 
 export const AUDIT_OUTCOMES = ['DONE', 'REJECTED', 'DENIED', 'FAILED'] as const;
@@ -34,13 +37,44 @@ export interface AuditHead {
 export const EMPTY_HEAD: AuditHead = { sequence: 0, hash: '0'.repeat(64) };
 
 /** Hex. */
-export function auditHash({ sequence, at, person, keyId, keyName, address, requestId, action, subject, outcome, code, previousHash }: Omit<AuditRecord, 'hash'>): string {
-  const row = JSON.stringify([sequence, at.toISOString(), person, keyId, keyName, address, requestId, action, subject, outcome, code]);
+export function auditHash({
+  sequence,
+  at,
+  person,
+  keyId,
+  keyName,
+  address,
+  requestId,
+  action,
+  subject,
+  outcome,
+  code,
+  previousHash,
+}: Omit<AuditRecord, 'hash'>): string {
+  const row = JSON.stringify([
+    sequence,
+    at.toISOString(),
+    person,
+    keyId,
+    keyName,
+    address,
+    requestId,
+    action,
+    subject,
+    outcome,
+    code,
+  ]);
   return createHash('sha256').update(`${previousHash}\n${row}`).digest('hex');
 }
 
 export function nextEntry(head: AuditHead, facts: AuditFacts, at: Date): AuditRecord {
-  const entry = { ...facts, subject: facts.subject === null ? null : printable(facts.subject), sequence: head.sequence + 1, at, previousHash: head.hash };
+  const entry = {
+    ...facts,
+    subject: facts.subject === null ? null : printable(facts.subject),
+    sequence: head.sequence + 1,
+    at,
+    previousHash: head.hash,
+  };
   return { ...entry, hash: auditHash(entry) };
 }
 

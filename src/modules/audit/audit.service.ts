@@ -4,7 +4,15 @@ import { DomainError } from '../../errors.ts';
 import type { Transact } from '../../platform/db.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
 import { authorise, type Viewer } from '../access/index.ts';
-import { EMPTY_HEAD, faultOfLink, type AuditFacts, type AuditFault, type AuditHead, type AuditOutcome, type AuditRecord } from './audit.rules.ts';
+import {
+  EMPTY_HEAD,
+  faultOfLink,
+  type AuditFacts,
+  type AuditFault,
+  type AuditHead,
+  type AuditOutcome,
+  type AuditRecord,
+} from './audit.rules.ts';
 import type { AuditFilter, AuditStore } from './audit.store.ts';
 
 /** Somebody asks for something that will be told of. */
@@ -31,8 +39,8 @@ export interface AuditVerification {
 
 export interface AuditService {
   /**
-   * Does the work of a mutation. Each transaction that it commits through `transact` holds an entry of its own, so that no change is
-   * without one; work that commits nothing, is rejected, denied or fails leaves its entry by itself.
+   * Does the work of a mutation. Each transaction that it commits through `transact` holds an entry of its own, so that
+   * no change is without one; work that commits nothing, is rejected, denied or fails leaves its entry by itself.
    */
   record<Result>(act: AuditAct, work: () => Promise<Result>): Promise<Result>;
   /** For what was refused outside of `record`. */
@@ -58,7 +66,8 @@ interface Acting {
 
 export function createAuditService({ store, transact, now = () => new Date() }: AuditServiceParts): AuditService {
   const current = new AsyncLocalStorage<Acting>();
-  const append = (act: AuditAct, outcome: AuditOutcome, code: string | null): Promise<void> => transact((tx) => store.append(tx, factsOf(act, outcome, code), now()));
+  const append = (act: AuditAct, outcome: AuditOutcome, code: string | null): Promise<void> =>
+    transact((tx) => store.append(tx, factsOf(act, outcome, code), now()));
 
   return {
     record: async (act, work) => {
@@ -81,7 +90,11 @@ export function createAuditService({ store, transact, now = () => new Date() }: 
       if (acting === undefined) return transact(work);
       const result = await transact(async (tx) => {
         const value = await work(tx);
-        await store.append(tx, factsOf({ ...acting.act, subject: idOf(value) ?? acting.act.subject }, 'DONE', null), now());
+        await store.append(
+          tx,
+          factsOf({ ...acting.act, subject: idOf(value) ?? acting.act.subject }, 'DONE', null),
+          now(),
+        );
         return value;
       });
       acting.committed = true;
@@ -118,8 +131,15 @@ export async function verifyChain(store: AuditStore, kept: AuditHead = EMPTY_HEA
   }
 }
 
-function factsOf({ viewer, address, requestId, action, subject }: AuditAct, outcome: AuditOutcome, code: string | null): AuditFacts {
-  const who = viewer.kind === 'KEY' ? { person: viewer.owner, keyId: viewer.keyId, keyName: viewer.name } : { person: null, keyId: null, keyName: null };
+function factsOf(
+  { viewer, address, requestId, action, subject }: AuditAct,
+  outcome: AuditOutcome,
+  code: string | null,
+): AuditFacts {
+  const who =
+    viewer.kind === 'KEY'
+      ? { person: viewer.owner, keyId: viewer.keyId, keyName: viewer.name }
+      : { person: null, keyId: null, keyName: null };
   return { ...who, address, requestId, action, subject, outcome, code };
 }
 
@@ -129,7 +149,8 @@ export function isDenial(code: string): boolean {
 
 /** The code of the first user error in a payload. */
 function userErrorOf(result: unknown): string | undefined {
-  if (typeof result !== 'object' || result === null || !('userErrors' in result) || !Array.isArray(result.userErrors)) return undefined;
+  if (typeof result !== 'object' || result === null || !('userErrors' in result) || !Array.isArray(result.userErrors))
+    return undefined;
   const [first]: unknown[] = result.userErrors;
   return typeof first === 'object' && first !== null && 'code' in first ? String(first.code) : undefined;
 }

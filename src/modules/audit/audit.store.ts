@@ -36,14 +36,33 @@ export function createAuditStore(db: Database) {
       const size = pageSizeOf(page);
       const after = sequenceAfter(page);
       const equal = Object.fromEntries(Object.entries(filter).filter(([, value]) => value != null));
-      const where: Prisma.AuditEntryWhereInput = { ...equal, at: { ...(from == null ? {} : { gte: from }), ...(until == null ? {} : { lt: until }) } };
-      const rows = await db.auditEntry.findMany({ where: after === undefined ? where : { AND: [where, { sequence: { lt: after } }] }, orderBy: { sequence: 'desc' }, take: size + 1 });
-      return pageOf(rows.map(toRecord), size, (entry) => encodeCursor([entry.sequence]), after !== undefined, () => db.auditEntry.count({ where }));
+      const where: Prisma.AuditEntryWhereInput = {
+        ...equal,
+        at: { ...(from == null ? {} : { gte: from }), ...(until == null ? {} : { lt: until }) },
+      };
+      const rows = await db.auditEntry.findMany({
+        where: after === undefined ? where : { AND: [where, { sequence: { lt: after } }] },
+        orderBy: { sequence: 'desc' },
+        take: size + 1,
+      });
+      return pageOf(
+        rows.map(toRecord),
+        size,
+        (entry) => encodeCursor([entry.sequence]),
+        after !== undefined,
+        () => db.auditEntry.count({ where }),
+      );
     },
 
     /** Entries after `sequence`, oldest first. */
     following: async (sequence: number, limit: number): Promise<AuditRecord[]> =>
-      (await db.auditEntry.findMany({ where: { sequence: { gt: sequence } }, orderBy: { sequence: 'asc' }, take: limit })).map(toRecord),
+      (
+        await db.auditEntry.findMany({
+          where: { sequence: { gt: sequence } },
+          orderBy: { sequence: 'asc' },
+          take: limit,
+        })
+      ).map(toRecord),
   };
 }
 
@@ -54,5 +73,10 @@ function toRecord({ sequence, ...row }: AuditEntry): AuditRecord {
 function sequenceAfter(page: PageArguments): number | undefined {
   const [sequence] = decodeCursor(page, 1) ?? [];
   if (sequence === undefined || (typeof sequence === 'number' && Number.isSafeInteger(sequence))) return sequence;
-  throw new DomainError({ code: 'CURSOR_INVALID', message: 'after is not a cursor of this list.', field: 'after', hint: 'Pass pageInfo.endCursor of the previous page, with the same filter.' });
+  throw new DomainError({
+    code: 'CURSOR_INVALID',
+    message: 'after is not a cursor of this list.',
+    field: 'after',
+    hint: 'Pass pageInfo.endCursor of the previous page, with the same filter.',
+  });
 }

@@ -9,7 +9,8 @@ const service = path.join(import.meta.dirname, 'audit.service.ts');
 
 export const AuditOutcome = enumType({
   name: 'AuditOutcome',
-  description: 'DONE: committed, or nothing was to be done. REJECTED: a user error. DENIED: not allowed. FAILED: a fault of the server.',
+  description:
+    'DONE: committed, or nothing was to be done. REJECTED: a user error. DENIED: not allowed. FAILED: a fault of the server.',
   members: [...AUDIT_OUTCOMES],
 });
 
@@ -25,7 +26,9 @@ export const AuditEntry = objectType({
     t.string('keyName');
     t.string('address', { description: 'Of the client, as far as the declared proxies can tell.' });
     t.nonNull.string('requestId');
-    t.nonNull.string('action', { description: 'A mutation such as Mutation.createKey, or what was refused, such as GET /artifacts.' });
+    t.nonNull.string('action', {
+      description: 'A mutation such as Mutation.createKey, or what was refused, such as GET /artifacts.',
+    });
     t.string('subject', { description: 'What it was about: an id, or the reference that its sender gave.' });
     t.nonNull.field('outcome', { type: 'AuditOutcome' });
     t.string('code', { description: 'Of the error.' });
@@ -61,7 +64,10 @@ export const AuditVerification = objectType({
   definition(t) {
     t.nonNull.float('entryCount', { description: 'Entries that hold.' });
     t.nonNull.field('head', { type: 'AuditHead' });
-    t.field('fault', { type: 'AuditFault', description: 'The first thing that is wrong; null when the log is as it was written.' });
+    t.field('fault', {
+      type: 'AuditFault',
+      description: 'The first thing that is wrong; null when the log is as it was written.',
+    });
   },
 });
 
@@ -87,6 +93,10 @@ export const AuditQueries = extendType({
       args: { ...pageArguments, filter: arg({ type: 'AuditFilter' }) },
       resolve: (_root, args, ctx) => ctx.services.audit.list(ctx.viewer, args, args.filter ?? {}),
     });
-    t.nonNull.field('verifyAudit', { type: 'AuditVerification', description: 'Computes every hash anew.', resolve: (_root, _args, ctx) => ctx.services.audit.verify(ctx.viewer) });
+    t.nonNull.field('verifyAudit', {
+      type: 'AuditVerification',
+      description: 'Computes every hash anew.',
+      resolve: (_root, _args, ctx) => ctx.services.audit.verify(ctx.viewer),
+    });
   },
 });

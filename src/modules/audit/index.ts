@@ -1,6 +1,12 @@
 /** The audit log: who did what, when and from where; append-only and chained. */
 import type { Database, Transact } from '../../platform/db.ts';
-import { createAuditService as createService, verifyChain, type AuditService, type AuditServiceParts, type AuditVerification } from './audit.service.ts';
+import {
+  createAuditService as createService,
+  verifyChain,
+  type AuditService,
+  type AuditServiceParts,
+  type AuditVerification,
+} from './audit.service.ts';
 import type { AuditHead } from './audit.rules.ts';
 import { createAuditStore } from './audit.store.ts';
 
@@ -8,7 +14,11 @@ export { AUDIT_OUTCOMES, type AuditHead, type AuditOutcome, type AuditRecord } f
 export { isDenial, type AuditAct, type AuditService, type AuditVerification } from './audit.service.ts';
 export type { AuditFilter } from './audit.store.ts';
 
-export function createAuditService({ db, transact, ...parts }: { readonly db: Database; readonly transact: Transact } & Pick<AuditServiceParts, 'now'>): AuditService {
+export function createAuditService({
+  db,
+  transact,
+  ...parts
+}: { readonly db: Database; readonly transact: Transact } & Pick<AuditServiceParts, 'now'>): AuditService {
   return createService({ ...parts, transact, store: createAuditStore(db) });
 }
 

@@ -16,7 +16,12 @@ export interface CardService {
    * @param serverUrl where this registry is reached, without a slash at its end.
    * @throws DomainError DATASET_NOT_FOUND or DATASET_VERSION_NOT_FOUND.
    */
-  dataset(viewer: Viewer, datasetId: string, version: number | undefined, serverUrl: string): Promise<Record<string, unknown>>;
+  dataset(
+    viewer: Viewer,
+    datasetId: string,
+    version: number | undefined,
+    serverUrl: string,
+  ): Promise<Record<string, unknown>>;
   /** Markdown with YAML front matter and the newest 200 evaluations. Throws CHECKPOINT_NOT_FOUND. */
   checkpoint(viewer: Viewer, checkpointId: string, serverUrl: string): Promise<string>;
 }
@@ -32,19 +37,37 @@ export function createCardService({ datasets, models, runs, evaluations }: CardS
   const requireDataset = async (viewer: Viewer, id: string): Promise<DatasetRecord> => {
     const dataset = await datasets.get(viewer, { id });
     if (dataset !== undefined) return dataset;
-    throw new DomainError({ code: 'DATASET_NOT_FOUND', message: 'There is no dataset with this id.', hint: 'List them with the query datasets.' });
+    throw new DomainError({
+      code: 'DATASET_NOT_FOUND',
+      message: 'There is no dataset with this id.',
+      hint: 'List them with the query datasets.',
+    });
   };
-  const sealedVersion = async (viewer: Viewer, dataset: DatasetRecord, wanted: number | undefined): Promise<SealedVersionRecord | undefined> => {
+  const sealedVersion = async (
+    viewer: Viewer,
+    dataset: DatasetRecord,
+    wanted: number | undefined,
+  ): Promise<SealedVersionRecord | undefined> => {
     // Newest first, and page by page: many imports that came to nothing may lie before it.
-    for (let after: string | null = null; ; ) {
-      const { edges, pageInfo }: Page<DatasetVersionRecord> = await datasets.versions(viewer, dataset.id, { first: MAX_PAGE_SIZE, after });
-      const found = edges.map(({ node }) => node).find(({ version, status }) => status === 'SEALED' && (wanted === undefined || version === wanted));
+    for (let after: string | null = null; ;) {
+      const { edges, pageInfo }: Page<DatasetVersionRecord> = await datasets.versions(viewer, dataset.id, {
+        first: MAX_PAGE_SIZE,
+        after,
+      });
+      const found = edges
+        .map(({ node }) => node)
+        .find(({ version, status }) => status === 'SEALED' && (wanted === undefined || version === wanted));
       if (found !== undefined) return (await datasets.requireSealedVersions([found.id]))[0];
       if (!pageInfo.hasNextPage) break;
       after = pageInfo.endCursor;
     }
     if (wanted === undefined) return undefined;
-    throw new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: `The dataset has no sealed version ${wanted}.`, field: 'version', hint: 'List them with Dataset.versions.' });
+    throw new DomainError({
+      code: 'DATASET_VERSION_NOT_FOUND',
+      message: `The dataset has no sealed version ${wanted}.`,
+      field: 'version',
+      hint: 'List them with Dataset.versions.',
+    });
   };
   const seen = async (viewer: Viewer, versionId: string): Promise<SeenVersion> => {
     const version = await datasets.getVersion(viewer, versionId);
@@ -59,7 +82,12 @@ export function createCardService({ datasets, models, runs, evaluations }: CardS
     checkpoint: async (viewer, checkpointId, serverUrl) => {
       const checkpoint = await models.getCheckpoint(viewer, checkpointId);
       const model = checkpoint === undefined ? undefined : await models.get(viewer, { id: checkpoint.modelId });
-      if (checkpoint === undefined || model === undefined) throw new DomainError({ code: 'CHECKPOINT_NOT_FOUND', message: 'There is no checkpoint with this id.', hint: 'List them with the query checkpoints.' });
+      if (checkpoint === undefined || model === undefined)
+        throw new DomainError({
+          code: 'CHECKPOINT_NOT_FOUND',
+          message: 'There is no checkpoint with this id.',
+          hint: 'List them with the query checkpoints.',
+        });
       const pretraining = await models.pretrainingOf(checkpointId);
       const found = await evaluations.ofCheckpoint(viewer, checkpointId, MAX_PAGE_SIZE);
       // Most evaluations of a checkpoint share a few versions: each is looked up once.
@@ -72,10 +100,17 @@ export function createCardService({ datasets, models, runs, evaluations }: CardS
       return modelCardOf({
         model,
         checkpoint,
-        trainedOn: await Promise.all(pretraining.versions.map(async ({ datasetVersionId, isPart }) => ({ ...(await seenOnce(datasetVersionId)), isPart }))),
+        trainedOn: await Promise.all(
+          pretraining.versions.map(async ({ datasetVersionId, isPart }) => ({
+            ...(await seenOnce(datasetVersionId)),
+            isPart,
+          })),
+        ),
         isTrainingComplete: pretraining.isComplete,
         run: checkpoint.sourceRunId === null ? undefined : await runs.get(viewer, checkpoint.sourceRunId),
-        evaluations: await Promise.all(found.map(async (evaluation) => ({ ...(await seenOnce(evaluation.datasetVersionId)), evaluation }))),
+        evaluations: await Promise.all(
+          found.map(async (evaluation) => ({ ...(await seenOnce(evaluation.datasetVersionId)), evaluation })),
+        ),
         serverUrl,
       });
     },

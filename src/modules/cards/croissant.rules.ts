@@ -1,4 +1,7 @@
-/** Dataset cards: Croissant 1.1 JSON-LD (https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html). Pure; what is not known is absent. */
+/**
+ * Dataset cards: Croissant 1.1 JSON-LD (https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html). Pure; what
+ * is not known is absent.
+ */
 import type { DatasetRecord, SealedVersionRecord } from '../datasets/index.ts';
 
 /** Appendix 1 of the specification. */
@@ -79,11 +82,28 @@ export function croissantOf({ dataset, version, serverUrl }: CroissantFacts): Re
     name: dataset.name,
     description: descriptionOf(dataset),
     ...present('alternateName', dataset.slug === dataset.name ? null : dataset.slug),
-    ...present('license', licence !== null && SPDX.test(licence) ? `https://spdx.org/licenses/${licence}` : licence === null ? null : { '@type': 'CreativeWork', name: licence }),
+    ...present(
+      'license',
+      licence !== null && SPDX.test(licence)
+        ? `https://spdx.org/licenses/${licence}`
+        : licence === null
+          ? null
+          : { '@type': 'CreativeWork', name: licence },
+    ),
     url: page,
     ...present('sameAs', dataset.homepageUrl),
-    ...present('creator', citation?.authors == null ? null : citation.authors.split(/,\s*/).map((name) => ({ '@type': 'Person', name }))),
-    ...present('datePublished', dataset.publishedYear === null ? (dataset.provenance === 'LOCAL' && version?.sealedAt != null ? version.sealedAt.toISOString() : null) : String(dataset.publishedYear)),
+    ...present(
+      'creator',
+      citation?.authors == null ? null : citation.authors.split(/,\s*/).map((name) => ({ '@type': 'Person', name })),
+    ),
+    ...present(
+      'datePublished',
+      dataset.publishedYear === null
+        ? dataset.provenance === 'LOCAL' && version?.sealedAt != null
+          ? version.sealedAt.toISOString()
+          : null
+        : String(dataset.publishedYear),
+    ),
     ...present('citeAs', cite),
     keywords: keywordsOf(dataset),
     isLiveDataset: false,
@@ -111,7 +131,9 @@ function keywordsOf(dataset: DatasetRecord): string[] {
     ...dataset.stains.map((stain) => stain.name),
     dataset.imageKind,
     ...dataset.tasks.map((task) => task.toLowerCase()),
-    ...dataset.resolutions.flatMap(({ micronsPerPixel }) => (micronsPerPixel === null ? [] : [`${micronsPerPixel} um/px`])),
+    ...dataset.resolutions.flatMap(({ micronsPerPixel }) =>
+      micronsPerPixel === null ? [] : [`${micronsPerPixel} um/px`],
+    ),
     ...(dataset.synthetic ? ['SYNTHETIC'] : []),
   ];
 }
@@ -119,20 +141,43 @@ function keywordsOf(dataset: DatasetRecord): string[] {
 function citationOf({ citation }: DatasetRecord): string | null {
   if (citation === null) return null;
   const { authors, title, venue, doi, arxiv } = citation;
-  const parts = [authors, title, venue, doi === null ? null : `https://doi.org/${doi}`, arxiv === null ? null : `arXiv:${arxiv}`].filter((part) => part !== null);
+  const parts = [
+    authors,
+    title,
+    venue,
+    doi === null ? null : `https://doi.org/${doi}`,
+    arxiv === null ? null : `arXiv:${arxiv}`,
+  ].filter((part) => part !== null);
   return parts.length === 0 ? null : parts.join('. ');
 }
 
 function filesOf(version: SealedVersionRecord, serverUrl: string): Record<string, unknown> {
-  const file = (id: string, sha256: string, encodingFormat: string) => ({ '@type': 'cr:FileObject', '@id': id, name: id, contentUrl: `${serverUrl}/artifacts/${sha256}`, encodingFormat, sha256 });
-  const shards = version.shards.map(({ sha256, byteSize }, index) => ({ ...file(`${SHARDS}/${String(index).padStart(5, '0')}.tar`, sha256, 'application/x-tar'), contentSize: `${byteSize} B` }));
+  const file = (id: string, sha256: string, encodingFormat: string) => ({
+    '@type': 'cr:FileObject',
+    '@id': id,
+    name: id,
+    contentUrl: `${serverUrl}/artifacts/${sha256}`,
+    encodingFormat,
+    sha256,
+  });
+  const shards = version.shards.map(({ sha256, byteSize }, index) => ({
+    ...file(`${SHARDS}/${String(index).padStart(5, '0')}.tar`, sha256, 'application/x-tar'),
+    contentSize: `${byteSize} B`,
+  }));
   return {
     version: `${version.version}.0.0`,
     ...present('dateModified', version.sealedAt?.toISOString()),
     distribution: [
       file(MANIFEST, version.manifestSha256, 'application/jsonlines'),
       ...shards,
-      { '@type': 'cr:FileSet', '@id': 'image-files', name: 'image-files', containedIn: shards.map((shard) => ({ '@id': shard['@id'] })), encodingFormat: Object.keys(IMAGE_FORMATS), includes: Object.values(IMAGE_FORMATS) },
+      {
+        '@type': 'cr:FileSet',
+        '@id': 'image-files',
+        name: 'image-files',
+        containedIn: shards.map((shard) => ({ '@id': shard['@id'] })),
+        encodingFormat: Object.keys(IMAGE_FORMATS),
+        includes: Object.values(IMAGE_FORMATS),
+      },
     ],
     recordSet: [
       {
@@ -162,10 +207,20 @@ function filesOf(version: SealedVersionRecord, serverUrl: string): Record<string
             '@id': 'images/key',
             name: 'key',
             dataType: 'sc:Text',
-            source: { fileSet: { '@id': 'image-files' }, extract: { fileProperty: 'filename' }, transform: { regex: '^(.*)\\.[a-z]+$' } },
+            source: {
+              fileSet: { '@id': 'image-files' },
+              extract: { fileProperty: 'filename' },
+              transform: { regex: '^(.*)\\.[a-z]+$' },
+            },
             references: { '@id': 'manifest/key' },
           },
-          { '@type': 'cr:Field', '@id': 'images/content', name: 'content', dataType: 'sc:ImageObject', source: { fileSet: { '@id': 'image-files' }, extract: { fileProperty: 'content' } } },
+          {
+            '@type': 'cr:Field',
+            '@id': 'images/content',
+            name: 'content',
+            dataType: 'sc:ImageObject',
+            source: { fileSet: { '@id': 'image-files' }, extract: { fileProperty: 'content' } },
+          },
         ],
       },
     ],
@@ -173,5 +228,12 @@ function filesOf(version: SealedVersionRecord, serverUrl: string): Record<string
 }
 
 function column(name: string, dataType: string | readonly string[], description: string): Record<string, unknown> {
-  return { '@type': 'cr:Field', '@id': `manifest/${name}`, name, description, dataType, source: { fileObject: { '@id': MANIFEST }, extract: { column: name } } };
+  return {
+    '@type': 'cr:Field',
+    '@id': `manifest/${name}`,
+    name,
+    description,
+    dataType,
+    source: { fileObject: { '@id': MANIFEST }, extract: { column: name } },
+  };
 }

@@ -27,7 +27,20 @@ export interface ModelCardFacts {
 }
 
 /** Hugging Face's names of licences are SPDX's in lower case. */
-const HUB_LICENCES = new Set(['apache-2.0', 'mit', 'cc0-1.0', 'cc-by-3.0', 'cc-by-4.0', 'cc-by-sa-4.0', 'cc-by-nc-4.0', 'cc-by-nc-nd-4.0', 'cc-by-nc-sa-4.0', 'bsd-2-clause', 'bsd-3-clause', 'gpl-3.0']);
+const HUB_LICENCES = new Set([
+  'apache-2.0',
+  'mit',
+  'cc0-1.0',
+  'cc-by-3.0',
+  'cc-by-4.0',
+  'cc-by-sa-4.0',
+  'cc-by-nc-4.0',
+  'cc-by-nc-nd-4.0',
+  'cc-by-nc-sa-4.0',
+  'bsd-2-clause',
+  'bsd-3-clause',
+  'gpl-3.0',
+]);
 
 export function modelCardOf(facts: ModelCardFacts): string {
   const { model, checkpoint } = facts;
@@ -39,7 +52,12 @@ export function modelCardOf(facts: ModelCardFacts): string {
     '',
     `# ${plain(model.name)}, version ${checkpoint.version}`,
     '',
-    ...(isSynthetic ? ['**SYNTHETIC: trained on images that a program drew. It shows that the machinery works, and is worth nothing on tissue.**', ''] : []),
+    ...(isSynthetic
+      ? [
+          '**SYNTHETIC: trained on images that a program drew. It shows that the machinery works, and is worth nothing on tissue.**',
+          '',
+        ]
+      : []),
     ...(model.description === null ? [] : [plain(model.description), '']),
     `A ${checkpoint.encoder} that turns one image into an embedding of ${checkpoint.embeddingDim} numbers. Checkpoint \`${checkpoint.id}\`${checkpoint.sha256 === null ? '; its weights are not in this registry.' : `, sha256 \`${checkpoint.sha256}\`.`}`,
     '',
@@ -49,7 +67,11 @@ export function modelCardOf(facts: ModelCardFacts): string {
     ...section('What it was trained on', trainingDataLines(facts)),
     ...section('How it was trained', procedureLines(facts)),
     ...section('Evaluation', evaluationLines(facts)),
-    ...(checkpoint.sha256 === null ? [] : section('Download', [`\`${facts.serverUrl}/checkpoints/${checkpoint.id}/download?format=safetensors\` (or pytorch, onnx, tfjs). The ETag is the file's sha256. Tensors stand under torchvision's names and layouts, without \`fc\`.`])),
+    ...(checkpoint.sha256 === null
+      ? []
+      : section('Download', [
+          `\`${facts.serverUrl}/checkpoints/${checkpoint.id}/download?format=safetensors\` (or pytorch, onnx, tfjs). The ETag is the file's sha256. Tensors stand under torchvision's names and layouts, without \`fc\`.`,
+        ])),
   ].join('\n');
 }
 
@@ -57,23 +79,45 @@ function section(title: string, lines: readonly string[]): string[] {
   return lines.length === 0 ? [] : [`## ${title}`, '', ...lines, ''];
 }
 
-function frontMatterOf({ model, checkpoint, trainedOn, run, evaluations }: ModelCardFacts): (readonly [string, unknown])[] {
+function frontMatterOf({
+  model,
+  checkpoint,
+  trainedOn,
+  run,
+  evaluations,
+}: ModelCardFacts): (readonly [string, unknown])[] {
   const licence = model.licence ?? checkpoint.importedFrom?.licence ?? null;
   const isHubLicence = licence !== null && HUB_LICENCES.has(licence.toLowerCase());
   const datasets = [...new Set(trainedOn.map(({ dataset }) => dataset.slug))];
   return [
-    ...(licence === null ? [] : isHubLicence ? [['license', licence.toLowerCase()] as const] : [['license', 'other'] as const, ['license_name', licence] as const]),
+    ...(licence === null
+      ? []
+      : isHubLicence
+        ? [['license', licence.toLowerCase()] as const]
+        : [['license', 'other'] as const, ['license_name', licence] as const]),
     ['pipeline_tag', 'image-feature-extraction'],
-    ['tags', ['histopathology', checkpoint.encoder.toLowerCase(), ...(run === undefined ? [] : ['self-supervised', 'simclr'])]],
+    [
+      'tags',
+      ['histopathology', checkpoint.encoder.toLowerCase(), ...(run === undefined ? [] : ['self-supervised', 'simclr'])],
+    ],
     ...(datasets.length === 0 ? [] : [['datasets', datasets] as const]),
-    ...(evaluations.length === 0 ? [] : [['model-index', [{ name: model.slug, results: evaluations.map(resultOf) }]] as const]),
+    ...(evaluations.length === 0
+      ? []
+      : [['model-index', [{ name: model.slug, results: evaluations.map(resultOf) }]] as const]),
   ];
 }
 
 function resultOf({ evaluation, dataset, version }: ModelCardFacts['evaluations'][number]): unknown {
   return {
-    task: { type: evaluation.protocol === 'REGRESSION' ? 'tabular-regression' : 'image-classification', name: words(evaluation.protocol) },
-    dataset: { type: dataset.slug, name: `${dataset.name}, version ${version.version}`, ...(version.digest === null ? {} : { revision: version.digest }) },
+    task: {
+      type: evaluation.protocol === 'REGRESSION' ? 'tabular-regression' : 'image-classification',
+      name: words(evaluation.protocol),
+    },
+    dataset: {
+      type: dataset.slug,
+      name: `${dataset.name}, version ${version.version}`,
+      ...(version.digest === null ? {} : { revision: version.digest }),
+    },
     metrics: evaluation.metrics.map(({ name, value }) => ({ type: name, value })),
   };
 }
@@ -90,10 +134,20 @@ function contractLines({ inputContract: contract }: CheckpointRecord): string[] 
 }
 
 function trainingDataLines({ trainedOn, isTrainingComplete }: ModelCardFacts): string[] {
-  const rows = trainedOn.map(({ dataset, version, isPart }) => `| ${plain(dataset.name)}${dataset.synthetic ? ' (SYNTHETIC)' : ''} | ${version.version} | ${version.imageCount}${isPart ? ', a part of them' : ''} | ${plain(dataset.licence ?? '')} | \`${version.digest ?? ''}\` |`);
+  const rows = trainedOn.map(
+    ({ dataset, version, isPart }) =>
+      `| ${plain(dataset.name)}${dataset.synthetic ? ' (SYNTHETIC)' : ''} | ${version.version} | ${version.imageCount}${isPart ? ', a part of them' : ''} | ${plain(dataset.licence ?? '')} | \`${version.digest ?? ''}\` |`,
+  );
   return [
-    ...(rows.length === 0 ? [] : ['| dataset | version | images | licence | digest |', '| --- | --- | --- | --- | --- |', ...rows]),
-    ...(isTrainingComplete ? [] : [...(rows.length === 0 ? [] : ['']), 'Weights that came from elsewhere are in it: it may have seen more than is known here.']),
+    ...(rows.length === 0
+      ? []
+      : ['| dataset | version | images | licence | digest |', '| --- | --- | --- | --- | --- |', ...rows]),
+    ...(isTrainingComplete
+      ? []
+      : [
+          ...(rows.length === 0 ? [] : ['']),
+          'Weights that came from elsewhere are in it: it may have seen more than is known here.',
+        ]),
   ];
 }
 
@@ -105,12 +159,18 @@ function procedureLines({ run, checkpoint, serverUrl }: ModelCardFacts): string[
       '```json',
       JSON.stringify(run.config, null, 2),
       '```',
-      ...(run.environment === null ? [] : ['', 'Carried out by:', '', '```json', JSON.stringify(run.environment, null, 2), '```']),
+      ...(run.environment === null
+        ? []
+        : ['', 'Carried out by:', '', '```json', JSON.stringify(run.environment, null, 2), '```']),
       '',
       `Its series are at ${serverUrl}/runs/${run.id}`,
     ];
   }
-  const known = checkpoint.trainingFacts.flatMap(({ name, value, sources }) => (value === null ? [] : [`- ${plain(name)}: ${plain(value)}${sources.length === 0 ? '' : ` (${plain(sources.join(', '))})`}`]));
+  const known = checkpoint.trainingFacts.flatMap(({ name, value, sources }) =>
+    value === null
+      ? []
+      : [`- ${plain(name)}: ${plain(value)}${sources.length === 0 ? '' : ` (${plain(sources.join(', '))})`}`],
+  );
   const from = checkpoint.importedFrom?.url ?? checkpoint.importedFrom?.fileName ?? null;
   return [...(from === null ? [] : [`Imported from ${plain(from)}.`, '']), ...known];
 }
@@ -119,11 +179,19 @@ function evaluationLines({ evaluations }: ModelCardFacts): string[] {
   if (evaluations.length === 0) return [];
   const rows = evaluations.flatMap(({ evaluation, dataset, version }) =>
     evaluation.metrics.map((metric) => {
-      const beside = evaluation.baselines.flatMap(({ kind, metrics }) => metrics.flatMap((same) => (same.name === metric.name ? [`${words(kind)} ${same.value.toFixed(3)}`] : [])));
+      const beside = evaluation.baselines.flatMap(({ kind, metrics }) =>
+        metrics.flatMap((same) => (same.name === metric.name ? [`${words(kind)} ${same.value.toFixed(3)}`] : [])),
+      );
       return `| ${plain(dataset.name)}, version ${version.version} | ${words(evaluation.protocol)} | ${metric.name} | ${interval(metric)} | ${beside.join(', ')} |`;
     }),
   );
-  return ['Intervals are 95 %, by a bootstrap over groups (patients or slides). The baselines went through the same protocol.', '', '| dataset | protocol | metric | value | baselines |', '| --- | --- | --- | --- | --- |', ...rows];
+  return [
+    'Intervals are 95 %, by a bootstrap over groups (patients or slides). The baselines went through the same protocol.',
+    '',
+    '| dataset | protocol | metric | value | baselines |',
+    '| --- | --- | --- | --- | --- |',
+    ...rows,
+  ];
 }
 
 function interval({ value, ci95Low, ci95High }: EvaluationMetricRecord): string {
@@ -137,7 +205,10 @@ function words(name: string): string {
 
 /** JSON is YAML, but for a few line ends that YAML knows and JSON does not. */
 function yaml(value: unknown): string {
-  return JSON.stringify(value).replaceAll(/[\u0085\u2028\u2029]/g, (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`);
+  return JSON.stringify(value).replaceAll(
+    /[\u0085\u2028\u2029]/g,
+    (letter) => `\\u${letter.charCodeAt(0).toString(16).padStart(4, '0')}`,
+  );
 }
 
 /** What people wrote, on one line and as they wrote it: no markup of theirs takes effect. */

@@ -22,13 +22,33 @@ export const FACT_FIELDS = {
   homepage: 'homepageUrl',
 } as const;
 type FactField = keyof typeof FACT_FIELDS;
-const factField = z.enum(['organs', 'stains', 'magnifications', 'microns_per_pixel', 'image_kind', 'image_count', 'wsi_count', 'pixel_size', 'classes', 'tasks', 'licence', 'year', 'citation', 'homepage']);
+const factField = z.enum([
+  'organs',
+  'stains',
+  'magnifications',
+  'microns_per_pixel',
+  'image_kind',
+  'image_count',
+  'wsi_count',
+  'pixel_size',
+  'classes',
+  'tasks',
+  'licence',
+  'year',
+  'citation',
+  'homepage',
+]);
 
 const text = z.string().trim().min(1);
 const texts = z.array(text).refine((items) => new Set(items).size === items.length, 'must not repeat a value');
 const positives = z.array(z.number().positive()).min(1);
 const slug = z.string().regex(SLUG_PATTERN, 'must be lower-case words joined by hyphens');
-const PROVENANCES = { 'paper-table': 'PAPER_TABLE', 'paper-text': 'PAPER_TEXT', 'other-source': 'OTHER_SOURCE', candidate: 'CANDIDATE' } as const;
+const PROVENANCES = {
+  'paper-table': 'PAPER_TABLE',
+  'paper-text': 'PAPER_TEXT',
+  'other-source': 'OTHER_SOURCE',
+  candidate: 'CANDIDATE',
+} as const;
 const TASKS = {
   classification: 'CLASSIFICATION',
   segmentation: 'SEGMENTATION',
@@ -61,16 +81,34 @@ export const catalogueRowSchema = z
     wsi_count: z.number().int().positive().optional(),
     pixel_size: text.optional(),
     classes: texts.optional(),
-    tasks: z.array(z.enum(['classification', 'segmentation', 'detection', 'regression', 'registration', 'retrieval', 'survival'])).min(1),
+    tasks: z
+      .array(
+        z.enum(['classification', 'segmentation', 'detection', 'regression', 'registration', 'retrieval', 'survival']),
+      )
+      .min(1),
     licence: text.nullable(),
     year: z.number().int().min(1900).max(2100),
-    citation: z.strictObject({ authors: text.nullable(), title: text.nullable(), venue: text.nullable(), doi: text.nullable(), arxiv: text.nullable() }),
+    citation: z.strictObject({
+      authors: text.nullable(),
+      title: text.nullable(),
+      venue: text.nullable(),
+      doi: text.nullable(),
+      arxiv: text.nullable(),
+    }),
     homepage: z.url({ protocol: /^https?$/ }),
     notes: text.optional(),
     paper_roles: texts.optional(),
     parent_collections: z.array(slug).optional(),
     subcollections: z
-      .array(z.strictObject({ slug, organ: text.optional(), slides: z.number().int().positive(), magnifications: positives.optional(), source: text }))
+      .array(
+        z.strictObject({
+          slug,
+          organ: text.optional(),
+          slides: z.number().int().positive(),
+          magnifications: positives.optional(),
+          source: text,
+        }),
+      )
       .optional(),
     /** read: somebody read it in the named source. recalled: from memory. null: the value itself is not known. */
     evidence: z.record(factField, z.enum(['read', 'recalled']).nullable()),
@@ -81,14 +119,23 @@ export const catalogueRowSchema = z
     for (const field of factField.options) {
       const evidence = row.evidence[field] ?? null;
       const isKnown = (row[field] ?? null) !== null;
-      const complain = (message: string): void => context.addIssue({ code: 'custom', path: ['evidence', field], message });
+      const complain = (message: string): void =>
+        context.addIssue({ code: 'custom', path: ['evidence', field], message });
       if (isKnown && evidence === null) complain('must be read or recalled, because the value is given');
       if (!isKnown && evidence !== null) complain('must be null, because the value is not known');
-      if ((evidence === 'read') !== (row.field_sources[field] !== undefined)) complain('must be read if and only if field_sources names the source');
+      if ((evidence === 'read') !== (row.field_sources[field] !== undefined))
+        complain('must be read if and only if field_sources names the source');
     }
     const objectives = row.objective_magnifications;
-    if (objectives !== undefined && (row.magnification_kind !== 'total' || objectives.length !== row.magnifications?.length)) {
-      context.addIssue({ code: 'custom', path: ['objective_magnifications'], message: 'must stand beside as many total magnifications' });
+    if (
+      objectives !== undefined &&
+      (row.magnification_kind !== 'total' || objectives.length !== row.magnifications?.length)
+    ) {
+      context.addIssue({
+        code: 'custom',
+        path: ['objective_magnifications'],
+        message: 'must stand beside as many total magnifications',
+      });
     }
   });
 export type CatalogueRow = z.infer<typeof catalogueRowSchema>;
@@ -135,7 +182,9 @@ export function datasetOfRow(row: CatalogueRow): CatalogueDataset {
  * Magnifications and um/px as rows: in one row only when there is exactly one of each, for only then is it
  * certain that they belong together. Total magnifications never stand in for the objective's.
  */
-export function resolutionsOf(row: Pick<CatalogueRow, 'magnifications' | 'magnification_kind' | 'objective_magnifications' | 'microns_per_pixel'>): ResolutionRecord[] {
+export function resolutionsOf(
+  row: Pick<CatalogueRow, 'magnifications' | 'magnification_kind' | 'objective_magnifications' | 'microns_per_pixel'>,
+): ResolutionRecord[] {
   const magnifications = (row.magnifications ?? []).map((value, index) =>
     row.magnification_kind === 'total'
       ? { magnification: row.objective_magnifications?.[index] ?? null, totalMagnification: value }
@@ -144,7 +193,12 @@ export function resolutionsOf(row: Pick<CatalogueRow, 'magnifications' | 'magnif
   const micronsPerPixel = row.microns_per_pixel ?? [];
   const [magnification] = magnifications;
   const [microns] = micronsPerPixel;
-  if (magnifications.length === 1 && micronsPerPixel.length === 1 && magnification !== undefined && microns !== undefined) {
+  if (
+    magnifications.length === 1 &&
+    micronsPerPixel.length === 1 &&
+    magnification !== undefined &&
+    microns !== undefined
+  ) {
     return [{ ...magnification, micronsPerPixel: microns }];
   }
   return [

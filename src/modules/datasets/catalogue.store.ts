@@ -25,7 +25,10 @@ const SEED_LOCK = 7_202_612;
 export function seedCatalogue(db: Database, catalogue: readonly CatalogueDataset[]): Promise<SeedReport> {
   return transactionsOf(db)(async (tx) => {
     await tx.$queryRaw`SELECT pg_advisory_xact_lock(${SEED_LOCK})::text`;
-    const rows = await tx.dataset.findMany({ where: { slug: { in: catalogue.map((dataset) => dataset.slug) } }, select: { id: true, slug: true, catalogueDigest: true, editedAt: true } });
+    const rows = await tx.dataset.findMany({
+      where: { slug: { in: catalogue.map((dataset) => dataset.slug) } },
+      select: { id: true, slug: true, catalogueDigest: true, editedAt: true },
+    });
     const existing = new Map(rows.map((row) => [row.slug, row]));
     const fresh: CatalogueDataset[] = [];
     const changed: { id: string; dataset: CatalogueDataset }[] = [];
@@ -46,7 +49,12 @@ export function seedCatalogue(db: Database, catalogue: readonly CatalogueDataset
       // Until autovacuum comes round, the planner takes the tables for empty and reads them row by row.
       await tx.$executeRaw`ANALYZE "Dataset", "Organ", "Stain", "DatasetOrgan", "DatasetStain", "DatasetResolution", "DatasetFactSource"`;
     }
-    return { created: fresh.map((dataset) => dataset.slug), updated: changed.map((each) => each.dataset.slug), unchanged, kept };
+    return {
+      created: fresh.map((dataset) => dataset.slug),
+      updated: changed.map((each) => each.dataset.slug),
+      unchanged,
+      kept,
+    };
   });
 }
 
@@ -57,7 +65,10 @@ interface Seeded {
 
 async function insertAll(tx: Transaction, datasets: readonly CatalogueDataset[]): Promise<Seeded[]> {
   const bySlug = new Map(datasets.map((dataset) => [dataset.slug, dataset]));
-  const created = await tx.dataset.createManyAndReturn({ data: datasets.map((dataset) => ({ slug: dataset.slug, ...catalogueColumnsOf(dataset) })), select: { id: true, slug: true } });
+  const created = await tx.dataset.createManyAndReturn({
+    data: datasets.map((dataset) => ({ slug: dataset.slug, ...catalogueColumnsOf(dataset) })),
+    select: { id: true, slug: true },
+  });
   return created.flatMap(({ id, slug }) => {
     const dataset = bySlug.get(slug);
     return dataset === undefined ? [] : [{ id, dataset }];
@@ -73,8 +84,13 @@ async function updateAll(tx: Transaction, changed: readonly Seeded[]): Promise<r
 }
 
 async function writeParts(tx: Transaction, seeded: readonly Seeded[]): Promise<void> {
-  await insertParts(tx, seeded.map(({ id, dataset }) => ({ id, facts: dataset })));
-  const facts = seeded.flatMap(({ id, dataset }) => dataset.factSources.map((fact) => ({ ...fact, sourceUrls: [...fact.sourceUrls], datasetId: id })));
+  await insertParts(
+    tx,
+    seeded.map(({ id, dataset }) => ({ id, facts: dataset })),
+  );
+  const facts = seeded.flatMap(({ id, dataset }) =>
+    dataset.factSources.map((fact) => ({ ...fact, sourceUrls: [...fact.sourceUrls], datasetId: id })),
+  );
   await tx.datasetFactSource.createMany({ data: facts });
 }
 
@@ -90,9 +106,13 @@ function catalogueColumnsOf(dataset: CatalogueDataset): Omit<Prisma.DatasetCreat
   };
 }
 
-/** Over all that is written, search text included, so that a change of ours reaches the rows as one of the files does. */
+/**
+ * Over all that is written, search text included, so that a change of ours reaches the rows as one of the files does.
+ */
 function digestOf(dataset: CatalogueDataset): string {
-  return createHash('sha256').update(JSON.stringify([dataset, columnsOf(dataset).searchText])).digest('hex');
+  return createHash('sha256')
+    .update(JSON.stringify([dataset, columnsOf(dataset).searchText]))
+    .digest('hex');
 }
 
 function distinct(coded: readonly OrganRecord[]): OrganRecord[] {

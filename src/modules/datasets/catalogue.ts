@@ -11,7 +11,9 @@ export class CatalogueError extends Error {
   readonly faults: readonly string[];
 
   constructor(faults: readonly string[]) {
-    super(`The catalogue has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`);
+    super(
+      `The catalogue has ${faults.length === 1 ? 'a fault' : `${faults.length} faults`}:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`,
+    );
     this.name = 'CatalogueError';
     this.faults = faults;
   }
@@ -30,15 +32,19 @@ export async function loadCatalogue(folder: string = CATALOGUE_FOLDER): Promise<
     const parsed = catalogueRowSchema.safeParse(parseJson(texts[index] ?? ''));
     if (parsed.success) {
       rows.push(parsed.data);
-      if (`${parsed.data.slug}.json` !== name) faults.push(`${name}: slug: must be the file's name, not "${parsed.data.slug}"`);
+      if (`${parsed.data.slug}.json` !== name)
+        faults.push(`${name}: slug: must be the file's name, not "${parsed.data.slug}"`);
     } else {
-      faults.push(...parsed.error.issues.map((issue) => `${name}: ${issue.path.join('.') || 'file'}: ${issue.message}`));
+      faults.push(
+        ...parsed.error.issues.map((issue) => `${name}: ${issue.path.join('.') || 'file'}: ${issue.message}`),
+      );
     }
   }
   const slugs = new Set(names.map((name) => name.slice(0, -'.json'.length)));
   for (const row of rows) {
     for (const parent of row.parent_collections ?? []) {
-      if (!slugs.has(parent) || parent === row.slug) faults.push(`${row.slug}.json: parent_collections: "${parent}" is no other dataset of the catalogue`);
+      if (!slugs.has(parent) || parent === row.slug)
+        faults.push(`${row.slug}.json: parent_collections: "${parent}" is no other dataset of the catalogue`);
     }
   }
   if (faults.length > 0) throw new CatalogueError(faults);

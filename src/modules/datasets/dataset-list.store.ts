@@ -5,7 +5,15 @@ import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import type { DatasetFacetsRecord, DatasetRecord, FacetCountRecord } from './datasets.records.ts';
 import { isId } from '../../input.ts';
-import { searchOf, UNKNOWN_LICENCE, type DatasetFilter, type DatasetOrder, type DatasetOrderField, type DatasetSearch, type NumberRange } from './datasets.rules.ts';
+import {
+  searchOf,
+  UNKNOWN_LICENCE,
+  type DatasetFilter,
+  type DatasetOrder,
+  type DatasetOrderField,
+  type DatasetSearch,
+  type NumberRange,
+} from './datasets.rules.ts';
 
 /** A `DatasetRecord` as it stands in JSON. */
 interface RowJson extends Omit<DatasetRecord, 'createdAt' | 'updatedAt' | 'editedAt'> {
@@ -20,9 +28,9 @@ interface Row {
 }
 
 /**
- * Whole records in one statement. The parts are looked up for each row: gathered for the page at once, PostgreSQL would rather read
- * their whole tables. The page comes as one JSON value, because the driver's work on 30 columns of 50 rows would cost more than the
- * database's.
+ * Whole records in one statement. The parts are looked up for each row: gathered for the page at once, PostgreSQL would
+ * rather read their whole tables. The page comes as one JSON value, because the driver's work on 30 columns of 50 rows
+ * would cost more than the database's.
  * @param keys a SELECT of "id" and "sortKey".
  */
 async function readRows(tx: Transaction, keys: Prisma.Sql, direction: DatasetOrder['direction']): Promise<Row[]> {
@@ -46,21 +54,39 @@ async function readRows(tx: Transaction, keys: Prisma.Sql, direction: DatasetOrd
   return rows.map((row) => {
     const { sortKey, createdAt, updatedAt, editedAt } = row;
     // Filled in place: a copy of 30 fields for each row is a tenth of the whole request.
-    const instants = { createdAt: new Date(createdAt), updatedAt: new Date(updatedAt), editedAt: editedAt === null ? null : new Date(editedAt) };
+    const instants = {
+      createdAt: new Date(createdAt),
+      updatedAt: new Date(updatedAt),
+      editedAt: editedAt === null ? null : new Date(editedAt),
+    };
     return { sortKey, record: Object.assign<Omit<RowJson, keyof typeof instants>, typeof instants>(row, instants) };
   });
 }
 
 /** The dataset of an id or a slug; of both, if both are given and agree. */
-export async function findDataset(tx: Transaction, by: { readonly id?: string | undefined; readonly slug?: string | undefined }): Promise<DatasetRecord | undefined> {
-  const conditions = [...(by.id === undefined ? [] : [Prisma.sql`d.id = ${by.id}::uuid`]), ...(by.slug === undefined ? [] : [Prisma.sql`d.slug = ${by.slug}`])];
+export async function findDataset(
+  tx: Transaction,
+  by: { readonly id?: string | undefined; readonly slug?: string | undefined },
+): Promise<DatasetRecord | undefined> {
+  const conditions = [
+    ...(by.id === undefined ? [] : [Prisma.sql`d.id = ${by.id}::uuid`]),
+    ...(by.slug === undefined ? [] : [Prisma.sql`d.slug = ${by.slug}`]),
+  ];
   if (conditions.length === 0) return undefined;
-  const [row] = await readRows(tx, Prisma.sql`SELECT d.id, NULL::text AS "sortKey" FROM "Dataset" d WHERE ${Prisma.join(conditions, ' AND ')}`, 'ASC');
+  const [row] = await readRows(
+    tx,
+    Prisma.sql`SELECT d.id, NULL::text AS "sortKey" FROM "Dataset" d WHERE ${Prisma.join(conditions, ' AND ')}`,
+    'ASC',
+  );
   return row?.record;
 }
 
 export async function findDatasets(db: Database, ids: readonly string[]): Promise<DatasetRecord[]> {
-  const rows = await readRows(db, Prisma.sql`SELECT d.id, NULL::text AS "sortKey" FROM "Dataset" d WHERE d.id = ANY(${[...ids]}::uuid[])`, 'ASC');
+  const rows = await readRows(
+    db,
+    Prisma.sql`SELECT d.id, NULL::text AS "sortKey" FROM "Dataset" d WHERE d.id = ANY(${[...ids]}::uuid[])`,
+    'ASC',
+  );
   return rows.map((row) => row.record);
 }
 
@@ -69,7 +95,12 @@ export async function findDatasets(db: Database, ids: readonly string[]): Promis
  * @param filter with organs and stains as codes.
  * @throws DomainError CURSOR_INVALID for a cursor of another order.
  */
-export async function listDatasets(db: Database, page: PageArguments, filter: DatasetFilter, order: DatasetOrder): Promise<Page<DatasetRecord>> {
+export async function listDatasets(
+  db: Database,
+  page: PageArguments,
+  filter: DatasetFilter,
+  order: DatasetOrder,
+): Promise<Page<DatasetRecord>> {
   const size = pageSizeOf(page);
   const search = searchOf(filter);
   // A rank means nothing under another search.
@@ -83,11 +114,19 @@ export async function listDatasets(db: Database, page: PageArguments, filter: Da
     ORDER BY ${key} ${direction}, d.id ${direction} LIMIT ${size + 1}`;
   const rows = await readRows(db, keys, order.direction);
   const totalCount = async (): Promise<number> => {
-    const [counted] = await db.$queryRaw<{ count: number }[]>`SELECT count(*)::int AS count FROM "Dataset" d WHERE ${where}`;
+    const [counted] = await db.$queryRaw<
+      { count: number }[]
+    >`SELECT count(*)::int AS count FROM "Dataset" d WHERE ${where}`;
     return counted?.count ?? 0;
   };
   const keyOf = new Map(rows.map((row) => [row.record, row.sortKey]));
-  return pageOf(rows.map((row) => row.record), size, (record) => encodeCursor([orderName, keyOf.get(record) ?? null, record.id]), after !== undefined, totalCount);
+  return pageOf(
+    rows.map((row) => row.record),
+    size,
+    (record) => encodeCursor([orderName, keyOf.get(record) ?? null, record.id]),
+    after !== undefined,
+    totalCount,
+  );
 }
 
 interface After {
@@ -100,7 +139,12 @@ function afterOf(page: PageArguments, field: DatasetOrderField, orderName: strin
   if (cursor === undefined) return undefined;
   const [madeFor, key = null, id] = cursor;
   if (madeFor === orderName && typeof id === 'string' && isId(id) && isKeyOf(field, key)) return { key, id };
-  throw new DomainError({ code: 'CURSOR_INVALID', message: 'after is not a cursor of this list in this order.', field: 'after', hint: 'Keep filter and orderBy while you page, or begin again without after.' });
+  throw new DomainError({
+    code: 'CURSOR_INVALID',
+    message: 'after is not a cursor of this list in this order.',
+    field: 'after',
+    hint: 'Keep filter and orderBy while you page, or begin again without after.',
+  });
 }
 
 /** Whether a cursor's key is what the order makes; a forged one must not reach PostgreSQL as a fault. */
@@ -109,7 +153,11 @@ function isKeyOf(field: DatasetOrderField, key: string | number | null): boolean
     case 'NAME':
       return typeof key === 'string' && /^\P{Cc}*$/u.test(key);
     case 'CREATED_AT':
-      return typeof key === 'string' && /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(key) && !Number.isNaN(Date.parse(key));
+      return (
+        typeof key === 'string' &&
+        /^\d{4}-\d\d-\d\dT\d\d:\d\d:\d\d\.\d{3}Z$/.test(key) &&
+        !Number.isNaN(Date.parse(key))
+      );
     case 'IMAGE_COUNT':
     case 'PUBLISHED_YEAR':
       return Number.isInteger(key) && Math.abs(Number(key)) < 2 ** 31;
@@ -119,8 +167,9 @@ function isKeyOf(field: DatasetOrderField, key: string | number | null): boolean
 }
 
 /**
- * What the list is sorted by, never null, exactly as the indexes of the migration "list indexes" have it: then a page anywhere in
- * the list is read from there on. What is not known stands in for a value beyond all others in either direction.
+ * What the list is sorted by, never null, exactly as the indexes of the migration "list indexes" have it: then a page
+ * anywhere in the list is read from there on. What is not known stands in for a value beyond all others in either
+ * direction.
  */
 function sortKeyOf({ field, direction }: DatasetOrder, search: DatasetSearch | undefined): Prisma.Sql {
   const unknown = direction === 'ASC' ? Prisma.sql`2147483647` : Prisma.sql`-1`;
@@ -134,7 +183,9 @@ function sortKeyOf({ field, direction }: DatasetOrder, search: DatasetSearch | u
     case 'CREATED_AT':
       return Prisma.sql`d."createdAt"`;
     case 'RELEVANCE':
-      return search === undefined ? Prisma.sql`0::float8` : Prisma.sql`ts_rank(d."searchVector", ${tsQueryOf(search)})::float8`;
+      return search === undefined
+        ? Prisma.sql`0::float8`
+        : Prisma.sql`ts_rank(d."searchVector", ${tsQueryOf(search)})::float8`;
   }
 }
 
@@ -146,7 +197,14 @@ function asCursorKey(field: DatasetOrderField, key: Prisma.Sql): Prisma.Sql {
 /** Rows that come after the cursor's. */
 function isBehind({ field, direction }: DatasetOrder, key: Prisma.Sql, after: After): Prisma.Sql {
   const beyond = direction === 'ASC' ? Prisma.sql`>` : Prisma.sql`<`;
-  const type = field === 'NAME' ? Prisma.sql`text` : field === 'CREATED_AT' ? Prisma.sql`timestamptz` : field === 'RELEVANCE' ? Prisma.sql`float8` : Prisma.sql`int`;
+  const type =
+    field === 'NAME'
+      ? Prisma.sql`text`
+      : field === 'CREATED_AT'
+        ? Prisma.sql`timestamptz`
+        : field === 'RELEVANCE'
+          ? Prisma.sql`float8`
+          : Prisma.sql`int`;
   return Prisma.sql`(${key}, d.id) ${beyond} (${after.key}::${type}, ${after.id}::uuid)`;
 }
 
@@ -156,7 +214,16 @@ function tsQueryOf(search: DatasetSearch): Prisma.Sql {
   return Prisma.sql`(${whole} || (websearch_to_tsquery('english', ${search.typed.before}) && to_tsquery('simple', ${`${search.typed.prefix.toLowerCase()}:*`})))`;
 }
 
-const FACETS = ['organs', 'stains', 'imageKinds', 'tasks', 'licences', 'provenances', 'magnification', 'micronsPerPixel'] as const;
+const FACETS = [
+  'organs',
+  'stains',
+  'imageKinds',
+  'tasks',
+  'licences',
+  'provenances',
+  'magnification',
+  'micronsPerPixel',
+] as const;
 type Facet = (typeof FACETS)[number];
 type Conditions = Record<Facet | 'others', Prisma.Sql>;
 const ANYTHING = Prisma.sql`TRUE`;
@@ -165,7 +232,9 @@ const ANYTHING = Prisma.sql`TRUE`;
 function conditionsOf(filter: DatasetFilter): Conditions {
   const search = searchOf(filter);
   const others = [
-    search === undefined ? ANYTHING : Prisma.sql`(d."searchVector" @@ ${tsQueryOf(search)} OR d.slug LIKE ${search.slugPattern})`,
+    search === undefined
+      ? ANYTHING
+      : Prisma.sql`(d."searchVector" @@ ${tsQueryOf(search)} OR d.slug LIKE ${search.slugPattern})`,
     typeof filter.hasVersions !== 'boolean'
       ? ANYTHING
       : Prisma.sql`EXISTS (SELECT 1 FROM "DatasetVersion" v WHERE v."datasetId" = d.id AND v.status = 'SEALED') = ${filter.hasVersions}`,
@@ -173,11 +242,22 @@ function conditionsOf(filter: DatasetFilter): Conditions {
   ];
   return {
     others: everyOf(others),
-    organs: given(filter.organs, (codes) => Prisma.sql`EXISTS (SELECT 1 FROM "DatasetOrgan" x WHERE x."datasetId" = d.id AND x."organCode" = ANY(${codes}))`),
-    stains: given(filter.stains, (codes) => Prisma.sql`EXISTS (SELECT 1 FROM "DatasetStain" x WHERE x."datasetId" = d.id AND x."stainCode" = ANY(${codes}))`),
+    organs: given(
+      filter.organs,
+      (codes) =>
+        Prisma.sql`EXISTS (SELECT 1 FROM "DatasetOrgan" x WHERE x."datasetId" = d.id AND x."organCode" = ANY(${codes}))`,
+    ),
+    stains: given(
+      filter.stains,
+      (codes) =>
+        Prisma.sql`EXISTS (SELECT 1 FROM "DatasetStain" x WHERE x."datasetId" = d.id AND x."stainCode" = ANY(${codes}))`,
+    ),
     imageKinds: given(filter.imageKinds, (kinds) => Prisma.sql`d."imageKind"::text = ANY(${kinds})`),
     tasks: given(filter.tasks, (tasks) => Prisma.sql`d.tasks::text[] && ${tasks}::text[]`),
-    licences: given(filter.licences, (licences) => Prisma.sql`coalesce(d.licence, ${UNKNOWN_LICENCE}) = ANY(${licences})`),
+    licences: given(
+      filter.licences,
+      (licences) => Prisma.sql`coalesce(d.licence, ${UNKNOWN_LICENCE}) = ANY(${licences})`,
+    ),
     provenances: given(filter.provenances, (provenances) => Prisma.sql`d.provenance::text = ANY(${provenances})`),
     magnification: inRange(filter.magnification, Prisma.sql`r.magnification`),
     micronsPerPixel: inRange(filter.micronsPerPixel, Prisma.sql`r."micronsPerPixel"`),
@@ -208,15 +288,19 @@ function flagOf(facet: Facet): Prisma.Sql {
 const MICRONS_PER_PIXEL_BOUNDS = [0.25, 0.5, 1, 2, 4] as const;
 
 /**
- * Counts for each facet. A facet leaves its own part of the filter out, so that the values beside the chosen
- * ones show what choosing them too would bring; all other parts hold. Parts that are not given are not asked for:
- * PostgreSQL takes every condition for one that half of the rows fail, and eight of them for one that leaves hardly any.
+ * Counts for each facet. A facet leaves its own part of the filter out, so that the values beside the chosen ones show
+ * what choosing them too would bring; all other parts hold. Parts that are not given are not asked for: PostgreSQL
+ * takes every condition for one that half of the rows fail, and eight of them for one that leaves hardly any.
  */
 export async function countFacets(db: Database, filter: DatasetFilter): Promise<DatasetFacetsRecord> {
   const { others, ...is } = conditionsOf(filter);
   const parts = FACETS.filter((facet) => is[facet] !== ANYTHING);
-  const kept = Prisma.join([Prisma.sql`d.id, d."imageKind", d.tasks, d.licence, d.provenance`, ...parts.map((facet) => Prisma.sql`${is[facet]} AS ${flagOf(facet)}`)]);
-  const holds = (except?: Facet): Prisma.Sql => everyOf(parts.filter((facet) => facet !== except).map((facet) => Prisma.sql`d.${flagOf(facet)}`));
+  const kept = Prisma.join([
+    Prisma.sql`d.id, d."imageKind", d.tasks, d.licence, d.provenance`,
+    ...parts.map((facet) => Prisma.sql`${is[facet]} AS ${flagOf(facet)}`),
+  ]);
+  const holds = (except?: Facet): Prisma.Sql =>
+    everyOf(parts.filter((facet) => facet !== except).map((facet) => Prisma.sql`d.${flagOf(facet)}`));
   const rows = await db.$queryRaw<(FacetCountRecord & { readonly facet: Facet | 'all' })[]>`
     WITH d AS MATERIALIZED (SELECT ${kept} FROM "Dataset" d WHERE ${others})
     SELECT 'all' AS facet, '' AS value, '' AS name, count(*)::int AS count FROM d WHERE ${holds()}
@@ -236,7 +320,8 @@ export async function countFacets(db: Database, filter: DatasetFilter): Promise<
         FROM (SELECT min(r."micronsPerPixel") AS finest FROM d JOIN "DatasetResolution" r ON r."datasetId" = d.id WHERE ${holds('micronsPerPixel')} GROUP BY d.id) each) bounded
       WHERE count > 0
     ORDER BY facet, count DESC, name`;
-  const of = (facet: Facet): FacetCountRecord[] => rows.filter((row) => row.facet === facet).map(({ value, name, count }) => ({ value, name, count }));
+  const of = (facet: Facet): FacetCountRecord[] =>
+    rows.filter((row) => row.facet === facet).map(({ value, name, count }) => ({ value, name, count }));
   return {
     datasetCount: rows.find((row) => row.facet === 'all')?.count ?? 0,
     organs: of('organs'),

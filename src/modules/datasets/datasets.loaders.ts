@@ -1,7 +1,13 @@
 /** Batching of datasets and versions within one request. */
 import DataLoader from 'dataloader';
 import type { Database } from '../../platform/db.ts';
-import type { DatasetRecord, DatasetVersionRecord, FactSourceRecord, ShardRecord, ThumbnailRecord } from './datasets.records.ts';
+import type {
+  DatasetRecord,
+  DatasetVersionRecord,
+  FactSourceRecord,
+  ShardRecord,
+  ThumbnailRecord,
+} from './datasets.records.ts';
 import { createDatasetStore } from './datasets.store.ts';
 import { createVersionStore } from './versions.store.ts';
 
@@ -12,7 +18,9 @@ export function createDatasetLoaders(db: Database) {
   const versions = createVersionStore(db);
   return {
     /** Fails for an id that is not there: it comes from a foreign key. */
-    byId: new DataLoader<string, DatasetRecord>(async (ids) => present(ids, await store.findMany(ids), (dataset) => dataset.id)),
+    byId: new DataLoader<string, DatasetRecord>(async (ids) =>
+      present(ids, await store.findMany(ids), (dataset) => dataset.id),
+    ),
     factSources: new DataLoader<string, FactSourceRecord[]>(async (ids) => {
       const byDataset = Map.groupBy(await store.factSources(ids), (fact) => fact.datasetId);
       return ids.map((id) => byDataset.get(id) ?? []);
@@ -26,7 +34,9 @@ export function createDatasetLoaders(db: Database) {
       return codes.map((code) => counts.get(code) ?? 0);
     }),
     /** Fails for an id that is not there: it comes from a foreign key. */
-    versionById: new DataLoader<string, DatasetVersionRecord>(async (ids) => present(ids, await versions.findMany(ids), (version) => version.id)),
+    versionById: new DataLoader<string, DatasetVersionRecord>(async (ids) =>
+      present(ids, await versions.findMany(ids), (version) => version.id),
+    ),
     versionByImportRun: new DataLoader<string, DatasetVersionRecord | null>(async (runIds) => {
       const found = new Map((await versions.findByImportRuns(runIds)).map((version) => [version.importRunId, version]));
       return runIds.map((id) => found.get(id) ?? null);

@@ -1,5 +1,11 @@
 /** Datasets and their versions as the rest of the program sees them. */
-import type { DatasetProvenance, DatasetVersionStatus, FactEvidence, ImageKind, TaskKind } from '../../generated/prisma/enums.ts';
+import type {
+  DatasetProvenance,
+  DatasetVersionStatus,
+  FactEvidence,
+  ImageKind,
+  TaskKind,
+} from '../../generated/prisma/enums.ts';
 
 export interface OrganRecord {
   /** UPPER_SNAKE, e.g. LYMPH_NODE. */

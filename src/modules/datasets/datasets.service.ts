@@ -5,10 +5,28 @@ import type { Database, Transact, Transaction } from '../../platform/db.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import {
-  createDatasetSchema, datasetFilterSchema, orderOf, parseInput, resolveCoded, slugOf, updateDatasetSchema,
-  type DatasetFilter, type DatasetOrderField, type DatasetOrder,
+  createDatasetSchema,
+  datasetFilterSchema,
+  orderOf,
+  parseInput,
+  resolveCoded,
+  slugOf,
+  updateDatasetSchema,
+  type DatasetFilter,
+  type DatasetOrderField,
+  type DatasetOrder,
 } from './datasets.rules.ts';
-import type { DatasetFacetsRecord, DatasetFacts, DatasetLineageRecord, DatasetRecord, DatasetVersionRecord, OrganRecord, SealedVersionRecord, StainRecord, ThumbnailRecord } from './datasets.records.ts';
+import type {
+  DatasetFacetsRecord,
+  DatasetFacts,
+  DatasetLineageRecord,
+  DatasetRecord,
+  DatasetVersionRecord,
+  OrganRecord,
+  SealedVersionRecord,
+  StainRecord,
+  ThumbnailRecord,
+} from './datasets.records.ts';
 import { createDatasetStore } from './datasets.store.ts';
 import { changedFactFields, mergeFacts } from './facts.rules.ts';
 import { createVersionStore } from './versions.store.ts';
@@ -21,9 +39,17 @@ export interface DatasetOrderInput {
 
 export interface DatasetService {
   /** By id or slug; undefined when there is none. Throws BAD_INPUT when neither or both are given. */
-  get(viewer: Viewer, by: { readonly id?: string | null | undefined; readonly slug?: string | null | undefined }): Promise<DatasetRecord | undefined>;
+  get(
+    viewer: Viewer,
+    by: { readonly id?: string | null | undefined; readonly slug?: string | null | undefined },
+  ): Promise<DatasetRecord | undefined>;
   /** Throws BAD_INPUT, with organs and stains that are not known among its reasons, and CURSOR_INVALID. */
-  list(viewer: Viewer, page: PageArguments, filter?: unknown, order?: DatasetOrderInput | null): Promise<Page<DatasetRecord>>;
+  list(
+    viewer: Viewer,
+    page: PageArguments,
+    filter?: unknown,
+    order?: DatasetOrderInput | null,
+  ): Promise<Page<DatasetRecord>>;
   /** Counts under the filter; each facet leaves its own part of the filter out. */
   facets(viewer: Viewer, filter?: unknown): Promise<DatasetFacetsRecord>;
   organs(viewer: Viewer): Promise<OrganRecord[]>;
@@ -51,14 +77,26 @@ export interface DatasetService {
   /** What each dataset is cut from, by its id. */
   lineagesOf(ids: readonly string[]): Promise<ReadonlyMap<string, DatasetLineageRecord>>;
   /** The next version of a dataset, as a DRAFT. Throws DATASET_NOT_FOUND. */
-  createDraftVersion(tx: Transaction, draft: { readonly datasetId: string; readonly importRunId?: string | null; readonly patchSizePx?: number | null }): Promise<DatasetVersionRecord>;
-  /** Makes a draft final, its artifacts, shards and thumbnails with it. Throws DATASET_VERSION_NOT_FOUND, CONFLICT for one that is SEALED, and an Error for content that contradicts itself. */
+  createDraftVersion(
+    tx: Transaction,
+    draft: { readonly datasetId: string; readonly importRunId?: string | null; readonly patchSizePx?: number | null },
+  ): Promise<DatasetVersionRecord>;
+  /**
+   * Makes a draft final, its artifacts, shards and thumbnails with it. Throws DATASET_VERSION_NOT_FOUND, CONFLICT for
+   * one that is SEALED, and an Error for content that contradicts itself.
+   */
   sealVersion(tx: Transaction, content: SealedContent & { readonly versionId: string }): Promise<DatasetVersionRecord>;
   /** Removes a draft; false when there is none. A sealed version stays. */
   dropDraftVersion(tx: Transaction, versionId: string): Promise<boolean>;
 }
 
-export function createDatasetService({ db, transact }: { readonly db: Database; readonly transact: Transact }): DatasetService {
+export function createDatasetService({
+  db,
+  transact,
+}: {
+  readonly db: Database;
+  readonly transact: Transact;
+}): DatasetService {
   const store = createDatasetStore(db);
   const versions = createVersionStore(db);
 
@@ -71,8 +109,10 @@ export function createDatasetService({ db, transact }: { readonly db: Database; 
       stains: await codesOf(filter.stains, store.stains, 'stain', 'filter.stains'),
     };
   };
-  const organsOf = async (written: readonly string[] | undefined) => (written === undefined ? undefined : resolveCoded(written, await store.organs(), 'organ', 'input.organs'));
-  const stainsOf = async (written: readonly string[] | undefined) => (written === undefined ? undefined : resolveCoded(written, await store.stains(), 'stain', 'input.stains'));
+  const organsOf = async (written: readonly string[] | undefined) =>
+    written === undefined ? undefined : resolveCoded(written, await store.organs(), 'organ', 'input.organs');
+  const stainsOf = async (written: readonly string[] | undefined) =>
+    written === undefined ? undefined : resolveCoded(written, await store.stains(), 'stain', 'input.stains');
 
   const checkParents = async (parents: readonly string[] | undefined, ownSlug: string): Promise<void> => {
     if (parents === undefined || parents.length === 0) return;
@@ -92,7 +132,12 @@ export function createDatasetService({ db, transact }: { readonly db: Database; 
       authorise(viewer, 'READER');
       const hasId = typeof id === 'string';
       if (hasId === (typeof slug === 'string')) {
-        throw new DomainError({ code: 'BAD_INPUT', message: 'A dataset is asked for by id or by slug: give one of them.', field: hasId ? 'slug' : 'id', hint: 'dataset(slug: "bach"), for example.' });
+        throw new DomainError({
+          code: 'BAD_INPUT',
+          message: 'A dataset is asked for by id or by slug: give one of them.',
+          field: hasId ? 'slug' : 'id',
+          hint: 'dataset(slug: "bach"), for example.',
+        });
       }
       if (hasId) return isId(id) ? store.find({ id }) : undefined;
       // A NUL would be a fault to PostgreSQL, and no slug has one.
@@ -120,7 +165,14 @@ export function createDatasetService({ db, transact }: { readonly db: Database; 
       const { slug: givenSlug, name, imageKind, synthetic, ...input } = parseInput(createDatasetSchema, raw, 'input');
       const slug = givenSlug ?? slugOf(name);
       await checkParents(input.parentCollections, slug);
-      const facts: DatasetFacts = mergeFacts(undefined, { ...input, name, imageKind, synthetic, organs: await organsOf(input.organs), stains: await stainsOf(input.stains) });
+      const facts: DatasetFacts = mergeFacts(undefined, {
+        ...input,
+        name,
+        imageKind,
+        synthetic,
+        organs: await organsOf(input.organs),
+        stains: await stainsOf(input.stains),
+      });
       const created = await transact((tx) => store.create(tx, slug, facts));
       if (created !== undefined) return created;
       throw new DomainError({
@@ -165,25 +217,52 @@ export function createDatasetService({ db, transact }: { readonly db: Database; 
         const id = ids[missing] ?? '';
         const isDraft = isId(id) && (await versions.findMany([id])).length === 1;
         throw isDraft
-          ? new DomainError({ code: 'DATASET_VERSION_NOT_SEALED', message: `Dataset version ${id} is not sealed yet.`, ...field, hint: 'Wait until its import run has succeeded.', retryable: true })
-          : new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: 'There is no dataset version with this id.', ...field, hint: 'Take an id from Dataset.versions; importDatasetVersion makes one.' });
+          ? new DomainError({
+              code: 'DATASET_VERSION_NOT_SEALED',
+              message: `Dataset version ${id} is not sealed yet.`,
+              ...field,
+              hint: 'Wait until its import run has succeeded.',
+              retryable: true,
+            })
+          : new DomainError({
+              code: 'DATASET_VERSION_NOT_FOUND',
+              message: 'There is no dataset version with this id.',
+              ...field,
+              hint: 'Take an id from Dataset.versions; importDatasetVersion makes one.',
+            });
       }
       return ids.flatMap((id) => sealed.get(id.toLowerCase()) ?? []);
     },
     namesOf: async (named) => {
-      const slugs = new Map((await store.findMany(named.map(({ datasetId }) => datasetId))).map(({ id, slug }) => [id, slug]));
+      const slugs = new Map(
+        (await store.findMany(named.map(({ datasetId }) => datasetId))).map(({ id, slug }) => [id, slug]),
+      );
       return named.map(({ datasetId, version }) => `${slugs.get(datasetId) ?? datasetId}@${version}`);
     },
     lineagesOf: (ids) => store.lineagesOf(ids),
     createDraftVersion: async (tx, { datasetId, importRunId = null, patchSizePx = null }) => {
-      const draft = isId(datasetId) ? await versions.createDraft(tx, { datasetId, importRunId, patchSizePx }) : undefined;
+      const draft = isId(datasetId)
+        ? await versions.createDraft(tx, { datasetId, importRunId, patchSizePx })
+        : undefined;
       if (draft === undefined) throw datasetNotFound('datasetId');
       return draft;
     },
     sealVersion: async (tx, { versionId, ...content }) => {
       const version = isId(versionId) ? await versions.lock(tx, versionId) : undefined;
-      if (version === undefined) throw new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: 'There is no dataset version with this id.', field: 'versionId', hint: 'Make a draft first.' });
-      if (version.status !== 'DRAFT') throw new DomainError({ code: 'CONFLICT', message: `Dataset version ${versionId} is sealed already and never changes.`, field: 'versionId', hint: 'Import into a new version.' });
+      if (version === undefined)
+        throw new DomainError({
+          code: 'DATASET_VERSION_NOT_FOUND',
+          message: 'There is no dataset version with this id.',
+          field: 'versionId',
+          hint: 'Make a draft first.',
+        });
+      if (version.status !== 'DRAFT')
+        throw new DomainError({
+          code: 'CONFLICT',
+          message: `Dataset version ${versionId} is sealed already and never changes.`,
+          field: 'versionId',
+          hint: 'Import into a new version.',
+        });
       const faults = faultsOfContent(content);
       if (faults.length > 0) throw new Error(`Dataset version ${versionId} can not be sealed. ${faults.join(' ')}`);
       return versions.seal(tx, versionId, content);
@@ -192,11 +271,21 @@ export function createDatasetService({ db, transact }: { readonly db: Database; 
   };
 }
 
-async function codesOf(written: readonly string[] | null | undefined, known: () => Promise<OrganRecord[]>, noun: string, field: string): Promise<string[]> {
+async function codesOf(
+  written: readonly string[] | null | undefined,
+  known: () => Promise<OrganRecord[]>,
+  noun: string,
+  field: string,
+): Promise<string[]> {
   if (written === null || written === undefined || written.length === 0) return [];
   return resolveCoded(written, await known(), noun, field).map((each) => each.code);
 }
 
 function datasetNotFound(field: string): DomainError {
-  return new DomainError({ code: 'DATASET_NOT_FOUND', message: 'There is no dataset with this id.', field, hint: 'Find its id with the query datasets, or make one with createDataset.' });
+  return new DomainError({
+    code: 'DATASET_NOT_FOUND',
+    message: 'There is no dataset with this id.',
+    field,
+    hint: 'Find its id with the query datasets, or make one with createDataset.',
+  });
 }

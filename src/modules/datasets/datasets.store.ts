@@ -2,13 +2,24 @@
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { countFacets, findDataset, findDatasets, listDatasets } from './dataset-list.store.ts';
-import type { CatalogueDataset, DatasetFacts, DatasetLineageRecord, DatasetRecord, FactSourceRecord, OrganRecord, StainRecord } from './datasets.records.ts';
+import type {
+  CatalogueDataset,
+  DatasetFacts,
+  DatasetLineageRecord,
+  DatasetRecord,
+  FactSourceRecord,
+  OrganRecord,
+  StainRecord,
+} from './datasets.records.ts';
 
 export type DatasetStore = ReturnType<typeof createDatasetStore>;
 
 export function createDatasetStore(db: Database) {
   return {
-    find: (by: { id?: string | undefined; slug?: string | undefined }, tx: Transaction = db): Promise<DatasetRecord | undefined> => findDataset(tx, by),
+    find: (
+      by: { id?: string | undefined; slug?: string | undefined },
+      tx: Transaction = db,
+    ): Promise<DatasetRecord | undefined> => findDataset(tx, by),
     findMany: (ids: readonly string[]): Promise<DatasetRecord[]> => findDatasets(db, ids),
     list: (...args: Rest<typeof listDatasets>) => listDatasets(db, ...args),
     facets: (...args: Rest<typeof countFacets>) => countFacets(db, ...args),
@@ -18,20 +29,35 @@ export function createDatasetStore(db: Database) {
     stains: (): Promise<StainRecord[]> => db.stain.findMany({ orderBy: { name: 'asc' } }),
 
     organCounts: async (codes: readonly string[]): Promise<Map<string, number>> => {
-      const rows = await db.datasetOrgan.groupBy({ by: ['organCode'], where: { organCode: { in: [...codes] } }, _count: true });
+      const rows = await db.datasetOrgan.groupBy({
+        by: ['organCode'],
+        where: { organCode: { in: [...codes] } },
+        _count: true,
+      });
       return new Map(rows.map((row) => [row.organCode, row._count]));
     },
     stainCounts: async (codes: readonly string[]): Promise<Map<string, number>> => {
-      const rows = await db.datasetStain.groupBy({ by: ['stainCode'], where: { stainCode: { in: [...codes] } }, _count: true });
+      const rows = await db.datasetStain.groupBy({
+        by: ['stainCode'],
+        where: { stainCode: { in: [...codes] } },
+        _count: true,
+      });
       return new Map(rows.map((row) => [row.stainCode, row._count]));
     },
 
     factSources: async (datasetIds: readonly string[]): Promise<(FactSourceRecord & { datasetId: string })[]> =>
-      db.datasetFactSource.findMany({ where: { datasetId: { in: [...datasetIds] } }, orderBy: [{ datasetId: 'asc' }, { field: 'asc' }] }),
+      db.datasetFactSource.findMany({
+        where: { datasetId: { in: [...datasetIds] } },
+        orderBy: [{ datasetId: 'asc' }, { field: 'asc' }],
+      }),
 
     /** Which of these slugs are datasets. */
     knownSlugs: async (slugs: readonly string[]): Promise<Set<string>> =>
-      new Set((await db.dataset.findMany({ where: { slug: { in: [...slugs] } }, select: { slug: true } })).map((row) => row.slug)),
+      new Set(
+        (await db.dataset.findMany({ where: { slug: { in: [...slugs] } }, select: { slug: true } })).map(
+          (row) => row.slug,
+        ),
+      ),
 
     /** Each dataset's own slug and those of all that it is cut from, by its id. */
     lineagesOf: async (ids: readonly string[]): Promise<Map<string, DatasetLineageRecord>> => {
@@ -47,7 +73,11 @@ export function createDatasetStore(db: Database) {
 
     /** Undefined when the slug is taken. */
     create: async (tx: Transaction, slug: string, facts: DatasetFacts): Promise<DatasetRecord | undefined> => {
-      const [created] = await tx.dataset.createManyAndReturn({ data: [{ ...columnsOf(facts), slug, provenance: 'LOCAL' }], skipDuplicates: true, select: { id: true } });
+      const [created] = await tx.dataset.createManyAndReturn({
+        data: [{ ...columnsOf(facts), slug, provenance: 'LOCAL' }],
+        skipDuplicates: true,
+        select: { id: true },
+      });
       if (created === undefined) return undefined;
       await insertParts(tx, [{ id: created.id, facts }]);
       return findDataset(tx, { id: created.id });
@@ -60,7 +90,12 @@ export function createDatasetStore(db: Database) {
     },
 
     /** Writes the whole of the facts; the evidence of the fields that changed goes, for it no longer speaks of them. */
-    update: async (tx: Transaction, id: string, facts: DatasetFacts, changedFields: readonly string[]): Promise<DatasetRecord | undefined> => {
+    update: async (
+      tx: Transaction,
+      id: string,
+      facts: DatasetFacts,
+      changedFields: readonly string[],
+    ): Promise<DatasetRecord | undefined> => {
       await tx.dataset.update({ where: { id }, data: { ...columnsOf(facts), editedAt: new Date() } });
       await tx.datasetFactSource.deleteMany({ where: { datasetId: id, field: { in: [...changedFields] } } });
       await deleteParts(tx, [id]);
@@ -74,9 +109,33 @@ type Rest<Work> = Work extends (db: Database, ...args: infer Args) => unknown ? 
 
 /** The columns of the dataset's own row, search text included. */
 export function columnsOf(facts: DatasetFacts | CatalogueDataset): Omit<Prisma.DatasetCreateManyInput, 'slug'> {
-  const { name, description, synthetic, imageKind, imageCount, slideCount, imageSizeNote, licence, publishedYear, homepageUrl, notes } = facts;
+  const {
+    name,
+    description,
+    synthetic,
+    imageKind,
+    imageCount,
+    slideCount,
+    imageSizeNote,
+    licence,
+    publishedYear,
+    homepageUrl,
+    notes,
+  } = facts;
   return {
-    ...{ name, description, synthetic, imageKind, imageCount, slideCount, imageSizeNote, licence, publishedYear, homepageUrl, notes },
+    ...{
+      name,
+      description,
+      synthetic,
+      imageKind,
+      imageCount,
+      slideCount,
+      imageSizeNote,
+      licence,
+      publishedYear,
+      homepageUrl,
+      notes,
+    },
     classNames: [...facts.classNames],
     tasks: [...facts.tasks],
     ihcMarkers: [...facts.ihcMarkers],
@@ -115,9 +174,17 @@ export interface FactsOfDataset {
 
 /** Organs, stains and resolutions of datasets that have none yet. */
 export async function insertParts(tx: Transaction, datasets: readonly FactsOfDataset[]): Promise<void> {
-  await tx.datasetOrgan.createMany({ data: datasets.flatMap(({ id, facts }) => facts.organs.map((organ) => ({ datasetId: id, organCode: organ.code }))) });
-  await tx.datasetStain.createMany({ data: datasets.flatMap(({ id, facts }) => facts.stains.map((stain) => ({ datasetId: id, stainCode: stain.code }))) });
-  await tx.datasetResolution.createMany({ data: datasets.flatMap(({ id, facts }) => facts.resolutions.map((each, position) => ({ ...each, datasetId: id, position }))) });
+  await tx.datasetOrgan.createMany({
+    data: datasets.flatMap(({ id, facts }) => facts.organs.map((organ) => ({ datasetId: id, organCode: organ.code }))),
+  });
+  await tx.datasetStain.createMany({
+    data: datasets.flatMap(({ id, facts }) => facts.stains.map((stain) => ({ datasetId: id, stainCode: stain.code }))),
+  });
+  await tx.datasetResolution.createMany({
+    data: datasets.flatMap(({ id, facts }) =>
+      facts.resolutions.map((each, position) => ({ ...each, datasetId: id, position })),
+    ),
+  });
 }
 
 export async function deleteParts(tx: Transaction, ids: readonly string[]): Promise<void> {

@@ -5,13 +5,34 @@ import type { DatasetFacts } from './datasets.records.ts';
 type FactsPatch = { readonly [Field in keyof DatasetFacts]?: DatasetFacts[Field] | undefined };
 
 const UNKNOWN: Omit<DatasetFacts, 'name' | 'imageKind'> = {
-  description: null, synthetic: false, imageCount: null, slideCount: null, imageSizeNote: null, classNames: [], tasks: [], ihcMarkers: [],
-  licence: null, publishedYear: null, citation: null, homepageUrl: null, notes: null, parentCollections: [], organs: [], stains: [], resolutions: [],
+  description: null,
+  synthetic: false,
+  imageCount: null,
+  slideCount: null,
+  imageSizeNote: null,
+  classNames: [],
+  tasks: [],
+  ihcMarkers: [],
+  licence: null,
+  publishedYear: null,
+  citation: null,
+  homepageUrl: null,
+  notes: null,
+  parentCollections: [],
+  organs: [],
+  stains: [],
+  resolutions: [],
 };
 
-/** The current facts with those of the patch over them; what the patch leaves out stays, or is unknown where nothing was. */
+/**
+ * The current facts with those of the patch over them; what the patch leaves out stays, or is unknown where nothing
+ * was.
+ */
 export function mergeFacts(current: DatasetFacts, patch: FactsPatch): DatasetFacts;
-export function mergeFacts(current: undefined, patch: FactsPatch & Pick<DatasetFacts, 'name' | 'imageKind'>): DatasetFacts;
+export function mergeFacts(
+  current: undefined,
+  patch: FactsPatch & Pick<DatasetFacts, 'name' | 'imageKind'>,
+): DatasetFacts;
 export function mergeFacts(current: DatasetFacts | undefined, patch: FactsPatch): DatasetFacts {
   const before = current ?? { ...UNKNOWN, name: patch.name ?? '', imageKind: patch.imageKind ?? 'PATCH' };
   const pick = <Field extends keyof DatasetFacts>(field: Field): DatasetFacts[Field] => {
@@ -43,7 +64,9 @@ export function mergeFacts(current: DatasetFacts | undefined, patch: FactsPatch)
 
 /** The fields of FACT_FIELDS whose value is another one now: what was said of their evidence no longer holds. */
 export function changedFactFields(before: DatasetFacts, after: DatasetFacts): string[] {
-  return Object.values(FACT_FIELDS).filter((field) => JSON.stringify(valueOf(before, field)) !== JSON.stringify(valueOf(after, field)));
+  return Object.values(FACT_FIELDS).filter(
+    (field) => JSON.stringify(valueOf(before, field)) !== JSON.stringify(valueOf(after, field)),
+  );
 }
 
 /** In a form that two equal values share, whatever the order of their keys. */
@@ -58,7 +81,9 @@ function valueOf(facts: DatasetFacts, field: (typeof FACT_FIELDS)[keyof typeof F
       return facts[field].map((each) => each.code).sort();
     case 'citation': {
       const { citation } = facts;
-      return citation === null ? null : [citation.authors, citation.title, citation.venue, citation.doi, citation.arxiv];
+      return citation === null
+        ? null
+        : [citation.authors, citation.title, citation.venue, citation.doi, citation.arxiv];
     }
     default:
       return facts[field];

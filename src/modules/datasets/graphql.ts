@@ -3,7 +3,12 @@ import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, list, nonNull, objectType, stringArg } from '../../api/nexus.ts';
 import { payloadType, settle } from '../../api/payload.ts';
-import { DatasetProvenance as provenances, FactEvidence as evidences, ImageKind as imageKinds, TaskKind as taskKinds } from '../../generated/prisma/enums.ts';
+import {
+  DatasetProvenance as provenances,
+  FactEvidence as evidences,
+  ImageKind as imageKinds,
+  TaskKind as taskKinds,
+} from '../../generated/prisma/enums.ts';
 import { DATASET_ORDER_FIELDS, ORDER_DIRECTIONS } from './index.ts';
 
 export * from './inputs.graphql.ts';
@@ -14,7 +19,7 @@ const records = path.join(import.meta.dirname, 'datasets.records.ts');
 export const DatasetProvenance = enumType({
   name: 'DatasetProvenance',
   description:
-    "How the row is tied to the paper. PAPER_TABLE: known to be a row of its list of 57. PAPER_TEXT: named in it. OTHER_SOURCE: somebody else ties it to the paper. CANDIDATE: of the kind that the paper collected; nothing ties it. LOCAL: made by a user of this registry.",
+    'How the row is tied to the paper. PAPER_TABLE: known to be a row of its list of 57. PAPER_TEXT: named in it. OTHER_SOURCE: somebody else ties it to the paper. CANDIDATE: of the kind that the paper collected; nothing ties it. LOCAL: made by a user of this registry.',
   members: Object.values(provenances),
 });
 export const ImageKind = enumType({
@@ -23,9 +28,21 @@ export const ImageKind = enumType({
   members: Object.values(imageKinds),
 });
 export const TaskKind = enumType({ name: 'TaskKind', members: Object.values(taskKinds) });
-export const FactEvidence = enumType({ name: 'FactEvidence', description: 'READ in the named source, or RECALLED from memory and still to be checked.', members: Object.values(evidences) });
-export const DatasetOrderField = enumType({ name: 'DatasetOrderField', description: 'RELEVANCE needs filter.search.', members: DATASET_ORDER_FIELDS });
-export const OrderDirection = enumType({ name: 'OrderDirection', description: 'What is not known stands last in either.', members: ORDER_DIRECTIONS });
+export const FactEvidence = enumType({
+  name: 'FactEvidence',
+  description: 'READ in the named source, or RECALLED from memory and still to be checked.',
+  members: Object.values(evidences),
+});
+export const DatasetOrderField = enumType({
+  name: 'DatasetOrderField',
+  description: 'RELEVANCE needs filter.search.',
+  members: DATASET_ORDER_FIELDS,
+});
+export const OrderDirection = enumType({
+  name: 'OrderDirection',
+  description: 'What is not known stands last in either.',
+  members: ORDER_DIRECTIONS,
+});
 
 export const Organ = objectType({
   name: 'Organ',
@@ -33,7 +50,9 @@ export const Organ = objectType({
   definition(t) {
     t.nonNull.string('code');
     t.nonNull.string('name');
-    t.nonNull.int('datasetCount', { resolve: (organ, _args, ctx) => ctx.loaders.datasets.organDatasetCount.load(organ.code) });
+    t.nonNull.int('datasetCount', {
+      resolve: (organ, _args, ctx) => ctx.loaders.datasets.organDatasetCount.load(organ.code),
+    });
   },
 });
 
@@ -43,7 +62,9 @@ export const Stain = objectType({
   definition(t) {
     t.nonNull.string('code');
     t.nonNull.string('name');
-    t.nonNull.int('datasetCount', { resolve: (stain, _args, ctx) => ctx.loaders.datasets.stainDatasetCount.load(stain.code) });
+    t.nonNull.int('datasetCount', {
+      resolve: (stain, _args, ctx) => ctx.loaders.datasets.stainDatasetCount.load(stain.code),
+    });
   },
 });
 
@@ -90,7 +111,10 @@ export const FactSource = objectType({
   definition(t) {
     t.nonNull.string('field', { description: 'The field of Dataset, e.g. imageCount or resolutions.micronsPerPixel.' });
     t.nonNull.field('evidence', { type: 'FactEvidence' });
-    t.nonNull.list.nonNull.string('sourceUrls', { description: 'Addresses, or a description of a source that has none.', resolve: (fact) => [...fact.sourceUrls] });
+    t.nonNull.list.nonNull.string('sourceUrls', {
+      description: 'Addresses, or a description of a source that has none.',
+      resolve: (fact) => [...fact.sourceUrls],
+    });
   },
 });
 
@@ -105,7 +129,9 @@ export const Dataset = objectType({
     t.string('description');
     t.nonNull.field('provenance', { type: 'DatasetProvenance' });
     t.string('provenanceNote');
-    t.nonNull.boolean('synthetic', { description: 'True for images that a program drew: never to be taken for tissue.' });
+    t.nonNull.boolean('synthetic', {
+      description: 'True for images that a program drew: never to be taken for tissue.',
+    });
     t.field('organs', { type: nonNull(list(nonNull('Organ'))) });
     t.field('stains', { type: nonNull(list(nonNull('Stain'))) });
     t.field('ihcMarkers', { type: nonNull(list(nonNull('String'))) });
@@ -124,21 +150,32 @@ export const Dataset = objectType({
     t.field('paperRoles', { type: nonNull(list(nonNull('String'))), description: 'What the paper used it for.' });
     t.field('parentCollections', {
       type: nonNull(list(nonNull('String'))),
-      description: 'Slugs of the datasets whose slides this one is cut from: training on one and testing on the other leaks.',
+      description:
+        'Slugs of the datasets whose slides this one is cut from: training on one and testing on the other leaks.',
     });
     t.field('subcollections', { type: nonNull(list(nonNull('Subcollection'))) });
     t.field('sourceUrls', { type: nonNull(list(nonNull('String'))) });
-    t.field('factSources', { type: nonNull(list(nonNull('FactSource'))), resolve: (dataset, _args, ctx) => ctx.loaders.datasets.factSources.load(dataset.id) });
+    t.field('factSources', {
+      type: nonNull(list(nonNull('FactSource'))),
+      resolve: (dataset, _args, ctx) => ctx.loaders.datasets.factSources.load(dataset.id),
+    });
     t.nonNull.field('versions', {
       type: 'DatasetVersionConnection',
       description: 'Newest first, drafts included.',
       args: pageArguments,
       resolve: (dataset, args, ctx) => ctx.services.datasets.versions(ctx.viewer, dataset.id, args),
     });
-    t.field('latestVersion', { type: 'DatasetVersion', description: 'The latest SEALED one.', resolve: (dataset, _args, ctx) => ctx.loaders.datasets.latestVersion.load(dataset.id) });
+    t.field('latestVersion', {
+      type: 'DatasetVersion',
+      description: 'The latest SEALED one.',
+      resolve: (dataset, _args, ctx) => ctx.loaders.datasets.latestVersion.load(dataset.id),
+    });
     t.nonNull.field('createdAt', { type: 'DateTime' });
     t.nonNull.field('updatedAt', { type: 'DateTime' });
-    t.field('editedAt', { type: 'DateTime', description: 'When a user last changed it; a new catalogue then leaves it alone.' });
+    t.field('editedAt', {
+      type: 'DateTime',
+      description: 'When a user last changed it; a new catalogue then leaves it alone.',
+    });
   },
 });
 
@@ -158,10 +195,19 @@ export const FacetCount = objectType({
 export const DatasetFacets = objectType({
   name: 'DatasetFacets',
   sourceType: { module: records, export: 'DatasetFacetsRecord' },
-  description: 'How many datasets have each value under the filter. Each list leaves its own part of the filter out, so that it shows what choosing another value would bring.',
+  description:
+    'How many datasets have each value under the filter. Each list leaves its own part of the filter out, so that it shows what choosing another value would bring.',
   definition(t) {
     t.nonNull.int('datasetCount', { description: 'Under the whole filter.' });
-    for (const facet of ['organs', 'stains', 'imageKinds', 'tasks', 'licences', 'provenances', 'magnifications'] as const) {
+    for (const facet of [
+      'organs',
+      'stains',
+      'imageKinds',
+      'tasks',
+      'licences',
+      'provenances',
+      'magnifications',
+    ] as const) {
       t.field(facet, { type: nonNull(list(nonNull('FacetCount'))) });
     }
     t.field('micronsPerPixelBounds', {
@@ -191,8 +237,14 @@ export const DatasetQueries = extendType({
       args: { filter: arg({ type: 'DatasetFilter' }) },
       resolve: (_root, args, ctx) => ctx.services.datasets.facets(ctx.viewer, args.filter),
     });
-    t.field('organs', { type: nonNull(list(nonNull('Organ'))), resolve: (_root, _args, ctx) => ctx.services.datasets.organs(ctx.viewer) });
-    t.field('stains', { type: nonNull(list(nonNull('Stain'))), resolve: (_root, _args, ctx) => ctx.services.datasets.stains(ctx.viewer) });
+    t.field('organs', {
+      type: nonNull(list(nonNull('Organ'))),
+      resolve: (_root, _args, ctx) => ctx.services.datasets.organs(ctx.viewer),
+    });
+    t.field('stains', {
+      type: nonNull(list(nonNull('Stain'))),
+      resolve: (_root, _args, ctx) => ctx.services.datasets.stains(ctx.viewer),
+    });
   },
 });
 

@@ -19,10 +19,19 @@ export const DatasetFilter = inputObjectType({
     t.field('stains', { type: list(nonNull('String')), description: 'Codes or names.' });
     t.field('imageKinds', { type: list(nonNull('ImageKind')) });
     t.field('tasks', { type: list(nonNull('TaskKind')) });
-    t.field('licences', { type: list(nonNull('String')), description: 'As written; UNKNOWN where no licence is known.' });
+    t.field('licences', {
+      type: list(nonNull('String')),
+      description: 'As written; UNKNOWN where no licence is known.',
+    });
     t.field('provenances', { type: list(nonNull('DatasetProvenance')) });
-    t.field('magnification', { type: 'FloatRange', description: 'Of the objective. A dataset of which it is not known does not match.' });
-    t.field('micronsPerPixel', { type: 'FloatRange', description: 'A dataset of which it is not known does not match.' });
+    t.field('magnification', {
+      type: 'FloatRange',
+      description: 'Of the objective. A dataset of which it is not known does not match.',
+    });
+    t.field('micronsPerPixel', {
+      type: 'FloatRange',
+      description: 'A dataset of which it is not known does not match.',
+    });
     t.boolean('hasVersions', { description: 'Whether it has a SEALED version, that is, images.' });
     t.boolean('synthetic');
   },
@@ -74,7 +83,10 @@ function defineFacts<Name extends 'CreateDatasetInput' | 'UpdateDatasetInput'>(t
   t.field('citation', { type: 'CitationInput' });
   t.string('homepageUrl');
   t.string('notes');
-  t.field('parentCollections', { type: list(nonNull('String')), description: 'Slugs of the datasets that this one is cut from.' });
+  t.field('parentCollections', {
+    type: list(nonNull('String')),
+    description: 'Slugs of the datasets that this one is cut from.',
+  });
 }
 
 export const CreateDatasetInput = inputObjectType({

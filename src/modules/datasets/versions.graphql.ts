@@ -6,7 +6,11 @@ import { DatasetVersionStatus as statuses } from '../../generated/prisma/enums.t
 
 const records = path.join(import.meta.dirname, 'datasets.records.ts');
 
-export const DatasetVersionStatus = enumType({ name: 'DatasetVersionStatus', description: 'DRAFT while its import runs; SEALED for good.', members: Object.values(statuses) });
+export const DatasetVersionStatus = enumType({
+  name: 'DatasetVersionStatus',
+  description: 'DRAFT while its import runs; SEALED for good.',
+  members: Object.values(statuses),
+});
 
 export const LabelCount = objectType({
   name: 'LabelCount',
@@ -37,7 +41,10 @@ export const Thumbnail = objectType({
     t.nonNull.int('position', { description: 'From 0.' });
     t.string('label');
     t.nonNull.string('sha256');
-    t.nonNull.string('url', { description: 'A path on this server.', resolve: (thumbnail) => `/artifacts/${thumbnail.sha256}` });
+    t.nonNull.string('url', {
+      description: 'A path on this server.',
+      resolve: (thumbnail) => `/artifacts/${thumbnail.sha256}`,
+    });
   },
 });
 
@@ -49,23 +56,35 @@ export const DatasetShard = objectType({
     t.nonNull.string('sha256');
     t.nonNull.float('byteSize');
     t.nonNull.int('imageCount');
-    t.nonNull.string('url', { description: 'A path on this server.', resolve: (shard) => `/artifacts/${shard.sha256}` });
+    t.nonNull.string('url', {
+      description: 'A path on this server.',
+      resolve: (shard) => `/artifacts/${shard.sha256}`,
+    });
   },
 });
 
 export const DatasetVersion = objectType({
   name: 'DatasetVersion',
   sourceType: { module: records, export: 'DatasetVersionRecord' },
-  description: 'Images as they were on the day of an import. Immutable once SEALED; the only thing that a run may cite.',
+  description:
+    'Images as they were on the day of an import. Immutable once SEALED; the only thing that a run may cite.',
   definition(t) {
     t.implements('Node');
-    t.nonNull.field('dataset', { type: 'Dataset', resolve: (version, _args, ctx) => ctx.loaders.datasets.byId.load(version.datasetId) });
+    t.nonNull.field('dataset', {
+      type: 'Dataset',
+      resolve: (version, _args, ctx) => ctx.loaders.datasets.byId.load(version.datasetId),
+    });
     t.nonNull.int('version');
     t.nonNull.field('status', { type: 'DatasetVersionStatus' });
     t.string('digest', { description: 'sha256 over the sorted manifest: the same images give the same digest.' });
     t.string('manifestSha256', { description: 'The artifact that lists every image: /artifacts/{sha256}.' });
-    t.string('imageHashesSha256', { description: 'The artifact with the sha256 of the pixels and the perceptual hash of every image: uint8 [imageCount, 40] as .npy. Null for a version that was sealed before images were hashed.' });
-    t.int('patchSizePx', { description: 'The side of the patches that images were cut into; null where they were kept whole.' });
+    t.string('imageHashesSha256', {
+      description:
+        'The artifact with the sha256 of the pixels and the perceptual hash of every image: uint8 [imageCount, 40] as .npy. Null for a version that was sealed before images were hashed.',
+    });
+    t.int('patchSizePx', {
+      description: 'The side of the patches that images were cut into; null where they were kept whole.',
+    });
     t.nonNull.int('imageCount');
     t.nonNull.float('byteSize');
     t.field('labelNames', { type: nonNull(list(nonNull('String'))) });

@@ -3,7 +3,14 @@ import { z } from 'zod';
 import type { ImportIssueRecord, LabelCountRecord, ShardRecord } from './datasets.records.ts';
 
 export const labelCountsSchema = z.array(z.object({ label: z.string(), count: z.number().int().min(0) }));
-export const importIssuesSchema = z.array(z.object({ kind: z.string().min(1), count: z.number().int().min(0), kept: z.boolean(), examples: z.array(z.string()) }));
+export const importIssuesSchema = z.array(
+  z.object({
+    kind: z.string().min(1),
+    count: z.number().int().min(0),
+    kept: z.boolean(),
+    examples: z.array(z.string()),
+  }),
+);
 
 export interface SealedContent {
   /** sha256 over the sorted manifest, 64 hex digits. */
@@ -37,13 +44,26 @@ export function faultsOfContent(content: SealedContent): string[] {
   const shardImageCount = content.shards.reduce((sum, shard) => sum + shard.imageCount, 0);
   const labelledCount = content.labelCounts.reduce((sum, each) => sum + each.count, 0);
   const recorded = new Set(content.artifacts.map((artifact) => artifact.sha256));
-  const named = [content.manifestSha256, ...(content.imageHashesSha256 === undefined ? [] : [content.imageHashesSha256]), ...content.shards.map((shard) => shard.sha256), ...content.thumbnails.map((thumbnail) => thumbnail.sha256)];
+  const named = [
+    content.manifestSha256,
+    ...(content.imageHashesSha256 === undefined ? [] : [content.imageHashesSha256]),
+    ...content.shards.map((shard) => shard.sha256),
+    ...content.thumbnails.map((thumbnail) => thumbnail.sha256),
+  ];
   return [
     ...(content.imageCount > 0 ? [] : ['A version holds at least one image.']),
-    ...(shardImageCount === content.imageCount ? [] : [`Its shards hold ${shardImageCount} images, not ${content.imageCount}.`]),
-    ...(labelledCount <= content.imageCount ? [] : [`Its labels count ${labelledCount} images of ${content.imageCount}.`]),
-    ...(content.labelCounts.every((each) => content.labelNames.includes(each.label)) ? [] : ['labelCounts names a label that is not in labelNames.']),
-    ...([content.digest, ...named].every((sha256) => SHA256_PATTERN.test(sha256)) ? [] : ['A digest is not 64 hex digits.']),
+    ...(shardImageCount === content.imageCount
+      ? []
+      : [`Its shards hold ${shardImageCount} images, not ${content.imageCount}.`]),
+    ...(labelledCount <= content.imageCount
+      ? []
+      : [`Its labels count ${labelledCount} images of ${content.imageCount}.`]),
+    ...(content.labelCounts.every((each) => content.labelNames.includes(each.label))
+      ? []
+      : ['labelCounts names a label that is not in labelNames.']),
+    ...([content.digest, ...named].every((sha256) => SHA256_PATTERN.test(sha256))
+      ? []
+      : ['A digest is not 64 hex digits.']),
     ...(named.every((sha256) => recorded.has(sha256)) ? [] : ['An artifact is named but not recorded.']),
   ];
 }

@@ -23,10 +23,19 @@ interface RowJson extends Omit<VersionRow, 'createdAt' | 'sealedAt'> {
 
 /** @param from what stands behind FROM, with the versions as "v". */
 async function readVersions(db: Database, from: Prisma.Sql): Promise<DatasetVersionRecord[]> {
-  const rows = await jsonRows<RowJson>(db, Prisma.sql`
+  const rows = await jsonRows<RowJson>(
+    db,
+    Prisma.sql`
     SELECT v.id, v."datasetId", v.version, v.status, v.digest, v."manifestSha256", v."imageHashesSha256", v."patchSizePx", v."imageCount", v."byteSize", coalesce(v."labelNames", '{}') AS "labelNames",
-      v."labelCounts", v."groupCount", v."hasSplit", v.issues, v."importRunId", v."createdAt", v."sealedAt" FROM ${from}`);
-  return rows.map((row) => toRecord({ ...row, createdAt: new Date(row.createdAt), sealedAt: row.sealedAt === null ? null : new Date(row.sealedAt) }));
+      v."labelCounts", v."groupCount", v."hasSplit", v.issues, v."importRunId", v."createdAt", v."sealedAt" FROM ${from}`,
+  );
+  return rows.map((row) =>
+    toRecord({
+      ...row,
+      createdAt: new Date(row.createdAt),
+      sealedAt: row.sealedAt === null ? null : new Date(row.sealedAt),
+    }),
+  );
 }
 
 export type VersionStore = ReturnType<typeof createVersionStore>;
@@ -34,12 +43,27 @@ export type VersionStore = ReturnType<typeof createVersionStore>;
 export function createVersionStore(db: Database) {
   return {
     /** The next version of a dataset, empty. Undefined when there is no such dataset. */
-    createDraft: async (tx: Transaction, draft: { datasetId: string; importRunId: string | null; patchSizePx: number | null }): Promise<DatasetVersionRecord | undefined> => {
+    createDraft: async (
+      tx: Transaction,
+      draft: { datasetId: string; importRunId: string | null; patchSizePx: number | null },
+    ): Promise<DatasetVersionRecord | undefined> => {
       // The dataset's row is the lock under which numbers are given: two imports at once get two numbers.
-      const locked = await tx.$queryRaw<unknown[]>`SELECT 1 FROM "Dataset" WHERE id = ${draft.datasetId}::uuid FOR UPDATE`;
+      const locked = await tx.$queryRaw<
+        unknown[]
+      >`SELECT 1 FROM "Dataset" WHERE id = ${draft.datasetId}::uuid FOR UPDATE`;
       if (locked.length === 0) return undefined;
-      const last = await tx.datasetVersion.aggregate({ where: { datasetId: draft.datasetId }, _max: { version: true } });
-      return toRecord(await tx.datasetVersion.create({ data: { ...draft, version: Math.max(last._max.version ?? 0, await lastDeletedVersion(tx, draft.datasetId)) + 1 } }));
+      const last = await tx.datasetVersion.aggregate({
+        where: { datasetId: draft.datasetId },
+        _max: { version: true },
+      });
+      return toRecord(
+        await tx.datasetVersion.create({
+          data: {
+            ...draft,
+            version: Math.max(last._max.version ?? 0, await lastDeletedVersion(tx, draft.datasetId)) + 1,
+          },
+        }),
+      );
     },
 
     /** Locks the row until the transaction ends. */
@@ -51,8 +75,16 @@ export function createVersionStore(db: Database) {
 
     seal: async (tx: Transaction, versionId: string, content: SealedContent): Promise<DatasetVersionRecord> => {
       await recordArtifacts(tx, content.artifacts);
-      await tx.datasetShard.createMany({ data: content.shards.map((shard, position) => ({ ...shard, datasetVersionId: versionId, position })) });
-      await tx.datasetThumbnail.createMany({ data: content.thumbnails.map((thumbnail, position) => ({ ...thumbnail, datasetVersionId: versionId, position })) });
+      await tx.datasetShard.createMany({
+        data: content.shards.map((shard, position) => ({ ...shard, datasetVersionId: versionId, position })),
+      });
+      await tx.datasetThumbnail.createMany({
+        data: content.thumbnails.map((thumbnail, position) => ({
+          ...thumbnail,
+          datasetVersionId: versionId,
+          position,
+        })),
+      });
       const { digest, manifestSha256, imageHashesSha256 = null, imageCount, byteSize, groupCount, hasSplit } = content;
       const row = await tx.datasetVersion.update({
         where: { id: versionId },
@@ -69,39 +101,70 @@ export function createVersionStore(db: Database) {
     },
 
     /** Drops it if it is a draft; a sealed one stays. */
-    dropDraft: async (tx: Transaction, id: string): Promise<boolean> => (await tx.datasetVersion.deleteMany({ where: { id, status: 'DRAFT' } })).count === 1,
+    dropDraft: async (tx: Transaction, id: string): Promise<boolean> =>
+      (await tx.datasetVersion.deleteMany({ where: { id, status: 'DRAFT' } })).count === 1,
 
-    findMany: (ids: readonly string[]): Promise<DatasetVersionRecord[]> => readVersions(db, Prisma.sql`"DatasetVersion" v WHERE v.id = ANY(${[...ids]}::uuid[])`),
+    findMany: (ids: readonly string[]): Promise<DatasetVersionRecord[]> =>
+      readVersions(db, Prisma.sql`"DatasetVersion" v WHERE v.id = ANY(${[...ids]}::uuid[])`),
 
-    findByImportRuns: (runIds: readonly string[]): Promise<DatasetVersionRecord[]> => readVersions(db, Prisma.sql`"DatasetVersion" v WHERE v."importRunId" = ANY(${[...runIds]}::uuid[])`),
+    findByImportRuns: (runIds: readonly string[]): Promise<DatasetVersionRecord[]> =>
+      readVersions(db, Prisma.sql`"DatasetVersion" v WHERE v."importRunId" = ANY(${[...runIds]}::uuid[])`),
 
     findSealed: async (ids: readonly string[]): Promise<SealedVersionRecord[]> => {
-      const rows = await db.datasetVersion.findMany({ where: { id: { in: [...ids] }, status: 'SEALED' }, include: { shards: { orderBy: { position: 'asc' } } } });
+      const rows = await db.datasetVersion.findMany({
+        where: { id: { in: [...ids] }, status: 'SEALED' },
+        include: { shards: { orderBy: { position: 'asc' } } },
+      });
       return rows.map((row) => {
         const { digest, manifestSha256 } = row;
-        if (digest === null || manifestSha256 === null) throw new Error(`Sealed dataset version ${row.id} has no digest.`);
-        const shards = row.shards.map((shard) => ({ sha256: shard.sha256, byteSize: Number(shard.byteSize), imageCount: shard.imageCount }));
+        if (digest === null || manifestSha256 === null)
+          throw new Error(`Sealed dataset version ${row.id} has no digest.`);
+        const shards = row.shards.map((shard) => ({
+          sha256: shard.sha256,
+          byteSize: Number(shard.byteSize),
+          imageCount: shard.imageCount,
+        }));
         return { ...toRecord(row), status: 'SEALED', digest, manifestSha256, shards };
       });
     },
 
     /** The latest sealed version of each dataset that has one. */
     findLatest: (datasetIds: readonly string[]): Promise<DatasetVersionRecord[]> =>
-      readVersions(db, Prisma.sql`
+      readVersions(
+        db,
+        Prisma.sql`
         unnest(${[...datasetIds]}::uuid[]) AS dataset(id),
-        LATERAL (SELECT * FROM "DatasetVersion" WHERE "datasetId" = dataset.id AND status = 'SEALED' ORDER BY version DESC LIMIT 1) AS v`),
+        LATERAL (SELECT * FROM "DatasetVersion" WHERE "datasetId" = dataset.id AND status = 'SEALED' ORDER BY version DESC LIMIT 1) AS v`,
+      ),
 
     /** The versions of one dataset, newest first. */
     list: async (datasetId: string, page: PageArguments): Promise<Page<DatasetVersionRecord>> => {
       const size = pageSizeOf(page);
       const after = decodeCursor(page, 2);
       const [madeFor, version] = after ?? [];
-      if (after !== undefined && (madeFor !== 'VERSION' || !Number.isInteger(version) || Math.abs(Number(version)) >= 2 ** 31)) {
-        throw new DomainError({ code: 'CURSOR_INVALID', message: 'after is not a cursor of this list.', field: 'after', hint: 'Pass pageInfo.endCursor of the previous page.' });
+      if (
+        after !== undefined &&
+        (madeFor !== 'VERSION' || !Number.isInteger(version) || Math.abs(Number(version)) >= 2 ** 31)
+      ) {
+        throw new DomainError({
+          code: 'CURSOR_INVALID',
+          message: 'after is not a cursor of this list.',
+          field: 'after',
+          hint: 'Pass pageInfo.endCursor of the previous page.',
+        });
       }
       const behind = after === undefined ? Prisma.empty : Prisma.sql`AND v.version < ${Number(version)}`;
-      const records = await readVersions(db, Prisma.sql`"DatasetVersion" v WHERE v."datasetId" = ${datasetId}::uuid ${behind} ORDER BY v.version DESC LIMIT ${size + 1}`);
-      return pageOf(records, size, (record) => encodeCursor(['VERSION', record.version]), after !== undefined, () => db.datasetVersion.count({ where: { datasetId } }));
+      const records = await readVersions(
+        db,
+        Prisma.sql`"DatasetVersion" v WHERE v."datasetId" = ${datasetId}::uuid ${behind} ORDER BY v.version DESC LIMIT ${size + 1}`,
+      );
+      return pageOf(
+        records,
+        size,
+        (record) => encodeCursor(['VERSION', record.version]),
+        after !== undefined,
+        () => db.datasetVersion.count({ where: { datasetId } }),
+      );
     },
 
     /** Thumbnail `position`, from 0, of a dataset's latest sealed version. */
@@ -111,23 +174,43 @@ export function createVersionStore(db: Database) {
         orderBy: { datasetVersion: { version: 'desc' } },
         include: { artifact: true },
       });
-      return row === null ? undefined : { position: row.position, sha256: row.sha256, byteSize: Number(row.artifact.byteSize), label: row.label };
+      return row === null
+        ? undefined
+        : { position: row.position, sha256: row.sha256, byteSize: Number(row.artifact.byteSize), label: row.label };
     },
 
     /** By version, each in the order of its positions. */
     thumbnailsOf: async (versionIds: readonly string[]): Promise<Map<string, ThumbnailRecord[]>> => {
-      const rows = await db.datasetThumbnail.findMany({ where: { datasetVersionId: { in: [...versionIds] } }, orderBy: { position: 'asc' }, include: { artifact: true } });
+      const rows = await db.datasetThumbnail.findMany({
+        where: { datasetVersionId: { in: [...versionIds] } },
+        orderBy: { position: 'asc' },
+        include: { artifact: true },
+      });
       return Map.groupBy(
-        rows.map((row) => ({ versionId: row.datasetVersionId, position: row.position, sha256: row.sha256, byteSize: Number(row.artifact.byteSize), label: row.label })),
+        rows.map((row) => ({
+          versionId: row.datasetVersionId,
+          position: row.position,
+          sha256: row.sha256,
+          byteSize: Number(row.artifact.byteSize),
+          label: row.label,
+        })),
         (row) => row.versionId,
       );
     },
 
     /** By version, each in reading order. */
     shardsOf: async (versionIds: readonly string[]): Promise<Map<string, ShardRecord[]>> => {
-      const rows = await db.datasetShard.findMany({ where: { datasetVersionId: { in: [...versionIds] } }, orderBy: { position: 'asc' } });
+      const rows = await db.datasetShard.findMany({
+        where: { datasetVersionId: { in: [...versionIds] } },
+        orderBy: { position: 'asc' },
+      });
       return Map.groupBy(
-        rows.map((row) => ({ versionId: row.datasetVersionId, sha256: row.sha256, byteSize: Number(row.byteSize), imageCount: row.imageCount })),
+        rows.map((row) => ({
+          versionId: row.datasetVersionId,
+          sha256: row.sha256,
+          byteSize: Number(row.byteSize),
+          imageCount: row.imageCount,
+        })),
         (row) => row.versionId,
       );
     },

@@ -6,7 +6,12 @@ export type DeletableKind = (typeof DELETABLE_KINDS)[number];
 
 export const deleteSchema = z.object({
   id: z.uuid('must be an id of this registry').toLowerCase(),
-  reason: z.string().trim().min(1, 'must say why').max(1_000, 'must be at most 1000 characters').regex(/^[^\0]*$/, 'must hold no NUL'),
+  reason: z
+    .string()
+    .trim()
+    .min(1, 'must say why')
+    .max(1_000, 'must be at most 1000 characters')
+    .regex(/^[^\0]*$/, 'must hold no NUL'),
 });
 
 export interface TombstoneRecord {

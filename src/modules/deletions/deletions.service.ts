@@ -9,8 +9,8 @@ import type { DeletionStore } from './deletions.store.ts';
 
 export interface DeletionService {
   /**
-   * Takes the row away with all that is a part of it, and leaves a tombstone in the same transaction. Its bytes go with the next
-   * `paraffin gc`, if nothing else cites them. Asked again, gives the tombstone that is there.
+   * Takes the row away with all that is a part of it, and leaves a tombstone in the same transaction. Its bytes go with
+   * the next `paraffin gc`, if nothing else cites them. Asked again, gives the tombstone that is there.
    * @throws DomainError BAD_INPUT, a NOT_FOUND of the kind, or CONFLICT for what something else needs.
    */
   delete(viewer: Viewer, kind: DeletableKind, input: unknown): Promise<TombstoneRecord>;
@@ -20,11 +20,27 @@ export interface DeletionService {
 }
 
 const NOT_FOUND: Readonly<Record<DeletableKind, ErrorCode>> = {
-  DATASET: 'DATASET_NOT_FOUND', DATASET_VERSION: 'DATASET_VERSION_NOT_FOUND', MODEL: 'MODEL_NOT_FOUND', CHECKPOINT: 'CHECKPOINT_NOT_FOUND', RUN: 'RUN_NOT_FOUND',
+  DATASET: 'DATASET_NOT_FOUND',
+  DATASET_VERSION: 'DATASET_VERSION_NOT_FOUND',
+  MODEL: 'MODEL_NOT_FOUND',
+  CHECKPOINT: 'CHECKPOINT_NOT_FOUND',
+  RUN: 'RUN_NOT_FOUND',
 };
-const IN_WORDS: Readonly<Record<DeletableKind, string>> = { DATASET: 'dataset', DATASET_VERSION: 'dataset version', MODEL: 'model', CHECKPOINT: 'checkpoint', RUN: 'run' };
+const IN_WORDS: Readonly<Record<DeletableKind, string>> = {
+  DATASET: 'dataset',
+  DATASET_VERSION: 'dataset version',
+  MODEL: 'model',
+  CHECKPOINT: 'checkpoint',
+  RUN: 'run',
+};
 
-export function createDeletionService({ store, transact }: { readonly store: DeletionStore; readonly transact: Transact }): DeletionService {
+export function createDeletionService({
+  store,
+  transact,
+}: {
+  readonly store: DeletionStore;
+  readonly transact: Transact;
+}): DeletionService {
   return {
     delete: async (viewer, kind, raw) => {
       authorise(viewer, 'OPERATOR', 'DELETE');
@@ -34,12 +50,24 @@ export function createDeletionService({ store, transact }: { readonly store: Del
         if (thing === undefined) {
           const earlier = await store.get(id);
           if (earlier?.kind === kind) return earlier;
-          throw new DomainError({ code: NOT_FOUND[kind], message: `There is no ${IN_WORDS[kind]} with this id.`, field: 'input.id' });
+          throw new DomainError({
+            code: NOT_FOUND[kind],
+            message: `There is no ${IN_WORDS[kind]} with this id.`,
+            field: 'input.id',
+          });
         }
         if (thing.neededBy.length > 0) {
-          throw new DomainError({ code: 'CONFLICT', message: `The ${IN_WORDS[kind]} "${thing.name}" is needed by ${thing.neededBy.join(', ')}.`, field: 'input.id', hint: thing.hint });
+          throw new DomainError({
+            code: 'CONFLICT',
+            message: `The ${IN_WORDS[kind]} "${thing.name}" is needed by ${thing.neededBy.join(', ')}.`,
+            field: 'input.id',
+            hint: thing.hint,
+          });
         }
-        const who = viewer.kind === 'KEY' ? { deletedBy: viewer.owner, deletedByKey: viewer.keyId } : { deletedBy: 'nobody', deletedByKey: null };
+        const who =
+          viewer.kind === 'KEY'
+            ? { deletedBy: viewer.owner, deletedByKey: viewer.keyId }
+            : { deletedBy: 'nobody', deletedByKey: null };
         return store.bury(tx, { id, kind, name: thing.name, digest: thing.digest, reason, ...who }, thing);
       });
     },

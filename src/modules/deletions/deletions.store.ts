@@ -1,4 +1,7 @@
-/** Taking rows away, and what is left in their place. Bytes that nothing cites any more are a matter of garbage collection. */
+/**
+ * Taking rows away, and what is left in their place. Bytes that nothing cites any more are a matter of garbage
+ * collection.
+ */
 import type { Prisma, Tombstone } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
@@ -18,8 +21,19 @@ const dataset: Deletable = {
     await tx.$queryRaw`SELECT 1 FROM "Dataset" WHERE id = ${id}::uuid FOR UPDATE`;
     const row = await tx.dataset.findUnique({ where: { id }, include: { _count: { select: { versions: true } } } });
     if (row === null) return undefined;
-    const needs = [counted(row._count.versions, 'version'), row.catalogueDigest === null ? [] : ['the catalogue, which would bring it back'], await unendedRunsNaming(tx, id)];
-    return { name: row.slug, digest: null, parentId: null, version: null, neededBy: needs.flat(), hint: 'Delete its versions first; entries of the catalogue stay.' };
+    const needs = [
+      counted(row._count.versions, 'version'),
+      row.catalogueDigest === null ? [] : ['the catalogue, which would bring it back'],
+      await unendedRunsNaming(tx, id),
+    ];
+    return {
+      name: row.slug,
+      digest: null,
+      parentId: null,
+      version: null,
+      neededBy: needs.flat(),
+      hint: 'Delete its versions first; entries of the catalogue stay.',
+    };
   },
   remove: (tx, id) => tx.dataset.delete({ where: { id } }),
 };
@@ -27,12 +41,24 @@ const dataset: Deletable = {
 const datasetVersion: Deletable = {
   find: async (tx, id) => {
     await tx.$queryRaw`SELECT 1 FROM "DatasetVersion" WHERE id = ${id}::uuid FOR UPDATE`;
-    const row = await tx.datasetVersion.findUnique({ where: { id }, include: { dataset: true, _count: { select: { trainedInto: true, evaluations: true } } } });
+    const row = await tx.datasetVersion.findUnique({
+      where: { id },
+      include: { dataset: true, _count: { select: { trainedInto: true, evaluations: true } } },
+    });
     if (row === null) return undefined;
     const importing = row.importRunId === null ? 0 : await tx.run.count({ where: { id: row.importRunId, ...UNENDED } });
-    const needs = [counted(row._count.trainedInto, 'checkpoint'), counted(row._count.evaluations, 'evaluation'), counted(importing, 'import'), await unendedRunsNaming(tx, id)];
+    const needs = [
+      counted(row._count.trainedInto, 'checkpoint'),
+      counted(row._count.evaluations, 'evaluation'),
+      counted(importing, 'import'),
+      await unendedRunsNaming(tx, id),
+    ];
     return {
-      name: `${row.dataset.slug} version ${row.version}`, digest: row.digest, parentId: row.datasetId, version: row.version, neededBy: needs.flat(),
+      name: `${row.dataset.slug} version ${row.version}`,
+      digest: row.digest,
+      parentId: row.datasetId,
+      version: row.version,
+      neededBy: needs.flat(),
       hint: 'Delete what was made from it first, or keep it: it says what those were made from.',
     };
   },
@@ -44,7 +70,14 @@ const model: Deletable = {
     await tx.$queryRaw`SELECT 1 FROM "Model" WHERE id = ${id}::uuid FOR UPDATE`;
     const row = await tx.model.findUnique({ where: { id }, include: { _count: { select: { checkpoints: true } } } });
     if (row === null) return undefined;
-    return { name: row.slug, digest: null, parentId: null, version: null, neededBy: counted(row._count.checkpoints, 'checkpoint'), hint: 'Delete its checkpoints first.' };
+    return {
+      name: row.slug,
+      digest: null,
+      parentId: null,
+      version: null,
+      neededBy: counted(row._count.checkpoints, 'checkpoint'),
+      hint: 'Delete its checkpoints first.',
+    };
   },
   remove: (tx, id) => tx.model.delete({ where: { id } }),
 };
@@ -52,11 +85,25 @@ const model: Deletable = {
 const checkpoint: Deletable = {
   find: async (tx, id) => {
     await tx.$queryRaw`SELECT 1 FROM "Checkpoint" WHERE id = ${id}::uuid FOR UPDATE`;
-    const row = await tx.checkpoint.findUnique({ where: { id }, omit: { golden: true }, include: { model: true, _count: { select: { evaluations: true, aliases: true } } } });
+    const row = await tx.checkpoint.findUnique({
+      where: { id },
+      omit: { golden: true },
+      include: { model: true, _count: { select: { evaluations: true, aliases: true } } },
+    });
     if (row === null) return undefined;
-    const needs = [counted(row._count.evaluations, 'evaluation'), counted(row._count.aliases, 'alias', 'aliases'), row.publishedSlug === null ? [] : ['the catalogue, which would bring it back'], await checkpointsTrainedFrom(tx, id), await unendedRunsNaming(tx, id)];
+    const needs = [
+      counted(row._count.evaluations, 'evaluation'),
+      counted(row._count.aliases, 'alias', 'aliases'),
+      row.publishedSlug === null ? [] : ['the catalogue, which would bring it back'],
+      await checkpointsTrainedFrom(tx, id),
+      await unendedRunsNaming(tx, id),
+    ];
     return {
-      name: `${row.model.slug} version ${row.version}`, digest: row.sha256, parentId: row.modelId, version: row.version, neededBy: needs.flat(),
+      name: `${row.model.slug} version ${row.version}`,
+      digest: row.sha256,
+      parentId: row.modelId,
+      version: row.version,
+      neededBy: needs.flat(),
       hint: 'Delete what was trained from it and the runs of its evaluations, and move its aliases first.',
     };
   },
@@ -67,12 +114,24 @@ const checkpoint: Deletable = {
 const run: Deletable = {
   find: async (tx, id) => {
     await tx.$queryRaw`SELECT 1 FROM "Run" WHERE id = ${id}::uuid FOR UPDATE`;
-    const row = await tx.run.findUnique({ where: { id }, include: { _count: { select: { checkpoints: true, exports: true } }, datasetVersion: { select: { id: true } } } });
+    const row = await tx.run.findUnique({
+      where: { id },
+      include: { _count: { select: { checkpoints: true, exports: true } }, datasetVersion: { select: { id: true } } },
+    });
     if (row === null) return undefined;
     const isUnended = row.status === 'QUEUED' || row.status === 'RUNNING' || row.status === 'CANCELING';
-    const needs = [isUnended ? ['its own end'] : [], counted(row._count.checkpoints, 'checkpoint'), counted(row._count.exports, 'exported file'), counted(row.datasetVersion === null ? 0 : 1, 'dataset version')];
+    const needs = [
+      isUnended ? ['its own end'] : [],
+      counted(row._count.checkpoints, 'checkpoint'),
+      counted(row._count.exports, 'exported file'),
+      counted(row.datasetVersion === null ? 0 : 1, 'dataset version'),
+    ];
     return {
-      name: `${row.kind} of ${row.queuedAt.toISOString()}`, digest: null, parentId: null, version: null, neededBy: needs.flat(),
+      name: `${row.kind} of ${row.queuedAt.toISOString()}`,
+      digest: null,
+      parentId: null,
+      version: null,
+      neededBy: needs.flat(),
       hint: 'Cancel it, or delete what it made first: a run says where that came from.',
     };
   },
@@ -82,15 +141,26 @@ const run: Deletable = {
   },
 };
 
-const DELETABLES: Readonly<Record<DeletableKind, Deletable>> = { DATASET: dataset, DATASET_VERSION: datasetVersion, MODEL: model, CHECKPOINT: checkpoint, RUN: run };
+const DELETABLES: Readonly<Record<DeletableKind, Deletable>> = {
+  DATASET: dataset,
+  DATASET_VERSION: datasetVersion,
+  MODEL: model,
+  CHECKPOINT: checkpoint,
+  RUN: run,
+};
 
 export type DeletionStore = ReturnType<typeof createDeletionStore>;
 
 export function createDeletionStore(db: Database) {
   return {
-    find: (tx: Transaction, kind: DeletableKind, id: string): Promise<DeletableThing | undefined> => DELETABLES[kind].find(tx, id),
+    find: (tx: Transaction, kind: DeletableKind, id: string): Promise<DeletableThing | undefined> =>
+      DELETABLES[kind].find(tx, id),
 
-    bury: async (tx: Transaction, tombstone: Omit<TombstoneRecord, 'deletedAt'>, { parentId, version }: DeletableThing): Promise<TombstoneRecord> => {
+    bury: async (
+      tx: Transaction,
+      tombstone: Omit<TombstoneRecord, 'deletedAt'>,
+      { parentId, version }: DeletableThing,
+    ): Promise<TombstoneRecord> => {
       await DELETABLES[tombstone.kind].remove(tx, tombstone.id);
       return toRecord(await tx.tombstone.create({ data: { ...tombstone, parentId, version } }));
     },
@@ -104,9 +174,22 @@ export function createDeletionStore(db: Database) {
     list: async (page: PageArguments): Promise<Page<TombstoneRecord>> => {
       const size = pageSizeOf(page);
       const after = placeAfter(page);
-      const where = after === undefined ? {} : { OR: [{ deletedAt: { lt: after.deletedAt } }, { deletedAt: after.deletedAt, id: { lt: after.id } }] };
-      const rows = await db.tombstone.findMany({ where, orderBy: [{ deletedAt: 'desc' }, { id: 'desc' }], take: size + 1 });
-      return pageOf(rows.map(toRecord), size, ({ deletedAt, id }) => encodeCursor([deletedAt.getTime(), id]), after !== undefined, () => db.tombstone.count());
+      const where =
+        after === undefined
+          ? {}
+          : { OR: [{ deletedAt: { lt: after.deletedAt } }, { deletedAt: after.deletedAt, id: { lt: after.id } }] };
+      const rows = await db.tombstone.findMany({
+        where,
+        orderBy: [{ deletedAt: 'desc' }, { id: 'desc' }],
+        take: size + 1,
+      });
+      return pageOf(
+        rows.map(toRecord),
+        size,
+        ({ deletedAt, id }) => encodeCursor([deletedAt.getTime(), id]),
+        after !== undefined,
+        () => db.tombstone.count(),
+      );
     },
   };
 }
@@ -126,19 +209,29 @@ function counted(count: number, one: string, many = `${one}s`): string[] {
 
 /** Without it nobody could say how much of which images those have seen, and their leakage would be told too low. */
 async function checkpointsTrainedFrom(tx: Transaction, id: string): Promise<string[]> {
-  const count = await tx.checkpoint.count({ where: { sourceRun: { config: { path: ['initialCheckpointId'], equals: id } } } });
+  const count = await tx.checkpoint.count({
+    where: { sourceRun: { config: { path: ['initialCheckpointId'], equals: id } } },
+  });
   return counted(count, 'checkpoint that was trained from it', 'checkpoints that were trained from it');
 }
 
 /** Runs name what they work on in their frozen config, which no foreign key watches. */
 async function unendedRunsNaming(tx: Transaction, id: string): Promise<string[]> {
-  const rows = await tx.$queryRaw<{ count: bigint }[]>`SELECT count(*) AS count FROM "Run" WHERE status IN ('QUEUED', 'RUNNING', 'CANCELING') AND strpos(config::text, ${id}) > 0`;
+  const rows = await tx.$queryRaw<
+    { count: bigint }[]
+  >`SELECT count(*) AS count FROM "Run" WHERE status IN ('QUEUED', 'RUNNING', 'CANCELING') AND strpos(config::text, ${id}) > 0`;
   return counted(Number(rows[0]?.count ?? 0), 'run that has not ended', 'runs that have not ended');
 }
 
 function placeAfter(page: PageArguments): { deletedAt: Date; id: string } | undefined {
   const [ms, id] = decodeCursor(page, 2) ?? [];
   if (ms === undefined) return undefined;
-  if (typeof ms === 'number' && Math.abs(ms) <= 8.64e15 && typeof id === 'string' && /^[0-9a-f-]{36}$/.test(id)) return { deletedAt: new Date(ms), id };
-  throw new DomainError({ code: 'CURSOR_INVALID', message: 'after is not a cursor of this list.', field: 'after', hint: 'Pass pageInfo.endCursor of the previous page.' });
+  if (typeof ms === 'number' && Math.abs(ms) <= 8.64e15 && typeof id === 'string' && /^[0-9a-f-]{36}$/.test(id))
+    return { deletedAt: new Date(ms), id };
+  throw new DomainError({
+    code: 'CURSOR_INVALID',
+    message: 'after is not a cursor of this list.',
+    field: 'after',
+    hint: 'Pass pageInfo.endCursor of the previous page.',
+  });
 }

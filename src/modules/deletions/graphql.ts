@@ -14,7 +14,9 @@ export const Tombstone = objectType({
   definition(t) {
     t.nonNull.id('id', { description: 'That of the deleted thing; never used again.' });
     t.nonNull.field('kind', { type: 'TombstoneKind' });
-    t.nonNull.string('name', { description: 'As people knew it, e.g. "tissue-encoder version 3". The number is not given out again.' });
+    t.nonNull.string('name', {
+      description: 'As people knew it, e.g. "tissue-encoder version 3". The number is not given out again.',
+    });
     t.string('digest', { description: "sha256 of a checkpoint's weights, digest of a dataset version." });
     t.nonNull.string('reason');
     t.nonNull.string('deletedBy', { description: 'The person whose key asked.' });
@@ -36,8 +38,18 @@ export const DeleteInput = inputObjectType({
 export const DeletionQueries = extendType({
   type: 'Query',
   definition(t) {
-    t.field('tombstone', { type: 'Tombstone', description: 'What an id stood for that is gone.', args: { id: nonNull(idArg()) }, resolve: async (_root, args, ctx) => (await ctx.services.deletions.get(ctx.viewer, args.id)) ?? null });
-    t.nonNull.field('tombstones', { type: 'TombstoneConnection', description: 'Newest first.', args: pageArguments, resolve: (_root, args, ctx) => ctx.services.deletions.list(ctx.viewer, args) });
+    t.field('tombstone', {
+      type: 'Tombstone',
+      description: 'What an id stood for that is gone.',
+      args: { id: nonNull(idArg()) },
+      resolve: async (_root, args, ctx) => (await ctx.services.deletions.get(ctx.viewer, args.id)) ?? null,
+    });
+    t.nonNull.field('tombstones', {
+      type: 'TombstoneConnection',
+      description: 'Newest first.',
+      args: pageArguments,
+      resolve: (_root, args, ctx) => ctx.services.deletions.list(ctx.viewer, args),
+    });
   },
 });
 
@@ -45,8 +57,16 @@ const MUTATIONS: readonly (readonly [string, DeletableKind, string])[] = [
   ['deleteDataset', 'DATASET', 'A dataset without versions that is none of the catalogue.'],
   ['deleteDatasetVersion', 'DATASET_VERSION', 'A version from which nothing was made.'],
   ['deleteModel', 'MODEL', 'A model without checkpoints.'],
-  ['deleteCheckpoint', 'CHECKPOINT', 'A checkpoint without evaluations and aliases, from which none was trained; with its exported files.'],
-  ['deleteRun', 'RUN', 'A run that has ended and made no checkpoint, version or exported file; with it, the evaluation that it made.'],
+  [
+    'deleteCheckpoint',
+    'CHECKPOINT',
+    'A checkpoint without evaluations and aliases, from which none was trained; with its exported files.',
+  ],
+  [
+    'deleteRun',
+    'RUN',
+    'A run that has ended and made no checkpoint, version or exported file; with it, the evaluation that it made.',
+  ],
 ];
 
 export const DeletionMutations = extendType({
@@ -57,7 +77,8 @@ export const DeletionMutations = extendType({
         type: 'TombstonePayload',
         description: `${description} Refused with CONFLICT where something needs it. Bytes that nothing else cites go with the next garbage collection.`,
         args: { input: nonNull(arg({ type: 'DeleteInput' })) },
-        resolve: (_root, args, ctx) => settle('tombstone', () => ctx.services.deletions.delete(ctx.viewer, kind, args.input)),
+        resolve: (_root, args, ctx) =>
+          settle('tombstone', () => ctx.services.deletions.delete(ctx.viewer, kind, args.input)),
       });
     }
   },

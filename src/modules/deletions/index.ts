@@ -7,6 +7,12 @@ export { DELETABLE_KINDS, type DeletableKind, type TombstoneRecord } from './del
 export type { DeletionService } from './deletions.service.ts';
 export { lastDeletedVersion } from './deletions.store.ts';
 
-export function createDeletions({ db, transact }: { readonly db: Database; readonly transact: Transact }): DeletionService {
+export function createDeletions({
+  db,
+  transact,
+}: {
+  readonly db: Database;
+  readonly transact: Transact;
+}): DeletionService {
   return createDeletionService({ store: createDeletionStore(db), transact });
 }

@@ -11,10 +11,14 @@ export type EmbeddingFileFormat = 'npy' | 'csv';
 /** sha256 over all that a contract says about preparing an image: what it says about resolutions changes no pixel. */
 export function preparationDigestOf(contract: InputContract): string {
   const { imageSizePx, resizeRule, channelOrder, valueRange, channelMean, channelStd, embeddingLayer } = contract;
-  return sha256Of(JSON.stringify([imageSizePx, resizeRule, channelOrder, valueRange, channelMean, channelStd, embeddingLayer]));
+  return sha256Of(
+    JSON.stringify([imageSizePx, resizeRule, channelOrder, valueRange, channelMean, channelStd, embeddingLayer]),
+  );
 }
 
-/** Stands for a method that has no weights, e.g. `colour-statistics-1`; another number for another way to compute it. */
+/**
+ * Stands for a method that has no weights, e.g. `colour-statistics-1`; another number for another way to compute it.
+ */
 export function digestOfMethod(name: string): string {
   return sha256Of(name);
 }
@@ -29,7 +33,9 @@ export interface EmbeddedImage {
 
 /** CSV by RFC 4180, one line for each row of the array, in its order. */
 export function idsCsvOf(images: readonly EmbeddedImage[]): string {
-  const lines = images.map(({ key, label, group, split, sourcePath }) => [key, label, group, split, sourcePath].map(csvField).join(','));
+  const lines = images.map(({ key, label, group, split, sourcePath }) =>
+    [key, label, group, split, sourcePath].map(csvField).join(','),
+  );
   return `${['key,label,group,split,sourcePath', ...lines].join('\r\n')}\r\n`;
 }
 

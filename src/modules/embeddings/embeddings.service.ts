@@ -35,18 +35,36 @@ export function createEmbeddingService({ store }: { readonly store: EmbeddingSto
       authorise(viewer, 'READER');
       const set = await store.find(id);
       if (set === undefined) {
-        throw new DomainError({ code: 'EMBEDDINGS_NOT_FOUND', message: 'There are no embeddings with this id.', field: 'id', hint: 'Take an id from Checkpoint.embeddings; an evaluation makes them.' });
+        throw new DomainError({
+          code: 'EMBEDDINGS_NOT_FOUND',
+          message: 'There are no embeddings with this id.',
+          field: 'id',
+          hint: 'Take an id from Checkpoint.embeddings; an evaluation makes them.',
+        });
       }
       switch (format) {
         case 'npy':
-          return { sha256: set.sha256, byteSize: set.byteSize, mediaType: NPY_MEDIA_TYPE, fileName: `embeddings-${set.id}.npy` };
+          return {
+            sha256: set.sha256,
+            byteSize: set.byteSize,
+            mediaType: NPY_MEDIA_TYPE,
+            fileName: `embeddings-${set.id}.npy`,
+          };
         case 'csv':
-          return { sha256: set.idsSha256, byteSize: set.idsByteSize, mediaType: IDS_MEDIA_TYPE, fileName: `embeddings-${set.id}.csv` };
+          return {
+            sha256: set.idsSha256,
+            byteSize: set.idsByteSize,
+            mediaType: IDS_MEDIA_TYPE,
+            fileName: `embeddings-${set.id}.csv`,
+          };
       }
     },
     findForUse: (key) => store.findByKey(key),
     register: async (tx, set) => {
-      await recordArtifacts(tx, [{ ...set.rows, mediaType: NPY_MEDIA_TYPE }, { ...set.ids, mediaType: IDS_MEDIA_TYPE }]);
+      await recordArtifacts(tx, [
+        { ...set.rows, mediaType: NPY_MEDIA_TYPE },
+        { ...set.ids, mediaType: IDS_MEDIA_TYPE },
+      ]);
       await store.create(tx, set);
     },
   };

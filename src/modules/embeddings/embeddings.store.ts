@@ -18,20 +18,30 @@ export function createEmbeddingStore(db: Database) {
 
     findByKey: async (key: EmbeddingKey): Promise<EmbeddingSetRecord | undefined> => {
       const { encoderDigest, datasetDigest, preparationDigest } = key;
-      const row = await db.embeddingSet.findUnique({ where: { encoderDigest_datasetDigest_preparationDigest: { encoderDigest, datasetDigest, preparationDigest } }, include: withSize });
+      const row = await db.embeddingSet.findUnique({
+        where: { encoderDigest_datasetDigest_preparationDigest: { encoderDigest, datasetDigest, preparationDigest } },
+        include: withSize,
+      });
       return row === null ? undefined : toRecord(row);
     },
 
     /** Newest first. */
     ofEncoder: async (encoderDigest: string): Promise<EmbeddingSetRecord[]> =>
-      (await db.embeddingSet.findMany({ where: { encoderDigest }, orderBy: { id: 'desc' }, include: withSize })).map(toRecord),
+      (await db.embeddingSet.findMany({ where: { encoderDigest }, orderBy: { id: 'desc' }, include: withSize })).map(
+        toRecord,
+      ),
 
     ofDataset: async (datasetDigest: string): Promise<EmbeddingSetRecord[]> =>
-      (await db.embeddingSet.findMany({ where: { datasetDigest }, orderBy: { id: 'desc' }, include: withSize })).map(toRecord),
+      (await db.embeddingSet.findMany({ where: { datasetDigest }, orderBy: { id: 'desc' }, include: withSize })).map(
+        toRecord,
+      ),
 
     /** Another worker may have made the same set in the meantime: then that one stays. */
     create: async (tx: Transaction, { rows, ids, engine, ...facts }: NewEmbeddingSet): Promise<void> => {
-      await tx.embeddingSet.createMany({ data: [{ ...facts, sha256: rows.sha256, idsSha256: ids.sha256, engine: { ...engine } }], skipDuplicates: true });
+      await tx.embeddingSet.createMany({
+        data: [{ ...facts, sha256: rows.sha256, idsSha256: ids.sha256, engine: { ...engine } }],
+        skipDuplicates: true,
+      });
     },
   };
 }

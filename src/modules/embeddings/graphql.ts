@@ -7,26 +7,36 @@ const records = path.join(import.meta.dirname, 'embeddings.records.ts');
 
 export const EmbeddingSource = enumType({
   name: 'EmbeddingSource',
-  description: 'CHECKPOINT: registered weights. RANDOM_ENCODER: the same architecture, freshly initialised. COLOUR_STATISTICS: means, spreads and histograms of colour.',
+  description:
+    'CHECKPOINT: registered weights. RANDOM_ENCODER: the same architecture, freshly initialised. COLOUR_STATISTICS: means, spreads and histograms of colour.',
   members: Object.values(sources),
 });
 
 export const EmbeddingSet = objectType({
   name: 'EmbeddingSet',
   sourceType: { module: records, export: 'EmbeddingSetRecord' },
-  description: 'The embeddings of every image of a dataset version, made by the first evaluation that needed them. Immutable.',
+  description:
+    'The embeddings of every image of a dataset version, made by the first evaluation that needed them. Immutable.',
   definition(t) {
     t.nonNull.id('id');
     t.nonNull.field('source', { type: 'EmbeddingSource' });
     t.nonNull.string('encoderDigest', { description: "sha256 of the encoder's weights: Checkpoint.sha256." });
     t.nonNull.string('datasetDigest', { description: 'DatasetVersion.digest.' });
-    t.nonNull.string('preparationDigest', { description: 'sha256 over what the input contract says about preparing an image.' });
+    t.nonNull.string('preparationDigest', {
+      description: 'sha256 over what the input contract says about preparing an image.',
+    });
     t.nonNull.int('imageCount');
     t.nonNull.int('embeddingDim');
     t.nonNull.string('sha256', { description: 'Of the .npy.' });
     t.nonNull.float('byteSize');
-    t.nonNull.string('npyUrl', { description: 'float32 [imageCount, embeddingDim]; numpy.load reads it.', resolve: (set) => `/embeddings/${set.id}.npy` });
-    t.nonNull.string('idsUrl', { description: 'CSV with a line for each row: key, label, group, split, sourcePath.', resolve: (set) => `/embeddings/${set.id}.csv` });
+    t.nonNull.string('npyUrl', {
+      description: 'float32 [imageCount, embeddingDim]; numpy.load reads it.',
+      resolve: (set) => `/embeddings/${set.id}.npy`,
+    });
+    t.nonNull.string('idsUrl', {
+      description: 'CSV with a line for each row: key, label, group, split, sourcePath.',
+      resolve: (set) => `/embeddings/${set.id}.csv`,
+    });
     t.nonNull.field('createdAt', { type: 'DateTime' });
   },
 });
@@ -51,7 +61,8 @@ export const DatasetVersionEmbeddings = extendType({
     t.nonNull.list.nonNull.field('embeddings', {
       type: 'EmbeddingSet',
       description: 'Of every encoder that was evaluated on it, and of the baselines; newest first.',
-      resolve: (version, _args, ctx) => (version.digest === null ? [] : ctx.services.embeddings.ofDataset(ctx.viewer, version.digest)),
+      resolve: (version, _args, ctx) =>
+        version.digest === null ? [] : ctx.services.embeddings.ofDataset(ctx.viewer, version.digest),
     });
   },
 });

@@ -4,7 +4,13 @@ import { createEmbeddingService as createService, type EmbeddingService } from '
 import { createEmbeddingStore } from './embeddings.store.ts';
 
 export type { EmbeddingFileRecord, EmbeddingKey, EmbeddingSetRecord, NewEmbeddingSet } from './embeddings.records.ts';
-export { digestOfMethod, idsCsvOf, preparationDigestOf, type EmbeddedImage, type EmbeddingFileFormat } from './embeddings.rules.ts';
+export {
+  digestOfMethod,
+  idsCsvOf,
+  preparationDigestOf,
+  type EmbeddedImage,
+  type EmbeddingFileFormat,
+} from './embeddings.rules.ts';
 export type { EmbeddingService } from './embeddings.service.ts';
 
 export function createEmbeddingService({ db }: { readonly db: Database }): EmbeddingService {

@@ -1,7 +1,13 @@
-/** Two evaluations side by side: the same groups drawn for both, so that what makes a group easy or hard cancels out. */
+/**
+ * Two evaluations side by side: the same groups drawn for both, so that what makes a group easy or hard cancels out.
+ */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
-import { CLASSIFICATION_METRICS, scorePredictions, type PooledPredictions } from '../../statistics/classification-score.ts';
+import {
+  CLASSIFICATION_METRICS,
+  scorePredictions,
+  type PooledPredictions,
+} from '../../statistics/classification-score.ts';
 import { differencesOf, type MetricEstimate, type Replicates } from '../../statistics/estimate.ts';
 import { createRandom } from '../../statistics/random.ts';
 import { REGRESSION_METRICS, scoreNumbers, type PooledNumbers } from '../../statistics/regression-score.ts';
@@ -9,7 +15,13 @@ import type { MetricComparisonRecord, ReportedEvaluationRecord } from './evaluat
 
 export const PREDICTIONS_MEDIA_TYPE = 'application/jsonl';
 
-const classifiedSchema = z.object({ key: z.string(), group: z.string(), label: z.string(), predicted: z.string(), probabilities: z.array(z.number()) });
+const classifiedSchema = z.object({
+  key: z.string(),
+  group: z.string(),
+  label: z.string(),
+  predicted: z.string(),
+  probabilities: z.array(z.number()),
+});
 const regressedSchema = z.object({ key: z.string(), group: z.string(), target: z.number(), predicted: z.number() });
 
 /** Fixed: a comparison is a fact about two evaluations, not a draw. */
@@ -30,14 +42,22 @@ export interface Comparison {
  * @param first, second evaluations with their stored predictions, JSON lines.
  * @throws DomainError EVALUATIONS_NOT_COMPARABLE for other images, another split or another kind of prediction.
  */
-export function comparePredictions(first: ReportedEvaluationRecord, firstLines: string, second: ReportedEvaluationRecord, secondLines: string): Comparison {
+export function comparePredictions(
+  first: ReportedEvaluationRecord,
+  firstLines: string,
+  second: ReportedEvaluationRecord,
+  secondLines: string,
+): Comparison {
   checkComparable(first, second);
-  return first.protocol === 'REGRESSION' ? compareNumbers(firstLines, secondLines) : compareLabels(first, firstLines, second, secondLines);
+  return first.protocol === 'REGRESSION'
+    ? compareNumbers(firstLines, secondLines)
+    : compareLabels(first, firstLines, second, secondLines);
 }
 
 /** @throws DomainError EVALUATIONS_NOT_COMPARABLE, as far as it can be seen without the predictions. */
 export function checkComparable(first: ReportedEvaluationRecord, second: ReportedEvaluationRecord): void {
-  if ((first.protocol === 'REGRESSION') !== (second.protocol === 'REGRESSION')) throw notComparable('one predicts labels, the other numbers');
+  if ((first.protocol === 'REGRESSION') !== (second.protocol === 'REGRESSION'))
+    throw notComparable('one predicts labels, the other numbers');
   if (first.datasetVersionId !== second.datasetVersionId) throw notComparable('they are of two dataset versions');
   if (digestOf(first) !== digestOf(second)) throw notComparable('their folds differ');
 }
@@ -46,9 +66,15 @@ function digestOf({ split }: ReportedEvaluationRecord): string {
   return z.object({ digest: z.string() }).parse(split).digest;
 }
 
-function compareLabels(first: ReportedEvaluationRecord, firstLines: string, second: ReportedEvaluationRecord, secondLines: string): Comparison {
+function compareLabels(
+  first: ReportedEvaluationRecord,
+  firstLines: string,
+  second: ReportedEvaluationRecord,
+  secondLines: string,
+): Comparison {
   const labelNames = first.confusionMatrix?.labelNames ?? [];
-  if (JSON.stringify(labelNames) !== JSON.stringify(second.confusionMatrix?.labelNames ?? [])) throw notComparable('their labels differ');
+  if (JSON.stringify(labelNames) !== JSON.stringify(second.confusionMatrix?.labelNames ?? []))
+    throw notComparable('their labels differ');
   const [left, right] = [firstLines, secondLines].map((lines) => parseLines(lines, classifiedSchema));
   if (left === undefined || right === undefined) throw new Error('Two evaluations are compared.');
   checkSameImages(left, right);
@@ -59,7 +85,13 @@ function compareLabels(first: ReportedEvaluationRecord, firstLines: string, seco
     labelNames,
   });
   const resampleCount = resamplesFor(left.length * labelNames.length);
-  return comparisonOf(CLASSIFICATION_METRICS, scorePredictions(pooled(left), resampleCount, createRandom(COMPARISON_SEED)), scorePredictions(pooled(right), resampleCount, createRandom(COMPARISON_SEED)), left, resampleCount);
+  return comparisonOf(
+    CLASSIFICATION_METRICS,
+    scorePredictions(pooled(left), resampleCount, createRandom(COMPARISON_SEED)),
+    scorePredictions(pooled(right), resampleCount, createRandom(COMPARISON_SEED)),
+    left,
+    resampleCount,
+  );
 }
 
 function compareNumbers(firstLines: string, secondLines: string): Comparison {
@@ -72,7 +104,13 @@ function compareNumbers(firstLines: string, secondLines: string): Comparison {
     groups: lines.map(({ group }) => group),
   });
   const resampleCount = resamplesFor(left.length);
-  return comparisonOf(REGRESSION_METRICS, scoreNumbers(pooled(left), resampleCount, createRandom(COMPARISON_SEED)), scoreNumbers(pooled(right), resampleCount, createRandom(COMPARISON_SEED)), left, resampleCount);
+  return comparisonOf(
+    REGRESSION_METRICS,
+    scoreNumbers(pooled(left), resampleCount, createRandom(COMPARISON_SEED)),
+    scoreNumbers(pooled(right), resampleCount, createRandom(COMPARISON_SEED)),
+    left,
+    resampleCount,
+  );
 }
 
 function resamplesFor(cost: number): number {
@@ -84,12 +122,25 @@ interface Scored<Name extends string> {
   readonly replicates: Replicates<Name>;
 }
 
-function comparisonOf<Name extends string>(names: readonly Name[], first: Scored<Name>, second: Scored<Name>, lines: readonly { readonly group: string }[], resampleCount: number): Comparison {
+function comparisonOf<Name extends string>(
+  names: readonly Name[],
+  first: Scored<Name>,
+  second: Scored<Name>,
+  lines: readonly { readonly group: string }[],
+  resampleCount: number,
+): Comparison {
   const differences = differencesOf(names, first, second);
   return {
     metrics: names.map((name) => {
       const { value, ci95Low, ci95High } = differences[name];
-      return { name, first: first.metrics[name].value, second: second.metrics[name].value, difference: value, ci95Low, ci95High };
+      return {
+        name,
+        first: first.metrics[name].value,
+        second: second.metrics[name].value,
+        difference: value,
+        ci95Low,
+        ci95High,
+      };
     }),
     imageCount: lines.length,
     groupCount: new Set(lines.map(({ group }) => group)).size,
@@ -102,9 +153,15 @@ function parseLines<Line>(text: string, schema: z.ZodType<Line>): Line[] {
 }
 
 function checkSameImages(left: readonly { readonly key: string }[], right: readonly { readonly key: string }[]): void {
-  if (left.length !== right.length || left.some(({ key }, index) => key !== right[index]?.key)) throw notComparable('they tested other images');
+  if (left.length !== right.length || left.some(({ key }, index) => key !== right[index]?.key))
+    throw notComparable('they tested other images');
 }
 
 export function notComparable(why: string): DomainError {
-  return new DomainError({ code: 'EVALUATIONS_NOT_COMPARABLE', message: `The two evaluations can not be compared: ${why}.`, field: 'b', hint: 'Launch both on one dataset version with the same folds and seed.' });
+  return new DomainError({
+    code: 'EVALUATIONS_NOT_COMPARABLE',
+    message: `The two evaluations can not be compared: ${why}.`,
+    field: 'b',
+    hint: 'Launch both on one dataset version with the same folds and seed.',
+  });
 }

@@ -1,17 +1,25 @@
 /** Batching of evaluations within one request. */
 import DataLoader from 'dataloader';
 import type { Database } from '../../platform/db.ts';
-import type { EvaluationMetricRecord, EvaluationRecord, EvaluationReportRecord, EvaluationSource } from './evaluations.records.ts';
+import type {
+  EvaluationMetricRecord,
+  EvaluationRecord,
+  EvaluationReportRecord,
+  EvaluationSource,
+} from './evaluations.records.ts';
 import { createEvaluationStore } from './evaluations.store.ts';
 
 export type EvaluationLoaders = ReturnType<typeof createEvaluationLoaders>;
 
 export function createEvaluationLoaders(db: Database) {
   const store = createEvaluationStore(db);
-  const byId = new DataLoader<string, EvaluationRecord>(async (ids) => inOrder(ids, new Map((await store.findMany(ids)).map((evaluation) => [evaluation.id, evaluation]))));
+  const byId = new DataLoader<string, EvaluationRecord>(async (ids) =>
+    inOrder(ids, new Map((await store.findMany(ids)).map((evaluation) => [evaluation.id, evaluation]))),
+  );
   return {
     /** What a mention leaves out is read now. */
-    whole: async (evaluation: EvaluationSource): Promise<EvaluationRecord> => ('runId' in evaluation ? evaluation : byId.load(evaluation.id)),
+    whole: async (evaluation: EvaluationSource): Promise<EvaluationRecord> =>
+      'runId' in evaluation ? evaluation : byId.load(evaluation.id),
     byRun: new DataLoader<string, EvaluationRecord | null>(async (runIds) => {
       const found = new Map((await store.findByRuns(runIds)).map((evaluation) => [evaluation.runId, evaluation]));
       return runIds.map((id) => found.get(id) ?? null);

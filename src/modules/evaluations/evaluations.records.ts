@@ -121,7 +121,13 @@ export interface LeaderboardRowRecord {
 
 /** One tested image: of a classification, or of a regression. */
 export type PredictionLine =
-  | { readonly key: string; readonly group: string; readonly label: string; readonly predicted: string; readonly probabilities: readonly number[] }
+  | {
+      readonly key: string;
+      readonly group: string;
+      readonly label: string;
+      readonly predicted: string;
+      readonly probabilities: readonly number[];
+    }
   | { readonly key: string; readonly group: string; readonly target: number; readonly predicted: number };
 
 export interface MetricComparisonRecord {

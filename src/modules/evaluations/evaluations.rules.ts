@@ -19,7 +19,11 @@ export const launchEvaluationSchema = z.object({
 export type LaunchEvaluationInput = z.infer<typeof launchEvaluationSchema>;
 
 /** @param checkpointName and versionName as `slug@version`. */
-export function titleOfEvaluation(protocol: LaunchEvaluationInput['protocol'], checkpointName: string, versionName: string): string {
+export function titleOfEvaluation(
+  protocol: LaunchEvaluationInput['protocol'],
+  checkpointName: string,
+  versionName: string,
+): string {
   return `${protocol.toLowerCase().replaceAll('_', ' ')} of ${checkpointName} on ${versionName}`;
 }
 
@@ -38,18 +42,38 @@ export interface LabelledVersionFacts {
 export function checkEvaluable(input: LaunchEvaluationInput, version: LabelledVersionFacts): void {
   if (version.labelNames.length < 2) {
     const found = version.labelNames.length === 0 ? 'no labels' : `only the label "${version.labelNames.join('')}"`;
-    throw new DomainError({ code: 'TOO_FEW_LABELS', message: `The version has ${found}; an evaluation needs at least two.`, field: 'input.datasetVersionId', hint: 'Import it with layout FOLDER_PER_LABEL or CSV.' });
+    throw new DomainError({
+      code: 'TOO_FEW_LABELS',
+      message: `The version has ${found}; an evaluation needs at least two.`,
+      field: 'input.datasetVersionId',
+      hint: 'Import it with layout FOLDER_PER_LABEL or CSV.',
+    });
   }
   const wordLabel = version.labelNames.find((label) => !isNumber(label));
   if (input.protocol === 'REGRESSION' && wordLabel !== undefined) {
-    throw new DomainError({ code: 'LABELS_NOT_NUMERIC', message: `The label "${wordLabel}" is no number, and a regression predicts numbers.`, field: 'input.datasetVersionId', hint: 'Use LINEAR_PROBE or KNN, or import a CSV whose labels are numbers.' });
+    throw new DomainError({
+      code: 'LABELS_NOT_NUMERIC',
+      message: `The label "${wordLabel}" is no number, and a regression predicts numbers.`,
+      field: 'input.datasetVersionId',
+      hint: 'Use LINEAR_PROBE or KNN, or import a CSV whose labels are numbers.',
+    });
   }
   if (version.hasSplit) return;
   if (version.imageCount < input.folds) {
-    throw new DomainError({ code: 'TOO_FEW_IMAGES', message: `The version has ${version.imageCount} images, fewer than ${input.folds} folds.`, field: 'input.folds', hint: `Take at most ${version.imageCount} folds, or import more images.` });
+    throw new DomainError({
+      code: 'TOO_FEW_IMAGES',
+      message: `The version has ${version.imageCount} images, fewer than ${input.folds} folds.`,
+      field: 'input.folds',
+      hint: `Take at most ${version.imageCount} folds, or import more images.`,
+    });
   }
   if (version.groupCount < input.folds) {
-    throw new DomainError({ code: 'TOO_FEW_GROUPS', message: `The version has ${version.groupCount} groups, fewer than ${input.folds} folds; a group is never split.`, field: 'input.folds', hint: `Take at most ${version.groupCount} folds.` });
+    throw new DomainError({
+      code: 'TOO_FEW_GROUPS',
+      message: `The version has ${version.groupCount} groups, fewer than ${input.folds} folds; a group is never split.`,
+      field: 'input.folds',
+      hint: `Take at most ${version.groupCount} folds.`,
+    });
   }
 }
 

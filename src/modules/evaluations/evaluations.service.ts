@@ -10,7 +10,14 @@ import type { DatasetService } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import type { RunRecord, RunService } from '../runs/index.ts';
 import { checkComparable, comparePredictions, notComparable } from './comparison.ts';
-import type { EntrantRecord, EvaluationComparisonRecord, EvaluationRecord, LeaderboardRowRecord, NewEvaluation, ReportedEvaluationRecord } from './evaluations.records.ts';
+import type {
+  EntrantRecord,
+  EvaluationComparisonRecord,
+  EvaluationRecord,
+  LeaderboardRowRecord,
+  NewEvaluation,
+  ReportedEvaluationRecord,
+} from './evaluations.records.ts';
 import { checkEvaluable, launchEvaluationSchema, titleOfEvaluation } from './evaluations.rules.ts';
 import { overlapOf } from './leakage.rules.ts';
 import { optionsOf } from './options.rules.ts';
@@ -23,9 +30,15 @@ export interface EvaluationService {
   ofCheckpoint(viewer: Viewer, checkpointId: string, limit: number): Promise<ReportedEvaluationRecord[]>;
   /** A run of kind EVALUATION. */
   launch(viewer: Viewer, input: unknown): Promise<RunRecord>;
-  /** Best first by macroF1, or by least meanAbsoluteError for REGRESSION; of several evaluations of one checkpoint the newest counts. */
+  /**
+   * Best first by macroF1, or by least meanAbsoluteError for REGRESSION; of several evaluations of one checkpoint the
+   * newest counts.
+   */
   leaderboard(viewer: Viewer, datasetVersionId: string, protocol: EvaluationProtocol): Promise<LeaderboardRowRecord[]>;
-  /** Metric by metric, first minus second, paired over groups. Throws EVALUATION_NOT_FOUND or EVALUATIONS_NOT_COMPARABLE. */
+  /**
+   * Metric by metric, first minus second, paired over groups. Throws EVALUATION_NOT_FOUND or
+   * EVALUATIONS_NOT_COMPARABLE.
+   */
   compare(viewer: Viewer, firstId: string, secondId: string): Promise<EvaluationComparisonRecord>;
   /** For the evaluation task, in the transaction that ends its run. */
   register(tx: Transaction, evaluation: NewEvaluation): Promise<void>;
@@ -45,11 +58,22 @@ function rankingOf(protocol: EvaluationProtocol): { readonly metric: string; rea
   return protocol === 'REGRESSION' ? { metric: 'meanAbsoluteError', sign: -1 } : { metric: 'macroF1', sign: 1 };
 }
 
-export function createEvaluationService({ store, runs, datasets, models, readArtifact }: EvaluationServiceParts): EvaluationService {
+export function createEvaluationService({
+  store,
+  runs,
+  datasets,
+  models,
+  readArtifact,
+}: EvaluationServiceParts): EvaluationService {
   const findOrThrow = async (id: string, field: string): Promise<ReportedEvaluationRecord> => {
     const evaluation = isId(id) ? await store.findReported(id) : undefined;
     if (evaluation !== undefined) return evaluation;
-    throw new DomainError({ code: 'EVALUATION_NOT_FOUND', message: 'There is no evaluation with this id.', field, hint: 'List them with the query evaluations.' });
+    throw new DomainError({
+      code: 'EVALUATION_NOT_FOUND',
+      message: 'There is no evaluation with this id.',
+      field,
+      hint: 'List them with the query evaluations.',
+    });
   };
 
   return {
@@ -59,8 +83,16 @@ export function createEvaluationService({ store, runs, datasets, models, readArt
     },
     list: (viewer, page, filter) => {
       authorise(viewer, 'READER');
-      for (const [field, id] of Object.entries({ checkpointId: filter.checkpointId, datasetVersionId: filter.datasetVersionId })) {
-        if (id != null && !isId(id)) throw new DomainError({ code: 'BAD_INPUT', message: `${field} is not an id of this registry.`, field: `filter.${field}` });
+      for (const [field, id] of Object.entries({
+        checkpointId: filter.checkpointId,
+        datasetVersionId: filter.datasetVersionId,
+      })) {
+        if (id != null && !isId(id))
+          throw new DomainError({
+            code: 'BAD_INPUT',
+            message: `${field} is not an id of this registry.`,
+            field: `filter.${field}`,
+          });
       }
       return store.list(page, filter);
     },
@@ -73,7 +105,12 @@ export function createEvaluationService({ store, runs, datasets, models, readArt
       const input = parseInput(launchEvaluationSchema, raw);
       const checkpoint = await models.checkpointForUse(input.checkpointId, 'input.checkpointId');
       const [version] = await datasets.requireSealedVersions([input.datasetVersionId], () => 'input.datasetVersionId');
-      if (version === undefined) throw new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: 'There is no dataset version with this id.', field: 'input.datasetVersionId' });
+      if (version === undefined)
+        throw new DomainError({
+          code: 'DATASET_VERSION_NOT_FOUND',
+          message: 'There is no dataset version with this id.',
+          field: 'input.datasetVersionId',
+        });
       checkEvaluable(input, version);
       const config = {
         checkpointId: checkpoint.id,
@@ -87,35 +124,61 @@ export function createEvaluationService({ store, runs, datasets, models, readArt
       };
       const [versionName = version.id] = await datasets.namesOf([version]);
       const title = titleOfEvaluation(input.protocol, await models.nameOf(checkpoint), versionName);
-      return runs.enqueue({ kind: 'EVALUATION', title, config, idempotencyKey: input.idempotencyKey ?? null, viewer, maxDurationSeconds: input.maxDurationSeconds ?? null, input });
+      return runs.enqueue({
+        kind: 'EVALUATION',
+        title,
+        config,
+        idempotencyKey: input.idempotencyKey ?? null,
+        viewer,
+        maxDurationSeconds: input.maxDurationSeconds ?? null,
+        input,
+      });
     },
     leaderboard: async (viewer, datasetVersionId, protocol) => {
       authorise(viewer, 'READER');
       if (!isId(datasetVersionId)) return [];
       const { metric: metricName, sign } = rankingOf(protocol);
       const entrants = await store.entrants(datasetVersionId, protocol, metricName);
-      const acquaintances = await store.acquaintances(entrants.map(({ evaluation }) => evaluation.checkpointId), datasetVersionId);
+      const acquaintances = await store.acquaintances(
+        entrants.map(({ evaluation }) => evaluation.checkpointId),
+        datasetVersionId,
+      );
       const overlapsOf = ({ evaluation, leakage }: EntrantRecord): boolean | null => {
         const known = acquaintances.get(evaluation.checkpointId);
         if (known?.overlaps === true) return true;
         if (leakage !== null) return overlapOf(leakage);
         return known?.isImported === true ? null : false;
       };
-      const sorted = entrants.toSorted((a, b) => sign * (b.metric.value - a.metric.value) || (a.evaluation.id < b.evaluation.id ? -1 : 1));
+      const sorted = entrants.toSorted(
+        (a, b) => sign * (b.metric.value - a.metric.value) || (a.evaluation.id < b.evaluation.id ? -1 : 1),
+      );
       let rank = 0;
       return sorted.map((entrant, index) => {
         // Equal values share a rank.
         if (entrant.metric.value !== sorted[index - 1]?.metric.value) rank = index + 1;
-        return { rank, evaluation: entrant.evaluation, metric: entrant.metric, overlapsPretraining: overlapsOf(entrant) };
+        return {
+          rank,
+          evaluation: entrant.evaluation,
+          metric: entrant.metric,
+          overlapsPretraining: overlapsOf(entrant),
+        };
       });
     },
     compare: async (viewer, firstId, secondId) => {
       authorise(viewer, 'READER');
       const [first, second] = [await findOrThrow(firstId, 'a'), await findOrThrow(secondId, 'b')];
       checkComparable(first, second);
-      if (first.predictionsSha256 === null || second.predictionsSha256 === null) throw notComparable('one of them was made before predictions were kept');
-      const [firstLines, secondLines] = [await readArtifact(first.predictionsSha256), await readArtifact(second.predictionsSha256)];
-      return { first, second, ...comparePredictions(first, firstLines.toString('utf8'), second, secondLines.toString('utf8')) };
+      if (first.predictionsSha256 === null || second.predictionsSha256 === null)
+        throw notComparable('one of them was made before predictions were kept');
+      const [firstLines, secondLines] = [
+        await readArtifact(first.predictionsSha256),
+        await readArtifact(second.predictionsSha256),
+      ];
+      return {
+        first,
+        second,
+        ...comparePredictions(first, firstLines.toString('utf8'), second, secondLines.toString('utf8')),
+      };
     },
     register: (tx, evaluation) => store.create(tx, evaluation),
   };

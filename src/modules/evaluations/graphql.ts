@@ -15,7 +15,8 @@ export const EvaluationProtocol = enumType({
 });
 export const BaselineKind = enumType({
   name: 'BaselineKind',
-  description: 'RANDOM_ENCODER: the same architecture, freshly initialised. COLOUR_STATISTICS: means and spreads of colour alone. MAJORITY_CLASS: the most frequent label of the training part. MEAN_LABEL: its mean, for REGRESSION.',
+  description:
+    'RANDOM_ENCODER: the same architecture, freshly initialised. COLOUR_STATISTICS: means and spreads of colour alone. MAJORITY_CLASS: the most frequent label of the training part. MEAN_LABEL: its mean, for REGRESSION.',
   members: BASELINE_KINDS,
 });
 
@@ -23,7 +24,10 @@ export const EvaluationMetric = objectType({
   name: 'EvaluationMetric',
   sourceType: { module: records, export: 'EvaluationMetricRecord' },
   definition(t) {
-    t.nonNull.string('name', { description: 'macroF1, balancedAccuracy, accuracy, macroAuroc; of REGRESSION meanAbsoluteError, spearmanCorrelation, rSquared.' });
+    t.nonNull.string('name', {
+      description:
+        'macroF1, balancedAccuracy, accuracy, macroAuroc; of REGRESSION meanAbsoluteError, spearmanCorrelation, rSquared.',
+    });
     t.nonNull.float('value');
     t.float('ci95Low', { description: 'Of the bootstrap over groups.' });
     t.float('ci95High');
@@ -63,7 +67,10 @@ export const EvaluationBaseline = objectType({
       description: 'Result minus baseline, over the same folds and resamples: the interval is of the difference.',
       resolve: (baseline) => [...baseline.differences],
     });
-    t.nonNull.list.nonNull.field('learningCurve', { type: 'LearningCurvePoint', resolve: (baseline) => [...baseline.learningCurve] });
+    t.nonNull.list.nonNull.field('learningCurve', {
+      type: 'LearningCurvePoint',
+      resolve: (baseline) => [...baseline.learningCurve],
+    });
   },
 });
 
@@ -98,14 +105,26 @@ export const Leakage = objectType({
   description: 'How much of what was tested the checkpoint had seen in its pretraining, inherited trainings included.',
   definition(t) {
     t.nonNull.boolean('isComplete', { description: 'False where an ancestor came from elsewhere: there may be more.' });
-    t.nonNull.boolean('isUpperBound', { description: 'True where a training used only a part of a version (maxImages): not all that is counted need have been seen.' });
+    t.nonNull.boolean('isUpperBound', {
+      description:
+        'True where a training used only a part of a version (maxImages): not all that is counted need have been seen.',
+    });
     t.nonNull.int('testImageCount');
-    t.int('exactImageCount', { description: 'The same pixels. Null where a version that takes part was sealed before images were hashed.' });
-    t.int('nearDuplicateImageCount', { description: 'Other pixels, the same picture: recompressed, resized, mirrored or turned.' });
+    t.int('exactImageCount', {
+      description: 'The same pixels. Null where a version that takes part was sealed before images were hashed.',
+    });
+    t.int('nearDuplicateImageCount', {
+      description: 'Other pixels, the same picture: recompressed, resized, mirrored or turned.',
+    });
     t.nonNull.int('testGroupCount');
-    t.nonNull.int('sharedGroupCount', { description: 'Patients or slides, by name within a dataset, by barcode where they are of TCGA.' });
+    t.nonNull.int('sharedGroupCount', {
+      description: 'Patients or slides, by name within a dataset, by barcode where they are of TCGA.',
+    });
     t.nonNull.list.nonNull.string('sharedDatasets', { resolve: (leakage) => [...leakage.sharedDatasets] });
-    t.nonNull.list.nonNull.string('sharedCollections', { description: 'Parent collections that both are cut from, such as tcga.', resolve: (leakage) => [...leakage.sharedCollections] });
+    t.nonNull.list.nonNull.string('sharedCollections', {
+      description: 'Parent collections that both are cut from, such as tcga.',
+      resolve: (leakage) => [...leakage.sharedCollections],
+    });
     t.nonNull.int('unhashedVersionCount');
   },
 });
@@ -116,19 +135,54 @@ export const Evaluation = objectType({
   description: 'A checkpoint on a dataset version under a protocol. Immutable.',
   definition(t) {
     t.implements('Node');
-    t.nonNull.field('checkpoint', { type: 'Checkpoint', resolve: (evaluation, _args, ctx) => ctx.loaders.models.mentionedById.load(evaluation.checkpointId) });
-    t.nonNull.field('datasetVersion', { type: 'DatasetVersion', resolve: async (evaluation, _args, ctx) => ctx.loaders.datasets.versionById.load((await ctx.loaders.evaluations.whole(evaluation)).datasetVersionId) });
-    t.nonNull.field('protocol', { type: 'EvaluationProtocol', resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.whole(evaluation)).protocol });
-    t.nonNull.field('run', { type: 'Run', resolve: async (evaluation, _args, ctx) => ctx.loaders.runs.existing((await ctx.loaders.evaluations.whole(evaluation)).runId) });
-    t.nonNull.int('seed', { resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.whole(evaluation)).seed });
-    t.nonNull.list.nonNull.field('metrics', { type: 'EvaluationMetric', resolve: async (evaluation, _args, ctx) => [...(await ctx.loaders.evaluations.metrics.load(evaluation.id))] });
-    t.field('confusionMatrix', { type: 'ConfusionMatrix', resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).confusionMatrix });
-    t.nonNull.list.nonNull.field('perClass', { type: 'ClassReport', resolve: async (evaluation, _args, ctx) => [...(await ctx.loaders.evaluations.report.load(evaluation.id)).perClass] });
-    t.nonNull.list.nonNull.field('baselines', { type: 'EvaluationBaseline', resolve: async (evaluation, _args, ctx) => [...(await ctx.loaders.evaluations.report.load(evaluation.id)).baselines] });
+    t.nonNull.field('checkpoint', {
+      type: 'Checkpoint',
+      resolve: (evaluation, _args, ctx) => ctx.loaders.models.mentionedById.load(evaluation.checkpointId),
+    });
+    t.nonNull.field('datasetVersion', {
+      type: 'DatasetVersion',
+      resolve: async (evaluation, _args, ctx) =>
+        ctx.loaders.datasets.versionById.load((await ctx.loaders.evaluations.whole(evaluation)).datasetVersionId),
+    });
+    t.nonNull.field('protocol', {
+      type: 'EvaluationProtocol',
+      resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.whole(evaluation)).protocol,
+    });
+    t.nonNull.field('run', {
+      type: 'Run',
+      resolve: async (evaluation, _args, ctx) =>
+        ctx.loaders.runs.existing((await ctx.loaders.evaluations.whole(evaluation)).runId),
+    });
+    t.nonNull.int('seed', {
+      resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.whole(evaluation)).seed,
+    });
+    t.nonNull.list.nonNull.field('metrics', {
+      type: 'EvaluationMetric',
+      resolve: async (evaluation, _args, ctx) => [...(await ctx.loaders.evaluations.metrics.load(evaluation.id))],
+    });
+    t.field('confusionMatrix', {
+      type: 'ConfusionMatrix',
+      resolve: async (evaluation, _args, ctx) =>
+        (await ctx.loaders.evaluations.report.load(evaluation.id)).confusionMatrix,
+    });
+    t.nonNull.list.nonNull.field('perClass', {
+      type: 'ClassReport',
+      resolve: async (evaluation, _args, ctx) => [
+        ...(await ctx.loaders.evaluations.report.load(evaluation.id)).perClass,
+      ],
+    });
+    t.nonNull.list.nonNull.field('baselines', {
+      type: 'EvaluationBaseline',
+      resolve: async (evaluation, _args, ctx) => [
+        ...(await ctx.loaders.evaluations.report.load(evaluation.id)).baselines,
+      ],
+    });
     t.nonNull.list.nonNull.field('learningCurve', {
       type: 'LearningCurvePoint',
       description: 'Where options asked for label fractions or shots.',
-      resolve: async (evaluation, _args, ctx) => [...(await ctx.loaders.evaluations.report.load(evaluation.id)).learningCurve],
+      resolve: async (evaluation, _args, ctx) => [
+        ...(await ctx.loaders.evaluations.report.load(evaluation.id)).learningCurve,
+      ],
     });
     t.field('leakage', {
       type: 'Leakage',
@@ -136,15 +190,27 @@ export const Evaluation = objectType({
       resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).leakage,
     });
     t.string('predictionsUrl', {
-      description: 'JSON lines, one for each tested image: key, group, label, predicted, probabilities in the order of confusionMatrix.labelNames; of REGRESSION key, group, target, predicted.',
+      description:
+        'JSON lines, one for each tested image: key, group, label, predicted, probabilities in the order of confusionMatrix.labelNames; of REGRESSION key, group, target, predicted.',
       resolve: async (evaluation, _args, ctx) => {
         const { predictionsSha256 } = await ctx.loaders.evaluations.whole(evaluation);
         return predictionsSha256 === null ? null : `/artifacts/${predictionsSha256}`;
       },
     });
-    t.nonNull.field('options', { type: 'JSON', description: 'With the defaults filled in.', resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).options });
-    t.nonNull.field('split', { type: 'JSON', description: 'How it was drawn, by which group, its digest.', resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).split });
-    t.nonNull.field('createdAt', { type: 'DateTime', resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.whole(evaluation)).createdAt });
+    t.nonNull.field('options', {
+      type: 'JSON',
+      description: 'With the defaults filled in.',
+      resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).options,
+    });
+    t.nonNull.field('split', {
+      type: 'JSON',
+      description: 'How it was drawn, by which group, its digest.',
+      resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).split,
+    });
+    t.nonNull.field('createdAt', {
+      type: 'DateTime',
+      resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.whole(evaluation)).createdAt,
+    });
   },
 });
 
@@ -155,10 +221,16 @@ export const LeaderboardRow = objectType({
   sourceType: { module: records, export: 'LeaderboardRowRecord' },
   definition(t) {
     t.nonNull.int('rank');
-    t.nonNull.field('checkpoint', { type: 'Checkpoint', resolve: (row, _args, ctx) => ctx.loaders.models.mentionedById.load(row.evaluation.checkpointId) });
+    t.nonNull.field('checkpoint', {
+      type: 'Checkpoint',
+      resolve: (row, _args, ctx) => ctx.loaders.models.mentionedById.load(row.evaluation.checkpointId),
+    });
     t.nonNull.field('evaluation', { type: 'Evaluation' });
     t.nonNull.field('metric', { type: 'EvaluationMetric' });
-    t.boolean('overlapsPretraining', { description: 'True where the pretraining saw a version of the same dataset, or any of its images, groups or parent collections (Evaluation.leakage says what); null where it is not known, as for an imported checkpoint.' });
+    t.boolean('overlapsPretraining', {
+      description:
+        'True where the pretraining saw a version of the same dataset, or any of its images, groups or parent collections (Evaluation.leakage says what); null where it is not known, as for an imported checkpoint.',
+    });
   },
 });
 
@@ -170,7 +242,9 @@ export const MetricComparison = objectType({
     t.nonNull.float('first');
     t.nonNull.float('second');
     t.nonNull.float('difference', { description: 'first - second.' });
-    t.nonNull.float('ci95Low', { description: 'Of the difference, by a bootstrap over groups that draws the same groups for both.' });
+    t.nonNull.float('ci95Low', {
+      description: 'Of the difference, by a bootstrap over groups that draws the same groups for both.',
+    });
     t.nonNull.float('ci95High');
   },
 });
@@ -181,7 +255,10 @@ export const EvaluationComparison = objectType({
   definition(t) {
     t.nonNull.field('first', { type: 'Evaluation' });
     t.nonNull.field('second', { type: 'Evaluation' });
-    t.nonNull.list.nonNull.field('metrics', { type: 'MetricComparison', resolve: (comparison) => [...comparison.metrics] });
+    t.nonNull.list.nonNull.field('metrics', {
+      type: 'MetricComparison',
+      resolve: (comparison) => [...comparison.metrics],
+    });
     t.nonNull.int('imageCount');
     t.nonNull.int('groupCount');
     t.nonNull.int('resampleCount');
@@ -200,7 +277,11 @@ export const EvaluationFilter = inputObjectType({
 export const EvaluationQueries = extendType({
   type: 'Query',
   definition(t) {
-    t.field('evaluation', { type: 'Evaluation', args: { id: nonNull(idArg()) }, resolve: async (_root, args, ctx) => (await ctx.services.evaluations.get(ctx.viewer, args.id)) ?? null });
+    t.field('evaluation', {
+      type: 'Evaluation',
+      args: { id: nonNull(idArg()) },
+      resolve: async (_root, args, ctx) => (await ctx.services.evaluations.get(ctx.viewer, args.id)) ?? null,
+    });
     t.nonNull.field('evaluations', {
       type: 'EvaluationConnection',
       args: { ...pageArguments, filter: arg({ type: 'EvaluationFilter' }) },
@@ -210,7 +291,8 @@ export const EvaluationQueries = extendType({
       type: 'LeaderboardRow',
       description: 'Best first: by macroF1, or by least meanAbsoluteError for REGRESSION.',
       args: { datasetVersionId: nonNull(idArg()), protocol: nonNull(arg({ type: 'EvaluationProtocol' })) },
-      resolve: (_root, args, ctx) => ctx.services.evaluations.leaderboard(ctx.viewer, args.datasetVersionId, args.protocol),
+      resolve: (_root, args, ctx) =>
+        ctx.services.evaluations.leaderboard(ctx.viewer, args.datasetVersionId, args.protocol),
     });
   },
 });
@@ -233,7 +315,8 @@ export const CheckpointEvaluations = extendType({
     t.nonNull.field('evaluations', {
       type: 'EvaluationConnection',
       args: pageArguments,
-      resolve: (checkpoint, args, ctx) => ctx.services.evaluations.list(ctx.viewer, args, { checkpointId: checkpoint.id }),
+      resolve: (checkpoint, args, ctx) =>
+        ctx.services.evaluations.list(ctx.viewer, args, { checkpointId: checkpoint.id }),
     });
   },
 });
@@ -241,7 +324,11 @@ export const CheckpointEvaluations = extendType({
 export const RunEvaluation = extendType({
   type: 'Run',
   definition(t) {
-    t.field('evaluation', { type: 'Evaluation', description: 'Of an EVALUATION: what it found.', resolve: (run, _args, ctx) => (run.kind === 'EVALUATION' ? ctx.loaders.evaluations.byRun.load(run.id) : null) });
+    t.field('evaluation', {
+      type: 'Evaluation',
+      description: 'Of an EVALUATION: what it found.',
+      resolve: (run, _args, ctx) => (run.kind === 'EVALUATION' ? ctx.loaders.evaluations.byRun.load(run.id) : null),
+    });
   },
 });
 
@@ -251,7 +338,10 @@ export const LaunchEvaluationInput = inputObjectType({
     t.nonNull.id('checkpointId');
     t.nonNull.id('datasetVersionId');
     t.nonNull.field('protocol', { type: 'EvaluationProtocol', default: 'LINEAR_PROBE' });
-    t.nonNull.int('folds', { default: 5, description: "Grouped by the version's groups; ignored where the version brings its own split." });
+    t.nonNull.int('folds', {
+      default: 5,
+      description: "Grouped by the version's groups; ignored where the version brings its own split.",
+    });
     t.int('seed');
     t.field('options', {
       type: 'JSON',
@@ -261,7 +351,9 @@ export const LaunchEvaluationInput = inputObjectType({
         'FINE_TUNE: maxEpochs (1..500, default 30), batchSize (1..1024, default 32), learningRate (default 0.003), patienceEpochs (1..500, default 5).',
       ].join(' '),
     });
-    t.int('maxDurationSeconds', { description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.' });
+    t.int('maxDurationSeconds', {
+      description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.',
+    });
     t.string('idempotencyKey');
   },
 });

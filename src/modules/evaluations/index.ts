@@ -6,8 +6,19 @@ import { createEvaluationStore } from './evaluations.store.ts';
 export { createEvaluationLoaders, type EvaluationLoaders } from './evaluations.loaders.ts';
 export { PREDICTIONS_MEDIA_TYPE } from './comparison.ts';
 export type {
-  BaselineKind, ClassReportRecord, ConfusionMatrixRecord, EvaluationBaselineRecord, EvaluationComparisonRecord, EvaluationMetricRecord, EvaluationRecord, LeaderboardRowRecord,
-  LeakageRecord, LearningCurvePointRecord, NewEvaluation, PredictionLine, ReportedEvaluationRecord,
+  BaselineKind,
+  ClassReportRecord,
+  ConfusionMatrixRecord,
+  EvaluationBaselineRecord,
+  EvaluationComparisonRecord,
+  EvaluationMetricRecord,
+  EvaluationRecord,
+  LeaderboardRowRecord,
+  LeakageRecord,
+  LearningCurvePointRecord,
+  NewEvaluation,
+  PredictionLine,
+  ReportedEvaluationRecord,
 } from './evaluations.records.ts';
 export { evaluationConfigSchema, type EvaluationConfig } from './options.rules.ts';
 export type { EvaluationService } from './evaluations.service.ts';

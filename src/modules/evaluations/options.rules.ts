@@ -7,7 +7,12 @@ export const EVALUATION_PROTOCOLS = ['LINEAR_PROBE', 'KNN', 'FINE_TUNE', 'REGRES
 export type EvaluationProtocolName = (typeof EVALUATION_PROTOCOLS)[number];
 
 /** Resamples of the bootstrap over groups that gives the 95 % intervals. */
-const bootstrapResamples = z.number().int().min(100, 'must be at least 100').max(10_000, 'must be at most 10000').default(1000);
+const bootstrapResamples = z
+  .number()
+  .int()
+  .min(100, 'must be at least 100')
+  .max(10_000, 'must be at most 10000')
+  .default(1000);
 
 const curveOptionsSchema = z.strictObject({
   bootstrapResamples,
@@ -50,7 +55,10 @@ export const evaluationConfigSchema = z.discriminatedUnion('protocol', [
 export type EvaluationConfig = z.infer<typeof evaluationConfigSchema>;
 export type EvaluationOptions = EvaluationConfig['options'];
 
-/** Options with their defaults filled in. @throws DomainError BAD_INPUT naming `input.options`, an option of another protocol among its reasons. */
+/**
+ * Options with their defaults filled in. @throws DomainError BAD_INPUT naming `input.options`, an option of another
+ * protocol among its reasons.
+ */
 export function optionsOf(protocol: EvaluationProtocolName, options: unknown): EvaluationOptions {
   // Null from a client that sends every field is no option.
   const wrapped = { options: options ?? {} };
@@ -63,6 +71,11 @@ export function optionsOf(protocol: EvaluationProtocolName, options: unknown): E
     case 'REGRESSION':
       return parseInput(z.object({ options: regressionOptionsSchema }), wrapped).options;
     default:
-      throw new DomainError({ code: 'BAD_INPUT', message: 'There is no such protocol.', field: 'input.protocol', hint: `Use one of ${EVALUATION_PROTOCOLS.join(', ')}.` });
+      throw new DomainError({
+        code: 'BAD_INPUT',
+        message: 'There is no such protocol.',
+        field: 'input.protocol',
+        hint: `Use one of ${EVALUATION_PROTOCOLS.join(', ')}.`,
+      });
   }
 }

@@ -9,7 +9,10 @@ export interface ExportRecord {
   readonly status: ExportStatus;
   readonly sha256: string | null;
   readonly byteSize: number | null;
-  /** Greatest difference of one component of an embedding from the engine's, against that embedding's root mean square; null where the file gave none. */
+  /**
+   * Greatest difference of one component of an embedding from the engine's, against that embedding's root mean square;
+   * null where the file gave none.
+   */
   readonly maxRelativeDifference: number | null;
   /** Why it is refused. */
   readonly reason: string | null;
@@ -19,8 +22,19 @@ export interface ExportRecord {
 
 /** An export as the task hands it over. */
 export type NewExport =
-  | { readonly format: ExportFormat; readonly status: 'AVAILABLE'; readonly maxRelativeDifference: number; readonly sha256: string; readonly byteSize: number }
-  | { readonly format: ExportFormat; readonly status: 'REFUSED'; readonly maxRelativeDifference: number | null; readonly reason: string };
+  | {
+      readonly format: ExportFormat;
+      readonly status: 'AVAILABLE';
+      readonly maxRelativeDifference: number;
+      readonly sha256: string;
+      readonly byteSize: number;
+    }
+  | {
+      readonly format: ExportFormat;
+      readonly status: 'REFUSED';
+      readonly maxRelativeDifference: number | null;
+      readonly reason: string;
+    };
 
 /** What one run made. */
 export interface NewExports {

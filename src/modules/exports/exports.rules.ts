@@ -7,16 +7,25 @@ import type { ExportRecord } from './exports.records.ts';
 
 export const EXPORT_FORMATS = ['PYTORCH', 'ONNX', 'TFJS'] as const;
 
-/** The bound that the issue of equal weights sets: float32's own rounding stays about five times below it in a ResNet-101. */
+/**
+ * The bound that the issue of equal weights sets: float32's own rounding stays about five times below it in a
+ * ResNet-101.
+ */
 export const MAX_RELATIVE_DIFFERENCE = 1e-4;
 
 export const exportCheckpointSchema = z.object({
   checkpointId: z.string(),
-  formats: z.array(z.enum(EXPORT_FORMATS)).max(100).transform((formats) => EXPORT_FORMATS.filter((format) => formats.includes(format))),
+  formats: z
+    .array(z.enum(EXPORT_FORMATS))
+    .max(100)
+    .transform((formats) => EXPORT_FORMATS.filter((format) => formats.includes(format))),
   idempotencyKey: idempotencyKeySchema.nullish(),
 });
 
-/** Frozen at launch. The weights are named by their digest, so that a run never proves others than those it was launched for. */
+/**
+ * Frozen at launch. The weights are named by their digest, so that a run never proves others than those it was launched
+ * for.
+ */
 export const exportConfigSchema = z.object({
   checkpointId: z.string(),
   checkpointSha256: z.string(),
@@ -29,10 +38,15 @@ const FORMAT_NAMES: Readonly<Record<ExportFormat, string>> = { PYTORCH: 'PyTorch
 
 /** @param checkpointName as `slug@version`. */
 export function titleOfExport(checkpointName: string, formats: readonly ExportFormat[]): string {
-  return formats.length === 0 ? `golden embedding of ${checkpointName}` : `${checkpointName} as ${formats.map((format) => FORMAT_NAMES[format]).join(', ')}`;
+  return formats.length === 0
+    ? `golden embedding of ${checkpointName}`
+    : `${checkpointName} as ${formats.map((format) => FORMAT_NAMES[format]).join(', ')}`;
 }
 
-/** What the files say of where they come from. Nothing of a time, a run or a registry: the same weights give the same bytes everywhere. */
+/**
+ * What the files say of where they come from. Nothing of a time, a run or a registry: the same weights give the same
+ * bytes everywhere.
+ */
 export function exportMetadataOf(weightsSha256: string): Record<string, string> {
   return { weightsSha256 };
 }
@@ -41,10 +55,14 @@ export function exportMetadataOf(weightsSha256: string): Record<string, string> 
 export function servable(made: ExportRecord): ExportRecord & { readonly sha256: string; readonly byteSize: number } {
   const { sha256, byteSize } = made;
   if (made.status === 'AVAILABLE' && sha256 !== null && byteSize !== null) return { ...made, sha256, byteSize };
-  const difference = made.maxRelativeDifference === null ? '' : ` (difference ${made.maxRelativeDifference.toExponential(1)}, bound ${MAX_RELATIVE_DIFFERENCE})`;
+  const difference =
+    made.maxRelativeDifference === null
+      ? ''
+      : ` (difference ${made.maxRelativeDifference.toExponential(1)}, bound ${MAX_RELATIVE_DIFFERENCE})`;
   throw new DomainError({
     code: 'EXPORT_CHECK_FAILED',
-    message: `The ${made.format.toLowerCase()} file of this checkpoint failed its check and is not served${difference}. ${made.reason ?? ''}`.trimEnd(),
+    message:
+      `The ${made.format.toLowerCase()} file of this checkpoint failed its check and is not served${difference}. ${made.reason ?? ''}`.trimEnd(),
     field: 'format',
     hint: 'Take another format. After a new version of Paraffin, exportCheckpoint tries again.',
   });

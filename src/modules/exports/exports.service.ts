@@ -15,20 +15,27 @@ import type { ExportStore } from './exports.store.ts';
 
 export interface ExportService {
   /**
-   * A run of kind EXPORT that makes and checks these formats anew, whatever is known of them; none measures the golden embedding alone.
-   * One that is on its way with all of them is given instead. Throws BAD_INPUT, CHECKPOINT_NOT_FOUND or CHECKPOINT_NOT_DOWNLOADABLE.
+   * A run of kind EXPORT that makes and checks these formats anew, whatever is known of them; none measures the golden
+   * embedding alone. One that is on its way with all of them is given instead. Throws BAD_INPUT, CHECKPOINT_NOT_FOUND
+   * or CHECKPOINT_NOT_DOWNLOADABLE.
    */
   launch(viewer: Viewer, input: unknown): Promise<RunRecord>;
   /**
-   * A file that has passed its check. Where nobody asked for it before, it is made first, by one run however many wait for it.
-   * Throws CHECKPOINT_NOT_FOUND, CHECKPOINT_NOT_DOWNLOADABLE, EXPORT_CHECK_FAILED; EXPORT_FAILED when the run ended otherwise; and
-   * with a time to ask again EXPORT_PENDING, ENGINE_MISSING or WORKER_MISSING.
+   * A file that has passed its check. Where nobody asked for it before, it is made first, by one run however many wait
+   * for it. Throws CHECKPOINT_NOT_FOUND, CHECKPOINT_NOT_DOWNLOADABLE, EXPORT_CHECK_FAILED; EXPORT_FAILED when the run
+   * ended otherwise; and with a time to ask again EXPORT_PENDING, ENGINE_MISSING or WORKER_MISSING.
    * @param isGone true when nobody waits any more.
    */
-  weightsFile(viewer: Viewer, checkpointId: string, format: WeightsFormat, isGone: AbortSignal): Promise<WeightsFileRecord>;
+  weightsFile(
+    viewer: Viewer,
+    checkpointId: string,
+    format: WeightsFormat,
+    isGone: AbortSignal,
+  ): Promise<WeightsFileRecord>;
   /**
-   * For imports, in the transaction that registers the weights: queues a run that measures the checkpoint's golden embedding,
-   * unless it has one or such a run is on its way. Throws CHECKPOINT_NOT_FOUND or CHECKPOINT_NOT_DOWNLOADABLE.
+   * For imports, in the transaction that registers the weights: queues a run that measures the checkpoint's golden
+   * embedding, unless it has one or such a run is on its way. Throws CHECKPOINT_NOT_FOUND or
+   * CHECKPOINT_NOT_DOWNLOADABLE.
    */
   queueGolden(tx: Transaction, checkpointId: string): Promise<void>;
 }
@@ -62,17 +69,45 @@ const MAX_LIVE_RUNS = 100;
 /** An announcement that was lost costs at most this delay. */
 const LOOK_AGAIN_MS = 2_000;
 
-export function createExportService({ store, transact, runs, models, announcements, engineHint, ...parts }: ExportServiceParts): ExportService {
+export function createExportService({
+  store,
+  transact,
+  runs,
+  models,
+  announcements,
+  engineHint,
+  ...parts
+}: ExportServiceParts): ExportService {
   const patience = { ...PATIENCE, ...parts.patience };
   let waiting = 0;
 
-  const launchOf = async (checkpoint: UsableCheckpointRecord, formats: readonly ExportFormat[], { idempotencyKey = null, tx }: { readonly idempotencyKey?: string | null; readonly tx?: Transaction }): Promise<RunLaunch> => {
-    const config: ExportConfig = { checkpointId: checkpoint.id, checkpointSha256: checkpoint.sha256, formats: [...formats] };
-    return { kind: 'EXPORT', title: titleOfExport(await models.nameOf(checkpoint, tx), formats), config, idempotencyKey, input: config };
+  const launchOf = async (
+    checkpoint: UsableCheckpointRecord,
+    formats: readonly ExportFormat[],
+    { idempotencyKey = null, tx }: { readonly idempotencyKey?: string | null; readonly tx?: Transaction },
+  ): Promise<RunLaunch> => {
+    const config: ExportConfig = {
+      checkpointId: checkpoint.id,
+      checkpointSha256: checkpoint.sha256,
+      formats: [...formats],
+    };
+    return {
+      kind: 'EXPORT',
+      title: titleOfExport(await models.nameOf(checkpoint, tx), formats),
+      config,
+      idempotencyKey,
+      input: config,
+    };
   };
 
-  const runOnItsWay = async (tx: Transaction, checkpointId: string, formats: readonly ExportFormat[]): Promise<string | undefined> =>
-    (await store.liveRunsOf(tx, checkpointId)).find(({ config }) => formats.every((format) => config.formats.includes(format)))?.runId;
+  const runOnItsWay = async (
+    tx: Transaction,
+    checkpointId: string,
+    formats: readonly ExportFormat[],
+  ): Promise<string | undefined> =>
+    (await store.liveRunsOf(tx, checkpointId)).find(({ config }) =>
+      formats.every((format) => config.formats.includes(format)),
+    )?.runId;
 
   /** The id of the run that makes the file. */
   const launchOnce = (checkpoint: UsableCheckpointRecord, format: ExportFormat): Promise<string> =>
@@ -80,7 +115,11 @@ export function createExportService({ store, transact, runs, models, announcemen
       await store.lockCheckpoint(tx, checkpoint.id);
       const onItsWay = await runOnItsWay(tx, checkpoint.id, [format]);
       if (onItsWay !== undefined) return onItsWay;
-      if ((await store.countLiveRuns(tx)) >= MAX_LIVE_RUNS) throw pending('Too many exports wait for a worker.', 'Ask again when some of them are done; runs(filter: { kinds: [EXPORT] }) lists them.');
+      if ((await store.countLiveRuns(tx)) >= MAX_LIVE_RUNS)
+        throw pending(
+          'Too many exports wait for a worker.',
+          'Ask again when some of them are done; runs(filter: { kinds: [EXPORT] }) lists them.',
+        );
       return (await runs.enqueue(await launchOf(checkpoint, [format], { tx }), tx)).id;
     });
 
@@ -97,7 +136,8 @@ export function createExportService({ store, transact, runs, models, announcemen
         if (run === undefined) throw new Error(`Run ${runId} is gone.`);
         const waitedMs = performance.now() - startedMs;
         if (await hasSucceeded(run, waitedMs)) return;
-        if (isGone.aborted || waitedMs >= patience.fileMs) throw pending(`Run ${run.id} is making this file; it is ${run.status}.`, 'Ask again, or follow the run.');
+        if (isGone.aborted || waitedMs >= patience.fileMs)
+          throw pending(`Run ${run.id} is making this file; it is ${run.status}.`, 'Ask again, or follow the run.');
         await bell.wait(Math.min(LOOK_AGAIN_MS, patience.fileMs - waitedMs));
       }
     } finally {
@@ -111,28 +151,56 @@ export function createExportService({ store, transact, runs, models, announcemen
       case 'SUCCEEDED':
         return true;
       case 'FAILED':
-        throw new DomainError({ code: 'EXPORT_FAILED', message: `The file could not be made: ${run.failure?.message ?? 'the run failed.'}`, hint: `${run.failure?.hint ?? 'See the run.'} It is run ${run.id}.` });
+        throw new DomainError({
+          code: 'EXPORT_FAILED',
+          message: `The file could not be made: ${run.failure?.message ?? 'the run failed.'}`,
+          hint: `${run.failure?.hint ?? 'See the run.'} It is run ${run.id}.`,
+        });
       case 'CANCELING':
       case 'CANCELED':
-        throw new DomainError({ code: 'EXPORT_FAILED', message: `Run ${run.id}, which was to make the file, was cancelled.`, hint: 'Ask again: a new run makes it.', retryable: true });
+        throw new DomainError({
+          code: 'EXPORT_FAILED',
+          message: `Run ${run.id}, which was to make the file, was cancelled.`,
+          hint: 'Ask again: a new run makes it.',
+          retryable: true,
+        });
       case 'RUNNING':
         return false;
       case 'QUEUED': {
         if (waitedMs < patience.workerMs || (await store.isAnyRunning())) return false;
         const hint = engineHint();
-        if (hint !== null) throw new DomainError({ code: 'ENGINE_MISSING', message: `The file is made with TensorFlow, which is missing; run ${run.id} waits.`, hint, retryable: true, retryAfterSeconds: RETRY_AFTER_SECONDS });
-        throw new DomainError({ code: 'WORKER_MISSING', message: `No worker has taken run ${run.id}, which is to make the file; it waits.`, hint: 'Start a worker.', retryable: true, retryAfterSeconds: RETRY_AFTER_SECONDS });
+        if (hint !== null)
+          throw new DomainError({
+            code: 'ENGINE_MISSING',
+            message: `The file is made with TensorFlow, which is missing; run ${run.id} waits.`,
+            hint,
+            retryable: true,
+            retryAfterSeconds: RETRY_AFTER_SECONDS,
+          });
+        throw new DomainError({
+          code: 'WORKER_MISSING',
+          message: `No worker has taken run ${run.id}, which is to make the file; it waits.`,
+          hint: 'Start a worker.',
+          retryable: true,
+          retryAfterSeconds: RETRY_AFTER_SECONDS,
+        });
       }
       default:
         throw new UnreachableCaseError(run.status);
     }
   };
 
-  const made = async (viewer: Viewer, checkpoint: UsableCheckpointRecord, format: ExportFormat, isGone: AbortSignal): Promise<ExportRecord> => {
+  const made = async (
+    viewer: Viewer,
+    checkpoint: UsableCheckpointRecord,
+    format: ExportFormat,
+    isGone: AbortSignal,
+  ): Promise<ExportRecord> => {
     const known = await store.find(checkpoint.id, format);
     if (known !== undefined) return known;
     const runId = await launchOnce(checkpoint, format);
-    if (waiting >= MAX_WAITING) throw pending(`Run ${runId} is making this file.`, 'Many wait; ask again, or follow the run.');
+    if (waiting >= MAX_WAITING)
+      throw pending(`Run ${runId} is making this file.`, 'Many wait; ask again, or follow the run.');
     waiting += 1;
     await waitFor(viewer, runId, isGone).finally(() => (waiting -= 1));
     const found = await store.find(checkpoint.id, format);
@@ -149,7 +217,10 @@ export function createExportService({ store, transact, runs, models, announcemen
       return transact(async (tx) => {
         await store.lockCheckpoint(tx, checkpoint.id);
         const onItsWay = await runOnItsWay(tx, checkpoint.id, formats);
-        return (onItsWay === undefined ? undefined : await runs.get(viewer, onItsWay)) ?? runs.enqueue(await launchOf(checkpoint, formats, { tx }), tx);
+        return (
+          (onItsWay === undefined ? undefined : await runs.get(viewer, onItsWay)) ??
+          runs.enqueue(await launchOf(checkpoint, formats, { tx }), tx)
+        );
       });
     },
     weightsFile: async (viewer, checkpointId, format, isGone) => {
@@ -157,12 +228,20 @@ export function createExportService({ store, transact, runs, models, announcemen
       authorise(viewer, 'READER');
       const checkpoint = await models.checkpointForUse(checkpointId, 'id');
       const { sha256, byteSize } = servable(await made(viewer, checkpoint, format, isGone));
-      return { sha256, byteSize, mediaType: mediaTypeOf(format), fileName: await models.weightsFileName(checkpoint, format) };
+      return {
+        sha256,
+        byteSize,
+        mediaType: mediaTypeOf(format),
+        fileName: await models.weightsFileName(checkpoint, format),
+      };
     },
     queueGolden: async (tx, checkpointId) => {
       await store.lockCheckpoint(tx, checkpointId);
       if ((await store.hasGolden(tx, checkpointId)) || (await runOnItsWay(tx, checkpointId, [])) !== undefined) return;
-      await runs.enqueue(await launchOf(await models.checkpointForUse(checkpointId, 'checkpointId', tx), [], { tx }), tx);
+      await runs.enqueue(
+        await launchOf(await models.checkpointForUse(checkpointId, 'checkpointId', tx), [], { tx }),
+        tx,
+      );
     },
   };
 }
@@ -175,7 +254,11 @@ export interface ExportRegister {
 export function createExportRegister(store: ExportStore): ExportRegister {
   return {
     register: async (tx, made) => {
-      const files = made.exports.flatMap((each) => (each.status === 'AVAILABLE' ? [{ sha256: each.sha256, byteSize: each.byteSize, mediaType: mediaTypeOf(each.format) }] : []));
+      const files = made.exports.flatMap((each) =>
+        each.status === 'AVAILABLE'
+          ? [{ sha256: each.sha256, byteSize: each.byteSize, mediaType: mediaTypeOf(each.format) }]
+          : [],
+      );
       await recordArtifacts(tx, files);
       await store.put(tx, made);
     },
@@ -183,5 +266,11 @@ export function createExportRegister(store: ExportStore): ExportRegister {
 }
 
 function pending(message: string, hint: string): DomainError {
-  return new DomainError({ code: 'EXPORT_PENDING', message, hint, retryable: true, retryAfterSeconds: RETRY_AFTER_SECONDS });
+  return new DomainError({
+    code: 'EXPORT_PENDING',
+    message,
+    hint,
+    retryable: true,
+    retryAfterSeconds: RETRY_AFTER_SECONDS,
+  });
 }

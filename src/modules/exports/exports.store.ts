@@ -21,42 +21,65 @@ export function createExportStore(db: Database) {
     },
 
     ofCheckpoints: async (checkpointIds: readonly string[]): Promise<ExportRecord[]> =>
-      (await db.checkpointExport.findMany({ where: { checkpointId: { in: [...checkpointIds] } }, orderBy: { format: 'asc' } })).map(toRecord),
+      (
+        await db.checkpointExport.findMany({
+          where: { checkpointId: { in: [...checkpointIds] } },
+          orderBy: { format: 'asc' },
+        })
+      ).map(toRecord),
 
     /** What is known of a format is replaced by what was found last. */
     put: async (tx: Transaction, { checkpointId, runId, exports }: NewExports): Promise<void> => {
       for (const made of exports) {
         const { format, status, maxRelativeDifference } = made;
-        const file = made.status === 'AVAILABLE' ? { sha256: made.sha256, byteSize: made.byteSize, reason: null } : { sha256: null, byteSize: null, reason: made.reason };
+        const file =
+          made.status === 'AVAILABLE'
+            ? { sha256: made.sha256, byteSize: made.byteSize, reason: null }
+            : { sha256: null, byteSize: null, reason: made.reason };
         const facts = { status, maxRelativeDifference, ...file, runId, checkedAt: new Date() };
-        await tx.checkpointExport.upsert({ where: { checkpointId_format: { checkpointId, format } }, create: { checkpointId, format, ...facts }, update: facts });
+        await tx.checkpointExport.upsert({
+          where: { checkpointId_format: { checkpointId, format } },
+          create: { checkpointId, format, ...facts },
+          update: facts,
+        });
       }
     },
 
-    /** Locks the checkpoint until the transaction ends, so that two requests at once do not both launch; those who only refer to it go on. */
+    /**
+     * Locks the checkpoint until the transaction ends, so that two requests at once do not both launch; those who only
+     * refer to it go on.
+     */
     lockCheckpoint: async (tx: Transaction, checkpointId: string): Promise<void> => {
       await tx.$queryRaw`SELECT 1 FROM "Checkpoint" WHERE id = ${checkpointId}::uuid FOR NO KEY UPDATE`;
     },
 
     hasGolden: async (tx: Transaction, checkpointId: string): Promise<boolean> => {
-      const [row] = await tx.$queryRaw<{ has: boolean }[]>`SELECT golden IS NOT NULL AS has FROM "Checkpoint" WHERE id = ${checkpointId}::uuid`;
+      const [row] = await tx.$queryRaw<
+        { has: boolean }[]
+      >`SELECT golden IS NOT NULL AS has FROM "Checkpoint" WHERE id = ${checkpointId}::uuid`;
       return row?.has ?? false;
     },
 
     /** For one checkpoint; oldest first. */
     liveRunsOf: async (tx: Transaction, checkpointId: string): Promise<LiveExportRun[]> => {
       const runs = await tx.run.findMany({
-        where: { kind: 'EXPORT', status: { in: ['QUEUED', 'RUNNING'] }, config: { path: ['checkpointId'], equals: checkpointId } },
+        where: {
+          kind: 'EXPORT',
+          status: { in: ['QUEUED', 'RUNNING'] },
+          config: { path: ['checkpointId'], equals: checkpointId },
+        },
         select: { id: true, config: true },
         orderBy: { id: 'asc' },
       });
       return runs.map(({ id, config }) => ({ runId: id, config: exportConfigSchema.parse(config) }));
     },
 
-    countLiveRuns: (tx: Transaction): Promise<number> => tx.run.count({ where: { kind: 'EXPORT', status: { in: ['QUEUED', 'RUNNING'] } } }),
+    countLiveRuns: (tx: Transaction): Promise<number> =>
+      tx.run.count({ where: { kind: 'EXPORT', status: { in: ['QUEUED', 'RUNNING'] } } }),
 
     /** Whether some worker is busy with an export. */
-    isAnyRunning: async (): Promise<boolean> => (await db.run.count({ where: { kind: 'EXPORT', status: { in: ['RUNNING', 'CANCELING'] } } })) > 0,
+    isAnyRunning: async (): Promise<boolean> =>
+      (await db.run.count({ where: { kind: 'EXPORT', status: { in: ['RUNNING', 'CANCELING'] } } })) > 0,
   };
 }
 

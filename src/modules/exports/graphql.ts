@@ -6,20 +6,30 @@ import { EXPORT_FORMATS } from './exports.rules.ts';
 
 const records = path.join(import.meta.dirname, 'exports.records.ts');
 
-export const ExportFormat = enumType({ name: 'ExportFormat', description: 'WeightsFormat without SAFETENSORS, which is what is stored.', members: [...EXPORT_FORMATS] });
-export const ExportStatus = enumType({ name: 'ExportStatus', description: 'REFUSED: it failed its check, and is not served.', members: ['AVAILABLE', 'REFUSED'] });
+export const ExportFormat = enumType({
+  name: 'ExportFormat',
+  description: 'WeightsFormat without SAFETENSORS, which is what is stored.',
+  members: [...EXPORT_FORMATS],
+});
+export const ExportStatus = enumType({
+  name: 'ExportStatus',
+  description: 'REFUSED: it failed its check, and is not served.',
+  members: ['AVAILABLE', 'REFUSED'],
+});
 
 export const CheckpointExport = objectType({
   name: 'CheckpointExport',
   sourceType: { module: records, export: 'ExportRecord' },
-  description: "The weights as a file for another framework, loaded back by that framework's own reader and held against the engine on three images.",
+  description:
+    "The weights as a file for another framework, loaded back by that framework's own reader and held against the engine on three images.",
   definition(t) {
     t.nonNull.field('format', { type: 'ExportFormat' });
     t.nonNull.field('status', { type: 'ExportStatus' });
     t.string('sha256', { description: 'Of the file, and its ETag; null where it is REFUSED.' });
     t.float('byteSize');
     t.float('maxRelativeDifference', {
-      description: "Greatest difference of one component of an embedding, against that embedding's root mean square; at most 1e-4 where it is AVAILABLE. Null where the file gave no numbers.",
+      description:
+        "Greatest difference of one component of an embedding, against that embedding's root mean square; at most 1e-4 where it is AVAILABLE. Null where the file gave no numbers.",
     });
     t.string('reason', { description: 'Why it is REFUSED.' });
     t.nonNull.field('checkedAt', { type: 'DateTime' });
@@ -32,7 +42,8 @@ export const CheckpointExports = extendType({
   definition(t) {
     t.nonNull.list.nonNull.field('formats', {
       type: 'WeightsFormat',
-      description: 'Those that can be downloaded: each is made and checked when it is first asked for. One that failed its check is not among them.',
+      description:
+        'Those that can be downloaded: each is made and checked when it is first asked for. One that failed its check is not among them.',
       resolve: async (checkpoint, _args, ctx) => {
         const { sha256 } = await ctx.loaders.models.wholeCheckpoint(checkpoint);
         if (sha256 === null) return [];
@@ -47,7 +58,9 @@ export const CheckpointExports = extendType({
       resolve: async (checkpoint, { format }, ctx) => {
         const exports = await ctx.loaders.exports.byCheckpoint.load(checkpoint.id);
         const isRefused = exports.some((made) => made.format === format && made.status === 'REFUSED');
-        return isRefused ? null : ctx.services.models.downloadUrl(await ctx.loaders.models.wholeCheckpoint(checkpoint), format);
+        return isRefused
+          ? null
+          : ctx.services.models.downloadUrl(await ctx.loaders.models.wholeCheckpoint(checkpoint), format);
       },
     });
     t.nonNull.list.nonNull.field('exports', {
@@ -62,7 +75,11 @@ export const ExportCheckpointInput = inputObjectType({
   name: 'ExportCheckpointInput',
   definition(t) {
     t.nonNull.id('checkpointId');
-    t.nonNull.list.nonNull.field('formats', { type: 'ExportFormat', default: [...EXPORT_FORMATS], description: 'None: the golden embedding alone.' });
+    t.nonNull.list.nonNull.field('formats', {
+      type: 'ExportFormat',
+      default: [...EXPORT_FORMATS],
+      description: 'None: the golden embedding alone.',
+    });
     t.string('idempotencyKey', { description: 'The same key with the same input gives the same run.' });
   },
 });
@@ -72,7 +89,8 @@ export const ExportMutations = extendType({
   definition(t) {
     t.nonNull.field('exportCheckpoint', {
       type: 'RunPayload',
-      description: 'Makes and checks files for other frameworks, before anybody downloads them or once more. A run that is on its way with these formats is given instead.',
+      description:
+        'Makes and checks files for other frameworks, before anybody downloads them or once more. A run that is on its way with these formats is given instead.',
       args: { input: nonNull(arg({ type: 'ExportCheckpointInput' })) },
       resolve: (_root, args, ctx) => settle('run', () => ctx.services.exports.launch(ctx.viewer, args.input)),
     });

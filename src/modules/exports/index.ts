@@ -1,11 +1,23 @@
 /** Exports: a checkpoint's weights as files for other frameworks, proven before they are served. */
 import type { Database } from '../../platform/db.ts';
-import { createExportRegister as createRegister, createExportService, type ExportRegister, type ExportService, type ExportServiceParts } from './exports.service.ts';
+import {
+  createExportRegister as createRegister,
+  createExportService,
+  type ExportRegister,
+  type ExportService,
+  type ExportServiceParts,
+} from './exports.service.ts';
 import { createExportStore } from './exports.store.ts';
 
 export { createExportLoaders, type ExportLoaders } from './exports.loaders.ts';
 export type { ExportRecord, NewExport, NewExports } from './exports.records.ts';
-export { EXPORT_FORMATS, exportConfigSchema, exportMetadataOf, MAX_RELATIVE_DIFFERENCE, type ExportConfig } from './exports.rules.ts';
+export {
+  EXPORT_FORMATS,
+  exportConfigSchema,
+  exportMetadataOf,
+  MAX_RELATIVE_DIFFERENCE,
+  type ExportConfig,
+} from './exports.rules.ts';
 export type { ExportPatience, ExportRegister, ExportService } from './exports.service.ts';
 
 /** The server's face of the module. */

@@ -1,6 +1,6 @@
 /**
- * The process that reads one file of weights: what it chokes on ends here, not the server.
- * The task comes on standard input, the answer goes to standard output, and the weights into the file that is open as number 3.
+ * The process that reads one file of weights: what it chokes on ends here, not the server. The task comes on standard
+ * input, the answer goes to standard output, and the weights into the file that is open as number 3.
  */
 import { writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
@@ -16,7 +16,7 @@ async function answer(): Promise<ProcessAnswer> {
     const task: EncoderFileTask = JSON.parse(await text(process.stdin));
     const { bytes, ...facts } = await readEncoderFile(task);
     // A write may be short on a disk that is nearly full.
-    for (let written = 0; written < bytes.length; ) written += writeSync(WEIGHTS, bytes, written);
+    for (let written = 0; written < bytes.length;) written += writeSync(WEIGHTS, bytes, written);
     return { outcome: 'READ', facts, byteSize: bytes.length };
   } catch (error) {
     if (!(error instanceof DomainError)) throw error;

@@ -1,13 +1,24 @@
 /**
- * Turns a file of weights, whatever its format, into the one form that this registry stores: float32 safetensors under torchvision's names.
- * The file is somebody else's, so this runs in a process of its own (encoder-file.program.ts) that may be ended.
+ * Turns a file of weights, whatever its format, into the one form that this registry stores: float32 safetensors under
+ * torchvision's names. The file is somebody else's, so this runs in a process of its own (encoder-file.program.ts) that
+ * may be ended.
  */
 import { createHash } from 'node:crypto';
 import { open, type FileHandle } from 'node:fs/promises';
 import { DomainError } from '../../errors.ts';
 import { accessFile, type RandomAccess } from '../../formats/random-access.ts';
-import { layOutSafetensors, readForeignSafetensors, SafetensorsError, type SafetensorsPlan } from '../../formats/safetensors.ts';
-import { readTorchCheckpoint, TorchCheckpointError, toFloat32, type TorchScalar } from '../../formats/torch-checkpoint/index.ts';
+import {
+  layOutSafetensors,
+  readForeignSafetensors,
+  SafetensorsError,
+  type SafetensorsPlan,
+} from '../../formats/safetensors.ts';
+import {
+  readTorchCheckpoint,
+  TorchCheckpointError,
+  toFloat32,
+  type TorchScalar,
+} from '../../formats/torch-checkpoint/index.ts';
 import { embeddingDimOf, resnetTensorSpecs } from '../../formats/torchvision-resnet.ts';
 import { mapToEncoder, type MappableTensor, type RefusedMapping } from '../../formats/weights-map.ts';
 import type { ImportedEncoder } from './import.rules.ts';
@@ -41,7 +52,10 @@ export interface EncoderFile extends EncoderFacts {
 }
 
 interface SourceTensor extends MappableTensor {
-  /** I64 as it is, all else as float32; float32 that lies in the file in order may be read into the bytes that are given. */
+  /**
+   * I64 as it is, all else as float32; float32 that lies in the file in order may be read into the bytes that are
+   * given.
+   */
   load(into: Uint8Array<ArrayBuffer>): Promise<Float32Array | BigInt64Array>;
 }
 
@@ -65,8 +79,8 @@ const MAX_TEXT = 300;
 const MAX_NAMES = 40;
 
 /**
- * @throws DomainError FILE_TOO_LARGE, DIGEST_MISMATCH, FORMAT_INVALID, CHECKPOINT_KEYS_MISMATCH (with the keys), CHECKPOINT_INCOMPATIBLE
- * (another encoder than stated), FILE_CHANGED (while it was read).
+ * @throws DomainError FILE_TOO_LARGE, DIGEST_MISMATCH, FORMAT_INVALID, CHECKPOINT_KEYS_MISMATCH (with the keys),
+ * CHECKPOINT_INCOMPATIBLE (another encoder than stated), FILE_CHANGED (while it was read).
  */
 export async function readEncoderFile(task: EncoderFileTask): Promise<EncoderFile> {
   await using handle = await open(task.path, 'r');
@@ -80,14 +94,27 @@ export async function readEncoderFile(task: EncoderFileTask): Promise<EncoderFil
     throw explained(error);
   });
 
-  const mapped = mapToEncoder(file.tensors, { ...(task.encoder === null ? {} : { architecture: task.encoder }), ...(task.keyPrefix === null ? {} : { prefix: task.keyPrefix }) });
+  const mapped = mapToEncoder(file.tensors, {
+    ...(task.encoder === null ? {} : { architecture: task.encoder }),
+    ...(task.keyPrefix === null ? {} : { prefix: task.keyPrefix }),
+  });
   if (mapped.outcome === 'REFUSED') throw refusal(mapped, file.tensors.length);
-  const metadata = { format: 'pt', architecture: mapped.architecture, inputContract: JSON.stringify(task.inputContract) };
+  const metadata = {
+    format: 'pt',
+    architecture: mapped.architecture,
+    inputContract: JSON.stringify(task.inputContract),
+  };
   const bytes = await storedFile(mapped.architecture, mapped.tensors, metadata).catch((error: unknown) => {
     throw explained(error);
   });
   const after = await handle.stat({ bigint: true });
-  if (after.mtimeNs !== before.mtimeNs || after.size !== before.size) throw new DomainError({ code: 'FILE_CHANGED', message: 'The file changed while it was read.', hint: 'Import it again when its writer is done.', retryable: true });
+  if (after.mtimeNs !== before.mtimeNs || after.size !== before.size)
+    throw new DomainError({
+      code: 'FILE_CHANGED',
+      message: 'The file changed while it was read.',
+      hint: 'Import it again when its writer is done.',
+      retryable: true,
+    });
   const { architecture, prefix, projectionHead, classifier } = mapped;
   return {
     encoder: architecture,
@@ -98,10 +125,15 @@ export async function readEncoderFile(task: EncoderFileTask): Promise<EncoderFil
       format: file.format,
       keyPrefix: prefix,
       inertGlobals: file.inertGlobals.slice(0, MAX_LISTED).map(cleanText),
-      projectionHead: projectionHead === undefined ? null : { hiddenDim: projectionHead.hiddenDim, projectionDim: projectionHead.projectionDim },
+      projectionHead:
+        projectionHead === undefined
+          ? null
+          : { hiddenDim: projectionHead.hiddenDim, projectionDim: projectionHead.projectionDim },
       classifier: classifier === undefined ? null : { classCount: classifier.classCount },
       ignoredParts: file.ignoredParts.slice(0, MAX_LISTED).map(cleanText),
-      scalars: file.scalars.slice(0, MAX_LISTED).map(({ path, value }) => ({ path: cleanText(path), value: cleanScalar(value) })),
+      scalars: file.scalars
+        .slice(0, MAX_LISTED)
+        .map(({ path, value }) => ({ path: cleanText(path), value: cleanScalar(value) })),
     },
     bytes,
   };
@@ -110,7 +142,7 @@ export async function readEncoderFile(task: EncoderFileTask): Promise<EncoderFil
 async function sha256Of(handle: FileHandle, byteSize: number): Promise<string> {
   const hash = createHash('sha256');
   const buffer = Buffer.alloc(HASH_CHUNK_BYTES);
-  for (let position = 0; position < byteSize; ) {
+  for (let position = 0; position < byteSize;) {
     const { bytesRead } = await handle.read(buffer, 0, buffer.length, position);
     if (bytesRead === 0) break;
     hash.update(buffer.subarray(0, bytesRead));
@@ -121,11 +153,19 @@ async function sha256Of(handle: FileHandle, byteSize: number): Promise<string> {
 
 function checkExpected(what: string, expected: string | null, found: string): void {
   if (expected === null || expected === found) return;
-  throw new DomainError({ code: 'DIGEST_MISMATCH', message: `The file's ${what} is ${found}, not the expected ${expected}.`, hint: 'It is damaged, or not the file that is meant: fetch it anew, or check the expected value at its source.' });
+  throw new DomainError({
+    code: 'DIGEST_MISMATCH',
+    message: `The file's ${what} is ${found}, not the expected ${expected}.`,
+    hint: 'It is damaged, or not the file that is meant: fetch it anew, or check the expected value at its source.',
+  });
 }
 
 function tooLarge(byteSize: number, limit: number): DomainError {
-  return new DomainError({ code: 'FILE_TOO_LARGE', message: `The file has ${byteSize} bytes; ${limit} are read at most.`, hint: 'Save the state dict of the encoder alone.' });
+  return new DomainError({
+    code: 'FILE_TOO_LARGE',
+    message: `The file has ${byteSize} bytes; ${limit} are read at most.`,
+    hint: 'Save the state dict of the encoder alone.',
+  });
 }
 
 async function openWeights(source: RandomAccess): Promise<OpenedFile> {
@@ -154,24 +194,44 @@ async function openWeights(source: RandomAccess): Promise<OpenedFile> {
   const { tensors, metadata } = readForeignSafetensors(await source.read(0, source.byteSize));
   return {
     format: 'SAFETENSORS',
-    tensors: tensors.map((tensor) => ({ ...tensor, load: async () => (tensor.dtype === 'I64' ? tensor.data : toFloat32(tensor)) })),
+    tensors: tensors.map((tensor) => ({
+      ...tensor,
+      load: async () => (tensor.dtype === 'I64' ? tensor.data : toFloat32(tensor)),
+    })),
     inertGlobals: [],
     ignoredParts: [],
     scalars: Object.entries(metadata).map(([path, value]) => ({ path, value })),
   };
 }
 
-/** Safetensors of the whole encoder, each tensor read into its place, so that none is held twice; batch counts that an old file does not have are 0. */
-async function storedFile(architecture: ImportedEncoder, found: ReadonlyMap<string, SourceTensor>, metadata: Readonly<Record<string, string>>): Promise<Uint8Array<ArrayBuffer>> {
-  const plan = resnetTensorSpecs(architecture).map(({ name, shape, kind }): SafetensorsPlan => ({ name, shape, dtype: kind === 'BATCH_COUNT' ? 'I64' : 'F32' }));
+/**
+ * Safetensors of the whole encoder, each tensor read into its place, so that none is held twice; batch counts that an
+ * old file does not have are 0.
+ */
+async function storedFile(
+  architecture: ImportedEncoder,
+  found: ReadonlyMap<string, SourceTensor>,
+  metadata: Readonly<Record<string, string>>,
+): Promise<Uint8Array<ArrayBuffer>> {
+  const plan = resnetTensorSpecs(architecture).map(({ name, shape, kind }): SafetensorsPlan => ({
+    name,
+    shape,
+    dtype: kind === 'BATCH_COUNT' ? 'I64' : 'F32',
+  }));
   const { file, places } = layOutSafetensors(plan, metadata);
   for (const { name, dtype } of plan) {
     const tensor = found.get(name);
     const place = places.get(name);
     if (tensor === undefined || place === undefined) continue;
     const data = await tensor.load(place);
-    if (data instanceof BigInt64Array !== (dtype === 'I64')) throw new Error(`${name} was mapped but holds numbers of another kind.`);
-    if (data instanceof Float32Array && !areFinite(data)) throw new DomainError({ code: 'FORMAT_INVALID', message: `${name} holds numbers that are not finite as float32.`, hint: 'The training that made it has diverged, or the file is damaged.' });
+    if (data instanceof BigInt64Array !== (dtype === 'I64'))
+      throw new Error(`${name} was mapped but holds numbers of another kind.`);
+    if (data instanceof Float32Array && !areFinite(data))
+      throw new DomainError({
+        code: 'FORMAT_INVALID',
+        message: `${name} holds numbers that are not finite as float32.`,
+        hint: 'The training that made it has diverged, or the file is damaged.',
+      });
     if (data.buffer !== file.buffer) place.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
   return file;
@@ -189,35 +249,66 @@ function areFinite(numbers: Float32Array): boolean {
 function explained(error: unknown): unknown {
   if (error instanceof TorchCheckpointError) {
     const isUnknown = error.fault === 'NOT_A_CHECKPOINT';
-    const hint = isUnknown ? 'Safetensors and PyTorch checkpoints are read.' : `Fault ${error.fault}. Nothing in the file was run.`;
+    const hint = isUnknown
+      ? 'Safetensors and PyTorch checkpoints are read.'
+      : `Fault ${error.fault}. Nothing in the file was run.`;
     return new DomainError({ code: 'FORMAT_INVALID', message: error.message, hint, cause: error });
   }
-  if (error instanceof SafetensorsError) return new DomainError({ code: 'FORMAT_INVALID', message: error.message, hint: `Fault ${error.fault} of the safetensors format.`, cause: error });
+  if (error instanceof SafetensorsError)
+    return new DomainError({
+      code: 'FORMAT_INVALID',
+      message: error.message,
+      hint: `Fault ${error.fault} of the safetensors format.`,
+      cause: error,
+    });
   return error;
 }
 
 function refusal(refused: RefusedMapping, tensorCount: number): DomainError {
   const { architecture, detectedArchitecture, reason } = refused;
-  const prefixes = refused.prefixes.slice(0, 5).map(({ prefix, tensorCount: count }) => `"${prefix.slice(0, MAX_TEXT)}" (${count} tensors)`).join(', ');
-  const keys = (message: string, hint: string): DomainError => new DomainError({ code: 'CHECKPOINT_KEYS_MISMATCH', message, hint });
+  const prefixes = refused.prefixes
+    .slice(0, 5)
+    .map(({ prefix, tensorCount: count }) => `"${prefix.slice(0, MAX_TEXT)}" (${count} tensors)`)
+    .join(', ');
+  const keys = (message: string, hint: string): DomainError =>
+    new DomainError({ code: 'CHECKPOINT_KEYS_MISMATCH', message, hint });
   switch (reason) {
     case 'NO_ENCODER':
-      return keys(`None of the file's ${tensorCount} tensors is named as in a ResNet: ${listed(refused.unexpected)}.`, 'Only ResNet-18, 34, 50 and 101 under the names of torchvision are known here.');
+      return keys(
+        `None of the file's ${tensorCount} tensors is named as in a ResNet: ${listed(refused.unexpected)}.`,
+        'Only ResNet-18, 34, 50 and 101 under the names of torchvision are known here.',
+      );
     case 'PREFIX_UNKNOWN':
-      return keys(`The encoder's names begin with ${prefixes}, which is not one of the usual words.`, 'If that is the encoder, state it as keyPrefix.');
+      return keys(
+        `The encoder's names begin with ${prefixes}, which is not one of the usual words.`,
+        'If that is the encoder, state it as keyPrefix.',
+      );
     case 'PREFIX_AMBIGUOUS':
       return keys(`The file holds more than one network: ${prefixes}.`, 'State the one that is meant as keyPrefix.');
     case 'ARCHITECTURE_DIFFERS':
-      return new DomainError({ code: 'CHECKPOINT_INCOMPATIBLE', message: `The file holds a ${detectedArchitecture ?? 'different encoder'}, not the stated ${architecture ?? 'one'}.`, field: 'input.encoder', hint: 'Leave encoder out, or state what the file holds.' });
+      return new DomainError({
+        code: 'CHECKPOINT_INCOMPATIBLE',
+        message: `The file holds a ${detectedArchitecture ?? 'different encoder'}, not the stated ${architecture ?? 'one'}.`,
+        field: 'input.encoder',
+        hint: 'Leave encoder out, or state what the file holds.',
+      });
     case 'MISMATCH': {
-      const parts = (['missing', 'unexpected', 'misshapen'] as const).flatMap((kind) => (refused[kind].length === 0 ? [] : [`${refused[kind].length} ${kind} (${listed(refused[kind])})`]));
-      return keys(`The tensors do not make a ${architecture ?? 'ResNet'}: ${parts.join(', ')}.`, 'Nothing was imported. Every tensor of the encoder must be there under one prefix, and every other one explained.');
+      const parts = (['missing', 'unexpected', 'misshapen'] as const).flatMap((kind) =>
+        refused[kind].length === 0 ? [] : [`${refused[kind].length} ${kind} (${listed(refused[kind])})`],
+      );
+      return keys(
+        `The tensors do not make a ${architecture ?? 'ResNet'}: ${parts.join(', ')}.`,
+        'Nothing was imported. Every tensor of the encoder must be there under one prefix, and every other one explained.',
+      );
     }
   }
 }
 
 function listed(names: readonly string[]): string {
-  const some = names.slice(0, MAX_NAMES).map((name) => cleanText(name)).join('; ');
+  const some = names
+    .slice(0, MAX_NAMES)
+    .map((name) => cleanText(name))
+    .join('; ');
   return names.length > MAX_NAMES ? `${some}; and ${names.length - MAX_NAMES} more` : some;
 }
 
@@ -228,6 +319,7 @@ function cleanText(text: string): string {
 
 function cleanScalar(value: TorchScalar['value']): string | number | boolean | null {
   if (typeof value === 'string') return cleanText(value);
-  if (typeof value === 'bigint' || (typeof value === 'number' && !Number.isFinite(value))) return String(value).slice(0, MAX_TEXT);
+  if (typeof value === 'bigint' || (typeof value === 'number' && !Number.isFinite(value)))
+    return String(value).slice(0, MAX_TEXT);
   return value;
 }

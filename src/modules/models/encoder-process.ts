@@ -1,8 +1,9 @@
 /**
  * Starts the process that reads a file of weights, takes its answer, and ends it when it takes too long or too much.
  *
- * The file is a stranger's. The process that reads it holds no secret, may read that file and our program and nothing else, and may open
- * nothing to write: Node's permission model refuses the rest. The weights come by a file that has no name any more and goes with us.
+ * The file is a stranger's. The process that reads it holds no secret, may read that file and our program and nothing
+ * else, and may open nothing to write: Node's permission model refuses the rest. The weights come by a file that has no
+ * name any more and goes with us.
  */
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
@@ -16,15 +17,33 @@ import { importedContentsSchema } from './models.rules.ts';
 
 export type ProcessAnswer =
   | { readonly outcome: 'READ'; readonly facts: EncoderFacts; readonly byteSize: number }
-  | { readonly outcome: 'REFUSED'; readonly code: ErrorCode; readonly message: string; readonly field: string | null; readonly hint: string | null };
+  | {
+      readonly outcome: 'REFUSED';
+      readonly code: ErrorCode;
+      readonly message: string;
+      readonly field: string | null;
+      readonly hint: string | null;
+    };
 
 const processAnswerSchema: z.ZodType<ProcessAnswer> = z.discriminatedUnion('outcome', [
   z.object({
     outcome: z.literal('READ'),
-    facts: z.object({ encoder: z.enum(IMPORTED_ENCODERS), embeddingDim: z.number(), sourceSha256: z.string(), sourceByteSize: z.number(), contents: importedContentsSchema }),
+    facts: z.object({
+      encoder: z.enum(IMPORTED_ENCODERS),
+      embeddingDim: z.number(),
+      sourceSha256: z.string(),
+      sourceByteSize: z.number(),
+      contents: importedContentsSchema,
+    }),
     byteSize: z.number(),
   }),
-  z.object({ outcome: z.literal('REFUSED'), code: z.enum(ERROR_CODES), message: z.string(), field: z.string().nullable(), hint: z.string().nullable() }),
+  z.object({
+    outcome: z.literal('REFUSED'),
+    code: z.enum(ERROR_CODES),
+    message: z.string(),
+    field: z.string().nullable(),
+    hint: z.string().nullable(),
+  }),
 ]);
 
 export interface ReadingBounds {
@@ -37,8 +56,9 @@ const BOUNDS: ReadingBounds = { timeoutMs: 300_000, maxHeapMb: 768 };
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '../../..');
 const PROGRAM = path.join(import.meta.dirname, 'encoder-file.program.ts');
 /**
- * Nothing of the server's secrets. Weights are read into fresh memory, and where the kernel hands it out in pages of 4 KB that takes as long as all
- * else together; huge ones halved the time of reading 94 MB. Node's compile cache, which would make the start quicker, needs the right to write.
+ * Nothing of the server's secrets. Weights are read into fresh memory, and where the kernel hands it out in pages of 4
+ * KB that takes as long as all else together; huge ones halved the time of reading 94 MB. Node's compile cache, which
+ * would make the start quicker, needs the right to write.
  */
 const READER_ENV = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' };
 /** Names in an answer are cut short by the reader. */
@@ -49,7 +69,13 @@ const CHUNK_BYTES = 1024 * 1024;
 
 /** Node's flags for a process that reads one file and our program, and does nothing else to the machine. */
 export function readingRights(file: string): string[] {
-  return ['--permission', `--allow-fs-read=${PROJECT_ROOT}/*`, `--allow-fs-read=${file}`, '--disable-warning=ExperimentalWarning', '--disable-warning=SecurityWarning'];
+  return [
+    '--permission',
+    `--allow-fs-read=${PROJECT_ROOT}/*`,
+    `--allow-fs-read=${file}`,
+    '--disable-warning=ExperimentalWarning',
+    '--disable-warning=SecurityWarning',
+  ];
 }
 
 export interface ReadEncoder<Kept> {
@@ -63,28 +89,46 @@ export interface ReadEncoder<Kept> {
  * @param keep takes the safetensors, once they are whole.
  * @throws DomainError also TIMED_OUT, and OUT_OF_MEMORY for a file that takes too much.
  */
-export async function readEncoderFileApart<Kept>(task: EncoderFileTask, scratchDir: string, keep: (bytes: AsyncIterable<Uint8Array>) => Promise<Kept>, bounds: ReadingBounds = BOUNDS): Promise<ReadEncoder<Kept>> {
+export async function readEncoderFileApart<Kept>(
+  task: EncoderFileTask,
+  scratchDir: string,
+  keep: (bytes: AsyncIterable<Uint8Array>) => Promise<Kept>,
+  bounds: ReadingBounds = BOUNDS,
+): Promise<ReadEncoder<Kept>> {
   await using weights = await openNameless(scratchDir);
   const answer = await answerTo({ ...task, path: await realpath(task.path) }, weights, bounds);
   if (answer.outcome === 'READ') return { facts: answer.facts, kept: await keep(wholeOf(weights, answer.byteSize)) };
   const { code, message: text, field, hint } = answer;
-  throw new DomainError({ code, message: text, ...(field === null ? {} : { field }), ...(hint === null ? {} : { hint }) });
+  throw new DomainError({
+    code,
+    message: text,
+    ...(field === null ? {} : { field }),
+    ...(hint === null ? {} : { hint }),
+  });
 }
 
 /** Runs the process to its end. */
-async function answerTo(task: EncoderFileTask, weights: FileHandle, { timeoutMs, maxHeapMb }: ReadingBounds): Promise<ProcessAnswer> {
-  const reader = spawn(
-    process.execPath,
-    [...readingRights(task.path), `--max-old-space-size=${maxHeapMb}`, PROGRAM],
-    { env: READER_ENV, stdio: ['pipe', 'pipe', 'pipe', weights.fd], timeout: timeoutMs, killSignal: 'SIGKILL' },
-  );
+async function answerTo(
+  task: EncoderFileTask,
+  weights: FileHandle,
+  { timeoutMs, maxHeapMb }: ReadingBounds,
+): Promise<ProcessAnswer> {
+  const reader = spawn(process.execPath, [...readingRights(task.path), `--max-old-space-size=${maxHeapMb}`, PROGRAM], {
+    env: READER_ENV,
+    stdio: ['pipe', 'pipe', 'pipe', weights.fd],
+    timeout: timeoutMs,
+    killSignal: 'SIGKILL',
+  });
   let said = '';
   let lastWords = '';
   reader.stdout?.on('data', (chunk: Buffer) => {
     said += chunk.toString('latin1');
     if (said.length > MAX_ANSWER_BYTES) reader.kill('SIGKILL');
   });
-  reader.stderr?.on('data', (chunk: Buffer) => (lastWords = (lastWords + chunk.toString('utf8')).slice(-LAST_WORDS_LENGTH)));
+  reader.stderr?.on(
+    'data',
+    (chunk: Buffer) => (lastWords = (lastWords + chunk.toString('utf8')).slice(-LAST_WORDS_LENGTH)),
+  );
   reader.stdin?.on('error', () => undefined);
   const startedMs = performance.now();
   reader.stdin?.end(JSON.stringify(task));
@@ -95,8 +139,10 @@ async function answerTo(task: EncoderFileTask, weights: FileHandle, { timeoutMs,
   });
   if (code === 0) return processAnswerSchema.parse(JSON.parse(Buffer.from(said, 'latin1').toString('utf8')));
   const hint = 'Save the state dict of the encoder alone.';
-  if (performance.now() - startedMs >= timeoutMs) throw new DomainError({ code: 'TIMED_OUT', message: `The file was not read within ${timeoutMs / 1000} s.`, hint });
-  if (/heap out of memory|Allocation failed/i.test(lastWords)) throw new DomainError({ code: 'OUT_OF_MEMORY', message: `Reading the file took more than ${maxHeapMb} MB.`, hint });
+  if (performance.now() - startedMs >= timeoutMs)
+    throw new DomainError({ code: 'TIMED_OUT', message: `The file was not read within ${timeoutMs / 1000} s.`, hint });
+  if (/heap out of memory|Allocation failed/i.test(lastWords))
+    throw new DomainError({ code: 'OUT_OF_MEMORY', message: `Reading the file took more than ${maxHeapMb} MB.`, hint });
   throw new Error(`The reading process ended with ${reader.signalCode ?? `code ${code}`}: ${lastWords}`);
 }
 
@@ -112,7 +158,7 @@ async function openNameless(folder: string): Promise<FileHandle> {
 async function* wholeOf(weights: FileHandle, byteSize: number): AsyncGenerator<Uint8Array> {
   const { size } = await weights.stat();
   if (size !== byteSize) throw new Error(`The reading process announced ${byteSize} bytes and left ${size}.`);
-  for (let position = 0; position < byteSize; ) {
+  for (let position = 0; position < byteSize;) {
     const { bytesRead, buffer } = await weights.read(Buffer.allocUnsafe(CHUNK_BYTES), 0, CHUNK_BYTES, position);
     if (bytesRead === 0) throw new Error(`The weights end after ${position} of ${byteSize} bytes.`);
     yield buffer.subarray(0, bytesRead);

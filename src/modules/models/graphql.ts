@@ -8,7 +8,11 @@ import { CHANNEL_ORDERS, RESIZE_RULES, WEIGHTS_FORMATS } from './models.rules.ts
 const records = path.join(import.meta.dirname, 'models.records.ts');
 const rules = path.join(import.meta.dirname, 'models.rules.ts');
 
-export const EncoderArchitecture = enumType({ name: 'EncoderArchitecture', description: "torchvision's ResNets.", members: ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] });
+export const EncoderArchitecture = enumType({
+  name: 'EncoderArchitecture',
+  description: "torchvision's ResNets.",
+  members: ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'],
+});
 export const WeightsFormat = enumType({ name: 'WeightsFormat', members: [...WEIGHTS_FORMATS] });
 export const ResizeRule = enumType({
   name: 'ResizeRule',
@@ -20,17 +24,26 @@ export const ChannelOrder = enumType({ name: 'ChannelOrder', members: [...CHANNE
 export const InputContract = objectType({
   name: 'InputContract',
   sourceType: { module: rules, export: 'InputContract' },
-  description: 'How an image becomes the input of the encoder: resize, bring pixel values to valueRange, subtract channelMean, divide by channelStd.',
+  description:
+    'How an image becomes the input of the encoder: resize, bring pixel values to valueRange, subtract channelMean, divide by channelStd.',
   definition(t) {
     t.nonNull.int('imageSizePx');
     t.nonNull.field('resizeRule', { type: 'ResizeRule' });
     t.nonNull.field('channelOrder', { type: 'ChannelOrder' });
-    t.nonNull.list.nonNull.float('valueRange', { description: 'Lowest and highest pixel value before mean and standard deviation are applied, e.g. [0, 1].' });
+    t.nonNull.list.nonNull.float('valueRange', {
+      description: 'Lowest and highest pixel value before mean and standard deviation are applied, e.g. [0, 1].',
+    });
     t.nonNull.list.nonNull.float('channelMean', { description: 'In units of valueRange.' });
     t.nonNull.list.nonNull.float('channelStd');
-    t.nonNull.string('embeddingLayer', { description: "torchvision's name of the layer whose output is the embedding." });
-    t.float('micronsPerPixelMin', { description: 'Finest resolution of the images that it was trained on, where known.' });
-    t.float('micronsPerPixelMax', { description: 'Coarsest resolution of the images that it was trained on, where known.' });
+    t.nonNull.string('embeddingLayer', {
+      description: "torchvision's name of the layer whose output is the embedding.",
+    });
+    t.float('micronsPerPixelMin', {
+      description: 'Finest resolution of the images that it was trained on, where known.',
+    });
+    t.float('micronsPerPixelMax', {
+      description: 'Coarsest resolution of the images that it was trained on, where known.',
+    });
   },
 });
 
@@ -47,12 +60,16 @@ export const ExternalSource = objectType({
   },
 });
 
-export const ImportedFileFormat = enumType({ name: 'ImportedFileFormat', members: ['SAFETENSORS', 'TORCH_ZIP', 'TORCH_LEGACY'] });
+export const ImportedFileFormat = enumType({
+  name: 'ImportedFileFormat',
+  members: ['SAFETENSORS', 'TORCH_ZIP', 'TORCH_LEGACY'],
+});
 
 export const ImportedContents = objectType({
   name: 'ImportedContents',
   sourceType: { module: records, export: 'ImportedContentsRecord' },
-  description: "What was found in an imported file beside the encoder's tensors. Nothing of it was run, and none of it is in the stored weights.",
+  description:
+    "What was found in an imported file beside the encoder's tensors. Nothing of it was run, and none of it is in the stored weights.",
   definition(t) {
     t.nonNull.field('format', { type: 'ImportedFileFormat' });
     t.nonNull.string('keyPrefix', { description: 'What every name of the encoder began with, e.g. model.resnet.' });
@@ -62,8 +79,14 @@ export const ImportedContents = objectType({
     });
     t.field('projectionHead', { type: 'FoundProjectionHead' });
     t.field('classifier', { type: 'FoundClassifier' });
-    t.nonNull.list.nonNull.string('ignoredParts', { description: 'e.g. optimizer_states: 122 tensors', resolve: (contents) => [...contents.ignoredParts] });
-    t.nonNull.field('scalars', { type: 'JSON', description: '[{ path value }]: numbers and texts of the file, hyper-parameters among them.' });
+    t.nonNull.list.nonNull.string('ignoredParts', {
+      description: 'e.g. optimizer_states: 122 tensors',
+      resolve: (contents) => [...contents.ignoredParts],
+    });
+    t.nonNull.field('scalars', {
+      type: 'JSON',
+      description: '[{ path value }]: numbers and texts of the file, hyper-parameters among them.',
+    });
   },
 });
 
@@ -110,12 +133,18 @@ export const Model = objectType({
     t.string('description');
     t.string('licence');
     t.nonNull.field('createdAt', { type: 'DateTime' });
-    t.nonNull.list.nonNull.field('aliases', { type: 'ModelAlias', resolve: async (model, _args, ctx) => [...(await ctx.loaders.models.aliasesByModel.load(model.id))] });
+    t.nonNull.list.nonNull.field('aliases', {
+      type: 'ModelAlias',
+      resolve: async (model, _args, ctx) => [...(await ctx.loaders.models.aliasesByModel.load(model.id))],
+    });
     t.nonNull.field('checkpoints', {
       type: 'CheckpointConnection',
       description: 'Newest first.',
       args: pageArguments,
-      resolve: (model, args, ctx) => (args.after == null ? ctx.loaders.models.firstCheckpointsOfModel(model.id, args) : ctx.services.models.listCheckpointsOfModel(ctx.viewer, args, model.id)),
+      resolve: (model, args, ctx) =>
+        args.after == null
+          ? ctx.loaders.models.firstCheckpointsOfModel(model.id, args)
+          : ctx.services.models.listCheckpointsOfModel(ctx.viewer, args, model.id),
     });
   },
 });
@@ -126,7 +155,10 @@ export const ModelAlias = objectType({
   description: 'A moving name for one checkpoint of a model, e.g. champion.',
   definition(t) {
     t.nonNull.string('name');
-    t.nonNull.field('checkpoint', { type: 'Checkpoint', resolve: (alias, _args, ctx) => ctx.loaders.models.mentionedById.load(alias.checkpointId) });
+    t.nonNull.field('checkpoint', {
+      type: 'Checkpoint',
+      resolve: (alias, _args, ctx) => ctx.loaders.models.mentionedById.load(alias.checkpointId),
+    });
     t.nonNull.field('updatedAt', { type: 'DateTime' });
   },
 });
@@ -137,17 +169,35 @@ export const Checkpoint = objectType({
   description: "An encoder's weights with everything needed to use them. Immutable.",
   definition(t) {
     t.implements('Node');
-    t.nonNull.field('model', { type: 'Model', resolve: (checkpoint, _args, ctx) => ctx.loaders.models.modelById.load(checkpoint.modelId) });
+    t.nonNull.field('model', {
+      type: 'Model',
+      resolve: (checkpoint, _args, ctx) => ctx.loaders.models.modelById.load(checkpoint.modelId),
+    });
     t.nonNull.int('version', { description: 'Counts from 1 within its model.' });
     t.nonNull.field('encoder', { type: 'EncoderArchitecture' });
-    t.nonNull.int('embeddingDim', { resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).embeddingDim });
-    t.nonNull.field('inputContract', { type: 'InputContract', resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).inputContract });
-    t.field('importedFrom', { type: 'ExternalSource', description: 'Null for one that was trained here.', resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).importedFrom });
-    t.string('publishedSlug', { description: 'Its name among the published checkpoints, for importCheckpoint.', resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).publishedSlug });
+    t.nonNull.int('embeddingDim', {
+      resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).embeddingDim,
+    });
+    t.nonNull.field('inputContract', {
+      type: 'InputContract',
+      resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).inputContract,
+    });
+    t.field('importedFrom', {
+      type: 'ExternalSource',
+      description: 'Null for one that was trained here.',
+      resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).importedFrom,
+    });
+    t.string('publishedSlug', {
+      description: 'Its name among the published checkpoints, for importCheckpoint.',
+      resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).publishedSlug,
+    });
     t.nonNull.list.nonNull.field('trainingFacts', {
       type: 'TrainingFact',
-      description: 'What is known of a training that was not done here, and what is not. Empty for one of ours: its run says everything.',
-      resolve: async (checkpoint, _args, ctx) => [...(await ctx.loaders.models.wholeCheckpoint(checkpoint)).trainingFacts],
+      description:
+        'What is known of a training that was not done here, and what is not. Empty for one of ours: its run says everything.',
+      resolve: async (checkpoint, _args, ctx) => [
+        ...(await ctx.loaders.models.wholeCheckpoint(checkpoint)).trainingFacts,
+      ],
     });
     t.nonNull.list.nonNull.field('trainedOn', {
       type: 'DatasetVersion',
@@ -157,16 +207,30 @@ export const Checkpoint = objectType({
         return Promise.all(versionIds.map((id) => ctx.loaders.datasets.versionById.load(id)));
       },
     });
-    t.int('step', { resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).step });
-    t.float('epoch', { resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).epoch });
-    t.string('sha256', { description: 'Of the stored safetensors; null while only an external source is known.', resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).sha256 });
-    t.float('byteSize', { description: 'Of the stored safetensors.', resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).byteSize });
+    t.int('step', {
+      resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).step,
+    });
+    t.float('epoch', {
+      resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).epoch,
+    });
+    t.string('sha256', {
+      description: 'Of the stored safetensors; null while only an external source is known.',
+      resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).sha256,
+    });
+    t.float('byteSize', {
+      description: 'Of the stored safetensors.',
+      resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).byteSize,
+    });
     t.field('golden', {
       type: 'JSON',
-      description: 'To prove your own preparation: images (base64 of uint8 [count, imageSizePx, imageSizePx, 3]) and their embeddings ([count, embeddingDim]).',
+      description:
+        'To prove your own preparation: images (base64 of uint8 [count, imageSizePx, imageSizePx, 3]) and their embeddings ([count, embeddingDim]).',
       resolve: (checkpoint, _args, ctx) => ctx.loaders.models.goldenByCheckpoint.load(checkpoint.id),
     });
-    t.nonNull.field('createdAt', { type: 'DateTime', resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).createdAt });
+    t.nonNull.field('createdAt', {
+      type: 'DateTime',
+      resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).createdAt,
+    });
   },
 });
 
@@ -190,8 +254,12 @@ export const CheckpointFilter = inputObjectType({
     t.id('sourceRunId');
     t.id('trainedOnDatasetId', { description: 'Any version of it.' });
     t.id('trainedOnDatasetVersionId');
-    t.boolean('published', { description: 'True: those of the catalogue of published checkpoints alone; false: all others.' });
-    t.string('sha256', { description: 'Of its safetensors, or of a file that was made of them: finds what a file on disk is.' });
+    t.boolean('published', {
+      description: 'True: those of the catalogue of published checkpoints alone; false: all others.',
+    });
+    t.string('sha256', {
+      description: 'Of its safetensors, or of a file that was made of them: finds what a file on disk is.',
+    });
   },
 });
 
@@ -210,7 +278,11 @@ export const ModelQueries = extendType({
       args: { ...pageArguments, filter: arg({ type: 'ModelFilter' }) },
       resolve: (_root, args, ctx) => ctx.services.models.list(ctx.viewer, args, args.filter ?? {}),
     });
-    t.field('checkpoint', { type: 'Checkpoint', args: { id: nonNull(idArg()) }, resolve: async (_root, args, ctx) => (await ctx.services.models.getCheckpoint(ctx.viewer, args.id)) ?? null });
+    t.field('checkpoint', {
+      type: 'Checkpoint',
+      args: { id: nonNull(idArg()) },
+      resolve: async (_root, args, ctx) => (await ctx.services.models.getCheckpoint(ctx.viewer, args.id)) ?? null,
+    });
     t.nonNull.field('checkpoints', {
       type: 'CheckpointConnection',
       description: 'Newest first.',
@@ -243,7 +315,8 @@ export const SetModelAliasInput = inputObjectType({
 
 export const InputContractInput = inputObjectType({
   name: 'InputContractInput',
-  description: 'See InputContract. What has a default is also what evaluations here compute with: another value is refused, not ignored.',
+  description:
+    'See InputContract. What has a default is also what evaluations here compute with: another value is refused, not ignored.',
   definition(t) {
     t.nonNull.int('imageSizePx');
     t.nonNull.field('resizeRule', { type: 'ResizeRule', default: 'SHORT_SIDE_THEN_CENTRE_CROP' });
@@ -263,17 +336,31 @@ export const ImportCheckpointInput = inputObjectType({
   definition(t) {
     t.string('modelSlug', { description: 'Made if new.' });
     t.string('path', { description: 'Absolute, on the server, below one of its import roots.' });
-    t.string('url', { description: 'http or https; fetched by the server, from the public internet unless its owner allows more.' });
-    t.string('uploadId', { description: 'The last part of an address that POST /uploads gave (tus protocol), when all of the file is there. The upload is gone when its checkpoint is here.' });
-    t.string('sha256', { description: 'Of the file, if known: another file is refused. Needed for an upload, here or when it began.' });
+    t.string('url', {
+      description: 'http or https; fetched by the server, from the public internet unless its owner allows more.',
+    });
+    t.string('uploadId', {
+      description:
+        'The last part of an address that POST /uploads gave (tus protocol), when all of the file is there. The upload is gone when its checkpoint is here.',
+    });
+    t.string('sha256', {
+      description: 'Of the file, if known: another file is refused. Needed for an upload, here or when it began.',
+    });
     t.field('encoder', { type: 'EncoderArchitecture', description: 'If stated, the file must hold that one.' });
-    t.string('keyPrefix', { description: "What the encoder's names begin with, dot included; the usual ones are found." });
+    t.string('keyPrefix', {
+      description: "What the encoder's names begin with, dot included; the usual ones are found.",
+    });
     t.field('inputContract', { type: 'InputContractInput' });
     t.string('name', { description: 'Of a model that is new.' });
     t.string('description', { description: 'Of a model that is new.' });
     t.string('licence', { description: 'Of the file, and of a model that is new.' });
-    t.string('publishedCheckpoint', { description: 'publishedSlug of a checkpoint: everything about it is known. A path, url or uploadId beside it says where else its file lies.' });
-    t.string('idempotencyKey', { description: 'The same key with the same input gives the same checkpoint; with another input it is an error.' });
+    t.string('publishedCheckpoint', {
+      description:
+        'publishedSlug of a checkpoint: everything about it is known. A path, url or uploadId beside it says where else its file lies.',
+    });
+    t.string('idempotencyKey', {
+      description: 'The same key with the same input gives the same checkpoint; with another input it is an error.',
+    });
   },
 });
 
@@ -287,9 +374,11 @@ export const ModelMutations = extendType({
     });
     t.nonNull.field('importCheckpoint', {
       type: 'CheckpointPayload',
-      description: 'Brings in weights that were made elsewhere: PyTorch or safetensors, mapped strictly, nothing run. The same weights are registered once.',
+      description:
+        'Brings in weights that were made elsewhere: PyTorch or safetensors, mapped strictly, nothing run. The same weights are registered once.',
       args: { input: nonNull(arg({ type: 'ImportCheckpointInput' })) },
-      resolve: (_root, args, ctx) => settle('checkpoint', () => ctx.services.checkpointImports.importCheckpoint(ctx.viewer, args.input)),
+      resolve: (_root, args, ctx) =>
+        settle('checkpoint', () => ctx.services.checkpointImports.importCheckpoint(ctx.viewer, args.input)),
     });
     t.nonNull.field('setModelAlias', {
       type: 'ModelPayload',

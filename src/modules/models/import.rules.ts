@@ -9,15 +9,26 @@ export type ImportedEncoder = (typeof IMPORTED_ENCODERS)[number];
 
 /** What most encoders agree on, and the only values that the engine computes with. */
 const COMMON_CONTRACT = {
-  resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP', channelOrder: 'RGB', valueRange: [0, 1], embeddingLayer: 'avgpool', micronsPerPixelMin: null, micronsPerPixelMax: null,
+  resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
+  channelOrder: 'RGB',
+  valueRange: [0, 1],
+  embeddingLayer: 'avgpool',
+  micronsPerPixelMin: null,
+  micronsPerPixelMax: null,
 } as const;
 
 const contractInputSchema = z
   .record(z.string(), z.unknown())
-  .transform((given): unknown => ({ ...COMMON_CONTRACT, ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== null && value !== undefined)) }))
+  .transform((given): unknown => ({
+    ...COMMON_CONTRACT,
+    ...Object.fromEntries(Object.entries(given).filter(([, value]) => value !== null && value !== undefined)),
+  }))
   .pipe(inputContractSchema);
 
-export const sha256Schema = z.string().toLowerCase().regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits');
+export const sha256Schema = z
+  .string()
+  .toLowerCase()
+  .regex(/^[0-9a-f]{64}$/, 'must be 64 hexadecimal digits');
 
 export const importCheckpointSchema = z.strictObject({
   modelSlug: slugSchema.nullish(),
@@ -26,7 +37,11 @@ export const importCheckpointSchema = z.strictObject({
   uploadId: z.string().max(100).nullish(),
   sha256: sha256Schema.nullish(),
   encoder: z.enum(IMPORTED_ENCODERS).nullish(),
-  keyPrefix: z.string().max(500).regex(/^(.+\.)?$/, 'must end in a dot, e.g. model.resnet.').nullish(),
+  keyPrefix: z
+    .string()
+    .max(500)
+    .regex(/^(.+\.)?$/, 'must end in a dot, e.g. model.resnet.')
+    .nullish(),
   inputContract: contractInputSchema.nullish(),
   name: modelTextSchema(200).min(1, 'must not be empty').nullish(),
   description: modelTextSchema(10_000).nullish(),
@@ -55,11 +70,19 @@ export function fieldOfSource(source: ImportSource): string {
 }
 
 export type ImportChoice =
-  | { readonly kind: 'OWN'; readonly modelSlug: string; readonly inputContract: InputContract; readonly source: ImportSource }
+  | {
+      readonly kind: 'OWN';
+      readonly modelSlug: string;
+      readonly inputContract: InputContract;
+      readonly source: ImportSource;
+    }
   /** Without a source, the one of the catalogue is meant. */
   | { readonly kind: 'PUBLISHED'; readonly slug: string; readonly source: ImportSource | undefined };
 
-/** Which of the two imports is meant. @throws DomainError BAD_INPUT, or CHECKPOINT_INCOMPATIBLE for a contract that the engine can not keep. */
+/**
+ * Which of the two imports is meant. @throws DomainError BAD_INPUT, or CHECKPOINT_INCOMPATIBLE for a contract that the
+ * engine can not keep.
+ */
 export function importChoice(input: ImportCheckpointInput): ImportChoice {
   const { modelSlug, path, url, uploadId, inputContract, publishedCheckpoint } = input;
   const sources: readonly ImportSource[] = [
@@ -68,18 +91,35 @@ export function importChoice(input: ImportCheckpointInput): ImportChoice {
     ...(uploadId == null ? [] : [{ kind: 'UPLOAD', uploadId } as const]),
   ];
   const [source, second] = sources;
-  if (second !== undefined) throw badInput('Give one of path, url and uploadId.', fieldOfSource(second), 'Leave the others out.');
+  if (second !== undefined)
+    throw badInput('Give one of path, url and uploadId.', fieldOfSource(second), 'Leave the others out.');
   if (publishedCheckpoint != null) {
     for (const field of ['inputContract', 'name', 'description', 'licence'] as const) {
-      if (input[field] != null) throw badInput(`${field} is known for a published checkpoint.`, `input.${field}`, 'Leave it out.');
+      if (input[field] != null)
+        throw badInput(`${field} is known for a published checkpoint.`, `input.${field}`, 'Leave it out.');
     }
-    if (modelSlug != null && modelSlug !== publishedCheckpoint) throw badInput(`A published checkpoint stays in its own model, "${publishedCheckpoint}".`, 'input.modelSlug', 'Leave it out.');
+    if (modelSlug != null && modelSlug !== publishedCheckpoint)
+      throw badInput(
+        `A published checkpoint stays in its own model, "${publishedCheckpoint}".`,
+        'input.modelSlug',
+        'Leave it out.',
+      );
     return { kind: 'PUBLISHED', slug: publishedCheckpoint, source };
   }
-  if (modelSlug == null) throw badInput('modelSlug is missing.', 'input.modelSlug', 'It is made if new. Or name a publishedCheckpoint.');
-  if (source === undefined) throw badInput('Give one of path, url and uploadId.', 'input.path', 'A path is read below the import roots; a url is fetched by the server; an upload is begun with POST /uploads.');
+  if (modelSlug == null)
+    throw badInput('modelSlug is missing.', 'input.modelSlug', 'It is made if new. Or name a publishedCheckpoint.');
+  if (source === undefined)
+    throw badInput(
+      'Give one of path, url and uploadId.',
+      'input.path',
+      'A path is read below the import roots; a url is fetched by the server; an upload is begun with POST /uploads.',
+    );
   if (inputContract == null) {
-    throw badInput('inputContract is missing: weights are of no use to someone who has to guess their preparation.', 'input.inputContract', 'Say at least imageSizePx, channelMean and channelStd, as the training used them.');
+    throw badInput(
+      'inputContract is missing: weights are of no use to someone who has to guess their preparation.',
+      'input.inputContract',
+      'Say at least imageSizePx, channelMean and channelStd, as the training used them.',
+    );
   }
   checkContractIsKept(inputContract);
   return { kind: 'OWN', modelSlug, inputContract, source };
@@ -91,10 +131,26 @@ function checkContractIsKept(contract: InputContract): void {
   const refuse = (field: string, message: string, hint: string): never => {
     throw new DomainError({ code: 'CHECKPOINT_INCOMPATIBLE', message, field: `input.inputContract.${field}`, hint });
   };
-  if (low !== 0 || high !== 1) refuse('valueRange', 'Only value range 0..1 is evaluated here.', 'Restate mean and standard deviation for it: those of 0..255 are divided by 255.');
-  if (contract.channelOrder !== 'RGB') refuse('channelOrder', 'Only RGB encoders are evaluated here.', 'Reverse the input channels of conv1.weight, channelMean and channelStd.');
-  if (contract.resizeRule !== COMMON_CONTRACT.resizeRule) refuse('resizeRule', `Only ${COMMON_CONTRACT.resizeRule} is evaluated here.`, 'Leave it out if the encoder saw square patches: the two then agree.');
-  if (contract.embeddingLayer !== COMMON_CONTRACT.embeddingLayer) refuse('embeddingLayer', 'Only the output of avgpool is an embedding here.', 'Leave it out if that is meant.');
+  if (low !== 0 || high !== 1)
+    refuse(
+      'valueRange',
+      'Only value range 0..1 is evaluated here.',
+      'Restate mean and standard deviation for it: those of 0..255 are divided by 255.',
+    );
+  if (contract.channelOrder !== 'RGB')
+    refuse(
+      'channelOrder',
+      'Only RGB encoders are evaluated here.',
+      'Reverse the input channels of conv1.weight, channelMean and channelStd.',
+    );
+  if (contract.resizeRule !== COMMON_CONTRACT.resizeRule)
+    refuse(
+      'resizeRule',
+      `Only ${COMMON_CONTRACT.resizeRule} is evaluated here.`,
+      'Leave it out if the encoder saw square patches: the two then agree.',
+    );
+  if (contract.embeddingLayer !== COMMON_CONTRACT.embeddingLayer)
+    refuse('embeddingLayer', 'Only the output of avgpool is an embedding here.', 'Leave it out if that is meant.');
 }
 
 function badInput(message: string, field: string, hint?: string): DomainError {
@@ -111,7 +167,11 @@ export function recordedUrl(url: string): string {
 export function fileNameOfUrl(url: string): string | null {
   const last = new URL(url).pathname.split('/').at(-1) ?? '';
   try {
-    return decodeURIComponent(last).replaceAll(/[\p{Cc}/\\]/gu, '_').slice(0, 200) || null;
+    return (
+      decodeURIComponent(last)
+        .replaceAll(/[\p{Cc}/\\]/gu, '_')
+        .slice(0, 200) || null
+    );
   } catch {
     return last.slice(0, 200);
   }

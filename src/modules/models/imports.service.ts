@@ -1,4 +1,7 @@
-/** Brings in checkpoints that were made elsewhere: from a file below an import root, from an address, or from the catalogue of published ones. */
+/**
+ * Brings in checkpoints that were made elsewhere: from a file below an import root, from an address, or from the
+ * catalogue of published ones.
+ */
 import { randomUUID } from 'node:crypto';
 import { mkdir, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -13,17 +16,27 @@ import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
 import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
 import { readEncoderFileApart, type ReadEncoder } from './encoder-process.ts';
-import { fieldOfSource, fileNameOfUrl, importCheckpointSchema, importChoice, recordedUrl, type ImportCheckpointInput, type ImportChoice, type ImportSource } from './import.rules.ts';
+import {
+  fieldOfSource,
+  fileNameOfUrl,
+  importCheckpointSchema,
+  importChoice,
+  recordedUrl,
+  type ImportCheckpointInput,
+  type ImportChoice,
+  type ImportSource,
+} from './import.rules.ts';
 import type { CheckpointRecord, ExternalSourceRecord } from './models.records.ts';
 import { SAFETENSORS_MEDIA_TYPE } from './models.rules.ts';
 import type { ImportRequest, ModelStore } from './models.store.ts';
 
 export interface CheckpointImportService {
   /**
-   * Reads a checkpoint of any known format, maps its names strictly, stores it as safetensors, and registers it. The same weights under the
-   * same contract are registered once in a model, and the same idempotencyKey gives the same checkpoint. Throws BAD_INPUT,
-   * IDEMPOTENCY_KEY_REUSED, CHECKPOINT_NOT_FOUND (no such published one), NOT_AVAILABLE (its address is not known), CONFLICT (it is here
-   * with other weights), and the errors of `readEncoderFile`, `fetchRemoteFile`, `resolveImportFile` and `UploadStore.consume`.
+   * Reads a checkpoint of any known format, maps its names strictly, stores it as safetensors, and registers it. The
+   * same weights under the same contract are registered once in a model, and the same idempotencyKey gives the same
+   * checkpoint. Throws BAD_INPUT, IDEMPOTENCY_KEY_REUSED, CHECKPOINT_NOT_FOUND (no such published one), NOT_AVAILABLE
+   * (its address is not known), CONFLICT (it is here with other weights), and the errors of `readEncoderFile`,
+   * `fetchRemoteFile`, `resolveImportFile` and `UploadStore.consume`.
    */
   importCheckpoint(viewer: Viewer, input: unknown): Promise<CheckpointRecord>;
 }
@@ -37,7 +50,10 @@ export interface CheckpointImportParts {
   /** For files on their way in. */
   readonly downloadsDir: string;
   readonly allowPrivateUrls: boolean;
-  /** Asks a worker for the checkpoint's golden embedding, unless it has one; called in the transaction that registers the weights. */
+  /**
+   * Asks a worker for the checkpoint's golden embedding, unless it has one; called in the transaction that registers
+   * the weights.
+   */
   readonly queueGolden: (tx: Transaction, checkpointId: string) => Promise<void>;
 }
 
@@ -74,7 +90,16 @@ interface FileAtHand {
 /** As much as is read of a PyTorch checkpoint. */
 const MAX_DOWNLOAD_BYTES = 4 * 1024 ** 3;
 
-export function createCheckpointImports({ store, transact, artifacts, uploads, importRoots, downloadsDir, allowPrivateUrls, queueGolden }: CheckpointImportParts): CheckpointImportService {
+export function createCheckpointImports({
+  store,
+  transact,
+  artifacts,
+  uploads,
+  importRoots,
+  downloadsDir,
+  allowPrivateUrls,
+  queueGolden,
+}: CheckpointImportParts): CheckpointImportService {
   const inTurnByKey = turnsByKey();
   let lastReading: Promise<unknown> = Promise.resolve();
   /** One after another: each may take hundreds of megabytes. */
@@ -85,9 +110,21 @@ export function createCheckpointImports({ store, transact, artifacts, uploads, i
   };
 
   /** Gives the file to `work`, and takes away again what was fetched or sent for it. */
-  const withFile = async <Result>({ viewer, source, field, expected }: FileWanted, work: (file: FileAtHand) => Promise<Result>): Promise<Result> => {
-    if (source.kind === 'PATH') return work({ path: await resolveImportFile(source.path, importRoots, 'input.path'), fileName: path.basename(source.path), url: null, sha256: expected.sha256 });
-    if (source.kind === 'UPLOAD') return uploads.consume(source.uploadId, viewer.kind === 'KEY' ? viewer.keyId : '', (upload) => work({ ...upload, url: null, sha256: sha256OfUpload(expected.sha256, upload.sha256) }));
+  const withFile = async <Result>(
+    { viewer, source, field, expected }: FileWanted,
+    work: (file: FileAtHand) => Promise<Result>,
+  ): Promise<Result> => {
+    if (source.kind === 'PATH')
+      return work({
+        path: await resolveImportFile(source.path, importRoots, 'input.path'),
+        fileName: path.basename(source.path),
+        url: null,
+        sha256: expected.sha256,
+      });
+    if (source.kind === 'UPLOAD')
+      return uploads.consume(source.uploadId, viewer.kind === 'KEY' ? viewer.keyId : '', (upload) =>
+        work({ ...upload, url: null, sha256: sha256OfUpload(expected.sha256, upload.sha256) }),
+      );
     await mkdir(downloadsDir, { recursive: true });
     const destination = path.join(downloadsDir, randomUUID());
     try {
@@ -100,7 +137,12 @@ export function createCheckpointImports({ store, transact, artifacts, uploads, i
         expectedByteSize: expected.byteSize ?? undefined,
         field,
       });
-      return await work({ path: destination, fileName: fileNameOfUrl(source.url), url: recordedUrl(source.url), sha256: expected.sha256 });
+      return await work({
+        path: destination,
+        fileName: fileNameOfUrl(source.url),
+        url: recordedUrl(source.url),
+        sha256: expected.sha256,
+      });
     } finally {
       await rm(destination, { force: true });
     }
@@ -108,12 +150,23 @@ export function createCheckpointImports({ store, transact, artifacts, uploads, i
 
   /** Reads the file, stores what it holds, and registers it; only then is the file let go. */
   const bringIn = async (
-    { viewer, source, field, expected, ...task }: FileWanted & Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'inputContract'>,
+    {
+      viewer,
+      source,
+      field,
+      expected,
+      ...task
+    }: FileWanted & Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'inputContract'>,
     register: (tx: Transaction, read: EncoderFacts, stored: StoredBytes, file: FileAtHand) => Promise<CheckpointRecord>,
   ): Promise<CheckpointRecord> => {
     try {
       return await withFile({ viewer, source, field, expected }, async (file) => {
-        const { facts, kept } = await readInTurn({ ...task, path: file.path, expectedSha256: file.sha256, expectedByteSize: expected.byteSize });
+        const { facts, kept } = await readInTurn({
+          ...task,
+          path: file.path,
+          expectedSha256: file.sha256,
+          expectedByteSize: expected.byteSize,
+        });
         return transact((tx) => register(tx, facts, kept, file));
       });
     } catch (error) {
@@ -121,60 +174,129 @@ export function createCheckpointImports({ store, transact, artifacts, uploads, i
     }
   };
 
-  /** What every import ends with: its golden embedding is on the way, and from now on the key stands for this checkpoint. */
-  const settle = async (tx: Transaction, request: ImportRequest | null, checkpoint: CheckpointRecord): Promise<CheckpointRecord> => {
+  /**
+   * What every import ends with: its golden embedding is on the way, and from now on the key stands for this
+   * checkpoint.
+   */
+  const settle = async (
+    tx: Transaction,
+    request: ImportRequest | null,
+    checkpoint: CheckpointRecord,
+  ): Promise<CheckpointRecord> => {
     await queueGolden(tx, checkpoint.id);
-    return request === null ? checkpoint : ((await sameRequestOrThrow(store, request, tx)) ?? (await store.recordImport(tx, request, checkpoint)));
+    return request === null
+      ? checkpoint
+      : ((await sameRequestOrThrow(store, request, tx)) ?? (await store.recordImport(tx, request, checkpoint)));
   };
 
-  const importOwn = async ({ viewer, input, request }: ImportCall, choice: Extract<ImportChoice, { kind: 'OWN' }>): Promise<CheckpointRecord> => {
+  const importOwn = async (
+    { viewer, input, request }: ImportCall,
+    choice: Extract<ImportChoice, { kind: 'OWN' }>,
+  ): Promise<CheckpointRecord> => {
     const { source, modelSlug, inputContract } = choice;
     const licence = input.licence ?? null;
     const expected = { sha256: input.sha256 ?? null, byteSize: null };
-    return bringIn({ viewer, source, field: fieldOfSource(source), expected, encoder: input.encoder ?? null, keyPrefix: input.keyPrefix ?? null, inputContract }, async (tx, read, stored, file) => {
-      const made = await store.create(tx, { slug: modelSlug, name: input.name ?? modelSlug, description: input.description ?? null, licence });
-      const model = made ?? (await store.findBy({ slug: modelSlug }, tx));
-      if (model === undefined) throw new Error(`Model ${modelSlug} was neither found nor made.`);
-      await store.lock(tx, model.id);
-      await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
-      const importedFrom = externalSource(file, read, licence);
-      const checkpoint =
-        (await store.findCheckpointBySha256(tx, model.id, stored.sha256)) ??
-        (await store.createImportedCheckpoint(tx, model.id, { encoder: read.encoder, embeddingDim: read.embeddingDim, inputContract, importedFrom, ...stored }));
-      return settle(tx, request, checkpoint);
-    });
+    return bringIn(
+      {
+        viewer,
+        source,
+        field: fieldOfSource(source),
+        expected,
+        encoder: input.encoder ?? null,
+        keyPrefix: input.keyPrefix ?? null,
+        inputContract,
+      },
+      async (tx, read, stored, file) => {
+        const made = await store.create(tx, {
+          slug: modelSlug,
+          name: input.name ?? modelSlug,
+          description: input.description ?? null,
+          licence,
+        });
+        const model = made ?? (await store.findBy({ slug: modelSlug }, tx));
+        if (model === undefined) throw new Error(`Model ${modelSlug} was neither found nor made.`);
+        await store.lock(tx, model.id);
+        await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
+        const importedFrom = externalSource(file, read, licence);
+        const checkpoint =
+          (await store.findCheckpointBySha256(tx, model.id, stored.sha256)) ??
+          (await store.createImportedCheckpoint(tx, model.id, {
+            encoder: read.encoder,
+            embeddingDim: read.embeddingDim,
+            inputContract,
+            importedFrom,
+            ...stored,
+          }));
+        return settle(tx, request, checkpoint);
+      },
+    );
   };
 
-  const importPublished = async ({ viewer, input, request }: ImportCall, choice: Extract<ImportChoice, { kind: 'PUBLISHED' }>): Promise<CheckpointRecord> => {
+  const importPublished = async (
+    { viewer, input, request }: ImportCall,
+    choice: Extract<ImportChoice, { kind: 'PUBLISHED' }>,
+  ): Promise<CheckpointRecord> => {
     const published = await store.findPublished(choice.slug);
     if (published === undefined) {
-      throw new DomainError({ code: 'CHECKPOINT_NOT_FOUND', message: `There is no published checkpoint "${choice.slug}".`, field: 'input.publishedCheckpoint', hint: 'List them: checkpoints(filter: { published: true }).' });
+      throw new DomainError({
+        code: 'CHECKPOINT_NOT_FOUND',
+        message: `There is no published checkpoint "${choice.slug}".`,
+        field: 'input.publishedCheckpoint',
+        hint: 'List them: checkpoints(filter: { published: true }).',
+      });
     }
     if (input.encoder != null && input.encoder !== published.encoder) {
-      throw new DomainError({ code: 'CHECKPOINT_INCOMPATIBLE', message: `The published checkpoint is a ${published.encoder}, not the stated ${input.encoder}.`, field: 'input.encoder', hint: 'Leave encoder out.' });
+      throw new DomainError({
+        code: 'CHECKPOINT_INCOMPATIBLE',
+        message: `The published checkpoint is a ${published.encoder}, not the stated ${input.encoder}.`,
+        field: 'input.encoder',
+        hint: 'Leave encoder out.',
+      });
     }
-    if (published.sha256 !== null && choice.source === undefined) return transact((tx) => settle(tx, request, published));
+    if (published.sha256 !== null && choice.source === undefined)
+      return transact((tx) => settle(tx, request, published));
     const known = published.importedFrom;
     const sha256 = known?.sha256 ?? null;
     if (sha256 !== null && input.sha256 != null && input.sha256 !== sha256) {
-      throw new DomainError({ code: 'DIGEST_MISMATCH', message: `The published file's sha256 is ${sha256}, not the stated one.`, field: 'input.sha256', hint: 'Leave it out.' });
+      throw new DomainError({
+        code: 'DIGEST_MISMATCH',
+        message: `The published file's sha256 is ${sha256}, not the stated one.`,
+        field: 'input.sha256',
+        hint: 'Leave it out.',
+      });
     }
-    const source = choice.source ?? (known === null || known.url === null ? undefined : ({ kind: 'URL', url: known.url } as const));
+    const source =
+      choice.source ?? (known === null || known.url === null ? undefined : ({ kind: 'URL', url: known.url } as const));
     if (source === undefined) {
-      throw new DomainError({ code: 'NOT_AVAILABLE', message: 'The address of this published checkpoint is not known.', field: 'input.publishedCheckpoint', hint: 'Find the file where its model says that it was released, and give its path or url beside publishedCheckpoint.' });
+      throw new DomainError({
+        code: 'NOT_AVAILABLE',
+        message: 'The address of this published checkpoint is not known.',
+        field: 'input.publishedCheckpoint',
+        hint: 'Find the file where its model says that it was released, and give its path or url beside publishedCheckpoint.',
+      });
     }
     const { encoder, inputContract } = published;
     const field = choice.source === undefined ? 'input.publishedCheckpoint' : fieldOfSource(choice.source);
     const expected = { sha256: sha256 ?? input.sha256 ?? null, byteSize: known?.byteSize ?? null };
-    return bringIn({ viewer, source, field, expected, encoder, keyPrefix: input.keyPrefix ?? null, inputContract }, async (tx, read, stored, file) => {
-      await store.lock(tx, published.modelId);
-      await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
-      const found = externalSource(file, read, known?.licence ?? null);
-      const importedFrom = { ...found, url: known?.url ?? found.url, fileName: known?.fileName ?? found.fileName };
-      const filled = (await store.fillPublished(tx, published.id, { ...stored, importedFrom })) ?? (await store.findPublished(choice.slug, tx));
-      if (filled?.sha256 === stored.sha256) return settle(tx, request, filled);
-      throw new DomainError({ code: 'CONFLICT', message: 'This published checkpoint is here already, with other weights.', field: 'input.publishedCheckpoint', hint: 'Import the file into a model of your own, by modelSlug.' });
-    });
+    return bringIn(
+      { viewer, source, field, expected, encoder, keyPrefix: input.keyPrefix ?? null, inputContract },
+      async (tx, read, stored, file) => {
+        await store.lock(tx, published.modelId);
+        await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
+        const found = externalSource(file, read, known?.licence ?? null);
+        const importedFrom = { ...found, url: known?.url ?? found.url, fileName: known?.fileName ?? found.fileName };
+        const filled =
+          (await store.fillPublished(tx, published.id, { ...stored, importedFrom })) ??
+          (await store.findPublished(choice.slug, tx));
+        if (filled?.sha256 === stored.sha256) return settle(tx, request, filled);
+        throw new DomainError({
+          code: 'CONFLICT',
+          message: 'This published checkpoint is here already, with other weights.',
+          field: 'input.publishedCheckpoint',
+          hint: 'Import the file into a model of your own, by modelSlug.',
+        });
+      },
+    );
   };
 
   return {
@@ -184,30 +306,56 @@ export function createCheckpointImports({ store, transact, artifacts, uploads, i
       const choice = importChoice(input);
       // An upload is the caller's own; files and addresses are read by the server for whoever may do this.
       if (choice.source?.kind !== 'UPLOAD') authorise(viewer, 'OPERATOR');
-      const request = input.idempotencyKey == null ? null : { idempotencyKey: input.idempotencyKey, inputDigest: digestOfInput(input) };
+      const request =
+        input.idempotencyKey == null
+          ? null
+          : { idempotencyKey: input.idempotencyKey, inputDigest: digestOfInput(input) };
       const call = { viewer, input, request };
-      const run = (): Promise<CheckpointRecord> => (choice.kind === 'OWN' ? importOwn(call, choice) : importPublished(call, choice));
+      const run = (): Promise<CheckpointRecord> =>
+        choice.kind === 'OWN' ? importOwn(call, choice) : importPublished(call, choice);
       if (request === null) return run();
       return inTurnByKey(request.idempotencyKey, async () => (await sameRequestOrThrow(store, request)) ?? run());
     },
   };
 }
 
-/** What the request of an earlier import under the same key gave; undefined for a new key. @throws DomainError IDEMPOTENCY_KEY_REUSED. */
-async function sameRequestOrThrow(store: ModelStore, request: ImportRequest, tx?: Transaction): Promise<CheckpointRecord | undefined> {
+/**
+ * What the request of an earlier import under the same key gave; undefined for a new key. @throws DomainError
+ * IDEMPOTENCY_KEY_REUSED.
+ */
+async function sameRequestOrThrow(
+  store: ModelStore,
+  request: ImportRequest,
+  tx?: Transaction,
+): Promise<CheckpointRecord | undefined> {
   const earlier = await store.findImport(request.idempotencyKey, tx);
   if (earlier === undefined || earlier.inputDigest === request.inputDigest) return earlier?.checkpoint;
-  throw new DomainError({ code: 'IDEMPOTENCY_KEY_REUSED', message: 'This idempotencyKey was used with another input.', field: 'input.idempotencyKey', hint: `Take a new key; the old one belongs to checkpoint ${earlier.checkpoint.id}.` });
+  throw new DomainError({
+    code: 'IDEMPOTENCY_KEY_REUSED',
+    message: 'This idempotencyKey was used with another input.',
+    field: 'input.idempotencyKey',
+    hint: `Take a new key; the old one belongs to checkpoint ${earlier.checkpoint.id}.`,
+  });
 }
 
 /** An upload is taken only for what somebody said that it is. */
 function sha256OfUpload(stated: string | null, begunWith: string | null): string {
   if (stated !== null && begunWith !== null && stated !== begunWith) {
-    throw new DomainError({ code: 'BAD_INPUT', message: 'The stated sha256 is not the one that the upload began with.', field: 'input.sha256', hint: 'Leave it out, or begin another upload.' });
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: 'The stated sha256 is not the one that the upload began with.',
+      field: 'input.sha256',
+      hint: 'Leave it out, or begin another upload.',
+    });
   }
   const sha256 = stated ?? begunWith;
   if (sha256 !== null) return sha256;
-  throw new DomainError({ code: 'BAD_INPUT', message: 'The sha256 of the upload is missing: a broken one could pass for the file.', field: 'input.sha256', hint: 'State the sha256 of the whole file, here or in the metadata of the upload.' });
+  throw new DomainError({
+    code: 'BAD_INPUT',
+    message: 'The sha256 of the upload is missing: a broken one could pass for the file.',
+    field: 'input.sha256',
+    hint: 'State the sha256 of the whole file, here or in the metadata of the upload.',
+  });
 }
 
 /** Runs work under one key one after another, so that a request that is repeated while it runs finds what it gave. */
@@ -232,7 +380,10 @@ function atField(error: unknown, field: string): unknown {
   return new DomainError({ code, message, field, retryable, cause: error, ...(hint === undefined ? {} : { hint }) });
 }
 
-function externalSource({ url, fileName }: FileAtHand, read: EncoderFacts, licence: string | null): ExternalSourceRecord {
+function externalSource(
+  { url, fileName }: FileAtHand,
+  read: EncoderFacts,
+  licence: string | null,
+): ExternalSourceRecord {
   return { url, fileName, byteSize: read.sourceByteSize, sha256: read.sourceSha256, licence, contents: read.contents };
 }
-

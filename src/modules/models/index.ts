@@ -1,6 +1,10 @@
 /** Models: lines of encoders under one name, their checkpoints and aliases. */
 import type { Database } from '../../platform/db.ts';
-import { createCheckpointImports as createImports, type CheckpointImportParts, type CheckpointImportService } from './imports.service.ts';
+import {
+  createCheckpointImports as createImports,
+  type CheckpointImportParts,
+  type CheckpointImportService,
+} from './imports.service.ts';
 import { createModelService as createService, type ModelService, type ModelServiceParts } from './models.service.ts';
 import { createModelStore } from './models.store.ts';
 
@@ -9,16 +13,30 @@ export { loadPublishedCheckpoints } from './published.ts';
 export { seedPublishedCheckpoints } from './published.store.ts';
 export { createModelLoaders, type ModelLoaders } from './models.loaders.ts';
 export type {
-  CheckpointRecord, ExternalSourceRecord, GoldenRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, PretrainingRecord, UsableCheckpointRecord, WeightsFileRecord,
+  CheckpointRecord,
+  ExternalSourceRecord,
+  GoldenRecord,
+  ModelAliasRecord,
+  ModelRecord,
+  NewCheckpoint,
+  PretrainingRecord,
+  UsableCheckpointRecord,
+  WeightsFileRecord,
 } from './models.records.ts';
 export { inputContractSchema, WEIGHTS_FORMATS, type InputContract, type WeightsFormat } from './models.rules.ts';
 export type { CheckpointListFilter, ModelReference, ModelService } from './models.service.ts';
 export type { ModelFilter } from './models.store.ts';
 
-export function createModelService({ db, ...parts }: { readonly db: Database } & Omit<ModelServiceParts, 'store'>): ModelService {
+export function createModelService({
+  db,
+  ...parts
+}: { readonly db: Database } & Omit<ModelServiceParts, 'store'>): ModelService {
   return createService({ ...parts, store: createModelStore(db) });
 }
 
-export function createCheckpointImports({ db, ...parts }: { readonly db: Database } & Omit<CheckpointImportParts, 'store'>): CheckpointImportService {
+export function createCheckpointImports({
+  db,
+  ...parts
+}: { readonly db: Database } & Omit<CheckpointImportParts, 'store'>): CheckpointImportService {
   return createImports({ ...parts, store: createModelStore(db) });
 }

@@ -2,7 +2,14 @@
 import DataLoader from 'dataloader';
 import type { Database } from '../../platform/db.ts';
 import { encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
-import type { CheckpointRecord, CheckpointSource, GoldenRecord, MentionedCheckpointRecord, ModelAliasRecord, ModelRecord } from './models.records.ts';
+import type {
+  CheckpointRecord,
+  CheckpointSource,
+  GoldenRecord,
+  MentionedCheckpointRecord,
+  ModelAliasRecord,
+  ModelRecord,
+} from './models.records.ts';
 import { createModelStore } from './models.store.ts';
 
 export type ModelLoaders = ReturnType<typeof createModelLoaders>;
@@ -10,7 +17,9 @@ export type ModelLoaders = ReturnType<typeof createModelLoaders>;
 /** `modelById` and `mentionedById` are for ids that a foreign key holds: an unknown one is a fault. */
 export function createModelLoaders(db: Database) {
   const store = createModelStore(db);
-  const checkpointById = new DataLoader<string, CheckpointRecord>(async (ids) => inOrder(ids, await store.findCheckpoints(ids), 'Checkpoint'));
+  const checkpointById = new DataLoader<string, CheckpointRecord>(async (ids) =>
+    inOrder(ids, await store.findCheckpoints(ids), 'Checkpoint'),
+  );
   const checkpointCount = new DataLoader<string, number>(async (modelIds) => {
     const counts = await store.countCheckpointsOf(modelIds);
     return modelIds.map((id) => counts.get(id) ?? 0);
@@ -20,18 +29,33 @@ export function createModelLoaders(db: Database) {
       const found = new Map<string, CheckpointRecord[]>();
       for (const [size, pages] of Map.groupBy(wanted, (page) => page.size)) {
         // One more tells whether there is a next page.
-        const newest = await store.newestCheckpointsOf(pages.map((page) => page.modelId), size + 1);
-        for (const [modelId, rows] of Map.groupBy(newest, (checkpoint) => checkpoint.modelId)) found.set(keyOf({ modelId, size }), rows);
+        const newest = await store.newestCheckpointsOf(
+          pages.map((page) => page.modelId),
+          size + 1,
+        );
+        for (const [modelId, rows] of Map.groupBy(newest, (checkpoint) => checkpoint.modelId))
+          found.set(keyOf({ modelId, size }), rows);
       }
-      return wanted.map((page) => pageOf(found.get(keyOf(page)) ?? [], page.size, (checkpoint) => encodeCursor([checkpoint.id]), false, () => checkpointCount.load(page.modelId)));
+      return wanted.map((page) =>
+        pageOf(
+          found.get(keyOf(page)) ?? [],
+          page.size,
+          (checkpoint) => encodeCursor([checkpoint.id]),
+          false,
+          () => checkpointCount.load(page.modelId),
+        ),
+      );
     },
     { cacheKeyFn: keyOf },
   );
   return {
     modelById: new DataLoader<string, ModelRecord>(async (ids) => inOrder(ids, await store.findMany(ids), 'Model')),
     /** What a mention leaves out is read now. */
-    wholeCheckpoint: async (checkpoint: CheckpointSource): Promise<CheckpointRecord> => ('sha256' in checkpoint ? checkpoint : checkpointById.load(checkpoint.id)),
-    mentionedById: new DataLoader<string, MentionedCheckpointRecord>(async (ids) => inOrder(ids, await store.mentionCheckpoints(ids), 'Checkpoint')),
+    wholeCheckpoint: async (checkpoint: CheckpointSource): Promise<CheckpointRecord> =>
+      'sha256' in checkpoint ? checkpoint : checkpointById.load(checkpoint.id),
+    mentionedById: new DataLoader<string, MentionedCheckpointRecord>(async (ids) =>
+      inOrder(ids, await store.mentionCheckpoints(ids), 'Checkpoint'),
+    ),
     aliasesByModel: new DataLoader<string, readonly ModelAliasRecord[]>(async (ids) => {
       const found = Map.groupBy(await store.aliasesOf(ids), (alias) => alias.modelId);
       return ids.map((id) => found.get(id) ?? []);
@@ -40,7 +64,8 @@ export function createModelLoaders(db: Database) {
      * The first page of a model's checkpoints, newest first: a list of models asks for as many of them as it has rows.
      * @throws DomainError BAD_INPUT for a size that no page has.
      */
-    firstCheckpointsOfModel: (modelId: string, page: PageArguments): Promise<Page<CheckpointRecord>> => firstCheckpoints.load({ modelId, size: pageSizeOf(page) }),
+    firstCheckpointsOfModel: (modelId: string, page: PageArguments): Promise<Page<CheckpointRecord>> =>
+      firstCheckpoints.load({ modelId, size: pageSizeOf(page) }),
     checkpointsByRun: new DataLoader<string, CheckpointRecord[]>(async (runIds) => {
       const found = Map.groupBy(await store.checkpointsOfRuns(runIds), (checkpoint) => checkpoint.sourceRunId);
       return runIds.map((id) => found.get(id) ?? []);
@@ -65,7 +90,11 @@ function keyOf({ modelId, size }: FirstPage): string {
   return `${modelId} ${size}`;
 }
 
-function inOrder<Row extends { readonly id: string }>(ids: readonly string[], rows: readonly Row[], what: string): (Row | Error)[] {
+function inOrder<Row extends { readonly id: string }>(
+  ids: readonly string[],
+  rows: readonly Row[],
+  what: string,
+): (Row | Error)[] {
   const found = new Map(rows.map((row) => [row.id, row]));
   return ids.map((id) => found.get(id) ?? new Error(`${what} ${id} is gone although something refers to it.`));
 }

@@ -50,7 +50,9 @@ export interface TrainingFactRecord {
   readonly name: string;
   /** Null is unknown. */
   readonly value: string | null;
-  /** READ in the named source; SECOND_HAND from somebody who says that they read it there; null where nothing is known. */
+  /**
+   * READ in the named source; SECOND_HAND from somebody who says that they read it there; null where nothing is known.
+   */
   readonly evidence: 'READ' | 'SECOND_HAND' | null;
   readonly sources: readonly string[];
 }

@@ -68,8 +68,12 @@ export const trainingFactSchema = z.strictObject({
   sources: z.array(z.string()),
 });
 
-export const slugSchema = z.string().max(100, 'must have at most 100 characters').regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens, e.g. tissue-resnet18');
-export const modelTextSchema = (length: number) => z.string().trim().max(length, `must have at most ${length} characters`);
+export const slugSchema = z
+  .string()
+  .max(100, 'must have at most 100 characters')
+  .regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens, e.g. tissue-resnet18');
+export const modelTextSchema = (length: number) =>
+  z.string().trim().max(length, `must have at most ${length} characters`);
 
 export const createModelSchema = z.strictObject({
   slug: slugSchema,
@@ -81,7 +85,10 @@ export const createModelSchema = z.strictObject({
 const aliasNameSchema = z
   .string()
   .max(50, 'must have at most 50 characters')
-  .regex(/^[a-z][a-z0-9]*(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens that begin with a letter, e.g. champion')
+  .regex(
+    /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/,
+    'must be lower-case words joined by hyphens that begin with a letter, e.g. champion',
+  )
   .regex(/^(?!v\d+$)/, 'must not look like a version number');
 
 export const setModelAliasSchema = z.strictObject({
@@ -92,14 +99,27 @@ export const setModelAliasSchema = z.strictObject({
 });
 
 /** Exactly one of an id and a slug, as the queries by either need it. */
-export function oneReference(reference: { readonly id?: string | null | undefined; readonly slug?: string | null | undefined }, fields: { readonly id: string; readonly slug: string }): { id: string } | { slug: string } {
+export function oneReference(
+  reference: { readonly id?: string | null | undefined; readonly slug?: string | null | undefined },
+  fields: { readonly id: string; readonly slug: string },
+): { id: string } | { slug: string } {
   const { id, slug } = reference;
   if (typeof id === 'string' && slug == null) return { id };
   if (typeof slug === 'string' && id == null) return { slug };
-  throw new DomainError({ code: 'BAD_INPUT', message: `Give exactly one of ${fields.id} and ${fields.slug}.`, field: fields.id, hint: 'Either names one model.' });
+  throw new DomainError({
+    code: 'BAD_INPUT',
+    message: `Give exactly one of ${fields.id} and ${fields.slug}.`,
+    field: fields.id,
+    hint: 'Either names one model.',
+  });
 }
 
-const FILE_ENDINGS: Readonly<Record<WeightsFormat, string>> = { SAFETENSORS: 'safetensors', PYTORCH: 'pt', ONNX: 'onnx', TFJS: 'tfjs.zip' };
+const FILE_ENDINGS: Readonly<Record<WeightsFormat, string>> = {
+  SAFETENSORS: 'safetensors',
+  PYTORCH: 'pt',
+  ONNX: 'onnx',
+  TFJS: 'tfjs.zip',
+};
 
 /** ASCII by its making: slug, version and encoder, e.g. `tissue-v3-resnet18.safetensors`. */
 export function weightsFileName(modelSlug: string, version: number, encoder: string, format: WeightsFormat): string {

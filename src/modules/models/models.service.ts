@@ -5,9 +5,23 @@ import type { Transact, Transaction } from '../../platform/db.ts';
 import type { Page, PageArguments } from '../../platform/page.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
-import type { CheckpointRecord, GoldenRecord, ModelRecord, NewCheckpoint, PretrainingRecord, UsableCheckpointRecord, WeightsFileRecord } from './models.records.ts';
+import type {
+  CheckpointRecord,
+  GoldenRecord,
+  ModelRecord,
+  NewCheckpoint,
+  PretrainingRecord,
+  UsableCheckpointRecord,
+  WeightsFileRecord,
+} from './models.records.ts';
 import {
-  createModelSchema, inputContractSchema, oneReference, SAFETENSORS_MEDIA_TYPE, setModelAliasSchema, weightsFileName, type WeightsFormat,
+  createModelSchema,
+  inputContractSchema,
+  oneReference,
+  SAFETENSORS_MEDIA_TYPE,
+  setModelAliasSchema,
+  weightsFileName,
+  type WeightsFormat,
 } from './models.rules.ts';
 import type { CheckpointFilter, ModelFilter, ModelStore } from './models.store.ts';
 
@@ -28,8 +42,9 @@ export interface ModelService {
   /** Throws BAD_INPUT or SLUG_TAKEN. */
   create(viewer: Viewer, input: unknown): Promise<ModelRecord>;
   /**
-   * Makes an alias point at a checkpoint of the model, moving it in one step if it stood elsewhere; without a checkpointId
-   * the alias is removed. Throws BAD_INPUT, MODEL_NOT_FOUND, CHECKPOINT_NOT_FOUND, or CONFLICT for a checkpoint of another model.
+   * Makes an alias point at a checkpoint of the model, moving it in one step if it stood elsewhere; without a
+   * checkpointId the alias is removed. Throws BAD_INPUT, MODEL_NOT_FOUND, CHECKPOINT_NOT_FOUND, or CONFLICT for a
+   * checkpoint of another model.
    */
   setAlias(viewer: Viewer, input: unknown): Promise<ModelRecord>;
   getCheckpoint(viewer: Viewer, id: string): Promise<CheckpointRecord | undefined>;
@@ -44,7 +59,10 @@ export interface ModelService {
   /** For saving a download under. */
   weightsFileName(checkpoint: CheckpointRecord, format: WeightsFormat): Promise<string>;
 
-  /** For launches and workers, who have asked for leave already. Throws CHECKPOINT_NOT_FOUND or CHECKPOINT_NOT_DOWNLOADABLE at `field`. */
+  /**
+   * For launches and workers, who have asked for leave already. Throws CHECKPOINT_NOT_FOUND or
+   * CHECKPOINT_NOT_DOWNLOADABLE at `field`.
+   */
   checkpointForUse(id: string, field: string, tx?: Transaction): Promise<UsableCheckpointRecord>;
   /** How a person refers to it: `slug@version`. */
   nameOf(checkpoint: CheckpointRecord, tx?: Transaction): Promise<string>;
@@ -53,8 +71,8 @@ export interface ModelService {
   /** For workers: the model of that slug, made with the slug as its name if it is new. */
   ensureModel(tx: Transaction, slug: string): Promise<ModelRecord>;
   /**
-   * For workers: registers a trained encoder as the model's next version, making the model if it is new. A second call for the
-   * same run and step gives the first one's checkpoint, so that a run taken up twice registers nothing twice.
+   * For workers: registers a trained encoder as the model's next version, making the model if it is new. A second call
+   * for the same run and step gives the first one's checkpoint, so that a run taken up twice registers nothing twice.
    */
   registerCheckpoint(tx: Transaction, checkpoint: NewCheckpoint): Promise<CheckpointRecord>;
   /** For workers: the golden embedding of a checkpoint that has none yet; one that it has stays. */
@@ -74,30 +92,51 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
     const wanted = oneReference(reference, fields);
     const model = await store.findBy(wanted, tx);
     if (model !== undefined) return model;
-    throw new DomainError({ code: 'MODEL_NOT_FOUND', message: `There is no model with this ${'id' in wanted ? 'id' : 'slug'}.`, field: 'id' in wanted ? fields.id : fields.slug, hint: 'List them with the query models, or make one with createModel.' });
+    throw new DomainError({
+      code: 'MODEL_NOT_FOUND',
+      message: `There is no model with this ${'id' in wanted ? 'id' : 'slug'}.`,
+      field: 'id' in wanted ? fields.id : fields.slug,
+      hint: 'List them with the query models, or make one with createModel.',
+    });
   };
 
   const findCheckpointOrThrow = async (id: string, field: string, tx?: Transaction): Promise<CheckpointRecord> => {
     const checkpoint = await store.findCheckpoint(id, tx);
     if (checkpoint !== undefined) return checkpoint;
-    throw new DomainError({ code: 'CHECKPOINT_NOT_FOUND', message: 'There is no checkpoint with this id.', field, hint: 'List them with the query checkpoints.' });
+    throw new DomainError({
+      code: 'CHECKPOINT_NOT_FOUND',
+      message: 'There is no checkpoint with this id.',
+      field,
+      hint: 'List them with the query checkpoints.',
+    });
   };
 
   const findUsableOrThrow = async (id: string, field: string, tx?: Transaction): Promise<UsableCheckpointRecord> => {
     const checkpoint = await findCheckpointOrThrow(id, field, tx);
     const { sha256, byteSize } = checkpoint;
     if (sha256 !== null && byteSize !== null) return { ...checkpoint, sha256, byteSize };
-    throw new DomainError({ code: 'CHECKPOINT_NOT_DOWNLOADABLE', message: 'The weights of this checkpoint are not in this registry, only their source is known.', field, hint: 'See its importedFrom.' });
+    throw new DomainError({
+      code: 'CHECKPOINT_NOT_DOWNLOADABLE',
+      message: 'The weights of this checkpoint are not in this registry, only their source is known.',
+      field,
+      hint: 'See its importedFrom.',
+    });
   };
 
-  const fileNameOf = async ({ modelId, version, encoder }: CheckpointRecord, format: WeightsFormat): Promise<string> => {
+  const fileNameOf = async (
+    { modelId, version, encoder }: CheckpointRecord,
+    format: WeightsFormat,
+  ): Promise<string> => {
     const model = await store.findBy({ id: modelId });
     return weightsFileName(model?.slug ?? 'model', version, encoder, format);
   };
 
   const ensureModel = async (tx: Transaction, slug: string): Promise<ModelRecord> => {
     const input = parseInput(createModelSchema, { slug, name: slug });
-    const model = (await store.findBy({ slug }, tx)) ?? (await store.create(tx, { ...input, description: null, licence: null })) ?? (await store.findBy({ slug }, tx));
+    const model =
+      (await store.findBy({ slug }, tx)) ??
+      (await store.create(tx, { ...input, description: null, licence: null })) ??
+      (await store.findBy({ slug }, tx));
     if (model === undefined) throw new Error(`Model ${slug} was neither found nor made.`);
     return model;
   };
@@ -114,9 +153,16 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
     create: async (viewer, raw) => {
       authorise(viewer, 'CONTRIBUTOR');
       const input = parseInput(createModelSchema, raw);
-      const made = await transact((tx) => store.create(tx, { ...input, description: input.description ?? null, licence: input.licence ?? null }));
+      const made = await transact((tx) =>
+        store.create(tx, { ...input, description: input.description ?? null, licence: input.licence ?? null }),
+      );
       if (made !== undefined) return made;
-      throw new DomainError({ code: 'SLUG_TAKEN', message: `A model "${input.slug}" exists already.`, field: 'input.slug', hint: 'Choose another slug, or use that model.' });
+      throw new DomainError({
+        code: 'SLUG_TAKEN',
+        message: `A model "${input.slug}" exists already.`,
+        field: 'input.slug',
+        hint: 'Choose another slug, or use that model.',
+      });
     },
     setAlias: async (viewer, raw) => {
       authorise(viewer, 'CONTRIBUTOR');
@@ -129,7 +175,12 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
         }
         const checkpoint = await findCheckpointOrThrow(input.checkpointId, 'input.checkpointId', tx);
         if (checkpoint.modelId !== model.id) {
-          throw new DomainError({ code: 'CONFLICT', message: `The checkpoint is not one of the model "${model.slug}".`, field: 'input.checkpointId', hint: "Choose one of the model's own checkpoints." });
+          throw new DomainError({
+            code: 'CONFLICT',
+            message: `The checkpoint is not one of the model "${model.slug}".`,
+            field: 'input.checkpointId',
+            hint: "Choose one of the model's own checkpoints.",
+          });
         }
         await store.setAlias(tx, { modelId: model.id, name: input.name, checkpointId: checkpoint.id });
         return model;
@@ -141,28 +192,57 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
     },
     listCheckpoints: async (viewer, page, { modelSlug, ...filter }) => {
       authorise(viewer, 'READER');
-      for (const [field, id] of Object.entries({ sourceRunId: filter.sourceRunId, trainedOnDatasetId: filter.trainedOnDatasetId, trainedOnDatasetVersionId: filter.trainedOnDatasetVersionId })) {
-        if (id != null && !isId(id)) throw new DomainError({ code: 'BAD_INPUT', message: `${field} is not an id of this registry.`, field: `filter.${field}` });
+      for (const [field, id] of Object.entries({
+        sourceRunId: filter.sourceRunId,
+        trainedOnDatasetId: filter.trainedOnDatasetId,
+        trainedOnDatasetVersionId: filter.trainedOnDatasetVersionId,
+      })) {
+        if (id != null && !isId(id))
+          throw new DomainError({
+            code: 'BAD_INPUT',
+            message: `${field} is not an id of this registry.`,
+            field: `filter.${field}`,
+          });
       }
-      if (filter.sha256 != null && !/^[0-9a-f]{64}$/.test(filter.sha256)) throw new DomainError({ code: 'BAD_INPUT', message: 'sha256 must be 64 hex digits in lower case.', field: 'filter.sha256' });
+      if (filter.sha256 != null && !/^[0-9a-f]{64}$/.test(filter.sha256))
+        throw new DomainError({
+          code: 'BAD_INPUT',
+          message: 'sha256 must be 64 hex digits in lower case.',
+          field: 'filter.sha256',
+        });
       if (modelSlug == null) return store.listCheckpoints(page, filter);
       const model = await store.findBy({ slug: modelSlug });
-      if (model === undefined) throw new DomainError({ code: 'MODEL_NOT_FOUND', message: `There is no model "${modelSlug.slice(0, 100)}".`, field: 'filter.modelSlug', hint: 'List them with the query models.' });
+      if (model === undefined)
+        throw new DomainError({
+          code: 'MODEL_NOT_FOUND',
+          message: `There is no model "${modelSlug.slice(0, 100)}".`,
+          field: 'filter.modelSlug',
+          hint: 'List them with the query models.',
+        });
       return store.listCheckpoints(page, { ...filter, modelId: model.id });
     },
     listCheckpointsOfModel: async (viewer, page, modelId) => {
       authorise(viewer, 'READER');
       return store.listCheckpoints(page, { modelId });
     },
-    downloadUrl: (checkpoint, format) => (checkpoint.sha256 === null ? null : `${publicUrl}/checkpoints/${checkpoint.id}/download?format=${format.toLowerCase()}`),
+    downloadUrl: (checkpoint, format) =>
+      checkpoint.sha256 === null
+        ? null
+        : `${publicUrl}/checkpoints/${checkpoint.id}/download?format=${format.toLowerCase()}`,
     weightsFile: async (viewer, checkpointId) => {
       authorise(viewer, 'READER');
       const checkpoint = await findUsableOrThrow(checkpointId, 'id');
-      return { sha256: checkpoint.sha256, byteSize: checkpoint.byteSize, mediaType: SAFETENSORS_MEDIA_TYPE, fileName: await fileNameOf(checkpoint, 'SAFETENSORS') };
+      return {
+        sha256: checkpoint.sha256,
+        byteSize: checkpoint.byteSize,
+        mediaType: SAFETENSORS_MEDIA_TYPE,
+        fileName: await fileNameOf(checkpoint, 'SAFETENSORS'),
+      };
     },
     weightsFileName: fileNameOf,
     checkpointForUse: findUsableOrThrow,
-    nameOf: async ({ modelId, version }, tx) => `${(await store.findBy({ id: modelId }, tx))?.slug ?? modelId}@${version}`,
+    nameOf: async ({ modelId, version }, tx) =>
+      `${(await store.findBy({ id: modelId }, tx))?.slug ?? modelId}@${version}`,
     pretrainingOf: (checkpointId) => store.pretrainingOf(checkpointId),
     ensureModel,
     registerCheckpoint: async (tx, checkpoint) => {
@@ -171,7 +251,9 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
       const earlier = await store.findCheckpointOfRun(tx, checkpoint.sourceRunId, checkpoint.step);
       if (earlier !== undefined) return earlier;
       const inputContract = inputContractSchema.parse(checkpoint.inputContract);
-      await recordArtifacts(tx, [{ sha256: checkpoint.sha256, byteSize: checkpoint.byteSize, mediaType: SAFETENSORS_MEDIA_TYPE }]);
+      await recordArtifacts(tx, [
+        { sha256: checkpoint.sha256, byteSize: checkpoint.byteSize, mediaType: SAFETENSORS_MEDIA_TYPE },
+      ]);
       return store.createCheckpoint(tx, model.id, { ...checkpoint, inputContract });
     },
     recordGolden: (tx, checkpointId, golden) => store.fillGolden(tx, checkpointId, golden),

@@ -8,7 +8,16 @@ import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import { allOf, jsonRows } from '../../platform/sql.ts';
 import { lastDeletedVersion } from '../deletions/index.ts';
-import type { CheckpointRecord, GoldenRecord, MentionedCheckpointRecord, ModelAliasRecord, ModelRecord, NewCheckpoint, NewImportedCheckpoint, PretrainingRecord } from './models.records.ts';
+import type {
+  CheckpointRecord,
+  GoldenRecord,
+  MentionedCheckpointRecord,
+  ModelAliasRecord,
+  ModelRecord,
+  NewCheckpoint,
+  NewImportedCheckpoint,
+  PretrainingRecord,
+} from './models.records.ts';
 import { externalSourceSchema, inputContractSchema, trainingFactSchema } from './models.rules.ts';
 
 export interface ModelFilter {
@@ -39,7 +48,9 @@ const goldenSchema = z.object({ images: z.string(), embeddings: z.array(z.array(
 
 /** What a pretraining's frozen config says of the images that it used. */
 const trainingConfigSchema = z.object({
-  datasets: z.array(z.object({ datasetVersionId: z.string(), imageCount: z.number(), maxImages: z.number().nullable() })),
+  datasets: z.array(
+    z.object({ datasetVersionId: z.string(), imageCount: z.number(), maxImages: z.number().nullable() }),
+  ),
   initialCheckpointId: z.string().nullable(),
 });
 
@@ -47,7 +58,10 @@ const trainingConfigSchema = z.object({
 const LEAN = { golden: true } as const;
 
 /** What a record is made of. */
-interface CheckpointRow extends Omit<CheckpointRecord, 'inputContract' | 'importedFrom' | 'trainingFacts' | 'byteSize'> {
+interface CheckpointRow extends Omit<
+  CheckpointRecord,
+  'inputContract' | 'importedFrom' | 'trainingFacts' | 'byteSize'
+> {
   readonly inputContract: unknown;
   readonly importedFrom: unknown;
   readonly trainingFacts: unknown;
@@ -60,9 +74,12 @@ interface CheckpointJson extends Omit<CheckpointRow, 'createdAt'> {
 
 /** Whole records but for their golden images. @param rest of the SELECT, from WHERE on, with the checkpoints as "c". */
 async function readCheckpoints(tx: Transaction, rest: Prisma.Sql): Promise<CheckpointRecord[]> {
-  const rows = await jsonRows<CheckpointJson>(tx, Prisma.sql`
+  const rows = await jsonRows<CheckpointJson>(
+    tx,
+    Prisma.sql`
     SELECT c.id, c."modelId", c.version, c.encoder, c."embeddingDim", c."inputContract", c."sourceRunId", c."importedFrom", c."publishedSlug", c."trainingFacts", c.step, c.epoch, c.sha256, c."byteSize", c."createdAt"
-    FROM "Checkpoint" c ${rest}`);
+    FROM "Checkpoint" c ${rest}`,
+  );
   return rows.map((row) => toRecord({ ...row, createdAt: new Date(row.createdAt) }));
 }
 
@@ -70,13 +87,19 @@ export type ModelStore = ReturnType<typeof createModelStore>;
 
 export function createModelStore(db: Database) {
   return {
-    findBy: async (reference: { readonly id: string } | { readonly slug: string }, tx: Transaction = db): Promise<ModelRecord | undefined> => {
+    findBy: async (
+      reference: { readonly id: string } | { readonly slug: string },
+      tx: Transaction = db,
+    ): Promise<ModelRecord | undefined> => {
       if ('id' in reference && !isId(reference.id)) return undefined;
       return (await tx.model.findUnique({ where: reference })) ?? undefined;
     },
 
     findMany: async (ids: readonly string[]): Promise<ModelRecord[]> => {
-      const rows = await jsonRows<Omit<ModelRecord, 'createdAt'> & { readonly createdAt: string }>(db, Prisma.sql`SELECT id, slug, name, description, licence, "createdAt" FROM "Model" WHERE id = ANY(${[...ids]}::uuid[])`);
+      const rows = await jsonRows<Omit<ModelRecord, 'createdAt'> & { readonly createdAt: string }>(
+        db,
+        Prisma.sql`SELECT id, slug, name, description, licence, "createdAt" FROM "Model" WHERE id = ANY(${[...ids]}::uuid[])`,
+      );
       return rows.map((row) => ({ ...row, createdAt: new Date(row.createdAt) }));
     },
 
@@ -85,14 +108,34 @@ export function createModelStore(db: Database) {
       const after = idAfter(page);
       const search = filter.search?.trim() ?? '';
       const where: Prisma.ModelWhereInput =
-        search === '' ? {} : { OR: [{ slug: { contains: escapeLike(search), mode: 'insensitive' } }, { name: { contains: escapeLike(search), mode: 'insensitive' } }] };
+        search === ''
+          ? {}
+          : {
+              OR: [
+                { slug: { contains: escapeLike(search), mode: 'insensitive' } },
+                { name: { contains: escapeLike(search), mode: 'insensitive' } },
+              ],
+            };
       // Ids are uuid v7: newest first by id alone.
-      const rows = await db.model.findMany({ where: after === undefined ? where : { AND: [where, { id: { lt: after } }] }, orderBy: { id: 'desc' }, take: size + 1 });
-      return pageOf(rows, size, (model) => encodeCursor([model.id]), after !== undefined, () => db.model.count({ where }));
+      const rows = await db.model.findMany({
+        where: after === undefined ? where : { AND: [where, { id: { lt: after } }] },
+        orderBy: { id: 'desc' },
+        take: size + 1,
+      });
+      return pageOf(
+        rows,
+        size,
+        (model) => encodeCursor([model.id]),
+        after !== undefined,
+        () => db.model.count({ where }),
+      );
     },
 
     /** Undefined when the slug is taken. */
-    create: async (tx: Transaction, model: Pick<ModelRecord, 'slug' | 'name' | 'description' | 'licence'>): Promise<ModelRecord | undefined> => {
+    create: async (
+      tx: Transaction,
+      model: Pick<ModelRecord, 'slug' | 'name' | 'description' | 'licence'>,
+    ): Promise<ModelRecord | undefined> => {
       // ON CONFLICT DO NOTHING: a failed INSERT would end the caller's transaction.
       const [made] = await tx.model.createManyAndReturn({ data: [model], skipDuplicates: true });
       return made;
@@ -104,13 +147,23 @@ export function createModelStore(db: Database) {
     },
 
     aliasesOf: async (modelIds: readonly string[]): Promise<ModelAliasRecord[]> => {
-      const rows = await jsonRows<Omit<ModelAliasRecord, 'updatedAt'> & { readonly updatedAt: string }>(db, Prisma.sql`SELECT "modelId", name, "checkpointId", "updatedAt" FROM "ModelAlias" WHERE "modelId" = ANY(${[...modelIds]}::uuid[]) ORDER BY name`);
+      const rows = await jsonRows<Omit<ModelAliasRecord, 'updatedAt'> & { readonly updatedAt: string }>(
+        db,
+        Prisma.sql`SELECT "modelId", name, "checkpointId", "updatedAt" FROM "ModelAlias" WHERE "modelId" = ANY(${[...modelIds]}::uuid[]) ORDER BY name`,
+      );
       return rows.map((row) => ({ ...row, updatedAt: new Date(row.updatedAt) }));
     },
 
-    setAlias: async (tx: Transaction, alias: Pick<ModelAliasRecord, 'modelId' | 'name' | 'checkpointId'>): Promise<void> => {
+    setAlias: async (
+      tx: Transaction,
+      alias: Pick<ModelAliasRecord, 'modelId' | 'name' | 'checkpointId'>,
+    ): Promise<void> => {
       const { modelId, name, checkpointId } = alias;
-      await tx.modelAlias.upsert({ where: { modelId_name: { modelId, name } }, create: alias, update: { checkpointId } });
+      await tx.modelAlias.upsert({
+        where: { modelId_name: { modelId, name } },
+        create: alias,
+        update: { checkpointId },
+      });
     },
 
     removeAlias: async (tx: Transaction, modelId: string, name: string): Promise<void> => {
@@ -123,17 +176,26 @@ export function createModelStore(db: Database) {
       return checkpoint;
     },
 
-    findCheckpoints: (ids: readonly string[]): Promise<CheckpointRecord[]> => readCheckpoints(db, Prisma.sql`WHERE c.id = ANY(${[...ids]}::uuid[])`),
+    findCheckpoints: (ids: readonly string[]): Promise<CheckpointRecord[]> =>
+      readCheckpoints(db, Prisma.sql`WHERE c.id = ANY(${[...ids]}::uuid[])`),
 
     mentionCheckpoints: (ids: readonly string[]): Promise<MentionedCheckpointRecord[]> =>
-      jsonRows<MentionedCheckpointRecord>(db, Prisma.sql`SELECT id, "modelId", version, encoder FROM "Checkpoint" WHERE id = ANY(${[...ids]}::uuid[])`),
+      jsonRows<MentionedCheckpointRecord>(
+        db,
+        Prisma.sql`SELECT id, "modelId", version, encoder FROM "Checkpoint" WHERE id = ANY(${[...ids]}::uuid[])`,
+      ),
 
-    findCheckpointOfRun: async (tx: Transaction, sourceRunId: string, step: number): Promise<CheckpointRecord | undefined> => {
+    findCheckpointOfRun: async (
+      tx: Transaction,
+      sourceRunId: string,
+      step: number,
+    ): Promise<CheckpointRecord | undefined> => {
       const row = await tx.checkpoint.findUnique({ where: { sourceRunId_step: { sourceRunId, step } }, omit: LEAN });
       return row === null ? undefined : toRecord(row);
     },
 
-    checkpointsOfRuns: (runIds: readonly string[]): Promise<CheckpointRecord[]> => readCheckpoints(db, Prisma.sql`WHERE c."sourceRunId" = ANY(${[...runIds]}::uuid[]) ORDER BY c.step`),
+    checkpointsOfRuns: (runIds: readonly string[]): Promise<CheckpointRecord[]> =>
+      readCheckpoints(db, Prisma.sql`WHERE c."sourceRunId" = ANY(${[...runIds]}::uuid[]) ORDER BY c.step`),
 
     listCheckpoints: async (page: PageArguments, filter: CheckpointFilter): Promise<Page<CheckpointRecord>> => {
       const size = pageSizeOf(page);
@@ -142,17 +204,34 @@ export function createModelStore(db: Database) {
         ...(filter.encoder == null ? [] : [Prisma.sql`c.encoder = ${filter.encoder}::"EncoderArchitecture"`]),
         ...(filter.modelId == null ? [] : [Prisma.sql`c."modelId" = ${filter.modelId}::uuid`]),
         ...(filter.sourceRunId == null ? [] : [Prisma.sql`c."sourceRunId" = ${filter.sourceRunId}::uuid`]),
-        ...(filter.published == null ? [] : [filter.published ? Prisma.sql`c."publishedSlug" IS NOT NULL` : Prisma.sql`c."publishedSlug" IS NULL`]),
-        ...(filter.sha256 == null ? [] : [Prisma.sql`(c.sha256 = ${filter.sha256} OR c.id IN (SELECT "checkpointId" FROM "CheckpointExport" WHERE sha256 = ${filter.sha256}))`]),
+        ...(filter.published == null
+          ? []
+          : [filter.published ? Prisma.sql`c."publishedSlug" IS NOT NULL` : Prisma.sql`c."publishedSlug" IS NULL`]),
+        ...(filter.sha256 == null
+          ? []
+          : [
+              Prisma.sql`(c.sha256 = ${filter.sha256} OR c.id IN (SELECT "checkpointId" FROM "CheckpointExport" WHERE sha256 = ${filter.sha256}))`,
+            ]),
         ...(filter.trainedOnDatasetId == null
           ? []
-          : [Prisma.sql`c.id IN (SELECT t."checkpointId" FROM "CheckpointTrainedOn" t JOIN "DatasetVersion" v ON v.id = t."datasetVersionId" WHERE v."datasetId" = ${filter.trainedOnDatasetId}::uuid)`]),
-        ...(filter.trainedOnDatasetVersionId == null ? [] : [Prisma.sql`c.id IN (SELECT "checkpointId" FROM "CheckpointTrainedOn" WHERE "datasetVersionId" = ${filter.trainedOnDatasetVersionId}::uuid)`]),
+          : [
+              Prisma.sql`c.id IN (SELECT t."checkpointId" FROM "CheckpointTrainedOn" t JOIN "DatasetVersion" v ON v.id = t."datasetVersionId" WHERE v."datasetId" = ${filter.trainedOnDatasetId}::uuid)`,
+            ]),
+        ...(filter.trainedOnDatasetVersionId == null
+          ? []
+          : [
+              Prisma.sql`c.id IN (SELECT "checkpointId" FROM "CheckpointTrainedOn" WHERE "datasetVersionId" = ${filter.trainedOnDatasetVersionId}::uuid)`,
+            ]),
       ];
       const behind = after === undefined ? [] : [Prisma.sql`c.id < ${after}::uuid`];
-      const records = await readCheckpoints(db, Prisma.sql`WHERE ${allOf([...conditions, ...behind])} ORDER BY c.id DESC LIMIT ${size + 1}`);
+      const records = await readCheckpoints(
+        db,
+        Prisma.sql`WHERE ${allOf([...conditions, ...behind])} ORDER BY c.id DESC LIMIT ${size + 1}`,
+      );
       const totalCount = async (): Promise<number> => {
-        const [counted] = await db.$queryRaw<{ count: number }[]>`SELECT count(*)::int AS count FROM "Checkpoint" c WHERE ${allOf(conditions)}`;
+        const [counted] = await db.$queryRaw<
+          { count: number }[]
+        >`SELECT count(*)::int AS count FROM "Checkpoint" c WHERE ${allOf(conditions)}`;
         return counted?.count ?? 0;
       };
       return pageOf(records, size, (checkpoint) => encodeCursor([checkpoint.id]), after !== undefined, totalCount);
@@ -160,22 +239,34 @@ export function createModelStore(db: Database) {
 
     /** The newest `count` checkpoints of each of the models, newest first. */
     newestCheckpointsOf: (modelIds: readonly string[], count: number): Promise<CheckpointRecord[]> =>
-      readCheckpoints(db, Prisma.sql`
+      readCheckpoints(
+        db,
+        Prisma.sql`
         WHERE c.id IN (
           SELECT newest.id FROM unnest(${[...modelIds]}::uuid[]) AS model(id),
             LATERAL (SELECT id FROM "Checkpoint" WHERE "modelId" = model.id ORDER BY id DESC LIMIT ${count}) AS newest)
-        ORDER BY c.id DESC`),
+        ORDER BY c.id DESC`,
+      ),
 
     /** A model that has none is left out. */
     countCheckpointsOf: async (modelIds: readonly string[]): Promise<ReadonlyMap<string, number>> => {
-      const counted = await db.$queryRaw<{ modelId: string; count: number }[]>`SELECT "modelId", count(*)::int AS count FROM "Checkpoint" WHERE "modelId" = ANY(${[...modelIds]}::uuid[]) GROUP BY "modelId"`;
+      const counted = await db.$queryRaw<
+        { modelId: string; count: number }[]
+      >`SELECT "modelId", count(*)::int AS count FROM "Checkpoint" WHERE "modelId" = ANY(${[...modelIds]}::uuid[]) GROUP BY "modelId"`;
       return new Map(counted.map(({ modelId, count }) => [modelId, count]));
     },
 
     /** The caller holds the lock of the model. */
-    createCheckpoint: async (tx: Transaction, modelId: string, checkpoint: NewCheckpoint): Promise<CheckpointRecord> => {
+    createCheckpoint: async (
+      tx: Transaction,
+      modelId: string,
+      checkpoint: NewCheckpoint,
+    ): Promise<CheckpointRecord> => {
       const { modelSlug: _slug, trainedOnVersionIds, initialCheckpointId, golden, ...facts } = checkpoint;
-      const inherited = initialCheckpointId === null ? [] : await tx.checkpointTrainedOn.findMany({ where: { checkpointId: initialCheckpointId } });
+      const inherited =
+        initialCheckpointId === null
+          ? []
+          : await tx.checkpointTrainedOn.findMany({ where: { checkpointId: initialCheckpointId } });
       const seen = new Set([...trainedOnVersionIds, ...inherited.map((row) => row.datasetVersionId)]);
       const row = await tx.checkpoint.create({
         data: {
@@ -190,24 +281,51 @@ export function createModelStore(db: Database) {
       return toRecord(row);
     },
 
-    findCheckpointBySha256: async (tx: Transaction, modelId: string, sha256: string): Promise<CheckpointRecord | undefined> => {
-      const row = await tx.checkpoint.findFirst({ where: { modelId, sha256 }, omit: LEAN, orderBy: { version: 'asc' } });
+    findCheckpointBySha256: async (
+      tx: Transaction,
+      modelId: string,
+      sha256: string,
+    ): Promise<CheckpointRecord | undefined> => {
+      const row = await tx.checkpoint.findFirst({
+        where: { modelId, sha256 },
+        omit: LEAN,
+        orderBy: { version: 'asc' },
+      });
       return row === null ? undefined : toRecord(row);
     },
 
     /** The caller holds the lock of the model. */
-    createImportedCheckpoint: async (tx: Transaction, modelId: string, checkpoint: NewImportedCheckpoint): Promise<CheckpointRecord> => {
+    createImportedCheckpoint: async (
+      tx: Transaction,
+      modelId: string,
+      checkpoint: NewImportedCheckpoint,
+    ): Promise<CheckpointRecord> => {
       const version = await nextVersion(tx, modelId);
-      return toRecord(await tx.checkpoint.create({ data: { ...checkpoint, importedFrom: externalSourceSchema.parse(checkpoint.importedFrom), modelId, version }, omit: LEAN }));
+      return toRecord(
+        await tx.checkpoint.create({
+          data: { ...checkpoint, importedFrom: externalSourceSchema.parse(checkpoint.importedFrom), modelId, version },
+          omit: LEAN,
+        }),
+      );
     },
 
-    findImport: async (idempotencyKey: string, tx: Transaction = db): Promise<{ inputDigest: string; checkpoint: CheckpointRecord } | undefined> => {
-      const row = await tx.checkpointImport.findUnique({ where: { idempotencyKey }, include: { checkpoint: { omit: LEAN } } });
+    findImport: async (
+      idempotencyKey: string,
+      tx: Transaction = db,
+    ): Promise<{ inputDigest: string; checkpoint: CheckpointRecord } | undefined> => {
+      const row = await tx.checkpointImport.findUnique({
+        where: { idempotencyKey },
+        include: { checkpoint: { omit: LEAN } },
+      });
       return row === null ? undefined : { inputDigest: row.inputDigest, checkpoint: toRecord(row.checkpoint) };
     },
 
     /** Fails, and the transaction with it, when the key was taken at the same moment. */
-    recordImport: async (tx: Transaction, request: ImportRequest, checkpoint: CheckpointRecord): Promise<CheckpointRecord> => {
+    recordImport: async (
+      tx: Transaction,
+      request: ImportRequest,
+      checkpoint: CheckpointRecord,
+    ): Promise<CheckpointRecord> => {
       await tx.checkpointImport.create({ data: { ...request, checkpointId: checkpoint.id } });
       return checkpoint;
     },
@@ -217,31 +335,57 @@ export function createModelStore(db: Database) {
       return row === null ? undefined : toRecord(row);
     },
 
-    /** A published checkpoint whose weights have come in: beside its golden embedding the one change that a checkpoint ever sees. Undefined when they were there already. */
-    fillPublished: async (tx: Transaction, id: string, weights: Pick<NewImportedCheckpoint, 'sha256' | 'byteSize' | 'importedFrom'>): Promise<CheckpointRecord | undefined> => {
-      const { count } = await tx.checkpoint.updateMany({ where: { id, sha256: null }, data: { ...weights, importedFrom: externalSourceSchema.parse(weights.importedFrom) } });
+    /**
+     * A published checkpoint whose weights have come in: beside its golden embedding the one change that a checkpoint
+     * ever sees. Undefined when they were there already.
+     */
+    fillPublished: async (
+      tx: Transaction,
+      id: string,
+      weights: Pick<NewImportedCheckpoint, 'sha256' | 'byteSize' | 'importedFrom'>,
+    ): Promise<CheckpointRecord | undefined> => {
+      const { count } = await tx.checkpoint.updateMany({
+        where: { id, sha256: null },
+        data: { ...weights, importedFrom: externalSourceSchema.parse(weights.importedFrom) },
+      });
       return count === 0 ? undefined : toRecord(await tx.checkpoint.findUniqueOrThrow({ where: { id }, omit: LEAN }));
     },
 
     /** One that is there stays. */
     fillGolden: async (tx: Transaction, id: string, golden: GoldenRecord): Promise<void> => {
-      await tx.checkpoint.updateMany({ where: { id, golden: { equals: Prisma.DbNull } }, data: { golden: goldenSchema.parse(golden) } });
+      await tx.checkpoint.updateMany({
+        where: { id, golden: { equals: Prisma.DbNull } },
+        data: { golden: goldenSchema.parse(golden) },
+      });
     },
 
     goldenOf: async (checkpointIds: readonly string[]): Promise<Map<string, GoldenRecord>> => {
-      const rows = await db.checkpoint.findMany({ where: { id: { in: [...checkpointIds] } }, select: { id: true, golden: true } });
-      return new Map(rows.flatMap((row) => (row.golden === null ? [] : [[row.id, goldenSchema.parse(row.golden)] as const])));
+      const rows = await db.checkpoint.findMany({
+        where: { id: { in: [...checkpointIds] } },
+        select: { id: true, golden: true },
+      });
+      return new Map(
+        rows.flatMap((row) => (row.golden === null ? [] : [[row.id, goldenSchema.parse(row.golden)] as const])),
+      );
     },
 
     /** Follows the trainings back to the first. */
     pretrainingOf: async (checkpointId: string): Promise<PretrainingRecord> => {
-      const trainedOn = await db.checkpointTrainedOn.findMany({ where: { checkpointId }, orderBy: { datasetVersionId: 'asc' } });
+      const trainedOn = await db.checkpointTrainedOn.findMany({
+        where: { checkpointId },
+        orderBy: { datasetVersionId: 'asc' },
+      });
       const usedWhole = new Set<string>();
       const usedInPart = new Set<string>();
       let isComplete = true;
-      for (let id: string | null = checkpointId; id !== null; ) {
-        const checkpoint: { sourceRun: { config: unknown } | null } | null = await db.checkpoint.findUnique({ where: { id }, select: { sourceRun: { select: { config: true } } } });
-        const config: z.infer<typeof trainingConfigSchema> | undefined = trainingConfigSchema.safeParse(checkpoint?.sourceRun?.config).data;
+      for (let id: string | null = checkpointId; id !== null;) {
+        const checkpoint: { sourceRun: { config: unknown } | null } | null = await db.checkpoint.findUnique({
+          where: { id },
+          select: { sourceRun: { select: { config: true } } },
+        });
+        const config: z.infer<typeof trainingConfigSchema> | undefined = trainingConfigSchema.safeParse(
+          checkpoint?.sourceRun?.config,
+        ).data;
         if (config === undefined) isComplete = false;
         for (const { datasetVersionId, imageCount, maxImages } of config?.datasets ?? []) {
           if (maxImages !== null && maxImages < imageCount) usedInPart.add(datasetVersionId);
@@ -249,11 +393,20 @@ export function createModelStore(db: Database) {
         }
         id = config?.initialCheckpointId ?? null;
       }
-      return { versions: trainedOn.map(({ datasetVersionId }) => ({ datasetVersionId, isPart: usedInPart.has(datasetVersionId) && !usedWhole.has(datasetVersionId) })), isComplete };
+      return {
+        versions: trainedOn.map(({ datasetVersionId }) => ({
+          datasetVersionId,
+          isPart: usedInPart.has(datasetVersionId) && !usedWhole.has(datasetVersionId),
+        })),
+        isComplete,
+      };
     },
 
     trainedOnOf: (checkpointIds: readonly string[]): Promise<{ checkpointId: string; datasetVersionId: string }[]> =>
-      jsonRows(db, Prisma.sql`SELECT "checkpointId", "datasetVersionId" FROM "CheckpointTrainedOn" WHERE "checkpointId" = ANY(${[...checkpointIds]}::uuid[]) ORDER BY "datasetVersionId"`),
+      jsonRows(
+        db,
+        Prisma.sql`SELECT "checkpointId", "datasetVersionId" FROM "CheckpointTrainedOn" WHERE "checkpointId" = ANY(${[...checkpointIds]}::uuid[]) ORDER BY "datasetVersionId"`,
+      ),
   };
 }
 
@@ -267,7 +420,12 @@ function idAfter(page: PageArguments): string | undefined {
   if (after === undefined) return undefined;
   const [id] = after;
   if (typeof id === 'string' && isId(id)) return id;
-  throw new DomainError({ code: 'CURSOR_INVALID', message: 'after is not a cursor of this list.', field: 'after', hint: 'Pass pageInfo.endCursor of the previous page.' });
+  throw new DomainError({
+    code: 'CURSOR_INVALID',
+    message: 'after is not a cursor of this list.',
+    field: 'after',
+    hint: 'Pass pageInfo.endCursor of the previous page.',
+  });
 }
 
 /** % and _ are letters in what a person searches for. */

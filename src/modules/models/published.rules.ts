@@ -16,7 +16,10 @@ export interface PublishedCheckpoint {
   readonly trainingFacts: readonly TrainingFactRecord[];
 }
 
-const factSchema = trainingFactSchema.refine((fact) => (fact.value === null) === (fact.evidence === null), 'what is known has evidence, what is unknown has none');
+const factSchema = trainingFactSchema.refine(
+  (fact) => (fact.value === null) === (fact.evidence === null),
+  'what is known has evidence, what is unknown has none',
+);
 
 const entrySchema = z.strictObject({
   slug: slugSchema,
@@ -38,11 +41,22 @@ export const publishedCheckpointsSchema = z
     trainingFacts: z.array(factSchema),
     checkpoints: z.array(entrySchema),
   })
-  .refine(({ checkpoints }) => new Set(checkpoints.map((entry) => entry.slug)).size === checkpoints.length, { path: ['checkpoints'], message: 'two have one slug' });
+  .refine(({ checkpoints }) => new Set(checkpoints.map((entry) => entry.slug)).size === checkpoints.length, {
+    path: ['checkpoints'],
+    message: 'two have one slug',
+  });
 
-const EMBEDDING_DIMS: Readonly<Record<ImportedEncoder, number>> = { RESNET18: 512, RESNET34: 512, RESNET50: 2048, RESNET101: 2048 };
+const EMBEDDING_DIMS: Readonly<Record<ImportedEncoder, number>> = {
+  RESNET18: 512,
+  RESNET34: 512,
+  RESNET50: 2048,
+  RESNET101: 2048,
+};
 
-export function publishedOfEntry(entry: z.infer<typeof entrySchema>, shared: Pick<z.infer<typeof publishedCheckpointsSchema>, 'inputContract' | 'trainingFacts'>): PublishedCheckpoint {
+export function publishedOfEntry(
+  entry: z.infer<typeof entrySchema>,
+  shared: Pick<z.infer<typeof publishedCheckpointsSchema>, 'inputContract' | 'trainingFacts'>,
+): PublishedCheckpoint {
   const { slug, name, description, encoder, url, fileName, byteSize, sha256, licence } = entry;
   const ownNames = new Set(entry.trainingFacts.map((fact) => fact.name));
   return {

@@ -16,24 +16,42 @@ export interface PublishedSeedReport {
 const SEED_LOCK = 7_202_613;
 
 /**
- * Makes a model with one external checkpoint for each entry that is new, and brings the facts of the others up to date. Where a
- * checkpoint's weights are here already, what was read from its file stays. Safe to run from several servers at once.
+ * Makes a model with one external checkpoint for each entry that is new, and brings the facts of the others up to date.
+ * Where a checkpoint's weights are here already, what was read from its file stays. Safe to run from several servers at
+ * once.
  */
-export function seedPublishedCheckpoints(db: Database, published: readonly PublishedCheckpoint[]): Promise<PublishedSeedReport> {
+export function seedPublishedCheckpoints(
+  db: Database,
+  published: readonly PublishedCheckpoint[],
+): Promise<PublishedSeedReport> {
   return transactionsOf(db)(async (tx) => {
     await tx.$queryRaw`SELECT pg_advisory_xact_lock(${SEED_LOCK})::text`;
     const slugs = published.map(({ slug }) => slug);
-    const known = new Map((await tx.checkpoint.findMany({ where: { publishedSlug: { in: slugs } }, omit: { golden: true } })).map((row) => [row.publishedSlug, row]));
-    const taken = new Set((await tx.model.findMany({ where: { slug: { in: slugs } }, select: { slug: true } })).map(({ slug }) => slug));
+    const known = new Map(
+      (await tx.checkpoint.findMany({ where: { publishedSlug: { in: slugs } }, omit: { golden: true } })).map((row) => [
+        row.publishedSlug,
+        row,
+      ]),
+    );
+    const taken = new Set(
+      (await tx.model.findMany({ where: { slug: { in: slugs } }, select: { slug: true } })).map(({ slug }) => slug),
+    );
     const report = { created: new Array<string>(), updated: new Array<string>(), kept: new Array<string>() };
     for (const { slug, name, description, importedFrom, trainingFacts, ...facts } of published) {
-      const data = { trainingFacts: z.array(trainingFactSchema).parse(trainingFacts), importedFrom: externalSourceSchema.parse(importedFrom) };
+      const data = {
+        trainingFacts: z.array(trainingFactSchema).parse(trainingFacts),
+        importedFrom: externalSourceSchema.parse(importedFrom),
+      };
       const row = known.get(slug);
       if (row !== undefined) {
-        const isSame = JSON.stringify(z.array(trainingFactSchema).parse(row.trainingFacts)) === JSON.stringify(data.trainingFacts);
+        const isSame =
+          JSON.stringify(z.array(trainingFactSchema).parse(row.trainingFacts)) === JSON.stringify(data.trainingFacts);
         const source = row.sha256 === null ? data.importedFrom : externalSourceSchema.parse(row.importedFrom);
         if (isSame && JSON.stringify(externalSourceSchema.parse(row.importedFrom)) === JSON.stringify(source)) continue;
-        await tx.checkpoint.update({ where: { id: row.id }, data: { trainingFacts: data.trainingFacts, importedFrom: source } });
+        await tx.checkpoint.update({
+          where: { id: row.id },
+          data: { trainingFacts: data.trainingFacts, importedFrom: source },
+        });
         report.updated.push(slug);
       } else if (taken.has(slug)) report.kept.push(slug);
       else {

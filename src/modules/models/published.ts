@@ -9,5 +9,7 @@ const FILE = path.resolve(import.meta.dirname, '../../../prisma/published-checkp
 export async function loadPublishedCheckpoints(file: string = FILE): Promise<PublishedCheckpoint[]> {
   const parsed = publishedCheckpointsSchema.safeParse(JSON.parse(await readFile(file, 'utf8')));
   if (parsed.success) return parsed.data.checkpoints.map((entry) => publishedOfEntry(entry, parsed.data));
-  throw new Error(`${path.basename(file)} has faults:\n${parsed.error.issues.map((issue) => `  - ${issue.path.join('.')}: ${issue.message}`).join('\n')}`);
+  throw new Error(
+    `${path.basename(file)} has faults:\n${parsed.error.issues.map((issue) => `  - ${issue.path.join('.')}: ${issue.message}`).join('\n')}`,
+  );
 }

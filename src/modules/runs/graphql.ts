@@ -1,7 +1,19 @@
 /** Runs in the API: launching, watching live, cancelling, resuming. */
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
-import { arg, enumType, extendType, idArg, inputObjectType, intArg, list, nonNull, objectType, stringArg, subscriptionType } from '../../api/nexus.ts';
+import {
+  arg,
+  enumType,
+  extendType,
+  idArg,
+  inputObjectType,
+  intArg,
+  list,
+  nonNull,
+  objectType,
+  stringArg,
+  subscriptionType,
+} from '../../api/nexus.ts';
 import { payloadType, settle } from '../../api/payload.ts';
 import { METRIC_POINTS_DEFAULT } from './runs.rules.ts';
 import { RUN_EVENT_KINDS } from './runs.records.ts';
@@ -9,20 +21,33 @@ import { RUN_EVENT_KINDS } from './runs.records.ts';
 const records = path.join(import.meta.dirname, 'runs.records.ts');
 
 export const RunKind = enumType({ name: 'RunKind', members: ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] });
-export const RunStatus = enumType({ name: 'RunStatus', members: ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] });
-export const FailureClass = enumType({ name: 'FailureClass', members: ['USER', 'DATA', 'OUT_OF_MEMORY', 'INFRASTRUCTURE', 'TIMEOUT', 'INTERNAL'] });
+export const RunStatus = enumType({
+  name: 'RunStatus',
+  members: ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'],
+});
+export const FailureClass = enumType({
+  name: 'FailureClass',
+  members: ['USER', 'DATA', 'OUT_OF_MEMORY', 'INFRASTRUCTURE', 'TIMEOUT', 'INTERNAL'],
+});
 export const ImportLayout = enumType({
   name: 'ImportLayout',
   description: 'How labels are laid out. CSV has the columns path, label, group, split; only path is required.',
   members: ['FLAT', 'FOLDER_PER_LABEL', 'CSV'],
 });
-export const SamplingStrategy = enumType({ name: 'SamplingStrategy', description: 'EVEN over datasets, or PROPORTIONAL to their images.', members: ['EVEN', 'PROPORTIONAL'] });
+export const SamplingStrategy = enumType({
+  name: 'SamplingStrategy',
+  description: 'EVEN over datasets, or PROPORTIONAL to their images.',
+  members: ['EVEN', 'PROPORTIONAL'],
+});
 export const Precision = enumType({ name: 'Precision', members: ['FLOAT32', 'BFLOAT16'] });
 
 export const RunFailure = objectType({
   name: 'RunFailure',
   definition(t) {
-    t.nonNull.field('class', { type: 'FailureClass', description: 'Whose matter it is: the request, the data, memory, the machine, time, or Paraffin.' });
+    t.nonNull.field('class', {
+      type: 'FailureClass',
+      description: 'Whose matter it is: the request, the data, memory, the machine, time, or Paraffin.',
+    });
     t.nonNull.string('code');
     t.nonNull.string('message');
     t.string('hint');
@@ -57,27 +82,36 @@ export const Run = objectType({
     t.implements('Node');
     t.nonNull.field('kind', { type: 'RunKind' });
     t.nonNull.field('status', { type: 'RunStatus' });
-    t.nonNull.string('title', { description: 'What it makes of what, in one line, by the names that things had at launch.' });
+    t.nonNull.string('title', {
+      description: 'What it makes of what, in one line, by the names that things had at launch.',
+    });
     t.nonNull.field('config', { type: 'JSON', description: 'Frozen at launch, defaults filled in, seed included.' });
     t.nonNull.int('attempt');
     t.nonNull.float('progress', { description: '0..1' });
-    t.int('queuePosition', { description: '1 for the next to run; null for a run that does not wait.', resolve: (run, _args, ctx) => (run.status === 'QUEUED' ? ctx.loaders.runs.queuePosition.load(run.id) : null) });
+    t.int('queuePosition', {
+      description: '1 for the next to run; null for a run that does not wait.',
+      resolve: (run, _args, ctx) => (run.status === 'QUEUED' ? ctx.loaders.runs.queuePosition.load(run.id) : null),
+    });
     t.field('failure', { type: 'RunFailure' });
     t.nonNull.list.nonNull.field('metrics', {
       type: 'MetricSeries',
-      description: 'A series of more than maxPoints comes back as the lowest and highest of as many parts as fit, so that a plot shows every spike; narrow the steps for every point.',
+      description:
+        'A series of more than maxPoints comes back as the lowest and highest of as many parts as fit, so that a plot shows every spike; narrow the steps for every point.',
       args: {
         names: list(nonNull(stringArg())),
         maxPoints: intArg({ default: METRIC_POINTS_DEFAULT, description: '10 to 100000, for each series.' }),
         fromStep: intArg(),
         toStep: intArg({ description: 'The last one that counts.' }),
       },
-      resolve: async (run, { names, ...window }, ctx) => [...(await ctx.services.runs.metrics(ctx.viewer, run.id, names ?? null, window))],
+      resolve: async (run, { names, ...window }, ctx) => [
+        ...(await ctx.services.runs.metrics(ctx.viewer, run.id, names ?? null, window)),
+      ],
     });
     t.field('datasetVersion', {
       type: 'DatasetVersion',
       description: 'Of an IMPORT: what it made.',
-      resolve: (run, _args, ctx) => (run.kind === 'IMPORT' ? ctx.loaders.datasets.versionByImportRun.load(run.id) : null),
+      resolve: (run, _args, ctx) =>
+        run.kind === 'IMPORT' ? ctx.loaders.datasets.versionByImportRun.load(run.id) : null,
     });
     t.nonNull.list.nonNull.field('checkpoints', {
       type: 'Checkpoint',
@@ -85,10 +119,16 @@ export const Run = objectType({
     });
     t.string('launchedBy', { description: 'The person who launched it; the queue goes round between people.' });
     t.int('maxDurationSeconds', { description: 'Longest time under way, over all attempts; null: no limit.' });
-    t.int('microBatchSize', { description: 'Images that one pass of the network takes since a run ended for want of memory; the effective batch stays as it was.' });
+    t.int('microBatchSize', {
+      description:
+        'Images that one pass of the network takes since a run ended for want of memory; the effective batch stays as it was.',
+    });
     t.string('deviceId', { description: 'What carries or carried it: the UUID of a GPU, or a CPU slot of a worker.' });
     t.field('environment', { type: 'JSON', description: 'Engine, device, versions, code revision.' });
-    t.nonNull.int('eventCount', { description: 'Events so far: the sequence of the latest one.', resolve: (run, _args, ctx) => ctx.loaders.runs.eventCount.load(run.id) });
+    t.nonNull.int('eventCount', {
+      description: 'Events so far: the sequence of the latest one.',
+      resolve: (run, _args, ctx) => ctx.loaders.runs.eventCount.load(run.id),
+    });
     t.nonNull.field('queuedAt', { type: 'DateTime' });
     t.field('startedAt', { type: 'DateTime' });
     t.field('finishedAt', { type: 'DateTime' });
@@ -123,7 +163,11 @@ export const RunFilter = inputObjectType({
 export const RunQueries = extendType({
   type: 'Query',
   definition(t) {
-    t.field('run', { type: 'Run', args: { id: nonNull(idArg()) }, resolve: async (_root, args, ctx) => (await ctx.services.runs.get(ctx.viewer, args.id)) ?? null });
+    t.field('run', {
+      type: 'Run',
+      args: { id: nonNull(idArg()) },
+      resolve: async (_root, args, ctx) => (await ctx.services.runs.get(ctx.viewer, args.id)) ?? null,
+    });
     t.nonNull.field('runs', {
       type: 'RunConnection',
       args: { ...pageArguments, filter: arg({ type: 'RunFilter' }) },
@@ -144,7 +188,9 @@ export const ImportDatasetVersionInput = inputObjectType({
     t.nonNull.field('layout', { type: 'ImportLayout', default: 'FOLDER_PER_LABEL' });
     t.string('labelsCsvPath');
     t.int('patchSizePx', { description: 'Cut images into patches of this side; left out, images are kept whole.' });
-    t.int('maxDurationSeconds', { description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.' });
+    t.int('maxDurationSeconds', {
+      description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.',
+    });
     t.string('idempotencyKey', { description: 'The same key with the same input gives the same run.' });
   },
 });
@@ -166,7 +212,10 @@ export const LaunchPretrainingInput = inputObjectType({
     t.nonNull.field('encoder', { type: 'EncoderArchitecture', default: 'RESNET18' });
     t.nonNull.int('imageSizePx', { default: 224 });
     t.nonNull.int('batchSize', { default: 256, description: 'Images per step; views are twice that.' });
-    t.int('microBatchSize', { description: 'Images in memory at once, a divisor of batchSize: the loss still sees the whole batch (gradient caching), batch norm sees parts of this size. Default: the whole batch.' });
+    t.int('microBatchSize', {
+      description:
+        'Images in memory at once, a divisor of batchSize: the loss still sees the whole batch (gradient caching), batch norm sees parts of this size. Default: the whole batch.',
+    });
     t.float('epochs', { description: 'Give one of epochs and steps.' });
     t.int('steps', { description: '0 registers the freshly initialised encoder: the random control.' });
     t.float('learningRate', { description: 'Default 0.3 x batchSize / 256.' });
@@ -177,10 +226,13 @@ export const LaunchPretrainingInput = inputObjectType({
     t.id('initialCheckpointId');
     t.field('augmentation', {
       type: 'JSON',
-      description: 'cropScaleMin, cropScaleMax, flip, quarterTurns, colourJitterStrength, colourJitterProbability, greyProbability, blurProbability.',
+      description:
+        'cropScaleMin, cropScaleMax, flip, quarterTurns, colourJitterStrength, colourJitterProbability, greyProbability, blurProbability.',
     });
     t.int('seed');
-    t.int('maxDurationSeconds', { description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.' });
+    t.int('maxDurationSeconds', {
+      description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.',
+    });
     t.string('idempotencyKey');
   },
 });
@@ -198,7 +250,11 @@ export const RunMutations = extendType({
       args: { input: nonNull(arg({ type: 'LaunchPretrainingInput' })) },
       resolve: (_root, args, ctx) => settle('run', () => ctx.services.runs.launchPretraining(ctx.viewer, args.input)),
     });
-    t.nonNull.field('cancelRun', { type: 'RunPayload', args: { id: nonNull(idArg()) }, resolve: (_root, args, ctx) => settle('run', () => ctx.services.runs.cancel(ctx.viewer, args.id)) });
+    t.nonNull.field('cancelRun', {
+      type: 'RunPayload',
+      args: { id: nonNull(idArg()) },
+      resolve: (_root, args, ctx) => settle('run', () => ctx.services.runs.cancel(ctx.viewer, args.id)),
+    });
     t.nonNull.field('resumeRun', {
       type: 'RunPayload',
       description: 'A FAILED or CANCELED pretraining goes on from its last checkpoint.',
@@ -227,7 +283,8 @@ export const RunSubscription = subscriptionType({
   definition(t) {
     t.nonNull.field('runEvents', {
       type: 'RunEvent',
-      description: 'Replays from afterSequence, then goes on live until the run has ended; nothing is lost across a dropped socket.',
+      description:
+        'Replays from afterSequence, then goes on live until the run has ended; nothing is lost across a dropped socket.',
       args: { runId: nonNull(idArg()), afterSequence: intArg() },
       subscribe: (_root, args, ctx) => ctx.runEvents.follow(ctx.viewer, args.runId, args.afterSequence ?? 0),
       resolve: (event) => event,

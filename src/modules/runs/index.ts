@@ -4,10 +4,37 @@ import { createRunLedger, type RunLedger } from './runs.ledger.ts';
 import { createRunService, type RunService, type RunServiceParts } from './runs.service.ts';
 import { createRunStore } from './runs.store.ts';
 
-export { CancelRequestedError, MAX_ATTEMPTS_WITHOUT_PROGRESS, MAX_FRUITLESS_ATTEMPTS, type ClaimedRun, type MetricPoints, type ProgressReport, type Renewal, type RunLedger } from './runs.ledger.ts';
+export {
+  CancelRequestedError,
+  MAX_ATTEMPTS_WITHOUT_PROGRESS,
+  MAX_FRUITLESS_ATTEMPTS,
+  type ClaimedRun,
+  type MetricPoints,
+  type ProgressReport,
+  type Renewal,
+  type RunLedger,
+} from './runs.ledger.ts';
 export type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
-export type { MetricPointRecord, MetricSeriesRecord, RunEventRecord, RunFailureRecord, RunLease, RunRecord, TrainingStateRecord } from './runs.records.ts';
-export { CANCELING_LEASE_SECONDS, importConfigSchema, LEASE_SECONDS, maxDurationSchema, METRIC_POINTS_DEFAULT, pretrainingConfigSchema, RUN_LANES, type ImportConfig, type PretrainingConfig } from './runs.rules.ts';
+export type {
+  MetricPointRecord,
+  MetricSeriesRecord,
+  RunEventRecord,
+  RunFailureRecord,
+  RunLease,
+  RunRecord,
+  TrainingStateRecord,
+} from './runs.records.ts';
+export {
+  CANCELING_LEASE_SECONDS,
+  importConfigSchema,
+  LEASE_SECONDS,
+  maxDurationSchema,
+  METRIC_POINTS_DEFAULT,
+  pretrainingConfigSchema,
+  RUN_LANES,
+  type ImportConfig,
+  type PretrainingConfig,
+} from './runs.rules.ts';
 export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';
 export type { RunLaunch, RunService } from './runs.service.ts';
 export { RUN_EVENTS_CHANNEL, type RunFilter } from './runs.store.ts';

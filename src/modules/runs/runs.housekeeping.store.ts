@@ -1,14 +1,21 @@
 /** What those who look after stored bytes need to know of runs. */
 import type { Database, Transaction } from '../../platform/db.ts';
 
-/** When the oldest run that is being worked on began; undefined when none is. What a run stores it may record much later. */
+/**
+ * When the oldest run that is being worked on began; undefined when none is. What a run stores it may record much
+ * later.
+ */
 export async function oldestActiveStart(db: Database): Promise<Date | undefined> {
-  const oldest = await db.run.aggregate({ where: { status: { in: ['RUNNING', 'CANCELING'] } }, _min: { startedAt: true } });
+  const oldest = await db.run.aggregate({
+    where: { status: { in: ['RUNNING', 'CANCELING'] } },
+    _min: { startedAt: true },
+  });
   return oldest._min.startedAt ?? undefined;
 }
 
 /**
- * Drops training states that no run will go on from: all but the last `keepLast` of each, and every one of those that succeeded.
+ * Drops training states that no run will go on from: all but the last `keepLast` of each, and every one of those that
+ * succeeded.
  * @returns how many were dropped.
  */
 export async function dropSupersededStates(tx: Transaction, keepLast: number): Promise<number> {

@@ -16,8 +16,8 @@ import type { NewRunEvent, RunStore } from './runs.store.ts';
 export const MAX_FRUITLESS_ATTEMPTS = 3;
 
 /**
- * As many in a row that kept nothing, whatever ended them: the death of a worker or of the database is not the run's fault,
- * but a run that takes its machine with it each time must come to an end.
+ * As many in a row that kept nothing, whatever ended them: the death of a worker or of the database is not the run's
+ * fault, but a run that takes its machine with it each time must come to an end.
  */
 export const MAX_ATTEMPTS_WITHOUT_PROGRESS = 20;
 
@@ -52,16 +52,23 @@ export interface RunLedger {
   report(lease: RunLease, report: ProgressReport): Promise<void>;
   /** Engine, device, versions and code revision that carry this attempt. */
   setEnvironment(lease: RunLease, environment: object): Promise<void>;
-  /** Keeps what the run needs to go on from this step. The artifact must be recorded already, in the same or an earlier transaction. */
+  /**
+   * Keeps what the run needs to go on from this step. The artifact must be recorded already, in the same or an earlier
+   * transaction.
+   */
   keepTrainingState(tx: Transaction, lease: RunLease, state: TrainingStateRecord): Promise<void>;
   /** Of these leases, those that still hold their runs, lapsed ones among them that nobody took back yet. */
   held(leases: readonly RunLease[]): Promise<RunLease[]>;
   latestTrainingState(runId: string): Promise<TrainingStateRecord | undefined>;
-  /** SUCCEEDED, in the transaction that registers what came out. Throws CancelRequestedError, which undoes it, for a run that is CANCELING. */
+  /**
+   * SUCCEEDED, in the transaction that registers what came out. Throws CancelRequestedError, which undoes it, for a run
+   * that is CANCELING.
+   */
   succeed(tx: Transaction, lease: RunLease, message: string): Promise<void>;
   /**
-   * After an attempt that failed. What may get better goes back into the queue, want of memory with a smaller micro-batch,
-   * unless MAX_FRUITLESS_ATTEMPTS ended by their own doing and kept nothing; everything else is FAILED. A run that was being cancelled is CANCELED instead.
+   * After an attempt that failed. What may get better goes back into the queue, want of memory with a smaller
+   * micro-batch, unless MAX_FRUITLESS_ATTEMPTS ended by their own doing and kept nothing; everything else is FAILED. A
+   * run that was being cancelled is CANCELED instead.
    */
   fail(lease: RunLease, failure: RunFailureRecord): Promise<void>;
   /** CANCELED, after the worker has let go of everything. */
@@ -70,7 +77,10 @@ export interface RunLedger {
   release(lease: RunLease, message: string): Promise<void>;
   /** Queues again (or ends) the runs of workers that have gone silent; gives how many. */
   reapLapsed(): Promise<number>;
-  /** Takes every run that is under way from whoever has it, for a database that was restored: its workers are those of another one. Gives how many. */
+  /**
+   * Takes every run that is under way from whoever has it, for a database that was restored: its workers are those of
+   * another one. Gives how many.
+   */
   requeueAll(message: string): Promise<number>;
 }
 
@@ -98,14 +108,29 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
   const withLease: RunLedger['withLease'] = (lease, work) =>
     transact(async (tx) => {
       if (!(await store.lockLeased(tx, lease))) {
-        throw new DomainError({ code: 'LEASE_LOST', message: 'This run is no longer held by this worker.', hint: 'Another worker took it over, or it has ended.' });
+        throw new DomainError({
+          code: 'LEASE_LOST',
+          message: 'This run is no longer held by this worker.',
+          hint: 'Another worker took it over, or it has ended.',
+        });
       }
       return work(tx);
     });
 
-  const end = async (tx: Transaction, runId: string, status: 'SUCCEEDED' | 'FAILED' | 'CANCELED', failure: RunFailureRecord | null, message: string): Promise<void> => {
+  const end = async (
+    tx: Transaction,
+    runId: string,
+    status: 'SUCCEEDED' | 'FAILED' | 'CANCELED',
+    failure: RunFailureRecord | null,
+    message: string,
+  ): Promise<void> => {
     // The event first: with the status the lease ends.
-    await store.appendEvent(tx, runId, { kind: status, status, message, ...(status === 'SUCCEEDED' ? { progress: 1 } : {}) });
+    await store.appendEvent(tx, runId, {
+      kind: status,
+      status,
+      message,
+      ...(status === 'SUCCEEDED' ? { progress: 1 } : {}),
+    });
     await store.setStatus(tx, runId, status, failure);
   };
 
@@ -117,7 +142,11 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
     const microBatchSize = failure.class === 'OUT_OF_MEMORY' ? smallerMicroBatch(run) : undefined;
     if (microBatchSize !== undefined) {
       await store.setMicroBatchSize(tx, run.id, microBatchSize);
-      await requeue(tx, run.id, `${failure.message} The run goes on with ${microBatchSize} images at a time, in batches as large as before.`);
+      await requeue(
+        tx,
+        run.id,
+        `${failure.message} The run goes on with ${microBatchSize} images at a time, in batches as large as before.`,
+      );
     } else if (mayGetBetter(failure) && (await mayBeTriedAgain(tx, run.id, failure))) {
       await requeue(tx, run.id, `${failure.message} The run goes on from what it last kept.`);
     } else {
@@ -154,21 +183,36 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
     withLease,
     claim: (kinds, workerName, deviceId) =>
       transact(async (tx) => {
-        const claimed = await store.claimNext(tx, kinds, { name: workerName, deviceId: deviceId ?? null }, LEASE_SECONDS);
-        if (claimed !== undefined) await store.appendEvent(tx, claimed.run.id, { kind: 'STARTED', status: 'RUNNING', message: `Attempt ${claimed.run.attempt} on ${workerName}.` });
+        const claimed = await store.claimNext(
+          tx,
+          kinds,
+          { name: workerName, deviceId: deviceId ?? null },
+          LEASE_SECONDS,
+        );
+        if (claimed !== undefined)
+          await store.appendEvent(tx, claimed.run.id, {
+            kind: 'STARTED',
+            status: 'RUNNING',
+            message: `Attempt ${claimed.run.attempt} on ${workerName}.`,
+          });
         return claimed;
       }),
-    renew: (lease, busySeconds = 0) => store.renewLease(lease, { running: LEASE_SECONDS, canceling: CANCELING_LEASE_SECONDS }, busySeconds),
+    renew: (lease, busySeconds = 0) =>
+      store.renewLease(lease, { running: LEASE_SECONDS, canceling: CANCELING_LEASE_SECONDS }, busySeconds),
     report: (lease, report) =>
       withLease(lease, async (tx) => {
         await store.setProgress(tx, lease.runId, report.progress);
         await store.addMetrics(tx, lease.runId, report.points ?? []);
         await store.appendEvent(tx, lease.runId, eventOf(report));
       }),
-    setEnvironment: (lease, environment) => withLease(lease, (tx) => store.setEnvironment(tx, lease.runId, environment)),
+    setEnvironment: (lease, environment) =>
+      withLease(lease, (tx) => store.setEnvironment(tx, lease.runId, environment)),
     keepTrainingState: async (tx, lease, state) => {
       await store.addTrainingState(tx, lease.runId, state);
-      await store.appendEvent(tx, lease.runId, { kind: 'CHECKPOINT', message: `Kept everything needed to go on from step ${state.step}.` });
+      await store.appendEvent(tx, lease.runId, {
+        kind: 'CHECKPOINT',
+        message: `Kept everything needed to go on from step ${state.step}.`,
+      });
     },
     held: (leases) => store.heldLeases(leases),
     latestTrainingState: (runId) => store.latestTrainingState(runId),
@@ -196,7 +240,10 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
 }
 
 const SILENT_WORKER: RunFailureRecord = {
-  class: 'INFRASTRUCTURE', code: 'WORKER_SILENT', message: 'The worker went silent.', hint: 'Look into the worker log, then call resumeRun.',
+  class: 'INFRASTRUCTURE',
+  code: 'WORKER_SILENT',
+  message: 'The worker went silent.',
+  hint: 'Look into the worker log, then call resumeRun.',
 };
 
 function eventOf(report: ProgressReport): NewRunEvent {

@@ -1,4 +1,7 @@
-/** The server's own eye on silent workers: a run must not wait for another worker to be noticed, least of all one that is being cancelled. */
+/**
+ * The server's own eye on silent workers: a run must not wait for another worker to be noticed, least of all one that
+ * is being cancelled.
+ */
 import type { RunLedger } from './runs.ledger.ts';
 
 export interface Reaper {

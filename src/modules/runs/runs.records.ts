@@ -46,7 +46,18 @@ export interface RunEventRecord {
   readonly metrics: unknown;
 }
 
-export const RUN_EVENT_KINDS = ['QUEUED', 'STARTED', 'PROGRESS', 'METRICS', 'CHECKPOINT', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED', 'REQUEUED'] as const;
+export const RUN_EVENT_KINDS = [
+  'QUEUED',
+  'STARTED',
+  'PROGRESS',
+  'METRICS',
+  'CHECKPOINT',
+  'CANCELING',
+  'SUCCEEDED',
+  'FAILED',
+  'CANCELED',
+  'REQUEUED',
+] as const;
 export type RunEventKind = (typeof RUN_EVENT_KINDS)[number];
 
 export interface MetricPointRecord {

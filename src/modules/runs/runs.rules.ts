@@ -9,7 +9,10 @@ export type RunStatus = (typeof RUN_STATUSES)[number];
 export const RUN_KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] as const;
 export type RunKind = (typeof RUN_KINDS)[number];
 
-/** Runs of one lane go one after another on a worker: a night of training must not keep a small import waiting, nor either of them a download. */
+/**
+ * Runs of one lane go one after another on a worker: a night of training must not keep a small import waiting, nor
+ * either of them a download.
+ */
 export const RUN_LANES: readonly (readonly RunKind[])[] = [['PRETRAINING', 'EVALUATION'], ['IMPORT'], ['EXPORT']];
 
 /** The kinds that wait in the same line as this one. */
@@ -33,7 +36,10 @@ export function isTerminal(status: RunStatus): boolean {
   }
 }
 
-/** A worker that has not renewed for this long is taken for dead. With the time between two looks it makes less than 30 s. */
+/**
+ * A worker that has not renewed for this long is taken for dead. With the time between two looks it makes less than 30
+ * s.
+ */
 export const LEASE_SECONDS = 20;
 
 /** While somebody waits for a cancel, a worker is given less: a dead one must not keep the run for ten seconds. */
@@ -46,7 +52,12 @@ export interface FailureFacts {
 }
 
 /** Codes of a class that may get better, of which another attempt would come to the same end all the same. */
-const FINAL_CODES: ReadonlySet<string> = new Set(['ARTIFACT_CORRUPT', 'ARTIFACT_NOT_FOUND', 'ENGINE_MISSING', 'TIMED_OUT']);
+const FINAL_CODES: ReadonlySet<string> = new Set([
+  'ARTIFACT_CORRUPT',
+  'ARTIFACT_NOT_FOUND',
+  'ENGINE_MISSING',
+  'TIMED_OUT',
+]);
 
 /** True where another attempt may come to a better end without anybody's doing. */
 export function mayGetBetter(failure: FailureFacts): boolean {
@@ -76,11 +87,15 @@ export function isOwnDoing(failure: FailureFacts): boolean {
 const MICRO_BATCH_MIN = 2;
 
 /**
- * The micro-batch with which a pretraining that ended for want of memory is tried again: half of the last one, or the next
- * smaller divisor of the batch. The effective batch stays as it is. Undefined where nothing smaller is left, and for kinds
- * that have no batch.
+ * The micro-batch with which a pretraining that ended for want of memory is tried again: half of the last one, or the
+ * next smaller divisor of the batch. The effective batch stays as it is. Undefined where nothing smaller is left, and
+ * for kinds that have no batch.
  */
-export function smallerMicroBatch(run: { readonly kind: RunKind; readonly config: unknown; readonly microBatchSize: number | null }): number | undefined {
+export function smallerMicroBatch(run: {
+  readonly kind: RunKind;
+  readonly config: unknown;
+  readonly microBatchSize: number | null;
+}): number | undefined {
   if (run.kind !== 'PRETRAINING') return undefined;
   const config = pretrainingConfigSchema.parse(run.config);
   const half = Math.floor((run.microBatchSize ?? config.microBatchSize ?? config.batchSize) / 2);
@@ -90,7 +105,9 @@ export function smallerMicroBatch(run: { readonly kind: RunKind; readonly config
 
 export const ENCODER_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
 
-/** How the two views are made; paper.md's defaults. Strengths and probabilities are 0..1, scales are shares of the area. */
+/**
+ * How the two views are made; paper.md's defaults. Strengths and probabilities are 0..1, scales are shares of the area.
+ */
 const augmentationSchema = z
   .strictObject({
     cropScaleMin: z.number().gt(0).max(1).default(0.08),
@@ -102,14 +119,21 @@ const augmentationSchema = z
     greyProbability: z.number().min(0).max(1).default(0.2),
     blurProbability: z.number().min(0).max(1).default(0.5),
   })
-  .refine((value) => value.cropScaleMin <= value.cropScaleMax, { path: ['cropScaleMin'], message: 'must not exceed cropScaleMax' });
+  .refine((value) => value.cropScaleMin <= value.cropScaleMax, {
+    path: ['cropScaleMin'],
+    message: 'must not exceed cropScaleMax',
+  });
 
 const seedSchema = z.number().int().min(0).max(2_147_483_647);
 /** PostgreSQL writes ids in lower case. */
 const idSchema = z.uuid().toLowerCase();
 
 /** Up to a year. */
-export const maxDurationSchema = z.number().int().min(1, 'must be at least 1').max(31_536_000, 'must be at most a year (31536000)');
+export const maxDurationSchema = z
+  .number()
+  .int()
+  .min(1, 'must be at least 1')
+  .max(31_536_000, 'must be at most a year (31536000)');
 
 /** Runs beyond this many steps are a slip of the hand: at 100 steps a second it would take a day for 10 million. */
 export const MAX_STEPS = 10_000_000;
@@ -119,7 +143,10 @@ export const MAX_STEPS = 10_000_000;
  * the random control that every comparison needs.
  */
 export const launchPretrainingSchema = z.object({
-  modelSlug: z.string().regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens').max(100),
+  modelSlug: z
+    .string()
+    .regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens')
+    .max(100),
   datasets: z
     .array(
       z.object({
@@ -131,9 +158,22 @@ export const launchPretrainingSchema = z.object({
     .min(1, 'must name at least one dataset version')
     .max(1000),
   encoder: z.enum(ENCODER_ARCHITECTURES),
-  imageSizePx: z.number().int().min(32, 'must be at least 32: the encoder halves it five times').max(1024, 'must be at most 1024'),
-  batchSize: z.number().int().min(2, 'must be at least 2: a batch of one has no negatives').max(8192, 'must be at most 8192'),
-  microBatchSize: z.number().int().min(2, 'must be at least 2: batch norm needs more than one image').max(8192, 'must be at most 8192').nullish(),
+  imageSizePx: z
+    .number()
+    .int()
+    .min(32, 'must be at least 32: the encoder halves it five times')
+    .max(1024, 'must be at most 1024'),
+  batchSize: z
+    .number()
+    .int()
+    .min(2, 'must be at least 2: a batch of one has no negatives')
+    .max(8192, 'must be at most 8192'),
+  microBatchSize: z
+    .number()
+    .int()
+    .min(2, 'must be at least 2: batch norm needs more than one image')
+    .max(8192, 'must be at most 8192')
+    .nullish(),
   epochs: z.number().gt(0, 'must be positive').max(100_000, 'must be at most 100000').nullish(),
   steps: z.number().int().min(0, 'must not be negative').max(MAX_STEPS, `must be at most ${MAX_STEPS}`).nullish(),
   learningRate: z.number().gt(0, 'must be positive').max(1000, 'must be at most 1000').nullish(),
@@ -166,7 +206,10 @@ export const pretrainingConfigSchema = z.object({
   /** Side of the decoded square from which views are cut. */
   sourceSizePx: z.number().int(),
   batchSize: z.number().int(),
-  /** Images that go through the encoder at once, by gradient caching; null: the whole batch. Runs from before this existed have none. */
+  /**
+   * Images that go through the encoder at once, by gradient caching; null: the whole batch. Runs from before this
+   * existed have none.
+   */
   microBatchSize: z.number().int().nullable().default(null),
   epochs: z.number(),
   steps: z.number().int(),
@@ -189,7 +232,10 @@ export type PretrainingConfig = z.infer<typeof pretrainingConfigSchema>;
 const VERSIONS_IN_TITLE = 3;
 
 /** @param versionNames as `slug@version`, in the order of the config. */
-export function titleOfPretraining({ modelSlug, encoder, steps }: PretrainingConfig, versionNames: readonly string[]): string {
+export function titleOfPretraining(
+  { modelSlug, encoder, steps }: PretrainingConfig,
+  versionNames: readonly string[],
+): string {
   const encoderName = encoder.toLowerCase();
   if (steps === 0) return `${modelSlug}: ${encoderName}, random weights`;
   const named = versionNames.slice(0, VERSIONS_IN_TITLE).join(', ');
@@ -217,14 +263,32 @@ export interface VersionFacts {
  * @param drawnSeed used where the input has none.
  * @throws DomainError BAD_INPUT or DATASET_TOO_SMALL.
  */
-export function freezePretraining(input: LaunchPretrainingInput, versions: readonly VersionFacts[], drawnSeed: number): PretrainingConfig {
+export function freezePretraining(
+  input: LaunchPretrainingInput,
+  versions: readonly VersionFacts[],
+  drawnSeed: number,
+): PretrainingConfig {
   const datasets = input.datasets.map((wanted, index) => {
     const version = versions.find((candidate) => candidate.id === wanted.datasetVersionId);
-    if (version === undefined) throw new DomainError({ code: 'DATASET_VERSION_NOT_FOUND', message: 'No such dataset version.', field: `input.datasets.${index}.datasetVersionId` });
+    if (version === undefined)
+      throw new DomainError({
+        code: 'DATASET_VERSION_NOT_FOUND',
+        message: 'No such dataset version.',
+        field: `input.datasets.${index}.datasetVersionId`,
+      });
     const maxImages = wanted.maxImages ?? null;
-    return { datasetVersionId: version.id, digest: version.digest, imageCount: version.imageCount, maxImages, weight: wanted.weight ?? 1 };
+    return {
+      datasetVersionId: version.id,
+      digest: version.digest,
+      imageCount: version.imageCount,
+      maxImages,
+      weight: wanted.weight ?? 1,
+    };
   });
-  const usedImages = datasets.reduce((sum, dataset) => sum + Math.min(dataset.imageCount, dataset.maxImages ?? dataset.imageCount), 0);
+  const usedImages = datasets.reduce(
+    (sum, dataset) => sum + Math.min(dataset.imageCount, dataset.maxImages ?? dataset.imageCount),
+    0,
+  );
   if (usedImages < input.batchSize) {
     throw new DomainError({
       code: 'DATASET_TOO_SMALL',
@@ -236,7 +300,12 @@ export function freezePretraining(input: LaunchPretrainingInput, versions: reado
   const stepsPerEpoch = Math.max(1, Math.floor(usedImages / input.batchSize));
   const steps = input.steps ?? Math.max(1, Math.round((input.epochs ?? 0) * stepsPerEpoch));
   if (steps > MAX_STEPS) {
-    throw new DomainError({ code: 'BAD_INPUT', message: `${input.epochs} epochs are ${steps} steps, more than ${MAX_STEPS}.`, field: 'input.epochs', hint: 'Take fewer epochs or a larger batchSize.' });
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: `${input.epochs} epochs are ${steps} steps, more than ${MAX_STEPS}.`,
+      field: 'input.epochs',
+      hint: 'Take fewer epochs or a larger batchSize.',
+    });
   }
   return {
     modelSlug: input.modelSlug,
@@ -275,7 +344,12 @@ function sourceSizePxFor(imageSizePx: number): number {
 export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
   const given = [input.epochs, input.steps].filter((value) => value !== null && value !== undefined).length;
   if (given !== 1) {
-    throw new DomainError({ code: 'BAD_INPUT', message: 'Give exactly one of epochs and steps.', field: 'input.steps', hint: 'epochs counts passes over the images, steps counts batches.' });
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: 'Give exactly one of epochs and steps.',
+      field: 'input.steps',
+      hint: 'epochs counts passes over the images, steps counts batches.',
+    });
   }
   if (typeof input.microBatchSize === 'number' && input.batchSize % input.microBatchSize !== 0) {
     throw new DomainError({
@@ -288,7 +362,12 @@ export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
   const ids = input.datasets.map((dataset) => dataset.datasetVersionId);
   const doubled = ids.findIndex((id, index) => ids.indexOf(id) !== index);
   if (doubled >= 0) {
-    throw new DomainError({ code: 'BAD_INPUT', message: 'A dataset version is named twice.', field: `input.datasets.${doubled}.datasetVersionId`, hint: 'Name it once and set its weight.' });
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: 'A dataset version is named twice.',
+      field: `input.datasets.${doubled}.datasetVersionId`,
+      hint: 'Name it once and set its weight.',
+    });
   }
 }
 
@@ -318,10 +397,20 @@ export type ImportConfig = z.infer<typeof importConfigSchema>;
 export function checkImportChoice(input: ImportDatasetVersionInput): void {
   const hasCsv = input.labelsCsvPath !== null && input.labelsCsvPath !== undefined;
   if (input.layout === 'CSV' && !hasCsv) {
-    throw new DomainError({ code: 'BAD_INPUT', message: 'layout CSV needs labelsCsvPath.', field: 'input.labelsCsvPath', hint: 'Name a CSV with the columns path, label, group, split; only path is required.' });
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: 'layout CSV needs labelsCsvPath.',
+      field: 'input.labelsCsvPath',
+      hint: 'Name a CSV with the columns path, label, group, split; only path is required.',
+    });
   }
   if (input.layout !== 'CSV' && hasCsv) {
-    throw new DomainError({ code: 'BAD_INPUT', message: `labelsCsvPath is not read with layout ${input.layout}.`, field: 'input.labelsCsvPath', hint: 'Set layout to CSV.' });
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: `labelsCsvPath is not read with layout ${input.layout}.`,
+      field: 'input.labelsCsvPath',
+      hint: 'Set layout to CSV.',
+    });
   }
 }
 
@@ -343,7 +432,12 @@ const STEP_LAST = 2_147_483_647;
 export function metricWindowOf({ fromStep, toStep, maxPoints }: Nullish<MetricWindow>): MetricWindow {
   const inRange = (field: string, value: number, least: number, most: number): number => {
     if (value >= least && value <= most) return value;
-    throw new DomainError({ code: 'BAD_INPUT', message: `${field} must be ${least} to ${most}, not ${value}.`, field, hint: 'Narrow fromStep and toStep to see a part of a series point by point.' });
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: `${field} must be ${least} to ${most}, not ${value}.`,
+      field,
+      hint: 'Narrow fromStep and toStep to see a part of a series point by point.',
+    });
   };
   return {
     fromStep: inRange('fromStep', fromStep ?? 0, 0, STEP_LAST),

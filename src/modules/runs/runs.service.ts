@@ -12,7 +12,18 @@ import { authorise, personOf, type Viewer } from '../access/index.ts';
 import type { DatasetService } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import {
-  CANCELING_LEASE_SECONDS, checkImportChoice, checkPretrainingChoice, freezePretraining, importDatasetVersionSchema, isTerminal, launchPretrainingSchema, metricWindowOf, titleOfImport, titleOfPretraining, type MetricWindow, type Nullish,
+  CANCELING_LEASE_SECONDS,
+  checkImportChoice,
+  checkPretrainingChoice,
+  freezePretraining,
+  importDatasetVersionSchema,
+  isTerminal,
+  launchPretrainingSchema,
+  metricWindowOf,
+  titleOfImport,
+  titleOfPretraining,
+  type MetricWindow,
+  type Nullish,
 } from './runs.rules.ts';
 import type { MetricSeriesRecord, RunEventRecord, RunRecord } from './runs.records.ts';
 import type { RunFilter, RunStore } from './runs.store.ts';
@@ -23,18 +34,32 @@ export interface RunService {
   /** A run of kind IMPORT. Throws the DomainErrors of bad input, IMPORT_PATH_* among them. */
   launchImport(viewer: Viewer, input: unknown): Promise<RunRecord>;
   launchPretraining(viewer: Viewer, input: unknown): Promise<RunRecord>;
-  /** Creates the row and its queue message in one transaction, or in the caller's; for other modules that launch kinds of their own. */
+  /**
+   * Creates the row and its queue message in one transaction, or in the caller's; for other modules that launch kinds
+   * of their own.
+   */
   enqueue(launch: RunLaunch, tx?: Transaction): Promise<RunRecord>;
-  /** QUEUED becomes CANCELED, RUNNING becomes CANCELING; repeating it changes nothing. Throws RUN_NOT_CANCELABLE for one that has ended otherwise. */
+  /**
+   * QUEUED becomes CANCELED, RUNNING becomes CANCELING; repeating it changes nothing. Throws RUN_NOT_CANCELABLE for one
+   * that has ended otherwise.
+   */
   cancel(viewer: Viewer, id: string): Promise<RunRecord>;
-  /** FAILED or CANCELED goes back into the queue and on from its last checkpoint; one that waits or runs is left as it is. Throws RUN_NOT_FOUND and RUN_NOT_RESUMABLE. */
+  /**
+   * FAILED or CANCELED goes back into the queue and on from its last checkpoint; one that waits or runs is left as it
+   * is. Throws RUN_NOT_FOUND and RUN_NOT_RESUMABLE.
+   */
   resume(viewer: Viewer, id: string): Promise<RunRecord>;
   /**
    * @param names null for every series.
    * @param window the whole of each series, thinned to METRIC_POINTS_DEFAULT points, where left out.
    * @throws DomainError BAD_INPUT for a window out of range.
    */
-  metrics(viewer: Viewer, runId: string, names: readonly string[] | null, window?: Nullish<MetricWindow>): Promise<MetricSeriesRecord[]>;
+  metrics(
+    viewer: Viewer,
+    runId: string,
+    names: readonly string[] | null,
+    window?: Nullish<MetricWindow>,
+  ): Promise<MetricSeriesRecord[]>;
   eventsAfter(viewer: Viewer, runId: string, sequence: number): Promise<RunEventRecord[]>;
   /** Folders below which a path may be imported. */
   importRoots(viewer: Viewer): readonly string[];
@@ -76,7 +101,15 @@ export function createRunService(parts: RunServiceParts): RunService {
       if (earlier !== undefined) return sameInputOrThrow(earlier, launch.kind, inputDigest);
     }
     const { kind, title, config, idempotencyKey, maxDurationSeconds = null } = launch;
-    const run = await store.create(tx, { kind, title, config, idempotencyKey, inputDigest, launchedBy: launch.viewer === undefined ? null : personOf(launch.viewer), maxDurationSeconds });
+    const run = await store.create(tx, {
+      kind,
+      title,
+      config,
+      idempotencyKey,
+      inputDigest,
+      launchedBy: launch.viewer === undefined ? null : personOf(launch.viewer),
+      maxDurationSeconds,
+    });
     await store.appendEvent(tx, run.id, { kind: 'QUEUED', status: 'QUEUED' });
     await queue.send(tx, RUN_JOBS[launch.kind], { runId: run.id });
     return run;
@@ -84,7 +117,13 @@ export function createRunService(parts: RunServiceParts): RunService {
 
   const findOrThrow = async (tx: Transaction, id: string): Promise<RunRecord> => {
     const run = isId(id) ? await store.lock(tx, id) : undefined;
-    if (run === undefined) throw new DomainError({ code: 'RUN_NOT_FOUND', message: 'There is no run with this id.', field: 'id', hint: 'List them with the query runs.' });
+    if (run === undefined)
+      throw new DomainError({
+        code: 'RUN_NOT_FOUND',
+        message: 'There is no run with this id.',
+        field: 'id',
+        hint: 'List them with the query runs.',
+      });
     return run;
   };
 
@@ -116,22 +155,62 @@ export function createRunService(parts: RunServiceParts): RunService {
       const input = parseInput(importDatasetVersionSchema, raw);
       checkImportChoice(input);
       const dataset = await parts.datasets.get(viewer, { id: input.datasetId });
-      if (dataset === undefined) throw new DomainError({ code: 'DATASET_NOT_FOUND', message: 'There is no dataset with this id.', field: 'input.datasetId', hint: 'Find its id with the query datasets, or make one with createDataset.' });
+      if (dataset === undefined)
+        throw new DomainError({
+          code: 'DATASET_NOT_FOUND',
+          message: 'There is no dataset with this id.',
+          field: 'input.datasetId',
+          hint: 'Find its id with the query datasets, or make one with createDataset.',
+        });
       const path = await resolveImportPath(input.path, parts.importRoots, 'input.path');
-      const labelsCsvPath = typeof input.labelsCsvPath === 'string' ? await resolveImportFile(input.labelsCsvPath, parts.importRoots, 'input.labelsCsvPath') : null;
-      const config = { datasetId: dataset.id, path, layout: input.layout, labelsCsvPath, patchSizePx: input.patchSizePx ?? null, importRoots: parts.importRoots };
-      return service.enqueue({ kind: 'IMPORT', title: titleOfImport(dataset.slug, path), config, idempotencyKey: input.idempotencyKey ?? null, viewer, maxDurationSeconds: input.maxDurationSeconds ?? null, input });
+      const labelsCsvPath =
+        typeof input.labelsCsvPath === 'string'
+          ? await resolveImportFile(input.labelsCsvPath, parts.importRoots, 'input.labelsCsvPath')
+          : null;
+      const config = {
+        datasetId: dataset.id,
+        path,
+        layout: input.layout,
+        labelsCsvPath,
+        patchSizePx: input.patchSizePx ?? null,
+        importRoots: parts.importRoots,
+      };
+      return service.enqueue({
+        kind: 'IMPORT',
+        title: titleOfImport(dataset.slug, path),
+        config,
+        idempotencyKey: input.idempotencyKey ?? null,
+        viewer,
+        maxDurationSeconds: input.maxDurationSeconds ?? null,
+        input,
+      });
     },
     launchPretraining: async (viewer, raw) => {
       authorise(viewer, 'OPERATOR');
       const input = parseInput(launchPretrainingSchema, raw);
       checkPretrainingChoice(input);
       const ids = input.datasets.map((dataset) => dataset.datasetVersionId);
-      const versions = await parts.datasets.requireSealedVersions(ids, (index) => `input.datasets.${index}.datasetVersionId`);
-      if (typeof input.initialCheckpointId === 'string') await requireSameEncoder(parts.models, input.initialCheckpointId, input.encoder);
-      const config = freezePretraining(input, versions.map(({ id, digest, imageCount }) => ({ id, digest, imageCount })), randomInt(2 ** 31 - 1));
+      const versions = await parts.datasets.requireSealedVersions(
+        ids,
+        (index) => `input.datasets.${index}.datasetVersionId`,
+      );
+      if (typeof input.initialCheckpointId === 'string')
+        await requireSameEncoder(parts.models, input.initialCheckpointId, input.encoder);
+      const config = freezePretraining(
+        input,
+        versions.map(({ id, digest, imageCount }) => ({ id, digest, imageCount })),
+        randomInt(2 ** 31 - 1),
+      );
       const title = titleOfPretraining(config, await parts.datasets.namesOf(versions));
-      return service.enqueue({ kind: 'PRETRAINING', title, config, idempotencyKey: input.idempotencyKey ?? null, viewer, maxDurationSeconds: input.maxDurationSeconds ?? null, input });
+      return service.enqueue({
+        kind: 'PRETRAINING',
+        title,
+        config,
+        idempotencyKey: input.idempotencyKey ?? null,
+        viewer,
+        maxDurationSeconds: input.maxDurationSeconds ?? null,
+        input,
+      });
     },
     cancel: async (viewer, id) => {
       authorise(viewer, 'CONTRIBUTOR');
@@ -140,7 +219,11 @@ export function createRunService(parts: RunServiceParts): RunService {
         switch (run.status) {
           case 'QUEUED':
             await store.setStatus(tx, run.id, 'CANCELED', null);
-            await store.appendEvent(tx, run.id, { kind: 'CANCELED', status: 'CANCELED', message: 'Cancelled before it began.' });
+            await store.appendEvent(tx, run.id, {
+              kind: 'CANCELED',
+              status: 'CANCELED',
+              message: 'Cancelled before it began.',
+            });
             break;
           case 'RUNNING':
             await store.setStatus(tx, run.id, 'CANCELING', null);
@@ -151,7 +234,12 @@ export function createRunService(parts: RunServiceParts): RunService {
           case 'CANCELED':
             break;
           default:
-            throw new DomainError({ code: 'RUN_NOT_CANCELABLE', message: `The run has already ${run.status === 'FAILED' ? 'failed' : 'succeeded'}.`, field: 'id', hint: 'Nothing is left to cancel.' });
+            throw new DomainError({
+              code: 'RUN_NOT_CANCELABLE',
+              message: `The run has already ${run.status === 'FAILED' ? 'failed' : 'succeeded'}.`,
+              field: 'id',
+              hint: 'Nothing is left to cancel.',
+            });
         }
         return (await store.find(run.id, tx)) ?? run;
       });
@@ -161,14 +249,30 @@ export function createRunService(parts: RunServiceParts): RunService {
       return transact(async (tx) => {
         const run = await findOrThrow(tx, id);
         if (run.status === 'CANCELING') {
-          throw new DomainError({ code: 'RUN_NOT_RESUMABLE', message: 'The run is still being cancelled.', field: 'id', hint: 'Wait until it is CANCELED.', retryable: true });
+          throw new DomainError({
+            code: 'RUN_NOT_RESUMABLE',
+            message: 'The run is still being cancelled.',
+            field: 'id',
+            hint: 'Wait until it is CANCELED.',
+            retryable: true,
+          });
         }
         if (!isTerminal(run.status)) return run;
         if (run.status === 'SUCCEEDED') {
-          throw new DomainError({ code: 'RUN_NOT_RESUMABLE', message: 'The run has succeeded; there is nothing to go on with.', field: 'id', hint: 'Launch a new one with initialCheckpointId to train further.' });
+          throw new DomainError({
+            code: 'RUN_NOT_RESUMABLE',
+            message: 'The run has succeeded; there is nothing to go on with.',
+            field: 'id',
+            hint: 'Launch a new one with initialCheckpointId to train further.',
+          });
         }
         if (run.kind !== 'PRETRAINING') {
-          throw new DomainError({ code: 'RUN_NOT_RESUMABLE', message: `Only a pretraining can be resumed; this is an ${run.kind.toLowerCase()}.`, field: 'id', hint: 'Launch it again.' });
+          throw new DomainError({
+            code: 'RUN_NOT_RESUMABLE',
+            message: `Only a pretraining can be resumed; this is an ${run.kind.toLowerCase()}.`,
+            field: 'id',
+            hint: 'Launch it again.',
+          });
         }
         await store.setStatus(tx, run.id, 'QUEUED', null);
         await store.requeueNow(tx, run);
@@ -189,7 +293,8 @@ export function createRunService(parts: RunServiceParts): RunService {
       authorise(viewer, 'CONTRIBUTOR');
       return parts.importRoots;
     },
-    queuePosition: async (run) => (run.status === 'QUEUED' ? ((await store.queuePositions([run.id])).get(run.id) ?? null) : null),
+    queuePosition: async (run) =>
+      run.status === 'QUEUED' ? ((await store.queuePositions([run.id])).get(run.id) ?? null) : null,
     countByStatus: () => store.countByStatus(),
   };
   return service;
@@ -197,12 +302,22 @@ export function createRunService(parts: RunServiceParts): RunService {
 
 function sameInputOrThrow(earlier: RunRecord, kind: RunKind, inputDigest: string): RunRecord {
   if (earlier.kind === kind && earlier.inputDigest === inputDigest) return earlier;
-  throw new DomainError({ code: 'IDEMPOTENCY_KEY_REUSED', message: 'This idempotencyKey was used with another input.', field: 'input.idempotencyKey', hint: `Take a new key; the old one belongs to run ${earlier.id}.` });
+  throw new DomainError({
+    code: 'IDEMPOTENCY_KEY_REUSED',
+    message: 'This idempotencyKey was used with another input.',
+    field: 'input.idempotencyKey',
+    hint: `Take a new key; the old one belongs to run ${earlier.id}.`,
+  });
 }
 
 async function requireSameEncoder(models: ModelService, checkpointId: string, encoder: string): Promise<void> {
   const field = 'input.initialCheckpointId';
   const checkpoint = await models.checkpointForUse(checkpointId, field);
   if (checkpoint.encoder === encoder) return;
-  throw new DomainError({ code: 'CHECKPOINT_INCOMPATIBLE', message: `The checkpoint is a ${checkpoint.encoder}, the run asks for a ${encoder}.`, field, hint: `Set encoder to ${checkpoint.encoder}.` });
+  throw new DomainError({
+    code: 'CHECKPOINT_INCOMPATIBLE',
+    message: `The checkpoint is a ${checkpoint.encoder}, the run asks for a ${encoder}.`,
+    field,
+    hint: `Set encoder to ${checkpoint.encoder}.`,
+  });
 }

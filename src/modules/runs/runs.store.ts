@@ -1,11 +1,27 @@
 /** Runs in PostgreSQL: compare-and-set on status, numbered events, series. */
 import type { Database, Transaction } from '../../platform/db.ts';
-import { decodeIdCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import {
+  decodeIdCursor,
+  encodeCursor,
+  pageOf,
+  pageSizeOf,
+  type Page,
+  type PageArguments,
+} from '../../platform/page.ts';
 import { jsonRows } from '../../platform/sql.ts';
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { FailureClass, RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import { laneOf, RUN_KINDS, RUN_LANES, RUN_STATUSES, type MetricWindow } from './runs.rules.ts';
-import { RUN_EVENT_KINDS, type MetricSeriesRecord, type RunEventKind, type RunEventRecord, type RunFailureRecord, type RunLease, type RunRecord, type TrainingStateRecord } from './runs.records.ts';
+import {
+  RUN_EVENT_KINDS,
+  type MetricSeriesRecord,
+  type RunEventKind,
+  type RunEventRecord,
+  type RunFailureRecord,
+  type RunLease,
+  type RunRecord,
+  type TrainingStateRecord,
+} from './runs.records.ts';
 
 /** The channel on which a committed event of a run is announced; the payload is the run's id. */
 export const RUN_EVENTS_CHANNEL = 'run_events';
@@ -39,7 +55,11 @@ export interface LeaseSeconds {
   readonly canceling: number;
 }
 
-const UNITS: Readonly<Record<string, string>> = { imagesPerSecond: 'images/s', secondsPerStep: 's', peakMemoryBytes: 'bytes' };
+const UNITS: Readonly<Record<string, string>> = {
+  imagesPerSecond: 'images/s',
+  secondsPerStep: 's',
+  peakMemoryBytes: 'bytes',
+};
 
 /** What a record is made of. */
 interface RunRow extends Omit<RunRecord, 'failure'> {
@@ -57,20 +77,32 @@ interface RowJson extends Omit<RunRow, 'queuedAt' | 'startedAt' | 'finishedAt'> 
 
 /** @param rest of the SELECT, from WHERE on. */
 async function readRuns(tx: Transaction, rest: Prisma.Sql): Promise<RunRecord[]> {
-  const rows = await jsonRows<RowJson>(tx, Prisma.sql`
+  const rows = await jsonRows<RowJson>(
+    tx,
+    Prisma.sql`
     SELECT id, kind, status, title, config, attempt, progress, "failureClass", "failureCode", "failureMessage", "failureHint", environment, "launchedBy", "deviceId", "microBatchSize", "maxDurationSeconds", "inputDigest",
-      "queuedAt", "startedAt", "finishedAt" FROM "Run" ${rest}`);
+      "queuedAt", "startedAt", "finishedAt" FROM "Run" ${rest}`,
+  );
   const instant = (text: string | null): Date | null => (text === null ? null : new Date(text));
-  return rows.map((row) => toRecord({ ...row, queuedAt: new Date(row.queuedAt), startedAt: instant(row.startedAt), finishedAt: instant(row.finishedAt) }));
+  return rows.map((row) =>
+    toRecord({
+      ...row,
+      queuedAt: new Date(row.queuedAt),
+      startedAt: instant(row.startedAt),
+      finishedAt: instant(row.finishedAt),
+    }),
+  );
 }
 
 export type RunStore = ReturnType<typeof createRunStore>;
 
 export function createRunStore(db: Database) {
   return {
-    find: async (id: string, tx: Transaction = db): Promise<RunRecord | undefined> => (await readRuns(tx, Prisma.sql`WHERE id = ${id}::uuid`))[0],
+    find: async (id: string, tx: Transaction = db): Promise<RunRecord | undefined> =>
+      (await readRuns(tx, Prisma.sql`WHERE id = ${id}::uuid`))[0],
 
-    findMany: (ids: readonly string[]): Promise<RunRecord[]> => readRuns(db, Prisma.sql`WHERE id = ANY(${[...ids]}::uuid[])`),
+    findMany: (ids: readonly string[]): Promise<RunRecord[]> =>
+      readRuns(db, Prisma.sql`WHERE id = ANY(${[...ids]}::uuid[])`),
 
     findByIdempotencyKey: async (tx: Transaction, key: string): Promise<RunRecord | undefined> => {
       const row = await tx.run.findUnique({ where: { idempotencyKey: key } });
@@ -88,12 +120,23 @@ export function createRunStore(db: Database) {
       };
       // Ids are uuid v7: newest first by id alone.
       const isFiltered = kinds.length + statuses.length > 0;
-      const among = isFiltered ? Prisma.sql`WHERE id IN (${newestOf(kinds, statuses, after, size + 1)})` : after === undefined ? Prisma.empty : Prisma.sql`WHERE id < ${after}::uuid`;
+      const among = isFiltered
+        ? Prisma.sql`WHERE id IN (${newestOf(kinds, statuses, after, size + 1)})`
+        : after === undefined
+          ? Prisma.empty
+          : Prisma.sql`WHERE id < ${after}::uuid`;
       const records = await readRuns(db, Prisma.sql`${among} ORDER BY id DESC LIMIT ${size + 1}`);
-      return pageOf(records, size, (run) => encodeCursor([run.id]), after !== undefined, () => db.run.count({ where }));
+      return pageOf(
+        records,
+        size,
+        (run) => encodeCursor([run.id]),
+        after !== undefined,
+        () => db.run.count({ where }),
+      );
     },
 
-    create: async (tx: Transaction, run: NewRun): Promise<RunRecord> => toRecord(await tx.run.create({ data: { ...run, turn: await nextTurn(tx, run.kind, run.launchedBy) } })),
+    create: async (tx: Transaction, run: NewRun): Promise<RunRecord> =>
+      toRecord(await tx.run.create({ data: { ...run, turn: await nextTurn(tx, run.kind, run.launchedBy) } })),
 
     /** Locks the row until the transaction ends, so that events keep their order. */
     lock: async (tx: Transaction, id: string): Promise<RunRecord | undefined> => {
@@ -103,8 +146,9 @@ export function createRunStore(db: Database) {
     },
 
     /**
-     * Locks the row if the lease still holds it; false when another worker took over or the run has ended. From here on the
-     * transaction carries the lease, and the database itself refuses what a stale one writes (the migration says how).
+     * Locks the row if the lease still holds it; false when another worker took over or the run has ended. From here on
+     * the transaction carries the lease, and the database itself refuses what a stale one writes (the migration says
+     * how).
      */
     lockLeased: async (tx: Transaction, lease: RunLease): Promise<boolean> => {
       await tx.$queryRaw`SELECT set_config('paraffin.lease', ${`${lease.runId}:${lease.epoch}`}, true)`;
@@ -117,7 +161,12 @@ export function createRunStore(db: Database) {
      * Takes the waiting run of these kinds whose turn it is, raising its epoch; undefined when none waits, or when the
      * device carries a run already.
      */
-    claimNext: async (tx: Transaction, kinds: readonly RunKind[], worker: { readonly name: string; readonly deviceId: string | null }, leaseSeconds: number): Promise<{ run: RunRecord; lease: RunLease } | undefined> => {
+    claimNext: async (
+      tx: Transaction,
+      kinds: readonly RunKind[],
+      worker: { readonly name: string; readonly deviceId: string | null },
+      leaseSeconds: number,
+    ): Promise<{ run: RunRecord; lease: RunLease } | undefined> => {
       const [claimed] = await tx.$queryRaw<{ id: string }[]>`
         UPDATE "Run" SET status = 'RUNNING', attempt = attempt + 1, "leaseEpoch" = "leaseEpoch" + 1, "workerName" = ${worker.name}, "deviceId" = ${worker.deviceId},
           "leaseExpiresAt" = now() + make_interval(secs => ${leaseSeconds}), "startedAt" = coalesce("startedAt", now())
@@ -132,7 +181,11 @@ export function createRunStore(db: Database) {
     },
 
     /** Prolongs the lease and adds to the time under way; undefined when the lease is lost. */
-    renewLease: async (lease: RunLease, leaseSeconds: LeaseSeconds, busySeconds: number): Promise<{ status: RunStatus; busySeconds: number } | undefined> => {
+    renewLease: async (
+      lease: RunLease,
+      leaseSeconds: LeaseSeconds,
+      busySeconds: number,
+    ): Promise<{ status: RunStatus; busySeconds: number } | undefined> => {
       const [row] = await db.$queryRaw<{ status: RunStatus; busySeconds: number }[]>`
         UPDATE "Run" SET "busySeconds" = "busySeconds" + ${busySeconds}::float8,
           "leaseExpiresAt" = now() + make_interval(secs => CASE status WHEN 'CANCELING' THEN ${leaseSeconds.canceling}::float8 ELSE ${leaseSeconds.running}::float8 END)
@@ -141,7 +194,10 @@ export function createRunStore(db: Database) {
     },
 
     heldLeases: async (leases: readonly RunLease[]): Promise<RunLease[]> => {
-      const rows = await db.run.findMany({ where: { id: { in: leases.map(({ runId }) => runId) }, status: { in: ['RUNNING', 'CANCELING'] } }, select: { id: true, leaseEpoch: true } });
+      const rows = await db.run.findMany({
+        where: { id: { in: leases.map(({ runId }) => runId) }, status: { in: ['RUNNING', 'CANCELING'] } },
+        select: { id: true, leaseEpoch: true },
+      });
       return leases.filter(({ runId, epoch }) => rows.some((row) => row.id === runId && row.leaseEpoch === epoch));
     },
 
@@ -151,9 +207,9 @@ export function createRunStore(db: Database) {
     },
 
     /**
-     * Runs whose worker has not been heard of since its lease lapsed; locked, skipping those that others look at. A lease
-     * that ends later than any could that was taken or renewed by now tells of a clock that was set back: it is cut to what
-     * a renewal would give, so that a dead worker's run waits one lease longer and not for the clock.
+     * Runs whose worker has not been heard of since its lease lapsed; locked, skipping those that others look at. A
+     * lease that ends later than any could that was taken or renewed by now tells of a clock that was set back: it is
+     * cut to what a renewal would give, so that a dead worker's run waits one lease longer and not for the clock.
      */
     lockLapsed: async (tx: Transaction, leaseSeconds: number): Promise<RunRecord[]> => {
       await tx.$executeRaw`
@@ -166,7 +222,9 @@ export function createRunStore(db: Database) {
     },
 
     lockUnderWay: async (tx: Transaction): Promise<RunRecord[]> => {
-      const rows = await tx.$queryRaw<{ id: string }[]>`SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') FOR UPDATE`;
+      const rows = await tx.$queryRaw<
+        { id: string }[]
+      >`SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') FOR UPDATE`;
       return (await tx.run.findMany({ where: { id: { in: rows.map((row) => row.id) } } })).map(toRecord);
     },
 
@@ -179,7 +237,12 @@ export function createRunStore(db: Database) {
     },
 
     /** Moves the run on. A terminal status sets finishedAt, voids the lease, and keeps or clears the failure. */
-    setStatus: async (tx: Transaction, id: string, status: RunStatus, failure: RunFailureRecord | null): Promise<void> => {
+    setStatus: async (
+      tx: Transaction,
+      id: string,
+      status: RunStatus,
+      failure: RunFailureRecord | null,
+    ): Promise<void> => {
       const ended = status === 'SUCCEEDED' || status === 'FAILED' || status === 'CANCELED';
       await tx.run.update({
         where: { id },
@@ -198,7 +261,15 @@ export function createRunStore(db: Database) {
 
     /** Puts the run back into the queue as the newest of its launcher's, with its time before it, for a resumed one. */
     requeueNow: async (tx: Transaction, run: RunRecord): Promise<void> => {
-      await tx.run.update({ where: { id: run.id }, data: { queuedAt: new Date(), busySeconds: 0, fruitlessAttempts: 0, turn: await nextTurn(tx, run.kind, run.launchedBy) } });
+      await tx.run.update({
+        where: { id: run.id },
+        data: {
+          queuedAt: new Date(),
+          busySeconds: 0,
+          fruitlessAttempts: 0,
+          turn: await nextTurn(tx, run.kind, run.launchedBy),
+        },
+      });
     },
 
     /** For the next attempt: images that one pass of the network takes. */
@@ -224,7 +295,11 @@ export function createRunStore(db: Database) {
     },
 
     eventsAfter: async (runId: string, sequence: number, limit: number): Promise<RunEventRecord[]> => {
-      const rows = await db.runEvent.findMany({ where: { runId, sequence: { gt: sequence } }, orderBy: { sequence: 'asc' }, take: limit });
+      const rows = await db.runEvent.findMany({
+        where: { runId, sequence: { gt: sequence } },
+        orderBy: { sequence: 'asc' },
+        take: limit,
+      });
       return rows.map((row) => ({ ...row, kind: eventKind(row.kind) }));
     },
 
@@ -239,27 +314,48 @@ export function createRunStore(db: Database) {
       return new Map(rows.map(({ id, last }) => [id, last]));
     },
 
-    /** Attempts that began since the run last kept a training state, or since it last ended (a resumed one starts afresh). */
+    /**
+     * Attempts that began since the run last kept a training state, or since it last ended (a resumed one starts
+     * afresh).
+     */
     countAttemptsWithoutProgress: async (tx: Transaction, id: string): Promise<number> => {
-      const landmark = await tx.runEvent.aggregate({ where: { runId: id, kind: { in: ['CHECKPOINT', 'FAILED', 'CANCELED'] } }, _max: { sequence: true } });
-      return tx.runEvent.count({ where: { runId: id, kind: 'STARTED', sequence: { gt: landmark._max.sequence ?? 0 } } });
+      const landmark = await tx.runEvent.aggregate({
+        where: { runId: id, kind: { in: ['CHECKPOINT', 'FAILED', 'CANCELED'] } },
+        _max: { sequence: true },
+      });
+      return tx.runEvent.count({
+        where: { runId: id, kind: 'STARTED', sequence: { gt: landmark._max.sequence ?? 0 } },
+      });
     },
 
-    /** Steps of a series only rise: one that was recorded before a restart comes again with the same value, and is left out. */
-    addMetrics: async (tx: Transaction, id: string, points: readonly { readonly step: number; readonly metrics: Readonly<Record<string, number>> }[]): Promise<void> => {
-      const values = points.flatMap(({ step, metrics }) => Object.entries(metrics).flatMap(([name, value]) => (Number.isFinite(value) ? [{ name, step, value }] : [])));
+    /**
+     * Steps of a series only rise: one that was recorded before a restart comes again with the same value, and is left
+     * out.
+     */
+    addMetrics: async (
+      tx: Transaction,
+      id: string,
+      points: readonly { readonly step: number; readonly metrics: Readonly<Record<string, number>> }[],
+    ): Promise<void> => {
+      const values = points.flatMap(({ step, metrics }) =>
+        Object.entries(metrics).flatMap(([name, value]) => (Number.isFinite(value) ? [{ name, step, value }] : [])),
+      );
       for (const [name, series] of Map.groupBy(values, (point) => point.name)) {
         await tx.$queryRaw`SELECT append_run_metrics(${id}::uuid, ${name}, ${series.map(({ step }) => step)}::int[], ${series.map(({ value }) => value)}::float8[])::text`;
       }
     },
 
     /**
-     * Series by name and step. One of many points is thinned in the database: split into parts of equal width, of which the
-     * lowest and the highest point stay, with the first and the last of all; so a plot shows every spike. Of a series of more than some
-     * eight times as many points as are wanted (a chunk has 128 or a few more) only each chunk's extremes are read: to look at 25,000
-     * points takes the database 60 ms, and a plot has no room for them.
+     * Series by name and step. One of many points is thinned in the database: split into parts of equal width, of which
+     * the lowest and the highest point stay, with the first and the last of all; so a plot shows every spike. Of a
+     * series of more than some eight times as many points as are wanted (a chunk has 128 or a few more) only each
+     * chunk's extremes are read: to look at 25,000 points takes the database 60 ms, and a plot has no room for them.
      */
-    metrics: async (runId: string, names: readonly string[] | null, { fromStep, toStep, maxPoints }: MetricWindow): Promise<MetricSeriesRecord[]> => {
+    metrics: async (
+      runId: string,
+      names: readonly string[] | null,
+      { fromStep, toStep, maxPoints }: MetricWindow,
+    ): Promise<MetricSeriesRecord[]> => {
       // A NUL would be a fault to PostgreSQL, and no name has one.
       const known = names?.filter((name) => !name.includes('\0'));
       const rows = await db.$queryRaw<{ name: string; step: number; value: number; at: Date }[]>`
@@ -293,7 +389,11 @@ export function createRunStore(db: Database) {
 
     addTrainingState: async (tx: Transaction, id: string, state: TrainingStateRecord): Promise<void> => {
       const key = { runId: id, step: state.step };
-      await tx.trainingState.upsert({ where: { runId_step: key }, create: { ...key, sha256: state.sha256 }, update: { sha256: state.sha256 } });
+      await tx.trainingState.upsert({
+        where: { runId_step: key },
+        create: { ...key, sha256: state.sha256 },
+        update: { sha256: state.sha256 },
+      });
       await tx.run.update({ where: { id }, data: { fruitlessAttempts: 0 } });
     },
 
@@ -302,7 +402,10 @@ export function createRunStore(db: Database) {
       return row === null ? undefined : { step: row.step, sha256: row.sha256 };
     },
 
-    /** Places in their lanes' fair order, 1 for the next to run, by id; nothing for a run that does not wait. The cost is that of the queue, whoever asks for how many. */
+    /**
+     * Places in their lanes' fair order, 1 for the next to run, by id; nothing for a run that does not wait. The cost
+     * is that of the queue, whoever asks for how many.
+     */
     queuePositions: async (ids: readonly string[]): Promise<Map<string, number>> => {
       const lanes = RUN_LANES.flatMap((kinds, lane) => kinds.map((kind) => ({ kind, lane })));
       const rows = await db.$queryRaw<{ id: string; position: bigint }[]>`
@@ -323,7 +426,8 @@ export function createRunStore(db: Database) {
 
 /**
  * Start-time fair queueing: a launcher's runs take one turn each, beginning with the turn that the lane has come to. So
- * lanes go round between those who wait, whoever queued how much and when, and a run's turn never changes while it waits.
+ * lanes go round between those who wait, whoever queued how much and when, and a run's turn never changes while it
+ * waits.
  */
 async function nextTurn(tx: Transaction, kind: RunKind, launchedBy: string | null): Promise<number> {
   const lane = [...laneOf(kind)];
@@ -339,10 +443,15 @@ async function nextTurn(tx: Transaction, kind: RunKind, launchedBy: string | nul
 }
 
 /**
- * Ids of the newest runs of these kinds in these states, of all where none is named. Each pair of kind and state is read from the end of its
- * own stretch of the index, so that a rare one costs no more than a common one.
+ * Ids of the newest runs of these kinds in these states, of all where none is named. Each pair of kind and state is
+ * read from the end of its own stretch of the index, so that a rare one costs no more than a common one.
  */
-function newestOf(kinds: readonly RunKind[], statuses: readonly RunStatus[], after: string | undefined, limit: number): Prisma.Sql {
+function newestOf(
+  kinds: readonly RunKind[],
+  statuses: readonly RunStatus[],
+  after: string | undefined,
+  limit: number,
+): Prisma.Sql {
   const behind = after === undefined ? Prisma.empty : Prisma.sql`AND id < ${after}::uuid`;
   return Prisma.sql`
     SELECT run.id FROM unnest(${kinds.length === 0 ? [...RUN_KINDS] : [...new Set(kinds)]}::"RunKind"[]) AS of_kind, unnest(${statuses.length === 0 ? [...RUN_STATUSES] : [...new Set(statuses)]}::"RunStatus"[]) AS in_status,
@@ -368,7 +477,12 @@ function toRecord(row: RunRow): RunRecord {
     failure:
       row.failureClass === null
         ? null
-        : { class: row.failureClass, code: row.failureCode ?? 'INTERNAL', message: row.failureMessage ?? '', hint: row.failureHint },
+        : {
+            class: row.failureClass,
+            code: row.failureCode ?? 'INTERNAL',
+            message: row.failureMessage ?? '',
+            hint: row.failureHint,
+          },
     environment: row.environment,
     launchedBy: row.launchedBy,
     deviceId: row.deviceId,

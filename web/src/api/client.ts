@@ -9,7 +9,12 @@ export class ApiError extends Error {
   readonly hint: string | null;
   readonly requestId: string | null;
 
-  constructor(facts: { readonly code: string; readonly message: string; readonly hint?: string | null; readonly requestId?: string | null }) {
+  constructor(facts: {
+    readonly code: string;
+    readonly message: string;
+    readonly hint?: string | null;
+    readonly requestId?: string | null;
+  }) {
     super(facts.message);
     this.name = 'ApiError';
     this.code = facts.code;
@@ -20,7 +25,10 @@ export class ApiError extends Error {
 
 interface Answer<Data> {
   readonly data?: Data | null;
-  readonly errors?: readonly { readonly message: string; readonly extensions?: { readonly code?: string; readonly hint?: string | null; readonly requestId?: string } }[];
+  readonly errors?: readonly {
+    readonly message: string;
+    readonly extensions?: { readonly code?: string; readonly hint?: string | null; readonly requestId?: string };
+  }[];
 }
 
 /** What it holds is as the operation's types say: the server answers by the schema that they were made from. */
@@ -33,12 +41,23 @@ function isAnswer<Data>(said: unknown): said is Answer<Data> {
  * @param key instead of the session's, to try one out.
  * @throws ApiError also where a part of the data came.
  */
-export async function request<Data, Variables>(document: TadaDocumentNode<Data, Variables>, variables: Variables, { signal, key }: { readonly signal?: AbortSignal; readonly key?: string } = {}): Promise<Data> {
-  return send<Data>(print(document), variables, { ...(signal === undefined ? {} : { signal }), ...(key === undefined ? {} : { key }) });
+export async function request<Data, Variables>(
+  document: TadaDocumentNode<Data, Variables>,
+  variables: Variables,
+  { signal, key }: { readonly signal?: AbortSignal; readonly key?: string } = {},
+): Promise<Data> {
+  return send<Data>(print(document), variables, {
+    ...(signal === undefined ? {} : { signal }),
+    ...(key === undefined ? {} : { key }),
+  });
 }
 
 /** The same for an operation that was put together here, as text. */
-export async function send<Data>(query: string, variables: unknown, { signal, key }: { readonly signal?: AbortSignal; readonly key?: string } = {}): Promise<Data> {
+export async function send<Data>(
+  query: string,
+  variables: unknown,
+  { signal, key }: { readonly signal?: AbortSignal; readonly key?: string } = {},
+): Promise<Data> {
   const response = await fetch('/graphql', {
     method: 'POST',
     headers: { 'content-type': 'application/json', ...authorization(key) },
@@ -46,12 +65,26 @@ export async function send<Data>(query: string, variables: unknown, { signal, ke
     ...(signal === undefined ? {} : { signal }),
   }).catch((error: unknown) => {
     if (signal?.aborted === true) throw error;
-    throw new ApiError({ code: 'UNREACHABLE', message: 'The server does not answer.', hint: 'See whether it runs (npm start), then try again.' });
+    throw new ApiError({
+      code: 'UNREACHABLE',
+      message: 'The server does not answer.',
+      hint: 'See whether it runs (npm start), then try again.',
+    });
   });
   const said: unknown = await response.json().catch(() => ({}));
   const answer: Answer<Data> = isAnswer<Data>(said) ? said : {};
   const [error] = answer.errors ?? [];
-  if (error !== undefined) throw new ApiError({ code: error.extensions?.code ?? 'INTERNAL', message: error.message, hint: error.extensions?.hint ?? null, requestId: error.extensions?.requestId ?? null });
-  if (answer.data === undefined || answer.data === null) throw new ApiError({ code: 'INTERNAL', message: `The server answered with status ${response.status} and no data.` });
+  if (error !== undefined)
+    throw new ApiError({
+      code: error.extensions?.code ?? 'INTERNAL',
+      message: error.message,
+      hint: error.extensions?.hint ?? null,
+      requestId: error.extensions?.requestId ?? null,
+    });
+  if (answer.data === undefined || answer.data === null)
+    throw new ApiError({
+      code: 'INTERNAL',
+      message: `The server answered with status ${response.status} and no data.`,
+    });
   return answer.data;
 }

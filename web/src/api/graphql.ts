@@ -2,6 +2,10 @@
 import { initGraphQLTada } from 'gql.tada';
 import type { introspection } from '../generated/schema.d.ts';
 
-export const graphql = initGraphQLTada<{ introspection: introspection; disableMasking: true; scalars: { DateTime: string; JSON: unknown } }>();
+export const graphql = initGraphQLTada<{
+  introspection: introspection;
+  disableMasking: true;
+  scalars: { DateTime: string; JSON: unknown };
+}>();
 
 export type { FragmentOf, ResultOf, TadaDocumentNode, VariablesOf } from 'gql.tada';

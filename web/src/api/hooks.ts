@@ -1,5 +1,12 @@
 /** Data for components: cached, shared, fetched anew when the key changes. */
-import { keepPreviousData, useInfiniteQuery, useMutation, useQuery, useQueryClient, type UseQueryResult } from '@tanstack/react-query';
+import {
+  keepPreviousData,
+  useInfiniteQuery,
+  useMutation,
+  useQuery,
+  useQueryClient,
+  type UseQueryResult,
+} from '@tanstack/react-query';
 import { useCallback, useSyncExternalStore } from 'react';
 import { ApiError, request } from './client.ts';
 import type { TadaDocumentNode } from './graphql.ts';
@@ -17,7 +24,11 @@ export interface AskOptions {
 }
 
 /** The answer to a query. While variables change, the answer before stays in sight. */
-export function useAsk<Data, Variables>(document: TadaDocumentNode<Data, Variables>, variables: Variables, { enabled = true, refetchMs = false }: AskOptions = {}): UseQueryResult<Data> {
+export function useAsk<Data, Variables>(
+  document: TadaDocumentNode<Data, Variables>,
+  variables: Variables,
+  { enabled = true, refetchMs = false }: AskOptions = {},
+): UseQueryResult<Data> {
   const key = useKey();
   return useQuery({
     queryKey: [nameOf(document), variables, key],
@@ -71,5 +82,7 @@ export function isWorthRetrying(failureCount: number, error: Error): boolean {
 }
 
 function nameOf(document: TadaDocumentNode<unknown, never>): string {
-  return document.definitions.map((definition) => ('name' in definition ? (definition.name?.value ?? '') : '')).join(' ');
+  return document.definitions
+    .map((definition) => ('name' in definition ? (definition.name?.value ?? '') : ''))
+    .join(' ');
 }

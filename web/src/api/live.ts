@@ -8,7 +8,15 @@ import { authorization, onKeyChange } from './session.ts';
 
 export const RUN_EVENTS = graphql(`
   subscription RunEvents($runId: ID!, $after: Int) {
-    runEvents(runId: $runId, afterSequence: $after) { sequence at kind status progress message metrics }
+    runEvents(runId: $runId, afterSequence: $after) {
+      sequence
+      at
+      kind
+      status
+      progress
+      message
+      metrics
+    }
   }
 `);
 
@@ -39,11 +47,19 @@ const SHOW_EVERY_MS = 150;
  * Every event of a run from its first, then live until it has ended. The list is one and the same and grows.
  * @param runId undefined follows nothing.
  * `isOver` says that no more will come: the run has ended, or the feed broke off for good.
- * @param isKnownOver whether the server has said that the run has ended. One that had ended and was resumed is followed on.
+ * @param isKnownOver whether the server has said that the run has ended. One that had ended and was resumed is followed
+ * on.
  */
-export function useRunEvents(runId: string | undefined, isKnownOver: boolean): { readonly events: readonly RunEvent[]; readonly isOver: boolean } {
+export function useRunEvents(
+  runId: string | undefined,
+  isKnownOver: boolean,
+): { readonly events: readonly RunEvent[]; readonly isOver: boolean } {
   const [, show] = useReducer((count: number) => count + 1, 0);
-  const followed = useRef<{ runId: string | undefined; events: RunEvent[]; isOver: boolean }>({ runId: undefined, events: [], isOver: false });
+  const followed = useRef<{ runId: string | undefined; events: RunEvent[]; isOver: boolean }>({
+    runId: undefined,
+    events: [],
+    isOver: false,
+  });
   const key = useKey();
   if (followed.current.runId !== runId) followed.current = { runId, events: [], isOver: false };
 

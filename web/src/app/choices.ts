@@ -2,5 +2,11 @@
 
 export const DATASET_ORDERS = ['NAME', 'IMAGE_COUNT', 'PUBLISHED_YEAR', 'CREATED_AT', 'RELEVANCE'] as const;
 export const PROTOCOLS = ['LINEAR_PROBE', 'KNN', 'FINE_TUNE', 'REGRESSION'] as const;
-export const LAUNCHES = ['launchPretraining', 'launchEvaluation', 'importDatasetVersion', 'createDataset', 'importCheckpoint'] as const;
+export const LAUNCHES = [
+  'launchPretraining',
+  'launchEvaluation',
+  'importDatasetVersion',
+  'createDataset',
+  'importCheckpoint',
+] as const;
 export const AUDIT_OUTCOMES = ['DONE', 'REJECTED', 'DENIED', 'FAILED'] as const;

@@ -9,7 +9,10 @@ import { applyTheme, nextTheme, readTheme } from './theme.ts';
 
 export const FRAME = graphql(`
   query Frame {
-    viewer { name role }
+    viewer {
+      name
+      role
+    }
   }
 `);
 
@@ -24,12 +27,21 @@ export function Layout() {
   }, [pathname]);
   return (
     <>
-      <a className="skip" href="#main">Skip to the page</a>
+      <a className="skip" href="#main">
+        Skip to the page
+      </a>
       <header className="top">
         <Link to="/datasets" className="brand">
           <svg viewBox="0 0 32 32" aria-hidden="true">
             <rect width="32" height="32" rx="7" fill="#6d2a5b" />
-            <path d="M8 23V9.5h8.6a4.9 4.9 0 0 1 0 9.8H8" fill="none" stroke="#fbeef6" strokeWidth="3.2" strokeLinecap="round" strokeLinejoin="round" />
+            <path
+              d="M8 23V9.5h8.6a4.9 4.9 0 0 1 0 9.8H8"
+              fill="none"
+              stroke="#fbeef6"
+              strokeWidth="3.2"
+              strokeLinecap="round"
+              strokeLinejoin="round"
+            />
             <circle cx="23.2" cy="22.6" r="2.6" fill="#e39bc4" />
           </svg>
           Paraffin
@@ -78,7 +90,13 @@ function ThemeButton() {
     setTheme(next);
   };
   return (
-    <button type="button" className="plain" onClick={change} aria-label={`Colours: ${theme}. Change`} title={`Colours: ${theme}`}>
+    <button
+      type="button"
+      className="plain"
+      onClick={change}
+      aria-label={`Colours: ${theme}. Change`}
+      title={`Colours: ${theme}`}
+    >
       {theme === 'system' ? '◐' : theme === 'light' ? '☀' : '☾'}
     </button>
   );
@@ -87,11 +105,22 @@ function ThemeButton() {
 function Who() {
   const key = useKey();
   const frame = useAsk(FRAME, {});
-  if (key === null) return <Link to="/sign-in" className="button">Sign in</Link>;
+  if (key === null)
+    return (
+      <Link to="/sign-in" className="button">
+        Sign in
+      </Link>
+    );
   return (
     <>
-      {frame.data !== undefined && <span className="small soft">{frame.data.viewer.name} · {frame.data.viewer.role.toLowerCase()}</span>}
-      <button type="button" onClick={() => writeKey(null)}>Sign out</button>
+      {frame.data !== undefined && (
+        <span className="small soft">
+          {frame.data.viewer.name} · {frame.data.viewer.role.toLowerCase()}
+        </span>
+      )}
+      <button type="button" onClick={() => writeKey(null)}>
+        Sign out
+      </button>
     </>
   );
 }
@@ -109,7 +138,9 @@ export function RouteFailure({ error }: ErrorComponentProps) {
   return (
     <div className="stack">
       <Failure error={error instanceof Error ? error : new Error(String(error))} />
-      <button type="button" onClick={() => void router.invalidate()}>Try again</button>
+      <button type="button" onClick={() => void router.invalidate()}>
+        Try again
+      </button>
     </div>
   );
 }

@@ -1,6 +1,7 @@
 /**
- * Addresses and what they show. Everything that a page is set to stands in its address. The lists, where people begin, come with
- * the frame, so that they ask for their rows at once; the other pages come when they are gone to, or pointed at.
+ * Addresses and what they show. Everything that a page is set to stands in its address. The lists, where people begin,
+ * come with the frame, so that they ask for their rows at once; the other pages come when they are gone to, or pointed
+ * at.
  */
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from '@tanstack/react-router';
 import { DatasetsPage } from '../pages/datasets/list.tsx';
@@ -24,21 +25,22 @@ const homeRoute = createRoute({
 const datasetsRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/datasets',
-  validateSearch: (search: Search) => optional({
-    q: textOf(search['q']),
-    organ: listOf(search['organ']),
-    stain: listOf(search['stain']),
-    kind: listOf(search['kind']),
-    task: listOf(search['task']),
-    licence: listOf(search['licence']),
-    provenance: listOf(search['provenance']),
-    magnification: textOf(search['magnification']),
-    micronsPerPixel: textOf(search['micronsPerPixel']),
-    images: oneOf(['yes'], search['images']),
-    order: oneOf(DATASET_ORDERS, search['order']),
-    direction: oneOf(['ASC', 'DESC'], search['direction']),
-    view: oneOf(['table', 'cards'], search['view']),
-  }),
+  validateSearch: (search: Search) =>
+    optional({
+      q: textOf(search['q']),
+      organ: listOf(search['organ']),
+      stain: listOf(search['stain']),
+      kind: listOf(search['kind']),
+      task: listOf(search['task']),
+      licence: listOf(search['licence']),
+      provenance: listOf(search['provenance']),
+      magnification: textOf(search['magnification']),
+      micronsPerPixel: textOf(search['micronsPerPixel']),
+      images: oneOf(['yes'], search['images']),
+      order: oneOf(DATASET_ORDERS, search['order']),
+      direction: oneOf(['ASC', 'DESC'], search['direction']),
+      view: oneOf(['table', 'cards'], search['view']),
+    }),
   component: DatasetsPage,
 });
 
@@ -80,7 +82,8 @@ const modelRoute = createRoute({
 const leaderboardRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/leaderboard',
-  validateSearch: (search: Search) => optional({ version: textOf(search['version']), protocol: oneOf(PROTOCOLS, search['protocol']) }),
+  validateSearch: (search: Search) =>
+    optional({ version: textOf(search['version']), protocol: oneOf(PROTOCOLS, search['protocol']) }),
   component: LeaderboardPage,
 });
 
@@ -119,7 +122,8 @@ const keysRoute = createRoute({
 const auditRoute = createRoute({
   getParentRoute: () => rootRoute,
   path: '/audit',
-  validateSearch: (search: Search) => optional({ outcome: oneOf(AUDIT_OUTCOMES, search['outcome']), person: textOf(search['person']) }),
+  validateSearch: (search: Search) =>
+    optional({ outcome: oneOf(AUDIT_OUTCOMES, search['outcome']), person: textOf(search['person']) }),
   component: lazyRouteComponent(() => import('../pages/audit/page.tsx'), 'AuditPage'),
 });
 
@@ -131,7 +135,22 @@ const signInRoute = createRoute({
 });
 
 export const router = createRouter({
-  routeTree: rootRoute.addChildren([homeRoute, datasetsRoute, datasetRoute, runsRoute, runRoute, modelsRoute, modelRoute, leaderboardRoute, evaluationRoute, newRoute, explorerRoute, keysRoute, auditRoute, signInRoute]),
+  routeTree: rootRoute.addChildren([
+    homeRoute,
+    datasetsRoute,
+    datasetRoute,
+    runsRoute,
+    runRoute,
+    modelsRoute,
+    modelRoute,
+    leaderboardRoute,
+    evaluationRoute,
+    newRoute,
+    explorerRoute,
+    keysRoute,
+    auditRoute,
+    signInRoute,
+  ]),
   parseSearch,
   stringifySearch,
   defaultPreload: 'intent',

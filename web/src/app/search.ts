@@ -1,4 +1,7 @@
-/** The part of an address after the question mark: names and values as people would write them, `?organ=BREAST&organ=LUNG`. */
+/**
+ * The part of an address after the question mark: names and values as people would write them,
+ * `?organ=BREAST&organ=LUNG`.
+ */
 
 export type Search = Readonly<Record<string, string | readonly string[] | undefined>>;
 

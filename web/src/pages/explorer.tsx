@@ -27,7 +27,10 @@ export function ExplorerPage() {
       createGraphiQLFetcher({
         url: '/graphql',
         headers: authorization(key),
-        wsClient: createClient({ url: `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/graphql`, connectionParams: () => authorization() }),
+        wsClient: createClient({
+          url: `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/graphql`,
+          connectionParams: () => authorization(),
+        }),
       }),
     [key],
   );

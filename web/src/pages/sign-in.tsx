@@ -30,17 +30,24 @@ export function SignInPage() {
   };
 
   return (
-    <form className="sheet" style={{ maxWidth: '32rem', width: '100%', margin: '2rem auto' }} onSubmit={(event) => void submit(event)}>
+    <form
+      className="sheet"
+      style={{ maxWidth: '32rem', width: '100%', margin: '2rem auto' }}
+      onSubmit={(event) => void submit(event)}
+    >
       <h1>Sign in</h1>
       <p className="soft">
-        Reading may be open; whatever changes something needs a key. The first one is in the file <code>admin-key</code> of the server's data directory: <code>cat .paraffin/admin-key</code>
+        Reading may be open; whatever changes something needs a key. The first one is in the file <code>admin-key</code>{' '}
+        of the server's data directory: <code>cat .paraffin/admin-key</code>
       </p>
       <label htmlFor="key">Key</label>
       <input id="key" name="key" type="password" autoComplete="off" required placeholder="pfn_…" spellCheck={false} />
       {error !== undefined && <Failure error={error} />}
       <div className="row between">
         <span className="soft small">Kept for this tab alone.</span>
-        <button type="submit" className="primary" disabled={isTrying}>Sign in</button>
+        <button type="submit" className="primary" disabled={isTrying}>
+          Sign in
+        </button>
       </div>
     </form>
   );

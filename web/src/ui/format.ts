@@ -47,12 +47,19 @@ export function duration(durationMs: number): string {
 
 /** LINEAR_PROBE as `linear probe`, macroF1 as it is. */
 export function words(name: string): string {
-  return /^[A-Z0-9_]+$/.test(name) && name.includes('_') ? name.toLowerCase().replaceAll('_', ' ') : /^[A-Z]{5,}$/.test(name) ? name.toLowerCase() : name;
+  return /^[A-Z0-9_]+$/.test(name) && name.includes('_')
+    ? name.toLowerCase().replaceAll('_', ' ')
+    : /^[A-Z]{5,}$/.test(name)
+      ? name.toLowerCase()
+      : name;
 }
 
 /** What is inside JSON under a path of names, e.g. `config.steps`. */
 export function inside(value: unknown, ...names: readonly string[]): unknown {
-  return names.reduce<unknown>((within, name) => (typeof within === 'object' && within !== null ? Reflect.get(within, name) : undefined), value);
+  return names.reduce<unknown>(
+    (within, name) => (typeof within === 'object' && within !== null ? Reflect.get(within, name) : undefined),
+    value,
+  );
 }
 
 function once<Value>(make: () => Value): () => Value {

@@ -25,16 +25,59 @@ export function axisOf(intervals: readonly Interval[]): Axis {
   return { min, max };
 }
 
-export function IntervalPicture({ interval, axis, baselines }: { readonly interval: Interval; readonly axis: Axis; readonly baselines: readonly { readonly name: string; readonly value: number }[] }) {
+export function IntervalPicture({
+  interval,
+  axis,
+  baselines,
+}: {
+  readonly interval: Interval;
+  readonly axis: Axis;
+  readonly baselines: readonly { readonly name: string; readonly value: number }[];
+}) {
   const x = (value: number): number => PAD + ((value - axis.min) / (axis.max - axis.min)) * (WIDTH - 2 * PAD);
   const said = `${score(interval.value)}${interval.low === null || interval.high === null ? '' : `, 95 % interval ${score(interval.low)} to ${score(interval.high)}`}${baselines.map((each) => `; ${each.name} ${score(each.value)}`).join('')}`;
   return (
-    <svg viewBox={`0 0 ${WIDTH} ${HEIGHT}`} width={WIDTH} height={HEIGHT} role="img" aria-label={said} style={{ maxWidth: '100%' }}>
+    <svg
+      viewBox={`0 0 ${WIDTH} ${HEIGHT}`}
+      width={WIDTH}
+      height={HEIGHT}
+      role="img"
+      aria-label={said}
+      style={{ maxWidth: '100%' }}
+    >
       <title>{said}</title>
       <line x1={x(axis.min)} x2={x(axis.max)} y1={HEIGHT / 2} y2={HEIGHT / 2} stroke="var(--line)" />
-      {baselines.map((each, index) => <line key={each.name} x1={x(each.value)} x2={x(each.value)} y1={2} y2={HEIGHT - 2} stroke="var(--warn)" strokeWidth={1.5} strokeDasharray={index === 0 ? '' : '3 2'} />)}
-      {interval.low !== null && interval.high !== null && <line x1={x(interval.low)} x2={x(interval.high)} y1={HEIGHT / 2} y2={HEIGHT / 2} stroke="var(--accent)" strokeWidth={3} strokeLinecap="round" />}
-      <circle cx={x(interval.value)} cy={HEIGHT / 2} r={4.5} fill="var(--accent)" stroke="var(--sheet)" strokeWidth={1.5} />
+      {baselines.map((each, index) => (
+        <line
+          key={each.name}
+          x1={x(each.value)}
+          x2={x(each.value)}
+          y1={2}
+          y2={HEIGHT - 2}
+          stroke="var(--warn)"
+          strokeWidth={1.5}
+          strokeDasharray={index === 0 ? '' : '3 2'}
+        />
+      ))}
+      {interval.low !== null && interval.high !== null && (
+        <line
+          x1={x(interval.low)}
+          x2={x(interval.high)}
+          y1={HEIGHT / 2}
+          y2={HEIGHT / 2}
+          stroke="var(--accent)"
+          strokeWidth={3}
+          strokeLinecap="round"
+        />
+      )}
+      <circle
+        cx={x(interval.value)}
+        cy={HEIGHT / 2}
+        r={4.5}
+        fill="var(--accent)"
+        stroke="var(--sheet)"
+        strokeWidth={1.5}
+      />
     </svg>
   );
 }
@@ -42,7 +85,8 @@ export function IntervalPicture({ interval, axis, baselines }: { readonly interv
 export function AxisNote({ axis, hasBaselines }: { readonly axis: Axis; readonly hasBaselines: boolean }) {
   return (
     <p className="soft small">
-      Axis from {axis.min.toFixed(1)} to {axis.max.toFixed(1)}. Dot: value; bar: 95 % interval of the bootstrap over groups{hasBaselines ? '; upright lines: a random encoder (whole) and colour statistics alone (dashed)' : ''}.
+      Axis from {axis.min.toFixed(1)} to {axis.max.toFixed(1)}. Dot: value; bar: 95 % interval of the bootstrap over
+      groups{hasBaselines ? '; upright lines: a random encoder (whole) and colour statistics alone (dashed)' : ''}.
     </p>
   );
 }

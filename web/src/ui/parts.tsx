@@ -5,7 +5,13 @@ import { useEffect, useState, type ReactNode } from 'react';
 import { ApiError } from '../api/client.ts';
 
 /** What a query gave, or why it gave nothing. */
-export function Loaded<Data>({ of, children }: { readonly of: UseQueryResult<Data>; readonly children: (data: Data) => ReactNode }) {
+export function Loaded<Data>({
+  of,
+  children,
+}: {
+  readonly of: UseQueryResult<Data>;
+  readonly children: (data: Data) => ReactNode;
+}) {
   if (of.data !== undefined) {
     return (
       <>
@@ -14,7 +20,13 @@ export function Loaded<Data>({ of, children }: { readonly of: UseQueryResult<Dat
       </>
     );
   }
-  return of.isError ? <Failure error={of.error} /> : <p className="soft" role="status">Loading …</p>;
+  return of.isError ? (
+    <Failure error={of.error} />
+  ) : (
+    <p className="soft" role="status">
+      Loading …
+    </p>
+  );
 }
 
 /** An error for the person who meets it: what, and what to do next. */
@@ -26,12 +38,17 @@ export function Failure({ error }: { readonly error: Error }) {
       <strong>{error.message}</strong>
       {needsKey ? (
         <span>
-          <Link to="/sign-in" search={{ from: location.pathname + location.search }}>Sign in with a key</Link> that may do this.
+          <Link to="/sign-in" search={{ from: location.pathname + location.search }}>
+            Sign in with a key
+          </Link>{' '}
+          that may do this.
         </span>
       ) : (
         hint !== null && <span>{hint}</span>
       )}
-      {error instanceof ApiError && error.requestId !== null && error.code === 'INTERNAL' && <span className="soft small">Request {error.requestId}</span>}
+      {error instanceof ApiError && error.requestId !== null && error.code === 'INTERNAL' && (
+        <span className="soft small">Request {error.requestId}</span>
+      )}
     </div>
   );
 }
@@ -68,12 +85,28 @@ export function Empty({ title, children }: { readonly title: string; readonly ch
 
 export type Tone = 'plain' | 'good' | 'bad' | 'warn' | 'busy' | 'accent';
 
-export function Tag({ tone = 'plain', title, children }: { readonly tone?: Tone; readonly title?: string; readonly children: ReactNode }) {
-  return <span className={`tag ${tone}`} {...(title === undefined ? {} : { title })}>{children}</span>;
+export function Tag({
+  tone = 'plain',
+  title,
+  children,
+}: {
+  readonly tone?: Tone;
+  readonly title?: string;
+  readonly children: ReactNode;
+}) {
+  return (
+    <span className={`tag ${tone}`} {...(title === undefined ? {} : { title })}>
+      {children}
+    </span>
+  );
 }
 
 export function Synthetic() {
-  return <span className="synthetic" title="Drawn by a program: never to be taken for tissue">SYNTHETIC</span>;
+  return (
+    <span className="synthetic" title="Drawn by a program: never to be taken for tissue">
+      SYNTHETIC
+    </span>
+  );
 }
 
 /** Names and what is known of them; what is not known says so. */
@@ -82,7 +115,11 @@ export function Facts({ children }: { readonly children: ReactNode }) {
 }
 
 export function Fact({ name, children }: { readonly name: ReactNode; readonly children: ReactNode }) {
-  const isUnknown = children === null || children === undefined || children === '' || (Array.isArray(children) && children.length === 0);
+  const isUnknown =
+    children === null ||
+    children === undefined ||
+    children === '' ||
+    (Array.isArray(children) && children.length === 0);
   return (
     <>
       <dt>{name}</dt>
@@ -95,7 +132,9 @@ export function Fact({ name, children }: { readonly name: ReactNode; readonly ch
 export function Snippet({ text, label }: { readonly text: string; readonly label: string }) {
   return (
     <div className="copied">
-      <pre tabIndex={0} aria-label={label}>{text}</pre>
+      <pre tabIndex={0} aria-label={label}>
+        {text}
+      </pre>
       <CopyButton text={text} />
     </div>
   );
@@ -129,15 +168,26 @@ export function useTitle(title: string): void {
 }
 
 /** Horizontal bars with a number each, longest first as given. */
-export function Bars({ items, unit }: { readonly items: readonly { readonly label: string; readonly value: number }[]; readonly unit: string }) {
+export function Bars({
+  items,
+  unit,
+}: {
+  readonly items: readonly { readonly label: string; readonly value: number }[];
+  readonly unit: string;
+}) {
   const most = Math.max(1, ...items.map((item) => item.value));
   return (
     <ul className="stack" style={{ gap: '0.3rem' }}>
       {items.map(({ label, value }) => (
         <li key={label} className="bar">
           <span className="wrap">{label}</span>
-          <span className="track" aria-hidden="true"><span style={{ width: `${(100 * value) / most}%` }} /></span>
-          <span className="number">{value.toLocaleString('en-GB')}<span className="hidden"> {unit}</span></span>
+          <span className="track" aria-hidden="true">
+            <span style={{ width: `${(100 * value) / most}%` }} />
+          </span>
+          <span className="number">
+            {value.toLocaleString('en-GB')}
+            <span className="hidden"> {unit}</span>
+          </span>
         </li>
       ))}
     </ul>
@@ -146,7 +196,14 @@ export function Bars({ items, unit }: { readonly items: readonly { readonly labe
 
 export function Progress({ value, state }: { readonly value: number; readonly state: 'busy' | 'done' | 'ended' }) {
   return (
-    <div className={`progress ${state}`} role="progressbar" aria-label="Progress" aria-valuemin={0} aria-valuemax={100} aria-valuenow={Math.round(value * 100)}>
+    <div
+      className={`progress ${state}`}
+      role="progressbar"
+      aria-label="Progress"
+      aria-valuemin={0}
+      aria-valuemax={100}
+      aria-valuenow={Math.round(value * 100)}
+    >
       <span style={{ width: `${value * 100}%` }} />
     </div>
   );

@@ -61,7 +61,12 @@ export function SeriesChart({ title, meaning, series, level }: SeriesChartProps)
     <figure className="sheet chart">
       <figcaption>
         <h3>{title}</h3>
-        <span className="soft small">{meaning} {series.map((each) => <SeriesEnds key={each.label} of={each} isAlone={series.length === 1} />)}</span>
+        <span className="soft small">
+          {meaning}{' '}
+          {series.map((each) => (
+            <SeriesEnds key={each.label} of={each} isAlone={series.length === 1} />
+          ))}
+        </span>
       </figcaption>
       <div className="canvas" ref={host} aria-hidden="true" />
     </figure>
@@ -73,12 +78,24 @@ function SeriesEnds({ of: { label, values }, isAlone }: { readonly of: Series; r
   const first = values[0];
   const last = values.at(-1);
   if (first === undefined || last === undefined) return <span>No value yet. </span>;
-  return <span>{isAlone ? '' : `${label}: `}<strong>{short(first)} → {short(last)}</strong> </span>;
+  return (
+    <span>
+      {isAlone ? '' : `${label}: `}
+      <strong>
+        {short(first)} → {short(last)}
+      </strong>{' '}
+    </span>
+  );
 }
 
 function alignedData(series: readonly Series[], level: number | undefined): uPlot.AlignedData {
   const tables = series.map((each): uPlot.AlignedData => [[...each.steps], [...each.values]]);
-  const joined = tables.length === 1 && tables[0] !== undefined ? tables[0] : tables.length === 0 ? ([[]] satisfies uPlot.AlignedData) : uPlot.join(tables);
+  const joined =
+    tables.length === 1 && tables[0] !== undefined
+      ? tables[0]
+      : tables.length === 0
+        ? ([[]] satisfies uPlot.AlignedData)
+        : uPlot.join(tables);
   return level === undefined ? joined : [joined[0], ...joined.slice(1), Array.from(joined[0], () => level)];
 }
 
@@ -92,11 +109,21 @@ function optionsFor(element: HTMLElement, labels: readonly string[], levelLabel:
     legend: { show: labels.length > 1 || levelLabel !== undefined, live: false },
     cursor: { drag: { x: true, y: false } },
     scales: { x: { time: false } },
-    axes: [{ ...axis, size: 28 }, { ...axis, size: 56, values: (_plot, splits) => splits.map((value) => short(value)) }],
+    axes: [
+      { ...axis, size: 28 },
+      { ...axis, size: 56, values: (_plot, splits) => splits.map((value) => short(value)) },
+    ],
     series: [
       { label: 'step' },
-      ...labels.map((label, index) => ({ label, stroke: colour(COLOURS[index % COLOURS.length] ?? '--accent'), width: 1.5, spanGaps: true })),
-      ...(levelLabel === undefined ? [] : [{ label: levelLabel, stroke: colour('--warn'), width: 1, dash: [5, 4], points: { show: false } }]),
+      ...labels.map((label, index) => ({
+        label,
+        stroke: colour(COLOURS[index % COLOURS.length] ?? '--accent'),
+        width: 1.5,
+        spanGaps: true,
+      })),
+      ...(levelLabel === undefined
+        ? []
+        : [{ label: levelLabel, stroke: colour('--warn'), width: 1, dash: [5, 4], points: { show: false } }]),
     ],
   };
 }

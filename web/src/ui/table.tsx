@@ -1,6 +1,15 @@
 /** Tables: columns said once, sorted by their heads. */
 import { useDeferredValue } from 'react';
-import { createColumnHelper, createSortedRowModel, rowSortingFeature, sortFns, tableFeatures, useTable, type ColumnDef, type SortingState } from '@tanstack/react-table';
+import {
+  createColumnHelper,
+  createSortedRowModel,
+  rowSortingFeature,
+  sortFns,
+  tableFeatures,
+  useTable,
+  type ColumnDef,
+  type SortingState,
+} from '@tanstack/react-table';
 
 const features = tableFeatures({ rowSortingFeature, sortedRowModel: createSortedRowModel(), sortFns });
 
@@ -20,14 +29,23 @@ export interface DataTableProps<Row extends object> {
   readonly idOf: (row: Row) => string;
   /** Columns with numbers, set to the right. */
   readonly numbers?: readonly string[];
-  /** Where the server sorts: the order that the rows have, and how to ask for another. Otherwise rows are sorted here. */
+  /**
+   * Where the server sorts: the order that the rows have, and how to ask for another. Otherwise rows are sorted here.
+   */
   readonly order?: { readonly sorting: Sorting; readonly change: (sorting: Sorting) => void };
 }
 
 /** As many as fill a window. */
 const ROWS_AT_FIRST = 15;
 
-export function DataTable<Row extends object>({ caption, rows, columns, idOf, numbers = [], order }: DataTableProps<Row>) {
+export function DataTable<Row extends object>({
+  caption,
+  rows,
+  columns,
+  idOf,
+  numbers = [],
+  order,
+}: DataTableProps<Row>) {
   // What fills a window is drawn first; the rest follows when that is seen.
   const drawn = useDeferredValue(rows, rows.slice(0, ROWS_AT_FIRST));
   const table = useTable({
@@ -41,7 +59,8 @@ export function DataTable<Row extends object>({ caption, rows, columns, idOf, nu
       : {
           manualSorting: true,
           state: { sorting: order.sorting },
-          onSortingChange: (change: Sorting | ((before: Sorting) => Sorting)) => order.change(typeof change === 'function' ? change(order.sorting) : change),
+          onSortingChange: (change: Sorting | ((before: Sorting) => Sorting)) =>
+            order.change(typeof change === 'function' ? change(order.sorting) : change),
         }),
   });
   const classOf = (id: string): string => (numbers.includes(id) ? 'number' : '');
@@ -55,7 +74,12 @@ export function DataTable<Row extends object>({ caption, rows, columns, idOf, nu
               {group.headers.map((header) => {
                 const sorted = header.column.getIsSorted();
                 return (
-                  <th key={header.id} scope="col" className={classOf(header.column.id)} {...(sorted === false ? {} : { 'aria-sort': sorted === 'asc' ? 'ascending' : 'descending' })}>
+                  <th
+                    key={header.id}
+                    scope="col"
+                    className={classOf(header.column.id)}
+                    {...(sorted === false ? {} : { 'aria-sort': sorted === 'asc' ? 'ascending' : 'descending' })}
+                  >
                     {header.column.getCanSort() ? (
                       <button type="button" onClick={header.column.getToggleSortingHandler()}>
                         <table.FlexRender header={header} />

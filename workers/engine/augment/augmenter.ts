@@ -9,12 +9,16 @@ import { COLOUR_OPS, drawView, type ColourOp, type ViewParameters } from './para
 
 export interface Augmenter {
   /**
-   * Two views of every image, normalised to -1..1 (mean and standard deviation 0.5): `[2N, imageSizePx, imageSizePx, 3]` float32, first all
-   * first views, then all second views. Images are `[N, S, S, 3]`, 0..255, int32 or float32. The same state of `random` gives the same views.
-   * The result is the caller's to dispose. Throws RangeError for images that are not square or not RGB.
+   * Two views of every image, normalised to -1..1 (mean and standard deviation 0.5): `[2N, imageSizePx, imageSizePx,
+   * 3]` float32, first all first views, then all second views. Images are `[N, S, S, 3]`, 0..255, int32 or float32. The
+   * same state of `random` gives the same views. The result is the caller's to dispose. Throws RangeError for images
+   * that are not square or not RGB.
    */
   views(images: Tensor4D, random: Random): Tensor4D;
-  /** The dice of those views for `imageCount` images of `sourceSizePx` px, thrown once, so that the views can be made in parts. */
+  /**
+   * The dice of those views for `imageCount` images of `sourceSizePx` px, thrown once, so that the views can be made in
+   * parts.
+   */
   draw(imageCount: number, sourceSizePx: number, random: Random): DrawnViews;
 }
 
@@ -26,16 +30,22 @@ export interface DrawnViews {
 
 /** Throws RangeError when imageSizePx is not an integer from 8. */
 export function createAugmenter(config: AugmentationConfig, imageSizePx: number): Augmenter {
-  if (!Number.isSafeInteger(imageSizePx) || imageSizePx < 8) throw new RangeError(`imageSizePx must be an integer from 8, not ${imageSizePx}.`);
+  if (!Number.isSafeInteger(imageSizePx) || imageSizePx < 8)
+    throw new RangeError(`imageSizePx must be an integer from 8, not ${imageSizePx}.`);
   const draw: Augmenter['draw'] = (imageCount, sourceSizePx, random) => {
-    const parameters = Array.from({ length: 2 * imageCount }, () => drawView(config, sourceSizePx, imageSizePx, random));
-    // One order for the batch, where torchvision draws one for each image: it keeps every operation one op over the whole batch.
+    const parameters = Array.from({ length: 2 * imageCount }, () =>
+      drawView(config, sourceSizePx, imageSizePx, random),
+    );
+    // One order for the batch, where torchvision draws one for each image: it keeps every operation one op over the
+    // whole batch.
     const order = random.shuffled(COLOUR_OPS);
     return {
       make: (images, start) => {
         const [count, height, width, channelCount] = images.shape;
         if (height !== sourceSizePx || width !== sourceSizePx || channelCount !== 3) {
-          throw new RangeError(`Images must be [N, S, S, 3] with S = ${sourceSizePx}, not [${images.shape.join(', ')}].`);
+          throw new RangeError(
+            `Images must be [N, S, S, 3] with S = ${sourceSizePx}, not [${images.shape.join(', ')}].`,
+          );
         }
         const part = [start, imageCount + start].flatMap((first) => parameters.slice(first, first + count));
         return renderViews(images, part, order, imageSizePx);
@@ -46,7 +56,12 @@ export function createAugmenter(config: AugmentationConfig, imageSizePx: number)
 }
 
 /** Views from parameters that are already drawn: the first N for the first views, the next N for the second. */
-export function renderViews(images: Tensor4D, parameters: readonly ViewParameters[], order: readonly ColourOp[], imageSizePx: number): Tensor4D {
+export function renderViews(
+  images: Tensor4D,
+  parameters: readonly ViewParameters[],
+  order: readonly ColourOp[],
+  imageSizePx: number,
+): Tensor4D {
   return scoped(() => {
     const imageCount = images.shape[0];
     const source = tf.cast(images, 'float32');
@@ -55,9 +70,20 @@ export function renderViews(images: Tensor4D, parameters: readonly ViewParameter
       resampleViews(source, geometries.slice(0, imageCount), imageSizePx),
       resampleViews(source, geometries.slice(imageCount), imageSizePx),
     ]);
-    const jittered = jitterColours(asRank4(tf.mul(cropped, 1 / 255)), parameters.map((view) => view.colour), order);
-    const greyed = greyOut(jittered, parameters.map((view) => view.grey));
-    const blurred = gaussianBlur(greyed, parameters.map((view) => view.blurSigmaPx), blurKernelSizePx(imageSizePx));
+    const jittered = jitterColours(
+      asRank4(tf.mul(cropped, 1 / 255)),
+      parameters.map((view) => view.colour),
+      order,
+    );
+    const greyed = greyOut(
+      jittered,
+      parameters.map((view) => view.grey),
+    );
+    const blurred = gaussianBlur(
+      greyed,
+      parameters.map((view) => view.blurSigmaPx),
+      blurKernelSizePx(imageSizePx),
+    );
     return asRank4(tf.sub(tf.mul(blurred, 2), 1));
   });
 }

@@ -9,15 +9,19 @@ export function blurKernelSizePx(imageSizePx: number): number {
 }
 
 /**
- * As torchvision's GaussianBlur (separable, reflected borders) on images `[N, H, W, 3]` float32. Sigma 0 leaves an image as it is, and such
- * images cost nothing.
+ * As torchvision's GaussianBlur (separable, reflected borders) on images `[N, H, W, 3]` float32. Sigma 0 leaves an
+ * image as it is, and such images cost nothing.
  */
 export function gaussianBlur(images: Tensor4D, sigmasPx: readonly number[], kernelSizePx: number): Tensor4D {
   const blurred = [...sigmasPx.keys()].filter((index) => (sigmasPx[index] ?? 0) > 0);
   if (blurred.length === 0) return images.clone();
   const sharp = [...sigmasPx.keys()].filter((index) => (sigmasPx[index] ?? 0) <= 0);
   return scoped(() => {
-    const done = blurAll(asRank4(tf.gather(images, blurred)), blurred.map((index) => sigmasPx[index] ?? 0), kernelSizePx);
+    const done = blurAll(
+      asRank4(tf.gather(images, blurred)),
+      blurred.map((index) => sigmasPx[index] ?? 0),
+      kernelSizePx,
+    );
     if (sharp.length === 0) return done;
     const places = new Map([...blurred, ...sharp].map((index, place) => [index, place]));
     const order = Array.from(sigmasPx.keys(), (index) => places.get(index) ?? 0);
@@ -28,7 +32,8 @@ export function gaussianBlur(images: Tensor4D, sigmasPx: readonly number[], kern
 function blurAll(images: Tensor4D, sigmasPx: readonly number[], kernelSizePx: number): Tensor4D {
   const [imageCount, height, width] = images.shape;
   const radius = (kernelSizePx - 1) / 2;
-  // A depthwise convolution has one kernel for each channel: with the images side by side as channels, one for each image.
+  // A depthwise convolution has one kernel for each channel: with the images side by side as channels, one for each
+  // image.
   const asChannels = tf.reshape(tf.transpose(images, [1, 2, 0, 3]), [1, height, width, imageCount * 3]);
   const margins = tf.tensor2d([0, 0, radius, radius, radius, radius, 0, 0], [4, 2], 'int32');
   const padded = runOp('MirrorPad', MIRROR_PAD_ATTRS, [asChannels, margins]);

@@ -1,6 +1,6 @@
 /**
- * torchvision's colour operations over a batch, each image with its own factor: images `[N, H, W, 3]` float32 in 0..1, clipped to 0..1 after
- * every operation as torchvision does. All are compositions of a few TensorFlow ops.
+ * torchvision's colour operations over a batch, each image with its own factor: images `[N, H, W, 3]` float32 in 0..1,
+ * clipped to 0..1 after every operation as torchvision does. All are compositions of a few TensorFlow ops.
  */
 import { asRank4, runOp, scoped, T_FLOAT, tf, type Tensor4D } from '../tensorflow.ts';
 import { COLOUR_OPS, type ColourOp, type ViewColour } from './parameters.ts';
@@ -9,7 +9,11 @@ import { COLOUR_OPS, type ColourOp, type ViewColour } from './parameters.ts';
 const LUMA = [0.2989, 0.587, 0.114] as const;
 
 /** Applies the operations in the given order. An operation that would leave every image as it is, is left out. */
-export function jitterColours(images: Tensor4D, colours: readonly ViewColour[], order: readonly ColourOp[] = COLOUR_OPS): Tensor4D {
+export function jitterColours(
+  images: Tensor4D,
+  colours: readonly ViewColour[],
+  order: readonly ColourOp[] = COLOUR_OPS,
+): Tensor4D {
   return scoped(() =>
     order.reduce((current, op) => {
       const factors = colours.map((colour) => colour[op]);
@@ -21,7 +25,14 @@ export function jitterColours(images: Tensor4D, colours: readonly ViewColour[], 
 
 /** Grey where asked, three equal channels; the others as they are. */
 export function greyOut(images: Tensor4D, greys: readonly boolean[]): Tensor4D {
-  return scoped(() => (greys.some(Boolean) ? adjustSaturation(images, greys.map((grey) => (grey ? 0 : 1))) : images.clone()));
+  return scoped(() =>
+    greys.some(Boolean)
+      ? adjustSaturation(
+          images,
+          greys.map((grey) => (grey ? 0 : 1)),
+        )
+      : images.clone(),
+  );
 }
 
 function adjust(images: Tensor4D, op: ColourOp, factors: readonly number[]): Tensor4D {
@@ -57,7 +68,10 @@ function adjustSaturation(images: Tensor4D, factors: readonly number[]): Tensor4
 /** Turns the hue of HSV. */
 function adjustHue(images: Tensor4D, turns: readonly number[]): Tensor4D {
   const hsv = asRank4(runOp('RGBToHSV', [T_FLOAT], [images]));
-  const offsets = tf.tensor4d(turns.flatMap((turn) => [turn, 0, 0]), [turns.length, 1, 1, 3]);
+  const offsets = tf.tensor4d(
+    turns.flatMap((turn) => [turn, 0, 0]),
+    [turns.length, 1, 1, 3],
+  );
   const turned = tf.add(hsv, offsets);
   // Only the hue may leave 0..1; saturation and value of 1 must not wrap to 0.
   const wraps = tf.mul(tf.floor(turned), tf.tensor1d([1, 0, 0]));

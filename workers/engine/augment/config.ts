@@ -1,6 +1,8 @@
 /** What a SimCLR view may do to an image. Launches are checked where they are frozen (the runs module). */
 
-/** Defaults and meanings are those of SimCLR (Chen et al. 2020, appendix A), with the quarter turns that tissue allows. */
+/**
+ * Defaults and meanings are those of SimCLR (Chen et al. 2020, appendix A), with the quarter turns that tissue allows.
+ */
 export interface AugmentationConfig {
   /** Least part of the image's area that a crop keeps, in (0, 1]. */
   readonly cropScaleMin: number;

@@ -2,30 +2,46 @@
 import { asRank4, runOp, scoped, stringAttr, tf, typeAttr, type Tensor4D } from '../tensorflow.ts';
 import type { ViewGeometry } from './parameters.ts';
 
-const TRANSFORM_ATTRS = [typeAttr('dtype', 'float32'), stringAttr('interpolation', 'BILINEAR'), stringAttr('fill_mode', 'NEAREST')];
+const TRANSFORM_ATTRS = [
+  typeAttr('dtype', 'float32'),
+  stringAttr('interpolation', 'BILINEAR'),
+  stringAttr('fill_mode', 'NEAREST'),
+];
 
 /**
- * Views `[N, viewSizePx, viewSizePx, 3]` of images `[N, H, W, 3]` (float32), one geometry for each image, by bilinear interpolation between
- * pixel centres. A view that shrinks its crop more than twice would alias: keep sources within twice the view's side.
+ * Views `[N, viewSizePx, viewSizePx, 3]` of images `[N, H, W, 3]` (float32), one geometry for each image, by bilinear
+ * interpolation between pixel centres. A view that shrinks its crop more than twice would alias: keep sources within
+ * twice the view's side.
  */
 export function resampleViews(images: Tensor4D, geometries: readonly ViewGeometry[], viewSizePx: number): Tensor4D {
   return scoped(() => {
-    const transforms = tf.tensor2d(geometries.flatMap((geometry) => [...projectiveTransform(geometry, viewSizePx)]), [geometries.length, 8]);
+    const transforms = tf.tensor2d(
+      geometries.flatMap((geometry) => [...projectiveTransform(geometry, viewSizePx)]),
+      [geometries.length, 8],
+    );
     const outputShape = tf.tensor1d([viewSizePx, viewSizePx], 'int32');
-    return asRank4(runOp('ImageProjectiveTransformV3', TRANSFORM_ATTRS, [images, transforms, outputShape, tf.scalar(0)]));
+    return asRank4(
+      runOp('ImageProjectiveTransformV3', TRANSFORM_ATTRS, [images, transforms, outputShape, tf.scalar(0)]),
+    );
   });
 }
 
 /**
- * The eight numbers of ImageProjectiveTransformV3: it reads output pixel (x, y) at input (a0 x + a1 y + a2, b0 x + b1 y + b2), in pixel
- * indices, so that half a pixel stands between an index and its centre on both sides.
+ * The eight numbers of ImageProjectiveTransformV3: it reads output pixel (x, y) at input (a0 x + a1 y + a2, b0 x + b1 y
+ * + b2), in pixel indices, so that half a pixel stands between an index and its centre on both sides.
  */
 function projectiveTransform({ crop, flipped, quarterTurnCount }: ViewGeometry, viewSizePx: number): readonly number[] {
   // Where the view's unit square (u right, v down) lies in the crop's: undo the turn, then the mirror.
   const [uu, uv, u0, vu, vv, v0] = turnBack(quarterTurnCount);
   const mirror = flipped ? -1 : 1;
   const shift = flipped ? 1 : 0;
-  const row = (extent: number, start: number, byU: number, byV: number, constant: number): readonly [number, number, number] => {
+  const row = (
+    extent: number,
+    start: number,
+    byU: number,
+    byV: number,
+    constant: number,
+  ): readonly [number, number, number] => {
     const perX = (extent * byU) / viewSizePx;
     const perY = (extent * byV) / viewSizePx;
     return [perX, perY, start + extent * constant + (perX + perY) / 2 - 0.5];
@@ -39,7 +55,9 @@ function projectiveTransform({ crop, flipped, quarterTurnCount }: ViewGeometry, 
 }
 
 /** Rows (by u, by v, constant) of u and of v before counter-clockwise quarter turns. */
-function turnBack(quarterTurnCount: ViewGeometry['quarterTurnCount']): readonly [number, number, number, number, number, number] {
+function turnBack(
+  quarterTurnCount: ViewGeometry['quarterTurnCount'],
+): readonly [number, number, number, number, number, number] {
   switch (quarterTurnCount) {
     case 0:
       return [1, 0, 0, 0, 1, 0];

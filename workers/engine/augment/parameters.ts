@@ -1,4 +1,7 @@
-/** The dice of the augmentation: a few numbers for each view, drawn on the host, so that the device has nothing random in it. */
+/**
+ * The dice of the augmentation: a few numbers for each view, drawn on the host, so that the device has nothing random
+ * in it.
+ */
 import type { Random } from '../rng.ts';
 import type { AugmentationConfig } from './config.ts';
 
@@ -46,20 +49,31 @@ const UNCHANGED_COLOUR: ViewColour = { brightness: 1, contrast: 1, saturation: 1
 const BLUR_REFERENCE_SIZE_PX = 224;
 
 /** Draws one view of a square source. The same state of `random` gives the same view. */
-export function drawView(config: AugmentationConfig, sourceSizePx: number, viewSizePx: number, random: Random): ViewParameters {
+export function drawView(
+  config: AugmentationConfig,
+  sourceSizePx: number,
+  viewSizePx: number,
+  random: Random,
+): ViewParameters {
   return {
     geometry: {
       crop: drawCrop(config, sourceSizePx, random),
       flipped: config.flip && random.chance(0.5),
       quarterTurnCount: config.quarterTurns ? (QUARTER_TURN_COUNTS[random.integer(4)] ?? 0) : 0,
     },
-    colour: random.chance(config.colourJitterProbability) ? drawColour(config.colourJitterStrength, random) : UNCHANGED_COLOUR,
+    colour: random.chance(config.colourJitterProbability)
+      ? drawColour(config.colourJitterStrength, random)
+      : UNCHANGED_COLOUR,
     grey: random.chance(config.greyProbability),
-    blurSigmaPx: random.chance(config.blurProbability) ? (random.between(0.1, 2) * viewSizePx) / BLUR_REFERENCE_SIZE_PX : 0,
+    blurSigmaPx: random.chance(config.blurProbability)
+      ? (random.between(0.1, 2) * viewSizePx) / BLUR_REFERENCE_SIZE_PX
+      : 0,
   };
 }
 
-/** As torchvision's RandomResizedCrop: area uniform, aspect log-uniform in 3/4..4/3, ten tries, else the largest square. */
+/**
+ * As torchvision's RandomResizedCrop: area uniform, aspect log-uniform in 3/4..4/3, ten tries, else the largest square.
+ */
 function drawCrop(config: AugmentationConfig, sourceSizePx: number, random: Random): Crop {
   for (let attempt = 0; attempt < CROP_ATTEMPTS; attempt += 1) {
     const area = random.between(config.cropScaleMin, config.cropScaleMax) * sourceSizePx ** 2;
@@ -67,7 +81,12 @@ function drawCrop(config: AugmentationConfig, sourceSizePx: number, random: Rand
     const width = Math.sqrt(area * aspect);
     const height = Math.sqrt(area / aspect);
     if (width <= sourceSizePx && height <= sourceSizePx) {
-      return { left: random.between(0, sourceSizePx - width), top: random.between(0, sourceSizePx - height), width, height };
+      return {
+        left: random.between(0, sourceSizePx - width),
+        top: random.between(0, sourceSizePx - height),
+        width,
+        height,
+      };
     }
   }
   const size = sourceSizePx * Math.sqrt(config.cropScaleMax);
@@ -77,5 +96,10 @@ function drawCrop(config: AugmentationConfig, sourceSizePx: number, random: Rand
 
 function drawColour(strength: number, random: Random): ViewColour {
   const factor = (): number => random.between(Math.max(0, 1 - 0.8 * strength), 1 + 0.8 * strength);
-  return { brightness: factor(), contrast: factor(), saturation: factor(), hue: random.between(-0.2 * strength, 0.2 * strength) };
+  return {
+    brightness: factor(),
+    contrast: factor(),
+    saturation: factor(),
+    hue: random.between(-0.2 * strength, 0.2 * strength),
+  };
 }

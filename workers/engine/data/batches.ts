@@ -51,8 +51,8 @@ export interface EvaluationImages extends AsyncIterable<DecodedBatch> {
 }
 
 /**
- * Endless shuffled batches. The order is a pure function of the seed and the step. Throws ImageDataError BAD_OPTION or TOO_FEW_IMAGES
- * here; what is wrong with the shards is thrown by next().
+ * Endless shuffled batches. The order is a pure function of the seed and the step. Throws ImageDataError BAD_OPTION or
+ * TOO_FEW_IMAGES here; what is wrong with the shards is thrown by next().
  */
 export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatches {
   const { datasets, sampling, batchSize, sourceSizePx, seed } = options;
@@ -62,7 +62,16 @@ export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatc
   checkStartStep(startStep);
   // Made here for its checks only: a wrong option is refused before a thread starts.
   createSampleOrder({ datasets: datasets.map(withoutOrder), sampling, batchSize, seed, startStep: 0 });
-  const reader = openReader({ kind: 'TRAINING', datasets, sampling, batchSize, sourceSizePx, seed, startStep, cacheByteLimit });
+  const reader = openReader({
+    kind: 'TRAINING',
+    datasets,
+    sampling,
+    batchSize,
+    sourceSizePx,
+    seed,
+    startStep,
+    cacheByteLimit,
+  });
   return {
     next: async () => {
       const batch = await reader.next();
@@ -73,7 +82,10 @@ export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatc
   };
 }
 
-/** Every image once, in the order given; the last batch may be smaller. Throws ImageDataError BAD_OPTION here, the rest by next(). */
+/**
+ * Every image once, in the order given; the last batch may be smaller. Throws ImageDataError BAD_OPTION here, the rest
+ * by next().
+ */
 export function openEvaluationImages(options: EvaluationImageOptions): EvaluationImages {
   const { shardPaths, images, batchSize, imageSizePx, resizeRule } = options;
   checkSizePx('imageSizePx', imageSizePx);
@@ -131,7 +143,12 @@ function openReader(reading: Reading): Reader {
     }
   });
   worker.on('error', (error) => {
-    end({ error: new ImageDataError('READER_DIED', `The decoding thread died: ${error instanceof Error ? error.message : String(error)}`) });
+    end({
+      error: new ImageDataError(
+        'READER_DIED',
+        `The decoding thread died: ${error instanceof Error ? error.message : String(error)}`,
+      ),
+    });
   });
   const exited = new Promise<void>((resolve) => {
     worker.on('exit', () => {
@@ -162,7 +179,11 @@ function openReader(reading: Reading): Reader {
   };
 }
 
-function withoutOrder({ imageCount, weight, maxImages }: ShardedDataset): Pick<ShardedDataset, 'imageCount' | 'weight' | 'maxImages'> {
+function withoutOrder({
+  imageCount,
+  weight,
+  maxImages,
+}: ShardedDataset): Pick<ShardedDataset, 'imageCount' | 'weight' | 'maxImages'> {
   return { imageCount, weight, maxImages };
 }
 

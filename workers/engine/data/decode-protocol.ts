@@ -48,4 +48,9 @@ export interface DecodedBatch {
 export type DecodeReply =
   | { readonly kind: 'BATCH'; readonly batch: DecodedBatch }
   | { readonly kind: 'END' }
-  | { readonly kind: 'FAILED'; readonly code: ImageDataErrorCode; readonly message: string; readonly place: ImageDataErrorPlace };
+  | {
+      readonly kind: 'FAILED';
+      readonly code: ImageDataErrorCode;
+      readonly message: string;
+      readonly place: ImageDataErrorPlace;
+    };

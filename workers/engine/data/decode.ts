@@ -2,12 +2,16 @@
 import sharp from 'sharp';
 import { ImageDataError } from './errors.ts';
 
-/** A patch is at most a few thousand pixels wide; what claims more is an attack or a slide, and neither belongs in a shard. */
+/**
+ * A patch is at most a few thousand pixels wide; what claims more is an attack or a slide, and neither belongs in a
+ * shard.
+ */
 export const IMAGE_PIXELS_MAX = 64 * 1024 * 1024;
 
 /**
- * FAST may let the JPEG decoder shrink while it decodes (views are cropped and blurred anyway). EXACT decodes whole and resizes by an antialiased
- * bilinear filter, as the input contract says; an image that has the size already is passed on unchanged.
+ * FAST may let the JPEG decoder shrink while it decodes (views are cropped and blurred anyway). EXACT decodes whole and
+ * resizes by an antialiased bilinear filter, as the input contract says; an image that has the size already is passed
+ * on unchanged.
  */
 export type DecodeQuality = 'FAST' | 'EXACT';
 
@@ -15,13 +19,29 @@ export type DecodeQuality = 'FAST' | 'EXACT';
 export type ResizeRule = 'SHORT_SIDE_THEN_CENTRE_CROP' | 'STRETCH';
 
 /**
- * The image as a square of `sizePx`: RGB, uint8, `[sizePx, sizePx, 3]`. Transparent parts become white, as the empty slide is.
- * Throws ImageDataError IMAGE_UNREADABLE naming the key (truncated, not an image, too many pixels).
+ * The image as a square of `sizePx`: RGB, uint8, `[sizePx, sizePx, 3]`. Transparent parts become white, as the empty
+ * slide is. Throws ImageDataError IMAGE_UNREADABLE naming the key (truncated, not an image, too many pixels).
  */
-export async function decodeSquare(bytes: Buffer, sizePx: number, quality: DecodeQuality, key: string, resizeRule: ResizeRule = 'SHORT_SIDE_THEN_CENTRE_CROP'): Promise<Uint8Array> {
+export async function decodeSquare(
+  bytes: Buffer,
+  sizePx: number,
+  quality: DecodeQuality,
+  key: string,
+  resizeRule: ResizeRule = 'SHORT_SIDE_THEN_CENTRE_CROP',
+): Promise<Uint8Array> {
   try {
-    const image = sharp(bytes, { limitInputPixels: IMAGE_PIXELS_MAX, sequentialRead: true, failOn: 'warning', pages: 1 })
-      .resize(sizePx, sizePx, { fit: resizeRule === 'STRETCH' ? 'fill' : 'cover', position: 'centre', kernel: 'linear', fastShrinkOnLoad: quality === 'FAST' })
+    const image = sharp(bytes, {
+      limitInputPixels: IMAGE_PIXELS_MAX,
+      sequentialRead: true,
+      failOn: 'warning',
+      pages: 1,
+    })
+      .resize(sizePx, sizePx, {
+        fit: resizeRule === 'STRETCH' ? 'fill' : 'cover',
+        position: 'centre',
+        kernel: 'linear',
+        fastShrinkOnLoad: quality === 'FAST',
+      })
       .flatten({ background: '#ffffff' })
       .toColourspace('srgb');
     const { data, info } = await image.raw({ depth: 'uchar' }).toBuffer({ resolveWithObject: true });

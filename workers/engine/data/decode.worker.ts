@@ -1,11 +1,14 @@
-/** The decoding thread: TensorFlow's kernels block the main thread's event loop, so that reading has a loop of its own. */
+/**
+ * The decoding thread: TensorFlow's kernels block the main thread's event loop, so that reading has a loop of its own.
+ */
 import { parentPort, workerData } from 'node:worker_threads';
 import sharp from 'sharp';
 import { createDecoder, type Decoder } from './decoder.ts';
 import type { DecodeReply, DecodeRequest, Reading } from './decode-protocol.ts';
 import { ImageDataError } from './errors.ts';
 
-// One libvips thread for each decode: several images are decoded at once, which scales better than several threads on a small image.
+// One libvips thread for each decode: several images are decoded at once, which scales better than several threads on a
+// small image.
 sharp.concurrency(1);
 sharp.cache(false);
 
@@ -62,7 +65,8 @@ function send(reply: DecodeReply, transfer: readonly ArrayBuffer[]): void {
 }
 
 function failureOf(error: unknown): DecodeReply {
-  if (error instanceof ImageDataError) return { kind: 'FAILED', code: error.code, message: error.message, place: error.place };
+  if (error instanceof ImageDataError)
+    return { kind: 'FAILED', code: error.code, message: error.message, place: error.place };
   const why = error instanceof Error ? (error.stack ?? error.message) : String(error);
   return { kind: 'FAILED', code: 'READER_DIED', message: `The decoding thread failed: ${why}`, place: {} };
 }

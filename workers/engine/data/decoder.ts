@@ -1,4 +1,7 @@
-/** Makes the batches of one reading, one after another: finds bytes in shards, decodes them, and remembers pixels within a byte limit. */
+/**
+ * Makes the batches of one reading, one after another: finds bytes in shards, decodes them, and remembers pixels within
+ * a byte limit.
+ */
 import { basename } from 'node:path';
 import { decodeSquare, type DecodeQuality, type ResizeRule } from './decode.ts';
 import type { DecodedBatch, EvaluationReading, Reading, ShardedDataset, TrainingReading } from './decode-protocol.ts';
@@ -27,9 +30,21 @@ interface ImageRef {
 export function createDecoder(reading: Reading): Decoder {
   switch (reading.kind) {
     case 'TRAINING':
-      return decoderOf(trainingPlan(reading), reading.datasets.length, reading.sourceSizePx, { quality: 'FAST' }, reading.cacheByteLimit);
+      return decoderOf(
+        trainingPlan(reading),
+        reading.datasets.length,
+        reading.sourceSizePx,
+        { quality: 'FAST' },
+        reading.cacheByteLimit,
+      );
     case 'EVALUATION':
-      return decoderOf(evaluationPlan(reading), 1, reading.imageSizePx, { quality: 'EXACT', resizeRule: reading.resizeRule }, 0);
+      return decoderOf(
+        evaluationPlan(reading),
+        1,
+        reading.imageSizePx,
+        { quality: 'EXACT', resizeRule: reading.resizeRule },
+        0,
+      );
   }
 }
 
@@ -44,7 +59,13 @@ function decoderOf(
   const cache = createPixelCache(cacheByteLimit);
   const imageBytes = sizePx * sizePx * 3;
   const decodeInto = async (target: Uint8Array, ref: ImageRef): Promise<void> => {
-    const pixels = await decodeSquare(reader.read(ref.shardPath, ref.image), sizePx, quality, ref.image.key, resizeRule);
+    const pixels = await decodeSquare(
+      reader.read(ref.shardPath, ref.image),
+      sizePx,
+      quality,
+      ref.image.key,
+      resizeRule,
+    );
     target.set(pixels);
     cache.keep(ref.id, pixels);
   };
@@ -100,7 +121,9 @@ function indexDatasets(datasets: readonly ShardedDataset[]): ImageRef[][] {
 }
 
 function* evaluationPlan(reading: EvaluationReading): Generator<readonly ImageRef[], void> {
-  const imagesByShard = reading.shardPaths.map((shardPath) => new Map(indexShard(shardPath).images.map((image) => [image.key, image])));
+  const imagesByShard = reading.shardPaths.map(
+    (shardPath) => new Map(indexShard(shardPath).images.map((image) => [image.key, image])),
+  );
   const refs = reading.images.map(({ key, shard }, id) => {
     const shardPath = reading.shardPaths[shard];
     const image = imagesByShard[shard]?.get(key);
@@ -110,7 +133,8 @@ function* evaluationPlan(reading: EvaluationReading): Generator<readonly ImageRe
     }
     return { id, shardPath, image, datasetIndex: 0 };
   });
-  for (let start = 0; start < refs.length; start += reading.batchSize) yield refs.slice(start, start + reading.batchSize);
+  for (let start = 0; start < refs.length; start += reading.batchSize)
+    yield refs.slice(start, start + reading.batchSize);
 }
 
 interface PixelCache {
@@ -120,8 +144,8 @@ interface PixelCache {
 }
 
 /**
- * Keeps what comes first until it is full and never evicts: an epoch visits every image once, so evicting the oldest would always evict
- * what is needed next, while this serves the cached fraction of every epoch.
+ * Keeps what comes first until it is full and never evicts: an epoch visits every image once, so evicting the oldest
+ * would always evict what is needed next, while this serves the cached fraction of every epoch.
  */
 function createPixelCache(byteLimit: number): PixelCache {
   const kept = new Map<number, Uint8Array>();
@@ -139,7 +163,10 @@ function createPixelCache(byteLimit: number): PixelCache {
   };
 }
 
-/** Runs all tasks, `limit` at a time. After a failure no further task starts, and it rejects once the started ones have ended. */
+/**
+ * Runs all tasks, `limit` at a time. After a failure no further task starts, and it rejects once the started ones have
+ * ended.
+ */
 async function runBounded(tasks: readonly (() => Promise<void>)[], limit: number): Promise<void> {
   const waiting = tasks.values();
   const failures: unknown[] = [];

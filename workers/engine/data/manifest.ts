@@ -28,14 +28,16 @@ export function parseManifest(text: string): ManifestImage[] {
   return lines.map((line, index) => {
     const image = parseLine(line, index + 1);
     const { key } = image;
-    if (keys.has(key)) throw new ImageDataError('IMAGE_DUPLICATE', `Line ${index + 1} of the manifest names ${key} again.`, { key });
+    if (keys.has(key))
+      throw new ImageDataError('IMAGE_DUPLICATE', `Line ${index + 1} of the manifest names ${key} again.`, { key });
     keys.add(key);
     return image;
   });
 }
 
 function parseLine(line: string, lineNumber: number): ManifestImage {
-  const invalid = (what: string): ImageDataError => new ImageDataError('MANIFEST_INVALID', `Line ${lineNumber} of the manifest: ${what}.`);
+  const invalid = (what: string): ImageDataError =>
+    new ImageDataError('MANIFEST_INVALID', `Line ${lineNumber} of the manifest: ${what}.`);
   const fields = fieldsOf(line);
   if (fields === null) throw invalid('it is not a JSON object');
   const text = (name: string): string => {
@@ -46,7 +48,8 @@ function parseLine(line: string, lineNumber: number): ManifestImage {
   const textOrNull = (name: string): string | null => ((fields.get(name) ?? null) === null ? null : text(name));
   const count = (name: string): number => {
     const value = fields.get(name);
-    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0) throw invalid(`${name} must be an integer from 0`);
+    if (typeof value !== 'number' || !Number.isSafeInteger(value) || value < 0)
+      throw invalid(`${name} must be an integer from 0`);
     return value;
   };
   const sha256 = text('sha256');

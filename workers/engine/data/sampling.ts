@@ -1,7 +1,7 @@
 /**
- * Which images make the batch of a step: a pure function of (seed, step), so that a resumed run sees what an unbroken one would have seen.
- * Every dataset walks through random orders of its own images, each image once before any comes again; the shares of the datasets in a
- * batch follow the sampling strategy as closely as whole numbers allow.
+ * Which images make the batch of a step: a pure function of (seed, step), so that a resumed run sees what an unbroken
+ * one would have seen. Every dataset walks through random orders of its own images, each image once before any comes
+ * again; the shares of the datasets in a batch follow the sampling strategy as closely as whole numbers allow.
  */
 import { createRandom, type Random } from '../rng.ts';
 import { ImageDataError } from './errors.ts';
@@ -46,7 +46,9 @@ export function createSampleOrder(options: SampleOrderOptions): SampleOrder {
   checkOptions(options);
   const { datasets, batchSize } = options;
   const root = createRandom(options.seed).fork('sampling');
-  const walks = datasets.map((dataset, index) => createWalk(dataset.imageCount, usableCount(dataset), root.fork(`dataset ${index}`)));
+  const walks = datasets.map((dataset, index) =>
+    createWalk(dataset.imageCount, usableCount(dataset), root.fork(`dataset ${index}`)),
+  );
   const targets = batchTargets(options);
   const takenCounts = datasets.map(() => 0);
   let step = 0;
@@ -64,7 +66,9 @@ export function createSampleOrder(options: SampleOrderOptions): SampleOrder {
   return {
     next: () => {
       const order = root.fork(`step ${step}`);
-      const choices = takeStep().flatMap((images, datasetIndex) => Array.from(images, (imageIndex) => ({ datasetIndex, imageIndex })));
+      const choices = takeStep().flatMap((images, datasetIndex) =>
+        Array.from(images, (imageIndex) => ({ datasetIndex, imageIndex })),
+      );
       return order.shuffled(choices);
     },
   };
@@ -76,8 +80,9 @@ export function usableCount(dataset: SampledDataset): number {
 }
 
 /**
- * The mean number of images in a batch from each dataset, `[datasets]`, summing to batchSize. A dataset with fewer images than its share gives
- * all it has, and the others fill up, so that no batch holds an image twice (NT-Xent would push it away from itself).
+ * The mean number of images in a batch from each dataset, `[datasets]`, summing to batchSize. A dataset with fewer
+ * images than its share gives all it has, and the others fill up, so that no batch holds an image twice (NT-Xent would
+ * push it away from itself).
  */
 export function batchTargets(options: Pick<SampleOrderOptions, 'datasets' | 'sampling' | 'batchSize'>): number[] {
   const shares = options.datasets.map((dataset) => (dataset.weight ?? 1) * shareBase(dataset, options.sampling));
@@ -116,7 +121,13 @@ function usableOf(datasets: readonly SampledDataset[], index: number): number {
 }
 
 /** Whole numbers for one step that keep every dataset's running total next to its target. */
-function stepCounts(targets: readonly number[], taken: readonly number[], usable: readonly number[], step: number, batchSize: number): number[] {
+function stepCounts(
+  targets: readonly number[],
+  taken: readonly number[],
+  usable: readonly number[],
+  step: number,
+  batchSize: number,
+): number[] {
   const due = targets.map((target, index) => target * (step + 1) - (taken[index] ?? 0));
   // Sums of shares carry rounding of about 1e-12: without the small term a due count of 2.9999999 would floor to 2.
   const counts = due.map((value, index) => Math.min(Math.max(0, Math.floor(value + 1e-6)), usable[index] ?? 0));
@@ -139,9 +150,15 @@ interface Walk {
   take(count: number): Uint32Array;
 }
 
-/** Goes through random orders of 0..imageCount-1 (of a fixed random choice of `usable` of them), without repeats inside one take. */
+/**
+ * Goes through random orders of 0..imageCount-1 (of a fixed random choice of `usable` of them), without repeats inside
+ * one take.
+ */
 function createWalk(imageCount: number, usable: number, random: Random): Walk {
-  const chosen = shuffle(Uint32Array.from({ length: imageCount }, (_, index) => index), random.fork('choice')).slice(0, usable);
+  const chosen = shuffle(
+    Uint32Array.from({ length: imageCount }, (_, index) => index),
+    random.fork('choice'),
+  ).slice(0, usable);
   let cycle = 0;
   let position = 0;
   let order = shuffle(chosen.slice(), random.fork('cycle 0'));
@@ -156,7 +173,10 @@ function createWalk(imageCount: number, usable: number, random: Random): Walk {
       const fresh = shuffle(chosen.slice(), random.fork(`cycle ${cycle}`));
       // What this take has already used goes to the end of the new order.
       const used = new Set(tail);
-      order = Uint32Array.from([...fresh.filter((image) => !used.has(image)), ...fresh.filter((image) => used.has(image))]);
+      order = Uint32Array.from([
+        ...fresh.filter((image) => !used.has(image)),
+        ...fresh.filter((image) => used.has(image)),
+      ]);
       position = count - tail.length;
       taken.set(order.subarray(0, position), tail.length);
       return taken;
@@ -184,7 +204,8 @@ function checkOptions(options: SampleOrderOptions): void {
   if (!Number.isSafeInteger(options.seed)) refuse('seed', 'an integer');
   if (options.datasets.length === 0) refuse('datasets', 'at least one');
   for (const [index, { imageCount, weight = 1, maxImages = 1 }] of options.datasets.entries()) {
-    if (!Number.isSafeInteger(imageCount) || imageCount < 1) refuse(`datasets.${index}.imageCount`, 'a positive integer');
+    if (!Number.isSafeInteger(imageCount) || imageCount < 1)
+      refuse(`datasets.${index}.imageCount`, 'a positive integer');
     if (!Number.isFinite(weight) || weight <= 0) refuse(`datasets.${index}.weight`, 'a positive number');
     if (!Number.isSafeInteger(maxImages) || maxImages < 1) refuse(`datasets.${index}.maxImages`, 'a positive integer');
   }

@@ -1,6 +1,7 @@
 /**
- * Shards are plain tar files in the WebDataset manner: `{key}.jpg` beside `{key}.json`. A shard is walked once, header by header,
- * into an index of offsets; after that an image is one read at its offset, so that a shuffled epoch never opens a million files.
+ * Shards are plain tar files in the WebDataset manner: `{key}.jpg` beside `{key}.json`. A shard is walked once, header
+ * by header, into an index of offsets; after that an image is one read at its offset, so that a shuffled epoch never
+ * opens a million files.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { basename } from 'node:path';
@@ -27,9 +28,9 @@ export interface ShardIndex {
 }
 
 /**
- * Walks a shard's headers. Members that are not images (`.json`) are passed over.
- * Throws ImageDataError: SHARD_UNREADABLE, SHARD_TRUNCATED (a member or the end mark is cut off), SHARD_CORRUPT (a bad checksum, magic,
- * size or member type), IMAGE_DUPLICATE (a key twice).
+ * Walks a shard's headers. Members that are not images (`.json`) are passed over. Throws ImageDataError:
+ * SHARD_UNREADABLE, SHARD_TRUNCATED (a member or the end mark is cut off), SHARD_CORRUPT (a bad checksum, magic, size
+ * or member type), IMAGE_DUPLICATE (a key twice).
  */
 export function indexShard(shardPath: string): ShardIndex {
   const file = openShard(shardPath);
@@ -65,7 +66,10 @@ export function createShardReader(): ShardReader {
     read: (shardPath, image) => {
       const bytes = Buffer.allocUnsafe(image.byteSize);
       if (readFully(fileOf(shardPath), bytes, image.byteOffset) < image.byteSize) {
-        throw new ImageDataError('SHARD_TRUNCATED', `Shard ${basename(shardPath)} ends within image ${image.key}.`, { shardPath, key: image.key });
+        throw new ImageDataError('SHARD_TRUNCATED', `Shard ${basename(shardPath)} ends within image ${image.key}.`, {
+          shardPath,
+          key: image.key,
+        });
       }
       return bytes;
     },
@@ -80,14 +84,20 @@ function openShard(shardPath: string): number {
   try {
     return openSync(shardPath, 'r');
   } catch (error) {
-    throw new ImageDataError('SHARD_UNREADABLE', `Shard ${basename(shardPath)} can not be opened: ${messageOf(error)}`, { shardPath });
+    throw new ImageDataError(
+      'SHARD_UNREADABLE',
+      `Shard ${basename(shardPath)} can not be opened: ${messageOf(error)}`,
+      { shardPath },
+    );
   }
 }
 
 function walk(file: number, shardPath: string): ShardImage[] {
   const shardName = basename(shardPath);
   const corrupt = (byteOffset: number, what: string): ImageDataError =>
-    new ImageDataError('SHARD_CORRUPT', `Shard ${shardName} is not a sound tar file: ${what} at byte ${byteOffset}.`, { shardPath });
+    new ImageDataError('SHARD_CORRUPT', `Shard ${shardName} is not a sound tar file: ${what} at byte ${byteOffset}.`, {
+      shardPath,
+    });
   const truncated = (what: string): ImageDataError =>
     new ImageDataError('SHARD_TRUNCATED', `Shard ${shardName} is cut off: ${what}.`, { shardPath });
 
@@ -129,7 +139,10 @@ function walk(file: number, shardPath: string): ShardImage[] {
       const key = imageKeyOf(name);
       if (key !== null) {
         if (keys.has(key)) {
-          throw new ImageDataError('IMAGE_DUPLICATE', `Shard ${shardName} holds image ${key} twice.`, { shardPath, key });
+          throw new ImageDataError('IMAGE_DUPLICATE', `Shard ${shardName} holds image ${key} twice.`, {
+            shardPath,
+            key,
+          });
         }
         keys.add(key);
         images.push({ key, byteOffset: dataOffset, byteSize });
@@ -139,7 +152,9 @@ function walk(file: number, shardPath: string): ShardImage[] {
   }
 }
 
-/** The key of an image member, or null for another kind of member. The last dot divides, so that a key may hold dots. */
+/**
+ * The key of an image member, or null for another kind of member. The last dot divides, so that a key may hold dots.
+ */
 function imageKeyOf(name: string): string | null {
   const dot = name.lastIndexOf('.');
   return dot > 0 && IMAGE_EXTENSIONS.has(name.slice(dot + 1).toLowerCase()) ? name.slice(0, dot) : null;
@@ -166,7 +181,10 @@ function sizeOf(header: Buffer, pax: ReadonlyMap<string, string>): number | null
 
 /** An octal field, or null where it holds anything else (base-256 sizes above 8 GiB included: a shard is smaller). */
 function readOctal(header: Buffer, start: number, byteCount: number): number | null {
-  const text = header.toString('latin1', start, start + byteCount).replace(/[\0 ]+$/, '').trimStart();
+  const text = header
+    .toString('latin1', start, start + byteCount)
+    .replace(/[\0 ]+$/, '')
+    .trimStart();
   return /^[0-7]+$/.test(text) ? Number.parseInt(text, 8) : null;
 }
 

@@ -1,4 +1,7 @@
-/** Batch normalisation over N, H, W of NHWC images (Ioffe and Szegedy 2015, arXiv:1502.03167), as PyTorch's BatchNorm2d. Images may be bfloat16; scale, offset and statistics are float32. */
+/**
+ * Batch normalisation over N, H, W of NHWC images (Ioffe and Szegedy 2015, arXiv:1502.03167), as PyTorch's BatchNorm2d.
+ * Images may be bfloat16; scale, offset and statistics are float32.
+ */
 import { asRank4, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor4D } from '../tensorflow.ts';
 import { reluGradient } from './elementwise.ts';
@@ -20,11 +23,18 @@ export interface BatchNormTrace {
   readonly nextRunningVariance: Tensor;
 }
 
-/** Normalises by the batch's own statistics, then rectifies when asked: images [N, H, W, C] to the same shape. The state is left as it was. */
+/**
+ * Normalises by the batch's own statistics, then rectifies when asked: images [N, H, W, C] to the same shape. The state
+ * is left as it was.
+ */
 export function batchNormTraining(images: Tensor4D, state: BatchNormState, activation: Activation): BatchNormTrace {
-  const outputs = areOwnOpsFaster() && hasOwnBatchNorm(images) ? ownBatchNorm(images, state, activation) : fusedBatchNorm(images, state, activation, true);
+  const outputs =
+    areOwnOpsFaster() && hasOwnBatchNorm(images)
+      ? ownBatchNorm(images, state, activation)
+      : fusedBatchNorm(images, state, activation, true);
   const [output, nextRunningMean, nextRunningVariance, batchMean, batchVariance, reserve] = outputs;
-  if (!output || !nextRunningMean || !nextRunningVariance || !batchMean || !batchVariance) throw new Error('Batch norm gave too few outputs.');
+  if (!output || !nextRunningMean || !nextRunningVariance || !batchMean || !batchVariance)
+    throw new Error('Batch norm gave too few outputs.');
   return { output: asRank4(output), nextRunningMean, nextRunningVariance, batchMean, batchVariance, reserve };
 }
 
@@ -32,7 +42,12 @@ export function batchNormTraining(images: Tensor4D, state: BatchNormState, activ
 export type Statistics = 'RUNNING' | 'BATCH';
 
 /** Normalises without keeping anything for a gradient, then rectifies when asked. */
-export function batchNormInference(images: Tensor4D, state: BatchNormState, activation: Activation, statistics: Statistics): Tensor4D {
+export function batchNormInference(
+  images: Tensor4D,
+  state: BatchNormState,
+  activation: Activation,
+  statistics: Statistics,
+): Tensor4D {
   if (statistics === 'BATCH') {
     const { output, ...others } = batchNormTraining(images, state, activation);
     tf.dispose(Object.values(others).filter((tensor) => tensor !== undefined));
@@ -51,16 +66,37 @@ export interface BatchNormGradients {
 }
 
 /** The gradients of `batchNormTraining`; `outputGradient` is that of its output, after the ReLU where there is one. */
-export function batchNormGradient(images: Tensor4D, scale: Tensor, trace: BatchNormTrace, activation: Activation, outputGradient: Tensor4D): BatchNormGradients {
-  const [imagesGradient, scaleGradient, offsetGradient, ...others] = runGradient(images, scale, trace, activation, outputGradient);
-  if (!imagesGradient || !scaleGradient || !offsetGradient) throw new Error('The gradient of batch norm gave too few outputs.');
+export function batchNormGradient(
+  images: Tensor4D,
+  scale: Tensor,
+  trace: BatchNormTrace,
+  activation: Activation,
+  outputGradient: Tensor4D,
+): BatchNormGradients {
+  const [imagesGradient, scaleGradient, offsetGradient, ...others] = runGradient(
+    images,
+    scale,
+    trace,
+    activation,
+    outputGradient,
+  );
+  if (!imagesGradient || !scaleGradient || !offsetGradient)
+    throw new Error('The gradient of batch norm gave too few outputs.');
   tf.dispose(others);
   return { images: asRank4(imagesGradient), scale: scaleGradient, offset: offsetGradient };
 }
 
-function runGradient(images: Tensor4D, scale: Tensor, { output, batchMean, batchVariance, reserve }: BatchNormTrace, activation: Activation, outputGradient: Tensor4D): Tensor[] {
-  if (reserve === undefined) return ownBatchNormGradient(images, output, scale, batchMean, batchVariance, outputGradient, activation);
-  if (activation === 'NONE') return fusedBatchNormGradient(images, scale, batchMean, batchVariance, reserve, outputGradient);
+function runGradient(
+  images: Tensor4D,
+  scale: Tensor,
+  { output, batchMean, batchVariance, reserve }: BatchNormTrace,
+  activation: Activation,
+  outputGradient: Tensor4D,
+): Tensor[] {
+  if (reserve === undefined)
+    return ownBatchNormGradient(images, output, scale, batchMean, batchVariance, outputGradient, activation);
+  if (activation === 'NONE')
+    return fusedBatchNormGradient(images, scale, batchMean, batchVariance, reserve, outputGradient);
   const beforeRelu = reluGradient(outputGradient, output);
   const gradients = fusedBatchNormGradient(images, scale, batchMean, batchVariance, reserve, beforeRelu);
   beforeRelu.dispose();

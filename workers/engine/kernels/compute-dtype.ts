@@ -6,8 +6,8 @@ import { fusedBatchNorm } from './fused-batch-norm.ts';
 let computesInBfloat16: boolean | undefined;
 
 /**
- * True where this device can train in the dtype. oneDNN has no bfloat16 on processors without AVX-512, and batch norm, tried once with a 2x2 image, is the
- * first of its ops to say so.
+ * True where this device can train in the dtype. oneDNN has no bfloat16 on processors without AVX-512, and batch norm,
+ * tried once with a 2x2 image, is the first of its ops to say so.
  */
 export function canComputeIn(dtype: FloatDtype): boolean {
   if (dtype === 'float32') return true;
@@ -19,7 +19,14 @@ function canNormaliseBfloat16(): boolean {
   const statistics = tf.ones([2]);
   const image = scoped(() => castTo(tf.zeros([1, 2, 2, 2]), 'bfloat16'));
   try {
-    tf.dispose(fusedBatchNorm(asRank4(image), { scale: statistics, offset: statistics, runningMean: statistics, runningVariance: statistics }, 'RELU', true));
+    tf.dispose(
+      fusedBatchNorm(
+        asRank4(image),
+        { scale: statistics, offset: statistics, runningMean: statistics, runningVariance: statistics },
+        'RELU',
+        true,
+      ),
+    );
     return true;
   } catch {
     // TensorFlow says "could not create a primitive": that is the answer that was asked for.

@@ -1,11 +1,32 @@
 /** Two-dimensional convolution without bias and its two gradients. Images are NHWC, filters HWIO. */
-import { asRank2, asRank4, boolAttr, castTo, floatDtypeOf, intAttr, intsAttr, runOp, scoped, stringAttr, T_FLOAT, tf, typeAttr, typeOf } from '../tensorflow.ts';
+import {
+  asRank2,
+  asRank4,
+  boolAttr,
+  castTo,
+  floatDtypeOf,
+  intAttr,
+  intsAttr,
+  runOp,
+  scoped,
+  stringAttr,
+  T_FLOAT,
+  tf,
+  typeAttr,
+  typeOf,
+} from '../tensorflow.ts';
 import type { OpAttr, Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
 import { multiplyMatrices, reshape } from './elementwise.ts';
 import { hasOneDnn } from './onednn.ts';
 import { outputSide, padImages, planPadding, unpadImages } from './padding.ts';
 import type { Window } from './padding.ts';
-import { hasOwnConvolution, hasOwnInputGradient, ownConvolution, ownFilterGradient, ownInputGradient } from './own-convolution.ts';
+import {
+  hasOwnConvolution,
+  hasOwnInputGradient,
+  ownConvolution,
+  ownFilterGradient,
+  ownInputGradient,
+} from './own-convolution.ts';
 import { areOwnOpsFaster } from './own-ops.ts';
 
 type Padding = { readonly name: 'SAME' | 'VALID' } | { readonly name: 'EXPLICIT'; readonly pixels: number };
@@ -24,8 +45,9 @@ function convolutionAttrs(type: OpAttr, stride: number, padding: Padding): OpAtt
 }
 
 /**
- * On a CPU, deep layers have so few pixels that turning the filter into oneDNN's blocked layout costs more than the arithmetic.
- * There, one matrix product over patches is faster (ResNet-18's last stage at 64 px: 2 to 3 ms less for each convolution and each filter gradient).
+ * On a CPU, deep layers have so few pixels that turning the filter into oneDNN's blocked layout costs more than the
+ * arithmetic. There, one matrix product over patches is faster (ResNet-18's last stage at 64 px: 2 to 3 ms less for
+ * each convolution and each filter gradient).
  */
 function isPatchProductFaster(imagesShape: Tensor4D['shape'], window: Window): boolean {
   return window.size > 1 && windowCountOf(imagesShape, window) < imagesShape[3] && hasOneDnn();
@@ -36,7 +58,9 @@ function windowCountOf([count, height, width]: Tensor4D['shape'], window: Window
   return count * outputSide(window, height) * outputSide(window, width);
 }
 
-/** Every window's pixels as one row: [N, H, W, I] to [N * H' * W', k * k * I], in the order of the filter's own axes. */
+/**
+ * Every window's pixels as one row: [N, H, W, I] to [N * H' * W', k * k * I], in the order of the filter's own axes.
+ */
 function patchRows(images: Tensor4D, window: Window): Tensor2D {
   const plan = planPadding(window, images.shape[1], images.shape[2]);
   const padded = plan.kind === 'PAD_FIRST' ? padImages(images, plan.pixels) : undefined;
@@ -65,17 +89,25 @@ function convolveByPatches(images: Tensor4D, filter: Tensor, window: Window): Te
   });
 }
 
-function filterGradientByPatches(images: Tensor4D, filterShape: readonly number[], outputGradient: Tensor4D, window: Window): Tensor4D {
+function filterGradientByPatches(
+  images: Tensor4D,
+  filterShape: readonly number[],
+  outputGradient: Tensor4D,
+  window: Window,
+): Tensor4D {
   return scoped(() => {
     const rows = patchRows(images, window);
-    const product = multiplyMatrices(rows, reshape(outputGradient, [-1, outputGradient.shape[3]]), { transposeLeft: true });
+    const product = multiplyMatrices(rows, reshape(outputGradient, [-1, outputGradient.shape[3]]), {
+      transposeLeft: true,
+    });
     return asRank4(reshape(product, [...filterShape]));
   });
 }
 
 /**
- * A window of one pixel is a matrix product over pixels, and runs as one everywhere: oneDNN's own kernel for it divides by the size of the processor's
- * caches, which some virtual machines do not tell, and the process ends with SIGFPE (ResNet-50 and 101, oneDNN 3.7).
+ * A window of one pixel is a matrix product over pixels, and runs as one everywhere: oneDNN's own kernel for it divides
+ * by the size of the processor's caches, which some virtual machines do not tell, and the process ends with SIGFPE
+ * (ResNet-50 and 101, oneDNN 3.7).
  */
 function isPointwise(window: Window): boolean {
   return window.size === 1 && window.padding === 0;
@@ -89,7 +121,9 @@ function pixelRows(images: Tensor4D): Tensor2D {
 function strided(images: Tensor4D, { stride }: Window): Tensor4D {
   if (stride === 1) return images;
   const none = integers([0, 0, 0, 0]);
-  return asRank4(runOp('StridedSlice', sliceAttrs(images), [images, none, integers(images.shape), integers([1, stride, stride, 1])]));
+  return asRank4(
+    runOp('StridedSlice', sliceAttrs(images), [images, none, integers(images.shape), integers([1, stride, stride, 1])]),
+  );
 }
 
 function convolvePointwise(images: Tensor4D, filter: Tensor, window: Window): Tensor4D {
@@ -97,15 +131,29 @@ function convolvePointwise(images: Tensor4D, filter: Tensor, window: Window): Te
     const seen = strided(images, window);
     const [count, height, width, channels] = seen.shape;
     const outputChannels = filter.shape[3] ?? 0;
-    return asRank4(reshape(multiplyMatrices(pixelRows(seen), reshape(filter, [channels, outputChannels])), [count, height, width, outputChannels]));
+    return asRank4(
+      reshape(multiplyMatrices(pixelRows(seen), reshape(filter, [channels, outputChannels])), [
+        count,
+        height,
+        width,
+        outputChannels,
+      ]),
+    );
   });
 }
 
-function pointwiseInputGradient(imagesShape: Tensor4D['shape'], filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
+function pointwiseInputGradient(
+  imagesShape: Tensor4D['shape'],
+  filter: Tensor,
+  outputGradient: Tensor4D,
+  window: Window,
+): Tensor4D {
   return scoped(() => {
     const [count, height, width, outputChannels] = outputGradient.shape;
     const [, , , channels] = imagesShape;
-    const product = multiplyMatrices(pixelRows(outputGradient), reshape(filter, [channels, outputChannels]), { transposeRight: true });
+    const product = multiplyMatrices(pixelRows(outputGradient), reshape(filter, [channels, outputChannels]), {
+      transposeRight: true,
+    });
     const seen = asRank4(reshape(product, [count, height, width, channels]));
     return window.stride === 1 ? seen : spread(seen, imagesShape, window);
   });
@@ -114,7 +162,15 @@ function pointwiseInputGradient(imagesShape: Tensor4D['shape'], filter: Tensor, 
 /** The reverse of `strided`: zero where no window looked. */
 function spread(seen: Tensor4D, imagesShape: Tensor4D['shape'], { stride }: Window): Tensor4D {
   const none = integers([0, 0, 0, 0]);
-  return asRank4(runOp('StridedSliceGrad', sliceAttrs(seen), [integers(imagesShape), none, integers(imagesShape), integers([1, stride, stride, 1]), seen]));
+  return asRank4(
+    runOp('StridedSliceGrad', sliceAttrs(seen), [
+      integers(imagesShape),
+      none,
+      integers(imagesShape),
+      integers([1, stride, stride, 1]),
+      seen,
+    ]),
+  );
 }
 
 function integers(values: readonly number[]): Tensor {
@@ -122,19 +178,30 @@ function integers(values: readonly number[]): Tensor {
 }
 
 function sliceAttrs(images: Tensor4D): OpAttr[] {
-  return [typeOf(images), typeAttr('Index', 'int32'), ...['begin_mask', 'end_mask', 'ellipsis_mask', 'new_axis_mask', 'shrink_axis_mask'].map((name) => intAttr(name, 0))];
+  return [
+    typeOf(images),
+    typeAttr('Index', 'int32'),
+    ...['begin_mask', 'end_mask', 'ellipsis_mask', 'new_axis_mask', 'shrink_axis_mask'].map((name) => intAttr(name, 0)),
+  ];
 }
 
-function pointwiseFilterGradient(images: Tensor4D, filterShape: readonly number[], outputGradient: Tensor4D, window: Window): Tensor4D {
+function pointwiseFilterGradient(
+  images: Tensor4D,
+  filterShape: readonly number[],
+  outputGradient: Tensor4D,
+  window: Window,
+): Tensor4D {
   return scoped(() => {
-    const product = multiplyMatrices(pixelRows(strided(images, window)), pixelRows(outputGradient), { transposeLeft: true });
+    const product = multiplyMatrices(pixelRows(strided(images, window)), pixelRows(outputGradient), {
+      transposeLeft: true,
+    });
     return asRank4(reshape(product, [...filterShape]));
   });
 }
 
 /**
- * oneDNN 3.7's bfloat16 convolution of three channels is wrong by 40 %: it multiplies channels in pairs, and the fourth is the next pixel's first.
- * A first layer is therefore computed in float32, and its result rounded.
+ * oneDNN 3.7's bfloat16 convolution of three channels is wrong by 40 %: it multiplies channels in pairs, and the fourth
+ * is the next pixel's first. A first layer is therefore computed in float32, and its result rounded.
  */
 function isPairedWrongly(images: Tensor4D): boolean {
   return floatDtypeOf(images) === 'bfloat16' && images.shape[3] % 2 === 1 && hasOneDnn();
@@ -143,7 +210,9 @@ function isPairedWrongly(images: Tensor4D): boolean {
 /** [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O]. */
 export function convolve(images: Tensor4D, filter: Tensor, window: Window): Tensor4D {
   if (isPairedWrongly(images)) {
-    return scoped(() => asRank4(castTo(convolve(asRank4(castTo(images, 'float32')), castTo(filter, 'float32'), window), 'bfloat16')));
+    return scoped(() =>
+      asRank4(castTo(convolve(asRank4(castTo(images, 'float32')), castTo(filter, 'float32'), window), 'bfloat16')),
+    );
   }
   if (areOwnOpsFaster() && hasOwnConvolution(images, filter.shape)) return ownConvolution(images, filter, window);
   if (isPointwise(window)) return convolvePointwise(images, filter, window);
@@ -156,8 +225,9 @@ export function convolve(images: Tensor4D, filter: Tensor, window: Window): Tens
 type PatchOrder = 'BY_WINDOW' | 'BY_TAP';
 
 /**
- * Which pixel of the images [N, H, W] each window's pixel is, -1 for padding: [N * H' * W', k * k] in the order of `patchRows`, or its transpose.
- * Depends on shapes alone and is kept, one small table for each shape that a network has.
+ * Which pixel of the images [N, H, W] each window's pixel is, -1 for padding: [N * H' * W', k * k] in the order of
+ * `patchRows`, or its transpose. Depends on shapes alone and is kept, one small table for each shape that a network
+ * has.
  */
 function patchPixels(imagesShape: Tensor4D['shape'], window: Window, order: PatchOrder): Int32Array {
   const [count, height, width] = imagesShape;
@@ -175,7 +245,11 @@ function patchPixels(imagesShape: Tensor4D['shape'], window: Window, order: Patc
       for (let x = 0; x < outputWidth; x += 1) {
         let place = windowStart;
         for (let row = y * window.stride - window.padding, rowEnd = row + window.size; row < rowEnd; row += 1) {
-          for (let column = x * window.stride - window.padding, columnEnd = column + window.size; column < columnEnd; column += 1) {
+          for (
+            let column = x * window.stride - window.padding, columnEnd = column + window.size;
+            column < columnEnd;
+            column += 1
+          ) {
             const isInside = row >= 0 && row < height && column >= 0 && column < width;
             pixels[place] = isInside ? (image * height + row) * width + column : -1;
             place += tapStep;
@@ -192,34 +266,62 @@ function patchPixels(imagesShape: Tensor4D['shape'], window: Window, order: Patc
 const keptPatchPixels = new Map<string, Int32Array>();
 
 /** Every window's pixels as rows, and the rows that are one pixel summed. */
-function inputGradientByPatches(imagesShape: Tensor4D['shape'], filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
+function inputGradientByPatches(
+  imagesShape: Tensor4D['shape'],
+  filter: Tensor,
+  outputGradient: Tensor4D,
+  window: Window,
+): Tensor4D {
   const [count, height, width, channels] = imagesShape;
   return scoped(() => {
     const outputChannels = outputGradient.shape[3];
     const [taps, gradients] = [reshape(filter, [-1, outputChannels]), reshape(outputGradient, [-1, outputChannels])];
-    // Turning the larger factor of a product costs as much as the product: with few windows that is the filter, and what comes out is turned instead.
+    // Turning the larger factor of a product costs as much as the product: with few windows that is the filter, and
+    // what comes out is turned instead.
     const order: PatchOrder = windowCountOf(imagesShape, window) < outputChannels ? 'BY_TAP' : 'BY_WINDOW';
     const rows =
       order === 'BY_WINDOW'
         ? multiplyMatrices(gradients, taps, { transposeRight: true })
-        : tf.transpose(reshape(castTo(multiplyMatrices(taps, gradients, { transposeRight: true }), 'float32'), [window.size ** 2, channels, -1]), [0, 2, 1]);
+        : tf.transpose(
+            reshape(castTo(multiplyMatrices(taps, gradients, { transposeRight: true }), 'float32'), [
+              window.size ** 2,
+              channels,
+              -1,
+            ]),
+            [0, 2, 1],
+          );
     const attrs = [T_FLOAT, typeAttr('Tindices', 'int32'), typeAttr('Tnumsegments', 'int32')];
     // Summed in float32: k * k roundings to bfloat16, one after another, would lose a bit.
-    const summed = runOp('UnsortedSegmentSum', attrs, [castTo(reshape(rows, [-1, channels]), 'float32'), tf.tensor1d(patchPixels(imagesShape, window, order), 'int32'), tf.scalar(count * height * width, 'int32')]);
+    const summed = runOp('UnsortedSegmentSum', attrs, [
+      castTo(reshape(rows, [-1, channels]), 'float32'),
+      tf.tensor1d(patchPixels(imagesShape, window, order), 'int32'),
+      tf.scalar(count * height * width, 'int32'),
+    ]);
     return asRank4(castTo(reshape(summed, imagesShape), floatDtypeOf(outputGradient)));
   });
 }
 
 /** The gradient with respect to the images, of shape `imagesShape`. */
-export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
-  if (areOwnOpsFaster() && hasOwnInputGradient(outputGradient, filter.shape)) return ownInputGradient(imagesShape, filter, outputGradient, window);
+export function convolutionInputGradient(
+  imagesShape: Tensor4D['shape'],
+  filter: Tensor,
+  outputGradient: Tensor4D,
+  window: Window,
+): Tensor4D {
+  if (areOwnOpsFaster() && hasOwnInputGradient(outputGradient, filter.shape))
+    return ownInputGradient(imagesShape, filter, outputGradient, window);
   if (isPointwise(window)) return pointwiseInputGradient(imagesShape, filter, outputGradient, window);
   const [count, height, width, channels] = imagesShape;
-  if (isPatchProductFaster(imagesShape, window)) return inputGradientByPatches(imagesShape, filter, outputGradient, window);
+  if (isPatchProductFaster(imagesShape, window))
+    return inputGradientByPatches(imagesShape, filter, outputGradient, window);
   const plan = planPadding(window, height, width);
   const run = (shape: Tensor4D['shape'], padding: Padding): Tensor4D => {
     const sizes = tf.tensor1d(shape, 'int32');
-    const gradient = runOp('Conv2DBackpropInput', convolutionAttrs(typeOf(outputGradient), window.stride, padding), [sizes, filter, outputGradient]);
+    const gradient = runOp('Conv2DBackpropInput', convolutionAttrs(typeOf(outputGradient), window.stride, padding), [
+      sizes,
+      filter,
+      outputGradient,
+    ]);
     sizes.dispose();
     return asRank4(gradient);
   };
@@ -232,14 +334,27 @@ export function convolutionInputGradient(imagesShape: Tensor4D['shape'], filter:
 }
 
 /** The gradient with respect to the filter, of shape `filterShape` = [k, k, I, O]. */
-export function convolutionFilterGradient(images: Tensor4D, filterShape: readonly number[], outputGradient: Tensor4D, window: Window): Tensor4D {
-  if (areOwnOpsFaster() && hasOwnConvolution(images, filterShape)) return ownFilterGradient(images, outputGradient, window);
+export function convolutionFilterGradient(
+  images: Tensor4D,
+  filterShape: readonly number[],
+  outputGradient: Tensor4D,
+  window: Window,
+): Tensor4D {
+  if (areOwnOpsFaster() && hasOwnConvolution(images, filterShape))
+    return ownFilterGradient(images, outputGradient, window);
   if (isPointwise(window)) return pointwiseFilterGradient(images, filterShape, outputGradient, window);
-  if (isPatchProductFaster(images.shape, window)) return filterGradientByPatches(images, filterShape, outputGradient, window);
+  if (isPatchProductFaster(images.shape, window))
+    return filterGradientByPatches(images, filterShape, outputGradient, window);
   const plan = planPadding(window, images.shape[1], images.shape[2]);
   const sizes = tf.tensor1d([...filterShape], 'int32');
   const run = (input: Tensor4D, padding: Padding): Tensor4D =>
-    asRank4(runOp('Conv2DBackpropFilter', convolutionAttrs(typeOf(images), window.stride, padding), [input, sizes, outputGradient]));
+    asRank4(
+      runOp('Conv2DBackpropFilter', convolutionAttrs(typeOf(images), window.stride, padding), [
+        input,
+        sizes,
+        outputGradient,
+      ]),
+    );
   const padded = plan.kind === 'PAD_FIRST' ? padImages(images, plan.pixels) : undefined;
   const gradient = run(padded ?? images, { name: plan.kind === 'NAMED' ? plan.name : 'VALID' });
   padded?.dispose();

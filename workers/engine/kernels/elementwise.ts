@@ -17,8 +17,16 @@ export function addImages(left: Tensor4D, right: Tensor4D): Tensor4D {
 }
 
 /** The product of two matrices, each transposed first when asked. */
-export function multiplyMatrices(left: Tensor, right: Tensor, options: { transposeLeft?: boolean; transposeRight?: boolean } = {}): Tensor2D {
-  const attrs = [typeOf(left), boolAttr('transpose_a', options.transposeLeft ?? false), boolAttr('transpose_b', options.transposeRight ?? false)];
+export function multiplyMatrices(
+  left: Tensor,
+  right: Tensor,
+  options: { transposeLeft?: boolean; transposeRight?: boolean } = {},
+): Tensor2D {
+  const attrs = [
+    typeOf(left),
+    boolAttr('transpose_a', options.transposeLeft ?? false),
+    boolAttr('transpose_b', options.transposeRight ?? false),
+  ];
   return asRank2(runOp('MatMul', attrs, [left, right]));
 }
 

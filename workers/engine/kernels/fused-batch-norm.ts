@@ -20,12 +20,29 @@ export interface BatchNormState {
 }
 
 function batchNormAttrs(images: Tensor4D, isTraining: boolean): OpAttr[] {
-  return [typeOf(images), typeAttr('U', 'float32'), floatAttr('epsilon', BATCH_NORM_EPSILON), stringAttr('data_format', 'NHWC'), boolAttr('is_training', isTraining)];
+  return [
+    typeOf(images),
+    typeAttr('U', 'float32'),
+    floatAttr('epsilon', BATCH_NORM_EPSILON),
+    stringAttr('data_format', 'NHWC'),
+    boolAttr('is_training', isTraining),
+  ];
 }
 
-/** Six tensors: the output, the running mean and variance after this batch, those of the batch, and what the gradient needs. */
-export function fusedBatchNorm(images: Tensor4D, state: BatchNormState, activation: Activation, isTraining: boolean): Tensor[] {
-  const attrs = [...batchNormAttrs(images, isTraining), floatAttr('exponential_avg_factor', isTraining ? BATCH_NORM_MOMENTUM : 1)];
+/**
+ * Six tensors: the output, the running mean and variance after this batch, those of the batch, and what the gradient
+ * needs.
+ */
+export function fusedBatchNorm(
+  images: Tensor4D,
+  state: BatchNormState,
+  activation: Activation,
+  isTraining: boolean,
+): Tensor[] {
+  const attrs = [
+    ...batchNormAttrs(images, isTraining),
+    floatAttr('exponential_avg_factor', isTraining ? BATCH_NORM_MOMENTUM : 1),
+  ];
   const inputs = [images, state.scale, state.offset, state.runningMean, state.runningVariance];
   if (activation === 'RELU' && hasOneDnn()) {
     const fused = [...attrs, intAttr('num_side_inputs', 0), stringAttr('activation_mode', 'Relu'), ONEDNN_KERNEL];
@@ -39,7 +56,22 @@ export function fusedBatchNorm(images: Tensor4D, state: BatchNormState, activati
   return [rectified, ...others];
 }
 
-/** The gradients of the images, the scale and the offset, and two tensors more; `outputGradient` is that of the normalised images, before any ReLU. */
-export function fusedBatchNormGradient(images: Tensor4D, scale: Tensor, mean: Tensor, variance: Tensor, reserve: Tensor, outputGradient: Tensor): Tensor[] {
-  return runOps('FusedBatchNormGradV3', batchNormAttrs(images, true), [outputGradient, images, scale, mean, variance, reserve], 5);
+/**
+ * The gradients of the images, the scale and the offset, and two tensors more; `outputGradient` is that of the
+ * normalised images, before any ReLU.
+ */
+export function fusedBatchNormGradient(
+  images: Tensor4D,
+  scale: Tensor,
+  mean: Tensor,
+  variance: Tensor,
+  reserve: Tensor,
+  outputGradient: Tensor,
+): Tensor[] {
+  return runOps(
+    'FusedBatchNormGradV3',
+    batchNormAttrs(images, true),
+    [outputGradient, images, scale, mean, variance, reserve],
+    5,
+  );
 }

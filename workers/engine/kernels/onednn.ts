@@ -1,5 +1,6 @@
 /**
- * oneDNN's own kernels on x86 CPUs, which TensorFlow keeps behind a label: some ops (max-pool's gradient above all) have no other fast form there.
+ * oneDNN's own kernels on x86 CPUs, which TensorFlow keeps behind a label: some ops (max-pool's gradient above all)
+ * have no other fast form there.
  *
  * Where they are missing (GPU, other CPUs) the callers run TensorFlow's ordinary op, with the same result.
  */
@@ -19,10 +20,22 @@ export function hasOneDnn(): boolean {
 function canRunLabelledPool(): boolean {
   const image = tf.zeros([1, 2, 2, 1]);
   try {
-    tf.dispose(runOps('_MklNativeMaxPool', [
-      T_FLOAT, intsAttr('ksize', [1, 2, 2, 1]), intsAttr('strides', [1, 2, 2, 1]), stringAttr('padding', 'VALID'), stringAttr('data_format', 'NHWC'),
-      boolAttr('workspace_enabled', true), ONEDNN_KERNEL,
-    ], [image], 2));
+    tf.dispose(
+      runOps(
+        '_MklNativeMaxPool',
+        [
+          T_FLOAT,
+          intsAttr('ksize', [1, 2, 2, 1]),
+          intsAttr('strides', [1, 2, 2, 1]),
+          stringAttr('padding', 'VALID'),
+          stringAttr('data_format', 'NHWC'),
+          boolAttr('workspace_enabled', true),
+          ONEDNN_KERNEL,
+        ],
+        [image],
+        2,
+      ),
+    );
     return true;
   } catch {
     // TensorFlow says "no registered OpKernel": that is the answer that was asked for.

@@ -1,4 +1,7 @@
-/** Convolution and its gradients by our own ops: by Winograd's tiles where the window is 3x3 at stride 1, by patches otherwise. */
+/**
+ * Convolution and its gradients by our own ops: by Winograd's tiles where the window is 3x3 at stride 1, by patches
+ * otherwise.
+ */
 import { asRank4, floatDtypeOf, intAttr, runOp } from '../tensorflow.ts';
 import type { OpAttr, Tensor, Tensor4D } from '../tensorflow.ts';
 import { hasOwnOps } from './own-ops.ts';
@@ -26,12 +29,29 @@ export function ownConvolution(images: Tensor4D, filter: Tensor, window: Window)
 }
 
 /** The gradient with respect to the images, of shape `imagesShape`. */
-export function ownInputGradient(imagesShape: Tensor4D['shape'], filter: Tensor, outputGradient: Tensor4D, window: Window): Tensor4D {
+export function ownInputGradient(
+  imagesShape: Tensor4D['shape'],
+  filter: Tensor,
+  outputGradient: Tensor4D,
+  window: Window,
+): Tensor4D {
   const [, height, width] = imagesShape;
-  return asRank4(runOp('ParaffinConvolutionInputGradient', [...windowAttrs(window), intAttr('height', height), intAttr('width', width)], [filter, outputGradient]));
+  return asRank4(
+    runOp(
+      'ParaffinConvolutionInputGradient',
+      [...windowAttrs(window), intAttr('height', height), intAttr('width', width)],
+      [filter, outputGradient],
+    ),
+  );
 }
 
 /** The gradient with respect to the filter, [k, k, I, O]. */
 export function ownFilterGradient(images: Tensor4D, outputGradient: Tensor4D, window: Window): Tensor4D {
-  return asRank4(runOp('ParaffinConvolutionFilterGradient', [...windowAttrs(window), intAttr('side', window.size)], [images, outputGradient]));
+  return asRank4(
+    runOp(
+      'ParaffinConvolutionFilterGradient',
+      [...windowAttrs(window), intAttr('side', window.size)],
+      [images, outputGradient],
+    ),
+  );
 }

@@ -1,4 +1,7 @@
-/** Our own ops in C++ (workers/engine/native): they are compiled into the library that `npm run engine` links, and are there on processors with AVX2. */
+/**
+ * Our own ops in C++ (workers/engine/native): they are compiled into the library that `npm run engine` links, and are
+ * there on processors with AVX2.
+ */
 import { intAttr, runOp, tf } from '../tensorflow.ts';
 import { canComputeIn } from './compute-dtype.ts';
 import { hasOneDnn } from './onednn.ts';
@@ -26,10 +29,12 @@ function canConvolveOnePixel(): boolean {
 }
 
 /**
- * Without AVX-512 our own ops are faster than oneDNN 3.7, which has weak kernels for a convolution's gradients there: by images it did 3 to 103 of the 140 GFLOP/s that
- * the convolution did beside it on two AVX2 cores, by the filter 47 to 95. With AVX-512 the two were not compared.
+ * Without AVX-512 our own ops are faster than oneDNN 3.7, which has weak kernels for a convolution's gradients there:
+ * by images it did 3 to 103 of the 140 GFLOP/s that the convolution did beside it on two AVX2 cores, by the filter 47
+ * to 95. With AVX-512 the two were not compared.
  *
- * oneDNN has kernels in bfloat16 where AVX-512 is, which is how it is told. A rule and not a trial: the same device must come to the same digits every time.
+ * oneDNN has kernels in bfloat16 where AVX-512 is, which is how it is told. A rule and not a trial: the same device
+ * must come to the same digits every time.
  */
 export function areOwnOpsFaster(): boolean {
   return hasOneDnn() && !canComputeIn('bfloat16') && hasOwnOps();

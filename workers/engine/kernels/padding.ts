@@ -12,7 +12,8 @@ export interface Window {
 /** Output side for an input side, as PyTorch counts. Throws RangeError when the window does not fit once. */
 export function outputSide(window: Window, inputSide: number): number {
   const side = Math.floor((inputSide + 2 * window.padding - window.size) / window.stride) + 1;
-  if (side < 1) throw new RangeError(`A ${window.size}x${window.size} window does not fit an image side of ${inputSide} px.`);
+  if (side < 1)
+    throw new RangeError(`A ${window.size}x${window.size} window does not fit an image side of ${inputSide} px.`);
   return side;
 }
 
@@ -32,18 +33,24 @@ function samePadding(window: Window, inputSide: number): readonly [number, numbe
 export type SpatialPadding = readonly [readonly [number, number], readonly [number, number]];
 
 /**
- * How to run a window over an image of `height` x `width` px: by a named padding of TensorFlow's, or by padding first and then VALID.
+ * How to run a window over an image of `height` x `width` px: by a named padding of TensorFlow's, or by padding first
+ * and then VALID.
  *
- * TensorFlow's own `EXPLICIT` is no third way: its gradients have no oneDNN kernel and were seen up to forty times slower.
+ * TensorFlow's own `EXPLICIT` is no third way: its gradients have no oneDNN kernel and were seen up to forty times
+ * slower.
  */
-export type PaddingPlan = { readonly kind: 'NAMED'; readonly name: 'SAME' | 'VALID' } | { readonly kind: 'PAD_FIRST'; readonly pixels: SpatialPadding };
+export type PaddingPlan =
+  | { readonly kind: 'NAMED'; readonly name: 'SAME' | 'VALID' }
+  | { readonly kind: 'PAD_FIRST'; readonly pixels: SpatialPadding };
 
 export function planPadding(window: Window, height: number, width: number): PaddingPlan {
   const rows = sidePadding(window, height);
   const columns = sidePadding(window, width);
-  const equal = (left: readonly [number, number], right: readonly [number, number]): boolean => left[0] === right[0] && left[1] === right[1];
+  const equal = (left: readonly [number, number], right: readonly [number, number]): boolean =>
+    left[0] === right[0] && left[1] === right[1];
   if ([...rows, ...columns].every((pixels) => pixels === 0)) return { kind: 'NAMED', name: 'VALID' };
-  if (equal(rows, samePadding(window, height)) && equal(columns, samePadding(window, width))) return { kind: 'NAMED', name: 'SAME' };
+  if (equal(rows, samePadding(window, height)) && equal(columns, samePadding(window, width)))
+    return { kind: 'NAMED', name: 'SAME' };
   return { kind: 'PAD_FIRST', pixels: [rows, columns] };
 }
 
@@ -56,7 +63,11 @@ export function padImages(images: Tensor4D, pixels: SpatialPadding): Tensor4D {
 }
 
 /** The gradient of `padImages`: cuts the added pixels off again, back to `shape`. */
-export function unpadImages(padded: Tensor4D, pixels: SpatialPadding, shape: readonly [number, number, number, number]): Tensor4D {
+export function unpadImages(
+  padded: Tensor4D,
+  pixels: SpatialPadding,
+  shape: readonly [number, number, number, number],
+): Tensor4D {
   const begin = tf.tensor1d([0, pixels[0][0], pixels[1][0], 0], 'int32');
   const size = tf.tensor1d([...shape], 'int32');
   const cut = runOp('Slice', [typeOf(padded), typeAttr('Index', 'int32')], [padded, begin, size]);

@@ -1,5 +1,19 @@
 /** Max-pooling of images that hold no negative number, and global average pooling. NHWC. */
-import { asRank2, asRank4, boolAttr, castTo, intsAttr, runOp, runOps, scoped, stringAttr, T_FLOAT, tf, typeAttr, typeOf } from '../tensorflow.ts';
+import {
+  asRank2,
+  asRank4,
+  boolAttr,
+  castTo,
+  intsAttr,
+  runOp,
+  runOps,
+  scoped,
+  stringAttr,
+  T_FLOAT,
+  tf,
+  typeAttr,
+  typeOf,
+} from '../tensorflow.ts';
 import type { FloatDtype, OpAttr, Tensor, Tensor2D, Tensor4D } from '../tensorflow.ts';
 import { hasOneDnn, ONEDNN_KERNEL } from './onednn.ts';
 import { padImages, planPadding, unpadImages } from './padding.ts';
@@ -30,7 +44,8 @@ const ONEDNN_ATTRS = [boolAttr('workspace_enabled', true), ONEDNN_KERNEL];
 /**
  * [N, H, W, C], none negative (as after a ReLU), to [N, H', W', C].
  *
- * The border is padded with zeros where PyTorch pads with minus infinity: the same maximum, because nothing is below zero.
+ * The border is padded with zeros where PyTorch pads with minus infinity: the same maximum, because nothing is below
+ * zero.
  */
 export function maxPool(images: Tensor4D, window: Window): MaxPoolTrace {
   const plan = planPadding(window, images.shape[1], images.shape[2]);
@@ -44,14 +59,23 @@ export function maxPool(images: Tensor4D, window: Window): MaxPoolTrace {
 }
 
 /** The gradient with respect to `images`, each output's going to the maximum that it came from. */
-export function maxPoolGradient(images: Tensor4D, trace: MaxPoolTrace, outputGradient: Tensor4D, window: Window): Tensor4D {
+export function maxPoolGradient(
+  images: Tensor4D,
+  trace: MaxPoolTrace,
+  outputGradient: Tensor4D,
+  window: Window,
+): Tensor4D {
   const plan = planPadding(window, images.shape[1], images.shape[2]);
   const input = trace.padded ?? images;
   const attrs = poolAttrs(images, window, plan.kind === 'NAMED' ? plan.name : 'VALID');
   const gradient = asRank4(
     trace.workspace === undefined
       ? runOp('MaxPoolGrad', attrs, [input, trace.output, outputGradient])
-      : runOp('_MklNativeMaxPoolGrad', [...attrs, ...ONEDNN_ATTRS], [input, trace.output, outputGradient, trace.workspace]),
+      : runOp(
+          '_MklNativeMaxPoolGrad',
+          [...attrs, ...ONEDNN_ATTRS],
+          [input, trace.output, outputGradient, trace.workspace],
+        ),
   );
   if (plan.kind === 'NAMED') return gradient;
   const cut = unpadImages(gradient, plan.pixels, images.shape);
@@ -73,7 +97,18 @@ export function globalAveragePool(images: Tensor4D): Tensor2D {
 }
 
 /** The gradient of `globalAveragePool` for images of `shape` and `dtype`: every pixel gets an equal share. */
-export function globalAveragePoolGradient(outputGradient: Tensor2D, shape: Tensor4D['shape'], dtype: FloatDtype): Tensor4D {
+export function globalAveragePoolGradient(
+  outputGradient: Tensor2D,
+  shape: Tensor4D['shape'],
+  dtype: FloatDtype,
+): Tensor4D {
   const [count, height, width, channels] = shape;
-  return scoped(() => asRank4(castTo(tf.tile(tf.reshape(tf.div(outputGradient, height * width), [count, 1, 1, channels]), [1, height, width, 1]), dtype)));
+  return scoped(() =>
+    asRank4(
+      castTo(
+        tf.tile(tf.reshape(tf.div(outputGradient, height * width), [count, 1, 1, channels]), [1, height, width, 1]),
+        dtype,
+      ),
+    ),
+  );
 }

@@ -1,6 +1,6 @@
 /**
- * The residual networks of He et al. 2016 (arXiv:1512.03385) as torchvision builds them, written down as data: which convolutions there are,
- * and under which names and shapes their weights are kept.
+ * The residual networks of He et al. 2016 (arXiv:1512.03385) as torchvision builds them, written down as data: which
+ * convolutions there are, and under which names and shapes their weights are kept.
  */
 import type { Window } from '../kernels/padding.ts';
 
@@ -65,26 +65,67 @@ export function encoderSpec(architecture: EncoderArchitecture): EncoderSpec {
     for (let index = 0; index < depth; index += 1) {
       const stride = stage > 0 && index === 0 ? 2 : 1;
       const name = `layer${stage + 1}.${index}`;
-      blocks.push(block === 'BASIC' ? basicBlock(name, inputChannels, width, stride) : bottleneckBlock(name, inputChannels, width, stride));
+      blocks.push(
+        block === 'BASIC'
+          ? basicBlock(name, inputChannels, width, stride)
+          : bottleneckBlock(name, inputChannels, width, stride),
+      );
       inputChannels = width * EXPANSION[block];
     }
   });
   const stem: ConvolutionUnitSpec = {
-    convolutionName: 'conv1', normName: 'bn1', inputChannels: 3, outputChannels: STEM_CHANNELS, window: { size: 7, stride: 2, padding: 3 }, activation: 'RELU',
+    convolutionName: 'conv1',
+    normName: 'bn1',
+    inputChannels: 3,
+    outputChannels: STEM_CHANNELS,
+    window: { size: 7, stride: 2, padding: 3 },
+    activation: 'RELU',
   };
-  return { architecture, stem, pool: { size: 3, stride: 2, padding: 1 }, blocks, embeddingDim: embeddingDimOf(architecture) };
+  return {
+    architecture,
+    stem,
+    pool: { size: 3, stride: 2, padding: 1 },
+    blocks,
+    embeddingDim: embeddingDimOf(architecture),
+  };
 }
 
-function unit(block: string, index: number, channels: readonly [number, number], size: 1 | 3, stride: number, activation: 'NONE' | 'RELU'): ConvolutionUnitSpec {
+function unit(
+  block: string,
+  index: number,
+  channels: readonly [number, number],
+  size: 1 | 3,
+  stride: number,
+  activation: 'NONE' | 'RELU',
+): ConvolutionUnitSpec {
   const [inputChannels, outputChannels] = channels;
   const window = { size, stride, padding: (size - 1) / 2 };
-  return { convolutionName: `${block}.conv${index}`, normName: `${block}.bn${index}`, inputChannels, outputChannels, window, activation };
+  return {
+    convolutionName: `${block}.conv${index}`,
+    normName: `${block}.bn${index}`,
+    inputChannels,
+    outputChannels,
+    window,
+    activation,
+  };
 }
 
-function shortcut(block: string, inputChannels: number, outputChannels: number, stride: number): ConvolutionUnitSpec | undefined {
+function shortcut(
+  block: string,
+  inputChannels: number,
+  outputChannels: number,
+  stride: number,
+): ConvolutionUnitSpec | undefined {
   if (stride === 1 && inputChannels === outputChannels) return undefined;
   const window = { size: 1, stride, padding: 0 };
-  return { convolutionName: `${block}.downsample.0`, normName: `${block}.downsample.1`, inputChannels, outputChannels, window, activation: 'NONE' };
+  return {
+    convolutionName: `${block}.downsample.0`,
+    normName: `${block}.downsample.1`,
+    inputChannels,
+    outputChannels,
+    window,
+    activation: 'NONE',
+  };
 }
 
 function basicBlock(name: string, inputChannels: number, width: number, stride: number): ResidualBlockSpec {
@@ -109,10 +150,16 @@ function bottleneckBlock(name: string, inputChannels: number, width: number, str
 
 /** Every convolution unit, in the order in which torchvision's state dict lists them. */
 export function convolutionUnits(spec: EncoderSpec): ConvolutionUnitSpec[] {
-  return [spec.stem, ...spec.blocks.flatMap((block) => (block.shortcut === undefined ? [...block.main] : [...block.main, block.shortcut]))];
+  return [
+    spec.stem,
+    ...spec.blocks.flatMap((block) =>
+      block.shortcut === undefined ? [...block.main] : [...block.main, block.shortcut],
+    ),
+  ];
 }
 
-export type EncoderTensorKind = 'FILTER' | 'NORM_SCALE' | 'NORM_OFFSET' | 'RUNNING_MEAN' | 'RUNNING_VARIANCE' | 'BATCH_COUNT';
+export type EncoderTensorKind =
+  'FILTER' | 'NORM_SCALE' | 'NORM_OFFSET' | 'RUNNING_MEAN' | 'RUNNING_VARIANCE' | 'BATCH_COUNT';
 
 export interface EncoderTensorSpec {
   readonly name: string;
@@ -123,12 +170,18 @@ export interface EncoderTensorSpec {
 
 /** Every tensor of torchvision's state dict except `fc`. */
 export function encoderTensorSpecs(architecture: EncoderArchitecture): EncoderTensorSpec[] {
-  return convolutionUnits(encoderSpec(architecture)).flatMap(({ convolutionName, normName, inputChannels, outputChannels, window }): EncoderTensorSpec[] => [
-    { name: `${convolutionName}.weight`, kind: 'FILTER', shape: [outputChannels, inputChannels, window.size, window.size] },
-    { name: `${normName}.weight`, kind: 'NORM_SCALE', shape: [outputChannels] },
-    { name: `${normName}.bias`, kind: 'NORM_OFFSET', shape: [outputChannels] },
-    { name: `${normName}.running_mean`, kind: 'RUNNING_MEAN', shape: [outputChannels] },
-    { name: `${normName}.running_var`, kind: 'RUNNING_VARIANCE', shape: [outputChannels] },
-    { name: `${normName}.num_batches_tracked`, kind: 'BATCH_COUNT', shape: [] },
-  ]);
+  return convolutionUnits(encoderSpec(architecture)).flatMap(
+    ({ convolutionName, normName, inputChannels, outputChannels, window }): EncoderTensorSpec[] => [
+      {
+        name: `${convolutionName}.weight`,
+        kind: 'FILTER',
+        shape: [outputChannels, inputChannels, window.size, window.size],
+      },
+      { name: `${normName}.weight`, kind: 'NORM_SCALE', shape: [outputChannels] },
+      { name: `${normName}.bias`, kind: 'NORM_OFFSET', shape: [outputChannels] },
+      { name: `${normName}.running_mean`, kind: 'RUNNING_MEAN', shape: [outputChannels] },
+      { name: `${normName}.running_var`, kind: 'RUNNING_VARIANCE', shape: [outputChannels] },
+      { name: `${normName}.num_batches_tracked`, kind: 'BATCH_COUNT', shape: [] },
+    ],
+  );
 }

@@ -19,9 +19,11 @@ interface Trace {
 }
 
 /**
- * Owns what its forward pass made until its backward pass, which frees it. Gradients passed in stay their maker's to dispose.
+ * Owns what its forward pass made until its backward pass, which frees it. Gradients passed in stay their maker's to
+ * dispose.
  *
- * Computes in the dtype of the images it is given, float32 or bfloat16; parameters, their gradients and statistics are float32.
+ * Computes in the dtype of the images it is given, float32 or bfloat16; parameters, their gradients and statistics are
+ * float32.
  */
 export class ConvolutionUnit {
   readonly spec: ConvolutionUnitSpec;
@@ -53,7 +55,12 @@ export class ConvolutionUnit {
   }
 
   #normState(): BatchNormState {
-    return { scale: this.#scale.value, offset: this.#offset.value, runningMean: this.#runningMean, runningVariance: this.#runningVariance };
+    return {
+      scale: this.#scale.value,
+      offset: this.#offset.value,
+      runningMean: this.#runningMean,
+      runningVariance: this.#runningVariance,
+    };
   }
 
   /** [N, H, W, I] to [N, H', W', O], keeping nothing. The output is the caller's. */
@@ -80,7 +87,10 @@ export class ConvolutionUnit {
     if (this.spec.activation === 'NONE') this.#trace?.norm.output.dispose();
   }
 
-  /** Sets the gradients of the three parameters and returns that of the input, or undefined for the network's first unit. */
+  /**
+   * Sets the gradients of the three parameters and returns that of the input, or undefined for the network's first
+   * unit.
+   */
   backward(outputGradient: Tensor4D, wanted: 'WITH_INPUT_GRADIENT'): Tensor4D;
   backward(outputGradient: Tensor4D, wanted: 'PARAMETERS_ONLY'): undefined;
   backward(outputGradient: Tensor4D, wanted: 'WITH_INPUT_GRADIENT' | 'PARAMETERS_ONLY'): Tensor4D | undefined {
@@ -93,7 +103,10 @@ export class ConvolutionUnit {
     setGradient(this.#offset, normGradients.offset);
     const filterGradient = convolutionFilterGradient(images, filter.shape, normGradients.images, window);
     setGradient(this.#filter, castTo(filterGradient, 'float32'));
-    const inputGradient = wanted === 'WITH_INPUT_GRADIENT' ? convolutionInputGradient(images.shape, filter, normGradients.images, window) : undefined;
+    const inputGradient =
+      wanted === 'WITH_INPUT_GRADIENT'
+        ? convolutionInputGradient(images.shape, filter, normGradients.images, window)
+        : undefined;
     tf.dispose([filterGradient, filter, normGradients.images]);
     disposeBatchNorm(norm);
     return inputGradient;

@@ -3,7 +3,10 @@ import { readFloats, runOp, T_FLOAT, tf, typeAttr } from '../tensorflow.ts';
 import type { Tensor } from '../tensorflow.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 
-/** Which parameter this is to an optimiser: weights are decayed and adapted, biases and batch norms are not (Chen et al. 2020). */
+/**
+ * Which parameter this is to an optimiser: weights are decayed and adapted, biases and batch norms are not (Chen et al.
+ * 2020).
+ */
 export type ParameterRole = 'WEIGHT' | 'BIAS_OR_NORM';
 
 /** FILTER is HWIO on the device and OIHW outside; all else is the same on both sides. */
@@ -22,7 +25,9 @@ export function createParameter(tensor: NamedTensor, role: ParameterRole, layout
   return { name: tensor.name, role, layout, value: toDevice(tensor, layout), gradient: undefined };
 }
 
-/** Puts float32 numbers on the device, turning OIHW into HWIO when it is a filter. Throws TypeError for another dtype. */
+/**
+ * Puts float32 numbers on the device, turning OIHW into HWIO when it is a filter. Throws TypeError for another dtype.
+ */
 export function toDevice(tensor: NamedTensor, layout: ParameterLayout): Tensor {
   if (tensor.dtype !== 'F32') throw new TypeError(`${tensor.name} must be F32, not ${tensor.dtype}.`);
   // A copy: TensorFlow reads the array in place for as long as the tensor lives.

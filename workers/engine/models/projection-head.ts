@@ -1,4 +1,7 @@
-/** SimCLR's projection head: Linear, ReLU, Linear, from embeddings [B, D] to projections [B, P], with a hand-written backward pass. */
+/**
+ * SimCLR's projection head: Linear, ReLU, Linear, from embeddings [B, D] to projections [B, P], with a hand-written
+ * backward pass.
+ */
 import { multiplyMatrices, relu, reluGradient } from '../kernels/elementwise.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import type { Random } from '../rng.ts';
@@ -15,9 +18,17 @@ interface Trace {
   readonly hidden: Tensor2D;
 }
 
-/** The four tensors under the names that the paper's checkpoints hold them by; linear weights are [out, in] as PyTorch's. */
+/**
+ * The four tensors under the names that the paper's checkpoints hold them by; linear weights are [out, in] as
+ * PyTorch's.
+ */
 export function projectionHeadExpectations(embeddingDim: number, projectionDim: number): TensorExpectation[] {
-  const tensor = (name: string, shape: readonly number[]): TensorExpectation => ({ name, dtype: 'F32', shape, required: true });
+  const tensor = (name: string, shape: readonly number[]): TensorExpectation => ({
+    name,
+    dtype: 'F32',
+    shape,
+    required: true,
+  });
   return [
     tensor('fc.1.weight', [embeddingDim, embeddingDim]),
     tensor('fc.1.bias', [embeddingDim]),
@@ -57,7 +68,10 @@ export class ProjectionHead {
     return scoped(() => runLayer(second, hidden));
   }
 
-  /** Sets the four gradients from that of the projections [B, P]; returns that of the embeddings [B, D], the caller's to dispose. */
+  /**
+   * Sets the four gradients from that of the projections [B, P]; returns that of the embeddings [B, D], the caller's to
+   * dispose.
+   */
   backward(projectionGradient: Tensor2D): Tensor2D {
     if (this.#trace === undefined) throw new Error('Projection head: backward before forward.');
     const { embeddings, hidden } = this.#trace;

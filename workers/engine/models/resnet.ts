@@ -1,6 +1,12 @@
 /** The encoder: a residual network from normalised images to embeddings, with a hand-written backward pass. */
 import type { Statistics } from '../kernels/batch-norm.ts';
-import { disposeMaxPool, globalAveragePool, globalAveragePoolGradient, maxPool, maxPoolGradient } from '../kernels/pooling.ts';
+import {
+  disposeMaxPool,
+  globalAveragePool,
+  globalAveragePoolGradient,
+  maxPool,
+  maxPoolGradient,
+} from '../kernels/pooling.ts';
 import type { MaxPoolTrace } from '../kernels/pooling.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import type { Random } from '../rng.ts';
@@ -32,8 +38,8 @@ export class Encoder {
   /** D */
   readonly embeddingDim: number;
   /**
-   * In what convolutions, activations and their gradients are computed; weights, their gradients, statistics and embeddings are float32 all the
-   * same.
+   * In what convolutions, activations and their gradients are computed; weights, their gradients, statistics and
+   * embeddings are float32 all the same.
    */
   readonly computeDtype: FloatDtype;
   readonly #spec: EncoderSpec;
@@ -43,7 +49,11 @@ export class Encoder {
   #trace: Trace | undefined;
 
   /** Use `createEncoder` or `encoderFromWeights`. @throws WeightsMismatchError when the weights do not fit. */
-  constructor(architecture: EncoderArchitecture, tensors: readonly NamedTensor[], computeDtype: FloatDtype = 'float32') {
+  constructor(
+    architecture: EncoderArchitecture,
+    tensors: readonly NamedTensor[],
+    computeDtype: FloatDtype = 'float32',
+  ) {
     const weights = checkEncoderWeights(architecture, tensors);
     this.#spec = encoderSpec(architecture);
     this.architecture = architecture;
@@ -84,8 +94,8 @@ export class Encoder {
   }
 
   /**
-   * Training: as `embed`, but by the batch's own statistics, keeping what `backward` needs. The images must live until then.
-   * The running statistics change only with `commitStatistics`.
+   * Training: as `embed`, but by the batch's own statistics, keeping what `backward` needs. The images must live until
+   * then. The running statistics change only with `commitStatistics`.
    */
   forward(images: Tensor4D): Tensor2D {
     requireImages(images);
@@ -117,7 +127,10 @@ export class Encoder {
     this.#trace = undefined;
   }
 
-  /** The running statistics that the last `forward` and `backward` lead to, a mean and a variance for each batch norm; now the caller's. */
+  /**
+   * The running statistics that the last `forward` and `backward` lead to, a mean and a variance for each batch norm;
+   * now the caller's.
+   */
   takeStatistics(): Tensor[] {
     return this.#units.flatMap((unit) => unit.takeStatistics());
   }
@@ -156,7 +169,9 @@ export class Encoder {
 function requireImages(images: Tensor4D): void {
   const [, height, width, channels] = images.shape;
   if (channels !== 3 || Math.min(height, width) < MIN_IMAGE_SIDE_PX) {
-    throw new RangeError(`Images must be [N, H, W, 3] with sides of at least ${MIN_IMAGE_SIDE_PX} px, not [${images.shape.join(', ')}].`);
+    throw new RangeError(
+      `Images must be [N, H, W, 3] with sides of at least ${MIN_IMAGE_SIDE_PX} px, not [${images.shape.join(', ')}].`,
+    );
   }
 }
 
@@ -165,7 +180,14 @@ export function createEncoder(architecture: EncoderArchitecture, random: Random,
   return new Encoder(architecture, randomEncoderWeights(architecture, random), computeDtype);
 }
 
-/** An encoder with given weights under torchvision's names. Throws WeightsMismatchError that lists all that is missing, unexpected or misshapen. */
-export function encoderFromWeights(architecture: EncoderArchitecture, tensors: readonly NamedTensor[], computeDtype?: FloatDtype): Encoder {
+/**
+ * An encoder with given weights under torchvision's names. Throws WeightsMismatchError that lists all that is missing,
+ * unexpected or misshapen.
+ */
+export function encoderFromWeights(
+  architecture: EncoderArchitecture,
+  tensors: readonly NamedTensor[],
+  computeDtype?: FloatDtype,
+): Encoder {
   return new Encoder(architecture, tensors, computeDtype);
 }

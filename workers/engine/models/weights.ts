@@ -14,10 +14,19 @@ export class WeightsMismatchError extends Error {
   /** `name: expected F32 [64, 3, 7, 7], got F32 [64, 3, 3, 3]` */
   readonly misshapen: readonly string[];
 
-  constructor(target: string, faults: { missing: readonly string[]; unexpected: readonly string[]; misshapen: readonly string[] }) {
+  constructor(
+    target: string,
+    faults: { missing: readonly string[]; unexpected: readonly string[]; misshapen: readonly string[] },
+  ) {
     const some = (kind: string, names: readonly string[]): string[] =>
-      names.length === 0 ? [] : [`${names.length} ${kind} (${names.slice(0, 3).join('; ')}${names.length > 3 ? '; ...' : ''})`];
-    const list = [...some('missing', faults.missing), ...some('unexpected', faults.unexpected), ...some('misshapen', faults.misshapen)];
+      names.length === 0
+        ? []
+        : [`${names.length} ${kind} (${names.slice(0, 3).join('; ')}${names.length > 3 ? '; ...' : ''})`];
+    const list = [
+      ...some('missing', faults.missing),
+      ...some('unexpected', faults.unexpected),
+      ...some('misshapen', faults.misshapen),
+    ];
     super(`The weights do not fit ${target}: ${list.join(', ')}.`);
     this.name = 'WeightsMismatchError';
     this.missing = faults.missing;
@@ -38,9 +47,14 @@ export interface TensorExpectation {
 /**
  * Compares tensors with what a network needs.
  *
- * @throws WeightsMismatchError that lists all that is missing, unexpected (doubled names included) or of another shape, dtype or length.
+ * @throws WeightsMismatchError that lists all that is missing, unexpected (doubled names included) or of another shape,
+ * dtype or length.
  */
-export function checkTensors(target: string, tensors: readonly NamedTensor[], expectations: readonly TensorExpectation[]): Map<string, NamedTensor> {
+export function checkTensors(
+  target: string,
+  tensors: readonly NamedTensor[],
+  expectations: readonly TensorExpectation[],
+): Map<string, NamedTensor> {
   const expected = new Map(expectations.map((expectation) => [expectation.name, expectation]));
   const found = new Map<string, NamedTensor>();
   const unexpected: string[] = [];
@@ -53,14 +67,17 @@ export function checkTensors(target: string, tensors: readonly NamedTensor[], ex
     }
     found.set(tensor.name, tensor);
     const elementCount = expectation.shape.reduce((product, side) => product * side, 1);
-    const sameShape = tensor.shape.length === expectation.shape.length && tensor.shape.every((side, axis) => side === expectation.shape[axis]);
+    const sameShape =
+      tensor.shape.length === expectation.shape.length &&
+      tensor.shape.every((side, axis) => side === expectation.shape[axis]);
     if (tensor.dtype !== expectation.dtype || !sameShape || tensor.data.length !== elementCount) {
       const told = `${tensor.dtype} [${tensor.shape.join(', ')}] with ${tensor.data.length} numbers`;
       misshapen.push(`${tensor.name}: expected ${expectation.dtype} [${expectation.shape.join(', ')}], got ${told}`);
     }
   }
   const missing = expectations.filter(({ name, required }) => required && !found.has(name)).map(({ name }) => name);
-  if (missing.length + unexpected.length + misshapen.length > 0) throw new WeightsMismatchError(target, { missing, unexpected, misshapen });
+  if (missing.length + unexpected.length + misshapen.length > 0)
+    throw new WeightsMismatchError(target, { missing, unexpected, misshapen });
   return found;
 }
 
@@ -68,27 +85,42 @@ export function checkTensors(target: string, tensors: readonly NamedTensor[], ex
 export function encoderExpectations(architecture: EncoderArchitecture): TensorExpectation[] {
   return encoderTensorSpecs(architecture).map(({ name, kind, shape }): TensorExpectation => {
     // Checkpoints older than PyTorch 0.4.1 have no batch counts; nothing is computed from them.
-    return kind === 'BATCH_COUNT' ? { name, dtype: 'I64', shape, required: false } : { name, dtype: 'F32', shape, required: true };
+    return kind === 'BATCH_COUNT'
+      ? { name, dtype: 'I64', shape, required: false }
+      : { name, dtype: 'F32', shape, required: true };
   });
 }
 
 /** Those of an encoder's tensors that an optimiser changes. */
 export function trainedExpectations(architecture: EncoderArchitecture): TensorExpectation[] {
   const trained: readonly EncoderTensorSpec['kind'][] = ['FILTER', 'NORM_SCALE', 'NORM_OFFSET'];
-  return encoderTensorSpecs(architecture).flatMap(({ name, kind, shape }) => (trained.includes(kind) ? [{ name, dtype: 'F32', shape, required: true }] : []));
+  return encoderTensorSpecs(architecture).flatMap(({ name, kind, shape }) =>
+    trained.includes(kind) ? [{ name, dtype: 'F32', shape, required: true }] : [],
+  );
 }
 
-/** The tensors of an encoder by name, all there and of the right shapes. Throws WeightsMismatchError as `checkTensors`. */
-export function checkEncoderWeights(architecture: EncoderArchitecture, tensors: readonly NamedTensor[]): Map<string, NamedTensor> {
+/**
+ * The tensors of an encoder by name, all there and of the right shapes. Throws WeightsMismatchError as `checkTensors`.
+ */
+export function checkEncoderWeights(
+  architecture: EncoderArchitecture,
+  tensors: readonly NamedTensor[],
+): Map<string, NamedTensor> {
   return checkTensors(architecture, tensors, encoderExpectations(architecture));
 }
 
-/** New weights as torchvision draws them: filters normal with variance 2 / (k * k * O) (He et al. 2015, fan-out), batch norms at the identity. */
+/**
+ * New weights as torchvision draws them: filters normal with variance 2 / (k * k * O) (He et al. 2015, fan-out), batch
+ * norms at the identity.
+ */
 export function randomEncoderWeights(architecture: EncoderArchitecture, random: Random): NamedTensor[] {
   return encoderTensorSpecs(architecture).map((spec) => randomTensor(spec, random));
 }
 
-/** Independent normal numbers by Box and Muller, both of each pair used: millions are drawn, and logarithms are what that costs. */
+/**
+ * Independent normal numbers by Box and Muller, both of each pair used: millions are drawn, and logarithms are what
+ * that costs.
+ */
 function normals(length: number, deviation: number, stream: Random): Float32Array<ArrayBuffer> {
   const values = new Float32Array(length);
   for (let index = 0; index < length; index += 2) {

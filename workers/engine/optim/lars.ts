@@ -1,6 +1,6 @@
 /**
- * LARS (You et al. 2017, arXiv:1708.03888) as SimCLR uses it (Chen et al. 2020): momentum SGD whose step for each weight tensor
- * is in proportion to that tensor's own length, which keeps large batches stable.
+ * LARS (You et al. 2017, arXiv:1708.03888) as SimCLR uses it (Chen et al. 2020): momentum SGD whose step for each
+ * weight tensor is in proportion to that tensor's own length, which keeps large batches stable.
  */
 import { Variable } from '../kernels/variable.ts';
 import { fromDevice, takeGradient, toDevice } from '../models/parameter.ts';
@@ -35,8 +35,8 @@ interface Slot {
 }
 
 /**
- * One step on its way: its trust ratios need lengths from the device, which whoever trains reads together with the loss. A device that computes
- * beside this program would stand still at each read.
+ * One step on its way: its trust ratios need lengths from the device, which whoever trains reads together with the
+ * loss. A device that computes beside this program would stand still at each read.
  */
 export interface LarsStep {
   /** [2 * parameters]: of each gradient and then of each weight, half its squared length. */

@@ -1,6 +1,7 @@
 /**
- * Stochastic gradient descent with momentum and weight decay (Sutskever et al. 2013): for fine-tuning, where LARS's trust ratio is made for other batches.
- * The learning rate is part of the velocity, as in that paper; PyTorch's SGD multiplies by it afterwards, which is the same while the rate stays.
+ * Stochastic gradient descent with momentum and weight decay (Sutskever et al. 2013): for fine-tuning, where LARS's
+ * trust ratio is made for other batches. The learning rate is part of the velocity, as in that paper; PyTorch's SGD
+ * multiplies by it afterwards, which is the same while the rate stays.
  */
 import { Variable } from '../kernels/variable.ts';
 import { takeGradient, type Parameter } from '../models/parameter.ts';
@@ -36,8 +37,8 @@ export class Momentum {
 
   /**
    * One step: takes every parameter's gradient and puts a new value in its place.
-   * @returns false, and nothing has changed, where a gradient is not finite. Only here does it show: oneDNN's batch norm with ReLU makes 0 of NaN, and
-   * so the loss of a network that has burst may be finite.
+   * @returns false, and nothing has changed, where a gradient is not finite. Only here does it show: oneDNN's batch
+   * norm with ReLU makes 0 of NaN, and so the loss of a network that has burst may be finite.
    */
   apply(learningRate: number): boolean {
     const gradients = this.#slots.map(({ parameter }) => takeGradient(parameter));
@@ -56,7 +57,9 @@ export class Momentum {
       const gradient = gradients[index];
       if (gradient === undefined) throw new Error(`${parameter.name} has no gradient.`);
       const isDecayed = parameter.role === 'WEIGHT' && this.#options.weightDecay > 0;
-      const applied = isDecayed ? scoped(() => tf.add(gradient, tf.mul(parameter.value, this.#options.weightDecay))) : gradient;
+      const applied = isDecayed
+        ? scoped(() => tf.add(gradient, tf.mul(parameter.value, this.#options.weightDecay)))
+        : gradient;
       // Freed first, so that nothing but the variable holds the numbers and the update needs no copy.
       parameter.value.dispose();
       weight.applyMomentum(velocity, rate, applied, momentum);

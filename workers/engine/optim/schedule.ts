@@ -1,4 +1,7 @@
-/** The learning rate of each step: linear warm-up, then cosine decay to zero (Loshchilov and Hutter 2017, arXiv:1608.03983; as in SimCLR). */
+/**
+ * The learning rate of each step: linear warm-up, then cosine decay to zero (Loshchilov and Hutter 2017,
+ * arXiv:1608.03983; as in SimCLR).
+ */
 
 export interface Schedule {
   readonly peakLearningRate: number;
@@ -6,10 +9,15 @@ export interface Schedule {
   readonly totalSteps: number;
 }
 
-/** @throws RangeError unless 0 <= warmupSteps <= totalSteps are whole, totalSteps is at least 1 and the rate is positive and finite. */
+/**
+ * @throws RangeError unless 0 <= warmupSteps <= totalSteps are whole, totalSteps is at least 1 and the rate is positive
+ * and finite.
+ */
 export function checkSchedule({ peakLearningRate, warmupSteps, totalSteps }: Schedule): void {
-  if (!(peakLearningRate > 0 && Number.isFinite(peakLearningRate))) throw new RangeError(`peakLearningRate must be positive, not ${peakLearningRate}.`);
-  if (!Number.isSafeInteger(totalSteps) || totalSteps < 1) throw new RangeError(`totalSteps must be a whole number of at least 1, not ${totalSteps}.`);
+  if (!(peakLearningRate > 0 && Number.isFinite(peakLearningRate)))
+    throw new RangeError(`peakLearningRate must be positive, not ${peakLearningRate}.`);
+  if (!Number.isSafeInteger(totalSteps) || totalSteps < 1)
+    throw new RangeError(`totalSteps must be a whole number of at least 1, not ${totalSteps}.`);
   if (!Number.isSafeInteger(warmupSteps) || warmupSteps < 0 || warmupSteps > totalSteps) {
     throw new RangeError(`warmupSteps must be a whole number in 0..totalSteps, not ${warmupSteps}.`);
   }
@@ -18,12 +26,14 @@ export function checkSchedule({ peakLearningRate, warmupSteps, totalSteps }: Sch
 /**
  * The rate of the step with index 0..totalSteps-1.
  *
- * Step i of the warm-up has (i + 1) / warmupSteps of the peak, so that the first step already learns; the first step after it has the peak.
+ * Step i of the warm-up has (i + 1) / warmupSteps of the peak, so that the first step already learns; the first step
+ * after it has the peak.
  * @throws RangeError for a step outside the schedule.
  */
 export function learningRateAt(schedule: Schedule, stepIndex: number): number {
   const { peakLearningRate, warmupSteps, totalSteps } = schedule;
-  if (!Number.isInteger(stepIndex) || stepIndex < 0 || stepIndex >= totalSteps) throw new RangeError(`Step ${stepIndex} is outside 0..${totalSteps - 1}.`);
+  if (!Number.isInteger(stepIndex) || stepIndex < 0 || stepIndex >= totalSteps)
+    throw new RangeError(`Step ${stepIndex} is outside 0..${totalSteps - 1}.`);
   if (stepIndex < warmupSteps) return (peakLearningRate * (stepIndex + 1)) / warmupSteps;
   const progress = (stepIndex - warmupSteps) / (totalSteps - warmupSteps);
   return (peakLearningRate * (1 + Math.cos(Math.PI * progress))) / 2;

@@ -1,5 +1,14 @@
-/** One frame for every way of classifying: learn from some groups, be tested on others, pool what was said, score it. */
-import { CLASSIFICATION_METRICS, classificationMeasure, scorePredictions, type ClassificationMetricName, type ClassificationScore, type PooledPredictions } from '../../../src/statistics/classification-score.ts';
+/**
+ * One frame for every way of classifying: learn from some groups, be tested on others, pool what was said, score it.
+ */
+import {
+  CLASSIFICATION_METRICS,
+  classificationMeasure,
+  scorePredictions,
+  type ClassificationMetricName,
+  type ClassificationScore,
+  type PooledPredictions,
+} from '../../../src/statistics/classification-score.ts';
 import { groupResamples } from '../../../src/statistics/bootstrap.ts';
 import { estimatesOf, type MetricEstimate } from '../../../src/statistics/estimate.ts';
 import { createRandom, type Random } from '../rng.ts';
@@ -26,7 +35,9 @@ export interface ClassificationInput extends LabelledImages {
 
 /** A way of classifying. `Facts` say how one fit went. */
 export interface Classifier<Facts extends object> {
-  /** Learns from the images `train`, looking at no label of `test`. `tell` is told how much of this fit is done, 0..1. */
+  /**
+   * Learns from the images `train`, looking at no label of `test`. `tell` is told how much of this fit is done, 0..1.
+   */
   classify(train: Int32Array, test: Int32Array, tell: (done: number) => Promise<void>): Promise<Classified<Facts>>;
 }
 
@@ -75,14 +86,22 @@ export interface ClassificationResult<Facts extends object> extends Classificati
 const BOOTSTRAP_RESAMPLES = 1000;
 const DRAW_COUNT = 10;
 
-/** Deterministic for a seed and device. Throws ProbeError: BAD_OPTION, and all that planSplit and the classifier throw. */
-export async function runClassification<Facts extends object>(input: ClassificationInput, classifier: Classifier<Facts>): Promise<ClassificationResult<Facts>> {
+/**
+ * Deterministic for a seed and device. Throws ProbeError: BAD_OPTION, and all that planSplit and the classifier throw.
+ */
+export async function runClassification<Facts extends object>(
+  input: ClassificationInput,
+  classifier: Classifier<Facts>,
+): Promise<ClassificationResult<Facts>> {
   checkInput(input);
   const { labels, groups, labelNames, seed, budgets = [], drawCount = DRAW_COUNT } = input;
   const plan = planSplit(input, input.splits, input.folds, seed);
   const testedImages = Int32Array.from(plan.parts.flatMap((part) => [...part.test])).sort();
   const drawsOf = (budget: LabelBudget): number => (isWhole(budget) ? 0 : drawCount);
-  const progress = createProgress(input, plan.parts.length * (1 + budgets.reduce((sum, budget) => sum + drawsOf(budget), 0)));
+  const progress = createProgress(
+    input,
+    plan.parts.length * (1 + budgets.reduce((sum, budget) => sum + drawsOf(budget), 0)),
+  );
   const pooledOf = (probabilities: Float64Array): PooledPredictions => ({
     truth: testedImages.map((image) => labels[image] ?? 0),
     probabilities,
@@ -90,9 +109,20 @@ export async function runClassification<Facts extends object>(input: Classificat
     labelNames,
   });
 
-  const whole = await classifyParts(plan.parts, labelNames.length, testedImages, classifier, progress, ({ train }) => train);
+  const whole = await classifyParts(
+    plan.parts,
+    labelNames.length,
+    testedImages,
+    classifier,
+    progress,
+    ({ train }) => train,
+  );
   const pooled = pooledOf(whole.probabilities);
-  const score = scorePredictions(pooled, input.bootstrapResamples ?? BOOTSTRAP_RESAMPLES, createRandom(seed).fork('bootstrap'));
+  const score = scorePredictions(
+    pooled,
+    input.bootstrapResamples ?? BOOTSTRAP_RESAMPLES,
+    createRandom(seed).fork('bootstrap'),
+  );
 
   const learningCurve: CurvePoint[] = [];
   for (const [index, budget] of budgets.entries()) {
@@ -104,24 +134,42 @@ export async function runClassification<Facts extends object>(input: Classificat
     }
     for (let draw = 0; draw < drawsOf(budget); draw += 1) {
       const random = createRandom(seed).fork(`labels of budget ${index}, draw ${draw}`);
-      const drawn = await classifyParts(plan.parts, labelNames.length, testedImages, classifier, progress, ({ train }, part) => {
-        const chosen = drawLabels(budget, input, train, random.fork(`part ${part}`));
-        trainCounts.push(chosen.length);
-        return chosen;
-      });
+      const drawn = await classifyParts(
+        plan.parts,
+        labelNames.length,
+        testedImages,
+        classifier,
+        progress,
+        ({ train }, part) => {
+          const chosen = drawLabels(budget, input, train, random.fork(`part ${part}`));
+          trainCounts.push(chosen.length);
+          return chosen;
+        },
+      );
       draws.push(pooledOf(drawn.probabilities));
     }
     learningCurve.push({
       budget,
       drawCount: draws.length,
       trainImageCount: trainCounts.reduce((sum, count) => sum + count, 0) / trainCounts.length,
-      metrics: scoreDraws(draws, input.bootstrapResamples ?? BOOTSTRAP_RESAMPLES, createRandom(seed).fork(`bootstrap of budget ${index}`)),
+      metrics: scoreDraws(
+        draws,
+        input.bootstrapResamples ?? BOOTSTRAP_RESAMPLES,
+        createRandom(seed).fork(`bootstrap of budget ${index}`),
+      ),
     });
   }
   const { kind, groupCount, digest } = plan;
-  const parts = plan.parts.map(({ train, test }, part) => ({ trainImageCount: train.length, testImageCount: test.length, ...whole.factsOf(part) }));
+  const parts = plan.parts.map(({ train, test }, part) => ({
+    trainImageCount: train.length,
+    testImageCount: test.length,
+    ...whole.factsOf(part),
+  }));
   return {
-    ...score, testedImages, testedImageCount: testedImages.length, probabilities: whole.probabilities,
+    ...score,
+    testedImages,
+    testedImageCount: testedImages.length,
+    probabilities: whole.probabilities,
     split: { kind, foldCount: plan.parts.length, groupCount, seed, digest, parts },
     learningCurve,
   };
@@ -167,7 +215,10 @@ async function classifyParts<Facts extends object>(
   for (const [index, part] of parts.entries()) {
     const classified = await classifier.classify(trainOf(part, index), part.test, progress.within);
     for (const [row, image] of part.test.entries()) {
-      probabilities.set(classified.probabilities.subarray(row * labelCount, (row + 1) * labelCount), (placeOf.get(image) ?? 0) * labelCount);
+      probabilities.set(
+        classified.probabilities.subarray(row * labelCount, (row + 1) * labelCount),
+        (placeOf.get(image) ?? 0) * labelCount,
+      );
     }
     facts.push(classified.facts);
     await progress.next();
@@ -183,14 +234,21 @@ async function classifyParts<Facts extends object>(
 }
 
 /** Means over draws. A resample draws groups and draws anew, so that the interval holds the chance of both. */
-function scoreDraws(draws: readonly PooledPredictions[], resamples: number, random: Random): Record<ClassificationMetricName, CurveMetric> {
+function scoreDraws(
+  draws: readonly PooledPredictions[],
+  resamples: number,
+  random: Random,
+): Record<ClassificationMetricName, CurveMetric> {
   const measures = draws.map(classificationMeasure);
-  const meanOver = (numbers: readonly number[]): number => numbers.reduce((sum, value) => sum + value, 0) / numbers.length;
+  const meanOver = (numbers: readonly number[]): number =>
+    numbers.reduce((sum, value) => sum + value, 0) / numbers.length;
   const values = valuesOf((name) => meanOver(measures.map((measure) => measure.values[name])));
   const replicates = valuesOf((): number[] => []);
   const drawRandom = random.fork('draws');
   for (const imageCounts of groupResamples(draws[0]?.groups ?? [], resamples, random)) {
-    const chosen = measures.map(() => measures[drawRandom.integer(measures.length)]).flatMap((measure) => measure?.resample(imageCounts) ?? []);
+    const chosen = measures
+      .map(() => measures[drawRandom.integer(measures.length)])
+      .flatMap((measure) => measure?.resample(imageCounts) ?? []);
     for (const name of CLASSIFICATION_METRICS) replicates[name].push(meanOver(chosen.map((drawn) => drawn[name])));
   }
   const estimates = estimatesOf(CLASSIFICATION_METRICS, values, replicates);
@@ -201,20 +259,39 @@ function scoreDraws(draws: readonly PooledPredictions[], resamples: number, rand
 }
 
 function valuesOf<Value>(valueOf: (name: ClassificationMetricName) => Value): Record<ClassificationMetricName, Value> {
-  return { macroF1: valueOf('macroF1'), balancedAccuracy: valueOf('balancedAccuracy'), accuracy: valueOf('accuracy'), macroAuroc: valueOf('macroAuroc') };
+  return {
+    macroF1: valueOf('macroF1'),
+    balancedAccuracy: valueOf('balancedAccuracy'),
+    accuracy: valueOf('accuracy'),
+    macroAuroc: valueOf('macroAuroc'),
+  };
 }
 
-function checkInput({ labels, groups, labelNames, splits, seed, bootstrapResamples, drawCount }: ClassificationInput): void {
+function checkInput({
+  labels,
+  groups,
+  labelNames,
+  splits,
+  seed,
+  bootstrapResamples,
+  drawCount,
+}: ClassificationInput): void {
   const refuse = (field: string, rule: string): never => {
     throw new ProbeError('BAD_OPTION', field, `${field} ${rule}.`);
   };
   const imageCount = labels.length;
   if (groups.length !== imageCount) refuse('groups', `must be one for each of ${imageCount} images`);
-  if (splits !== undefined && splits.length !== imageCount) refuse('splits', `must be one for each of ${imageCount} images`);
-  if (labels.some((label) => label < 0 || label >= labelNames.length)) refuse('labels', `must be 0..${labelNames.length - 1}`);
+  if (splits !== undefined && splits.length !== imageCount)
+    refuse('splits', `must be one for each of ${imageCount} images`);
+  if (labels.some((label) => label < 0 || label >= labelNames.length))
+    refuse('labels', `must be 0..${labelNames.length - 1}`);
   if (!Number.isSafeInteger(seed)) refuse('seed', 'must be an integer');
-  if (bootstrapResamples !== undefined && (!Number.isSafeInteger(bootstrapResamples) || bootstrapResamples < 0 || bootstrapResamples > 100_000)) {
+  if (
+    bootstrapResamples !== undefined &&
+    (!Number.isSafeInteger(bootstrapResamples) || bootstrapResamples < 0 || bootstrapResamples > 100_000)
+  ) {
     refuse('bootstrapResamples', 'must be an integer of 0..100000');
   }
-  if (drawCount !== undefined && (!Number.isSafeInteger(drawCount) || drawCount < 1)) refuse('drawCount', 'must be an integer from 1');
+  if (drawCount !== undefined && (!Number.isSafeInteger(drawCount) || drawCount < 1))
+    refuse('drawCount', 'must be an integer from 1');
 }

@@ -1,6 +1,6 @@
 /**
- * What colour alone says about an image: the baseline that an encoder has to beat, since stain and scanner differ between labels more often
- * than one would like.
+ * What colour alone says about an image: the baseline that an encoder has to beat, since stain and scanner differ
+ * between labels more often than one would like.
  */
 
 /** Entries of one descriptor. */
@@ -9,9 +9,10 @@ export const COLOUR_STATISTICS_DIM = 36;
 const HISTOGRAM_BINS = 8;
 
 /**
- * Descriptors `[N, 36]` of uint8 RGB images `[N, S, S, 3]`: mean and standard deviation of red, green, blue (6) and of the colour cone's
- * saturation x cos hue, saturation x sin hue, value (6: the hue of tissue lies where it wraps, so it is no number to average), and the share of
- * pixels in each eighth of each channel (24). All within -1..1. Throws RangeError when the bytes are not N square images.
+ * Descriptors `[N, 36]` of uint8 RGB images `[N, S, S, 3]`: mean and standard deviation of red, green, blue (6) and of
+ * the colour cone's saturation x cos hue, saturation x sin hue, value (6: the hue of tissue lies where it wraps, so it
+ * is no number to average), and the share of pixels in each eighth of each channel (24). All within -1..1. Throws
+ * RangeError when the bytes are not N square images.
  */
 export function colourStatistics(images: Uint8Array, imageCount: number): Float32Array {
   const imageBytes = images.length / imageCount;

@@ -1,6 +1,13 @@
 /** What keeps a probe from being run. */
 
-export type ProbeErrorCode = 'TOO_FEW_LABELS' | 'TOO_FEW_IMAGES' | 'TOO_FEW_GROUPS' | 'SPLIT_INVALID' | 'BAD_OPTION' | 'EMBEDDING_NOT_FINITE' | 'TRAINING_DIVERGED';
+export type ProbeErrorCode =
+  | 'TOO_FEW_LABELS'
+  | 'TOO_FEW_IMAGES'
+  | 'TOO_FEW_GROUPS'
+  | 'SPLIT_INVALID'
+  | 'BAD_OPTION'
+  | 'EMBEDDING_NOT_FINITE'
+  | 'TRAINING_DIVERGED';
 
 export class ProbeError extends Error {
   readonly code: ProbeErrorCode;

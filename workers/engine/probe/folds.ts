@@ -14,12 +14,12 @@ export interface LabelledImages {
 const DIVISION_ATTEMPTS = 20;
 
 /**
- * The fold in which each image is tested: `[N]`, 0..foldCount-1. Groups stay whole; within that, the folds hold the labels in like numbers
- * (greedy, largest groups first, as scikit-learn's StratifiedGroupKFold). The same seed gives the same folds. Every label is learned in
- * every fold.
+ * The fold in which each image is tested: `[N]`, 0..foldCount-1. Groups stay whole; within that, the folds hold the
+ * labels in like numbers (greedy, largest groups first, as scikit-learn's StratifiedGroupKFold). The same seed gives
+ * the same folds. Every label is learned in every fold.
  *
- * Throws ProbeError: BAD_OPTION (foldCount), TOO_FEW_LABELS (fewer than 2 occur), TOO_FEW_IMAGES (fewer than folds), TOO_FEW_GROUPS (fewer
- * than folds, or a label whose images are all of one group).
+ * Throws ProbeError: BAD_OPTION (foldCount), TOO_FEW_LABELS (fewer than 2 occur), TOO_FEW_IMAGES (fewer than folds),
+ * TOO_FEW_GROUPS (fewer than folds, or a label whose images are all of one group).
  */
 export function assignFolds(images: LabelledImages, foldCount: number, seed: number): Int32Array {
   checkFoldCount(foldCount);
@@ -29,7 +29,8 @@ export function assignFolds(images: LabelledImages, foldCount: number, seed: num
   for (let attempt = 0; attempt < DIVISION_ATTEMPTS; attempt += 1) {
     const foldOfGroup = divide(groups, foldCount, images.labelNames.length, random.fork(`attempt ${attempt}`));
     const folds = new Int32Array(images.labels.length);
-    for (const [index, group] of groups.entries()) for (const image of group.images) folds[image] = foldOfGroup[index] ?? 0;
+    for (const [index, group] of groups.entries())
+      for (const image of group.images) folds[image] = foldOfGroup[index] ?? 0;
     if (everyFoldServes(images, folds, foldCount)) return folds;
   }
   const message = `No division into ${foldCount} folds keeps groups whole and every label in every fold's training part.`;
@@ -40,8 +41,16 @@ export function assignFolds(images: LabelledImages, foldCount: number, seed: num
 export const INNER_FOLD_COUNT = 3;
 
 /** The inner fold of each image of `train`, 0..2, or null where its groups do not allow them. */
-export function assignInnerFolds({ labels, groups, labelNames }: LabelledImages, train: Int32Array, seed: number): Int32Array | null {
-  const part = { labels: train.map((image) => labels[image] ?? 0), groups: Array.from(train, (image) => groups[image] ?? ''), labelNames };
+export function assignInnerFolds(
+  { labels, groups, labelNames }: LabelledImages,
+  train: Int32Array,
+  seed: number,
+): Int32Array | null {
+  const part = {
+    labels: train.map((image) => labels[image] ?? 0),
+    groups: Array.from(train, (image) => groups[image] ?? ''),
+    labelNames,
+  };
   try {
     return assignFolds(part, INNER_FOLD_COUNT, seed);
   } catch (error) {
@@ -50,14 +59,18 @@ export function assignInnerFolds({ labels, groups, labelNames }: LabelledImages,
   }
 }
 
-/** Folds of groups without labels: `[N]`, 0..foldCount-1, groups whole and folds of like size. Throws ProbeError BAD_OPTION, TOO_FEW_IMAGES or TOO_FEW_GROUPS. */
+/**
+ * Folds of groups without labels: `[N]`, 0..foldCount-1, groups whole and folds of like size. Throws ProbeError
+ * BAD_OPTION, TOO_FEW_IMAGES or TOO_FEW_GROUPS.
+ */
 export function assignGroupFolds(imageGroups: readonly string[], foldCount: number, seed: number): Int32Array {
   checkFoldCount(foldCount);
   const groups = groupsOf({ labels: new Int32Array(imageGroups.length), groups: imageGroups, labelNames: ['any'] });
   checkEnoughFor(imageGroups.length, groups.length, foldCount);
   const foldOfGroup = divide(groups, foldCount, 1, createRandom(seed).fork('folds'));
   const folds = new Int32Array(imageGroups.length);
-  for (const [index, group] of groups.entries()) for (const image of group.images) folds[image] = foldOfGroup[index] ?? 0;
+  for (const [index, group] of groups.entries())
+    for (const image of group.images) folds[image] = foldOfGroup[index] ?? 0;
   return folds;
 }
 
@@ -89,17 +102,29 @@ function checkFoldCount(foldCount: number): void {
 
 function checkEnoughFor(imageCount: number, groupCount: number, foldCount: number): void {
   if (imageCount < foldCount) {
-    throw new ProbeError('TOO_FEW_IMAGES', 'folds', `${foldCount} folds need at least ${foldCount} images, and there are ${imageCount}.`);
+    throw new ProbeError(
+      'TOO_FEW_IMAGES',
+      'folds',
+      `${foldCount} folds need at least ${foldCount} images, and there are ${imageCount}.`,
+    );
   }
   if (groupCount < foldCount) {
-    throw new ProbeError('TOO_FEW_GROUPS', 'folds', `${foldCount} folds need at least ${foldCount} groups, and there are ${groupCount}.`);
+    throw new ProbeError(
+      'TOO_FEW_GROUPS',
+      'folds',
+      `${foldCount} folds need at least ${foldCount} groups, and there are ${groupCount}.`,
+    );
   }
 }
 
 function checkEnough({ labels, labelNames }: LabelledImages, groups: readonly Group[], foldCount: number): void {
   const occurring = new Set(labels);
   if (occurring.size < 2) {
-    throw new ProbeError('TOO_FEW_LABELS', 'datasetVersionId', `A probe needs images of at least 2 labels, and there is ${occurring.size}.`);
+    throw new ProbeError(
+      'TOO_FEW_LABELS',
+      'datasetVersionId',
+      `A probe needs images of at least 2 labels, and there is ${occurring.size}.`,
+    );
   }
   checkEnoughFor(labels.length, groups.length, foldCount);
   for (const label of occurring) {
@@ -114,16 +139,24 @@ function checkEnough({ labels, labelNames }: LabelledImages, groups: readonly Gr
 
 /** The fold of each group. */
 function divide(groups: readonly Group[], foldCount: number, labelCount: number, random: Random): number[] {
-  const labelTotals = Array.from({ length: labelCount }, (_, label) => groups.reduce((sum, group) => sum + (group.labelCounts[label] ?? 0), 0));
+  const labelTotals = Array.from({ length: labelCount }, (_, label) =>
+    groups.reduce((sum, group) => sum + (group.labelCounts[label] ?? 0), 0),
+  );
   const counts = Array.from({ length: foldCount }, () => labelTotals.map(() => 0));
   const foldOfGroup = groups.map(() => 0);
   // Sorting is stable: groups of one size stay in the order that was drawn.
-  const order = random.shuffled([...groups.keys()]).sort((left, right) => imageCountOf(groups, right) - imageCountOf(groups, left));
+  const order = random
+    .shuffled([...groups.keys()])
+    .sort((left, right) => imageCountOf(groups, right) - imageCountOf(groups, left));
   for (const index of order) {
     const labelCounts = groups[index]?.labelCounts ?? [];
-    // Adding c to a count x of a label with total T raises the sum of squares by (2xc + c^2) / T^2: the smallest rise is the most even.
-    const rise = (held: number, count: number, total: number): number => (count === 0 ? 0 : (2 * held * count + count ** 2) / total ** 2);
-    const rises = counts.map((fold) => labelCounts.reduce((sum, count, label) => sum + rise(fold[label] ?? 0, count, labelTotals[label] ?? 1), 0));
+    // Adding c to a count x of a label with total T raises the sum of squares by (2xc + c^2) / T^2: the smallest rise
+    // is the most even.
+    const rise = (held: number, count: number, total: number): number =>
+      count === 0 ? 0 : (2 * held * count + count ** 2) / total ** 2;
+    const rises = counts.map((fold) =>
+      labelCounts.reduce((sum, count, label) => sum + rise(fold[label] ?? 0, count, labelTotals[label] ?? 1), 0),
+    );
     const sizes = counts.map((fold) => fold.reduce((sum, count) => sum + count, 0));
     let best = 0;
     for (let fold = 1; fold < foldCount; fold += 1) {
@@ -132,7 +165,8 @@ function divide(groups: readonly Group[], foldCount: number, labelCount: number,
     }
     foldOfGroup[index] = best;
     const chosen = counts[best];
-    if (chosen !== undefined) for (const [label, count] of labelCounts.entries()) chosen[label] = (chosen[label] ?? 0) + count;
+    if (chosen !== undefined)
+      for (const [label, count] of labelCounts.entries()) chosen[label] = (chosen[label] ?? 0) + count;
   }
   return foldOfGroup;
 }

@@ -2,14 +2,24 @@
 import type { Random } from '../rng.ts';
 import type { LabelledImages } from './folds.ts';
 
-/** FRACTION: this share of each label's images, in (0, 1], at least one. SHOTS: this many images of each label, or all where there are fewer. */
-export type LabelBudget = { readonly kind: 'FRACTION'; readonly fraction: number } | { readonly kind: 'SHOTS'; readonly shotsPerClass: number };
+/**
+ * FRACTION: this share of each label's images, in (0, 1], at least one. SHOTS: this many images of each label, or all
+ * where there are fewer.
+ */
+export type LabelBudget =
+  { readonly kind: 'FRACTION'; readonly fraction: number } | { readonly kind: 'SHOTS'; readonly shotsPerClass: number };
 
 /**
- * The images of `train` whose labels are known under the budget, ascending. A fraction is drawn group by group in random order, as slides are
- * labelled one after another: each group gives its images until its labels have their share. Shots are drawn image by image.
+ * The images of `train` whose labels are known under the budget, ascending. A fraction is drawn group by group in
+ * random order, as slides are labelled one after another: each group gives its images until its labels have their
+ * share. Shots are drawn image by image.
  */
-export function drawLabels(budget: LabelBudget, { labels, groups }: LabelledImages, train: Int32Array, random: Random): Int32Array {
+export function drawLabels(
+  budget: LabelBudget,
+  { labels, groups }: LabelledImages,
+  train: Int32Array,
+  random: Random,
+): Int32Array {
   const counts = new Map<number, number>();
   for (const image of train) counts.set(labels[image] ?? 0, (counts.get(labels[image] ?? 0) ?? 0) + 1);
   const left = new Map(Array.from(counts, ([label, count]) => [label, targetOf(budget, count)]));

@@ -1,6 +1,7 @@
 /**
- * L-BFGS (Liu and Nocedal 1989) for smooth convex functions, with a weak-Wolfe line search by bisection (Lewis and Overton 2013) that near
- * the minimum trusts slopes instead of values (the approximate Wolfe conditions of Hager and Zhang 2005).
+ * L-BFGS (Liu and Nocedal 1989) for smooth convex functions, with a weak-Wolfe line search by bisection (Lewis and
+ * Overton 2013) that near the minimum trusts slopes instead of values (the approximate Wolfe conditions of Hager and
+ * Zhang 2005).
  */
 import { addScaled, dot } from './vectors.ts';
 
@@ -31,13 +32,19 @@ const LINE_SEARCH_MAX = 30;
 const VALUE_NOISE = 1e-7;
 
 /** Minimises from `start`, which is left as it is. */
-export function minimise(evaluate: (point: Float64Array) => Evaluation, start: Float64Array, options: LbfgsOptions): LbfgsResult {
+export function minimise(
+  evaluate: (point: Float64Array) => Evaluation,
+  start: Float64Array,
+  options: LbfgsOptions,
+): LbfgsResult {
   let point: Float64Array = start.slice();
   let current = evaluate(point);
-  const history: { readonly step: Float64Array; readonly change: Float64Array; readonly inverseCurvature: number }[] = [];
+  const history: { readonly step: Float64Array; readonly change: Float64Array; readonly inverseCurvature: number }[] =
+    [];
 
   for (let iteration = 0; iteration < options.maxIterations; iteration += 1) {
-    if (largest(current.gradient) <= options.gradientTolerance) return { point, value: current.value, iterationCount: iteration, converged: true };
+    if (largest(current.gradient) <= options.gradientTolerance)
+      return { point, value: current.value, iterationCount: iteration, converged: true };
     const direction = descend(current.gradient, history);
     const firstLength = history.length === 0 ? Math.min(1, 1 / norm(current.gradient)) : 1;
     const found = searchLine(evaluate, point, current, direction, firstLength);
@@ -100,7 +107,9 @@ function searchLine(
     const evaluation = evaluate(point);
     const slopeThere = dot(evaluation.gradient, direction);
     const descends = evaluation.value <= current.value + ARMIJO * length * slope;
-    const levels = evaluation.value <= current.value + VALUE_NOISE * Math.abs(current.value) && slopeThere <= (2 * ARMIJO - 1) * slope;
+    const levels =
+      evaluation.value <= current.value + VALUE_NOISE * Math.abs(current.value) &&
+      slopeThere <= (2 * ARMIJO - 1) * slope;
     if (!descends && !levels) {
       high = length;
     } else {

@@ -1,10 +1,22 @@
 /**
- * The linear probe: logistic regression on frozen, standardised embeddings, tested on images of other groups. How strongly it is held back is
- * chosen inside each training part, by folds over its groups; what is tested never takes part in a choice.
+ * The linear probe: logistic regression on frozen, standardised embeddings, tested on images of other groups. How
+ * strongly it is held back is chosen inside each training part, by folds over its groups; what is tested never takes
+ * part in a choice.
  */
-import { runClassification, type ClassificationInput, type ClassificationResult, type Classifier } from './classification.ts';
+import {
+  runClassification,
+  type ClassificationInput,
+  type ClassificationResult,
+  type Classifier,
+} from './classification.ts';
 import { assignInnerFolds, INNER_FOLD_COUNT, type LabelledImages } from './folds.ts';
-import { fitLogisticRegression, predictProbabilities, probeInputs, trainingInputs, type LogisticRegression } from './logistic-regression.ts';
+import {
+  fitLogisticRegression,
+  predictProbabilities,
+  probeInputs,
+  trainingInputs,
+  type LogisticRegression,
+} from './logistic-regression.ts';
 import { embeddedImages, measureScaling, standardise, type EmbeddedImages } from './scaling.ts';
 
 export interface LinearProbeInput extends ClassificationInput {
@@ -33,14 +45,24 @@ const FINAL_ITERATIONS_MAX = 2000;
 
 /** Runs the probe. Throws ProbeError: EMBEDDING_NOT_FINITE, and all that runClassification throws. */
 export async function runLinearProbe(input: LinearProbeInput): Promise<LinearProbeResult> {
-  return runClassification(input, linearProbe(embeddedImages(input.embeddings, input.labels.length), input, input.seed));
+  return runClassification(
+    input,
+    linearProbe(embeddedImages(input.embeddings, input.labels.length), input, input.seed),
+  );
 }
 
-export function linearProbe(embedded: EmbeddedImages, images: LabelledImages, seed: number): Classifier<LinearProbeFacts> {
+export function linearProbe(
+  embedded: EmbeddedImages,
+  images: LabelledImages,
+  seed: number,
+): Classifier<LinearProbeFacts> {
   return {
     classify: async (train, test, tell) => {
       const inverseRegularisation = await chooseRegularisation(embedded, images, train, seed, tell);
-      const [fitted] = fitAndPredict(embedded, images, train, test, [inverseRegularisation], { gradientTolerance: FINAL_TOLERANCE, maxIterations: FINAL_ITERATIONS_MAX });
+      const [fitted] = fitAndPredict(embedded, images, train, test, [inverseRegularisation], {
+        gradientTolerance: FINAL_TOLERANCE,
+        maxIterations: FINAL_ITERATIONS_MAX,
+      });
       if (fitted === undefined) throw new Error('Nothing was fitted.');
       const { iterationCount, converged } = fitted.model;
       return { probabilities: fitted.testProbabilities, facts: { inverseRegularisation, iterationCount, converged } };
@@ -49,14 +71,27 @@ export function linearProbe(embedded: EmbeddedImages, images: LabelledImages, se
 }
 
 /** The C of least cross-entropy over inner folds by group. */
-async function chooseRegularisation(embedded: EmbeddedImages, images: LabelledImages, train: Int32Array, seed: number, tell: (done: number) => Promise<void>): Promise<number> {
+async function chooseRegularisation(
+  embedded: EmbeddedImages,
+  images: LabelledImages,
+  train: Int32Array,
+  seed: number,
+  tell: (done: number) => Promise<void>,
+): Promise<number> {
   const inner = assignInnerFolds(images, train, seed);
   if (inner === null) return INVERSE_REGULARISATION_DEFAULT;
   const losses = INVERSE_REGULARISATIONS.map(() => 0);
   for (let fold = 0; fold < INNER_FOLD_COUNT; fold += 1) {
     const learned = train.filter((_, row) => inner[row] !== fold);
     const held = train.filter((_, row) => inner[row] === fold);
-    for (const [index, { testProbabilities }] of fitAndPredict(embedded, images, learned, held, INVERSE_REGULARISATIONS, { gradientTolerance: SEARCH_TOLERANCE }).entries()) {
+    for (const [index, { testProbabilities }] of fitAndPredict(
+      embedded,
+      images,
+      learned,
+      held,
+      INVERSE_REGULARISATIONS,
+      { gradientTolerance: SEARCH_TOLERANCE },
+    ).entries()) {
       losses[index] = (losses[index] ?? 0) + crossEntropySum(testProbabilities, images, held);
     }
     await tell((fold + 1) / (INNER_FOLD_COUNT + 1));
@@ -64,8 +99,16 @@ async function chooseRegularisation(embedded: EmbeddedImages, images: LabelledIm
   return INVERSE_REGULARISATIONS[losses.indexOf(Math.min(...losses))] ?? INVERSE_REGULARISATION_DEFAULT;
 }
 
-function crossEntropySum(probabilities: Float64Array, { labels, labelNames }: LabelledImages, images: Int32Array): number {
-  return images.reduce((sum, image, row) => sum - Math.log(Math.max(probabilities[row * labelNames.length + (labels[image] ?? 0)] ?? 0, 1e-12)), 0);
+function crossEntropySum(
+  probabilities: Float64Array,
+  { labels, labelNames }: LabelledImages,
+  images: Int32Array,
+): number {
+  return images.reduce(
+    (sum, image, row) =>
+      sum - Math.log(Math.max(probabilities[row * labelNames.length + (labels[image] ?? 0)] ?? 0, 1e-12)),
+    0,
+  );
 }
 
 interface FittedProbe {
@@ -93,7 +136,11 @@ function fitAndPredict(
     const fitted: FittedProbe[] = [];
     for (const inverseRegularisation of inverseRegularisations) {
       const start: { startFrom?: LogisticRegression } = startFrom === null ? {} : { startFrom };
-      const model: LogisticRegression = fitLogisticRegression(trainInputs, trainLabels, occurring.length, { inverseRegularisation, ...precision, ...start });
+      const model: LogisticRegression = fitLogisticRegression(trainInputs, trainLabels, occurring.length, {
+        inverseRegularisation,
+        ...precision,
+        ...start,
+      });
       startFrom = model;
       const known = predictProbabilities(model, testInputs);
       const testProbabilities = new Float64Array(test.length * labelNames.length);

@@ -1,7 +1,7 @@
 /**
  * Multinomial logistic regression with an L2 penalty, the same model as scikit-learn's LogisticRegression: it minimises
- * C x sum of cross-entropies + |weights|^2 / 2, intercepts free. The two products with many embeddings run in TensorFlow as float32, all
- * else in float64. Few long rows are learned from in the space that they span.
+ * C x sum of cross-entropies + |weights|^2 / 2, intercepts free. The two products with many embeddings run in
+ * TensorFlow as float32, all else in float64. Few long rows are learned from in the space that they span.
  */
 import { minimise } from './lbfgs.ts';
 import { probeMatrix, type ProbeMatrix } from './probe-matrix.ts';
@@ -35,14 +35,18 @@ export interface ProbeInputs {
   dispose(): void;
 }
 
-/** What is learned from. `matrix` is `[N, r + 1]`, in the coordinates of the space that the rows span, or `[N, D + 1]` where that has no fewer. */
+/**
+ * What is learned from. `matrix` is `[N, r + 1]`, in the coordinates of the space that the rows span, or `[N, D + 1]`
+ * where that has no fewer.
+ */
 export interface TrainingInputs extends ProbeInputs {
   readonly space: RowSpace | null;
 }
 
 /**
- * So few rows, with so many entries for each, are spanned. A probe of 250 images of 2,048 entries took 3.7 s and not 13.3, of 124 images of 512 entries 1.6 and
- * not 4.3. The space costs the square of the rows: 800 images of 2,048 took 19 s in it and 13 without.
+ * So few rows, with so many entries for each, are spanned. A probe of 250 images of 2,048 entries took 3.7 s and not
+ * 13.3, of 124 images of 512 entries 1.6 and not 4.3. The space costs the square of the rows: 800 images of 2,048 took
+ * 19 s in it and 13 without.
  */
 const SPANNED_ROWS_MAX = 384;
 const ENTRIES_PER_ROW = 2;
@@ -50,8 +54,12 @@ const ENTRIES_PER_ROW = 2;
 /** Rows `[N, D]`, to learn K labels from. */
 export function trainingInputs(rows: Float32Array, embeddingDim: number, labelCount: number): TrainingInputs {
   const rowCount = rows.length / embeddingDim;
-  const space = rowCount <= SPANNED_ROWS_MAX && rowCount * ENTRIES_PER_ROW <= embeddingDim ? rowSpaceOf(rows, embeddingDim) : null;
-  const matrix = space === null ? probeMatrix(rows, rowCount, embeddingDim, labelCount) : probeMatrix(space.coordinates, rowCount, space.dim, labelCount);
+  const space =
+    rowCount <= SPANNED_ROWS_MAX && rowCount * ENTRIES_PER_ROW <= embeddingDim ? rowSpaceOf(rows, embeddingDim) : null;
+  const matrix =
+    space === null
+      ? probeMatrix(rows, rowCount, embeddingDim, labelCount)
+      : probeMatrix(space.coordinates, rowCount, space.dim, labelCount);
   return { rowCount, embeddingDim, space, matrix, dispose: () => matrix.dispose() };
 }
 
@@ -71,7 +79,8 @@ export function fitLogisticRegression(
 ): LogisticRegression {
   const { rowCount, embeddingDim, space } = inputs;
   const dim = space?.dim ?? embeddingDim;
-  // With two labels scikit-learn fits one vector of weights; two opposite vectors of half its length pay half the penalty, so C is halved.
+  // With two labels scikit-learn fits one vector of weights; two opposite vectors of half its length pay half the
+  // penalty, so C is halved.
   const strength = labelCount === 2 ? options.inverseRegularisation / 2 : options.inverseRegularisation;
   const penalty = 1 / (strength * rowCount);
   const penalisedCount = dim * labelCount;
@@ -99,9 +108,21 @@ export function fitLogisticRegression(
     }
     return { value: loss / rowCount + (penalty * squares) / 2, gradient };
   };
-  const start = options.startFrom === undefined ? new Float64Array((dim + 1) * labelCount) : moved(options.startFrom.weights, labelCount, space?.inwards);
-  const result = minimise(evaluate, start, { gradientTolerance: options.gradientTolerance ?? 1e-4, maxIterations: options.maxIterations ?? 300 });
-  return { embeddingDim, labelCount, weights: moved(result.point, labelCount, space?.outwards), converged: result.converged, iterationCount: result.iterationCount };
+  const start =
+    options.startFrom === undefined
+      ? new Float64Array((dim + 1) * labelCount)
+      : moved(options.startFrom.weights, labelCount, space?.inwards);
+  const result = minimise(evaluate, start, {
+    gradientTolerance: options.gradientTolerance ?? 1e-4,
+    maxIterations: options.maxIterations ?? 300,
+  });
+  return {
+    embeddingDim,
+    labelCount,
+    weights: moved(result.point, labelCount, space?.outwards),
+    converged: result.converged,
+    iterationCount: result.iterationCount,
+  };
 }
 
 /** `[N, K]`, rows summing to 1. */
@@ -110,7 +131,11 @@ export function predictProbabilities(model: LogisticRegression, inputs: ProbeInp
 }
 
 /** Weights into a space or out of it; the intercepts, in the last row, belong to neither. */
-function moved(weights: Float64Array, labelCount: number, move: ((columns: Float64Array, columnCount: number) => Float64Array) | undefined): Float64Array {
+function moved(
+  weights: Float64Array,
+  labelCount: number,
+  move: ((columns: Float64Array, columnCount: number) => Float64Array) | undefined,
+): Float64Array {
   if (move === undefined) return weights;
   const penalised = move(weights.subarray(0, weights.length - labelCount), labelCount);
   const whole = new Float64Array(penalised.length + labelCount);

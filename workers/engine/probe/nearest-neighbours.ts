@@ -1,4 +1,7 @@
-/** k nearest neighbours by cosine similarity of the embeddings as they are: each neighbour one vote. k is chosen by folds within each training part. */
+/**
+ * k nearest neighbours by cosine similarity of the embeddings as they are: each neighbour one vote. k is chosen by
+ * folds within each training part.
+ */
 import { classificationMeasure } from '../../../src/statistics/classification-score.ts';
 import { scoped, tf } from '../tensorflow.ts';
 import type { Classifier } from './classification.ts';
@@ -16,18 +19,31 @@ const NEIGHBOUR_COUNT_DEFAULT = 5;
 /** Test images compared at once: with 100,000 training images 200 MB of similarities. */
 const ROWS_AT_ONCE = 512;
 
-export function nearestNeighbours(embedded: EmbeddedImages, images: LabelledImages, seed: number): Classifier<NeighbourFacts> {
+export function nearestNeighbours(
+  embedded: EmbeddedImages,
+  images: LabelledImages,
+  seed: number,
+): Classifier<NeighbourFacts> {
   return {
     classify: async (train, test, tell) => {
       const neighbourCount = Math.min(train.length, await chooseNeighbourCount(embedded, images, train, seed, tell));
       const nearest = nearestLabels(embedded, images, train, test, neighbourCount);
-      return { probabilities: voteShares(nearest, neighbourCount, neighbourCount, images.labelNames.length), facts: { neighbourCount } };
+      return {
+        probabilities: voteShares(nearest, neighbourCount, neighbourCount, images.labelNames.length),
+        facts: { neighbourCount },
+      };
     },
   };
 }
 
 /** The k of highest macro F1 over inner folds by group; of equal ones the smallest. */
-async function chooseNeighbourCount(embedded: EmbeddedImages, images: LabelledImages, train: Int32Array, seed: number, tell: (done: number) => Promise<void>): Promise<number> {
+async function chooseNeighbourCount(
+  embedded: EmbeddedImages,
+  images: LabelledImages,
+  train: Int32Array,
+  seed: number,
+  tell: (done: number) => Promise<void>,
+): Promise<number> {
   const inner = assignInnerFolds(images, train, seed);
   if (inner === null) return NEIGHBOUR_COUNT_DEFAULT;
   const labelCount = images.labelNames.length;
@@ -45,18 +61,27 @@ async function chooseNeighbourCount(embedded: EmbeddedImages, images: LabelledIm
   }
   const truth = Int32Array.from(folds.flatMap(({ held }) => Array.from(held, (image) => images.labels[image] ?? 0)));
   const scores = candidates.map((count) => {
-    const probabilities = Float64Array.from(nearest.flatMap((labels) => [...voteShares(labels, largest, count, labelCount)]));
+    const probabilities = Float64Array.from(
+      nearest.flatMap((labels) => [...voteShares(labels, largest, count, labelCount)]),
+    );
     return classificationMeasure({ truth, probabilities, groups: [], labelNames: images.labelNames }).values.macroF1;
   });
   return candidates[scores.indexOf(Math.max(...scores))] ?? NEIGHBOUR_COUNT_DEFAULT;
 }
 
 /** `[test, neighbourCount]`: the labels of the nearest training images, nearest first. */
-function nearestLabels({ embeddings, embeddingDim }: EmbeddedImages, { labels }: LabelledImages, train: Int32Array, test: Int32Array, neighbourCount: number): Int32Array {
+function nearestLabels(
+  { embeddings, embeddingDim }: EmbeddedImages,
+  { labels }: LabelledImages,
+  train: Int32Array,
+  test: Int32Array,
+  neighbourCount: number,
+): Int32Array {
   const unitRows = (rows: Int32Array) =>
     scoped(() => {
       const picked = new Float32Array(rows.length * embeddingDim);
-      for (const [place, image] of rows.entries()) picked.set(embeddings.subarray(image * embeddingDim, (image + 1) * embeddingDim), place * embeddingDim);
+      for (const [place, image] of rows.entries())
+        picked.set(embeddings.subarray(image * embeddingDim, (image + 1) * embeddingDim), place * embeddingDim);
       const matrix = tf.tensor2d(picked, [rows.length, embeddingDim]);
       return tf.div(matrix, tf.maximum(tf.norm(matrix, 2, 1, true), 1e-12));
     });
@@ -65,7 +90,8 @@ function nearestLabels({ embeddings, embeddingDim }: EmbeddedImages, { labels }:
   for (let start = 0; start < test.length; start += ROWS_AT_ONCE) {
     const testRows = unitRows(test.subarray(start, start + ROWS_AT_ONCE));
     const indices = scoped(() => tf.topk(tf.matMul(testRows, trainRows, false, true), neighbourCount).indices);
-    for (const [place, row] of indices.dataSync().entries()) nearest[start * neighbourCount + place] = labels[train[row] ?? 0] ?? 0;
+    for (const [place, row] of indices.dataSync().entries())
+      nearest[start * neighbourCount + place] = labels[train[row] ?? 0] ?? 0;
     tf.dispose([testRows, indices]);
   }
   trainRows.dispose();

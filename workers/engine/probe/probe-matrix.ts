@@ -1,4 +1,7 @@
-/** The embeddings of a probe with a column of ones for the intercepts, `[N, D + 1]`, and the two products that a fit asks of them. */
+/**
+ * The embeddings of a probe with a column of ones for the intercepts, `[N, D + 1]`, and the two products that a fit
+ * asks of them.
+ */
 import { readFloats, scoped, tf } from '../tensorflow.ts';
 import { dotBetween } from './vectors.ts';
 
@@ -10,7 +13,10 @@ export interface ProbeMatrix {
   dispose(): void;
 }
 
-/** Up to so many multiplications a product is done here before TensorFlow has been told of it: 35,000 took 0.10 ms against 0.12 to 0.14, 70,000 took 0.20 against 0.12. */
+/**
+ * Up to so many multiplications a product is done here before TensorFlow has been told of it: 35,000 took 0.10 ms
+ * against 0.12 to 0.14, 70,000 took 0.20 against 0.12.
+ */
 const HOST_MULTIPLICATIONS_MAX = 40_000;
 
 /**
@@ -18,7 +24,9 @@ const HOST_MULTIPLICATIONS_MAX = 40_000;
  * @param labelCount K, by which it is decided where products are made.
  */
 export function probeMatrix(rows: Float32Array, rowCount: number, dim: number, labelCount: number): ProbeMatrix {
-  return rowCount * (dim + 1) * labelCount <= HOST_MULTIPLICATIONS_MAX ? hostMatrix(rows, rowCount, dim) : deviceMatrix(rows, rowCount, dim);
+  return rowCount * (dim + 1) * labelCount <= HOST_MULTIPLICATIONS_MAX
+    ? hostMatrix(rows, rowCount, dim)
+    : deviceMatrix(rows, rowCount, dim);
 }
 
 /** Products in float64, each number the product of two vectors that lie in one piece. */
@@ -32,7 +40,8 @@ function hostMatrix(rows: Float32Array, rowCount: number, dim: number): ProbeMat
     const columns = transposed(right, length, columnCount);
     const result = new Float64Array(leftCount * columnCount);
     for (let row = 0; row < leftCount; row += 1) {
-      for (let column = 0; column < columnCount; column += 1) result[row * columnCount + column] = dotBetween(left, row * length, columns, column * length, length);
+      for (let column = 0; column < columnCount; column += 1)
+        result[row * columnCount + column] = dotBetween(left, row * length, columns, column * length, length);
     }
     return result;
   };
@@ -46,7 +55,8 @@ function hostMatrix(rows: Float32Array, rowCount: number, dim: number): ProbeMat
 function transposed(matrix: Float64Array, rowCount: number, columnCount: number): Float64Array {
   const result = new Float64Array(matrix.length);
   for (let row = 0; row < rowCount; row += 1) {
-    for (let column = 0; column < columnCount; column += 1) result[column * rowCount + row] = matrix[row * columnCount + column] ?? 0;
+    for (let column = 0; column < columnCount; column += 1)
+      result[column * rowCount + row] = matrix[row * columnCount + column] ?? 0;
   }
   return result;
 }

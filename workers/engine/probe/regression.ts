@@ -49,11 +49,18 @@ const ALPHAS = [1e-1, 1, 1e1, 1e2, 1e3, 1e4, 1e5] as const;
 const ALPHA_DEFAULT = 1e2;
 const BOOTSTRAP_RESAMPLES = 1000;
 
-/** Deterministic for a seed and device. Throws ProbeError: BAD_OPTION, TOO_FEW_IMAGES, TOO_FEW_GROUPS, SPLIT_INVALID. */
-export async function runRegression<Facts extends object>(input: RegressionInput, regressor: Regressor<Facts>): Promise<RegressionResult<Facts>> {
+/**
+ * Deterministic for a seed and device. Throws ProbeError: BAD_OPTION, TOO_FEW_IMAGES, TOO_FEW_GROUPS, SPLIT_INVALID.
+ */
+export async function runRegression<Facts extends object>(
+  input: RegressionInput,
+  regressor: Regressor<Facts>,
+): Promise<RegressionResult<Facts>> {
   const { targets, groups, seed } = input;
-  if (groups.length !== targets.length) throw new ProbeError('BAD_OPTION', 'groups', `groups must be one for each of ${targets.length} images.`);
-  if (targets.some((target) => !Number.isFinite(target))) throw new ProbeError('BAD_OPTION', 'targets', 'targets must be finite numbers.');
+  if (groups.length !== targets.length)
+    throw new ProbeError('BAD_OPTION', 'groups', `groups must be one for each of ${targets.length} images.`);
+  if (targets.some((target) => !Number.isFinite(target)))
+    throw new ProbeError('BAD_OPTION', 'targets', 'targets must be finite numbers.');
   const plan = planNumberSplit(targets, groups, input.splits, input.folds, seed);
   const predicted = new Float64Array(targets.length);
   const parts: (Facts & { trainImageCount: number; testImageCount: number })[] = [];
@@ -81,10 +88,19 @@ export async function runRegression<Facts extends object>(input: RegressionInput
 }
 
 /** Ridge regression; alpha is chosen inside each training part, by folds over its groups. */
-export function ridge(embedded: EmbeddedImages, { targets, groups }: Pick<RegressionInput, 'targets' | 'groups'>, seed: number): Regressor<RidgeFacts> {
+export function ridge(
+  embedded: EmbeddedImages,
+  { targets, groups }: Pick<RegressionInput, 'targets' | 'groups'>,
+  seed: number,
+): Regressor<RidgeFacts> {
   const fit = (train: Int32Array, test: Int32Array, alphas: readonly number[]): (Float64Array | null)[] => {
     const scaling = measureScaling(embedded, train);
-    const models = fitRidge(standardise(embedded, train, scaling), embedded.embeddingDim, Float64Array.from(train, (image) => targets[image] ?? 0), alphas);
+    const models = fitRidge(
+      standardise(embedded, train, scaling),
+      embedded.embeddingDim,
+      Float64Array.from(train, (image) => targets[image] ?? 0),
+      alphas,
+    );
     const testRows = standardise(embedded, test, scaling);
     return models.map((model) => (model === null ? null : predictRidge(model, testRows)));
   };
@@ -95,8 +111,15 @@ export function ridge(embedded: EmbeddedImages, { targets, groups }: Pick<Regres
     const losses = ALPHAS.map(() => 0);
     for (let fold = 0; fold < INNER_FOLD_COUNT; fold += 1) {
       const held = train.filter((_, row) => inner[row] === fold);
-      for (const [index, said] of fit(train.filter((_, row) => inner[row] !== fold), held, ALPHAS).entries()) {
-        const loss = said === null ? Infinity : held.reduce((sum, image, row) => sum + ((said[row] ?? 0) - (targets[image] ?? 0)) ** 2, 0);
+      for (const [index, said] of fit(
+        train.filter((_, row) => inner[row] !== fold),
+        held,
+        ALPHAS,
+      ).entries()) {
+        const loss =
+          said === null
+            ? Infinity
+            : held.reduce((sum, image, row) => sum + ((said[row] ?? 0) - (targets[image] ?? 0)) ** 2, 0);
         losses[index] = (losses[index] ?? 0) + loss;
       }
     }
@@ -106,7 +129,12 @@ export function ridge(embedded: EmbeddedImages, { targets, groups }: Pick<Regres
     predict: (train, test) => {
       const alpha = chooseAlpha(train);
       const [predicted] = fit(train, test, [alpha]);
-      if (predicted == null) throw new ProbeError('EMBEDDING_NOT_FINITE', 'embeddings', `A ridge regression with alpha ${alpha} has no solution in float64.`);
+      if (predicted == null)
+        throw new ProbeError(
+          'EMBEDDING_NOT_FINITE',
+          'embeddings',
+          `A ridge regression with alpha ${alpha} has no solution in float64.`,
+        );
       return { predicted, facts: { alpha } };
     },
   };

@@ -1,4 +1,7 @@
-/** Ridge regression on frozen, standardised embeddings: |targets - rows x weights - intercept|^2 + alpha |weights|^2, the same model as scikit-learn's Ridge. */
+/**
+ * Ridge regression on frozen, standardised embeddings: |targets - rows x weights - intercept|^2 + alpha |weights|^2,
+ * the same model as scikit-learn's Ridge.
+ */
 import { scoped, tf } from '../tensorflow.ts';
 
 export interface Ridge {
@@ -11,10 +14,15 @@ export interface Ridge {
 const ROWS_AT_ONCE = 4096;
 
 /**
- * One model for each alpha, or null where rounding left the system singular. Rows are `[N, D]` with columns of mean 0. The smaller of the two equal
- * systems is solved: D by D, or, for fewer rows than entries, N by N.
+ * One model for each alpha, or null where rounding left the system singular. Rows are `[N, D]` with columns of mean 0.
+ * The smaller of the two equal systems is solved: D by D, or, for fewer rows than entries, N by N.
  */
-export function fitRidge(rows: Float32Array, embeddingDim: number, targets: Float64Array, alphas: readonly number[]): (Ridge | null)[] {
+export function fitRidge(
+  rows: Float32Array,
+  embeddingDim: number,
+  targets: Float64Array,
+  alphas: readonly number[],
+): (Ridge | null)[] {
   const rowCount = targets.length;
   const intercept = targets.reduce((sum, value) => sum + value, 0) / rowCount;
   const centred = targets.map((value) => value - intercept);
@@ -35,7 +43,8 @@ export function predictRidge({ weights, intercept }: Ridge, rows: Float32Array):
   const embeddingDim = weights.length;
   return Float64Array.from({ length: rows.length / embeddingDim }, (_, row) => {
     let sum = intercept;
-    for (let entry = 0; entry < embeddingDim; entry += 1) sum += (rows[row * embeddingDim + entry] ?? 0) * (weights[entry] ?? 0);
+    for (let entry = 0; entry < embeddingDim; entry += 1)
+      sum += (rows[row * embeddingDim + entry] ?? 0) * (weights[entry] ?? 0);
     return sum;
   });
 }
@@ -45,7 +54,11 @@ function innerProduct(rows: Float32Array, rowCount: number, embeddingDim: number
   const sums = new Float64Array(embeddingDim * embeddingDim);
   for (let start = 0; start < rowCount; start += ROWS_AT_ONCE) {
     const count = Math.min(ROWS_AT_ONCE, rowCount - start);
-    const products = productOf(rows.subarray(start * embeddingDim, (start + count) * embeddingDim), [count, embeddingDim], true);
+    const products = productOf(
+      rows.subarray(start * embeddingDim, (start + count) * embeddingDim),
+      [count, embeddingDim],
+      true,
+    );
     for (let index = 0; index < sums.length; index += 1) sums[index] = (sums[index] ?? 0) + (products[index] ?? 0);
   }
   return sums;
@@ -56,7 +69,11 @@ function outerProduct(rows: Float32Array, rowCount: number, embeddingDim: number
   return Float64Array.from(productOf(rows, [rowCount, embeddingDim], false));
 }
 
-function productOf(rows: Float32Array, shape: [number, number], isInner: boolean): Float32Array | Int32Array | Uint8Array {
+function productOf(
+  rows: Float32Array,
+  shape: [number, number],
+  isInner: boolean,
+): Float32Array | Int32Array | Uint8Array {
   const product = scoped(() => {
     const matrix = tf.tensor2d(rows.slice(), shape);
     return tf.matMul(matrix, matrix, isInner, !isInner);
@@ -70,7 +87,8 @@ function productOf(rows: Float32Array, shape: [number, number], isInner: boolean
 function transposedTimes(rows: Float32Array, embeddingDim: number, values: Float64Array): Float64Array {
   const sums = new Float64Array(embeddingDim);
   for (const [row, value] of values.entries()) {
-    for (let entry = 0; entry < embeddingDim; entry += 1) sums[entry] = (sums[entry] ?? 0) + (rows[row * embeddingDim + entry] ?? 0) * value;
+    for (let entry = 0; entry < embeddingDim; entry += 1)
+      sums[entry] = (sums[entry] ?? 0) + (rows[row * embeddingDim + entry] ?? 0) * value;
   }
   return sums;
 }
@@ -83,7 +101,8 @@ function choleskyFactor(gram: Float64Array, side: number, alpha: number): Float6
     for (let column = 0; column <= row; column += 1) {
       const columnStart = column * side;
       let sum = (gram[rowStart + column] ?? 0) + (row === column ? alpha : 0);
-      for (let inner = 0; inner < column; inner += 1) sum -= (factor[rowStart + inner] ?? 0) * (factor[columnStart + inner] ?? 0);
+      for (let inner = 0; inner < column; inner += 1)
+        sum -= (factor[rowStart + inner] ?? 0) * (factor[columnStart + inner] ?? 0);
       if (row !== column) factor[rowStart + column] = sum / (factor[columnStart + column] ?? 1);
       else if (sum > 0) factor[rowStart + row] = Math.sqrt(sum);
       else return null;
@@ -101,7 +120,8 @@ function solveFactored(factor: Float64Array, side: number, right: Float64Array):
   }
   for (let row = side - 1; row >= 0; row -= 1) {
     let sum = solution[row] ?? 0;
-    for (let below = row + 1; below < side; below += 1) sum -= (factor[below * side + row] ?? 0) * (solution[below] ?? 0);
+    for (let below = row + 1; below < side; below += 1)
+      sum -= (factor[below * side + row] ?? 0) * (solution[below] ?? 0);
     solution[row] = sum / (factor[row * side + row] ?? 1);
   }
   return solution;

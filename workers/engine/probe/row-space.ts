@@ -1,6 +1,7 @@
 /**
- * The space that a few long rows span. What a linear model learns from rows with a penalty on its length lies in their span (the representer
- * theorem), so that 100 images with embeddings of 2,048 entries can be learned from in 100 coordinates: the same minimum, a fraction of the work.
+ * The space that a few long rows span. What a linear model learns from rows with a penalty on its length lies in their
+ * span (the representer theorem), so that 100 images with embeddings of 2,048 entries can be learned from in 100
+ * coordinates: the same minimum, a fraction of the work.
  */
 import { addTimes, dotBetween } from './vectors.ts';
 
@@ -19,9 +20,10 @@ export interface RowSpace {
 const RANK_TOLERANCE = 1e-6;
 
 /**
- * By the Cholesky factor L of the rows' products, X X' = L L', in float64: the basis is L^-1 X, of which L holds the coordinates, and is never written down.
- * Rows that are sums of others add nothing. Takes about N^2 D / 2 multiplications, an eighth of orthonormalising the rows themselves; the basis is
- * as orthogonal as the rows are independent (to 1e-4 for a row that all but lies among the others, by its part outside them).
+ * By the Cholesky factor L of the rows' products, X X' = L L', in float64: the basis is L^-1 X, of which L holds the
+ * coordinates, and is never written down. Rows that are sums of others add nothing. Takes about N^2 D / 2
+ * multiplications, an eighth of orthonormalising the rows themselves; the basis is as orthogonal as the rows are
+ * independent (to 1e-4 for a row that all but lies among the others, by its part outside them).
  */
 export function rowSpaceOf(rows: Float32Array, embeddingDim: number): RowSpace {
   const rowCount = rows.length / embeddingDim;
@@ -35,7 +37,8 @@ export function rowSpaceOf(rows: Float32Array, embeddingDim: number): RowSpace {
     let outside = square;
     for (const [place, other] of spanning.entries()) {
       let rest = products[index * rowCount + other.index] ?? Number.NaN;
-      for (let earlier = 0; earlier < place; earlier += 1) rest -= (factor[earlier] ?? 0) * (other.factor[earlier] ?? 0);
+      for (let earlier = 0; earlier < place; earlier += 1)
+        rest -= (factor[earlier] ?? 0) * (other.factor[earlier] ?? 0);
       const along = rest / (other.factor[place] ?? Number.NaN);
       factor[place] = along;
       outside -= along * along;
@@ -55,8 +58,10 @@ export function rowSpaceOf(rows: Float32Array, embeddingDim: number): RowSpace {
       const inside = new Float64Array(dim * columnCount);
       for (const [place, { index, factor }] of spanning.entries()) {
         const start = place * columnCount;
-        for (let entry = 0; entry < embeddingDim; entry += 1) addTimes(inside, start, columns, entry * columnCount, columnCount, rows[index * embeddingDim + entry] ?? 0);
-        for (let earlier = 0; earlier < place; earlier += 1) addTimes(inside, start, inside, earlier * columnCount, columnCount, -(factor[earlier] ?? 0));
+        for (let entry = 0; entry < embeddingDim; entry += 1)
+          addTimes(inside, start, columns, entry * columnCount, columnCount, rows[index * embeddingDim + entry] ?? 0);
+        for (let earlier = 0; earlier < place; earlier += 1)
+          addTimes(inside, start, inside, earlier * columnCount, columnCount, -(factor[earlier] ?? 0));
         divide(inside, start, columnCount, factor[place] ?? Number.NaN);
       }
       return inside;
@@ -67,8 +72,10 @@ export function rowSpaceOf(rows: Float32Array, embeddingDim: number): RowSpace {
       for (const [place, { index, factor }] of [...spanning.entries()].reverse()) {
         const start = place * columnCount;
         divide(weights, start, columnCount, factor[place] ?? Number.NaN);
-        for (let earlier = 0; earlier < place; earlier += 1) addTimes(weights, earlier * columnCount, weights, start, columnCount, -(factor[earlier] ?? 0));
-        for (let entry = 0; entry < embeddingDim; entry += 1) addTimes(columns, entry * columnCount, weights, start, columnCount, rows[index * embeddingDim + entry] ?? 0);
+        for (let earlier = 0; earlier < place; earlier += 1)
+          addTimes(weights, earlier * columnCount, weights, start, columnCount, -(factor[earlier] ?? 0));
+        for (let entry = 0; entry < embeddingDim; entry += 1)
+          addTimes(columns, entry * columnCount, weights, start, columnCount, rows[index * embeddingDim + entry] ?? 0);
       }
       return columns;
     },
@@ -80,7 +87,14 @@ function rowProducts(rows: Float32Array, rowCount: number, embeddingDim: number)
   const exact = new Float64Array(rows);
   const products = new Float64Array(rowCount * rowCount);
   for (let left = 0; left < rowCount; left += 1) {
-    for (let right = 0; right <= left; right += 1) products[left * rowCount + right] = dotBetween(exact, left * embeddingDim, exact, right * embeddingDim, embeddingDim);
+    for (let right = 0; right <= left; right += 1)
+      products[left * rowCount + right] = dotBetween(
+        exact,
+        left * embeddingDim,
+        exact,
+        right * embeddingDim,
+        embeddingDim,
+      );
   }
   return products;
 }

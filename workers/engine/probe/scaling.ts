@@ -1,4 +1,6 @@
-/** Embeddings with mean 0 and standard deviation 1 in every entry, measured where one learns and used where one tests. */
+/**
+ * Embeddings with mean 0 and standard deviation 1 in every entry, measured where one learns and used where one tests.
+ */
 import { ProbeError } from './errors.ts';
 
 /** `[N, D]`, row by row. */
@@ -18,10 +20,19 @@ export interface Scaling {
 export function embeddedImages(embeddings: Float32Array, imageCount: number): EmbeddedImages {
   const embeddingDim = imageCount === 0 ? 1 : embeddings.length / imageCount;
   if (!Number.isSafeInteger(embeddingDim) || embeddingDim < 1) {
-    throw new ProbeError('BAD_OPTION', 'embeddings', `embeddings must hold the same number of entries for each of ${imageCount} images.`);
+    throw new ProbeError(
+      'BAD_OPTION',
+      'embeddings',
+      `embeddings must hold the same number of entries for each of ${imageCount} images.`,
+    );
   }
   const bad = embeddings.findIndex((value) => !Number.isFinite(value));
-  if (bad >= 0) throw new ProbeError('EMBEDDING_NOT_FINITE', 'embeddings', `The embedding of image ${Math.floor(bad / embeddingDim)} holds ${embeddings[bad]}.`);
+  if (bad >= 0)
+    throw new ProbeError(
+      'EMBEDDING_NOT_FINITE',
+      'embeddings',
+      `The embedding of image ${Math.floor(bad / embeddingDim)} holds ${embeddings[bad]}.`,
+    );
   return { embeddings, embeddingDim };
 }
 
@@ -40,12 +51,20 @@ export function measureScaling({ embeddings, embeddingDim }: EmbeddedImages, ima
     }
   }
   // Below 1e-12 of the mean's square the spread is rounding.
-  const varies = (variance: number, entry: number): boolean => variance > 1e-12 * (mean[entry] ?? 0) ** 2 && variance > 0;
-  return { mean, inverseStd: squares.map((variance, entry) => (varies(variance, entry) ? 1 / Math.sqrt(variance) : 1)) };
+  const varies = (variance: number, entry: number): boolean =>
+    variance > 1e-12 * (mean[entry] ?? 0) ** 2 && variance > 0;
+  return {
+    mean,
+    inverseStd: squares.map((variance, entry) => (varies(variance, entry) ? 1 / Math.sqrt(variance) : 1)),
+  };
 }
 
 /** The rows of these images, `[images, D]`. */
-export function standardise({ embeddings, embeddingDim }: EmbeddedImages, images: Int32Array, { mean, inverseStd }: Scaling): Float32Array {
+export function standardise(
+  { embeddings, embeddingDim }: EmbeddedImages,
+  images: Int32Array,
+  { mean, inverseStd }: Scaling,
+): Float32Array {
   const rows = new Float32Array(images.length * embeddingDim);
   for (const [row, image] of images.entries()) {
     for (let entry = 0; entry < embeddingDim; entry += 1) {

@@ -13,30 +13,54 @@ export interface SplitPlan {
   readonly kind: 'GROUPED_FOLDS' | 'GIVEN';
   readonly parts: readonly SplitPart[];
   readonly groupCount: number;
-  /** sha256 over the part in which each image is tested (-1 = never), in the order of the images, with their groups and labels. */
+  /**
+   * sha256 over the part in which each image is tested (-1 = never), in the order of the images, with their groups and
+   * labels.
+   */
   readonly digest: string;
 }
 
 /**
- * `splits` (`[N]`, null for an image without one) is followed where any image has one: train and validation are learned from, test is tested
- * on. Otherwise folds are drawn. Throws ProbeError as assignFolds does, and SPLIT_INVALID for a split that is unknown, missing for
- * some images, without a test or train part, or that divides a group.
+ * `splits` (`[N]`, null for an image without one) is followed where any image has one: train and validation are learned
+ * from, test is tested on. Otherwise folds are drawn. Throws ProbeError as assignFolds does, and SPLIT_INVALID for a
+ * split that is unknown, missing for some images, without a test or train part, or that divides a group.
  */
-export function planSplit(images: LabelledImages, splits: readonly (string | null)[] | undefined, foldCount: number, seed: number): SplitPlan {
+export function planSplit(
+  images: LabelledImages,
+  splits: readonly (string | null)[] | undefined,
+  foldCount: number,
+  seed: number,
+): SplitPlan {
   const facts = Array.from(images.labels, (label) => images.labelNames[label] ?? null);
-  if (splits?.some((split) => split !== null) === true) return planOf('GIVEN', images.groups, facts, givenAssignment(images, splits), 1);
+  if (splits?.some((split) => split !== null) === true)
+    return planOf('GIVEN', images.groups, facts, givenAssignment(images, splits), 1);
   return planOf('GROUPED_FOLDS', images.groups, facts, assignFolds(images, foldCount, seed), foldCount);
 }
 
-/** As `planSplit` where numbers are to be said: no label has to stand on both sides. `targets` and `groups` are `[N]`. */
-export function planNumberSplit(targets: Float64Array, groups: readonly string[], splits: readonly (string | null)[] | undefined, foldCount: number, seed: number): SplitPlan {
+/**
+ * As `planSplit` where numbers are to be said: no label has to stand on both sides. `targets` and `groups` are `[N]`.
+ */
+export function planNumberSplit(
+  targets: Float64Array,
+  groups: readonly string[],
+  splits: readonly (string | null)[] | undefined,
+  foldCount: number,
+  seed: number,
+): SplitPlan {
   const facts = Array.from(targets);
-  if (splits?.some((split) => split !== null) === true) return planOf('GIVEN', groups, facts, roleAssignment(groups, splits), 1);
+  if (splits?.some((split) => split !== null) === true)
+    return planOf('GIVEN', groups, facts, roleAssignment(groups, splits), 1);
   return planOf('GROUPED_FOLDS', groups, facts, assignGroupFolds(groups, foldCount, seed), foldCount);
 }
 
 /** `facts` and `assignment` are `[N]`: the label or number of each image, and the part in which it is tested, or -1. */
-function planOf(kind: SplitPlan['kind'], groups: readonly string[], facts: readonly (string | number | null)[], assignment: Int32Array, partCount: number): SplitPlan {
+function planOf(
+  kind: SplitPlan['kind'],
+  groups: readonly string[],
+  facts: readonly (string | number | null)[],
+  assignment: Int32Array,
+  partCount: number,
+): SplitPlan {
   const parts = Array.from({ length: partCount }, (_, part) => ({
     train: Int32Array.from(assignment.keys()).filter((image) => assignment[image] !== part),
     test: Int32Array.from(assignment.keys()).filter((image) => assignment[image] === part),
@@ -49,9 +73,16 @@ type SplitRole = 'TRAIN' | 'TEST';
 
 function givenAssignment({ labels, groups }: LabelledImages, splits: readonly (string | null)[]): Int32Array {
   const assignment = roleAssignment(groups, splits);
-  for (const [role, part] of [['train', -1], ['test', 0]] as const) {
+  for (const [role, part] of [
+    ['train', -1],
+    ['test', 0],
+  ] as const) {
     if (new Set(labels.filter((_, image) => assignment[image] === part)).size < 2) {
-      throw new ProbeError('TOO_FEW_LABELS', 'datasetVersionId', `The ${role} images of the version's split are all of one label.`);
+      throw new ProbeError(
+        'TOO_FEW_LABELS',
+        'datasetVersionId',
+        `The ${role} images of the version's split are all of one label.`,
+      );
     }
   }
   return assignment;
@@ -62,13 +93,21 @@ function roleAssignment(groups: readonly string[], splits: readonly (string | nu
   const assignment = Int32Array.from(groups, (group, image) => {
     const role = roleOf(splits[image] ?? null);
     if ((roleOfGroup.get(group) ?? role) !== role) {
-      throw new ProbeError('SPLIT_INVALID', 'datasetVersionId', `The version's split divides group ${group} between learning and testing.`);
+      throw new ProbeError(
+        'SPLIT_INVALID',
+        'datasetVersionId',
+        `The version's split divides group ${group} between learning and testing.`,
+      );
     }
     roleOfGroup.set(group, role);
     return role === 'TEST' ? 0 : -1;
   });
-  for (const [role, part] of [['train', -1], ['test', 0]] as const) {
-    if (!assignment.includes(part)) throw new ProbeError('SPLIT_INVALID', 'datasetVersionId', `The version's split has no ${role} images.`);
+  for (const [role, part] of [
+    ['train', -1],
+    ['test', 0],
+  ] as const) {
+    if (!assignment.includes(part))
+      throw new ProbeError('SPLIT_INVALID', 'datasetVersionId', `The version's split has no ${role} images.`);
   }
   return assignment;
 }
@@ -85,8 +124,13 @@ function roleOf(split: string | null): SplitRole {
     case 'testing':
       return 'TEST';
     default: {
-      const what = split === null ? 'Some images have a split and others none' : `Split ${JSON.stringify(split)} is unknown`;
-      throw new ProbeError('SPLIT_INVALID', 'datasetVersionId', `${what}; every image needs one of train, validation, test.`);
+      const what =
+        split === null ? 'Some images have a split and others none' : `Split ${JSON.stringify(split)} is unknown`;
+      throw new ProbeError(
+        'SPLIT_INVALID',
+        'datasetVersionId',
+        `${what}; every image needs one of train, validation, test.`,
+      );
     }
   }
 }

@@ -5,7 +5,13 @@ export function dot(left: Float64Array, right: Float64Array): number {
 }
 
 /** Of `length` entries, from a place in each. In four sums: one would wait for itself at each addition. */
-export function dotBetween(left: Float64Array, leftStart: number, right: Float64Array, rightStart: number, length: number): number {
+export function dotBetween(
+  left: Float64Array,
+  leftStart: number,
+  right: Float64Array,
+  rightStart: number,
+  length: number,
+): number {
   let first = 0;
   let second = 0;
   let third = 0;
@@ -23,10 +29,19 @@ export function dotBetween(left: Float64Array, leftStart: number, right: Float64
 
 /** Adds scale x other to the target, in place. */
 export function addScaled(target: Float64Array, other: Float64Array, scale: number): void {
-  for (let index = 0; index < target.length; index += 1) target[index] = (target[index] ?? 0) + scale * (other[index] ?? 0);
+  for (let index = 0; index < target.length; index += 1)
+    target[index] = (target[index] ?? 0) + scale * (other[index] ?? 0);
 }
 
 /** Adds scale x `count` entries of `from` to as many of `target`, in place. */
-export function addTimes(target: Float64Array, targetStart: number, from: Float64Array, fromStart: number, count: number, scale: number): void {
-  for (let index = 0; index < count; index += 1) target[targetStart + index] = (target[targetStart + index] ?? 0) + scale * (from[fromStart + index] ?? 0);
+export function addTimes(
+  target: Float64Array,
+  targetStart: number,
+  from: Float64Array,
+  fromStart: number,
+  count: number,
+  scale: number,
+): void {
+  for (let index = 0; index < count; index += 1)
+    target[targetStart + index] = (target[targetStart + index] ?? 0) + scale * (from[fromStart + index] ?? 0);
 }

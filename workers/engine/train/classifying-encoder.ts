@@ -22,11 +22,20 @@ const WEIGHT_DECAY = 1e-4;
 const CLASSIFIER_RATE = 10;
 
 /** As PyTorch begins a linear layer, but for the bias, which is 0. */
-export function initialClassifier(architecture: EncoderArchitecture, labelCount: number, random: Random): ClassifierWeights {
+export function initialClassifier(
+  architecture: EncoderArchitecture,
+  labelCount: number,
+  random: Random,
+): ClassifierWeights {
   const embeddingDim = embeddingDimOf(architecture);
   const bound = 1 / Math.sqrt(embeddingDim);
   return [
-    { name: 'fc.weight', dtype: 'F32', shape: [labelCount, embeddingDim], data: Float32Array.from({ length: labelCount * embeddingDim }, () => random.between(-bound, bound)) },
+    {
+      name: 'fc.weight',
+      dtype: 'F32',
+      shape: [labelCount, embeddingDim],
+      data: Float32Array.from({ length: labelCount * embeddingDim }, () => random.between(-bound, bound)),
+    },
     { name: 'fc.bias', dtype: 'F32', shape: [labelCount], data: new Float32Array(labelCount) },
   ];
 }
@@ -41,18 +50,25 @@ export class ClassifyingEncoder {
   readonly #labelCount: number;
 
   /** @param encoderWeights under torchvision's names */
-  constructor(architecture: EncoderArchitecture, encoderWeights: readonly NamedTensor[], [weight, bias]: ClassifierWeights) {
+  constructor(
+    architecture: EncoderArchitecture,
+    encoderWeights: readonly NamedTensor[],
+    [weight, bias]: ClassifierWeights,
+  ) {
     this.#encoder = encoderFromWeights(architecture, encoderWeights);
     this.#weight = createParameter(weight, 'WEIGHT', 'AS_IS');
     this.#bias = createParameter(bias, 'BIAS_OR_NORM', 'AS_IS');
     this.#labelCount = bias.data.length;
     this.#encoderOptimizer = new Momentum(this.#encoder.parameters, { momentum: MOMENTUM, weightDecay: WEIGHT_DECAY });
-    this.#classifierOptimizer = new Momentum([this.#weight, this.#bias], { momentum: MOMENTUM, weightDecay: WEIGHT_DECAY });
+    this.#classifierOptimizer = new Momentum([this.#weight, this.#bias], {
+      momentum: MOMENTUM,
+      weightDecay: WEIGHT_DECAY,
+    });
   }
 
   /**
-   * One step on normalised images `[N, H, W, 3]`. Answers the mean cross-entropy of the batch before the step; NaN where a gradient is not finite.
-   * Nothing changes when it is not finite.
+   * One step on normalised images `[N, H, W, 3]`. Answers the mean cross-entropy of the batch before the step; NaN
+   * where a gradient is not finite. Nothing changes when it is not finite.
    * @param learningRate of the encoder; the classifier's is ten times that.
    */
   step(inputs: Tensor4D, labels: Int32Array, learningRate: number): number {
@@ -70,7 +86,8 @@ export class ClassifyingEncoder {
       this.#encoder.backward(embeddingGradient);
       embeddingGradient.dispose();
       // The classifier's gradients are finite where all of the encoder's are: those come of them.
-      if (this.#encoderOptimizer.apply(learningRate) && this.#classifierOptimizer.apply(learningRate * CLASSIFIER_RATE)) this.#encoder.commitStatistics();
+      if (this.#encoderOptimizer.apply(learningRate) && this.#classifierOptimizer.apply(learningRate * CLASSIFIER_RATE))
+        this.#encoder.commitStatistics();
       else loss = Number.NaN;
     }
     this.#encoder.discard();
@@ -84,7 +101,11 @@ export class ClassifyingEncoder {
   }
 
   #logits(embeddings: Tensor2D): Tensor2D {
-    return asRank2(scoped(() => tf.add(multiplyMatrices(embeddings, this.#weight.value, { transposeRight: true }), this.#bias.value)));
+    return asRank2(
+      scoped(() =>
+        tf.add(multiplyMatrices(embeddings, this.#weight.value, { transposeRight: true }), this.#bias.value),
+      ),
+    );
   }
 
   snapshot(): EncoderSnapshot {

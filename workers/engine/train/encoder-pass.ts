@@ -91,7 +91,13 @@ export class BatchInParts implements EncoderPass {
     const { parameters } = this.#encoder;
     this.#eachPart((views, start) => {
       this.#encoder.forward(views).dispose();
-      const share = scoped(() => asRank2(tf.concat([start, this.#source.imageCount + start].map((row) => tf.slice(embeddingGradient, row, this.#partSize)))));
+      const share = scoped(() =>
+        asRank2(
+          tf.concat(
+            [start, this.#source.imageCount + start].map((row) => tf.slice(embeddingGradient, row, this.#partSize)),
+          ),
+        ),
+      );
       this.#encoder.backward(share);
       share.dispose();
       this.#gradients.add(parameters.map(takeGradient));

@@ -1,6 +1,6 @@
 /**
- * Fine-tuning: the whole encoder and a linear classifier on top of it, trained by cross-entropy on augmented images. Where to stop is seen on a
- * part of the training groups; the weights of the best epoch are the ones that are tested.
+ * Fine-tuning: the whole encoder and a linear classifier on top of it, trained by cross-entropy on augmented images.
+ * Where to stop is seen on a part of the training groups; the weights of the best epoch are the ones that are tested.
  */
 import { createAugmenter, type Augmenter } from '../augment/augmenter.ts';
 import type { AugmentationConfig } from '../augment/config.ts';
@@ -44,13 +44,23 @@ export interface FineTuningFacts {
   readonly epochCount: number;
   /** The epoch whose weights were tested, from 1. */
   readonly bestEpoch: number;
-  /** Mean cross-entropy of the validation images at that epoch; null where the training part could not be divided, so that the last epoch counts. */
+  /**
+   * Mean cross-entropy of the validation images at that epoch; null where the training part could not be divided, so
+   * that the last epoch counts.
+   */
   readonly validationLoss: number | null;
 }
 
 /** Gentler than a pretraining's: the label must stay visible. */
 const AUGMENTATION: AugmentationConfig = {
-  cropScaleMin: 0.5, cropScaleMax: 1, flip: true, quarterTurns: true, colourJitterStrength: 0.25, colourJitterProbability: 0.8, greyProbability: 0, blurProbability: 0,
+  cropScaleMin: 0.5,
+  cropScaleMax: 1,
+  flip: true,
+  quarterTurns: true,
+  colourJitterStrength: 0.25,
+  colourJitterProbability: 0.8,
+  greyProbability: 0,
+  blurProbability: 0,
 };
 /** Share of the steps in which the learning rate rises. */
 const WARMUP_SHARE = 0.1;
@@ -63,7 +73,11 @@ export function fineTuned(input: FineTuningInput): Classifier<FineTuningFacts> {
     classify: async (train, test, tell) => {
       const random = createRandom(input.seed).fork(`fine-tuning ${fitCount}`);
       fitCount += 1;
-      const network = new ClassifyingEncoder(input.architecture, input.initialWeights, initialClassifier(input.architecture, input.images.labelNames.length, random.fork('classifier')));
+      const network = new ClassifyingEncoder(
+        input.architecture,
+        input.initialWeights,
+        initialClassifier(input.architecture, input.images.labelNames.length, random.fork('classifier')),
+      );
       try {
         const { facts, best } = await trainNetwork(input, network, augmenter, train, random, tell);
         if (best === null) return { probabilities: predict(network, input, test), facts };
@@ -94,17 +108,33 @@ async function trainNetwork(
   const held = inner === null ? new Int32Array(0) : train.filter((_, row) => inner[row] === 0);
   const stepsPerEpoch = Math.max(1, Math.floor(learned.length / options.batchSize));
   const totalSteps = stepsPerEpoch * options.maxEpochs;
-  const schedule = { peakLearningRate: options.learningRate, warmupSteps: Math.floor(totalSteps * WARMUP_SHARE), totalSteps };
+  const schedule = {
+    peakLearningRate: options.learningRate,
+    warmupSteps: Math.floor(totalSteps * WARMUP_SHARE),
+    totalSteps,
+  };
   let best: { readonly snapshot: EncoderSnapshot; readonly epoch: number; readonly loss: number } | null = null;
   let step = 0;
   let epoch = 0;
-  for (; epoch < options.maxEpochs && epoch - (best?.epoch ?? epoch) < options.patienceEpochs; ) {
+  for (; epoch < options.maxEpochs && epoch - (best?.epoch ?? epoch) < options.patienceEpochs;) {
     const epochRandom = random.fork(`epoch ${epoch}`);
     const order = Int32Array.from(epochRandom.shuffled([...learned]));
     for (let batch = 0; batch < stepsPerEpoch; batch += 1) {
       const chosen = order.subarray(batch * options.batchSize, (batch + 1) * options.batchSize);
-      const loss = trainStep(network, augmenter, input, chosen, epochRandom.fork(`views ${batch}`), learningRateAt(schedule, step));
-      if (!Number.isFinite(loss)) throw new ProbeError('TRAINING_DIVERGED', 'input.options.learningRate', `The loss of step ${step} of the fine-tuning is ${loss}.`);
+      const loss = trainStep(
+        network,
+        augmenter,
+        input,
+        chosen,
+        epochRandom.fork(`views ${batch}`),
+        learningRateAt(schedule, step),
+      );
+      if (!Number.isFinite(loss))
+        throw new ProbeError(
+          'TRAINING_DIVERGED',
+          'input.options.learningRate',
+          `The loss of step ${step} of the fine-tuning is ${loss}.`,
+        );
       step += 1;
       await tell(step / totalSteps);
     }
@@ -114,7 +144,10 @@ async function trainNetwork(
       if (best === null || loss < best.loss) best = { snapshot: network.snapshot(), epoch, loss };
     }
   }
-  return { facts: { epochCount: epoch, bestEpoch: best?.epoch ?? epoch, validationLoss: best?.loss ?? null }, best: best?.snapshot ?? null };
+  return {
+    facts: { epochCount: epoch, bestEpoch: best?.epoch ?? epoch, validationLoss: best?.loss ?? null },
+    best: best?.snapshot ?? null,
+  };
 }
 
 function trainStep(
@@ -138,14 +171,21 @@ function trainStep(
 }
 
 /** `[rows, K]`, by the running statistics. */
-function predict(network: ClassifyingEncoder, { images, readPixels, normalisation, imageSizePx }: FineTuningInput, rows: Int32Array): Float64Array {
+function predict(
+  network: ClassifyingEncoder,
+  { images, readPixels, normalisation, imageSizePx }: FineTuningInput,
+  rows: Int32Array,
+): Float64Array {
   const labelCount = images.labelNames.length;
   const probabilities = new Float64Array(rows.length * labelCount);
   const size = embeddingBatchSize(imageSizePx);
   for (let start = 0; start < rows.length; start += size) {
     const chosen = rows.subarray(start, start + size);
     const said = scoped(() => {
-      const pixels = tf.cast(tf.tensor4d(readPixels(chosen), [chosen.length, imageSizePx, imageSizePx, 3], 'int32'), 'float32');
+      const pixels = tf.cast(
+        tf.tensor4d(readPixels(chosen), [chosen.length, imageSizePx, imageSizePx, 3], 'int32'),
+        'float32',
+      );
       return network.probabilities(normaliseImages(tf.div(pixels, 255), normalisation));
     });
     probabilities.set(readFloats(said), start * labelCount);
@@ -155,5 +195,11 @@ function predict(network: ClassifyingEncoder, { images, readPixels, normalisatio
 }
 
 function crossEntropy(probabilities: Float64Array, { labels, labelNames }: LabelledImages, images: Int32Array): number {
-  return images.reduce((sum, image, row) => sum - Math.log(Math.max(probabilities[row * labelNames.length + (labels[image] ?? 0)] ?? 0, 1e-12)), 0) / images.length;
+  return (
+    images.reduce(
+      (sum, image, row) =>
+        sum - Math.log(Math.max(probabilities[row * labelNames.length + (labels[image] ?? 0)] ?? 0, 1e-12)),
+      0,
+    ) / images.length
+  );
 }

@@ -1,10 +1,12 @@
 /**
- * SimCLR (Chen et al. 2020, arXiv:2002.05709): a trainer that is given views and takes one step at a time. Making the views is the caller's.
+ * SimCLR (Chen et al. 2020, arXiv:2002.05709): a trainer that is given views and takes one step at a time. Making the
+ * views is the caller's.
  *
- * With `microBatchSize` a step goes through the encoder in parts (gradient caching, Gao et al. 2021, arXiv:2101.06983): first the embeddings of
- * all parts, keeping nothing else; then NT-Xent and its gradient over the whole batch; then each part once more, with its share of that gradient.
- * Loss and gradients are those of the whole batch up to rounding, but for batch norm: each part is normalised by its own statistics. The running
- * statistics move once a step, to the mean of where each part alone would have moved them.
+ * With `microBatchSize` a step goes through the encoder in parts (gradient caching, Gao et al. 2021, arXiv:2101.06983):
+ * first the embeddings of all parts, keeping nothing else; then NT-Xent and its gradient over the whole batch; then
+ * each part once more, with its share of that gradient. Loss and gradients are those of the whole batch up to rounding,
+ * but for batch norm: each part is normalised by its own statistics. The running statistics move once a step, to the
+ * mean of where each part alone would have moved them.
  */
 import { canComputeIn } from '../kernels/compute-dtype.ts';
 import { ntXent } from '../losses/nt-xent.ts';
@@ -44,13 +46,13 @@ export interface SimclrTrainerOptions extends Schedule {
   /** Draws new weights; nothing is drawn after the trainer is made. */
   readonly seedRandom: Random;
   /**
-   * In what the encoder computes [float32]. With bfloat16 convolutions, activations and their gradients take half the memory; weights, batch norm's
-   * statistics, embeddings, head, loss and optimiser are float32 all the same.
+   * In what the encoder computes [float32]. With bfloat16 convolutions, activations and their gradients take half the
+   * memory; weights, batch norm's statistics, embeddings, head, loss and optimiser are float32 all the same.
    */
   readonly computeDtype?: FloatDtype;
   /**
-   * Images that go through the encoder at once; it must divide every step's images. Left out: all of them. A step in parts takes the memory of a
-   * part and about a third more time, for the second forward pass.
+   * Images that go through the encoder at once; it must divide every step's images. Left out: all of them. A step in
+   * parts takes the memory of a part and about a third more time, for the second forward pass.
    */
   readonly microBatchSize?: number;
   /** An encoder to go on from, under torchvision's names; the projection head is new all the same. */
@@ -64,19 +66,31 @@ export interface StepMetrics {
   readonly learningRate: number;
   /** Mean cosine similarity of the two views' projections, in -1..1. */
   readonly positiveSimilarity: number;
-  /** Mean over dimensions of the standard deviation of the unit-length embeddings, times sqrt(D): 0 is collapse, 1 the sphere evenly used. */
+  /**
+   * Mean over dimensions of the standard deviation of the unit-length embeddings, times sqrt(D): 0 is collapse, 1 the
+   * sphere evenly used.
+   */
   readonly embeddingStd: number;
 }
 
-/** The loss of a step, or a gradient of it, is not a finite number: nothing can be learned from it. Nothing of the trainer has changed. */
+/**
+ * The loss of a step, or a gradient of it, is not a finite number: nothing can be learned from it. Nothing of the
+ * trainer has changed.
+ */
 export class NonFiniteLossError extends Error {
   readonly stepIndex: number;
   readonly loss: number;
 
   /** @param cause the gradient at fault, where the loss itself is still finite. */
   constructor(stepIndex: number, loss: number, cause?: NonFiniteGradientError) {
-    const fault = cause === undefined ? `The loss of step ${stepIndex} is ${loss}` : `A gradient of step ${stepIndex} is not finite`;
-    super(`${fault}; a lower learning rate or a higher temperature may help.`, cause === undefined ? undefined : { cause });
+    const fault =
+      cause === undefined
+        ? `The loss of step ${stepIndex} is ${loss}`
+        : `A gradient of step ${stepIndex} is not finite`;
+    super(
+      `${fault}; a lower learning rate or a higher temperature may help.`,
+      cause === undefined ? undefined : { cause },
+    );
     this.name = 'NonFiniteLossError';
     this.stepIndex = stepIndex;
     this.loss = loss;
@@ -97,23 +111,32 @@ export interface SimclrTrainer {
   /**
    * One step of both views through encoder and head, loss, gradients and LARS.
    *
-   * @param views [2N, H, W, 3] float32, normalised; rows 0..N-1 the first views, rows N..2N-1 the second ones of the same images. The caller disposes
-   * them. Or a maker of such views, whose views the trainer disposes.
-   * @throws NonFiniteLossError before anything changes; RangeError for fewer than 2 images, an odd number of views, a number of images that
-   * microBatchSize does not divide, or a step after the last.
+   * @param views [2N, H, W, 3] float32, normalised; rows 0..N-1 the first views, rows N..2N-1 the second ones of the
+   * same images. The caller disposes them. Or a maker of such views, whose views the trainer disposes.
+   * @throws NonFiniteLossError before anything changes; RangeError for fewer than 2 images, an odd number of views, a
+   * number of images that microBatchSize does not divide, or a step after the last.
    */
   step(views: Tensor4D | StepViews): Promise<StepMetrics>;
   /** The encoder alone, under torchvision's names and layouts. */
   encoderWeights(): NamedTensor[];
-  /** All that `restoreState` needs to go on as if never interrupted: encoder, head (`fc.1`, `fc.3`), velocities (`optimizer.*`), step (`step`). */
+  /**
+   * All that `restoreState` needs to go on as if never interrupted: encoder, head (`fc.1`, `fc.3`), velocities
+   * (`optimizer.*`), step (`step`).
+   */
   saveState(): NamedTensor[];
-  /** @throws WeightsMismatchError when the tensors are not those of `saveState` of a trainer of the same shapes; nothing has changed then. */
+  /**
+   * @throws WeightsMismatchError when the tensors are not those of `saveState` of a trainer of the same shapes; nothing
+   * has changed then.
+   */
   restoreState(tensors: readonly NamedTensor[]): void;
   /** Frees every tensor of the trainer. */
   dispose(): void;
 }
 
-/** @throws RangeError for options out of range, UnsupportedPrecisionError, WeightsMismatchError for initial weights that do not fit. */
+/**
+ * @throws RangeError for options out of range, UnsupportedPrecisionError, WeightsMismatchError for initial weights that
+ * do not fit.
+ */
 export function createSimclrTrainer(options: SimclrTrainerOptions): SimclrTrainer {
   checkOptions(options);
   return new Trainer(options);
@@ -123,11 +146,15 @@ function checkOptions(options: SimclrTrainerOptions): void {
   const { projectionDim, temperature, momentum, weightDecay, microBatchSize = 1, computeDtype = 'float32' } = options;
   checkSchedule(options);
   if (!canComputeIn(computeDtype)) throw new UnsupportedPrecisionError(computeDtype);
-  if (!Number.isSafeInteger(projectionDim) || projectionDim < 1) throw new RangeError(`projectionDim must be a whole number of at least 1, not ${projectionDim}.`);
-  if (!Number.isSafeInteger(microBatchSize) || microBatchSize < 1) throw new RangeError(`microBatchSize must be a whole number of at least 1, not ${microBatchSize}.`);
-  if (!(temperature > 0 && Number.isFinite(temperature))) throw new RangeError(`temperature must be positive, not ${temperature}.`);
+  if (!Number.isSafeInteger(projectionDim) || projectionDim < 1)
+    throw new RangeError(`projectionDim must be a whole number of at least 1, not ${projectionDim}.`);
+  if (!Number.isSafeInteger(microBatchSize) || microBatchSize < 1)
+    throw new RangeError(`microBatchSize must be a whole number of at least 1, not ${microBatchSize}.`);
+  if (!(temperature > 0 && Number.isFinite(temperature)))
+    throw new RangeError(`temperature must be positive, not ${temperature}.`);
   if (!(momentum >= 0 && momentum < 1)) throw new RangeError(`momentum must be in [0, 1), not ${momentum}.`);
-  if (!(weightDecay >= 0 && Number.isFinite(weightDecay))) throw new RangeError(`weightDecay must be 0 or more, not ${weightDecay}.`);
+  if (!(weightDecay >= 0 && Number.isFinite(weightDecay)))
+    throw new RangeError(`weightDecay must be 0 or more, not ${weightDecay}.`);
 }
 
 const STEP_EXPECTATION: TensorExpectation = { name: 'step', dtype: 'I64', shape: [], required: true };
@@ -143,9 +170,15 @@ class Trainer implements SimclrTrainer {
     const { architecture, projectionDim, seedRandom, initialWeights, computeDtype } = options;
     this.#options = options;
     this.#encoder =
-      initialWeights === undefined ? createEncoder(architecture, seedRandom.fork('encoder'), computeDtype) : encoderFromWeights(architecture, initialWeights, computeDtype);
+      initialWeights === undefined
+        ? createEncoder(architecture, seedRandom.fork('encoder'), computeDtype)
+        : encoderFromWeights(architecture, initialWeights, computeDtype);
     const { embeddingDim } = this.#encoder;
-    this.#head = new ProjectionHead(embeddingDim, projectionDim, randomProjectionHead(embeddingDim, projectionDim, seedRandom.fork('projection head')));
+    this.#head = new ProjectionHead(
+      embeddingDim,
+      projectionDim,
+      randomProjectionHead(embeddingDim, projectionDim, seedRandom.fork('projection head')),
+    );
     this.#optimizer = this.#newOptimizer();
   }
 
@@ -161,8 +194,12 @@ class Trainer implements SimclrTrainer {
     const learningRate = learningRateAt(this.#options, this.#stepIndex);
     const source = views instanceof tf.Tensor ? viewsFrom(views) : views;
     const { microBatchSize = source.imageCount } = this.#options;
-    if (source.imageCount % microBatchSize !== 0) throw new RangeError(`microBatchSize ${microBatchSize} does not divide ${source.imageCount} images.`);
-    const pass = source.imageCount === microBatchSize ? new WholeBatch(this.#encoder, source) : new BatchInParts(this.#encoder, source, microBatchSize);
+    if (source.imageCount % microBatchSize !== 0)
+      throw new RangeError(`microBatchSize ${microBatchSize} does not divide ${source.imageCount} images.`);
+    const pass =
+      source.imageCount === microBatchSize
+        ? new WholeBatch(this.#encoder, source)
+        : new BatchInParts(this.#encoder, source, microBatchSize);
     try {
       const embeddings = pass.forward();
       const { loss, gradient, positiveSimilarity } = this.#contrast(embeddings);
@@ -201,11 +238,18 @@ class Trainer implements SimclrTrainer {
     }
   }
 
-  /** LARS, with the one read of a step: all that the host has to know comes together, when the device has done everything but the update. */
-  async #update(learningRate: number, told: readonly [loss: Tensor, positiveSimilarity: Tensor, embeddingStd: Tensor]): Promise<StepMetrics> {
+  /**
+   * LARS, with the one read of a step: all that the host has to know comes together, when the device has done
+   * everything but the update.
+   */
+  async #update(
+    learningRate: number,
+    told: readonly [loss: Tensor, positiveSimilarity: Tensor, embeddingStd: Tensor],
+  ): Promise<StepMetrics> {
     const step = this.#optimizer.prepare();
     try {
-      const [loss = Number.NaN, positiveSimilarity = Number.NaN, embeddingStd = Number.NaN, ...halves] = await readTogether(told, step.squaredHalves);
+      const [loss = Number.NaN, positiveSimilarity = Number.NaN, embeddingStd = Number.NaN, ...halves] =
+        await readTogether(told, step.squaredHalves);
       if (!Number.isFinite(loss)) throw new NonFiniteLossError(this.#stepIndex, loss);
       this.#applyStep(step, learningRate, Float32Array.from(halves), loss);
       return { loss, learningRate, positiveSimilarity, embeddingStd };
@@ -227,16 +271,27 @@ class Trainer implements SimclrTrainer {
   }
 
   saveState(): NamedTensor[] {
-    const step: NamedTensor = { name: STEP_EXPECTATION.name, dtype: 'I64', shape: [], data: BigInt64Array.of(BigInt(this.#stepIndex)) };
+    const step: NamedTensor = {
+      name: STEP_EXPECTATION.name,
+      dtype: 'I64',
+      shape: [],
+      data: BigInt64Array.of(BigInt(this.#stepIndex)),
+    };
     return [...this.#encoder.weights(), ...this.#head.weights(), ...this.#optimizer.state(), step];
   }
 
   restoreState(tensors: readonly NamedTensor[]): void {
     const { architecture, projectionDim, computeDtype } = this.#options;
     const headExpectations = projectionHeadExpectations(embeddingDimOf(architecture), projectionDim);
-    const expectations = [...encoderExpectations(architecture), ...headExpectations, ...larsExpectations([...trainedExpectations(architecture), ...headExpectations]), STEP_EXPECTATION];
+    const expectations = [
+      ...encoderExpectations(architecture),
+      ...headExpectations,
+      ...larsExpectations([...trainedExpectations(architecture), ...headExpectations]),
+      STEP_EXPECTATION,
+    ];
     const found = checkTensors(`a ${architecture} trainer`, tensors, expectations);
-    const pick = (wanted: readonly TensorExpectation[]): NamedTensor[] => wanted.flatMap(({ name }) => found.get(name) ?? []);
+    const pick = (wanted: readonly TensorExpectation[]): NamedTensor[] =>
+      wanted.flatMap(({ name }) => found.get(name) ?? []);
     const step = found.get(STEP_EXPECTATION.name);
     this.dispose();
     this.#encoder = encoderFromWeights(architecture, pick(encoderExpectations(architecture)), computeDtype);

@@ -1,4 +1,7 @@
-/** The views of one step, as the trainer takes them: in parts, so that no more than a part need be on the device at once. */
+/**
+ * The views of one step, as the trainer takes them: in parts, so that no more than a part need be on the device at
+ * once.
+ */
 import { asRank4, scoped, tf } from '../tensorflow.ts';
 import type { Tensor4D } from '../tensorflow.ts';
 
@@ -6,8 +9,8 @@ export interface StepViews {
   /** N */
   readonly imageCount: number;
   /**
-   * Both views of images `start`..`start + count - 1`: [2 * count, H, W, 3] float32, normalised, first their first views, then their second ones.
-   * Asked for the same images twice it gives the same views. The caller disposes them.
+   * Both views of images `start`..`start + count - 1`: [2 * count, H, W, 3] float32, normalised, first their first
+   * views, then their second ones. Asked for the same images twice it gives the same views. The caller disposes them.
    */
   make(start: number, count: number): Tensor4D;
 }

@@ -15,14 +15,38 @@ const PAGE_SIZE = 50;
 const AUDIT_LOG = graphql(`
   query AuditLog($filter: AuditFilter, $first: Int, $after: String) {
     auditLog(filter: $filter, first: $first, after: $after) {
-      pageInfo { hasNextPage endCursor }
-      nodes { sequence at action subject outcome code person keyName address requestId }
+      pageInfo {
+        hasNextPage
+        endCursor
+      }
+      nodes {
+        sequence
+        at
+        action
+        subject
+        outcome
+        code
+        person
+        keyName
+        address
+        requestId
+      }
     }
   }
 `);
 const VERIFY_AUDIT = graphql(`
   query VerifyAudit {
-    verifyAudit { entryCount head { sequence hash } fault { sequence message } }
+    verifyAudit {
+      entryCount
+      head {
+        sequence
+        hash
+      }
+      fault {
+        sequence
+        message
+      }
+    }
   }
 `);
 
@@ -32,13 +56,22 @@ export function AuditPage() {
   useTitle('Audit log');
   const { outcome, person } = auditRoute.useSearch();
   const navigate = auditRoute.useNavigate();
-  const pages = usePages(AUDIT_LOG, { filter: { ...(outcome === undefined ? {} : { outcome }), ...(person === undefined ? {} : { person }) }, first: PAGE_SIZE }, (data) => data.auditLog.pageInfo);
+  const pages = usePages(
+    AUDIT_LOG,
+    {
+      filter: { ...(outcome === undefined ? {} : { outcome }), ...(person === undefined ? {} : { person }) },
+      first: PAGE_SIZE,
+    },
+    (data) => data.auditLog.pageInfo,
+  );
   const rows = pages.data?.pages.flatMap((page) => page.auditLog.nodes);
   return (
     <>
       <div className="head">
         <h1>Audit log</h1>
-        <p className="soft">What somebody changed, tried to change, or was refused. Each entry holds the hash of the one before it.</p>
+        <p className="soft">
+          What somebody changed, tried to change, or was refused. Each entry holds the hash of the one before it.
+        </p>
       </div>
       <Verification />
       <section className="sheet" aria-labelledby="entries">
@@ -46,20 +79,49 @@ export function AuditPage() {
         <div className="row">
           <label className="row">
             <span className="soft">Outcome</span>
-            <select value={outcome ?? ''} onChange={(event) => void navigate({ search: { person, outcome: oneOf(AUDIT_OUTCOMES, event.target.value) }, resetScroll: false })} style={{ width: 'auto' }}>
+            <select
+              value={outcome ?? ''}
+              onChange={(event) =>
+                void navigate({
+                  search: { person, outcome: oneOf(AUDIT_OUTCOMES, event.target.value) },
+                  resetScroll: false,
+                })
+              }
+              style={{ width: 'auto' }}
+            >
               <option value="">any</option>
-              {AUDIT_OUTCOMES.map((each) => <option key={each} value={each}>{words(each)}</option>)}
+              {AUDIT_OUTCOMES.map((each) => (
+                <option key={each} value={each}>
+                  {words(each)}
+                </option>
+              ))}
             </select>
           </label>
           <label className="row">
             <span className="soft">Person</span>
-            <input value={person ?? ''} onChange={(event) => void navigate({ search: { outcome, person: event.target.value === '' ? undefined : event.target.value }, replace: true, resetScroll: false })} style={{ width: '10rem' }} />
+            <input
+              value={person ?? ''}
+              onChange={(event) =>
+                void navigate({
+                  search: { outcome, person: event.target.value === '' ? undefined : event.target.value },
+                  replace: true,
+                  resetScroll: false,
+                })
+              }
+              style={{ width: '10rem' }}
+            />
           </label>
         </div>
         {pages.isError && <Failure error={pages.error} />}
         {rows?.length === 0 && <Empty title="No entry is like that" />}
-        {rows !== undefined && rows.length > 0 && <DataTable caption="Audit log" rows={rows} columns={COLUMNS} idOf={(entry) => String(entry.sequence)} />}
-        {pages.hasNextPage && <button type="button" onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>Show more</button>}
+        {rows !== undefined && rows.length > 0 && (
+          <DataTable caption="Audit log" rows={rows} columns={COLUMNS} idOf={(entry) => String(entry.sequence)} />
+        )}
+        {pages.hasNextPage && (
+          <button type="button" onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>
+            Show more
+          </button>
+        )}
       </section>
     </>
   );
@@ -71,13 +133,23 @@ function Verification() {
   return (
     <section className="sheet" aria-labelledby="whole">
       <h2 id="whole">Is it as it was written?</h2>
-      <p className="soft">The log alone can not tell that its end was cut off: keep the head somewhere else, and give it to <code>paraffin audit verify --head</code> the next time.</p>
-      <div className="row"><button type="button" onClick={() => void answer.refetch()} disabled={answer.isFetching}>{answer.isFetching ? 'Computing …' : 'Compute every hash anew'}</button></div>
+      <p className="soft">
+        The log alone can not tell that its end was cut off: keep the head somewhere else, and give it to{' '}
+        <code>paraffin audit verify --head</code> the next time.
+      </p>
+      <div className="row">
+        <button type="button" onClick={() => void answer.refetch()} disabled={answer.isFetching}>
+          {answer.isFetching ? 'Computing …' : 'Compute every hash anew'}
+        </button>
+      </div>
       {(answer.data !== undefined || answer.isError) && (
         <Loaded of={answer}>
           {({ verifyAudit: { entryCount, head, fault } }) => (
             <>
-              <p role="status">{fault === null ? <Tag tone="good">whole</Tag> : <Tag tone="bad">broken at entry {fault.sequence}</Tag>} {count(entryCount)} {entryCount === 1 ? 'entry holds' : 'entries hold'}. {fault?.message}</p>
+              <p role="status">
+                {fault === null ? <Tag tone="good">whole</Tag> : <Tag tone="bad">broken at entry {fault.sequence}</Tag>}{' '}
+                {count(entryCount)} {entryCount === 1 ? 'entry holds' : 'entries hold'}. {fault?.message}
+              </p>
               <Snippet label="Head of the log" text={`${head.sequence}:${head.hash}`} />
             </>
           )}
@@ -92,8 +164,41 @@ const TONES = { DONE: 'good', REJECTED: 'warn', DENIED: 'bad', FAILED: 'bad' } a
 const column = columnsOf<AuditEntry>();
 const COLUMNS = column.columns([
   column.display({ id: 'sequence', header: 'No.', cell: ({ row }) => row.original.sequence }),
-  column.display({ id: 'at', header: 'When', cell: ({ row }) => <span className="small">{instant(row.original.at)}</span> }),
-  column.display({ id: 'who', header: 'Who', cell: ({ row: { original } }) => <>{original.person ?? 'nobody known'}<div className="soft small">{[original.keyName, original.address].filter((part) => part !== null).join(' · ')}</div></> }),
-  column.display({ id: 'action', header: 'What', cell: ({ row: { original } }) => <><code>{original.action}</code><div className="soft small wrap">{original.subject}</div></> }),
-  column.display({ id: 'outcome', header: 'Outcome', cell: ({ row: { original } }) => <><Tag tone={TONES[original.outcome]}>{words(original.outcome)}</Tag> <span className="soft small">{original.code}</span></> }),
+  column.display({
+    id: 'at',
+    header: 'When',
+    cell: ({ row }) => <span className="small">{instant(row.original.at)}</span>,
+  }),
+  column.display({
+    id: 'who',
+    header: 'Who',
+    cell: ({ row: { original } }) => (
+      <>
+        {original.person ?? 'nobody known'}
+        <div className="soft small">
+          {[original.keyName, original.address].filter((part) => part !== null).join(' · ')}
+        </div>
+      </>
+    ),
+  }),
+  column.display({
+    id: 'action',
+    header: 'What',
+    cell: ({ row: { original } }) => (
+      <>
+        <code>{original.action}</code>
+        <div className="soft small wrap">{original.subject}</div>
+      </>
+    ),
+  }),
+  column.display({
+    id: 'outcome',
+    header: 'Outcome',
+    cell: ({ row: { original } }) => (
+      <>
+        <Tag tone={TONES[original.outcome]}>{words(original.outcome)}</Tag>{' '}
+        <span className="soft small">{original.code}</span>
+      </>
+    ),
+  }),
 ]);

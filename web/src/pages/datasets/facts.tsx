@@ -5,7 +5,10 @@ import { short } from '../../ui/format.ts';
 /** How a row is tied to the paper, never more than is known. */
 export const PROVENANCE_WORDS: Readonly<Record<string, { readonly name: string; readonly meaning: string }>> = {
   PAPER_TABLE: { name: "paper's list", meaning: "Known to be a row of the paper's own list of 57." },
-  PAPER_TEXT: { name: 'named in the paper', meaning: 'Named in the text of the paper; whether it is a row of its list is not known.' },
+  PAPER_TEXT: {
+    name: 'named in the paper',
+    meaning: 'Named in the text of the paper; whether it is a row of its list is not known.',
+  },
   OTHER_SOURCE: { name: 'tied by others', meaning: 'Somebody other than the paper ties it to the paper.' },
   CANDIDATE: { name: 'candidate', meaning: 'Of the kind that the paper collected; nothing ties it to the paper.' },
   LOCAL: { name: 'local', meaning: 'Made by a user of this registry.' },
@@ -13,7 +16,11 @@ export const PROVENANCE_WORDS: Readonly<Record<string, { readonly name: string; 
 
 export function Provenance({ provenance }: { readonly provenance: string }) {
   const { name, meaning } = PROVENANCE_WORDS[provenance] ?? { name: provenance.toLowerCase(), meaning: '' };
-  return <Tag tone={provenance === 'LOCAL' ? 'accent' : 'plain'} title={meaning}>{name}</Tag>;
+  return (
+    <Tag tone={provenance === 'LOCAL' ? 'accent' : 'plain'} title={meaning}>
+      {name}
+    </Tag>
+  );
 }
 
 interface ResolutionFacts {
@@ -28,7 +35,9 @@ export function resolutionText({ magnification, totalMagnification, micronsPerPi
     magnification === null ? '' : `${short(magnification)}x`,
     totalMagnification === null ? '' : `${short(totalMagnification)}x in all`,
     micronsPerPixel === null ? '' : `${short(micronsPerPixel)} µm/px`,
-  ].filter((part) => part !== '').join(' · ');
+  ]
+    .filter((part) => part !== '')
+    .join(' · ');
 }
 
 /** Several resolutions in a glance, e.g. `10x, 20x, 40x · 0.17–2.3 µm/px`. */
@@ -39,6 +48,10 @@ export function resolutionsText(resolutions: readonly ResolutionFacts[]): string
   const coarsest = microns.at(-1);
   return [
     magnifications.map((each) => `${short(each)}x`).join(', '),
-    finest === undefined || coarsest === undefined ? '' : `${finest === coarsest ? short(finest) : `${short(finest)}–${short(coarsest)}`} µm/px`,
-  ].filter((part) => part !== '').join(' · ');
+    finest === undefined || coarsest === undefined
+      ? ''
+      : `${finest === coarsest ? short(finest) : `${short(finest)}–${short(coarsest)}`} µm/px`,
+  ]
+    .filter((part) => part !== '')
+    .join(' · ');
 }

@@ -18,13 +18,23 @@ type Search = ReturnType<typeof datasetsRoute.useSearch>;
 type Filter = NonNullable<VariablesOf<typeof DATASETS>['filter']>;
 
 const PAGE_SIZE = 60;
-const TASKS = ['CLASSIFICATION', 'DETECTION', 'REGISTRATION', 'REGRESSION', 'RETRIEVAL', 'SEGMENTATION', 'SURVIVAL'] as const;
+const TASKS = [
+  'CLASSIFICATION',
+  'DETECTION',
+  'REGISTRATION',
+  'REGRESSION',
+  'RETRIEVAL',
+  'SEGMENTATION',
+  'SURVIVAL',
+] as const;
 const KINDS = ['PATCH', 'ROI', 'TMA', 'WSI'] as const;
 const PROVENANCES = ['CANDIDATE', 'LOCAL', 'OTHER_SOURCE', 'PAPER_TABLE', 'PAPER_TEXT'] as const;
 
 function filterOf(search: Search): Filter {
-  const known = <Value extends string>(values: readonly Value[], chosen: readonly string[] | undefined): Value[] => (chosen ?? []).flatMap((value) => oneOf(values, value) ?? []);
-  const number = (text: string | undefined): number | undefined => (text === undefined || !Number.isFinite(Number(text)) ? undefined : Number(text));
+  const known = <Value extends string>(values: readonly Value[], chosen: readonly string[] | undefined): Value[] =>
+    (chosen ?? []).flatMap((value) => oneOf(values, value) ?? []);
+  const number = (text: string | undefined): number | undefined =>
+    text === undefined || !Number.isFinite(Number(text)) ? undefined : Number(text);
   const magnification = number(search.magnification);
   const micronsPerPixel = number(search.micronsPerPixel);
   return {
@@ -49,7 +59,11 @@ export function DatasetsPage() {
   const field = search.order ?? (search.q === undefined ? 'NAME' : 'RELEVANCE');
   const order = field === 'RELEVANCE' && search.q === undefined ? 'NAME' : field;
   const direction = search.direction ?? (order === 'RELEVANCE' ? 'DESC' : 'ASC');
-  const pages = usePages(DATASETS, { filter, orderBy: { field: order, direction }, first: PAGE_SIZE }, (data) => data.datasets.pageInfo);
+  const pages = usePages(
+    DATASETS,
+    { filter, orderBy: { field: order, direction }, first: PAGE_SIZE },
+    (data) => data.datasets.pageInfo,
+  );
   const rows = pages.data?.pages.flatMap((page) => page.datasets.nodes) ?? [];
   const total = pages.data?.pages[0]?.datasets.totalCount;
   const isNarrow = useMedia('(max-width: 900px)');
@@ -60,7 +74,10 @@ export function DatasetsPage() {
     <>
       <div className="head">
         <h1>Datasets</h1>
-        <p className="soft">Each fact with its source; what nobody knows is left open. How a row is tied to the paper is said in <em>provenance</em>.</p>
+        <p className="soft">
+          Each fact with its source; what nobody knows is left open. How a row is tied to the paper is said in{' '}
+          <em>provenance</em>.
+        </p>
       </div>
       <div className="browse">
         <details className="facets-fold" open={!isNarrow}>
@@ -73,11 +90,25 @@ export function DatasetsPage() {
           <Toolbar search={search} view={view} />
           <div className="row between">
             <span role="status">{total === undefined ? ' ' : counted(total, 'dataset')}</span>
-            {isNarrowed && <Link to="/datasets" search={{ view: search.view }}>Clear all</Link>}
+            {isNarrowed && (
+              <Link to="/datasets" search={{ view: search.view }}>
+                Clear all
+              </Link>
+            )}
           </div>
           {pages.isError && <Failure error={pages.error} />}
-          {total === 0 ? <NothingFound isNarrowed={isNarrowed} /> : view === 'cards' ? <Cards rows={rows} /> : <Rows rows={rows} order={order} direction={direction} />}
-          {pages.hasNextPage && <button type="button" onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>Show more</button>}
+          {total === 0 ? (
+            <NothingFound isNarrowed={isNarrowed} />
+          ) : view === 'cards' ? (
+            <Cards rows={rows} />
+          ) : (
+            <Rows rows={rows} order={order} direction={direction} />
+          )}
+          {pages.hasNextPage && (
+            <button type="button" onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>
+              Show more
+            </button>
+          )}
         </section>
       </div>
     </>
@@ -102,18 +133,42 @@ function Toolbar({ search, view }: { readonly search: Search; readonly view: 'ca
   // The address may change under us: back, or "Clear all".
   useEffect(() => setText(q), [q]);
   useEffect(() => {
-    if (settled.trim() !== q) void navigate({ search: (before) => ({ ...before, q: settled.trim() === '' ? undefined : settled.trim() }), replace: true, resetScroll: false });
+    if (settled.trim() !== q)
+      void navigate({
+        search: (before) => ({ ...before, q: settled.trim() === '' ? undefined : settled.trim() }),
+        replace: true,
+        resetScroll: false,
+      });
     // Only what is typed leads here; a changed address sets the text above.
   }, [settled]);
   return (
     <div className="row">
       <label className="grow">
         <span className="hidden">Search datasets</span>
-        <input type="search" placeholder="Search names, organs, stains, classes, citations …" value={text} onChange={(event) => setText(event.target.value)} />
+        <input
+          type="search"
+          placeholder="Search names, organs, stains, classes, citations …"
+          value={text}
+          onChange={(event) => setText(event.target.value)}
+        />
       </label>
       <div className="row" role="group" aria-label="View">
-        <Link to="/datasets" search={{ ...search, view: 'table' }} className="button" aria-current={view === 'table' ? 'true' : undefined}>Table</Link>
-        <Link to="/datasets" search={{ ...search, view: 'cards' }} className="button" aria-current={view === 'cards' ? 'true' : undefined}>Cards</Link>
+        <Link
+          to="/datasets"
+          search={{ ...search, view: 'table' }}
+          className="button"
+          aria-current={view === 'table' ? 'true' : undefined}
+        >
+          Table
+        </Link>
+        <Link
+          to="/datasets"
+          search={{ ...search, view: 'cards' }}
+          className="button"
+          aria-current={view === 'cards' ? 'true' : undefined}
+        >
+          Cards
+        </Link>
       </div>
     </div>
   );
@@ -133,12 +188,26 @@ function Facets({ facets, search }: { readonly facets: DatasetFacets; readonly s
       <OneFacet title="Magnification" name="magnification" values={facets.magnifications} search={search} />
       <OneFacet title="µm/px" name="micronsPerPixel" values={facets.micronsPerPixelBounds} search={search} />
       <ListFacet title="Task" name="task" values={facets.tasks} search={search} />
-      <ListFacet title="Provenance" name="provenance" values={facets.provenances.map((each) => ({ ...each, name: PROVENANCE_WORDS[each.value]?.name ?? each.name }))} search={search} />
+      <ListFacet
+        title="Provenance"
+        name="provenance"
+        values={facets.provenances.map((each) => ({ ...each, name: PROVENANCE_WORDS[each.value]?.name ?? each.name }))}
+        search={search}
+      />
       <ListFacet title="Licence" name="licence" values={facets.licences} search={search} />
       <fieldset className="facet">
         <legend>Images</legend>
         <label>
-          <input type="checkbox" checked={search.images === 'yes'} onChange={(event) => void navigate({ search: { ...search, images: event.target.checked ? 'yes' : undefined }, resetScroll: false })} />
+          <input
+            type="checkbox"
+            checked={search.images === 'yes'}
+            onChange={(event) =>
+              void navigate({
+                search: { ...search, images: event.target.checked ? 'yes' : undefined },
+                resetScroll: false,
+              })
+            }
+          />
           <span>Imported here</span>
         </label>
       </fieldset>
@@ -154,13 +223,25 @@ function useFolded(values: readonly FacetValue[], isChosen: (value: string) => b
   const shown = isOpen ? values : values.filter((each, index) => index < SHOWN_AT_FIRST || isChosen(each.value));
   const more =
     values.length > SHOWN_AT_FIRST ? (
-      <button type="button" className="plain small" onClick={() => setOpen(!isOpen)} aria-expanded={isOpen}>{isOpen ? 'Fewer' : `${values.length - shown.length} more`}</button>
+      <button type="button" className="plain small" onClick={() => setOpen(!isOpen)} aria-expanded={isOpen}>
+        {isOpen ? 'Fewer' : `${values.length - shown.length} more`}
+      </button>
     ) : null;
   return { shown, more };
 }
 
 /** Any of the chosen values. */
-function ListFacet({ title, name, values, search }: { readonly title: string; readonly name: ListName; readonly values: readonly FacetValue[]; readonly search: Search }) {
+function ListFacet({
+  title,
+  name,
+  values,
+  search,
+}: {
+  readonly title: string;
+  readonly name: ListName;
+  readonly values: readonly FacetValue[];
+  readonly search: Search;
+}) {
   const navigate = datasetsRoute.useNavigate();
   const chosen: readonly string[] = search[name] ?? [];
   const { shown, more } = useFolded(values, (value) => chosen.includes(value));
@@ -173,7 +254,11 @@ function ListFacet({ title, name, values, search }: { readonly title: string; re
       <legend>{title}</legend>
       {shown.map(({ value, name: label, count: found }) => (
         <label key={value}>
-          <input type="checkbox" checked={chosen.includes(value)} onChange={(event) => toggle(value, event.target.checked)} />
+          <input
+            type="checkbox"
+            checked={chosen.includes(value)}
+            onChange={(event) => toggle(value, event.target.checked)}
+          />
           <span>{words(label)}</span>
           <span className="count">{count(found)}</span>
         </label>
@@ -184,7 +269,17 @@ function ListFacet({ title, name, values, search }: { readonly title: string; re
 }
 
 /** One value or none. */
-function OneFacet({ title, name, values, search }: { readonly title: string; readonly name: OneName; readonly values: readonly FacetValue[]; readonly search: Search }) {
+function OneFacet({
+  title,
+  name,
+  values,
+  search,
+}: {
+  readonly title: string;
+  readonly name: OneName;
+  readonly values: readonly FacetValue[];
+  readonly search: Search;
+}) {
   const navigate = datasetsRoute.useNavigate();
   const { shown, more } = useFolded(values, (value) => search[name] === value);
   return (
@@ -195,7 +290,12 @@ function OneFacet({ title, name, values, search }: { readonly title: string; rea
           <input
             type="checkbox"
             checked={search[name] === value}
-            onChange={(event) => void navigate({ search: { ...search, [name]: event.target.checked ? value : undefined }, resetScroll: false })}
+            onChange={(event) =>
+              void navigate({
+                search: { ...search, [name]: event.target.checked ? value : undefined },
+                resetScroll: false,
+              })
+            }
           />
           <span>{label}</span>
           <span className="count">{count(found)}</span>
@@ -213,8 +313,13 @@ const COLUMNS = column.columns([
     header: 'Name',
     cell: ({ row: { original } }) => (
       <>
-        <Link to="/datasets/$slug" params={{ slug: original.slug }}>{original.name}</Link> {original.synthetic && <Synthetic />}
-        <span className="tags"><Provenance provenance={original.provenance} /></span>
+        <Link to="/datasets/$slug" params={{ slug: original.slug }}>
+          {original.name}
+        </Link>{' '}
+        {original.synthetic && <Synthetic />}
+        <span className="tags">
+          <Provenance provenance={original.provenance} />
+        </span>
       </>
     ),
   }),
@@ -222,12 +327,39 @@ const COLUMNS = column.columns([
   column.display({ id: 'stains', header: 'Stain', cell: ({ row }) => named(row.original.stains) }),
   column.display({ id: 'kind', header: 'Kind', cell: ({ row }) => row.original.imageKind }),
   column.accessor('imageCount', { id: 'IMAGE_COUNT', header: 'Images', cell: ({ getValue }) => orUnknown(getValue()) }),
-  column.display({ id: 'resolution', header: 'Resolution', cell: ({ row }) => resolutionsText(row.original.resolutions) }),
-  column.accessor('publishedYear', { id: 'PUBLISHED_YEAR', header: 'Year', cell: ({ getValue }) => getValue() ?? <Unknown /> }),
-  column.display({ id: 'here', header: 'Here', cell: ({ row }) => (row.original.latestVersion === null ? '' : <Tag tone="good">v{row.original.latestVersion.version} · {count(row.original.latestVersion.imageCount)}</Tag>) }),
+  column.display({
+    id: 'resolution',
+    header: 'Resolution',
+    cell: ({ row }) => resolutionsText(row.original.resolutions),
+  }),
+  column.accessor('publishedYear', {
+    id: 'PUBLISHED_YEAR',
+    header: 'Year',
+    cell: ({ getValue }) => getValue() ?? <Unknown />,
+  }),
+  column.display({
+    id: 'here',
+    header: 'Here',
+    cell: ({ row }) =>
+      row.original.latestVersion === null ? (
+        ''
+      ) : (
+        <Tag tone="good">
+          v{row.original.latestVersion.version} · {count(row.original.latestVersion.imageCount)}
+        </Tag>
+      ),
+  }),
 ]);
 
-function Rows({ rows, order, direction }: { readonly rows: readonly DatasetRow[]; readonly order: string; readonly direction: 'ASC' | 'DESC' }) {
+function Rows({
+  rows,
+  order,
+  direction,
+}: {
+  readonly rows: readonly DatasetRow[];
+  readonly order: string;
+  readonly direction: 'ASC' | 'DESC';
+}) {
   const navigate = datasetsRoute.useNavigate();
   return (
     <DataTable
@@ -238,7 +370,15 @@ function Rows({ rows, order, direction }: { readonly rows: readonly DatasetRow[]
       numbers={['IMAGE_COUNT', 'PUBLISHED_YEAR']}
       order={{
         sorting: [{ id: order, desc: direction === 'DESC' }],
-        change: ([first]) => void navigate({ search: (before) => ({ ...before, order: oneOf(DATASET_ORDERS, first?.id), direction: first?.desc === true ? 'DESC' : 'ASC' }), resetScroll: false }),
+        change: ([first]) =>
+          void navigate({
+            search: (before) => ({
+              ...before,
+              order: oneOf(DATASET_ORDERS, first?.id),
+              direction: first?.desc === true ? 'DESC' : 'ASC',
+            }),
+            resetScroll: false,
+          }),
       }}
     />
   );
@@ -252,12 +392,21 @@ function Cards({ rows }: { readonly rows: readonly DatasetRow[] }) {
           <Link to="/datasets/$slug" params={{ slug: row.slug }} className="card">
             <Strip row={row} />
             <div className="body">
-              <span><strong>{row.name}</strong> {row.synthetic && <Synthetic />}</span>
-              <span className="soft small">{[named(row.organs), named(row.stains)].filter((part) => part !== '').join(' · ')}</span>
-              <span className="small">{row.imageCount === null ? 'images: not known' : counted(row.imageCount, 'image')} · {row.imageKind}{row.publishedYear === null ? '' : ` · ${row.publishedYear}`}</span>
+              <span>
+                <strong>{row.name}</strong> {row.synthetic && <Synthetic />}
+              </span>
+              <span className="soft small">
+                {[named(row.organs), named(row.stains)].filter((part) => part !== '').join(' · ')}
+              </span>
+              <span className="small">
+                {row.imageCount === null ? 'images: not known' : counted(row.imageCount, 'image')} · {row.imageKind}
+                {row.publishedYear === null ? '' : ` · ${row.publishedYear}`}
+              </span>
               <span className="tags">
                 <Provenance provenance={row.provenance} />
-                {row.tasks.map((task) => <Tag key={task}>{task.toLowerCase()}</Tag>)}
+                {row.tasks.map((task) => (
+                  <Tag key={task}>{task.toLowerCase()}</Tag>
+                ))}
               </span>
             </div>
           </Link>
@@ -275,7 +424,12 @@ function Strip({ row }: { readonly row: DatasetRow }) {
   const stride = Math.max(1, Math.floor(thumbnails.length / STRIP_LENGTH));
   return (
     <span className="strip">
-      {thumbnails.filter((_, index) => index % stride === 0).slice(0, STRIP_LENGTH).map((thumbnail) => <img key={thumbnail.position} src={thumbnail.url} alt="" loading="lazy" />)}
+      {thumbnails
+        .filter((_, index) => index % stride === 0)
+        .slice(0, STRIP_LENGTH)
+        .map((thumbnail) => (
+          <img key={thumbnail.position} src={thumbnail.url} alt="" loading="lazy" />
+        ))}
     </span>
   );
 }
@@ -289,5 +443,9 @@ function orUnknown(value: number | null) {
 }
 
 function Unknown() {
-  return <span className="soft" title="not known">–<span className="hidden">not known</span></span>;
+  return (
+    <span className="soft" title="not known">
+      –<span className="hidden">not known</span>
+    </span>
+  );
 }

@@ -5,13 +5,45 @@ export const DATASETS = graphql(`
   query Datasets($filter: DatasetFilter, $orderBy: DatasetOrder, $first: Int, $after: String) {
     datasets(filter: $filter, orderBy: $orderBy, first: $first, after: $after) {
       totalCount
-      pageInfo { hasNextPage endCursor }
+      pageInfo {
+        hasNextPage
+        endCursor
+      }
       nodes {
-        id slug name synthetic provenance imageKind imageCount slideCount publishedYear licence tasks
-        organs { code name }
-        stains { code name }
-        resolutions { magnification totalMagnification micronsPerPixel }
-        latestVersion { id version imageCount thumbnails { position url label } }
+        id
+        slug
+        name
+        synthetic
+        provenance
+        imageKind
+        imageCount
+        slideCount
+        publishedYear
+        licence
+        tasks
+        organs {
+          code
+          name
+        }
+        stains {
+          code
+          name
+        }
+        resolutions {
+          magnification
+          totalMagnification
+          micronsPerPixel
+        }
+        latestVersion {
+          id
+          version
+          imageCount
+          thumbnails {
+            position
+            url
+            label
+          }
+        }
       }
     }
   }
@@ -22,14 +54,46 @@ export const DATASET_FACETS = graphql(`
   query DatasetFacets($filter: DatasetFilter) {
     datasetFacets(filter: $filter) {
       datasetCount
-      organs { value name count }
-      stains { value name count }
-      imageKinds { value name count }
-      magnifications { value name count }
-      micronsPerPixelBounds { value name count }
-      tasks { value name count }
-      licences { value name count }
-      provenances { value name count }
+      organs {
+        value
+        name
+        count
+      }
+      stains {
+        value
+        name
+        count
+      }
+      imageKinds {
+        value
+        name
+        count
+      }
+      magnifications {
+        value
+        name
+        count
+      }
+      micronsPerPixelBounds {
+        value
+        name
+        count
+      }
+      tasks {
+        value
+        name
+        count
+      }
+      licences {
+        value
+        name
+        count
+      }
+      provenances {
+        value
+        name
+        count
+      }
     }
   }
 `);
@@ -38,21 +102,92 @@ export type DatasetFacets = ResultOf<typeof DATASET_FACETS>['datasetFacets'];
 export const DATASET = graphql(`
   query Dataset($slug: String!) {
     dataset(slug: $slug) {
-      id slug name description synthetic provenance provenanceNote imageKind imageCount slideCount imageSizeNote classNames tasks ihcMarkers licence publishedYear
-      homepageUrl notes paperRoles parentCollections sourceUrls createdAt editedAt cardUrl
-      organs { code name }
-      stains { code name }
-      resolutions { magnification totalMagnification micronsPerPixel }
-      citation { authors title venue doi arxiv }
-      subcollections { slug organ slideCount magnifications source }
-      factSources { field evidence sourceUrls }
+      id
+      slug
+      name
+      description
+      synthetic
+      provenance
+      provenanceNote
+      imageKind
+      imageCount
+      slideCount
+      imageSizeNote
+      classNames
+      tasks
+      ihcMarkers
+      licence
+      publishedYear
+      homepageUrl
+      notes
+      paperRoles
+      parentCollections
+      sourceUrls
+      createdAt
+      editedAt
+      cardUrl
+      organs {
+        code
+        name
+      }
+      stains {
+        code
+        name
+      }
+      resolutions {
+        magnification
+        totalMagnification
+        micronsPerPixel
+      }
+      citation {
+        authors
+        title
+        venue
+        doi
+        arxiv
+      }
+      subcollections {
+        slug
+        organ
+        slideCount
+        magnifications
+        source
+      }
+      factSources {
+        field
+        evidence
+        sourceUrls
+      }
       versions(first: 50) {
         totalCount
         nodes {
-          id version status digest manifestSha256 patchSizePx imageCount byteSize groupCount hasSplit createdAt sealedAt
-          labelCounts { label count }
-          issues { kind count kept examples }
-          thumbnails { position label url }
+          id
+          version
+          status
+          digest
+          manifestSha256
+          patchSizePx
+          imageCount
+          byteSize
+          groupCount
+          hasSplit
+          createdAt
+          sealedAt
+          labelCounts {
+            label
+            count
+          }
+          issues {
+            kind
+            count
+            kept
+            examples
+          }
+          thumbnails {
+            position
+            label
+            url
+          }
         }
       }
     }
@@ -65,7 +200,27 @@ export const TRAINED_ON = graphql(`
   query TrainedOn($datasetId: ID!) {
     checkpoints(filter: { trainedOnDatasetId: $datasetId }, first: 100) {
       totalCount
-      nodes { id version encoder step createdAt model { slug name } trainedOn { id version dataset { slug } } sourceRun { id } }
+      nodes {
+        id
+        version
+        encoder
+        step
+        createdAt
+        model {
+          slug
+          name
+        }
+        trainedOn {
+          id
+          version
+          dataset {
+            slug
+          }
+        }
+        sourceRun {
+          id
+        }
+      }
     }
   }
 `);

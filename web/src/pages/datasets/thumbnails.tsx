@@ -6,7 +6,13 @@ import type { DatasetVersionDetail } from './queries.ts';
 const SIDE_PX = 112;
 const CAPTION_PX = 22;
 
-export function ThumbnailGrid({ thumbnails, datasetName }: { readonly thumbnails: DatasetVersionDetail['thumbnails']; readonly datasetName: string }) {
+export function ThumbnailGrid({
+  thumbnails,
+  datasetName,
+}: {
+  readonly thumbnails: DatasetVersionDetail['thumbnails'];
+  readonly datasetName: string;
+}) {
   const frame = useRef<HTMLDivElement>(null);
   const [widthPx, setWidthPx] = useState(SIDE_PX);
   useLayoutEffect(() => {
@@ -19,7 +25,12 @@ export function ThumbnailGrid({ thumbnails, datasetName }: { readonly thumbnails
   const perRow = Math.max(1, Math.floor(widthPx / SIDE_PX));
   const sidePx = widthPx / perRow;
   const rowPx = sidePx + CAPTION_PX;
-  const rows = useVirtualizer({ count: Math.ceil(thumbnails.length / perRow), getScrollElement: () => frame.current, estimateSize: () => rowPx, overscan: 3 });
+  const rows = useVirtualizer({
+    count: Math.ceil(thumbnails.length / perRow),
+    getScrollElement: () => frame.current,
+    estimateSize: () => rowPx,
+    overscan: 3,
+  });
   useLayoutEffect(() => rows.measure(), [rows, rowPx]);
   return (
     <div className="thumbs" ref={frame} tabIndex={0} role="region" aria-label={`Images of ${datasetName}`}>

@@ -8,17 +8,48 @@ import { CopyButton, Failure, Loaded, Refusals, Tag, useTitle } from '../../ui/p
 
 const KEYS = graphql(`
   query Keys {
-    keys(first: 200) { nodes { id name owner role actions resources createdAt lastUsedAt expiresAt revokedAt } }
+    keys(first: 200) {
+      nodes {
+        id
+        name
+        owner
+        role
+        actions
+        resources
+        createdAt
+        lastUsedAt
+        expiresAt
+        revokedAt
+      }
+    }
   }
 `);
 const CREATE_KEY = graphql(`
   mutation CreateKey($input: CreateKeyInput!) {
-    createKey(input: $input) { key { id } secret userErrors { code field message hint } }
+    createKey(input: $input) {
+      key {
+        id
+      }
+      secret
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
   }
 `);
 const REVOKE_KEY = graphql(`
   mutation RevokeKey($id: ID!) {
-    revokeKey(id: $id) { userErrors { code field message hint } }
+    revokeKey(id: $id) {
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
   }
 `);
 const ROLES = ['READER', 'CONTRIBUTOR', 'OPERATOR', 'ADMIN'] as const;
@@ -37,7 +68,10 @@ export function KeysPage() {
       <Loaded of={keys}>
         {(data) => (
           <div className="columns">
-            <section className="sheet" aria-labelledby="keys"><h2 id="keys">All keys</h2><KeyTable keys={data.keys.nodes} /></section>
+            <section className="sheet" aria-labelledby="keys">
+              <h2 id="keys">All keys</h2>
+              <KeyTable keys={data.keys.nodes} />
+            </section>
             <NewKey />
           </div>
         )}
@@ -54,16 +88,45 @@ function KeyTable({ keys }: { readonly keys: readonly AccessKey[] }) {
       <Refusals errors={revoke.data?.revokeKey.userErrors ?? []} />
       <div className="scroll" tabIndex={0} role="region" aria-label="Keys">
         <table>
-          <thead><tr><th scope="col">Name</th><th scope="col">Owner</th><th scope="col">Role</th><th scope="col">Last used</th><th scope="col">Expires</th><th scope="col"><span className="hidden">Revoke</span></th></tr></thead>
+          <thead>
+            <tr>
+              <th scope="col">Name</th>
+              <th scope="col">Owner</th>
+              <th scope="col">Role</th>
+              <th scope="col">Last used</th>
+              <th scope="col">Expires</th>
+              <th scope="col">
+                <span className="hidden">Revoke</span>
+              </th>
+            </tr>
+          </thead>
           <tbody>
             {keys.map((key) => (
               <tr key={key.id}>
-                <td>{key.name}<div className="soft small">{[...key.actions, ...key.resources].join(', ')}</div></td>
+                <td>
+                  {key.name}
+                  <div className="soft small">{[...key.actions, ...key.resources].join(', ')}</div>
+                </td>
                 <td>{key.owner}</td>
-                <td><Tag>{key.role.toLowerCase()}</Tag></td>
+                <td>
+                  <Tag>{key.role.toLowerCase()}</Tag>
+                </td>
                 <td className="small">{key.lastUsedAt === null ? 'never' : instant(key.lastUsedAt)}</td>
                 <td className="small">{key.expiresAt === null ? 'never' : instant(key.expiresAt)}</td>
-                <td>{key.revokedAt === null ? <button type="button" className="danger" aria-label={`Revoke ${key.name}`} onClick={() => revoke.mutate({ id: key.id })}>Revoke</button> : <Tag tone="bad">revoked</Tag>}</td>
+                <td>
+                  {key.revokedAt === null ? (
+                    <button
+                      type="button"
+                      className="danger"
+                      aria-label={`Revoke ${key.name}`}
+                      onClick={() => revoke.mutate({ id: key.id })}
+                    >
+                      Revoke
+                    </button>
+                  ) : (
+                    <Tag tone="bad">revoked</Tag>
+                  )}
+                </td>
               </tr>
             ))}
           </tbody>
@@ -85,16 +148,34 @@ function NewKey() {
   return (
     <form className="sheet" onSubmit={submit}>
       <h2>A new key</h2>
-      <div className="field"><label htmlFor="key-name">What it is for</label><input id="key-name" name="name" required placeholder="notebook on the microscope" /></div>
-      <div className="field"><label htmlFor="key-owner">Who answers for it</label><input id="key-owner" name="owner" required /></div>
+      <div className="field">
+        <label htmlFor="key-name">What it is for</label>
+        <input id="key-name" name="name" required placeholder="notebook on the microscope" />
+      </div>
+      <div className="field">
+        <label htmlFor="key-owner">Who answers for it</label>
+        <input id="key-owner" name="owner" required />
+      </div>
       <div className="field">
         <label htmlFor="key-role">Role</label>
-        <select id="key-role" value={role} onChange={(event) => setRole(oneOf(ROLES, event.target.value) ?? 'READER')}>{ROLES.map((each) => <option key={each}>{each}</option>)}</select>
+        <select id="key-role" value={role} onChange={(event) => setRole(oneOf(ROLES, event.target.value) ?? 'READER')}>
+          {ROLES.map((each) => (
+            <option key={each}>{each}</option>
+          ))}
+        </select>
       </div>
-      <button type="submit" className="primary" disabled={create.isPending}>Make it</button>
+      <button type="submit" className="primary" disabled={create.isPending}>
+        Make it
+      </button>
       {create.isError && <Failure error={create.error} />}
       <Refusals errors={create.data?.createKey.userErrors ?? []} />
-      {secret != null && <div className="notice good" role="status"><strong>Shown this once:</strong><code className="wrap">{secret}</code><CopyButton text={secret} /></div>}
+      {secret != null && (
+        <div className="notice good" role="status">
+          <strong>Shown this once:</strong>
+          <code className="wrap">{secret}</code>
+          <CopyButton text={secret} />
+        </div>
+      )}
     </form>
   );
 }

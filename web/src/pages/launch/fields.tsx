@@ -1,4 +1,7 @@
-/** One field of an input, in whatever form suits its type: a choice, a tick for each of several, a number, the fields within it. */
+/**
+ * One field of an input, in whatever form suits its type: a choice, a tick for each of several, a number, the fields
+ * within it.
+ */
 import { Link } from '@tanstack/react-router';
 import { graphql } from '../../api/graphql.ts';
 import { useAsk, useKey } from '../../api/hooks.ts';
@@ -7,15 +10,48 @@ import { innerFields, isPlainList, labelOf, pathOf, shapeOf, type InputField, ty
 
 const CHOICES = graphql(`
   query Choices {
-    datasets(first: 200) { nodes { id slug name latestVersion { id version imageCount labelNames } } }
-    checkpoints(first: 200, filter: { published: false }) { nodes { id version encoder sha256 model { slug } } }
+    datasets(first: 200) {
+      nodes {
+        id
+        slug
+        name
+        latestVersion {
+          id
+          version
+          imageCount
+          labelNames
+        }
+      }
+    }
+    checkpoints(first: 200, filter: { published: false }) {
+      nodes {
+        id
+        version
+        encoder
+        sha256
+        model {
+          slug
+        }
+      }
+    }
   }
 `);
 const VOCABULARY = graphql(`
-  query Vocabulary { organs { code name } stains { code name } }
+  query Vocabulary {
+    organs {
+      code
+      name
+    }
+    stains {
+      code
+      name
+    }
+  }
 `);
 const IMPORT_ROOTS = graphql(`
-  query ImportRoots { importRoots }
+  query ImportRoots {
+    importRoots
+  }
 `);
 
 interface FieldProps {
@@ -42,8 +78,22 @@ export function Field({ field, within, types, texts, change, faults }: FieldProp
       <fieldset className="within">
         <legend>{label}</legend>
         {field.description !== null && <p className="soft small">{field.description}</p>}
-        {faults[path] !== undefined && <p className="small"><strong className="fault">{faults[path]}</strong></p>}
-        {inner.map((each) => <Field key={each.name} field={{ ...each, type: isNeeded ? each.type : optional(each.type) }} within={path} types={types} texts={texts} change={change} faults={faults} />)}
+        {faults[path] !== undefined && (
+          <p className="small">
+            <strong className="fault">{faults[path]}</strong>
+          </p>
+        )}
+        {inner.map((each) => (
+          <Field
+            key={each.name}
+            field={{ ...each, type: isNeeded ? each.type : optional(each.type) }}
+            within={path}
+            types={types}
+            texts={texts}
+            change={change}
+            faults={faults}
+          />
+        ))}
       </fieldset>
     );
   }
@@ -54,39 +104,110 @@ export function Field({ field, within, types, texts, change, faults }: FieldProp
   const isList = isPlainList(shape, type?.enumValues != null);
   const isVocabulary = field.name === 'organs' || field.name === 'stains';
   const isTicked = isVocabulary || (isList && type?.enumValues != null);
-  const note = [isVocabulary ? null : field.description, field.defaultValue === null || type?.enumValues != null || shape.typeName === 'Boolean' ? null : `Default ${field.defaultValue}.`, isList && !isTicked ? 'Several, with commas between.' : null].filter((part) => part !== null).join(' ');
-  const attributes = { id, value: text, required: isNeeded, 'aria-describedby': noteId, 'aria-invalid': fault !== undefined };
+  const note = [
+    isVocabulary ? null : field.description,
+    field.defaultValue === null || type?.enumValues != null || shape.typeName === 'Boolean'
+      ? null
+      : `Default ${field.defaultValue}.`,
+    isList && !isTicked ? 'Several, with commas between.' : null,
+  ]
+    .filter((part) => part !== null)
+    .join(' ');
+  const attributes = {
+    id,
+    value: text,
+    required: isNeeded,
+    'aria-describedby': noteId,
+    'aria-invalid': fault !== undefined,
+  };
   const control = () => {
-    if (hasPicker(field.name)) return <Picker name={field.name} label={label} attributes={attributes} change={setText} />;
-    if (isVocabulary) return <VocabularyTicks id={id} of={field.name === 'organs' ? 'organs' : 'stains'} label={label} text={text} change={setText} />;
-    if (isTicked) return <Ticks id={id} label={label} choices={(type?.enumValues ?? []).map(({ name }) => ({ value: name, said: words(name) }))} text={text} change={setText} />;
+    if (hasPicker(field.name))
+      return <Picker name={field.name} label={label} attributes={attributes} change={setText} />;
+    if (isVocabulary)
+      return (
+        <VocabularyTicks
+          id={id}
+          of={field.name === 'organs' ? 'organs' : 'stains'}
+          label={label}
+          text={text}
+          change={setText}
+        />
+      );
+    if (isTicked)
+      return (
+        <Ticks
+          id={id}
+          label={label}
+          choices={(type?.enumValues ?? []).map(({ name }) => ({ value: name, said: words(name) }))}
+          text={text}
+          change={setText}
+        />
+      );
     if (type?.enumValues != null || shape.typeName === 'Boolean') {
       const choices = type?.enumValues?.map(({ name }) => name) ?? ['true', 'false'];
       return (
         <select {...attributes} onChange={(event) => setText(event.target.value)}>
           <option value="">{field.defaultValue === null ? '' : `default: ${field.defaultValue}`}</option>
-          {choices.map((choice) => <option key={choice} value={choice}>{choice}</option>)}
+          {choices.map((choice) => (
+            <option key={choice} value={choice}>
+              {choice}
+            </option>
+          ))}
         </select>
       );
     }
     if (shape.typeName === 'JSON' || (shape.isList && !isList)) {
-      const placeholder = type?.inputFields == null ? '{ }' : `[{ ${type.inputFields.map((each) => `"${each.name}": …`).join(', ')} }]`;
-      return <textarea {...attributes} rows={3} placeholder={placeholder} onChange={(event) => setText(event.target.value)} />;
+      const placeholder =
+        type?.inputFields == null ? '{ }' : `[{ ${type.inputFields.map((each) => `"${each.name}": …`).join(', ')} }]`;
+      return (
+        <textarea
+          {...attributes}
+          rows={3}
+          placeholder={placeholder}
+          onChange={(event) => setText(event.target.value)}
+        />
+      );
     }
-    const inputMode = shape.isList ? 'text' : shape.typeName === 'Int' ? 'numeric' : shape.typeName === 'Float' ? 'decimal' : 'text';
-    return <input {...attributes} inputMode={inputMode} placeholder={field.defaultValue ?? ''} onChange={(event) => setText(event.target.value)} />;
+    const inputMode = shape.isList
+      ? 'text'
+      : shape.typeName === 'Int'
+        ? 'numeric'
+        : shape.typeName === 'Float'
+          ? 'decimal'
+          : 'text';
+    return (
+      <input
+        {...attributes}
+        inputMode={inputMode}
+        placeholder={field.defaultValue ?? ''}
+        onChange={(event) => setText(event.target.value)}
+      />
+    );
   };
   const isGroup = isTicked || field.name === 'datasets';
   return (
     <div className="field">
-      {isGroup ? <span className="label" aria-hidden="true">{label}</span> : <label htmlFor={id}>{label}</label>}
+      {isGroup ? (
+        <span className="label" aria-hidden="true">
+          {label}
+        </span>
+      ) : (
+        <label htmlFor={id}>{label}</label>
+      )}
       {control()}
-      <p id={noteId} className="soft small">{note}{field.name === 'path' && <ImportRoots />}{fault !== undefined && <strong className="fault"> {fault}</strong>}</p>
+      <p id={noteId} className="soft small">
+        {note}
+        {field.name === 'path' && <ImportRoots />}
+        {fault !== undefined && <strong className="fault"> {fault}</strong>}
+      </p>
     </div>
   );
 }
 
-/** Within an input object that may be left out, nothing has to be filled in until something is: the server says what is missing. */
+/**
+ * Within an input object that may be left out, nothing has to be filled in until something is: the server says what is
+ * missing.
+ */
 function optional(type: InputField['type']): InputField['type'] {
   return type.kind === 'NON_NULL' && type.ofType != null ? type.ofType : type;
 }
@@ -94,7 +215,15 @@ function optional(type: InputField['type']): InputField['type'] {
 function ImportRoots() {
   const key = useKey();
   const answer = useAsk(IMPORT_ROOTS, {}, { enabled: key !== null });
-  return answer.data === undefined ? null : <> Below: {answer.data.importRoots.map((root) => <code key={root}>{root} </code>)}</>;
+  return answer.data === undefined ? null : (
+    <>
+      {' '}
+      Below:{' '}
+      {answer.data.importRoots.map((root) => (
+        <code key={root}>{root} </code>
+      ))}
+    </>
+  );
 }
 
 interface TicksProps {
@@ -109,12 +238,17 @@ interface TicksProps {
 /** Any number of a list that is known. */
 function Ticks({ id, label, choices, text, change }: TicksProps) {
   const ticked = text.split(',').filter((value) => value !== '');
-  const toggle = (value: string, isOn: boolean): void => change((isOn ? [...ticked, value] : ticked.filter((each) => each !== value)).join(','));
+  const toggle = (value: string, isOn: boolean): void =>
+    change((isOn ? [...ticked, value] : ticked.filter((each) => each !== value)).join(','));
   return (
     <div className="ticks" id={id} role="group" aria-label={label}>
       {choices.map(({ value, said }) => (
         <label key={value}>
-          <input type="checkbox" checked={ticked.includes(value)} onChange={(event) => toggle(value, event.target.checked)} />
+          <input
+            type="checkbox"
+            checked={ticked.includes(value)}
+            onChange={(event) => toggle(value, event.target.checked)}
+          />
           <span>{said}</span>
         </label>
       ))}
@@ -124,7 +258,9 @@ function Ticks({ id, label, choices, text, change }: TicksProps) {
 
 function VocabularyTicks({ of, ...props }: Omit<TicksProps, 'choices'> & { readonly of: 'organs' | 'stains' }) {
   const answer = useAsk(VOCABULARY, {});
-  return <Ticks {...props} choices={(answer.data?.[of] ?? []).map(({ code, name }) => ({ value: code, said: name }))} />;
+  return (
+    <Ticks {...props} choices={(answer.data?.[of] ?? []).map(({ code, name }) => ({ value: code, said: name }))} />
+  );
 }
 
 function hasPicker(name: string): boolean {
@@ -142,18 +278,39 @@ interface PickerProps {
 function Picker({ name, label, attributes, change }: PickerProps) {
   const answer = useAsk(CHOICES, {});
   const datasets = answer.data?.datasets.nodes ?? [];
-  const versions = datasets.flatMap((dataset) => (dataset.latestVersion === null ? [] : [{ ...dataset.latestVersion, label: `${dataset.name} v${dataset.latestVersion.version}, ${counted(dataset.latestVersion.imageCount, 'image')}${dataset.latestVersion.labelNames.length > 1 ? '' : ', no labels'}` }]));
-  if (name === 'datasets') return <VersionsPicker id={attributes.id} label={label} text={attributes.value} versions={versions} change={change} />;
+  const versions = datasets.flatMap((dataset) =>
+    dataset.latestVersion === null
+      ? []
+      : [
+          {
+            ...dataset.latestVersion,
+            label: `${dataset.name} v${dataset.latestVersion.version}, ${counted(dataset.latestVersion.imageCount, 'image')}${dataset.latestVersion.labelNames.length > 1 ? '' : ', no labels'}`,
+          },
+        ],
+  );
+  if (name === 'datasets')
+    return (
+      <VersionsPicker id={attributes.id} label={label} text={attributes.value} versions={versions} change={change} />
+    );
   const options =
     name === 'datasetId'
       ? datasets.map((dataset) => ({ id: dataset.id, label: dataset.name }))
       : name === 'datasetVersionId'
         ? versions
-        : (answer.data?.checkpoints.nodes ?? []).filter((checkpoint) => checkpoint.sha256 !== null).map((checkpoint) => ({ id: checkpoint.id, label: `${checkpoint.model.slug} v${checkpoint.version} (${checkpoint.encoder})` }));
+        : (answer.data?.checkpoints.nodes ?? [])
+            .filter((checkpoint) => checkpoint.sha256 !== null)
+            .map((checkpoint) => ({
+              id: checkpoint.id,
+              label: `${checkpoint.model.slug} v${checkpoint.version} (${checkpoint.encoder})`,
+            }));
   return (
     <select {...attributes} onChange={(event) => change(event.target.value)}>
       <option value="">choose …</option>
-      {options.map((option) => <option key={option.id} value={option.id}>{option.label}</option>)}
+      {options.map((option) => (
+        <option key={option.id} value={option.id}>
+          {option.label}
+        </option>
+      ))}
     </select>
   );
 }
@@ -168,7 +325,16 @@ interface VersionsPickerProps {
 
 function VersionsPicker({ id, label, text, versions, change }: VersionsPickerProps) {
   const chosen = versions.filter((version) => text.includes(version.id)).map((version) => version.id);
-  if (versions.length === 0) return <p className="soft" id={id}>No images are here yet: <Link to="/new" search={{ what: 'importDatasetVersion' }}>import some</Link>.</p>;
+  if (versions.length === 0)
+    return (
+      <p className="soft" id={id}>
+        No images are here yet:{' '}
+        <Link to="/new" search={{ what: 'importDatasetVersion' }}>
+          import some
+        </Link>
+        .
+      </p>
+    );
   const toggle = (versionId: string, isOn: boolean): void => {
     const next = isOn ? [...chosen, versionId] : chosen.filter((each) => each !== versionId);
     change(next.length === 0 ? '' : JSON.stringify(next.map((datasetVersionId) => ({ datasetVersionId }))));
@@ -177,7 +343,11 @@ function VersionsPicker({ id, label, text, versions, change }: VersionsPickerPro
     <div className="facet" id={id} role="group" aria-label={label}>
       {versions.map((version) => (
         <label key={version.id}>
-          <input type="checkbox" checked={chosen.includes(version.id)} onChange={(event) => toggle(version.id, event.target.checked)} />
+          <input
+            type="checkbox"
+            checked={chosen.includes(version.id)}
+            onChange={(event) => toggle(version.id, event.target.checked)}
+          />
           <span>{version.label}</span>
         </label>
       ))}

@@ -27,11 +27,46 @@ interface Launch {
 const RUN_FIELDS = 'run { id }';
 
 const WAYS: Readonly<Record<LaunchName, Launch>> = {
-  launchPretraining: { title: 'Pretrain', input: 'LaunchPretrainingInput', meaning: 'An encoder learns from images without labels (SimCLR).', gives: 'run', fields: RUN_FIELDS, first: ['modelSlug', 'datasets', 'encoder', 'imageSizePx', 'batchSize', 'epochs', 'steps'] },
-  launchEvaluation: { title: 'Evaluate', input: 'LaunchEvaluationInput', meaning: 'An encoder is measured on labelled images, with intervals and baselines.', gives: 'run', fields: RUN_FIELDS, first: ['checkpointId', 'datasetVersionId', 'protocol', 'folds'] },
-  importDatasetVersion: { title: 'Import images', input: 'ImportDatasetVersionInput', meaning: 'A folder of the server becomes a sealed version of a dataset.', gives: 'run', fields: RUN_FIELDS, first: ['datasetId', 'path', 'layout', 'patchSizePx', 'labelsCsvPath'] },
-  createDataset: { title: 'New dataset', input: 'CreateDatasetInput', meaning: 'A dataset of your own; its images come by an import.', gives: 'dataset', fields: 'dataset { slug }', first: ['name', 'imageKind', 'organs', 'stains', 'tasks', 'synthetic'] },
-  importCheckpoint: { title: 'Bring in weights', input: 'ImportCheckpointInput', meaning: 'Weights made elsewhere, mapped strictly, never run.', gives: 'checkpoint', fields: 'checkpoint { version model { slug } }', first: ['publishedCheckpoint', 'modelSlug', 'path', 'url', 'inputContract'] },
+  launchPretraining: {
+    title: 'Pretrain',
+    input: 'LaunchPretrainingInput',
+    meaning: 'An encoder learns from images without labels (SimCLR).',
+    gives: 'run',
+    fields: RUN_FIELDS,
+    first: ['modelSlug', 'datasets', 'encoder', 'imageSizePx', 'batchSize', 'epochs', 'steps'],
+  },
+  launchEvaluation: {
+    title: 'Evaluate',
+    input: 'LaunchEvaluationInput',
+    meaning: 'An encoder is measured on labelled images, with intervals and baselines.',
+    gives: 'run',
+    fields: RUN_FIELDS,
+    first: ['checkpointId', 'datasetVersionId', 'protocol', 'folds'],
+  },
+  importDatasetVersion: {
+    title: 'Import images',
+    input: 'ImportDatasetVersionInput',
+    meaning: 'A folder of the server becomes a sealed version of a dataset.',
+    gives: 'run',
+    fields: RUN_FIELDS,
+    first: ['datasetId', 'path', 'layout', 'patchSizePx', 'labelsCsvPath'],
+  },
+  createDataset: {
+    title: 'New dataset',
+    input: 'CreateDatasetInput',
+    meaning: 'A dataset of your own; its images come by an import.',
+    gives: 'dataset',
+    fields: 'dataset { slug }',
+    first: ['name', 'imageKind', 'organs', 'stains', 'tasks', 'synthetic'],
+  },
+  importCheckpoint: {
+    title: 'Bring in weights',
+    input: 'ImportCheckpointInput',
+    meaning: 'Weights made elsewhere, mapped strictly, never run.',
+    gives: 'checkpoint',
+    fields: 'checkpoint { version model { slug } }',
+    first: ['publishedCheckpoint', 'modelSlug', 'path', 'url', 'inputContract'],
+  },
 };
 
 export function NewPage() {
@@ -44,10 +79,30 @@ export function NewPage() {
     <>
       <div className="head">
         <h1>New run</h1>
-        {key === null && <div className="notice warn"><span>Whatever changes something needs a key: <Link to="/sign-in" search={{ from: location.pathname + location.search }}>sign in</Link> first.</span></div>}
+        {key === null && (
+          <div className="notice warn">
+            <span>
+              Whatever changes something needs a key:{' '}
+              <Link to="/sign-in" search={{ from: location.pathname + location.search }}>
+                sign in
+              </Link>{' '}
+              first.
+            </span>
+          </div>
+        )}
       </div>
       <nav className="tabs" aria-label="What to do">
-        {LAUNCHES.map((name) => <Link key={name} to="/new" search={{ what: name }} className={name === what ? 'active' : ''} aria-current={name === what ? 'page' : undefined}>{WAYS[name].title}</Link>)}
+        {LAUNCHES.map((name) => (
+          <Link
+            key={name}
+            to="/new"
+            search={{ what: name }}
+            className={name === what ? 'active' : ''}
+            aria-current={name === what ? 'page' : undefined}
+          >
+            {WAYS[name].title}
+          </Link>
+        ))}
       </nav>
       <Loaded of={types}>{(known) => <Form key={what} name={what} types={known} preset={search} />}</Loaded>
     </>
@@ -61,10 +116,19 @@ interface Done {
   readonly userErrors: readonly UserErrorFacts[];
 }
 
-function Form({ name, types, preset }: { readonly name: LaunchName; readonly types: InputTypes; readonly preset: Readonly<Record<string, string | undefined>> }) {
+function Form({
+  name,
+  types,
+  preset,
+}: {
+  readonly name: LaunchName;
+  readonly types: InputTypes;
+  readonly preset: Readonly<Record<string, string | undefined>>;
+}) {
   const way = WAYS[name];
   const fields = (types.get(way.input)?.inputFields ?? []).filter((field) => field.name !== 'idempotencyKey');
-  const rank = (field: InputField): number => (way.first.includes(field.name) ? way.first.indexOf(field.name) : way.first.length);
+  const rank = (field: InputField): number =>
+    way.first.includes(field.name) ? way.first.indexOf(field.name) : way.first.length;
   const [texts, setTexts] = useState<Readonly<Record<string, string>>>(() => presetTexts(name, preset));
   const [refusals, setRefusals] = useState<readonly UserErrorFacts[]>([]);
   const [failure, setFailure] = useState<Error>();
@@ -87,7 +151,12 @@ function Form({ name, types, preset }: { readonly name: LaunchName; readonly typ
       forgetAnswers();
       if (done?.run != null) await navigate({ to: '/runs/$id', params: { id: done.run.id } });
       else if (done?.dataset != null) await navigate({ to: '/datasets/$slug', params: { slug: done.dataset.slug } });
-      else if (done?.checkpoint != null) await navigate({ to: '/models/$slug', params: { slug: done.checkpoint.model.slug }, search: { version: String(done.checkpoint.version) } });
+      else if (done?.checkpoint != null)
+        await navigate({
+          to: '/models/$slug',
+          params: { slug: done.checkpoint.model.slug },
+          search: { version: String(done.checkpoint.version) },
+        });
     } catch (reason) {
       setFailure(reason instanceof Error ? reason : new Error(String(reason)));
     } finally {
@@ -95,31 +164,51 @@ function Form({ name, types, preset }: { readonly name: LaunchName; readonly typ
     }
   };
 
-  const problems = Object.fromEntries(refusals.flatMap(({ field, message }) => (field?.startsWith('input.') === true ? [[field.slice('input.'.length), message]] : [])));
+  const problems = Object.fromEntries(
+    refusals.flatMap(({ field, message }) =>
+      field?.startsWith('input.') === true ? [[field.slice('input.'.length), message]] : [],
+    ),
+  );
   const show = (field: InputField) => (
-    <Field key={field.name} field={field} within="" types={types} texts={texts} change={(path, text) => setTexts((before) => ({ ...before, [path]: text }))} faults={{ ...problems, ...faults }} />
+    <Field
+      key={field.name}
+      field={field}
+      within=""
+      types={types}
+      texts={texts}
+      change={(path, text) => setTexts((before) => ({ ...before, [path]: text }))}
+      faults={{ ...problems, ...faults }}
+    />
   );
   const sorted = [...fields].sort((a, b) => rank(a) - rank(b));
   const more = sorted.filter((field) => !way.first.includes(field.name));
   return (
     <form className="columns" onSubmit={(event) => void submit(event)}>
       <div className="sheet">
-        <h2>{way.title} <span className="soft small">{way.meaning}</span></h2>
+        <h2>
+          {way.title} <span className="soft small">{way.meaning}</span>
+        </h2>
         {sorted.filter((field) => way.first.includes(field.name)).map(show)}
         {more.length > 0 && (
           <details>
             <summary>More: {more.map((field) => labelOf(field.name)).join(' · ')}</summary>
-            <div className="stack" style={{ paddingTop: '0.75rem' }}>{more.map(show)}</div>
+            <div className="stack" style={{ paddingTop: '0.75rem' }}>
+              {more.map(show)}
+            </div>
           </details>
         )}
         <Refusals errors={refusals} />
         {failure !== undefined && <Failure error={failure} />}
-        <button type="submit" className="primary" disabled={isSending || Object.keys(faults).length > 0}>{way.title}</button>
+        <button type="submit" className="primary" disabled={isSending || Object.keys(faults).length > 0}>
+          {way.title}
+        </button>
       </div>
       <div className="sheet">
         <h2>What it sends</h2>
         <Snippet label="The GraphQL that the form sends" text={document} />
-        <p className="soft small">What is left empty takes the server's default. The same by hand: <a href="/explorer">the GraphQL explorer</a>.</p>
+        <p className="soft small">
+          What is left empty takes the server's default. The same by hand: <a href="/explorer">the GraphQL explorer</a>.
+        </p>
       </div>
     </form>
   );
@@ -131,6 +220,7 @@ function presetTexts(name: LaunchName, preset: Readonly<Record<string, string | 
     const value = preset[field];
     if (value !== undefined) texts[field] = value;
   }
-  if (name === 'launchPretraining' && preset['datasetVersionId'] !== undefined) texts['datasets'] = JSON.stringify([{ datasetVersionId: preset['datasetVersionId'] }]);
+  if (name === 'launchPretraining' && preset['datasetVersionId'] !== undefined)
+    texts['datasets'] = JSON.stringify([{ datasetVersionId: preset['datasetVersionId'] }]);
   return texts;
 }

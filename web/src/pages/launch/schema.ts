@@ -1,4 +1,6 @@
-/** What may be filled in: read from the running server's schema, so that a form never knows less or more than the API. */
+/**
+ * What may be filled in: read from the running server's schema, so that a form never knows less or more than the API.
+ */
 import { send } from '../../api/client.ts';
 
 export interface TypeReference {
@@ -59,7 +61,8 @@ export function innerFields(field: InputField, types: InputTypes): readonly Inpu
 }
 
 /** A field's texts stand under its path, `inputContract.imageSizePx`. */
-export const pathOf = (within: string, field: InputField): string => (within === '' ? field.name : `${within}.${field.name}`);
+export const pathOf = (within: string, field: InputField): string =>
+  within === '' ? field.name : `${within}.${field.name}`;
 
 export interface Filled {
   /** What was filled in, and nothing else. */
@@ -71,7 +74,12 @@ export interface Filled {
 }
 
 /** What the texts, by path, stand for. */
-export function fill(fields: readonly InputField[], texts: Readonly<Record<string, string>>, types: InputTypes, within = ''): Filled {
+export function fill(
+  fields: readonly InputField[],
+  texts: Readonly<Record<string, string>>,
+  types: InputTypes,
+  within = '',
+): Filled {
   const values: Record<string, unknown> = {};
   const lines: string[] = [];
   const faults: Record<string, string> = {};
@@ -93,7 +101,8 @@ export function fill(fields: readonly InputField[], texts: Readonly<Record<strin
       values[field.name] = value;
       lines.push(`${field.name}: ${literalOf(value, isEnum)}`);
     } catch (error) {
-      faults[path] = error instanceof SyntaxError ? 'must be JSON' : error instanceof Error ? error.message : String(error);
+      faults[path] =
+        error instanceof SyntaxError ? 'must be JSON' : error instanceof Error ? error.message : String(error);
     }
   }
   return { values, lines, faults };
@@ -113,7 +122,11 @@ function valueOf(text: string, shape: FieldShape, isEnum: boolean): unknown {
   const trimmed = text.trim();
   if (trimmed === '') return undefined;
   if (isPlainList(shape, isEnum)) {
-    const parts = trimmed.replace(/^\[(.*)\]$/, '$1').split(',').map((part) => part.trim()).filter((part) => part !== '');
+    const parts = trimmed
+      .replace(/^\[(.*)\]$/, '$1')
+      .split(',')
+      .map((part) => part.trim())
+      .filter((part) => part !== '');
     return parts.map((part) => valueOf(part, { ...shape, isList: false }, isEnum));
   }
   if (shape.isList || shape.typeName === 'JSON') return JSON.parse(trimmed);
@@ -129,18 +142,31 @@ function valueOf(text: string, shape: FieldShape, isEnum: boolean): unknown {
 /** A value as it stands in a GraphQL document; enum values have no quotes. */
 function literalOf(value: unknown, isEnum: boolean): string {
   if (Array.isArray(value)) return `[${value.map((item) => literalOf(item, isEnum)).join(', ')}]`;
-  if (typeof value === 'object' && value !== null) return `{ ${Object.entries(value).map(([name, item]) => `${name}: ${literalOf(item, false)}`).join(', ')} }`;
+  if (typeof value === 'object' && value !== null)
+    return `{ ${Object.entries(value)
+      .map(([name, item]) => `${name}: ${literalOf(item, false)}`)
+      .join(', ')} }`;
   return typeof value === 'string' && isEnum ? value : JSON.stringify(value);
 }
 
 /** Units at the end of a name. */
 const UNITS: Readonly<Record<string, string>> = { Px: 'px', Seconds: 's' };
-const ABBREVIATIONS: Readonly<Record<string, string>> = { url: 'URL', csv: 'CSV', ihc: 'IHC', doi: 'DOI', arxiv: 'arXiv', id: '' };
+const ABBREVIATIONS: Readonly<Record<string, string>> = {
+  url: 'URL',
+  csv: 'CSV',
+  ihc: 'IHC',
+  doi: 'DOI',
+  arxiv: 'arXiv',
+  id: '',
+};
 
 /** A field's name in words: `imageSizePx` is "Image size, px", `datasetVersionId` "Dataset version". */
 export function labelOf(name: string): string {
   const parts = name.split(/(?=[A-Z])/);
   const unit = parts.length > 1 ? UNITS[parts.at(-1) ?? ''] : undefined;
-  const said = (unit === undefined ? parts : parts.slice(0, -1)).map((part) => ABBREVIATIONS[part.toLowerCase()] ?? part.toLowerCase()).filter((part) => part !== '').join(' ');
+  const said = (unit === undefined ? parts : parts.slice(0, -1))
+    .map((part) => ABBREVIATIONS[part.toLowerCase()] ?? part.toLowerCase())
+    .filter((part) => part !== '')
+    .join(' ');
   return `${said === 'arXiv' ? said : said.charAt(0).toUpperCase() + said.slice(1)}${unit === undefined ? '' : `, ${unit}`}`;
 }

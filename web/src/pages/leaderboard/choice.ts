@@ -9,7 +9,8 @@ export interface Board<Version> {
 }
 
 /**
- * What was chosen; where nobody has chosen, the board on which something happened last, as the first of the alphabet may be empty.
+ * What was chosen; where nobody has chosen, the board on which something happened last, as the first of the alphabet
+ * may be empty.
  *
  * @param newest the newest evaluation, where there is one.
  * @returns undefined where there is no version at all.
@@ -22,5 +23,8 @@ export function boardOf<Version extends { readonly id: string }>(
   const last = chosen.version === undefined ? newest : undefined;
   const version = versions.find(({ id }) => id === (chosen.version ?? last?.datasetVersion.id)) ?? versions[0];
   if (version === undefined) return undefined;
-  return { version, protocol: chosen.protocol ?? (last?.datasetVersion.id === version.id ? last.protocol : 'LINEAR_PROBE') };
+  return {
+    version,
+    protocol: chosen.protocol ?? (last?.datasetVersion.id === version.id ? last.protocol : 'LINEAR_PROBE'),
+  };
 }

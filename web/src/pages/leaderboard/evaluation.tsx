@@ -12,7 +12,13 @@ export function EvaluationPage() {
   const { id } = evaluationRoute.useParams();
   const answer = useAsk(EVALUATION, { id });
   useTitle('Evaluation');
-  return <Loaded of={answer}>{({ evaluation }) => (evaluation === null ? <Empty title="There is no such evaluation" /> : <Detail evaluation={evaluation} />)}</Loaded>;
+  return (
+    <Loaded of={answer}>
+      {({ evaluation }) =>
+        evaluation === null ? <Empty title="There is no such evaluation" /> : <Detail evaluation={evaluation} />
+      }
+    </Loaded>
+  );
 }
 
 function Detail({ evaluation }: { readonly evaluation: EvaluationDetail }) {
@@ -20,9 +26,22 @@ function Detail({ evaluation }: { readonly evaluation: EvaluationDetail }) {
   return (
     <>
       <div className="head">
-        <span className="crumbs"><Link to="/leaderboard" search={{ version: version.id, protocol: evaluation.protocol }}>Leaderboard</Link> / evaluation</span>
-        <div className="row"><h1>{checkpoint.model.name} v{checkpoint.version} on {version.dataset.name}</h1>{version.dataset.synthetic && <Synthetic />}</div>
-        <p className="soft">{words(evaluation.protocol)}, {counted(version.imageCount, 'image')} in {counted(version.groupCount, 'group')}, {instant(evaluation.createdAt)}</p>
+        <span className="crumbs">
+          <Link to="/leaderboard" search={{ version: version.id, protocol: evaluation.protocol }}>
+            Leaderboard
+          </Link>{' '}
+          / evaluation
+        </span>
+        <div className="row">
+          <h1>
+            {checkpoint.model.name} v{checkpoint.version} on {version.dataset.name}
+          </h1>
+          {version.dataset.synthetic && <Synthetic />}
+        </div>
+        <p className="soft">
+          {words(evaluation.protocol)}, {counted(version.imageCount, 'image')} in {counted(version.groupCount, 'group')}
+          , {instant(evaluation.createdAt)}
+        </p>
       </div>
       <section className="sheet" aria-labelledby="metrics">
         <h2 id="metrics">Metrics beside baselines</h2>
@@ -35,9 +54,29 @@ function Detail({ evaluation }: { readonly evaluation: EvaluationDetail }) {
       <section className="sheet" aria-labelledby="how">
         <h2 id="how">How it was measured</h2>
         <Facts>
-          <Fact name="Encoder"><Link to="/models/$slug" params={{ slug: checkpoint.model.slug }} search={{ version: String(checkpoint.version) }}>{checkpoint.model.name} v{checkpoint.version}</Link></Fact>
-          <Fact name="Images"><Link to="/datasets/$slug" params={{ slug: version.dataset.slug }} search={{ version: String(version.version) }}>{version.dataset.name} v{version.version}</Link></Fact>
-          <Fact name="Run"><Link to="/runs/$id" params={{ id: evaluation.run.id }}>its run</Link></Fact>
+          <Fact name="Encoder">
+            <Link
+              to="/models/$slug"
+              params={{ slug: checkpoint.model.slug }}
+              search={{ version: String(checkpoint.version) }}
+            >
+              {checkpoint.model.name} v{checkpoint.version}
+            </Link>
+          </Fact>
+          <Fact name="Images">
+            <Link
+              to="/datasets/$slug"
+              params={{ slug: version.dataset.slug }}
+              search={{ version: String(version.version) }}
+            >
+              {version.dataset.name} v{version.version}
+            </Link>
+          </Fact>
+          <Fact name="Run">
+            <Link to="/runs/$id" params={{ id: evaluation.run.id }}>
+              its run
+            </Link>
+          </Fact>
           <Fact name="Seed">{evaluation.seed}</Fact>
         </Facts>
         <Snippet label="Split" text={JSON.stringify(evaluation.split, null, 2)} />
@@ -46,20 +85,45 @@ function Detail({ evaluation }: { readonly evaluation: EvaluationDetail }) {
   );
 }
 
-function Confusion({ matrix: { labelNames, counts } }: { readonly matrix: NonNullable<EvaluationDetail['confusionMatrix']> }) {
+function Confusion({
+  matrix: { labelNames, counts },
+}: {
+  readonly matrix: NonNullable<EvaluationDetail['confusionMatrix']>;
+}) {
   return (
     <section className="sheet" aria-labelledby="confusion">
-      <h2 id="confusion">Confusion matrix <span className="soft small">rows true, columns predicted</span></h2>
+      <h2 id="confusion">
+        Confusion matrix <span className="soft small">rows true, columns predicted</span>
+      </h2>
       <div className="scroll" tabIndex={0} role="region" aria-label="Confusion matrix">
         <table className="confusion">
-          <thead><tr><th scope="col">true \ predicted</th>{labelNames.map((label) => <th key={label} scope="col" className="number">{label}</th>)}</tr></thead>
+          <thead>
+            <tr>
+              <th scope="col">true \ predicted</th>
+              {labelNames.map((label) => (
+                <th key={label} scope="col" className="number">
+                  {label}
+                </th>
+              ))}
+            </tr>
+          </thead>
           <tbody>
             {counts.map((row, index) => {
               const all = row.reduce((sum, each) => sum + each, 0);
               return (
                 <tr key={labelNames[index]}>
                   <th scope="row">{labelNames[index]}</th>
-                  {row.map((each, column) => <td key={labelNames[column]} className="number" style={{ background: `color-mix(in srgb, var(${index === column ? '--good-ground' : '--bad-ground'}) ${all === 0 ? 0 : Math.round((100 * each) / all)}%, transparent)` }}>{count(each)}</td>)}
+                  {row.map((each, column) => (
+                    <td
+                      key={labelNames[column]}
+                      className="number"
+                      style={{
+                        background: `color-mix(in srgb, var(${index === column ? '--good-ground' : '--bad-ground'}) ${all === 0 ? 0 : Math.round((100 * each) / all)}%, transparent)`,
+                      }}
+                    >
+                      {count(each)}
+                    </td>
+                  ))}
                 </tr>
               );
             })}
@@ -76,10 +140,32 @@ function Classes({ evaluation }: { readonly evaluation: EvaluationDetail }) {
       <h2 id="classes">Each class</h2>
       <div className="scroll" tabIndex={0} role="region" aria-label="Each class">
         <table>
-          <thead><tr><th scope="col">Class</th><th scope="col" className="number">Precision</th><th scope="col" className="number">Recall</th><th scope="col" className="number">F1</th><th scope="col" className="number">Images</th></tr></thead>
+          <thead>
+            <tr>
+              <th scope="col">Class</th>
+              <th scope="col" className="number">
+                Precision
+              </th>
+              <th scope="col" className="number">
+                Recall
+              </th>
+              <th scope="col" className="number">
+                F1
+              </th>
+              <th scope="col" className="number">
+                Images
+              </th>
+            </tr>
+          </thead>
           <tbody>
             {evaluation.perClass.map((each) => (
-              <tr key={each.label}><th scope="row">{each.label}</th><td className="number">{score(each.precision)}</td><td className="number">{score(each.recall)}</td><td className="number">{score(each.f1Score)}</td><td className="number">{count(each.support)}</td></tr>
+              <tr key={each.label}>
+                <th scope="row">{each.label}</th>
+                <td className="number">{score(each.precision)}</td>
+                <td className="number">{score(each.recall)}</td>
+                <td className="number">{score(each.f1Score)}</td>
+                <td className="number">{count(each.support)}</td>
+              </tr>
             ))}
           </tbody>
         </table>

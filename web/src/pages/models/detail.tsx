@@ -16,7 +16,19 @@ export function ModelPage() {
   const { version } = modelRoute.useSearch();
   const answer = useAsk(MODEL, { slug });
   useTitle(answer.data?.model?.name ?? slug);
-  return <Loaded of={answer}>{({ model }) => (model === null ? <Empty title="There is no such model"><Link to="/models">To the models</Link></Empty> : <Detail model={model} version={version} />)}</Loaded>;
+  return (
+    <Loaded of={answer}>
+      {({ model }) =>
+        model === null ? (
+          <Empty title="There is no such model">
+            <Link to="/models">To the models</Link>
+          </Empty>
+        ) : (
+          <Detail model={model} version={version} />
+        )
+      }
+    </Loaded>
+  );
 }
 
 function Detail({ model, version }: { readonly model: ModelDetail; readonly version: string | undefined }) {
@@ -25,29 +37,61 @@ function Detail({ model, version }: { readonly model: ModelDetail; readonly vers
   return (
     <>
       <div className="head">
-        <span className="crumbs"><Link to="/models">Models</Link> / {model.slug}</span>
+        <span className="crumbs">
+          <Link to="/models">Models</Link> / {model.slug}
+        </span>
         <div className="row">
           <h1>{model.name}</h1>
-          {model.aliases.map((alias) => <Tag key={alias.name} tone="accent">{alias.name} → v{alias.checkpoint.version}</Tag>)}
+          {model.aliases.map((alias) => (
+            <Tag key={alias.name} tone="accent">
+              {alias.name} → v{alias.checkpoint.version}
+            </Tag>
+          ))}
           {shown?.trainedOn.some((each) => each.dataset.synthetic) === true && <Synthetic />}
         </div>
         {model.description !== null && <p>{model.description}</p>}
-        <p className="soft small">{counted(model.checkpoints.totalCount, 'version')}, licence {model.licence ?? 'not known'}</p>
+        <p className="soft small">
+          {counted(model.checkpoints.totalCount, 'version')}, licence {model.licence ?? 'not known'}
+        </p>
       </div>
       {checkpoints.length > 1 && (
         <nav className="tabs" aria-label="Versions">
           {checkpoints.map((each) => (
-            <Link key={each.id} to="/models/$slug" params={{ slug: model.slug }} search={{ version: String(each.version) }} className={each.id === shown?.id ? 'active' : ''} aria-current={each.id === shown?.id ? 'page' : undefined} resetScroll={false}>v{each.version}</Link>
+            <Link
+              key={each.id}
+              to="/models/$slug"
+              params={{ slug: model.slug }}
+              search={{ version: String(each.version) }}
+              className={each.id === shown?.id ? 'active' : ''}
+              aria-current={each.id === shown?.id ? 'page' : undefined}
+              resetScroll={false}
+            >
+              v{each.version}
+            </Link>
           ))}
         </nav>
       )}
-      {shown === undefined ? <Empty title="It has no version yet" /> : <Version key={shown.id} id={shown.id} model={model} />}
+      {shown === undefined ? (
+        <Empty title="It has no version yet" />
+      ) : (
+        <Version key={shown.id} id={shown.id} model={model} />
+      )}
     </>
   );
 }
 
 function Version({ id, model }: { readonly id: string; readonly model: ModelDetail }) {
-  return <Loaded of={useAsk(CHECKPOINT, { id })}>{({ checkpoint }) => (checkpoint === null ? <Empty title="This version is no longer here" /> : <Checkpoint checkpoint={checkpoint} model={model} />)}</Loaded>;
+  return (
+    <Loaded of={useAsk(CHECKPOINT, { id })}>
+      {({ checkpoint }) =>
+        checkpoint === null ? (
+          <Empty title="This version is no longer here" />
+        ) : (
+          <Checkpoint checkpoint={checkpoint} model={model} />
+        )
+      }
+    </Loaded>
+  );
 }
 
 function Checkpoint({ checkpoint, model }: { readonly checkpoint: CheckpointDetail; readonly model: ModelDetail }) {
@@ -74,35 +118,102 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
     <section className="sheet" aria-labelledby="weights">
       <h2 id="weights">Encoder and weights</h2>
       <Facts>
-        <Fact name="Encoder">{checkpoint.encoder}, embedding of {checkpoint.embeddingDim}</Fact>
-        <Fact name="Trained on">{checkpoint.trainedOn.map((each) => <div key={each.id}><Link to="/datasets/$slug" params={{ slug: each.dataset.slug }} search={{ version: String(each.version) }}>{each.dataset.name} v{each.version}</Link>, {counted(each.imageCount, 'image')} {each.dataset.synthetic && <Synthetic />}</div>)}</Fact>
-        {checkpoint.step !== null && <Fact name="Steps">{count(checkpoint.step)}{checkpoint.epoch === null ? '' : `, ${short(checkpoint.epoch)} epochs`}</Fact>}
+        <Fact name="Encoder">
+          {checkpoint.encoder}, embedding of {checkpoint.embeddingDim}
+        </Fact>
+        <Fact name="Trained on">
+          {checkpoint.trainedOn.map((each) => (
+            <div key={each.id}>
+              <Link
+                to="/datasets/$slug"
+                params={{ slug: each.dataset.slug }}
+                search={{ version: String(each.version) }}
+              >
+                {each.dataset.name} v{each.version}
+              </Link>
+              , {counted(each.imageCount, 'image')} {each.dataset.synthetic && <Synthetic />}
+            </div>
+          ))}
+        </Fact>
+        {checkpoint.step !== null && (
+          <Fact name="Steps">
+            {count(checkpoint.step)}
+            {checkpoint.epoch === null ? '' : `, ${short(checkpoint.epoch)} epochs`}
+          </Fact>
+        )}
         <Fact name="Registered">{instant(checkpoint.createdAt)}</Fact>
-        <Fact name="Card"><a href={checkpoint.cardUrl} download>model card as Markdown</a></Fact>
-        {importedFrom !== null && <Fact name={checkpoint.sha256 === null ? 'Published at' : 'Brought in from'}>{importedFrom.url ?? importedFrom.fileName ?? 'an address that is not known'} {importedFrom.licence === null ? '' : `(licence ${importedFrom.licence})`}</Fact>}
-        {importedFrom?.contents != null && importedFrom.contents.inertGlobals.length > 0 && <Fact name="Never run">{importedFrom.contents.inertGlobals.join(', ')}</Fact>}
+        <Fact name="Card">
+          <a href={checkpoint.cardUrl} download>
+            model card as Markdown
+          </a>
+        </Fact>
+        {importedFrom !== null && (
+          <Fact name={checkpoint.sha256 === null ? 'Published at' : 'Brought in from'}>
+            {importedFrom.url ?? importedFrom.fileName ?? 'an address that is not known'}{' '}
+            {importedFrom.licence === null ? '' : `(licence ${importedFrom.licence})`}
+          </Fact>
+        )}
+        {importedFrom?.contents != null && importedFrom.contents.inertGlobals.length > 0 && (
+          <Fact name="Never run">{importedFrom.contents.inertGlobals.join(', ')}</Fact>
+        )}
       </Facts>
       {checkpoint.sha256 === null ? (
-        <div className="notice">The weights are not here, only their source is known. {checkpoint.publishedSlug !== null && <Link to="/new" search={{ what: 'importCheckpoint', publishedCheckpoint: checkpoint.publishedSlug }}>Bring them in</Link>}</div>
+        <div className="notice">
+          The weights are not here, only their source is known.{' '}
+          {checkpoint.publishedSlug !== null && (
+            <Link to="/new" search={{ what: 'importCheckpoint', publishedCheckpoint: checkpoint.publishedSlug }}>
+              Bring them in
+            </Link>
+          )}
+        </div>
       ) : (
         <Facts>
-          <Fact name="sha256"><Digest sha256={checkpoint.sha256} /></Fact>
+          <Fact name="sha256">
+            <Digest sha256={checkpoint.sha256} />
+          </Fact>
           <Fact name="Size">{checkpoint.byteSize === null ? null : bytes(checkpoint.byteSize)}</Fact>
-          <Fact name="Download">{checkpoint.formats.map((format) => <a key={format} className="button" download href={`/checkpoints/${checkpoint.id}/download?format=${format.toLowerCase()}`}>{format.toLowerCase()}</a>)}</Fact>
+          <Fact name="Download">
+            {checkpoint.formats.map((format) => (
+              <a
+                key={format}
+                className="button"
+                download
+                href={`/checkpoints/${checkpoint.id}/download?format=${format.toLowerCase()}`}
+              >
+                {format.toLowerCase()}
+              </a>
+            ))}
+          </Fact>
           {checkpoint.exports.map(({ format, status, maxRelativeDifference, reason }) => (
-            <Fact key={format} name={`${format.toLowerCase()}, checked`}>{status === 'REFUSED' ? `Refused. ${reason ?? ''}` : `its embeddings differ from the engine's by ${maxRelativeDifference?.toExponential(1) ?? '?'} at most`}</Fact>
+            <Fact key={format} name={`${format.toLowerCase()}, checked`}>
+              {status === 'REFUSED'
+                ? `Refused. ${reason ?? ''}`
+                : `its embeddings differ from the engine's by ${maxRelativeDifference?.toExponential(1) ?? '?'} at most`}
+            </Fact>
           ))}
         </Facts>
       )}
       <h3>Input contract</h3>
       <Facts>
-        <Fact name="Size">{contract.imageSizePx} px square, {words(contract.resizeRule)}</Fact>
-        <Fact name="Channels">{contract.channelOrder}, values {contract.valueRange.join(' to ')}</Fact>
-        <Fact name="Mean, std">{contract.channelMean.map(short).join(', ')} · {contract.channelStd.map(short).join(', ')}</Fact>
-        <Fact name="µm/px seen">{isKnownResolution ? `${contract.micronsPerPixelMin ?? '?'} to ${contract.micronsPerPixelMax ?? '?'}` : null}</Fact>
+        <Fact name="Size">
+          {contract.imageSizePx} px square, {words(contract.resizeRule)}
+        </Fact>
+        <Fact name="Channels">
+          {contract.channelOrder}, values {contract.valueRange.join(' to ')}
+        </Fact>
+        <Fact name="Mean, std">
+          {contract.channelMean.map(short).join(', ')} · {contract.channelStd.map(short).join(', ')}
+        </Fact>
+        <Fact name="µm/px seen">
+          {isKnownResolution ? `${contract.micronsPerPixelMin ?? '?'} to ${contract.micronsPerPixelMax ?? '?'}` : null}
+        </Fact>
         <Fact name="Embedding">output of {contract.embeddingLayer}</Fact>
       </Facts>
-      {checkpoint.sha256 !== null && <Link to="/new" search={{ what: 'launchEvaluation', checkpointId: checkpoint.id }} className="button">Evaluate it</Link>}
+      {checkpoint.sha256 !== null && (
+        <Link to="/new" search={{ what: 'launchEvaluation', checkpointId: checkpoint.id }} className="button">
+          Evaluate it
+        </Link>
+      )}
     </section>
   );
 }
@@ -111,7 +222,11 @@ const LANGUAGES = ['curl', 'Python', 'TypeScript'] as const;
 
 function Use({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
   const [language, setLanguage] = useState<(typeof LANGUAGES)[number]>('curl');
-  const snippets = { curl: curlSnippet(checkpoint, location.origin), Python: pythonSnippet(checkpoint), TypeScript: typescriptSnippet(checkpoint, location.origin) };
+  const snippets = {
+    curl: curlSnippet(checkpoint, location.origin),
+    Python: pythonSnippet(checkpoint),
+    TypeScript: typescriptSnippet(checkpoint, location.origin),
+  };
   return (
     <section className="sheet" aria-labelledby="use">
       <h2 id="use">Use it</h2>
@@ -120,7 +235,17 @@ function Use({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
       ) : (
         <>
           <div className="tabs" role="group" aria-label="Language">
-            {LANGUAGES.map((each) => <button key={each} type="button" className={each === language ? 'active' : ''} aria-pressed={each === language} onClick={() => setLanguage(each)}>{each}</button>)}
+            {LANGUAGES.map((each) => (
+              <button
+                key={each}
+                type="button"
+                className={each === language ? 'active' : ''}
+                aria-pressed={each === language}
+                onClick={() => setLanguage(each)}
+              >
+                {each}
+              </button>
+            ))}
           </div>
           <Snippet label={`${language} code`} text={snippets[language]} />
         </>
@@ -137,7 +262,11 @@ function Evaluations({ checkpoint }: { readonly checkpoint: CheckpointDetail }) 
       {checkpoint.evaluations.nodes.map((evaluation) => (
         <div key={evaluation.id} className="stack">
           <h3>
-            <Link to="/evaluations/$id" params={{ id: evaluation.id }}>{words(evaluation.protocol)} on {evaluation.datasetVersion.dataset.name} v{evaluation.datasetVersion.version}</Link> {evaluation.datasetVersion.dataset.synthetic && <Synthetic />}
+            <Link to="/evaluations/$id" params={{ id: evaluation.id }}>
+              {words(evaluation.protocol)} on {evaluation.datasetVersion.dataset.name} v
+              {evaluation.datasetVersion.version}
+            </Link>{' '}
+            {evaluation.datasetVersion.dataset.synthetic && <Synthetic />}
           </h3>
           <MetricTable metrics={evaluation.metrics} baselines={evaluation.baselines} />
         </div>
@@ -152,7 +281,21 @@ function TrainingFacts({ checkpoint }: { readonly checkpoint: CheckpointDetail }
       <h2 id="training">What is known of its training elsewhere</h2>
       <Facts>
         {checkpoint.trainingFacts.map((fact) => (
-          <Fact key={fact.name} name={<>{fact.name} {fact.evidence !== null && <Tag tone={fact.evidence === 'READ' ? 'good' : 'warn'} title={fact.sources.join('\n')}>{words(fact.evidence)}</Tag>}</>}>{fact.value}</Fact>
+          <Fact
+            key={fact.name}
+            name={
+              <>
+                {fact.name}{' '}
+                {fact.evidence !== null && (
+                  <Tag tone={fact.evidence === 'READ' ? 'good' : 'warn'} title={fact.sources.join('\n')}>
+                    {words(fact.evidence)}
+                  </Tag>
+                )}
+              </>
+            }
+          >
+            {fact.value}
+          </Fact>
         ))}
       </Facts>
     </section>

@@ -8,13 +8,24 @@ export function intervalOf(metric: Metric): Interval {
 }
 
 /** Of one metric, random encoder first. */
-export function baselinesFor(name: string, baselines: readonly Baseline[]): { readonly name: string; readonly value: number }[] {
+export function baselinesFor(
+  name: string,
+  baselines: readonly Baseline[],
+): { readonly name: string; readonly value: number }[] {
   return [...baselines]
     .sort((a, b) => (a.kind < b.kind ? 1 : -1))
-    .flatMap(({ kind, metrics }) => metrics.filter((metric) => metric.name === name).map((metric) => ({ name: words(kind), value: metric.value })));
+    .flatMap(({ kind, metrics }) =>
+      metrics.filter((metric) => metric.name === name).map((metric) => ({ name: words(kind), value: metric.value })),
+    );
 }
 
-export function MetricTable({ metrics, baselines }: { readonly metrics: readonly Metric[]; readonly baselines: readonly Baseline[] }) {
+export function MetricTable({
+  metrics,
+  baselines,
+}: {
+  readonly metrics: readonly Metric[];
+  readonly baselines: readonly Baseline[];
+}) {
   const axis = axisOf([...metrics, ...baselines.flatMap((each) => each.metrics)].map(intervalOf));
   return (
     <div className="scroll" tabIndex={0} role="region" aria-label="Metrics">
@@ -22,9 +33,15 @@ export function MetricTable({ metrics, baselines }: { readonly metrics: readonly
         <thead>
           <tr>
             <th scope="col">Metric</th>
-            <th scope="col" className="number">Value</th>
+            <th scope="col" className="number">
+              Value
+            </th>
             <th scope="col">95 % interval</th>
-            {baselines.map((each) => <th key={each.kind} scope="col" className="number">{words(each.kind)}</th>)}
+            {baselines.map((each) => (
+              <th key={each.kind} scope="col" className="number">
+                {words(each.kind)}
+              </th>
+            ))}
             <th scope="col">Picture</th>
           </tr>
         </thead>
@@ -32,13 +49,29 @@ export function MetricTable({ metrics, baselines }: { readonly metrics: readonly
           {metrics.map((metric) => (
             <tr key={metric.name}>
               <th scope="row">{metric.name}</th>
-              <td className="number"><strong>{score(metric.value)}</strong></td>
-              <td>{metric.ci95Low === null || metric.ci95High === null ? '' : `${score(metric.ci95Low)} – ${score(metric.ci95High)}`}</td>
+              <td className="number">
+                <strong>{score(metric.value)}</strong>
+              </td>
+              <td>
+                {metric.ci95Low === null || metric.ci95High === null
+                  ? ''
+                  : `${score(metric.ci95Low)} – ${score(metric.ci95High)}`}
+              </td>
               {baselines.map(({ kind, metrics: known }) => {
                 const found = known.find((each) => each.name === metric.name);
-                return <td key={kind} className="number">{found === undefined ? '' : score(found.value)}</td>;
+                return (
+                  <td key={kind} className="number">
+                    {found === undefined ? '' : score(found.value)}
+                  </td>
+                );
               })}
-              <td><IntervalPicture interval={intervalOf(metric)} axis={axis} baselines={baselinesFor(metric.name, baselines)} /></td>
+              <td>
+                <IntervalPicture
+                  interval={intervalOf(metric)}
+                  axis={axis}
+                  baselines={baselinesFor(metric.name, baselines)}
+                />
+              </td>
             </tr>
           ))}
         </tbody>

@@ -5,11 +5,39 @@ export const MODELS = graphql(`
   query Models($filter: ModelFilter, $first: Int, $after: String) {
     models(filter: $filter, first: $first, after: $after) {
       totalCount
-      pageInfo { hasNextPage endCursor }
+      pageInfo {
+        hasNextPage
+        endCursor
+      }
       nodes {
-        id slug name description licence createdAt
-        aliases { name checkpoint { version } }
-        checkpoints(first: 1) { totalCount nodes { id version encoder sha256 publishedSlug trainedOn { dataset { name synthetic } } } }
+        id
+        slug
+        name
+        description
+        licence
+        createdAt
+        aliases {
+          name
+          checkpoint {
+            version
+          }
+        }
+        checkpoints(first: 1) {
+          totalCount
+          nodes {
+            id
+            version
+            encoder
+            sha256
+            publishedSlug
+            trainedOn {
+              dataset {
+                name
+                synthetic
+              }
+            }
+          }
+        }
       }
     }
   }
@@ -19,9 +47,31 @@ export type ModelRow = ResultOf<typeof MODELS>['models']['nodes'][number];
 export const MODEL = graphql(`
   query Model($slug: String!) {
     model(slug: $slug) {
-      id slug name description licence createdAt
-      aliases { name checkpoint { id version } }
-      checkpoints(first: 50) { totalCount nodes { id version trainedOn { dataset { synthetic } } } }
+      id
+      slug
+      name
+      description
+      licence
+      createdAt
+      aliases {
+        name
+        checkpoint {
+          id
+          version
+        }
+      }
+      checkpoints(first: 50) {
+        totalCount
+        nodes {
+          id
+          version
+          trainedOn {
+            dataset {
+              synthetic
+            }
+          }
+        }
+      }
     }
   }
 `);
@@ -31,15 +81,98 @@ export type ModelDetail = NonNullable<ResultOf<typeof MODEL>['model']>;
 export const CHECKPOINT = graphql(`
   query Checkpoint($id: ID!) {
     checkpoint(id: $id) {
-      id version encoder embeddingDim step epoch sha256 byteSize formats publishedSlug createdAt cardUrl
-      inputContract { imageSizePx resizeRule channelOrder valueRange channelMean channelStd embeddingLayer micronsPerPixelMin micronsPerPixelMax }
-      importedFrom { url fileName byteSize sha256 licence contents { format keyPrefix inertGlobals ignoredParts } }
-      exports { format status maxRelativeDifference reason }
-      trainingFacts { name value evidence sources }
-      trainedOn { id version imageCount dataset { slug name synthetic } }
-      sourceRun { id config finishedAt }
+      id
+      version
+      encoder
+      embeddingDim
+      step
+      epoch
+      sha256
+      byteSize
+      formats
+      publishedSlug
+      createdAt
+      cardUrl
+      inputContract {
+        imageSizePx
+        resizeRule
+        channelOrder
+        valueRange
+        channelMean
+        channelStd
+        embeddingLayer
+        micronsPerPixelMin
+        micronsPerPixelMax
+      }
+      importedFrom {
+        url
+        fileName
+        byteSize
+        sha256
+        licence
+        contents {
+          format
+          keyPrefix
+          inertGlobals
+          ignoredParts
+        }
+      }
+      exports {
+        format
+        status
+        maxRelativeDifference
+        reason
+      }
+      trainingFacts {
+        name
+        value
+        evidence
+        sources
+      }
+      trainedOn {
+        id
+        version
+        imageCount
+        dataset {
+          slug
+          name
+          synthetic
+        }
+      }
+      sourceRun {
+        id
+        config
+        finishedAt
+      }
       evaluations(first: 50) {
-        nodes { id protocol metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } } datasetVersion { id version dataset { slug name synthetic } } }
+        nodes {
+          id
+          protocol
+          metrics {
+            name
+            value
+            ci95Low
+            ci95High
+          }
+          baselines {
+            kind
+            metrics {
+              name
+              value
+              ci95Low
+              ci95High
+            }
+          }
+          datasetVersion {
+            id
+            version
+            dataset {
+              slug
+              name
+              synthetic
+            }
+          }
+        }
       }
     }
   }
@@ -49,14 +182,60 @@ export type CheckpointDetail = NonNullable<ResultOf<typeof CHECKPOINT>['checkpoi
 export const EVALUATION = graphql(`
   query Evaluation($id: ID!) {
     evaluation(id: $id) {
-      id protocol seed split createdAt
-      run { id }
-      checkpoint { id version encoder model { slug name } }
-      datasetVersion { id version imageCount groupCount dataset { slug name synthetic } }
-      metrics { name value ci95Low ci95High }
-      baselines { kind metrics { name value ci95Low ci95High } }
-      confusionMatrix { labelNames counts }
-      perClass { label precision recall f1Score support }
+      id
+      protocol
+      seed
+      split
+      createdAt
+      run {
+        id
+      }
+      checkpoint {
+        id
+        version
+        encoder
+        model {
+          slug
+          name
+        }
+      }
+      datasetVersion {
+        id
+        version
+        imageCount
+        groupCount
+        dataset {
+          slug
+          name
+          synthetic
+        }
+      }
+      metrics {
+        name
+        value
+        ci95Low
+        ci95High
+      }
+      baselines {
+        kind
+        metrics {
+          name
+          value
+          ci95Low
+          ci95High
+        }
+      }
+      confusionMatrix {
+        labelNames
+        counts
+      }
+      perClass {
+        label
+        precision
+        recall
+        f1Score
+        support
+      }
     }
   }
 `);
@@ -67,10 +246,41 @@ export type Baseline = EvaluationDetail['baselines'][number];
 export const LEADERBOARD = graphql(`
   query Leaderboard($datasetVersionId: ID!, $protocol: EvaluationProtocol!) {
     leaderboard(datasetVersionId: $datasetVersionId, protocol: $protocol) {
-      rank overlapsPretraining
-      metric { name value ci95Low ci95High }
-      checkpoint { id version encoder model { slug name } }
-      evaluation { id metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } } }
+      rank
+      overlapsPretraining
+      metric {
+        name
+        value
+        ci95Low
+        ci95High
+      }
+      checkpoint {
+        id
+        version
+        encoder
+        model {
+          slug
+          name
+        }
+      }
+      evaluation {
+        id
+        metrics {
+          name
+          value
+          ci95Low
+          ci95High
+        }
+        baselines {
+          kind
+          metrics {
+            name
+            value
+            ci95Low
+            ci95High
+          }
+        }
+      }
     }
   }
 `);
@@ -80,8 +290,25 @@ export type LeaderboardRow = ResultOf<typeof LEADERBOARD>['leaderboard'][number]
 export const LABELLED_VERSIONS = graphql(`
   query LabelledVersions {
     datasets(filter: { hasVersions: true }, first: 200) {
-      nodes { slug name synthetic latestVersion { id version imageCount labelNames } }
+      nodes {
+        slug
+        name
+        synthetic
+        latestVersion {
+          id
+          version
+          imageCount
+          labelNames
+        }
+      }
     }
-    evaluations(first: 1) { nodes { protocol datasetVersion { id } } }
+    evaluations(first: 1) {
+      nodes {
+        protocol
+        datasetVersion {
+          id
+        }
+      }
+    }
   }
 `);

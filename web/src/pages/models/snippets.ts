@@ -25,7 +25,10 @@ echo '${sha256 ?? ''}  encoder.safetensors' | sha256sum --check`;
 /** PyTorch with torchvision: the encoder, its transform, and an embedding. */
 export function pythonSnippet({ encoder, inputContract: contract, embeddingDim }: Facts): string {
   const size = contract.imageSizePx;
-  const resize = contract.resizeRule === 'STRETCH' ? [`    transforms.Resize((${size}, ${size}), antialias=True),`] : [`    transforms.Resize(${size}, antialias=True),`, `    transforms.CenterCrop(${size}),`];
+  const resize =
+    contract.resizeRule === 'STRETCH'
+      ? [`    transforms.Resize((${size}, ${size}), antialias=True),`]
+      : [`    transforms.Resize(${size}, antialias=True),`, `    transforms.CenterCrop(${size}),`];
   const [low = 0, high = 1] = contract.valueRange;
   const range = low === 0 && high === 1 ? [] : [`    transforms.Lambda(lambda x: x * ${high - low} + ${low}),`];
   const order = contract.channelOrder === 'BGR' ? ['    transforms.Lambda(lambda x: x.flip(0)),  # RGB to BGR'] : [];

@@ -16,8 +16,17 @@ const CHARTS = [
   { name: 'loss', title: 'Loss', meaning: 'NT-Xent, mean over both views: lower is better.' },
   { name: 'learningRate', title: 'Learning rate', meaning: 'Warm-up, then a cosine.' },
   { name: 'imagesPerSecond', title: 'Images per second', meaning: 'Of the last ten steps.' },
-  { name: 'positiveSimilarity', title: 'Positive similarity', meaning: 'Cosine between two views of one image: 1 is the same direction.' },
-  { name: 'embeddingStd', title: 'Collapse indicator', meaning: 'Spread of the embeddings: near 0, all images look alike to the encoder.', level: { value: 0, label: 'collapsed' } },
+  {
+    name: 'positiveSimilarity',
+    title: 'Positive similarity',
+    meaning: 'Cosine between two views of one image: 1 is the same direction.',
+  },
+  {
+    name: 'embeddingStd',
+    title: 'Collapse indicator',
+    meaning: 'Spread of the embeddings: near 0, all images look alike to the encoder.',
+    level: { value: 0, label: 'collapsed' },
+  },
 ] as const;
 
 const LOOK_AGAIN_MS = 5_000;
@@ -33,7 +42,11 @@ export function RunPage() {
     <Loaded of={run.answer}>
       {({ run: found }) =>
         found === null ? (
-          <Empty title="There is no such run"><Link to="/runs" search={{}}>To the runs</Link></Empty>
+          <Empty title="There is no such run">
+            <Link to="/runs" search={{}}>
+              To the runs
+            </Link>
+          </Empty>
         ) : beside === undefined ? (
           <>
             <Head run={found} live={run} />
@@ -42,7 +55,13 @@ export function RunPage() {
           </>
         ) : (
           <Loaded of={other.answer}>
-            {({ run: second }) => (second === null ? <Empty title="There is no such second run" /> : <SideBySide first={{ run: found, series: run.series }} second={{ run: second, series: other.series }} />)}
+            {({ run: second }) =>
+              second === null ? (
+                <Empty title="There is no such second run" />
+              ) : (
+                <SideBySide first={{ run: found, series: run.series }} second={{ run: second, series: other.series }} />
+              )
+            }
           </Loaded>
         )
       }
@@ -63,16 +82,21 @@ function useWatched(id: string | undefined) {
   const { events, isOver: isEnded } = useRunEvents(id, known !== undefined && known !== null && isOver(known.status));
   const { refetch } = answer;
   const forgetAnswers = useForgetAnswers();
-  // Which attempt it is and what came of it are told by the query alone, and the pages of the dataset and the model show it too:
-  // an answer fetched seconds ago would say there that nothing came of the run. Only turns count: to ask again at every
-  // metric would break off each answer before it comes.
+  // Which attempt it is and what came of it are told by the query alone, and the pages of the dataset and the model
+  // show it too: an answer fetched seconds ago would say there that nothing came of the run. Only turns count: to ask
+  // again at every metric would break off each answer before it comes.
   const lastTurn = events.findLast(({ kind, status }) => status !== null && kind !== 'METRICS' && kind !== 'PROGRESS');
-  const isBehind = known !== undefined && known !== null && lastTurn !== undefined && lastTurn.sequence > known.eventCount;
+  const isBehind =
+    known !== undefined && known !== null && lastTurn !== undefined && lastTurn.sequence > known.eventCount;
   useEffect(() => {
     if (isBehind) forgetAnswers();
   }, [isBehind, lastTurn?.sequence, forgetAnswers]);
   // The place in the queue moves without an event of this run; a feed that broke off tells of nothing any more.
-  const isUntold = known !== undefined && known !== null && !isOver(known.status) && (events.length === 0 || known.status === 'QUEUED' || isEnded);
+  const isUntold =
+    known !== undefined &&
+    known !== null &&
+    !isOver(known.status) &&
+    (events.length === 0 || known.status === 'QUEUED' || isEnded);
   useEffect(() => {
     if (!isUntold) return undefined;
     const timer = setInterval(() => void refetch(), LOOK_AGAIN_MS);
@@ -84,14 +108,25 @@ function useWatched(id: string | undefined) {
     answer,
     events,
     series,
-    status: known !== undefined && known !== null && isOver(known.status) ? known.status : (lastTurn?.status ?? known?.status),
-    progress: latest === undefined ? known?.progress : (events.findLast((event) => event.progress !== null)?.progress ?? known?.progress),
+    status:
+      known !== undefined && known !== null && isOver(known.status)
+        ? known.status
+        : (lastTurn?.status ?? known?.status),
+    progress:
+      latest === undefined
+        ? known?.progress
+        : (events.findLast((event) => event.progress !== null)?.progress ?? known?.progress),
   };
 }
 
 /** Stored points, and those that came after them. */
 function mergeSeries(stored: RunDetail['metrics'], events: readonly RunEvent[]): ReadonlyMap<string, Series> {
-  const series = new Map(stored.map(({ name, points }) => [name, { label: name, steps: points.map((point) => point.step), values: points.map((point) => point.value) }]));
+  const series = new Map(
+    stored.map(({ name, points }) => [
+      name,
+      { label: name, steps: points.map((point) => point.step), values: points.map((point) => point.value) },
+    ]),
+  );
   for (const { metrics } of events) {
     const step = inside(metrics, 'step');
     if (typeof step !== 'number' || typeof metrics !== 'object' || metrics === null) continue;
@@ -113,10 +148,18 @@ function Head({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
   const status = live.status ?? run.status;
   const progress = status === 'SUCCEEDED' ? 1 : (live.progress ?? run.progress);
   const elapsed = elapsedMs(run, Date.now());
-  const left = status === 'RUNNING' && progress > 0.01 && elapsed !== undefined ? (elapsed * (1 - progress)) / progress : undefined;
+  const left =
+    status === 'RUNNING' && progress > 0.01 && elapsed !== undefined
+      ? (elapsed * (1 - progress)) / progress
+      : undefined;
   return (
     <div className="head">
-      <span className="crumbs"><Link to="/runs" search={{}}>Runs</Link> / {run.id}</span>
+      <span className="crumbs">
+        <Link to="/runs" search={{}}>
+          Runs
+        </Link>{' '}
+        / {run.id}
+      </span>
       <div className="row between">
         <div className="row">
           <h1>{run.title}</h1>
@@ -124,13 +167,32 @@ function Head({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
         </div>
         <div className="row">
           <Compare run={run} />
-          {(status === 'QUEUED' || status === 'RUNNING') && <button type="button" className="danger" onClick={() => cancel.mutate({ id: run.id })} disabled={cancel.isPending}>Cancel</button>}
-          {(status === 'FAILED' || status === 'CANCELED') && run.kind === 'PRETRAINING' && <button type="button" className="primary" onClick={() => resume.mutate({ id: run.id })} disabled={resume.isPending}>Resume</button>}
+          {(status === 'QUEUED' || status === 'RUNNING') && (
+            <button
+              type="button"
+              className="danger"
+              onClick={() => cancel.mutate({ id: run.id })}
+              disabled={cancel.isPending}
+            >
+              Cancel
+            </button>
+          )}
+          {(status === 'FAILED' || status === 'CANCELED') && run.kind === 'PRETRAINING' && (
+            <button
+              type="button"
+              className="primary"
+              onClick={() => resume.mutate({ id: run.id })}
+              disabled={resume.isPending}
+            >
+              Resume
+            </button>
+          )}
         </div>
       </div>
       <Progress value={progress} state={!isOver(status) ? 'busy' : status === 'SUCCEEDED' ? 'done' : 'ended'} />
       <p className="soft small" role="status">
-        {words(run.kind)}, {Math.round(progress * 100)} % {elapsed === undefined ? '' : `· ${duration(elapsed)}`} {left === undefined ? '' : `· about ${duration(left)} left`} {run.attempt > 1 ? `· attempt ${run.attempt}` : ''}
+        {words(run.kind)}, {Math.round(progress * 100)} % {elapsed === undefined ? '' : `· ${duration(elapsed)}`}{' '}
+        {left === undefined ? '' : `· about ${duration(left)} left`} {run.attempt > 1 ? `· attempt ${run.attempt}` : ''}
       </p>
       {cancel.isError && <Failure error={cancel.error} />}
       {resume.isError && <Failure error={resume.error} />}
@@ -139,7 +201,9 @@ function Head({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
         <div className="notice bad" role="alert">
           <strong>Failed: {run.failure.message}</strong>
           {run.failure.hint !== null && <span>What to do: {run.failure.hint}</span>}
-          <span className="soft small">{WHOSE_MATTER[run.failure.class] ?? run.failure.class} · {run.failure.code}</span>
+          <span className="soft small">
+            {WHOSE_MATTER[run.failure.class] ?? run.failure.class} · {run.failure.code}
+          </span>
         </div>
       )}
       <Made run={run} />
@@ -161,7 +225,11 @@ const OFFERED_RUNS = 30;
 
 function Compare({ run }: { readonly run: RunDetail }) {
   const navigate = runRoute.useNavigate();
-  const others = useAsk(RUNS, { filter: { kinds: ['PRETRAINING'] }, first: OFFERED_RUNS }, { enabled: run.kind === 'PRETRAINING' });
+  const others = useAsk(
+    RUNS,
+    { filter: { kinds: ['PRETRAINING'] }, first: OFFERED_RUNS },
+    { enabled: run.kind === 'PRETRAINING' },
+  );
   if (run.kind !== 'PRETRAINING') return null;
   return (
     <form
@@ -174,9 +242,19 @@ function Compare({ run }: { readonly run: RunDetail }) {
     >
       <label>
         <span className="hidden">Run to set beside</span>
-        <input name="beside" list="others" placeholder="id of another run" autoComplete="off" style={{ width: '11rem' }} />
+        <input
+          name="beside"
+          list="others"
+          placeholder="id of another run"
+          autoComplete="off"
+          style={{ width: '11rem' }}
+        />
         <datalist id="others">
-          {others.data?.runs.nodes.filter((other) => other.id !== run.id).map((other) => <option key={other.id} value={other.id}>{`${other.title}, ${instant(other.queuedAt)}`}</option>)}
+          {others.data?.runs.nodes
+            .filter((other) => other.id !== run.id)
+            .map((other) => (
+              <option key={other.id} value={other.id}>{`${other.title}, ${instant(other.queuedAt)}`}</option>
+            ))}
         </datalist>
       </label>
       <button type="submit">Side by side</button>
@@ -190,11 +268,38 @@ function Made({ run }: { readonly run: RunDetail }) {
     <>
       {datasetVersion !== null && (
         <p>
-          Images: <Link to="/datasets/$slug" params={{ slug: datasetVersion.dataset.slug }} search={{ version: String(datasetVersion.version) }}>{datasetVersion.dataset.name} v{datasetVersion.version}</Link>, {count(datasetVersion.imageCount)} of them
+          Images:{' '}
+          <Link
+            to="/datasets/$slug"
+            params={{ slug: datasetVersion.dataset.slug }}
+            search={{ version: String(datasetVersion.version) }}
+          >
+            {datasetVersion.dataset.name} v{datasetVersion.version}
+          </Link>
+          , {count(datasetVersion.imageCount)} of them
         </p>
       )}
-      {checkpoints.map((checkpoint) => <p key={checkpoint.id}>Made: <Link to="/models/$slug" params={{ slug: checkpoint.model.slug }} search={{ version: String(checkpoint.version) }}>{checkpoint.model.name} v{checkpoint.version}</Link>{checkpoint.step === null ? '' : `, step ${count(checkpoint.step)}`}</p>)}
-      {evaluation !== null && <p><Link to="/evaluations/$id" params={{ id: evaluation.id }}>Found</Link>: {evaluation.metrics.map((metric) => `${metric.name} ${score(metric.value)}`).join(', ')}</p>}
+      {checkpoints.map((checkpoint) => (
+        <p key={checkpoint.id}>
+          Made:{' '}
+          <Link
+            to="/models/$slug"
+            params={{ slug: checkpoint.model.slug }}
+            search={{ version: String(checkpoint.version) }}
+          >
+            {checkpoint.model.name} v{checkpoint.version}
+          </Link>
+          {checkpoint.step === null ? '' : `, step ${count(checkpoint.step)}`}
+        </p>
+      ))}
+      {evaluation !== null && (
+        <p>
+          <Link to="/evaluations/$id" params={{ id: evaluation.id }}>
+            Found
+          </Link>
+          : {evaluation.metrics.map((metric) => `${metric.name} ${score(metric.value)}`).join(', ')}
+        </p>
+      )}
     </>
   );
 }
@@ -211,9 +316,19 @@ function Charts({ runs }: { readonly runs: readonly Watched[] }) {
       {CHARTS.map(({ name, title, meaning, ...rest }) => {
         const series = runs.flatMap(({ series: known }, index) => {
           const found = known.get(name);
-          return found === undefined ? [] : [{ ...found, label: runs.length === 1 ? name : index === 0 ? 'first' : 'second' }];
+          return found === undefined
+            ? []
+            : [{ ...found, label: runs.length === 1 ? name : index === 0 ? 'first' : 'second' }];
         });
-        return series.length === 0 ? null : <SeriesChart key={name} title={title} meaning={meaning} series={series} {...('level' in rest ? { level: rest.level } : {})} />;
+        return series.length === 0 ? null : (
+          <SeriesChart
+            key={name}
+            title={title}
+            meaning={meaning}
+            series={series}
+            {...('level' in rest ? { level: rest.level } : {})}
+          />
+        );
       })}
     </div>
   );
@@ -256,7 +371,9 @@ function Log({ events }: { readonly events: readonly RunEvent[] }) {
         <li key={event.sequence}>
           <time dateTime={event.at}>{clock(event.at)}</time>
           <span>{event.kind}</span>
-          <span className="wrap">{event.message ?? (event.progress === null ? '' : `${Math.round(event.progress * 100)} %`)}</span>
+          <span className="wrap">
+            {event.message ?? (event.progress === null ? '' : `${Math.round(event.progress * 100)} %`)}
+          </span>
         </li>
       ))}
     </ol>
@@ -268,11 +385,20 @@ function SideBySide({ first, second }: { readonly first: Watched; readonly secon
   return (
     <>
       <div className="head">
-        <span className="crumbs"><Link to="/runs" search={{}}>Runs</Link> / side by side</span>
+        <span className="crumbs">
+          <Link to="/runs" search={{}}>
+            Runs
+          </Link>{' '}
+          / side by side
+        </span>
         <h1>Two runs side by side</h1>
         {[first, second].map(({ run }, index) => (
           <p key={run.id}>
-            {index === 0 ? 'First' : 'Second'}: <Link to="/runs/$id" params={{ id: run.id }}>{run.title}</Link> <Status status={run.status} />
+            {index === 0 ? 'First' : 'Second'}:{' '}
+            <Link to="/runs/$id" params={{ id: run.id }}>
+              {run.title}
+            </Link>{' '}
+            <Status status={run.status} />
           </p>
         ))}
       </div>
@@ -284,10 +410,20 @@ function SideBySide({ first, second }: { readonly first: Watched; readonly secon
         ) : (
           <div className="scroll">
             <table>
-              <thead><tr><th scope="col">Setting</th><th scope="col">First</th><th scope="col">Second</th></tr></thead>
+              <thead>
+                <tr>
+                  <th scope="col">Setting</th>
+                  <th scope="col">First</th>
+                  <th scope="col">Second</th>
+                </tr>
+              </thead>
               <tbody>
                 {rows.map(({ name, values: [left, right] }) => (
-                  <tr key={name}><th scope="row">{name}</th><td className="mono wrap">{left}</td><td className="mono wrap">{right}</td></tr>
+                  <tr key={name}>
+                    <th scope="row">{name}</th>
+                    <td className="mono wrap">{left}</td>
+                    <td className="mono wrap">{right}</td>
+                  </tr>
                 ))}
               </tbody>
             </table>
@@ -298,10 +434,19 @@ function SideBySide({ first, second }: { readonly first: Watched; readonly secon
   );
 }
 
-function differences(first: unknown, second: unknown): { readonly name: string; readonly values: readonly [string, string] }[] {
-  const names = [...new Set([first, second].flatMap((config) => (typeof config === 'object' && config !== null ? Object.keys(config) : [])))];
+function differences(
+  first: unknown,
+  second: unknown,
+): { readonly name: string; readonly values: readonly [string, string] }[] {
+  const names = [
+    ...new Set(
+      [first, second].flatMap((config) => (typeof config === 'object' && config !== null ? Object.keys(config) : [])),
+    ),
+  ];
   return names.flatMap((name) => {
-    const [left, right] = [inside(first, name), inside(second, name)].map((value) => (typeof value === 'number' ? short(value) : JSON.stringify(value) ?? ''));
+    const [left, right] = [inside(first, name), inside(second, name)].map((value) =>
+      typeof value === 'number' ? short(value) : (JSON.stringify(value) ?? ''),
+    );
     return left === undefined || right === undefined || left === right ? [] : [{ name, values: [left, right] }];
   });
 }

@@ -34,9 +34,24 @@ export function RunsPage() {
         <h2 id="all">All runs, newest first</h2>
         <Filters search={search} />
         {pages.isError && <Failure error={pages.error} />}
-        {rows?.length === 0 && (kinds.length + statuses.length > 0 ? <Empty title="No run is like that" /> : <Empty title="Nothing has run yet"><Link to="/new" search={{}}>Begin with a run</Link></Empty>)}
-        {rows !== undefined && rows.length > 0 && <DataTable caption="All runs" rows={rows} columns={COLUMNS} idOf={(run) => run.id} />}
-        {pages.hasNextPage && <button type="button" onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>Show more</button>}
+        {rows?.length === 0 &&
+          (kinds.length + statuses.length > 0 ? (
+            <Empty title="No run is like that" />
+          ) : (
+            <Empty title="Nothing has run yet">
+              <Link to="/new" search={{}}>
+                Begin with a run
+              </Link>
+            </Empty>
+          ))}
+        {rows !== undefined && rows.length > 0 && (
+          <DataTable caption="All runs" rows={rows} columns={COLUMNS} idOf={(run) => run.id} />
+        )}
+        {pages.hasNextPage && (
+          <button type="button" onClick={() => void pages.fetchNextPage()} disabled={pages.isFetchingNextPage}>
+            Show more
+          </button>
+        )}
       </section>
     </>
   );
@@ -54,7 +69,13 @@ function Active() {
           return (
             <>
               <DataTable caption="Running and waiting" rows={rows} columns={COLUMNS} idOf={(run) => run.id} />
-              {waiting.nodes.length < waiting.totalCount && <p><Link to="/runs" search={{ status: ['QUEUED'] }} hash="all">All {count(waiting.totalCount)} that wait</Link></p>}
+              {waiting.nodes.length < waiting.totalCount && (
+                <p>
+                  <Link to="/runs" search={{ status: ['QUEUED'] }} hash="all">
+                    All {count(waiting.totalCount)} that wait
+                  </Link>
+                </p>
+              )}
             </>
           );
         }}
@@ -65,21 +86,38 @@ function Active() {
 
 function Filters({ search }: { readonly search: ReturnType<typeof runsRoute.useSearch> }) {
   const navigate = runsRoute.useNavigate();
-  const choose = (name: 'kind' | 'status', value: string): void => void navigate({ search: { ...search, [name]: value === '' ? undefined : [value] }, resetScroll: false });
+  const choose = (name: 'kind' | 'status', value: string): void =>
+    void navigate({ search: { ...search, [name]: value === '' ? undefined : [value] }, resetScroll: false });
   return (
     <div className="row">
       <label className="row">
         <span className="soft">Kind</span>
-        <select value={search.kind?.[0] ?? ''} onChange={(event) => choose('kind', event.target.value)} style={{ width: 'auto' }}>
+        <select
+          value={search.kind?.[0] ?? ''}
+          onChange={(event) => choose('kind', event.target.value)}
+          style={{ width: 'auto' }}
+        >
           <option value="">any</option>
-          {KINDS.map((kind) => <option key={kind} value={kind}>{words(kind)}</option>)}
+          {KINDS.map((kind) => (
+            <option key={kind} value={kind}>
+              {words(kind)}
+            </option>
+          ))}
         </select>
       </label>
       <label className="row">
         <span className="soft">Status</span>
-        <select value={search.status?.[0] ?? ''} onChange={(event) => choose('status', event.target.value)} style={{ width: 'auto' }}>
+        <select
+          value={search.status?.[0] ?? ''}
+          onChange={(event) => choose('status', event.target.value)}
+          style={{ width: 'auto' }}
+        >
           <option value="">any</option>
-          {STATUSES.map((status) => <option key={status} value={status}>{words(status)}</option>)}
+          {STATUSES.map((status) => (
+            <option key={status} value={status}>
+              {words(status)}
+            </option>
+          ))}
         </select>
       </label>
     </div>
@@ -88,16 +126,39 @@ function Filters({ search }: { readonly search: ReturnType<typeof runsRoute.useS
 
 const column = columnsOf<RunRow>();
 const COLUMNS = column.columns([
-  column.display({ id: 'run', header: 'Run', cell: ({ row: { original } }) => <Link to="/runs/$id" params={{ id: original.id }}>{original.title}</Link> }),
+  column.display({
+    id: 'run',
+    header: 'Run',
+    cell: ({ row: { original } }) => (
+      <Link to="/runs/$id" params={{ id: original.id }}>
+        {original.title}
+      </Link>
+    ),
+  }),
   column.display({ id: 'kind', header: 'Kind', cell: ({ row }) => words(row.original.kind) }),
-  column.display({ id: 'status', header: 'Status', cell: ({ row }) => <Status status={row.original.status} queuePosition={row.original.queuePosition} /> }),
+  column.display({
+    id: 'status',
+    header: 'Status',
+    cell: ({ row }) => <Status status={row.original.status} queuePosition={row.original.queuePosition} />,
+  }),
   column.display({
     id: 'progress',
     header: 'Progress',
     cell: ({ row: { original } }) =>
-      original.failure !== null ? <span className="small wrap">{original.failure.message}</span> : <Progress value={original.progress} state={!isOver(original.status) ? 'busy' : original.status === 'SUCCEEDED' ? 'done' : 'ended'} />,
+      original.failure !== null ? (
+        <span className="small wrap">{original.failure.message}</span>
+      ) : (
+        <Progress
+          value={original.progress}
+          state={!isOver(original.status) ? 'busy' : original.status === 'SUCCEEDED' ? 'done' : 'ended'}
+        />
+      ),
   }),
-  column.display({ id: 'queued', header: 'Queued', cell: ({ row }) => <span className="small">{instant(row.original.queuedAt)}</span> }),
+  column.display({
+    id: 'queued',
+    header: 'Queued',
+    cell: ({ row }) => <span className="small">{instant(row.original.queuedAt)}</span>,
+  }),
   column.display({ id: 'took', header: 'Took', cell: ({ row }) => <Took run={row.original} /> }),
 ]);
 

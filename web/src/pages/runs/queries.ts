@@ -4,8 +4,24 @@ import { graphql, type ResultOf } from '../../api/graphql.ts';
 export const RUNS = graphql(`
   query Runs($filter: RunFilter, $first: Int, $after: String) {
     runs(filter: $filter, first: $first, after: $after) {
-      pageInfo { hasNextPage endCursor }
-      nodes { id kind status progress queuePosition title queuedAt startedAt finishedAt failure { message } }
+      pageInfo {
+        hasNextPage
+        endCursor
+      }
+      nodes {
+        id
+        kind
+        status
+        progress
+        queuePosition
+        title
+        queuedAt
+        startedAt
+        finishedAt
+        failure {
+          message
+        }
+      }
     }
   }
 `);
@@ -14,11 +30,37 @@ export type RunRow = ResultOf<typeof RUNS>['runs']['nodes'][number];
 export const ACTIVE_RUNS = graphql(`
   query ActiveRuns($first: Int) {
     running: runs(filter: { statuses: [RUNNING, CANCELING] }, first: $first) {
-      nodes { id kind status progress queuePosition title queuedAt startedAt finishedAt failure { message } }
+      nodes {
+        id
+        kind
+        status
+        progress
+        queuePosition
+        title
+        queuedAt
+        startedAt
+        finishedAt
+        failure {
+          message
+        }
+      }
     }
     waiting: runs(filter: { statuses: [QUEUED] }, first: $first) {
       totalCount
-      nodes { id kind status progress queuePosition title queuedAt startedAt finishedAt failure { message } }
+      nodes {
+        id
+        kind
+        status
+        progress
+        queuePosition
+        title
+        queuedAt
+        startedAt
+        finishedAt
+        failure {
+          message
+        }
+      }
     }
   }
 `);
@@ -26,12 +68,61 @@ export const ACTIVE_RUNS = graphql(`
 export const RUN = graphql(`
   query Run($id: ID!) {
     run(id: $id) {
-      id kind status progress attempt eventCount queuePosition title config environment queuedAt startedAt finishedAt
-      failure { class code message hint }
-      datasetVersion { id version imageCount dataset { slug name } }
-      checkpoints { id version step model { slug name } }
-      evaluation { id protocol metrics { name value ci95Low ci95High } }
-      metrics { name unit points { step value } }
+      id
+      kind
+      status
+      progress
+      attempt
+      eventCount
+      queuePosition
+      title
+      config
+      environment
+      queuedAt
+      startedAt
+      finishedAt
+      failure {
+        class
+        code
+        message
+        hint
+      }
+      datasetVersion {
+        id
+        version
+        imageCount
+        dataset {
+          slug
+          name
+        }
+      }
+      checkpoints {
+        id
+        version
+        step
+        model {
+          slug
+          name
+        }
+      }
+      evaluation {
+        id
+        protocol
+        metrics {
+          name
+          value
+          ci95Low
+          ci95High
+        }
+      }
+      metrics {
+        name
+        unit
+        points {
+          step
+          value
+        }
+      }
     }
   }
 `);
@@ -39,12 +130,34 @@ export type RunDetail = NonNullable<ResultOf<typeof RUN>['run']>;
 
 export const CANCEL_RUN = graphql(`
   mutation CancelRun($id: ID!) {
-    cancelRun(id: $id) { run { id status } userErrors { code field message hint } }
+    cancelRun(id: $id) {
+      run {
+        id
+        status
+      }
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
   }
 `);
 
 export const RESUME_RUN = graphql(`
   mutation ResumeRun($id: ID!) {
-    resumeRun(id: $id) { run { id status } userErrors { code field message hint } }
+    resumeRun(id: $id) {
+      run {
+        id
+        status
+      }
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
   }
 `);
