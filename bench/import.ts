@@ -9,6 +9,7 @@ import sharp from 'sharp';
 import { between, createDraw, drawStain, type Draw } from '../src/cli/tissue-canvas.ts';
 import { drawImage, TISSUE_LABELS } from '../src/cli/tissue.ts';
 import { openArtifactStore } from '../src/platform/artifact-store.ts';
+import { openFolder } from '../src/platform/open-folder.ts';
 import { importImages } from '../workers/imaging/import-images.ts';
 import { decodeImage } from '../workers/imaging/decode.ts';
 import { readImageHeader } from '../workers/imaging/image-header.ts';
@@ -129,10 +130,11 @@ async function measure(
 
 async function importOnce(workDir: string, folder: string, imageCount: number): Promise<void> {
   const artifacts = openArtifactStore(path.join(workDir, 'artifacts'));
+  await using opened = await openFolder(folder);
   const result = await importImages({
-    folder,
+    folder: opened,
     layout: 'FLAT',
-    labelsCsvPath: null,
+    labelsCsv: null,
     patchSizePx: null,
     artifacts,
     workDir,

@@ -6,7 +6,7 @@
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { readdirSync, readFileSync, writeFileSync } from 'node:fs';
-import { realpath } from 'node:fs/promises';
+import { open, realpath } from 'node:fs/promises';
 import path from 'node:path';
 import { before, describe, test } from 'node:test';
 import { GraphQLError, parse } from 'graphql';
@@ -19,6 +19,7 @@ import { accessBytes } from '../../src/formats/random-access.ts';
 import { readForeignSafetensors, SafetensorsError, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { readTorchCheckpoint, TorchCheckpointError } from '../../src/formats/torch-checkpoint/index.ts';
 import { claimedKeyId } from '../../src/modules/access/index.ts';
+import { openFolder } from '../../src/platform/open-folder.ts';
 import { decodeCursor } from '../../src/platform/page.ts';
 import { ImageDataError } from '../../workers/engine/data/errors.ts';
 import { parseManifest } from '../../workers/engine/data/manifest.ts';
@@ -119,10 +120,12 @@ const PARSERS: Readonly<Record<string, Parser>> = {
   },
   'labels CSV': {
     corpus: texts('path,label,group,split\na.png,x,p1,train\n"b, c.png","y ""z""",,test\n', '\uFEFFpath\r\na.png\r\n'),
-    read: (bytes) => {
+    read: async (bytes) => {
       const file = path.join(folder, 'labels.csv');
       writeFileSync(file, bytes);
-      return readLabelsCsv(file, folder);
+      await using csv = await open(file);
+      await using images = await openFolder(folder);
+      return await readLabelsCsv(csv, images);
     },
     refusals: [DomainError],
   },

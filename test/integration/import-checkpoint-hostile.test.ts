@@ -21,7 +21,7 @@ const CONTRACT = {
   embeddingLayer: 'avgpool',
   micronsPerPixelMin: null,
   micronsPerPixelMax: null,
-} satisfies Parameters<typeof readEncoderFile>[0]['inputContract'];
+} satisfies Parameters<typeof readEncoderFile>[1]['inputContract'];
 /** Of numbers that are never asked for: a file that holds no encoder is refused before. */
 const ONLY_WHEN_LOADED = new Set(['a storage that does not match its checksum']);
 
@@ -32,8 +32,8 @@ before(async () => {
 after(() => rm(folder, { recursive: true, force: true }));
 
 async function refusalOf(file: string): Promise<DomainError> {
-  const error: unknown = await readEncoderFile({
-    path: file,
+  await using handle = await open(file);
+  const error: unknown = await readEncoderFile(handle.fd, {
     expectedSha256: null,
     expectedByteSize: null,
     encoder: null,

@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdtemp, readdir, readFile, rm, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readdir, readFile, rm, writeFile, type FileHandle } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -24,17 +24,18 @@ after(() => rm(folder, { recursive: true, force: true }));
 
 const scratchDir = (): string => path.join(folder, 'scratch');
 
-async function taskFor(bytes: Uint8Array): Promise<EncoderFileTask> {
+const TASK: EncoderFileTask = {
+  expectedSha256: null,
+  expectedByteSize: null,
+  encoder: null,
+  keyPrefix: null,
+  inputContract: INPUT_CONTRACT,
+};
+
+async function fileOf(bytes: Uint8Array): Promise<FileHandle> {
   const file = path.join(folder, 'weights');
   await writeFile(file, bytes);
-  return {
-    path: file,
-    expectedSha256: null,
-    expectedByteSize: null,
-    encoder: null,
-    keyPrefix: null,
-    inputContract: INPUT_CONTRACT,
-  };
+  return open(file);
 }
 
 const BOUNDS: ReadingBounds = { timeoutMs: 120_000, maxHeapMb: 768 };
@@ -46,7 +47,8 @@ async function sha256Of(bytes: AsyncIterable<Uint8Array>): Promise<string> {
 }
 
 async function faultOf(bytes: Uint8Array, bounds: Partial<ReadingBounds> = {}): Promise<DomainError> {
-  const error = await readEncoderFileApart(await taskFor(bytes), scratchDir(), sha256Of, { ...BOUNDS, ...bounds }).then(
+  await using file = await fileOf(bytes);
+  const error = await readEncoderFileApart(file, TASK, scratchDir(), sha256Of, { ...BOUNDS, ...bounds }).then(
     () => assert.fail('it was read'),
     (reason: unknown) => reason,
   );
@@ -55,11 +57,11 @@ async function faultOf(bytes: Uint8Array, bounds: Partial<ReadingBounds> = {}): 
 }
 
 test('what comes out of the process is what the reader gives, byte by byte', async () => {
-  const task = await taskFor(lightningFile(someEncoder('RESNET34'), ''));
-  const here = await readEncoderFile(task);
+  await using file = await fileOf(lightningFile(someEncoder('RESNET34'), ''));
+  const here = await readEncoderFile(file.fd, TASK);
   let turns = 0;
   const counting = setInterval(() => (turns += 1), 5);
-  const { facts, kept } = await readEncoderFileApart(task, scratchDir(), sha256Of, BOUNDS);
+  const { facts, kept } = await readEncoderFileApart(file, TASK, scratchDir(), sha256Of, BOUNDS);
   clearInterval(counting);
   const { bytes, ...factsHere } = here;
   assert.deepEqual(facts, factsHere);
@@ -79,9 +81,9 @@ test('a file that takes too much memory ends its process alone', async () => {
 });
 
 test('who can not keep the weights is told why, and the process is gone', async () => {
-  const task = await taskFor(lightningFile(someEncoder('RESNET18'), ''));
+  await using file = await fileOf(lightningFile(someEncoder('RESNET18'), ''));
   await assert.rejects(
-    readEncoderFileApart(task, scratchDir(), () => Promise.reject(new Error('no space left')), BOUNDS),
+    readEncoderFileApart(file, TASK, scratchDir(), () => Promise.reject(new Error('no space left')), BOUNDS),
     /no space left/,
   );
   assert.deepEqual(await childrenOf(process.pid), []);
@@ -98,12 +100,8 @@ async function readingProcess(): Promise<number> {
 }
 
 test('a process that dies leaves an error, and nothing of the weights', async () => {
-  const reading = readEncoderFileApart(
-    await taskFor(lightningFile(someEncoder('RESNET34'), '')),
-    scratchDir(),
-    () => assert.fail('kept'),
-    BOUNDS,
-  );
+  await using file = await fileOf(lightningFile(someEncoder('RESNET34'), ''));
+  const reading = readEncoderFileApart(file, TASK, scratchDir(), () => assert.fail('kept'), BOUNDS);
   const failed = assert.rejects(reading, /The reading process ended with SIGKILL/);
   process.kill(await readingProcess(), 'SIGKILL');
   await failed;
@@ -113,12 +111,8 @@ test('a process that dies leaves an error, and nothing of the weights', async ()
 test("the process knows none of the server's secrets", async (context) => {
   process.env['PARAFFIN_DATABASE_URL'] = 'postgresql://paraffin:secret@127.0.0.1/paraffin';
   context.after(() => delete process.env['PARAFFIN_DATABASE_URL']);
-  const reading = readEncoderFileApart(
-    await taskFor(lightningFile(someEncoder('RESNET34'), '')),
-    scratchDir(),
-    sha256Of,
-    BOUNDS,
-  );
+  await using file = await fileOf(lightningFile(someEncoder('RESNET34'), ''));
+  const reading = readEncoderFileApart(file, TASK, scratchDir(), sha256Of, BOUNDS);
   const environment = await readFile(`/proc/${await readingProcess()}/environ`, 'utf8');
   assert.deepEqual(
     environment
@@ -170,7 +164,7 @@ describe('the process', () => {
     // What the reader itself would meet if a file made it do such a thing.
     const { stdout } = await promisify(execFile)(
       process.execPath,
-      [...readingRights('/dev/null'), program, path.join(folder, 'written'), '/etc/passwd'],
+      [...readingRights(), program, path.join(folder, 'written'), '/etc/passwd'],
       { env: {} },
     );
     assert.deepEqual(JSON.parse(stdout), {

@@ -6,12 +6,13 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
 import { createReadStream } from 'node:fs';
-import { cp, mkdir, readdir, readFile, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
+import { cp, mkdir, open, readdir, readFile, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { extract } from 'tar-stream';
 import { drawTissue } from '../../src/cli/tissue.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { openFolder } from '../../src/platform/open-folder.ts';
 import { indexShard } from '../../workers/engine/data/shards.ts';
 import { parseManifest } from '../../workers/engine/data/manifest.ts';
 import { importImages, type ImportOptions, type ImportResult } from '../../workers/imaging/import-images.ts';
@@ -27,10 +28,12 @@ import {
 } from '../fixtures/hostile-images.ts';
 import { temporaryFolder } from '../support/shards.ts';
 
+type PlaceOptions = Partial<Omit<ImportOptions, 'folder' | 'labelsCsv'>> & { readonly labelsCsvPath?: string };
+
 interface Place {
   readonly folder: string;
   readonly storeDir: string;
-  run(options?: Partial<ImportOptions>): Promise<ImportResult>;
+  run(options?: PlaceOptions): Promise<ImportResult>;
 }
 
 async function place(context: TestContext): Promise<Place> {
@@ -42,13 +45,15 @@ async function place(context: TestContext): Promise<Place> {
   return {
     folder,
     storeDir,
-    run: async (options = {}) => {
+    run: async ({ labelsCsvPath, ...options } = {}) => {
       const workDir = path.join(base, `work${(runCount += 1)}`);
       await mkdir(workDir);
-      return importImages({
-        folder,
+      await using opened = await openFolder(folder);
+      await using labelsCsv = labelsCsvPath === undefined ? null : await open(labelsCsvPath);
+      return await importImages({
+        folder: opened,
         layout: 'FLAT',
-        labelsCsvPath: null,
+        labelsCsv,
         patchSizePx: null,
         artifacts: openArtifactStore(storeDir),
         workDir,

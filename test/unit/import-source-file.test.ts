@@ -4,6 +4,7 @@ import { execFileSync } from 'node:child_process';
 import { mkdir, realpath, rename, rm, symlink, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test, type TestContext } from 'node:test';
+import { openFolder } from '../../src/platform/open-folder.ts';
 import { readSourceFile, type SourceFile } from '../../workers/imaging/source-file.ts';
 import { plainPng, temporaryFolder } from '../support/shards.ts';
 
@@ -17,8 +18,9 @@ async function importFolder(context: TestContext): Promise<string> {
   return folder;
 }
 
-function read(folder: string): Promise<SourceFile> {
-  return readSourceFile(folder, 'a/x.png', noLimit);
+async function read(folder: string, reserve = noLimit): Promise<SourceFile> {
+  await using opened = await openFolder(folder);
+  return await readSourceFile(opened, 'a/x.png', reserve);
 }
 
 test('what was listed is read', async (context) => {
@@ -53,5 +55,5 @@ test('a file that shrinks while it is read gives what is there, which its decode
   const whole = await plainPng(1);
   const half = whole.subarray(0, whole.length / 2);
   const shrink = async (): Promise<void> => writeFile(path.join(folder, 'a/x.png'), half);
-  assert.deepEqual(await readSourceFile(folder, 'a/x.png', shrink), { bytes: half });
+  assert.deepEqual(await read(folder, shrink), { bytes: half });
 });

@@ -4,10 +4,12 @@
  * The result is a function of the files' names and bytes alone: the same folder gives the same digest on any day and
  * disk.
  */
+import type { FileHandle } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { DomainError } from '../../src/errors.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
+import type { OpenFolder } from '../../src/platform/open-folder.ts';
 import { createImageHashWriter } from './image-hashes.ts';
 import { mapInOrder, type Reserve } from './in-order.ts';
 import { createIssueLog, type ImportIssue, type IssueLog } from './issues.ts';
@@ -28,11 +30,10 @@ import { createThumbnailPicker, makeThumbnail, type StoredThumbnail } from './th
 export type ImportLayout = 'FLAT' | 'FOLDER_PER_LABEL' | 'CSV';
 
 export interface ImportOptions {
-  /** The real path of the folder. */
-  readonly folder: string;
+  readonly folder: OpenFolder;
   readonly layout: ImportLayout;
-  /** The real path of the labels CSV; required by layout CSV, else ignored. */
-  readonly labelsCsvPath: string | null;
+  /** Required by layout CSV, else ignored. The caller closes it. */
+  readonly labelsCsv: FileHandle | null;
   /** Side of the patches that images are cut into; null keeps them whole. */
   readonly patchSizePx: number | null;
   readonly artifacts: Pick<ArtifactStore, 'put'>;
@@ -101,9 +102,9 @@ export async function importImages(options: ImportOptions): Promise<ImportResult
   }
 }
 
-async function sourcesOf({ folder, layout, labelsCsvPath }: ImportOptions, issues: IssueLog): Promise<SourceImage[]> {
+async function sourcesOf({ folder, layout, labelsCsv }: ImportOptions, issues: IssueLog): Promise<SourceImage[]> {
   if (layout === 'CSV') {
-    if (labelsCsvPath === null) {
+    if (labelsCsv === null) {
       throw new DomainError({
         code: 'LABELS_CSV_INVALID',
         message: 'Layout CSV needs a labels CSV.',
@@ -111,7 +112,7 @@ async function sourcesOf({ folder, layout, labelsCsvPath }: ImportOptions, issue
         hint: 'Name the file.',
       });
     }
-    return readLabelsCsv(labelsCsvPath, folder);
+    return readLabelsCsv(labelsCsv, folder);
   }
   const sources = await listImages(folder, layout === 'FOLDER_PER_LABEL', issues);
   if (sources.length > 0) return sources;
@@ -241,7 +242,7 @@ interface ReadImage {
 }
 
 async function readAndPrepare(
-  folder: string,
+  folder: OpenFolder,
   source: SourceImage,
   layout: ImportLayout,
   patchSizePx: number | null,

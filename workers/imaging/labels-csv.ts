@@ -1,10 +1,12 @@
 /** The labels CSV: columns path, label, group, split, of which only path is required. */
 import { isUtf8 } from 'node:buffer';
-import { constants, open, realpath } from 'node:fs/promises';
+import type { Dirent } from 'node:fs';
+import type { FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { CsvError, parse } from 'csv-parse';
 import { DomainError } from '../../src/errors.ts';
+import { OpenError, type OpenFolder } from '../../src/platform/open-folder.ts';
 import { compareCodePoints, type SourceImage } from './listing.ts';
 
 const COLUMNS = ['path', 'label', 'group', 'split'] as const;
@@ -16,8 +18,8 @@ export const CSV_BYTES_MAX = 128 * 1024 * 1024;
 const RECORD_BYTES_MAX = 64 * 1024;
 const FIELD_LENGTH_MAX = 4096;
 const CHUNK_LENGTH = 1 << 20;
-/** Look-ups of files under way at once. */
-const LOOKUPS_AT_ONCE = 16;
+/** What an error repeats of an unknown column; anything else may be somebody's secret in a file that is no CSV. */
+const COLUMN_NAME = /^\p{L}[\p{L}\p{N}_ -]{0,29}$/u;
 
 interface Row {
   readonly image: SourceImage;
@@ -26,12 +28,13 @@ interface Row {
 
 /**
  * Reads the CSV and finds every file that it names, so that nothing is imported from a list with a fault in it.
- * @param folder the real path that `path` is relative to.
+ * Errors name lines and columns and repeat nothing else of the file: it may not be the one that was meant.
+ * @param csv at its beginning; the caller closes it. @param folder that its paths are relative to.
  * @returns the images, sorted by code point of their path.
  * @throws DomainError LABELS_CSV_INVALID with the line and the column.
  */
-export async function readLabelsCsv(csvPath: string, folder: string): Promise<SourceImage[]> {
-  const rows = await parseRows(await readText(csvPath));
+export async function readLabelsCsv(csv: FileHandle, folder: OpenFolder): Promise<SourceImage[]> {
+  const rows = await parseRows(await readText(csv));
   if (rows.length === 0)
     throw invalid('The labels CSV names no image.', 'Give a header line and one line for each image.');
   rejectDuplicates(rows);
@@ -40,31 +43,20 @@ export async function readLabelsCsv(csvPath: string, folder: string): Promise<So
   return rows.map((row) => row.image).sort((a, b) => compareCodePoints(a.relativePath, b.relativePath));
 }
 
-async function readText(csvPath: string): Promise<string> {
-  const handle = await open(csvPath, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK).catch(
-    (cause: unknown) => {
-      throw invalid('The labels CSV can not be opened.', 'Check the path and that the server may read it.', cause);
-    },
-  );
-  try {
-    const facts = await handle.stat();
-    if (!facts.isFile()) throw invalid('The labels CSV is not a file.', 'Name a file.');
-    const { size } = facts;
-    if (size > CSV_BYTES_MAX)
-      throw invalid(
-        `The labels CSV has ${size} bytes; at most ${CSV_BYTES_MAX} are read.`,
-        'Import the images in several datasets.',
-      );
-    const bytes = await handle.readFile();
-    if (!isUtf8(bytes))
-      throw invalid(`Line ${brokenLineOf(bytes)}: the text is not UTF-8.`, 'Save the file as CSV UTF-8.');
-    return bytes.toString('utf8').replace(/^\uFEFF/, '');
-  } finally {
-    await handle.close();
-  }
+async function readText(csv: FileHandle): Promise<string> {
+  const { size } = await csv.stat();
+  if (size > CSV_BYTES_MAX)
+    throw invalid(
+      `The labels CSV has ${size} bytes; at most ${CSV_BYTES_MAX} are read.`,
+      'Import the images in several datasets.',
+    );
+  const bytes = await csv.readFile();
+  if (!isUtf8(bytes))
+    throw invalid(`Line ${brokenLineOf(bytes)}: the text is not UTF-8.`, 'Save the file as CSV UTF-8.');
+  return bytes.toString('utf8').replace(/^\uFEFF/, '');
 }
 
-/** The first line that is no UTF-8. */
+/** The first line that is not UTF-8. */
 function brokenLineOf(bytes: Buffer): number {
   let lineNumber = 1;
   for (let start = 0; start < bytes.length; lineNumber += 1) {
@@ -91,10 +83,26 @@ async function parseRows(text: string): Promise<Row[]> {
     }
   } catch (error) {
     if (error instanceof CsvError)
-      throw invalid(`Line ${error.lines ?? '?'}: ${error.message}.`, 'Check quotes and commas.', error);
+      throw invalid(`Line ${error.lines ?? '?'}: ${faultOfCsv(error)}.`, 'Check quotes and commas.');
     throw error;
   }
   return rows;
+}
+
+/** The library's own messages repeat what stands in the file. */
+function faultOfCsv({ code }: CsvError): string {
+  switch (code) {
+    case 'CSV_QUOTE_NOT_CLOSED':
+      return 'a quote is opened and never closed';
+    case 'INVALID_OPENING_QUOTE':
+    case 'CSV_INVALID_CLOSING_QUOTE':
+    case 'CSV_NON_TRIMABLE_CHAR_AFTER_CLOSING_QUOTE':
+      return 'a quote stands inside a field';
+    case 'CSV_MAX_RECORD_SIZE':
+      return `it is longer than ${RECORD_BYTES_MAX} bytes`;
+    default:
+      return 'it cannot be read as CSV';
+  }
 }
 
 function* chunksOf(text: string): Generator<string> {
@@ -102,12 +110,13 @@ function* chunksOf(text: string): Generator<string> {
 }
 
 function columnsOf(record: readonly string[], lineNumber: number): Column[] {
-  const columns = record.map((text) => {
+  const columns = record.map((text, index) => {
     const name = text.trim();
     const column = COLUMNS.find((known) => known === name);
     if (column === undefined) {
       const hint = /[;\t]/.test(name) ? 'Fields are divided by commas.' : `The columns are ${COLUMNS.join(', ')}.`;
-      throw invalid(`Line ${lineNumber}: the column ${JSON.stringify(name)} is not known.`, hint);
+      const what = COLUMN_NAME.test(name) ? `the column ${JSON.stringify(name)}` : `column ${index + 1} of the header`;
+      throw invalid(`Line ${lineNumber}: ${what} is not known.`, hint);
     }
     return column;
   });
@@ -153,11 +162,11 @@ function pathOf(text: string, lineNumber: number): string {
   if (text.trim() === '') throw refuse('it is empty', 'Name an image in every line.');
   if (text.includes('\0')) throw refuse('it holds a zero byte', 'Write paths as plain text.');
   if (path.posix.isAbsolute(text) || path.win32.isAbsolute(text)) {
-    throw refuse(`${JSON.stringify(text)} is absolute`, 'Write paths relative to the imported folder.');
+    throw refuse('it is absolute', 'Write paths relative to the imported folder.');
   }
   const normal = path.posix.normalize(text);
   if (normal === '..' || normal.startsWith('../'))
-    throw refuse(`${JSON.stringify(text)} climbs out of the folder`, 'Name only files below the imported folder.');
+    throw refuse('it climbs out of the folder', 'Name only files below the imported folder.');
   return normal;
 }
 
@@ -167,7 +176,7 @@ function rejectDuplicates(rows: readonly Row[]): void {
     const earlier = lines.get(image.relativePath);
     if (earlier !== undefined) {
       throw invalid(
-        `Line ${lineNumber}, column path: ${JSON.stringify(image.relativePath)} stands in line ${earlier} already.`,
+        `Line ${lineNumber}, column path: the same file stands in line ${earlier} already.`,
         'Name each image once.',
       );
     }
@@ -185,28 +194,51 @@ function rejectPartialSplit(rows: readonly Row[]): void {
   );
 }
 
-async function rejectMissing(rows: readonly Row[], folder: string): Promise<void> {
-  for (let start = 0; start < rows.length; start += LOOKUPS_AT_ONCE) {
-    await Promise.all(
-      rows.slice(start, start + LOOKUPS_AT_ONCE).map(async ({ image, lineNumber }) => {
-        const expected = path.join(folder, image.relativePath);
-        const found = await realpath(expected).catch(() => undefined);
-        const name = JSON.stringify(image.relativePath);
-        if (found === undefined)
-          throw invalid(
-            `Line ${lineNumber}, column path: ${name} does not exist.`,
-            'Paths are relative to the imported folder.',
-          );
-        if (found !== expected)
-          throw invalid(
-            `Line ${lineNumber}, column path: ${name} is, or goes through, a symbolic link.`,
-            'Name the file itself.',
-          );
-      }),
-    );
+/** Each folder is listed once, however many of its files are named. */
+async function rejectMissing(rows: readonly Row[], folder: OpenFolder): Promise<void> {
+  let listed: string | undefined;
+  let entries = new Map<string, Dirent>();
+  const inOrderOfFolders = rows
+    .map((row) => ({ ...row, ...splitPath(row.image.relativePath) }))
+    .sort((a, b) => compareCodePoints(a.parent, b.parent) || a.lineNumber - b.lineNumber);
+  for (const { lineNumber, parent, name } of inOrderOfFolders) {
+    if (parent !== listed) {
+      entries = new Map((await entriesOf(folder, parent, lineNumber)).map((entry) => [entry.name, entry]));
+      listed = parent;
+    }
+    const entry = entries.get(name);
+    if (entry === undefined) throw missing(lineNumber);
+    if (!entry.isFile()) throw notAFile(lineNumber);
   }
 }
 
-function invalid(message: string, hint: string, cause?: unknown): DomainError {
-  return new DomainError({ code: 'LABELS_CSV_INVALID', message, field: 'input.labelsCsvPath', hint, cause });
+function splitPath(relativePath: string): { readonly parent: string; readonly name: string } {
+  const slash = relativePath.lastIndexOf('/');
+  return { parent: relativePath.slice(0, Math.max(0, slash)), name: relativePath.slice(slash + 1) };
+}
+
+async function entriesOf(folder: OpenFolder, parent: string, lineNumber: number): Promise<Dirent[]> {
+  return folder.entriesOf(parent).catch((error: unknown) => {
+    throw error instanceof OpenError && error.fault === 'NOT_A_REGULAR_FILE'
+      ? notAFile(lineNumber)
+      : missing(lineNumber);
+  });
+}
+
+function missing(lineNumber: number): DomainError {
+  return invalid(
+    `Line ${lineNumber}, column path: the file does not exist.`,
+    'Paths are relative to the imported folder.',
+  );
+}
+
+function notAFile(lineNumber: number): DomainError {
+  return invalid(
+    `Line ${lineNumber}, column path: it is not a file, or goes through a symbolic link.`,
+    'Name the file itself.',
+  );
+}
+
+function invalid(message: string, hint: string): DomainError {
+  return new DomainError({ code: 'LABELS_CSV_INVALID', message, field: 'input.labelsCsvPath', hint });
 }

@@ -1,6 +1,5 @@
 /** Which files an import will read, in an order that no file system decides. */
-import { readdir } from 'node:fs/promises';
-import path from 'node:path';
+import type { OpenFolder } from '../../src/platform/open-folder.ts';
 import type { IssueLog } from './issues.ts';
 
 export interface SourceImage {
@@ -21,12 +20,12 @@ const SIDE_FILES =
  * are never followed. With `labelled` the first folder below is the label, and a file outside every such folder has
  * none.
  */
-export async function listImages(folder: string, labelled: boolean, issues: IssueLog): Promise<SourceImage[]> {
+export async function listImages(folder: OpenFolder, labelled: boolean, issues: IssueLog): Promise<SourceImage[]> {
   const files: string[] = [];
   const odd: string[] = [];
   const folders = [''];
   for (let current = folders.pop(); current !== undefined; current = folders.pop()) {
-    const entries = await readdir(path.join(folder, current), { withFileTypes: true }).catch(() => {
+    const entries = await folder.entriesOf(current).catch(() => {
       issues.add('UNREADABLE', current);
       return [];
     });

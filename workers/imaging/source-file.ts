@@ -1,6 +1,6 @@
 /** Reads a file that was listed, without trust in what stands there by now. */
-import { constants, open, readlink, type FileHandle } from 'node:fs/promises';
-import path from 'node:path';
+import type { FileHandle } from 'node:fs/promises';
+import { OpenError, type OpenFolder } from '../../src/platform/open-folder.ts';
 import { formatOf, MAGIC_BYTES } from './image-header.ts';
 import type { Reserve } from './in-order.ts';
 import type { IssueKind } from './issues.ts';
@@ -15,23 +15,21 @@ export type SourceFile = { readonly bytes: Buffer } | { readonly issue: IssueKin
 
 /**
  * The whole file, or why not. A link is not followed, and a device or pipe is never waited for.
- * @param folder the real path of what is imported. @param relativePath of the file below it.
+ * @param folder what is imported. @param relativePath of the file below it.
  */
-export async function readSourceFile(folder: string, relativePath: string, reserve: Reserve): Promise<SourceFile> {
-  const filePath = path.join(folder, relativePath);
+export async function readSourceFile(folder: OpenFolder, relativePath: string, reserve: Reserve): Promise<SourceFile> {
   let handle: FileHandle;
   try {
-    handle = await open(filePath, constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK);
+    handle = await folder.openFile(relativePath);
   } catch (error) {
     return {
-      issue: error instanceof Error && 'code' in error && error.code === 'ELOOP' ? 'NOT_A_REGULAR_FILE' : 'UNREADABLE',
+      issue: error instanceof OpenError && error.fault === 'NOT_A_REGULAR_FILE' ? 'NOT_A_REGULAR_FILE' : 'UNREADABLE',
     };
   }
   try {
     const facts = await handle.stat();
-    if (!facts.isFile() || !(await isStillThere(handle, filePath))) return { issue: 'NOT_A_REGULAR_FILE' };
     // A file that bears an image's name was meant as one.
-    const notAnImage = { issue: IMAGE_NAME.test(filePath) ? 'UNREADABLE' : 'NOT_AN_IMAGE' } as const;
+    const notAnImage = { issue: IMAGE_NAME.test(relativePath) ? 'UNREADABLE' : 'NOT_AN_IMAGE' } as const;
     if (facts.size > PEEK_ABOVE_BYTES) {
       if (formatOf(await readFully(handle, MAGIC_BYTES)) === undefined) return notAnImage;
       if (facts.size > FILE_BYTES_MAX) return { issue: 'TOO_LARGE' };
@@ -44,12 +42,6 @@ export async function readSourceFile(folder: string, relativePath: string, reser
   } finally {
     await handle.close();
   }
-}
-
-/** False when a folder above the file was replaced by a link since it was listed: what is open then lies elsewhere. */
-async function isStillThere({ fd }: FileHandle, filePath: string): Promise<boolean> {
-  const found = await readlink(`/proc/self/fd/${fd}`).catch(() => undefined);
-  return found === undefined || found === filePath;
 }
 
 async function readFully(handle: FileHandle, byteCount: number): Promise<Buffer> {

@@ -1,6 +1,6 @@
 /** A run of kind IMPORT: a folder of images becomes a sealed dataset version. */
 import { importConfigSchema } from '../../src/modules/runs/index.ts';
-import { resolveImportFile, resolveImportPath } from '../../src/platform/import-roots.ts';
+import { openImportFile, openImportFolder } from '../../src/platform/import-roots.ts';
 import { importImages, type ImportProgress, type ImportResult } from '../imaging/import-images.ts';
 import type { Task, TaskContext } from './task.ts';
 
@@ -12,18 +12,18 @@ export const importDatasetTask: Task = {
   kind: 'IMPORT',
   run: async (context, rawConfig) => {
     const config = importConfigSchema.parse(rawConfig);
-    // The disk may have changed since the launch, so the path is judged again.
-    const folder = await resolveImportPath(config.path, config.importRoots, 'input.path');
-    const labelsCsvPath =
+    // The disk may have changed since the launch, so the paths are judged again, and what was judged is what is read.
+    await using folder = await openImportFolder(config.path, config.importRoots, 'input.path');
+    await using labelsCsv =
       config.labelsCsvPath === null
         ? null
-        : await resolveImportFile(config.labelsCsvPath, config.importRoots, 'input.labelsCsvPath');
+        : await openImportFile(config.labelsCsvPath, config.importRoots, 'input.labelsCsvPath');
     await context.progress(0, 'Looking for images.');
     const startedAtMs = performance.now();
     const result = await importImages({
       folder,
       layout: config.layout,
-      labelsCsvPath,
+      labelsCsv,
       patchSizePx: config.patchSizePx,
       artifacts: context.artifacts,
       workDir: context.workDir,

@@ -1,5 +1,6 @@
 /** Access keys in PostgreSQL. */
 import type { Prisma } from '../../generated/prisma/client.ts';
+import { ADVISORY_LOCKS } from '../../platform/advisory-lock.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import {
   decodeIdCursor,
@@ -41,9 +42,6 @@ export interface KeyFilter {
   readonly usable?: boolean | null | undefined;
 }
 
-/** Any number that nobody else on this database uses for an advisory lock: two servers never make two first keys. */
-const ADMIN_KEYS_LOCK = 7_202_612;
-
 const SECRETS = { salt: true, hash: true } as const;
 
 export type AccessStore = ReturnType<typeof createAccessStore>;
@@ -83,7 +81,7 @@ export function createAccessStore(db: Database) {
 
     /** Until the transaction ends no other one passes here. */
     lockAdminKeys: async (tx: Transaction): Promise<void> => {
-      await tx.$executeRaw`SELECT pg_advisory_xact_lock(${ADMIN_KEYS_LOCK})`;
+      await tx.$executeRaw`SELECT pg_advisory_xact_lock(${ADVISORY_LOCKS.ADMIN_KEYS})`;
     },
 
     /** Whether a key other than `exceptId` may administer this registry. */

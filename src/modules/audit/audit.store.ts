@@ -1,6 +1,7 @@
 /** Audit entries in PostgreSQL. */
 import type { AuditEntry, Prisma } from '../../generated/prisma/client.ts';
 import { DomainError } from '../../errors.ts';
+import { ADVISORY_LOCKS } from '../../platform/advisory-lock.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import { EMPTY_HEAD, nextEntry, type AuditFacts, type AuditOutcome, type AuditRecord } from './audit.rules.ts';
@@ -17,16 +18,13 @@ export interface AuditFilter {
   readonly until?: Date | null | undefined;
 }
 
-/** Any number that nobody else on this database uses for an advisory lock: entries are chained one after another. */
-const CHAIN_LOCK = 7_202_614;
-
 export type AuditStore = ReturnType<typeof createAuditStore>;
 
 export function createAuditStore(db: Database) {
   return {
     /** The last thing that a transaction should do: until it ends, nobody else can write an entry. */
     append: async (tx: Transaction, facts: AuditFacts, at: Date): Promise<void> => {
-      await tx.$executeRaw`SELECT pg_advisory_xact_lock(${CHAIN_LOCK})`;
+      await tx.$executeRaw`SELECT pg_advisory_xact_lock(${ADVISORY_LOCKS.AUDIT_CHAIN})`;
       const last = await tx.auditEntry.findFirst({ orderBy: { sequence: 'desc' } });
       await tx.auditEntry.create({ data: nextEntry(last === null ? EMPTY_HEAD : toRecord(last), facts, at) });
     },

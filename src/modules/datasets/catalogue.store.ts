@@ -1,6 +1,7 @@
 /** Brings the catalogue of prisma/catalog into the database, as often as one likes. */
 import { createHash } from 'node:crypto';
 import type { Prisma } from '../../generated/prisma/client.ts';
+import { ADVISORY_LOCKS } from '../../platform/advisory-lock.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { transactionsOf } from '../../platform/db.ts';
 import type { CatalogueDataset, OrganRecord } from './datasets.records.ts';
@@ -15,16 +16,13 @@ export interface SeedReport {
   readonly kept: readonly string[];
 }
 
-/** Any number that nobody else on this database uses for an advisory lock: two servers never seed at once. */
-const SEED_LOCK = 7_202_612;
-
 /**
  * Writes what is new or changed in the catalogue, in one transaction. A row that a user edited or made is never
  * touched, and an unchanged one is not written. Safe to run from several servers at once.
  */
 export function seedCatalogue(db: Database, catalogue: readonly CatalogueDataset[]): Promise<SeedReport> {
   return transactionsOf(db)(async (tx) => {
-    await tx.$queryRaw`SELECT pg_advisory_xact_lock(${SEED_LOCK})::text`;
+    await tx.$queryRaw`SELECT pg_advisory_xact_lock(${ADVISORY_LOCKS.SEED_CATALOGUE})::text`;
     const rows = await tx.dataset.findMany({
       where: { slug: { in: catalogue.map((dataset) => dataset.slug) } },
       select: { id: true, slug: true, catalogueDigest: true, editedAt: true },

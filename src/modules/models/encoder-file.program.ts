@@ -1,6 +1,7 @@
 /**
  * The process that reads one file of weights: what it chokes on ends here, not the server. The task comes on standard
- * input, the answer goes to standard output, and the weights into the file that is open as number 3.
+ * input and the file as descriptor 4; the answer goes to standard output, and the weights into the file that is open as
+ * number 3.
  */
 import { writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
@@ -9,12 +10,13 @@ import { readEncoderFile, type EncoderFileTask } from './encoder-file.ts';
 import type { ProcessAnswer } from './encoder-process.ts';
 
 const WEIGHTS = 3;
+const FILE = 4;
 
 async function answer(): Promise<ProcessAnswer> {
   try {
     // From our own server, which has checked what people gave it: to check again would cost as long as the start.
     const task: EncoderFileTask = JSON.parse(await text(process.stdin));
-    const { bytes, ...facts } = await readEncoderFile(task);
+    const { bytes, ...facts } = await readEncoderFile(FILE, task);
     // A write may be short on a disk that is nearly full.
     for (let written = 0; written < bytes.length;) written += writeSync(WEIGHTS, bytes, written);
     return { outcome: 'READ', facts, byteSize: bytes.length };

@@ -4,7 +4,8 @@
  * may be ended.
  */
 import { createHash } from 'node:crypto';
-import { open, type FileHandle } from 'node:fs/promises';
+import { fstat, read } from 'node:fs';
+import { promisify } from 'node:util';
 import { DomainError } from '../../errors.ts';
 import { accessFile, type RandomAccess } from '../../formats/random-access.ts';
 import {
@@ -26,7 +27,6 @@ import type { ImportedContentsRecord } from './models.records.ts';
 import type { InputContract } from './models.rules.ts';
 
 export interface EncoderFileTask {
-  readonly path: string;
   readonly expectedSha256: string | null;
   readonly expectedByteSize: number | null;
   /** As stated; otherwise it is detected. */
@@ -78,19 +78,28 @@ const MAX_TEXT = 300;
 /** Names of each kind that an error lists. */
 const MAX_NAMES = 40;
 
+/** By number: Node's permission model lets a process use what it was given open, and open nothing itself. */
+const statOf = promisify(fstat);
+const readAt = promisify(read);
+
 /**
+ * @param fd an open regular file; the caller closes it.
  * @throws DomainError FILE_TOO_LARGE, DIGEST_MISMATCH, FORMAT_INVALID, CHECKPOINT_KEYS_MISMATCH (with the keys),
  * CHECKPOINT_INCOMPATIBLE (another encoder than stated), FILE_CHANGED (while it was read).
  */
-export async function readEncoderFile(task: EncoderFileTask): Promise<EncoderFile> {
-  await using handle = await open(task.path, 'r');
-  const before = await handle.stat({ bigint: true });
+export async function readEncoderFile(fd: number, task: EncoderFileTask): Promise<EncoderFile> {
+  const before = await statOf(fd, { bigint: true });
   const byteSize = Number(before.size);
   if (byteSize > MAX_FILE_BYTES) throw tooLarge(byteSize, MAX_FILE_BYTES);
   checkExpected('size', task.expectedByteSize === null ? null : `${task.expectedByteSize} bytes`, `${byteSize} bytes`);
-  const sourceSha256 = await sha256Of(handle, byteSize);
-  checkExpected('sha256', task.expectedSha256, sourceSha256);
-  const file = await openWeights(accessFile(handle, byteSize)).catch((error: unknown) => {
+  // Gigabytes are hashed before they are parsed only where somebody says what they are.
+  const statedSha256 = task.expectedSha256 === null ? undefined : await sha256Of(fd, byteSize);
+  if (statedSha256 !== undefined) checkExpected('sha256', task.expectedSha256, statedSha256);
+  const source = accessFile(
+    { read: (buffer, offset, length, position) => readAt(fd, buffer, offset, length, position) },
+    byteSize,
+  );
+  const file = await openWeights(source).catch((error: unknown) => {
     throw explained(error);
   });
 
@@ -107,7 +116,8 @@ export async function readEncoderFile(task: EncoderFileTask): Promise<EncoderFil
   const bytes = await storedFile(mapped.architecture, mapped.tensors, metadata).catch((error: unknown) => {
     throw explained(error);
   });
-  const after = await handle.stat({ bigint: true });
+  const sourceSha256 = statedSha256 ?? (await sha256Of(fd, byteSize));
+  const after = await statOf(fd, { bigint: true });
   if (after.mtimeNs !== before.mtimeNs || after.size !== before.size)
     throw new DomainError({
       code: 'FILE_CHANGED',
@@ -139,11 +149,11 @@ export async function readEncoderFile(task: EncoderFileTask): Promise<EncoderFil
   };
 }
 
-async function sha256Of(handle: FileHandle, byteSize: number): Promise<string> {
+async function sha256Of(fd: number, byteSize: number): Promise<string> {
   const hash = createHash('sha256');
   const buffer = Buffer.alloc(HASH_CHUNK_BYTES);
   for (let position = 0; position < byteSize;) {
-    const { bytesRead } = await handle.read(buffer, 0, buffer.length, position);
+    const { bytesRead } = await readAt(fd, buffer, 0, buffer.length, position);
     if (bytesRead === 0) break;
     hash.update(buffer.subarray(0, bytesRead));
     position += bytesRead;

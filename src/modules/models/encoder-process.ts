@@ -1,13 +1,13 @@
 /**
  * Starts the process that reads a file of weights, takes its answer, and ends it when it takes too long or too much.
  *
- * The file is a stranger's. The process that reads it holds no secret, may read that file and our program and nothing
- * else, and may open nothing to write: Node's permission model refuses the rest. The weights come by a file that has no
- * name any more and goes with us.
+ * The file is a stranger's. The process that reads it holds no secret, gets that file open, and may open our program
+ * and nothing else: Node's permission model refuses the rest. The weights come by a file that has no name any more and
+ * goes with us.
  */
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
-import { mkdir, open, realpath, rm, type FileHandle } from 'node:fs/promises';
+import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { DomainError, ERROR_CODES, type ErrorCode } from '../../errors.ts';
@@ -67,12 +67,14 @@ const LAST_WORDS_LENGTH = 2_000;
 /** So that hashing what is kept leaves the event loop to others. */
 const CHUNK_BYTES = 1024 * 1024;
 
-/** Node's flags for a process that reads one file and our program, and does nothing else to the machine. */
-export function readingRights(file: string): string[] {
+/**
+ * Node's flags for a process that loads our program and opens nothing else. The default data directory lies in the
+ * project's folder, so that not all of that may be read.
+ */
+export function readingRights(): string[] {
   return [
     '--permission',
-    `--allow-fs-read=${PROJECT_ROOT}/*`,
-    `--allow-fs-read=${file}`,
+    ...['package.json', 'src/*', 'node_modules/*'].map((part) => `--allow-fs-read=${path.join(PROJECT_ROOT, part)}`),
     '--disable-warning=ExperimentalWarning',
     '--disable-warning=SecurityWarning',
   ];
@@ -85,18 +87,20 @@ export interface ReadEncoder<Kept> {
 
 /**
  * As `readEncoderFile`, in a process of its own.
+ * @param file open to read; the caller closes it.
  * @param scratchDir where the weights lie until they are kept, without a name.
  * @param keep takes the safetensors, once they are whole.
  * @throws DomainError also TIMED_OUT, and OUT_OF_MEMORY for a file that takes too much.
  */
 export async function readEncoderFileApart<Kept>(
+  file: FileHandle,
   task: EncoderFileTask,
   scratchDir: string,
   keep: (bytes: AsyncIterable<Uint8Array>) => Promise<Kept>,
   bounds: ReadingBounds = BOUNDS,
 ): Promise<ReadEncoder<Kept>> {
   await using weights = await openNameless(scratchDir);
-  const answer = await answerTo({ ...task, path: await realpath(task.path) }, weights, bounds);
+  const answer = await answerTo(file, task, weights, bounds);
   if (answer.outcome === 'READ') return { facts: answer.facts, kept: await keep(wholeOf(weights, answer.byteSize)) };
   const { code, message: text, field, hint } = answer;
   throw new DomainError({
@@ -109,13 +113,14 @@ export async function readEncoderFileApart<Kept>(
 
 /** Runs the process to its end. */
 async function answerTo(
+  file: FileHandle,
   task: EncoderFileTask,
   weights: FileHandle,
   { timeoutMs, maxHeapMb }: ReadingBounds,
 ): Promise<ProcessAnswer> {
-  const reader = spawn(process.execPath, [...readingRights(task.path), `--max-old-space-size=${maxHeapMb}`, PROGRAM], {
+  const reader = spawn(process.execPath, [...readingRights(), `--max-old-space-size=${maxHeapMb}`, PROGRAM], {
     env: READER_ENV,
-    stdio: ['pipe', 'pipe', 'pipe', weights.fd],
+    stdio: ['pipe', 'pipe', 'pipe', weights.fd, file.fd],
     timeout: timeoutMs,
     killSignal: 'SIGKILL',
   });

@@ -3,13 +3,13 @@
  * catalogue of published ones.
  */
 import { randomUUID } from 'node:crypto';
-import { mkdir, rm } from 'node:fs/promises';
+import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { DomainError } from '../../errors.ts';
 import { digestOfInput, parseInput } from '../../input.ts';
 import type { ArtifactStore, StoredBytes } from '../../platform/artifact-store.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
-import { resolveImportFile } from '../../platform/import-roots.ts';
+import { openImportFile } from '../../platform/import-roots.ts';
 import { fetchRemoteFile } from '../../platform/remote-file.ts';
 import type { UploadStore } from '../../platform/upload-store.ts';
 import { authorise, type Viewer } from '../access/index.ts';
@@ -36,7 +36,7 @@ export interface CheckpointImportService {
    * same weights under the same contract are registered once in a model, and the same idempotencyKey gives the same
    * checkpoint. Throws BAD_INPUT, IDEMPOTENCY_KEY_REUSED, CHECKPOINT_NOT_FOUND (no such published one), NOT_AVAILABLE
    * (its address is not known), CONFLICT (it is here with other weights), and the errors of `readEncoderFile`,
-   * `fetchRemoteFile`, `resolveImportFile` and `UploadStore.consume`.
+   * `fetchRemoteFile`, `openImportFile` and `UploadStore.consume`.
    */
   importCheckpoint(viewer: Viewer, input: unknown): Promise<CheckpointRecord>;
 }
@@ -79,7 +79,7 @@ interface FileWanted {
 
 /** A file that is ready to be read. */
 interface FileAtHand {
-  readonly path: string;
+  readonly handle: FileHandle;
   /** For the record. */
   readonly fileName: string | null;
   readonly url: string | null;
@@ -103,8 +103,10 @@ export function createCheckpointImports({
   const inTurnByKey = turnsByKey();
   let lastReading: Promise<unknown> = Promise.resolve();
   /** One after another: each may take hundreds of megabytes. */
-  const readInTurn = (task: EncoderFileTask): Promise<ReadEncoder<StoredBytes>> => {
-    const reading = lastReading.then(() => readEncoderFileApart(task, downloadsDir, (bytes) => artifacts.put(bytes)));
+  const readInTurn = (file: FileHandle, task: EncoderFileTask): Promise<ReadEncoder<StoredBytes>> => {
+    const reading = lastReading.then(() =>
+      readEncoderFileApart(file, task, downloadsDir, (bytes) => artifacts.put(bytes)),
+    );
     lastReading = reading.catch(() => undefined);
     return reading;
   };
@@ -114,17 +116,16 @@ export function createCheckpointImports({
     { viewer, source, field, expected }: FileWanted,
     work: (file: FileAtHand) => Promise<Result>,
   ): Promise<Result> => {
-    if (source.kind === 'PATH')
-      return work({
-        path: await resolveImportFile(source.path, importRoots, 'input.path'),
-        fileName: path.basename(source.path),
-        url: null,
-        sha256: expected.sha256,
-      });
+    if (source.kind === 'PATH') {
+      await using handle = await openImportFile(source.path, importRoots, 'input.path');
+      return await work({ handle, fileName: path.basename(source.path), url: null, sha256: expected.sha256 });
+    }
     if (source.kind === 'UPLOAD')
-      return uploads.consume(source.uploadId, viewer.kind === 'KEY' ? viewer.keyId : '', (upload) =>
-        work({ ...upload, url: null, sha256: sha256OfUpload(expected.sha256, upload.sha256) }),
-      );
+      return uploads.consume(source.uploadId, viewer.kind === 'KEY' ? viewer.keyId : '', async (upload) => {
+        const sha256 = sha256OfUpload(expected.sha256, upload.sha256);
+        await using handle = await open(upload.path, 'r');
+        return await work({ handle, fileName: upload.fileName, url: null, sha256 });
+      });
     await mkdir(downloadsDir, { recursive: true });
     const destination = path.join(downloadsDir, randomUUID());
     try {
@@ -137,8 +138,9 @@ export function createCheckpointImports({
         expectedByteSize: expected.byteSize ?? undefined,
         field,
       });
+      await using handle = await open(destination, 'r');
       return await work({
-        path: destination,
+        handle,
         fileName: fileNameOfUrl(source.url),
         url: recordedUrl(source.url),
         sha256: expected.sha256,
@@ -161,9 +163,8 @@ export function createCheckpointImports({
   ): Promise<CheckpointRecord> => {
     try {
       return await withFile({ viewer, source, field, expected }, async (file) => {
-        const { facts, kept } = await readInTurn({
+        const { facts, kept } = await readInTurn(file.handle, {
           ...task,
-          path: file.path,
           expectedSha256: file.sha256,
           expectedByteSize: expected.byteSize,
         });

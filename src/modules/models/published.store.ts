@@ -1,5 +1,6 @@
 /** Brings the catalogue of published checkpoints into the database, as often as one likes. */
 import { z } from 'zod';
+import { ADVISORY_LOCKS } from '../../platform/advisory-lock.ts';
 import { transactionsOf, type Database } from '../../platform/db.ts';
 import { externalSourceSchema, trainingFactSchema } from './models.rules.ts';
 import type { PublishedCheckpoint } from './published.rules.ts';
@@ -12,9 +13,6 @@ export interface PublishedSeedReport {
   readonly kept: readonly string[];
 }
 
-/** Any number that nobody else on this database uses for an advisory lock: two servers never seed at once. */
-const SEED_LOCK = 7_202_613;
-
 /**
  * Makes a model with one external checkpoint for each entry that is new, and brings the facts of the others up to date.
  * Where a checkpoint's weights are here already, what was read from its file stays. Safe to run from several servers at
@@ -25,7 +23,7 @@ export function seedPublishedCheckpoints(
   published: readonly PublishedCheckpoint[],
 ): Promise<PublishedSeedReport> {
   return transactionsOf(db)(async (tx) => {
-    await tx.$queryRaw`SELECT pg_advisory_xact_lock(${SEED_LOCK})::text`;
+    await tx.$queryRaw`SELECT pg_advisory_xact_lock(${ADVISORY_LOCKS.SEED_CHECKPOINTS})::text`;
     const slugs = published.map(({ slug }) => slug);
     const known = new Map(
       (await tx.checkpoint.findMany({ where: { publishedSlug: { in: slugs } }, omit: { golden: true } })).map((row) => [

@@ -1,4 +1,5 @@
 /** Runs in PostgreSQL: compare-and-set on status, numbered events, series. */
+import { ADVISORY_LOCKS } from '../../platform/advisory-lock.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import {
   decodeIdCursor,
@@ -432,7 +433,7 @@ export function createRunStore(db: Database) {
 async function nextTurn(tx: Transaction, kind: RunKind, launchedBy: string | null): Promise<number> {
   const lane = [...laneOf(kind)];
   // One launch of a lane after another, or two at once would take the same turn.
-  await tx.$queryRaw`SELECT pg_advisory_xact_lock(hashtext(${`turn of ${lane.join()}`}))::text`;
+  await tx.$queryRaw`SELECT pg_advisory_xact_lock(${ADVISORY_LOCKS.RUN_TURNS}::int, hashtext(${lane.join()}))::text`;
   const [row] = await tx.$queryRaw<{ turn: number }[]>`
     SELECT greatest(
       (SELECT max(come) FROM unnest(${lane}::"RunKind"[]) AS lane(kind), LATERAL (SELECT max(turn) AS come FROM "Run" WHERE "Run".kind = lane.kind AND "startedAt" IS NOT NULL) AS latest),
