@@ -16,7 +16,13 @@ import { createAccessService } from './modules/access/index.ts';
 import { createArtifactService } from './modules/artifacts/index.ts';
 import { createAuditService } from './modules/audit/index.ts';
 import { createCardService } from './modules/cards/index.ts';
-import { createDatasetLoaders, createDatasetService, loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
+import {
+  createDatasetLoaders,
+  createDatasetService,
+  createImportIssueService,
+  loadCatalogue,
+  seedCatalogue,
+} from './modules/datasets/index.ts';
 import { createDeletions } from './modules/deletions/index.ts';
 import { createEmbeddingService } from './modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
@@ -137,6 +143,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       audit,
       artifacts,
       datasets,
+      importIssues: createImportIssueService({ openArtifact: store.open }),
       models,
       embeddings: createEmbeddingService({ db }),
       checkpointImports,

@@ -3,7 +3,7 @@ import type { AccessService, Viewer } from '../modules/access/index.ts';
 import type { AuditService } from '../modules/audit/index.ts';
 import type { ArtifactService } from '../modules/artifacts/index.ts';
 import type { CardService } from '../modules/cards/index.ts';
-import type { DatasetLoaders, DatasetService } from '../modules/datasets/index.ts';
+import type { DatasetLoaders, DatasetService, ImportIssueService } from '../modules/datasets/index.ts';
 import type { DeletionService } from '../modules/deletions/index.ts';
 import type { EmbeddingService } from '../modules/embeddings/index.ts';
 import type { EvaluationLoaders, EvaluationService } from '../modules/evaluations/index.ts';
@@ -33,6 +33,7 @@ export interface Services {
   readonly access: AccessService;
   readonly audit: AuditService;
   readonly datasets: DatasetService;
+  readonly importIssues: ImportIssueService;
   readonly models: ModelService;
   readonly checkpointImports: CheckpointImportService;
   readonly embeddings: EmbeddingService;

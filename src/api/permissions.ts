@@ -123,6 +123,7 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
     'FoundClassifier',
     'FoundProjectionHead',
     'ImportIssue',
+    'ImportIssueEntry',
     'ImportedContents',
     'InputContract',
     'LabelCount',

@@ -16,7 +16,11 @@ import { createAccessService, type AccessService } from '../../src/modules/acces
 import { createArtifactService } from '../../src/modules/artifacts/index.ts';
 import { createAuditService } from '../../src/modules/audit/index.ts';
 import { createCardService } from '../../src/modules/cards/index.ts';
-import { createDatasetLoaders, createDatasetService } from '../../src/modules/datasets/index.ts';
+import {
+  createDatasetLoaders,
+  createDatasetService,
+  createImportIssueService,
+} from '../../src/modules/datasets/index.ts';
 import { createDeletions } from '../../src/modules/deletions/index.ts';
 import { createEmbeddingService } from '../../src/modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from '../../src/modules/evaluations/index.ts';
@@ -91,6 +95,7 @@ export async function startTestServer(
     audit,
     artifacts,
     datasets,
+    importIssues: createImportIssueService({ openArtifact: store.open }),
     models,
     embeddings: createEmbeddingService({ db }),
     checkpointImports,

@@ -71,6 +71,8 @@ export interface ImportResult {
   readonly groupCount: number;
   readonly hasSplit: boolean;
   readonly issues: readonly ImportIssue[];
+  /** CSV of every single issue: see issues.ts. Null where there is none. */
+  readonly issueList: StoredBytes | null;
   readonly shards: readonly StoredShard[];
   readonly thumbnails: readonly StoredThumbnail[];
   /** Of source files read. */
@@ -90,7 +92,7 @@ const KEY_DIGITS = 9;
  * half-written artifact behind.
  */
 export async function importImages(options: ImportOptions): Promise<ImportResult> {
-  const issues = createIssueLog(options.patchSizePx !== null);
+  const issues = createIssueLog({ cutsPatches: options.patchSizePx !== null, workDir: options.workDir });
   const sources = await sourcesOf(options, issues);
   const shards = createShardWriter(options.artifacts, options.shardLimits ?? SHARD_LIMITS);
   const manifest = createManifestWriter(path.join(options.workDir, 'manifest.jsonl'));
@@ -136,7 +138,8 @@ async function pack(
   const picker = createThumbnailPicker(sources);
   // A few kilobytes each: they wait here, so that an import that fails has stored none.
   const thumbnails: { readonly made: Promise<Buffer>; readonly label: string | null }[] = [];
-  const seenPixels = new Set<string>();
+  /** Where the pixels were first seen. */
+  const seenPixels = new Map<string, string>();
   const imageHashes = createImageHashWriter();
   const counts = createCounts();
   let imageCount = 0;
@@ -175,15 +178,15 @@ async function pack(
     if (prepared.outcome === 'REFUSED') {
       issues.add(prepared.issue, source.relativePath);
     } else {
-      if (prepared.blankCount > 0) issues.add('NEARLY_BLANK', source.relativePath, prepared.blankCount);
+      if (prepared.blankCount > 0) issues.add('NEARLY_BLANK', source.relativePath, { count: prepared.blankCount });
       const fresh = prepared.images.filter((image) => {
         // 128 bits tell a billion images apart, and a million names in memory stay small; the width tells apart plain
         // images of one area.
         const name = `${image.width}:${image.pixelDigest.toString('base64url', 0, 16)}`;
-        const isKnown = seenPixels.has(name);
-        if (isKnown) issues.add('DUPLICATE', source.relativePath);
-        seenPixels.add(name);
-        return !isKnown;
+        const relatedPath = seenPixels.get(name);
+        if (relatedPath === undefined) seenPixels.set(name, source.relativePath);
+        else issues.add('DUPLICATE', source.relativePath, { relatedPath });
+        return relatedPath === undefined;
       });
       for (const image of fresh) {
         if (image.nearlyBlank) issues.add('NEARLY_BLANK', source.relativePath);
@@ -216,6 +219,7 @@ async function pack(
   const stored = await shards.finish();
   const storedManifest = await manifest.store(artifacts);
   const storedHashes = await imageHashes.store(artifacts);
+  const issueList = await issues.store(artifacts);
   const storedThumbnails: StoredThumbnail[] = [];
   for (const { made, label } of thumbnails) storedThumbnails.push({ ...(await artifacts.put(await made)), label });
   await options.onProgress?.({ fraction: 1, fileCount: sources.length, filesDone, imageCount, bytesRead });
@@ -229,6 +233,7 @@ async function pack(
     groupCount: counts.groupCount(),
     hasSplit: sources.some((source) => source.split !== null),
     issues: issues.list(),
+    issueList,
     shards: stored,
     thumbnails: storedThumbnails,
     bytesRead,

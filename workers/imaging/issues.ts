@@ -1,30 +1,68 @@
-/** What an import found wrong, by kind, with counts and a few examples. */
+/**
+ * What an import found wrong. By kind: how many, whether the images were kept, what the kind means and a few examples.
+ * One by one: a CSV of all of them, each with its reason, sorted by kind, so that a page of one kind is one read.
+ */
+import { appendFileSync, createReadStream } from 'node:fs';
+import path from 'node:path';
+import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
 
-export const ISSUE_KINDS = [
-  /** Not a picture by its first bytes, and not a well-known side file. */
-  'NOT_AN_IMAGE',
-  /** A symbolic link, a device, a socket. */
-  'NOT_A_REGULAR_FILE',
-  /** An image outside every label's folder. */
-  'NO_LABEL',
-  /** Damaged, or a variant that is not read. */
-  'UNREADABLE',
-  /** The file ends before the image does. */
-  'TRUNCATED',
-  /** More pixels or bytes than an import reads. */
-  'TOO_LARGE',
-  /** A side below 32 px. */
-  'SMALLER_THAN_MINIMUM',
-  /** A side below patchSizePx. */
-  'SMALLER_THAN_PATCH',
-  /** The same pixels as an earlier image. */
-  'DUPLICATE',
-  /** Hardly any tissue. Cut patches are left out; whole images are kept, as a class of background may be meant. */
-  'NEARLY_BLANK',
-  /** A group (patient, slide) with images in more than one split: results on that split would flatter. */
-  'GROUP_ACROSS_SPLITS',
-] as const;
-export type IssueKind = (typeof ISSUE_KINDS)[number];
+interface KindOfIssue {
+  /** True: the images are in the version all the same. */
+  readonly kept: boolean;
+  /** What it is and what to do, as one who has never seen it needs to read it. */
+  readonly meaning: string;
+}
+
+/** In the order in which they are listed. */
+export const ISSUE_KINDS = {
+  NOT_AN_IMAGE: {
+    kept: false,
+    meaning: 'Not an image by its first bytes. Remove it, or export it as PNG, JPEG, TIFF, WebP or BMP.',
+  },
+  NOT_A_REGULAR_FILE: {
+    kept: false,
+    meaning: 'A symbolic link, a device or a socket, which is never followed. Copy the file itself into the folder.',
+  },
+  NO_LABEL: {
+    kept: false,
+    meaning: 'An image outside every label folder. Move it into the folder of its label.',
+  },
+  UNREADABLE: {
+    kept: false,
+    meaning: 'Damaged: it does not decode without an error. Copy or download it again.',
+  },
+  TRUNCATED: {
+    kept: false,
+    meaning: 'The file ends before the image does. Copy or download it again.',
+  },
+  TOO_LARGE: {
+    kept: false,
+    meaning: 'More pixels or bytes than an import reads. Cut it into patches (patchSizePx) or smaller files.',
+  },
+  SMALLER_THAN_MINIMUM: {
+    kept: false,
+    meaning: 'A side below 32 px.',
+  },
+  SMALLER_THAN_PATCH: {
+    kept: false,
+    meaning: 'A side below patchSizePx, so that not one patch can be cut from it.',
+  },
+  DUPLICATE: {
+    kept: false,
+    meaning: 'The same pixels as an earlier image, which is named and kept.',
+  },
+  NEARLY_BLANK: {
+    kept: true,
+    meaning: 'Hardly any tissue. Whole images are kept, as a class of background may be meant.',
+  },
+  GROUP_ACROSS_SPLITS: {
+    kept: true,
+    meaning: 'A group (patient, slide) with images in more than one split: results on that split would flatter.',
+  },
+} as const satisfies Readonly<Record<string, KindOfIssue>>;
+export type IssueKind = keyof typeof ISSUE_KINDS;
+
+const BLANK_PATCHES_MEANING = 'Patches with hardly any tissue, which are left out.';
 
 export interface ImportIssue {
   readonly kind: IssueKind;
@@ -32,36 +70,127 @@ export interface ImportIssue {
   readonly count: number;
   /** True: the images are in the version all the same. */
   readonly kept: boolean;
+  readonly meaning: string;
   /** Up to five paths relative to the imported folder (names of groups for GROUP_ACROSS_SPLITS). */
   readonly examples: readonly string[];
+  /** The entries of this kind in the CSV of all. */
+  readonly entries: EntryRange;
 }
 
+/** Lines of one kind in the CSV. */
+export interface EntryRange {
+  readonly count: number;
+  readonly firstByte: number;
+  readonly byteSize: number;
+}
+
+/** What is said of one file (or group). */
+export interface IssueDetails {
+  /** Patches of the file; default 1. */
+  readonly count?: number;
+  /** What is wrong with this one; default: what its kind means. */
+  readonly reason?: string;
+  /** The other file that it is about: what it is a duplicate of. */
+  readonly relatedPath?: string;
+}
+
+/** The columns of the CSV. */
+export const ISSUE_COLUMNS = ['kind', 'path', 'count', 'kept', 'reason', 'relatedPath'] as const;
+
 const EXAMPLES_MAX = 5;
+/** Lines of one kind wait up to so many characters before they are written. */
+const WAITING_LENGTH_MAX = 64 * 1024;
 
 export interface IssueLog {
-  add(kind: IssueKind, example: string, count?: number): void;
+  /** @param subject the path relative to the imported folder, or the name of the group. */
+  add(kind: IssueKind, subject: string, details?: IssueDetails): void;
   countOf(kind: IssueKind): number;
   /** In the order of ISSUE_KINDS, only those that occurred. */
   list(): ImportIssue[];
+  /** The CSV of all entries (RFC 4180, UTF-8, with a header); null where nothing was found. */
+  store(artifacts: Pick<ArtifactStore, 'put'>): Promise<StoredBytes | null>;
 }
 
-/** @param cutsPatches whether nearly blank images are left out. */
-export function createIssueLog(cutsPatches: boolean): IssueLog {
-  const found = new Map<IssueKind, { count: number; examples: string[] }>();
-  const isKept = (kind: IssueKind): boolean =>
-    kind === 'GROUP_ACROSS_SPLITS' || (kind === 'NEARLY_BLANK' && !cutsPatches);
+export interface IssueLogOptions {
+  /** Whether nearly blank images are left out. */
+  readonly cutsPatches: boolean;
+  /** A private folder: a million entries are too many for memory. */
+  readonly workDir: string;
+}
+
+interface Found {
+  count: number;
+  readonly examples: string[];
+  entryCount: number;
+  byteSize: number;
+  waiting: string;
+  isOnDisk: boolean;
+}
+
+export function createIssueLog({ cutsPatches, workDir }: IssueLogOptions): IssueLog {
+  const found = new Map<IssueKind, Found>();
+  const traitsOf = (kind: IssueKind): KindOfIssue =>
+    kind === 'NEARLY_BLANK' && cutsPatches ? { kept: false, meaning: BLANK_PATCHES_MEANING } : ISSUE_KINDS[kind];
+  const fileOf = (kind: IssueKind): string => path.join(workDir, `issues-${kind}.csv`);
+  const entryOf = (kind: IssueKind): Found => {
+    const known = found.get(kind);
+    if (known !== undefined) return known;
+    const fresh = { count: 0, examples: [], entryCount: 0, byteSize: 0, waiting: '', isOnDisk: false };
+    found.set(kind, fresh);
+    return fresh;
+  };
+  const inOrder = (): [IssueKind, Found][] => {
+    const kinds: readonly IssueKind[] = typedKeys(ISSUE_KINDS);
+    return kinds.flatMap((kind) => {
+      const entry = found.get(kind);
+      return entry === undefined ? [] : [[kind, entry]];
+    });
+  };
+
   return {
-    add: (kind, example, count = 1) => {
-      const entry = found.get(kind) ?? { count: 0, examples: [] };
+    add: (kind, subject, { count = 1, reason, relatedPath } = {}) => {
+      const { kept, meaning } = traitsOf(kind);
+      const entry = entryOf(kind);
       entry.count += count;
-      if (entry.examples.length < EXAMPLES_MAX && !entry.examples.includes(example)) entry.examples.push(example);
-      found.set(kind, entry);
+      entry.entryCount += 1;
+      if (entry.examples.length < EXAMPLES_MAX && !entry.examples.includes(subject)) entry.examples.push(subject);
+      const line = csvLine([kind, subject, String(count), String(kept), reason ?? meaning, relatedPath ?? '']);
+      entry.byteSize += Buffer.byteLength(line);
+      entry.waiting += line;
+      if (entry.waiting.length < WAITING_LENGTH_MAX) return;
+      appendFileSync(fileOf(kind), entry.waiting);
+      entry.waiting = '';
+      entry.isOnDisk = true;
     },
     countOf: (kind) => found.get(kind)?.count ?? 0,
-    list: () =>
-      ISSUE_KINDS.flatMap((kind) => {
-        const entry = found.get(kind);
-        return entry === undefined ? [] : [{ kind, count: entry.count, kept: isKept(kind), examples: entry.examples }];
-      }),
+    list: () => {
+      let firstByte = Buffer.byteLength(csvLine(ISSUE_COLUMNS));
+      return inOrder().map(([kind, { count, examples, entryCount, byteSize }]) => {
+        const entries = { count: entryCount, firstByte, byteSize };
+        firstByte += byteSize;
+        return { kind, count, ...traitsOf(kind), examples: [...examples], entries };
+      });
+    },
+    store: async (artifacts) => {
+      if (found.size === 0) return null;
+      async function* lines(): AsyncGenerator<Buffer> {
+        yield Buffer.from(csvLine(ISSUE_COLUMNS));
+        for (const [kind, { waiting, isOnDisk }] of inOrder()) {
+          if (isOnDisk) yield* createReadStream(fileOf(kind));
+          yield Buffer.from(waiting);
+        }
+      }
+      return artifacts.put(lines());
+    },
   };
+}
+
+function typedKeys<Key extends string>(record: Readonly<Record<Key, unknown>>): Key[] {
+  const keys: Key[] = [];
+  for (const key in record) keys.push(key);
+  return keys;
+}
+
+function csvLine(fields: readonly string[]): string {
+  return `${fields.map((field) => (/[",\r\n]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field)).join(',')}\r\n`;
 }

@@ -61,6 +61,7 @@ function sealedContentOf(result: ImportResult) {
     ...{ digest, imageCount, byteSize, labelNames, labelCounts, groupCount, hasSplit, issues },
     manifestSha256: result.manifest.sha256,
     imageHashesSha256: result.imageHashes.sha256,
+    ...(result.issueList === null ? {} : { issueListSha256: result.issueList.sha256 }),
     shards: result.shards.map((shard) => ({
       sha256: shard.sha256,
       byteSize: shard.byteSize,
@@ -70,6 +71,7 @@ function sealedContentOf(result: ImportResult) {
     artifacts: [
       { sha256: result.manifest.sha256, byteSize: result.manifest.byteSize, mediaType: 'application/jsonl' },
       { sha256: result.imageHashes.sha256, byteSize: result.imageHashes.byteSize, mediaType: 'application/x-npy' },
+      ...(result.issueList === null ? [] : [{ ...result.issueList, mediaType: 'text/csv; charset=utf-8' }]),
       ...result.shards.map(({ sha256, byteSize }) => ({ sha256, byteSize, mediaType: 'application/x-tar' })),
       ...result.thumbnails.map(({ sha256, byteSize }) => ({ sha256, byteSize, mediaType: 'image/webp' })),
     ],

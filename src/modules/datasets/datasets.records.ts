@@ -113,8 +113,25 @@ export interface ImportIssueRecord {
   readonly count: number;
   /** True where the images are in the version all the same. */
   readonly kept: boolean;
+  /** What it is and what to do; null for a version that was sealed before every issue was listed. */
+  readonly meaning: string | null;
   /** Paths, relative to the imported folder. */
   readonly examples: readonly string[];
+  /** Where its entries lie in the CSV of all; null as above. */
+  readonly entries: { readonly count: number; readonly firstByte: number; readonly byteSize: number } | null;
+}
+
+/** What an import says of one file. */
+export interface ImportIssueEntryRecord {
+  readonly kind: string;
+  /** Relative to the imported folder; for issues of labels and groups their names. */
+  readonly path: string;
+  /** Patches of the file. */
+  readonly count: number;
+  readonly kept: boolean;
+  readonly reason: string;
+  /** The other file that it is about: what it is a duplicate of. */
+  readonly relatedPath: string | null;
 }
 
 export interface DatasetVersionRecord {
@@ -127,6 +144,8 @@ export interface DatasetVersionRecord {
   readonly manifestSha256: string | null;
   /** Null for a version that was sealed before images were hashed. */
   readonly imageHashesSha256: string | null;
+  /** CSV of every single issue; null without issues, and for a version that was sealed before they were listed. */
+  readonly issueListSha256: string | null;
   readonly patchSizePx: number | null;
   readonly imageCount: number;
   readonly byteSize: number;

@@ -12,6 +12,7 @@ export type {
   DatasetVersionRecord,
   FacetCountRecord,
   FactSourceRecord,
+  ImportIssueEntryRecord,
   ImportIssueRecord,
   LabelCountRecord,
   OrganRecord,
@@ -24,4 +25,5 @@ export type {
 } from './datasets.records.ts';
 export { DATASET_ORDER_FIELDS, ORDER_DIRECTIONS, slugOf, type DatasetFilter } from './datasets.rules.ts';
 export { createDatasetService, type DatasetService } from './datasets.service.ts';
+export { createImportIssueService, type ImportIssueService } from './import-issues.service.ts';
 export type { SealedContent } from './versions.rules.ts';

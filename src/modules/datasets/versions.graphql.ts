@@ -1,7 +1,7 @@
 /** Versions of datasets in the API. */
 import path from 'node:path';
-import { connectionType } from '../../api/connection-type.ts';
-import { enumType, list, nonNull, objectType } from '../../api/nexus.ts';
+import { connectionType, pageArguments } from '../../api/connection-type.ts';
+import { enumType, list, nonNull, objectType, stringArg } from '../../api/nexus.ts';
 import { DatasetVersionStatus as statuses } from '../../generated/prisma/enums.ts';
 
 const records = path.join(import.meta.dirname, 'datasets.records.ts');
@@ -26,12 +26,33 @@ export const ImportIssue = objectType({
   sourceType: { module: records, export: 'ImportIssueRecord' },
   description: 'Images of an import that something is wrong with.',
   definition(t) {
-    t.nonNull.string('kind', { description: 'What is wrong: unreadable, truncated, duplicate, blank, too small.' });
+    t.nonNull.string('kind', { description: 'What is wrong: UNREADABLE, TRUNCATED, DUPLICATE; docs/importing.md.' });
     t.nonNull.int('count');
+    t.string('meaning', {
+      description: 'What it is and what to do. Null for a version that was sealed before every issue was listed.',
+    });
     t.nonNull.boolean('kept', { description: 'True where they are in the version all the same.' });
     t.field('examples', { type: nonNull(list(nonNull('String'))), description: 'Paths within the imported folder.' });
   },
 });
+
+export const ImportIssueEntry = objectType({
+  name: 'ImportIssueEntry',
+  sourceType: { module: records, export: 'ImportIssueEntryRecord' },
+  description: 'What an import says of one file.',
+  definition(t) {
+    t.nonNull.string('kind');
+    t.nonNull.string('path', {
+      description: 'Within the imported folder; for issues of labels and groups their names.',
+    });
+    t.nonNull.int('count', { description: 'Patches of the file; 1 where images are kept whole.' });
+    t.nonNull.boolean('kept', { description: 'True where the image is in the version all the same.' });
+    t.nonNull.string('reason', { description: 'What is wrong with this file, and what to do.' });
+    t.string('relatedPath', { description: 'The other file that it is about: what it is a duplicate of.' });
+  },
+});
+
+export const ImportIssueEntryConnection = connectionType('ImportIssueEntry');
 
 export const Thumbnail = objectType({
   name: 'Thumbnail',
@@ -101,7 +122,21 @@ export const DatasetVersion = objectType({
       description: 'All of its images as WebDataset tars, in reading order.',
       resolve: (version, _args, ctx) => ctx.loaders.datasets.shardsOfVersion.load(version.id),
     });
-    t.field('issues', { type: nonNull(list(nonNull('ImportIssue'))) });
+    t.field('issues', {
+      type: nonNull(list(nonNull('ImportIssue'))),
+      description: 'By kind, with a few examples; issueEntries has every single one.',
+    });
+    t.field('issueEntries', {
+      type: nonNull('ImportIssueEntryConnection'),
+      description: 'Every single issue, by kind; empty for a version that was sealed before they were listed.',
+      args: { ...pageArguments, kind: stringArg({ description: 'Only issues of this kind.' }) },
+      resolve: (version, { kind, ...page }, ctx) =>
+        ctx.services.importIssues.list(ctx.viewer, version, page, kind ?? null),
+    });
+    t.string('issueListUrl', {
+      description: 'A CSV of every single issue, as a path on this server; null where there is none.',
+      resolve: (version) => (version.issueListSha256 === null ? null : `/artifacts/${version.issueListSha256}`),
+    });
     t.nonNull.field('createdAt', { type: 'DateTime' });
     t.field('sealedAt', { type: 'DateTime' });
   },

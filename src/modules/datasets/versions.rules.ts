@@ -9,8 +9,22 @@ export const importIssuesSchema = z.array(
     count: z.number().int().min(0),
     kept: z.boolean(),
     examples: z.array(z.string()),
+    // Versions that were sealed before every issue was listed have neither.
+    meaning: z.string().nullable().default(null),
+    entries: z
+      .object({
+        count: z.number().int().min(0),
+        firstByte: z.number().int().min(0),
+        byteSize: z.number().int().min(0),
+      })
+      .nullable()
+      .default(null),
   }),
 );
+
+/** An import says all of it; `meaning` and `entries` may be missing where nothing lists the single issues. */
+export type SealedIssue = Omit<ImportIssueRecord, 'meaning' | 'entries'> &
+  Partial<Pick<ImportIssueRecord, 'meaning' | 'entries'>>;
 
 export interface SealedContent {
   /** sha256 over the sorted manifest, 64 hex digits. */
@@ -19,13 +33,15 @@ export interface SealedContent {
   readonly manifestSha256: string;
   /** Of the artifact with the hashes of every image; none in a version that is sealed without. */
   readonly imageHashesSha256?: string;
+  /** Of the artifact that lists every issue; none in a version without issues. */
+  readonly issueListSha256?: string;
   readonly imageCount: number;
   readonly byteSize: number;
   readonly labelNames: readonly string[];
   readonly labelCounts: readonly LabelCountRecord[];
   readonly groupCount: number;
   readonly hasSplit: boolean;
-  readonly issues: readonly ImportIssueRecord[];
+  readonly issues: readonly SealedIssue[];
   /** In reading order. */
   readonly shards: readonly ShardRecord[];
   readonly thumbnails: readonly { readonly sha256: string; readonly label: string | null }[];
@@ -47,6 +63,7 @@ export function faultsOfContent(content: SealedContent): string[] {
   const named = [
     content.manifestSha256,
     ...(content.imageHashesSha256 === undefined ? [] : [content.imageHashesSha256]),
+    ...(content.issueListSha256 === undefined ? [] : [content.issueListSha256]),
     ...content.shards.map((shard) => shard.sha256),
     ...content.thumbnails.map((thumbnail) => thumbnail.sha256),
   ];

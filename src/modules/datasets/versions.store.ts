@@ -26,7 +26,7 @@ async function readVersions(db: Database, from: Prisma.Sql): Promise<DatasetVers
   const rows = await jsonRows<RowJson>(
     db,
     Prisma.sql`
-    SELECT v.id, v."datasetId", v.version, v.status, v.digest, v."manifestSha256", v."imageHashesSha256", v."patchSizePx", v."imageCount", v."byteSize", coalesce(v."labelNames", '{}') AS "labelNames",
+    SELECT v.id, v."datasetId", v.version, v.status, v.digest, v."manifestSha256", v."imageHashesSha256", v."issueListSha256", v."patchSizePx", v."imageCount", v."byteSize", coalesce(v."labelNames", '{}') AS "labelNames",
       v."labelCounts", v."groupCount", v."hasSplit", v.issues, v."importRunId", v."createdAt", v."sealedAt" FROM ${from}`,
   );
   return rows.map((row) =>
@@ -85,14 +85,16 @@ export function createVersionStore(db: Database) {
           position,
         })),
       });
-      const { digest, manifestSha256, imageHashesSha256 = null, imageCount, byteSize, groupCount, hasSplit } = content;
+      const { digest, manifestSha256, imageHashesSha256 = null, issueListSha256 = null } = content;
+      const { imageCount, byteSize, groupCount, hasSplit } = content;
       const row = await tx.datasetVersion.update({
         where: { id: versionId },
         data: {
-          ...{ digest, manifestSha256, imageHashesSha256, imageCount, byteSize, groupCount, hasSplit },
+          ...{ digest, manifestSha256, imageHashesSha256, issueListSha256 },
+          ...{ imageCount, byteSize, groupCount, hasSplit },
           labelNames: [...content.labelNames],
           labelCounts: content.labelCounts.map((each) => ({ ...each })),
-          issues: content.issues.map((issue) => ({ ...issue, examples: [...issue.examples] })),
+          issues: importIssuesSchema.parse(content.issues),
           status: 'SEALED',
           sealedAt: new Date(),
         },
@@ -226,6 +228,7 @@ function toRecord(row: VersionRow): DatasetVersionRecord {
     digest: row.digest,
     manifestSha256: row.manifestSha256,
     imageHashesSha256: row.imageHashesSha256,
+    issueListSha256: row.issueListSha256,
     patchSizePx: row.patchSizePx,
     imageCount: row.imageCount,
     byteSize: Number(row.byteSize),

@@ -1,0 +1,113 @@
+/** Every single issue of an import, page by page, out of the CSV that the import stored. */
+import type { FileHandle } from 'node:fs/promises';
+import { CsvError, parse } from 'csv-parse/sync';
+import { DomainError } from '../../errors.ts';
+import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import { authorise, type Viewer } from '../access/index.ts';
+import type { DatasetVersionRecord, ImportIssueEntryRecord } from './datasets.records.ts';
+import { listRangeOf } from './import-issues.rules.ts';
+
+export interface ImportIssueService {
+  /**
+   * In the order of the CSV: by kind, then as found.
+   * @param kind only issues of this kind; null for all.
+   * @throws DomainError BAD_INPUT, CURSOR_INVALID, ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT.
+   */
+  list(
+    viewer: Viewer,
+    version: DatasetVersionRecord,
+    page: PageArguments,
+    kind: string | null,
+  ): Promise<Page<ImportIssueEntryRecord>>;
+}
+
+/** A page of the greatest size with paths of some length; longer ones are read on. */
+const CHUNK_BYTES = 64 * 1024;
+
+export function createImportIssueService({
+  openArtifact,
+}: {
+  readonly openArtifact: (sha256: string) => Promise<FileHandle>;
+}): ImportIssueService {
+  return {
+    list: async (viewer, version, page, kind) => {
+      authorise(viewer, 'READER');
+      const size = pageSizeOf(page);
+      const [madeFor, after] = decodeCursor(page, 2) ?? [];
+      const range = listRangeOf(version.issues, kind);
+      const startByte = after === undefined ? range?.firstByte : after;
+      const isOurs =
+        after === undefined ||
+        (madeFor === (kind ?? '') &&
+          range !== undefined &&
+          Number.isInteger(after) &&
+          Number(after) >= range.firstByte &&
+          Number(after) <= range.endByte);
+      if (!isOurs)
+        throw new DomainError({
+          code: 'CURSOR_INVALID',
+          message: 'after is not a cursor of this list.',
+          field: 'after',
+          hint: 'Pass pageInfo.endCursor of the previous page, with the same kind.',
+        });
+      if (range === undefined || version.issueListSha256 === null)
+        return pageOf<ListedEntry>(
+          [],
+          size,
+          () => '',
+          false,
+          () => Promise.resolve(0),
+        );
+      await using file = await openArtifact(version.issueListSha256);
+      const entries = await readEntries(file, Number(startByte), range.endByte, size + 1);
+      return pageOf(
+        entries,
+        size,
+        (entry) => encodeCursor([kind ?? '', entry.endByte]),
+        after !== undefined,
+        () => Promise.resolve(range.entryCount),
+      );
+    },
+  };
+}
+
+interface ListedEntry extends ImportIssueEntryRecord {
+  /** Of its line, in the whole file. */
+  readonly endByte: number;
+}
+
+/** Up to `count` entries; the last of a chunk is dropped where the chunk may have cut it. */
+async function readEntries(file: FileHandle, start: number, end: number, count: number): Promise<ListedEntry[]> {
+  for (let chunkBytes = CHUNK_BYTES; ; chunkBytes *= 2) {
+    const length = Math.min(chunkBytes, end - start);
+    const { buffer, bytesRead } = await file.read(Buffer.alloc(length), 0, length, start);
+    const isRest = length === end - start;
+    const entries = entriesOf(buffer.subarray(0, bytesRead), start, isRest);
+    if (isRest || entries.length >= count) return entries.slice(0, count);
+  }
+}
+
+function entriesOf(bytes: Buffer, start: number, isRest: boolean): ListedEntry[] {
+  const lines: { readonly fields: readonly string[]; readonly endByte: number }[] = [];
+  try {
+    parse(bytes, {
+      record_delimiter: '\r\n',
+      relax_column_count: true,
+      on_record: (fields, info) => {
+        lines.push({ fields, endByte: info.bytes });
+        return null;
+      },
+    });
+  } catch (error) {
+    // A quote that the chunk cuts in two.
+    if (isRest || !(error instanceof CsvError)) throw error;
+  }
+  const whole = isRest ? lines : lines.filter(({ endByte }) => endByte < bytes.length);
+  return whole.map(
+    ({ fields: [kind = '', path = '', count = '', kept = '', reason = '', relatedPath = ''], endByte }) => ({
+      ...{ kind, path, count: Number(count), kept: kept === 'true', reason },
+      relatedPath: relatedPath === '' ? null : relatedPath,
+      endByte: start + endByte,
+    }),
+  );
+}

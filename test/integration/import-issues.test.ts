@@ -1,0 +1,160 @@
+/** Every single issue of an import is kept with its reason: page by page through the API, and as one CSV. */
+import assert from 'node:assert/strict';
+import { mkdir, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { after, before, test } from 'node:test';
+import { parse } from 'csv-parse/sync';
+import { z } from 'zod';
+import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
+import { tissuePng } from '../fixtures/hostile-images.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { startTestServer, type TestServer } from '../support/server.ts';
+import { createTaskRunner } from '../support/task-runner.ts';
+
+/** More than a page, and with names long enough that a page is more than one read of the file. */
+const BAD_COUNT = 450;
+const LONG = 'ü'.repeat(80);
+const badName = (index: number): string => `bad, "${LONG}" ${String(index).padStart(4, '0')}.png`;
+
+let database: TestDatabase;
+let server: TestServer;
+let versionId = '';
+
+before(async () => {
+  database = await openTestDatabase();
+  server = await startTestServer(database);
+  const runner = await createTaskRunner(database, server.folder);
+  const folder = path.join(runner.base, 'images');
+  await mkdir(folder);
+  await writeFile(path.join(folder, 'a.png'), await tissuePng(64, 1));
+  await writeFile(path.join(folder, 'b.png'), await tissuePng(64, 1));
+  await writeFile(path.join(folder, 'c.png'), (await tissuePng(64, 2)).subarray(0, 900));
+  for (let index = 0; index < BAD_COUNT; index += 1) await writeFile(path.join(folder, badName(index)), 'x');
+  const { id: datasetId } = await database.db.dataset.create({
+    data: { slug: 'issues', name: 'Issues', imageKind: 'PATCH', synthetic: true },
+  });
+  const run = await runner.launch(importDatasetTask, {
+    ...{ datasetId, path: folder, layout: 'FLAT', labelsCsvPath: null, patchSizePx: null },
+    importRoots: [runner.base],
+  });
+  await run.carry();
+  versionId = (await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: run.runId } })).id;
+});
+after(async () => {
+  await server.close();
+  await database.close();
+});
+
+const entrySchema = z.object({
+  ...{ kind: z.string(), path: z.string(), count: z.number(), kept: z.boolean(), reason: z.string() },
+  relatedPath: z.string().nullable(),
+});
+const answerSchema = z.object({
+  data: z.object({
+    node: z.object({
+      issueListUrl: z.string().nullable(),
+      issues: z.array(z.object({ kind: z.string(), count: z.number(), meaning: z.string().nullable() })),
+      issueEntries: z.object({
+        totalCount: z.number(),
+        pageInfo: z.object({ hasNextPage: z.boolean(), endCursor: z.string().nullable() }),
+        nodes: z.array(entrySchema),
+      }),
+    }),
+  }),
+});
+const QUERY = `query ($id: ID!, $first: Int, $after: String, $kind: String) { node(id: $id) { ... on DatasetVersion {
+  issueListUrl issues { kind count meaning } issueEntries(first: $first, after: $after, kind: $kind) {
+    totalCount pageInfo { hasNextPage endCursor } nodes { kind path count kept reason relatedPath } } } } }`;
+
+const ask = (variables: Record<string, unknown>) => server.ask(QUERY, { id: versionId, ...variables });
+
+async function allEntries(kind: string | null, first: number): Promise<z.infer<typeof entrySchema>[]> {
+  const entries: z.infer<typeof entrySchema>[] = [];
+  for (let after: string | null = null, pages = 0; pages < 100; pages += 1) {
+    const answer: unknown = await ask({ kind, first, after });
+    const { issueEntries } = answerSchema.parse(answer).data.node;
+    entries.push(...issueEntries.nodes);
+    if (!issueEntries.pageInfo.hasNextPage) {
+      assert.equal(issueEntries.totalCount, entries.length);
+      return entries;
+    }
+    after = issueEntries.pageInfo.endCursor;
+  }
+  throw new Error('The pages do not end.');
+}
+
+test('every issue comes once, by pages of any size, with its reason', async () => {
+  const [small, large] = [await allEntries(null, 7), await allEntries(null, 200)];
+  assert.deepEqual(small, large);
+  assert.equal(large.length, BAD_COUNT + 2);
+  assert.ok(large.every(({ reason, count, kept }) => reason.length > 10 && count === 1 && !kept));
+  const bad = Array.from({ length: BAD_COUNT }, (_, index) => badName(index));
+  assert.deepEqual(
+    large.filter(({ kind }) => kind === 'UNREADABLE').map((entry) => entry.path),
+    bad,
+  );
+});
+
+test('one kind alone, and a duplicate says of what', async () => {
+  assert.deepEqual(
+    (await allEntries('DUPLICATE', 50)).map((entry) => [entry.path, entry.relatedPath]),
+    [['b.png', 'a.png']],
+  );
+  assert.deepEqual(
+    (await allEntries('TRUNCATED', 50)).map((entry) => entry.path),
+    ['c.png'],
+  );
+  assert.deepEqual(await allEntries('NO_LABEL', 50), []);
+});
+
+test('the CSV holds the same, for any reader of RFC 4180', async () => {
+  const { issueListUrl, issues } = answerSchema.parse(await ask({})).data.node;
+  const response = await fetch(`${server.url}${issueListUrl ?? ''}`, {
+    headers: { authorization: `Bearer ${server.adminKey}` },
+  });
+  assert.equal(response.headers.get('content-type'), 'text/csv; charset=utf-8');
+  const rows: unknown = parse(await response.text(), { columns: true, cast: false });
+  const entries = (await allEntries(null, 200)).map(({ count, kept, relatedPath, ...entry }) => ({
+    ...entry,
+    ...{ count: String(count), kept: String(kept), relatedPath: relatedPath ?? '' },
+  }));
+  assert.deepEqual(rows, entries);
+  assert.deepEqual(
+    issues.map(({ kind, count, meaning }) => [kind, count, meaning !== null]),
+    [
+      ['UNREADABLE', BAD_COUNT, true],
+      ['TRUNCATED', 1, true],
+      ['DUPLICATE', 1, true],
+    ],
+  );
+});
+
+test('a cursor of another kind, one outside the list, and one of nobody are refused', async () => {
+  const of = (key: unknown): string => Buffer.from(JSON.stringify(key)).toString('base64url');
+  const { endCursor } = answerSchema.parse(await ask({ first: 1, kind: 'UNREADABLE' })).data.node.issueEntries.pageInfo;
+  for (const variables of [
+    { after: endCursor, kind: 'DUPLICATE' },
+    { after: of(['', 1e9]) },
+    { after: of(['', -5]) },
+    { after: of(['', 1.5]) },
+    { after: of(['', 'x']) },
+    { after: 'nothing' },
+  ]) {
+    assert.match(JSON.stringify(await ask(variables)), /CURSOR_INVALID/, JSON.stringify(variables));
+  }
+});
+
+test('a version that was sealed before has none, and says so', async () => {
+  const old = await database.db.datasetVersion.create({
+    data: {
+      ...{ datasetId: (await database.db.dataset.findFirstOrThrow({ where: { slug: 'issues' } })).id, version: 9 },
+      issues: [{ kind: 'UNREADABLE', count: 3, kept: false, examples: ['a.png'] }],
+    },
+  });
+  const { node } = answerSchema.parse(await ask({ id: old.id })).data;
+  assert.deepEqual(node, {
+    issueListUrl: null,
+    issues: [{ kind: 'UNREADABLE', count: 3, meaning: null }],
+    issueEntries: { totalCount: 0, pageInfo: { hasNextPage: false, endCursor: null }, nodes: [] },
+  });
+});
