@@ -54,8 +54,7 @@ function makeTrainer(): SimclrTrainer {
       totalSteps,
       warmupSteps: 0,
       peakLearningRate: 0.3,
-      weightDecay: 1e-6,
-      momentum: 0.9,
+      optimizer: { name: 'LARS', momentum: 0.9, weightDecay: 1e-6 },
       seedRandom: random.fork('weights'),
       computeDtype,
     });

@@ -1,6 +1,7 @@
 /**
  * The measured half of `npm run bench:profile`, in a process that was started as a worker's child is: side of the views
- * in px, batch size, precision. Prints JSON.
+ * in px, batch size, precision, optimizer. Prints
+ * JSON.
  *
  * It takes the trainer's step apart (workers/engine/train/simclr.ts), phase by phase. Of each phase and each op the
  * fastest of twenty steps counts, so that other work on the machine does not show. TensorFlow's CPU ops block, so that
@@ -12,7 +13,7 @@ import { canComputeIn } from '../workers/engine/kernels/compute-dtype.ts';
 import { ntXent } from '../workers/engine/losses/nt-xent.ts';
 import { ProjectionHead, randomProjectionHead } from '../workers/engine/models/projection-head.ts';
 import { createEncoder } from '../workers/engine/models/resnet.ts';
-import { Lars } from '../workers/engine/optim/lars.ts';
+import { createOptimizer, type OptimizerConfig } from '../workers/engine/optim/index.ts';
 import { createRandom } from '../workers/engine/rng.ts';
 import { asRank4, engineInfo, observeOps, readFloats, tf } from '../workers/engine/tensorflow.ts';
 
@@ -20,10 +21,19 @@ const STEPS = 20;
 const WARMUP_STEPS = 3;
 const PROJECTION_DIM = 128;
 const TEMPERATURE = 0.5;
+const ADAM = { beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 1e-4 };
+const OPTIMIZERS: readonly OptimizerConfig[] = [
+  { name: 'LARS', momentum: 0.9, weightDecay: 1e-6 },
+  { name: 'SGD', momentum: 0.9, nesterov: false, weightDecay: 1e-4 },
+  { name: 'ADAM', ...ADAM },
+  { name: 'ADAMW', ...ADAM },
+];
 
 const [viewSidePx = 64, batchSize = 32] = process.argv.slice(2, 4).map(Number);
 const imageSidePx = Math.max(128, viewSidePx);
 const computeDtype = process.argv[4] === 'bfloat16' ? 'bfloat16' : 'float32';
+const optimizerConfig = OPTIMIZERS.find(({ name }) => name === process.argv[5]);
+if (optimizerConfig === undefined) throw new Error('Name the optimizer.');
 if (!canComputeIn(computeDtype)) {
   process.stderr.write(`This device can not compute in ${computeDtype}.\n`);
   process.exit(1);
@@ -44,7 +54,7 @@ const head = new ProjectionHead(
   PROJECTION_DIM,
   randomProjectionHead(encoder.embeddingDim, PROJECTION_DIM, random.fork('head')),
 );
-const lars = new Lars([...encoder.parameters, ...head.parameters], { momentum: 0.9, weightDecay: 1e-6 });
+const optimizer = createOptimizer([...encoder.parameters, ...head.parameters], optimizerConfig);
 const pixels = Uint8Array.from({ length: batchSize * imageSidePx ** 2 * 3 }, () => random.between(0, 256));
 
 const fastestPhases = new Map<string, number>();
@@ -62,7 +72,16 @@ const phases = summed(fastestOps, ({ phase }) => phase).map(({ name, count, dura
 }));
 console.log(
   JSON.stringify(
-    { engine: engineInfo(), viewSidePx, batchSize, computeDtype, stepMs: rounded(fastestStepMs), phases, ops },
+    {
+      engine: engineInfo(),
+      viewSidePx,
+      batchSize,
+      computeDtype,
+      optimizer: optimizerConfig.name,
+      stepMs: rounded(fastestStepMs),
+      phases,
+      ops,
+    },
     null,
     2,
   ),
@@ -108,9 +127,9 @@ function takeStep(isMeasured: boolean): void {
     return arriving;
   });
   phase('backward', () => encoder.backward(embeddingGradient));
-  phase('LARS', () => {
-    const update = lars.prepare();
-    update.apply(0.1, readFloats(update.squaredHalves));
+  phase('optimizer', () => {
+    const update = optimizer.prepare();
+    update.apply({ stepIndex: 0, learningRate: 1e-3 }, readFloats(update.halfSquaredNorms));
     update.dispose();
     encoder.commitStatistics();
   });

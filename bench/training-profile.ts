@@ -9,25 +9,28 @@ import { parseArgs } from 'node:util';
 import { engineLibraryEnv } from '../src/platform/engine-library.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 
-const HELP = `usage: npm run bench:profile [-- <view side in px> <batch size> float32|bfloat16]
+const HELP = `usage: npm run bench:profile [-- <view side in px> <batch size> float32|bfloat16 LARS|SGD|ADAM|ADAMW]
 
 Takes twenty SimCLR steps of a ResNet-18 (two views of each image) and prints, as JSON, how long each phase and each kind of op took: of each its fastest step.
 
 examples:
-  npm run bench:profile                        64 px, batch 32, float32
+  npm run bench:profile                        64 px, batch 32, float32, LARS
   npm run bench:profile -- 224 16 bfloat16
+  npm run bench:profile -- 64 32 float32 ADAMW
 
 exit code: 0 done; 1 it failed; 2 misused.
 `;
 
 const PRECISIONS = ['float32', 'bfloat16'];
+const OPTIMIZERS = ['LARS', 'SGD', 'ADAM', 'ADAMW'];
 
 /** What the measuring process is told; undefined for what it would not understand. */
 function wanted(positionals: readonly string[]): string[] | undefined {
-  const [side = '64', batchSize = '32', precision = 'float32', ...more] = positionals;
+  const [side = '64', batchSize = '32', precision = 'float32', optimizer = 'LARS', ...more] = positionals;
   const isCount = (text: string): boolean => /^[1-9]\d{0,4}$/.test(text);
-  return more.length === 0 && isCount(side) && isCount(batchSize) && PRECISIONS.includes(precision)
-    ? [side, batchSize, precision]
+  const isKnown = PRECISIONS.includes(precision) && OPTIMIZERS.includes(optimizer);
+  return more.length === 0 && isCount(side) && isCount(batchSize) && isKnown
+    ? [side, batchSize, precision, optimizer]
     : undefined;
 }
 

@@ -8,14 +8,17 @@ import pathlib
 import numpy as np
 import torch
 
-# torchvision built for another torch has no compiled detection ops; its ResNets need none, but its import asks that they be declared.
-library = torch.library.Library("torchvision", "FRAGMENT")
-for name in ("nms", "qnms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d", "_roi_align_backward", "_roi_pool_backward"):
-    try:
-        library.define(name + "(Tensor a) -> Tensor")
-    except RuntimeError:
-        pass
-import torchvision  # noqa: E402
+try:
+    import torchvision
+except RuntimeError:
+    # torchvision built for another torch has no compiled detection ops; its ResNets need none, but its import asks that they be declared.
+    library = torch.library.Library("torchvision", "FRAGMENT")
+    for name in ("nms", "qnms", "roi_align", "roi_pool", "ps_roi_align", "ps_roi_pool", "deform_conv2d", "_roi_align_backward", "_roi_pool_backward"):
+        try:
+            library.define(name + "(Tensor a) -> Tensor")
+        except RuntimeError:
+            pass
+    import torchvision
 
 
 def fnv1a(text):

@@ -109,6 +109,7 @@ describe(`SimCLR against ${expected.oracle}, float64`, () => {
       test(`${where}: ${losses.length === 1 ? 'running statistics after a step' : `losses, running statistics and weights over ${losses.length} steps`}`, async () => {
         const trainer = createSimclrTrainer({
           ...expected,
+          optimizer: { name: 'LARS', momentum: expected.momentum, weightDecay: expected.weightDecay },
           architecture,
           seedRandom: createRandom(1),
           initialWeights: formulaWeights(architecture),

@@ -11,8 +11,7 @@ const trainer = createSimclrTrainer({
   totalSteps: 2,
   warmupSteps: 0,
   peakLearningRate: 0.1,
-  weightDecay: 0,
-  momentum: 0.9,
+  optimizer: { name: 'LARS', momentum: 0.9, weightDecay: 0 },
   seedRandom: createRandom(1),
   microBatchSize,
 });

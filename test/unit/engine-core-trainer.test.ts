@@ -15,9 +15,10 @@ const OPTIONS = {
   totalSteps: 20,
   warmupSteps: 2,
   peakLearningRate: 1,
-  weightDecay: 1e-6,
-  momentum: 0.9,
+  optimizer: { name: 'LARS', momentum: 0.9, weightDecay: 1e-6 },
 } as const;
+
+const ADAMW = { name: 'ADAMW', beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 1e-4 } as const;
 
 /** Drawn once: eleven million numbers take their time. */
 const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(12));
@@ -157,9 +158,15 @@ describe('SimCLR trainer', () => {
       { temperature: Number.NaN },
       { projectionDim: 0 },
       { projectionDim: 1.5 },
-      { momentum: 1 },
-      { momentum: -0.1 },
-      { weightDecay: -1 },
+      { optimizer: { name: 'LARS', momentum: 1, weightDecay: 0 } },
+      { optimizer: { name: 'LARS', momentum: 0.9, weightDecay: -1 } },
+      { optimizer: { name: 'SGD', momentum: -0.1, nesterov: false, weightDecay: 0 } },
+      { optimizer: { name: 'SGD', momentum: 0, nesterov: true, weightDecay: 0 } },
+      { optimizer: { name: 'SGD', momentum: 0.9, nesterov: false, weightDecay: Number.NaN } },
+      { optimizer: { ...ADAMW, name: 'ADAM', beta1: 1 } },
+      { optimizer: { ...ADAMW, beta2: Number.NaN } },
+      { optimizer: { ...ADAMW, epsilon: 0 } },
+      { optimizer: { ...ADAMW, weightDecay: Number.POSITIVE_INFINITY } },
       { totalSteps: 0 },
       { warmupSteps: 21 },
       { peakLearningRate: 0 },

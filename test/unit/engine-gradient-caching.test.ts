@@ -13,7 +13,7 @@ import { ProjectionHead, randomProjectionHead } from '../../workers/engine/model
 import { encoderFromWeights } from '../../workers/engine/models/resnet.ts';
 import { randomEncoderWeights } from '../../workers/engine/models/weights.ts';
 import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
-import { Lars } from '../../workers/engine/optim/lars.ts';
+import { createOptimizer } from '../../workers/engine/optim/index.ts';
 import { ENGINE_PROCESS_ENV } from '../../workers/engine/process-env.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank2, asRank4, liveTensorCount, readFloat, readFloats, tf } from '../../workers/engine/tensorflow.ts';
@@ -30,8 +30,7 @@ const OPTIONS = {
   totalSteps: 20,
   warmupSteps: 0,
   peakLearningRate: 1,
-  weightDecay: 1e-4,
-  momentum: 0.9,
+  optimizer: { name: 'LARS', momentum: 0.9, weightDecay: 1e-4 },
 } as const;
 const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(12));
 const HEAD = randomProjectionHead(512, OPTIONS.projectionDim, createRandom(11).fork('projection head'));
@@ -82,12 +81,12 @@ function slowStep(batch: Tensor4D, partSize: number): { loss: number; state: Map
     const [first, ...others] = encoders;
     assert.ok(first !== undefined);
     const gradients = encoders.map((encoder) => encoder.parameters.map(takeGradient));
-    const optimizer = new Lars([...first.parameters, ...head.parameters], OPTIONS);
+    const optimizer = createOptimizer([...first.parameters, ...head.parameters], OPTIONS.optimizer);
     first.parameters.forEach((parameter, index) =>
       setGradient(parameter, tf.addN(gradients.flatMap((list) => list[index] ?? []))),
     );
     const update = optimizer.prepare();
-    update.apply(OPTIONS.peakLearningRate, readFloats(update.squaredHalves));
+    update.apply({ stepIndex: 0, learningRate: OPTIONS.peakLearningRate }, readFloats(update.halfSquaredNorms));
     update.dispose();
     const state = new Map(
       [...first.weights(), ...head.weights(), ...optimizer.state()].map((tensor) => [tensor.name, tensor]),

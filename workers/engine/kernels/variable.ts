@@ -48,13 +48,57 @@ export class Variable {
     minusFactor.dispose();
   }
 
+  /** In place: this = factor * this. Nobody else may hold a value that was read, or it is copied once more. */
+  scale(factor: number): void {
+    const value = this.read();
+    const factorOnDevice = tf.scalar(factor);
+    const scaled = runOp('Mul', [T_FLOAT], [value, factorOnDevice]);
+    this.assign(scaled);
+    tf.dispose([value, factorOnDevice, scaled]);
+  }
+
   /**
-   * In place: velocity = momentum * velocity - rate * gradient; this = this + velocity. `rate` and `momentum` are
-   * scalars.
+   * In place, with the rate in the velocity: velocity = momentum * velocity - rate * gradient; this = this + velocity.
+   * `rate` and `momentum` are scalars.
    */
-  applyMomentum(velocity: Variable, rate: Tensor, gradient: Tensor, momentum: Tensor): void {
+  applyScaledMomentum(velocity: Variable, rate: Tensor, gradient: Tensor, momentum: Tensor): void {
     const attrs = [T_FLOAT, boolAttr('use_locking', false), boolAttr('use_nesterov', false)];
     runOps('ResourceApplyKerasMomentum', attrs, [this.#handle, velocity.#handle, rate, gradient, momentum], 0);
+  }
+
+  /**
+   * In place: velocity = momentum * velocity + gradient; this = this - rate * velocity, or with Nesterov's momentum
+   * this = this - rate * (gradient + momentum * velocity). `rate` and `momentum` are scalars.
+   */
+  applyMomentum(velocity: Variable, rate: Tensor, gradient: Tensor, momentum: Tensor, nesterov: boolean): void {
+    const attrs = [T_FLOAT, boolAttr('use_locking', false), boolAttr('use_nesterov', nesterov)];
+    runOps('ResourceApplyMomentum', attrs, [this.#handle, velocity.#handle, rate, gradient, momentum], 0);
+  }
+
+  /**
+   * In place: first = beta1 * first + (1 - beta1) * gradient; second = beta2 * second + (1 - beta2) * gradient^2;
+   * this = this - rate * first / (sqrt(second) + epsilon). `rate`, the betas and `epsilon` are scalars; correcting the
+   * moments' bias is the caller's, through `rate` and `epsilon`.
+   */
+  applyAdam(
+    first: Variable,
+    second: Variable,
+    rate: Tensor,
+    [beta1, beta2]: readonly [Tensor, Tensor],
+    epsilon: Tensor,
+    gradient: Tensor,
+  ): void {
+    const attrs = [T_FLOAT, boolAttr('use_locking', false), boolAttr('use_nesterov', false)];
+    // TensorFlow would correct the bias by powers of the betas in float32, where 1 - beta2 has lost five digits: with
+    // powers of 0 it corrects nothing.
+    const noPower = tf.scalar(0);
+    runOps(
+      'ResourceApplyAdam',
+      attrs,
+      [this.#handle, first.#handle, second.#handle, noPower, noPower, rate, beta1, beta2, epsilon, gradient],
+      0,
+    );
+    noPower.dispose();
   }
 
   dispose(): void {

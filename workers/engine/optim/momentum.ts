@@ -62,7 +62,7 @@ export class Momentum {
         : gradient;
       // Freed first, so that nothing but the variable holds the numbers and the update needs no copy.
       parameter.value.dispose();
-      weight.applyMomentum(velocity, rate, applied, momentum);
+      weight.applyScaledMomentum(velocity, rate, applied, momentum);
       parameter.value = weight.read();
       if (isDecayed) applied.dispose();
     });

@@ -20,8 +20,8 @@ import type { Encoder } from '../models/resnet.ts';
 import { checkTensors, encoderExpectations, trainedExpectations } from '../models/weights.ts';
 import type { TensorExpectation } from '../models/weights.ts';
 import type { NamedTensor } from '../named-tensor.ts';
-import { Lars, larsExpectations, NonFiniteGradientError } from '../optim/lars.ts';
-import type { LarsStep } from '../optim/lars.ts';
+import { createOptimizer, NonFiniteGradientError, optimizerExpectations } from '../optim/index.ts';
+import type { Optimizer, OptimizerConfig, OptimizerStep } from '../optim/index.ts';
 import { checkSchedule, learningRateAt } from '../optim/schedule.ts';
 import type { Schedule } from '../optim/schedule.ts';
 import type { Random } from '../rng.ts';
@@ -39,10 +39,8 @@ export interface SimclrTrainerOptions extends Schedule {
   readonly projectionDim: number;
   /** Of NT-Xent [0.5]. */
   readonly temperature: number;
-  /** Of LARS [1e-6]. */
-  readonly weightDecay: number;
-  /** Of LARS [0.9]. */
-  readonly momentum: number;
+  /** [LARS, momentum 0.9, weight decay 1e-6] */
+  readonly optimizer: OptimizerConfig;
   /** Draws new weights; nothing is drawn after the trainer is made. */
   readonly seedRandom: Random;
   /**
@@ -109,7 +107,7 @@ export interface SimclrTrainer {
   /** Steps taken so far. */
   readonly stepIndex: number;
   /**
-   * One step of both views through encoder and head, loss, gradients and LARS.
+   * One step of both views through encoder and head, loss, gradients and optimizer.
    *
    * @param views [2N, H, W, 3] float32, normalised; rows 0..N-1 the first views, rows N..2N-1 the second ones of the
    * same images. The caller disposes them. Or a maker of such views, whose views the trainer disposes.
@@ -120,8 +118,8 @@ export interface SimclrTrainer {
   /** The encoder alone, under torchvision's names and layouts. */
   encoderWeights(): NamedTensor[];
   /**
-   * All that `restoreState` needs to go on as if never interrupted: encoder, head (`fc.1`, `fc.3`), velocities
-   * (`optimizer.*`), step (`step`).
+   * All that `restoreState` needs to go on as if never interrupted: encoder, head (`fc.1`, `fc.3`), what
+   * the optimizer remembers (`optimizer.*`), step (`step`).
    */
   saveState(): NamedTensor[];
   /**
@@ -143,7 +141,7 @@ export function createSimclrTrainer(options: SimclrTrainerOptions): SimclrTraine
 }
 
 function checkOptions(options: SimclrTrainerOptions): void {
-  const { projectionDim, temperature, momentum, weightDecay, microBatchSize = 1, computeDtype = 'float32' } = options;
+  const { projectionDim, temperature, microBatchSize = 1, computeDtype = 'float32' } = options;
   checkSchedule(options);
   if (!canComputeIn(computeDtype)) throw new UnsupportedPrecisionError(computeDtype);
   if (!Number.isSafeInteger(projectionDim) || projectionDim < 1)
@@ -152,9 +150,8 @@ function checkOptions(options: SimclrTrainerOptions): void {
     throw new RangeError(`microBatchSize must be a whole number of at least 1, not ${microBatchSize}.`);
   if (!(temperature > 0 && Number.isFinite(temperature)))
     throw new RangeError(`temperature must be positive, not ${temperature}.`);
-  if (!(momentum >= 0 && momentum < 1)) throw new RangeError(`momentum must be in [0, 1), not ${momentum}.`);
-  if (!(weightDecay >= 0 && Number.isFinite(weightDecay)))
-    throw new RangeError(`weightDecay must be 0 or more, not ${weightDecay}.`);
+  // Made for nothing but its own check, before anything large is.
+  createOptimizer([], options.optimizer).dispose();
 }
 
 const STEP_EXPECTATION: TensorExpectation = { name: 'step', dtype: 'I64', shape: [], required: true };
@@ -163,7 +160,7 @@ class Trainer implements SimclrTrainer {
   readonly #options: SimclrTrainerOptions;
   #encoder: Encoder;
   #head: ProjectionHead;
-  #optimizer: Lars;
+  #optimizer: Optimizer;
   #stepIndex = 0;
 
   constructor(options: SimclrTrainerOptions) {
@@ -182,8 +179,8 @@ class Trainer implements SimclrTrainer {
     this.#optimizer = this.#newOptimizer();
   }
 
-  #newOptimizer(): Lars {
-    return new Lars([...this.#encoder.parameters, ...this.#head.parameters], this.#options);
+  #newOptimizer(): Optimizer {
+    return createOptimizer([...this.#encoder.parameters, ...this.#head.parameters], this.#options.optimizer);
   }
 
   get stepIndex(): number {
@@ -239,8 +236,8 @@ class Trainer implements SimclrTrainer {
   }
 
   /**
-   * LARS, with the one read of a step: all that the host has to know comes together, when the device has done
-   * everything but the update.
+   * The optimizer's update, with the one read of a step: all that the host has to know comes together, when the device
+   * has done everything but the update.
    */
   async #update(
     learningRate: number,
@@ -248,19 +245,19 @@ class Trainer implements SimclrTrainer {
   ): Promise<StepMetrics> {
     const step = this.#optimizer.prepare();
     try {
-      const [loss = Number.NaN, positiveSimilarity = Number.NaN, embeddingStd = Number.NaN, ...halves] =
-        await readTogether(told, step.squaredHalves);
+      const [loss = Number.NaN, positiveSimilarity = Number.NaN, embeddingStd = Number.NaN, ...norms] =
+        await readTogether(told, step.halfSquaredNorms);
       if (!Number.isFinite(loss)) throw new NonFiniteLossError(this.#stepIndex, loss);
-      this.#applyStep(step, learningRate, Float32Array.from(halves), loss);
+      this.#applyStep(step, learningRate, Float32Array.from(norms), loss);
       return { loss, learningRate, positiveSimilarity, embeddingStd };
     } finally {
       step.dispose();
     }
   }
 
-  #applyStep(step: LarsStep, learningRate: number, squaredHalves: Float32Array, loss: number): void {
+  #applyStep(step: OptimizerStep, learningRate: number, halfSquaredNorms: Float32Array, loss: number): void {
     try {
-      step.apply(learningRate, squaredHalves);
+      step.apply({ stepIndex: this.#stepIndex, learningRate }, halfSquaredNorms);
     } catch (error) {
       throw error instanceof NonFiniteGradientError ? new NonFiniteLossError(this.#stepIndex, loss, error) : error;
     }
@@ -281,12 +278,12 @@ class Trainer implements SimclrTrainer {
   }
 
   restoreState(tensors: readonly NamedTensor[]): void {
-    const { architecture, projectionDim, computeDtype } = this.#options;
+    const { architecture, projectionDim, computeDtype, optimizer } = this.#options;
     const headExpectations = projectionHeadExpectations(embeddingDimOf(architecture), projectionDim);
     const expectations = [
       ...encoderExpectations(architecture),
       ...headExpectations,
-      ...larsExpectations([...trainedExpectations(architecture), ...headExpectations]),
+      ...optimizerExpectations(optimizer, [...trainedExpectations(architecture), ...headExpectations]),
       STEP_EXPECTATION,
     ];
     const found = checkTensors(`a ${architecture} trainer`, tensors, expectations);
