@@ -1,6 +1,7 @@
 /** The server process: env -> app -> listen -> drain. */
+import { catchTheUncaught } from './platform/last-resort.ts';
 import { onStopSignal } from './platform/stop-signal.ts';
-import { startApp } from './app.ts';
+import { startApp, type App } from './app.ts';
 import { readEnvironment } from './env.ts';
 import { createLogger } from './logger.ts';
 import { ENGINE_INSTALL_COMMAND, isEngineInstalled } from './platform/engine-library.ts';
@@ -8,7 +9,13 @@ import { ENGINE_INSTALL_COMMAND, isEngineInstalled } from './platform/engine-lib
 /** Serves until a signal asks it to stop; resolves when everything that it started is gone. */
 export async function serve(): Promise<void> {
   const env = readEnvironment();
-  const app = await startApp(env, createLogger(env.logLevel, 'server'));
+  const logger = createLogger(env.logLevel, 'server');
+  let stop: App['stop'] = async () => undefined;
+  catchTheUncaught(logger, () => stop());
+  // Whoever reads what is printed below, and then no more, does not end the server.
+  process.stdout.removeAllListeners('error').on('error', () => undefined);
+  const app = await startApp(env, logger);
+  ({ stop } = app);
   const signal = onStopSignal(() => app.stop());
   process.stdout.write(
     `Paraffin is at ${app.url}/graphql\nData: ${env.dataDir}\nThe key for writing is in ${app.adminKeyFile}\n`,

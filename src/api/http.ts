@@ -147,7 +147,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   app.disable('x-powered-by');
   app.disable('etag');
   app.set('query parser', 'simple');
-  app.use(identify, metrics.measure, harden);
+  app.use(hearErrors(logger), identify, metrics.measure, harden);
   app.use((_request, response, next) => {
     // A connection that was busy when the draining began is closed as soon as it has nothing left to answer.
     response.once('close', () => draining !== undefined && setImmediate(() => server.closeIdleConnections()));
@@ -211,6 +211,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
         server.once('error', reject);
         server.listen(port, host, () => {
           server.off('error', reject);
+          // Of a connection that could not be taken, for want of descriptors say; the next one may be.
+          server.on('error', (error) => logger.error({ err: error }, 'a connection could not be accepted'));
           const address = server.address();
           resolve({ port: typeof address === 'object' && address !== null ? address.port : port });
         });
@@ -311,6 +313,16 @@ function sourcesOf({ services, openArtifact, logger }: HttpServerOptions): Downl
         });
       return { ...(await artifactOrThrow(viewer, thumbnail.sha256)), isImmutable: false };
     },
+  };
+}
+
+/** An error of a request or an answer whose handler is done reaches nobody else, and would end the process. */
+function hearErrors(logger: Logger): RequestHandler {
+  return (request, response, next) => {
+    const note = (error: Error): void => logger.debug({ err: error }, 'a request or its answer broke off');
+    request.on('error', note);
+    response.on('error', note);
+    next();
   };
 }
 

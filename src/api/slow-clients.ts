@@ -37,6 +37,9 @@ export function boundConnections(server: Server, perAddress = MAX_CONNECTIONS_PE
   const open = new Map<string, number>();
   server.maxConnections = MAX_CONNECTIONS;
   server.on('connection', (socket) => {
+    // Once a connection has been upgraded, or refused that, nobody else listens: a peer that resets it would end the
+    // process.
+    socket.on('error', () => socket.destroy());
     const address = socket.remoteAddress ?? '';
     const count = (open.get(address) ?? 0) + 1;
     if (count > perAddress) {

@@ -183,9 +183,24 @@ export function serveSubscriptions({
   );
 
   const upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
-    if (new URL(request.url ?? '/', 'http://localhost').pathname !== path) return refuse(socket, '404 Not Found');
-    if (!isSameOrigin(request)) return refuse(socket, '403 Forbidden');
-    sockets.handleUpgrade(request, socket, head, (webSocket) => sockets.emit('connection', webSocket, request));
+    // Express sees nothing of an upgrade: what is thrown here would end the process.
+    try {
+      const target = URL.parse(request.url ?? '/', 'http://localhost');
+      if (target === null) return refuse(socket, '400 Bad Request');
+      if (target.pathname !== path) return refuse(socket, '404 Not Found');
+      if (!isSameOrigin(request)) return refuse(socket, '403 Forbidden');
+      sockets.handleUpgrade(request, socket, head, (webSocket) => {
+        sockets.emit('connection', webSocket, request);
+        // graphql-ws writes to the console whatever a client does wrong, and hears the first such error alone. The
+        // socket has been closed by then.
+        webSocket
+          .removeAllListeners('error')
+          .on('error', (error) => logger.debug({ err: error }, 'a socket broke off'));
+      });
+    } catch (error) {
+      logger.error({ err: error }, 'an upgrade met an unexpected failure');
+      socket.destroy();
+    }
   };
   server.on('upgrade', upgrade);
 
@@ -208,12 +223,12 @@ export function serveSubscriptions({
  */
 function isSameOrigin(request: IncomingMessage): boolean {
   const { origin, host } = request.headers;
-  if (origin === undefined) return true;
-  return URL.canParse(origin) && new URL(origin).host === host;
+  return origin === undefined || URL.parse(origin)?.host === host;
 }
 
+/** Destroyed once that is sent: a peer that never closes its side would hold the connection for good. */
 function refuse(socket: Duplex, status: string): void {
-  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`);
+  socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
 }
 
 type RequestFault = 'BAD_USER_INPUT' | 'GRAPHQL_VALIDATION_FAILED';

@@ -1,0 +1,120 @@
+/** A real server as a stranger on loopback meets it: a process of its own, with its own PostgreSQL and no worker. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { createInterface } from 'node:readline';
+import { childEnvironment } from '../src/env.ts';
+import { isAlive } from '../test/support/processes.ts';
+
+const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
+const END_MS = 40_000;
+const ANSWER_MS = 15_000;
+
+export interface AttackedServer {
+  /** `http://127.0.0.1:port` */
+  readonly url: string;
+  readonly port: number;
+  readonly dataDir: string;
+  readonly pid: number;
+  readonly adminKey: string;
+  /** A GraphQL request with the ADMIN key, or as `authorization` says; null sends none. Gives the parsed answer. */
+  ask(query: string, variables?: Readonly<Record<string, unknown>>, authorization?: string | null): Promise<unknown>;
+  /** Undefined where it lives and answers; otherwise a sentence that says what is wrong. */
+  fault(): Promise<string | undefined>;
+  /** Log lines of level error and above since the last call, each shortened. */
+  errors(): readonly string[];
+  /** In good order, its PostgreSQL with it; the hard way where it does not end. */
+  stop(): Promise<void>;
+}
+
+/** @param dataDir made if missing. */
+export async function startAttackedServer(
+  dataDir: string,
+  env: Readonly<Record<string, string>> = {},
+): Promise<AttackedServer> {
+  const child = spawn(process.execPath, [PARAFFIN, 'serve'], {
+    env: childEnvironment({
+      PARAFFIN_DATABASE_URL: '',
+      PARAFFIN_DATA_DIR: dataDir,
+      PARAFFIN_PORT: '0',
+      PARAFFIN_WORKER: 'false',
+      PARAFFIN_LOG_LEVEL: 'error',
+      // Attacks that are about this limit set it themselves; the others would be turned away by it.
+      PARAFFIN_RATE_LIMIT_PER_MINUTE: '100000000',
+      ...env,
+    }),
+    stdio: ['ignore', 'pipe', 'pipe'],
+  });
+  const gone = once(child, 'exit');
+  const { pid } = child;
+  if (pid === undefined) throw new Error('The server could not be started.');
+  let lines: string[] = [];
+  createInterface({ input: child.stderr }).on('line', (line) => {
+    if (!/^\s*$|Stopping/.test(line)) lines.push(line.slice(0, 600));
+  });
+  const stop = async (): Promise<void> => {
+    if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');
+    const killer = setTimeout(() => child.kill('SIGKILL'), END_MS);
+    await gone;
+    clearTimeout(killer);
+    await stopPostgresLeftIn(dataDir);
+  };
+  const url = await addressIn(child.stdout);
+  if (url === undefined) {
+    await stop();
+    throw new Error(`The server ended without an address: ${lines.join('\n')}`);
+  }
+  const adminKey = (await readFile(path.join(dataDir, 'admin-key'), 'utf8')).trim();
+  return {
+    url,
+    port: Number(new URL(url).port),
+    dataDir,
+    pid,
+    adminKey,
+    ask: async (query, variables = {}, authorization = `Bearer ${adminKey}`) => {
+      const response = await fetch(`${url}/graphql`, {
+        method: 'POST',
+        headers: { 'content-type': 'application/json', ...(authorization === null ? {} : { authorization }) },
+        body: JSON.stringify({ query, variables }),
+        signal: AbortSignal.timeout(ANSWER_MS),
+      });
+      return response.json();
+    },
+    fault: async () => {
+      if (child.exitCode !== null || child.signalCode !== null)
+        return `the server ended (${child.exitCode ?? child.signalCode}): ${lines.slice(-3).join(' ')}`;
+      const status = await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(ANSWER_MS) }).then(
+        (response) => response.status,
+        (error: unknown) => String(error),
+      );
+      return status === 200 ? undefined : `/healthz answered ${status}`;
+    },
+    errors: () => {
+      const seen = lines;
+      lines = [];
+      return seen;
+    },
+    stop,
+  };
+}
+
+async function addressIn(output: NodeJS.ReadableStream): Promise<string | undefined> {
+  for await (const line of createInterface({ input: output })) {
+    const url = /(http:\/\/\S+)\/graphql/.exec(line)?.[1];
+    if (url === undefined) continue;
+    output.resume();
+    return url;
+  }
+  return undefined;
+}
+
+/** A server that was killed could not take its PostgreSQL with it. */
+async function stopPostgresLeftIn(dataDir: string): Promise<void> {
+  const file = path.join(dataDir, 'postgres', 'cluster', 'postmaster.pid');
+  const pid = Number((await readFile(file, 'utf8').catch(() => '')).split('\n', 1).join(''));
+  if (!(pid > 1 && (await isAlive(pid)))) return;
+  process.kill(pid, 'SIGINT');
+  const endMs = performance.now() + END_MS;
+  while ((await isAlive(pid)) && performance.now() < endMs) await new Promise((resolve) => setTimeout(resolve, 50));
+}

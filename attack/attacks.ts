@@ -1,0 +1,5 @@
+/** Every kind of attack, in the order in which they are tried. */
+import type { Attack } from './attack.ts';
+import { rawSockets } from './raw-sockets.ts';
+
+export const ATTACKS: readonly Attack[] = [rawSockets];

@@ -1,0 +1,123 @@
+/** Attacks one after the other, each within its share of the time; everything that they started is stopped. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { createDice } from '../test/support/mutations.ts';
+import type { Attack, AttackOutcome, Scene } from './attack.ts';
+import { startAttackedServer, type AttackedServer } from './attacked-server.ts';
+
+/** Of all attacks together. Half of it again is left for what they started to end. */
+const FULL_MS = 600_000;
+const QUICK_MS_EACH = 5_000;
+
+export interface Campaign {
+  readonly seed: number;
+  readonly quick: boolean;
+  readonly attacks: readonly Attack[];
+  /** Ends it early, and leaves nothing. */
+  readonly signal: AbortSignal;
+  readonly onProgress: (text: string) => void;
+}
+
+export interface AttackReport extends AttackOutcome {
+  readonly name: string;
+  readonly about: string;
+  readonly durationMs: number;
+}
+
+export interface CampaignReport {
+  readonly startedAt: Date;
+  readonly seed: number;
+  readonly quick: boolean;
+  readonly durationMs: number;
+  readonly attacks: readonly AttackReport[];
+}
+
+/** @throws Error of an attack that could not be carried out, and the signal's reason. */
+export async function runCampaign(campaign: Campaign): Promise<CampaignReport> {
+  const { seed, quick, attacks, signal, onProgress } = campaign;
+  const startedAt = new Date();
+  const startedMs = performance.now();
+  const home = await mkdtemp(path.join(os.tmpdir(), 'paraffin-attack-'));
+  const shared = sharedServer(path.join(home, 'shared'));
+  const reports: AttackReport[] = [];
+  try {
+    for (const [index, attack] of attacks.entries()) {
+      signal.throwIfAborted();
+      onProgress(`${attack.name}: ${attack.about}`);
+      const beginMs = performance.now();
+      const shareMs = quick ? QUICK_MS_EACH : (FULL_MS - (performance.now() - startedMs)) / (attacks.length - index);
+      const outcome = await carryOut(attack, { seed, quick, signal, shareMs, shared, home });
+      const durationMs = performance.now() - beginMs;
+      reports.push({ name: attack.name, about: attack.about, durationMs, ...outcome });
+      onProgress(
+        `${attack.name}: ${outcome.tryCount} tries, ${outcome.findings.length} findings, ${Math.round(durationMs / 1000)} s`,
+      );
+      for (const finding of outcome.findings) onProgress(`  ${finding}`);
+    }
+  } finally {
+    await shared.stop();
+    await rm(home, { recursive: true, force: true });
+  }
+  return { startedAt, seed, quick, durationMs: performance.now() - startedMs, attacks: reports };
+}
+
+interface Means {
+  readonly seed: number;
+  readonly quick: boolean;
+  readonly signal: AbortSignal;
+  readonly shareMs: number;
+  readonly shared: SharedServer;
+  readonly home: string;
+}
+
+async function carryOut(attack: Attack, { seed, quick, signal, shareMs, shared, home }: Means): Promise<AttackOutcome> {
+  // Its start is nobody's share.
+  await shared.get();
+  const endMs = performance.now() + shareMs;
+  const own: AttackedServer[] = [];
+  const folder = (): Promise<string> => mkdtemp(path.join(home, `${attack.name}-`));
+  const scene: Scene = {
+    quick,
+    dice: createDice(seed),
+    isTimeLeft: () => performance.now() < endMs && !signal.aborted,
+    signal,
+    server: shared.get,
+    startServer: async ({ dataDir, env } = {}) => {
+      const server = await startAttackedServer(dataDir ?? (await folder()), env);
+      own.push(server);
+      return server;
+    },
+    folder,
+  };
+  try {
+    const outcome = await attack.run(scene);
+    const fault = await shared.fault();
+    return fault === undefined ? outcome : { ...outcome, findings: [...outcome.findings, `Afterwards ${fault}.`] };
+  } finally {
+    for (const server of own) await server.stop();
+  }
+}
+
+interface SharedServer {
+  get(): Promise<AttackedServer>;
+  /** What is wrong with it, where it was started. */
+  fault(): Promise<string | undefined>;
+  stop(): Promise<void>;
+}
+
+function sharedServer(dataDir: string): SharedServer {
+  let current: AttackedServer | undefined;
+  return {
+    get: async () => {
+      if (current !== undefined && (await current.fault()) !== undefined) {
+        await current.stop();
+        current = undefined;
+      }
+      current ??= await startAttackedServer(dataDir);
+      return current;
+    },
+    fault: async () => current?.fault(),
+    stop: async () => current?.stop(),
+  };
+}

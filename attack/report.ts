@@ -1,0 +1,43 @@
+/** What a campaign found, for people and for docs/security.md. */
+import { readFile, writeFile } from 'node:fs/promises';
+import type { CampaignReport } from './campaign.ts';
+
+const BEGIN = '<!-- attack: the table below is written by `npm run attack -- --write` -->';
+const END = '<!-- attack: end -->';
+
+export function asText({ attacks, seed, durationMs }: CampaignReport): string {
+  const width = Math.max(...attacks.map(({ name }) => name.length));
+  return [
+    ...attacks.flatMap(({ name, about, tryCount, findings, remarks = [] }) => [
+      `${findings.length === 0 ? 'held  ' : 'BROKEN'}  ${name.padEnd(width)}  ${tryCount} tries: ${about}`,
+      ...findings.map((finding) => `          ${finding}`),
+      ...remarks.map((remark) => `          not tried: ${remark}`),
+    ]),
+    `Seed ${seed}, ${Math.round(durationMs / 1000)} s.`,
+    '',
+  ].join('\n');
+}
+
+/** Puts the table between its two marks. @throws Error where the page has not both of them. */
+export async function writeTable(page: string, report: CampaignReport): Promise<void> {
+  const text = await readFile(page, 'utf8');
+  const from = text.indexOf(BEGIN);
+  const to = text.indexOf(END);
+  if (from < 0 || to < from) throw new Error(`${page} has no place for the table.`);
+  await writeFile(page, `${text.slice(0, from)}${BEGIN}\n\n${asMarkdown(report)}\n${text.slice(to)}`);
+}
+
+function asMarkdown({ attacks, seed, startedAt, durationMs }: CampaignReport): string {
+  const rows = attacks.map(({ name, about, tryCount, findings, remarks = [] }) => {
+    const left = remarks.length === 0 ? '' : ` (not tried: ${remarks.join('; ')})`;
+    return `| \`${name}\` | ${about}${left} | ${tryCount} | ${findings.length === 0 ? 'none' : findings.length} |`;
+  });
+  return [
+    '| attack | what is tried | tries | findings |',
+    '| --- | --- | ---: | ---: |',
+    ...rows,
+    '',
+    `Made by \`npm run attack -- --seed ${seed} --write\` on ${startedAt.toISOString().slice(0, 10)} in ${Math.round(durationMs / 1000)} s.`,
+    '',
+  ].join('\n');
+}
