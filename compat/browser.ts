@@ -4,26 +4,24 @@
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { existsSync } from 'node:fs';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
 import { buffer as bodyOf } from 'node:stream/consumers';
 import { createServer } from 'node:http';
 import type { IncomingMessage, ServerResponse } from 'node:http';
 import os from 'node:os';
 import path from 'node:path';
+import { unpackChromium } from '../test/support/browser.ts';
 import { COMPAT_CONTRACT, IMAGE_COUNT, SMALL_SIZE_PX } from './images.ts';
 
-const CHROMIUM_PATHS = ['/usr/bin/chromium', '/usr/bin/chromium-browser', '/usr/bin/google-chrome'] as const;
-/** For a machine that does other things, too. */
+/** Long enough for a machine that is busy with other work. */
 const TIMEOUT_MS = 400_000;
 
 /**
- * Writes `<encoder>/chromium-<backend>-64.f32` for the backends cpu and webgl. @throws Error when there is no Chromium
- * or the page reports a fault.
+ * Writes `<encoder>/chromium-<backend>-64.f32` for the backends cpu and webgl. @throws Error when the page
+ * reports a fault.
  */
 export async function embedInBrowser(workDir: string, encoders: readonly string[]): Promise<string> {
-  const chromium = CHROMIUM_PATHS.find((candidate) => existsSync(candidate));
-  if (chromium === undefined) throw new Error('Chromium is not installed (Debian: apt-get install chromium).');
+  const { executablePath, env } = await unpackChromium();
   const done = Promise.withResolvers<string>();
   const server = createServer((request, response) => {
     answer(workDir, encoders, request, response, done.resolve).catch((error: unknown) => {
@@ -37,7 +35,7 @@ export async function embedInBrowser(workDir: string, encoders: readonly string[
   if (address === null || typeof address === 'string') throw new Error('The page could not be served.');
   const profileDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-chromium-'));
   const flags = [
-    '--headless=new',
+    '--headless',
     '--no-sandbox',
     '--disable-dev-shm-usage',
     '--no-first-run',
@@ -45,7 +43,10 @@ export async function embedInBrowser(workDir: string, encoders: readonly string[
     '--enable-unsafe-swiftshader',
     `--user-data-dir=${profileDir}`,
   ];
-  const browser = spawn(chromium, [...flags, `http://127.0.0.1:${address.port}/`], { stdio: 'ignore' });
+  const browser = spawn(executablePath, [...flags, `http://127.0.0.1:${address.port}/`], {
+    env: { ...process.env, ...env },
+    stdio: 'ignore',
+  });
   browser.once('error', done.reject);
   const timer = setTimeout(
     () => done.reject(new Error(`Chromium did not answer within ${TIMEOUT_MS / 1000} s.`)),

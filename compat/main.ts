@@ -6,7 +6,7 @@
  *   npm run compat -- [--all] [--browser] [--write] [--cache-dir DIR]
  *
  * --all      ResNet-101 too
- * --browser  TF.js in headless Chromium too (Debian's package chromium)
+ * --browser  TF.js in headless Chromium too
  * --write    writes the table to docs/compatibility.md
  */
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';

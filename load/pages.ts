@@ -1,5 +1,5 @@
 /**
- * When a person sees what a list is for, its first row, in Debian's Chromium over loopback, in a registry of 100,000
+ * When a person sees what a list is for, its first row, in headless Chromium over loopback, in a registry of 100,000
  * runs.
  */
 import { execFile } from 'node:child_process';

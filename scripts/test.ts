@@ -1,16 +1,20 @@
 /**
- * The test command: types, rules, walls, drift of schema.graphql, then every test.
+ * The test command: types, rules, walls, drift of schema.graphql, then every test,
+ * and at last whether each promise of the docs is held by a test that ran.
  *
  *   npm test                         everything
  *   npm test -- test/unit            only these files or folders
  *   npm run lint                     only types, rules and walls
  */
 import { spawn } from 'node:child_process';
-import { globSync } from 'node:fs';
+import { globSync, mkdtempSync, readFileSync, rmSync } from 'node:fs';
+import os from 'node:os';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { z } from 'zod';
 import { installEngine } from '../src/cli/engine.ts';
 import { startTemplateServer } from '../test/support/database.ts';
+import { promisesOfDocs, promisesWithoutTest } from './promises.ts';
 
 const root = path.resolve(import.meta.dirname, '..');
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { only: { type: 'string' } } });
@@ -28,6 +32,8 @@ const CHECKS: readonly (readonly [string, string, readonly string[]])[] = [
     ['src', 'workers', 'web/src', '--config', '.dependency-cruiser.cjs'],
   ],
 ];
+
+const RAN = z.object({ file: z.string(), names: z.array(z.string()) });
 
 async function run(title: string, args: readonly string[], env: NodeJS.ProcessEnv = process.env): Promise<boolean> {
   const startedMs = performance.now();
@@ -49,6 +55,8 @@ async function runTests(): Promise<boolean> {
     console.error(`No test file under ${wanted.join(', ')}.`);
     return false;
   }
+  const reportDir = mkdtempSync(path.join(os.tmpdir(), 'paraffin-tests-'));
+  const report = path.join(reportDir, 'ran.jsonl');
   const template = await startTemplateServer();
   try {
     const env = {
@@ -57,10 +65,27 @@ async function runTests(): Promise<boolean> {
       TF_CPP_MIN_LOG_LEVEL: '2',
       PARAFFIN_LOG_LEVEL: process.env['PARAFFIN_LOG_LEVEL'] ?? 'error',
     };
-    return await run('tests', ['--test', '--test-concurrency=2', '--test-timeout=300000', ...files], env);
+    const args = [
+      ...['--test', '--test-concurrency=2', '--test-timeout=300000'],
+      ...['--test-reporter=spec', '--test-reporter-destination=stdout'],
+      ...['--test-reporter=./scripts/ran-tests-reporter.ts', `--test-reporter-destination=${report}`],
+    ];
+    return (await run('tests', [...args, ...files], env)) && promisesAreHeld(files, report);
   } finally {
     await template.stop();
+    rmSync(reportDir, { recursive: true });
   }
+}
+
+function promisesAreHeld(files: readonly string[], report: string): boolean {
+  const ran = readFileSync(report, 'utf8')
+    .split('\n')
+    .filter(Boolean)
+    .map((line) => RAN.parse(JSON.parse(line)));
+  const unheld = promisesWithoutTest(root, promisesOfDocs(root), files, ran);
+  for (const { page, file, title } of unheld)
+    console.error(`FAIL promises: ${page} names "${title}" in ${file}, which did not run: name a test that does.`);
+  return unheld.length === 0;
 }
 
 let green = true;

@@ -63,7 +63,7 @@ describe('a schema', () => {
     );
     assert.match(faults(SMALL, { ...RULES, types: { ...RULES.types, OPERATOR: ['Gone'] } }), /names the type Gone/);
   });
-  test('where a reader comes to a secret by a way round is not built', () => {
+  test('that lets a READER reach a secret indirectly is not built', () => {
     assert.match(
       faults(`${SMALL} extend type Slide { keeper: Secret }`, RULES),
       /Query\.slides is open to READER and leads to the type Secret, which needs ADMIN/,
