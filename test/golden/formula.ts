@@ -4,6 +4,7 @@
  */
 import { encoderTensorSpecs } from '../../workers/engine/models/architecture.ts';
 import type { EncoderArchitecture } from '../../workers/engine/models/architecture.ts';
+import { projectionHeadExpectations } from '../../workers/engine/models/projection-head.ts';
 import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
 import { asRank4, tf } from '../../workers/engine/tensorflow.ts';
 import type { Tensor4D } from '../../workers/engine/tensorflow.ts';
@@ -54,4 +55,24 @@ export function formulaWeights(architecture: EncoderArchitecture): NamedTensor[]
 export function formulaImages(count: number, height: number, width: number): Tensor4D {
   const values = noise(`images ${height}x${width}`, count * height * width * 3).map((value) => value * 4);
   return asRank4(tf.tensor(values, [count, height, width, 3], 'float32'));
+}
+
+/** As `SimClr` of simclr_oracle.py. */
+export function formulaHead(embeddingDim: number, projectionDim: number): NamedTensor[] {
+  const scale = Math.fround(2 / Math.sqrt(embeddingDim));
+  return projectionHeadExpectations(embeddingDim, projectionDim).map(({ name, shape }): NamedTensor => {
+    const length = shape.reduce((product, side) => product * side, 1);
+    return { name, dtype: 'F32', shape, data: noise(name, length).map((value) => value * scale) };
+  });
+}
+
+/** Two views each of `count` images, [2N, H, W, 3]; partners share three quarters of what they show. */
+export function formulaViews(step: number, count: number, height: number, width: number): Tensor4D {
+  const values = noise(`views ${step}`, 2 * count * height * width * 3).map((value) => value * 4);
+  const half = values.length / 2;
+  for (let index = 0; index < half; index += 1) {
+    values[half + index] =
+      Math.fround((values[half + index] ?? Number.NaN) * 0.25) + Math.fround((values[index] ?? Number.NaN) * 0.75);
+  }
+  return asRank4(tf.tensor(values, [2 * count, height, width, 3], 'float32'));
 }

@@ -7,17 +7,15 @@ import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { z } from 'zod';
 import { fromDevice } from '../../workers/engine/models/parameter.ts';
-import { ProjectionHead, projectionHeadExpectations } from '../../workers/engine/models/projection-head.ts';
+import { ProjectionHead } from '../../workers/engine/models/projection-head.ts';
 import { ENCODER_ARCHITECTURES, encoderFromWeights } from '../../workers/engine/models/resnet.ts';
 import { ntXent } from '../../workers/engine/losses/nt-xent.ts';
 import { embeddingDimOf } from '../../workers/engine/models/architecture.ts';
-import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
 import { learningRateAt } from '../../workers/engine/optim/schedule.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
-import { asRank4, readFloats, tf } from '../../workers/engine/tensorflow.ts';
-import type { Tensor4D } from '../../workers/engine/tensorflow.ts';
+import { readFloats, tf } from '../../workers/engine/tensorflow.ts';
 import { createSimclrTrainer } from '../../workers/engine/train/simclr.ts';
-import { formulaWeights, noise } from './formula.ts';
+import { formulaHead, formulaViews, formulaWeights } from './formula.ts';
 import { assertNear, boundOf, floats, movedBetween, only, RELATIVE_BOUND, sketchedTensors } from './sketch.ts';
 
 const expectedFile = z.object({
@@ -45,26 +43,6 @@ const expectedFile = z.object({
   ),
 });
 const expected = expectedFile.parse(JSON.parse(readFileSync(new URL('simclr-expected.json', import.meta.url), 'utf8')));
-type Case = (typeof expected.cases)[number];
-
-function headWeights(embeddingDim: number): NamedTensor[] {
-  const scale = Math.fround(2 / Math.sqrt(embeddingDim));
-  return projectionHeadExpectations(embeddingDim, expected.projectionDim).map(({ name, shape }): NamedTensor => {
-    const length = shape.reduce((product, side) => product * side, 1);
-    return { name, dtype: 'F32', shape, data: noise(name, length).map((value) => value * scale) };
-  });
-}
-
-/** Two views each of `count` images, [2N, H, W, 3]; partners share three quarters of what they show. */
-function views(step: number, { count, heightPx, widthPx }: Case): Tensor4D {
-  const values = noise(`views ${step}`, 2 * count * heightPx * widthPx * 3).map((value) => value * 4);
-  const half = values.length / 2;
-  for (let index = 0; index < half; index += 1) {
-    values[half + index] =
-      Math.fround((values[half + index] ?? Number.NaN) * 0.25) + Math.fround((values[index] ?? Number.NaN) * 0.75);
-  }
-  return asRank4(tf.tensor(values, [2 * count, heightPx, widthPx, 3], 'float32'));
-}
 
 describe(`SimCLR against ${expected.oracle}, float64`, () => {
   test('the learning rate at every step', () => {
@@ -84,9 +62,9 @@ describe(`SimCLR against ${expected.oracle}, float64`, () => {
         const head = new ProjectionHead(
           encoder.embeddingDim,
           expected.projectionDim,
-          headWeights(encoder.embeddingDim),
+          formulaHead(encoder.embeddingDim, expected.projectionDim),
         );
-        const batch = views(0, given);
+        const batch = formulaViews(0, count, heightPx, widthPx);
         const embeddings = encoder.forward(batch);
         const projections = head.forward(embeddings);
         const { loss, gradient, positiveSimilarity } = ntXent(projections, expected.temperature);
@@ -115,11 +93,13 @@ describe(`SimCLR against ${expected.oracle}, float64`, () => {
           initialWeights: formulaWeights(architecture),
         });
         const state = trainer.saveState();
-        const head = new Map(headWeights(embeddingDimOf(architecture)).map((tensor) => [tensor.name, tensor]));
+        const head = new Map(
+          formulaHead(embeddingDimOf(architecture), expected.projectionDim).map((tensor) => [tensor.name, tensor]),
+        );
         trainer.restoreState(state.map((tensor) => head.get(tensor.name) ?? tensor));
         const begin = floats(trainer.saveState());
         for (const [step, loss] of losses.entries()) {
-          const batch = views(step, given);
+          const batch = formulaViews(step, count, heightPx, widthPx);
           const metrics = await trainer.step(batch);
           assert.ok(
             Math.abs(metrics.loss - loss) <= Math.max(1e-5, 3 * given.float32LossError),
