@@ -8,6 +8,7 @@ import { startAttackedServer, type AttackedServer } from './attacked-server.ts';
 
 /** Of all attacks together. Half of it again is left for what they started to end. */
 const FULL_MS = 600_000;
+const FULL_MS_EACH = 90_000;
 const QUICK_MS_EACH = 5_000;
 
 export interface Campaign {
@@ -46,7 +47,9 @@ export async function runCampaign(campaign: Campaign): Promise<CampaignReport> {
       signal.throwIfAborted();
       onProgress(`${attack.name}: ${attack.about}`);
       const beginMs = performance.now();
-      const shareMs = quick ? QUICK_MS_EACH : (FULL_MS - (performance.now() - startedMs)) / (attacks.length - index);
+      const shareMs = quick
+        ? QUICK_MS_EACH
+        : Math.min(FULL_MS_EACH, (FULL_MS - (performance.now() - startedMs)) / (attacks.length - index));
       const outcome = await carryOut(attack, { seed, quick, signal, shareMs, shared, home });
       const durationMs = performance.now() - beginMs;
       reports.push({ name: attack.name, about: attack.about, durationMs, ...outcome });
@@ -55,6 +58,7 @@ export async function runCampaign(campaign: Campaign): Promise<CampaignReport> {
       );
       for (const finding of outcome.findings) onProgress(`  ${finding}`);
     }
+    signal.throwIfAborted();
   } finally {
     await shared.stop();
     await rm(home, { recursive: true, force: true });

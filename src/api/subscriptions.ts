@@ -12,7 +12,7 @@ import {
   type GraphQLSchema,
 } from 'graphql';
 import { useServer } from 'graphql-ws/use/ws';
-import { WebSocketServer } from 'ws';
+import { WebSocket, WebSocketServer } from 'ws';
 import type { Logger } from '../logger.ts';
 import { DomainError } from '../errors.ts';
 import type { ApiContext } from './context.ts';
@@ -65,7 +65,7 @@ export function serveSubscriptions({
   timeouts,
   logger,
 }: SubscriptionOptions): Subscriptions {
-  const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_BODY_BYTES });
+  const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_BODY_BYTES, WebSocket: ClientSocket });
   const present = (requestId: string, errors: readonly GraphQLError[], code: RequestFault): GraphQLFormattedError[] =>
     errors.map((error) => presentError(classed(error, code), error, { requestId, logger }));
 
@@ -191,8 +191,8 @@ export function serveSubscriptions({
       if (!isSameOrigin(request)) return refuse(socket, '403 Forbidden');
       sockets.handleUpgrade(request, socket, head, (webSocket) => {
         sockets.emit('connection', webSocket, request);
-        // graphql-ws writes to the console whatever a client does wrong, and hears the first such error alone. The
-        // socket has been closed by then.
+        // graphql-ws writes to the console what a client does wrong, and hears the first such error alone. The socket
+        // has been closed by then.
         webSocket
           .removeAllListeners('error')
           .on('error', (error) => logger.debug({ err: error }, 'a socket broke off'));
@@ -215,6 +215,20 @@ export function serveSubscriptions({
       clearTimeout(deadline);
     },
   };
+}
+
+type Message = Parameters<WebSocket['send']>[0];
+type SendOptions = Exclude<Parameters<WebSocket['send']>[1], undefined>;
+type Sent = (error?: Error) => void;
+
+/** A message to a client that has gone is sent, as far as graphql-ws knows: it would write that to the console. */
+class ClientSocket extends WebSocket {
+  override send(message: Message, sent?: Sent): void;
+  override send(message: Message, options: SendOptions, sent?: Sent): void;
+  override send(message: Message, options?: SendOptions | Sent, sent?: Sent): void {
+    const done = typeof options === 'function' ? options : sent;
+    super.send(message, typeof options === 'object' ? options : {}, () => done?.());
+  }
 }
 
 /**
