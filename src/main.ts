@@ -17,6 +17,9 @@ export async function serve(): Promise<void> {
   const app = await startApp(env, logger);
   ({ stop } = app);
   const signal = onStopSignal(() => app.stop());
+  // The supervisor died (scripts/supervise.mjs), and nobody could stop this server by Ctrl-C any more.
+  process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
+  process.channel?.unref();
   process.stdout.write(
     `Paraffin is at ${app.url}/graphql\nData: ${env.dataDir}\nThe key for writing is in ${app.adminKeyFile}\n`,
   );
