@@ -15,13 +15,17 @@ export const pinnedNode = path.join(modules, 'node', 'bin', 'node');
 export const compileCache = path.join(modules, '.cache', 'node-compile');
 
 /** What the generated code is made from: when none of it changed, nothing is generated. */
-function sourceDigest() {
-  return digestOf([
+export function generatedFrom() {
+  return [
     path.join(root, 'prisma', 'schema.prisma'),
     path.join(root, 'package-lock.json'),
     path.join(root, 'src', 'env.ts'),
     ...graphqlSources(path.join(root, 'src')),
-  ]);
+  ];
+}
+
+function sourceDigest() {
+  return digestOf(generatedFrom());
 }
 
 function digestOf(files) {
@@ -36,7 +40,9 @@ function graphqlSources(folder) {
     .flatMap((entry) => {
       const file = path.join(folder, entry.name);
       if (entry.isDirectory()) return entry.name === 'generated' ? [] : graphqlSources(file);
-      return entry.name === 'graphql.ts' || entry.name.endsWith('.records.ts') || folder.endsWith(`${path.sep}api`)
+      return entry.name.endsWith('graphql.ts') ||
+        entry.name.endsWith('.records.ts') ||
+        folder.endsWith(`${path.sep}api`)
         ? [file]
         : [];
     });

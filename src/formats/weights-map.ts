@@ -3,6 +3,7 @@
  * Loading by name with a wrong prefix loads nothing and looks like success: here it is a refusal that lists what is
  * missing, unexpected and misshapen.
  */
+import { nameInFile, networksIn, resnetInWords, torchvisionName, type ResnetNetwork } from './resnet-networks.ts';
 import { detectArchitecture, embeddingDimOf, RESNET_ARCHITECTURES, resnetTensorSpecs } from './torchvision-resnet.ts';
 import type { ResnetArchitecture, ResnetTensorSpec } from './torchvision-resnet.ts';
 
@@ -36,6 +37,13 @@ export interface FoundClassifier<T> {
   readonly tensors: ReadonlyMap<string, T>;
 }
 
+/** A part of the file that is not the encoder: another network, a head, a queue, the buffers of a metric. */
+export interface IgnoredTensors {
+  /** e.g. `module.encoder_k` */
+  readonly path: string;
+  readonly tensorCount: number;
+}
+
 export interface MappedEncoder<T> {
   readonly outcome: 'MAPPED';
   readonly architecture: ResnetArchitecture;
@@ -47,12 +55,14 @@ export interface MappedEncoder<T> {
   readonly absentBatchCounts: readonly string[];
   readonly projectionHead: FoundProjectionHead<T> | undefined;
   readonly classifier: FoundClassifier<T> | undefined;
+  /** Everything else, by part: outside the prefix, and heads and buffers beside the encoder. */
+  readonly ignored: readonly IgnoredTensors[];
 }
 
 /**
- * NO_ENCODER: no name ends in one of a ResNet's. PREFIX_UNKNOWN: the names begin with words that are none of the known
- * ones; state the prefix if it is meant. PREFIX_AMBIGUOUS: several networks, none of them with most of the names.
- * ARCHITECTURE_DIFFERS: a whole encoder, but not the stated one. MISMATCH: see the lists.
+ * NO_ENCODER: no name is one of a residual block. PREFIX_UNKNOWN: the names begin with words that are none of the known
+ * ones; state the prefix if it is meant. PREFIX_AMBIGUOUS: several networks. ARCHITECTURE_DIFFERS: a whole encoder, but
+ * not the stated one. MISMATCH: see the lists.
  */
 export type MappingRefusal = 'NO_ENCODER' | 'PREFIX_UNKNOWN' | 'PREFIX_AMBIGUOUS' | 'ARCHITECTURE_DIFFERS' | 'MISMATCH';
 
@@ -63,6 +73,8 @@ export interface RefusedMapping {
   readonly architecture: ResnetArchitecture | undefined;
   /** What the file holds by its names, when that is one of the known networks. */
   readonly detectedArchitecture: ResnetArchitecture | undefined;
+  /** What the file holds by its names and shapes, in words: `ResNet-152`. */
+  readonly network: string | undefined;
   /** Candidates, the one with the most names first. */
   readonly prefixes: readonly { readonly prefix: string; readonly tensorCount: number }[];
   /** Names as the file would have them, prefix included. */
@@ -74,63 +86,86 @@ export interface RefusedMapping {
 
 export type MappingResult<T> = MappedEncoder<T> | RefusedMapping;
 
-/** Words that wrappers put before an encoder's names: DataParallel, Lightning modules, self-supervision libraries. */
+/**
+ * Words that wrappers put before an encoder's names: DataParallel, torch.compile, Lightning modules, MoCo's query
+ * encoder, VISSL's trunk. Not those of a second, averaged network: who means that one says so.
+ */
 const PREFIX_WORDS: ReadonlySet<string> = new Set([
-  'model',
-  'resnet',
-  'module',
-  'encoder',
+  '_feature_blocks',
+  '_orig_mod',
   'backbone',
+  'base_encoder',
+  'base_model',
+  'classy_state_dict',
+  'encoder',
+  'encoder_q',
+  'feature_extractor',
+  'features',
+  'model',
+  'model_state_dict',
+  'module',
   'net',
   'network',
-  'base_model',
-  'feature_extractor',
+  'resnet',
+  'state_dict',
+  'trunk',
 ]);
 const FLOATING: ReadonlySet<string> = new Set(['F64', 'F32', 'F16', 'BF16']);
+/** A batch count is a whole number; `.half()` and `.float()` of a state dict leave it in another type. */
+const COUNTING: ReadonlySet<string> = new Set([...FLOATING, 'I64', 'I32', 'I16', 'I8', 'U8']);
 const HEAD_NAMES: ReadonlySet<string> = new Set(['fc.1.weight', 'fc.1.bias', 'fc.3.weight', 'fc.3.bias']);
 const CLASSIFIER_NAMES: ReadonlySet<string> = new Set(['fc.weight', 'fc.bias']);
-const ENCODER_NAMES: ReadonlySet<string> = new Set(
-  RESNET_ARCHITECTURES.flatMap((architecture) => resnetTensorSpecs(architecture).map(({ name }) => name)),
-);
+/** Modules that take the embedding, beside the encoder and under its prefix. */
+const HEAD_MODULES: ReadonlySet<string> = new Set([
+  'classifier',
+  'contrast_head',
+  'fc',
+  'head',
+  'heads',
+  'last_linear',
+  'linear',
+  'mlp',
+  'predictor',
+  'proj',
+  'projection',
+  'projection_head',
+  'projector',
+  'prototypes',
+]);
+/** Buffers beside the encoder that nothing of an embedding is computed from, or that the input contract states. */
+const BUFFERS =
+  /^(?:queue\w*|(?:pixel_|image_|img_)?(?:mean|std)|(?:normali[sz]e|normali[sz]er|preprocess|criterion|loss|loss_fn|\w*metrics?|\w*acc(?:uracy)?|(?:train|val|valid|test)_\w+)\..+)$/i;
 
 /**
- * Accounts for every tensor: the encoder's, those of a projection head or classifier (which may also stand at an outer
- * level, as `fc.weight` beside `encoder.conv1.weight`), and nothing else. One prefix holds for the whole encoder.
+ * Accounts for every tensor of the chosen network's prefix: the encoder's, those of a head or of known buffers, and
+ * nothing else. What lies outside the prefix is listed as ignored. One prefix holds for the whole encoder.
  */
 export function mapToEncoder<T extends MappableTensor>(
   tensors: readonly T[],
   expectation: MappingExpectation = {},
 ): MappingResult<T> {
-  const prefixes = prefixesOf(tensors);
+  const networks = networksIn(tensors);
   const unmapped = {
     outcome: 'REFUSED',
     architecture: expectation.architecture,
     detectedArchitecture: undefined,
-    prefixes,
+    network: undefined,
+    prefixes: networks.map(({ prefix, tensorCount }) => ({ prefix, tensorCount })),
     missing: [],
     unexpected: [],
     misshapen: [],
   } as const;
-  const [first, second] = prefixes;
-  if (first === undefined) return { ...unmapped, reason: 'NO_ENCODER', unexpected: tensors.map(({ name }) => name) };
-  if (expectation.prefix === undefined) {
-    const others = prefixes.slice(1).reduce((sum, { tensorCount }) => sum + tensorCount, 0);
-    if (second !== undefined && first.tensorCount <= others) return { ...unmapped, reason: 'PREFIX_AMBIGUOUS' };
-    if (
-      !first.prefix
-        .split('.')
-        .slice(0, -1)
-        .every((word) => PREFIX_WORDS.has(word))
-    )
-      return { ...unmapped, reason: 'PREFIX_UNKNOWN' };
-  }
-  const prefix = expectation.prefix ?? first.prefix;
-  const inner = tensors
-    .filter(({ name }) => name.startsWith(prefix))
-    .map(({ name }) => ({ name: name.slice(prefix.length) }));
+  const [largest] = networks;
+  if (largest === undefined) return { ...unmapped, reason: 'NO_ENCODER', unexpected: tensors.map(({ name }) => name) };
+  const chosen = chosenNetwork(networks, expectation.prefix);
+  if (typeof chosen === 'string') return { ...unmapped, reason: chosen };
+  const inner = tensors.flatMap(({ name, shape }) => {
+    const own = ownName(name, chosen);
+    return own === undefined ? [] : [{ name: own, shape }];
+  });
   const detectedArchitecture = detectArchitecture(inner);
   const architecture = expectation.architecture ?? detectedArchitecture ?? closestArchitecture(inner);
-  const sorted = sortTensors(tensors, prefix, architecture);
+  const sorted = sortTensors(tensors, chosen, architecture);
   const { missing, unexpected, misshapen } = sorted;
   if (missing.length + unexpected.length + misshapen.length > 0) {
     const differs =
@@ -138,21 +173,21 @@ export function mapToEncoder<T extends MappableTensor>(
       detectedArchitecture !== undefined &&
       detectedArchitecture !== expectation.architecture;
     return {
-      outcome: 'REFUSED',
+      ...unmapped,
       reason: differs ? 'ARCHITECTURE_DIFFERS' : 'MISMATCH',
       architecture,
       detectedArchitecture,
-      prefixes,
+      network: resnetInWords(inner),
       missing,
       unexpected,
       misshapen,
     };
   }
-  const { encoder, absentBatchCounts, head, classifier } = sorted;
+  const { encoder, absentBatchCounts, head, classifier, ignored } = sorted;
   return {
     outcome: 'MAPPED',
     architecture,
-    prefix,
+    prefix: chosen.prefix,
     tensors: encoder,
     absentBatchCounts,
     projectionHead:
@@ -161,27 +196,31 @@ export function mapToEncoder<T extends MappableTensor>(
         : { hiddenDim: sizeOf(head, 'fc.1.weight'), projectionDim: sizeOf(head, 'fc.3.weight'), tensors: head },
     classifier:
       classifier.size === 0 ? undefined : { classCount: sizeOf(classifier, 'fc.weight'), tensors: classifier },
+    ignored: [...ignored].map(([path, tensorCount]) => ({ path, tensorCount })),
   };
 }
 
-/** What comes before the longest ending that is an encoder's tensor, counted. */
-function prefixesOf(tensors: readonly MappableTensor[]): { prefix: string; tensorCount: number }[] {
-  const counts = new Map<string, number>();
-  for (const { name } of tensors) {
-    for (let start = 0; ;) {
-      if (ENCODER_NAMES.has(name.slice(start))) {
-        const prefix = name.slice(0, start);
-        counts.set(prefix, (counts.get(prefix) ?? 0) + 1);
-        break;
-      }
-      const dot = name.indexOf('.', start);
-      if (dot < 0) break;
-      start = dot + 1;
-    }
-  }
-  return [...counts]
-    .map(([prefix, tensorCount]) => ({ prefix, tensorCount }))
-    .sort((a, b) => b.tensorCount - a.tensorCount || (a.prefix < b.prefix ? -1 : 1));
+/**
+ * The stated network, or the only one that an import could mean. Of two whole networks none is taken unasked: an average
+ * and its original, a teacher and its student, embed differently.
+ */
+function chosenNetwork(
+  networks: readonly ResnetNetwork[],
+  stated: string | undefined,
+): Pick<ResnetNetwork, 'prefix' | 'naming'> | Extract<MappingRefusal, 'PREFIX_AMBIGUOUS' | 'PREFIX_UNKNOWN'> {
+  if (stated !== undefined)
+    return networks.find(({ prefix }) => prefix === stated) ?? { prefix: stated, naming: 'TORCHVISION' };
+  const whole = networks.filter(({ isWhole }) => isWhole);
+  const [largest, second] = whole.length > 0 ? whole : networks;
+  if (largest === undefined) return 'PREFIX_UNKNOWN';
+  if (second !== undefined) return 'PREFIX_AMBIGUOUS';
+  const words = largest.prefix.split('.').slice(0, -1);
+  return words.every((word) => PREFIX_WORDS.has(word)) ? largest : 'PREFIX_UNKNOWN';
+}
+
+/** A name of the file as torchvision would have it within the network; undefined outside of it. */
+function ownName(name: string, { prefix, naming }: Pick<ResnetNetwork, 'prefix' | 'naming'>): string | undefined {
+  return name.startsWith(prefix) ? torchvisionName(name.slice(prefix.length), naming) : undefined;
 }
 
 /** The one with the fewest names too many or too few: only to list the difference against something sensible. */
@@ -199,6 +238,7 @@ interface SortedTensors<T> {
   readonly encoder: Map<string, T>;
   readonly head: Map<string, T>;
   readonly classifier: Map<string, T>;
+  readonly ignored: Map<string, number>;
   readonly absentBatchCounts: string[];
   readonly missing: string[];
   readonly unexpected: string[];
@@ -207,99 +247,178 @@ interface SortedTensors<T> {
 
 function sortTensors<T extends MappableTensor>(
   tensors: readonly T[],
-  prefix: string,
+  network: Pick<ResnetNetwork, 'prefix' | 'naming'>,
   architecture: ResnetArchitecture,
 ): SortedTensors<T> {
   const specs = resnetTensorSpecs(architecture);
   const wanted = new Map(specs.map((spec) => [spec.name, spec]));
-  const levels = outerLevels(prefix);
   const sorted: SortedTensors<T> = {
     encoder: new Map(),
     head: new Map(),
     classifier: new Map(),
+    ignored: new Map(),
     absentBatchCounts: [],
     missing: [],
     unexpected: [],
     misshapen: [],
   };
   const found = new Map<string, T>();
+  const heads = new Map<string, T>();
+  const others: T[] = [];
   for (const tensor of tensors) {
-    const spec = tensor.name.startsWith(prefix) ? wanted.get(tensor.name.slice(prefix.length)) : undefined;
-    const outerName = levels
-      .map((level) => (tensor.name.startsWith(level) ? tensor.name.slice(level.length) : ''))
-      .find((name) => HEAD_NAMES.has(name) || CLASSIFIER_NAMES.has(name));
-    const place = outerName === undefined ? undefined : HEAD_NAMES.has(outerName) ? sorted.head : sorted.classifier;
+    const own = ownName(tensor.name, network);
+    const spec = own === undefined ? undefined : wanted.get(own);
     if (spec !== undefined && !found.has(spec.name)) {
       found.set(spec.name, tensor);
-      if (!fits(tensor, spec))
-        sorted.misshapen.push(
-          `${tensor.name}: expected ${spec.kind === 'BATCH_COUNT' ? 'I64' : 'floating point'} [${spec.shape.join(', ')}], got ${told(tensor)}`,
-        );
-    } else if (spec === undefined && outerName !== undefined && place !== undefined && !place.has(outerName))
-      place.set(outerName, tensor);
+      if (!fits(tensor, spec)) sorted.misshapen.push(expected(tensor, wantedOf(spec)));
+    } else if (!tensor.name.startsWith(network.prefix)) others.push(tensor);
+    else if (own !== undefined && HEAD_MODULES.has(own.split('.', 1)[0] ?? '') && !heads.has(own))
+      heads.set(own, tensor);
+    else if (own !== undefined && BUFFERS.test(own)) ignore(sorted, tensor.name, network.prefix);
     else sorted.unexpected.push(tensor.name);
   }
   for (const spec of specs) {
     const tensor = found.get(spec.name);
     if (tensor !== undefined) sorted.encoder.set(spec.name, tensor);
-    else if (spec.required) sorted.missing.push(`${prefix}${spec.name}`);
+    else if (spec.required) sorted.missing.push(nameInFile(spec.name, network));
     else sorted.absentBatchCounts.push(spec.name);
   }
-  checkLinearLayers(sorted.head, ['fc.1', 'fc.3'], embeddingDimOf(architecture), sorted);
-  checkLinearLayers(sorted.classifier, ['fc'], embeddingDimOf(architecture), sorted);
+  sortHeads(heads, embeddingDimOf(architecture), sorted, network.prefix);
+  sortOthers(others, network.prefix, embeddingDimOf(architecture), sorted);
   return sorted;
 }
 
-/** `model.resnet.`, `model.` and the empty one. */
-function outerLevels(prefix: string): string[] {
-  const words = prefix.split('.').slice(0, -1);
-  return [...words.map((_word, index) => `${words.slice(0, words.length - index).join('.')}.`), ''];
+/**
+ * Heads beside the encoder. SimCLR's and a classifier are recognised by their names and must be whole; any other must
+ * take the embedding somewhere: a head for another width says that the network's embedding is not the encoder's.
+ */
+function sortHeads<T extends MappableTensor>(
+  heads: ReadonlyMap<string, T>,
+  embeddingDim: number,
+  sorted: SortedTensors<T>,
+  prefix: string,
+): void {
+  if (heads.size === 0) return;
+  const known = recognisedHead(heads);
+  if (known !== undefined) {
+    sorted.misshapen.push(...misshapenLayers(heads, known.layers, embeddingDim));
+    for (const [name, tensor] of heads) sorted[known.place].set(name, tensor);
+    return;
+  }
+  const linear = [...heads.values()].filter(({ shape }) => shape.length >= 2);
+  if (linear.length === 0) sorted.unexpected.push(...[...heads.values()].map(({ name }) => name));
+  else if (linear.some(({ shape }) => shape[1] === embeddingDim))
+    for (const { name } of heads.values()) ignore(sorted, name, prefix);
+  else
+    sorted.misshapen.push(
+      ...linear.slice(0, 1).map((tensor) => expected(tensor, `floating point [any, ${embeddingDim}]`)),
+    );
 }
 
-function fits({ dtype, shape }: MappableTensor, spec: ResnetTensorSpec): boolean {
-  const sameShape = shape.length === spec.shape.length && shape.every((size, axis) => size === spec.shape[axis]);
-  return sameShape && (spec.kind === 'BATCH_COUNT' ? dtype === 'I64' : FLOATING.has(dtype));
+interface RecognisedHead {
+  readonly place: 'head' | 'classifier';
+  readonly layers: readonly string[];
+}
+
+function recognisedHead(heads: ReadonlyMap<string, MappableTensor>): RecognisedHead | undefined {
+  const names = [...heads.keys()];
+  if (names.every((name) => HEAD_NAMES.has(name)) && heads.has('fc.1.weight') && heads.has('fc.3.weight'))
+    return { place: 'head', layers: ['fc.1', 'fc.3'] };
+  if (names.every((name) => CLASSIFIER_NAMES.has(name)) && heads.has('fc.weight'))
+    return { place: 'classifier', layers: ['fc'] };
+  return undefined;
 }
 
 /**
- * One linear layer feeds the next, from the embedding on; weights are [out, in]. A layer without its weight explains
- * nothing.
+ * What lies outside the network's prefix is ignored and listed; a head or classifier of a known form at an outer level,
+ * as `fc.weight` beside `encoder.conv1.weight`, is recognised as one.
  */
-function checkLinearLayers<T extends MappableTensor>(
+function sortOthers<T extends MappableTensor>(
+  others: readonly T[],
+  prefix: string,
+  embeddingDim: number,
+  sorted: SortedTensors<T>,
+): void {
+  const recognised = new Set<T>();
+  for (const level of outerLevels(prefix)) {
+    if (sorted.head.size + sorted.classifier.size > 0) break;
+    const heads = new Map(
+      others.flatMap((tensor) =>
+        tensor.name.startsWith(`${level}fc.`) ? [[tensor.name.slice(level.length), tensor] as const] : [],
+      ),
+    );
+    const known = recognisedHead(heads);
+    if (known === undefined || misshapenLayers(heads, known.layers, embeddingDim).length > 0) continue;
+    for (const [name, tensor] of heads) {
+      sorted[known.place].set(name, tensor);
+      recognised.add(tensor);
+    }
+  }
+  for (const tensor of others) if (!recognised.has(tensor)) ignore(sorted, tensor.name, prefix);
+}
+
+/** Counts the tensor in the part of the file that it belongs to: one word beyond what it shares with the prefix. */
+function ignore<T>({ ignored }: SortedTensors<T>, name: string, prefix: string): void {
+  const words = name.split('.');
+  const own = prefix.split('.').slice(0, -1);
+  let shared = 0;
+  while (shared < own.length && words[shared] === own[shared]) shared += 1;
+  const part = words.slice(0, shared + 1).join('.');
+  ignored.set(part, (ignored.get(part) ?? 0) + 1);
+}
+
+/** `model.` and the empty one, for `model.resnet.` */
+function outerLevels(prefix: string): string[] {
+  const words = prefix.split('.').slice(0, -1);
+  return words.map((_word, index) => {
+    const outer = words.slice(0, words.length - 1 - index);
+    return outer.length === 0 ? '' : `${outer.join('.')}.`;
+  });
+}
+
+function fits({ dtype, shape }: MappableTensor, spec: ResnetTensorSpec): boolean {
+  if (spec.kind === 'BATCH_COUNT')
+    return COUNTING.has(dtype) && (shape.length === 0 || (shape.length === 1 && shape[0] === 1));
+  return (
+    shape.length === spec.shape.length && shape.every((size, axis) => size === spec.shape[axis]) && FLOATING.has(dtype)
+  );
+}
+
+function wantedOf({ kind, shape }: ResnetTensorSpec): string {
+  return kind === 'BATCH_COUNT' ? 'one whole number []' : `floating point [${shape.join(', ')}]`;
+}
+
+/** One linear layer feeds the next, from the embedding on; weights are [out, in]. */
+function misshapenLayers<T extends MappableTensor>(
   found: ReadonlyMap<string, T>,
   layers: readonly string[],
   embeddingDim: number,
-  faults: SortedTensors<T>,
-): void {
-  if (found.size === 0) return;
-  if (!layers.every((layer) => found.has(`${layer}.weight`))) {
-    faults.unexpected.push(...[...found.values()].map(({ name }) => name));
-    return;
-  }
+): string[] {
+  const faults: string[] = [];
   let inputDim = embeddingDim;
   for (const layer of layers) {
     const weight = found.get(`${layer}.weight`);
     const bias = found.get(`${layer}.bias`);
     const outputDim = weight?.shape[0] ?? 0;
-    const rightWeight =
+    const isRightWeight =
       weight !== undefined &&
       weight.shape.length === 2 &&
       weight.shape[1] === inputDim &&
       outputDim > 0 &&
       FLOATING.has(weight.dtype);
-    if (weight !== undefined && !rightWeight)
-      faults.misshapen.push(`${weight.name}: expected floating point [any, ${inputDim}], got ${told(weight)}`);
-    const rightBias =
+    if (weight !== undefined && !isRightWeight) faults.push(expected(weight, `floating point [any, ${inputDim}]`));
+    const isRightBias =
       bias === undefined || (bias.shape.length === 1 && bias.shape[0] === outputDim && FLOATING.has(bias.dtype));
-    if (!rightBias) faults.misshapen.push(`${bias.name}: expected floating point [${outputDim}], got ${told(bias)}`);
+    if (!isRightBias) faults.push(expected(bias, `floating point [${outputDim}]`));
     inputDim = outputDim;
   }
+  return faults;
 }
 
 function sizeOf<T extends MappableTensor>(tensors: ReadonlyMap<string, T>, name: string): number {
   return tensors.get(name)?.shape[0] ?? 0;
 }
 
-function told({ dtype, shape }: MappableTensor): string {
-  return `${dtype} [${shape.join(', ')}]`;
+function expected({ name, dtype, shape }: MappableTensor, wanted: string): string {
+  return `${name}: expected ${wanted}, got ${dtype} [${shape.join(', ')}]`;
 }

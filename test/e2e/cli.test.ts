@@ -555,6 +555,14 @@ describe('the way of the data', () => {
     assert.match(await done('models', 'show', 'brought'), /imported from/);
     const unsaid = await paraffin(['models', 'import', file, '--model', 'brought']);
     assert.equal(unsaid.code, 2);
+
+    const uploads = (): Promise<string[]> => readdir(path.join(server.folder, 'uploads'));
+    const uploadsBefore = await uploads();
+    const contract = ['--image-size', '32', '--mean', '123.7,116.3,103.5', '--std', '0.5,0.5,0.5'];
+    const wrong = await paraffin(['models', 'import', file, '--model', 'brought', ...contract]);
+    assert.equal(wrong.code, 1);
+    assert.match(wrong.stderr, /outside the value range/);
+    assert.deepEqual(await uploads(), uploadsBefore, 'it is refused before any bytes are sent');
   });
 
   test('Ctrl-C in an upload leaves nothing half, and the same command goes on', async () => {

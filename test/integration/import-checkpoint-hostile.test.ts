@@ -34,6 +34,7 @@ after(() => rm(folder, { recursive: true, force: true }));
 async function refusalOf(file: string): Promise<DomainError> {
   await using handle = await open(file);
   const error: unknown = await readEncoderFile(handle.fd, {
+    fileName: null,
     expectedSha256: null,
     expectedByteSize: null,
     encoder: null,

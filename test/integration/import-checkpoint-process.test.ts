@@ -25,6 +25,7 @@ after(() => rm(folder, { recursive: true, force: true }));
 const scratchDir = (): string => path.join(folder, 'scratch');
 
 const TASK: EncoderFileTask = {
+  fileName: null,
   expectedSha256: null,
   expectedByteSize: null,
   encoder: null,

@@ -370,6 +370,32 @@ describe('importCheckpoint refuses', () => {
       'input.inputContract.channelStd.0',
     ],
     [
+      'a mean of 0..255 under a value range of 0..1',
+      inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelMean: [123.7, 116.3, 103.5] } }),
+      'BAD_INPUT',
+      'input.inputContract.channelMean',
+      /123\.7.*outside the value range 0\.\.1/,
+    ],
+    [
+      'a mean below the value range',
+      inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelMean: [0.5, -0.2, 0.5] } }),
+      'BAD_INPUT',
+      'input.inputContract.channelMean',
+    ],
+    [
+      'a standard deviation of 0..255',
+      inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelStd: [58.4, 57.1, 57.4] } }),
+      'BAD_INPUT',
+      'input.inputContract.channelStd',
+    ],
+    [
+      'a standard deviation near 0',
+      inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelStd: [0.2, 0.000_1, 0.2] } }),
+      'BAD_INPUT',
+      'input.inputContract.channelStd',
+      /too near 0/,
+    ],
+    [
       'two channels',
       inFile('whole.safetensors', { inputContract: { ...CONTRACT, channelMean: [0, 1] } }),
       'BAD_INPUT',
@@ -423,6 +449,73 @@ describe('importCheckpoint refuses', () => {
       assert.equal(await database.db.artifact.count(), artifactsBefore);
     });
   }
+
+  test('the same before there are any bytes, and nothing is imported when nothing is wrong', async () => {
+    const validate = (input: object): Promise<unknown> =>
+      importFile({ modelSlug: 'not-yet', validateOnly: true, ...input });
+    assert.deepEqual(await validate({}), { checkpoint: null, userErrors: [] });
+    const refused = await validate({ inputContract: { ...CONTRACT, channelMean: [123.7, 116.3, 103.5] } });
+    assert.equal(at(refused, 'userErrors.0.field'), 'input.inputContract.channelMean');
+    assert.match(String(at(refused, 'userErrors.0.hint')), /0\.485, 0\.456, 0\.406/, 'says what may have been meant');
+    assert.equal(await database.db.model.count({ where: { slug: 'not-yet' } }), 0);
+  });
+
+  test('a file of two networks, until the caller says which one; the other is listed as left out', async () => {
+    const other = someEncoder('RESNET18', 2);
+    const file = await put(
+      'moco.safetensors',
+      writeSafetensors([...renamed(weights, 'module.encoder_q.'), ...renamed(other, 'module.encoder_k.')]),
+    );
+    const fault = await faultOf({ path: file, modelSlug: 'refused' });
+    assert.match(fault.message, /more than one network.*module\.encoder_k.*module\.encoder_q/);
+    for (const [keyPrefix, numbers, ignored] of [
+      ['module.encoder_q.', weights, 'module.encoder_k: 120 tensors'],
+      ['module.encoder_k.', other, 'module.encoder_q: 120 tensors'],
+    ] as const) {
+      const checkpoint = await imported({ path: file, modelSlug: 'moco', keyPrefix });
+      assert.deepEqual(at(checkpoint, 'importedFrom.contents.ignoredParts'), [ignored]);
+      assert.deepEqual(digests(readSafetensors(await download(checkpoint)).tensors), digests(numbers));
+    }
+  });
+
+  test('a batch count that is not a whole number; one that is passes in any type', async () => {
+    const counted = (count: number): SafetensorsTensor[] =>
+      weights.map((each) =>
+        each.name === 'bn1.num_batches_tracked'
+          ? { name: each.name, shape: [1], dtype: 'F32', data: Float32Array.of(count) }
+          : each,
+      );
+    const half = await put('half-a-batch.safetensors', writeSafetensors(counted(7.5)));
+    const fault = await faultOf({ path: half, modelSlug: 'refused' });
+    assert.deepEqual(
+      [fault.code, fault.message],
+      ['FORMAT_INVALID', 'bn1.num_batches_tracked is 7.5, which is not a whole number.'],
+    );
+    const whole = await put('seven-batches.safetensors', writeSafetensors(counted(7)));
+    const checkpoint = await imported({ path: whole, modelSlug: 'counted' });
+    assert.deepEqual(digests(readSafetensors(await download(checkpoint)).tensors), digests(weights));
+  });
+
+  for (const [name, content, message] of [
+    ['model.safetensors.index.json', '{"metadata": {}, "weight_map": {"conv1.weight": "a"}}', /index of a checkpoint/],
+    ['model.h5', '\x89HDF\r\n\x1a\n', /HDF5/],
+    ['pointer.pt', 'version https://git-lfs.github.com/spec/v1\n', /Git LFS pointer/],
+  ] as const) {
+    test(`${name} by what it really is`, async () => {
+      const fault = await faultOf({ path: await put(name, Buffer.from(content, 'latin1')), modelSlug: 'refused' });
+      assert.equal(fault.code, 'FORMAT_INVALID');
+      assert.match(fault.message, message);
+    });
+  }
+
+  test('a shard of several by its name', async () => {
+    const name = 'model-00001-of-00002.safetensors';
+    const fault = await faultOf({
+      path: await put(name, writeSafetensors(weights.slice(0, 60))),
+      modelSlug: 'refused',
+    });
+    assert.match(fault.message, /shard 1 of 2/);
+  });
 
   test('an unusual prefix, unless it is stated', async () => {
     const checkpoint = await imported({

@@ -55,7 +55,7 @@ function defaultsOf(schema: GraphQLSchema): Map<string, unknown> {
 
 test('the contract is checked for real: what is missing is told', async () => {
   const contract = await read('fixtures/contract.graphql');
-  const more = parseSchema(contract.replace('type Stain { code: String!', 'type Stain { invented: Int code: String!'));
+  const more = parseSchema(contract.replace(/type Stain \{/, 'type Stain { invented: Int'));
   const descriptions = findBreakingChanges(more, buildSchema(false)).map((change) => change.description);
   assert.ok(descriptions.includes('Stain.invented was removed.'), descriptions.join('\n'));
 });

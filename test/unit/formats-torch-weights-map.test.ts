@@ -160,20 +160,16 @@ describe('refused', () => {
     );
   });
 
-  test('two networks, one of them stated: the other is unexplained', () => {
-    const result = refusal([...encoder('RESNET18', 'encoder.'), ...encoder('RESNET18', 'net.')], {
-      prefix: 'encoder.',
-    });
-    assert.equal(result.reason, 'MISMATCH');
-    assert.equal(result.unexpected.length, 120);
-    assert.deepEqual(result.missing, []);
+  test('a network and its average of another size: which one is meant is not guessed by what is larger', () => {
+    const result = refusal([...encoder('RESNET50', 'state_dict.'), ...encoder('RESNET18', 'state_dict_ema.')]);
+    assert.equal(result.reason, 'PREFIX_AMBIGUOUS');
   });
 
   test('a stated prefix that no name has: nothing is loaded in silence', () => {
     const result = refusal(encoder('RESNET18', 'model.resnet.'), { prefix: 'backbone.', architecture: 'RESNET18' });
     assert.equal(result.missing.length, 100);
-    assert.equal(result.unexpected.length, 120);
     assert.equal(result.missing[0], 'backbone.conv1.weight');
+    assert.deepEqual(result.prefixes, [{ prefix: 'model.resnet.', tensorCount: 120 }], 'where it could be');
   });
 
   test('another architecture than was stated', () => {
@@ -186,11 +182,11 @@ describe('refused', () => {
     const changed = encoder('RESNET18', 'model.')
       .filter(({ name }) => name !== 'model.layer4.1.conv1.weight')
       .map((each) => (each.name === 'model.conv1.weight' ? tensor(each.name, [64, 3, 3, 3]) : each));
-    const result = refusal([...changed, tensor('queue', [128, 4096])]);
+    const result = refusal([...changed, tensor('model.attention.weight', [128, 512])]);
     assert.equal(result.reason, 'MISMATCH');
     assert.equal(result.architecture, 'RESNET18');
     assert.deepEqual(result.missing, ['model.layer4.1.conv1.weight']);
-    assert.deepEqual(result.unexpected, ['queue']);
+    assert.deepEqual(result.unexpected, ['model.attention.weight']);
     assert.deepEqual(result.misshapen, [
       'model.conv1.weight: expected floating point [64, 3, 7, 7], got F32 [64, 3, 3, 3]',
     ]);
@@ -204,12 +200,25 @@ describe('refused', () => {
       ['bn1.bias: expected floating point [64], got I64 [64]'],
     ],
     [
-      'batch counts that are floats',
-      [tensor('bn1.num_batches_tracked', [], 'F32')],
+      'batch counts that are many',
+      [tensor('bn1.num_batches_tracked', [2])],
       'misshapen',
-      ['bn1.num_batches_tracked: expected I64 [], got F32 []'],
+      ['bn1.num_batches_tracked: expected one whole number [], got F32 [2]'],
     ],
-    ['half a projection head', head('').slice(0, 2), 'unexpected', ['fc.1.weight', 'fc.1.bias']],
+    [
+      'a head of another kind for another embedding: the network pools otherwise',
+      [tensor('projection_head.0.weight', [256, 1024]), tensor('projection_head.2.weight', [128, 256])],
+      'misshapen',
+      ['projection_head.0.weight: expected floating point [any, 512], got F32 [256, 1024]'],
+    ],
+    ['a convolution with a bias', [tensor('conv1.bias', [64])], 'unexpected', ['conv1.bias']],
+    [
+      'a block with something more',
+      [tensor('layer1.0.se.fc.weight', [4, 64])],
+      'unexpected',
+      ['layer1.0.se.fc.weight'],
+    ],
+    ['a second network beside it', [tensor('decoder.0.weight', [8, 512, 3, 3])], 'unexpected', ['decoder.0.weight']],
     ['a bias of no layer', [tensor('fc.bias', [1000])], 'unexpected', ['fc.bias']],
     [
       'a head for another embedding',
@@ -229,18 +238,265 @@ describe('refused', () => {
       'misshapen',
       ['fc.bias: expected floating point [10], got F32 [9]'],
     ],
-    [
-      'a layer that a head does not have',
-      [...head(''), tensor('fc.5.weight', [10, 128])],
-      'unexpected',
-      ['fc.5.weight'],
-    ],
     ['one name twice', [tensor('fc.weight', [10, 512]), tensor('fc.weight', [10, 512])], 'unexpected', ['fc.weight']],
   ];
   for (const [what, more, list, wanted] of faulty) {
     test(what, () => {
       const names = new Set(more.map(({ name }) => name));
       assert.deepEqual(refusal([...encoder().filter(({ name }) => !names.has(name)), ...more])[list], wanted);
+    });
+  }
+});
+
+describe('as other tools leave their files', () => {
+  const linear = (name: string, outputDim: number, inputDim: number): MappableTensor[] => [
+    tensor(`${name}.weight`, [outputDim, inputDim]),
+    tensor(`${name}.bias`, [outputDim]),
+  ];
+  const norm = (name: string): MappableTensor[] => [
+    tensor(`${name}.weight`, [64]),
+    tensor(`${name}.running_mean`, [64]),
+    tensor(`${name}.num_batches_tracked`, [], 'I64'),
+  ];
+  const withHead = (prefix: string): MappableTensor[] => [
+    ...encoder('RESNET18', prefix),
+    ...linear(`${prefix}fc.0`, 512, 512),
+    ...linear(`${prefix}fc.2`, 128, 512),
+  ];
+  /** `nn.Sequential(*list(resnet.children())[:-1])`. */
+  const sequential = (prefix: string): MappableTensor[] => {
+    const positions = new Map([
+      ['conv1', '0'],
+      ['bn1', '1'],
+      ['layer1', '4'],
+      ['layer2', '5'],
+      ['layer3', '6'],
+      ['layer4', '7'],
+    ]);
+    return encoder().map((each) => {
+      const [part = '', ...rest] = each.name.split('.');
+      return { ...each, name: `${prefix}${[positions.get(part), ...rest].join('.')}` };
+    });
+  };
+  const files: readonly {
+    readonly tool: string;
+    readonly tensors: readonly MappableTensor[];
+    /** Where the file holds several networks. */
+    readonly stated?: string;
+    readonly prefix: string;
+    readonly ignored: readonly (readonly [string, number])[];
+  }[] = [
+    {
+      tool: 'MoCo: a query encoder, a key encoder, a queue',
+      tensors: [
+        ...withHead('module.encoder_q.'),
+        ...withHead('module.encoder_k.'),
+        tensor('module.queue', [128, 65536]),
+        tensor('module.queue_ptr', [1], 'I64'),
+      ],
+      stated: 'module.encoder_q.',
+      prefix: 'module.encoder_q.',
+      ignored: [
+        ['module.encoder_q.fc', 4],
+        ['module.encoder_k', 124],
+        ['module.queue', 1],
+        ['module.queue_ptr', 1],
+      ],
+    },
+    {
+      tool: 'MoCo, its query encoder alone',
+      tensors: withHead('module.encoder_q.'),
+      prefix: 'module.encoder_q.',
+      ignored: [['module.encoder_q.fc', 4]],
+    },
+    {
+      tool: 'SimCLR',
+      tensors: withHead('backbone.'),
+      prefix: 'backbone.',
+      ignored: [['backbone.fc', 4]],
+    },
+    {
+      tool: 'SwAV: heads under the prefix of the encoder',
+      tensors: [
+        ...encoder('RESNET18', 'module.'),
+        ...linear('module.projection_head.0', 2048, 512),
+        ...norm('module.projection_head.1'),
+        ...linear('module.projection_head.3', 128, 2048),
+        tensor('module.prototypes.weight', [3000, 128]),
+      ],
+      prefix: 'module.',
+      ignored: [
+        ['module.projection_head', 7],
+        ['module.prototypes', 1],
+      ],
+    },
+    {
+      tool: 'DINO: the teacher, and a head with weight normalisation',
+      tensors: [
+        ...encoder('RESNET18', 'student.module.backbone.'),
+        ...encoder('RESNET18', 'teacher.backbone.'),
+        tensor('teacher.head.last_layer.weight_g', [65536, 1]),
+      ],
+      stated: 'teacher.backbone.',
+      prefix: 'teacher.backbone.',
+      ignored: [
+        ['student', 120],
+        ['teacher.head', 1],
+      ],
+    },
+    {
+      tool: 'Barlow Twins',
+      tensors: [
+        ...encoder('RESNET18', 'model.module.backbone.'),
+        ...linear('model.module.projector.0', 8192, 512),
+        ...norm('model.module.bn'),
+      ],
+      prefix: 'model.module.backbone.',
+      ignored: [
+        ['model.module.projector', 2],
+        ['model.module.bn', 3],
+      ],
+    },
+    {
+      tool: 'VISSL',
+      tensors: [
+        ...encoder('RESNET18', 'classy_state_dict.base_model.model.trunk._feature_blocks.'),
+        ...linear('classy_state_dict.base_model.model.heads.0.clf', 128, 512),
+      ],
+      prefix: 'classy_state_dict.base_model.model.trunk._feature_blocks.',
+      ignored: [['classy_state_dict.base_model.model.heads', 2]],
+    },
+    {
+      tool: 'solo-learn: an encoder and its momentum copy',
+      tensors: [
+        ...encoder('RESNET18', 'backbone.'),
+        ...encoder('RESNET18', 'momentum_backbone.'),
+        ...linear('projector.0', 256, 512),
+      ],
+      stated: 'momentum_backbone.',
+      prefix: 'momentum_backbone.',
+      ignored: [
+        ['backbone', 120],
+        ['projector', 2],
+      ],
+    },
+    {
+      tool: 'timm: weights and their average',
+      tensors: [...encoder('RESNET18', 'state_dict.'), ...encoder('RESNET18', 'state_dict_ema.')],
+      stated: 'state_dict_ema.',
+      prefix: 'state_dict_ema.',
+      ignored: [['state_dict', 120]],
+    },
+    {
+      tool: 'lightly: positions in nn.Sequential',
+      tensors: [...sequential('backbone.'), ...linear('projection_head.layers.0', 512, 512)],
+      prefix: 'backbone.',
+      ignored: [['projection_head', 2]],
+    },
+    { tool: 'nn.Sequential alone', tensors: sequential(''), prefix: '', ignored: [] },
+    {
+      tool: 'nn.Sequential with a linear layer after the pooling',
+      tensors: [...sequential(''), ...linear('10', 5, 512)],
+      prefix: '',
+      ignored: [['10', 2]],
+    },
+    { tool: 'torch.compile', tensors: encoder('RESNET18', '_orig_mod.'), prefix: '_orig_mod.', ignored: [] },
+    {
+      tool: 'torch.compile below DataParallel',
+      tensors: encoder('RESNET18', 'module._orig_mod.'),
+      prefix: 'module._orig_mod.',
+      ignored: [],
+    },
+    {
+      tool: 'a linear evaluation of three layers',
+      tensors: [...encoder(), ...head(''), tensor('fc.5.weight', [10, 128])],
+      prefix: '',
+      ignored: [['fc', 5]],
+    },
+    {
+      tool: 'normalisation and metrics as buffers, under the prefix',
+      tensors: [
+        ...encoder(),
+        tensor('mean', [1, 3, 1, 1]),
+        tensor('normalize.std', [3]),
+        tensor('train_acc.tp', [5], 'I64'),
+        tensor('criterion.weight', [5]),
+      ],
+      prefix: '',
+      ignored: [
+        ['mean', 1],
+        ['normalize', 1],
+        ['train_acc', 1],
+        ['criterion', 1],
+      ],
+    },
+  ];
+  for (const { tool, tensors, stated, prefix, ignored } of files) {
+    test(tool, () => {
+      if (stated !== undefined) assert.equal(refusal(tensors).reason, 'PREFIX_AMBIGUOUS', 'nothing is chosen unasked');
+      const result = mapToEncoder(tensors, stated === undefined ? {} : { prefix: stated });
+      assert.ok(result.outcome === 'MAPPED', JSON.stringify(result));
+      assert.equal(result.prefix, prefix);
+      assert.deepEqual(
+        result.ignored.map(({ path, tensorCount }) => [path, tensorCount]),
+        ignored,
+      );
+      const known = (result.projectionHead?.tensors.size ?? 0) + (result.classifier?.tensors.size ?? 0);
+      const leftOut = result.ignored.reduce((sum, { tensorCount }) => sum + tensorCount, 0);
+      assert.equal(result.tensors.size + known + leftOut, tensors.length, 'every tensor is accounted for');
+    });
+  }
+
+  for (const dtype of ['F32', 'F64', 'F16', 'BF16', 'I32', 'I64', 'U8']) {
+    test(`batch counts as ${dtype}, also with an axis of one element`, () => {
+      for (const shape of [[], [1]]) {
+        const tensors = encoder().map((each) =>
+          each.name.endsWith('num_batches_tracked') ? { ...each, dtype, shape } : each,
+        );
+        assert.equal(mapToEncoder(tensors).outcome, 'MAPPED');
+      }
+    });
+  }
+
+  test('the heads of another level are left out, whatever they are for', () => {
+    const result = mapToEncoder([...encoder('RESNET18', 'encoder.'), ...linear('fc', 10, 2048)]);
+    assert.ok(result.outcome === 'MAPPED');
+    assert.equal(result.classifier, undefined);
+    assert.deepEqual(result.ignored, [{ path: 'fc', tensorCount: 2 }]);
+  });
+});
+
+describe('a network that is not read here, by its name', () => {
+  /** Bottlenecks as torchvision lays them out, of any depth and width. */
+  const bottlenecks = (depths: readonly number[], width: number, groupCount: number): MappableTensor[] => [
+    tensor('conv1.weight', [64, 3, 7, 7]),
+    ...depths.flatMap((depth, layer) =>
+      Array.from({ length: depth }, (_none, index) => index).flatMap((index) => {
+        const channelCount = width * 2 ** layer;
+        const name = `layer${layer + 1}.${index}`;
+        return [
+          tensor(`${name}.conv1.weight`, [channelCount, 64, 1, 1]),
+          tensor(`${name}.conv2.weight`, [channelCount, channelCount / groupCount, 3, 3]),
+          tensor(`${name}.conv3.weight`, [256 * 2 ** layer, channelCount, 1, 1]),
+        ];
+      }),
+    ),
+  ];
+  const stem = (shape: readonly number[]): MappableTensor[] =>
+    encoder().map((each) => (each.name === 'conv1.weight' ? { ...each, shape } : each));
+  const networks: readonly (readonly [string, readonly MappableTensor[]])[] = [
+    ['ResNet-152', bottlenecks([3, 8, 36, 3], 64, 1)],
+    ['ResNeXt-50 (32 groups)', bottlenecks([3, 4, 6, 3], 128, 32)],
+    ["Wide ResNet-50 (128 channels in the first layer's blocks)", bottlenecks([3, 4, 6, 3], 128, 1)],
+    ['ResNet-18 with a 3x3 stem instead of 7x7 (as for CIFAR)', stem([64, 3, 3, 3])],
+    ['ResNet-18 with 1 input channel instead of 3 (RGB)', stem([64, 1, 7, 7])],
+    ['a ResNet of 3, 5, 7, 3 blocks', bottlenecks([3, 5, 7, 3], 64, 1)],
+  ];
+  for (const [name, tensors] of networks) {
+    test(name, () => {
+      const result = refusal(tensors);
+      assert.equal(result.reason, 'MISMATCH');
+      assert.equal(result.network, name);
     });
   }
 });

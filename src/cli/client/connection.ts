@@ -210,13 +210,18 @@ export interface UserErrors {
   }[];
 }
 
+/** @throws ServerRefusal with the first of the errors. */
+export function rejectErrors({ userErrors }: UserErrors): void {
+  const [first] = userErrors;
+  if (first !== undefined) throw new ServerRefusal(first);
+}
+
 /**
  * The object of a mutation's payload.
  * @throws ServerRefusal with the first of its userErrors.
  */
-export function granted<Value>(value: Value | null, { userErrors }: UserErrors): Value {
-  const [first] = userErrors;
-  if (first !== undefined) throw new ServerRefusal(first);
+export function granted<Value>(value: Value | null, errors: UserErrors): Value {
+  rejectErrors(errors);
   if (value === null)
     throw new CommandFailure({ message: 'The server answered neither with an object nor with a reason.' });
   return value;

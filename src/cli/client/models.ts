@@ -4,7 +4,7 @@ import { group, namesOf, numberFrom, numbers, oneOf, wholeNumberFrom } from '../
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { byteSizeInWords, table } from '../terminal.ts';
 import { upload } from './bytes.ts';
-import { clientCommand, connect, granted } from './connection.ts';
+import { clientCommand, connect, granted, rejectErrors } from './connection.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { facts, interval, paint, remark, show } from './output.ts';
 import { findCheckpoint, idOrSlug } from './references.ts';
@@ -312,7 +312,7 @@ const importCommand = clientCommand('import', {
       },
     ) => {
       const registry = await connect(options);
-      const about = (): ImportInput => {
+      const identity = (): ImportInput => {
         if (published !== undefined) return { publishedCheckpoint: published };
         if (
           source === undefined ||
@@ -339,23 +339,24 @@ const importCommand = clientCommand('import', {
           },
         };
       };
-      const said = about();
+      const about: ImportInput = {
+        ...identity(),
+        ...(encoder === undefined ? {} : { encoder }),
+        ...(keyPrefix === undefined ? {} : { keyPrefix }),
+        ...(sha256 === undefined ? {} : { sha256 }),
+        ...(licence === undefined ? {} : { licence }),
+      };
       const from = async (): Promise<{ readonly input: ImportInput; readonly forget?: () => Promise<void> }> => {
         if (source === undefined) return { input: {} };
         if (/^https?:\/\//.test(source)) return { input: { url: source } };
+        // What is wrong with the options is said before gigabytes are sent for nothing.
+        rejectErrors((await registry.ask(IMPORT, { input: { ...about, validateOnly: true } })).importCheckpoint);
         const { uploadId, forget } = await upload(registry, options, source);
         return { input: { uploadId }, forget };
       };
       const { input, forget } = await from();
       const { importCheckpoint } = await registry.ask(IMPORT, {
-        input: {
-          ...said,
-          ...input,
-          ...(encoder === undefined ? {} : { encoder }),
-          ...(keyPrefix === undefined ? {} : { keyPrefix }),
-          ...(sha256 === undefined ? {} : { sha256 }),
-          ...(licence === undefined ? {} : { licence }),
-        },
+        input: { ...about, ...input },
       });
       const checkpoint = granted(importCheckpoint.checkpoint, importCheckpoint);
       await forget?.();
@@ -368,6 +369,12 @@ const importCommand = clientCommand('import', {
           ...(contents === null || contents.inertGlobals.length === 0
             ? []
             : [paint('yellow', `Python would have called, Paraffin did not: ${contents.inertGlobals.join(', ')}`)]),
+          ...(contents === null || contents.keyPrefix === ''
+            ? []
+            : [`The encoder is "${contents.keyPrefix}" in the file.`]),
+          ...(contents === null || contents.ignoredParts.length === 0
+            ? []
+            : [`Left out: ${contents.ignoredParts.join('; ')}`]),
         ].join('\n'),
       });
     },

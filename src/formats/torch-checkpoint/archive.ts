@@ -10,12 +10,14 @@ import type { OpenedCheckpoint, StorageReader } from './opened.ts';
 import { readPickle } from './pickle-machine.ts';
 import { readExactly } from './read.ts';
 import { TorchHost } from './torch-host.ts';
-import { readZipDirectory } from './zip-directory.ts';
+import { readZipDirectory, torchScript } from './zip-directory.ts';
 import type { ZipEntry } from './zip-directory.ts';
 
 /** What PyTorch 2.13 reads (caffe2/serialize/versions.h). */
 const MAX_VERSION = 10;
 const MAX_SMALL_ENTRY_BYTES = 64;
+/** Of a pickle that is too large: enough to see what it holds. */
+const PICKLE_SNIFF_BYTES = 4096;
 const CHECK_CHUNK_BYTES = 1024 * 1024;
 
 /** @throws TorchCheckpointError with the first fault. */
@@ -23,13 +25,7 @@ export async function openArchive(source: RandomAccess, limits: TorchCheckpointL
   const entries = await readZipDirectory(source, limits);
   const root = rootOf(entries);
   const entryAt = (path: string): ZipEntry | undefined => entries.get(`${root}/${path}`);
-  if (entryAt('constants.pkl') !== undefined) {
-    throw new TorchCheckpointError(
-      'TORCHSCRIPT_UNSUPPORTED',
-      root,
-      'The file is a TorchScript program, not a checkpoint: save its state_dict() instead.',
-    );
-  }
+  if (entryAt('constants.pkl') !== undefined) throw torchScript(root);
   await checkVersion(source, entryAt('version') ?? entryAt('.data/version'));
   await checkByteOrder(source, entryAt('byteorder'));
 
@@ -37,10 +33,13 @@ export async function openArchive(source: RandomAccess, limits: TorchCheckpointL
   if (pickleEntry === undefined)
     throw new TorchCheckpointError('ENTRY_MISSING', root, `${quoted(`${root}/data.pkl`)} is missing.`);
   if (pickleEntry.byteSize > limits.maxPickleBytes) {
+    const beginning = await readExactly(source, pickleEntry.offset, PICKLE_SNIFF_BYTES, pickleEntry.name);
     throw new TorchCheckpointError(
       'PICKLE_TOO_LARGE',
       pickleEntry.name,
-      `The pickle has ${pickleEntry.byteSize} bytes; ${limits.maxPickleBytes} are read at most.`,
+      `The pickle has ${pickleEntry.byteSize} bytes; ${limits.maxPickleBytes} are read at most.${
+        Buffer.from(beginning).includes('numpy') ? ' It holds numpy arrays where a state_dict() has torch tensors.' : ''
+      }`,
     );
   }
   const pickle = await readEntry(source, pickleEntry);
@@ -80,12 +79,16 @@ function rootOf(entries: ReadonlyMap<string, ZipEntry>): string {
     (name) => name.endsWith(suffix) && name.indexOf('/') === name.length - suffix.length,
   );
   const [pickle] = pickles;
-  if (pickle === undefined)
+  if (pickle === undefined) {
+    const [inside] = entries.keys();
     throw new TorchCheckpointError(
       'ENTRY_MISSING',
       'zip',
-      'The zip holds no data.pkl in a folder: it is no checkpoint of PyTorch.',
+      inside === undefined
+        ? 'The zip is empty, not a checkpoint of PyTorch.'
+        : `The file is a zip that holds ${quoted(inside)}, not a checkpoint of PyTorch (those hold data.pkl in a folder): unpack it and import the file of weights.`,
     );
+  }
   const root = pickle.slice(0, -suffix.length);
   const stray = [...entries.keys()].find((name) => !name.startsWith(`${root}/`));
   if (stray !== undefined)

@@ -39,6 +39,8 @@ export interface IgnoredPart {
 
 export interface CheckpointContents {
   readonly tensors: readonly TorchTensor[];
+  /** `state_dict.` where the file has such a part, whether the names of `tensors` begin with it or not. */
+  readonly statePrefix: string | undefined;
   readonly scalars: readonly TorchScalar[];
   readonly ignored: readonly IgnoredPart[];
 }
@@ -64,7 +66,9 @@ const MAX_SCALAR_TEXT = 1000;
 
 /**
  * The weights: those of `state_dict` (or `model_state_dict`) where there is one, else all but the parts that are known
- * to hold none. A container that is met a second time is not walked again.
+ * to hold none. Where another part holds tensors too, as timm's `state_dict_ema` does, all of them come under their
+ * names from the top of the file: which network is meant is the caller's to say. A container that is met a second time
+ * is not walked again.
  * @throws TorchCheckpointError NO_TENSORS, TOO_MANY_TENSORS, DUPLICATE_NAME, NAME_TOO_LONG, NESTING_TOO_DEEP or
  * TENSORS_EXCEED_FILE.
  */
@@ -82,12 +86,11 @@ export function contentsOf(
     );
   const walker = new Walker(limits);
   const stateKey = STATE_DICT_KEYS.find((key) => isDict(top.entries.get(key)));
-  const state = stateKey === undefined ? top : top.entries.get(stateKey);
-  const parts = new Map(
-    [...top.entries].filter(([key]) =>
-      stateKey === undefined ? typeof key === 'string' && PARTS_WITHOUT_WEIGHTS.has(key) : key !== stateKey,
-    ),
-  );
+  const others = [...top.entries].filter(([key]) => key !== stateKey);
+  const isPassedOver = (key: PickleValue): boolean => typeof key === 'string' && PARTS_WITHOUT_WEIGHTS.has(key);
+  const isAlone =
+    stateKey !== undefined && !others.some(([key, part]) => !isPassedOver(key) && tensorCountOf(part, limits) > 0);
+  const parts = new Map(isAlone ? others : others.filter(([key]) => isPassedOver(key)));
 
   const weights = new Map<string, TensorView>();
   const found = (path: string, tensor: TensorView): void => {
@@ -101,7 +104,7 @@ export function contentsOf(
         `The file holds more than ${limits.maxTensors} tensors.`,
       );
   };
-  walker.walk(stateKey === undefined ? withoutParts(top, parts) : (state ?? null), '', found);
+  walker.walk(isAlone ? (top.entries.get(stateKey) ?? null) : withoutParts(top, parts), '', found);
   const ignored = [...parts].flatMap(([key, part]) => ignoredPart(walker, key, part));
   if (weights.size === 0) {
     const inside = [...top.entries.values()].find(
@@ -114,9 +117,11 @@ export function contentsOf(
     );
   }
   checkExpansion(weights, source.byteSize, limits);
-  const prefix = stateKey === undefined ? '' : `${stateKey}.`;
+  const statePrefix = stateKey === undefined ? undefined : `${stateKey}.`;
+  const pathBefore = isAlone ? (statePrefix ?? '') : '';
   return {
-    tensors: [...weights].map(([name, view]) => tensorOf(`${prefix}${name}`, name, view, opened.storages)),
+    tensors: [...weights].map(([name, view]) => tensorOf(`${pathBefore}${name}`, name, view, opened.storages)),
+    statePrefix,
     scalars: scalarsOf(top, limits),
     ignored,
   };
@@ -178,6 +183,12 @@ function childrenOf(
 /** A plain dict without its optimiser and the like. The dict itself stays as it is. */
 function withoutParts(top: PickleDict, parts: ReadonlyMap<PickleValue, PickleValue>): PickleDict {
   return { kind: 'DICT', entries: new Map([...top.entries].filter(([key]) => !parts.has(key))) };
+}
+
+function tensorCountOf(part: PickleValue, limits: TorchCheckpointLimits): number {
+  let tensorCount = 0;
+  new Walker(limits).walk(part, '', () => (tensorCount += 1));
+  return tensorCount;
 }
 
 function ignoredPart(walker: Walker, key: PickleValue, part: PickleValue): IgnoredPart[] {

@@ -4,6 +4,7 @@
  * container nor number stays an inert, listed placeholder.
  */
 import type { RandomAccess } from '../random-access.ts';
+import { foreignFileInWords } from '../foreign-file.ts';
 import { openArchive } from './archive.ts';
 import { contentsOf } from './contents.ts';
 import type { CheckpointContents } from './contents.ts';
@@ -73,7 +74,7 @@ async function open(source: RandomAccess, limits: TorchCheckpointLimits): Promis
     throw new TorchCheckpointError(
       'NOT_A_CHECKPOINT',
       'file',
-      'The file is neither a zip nor a pickle, so no checkpoint of PyTorch.',
+      `The file is ${foreignFileInWords(beginning) ?? 'neither a zip nor a pickle'}, not a checkpoint of PyTorch.`,
     );
   return openLegacy(source, limits);
 }

@@ -166,8 +166,7 @@ function parseDirectory(bytes: Uint8Array, entryCount: number): CentralEntry[] {
     names.add(name);
     const flags = view.getUint16(at + 8, true);
     if ((flags & FLAG_ENCRYPTED) !== 0) throw fault('ENTRY_ENCRYPTED', name, `${quoted(name)} is encrypted.`);
-    if (view.getUint16(at + 10, true) !== 0)
-      throw fault('ENTRY_COMPRESSED', name, `${quoted(name)} is compressed; PyTorch stores its entries as they are.`);
+    if (view.getUint16(at + 10, true) !== 0) throw compressedEntry(name);
     if (view.getUint16(at + 34, true) !== 0) throw invalid('is on another disk');
     const wide = zip64Fields(view, extraStart, extraLength, [
       view.getUint32(at + 24, true),
@@ -192,6 +191,26 @@ function parseDirectory(bytes: Uint8Array, entryCount: number): CentralEntry[] {
       `The zip's directory has ${bytes.length - at} bytes after its last entry.`,
     );
   return entries;
+}
+
+/** What a compressed entry tells of the zip: PyTorch stores a checkpoint's entries as they are. */
+function compressedEntry(name: string): TorchCheckpointError {
+  if (/^[^/]+\/code\//.test(name)) return torchScript(name);
+  if (/^[^/]+\/(?:data\.pkl|version|byteorder|\.data\/.*|data\/.*)$/.test(name))
+    return fault('ENTRY_COMPRESSED', name, `${quoted(name)} is compressed; PyTorch stores its entries as they are.`);
+  return fault(
+    'NOT_A_CHECKPOINT',
+    name,
+    `The file is a zip that holds ${quoted(name)}, not a checkpoint of PyTorch: unpack it and import the file of weights.`,
+  );
+}
+
+export function torchScript(place: string): TorchCheckpointError {
+  return fault(
+    'TORCHSCRIPT_UNSUPPORTED',
+    place,
+    'The file is a TorchScript program, not a checkpoint: save its state_dict() instead.',
+  );
 }
 
 /** Size, stored size and header offset, each taken from the zip64 field where its 32 bits say so. */

@@ -18,7 +18,9 @@ import {
   readTorchCheckpoint,
   TorchCheckpointError,
   toFloat32,
+  type IgnoredPart,
   type TorchScalar,
+  type TorchTensorData,
 } from '../../formats/torch-checkpoint/index.ts';
 import { embeddingDimOf, resnetTensorSpecs } from '../../formats/torchvision-resnet.ts';
 import { mapToEncoder, type MappableTensor, type RefusedMapping } from '../../formats/weights-map.ts';
@@ -27,6 +29,8 @@ import type { ImportedContentsRecord } from './models.records.ts';
 import type { InputContract } from './models.rules.ts';
 
 export interface EncoderFileTask {
+  /** As its owner calls it, where that is known. */
+  readonly fileName: string | null;
   readonly expectedSha256: string | null;
   readonly expectedByteSize: number | null;
   /** As stated; otherwise it is detected. */
@@ -52,16 +56,15 @@ export interface EncoderFile extends EncoderFacts {
 }
 
 interface SourceTensor extends MappableTensor {
-  /**
-   * I64 as it is, all else as float32; float32 that lies in the file in order may be read into the bytes that are
-   * given.
-   */
-  load(into: Uint8Array<ArrayBuffer>): Promise<Float32Array | BigInt64Array>;
+  /** The numbers; those that lie in the file in order may be read into the bytes that are given. */
+  load(into: Uint8Array<ArrayBuffer>): Promise<TorchTensorData>;
 }
 
 interface OpenedFile {
   readonly format: ImportedContentsRecord['format'];
   readonly tensors: readonly SourceTensor[];
+  /** As `CheckpointContents` has it. */
+  readonly statePrefix: string | undefined;
   readonly inertGlobals: readonly string[];
   readonly ignoredParts: readonly string[];
   readonly scalars: readonly TorchScalar[];
@@ -105,9 +108,9 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
 
   const mapped = mapToEncoder(file.tensors, {
     ...(task.encoder === null ? {} : { architecture: task.encoder }),
-    ...(task.keyPrefix === null ? {} : { prefix: task.keyPrefix }),
+    ...(task.keyPrefix === null ? {} : { prefix: prefixInFile(task.keyPrefix, file) }),
   });
-  if (mapped.outcome === 'REFUSED') throw refusal(mapped, file.tensors.length);
+  if (mapped.outcome === 'REFUSED') throw refusal(mapped, file.tensors, task.fileName);
   const metadata = {
     format: 'pt',
     architecture: mapped.architecture,
@@ -140,7 +143,7 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
           ? null
           : { hiddenDim: projectionHead.hiddenDim, projectionDim: projectionHead.projectionDim },
       classifier: classifier === undefined ? null : { classCount: classifier.classCount },
-      ignoredParts: file.ignoredParts.slice(0, MAX_LISTED).map(cleanText),
+      ignoredParts: [...mapped.ignored.map(ignoredInWords), ...file.ignoredParts].slice(0, MAX_LISTED).map(cleanText),
       scalars: file.scalars
         .slice(0, MAX_LISTED)
         .map(({ path, value }) => ({ path: cleanText(path), value: cleanScalar(value) })),
@@ -183,20 +186,13 @@ async function openWeights(source: RandomAccess): Promise<OpenedFile> {
   // A header's length below 2^32, then its JSON; no pickle and no zip begins so.
   const isSafetensors = beginning[8] === 0x7b && beginning.subarray(4, 8).every((byte) => byte === 0);
   if (!isSafetensors) {
-    const { format, tensors, placeholders, ignored, scalars } = await readTorchCheckpoint(source);
+    const { format, tensors, statePrefix, placeholders, ignored, scalars } = await readTorchCheckpoint(source);
     return {
       format: format === 'ZIP' ? 'TORCH_ZIP' : 'TORCH_LEGACY',
-      tensors: tensors.map((tensor) => ({
-        name: tensor.name,
-        dtype: tensor.dtype,
-        shape: tensor.shape,
-        load: async (into) => {
-          const numbers = await tensor.load(into);
-          return numbers.dtype === 'I64' ? numbers.data : toFloat32(numbers);
-        },
-      })),
+      tensors,
+      statePrefix,
       inertGlobals: placeholders.map(({ name }) => name),
-      ignoredParts: ignored.map(({ path, tensorCount }) => `${path}: ${tensorCount} tensors`),
+      ignoredParts: ignored.map(ignoredInWords),
       scalars,
     };
   }
@@ -204,14 +200,27 @@ async function openWeights(source: RandomAccess): Promise<OpenedFile> {
   const { tensors, metadata } = readForeignSafetensors(await source.read(0, source.byteSize));
   return {
     format: 'SAFETENSORS',
-    tensors: tensors.map((tensor) => ({
-      ...tensor,
-      load: async () => (tensor.dtype === 'I64' ? tensor.data : toFloat32(tensor)),
-    })),
+    tensors: tensors.map((tensor) => ({ ...tensor, load: async () => tensor })),
+    statePrefix: undefined,
     inertGlobals: [],
     ignoredParts: [],
     scalars: Object.entries(metadata).map(([path, value]) => ({ path, value })),
   };
+}
+
+/**
+ * A stated prefix as the names have it: people state it from the top of the file or within its state dict, and both are
+ * one place.
+ */
+function prefixInFile(keyPrefix: string, { tensors, statePrefix }: OpenedFile): string {
+  const isThere = (prefix: string): boolean => prefix !== '' && tensors.some(({ name }) => name.startsWith(prefix));
+  if (statePrefix === undefined || isThere(keyPrefix)) return keyPrefix;
+  if (isThere(statePrefix)) return `${statePrefix}${keyPrefix}`;
+  return keyPrefix.startsWith(statePrefix) ? keyPrefix.slice(statePrefix.length) : keyPrefix;
+}
+
+function ignoredInWords({ path, tensorCount }: IgnoredPart): string {
+  return `${path}: ${tensorCount} ${tensorCount === 1 ? 'tensor' : 'tensors'}`;
 }
 
 /**
@@ -233,9 +242,8 @@ async function storedFile(
     const tensor = found.get(name);
     const place = places.get(name);
     if (tensor === undefined || place === undefined) continue;
-    const data = await tensor.load(place);
-    if (data instanceof BigInt64Array !== (dtype === 'I64'))
-      throw new Error(`${name} was mapped but holds numbers of another kind.`);
+    const numbers = await tensor.load(place);
+    const data = dtype === 'I64' ? wholeNumbers(tensor.name, numbers) : toFloat32(numbers);
     if (data instanceof Float32Array && !areFinite(data))
       throw new DomainError({
         code: 'FORMAT_INVALID',
@@ -245,6 +253,21 @@ async function storedFile(
     if (data.buffer !== file.buffer) place.set(new Uint8Array(data.buffer, data.byteOffset, data.byteLength));
   }
   return file;
+}
+
+/** Batch counts, exact in whatever type the file has them. */
+function wholeNumbers(name: string, numbers: TorchTensorData): BigInt64Array {
+  if (numbers.dtype === 'I64') return numbers.data;
+  // Half precision is bits until it is widened; all others are counted as they are, for float32 would round them.
+  const values = numbers.dtype === 'F16' || numbers.dtype === 'BF16' ? toFloat32(numbers) : numbers.data;
+  return BigInt64Array.from(values, (value) => {
+    if (Number.isInteger(value)) return BigInt(value);
+    throw new DomainError({
+      code: 'FORMAT_INVALID',
+      message: `${name} is ${value}, which is not a whole number.`,
+      hint: 'An embedding does not depend on it: set it to 0 and save the state dict again.',
+    });
+  });
 }
 
 /** A loop: `every` calls back for each of tens of millions of numbers. */
@@ -274,7 +297,7 @@ function explained(error: unknown): unknown {
   return error;
 }
 
-function refusal(refused: RefusedMapping, tensorCount: number): DomainError {
+function refusal(refused: RefusedMapping, tensors: readonly MappableTensor[], fileName: string | null): DomainError {
   const { architecture, detectedArchitecture, reason } = refused;
   const prefixes = refused.prefixes
     .slice(0, 5)
@@ -282,11 +305,19 @@ function refusal(refused: RefusedMapping, tensorCount: number): DomainError {
     .join(', ');
   const keys = (message: string, hint: string): DomainError =>
     new DomainError({ code: 'CHECKPOINT_KEYS_MISMATCH', message, hint });
+  const shard = shardInWords(refused, fileName);
+  if (shard !== undefined)
+    return keys(
+      `The file is ${shard}; it holds ${tensors.length} tensors of the whole.`,
+      'Join the shards into one state dict, and import that.',
+    );
   switch (reason) {
     case 'NO_ENCODER':
       return keys(
-        `None of the file's ${tensorCount} tensors is named as in a ResNet: ${listed(refused.unexpected)}.`,
-        'Only ResNet-18, 34, 50 and 101 under the names of torchvision are known here.',
+        `None of the file's ${tensors.length} tensors is named as in a ResNet: ${listed(refused.unexpected)}.`,
+        tensors.some(({ name }) => name.includes('encoder.stages.'))
+          ? 'These are names of Hugging Face transformers; ResNet-18, 34, 50 and 101 are read under those of torchvision or timm.'
+          : 'Only ResNet-18, 34, 50 and 101 under the names of torchvision are known here.',
       );
     case 'PREFIX_UNKNOWN':
       return keys(
@@ -294,7 +325,10 @@ function refusal(refused: RefusedMapping, tensorCount: number): DomainError {
         'If that is the encoder, state it as keyPrefix.',
       );
     case 'PREFIX_AMBIGUOUS':
-      return keys(`The file holds more than one network: ${prefixes}.`, 'State the one that is meant as keyPrefix.');
+      return keys(
+        `The file holds more than one network: ${prefixes}.`,
+        'State the one that is meant as keyPrefix; the others are then left out.',
+      );
     case 'ARCHITECTURE_DIFFERS':
       return new DomainError({
         code: 'CHECKPOINT_INCOMPATIBLE',
@@ -306,12 +340,33 @@ function refusal(refused: RefusedMapping, tensorCount: number): DomainError {
       const parts = (['missing', 'unexpected', 'misshapen'] as const).flatMap((kind) =>
         refused[kind].length === 0 ? [] : [`${refused[kind].length} ${kind} (${listed(refused[kind])})`],
       );
+      const differences = parts.join(', ');
+      const { network } = refused;
+      if (network !== undefined && network.replace('-', '').toUpperCase() !== architecture)
+        return keys(
+          `The file holds ${network}, which is not one of the encoders that are read here: ${differences}.`,
+          'ResNet-18, 34, 50 and 101 are read, as torchvision builds them.',
+        );
+      const quantised = tensors.some(({ name }) => name.includes('_packed_params'))
+        ? ' Layers of it are quantised, which are not read.'
+        : '';
       return keys(
-        `The tensors do not make a ${architecture ?? 'ResNet'}: ${parts.join(', ')}.`,
-        'Nothing was imported. Every tensor of the encoder must be there under one prefix, and every other one explained.',
+        `The tensors do not make a ${architecture ?? 'ResNet'}: ${differences}.${quantised}`,
+        prefixes === '' || refused.missing.length < resnetTensorSpecs(architecture ?? 'RESNET18').length / 2
+          ? 'Nothing was imported. Every tensor of the encoder must be there under one prefix, and every other one under that prefix explained.'
+          : `Nothing was imported. The networks of the file begin with ${prefixes}: state one of these as keyPrefix.`,
       );
     }
   }
+}
+
+/** One of several files that a state dict was cut into: part of a network, and nothing wrong with what is there. */
+function shardInWords(refused: RefusedMapping, fileName: string | null): string | undefined {
+  const { missing, unexpected, misshapen } = refused;
+  const [, number, count] = /-(\d{5})-of-(\d{5})\.\w+$/.exec(fileName ?? '') ?? [];
+  if (number === undefined || count === undefined || Number(count) < 2) return undefined;
+  const isPart = refused.reason === 'NO_ENCODER' || (missing.length > 0 && unexpected.length + misshapen.length === 0);
+  return isPart ? `shard ${Number(number)} of ${Number(count)} of a checkpoint` : undefined;
 }
 
 function listed(names: readonly string[]): string {

@@ -348,7 +348,8 @@ export const ImportCheckpointInput = inputObjectType({
     });
     t.field('encoder', { type: 'EncoderArchitecture', description: 'If stated, the file must hold that one.' });
     t.string('keyPrefix', {
-      description: "What the encoder's names begin with, dot included; the usual ones are found.",
+      description:
+        "What the encoder's names begin with, dot included; the usual ones are found. Everything outside of it is left out and listed in contents.ignoredParts.",
     });
     t.field('inputContract', { type: 'InputContractInput' });
     t.string('name', { description: 'Of a model that is new.' });
@@ -360,6 +361,10 @@ export const ImportCheckpointInput = inputObjectType({
     });
     t.string('idempotencyKey', {
       description: 'The same key with the same input gives the same checkpoint; with another input it is an error.',
+    });
+    t.boolean('validateOnly', {
+      description:
+        'Only say what is wrong with the rest of the input, before any bytes are sent: path, url and uploadId may be missing, nothing is imported, and checkpoint is null.',
     });
   },
 });

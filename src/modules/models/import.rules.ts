@@ -48,6 +48,7 @@ export const importCheckpointSchema = z.strictObject({
   licence: modelTextSchema(200).nullish(),
   publishedCheckpoint: slugSchema.nullish(),
   idempotencyKey: idempotencyKeySchema.nullish(),
+  validateOnly: z.boolean().nullish(),
 });
 export type ImportCheckpointInput = z.infer<typeof importCheckpointSchema>;
 
@@ -80,11 +81,21 @@ export type ImportChoice =
   | { readonly kind: 'PUBLISHED'; readonly slug: string; readonly source: ImportSource | undefined };
 
 /**
+ * What can be said of an import before there are any bytes: for a client that is about to upload them. @throws as
+ * `importChoice`, but for a missing source.
+ */
+export function validateImport(input: ImportCheckpointInput): void {
+  const { path, url, uploadId, publishedCheckpoint } = input;
+  if (publishedCheckpoint != null || path != null || url != null || uploadId != null) importChoice(input);
+  else ownModel(input);
+}
+
+/**
  * Which of the two imports is meant. @throws DomainError BAD_INPUT, or CHECKPOINT_INCOMPATIBLE for a contract that the
- * engine can not keep.
+ * engine cannot keep.
  */
 export function importChoice(input: ImportCheckpointInput): ImportChoice {
-  const { modelSlug, path, url, uploadId, inputContract, publishedCheckpoint } = input;
+  const { modelSlug, path, url, uploadId, publishedCheckpoint } = input;
   const sources: readonly ImportSource[] = [
     ...(path == null ? [] : [{ kind: 'PATH', path } as const]),
     ...(url == null ? [] : [{ kind: 'URL', url } as const]),
@@ -106,14 +117,23 @@ export function importChoice(input: ImportCheckpointInput): ImportChoice {
       );
     return { kind: 'PUBLISHED', slug: publishedCheckpoint, source };
   }
-  if (modelSlug == null)
-    throw badInput('modelSlug is missing.', 'input.modelSlug', 'It is made if new. Or name a publishedCheckpoint.');
+  const own = ownModel(input);
   if (source === undefined)
     throw badInput(
       'Give one of path, url and uploadId.',
       'input.path',
       'A path is read below the import roots; a url is fetched by the server; an upload is begun with POST /uploads.',
     );
+  return { kind: 'OWN', ...own, source };
+}
+
+/** The model that an import of one's own goes into, and a contract that can be right. */
+function ownModel({ modelSlug, inputContract }: ImportCheckpointInput): {
+  readonly modelSlug: string;
+  readonly inputContract: InputContract;
+} {
+  if (modelSlug == null)
+    throw badInput('modelSlug is missing.', 'input.modelSlug', 'It is made if new. Or name a publishedCheckpoint.');
   if (inputContract == null) {
     throw badInput(
       'inputContract is missing: weights are of no use to someone who has to guess their preparation.',
@@ -122,7 +142,41 @@ export function importChoice(input: ImportCheckpointInput): ImportChoice {
     );
   }
   checkContractIsKept(inputContract);
-  return { kind: 'OWN', modelSlug, inputContract, source };
+  checkNormalisation(inputContract);
+  return { modelSlug, inputContract };
+}
+
+/**
+ * Of the width of the value range: below 1/255, which scales values back to 0..255 and is used on purpose, and far below
+ * what any images spread over.
+ */
+const MIN_STD_SHARE = 0.003;
+
+/** Mean and standard deviation that no images of this value range can have come from another range, or from a slip. */
+function checkNormalisation({ valueRange: [low, high], channelMean, channelStd }: InputContract): void {
+  const width = high - low;
+  const hint = (values: readonly number[]): string =>
+    values.some((value) => value > high) && values.every((value) => value >= 0 && value <= 255)
+      ? `They look like values of 0..255: divided by 255 they are ${values.map((value) => (value / 255).toFixed(3)).join(', ')}.`
+      : 'Take those that the training used, e.g. 0.485, 0.456, 0.406 and 0.229, 0.224, 0.225 for ImageNet.';
+  if (channelMean.some((mean) => mean < low || mean > high))
+    throw badInput(
+      `A mean of ${channelMean.join(', ')} lies outside the value range ${low}..${high}.`,
+      'input.inputContract.channelMean',
+      hint(channelMean),
+    );
+  if (channelStd.some((std) => std > width))
+    throw badInput(
+      `A standard deviation of ${channelStd.join(', ')} is wider than the value range ${low}..${high}.`,
+      'input.inputContract.channelStd',
+      hint(channelStd),
+    );
+  if (channelStd.some((std) => std < MIN_STD_SHARE * width))
+    throw badInput(
+      `A standard deviation of ${channelStd.join(', ')} is too near 0: every pixel would become a huge number.`,
+      'input.inputContract.channelStd',
+      hint(channelStd),
+    );
 }
 
 /** The engine prepares images in one way; under another contract its embeddings would be wrong without a word. */

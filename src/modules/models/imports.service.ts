@@ -22,6 +22,7 @@ import {
   importCheckpointSchema,
   importChoice,
   recordedUrl,
+  validateImport,
   type ImportCheckpointInput,
   type ImportChoice,
   type ImportSource,
@@ -34,11 +35,12 @@ export interface CheckpointImportService {
   /**
    * Reads a checkpoint of any known format, maps its names strictly, stores it as safetensors, and registers it. The
    * same weights under the same contract are registered once in a model, and the same idempotencyKey gives the same
-   * checkpoint. Throws BAD_INPUT, IDEMPOTENCY_KEY_REUSED, CHECKPOINT_NOT_FOUND (no such published one), NOT_AVAILABLE
-   * (its address is not known), CONFLICT (it is here with other weights), and the errors of `readEncoderFile`,
-   * `fetchRemoteFile`, `openImportFile` and `UploadStore.consume`.
+   * checkpoint. Null where the input says validateOnly and nothing is wrong with it. Throws BAD_INPUT,
+   * IDEMPOTENCY_KEY_REUSED, CHECKPOINT_NOT_FOUND (no such published one), NOT_AVAILABLE (its address is not known),
+   * CONFLICT (it is here with other weights), and the errors of `readEncoderFile`, `fetchRemoteFile`, `openImportFile`
+   * and `UploadStore.consume`.
    */
-  importCheckpoint(viewer: Viewer, input: unknown): Promise<CheckpointRecord>;
+  importCheckpoint(viewer: Viewer, input: unknown): Promise<CheckpointRecord | null>;
 }
 
 export interface CheckpointImportParts {
@@ -165,6 +167,7 @@ export function createCheckpointImports({
       return await withFile({ viewer, source, field, expected }, async (file) => {
         const { facts, kept } = await readInTurn(file.handle, {
           ...task,
+          fileName: file.fileName,
           expectedSha256: file.sha256,
           expectedByteSize: expected.byteSize,
         });
@@ -304,6 +307,10 @@ export function createCheckpointImports({
     importCheckpoint: async (viewer, raw) => {
       authorise(viewer, 'CONTRIBUTOR');
       const input = parseInput(importCheckpointSchema, raw);
+      if (input.validateOnly === true) {
+        validateImport(input);
+        return null;
+      }
       const choice = importChoice(input);
       // An upload is the caller's own; files and addresses are read by the server for whoever may do this.
       if (choice.source?.kind !== 'UPLOAD') authorise(viewer, 'OPERATOR');

@@ -1,0 +1,17 @@
+/** What `npm start` looks at to see whether the generated code is older than what it is made from. */
+import assert from 'node:assert/strict';
+import { globSync, readFileSync } from 'node:fs';
+import path from 'node:path';
+import { test } from 'node:test';
+import { generatedFrom } from '../../scripts/prepare.mjs';
+
+test('every file that says something to the schema is looked at for changes', () => {
+  const root = path.resolve(import.meta.dirname, '../..');
+  const watched = new Set(generatedFrom());
+  const definesTypes = /from '(?:\.\.?\/)+(?:api\/)?nexus\.ts'/;
+  const missed = globSync('src/**/*.ts', { cwd: root })
+    .filter((file) => !file.startsWith('src/generated/'))
+    .map((file) => path.join(root, file))
+    .filter((file) => definesTypes.test(readFileSync(file, 'utf8')) && !watched.has(file));
+  assert.deepEqual(missed, []);
+});
