@@ -201,8 +201,8 @@ export function mapToEncoder<T extends MappableTensor>(
 }
 
 /**
- * The stated network, or the only one that an import could mean. Of two whole networks none is taken unasked: an average
- * and its original, a teacher and its student, embed differently.
+ * The stated network, or the only one that an import could mean. Of two whole networks none is taken unasked: an
+ * average and its original, a teacher and its student, embed differently.
  */
 function chosenNetwork(
   networks: readonly ResnetNetwork[],

@@ -147,8 +147,8 @@ function ownModel({ modelSlug, inputContract }: ImportCheckpointInput): {
 }
 
 /**
- * Of the width of the value range: below 1/255, which scales values back to 0..255 and is used on purpose, and far below
- * what any images spread over.
+ * Of the width of the value range: below 1/255, which scales values back to 0..255 and is used on purpose, and far
+ * below the standard deviation of any images.
  */
 const MIN_STD_SHARE = 0.003;
 
