@@ -7,7 +7,7 @@ import { DomainError } from '../errors.ts';
 import { createLedger } from '../modules/runs/index.ts';
 import { openArtifactStore } from '../platform/artifact-store.ts';
 import { readBackup, readBackupHead, type RestoreReport } from '../platform/backup.ts';
-import { lockDataDir } from '../platform/data-dir-lock.ts';
+import { DATA_DIR_LOCK_NAME, lockDataDir } from '../platform/data-dir-lock.ts';
 import { openDatabase, transactionsOf } from '../platform/db.ts';
 import { applyMigrations, MIGRATIONS_DIR, readMigrations } from '../platform/migrate.ts';
 import { startPostgres } from '../platform/postgres.ts';

