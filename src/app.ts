@@ -13,7 +13,7 @@ import type { Environment } from './env.ts';
 import { RUN_JOBS } from './jobs/index.ts';
 import type { Logger } from './logger.ts';
 import { createAccessService } from './modules/access/index.ts';
-import { createArtifactService } from './modules/artifacts/index.ts';
+import { claimArtifactStore, createArtifactService } from './modules/artifacts/index.ts';
 import { createAuditService } from './modules/audit/index.ts';
 import { createCardService } from './modules/cards/index.ts';
 import {
@@ -110,7 +110,9 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const adminKey = await access.ensureAdminKey(path.join(env.dataDir, 'admin-key'));
     if (adminKey.kind === 'UNUSABLE') logger.warn(adminKey.hint);
 
-    const store = openArtifactStore(path.join(env.dataDir, 'artifacts'));
+    const artifactsDir = path.join(env.dataDir, 'artifacts');
+    await claimArtifactStore({ db, artifactsDir });
+    const store = openArtifactStore(artifactsDir);
     const artifacts = createArtifactService({ db, store });
     const datasets = createDatasetService({ db, transact });
     const models = createModelService({ db, transact });

@@ -3,7 +3,9 @@ import { hostname } from 'node:os';
 import path from 'node:path';
 import { RUN_JOBS } from '../src/jobs/index.ts';
 import { readEnvironment } from '../src/env.ts';
+import { DomainError } from '../src/errors.ts';
 import { createLogger } from '../src/logger.ts';
+import { requireArtifactStore } from '../src/modules/artifacts/index.ts';
 import { createLedger } from '../src/modules/runs/index.ts';
 import { openDatabase, transactionsOf } from '../src/platform/db.ts';
 import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from '../src/platform/engine-library.ts';
@@ -23,6 +25,12 @@ if (!isEngineInstalled())
   );
 
 const db = openDatabase(env.databaseUrl, { maxConnections: 4 });
+const artifactsDir = path.join(env.dataDir, 'artifacts');
+await requireArtifactStore({ db, artifactsDir }).catch((error: unknown) => {
+  if (!(error instanceof DomainError)) throw error;
+  logger.fatal(`${error.message} ${error.hint ?? ''}`);
+  process.exit(2);
+});
 const queue = await openQueue({
   url: env.databaseUrl,
   jobs: Object.values(RUN_JOBS),
@@ -40,7 +48,7 @@ const agent = createAgent({
   stuckAfterMs: env.stuckAfterSeconds * 1000,
   child: {
     databaseUrl: env.databaseUrl,
-    artifactsDir: path.join(env.dataDir, 'artifacts'),
+    artifactsDir,
     logLevel: env.logLevel,
     codeRevision: env.codeRevision ?? null,
   },

@@ -6,6 +6,7 @@ import { writeBackup } from '../platform/backup.ts';
 import { programVersion } from '../platform/program-version.ts';
 import { withRegistry } from './custody.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
+import { interruptible } from './interruptible.ts';
 import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';
 
 /** @param target a file that is not there yet, or a folder. */
@@ -18,21 +19,23 @@ export async function backup(target: string, { json }: { readonly json?: true | 
     isFolder ? path.join(target, `paraffin-${new Date().toISOString().replaceAll(':', '-')}.tar`) : target,
   );
   const status = createStatusLine(process.stderr);
-  const report = await withRegistry(({ databaseUrl, store }) =>
-    withStoredBytesLock(databaseUrl, 'SHARED', () =>
-      writeBackup({
-        databaseUrl,
-        store,
-        file,
-        program: programVersion(),
-        onProgress: ({ bytesDone, bytesTotal }) =>
-          status.show(
-            `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`,
-          ),
-      }),
+  const report = await interruptible((signal) =>
+    withRegistry(({ databaseUrl, store }) =>
+      withStoredBytesLock(databaseUrl, 'SHARED', () =>
+        writeBackup({
+          signal,
+          databaseUrl,
+          store,
+          file,
+          program: programVersion(),
+          onProgress: ({ bytesDone, bytesTotal }) =>
+            status.show(
+              `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`,
+            ),
+        }),
+      ),
     ),
-  );
-  status.end();
+  ).finally(() => status.end());
   if (json === true) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
   else {
     process.stdout.write(

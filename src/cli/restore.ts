@@ -1,17 +1,24 @@
 /** `paraffin restore`: a backup becomes a registry again, in an empty place. */
-import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
 import { Client } from 'pg';
 import { readEnvironment } from '../env.ts';
 import { DomainError } from '../errors.ts';
+import { adoptArtifactStore } from '../modules/artifacts/index.ts';
 import { createLedger } from '../modules/runs/index.ts';
 import { openArtifactStore } from '../platform/artifact-store.ts';
-import { readBackup, readBackupHead, type RestoreReport } from '../platform/backup.ts';
-import { DATA_DIR_LOCK_NAME, lockDataDir } from '../platform/data-dir-lock.ts';
+import {
+  readBackup,
+  readBackupHead,
+  type RestoreOptions as BackupRestoreOptions,
+  type RestoreReport,
+} from '../platform/backup.ts';
+import { lockForRestore } from '../platform/data-dir-lock.ts';
 import { openDatabase, transactionsOf } from '../platform/db.ts';
 import { applyMigrations, MIGRATIONS_DIR, readMigrations } from '../platform/migrate.ts';
 import { startPostgres } from '../platform/postgres.ts';
+import { removeOnDeath } from '../platform/remove-on-death.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
+import { interruptible } from './interruptible.ts';
 import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';
 
 export interface RestoreOptions {
@@ -27,45 +34,44 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
   const migrations = await readMigrations(MIGRATIONS_DIR);
   // Before anything is made.
   await readBackupHead(file, migrations);
-  await requireEmpty(dataDir);
   const { databaseUrl } = readEnvironment();
   if (databaseUrl !== undefined) await requireNoTables(databaseUrl);
-  await mkdir(dataDir, { recursive: true });
-  const lock = await lockDataDir(dataDir);
   const status = createStatusLine(process.stderr);
-  let report: RestoreReport & { readonly requeuedRunCount: number };
-  try {
-    const postgres = databaseUrl === undefined ? await startPostgres(path.join(dataDir, 'postgres')) : undefined;
-    const url = postgres?.url ?? databaseUrl ?? '';
+  const report = await interruptible(async (signal) => {
+    const place = await lockForRestore(dataDir);
+    const postgresDir = path.join(dataDir, 'postgres');
+    const guard = removeOnDeath(place.paths, path.join(postgresDir, 'lock'));
     try {
-      const restored = await readBackup({
-        file,
-        databaseUrl: url,
-        store: openArtifactStore(path.join(dataDir, 'artifacts')),
-        bytesFrom: bytesFrom === undefined ? undefined : openArtifactStore(path.resolve(bytesFrom)),
-        migrations,
-        onProgress: ({ bytesDone, bytesTotal }) =>
-          status.show(
-            `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`,
-          ),
-      });
-      await applyMigrations(url, migrations);
-      const db = openDatabase(url, { maxConnections: 2 });
-      const requeuedRunCount = await createLedger(db, transactionsOf(db))
-        .requeueAll('Restored from a backup; the run goes on from what it last kept.')
-        .finally(() => db.$disconnect());
-      report = { ...restored, requeuedRunCount };
+      const postgres = databaseUrl === undefined ? await startPostgres(postgresDir) : undefined;
+      let restored: RestoreReport & { readonly requeuedRunCount: number };
+      try {
+        restored = await restoreInto({
+          file,
+          databaseUrl: postgres?.url ?? databaseUrl ?? '',
+          artifactsDir: path.join(dataDir, 'artifacts'),
+          bytesFrom: bytesFrom === undefined ? undefined : openArtifactStore(path.resolve(bytesFrom)),
+          migrations,
+          signal,
+          onProgress: ({ bytesDone, bytesTotal }) =>
+            status.show(
+              `${progressBar(bytesTotal === 0 ? 1 : bytesDone / bytesTotal)} ${byteSizeInWords(bytesDone)} of ${byteSizeInWords(bytesTotal)}`,
+            ),
+        });
+      } finally {
+        await postgres?.stop();
+      }
+      await place.finish();
+      return restored;
+    } catch (error) {
+      status.end();
+      await place.clear();
+      if (databaseUrl !== undefined) await dropEverything(databaseUrl);
+      throw error;
     } finally {
-      await postgres?.stop();
+      guard.disarm();
+      await place.release();
     }
-  } catch (error) {
-    // What was empty is empty again: the restore can be tried once more.
-    for (const name of await readdir(dataDir)) await rm(path.join(dataDir, name), { recursive: true, force: true });
-    if (databaseUrl !== undefined) await dropEverything(databaseUrl);
-    throw error;
-  } finally {
-    await lock.release();
-  }
+  });
   status.end();
   if (json === true) process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
   else {
@@ -77,15 +83,26 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
   return report.damaged.length === 0 ? EXIT.DONE : EXIT.DAMAGE_FOUND;
 }
 
-async function requireEmpty(folder: string): Promise<void> {
-  const names = await readdir(folder).catch(() => []);
-  if (names.length > 0)
-    throw new DomainError({
-      code: 'CONFLICT',
-      message: `${folder} is not empty.`,
-      field: 'data-dir',
-      hint: 'Restore into an empty folder; nothing is ever overwritten.',
-    });
+async function restoreInto({
+  artifactsDir,
+  ...options
+}: Omit<BackupRestoreOptions, 'store'> & { readonly artifactsDir: string }): Promise<
+  RestoreReport & { readonly requeuedRunCount: number }
+> {
+  const { databaseUrl, migrations, signal } = options;
+  const restored = await readBackup({ ...options, store: openArtifactStore(artifactsDir) });
+  await applyMigrations(databaseUrl, migrations);
+  const db = openDatabase(databaseUrl, { maxConnections: 2 });
+  try {
+    await adoptArtifactStore({ db, artifactsDir });
+    const requeuedRunCount = await createLedger(db, transactionsOf(db)).requeueAll(
+      'Restored from a backup; the run goes on from what it last kept.',
+    );
+    signal?.throwIfAborted();
+    return { ...restored, requeuedRunCount };
+  } finally {
+    await db.$disconnect();
+  }
 }
 
 async function requireNoTables(databaseUrl: string): Promise<void> {

@@ -274,6 +274,11 @@ async function writeSynced(
   return { sha256: hash.digest('hex'), byteSize };
 }
 
+/** The disk does not give the bytes: one file's fault, which says nothing about the others. */
+export function isBadSector(error: unknown): boolean {
+  return hasCode(error, 'EIO');
+}
+
 function isAbsence(error: unknown): boolean {
   return hasCode(error, 'ENOENT');
 }

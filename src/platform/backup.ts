@@ -9,16 +9,16 @@
  * Rows are read in one snapshot, which runs under way do not disturb. Stored bytes never change and are not deleted
  * while a backup is made, so those that the snapshot names can be copied after it.
  */
-import { createHash } from 'node:crypto';
+import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
-import { mkdir, open, rename, rm } from 'node:fs/promises';
+import { mkdir, open, rename, rm, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { pipeline } from 'node:stream/promises';
 import { Client } from 'pg';
 import { extract, pack, type Pack } from 'tar-stream';
 import { z } from 'zod';
 import { DomainError } from '../errors.ts';
-import type { ArtifactStore } from './artifact-store.ts';
+import { isBadSector, type ArtifactStore } from './artifact-store.ts';
 import {
   beginLoad,
   dumpedSequenceSchema,
@@ -28,6 +28,7 @@ import {
   tablesToDump,
 } from './database-dump.ts';
 import { applyMigrations, MigrationError, type Migration } from './migrate.ts';
+import { removeOnDeath } from './remove-on-death.ts';
 
 const FORMAT = 'paraffin-backup-1';
 const CHUNK_BYTES = 4 * 1024 * 1024;
@@ -70,6 +71,8 @@ export interface BackupOptions {
   /** Version of this program. */
   readonly program: string;
   readonly onProgress?: ((progress: CopyProgress) => void) | undefined;
+  /** Ends it; what was written by then is taken away. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface CopyProgress {
@@ -92,14 +95,19 @@ export async function writeBackup({
   file,
   program,
   onProgress,
+  signal,
 }: BackupOptions): Promise<BackupReport> {
   await mkdir(path.dirname(file), { recursive: true });
   const unfinished = `${file}.unfinished`;
+  const guard = removeOnDeath([unfinished]);
   const archive = pack();
   // It holds salted hashes of keys and whatever is confidential in the registry: for its owner alone.
-  const writing = pipeline(archive, createWriteStream(unfinished, { mode: 0o600 }));
+  const writing = pipeline(archive, createWriteStream(unfinished, { mode: 0o600 }), { signal });
   try {
-    const [report] = await Promise.all([fillArchive(archive, { databaseUrl, store, program, onProgress }), writing]);
+    const [report] = await Promise.all([
+      fillArchive(archive, { databaseUrl, store, program, onProgress, signal }),
+      writing,
+    ]);
     const byteSize = await synced(unfinished);
     await rename(unfinished, file);
     return { file, byteSize, ...report };
@@ -108,15 +116,19 @@ export async function writeBackup({
     await writing.catch(() => undefined);
     await rm(unfinished, { force: true });
     throw error;
+  } finally {
+    guard.disarm();
   }
 }
 
 async function fillArchive(
   archive: Pack,
-  options: Pick<BackupOptions, 'databaseUrl' | 'store' | 'program' | 'onProgress'>,
+  options: Pick<BackupOptions, 'databaseUrl' | 'store' | 'program' | 'onProgress' | 'signal'>,
 ): Promise<Omit<BackupReport, 'file' | 'byteSize'>> {
-  const { databaseUrl, store, program, onProgress } = options;
+  const { databaseUrl, store, program, onProgress, signal } = options;
   const client = new Client({ connectionString: databaseUrl });
+  // Told by whatever is asked next; a backup that is given up asks nothing any more.
+  client.on('error', () => undefined);
   await client.connect();
   const rows = createHash('sha256');
   let head: BackupHead;
@@ -145,6 +157,7 @@ async function fillArchive(
     for (const table of head.tables) {
       let part = 0;
       for await (const chunk of dumpTable(client, table, CHUNK_BYTES)) {
+        signal?.throwIfAborted();
         rows.update(chunk);
         await writeEntry(archive, `database/${table.table.replaceAll('"', '')}/${part}`, chunk);
         part += 1;
@@ -157,6 +170,7 @@ async function fillArchive(
   const damaged: string[] = [];
   let bytesDone = 0;
   for (const artifact of wanted) {
+    signal?.throwIfAborted();
     if (store === undefined || !(await copyArtifact(archive, store, artifact.sha256))) damaged.push(artifact.sha256);
     bytesDone += artifact.byteSize;
     onProgress?.({ bytesDone, bytesTotal: head.artifacts.byteSize });
@@ -168,33 +182,47 @@ async function fillArchive(
 }
 
 /**
- * False for one that is not there, or not what its name says; what was written of it is then told to be worthless at
- * the end.
+ * False for one that is not there, cannot be read, or is not what its name says; what was written of it is then told to
+ * be worthless at the end.
  */
 async function copyArtifact(archive: Pack, store: ArtifactStore, sha256: string): Promise<boolean> {
   const handle = await store.open(sha256).catch((error: unknown) => {
-    if (error instanceof DomainError) return undefined;
+    if (error instanceof DomainError || isBadSector(error)) return undefined;
     throw error;
   });
   if (handle === undefined) return false;
   try {
     const { size } = await handle.stat();
     const hash = createHash('sha256');
-    const entry = archive.entry({ name: `artifacts/${sha256}`, size });
-    await pipeline(
-      handle.createReadStream({ autoClose: false, highWaterMark: CHUNK_BYTES }),
-      async function* (chunks: AsyncIterable<Buffer>) {
-        for await (const chunk of chunks) {
-          hash.update(chunk);
-          yield chunk;
-        }
-      },
-      entry,
-    );
+    await pipeline(bytesToCopy(handle, size, hash), archive.entry({ name: `artifacts/${sha256}`, size }));
     return hash.digest('hex') === sha256;
   } finally {
     await handle.close();
   }
+}
+
+/**
+ * As many bytes as were announced, so that the archive stays sound: zeros for what a bad sector or a file that has
+ * shrunk does not give. Those are not hashed, so that the artifact is told to be damaged.
+ */
+async function* bytesToCopy(handle: FileHandle, size: number, hash: Hash): AsyncGenerator<Buffer> {
+  let position = 0;
+  while (position < size) {
+    const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, size - position));
+    const bytesRead = await handle.read(chunk, 0, chunk.length, position).then(
+      (read) => read.bytesRead,
+      (error: unknown) => {
+        if (isBadSector(error)) return 0;
+        throw error;
+      },
+    );
+    if (bytesRead === 0) break;
+    const bytes = chunk.subarray(0, bytesRead);
+    hash.update(bytes);
+    yield bytes;
+    position += bytesRead;
+  }
+  for (; position < size; position += CHUNK_BYTES) yield Buffer.alloc(Math.min(CHUNK_BYTES, size - position));
 }
 
 async function writeEntry(archive: Pack, name: string, bytes: Buffer): Promise<void> {
@@ -223,6 +251,8 @@ export interface RestoreOptions {
   readonly bytesFrom?: ArtifactStore | undefined;
   readonly migrations: readonly Migration[];
   readonly onProgress?: ((progress: CopyProgress) => void) | undefined;
+  /** Ends it before the database is committed. */
+  readonly signal?: AbortSignal | undefined;
 }
 
 export interface RestoreReport {
@@ -264,6 +294,7 @@ export async function readBackup({
   bytesFrom,
   migrations,
   onProgress,
+  signal,
 }: RestoreOptions): Promise<RestoreReport> {
   const head = await readBackupHead(file, migrations);
   const then = new Set(head.migrations.map((migration) => migration.name));
@@ -282,6 +313,7 @@ export async function readBackup({
     let bytesDone = 0;
     let end: z.infer<typeof endSchema> | undefined;
     for await (const entry of entriesOf(file)) {
+      signal?.throwIfAborted();
       const [kind, name = ''] = entry.header.name.split('/');
       if (kind === 'database') {
         const chunk = await bytesOf(entry.bytes);

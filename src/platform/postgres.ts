@@ -316,8 +316,9 @@ interface Cluster {
 }
 
 /**
- * A child of ours in a session of its own, which the kernel tells of our death, however that comes: then it ends in good
- * order, and no server outlives its Paraffin. @throws Error when it ends before it serves, or does not serve in time.
+ * A child of ours in a session of its own, which the kernel tells of our death, however that comes: then it ends in
+ * good order, and no server outlives its Paraffin.
+ * @throws Error when it ends before it serves, or does not serve in time.
  */
 async function startServer(cluster: Cluster, port: number): Promise<void> {
   const { clusterDir, logFile, owner } = cluster;

@@ -1,7 +1,7 @@
 /** fsck and garbage collection over a real database and real files. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { mkdtemp, readFile, rm, stat, utimes, writeFile } from 'node:fs/promises';
+import { mkdtemp, readFile, rm, stat, symlink, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, beforeEach, describe, test } from 'node:test';
@@ -131,6 +131,25 @@ describe('fsck', () => {
     const { damaged, quarantined } = await check();
     assert.deepEqual(damaged, [{ sha256, damage: 'MISSING', byteSize: 7, citedBy: [`Checkpoint ${checkpointId}`] }]);
     assert.equal(quarantined.count, 0);
+  });
+
+  test('tells of what lies on a bad sector, and goes on', async () => {
+    const { sha256, checkpointId } = await cited('weights');
+    const whole = await cited('whole');
+    const withoutRow = await stored('no row');
+    for (const unreadable of [sha256, withoutRow]) {
+      // Where the kernel answers a read with EIO, as it does for a disk that does not give its bytes.
+      await rm(store.pathOf(unreadable));
+      await symlink('/proc/self/mem', store.pathOf(unreadable));
+    }
+    const { damaged, checked } = await check();
+    assert.deepEqual(damaged, [
+      { sha256, damage: 'UNREADABLE', byteSize: 7, citedBy: [`Checkpoint ${checkpointId}`] },
+      { sha256: withoutRow, damage: 'UNREADABLE', byteSize: 0, citedBy: [] },
+    ]);
+    assert.equal(checked.count, 2);
+    assert.notEqual((await database.db.artifact.findUniqueOrThrow({ where: { sha256 } })).damagedAt, null);
+    await store.verify(whole.sha256);
   });
 
   test('reports what nobody wants: files without a row, rows without a citation, files that are no artifacts', async () => {

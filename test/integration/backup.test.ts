@@ -1,17 +1,20 @@
 /** A backup taken while things go on, restored elsewhere: every row and every byte as it was. */
 import assert from 'node:assert/strict';
-import { execFile } from 'node:child_process';
-import { mkdtemp, open, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { execFile, spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdir, mkdtemp, open, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { Client } from 'pg';
 import { childEnvironment } from '../../src/env.ts';
+import { lockDataDir } from '../../src/platform/data-dir-lock.ts';
 import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
 import { writeBackup } from '../../src/platform/backup.ts';
 import { MIGRATIONS_DIR, readMigrations } from '../../src/platform/migrate.ts';
 import { startPostgres } from '../../src/platform/postgres.ts';
+import { eventually } from '../support/eventually.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 
 const run = promisify(execFile);
@@ -121,8 +124,10 @@ test('everything is there again elsewhere, rules included, and the run that was 
   try {
     const now = await contentOf(postgres.url);
     assert.deepEqual(Object.keys(now), Object.keys(before));
+    // A restored registry has a store of its own, and the runs that were under way wait.
+    const renewed = ['"Run"', '"RunEvent"', '"ArtifactStoreIdentity"'];
     for (const [table, rows] of Object.entries(before))
-      if (table !== '"Run"' && table !== '"RunEvent"') assert.deepEqual(now[table], rows, table);
+      if (!renewed.includes(table)) assert.deepEqual(now[table], rows, table);
     const client = new Client({ connectionString: postgres.url });
     await client.connect();
     try {
@@ -209,4 +214,113 @@ describe('refused, and the place stays empty', () => {
     assert.match(output, /not empty/);
     assert.ok((await readdir(base)).includes('registry.tar'));
   });
+});
+
+describe('ended in the middle, nothing is left behind', () => {
+  const isThere = async (file: string): Promise<true | undefined> =>
+    stat(file).then(
+      () => true as const,
+      () => undefined,
+    );
+  const command = (...args: string[]) =>
+    spawn(process.execPath, ['src/cli/main.ts', ...args], {
+      cwd: ROOT,
+      env: childEnvironment({ PARAFFIN_DATABASE_URL: '' }),
+      stdio: ['ignore', 'ignore', 'pipe'],
+    });
+  /** Of processes whose command line names the folder. */
+  const processesOn = async (folder: string): Promise<true | undefined> => {
+    const { stdout } = await run('ps', ['-eo', 'args']);
+    return stdout.split('\n').some((line) => line.includes(folder)) ? undefined : true;
+  };
+
+  for (const signal of ['SIGTERM', 'SIGKILL'] as const) {
+    test(`a restore by ${signal}: no folder's content and no PostgreSQL`, async () => {
+      const dataDir = path.join(base, `ended-by-${signal}`);
+      const restoring = command('restore', backup, '--data-dir', dataDir);
+      let said = '';
+      restoring.stderr.on('data', (chunk: Buffer) => (said += chunk.toString('utf8')));
+      const ended = once(restoring, 'exit');
+      await eventually('the cluster to be made', () => isThere(path.join(dataDir, 'postgres', 'cluster')), 60_000);
+      restoring.kill(signal);
+      const [code] = await ended;
+      if (signal !== 'SIGKILL') {
+        assert.equal(code, 130);
+        assert.match(said, /nothing was left behind/);
+      }
+      await eventually('PostgreSQL to be gone', () => processesOn(dataDir), 60_000);
+      await eventually(
+        'the folder to be empty',
+        async () => ((await readdir(dataDir)).length === 0 ? true : undefined),
+        60_000,
+      );
+    });
+
+    test(`a backup by ${signal}: no unfinished file`, async () => {
+      // Large enough that it is met while it is written.
+      const folder = path.join(base, `backup-by-${signal}`);
+      const program = `
+        const { writeBackup } = await import(${JSON.stringify(path.join(ROOT, 'src/platform/backup.ts'))});
+        const { openArtifactStore } = await import(${JSON.stringify(path.join(ROOT, 'src/platform/artifact-store.ts'))});
+        const { interruptible } = await import(${JSON.stringify(path.join(ROOT, 'src/cli/interruptible.ts'))});
+        const store = openArtifactStore(${JSON.stringify(path.join(base, 'artifacts'))});
+        // The first artifact is never given, so that the backup is met while it is written.
+        const waits = { ...store, open: () => new Promise(() => setInterval(() => undefined, 1000)) };
+        await interruptible((signal) => writeBackup({
+          databaseUrl: ${JSON.stringify(database.url)}, store: waits, program: '9.9.9', signal,
+          file: ${JSON.stringify(path.join(folder, 'registry.tar'))},
+        }));`;
+      const writing = spawn(process.execPath, ['--input-type=module', '-e', program], { cwd: ROOT, stdio: 'ignore' });
+      const ended = once(writing, 'exit');
+      await eventually('the file to be begun', () => isThere(path.join(folder, 'registry.tar.unfinished')), 60_000);
+      writing.kill(signal);
+      await ended;
+      await eventually(
+        'the folder to be empty',
+        async () => ((await readdir(folder)).length === 0 ? true : undefined),
+        60_000,
+      );
+    });
+  }
+
+  test('a restore that the machine itself broke off is no registry, and the next one clears it away', async () => {
+    const dataDir = path.join(base, 'power-cut');
+    await mkdir(path.join(dataDir, 'artifacts', 'sha256'), { recursive: true });
+    await writeFile(path.join(dataDir, 'artifacts', 'sha256', 'half'), 'x');
+    await writeFile(path.join(dataDir, '.restoring'), '');
+    await assert.rejects(lockDataDir(dataDir), { code: 'CONFLICT', message: /was not finished/ });
+    const { code, output } = await restore(backup, '--data-dir', dataDir);
+    assert.equal(code, 0, output);
+    await (await lockDataDir(dataDir)).release();
+    assert.equal(await isThere(path.join(dataDir, 'artifacts', 'sha256', 'half')), undefined);
+  });
+});
+
+test('a bad sector is told of, and keeps nothing else from being saved', async () => {
+  const bad: ArtifactStore = {
+    ...store,
+    open: async (name) => {
+      const handle = await store.open(name);
+      if (name !== sha256) return handle;
+      // Four bytes, and then what a disk says of the next sector.
+      const read = async (bytes: Buffer, _offset: number, _length: number, position: number): Promise<unknown> => {
+        if (position > 0) throw Object.assign(new Error('i/o error, read'), { code: 'EIO' });
+        return handle.read(bytes, 0, 4, 0);
+      };
+      return new Proxy(handle, {
+        get: (target, key): unknown => {
+          const value: unknown = key === 'read' ? read : Reflect.get(target, key);
+          return typeof value === 'function' ? value.bind(target) : value;
+        },
+      });
+    },
+  };
+  const file = path.join(base, 'bad-sector.tar');
+  assert.deepEqual((await write(file, bad)).damaged, [sha256]);
+  const dataDir = path.join(base, 'bad-sector');
+  const { code, output } = await restore(file, '--data-dir', dataDir);
+  assert.equal(code, 3, output);
+  const restored = openArtifactStore(path.join(dataDir, 'artifacts'));
+  for (const { sha256: name } of await database.db.artifact.findMany())
+    if (name !== sha256) await restored.verify(name);
 });

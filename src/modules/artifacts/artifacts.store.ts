@@ -45,3 +45,25 @@ export async function markDamaged(db: Database, sha256: string): Promise<void> {
 export async function markWhole(db: Database, sha256: string): Promise<void> {
   await db.artifact.updateMany({ where: { sha256 }, data: { damagedAt: null } });
 }
+
+/** The identity of the store that holds this registry's bytes; undefined before the first start of a server. */
+export async function findStoreId(db: Database): Promise<string | undefined> {
+  return (await db.artifactStoreIdentity.findFirst())?.storeId;
+}
+
+/** Records the identity unless one is there. @returns the one that stands now. */
+export async function recordStoreId(db: Database, storeId: string): Promise<string> {
+  await db.artifactStoreIdentity.createMany({ data: [{ storeId }], skipDuplicates: true });
+  return (await db.artifactStoreIdentity.findFirstOrThrow()).storeId;
+}
+
+/** The digests that were recorded last, damaged ones left out. */
+export async function newestArtifacts(db: Database, count: number): Promise<string[]> {
+  const rows = await db.artifact.findMany({
+    where: { damagedAt: null },
+    orderBy: { createdAt: 'desc' },
+    take: count,
+    select: { sha256: true },
+  });
+  return rows.map((row) => row.sha256);
+}

@@ -1,14 +1,17 @@
 /** Every stored byte is read again and held against its name: what is missing, changed, or wanted by nobody. */
 import { DomainError } from '../../errors.ts';
-import type { ArtifactStore, StoredFile } from '../../platform/artifact-store.ts';
+import { isBadSector, type ArtifactStore, type StoredFile } from '../../platform/artifact-store.ts';
 import type { Database } from '../../platform/db.ts';
 import { markDamaged, markWhole } from './artifacts.store.ts';
 import { artifactsAfter, citationsOf, recordedAmong, sumOfArtifacts, sumOfUncited } from './custody.store.ts';
 
 export interface DamagedArtifact {
   readonly sha256: string;
-  /** CORRUPT ones are in quarantine now; whatever cites one of either kind answers with an error that says so. */
-  readonly damage: 'MISSING' | 'CORRUPT';
+  /**
+   * CORRUPT ones are in quarantine now; UNREADABLE ones lie on a bad sector of the disk, where they stay. Whatever
+   * cites a damaged one answers with an error that says so.
+   */
+  readonly damage: 'MISSING' | 'CORRUPT' | 'UNREADABLE';
   readonly byteSize: number;
   /** Rows that cite it, e.g. `Checkpoint 0198...`; the first few. Empty for a file without a row. */
   readonly citedBy: readonly string[];
@@ -96,6 +99,7 @@ async function damageOf(store: ArtifactStore, sha256: string): Promise<DamagedAr
     await store.verify(sha256);
     return undefined;
   } catch (error) {
+    if (isBadSector(error)) return 'UNREADABLE';
     if (!(error instanceof DomainError)) throw error;
     if (error.code !== 'ARTIFACT_CORRUPT') return 'MISSING';
     await store.quarantine(sha256);
@@ -116,8 +120,8 @@ async function checkFiles(
     const recorded = await recordedAmong(db, [...named.keys()]);
     for (const [sha256, { byteSize }] of named) {
       if (recorded.has(sha256)) continue;
-      if ((await damageOf(store, sha256)) === 'CORRUPT')
-        damaged.push({ sha256, damage: 'CORRUPT', byteSize, citedBy: [] });
+      const damage = await damageOf(store, sha256);
+      if (damage === 'CORRUPT' || damage === 'UNREADABLE') damaged.push({ sha256, damage, byteSize, citedBy: [] });
       else withoutRow = { count: withoutRow.count + 1, byteSize: withoutRow.byteSize + byteSize };
     }
   }

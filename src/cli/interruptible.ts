@@ -1,0 +1,33 @@
+/** Work of the command line that Ctrl-C and its kin end in good order: what it has begun is taken away. */
+import { CommandFailure, EXIT } from './exit-codes.ts';
+
+const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
+/** npm and the launcher may pass the same Ctrl-C on once more. */
+const SAME_SIGNAL_MS = 1_000;
+
+/**
+ * @param work ends soon after the signal is aborted, by its own cleaning up. A second signal, at least a second later,
+ * ends the program at once.
+ * @throws CommandFailure INTERRUPTED for work that was ended so; else what `work` throws.
+ */
+export async function interruptible<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
+  const controller = new AbortController();
+  let firstMs: number | undefined;
+  const interrupt = (): void => {
+    if (firstMs === undefined) {
+      firstMs = performance.now();
+      controller.abort();
+    } else if (performance.now() - firstMs > SAME_SIGNAL_MS) {
+      process.exit(EXIT.INTERRUPTED);
+    }
+  };
+  for (const signal of SIGNALS) process.on(signal, interrupt);
+  try {
+    return await work(controller.signal);
+  } catch (error) {
+    if (!controller.signal.aborted) throw error;
+    throw new CommandFailure({ exitCode: EXIT.INTERRUPTED, message: 'Interrupted; nothing was left behind.' });
+  } finally {
+    for (const signal of SIGNALS) process.off(signal, interrupt);
+  }
+}
