@@ -66,10 +66,13 @@ export function scorePredictions(
 type ClassificationValues = Readonly<Record<ClassificationMetricName, number>>;
 
 export interface ClassificationMeasure {
-  /** Over every image once. A label that never occurs counts 0 in macroF1. */
+  /** Over every image once: what `resample` gives for counts of 1. */
   readonly values: ClassificationValues;
   readonly confusionMatrix: readonly (readonly number[])[];
-  /** Over a resample; NaN for an AUROC whose sample lacks a side. */
+  /**
+   * Over a resample, by the same formulas, so that an interval is one of the number that it stands beside. A label that
+   * the sample lacks is left out of each mean; NaN for an AUROC of a sample with one label.
+   */
   resample(imageCounts: Int32Array): ClassificationValues;
 }
 
@@ -78,24 +81,17 @@ export function classificationMeasure({ truth, probabilities, labelNames }: Pool
   const labelCount = labelNames.length;
   const predictions = { truth, predicted: mostProbable(probabilities, labelCount), labelCount };
   const ranked = rankScores({ truth, scores: probabilities, labelCount });
+  const valuesOf = (matrix: readonly (readonly number[])[], imageCounts?: Int32Array): ClassificationValues => ({
+    macroF1: macroF1(matrix),
+    balancedAccuracy: balancedAccuracy(matrix),
+    accuracy: accuracy(matrix),
+    macroAuroc: macroAuroc(ranked, imageCounts) ?? Number.NaN,
+  });
   const matrix = confusionMatrix(predictions);
   return {
-    values: {
-      macroF1: macroF1(matrix),
-      balancedAccuracy: balancedAccuracy(matrix),
-      accuracy: accuracy(matrix),
-      macroAuroc: macroAuroc(ranked) ?? 0.5,
-    },
+    values: valuesOf(matrix),
     confusionMatrix: matrix,
-    resample: (imageCounts) => {
-      const drawn = confusionMatrix(predictions, imageCounts);
-      return {
-        macroF1: macroF1(drawn, 'LEFT_OUT'),
-        balancedAccuracy: balancedAccuracy(drawn),
-        accuracy: accuracy(drawn),
-        macroAuroc: macroAuroc(ranked, imageCounts) ?? Number.NaN,
-      };
-    },
+    resample: (imageCounts) => valuesOf(confusionMatrix(predictions, imageCounts), imageCounts),
   };
 }
 

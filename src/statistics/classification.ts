@@ -66,16 +66,15 @@ export function balancedAccuracy(matrix: readonly (readonly number[])[]): number
 }
 
 /**
- * Mean F1 over the labels. A label absent from both truth and prediction counts 0 (`ZERO`: the result as it is
- * reported) or is left out (`LEFT_OUT`: in a bootstrap resample, which would else punish rare labels for not being
- * drawn).
+ * Mean F1 over the labels that occur in truth or prediction, as scikit-learn's `f1_score(average='macro')`; 0 when none
+ * does. One that occurs in neither has no F1: to count it as 0 would punish a resample for not having drawn it, and a
+ * test split for labels that it does not have.
  */
-export function macroF1(matrix: readonly (readonly number[])[], absentLabels: 'ZERO' | 'LEFT_OUT' = 'ZERO'): number {
-  const counted = labelReports(matrix).filter((report, label) => {
-    const occurs = report.support > 0 || matrix.some((row) => (row[label] ?? 0) > 0);
-    return occurs || absentLabels === 'ZERO';
-  });
-  return mean(counted.map((report) => report.f1));
+export function macroF1(matrix: readonly (readonly number[])[]): number {
+  const occurring = labelReports(matrix).filter(
+    (report, label) => report.support > 0 || matrix.some((row) => (row[label] ?? 0) > 0),
+  );
+  return mean(occurring.map((report) => report.f1));
 }
 
 function ratio(part: number, whole: number): number {

@@ -3,6 +3,7 @@ import { readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
 import { z } from 'zod';
 import { labelAuroc, macroAuroc, rankScores } from '../../src/statistics/auroc.ts';
+import { CLASSIFICATION_METRICS, classificationMeasure } from '../../src/statistics/classification-score.ts';
 import {
   accuracy,
   balancedAccuracy,
@@ -19,6 +20,12 @@ import {
 
 const numbers = z.array(z.number());
 const matrix = z.array(numbers);
+const measures = z.object({
+  macroF1: z.number(),
+  balancedAccuracy: z.number(),
+  accuracy: z.number(),
+  macroAuroc: z.number(),
+});
 const golden = z
   .object({
     regressions: z.array(
@@ -51,6 +58,16 @@ const golden = z
         recall: numbers,
         f1: numbers,
         support: numbers,
+      }),
+    ),
+    resamples: z.array(
+      z.object({
+        labelCount: z.number(),
+        truth: numbers,
+        scores: matrix,
+        counts: numbers,
+        values: measures,
+        resampled: measures,
       }),
     ),
   })
@@ -101,6 +118,21 @@ describe('logistic regression equals scikit-learn', () => {
       inputs.dispose();
       newInputs.dispose();
     });
+  }
+});
+
+test('a score and each of its resamples equal scikit-learn, whatever labels a sample lacks', () => {
+  assert.ok(golden.resamples.length > 0);
+  for (const { labelCount, truth, scores, counts, values, resampled } of golden.resamples) {
+    const measure = classificationMeasure({
+      truth: Int32Array.from(truth),
+      probabilities: Float64Array.from(scores.flat()),
+      groups: [],
+      labelNames: Array.from({ length: labelCount }, (_none, label) => String(label)),
+    });
+    const drawn = measure.resample(Int32Array.from(counts));
+    for (const name of CLASSIFICATION_METRICS)
+      assertClose([measure.values[name], drawn[name]], [values[name], resampled[name]], 1e-12);
   }
 });
 

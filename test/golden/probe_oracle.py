@@ -66,7 +66,7 @@ def metrics_case(name, label_count, present, seed, digits):
         "scores": scores.tolist(),
         "accuracy": accuracy_score(truth, predicted),
         "balancedAccuracy": balanced_accuracy_score(truth, predicted),
-        "macroF1": f1_score(truth, predicted, labels=every, average="macro", zero_division=0),
+        "macroF1": f1_score(truth, predicted, average="macro", zero_division=0),
         "macroAuroc": float(np.mean(aurocs)),
         "labelAurocs": {str(label): value for label, value in zip(present, aurocs)},
         "confusionMatrix": confusion_matrix(truth, predicted, labels=every).tolist(),
@@ -74,6 +74,39 @@ def metrics_case(name, label_count, present, seed, digits):
         "recall": recall.tolist(),
         "f1": f1.tolist(),
         "support": support.tolist(),
+    }
+
+
+def resample_case(seed):
+    """A table in which labels are absent from truth, prediction or both, and whole images are drawn several times or not."""
+    rng = np.random.default_rng(seed)
+    label_count = int(rng.integers(2, 9))
+    n = int(rng.integers(6, 30))
+    truth = rng.choice(rng.choice(label_count, size=max(2, label_count // 2), replace=False), size=n)
+    truth[:2] = [0, 1]
+    scores = np.round(rng.random((n, label_count)), 3)
+    scores[:, rng.integers(label_count)] = 0.0  # Never predicted.
+    counts = rng.integers(0, 3, size=n)
+    counts[:2] = 1
+    drawn = np.repeat(np.arange(n), counts)
+
+    def measured(images):
+        t, p = truth[images], scores[images].argmax(axis=1)
+        sided = [label for label in range(label_count) if 0 < (t == label).sum() < len(t)]
+        return {
+            "macroF1": f1_score(t, p, average="macro", zero_division=0),
+            "balancedAccuracy": balanced_accuracy_score(t, p),
+            "accuracy": accuracy_score(t, p),
+            "macroAuroc": float(np.mean([roc_auc_score(t == label, scores[images, label]) for label in sided])),
+        }
+
+    return {
+        "labelCount": label_count,
+        "truth": truth.tolist(),
+        "scores": scores.tolist(),
+        "counts": counts.tolist(),
+        "values": measured(np.arange(n)),
+        "resampled": measured(drawn),
     }
 
 
@@ -95,6 +128,7 @@ print(
                 metrics_case("a label that never occurs", 4, [0, 1, 3], 7, 6),
                 metrics_case("two labels", 2, [0, 1], 8, 6),
             ],
+            "resamples": [resample_case(seed) for seed in range(20, 40)],
         }
     )
 )

@@ -74,7 +74,7 @@ def neighbour_case(name, seed, label_count, spread):
             shares = KNeighborsClassifier(n_neighbors=k, metric="cosine").fit(x[learned], y[learned]).predict_proba(x[held])
             truth += y[held].tolist()
             said += shares.argmax(axis=1).tolist()
-        scores.append(f1_score(truth, said, labels=every, average="macro", zero_division=0))
+        scores.append(f1_score(truth, said, average="macro", zero_division=0))
     k = usable[int(np.argmax(scores))]
     shares = KNeighborsClassifier(n_neighbors=k, metric="cosine").fit(x[train], y[train]).predict_proba(x[test])
     return dict(name=name, labelCount=label_count, rows=x.tolist(), labels=y.tolist(), groups=g.tolist(), chosen=k, probabilities=shares.tolist(), innerScores=scores)

@@ -3,6 +3,11 @@ import { describe, test } from 'node:test';
 import { labelAuroc, macroAuroc, rankScores } from '../../src/statistics/auroc.ts';
 import { groupResamples, interval95, percentile } from '../../src/statistics/bootstrap.ts';
 import {
+  CLASSIFICATION_METRICS,
+  classificationMeasure,
+  scorePredictions,
+} from '../../src/statistics/classification-score.ts';
+import {
   accuracy,
   balancedAccuracy,
   confusionMatrix,
@@ -31,17 +36,16 @@ describe('classification metrics, by hand', () => {
     assert.deepEqual(labelReports(matrix)[1], { precision: 1 / 2, recall: 1 / 2, f1: 1 / 2, support: 2 });
   });
 
-  test('a label absent from truth and prediction counts 0 in macroF1, or is left out of a resample; support says so', () => {
+  test('a label absent from truth and prediction is left out of the means; support says so', () => {
     const withAbsent = confusionMatrix({ truth: int(0, 1), predicted: int(0, 1), labelCount: 3 });
-    assert.equal(macroF1(withAbsent), 2 / 3);
-    assert.equal(macroF1(withAbsent, 'LEFT_OUT'), 1);
+    assert.equal(macroF1(withAbsent), 1);
     assert.equal(balancedAccuracy(withAbsent), 1);
     assert.deepEqual(labelReports(withAbsent)[2], { precision: 0, recall: 0, f1: 0, support: 0 });
   });
 
-  test('a label that is only predicted counts, left out or not', () => {
+  test('a label that is only predicted counts', () => {
     const wrong = confusionMatrix({ truth: int(0, 0), predicted: int(0, 2), labelCount: 3 });
-    assert.ok(Math.abs(macroF1(wrong, 'LEFT_OUT') - (2 / 3 + 0) / 2) < 1e-12);
+    assert.ok(Math.abs(macroF1(wrong) - (2 / 3 + 0) / 2) < 1e-12);
   });
 
   test('image counts stand for repeated images', () => {
@@ -149,5 +153,100 @@ describe('bootstrap', () => {
     assert.ok(Math.abs(single - (2 * 1.96) / Math.sqrt(400)) < 0.04, `${single}`);
     const byRank = [...values.keys()].sort((left, right) => (values[left] ?? 0) - (values[right] ?? 0));
     assert.ok(width(values.map((_, image) => `${Math.floor(byRank.indexOf(image) / 20)}`)) > 2 * single);
+  });
+});
+
+describe('a score and its interval are of one definition, over random tables with absent labels', () => {
+  const random = createRandom(5);
+  const tables = Array.from({ length: 100 }, (_none, table) => {
+    const labelCount = 2 + random.integer(8);
+    const imageCount = 8 + random.integer(60);
+    // Labels from `presentCount` on are never true, and the last one is never predicted either.
+    const presentCount = 2 + random.integer(labelCount - 1);
+    const groupCount = 2 + random.integer(imageCount);
+    const truth = Int32Array.from({ length: imageCount }, (_image, image) =>
+      image < 2 ? image : random.integer(presentCount),
+    );
+    const probabilities = Float64Array.from({ length: imageCount * labelCount }, (_cell, cell) => {
+      const label = cell % labelCount;
+      if (label === labelCount - 1 && labelCount > 2) return 0;
+      return random.uniform() + (truth[Math.floor(cell / labelCount)] === label ? 0.5 : 0);
+    });
+    const groups = Array.from(truth, () => String(random.integer(groupCount)));
+    const labelNames = Array.from({ length: labelCount }, (_label, label) => String(label));
+    return { pooled: { truth, probabilities, groups, labelNames }, stream: random.fork(String(table)) };
+  });
+
+  /** Straight from the definitions, image by image: each mean is over the labels that the sample has. */
+  const byDefinition = (images: readonly { readonly truth: number; readonly predicted: number }[]) => {
+    const share = (part: number, whole: number): number => (whole === 0 ? 0 : part / whole);
+    const count = (wanted: (image: { readonly truth: number; readonly predicted: number }) => boolean): number =>
+      images.filter(wanted).length;
+    const meanOver = (labels: Iterable<number>, valueOf: (label: number) => number): number => {
+      const values = [...labels].map(valueOf);
+      return share(
+        values.reduce((sum, value) => sum + value, 0),
+        values.length,
+      );
+    };
+    return {
+      macroF1: meanOver(new Set(images.flatMap(({ truth, predicted }) => [truth, predicted])), (label) => {
+        const precision = share(
+          count(({ truth, predicted }) => truth === label && predicted === label),
+          count(({ predicted }) => predicted === label),
+        );
+        const recall = share(
+          count(({ truth, predicted }) => truth === label && predicted === label),
+          count(({ truth }) => truth === label),
+        );
+        return share(2 * precision * recall, precision + recall);
+      }),
+      balancedAccuracy: meanOver(new Set(images.map(({ truth }) => truth)), (label) =>
+        share(
+          count(({ truth, predicted }) => truth === label && predicted === label),
+          count(({ truth }) => truth === label),
+        ),
+      ),
+      accuracy: share(
+        count(({ truth, predicted }) => truth === predicted),
+        images.length,
+      ),
+    };
+  };
+
+  test('both equal the closed form, the score on every image once and a resample on the images drawn', () => {
+    for (const { pooled, stream } of tables) {
+      const labelCount = pooled.labelNames.length;
+      const images = Array.from(pooled.truth, (truth, image) => {
+        const row = [...pooled.probabilities.subarray(image * labelCount, (image + 1) * labelCount)];
+        return { truth, predicted: row.indexOf(Math.max(...row)) };
+      });
+      const measure = classificationMeasure(pooled);
+      const samples = [
+        { counts: new Int32Array(images.length).fill(1), measured: measure.values },
+        ...Array.from(groupResamples(pooled.groups, 5, stream), (drawn) => {
+          const counts = Int32Array.from(drawn);
+          return { counts, measured: measure.resample(counts) };
+        }),
+      ];
+      for (const { counts, measured } of samples) {
+        const wanted = byDefinition(
+          images.flatMap((image, index) => Array<typeof image>(counts[index] ?? 0).fill(image)),
+        );
+        for (const name of ['macroF1', 'balancedAccuracy', 'accuracy'] as const)
+          assert.ok(Math.abs(measured[name] - wanted[name]) < 1e-12, `${name}: ${measured[name]}, not ${wanted[name]}`);
+      }
+    }
+  });
+
+  test('no number lies outside its own interval', () => {
+    for (const { pooled, stream } of tables) {
+      const { metrics } = scorePredictions(pooled, 200, stream);
+      for (const name of CLASSIFICATION_METRICS) {
+        const { value, ci95Low, ci95High } = metrics[name];
+        const isInside = ci95Low - 1e-12 <= value && value <= ci95High + 1e-12;
+        assert.ok(isInside, `${name} ${value} of ${pooled.labelNames.length} labels, ${ci95Low} to ${ci95High}`);
+      }
+    }
   });
 });
