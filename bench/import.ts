@@ -12,7 +12,7 @@ import { openArtifactStore } from '../src/platform/artifact-store.ts';
 import { openFolder } from '../src/platform/open-folder.ts';
 import { importImages } from '../workers/imaging/import-images.ts';
 import { decodeImage } from '../workers/imaging/decode.ts';
-import { readImageHeader } from '../workers/imaging/image-header.ts';
+import { readImageHeader } from '../workers/imaging/formats/index.ts';
 import { mapInOrder } from '../workers/imaging/in-order.ts';
 
 interface Rate {
@@ -146,8 +146,8 @@ async function importOnce(workDir: string, folder: string, imageCount: number): 
 /** The same decoder under the same settings, with as many images under way. */
 async function decodeAll(files: readonly Buffer[]): Promise<void> {
   const decode = async (bytes: Buffer): Promise<void> => {
-    const header = await readImageHeader(bytes, 'JPEG');
-    if (header === null || 'issue' in (await decodeImage(bytes, header)))
+    const header = readImageHeader(bytes, 'JPEG');
+    if (header === null || 'issue' in header || 'issue' in (await decodeImage(bytes, header)))
       throw new Error('A drawn JPEG does not decode.');
   };
   const results = mapInOrder(files, { windowSize: availableParallelism() * 8, byteLimit: 768 * 1024 * 1024 }, decode);

@@ -258,20 +258,19 @@ describe('hostile folders', () => {
 
     const result = await run({ layout: 'FOLDER_PER_LABEL' });
     assert.deepEqual(issuesOf(result), {
-      NOT_AN_IMAGE: [1, false, ['b/scan.dcm']],
+      NOT_AN_IMAGE: [2, false, ['b/not really.png', 'b/scan.dcm']],
+      IS_EMPTY: [1, false, ['b/empty.jpg']],
       NOT_A_REGULAR_FILE: [3, false, ['b/link.png', 'b/pipe.png', 'b/root']],
       NO_LABEL: [1, false, ['outside.png']],
-      UNREADABLE: [2, false, ['b/empty.jpg', 'b/not really.png']],
       TRUNCATED: [1, false, ['b/cut off.jpg']],
       TOO_LARGE: [2, false, ['b/bomb.png', 'b/huge.tif']],
-      SMALLER_THAN_MINIMUM: [1, false, ['b/tiny.png']],
       DUPLICATE: [1, false, ['b/same again.bmp']],
       NEARLY_BLANK: [1, true, ['b/glass.png']],
     });
-    assert.equal(result.imageCount, 4);
+    assert.equal(result.imageCount, 5);
     assert.deepEqual(result.labelCounts, [
       { label: 'a', count: 3 },
-      { label: 'b', count: 1 },
+      { label: 'b', count: 2 },
     ]);
   });
 
@@ -279,7 +278,7 @@ describe('hostile folders', () => {
     const { folder, run } = await place(context);
     await put(folder, 'good.png', await tissuePng(40, 1));
     for (let index = 0; index < 9; index += 1) await put(folder, `bad${index}.png`, 'x');
-    assert.deepEqual(issuesOf(await run()).UNREADABLE, [
+    assert.deepEqual(issuesOf(await run()).NOT_AN_IMAGE, [
       9,
       false,
       ['bad0.png', 'bad1.png', 'bad2.png', 'bad3.png', 'bad4.png'],
@@ -299,7 +298,7 @@ describe('hostile folders', () => {
         'code' in error &&
         error.code === 'IMPORT_NOTHING_READABLE' &&
         'hint' in error &&
-        /1 UNREADABLE, 1 TRUNCATED/.test(String(error.hint)),
+        /1 NOT_AN_IMAGE, 1 TRUNCATED/.test(String(error.hint)),
     );
     await assert.rejects(run({ patchSizePx: 64, layout: 'FOLDER_PER_LABEL' }), { code: 'IMPORT_NOTHING_READABLE' });
     assert.deepEqual(await filesBelow(storeDir).catch(() => []), []);

@@ -90,7 +90,7 @@ test('every issue comes once, by pages of any size, with its reason', async () =
   assert.ok(large.every(({ reason, count, kept }) => reason.length > 10 && count === 1 && !kept));
   const bad = Array.from({ length: BAD_COUNT }, (_, index) => badName(index));
   assert.deepEqual(
-    large.filter(({ kind }) => kind === 'UNREADABLE').map((entry) => entry.path),
+    large.filter(({ kind }) => kind === 'NOT_AN_IMAGE').map((entry) => entry.path),
     bad,
   );
 });
@@ -122,7 +122,7 @@ test('the CSV holds the same, for any reader of RFC 4180', async () => {
   assert.deepEqual(
     issues.map(({ kind, count, meaning }) => [kind, count, meaning !== null]),
     [
-      ['UNREADABLE', BAD_COUNT, true],
+      ['NOT_AN_IMAGE', BAD_COUNT, true],
       ['TRUNCATED', 1, true],
       ['DUPLICATE', 1, true],
     ],
@@ -131,7 +131,8 @@ test('the CSV holds the same, for any reader of RFC 4180', async () => {
 
 test('a cursor of another kind, one outside the list, and one of nobody are refused', async () => {
   const of = (key: unknown): string => Buffer.from(JSON.stringify(key)).toString('base64url');
-  const { endCursor } = answerSchema.parse(await ask({ first: 1, kind: 'UNREADABLE' })).data.node.issueEntries.pageInfo;
+  const { endCursor } = answerSchema.parse(await ask({ first: 1, kind: 'NOT_AN_IMAGE' })).data.node.issueEntries
+    .pageInfo;
   for (const variables of [
     { after: endCursor, kind: 'DUPLICATE' },
     { after: of(['', 1e9]) },

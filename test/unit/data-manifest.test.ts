@@ -15,14 +15,17 @@ const IMAGE = {
   byteSize: 9,
   sourcePath: 'slides/a.png',
 };
+const WHOLE = { x: null, y: null, sourceWidth: null, sourceHeight: null };
+const PLACE = { x: 224, y: 0, sourceWidth: 1000, sourceHeight: 700 };
 const lines = (...images: readonly object[]): string => images.map((image) => `${JSON.stringify(image)}\n`).join('');
 
 describe('parseManifest', () => {
   test('reads lines in order', () => {
     const { group: _group, sourcePath: _sourcePath, ...older } = IMAGE;
-    assert.deepEqual(parseManifest(lines(IMAGE, { ...older, key: 'b' })), [
-      IMAGE,
-      { ...IMAGE, key: 'b', sourcePath: null },
+    assert.deepEqual(parseManifest(lines(IMAGE, { ...older, key: 'b' }, { ...IMAGE, ...PLACE, key: 'c' })), [
+      { ...IMAGE, ...WHOLE },
+      { ...IMAGE, ...WHOLE, key: 'b', sourcePath: null },
+      { ...IMAGE, ...PLACE, key: 'c' },
     ]);
     assert.deepEqual(parseManifest(''), []);
   });
@@ -36,6 +39,7 @@ describe('parseManifest', () => {
     ['a label that is a number', lines({ ...IMAGE, label: 3 }), /label must be a text/],
     ['a negative shard', lines({ ...IMAGE, shard: -1 }), /shard must be an integer from 0/],
     ['a width that is no integer', lines({ ...IMAGE, width: 2.5 }), /width must be an integer from 0/],
+    ['a place that is no integer', lines({ ...IMAGE, ...PLACE, y: -1 }), /y must be an integer from 0/],
     ['a key twice', lines(IMAGE, IMAGE), /Line 2 .* names a again/],
   ];
   for (const [what, text, words] of refused) {

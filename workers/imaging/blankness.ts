@@ -1,5 +1,5 @@
 /** Is there tissue? */
-import type { Pixels } from './decode.ts';
+import type { Pixels } from './pixels.ts';
 
 /** Samples taken of an image, whatever its size. */
 const SAMPLES = 4096;

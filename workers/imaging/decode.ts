@@ -1,8 +1,14 @@
 /** Any accepted file to 8-bit sRGB pixels, whole or not at all. */
-import sharp from 'sharp';
+import sharp, { type Sharp } from 'sharp';
+import { UnreachableCaseError } from '../../src/errors.ts';
 import { IMAGE_PIXELS_MAX } from '../engine/data/decode.ts';
-import { bmpBytesNeeded, decodeBmp, readBmpHeader } from './bmp.ts';
-import { endsEarly, type ImageHeader } from './image-header.ts';
+import { convert, effectOf, profileFault, type ProfileEffect } from './colour/profile.ts';
+import { rgbOf, rgbOfCmyk, type Samples } from './colour/samples.ts';
+import { bmpBytesNeeded, decodeBmp, readBmpHeader } from './formats/bmp.ts';
+import type { Finding, ImageHeader, SampleLayout } from './formats/image-header.ts';
+import { endsEarly } from './formats/index.ts';
+import { jpegWithEndMark } from './formats/jpeg.ts';
+import type { Pixels } from './pixels.ts';
 
 // One libvips thread for each image: many images at once scale better than many threads on one.
 sharp.concurrency(1);
@@ -13,44 +19,141 @@ export const WHOLE_PIXELS_MAX = IMAGE_PIXELS_MAX;
 /** An image that is cut may be larger, as only its patches are kept: 16,384 x 16,384 px, 768 MiB when decoded. */
 export const CUT_PIXELS_MAX = 256 * 1024 * 1024;
 
-/** RGB, uint8, `[height, width, 3]`. */
-export interface Pixels {
-  readonly data: Buffer;
-  readonly width: number;
-  readonly height: number;
+export interface DecodedImage {
+  readonly pixels: Pixels;
+  /** Null where the file has none that can be applied. */
+  readonly profile: ProfileEffect | null;
+  /** The file as every reader takes it: the bytes that were given, or a mended copy of a JPEG. */
+  readonly bytes: Buffer;
+  /** What is told of an image that is imported all the same. */
+  readonly notes: readonly Finding[];
 }
 
-export type Decoded = { readonly pixels: Pixels } | { readonly issue: 'UNREADABLE' | 'TRUNCATED' };
+/** What the decoder has in memory at once, in bytes: the samples, a copy of them, and the pixels. */
+export function decodingBytesOf({ width, height, samples, isPlain, hasProfile }: ImageHeader): number {
+  const sampleBytes = { UINT8: 1, UINT16: 2, FLOAT: 4 }[samples.depth];
+  const channelCount = { GREY: 3, RGB: 3, CMYK: 4 }[samples.colour] + samples.extraCount;
+  const copyCount = isPlain && !hasProfile ? 2 : 3;
+  return width * height * channelCount * sampleBytes * copyCount;
+}
 
 /**
- * Decodes every pixel: turned upright, transparent parts white as the empty slide is, 16-bit, grey and CMYK made 8-bit
- * sRGB. A decoder's warning is a fault: what is stored must decode without one ever after. The caller has checked the
- * header's size.
+ * Decodes every pixel: turned upright, transparent parts white as the empty slide is, and 16-bit, floating-point, grey
+ * and CMYK samples made 8-bit sRGB by the rules of colour/samples.ts and colour/profile.ts. A decoder's warning is a
+ * fault: what is stored must decode without one ever after. The caller has checked the header's size.
+ * @param bytes the file as `header` describes it.
  */
-export async function decodeImage(bytes: Buffer, header: ImageHeader): Promise<Decoded> {
-  if (header.format === 'BMP') return decodeBitmap(bytes);
+export async function decodeImage(bytes: Buffer, header: ImageHeader): Promise<DecodedImage | Finding> {
+  if (header.format === 'BMP') return decodeBitmap(bytes, header);
+  const decoded = await decodeBytes(bytes, header);
+  if (!('issue' in decoded) || decoded.issue !== 'TRUNCATED' || header.jpeg?.hasOneScan !== true) return decoded;
+  // Some writers leave out the end mark alone. With it, the decoder warns of a scan that is not complete.
+  const mended = await decodeBytes(jpegWithEndMark(bytes), header);
+  if ('issue' in mended) return decoded;
+  return { ...mended, notes: [...mended.notes, { issue: 'REPAIRED', reason: END_MARK_REASON }] };
+}
+
+const END_MARK_REASON = 'The JPEG lacked its end mark and nothing else; it is stored with one.';
+
+async function decodeBytes(bytes: Buffer, header: ImageHeader): Promise<DecodedImage | Finding> {
   try {
-    const image = sharp(bytes, { limitInputPixels: CUT_PIXELS_MAX, sequentialRead: true, failOn: 'warning', pages: 1 });
-    // A plain image needs neither step, and they cost a quarter of the decoding of a small one.
-    const upright = header.plain ? image : image.autoOrient().flatten({ background: '#ffffff' });
-    const { data, info } = await upright
-      .toColourspace('srgb')
-      .raw({ depth: 'uchar' })
-      .toBuffer({ resolveWithObject: true });
-    if (info.channels !== 3) return { issue: 'UNREADABLE' };
-    return { pixels: { data, width: info.width, height: info.height } };
+    const image = sharp(bytes, {
+      limitInputPixels: CUT_PIXELS_MAX,
+      sequentialRead: true,
+      failOn: 'warning',
+      // sharp takes 16-bit images with a profile to Display P3, and CMYK without one through the profile of a press.
+      ignoreIcc: true,
+      ...(header.format === 'TIFF' ? { page: header.page } : {}),
+      ...(header.subIfd === null ? {} : { subifd: header.subIfd }),
+      pages: 1,
+    });
+    if (!header.isPlain || header.hasProfile)
+      return await withColour(bytes, await samplesOf(image.autoOrient(), header.samples), header);
+    const { data, info } = await raw(image.toColourspace('srgb'), 'uchar');
+    if (info.channelCount !== 3) return { issue: 'UNREADABLE' };
+    return { pixels: { ...info, data }, profile: null, bytes, notes: [] };
   } catch (error) {
     const message = error instanceof Error ? error.message : String(error);
-    return { issue: endsEarly(bytes, header.format, message) ? 'TRUNCATED' : 'UNREADABLE' };
+    if (endsEarly(bytes, header.format)) return { issue: 'TRUNCATED' };
+    const [firstLine = ''] = message.split('\n');
+    return { issue: 'UNREADABLE', reason: `Damaged: the decoder says ${JSON.stringify(firstLine.slice(0, 200))}.` };
   }
 }
 
-function decodeBitmap(bytes: Buffer): Decoded {
+async function withColour(
+  bytes: Buffer,
+  samples: Samples,
+  { hasProfile, samples: layout }: ImageHeader,
+): Promise<DecodedImage | Finding> {
+  const profile = hasProfile ? ((await sharp(bytes).metadata()).icc ?? Buffer.alloc(0)) : null;
+  const fault = profile === null ? null : profileFault(profile, layout.colour);
+  const reason = `Its colours are imported as they are, as sRGB: ${fault ?? ''}.`;
+  const notes: readonly Finding[] = fault === null ? [] : [{ issue: 'PROFILE_NOT_APPLIED', reason }];
+  const usable = fault === null ? profile : null;
+  const effect = usable === null ? null : await effectOf(usable, layout.colour);
+  if (usable !== null && layout.colour === 'CMYK')
+    return { pixels: await convert(inksOf(samples), usable, 'CMYK'), profile: effect, bytes, notes };
+  const pixels = layout.colour === 'CMYK' ? rgbOfCmyk(samples) : rgbOf(samples, layout);
+  if ('issue' in pixels) return pixels;
+  if (usable === null || layout.colour === 'CMYK' || effect?.changesPixels !== true)
+    return { pixels, profile: effect, bytes, notes };
+  const source = layout.colour === 'GREY' ? { ...pixels, data: firstChannelOf(pixels.data) } : pixels;
+  return { pixels: await convert(source, usable, layout.colour), profile: effect, bytes, notes };
+}
+
+/** The numbers as the file holds them: each colour space is asked for by its own name, so that nothing converts it. */
+async function samplesOf(image: Sharp, { colour, depth }: SampleLayout): Promise<Samples> {
+  const inks = colour === 'CMYK' ? image.pipelineColourspace('cmyk').toColourspace('cmyk') : undefined;
+  switch (depth) {
+    case 'UINT8': {
+      const { data, info } = await raw(inks ?? image.toColourspace('srgb'), 'uchar');
+      return { ...info, data };
+    }
+    case 'UINT16': {
+      const { data, info } = await raw(image.toColourspace('rgb16'), 'ushort');
+      return { ...info, data: new Uint16Array(alignedBytes(data)) };
+    }
+    case 'FLOAT': {
+      const { data, info } = await raw(image.toColourspace(colour === 'GREY' ? 'b-w' : 'scrgb'), 'float');
+      return { ...info, data: new Float32Array(alignedBytes(data)) };
+    }
+    default:
+      throw new UnreachableCaseError(depth);
+  }
+}
+
+async function raw(image: Sharp, depth: 'uchar' | 'ushort' | 'float') {
+  const { data, info } = await image.raw({ depth }).toBuffer({ resolveWithObject: true });
+  return { data, info: { width: info.width, height: info.height, channelCount: info.channels } };
+}
+
+/** A buffer of its own: numbers of several bytes must begin at a multiple of them. */
+function alignedBytes(data: Buffer): ArrayBufferLike {
+  return data.byteOffset === 0 && data.byteLength === data.buffer.byteLength
+    ? data.buffer
+    : new Uint8Array(data).buffer;
+}
+
+function inksOf({ data, width, height }: Samples) {
+  if (!(data instanceof Uint8Array)) throw new TypeError('CMYK is read with 8 bits alone.');
+  return { data, width, height };
+}
+
+function firstChannelOf(rgb: Buffer): Buffer {
+  const grey = Buffer.allocUnsafe(rgb.length / 3);
+  for (let pixel = 0; pixel < grey.length; pixel += 1) grey[pixel] = rgb[pixel * 3] ?? 0;
+  return grey;
+}
+
+function decodeBitmap(bytes: Buffer, { notes }: ImageHeader): DecodedImage | Finding {
   const header = readBmpHeader(bytes);
   if (header === null) return { issue: 'UNREADABLE' };
+  if ('issue' in header) return header;
   if (bytes.length < bmpBytesNeeded(header)) return { issue: 'TRUNCATED' };
   const data = decodeBmp(bytes, header);
-  return data === null ? { issue: 'UNREADABLE' } : { pixels: { data, width: header.width, height: header.height } };
+  if (data === null)
+    return { issue: 'UNREADABLE', reason: 'A pixel of the BMP asks for a colour that its palette lacks.' };
+  return { pixels: { data, width: header.width, height: header.height }, profile: null, bytes, notes };
 }
 
 /**

@@ -10,6 +10,7 @@ import path from 'node:path';
 import { DomainError } from '../../src/errors.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
 import type { OpenFolder } from '../../src/platform/open-folder.ts';
+import type { Finding } from './formats/image-header.ts';
 import { createImageHashWriter } from './image-hashes.ts';
 import { mapInOrder, type Reserve } from './in-order.ts';
 import { createIssueLog, type ImportIssue, type IssueLog } from './issues.ts';
@@ -162,11 +163,16 @@ async function pack(
       shard,
       byteSize: image.bytes.length,
       sourcePath: source.relativePath,
+      cutFrom: image.cutFrom,
+      profile: image.profile,
     });
     imageHashes.add(image.pixelDigest, image.perceptualHash);
     counts.add(source);
     imageCount += 1;
   };
+
+  const addFinding = ({ issue, reason }: Finding, { relativePath }: SourceImage): void =>
+    issues.add(issue, relativePath, reason === undefined ? {} : { reason });
 
   const limits = { windowSize: Math.max(8, availableParallelism() * IMAGES_AHEAD_PER_CORE), byteLimit: MEMORY_BYTES };
   const read = async (source: SourceImage, reserve: Reserve): Promise<ReadImage> =>
@@ -176,8 +182,9 @@ async function pack(
     const ordinal = ordinals.get(source.label) ?? 0;
     ordinals.set(source.label, ordinal + 1);
     if (prepared.outcome === 'REFUSED') {
-      issues.add(prepared.issue, source.relativePath);
+      addFinding(prepared.finding, source);
     } else {
+      for (const note of prepared.notes) addFinding(note, source);
       if (prepared.blankCount > 0) issues.add('NEARLY_BLANK', source.relativePath, { count: prepared.blankCount });
       const fresh = prepared.images.filter((image) => {
         // 128 bits tell a billion images apart, and a million names in memory stay small; the width tells apart plain
@@ -215,6 +222,12 @@ async function pack(
   }
   if (imageCount === 0) throw nothingReadable(issues);
 
+  const { labelNames } = counts.labels();
+  for (const [label, fileCount] of ordinals) {
+    if (label === null || labelNames.includes(label)) continue;
+    const reason = `Not one of its ${fileCount} files could be imported, so that the version lacks this label.`;
+    issues.add('LABEL_WITHOUT_IMAGES', label, { reason });
+  }
   for (const group of counts.groupsAcrossSplits()) issues.add('GROUP_ACROSS_SPLITS', group);
   const stored = await shards.finish();
   const storedManifest = await manifest.store(artifacts);
@@ -254,10 +267,10 @@ async function readAndPrepare(
   reserve: Reserve,
 ): Promise<ReadImage> {
   const file = await readSourceFile(folder, source.relativePath, reserve);
-  if ('issue' in file) return { source, prepared: { outcome: 'REFUSED', issue: file.issue }, byteSize: 0 };
+  if ('issue' in file) return { source, prepared: { outcome: 'REFUSED', finding: file }, byteSize: 0 };
   const byteSize = file.bytes.length;
   if (layout === 'FOLDER_PER_LABEL' && source.label === null)
-    return { source, prepared: { outcome: 'REFUSED', issue: 'NO_LABEL' }, byteSize };
+    return { source, prepared: { outcome: 'REFUSED', finding: { issue: 'NO_LABEL' } }, byteSize };
   return { source, prepared: await prepareImage(file.bytes, patchSizePx, reserve), byteSize };
 }
 

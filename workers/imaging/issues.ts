@@ -4,6 +4,7 @@
  */
 import { appendFileSync, createReadStream } from 'node:fs';
 import path from 'node:path';
+import { FOREIGN_KINDS } from './formats/foreign-formats.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
 
 interface KindOfIssue {
@@ -19,6 +20,7 @@ export const ISSUE_KINDS = {
     kept: false,
     meaning: 'Not an image by its first bytes. Remove it, or export it as PNG, JPEG, TIFF, WebP or BMP.',
   },
+  ...FOREIGN_KINDS,
   NOT_A_REGULAR_FILE: {
     kept: false,
     meaning: 'A symbolic link, a device or a socket, which is never followed. Copy the file itself into the folder.',
@@ -39,9 +41,25 @@ export const ISSUE_KINDS = {
     kept: false,
     meaning: 'More pixels or bytes than an import reads. Cut it into patches (patchSizePx) or smaller files.',
   },
-  SMALLER_THAN_MINIMUM: {
+  COMPRESSION_NOT_READ: {
     kept: false,
-    meaning: 'A side below 32 px.',
+    meaning: 'An image whose compression is not read. Save it uncompressed or with LZW, Deflate or JPEG.',
+  },
+  SAMPLE_FORMAT_NOT_READ: {
+    kept: false,
+    meaning: 'Samples of a size or kind that is not read. Convert them to 8 bits, or to 16 unsigned.',
+  },
+  COLOUR_SPACE_NOT_READ: {
+    kept: false,
+    meaning: 'Colours in a space that is not read. Convert the image to RGB.',
+  },
+  RANGE_NOT_STATED: {
+    kept: false,
+    meaning: 'Samples of which the file does not say which value is white. Convert them to 8 bits.',
+  },
+  SEPARATE_CHANNELS: {
+    kept: false,
+    meaning: 'Channels of one picture that are stored as separate grey pages. Merge them to RGB first.',
   },
   SMALLER_THAN_PATCH: {
     kept: false,
@@ -50,6 +68,26 @@ export const ISSUE_KINDS = {
   DUPLICATE: {
     kept: false,
     meaning: 'The same pixels as an earlier image, which is named and kept.',
+  },
+  LABEL_WITHOUT_IMAGES: {
+    kept: false,
+    meaning: 'A label none of whose files could be imported, so that the version does not have it.',
+  },
+  PAGES_LEFT_OUT: {
+    kept: true,
+    meaning: 'Files of several pages or frames, of which one is imported.',
+  },
+  CHANNELS_LEFT_OUT: {
+    kept: true,
+    meaning: 'Images with further channels that are not alpha, of which the colour is imported.',
+  },
+  PROFILE_NOT_APPLIED: {
+    kept: true,
+    meaning: 'A colour profile that is damaged or made for other colours: the values are taken as sRGB.',
+  },
+  REPAIRED: {
+    kept: true,
+    meaning: 'Files with a fault that every viewer passes over; they are stored without it.',
   },
   NEARLY_BLANK: {
     kept: true,

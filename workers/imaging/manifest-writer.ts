@@ -3,6 +3,7 @@ import { createReadStream, createWriteStream } from 'node:fs';
 import { once } from 'node:events';
 import { finished } from 'node:stream/promises';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
+import type { PreparedImage } from './prepare.ts';
 
 export interface ManifestLine {
   readonly key: string;
@@ -19,6 +20,10 @@ export interface ManifestLine {
   readonly byteSize: number;
   /** Relative to the imported folder, with `/` between its parts. */
   readonly sourcePath: string;
+  /** Only patches have it in their lines, so that whole images keep the digest that they had before. */
+  readonly cutFrom: PreparedImage['cutFrom'];
+  /** Only images that had a profile have it in their lines. */
+  readonly profile: PreparedImage['profile'];
 }
 
 export interface ManifestWriter {
@@ -35,9 +40,16 @@ export function createManifestWriter(filePath: string): ManifestWriter {
   // A failure is met by the next write or by store().
   stream.on('error', () => undefined);
   return {
-    write: async ({ key, sha256, label, group, split, width, height, shard, byteSize, sourcePath }) => {
+    write: async ({ cutFrom, profile, ...facts }) => {
       if (stream.errored !== null) throw stream.errored;
-      const line = JSON.stringify({ key, sha256, label, group, split, width, height, shard, byteSize, sourcePath });
+      const { key, sha256, label, group, split, width, height, shard, byteSize, sourcePath } = facts;
+      const line = JSON.stringify({
+        ...{ key, sha256, label, group, split, width, height, shard, byteSize, sourcePath },
+        ...cutFrom,
+        ...(profile === null
+          ? {}
+          : { sourceProfileSha256: profile.sha256, profileChangedPixels: profile.changesPixels }),
+      });
       if (!stream.write(`${line}\n`)) await once(stream, 'drain');
     },
     store: async (artifacts) => {

@@ -4,7 +4,7 @@
  * turned picture has the same frequencies with other signs or transposed, the hashes of all eight orientations follow
  * from one. It does not survive a crop.
  */
-import type { Pixels } from './decode.ts';
+import type { Pixels } from './pixels.ts';
 
 /** Frequencies kept in each direction. */
 const FREQUENCY_COUNT = 8;

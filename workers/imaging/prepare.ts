@@ -2,15 +2,25 @@
 import { createHash } from 'node:crypto';
 import { UnreachableCaseError } from '../../src/errors.ts';
 import { isNearlyBlank } from './blankness.ts';
-import { CUT_PIXELS_MAX, decodeImage, encodePng, WHOLE_PIXELS_MAX, type Pixels } from './decode.ts';
-import { formatOf, readImageHeader, type ImageFormat } from './image-header.ts';
-import type { IssueKind } from './issues.ts';
+import type { ProfileEffect } from './colour/profile.ts';
+import {
+  CUT_PIXELS_MAX,
+  decodeImage,
+  decodingBytesOf,
+  encodePng,
+  WHOLE_PIXELS_MAX,
+  type DecodedImage,
+} from './decode.ts';
+import { formatOf, readImageHeader } from './formats/index.ts';
+import type { Finding, ImageFormat, ImageHeader } from './formats/image-header.ts';
+import { jpegWithoutProfile, jpegWithoutStrayBytes, readJpegHeader } from './formats/jpeg.ts';
+import { pngWithoutProfile } from './formats/png.ts';
+import { webpWithoutProfile } from './formats/webp.ts';
 import { perceptualHash } from './perceptual-hash.ts';
-
-/** The encoder halves an image five times. */
-export const IMAGE_SIDE_MIN_PX = 32;
+import type { Pixels } from './pixels.ts';
 
 export interface PreparedImage {
+  /** As stored: sRGB without a colour profile, so that every reader sees the same. */
   readonly bytes: Buffer;
   readonly extension: 'jpg' | 'png' | 'webp';
   /** Of `bytes`, lower-case hex. */
@@ -21,19 +31,37 @@ export interface PreparedImage {
   readonly perceptualHash: Uint8Array;
   readonly width: number;
   readonly height: number;
+  /** Where it was cut from; null for a whole image. */
+  readonly cutFrom: CutPlace | null;
+  /** The colour profile that the file had, applied by now; null where it had none that could be. */
+  readonly profile: ProfileEffect | null;
   readonly nearlyBlank: boolean;
 }
 
+/** The top left corner of a patch in the upright source, and the source's size, in pixels. */
+export interface CutPlace {
+  readonly x: number;
+  readonly y: number;
+  readonly sourceWidth: number;
+  readonly sourceHeight: number;
+}
+
 export type Prepared =
-  | { readonly outcome: 'REFUSED'; readonly issue: IssueKind }
-  /** `blankCount`: patches left out. */
-  | { readonly outcome: 'IMAGES'; readonly images: readonly PreparedImage[]; readonly blankCount: number };
+  | { readonly outcome: 'REFUSED'; readonly finding: Finding }
+  | {
+      readonly outcome: 'IMAGES';
+      readonly images: readonly PreparedImage[];
+      /** Patches left out. */
+      readonly blankCount: number;
+      /** What is told of the file all the same. */
+      readonly notes: readonly Finding[];
+    };
 
 /**
  * Decodes and checks an image, and cuts it where `patchSizePx` is given: patches that do not overlap, row by row from
  * the top left; what remains at the right and below is left out, and so are nearly blank patches. A whole image keeps
- * its bytes where any reader gets the same pixels from them; others (TIFF, BMP, turned, transparent, 16-bit, CMYK)
- * become PNG.
+ * its bytes where any reader gets the same pixels from them; others (TIFF, BMP, turned, transparent, 16-bit, CMYK, of
+ * another colour space than sRGB) become PNG.
  * @param reserve waits for the room in memory that decoding will take, in bytes.
  */
 export async function prepareImage(
@@ -42,49 +70,90 @@ export async function prepareImage(
   reserve: (byteCount: number) => Promise<void>,
 ): Promise<Prepared> {
   const format = formatOf(bytes);
-  if (format === undefined) return { outcome: 'REFUSED', issue: 'NOT_AN_IMAGE' };
-  const header = await readImageHeader(bytes, format);
-  if (header === null || header.width < 1 || header.height < 1) return { outcome: 'REFUSED', issue: 'UNREADABLE' };
-  const pixelCount = header.width * header.height;
-  if (pixelCount > (patchSizePx === null ? WHOLE_PIXELS_MAX : CUT_PIXELS_MAX))
-    return { outcome: 'REFUSED', issue: 'TOO_LARGE' };
-  const shortSidePx = Math.min(header.width, header.height);
-  // The decoder's pixels and their copy for us.
-  await reserve(pixelCount * 3 * 2);
-  const decoded = await decodeImage(bytes, header);
-  if ('issue' in decoded) return { outcome: 'REFUSED', issue: decoded.issue };
-  if (shortSidePx < IMAGE_SIDE_MIN_PX) return { outcome: 'REFUSED', issue: 'SMALLER_THAN_MINIMUM' };
-  if (patchSizePx !== null && shortSidePx < patchSizePx) return { outcome: 'REFUSED', issue: 'SMALLER_THAN_PATCH' };
+  if (format === undefined) return refused({ issue: 'NOT_AN_IMAGE' });
+  const read = readImageHeader(bytes, format);
+  if (read === null) return refused({ issue: 'UNREADABLE', reason: `The header of the ${format} does not parse.` });
+  if ('issue' in read) return refused(read);
+  const { bytes: soundBytes, header } = withoutStrayBytes(bytes, read);
+  if (header.width < 1 || header.height < 1)
+    return refused({ issue: 'UNREADABLE', reason: `The header states ${header.width} x ${header.height} px.` });
+  const pixelLimit = patchSizePx === null ? WHOLE_PIXELS_MAX : CUT_PIXELS_MAX;
+  if (header.width * header.height > pixelLimit) return refused(tooLarge(header, pixelLimit));
+  await reserve(decodingBytesOf(header));
+  const decoded = await decodeImage(soundBytes, header);
+  if ('issue' in decoded) return refused(decoded);
+  if (patchSizePx !== null && Math.min(header.width, header.height) < patchSizePx)
+    return refused({ issue: 'SMALLER_THAN_PATCH' });
 
-  const { pixels } = decoded;
+  const { pixels, profile } = decoded;
+  const notes = [...header.notes, ...decoded.notes];
   const isWhole = patchSizePx === null || (pixels.width === patchSizePx && pixels.height === patchSizePx);
-  if (!isWhole) return cut(pixels, patchSizePx);
+  if (!isWhole) return { ...(await cut(pixels, patchSizePx, profile)), notes };
   const nearlyBlank = isNearlyBlank(pixels);
-  if (nearlyBlank && patchSizePx !== null) return { outcome: 'IMAGES', images: [], blankCount: 1 };
-  const kept = header.plain
-    ? { bytes, extension: extensionOf(format) }
-    : { bytes: await encodePng(pixels), extension: 'png' as const };
-  return { outcome: 'IMAGES', images: [describe(kept.bytes, kept.extension, pixels, nearlyBlank)], blankCount: 0 };
+  if (nearlyBlank && patchSizePx !== null) return { outcome: 'IMAGES', images: [], blankCount: 1, notes };
+  const kept = await storedBytesOf(decoded, header);
+  const image = describe(kept.bytes, kept.extension, pixels, { cutFrom: null, profile, nearlyBlank });
+  return { outcome: 'IMAGES', images: [image], blankCount: 0, notes };
 }
 
-async function cut(pixels: Pixels, patchSizePx: number): Promise<Prepared> {
+function refused(finding: Finding): Prepared {
+  return { outcome: 'REFUSED', finding };
+}
+
+function tooLarge({ width, height }: ImageHeader, pixelLimit: number): Finding {
+  return {
+    issue: 'TOO_LARGE',
+    reason: `${width} x ${height} px; at most ${pixelLimit} pixels are read. Cut it into smaller files, or import it with patchSizePx.`,
+  };
+}
+
+/** Stray bytes between the segments of a JPEG are passed over by every viewer; readers are stricter. */
+function withoutStrayBytes(
+  bytes: Buffer,
+  header: ImageHeader,
+): { readonly bytes: Buffer; readonly header: ImageHeader } {
+  const strayRanges = header.jpeg?.strayRanges ?? [];
+  if (strayRanges.length === 0) return { bytes, header };
+  const sound = jpegWithoutStrayBytes(bytes, strayRanges);
+  const again = readJpegHeader(sound);
+  if (again === null || 'issue' in again) return { bytes, header };
+  const reason = 'Stray bytes stood between the segments of the JPEG; it is stored without them.';
+  return { bytes: sound, header: { ...again, notes: [...again.notes, { issue: 'REPAIRED', reason }] } };
+}
+
+/** The file itself where any reader gets `pixels` from it, without a profile that is applied or cannot be. */
+async function storedBytesOf(
+  { bytes, pixels, profile }: DecodedImage,
+  { isPlain, hasProfile, format }: ImageHeader,
+): Promise<Pick<PreparedImage, 'bytes' | 'extension'>> {
+  if (!isPlain || profile?.changesPixels === true) return { bytes: await encodePng(pixels), extension: 'png' };
+  return { bytes: hasProfile ? withoutProfile(bytes, format) : bytes, extension: extensionOf(format) };
+}
+
+async function cut(
+  pixels: Pixels,
+  patchSizePx: number,
+  profile: ProfileEffect | null,
+): Promise<{ outcome: 'IMAGES'; images: PreparedImage[]; blankCount: number }> {
   const images: PreparedImage[] = [];
   let blankCount = 0;
-  for (let top = 0; top + patchSizePx <= pixels.height; top += patchSizePx) {
-    const patches = rowOfPatches(pixels, top, patchSizePx);
-    const full = patches.filter((patch) => !isNearlyBlank(patch));
-    blankCount += patches.length - full.length;
+  const { width: sourceWidth, height: sourceHeight } = pixels;
+  for (let y = 0; y + patchSizePx <= sourceHeight; y += patchSizePx) {
+    const row = Array.from({ length: Math.floor(sourceWidth / patchSizePx) }, (_, column) => {
+      const x = column * patchSizePx;
+      return { patch: patchOf(pixels, x, y, patchSizePx), cutFrom: { x, y, sourceWidth, sourceHeight } };
+    });
+    const full = row.filter(({ patch }) => !isNearlyBlank(patch));
+    blankCount += row.length - full.length;
     images.push(
-      ...(await Promise.all(full.map(async (patch) => describe(await encodePng(patch), 'png', patch, false)))),
+      ...(await Promise.all(
+        full.map(async ({ patch, cutFrom }) =>
+          describe(await encodePng(patch), 'png', patch, { cutFrom, profile, nearlyBlank: false }),
+        ),
+      )),
     );
   }
   return { outcome: 'IMAGES', images, blankCount };
-}
-
-function rowOfPatches(pixels: Pixels, top: number, patchSizePx: number): Pixels[] {
-  return Array.from({ length: Math.floor(pixels.width / patchSizePx) }, (_, column) =>
-    patchOf(pixels, column * patchSizePx, top, patchSizePx),
-  );
 }
 
 function patchOf(pixels: Pixels, left: number, top: number, sizePx: number): Pixels {
@@ -100,18 +169,32 @@ function describe(
   bytes: Buffer,
   extension: PreparedImage['extension'],
   pixels: Pixels,
-  nearlyBlank: boolean,
+  facts: Pick<PreparedImage, 'cutFrom' | 'profile' | 'nearlyBlank'>,
 ): PreparedImage {
   return {
-    bytes,
-    extension,
+    ...{ bytes, extension, ...facts },
     sha256: createHash('sha256').update(bytes).digest('hex'),
     pixelDigest: createHash('sha256').update(pixels.data).digest(),
     perceptualHash: perceptualHash(pixels),
     width: pixels.width,
     height: pixels.height,
-    nearlyBlank,
   };
+}
+
+function withoutProfile(bytes: Buffer, format: ImageFormat): Buffer {
+  switch (format) {
+    case 'JPEG':
+      return jpegWithoutProfile(bytes);
+    case 'WEBP':
+      return webpWithoutProfile(bytes);
+    case 'PNG':
+      return pngWithoutProfile(bytes);
+    case 'TIFF':
+    case 'BMP':
+      return bytes;
+    default:
+      throw new UnreachableCaseError(format);
+  }
 }
 
 function extensionOf(format: ImageFormat): PreparedImage['extension'] {

@@ -18,6 +18,12 @@ export interface ManifestImage {
   readonly byteSize: number;
   /** Where it lay in the imported folder; null in manifests that do not say. */
   readonly sourcePath: string | null;
+  /** Of a patch: its top left corner in the upright source, in pixels; null for a whole image. */
+  readonly x: number | null;
+  readonly y: number | null;
+  /** Of a patch: the size of the image that it was cut from; null for a whole image. */
+  readonly sourceWidth: number | null;
+  readonly sourceHeight: number | null;
 }
 
 /** Reads a manifest whole. Throws ImageDataError MANIFEST_INVALID (naming the line and field) or IMAGE_DUPLICATE. */
@@ -52,6 +58,7 @@ function parseLine(line: string, lineNumber: number): ManifestImage {
       throw invalid(`${name} must be an integer from 0`);
     return value;
   };
+  const countOrNull = (name: string): number | null => ((fields.get(name) ?? null) === null ? null : count(name));
   const sha256 = text('sha256');
   if (!/^[0-9a-f]{64}$/.test(sha256)) throw invalid('sha256 must be 64 hex digits');
   return {
@@ -65,6 +72,11 @@ function parseLine(line: string, lineNumber: number): ManifestImage {
     shard: count('shard'),
     byteSize: count('byteSize'),
     sourcePath: textOrNull('sourcePath'),
+    // Whole images, and patches of versions that were sealed before places were kept, have none.
+    x: countOrNull('x'),
+    y: countOrNull('y'),
+    sourceWidth: countOrNull('sourceWidth'),
+    sourceHeight: countOrNull('sourceHeight'),
   };
 }
 

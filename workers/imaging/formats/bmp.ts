@@ -1,4 +1,5 @@
 /** Windows bitmaps, which sharp does not read: uncompressed, 1 to 32 bits a pixel. */
+import { RGB_8, type Finding, type ImageHeader } from './image-header.ts';
 
 export interface BmpHeader {
   readonly width: number;
@@ -10,15 +11,41 @@ export interface BmpHeader {
   readonly paletteOffset: number;
   readonly paletteEntryBytes: number;
   readonly paletteCount: number;
+  /** Bits of red, green and blue in a pixel of 16 or 32 bits; null for other sizes. */
+  readonly masks: readonly [number, number, number] | null;
 }
 
 export const BMP_HEADER_BYTES_MIN = 26;
 const FILE_HEADER_BYTES = 14;
 const COMPRESSION_NONE = 0;
 const COMPRESSION_BITFIELDS = 3;
+const COMPRESSION_NAMES: Readonly<Record<number, string>> = {
+  ...{ 1: 'run lengths', 2: 'run lengths', 4: 'JPEG', 5: 'PNG', 6: 'bit fields with alpha' },
+};
+const MASKS_16 = [0x7c00, 0x03e0, 0x001f] as const;
+const MASKS_32 = [0xff0000, 0x00ff00, 0x0000ff] as const;
 
-/** @returns null for what is no bitmap, or one of a kind that is not read (run-length coded, 16 bits, odd masks). */
-export function readBmpHeader(bytes: Buffer): BmpHeader | null {
+/** The bitmap as an image like any other. @returns null where it does not parse, and a finding for what is not read. */
+export function readBmpImageHeader(bytes: Buffer): ImageHeader | Finding | null {
+  const header = readBmpHeader(bytes);
+  if (header === null || 'issue' in header) return header;
+  const { width, height } = header;
+  // No reader of shards takes BMP.
+  return {
+    format: 'BMP',
+    width,
+    height,
+    samples: RGB_8,
+    isPlain: false,
+    hasProfile: false,
+    page: 0,
+    subIfd: null,
+    notes: [],
+  };
+}
+
+/** @returns null where it does not parse, and a finding for a kind that is not read. */
+export function readBmpHeader(bytes: Buffer): BmpHeader | Finding | null {
   if (bytes.length < BMP_HEADER_BYTES_MIN || bytes.toString('latin1', 0, 2) !== 'BM') return null;
   const pixelOffset = bytes.readUInt32LE(10);
   const infoBytes = bytes.readUInt32LE(14);
@@ -35,18 +62,21 @@ export function readBmpHeader(bytes: Buffer): BmpHeader | null {
       paletteOffset,
       paletteEntryBytes: 3,
       paletteCount: paletteCountOf(bitsPerPixel, 0, pixelOffset - paletteOffset, 3),
+      masks: null,
     };
   }
   if (infoBytes < 40 || infoBytes > 1024 || bytes.length < FILE_HEADER_BYTES + infoBytes) return null;
   const height = bytes.readInt32LE(22);
   const bitsPerPixel = bytes.readUInt16LE(28);
   const compression = bytes.readUInt32LE(30);
-  if (![1, 4, 8, 24, 32].includes(bitsPerPixel)) return null;
-  if (
-    compression !== COMPRESSION_NONE &&
-    !(compression === COMPRESSION_BITFIELDS && bitsPerPixel === 32 && hasPlainMasks(bytes))
-  )
-    return null;
+  if (![1, 4, 8, 16, 24, 32].includes(bitsPerPixel)) return null;
+  const hasMasks = compression === COMPRESSION_BITFIELDS && (bitsPerPixel === 16 || bitsPerPixel === 32);
+  if (compression !== COMPRESSION_NONE && !hasMasks) {
+    const name = COMPRESSION_NAMES[compression] ?? `compression ${compression}`;
+    return { issue: 'COMPRESSION_NOT_READ', reason: `A BMP that is compressed by ${name}. Save it as PNG.` };
+  }
+  const masks = hasMasks ? masksOf(bytes) : bitsPerPixel === 16 ? MASKS_16 : bitsPerPixel === 32 ? MASKS_32 : null;
+  if (hasMasks && masks === null) return null;
   const masksBytes = compression === COMPRESSION_BITFIELDS && infoBytes === 40 ? 12 : 0;
   const paletteOffset = FILE_HEADER_BYTES + infoBytes + masksBytes;
   return {
@@ -58,6 +88,7 @@ export function readBmpHeader(bytes: Buffer): BmpHeader | null {
     paletteOffset,
     paletteEntryBytes: 4,
     paletteCount: paletteCountOf(bitsPerPixel, bytes.readUInt32LE(46), pixelOffset - paletteOffset, 4),
+    masks,
   };
 }
 
@@ -68,6 +99,7 @@ export function bmpBytesNeeded(header: BmpHeader): number {
 
 /**
  * RGB, uint8, `[height, width, 3]`. The fourth byte of 32-bit pixels is passed over: most programs leave it undefined.
+ * Fewer than 8 bits are spread over the range: `floor(value * 255 / greatest)`.
  * @returns null where the palette lacks a colour that a pixel asks for. The caller has checked sizes and
  * `bmpBytesNeeded`.
  */
@@ -75,9 +107,18 @@ export function decodeBmp(bytes: Buffer, header: BmpHeader): Buffer | null {
   const { width, height, bitsPerPixel } = header;
   const pixels = Buffer.allocUnsafe(width * height * 3);
   const rowBytes = rowBytesOf(header);
+  const channels = header.masks?.map(channelOf);
   for (let y = 0; y < height; y += 1) {
     const row = header.pixelOffset + (header.topDown ? y : height - 1 - y) * rowBytes;
     for (let x = 0; x < width; x += 1) {
+      const target = (y * width + x) * 3;
+      if (channels !== undefined) {
+        const at = row + (x * bitsPerPixel) / 8;
+        const pixel = bitsPerPixel === 16 ? bytes.readUInt16LE(at) : bytes.readUInt32LE(at);
+        for (const [index, { shift, levels }] of channels.entries())
+          pixels[target + index] = Math.floor((((pixel >>> shift) & levels) * 255) / levels);
+        continue;
+      }
       let source: number;
       if (bitsPerPixel >= 24) {
         source = row + (x * bitsPerPixel) / 8;
@@ -88,7 +129,6 @@ export function decodeBmp(bytes: Buffer, header: BmpHeader): Buffer | null {
         if (index >= header.paletteCount) return null;
         source = header.paletteOffset + index * header.paletteEntryBytes;
       }
-      const target = (y * width + x) * 3;
       pixels[target] = bytes[source + 2] ?? 0;
       pixels[target + 1] = bytes[source + 1] ?? 0;
       pixels[target + 2] = bytes[source] ?? 0;
@@ -108,13 +148,20 @@ function paletteCountOf(bitsPerPixel: number, stated: number, bytesBeforePixels:
   return Math.max(0, Math.min(stated === 0 ? full : stated, full, Math.floor(bytesBeforePixels / entryBytes)));
 }
 
-/** Blue, green, red from the low byte up, as in BI_RGB. */
-function hasPlainMasks(bytes: Buffer): boolean {
-  const masks = FILE_HEADER_BYTES + 40;
-  if (bytes.length < masks + 12) return false;
-  return (
-    bytes.readUInt32LE(masks) === 0xff0000 &&
-    bytes.readUInt32LE(masks + 4) === 0xff00 &&
-    bytes.readUInt32LE(masks + 8) === 0xff
-  );
+/** @returns null where the masks are missing, or one is empty or has a hole. */
+function masksOf(bytes: Buffer): readonly [number, number, number] | null {
+  const at = FILE_HEADER_BYTES + 40;
+  if (bytes.length < at + 12) return null;
+  const masks = [bytes.readUInt32LE(at), bytes.readUInt32LE(at + 4), bytes.readUInt32LE(at + 8)] as const;
+  const areRuns = masks.every((mask) => {
+    const { shift, levels } = channelOf(mask);
+    return mask !== 0 && ((levels + 1) & levels) === 0 && levels <= 255 && (levels << shift) >>> 0 === mask;
+  });
+  return areRuns ? masks : null;
+}
+
+/** How far the mask lies from the low bit, and its greatest value. */
+function channelOf(mask: number): { readonly shift: number; readonly levels: number } {
+  const shift = mask === 0 ? 0 : 31 - Math.clz32(mask & -mask);
+  return { shift, levels: mask >>> shift };
 }

@@ -1,0 +1,164 @@
+/** JPEG (ITU-T T.81): what the segments say. */
+import { GREY_8, RGB_8, type Finding, type ImageHeader, type JpegStructure } from './image-header.ts';
+
+const EXIF = 'Exif\0\0';
+const PROFILE = 'ICC_PROFILE\0';
+const ORIENTATION_TAG = 0x0112;
+const END_OF_IMAGE = Buffer.from([0xff, 0xd9]);
+/** Frame types (SOF) that the decoder reads: baseline, extended, progressive, lossless, and arithmetic of the first. */
+const READ_FRAMES: readonly number[] = [0xc0, 0xc1, 0xc2, 0xc3, 0xc9, 0xca];
+const LOSSLESS_FRAME = 0xc3;
+/** A sound file has none, a sloppy writer leaves a few; more is not a JPEG. */
+const STRAY_RANGES_MAX = 100;
+const PROGRESSIVE_FRAMES: readonly number[] = [0xc2, 0xca];
+
+/** @returns null where the header does not parse, and a finding for what is not read. */
+export function readJpegHeader(bytes: Buffer): ImageHeader | Finding | null {
+  let isUpright = true;
+  let hasProfile = false;
+  let frame: { readonly marker: number; readonly offset: number } | undefined;
+  const strayRanges: [number, number][] = [];
+  for (let offset = 2; ;) {
+    const markerAt = bytes.indexOf(0xff, offset);
+    if (markerAt < 0) return null;
+    if (markerAt > offset) strayRanges.push([offset, markerAt]);
+    offset = markerAt;
+    const marker = bytes.readUInt8(offset + 1);
+    // Any number of 0xff may stand before a marker; 0xff00 outside a scan is not one.
+    if (marker === 0xff) {
+      offset += 1;
+      continue;
+    }
+    if (strayRanges.length > STRAY_RANGES_MAX) return null;
+    if (marker === 0 || isRestart(marker)) {
+      strayRanges.push([offset, offset + 2]);
+      offset += 2;
+      continue;
+    }
+    if (marker === 0xd9) return null;
+    const segmentBytes = bytes.readUInt16BE(offset + 2);
+    const body = offset + 4;
+    if (marker === 0xda)
+      return frame === undefined ? null : headerOf(bytes, frame, body, { isUpright, hasProfile, strayRanges });
+    if (isFrame(marker)) frame ??= { marker, offset };
+    if (marker === 0xe1 && bytes.toString('latin1', body, body + EXIF.length) === EXIF)
+      isUpright &&= isUprightByExif(bytes.subarray(body + EXIF.length, offset + 2 + segmentBytes));
+    if (marker === 0xe2 && bytes.toString('latin1', body, body + PROFILE.length) === PROFILE) hasProfile = true;
+    offset += 2 + Math.max(2, segmentBytes);
+  }
+}
+
+function headerOf(
+  bytes: Buffer,
+  { marker, offset }: { readonly marker: number; readonly offset: number },
+  scanBody: number,
+  {
+    isUpright,
+    hasProfile,
+    strayRanges,
+  }: Pick<ImageHeader, 'hasProfile'> & Pick<JpegStructure, 'strayRanges'> & { readonly isUpright: boolean },
+): ImageHeader | Finding {
+  const precision = bytes.readUInt8(offset + 4);
+  const componentCount = bytes.readUInt8(offset + 9);
+  if (!READ_FRAMES.includes(marker))
+    return {
+      issue: 'COMPRESSION_NOT_READ',
+      reason: `A JPEG of process SOF${marker - 0xc0}. Save it as baseline JPEG.`,
+    };
+  if (precision !== 8)
+    return {
+      issue: 'SAMPLE_FORMAT_NOT_READ',
+      reason: `A JPEG of ${precision} bits per sample; 8 are read. Convert it to 16-bit PNG or TIFF.`,
+    };
+  const colour = ({ 1: 'GREY', 3: 'RGB', 4: 'CMYK' } as const)[componentCount];
+  if (colour === undefined)
+    return {
+      issue: 'COLOUR_SPACE_NOT_READ',
+      reason: `A JPEG of ${componentCount} components; 1 (grey), 3 (colour) and 4 (CMYK) are read.`,
+    };
+  return {
+    format: 'JPEG',
+    width: bytes.readUInt16BE(offset + 7),
+    height: bytes.readUInt16BE(offset + 5),
+    // Few readers know the lossless process.
+    isPlain: isUpright && colour !== 'CMYK' && marker !== LOSSLESS_FRAME && strayRanges.length === 0,
+    ...{ hasProfile, page: 0, subIfd: null },
+    samples: colour === 'GREY' ? GREY_8 : { ...RGB_8, colour },
+    jpeg: {
+      strayRanges,
+      hasOneScan: !PROGRESSIVE_FRAMES.includes(marker) && bytes.readUInt8(scanBody) === componentCount,
+    },
+    notes: [],
+  };
+}
+
+/**
+ * What the frame of a JPEG stream says, as other formats embed it.
+ * @returns null where there is none within its segments.
+ */
+export function jpegFrameOf(stream: Buffer): { readonly isLossless: boolean; readonly bitsPerSample: number } | null {
+  for (let offset = 2; offset + 10 <= stream.length && stream[offset] === 0xff;) {
+    const marker = stream.readUInt8(offset + 1);
+    if (isFrame(marker)) return { isLossless: marker === LOSSLESS_FRAME, bitsPerSample: stream.readUInt8(offset + 4) };
+    if (marker === 0xda) return null;
+    offset += 2 + stream.readUInt16BE(offset + 2);
+  }
+  return null;
+}
+
+/** The same picture as every viewer reads it: without the stray bytes that stood between its segments. */
+export function jpegWithoutStrayBytes(bytes: Buffer, strayRanges: JpegStructure['strayRanges']): Buffer {
+  const parts: Buffer[] = [];
+  let from = 0;
+  for (const [start, end] of strayRanges) {
+    parts.push(bytes.subarray(from, start));
+    from = end;
+  }
+  return Buffer.concat([...parts, bytes.subarray(from)]);
+}
+
+/** With the end mark that the file lacks. Whether the scan before it is complete only the decoder knows. */
+export function jpegWithEndMark(bytes: Buffer): Buffer {
+  return Buffer.concat([bytes, END_OF_IMAGE]);
+}
+
+export function hasEndMark(bytes: Buffer): boolean {
+  return bytes.subarray(-1024).includes(END_OF_IMAGE);
+}
+
+/** The same picture without its colour profile. */
+export function jpegWithoutProfile(bytes: Buffer): Buffer {
+  const parts = [bytes.subarray(0, 2)];
+  for (let offset = 2; ;) {
+    const marker = bytes.readUInt8(offset + 1);
+    if (marker === 0xda) return Buffer.concat([...parts, bytes.subarray(offset)]);
+    const isFill = marker === 0xff;
+    const endOffset = isFill ? offset + 1 : offset + 2 + Math.max(2, bytes.readUInt16BE(offset + 2));
+    const isProfile = marker === 0xe2 && bytes.toString('latin1', offset + 4, offset + 4 + PROFILE.length) === PROFILE;
+    if (!isProfile) parts.push(bytes.subarray(offset, endOffset));
+    offset = endOffset;
+  }
+}
+
+function isFrame(marker: number): boolean {
+  // DHT, JPG and DAC share the range of the frames.
+  return marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc;
+}
+
+function isRestart(marker: number): boolean {
+  return marker >= 0xd0 && marker <= 0xd7;
+}
+
+/** False only where the EXIF block has an orientation other than 1. */
+function isUprightByExif(exif: Buffer): boolean {
+  if (exif.length < 8) return true;
+  const little = exif.toString('latin1', 0, 2) === 'II';
+  const uint16 = (offset: number): number => (little ? exif.readUInt16LE(offset) : exif.readUInt16BE(offset));
+  const directory = little ? exif.readUInt32LE(4) : exif.readUInt32BE(4);
+  if (directory + 2 > exif.length) return true;
+  const entryCount = uint16(directory);
+  for (let entry = directory + 2; entry + 12 <= exif.length && entry < directory + 2 + entryCount * 12; entry += 12) {
+    if (uint16(entry) === ORIENTATION_TAG) return uint16(entry + 8) === 1;
+  }
+  return true;
+}

@@ -1,0 +1,233 @@
+/**
+ * TIFF: which directory is the image, what its samples mean, and what is not read. A TIFF can hold nearly anything;
+ * what is not named here as read is refused by its name: a decoder's guess would be a wrong picture that nobody sees.
+ */
+import { counted, GREY_8, type Finding, type ImageHeader, type SampleLayout } from './image-header.ts';
+import { jpegFrameOf } from './jpeg.ts';
+import { readTiffDirectories, type TiffDirectory } from './tiff-directory.ts';
+
+/** NewSubfileType: a smaller copy of another directory, and a mask for one. */
+const REDUCED_OR_MASK = 1 | 4;
+
+const COMPRESSION_NAMES: Readonly<Record<number, string>> = {
+  ...{ 6: 'JPEG of TIFF 6.0, which a newer one replaced', 9: 'JBIG', 10: 'JBIG', 32766: 'NeXT', 32809: 'ThunderScan' },
+  ...{ 32908: 'Pixar', 32909: 'Pixar', 33003: 'JPEG 2000 of Aperio', 33005: 'JPEG 2000 of Aperio', 34661: 'JBIG' },
+  ...{ 34676: 'SGI LogLuv', 34677: 'SGI LogLuv', 34712: 'JPEG 2000', 34887: 'LERC', 34892: 'lossy JPEG of DNG' },
+  ...{ 34925: 'LZMA', 34933: 'PNG', 34934: 'JPEG XR', 22610: 'JPEG XR', 50000: 'Zstandard', 50002: 'JPEG XL' },
+  ...{ 52546: 'JPEG XL of DNG', 65000: 'EER', 65001: 'EER', 65002: 'EER' },
+};
+/** None, CCITT (three kinds), LZW, JPEG, Deflate (two numbers), PackBits, WebP. */
+const READ_COMPRESSIONS: readonly number[] = [1, 2, 3, 4, 5, 7, 8, 32773, 32946, 50001];
+const CCITT: readonly number[] = [2, 3, 4];
+const JPEG = 7;
+
+const PHOTOMETRIC_NAMES: Readonly<Record<number, string>> = {
+  ...{ 4: 'a transparency mask', 8: 'CIE L*a*b*', 9: 'ICC L*a*b*', 10: 'ITU L*a*b*', 32844: 'LogL', 32845: 'LogLuv' },
+  ...{ 32803: 'the raw colour filter of a camera', 34892: 'raw values of a camera', 52527: 'depths' },
+};
+const WHITE_IS_ZERO = 0;
+const BLACK_IS_ZERO = 1;
+const RGB = 2;
+const PALETTE = 3;
+const SEPARATED = 5;
+const YCBCR = 6;
+const CMYK_INKS = 1;
+
+const UNSIGNED = 1;
+const SIGNED = 2;
+const FLOAT = 3;
+/** "Undefined": integers of which nobody said a sign; every reader takes them as unsigned. */
+const UNDEFINED = 4;
+
+const LOSSLESS_REASON =
+  'A TIFF with lossless JPEG inside, which is not read. Save it uncompressed or with LZW or Deflate.';
+
+/** @returns null where nothing parses, and a finding for what is not read. */
+export function readTiffHeader(bytes: Buffer): ImageHeader | Finding | null {
+  const directories = readTiffDirectories(bytes);
+  if (directories === 'TRUNCATED') return { issue: 'TRUNCATED' };
+  if (directories === null) return null;
+  const full = directories.filter((each) => (each.newSubfileType & REDUCED_OR_MASK) === 0);
+  const [first, ...rest] = full.length === 0 ? directories : full;
+  if (first === undefined) return null;
+  // A thumbnail may come first, and may not say that it is one.
+  const chosen = rest.reduce((best, each) => (areaOf(each) > areaOf(best) ? each : best), first);
+  const others = [first, ...rest].filter((each) => each !== chosen);
+
+  const samples = samplesOf(chosen);
+  if ('issue' in samples) return samples;
+  if (chosen.dataEnd > bytes.length) return { issue: 'TRUNCATED' };
+  if (chosen.compression === JPEG) {
+    const frame = jpegFrameOf(bytes.subarray(chosen.dataStart));
+    if (frame !== null && frame.isLossless) return { issue: 'COMPRESSION_NOT_READ', reason: LOSSLESS_REASON };
+  }
+  const planes = planesFinding(chosen, others);
+  if (planes !== null && planes.issue !== 'PAGES_LEFT_OUT') return planes;
+  return {
+    format: 'TIFF',
+    width: chosen.imageWidth,
+    height: chosen.imageLength,
+    // No reader of shards takes TIFF.
+    isPlain: false,
+    hasProfile: chosen.hasProfile,
+    samples,
+    ...{ page: chosen.page, subIfd: chosen.subIfd },
+    notes: [...(planes === null ? [] : [planes]), ...leftOutChannels(samples)],
+  };
+}
+
+/** What the samples mean, or by what name they are not read. */
+function samplesOf(directory: TiffDirectory): SampleLayout | Finding {
+  const { compression, photometricInterpretation: photometric, samplesPerPixel } = directory;
+  if (!READ_COMPRESSIONS.includes(compression)) {
+    const name = COMPRESSION_NAMES[compression];
+    return {
+      issue: 'COMPRESSION_NOT_READ',
+      reason: `A TIFF with compression ${compression}${name === undefined ? '' : ` (${name})`}, which is not read. Save it uncompressed or with LZW, Deflate or JPEG.`,
+    };
+  }
+  const colour = colourOf(directory);
+  if (typeof colour !== 'string') return colour;
+  const depth = depthOf(directory);
+  if (typeof depth !== 'string') return depth;
+  const [bits = 0] = directory.bitsPerSample;
+  const isGrey = photometric === BLACK_IS_ZERO || photometric === WHITE_IS_ZERO;
+  if (bits < 8 && !isGrey && photometric !== PALETTE) return formatFinding(`${bits}-bit samples of colour`);
+  if (depth !== 'UINT8' && !isGrey && photometric !== RGB)
+    return formatFinding(`${bits}-bit samples of a palette, CMYK or YCbCr`);
+  const extraCount = samplesPerPixel - { GREY: 1, RGB: photometric === PALETTE ? 1 : 3, CMYK: 4 }[colour];
+  if (extraCount < 0) return formatFinding(`${counted(samplesPerPixel, 'sample')} a pixel where the colour needs more`);
+  if (extraCount > 0 && (depth === 'FLOAT' || photometric === PALETTE || colour === 'CMYK'))
+    return formatFinding(`${counted(extraCount, 'extra sample')} beside floating-point, palette or CMYK colour`);
+  const alphaIndex = directory.extraSamples.findIndex((kind) => kind === 1 || kind === 2);
+  return {
+    ...GREY_8,
+    ...{ colour, depth, extraCount },
+    range: depth === 'UINT8' ? null : rangeOf(directory),
+    alphaIndex: alphaIndex >= 0 && alphaIndex < extraCount ? alphaIndex : null,
+  };
+}
+
+function colourOf(directory: TiffDirectory): SampleLayout['colour'] | Finding {
+  const { photometricInterpretation: photometric, compression } = directory;
+  switch (photometric) {
+    case WHITE_IS_ZERO:
+    case BLACK_IS_ZERO:
+      return 'GREY';
+    case RGB:
+    case PALETTE:
+      return 'RGB';
+    case YCBCR:
+      if (compression === JPEG) return 'RGB';
+      return colourFinding('YCbCr without JPEG compression');
+    case SEPARATED:
+      if (directory.inkSet === CMYK_INKS && directory.samplesPerPixel >= 4) return 'CMYK';
+      return colourFinding('inks that are not CMYK');
+    case null:
+      return colourFinding('no photometric interpretation, so that nobody can say what black is');
+    default:
+      return colourFinding(PHOTOMETRIC_NAMES[photometric] ?? `photometric interpretation ${photometric}`);
+  }
+}
+
+function depthOf({ bitsPerSample, sampleFormat, compression }: TiffDirectory): SampleLayout['depth'] | Finding {
+  const [bits = 0] = bitsPerSample;
+  const [format = UNSIGNED] = sampleFormat;
+  if (bitsPerSample.some((each) => each !== bits) || sampleFormat.some((each) => each !== format))
+    return formatFinding(`samples of different kinds (${bitsPerSample.join(', ')} bits)`);
+  if (CCITT.includes(compression) && bits !== 1) return formatFinding(`${bits}-bit samples in a fax compression`);
+  switch (format) {
+    case UNSIGNED:
+    case UNDEFINED:
+      if ([1, 2, 4, 8].includes(bits)) return 'UINT8';
+      if (bits === 16) return 'UINT16';
+      return formatFinding(`unsigned integers of ${bits} bits`);
+    case FLOAT:
+      if (bits === 16 || bits === 32) return 'FLOAT';
+      return formatFinding(`floating-point numbers of ${bits} bits`);
+    case SIGNED:
+      return formatFinding(`signed integers of ${bits} bits, of which nobody says what is white`);
+    default:
+      return formatFinding(`complex numbers or sample format ${format}`);
+  }
+}
+
+/**
+ * SMinSampleValue and SMaxSampleValue where they state the range of a scale: from 0 to 1 or to some bits that are all
+ * ones. Other numbers are what a program measured in this one picture, and would change its contrast.
+ */
+function rangeOf({ sMinSampleValue, sMaxSampleValue }: TiffDirectory): SampleLayout['range'] {
+  const white = Math.max(...sMaxSampleValue);
+  const isScale = white === 1 || (white >= 255 && Number.isInteger(Math.log2(white + 1)));
+  return isScale && sMinSampleValue.every((value) => value === 0) ? [0, white] : null;
+}
+
+/** Planes of one picture that were stored one by one, or pages of which one is taken. */
+function planesFinding(chosen: TiffDirectory, others: readonly TiffDirectory[]): Finding | null {
+  const stack = imageJStackOf(chosen.imageDescription) ?? omeStackOf(chosen.imageDescription);
+  const isGrey = chosen.samplesPerPixel === 1 && chosen.photometricInterpretation !== PALETTE;
+  if (isGrey && stack !== null && stack.channelCount > 1)
+    return channelsFinding(`${counted(stack.channelCount, 'channel')} (${stack.writer})`);
+  const likeIt = others.filter(
+    ({ imageWidth, imageLength }) => imageWidth === chosen.imageWidth && imageLength === chosen.imageLength,
+  );
+  if (isGrey && likeIt.length > 0) return channelsFinding(`${likeIt.length + 1} grey pages of one size`);
+  const leftOutCount = Math.max(others.length, (stack?.planeCount ?? 1) - 1);
+  if (leftOutCount === 0) return null;
+  return {
+    issue: 'PAGES_LEFT_OUT',
+    reason: `${counted(leftOutCount, 'page')} left out: page ${chosen.page + 1} (${chosen.imageWidth} x ${chosen.imageLength} px) is imported. Save the others as files of their own.`,
+  };
+}
+
+interface Stack {
+  readonly writer: string;
+  readonly channelCount: number;
+  readonly planeCount: number;
+}
+
+/** ImageJ describes a stack in lines such as `channels=3`; its planes may have no directories of their own. */
+function imageJStackOf(description: string): Stack | null {
+  if (!description.startsWith('ImageJ=')) return null;
+  const numberOf = (name: string): number => Number(new RegExp(`^${name}=(\\d+)`, 'm').exec(description)?.[1] ?? 1);
+  return { writer: 'ImageJ', channelCount: numberOf('channels'), planeCount: numberOf('images') };
+}
+
+/** OME-XML; its planes may lie in other files. */
+function omeStackOf(description: string): Stack | null {
+  const [pixels] = /<(?:\w+:)?Pixels\s[^>]*>/.exec(description) ?? [];
+  if (pixels === undefined) return null;
+  const numberOf = (name: string): number => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(pixels)?.[1] ?? 1);
+  const [channelCount, depth, times] = [numberOf('SizeC'), numberOf('SizeZ'), numberOf('SizeT')];
+  return { writer: 'OME', channelCount, planeCount: depth * times };
+}
+
+function areaOf({ imageWidth, imageLength }: TiffDirectory): number {
+  return imageWidth * imageLength;
+}
+
+function leftOutChannels({ extraCount, alphaIndex }: SampleLayout): Finding[] {
+  const count = extraCount - (alphaIndex === null ? 0 : 1);
+  if (count < 1) return [];
+  return [
+    {
+      issue: 'CHANNELS_LEFT_OUT',
+      reason: `${counted(count, 'extra channel')} left out: the file does not say that it is alpha. Only its colour is imported.`,
+    },
+  ];
+}
+
+function channelsFinding(what: string): Finding {
+  return {
+    issue: 'SEPARATE_CHANNELS',
+    reason: `A TIFF of ${what}: one of them alone would be a grey picture. Merge them to RGB first (ImageJ: Image > Type > RGB Color).`,
+  };
+}
+
+function colourFinding(what: string): Finding {
+  return { issue: 'COLOUR_SPACE_NOT_READ', reason: `A TIFF with ${what}. Convert it to RGB.` };
+}
+
+function formatFinding(what: string): Finding {
+  return { issue: 'SAMPLE_FORMAT_NOT_READ', reason: `A TIFF with ${what}. Convert it to 8 bits, or to 16 unsigned.` };
+}
