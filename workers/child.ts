@@ -117,6 +117,7 @@ async function carry(start: StartMessage): Promise<void> {
     withLease: (work) => ledger.withLease(start.lease, work),
     keepTrainingState: (tx, state) => ledger.keepTrainingState(tx, start.lease, state),
     latestTrainingState: () => ledger.latestTrainingState(start.run.id),
+    setImportReport: (report) => ledger.setImportReport(start.lease, report),
     setEnvironment: (environment) =>
       ledger.setEnvironment(start.lease, { ...environment, codeRevision: start.codeRevision, node: process.version }),
   };

@@ -24,6 +24,7 @@ import { decodeCursor } from '../../src/platform/page.ts';
 import { ImageDataError } from '../../workers/engine/data/errors.ts';
 import { parseManifest } from '../../workers/engine/data/manifest.ts';
 import { createShardReader, indexShard } from '../../workers/engine/data/shards.ts';
+import { recordIssues } from '../../workers/imaging/issues.ts';
 import { readLabelsCsv } from '../../workers/imaging/labels-csv.ts';
 import { prepareImage } from '../../workers/imaging/prepare.ts';
 import { bmpOf, picture, tissueJpeg, tissuePixels, tissuePng } from '../fixtures/hostile-images.ts';
@@ -125,7 +126,7 @@ const PARSERS: Readonly<Record<string, Parser>> = {
       writeFileSync(file, bytes);
       await using csv = await open(file);
       await using images = await openFolder(folder);
-      return await readLabelsCsv(csv, images);
+      return await readLabelsCsv(csv, { folder: images, folderPath: folder, csvColumns: {} }, recordIssues());
     },
     refusals: [DomainError],
   },

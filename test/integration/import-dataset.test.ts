@@ -1,9 +1,11 @@
 /** An import as a run: real database, real ledger, real files. */
 import assert from 'node:assert/strict';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
 import { drawTissue } from '../../src/cli/tissue.ts';
+import { DomainError } from '../../src/errors.ts';
+import { createRunLoaders, type ImportReportRecord } from '../../src/modules/runs/index.ts';
 import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
 import { TaskStopped, type StopRequest } from '../../workers/tasks/task.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
@@ -47,6 +49,13 @@ const launch = (config: object, stop?: () => StopRequest): Promise<LaunchedTask>
 
 async function versionsOf(runId: string): Promise<number> {
   return database.db.datasetVersion.count({ where: { importRunId: runId } });
+}
+
+const reportOf = (runId: string): Promise<ImportReportRecord | null> =>
+  createRunLoaders(database.db).importReport.load(runId);
+
+async function filesBelow(folder: string): Promise<string[]> {
+  return (await readdir(folder, { recursive: true })).sort();
 }
 
 test('a folder becomes a sealed version that training can cite, with its run SUCCEEDED', async () => {
@@ -95,9 +104,65 @@ test('layout CSV with patches', async () => {
   assert.deepEqual([version.imageCount, version.groupCount, version.patchSizePx], [64, 2, 32]);
 });
 
+test('a version that has lost its groups says so, and is sealed once that is accepted', async () => {
+  const refused = await launch({});
+  await assert.rejects(refused.carry(), (error: unknown) => {
+    assert.ok(error instanceof DomainError);
+    assert.deepEqual([error.code, error.field], ['IMPORT_NEEDS_ANSWER', 'input.accept']);
+    assert.match(error.message, /FEWER_THAN_BEFORE: .* Version 3 had 2 groups, and no group is known now\./);
+    assert.match(error.hint ?? '', /accept: \[FEWER_THAN_BEFORE\]/);
+    return true;
+  });
+  assert.equal(await versionsOf(refused.runId), 0);
+  // It was known from the names of the files: none of them was read.
+  const report = await reportOf(refused.runId);
+  assert.deepEqual([report?.questions, report?.imagesChecked, report?.fileCount], [['FEWER_THAN_BEFORE'], false, 16]);
+  const accepted = await launch({ accept: ['FEWER_THAN_BEFORE'] });
+  await accepted.carry();
+  assert.equal(await versionsOf(accepted.runId), 1);
+});
+
+test('a dry run comes to the report of an import, and registers and stores nothing', async () => {
+  const folder = path.join(base, 'fresh');
+  await drawTissue({ outDir: folder, imagesPerLabel: 3, imageSizePx: 64, seed: 9, groups: 1 });
+  await writeFile(path.join(folder, 'gland', 'broken.png'), 'x');
+  const id = (
+    await database.db.dataset.create({
+      data: { slug: 'dry-run', name: 'Dry run', imageKind: 'PATCH', synthetic: true },
+    })
+  ).id;
+  const stored = await filesBelow(path.join(base, 'artifacts'));
+  const dry = await launch({ datasetId: id, path: folder, dryRun: true });
+  await dry.carry();
+  assert.deepEqual([await versionsOf(dry.runId), await filesBelow(path.join(base, 'artifacts'))], [0, stored]);
+  const { status } = await database.db.run.findUniqueOrThrow({ where: { id: dry.runId } });
+  assert.equal(status, 'SUCCEEDED');
+  const would = await reportOf(dry.runId);
+  assert.deepEqual([would?.isDryRun, would?.imagesChecked, would?.imageCount, would?.questions], [true, true, 12, []]);
+  assert.deepEqual(would?.assignments[0], { folder: 'gland', label: 'gland', split: null, fileCount: 4 });
+  assert.deepEqual(
+    would?.issues.map(({ kind, count }) => [kind, count]),
+    [
+      ['UNREADABLE', 1],
+      ['NO_GROUPS', 12],
+    ],
+  );
+  const real = await launch({ datasetId: id, path: folder });
+  await real.carry();
+  assert.deepEqual({ ...(await reportOf(real.runId)), isDryRun: true }, would);
+  const version = await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: real.runId } });
+  assert.equal(version.imageCount, 12);
+});
+
+test('a dry run succeeds with the questions that would stop an import', async () => {
+  const dry = await launch({ path: path.join(base, 'fresh', 'gland'), layout: 'FLAT', dryRun: true });
+  await dry.carry();
+  assert.deepEqual((await reportOf(dry.runId))?.questions, ['FEWER_THAN_BEFORE']);
+});
+
 test('a cancelled import leaves no version', async () => {
   let asked = 0;
-  const run = await launch({}, () => ((asked += 1) > 3 ? 'CANCEL' : 'NO'));
+  const run = await launch({ accept: ['FEWER_THAN_BEFORE'] }, () => ((asked += 1) > 3 ? 'CANCEL' : 'NO'));
   await assert.rejects(run.carry(), (error: unknown) => error instanceof TaskStopped && error.reason === 'CANCEL');
   assert.equal(await versionsOf(run.runId), 0);
 });

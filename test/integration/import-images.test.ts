@@ -15,6 +15,7 @@ import { openArtifactStore } from '../../src/platform/artifact-store.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import { indexShard } from '../../workers/engine/data/shards.ts';
 import { parseManifest } from '../../workers/engine/data/manifest.ts';
+import type { ImportReportRecord } from '../../src/modules/runs/index.ts';
 import { importImages, type ImportOptions, type ImportResult } from '../../workers/imaging/import-images.ts';
 import { encodePng } from '../../workers/imaging/decode.ts';
 import {
@@ -120,7 +121,7 @@ describe('what comes out', () => {
     );
     assert.equal(result.groupCount, 16);
     assert.equal(result.hasSplit, false);
-    assert.deepEqual(result.issues, []);
+    assert.deepEqual(issuesOf(result), { NO_GROUPS: [16, true, ['gland/patient01-0000.jpg']] });
     assert.equal(result.digest, result.manifest.sha256);
     assert.equal(
       result.byteSize,
@@ -178,23 +179,39 @@ describe('what comes out', () => {
     assert.ok(first?.bytes.equals(await readFile(path.join(folder, 'gland/patient01-0000.jpg'))));
   });
 
-  test('the labels CSV brings labels, groups and splits, and a group in two splits is told', async (context) => {
+  test('the labels CSV brings labels, groups and splits; one that no evaluation can use is asked for', async (context) => {
     const { folder, storeDir, run } = await place(context);
     for (const seed of [0, 1, 2, 3]) await put(folder, `${seed}.png`, await tissuePng(40, seed));
     const labelsCsvPath = path.join(folder, 'labels.csv');
-    await writeFile(labelsCsvPath, 'path,label,group,split\n3.png,b,p1,test\n1.png,a,p1,train\n0.png,a,p2,train\n');
-    const result = await run({ layout: 'CSV', labelsCsvPath });
+    await writeFile(
+      labelsCsvPath,
+      'path,label,group,split\n3.png,b,p1,test\n1.png,a,p1,train\n0.png,a,p2,validation\n2.png,a,p2,train\n',
+    );
+    await assert.rejects(run({ layout: 'CSV', labelsCsvPath }), {
+      code: 'IMPORT_NEEDS_ANSWER',
+      message: /images of one group to train on and to test on: "p1"/,
+    });
+    const result = await run({ layout: 'CSV', labelsCsvPath, accept: ['NOT_EVALUABLE'] });
     const manifest = parseManifest((await openArtifactStore(storeDir).read(result.manifest.sha256)).toString('utf8'));
     assert.deepEqual(
       manifest.map(({ label, group, split }) => [label, group, split]),
       [
-        ['a', 'p2', 'train'],
+        ['a', 'p2', 'validation'],
         ['a', 'p1', 'train'],
+        ['a', 'p2', 'train'],
         ['b', 'p1', 'test'],
       ],
     );
     assert.deepEqual([result.groupCount, result.hasSplit], [2, true]);
-    assert.deepEqual(issuesOf(result), { GROUP_ACROSS_SPLITS: [1, true, ['p1']] });
+    const reasons = [
+      'All images to train on have the label "a".',
+      'All images to test on have the label "b".',
+      'The split has images of one group to train on and to test on: "p1".',
+    ];
+    assert.deepEqual(issuesOf(result), {
+      NOT_EVALUABLE: [3, true, reasons],
+      GROUP_ACROSS_SPLITS: [2, true, ['p1', 'p2']],
+    });
   });
 
   test('patches of one image share its group', async (context) => {
@@ -237,7 +254,7 @@ describe('hostile folders', () => {
     await put(folder, 'a/good.jpg', await tissueJpeg(64, 1));
     await put(folder, 'a/wrong name.txt.png', bmpOf(tissuePixels(48, 2), 48, 48, { bitsPerPixel: 24 }));
     await put(folder, 'a/same.png', await tissuePng(64, 4));
-    await put(folder, 'b/same again.bmp', bmpOf(tissuePixels(64, 4), 64, 64, { bitsPerPixel: 32 }));
+    await put(folder, 'a/same again.bmp', bmpOf(tissuePixels(64, 4), 64, 64, { bitsPerPixel: 32 }));
     await put(folder, 'b/cut off.jpg', (await tissueJpeg(64, 5)).subarray(0, 900));
     await put(folder, 'b/bomb.png', pngThatClaims(100_000, 100_000));
     await put(folder, 'b/not really.png', 'hello');
@@ -264,8 +281,9 @@ describe('hostile folders', () => {
       NO_LABEL: [1, false, ['outside.png']],
       TRUNCATED: [1, false, ['b/cut off.jpg']],
       TOO_LARGE: [2, false, ['b/bomb.png', 'b/huge.tif']],
-      DUPLICATE: [1, false, ['b/same again.bmp']],
+      DUPLICATE: [1, false, ['a/same.png']],
       NEARLY_BLANK: [1, true, ['b/glass.png']],
+      NO_GROUPS: [5, true, ['a/good.jpg']],
     });
     assert.equal(result.imageCount, 5);
     assert.deepEqual(result.labelCounts, [
@@ -302,6 +320,146 @@ describe('hostile folders', () => {
     );
     await assert.rejects(run({ patchSizePx: 64, layout: 'FOLDER_PER_LABEL' }), { code: 'IMPORT_NOTHING_READABLE' });
     assert.deepEqual(await filesBelow(storeDir).catch(() => []), []);
+  });
+});
+
+describe('one picture that stands for two things', () => {
+  test('under two labels it is left out of both, wherever the second one comes, and told with both names', async (context) => {
+    const { folder, storeDir, run } = await place(context);
+    for (const seed of [0, 1, 2]) await put(folder, `a/${seed}.png`, await tissuePng(40, seed));
+    for (const seed of [3, 4]) await put(folder, `b/${seed}.png`, await tissuePng(40, seed));
+    await put(folder, 'b/copy of a1.bmp', bmpOf(tissuePixels(40, 1), 40, 40, { bitsPerPixel: 24 }));
+    await put(folder, 'b/9.png', await tissuePng(40, 3));
+    const result = await run({ layout: 'FOLDER_PER_LABEL', shardLimits: { byteLimit: 1e9, imageLimit: 1 } });
+    const { DUPLICATE, LABEL_CONFLICT } = issuesOf(result);
+    assert.deepEqual(LABEL_CONFLICT, [2, false, ['a/1.png', 'b/copy of a1.bmp']]);
+    assert.deepEqual(DUPLICATE, [1, false, ['b/9.png']]);
+    assert.deepEqual(
+      result.labelCounts,
+      ['a', 'b'].map((label) => ({ label, count: 2 })),
+    );
+    const store = openArtifactStore(storeDir);
+    const list = (await store.read(result.issueList?.sha256 ?? '')).toString('utf8');
+    assert.match(list, /LABEL_CONFLICT,a\/1\.png,1,false,.*label ""a"" here, ""b"" there.*,b\/copy of a1\.bmp\r\n/);
+    assert.match(list, /LABEL_CONFLICT,b\/copy of a1\.bmp,1,false,.*label ""b"" here, ""a"" there.*,a\/1\.png\r\n/);
+    // What is left comes to what a folder without the two would have come to.
+    const without = await place(context);
+    for (const seed of [0, 2]) await put(without.folder, `a/${seed}.png`, await tissuePng(40, seed));
+    for (const seed of [3, 4]) await put(without.folder, `b/${seed}.png`, await tissuePng(40, seed));
+    assert.equal((await without.run({ layout: 'FOLDER_PER_LABEL' })).imageCount, 4);
+    const manifest = parseManifest((await store.read(result.manifest.sha256)).toString('utf8'));
+    assert.deepEqual(
+      manifest.map(({ key, sourcePath }) => [key, sourcePath]),
+      [
+        ['000000000', 'a/0.png'],
+        ['000000001', 'a/2.png'],
+        ['000000002', 'b/3.png'],
+        ['000000003', 'b/4.png'],
+      ],
+    );
+  });
+
+  test('it is kept under both where that is asked for', async (context) => {
+    const { folder, run } = await place(context);
+    for (const seed of [0, 1]) await put(folder, `a/${seed}.png`, await tissuePng(40, seed));
+    for (const seed of [1, 2]) await put(folder, `b/${seed}.png`, await tissuePng(40, seed));
+    const result = await run({ layout: 'FOLDER_PER_LABEL', keepConflicts: true });
+    assert.equal(result.imageCount, 4);
+    assert.deepEqual(issuesOf(result).LABEL_CONFLICT, [1, true, ['b/1.png']]);
+  });
+
+  test('in two splits or under two groups it has a name of its own, the gravest of them', async (context) => {
+    const { folder, run } = await place(context);
+    for (const name of ['s1', 's2', 'g1', 'g2', 'l1', 'l2', 'n1', 'n2'])
+      await put(folder, `${name}.png`, await tissuePng(40, name.charCodeAt(0)));
+    for (const seed of [0, 1, 2, 3]) await put(folder, `x${seed}.png`, await tissuePng(40, seed));
+    const labelsCsvPath = path.join(folder, 'labels.csv');
+    const rows = [
+      ...['s1.png,a,p1,train', 's2.png,a,p2,test', 'g1.png,a,p1,train', 'g2.png,a,p3,train'],
+      ...['l1.png,a,p1,train', 'l2.png,b,p2,test', 'n1.png,a,p1,train', 'n2.png,NA,NA,train'],
+      ...['x0.png,a,p1,train', 'x1.png,b,p1,train', 'x2.png,a,p2,test', 'x3.png,b,p2,test'],
+    ];
+    await writeFile(labelsCsvPath, `path,label,group,split\n${rows.join('\n')}\n`);
+    const result = await run({ layout: 'CSV', labelsCsvPath });
+    const issues = issuesOf(result);
+    assert.deepEqual(issues.SPLIT_CONFLICT, [2, false, ['s1.png', 's2.png']]);
+    assert.deepEqual(issues.GROUP_CONFLICT, [2, false, ['g1.png', 'g2.png']]);
+    assert.deepEqual(issues.LABEL_CONFLICT, [2, false, ['l1.png', 'l2.png']]);
+    // What is not known contradicts nothing.
+    assert.deepEqual(issues.DUPLICATE, [1, false, ['n2.png']]);
+    assert.equal(result.imageCount, 5);
+  });
+
+  test('empty glass is no contradiction: a class of background keeps its images', async (context) => {
+    const { folder, run } = await place(context);
+    const glass = await encodePng({ data: glassPixels(64), width: 64, height: 64 });
+    for (const name of ['1', '2', '3']) await put(folder, `background/${name}.png`, glass);
+    await put(folder, 'tumour/empty.png', glass);
+    for (const seed of [0, 1]) await put(folder, `tumour/${seed}.png`, await tissuePng(64, seed));
+    const result = await run({ layout: 'FOLDER_PER_LABEL' });
+    assert.deepEqual(
+      result.labelCounts,
+      ['background', 'tumour'].map((label) => ({ label, count: 3 })),
+    );
+    assert.deepEqual(issuesOf(result).BLANK_DUPLICATE, [
+      3,
+      true,
+      ['background/2.png', 'background/3.png', 'tumour/empty.png'],
+    ]);
+  });
+});
+
+describe('what looks like a mistake', () => {
+  test('is asked for before an image is read, where names tell it', async (context) => {
+    const { folder, storeDir, run } = await place(context);
+    for (const [index, label] of ['Tumor', 'tumor', 'stroma'].entries())
+      for (const seed of [0, 1]) await put(folder, `${label}/${seed}.png`, await tissuePng(40, 10 * index + seed));
+    const reports: ImportReportRecord[] = [];
+    const onReport = async (report: ImportReportRecord): Promise<void> => void reports.push(report);
+    await assert.rejects(run({ layout: 'FOLDER_PER_LABEL', onReport }), {
+      code: 'IMPORT_NEEDS_ANSWER',
+      message: /LABELS_LOOK_ALIKE: .* Found: "Tumor", "tumor"/,
+    });
+    assert.deepEqual(
+      reports.map(({ imagesChecked, fileCount, questions }) => [imagesChecked, fileCount, questions]),
+      [[false, 6, ['LABELS_LOOK_ALIKE']]],
+    );
+    assert.deepEqual(await filesBelow(storeDir).catch(() => []), []);
+    const result = await run({ layout: 'FOLDER_PER_LABEL', accept: ['LABELS_LOOK_ALIKE'] });
+    assert.deepEqual(issuesOf(result).LABELS_LOOK_ALIKE, [2, true, ['"Tumor", "tumor"']]);
+  });
+
+  test('a label that loses its last image is told of', async (context) => {
+    const { folder, run } = await place(context);
+    for (const label of ['a', 'b'])
+      for (const seed of [0, 1])
+        await put(folder, `${label}/${seed}.png`, await tissuePng(40, label.charCodeAt(0) + 2 * seed));
+    for (const name of ['broken', 'empty']) await put(folder, `c/${name}.png`, 'x');
+    assert.deepEqual(issuesOf(await run({ layout: 'FOLDER_PER_LABEL' })).LABEL_WITHOUT_IMAGES, [1, false, ['c']]);
+  });
+
+  test('fewer labels, groups or images than before are told with the numbers', async (context) => {
+    const { folder, run } = await place(context);
+    for (const label of ['a', 'b'])
+      for (const seed of [0, 1])
+        await put(folder, `${label}/${seed}.png`, await tissuePng(40, label.charCodeAt(0) + 2 * seed));
+    const previous = { version: 7, labelNames: ['a', 'b', 'c'], imageCount: 9, groupCount: 3, ungroupedImageCount: 0 };
+    const result = await run({ layout: 'FOLDER_PER_LABEL', previous, accept: ['FEWER_THAN_BEFORE'] });
+    assert.deepEqual(issuesOf(result).FEWER_THAN_BEFORE?.[2], [
+      'Version 7 had labels that are missing now: "c".',
+      'Version 7 had 3 groups, and no group is known now.',
+      'Version 7 had 9 images, and there are 4 now.',
+    ]);
+    const like = { version: 8, labelNames: ['a', 'b'], imageCount: 8, groupCount: 8, ungroupedImageCount: 8 };
+    assert.equal(issuesOf(await run({ layout: 'FOLDER_PER_LABEL', previous: like })).FEWER_THAN_BEFORE, undefined);
+  });
+
+  test('numbers as labels are for a regression: one image of each is enough', async (context) => {
+    const { folder, run } = await place(context);
+    for (const seed of [0, 1, 2]) await put(folder, `${seed}.png`, await tissuePng(40, seed));
+    const labelsCsvPath = path.join(folder, 'labels.csv');
+    await writeFile(labelsCsvPath, 'path,label\n0.png,0.5\n1.png,-1e3\n2.png,7\n');
+    assert.equal((await run({ layout: 'CSV', labelsCsvPath })).imageCount, 3);
   });
 });
 

@@ -81,6 +81,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
       withLease: (work) => ledger.withLease(lease, work),
       keepTrainingState: (tx, state) => ledger.keepTrainingState(tx, lease, state),
       latestTrainingState: () => ledger.latestTrainingState(run.id),
+      setImportReport: (report) => ledger.setImportReport(lease, report),
       setEnvironment: (environment) => ledger.setEnvironment(lease, environment),
     };
     return {

@@ -6,7 +6,11 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { DomainError } from '../../src/errors.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
-import { CSV_BYTES_MAX, readLabelsCsv } from '../../workers/imaging/labels-csv.ts';
+import type { ColumnChoice } from '../../workers/imaging/csv-columns.ts';
+import { CSV_BYTES_MAX } from '../../workers/imaging/csv-text.ts';
+import type { PlannedImages } from '../../workers/imaging/folder-layout.ts';
+import { recordIssues, type IssueSink } from '../../workers/imaging/issues.ts';
+import { readLabelsCsv } from '../../workers/imaging/labels-csv.ts';
 import type { SourceImage } from '../../workers/imaging/listing.ts';
 
 let folder = '';
@@ -14,32 +18,51 @@ let folder = '';
 before(async () => {
   folder = await realpath(await mkdtemp(path.join(tmpdir(), 'paraffin-csv-')));
   await mkdir(path.join(folder, 'sub'));
-  for (const name of ['a.png', 'b.png', 'sub/c.png', 'Größe, µm.png', ' lead.png'])
+  const names = ['a.png', 'b.png', 'sub/c.png', 'sub/UP.PNG', 'Größe, µm.png', ' lead.png', 'back\\slash.png'];
+  for (const name of [...names, 'Läsion.png'.normalize('NFD'), 'TCGA-AB-0001-01Z.png'])
     await writeFile(path.join(folder, name), 'x');
   await symlink(path.join(folder, 'a.png'), path.join(folder, 'link.png'));
   await symlink(tmpdir(), path.join(folder, 'away'));
 });
 after(() => rm(folder, { recursive: true, force: true }));
 
-async function read(content: string | Buffer): Promise<SourceImage[]> {
+async function read(content: string | Buffer): Promise<readonly SourceImage[]> {
+  return (await plan(content)).sources;
+}
+
+async function plan(
+  content: string | Buffer,
+  csvColumns: ColumnChoice = {},
+  issues: IssueSink = recordIssues(),
+): Promise<PlannedImages> {
   const csvPath = path.join(folder, 'labels.csv');
   await writeFile(csvPath, content);
-  return readFrom(csvPath);
+  return readFrom(csvPath, csvColumns, issues);
 }
 
-async function readFrom(csvPath: string): Promise<SourceImage[]> {
+async function readFrom(
+  csvPath: string,
+  csvColumns: ColumnChoice = {},
+  issues: IssueSink = recordIssues(),
+): Promise<PlannedImages> {
   await using csv = await open(csvPath);
   await using images = await openFolder(folder);
-  return await readLabelsCsv(csv, images);
+  return await readLabelsCsv(csv, { folder: images, folderPath: folder, csvColumns }, issues);
 }
 
-async function refuses(content: string | Buffer, message: RegExp): Promise<void> {
-  await assert.rejects(read(content), (error: unknown) => {
+async function refuses(
+  content: string | Buffer,
+  message: RegExp,
+  hint = /./,
+  csvColumns: ColumnChoice = {},
+): Promise<void> {
+  await assert.rejects(plan(content, csvColumns), (error: unknown) => {
     assert.ok(error instanceof DomainError, String(error));
     assert.equal(error.code, 'LABELS_CSV_INVALID');
     assert.equal(error.field, 'input.labelsCsvPath');
     assert.match(error.message, message);
     assert.ok((error.hint ?? '').length > 0);
+    assert.match(error.hint ?? '', hint);
     return true;
   });
 }
@@ -62,8 +85,120 @@ describe('a sound CSV', () => {
     ]);
   });
 
-  test('spaces of a file name are its own', async () => {
+  test('spaces of a file name are its own, and so is a back-slash', async () => {
     assert.equal((await read('path\n lead.png\n'))[0]?.relativePath, ' lead.png');
+    assert.equal((await read('path\nback\\slash.png\n'))[0]?.relativePath, 'back\\slash.png');
+  });
+
+  const expected = [
+    { relativePath: 'a.png', label: 'x', group: 'p1', split: 'train' },
+    { relativePath: 'sub/c.png', label: 'y', group: 'p2', split: 'test' },
+  ];
+  const rows = (delimiter: string, end: string): string =>
+    [
+      ['path', 'label', 'group', 'split'],
+      ['a.png', 'x', 'p1', 'train'],
+      ['sub/c.png', 'y', 'p2', 'test'],
+    ]
+      .map((row) => `${row.join(delimiter)}${end}`)
+      .join('');
+
+  for (const [name, content] of Object.entries({
+    'semicolons, as Excel writes them in half of the world': rows(';', '\r\n'),
+    tabs: rows('\t', '\n'),
+    bars: rows('|', '\n'),
+    'a carriage return alone at the ends of lines': rows(',', '\r'),
+    'the delimiter in a line of its own': `sep=;\n${rows(';', '\n')}`,
+    'comments before the header': `# made by hand\n\n${rows(',', '\n')}`,
+    'rows of nothing but delimiters': `${rows(',', '\n')},,,\n , ,,\n`,
+    'more delimiters at the end of some lines': rows(',', '\n').replace('train', 'train,,'),
+    'spaces around every field': rows(' , ', '\n'),
+    'UTF-16 with a byte order mark': Buffer.from(`\uFEFF${rows(',', '\n')}`, 'utf16le'),
+    'big-endian UTF-16': Buffer.from(`\uFEFF${rows(',', '\n')}`, 'utf16le').swap16(),
+    'back-slashes': rows(',', '\n').replace('sub/', 'sub\\'),
+    'an index column without a name': rows(',', '\n')
+      .replace(/^/gm, '0,')
+      .replace('0,path', ',path')
+      .replace(/0,$/, ''),
+    'columns that nobody asked for': rows(',', '\n')
+      .replace('split', 'split,age')
+      .replace(/(train|test)$/gm, '$1,50'),
+    'names in other words and case':
+      'Image Name,Majority Vote Label,Patient ID,Partition\na.png,x,p1,Training\nsub/c.png,y,p2,TEST\n',
+  })) {
+    test(name, async () => assert.deepEqual(await read(content), expected));
+  }
+
+  test('absolute paths below the folder', async () => {
+    assert.equal((await read(`path\n${folder}/sub/c.png\n`))[0]?.relativePath, 'sub/c.png');
+  });
+
+  test('the other Unicode form of a name', async () => {
+    const { sources, notes } = await plan(`path\na.png\n${'Läsion.png'.normalize('NFC')}\n`);
+    assert.equal(sources[0]?.relativePath, 'Läsion.png'.normalize('NFD'));
+    assert.match(notes.join(), /1 files were found with/);
+  });
+
+  test('a person says which column is which, and which is not to be read', async () => {
+    const content = 'path,label,grade,split\na.png,x,1,0\nb.png,y,2,1\n';
+    const { sources, notes } = await plan(content, { label: 'Grade', split: '' });
+    assert.deepEqual(
+      sources.map(({ label, split }) => [label, split]),
+      [
+        ['1', null],
+        ['2', null],
+      ],
+    );
+    assert.deepEqual(notes, [
+      'Columns: path from "path", label from "grade".',
+      'Columns passed over: "label", "split".',
+    ]);
+  });
+
+  test('missing values are no labels and no groups', async () => {
+    const missing = ['', 'NA', 'nan', 'NULL', 'N/A', 'None', ' na ', '<NA>'];
+    for (const text of missing) {
+      const issues = recordIssues();
+      const { sources } = await plan(`path,label,group\na.png,${text},p1\nb.png,none,${text}\n`, {}, issues);
+      assert.deepEqual(
+        sources.map(({ label, group }) => [label, group]),
+        [
+          [null, 'p1'],
+          ['none', null],
+        ],
+        text,
+      );
+      const told: unknown[] = [];
+      issues.replay({ add: (...issue) => void told.push(issue) });
+      assert.deepEqual(told, [['LABEL_MISSING', 'a.png']], text);
+    }
+  });
+
+  test('an empty column of labels is none', async () => {
+    const issues = recordIssues();
+    await plan('path,label\na.png,\nb.png, \n', {}, issues);
+    issues.replay({ add: (kind) => assert.fail(kind) });
+  });
+
+  test('splits in their usual spellings are the three that evaluations know', async () => {
+    const spellings = {
+      Train: 'train',
+      valid: 'validation',
+      'TEST SET': 'test',
+      dev: 'validation',
+      val_set: 'validation',
+    };
+    for (const [written, split] of Object.entries(spellings))
+      assert.equal((await read(`path,split\na.png,${written}\n`))[0]?.split, split, written);
+  });
+
+  test('a patient of TCGA is the group where the CSV has none', async () => {
+    const named = 'TCGA-AB-0001-01Z.png';
+    assert.equal((await read(`path\n${named}\n`))[0]?.group, 'TCGA-AB-0001');
+    assert.deepEqual(
+      (await read(`path,group\n${named},NA\na.png,p1\n`)).map(({ group }) => group),
+      [null, 'p1'],
+    );
   });
 });
 
@@ -71,12 +206,16 @@ describe('a CSV at fault', () => {
   test('empty', () => refuses('', /names no image/));
   test('a header alone', () => refuses('path,label\n', /names no image/));
   test('no path column', () => refuses('label,group\nx,y\n', /Line 1: the column path is missing/));
-  test('an unknown column', () => refuses('path,colour\na.png,red\n', /Line 1: the column "colour" is not known/));
+  test('no path column, but names of others', () =>
+    refuses('picture no,colour\na.png,red\n', /the column path is missing/, /The columns are picture no, colour\./));
+  test('no header at all', () => refuses('a.png,x\nb.png,y\n', /Line 1: the column path is missing/, /put a header/));
+  test('a chosen column that is not there', () =>
+    refuses('path,label\na.png,x\n', /there is no column "diagnosis"/, /path, label/, { label: 'diagnosis' }));
   test('a column twice', () => refuses('path,label,label\na.png,x,y\n', /Line 1: the column label stands twice/));
-  test('semicolons', () => refuses('path;label\na.png;x\n', /Line 1: column 1 of the header is not known/));
   test('a line with too many fields', () =>
     refuses('path,label\na.png,x\nb.png,x,y\n', /Line 3: it has 3 fields, and the header has 2/));
-  test('a line with too few fields', () => refuses('path,label\na.png\n', /Line 2: it has 1 fields/));
+  test('a line with too few fields', () =>
+    refuses('path,label\na.png\n', /Line 2: it has 1 field, and the header has 2/));
   test('an empty path', () => refuses('path,label\n,x\n', /Line 2, column path: it is empty/));
   test('a path twice, written in two ways', () =>
     refuses('path\na.png\nb.png\n./a.png\n', /Line 4, column path: the same file stands in line 2 already/));
@@ -84,7 +223,21 @@ describe('a CSV at fault', () => {
   test('an absolute path', () => refuses('path\n/etc/passwd\n', /Line 2, column path: it is absolute/));
   test('a path of another system', () => refuses('path\nC:\\images\\a.png\n', /Line 2, column path: it is absolute/));
   test('a zero byte', () => refuses('path\na\0.png\n', /Line 2, column path: it holds a zero byte/));
-  test('a missing file', () => refuses('path\na.png\nnowhere.png\n', /Line 3, column path: the file does not exist/));
+  test('missing files: the first by its line, and how many there are', () =>
+    refuses(
+      'path\na.png\nnowhere.png\nno/where.png\n',
+      /Line 3, column path: the file does not exist; 2 of the 3 files that the CSV names are missing/,
+    ));
+  test('another case, a prefix too many or too few, no extension: the file that was meant is named', async () => {
+    for (const named of ['sub/up.png', 'images/sub/UP.PNG', 'UP.PNG', 'sub/UP', 'sub/UP.jpg'])
+      await refuses(`path\n${named}\n`, /does not exist; 1 of the 1 files/, /Did you mean "sub\/UP\.PNG"\?/);
+  });
+  test('of two files that may be meant none is named', async () => {
+    await mkdir(path.join(folder, 'twin'), { recursive: true });
+    await writeFile(path.join(folder, 'twin/UP.PNG'), 'x');
+    await refuses('path\nUP.PNG\n', /does not exist/, /^Paths are relative/);
+    await rm(path.join(folder, 'twin'), { recursive: true });
+  });
   test('a symbolic link', () => refuses('path\nlink.png\n', /Line 2, column path: .* symbolic link/));
   test('a way through a symbolic link, whether something is there or not', async () => {
     for (const below of [`${path.basename(folder)}/a.png`, 'nothing.png'])
@@ -94,6 +247,11 @@ describe('a CSV at fault', () => {
   test('a file as if it were a folder', () => refuses('path\na.png/\n', /Line 2, column path: it is not a file/));
   test('a split in some lines only', () =>
     refuses('path,split\na.png,train\nb.png,\n', /Line 3, column split: it is empty/));
+  test('a split that no evaluation knows', () =>
+    refuses('path,split\na.png,train\nb.png,centre 2\n', /Line 3, column split: it is not train/, /usual spelling/));
+  test('numbers of folds', () =>
+    refuses('path,split\na.png,0\nb.png,1\n', /Line 2, column split: it is not train/, /leave the column out/));
+  test('a back-slash that climbs out', () => refuses('path\nsub\\..\\..\\x.png\n', /it climbs out/));
   test('an unclosed quote', () => refuses('path,label\n"a.png,x\n', /Line \d+: .*[Qq]uote/));
   test('text that is not UTF-8', () =>
     refuses(

@@ -3,14 +3,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { digestOfInput, parseInput } from '../../src/input.ts';
+import { checkImportChoice, importDatasetVersionSchema, titleOfImport } from '../../src/modules/runs/imports.rules.ts';
 import {
-  checkImportChoice,
   checkPretrainingChoice,
   freezePretraining,
-  importDatasetVersionSchema,
   launchPretrainingSchema,
   pretrainingConfigSchema,
-  titleOfImport,
   titleOfPretraining,
   type LaunchPretrainingInput,
 } from '../../src/modules/runs/runs.rules.ts';
@@ -242,9 +240,10 @@ describe('the title of a run', () => {
   });
 
   test("names the last part of an import's path, whatever it is called", () => {
-    assert.equal(titleOfImport('kolon', '/data/Präparate 2026/Färbung'), 'kolon from Färbung');
-    assert.equal(titleOfImport('kolon', '/data/line\nbreak/'), 'kolon from line\nbreak');
-    assert.equal(titleOfImport('kolon', '/'), 'kolon from /');
+    assert.equal(titleOfImport('kolon', '/data/Präparate 2026/Färbung', false), 'kolon from Färbung');
+    assert.equal(titleOfImport('kolon', '/data/line\nbreak/', false), 'kolon from line\nbreak');
+    assert.equal(titleOfImport('kolon', '/', false), 'kolon from /');
+    assert.equal(titleOfImport('kolon', '/data/x', true), 'dry run: kolon from x');
   });
 });
 

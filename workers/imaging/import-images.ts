@@ -4,20 +4,25 @@
  * The result is a function of the files' names and bytes alone: the same folder gives the same digest on any day and
  * disk.
  */
-import type { FileHandle } from 'node:fs/promises';
+import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
 import { DomainError } from '../../src/errors.ts';
+import type { ImportQuestion, ImportReportRecord } from '../../src/modules/runs/index.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
 import type { OpenFolder } from '../../src/platform/open-folder.ts';
 import type { Finding } from './formats/image-header.ts';
+import { conflictBetween, createConflicts, type Conflicts } from './conflicts.ts';
+import { createContentCounts, type ContentCounts, type LabelCount, type PreviousVersion } from './content.ts';
+import { createDiscardingStore } from './discarding-store.ts';
 import { createImageHashWriter } from './image-hashes.ts';
 import { mapInOrder, type Reserve } from './in-order.ts';
 import { createIssueLog, type ImportIssue, type IssueLog } from './issues.ts';
-import { readLabelsCsv } from './labels-csv.ts';
-import { compareCodePoints, listImages, type SourceImage } from './listing.ts';
+import type { SourceImage } from './listing.ts';
 import { createManifestWriter, type ManifestWriter } from './manifest-writer.ts';
+import { planImport, type ImportLayout, type ImportPlan, type LayoutOptions } from './plan-import.ts';
 import { prepareImage, type Prepared, type PreparedImage } from './prepare.ts';
+import { questionsOf, reportOf, tellOfContent } from './report.ts';
 import {
   createShardWriter,
   SHARD_LIMITS,
@@ -28,21 +33,25 @@ import {
 import { readSourceFile } from './source-file.ts';
 import { createThumbnailPicker, makeThumbnail, type StoredThumbnail } from './thumbnails.ts';
 
-export type ImportLayout = 'FLAT' | 'FOLDER_PER_LABEL' | 'CSV';
-
-export interface ImportOptions {
-  readonly folder: OpenFolder;
-  readonly layout: ImportLayout;
-  /** Required by layout CSV, else ignored. The caller closes it. */
-  readonly labelsCsv: FileHandle | null;
+export interface ImportOptions extends LayoutOptions {
   /** Side of the patches that images are cut into; null keeps them whole. */
   readonly patchSizePx: number | null;
+  /** One picture under two labels, splits or groups stays under both; otherwise under neither. */
+  readonly keepConflicts?: boolean;
+  /** What looks like a mistake and is meant. */
+  readonly accept?: readonly ImportQuestion[];
+  /** The version that this one would follow. */
+  readonly previous?: PreviousVersion | null;
+  /** Everything is read and checked, nothing is stored, and no question ends the import. */
+  readonly isDryRun?: boolean;
   readonly artifacts: Pick<ArtifactStore, 'put'>;
   /** A private folder for temporary files; the caller removes it. */
   readonly workDir: string;
   readonly shardLimits?: ShardLimits;
   /** Called at least each half second while images are going through. A failure ends the import. */
   readonly onProgress?: (progress: ImportProgress) => Promise<void>;
+  /** Called once, before the import ends or is refused for what it found. */
+  readonly onReport?: (report: ImportReportRecord) => Promise<void>;
   /** Called between images; what it throws ends the import. */
   readonly throwIfStopped?: () => void;
 }
@@ -50,6 +59,8 @@ export interface ImportOptions {
 export interface ImportProgress {
   /** 0..1 of the files. */
   readonly fraction: number;
+  /** 2 where the files are read again, because pictures under two labels were found among those that were packed. */
+  readonly pass: 1 | 2;
   readonly fileCount: number;
   readonly filesDone: number;
   readonly imageCount: number;
@@ -68,7 +79,7 @@ export interface ImportResult {
   readonly byteSize: number;
   /** Sorted by code point. */
   readonly labelNames: readonly string[];
-  readonly labelCounts: readonly { readonly label: string; readonly count: number }[];
+  readonly labelCounts: readonly LabelCount[];
   readonly groupCount: number;
   readonly hasSplit: boolean;
   readonly issues: readonly ImportIssue[];
@@ -78,6 +89,8 @@ export interface ImportResult {
   readonly thumbnails: readonly StoredThumbnail[];
   /** Of source files read. */
   readonly bytesRead: number;
+  /** Empty but for a dry run: what an import would be refused for. */
+  readonly questions: readonly ImportQuestion[];
 }
 
 /** Files and decoded pixels in memory at once; one larger image passes alone. */
@@ -89,70 +102,118 @@ const PROGRESS_EVERY_MS = 500;
 const KEY_DIGITS = 9;
 
 /**
- * @throws DomainError IMPORT_FOLDER_EMPTY, IMPORT_NOTHING_READABLE, LABELS_CSV_INVALID. What fails leaves no
+ * @throws DomainError IMPORT_FOLDER_EMPTY, IMPORT_NOTHING_READABLE, LABELS_CSV_INVALID, and IMPORT_NEEDS_ANSWER where
+ * something looks like a mistake: by names alone before an image is read, or after all were. What fails leaves no
  * half-written artifact behind.
  */
 export async function importImages(options: ImportOptions): Promise<ImportResult> {
-  const issues = createIssueLog({ cutsPatches: options.patchSizePx !== null, workDir: options.workDir });
-  const sources = await sourcesOf(options, issues);
-  const shards = createShardWriter(options.artifacts, options.shardLimits ?? SHARD_LIMITS);
-  const manifest = createManifestWriter(path.join(options.workDir, 'manifest.jsonl'));
+  const plan = await planImport(options);
+  const planned = createContentCounts();
+  for (const source of plan.sources) if (mayBeKept(source, options.layout)) planned.add(source);
+  await refuseByNames(options, plan, planned);
+  const first = await runPass(options, plan, planned, 1, createConflicts());
+  if ('result' in first) return first.result;
+  const second = await runPass(options, plan, planned, 2, first.conflicts);
+  if ('result' in second) return second.result;
+  throw new Error('The second pass found conflicts that the first one had not.');
+}
+
+/** An image of labelled folders that has no label cannot be in the version. */
+function mayBeKept({ label }: SourceImage, layout: ImportLayout): boolean {
+  return layout !== 'FOLDER_PER_LABEL' || label !== null;
+}
+
+async function logIn(options: ImportOptions, name: string, plan: ImportPlan) {
+  const workDir = path.join(options.workDir, name);
+  await mkdir(workDir, { recursive: true });
+  const cutsPatches = options.patchSizePx !== null;
+  const issues = createIssueLog({ cutsPatches, keepConflicts: options.keepConflicts === true, workDir });
+  plan.issues.replay(issues);
+  return { workDir, issues };
+}
+
+/** Hours of decoding must not come before a question that the names of the folders raise. */
+async function refuseByNames(options: ImportOptions, plan: ImportPlan, planned: ContentCounts): Promise<void> {
+  if (options.isDryRun === true || planned.imageCount === 0) return;
+  const { issues } = await logIn(options, 'names', plan);
+  tellOfContent(issues, planned, {
+    isLabelled: plan.isLabelled,
+    previous: options.previous ?? null,
+    hasAllImages: options.patchSizePx === null,
+  });
+  if (questionsOf(issues.list(), options.accept ?? []).length === 0) return;
+  await options.onReport?.(reportFor(options, plan, planned, issues, false));
+  throw needsAnswer(issues.list(), options.accept ?? []);
+}
+
+function reportFor(
+  { isDryRun = false, accept = [] }: ImportOptions,
+  plan: ImportPlan,
+  counts: ContentCounts,
+  issues: IssueLog,
+  imagesChecked: boolean,
+): ImportReportRecord {
+  return reportOf(plan, counts, issues.list(), { isDryRun, imagesChecked, accept });
+}
+
+type PassOutcome = { readonly result: ImportResult } | { readonly conflicts: Conflicts };
+
+/** @param leftOut conflicts that an earlier pass found; their pictures are in no version. */
+async function runPass(
+  options: ImportOptions,
+  plan: ImportPlan,
+  planned: ContentCounts,
+  pass: 1 | 2,
+  leftOut: Conflicts,
+): Promise<PassOutcome> {
+  const { workDir, issues } = await logIn(options, `pass-${pass}`, plan);
+  const artifacts = options.isDryRun === true ? createDiscardingStore() : options.artifacts;
+  const shards = createShardWriter(artifacts, options.shardLimits ?? SHARD_LIMITS);
+  const manifest = createManifestWriter(path.join(workDir, 'manifest.jsonl'));
   try {
-    return await pack(options, sources, issues, shards, manifest);
+    return await pack({ ...options, artifacts }, plan, planned, { pass, leftOut, issues, shards, manifest });
   } finally {
     await shards.abandon();
     await manifest.abandon();
   }
 }
 
-async function sourcesOf({ folder, layout, labelsCsv }: ImportOptions, issues: IssueLog): Promise<SourceImage[]> {
-  if (layout === 'CSV') {
-    if (labelsCsv === null) {
-      throw new DomainError({
-        code: 'LABELS_CSV_INVALID',
-        message: 'Layout CSV needs a labels CSV.',
-        field: 'input.labelsCsvPath',
-        hint: 'Name the file.',
-      });
-    }
-    return readLabelsCsv(labelsCsv, folder);
-  }
-  const sources = await listImages(folder, layout === 'FOLDER_PER_LABEL', issues);
-  if (sources.length > 0) return sources;
-  const hint = 'Put PNG, JPEG, TIFF, BMP or WebP files there.';
-  throw new DomainError({
-    code: 'IMPORT_FOLDER_EMPTY',
-    message: 'The folder holds no images.',
-    field: 'input.path',
-    hint,
-  });
+interface Pass {
+  readonly pass: 1 | 2;
+  readonly leftOut: Conflicts;
+  readonly issues: IssueLog;
+  readonly shards: ShardWriter;
+  readonly manifest: ManifestWriter;
 }
 
 async function pack(
   options: ImportOptions,
-  sources: readonly SourceImage[],
-  issues: IssueLog,
-  shards: ShardWriter,
-  manifest: ManifestWriter,
-): Promise<ImportResult> {
-  const { folder, layout, patchSizePx, artifacts } = options;
+  plan: ImportPlan,
+  planned: ContentCounts,
+  { pass, leftOut, issues, shards, manifest }: Pass,
+): Promise<PassOutcome> {
+  const { folder, layout, patchSizePx, artifacts, keepConflicts = false } = options;
+  const { sources } = plan;
   const picker = createThumbnailPicker(sources);
   // A few kilobytes each: they wait here, so that an import that fails has stored none.
   const thumbnails: { readonly made: Promise<Buffer>; readonly label: string | null }[] = [];
   /** Where the pixels were first seen. */
-  const seenPixels = new Map<string, string>();
+  const seenPixels = new Map<string, SourceImage>();
+  const conflicts = createConflicts();
   const imageHashes = createImageHashWriter();
-  const counts = createCounts();
-  let imageCount = 0;
+  const counts = createContentCounts();
   let filesDone = 0;
   let bytesRead = 0;
   let reportedAt = -Infinity;
   const ordinals = new Map<string | null, number>();
 
   const keep = async (image: PreparedImage, source: SourceImage): Promise<void> => {
-    const key = String(imageCount).padStart(KEY_DIGITS, '0');
+    const key = String(counts.imageCount).padStart(KEY_DIGITS, '0');
     const group = source.group ?? source.relativePath;
     const facts = { label: source.label, group, split: source.split };
+    counts.add(source);
+    // This pass will be done over: what it packs is for nothing.
+    if (conflicts.size > 0) return;
     const shard = await shards.write(key, image.extension, image.bytes, facts);
     await manifest.write({
       key,
@@ -167,13 +228,51 @@ async function pack(
       profile: image.profile,
     });
     imageHashes.add(image.pixelDigest, image.perceptualHash);
-    counts.add(source);
-    imageCount += 1;
   };
 
   const addFinding = ({ issue, reason }: Finding, { relativePath }: SourceImage): void =>
     issues.add(issue, relativePath, reason === undefined ? {} : { reason });
 
+  /** True for an image that goes into the version; of any other, says why it does not. */
+  const isWanted = (image: PreparedImage, source: SourceImage): boolean => {
+    // 128 bits tell a billion images apart, and a million names in memory stay small; the width tells apart plain
+    // images of one area.
+    const name = `${image.width}:${image.pixelDigest.toString('base64url', 0, 16)}`;
+    const known = leftOut.get(name);
+    if (known !== undefined) {
+      const other = known.first === source ? known.second : known.first;
+      issues.add(known.kind, source.relativePath, {
+        reason: known.reasonFor(source, other),
+        relatedPath: other.relativePath,
+      });
+      return false;
+    }
+    const earlier = seenPixels.get(name);
+    if (earlier === undefined) {
+      seenPixels.set(name, source);
+      return true;
+    }
+    const relatedPath = earlier.relativePath;
+    if (image.nearlyBlank) {
+      issues.add('BLANK_DUPLICATE', source.relativePath, { relatedPath });
+      return true;
+    }
+    const conflict = conflictBetween(earlier, source);
+    if (conflict === undefined) {
+      issues.add('DUPLICATE', source.relativePath, { relatedPath });
+      return false;
+    }
+    if (keepConflicts)
+      issues.add(conflict.kind, source.relativePath, { reason: conflict.reasonFor(source, earlier), relatedPath });
+    else conflicts.add(name, conflict);
+    return keepConflicts;
+  };
+
+  const progressNow = (fraction: number): ImportProgress => ({
+    ...{ fraction, pass, filesDone, bytesRead },
+    fileCount: sources.length,
+    imageCount: counts.imageCount,
+  });
   const limits = { windowSize: Math.max(8, availableParallelism() * IMAGES_AHEAD_PER_CORE), byteLimit: MEMORY_BYTES };
   const read = async (source: SourceImage, reserve: Reserve): Promise<ReadImage> =>
     readAndPrepare(folder, source, layout, patchSizePx, reserve);
@@ -186,20 +285,12 @@ async function pack(
     } else {
       for (const note of prepared.notes) addFinding(note, source);
       if (prepared.blankCount > 0) issues.add('NEARLY_BLANK', source.relativePath, { count: prepared.blankCount });
-      const fresh = prepared.images.filter((image) => {
-        // 128 bits tell a billion images apart, and a million names in memory stay small; the width tells apart plain
-        // images of one area.
-        const name = `${image.width}:${image.pixelDigest.toString('base64url', 0, 16)}`;
-        const relatedPath = seenPixels.get(name);
-        if (relatedPath === undefined) seenPixels.set(name, source.relativePath);
-        else issues.add('DUPLICATE', source.relativePath, { relatedPath });
-        return relatedPath === undefined;
-      });
-      for (const image of fresh) {
+      const wanted = prepared.images.filter((image) => isWanted(image, source));
+      for (const image of wanted) {
         if (image.nearlyBlank) issues.add('NEARLY_BLANK', source.relativePath);
         await keep(image, source);
       }
-      const face = fresh[fresh.length >> 1];
+      const face = wanted[wanted.length >> 1];
       if (face !== undefined && !face.nearlyBlank && picker.wants(source.label, ordinal)) {
         const made = makeThumbnail(face.bytes);
         // Its failure is met at the end; an import that ends before must not leave it unhandled.
@@ -210,46 +301,57 @@ async function pack(
     filesDone += 1;
     bytesRead += byteSize;
     if (performance.now() - reportedAt >= PROGRESS_EVERY_MS) {
-      await options.onProgress?.({
-        fraction: filesDone / sources.length,
-        fileCount: sources.length,
-        filesDone,
-        imageCount,
-        bytesRead,
-      });
+      await options.onProgress?.(progressNow(filesDone / sources.length));
       reportedAt = performance.now();
     }
   }
-  if (imageCount === 0) throw nothingReadable(issues);
+  if (conflicts.size > 0) return { conflicts };
 
-  const { labelNames } = counts.labels();
-  for (const [label, fileCount] of ordinals) {
-    if (label === null || labelNames.includes(label)) continue;
-    const reason = `Not one of its ${fileCount} files could be imported, so that the version lacks this label.`;
+  if (counts.imageCount === 0) {
+    await options.onReport?.(reportFor(options, plan, counts, issues, true));
+    throw nothingReadable(issues);
+  }
+  const keptLabels = new Set(counts.labelCounts().map(({ label }) => label));
+  for (const { label, count } of planned.labelCounts()) {
+    if (keptLabels.has(label)) continue;
+    const reason = `Not one of its ${count} files could be imported, so that the version lacks this label.`;
     issues.add('LABEL_WITHOUT_IMAGES', label, { reason });
   }
-  for (const group of counts.groupsAcrossSplits()) issues.add('GROUP_ACROSS_SPLITS', group);
+  tellOfContent(issues, counts, {
+    isLabelled: plan.isLabelled,
+    previous: options.previous ?? null,
+    hasAllImages: true,
+  });
+  const report = reportFor(options, plan, counts, issues, true);
+  await options.onReport?.(report);
+  if (report.questions.length > 0 && options.isDryRun !== true) throw needsAnswer(issues.list(), options.accept ?? []);
+
   const stored = await shards.finish();
   const storedManifest = await manifest.store(artifacts);
   const storedHashes = await imageHashes.store(artifacts);
   const issueList = await issues.store(artifacts);
   const storedThumbnails: StoredThumbnail[] = [];
   for (const { made, label } of thumbnails) storedThumbnails.push({ ...(await artifacts.put(await made)), label });
-  await options.onProgress?.({ fraction: 1, fileCount: sources.length, filesDone, imageCount, bytesRead });
+  await options.onProgress?.(progressNow(1));
+  const labelCounts = counts.labelCounts();
   return {
-    digest: storedManifest.sha256,
-    manifest: storedManifest,
-    imageHashes: storedHashes,
-    imageCount,
-    byteSize: stored.reduce((sum, shard) => sum + shard.byteSize, 0),
-    ...counts.labels(),
-    groupCount: counts.groupCount(),
-    hasSplit: sources.some((source) => source.split !== null),
-    issues: issues.list(),
-    issueList,
-    shards: stored,
-    thumbnails: storedThumbnails,
-    bytesRead,
+    result: {
+      digest: storedManifest.sha256,
+      manifest: storedManifest,
+      imageHashes: storedHashes,
+      imageCount: counts.imageCount,
+      byteSize: stored.reduce((sum, shard) => sum + shard.byteSize, 0),
+      labelNames: labelCounts.map(({ label }) => label),
+      labelCounts,
+      groupCount: counts.groupCount,
+      hasSplit: counts.splitCounts().length > 0,
+      issues: issues.list(),
+      issueList,
+      shards: stored,
+      thumbnails: storedThumbnails,
+      bytesRead,
+      questions: report.questions,
+    },
   };
 }
 
@@ -269,36 +371,22 @@ async function readAndPrepare(
   const file = await readSourceFile(folder, source.relativePath, reserve);
   if ('issue' in file) return { source, prepared: { outcome: 'REFUSED', finding: file }, byteSize: 0 };
   const byteSize = file.bytes.length;
-  if (layout === 'FOLDER_PER_LABEL' && source.label === null)
+  if (!mayBeKept(source, layout))
     return { source, prepared: { outcome: 'REFUSED', finding: { issue: 'NO_LABEL' } }, byteSize };
   return { source, prepared: await prepareImage(file.bytes, patchSizePx, reserve), byteSize };
 }
 
-/** Labels, groups and splits of the images kept. */
-function createCounts() {
-  const labels = new Map<string, number>();
-  const splitsOfGroup = new Map<string, string | null>();
-  const ownGroups = new Set<string>();
-  const across = new Set<string>();
-  return {
-    add: ({ label, group, split, relativePath }: SourceImage): void => {
-      if (label !== null) labels.set(label, (labels.get(label) ?? 0) + 1);
-      if (group === null) {
-        ownGroups.add(relativePath);
-        return;
-      }
-      const known = splitsOfGroup.get(group);
-      if (known === undefined) splitsOfGroup.set(group, split);
-      else if (known !== split) across.add(group);
-    },
-    labels: () => {
-      const labelNames = [...labels.keys()].sort(compareCodePoints);
-      return { labelNames, labelCounts: labelNames.map((label) => ({ label, count: labels.get(label) ?? 0 })) };
-    },
-    // A group may bear the name of another image's path: then they are one group to every reader of the manifest.
-    groupCount: () => splitsOfGroup.size + [...ownGroups].filter((group) => !splitsOfGroup.has(group)).length,
-    groupsAcrossSplits: () => [...across].sort(compareCodePoints),
-  };
+function needsAnswer(found: readonly ImportIssue[], accept: readonly ImportQuestion[]): DomainError {
+  const questions = questionsOf(found, accept);
+  const asked = found.filter(({ kind }) => questions.some((question) => question === kind));
+  return new DomainError({
+    code: 'IMPORT_NEEDS_ANSWER',
+    message: `Nothing was sealed, because something looks like a mistake. ${asked
+      .map(({ kind, meaning, examples }) => `${kind}: ${meaning} Found: ${examples.join('; ')}`)
+      .join(' ')}`,
+    field: 'input.accept',
+    hint: `Mend it, or import again with accept: [${questions.join(', ')}] where it is meant. A dry run shows what would become what.`,
+  });
 }
 
 function nothingReadable(issues: IssueLog): DomainError {

@@ -25,9 +25,26 @@ export const ISSUE_KINDS = {
     kept: false,
     meaning: 'A symbolic link, a device or a socket, which is never followed. Copy the file itself into the folder.',
   },
+  NAME_NOT_UTF8: {
+    kept: false,
+    meaning: 'A file whose name is not UTF-8, so that it cannot be opened by its name. Rename it.',
+  },
+  MASK: {
+    kept: false,
+    meaning: 'An annotation of the image beside it, by its name. Only images are imported.',
+  },
   NO_LABEL: {
     kept: false,
-    meaning: 'An image outside every label folder. Move it into the folder of its label.',
+    meaning:
+      'An image outside every label folder, or in one whose name is a missing value. Move it into the folder of its label.',
+  },
+  LABEL_MISSING: {
+    kept: true,
+    meaning: 'The labels CSV gives no label, or a missing value such as NA. Evaluations leave the image out.',
+  },
+  EMPTY_LABEL_FOLDER: {
+    kept: false,
+    meaning: 'A folder beside those of the labels that holds no image.',
   },
   UNREADABLE: {
     kept: false,
@@ -89,9 +106,64 @@ export const ISSUE_KINDS = {
     kept: true,
     meaning: 'Files with a fault that every viewer passes over; they are stored without it.',
   },
+  LABEL_CONFLICT: {
+    kept: false,
+    meaning:
+      'The same pixels under two labels. Both images are left out: remove the wrong one, or keep both with keepConflicts.',
+  },
+  SPLIT_CONFLICT: {
+    kept: false,
+    meaning: 'The same pixels in two splits. Both images are left out: remove one, or keep both with keepConflicts.',
+  },
+  GROUP_CONFLICT: {
+    kept: false,
+    meaning:
+      'The same pixels under two patients or slides. Both images are left out: remove the wrong one, or keep both with keepConflicts.',
+  },
+  BLANK_DUPLICATE: {
+    kept: true,
+    meaning: 'The same pixels as an earlier image, with hardly any tissue: empty glass looks alike under every label.',
+  },
   NEARLY_BLANK: {
     kept: true,
     meaning: 'Hardly any tissue. Whole images are kept, as a class of background may be meant.',
+  },
+  NO_GROUPS: {
+    kept: true,
+    meaning:
+      'The patient or slide of the image is not known, so that neighbours may stand on both sides of a fold and scores come out too high. Give a group column or groupLevel.',
+  },
+  GROUPS_LOOK_ALIKE: {
+    kept: true,
+    meaning: 'Groups that differ only in case, spaces or how a number is written: one patient may count as two.',
+  },
+  LABELS_LOOK_ALIKE: {
+    kept: true,
+    meaning:
+      'Labels that differ only in case, accents, spaces, look-alike letters or how a number is written. Give them one spelling if they mean the same.',
+  },
+  LABEL_LISTS: {
+    kept: true,
+    meaning:
+      'A label that lists another one beside something else, and counts as a label of its own. Give each image one label.',
+  },
+  LABELS_MAY_BE_DEEPER: {
+    kept: true,
+    meaning:
+      'No image lies directly in a label folder, only in folders within them. If those are the labels, set labelLevel to 2; if they are patients or slides, set groupLevel to 2.',
+  },
+  SPLITS_AMONG_LABELS: {
+    kept: true,
+    meaning:
+      'A label folder that is called like a split, beside others that are not. Put the label folders into train, validation and test folders.',
+  },
+  NOT_EVALUABLE: {
+    kept: true,
+    meaning: 'No protocol can evaluate an encoder on these labels and groups.',
+  },
+  FEWER_THAN_BEFORE: {
+    kept: true,
+    meaning: 'The version before had labels, groups or images that this one has not.',
   },
   GROUP_ACROSS_SPLITS: {
     kept: true,
@@ -100,6 +172,10 @@ export const ISSUE_KINDS = {
 } as const satisfies Readonly<Record<string, KindOfIssue>>;
 export type IssueKind = keyof typeof ISSUE_KINDS;
 
+/** One picture under two of something. */
+const CONFLICTS: ReadonlySet<IssueKind> = new Set(['LABEL_CONFLICT', 'SPLIT_CONFLICT', 'GROUP_CONFLICT']);
+const KEPT_CONFLICT_MEANING =
+  'The same pixels under two labels, splits or groups, kept under both as keepConflicts asks.';
 const BLANK_PATCHES_MEANING = 'Patches with hardly any tissue, which are left out.';
 
 export interface ImportIssue {
@@ -149,9 +225,28 @@ export interface IssueLog {
   store(artifacts: Pick<ArtifactStore, 'put'>): Promise<StoredBytes | null>;
 }
 
+export type IssueSink = Pick<IssueLog, 'add'>;
+
+/** Issues that are known before the first image is read. */
+export interface RecordedIssues extends IssueSink {
+  replay(sink: IssueSink): void;
+}
+
+export function recordIssues(): RecordedIssues {
+  const recorded: Parameters<IssueSink['add']>[] = [];
+  return {
+    add: (...issue) => void recorded.push(issue),
+    replay: (sink) => {
+      for (const issue of recorded) sink.add(...issue);
+    },
+  };
+}
+
 export interface IssueLogOptions {
   /** Whether nearly blank images are left out. */
   readonly cutsPatches: boolean;
+  /** Whether one picture under two labels, splits or groups stays under both. */
+  readonly keepConflicts: boolean;
   /** A private folder: a million entries are too many for memory. */
   readonly workDir: string;
 }
@@ -165,10 +260,12 @@ interface Found {
   isOnDisk: boolean;
 }
 
-export function createIssueLog({ cutsPatches, workDir }: IssueLogOptions): IssueLog {
+export function createIssueLog({ cutsPatches, keepConflicts, workDir }: IssueLogOptions): IssueLog {
   const found = new Map<IssueKind, Found>();
-  const traitsOf = (kind: IssueKind): KindOfIssue =>
-    kind === 'NEARLY_BLANK' && cutsPatches ? { kept: false, meaning: BLANK_PATCHES_MEANING } : ISSUE_KINDS[kind];
+  const traitsOf = (kind: IssueKind): KindOfIssue => {
+    if (kind === 'NEARLY_BLANK' && cutsPatches) return { kept: false, meaning: BLANK_PATCHES_MEANING };
+    return keepConflicts && CONFLICTS.has(kind) ? { kept: true, meaning: KEPT_CONFLICT_MEANING } : ISSUE_KINDS[kind];
+  };
   const fileOf = (kind: IssueKind): string => path.join(workDir, `issues-${kind}.csv`);
   const entryOf = (kind: IssueKind): Found => {
     const known = found.get(kind);

@@ -1,54 +1,95 @@
-/** Which files an import will read, in an order that no file system decides. */
+/** Which files an import will look at, in an order that no file system decides. */
 import type { OpenFolder } from '../../src/platform/open-folder.ts';
-import type { IssueLog } from './issues.ts';
+import type { IssueSink } from './issues.ts';
 
 export interface SourceImage {
   /** Relative to the imported folder, with `/` between its parts. */
   readonly relativePath: string;
   readonly label: string | null;
-  /** Null: the image is a group of its own. */
+  /** Patient or slide; null where it is not known. */
   readonly group: string | null;
   readonly split: string | null;
 }
 
-/** Files that lie beside images everywhere; nobody wants to be told of them. */
+/** Files that lie beside images everywhere; nobody wants to be told of each. */
 const SIDE_FILES =
   /(\.(csv|tsv|txt|json|jsonl|md|xml|yml|yaml|pdf|html?|log|xlsx?|sha256|md5)|^thumbs\.db|^desktop\.ini|^(readme|licen[cs]e|citation)[^.]*)$/i;
 
+/** Folders in which operating systems, network storage and editors keep copies of images and deleted files. */
+const SYSTEM_FOLDERS =
+  /^(__macosx|\$recycle\.bin|recycler|#recycle|@recycle|@recently-snapshot|@eadir|#snapshot|system volume information|lost\+found|found\.\d{3}|__pycache__)$/i;
+
+/** What a listing does not look into. */
+export const PASSED_OVER_REASONS = ['SYSTEM_FOLDER', 'HIDDEN', 'SIDE_FILE'] as const;
+export type PassedOverReason = (typeof PASSED_OVER_REASONS)[number];
+
+export interface PassedOver {
+  readonly reason: PassedOverReason;
+  /** Files, and folders with all that they hold. */
+  readonly count: number;
+  /** Up to five paths; folders end in `/`. */
+  readonly examples: readonly string[];
+}
+
+export interface Listing {
+  /** Sorted by code point. */
+  readonly files: readonly string[];
+  /** Folders without a file of `files` below them, sorted. */
+  readonly emptyFolders: readonly string[];
+  readonly passedOver: readonly PassedOver[];
+}
+
+const EXAMPLES_MAX = 5;
+
 /**
- * All files below a folder but hidden ones and side files, sorted by code point. Links and devices become issues and
- * are never followed. With `labelled` the first folder below is the label, and a file outside every such folder has
- * none.
+ * All files below a folder but hidden ones, side files and those in folders of other systems. Links and devices become
+ * issues and are never followed; so do files whose name is not UTF-8, which cannot be opened by it.
  */
-export async function listImages(folder: OpenFolder, labelled: boolean, issues: IssueLog): Promise<SourceImage[]> {
+export async function listFiles(folder: OpenFolder, issues: IssueSink): Promise<Listing> {
   const files: string[] = [];
-  const odd: string[] = [];
+  const irregular: string[] = [];
+  const passedOver: Record<PassedOverReason, string[]> = { SYSTEM_FOLDER: [], HIDDEN: [], SIDE_FILE: [] };
   const folders = [''];
-  for (let current = folders.pop(); current !== undefined; current = folders.pop()) {
+  for (let place = 0; place < folders.length; place += 1) {
+    const current = folders[place] ?? '';
     const entries = await folder.entriesOf(current).catch(() => {
       issues.add('UNREADABLE', current);
       return [];
     });
     for (const entry of entries) {
-      if (entry.name.startsWith('.')) continue;
       const relativePath = current === '' ? entry.name : `${current}/${entry.name}`;
-      if (entry.isDirectory()) folders.push(relativePath);
-      else if (!entry.isFile()) odd.push(relativePath);
-      else if (!SIDE_FILES.test(entry.name)) files.push(relativePath);
+      const isFolder = entry.isDirectory();
+      if (isFolder && SYSTEM_FOLDERS.test(entry.name)) passedOver.SYSTEM_FOLDER.push(`${relativePath}/`);
+      else if (entry.name.startsWith('.')) passedOver.HIDDEN.push(`${relativePath}${isFolder ? '/' : ''}`);
+      else if (isFolder) folders.push(relativePath);
+      else if (!entry.isFile()) irregular.push(relativePath);
+      else if (SIDE_FILES.test(entry.name)) passedOver.SIDE_FILE.push(relativePath);
+      // What Node puts in the place of bytes that are not UTF-8.
+      else if (entry.name.includes('\uFFFD')) issues.add('NAME_NOT_UTF8', relativePath);
+      else files.push(relativePath);
     }
   }
-  for (const relativePath of odd.sort(compareCodePoints)) issues.add('NOT_A_REGULAR_FILE', relativePath);
-  return files.sort(compareCodePoints).map((relativePath) => ({
-    relativePath,
-    label: labelled ? labelOf(relativePath) : null,
-    group: null,
-    split: null,
-  }));
+  for (const relativePath of irregular.sort(compareCodePoints)) issues.add('NOT_A_REGULAR_FILE', relativePath);
+  return {
+    files: files.sort(compareCodePoints),
+    emptyFolders: withoutFiles(folders.slice(1), files),
+    passedOver: PASSED_OVER_REASONS.flatMap((reason) => {
+      const paths = passedOver[reason].sort(compareCodePoints);
+      return paths.length === 0 ? [] : [{ reason, count: paths.length, examples: paths.slice(0, EXAMPLES_MAX) }];
+    }),
+  };
 }
 
-function labelOf(relativePath: string): string | null {
-  const slash = relativePath.indexOf('/');
-  return slash < 0 ? null : relativePath.slice(0, slash);
+function withoutFiles(folders: readonly string[], files: readonly string[]): string[] {
+  const filled = new Set<string>();
+  for (const file of files) {
+    for (let slash = file.lastIndexOf('/'); slash > 0; slash = file.lastIndexOf('/', slash - 1)) {
+      const above = file.slice(0, slash);
+      if (filled.has(above)) break;
+      filled.add(above);
+    }
+  }
+  return folders.filter((folder) => !filled.has(folder)).sort(compareCodePoints);
 }
 
 /** The order of UTF-8 bytes, which is that of code points; JavaScript's own puts U+1F600 before U+FF01. */

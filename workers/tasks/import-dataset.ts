@@ -1,6 +1,7 @@
 /** A run of kind IMPORT: a folder of images becomes a sealed dataset version. */
 import { importConfigSchema } from '../../src/modules/runs/index.ts';
 import { openImportFile, openImportFolder } from '../../src/platform/import-roots.ts';
+import type { PreviousVersion } from '../imaging/content.ts';
 import { importImages, type ImportProgress, type ImportResult } from '../imaging/import-images.ts';
 import type { Task, TaskContext } from './task.ts';
 
@@ -20,16 +21,19 @@ export const importDatasetTask: Task = {
         : await openImportFile(config.labelsCsvPath, config.importRoots, 'input.labelsCsvPath');
     await context.progress(0, 'Looking for images.');
     const startedAtMs = performance.now();
+    const { layout, csvColumns, labelLevel, groupLevel, patchSizePx, keepConflicts, accept, dryRun } = config;
     const result = await importImages({
-      folder,
-      layout: config.layout,
-      labelsCsv,
-      patchSizePx: config.patchSizePx,
+      ...{ folder, layout, labelsCsv, csvColumns, labelLevel, groupLevel, patchSizePx, keepConflicts, accept },
+      folderPath: config.path,
+      isDryRun: dryRun,
+      previous: await previousVersionOf(context, config.datasetId),
       artifacts: context.artifacts,
       workDir: context.workDir,
       throwIfStopped: () => context.throwIfStopped(),
       onProgress: (progress) => report(context, progress, startedAtMs),
+      onReport: (found) => context.setImportReport(found),
     });
+    if (dryRun) return { message: verdictOf(result), finish: () => Promise.resolve() };
     const leftOut = result.issues.filter((issue) => !issue.kept).reduce((sum, issue) => sum + issue.count, 0);
     return {
       message: `Sealed ${result.imageCount} images in ${result.shards.length} ${result.shards.length === 1 ? 'shard' : 'shards'}; ${leftOut} left out.`,
@@ -46,8 +50,25 @@ export const importDatasetTask: Task = {
   },
 };
 
+async function previousVersionOf(context: TaskContext, datasetId: string): Promise<PreviousVersion | null> {
+  const latest = await context.services.datasets.latestVersionOf(datasetId);
+  if (latest === undefined) return null;
+  const { version, labelNames, imageCount, groupCount, ungroupedImageCount } = latest;
+  return { version, labelNames, imageCount, groupCount, ungroupedImageCount };
+}
+
+function verdictOf({ imageCount, questions }: ImportResult): string {
+  return questions.length === 0
+    ? `Dry run: an import would seal ${imageCount} images.`
+    : `Dry run: an import would be refused until ${questions.join(', ')} ${questions.length === 1 ? 'is' : 'are'} mended or accepted.`;
+}
+
 async function report(context: TaskContext, progress: ImportProgress, startedAtMs: number): Promise<void> {
-  await context.progress(progress.fraction, `${progress.filesDone} of ${progress.fileCount} files.`);
+  const files = `${progress.filesDone} of ${progress.fileCount} files`;
+  await context.progress(
+    progress.fraction,
+    progress.pass === 1 ? `${files}.` : `${files}, again without the pictures that contradict themselves.`,
+  );
   const seconds = Math.max(0.001, (performance.now() - startedAtMs) / 1000);
   await context.recordMetrics(progress.fraction, {
     step: progress.filesDone,

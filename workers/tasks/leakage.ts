@@ -5,6 +5,7 @@ import type { LeakageRecord } from '../../src/modules/evaluations/index.ts';
 import { parseManifest, type ManifestImage } from '../engine/data/manifest.ts';
 import { IMAGE_HASH_BYTES, PERCEPTUAL_HASH_BYTES, PIXEL_DIGEST_BYTES } from '../imaging/image-hashes.ts';
 import { createHashIndex } from '../imaging/near-duplicates.ts';
+import { tcgaPatientOf } from '../imaging/tcga.ts';
 import type { TaskContext } from './task.ts';
 
 export interface TestedImages {
@@ -60,13 +61,12 @@ async function manifestOf(context: TaskContext, version: SealedVersionRecord): P
 }
 
 /**
- * Who an image is of. Names of groups mean something within their dataset only, but for TCGA's barcodes (TCGA-XX-XXXX
- * is a patient), which name the same patient wherever they stand.
+ * Who an image is of. Names of groups mean something within their dataset only, but for TCGA's barcodes, which name the
+ * same patient wherever they stand and however they are spelled.
  */
 function identityOf(datasetId: string, image: ManifestImage | undefined): string {
   const group = image?.group ?? image?.sourcePath ?? image?.key ?? '';
-  const barcode = /TCGA-[A-Z0-9]{2}-[A-Z0-9]{4}/i.exec(`${group} ${image?.sourcePath ?? ''}`);
-  return barcode === null ? `${datasetId} ${group}` : barcode[0].toUpperCase();
+  return tcgaPatientOf(group) ?? tcgaPatientOf(image?.sourcePath ?? '') ?? `${datasetId} ${group}`;
 }
 
 type ImageCounts = Pick<LeakageRecord, 'exactImageCount' | 'nearDuplicateImageCount' | 'unhashedVersionCount'>;

@@ -9,7 +9,13 @@ import type { EmbeddingService } from '../../src/modules/embeddings/index.ts';
 import type { EvaluationService } from '../../src/modules/evaluations/index.ts';
 import type { ExportRegister } from '../../src/modules/exports/index.ts';
 import type { ModelService } from '../../src/modules/models/index.ts';
-import type { MetricPoints, RunKind, RunLease, TrainingStateRecord } from '../../src/modules/runs/index.ts';
+import type {
+  ImportReportRecord,
+  MetricPoints,
+  RunKind,
+  RunLease,
+  TrainingStateRecord,
+} from '../../src/modules/runs/index.ts';
 import type { ArtifactStore } from '../../src/platform/artifact-store.ts';
 import type { Transaction } from '../../src/platform/db.ts';
 import type { StopReason } from '../child-protocol.ts';
@@ -55,6 +61,8 @@ export interface TaskContext {
   keepTrainingState(tx: Transaction, state: TrainingStateRecord): Promise<void>;
   latestTrainingState(): Promise<TrainingStateRecord | undefined>;
   setEnvironment(environment: object): Promise<void>;
+  /** Keeps what an import found. */
+  setImportReport(report: ImportReportRecord): Promise<void>;
 }
 
 export interface TaskResult {

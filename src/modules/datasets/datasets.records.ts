@@ -152,6 +152,8 @@ export interface DatasetVersionRecord {
   readonly labelNames: readonly string[];
   readonly labelCounts: readonly LabelCountRecord[];
   readonly groupCount: number;
+  /** Images whose patient or slide is not known: each is a group of its own. */
+  readonly ungroupedImageCount: number;
   readonly hasSplit: boolean;
   readonly issues: readonly ImportIssueRecord[];
   readonly importRunId: string | null;

@@ -72,6 +72,8 @@ export interface DatasetService {
    * @throws DomainError DATASET_VERSION_NOT_FOUND or DATASET_VERSION_NOT_SEALED.
    */
   requireSealedVersions(ids: readonly string[], fieldOf?: (index: number) => string): Promise<SealedVersionRecord[]>;
+  /** The latest sealed version of a dataset; undefined without one. */
+  latestVersionOf(datasetId: string): Promise<DatasetVersionRecord | undefined>;
   /** How a person refers to each version: `slug@version`. */
   namesOf(versions: readonly DatasetVersionRecord[]): Promise<string[]>;
   /** What each dataset is cut from, by its id. */
@@ -233,6 +235,8 @@ export function createDatasetService({
       }
       return ids.flatMap((id) => sealed.get(id.toLowerCase()) ?? []);
     },
+    latestVersionOf: async (datasetId) =>
+      isId(datasetId) ? (await versions.findLatest([datasetId])).at(0) : undefined,
     namesOf: async (named) => {
       const slugs = new Map(
         (await store.findMany(named.map(({ datasetId }) => datasetId))).map(({ id, slug }) => [id, slug]),

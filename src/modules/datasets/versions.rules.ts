@@ -49,6 +49,18 @@ export interface SealedContent {
   readonly artifacts: readonly { readonly sha256: string; readonly byteSize: number; readonly mediaType: string }[];
 }
 
+/**
+ * Images whose patient or slide is not known. Versions that were sealed before imports told of it have no such issue:
+ * there, as many groups as images say that every image was made a group of its own.
+ */
+export function ungroupedImageCountOf(
+  { imageCount, groupCount }: { readonly imageCount: number; readonly groupCount: number },
+  issues: readonly Pick<ImportIssueRecord, 'kind' | 'count'>[],
+): number {
+  const told = issues.find(({ kind }) => kind === 'NO_GROUPS');
+  return told?.count ?? (groupCount === imageCount ? imageCount : 0);
+}
+
 const SHA256_PATTERN = /^[0-9a-f]{64}$/;
 
 /**

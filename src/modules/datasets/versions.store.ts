@@ -7,10 +7,10 @@ import { jsonRows } from '../../platform/sql.ts';
 import { lastDeletedVersion } from '../deletions/index.ts';
 import type { DatasetVersionRecord, SealedVersionRecord, ShardRecord, ThumbnailRecord } from './datasets.records.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
-import { importIssuesSchema, labelCountsSchema, type SealedContent } from './versions.rules.ts';
+import { importIssuesSchema, labelCountsSchema, ungroupedImageCountOf, type SealedContent } from './versions.rules.ts';
 
 /** What a record is made of. */
-interface VersionRow extends Omit<DatasetVersionRecord, 'byteSize' | 'labelCounts' | 'issues'> {
+interface VersionRow extends Omit<DatasetVersionRecord, 'byteSize' | 'labelCounts' | 'issues' | 'ungroupedImageCount'> {
   readonly byteSize: bigint | number;
   readonly labelCounts: unknown;
   readonly issues: unknown;
@@ -220,6 +220,7 @@ export function createVersionStore(db: Database) {
 }
 
 function toRecord(row: VersionRow): DatasetVersionRecord {
+  const issues = importIssuesSchema.parse(row.issues);
   return {
     id: row.id,
     datasetId: row.datasetId,
@@ -235,8 +236,9 @@ function toRecord(row: VersionRow): DatasetVersionRecord {
     labelNames: row.labelNames,
     labelCounts: labelCountsSchema.parse(row.labelCounts),
     groupCount: row.groupCount,
+    ungroupedImageCount: ungroupedImageCountOf(row, issues),
     hasSplit: row.hasSplit,
-    issues: importIssuesSchema.parse(row.issues),
+    issues,
     importRunId: row.importRunId,
     createdAt: row.createdAt,
     sealedAt: row.sealedAt,

@@ -18,6 +18,8 @@ import { payloadType, settle } from '../../api/payload.ts';
 import { METRIC_POINTS_DEFAULT } from './runs.rules.ts';
 import { RUN_EVENT_KINDS } from './runs.records.ts';
 
+export * from './imports.graphql.ts';
+
 const records = path.join(import.meta.dirname, 'runs.records.ts');
 
 export const RunKind = enumType({ name: 'RunKind', members: ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] });
@@ -28,11 +30,6 @@ export const RunStatus = enumType({
 export const FailureClass = enumType({
   name: 'FailureClass',
   members: ['USER', 'DATA', 'OUT_OF_MEMORY', 'INFRASTRUCTURE', 'TIMEOUT', 'INTERNAL'],
-});
-export const ImportLayout = enumType({
-  name: 'ImportLayout',
-  description: 'How labels are laid out. CSV has the columns path, label, group, split; only path is required.',
-  members: ['FLAT', 'FOLDER_PER_LABEL', 'CSV'],
 });
 export const SamplingStrategy = enumType({
   name: 'SamplingStrategy',
@@ -180,21 +177,6 @@ export const RunQueries = extendType({
   },
 });
 
-export const ImportDatasetVersionInput = inputObjectType({
-  name: 'ImportDatasetVersionInput',
-  definition(t) {
-    t.nonNull.id('datasetId');
-    t.nonNull.string('path', { description: 'A folder under one of the import roots of the server.' });
-    t.nonNull.field('layout', { type: 'ImportLayout', default: 'FOLDER_PER_LABEL' });
-    t.string('labelsCsvPath');
-    t.int('patchSizePx', { description: 'Cut images into patches of this side; left out, images are kept whole.' });
-    t.int('maxDurationSeconds', {
-      description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.',
-    });
-    t.string('idempotencyKey', { description: 'The same key with the same input gives the same run.' });
-  },
-});
-
 export const PretrainingDatasetInput = inputObjectType({
   name: 'PretrainingDatasetInput',
   definition(t) {
@@ -240,11 +222,6 @@ export const LaunchPretrainingInput = inputObjectType({
 export const RunMutations = extendType({
   type: 'Mutation',
   definition(t) {
-    t.nonNull.field('importDatasetVersion', {
-      type: 'RunPayload',
-      args: { input: nonNull(arg({ type: 'ImportDatasetVersionInput' })) },
-      resolve: (_root, args, ctx) => settle('run', () => ctx.services.runs.launchImport(ctx.viewer, args.input)),
-    });
     t.nonNull.field('launchPretraining', {
       type: 'RunPayload',
       args: { input: nonNull(arg({ type: 'LaunchPretrainingInput' })) },

@@ -25,14 +25,19 @@ export type {
   TrainingStateRecord,
 } from './runs.records.ts';
 export {
-  CANCELING_LEASE_SECONDS,
+  IMPORT_QUESTIONS,
   importConfigSchema,
+  type ImportConfig,
+  type ImportQuestion,
+  type ImportReportRecord,
+} from './imports.rules.ts';
+export {
+  CANCELING_LEASE_SECONDS,
   LEASE_SECONDS,
   maxDurationSchema,
   METRIC_POINTS_DEFAULT,
   pretrainingConfigSchema,
   RUN_LANES,
-  type ImportConfig,
   type PretrainingConfig,
 } from './runs.rules.ts';
 export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';

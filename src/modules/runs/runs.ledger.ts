@@ -5,6 +5,7 @@
 import { DomainError } from '../../errors.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
+import type { ImportReportRecord } from './imports.rules.ts';
 import type { RunFailureRecord, RunLease, RunRecord, TrainingStateRecord } from './runs.records.ts';
 import { CANCELING_LEASE_SECONDS, isOwnDoing, LEASE_SECONDS, mayGetBetter, smallerMicroBatch } from './runs.rules.ts';
 import type { NewRunEvent, RunStore } from './runs.store.ts';
@@ -52,6 +53,8 @@ export interface RunLedger {
   report(lease: RunLease, report: ProgressReport): Promise<void>;
   /** Engine, device, versions and code revision that carry this attempt. */
   setEnvironment(lease: RunLease, environment: object): Promise<void>;
+  /** Keeps what an import found: before it ends, also where it is refused for that. */
+  setImportReport(lease: RunLease, report: ImportReportRecord): Promise<void>;
   /**
    * Keeps what the run needs to go on from this step. The artifact must be recorded already, in the same or an earlier
    * transaction.
@@ -207,6 +210,7 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
       }),
     setEnvironment: (lease, environment) =>
       withLease(lease, (tx) => store.setEnvironment(tx, lease.runId, environment)),
+    setImportReport: (lease, report) => withLease(lease, (tx) => store.setImportReport(tx, lease.runId, report)),
     keepTrainingState: async (tx, lease, state) => {
       await store.addTrainingState(tx, lease.runId, state);
       await store.appendEvent(tx, lease.runId, {

@@ -1,6 +1,7 @@
 /** Batching of runs within one request. */
 import DataLoader from 'dataloader';
 import type { Database } from '../../platform/db.ts';
+import type { ImportReportRecord } from './imports.rules.ts';
 import type { RunRecord } from './runs.records.ts';
 import { createRunStore } from './runs.store.ts';
 
@@ -23,6 +24,11 @@ export function createRunLoaders(db: Database) {
     eventCount: new DataLoader<string, number>(async (ids) => {
       const found = await store.lastSequences(ids);
       return ids.map((id) => found.get(id) ?? 0);
+    }),
+    /** Of imports that have looked at their files. */
+    importReport: new DataLoader<string, ImportReportRecord | null>(async (ids) => {
+      const found = await store.importReports(ids);
+      return ids.map((id) => found.get(id) ?? null);
     }),
     /** For ids that a foreign key holds. */
     existing: async (id: string): Promise<RunRecord> => {

@@ -243,11 +243,6 @@ export function titleOfPretraining(
   return `${modelSlug}: ${encoderName} on ${named}${more > 0 ? ` and ${more} more` : ''}, ${steps} steps`;
 }
 
-/** @param importPath a file or folder, of which the last part is named. */
-export function titleOfImport(datasetSlug: string, importPath: string): string {
-  return `${datasetSlug} from ${importPath.replace(/\/+$/, '').replace(/^.*\//s, '') || importPath}`;
-}
-
 /** The versions that a pretraining names, as the datasets module knows them. */
 export interface VersionFacts {
   readonly id: string;
@@ -367,49 +362,6 @@ export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
       message: 'A dataset version is named twice.',
       field: `input.datasets.${doubled}.datasetVersionId`,
       hint: 'Name it once and set its weight.',
-    });
-  }
-}
-
-/** `ImportDatasetVersionInput`. A patch under 32 px is too small for any encoder. */
-export const importDatasetVersionSchema = z.object({
-  datasetId: z.string(),
-  path: z.string().min(1, 'must name a folder').max(4096),
-  layout: z.enum(['FLAT', 'FOLDER_PER_LABEL', 'CSV']),
-  labelsCsvPath: z.string().min(1).max(4096).nullish(),
-  patchSizePx: z.number().int().min(32, 'must be at least 32').max(4096, 'must be at most 4096').nullish(),
-  maxDurationSeconds: maxDurationSchema.nullish(),
-  idempotencyKey: idempotencyKeySchema.nullish(),
-});
-export type ImportDatasetVersionInput = z.infer<typeof importDatasetVersionSchema>;
-
-export const importConfigSchema = z.object({
-  datasetId: z.string(),
-  path: z.string(),
-  layout: z.enum(['FLAT', 'FOLDER_PER_LABEL', 'CSV']),
-  labelsCsvPath: z.string().nullable(),
-  patchSizePx: z.number().int().nullable(),
-  importRoots: z.array(z.string()),
-});
-export type ImportConfig = z.infer<typeof importConfigSchema>;
-
-/** CSV needs a file, the other layouts must not name one: a forgotten layout would lose the labels in silence. */
-export function checkImportChoice(input: ImportDatasetVersionInput): void {
-  const hasCsv = input.labelsCsvPath !== null && input.labelsCsvPath !== undefined;
-  if (input.layout === 'CSV' && !hasCsv) {
-    throw new DomainError({
-      code: 'BAD_INPUT',
-      message: 'layout CSV needs labelsCsvPath.',
-      field: 'input.labelsCsvPath',
-      hint: 'Name a CSV with the columns path, label, group, split; only path is required.',
-    });
-  }
-  if (input.layout !== 'CSV' && hasCsv) {
-    throw new DomainError({
-      code: 'BAD_INPUT',
-      message: `labelsCsvPath is not read with layout ${input.layout}.`,
-      field: 'input.labelsCsvPath',
-      hint: 'Set layout to CSV.',
     });
   }
 }

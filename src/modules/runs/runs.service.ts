@@ -11,16 +11,14 @@ import type { RunKind } from '../../generated/prisma/enums.ts';
 import { authorise, personOf, type Viewer } from '../access/index.ts';
 import type { DatasetService } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
+import { checkImportChoice, importDatasetVersionSchema, titleOfImport } from './imports.rules.ts';
 import {
   CANCELING_LEASE_SECONDS,
-  checkImportChoice,
   checkPretrainingChoice,
   freezePretraining,
-  importDatasetVersionSchema,
   isTerminal,
   launchPretrainingSchema,
   metricWindowOf,
-  titleOfImport,
   titleOfPretraining,
   type MetricWindow,
   type Nullish,
@@ -172,12 +170,18 @@ export function createRunService(parts: RunServiceParts): RunService {
         path,
         layout: input.layout,
         labelsCsvPath,
+        csvColumns: input.csvColumns ?? {},
+        labelLevel: input.labelLevel ?? null,
+        groupLevel: input.groupLevel ?? null,
         patchSizePx: input.patchSizePx ?? null,
+        keepConflicts: input.keepConflicts ?? false,
+        accept: input.accept ?? [],
+        dryRun: input.dryRun ?? false,
         importRoots: parts.importRoots,
       };
       return service.enqueue({
         kind: 'IMPORT',
-        title: titleOfImport(dataset.slug, path),
+        title: titleOfImport(dataset.slug, path, config.dryRun),
         config,
         idempotencyKey: input.idempotencyKey ?? null,
         viewer,

@@ -12,6 +12,7 @@ import {
 import { jsonRows } from '../../platform/sql.ts';
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { FailureClass, RunKind, RunStatus } from '../../generated/prisma/enums.ts';
+import { importReportSchema, type ImportReportRecord } from './imports.rules.ts';
 import { laneOf, RUN_KINDS, RUN_LANES, RUN_STATUSES, type MetricWindow } from './runs.rules.ts';
 import {
   RUN_EVENT_KINDS,
@@ -235,6 +236,16 @@ export function createRunStore(db: Database) {
 
     setEnvironment: async (tx: Transaction, id: string, environment: object): Promise<void> => {
       await tx.run.update({ where: { id }, data: { environment } });
+    },
+
+    /** An attempt that begins anew replaces what an earlier one said. */
+    setImportReport: async (tx: Transaction, runId: string, report: ImportReportRecord): Promise<void> => {
+      await tx.importReport.upsert({ where: { runId }, create: { runId, report }, update: { report } });
+    },
+
+    importReports: async (runIds: readonly string[]): Promise<Map<string, ImportReportRecord>> => {
+      const rows = await db.importReport.findMany({ where: { runId: { in: [...runIds] } } });
+      return new Map(rows.map(({ runId, report }) => [runId, importReportSchema.parse(report)]));
     },
 
     /** Moves the run on. A terminal status sets finishedAt, voids the lease, and keeps or clears the failure. */

@@ -1,0 +1,55 @@
+/** One picture that stands for two things: nobody can say which of them is right. Pure. */
+import type { SourceImage } from './listing.ts';
+
+export type ConflictKind = 'LABEL_CONFLICT' | 'SPLIT_CONFLICT' | 'GROUP_CONFLICT';
+
+export interface Conflict {
+  readonly kind: ConflictKind;
+  readonly first: SourceImage;
+  readonly second: SourceImage;
+  /** A sentence that names both. */
+  reasonFor(image: SourceImage, other: SourceImage): string;
+}
+
+/** By the name of the picture. */
+export interface Conflicts {
+  readonly size: number;
+  get(name: string): Conflict | undefined;
+  add(name: string, conflict: Conflict): void;
+}
+
+/** The gravest first: a picture under two labels may well be in two splits too. */
+const ASPECTS = [
+  { kind: 'LABEL_CONFLICT', noun: 'label', of: ({ label }: SourceImage) => label },
+  { kind: 'SPLIT_CONFLICT', noun: 'split', of: ({ split }: SourceImage) => split },
+  { kind: 'GROUP_CONFLICT', noun: 'group', of: ({ group }: SourceImage) => group },
+] as const;
+
+/** What two images of the same pixels disagree in; undefined for copies. What is not known disagrees with nothing. */
+export function conflictBetween(first: SourceImage, second: SourceImage): Conflict | undefined {
+  const aspect = ASPECTS.find(({ of }) => of(first) !== null && of(second) !== null && of(first) !== of(second));
+  if (aspect === undefined) return undefined;
+  const { kind, noun, of } = aspect;
+  return {
+    kind,
+    first,
+    second,
+    reasonFor: (image, other) =>
+      `The same pixels as ${JSON.stringify(other.relativePath)}: ${noun} ${JSON.stringify(of(image))} here, ${JSON.stringify(of(other))} there.`,
+  };
+}
+
+export function createConflicts(): Conflicts {
+  const conflicts = new Map<string, Conflict>();
+  const gravityOf = ({ kind }: Conflict): number => ASPECTS.findIndex((aspect) => aspect.kind === kind);
+  return {
+    get size() {
+      return conflicts.size;
+    },
+    get: (name) => conflicts.get(name),
+    add: (name, conflict) => {
+      const known = conflicts.get(name);
+      if (known === undefined || gravityOf(conflict) < gravityOf(known)) conflicts.set(name, conflict);
+    },
+  };
+}

@@ -1,0 +1,166 @@
+/** What the folders of a listing stand for: wrappers, splits, labels, groups. Pure but for the issues that it adds. */
+import type { IssueSink } from './issues.ts';
+import { mergedSpellings, valueOf } from './label-text.ts';
+import type { Listing, SourceImage } from './listing.ts';
+import { masksAmong } from './masks.ts';
+import { splitOf } from './split-names.ts';
+import { tcgaPatientOf } from './tcga.ts';
+
+export interface FolderLayoutOptions {
+  /** False: the images have no labels. */
+  readonly labelled: boolean;
+  /** Which folder on the way to an image is its label, 1 for the first below the imported one; null: found by rule. */
+  readonly labelLevel: number | null;
+  /** Which folder is the patient or slide; null: none is. */
+  readonly groupLevel: number | null;
+}
+
+export interface PlannedImages {
+  readonly sources: readonly SourceImage[];
+  /** In sentences: how the folders were read. */
+  readonly notes: readonly string[];
+}
+
+/** Folders that a note names. */
+const NAMED_MAX = 5;
+
+/** A file, and what its folders are called. */
+interface Located {
+  readonly relativePath: string;
+  /** On the way to the file, without wrappers and the split. */
+  readonly folders: readonly string[];
+  readonly split: string | null;
+}
+
+/**
+ * Labels by the first folder below the imported one, after a single wrapper folder was entered and `train/`, `val/`,
+ * `test/` were taken for splits, above the labels or below them. Masks beside images are left out. Groups by
+ * `groupLevel`, else by TCGA's barcodes.
+ */
+export function readFolderLayout(listing: Listing, options: FolderLayoutOptions, issues: IssueSink): PlannedImages {
+  const masks = masksAmong(listing.files);
+  for (const mask of masks) issues.add('MASK', mask);
+  const images = listing.files.filter((file) => !masks.has(file));
+  const groupOf = (relativePath: string): string | null => {
+    if (options.groupLevel === null) return tcgaPatientOf(relativePath);
+    const folder = foldersOf(relativePath)[options.groupLevel - 1];
+    return folder === undefined ? null : valueOf(folder);
+  };
+  if (!options.labelled) {
+    const sources = images.map((relativePath) => ({
+      relativePath,
+      label: null,
+      group: groupOf(relativePath),
+      split: null,
+    }));
+    return { sources, notes: [] };
+  }
+  const notes: string[] = [];
+  const located = options.labelLevel === null ? findLabels(images, notes) : atLevel(images, options.labelLevel);
+  if (options.labelLevel === null) askAboutLevels(located, options.groupLevel === null, issues);
+  const levelOfLabels = depthOfLabels(located);
+  for (const folder of listing.emptyFolders)
+    if (foldersOf(`${folder}/`).length === levelOfLabels) issues.add('EMPTY_LABEL_FOLDER', folder);
+  notes.push(...mergedSpellings(located.flatMap(({ folders }) => folders[0] ?? [])));
+  const inner = [...new Set(located.flatMap(({ folders }) => folders[1] ?? []))];
+  if (inner.length > 0 && options.groupLevel === null)
+    notes.push(`Folders within those of the labels are not read: ${named(inner)}.`);
+  const sources = located.map(({ relativePath, folders, split }) => {
+    const [label] = folders;
+    return {
+      relativePath,
+      label: label === undefined ? null : valueOf(label),
+      group: groupOf(relativePath),
+      split,
+    };
+  });
+  return { sources, notes };
+}
+
+function named(folders: readonly string[]): string {
+  const shown = folders.slice(0, NAMED_MAX).map((folder) => JSON.stringify(folder));
+  return `${shown.join(', ')}${folders.length > NAMED_MAX ? ` and ${folders.length - NAMED_MAX} more` : ''}`;
+}
+
+function foldersOf(relativePath: string): string[] {
+  return relativePath.split('/').slice(0, -1);
+}
+
+function findLabels(images: readonly string[], notes: string[]): readonly Located[] {
+  const whole = images.map((relativePath) => ({ relativePath, folders: foldersOf(relativePath), split: null }));
+  const { located: entered, wrappers } = enterWrappers(whole);
+  const divided = takeSplits(entered);
+  const { located, wrappers: inner } = divided.isDivided
+    ? enterWrappers(divided.located)
+    : { located: entered, wrappers: [] };
+  for (const wrapper of [...wrappers, ...inner])
+    notes.push(`The folder ${JSON.stringify(wrapper)} is the only one at its level: its folders are read instead.`);
+  if (divided.isDivided) notes.push(`The folders ${divided.names.join(', ')} are splits.`);
+  return located;
+}
+
+/** Goes into a folder that stands alone and holds only folders, as archives are unpacked into one. */
+function enterWrappers(located: readonly Located[]): { located: readonly Located[]; wrappers: string[] } {
+  const wrappers: string[] = [];
+  let current = located;
+  for (;;) {
+    const [first] = current[0]?.folders ?? [];
+    if (first === undefined || !current.every(({ folders }) => folders.length > 1 && folders[0] === first)) break;
+    wrappers.push(first);
+    current = current.map((each) => ({ ...each, folders: each.folders.slice(1) }));
+  }
+  return { located: current, wrappers };
+}
+
+/** Splits are the first folders, or those within the labels, where all of a level are named so and two differ. */
+function takeSplits(located: readonly Located[]): { located: readonly Located[]; isDivided: boolean; names: string[] } {
+  for (const level of [0, 1]) {
+    // An image outside every folder is told of as one without a label, and says nothing of the others.
+    const placed = located.filter(({ folders }) => folders.length > 0);
+    const names = new Set(placed.map(({ folders }) => folders[level]));
+    const splits = new Set([...names].map((name) => (name === undefined ? undefined : splitOf(name))));
+    if (placed.length === 0 || splits.has(undefined) || splits.size < 2) continue;
+    return {
+      located: located.map(({ relativePath, folders }) => ({
+        relativePath,
+        folders: folders.filter((_, index) => index !== level),
+        split: splitOf(folders[level] ?? '') ?? null,
+      })),
+      isDivided: true,
+      names: [...names].flatMap((name) => name ?? []).sort(),
+    };
+  }
+  return { located, isDivided: false, names: [] };
+}
+
+/** Where a person has said which folder is the label, any other level of which all folders are splits is the split. */
+function atLevel(images: readonly string[], labelLevel: number): Located[] {
+  const located = images.map((relativePath) => ({ relativePath, folders: foldersOf(relativePath) }));
+  const deepest = located.reduce((most, { folders }) => Math.max(most, folders.length), 0);
+  const splitLevel = Array.from({ length: deepest }, (_, level) => level).find((level) => {
+    const splits = new Set(located.map(({ folders }) => splitOf(folders[level] ?? '')));
+    return level !== labelLevel - 1 && !splits.has(undefined) && splits.size > 1;
+  });
+  return located.map(({ relativePath, folders }) => ({
+    relativePath,
+    folders: folders.slice(labelLevel - 1),
+    split: splitLevel === undefined ? null : (splitOf(folders[splitLevel] ?? '') ?? null),
+  }));
+}
+
+/** Labels that look as if they were taken from the wrong level. */
+function askAboutLevels(located: readonly Located[], groupsMayBeFolders: boolean, issues: IssueSink): void {
+  const labelled = located.filter(({ folders }) => folders.length > 0);
+  const labels = new Set(labelled.flatMap(({ folders }) => folders[0] ?? []));
+  for (const label of labels) if (splitOf(label) !== undefined) issues.add('SPLITS_AMONG_LABELS', label);
+  const within = new Set(labelled.map(({ folders }) => folders[1]));
+  if (!groupsMayBeFolders || within.has(undefined) || within.size < 2) return;
+  const examples = new Set(labelled.map(({ folders }) => `${folders[0]}/${folders[1]}`));
+  for (const example of examples) issues.add('LABELS_MAY_BE_DEEPER', example);
+}
+
+/** How many folders, from the imported one, the label folders are down. */
+function depthOfLabels(located: readonly Located[]): number {
+  const [first] = located.filter(({ folders }) => folders.length > 0);
+  return first === undefined ? 1 : foldersOf(first.relativePath).length - first.folders.length + 1;
+}

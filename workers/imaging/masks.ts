@@ -1,0 +1,84 @@
+/** Which files are annotations of the images beside them (GlaS, BUSI, MoNuSeg), told by their names. Pure. */
+
+const ANNOTATION =
+  'masks?|anno(?:tation)?s?|annot|seg(?:mentation)?s?|gt|ground[ _-]?truth|labels?|manual|contours?|overlay';
+/** `train_0_anno`, `m (0)_mask_1`. */
+const SUFFIX = new RegExp(`^(?<image>.+?)[ _.-]+(?:${ANNOTATION})(?:[ _.-]*\\d+)?$`, 'i');
+/** `mask_7` beside `7`, `img_7` or `image_7`. */
+const PREFIX = new RegExp(`^(?:${ANNOTATION})[ _.-]+(?<image>.+)$`, 'i');
+/** A folder that may hold the masks of a folder beside it. */
+const MASK_FOLDER = new RegExp(`^(?:${ANNOTATION}|segmentation[ _-]?masks?|label[ _-]?images?)$`, 'i');
+/** Names that no class has; the others need a folder of images beside them. */
+const CERTAIN_MASK_FOLDER = /mask|anno|ground/i;
+const IMAGE_FOLDER = /^(images?|imgs?|tissue[ _-]?images?|originals?|raw|data|patches|tiles|h&?e)$/i;
+
+/**
+ * The files that annotate another one of the list: named after it in the same folder, or with its name in a folder of
+ * masks beside its own.
+ * @param files relative paths.
+ */
+export function masksAmong(files: readonly string[]): ReadonlySet<string> {
+  const stems = new Set(files.map(stemOf));
+  const masks = new Set<string>();
+  for (const file of files) if (partnersInFolder(file).some((partner) => stems.has(partner))) masks.add(file);
+  for (const mask of masksInFolders(files)) masks.add(mask);
+  return masks;
+}
+
+/** Path without extension, in lower case. */
+function stemOf(file: string): string {
+  const name = file.slice(file.lastIndexOf('/') + 1);
+  const dot = name.lastIndexOf('.');
+  return (dot <= 0 ? file : file.slice(0, file.length - name.length + dot)).toLowerCase();
+}
+
+function partnersInFolder(file: string): string[] {
+  const stem = stemOf(file);
+  const folder = stem.slice(0, stem.lastIndexOf('/') + 1);
+  const names = imagesNamedBy(stem.slice(folder.length));
+  return names.map((name) => folder + name);
+}
+
+/** What the image may be called whose annotation has this name. */
+function imagesNamedBy(name: string): string[] {
+  const before = SUFFIX.exec(name)?.groups?.['image'];
+  const after = PREFIX.exec(name)?.groups?.['image'];
+  return [
+    ...(before === undefined ? [] : [before]),
+    ...(after === undefined ? [] : [after, `img_${after}`, `image_${after}`]),
+  ];
+}
+
+function masksInFolders(files: readonly string[]): string[] {
+  const candidates = files.flatMap((file) => {
+    const parts = stemOf(file).split('/');
+    const level = parts.slice(0, -1).findLastIndex((part) => MASK_FOLDER.test(part));
+    return level < 0 ? [] : [{ file, parts, level }];
+  });
+  if (candidates.length === 0) return [];
+  const parents = new Set(candidates.map(({ parts, level }) => parts.slice(0, level).join('/')));
+  // The folders below those parents, by what they hold: most folders have no masks beside them, and are not indexed.
+  const holders = new Map<string, string[]>();
+  for (const file of files) {
+    const parts = stemOf(file).split('/');
+    for (let level = 0; level < parts.length - 1; level += 1) {
+      const parent = parts.slice(0, level).join('/');
+      const folder = parts[level] ?? '';
+      if (!parents.has(parent) || MASK_FOLDER.test(folder)) continue;
+      const key = `${parent}\0${parts.slice(level + 1).join('/')}`;
+      holders.set(key, [...(holders.get(key) ?? []), folder]);
+    }
+  }
+  return candidates.flatMap(({ file, parts, level }) => {
+    const inside = parts.slice(level + 1);
+    const name = inside.at(-1) ?? '';
+    const keys = [name, ...imagesNamedBy(name)].map(
+      (each) => `${parts.slice(0, level).join('/')}\0${[...inside.slice(0, -1), each].join('/')}`,
+    );
+    const beside = keys.flatMap((key) => holders.get(key) ?? []);
+    const isMask = CERTAIN_MASK_FOLDER.test(parts[level] ?? '')
+      ? beside.length > 0
+      : beside.some((folder) => IMAGE_FOLDER.test(folder));
+    return isMask ? [file] : [];
+  });
+}

@@ -1,0 +1,73 @@
+/** What an import will read, and as what: known from names and the labels CSV, before the first image is opened. */
+import type { FileHandle } from 'node:fs/promises';
+import { DomainError } from '../../src/errors.ts';
+import type { OpenFolder } from '../../src/platform/open-folder.ts';
+import type { ColumnChoice } from './csv-columns.ts';
+import { readFolderLayout } from './folder-layout.ts';
+import { recordIssues, type RecordedIssues } from './issues.ts';
+import { readLabelsCsv } from './labels-csv.ts';
+import { listFiles, type PassedOver, type SourceImage } from './listing.ts';
+
+export type ImportLayout = 'FLAT' | 'FOLDER_PER_LABEL' | 'CSV';
+
+export interface LayoutOptions {
+  readonly folder: OpenFolder;
+  /** Where it is, for a CSV with absolute paths. */
+  readonly folderPath?: string;
+  readonly layout: ImportLayout;
+  /** Required by layout CSV, else ignored. The caller closes it. */
+  readonly labelsCsv: FileHandle | null;
+  /** Which columns of the CSV are which, where its names do not say. */
+  readonly csvColumns?: ColumnChoice;
+  /** Which folder is the label, from 1; null: found by rule. */
+  readonly labelLevel?: number | null;
+  /** Which folder is the patient or slide; null: none is. */
+  readonly groupLevel?: number | null;
+}
+
+export interface ImportPlan {
+  /** Sorted by code point of their path. */
+  readonly sources: readonly SourceImage[];
+  /** True where the images are meant to have labels. */
+  readonly isLabelled: boolean;
+  readonly notes: readonly string[];
+  readonly passedOver: readonly PassedOver[];
+  readonly issues: RecordedIssues;
+}
+
+/** @throws DomainError IMPORT_FOLDER_EMPTY, LABELS_CSV_INVALID. */
+export async function planImport(options: LayoutOptions): Promise<ImportPlan> {
+  const {
+    folder,
+    folderPath = null,
+    layout,
+    labelsCsv,
+    csvColumns = {},
+    labelLevel = null,
+    groupLevel = null,
+  } = options;
+  const issues = recordIssues();
+  if (layout === 'CSV') {
+    if (labelsCsv === null) {
+      throw new DomainError({
+        code: 'LABELS_CSV_INVALID',
+        message: 'Layout CSV needs a labels CSV.',
+        field: 'input.labelsCsvPath',
+        hint: 'Name the file.',
+      });
+    }
+    const { hasLabels, ...planned } = await readLabelsCsv(labelsCsv, { folder, folderPath, csvColumns }, issues);
+    return { ...planned, isLabelled: hasLabels, passedOver: [], issues };
+  }
+  const isLabelled = layout === 'FOLDER_PER_LABEL';
+  const listing = await listFiles(folder, issues);
+  const planned = readFolderLayout(listing, { labelled: isLabelled, labelLevel, groupLevel }, issues);
+  if (planned.sources.length > 0) return { ...planned, isLabelled, passedOver: listing.passedOver, issues };
+  const hidden = listing.passedOver.map(({ reason, count }) => `${count} ${reason}`);
+  throw new DomainError({
+    code: 'IMPORT_FOLDER_EMPTY',
+    message: 'The folder holds no images.',
+    field: 'input.path',
+    hint: `Put PNG, JPEG, TIFF, BMP or WebP files there.${hidden.length === 0 ? '' : ` Passed over: ${hidden.join(', ')}.`}`,
+  });
+}

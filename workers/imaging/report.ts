@@ -1,0 +1,69 @@
+/** What an import came to, or would come to: the answer of a dry run, and what stands behind a refusal. */
+import { IMPORT_QUESTIONS, type ImportQuestion, type ImportReportRecord } from '../../src/modules/runs/index.ts';
+import type { ContentCounts, PreviousVersion } from './content.ts';
+import type { ImportIssue, IssueSink } from './issues.ts';
+import { compareCodePoints, type SourceImage } from './listing.ts';
+import type { ImportPlan } from './plan-import.ts';
+
+/** Folders of a report; of more, the first ones by name stand there. */
+const ASSIGNMENTS_MAX = 500;
+
+/** Adds what the images together show, and what an evaluation would lack. */
+export function tellOfContent(
+  issues: IssueSink,
+  counts: ContentCounts,
+  facts: {
+    readonly isLabelled: boolean;
+    readonly previous: PreviousVersion | null;
+    readonly hasAllImages: boolean;
+  },
+): void {
+  counts.tell(issues);
+  if (facts.isLabelled) for (const fault of counts.evaluationFaults()) issues.add('NOT_EVALUABLE', fault);
+  if (facts.previous === null) return;
+  for (const loss of counts.losses(facts.previous, facts.hasAllImages)) issues.add('FEWER_THAN_BEFORE', loss);
+}
+
+export function reportOf(
+  plan: ImportPlan,
+  counts: ContentCounts,
+  issues: readonly ImportIssue[],
+  facts: Pick<ImportReportRecord, 'isDryRun' | 'imagesChecked'> & { readonly accept: readonly ImportQuestion[] },
+): ImportReportRecord {
+  const assignments = assignmentsOf(plan.sources);
+  return {
+    isDryRun: facts.isDryRun,
+    imagesChecked: facts.imagesChecked,
+    fileCount: plan.sources.length,
+    imageCount: counts.imageCount,
+    groupCount: counts.groupCount,
+    ungroupedImageCount: counts.ungroupedImageCount,
+    labelCounts: counts.labelCounts(),
+    splitCounts: counts.splitCounts(),
+    assignments: assignments.slice(0, ASSIGNMENTS_MAX),
+    assignmentCount: assignments.length,
+    passedOver: plan.passedOver.map(({ reason, count, examples }) => ({ reason, count, examples })),
+    notes: plan.notes,
+    issues: issues.map(({ kind, count, kept, meaning, examples }) => ({ kind, count, kept, meaning, examples })),
+    questions: questionsOf(issues, facts.accept),
+  };
+}
+
+/** Kinds that need an answer before anything is sealed. */
+export function questionsOf(issues: readonly ImportIssue[], accept: readonly ImportQuestion[]): ImportQuestion[] {
+  const found = new Set<string>(issues.map(({ kind }) => kind));
+  return IMPORT_QUESTIONS.filter((question) => found.has(question) && !accept.includes(question));
+}
+
+/** Folder by folder: what its files become. */
+function assignmentsOf(sources: readonly SourceImage[]): ImportReportRecord['assignments'] {
+  const rows = new Map<string, { folder: string; label: string | null; split: string | null; fileCount: number }>();
+  for (const { relativePath, label, split } of sources) {
+    const folder = relativePath.slice(0, Math.max(0, relativePath.lastIndexOf('/')));
+    const key = JSON.stringify([folder, label, split]);
+    const row = rows.get(key) ?? { folder, label, split, fileCount: 0 };
+    row.fileCount += 1;
+    rows.set(key, row);
+  }
+  return [...rows.values()].sort((a, b) => compareCodePoints(a.folder, b.folder));
+}
