@@ -143,7 +143,7 @@ test('a dry run comes to the report of an import, and registers and stores nothi
   assert.deepEqual(
     would?.issues.map(({ kind, count }) => [kind, count]),
     [
-      ['UNREADABLE', 1],
+      ['NOT_AN_IMAGE', 1],
       ['NO_GROUPS', 12],
     ],
   );
