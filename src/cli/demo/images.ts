@@ -13,7 +13,7 @@ export interface DemoDataset {
   readonly slug: string;
   readonly name: string;
   readonly path: string;
-  readonly layout: 'FOLDER_PER_LABEL' | 'CSV';
+  readonly layout: 'FOLDER_PER_LABEL' | 'CSV' | 'FLAT';
   readonly labelsCsvPath: string | null;
   readonly patchSizePx: number | null;
   /** True for the one that encoders are compared on. */

@@ -104,8 +104,13 @@ export async function launchEvaluation(
 }
 
 /** Follows a run by subscription to its end, with one line that lives; throws when it does not succeed. */
-export async function followRun(client: RegistryClient, title: string, runId: string): Promise<Record<string, number>> {
-  const status = createStatusLine(process.stdout);
+export async function followRun(
+  client: RegistryClient,
+  title: string,
+  runId: string,
+  output: NodeJS.WriteStream = process.stdout,
+): Promise<Record<string, number>> {
+  const status = createStatusLine(output);
   let progress = 0;
   let metrics: Record<string, number> = {};
   let message = '';

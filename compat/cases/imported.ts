@@ -1,0 +1,149 @@
+/** A folder through a registry of its own: what it stored, decoded by a reader that has no part in the import. */
+import { createHash } from 'node:crypto';
+import { mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import sharp from 'sharp';
+import { extract } from 'tar-stream';
+import { z } from 'zod';
+import { startApp } from '../../src/app.ts';
+import { connectToRegistry, type RegistryClient } from '../../src/cli/demo/client.ts';
+import type { DemoDataset } from '../../src/cli/demo/images.ts';
+import { ensureDataset, followRun, launchImport } from '../../src/cli/demo/steps.ts';
+import { installEngine } from '../../src/cli/engine.ts';
+import { readEnvironment } from '../../src/env.ts';
+import { readNpy } from '../../src/formats/npy.ts';
+import { createLogger } from '../../src/logger.ts';
+import { onStopSignal } from '../../src/platform/stop-signal.ts';
+import { parseManifest } from '../../workers/engine/data/manifest.ts';
+import { scoped, tf } from '../../workers/engine/tensorflow.ts';
+import type { FileIssue, RgbImage } from './verdict.ts';
+
+const PIXEL_DIGEST_BYTES = 32;
+
+export interface StoredFile {
+  readonly image: RgbImage;
+  readonly matchesDigest: boolean;
+}
+
+export interface ImportedFolder {
+  /** By path within the folder. */
+  readonly stored: ReadonlyMap<string, StoredFile>;
+  readonly issues: ReadonlyMap<string, readonly FileIssue[]>;
+}
+
+/** Starts a registry, imports the folder as it is, reads everything back, and removes the registry. */
+export async function importFolder(folder: string): Promise<ImportedFolder> {
+  await installEngine();
+  const dataDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-cases-'));
+  const importRoot = await realpath(folder);
+  const env = {
+    ...readEnvironment(),
+    ...{ dataDir, port: 0, logLevel: 'error', importRoots: [importRoot], withWorker: true },
+  };
+  const server = await startApp(env, createLogger('error', 'cases'));
+  const stopped = onStopSignal(() => server.stop());
+  try {
+    const key = (await readFile(path.join(dataDir, 'admin-key'), 'utf8')).trim();
+    return await importedOf(connectToRegistry(server.url, key), importRoot);
+  } finally {
+    await server.stop();
+    stopped.dispose();
+    await rm(dataDir, { recursive: true, force: true });
+  }
+}
+
+async function importedOf(client: RegistryClient, importRoot: string): Promise<ImportedFolder> {
+  const dataset: DemoDataset = {
+    ...{ slug: 'cases', name: 'Cases', path: importRoot, layout: 'FLAT', labelsCsvPath: null, patchSizePx: null },
+    isTest: false,
+  };
+  const runId = await launchImport(client, await ensureDataset(client, dataset, true), dataset);
+  await followRun(client, 'import', runId, process.stderr);
+  const version = await versionOf(client, runId);
+  const manifest = parseManifest((await client.download(`/artifacts/${version.manifestSha256}`)).toString('utf8'));
+  const hashes = readNpy(await client.download(`/artifacts/${version.imageHashesSha256}`));
+  const rowBytes = hashes.shape[1] ?? 0;
+  const members = new Map<string, Buffer>();
+  for (const { url } of version.shards)
+    for (const [key, bytes] of await imagesOf(await client.download(url))) members.set(key, bytes);
+  const stored = new Map<string, StoredFile>();
+  for (const [row, { key, sourcePath }] of manifest.entries()) {
+    const bytes = members.get(key);
+    if (bytes === undefined || sourcePath === null) throw new Error(`Image ${key} is not in its shard.`);
+    const image = await decodeIndependently(bytes);
+    const digest = Buffer.from(hashes.data.subarray(row * rowBytes, row * rowBytes + PIXEL_DIGEST_BYTES));
+    stored.set(sourcePath, { image, matchesDigest: createHash('sha256').update(image.data).digest().equals(digest) });
+  }
+  return { stored, issues: await issuesOf(client, version.id) };
+}
+
+/** PNG and JPEG by TensorFlow's own libpng and libjpeg; WebP by libvips as it comes, for want of another reader. */
+async function decodeIndependently(bytes: Buffer): Promise<RgbImage> {
+  const isPng = bytes.toString('latin1', 1, 4) === 'PNG';
+  if (!isPng && bytes[0] !== 0xff) {
+    const { data, info } = await sharp(bytes).toColourspace('srgb').raw().toBuffer({ resolveWithObject: true });
+    return { width: info.width, height: info.height, data };
+  }
+  return scoped(() => {
+    const decoded = isPng
+      ? tf.node.decodePng(bytes, 3)
+      : tf.node.decodeJpeg(bytes, 3, 1, true, false, 1, 'INTEGER_ACCURATE');
+    const [height, width] = decoded.shape;
+    return { width, height, data: Uint8Array.from(decoded.dataSync()) };
+  });
+}
+
+async function imagesOf(shard: Buffer): Promise<Map<string, Buffer>> {
+  const reader = extract();
+  reader.end(shard);
+  const images = new Map<string, Buffer>();
+  for await (const entry of reader) {
+    const chunks: Buffer[] = [];
+    for await (const chunk of entry) if (Buffer.isBuffer(chunk)) chunks.push(chunk);
+    const { name } = entry.header;
+    if (!name.endsWith('.json')) images.set(name.replace(/\.\w+$/, ''), Buffer.concat(chunks));
+  }
+  return images;
+}
+
+const versionSchema = z.object({
+  run: z.object({
+    datasetVersion: z.object({
+      ...{ id: z.string(), manifestSha256: z.string(), imageHashesSha256: z.string() },
+      shards: z.array(z.object({ url: z.string() })),
+    }),
+  }),
+});
+
+async function versionOf(client: RegistryClient, runId: string) {
+  const query = `query ($id: ID!) { run(id: $id) { datasetVersion { id manifestSha256 imageHashesSha256 shards { url } } } }`;
+  return (await client.request(versionSchema, query, { id: runId })).run.datasetVersion;
+}
+
+const issuesSchema = z.object({
+  node: z.object({
+    issueEntries: z.object({
+      pageInfo: z.object({ hasNextPage: z.boolean(), endCursor: z.string().nullable() }),
+      nodes: z.array(
+        z.object({
+          ...{ kind: z.string(), path: z.string(), kept: z.boolean(), reason: z.string() },
+          relatedPath: z.string().nullable(),
+        }),
+      ),
+    }),
+  }),
+});
+
+async function issuesOf(client: RegistryClient, versionId: string): Promise<Map<string, FileIssue[]>> {
+  const query = `query ($id: ID!, $after: String) { node(id: $id) { ... on DatasetVersion { issueEntries(first: 200, after: $after) {
+    pageInfo { hasNextPage endCursor } nodes { kind path kept reason relatedPath } } } } }`;
+  const entries: z.infer<typeof issuesSchema>['node']['issueEntries']['nodes'] = [];
+  for (let after: string | null = null, isLast = false; !isLast;) {
+    const { node }: z.infer<typeof issuesSchema> = await client.request(issuesSchema, query, { id: versionId, after });
+    entries.push(...node.issueEntries.nodes);
+    after = node.issueEntries.pageInfo.endCursor;
+    isLast = !node.issueEntries.pageInfo.hasNextPage;
+  }
+  return Map.groupBy(entries, (entry) => entry.path);
+}

@@ -1,0 +1,73 @@
+/** What became of one file, against what it should be. Pure. */
+
+/** uint8 `[height, width, 3]`. */
+export interface RgbImage {
+  readonly width: number;
+  readonly height: number;
+  readonly data: Uint8Array;
+}
+
+/** What an import says of one file. */
+export interface FileIssue {
+  readonly kind: string;
+  readonly kept: boolean;
+  readonly reason: string;
+  readonly relatedPath: string | null;
+}
+
+export interface FileOutcome {
+  /** As an independent reader decodes what was stored; null where the file was left out. */
+  readonly image: RgbImage | null;
+  /** False: the stored bytes do not decode to the digest that the import kept. */
+  readonly matchesDigest: boolean;
+  readonly issues: readonly FileIssue[];
+  /** True for codecs that change pixels. */
+  readonly isLossy: boolean;
+}
+
+export type Verdict = 'equal' | "within the codec's error" | 'refused' | 'no truth' | 'wrong';
+
+export interface Judged {
+  readonly verdict: Verdict;
+  readonly detail: string;
+}
+
+/** Rounding of 16 bits, of alpha, and of a colour profile. */
+const ROUNDING_MAX = 2;
+/** Of a lossy codec against the picture before it was written. */
+const LOSSY_MAX = 32;
+const LOSSY_MEAN_MAX = 2;
+
+export function judge({ image, matchesDigest, issues, isLossy }: FileOutcome, truth: RgbImage | undefined): Judged {
+  const told = issues.map(({ kind, reason }) => `${kind}: ${reason}`).join(' ');
+  if (image === null) {
+    if (issues.length === 0) return { verdict: 'wrong', detail: 'left out, and no issue says why' };
+    return { verdict: 'refused', detail: told };
+  }
+  const withTold = (detail: string): string => [detail, told].filter((part) => part !== '').join('; ');
+  if (!matchesDigest)
+    return { verdict: 'wrong', detail: withTold('the stored bytes decode to other pixels than the digest') };
+  if (truth === undefined) return { verdict: 'no truth', detail: told };
+  if (truth.width !== image.width || truth.height !== image.height) {
+    const sizes = `${image.width} x ${image.height} px instead of ${truth.width} x ${truth.height}`;
+    return { verdict: 'wrong', detail: withTold(sizes) };
+  }
+  const { greatest, mean } = differenceOf(image.data, truth.data);
+  if (greatest === 0) return { verdict: 'equal', detail: told };
+  const isWithin = greatest <= ROUNDING_MAX || (isLossy && greatest <= LOSSY_MAX && mean <= LOSSY_MEAN_MAX);
+  return {
+    verdict: isWithin ? "within the codec's error" : 'wrong',
+    detail: withTold(`differs by ${greatest} at most, ${mean.toFixed(3)} on average`),
+  };
+}
+
+function differenceOf(a: Uint8Array, b: Uint8Array): { readonly greatest: number; readonly mean: number } {
+  let greatest = 0;
+  let sum = 0;
+  for (let index = 0; index < a.length; index += 1) {
+    const difference = Math.abs((a[index] ?? 0) - (b[index] ?? 0));
+    if (difference > greatest) greatest = difference;
+    sum += difference;
+  }
+  return { greatest, mean: sum / Math.max(1, a.length) };
+}

@@ -1,0 +1,71 @@
+/** The verdicts of `npm run cases`, and the truth that it reads. */
+import assert from 'node:assert/strict';
+import { writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { describe, test } from 'node:test';
+import { readTruth } from '../../compat/cases/truth.ts';
+import { judge, type FileOutcome, type RgbImage } from '../../compat/cases/verdict.ts';
+import { writeNpy } from '../../src/formats/npy.ts';
+import { writeStoredZip } from '../../src/formats/stored-zip.ts';
+import { temporaryFolder } from '../support/shards.ts';
+
+const imageOf = (...levels: readonly number[]): RgbImage => ({
+  ...{ width: levels.length / 3, height: 1 },
+  data: Uint8Array.from(levels),
+});
+const outcome = (image: RgbImage | null, more: Partial<FileOutcome> = {}): FileOutcome => ({
+  ...{ image, matchesDigest: true, issues: [], isLossy: false },
+  ...more,
+});
+const truncated = { kind: 'TRUNCATED', kept: false, reason: 'It ends early.', relatedPath: null };
+
+describe('judge', () => {
+  const truth = imageOf(10, 20, 30, 40, 50, 60);
+  test('equal, within the error of rounding, and wrong beyond it', () => {
+    assert.equal(judge(outcome(truth), truth).verdict, 'equal');
+    assert.equal(judge(outcome(imageOf(12, 20, 30, 40, 50, 60)), truth).verdict, "within the codec's error");
+    assert.equal(judge(outcome(imageOf(13, 20, 30, 40, 50, 60)), truth).verdict, 'wrong');
+  });
+
+  test('a lossy codec may be further off in a few places, and not on the whole', () => {
+    const few = outcome(imageOf(20, 20, 30, 40, 50, 60), { isLossy: true });
+    assert.equal(judge(few, truth).verdict, "within the codec's error");
+    assert.equal(judge(outcome(imageOf(15, 25, 35, 45, 55, 65), { isLossy: true }), truth).verdict, 'wrong');
+    assert.equal(judge(outcome(imageOf(43, 20, 30, 40, 50, 60), { isLossy: true }), truth).verdict, 'wrong');
+  });
+
+  test('another size, and bytes that do not decode to the digest, are wrong', () => {
+    assert.match(judge(outcome(imageOf(10, 20, 30)), truth).detail, /1 x 1 px instead of 2 x 1/);
+    assert.equal(judge(outcome(imageOf(10, 20, 30)), truth).verdict, 'wrong');
+    assert.equal(judge(outcome(truth, { matchesDigest: false }), truth).verdict, 'wrong');
+  });
+
+  test('left out with a reason is refused; without one it is wrong', () => {
+    const refused = judge(outcome(null, { issues: [truncated] }), truth);
+    assert.deepEqual(refused, { verdict: 'refused', detail: 'TRUNCATED: It ends early.' });
+    assert.equal(judge(outcome(null), truth).verdict, 'wrong');
+  });
+
+  test('without a truth nothing is claimed', () => {
+    assert.equal(judge(outcome(truth), undefined).verdict, 'no truth');
+  });
+});
+
+test('the truth is read by file name; the value after a profile counts, and what is not RGB uint8 is named', async (context) => {
+  const npzPath = path.join(await temporaryFolder(context), 'truth.npz');
+  const rgb = (level: number): Uint8Array => writeNpy({ shape: [1, 2, 3], data: new Uint8Array(6).fill(level) });
+  const entries = [
+    { name: 'a.png.npy', data: rgb(1) },
+    { name: 'icc.png.npy', data: rgb(2) },
+    { name: 'grey.png.npy', data: writeNpy({ shape: [2, 2], data: new Uint8Array(4) }) },
+    { name: 'float.png.npy', data: writeNpy({ shape: [1, 1, 3], data: new Float32Array(3) }) },
+  ];
+  const archive = Buffer.from(writeStoredZip([...entries, { name: 'CONV_icc.png.npy', data: rgb(3) }], 1));
+  // numpy writes names as they are; our writer of zip files takes plain ones alone.
+  for (let at = archive.indexOf('CONV_'); at >= 0; at = archive.indexOf('CONV_', at)) archive.write('CONV:', at);
+  await writeFile(npzPath, archive);
+  const truth = await readTruth(npzPath);
+  assert.deepEqual(truth.images.get('a.png'), { width: 2, height: 1, data: new Uint8Array(6).fill(1) });
+  assert.deepEqual(truth.images.get('icc.png')?.data, new Uint8Array(6).fill(3));
+  assert.deepEqual([...truth.unreadable].sort(), ['float.png', 'grey.png']);
+});
