@@ -26,7 +26,7 @@ export interface Scene {
   /** True: the form that runs with the tests, a few seconds long. */
   readonly quick: boolean;
   readonly dice: Dice;
-  /** False once this attack's share of the time is over: whatever goes on at random ends then. */
+  /** False once this attack's share of the time is over: whatever continues at random ends then. */
   isTimeLeft(): boolean;
   /** Aborted by Ctrl-C and when the whole time is over. */
   readonly signal: AbortSignal;

@@ -50,7 +50,7 @@ export async function runCampaign(campaign: Campaign): Promise<CampaignReport> {
       const shareMs = quick
         ? QUICK_MS_EACH
         : Math.min(FULL_MS_EACH, (FULL_MS - (performance.now() - startedMs)) / (attacks.length - index));
-      const outcome = await carryOut(attack, { seed, quick, signal, shareMs, shared, home });
+      const outcome = await execute(attack, { seed, quick, signal, shareMs, shared, home });
       const durationMs = performance.now() - beginMs;
       reports.push({ name: attack.name, about: attack.about, durationMs, ...outcome });
       onProgress(
@@ -75,7 +75,7 @@ interface Means {
   readonly home: string;
 }
 
-async function carryOut(attack: Attack, { seed, quick, signal, shareMs, shared, home }: Means): Promise<AttackOutcome> {
+async function execute(attack: Attack, { seed, quick, signal, shareMs, shared, home }: Means): Promise<AttackOutcome> {
   // Its start is nobody's share.
   await shared.get();
   const endMs = performance.now() + shareMs;

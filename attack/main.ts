@@ -16,7 +16,7 @@ const SECURITY_PAGE = path.resolve(import.meta.dirname, '../docs/security.md');
 
 const HELP = `usage: npm run attack [-- --quick] [-- --only a,b] [-- --seed 1] [-- --json] [-- --write]
 
-Starts a registry of its own in a temporary folder and attacks it over loopback, as strangers, holders of lesser keys and
+Starts a registry of its own in a temporary folder and attacks it over loopback, as outsiders, holders of lesser keys and
 accidents would. A finding is something that should not have happened. Everything that it started is stopped and thrown
 away, also by Ctrl-C.
 

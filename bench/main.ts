@@ -53,7 +53,7 @@ if (unknown.length > 0) {
 }
 const rounds = Number(values.rounds);
 const isWanted = (suite: Suite): boolean => wanted.includes(suite);
-const tell = (message: string): void => void process.stderr.write(`${message}\n`);
+const report = (message: string): void => void process.stderr.write(`${message}\n`);
 
 const results: Record<string, unknown> = {
   machine: {
@@ -65,41 +65,41 @@ const results: Record<string, unknown> = {
 };
 if (isWanted('training') || isWanted('input') || isWanted('weights')) await installEngine();
 if (isWanted('training')) {
-  tell('training: ours and PyTorch, in turn');
+  report('training: ours and PyTorch, in turn');
   results['training'] = await benchTraining({
     peerDir: path.join(readEnvironment().engineCacheDir, '..', 'bench-peer'),
     rounds,
     grid: values.grid === true,
-    onProgress: tell,
+    onProgress: report,
   });
 }
 if (isWanted('input')) {
-  tell('input pipeline');
+  report('input pipeline');
   // Loaded here, after the variable is set: TensorFlow greets on standard error otherwise.
   process.env['TF_CPP_MIN_LOG_LEVEL'] = '2';
   results['input'] = await (await import('./input.ts')).benchInput();
 }
 if (isWanted('import')) {
-  tell('import: ours and the decoder alone, in turn');
+  report('import: ours and the decoder alone, in turn');
   results['import'] = await benchImport();
 }
 if (isWanted('catalogue')) {
-  tell('catalogue: ours and a bare Apollo server, in turn');
+  report('catalogue: ours and a bare Apollo server, in turn');
   results['catalogue'] = await withServer(async (server) => {
     const catalogue = await benchCatalogue({ graphqlUrl: `${server.url}/graphql`, databaseUrl: server.databaseUrl });
     return { ...catalogue, serverPeakMemoryMegabytes: await measureServerMemory(server) };
   });
 }
 if (isWanted('download')) {
-  tell('download: ours and plain Node, in turn');
+  report('download: ours and plain Node, in turn');
   results['download'] = await benchDownload();
 }
 if (isWanted('weights')) {
-  tell('weights: ours and Python, in turn');
+  report('weights: ours and Python, in turn');
   results['weights'] = await benchWeights({
     pythonDir: path.join(readEnvironment().engineCacheDir, '..', 'compat'),
     rounds,
-    onProgress: tell,
+    onProgress: report,
   });
 }
 

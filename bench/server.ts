@@ -55,7 +55,9 @@ async function addressOf(output: NodeJS.ReadableStream): Promise<string> {
   throw new Error('The server ended without an address.');
 }
 
-/** The most memory that the server has held since its start, in 10^6 bytes; null where the system does not tell. */
+/**
+ * The most memory that the server has held since its start, in 10^6 bytes; null where the system does not report it.
+ */
 export async function measureServerMemory(server: BenchedServer): Promise<number | null> {
   const status = await readFile(`/proc/${server.pid}/status`, 'utf8').catch(() => '');
   const kilobytes = /VmHWM:\s+(\d+) kB/.exec(status)?.[1];

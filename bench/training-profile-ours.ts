@@ -35,7 +35,7 @@ const computeDtype = process.argv[4] === 'bfloat16' ? 'bfloat16' : 'float32';
 const optimizerConfig = OPTIMIZERS.find(({ name }) => name === process.argv[5]);
 if (optimizerConfig === undefined) throw new Error('Name the optimizer.');
 if (!canComputeIn(computeDtype)) {
-  process.stderr.write(`This device can not compute in ${computeDtype}.\n`);
+  process.stderr.write(`This device cannot compute in ${computeDtype}.\n`);
   process.exit(1);
 }
 

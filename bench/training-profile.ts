@@ -24,7 +24,7 @@ exit code: 0 done; 1 it failed; 2 misused.
 const PRECISIONS = ['float32', 'bfloat16'];
 const OPTIMIZERS = ['LARS', 'SGD', 'ADAM', 'ADAMW'];
 
-/** What the measuring process is told; undefined for what it would not understand. */
+/** The arguments of the measuring process; undefined for those that it does not know. */
 function wanted(positionals: readonly string[]): string[] | undefined {
   const [side = '64', batchSize = '32', precision = 'float32', optimizer = 'LARS', ...more] = positionals;
   const isCount = (text: string): boolean => /^[1-9]\d{0,4}$/.test(text);
@@ -38,13 +38,13 @@ const { values, positionals } = parseArgs({
   allowPositionals: true,
   options: { help: { type: 'boolean', short: 'h' } },
 });
-const told = wanted(positionals);
+const args = wanted(positionals);
 if (values.help === true) process.stdout.write(HELP);
-else if (told === undefined) {
+else if (args === undefined) {
   process.stderr.write(HELP);
   process.exitCode = 2;
 } else {
-  const child = spawn(process.execPath, [path.join(import.meta.dirname, 'training-profile-ours.ts'), ...told], {
+  const child = spawn(process.execPath, [path.join(import.meta.dirname, 'training-profile-ours.ts'), ...args], {
     env: { ...process.env, ...ENGINE_PROCESS_ENV, ...engineLibraryEnv() },
     stdio: 'inherit',
   });

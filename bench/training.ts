@@ -152,7 +152,7 @@ export interface TrainingBenchResult {
   readonly cpuModel: string;
   readonly coreCount: number;
   readonly cases: readonly TrainingBenchCase[];
-  /** What this device can not compute. */
+  /** What this device cannot compute. */
   readonly leftOut: readonly (Omit<Case, 'stepCount'> & { readonly why: string })[];
   /** Why there is no peer, when there is none. */
   readonly why: string | null;
@@ -174,25 +174,25 @@ function argumentsOf({ architecture, viewSidePx, imageSidePx, batchSize, stepCou
 
 /** Runs every case and, where the peer can be had, the peer beside it. @throws Error when our own measurement fails. */
 export async function benchTraining(options: TrainingBenchOptions): Promise<TrainingBenchResult> {
-  const tell = options.onProgress ?? ((): void => undefined);
+  const report = options.onProgress ?? ((): void => undefined);
   const coreCount = os.availableParallelism();
-  const peer = await preparePeer(options.peerDir, coreCount, tell);
+  const peer = await preparePeer(options.peerDir, coreCount, report);
   const cases: TrainingBenchCase[] = [];
   const leftOut: (Omit<Case, 'stepCount'> & { why: string })[] = [];
   for (const measured of options.grid === true ? [...TARGETS, ...GRID] : TARGETS) {
     const { stepCount: _stepCount, ...named } = measured;
     const what = `SimCLR step, ${named.architecture}, ${named.viewSidePx} px, batch ${named.batchSize}, ${named.precision}`;
-    tell(`${what}: round 1`);
+    report(`${what}: round 1`);
     const first = await measureOurs(measured);
     if ('unsupported' in first) {
-      tell(`${what}: left out. ${first.unsupported}`);
+      report(`${what}: left out. ${first.unsupported}`);
       leftOut.push({ ...named, why: first.unsupported });
       continue;
     }
     const ours: Measurement[] = [];
     const theirs: Measurement[] = [];
     for (let round = 0; round < (options.rounds ?? 5); round += 1) {
-      if (round > 0) tell(`${what}: round ${round + 1}`);
+      if (round > 0) report(`${what}: round ${round + 1}`);
       const own = round === 0 ? first : await measureOurs(measured);
       if ('unsupported' in own)
         throw new Error(`The device could compute in ${named.precision} a moment ago: ${own.unsupported}`);
@@ -233,12 +233,12 @@ type Peer =
   | { readonly kind: 'ABSENT'; readonly why: string };
 
 /** Makes the virtual environment unless it is there. Never throws: a bench without a peer still says what ours does. */
-async function preparePeer(peerDir: string, threads: number, tell: (message: string) => void): Promise<Peer> {
+async function preparePeer(peerDir: string, threads: number, report: (message: string) => void): Promise<Peer> {
   const environmentDir = path.join(peerDir, 'torch-2.13.0');
   const python = path.join(environmentDir, 'bin', 'python');
   try {
     if (!existsSync(python) || !(await canImportTorch(python))) {
-      tell('making the PyTorch peer by pip (once)');
+      report('making the PyTorch peer by pip (once)');
       await rm(environmentDir, { recursive: true, force: true });
       await mkdir(peerDir, { recursive: true });
       await run('python3', ['-m', 'venv', environmentDir], process.env);

@@ -27,7 +27,7 @@ function load(repeats: number): object {
 }
 
 async function embed(imageCount: number, batchSize: number): Promise<object> {
-  // Loading TensorFlow is no part of a load.
+  // Loading TensorFlow is not part of a load.
   const { embedPixels, HALF_NORMALISATION } = await import('../workers/engine/embed.ts');
   const { encoderFromWeights } = await import('../workers/engine/models/resnet.ts');
   const { engineInfo } = await import('../workers/engine/tensorflow.ts');

@@ -87,7 +87,7 @@ const importAnswer = z.object({
   data: z.object({ importCheckpoint: z.object({ checkpoint: z.object({ encoder: z.literal('RESNET50') }) }) }),
 });
 
-/** @throws Error when the peer can not be had or a side fails. */
+/** @throws Error when the peer cannot be had or a side fails. */
 export async function benchWeights({
   pythonDir,
   rounds = 5,
@@ -141,14 +141,14 @@ async function onnxOf(file: string): Promise<Uint8Array> {
 }
 
 /**
- * Each round imports into a model of its own; the weights are stored anew, because the input contract in the file says
+ * Each round imports into a model of its own; the weights are stored again, because the input contract in the file says
  * the round.
  */
 function measureImport(
   file: string,
   rounds: number,
   peer: Side,
-  tell: (message: string) => void,
+  report: (message: string) => void,
 ): Promise<WeightsBenchResult['import']> {
   return withServer(async (server) => {
     const importsDir = path.join(server.dataDir, 'imports');
@@ -181,7 +181,7 @@ function measureImport(
     const oursMs: number[] = [];
     const pythonMs: number[] = [];
     for (let round = 0; round < rounds; round += 1) {
-      tell(`weights, import: round ${round + 1}`);
+      report(`weights, import: round ${round + 1}`);
       oursMs.push(await importOnce(round));
       pythonMs.push(
         ...z.object({ durationsMs: z.array(z.number()) }).parse(JSON.parse(await peer(['import', file]))).durationsMs,
@@ -211,12 +211,12 @@ async function measureLoad(
   file: string,
   rounds: number,
   sides: { readonly ours: Side; readonly peer: Side },
-  tell: (message: string) => void,
+  report: (message: string) => void,
 ): Promise<WeightsBenchResult['load']> {
   const own: z.infer<typeof loadFacts>[] = [];
   const theirs: z.infer<typeof peerLoadFacts>[] = [];
   for (let round = 0; round < rounds; round += 1) {
-    tell(`weights, load: round ${round + 1}`);
+    report(`weights, load: round ${round + 1}`);
     own.push(loadFacts.parse(JSON.parse(await sides.ours(['load', file, String(LOADS_PER_ROUND)]))));
     theirs.push(peerLoadFacts.parse(JSON.parse(await sides.peer(['load', file, String(LOADS_PER_ROUND)]))));
   }
@@ -239,7 +239,7 @@ async function measureEmbedding(
   workDir: string,
   rounds: number,
   sides: { readonly ours: Side; readonly peer: Side },
-  tell: (message: string) => void,
+  report: (message: string) => void,
 ): Promise<WeightsBenchResult['embed']> {
   const batchSize = embeddingBatchSize(IMAGE_SIZE_PX);
   const perRound = Math.ceil(EMBEDDED_IMAGES / rounds / batchSize) * batchSize;
@@ -251,7 +251,7 @@ async function measureEmbedding(
   const counts = [String(perRound), String(batchSize)];
   const threads = String(os.availableParallelism());
   for (let round = 0; round < rounds; round += 1) {
-    tell(`weights, embedding: round ${round + 1}`);
+    report(`weights, embedding: round ${round + 1}`);
     found.ours.push(
       embedFacts.parse(JSON.parse(await sides.ours(['embed', path.join(workDir, 'resnet18.safetensors'), ...counts]))),
     );

@@ -71,7 +71,7 @@ async function wrongIn(db: Database, store: ArtifactStore): Promise<string[]> {
   return [...twice.map(({ what }) => what), ...wanting.flat()];
 }
 
-/** @param undisturbedRunId what all the others must come to, bit by bit. */
+/** @param undisturbedRunId what all the others must come to, bit for bit. */
 export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: readonly string[]): Promise<ChaosPromise[]> {
   return stage.withDatabase(async (db) => {
     const runs = await db.run.findMany({
@@ -117,7 +117,7 @@ export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: reado
         held: single.length === runs.length - unwell.length,
         seen: `${outcomes.reduce((sum, { weights }) => sum + weights.length, 0)} checkpoints of ${runs.length} runs`,
       },
-      { promise: 'the same weights, bit by bit', held: digests.size === 1, seen: `${digests.size} different sha256` },
+      { promise: 'the same weights, bit for bit', held: digests.size === 1, seen: `${digests.size} different sha256` },
       { promise: 'the same losses', held: series.size === 1, seen: `${series.size} different series` },
       {
         promise: 'events without a hole, each step of a metric once',

@@ -1,6 +1,6 @@
 /**
  * The wall clock of a stage: that of its server, PostgreSQL, agent and children alone, by libfaketime (Debian: `apt-get
- * install libfaketime`). The monotonic clock goes on as it is, as it does when a machine's clock is set.
+ * install libfaketime`). The monotonic clock continues as it is, as it does when a machine's clock is set.
  */
 import { existsSync } from 'node:fs';
 import { rename, rm, writeFile } from 'node:fs/promises';

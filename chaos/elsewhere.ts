@@ -43,7 +43,7 @@ export interface Elsewhere {
   readonly folder: string;
   /** Keys are restored, too: this one is known there. */
   readonly keyFile: string;
-  /** What every training has to come to, bit by bit; the backup holds it, too. */
+  /** What every training has to come to, bit for bit; the backup holds it, too. */
   readonly undisturbedRunId: string;
   readonly waiting: Waiting;
 }

@@ -131,7 +131,7 @@ interface Undisturbed {
   readonly seconds: number;
 }
 
-/** What all the others must come to, bit by bit. */
+/** What all the others must come to, bit for bit. */
 async function trainUndisturbed({ stage, versionId, waiting, say }: Course): Promise<Undisturbed> {
   const launchedMs = performance.now();
   const runId = await launch(stage.client(), versionId);
@@ -226,7 +226,7 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
       : [`${runIds.length - begun.length} of ${runIds.length} trainings were not begun: the time was up.`]),
     ...names
       .filter((name) => faults[name] === undefined)
-      .map((name) => `Not done, for want of time or of anything to do it to: ${name}.`),
+      .map((name) => `Not done, because time ran out or nothing was there to do it to: ${name}.`),
   ];
   return {
     runIds: begun,

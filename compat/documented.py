@@ -1,4 +1,4 @@
-"""Runs the Python lines of docs/formats.md as they stand there, each beside the files that Paraffin made.
+"""Runs the Python lines of docs/formats.md verbatim, each beside the files that Paraffin made.
 
 usage: python compat/documented.py WORK_DIR PAGE
 """

@@ -54,11 +54,11 @@ const encoders: readonly ResnetArchitecture[] = [
   ...(options.all ? (['RESNET101'] as const) : []),
 ];
 const cacheDir = options['cache-dir'] ?? path.join(cacheRoot(), 'paraffin', 'compat');
-const tell = (message: string): void => console.error(message);
+const report = (message: string): void => console.error(message);
 process.exitCode = await main();
 
 async function main(): Promise<number> {
-  const python = await preparePython(cacheDir, tell);
+  const python = await preparePython(cacheDir, report);
   const workDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-compat-'));
   try {
     await writeSharedImages(workDir);
@@ -70,11 +70,11 @@ async function main(): Promise<number> {
         const facts = await work();
         if (typeof facts === 'string' && facts.trim() !== '')
           Object.assign(versions, JSON.parse(facts.trim().split('\n').at(-1) ?? '{}'));
-        tell(`${what}: ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
+        report(`${what}: ${((performance.now() - startedAt) / 1000).toFixed(1)} s`);
       } catch (error) {
         const why = error instanceof Error ? error.message : String(error);
         stepFaults.push(`${what}: ${why}`);
-        tell(`${what} FAILED: ${why}`);
+        report(`${what} FAILED: ${why}`);
       }
     };
     const inPython = (script: string) =>
@@ -137,7 +137,7 @@ async function main(): Promise<number> {
     console.log(table);
     const failed = rows.filter(({ outcome }) => outcome.kind === 'FAILED' || !(outcome.difference <= TOLERANCE));
     for (const { label, encoder, outcome } of failed)
-      tell(
+      report(
         `${label}, ${encoder}: ${outcome.kind === 'FAILED' ? outcome.why : `${outcome.difference} is more than ${TOLERANCE}`}`,
       );
     const allGreen = failed.length === 0 && stepFaults.length === 0;

@@ -1,4 +1,4 @@
-"""Runs the Python that a model's page offers to copy, as it stands there, on the first of the shared images.
+"""Runs the Python that a model's page offers to copy, verbatim, on the first of the shared images.
 
 usage: python compat/model_page.py WORK_DIR ENCODER
 

@@ -10,12 +10,12 @@ const TORCH_REQUIREMENTS = [`torch==${TORCH}+cpu`, `torch==${TORCH}`] as const;
 const OTHER_REQUIREMENTS = ['torchvision', 'onnxruntime', 'onnx', 'safetensors', 'numpy'] as const;
 const INSTALL_TIMEOUT_MS = 15 * 60_000;
 
-/** The path of a Python that has all that the run needs. @throws Error when pip can not bring it. */
-export async function preparePython(cacheDir: string, tell: (message: string) => void): Promise<string> {
+/** The path of a Python that has all that the run needs. @throws Error when pip cannot bring it. */
+export async function preparePython(cacheDir: string, report: (message: string) => void): Promise<string> {
   const environmentDir = path.join(cacheDir, 'venv');
   const python = path.join(environmentDir, 'bin', 'python');
   if (existsSync(python) && (await hasAll(python))) return python;
-  tell(`making a Python environment by pip in ${environmentDir} (once)`);
+  report(`making a Python environment by pip in ${environmentDir} (once)`);
   await rm(environmentDir, { recursive: true, force: true });
   await mkdir(cacheDir, { recursive: true });
   await run({ program: 'python3', args: ['-m', 'venv', environmentDir], timeoutMs: INSTALL_TIMEOUT_MS });

@@ -48,7 +48,7 @@ export async function importCheckpoints(folder: string, architecture: ResnetArch
     if (mapped.outcome === 'REFUSED') throw new Error(`${fileName} is refused: ${mapped.reason}.`);
     if (mapped.architecture !== architecture) throw new Error(`${fileName} is taken for ${mapped.architecture}.`);
     if ((mapped.projectionHead !== undefined) !== (name === 'lightning'))
-      throw new Error(`${fileName}: the projection head was not told from the encoder.`);
+      throw new Error(`${fileName}: the projection head was not separated from the encoder.`);
     const encoderTensors: SafetensorsTensor[] = [];
     for (const [encoderName, tensor] of mapped.tensors) encoderTensors.push(await loaded(encoderName, tensor));
     await writeFile(

@@ -32,7 +32,7 @@ export interface ArrivalOptions {
 
 /**
  * Sends requests at a constant rate. A latency is counted from the instant at which the request was due, so that one
- * slow answer can not hide the wait of those behind it (no coordinated omission).
+ * slow answer cannot hide the wait of those behind it (no coordinated omission).
  */
 export async function measureConstantArrival({
   client,

@@ -8,7 +8,8 @@ export interface Answer {
 
 export interface LoadClient {
   /**
-   * @param headers beside the usual ones. Resolves with whatever the server answers; rejects when it does not answer.
+   * @param headers in addition to the usual ones. Resolves with whatever the server answers; rejects when it does not
+   * answer.
    */
   post(body: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
   get(path: string): Promise<Answer>;

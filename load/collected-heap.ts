@@ -1,6 +1,6 @@
 /**
  * Loaded into the server by `npm run load` (`--expose-gc --import`): asked over the channel to its parent, it collects
- * garbage and tells what is left, for between collections a heap says more of V8's patience than of the program.
+ * garbage and reports what is left, for between collections a heap says more of V8's patience than of the program.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 

@@ -59,7 +59,7 @@ const size = {
   metricPointCount: Math.round(1_000_000 * scale),
   datasetCount: Math.max(200, Math.round(5_000 * scale)),
 };
-const tell = (message: string): void => void process.stderr.write(`${message}\n`);
+const report = (message: string): void => void process.stderr.write(`${message}\n`);
 
 const P95_MAX_MS = 100;
 const SATURATION_SECONDS = 20;
@@ -75,12 +75,12 @@ const folder = await mkdtemp(path.join(os.tmpdir(), 'paraffin-load-'));
 const postgres = await startPostgres(path.join(folder, 'postgres'));
 try {
   const startedAt = new Date();
-  tell('migrating');
+  report('migrating');
   await withLoadedServer(folder, postgres.url, () => Promise.resolve());
-  await seed(postgres.url, size, (done, total) => tell(`seeding ${done}/${total}`));
+  await seed(postgres.url, size, (done, total) => report(`seeding ${done}/${total}`));
   const operations = await operationsFor(postgres.url);
 
-  tell('plans');
+  report('plans');
   await logPlans(postgres.url, true);
   const plans = await withLoadedServer(folder, postgres.url, async ({ url, key }) => {
     const client = createLoadClient(url, key);
@@ -99,14 +99,14 @@ try {
     ? undefined
     : await withLoadedServer(folder, postgres.url, async ({ url, pid, key, collect }) => {
         const client = createLoadClient(url, key);
-        tell('where the time goes');
+        report('where the time goes');
         const databasePid = Number(
           (await readFile(path.join(folder, 'postgres', 'cluster', 'postmaster.pid'), 'utf8')).split('\n', 1)[0],
         );
         const costs = await measureCosts(client, operations, pid, databasePid);
-        tell(`warming up for ${WARM_UP_SECONDS} s`);
+        report(`warming up for ${WARM_UP_SECONDS} s`);
         await measureConstantArrival({ client, operations, requestsPerSecond, seconds: WARM_UP_SECONDS });
-        tell(
+        report(
           `${requestsPerSecond} requests a second for ${minutes} minutes, one over the limits every second between them`,
         );
         const loadBefore = os.loadavg();
@@ -119,7 +119,7 @@ try {
           watchMemory({ pid, collect, everyMs: (minutes * 60_000) / MEMORY_SAMPLES, isOver: () => isOver }),
         ]);
         const loadAfter = os.loadavg();
-        tell(`as fast as it can for ${SATURATION_SECONDS} s`);
+        report(`as fast as it can for ${SATURATION_SECONDS} s`);
         const saturation = await measureSaturation({
           client,
           operations,

@@ -1,4 +1,4 @@
-/** Every list and detail query of the contract, as tools ask them, with arguments drawn anew for each request. */
+/** Every list and detail query of the contract, as tools ask them, with arguments drawn again for each request. */
 import { Client } from 'pg';
 
 export interface Operation {

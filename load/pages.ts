@@ -75,9 +75,9 @@ await promisify(execFile)(process.execPath, [path.resolve(import.meta.dirname, '
 const folder = await mkdtemp(path.join(os.tmpdir(), 'paraffin-load-'));
 const postgres = await startPostgres(path.join(folder, 'postgres'));
 try {
-  tell('migrating');
+  report('migrating');
   await withLoadedServer(folder, postgres.url, () => Promise.resolve());
-  await seed(postgres.url, size, (done, total) => tell(`seeding ${done}/${total}`));
+  await seed(postgres.url, size, (done, total) => report(`seeding ${done}/${total}`));
   const paints = await withLoadedServer(folder, postgres.url, ({ url }) => measurePages(url));
   const late = paints.filter((paint) => paint.firstVisitMs >= FIRST_ROW_MAX_MS);
   const machine = {
@@ -102,7 +102,7 @@ try {
   await rm(folder, { recursive: true, force: true });
 }
 
-function tell(message: string): void {
+function report(message: string): void {
   process.stderr.write(`${message}\n`);
 }
 
@@ -134,7 +134,7 @@ async function measurePages(url: string): Promise<readonly PagePaint[]> {
         firstVisitMaxMs: times.first.at(-1) ?? 0,
         nextVisitMs: median(times.next),
       };
-      tell(
+      report(
         `${address}: first row after ${paint.firstVisitMs} ms, at most ${paint.firstVisitMaxMs} ms; ${paint.nextVisitMs} ms from the browser's cache`,
       );
       paints.push(paint);

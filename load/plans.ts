@@ -1,6 +1,6 @@
 /**
- * What PostgreSQL does for each operation, as its own auto_explain tells: which tables are read, how, and how many rows
- * are touched.
+ * What PostgreSQL does for each operation, as its own auto_explain reports: which tables are read, how, and how many
+ * rows are touched.
  */
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
@@ -119,7 +119,7 @@ async function largeTables(databaseUrl: string): Promise<ReadonlySet<string>> {
   }
 }
 
-/** An entry of the log begins with an instant; the lines that go on begin with a tab. */
+/** An entry of the log begins with an instant; the lines that continue begin with a tab. */
 function statementsIn(log: string): Statement[] {
   return (
     log
@@ -128,7 +128,7 @@ function statementsIn(log: string): Statement[] {
         const at = entry.indexOf('plan:\n');
         return at === -1 ? [] : [statementSchema.parse(JSON.parse(entry.slice(at + 6)))];
       })
-      // The queue's own doings beside the requests.
+      // What the queue does besides the requests.
       .filter((statement) => !/\bqueue\./.test(statement['Query Text']))
   );
 }

@@ -12,7 +12,7 @@ export interface LoadedServer {
   readonly url: string;
   readonly pid: number;
   readonly key: string;
-  /** Collects the server's garbage and tells what is left. */
+  /** Collects the server's garbage and reports what is left. */
   readonly collect: () => Promise<CollectedHeap>;
 }
 
@@ -53,9 +53,9 @@ export async function withLoadedServer<Result>(
 }
 
 async function collectIn(child: ChildProcess): Promise<CollectedHeap> {
-  const told = once(child, 'message', { signal: AbortSignal.timeout(30_000) });
+  const reply = once(child, 'message', { signal: AbortSignal.timeout(30_000) });
   child.send('collect');
-  return collectedSchema.parse((await told)[0]);
+  return collectedSchema.parse((await reply)[0]);
 }
 
 async function addressOf(output: NodeJS.ReadableStream): Promise<string> {

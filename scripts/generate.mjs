@@ -1,4 +1,4 @@
-/** Generates Prisma's client, schema.graphql and the resolvers' types anew. */
+/** Generates Prisma's client, schema.graphql and the resolvers' types again. */
 import { generate, prepare } from './prepare.mjs';
 
 prepare();

@@ -11,7 +11,7 @@ import path from 'node:path';
 const root = path.resolve(import.meta.dirname, '..');
 const modules = path.join(root, 'node_modules');
 export const pinnedNode = path.join(modules, 'node', 'bin', 'node');
-/** Where it can not be written, Node does without. */
+/** Where it cannot be written, Node does without. */
 export const compileCache = path.join(modules, '.cache', 'node-compile');
 
 /** What the generated code is made from: when none of it changed, nothing is generated. */

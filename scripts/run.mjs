@@ -4,7 +4,7 @@ import { supervise } from './supervise.mjs';
 
 prepare();
 const verb = process.argv[3] ?? '';
-// Whatever serves people needs the pages; all else starts without them.
+// Commands that serve people need the pages; all others start without them.
 if (['serve', 'demo'].includes(verb)) preparePages();
 await supervise(pinnedNode, ['--disable-warning=ExperimentalWarning', ...process.argv.slice(2)], {
   // Node keeps what it made of our TypeScript: the second start, and every process of the program, begins in a third of

@@ -126,7 +126,7 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
     fallback: '`30000`',
     meaning: 'For one GraphQL operation and for each of its database statements; `importCheckpoint` may take an hour.',
   },
-  PARAFFIN_INTROSPECTION: { fallback: '`true`', meaning: '`false`: the schema is not told.' },
+  PARAFFIN_INTROSPECTION: { fallback: '`true`', meaning: '`false`: introspection is refused.' },
   PARAFFIN_LANDING_PAGE: { fallback: '`true`', meaning: '`false`: nothing at `/`.' },
   PARAFFIN_WORKER: { fallback: '`true`', meaning: '`false`: serve without a worker of its own.' },
   PARAFFIN_WORKER_NAME: { fallback: 'host and process id', meaning: 'How the worker is named in run events.' },

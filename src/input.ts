@@ -7,7 +7,7 @@ import { z } from 'zod';
 import { DomainError } from './errors.ts';
 
 /**
- * Parses a mutation's input; the first fault becomes an error that names its field, the others stand in the hint.
+ * Parses a mutation's input; the first fault becomes an error that names its field, the others are listed in the hint.
  * @throws DomainError BAD_INPUT.
  */
 export function parseInput<Value>(schema: z.ZodType<Value>, input: unknown): Value {
@@ -28,7 +28,7 @@ export function parseInput<Value>(schema: z.ZodType<Value>, input: unknown): Val
 
 const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-/** An id that is no uuid belongs to nothing here; the database would throw at it. */
+/** An id that is not a uuid belongs to nothing here; the database would throw at it. */
 export function isId(text: string): boolean {
   return UUID_PATTERN.test(text);
 }

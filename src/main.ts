@@ -12,7 +12,7 @@ export async function serve(): Promise<void> {
   const logger = createLogger(env.logLevel, 'server');
   let stop: App['stop'] = async () => undefined;
   catchTheUncaught(logger, () => stop());
-  // Whoever reads what is printed below, and then no more, does not end the server.
+  // Anyone who reads what is printed below, and then no more, does not end the server.
   process.stdout.removeAllListeners('error').on('error', () => undefined);
   const app = await startApp(env, logger);
   ({ stop } = app);

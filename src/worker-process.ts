@@ -38,7 +38,7 @@ export function startWorkerProcess({ databaseUrl, dataDir, logLevel, logger }: W
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     gone = new Promise((resolve) => {
-      // One that can not be started at all gets no exit.
+      // One that cannot be started at all gets no exit.
       child.on('error', (error) => logger.error({ error }, 'the worker could not be started'));
       child.on('exit', (code, signal) => {
         resolve();

@@ -1,6 +1,6 @@
 /**
  * The agent: takes waiting runs, starts one child process for each, keeps its lease while the child is busy, and sees
- * to it that every run ends in a state that says what happened, whatever becomes of the child.
+ * to it that every run ends in a state that says what happened, whatever happens to the child.
  */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -67,7 +67,7 @@ interface Slot {
 
 export function createAgent(parts: AgentParts): Agent {
   const { ledger, logger } = parts;
-  const carrying = new Map<Slot, Promise<void>>();
+  const executing = new Map<Slot, Promise<void>>();
   const children = new Set<Child>();
   let draining = false;
   let slots: readonly Slot[] = [];
@@ -81,7 +81,7 @@ export function createAgent(parts: AgentParts): Agent {
   };
 
   const fill = async (slot: Slot): Promise<void> => {
-    if (draining || carrying.has(slot)) return;
+    if (draining || executing.has(slot)) return;
     if (!slot.kinds.includes('IMPORT') && !parts.engineReady()) return;
     // Taken before the first await, so that two looks at once do not both fill the slot.
     const turn = (async () => {
@@ -91,23 +91,23 @@ export function createAgent(parts: AgentParts): Agent {
       }
       const claimed = await ledger.claim(slot.kinds, parts.workerName, slot.device?.id);
       if (claimed === undefined) return false;
-      await carry(claimed, slot);
+      await execute(claimed, slot);
       return true;
     })();
     const done = turn.then(
       () => undefined,
-      (error: unknown) => logger.error({ error }, 'a run could not be carried'),
+      (error: unknown) => logger.error({ error }, 'a run could not be executed'),
     );
-    carrying.set(slot, done);
+    executing.set(slot, done);
     await done;
-    carrying.delete(slot);
+    executing.delete(slot);
     if (await turn.catch(() => false)) await fill(slot);
   };
 
-  const carry = async ({ run, lease }: ClaimedRun, slot: Slot): Promise<void> => {
+  const execute = async ({ run, lease }: ClaimedRun, slot: Slot): Promise<void> => {
     const runLogger = logger.child({ runId: run.id, kind: run.kind, attempt: run.attempt, device: slot.device?.id });
     runLogger.info('run started');
-    // What an earlier attempt left here: whoever holds the run now is the only one who may work on it.
+    // What an earlier attempt left here: the holder of the run is now the only one that may work on it.
     await removeOrphanedWork(parts.workDir, ledger);
     const workDir = path.join(parts.workDir, workFolderOf(lease));
     await mkdir(workDir, { recursive: true });
@@ -179,7 +179,7 @@ export function createAgent(parts: AgentParts): Agent {
     if (renewal === undefined) return;
     await removeAbandonedWrites(parts.child.artifactsDir);
     if (renewal.status === 'CANCELING') await ledger.cancelNow(lease);
-    else if (draining) await ledger.release(lease, 'The worker stopped; the run goes on at its next start.');
+    else if (draining) await ledger.release(lease, 'The worker stopped; the run continues at its next start.');
     else await ledger.fail(lease, failure);
   };
 
@@ -210,7 +210,7 @@ export function createAgent(parts: AgentParts): Agent {
       const killer = setTimeout(() => {
         for (const child of children) child.kill();
       }, DRAIN_GRACE_MS);
-      await Promise.all(carrying.values());
+      await Promise.all(executing.values());
       clearTimeout(killer);
     },
   };
@@ -246,7 +246,7 @@ function createStopwatch() {
   };
 }
 
-/** Tries again for a while where the database does not answer; what it does answer stands. */
+/** Tries again for a while where the database does not answer; an answer that it does give is final. */
 async function patiently(work: () => Promise<void>, logger: Logger): Promise<void> {
   const endMs = performance.now() + SETTLE_PATIENCE_MS;
   for (;;) {

@@ -34,8 +34,8 @@ process.on('message', (raw) => {
     case 'START':
       if (started) throw new Error('A child runs one run.');
       started = true;
-      carry(message).catch((error: unknown) => {
-        // Whoever waits for the database writes the outcome: the agent, which holds no tensors meanwhile.
+      execute(message).catch((error: unknown) => {
+        // Anyone who waits for the database writes the outcome: the agent, which holds no tensors meanwhile.
         console.error(isDatabaseFault(error) ? new Error(DATABASE_UNREACHABLE, { cause: error }) : error);
         process.exit(1);
       });
@@ -74,7 +74,7 @@ async function taskFor(kind: RunKind): Promise<Task> {
   }
 }
 
-async function carry(start: StartMessage): Promise<void> {
+async function execute(start: StartMessage): Promise<void> {
   const logger = createLogger(start.logLevel, 'run').child({ runId: start.run.id, attempt: start.run.attempt });
   const db = openDatabase(start.databaseUrl, { maxConnections: 3 });
   const ledger = createLedger(db, transactionsOf(db));
@@ -156,7 +156,7 @@ async function settleStop(ledger: RunLedger, start: StartMessage, reason: StopRe
     case 'CANCEL':
       return ledger.cancelNow(start.lease);
     case 'DRAIN':
-      return ledger.release(start.lease, 'The worker stopped; the run goes on at its next start.');
+      return ledger.release(start.lease, 'The worker stopped; the run continues at its next start.');
     case 'TIMEOUT':
       return ledger.fail(start.lease, RAN_TOO_LONG);
     default:

@@ -55,7 +55,7 @@ export function gpuDevices(nvidiaSmi = 'nvidia-smi'): Devices {
 export function cpuDevices(workerName: string, wanted: number, coreCount = availableParallelism()): Devices {
   const slotCount = Math.min(wanted, coreCount);
   const threads = String(Math.max(1, Math.floor(coreCount / slotCount)));
-  // With one slot TensorFlow's own choice stands: every core.
+  // With one slot TensorFlow's own choice is kept: every core.
   const env: Readonly<Record<string, string>> =
     slotCount === 1 ? {} : { TF_NUM_INTRAOP_THREADS: threads, TF_NUM_INTEROP_THREADS: '1', OMP_NUM_THREADS: threads };
   const devices = Array.from({ length: slotCount }, (_, index) => ({ id: `${workerName}/cpu-${index}`, env }));

@@ -1,4 +1,4 @@
-/** From what went wrong to what a person is told: whose matter it is, a code, a sentence, what to do. */
+/** From what went wrong to what a person reads: what caused it, a code, a sentence, what to do. */
 import { DomainError, UnreachableCaseError, type ErrorCode } from '../src/errors.ts';
 import type { RunFailureRecord } from '../src/modules/runs/index.ts';
 import { ImageDataError } from './engine/data/errors.ts';
@@ -57,7 +57,7 @@ export function failureOf(error: unknown): RunFailureRecord {
   };
 }
 
-/** A sealed version that can not be read back was damaged after it was sealed; options are the launch's. */
+/** A sealed version that cannot be read back was damaged after it was sealed; options are the launch's. */
 function failureOfImages(error: ImageDataError): RunFailureRecord {
   switch (error.code) {
     case 'TOO_FEW_IMAGES':
@@ -126,19 +126,20 @@ export interface SilentEnd {
   readonly signal: NodeJS.Signals | null;
   /** The end of what it wrote. */
   readonly lastWords: string;
-  /** Whether the kernel ended a process for want of memory meanwhile; undefined where it does not say. */
+  /** Whether the kernel ended a process because memory ran out meanwhile; undefined where it does not say. */
   readonly kernelWasOutOfMemory: boolean | undefined;
 }
 
 /** The class by a child's exit and its last words. */
 export function failureOfEnd(end: SilentEnd): RunFailureRecord {
   const inWords = end.signal ?? `exit code ${end.code ?? 'unknown'}`;
-  // Linux ends the largest process with SIGKILL when memory is gone. Somebody else's SIGKILL is not a matter of memory.
+  // Linux ends the largest process with SIGKILL when memory is gone. Somebody else's SIGKILL does not mean that memory
+  // ran out.
   if (NO_MEMORY.test(end.lastWords) || (end.signal === 'SIGKILL' && end.kernelWasOutOfMemory !== false)) {
     return {
       class: 'OUT_OF_MEMORY',
       code: 'OUT_OF_MEMORY',
-      message: `The process ended for want of memory (${inWords}).`,
+      message: `The process ended because memory ran out (${inWords}).`,
       hint: 'Take a smaller batchSize or imageSizePx.',
     };
   }

@@ -1,4 +1,4 @@
-/** How often the kernel has ended a process for want of memory. */
+/** How often the kernel has ended a process because memory ran out. */
 import { readFile } from 'node:fs/promises';
 
 /** Since the machine started; undefined where the kernel does not say. */

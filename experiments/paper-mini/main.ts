@@ -110,7 +110,7 @@ const stopped = onStopSignal(() => server.stop());
 try {
   await run(connectToRegistry(server.url, (await readFile(path.join(dataDir, 'admin-key'), 'utf8')).trim()));
 } catch (error) {
-  // Whatever was asked of a server that is on its way out.
+  // Requests to a server that is shutting down.
   if (!stopped.isStopping()) throw error;
   say('Stopped: nothing was written.');
   process.exitCode = 130;

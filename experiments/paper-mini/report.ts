@@ -75,7 +75,7 @@ export function reportOf(experiment: Experiment): Report {
     '![how many images](paper-mini/images.png)',
     '',
     'Dots are means over seeds, lines the 95 % bootstrap intervals over groups, averaged over seeds. "against random" is the paired difference to the random encoder',
-    'of the same seed over the same folds, by `compareEvaluations`; where its interval holds 0, the data does not tell the two apart.',
+    'of the same seed over the same folds, by `compareEvaluations`; where its interval holds 0, the data does not distinguish the two.',
     '',
     '## The arms',
     '',
@@ -192,7 +192,7 @@ function conclusionOf(experiment: Experiment): string {
   );
   return [
     `With ${plan.steps} steps and ${plan.seedCount} ${plan.seedCount === 1 ? 'seed' : 'seeds'} for each arm, ${better} of ${verdicts.length} comparisons of a pretrained encoder with the random one are better beyond their interval and ${worse} are worse;`,
-    `the other ${verdicts.length - better - worse} are not told apart.`,
+    `the other ${verdicts.length - better - worse} are not distinguished.`,
     `By the means alone, pretraining on all datasets scores above pretraining on one in ${higher('all', 'one')} of ${cases.length} cases and above several in ${higher('all', 'several')};`,
     `macro F1 rises with every step from 5 to 100 % of the images in ${rising} of ${cases.length}; other stains beside H&E score above H&E alone in ${higher('all', 'H&E only')} of ${cases.length}.`,
     `Of the ${trained.length} pretrained encoders, those that score above mere colour statistics of the same images are: ${aboveColour.join(', ')}.`,

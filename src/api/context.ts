@@ -45,7 +45,7 @@ export interface Services {
   readonly deletions: DeletionService;
 }
 
-/** Batching within one request; made anew for each. */
+/** Batching within one request; made again for each. */
 export interface Loaders {
   readonly datasets: DatasetLoaders;
   readonly models: ModelLoaders;
@@ -59,7 +59,7 @@ export interface ApiContext {
   readonly requestId: string;
   /** Of the client; null where it is not known. */
   readonly address: string | null;
-  /** Counts against whoever was refused. */
+  /** Counts a refusal against its sender. */
   readonly onRefusal: () => Promise<void>;
   readonly services: Services;
   readonly loaders: Loaders;

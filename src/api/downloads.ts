@@ -143,7 +143,7 @@ async function sendFile(
     throw new DomainError({
       code: 'PRECONDITION_FAILED',
       message: 'The file is not the one that If-Match names.',
-      hint: `Its ETag is ${etag}; begin the download anew.`,
+      hint: `Its ETag is ${etag}; begin the download again.`,
     });
   }
   // RFC 9110, 14.2: Range is defined for GET alone.
@@ -185,7 +185,7 @@ async function sendFile(
   response.setMaxListeners(LISTENERS_MAX);
   await pipeline(isWhole ? checked(bytes, file.sha256) : bytes, response).catch(async (error: unknown) => {
     if (error instanceof DomainError) await sources.reportDamage(file.sha256);
-    // A client that went away is no fault of ours.
+    // A client that went away is not an error of ours.
     if (!isPrematureClose(error)) throw error;
   });
 }

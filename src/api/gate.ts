@@ -1,4 +1,4 @@
-/** Who comes in, counted; and who was turned away, told to the audit log. */
+/** Counts who comes in; who was refused is, recorded in the audit log. */
 import { ServerResponse, type IncomingMessage } from 'node:http';
 import { DomainError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
@@ -10,7 +10,7 @@ import type { Sender } from './sender.ts';
 export interface Admitted {
   readonly viewer: Viewer;
   readonly address: string | null;
-  /** Whoever is counted: the key, or the address of those without one. */
+  /** Anyone who is counted: the key, or the address of those without one. */
   readonly countedAs: string;
 }
 

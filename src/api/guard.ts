@@ -1,6 +1,6 @@
 /**
  * Deny by default: no root field without a rule, no object type without a role; every call is checked before it begins,
- * and told to the audit log.
+ * and recorded in the audit log.
  */
 import {
   defaultFieldResolver,
@@ -24,7 +24,7 @@ export interface Rules {
   readonly types: Readonly<Partial<Record<NeededRole, readonly string[]>>>;
 }
 
-/** A schema whose rules do not fit it: a fault of the program, told before it serves anybody. */
+/** A schema whose rules do not fit it: a fault of the program, reported before it serves anybody. */
 export class PermissionError extends Error {
   constructor(faults: readonly string[]) {
     super(
@@ -79,8 +79,8 @@ function guardField(name: string, field: Field, rule: FieldRule): void {
     subject: subjectOf(args, rule),
   });
   const isMutation = name.startsWith('Mutation.');
-  /** A mutation is told of, whatever comes of it; anything else when it is refused. */
-  const told = async <Result>(args: Args, context: ApiContext, work: () => Promise<Result>): Promise<Result> => {
+  /** A mutation is recorded whatever its result; anything else when it is refused. */
+  const audited = async <Result>(args: Args, context: ApiContext, work: () => Promise<Result>): Promise<Result> => {
     const { audit } = context.services;
     const act = actOf(args, context);
     try {
@@ -96,14 +96,14 @@ function guardField(name: string, field: Field, rule: FieldRule): void {
   const { resolve = defaultFieldResolver, subscribe } = field;
   if (subscribe !== undefined) {
     field.subscribe = (source, args, context, info) =>
-      told(args, context, async () => {
+      audited(args, context, async () => {
         await enter(args, context);
         return subscribe(source, args, context, info);
       });
     return;
   }
   field.resolve = (source, args, context, info) =>
-    told(args, context, async () => {
+    audited(args, context, async () => {
       await enter(args, context);
       return resolve(source, args, context, info);
     });

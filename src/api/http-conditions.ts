@@ -41,7 +41,7 @@ export function selectRange(
   const { range } = headers;
   const ifRange = headers['if-range'];
   if (range === undefined) return 'WHOLE';
-  // Strong comparison; a date can not match what has none.
+  // Strong comparison; a date cannot match what has none.
   if (typeof ifRange === 'string' && ifRange.trim() !== etag) return 'WHOLE';
   const [, firstText, lastText] = /^bytes=[ \t]*(\d*)-(\d*)[ \t]*$/i.exec(range.trim()) ?? [];
   if (firstText === undefined || lastText === undefined || (firstText === '' && lastText === '')) return 'WHOLE';

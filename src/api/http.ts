@@ -39,7 +39,7 @@ import { welcomePage } from './welcome-page.ts';
 
 export interface HttpServerOptions {
   readonly schema: GraphQLSchema;
-  /** Made anew for each operation. */
+  /** Made again for each operation. */
   readonly contextFor: ContextMaker;
   readonly viewerOf: AccessService['viewerOf'];
   /** From where a request came. */
@@ -47,7 +47,7 @@ export interface HttpServerOptions {
   readonly services: Pick<Services, 'artifacts' | 'audit' | 'cards' | 'datasets' | 'embeddings' | 'exports'>;
   readonly openArtifact: DownloadSources['open'];
   readonly uploads: UploadStore;
-  /** False or a failure: the server answers, but can not do its work. */
+  /** False or a failure: the server answers, but cannot do its work. */
   readonly isReady: () => Promise<boolean>;
   /** Runs by status, for the metrics. */
   readonly runCounts: () => Promise<Readonly<Record<string, number>>>;
@@ -55,7 +55,7 @@ export interface HttpServerOptions {
   /** Folder of the built pages; where there are none, / says how to use the API. */
   readonly pagesDir?: string;
   readonly stallTimeoutMs?: number;
-  /** Whether the schema is told to whoever asks. Default true. */
+  /** Whether introspection is answered. Default true. */
   readonly introspection?: boolean;
   /** Whether there are pages at /. Default true. */
   readonly landingPage?: boolean;
@@ -78,7 +78,7 @@ export interface HttpServer {
   drain(deadlineMs: number): Promise<void>;
 }
 
-/** The id of the request being answered: Apollo tells it to nobody who words its earliest errors. */
+/** The id of the request being answered: Apollo does not pass it to the code that words its earliest errors. */
 const currentRequest = new AsyncLocalStorage<string>();
 
 const GRAPHQL_PATH = '/graphql';
@@ -211,7 +211,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
         server.once('error', reject);
         server.listen(port, host, () => {
           server.off('error', reject);
-          // Of a connection that could not be taken, for want of descriptors say; the next one may be.
+          // Of a connection that could not be taken, for example when file descriptors run out; the next one may be.
           server.on('error', (error) => logger.error({ err: error }, 'a connection could not be accepted'));
           const address = server.address();
           resolve({ port: typeof address === 'object' && address !== null ? address.port : port });
@@ -371,7 +371,7 @@ function failureOf(
     return failure;
   }
   const tooLarge = error.status === 413;
-  const message = tooLarge ? `The body is larger than ${MAX_BODY_BYTES} bytes.` : 'The request can not be read.';
+  const message = tooLarge ? `The body is larger than ${MAX_BODY_BYTES} bytes.` : 'The request cannot be read.';
   return {
     status: error.status,
     body: {

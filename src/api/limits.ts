@@ -54,7 +54,7 @@ const NOTHING: Cost = { depth: 0, fields: 0, items: 0, aliases: 0, cost: 0 };
 
 /**
  * Validates a document by GraphQL's rules and by the limits above. The document has been parsed with `maxTokens`.
- * @param introspection false: the schema is not told.
+ * @param introspection false: introspection is refused.
  * @returns the errors to answer with; none when the operation may run.
  */
 export function checkDocument(

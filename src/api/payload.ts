@@ -35,11 +35,11 @@ export function payloadType(name: string, field: string, type: NexusGenObjectNam
   });
 }
 
-/** These are answered as GraphQL errors: the request was not allowed, which is not a matter of its input. */
+/** These are answered as GraphQL errors: the request was not allowed, which does not depend on its input. */
 const NOT_ALLOWED = new Set(['UNAUTHENTICATED', 'FORBIDDEN']);
 
 /**
- * Runs the work of a mutation. A DomainError becomes a user error; anything else is a fault and goes on up.
+ * Runs the work of a mutation. A DomainError becomes a user error; anything else is a fault and continues up.
  * @param field the payload's object, e.g. `dataset`.
  */
 export async function settle<Field extends string, Value>(

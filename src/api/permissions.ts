@@ -19,7 +19,7 @@ export interface FieldRule {
   readonly role: NeededRole;
   /** A key may be limited to some kinds of action. */
   readonly action: AccessAction;
-  /** A key may be limited to some datasets and models. One that is can not call a mutation that names none here. */
+  /** A key may be limited to some datasets and models. One that is cannot call a mutation that names none here. */
   readonly touches?: Touches;
   /** Left out: the server's own (PARAFFIN_REQUEST_TIMEOUT_MS). */
   readonly timeoutMs?: number;
@@ -48,7 +48,7 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
   'Query.evaluations': READ,
   'Query.leaderboard': READ,
   'Query.compareEvaluations': READ,
-  // Paths of the server are no matter of readers.
+  // Paths of the server do not concern readers.
   'Query.importRoots': { role: 'CONTRIBUTOR', action: 'READ' },
   'Query.keys': { role: 'ADMIN', action: 'ADMINISTER' },
   'Query.auditLog': { role: 'ADMIN', action: 'ADMINISTER' },

@@ -73,7 +73,7 @@ function tooMany(message: string, seconds: number, response: ServerResponse | un
   });
 }
 
-/** Whom an address is counted as: whoever has an IPv6 address has the 2^64 beside it, too. */
+/** The sender that an address is counted as: the owner of an IPv6 address owns the 2^64 next to it, too. */
 export function addressKey(address: string | null): string {
   if (address === null || !isIPv6(address)) return `address ${address ?? 'unknown'}`;
   const [head = '', tail] = address.replace(/%.*$/, '').split('::');

@@ -1,4 +1,4 @@
-/** Scalars beyond GraphQL's own. Both are strict: what they can not carry whole is refused, in and out. */
+/** Scalars beyond GraphQL's own. Both are strict: what they cannot carry whole is refused, in and out. */
 import { GraphQLError, Kind, type ValueNode } from 'graphql';
 import { scalarType } from './nexus.ts';
 
@@ -6,7 +6,7 @@ import { scalarType } from './nexus.ts';
 const INSTANT = /^(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?(Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/;
 
 /**
- * @throws GraphQLError for what is no instant, a 31st of June included.
+ * @throws GraphQLError for anything that is not an instant, a 31st of June included.
  */
 export function parseInstant(value: unknown): Date {
   const match = typeof value === 'string' ? INSTANT.exec(value) : null;
@@ -39,12 +39,12 @@ export const DateTime = scalarType({
   },
 });
 
-/** Lists and objects within each other: whoever reads them afterwards goes down as far. */
+/** Lists and objects within each other: a reader has to recurse as deep. */
 export const MAX_JSON_DEPTH = 64;
 
 /**
  * The value, if JSON can carry it without loss.
- * @throws GraphQLError naming the place of what it can not: NaN, undefined, a Date, a function; or for more than
+ * @throws GraphQLError naming the place of what it cannot: NaN, undefined, a Date, a function; or for more than
  * MAX_JSON_DEPTH levels.
  */
 export function checkedJson(value: unknown, place = 'JSON', depth = 0): unknown {
@@ -56,7 +56,7 @@ export function checkedJson(value: unknown, place = 'JSON', depth = 0): unknown 
     return Object.fromEntries(
       Object.entries(value).map(([key, item]) => [key, checkedJson(item, `${place}.${key}`, depth + 1)]),
     );
-  throw new GraphQLError(`${place} holds what JSON can not carry (${Object.prototype.toString.call(value)}).`);
+  throw new GraphQLError(`${place} holds what JSON cannot carry (${Object.prototype.toString.call(value)}).`);
 }
 
 function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {

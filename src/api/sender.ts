@@ -22,7 +22,7 @@ const FORWARDING_HEADERS = ['forwarded', 'x-forwarded-for', 'x-real-ip', 'via'] 
  * @param trustedProxies addresses and subnets (`10.0.0.0/8`, `loopback`) whose X-Forwarded-For is believed. It is read
  * from its end, which the nearest proxy wrote, up to the first address that is not one of them: what a client makes up
  * stands before that and counts for nothing.
- * @throws TypeError for what is no address or subnet.
+ * @throws TypeError for anything that is not an address or subnet.
  */
 export function senderReader(trustedProxies: readonly string[]): (request: SenderRequest) => Sender {
   const isTrusted = proxyaddr.compile([...trustedProxies]);
@@ -37,13 +37,13 @@ export function senderReader(trustedProxies: readonly string[]): (request: Sende
   };
 }
 
-/** What whoever starts the server should know about the address that it listens on; undefined for nothing. */
+/** What the person who starts the server should know about the address that it listens on; undefined for nothing. */
 export function bindingWarning(host: string, trustedProxies: readonly string[]): string | undefined {
   if (LOOPBACK_HOST.test(host) || host === '::1' || trustedProxies.length > 0) return undefined;
   return `Listening on ${host} without TLS: keys cross the network in the clear. Put a proxy that speaks TLS in front, and name it in PARAFFIN_TRUST_PROXY.`;
 }
 
-/** Never what is no address: a broken proxy is taken for the client. */
+/** Never anything that is not an address: a broken proxy is taken for the client. */
 function forwardedFor(
   request: SenderRequest,
   direct: string,
@@ -70,7 +70,7 @@ function plain(address: string): string {
 
 /**
  * True only for a direct connection over loopback under a loopback name. Behind a proxy on this machine everybody in
- * the world would seem local; and a page in a browser can make its own name point here (DNS rebinding), but can not
+ * the world would seem local; and a page in a browser can make its own name point here (DNS rebinding), but cannot
  * change the Host that is sent.
  */
 function isLoopbackRequest({ headers, socket }: SenderRequest): boolean {

@@ -55,7 +55,7 @@ export function boundConnections(server: Server, perAddress = MAX_CONNECTIONS_PE
   });
 }
 
-/** Uploads are as long as their files; what bounds them is that they go on. */
+/** Uploads are as long as their files; what bounds them is that they continue. */
 const UPLOADS = /^\/uploads(\/|$)/;
 
 /** A body that does not come is waited for no longer: 408, and the connection is closed. */

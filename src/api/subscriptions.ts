@@ -82,7 +82,7 @@ export function serveSubscriptions({
         const forbid = async (error: unknown): Promise<false> => {
           const requestId = randomUUID();
           await gate.report(request, requestId, error);
-          // A refused key is told apart from a fault of ours by its text; the protocol has one code for both.
+          // A refused key is distinguished from a fault of ours by its text; the protocol has one code for both.
           socket.close(
             FORBIDDEN,
             closeReason(presentError({ message: 'Forbidden' }, error, { requestId, logger }).message),

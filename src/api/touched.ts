@@ -1,4 +1,4 @@
-/** Which datasets and models a mutation would change, as told by its arguments. */
+/** Which datasets and models a mutation would change, as given by its arguments. */
 import { isId } from '../input.ts';
 import type { ApiContext } from './context.ts';
 import type { Touches } from './permissions.ts';

@@ -1,6 +1,6 @@
 /**
  * Files into the server, by the tus protocol 1.0 (https://tus.io): `POST /uploads` begins one, `PATCH` sends bytes from
- * an offset, `HEAD` says where to go on after a break, `DELETE` gives it up. Only the key that began an upload may
+ * an offset, `HEAD` says where to continue after a break, `DELETE` gives it up. Only the key that began an upload may
  * touch it, and nobody reads it back.
  */
 import { ERRORS, Metadata, Server } from '@tus/server';
@@ -93,7 +93,7 @@ export function createUploads({ uploads, viewerOf, logger }: UploadOptions): Rou
   return router;
 }
 
-/** The id that a path names; the query is no part of it. */
+/** The id that a path names; the query is not part of it. */
 function idIn(pathname: string): string | undefined {
   return /^\/uploads\/([0-9a-f]{32})$/.exec(pathname)?.[1];
 }

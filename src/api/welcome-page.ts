@@ -27,7 +27,7 @@ pre { background: #f1e8f0; padding: 1rem; overflow-x: auto; border-radius: 4px }
 <p>GraphQL is at <code>/graphql</code>, over HTTP and WebSocket (graphql-transport-ws).</p>
 <pre>curl -s http://127.0.0.1:4000/graphql -H 'content-type: application/json' \\
   -d '{"query": "{ datasets(first: 5) { totalCount nodes { slug name organs { name } stains { name } } } }"}'</pre>
-<p>Reading from this machine is open. Whatever changes something needs a key, sent as <code>Authorization: Bearer &lt;key&gt;</code>;
+<p>Reading from this machine is open. Every change needs a key, sent as <code>Authorization: Bearer &lt;key&gt;</code>;
 the first one is in the file <code>admin-key</code> of the data directory.</p>
 <h2>Download</h2>
 <pre>curl -C - -o encoder.safetensors http://127.0.0.1:4000/checkpoints/&lt;id&gt;/download</pre>

@@ -1,4 +1,4 @@
-/** `paraffin audit verify`: every hash of the audit log is computed anew. */
+/** `paraffin audit verify`: every hash of the audit log is computed again. */
 import { verifyAuditLog } from '../modules/audit/index.ts';
 import { withRegistry } from './custody.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';

@@ -5,7 +5,7 @@ import { command, group, numberFrom, wholeNumberFrom } from './command.ts';
 export const fsckCommand = command('fsck', {
   summary: 'read every stored file again and put aside what has changed',
   details:
-    'Reads every stored file again and holds it against its sha256. What does not match is moved to artifacts/quarantine, and whatever cites it answers ARTIFACT_CORRUPT from then on. Reports what is missing, changed, or wanted by nobody. The server may run meanwhile. Exit code 3 when something is missing or changed.',
+    'Reads every stored file again and holds it against its sha256. What does not match is moved to artifacts/quarantine, and everything that cites it answers ARTIFACT_CORRUPT from then on. Reports what is missing, changed, or wanted by nobody. The server may run meanwhile. Exit code 3 when something is missing or changed.',
   examples: ['fsck', 'fsck --json > fsck.json'],
 })
   .option('--json', 'one JSON document')
@@ -16,7 +16,7 @@ export const fsckCommand = command('fsck', {
 export const gcCommand = command('gc', {
   summary: 'take away stored bytes that nothing cites',
   details:
-    'Takes away stored bytes that nothing cites: what failed or canceled runs left, what was deleted, and training states that no run will go on from. Nothing younger than --grace-hours is touched, and nothing that was stored since the oldest run now at work began. The server may run meanwhile.',
+    'Takes away stored bytes that nothing cites: what failed or canceled runs left, what was deleted, and training states that no run will continue from. Nothing younger than --grace-hours is touched, and nothing that was stored since the oldest run now at work began. The server may run meanwhile.',
   examples: ['gc --dry-run', 'gc --keep-states 1'],
 })
   .option('--dry-run', 'say what it would take away', false)
@@ -35,7 +35,7 @@ export const gcCommand = command('gc', {
 export const backupCommand = command('backup', {
   summary: 'database and stored bytes of one instant into one file',
   details:
-    'Writes database and stored bytes, as they are at one instant, into one tar file of mode 0600; into a folder under a name with the time. The server and its runs go on meanwhile. The key file of the data directory is not in it. Exit code 3 when some stored bytes were missing or changed already (run fsck).',
+    'Writes database and stored bytes, as they are at one instant, into one tar file of mode 0600; into a folder under a name with the time. The server and its runs continue meanwhile. The key file of the data directory is not in it. Exit code 3 when some stored bytes were missing or changed already (run fsck).',
   examples: ['backup /backups', 'backup /backups/before-the-move.tar'],
 })
   .argument('<target>', 'a file that is not there yet, or a folder')
@@ -47,7 +47,7 @@ export const backupCommand = command('backup', {
 export const restoreCommand = command('restore', {
   summary: 'a backup becomes a registry again, in an empty place',
   details:
-    'Makes a registry of a backup in an empty folder, checking every digest on the way. With PARAFFIN_DATABASE_URL the rows go into that database, which must have no tables. Runs that were under way wait in the queue and go on from what they last kept. A backup of an older Paraffin is brought up to date; one of a newer is refused. Exit code 3 when some stored bytes were damaged already in the backup.',
+    'Makes a registry of a backup in an empty folder, checking every digest on the way. With PARAFFIN_DATABASE_URL the rows go into that database, which must have no tables. Runs that were under way wait in the queue and continue from what they last kept. A backup of an older Paraffin is brought up to date; one of a newer is refused. Exit code 3 when some stored bytes were damaged already in the backup.',
   examples: ['restore /backups/paraffin.tar --data-dir /srv/paraffin'],
 })
   .argument('<file>', 'a backup')
@@ -70,9 +70,9 @@ function headOf(text: string): { readonly sequence: number; readonly hash: strin
 
 export const auditCommand = group('audit', 'hold the audit log against its own hashes').addCommand(
   command('verify', {
-    summary: 'compute the chain of the audit log anew',
+    summary: 'recompute the chain of the audit log',
     details:
-      'Computes the chain of the audit log anew. The log alone can not tell that its end was cut off or that all of it was written anew by whoever owns the database: keep the head that this command prints somewhere else, and give it as --head the next time. Exit code 3 when the log is not as it was written.',
+      'Recomputes the chain of the audit log. The log alone cannot show that its end was cut off or that all of it was rewritten by the owner of the database: keep the head that this command prints somewhere else, and give it as --head the next time. Exit code 3 when the log is not as it was written.',
     examples: [
       'audit verify',
       'audit verify --head 1841:9f86d081884c7d659a2feaa0c55ad015a3bf4f1b2b0b822cd15d6c15b0f00a08',

@@ -1,4 +1,4 @@
-/** `paraffin engine`: brings TensorFlow, with progress. */
+/** `paraffin engine`: downloads TensorFlow, with progress. */
 import { readEnvironment } from '../env.ts';
 import { chooseEngineBuild, type EngineBuildName } from '../platform/engine-builds.ts';
 import {
@@ -23,8 +23,8 @@ export async function engine(wanted?: EngineBuildName): Promise<void> {
 }
 
 /**
- * Brings an engine for whoever needs any, showing progress on one line; nothing when one is there. Where the CUDA build
- * does not come, the CPU's does.
+ * Installs the engine for a command that needs it, showing progress on one line; nothing when one is there. Where the
+ * CUDA build does not come, the CPU's does.
  */
 export async function installEngine(): Promise<void> {
   if (installedBuild() !== null) return;

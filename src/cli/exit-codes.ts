@@ -1,4 +1,4 @@
-/** What the command says by its exit code; docs/command-line.md tells people. */
+/** What the command says by its exit code; docs/command-line.md explains it. */
 export const EXIT = {
   DONE: 0,
   /** The server refused, could not be reached, or has no such thing; the message says what to do. */

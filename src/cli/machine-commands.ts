@@ -11,7 +11,7 @@ const WORKER_PROGRAM = path.resolve(import.meta.dirname, '../../workers/main.ts'
 export const serveCommand = command('serve', {
   summary: 'the registry with one worker, until stopped',
   details:
-    'Serves until stopped: pages at /, GraphQL over HTTP and WebSocket at /graphql, downloads, /healthz, /readyz, /metrics, and one worker. Everything is kept under PARAFFIN_DATA_DIR (default .paraffin). Ctrl-C stops in good order: a running training keeps its state and goes on at the next start.',
+    'Serves until stopped: pages at /, GraphQL over HTTP and WebSocket at /graphql, downloads, /healthz, /readyz, /metrics, and one worker. Everything is kept under PARAFFIN_DATA_DIR (default .paraffin). Ctrl-C stops in good order: a running training keeps its state and continues at the next start.',
   examples: ['serve', 'serve   # with PARAFFIN_PORT=8080 PARAFFIN_IMPORT_ROOTS=/data/slides in the environment'],
 }).action(async () => {
   await (await import('../main.ts')).serve();

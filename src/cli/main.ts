@@ -20,7 +20,7 @@ function explain(error: unknown): string {
   return isExpected ? error.message + hint : (error.stack ?? error.message);
 }
 
-// A reader such as `head` that has enough is no fault.
+// A reader such as `head` that has enough is not an error.
 process.stdout.on('error', (error) => {
   process.exit('code' in error && error.code === 'EPIPE' ? EXIT.DONE : EXIT.NOT_DONE);
 });

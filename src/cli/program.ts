@@ -24,7 +24,7 @@ Start with:
   $ paraffin serve                    then, in another terminal:
   $ paraffin datasets ls --organ breast --stain he
 
-"paraffin <command> --help" tells more, with examples. Commands that ask a server find it by --url, PARAFFIN_URL, or on this machine, and its
+"paraffin <command> --help" says more, with examples. Commands that ask a server find it by --url, PARAFFIN_URL, or on this machine, and its
 key in PARAFFIN_API_KEY or in this machine's data directory. Results go to standard output, all else to standard error.
 
 Exit codes: 0 done; 1 not done, the message says why; 2 the command was given wrongly; 3 bytes are not what their digest says;

@@ -96,7 +96,7 @@ async function restoreInto({
   try {
     await adoptArtifactStore({ db, artifactsDir });
     const requeuedRunCount = await createLedger(db, transactionsOf(db)).requeueAll(
-      'Restored from a backup; the run goes on from what it last kept.',
+      'Restored from a backup; the run continues from what it last kept.',
     );
     signal?.throwIfAborted();
     return { ...restored, requeuedRunCount };

@@ -34,7 +34,7 @@ export interface EncoderExport {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** Weights that can not be exported; every fault is listed. */
+/** Weights that cannot be exported; every fault is listed. */
 export class ExportError extends Error {
   readonly fault = 'WEIGHTS_MISMATCH';
   readonly missing: readonly string[];

@@ -11,7 +11,7 @@ export interface NpyArray {
   readonly data: Float32Array | Uint8Array;
 }
 
-/** Thrown for bytes that are no array of the kinds read here. */
+/** Thrown for bytes that are not an array of the kinds read here. */
 export class NpyError extends Error {
   constructor(message: string) {
     super(message);

@@ -10,7 +10,10 @@ export class ProtobufMessage {
   readonly #parts: Uint8Array[] = [];
   #byteLength = 0;
 
-  /** An int32, int64 or enum that is not negative. @throws RangeError for what is no natural number below 2^53. */
+  /**
+   * An int32, int64 or enum that is not negative. @throws RangeError for anything that is not a non-negative integer
+   * below 2^53.
+   */
   natural(field: number, value: number): this {
     return this.#push(varint(field * 8 + WIRE.varint), varint(value));
   }
@@ -71,7 +74,8 @@ export class ProtobufMessage {
 }
 
 function varint(value: number): Uint8Array {
-  if (!Number.isSafeInteger(value) || value < 0) throw new RangeError(`${value} is no natural number below 2^53.`);
+  if (!Number.isSafeInteger(value) || value < 0)
+    throw new RangeError(`${value} is not a non-negative integer below 2^53.`);
   const bytes: number[] = [];
   let rest = value;
   while (rest >= 0x80) {

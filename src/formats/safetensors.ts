@@ -72,7 +72,7 @@ export class SafetensorsError extends Error {
   }
 }
 
-/** The format's own cap, so that a forged length can not make us take memory. */
+/** The format's own cap, so that a forged length cannot make us take memory. */
 export const MAX_HEADER_BYTES = 100_000_000;
 
 const LENGTH_BYTES = 8;
@@ -125,7 +125,7 @@ export function layOutSafetensors(
   let end = 0;
   for (const { name, dtype, shape } of sorted) {
     if (name === METADATA_KEY || !name.isWellFormed())
-      throw new SafetensorsError('NAME_INVALID', `A tensor can not be named ${JSON.stringify(name)}.`);
+      throw new SafetensorsError('NAME_INVALID', `A tensor cannot be named ${JSON.stringify(name)}.`);
     if (ranges.has(name)) throw new SafetensorsError('DUPLICATE_KEY', `Two tensors are named ${JSON.stringify(name)}.`);
     const begin = end;
     end += byteSizeOf(name, dtype, checkedShape(name, shape));
@@ -269,7 +269,7 @@ function checkTokens(text: string): void {
       if (!/^\d+$/.test(token) || !Number.isSafeInteger(Number(token)))
         throw new SafetensorsError(
           'NUMBER_NOT_NATURAL',
-          `The header holds ${token.slice(0, 40)} where only natural numbers may stand.`,
+          `The header holds ${token.slice(0, 40)} where only non-negative integers are allowed.`,
         );
     } else if (colon !== undefined) {
       const key = String(JSON.parse(string));
@@ -309,7 +309,7 @@ function checkedShape(name: string, shape: readonly number[]): readonly number[]
   if (shape.every((size) => isNatural(size))) return shape;
   throw new SafetensorsError(
     'TENSOR_INFO_INVALID',
-    `"${name}" has a shape that is no list of natural numbers: [${shape.join(', ')}].`,
+    `"${name}" has a shape that is not a list of non-negative integers: [${shape.join(', ')}].`,
   );
 }
 

@@ -1,5 +1,5 @@
 /**
- * A zip archive without compression: weights do not compress, and stored bytes can be mapped into memory by whoever
+ * A zip archive without compression: weights do not compress, and stored bytes can be mapped into memory by anyone who
  * reads them. The same entries give the same bytes. See APPNOTE.TXT 6.3.10 of PKWARE.
  */
 import { crc32 } from 'node:zlib';
@@ -23,19 +23,19 @@ const MAX_ENTRIES = 0xffff;
 
 /**
  * @param alignment each entry's data begins at a multiple of this many bytes; 1 adds no padding.
- * @throws RangeError for a name that is doubled or no plain relative ASCII path, and where the archive would need zip64
- * (4 GiB, 65,535 entries).
+ * @throws RangeError for a name that is duplicated or no plain relative ASCII path, and where the archive would need
+ * zip64 (4 GiB, 65,535 entries).
  */
 export function writeStoredZip(entries: readonly StoredZipEntry[], alignment: number): Uint8Array<ArrayBuffer> {
   if (!Number.isInteger(alignment) || alignment < 1 || alignment > 4096)
-    throw new RangeError(`Data can not be aligned to ${alignment} bytes.`);
+    throw new RangeError(`Data cannot be aligned to ${alignment} bytes.`);
   if (entries.length > MAX_ENTRIES)
     throw new RangeError(`A zip without zip64 holds at most ${MAX_ENTRIES} entries, not ${entries.length}.`);
   const names = new Set<string>();
   let position = 0;
   const placed = entries.map(({ name, data }) => {
     if (!/^[\w.-]+(\/[\w.-]+)*$/.test(name) || name.split('/').includes('..'))
-      throw new RangeError(`${JSON.stringify(name.slice(0, 100))} is no plain relative path.`);
+      throw new RangeError(`${JSON.stringify(name.slice(0, 100))} is not a plain relative path.`);
     if (names.has(name)) throw new RangeError(`Two entries are named ${name}.`);
     names.add(name);
     const headerOffset = position;

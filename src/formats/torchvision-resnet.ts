@@ -91,7 +91,7 @@ function unitSpecs(
 }
 
 /**
- * The architecture by what tells the four apart: bottlenecks have a third convolution, and the third layer is the
+ * The architecture by what distinguisheseses the four: bottlenecks have a third convolution, and the third layer is the
  * deepest. Undefined when the names are not those of one of them. The shapes are not looked at: a tensor of a wrong one
  * is for `mapToEncoder` to list.
  */

@@ -60,9 +60,9 @@ export interface MappedEncoder<T> {
 }
 
 /**
- * NO_ENCODER: no name is one of a residual block. PREFIX_UNKNOWN: the names begin with words that are none of the known
- * ones; state the prefix if it is meant. PREFIX_AMBIGUOUS: several networks. ARCHITECTURE_DIFFERS: a whole encoder, but
- * not the stated one. MISMATCH: see the lists.
+ * NO_ENCODER: no name is one of a residual block. PREFIX_UNKNOWN: the names begin with words that are not among the
+ * known ones; state the prefix if it is meant. PREFIX_AMBIGUOUS: several networks. ARCHITECTURE_DIFFERS: a whole
+ * encoder, but not the stated one. MISMATCH: see the lists.
  */
 export type MappingRefusal = 'NO_ENCODER' | 'PREFIX_UNKNOWN' | 'PREFIX_AMBIGUOUS' | 'ARCHITECTURE_DIFFERS' | 'MISMATCH';
 

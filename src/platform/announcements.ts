@@ -39,7 +39,7 @@ export async function listenForAnnouncements(
   const reconnect = async (): Promise<void> => {
     try {
       await connect();
-      // Whatever was announced while we were away: everybody looks once.
+      // Notifications may have been missed while we were away: every listener looks once.
       for (const group of listeners.values()) for (const listener of group) listener();
     } catch (error) {
       onError(error instanceof Error ? error : new Error(String(error)));

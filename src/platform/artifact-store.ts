@@ -2,7 +2,7 @@
  * Immutable bytes named by their sha256, in a local directory.
  *
  * A write goes to a temporary file, is synced, then renamed into place, and the folder is synced: after a power cut
- * an artifact is either whole or absent. An S3-compatible store can stand behind the same functions.
+ * an artifact is either whole or absent. An S3-compatible store can implement the same functions.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { createReadStream } from 'node:fs';
@@ -25,7 +25,9 @@ export interface ArtifactStore {
   put(source: Uint8Array | NodeJS.ReadableStream | AsyncIterable<Uint8Array>): Promise<StoredBytes>;
   /** The whole content, checked against its name. Throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
   read(sha256: string): Promise<Buffer>;
-  /** Size in bytes, or undefined when absent. Throws DomainError ARTIFACT_NOT_FOUND for what is no sha256. */
+  /**
+   * Size in bytes, or undefined when absent. Throws DomainError ARTIFACT_NOT_FOUND for anything that is not a sha256.
+   */
   byteSizeOf(sha256: string): Promise<number | undefined>;
   /** Reads the whole content without keeping it. Throws as `read` does. */
   verify(sha256: string): Promise<void>;
@@ -44,12 +46,12 @@ export interface ArtifactStore {
    */
   quarantine(sha256: string): Promise<boolean>;
   /**
-   * Every stored file, in no order, artifacts that arrive meanwhile perhaps among them. What is no artifact comes with
-   * `sha256` undefined.
+   * Every stored file, in no order, artifacts that arrive meanwhile perhaps among them. What is not an artifact comes
+   * with `sha256` undefined.
    */
   files(): AsyncGenerator<StoredFile>;
   /**
-   * Removes the file unless it was written at or after `unlessSince`, as a file is by whoever puts the same bytes
+   * Removes the file unless it was written at or after `unlessSince`, as a file is by anyone who puts the same bytes
    * again. Gives whether it did.
    */
   remove(sha256: string, unlessSince: Date): Promise<boolean>;
@@ -263,7 +265,7 @@ async function writeSynced(
       source instanceof Uint8Array ? Readable.from([source]) : source,
       measure,
       async (chunks: AsyncIterable<Buffer>) => {
-        // appendFile goes on after a short write (a disk that is nearly full); write does not.
+        // appendFile continues after a short write (a disk that is nearly full); write does not.
         for await (const chunk of chunks) await handle.appendFile(chunk);
       },
     );

@@ -265,7 +265,7 @@ export interface RestoreReport {
 
 /**
  * Reads what a backup is, without changing anything.
- * @throws DomainError FORMAT_INVALID for what is no backup; MigrationError for one of a newer program.
+ * @throws DomainError FORMAT_INVALID for anything that is not a backup; MigrationError for one of a newer program.
  */
 export async function readBackupHead(file: string, migrations: readonly Migration[]): Promise<BackupHead> {
   const head = await firstEntryOf(file);
@@ -391,7 +391,7 @@ async function firstEntryOf(file: string): Promise<BackupHead> {
     if (parsed.success && parsed.data.format === FORMAT) return parsed.data;
     break;
   }
-  throw invalid(file, 'It is no backup of Paraffin, or of a format that this version does not read.');
+  throw invalid(file, 'It is not a backup of Paraffin, or of a format that this version does not read.');
 }
 
 interface TarEntry {
@@ -404,7 +404,7 @@ async function* entriesOf(file: string): AsyncGenerator<TarEntry> {
   const reading = pipeline(createReadStream(file, { highWaterMark: CHUNK_BYTES }), archive).catch(
     (error: unknown) => error,
   );
-  const unreadable = (cause: unknown): DomainError => invalid(file, 'It is no tar file, or not a whole one.', cause);
+  const unreadable = (cause: unknown): DomainError => invalid(file, 'It is not a tar file, or not a whole one.', cause);
   const iterator = archive[Symbol.asyncIterator]();
   try {
     for (;;) {
@@ -444,7 +444,7 @@ async function bytesOf(entry: AsyncIterable<Buffer>): Promise<Buffer> {
 function invalid(file: string, why: string, cause?: unknown): DomainError {
   return new DomainError({
     code: 'FORMAT_INVALID',
-    message: `${file} can not be restored. ${why}`,
+    message: `${file} cannot be restored. ${why}`,
     hint: 'Take another backup.',
     cause,
   });

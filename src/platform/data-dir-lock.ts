@@ -4,7 +4,7 @@ import path from 'node:path';
 import { DomainError } from '../errors.ts';
 import { tryLockFile } from './file-lock.ts';
 
-/** Held open and locked by whoever works on the directory. */
+/** Held open and locked by anyone who works on the directory. */
 const LOCK_NAME = '.lock';
 /** There while a restore is under way, and after one that was killed. */
 const RESTORE_MARKER = '.restoring';

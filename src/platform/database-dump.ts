@@ -8,7 +8,7 @@ import type { Client } from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
 import { z } from 'zod';
 
-/** The table in which migrations are remembered is written by whoever applies them. */
+/** The table in which migrations are remembered is written by the program that applies them. */
 const MIGRATIONS_TABLE = '_prisma_migrations';
 
 /** Names as SQL writes them, quoted where they must be. */
@@ -111,7 +111,7 @@ export async function beginLoad(
   const columnsOf = new Map(tables.map(({ table, columns }) => [table, columns]));
   const startCopy = (table: string, columns: readonly string[]) => {
     const stream = client.query(copyFrom(`COPY ${table} (${columns.join(', ')}) FROM STDIN`));
-    // Whoever writes or waits is told; a load that is given up has nobody left to tell.
+    // Anyone who writes or waits is told; a load that is given up has nobody left to tell.
     stream.on('error', () => undefined);
     return stream;
   };

@@ -23,7 +23,7 @@ export async function tryLockFile(file: string): Promise<FileHandle | undefined>
         return undefined;
       }
       if (await isStillAt(handle, file)) return handle;
-      // Removed between the open and the lock: whoever comes next would lock another file of that name.
+      // Removed between the open and the lock: anyone who comes next would lock another file of that name.
       await handle.close();
     } catch (error) {
       await handle.close();

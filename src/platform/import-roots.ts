@@ -5,7 +5,8 @@ import { DomainError, UnreachableCaseError } from '../errors.ts';
 import { openFolder, OpenError, type OpenFault, type OpenFolder } from './open-folder.ts';
 
 /**
- * Opens a folder of images inside one of the roots. What is opened is what was judged, whatever stands there later.
+ * Opens a folder of images inside one of the roots. What is opened is what was checked, even if the path is replaced
+ * later.
  * @param inputPath as the client gave it; must be absolute. Links in it are followed as long as they stay in the roots.
  * @param roots absolute folders; one that does not exist allows nothing.
  * @param field the input field that errors name, e.g. `input.path`.

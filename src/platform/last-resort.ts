@@ -1,7 +1,7 @@
-/** What no part of the program has caught: it is logged, and the process goes on serving, or ends in good order. */
+/** What no part of the program has caught: it is logged, and the process continues serving, or ends in good order. */
 import type { Logger } from '../logger.ts';
 
-/** EX_SOFTWARE of sysexits.h: a fault of the program, and no matter of how it was started. */
+/** EX_SOFTWARE of sysexits.h: a fault of the program, not of how it was started. */
 const EXIT_CRASHED = 70;
 /** What a peer does to a connection; nothing of ours is in doubt after it. */
 const PEER_FAULTS: ReadonlySet<unknown> = new Set(['ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT']);

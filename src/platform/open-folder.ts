@@ -1,14 +1,15 @@
 /**
  * A folder that is held open, and what lies below it. Each part of a path is opened below the one before, as openat(2)
- * does (here by /proc/self/fd), and no link is followed: whoever exchanges a folder for a link meanwhile leads nowhere.
+ * does (here by /proc/self/fd), and no link is followed: someone who exchanges a folder for a link meanwhile leads
+ * nowhere.
  */
 import { constants, open, readdir, type FileHandle } from 'node:fs/promises';
 import type { Dirent } from 'node:fs';
 
 export type OpenFault =
-  /** Nothing stands there. */
+  /** Nothing is there. */
   | 'NOT_FOUND'
-  /** A link, a pipe, a device or a folder stands there, or on the way. */
+  /** A link, a pipe, a device or a folder is there, or on the way. */
   | 'NOT_A_REGULAR_FILE'
   /** It is there and cannot be opened. */
   | 'UNREADABLE';

@@ -52,7 +52,7 @@ const READY_EVERY_MS = 20;
  * A server that an earlier, killed Paraffin left running on the same folder is stopped first.
  * @param dataDir the folder of the cluster; made if missing.
  * @param watch given: a server that dies is started again, on the same port; it recovers what was committed.
- * @throws Error when the port can not be had or the server does not come up; the message holds the end of its log.
+ * @throws Error when the port cannot be had or the server does not come up; the message holds the end of its log.
  * DomainError CONFLICT when a server runs on this folder that cannot be reached from here, as in another container.
  */
 export async function startPostgres(
@@ -99,7 +99,7 @@ async function lockCluster({ clusterDir, lockFile, owner, leftoverGoneMs }: Clus
     if (await isServerOf(clusterDir, await postmasterPid(clusterDir))) await stopCluster(clusterDir, owner);
     const lock = await tryLockFile(lockFile);
     if (lock !== undefined) {
-      // Whoever wrote it is gone; a number that another program has by now would keep PostgreSQL from starting.
+      // Anyone who wrote it is gone; a number that another program has by now would keep PostgreSQL from starting.
       await rm(path.join(clusterDir, 'postmaster.pid'), { force: true });
       return lock;
     }
@@ -148,7 +148,7 @@ function watchOver(
 async function isServing(clusterDir: string): Promise<boolean> {
   const pid = await postmasterPid(clusterDir);
   if (pid === undefined) return false;
-  // A zombie is dead: it waits for whoever started it to ask how it ended, which in a container may be nobody.
+  // A zombie is dead: it waits for its parent to ask how it ended, which in a container may be nobody.
   const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
   return /\) [^ZX]/.test(line);
 }
@@ -195,7 +195,7 @@ async function serverOwner(dataDir: string): Promise<ProcessOwner | undefined> {
       continue;
     }
   }
-  throw new Error('PostgreSQL can not run as root, and there is no user "postgres" or "nobody" to run it as.');
+  throw new Error('PostgreSQL cannot run as root, and there is no user "postgres" or "nobody" to run it as.');
 }
 
 async function isClosedToOthers(folder: string): Promise<boolean> {

@@ -22,8 +22,8 @@ export interface RegistryPlace {
 
 /**
  * Commands work on database and files directly, not through the server: they are needed most when it does not start,
- * and whoever may read its data directory needs no key. A server that runs is not disturbed: its database is used as it
- * is.
+ * and anyone who may read its data directory needs no key. A server that runs is not disturbed: its database is used as
+ * it is.
  * @throws DomainError NOT_FOUND where there is no registry, CONFLICT while a server is starting there.
  */
 export async function reachRegistryDatabase({ dataDir, databaseUrl }: RegistryPlace): Promise<ReachedDatabase> {

@@ -1,7 +1,7 @@
 /**
  * Fetches a file that somebody else named. The server may be led nowhere that it should not go: each hop's name is
  * resolved once, every address of it is checked, and the connection is made to one of those very addresses, so that a
- * second answer of the DNS can not change it.
+ * second answer of the DNS cannot change it.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { lookup as resolveName, type LookupAddress, type LookupOptions } from 'node:dns';
@@ -70,8 +70,8 @@ interface Fetching extends RemoteFileOptions {
 }
 
 /**
- * Writes the file's bytes to `destination`. After a break it goes on where it stopped (Range with If-Range) when the
- * server can do so for the same bytes, else it begins anew.
+ * Writes the file's bytes to `destination`. After a break it continues where it stopped (Range with If-Range) when the
+ * server can do so for the same bytes, else it begins again.
  *
  * @throws DomainError REMOTE_URL_NOT_ALLOWED (scheme, credentials, an address that is not public, too many redirects),
  * REMOTE_UNREACHABLE (no network, no such host), REMOTE_REFUSED (an HTTP error), REMOTE_BROKEN_OFF (also too late),
@@ -119,7 +119,7 @@ async function fetchWhole(url: URL, state: Fetching): Promise<void> {
       if (state.deadline.aborted)
         throw brokenOff(`The fetch was not done in time; ${state.receivedBytes} bytes had come.`, state, error);
       if (!(error instanceof Break)) throw error;
-      // What goes forward may go on: only attempts that bring nothing are counted.
+      // What goes forward may continue: only attempts that bring nothing are counted.
       fruitless = state.receivedBytes > before ? 1 : fruitless + 1;
       if (fruitless >= MAX_ATTEMPTS)
         throw brokenOff(
@@ -155,7 +155,7 @@ async function follow(first: URL, state: Fetching): Promise<IncomingMessage> {
 
 function checkedUrl(text: string, options: RemoteFileOptions, base?: URL): URL {
   const url = URL.parse(text, base?.href);
-  if (url === null) throw notAllowed('That is no address of a file.', options);
+  if (url === null) throw notAllowed('That is not an address of a file.', options);
   if (url.protocol !== 'http:' && url.protocol !== 'https:')
     throw notAllowed(`Only http and https are fetched, not ${url.protocol.slice(0, 20)}`, options);
   if (url.username !== '' || url.password !== '')
@@ -214,13 +214,13 @@ function send(url: URL, state: Fetching): Promise<IncomingMessage> {
   return promise;
 }
 
-/** Before the first byte, a host that can not be reached is told at once; later it is a break like any other. */
+/** Before the first byte, a host that cannot be reached is told at once; later it is a break like any other. */
 function connectionFailure(error: Error, url: URL, state: Fetching): Error {
   const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
   if (state.receivedBytes > 0 || code === 'ECONNRESET' || code === 'EPIPE') return new Break(code, { cause: error });
   return new DomainError({
     code: 'REMOTE_UNREACHABLE',
-    message: `${url.host} can not be reached from the server: ${UNREACHABLE.get(code) ?? 'the connection failed'} (${code}).`,
+    message: `${url.host} cannot be reached from the server: ${UNREACHABLE.get(code) ?? 'the connection failed'} (${code}).`,
     hint: 'Is the server online, and is the host spelled right? Or fetch the file elsewhere, put it below an import root, and import it by path.',
     retryable: true,
     cause: error,

@@ -6,7 +6,7 @@ import type { Transaction } from './db.ts';
  * Rows of a SELECT by way of one JSON value, in its order: what driver and Prisma do for each value of a page costs
  * more than PostgreSQL's making JSON of it. Instants come as text, which `new Date` reads; bigints as numbers; floats
  * exactly.
- * @param Row as it stands in JSON.
+ * @param Row as in JSON.
  */
 export async function jsonRows<Row>(tx: Transaction, select: Prisma.Sql): Promise<Row[]> {
   const [answer] = await tx.$queryRaw<

@@ -10,7 +10,7 @@ export interface ConfidenceInterval {
 
 /**
  * Draws as many groups as there are, with replacement, `resampleCount` times, and answers how often each image then
- * stands in the sample: `[N]`, the same array every time.
+ * occurs in the sample: `[N]`, the same array every time.
  */
 export function* groupResamples(
   groups: readonly string[],

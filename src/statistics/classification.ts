@@ -1,7 +1,7 @@
 /**
  * Metrics of a classification, by the formulas that scikit-learn uses. Every function takes `imageCounts`: how often
- * each image stands in the sample, so that a bootstrap resample is the same predictions under other counts. Absent,
- * every image stands once.
+ * each image occurs in the sample, so that a bootstrap resample is the same predictions under other counts. Absent,
+ * every image occurs once.
  */
 
 /** What a classifier said about N images of K labels. */

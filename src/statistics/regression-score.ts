@@ -43,7 +43,7 @@ export function scoreNumbers(pooled: PooledNumbers, bootstrapResamples: number, 
 
 type Numbers = Pick<PooledNumbers, 'truth' | 'predicted'>;
 
-/** Mean of |predicted - true|. `imageCounts` as everywhere: how often each image stands in the sample; absent, once. */
+/** Mean of |predicted - true|. `imageCounts` as everywhere: how often each image occurs in the sample; absent, once. */
 export function meanAbsoluteError({ truth, predicted }: Numbers, imageCounts?: Int32Array): number {
   return weightedMean(
     truth.map((value, image) => Math.abs((predicted[image] ?? 0) - value)),
@@ -56,7 +56,7 @@ export function meanAbsoluteError({ truth, predicted }: Numbers, imageCounts?: I
  */
 export function rSquared({ truth, predicted }: Numbers, imageCounts?: Int32Array): number {
   const mean = weightedMean(truth, imageCounts);
-  const spread = weightedMean(
+  const totalVariance = weightedMean(
     truth.map((value) => (value - mean) ** 2),
     imageCounts,
   );
@@ -64,7 +64,7 @@ export function rSquared({ truth, predicted }: Numbers, imageCounts?: Int32Array
     truth.map((value, image) => ((predicted[image] ?? 0) - value) ** 2),
     imageCounts,
   );
-  return spread === 0 ? Number.NaN : 1 - error / spread;
+  return totalVariance === 0 ? Number.NaN : 1 - error / totalVariance;
 }
 
 /** Pearson's correlation of ranks, ties at their mean rank; NaN where either side is constant. */

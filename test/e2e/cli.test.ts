@@ -130,7 +130,7 @@ async function done(...args: readonly string[]): Promise<string> {
 
 interface SlowDoor {
   readonly url: string;
-  /** From where each part of an upload was to go on. */
+  /** From where each part of an upload was to continue. */
   readonly offsets: readonly number[];
   /** From now on everything goes through. */
   open(): void;
@@ -441,7 +441,7 @@ describe('the way of the data', () => {
       watching.interrupt();
       const { code, stderr } = await watching.outcome;
       assert.equal(code, 130, stderr);
-      assert.match(stderr, new RegExp(`The run goes on\\. See it again: paraffin runs logs -f ${id}\n`));
+      assert.match(stderr, new RegExp(`The run continues\\. See it again: paraffin runs logs -f ${id}\n`));
     }
     assert.equal((await answer(runSchema, 'runs', 'show', id)).status, 'RUNNING');
     await done('runs', 'cancel', id);
@@ -488,7 +488,7 @@ describe('the way of the data', () => {
     await done('download', checkpoint, '--out', 'again.safetensors', '--force');
   });
 
-  test('Ctrl-C in a download leaves no file under the name, and the same command goes on', async () => {
+  test('Ctrl-C in a download leaves no file under the name, and the same command continues', async () => {
     const slow = await startSlowDoor();
     try {
       const download = start(['download', 'desk@1', '--out', 'slow.safetensors', '--url', slow.url]);
@@ -503,7 +503,7 @@ describe('the way of the data', () => {
       download.interrupt();
       const { code, stderr } = await download.outcome;
       assert.equal(code, 130);
-      assert.match(stderr, /The download stopped at .* The same command goes on from there\./);
+      assert.match(stderr, /The download stopped at .* The same command continues from there\./);
       assert.match(part, /^slow\.safetensors\.[0-9a-f]{16}\.part$/);
       assert.deepEqual(
         (await readdir(folder)).filter((each) => each.startsWith('slow.')),
@@ -565,7 +565,7 @@ describe('the way of the data', () => {
     assert.deepEqual(await uploads(), uploadsBefore, 'it is refused before any bytes are sent');
   });
 
-  test('Ctrl-C in an upload leaves nothing half, and the same command goes on', async () => {
+  test('Ctrl-C in an upload leaves nothing half, and the same command continues', async () => {
     const [file = ''] = (await readdir(folder)).filter((name) => /^desk-v1.*safetensors$/.test(name));
     const [uploads, cache] = [path.join(server.folder, 'uploads'), path.join(folder, 'cache')];
     const begun = async (): Promise<string[]> => (await readdir(uploads)).filter((name) => /^[0-9a-f]{32}$/.test(name));
@@ -599,13 +599,13 @@ describe('the way of the data', () => {
       stopped.interrupt();
       const { code, stdout, stderr } = await stopped.outcome;
       assert.deepEqual([code, stdout], [130, '']);
-      assert.match(stderr, /The upload stopped, and nothing came of it yet\. The same command goes on from there\./);
+      assert.match(stderr, /The upload stopped, and nothing came of it yet\. The same command continues from there\./);
       assert.equal((await paraffin(['models', 'show', 'sent-slowly'])).code, 1);
 
       slow.open();
       const again = await paraffin(words, { XDG_CACHE_HOME: cache });
       assert.equal(again.code, 0, again.stderr);
-      assert.match(again.stderr, /The upload goes on at \d.* of 44\.\d MB/);
+      assert.match(again.stderr, /The upload continues at \d.* of 44\.\d MB/);
       assert.deepEqual([slow.offsets[0], (slow.offsets[1] ?? 0) >= size], [0, true], slow.offsets.join(' '));
       // That it was imported says that all bytes are right: the command states their sha256 when it begins.
       assert.match(await done('models', 'show', 'sent-slowly'), /version 1 .*\n.*\n {2}imported from /);
@@ -689,7 +689,7 @@ describe('doctor', () => {
         problems: z.array(z.string()),
       })
       .parse(JSON.parse(stdout));
-    // Whether the pages are built, or the disk is full, is this machine's matter; that the code tells of it is the
+    // Whether the pages are built, or the disk is full, depends on this machine; that the exit code reports it is the
     // command's.
     assert.equal(code, report.problems.length === 0 ? 0 : 1, report.problems.join('\n'));
   });

@@ -18,7 +18,7 @@ const NOT_RUN_MAX = 1;
 interface Block {
   readonly script: string;
   readonly exitCode: number;
-  /** Why it can not be run, where that is so. */
+  /** Why it cannot be run, where that is so. */
   readonly notRun: string | undefined;
 }
 
@@ -68,7 +68,7 @@ describe('docs/command-line.md', () => {
   for (const { script, exitCode } of runnable) {
     const [title = ''] = script.split('\n');
     test(title, { timeout: 200_000 }, async () => {
-      assert.equal(broken, undefined, `Not tried, as it goes on from "${broken}", which failed.`);
+      assert.equal(broken, undefined, `Not run, because it follows "${broken}", which failed.`);
       broken = title;
       const bash = spawn('bash', ['-euo', 'pipefail', '-c', script], {
         cwd: desk,

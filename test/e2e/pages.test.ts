@@ -34,8 +34,8 @@ let page: Page;
 /** Addresses of what the story made. */
 const made = { run: '', canceled: '', failed: '', evaluation: '' };
 /** What the browser complained of: scripts that broke, and what the content policy stopped. */
-const complaints: string[] = [];
-const strangers: string[] = [];
+const browserErrors: string[] = [];
+const foreignRequests: string[] = [];
 /** The first step of the story that failed. */
 let broken: string | undefined;
 
@@ -62,18 +62,18 @@ after(async () => {
   await database.close();
 });
 
-/** @param key whoever sits there has signed in with it. */
+/** @param key signed in with this key. */
 async function openTab(key?: string): Promise<Page> {
   const tab = await browser.context.newPage();
   tab.setDefaultTimeout(DEADLINE_MS);
-  tab.on('pageerror', (error) => complaints.push(error.message));
+  tab.on('pageerror', (error) => browserErrors.push(error.message));
   tab.on(
     'console',
     (message) =>
       void (
         message.type() === 'error' &&
         /Content Security Policy|Uncaught/.test(message.text()) &&
-        complaints.push(message.text())
+        browserErrors.push(message.text())
       ),
   );
   tab.on(
@@ -82,7 +82,7 @@ async function openTab(key?: string): Promise<Page> {
       void (
         /^https?:/.test(request.url()) &&
         !request.url().startsWith('http://127.0.0.1:') &&
-        strangers.push(request.url())
+        foreignRequests.push(request.url())
       ),
   );
   if (key !== undefined) await tab.addInitScript(`sessionStorage.setItem('paraffin-key', ${JSON.stringify(key)})`);
@@ -90,12 +90,12 @@ async function openTab(key?: string): Promise<Page> {
 }
 
 /**
- * One step of a story: each goes on from the one before, so that after a failure the others fail at once instead of
- * waiting for what can not come.
+ * One step of a story: each builds on the one before, so that after a failure the others fail at once instead of
+ * waiting for what cannot come.
  */
 function step(name: string, work: () => Promise<void>): void {
   test(name, async () => {
-    assert.equal(broken, undefined, `Not tried, as it goes on from "${broken}", which failed.`);
+    assert.equal(broken, undefined, `Not run, because it follows "${broken}", which failed.`);
     try {
       await work();
     } catch (error) {
@@ -159,7 +159,7 @@ describe('a person at the browser', () => {
     assert.equal(await page.evaluate('JSON.stringify(localStorage).includes("pfn_")'), false);
   });
 
-  step('makes a dataset by the form, which shows what it sends; a refusal stands at its field', async () => {
+  step('makes a dataset by the form, which shows what it sends; a refusal is shown at its field', async () => {
     await page.goto(`${server.url}/new?what=createDataset`);
     await page.getByLabel('Name *').fill('Page tissue');
     await page.getByLabel('Synthetic').selectOption('true');
@@ -271,7 +271,7 @@ describe('a person at the browser', () => {
   );
 
   step(
-    'sees a cancel from elsewhere without a reload, resumes the run from its page, and watches it go on',
+    'sees a cancel from elsewhere without a reload, resumes the run from its page, and watches it continue',
     async () => {
       const asked = await server.ask('{ dataset(slug: "page-tissue") { latestVersion { id } } }');
       const launched = await server.ask(
@@ -309,7 +309,7 @@ describe('a person at the browser', () => {
     assert.equal(here(), `${made.canceled}?beside=${other}`);
   });
 
-  step('reads why a run failed, whose matter that is, and what to do', async () => {
+  step('reads why a run failed, what caused it, and what to do', async () => {
     await mkdir(path.join(server.folder, 'letters'));
     await writeFile(path.join(server.folder, 'letters', 'letter.png'), 'no picture');
     const asked = await server.ask('{ dataset(slug: "page-tissue") { id } }');
@@ -319,16 +319,16 @@ describe('a person at the browser', () => {
     );
     made.failed = `/runs/${String(at(launched, 'data.importDatasetVersion.run.id'))}`;
     await page.goto(server.url + made.failed);
-    const told = page.getByRole('alert');
-    await told.getByText('Failed: No image in the folder can be used.').waitFor();
-    await told.getByText(/^What to do: .*letter\.png/).waitFor();
-    await told.getByText('A matter of the data').waitFor();
+    const alert = page.getByRole('alert');
+    await alert.getByText('Failed: No image in the folder can be used.').waitFor();
+    await alert.getByText(/^What to do: .*letter\.png/).waitFor();
+    await alert.getByText('Cause: the data').waitFor();
   });
 
-  step('as ADMIN reads the audit log, and has its hashes computed anew', async () => {
+  step('as ADMIN reads the audit log, and has its hashes recomputed', async () => {
     await page.getByRole('navigation', { name: 'Pages' }).getByRole('link', { name: 'Audit' }).click();
     await page.getByText('Mutation.launchPretraining').first().waitFor();
-    await page.getByRole('button', { name: 'Compute every hash anew' }).click();
+    await page.getByRole('button', { name: 'Compute every hash again' }).click();
     await page.getByText('whole', { exact: true }).waitFor();
     await page.getByLabel('Outcome').selectOption('REJECTED');
     await page.getByText('BAD_INPUT').first().waitFor();
@@ -351,7 +351,7 @@ describe('without a mouse', () => {
     await tabTo(page.getByRole('link', { name: /^BACH/ }));
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { level: 1, name: /BACH/ }).waitFor();
-    // The next Tab goes on from the page that came, not from the head of the document.
+    // The next Tab continues from the page that came, not from the head of the document.
     assert.equal(await page.locator(':focus').getAttribute('id'), 'main');
 
     await page.goto(`${server.url}/new?what=createDataset`);
@@ -465,8 +465,8 @@ describe('each page', () => {
   );
 
   step('loads nothing from elsewhere, and breaks no rule of its policy', () => {
-    assert.deepEqual(strangers, []);
-    assert.deepEqual(complaints, []);
+    assert.deepEqual(foreignRequests, []);
+    assert.deepEqual(browserErrors, []);
     return Promise.resolve();
   });
 });
@@ -487,7 +487,7 @@ async function faultsOf(tab: Page): Promise<readonly string[]> {
     const isOurs = (id, { target: [place] }) => !${JSON.stringify(RULES_OF_GRAPHIQL)}.includes(id) || document.querySelector(place)?.closest('.graphiql-container') == null;
     const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
       .map(({ id, nodes }) => ({ id, nodes: nodes.filter((node) => isOurs(id, node)) })).filter(({ nodes }) => nodes.length > 0).map(({ id, nodes }) => id + ': ' + nodes.slice(0, 3).map((node) => node.target.join(' ')).join(', '));
-    // An editor lays itself out anew some frames after its window has become narrower.
+    // An editor lays itself out again some frames after its window has become narrower.
     const deadlineMs = performance.now() + 10_000;
     while (document.documentElement.scrollWidth > innerWidth && performance.now() < deadlineMs) await new Promise(requestAnimationFrame);
     return JSON.stringify(document.documentElement.scrollWidth > innerWidth ? [...serious, 'scrolls sideways'] : serious);

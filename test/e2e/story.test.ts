@@ -277,7 +277,7 @@ describe('a folder of images becomes an encoder', () => {
     checkpointId = String(at(checkpoint, 'id'));
   });
 
-  test('its weights are downloaded, in one piece and in two, and are what they say', async () => {
+  test('its weights are downloaded, in one piece and in two, and are what the registry says', async () => {
     const checkpoint = at(
       await ask('query ($id: ID!) { checkpoint(id: $id) { sha256 byteSize downloadUrl } }', { id: checkpointId }),
       'checkpoint',
@@ -400,7 +400,7 @@ describe('a folder of images becomes an encoder', () => {
     assert.doesNotMatch(program.output(), /"level":(50|60)/, 'a stop in good order logs no error');
   });
 
-  test('the next start finds everything again, and the training goes on from where it was', async () => {
+  test('the next start finds everything again, and the training continues from where it was', async () => {
     program = await start();
     const data = await ask(
       'query ($id: ID!) { checkpoint(id: $id) { sha256 model { aliases { name } } evaluations { totalCount } } runs { nodes { id kind status } } }',
@@ -434,7 +434,7 @@ describe('a folder of images becomes an encoder', () => {
     assert.ok(Buffer.from(await download.arrayBuffer()).equals(weights));
   });
 
-  test('a second program on the same folder is refused, and the first one goes on', async () => {
+  test('a second program on the same folder is refused, and the first one continues', async () => {
     const second = spawn(process.execPath, ['src/cli/main.ts', 'serve'], {
       cwd: ROOT,
       env: childEnvironment({ PARAFFIN_DATA_DIR: dataDir(), PARAFFIN_PORT: '0', PARAFFIN_DATABASE_URL: '' }),

@@ -19,7 +19,7 @@ SOURCE, VIEW = 24, 12
 
 
 def source(n):
-    """The same formula stands in augment.test.ts."""
+    """The same formula is in augment.test.ts."""
     y, x, c = np.meshgrid(np.arange(SOURCE), np.arange(SOURCE), np.arange(3), indexing="ij")
     pixels = (40 * n + 7 * y * (c + 1) + 11 * x + (x * y) % 17 * 5 + 60 * c) % 256
     return torch.from_numpy(pixels.astype(np.float32)).permute(2, 0, 1)[None] / 255

@@ -125,7 +125,7 @@ def case(architecture, count, height, width, with_gradients):
         rough = [train(build(architecture), nudged(x, run))["gradients"] for run in range(FLOAT32_RUNS)]
         out["training"] = {
             "embeddings": [[round(float(v), 7) for v in row[:16]] for row in exact["embeddings"]],
-            # How far PyTorch's own float32 is from the exact gradient: deep networks amplify rounding, whoever computes.
+            # How far PyTorch's own float32 is from the exact gradient: deep networks amplify rounding in any implementation.
             "gradients": {
                 name: {
                     **summary(gradient),

@@ -36,7 +36,7 @@ const expected = expectedFile.parse(
 const { architecture, imageCount, imageSidePx, labelCount } = expected;
 
 /**
- * Of the length of what a tensor moved in four steps. Small weights move by little more than float32 can tell
+ * Of the length of what a tensor moved in four steps. Small weights move by little more than float32 can resolve
  * (PyTorch's own error is 0.8 %), and where a rounding puts an activation on the other side of zero, a gradient is
  * another one by some thousandths.
  */

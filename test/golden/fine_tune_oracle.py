@@ -3,7 +3,7 @@
 Run in an environment with torch, torchvision and numpy: python test/golden/fine_tune_oracle.py
 
 Written from what evaluating.md says of FINE_TUNE: cross-entropy, stochastic gradient descent with momentum after Sutskever et al. 2013 (the rate
-within the velocity), weight decay on weights alone, the classifier ten times as fast. In float64; beside it stands PyTorch's own float32 error.
+within the velocity), weight decay on weights alone, the classifier ten times as fast. In float64; next to it is PyTorch's own float32 error.
 """
 import json
 import pathlib

@@ -90,7 +90,7 @@ for (const { optimizer: config, learningRates, steps } of expected.cases) {
       optimizer.dispose();
     });
 
-    test('goes on from a saved state bit for bit, and the state is what its expectations say', () => {
+    test('continues from a saved state bit for bit, and the state is what its expectations say', () => {
       const trained = parameters();
       const optimizer = createOptimizer(trained, config);
       for (let step = 0; step < 4; step += 1) takeStep(optimizer, trained, step, 0.01);

@@ -13,7 +13,7 @@ from encoder_oracle import noise, torch
 STEPS = 10
 # Name, role, how many numbers, and what they are multiplied by: one weight is all zero.
 PARAMETERS = [("conv.weight", "WEIGHT", 40, 1.0), ("bn.weight", "BIAS_OR_NORM", 8, 1.0), ("zero.weight", "WEIGHT", 6, 0.0), ("fc.bias", "BIAS_OR_NORM", 5, 0.1)]
-# Decays far above what trainings use, so that a missing or a doubled one is seen; an epsilon that weighs as much as the gradients.
+# Decays far above what trainings use, so that a missing or a duplicated one is seen; an epsilon that weighs as much as the gradients.
 CASES = [
     {"name": "LARS", "momentum": 0.9, "weightDecay": 0.01},
     {"name": "SGD", "momentum": 0, "nesterov": False, "weightDecay": 0.01},

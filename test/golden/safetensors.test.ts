@@ -57,7 +57,7 @@ describe(`what ${expected.oracle} wrote`, () => {
         const found = read.tensors.find((tensor) => tensor.name === key);
         assert.ok(found !== undefined);
         if (integers !== null) assert.deepEqual(Array.from(found.data, String), integers, key);
-        // deepStrictEqual tells -0 from 0.
+        // deepStrictEqual distinguishes -0 from 0.
         assert.deepEqual(Array.from(toFloat32(found)), float32.map(fromPython), key);
       }
     });

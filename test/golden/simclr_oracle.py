@@ -2,7 +2,7 @@
 
 Run in an environment with torch, torchvision and numpy: python test/golden/simclr_oracle.py
 
-All of it is computed in float64; beside it stands how far PyTorch's own float32 is from that. Where a rounding puts one of a million
+All of it is computed in float64; next to it is how far PyTorch's own float32 is from that. Where a rounding puts one of a million
 activations on the other side of zero, its gradient is another one: in ResNet-18 with few pixels none is, in a ResNet-50 some always are.
 """
 import json
@@ -108,7 +108,7 @@ def case(architecture, count, height, width, steps):
         "architecture": architecture, "count": count, "heightPx": height, "widthPx": width,
         "losses": exact["losses"], "float32LossError": max(abs(a - b) for a, b in zip(exact["losses"], rough["losses"])),
         "gradients": compared(exact["gradients"], rough["gradients"]) if steps == 1 else {},
-        # One step moves most weights by less than float32 can tell.
+        # One step moves most weights by less than float32 can resolve.
         "moved": compared(exact["moved"], rough["moved"]) if steps > 1 else {}, "statistics": compared(exact["statistics"], rough["statistics"]),
     }
 

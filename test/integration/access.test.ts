@@ -190,7 +190,7 @@ describe('keys', () => {
   const ADMIN = keyHolder('ADMIN');
   const input = { name: ' notebook ', owner: 'Ada', role: 'CONTRIBUTOR' };
 
-  test('are made with a secret that is told once, and carry who they belong to and what they may', async () => {
+  test('are made with a secret that is shown once, and carry who they belong to and what they may', async () => {
     const access = service();
     const { key, secret } = await access.createKey(ADMIN, {
       ...input,
@@ -235,9 +235,13 @@ describe('keys', () => {
   const wrong: readonly [string, object, string][] = [
     ['without a name', { ...input, name: ' ' }, 'input.name'],
     ['without an owner', { name: 'n', role: 'READER' }, 'input.owner'],
-    ['of a role that is none', { ...input, role: 'ROOT' }, 'input.role'],
+    ['of an unknown role', { ...input, role: 'ROOT' }, 'input.role'],
     ['limited to no action', { ...input, actions: [] }, 'input.actions'],
-    ['limited to what is no resource', { ...input, resources: ['dataset:bach', 'slide:1'] }, 'input.resources.1'],
+    [
+      'limited to something that is not a resource',
+      { ...input, resources: ['dataset:bach', 'slide:1'] },
+      'input.resources.1',
+    ],
     ['limited to half a pattern', { ...input, resources: ['dataset:ba*'] }, 'input.resources.0'],
     ['that has expired already', { ...input, expiresAt: new Date(0) }, 'input.expiresAt'],
     ['with a line break in its name', { ...input, name: 'a\nb' }, 'input.name'],
@@ -252,7 +256,7 @@ describe('keys', () => {
     });
   }
 
-  test('once revoked open nothing, at once on this server; again is no fault', async () => {
+  test('once revoked open nothing, at once on this server; again is not an error', async () => {
     const access = service();
     const { key, secret } = await access.createKey(ADMIN, input);
     await access.viewerOf(`Bearer ${secret}`, REMOTE);
@@ -265,7 +269,7 @@ describe('keys', () => {
       await assert.rejects(access.revokeKey(ADMIN, id), isRefusal('NOT_FOUND', /no key/));
   });
 
-  test('the last one that may administer can not be revoked, not even by two at once', async () => {
+  test('the last one that may administer cannot be revoked, not even by two at once', async () => {
     const access = service();
     await database.db.accessKey.updateMany({ where: { role: 'ADMIN' }, data: { revokedAt: new Date(nowMs) } });
     const one = await access.createKey(ADMIN, { ...input, role: 'ADMIN' });

@@ -227,7 +227,7 @@ async function ageTemporaryFiles(): Promise<void> {
   for (const name of await readdir(folder)) await utimes(path.join(folder, name), new Date(0), new Date(0));
 }
 
-test('a training that is killed at any step comes to the same losses and the same weights, bit by bit', async () => {
+test('a training that is killed at any step arrives at the same losses and the same weights, bit for bit', async () => {
   const step = randomInt(KEEP_EVERY, STEPS - KEEP_EVERY);
   const run = await launchPretraining();
   await keepsMoreThan(run.id, 0);
@@ -273,7 +273,7 @@ test('a backup taken while a training runs is whole elsewhere, and the run waits
     assert.deepEqual(broken, []);
     const restored = await db.run.findUniqueOrThrow({ where: { id: runId }, include: { trainingStates: true } });
     assert.equal(restored.status, 'QUEUED');
-    assert.ok(restored.trainingStates.length > 0, 'with what it goes on from');
+    assert.ok(restored.trainingStates.length > 0, 'with what it continues from');
     assert.equal(await db.checkpoint.count({ where: { sourceRunId: runId } }), 0, 'what came later is not in it');
   } finally {
     await db.$disconnect();
@@ -285,7 +285,7 @@ describe('one training that everything happens to', () => {
   let run: RunRecord;
   let kept = 0;
 
-  test('goes on from its last state when its child is killed', async () => {
+  test('continues from its last state when its child is killed', async () => {
     run = await launchPretraining();
     kept = await keepsMoreThan(run.id, kept);
     process.kill(await busyChild(), 'SIGKILL');
@@ -333,7 +333,7 @@ describe('one training that everything happens to', () => {
     await reaches(run.id, 'SUCCEEDED');
   });
 
-  test('comes to the same losses and the same weights, bit by bit, as if nothing had happened', async () => {
+  test('arrives at the same losses and the same weights, bit for bit, as if nothing had happened', async () => {
     assert.deepEqual(await outcomeOf(run.id), uninterrupted);
     assert.equal((await runOf(run.id)).attempt, 5);
   });
@@ -383,7 +383,7 @@ describe('a cancel', () => {
     const run = await launchPretraining();
     await busyChild();
     await Promise.all([registry.runs.cancel(ADMIN, run.id), registry.runs.cancel(ADMIN, run.id)]);
-    // Sooner than a busy child that can not hear is given up on: it is not waited for at all.
+    // Sooner than a busy child that cannot hear is given up on: it is not waited for at all.
     await reaches(run.id, 'CANCELED', 5_000);
     await noTemporaryFiles();
     assert.deepEqual((await childrenOf(worker.pid)).length, 0);
@@ -471,7 +471,7 @@ async function registerExplosive(): Promise<string> {
   ).id;
 }
 
-test('an evaluation stands beside its baselines', async () => {
+test('an evaluation is shown with its baselines', async () => {
   const checkpoint = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
   const run = await registry.evaluations.launch(ADMIN, {
     checkpointId: checkpoint.id,

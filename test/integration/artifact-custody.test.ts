@@ -97,7 +97,7 @@ describe('fsck', () => {
     assert.equal(progress.at(-1), 1);
   });
 
-  test('puts a changed file aside, marks its row, says who cites it, and every reader is told', async () => {
+  test('puts a changed file aside, marks its row, says who cites it, and tells every reader', async () => {
     const { sha256, checkpointId } = await cited('weights');
     await writeFile(store.pathOf(sha256), 'weightz');
     const { damaged, quarantined } = await check();
@@ -125,7 +125,7 @@ describe('fsck', () => {
     assert.equal((await database.db.artifact.findUniqueOrThrow({ where: { sha256 } })).damagedAt, null);
   });
 
-  test('tells a missing file from a changed one', async () => {
+  test('distinguishes a missing file from a changed one', async () => {
     const { sha256, checkpointId } = await cited('weights');
     await rm(store.pathOf(sha256));
     const { damaged, quarantined } = await check();
@@ -133,7 +133,7 @@ describe('fsck', () => {
     assert.equal(quarantined.count, 0);
   });
 
-  test('tells of what lies on a bad sector, and goes on', async () => {
+  test('tells of what lies on a bad sector, and continues', async () => {
     const { sha256, checkpointId } = await cited('weights');
     const whole = await cited('whole');
     const withoutRow = await stored('no row');
@@ -152,7 +152,7 @@ describe('fsck', () => {
     await store.verify(whole.sha256);
   });
 
-  test('reports what nobody wants: files without a row, rows without a citation, files that are no artifacts', async () => {
+  test('reports what nobody wants: files without a row, rows without a citation, files that are not artifacts', async () => {
     await cited('wanted');
     await stored('no row');
     await recorded('nobody cites me');
@@ -294,10 +294,10 @@ describe('garbage collection', () => {
     await utimes(store.pathOf(sha256), OLD, OLD);
     assert.equal(await store.remove(sha256, CUTOFF), true);
     await assert.rejects(stat(store.pathOf(sha256)), { code: 'ENOENT' });
-    assert.equal(await store.remove(sha256, CUTOFF), false, 'twice is no fault');
+    assert.equal(await store.remove(sha256, CUTOFF), false, 'twice is not an error');
   });
 
-  test('keeps the last training states of a run that may go on, and none of one that succeeded', async () => {
+  test('keeps the last training states of a run that may continue, and none of one that succeeded', async () => {
     const [failed, succeeded] = await Promise.all(
       (['FAILED', 'SUCCEEDED'] as const).map((status) =>
         database.db.run.create({ data: { title: 'as a test has it', kind: 'PRETRAINING', config: {}, status } }),

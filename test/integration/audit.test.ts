@@ -1,4 +1,4 @@
-/** The audit log: what stands in it, and that nobody can change it unseen. */
+/** The audit log: what it contains, and that nobody can change it unseen. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { createAuditService, verifyAuditLog, type AuditRecord } from '../../src/modules/audit/index.ts';
@@ -169,7 +169,7 @@ describe('the log', () => {
     ['emptied', 'TRUNCATE "AuditEntry"'],
   ];
   for (const [what, statement] of changes) {
-    test(`can not be ${what}`, async () => {
+    test(`cannot be ${what}`, async () => {
       await assert.rejects(database.db.$executeRawUnsafe(statement), /append-only/);
     });
   }
@@ -183,11 +183,11 @@ describe('the log', () => {
     });
   }
 
-  test('tells where it was tampered with, behind its triggers', async () => {
+  test('finds where it was tampered with, behind its triggers', async () => {
     const { head } = await verifyAuditLog(database.db);
     assert.equal((await verifyAuditLog(database.db, head)).hasKept, true);
     await force(`DELETE FROM "AuditEntry" WHERE sequence = ${head.sequence}`);
-    // The chain alone can not tell that its end is gone; a head kept elsewhere does.
+    // The chain alone cannot show that its end is gone; a head kept elsewhere does.
     const cut = await verifyAuditLog(database.db, head);
     assert.deepEqual([cut.fault, cut.hasKept], [null, false]);
     await force(`UPDATE "AuditEntry" SET person = 'nobody' WHERE sequence = 3`);

@@ -1,4 +1,4 @@
-/** A backup taken while things go on, restored elsewhere: every row and every byte as it was. */
+/** A backup taken while things continue, restored elsewhere: every row and every byte as it was. */
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -163,7 +163,7 @@ test('the database alone finds its bytes where they are', async () => {
   await openArtifactStore(path.join(dataDir, 'artifacts')).verify(sha256);
 });
 
-test('bytes that have changed already are told of, and do not keep the others from being saved', async () => {
+test('bytes that have changed already are reported, and do not keep the others from being saved', async () => {
   const broken = openArtifactStore(path.join(base, 'broken'));
   for (const text of ['state of step 7', 'manifest', 'shard']) await broken.put(Buffer.from(text));
   await writeFile(broken.pathOf(sha256), 'state of step 8');
@@ -191,14 +191,15 @@ describe('refused, and the place stays empty', () => {
     return file;
   };
 
-  test('what is no backup', () => refused(path.join(ROOT, 'package.json'), /no backup|can not be restored/));
+  test('something that is not a backup', () =>
+    refused(path.join(ROOT, 'package.json'), /not a backup|cannot be restored/));
   test('a backup that ends too early', async () => {
     const file = path.join(base, 'short.tar');
     await run('cp', [backup, file]);
     const handle = await open(file, 'r+');
     await handle.truncate(Math.floor((await stat(file)).size / 2 / 512) * 512);
     await handle.close();
-    await refused(file, /can not be restored/);
+    await refused(file, /cannot be restored/);
   });
   test('stored bytes that changed in the backup', async () =>
     refused(await changed('bytes.tar', 'state of step 7', 'state of step 9'), /has changed in the backup/));
@@ -283,7 +284,7 @@ describe('ended in the middle, nothing is left behind', () => {
     });
   }
 
-  test('a restore that the machine itself broke off is no registry, and the next one clears it away', async () => {
+  test('a restore that the machine itself broke off is not a registry, and the next one clears it away', async () => {
     const dataDir = path.join(base, 'power-cut');
     await mkdir(path.join(dataDir, 'artifacts', 'sha256'), { recursive: true });
     await writeFile(path.join(dataDir, 'artifacts', 'sha256', 'half'), 'x');

@@ -146,7 +146,7 @@ describe('order and pages', () => {
     });
   }
 
-  test('what is not known stands last, in either direction', async () => {
+  test('unknown values come last, in either direction', async () => {
     for (const direction of ['ASC', 'DESC']) {
       const data = await api.ask(LIST, { first: 200, orderBy: { field: 'IMAGE_COUNT', direction } });
       const counts = listAt(data, 'datasets.nodes').map((node) => at(node, 'imageCount'));
@@ -182,7 +182,7 @@ describe('bad requests', () => {
     ['first of 0', { first: 0 }, { code: 'BAD_INPUT', field: 'first' }],
     ['first of 201', { first: 201 }, { code: 'BAD_INPUT', field: 'first' }],
     ['a negative first', { first: -1 }, { code: 'BAD_INPUT', field: 'first' }],
-    ['a cursor that is no cursor', { after: 'nonsense' }, invalid],
+    ['a cursor that is not a cursor', { after: 'nonsense' }, invalid],
     ['an empty cursor', { after: '' }, invalid],
     ['a cursor of another list', { after: encodeCursor([id]) }, invalid],
     [

@@ -133,7 +133,7 @@ describe('a version', () => {
     await assert.rejects(seal('nonsense', content('again')), refusal('DATASET_VERSION_NOT_FOUND'));
   });
 
-  test('once sealed can not be changed by any program', async () => {
+  test('once sealed cannot be changed by any program', async () => {
     const { db } = database;
     const [version] = await db.datasetVersion.findMany({ where: { datasetId, status: 'SEALED' } });
     assert.ok(version !== undefined);
@@ -164,10 +164,10 @@ describe('a version', () => {
       ['shards of another count', { ...good, imageCount: 7 }],
       ['more labelled than there are', { ...good, labelCounts: [{ label: 'benign', count: 7 }] }],
       ['an unknown label', { ...good, labelCounts: [{ label: 'other', count: 1 }] }],
-      ['a digest that is none', { ...good, digest: 'abc' }],
+      ['an invalid digest', { ...good, digest: 'abc' }],
       ['an artifact that is not recorded', { ...good, artifacts: good.artifacts.slice(1) }],
     ];
-    for (const [name, wrong] of bad) await assert.rejects(seal(made.id, wrong), /can not be sealed/, name);
+    for (const [name, wrong] of bad) await assert.rejects(seal(made.id, wrong), /cannot be sealed/, name);
     assert.equal((await datasets.getVersion(READER, made.id))?.status, 'DRAFT');
     assert.equal(await database.db.datasetShard.count({ where: { datasetVersionId: made.id } }), 0);
     assert.equal(await database.transact((tx) => datasets.dropDraftVersion(tx, made.id)), true);

@@ -1,4 +1,4 @@
-/** Deletions: what may go, what may not, and what is left to tell of it. */
+/** Deletions: what may go, what may not, and what remains on record. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { at, listAt } from '../support/catalogue.ts';
@@ -107,7 +107,7 @@ async function makeEvaluation(checkpointId: string, datasetVersionId: string): P
 }
 
 describe('what is deleted', () => {
-  test('is gone with its parts, and a tombstone tells who, when, why, and what it stood for', async () => {
+  test('is gone with its parts, and a tombstone records who, when, why, and what it stood for', async () => {
     const checkpoint = await makeCheckpoint();
     const answer = await remove('Checkpoint', checkpoint.id);
     const { deletedAt, ...tombstone } = Object.fromEntries(
@@ -149,7 +149,7 @@ describe('what is deleted', () => {
     assert.equal(
       await database.db.artifact.count({ where: { sha256: checkpoint.sha256 } }),
       1,
-      'bytes are a matter of garbage collection',
+      'bytes are left to garbage collection',
     );
   });
 
@@ -216,7 +216,7 @@ describe('what is deleted', () => {
     assert.equal(next.version, 2);
   });
 
-  test('stays told: a tombstone can not be changed, taken away or emptied', async () => {
+  test('is kept on record: a tombstone cannot be changed, taken away or emptied', async () => {
     await remove('Checkpoint', (await makeCheckpoint()).id);
     for (const statement of [
       `UPDATE "Tombstone" SET reason = 'none'`,

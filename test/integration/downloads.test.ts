@@ -119,7 +119,7 @@ describe('a checkpoint', () => {
     assert.equal(at(JSON.parse(other.bytes.toString()), 'code'), 'PRECONDITION_FAILED');
   });
 
-  test('can not be written to', async () => {
+  test('cannot be written to', async () => {
     const response = await fetch(address, { method: 'PUT', body: 'x' });
     assert.deepEqual([response.status, response.headers.get('allow')], [405, 'GET, HEAD']);
   });
@@ -159,7 +159,7 @@ describe('what is not there', () => {
       404,
       'CHECKPOINT_NOT_FOUND',
     ],
-    ['an id that is none', () => '/checkpoints/champion/download', 404, 'CHECKPOINT_NOT_FOUND'],
+    ['an invalid id', () => '/checkpoints/champion/download', 404, 'CHECKPOINT_NOT_FOUND'],
     ['an unknown artifact', () => `/artifacts/${'0'.repeat(64)}`, 404, 'ARTIFACT_NOT_FOUND'],
     ['a path that climbs', () => '/artifacts/..%2f..%2fadmin-key', 404, 'ARTIFACT_NOT_FOUND'],
     [
@@ -218,7 +218,7 @@ describe('what is not there', () => {
       await assert.rejects(response.arrayBuffer());
     });
 
-    test('are in quarantine afterwards, and whoever asks is told', async () => {
+    test('are in quarantine afterwards, and anyone who asks is told', async () => {
       await eventually('the row to be marked', async () =>
         (await database.db.artifact.findUniqueOrThrow({ where: { sha256 } })).damagedAt === null ? undefined : true,
       );

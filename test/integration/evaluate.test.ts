@@ -57,13 +57,13 @@ async function pretrain(changes: object): Promise<string> {
     precision: 'FLOAT32',
     ...changes,
   });
-  await (await runner.claim(pretrainTask, trained.id)).carry();
+  await (await runner.claim(pretrainTask, trained.id)).execute();
   return (await database.db.checkpoint.findFirstOrThrow({ where: { sourceRunId: trained.id } })).id;
 }
 
 async function importVersion(intoDatasetId: string, changes: object): Promise<string> {
   const imported = await registry.runs.launchImport(ADMIN, { datasetId: intoDatasetId, ...changes });
-  await (await runner.claim(importDatasetTask, imported.id)).carry();
+  await (await runner.claim(importDatasetTask, imported.id)).execute();
   return (await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: imported.id } })).id;
 }
 
@@ -80,7 +80,7 @@ async function evaluate(
     ...changes,
   });
   const run = await runner.claim(evaluateTask, launched.id);
-  await run.carry();
+  await run.execute();
   const found = await database.db.evaluation.findFirstOrThrow({ where: { runId: launched.id } });
   const evaluation = (await registry.evaluations.ofCheckpoint(ADMIN, found.checkpointId, 100)).find(
     ({ id }) => id === found.id,

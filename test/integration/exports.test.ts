@@ -66,9 +66,9 @@ async function exportRuns(): Promise<unknown[]> {
 }
 
 /** Does what a worker would do with the run that waits. */
-async function carryNewest(): Promise<void> {
+async function executeNewest(): Promise<void> {
   const [run] = await exportRuns();
-  await (await runner.claim(exportTask, String(at(run, 'id')))).carry();
+  await (await runner.claim(exportTask, String(at(run, 'id')))).execute();
 }
 
 async function goldenOf(id: string): Promise<unknown> {
@@ -100,7 +100,7 @@ describe('the golden embedding of an imported checkpoint', () => {
   });
 
   test('is measured under the own contract of the checkpoint', async () => {
-    await carryNewest();
+    await executeNewest();
     const golden = await goldenOf(checkpointId);
     const pixels = goldenPixels(CONTRACT.imageSizePx);
     assert.equal(at(golden, 'images'), Buffer.from(pixels).toString('base64'));
@@ -116,7 +116,7 @@ describe('the golden embedding of an imported checkpoint', () => {
   });
 });
 
-describe('a download that can not be served yet', () => {
+describe('a download that cannot be served yet', () => {
   for (const [what, patience, engineHint, code] of [
     ['no worker takes it', { workerMs: 0 }, null, 'WORKER_MISSING'],
     ['the engine is missing', { workerMs: 0 }, 'Run this.', 'ENGINE_MISSING'],
@@ -143,7 +143,7 @@ describe('a download that can not be served yet', () => {
       waiting.map((run) => at(run, 'config.formats')),
       [['ONNX']],
     );
-    await carryNewest();
+    await executeNewest();
     assert.equal((await fetch(urlOf('ONNX'), { method: 'HEAD' })).status, 200);
   });
 });
@@ -155,7 +155,7 @@ describe('files for other frameworks', () => {
     ['TFJS', 'tfjs.zip', [0x50, 0x4b]],
   ] as const;
 
-  test('are made at once for whoever asks for all of them, and are the same bytes when they are made again', async () => {
+  test('are made at once for anyone who asks for all of them, and are the same bytes when they are made again', async () => {
     const before = at(await checkpointOf(checkpointId), 'exports.0.sha256');
     const answer = await server.ask(
       'mutation ($input: ExportCheckpointInput!) { exportCheckpoint(input: $input) { run { id kind title } userErrors { code } } }',
@@ -166,7 +166,7 @@ describe('files for other frameworks', () => {
       ['EXPORT', []],
     );
     assert.match(String(at(answer, 'data.exportCheckpoint.run.title')), /^[a-z0-9-]+@1 as PyTorch, ONNX, TF\.js$/);
-    await carryNewest();
+    await executeNewest();
     const exports = listAt(await checkpointOf(checkpointId), 'exports');
     assert.deepEqual(
       exports.map((made) => [at(made, 'format'), at(made, 'status'), at(made, 'reason'), at(made, 'run.kind')]),
@@ -301,7 +301,7 @@ describe('a file that is not what it should be', () => {
   });
 });
 
-test('weights that give no numbers have no golden embedding, and the run says why', async () => {
+test('weights that yield NaN have no golden embedding, and the run says why', async () => {
   const poisoned = weights.map((each) =>
     each.name === 'bn1.weight' && each.dtype === 'F32' ? { ...each, data: each.data.map(() => 3e38) } : each,
   );
@@ -309,7 +309,7 @@ test('weights that give no numbers have no golden embedding, and the run says wh
   const [run] = await exportRuns();
   assert.equal(at(run, 'config.checkpointId'), id);
   await assert.rejects(
-    carryNewest(),
+    executeNewest(),
     (error) => error instanceof DomainError && error.code === 'CHECKPOINT_INCOMPATIBLE',
   );
   assert.equal(await goldenOf(id), null);

@@ -1,5 +1,5 @@
 /**
- * Every parser that meets bytes of strangers, under bytes that nobody wrote: sound files, changed at random for a
+ * Every parser that meets untrusted bytes, under bytes that nobody wrote: sound files, changed at random for a
  * bounded time. Each input is read, or refused by the parser's own kind of error, and soon. A failure names its seed
  * and holds the bytes, which then belong into the kept corpus, test/fixtures/fuzz.
  */
@@ -33,7 +33,7 @@ import { plainImages, tarBytes, temporaryFolder } from '../support/shards.ts';
 
 /** For each parser. */
 const FUZZ_MS = 400;
-/** For one input: a busy machine is no fault of a parser. */
+/** For one input: a busy machine is not an error of a parser. */
 const INPUT_MS_MAX = 5_000;
 const SEED = randomInt(2 ** 31 - 1);
 const KEPT = path.resolve(import.meta.dirname, '../fixtures/fuzz');

@@ -114,7 +114,7 @@ describe('GraphQL', () => {
       { 'content-type': 'text/plain' },
     ],
     [
-      'a key that is none',
+      'an invalid key',
       query('{ viewer { role } }'),
       { code: 'UNAUTHENTICATED', status: 401 },
       { authorization: 'Bearer sesame' },

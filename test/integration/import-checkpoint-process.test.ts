@@ -81,7 +81,7 @@ test('a file that takes too much memory ends its process alone', async () => {
   assert.equal((await faultOf(list, { maxHeapMb: 12 })).code, 'OUT_OF_MEMORY');
 });
 
-test('who can not keep the weights is told why, and the process is gone', async () => {
+test('who cannot keep the weights is told why, and the process is gone', async () => {
   await using file = await fileOf(lightningFile(someEncoder('RESNET18'), ''));
   await assert.rejects(
     readEncoderFileApart(file, TASK, scratchDir(), () => Promise.reject(new Error('no space left')), BOUNDS),
@@ -145,9 +145,9 @@ describe('a hostile file is refused, and nothing of it is run', () => {
         ),
       ),
     ],
-    ['a list that grows without end', archive(pickle(Buffer.from('](' + 'N'.repeat(3_000_000) + 'e')))],
+    ['a list that grows that never ends', archive(pickle(Buffer.from('](' + 'N'.repeat(3_000_000) + 'e')))],
     [
-      'names that PostgreSQL can not keep',
+      'names that PostgreSQL cannot keep',
       archive(pickle(op.dict(op.text('state\0dict'), op.global('os\0', 'system\ud800')))),
     ],
   ];

@@ -125,7 +125,7 @@ describe('by address', () => {
     });
   }
 
-  test('a server that can not be reached is told as such, with the other way in', async () => {
+  test('a server that cannot be reached is reported as such, with the other way in', async () => {
     const answer = await importCheckpoint({
       modelSlug: 'not-fetched',
       inputContract: CONTRACT,
@@ -223,7 +223,7 @@ describe('the published checkpoints', () => {
     );
   });
 
-  test('one whose address is not known, or can not be reached, comes in by a path', async () => {
+  test('one whose address is not known, or cannot be reached, comes in by a path', async () => {
     await publish('without-address', { byteSize: FILE.length });
     assert.deepEqual(await faultOf({ publishedCheckpoint: 'without-address' }), [
       'NOT_AVAILABLE',

@@ -361,7 +361,7 @@ describe('importCheckpoint refuses', () => {
       'DIGEST_MISMATCH',
       'input.path',
     ],
-    ['a sha256 that is none', inFile('whole.safetensors', { sha256: 'abc' }), 'BAD_INPUT', 'input.sha256'],
+    ['an invalid sha256', inFile('whole.safetensors', { sha256: 'abc' }), 'BAD_INPUT', 'input.sha256'],
     ['no contract', inFile('whole.safetensors', { inputContract: null }), 'BAD_INPUT', 'input.inputContract'],
     [
       'a standard deviation of 0',
@@ -420,7 +420,7 @@ describe('importCheckpoint refuses', () => {
       'input.inputContract.resizeRule',
     ],
     [
-      'a layer that is no embedding here',
+      'a layer that is not an embedding here',
       inFile('whole.safetensors', { inputContract: { ...CONTRACT, embeddingLayer: 'layer3' } }),
       'CHECKPOINT_INCOMPATIBLE',
       'input.inputContract.embeddingLayer',
@@ -526,7 +526,7 @@ describe('importCheckpoint refuses', () => {
     assert.equal(at(checkpoint, 'importedFrom.contents.keyPrefix'), 'teacher.');
   });
 
-  test('whoever is no OPERATOR', async () => {
+  test('anyone who is not an OPERATOR', async () => {
     await assert.rejects(
       server.services.checkpointImports.importCheckpoint(CONTRIBUTOR, {
         modelSlug: 'refused',

@@ -60,7 +60,7 @@ async function filesBelow(folder: string): Promise<string[]> {
 
 test('a folder becomes a sealed version that training can cite, with its run SUCCEEDED', async () => {
   const run = await launch({});
-  await run.carry();
+  await run.execute();
   const version = await database.db.datasetVersion.findFirstOrThrow({
     where: { importRunId: run.runId },
     include: { shards: true, thumbnails: true },
@@ -88,7 +88,7 @@ test('a folder becomes a sealed version that training can cite, with its run SUC
 
 test('the same folder again is a new version with the same digest', async () => {
   const again = await launch({});
-  await again.carry();
+  await again.execute();
   const versions = await database.db.datasetVersion.findMany({ where: { datasetId }, orderBy: { version: 'asc' } });
   assert.deepEqual(
     versions.map((version) => version.version),
@@ -99,14 +99,14 @@ test('the same folder again is a new version with the same digest', async () => 
 
 test('layout CSV with patches', async () => {
   const run = await launch({ layout: 'CSV', labelsCsvPath: path.join(base, 'images', 'labels.csv'), patchSizePx: 32 });
-  await run.carry();
+  await run.execute();
   const version = await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: run.runId } });
   assert.deepEqual([version.imageCount, version.groupCount, version.patchSizePx], [64, 2, 32]);
 });
 
 test('a version that has lost its groups says so, and is sealed once that is accepted', async () => {
   const refused = await launch({});
-  await assert.rejects(refused.carry(), (error: unknown) => {
+  await assert.rejects(refused.execute(), (error: unknown) => {
     assert.ok(error instanceof DomainError);
     assert.deepEqual([error.code, error.field], ['IMPORT_NEEDS_ANSWER', 'input.accept']);
     assert.match(error.message, /FEWER_THAN_BEFORE: .* Version 3 had 2 groups, and no group is known now\./);
@@ -118,7 +118,7 @@ test('a version that has lost its groups says so, and is sealed once that is acc
   const report = await reportOf(refused.runId);
   assert.deepEqual([report?.questions, report?.imagesChecked, report?.fileCount], [['FEWER_THAN_BEFORE'], false, 16]);
   const accepted = await launch({ accept: ['FEWER_THAN_BEFORE'] });
-  await accepted.carry();
+  await accepted.execute();
   assert.equal(await versionsOf(accepted.runId), 1);
 });
 
@@ -133,7 +133,7 @@ test('a dry run comes to the report of an import, and registers and stores nothi
   ).id;
   const stored = await filesBelow(path.join(base, 'artifacts'));
   const dry = await launch({ datasetId: id, path: folder, dryRun: true });
-  await dry.carry();
+  await dry.execute();
   assert.deepEqual([await versionsOf(dry.runId), await filesBelow(path.join(base, 'artifacts'))], [0, stored]);
   const { status } = await database.db.run.findUniqueOrThrow({ where: { id: dry.runId } });
   assert.equal(status, 'SUCCEEDED');
@@ -148,7 +148,7 @@ test('a dry run comes to the report of an import, and registers and stores nothi
     ],
   );
   const real = await launch({ datasetId: id, path: folder });
-  await real.carry();
+  await real.execute();
   assert.deepEqual({ ...(await reportOf(real.runId)), isDryRun: true }, would);
   const version = await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: real.runId } });
   assert.equal(version.imageCount, 12);
@@ -156,25 +156,25 @@ test('a dry run comes to the report of an import, and registers and stores nothi
 
 test('a dry run succeeds with the questions that would stop an import', async () => {
   const dry = await launch({ path: path.join(base, 'fresh', 'gland'), layout: 'FLAT', dryRun: true });
-  await dry.carry();
+  await dry.execute();
   assert.deepEqual((await reportOf(dry.runId))?.questions, ['FEWER_THAN_BEFORE']);
 });
 
 test('a cancelled import leaves no version', async () => {
   let asked = 0;
   const run = await launch({ accept: ['FEWER_THAN_BEFORE'] }, () => ((asked += 1) > 3 ? 'CANCEL' : 'NO'));
-  await assert.rejects(run.carry(), (error: unknown) => error instanceof TaskStopped && error.reason === 'CANCEL');
+  await assert.rejects(run.execute(), (error: unknown) => error instanceof TaskStopped && error.reason === 'CANCEL');
   assert.equal(await versionsOf(run.runId), 0);
 });
 
 test('an import whose lease was taken leaves no version', async () => {
   const run = await launch({});
   await database.db.run.update({ where: { id: run.runId }, data: { leaseEpoch: { increment: 1 } } });
-  await assert.rejects(run.carry(), { code: 'LEASE_LOST' });
+  await assert.rejects(run.execute(), { code: 'LEASE_LOST' });
   assert.equal(await versionsOf(run.runId), 0);
 });
 
-test('what went wrong since the launch is told by its code', async () => {
+test('what went wrong since the launch is reported by its code', async () => {
   const csvPath = path.join(base, 'bad.csv');
   await writeFile(csvPath, 'path\n../climbs.png\n');
   await mkdir(path.join(base, 'empty'));
@@ -189,7 +189,7 @@ test('what went wrong since the launch is told by its code', async () => {
   ];
   for (const [config, code] of cases) {
     const run = await launch(config);
-    await assert.rejects(run.carry(), { code }, code);
+    await assert.rejects(run.execute(), { code }, code);
     assert.equal(await versionsOf(run.runId), 0);
   }
 });

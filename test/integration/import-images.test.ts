@@ -390,7 +390,7 @@ describe('one picture that stands for two things', () => {
     assert.equal(result.imageCount, 5);
   });
 
-  test('empty glass is no contradiction: a class of background keeps its images', async (context) => {
+  test('empty glass is not a contradiction: a class of background keeps its images', async (context) => {
     const { folder, run } = await place(context);
     const glass = await encodePng({ data: glassPixels(64), width: 64, height: 64 });
     for (const name of ['1', '2', '3']) await put(folder, `background/${name}.png`, glass);

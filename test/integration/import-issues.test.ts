@@ -37,7 +37,7 @@ before(async () => {
     ...{ datasetId, path: folder, layout: 'FLAT', labelsCsvPath: null, patchSizePx: null },
     importRoots: [runner.base],
   });
-  await run.carry();
+  await run.execute();
   versionId = (await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: run.runId } })).id;
 });
 after(async () => {

@@ -72,7 +72,7 @@ async function mutate(name: string, input: object, selection: string): Promise<u
 /** Launches a run and does what a worker would do with it. @returns the run's id. */
 async function carried(task: Task, mutation: string, input: object): Promise<string> {
   const runId = String(at(await mutate(mutation, input, 'run { id }'), 'run.id'));
-  await (await runner.claim(task, runId)).carry();
+  await (await runner.claim(task, runId)).execute();
   return runId;
 }
 
@@ -149,7 +149,7 @@ describe(`a Lightning checkpoint by ${expected.oracle}`, () => {
     });
   });
 
-  test('is stored with the numbers that PyTorch sees, bit by bit, and its contract in the file', async () => {
+  test('is stored with the numbers that PyTorch sees, bit for bit, and its contract in the file', async () => {
     const { tensors, metadata } = readSafetensors(await download(importedId, 'safetensors'));
     assert.deepEqual(digests(tensors), expected.tensorSha256);
     assert.partialDeepStrictEqual(JSON.parse(metadata['inputContract'] ?? ''), CONTRACT);
@@ -157,7 +157,7 @@ describe(`a Lightning checkpoint by ${expected.oracle}`, () => {
 
   test("gives torchvision's embedding of the golden image", async () => {
     const run = await database.db.run.findFirstOrThrow({ where: { kind: 'EXPORT', status: 'QUEUED' } });
-    await (await runner.claim(exportTask, run.id)).carry();
+    await (await runner.claim(exportTask, run.id)).execute();
     const answer = await server.ask('query ($id: ID!) { checkpoint(id: $id) { golden } }', { id: importedId });
     const difference = maxRelativeDifference(
       Float32Array.from(listAt(answer, 'data.checkpoint.golden.embeddings.0').map(Number)),

@@ -47,7 +47,7 @@ async function rawAnswer(to: TestServer, text: string): Promise<string> {
 }
 
 describe('requests', () => {
-  test('of one sender are counted, told, and refused beyond the limit', async () => {
+  test('of one sender are counted, reported, and refused beyond the limit', async () => {
     const other = await startTestServer(database, { rateLimits: { requestsPerMinute: 3, refusalsPerMinute: 60 } });
     try {
       const statuses: number[] = [];
@@ -189,7 +189,7 @@ test('an address may hold so many connections and no more; what it closes, it ma
 });
 
 describe('by configuration', () => {
-  test('the schema is told to nobody, over HTTP and over a socket', async () => {
+  test('introspection is refused, over HTTP and over a socket', async () => {
     const other = await startTestServer(database, { introspection: false });
     try {
       assert.equal(
@@ -214,7 +214,7 @@ describe('by configuration', () => {
   });
 });
 
-test('a page of somebody else can not send a request that a browser asks nobody about', async () => {
+test('a page of somebody else cannot send a request that a browser asks nobody about', async () => {
   for (const type of ['text/plain', 'application/x-www-form-urlencoded', 'multipart/form-data; boundary=x']) {
     assert.equal(
       (

@@ -95,7 +95,7 @@ test('only what is new is applied to an older database', async (context) => {
   assert.deepEqual(await ask(url, 'SELECT * FROM a'), [{ id: 7, b: 1 }]);
 });
 
-test('runs from before runs had titles are told apart by what their config names', async (context) => {
+test('runs from before runs had titles are distinguished by what their config names', async (context) => {
   const url = await emptyDatabase(context);
   const titles = real.findIndex(({ name }) => name.endsWith('_run_titles'));
   await applyMigrations(url, real.slice(0, titles));
@@ -216,7 +216,7 @@ describe('before the first change', () => {
     await applyMigrations(url, [CREATE_A], never);
   });
 
-  test('nothing is changed when it can not be kept', async (context) => {
+  test('nothing is changed when it cannot be kept', async (context) => {
     const url = await emptyDatabase(context);
     await applyMigrations(url, [CREATE_A]);
     await assert.rejects(

@@ -62,16 +62,16 @@ describe('createModel', () => {
     ['a slug in capitals', { slug: 'Tissue', name: 'x' }, 'BAD_INPUT', 'input.slug'],
     ['a slug with a path in it', { slug: '../x', name: 'x' }, 'BAD_INPUT', 'input.slug'],
     ['an empty slug', { slug: '', name: 'x' }, 'BAD_INPUT', 'input.slug'],
-    ['a slug without end', { slug: 'a'.repeat(101), name: 'x' }, 'BAD_INPUT', 'input.slug'],
+    ['a slug that is too long', { slug: 'a'.repeat(101), name: 'x' }, 'BAD_INPUT', 'input.slug'],
     ['a name of spaces', { slug: 'x', name: '   ' }, 'BAD_INPUT', 'input.name'],
-    ['a name without end', { slug: 'x', name: 'x'.repeat(201) }, 'BAD_INPUT', 'input.name'],
+    ['a name that is too long', { slug: 'x', name: 'x'.repeat(201) }, 'BAD_INPUT', 'input.name'],
     [
-      'a description without end',
+      'a description that is too long',
       { slug: 'x', name: 'x', description: 'x'.repeat(10_001) },
       'BAD_INPUT',
       'input.description',
     ],
-    ['a licence without end', { slug: 'x', name: 'x', licence: 'x'.repeat(201) }, 'BAD_INPUT', 'input.licence'],
+    ['a licence that is too long', { slug: 'x', name: 'x', licence: 'x'.repeat(201) }, 'BAD_INPUT', 'input.licence'],
   ];
   for (const [what, input, code, field] of wrong) {
     test(`refuses ${what}`, async () => {
@@ -132,7 +132,7 @@ describe('model and models', () => {
   for (const [what, page, code] of [
     ['a page of none', 'first: 0', 'BAD_INPUT'],
     ['a page of too many', 'first: 201', 'BAD_INPUT'],
-    ['a cursor that is none', 'after: "x"', 'CURSOR_INVALID'],
+    ['an invalid cursor', 'after: "x"', 'CURSOR_INVALID'],
     ['a cursor of another list', `after: "${Buffer.from('["a"]').toString('base64url')}"`, 'CURSOR_INVALID'],
   ] as const) {
     test(`${what} is refused`, async () => {
@@ -145,7 +145,7 @@ describe('model and models', () => {
 });
 
 describe('registering checkpoints', () => {
-  test('a training that goes on from a checkpoint has seen what that one had seen', async () => {
+  test('a training that continues from a checkpoint has seen what that one had seen', async () => {
     const [early, late] = [await someVersion(), await someVersion()];
     const first = await register(
       newCheckpoint({ modelSlug: 'lineage', sourceRunId: await makeRun(database), trainedOnVersionIds: [early] }),
@@ -202,7 +202,7 @@ describe('registering checkpoints', () => {
     });
   });
 
-  test('gives out versions one after another, whoever asks at the same moment', async () => {
+  test('gives out versions one after another, regardless of who asks at the same moment', async () => {
     const runIds = await Promise.all(Array.from({ length: 4 }, () => makeRun(database)));
     const made = await Promise.all(
       runIds.map((sourceRunId) => register(newCheckpoint({ modelSlug: 'busy', sourceRunId }))),
@@ -306,7 +306,7 @@ describe('checkpoints', () => {
     assert.equal(at(none, 'data.checkpoints.totalCount'), 0);
   });
 
-  test('each model of a list has its own newest, their count, and a cursor that goes on', async () => {
+  test('each model of a list has its own newest, their count, and a cursor that continues', async () => {
     const sourceRunId = await makeRun(database);
     const ids = { even: new Array<string>(), odd: new Array<string>() };
     for (let step = 0; step < 5; step += 1) {
@@ -415,7 +415,7 @@ describe('setModelAlias', () => {
       'input.checkpointId',
     ],
     [
-      'a checkpoint id that is none',
+      'an invalid checkpoint id',
       () => ({ modelSlug: 'own', name: 'champion', checkpointId: 'best' }),
       'CHECKPOINT_NOT_FOUND',
       'input.checkpointId',
@@ -447,7 +447,7 @@ describe('setModelAlias', () => {
       'input.name',
     ],
     [
-      'a name without end',
+      'a name that is too long',
       ({ own }) => ({ modelSlug: 'own', name: 'x'.repeat(51), checkpointId: own }),
       'BAD_INPUT',
       'input.name',

@@ -109,7 +109,7 @@ describe('the pages', () => {
   });
 });
 
-test('import roots are told to who may import', async () => {
+test('import roots are shown to those who may import', async () => {
   const open = await fetch(`${server.url}/graphql`, {
     method: 'POST',
     headers: { 'content-type': 'application/json' },

@@ -136,7 +136,7 @@ describe('bytes and figures beside GraphQL', () => {
   }
 });
 
-test('an upload is begun by whoever may import, by role and by action', async () => {
+test('an upload is begun by anyone who may import, by role and by action', async () => {
   const begin = async (key: string | undefined): Promise<number> =>
     (
       await fetch(`${server.url}/uploads`, {
@@ -206,7 +206,7 @@ describe('a key limited to one dataset and one model', () => {
       [UPDATE, { id: '00000000-0000-7000-8000-000000000000' }],
       [CREATE_MODEL, { slug: 'another' }],
       [ALIAS, { input: { modelSlug: 'foreign', name: 'champion' } }],
-      // The first that is given is the one that counts for both: a second one can not smuggle.
+      // The first that is given is the one that counts for both: a second one cannot smuggle.
       [ALIAS, { input: { modelId: foreign, modelSlug: 'own', name: 'champion' } }],
       [CANCEL, { id: run }],
       [CANCEL, { id: importRun }],

@@ -93,16 +93,16 @@ test('one folder through its life', async (context) => {
   await context.test('is never started beside a living one, whatever the pid file says', async () => {
     const living = await startPostgres(folder);
     const pidFile = path.join(folder, 'cluster', 'postmaster.pid');
-    const told = await readFile(pidFile, 'utf8');
+    const events = await readFile(pidFile, 'utf8');
     // As a server in another container looks from here: its number is nobody's, or some other program's.
     const bystander = spawn('sleep', ['600'], { stdio: 'ignore' });
-    await writeFile(pidFile, told.replace(/^\d+/, String(bystander.pid)));
+    await writeFile(pidFile, events.replace(/^\d+/, String(bystander.pid)));
     await assert.rejects(startPostgres(folder, undefined, { leftoverGoneMs: 500 }), { code: 'CONFLICT' });
     assert.deepEqual(await ask(living.url, 'SELECT * FROM kept'), [{ id: 1 }]);
-    await writeFile(pidFile, told);
+    await writeFile(pidFile, events);
     await living.stop();
     // And once it is gone, a file that names the bystander keeps nobody from starting.
-    await writeFile(pidFile, told.replace(/^\d+/, String(bystander.pid)));
+    await writeFile(pidFile, events.replace(/^\d+/, String(bystander.pid)));
     const next = await startPostgres(folder);
     assert.deepEqual(await ask(next.url, 'SELECT * FROM kept'), [{ id: 1 }]);
     await next.stop();
@@ -124,23 +124,23 @@ test('one folder through its life', async (context) => {
   await context.test(
     'is started again at the same address when it is killed under the program, and stays stopped when it is stopped',
     async () => {
-      const told: string[] = [];
+      const events: string[] = [];
       const server = await startPostgres(folder, {
-        onDeath: () => told.push('dead'),
-        onRevival: () => told.push('back'),
+        onDeath: () => events.push('dead'),
+        onRevival: () => events.push('back'),
       });
       await ask(server.url, 'INSERT INTO kept VALUES (7)');
       process.kill(await serverPid(folder), 'SIGKILL');
-      await eventually('the server to be back', () => (told.includes('back') ? true : undefined), 60_000);
-      assert.deepEqual(told, ['dead', 'back']);
+      await eventually('the server to be back', () => (events.includes('back') ? true : undefined), 60_000);
+      assert.deepEqual(events, ['dead', 'back']);
       assert.deepEqual(await ask(server.url, 'SELECT id FROM kept WHERE id = 7'), [{ id: 7 }]);
       await server.stop();
       await assert.rejects(ask(server.url, 'SELECT 1'), { code: 'ECONNREFUSED' });
-      assert.deepEqual(told, ['dead', 'back']);
+      assert.deepEqual(events, ['dead', 'back']);
     },
   );
 
-  await context.test('says what PostgreSQL said when it can not start', async () => {
+  await context.test('says what PostgreSQL said when it cannot start', async () => {
     await writeFile(path.join(folder, 'cluster', 'postgresql.conf'), 'no_such_setting = 1\n', { flag: 'a' });
     await assert.rejects(startPostgres(folder), /PostgreSQL did not start:[^]*no_such_setting/);
   });

@@ -51,7 +51,7 @@ test('a message of a transaction that fails is never sent', async () => {
   assert.equal(heard.includes(runId), false);
 });
 
-test('what is no payload of the job is not sent', async () => {
+test('something that is not a payload of the job is not sent', async () => {
   await assert.rejects(
     database.transact((tx) => queue.send(tx, RUN_JOBS.IMPORT, { runId: 'nonsense' })),
     { name: 'ZodError' },
@@ -68,7 +68,7 @@ test('a handler that throws is called again', async () => {
   await eventually('the second call', () => (calls === 2 ? true : undefined));
 });
 
-test('a message that was sent while nobody listened is heard by whoever comes', async () => {
+test('a message that was sent while nobody listened is heard by anyone who connects later', async () => {
   const runId = randomUUID();
   await database.transact((tx) => queue.send(tx, RUN_JOBS.PRETRAINING, { runId }));
   const late: string[] = [];

@@ -1,4 +1,4 @@
-/** What a run tells: numbered events, series, lists, and following it live. */
+/** What a run reports: numbered events, series, lists, and following it live. */
 import assert from 'node:assert/strict';
 import { after, beforeEach, describe, test } from 'node:test';
 import { createRunEvents } from '../../src/api/run-events.ts';
@@ -20,8 +20,8 @@ after(async () => {
 // Each test finds an empty queue.
 beforeEach(stage.emptyQueue);
 
-describe('what a run tells', () => {
-  test('events are numbered 1, 2, 3 whoever writes at the same time', async () => {
+describe('what a run reports', () => {
+  test('events are numbered 1, 2, 3 regardless of who writes at the same time', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     await Promise.all([
@@ -42,7 +42,7 @@ describe('what a run tells', () => {
     );
   });
 
-  test('metrics become series; a step told twice keeps its first value, and what is no number is left out', async () => {
+  test('metrics become series; a step reported twice keeps its first value, and NaN is left out', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     await registry.ledger.report(lease, {
@@ -191,7 +191,7 @@ describe('following a run', () => {
     return sequences;
   }
 
-  test('replays, goes on live, and ends with the run', async () => {
+  test('replays, continues live, and ends with the run', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     const fromStart: number[] = [];
@@ -244,7 +244,7 @@ describe('following a run', () => {
     assert.deepEqual(await following, [1, 2, 3]);
   });
 
-  test('an unknown run is told at once', async () => {
+  test('an unknown run is reported at once', async () => {
     for (const id of [UNKNOWN_ID, 'nonsense'])
       await assert.rejects(collect(id, 0, []), { code: 'RUN_NOT_FOUND', field: 'runId' });
   });

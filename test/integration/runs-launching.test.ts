@@ -95,12 +95,7 @@ describe('launching', () => {
       'DATASET_NOT_FOUND',
       'input.datasetId',
     ],
-    [
-      'a dataset id that is none',
-      () => launchImport({ datasetId: 'breakhis' }),
-      'DATASET_NOT_FOUND',
-      'input.datasetId',
-    ],
+    ['an invalid dataset id', () => launchImport({ datasetId: 'breakhis' }), 'DATASET_NOT_FOUND', 'input.datasetId'],
     ['a layout that is unknown', () => launchImport({ layout: 'ZIP' }), 'BAD_INPUT', 'input.layout'],
     ['a path outside the roots', () => launchImport({ path: '/etc' }), 'IMPORT_PATH_NOT_ALLOWED', 'input.path'],
     [
@@ -186,7 +181,7 @@ describe('launching', () => {
       'input.initialCheckpointId',
     ],
     [
-      'an initial checkpoint id that is none',
+      'an invalid initial checkpoint id',
       () => launchPretraining({ initialCheckpointId: 'champion' }),
       'CHECKPOINT_NOT_FOUND',
       'input.initialCheckpointId',
@@ -217,7 +212,7 @@ describe('launching', () => {
       'input.datasetVersionId',
     ],
     [
-      'an evaluation on a version id that is none',
+      'an evaluation on an invalid version id',
       () => launchEvaluation({ datasetVersionId: 'latest' }),
       'DATASET_VERSION_NOT_FOUND',
       'input.datasetVersionId',

@@ -113,7 +113,7 @@ describe('a lease', () => {
     assert.equal(await statusOf(id), 'CANCELED');
   });
 
-  test('that lapses again and again ends the run as FAILED, but not as soon as a run that fails by its own doing', async () => {
+  test('that lapses again and again ends the run as FAILED, but not as soon as a run that fails through its own fault', async () => {
     const run = await launchPretraining();
     for (let attempt = 1; attempt <= MAX_ATTEMPTS_WITHOUT_PROGRESS; attempt += 1) {
       assert.equal(await statusOf(run.id), 'QUEUED', `before attempt ${attempt}`);
@@ -140,7 +140,7 @@ describe('a lease', () => {
     assert.deepEqual(await registry.ledger.held([first.lease, second.lease]), []);
   });
 
-  test('that ends later than a lease can tells of a clock that was set back: a dead worker is noticed one lease later', async () => {
+  test('that ends later than a lease can reveals a clock that was set back: a dead worker is noticed one lease later', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
     // To the database it is the same: its clock goes back an hour, or the instant it wrote moves an hour ahead.
@@ -341,7 +341,7 @@ describe('a run that dies', () => {
     });
   }
 
-  test('for want of memory goes on with half the micro-batch, the batch as it was, until there is nothing to halve', async () => {
+  test('that ran out of memory continues with half the micro-batch, the batch as it was, until there is nothing to halve', async () => {
     const run = await launchPretraining({ batchSize: 8 });
     const noMemory = failure('OUT_OF_MEMORY', 'OUT_OF_MEMORY');
     const taken: (number | null)[] = [];

@@ -57,7 +57,7 @@ describe('cancelling', () => {
         }
       }
       const kinds = await eventKinds(id);
-      assert.equal(new Set(kinds).size, kinds.length, `nothing is told twice: ${kinds.join(' ')}`);
+      assert.equal(new Set(kinds).size, kinds.length, `nothing is reported twice: ${kinds.join(' ')}`);
     });
   }
 
@@ -112,7 +112,7 @@ describe('resuming', () => {
     await assert.rejects(registry.runs.resume(ADMIN, id), { code: 'RUN_NOT_RESUMABLE' });
   });
 
-  test('a resumed run is claimed anew, under a higher epoch and attempt', async () => {
+  test('a resumed run is claimed again, under a higher epoch and attempt', async () => {
     const id = await runThatIs('FAILED');
     await registry.runs.resume(ADMIN, id);
     const again = await claim();
@@ -168,7 +168,7 @@ describe('the order of the queue', () => {
     );
   }
 
-  test('goes round between those who launch, and the position tells it', async () => {
+  test('rotates among those who launch, and the queue position shows it', async () => {
     const ann = [await launchBy('ann'), await launchBy('ann'), await launchBy('ann')];
     assert.equal((await claim()).run.id, ann[0]?.id);
     const bob = [await launchBy('bob'), await launchBy('bob')];

@@ -53,7 +53,7 @@ function defaultsOf(schema: GraphQLSchema): Map<string, unknown> {
   return new Map(fields.filter(([, value]) => value !== undefined));
 }
 
-test('the contract is checked for real: what is missing is told', async () => {
+test('the contract is checked for real: what is missing is reported', async () => {
   const contract = await read('fixtures/contract.graphql');
   const more = parseSchema(contract.replace(/type Stain \{/, 'type Stain { invented: Int'));
   const descriptions = findBreakingChanges(more, buildSchema(false)).map((change) => change.description);

@@ -146,7 +146,7 @@ describe('a socket', () => {
   });
   test('elsewhere than at /graphql is not opened', async () =>
     assert.equal(await outcome({ path: '/artifacts' }), 'HTTP 404'));
-  test('with a message that is none is closed', async () => assert.equal(await outcome({ first: 'hello' }), '4400'));
+  test('with an invalid message is closed', async () => assert.equal(await outcome({ first: 'hello' }), '4400'));
   test('with a message over a megabyte is closed', async () =>
     assert.equal(await outcome({ first: init({ x: 'x'.repeat(1_000_001) }) }), '1009'));
   test('that asks before it says who it is is closed', async () => {

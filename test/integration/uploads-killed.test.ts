@@ -1,6 +1,6 @@
 /**
- * The server dies in the middle of an upload, as by a power cut; the next one goes on with it, and only the whole file
- * becomes a checkpoint.
+ * The server dies in the middle of an upload, as by a power cut; the next one continues with it, and only the whole
+ * file becomes a checkpoint.
  */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -115,7 +115,7 @@ async function sendHalf(address: string): Promise<void> {
   );
 }
 
-/** As a client does that was cut off: asks where to go on, and sends the rest. */
+/** As a client does that was cut off: asks where to continue, and sends the rest. */
 async function goOn(address: string, file: Buffer<ArrayBuffer>): Promise<number> {
   const head = await fetch(`${server.url}${address}`, { method: 'HEAD', headers: tusHeaders({}) });
   const offset = Number(head.headers.get('upload-offset'));
@@ -147,7 +147,7 @@ async function importUpload(address: string): Promise<unknown> {
   return at(await response.json(), 'data.importCheckpoint');
 }
 
-test('a killed server finds its uploads again: they go on where the disk says, and their sha256 decides', async () => {
+test('a killed server finds its uploads again: they continue where the disk says, and their sha256 decides', async () => {
   const [address, confused] = [await begin(), await begin()];
   await Promise.all([sendHalf(address), sendHalf(confused)]);
   server.child.kill('SIGKILL');
@@ -158,7 +158,7 @@ test('a killed server finds its uploads again: they go on where the disk says, a
   assert.ok(onDisk.equals(FILE.subarray(0, onDisk.length)), 'what came is a beginning of the file');
   assert.deepEqual(await importUpload(address), { checkpoint: null, userErrors: [{ code: 'UPLOAD_INCOMPLETE' }] });
   const offset = await goOn(address, FILE);
-  assert.ok(offset === onDisk.length && offset > 0 && offset <= HALF_BYTES, `went on from ${offset}`);
+  assert.ok(offset === onDisk.length && offset > 0 && offset <= HALF_BYTES, `continued from ${offset}`);
   assert.deepEqual(await importUpload(address), {
     checkpoint: {
       encoder: 'RESNET18',

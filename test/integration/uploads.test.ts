@@ -151,9 +151,9 @@ describe('an upload', () => {
     assert.deepEqual(
       await faultOf({ uploadId: idOf(address) }),
       ['UPLOAD_INCOMPLETE', 'input.uploadId'],
-      'half of it is no checkpoint',
+      'half of it is not a checkpoint',
     );
-    assert.equal(await offsetOf(address), half, 'and it is still there to go on with');
+    assert.equal(await offsetOf(address), half, 'and it is still there to continue with');
     assert.equal((await send(address, half, FILE.subarray(half))).status, 204);
 
     const answer = await importUpload({ uploadId: idOf(address) });
@@ -218,7 +218,7 @@ describe('an upload', () => {
     ]);
   });
 
-  test('whose connection breaks keeps what has come, and goes on from there', async () => {
+  test('whose connection breaks keeps what has come, and continues from there', async () => {
     const address = await begin(BYTES.length, { sha256: sha256(BYTES) });
     const broken = httpRequest(new URL(address, server.url), {
       method: 'PATCH',
@@ -247,7 +247,7 @@ describe('an upload', () => {
     assert.equal((await ask('DELETE', address)).status, 204);
   });
 
-  test('of the command line goes on after each break, and when nobody answers for a moment', async () => {
+  test('of the command line continues after each break, and when nobody answers for a moment', async () => {
     const file = path.join(server.folder, 'tenpercent.ckpt');
     await writeFile(file, FILE);
     const wire = await openWire(() => Promise.resolve(Number(new URL(server.url).port)));
@@ -418,11 +418,11 @@ describe('the door', () => {
     ['a file over the cap', { 'upload-length': '200000001' }, 413, 'FILE_TOO_LARGE'],
     ['nothing', { 'upload-length': '0' }, 400, 'BAD_INPUT'],
     ['no length', {}, 400, undefined],
-    ['a length to be told later', { 'upload-defer-length': '1' }, 501, undefined],
+    ['a length to be given later', { 'upload-defer-length': '1' }, 501, undefined],
     ['a length below zero', { 'upload-length': '-5' }, 400, undefined],
     ['pieces to be joined', { 'upload-length': '5', 'upload-concat': 'partial' }, 501, undefined],
-    ['metadata that is none', { 'upload-length': '5', 'upload-metadata': 'a b c' }, 400, 'BAD_INPUT'],
-    ['a sha256 that is none', { 'upload-length': '5', 'upload-metadata': `sha256 ${base64('abc')}` }, 400, 'BAD_INPUT'],
+    ['invalid metadata', { 'upload-length': '5', 'upload-metadata': 'a b c' }, 400, 'BAD_INPUT'],
+    ['an invalid sha256', { 'upload-length': '5', 'upload-metadata': `sha256 ${base64('abc')}` }, 400, 'BAD_INPUT'],
     ['another version of the protocol', { 'upload-length': '5', 'tus-resumable': '0.2.2' }, 400, undefined],
   ];
   for (const [what, headers, status, code] of wrong) {

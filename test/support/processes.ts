@@ -4,7 +4,7 @@ import { readFile, readdir } from 'node:fs/promises';
 import path from 'node:path';
 import { childEnvironment } from '../../src/env.ts';
 
-/** Pids of the living children of a process; a zombie is none. */
+/** Pids of the living children of a process; a zombie does not count. */
 export async function childrenOf(parentPid: number): Promise<number[]> {
   const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name)).map(Number);
   const found = await Promise.all(

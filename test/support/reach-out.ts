@@ -1,5 +1,5 @@
 /**
- * Tries what a reader of strangers' files must not be able to do, and prints what stopped it: reach-out.ts
+ * Tries what a reader of untrusted files must not be able to do, and prints what stopped it: reach-out.ts
  * FILE_TO_WRITE FILE_TO_READ
  */
 import { spawnSync } from 'node:child_process';

@@ -38,7 +38,7 @@ export interface LaunchedTask {
   /** What it said of its progress. */
   readonly events: readonly string[];
   /** Runs the task to its end. */
-  carry(): Promise<void>;
+  execute(): Promise<void>;
 }
 
 /** @param dataDir a test server's folder, whose artifacts the two then share; otherwise one of its own. */
@@ -87,7 +87,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
     return {
       runId: run.id,
       events,
-      carry: async () => {
+      execute: async () => {
         const result = await task.run(context, run.config);
         await ledger.withLease(lease, async (tx) => {
           await result.finish(tx);

@@ -25,7 +25,7 @@ interface Condition {
 
 const GOOD: Condition = { bytes: () => Infinity, bytesPerSecond: Infinity };
 
-/** @param portBehind asked anew for each connection: what was started again may listen elsewhere. */
+/** @param portBehind asked again for each connection: what was started again may listen elsewhere. */
 export async function openWire(portBehind: () => Promise<number>): Promise<Wire> {
   const open = new Set<Socket>();
   let isCut = false;
@@ -99,7 +99,7 @@ export async function openWire(portBehind: () => Promise<number>): Promise<Wire>
   };
 }
 
-/** @param pass told of every chunk; false: it is not passed on any more. */
+/** @param pass called with every chunk; false: it is not passed on any more. */
 function wireOf(pass: (count: number) => boolean, bytesPerSecond: number): Transform {
   return new Transform({
     transform: (chunk: Buffer, _encoding, done) => {

@@ -61,7 +61,7 @@ describe('openTrainingBatches', () => {
     }
   });
 
-  test('goes on at startStep as if unbroken, and does not depend on the cache', async (context) => {
+  test('continues at startStep as if unbroken, and does not depend on the cache', async (context) => {
     const options = await twoDatasets(context);
     const whole = await take(options, 9);
     assert.deepEqual(
@@ -98,7 +98,7 @@ describe('openTrainingBatches', () => {
     await reading.close();
   });
 
-  test('names the image that can not be decoded', async (context) => {
+  test('names the image that cannot be decoded', async (context) => {
     const folder = await temporaryFolder(context);
     const broken = { name: 'broken.png', bytes: (await plainPng(1, 300)).subarray(0, 200) };
     const shardPaths = [await writeShard(folder, 's.tar', [...(await plainImages('a', 3)), broken])];

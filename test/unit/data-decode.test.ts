@@ -116,7 +116,7 @@ describe('decodeSquare', () => {
     await assert.rejects(decodeSquare(png.subarray(0, png.length - 30), 16, 'EXACT', 'k1'), isUnreadable);
   });
 
-  test('refuses bytes that are no image', async () => {
+  test('refuses bytes that are not an image', async () => {
     await assert.rejects(decodeSquare(Buffer.from('plain words'), 16, 'EXACT', 'k1'), isUnreadable);
   });
 

@@ -38,8 +38,8 @@ describe('parseManifest', () => {
     ['a sha256 of another kind', lines({ ...IMAGE, sha256: 'AB' }), /sha256 must be 64 hex digits/],
     ['a label that is a number', lines({ ...IMAGE, label: 3 }), /label must be a text/],
     ['a negative shard', lines({ ...IMAGE, shard: -1 }), /shard must be an integer from 0/],
-    ['a width that is no integer', lines({ ...IMAGE, width: 2.5 }), /width must be an integer from 0/],
-    ['a place that is no integer', lines({ ...IMAGE, ...PLACE, y: -1 }), /y must be an integer from 0/],
+    ['a width that is not an integer', lines({ ...IMAGE, width: 2.5 }), /width must be an integer from 0/],
+    ['a place that is not an integer', lines({ ...IMAGE, ...PLACE, y: -1 }), /y must be an integer from 0/],
     ['a key twice', lines(IMAGE, IMAGE), /Line 2 .* names a again/],
   ];
   for (const [what, text, words] of refused) {

@@ -101,7 +101,7 @@ describe('createSampleOrder refuses', () => {
     ['batchSize 0', { batchSize: 0 }, 'BAD_OPTION', 'batchSize'],
     ['batchSize 2.5', { batchSize: 2.5 }, 'BAD_OPTION', 'batchSize'],
     ['startStep -1', { startStep: -1 }, 'BAD_OPTION', 'startStep'],
-    ['a seed that is no integer', { seed: 0.5 }, 'BAD_OPTION', 'seed'],
+    ['a seed that is not an integer', { seed: 0.5 }, 'BAD_OPTION', 'seed'],
     ['no datasets', { datasets: [] }, 'BAD_OPTION', 'datasets'],
     ['imageCount 0', { datasets: [{ imageCount: 0 }] }, 'BAD_OPTION', 'datasets.0.imageCount'],
     ['weight 0', { datasets: [{ imageCount: 9, weight: 0 }] }, 'BAD_OPTION', 'datasets.0.weight'],

@@ -82,7 +82,7 @@ describe('indexShard', () => {
   test('a missing file', () => {
     assert.throws(
       () => indexShard('/nowhere/shard-9.tar'),
-      isFault('SHARD_UNREADABLE', /shard-9\.tar can not be opened/),
+      isFault('SHARD_UNREADABLE', /shard-9\.tar cannot be opened/),
     );
   });
 
@@ -109,7 +109,7 @@ describe('indexShard', () => {
     await assertRefused(context, bytes, 'SHARD_CORRUPT', /checksum is wrong at byte 0/);
   });
 
-  test('bytes that are no tar at all', async (context) => {
+  test('bytes that are not a tar archive at all', async (context) => {
     await assertRefused(context, Buffer.alloc(4096, 'no tar '), 'SHARD_CORRUPT', /checksum/);
   });
 
@@ -131,7 +131,7 @@ describe('indexShard', () => {
     );
   });
 
-  test('a member that is no file', async (context) => {
+  test('a member that is not a file', async (context) => {
     await assertRefused(context, withHeaderField(await tarBytes(MEMBERS), 156, '2'), 'SHARD_CORRUPT', /type "2"/);
   });
 

@@ -68,7 +68,7 @@ describe('a faulty file', () => {
     ['a count of text', () => ({ image_count: '7909' }), /image_count: /],
     ['a count of zero', () => ({ image_count: 0 }), /image_count: /],
     ['a magnification of zero', () => ({ magnifications: [0], objective_magnifications: [1] }), /magnifications\.0: /],
-    ['a homepage that is no address', () => ({ homepage: 'see above' }), /homepage: /],
+    ['a homepage that is not an address', () => ({ homepage: 'see above' }), /homepage: /],
     ['a value without evidence', () => evidenceWith('organs', null), /evidence\.organs: must be read or recalled/],
     ['evidence without a value', () => evidenceWith('wsi_count', 'recalled'), /evidence\.wsi_count: must be null/],
     ['read without a source', () => ({ field_sources: {} }), /evidence\.licence: must be read if and only if/],
@@ -81,12 +81,12 @@ describe('a faulty file', () => {
     [
       'objectives without total magnifications',
       () => ({ magnification_kind: 'objective' }),
-      /objective_magnifications: must stand beside/,
+      /objective_magnifications: must be listed beside/,
     ],
     [
       'another number of objectives',
       () => ({ objective_magnifications: [4] }),
-      /objective_magnifications: must stand beside/,
+      /objective_magnifications: must be listed beside/,
     ],
     ['a parent that is not there', () => ({ parent_collections: ['nowhere'] }), /"nowhere" is no other dataset/],
     ['itself as parent', () => ({ parent_collections: ['breakhis'] }), /"breakhis" is no other dataset/],

@@ -1,4 +1,4 @@
-/** What runs are placed on: GPUs as nvidia-smi tells of them, or slots of the CPU. */
+/** What runs are placed on: GPUs as nvidia-smi reports them, or slots of the CPU. */
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import { describe, test } from 'node:test';
@@ -16,7 +16,7 @@ describe('GPUs', () => {
     ]);
   });
 
-  test('has room only while its memory is free, and asks anew each time', async (context) => {
+  test('has room only while its memory is free, and asks again each time', async (context) => {
     const program = await fakeNvidiaSmi(context, "printf 'GPU-aaaa, 1000, 799\\nGPU-bbbb, 1000, 800\\n'");
     const devices = gpuDevices(program);
     const [full, free] = await devices.list();
@@ -30,7 +30,7 @@ describe('GPUs', () => {
     );
   });
 
-  test('a driver that does not answer is told, not taken for an empty machine', async (context) => {
+  test('a driver that does not answer is reported, not taken for an empty machine', async (context) => {
     const devices = gpuDevices(await fakeNvidiaSmi(context, 'echo "Failed to initialize NVML" >&2; exit 9'));
     await assert.rejects(devices.list(), /NVML/);
   });

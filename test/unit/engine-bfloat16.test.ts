@@ -69,7 +69,7 @@ function digestOf(training: SimclrTrainer): string {
   return hash.digest('hex');
 }
 
-/** This file's tests of training need a processor with the kernels; where there are none, that is said instead. */
+/** This file's tests of training need a processor with the kernels; where they are missing, that is said instead. */
 function describeSupported(what: string, tests: () => void): void {
   if (canComputeIn('bfloat16')) describe(what, tests);
   else
@@ -77,7 +77,7 @@ function describeSupported(what: string, tests: () => void): void {
       assert.throws(() => trainer('bfloat16'), UnsupportedPrecisionError));
 }
 
-test('a processor without bfloat16 is told from one with it before anything is trained', async () => {
+test('a processor without bfloat16 is distinguished from one with it before anything is trained', async () => {
   const asking = `const { canComputeIn } = await import(${JSON.stringify(new URL('../../workers/engine/kernels/compute-dtype.ts', import.meta.url).href)}); console.log(canComputeIn('float32'), canComputeIn('bfloat16'), canComputeIn('bfloat16'));`;
   const { stdout } = await promisify(execFile)(process.execPath, ['--input-type=module', '-e', asking], {
     env: childEnvironment({ ...ENGINE_PROCESS_ENV, ONEDNN_MAX_CPU_ISA: 'AVX2' }),
@@ -147,7 +147,7 @@ describeSupported('SimCLR in bfloat16', () => {
     });
   }
 
-  test('a state goes on in the same precision, bit for bit', async () => {
+  test('a state continues in the same precision, bit for bit', async () => {
     const [through, resumed] = [trainer('bfloat16'), trainer('bfloat16')];
     await lossesOf(through, 1);
     resumed.restoreState(through.saveState());

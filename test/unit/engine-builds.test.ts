@@ -114,8 +114,8 @@ describe("NVIDIA's libraries", () => {
       'libcudart.so.12 (nvidia-cuda-runtime-cu12)',
       'libcudnn.so.9 (nvidia-cudnn-cu12)',
     ]);
-    const told: string[] = [];
-    await fetchCudaLibraries([RUNTIME, CUDNN], versionDir, ({ message }) => void told.push(message));
+    const messages: string[] = [];
+    await fetchCudaLibraries([RUNTIME, CUDNN], versionDir, ({ message }) => void messages.push(message));
     assert.deepEqual(missingCudaLibraries(versionDir, [RUNTIME, CUDNN]), []);
     assert.equal(await readFile(path.join(versionDir, 'nvidia/cudnn/lib/libcudnn.so.9'), 'utf8'), 'cudnn');
     assert.deepEqual((await readdir(path.join(versionDir, 'nvidia'), { recursive: true })).sort(), [
@@ -127,7 +127,7 @@ describe("NVIDIA's libraries", () => {
       'cudnn/lib/libcudnn.so.9',
     ]);
     assert.deepEqual(await readdir(cacheDir), ['tensorflow-2.21.0']);
-    assert.ok(told.some((message) => message.includes('2 packages')));
+    assert.ok(messages.some((message) => message.includes('2 packages')));
   });
 
   test('that a package does not hold are named, and what was there before stays', async (context) => {

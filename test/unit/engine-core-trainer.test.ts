@@ -64,7 +64,7 @@ describe('SimCLR trainer', () => {
     assert.equal(liveTensorCount(), before);
   });
 
-  test('a restored trainer goes on bit for bit', async () => {
+  test('a restored trainer continues bit for bit', async () => {
     const [through, resumed] = [trainer(), trainer({ seedRandom: createRandom(99) })];
     const batches = [views(1), views(2), views(3)];
     const [first, ...rest] = batches;
@@ -97,7 +97,7 @@ describe('SimCLR trainer', () => {
     training.dispose();
   });
 
-  test('views that can not be pairs, and a step after the last', async () => {
+  test('views that cannot be pairs, and a step after the last', async () => {
     const training = trainer({ totalSteps: 1, warmupSteps: 0 });
     const tensors = liveTensorCount();
     for (const shape of [

@@ -544,7 +544,7 @@ describe('our own batch norm', () => {
     });
   }
 
-  test('a number that is none is passed on, through the ReLU too', () => {
+  test('NaN is passed on, through the ReLU too', () => {
     const { images, gradient, state } = normInputs({ what: '', shape: [2, 2, 2, 8], activation: 'RELU' });
     const broken = tf.concat([
       asRank4(tf.fill([1, 2, 2, 8], Number.NaN)),

@@ -1,4 +1,4 @@
-/** The configuration: defaults, and every fault told at once. */
+/** The configuration: defaults, and every fault reported at once. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -65,7 +65,7 @@ describe('environment', () => {
       assert.throws(() => readEnvironment({ PARAFFIN_TRUST_PROXY: wrong }), /PARAFFIN_TRUST_PROXY/, wrong);
   });
 
-  test('all faults are told at once, each with its variable', () => {
+  test('all faults are reported at once, each with its variable', () => {
     const faulty = {
       PARAFFIN_PORT: '65536',
       PARAFFIN_DATABASE_URL: 'mysql://db',

@@ -50,7 +50,7 @@ describe('evaluable', () => {
 });
 
 describe('refused', () => {
-  test('a regression on labels that are no numbers', () => {
+  test('a regression on labels that are not numbers', () => {
     checkEvaluable(input({ protocol: 'REGRESSION' }), version({ labelNames: ['0.5', '-1e3', '7'] }));
     for (const word of ['high', '', ' ', 'NaN', 'Infinity']) {
       assert.throws(

@@ -103,7 +103,7 @@ describe('weights to export', () => {
       1,
     );
   });
-  test('are told apart from those of another architecture', () => {
+  test('are distinguished from those of another architecture', () => {
     const { missing, message } = faultOf(
       encoderToExport('RESNET34').tensors.filter(({ name }) => !name.startsWith('layer4')),
     );
@@ -112,7 +112,7 @@ describe('weights to export', () => {
   });
 });
 
-test('the preparation is told in words and kept as facts', () => {
+test('the preparation is described in words and kept as facts', () => {
   assert.equal(
     describePreparation(EXPORT_CONTRACT),
     'Input: RGB images, short side resized to 224 px (bilinear, antialiased), centre crop; pixel values scaled to 0..1, minus mean [0.5, 0.5, 0.5], divided by standard deviation [0.25, 0.5, 0.5].',

@@ -69,9 +69,9 @@ describe('a stored zip', () => {
 
   test('is the same each time', () => assert.deepEqual(writeStoredZip(entries, 64), writeStoredZip(entries, 64)));
 
-  test('refuses a name that is doubled, absolute, climbing or not ASCII', () => {
+  test('refuses a name that is duplicated, absolute, climbing or not ASCII', () => {
     for (const name of ['/etc/passwd', '../up', 'a/../b', 'a//b', '', 'é', 'a\\b']) {
-      assert.throws(() => writeStoredZip([{ name, data: bytes('') }], 1), /no plain relative path/);
+      assert.throws(() => writeStoredZip([{ name, data: bytes('') }], 1), /not a plain relative path/);
     }
     assert.throws(
       () =>
@@ -100,7 +100,7 @@ describe('a stored zip', () => {
     assert.throws(() => writeStoredZip(entriesOver, 1), /4 GiB/);
   });
 
-  test('refuses an alignment that is none', () => {
+  test('refuses an invalid alignment', () => {
     for (const alignment of [0, -1, 1.5, Number.NaN, 65_536])
       assert.throws(() => writeStoredZip([], alignment), RangeError);
   });

@@ -58,7 +58,7 @@ describe(`what PyTorch ${expected.torch} wrote`, () => {
         assert.ok(loaded !== undefined);
         const integers = integersOf(loaded);
         if (integers !== undefined) assert.deepEqual(integers, wanted.numbers, wanted.name);
-        // deepStrictEqual tells -0 from 0.
+        // deepStrictEqual distinguishes -0 from 0.
         assert.deepEqual(Array.from(toFloat32(loaded)), wanted.float32.map(fromPython), wanted.name);
       }
     });
@@ -148,7 +148,7 @@ test('numbers that lie in order are read into the place that is given, all other
   }
 });
 
-test('a plain training loop: the optimiser is no weight', async () => {
+test('a plain training loop: the optimiser is not a weight', async () => {
   const { tensors } = await readTorchCheckpoint(accessBytes(bytesOf('protocol4.zip.pt')));
   assert.deepEqual(
     tensors.map(({ path, name }) => [path, name]),

@@ -140,7 +140,7 @@ describe('damaged', () => {
     });
   }
 
-  // Checksums stand in the way of what the pickle machine meets; here are pickles without them.
+  // Checksums hide what the pickle machine meets; here are pickles without them.
   test('pickles spliced from pieces of sound ones under a fixed seed', async () => {
     const draw = generator(7);
     const sound = [stateDict(), ...inertFiles().map(({ bytes }) => bytes.subarray(46, 400))];

@@ -120,7 +120,7 @@ describe('mapped', () => {
     }
   });
 
-  test('without batch counts, as files from before PyTorch 0.4.1; the absence is told', () => {
+  test('without batch counts, as files from before PyTorch 0.4.1; the absence is reported', () => {
     const result = mapToEncoder(encoder().filter(({ name }) => !name.endsWith('num_batches_tracked')));
     assert.ok(result.outcome === 'MAPPED');
     assert.equal(result.absentBatchCounts.length, 20);

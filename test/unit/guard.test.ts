@@ -104,7 +104,7 @@ test('every root field and every type of the printed schema has its rule', () =>
   );
 });
 
-test('no mutation is open to a reader, and none is a matter of reading', () => {
+test('no mutation is open to a reader, and none counts as reading', () => {
   for (const [name, { role, action }] of Object.entries(FIELD_RULES).filter(([field]) =>
     field.startsWith('Mutation.'),
   )) {
@@ -112,7 +112,7 @@ test('no mutation is open to a reader, and none is a matter of reading', () => {
   }
 });
 
-test('what a mutation touches stands in its arguments', () => {
+test('what a mutation touches is in its arguments', () => {
   const printed = buildSchema(readFileSync(path.resolve(import.meta.dirname, '../../schema.graphql'), 'utf8'));
   for (const [name, { touches = {} }] of Object.entries(FIELD_RULES)) {
     for (const place of Object.values(touches).flat()) {

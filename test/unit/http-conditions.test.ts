@@ -14,7 +14,7 @@ describe('conditions', () => {
     ['If-Match of anything', { 'if-match': '*' }, 'SEND'],
     ['If-Match of another', { 'if-match': '"x"' }, 'PRECONDITION_FAILED'],
     ['If-Match compares strongly', { 'if-match': 'W/"abc"' }, 'PRECONDITION_FAILED'],
-    ['If-Match that is no list of tags', { 'if-match': 'abc' }, 'PRECONDITION_FAILED'],
+    ['If-Match that is not a list of tags', { 'if-match': 'abc' }, 'PRECONDITION_FAILED'],
     ['If-None-Match of it', { 'if-none-match': '"abc"' }, 'NOT_MODIFIED'],
     ['If-None-Match compares weakly', { 'if-none-match': 'W/"abc"' }, 'NOT_MODIFIED'],
     ['If-None-Match of anything', { 'if-none-match': '*' }, 'NOT_MODIFIED'],

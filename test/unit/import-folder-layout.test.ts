@@ -45,7 +45,7 @@ describe('labels', () => {
     assert.deepEqual(issues, []);
   });
 
-  test('of two spellings that nobody can tell apart are one, and a missing value is none', () => {
+  test('of two spellings that nobody can distinguish are one, and a missing value is none', () => {
     const { images, notes } = read(['La\u0308sion/1.png', 'L\u00E4sion/2.png', 'tumour /3.png', 'NA/4.png']);
     assert.deepEqual(images, {
       'La\u0308sion/1.png': 'L\u00E4sion - -',

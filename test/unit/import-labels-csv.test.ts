@@ -155,7 +155,7 @@ describe('a sound CSV', () => {
     ]);
   });
 
-  test('missing values are no labels and no groups', async () => {
+  test('missing values are not labels and no groups', async () => {
     const missing = ['', 'NA', 'nan', 'NULL', 'N/A', 'None', ' na ', '<NA>'];
     for (const text of missing) {
       const issues = recordIssues();
@@ -211,14 +211,14 @@ describe('a CSV at fault', () => {
   test('no header at all', () => refuses('a.png,x\nb.png,y\n', /Line 1: the column path is missing/, /put a header/));
   test('a chosen column that is not there', () =>
     refuses('path,label\na.png,x\n', /there is no column "diagnosis"/, /path, label/, { label: 'diagnosis' }));
-  test('a column twice', () => refuses('path,label,label\na.png,x,y\n', /Line 1: the column label stands twice/));
+  test('a column twice', () => refuses('path,label,label\na.png,x,y\n', /Line 1: the column label appears twice/));
   test('a line with too many fields', () =>
     refuses('path,label\na.png,x\nb.png,x,y\n', /Line 3: it has 3 fields, and the header has 2/));
   test('a line with too few fields', () =>
     refuses('path,label\na.png\n', /Line 2: it has 1 field, and the header has 2/));
   test('an empty path', () => refuses('path,label\n,x\n', /Line 2, column path: it is empty/));
   test('a path twice, written in two ways', () =>
-    refuses('path\na.png\nb.png\n./a.png\n', /Line 4, column path: the same file stands in line 2 already/));
+    refuses('path\na.png\nb.png\n./a.png\n', /Line 4, column path: the same file is already listed in line 2/));
   test('a path that climbs out', () => refuses('path\nsub/../../x.png\n', /Line 2, column path: it climbs out/));
   test('an absolute path', () => refuses('path\n/etc/passwd\n', /Line 2, column path: it is absolute/));
   test('a path of another system', () => refuses('path\nC:\\images\\a.png\n', /Line 2, column path: it is absolute/));
@@ -261,7 +261,7 @@ describe('a CSV at fault', () => {
   test('a label longer than any label', () =>
     refuses(`path,label\na.png,${'x'.repeat(5000)}\n`, /Line 2, column label: it is longer/));
   test('a line that never ends', () => refuses(`path,label\na.png,"${'x'.repeat(100_000)}"\n`, /Line \d+: /));
-  test('a file that is too large, told before it is read', async () => {
+  test('a file that is too large, reported before it is read', async () => {
     const csvPath = path.join(folder, 'large.csv');
     await writeFile(csvPath, 'path\n');
     const { truncate } = await import('node:fs/promises');

@@ -34,7 +34,7 @@ test('a folder that became a link since it was listed leads nowhere', async (con
   assert.deepEqual(await read(folder), { issue: 'NOT_A_REGULAR_FILE' });
 });
 
-test('a file that became a link, a pipe, a folder or nothing since it was listed is told, and nobody waits for it', async (context) => {
+test('a file that became a link, a pipe, a folder or nothing since it was listed is reported, and nobody waits for it', async (context) => {
   const folder = await importFolder(context);
   const file = path.join(folder, 'a/x.png');
   const replacedBy = async (replace: () => unknown): Promise<SourceFile> => {

@@ -23,7 +23,7 @@ async function run(failure: string): Promise<{ code: number | null; output: stri
   return { code, output, log };
 }
 
-test('a connection that its peer broke off is logged, and the program goes on', async () => {
+test('a connection that its peer broke off is logged, and the program continues', async () => {
   const { code, output, log } = await run(
     "throw Object.assign(new Error('read ECONNRESET'), { code: 'ECONNRESET', syscall: 'read' })",
   );
@@ -34,7 +34,7 @@ test('a connection that its peer broke off is logged, and the program goes on', 
 for (const [what, failure] of [
   ['an exception', "throw new TypeError('Invalid URL')"],
   ['a rejection', "void Promise.reject(new TypeError('Invalid URL'))"],
-  ['something that is no error', 'throw null'],
+  ['something that is not an error', 'throw null'],
 ] as const) {
   test(`${what} is logged, the parts are stopped in order, and the exit code says that it crashed`, async () => {
     const { code, output, log } = await run(failure);

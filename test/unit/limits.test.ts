@@ -89,7 +89,7 @@ describe('an operation', () => {
     assert.match(messages(parts(6)).join(), new RegExp(`may have to resolve \\d+ fields; ${MAX_COST} are allowed`));
   });
 
-  test('is not told the schema where that is shut', () => {
+  test('is refused introspection where that is off', () => {
     const errors = checkDocument(
       schema,
       parse('{ __schema { queryType { name } } model { id } }'),

@@ -10,7 +10,7 @@ const samples = (live: (minute: number) => number, resident: (minute: number) =>
   }));
 
 describe('whether memory grows under load', () => {
-  it('a leak is told by its slope, whatever single samples are', () => {
+  it('a leak is detected by its slope, whatever single samples are', () => {
     const result = judge(
       samples(
         (minute) => 60 + 3 * minute + (minute === 5 ? 200 : 0),

@@ -111,7 +111,7 @@ describe('AUROC', () => {
     assert.equal(macroAuroc(ranked, int(1, 0, 1)), null);
   });
 
-  test('refuses scores of another shape or that are no numbers', () => {
+  test('refuses scores of another shape or that are not numbers', () => {
     assert.throws(() => rankScores({ truth: int(0, 1), scores: new Float64Array(3), labelCount: 2 }), RangeError);
     assert.throws(() => rankScores({ truth: int(0), scores: Float64Array.of(NaN, 1), labelCount: 2 }), RangeError);
   });

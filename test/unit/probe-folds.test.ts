@@ -148,7 +148,7 @@ describe('assignFolds', () => {
       'BAD_OPTION',
       /2\.\.100/,
     ],
-    // a and b must part for label 0, b and c for 1, a and c for 2: two folds can not do it.
+    // a and b must part for label 0, b and c for 1, a and c for 2: two folds cannot do it.
     [
       'labels that no division serves',
       images([

@@ -29,8 +29,8 @@ function problem(distance: number, change: Partial<LinearProbeInput> = {}): Line
 describe('runLinearProbe', () => {
   test('learns what can be learned, and reports it whole', async () => {
     const before = liveTensorCount();
-    const told: number[] = [];
-    const result = await runLinearProbe(problem(1, { onProgress: (done) => void told.push(done) }));
+    const reported: number[] = [];
+    const result = await runLinearProbe(problem(1, { onProgress: (done) => void reported.push(done) }));
     assert.equal(liveTensorCount(), before);
     for (const { value, ci95Low, ci95High } of Object.values(result.metrics)) {
       assert.ok(value > 0.9 && ci95Low <= value && value <= ci95High && ci95High <= 1);
@@ -58,7 +58,7 @@ describe('runLinearProbe', () => {
       Array.from({ length: 5 }, () => [72, 18]),
     );
     assert.ok(parts.every((part) => part.converged));
-    assert.ok(told.every((done, index) => done >= (told[index - 1] ?? 0)) && told.at(-1) === 1);
+    assert.ok(reported.every((done, index) => done >= (reported[index - 1] ?? 0)) && reported.at(-1) === 1);
   });
 
   test('finds nothing where there is nothing', async () => {
@@ -117,7 +117,7 @@ describe('runLinearProbe', () => {
     ['too few splits listed', { splits: [null] }, 'BAD_OPTION', 'splits'],
     ['a label without a name', { labelNames: ['normal', 'tumour'] }, 'BAD_OPTION', 'labels'],
     ['a negative label', { labels: new Int32Array(90).fill(-1) }, 'BAD_OPTION', 'labels'],
-    ['a seed that is no integer', { seed: 1.5 }, 'BAD_OPTION', 'seed'],
+    ['a seed that is not an integer', { seed: 1.5 }, 'BAD_OPTION', 'seed'],
     ['resamples below 0', { bootstrapResamples: -1 }, 'BAD_OPTION', 'bootstrapResamples'],
     ['one fold', { folds: 1 }, 'BAD_OPTION', 'folds'],
     ['one label', { labels: new Int32Array(90) }, 'TOO_FEW_LABELS', 'datasetVersionId'],
@@ -176,11 +176,11 @@ describe('colourStatistics', () => {
   const plain = (red: number, green: number, blue: number): Uint8Array =>
     Uint8Array.from({ length: 12 }, (_, index) => [red, green, blue][index % 3] ?? 0);
 
-  test('of one colour: its means, no spread, one bin for each channel', () => {
+  test('of one colour: its means, no standard deviation, one bin for each channel', () => {
     const descriptor = colourStatistics(plain(255, 0, 0), 1);
     assert.equal(descriptor.length, COLOUR_STATISTICS_DIM);
     assert.deepEqual([...descriptor.subarray(0, 6)], [1, 0, 0, 1, 0, 1]);
-    assert.ok(descriptor.subarray(6, 12).every((spread) => spread === 0));
+    assert.ok(descriptor.subarray(6, 12).every((std) => std === 0));
     const histogram = [...descriptor.subarray(12)];
     assert.deepEqual(
       histogram.flatMap((share, bin) => (share > 0 ? [bin] : [])),
@@ -199,7 +199,7 @@ describe('colourStatistics', () => {
     assert.ok(colourStatistics(plain(0, 0, 0), 1).every(Number.isFinite));
   });
 
-  test('each image has its own row, and means and spreads are those of its pixels', () => {
+  test('each image has its own row, and means and standard deviations are those of its pixels', () => {
     const rows = colourStatistics(Uint8Array.of(0, 0, 0, 255, 255, 255, 10, 20, 30, 10, 20, 30), 2);
     assert.ok(Math.abs((rows[0] ?? 0) - 0.5) < 1e-6 && Math.abs((rows[6] ?? 0) - 0.5) < 1e-6);
     assert.ok(Math.abs((rows[COLOUR_STATISTICS_DIM + 2] ?? 0) - 30 / 255) < 1e-6);

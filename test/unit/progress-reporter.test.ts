@@ -59,7 +59,7 @@ describe('progress reporter', () => {
     });
   });
 
-  test('a write that fails is told to whoever reports', async () => {
+  test('a write that fails is reported to the caller', async () => {
     const reporter = createProgressReporter(() => Promise.reject(new Error('LEASE_LOST')));
     await assert.rejects(reporter.progress(0.5), /LEASE_LOST/);
   });

@@ -54,6 +54,6 @@ describe('an address of the public internet', () => {
     ['0x7f000001', 'neither'],
   ];
   for (const [address, what] of closed) {
-    test(`${address} is none: ${what}`, () => assert.equal(isPublicAddress(address), false));
+    test(`${address} is not one: ${what}`, () => assert.equal(isPublicAddress(address), false));
   }
 });

@@ -157,7 +157,7 @@ async function fetchFrom(
         .update(await readFile(destination))
         .digest('hex'),
       fetched.sha256,
-      'what was told is what was written',
+      'what was reported is what was written',
     );
     return fetched;
   } finally {
@@ -188,7 +188,7 @@ async function faultOf(place: string, options: Partial<RemoteFileOptions> = {}):
 }
 
 describe('a file', () => {
-  test('comes whole, checked, with its progress told', async () => {
+  test('comes whole, checked, with its progress reported', async () => {
     const progress: number[] = [];
     const options = {
       expectedSha256: SHA256,
@@ -229,11 +229,11 @@ describe('a connection that breaks off', () => {
     assert.match(second?.range ?? '', /^bytes=[1-9]\d*-$/);
   });
 
-  test('is begun anew when the file has changed meanwhile', async () => {
+  test('is begun again when the file has changed meanwhile', async () => {
     assert.equal((await fetchFrom('/changes')).sha256, createHash('sha256').update(OTHER).digest('hex'));
   });
 
-  test('is begun anew where nothing proves that the rest is of the same file', async () => {
+  test('is begun again where nothing proves that the rest is of the same file', async () => {
     assert.equal((await fetchFrom('/weak')).sha256, SHA256);
     assert.deepEqual(
       requests.map(({ range }) => range),
@@ -242,7 +242,7 @@ describe('a connection that breaks off', () => {
   });
 
   for (const place of ['/wrong-range', '/no-range']) {
-    test(`is begun anew when the rest can not be had (${place})`, async () => {
+    test(`is begun again when the rest cannot be had (${place})`, async () => {
       assert.equal((await fetchFrom(place)).sha256, SHA256);
     });
   }
@@ -273,7 +273,12 @@ describe('is refused', () => {
     ['more than is allowed, by its length', '/file', 'FILE_TOO_LARGE', { maxBytes: BYTES.length - 1 }],
     ['more than is allowed, by its bytes', '/endless', 'FILE_TOO_LARGE'],
     ['another size than expected', '/file', 'DIGEST_MISMATCH', { expectedByteSize: 7 }],
-    ['another size than expected, told only at the end', '/without-length', 'DIGEST_MISMATCH', { expectedByteSize: 7 }],
+    [
+      'another size than expected, reported only at the end',
+      '/without-length',
+      'DIGEST_MISMATCH',
+      { expectedByteSize: 7 },
+    ],
     ['another sha256 than expected', '/file', 'DIGEST_MISMATCH', { expectedSha256: '0'.repeat(64) }],
     ['a file that is encoded', '/gzip', 'REMOTE_REFUSED'],
     ['an HTTP error', '/forbidden', 'REMOTE_REFUSED'],

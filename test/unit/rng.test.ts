@@ -21,7 +21,7 @@ describe('Random', () => {
     for (const seed of [8, 7 + 2 ** 32, -7]) assert.notDeepEqual(draw(20, createRandom(seed).uniform), first);
   });
 
-  test('goes on exactly where its state was taken', () => {
+  test('continues exactly where its state was taken', () => {
     const random = createRandom(3);
     draw(11, random.normal);
     const state = random.state();

@@ -113,7 +113,7 @@ describe('refused pretrainings', () => {
     ['an image too small for five halvings', { imageSizePx: 16 }, 'input.imageSizePx'],
     ['an image too large', { imageSizePx: 2048 }, 'input.imageSizePx'],
     ['no dataset', { datasets: [] }, 'input.datasets'],
-    ['an id that is none', { datasets: [{ datasetVersionId: 'nonsense' }] }, 'input.datasets.0.datasetVersionId'],
+    ['an invalid id', { datasets: [{ datasetVersionId: 'nonsense' }] }, 'input.datasets.0.datasetVersionId'],
     ['a weight of zero', { datasets: [{ datasetVersionId: VERSION_ID, weight: 0 }] }, 'input.datasets.0.weight'],
     ['a slug with capitals', { modelSlug: 'My Model' }, 'input.modelSlug'],
     ['a learning rate of zero', { learningRate: 0 }, 'input.learningRate'],
@@ -193,7 +193,7 @@ describe('refused pretrainings', () => {
     );
   });
 
-  test('all faults are told at once', () => {
+  test('all faults are reported at once', () => {
     assert.throws(
       () => parse({ batchSize: 0, temperature: -1 }),
       (error: unknown) => error instanceof DomainError && (error.hint ?? '').includes('temperature'),

@@ -45,7 +45,7 @@ function isFault(fault: SafetensorsFault): (error: unknown) => boolean {
 }
 
 describe('what is written', () => {
-  test('reads back as it was, bit by bit', () => {
+  test('reads back as it was, bit for bit', () => {
     const file = readSafetensors(writeSafetensors([WEIGHT, COUNT, PIXELS], { format: 'pt', note: 'Gewebe, ткань' }));
     assert.deepEqual(file.tensors, [COUNT, WEIGHT, PIXELS]);
     assert.deepEqual(file.metadata, { format: 'pt', note: 'Gewebe, ткань' });
@@ -122,7 +122,7 @@ describe('what is written', () => {
   });
 });
 
-describe('what can not be written', () => {
+describe('what cannot be written', () => {
   const cases: readonly [string, SafetensorsFault, () => unknown][] = [
     ['two tensors of one name', 'DUPLICATE_KEY', () => writeSafetensors([WEIGHT, WEIGHT])],
     ['the name of the metadata', 'NAME_INVALID', () => writeSafetensors([{ ...WEIGHT, name: '__metadata__' }])],

@@ -83,7 +83,7 @@ describe('JSON', () => {
     ['a bigint', 1n],
     ['a Map', new Map()],
   ] as const) {
-    test(`refuses ${what}`, () => assert.throws(() => checkedJson(value), /JSON.* can not carry/));
+    test(`refuses ${what}`, () => assert.throws(() => checkedJson(value), /JSON.* cannot carry/));
   }
 });
 

@@ -48,7 +48,7 @@ describe('a sender', () => {
       false,
     ],
     [
-      'can not make itself another in front of the proxies',
+      'cannot make itself another in front of the proxies',
       PROXIES,
       '10.1.2.3',
       { 'x-forwarded-for': '127.0.0.1, 198.51.100.7' },

@@ -45,7 +45,7 @@ describe('table', () => {
     );
   });
 
-  test('a column that holds text anywhere stands to the left all the way down', () => {
+  test('a column that holds text anywhere is left-aligned all the way down', () => {
     const lines = table(
       ['slug', 'resolution'],
       [

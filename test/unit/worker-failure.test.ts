@@ -1,4 +1,4 @@
-/** From what went wrong to what a person is told. */
+/** From what went wrong to what a person reads. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError, ERROR_CODES } from '../../src/errors.ts';
@@ -9,7 +9,7 @@ const systemError = (code: string): Error =>
   Object.assign(new Error(`${code}: write failed, open '/secret/path'`), { code });
 
 describe('failureOf', () => {
-  test('an expected failure keeps its words, and says whose matter it is', () => {
+  test('an expected failure keeps its words, and says what caused it', () => {
     const {
       class: whose,
       code,

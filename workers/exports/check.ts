@@ -27,7 +27,7 @@ export interface CheckReference {
 
 export type ExportVerdict =
   | { readonly passed: true; readonly maxRelativeDifference: number }
-  /** Without a difference the file could not be loaded, or gave what is no number. */
+  /** Without a difference the file could not be loaded, or returned NaN. */
   | { readonly passed: false; readonly maxRelativeDifference: number | null; readonly reason: string };
 
 /** Of a library's own words, as much as a person reads. */
@@ -75,7 +75,7 @@ export async function checkExport(
       return {
         passed: false,
         maxRelativeDifference: null,
-        reason: 'The file gives embeddings that are no finite numbers.',
+        reason: 'The file gives embeddings that are not finite numbers.',
       };
     return {
       passed: false,

@@ -37,7 +37,7 @@ export function columnsOf({ fields, lineNumber }: CsvRecord, choice: ColumnChoic
     const exact = names.find((name) => headers.includes(name));
     const places = headers.flatMap((header, index) => (header === exact ? [index] : []));
     if (places.length > 1)
-      throw csvInvalid(`Line ${lineNumber}: the column ${role} stands twice.`, 'Name each column once.');
+      throw csvInvalid(`Line ${lineNumber}: the column ${role} appears twice.`, 'Name each column once.');
     const [found] = places;
     if (found !== undefined) return found;
     if (typeof chosen === 'string')

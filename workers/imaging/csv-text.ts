@@ -64,7 +64,7 @@ export function csvInvalid(message: string, hint: string): DomainError {
   return new DomainError({ code: 'LABELS_CSV_INVALID', message, field: 'input.labelsCsvPath', hint });
 }
 
-/** The library's own messages repeat what stands in the file. */
+/** The library's own messages repeat what the file contains. */
 function faultOfCsv({ code }: CsvError): string {
   switch (code) {
     case 'CSV_QUOTE_NOT_CLOSED':
@@ -72,7 +72,7 @@ function faultOfCsv({ code }: CsvError): string {
     case 'INVALID_OPENING_QUOTE':
     case 'CSV_INVALID_CLOSING_QUOTE':
     case 'CSV_NON_TRIMABLE_CHAR_AFTER_CLOSING_QUOTE':
-      return 'a quote stands inside a field';
+      return 'there is a quote inside a field';
     case 'CSV_MAX_RECORD_SIZE':
       return `it is longer than ${RECORD_BYTES_MAX} bytes`;
     default:

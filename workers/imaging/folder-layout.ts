@@ -99,7 +99,7 @@ function findLabels(images: readonly string[], notes: string[]): readonly Locate
   return located;
 }
 
-/** Goes into a folder that stands alone and holds only folders, as archives are unpacked into one. */
+/** Goes into a folder on its own and holds only folders, as archives are unpacked into one. */
 function enterWrappers(located: readonly Located[]): { located: readonly Located[]; wrappers: string[] } {
   const wrappers: string[] = [];
   let current = located;

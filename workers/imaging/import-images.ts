@@ -235,7 +235,7 @@ async function pack(
 
   /** True for an image that goes into the version; of any other, says why it does not. */
   const isWanted = (image: PreparedImage, source: SourceImage): boolean => {
-    // 128 bits tell a billion images apart, and a million names in memory stay small; the width tells apart plain
+    // 128 bits tell a billion images apart, and a million names in memory stay small; the width distinguishes plain
     // images of one area.
     const name = `${image.width}:${image.pixelDigest.toString('base64url', 0, 16)}`;
     const known = leftOut.get(name);

@@ -150,7 +150,7 @@ function rejectDuplicates(rows: readonly Row[], paths: readonly string[]): void 
     const earlier = lines.get(relativePath);
     if (earlier !== undefined) {
       throw csvInvalid(
-        `Line ${lineNumber}, column path: the same file stands in line ${earlier} already.`,
+        `Line ${lineNumber}, column path: the same file is already listed in line ${earlier}.`,
         'Name each image once.',
       );
     }

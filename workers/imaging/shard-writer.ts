@@ -1,5 +1,5 @@
 /**
- * WebDataset shards: plain tar files in which `{key}.{ext}` stands beside `{key}.json`. Headers hold nothing of the
+ * WebDataset shards: plain tar files in which `{key}.{ext}` is next to `{key}.json`. Headers hold nothing of the
  * machine or the hour, so that the same images make the same bytes.
  */
 import { PassThrough } from 'node:stream';

@@ -1,4 +1,4 @@
-/** Reads a file that was listed, without trust in what stands there by now. */
+/** Reads a file that was listed, without trust in what is there by now. */
 import type { FileHandle } from 'node:fs/promises';
 import { OpenError, type OpenFolder } from '../../src/platform/open-folder.ts';
 import { foreignKindOf } from './formats/foreign-formats.ts';

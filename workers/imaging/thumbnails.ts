@@ -19,7 +19,7 @@ export interface ThumbnailPicker {
 }
 
 /**
- * Each label gets its share of the thumbnails, evenly spaced over its files; where a chosen file can not be shown, the
+ * Each label gets its share of the thumbnails, evenly spaced over its files; where a chosen file cannot be shown, the
  * next that can steps in.
  */
 export function createThumbnailPicker(sources: readonly SourceImage[]): ThumbnailPicker {

@@ -41,7 +41,7 @@ export interface Outcome {
 }
 
 /** The encoder under test, the same one freshly initialised, and colour alone. */
-export interface Contestants<Method> {
+export interface Candidates<Method> {
   readonly pretrained: Method;
   readonly random: Method;
   readonly colour: Method;
@@ -56,10 +56,10 @@ type Tell = (done: number, message: string) => Promise<void>;
 export async function evaluateClassifiers(
   images: readonly ManifestImage[],
   input: ClassificationInput,
-  contestants: Contestants<Classifier<object>>,
+  candidates: Candidates<Classifier<object>>,
   tell: Tell,
 ): Promise<Outcome> {
-  const { pretrained, random, colour } = contestants;
+  const { pretrained, random, colour } = candidates;
   const entries = [
     ['RANDOM_ENCODER', random],
     ['COLOUR_STATISTICS', colour],
@@ -114,10 +114,10 @@ export async function evaluateClassifiers(
 export async function evaluateRegressors(
   images: readonly ManifestImage[],
   input: RegressionInput,
-  contestants: Contestants<Regressor<object>>,
+  candidates: Candidates<Regressor<object>>,
   tell: Tell,
 ): Promise<Outcome> {
-  const { pretrained, random, colour } = contestants;
+  const { pretrained, random, colour } = candidates;
   const entries: readonly (readonly [BaselineKind, Regressor<object>])[] = [
     ['RANDOM_ENCODER', random],
     ['COLOUR_STATISTICS', colour],

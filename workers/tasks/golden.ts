@@ -5,7 +5,7 @@ import { embedPixels } from '../engine/embed.ts';
 import { goldenPixels } from '../engine/golden-image.ts';
 import type { Encoder } from '../engine/models/resnet.ts';
 
-/** @throws DomainError CHECKPOINT_INCOMPATIBLE for weights that give no numbers. */
+/** @throws DomainError CHECKPOINT_INCOMPATIBLE for weights that yield NaN. */
 export function goldenOf(encoder: Encoder, inputContract: InputContract): GoldenRecord {
   const { imageSizePx } = inputContract;
   const pixels = goldenPixels(imageSizePx);
@@ -13,7 +13,7 @@ export function goldenOf(encoder: Encoder, inputContract: InputContract): Golden
   if (!embedding.every(Number.isFinite)) {
     throw new DomainError({
       code: 'CHECKPOINT_INCOMPATIBLE',
-      message: 'For the golden image the encoder gives what is no finite number.',
+      message: 'The encoder returns NaN or an infinite value for the golden image.',
       hint: 'Its weights hold infinities or not-a-numbers, or are of no use under this input contract.',
     });
   }

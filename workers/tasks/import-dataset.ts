@@ -7,7 +7,7 @@ import type { Task, TaskContext } from './task.ts';
 
 /**
  * The version is made and sealed in the transaction that ends the run: before it there is nothing to clean up, whatever
- * breaks. An import does not resume; taken up again it begins anew and comes to the same bytes.
+ * breaks. An import does not resume; taken up again it begins again and arrives at the same bytes.
  */
 export const importDatasetTask: Task = {
   kind: 'IMPORT',

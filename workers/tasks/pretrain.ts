@@ -30,7 +30,7 @@ export const pretrainTask: Task = {
     const config = pretrainingConfigSchema.parse(rawConfig);
     await context.setEnvironment({ engine: engineInfo() });
     const initialWeights = await loadInitialWeights(context, config);
-    // A run that ended for want of memory goes on with a smaller one than its config says.
+    // A run that ran out of memory continues with a smaller one than its config says.
     const microBatchSize = context.microBatchSize ?? config.microBatchSize;
     if (config.steps === 0) return registerUntrained(context, config, initialWeights);
 
@@ -252,7 +252,7 @@ async function encoderResult(
       inputContract: JSON.stringify(inputContract),
     }),
   );
-  // Read back from the store and loaded anew: what is registered is what was proven to load.
+  // Read back from the store and loaded again: what is registered is what was proven to load.
   const encoder = encoderFromWeights(
     config.encoder,
     readSafetensors(await context.artifacts.read(stored.sha256)).tensors,

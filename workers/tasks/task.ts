@@ -21,8 +21,8 @@ import type { Transaction } from '../../src/platform/db.ts';
 import type { StopReason } from '../child-protocol.ts';
 
 /**
- * Why a run should end before its time: somebody cancelled it, the worker is stopping and will go on later, or it took
- * too long.
+ * Why a run should end before its time: somebody cancelled it, the worker is stopping and will continue later, or it
+ * took too long.
  */
 export type StopRequest = 'NO' | StopReason;
 
@@ -38,9 +38,11 @@ export interface TaskServices {
 export interface TaskContext {
   readonly runId: string;
   readonly lease: RunLease;
-  /** 1 for the first; higher where the run goes on after something broke or was resumed. */
+  /** 1 for the first; higher where the run continues after something broke or was resumed. */
   readonly attempt: number;
-  /** Images that one pass of the network may take since a run ended for want of memory; null: what the config says. */
+  /**
+   * Images that one pass of the network may take since a run ran out of memory; null: what the config says.
+   */
   readonly microBatchSize: number | null;
   readonly services: TaskServices;
   readonly artifacts: ArtifactStore;
@@ -57,7 +59,7 @@ export interface TaskContext {
   flush(): Promise<void>;
   /** A transaction that is refused with LEASE_LOST once the run is no longer ours. */
   withLease<Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result>;
-  /** Keeps what is needed to go on from a step. */
+  /** Keeps what is needed to continue from a step. */
   keepTrainingState(tx: Transaction, state: TrainingStateRecord): Promise<void>;
   latestTrainingState(): Promise<TrainingStateRecord | undefined>;
   setEnvironment(environment: object): Promise<void>;

@@ -53,12 +53,12 @@ export async function lookAt(registry: Registry, options: ClientOptions, urlPath
       };
     }
     // HEAD answers without words: GET says why.
-    const told = await registry.send(urlPath, { headers: { range: 'bytes=0-0' } });
-    const refusal = await refusalOf(told);
+    const probe = await registry.send(urlPath, { headers: { range: 'bytes=0-0' } });
+    const refusal = await refusalOf(probe);
     if (refusal?.code !== 'EXPORT_PENDING')
       throw refusal ?? new CommandFailure({ message: `${registry.url}${urlPath} answered ${response.status}.` });
     if (options.quiet !== true) line.show('The file is being made and checked ...');
-    await pause(Number(told.headers.get('retry-after') ?? 1) * 1000);
+    await pause(Number(probe.headers.get('retry-after') ?? 1) * 1000);
   }
 }
 
@@ -103,7 +103,7 @@ export async function fetchFile(
   };
   const file = await open(part, 'a', 0o644);
   using _left = leaveOnInterrupt(
-    () => `The download stopped at ${byteSizeInWords(have)}. The same command goes on from there.`,
+    () => `The download stopped at ${byteSizeInWords(have)}. The same command continues from there.`,
     line,
   );
   try {
@@ -138,7 +138,7 @@ export async function fetchFile(
             ? error
             : new CommandFailure({
                 message: `The download broke off at ${byteSizeInWords(have)}.`,
-                hint: 'The same command goes on from there.',
+                hint: 'The same command continues from there.',
               });
         }
         await pause(RETRY_MS * fruitless);
@@ -204,7 +204,7 @@ export interface SentFile {
 export async function upload(registry: Registry, options: ClientOptions, file: string): Promise<SentFile> {
   const line = createStatusLine(process.stderr);
   using _left = leaveOnInterrupt(
-    () => 'The upload stopped, and nothing came of it yet. The same command goes on from there.',
+    () => 'The upload stopped, and nothing came of it yet. The same command continues from there.',
     line,
   );
   const { size } = await stat(file).catch(() => {
@@ -215,7 +215,7 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
   const unfinished = unfinishedUpload(registry.url, sha256);
   const before = await sentBefore(registry, await unfinished.recall(), size);
   if (before !== undefined)
-    remark(options, `The upload goes on at ${byteSizeInWords(before.offset)} of ${byteSizeInWords(size)}.`);
+    remark(options, `The upload continues at ${byteSizeInWords(before.offset)} of ${byteSizeInWords(size)}.`);
   const at = before?.at ?? (await beginUpload(registry, path.basename(file), size, sha256));
   await unfinished.remember(at);
   const blob = await openAsBlob(file);
@@ -237,7 +237,7 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
     if (reached === undefined || fruitless >= FRUITLESS_ATTEMPTS)
       throw new CommandFailure({
         message: `The upload broke off at ${byteSizeInWords(offset)}.`,
-        hint: 'The same command goes on from there.',
+        hint: 'The same command continues from there.',
       });
     await pause(RETRY_MS * fruitless);
     offset = reached;

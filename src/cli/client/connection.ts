@@ -82,7 +82,7 @@ export async function connect({ url, printQuery }: ClientOptions): Promise<Regis
   return openRegistry(address, key, printQuery === true ? { show: (text) => process.stderr.write(`${text}\n`) } : {});
 }
 
-/** Each after a longer pause than the one before: a server that is started anew is found again. */
+/** Each after a longer pause than the one before: a server that is started again is found again. */
 const SOCKET_ATTEMPTS = 20;
 
 export interface RegistryOptions {
@@ -229,7 +229,7 @@ export function granted<Value>(value: Value | null, errors: UserErrors): Value {
 
 /**
  * What a refusal beside GraphQL says, as GraphQL would.
- * @returns undefined where the answer is none of Paraffin's.
+ * @returns undefined where the answer does not come from Paraffin.
  */
 export async function refusalOf(response: Response): Promise<ServerRefusal | undefined> {
   const body: unknown = await response.json().catch(() => undefined);

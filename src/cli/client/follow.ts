@@ -123,7 +123,7 @@ export function describeProgress(): (event: RunEvent) => string {
     message = event.message ?? message;
     if (event.metrics !== null) metrics = numbersOf(event.metrics);
     const atMs = Date.parse(event.at);
-    // An attempt that goes on from a kept state begins where that was.
+    // An attempt that continues from a kept state begins where that was.
     if (event.kind === 'STARTED' || begun === undefined) begun = { atMs, progress };
     const done = progress - begun.progress;
     const secondsLeft = done > 0 && progress < 1 ? ((atMs - begun.atMs) / 1000 / done) * (1 - progress) : undefined;

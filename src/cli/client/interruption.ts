@@ -19,7 +19,7 @@ export function leaveOnInterrupt(words: () => string, line?: StatusLine): Dispos
 /** The same for a run, which does not need us. */
 export function leaveRunOnInterrupt(runId: string, line?: StatusLine): Disposable {
   return leaveOnInterrupt(
-    () => `The run goes on. See it again: paraffin runs logs -f ${runId}\nEnd it: paraffin runs cancel ${runId}`,
+    () => `The run continues. See it again: paraffin runs logs -f ${runId}\nEnd it: paraffin runs cancel ${runId}`,
     line,
   );
 }

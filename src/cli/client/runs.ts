@@ -241,11 +241,11 @@ const showCommand = clientCommand('show', {
 const logsCommand = clientCommand('logs', {
   summary: 'what happened to a run, line by line',
   details:
-    'Prints what happened to a run so far; with -f goes on until it has ended. Ctrl-C leaves the run going. The exit code says how it ended only for "runs wait".',
+    'Prints what happened to a run so far; with -f continues until it has ended. Ctrl-C leaves the run going. The exit code says how it ended only for "runs wait".',
   examples: ['runs logs 0198a7c2-…', 'runs logs -f 0198a7c2-…', 'runs logs -f 0198a7c2-… --json | jq .metrics.loss'],
 })
   .argument('<run>', 'id')
-  .option('-f, --follow', 'go on until the run has ended')
+  .option('-f, --follow', 'continue until the run has ended')
   .action(async (id, { follow, ...options }) => {
     const registry = await connect(options);
     const { run } = await registry.ask(SHOW, { id });
@@ -295,7 +295,7 @@ const cancelCommand = clientCommand('cancel', {
   });
 
 const resumeCommand = clientCommand('resume', {
-  summary: 'let a failed or canceled pretraining go on from its last checkpoint',
+  summary: 'let a failed or canceled pretraining continue from its last checkpoint',
   examples: ['runs resume 0198a7c2-…', 'runs resume 0198a7c2-… --wait'],
 })
   .argument('<run>', 'id')
@@ -305,7 +305,7 @@ const resumeCommand = clientCommand('resume', {
     const { resumeRun } = await registry.ask(RESUME, { id });
     const run = granted(resumeRun.run, resumeRun);
     if (wait === true) requireSuccess(await awaitRun(registry, options, id));
-    show(options, { data: run, names: [run.id], text: `Run ${run.id} goes on.` });
+    show(options, { data: run, names: [run.id], text: `Run ${run.id} continues.` });
   });
 
 function noRun(id: string): CommandFailure {

@@ -1,6 +1,6 @@
 /**
  * An upload that this machine began: its address at the server, kept in a file of the cache, so that the same command
- * goes on with it.
+ * continues with it.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -12,7 +12,7 @@ const ADDRESS = /^\/uploads\/[0-9a-f]{32}$/;
 export interface UnfinishedUpload {
   /** The path of the upload, if this machine began one; whether the server still has it, the server knows. */
   recall(): Promise<string | undefined>;
-  /** Where nothing can be written, the same command begins anew. */
+  /** Where nothing can be written, the same command begins again. */
   remember(at: string): Promise<void>;
   forget(): Promise<void>;
 }

@@ -1,4 +1,4 @@
-/** `paraffin download` and `paraffin verify`: weights that are what they say. */
+/** `paraffin download` and `paraffin verify`: weights with a proven digest. */
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { namesOf, oneOf } from '../command.ts';
@@ -42,7 +42,7 @@ const WHAT_IS_IT = graphql(`
 export const downloadCommand = clientCommand('download', {
   summary: 'download the weights of a checkpoint, and prove them',
   details:
-    'Downloads the weights of a checkpoint, goes on where a broken download stopped, and names the file only when its sha256 is right. Exit code 3 when it is not.',
+    'Downloads the weights of a checkpoint, continues where a broken download stopped, and names the file only when its sha256 is right. Exit code 3 when it is not.',
   examples: [
     'download colon',
     'download colon@champion --format pytorch --out encoder.pt',
@@ -69,7 +69,7 @@ export const downloadCommand = clientCommand('download', {
     const { checkpoint: place } = await registry.ask(DOWNLOAD_URL, { id: checkpoint.id, format });
     if (place?.downloadUrl == null)
       throw new CommandFailure({
-        message: `${nameOf(checkpoint)} can not be downloaded as ${format.toLowerCase()}.`,
+        message: `${nameOf(checkpoint)} cannot be downloaded as ${format.toLowerCase()}.`,
         hint:
           checkpoint.formats.length === 0
             ? `Its weights are not here yet: paraffin models import --published ${checkpoint.publishedSlug ?? 'NAME'}`

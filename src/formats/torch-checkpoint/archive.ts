@@ -102,7 +102,11 @@ function rootOf(entries: ReadonlyMap<string, ZipEntry>): string {
 
 async function checkVersion(source: RandomAccess, entry: ZipEntry | undefined): Promise<void> {
   if (entry === undefined)
-    throw new TorchCheckpointError('ENTRY_MISSING', 'zip', 'The zip holds no version: it is no checkpoint of PyTorch.');
+    throw new TorchCheckpointError(
+      'ENTRY_MISSING',
+      'zip',
+      'The zip holds no version: it is not a checkpoint of PyTorch.',
+    );
   const text = (await readSmallText(source, entry)).trim();
   const version = /^\d{1,3}$/.test(text) ? Number(text) : NaN;
   if (!(version >= 1 && version <= MAX_VERSION))
@@ -124,7 +128,7 @@ async function checkByteOrder(source: RandomAccess, entry: ZipEntry | undefined)
       'The checkpoint was written on a big-endian machine; little-endian ones are read here.',
     );
   if (text !== 'little')
-    throw new TorchCheckpointError('BYTE_ORDER_INVALID', entry.name, `${quoted(text)} is no byte order.`);
+    throw new TorchCheckpointError('BYTE_ORDER_INVALID', entry.name, `${quoted(text)} is not a byte order.`);
 }
 
 async function readSmallText(source: RandomAccess, entry: ZipEntry): Promise<string> {

@@ -47,7 +47,9 @@ export interface CheckpointContents {
 
 const STATE_DICT_KEYS = ['state_dict', 'model_state_dict'] as const;
 const SCALAR_PARTS: ReadonlySet<string> = new Set(['hyper_parameters', 'hparams']);
-/** Of plain training loops and of Lightning, where the file has no `state_dict` that tells weights from the rest. */
+/**
+ * Of plain training loops and of Lightning, where the file has no `state_dict` that separates weights from the rest.
+ */
 const PARTS_WITHOUT_WEIGHTS: ReadonlySet<string> = new Set([
   ...SCALAR_PARTS,
   'optimizer',
@@ -82,7 +84,7 @@ export function contentsOf(
     throw new TorchCheckpointError(
       'NO_TENSORS',
       'pickle',
-      `The file holds ${told(top)}, not a dict of tensors: save a state_dict().`,
+      `The file holds ${describe(top)}, not a dict of tensors: save a state_dict().`,
     );
   const walker = new Walker(limits);
   const stateKey = STATE_DICT_KEYS.find((key) => isDict(top.entries.get(key)));
@@ -113,7 +115,7 @@ export function contentsOf(
     throw new TorchCheckpointError(
       'NO_TENSORS',
       'pickle',
-      `The file holds no tensors that can be read${inside === undefined ? '' : `; it holds ${told(inside)}`}: save a state_dict().`,
+      `The file holds no tensors that can be read${inside === undefined ? '' : `; it holds ${describe(inside)}`}: save a state_dict().`,
     );
   }
   checkExpansion(weights, source.byteSize, limits);
@@ -257,7 +259,7 @@ function keyName(key: PickleValue): string {
   return `<${key.kind === 'PLACEHOLDER' ? key.name : key.kind.toLowerCase()}>`;
 }
 
-function told(value: PickleValue): string {
+function describe(value: PickleValue): string {
   if (typeof value !== 'object' || value === null) return `the value ${quoted(String(value))}`;
   return value.kind === 'PLACEHOLDER'
     ? `an object of ${quoted(value.name)}, which is not read`

@@ -75,7 +75,7 @@ export class TorchCheckpointError extends Error {
   }
 }
 
-/** Text from the file as it may stand in a message: quoted, and never long. */
+/** Text from the file as it may appear in a message: quoted, and never long. */
 export function quoted(text: string): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}...` : text);
 }

@@ -111,7 +111,7 @@ export class PickleCursor {
   /** A natural number as decimal text on a line: the key of a memo entry. */
   naturalLine(): number {
     const text = this.line();
-    if (!/^\d{1,15}$/.test(text)) throw this.fault('NUMBER_INVALID', `${quoted(text)} is no natural number.`);
+    if (!/^\d{1,15}$/.test(text)) throw this.fault('NUMBER_INVALID', `${quoted(text)} is not a non-negative integer.`);
     return Number(text);
   }
 
@@ -133,7 +133,7 @@ export class PickleCursor {
     const digits = text.endsWith(suffix) ? text.slice(0, text.length - suffix.length) : text;
     // A byte is 2.4 decimal digits.
     this.#checkInteger(Math.floor(digits.length / 2.5));
-    if (!/^[+-]?\d+$/.test(digits)) throw this.fault('NUMBER_INVALID', `${quoted(text)} is no integer.`);
+    if (!/^[+-]?\d+$/.test(digits)) throw this.fault('NUMBER_INVALID', `${quoted(text)} is not an integer.`);
     return narrowed(BigInt(digits.replace(/^\+/, '')));
   }
 
@@ -142,7 +142,7 @@ export class PickleCursor {
     const special = /^([+-]?)(inf|nan)$/.exec(text);
     if (special !== null) return special[2] === 'nan' ? NaN : special[1] === '-' ? -Infinity : Infinity;
     if (text.length > 400 || !/^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$/.test(text))
-      throw this.fault('NUMBER_INVALID', `${quoted(text)} is no number.`);
+      throw this.fault('NUMBER_INVALID', `${quoted(text)} is not a number.`);
     return Number(text);
   }
 

@@ -167,7 +167,7 @@ class PickleMachine implements PickleOperands {
       case 'Q': return this.#push(this.#host.persistent(this.#pop(), this));
       case '\x97':
       case '\x98': throw cursor.fault('OPCODE_UNSUPPORTED', 'The pickle asks for a buffer outside of itself.');
-      default: throw cursor.fault('OPCODE_UNKNOWN', `0x${opcode.toString(16)} is no opcode of pickle.`);
+      default: throw cursor.fault('OPCODE_UNKNOWN', `0x${opcode.toString(16)} is not an opcode of pickle.`);
     }
   }
 
@@ -286,19 +286,19 @@ class PickleMachine implements PickleOperands {
   #stackGlobal(): void {
     const [module, name] = this.#popMany(2);
     if (typeof module !== 'string' || typeof name !== 'string')
-      throw this.invalid('The pickle names a global by what is no text.');
+      throw this.invalid('The pickle names a global by something that is not a string.');
     this.#push(this.#host.global(module, name, this));
   }
 
   #call([callable = null, args = null]: readonly PickleValue[]): void {
     if (typeof args !== 'object' || args === null || args.kind !== 'TUPLE')
-      throw this.invalid('The pickle calls with what is no tuple.');
+      throw this.invalid('The pickle calls with something that is not a tuple.');
     this.#push(this.#host.call(callable, args, this));
   }
 
   #callWithKeywords([callable = null, args = null, keywords = null]: readonly PickleValue[]): void {
     if (typeof keywords !== 'object' || keywords === null || keywords.kind !== 'DICT')
-      throw this.invalid('The pickle calls with keywords that are no dict.');
+      throw this.invalid('The pickle calls with keywords that are not a dict.');
     const isPlaceholder = typeof callable === 'object' && callable?.kind === 'PLACEHOLDER';
     if (keywords.entries.size > 0 && !isPlaceholder)
       throw this.invalid('The pickle calls with keywords what takes none.');

@@ -23,9 +23,9 @@ export function tensorView(
   place: string,
   limits: TorchCheckpointLimits,
 ): TensorView {
-  const told = `A tensor ${dtype} [${shape.join(', ')}]`;
+  const description = `A tensor ${dtype} [${shape.join(', ')}]`;
   if (shape.length !== strides.length)
-    throw new TorchCheckpointError('TENSOR_INVALID', place, `${told} has ${strides.length} strides.`);
+    throw new TorchCheckpointError('TENSOR_INVALID', place, `${description} has ${strides.length} strides.`);
   const elementBytes = BYTES_PER_ELEMENT[dtype];
   let byteSize: number = elementBytes;
   for (const size of shape) {
@@ -35,7 +35,7 @@ export function tensorView(
       throw new TorchCheckpointError(
         'TENSOR_TOO_LARGE',
         place,
-        `${told} is larger than ${limits.maxTensorBytes} bytes.`,
+        `${description} is larger than ${limits.maxTensorBytes} bytes.`,
       );
   }
   const view: TensorView = {
@@ -51,7 +51,7 @@ export function tensorView(
     throw new TorchCheckpointError(
       'VIEW_OUT_OF_RANGE',
       place,
-      `${told} reads up to byte ${end} of a storage of ${storage.byteSize}.`,
+      `${description} reads up to byte ${end} of a storage of ${storage.byteSize}.`,
     );
   }
   return view;

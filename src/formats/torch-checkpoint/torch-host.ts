@@ -155,21 +155,21 @@ export class TorchHost implements PickleHost {
   persistent(id: PickleValue, operands: PickleOperands): PickleValue {
     const invalid = (what: string): TorchCheckpointError =>
       this.#fault('PERSISTENT_ID_INVALID', operands, `The pickle refers to something outside of itself ${what}.`);
-    if (typeof id !== 'object' || id === null || id.kind !== 'TUPLE') throw invalid('by what is no tuple');
+    if (typeof id !== 'object' || id === null || id.kind !== 'TUPLE') throw invalid('by something that is not a tuple');
     const [what, type = null, key, location, size, view = null] = id.items;
     // A container's class with its source code, which PyTorch kept with whole modules before 1.6.
     if (what === 'module') return isPlaceholder(type) ? type : this.#leftInert('torch.nn.Module', operands);
-    if (what !== 'storage' || id.items.length < 5 || id.items.length > 6) throw invalid('that is no storage');
+    if (what !== 'storage' || id.items.length < 5 || id.items.length > 6) throw invalid('that is not a storage');
     if (typeof key !== 'string' || typeof location !== 'string' || key.length > this.#limits.maxNameLength)
-      throw invalid('by a key or location that is no text');
-    if (!isNatural(size)) throw invalid('whose size is no natural number');
+      throw invalid('by a key or location that is not a string');
+    if (!isNatural(size)) throw invalid('whose size is not a non-negative integer');
     // Complex, quantised and 8-bit floating types have no number format here: they stay inert, tensors and all.
     if (isPlaceholder(type)) return this.#leftInert(type.name, operands);
     if (typeof type !== 'object' || type === null || type.kind !== 'STORAGE_TYPE')
-      throw invalid('whose type is no storage type');
+      throw invalid('whose type is not a storage type');
     const elementBytes = type.dtype === undefined ? 1 : BYTES_PER_ELEMENT[type.dtype];
     const declared: DeclaredStorage = { key, dtype: type.dtype, byteSize: size * elementBytes };
-    if (!Number.isSafeInteger(declared.byteSize)) throw invalid('whose size can not be counted');
+    if (!Number.isSafeInteger(declared.byteSize)) throw invalid('whose size cannot be counted');
     const earlier = this.storages.get(key);
     if (earlier !== undefined && (earlier.dtype !== declared.dtype || earlier.byteSize !== declared.byteSize)) {
       throw this.#fault(
@@ -216,28 +216,28 @@ export class TorchHost implements PickleHost {
       new TorchCheckpointError(
         'TENSOR_INVALID',
         place,
-        'The pickle makes a tensor of what is no storage, offset, shape and strides.',
+        'The pickle makes a tensor from something that is not a storage, offset, shape and strides.',
       );
     if (typeof source !== 'object' || source === null || source.kind !== 'STORAGE') throw invalid();
     if (isPlaceholder(type) && builds === 'TENSOR_WITH_DTYPE') return this.#leftInert(type.name, operands);
-    const told =
+    const declared =
       builds === 'TENSOR_WITH_DTYPE'
         ? typeof type === 'object' && type?.kind === 'DTYPE'
           ? type.dtype
           : undefined
         : source.dtype;
-    if (told === undefined || (source.dtype !== undefined && source.dtype !== told)) throw invalid();
+    if (declared === undefined || (source.dtype !== undefined && source.dtype !== declared)) throw invalid();
     const sizes = this.#naturals(shape, operands);
     const steps = this.#naturals(strides, operands);
     if (!isNatural(offset) || sizes === undefined || steps === undefined) throw invalid();
-    return tensorView(source, { dtype: told, offset, shape: sizes, strides: steps }, place, this.#limits);
+    return tensorView(source, { dtype: declared, offset, shape: sizes, strides: steps }, place, this.#limits);
   }
 
   #parameter(args: readonly PickleValue[], operands: PickleOperands): PickleNode {
     const [data = null] = args;
     if (typeof data === 'object' && data !== null && (data.kind === 'TENSOR' || data.kind === 'PLACEHOLDER'))
       return data;
-    throw this.#fault('TENSOR_INVALID', operands, 'The pickle makes a parameter of what is no tensor.');
+    throw this.#fault('TENSOR_INVALID', operands, 'The pickle makes a parameter from something that is not a tensor.');
   }
 
   /**
@@ -264,7 +264,7 @@ export class TorchHost implements PickleHost {
       items === null ||
       (items.kind !== 'LIST' && items.kind !== 'TUPLE' && items.kind !== 'SET')
     )
-      throw operands.invalid('The pickle makes a container of what has no items.');
+      throw operands.invalid('The pickle makes a container from something that has no items.');
     operands.spend(items.kind === 'SET' ? items.items.size : items.items.length);
     return items.items;
   }
@@ -281,7 +281,7 @@ export class TorchHost implements PickleHost {
         pair !== null &&
         (pair.kind === 'TUPLE' || pair.kind === 'LIST') &&
         pair.items.length === 2;
-      if (!isPair) throw operands.invalid('The pickle makes a dict of what are no pairs.');
+      if (!isPair) throw operands.invalid('The pickle makes a dict from something that is not a list of pairs.');
       return [pair.items[0] ?? null, pair.items[1] ?? null];
     });
   }
@@ -321,7 +321,7 @@ function storageView(
   const items = typeof view === 'object' && view?.kind === 'TUPLE' && view.items.length === 3 ? view.items : [];
   const [viewKey, offset, size] = items;
   if (typeof viewKey !== 'string' || !isNatural(offset) || !isNatural(size))
-    throw invalid('by a view that is no key, offset and size');
+    throw invalid('by a view that is not a key, offset and size');
   const byteOffset = offset * elementBytes;
   const byteSize = size * elementBytes;
   if (byteOffset + byteSize > declared.byteSize) throw invalid('by a view that reaches past its storage');

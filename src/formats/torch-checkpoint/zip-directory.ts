@@ -248,11 +248,11 @@ function entryName(bytes: Uint8Array, index: number): string {
     throw fault('ENTRY_NAME_INVALID', place, `The name of entry ${index} is not UTF-8.`, { cause });
   }
   const odd = name === '' || name.startsWith('/') || /[\0\\]/.test(name) || name.split('/').includes('..');
-  if (odd) throw fault('ENTRY_NAME_INVALID', place, `An entry can not be named ${quoted(name)}.`);
+  if (odd) throw fault('ENTRY_NAME_INVALID', place, `An entry cannot be named ${quoted(name)}.`);
   return name;
 }
 
-/** Where the content begins, by the local header, which must tell the same story as the directory. */
+/** Where the content begins, by the local header, which must agree with the directory. */
 async function contentOffset(source: RandomAccess, entry: CentralEntry, directoryOffset: number): Promise<number> {
   const { name, nameBytes, headerOffset } = entry;
   const outside = (): TorchCheckpointError =>
@@ -272,8 +272,8 @@ async function contentOffset(source: RandomAccess, entry: CentralEntry, director
   )
     throw differs('name');
   const follows = (entry.flags & FLAG_DESCRIPTOR) !== 0;
-  const agrees = (value: number, told: number, mayBeWide: boolean): boolean =>
-    value === told || (follows && value === 0) || (mayBeWide && value === UNKNOWN_32);
+  const agrees = (value: number, declared: number, mayBeWide: boolean): boolean =>
+    value === declared || (follows && value === 0) || (mayBeWide && value === UNKNOWN_32);
   if (!agrees(view.getUint32(14, true), entry.crc32, false)) throw differs('checksum');
   if (
     !agrees(view.getUint32(18, true), entry.byteSize, true) ||
@@ -289,7 +289,7 @@ function viewOf(bytes: Uint8Array, offset: number): DataView | undefined {
   return offset < 0 ? undefined : new DataView(bytes.buffer, bytes.byteOffset + offset, bytes.length - offset);
 }
 
-/** A u64; what can not be counted exactly comes back too large for any file, and is refused by its place. */
+/** A u64; what cannot be counted exactly comes back too large for any file, and is refused by its place. */
 function natural64(view: DataView, at: number): number {
   return Number(view.getBigUint64(at, true));
 }

@@ -25,7 +25,7 @@ export interface KeyScopes {
 
 export const UNLIMITED: KeyScopes = { actions: null, resources: null };
 
-/** Whoever sent the request. ANONYMOUS has no key. */
+/** Anyone who sent the request. ANONYMOUS has no key. */
 export type Viewer =
   | { readonly kind: 'ANONYMOUS'; readonly mayRead: boolean }
   | {
@@ -78,7 +78,7 @@ export function authorise(viewer: Viewer, needed: AccessRole, action?: AccessAct
 
 /**
  * Passes when the key may change all of these.
- * @param resources as `dataset:slug` or `model:slug`; undefined where it can not be told what will be changed: a
+ * @param resources as `dataset:slug` or `model:slug`; undefined where it cannot be told what will be changed: a
  * limited key then may not.
  * @throws DomainError FORBIDDEN.
  */

@@ -20,7 +20,7 @@ import {
 } from './access.rules.ts';
 import type { AccessKeyRecord, AccessStore, KeyFilter, NewKey, StoredKeyRecord } from './access.store.ts';
 
-/** A key just made. Its text is told this once. */
+/** A key just made. Its text is shown only this once. */
 export interface MadeKey {
   readonly key: AccessKeyRecord;
   readonly secret: string;
@@ -38,13 +38,13 @@ export type AdminKeyState =
 export interface AccessService {
   /**
    * At start: where no usable ADMIN key exists, makes one and writes it to `file`, mode 0600. Only its hash is kept in
-   * the database, so a lost file can not be written again.
+   * the database, so a lost file cannot be written again.
    */
   ensureAdminKey(file: string): Promise<AdminKeyState>;
   /**
    * The sender of a request with this Authorization header. Without one: anonymous, who may read from this very machine
    * unless the server requires keys.
-   * @throws DomainError UNAUTHENTICATED for a header that is no key, and for an unknown, revoked or expired key.
+   * @throws DomainError UNAUTHENTICATED for a header that is not a key, and for an unknown, revoked or expired key.
    */
   viewerOf(authorization: string | undefined, request: { readonly isLoopback: boolean }): Promise<Viewer>;
   /** Newest first. */

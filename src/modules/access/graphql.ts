@@ -1,4 +1,4 @@
-/** Keys in the API, and whoever sent the request. */
+/** Keys in the API, and the sender of the request. */
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, inputObjectType, list, nonNull, objectType } from '../../api/nexus.ts';
@@ -21,7 +21,7 @@ export const AccessAction = enumType({
 
 export const Viewer = objectType({
   name: 'Viewer',
-  description: 'Whoever sent the request.',
+  description: 'The sender of the request.',
   definition(t) {
     t.string('name', { description: 'Of the key; null for a request without one.' });
     t.string('owner', { description: 'The person who answers for the key.' });

@@ -12,9 +12,9 @@ import {
 } from './artifacts.store.ts';
 
 export interface ArtifactService {
-  /** Undefined for what is no sha256, too. */
+  /** Undefined also for anything that is not a sha256. */
   get(viewer: Viewer, sha256: string): Promise<ArtifactRecord | undefined>;
-  /** For workers, inside the transaction that refers to the artifact; the same one twice is no fault. */
+  /** For workers, inside the transaction that refers to the artifact; the same one twice is not an error. */
   record(tx: Transaction, artifact: NewArtifact): Promise<void>;
   /**
    * For workers, before they read parts of a file: reads the whole of it once. What is damaged is marked, and put into

@@ -1,5 +1,5 @@
 /**
- * What cites an artifact: whatever has a foreign key to it, as PostgreSQL itself tells, so that no module has to be
+ * What cites an artifact: whatever has a foreign key to it, as PostgreSQL itself reports, so that no module has to be
  * known here.
  */
 import { Prisma } from '../../generated/prisma/client.ts';
@@ -87,7 +87,7 @@ export async function citationsOf(db: Database, sha256: string): Promise<string[
 }
 
 /**
- * Deletes the rows that nothing cites and that nobody has recorded anew since `recordedBefore`. Those that somebody is
+ * Deletes the rows that nothing cites and that nobody has recorded again since `recordedBefore`. Those that somebody is
  * recording at this moment are passed over: `recordArtifacts` holds their lock, and renews them.
  */
 export async function deleteUncited(tx: Transaction, recordedBefore: Date): Promise<ArtifactSize[]> {

@@ -32,7 +32,7 @@ export interface FsckReport {
   readonly filesWithoutRow: Sum;
   /** Rows that nothing cites; garbage collection takes them when they are old enough. */
   readonly uncitedRows: Sum;
-  /** Files in the store that are no artifacts, the first few. */
+  /** Files in the store that are not artifacts, the first few. */
   readonly strangeFiles: readonly string[];
   /** Everything in quarantine, of this check and earlier ones. */
   readonly quarantined: Sum;
@@ -115,8 +115,8 @@ async function checkFiles(
   const damaged: DamagedArtifact[] = [];
   const strange: string[] = [];
   let withoutRow: Sum = { count: 0, byteSize: 0 };
-  for await (const { named, strangers } of pagesOf(store.files())) {
-    strange.push(...strangers.map((file) => file.path));
+  for await (const { named, unknownFiles } of pagesOf(store.files())) {
+    strange.push(...unknownFiles.map((file) => file.path));
     const recorded = await recordedAmong(db, [...named.keys()]);
     for (const [sha256, { byteSize }] of named) {
       if (recorded.has(sha256)) continue;
@@ -130,20 +130,20 @@ async function checkFiles(
 
 interface FilePage {
   readonly named: ReadonlyMap<string, StoredFile>;
-  readonly strangers: readonly StoredFile[];
+  readonly unknownFiles: readonly StoredFile[];
 }
 
 /** So many files at a time that one question to the database serves them all. */
 export async function* pagesOf(files: AsyncIterable<StoredFile>): AsyncGenerator<FilePage> {
   let named = new Map<string, StoredFile>();
-  let strangers: StoredFile[] = [];
+  let unknownFiles: StoredFile[] = [];
   for await (const file of files) {
-    if (file.sha256 === undefined) strangers.push(file);
+    if (file.sha256 === undefined) unknownFiles.push(file);
     else named.set(file.sha256, file);
-    if (named.size + strangers.length < PAGE_SIZE) continue;
-    yield { named, strangers };
+    if (named.size + unknownFiles.length < PAGE_SIZE) continue;
+    yield { named, unknownFiles };
     named = new Map();
-    strangers = [];
+    unknownFiles = [];
   }
-  yield { named, strangers };
+  yield { named, unknownFiles };
 }

@@ -7,7 +7,7 @@ import { createHash } from 'node:crypto';
 export const AUDIT_OUTCOMES = ['DONE', 'REJECTED', 'DENIED', 'FAILED'] as const;
 export type AuditOutcome = (typeof AUDIT_OUTCOMES)[number];
 
-/** What is told of an act. Never an input: it may hold a secret, such as a signed address. */
+/** What is recorded of an act. Never an input: it may hold a secret, such as a signed address. */
 export interface AuditFacts {
   readonly person: string | null;
   readonly keyId: string | null;
@@ -28,7 +28,7 @@ export interface AuditRecord extends AuditFacts {
   readonly hash: string;
 }
 
-/** The last entry: whoever keeps it elsewhere can tell later whether the log was cut off or written anew. */
+/** The last entry: anyone who keeps it elsewhere can tell later whether the log was cut off or rewritten. */
 export interface AuditHead {
   readonly sequence: number;
   readonly hash: string;

@@ -15,7 +15,7 @@ import {
 } from './audit.rules.ts';
 import type { AuditFilter, AuditStore } from './audit.store.ts';
 
-/** Somebody asks for something that will be told of. */
+/** Somebody asks for something that will be recorded. */
 export interface AuditAct {
   readonly viewer: Viewer;
   /** Of the client; null where it is not known. */
@@ -49,7 +49,7 @@ export interface AuditService {
   readonly transact: Transact;
   /** Newest first. */
   list(viewer: Viewer, page: PageArguments, filter: AuditFilter): Promise<Page<AuditRecord>>;
-  /** Computes every hash anew. Throws UNAUTHENTICATED and FORBIDDEN. */
+  /** Computes every hash again. Throws UNAUTHENTICATED and FORBIDDEN. */
   verify(viewer: Viewer): Promise<AuditVerification>;
 }
 

@@ -42,7 +42,7 @@ export const AuditEntryConnection = connectionType('AuditEntry');
 export const AuditHead = objectType({
   name: 'AuditHead',
   sourceType: { module: rules, export: 'AuditHead' },
-  description: 'The last entry. Kept elsewhere, it tells later whether the log was cut off or written anew.',
+  description: 'The last entry. Kept elsewhere, it shows later whether the log was cut off or rewritten.',
   definition(t) {
     t.nonNull.float('sequence');
     t.nonNull.string('hash');
@@ -95,7 +95,7 @@ export const AuditQueries = extendType({
     });
     t.nonNull.field('verifyAudit', {
       type: 'AuditVerification',
-      description: 'Computes every hash anew.',
+      description: 'Computes every hash again.',
       resolve: (_root, _args, ctx) => ctx.services.audit.verify(ctx.viewer),
     });
   },

@@ -23,7 +23,7 @@ export function createAuditService({
 }
 
 /**
- * For whoever holds the database itself: every hash computed anew.
+ * For the owner of the database itself: every hash is recomputed.
  * @param kept a head that was noted earlier.
  */
 export function verifyAuditLog(db: Database, kept?: AuditHead): Promise<AuditVerification> {

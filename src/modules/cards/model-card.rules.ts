@@ -61,7 +61,7 @@ export function modelCardOf(facts: ModelCardFacts): string {
     ...(model.description === null ? [] : [plain(model.description), '']),
     `A ${checkpoint.encoder} that turns one image into an embedding of ${checkpoint.embeddingDim} numbers. Checkpoint \`${checkpoint.id}\`${checkpoint.sha256 === null ? '; its weights are not in this registry.' : `, sha256 \`${checkpoint.sha256}\`.`}`,
     '',
-    'For research. It is no medical device.',
+    'For research. It is not a medical device.',
     '',
     ...section('How to prepare an image', contractLines(checkpoint)),
     ...section('What it was trained on', trainingDataLines(facts)),
@@ -70,7 +70,7 @@ export function modelCardOf(facts: ModelCardFacts): string {
     ...(checkpoint.sha256 === null
       ? []
       : section('Download', [
-          `\`${facts.serverUrl}/checkpoints/${checkpoint.id}/download?format=safetensors\` (or pytorch, onnx, tfjs). The ETag is the file's sha256. Tensors stand under torchvision's names and layouts, without \`fc\`.`,
+          `\`${facts.serverUrl}/checkpoints/${checkpoint.id}/download?format=safetensors\` (or pytorch, onnx, tfjs). The ETag is the file's sha256. Tensors are stored under torchvision's names and layouts, without \`fc\`.`,
         ])),
   ].join('\n');
 }

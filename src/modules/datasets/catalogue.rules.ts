@@ -134,7 +134,7 @@ export const catalogueRowSchema = z
       context.addIssue({
         code: 'custom',
         path: ['objective_magnifications'],
-        message: 'must stand beside as many total magnifications',
+        message: 'must be listed beside as many total magnifications',
       });
     }
   });

@@ -15,7 +15,7 @@ import {
   type NumberRange,
 } from './datasets.rules.ts';
 
-/** A `DatasetRecord` as it stands in JSON. */
+/** A `DatasetRecord` as in JSON. */
 interface RowJson extends Omit<DatasetRecord, 'createdAt' | 'updatedAt' | 'editedAt'> {
   readonly createdAt: string;
   readonly updatedAt: string;
@@ -91,7 +91,7 @@ export async function findDatasets(db: Database, ids: readonly string[]): Promis
 }
 
 /**
- * One page, keyed by (sort key, id): stable while rows come and go. Unknown values stand last in either direction.
+ * One page, keyed by (sort key, id): stable while rows come and go. Unknown values come last in either direction.
  * @param filter with organs and stains as codes.
  * @throws DomainError CURSOR_INVALID for a cursor of another order.
  */
@@ -168,7 +168,7 @@ function isKeyOf(field: DatasetOrderField, key: string | number | null): boolean
 
 /**
  * What the list is sorted by, never null, exactly as the indexes of the migration "list indexes" have it: then a page
- * anywhere in the list is read from there on. What is not known stands in for a value beyond all others in either
+ * anywhere in the list is read from there on. An unknown value sorts after all others in either
  * direction.
  */
 function sortKeyOf({ field, direction }: DatasetOrder, search: DatasetSearch | undefined): Prisma.Sql {

@@ -19,7 +19,7 @@ export interface StainRecord {
   readonly name: string;
 }
 
-/** Values that the source does not pair stand in rows of their own, with null for what is not known. */
+/** Values that the source does not pair get rows of their own, with null for what is not known. */
 export interface ResolutionRecord {
   /** Nominal power of the objective, e.g. 20. */
   readonly magnification: number | null;

@@ -268,7 +268,7 @@ export function createDatasetService({
           hint: 'Import into a new version.',
         });
       const faults = faultsOfContent(content);
-      if (faults.length > 0) throw new Error(`Dataset version ${versionId} can not be sealed. ${faults.join(' ')}`);
+      if (faults.length > 0) throw new Error(`Dataset version ${versionId} cannot be sealed. ${faults.join(' ')}`);
       return versions.seal(tx, versionId, content);
     },
     dropDraftVersion: async (tx, versionId) => isId(versionId) && (await versions.dropDraft(tx, versionId)),

@@ -1,4 +1,4 @@
-/** What becomes of a dataset's facts when somebody states new ones. Pure. */
+/** What happens to a dataset's facts when somebody states new ones. Pure. */
 import { FACT_FIELDS } from './catalogue.rules.ts';
 import type { DatasetFacts } from './datasets.records.ts';
 

@@ -40,7 +40,7 @@ export const DatasetOrderField = enumType({
 });
 export const OrderDirection = enumType({
   name: 'OrderDirection',
-  description: 'What is not known stands last in either.',
+  description: 'Unknown values come last in either.',
   members: ORDER_DIRECTIONS,
 });
 
@@ -71,7 +71,7 @@ export const Stain = objectType({
 export const Resolution = objectType({
   name: 'Resolution',
   sourceType: { module: records, export: 'ResolutionRecord' },
-  description: 'A magnification and a um/px stand in one resolution only where the source pairs them.',
+  description: 'A magnification and a um/px share one resolution only where the source pairs them.',
   definition(t) {
     t.float('magnification', { description: 'Nominal power of the objective.' });
     t.float('totalMagnification', { description: 'Objective times eyepiece, where that is what the source states.' });

@@ -15,13 +15,13 @@ interface VersionRow extends Omit<DatasetVersionRecord, 'byteSize' | 'labelCount
   readonly labelCounts: unknown;
   readonly issues: unknown;
 }
-/** As it stands in JSON. */
+/** As JSON. */
 interface RowJson extends Omit<VersionRow, 'createdAt' | 'sealedAt'> {
   readonly createdAt: string;
   readonly sealedAt: string | null;
 }
 
-/** @param from what stands behind FROM, with the versions as "v". */
+/** @param from what follows FROM, with the versions as "v". */
 async function readVersions(db: Database, from: Prisma.Sql): Promise<DatasetVersionRecord[]> {
   const rows = await jsonRows<RowJson>(
     db,

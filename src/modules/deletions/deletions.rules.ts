@@ -29,7 +29,7 @@ export interface TombstoneRecord {
   readonly deletedAt: Date;
 }
 
-/** What is about to be deleted, as it stands in the registry. */
+/** What is about to be deleted, as in the registry. */
 export interface DeletableThing {
   readonly name: string;
   readonly digest: string | null;

@@ -1,4 +1,4 @@
-/** Deleting: only what nothing needs, by whoever may, and never without a trace. */
+/** Deleting: only what nothing needs, by anyone who may, and never without a trace. */
 import { DomainError, type ErrorCode } from '../../errors.ts';
 import { isId, parseInput } from '../../input.ts';
 import type { Transact } from '../../platform/db.ts';
@@ -68,7 +68,11 @@ export function createDeletionService({
           viewer.kind === 'KEY'
             ? { deletedBy: viewer.owner, deletedByKey: viewer.keyId }
             : { deletedBy: 'nobody', deletedByKey: null };
-        return store.bury(tx, { id, kind, name: thing.name, digest: thing.digest, reason, ...who }, thing);
+        return store.replaceByTombstone(
+          tx,
+          { id, kind, name: thing.name, digest: thing.digest, reason, ...who },
+          thing,
+        );
       });
     },
     get: async (viewer, id) => {

@@ -1,5 +1,5 @@
 /**
- * Taking rows away, and what is left in their place. Bytes that nothing cites any more are a matter of garbage
+ * Taking rows away, and what is left in their place. Bytes that nothing cites any more are left to garbage
  * collection.
  */
 import type { Prisma, Tombstone } from '../../generated/prisma/client.ts';
@@ -156,7 +156,7 @@ export function createDeletionStore(db: Database) {
     find: (tx: Transaction, kind: DeletableKind, id: string): Promise<DeletableThing | undefined> =>
       DELETABLES[kind].find(tx, id),
 
-    bury: async (
+    replaceByTombstone: async (
       tx: Transaction,
       tombstone: Omit<TombstoneRecord, 'deletedAt'>,
       { parentId, version }: DeletableThing,
@@ -207,7 +207,7 @@ function counted(count: number, one: string, many = `${one}s`): string[] {
   return count === 0 ? [] : [`${count} ${count === 1 ? one : many}`];
 }
 
-/** Without it nobody could say how much of which images those have seen, and their leakage would be told too low. */
+/** Without it nobody could say how much of which images those have seen, and their leakage would be understated. */
 async function checkpointsTrainedFrom(tx: Transaction, id: string): Promise<string[]> {
   const count = await tx.checkpoint.count({
     where: { sourceRun: { config: { path: ['initialCheckpointId'], equals: id } } },

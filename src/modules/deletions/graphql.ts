@@ -54,7 +54,7 @@ export const DeletionQueries = extendType({
 });
 
 const MUTATIONS: readonly (readonly [string, DeletableKind, string])[] = [
-  ['deleteDataset', 'DATASET', 'A dataset without versions that is none of the catalogue.'],
+  ['deleteDataset', 'DATASET', 'A dataset without versions that is not part of the catalogue.'],
   ['deleteDatasetVersion', 'DATASET_VERSION', 'A version from which nothing was made.'],
   ['deleteModel', 'MODEL', 'A model without checkpoints.'],
   [

@@ -160,7 +160,7 @@ function checkSameImages(left: readonly { readonly key: string }[], right: reado
 export function notComparable(why: string): DomainError {
   return new DomainError({
     code: 'EVALUATIONS_NOT_COMPARABLE',
-    message: `The two evaluations can not be compared: ${why}.`,
+    message: `The two evaluations cannot be compared: ${why}.`,
     field: 'b',
     hint: 'Launch both on one dataset version with the same folds and seed.',
   });

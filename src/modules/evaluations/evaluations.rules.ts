@@ -53,7 +53,7 @@ export function checkEvaluable(input: LaunchEvaluationInput, version: LabelledVe
   if (input.protocol === 'REGRESSION' && wordLabel !== undefined) {
     throw new DomainError({
       code: 'LABELS_NOT_NUMERIC',
-      message: `The label "${wordLabel}" is no number, and a regression predicts numbers.`,
+      message: `The label "${wordLabel}" is not a number, and a regression predicts numbers.`,
       field: 'input.datasetVersionId',
       hint: 'Use LINEAR_PROBE or KNN, or import a CSV whose labels are numbers.',
     });

@@ -139,12 +139,12 @@ export function createEvaluationService({
       if (!isId(datasetVersionId)) return [];
       const { metric: metricName, sign } = rankingOf(protocol);
       const entrants = await store.entrants(datasetVersionId, protocol, metricName);
-      const acquaintances = await store.acquaintances(
+      const pretrainingOverlaps = await store.pretrainingOverlaps(
         entrants.map(({ evaluation }) => evaluation.checkpointId),
         datasetVersionId,
       );
       const overlapsOf = ({ evaluation, leakage }: EntrantRecord): boolean | null => {
-        const known = acquaintances.get(evaluation.checkpointId);
+        const known = pretrainingOverlaps.get(evaluation.checkpointId);
         if (known?.overlaps === true) return true;
         if (leakage !== null) return overlapOf(leakage);
         return known?.isImported === true ? null : false;

@@ -72,7 +72,7 @@ const perClassSchema = z.array(
   z.object({ label: z.string(), precision: z.number(), recall: z.number(), f1Score: z.number(), support: z.number() }),
 );
 
-/** As they stand in JSON. */
+/** As JSON. */
 interface LineJson extends Omit<EvaluationRecord, 'createdAt'> {
   readonly createdAt: string;
 }
@@ -127,7 +127,7 @@ async function readMetrics(
 }
 
 /** What a checkpoint may have seen of a dataset. */
-export interface Acquaintance {
+export interface PretrainingOverlap {
   /** Its pretraining saw a version of the dataset. */
   readonly overlaps: boolean;
   /** It was not trained here: what it has seen is not known. */
@@ -212,11 +212,11 @@ export function createEvaluationStore(db: Database) {
     },
 
     /** By checkpoint, of the dataset that the version belongs to, any version of it. */
-    acquaintances: async (
+    pretrainingOverlaps: async (
       checkpointIds: readonly string[],
       datasetVersionId: string,
-    ): Promise<ReadonlyMap<string, Acquaintance>> => {
-      const rows = await db.$queryRaw<(Acquaintance & { readonly id: string })[]>`
+    ): Promise<ReadonlyMap<string, PretrainingOverlap>> => {
+      const rows = await db.$queryRaw<(PretrainingOverlap & { readonly id: string })[]>`
         SELECT c.id, c."sourceRunId" IS NULL AS "isImported", EXISTS (
             SELECT 1 FROM "CheckpointTrainedOn" t JOIN "DatasetVersion" v ON v.id = t."datasetVersionId"
             WHERE t."checkpointId" = c.id AND v."datasetId" = (SELECT "datasetId" FROM "DatasetVersion" WHERE id = ${datasetVersionId}::uuid)) AS overlaps

@@ -1,4 +1,4 @@
-/** What each protocol may be told, with its ranges and defaults. Pure. */
+/** The options of each protocol, with its ranges and defaults. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { parseInput } from '../../input.ts';
@@ -60,7 +60,7 @@ export type EvaluationOptions = EvaluationConfig['options'];
  * protocol among its reasons.
  */
 export function optionsOf(protocol: EvaluationProtocolName, options: unknown): EvaluationOptions {
-  // Null from a client that sends every field is no option.
+  // Null from a client that sends every field is not an option.
   const wrapped = { options: options ?? {} };
   switch (protocol) {
     case 'LINEAR_PROBE':

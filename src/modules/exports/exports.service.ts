@@ -15,7 +15,7 @@ import type { ExportStore } from './exports.store.ts';
 
 export interface ExportService {
   /**
-   * A run of kind EXPORT that makes and checks these formats anew, whatever is known of them; none measures the golden
+   * A run of kind EXPORT that makes and checks these formats again, whatever is known of them; none measures the golden
    * embedding alone. One that is on its way with all of them is given instead. Throws BAD_INPUT, CHECKPOINT_NOT_FOUND
    * or CHECKPOINT_NOT_DOWNLOADABLE.
    */

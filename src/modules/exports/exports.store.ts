@@ -47,7 +47,7 @@ export function createExportStore(db: Database) {
 
     /**
      * Locks the checkpoint until the transaction ends, so that two requests at once do not both launch; those who only
-     * refer to it go on.
+     * refer to it continue.
      */
     lockCheckpoint: async (tx: Transaction, checkpointId: string): Promise<void> => {
       await tx.$queryRaw`SELECT 1 FROM "Checkpoint" WHERE id = ${checkpointId}::uuid FOR NO KEY UPDATE`;

@@ -29,7 +29,7 @@ export const CheckpointExport = objectType({
     t.float('byteSize');
     t.float('maxRelativeDifference', {
       description:
-        "Greatest difference of one component of an embedding, against that embedding's root mean square; at most 1e-4 where it is AVAILABLE. Null where the file gave no numbers.",
+        "Greatest difference of one component of an embedding, against that embedding's root mean square; at most 1e-4 where it is AVAILABLE. Null where the file yielded NaN.",
     });
     t.string('reason', { description: 'Why it is REFUSED.' });
     t.nonNull.field('checkedAt', { type: 'DateTime' });

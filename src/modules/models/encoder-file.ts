@@ -169,7 +169,7 @@ function checkExpected(what: string, expected: string | null, found: string): vo
   throw new DomainError({
     code: 'DIGEST_MISMATCH',
     message: `The file's ${what} is ${found}, not the expected ${expected}.`,
-    hint: 'It is damaged, or not the file that is meant: fetch it anew, or check the expected value at its source.',
+    hint: 'It is damaged, or not the file that is meant: fetch it again, or check the expected value at its source.',
   });
 }
 

@@ -179,7 +179,7 @@ export function createCheckpointImports({
   };
 
   /**
-   * What every import ends with: its golden embedding is on the way, and from now on the key stands for this
+   * What every import ends with: its golden embedding is on the way, and from now on the key identifies this
    * checkpoint.
    */
   const settle = async (
@@ -312,7 +312,7 @@ export function createCheckpointImports({
         return null;
       }
       const choice = importChoice(input);
-      // An upload is the caller's own; files and addresses are read by the server for whoever may do this.
+      // An upload is the caller's own; files and addresses are read by the server for anyone who may do this.
       if (choice.source?.kind !== 'UPLOAD') authorise(viewer, 'OPERATOR');
       const request =
         input.idempotencyKey == null

@@ -48,7 +48,7 @@ export interface ModelService {
    */
   setAlias(viewer: Viewer, input: unknown): Promise<ModelRecord>;
   getCheckpoint(viewer: Viewer, id: string): Promise<CheckpointRecord | undefined>;
-  /** Newest first. Throws MODEL_NOT_FOUND for an unknown modelSlug, BAD_INPUT for ids that are none. */
+  /** Newest first. Throws MODEL_NOT_FOUND for an unknown modelSlug, BAD_INPUT for invalid ids. */
   listCheckpoints(viewer: Viewer, page: PageArguments, filter: CheckpointListFilter): Promise<Page<CheckpointRecord>>;
   /** Newest first. */
   listCheckpointsOfModel(viewer: Viewer, page: PageArguments, modelId: string): Promise<Page<CheckpointRecord>>;

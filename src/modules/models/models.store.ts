@@ -67,7 +67,7 @@ interface CheckpointRow extends Omit<
   readonly trainingFacts: unknown;
   readonly byteSize: bigint | number | null;
 }
-/** As it stands in JSON. */
+/** As JSON. */
 interface CheckpointJson extends Omit<CheckpointRow, 'createdAt'> {
   readonly createdAt: string;
 }

@@ -31,7 +31,7 @@ const entrySchema = z.strictObject({
   byteSize: z.number().int().positive().nullable(),
   sha256: sha256Schema.nullable(),
   licence: z.string().min(1).nullable(),
-  /** Beside those that all of them share; one of the same name stands instead of it. */
+  /** Beside those that all of them share; one of the same name replaces it. */
   trainingFacts: z.array(factSchema),
 });
 

@@ -43,7 +43,7 @@ export const RunFailure = objectType({
   definition(t) {
     t.nonNull.field('class', {
       type: 'FailureClass',
-      description: 'Whose matter it is: the request, the data, memory, the machine, time, or Paraffin.',
+      description: 'The cause: the request, the data, memory, the machine, time, or Paraffin.',
     });
     t.nonNull.string('code');
     t.nonNull.string('message');
@@ -114,11 +114,11 @@ export const Run = objectType({
       type: 'Checkpoint',
       resolve: (run, _args, ctx) => ctx.loaders.models.checkpointsByRun.load(run.id),
     });
-    t.string('launchedBy', { description: 'The person who launched it; the queue goes round between people.' });
+    t.string('launchedBy', { description: 'The person who launched it; the queue rotates among people.' });
     t.int('maxDurationSeconds', { description: 'Longest time under way, over all attempts; null: no limit.' });
     t.int('microBatchSize', {
       description:
-        'Images that one pass of the network takes since a run ended for want of memory; the effective batch stays as it was.',
+        'Images that one pass of the network takes since a run ran out of memory; the effective batch stays as it was.',
     });
     t.string('deviceId', { description: 'What carries or carried it: the UUID of a GPU, or a CPU slot of a worker.' });
     t.field('environment', { type: 'JSON', description: 'Engine, device, versions, code revision.' });
@@ -234,7 +234,7 @@ export const RunMutations = extendType({
     });
     t.nonNull.field('resumeRun', {
       type: 'RunPayload',
-      description: 'A FAILED or CANCELED pretraining goes on from its last checkpoint.',
+      description: 'A FAILED or CANCELED pretraining continues from its last checkpoint.',
       args: { id: nonNull(idArg()) },
       resolve: (_root, args, ctx) => settle('run', () => ctx.services.runs.resume(ctx.viewer, args.id)),
     });
@@ -261,7 +261,7 @@ export const RunSubscription = subscriptionType({
     t.nonNull.field('runEvents', {
       type: 'RunEvent',
       description:
-        'Replays from afterSequence, then goes on live until the run has ended; nothing is lost across a dropped socket.',
+        'Replays from afterSequence, then continues live until the run has ended; nothing is lost across a dropped socket.',
       args: { runId: nonNull(idArg()), afterSequence: intArg() },
       subscribe: (_root, args, ctx) => ctx.runEvents.follow(ctx.viewer, args.runId, args.afterSequence ?? 0),
       resolve: (event) => event,

@@ -14,8 +14,8 @@ export async function oldestActiveStart(db: Database): Promise<Date | undefined>
 }
 
 /**
- * Drops training states that no run will go on from: all but the last `keepLast` of each, and every one of those that
- * succeeded.
+ * Drops training states that no run will continue from: all but the last `keepLast` of each, and every one of those
+ * that succeeded.
  * @returns how many were dropped.
  */
 export async function dropSupersededStates(tx: Transaction, keepLast: number): Promise<number> {

@@ -7,12 +7,12 @@ import type { Transact, Transaction } from '../../platform/db.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import type { ImportReportRecord } from './imports.rules.ts';
 import type { RunFailureRecord, RunLease, RunRecord, TrainingStateRecord } from './runs.records.ts';
-import { CANCELING_LEASE_SECONDS, isOwnDoing, LEASE_SECONDS, mayGetBetter, smallerMicroBatch } from './runs.rules.ts';
+import { CANCELING_LEASE_SECONDS, isOwnDoing, LEASE_SECONDS, isRetryable, smallerMicroBatch } from './runs.rules.ts';
 import type { NewRunEvent, RunStore } from './runs.store.ts';
 
 /**
- * After this many attempts in a row that ended by their own doing and kept nothing, a run is failed rather than queued
- * again. One that keeps a training state now and then may die more often: it gets on all the same.
+ * After this many attempts in a row that ended through their own fault and kept nothing, a run is failed rather than
+ * queued again. One that keeps a training state now and then may die more often: it gets on all the same.
  */
 export const MAX_FRUITLESS_ATTEMPTS = 3;
 
@@ -56,8 +56,8 @@ export interface RunLedger {
   /** Keeps what an import found: before it ends, also where it is refused for that. */
   setImportReport(lease: RunLease, report: ImportReportRecord): Promise<void>;
   /**
-   * Keeps what the run needs to go on from this step. The artifact must be recorded already, in the same or an earlier
-   * transaction.
+   * Keeps what the run needs to continue from this step. The artifact must be recorded already, in the same or an
+   * earlier transaction.
    */
   keepTrainingState(tx: Transaction, lease: RunLease, state: TrainingStateRecord): Promise<void>;
   /** Of these leases, those that still hold their runs, lapsed ones among them that nobody took back yet. */
@@ -69,9 +69,9 @@ export interface RunLedger {
    */
   succeed(tx: Transaction, lease: RunLease, message: string): Promise<void>;
   /**
-   * After an attempt that failed. What may get better goes back into the queue, want of memory with a smaller
-   * micro-batch, unless MAX_FRUITLESS_ATTEMPTS ended by their own doing and kept nothing; everything else is FAILED. A
-   * run that was being cancelled is CANCELED instead.
+   * After an attempt that failed. What may succeed on another attempt goes back into the queue, after running out of
+   * memory with a smaller micro-batch, unless MAX_FRUITLESS_ATTEMPTS ended through their own fault and kept nothing;
+   * everything else is FAILED. A run that was being cancelled is CANCELED instead.
    */
   fail(lease: RunLease, failure: RunFailureRecord): Promise<void>;
   /** CANCELED, after the worker has let go of everything. */
@@ -81,8 +81,8 @@ export interface RunLedger {
   /** Queues again (or ends) the runs of workers that have gone silent; gives how many. */
   reapLapsed(): Promise<number>;
   /**
-   * Takes every run that is under way from whoever has it, for a database that was restored: its workers are those of
-   * another one. Gives how many.
+   * Takes every run that is under way from anyone who has it, for a database that was restored: its workers are those
+   * of another one. Gives how many.
    */
   requeueAll(message: string): Promise<number>;
 }
@@ -148,10 +148,10 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
       await requeue(
         tx,
         run.id,
-        `${failure.message} The run goes on with ${microBatchSize} images at a time, in batches as large as before.`,
+        `${failure.message} The run continues with ${microBatchSize} images at a time, in batches as large as before.`,
       );
-    } else if (mayGetBetter(failure) && (await mayBeTriedAgain(tx, run.id, failure))) {
-      await requeue(tx, run.id, `${failure.message} The run goes on from what it last kept.`);
+    } else if (isRetryable(failure) && (await mayBeTriedAgain(tx, run.id, failure))) {
+      await requeue(tx, run.id, `${failure.message} The run continues from what it last kept.`);
     } else {
       await end(tx, run.id, 'FAILED', failure, failure.message);
     }
@@ -215,7 +215,7 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
       await store.addTrainingState(tx, lease.runId, state);
       await store.appendEvent(tx, lease.runId, {
         kind: 'CHECKPOINT',
-        message: `Kept everything needed to go on from step ${state.step}.`,
+        message: `Kept everything needed to continue from step ${state.step}.`,
       });
     },
     held: (leases) => store.heldLeases(leases),

@@ -25,7 +25,7 @@ export interface RunRecord {
   readonly launchedBy: string | null;
   /** What carries or carried it: the UUID of a GPU, or a CPU slot of a worker. */
   readonly deviceId: string | null;
-  /** Images that one pass of the network takes after a run ended for want of memory; null: what the config says. */
+  /** Images that one pass of the network takes after a run ran out of memory; null: what the config says. */
   readonly microBatchSize: number | null;
   /** Longest time under way, over all attempts; null: no limit. */
   readonly maxDurationSeconds: number | null;

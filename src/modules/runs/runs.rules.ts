@@ -60,7 +60,7 @@ const FINAL_CODES: ReadonlySet<string> = new Set([
 ]);
 
 /** True where another attempt may come to a better end without anybody's doing. */
-export function mayGetBetter(failure: FailureFacts): boolean {
+export function isRetryable(failure: FailureFacts): boolean {
   switch (failure.class) {
     case 'INFRASTRUCTURE':
     case 'TIMEOUT':
@@ -78,7 +78,7 @@ export function mayGetBetter(failure: FailureFacts): boolean {
 /** Codes of what befell an attempt from outside: the run itself may be sound. */
 const CODES_FROM_OUTSIDE: ReadonlySet<string> = new Set(['WORKER_SILENT', 'DATABASE_UNREACHABLE']);
 
-/** True where the attempt ended by its own doing, so that another one may well come to the same end. */
+/** True where the attempt ended through its own fault, so that another one may well come to the same end. */
 export function isOwnDoing(failure: FailureFacts): boolean {
   return !CODES_FROM_OUTSIDE.has(failure.code);
 }
@@ -87,9 +87,9 @@ export function isOwnDoing(failure: FailureFacts): boolean {
 const MICRO_BATCH_MIN = 2;
 
 /**
- * The micro-batch with which a pretraining that ended for want of memory is tried again: half of the last one, or the
- * next smaller divisor of the batch. The effective batch stays as it is. Undefined where nothing smaller is left, and
- * for kinds that have no batch.
+ * The micro-batch with which a pretraining that ran out of memory is tried again: half of the last one, or
+ * the next smaller divisor of the batch. The effective batch stays as it is. Undefined where nothing smaller is left,
+ * and for kinds that have no batch.
  */
 export function smallerMicroBatch(run: {
   readonly kind: RunKind;
@@ -335,7 +335,7 @@ function sourceSizePxFor(imageSizePx: number): number {
   return Math.min(2 * imageSizePx, Math.max(imageSizePx, 256));
 }
 
-/** Rules that one field alone can not state. */
+/** Rules that one field alone cannot state. */
 export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
   const given = [input.epochs, input.steps].filter((value) => value !== null && value !== undefined).length;
   if (given !== 1) {

@@ -71,7 +71,7 @@ export interface RunLaunch {
   readonly title: string;
   readonly config: object;
   readonly idempotencyKey: string | null;
-  /** Whose run it is: the queue goes round between people. Left out: the program's own. */
+  /** Whose run it is: the queue rotates among people. Left out: the program's own. */
   readonly viewer?: Viewer;
   readonly maxDurationSeconds?: number | null;
   /** The input as it came, for telling a repeated request from another one. */
@@ -265,7 +265,7 @@ export function createRunService(parts: RunServiceParts): RunService {
         if (run.status === 'SUCCEEDED') {
           throw new DomainError({
             code: 'RUN_NOT_RESUMABLE',
-            message: 'The run has succeeded; there is nothing to go on with.',
+            message: 'The run has succeeded; there is nothing to continue with.',
             field: 'id',
             hint: 'Launch a new one with initialCheckpointId to train further.',
           });

@@ -70,7 +70,7 @@ interface RunRow extends Omit<RunRecord, 'failure'> {
   readonly failureMessage: string | null;
   readonly failureHint: string | null;
 }
-/** As it stands in JSON. */
+/** As JSON. */
 interface RowJson extends Omit<RunRow, 'queuedAt' | 'startedAt' | 'finishedAt'> {
   readonly queuedAt: string;
   readonly startedAt: string | null;
@@ -210,7 +210,7 @@ export function createRunStore(db: Database) {
 
     /**
      * Runs whose worker has not been heard of since its lease lapsed; locked, skipping those that others look at. A
-     * lease that ends later than any could that was taken or renewed by now tells of a clock that was set back: it is
+     * lease that ends later than any could that was taken or renewed by now reveals a clock that was set back: it is
      * cut to what a renewal would give, so that a dead worker's run waits one lease longer and not for the clock.
      */
     lockLapsed: async (tx: Transaction, leaseSeconds: number): Promise<RunRecord[]> => {
@@ -238,7 +238,7 @@ export function createRunStore(db: Database) {
       await tx.run.update({ where: { id }, data: { environment } });
     },
 
-    /** An attempt that begins anew replaces what an earlier one said. */
+    /** An attempt that begins again replaces what an earlier one said. */
     setImportReport: async (tx: Transaction, runId: string, report: ImportReportRecord): Promise<void> => {
       await tx.importReport.upsert({ where: { runId }, create: { runId, report }, update: { report } });
     },
@@ -416,7 +416,7 @@ export function createRunStore(db: Database) {
 
     /**
      * Places in their lanes' fair order, 1 for the next to run, by id; nothing for a run that does not wait. The cost
-     * is that of the queue, whoever asks for how many.
+     * is that of the queue, no matter who asks and for how many.
      */
     queuePositions: async (ids: readonly string[]): Promise<Map<string, number>> => {
       const lanes = RUN_LANES.flatMap((kinds, lane) => kinds.map((kind) => ({ kind, lane })));
@@ -438,7 +438,7 @@ export function createRunStore(db: Database) {
 
 /**
  * Start-time fair queueing: a launcher's runs take one turn each, beginning with the turn that the lane has come to. So
- * lanes go round between those who wait, whoever queued how much and when, and a run's turn never changes while it
+ * lanes rotate among those who wait, no matter who queued how much and when, and a run's turn never changes while it
  * waits.
  */
 async function nextTurn(tx: Transaction, kind: RunKind, launchedBy: string | null): Promise<number> {

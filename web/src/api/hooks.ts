@@ -1,4 +1,4 @@
-/** Data for components: cached, shared, fetched anew when the key changes. */
+/** Data for components: cached, shared, fetched again when the key changes. */
 import {
   keepPreviousData,
   useInfiniteQuery,
@@ -61,7 +61,7 @@ export function usePages<Data, Variables extends { readonly after?: string | nul
   });
 }
 
-/** A mutation; whatever was fetched before it is fetched anew. */
+/** A mutation; everything that was fetched before it is fetched again. */
 export function useChange<Data, Variables>(document: TadaDocumentNode<Data, Variables>) {
   const client = useQueryClient();
   return useMutation<Data, Error, Variables>({
@@ -70,7 +70,9 @@ export function useChange<Data, Variables>(document: TadaDocumentNode<Data, Vari
   });
 }
 
-/** Makes whatever was fetched before be fetched anew: what is in sight at once, the rest when it is looked at. */
+/**
+ * Makes everything that was fetched before be fetched again: what is in sight at once, the rest when it is looked at.
+ */
 export function useForgetAnswers(): () => void {
   const client = useQueryClient();
   return useCallback(() => void client.invalidateQueries(), [client]);

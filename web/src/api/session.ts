@@ -1,4 +1,4 @@
-/** The key of whoever sits at the browser: kept for this tab alone, and gone with it. */
+/** The key of the person at the browser: kept for this tab alone, and gone with it. */
 
 const STORAGE_KEY = 'paraffin-key';
 const listeners = new Set<() => void>();

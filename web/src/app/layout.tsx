@@ -20,7 +20,7 @@ export function Layout() {
   const main = useRef<HTMLElement>(null);
   const { pathname } = useLocation();
   const shown = useRef(pathname);
-  // The link that was followed is gone: who walks by keys or listens goes on at the page that came.
+  // The link that was followed is gone: who walks by keys or listens continues at the page that came.
   useEffect(() => {
     if (shown.current !== pathname) main.current?.focus({ preventScroll: true });
     shown.current = pathname;

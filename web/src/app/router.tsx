@@ -1,5 +1,5 @@
 /**
- * Addresses and what they show. Everything that a page is set to stands in its address. The lists, where people begin,
+ * Addresses and what they show. Everything that a page is set to is in its address. The lists, where people begin,
  * come with the frame, so that they ask for their rows at once; the other pages come when they are gone to, or pointed
  * at.
  */

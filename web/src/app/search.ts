@@ -5,7 +5,7 @@
 
 export type Search = Readonly<Record<string, string | readonly string[] | undefined>>;
 
-/** A name that stands twice gives a list. */
+/** A name that appears twice gives a list. */
 export function parseSearch(text: string): Record<string, string | string[]> {
   const found: Record<string, string | string[]> = {};
   for (const [name, value] of new URLSearchParams(text)) {

@@ -37,8 +37,8 @@ export function SignInPage() {
     >
       <h1>Sign in</h1>
       <p className="soft">
-        Reading may be open; whatever changes something needs a key. The first one is in the file <code>admin-key</code>{' '}
-        of the server's data directory: <code>cat .paraffin/admin-key</code>
+        Reading may be open; every change needs a key. The first one is in the file <code>admin-key</code> of the
+        server's data directory: <code>cat .paraffin/admin-key</code>
       </p>
       <label htmlFor="key">Key</label>
       <input id="key" name="key" type="password" autoComplete="off" required placeholder="pfn_…" spellCheck={false} />

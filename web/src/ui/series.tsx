@@ -40,7 +40,7 @@ export function SeriesChart({ title, meaning, series, level }: SeriesChartProps)
     draw();
     const observer = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT_PX }));
     observer.observe(element);
-    // Colours are read when drawn: a change of theme, here or of the machine, draws anew.
+    // Colours are read when drawn: a change of theme, here or of the machine, draws again.
     const themes = new MutationObserver(draw);
     themes.observe(document.documentElement, { attributeFilter: ['data-theme'] });
     const machine = matchMedia('(prefers-color-scheme: dark)');

@@ -13,7 +13,7 @@ import {
 
 const features = tableFeatures({ rowSortingFeature, sortedRowModel: createSortedRowModel(), sortFns });
 
-/** Makes columns for rows of one type; they are to stand outside of components. */
+/** Makes columns for rows of one type; define them outside of components. */
 export function columnsOf<Row extends object>() {
   return createColumnHelper<typeof features, Row>();
 }

@@ -127,7 +127,7 @@ function openReader(reading: Reading): Reader {
   worker.on('message', (reply: DecodeReply) => {
     switch (reply.kind) {
       case 'BATCH': {
-        // The thread may have had one in hand when it was told to close.
+        // The thread may have had one in hand when it was asked to close.
         if (ended !== null) break;
         const resolve = waiting.shift();
         if (resolve === undefined) ready.push(reply.batch);

@@ -49,6 +49,6 @@ export async function decodeSquare(
     return data;
   } catch (error) {
     const why = error instanceof Error ? error.message : String(error);
-    throw new ImageDataError('IMAGE_UNREADABLE', `Image ${key} can not be decoded: ${why}`, { key });
+    throw new ImageDataError('IMAGE_UNREADABLE', `Image ${key} cannot be decoded: ${why}`, { key });
   }
 }

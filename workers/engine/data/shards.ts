@@ -84,11 +84,9 @@ function openShard(shardPath: string): number {
   try {
     return openSync(shardPath, 'r');
   } catch (error) {
-    throw new ImageDataError(
-      'SHARD_UNREADABLE',
-      `Shard ${basename(shardPath)} can not be opened: ${messageOf(error)}`,
-      { shardPath },
-    );
+    throw new ImageDataError('SHARD_UNREADABLE', `Shard ${basename(shardPath)} cannot be opened: ${messageOf(error)}`, {
+      shardPath,
+    });
   }
 }
 

@@ -103,7 +103,7 @@ function runGradient(
   return gradients;
 }
 
-/** Frees what was kept for the gradient; the next running statistics belong to whoever takes them. */
+/** Frees what was kept for the gradient; the next running statistics owned by the caller. */
 export function disposeBatchNorm({ output, batchMean, batchVariance, reserve }: BatchNormTrace): void {
   tf.dispose([output, batchMean, batchVariance, ...(reserve === undefined ? [] : [reserve])]);
 }

@@ -106,7 +106,7 @@ function filterGradientByPatches(
 
 /**
  * A window of one pixel is a matrix product over pixels, and runs as one everywhere: oneDNN's own kernel for it divides
- * by the size of the processor's caches, which some virtual machines do not tell, and the process ends with SIGFPE
+ * by the size of the processor's caches, which some virtual machines do not report, and the process ends with SIGFPE
  * (ResNet-50 and 101, oneDNN 3.7).
  */
 function isPointwise(window: Window): boolean {
@@ -155,12 +155,12 @@ function pointwiseInputGradient(
       transposeRight: true,
     });
     const seen = asRank4(reshape(product, [count, height, width, channels]));
-    return window.stride === 1 ? seen : spread(seen, imagesShape, window);
+    return window.stride === 1 ? seen : insertZeros(seen, imagesShape, window);
   });
 }
 
 /** The reverse of `strided`: zero where no window looked. */
-function spread(seen: Tensor4D, imagesShape: Tensor4D['shape'], { stride }: Window): Tensor4D {
+function insertZeros(seen: Tensor4D, imagesShape: Tensor4D['shape'], { stride }: Window): Tensor4D {
   const none = integers([0, 0, 0, 0]);
   return asRank4(
     runOp('StridedSliceGrad', sliceAttrs(seen), [
@@ -221,7 +221,7 @@ export function convolve(images: Tensor4D, filter: Tensor, window: Window): Tens
   return asRank4(runOp('Conv2D', convolutionAttrs(typeOf(images), window.stride, padding), [images, filter]));
 }
 
-/** In which order patches stand: all taps of one window together, or all windows at one tap of the filter. */
+/** The order of patches: all taps of one window together, or all windows at one tap of the filter. */
 type PatchOrder = 'BY_WINDOW' | 'BY_TAP';
 
 /**

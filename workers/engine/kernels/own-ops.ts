@@ -33,7 +33,7 @@ function canConvolveOnePixel(): boolean {
  * by images it did 3 to 103 of the 140 GFLOP/s that the convolution did beside it on two AVX2 cores, by the filter 47
  * to 95. With AVX-512 the two were not compared.
  *
- * oneDNN has kernels in bfloat16 where AVX-512 is, which is how it is told. A rule and not a trial: the same device
+ * oneDNN has kernels in bfloat16 where AVX-512 is, which is how it is detected. A rule and not a trial: the same device
  * must come to the same digits every time.
  */
 export function areOwnOpsFaster(): boolean {

@@ -36,7 +36,7 @@ export type SpatialPadding = readonly [readonly [number, number], readonly [numb
  * How to run a window over an image of `height` x `width` px: by a named padding of TensorFlow's, or by padding first
  * and then VALID.
  *
- * TensorFlow's own `EXPLICIT` is no third way: its gradients have no oneDNN kernel and were seen up to forty times
+ * TensorFlow's own `EXPLICIT` is not a third way: its gradients have no oneDNN kernel and were seen up to forty times
  * slower.
  */
 export type PaddingPlan =

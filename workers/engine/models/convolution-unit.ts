@@ -10,7 +10,7 @@ import { createParameter, disposeParameter, fromDevice, setGradient, toDevice } 
 import type { Parameter } from './parameter.ts';
 
 interface Trace {
-  /** The unit's input; belongs to whoever made it. */
+  /** The unit's input; owned by the caller. */
   readonly images: Tensor4D;
   /** The filter in the dtype of the images. */
   readonly filter: Tensor;
@@ -129,7 +129,7 @@ export class ConvolutionUnit {
     this.#batchCount += 1n;
   }
 
-  /** Frees whatever a forward pass left, its statistics included. */
+  /** Frees everything that a forward pass left, its statistics included. */
   discard(): void {
     if (this.#trace === undefined) return;
     const { filter, convolved, norm } = this.#trace;

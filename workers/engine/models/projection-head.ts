@@ -13,7 +13,7 @@ import { checkTensors } from './weights.ts';
 import type { TensorExpectation } from './weights.ts';
 
 interface Trace {
-  /** The head's input; belongs to whoever made it. */
+  /** The head's input; owned by the caller. */
   readonly embeddings: Tensor2D;
   readonly hidden: Tensor2D;
 }
@@ -84,7 +84,7 @@ export class ProjectionHead {
     return embeddingGradient;
   }
 
-  /** Frees whatever a forward pass left. */
+  /** Frees everything that a forward pass left. */
   discard(): void {
     this.#trace?.hidden.dispose();
     this.#trace = undefined;

@@ -69,7 +69,7 @@ export class ResidualBlock {
     return inputGradient;
   }
 
-  /** Frees whatever a forward pass left. */
+  /** Frees everything that a forward pass left. */
   discard(): void {
     this.#output?.dispose();
     this.#output = undefined;

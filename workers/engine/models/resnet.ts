@@ -144,7 +144,7 @@ export class Encoder {
     });
   }
 
-  /** Frees whatever an abandoned `forward` left. */
+  /** Frees everything that an abandoned `forward` left. */
   discard(): void {
     for (const block of this.#blocks) block.discard();
     this.#stem.discard();

@@ -47,8 +47,8 @@ export interface TensorExpectation {
 /**
  * Compares tensors with what a network needs.
  *
- * @throws WeightsMismatchError that lists all that is missing, unexpected (doubled names included) or of another shape,
- * dtype or length.
+ * @throws WeightsMismatchError that lists all that is missing, unexpected (duplicate names included) or of another
+ * shape, dtype or length.
  */
 export function checkTensors(
   target: string,
@@ -71,8 +71,8 @@ export function checkTensors(
       tensor.shape.length === expectation.shape.length &&
       tensor.shape.every((side, axis) => side === expectation.shape[axis]);
     if (tensor.dtype !== expectation.dtype || !sameShape || tensor.data.length !== elementCount) {
-      const told = `${tensor.dtype} [${tensor.shape.join(', ')}] with ${tensor.data.length} numbers`;
-      misshapen.push(`${tensor.name}: expected ${expectation.dtype} [${expectation.shape.join(', ')}], got ${told}`);
+      const found = `${tensor.dtype} [${tensor.shape.join(', ')}] with ${tensor.data.length} numbers`;
+      misshapen.push(`${tensor.name}: expected ${expectation.dtype} [${expectation.shape.join(', ')}], got ${found}`);
     }
   }
   const missing = expectations.filter(({ name, required }) => required && !found.has(name)).map(({ name }) => name);
@@ -139,7 +139,7 @@ function randomTensor({ name, kind, shape }: EncoderTensorSpec, random: Random):
     case 'FILTER': {
       const [outputChannels = 1, , height = 1, width = 1] = shape;
       const deviation = Math.sqrt(2 / (outputChannels * height * width));
-      // A stream of its own per tensor: the same tensor is drawn whatever stands before it.
+      // A stream of its own per tensor: the same tensor is drawn whatever comes before it.
       return { name, dtype: 'F32', shape, data: normals(length, deviation, random.fork(name)) };
     }
     case 'NORM_SCALE':

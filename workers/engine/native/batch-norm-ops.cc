@@ -1,6 +1,7 @@
 /**
- * Makes our batch norm ops of TensorFlow when the library is loaded: `ParaffinBatchNorm` and `ParaffinBatchNormGradient`, float32 on a CPU with AVX2 and FMA.
- * Elsewhere they stay unknown, and whoever asks runs TensorFlow's own op.
+ * Makes our batch norm ops of TensorFlow when the library is loaded: `ParaffinBatchNorm` and
+ * `ParaffinBatchNormGradient`, float32 on a CPU with AVX2 and FMA. Elsewhere they stay unknown, and the engine runs
+ * TensorFlow's own op.
  */
 #include <algorithm>
 #include <cstdint>
@@ -45,7 +46,10 @@ BatchNormShape shapeOf(const Call& call, int imagesPlace, const Settings& settin
   return {static_cast<int>(call.side(imagesPlace, 0) * call.side(imagesPlace, 1) * call.side(imagesPlace, 2)), static_cast<int>(call.side(imagesPlace, 3)), settings.isRectified};
 }
 
-/** images, scale, offset, running mean and variance to output, next running mean and variance, mean and variance of the batch. */
+/**
+ * images, scale, offset, running mean and variance to output, next running mean and variance, mean and variance of the
+ * batch.
+ */
 void runBatchNorm(void* kernel, TF_OpKernelContext* context) {
   const Settings& settings = *static_cast<Settings*>(kernel);
   Call call(context, 5);

@@ -46,8 +46,8 @@ class Shares {
 };
 
 /**
- * Two sums over all rows for each channel: [2, channels]. `add(row, channel, first, second)` adds eight channels of a row to each of them. Shares are summed
- * side by side, and then one after another.
+ * Two sums over all rows for each channel: [2, channels]. `add(row, channel, first, second)` adds eight channels of a
+ * row to each of them. Shares are summed side by side, and then one after another.
  */
 template <typename Add>
 std::vector<double> sumsOverRows(const BatchNormShape& shape, Add add) {
@@ -78,8 +78,8 @@ void eachEight(const BatchNormShape& shape, Visit visit) {
   });
 }
 
-/** What the ReLU lets through of a gradient. */
-Eight letThrough(Eight gradient, const float* output) { return _mm256_and_ps(gradient, _mm256_cmp_ps(_mm256_loadu_ps(output), _mm256_setzero_ps(), _CMP_GT_OQ)); }
+/** The gradient through a ReLU: zero where its output is zero. */
+Eight applyReluMask(Eight gradient, const float* output) { return _mm256_and_ps(gradient, _mm256_cmp_ps(_mm256_loadu_ps(output), _mm256_setzero_ps(), _CMP_GT_OQ)); }
 
 }  // namespace
 
@@ -93,16 +93,16 @@ void normalise(const BatchNormShape& shape, float epsilon, const float* images, 
   std::vector<float> factor(channels);
   for (int channel = 0; channel < channels; channel += 1) {
     const double average = sums[channel] / shape.rows;
-    // In this order a number that is none stays none.
-    const double spread = std::max(sums[channels + channel] / shape.rows - average * average, 0.0);
+    // In this order NaN stays NaN.
+    const double rowVariance = std::max(sums[channels + channel] / shape.rows - average * average, 0.0);
     mean[channel] = static_cast<float>(average);
-    variance[channel] = static_cast<float>(spread);
-    factor[channel] = static_cast<float>(scale[channel] / std::sqrt(spread + epsilon));
+    variance[channel] = static_cast<float>(rowVariance);
+    factor[channel] = static_cast<float>(scale[channel] / std::sqrt(rowVariance + epsilon));
   }
   eachEight(shape, [&](std::size_t place, int channel) {
     const Eight deviation = _mm256_loadu_ps(images + place) - _mm256_loadu_ps(mean + channel);
     const Eight value = _mm256_fmadd_ps(deviation, _mm256_loadu_ps(&factor[channel]), _mm256_loadu_ps(offset + channel));
-    // The second operand is what comes of a number that is none: it must be seen, and not be made 0.
+    // The second operand is what NaN yields: it must propagate rather than become 0.
     _mm256_storeu_ps(output + place, shape.isRectified ? _mm256_max_ps(_mm256_setzero_ps(), value) : value);
   });
 }
@@ -112,7 +112,7 @@ void normaliseGradient(const BatchNormShape& shape, float epsilon, const float* 
   const int channels = shape.channels;
   const auto arriving = [=](std::size_t place) {
     const Eight gradient = _mm256_loadu_ps(outputGradient + place);
-    return shape.isRectified ? letThrough(gradient, output + place) : gradient;
+    return shape.isRectified ? applyReluMask(gradient, output + place) : gradient;
   };
   const std::vector<double> sums = sumsOverRows(shape, [=](int row, int channel, double* sum, double* products) {
     const std::size_t place = static_cast<std::size_t>(row) * channels + channel;

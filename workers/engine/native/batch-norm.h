@@ -1,6 +1,7 @@
 /**
- * Batch norm in training over the rows of [rows, channels] (Ioffe and Szegedy 2015, arXiv:1502.03167), with the ReLU that follows it, and their gradient, in float32 for
- * processors with AVX2 and FMA: two passes over the numbers each, sums in float64. Channels come in multiples of 8.
+ * Batch norm in training over the rows of [rows, channels] (Ioffe and Szegedy 2015, arXiv:1502.03167), with the ReLU
+ * that follows it, and their gradient, in float32 for processors with AVX2 and FMA: two passes over the numbers each,
+ * sums in float64. Channels come in multiples of 8.
  *
  * The same numbers come out for any number of threads. One call at a time: they share their workspace.
  */
@@ -15,12 +16,12 @@ struct BatchNormShape {
 };
 
 /**
- * output = ReLU(scale * (images - mean) / sqrt(variance + epsilon) + offset), by the mean and the (biased) variance of each channel, which are written too.
- * Rows: at least one.
+ * output = ReLU(scale * (images - mean) / sqrt(variance + epsilon) + offset), by the mean and the (biased) variance of
+ * each channel, which are written too. Rows: at least one.
  */
 void normalise(const BatchNormShape& shape, float epsilon, const float* images, const float* scale, const float* offset, float* output, float* mean, float* variance);
 
-/** From the gradient of the output to that of the images, the scale and the offset. `output` tells where the ReLU let nothing through. */
+/** From the gradient of the output to that of the images, the scale and the offset. `output` gives the ReLU mask. */
 void normaliseGradient(const BatchNormShape& shape, float epsilon, const float* outputGradient, const float* images, const float* output, const float* scale, const float* mean,
                        const float* variance, float* imagesGradient, float* scaleGradient, float* offsetGradient);
 

@@ -1,6 +1,7 @@
 /**
- * Makes our convolutions ops of TensorFlow when the library is loaded: `ParaffinConvolution`, `ParaffinConvolutionInputGradient` and
- * `ParaffinConvolutionFilterGradient`, float32 on a CPU with AVX2 and FMA. Elsewhere they stay unknown, and whoever asks runs TensorFlow's own op.
+ * Makes our convolutions ops of TensorFlow when the library is loaded: `ParaffinConvolution`,
+ * `ParaffinConvolutionInputGradient` and `ParaffinConvolutionFilterGradient`, float32 on a CPU with AVX2 and FMA.
+ * Elsewhere they stay unknown, and the engine runs TensorFlow's own op.
  *
  * Windows of 3x3 at stride 1 go by tiles (winograd.h), all others by patches (patches.h).
  */
@@ -66,7 +67,7 @@ bool isOutputOf(const Call& call, int place, const ConvolutionShape& shape) {
          call.side(place, 3) == shape.outputChannels;
 }
 
-bool areTiles(const ConvolutionShape& shape) { return shape.side == 3 && shape.stride == 1 && shape.padding == 1 && isMultiple(shape.inputChannels); }
+bool usesWinograd(const ConvolutionShape& shape) { return shape.side == 3 && shape.stride == 1 && shape.padding == 1 && isMultiple(shape.inputChannels); }
 
 /** images, filter to output. */
 void runConvolution(void* kernel, TF_OpKernelContext* context) {
@@ -80,7 +81,7 @@ void runConvolution(void* kernel, TF_OpKernelContext* context) {
   float* const output = call.output(0, {shape.count, shape.outputHeight, shape.outputWidth, shape.outputChannels});
   if (output == nullptr) return;
   const std::lock_guard<std::mutex> lock(oneAtATime);
-  if (areTiles(shape)) convolveByTiles(shape, call.floats(0), call.floats(1), output);
+  if (usesWinograd(shape)) convolveByTiles(shape, call.floats(0), call.floats(1), output);
   else convolveByPatches(shape, call.floats(0), call.floats(1), output);
 }
 
@@ -97,7 +98,7 @@ void runInputGradient(void* kernel, TF_OpKernelContext* context) {
   float* const gradient = call.output(0, {shape.count, shape.height, shape.width, shape.inputChannels});
   if (gradient == nullptr) return;
   const std::lock_guard<std::mutex> lock(oneAtATime);
-  if (areTiles(shape)) inputGradientByTiles(shape, call.floats(0), call.floats(1), gradient);
+  if (usesWinograd(shape)) inputGradientByTiles(shape, call.floats(0), call.floats(1), gradient);
   else inputGradientByPatches(shape, call.floats(0), call.floats(1), gradient);
 }
 
@@ -113,7 +114,7 @@ void runFilterGradient(void* kernel, TF_OpKernelContext* context) {
   float* const gradient = call.output(0, {shape.side, shape.side, shape.inputChannels, shape.outputChannels});
   if (gradient == nullptr) return;
   const std::lock_guard<std::mutex> lock(oneAtATime);
-  if (areTiles(shape)) filterGradientByTiles(shape, call.floats(0), call.floats(1), gradient);
+  if (usesWinograd(shape)) filterGradientByTiles(shape, call.floats(0), call.floats(1), gradient);
   else filterGradientByPatches(shape, call.floats(0), call.floats(1), gradient);
 }
 

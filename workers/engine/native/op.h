@@ -1,4 +1,7 @@
-/** What every op of ours needs to be one of TensorFlow's, by its C API: to read its inputs and attributes, to make its outputs, to be registered. */
+/**
+ * What every op of ours needs to be one of TensorFlow's, by its C API: to read its inputs and attributes, to make its
+ * outputs, to be registered.
+ */
 #pragma once
 
 #include <cstddef>
@@ -44,7 +47,9 @@ class Call {
     return isOne;
   }
 
-  /** A new tensor for a result, held by TensorFlow; nullptr where there is no memory for it, and the call has failed. */
+  /**
+   * A new tensor for a result, held by TensorFlow; nullptr where there is no memory for it, and the call has failed.
+   */
   float* output(int place, std::initializer_list<std::int64_t> sides) {
     std::size_t byteSize = sizeof(float);
     for (const std::int64_t side : sides) byteSize *= static_cast<std::size_t>(side);
@@ -72,7 +77,7 @@ Value attribute(TF_OpKernelConstruction* construction, const char* name, void (*
   return value;
 }
 
-/** Ops share their threads and their workspace: whoever computes holds this. */
+/** Ops share their threads and their workspace: a computation holds this. */
 inline std::mutex oneAtATime;
 
 struct Op {

@@ -36,9 +36,14 @@ export interface ClassificationInput extends LabelledImages {
 /** A way of classifying. `Facts` say how one fit went. */
 export interface Classifier<Facts extends object> {
   /**
-   * Learns from the images `train`, looking at no label of `test`. `tell` is told how much of this fit is done, 0..1.
+   * Learns from the images `train`, looking at no label of `test`. `onProgress` is called with how much of this fit is
+   * done, 0..1.
    */
-  classify(train: Int32Array, test: Int32Array, tell: (done: number) => Promise<void>): Promise<Classified<Facts>>;
+  classify(
+    train: Int32Array,
+    test: Int32Array,
+    onProgress: (done: number) => Promise<void>,
+  ): Promise<Classified<Facts>>;
 }
 
 export interface Classified<Facts extends object> {
@@ -233,7 +238,7 @@ async function classifyParts<Facts extends object>(
   };
 }
 
-/** Means over draws. A resample draws groups and draws anew, so that the interval holds the chance of both. */
+/** Means over draws. A resample draws groups and draws again, so that the interval holds the chance of both. */
 function scoreDraws(
   draws: readonly PooledPredictions[],
   resamples: number,

@@ -131,7 +131,7 @@ function checkEnough({ labels, labelNames }: LabelledImages, groups: readonly Gr
     const holders = groups.filter((group) => (group.labelCounts[label] ?? 0) > 0);
     if (holders.length < 2) {
       const name = labelNames[label] ?? String(label);
-      const message = `All images of label ${name} are of one group, so that it can not be both learned and tested.`;
+      const message = `All images of label ${name} are of one group, so that it cannot be both learned and tested.`;
       throw new ProbeError('TOO_FEW_GROUPS', 'datasetVersionId', message);
     }
   }

@@ -36,7 +36,7 @@ export type LinearProbeResult = ClassificationResult<LinearProbeFacts>;
 
 /** From strongly held back to nearly free. */
 const INVERSE_REGULARISATIONS = [1e-4, 1e-3, 1e-2, 1e-1, 1, 10] as const;
-/** Where a training part can not be divided again. */
+/** Where a training part cannot be divided again. */
 const INVERSE_REGULARISATION_DEFAULT = 1e-2;
 /** Of the mean loss's gradient: enough to rank two C, and enough that no probability is 1e-3 from the minimum's. */
 const SEARCH_TOLERANCE = 1e-4;
@@ -76,7 +76,7 @@ async function chooseRegularisation(
   images: LabelledImages,
   train: Int32Array,
   seed: number,
-  tell: (done: number) => Promise<void>,
+  onProgress: (done: number) => Promise<void>,
 ): Promise<number> {
   const inner = assignInnerFolds(images, train, seed);
   if (inner === null) return INVERSE_REGULARISATION_DEFAULT;
@@ -94,7 +94,7 @@ async function chooseRegularisation(
     ).entries()) {
       losses[index] = (losses[index] ?? 0) + crossEntropySum(testProbabilities, images, held);
     }
-    await tell((fold + 1) / (INNER_FOLD_COUNT + 1));
+    await onProgress((fold + 1) / (INNER_FOLD_COUNT + 1));
   }
   return INVERSE_REGULARISATIONS[losses.indexOf(Math.min(...losses))] ?? INVERSE_REGULARISATION_DEFAULT;
 }

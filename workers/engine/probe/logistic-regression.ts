@@ -63,7 +63,7 @@ export function trainingInputs(rows: Float32Array, embeddingDim: number, labelCo
   return { rowCount, embeddingDim, space, matrix, dispose: () => matrix.dispose() };
 }
 
-/** Rows `[N, D]`, to be told apart into K labels. */
+/** Rows `[N, D]`, to be distinguished into K labels. */
 export function probeInputs(rows: Float32Array, embeddingDim: number, labelCount: number): ProbeInputs {
   const rowCount = rows.length / embeddingDim;
   const matrix = probeMatrix(rows, rowCount, embeddingDim, labelCount);

@@ -2,7 +2,7 @@
 import type { Classifier } from './classification.ts';
 import type { LabelledImages } from './folds.ts';
 
-/** Says of every image how often each label stands in the training part: the most frequent one is its prediction. */
+/** Says of every image how often each label occurs in the training part: the most frequent one is its prediction. */
 export function majorityClass({ labels, labelNames }: LabelledImages): Classifier<Record<never, never>> {
   return {
     classify: (train, test) => {

@@ -14,7 +14,7 @@ export interface NeighbourFacts {
 }
 
 const NEIGHBOUR_COUNTS = [1, 3, 5, 11, 21, 51] as const;
-/** Where a training part can not be divided again. */
+/** Where a training part cannot be divided again. */
 const NEIGHBOUR_COUNT_DEFAULT = 5;
 /** Test images compared at once: with 100,000 training images 200 MB of similarities. */
 const ROWS_AT_ONCE = 512;
@@ -42,7 +42,7 @@ async function chooseNeighbourCount(
   images: LabelledImages,
   train: Int32Array,
   seed: number,
-  tell: (done: number) => Promise<void>,
+  onProgress: (done: number) => Promise<void>,
 ): Promise<number> {
   const inner = assignInnerFolds(images, train, seed);
   if (inner === null) return NEIGHBOUR_COUNT_DEFAULT;
@@ -57,7 +57,7 @@ async function chooseNeighbourCount(
   const nearest: Int32Array[] = [];
   for (const [fold, { learned, held }] of folds.entries()) {
     nearest.push(nearestLabels(embedded, images, learned, held, largest));
-    await tell((fold + 1) / (INNER_FOLD_COUNT + 1));
+    await onProgress((fold + 1) / (INNER_FOLD_COUNT + 1));
   }
   const truth = Int32Array.from(folds.flatMap(({ held }) => Array.from(held, (image) => images.labels[image] ?? 0)));
   const scores = candidates.map((count) => {

@@ -45,7 +45,7 @@ export interface RidgeFacts {
 
 /** From nearly free to nearly the mean. */
 const ALPHAS = [1e-1, 1, 1e1, 1e2, 1e3, 1e4, 1e5] as const;
-/** Where a training part can not be divided again. */
+/** Where a training part cannot be divided again. */
 const ALPHA_DEFAULT = 1e2;
 const BOOTSTRAP_RESAMPLES = 1000;
 

@@ -50,7 +50,7 @@ export function measureScaling({ embeddings, embeddingDim }: EmbeddedImages, ima
       squares[entry] = (squares[entry] ?? 0) + difference ** 2 / images.length;
     }
   }
-  // Below 1e-12 of the mean's square the spread is rounding.
+  // Below 1e-12 of the mean's square the variance is rounding.
   const varies = (variance: number, entry: number): boolean =>
     variance > 1e-12 * (mean[entry] ?? 0) ** 2 && variance > 0;
   return {

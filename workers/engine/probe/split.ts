@@ -38,7 +38,7 @@ export function planSplit(
 }
 
 /**
- * As `planSplit` where numbers are to be said: no label has to stand on both sides. `targets` and `groups` are `[N]`.
+ * As `planSplit` where numbers are to be said: no label has to be on both sides. `targets` and `groups` are `[N]`.
  */
 export function planNumberSplit(
   targets: Float64Array,

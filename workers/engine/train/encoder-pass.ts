@@ -14,7 +14,7 @@ export interface EncoderPass {
   backward(embeddingGradient: Tensor2D): void;
   /** Moves the encoder's running statistics by this batch. */
   commitStatistics(): void;
-  /** Frees whatever is left, at any point. */
+  /** Frees everything that is left, at any time. */
   dispose(): void;
 }
 

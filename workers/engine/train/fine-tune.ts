@@ -100,7 +100,7 @@ async function trainNetwork(
   augmenter: Augmenter,
   train: Int32Array,
   random: Random,
-  tell: (done: number) => Promise<void>,
+  onProgress: (done: number) => Promise<void>,
 ): Promise<{ readonly facts: FineTuningFacts; readonly best: EncoderSnapshot | null }> {
   const { images, options } = input;
   const inner = assignInnerFolds(images, train, input.seed);
@@ -136,7 +136,7 @@ async function trainNetwork(
           `The loss of step ${step} of the fine-tuning is ${loss}.`,
         );
       step += 1;
-      await tell(step / totalSteps);
+      await onProgress(step / totalSteps);
     }
     epoch += 1;
     if (held.length > 0) {

@@ -53,7 +53,7 @@ export interface SimclrTrainerOptions extends Schedule {
    * parts takes the memory of a part and about a third more time, for the second forward pass.
    */
   readonly microBatchSize?: number;
-  /** An encoder to go on from, under torchvision's names; the projection head is new all the same. */
+  /** An encoder to continue from, under torchvision's names; the projection head is new all the same. */
   readonly initialWeights?: readonly NamedTensor[];
 }
 
@@ -98,7 +98,7 @@ export class NonFiniteLossError extends Error {
 /** This device has no kernels for the precision that was asked for. */
 export class UnsupportedPrecisionError extends Error {
   constructor(dtype: FloatDtype) {
-    super(`This worker's device can not compute in ${dtype}.`);
+    super(`This worker's device cannot compute in ${dtype}.`);
     this.name = 'UnsupportedPrecisionError';
   }
 }
@@ -118,7 +118,7 @@ export interface SimclrTrainer {
   /** The encoder alone, under torchvision's names and layouts. */
   encoderWeights(): NamedTensor[];
   /**
-   * All that `restoreState` needs to go on as if never interrupted: encoder, head (`fc.1`, `fc.3`), what
+   * All that `restoreState` needs to continue as if never interrupted: encoder, head (`fc.1`, `fc.3`), what
    * the optimizer remembers (`optimizer.*`), step (`step`).
    */
   saveState(): NamedTensor[];
@@ -200,15 +200,15 @@ class Trainer implements SimclrTrainer {
     try {
       const embeddings = pass.forward();
       const { loss, gradient, positiveSimilarity } = this.#contrast(embeddings);
-      const told = [loss, positiveSimilarity, spread(embeddings)] as const;
+      const monitored = [loss, positiveSimilarity, embeddingStdOf(embeddings)] as const;
       try {
         this.#backward(pass, gradient);
-        const metrics = await this.#update(learningRate, told);
+        const metrics = await this.#update(learningRate, monitored);
         pass.commitStatistics();
         this.#stepIndex += 1;
         return metrics;
       } finally {
-        tf.dispose([gradient, ...told]);
+        tf.dispose([gradient, ...monitored]);
       }
     } finally {
       this.#head.discard();
@@ -241,12 +241,12 @@ class Trainer implements SimclrTrainer {
    */
   async #update(
     learningRate: number,
-    told: readonly [loss: Tensor, positiveSimilarity: Tensor, embeddingStd: Tensor],
+    monitored: readonly [loss: Tensor, positiveSimilarity: Tensor, embeddingStd: Tensor],
   ): Promise<StepMetrics> {
     const step = this.#optimizer.prepare();
     try {
       const [loss = Number.NaN, positiveSimilarity = Number.NaN, embeddingStd = Number.NaN, ...norms] =
-        await readTogether(told, step.halfSquaredNorms);
+        await readTogether(monitored, step.halfSquaredNorms);
       if (!Number.isFinite(loss)) throw new NonFiniteLossError(this.#stepIndex, loss);
       this.#applyStep(step, learningRate, Float32Array.from(norms), loss);
       return { loss, learningRate, positiveSimilarity, embeddingStd };
@@ -306,7 +306,7 @@ class Trainer implements SimclrTrainer {
 }
 
 /** Scalar: `embeddingStd` of StepMetrics, for embeddings [2N, D]. */
-function spread(embeddings: Tensor2D): Tensor {
+function embeddingStdOf(embeddings: Tensor2D): Tensor {
   return scoped(() => {
     const units = tf.div(embeddings, tf.maximum(tf.norm(embeddings, 2, 1, true), 1e-12));
     const { variance } = tf.moments(units, 0);

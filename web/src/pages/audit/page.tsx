@@ -134,12 +134,12 @@ function Verification() {
     <section className="sheet" aria-labelledby="whole">
       <h2 id="whole">Is it as it was written?</h2>
       <p className="soft">
-        The log alone can not tell that its end was cut off: keep the head somewhere else, and give it to{' '}
+        The log alone cannot show that its end was cut off: keep the head somewhere else, and give it to{' '}
         <code>paraffin audit verify --head</code> the next time.
       </p>
       <div className="row">
         <button type="button" onClick={() => void answer.refetch()} disabled={answer.isFetching}>
-          {answer.isFetching ? 'Computing …' : 'Compute every hash anew'}
+          {answer.isFetching ? 'Computing …' : 'Compute every hash again'}
         </button>
       </div>
       {(answer.data !== undefined || answer.isError) && (

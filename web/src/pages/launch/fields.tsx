@@ -56,7 +56,7 @@ const IMPORT_ROOTS = graphql(`
 
 interface FieldProps {
   readonly field: InputField;
-  /** The path of the input object that it stands in; empty for the outermost. */
+  /** The path of the enclosing input object; empty for the outermost. */
   readonly within: string;
   readonly types: InputTypes;
   readonly texts: Readonly<Record<string, string>>;

@@ -20,7 +20,7 @@ interface Launch {
   /** What comes back under `what`. */
   readonly gives: 'run' | 'dataset' | 'checkpoint';
   readonly fields: string;
-  /** Asked first; the rest stands below under "More". */
+  /** Asked first; the rest is below under "More". */
   readonly first: readonly string[];
 }
 
@@ -82,7 +82,7 @@ export function NewPage() {
         {key === null && (
           <div className="notice warn">
             <span>
-              Whatever changes something needs a key:{' '}
+              Every change needs a key:{' '}
               <Link to="/sign-in" search={{ from: location.pathname + location.search }}>
                 sign in
               </Link>{' '}

@@ -54,13 +54,13 @@ export function shapeOf(type: TypeReference): FieldShape {
 
 export type InputTypes = ReadonlyMap<string, InputType>;
 
-/** The fields of an input object that stands alone: it is filled in field by field. Undefined for everything else. */
+/** The fields of an input object on its own: it is filled in field by field. Undefined for everything else. */
 export function innerFields(field: InputField, types: InputTypes): readonly InputField[] | undefined {
   const shape = shapeOf(field.type);
   return shape.isList ? undefined : (types.get(shape.typeName)?.inputFields ?? undefined);
 }
 
-/** A field's texts stand under its path, `inputContract.imageSizePx`. */
+/** A field's texts are keyed by its path, `inputContract.imageSizePx`. */
 export const pathOf = (within: string, field: InputField): string =>
   within === '' ? field.name : `${within}.${field.name}`;
 
@@ -139,7 +139,7 @@ function valueOf(text: string, shape: FieldShape, isEnum: boolean): unknown {
   return trimmed;
 }
 
-/** A value as it stands in a GraphQL document; enum values have no quotes. */
+/** A value as in a GraphQL document; enum values have no quotes. */
 function literalOf(value: unknown, isEnum: boolean): string {
   if (Array.isArray(value)) return `[${value.map((item) => literalOf(item, isEnum)).join(', ')}]`;
   if (typeof value === 'object' && value !== null)

@@ -212,11 +212,11 @@ function Head({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
 }
 
 const WHOSE_MATTER: Readonly<Record<string, string>> = {
-  USER: 'A matter of the request',
-  DATA: 'A matter of the data',
-  OUT_OF_MEMORY: 'A matter of memory',
-  INFRASTRUCTURE: 'A matter of the machine',
-  TIMEOUT: 'A matter of time',
+  USER: 'Cause: the request',
+  DATA: 'Cause: the data',
+  OUT_OF_MEMORY: 'Cause: memory',
+  INFRASTRUCTURE: 'Cause: the machine',
+  TIMEOUT: 'Cause: time',
   INTERNAL: 'A fault of Paraffin',
 };
 
