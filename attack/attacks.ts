@@ -1,5 +1,6 @@
 /** Every kind of attack, in the order in which they are tried. */
 import type { Attack } from './attack.ts';
+import { lockout } from './lockout.ts';
 import { rawSockets } from './raw-sockets.ts';
 
-export const ATTACKS: readonly Attack[] = [rawSockets];
+export const ATTACKS: readonly Attack[] = [rawSockets, lockout];

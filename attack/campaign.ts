@@ -76,9 +76,9 @@ interface Means {
 }
 
 async function execute(attack: Attack, { seed, quick, signal, shareMs, shared, home }: Means): Promise<AttackOutcome> {
-  // Its start is nobody's share.
+  // The start of a server is nobody's share.
   await shared.get();
-  const endMs = performance.now() + shareMs;
+  let endMs = performance.now() + shareMs;
   const own: AttackedServer[] = [];
   const folder = (): Promise<string> => mkdtemp(path.join(home, `${attack.name}-`));
   const scene: Scene = {
@@ -88,8 +88,10 @@ async function execute(attack: Attack, { seed, quick, signal, shareMs, shared, h
     signal,
     server: shared.get,
     startServer: async ({ dataDir, env } = {}) => {
+      const beginMs = performance.now();
       const server = await startAttackedServer(dataDir ?? (await folder()), env);
       own.push(server);
+      endMs += performance.now() - beginMs;
       return server;
     },
     folder,

@@ -162,13 +162,14 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       schema: buildSchema(false),
       contextFor: (request): ApiContext => ({ ...request, services, loaders: createLoaders(db), server, runEvents }),
       viewerOf: access.viewerOf,
-      senderOf: senderReader(env.trustedProxies),
+      senderOf: senderReader(env),
       services,
       openArtifact: store.open,
       uploads,
       isReady: async () => (await databaseVersion(db)) !== '',
       runCounts: () => runs.countByStatus(),
       pagesDir: PAGES_DIR,
+      publicUrl: env.publicUrl,
       introspection: env.introspection,
       landingPage: env.landingPage,
       rateLimits: { ...DEFAULT_RATE_LIMITS, requestsPerMinute: env.rateLimitPerMinute },
@@ -177,7 +178,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     });
     const warning = bindingWarning(env.host, env.trustedProxies);
     if (warning !== undefined) logger.warn(warning);
-    const { port } = await http.listen({ host: env.host, port: env.port });
+    const { url } = await http.listen({ host: env.host, port: env.port });
     closers.push(() => http.drain(DRAIN_MS));
 
     if (env.withWorker) {
@@ -185,7 +186,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       closers.push(worker.stop);
     }
     return {
-      url: `http://${env.host.includes(':') ? `[${env.host}]` : env.host}:${port}`,
+      url,
       adminKeyFile: adminKey.file,
       stop,
     };

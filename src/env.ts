@@ -33,6 +33,11 @@ const environmentSchema = z.object({
   PARAFFIN_ENGINE_CACHE_DIR: z.string().min(1).optional(),
   PARAFFIN_LOG_LEVEL: z.enum(['trace', 'debug', 'info', 'warn', 'error', 'fatal', 'silent']).default('info'),
   PARAFFIN_REQUIRE_AUTH: flagSchema.default(false),
+  PARAFFIN_PUBLIC_URL: z
+    .string()
+    .regex(/^https?:\/\/[^/\s]+(\/\S*)?$/, 'must begin with http:// or https://')
+    .transform((text) => text.replace(/\/+$/, ''))
+    .optional(),
   PARAFFIN_TRUST_PROXY: z
     .string()
     .transform((text) =>
@@ -88,7 +93,8 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_DATA_DIR: { fallback: '`./.paraffin`', meaning: 'Database, artifacts, keys, imports.' },
   PARAFFIN_HOST: {
     fallback: '`127.0.0.1`',
-    meaning: 'Address to listen on; anything but loopback makes reads need a key too.',
+    meaning:
+      'Address to listen on. On loopback, programs of the same user on this machine read without a key; on anything else every read needs a key or a session.',
   },
   PARAFFIN_PORT: { fallback: '`4000`', meaning: '0 takes a free one.' },
   PARAFFIN_DATABASE_URL: { fallback: 'embedded PostgreSQL', meaning: '`postgresql://…` of your own.' },
@@ -112,11 +118,19 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
     fallback: '`info`',
     meaning: '`trace` … `fatal`, `silent`; logs are JSON lines on standard error.',
   },
-  PARAFFIN_REQUIRE_AUTH: { fallback: '`false`', meaning: '`true`: reads from this machine need a key too.' },
+  PARAFFIN_REQUIRE_AUTH: {
+    fallback: '`false`',
+    meaning: '`true`: reads by the same user on this machine need a key too.',
+  },
+  PARAFFIN_PUBLIC_URL: {
+    fallback: '`http://<host>:<port>`',
+    meaning:
+      'How people reach this server, e.g. `https://paraffin.example`: stands in dataset cards and model cards. Never taken from a request.',
+  },
   PARAFFIN_TRUST_PROXY: {
     fallback: 'none',
     meaning:
-      'Addresses or subnets, joined by commas, of the proxies whose `X-Forwarded-For` is believed. What comes through them is never taken for local.',
+      'Addresses or subnets, joined by commas, of the proxies whose `X-Forwarded-For`, `-Host` and `-Proto` are believed. What comes through them is never taken for local.',
   },
   PARAFFIN_RATE_LIMIT_PER_MINUTE: {
     fallback: '`6000`',
@@ -145,7 +159,7 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
     meaning: 'The server that the command line asks, e.g. `https://registry.example`; `--url` outdoes it.',
   },
   PARAFFIN_API_KEY: {
-    fallback: '`<data>/admin-key`, for a server on loopback alone',
+    fallback: '`<data>/admin-key`, for a server on loopback that runs as the owner of that file',
     meaning: 'The key that the command line sends.',
   },
   XDG_CACHE_HOME: {
@@ -175,6 +189,8 @@ export interface Environment {
   readonly logLevel: string;
   /** True: reads need a key too. */
   readonly requireAuth: boolean;
+  /** By which people reach this server, without a slash at its end; undefined: the address that it listens on. */
+  readonly publicUrl: string | undefined;
   /** Addresses and subnets of the proxies in front. */
   readonly trustedProxies: readonly string[];
   readonly rateLimitPerMinute: number;
@@ -232,6 +248,7 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
     uploadCacheDir: path.resolve(cacheHome, 'paraffin', 'uploads'),
     logLevel: values.PARAFFIN_LOG_LEVEL,
     requireAuth: values.PARAFFIN_REQUIRE_AUTH,
+    publicUrl: values.PARAFFIN_PUBLIC_URL,
     trustedProxies: values.PARAFFIN_TRUST_PROXY,
     rateLimitPerMinute: values.PARAFFIN_RATE_LIMIT_PER_MINUTE,
     requestTimeoutMs: values.PARAFFIN_REQUEST_TIMEOUT_MS,

@@ -7,9 +7,11 @@ import { CROISSANT_MEDIA_TYPE, MODEL_CARD_MEDIA_TYPE, type CardService } from '.
 export interface CardOptions {
   readonly cards: CardService;
   readonly viewerOf: (request: Request) => Promise<Viewer>;
+  /** For the addresses in a card. Never what a request says: whoever sends it could make them lead elsewhere. */
+  readonly publicUrl: () => string;
 }
 
-export function createCards({ cards, viewerOf }: CardOptions): Router {
+export function createCards({ cards, viewerOf, publicUrl }: CardOptions): Router {
   const router = Router();
   const serve = (
     path: string,
@@ -35,10 +37,10 @@ export function createCards({ cards, viewerOf }: CardOptions): Router {
     '/datasets/:id/croissant.json',
     CROISSANT_MEDIA_TYPE,
     async (request, viewer) =>
-      `${JSON.stringify(await cards.dataset(viewer, parameter(request, 'id'), versionOf(request.query['version']), serverUrlOf(request)), null, 2)}\n`,
+      `${JSON.stringify(await cards.dataset(viewer, parameter(request, 'id'), versionOf(request.query['version']), publicUrl()), null, 2)}\n`,
   );
   serve('/checkpoints/:id/README.md', MODEL_CARD_MEDIA_TYPE, (request, viewer) =>
-    cards.checkpoint(viewer, parameter(request, 'id'), serverUrlOf(request)),
+    cards.checkpoint(viewer, parameter(request, 'id'), publicUrl()),
   );
   return router;
 }
@@ -46,11 +48,6 @@ export function createCards({ cards, viewerOf }: CardOptions): Router {
 function parameter(request: Request, name: string): string {
   const value = request.params[name];
   return typeof value === 'string' ? value : '';
-}
-
-/** As the client reached it, so that addresses in the card work for the client. */
-function serverUrlOf(request: Request): string {
-  return `${request.protocol}://${request.headers.host ?? 'localhost'}`;
 }
 
 function versionOf(value: unknown): number | undefined {

@@ -1,6 +1,6 @@
 /** What a resolver is given. */
 import type { AccessService, Viewer } from '../modules/access/index.ts';
-import type { AuditService } from '../modules/audit/index.ts';
+import type { AuditAct, AuditService } from '../modules/audit/index.ts';
 import type { ArtifactService } from '../modules/artifacts/index.ts';
 import type { CardService } from '../modules/cards/index.ts';
 import type { DatasetLoaders, DatasetService, ImportIssueService } from '../modules/datasets/index.ts';
@@ -59,8 +59,8 @@ export interface ApiContext {
   readonly requestId: string;
   /** Of the client; null where it is not known. */
   readonly address: string | null;
-  /** Counts a refusal against its sender. */
-  readonly onRefusal: () => Promise<void>;
+  /** Records a refusal in the audit log, and counts it against its sender. Never throws. */
+  readonly onRefusal: (act: AuditAct, code: string) => Promise<void>;
   readonly services: Services;
   readonly loaders: Loaders;
   readonly server: ServerFacts;

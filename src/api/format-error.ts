@@ -95,11 +95,11 @@ function statusOf(code: ErrorCode): number {
   if (code === 'EXPORT_FAILED') return 502;
   if (code === 'EXPORT_PENDING' || code === 'ENGINE_MISSING' || code === 'WORKER_MISSING') return 503;
   if (code === 'UNAUTHENTICATED') return 401;
-  if (code === 'FORBIDDEN') return 403;
+  if (code === 'FORBIDDEN' || code === 'ORIGIN_NOT_ALLOWED') return 403;
   if (code === 'FILE_TOO_LARGE') return 413;
   if (code === 'TOO_MANY_UPLOADS') return 429;
   if (code === 'RATE_LIMITED') return 429;
-  if (code === 'TIMED_OUT') return 503;
+  if (code === 'TIMED_OUT' || code === 'OVERLOADED') return 503;
   if (code === 'INTERNAL' || code === 'ARTIFACT_CORRUPT') return 500;
   if (code.endsWith('NOT_FOUND') || code === 'FORMAT_NOT_AVAILABLE' || code === 'CHECKPOINT_NOT_DOWNLOADABLE')
     return 404;

@@ -1,9 +1,9 @@
-/** Counts who comes in; who was refused is, recorded in the audit log. */
+/** Counts who comes in, and records who was refused in the audit log, within a bound. */
 import { ServerResponse, type IncomingMessage } from 'node:http';
 import { DomainError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import { claimedKeyId, type AccessService, type Viewer } from '../modules/access/index.ts';
-import { isDenial, type AuditService } from '../modules/audit/index.ts';
+import { isDenial, type AuditAct, type AuditService } from '../modules/audit/index.ts';
 import { addressKey, createRateLimiter, type RateLimits } from './rate-limit.ts';
 import type { Sender } from './sender.ts';
 
@@ -16,15 +16,16 @@ export interface Admitted {
 
 export interface Gate {
   /**
+   * The key is looked at first: nobody with a valid one is turned away for what others at the same address did.
    * @param authorization the header, or what a socket brought in its place.
    * @throws DomainError UNAUTHENTICATED for a wrong key, RATE_LIMITED.
    */
   admit(request: IncomingMessage, authorization?: string): Promise<Admitted>;
   /** Whether somebody who came in might still; counts nothing. Throws UNAUTHENTICATED. */
   recheck(request: IncomingMessage, authorization: string | undefined): Promise<void>;
-  /** Counts a refusal of somebody who had come in. */
-  countRefusal(admitted: Admitted): Promise<void>;
-  /** What went wrong outside GraphQL, if it was a refusal, goes into the audit log. Never throws. */
+  /** Somebody who had come in was refused something: told to the audit log, within a bound. Never throws. */
+  refused(admitted: Admitted, act: AuditAct, code: string): Promise<void>;
+  /** What went wrong outside GraphQL, if it was a refusal, is told likewise. Never throws. */
   report(request: IncomingMessage, requestId: string, error: unknown): Promise<void>;
 }
 
@@ -41,18 +42,25 @@ const NOBODY: Viewer = { kind: 'ANONYMOUS', mayRead: false };
 export function createGate({ viewerOf, senderOf, audit, limits, logger }: GateParts): Gate {
   const limiter = createRateLimiter(limits);
   const inside = new WeakMap<IncomingMessage, Admitted>();
+  const tell = async (countedAs: string, act: AuditAct, code: string): Promise<void> => {
+    try {
+      if (await limiter.countRefusal(countedAs, act.viewer.kind === 'ANONYMOUS')) await audit.denied(act, code);
+    } catch (error) {
+      logger.error({ err: error, requestId: act.requestId }, 'a refusal could not be written into the audit log');
+    }
+  };
   return {
     admit: async (request, authorization = request.headers.authorization) => {
       const response = responseTo(request);
       const sender = senderOf(request);
       const place = addressKey(sender.address);
-      await limiter.admitRefused(place, response);
       const viewer = await viewerOf(authorization, sender).catch(async (error: unknown) => {
-        await limiter.countRefusal(place);
+        await limiter.admit(place, response);
+        await limiter.admitRefused(place, response);
         throw error;
       });
       const countedAs = viewer.kind === 'KEY' ? `key ${viewer.keyId}` : place;
-      if (countedAs !== place) await limiter.admitRefused(countedAs, response);
+      if (viewer.kind === 'KEY') await limiter.admitRefused(countedAs, response);
       await limiter.admit(countedAs, response);
       const admitted: Admitted = { viewer, address: sender.address, countedAs };
       inside.set(request, admitted);
@@ -63,12 +71,12 @@ export function createGate({ viewerOf, senderOf, audit, limits, logger }: GatePa
       await viewerOf(authorization, senderOf(request));
     },
 
-    countRefusal: ({ countedAs }) => limiter.countRefusal(countedAs),
+    refused: ({ countedAs }, act, code) => tell(countedAs, act, code),
 
     report: async (request, requestId, error) => {
       if (!(error instanceof DomainError) || !isDenial(error.code)) return;
       const admitted = inside.get(request);
-      if (admitted !== undefined) await limiter.countRefusal(admitted.countedAs);
+      const address = admitted?.address ?? senderOf(request).address;
       const claimed = admitted === undefined ? claimedKeyId(request.headers.authorization ?? '') : undefined;
       // Express strips what its routers were mounted at from `url`.
       const url =
@@ -76,16 +84,12 @@ export function createGate({ viewerOf, senderOf, audit, limits, logger }: GatePa
       const path = url.split('?', 1).join('').slice(0, 200);
       const act = {
         viewer: admitted?.viewer ?? NOBODY,
-        address: admitted?.address ?? senderOf(request).address,
+        address,
         requestId,
         action: `${request.method ?? 'GET'} ${path}`,
         subject: claimed ?? null,
       };
-      await audit
-        .denied(act, error.code)
-        .catch((failure: unknown) =>
-          logger.error({ err: failure, requestId }, 'a refusal could not be written into the audit log'),
-        );
+      await tell(admitted?.countedAs ?? addressKey(address), act, error.code);
     },
   };
 }

@@ -86,10 +86,7 @@ function guardField(name: string, field: Field, rule: FieldRule): void {
     try {
       return await (isMutation ? audit.record(act, work) : work());
     } catch (error) {
-      if (error instanceof DomainError && isDenial(error.code)) {
-        if (!isMutation) await audit.denied(act, error.code);
-        await context.onRefusal();
-      }
+      if (error instanceof DomainError && isDenial(error.code)) await context.onRefusal(act, error.code);
       throw error;
     }
   };

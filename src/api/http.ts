@@ -2,6 +2,7 @@
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
+import { hostname } from 'node:os';
 import { ApolloServer } from '@apollo/server';
 import {
   ApolloServerPluginCacheControlDisabled,
@@ -29,13 +30,14 @@ import { createGate, type Admitted, type Gate } from './gate.ts';
 import { checkCost, MAX_BODY_BYTES, MAX_TOKENS } from './limits.ts';
 import { createMetrics } from './metrics.ts';
 import { createPages } from './pages.ts';
+import { refuseOtherSites } from './other-sites.ts';
 import { timeoutOf } from './permissions.ts';
 import { DEFAULT_RATE_LIMITS, type RateLimits } from './rate-limit.ts';
 import type { Sender } from './sender.ts';
 import { boundConnections, DEFAULT_TIMEOUTS, receiveWithin, type Timeouts } from './slow-clients.ts';
 import { serveSubscriptions } from './subscriptions.ts';
 import { createUploads } from './uploads.ts';
-import { welcomePage } from './welcome-page.ts';
+import { WELCOME_PAGE } from './welcome-page.ts';
 
 export interface HttpServerOptions {
   readonly schema: GraphQLSchema;
@@ -60,6 +62,8 @@ export interface HttpServerOptions {
   /** Whether there are pages at /. Default true. */
   readonly landingPage?: boolean;
   readonly rateLimits?: RateLimits;
+  /** Stands in what the server writes, without a slash at its end; where left out, the address that it listens on. */
+  readonly publicUrl?: string | undefined;
   readonly timeouts?: Timeouts;
 }
 
@@ -70,7 +74,10 @@ export interface HttpServer {
   readonly app: Express;
   readonly server: Server;
   /** @param address port 0 takes any free one. @returns the port that was taken. Rejects when it is in use. */
-  listen(address: { readonly host: string; readonly port: number }): Promise<{ readonly port: number }>;
+  listen(address: {
+    readonly host: string;
+    readonly port: number;
+  }): Promise<{ readonly port: number; readonly url: string }>;
   /**
    * Takes no more connections, closes sockets with 1001, lets requests end until the deadline, then cuts them off. Safe
    * to call twice.
@@ -110,7 +117,9 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     logger,
   });
   let draining: Promise<void> | undefined;
+  let ownUrl = '';
 
+  const hostOf = (request: IncomingMessage): string | undefined => options.senderOf(request).host;
   const viewerOfRequest = async (request: IncomingMessage): Promise<Viewer> => (await gate.admit(request)).viewer;
 
   const apollo = new ApolloServer<TimedContext>({
@@ -153,7 +162,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     response.once('close', () => draining !== undefined && setImmediate(() => server.closeIdleConnections()));
     next();
   });
-  app.use(receiveWithin(timeouts));
+  app.use(receiveWithin(timeouts), refuseOtherSites(hostOf));
   app.get('/healthz', (_request, response) => {
     response.json({ status: 'ok' });
   });
@@ -168,7 +177,13 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   });
   app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, gate));
   app.use(createUploads({ uploads: options.uploads, viewerOf: viewerOfRequest, logger }));
-  app.use(createCards({ cards: options.services.cards, viewerOf: viewerOfRequest }));
+  app.use(
+    createCards({
+      cards: options.services.cards,
+      viewerOf: viewerOfRequest,
+      publicUrl: () => options.publicUrl ?? ownUrl,
+    }),
+  );
   app.use(
     createDownloads({
       sources: sourcesOf(options),
@@ -179,8 +194,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   if (options.landingPage ?? true) {
     const pages = options.pagesDir === undefined ? undefined : createPages(options.pagesDir);
     if (pages !== undefined) app.use(pages);
-    app.get('/', (request, response) => {
-      response.type('html').send(welcomePage(request.headers.host));
+    app.get('/', (_request, response) => {
+      response.type('html').send(WELCOME_PAGE);
     });
   }
   app.use((request) => {
@@ -197,6 +212,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     path: GRAPHQL_PATH,
     schema,
     gate,
+    hostOf,
     contextFor,
     introspection,
     timeouts,
@@ -214,7 +230,11 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
           // Of a connection that could not be taken, for example when file descriptors run out; the next one may be.
           server.on('error', (error) => logger.error({ err: error }, 'a connection could not be accepted'));
           const address = server.address();
-          resolve({ port: typeof address === 'object' && address !== null ? address.port : port });
+          const taken = typeof address === 'object' && address !== null ? address.port : port;
+          const url = (name: string): string => `http://${name.includes(':') ? `[${name}]` : name}:${taken}`;
+          // Every address of this machine is none that a client can use.
+          ownUrl = url(['0.0.0.0', '::'].includes(host) ? hostname() : host);
+          resolve({ port: taken, url: url(host) });
         });
       }),
     drain: (deadlineMs) => {
@@ -259,7 +279,12 @@ function graphqlOverHttp(
       res.once('close', deadline.end);
       const { viewer, address } = sender;
       return withDeadline(
-        contextFor({ viewer, address, requestId: requestIdOf(res), onRefusal: () => gate.countRefusal(sender) }),
+        contextFor({
+          viewer,
+          address,
+          requestId: requestIdOf(res),
+          onRefusal: (act, code) => gate.refused(sender, act, code),
+        }),
         deadline,
       );
     },
@@ -342,6 +367,10 @@ const harden: RequestHandler = (_request, response, next) => {
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
   );
   response.setHeader('Referrer-Policy', 'no-referrer');
+  // No page of another site embeds what is here, or holds a window on it.
+  response.setHeader('Cross-Origin-Resource-Policy', 'same-origin');
+  response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
+  response.setHeader('X-Frame-Options', 'DENY');
   next();
 };
 

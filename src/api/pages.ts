@@ -64,5 +64,4 @@ function protect(response: Response, policy: Readonly<Record<string, string>>): 
       .map(([name, value]) => `${name} ${value}`)
       .join('; '),
   );
-  response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
 }

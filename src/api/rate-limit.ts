@@ -10,11 +10,17 @@ import { DomainError } from '../errors.ts';
 export interface RateLimits {
   /** Requests, or operations over a socket, of one key; of one address for those without a key. */
   readonly requestsPerMinute: number;
-  /** Refusals (a wrong key, a thing not allowed) of the same: each of them is written into the audit log. */
+  /** Refusals (a wrong key, a thing not allowed) of the same that are written into the audit log. */
   readonly refusalsPerMinute: number;
+  /** The same of everybody without a valid key together, wherever they come from. */
+  readonly strangersRefusalsPerMinute: number;
 }
 
-export const DEFAULT_RATE_LIMITS: RateLimits = { requestsPerMinute: 6_000, refusalsPerMinute: 60 };
+export const DEFAULT_RATE_LIMITS: RateLimits = {
+  requestsPerMinute: 6_000,
+  refusalsPerMinute: 60,
+  strangersRefusalsPerMinute: 600,
+};
 
 export interface RateLimiter {
   /**
@@ -25,14 +31,20 @@ export interface RateLimiter {
   admit(who: string, response?: ServerResponse): Promise<void>;
   /** Throws RATE_LIMITED once there were too many refusals. */
   admitRefused(who: string, response?: ServerResponse): Promise<void>;
-  countRefusal(who: string): Promise<void>;
+  /** Counts a refusal. @returns whether it is one of those that the audit log tells. */
+  countRefusal(who: string, isStranger: boolean): Promise<boolean>;
 }
 
 const WINDOW_S = 60;
 
-export function createRateLimiter({ requestsPerMinute, refusalsPerMinute }: RateLimits): RateLimiter {
+export function createRateLimiter({
+  requestsPerMinute,
+  refusalsPerMinute,
+  strangersRefusalsPerMinute,
+}: RateLimits): RateLimiter {
   const requests = new RateLimiterMemory({ points: requestsPerMinute, duration: WINDOW_S });
   const refusals = new RateLimiterMemory({ points: refusalsPerMinute, duration: WINDOW_S });
+  const strangers = new RateLimiterMemory({ points: strangersRefusalsPerMinute, duration: WINDOW_S });
   return {
     admit: async (who, response) => {
       const state = await requests.consume(who).catch(stateOf);
@@ -51,8 +63,12 @@ export function createRateLimiter({ requestsPerMinute, refusalsPerMinute }: Rate
           response,
         );
     },
-    countRefusal: async (who) => {
-      await refusals.consume(who).catch(stateOf);
+    countRefusal: async (who, isStranger) => {
+      const own = await refusals.consume(who).catch(stateOf);
+      if (own.consumedPoints > refusalsPerMinute) return false;
+      if (!isStranger) return true;
+      const all = await strangers.consume('strangers').catch(stateOf);
+      return all.consumedPoints <= strangersRefusalsPerMinute;
     },
   };
 }

@@ -2,44 +2,79 @@
 import { isIP } from 'node:net';
 import type { IncomingMessage } from 'node:http';
 import proxyaddr from 'proxy-addr';
+import { ownersOfPeer } from '../platform/socket-owner.ts';
+import { isFromAnotherSite } from './other-sites.ts';
 
 export interface Sender {
   /** Of the client, as far as the declared proxies can tell; null when the connection has ended. */
   readonly address: string | null;
-  /** True only for a direct connection from this very machine, by somebody who meant this server. */
-  readonly isLoopback: boolean;
+  /** The host by which browsers reached us: the Host header, or what a declared proxy says. */
+  readonly host: string | undefined;
+  /** Whether a declared proxy, or this server itself, was reached over TLS. */
+  readonly isSecure: boolean;
+  /**
+   * True only for a direct connection by a program of this server's own user on this very machine, who meant this
+   * server. Asks the kernel: only where it matters.
+   */
+  isLocal(): boolean;
 }
 
-type SenderRequest = Pick<IncomingMessage, 'headers'> & {
-  readonly socket: { readonly remoteAddress?: string | undefined };
+type SenderRequest = Pick<IncomingMessage, 'headers' | 'httpVersion'> & {
+  readonly socket: {
+    readonly remoteAddress?: string | undefined;
+    readonly remotePort?: number | undefined;
+    readonly localAddress?: string | undefined;
+    readonly localPort?: number | undefined;
+  };
 };
+
+export interface SenderOptions {
+  /** The address that the server listens on. */
+  readonly host: string;
+  /**
+   * Addresses and subnets (`10.0.0.0/8`, `loopback`) whose X-Forwarded-For is believed. It is read from its end, which
+   * the nearest proxy wrote, up to the first address that is not one of them: what a client makes up stands before that
+   * and counts for nothing.
+   */
+  readonly trustedProxies: readonly string[];
+  /** For tests of what another user of this machine sends. */
+  readonly ownersOf?: typeof ownersOfPeer;
+}
 
 const LOOPBACK_ADDRESS = /^(::1|(::ffff:)?127(\.\d{1,3}){3})$/;
 const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/i;
-const FORWARDING_HEADERS = ['forwarded', 'x-forwarded-for', 'x-real-ip', 'via'] as const;
+const FORWARDING_HEADER = /^(forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|true-client-ip|cf-connecting-ip)$/;
 
-/**
- * @param trustedProxies addresses and subnets (`10.0.0.0/8`, `loopback`) whose X-Forwarded-For is believed. It is read
- * from its end, which the nearest proxy wrote, up to the first address that is not one of them: what a client makes up
- * stands before that and counts for nothing.
- * @throws TypeError for anything that is not an address or subnet.
- */
-export function senderReader(trustedProxies: readonly string[]): (request: SenderRequest) => Sender {
+/** @throws TypeError for anything that is not an address or subnet. */
+export function senderReader({
+  host: boundHost,
+  trustedProxies,
+  ownersOf = ownersOfPeer,
+}: SenderOptions): (request: SenderRequest) => Sender {
   const isTrusted = proxyaddr.compile([...trustedProxies]);
+  const isBoundToLoopback = isLoopbackName(boundHost);
+  const known = new WeakMap<object, boolean>();
+  const isOurUser = ({ socket }: SenderRequest): boolean => {
+    const answer = known.get(socket) ?? isOfOurUser(socket, ownersOf);
+    known.set(socket, answer);
+    return answer;
+  };
   return (request) => {
     const direct = request.socket.remoteAddress;
-    if (direct === undefined) return { address: null, isLoopback: false };
-    const isProxy = isTrusted(direct, 0);
+    const isProxy = direct !== undefined && isTrusted(direct, 0);
+    const forwarded = (name: string): string | undefined => (isProxy ? lastOf(request.headers[name]) : undefined);
     return {
-      address: plain(isProxy ? forwardedFor(request, direct, isTrusted) : direct),
-      isLoopback: !isProxy && isLoopbackRequest(request),
+      address: direct === undefined ? null : plain(isProxy ? forwardedFor(request, direct, isTrusted) : direct),
+      host: forwarded('x-forwarded-host') ?? request.headers.host,
+      isSecure: forwarded('x-forwarded-proto') === 'https',
+      isLocal: () => isBoundToLoopback && !isProxy && isLoopbackRequest(request) && isOurUser(request),
     };
   };
 }
 
 /** What the person who starts the server should know about the address that it listens on; undefined for nothing. */
 export function bindingWarning(host: string, trustedProxies: readonly string[]): string | undefined {
-  if (LOOPBACK_HOST.test(host) || host === '::1' || trustedProxies.length > 0) return undefined;
+  if (isLoopbackName(host) || trustedProxies.length > 0) return undefined;
   return `Listening on ${host} without TLS: keys cross the network in the clear. Put a proxy that speaks TLS in front, and name it in PARAFFIN_TRUST_PROXY.`;
 }
 
@@ -68,15 +103,36 @@ function plain(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/i, '');
 }
 
+function isLoopbackName(host: string): boolean {
+  return LOOPBACK_HOST.test(host) || host === '::1';
+}
+
+/** The nearest proxy wrote the last one. */
+function lastOf(header: string | string[] | undefined): string | undefined {
+  return (Array.isArray(header) ? header.join(',') : header)?.split(',').at(-1)?.trim();
+}
+
 /**
- * True only for a direct connection over loopback under a loopback name. Behind a proxy on this machine everybody in
- * the world would seem local; and a page in a browser can make its own name point here (DNS rebinding), but cannot
- * change the Host that is sent.
+ * Behind a proxy on this machine everybody in the world would seem local. Many proxies leave a header; nginx, left to
+ * its defaults, leaves none but speaks HTTP/1.0. And a page in a browser can make its own name point here (DNS
+ * rebinding), but cannot change the Host that is sent.
  */
-function isLoopbackRequest({ headers, socket }: SenderRequest): boolean {
+function isLoopbackRequest(request: SenderRequest): boolean {
+  const { headers, httpVersion, socket } = request;
   return (
     LOOPBACK_ADDRESS.test(socket.remoteAddress ?? '') &&
     LOOPBACK_HOST.test(headers.host ?? '') &&
-    FORWARDING_HEADERS.every((name) => headers[name] === undefined)
+    httpVersion !== '1.0' &&
+    !Object.keys(headers).some((name) => FORWARDING_HEADER.test(name)) &&
+    !isFromAnotherSite(request)
   );
+}
+
+/** A proxy that leaves no trace at all still runs as a user of its own; so do the other people of this machine. */
+function isOfOurUser(socket: SenderRequest['socket'], ownersOf: typeof ownersOfPeer): boolean {
+  const { remoteAddress, remotePort, localAddress, localPort } = socket;
+  if (remoteAddress === undefined || remotePort === undefined || localAddress === undefined || localPort === undefined)
+    return false;
+  const owners = ownersOf({ address: localAddress, port: localPort }, { address: remoteAddress, port: remotePort });
+  return owners.length > 0 && owners.every((owner) => owner === process.getuid?.());
 }

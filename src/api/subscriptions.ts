@@ -20,6 +20,7 @@ import { beforeDeadline, createDeadline, withDeadline, type Deadline } from './d
 import { presentError } from './format-error.ts';
 import type { Gate } from './gate.ts';
 import { checkDocument, MAX_BODY_BYTES, MAX_TOKENS } from './limits.ts';
+import { isFromAnotherSite } from './other-sites.ts';
 import { timeoutOf } from './permissions.ts';
 import type { Timeouts } from './slow-clients.ts';
 
@@ -28,6 +29,8 @@ export interface SubscriptionOptions {
   readonly path: string;
   readonly schema: GraphQLSchema;
   readonly gate: Gate;
+  /** By which browsers reached us: they let any page open a socket to any host. */
+  readonly hostOf: (request: IncomingMessage) => string | undefined;
   /** A context for one operation. */
   readonly contextFor: (request: Pick<ApiContext, 'viewer' | 'requestId' | 'address' | 'onRefusal'>) => ApiContext;
   readonly introspection: boolean;
@@ -60,6 +63,7 @@ export function serveSubscriptions({
   path,
   schema,
   gate,
+  hostOf,
   contextFor,
   introspection,
   timeouts,
@@ -123,7 +127,7 @@ export function serveSubscriptions({
           const deadline = createDeadline();
           const { viewer, address } = admitted;
           const contextValue = withDeadline(
-            contextFor({ viewer, address, requestId, onRefusal: () => gate.countRefusal(admitted) }),
+            contextFor({ viewer, address, requestId, onRefusal: (act, code) => gate.refused(admitted, act, code) }),
             deadline,
           );
           deadlines.set(contextValue, deadline);
@@ -188,7 +192,7 @@ export function serveSubscriptions({
       const target = URL.parse(request.url ?? '/', 'http://localhost');
       if (target === null) return refuse(socket, '400 Bad Request');
       if (target.pathname !== path) return refuse(socket, '404 Not Found');
-      if (!isSameOrigin(request)) return refuse(socket, '403 Forbidden');
+      if (isFromAnotherSite(request, hostOf(request))) return refuse(socket, '403 Forbidden');
       sockets.handleUpgrade(request, socket, head, (webSocket) => {
         sockets.emit('connection', webSocket, request);
         // graphql-ws writes to the console what a client does wrong, and hears the first such error alone. The socket
@@ -229,15 +233,6 @@ class ClientSocket extends WebSocket {
     const done = typeof options === 'function' ? options : sent;
     super.send(message, typeof options === 'object' ? options : {}, () => done?.());
   }
-}
-
-/**
- * Browsers let any page open a socket to any host, and send its Origin: only our own pages may. Other clients send
- * none.
- */
-function isSameOrigin(request: IncomingMessage): boolean {
-  const { origin, host } = request.headers;
-  return origin === undefined || URL.parse(origin)?.host === host;
 }
 
 /** Destroyed once that is sent: a peer that never closes its side would hold the connection for good. */

@@ -1,14 +1,8 @@
 /**
- * What a browser sees at /: where things are. Nothing is loaded from anywhere.
- * @param host of the request; whatever is not a plain host and port is shown as the default one.
+ * What a browser sees at /, where the pages are not built: where things are. Nothing is loaded from anywhere, and
+ * nothing of the request stands in it.
  */
-export function welcomePage(host: string | undefined): string {
-  return PAGE.replaceAll(DEFAULT_HOST, host !== undefined && /^[\w.:[\]-]{1,255}$/.test(host) ? host : DEFAULT_HOST);
-}
-
-const DEFAULT_HOST = '127.0.0.1:4000';
-
-const PAGE = `<!doctype html>
+export const WELCOME_PAGE = `<!doctype html>
 <html lang="en">
 <head>
 <meta charset="utf-8">
@@ -27,7 +21,7 @@ pre { background: #f1e8f0; padding: 1rem; overflow-x: auto; border-radius: 4px }
 <p>GraphQL is at <code>/graphql</code>, over HTTP and WebSocket (graphql-transport-ws).</p>
 <pre>curl -s http://127.0.0.1:4000/graphql -H 'content-type: application/json' \\
   -d '{"query": "{ datasets(first: 5) { totalCount nodes { slug name organs { name } stains { name } } } }"}'</pre>
-<p>Reading from this machine is open. Every change needs a key, sent as <code>Authorization: Bearer &lt;key&gt;</code>;
+<p>Reading as the same user on this machine is open. Every change needs a key, sent as <code>Authorization: Bearer &lt;key&gt;</code>;
 the first one is in the file <code>admin-key</code> of the data directory.</p>
 <h2>Download</h2>
 <pre>curl -C - -o encoder.safetensors http://127.0.0.1:4000/checkpoints/&lt;id&gt;/download</pre>

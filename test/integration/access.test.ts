@@ -22,8 +22,8 @@ let folder: string;
 let file: string;
 let nowMs = Date.UTC(2026, 0, 1);
 
-const LOCAL = { isLoopback: true };
-const REMOTE = { isLoopback: false };
+const LOCAL = { isLocal: () => true };
+const REMOTE = { isLocal: () => false };
 
 before(async () => {
   database = await openTestDatabase();

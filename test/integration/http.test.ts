@@ -1,7 +1,10 @@
 /** The HTTP door as a client meets it. */
 import assert from 'node:assert/strict';
+import { request, type IncomingHttpHeaders } from 'node:http';
 import { connect } from 'node:net';
+import { text } from 'node:stream/consumers';
 import { after, before, describe, test } from 'node:test';
+import { ROUTES } from '../../attack/raw-sockets.ts';
 import { at } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
@@ -33,7 +36,7 @@ async function post(body: string, headers: Readonly<Record<string, string>> = {}
   return { status: response.status, headers: response.headers, body: await response.json() };
 }
 
-const query = (text: string, variables: object = {}): string => JSON.stringify({ query: text, variables });
+const query = (words: string, variables: object = {}): string => JSON.stringify({ query: words, variables });
 
 /** The one error of an answer: its code, with a request id that the header repeats, and nothing internal. */
 function assertOneError(
@@ -183,6 +186,50 @@ describe('who is local', () => {
       assert.equal(status, 'HTTP/1.1 401 Unauthorized');
     });
   }
+});
+
+describe('every route', () => {
+  const answerOf = (
+    path: string,
+    headers: Record<string, string> = {},
+  ): Promise<{ headers: IncomingHttpHeaders; text: string }> =>
+    new Promise((resolve, reject) => {
+      request(server.url + path, { headers }, (response) => {
+        text(response).then((body) => resolve({ headers: response.headers, text: body }), reject);
+      })
+        .on('error', reject)
+        .end();
+    });
+
+  test('every answer is hardened, whatever it is', async () => {
+    const { body } = await post(query('{ dataset(slug: "bach") { id } }'));
+    for (const path of [...ROUTES, `/datasets/${String(at(body, 'data.dataset.id'))}/croissant.json`]) {
+      const { headers } = await answerOf(path);
+      const wanted = {
+        'x-content-type-options': 'nosniff',
+        'cross-origin-resource-policy': 'same-origin',
+        'cross-origin-opener-policy': 'same-origin',
+        'x-frame-options': 'DENY',
+        'referrer-policy': 'no-referrer',
+      };
+      assert.deepEqual(Object.fromEntries(Object.keys(wanted).map((name) => [name, headers[name]])), wanted, path);
+      assert.match(String(headers['content-security-policy']), /frame-ancestors 'none'/, path);
+      assert.equal(headers['access-control-allow-origin'], undefined, path);
+      assert.equal(headers['x-powered-by'], undefined, path);
+    }
+  });
+
+  test('the Host header stands in no answer', async () => {
+    const { body } = await post(query('{ dataset(slug: "bach") { id } }'));
+    const host = 'reflected.example';
+    const authorization = `Bearer ${server.adminKey}`;
+    const card = `/datasets/${String(at(body, 'data.dataset.id'))}/croissant.json`;
+    for (const path of [...ROUTES, card]) {
+      const answer = await answerOf(path, { host, authorization });
+      assert.doesNotMatch(answer.text + JSON.stringify(answer.headers), /reflected/, path);
+    }
+    assert.ok((await answerOf(card, { host, authorization })).text.includes(server.url));
+  });
 });
 
 describe('beside GraphQL', () => {

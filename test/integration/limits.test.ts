@@ -1,10 +1,12 @@
 /** Bounds at the door: how often, how long, how slowly, how many. */
 import assert from 'node:assert/strict';
-import { createServer } from 'node:http';
+import { createServer, get } from 'node:http';
 import { connect, type Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
+import { DEFAULT_RATE_LIMITS } from '../../src/api/rate-limit.ts';
+import { senderReader } from '../../src/api/sender.ts';
 import { boundConnections, DEFAULT_TIMEOUTS } from '../../src/api/slow-clients.ts';
 import { MAX_OPERATIONS_PER_SOCKET } from '../../src/api/subscriptions.ts';
 import { at } from '../support/catalogue.ts';
@@ -48,7 +50,7 @@ async function rawAnswer(to: TestServer, text: string): Promise<string> {
 
 describe('requests', () => {
   test('of one sender are counted, reported, and refused beyond the limit', async () => {
-    const other = await startTestServer(database, { rateLimits: { requestsPerMinute: 3, refusalsPerMinute: 60 } });
+    const other = await startTestServer(database, { rateLimits: { ...DEFAULT_RATE_LIMITS, requestsPerMinute: 3 } });
     try {
       const statuses: number[] = [];
       for (let count = 0; count < 3; count += 1) {
@@ -70,16 +72,86 @@ describe('requests', () => {
     }
   });
 
-  test('with wrong keys are soon not looked at any more', async () => {
-    const other = await startTestServer(database, { rateLimits: { requestsPerMinute: 100, refusalsPerMinute: 2 } });
+  test('with wrong keys are soon told to wait, and nobody with a valid key for what they did', async () => {
+    const rateLimits = { ...DEFAULT_RATE_LIMITS, refusalsPerMinute: 2 };
+    const other = await startTestServer(database, { rateLimits });
+    const made = await server.ask('mutation { createKey(input: { name: "k", owner: "o", role: READER }) { secret } }');
+    const valid = { authorization: `Bearer ${String(at(made, 'data.createKey.secret'))}` };
     try {
+      const before = await database.db.auditEntry.count();
       const statuses: number[] = [];
       for (let count = 0; count < 4; count += 1)
         statuses.push((await post(other, '{ viewer { role } }', { authorization: 'Bearer sesame' })).status);
       assert.deepEqual(statuses, [401, 401, 429, 429]);
+      // What needs a key, without one: from here on such refusals are told to nobody.
+      for (let count = 0; count < 20; count += 1)
+        assert.equal(
+          at(await (await post(other, '{ keys { totalCount } }')).json(), 'errors.0.extensions.code'),
+          'UNAUTHENTICATED',
+        );
+      assert.equal((await post(other, '{ datasets { totalCount } }', valid)).status, 200);
+      assert.equal((await post(other, '{ datasets { totalCount } }')).status, 200);
+      assert.equal(await database.db.auditEntry.count(), before + 2);
     } finally {
       await other.close();
     }
+  });
+
+  test('of strangers leave so many entries in the audit log and no more, wherever they come from', async () => {
+    const rateLimits = { ...DEFAULT_RATE_LIMITS, refusalsPerMinute: 2, strangersRefusalsPerMinute: 5 };
+    const senderOf = senderReader({ host: '127.0.0.1', trustedProxies: ['127.0.0.1'] });
+    const other = await startTestServer(database, { rateLimits, senderOf });
+    try {
+      const before = await database.db.auditEntry.count();
+      for (let count = 0; count < 20; count += 1) {
+        const from = { authorization: 'Bearer sesame', 'x-forwarded-for': `2001:db8:${count}::1` };
+        assert.equal((await post(other, '{ viewer { role } }', from)).status, 401);
+      }
+      assert.equal(await database.db.auditEntry.count(), before + 5);
+    } finally {
+      await other.close();
+    }
+  });
+
+  test('of a page of another site are refused, and neither counted nor told', async () => {
+    const rateLimits = { ...DEFAULT_RATE_LIMITS, requestsPerMinute: 3, refusalsPerMinute: 2 };
+    const other = await startTestServer(database, { rateLimits });
+    try {
+      const before = await database.db.auditEntry.count();
+      const foreign: readonly Record<string, string>[] = [
+        { 'sec-fetch-site': 'cross-site' },
+        { 'sec-fetch-site': 'same-site', origin: 'http://127.0.0.1:1' },
+        { origin: 'https://elsewhere.example' },
+        { origin: 'null' },
+      ];
+      for (const headers of foreign) {
+        for (const path of ['/graphql', '/metrics', '/uploads', '/healthz']) {
+          for (const method of path === '/graphql' ? ['GET', 'POST', 'OPTIONS'] : ['GET', 'POST']) {
+            const body = method === 'POST' ? { body: '{ keys { totalCount } }' } : {};
+            const { status } = await fetch(other.url + path, { method, headers, ...body });
+            assert.equal(status, 403, `${method} ${path} ${JSON.stringify(headers)}`);
+          }
+        }
+      }
+      assert.equal((await post(other, '{ datasets { totalCount } }')).status, 200);
+      assert.equal(await database.db.auditEntry.count(), before);
+    } finally {
+      await other.close();
+    }
+  });
+
+  test('that follow a link from another site reach the pages, and nothing that takes a key', async () => {
+    const headers = { 'sec-fetch-site': 'cross-site', 'sec-fetch-mode': 'navigate', 'sec-fetch-dest': 'document' };
+    const statusOf = (path: string): Promise<number> =>
+      new Promise((resolve, reject) => {
+        // fetch sets Sec-Fetch-Mode by itself.
+        get(server.url + path, { headers }, (response) => resolve(response.resume().statusCode ?? 0)).on(
+          'error',
+          reject,
+        );
+      });
+    assert.equal(await statusOf('/'), 200);
+    assert.equal(await statusOf('/metrics'), 401);
   });
 });
 

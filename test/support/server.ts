@@ -126,7 +126,7 @@ export async function startTestServer(
       return { ...request, services, loaders, server, runEvents };
     },
     viewerOf: access.viewerOf,
-    senderOf: senderReader([]),
+    senderOf: senderReader({ host: '127.0.0.1', trustedProxies: [] }),
     services,
     openArtifact: store.open,
     uploads,

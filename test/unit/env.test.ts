@@ -26,6 +26,7 @@ describe('environment', () => {
       codeRevision: undefined,
       cpuSlots: 1,
       stuckAfterSeconds: 900,
+      publicUrl: undefined,
       trustedProxies: [],
       rateLimitPerMinute: 6_000,
       requestTimeoutMs: 30_000,

@@ -1,14 +1,19 @@
 /** Which server a client verb talks to, and with which key. */
-import { readFile } from 'node:fs/promises';
+import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { readEnvironment } from '../../env.ts';
+import { ownersOfPort } from '../../platform/socket-owner.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 
-/** @param given the value of --url; it outdoes PARAFFIN_URL, and that the server of this machine. */
+/**
+ * @param given the value of --url; it outdoes PARAFFIN_URL, and that the server of this machine.
+ * @param ownersOf which users listen on a port of this machine.
+ */
 export async function serverOf(
   given: string | undefined,
+  ownersOf = ownersOfPort,
 ): Promise<{ readonly address: string; readonly key: string | undefined }> {
   const env = readEnvironment();
   const wanted = given ?? env.url ?? `http://127.0.0.1:${env.port}`;
@@ -19,12 +24,31 @@ export async function serverOf(
       message: `${wanted} is not an http or https address.`,
       hint: 'For example --url http://127.0.0.1:4000',
     });
+  const address = url.href.replace(/\/+$/, '');
+  if (env.apiKey !== undefined) return { address, key: env.apiKey };
   // The key of this machine's registry is nobody else's to see.
-  const ownKey = LOOPBACK.test(url.hostname)
-    ? await readFile(path.join(env.dataDir, 'admin-key'), 'utf8').then(
-        (text) => text.trim(),
-        () => undefined,
-      )
-    : undefined;
-  return { address: url.href.replace(/\/+$/, ''), key: env.apiKey ?? ownKey };
+  return { address, key: LOOPBACK.test(url.hostname) ? await ownKeyFor(url, env.dataDir, ownersOf) : undefined };
+}
+
+/**
+ * The key in the data directory, for a server that proves to be whose it is: anybody on this machine may listen on a
+ * port, but the kernel tells who does. Undefined where there is no key, or nobody listens.
+ * @throws CommandFailure for a server of somebody else.
+ */
+async function ownKeyFor(url: URL, dataDir: string, ownersOf: typeof ownersOfPort): Promise<string | undefined> {
+  const file = path.join(dataDir, 'admin-key');
+  const found = await Promise.all([readFile(file, 'utf8'), stat(file)]).catch(() => undefined);
+  if (found === undefined) return undefined;
+  const [key, { uid: keyOwner }] = found;
+  const port = Number(url.port === '' ? (url.protocol === 'https:' ? 443 : 80) : url.port);
+  const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
+  const addresses = host === 'localhost' ? ['127.0.0.1', '::1'] : [host];
+  const owners = addresses.flatMap((address) => ownersOf({ address, port }));
+  // Root reads the file anyway.
+  const strangers = owners.filter((owner) => owner !== keyOwner && owner !== 0);
+  if (strangers.length === 0) return owners.length === 0 ? undefined : key.trim();
+  throw new CommandFailure({
+    message: `The server at ${url.host} runs as the user ${strangers.join(', ')}, and ${file} belongs to the user ${keyOwner}: the key is not sent to it.`,
+    hint: 'Name your own server by --url or PARAFFIN_URL, or give a key for this one by PARAFFIN_API_KEY.',
+  });
 }

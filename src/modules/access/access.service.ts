@@ -46,7 +46,7 @@ export interface AccessService {
    * unless the server requires keys.
    * @throws DomainError UNAUTHENTICATED for a header that is not a key, and for an unknown, revoked or expired key.
    */
-  viewerOf(authorization: string | undefined, request: { readonly isLoopback: boolean }): Promise<Viewer>;
+  viewerOf(authorization: string | undefined, request: { isLocal(): boolean }): Promise<Viewer>;
   /** Newest first. */
   keys(viewer: Viewer, page: PageArguments, filter: KeyFilter): Promise<Page<AccessKeyRecord>>;
   /** Throws BAD_INPUT. */
@@ -142,8 +142,8 @@ export function createAccessService({
         return { kind: 'MADE', file };
       }),
 
-    viewerOf: async (authorization, { isLoopback }) => {
-      if (authorization === undefined) return { kind: 'ANONYMOUS', mayRead: isLoopback && !requireAuth };
+    viewerOf: async (authorization, request) => {
+      if (authorization === undefined) return { kind: 'ANONYMOUS', mayRead: !requireAuth && request.isLocal() };
       const text = bearerKey(authorization);
       if (text === undefined) throw refusal('The Authorization header holds no key.');
       const digest = createHash('sha256').update(text).digest('base64');

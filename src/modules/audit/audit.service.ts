@@ -40,10 +40,11 @@ export interface AuditVerification {
 export interface AuditService {
   /**
    * Does the work of a mutation. Each transaction that it commits through `transact` holds an entry of its own, so that
-   * no change is without one; work that commits nothing, is rejected, denied or fails leaves its entry by itself.
+   * no change is without one; work that commits nothing, is rejected or fails leaves its entry by itself. Work that is
+   * denied leaves none here: whoever guards the door tells of it by `denied`, within a bound.
    */
   record<Result>(act: AuditAct, work: () => Promise<Result>): Promise<Result>;
-  /** For what was refused outside of `record`. */
+  /** For what was refused. */
   denied(act: AuditAct, code: string): Promise<void>;
   /** The same as the `transact` that it was made from; within `record` it writes the entry, last before the commit. */
   readonly transact: Transact;
@@ -74,7 +75,7 @@ export function createAuditService({ store, transact, now = () => new Date() }: 
       const acting: Acting = { act, committed: false };
       const result = await current.run(acting, work).catch(async (error: unknown) => {
         const code = error instanceof DomainError ? error.code : 'INTERNAL';
-        await append(act, isDenial(code) ? 'DENIED' : 'FAILED', code);
+        if (!isDenial(code)) await append(act, 'FAILED', code);
         throw error;
       });
       const rejection = userErrorOf(result);

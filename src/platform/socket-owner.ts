@@ -1,0 +1,89 @@
+/**
+ * Which user a TCP connection or a listening port of this machine belongs to, as Linux tells in /proc/net/tcp and
+ * /proc/net/tcp6: the only thing about a peer on loopback that it cannot make up.
+ */
+import { readFileSync } from 'node:fs';
+import { isIPv4 } from 'node:net';
+
+/** One end of a connection, as the other end sees it. */
+export interface Endpoint {
+  readonly address: string;
+  readonly port: number;
+}
+
+interface Row {
+  readonly local: string;
+  readonly remote: string;
+  readonly state: string;
+  readonly uid: number;
+}
+
+const LISTENING = '0A';
+/** Of nobody any more. */
+const TIME_WAIT = '06';
+const ANY_ADDRESS = [hexOf('0.0.0.0'), '0'.repeat(32)];
+
+/**
+ * The user ids that hold the far end of a connection: one, or none where the kernel does not tell.
+ * @param near the end that is ours. @param far the peer's, on this machine.
+ * @param tables the text of the kernel's tables.
+ */
+export function ownersOfPeer(near: Endpoint, far: Endpoint, tables = readTables()): readonly number[] {
+  const nearNames = namesOf(near);
+  const farNames = namesOf(far);
+  return rowsOf(tables)
+    .filter(
+      ({ local, remote, state }) =>
+        state !== LISTENING && state !== TIME_WAIT && farNames.includes(local) && nearNames.includes(remote),
+    )
+    .map(({ uid }) => uid);
+}
+
+/** The user ids that listen on a port, where a connection to `address` may reach them; none where nobody does. */
+export function ownersOfPort({ address, port }: Endpoint, tables = readTables()): readonly number[] {
+  const names = [...namesOf({ address, port }), ...ANY_ADDRESS.map((any) => `${any}:${portHexOf(port)}`)];
+  return rowsOf(tables)
+    .filter(({ local, state }) => state === LISTENING && names.includes(local))
+    .map(({ uid }) => uid);
+}
+
+function readTables(): string {
+  return ['/proc/net/tcp', '/proc/net/tcp6']
+    .map((file) => {
+      try {
+        return readFileSync(file, 'latin1');
+      } catch {
+        // Another system, or IPv6 switched off.
+        return '';
+      }
+    })
+    .join('\n');
+}
+
+/** `sl local_address rem_address st tx_queue:rx_queue tr:tm->when retrnsmt uid …` */
+function rowsOf(tables: string): Row[] {
+  return tables.split('\n').flatMap((line) => {
+    const [, local, remote, state, , , , uid] = line.trim().split(/\s+/);
+    return local === undefined || remote === undefined || state === undefined || !/^\d+$/.test(uid ?? '')
+      ? []
+      : [{ local, remote, state, uid: Number(uid) }];
+  });
+}
+
+/** How the kernel writes an end: an IPv4 address may be one of a socket of either family. */
+function namesOf({ address, port }: Endpoint): string[] {
+  const plain = address.replace(/^::ffff:(?=\d+\.)/i, '');
+  const names = isIPv4(plain) ? [hexOf(plain), `0000000000000000FFFF0000${hexOf(plain)}`] : [hexOf(plain)];
+  return names.map((name) => `${name}:${portHexOf(port)}`);
+}
+
+/** Words of four bytes in the order of the machine, which is little-endian wherever Paraffin runs. */
+function hexOf(address: string): string {
+  if (isIPv4(address)) return Buffer.from(address.split('.').map(Number).reverse()).toString('hex').toUpperCase();
+  // Of IPv6, loopback alone is asked for.
+  return address === '::1' ? '00000000000000000000000001000000' : 'unknown';
+}
+
+function portHexOf(port: number): string {
+  return port.toString(16).toUpperCase().padStart(4, '0');
+}
