@@ -1,0 +1,190 @@
+/** Files that are not what they seem, TIFF directories that lie, images of any size, and where patches come from. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import sharp from 'sharp';
+import { decodeSquare } from '../../workers/engine/data/decode.ts';
+import { FOREIGN_KINDS, foreignKindOf } from '../../workers/imaging/formats/foreign-formats.ts';
+import { readTiffDirectories } from '../../workers/imaging/formats/tiff-directory.ts';
+import { prepareImage, type Prepared } from '../../workers/imaging/prepare.ts';
+import { picture, tissuePixels, tissuePng } from '../fixtures/hostile-images.ts';
+
+const prepare = (bytes: Buffer, patchSizePx: number | null = null): Promise<Prepared> =>
+  prepareImage(bytes, patchSizePx, async () => undefined);
+const outcomeOf = async (bytes: Buffer): Promise<string> => {
+  const prepared = await prepare(bytes);
+  return prepared.outcome === 'REFUSED' ? prepared.finding.issue : 'IMAGES';
+};
+const at = (offset: number, text: string): Buffer => Buffer.concat([Buffer.alloc(offset), Buffer.from(text, 'latin1')]);
+
+describe('what a file is that is not read', () => {
+  const files: readonly (readonly [string, string | Buffer])[] = [
+    ['IS_EMPTY', ''],
+    ['IS_GIT_LFS_POINTER', `version https://git-lfs.github.com/spec/v1\noid sha256:${'0'.repeat(64)}\nsize 12\n`],
+    ['IS_HTML', '<!DOCTYPE html><html>404</html>'],
+    ['IS_HTML', '\n  <html lang="en"><body>Sign in'],
+    ['IS_GIF', 'GIF89a\x01\0\x01\0'],
+    ['IS_JPEG_2000', Buffer.from('0000000c6a5020200d0a870a', 'hex')],
+    ['IS_JPEG_2000', Buffer.from('ff4fff510029', 'hex')],
+    ['IS_JPEG_XL', Buffer.from('ff0afa1f01', 'hex')],
+    ['IS_AVIF_OR_HEIF', '\0\0\0\x1cftypheic\0\0\0\0'],
+    ['IS_PSD', '8BPS\0\x01'],
+    ['IS_OPENEXR', 'v/1\x01\x02\0\0\0'],
+    ['IS_SVG', '<?xml version="1.0"?>\n<svg xmlns="http://www.w3.org/2000/svg"/>'],
+    ['IS_XML', '<?xml version="1.0"?>\n<Annotations/>'],
+    ['IS_PDF', '%PDF-1.7'],
+    ['IS_DICOM', at(128, 'DICM')],
+    ['IS_HDF5', '\x89HDF\r\n\x1a\n\0\0'],
+    ['IS_NUMPY', '\x93NUMPY\x01\0'],
+    ['IS_MATLAB', 'MATLAB 5.0 MAT-file, Platform: GLNXA64'],
+    ['IS_NIFTI', at(344, 'n+1\0')],
+    ['IS_CZI', 'ZISRAWFILE\0\0'],
+    ['IS_OLYMPUS_VSI', 'SIS\0@\0\0\0'],
+    ['IS_ZIP', 'PK\x03\x04'],
+    ['IS_GZIP', '\x1f\x8b\x08'],
+    ['IS_TAR', at(257, 'ustar\0')],
+    ['IS_7Z', Buffer.from('377abcaf271c0004', 'hex')],
+    ['IS_RAR', 'Rar!\x1a\x07\x01\0'],
+  ];
+  test('each is named, and every name has a file here', () => {
+    for (const [kind, content] of files)
+      assert.equal(foreignKindOf(typeof content === 'string' ? Buffer.from(content, 'latin1') : content), kind);
+    assert.deepEqual([...new Set(files.map(([kind]) => kind))].sort(), Object.keys(FOREIGN_KINDS).sort());
+  });
+
+  test('what is not recognised stays unnamed, and an image is never taken for another thing', async () => {
+    for (const text of ['hello', 'plain <svg> text', 'PKX', '\0'.repeat(400)])
+      assert.equal(foreignKindOf(Buffer.from(text, 'latin1')), undefined, text);
+    for (const bytes of [await tissuePng(40, 1), await picture(tissuePixels(40, 1), 40).tiff().toBuffer()])
+      assert.equal(foreignKindOf(bytes), undefined);
+  });
+});
+
+describe('TIFF directories that lie', () => {
+  const header = (next: number): Buffer => {
+    const bytes = Buffer.alloc(8);
+    bytes.write('II*\0', 'latin1');
+    bytes.writeUInt32LE(next, 4);
+    return bytes;
+  };
+  /** One entry: tag, type, count, value. */
+  const directory = (entries: readonly (readonly [number, number, number, number])[], next: number): Buffer => {
+    const bytes = Buffer.alloc(2 + entries.length * 12 + 4);
+    bytes.writeUInt16LE(entries.length, 0);
+    for (const [index, [tag, type, count, value]] of entries.entries()) {
+      bytes.writeUInt16LE(tag, 2 + index * 12);
+      bytes.writeUInt16LE(type, 4 + index * 12);
+      bytes.writeUInt32LE(count, 6 + index * 12);
+      bytes.writeUInt32LE(value, 10 + index * 12);
+    }
+    bytes.writeUInt32LE(next, bytes.length - 4);
+    return bytes;
+  };
+
+  test('a chain that leads back to itself ends', () => {
+    const found = readTiffDirectories(Buffer.concat([header(8), directory([[256, 4, 1, 40]], 8)]));
+    assert.ok(Array.isArray(found));
+    assert.equal(found.length, 1);
+  });
+
+  test('counts of billions cost nothing, and offsets past the end are no values', () => {
+    for (const [count, offset] of [
+      [0xffffffff, 8],
+      [1000, 0xfffffff0],
+    ] as const) {
+      const lie = Buffer.concat([header(8), directory([[273, 4, count, offset]], 0)]);
+      const found = readTiffDirectories(lie);
+      assert.ok(found === null || Array.isArray(found));
+    }
+  });
+
+  test('no entries, too many, and a directory past the end', () => {
+    assert.equal(readTiffDirectories(Buffer.concat([header(8), directory([], 0)])), null);
+    const many = Buffer.concat([header(8), Buffer.alloc(64)]);
+    many.writeUInt16LE(0xffff, 8);
+    assert.equal(readTiffDirectories(many), null);
+    assert.equal(readTiffDirectories(header(5000)), 'TRUNCATED');
+  });
+
+  test('a sound TIFF that is cut or changed at any place is imported whole or refused, and nothing breaks', async () => {
+    const pixels = tissuePixels(24, 4);
+    for (const bytes of [
+      await picture(pixels, 24).tiff({ compression: 'none' }).toBuffer(),
+      await picture(pixels, 24).tiff({ compression: 'deflate', tile: true, tileWidth: 16, tileHeight: 16 }).toBuffer(),
+    ]) {
+      for (let length = 9; length < bytes.length; length += Math.ceil(bytes.length / 60))
+        assert.notEqual(await outcomeOf(bytes.subarray(0, length)), 'IMAGES', `${length} of ${bytes.length}`);
+      for (let place = 4; place < bytes.length; place += Math.ceil(bytes.length / 150)) {
+        const changed = Buffer.from(bytes);
+        changed.writeUInt8(changed.readUInt8(place) ^ 0xff, place);
+        assert.match(await outcomeOf(changed), /^[A-Z_]+$/);
+      }
+    }
+  });
+});
+
+describe('images of any size', () => {
+  test('down to one pixel they are imported, and resized like any other', async () => {
+    for (const [width, height] of [
+      [1, 1],
+      [3, 40],
+      [31, 31],
+      [2, 1],
+    ] as const) {
+      const bytes = await sharp({ create: { width, height, channels: 3, background: '#b06090' } })
+        .png()
+        .toBuffer();
+      const prepared = await prepare(bytes);
+      assert.ok(prepared.outcome === 'IMAGES');
+      const [image] = prepared.images;
+      assert.deepEqual([image?.width, image?.height], [width, height]);
+      const square = await decodeSquare(image?.bytes ?? Buffer.alloc(0), 32, 'EXACT', 'k');
+      assert.deepEqual([...square.subarray(0, 3)], [0xb0, 0x60, 0x90]);
+    }
+  });
+});
+
+describe('where a patch was cut from', () => {
+  test('its place in the upright source, and the source size', async () => {
+    const pixels = tissuePixels(100, 5);
+    const turned = await sharp(pixels, { raw: { width: 100, height: 100, channels: 3 } })
+      .extract({ left: 0, top: 0, width: 100, height: 70 })
+      .jpeg({ quality: 100 })
+      .withMetadata({ orientation: 6 })
+      .toBuffer();
+    const upright = await sharp(turned).autoOrient().raw().toBuffer();
+    const prepared = await prepare(turned, 32);
+    assert.ok(prepared.outcome === 'IMAGES' && prepared.images.length > 0);
+    for (const { cutFrom, bytes } of prepared.images) {
+      assert.ok(cutFrom !== null);
+      const { x, y, sourceWidth, sourceHeight } = cutFrom;
+      assert.deepEqual([sourceWidth, sourceHeight], [70, 100]);
+      const expected = await sharp(upright, { raw: { width: sourceWidth, height: sourceHeight, channels: 3 } })
+        .extract({ left: x, top: y, width: 32, height: 32 })
+        .raw()
+        .toBuffer();
+      assert.ok((await sharp(bytes).raw().toBuffer()).equals(expected));
+    }
+  });
+
+  test('a whole image has no place, also where it is of the patch size', async () => {
+    const prepared = await prepare(await tissuePng(64, 6), 64);
+    assert.ok(prepared.outcome === 'IMAGES');
+    assert.equal(prepared.images[0]?.cutFrom, null);
+  });
+});
+
+test('a JPEG that is cut within its scan is not mended into a whole one', async () => {
+  const whole = await picture(tissuePixels(48, 3), 48).jpeg({ quality: 90 }).toBuffer();
+  const progressive = await picture(tissuePixels(48, 3), 48).jpeg({ quality: 90, progressive: true }).toBuffer();
+  const scanAt = whole.indexOf(Buffer.from([0xff, 0xda]));
+  for (let length = scanAt + 20; length < whole.length - 8; length += 11)
+    assert.equal(await outcomeOf(whole.subarray(0, length)), 'TRUNCATED', `${length} of ${whole.length}`);
+  // Between two scans a progressive JPEG is a coarser picture, whole to every decoder.
+  for (let scan = 1, from = 0; ; scan += 1) {
+    const scanStart = progressive.indexOf(Buffer.from([0xff, 0xda]), from);
+    if (scanStart < 0) break;
+    from = scanStart + 2;
+    if (scan > 1) assert.equal(await outcomeOf(progressive.subarray(0, scanStart)), 'TRUNCATED', `before scan ${scan}`);
+  }
+  assert.equal(await outcomeOf(progressive.subarray(0, -2)), 'TRUNCATED');
+});
