@@ -86,6 +86,7 @@ export function createEvaluationService({
       for (const [field, id] of Object.entries({
         checkpointId: filter.checkpointId,
         datasetVersionId: filter.datasetVersionId,
+        datasetId: filter.datasetId,
       })) {
         if (id != null && !isId(id))
           throw new DomainError({

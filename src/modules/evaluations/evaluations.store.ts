@@ -28,6 +28,8 @@ import {
 export interface EvaluationFilter {
   readonly checkpointId?: string | null | undefined;
   readonly datasetVersionId?: string | null | undefined;
+  /** Any version of it. */
+  readonly datasetId?: string | null | undefined;
   readonly protocol?: EvaluationProtocol | null | undefined;
 }
 
@@ -174,6 +176,11 @@ export function createEvaluationStore(db: Database) {
         ...(filter.datasetVersionId == null
           ? []
           : [Prisma.sql`e."datasetVersionId" = ${filter.datasetVersionId}::uuid`]),
+        ...(filter.datasetId == null
+          ? []
+          : [
+              Prisma.sql`e."datasetVersionId" IN (SELECT id FROM "DatasetVersion" WHERE "datasetId" = ${filter.datasetId}::uuid)`,
+            ]),
         ...(filter.protocol == null ? [] : [Prisma.sql`e.protocol = ${filter.protocol}::"EvaluationProtocol"`]),
       ];
       const behind = after === undefined ? [] : [Prisma.sql`e.id < ${after}::uuid`];

@@ -270,6 +270,7 @@ export const EvaluationFilter = inputObjectType({
   definition(t) {
     t.id('checkpointId');
     t.id('datasetVersionId');
+    t.id('datasetId', { description: 'On any version of it.' });
     t.field('protocol', { type: 'EvaluationProtocol' });
   },
 });

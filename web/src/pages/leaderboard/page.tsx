@@ -2,20 +2,28 @@
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { PROTOCOLS } from '../../app/choices.ts';
 import { useAsk } from '../../api/hooks.ts';
-import { score, words } from '../../ui/format.ts';
+import { counted, score, words } from '../../ui/format.ts';
 import { AxisNote, axisOf, IntervalPicture } from '../../ui/intervals.tsx';
 import { Empty, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
 import { baselinesFor, intervalOf } from '../models/metrics.tsx';
-import { LABELLED_VERSIONS, LEADERBOARD, type LeaderboardRow } from '../models/queries.ts';
-import { boardOf } from './choice.ts';
+import {
+  DATASET_EVALUATIONS,
+  LABELLED_VERSIONS,
+  LEADERBOARD,
+  LEADERBOARD_VERSION,
+  type LeaderboardRow,
+  type LeaderboardVersion,
+} from '../models/queries.ts';
+import { otherBoards, protocolOf, versionOf } from './choice.ts';
+
+type Protocol = (typeof PROTOCOLS)[number];
 
 const leaderboardRoute = getRouteApi('/leaderboard');
 
 export function LeaderboardPage() {
   useTitle('Leaderboard');
   const search = leaderboardRoute.useSearch();
-  const navigate = leaderboardRoute.useNavigate();
-  const versions = useAsk(LABELLED_VERSIONS, {});
+  const choices = useAsk(LABELLED_VERSIONS, {});
   return (
     <>
       <div className="head">
@@ -25,63 +33,26 @@ export function LeaderboardPage() {
           baselines says little.
         </p>
       </div>
-      <Loaded of={versions}>
+      <Loaded of={choices}>
         {({ datasets, evaluations }) => {
-          const labelled = datasets.nodes.flatMap((dataset) =>
-            dataset.latestVersion === null || dataset.latestVersion.labelNames.length < 2
+          const labelled = datasets.nodes.flatMap(({ slug, name, synthetic, latestVersion }) =>
+            latestVersion === null || latestVersion.labelNames.length < 2
               ? []
-              : [{ ...dataset.latestVersion, dataset }],
+              : [{ slug, name, synthetic, latestId: latestVersion.id }],
           );
-          const board = boardOf(labelled, search, evaluations.nodes[0]);
-          if (board === undefined)
-            return (
-              <Empty title="No labelled images are here yet">
-                <Link to="/new" search={{ what: 'importDatasetVersion' }}>
-                  Import some
-                </Link>
-              </Empty>
-            );
-          const { version: chosen, protocol } = board;
-          return (
-            <>
-              <div className="row">
-                <label className="row">
-                  <span className="soft">Dataset</span>
-                  <select
-                    value={chosen.id}
-                    style={{ width: 'auto', maxWidth: '20rem' }}
-                    onChange={(event) => void navigate({ search: { ...search, version: event.target.value } })}
-                  >
-                    {labelled.map((version) => (
-                      <option key={version.id} value={version.id}>
-                        {version.dataset.name} v{version.version}
-                        {version.dataset.synthetic ? ' (SYNTHETIC)' : ''}
-                      </option>
-                    ))}
-                  </select>
-                </label>
-                <label className="row">
-                  <span className="soft">Protocol</span>
-                  <select
-                    value={protocol}
-                    style={{ width: 'auto' }}
-                    onChange={(event) =>
-                      void navigate({
-                        search: { ...search, protocol: PROTOCOLS.find((each) => each === event.target.value) },
-                      })
-                    }
-                  >
-                    {PROTOCOLS.map((each) => (
-                      <option key={each} value={each}>
-                        {words(each)}
-                      </option>
-                    ))}
-                  </select>
-                </label>
-                {chosen.dataset.synthetic && <Synthetic />}
-              </div>
-              <Board versionId={search.version ?? chosen.id} protocol={protocol} />
-            </>
+          const versionId = versionOf(
+            labelled.map(({ latestId }) => latestId),
+            search.version,
+            evaluations.nodes[0],
+          );
+          return versionId === undefined ? (
+            <Empty title="No labelled images are here yet">
+              <Link to="/new" search={{ what: 'importDatasetVersion' }}>
+                Import some
+              </Link>
+            </Empty>
+          ) : (
+            <VersionBoard key={versionId} versionId={versionId} datasets={labelled} />
           );
         }}
       </Loaded>
@@ -89,20 +60,156 @@ export function LeaderboardPage() {
   );
 }
 
-function Board({ versionId, protocol }: { readonly versionId: string; readonly protocol: (typeof PROTOCOLS)[number] }) {
-  const answer = useAsk(LEADERBOARD, { datasetVersionId: versionId, protocol });
+interface DatasetChoice {
+  readonly slug: string;
+  readonly name: string;
+  readonly synthetic: boolean;
+  /** Of its latest labelled version. */
+  readonly latestId: string;
+}
+
+function VersionBoard({
+  versionId,
+  datasets,
+}: {
+  readonly versionId: string;
+  readonly datasets: readonly DatasetChoice[];
+}) {
+  const search = leaderboardRoute.useSearch();
+  return (
+    <Loaded of={useAsk(LEADERBOARD_VERSION, { id: versionId })}>
+      {({ node, evaluations }) =>
+        node?.__typename === 'DatasetVersion' ? (
+          <>
+            <Choices version={node} datasets={datasets} protocol={protocolOf(search.protocol, evaluations.nodes[0])} />
+            <Board version={node} protocol={protocolOf(search.protocol, evaluations.nodes[0])} />
+          </>
+        ) : (
+          <Empty title="There is no such dataset version">
+            <Link to="/leaderboard">To the leaderboard on which something happened last</Link>
+          </Empty>
+        )
+      }
+    </Loaded>
+  );
+}
+
+function Choices({
+  version,
+  datasets,
+  protocol,
+}: {
+  readonly version: LeaderboardVersion;
+  readonly datasets: readonly DatasetChoice[];
+  readonly protocol: Protocol;
+}) {
+  const search = leaderboardRoute.useSearch();
+  const navigate = leaderboardRoute.useNavigate();
+  const { dataset } = version;
+  const sealed = dataset.versions.nodes.filter(({ status, id }) => status === 'SEALED' || id === version.id);
+  // The named one is listed whatever the latest version of its dataset has come to.
+  const listed = datasets.some(({ slug }) => slug === dataset.slug)
+    ? datasets
+    : [{ ...dataset, latestId: version.id }, ...datasets];
+  return (
+    <div className="row">
+      <label className="row">
+        <span className="soft">Dataset</span>
+        <select
+          value={dataset.slug}
+          style={{ width: 'auto', maxWidth: '20rem' }}
+          onChange={(event) =>
+            void navigate({
+              search: { version: listed.find(({ slug }) => slug === event.target.value)?.latestId },
+            })
+          }
+        >
+          {listed.map(({ slug, name, synthetic }) => (
+            <option key={slug} value={slug}>
+              {name}
+              {synthetic ? ' (SYNTHETIC)' : ''}
+            </option>
+          ))}
+        </select>
+      </label>
+      <label className="row">
+        <span className="soft">Version</span>
+        <select
+          value={version.id}
+          style={{ width: 'auto' }}
+          onChange={(event) => void navigate({ search: { version: event.target.value } })}
+        >
+          {sealed.map((each) => (
+            <option key={each.id} value={each.id}>
+              v{each.version}, {counted(each.imageCount, 'image')}
+            </option>
+          ))}
+        </select>
+      </label>
+      <label className="row">
+        <span className="soft">Protocol</span>
+        <select
+          value={protocol}
+          style={{ width: 'auto' }}
+          onChange={(event) =>
+            void navigate({
+              search: {
+                ...search,
+                version: version.id,
+                protocol: PROTOCOLS.find((each) => each === event.target.value),
+              },
+            })
+          }
+        >
+          {PROTOCOLS.map((each) => (
+            <option key={each} value={each}>
+              {words(each)}
+            </option>
+          ))}
+        </select>
+      </label>
+      {dataset.synthetic && <Synthetic />}
+    </div>
+  );
+}
+
+function Board({ version, protocol }: { readonly version: LeaderboardVersion; readonly protocol: Protocol }) {
+  const answer = useAsk(LEADERBOARD, { datasetVersionId: version.id, protocol });
   return (
     <Loaded of={answer}>
       {({ leaderboard: rows }) =>
         rows.length === 0 ? (
-          <Empty title="Nothing was evaluated on it by this protocol">
-            <Link to="/new" search={{ what: 'launchEvaluation', datasetVersionId: versionId }}>
+          <Empty title={`Nothing was evaluated on v${version.version} by this protocol`}>
+            <OtherBoards version={version} protocol={protocol} />
+            <Link to="/new" search={{ what: 'launchEvaluation', datasetVersionId: version.id }}>
               Evaluate an encoder
             </Link>
           </Empty>
         ) : (
-          <Rows rows={rows} />
+          <>
+            <h2>
+              {version.dataset.name} v{version.version}, {words(protocol)}
+            </h2>
+            <Rows rows={rows} />
+          </>
         )
+      }
+    </Loaded>
+  );
+}
+
+/** Where the dataset was evaluated, so that nobody has to try every version and protocol. */
+function OtherBoards({ version, protocol }: { readonly version: LeaderboardVersion; readonly protocol: Protocol }) {
+  return (
+    <Loaded of={useAsk(DATASET_EVALUATIONS, { datasetId: version.dataset.id })}>
+      {({ evaluations }) =>
+        otherBoards(evaluations.nodes, { versionId: version.id, protocol }).map((each) => (
+          <p key={each.id}>
+            <Link to="/leaderboard" search={{ version: each.datasetVersion.id, protocol: each.protocol }}>
+              v{each.datasetVersion.version} by {words(each.protocol)}
+            </Link>
+          </p>
+        ))
       }
     </Loaded>
   );

@@ -286,7 +286,7 @@ export const LEADERBOARD = graphql(`
 `);
 export type LeaderboardRow = ResultOf<typeof LEADERBOARD>['leaderboard'][number];
 
-/** Sealed versions with labels, for choosing one. */
+/** The latest sealed version of each dataset, for choosing one, and where something happened last. */
 export const LABELLED_VERSIONS = graphql(`
   query LabelledVersions {
     datasets(filter: { hasVersions: true }, first: 200) {
@@ -296,8 +296,6 @@ export const LABELLED_VERSIONS = graphql(`
         synthetic
         latestVersion {
           id
-          version
-          imageCount
           labelNames
         }
       }
@@ -307,6 +305,61 @@ export const LABELLED_VERSIONS = graphql(`
         protocol
         datasetVersion {
           id
+        }
+      }
+    }
+  }
+`);
+
+/** The version that a leaderboard is of, with its dataset's other versions, and how it was evaluated last. */
+export const LEADERBOARD_VERSION = graphql(`
+  query LeaderboardVersion($id: ID!) {
+    node(id: $id) {
+      __typename
+      ... on DatasetVersion {
+        id
+        version
+        dataset {
+          id
+          slug
+          name
+          synthetic
+          versions(first: 200) {
+            nodes {
+              id
+              version
+              status
+              imageCount
+            }
+          }
+        }
+      }
+    }
+    evaluations(filter: { datasetVersionId: $id }, first: 1) {
+      nodes {
+        protocol
+        datasetVersion {
+          id
+        }
+      }
+    }
+  }
+`);
+export type LeaderboardVersion = Extract<
+  NonNullable<ResultOf<typeof LEADERBOARD_VERSION>['node']>,
+  { __typename: 'DatasetVersion' }
+>;
+
+/** Where else a dataset was evaluated. */
+export const DATASET_EVALUATIONS = graphql(`
+  query DatasetEvaluations($datasetId: ID!) {
+    evaluations(filter: { datasetId: $datasetId }, first: 50) {
+      nodes {
+        id
+        protocol
+        datasetVersion {
+          id
+          version
         }
       }
     }
