@@ -31,6 +31,7 @@ import {
   createCheckpointImports,
   createModelLoaders,
   createModelService,
+  fillTensorDigests,
   loadPublishedCheckpoints,
   seedPublishedCheckpoints,
 } from './modules/models/index.ts';
@@ -139,6 +140,25 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       allowPrivateUrls: env.allowPrivateUrls,
       queueGolden: exports.queueGolden,
     });
+    closers.push(
+      inBackground(
+        (signal) =>
+          fillTensorDigests(
+            {
+              db,
+              transact,
+              readArtifact: store.read,
+              onUnreadable: (checkpointId, error) =>
+                logger.warn(
+                  { checkpointId, error },
+                  'its weights cannot be read: the same weights are not known by it',
+                ),
+            },
+            signal,
+          ),
+        (error) => logger.warn({ error }, 'digests of old checkpoints'),
+      ),
+    );
     const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
     const services: Services = {
       access,
@@ -231,6 +251,19 @@ function serverFacts(db: Database, startedAt: Date): ServerFacts {
     databaseVersion: () => databaseVersion(db),
     engine: installedEngine,
     engineHint,
+  };
+}
+
+/** Starts the work at once and waits for nobody; what it gives ends it. */
+function inBackground(
+  work: (signal: AbortSignal) => Promise<unknown>,
+  onError: (error: unknown) => void,
+): () => Promise<void> {
+  const stopping = new AbortController();
+  const working = work(stopping.signal).then(() => undefined, onError);
+  return async () => {
+    stopping.abort();
+    await working;
   };
 }
 

@@ -208,6 +208,7 @@ describe('what is deleted', () => {
         epoch: 1,
         sha256: await makeArtifact(),
         byteSize: 1,
+        tensorDigest: 'ab'.repeat(32),
         golden: null,
         trainedOnVersionIds: [],
         initialCheckpointId: null,

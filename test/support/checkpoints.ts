@@ -1,4 +1,5 @@
 /** Checkpoints for tests, registered as the pretraining task registers them. */
+import { createHash } from 'node:crypto';
 import type { InputContract, NewCheckpoint } from '../../src/modules/models/index.ts';
 import type { TestDatabase } from './database.ts';
 
@@ -30,6 +31,10 @@ export function newCheckpoint(
     epoch: 1.5,
     sha256: 'ab'.repeat(32),
     byteSize: 45_000_000,
+    // As another for every run and step as trainings make them.
+    tensorDigest: createHash('sha256')
+      .update(`${facts.sourceRunId} ${facts.step ?? 100}`)
+      .digest('hex'),
     golden: null,
     trainedOnVersionIds: [],
     initialCheckpointId: null,

@@ -1,6 +1,7 @@
 /** Pretraining by SimCLR: sealed versions in, an encoder registered as a checkpoint out. */
 import { DomainError } from '../../src/errors.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
+import { tensorDigestOf } from '../../src/formats/tensor-digest.ts';
 import type { InputContract } from '../../src/modules/models/index.ts';
 import { pretrainingConfigSchema, type PretrainingConfig } from '../../src/modules/runs/index.ts';
 import type { StoredBytes } from '../../src/platform/artifact-store.ts';
@@ -253,10 +254,9 @@ async function encoderResult(
     }),
   );
   // Read back from the store and loaded again: what is registered is what was proven to load.
-  const encoder = encoderFromWeights(
-    config.encoder,
-    readSafetensors(await context.artifacts.read(stored.sha256)).tensors,
-  );
+  const { tensors } = readSafetensors(await context.artifacts.read(stored.sha256));
+  const tensorDigest = tensorDigestOf(tensors);
+  const encoder = encoderFromWeights(config.encoder, tensors);
   const golden = goldenOf(encoder, inputContract);
   const { embeddingDim } = encoder;
   encoder.dispose();
@@ -274,6 +274,7 @@ async function encoderResult(
         epoch: config.steps === 0 ? 0 : config.epochs,
         sha256: stored.sha256,
         byteSize: stored.byteSize,
+        tensorDigest,
         golden,
         initialCheckpointId: config.initialCheckpointId,
         trainedOnVersionIds: config.steps === 0 ? [] : config.datasets.map((dataset) => dataset.datasetVersionId),

@@ -132,7 +132,7 @@ async function readMetrics(
 export interface PretrainingOverlap {
   /** Its pretraining saw a version of the dataset. */
   readonly overlaps: boolean;
-  /** It was not trained here: what it has seen is not known. */
+  /** Neither it nor the same weights under another name were trained here: what it has seen is not known. */
   readonly isImported: boolean;
 }
 
@@ -224,7 +224,10 @@ export function createEvaluationStore(db: Database) {
       datasetVersionId: string,
     ): Promise<ReadonlyMap<string, PretrainingOverlap>> => {
       const rows = await db.$queryRaw<(PretrainingOverlap & { readonly id: string })[]>`
-        SELECT c.id, c."sourceRunId" IS NULL AS "isImported", EXISTS (
+        SELECT c.id, NOT EXISTS (
+            SELECT 1 FROM "Checkpoint" same
+            WHERE (same.id = c.id OR same."tensorDigest" = c."tensorDigest") AND same."sourceRunId" IS NOT NULL) AS "isImported",
+          EXISTS (
             SELECT 1 FROM "CheckpointTrainedOn" t JOIN "DatasetVersion" v ON v.id = t."datasetVersionId"
             WHERE t."checkpointId" = c.id AND v."datasetId" = (SELECT "datasetId" FROM "DatasetVersion" WHERE id = ${datasetVersionId}::uuid)) AS overlaps
         FROM "Checkpoint" c WHERE c.id = ANY(${[...checkpointIds]}::uuid[])`;

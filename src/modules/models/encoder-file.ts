@@ -11,9 +11,11 @@ import { accessFile, type RandomAccess } from '../../formats/random-access.ts';
 import {
   layOutSafetensors,
   readForeignSafetensors,
+  readSafetensors,
   SafetensorsError,
   type SafetensorsPlan,
 } from '../../formats/safetensors.ts';
+import { tensorDigestOf } from '../../formats/tensor-digest.ts';
 import {
   readTorchCheckpoint,
   TorchCheckpointError,
@@ -47,6 +49,8 @@ export interface EncoderFacts {
   /** Of the file as it came. */
   readonly sourceSha256: string;
   readonly sourceByteSize: number;
+  /** Of the encoder's tensors, as `tensorDigestOf` has it. */
+  readonly tensorDigest: string;
   readonly contents: ImportedContentsRecord;
 }
 
@@ -134,6 +138,7 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
     embeddingDim: embeddingDimOf(architecture),
     sourceSha256,
     sourceByteSize: byteSize,
+    tensorDigest: tensorDigestOf(readSafetensors(bytes).tensors),
     contents: {
       format: file.format,
       keyPrefix: prefix,

@@ -33,6 +33,7 @@ const processAnswerSchema: z.ZodType<ProcessAnswer> = z.discriminatedUnion('outc
       embeddingDim: z.number(),
       sourceSha256: z.string(),
       sourceByteSize: z.number(),
+      tensorDigest: z.string(),
       contents: importedContentsSchema,
     }),
     byteSize: z.number(),

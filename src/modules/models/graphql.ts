@@ -191,6 +191,26 @@ export const Checkpoint = objectType({
       description: 'Its name among the published checkpoints, for importCheckpoint.',
       resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).publishedSlug,
     });
+    t.string('tensorDigest', {
+      description:
+        "sha256 over the encoder's tensors: equal for the same weights in whatever file, under whatever names and input contract. Null until it is computed.",
+      resolve: async (checkpoint, _args, ctx) => (await ctx.loaders.models.wholeCheckpoint(checkpoint)).tensorDigest,
+    });
+    t.nonNull.list.nonNull.field('sameWeights', {
+      type: 'Checkpoint',
+      description: 'Others with the same tensors. What one of them has seen, all of them have seen.',
+      resolve: async (checkpoint, _args, ctx) => {
+        const { tensorDigest } = await ctx.loaders.models.wholeCheckpoint(checkpoint);
+        if (tensorDigest === null) return [];
+        const same = await ctx.loaders.models.sameWeightsByDigest.load(tensorDigest);
+        return same.filter(({ id }) => id !== checkpoint.id);
+      },
+    });
+    t.nonNull.boolean('isTrainingKnown', {
+      description:
+        'True where trainedOn is all that the weights have seen, and nothing where it is empty. False where they, or those that they began from, came from elsewhere.',
+      resolve: (checkpoint, _args, ctx) => ctx.loaders.models.isTrainingKnown.load(checkpoint.id),
+    });
     t.nonNull.list.nonNull.field('trainingFacts', {
       type: 'TrainingFact',
       description:

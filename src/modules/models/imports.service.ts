@@ -230,7 +230,9 @@ export function createCheckpointImports({
             inputContract,
             importedFrom,
             ...stored,
+            tensorDigest: read.tensorDigest,
           }));
+        await store.shareTrainedOn(tx, read.tensorDigest);
         return settle(tx, request, checkpoint);
       },
     );
@@ -290,8 +292,12 @@ export function createCheckpointImports({
         const found = externalSource(file, read, known?.licence ?? null);
         const importedFrom = { ...found, url: known?.url ?? found.url, fileName: known?.fileName ?? found.fileName };
         const filled =
-          (await store.fillPublished(tx, published.id, { ...stored, importedFrom })) ??
-          (await store.findPublished(choice.slug, tx));
+          (await store.fillPublished(tx, published.id, {
+            ...stored,
+            tensorDigest: read.tensorDigest,
+            importedFrom,
+          })) ?? (await store.findPublished(choice.slug, tx));
+        await store.shareTrainedOn(tx, read.tensorDigest);
         if (filled?.sha256 === stored.sha256) return settle(tx, request, filled);
         throw new DomainError({
           code: 'CONFLICT',

@@ -7,6 +7,7 @@ import {
 } from './imports.service.ts';
 import { createModelService as createService, type ModelService, type ModelServiceParts } from './models.service.ts';
 import { createModelStore } from './models.store.ts';
+import { fillTensorDigests as fill, type TensorDigestParts } from './tensor-digests.ts';
 
 export type { CheckpointImportService } from './imports.service.ts';
 export { loadPublishedCheckpoints } from './published.ts';
@@ -39,4 +40,12 @@ export function createCheckpointImports({
   ...parts
 }: { readonly db: Database } & Omit<CheckpointImportParts, 'store'>): CheckpointImportService {
   return createImports({ ...parts, store: createModelStore(db) });
+}
+
+/** @returns how many checkpoints of before got the digest of their tensors; see tensor-digests.ts. */
+export function fillTensorDigests(
+  { db, ...parts }: { readonly db: Database } & Omit<TensorDigestParts, 'store'>,
+  signal: AbortSignal,
+): Promise<number> {
+  return fill({ ...parts, store: createModelStore(db) }, signal);
 }

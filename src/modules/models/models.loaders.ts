@@ -74,6 +74,15 @@ export function createModelLoaders(db: Database) {
       const found = Map.groupBy(await store.trainedOnOf(ids), (link) => link.checkpointId);
       return ids.map((id) => (found.get(id) ?? []).map((link) => link.datasetVersionId));
     }),
+    /** Of the digest of a checkpoint's tensors: all that have it, the asked one among them. */
+    sameWeightsByDigest: new DataLoader<string, readonly MentionedCheckpointRecord[]>(async (digests) => {
+      const found = Map.groupBy(await store.sameWeights(digests), ({ tensorDigest }) => tensorDigest);
+      return digests.map((digest) => found.get(digest) ?? []);
+    }),
+    isTrainingKnown: new DataLoader<string, boolean>(async (ids) => {
+      const known = await store.withKnownTraining(ids);
+      return ids.map((id) => known.has(id));
+    }),
     goldenByCheckpoint: new DataLoader<string, GoldenRecord | null>(async (ids) => {
       const found = await store.goldenOf(ids);
       return ids.map((id) => found.get(id) ?? null);

@@ -80,6 +80,8 @@ export interface CheckpointRecord extends MentionedCheckpointRecord {
   /** Of the stored safetensors; null while only an external source is known. */
   readonly sha256: string | null;
   readonly byteSize: number | null;
+  /** Of its tensors, whatever the file; null while it is not computed. See formats/tensor-digest. */
+  readonly tensorDigest: string | null;
   readonly createdAt: Date;
 }
 
@@ -111,6 +113,7 @@ export interface NewCheckpoint {
   readonly epoch: number;
   readonly sha256: string;
   readonly byteSize: number;
+  readonly tensorDigest: string;
   readonly golden: GoldenRecord | null;
   readonly trainedOnVersionIds: readonly string[];
   /** The checkpoint that the training began from; what that one had seen, this one has seen too. */
@@ -125,13 +128,17 @@ export interface NewImportedCheckpoint {
   readonly importedFrom: ExternalSourceRecord;
   readonly sha256: string;
   readonly byteSize: number;
+  readonly tensorDigest: string;
 }
 
-/** What a checkpoint has seen in its own training and in those that it began from. */
+/**
+ * What a checkpoint has seen in its own training and in those that it began from. The same weights under another name
+ * have seen the same.
+ */
 export interface PretrainingRecord {
   /** `isPart`: every training that used the version used only a part of its images. */
   readonly versions: readonly { readonly datasetVersionId: string; readonly isPart: boolean }[];
-  /** False where it, or one that it began from, came from elsewhere. */
+  /** False where it, or one that it began from, came from elsewhere and is not known here by the same weights. */
   readonly isComplete: boolean;
 }
 

@@ -254,7 +254,9 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
       await recordArtifacts(tx, [
         { sha256: checkpoint.sha256, byteSize: checkpoint.byteSize, mediaType: SAFETENSORS_MEDIA_TYPE },
       ]);
-      return store.createCheckpoint(tx, model.id, { ...checkpoint, inputContract });
+      const registered = await store.createCheckpoint(tx, model.id, { ...checkpoint, inputContract });
+      await store.shareTrainedOn(tx, checkpoint.tensorDigest);
+      return registered;
     },
     recordGolden: (tx, checkpointId, golden) => store.fillGolden(tx, checkpointId, golden),
   };

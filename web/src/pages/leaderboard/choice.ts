@@ -10,8 +10,8 @@ interface Happening {
 }
 
 /**
- * The version that was chosen, whether it is the newest of its dataset or not; where nobody has chosen, the one on which
- * something happened last, as the first of the alphabet may be empty.
+ * The version that was chosen, whether it is the newest of its dataset or not; where nobody has chosen, the one on
+ * which something happened last, as the first of the alphabet may be empty.
  *
  * @param latestIds the latest labelled version of each dataset.
  * @param newest the newest evaluation, where there is one.

@@ -1,0 +1,46 @@
+/**
+ * Digests of the tensors of checkpoints that were registered before there were any, so that old weights are known again
+ * as new ones are. Read in the background, one after another; each is written when it is known, and the next start goes
+ * on where this one ended.
+ */
+import { readSafetensors } from '../../formats/safetensors.ts';
+import { tensorDigestOf } from '../../formats/tensor-digest.ts';
+import type { Transact } from '../../platform/db.ts';
+import type { ModelStore } from './models.store.ts';
+
+export interface TensorDigestParts {
+  readonly store: ModelStore;
+  readonly transact: Transact;
+  /** Stored bytes, whole and checked. */
+  readonly readArtifact: (sha256: string) => Promise<Buffer>;
+  /** For weights that are missing or damaged: their checkpoint stays without a digest. */
+  readonly onUnreadable: (checkpointId: string, error: unknown) => void;
+}
+
+const PAGE_SIZE = 100;
+
+/** @returns how many were filled in. */
+export async function fillTensorDigests(
+  { store, transact, readArtifact, onUnreadable }: TensorDigestParts,
+  signal: AbortSignal,
+): Promise<number> {
+  let filledCount = 0;
+  for (let after: string | undefined; ;) {
+    const page = await store.withoutTensorDigest(after, PAGE_SIZE);
+    for (const { id, sha256 } of page) {
+      if (signal.aborted) return filledCount;
+      try {
+        const tensorDigest = tensorDigestOf(readSafetensors(await readArtifact(sha256)).tensors);
+        await transact(async (tx) => {
+          await store.fillTensorDigest(tx, id, tensorDigest);
+          await store.shareTrainedOn(tx, tensorDigest);
+        });
+        filledCount += 1;
+      } catch (error) {
+        onUnreadable(id, error);
+      }
+    }
+    if (page.length < PAGE_SIZE) return filledCount;
+    after = page.at(-1)?.id;
+  }
+}
