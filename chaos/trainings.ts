@@ -4,7 +4,7 @@ import os from 'node:os';
 import path from 'node:path';
 import { z } from 'zod';
 import type { RegistryClient } from '../src/cli/demo/client.ts';
-import { drawTissue } from '../src/cli/tissue.ts';
+import { drawTissue } from '../src/synthetic/tissue.ts';
 import { checkAtEnd, faultsNow, nothingLeft } from './checks.ts';
 import { openClock } from './clock.ts';
 import { createDice, type Dice } from './dice.ts';

@@ -1,9 +1,9 @@
-/** Composition root: the one place where parts are wired. */
+/** The server's program: starts every part in order, and stops them in the reverse order. */
 import { mkdir, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { createHttpServer } from './api/http.ts';
-import type { ApiContext, Loaders, ServerFacts, Services } from './api/context.ts';
+import type { ApiContext, ServerFacts } from './api/context.ts';
 import { DEFAULT_RATE_LIMITS } from './api/rate-limit.ts';
 import { createRunEvents } from './api/run-events.ts';
 import { buildSchema } from './api/schema.ts';
@@ -12,30 +12,10 @@ import { DEFAULT_TIMEOUTS } from './api/slow-clients.ts';
 import type { Environment } from './env.ts';
 import { RUN_JOBS } from './jobs/index.ts';
 import type { Logger } from './logger.ts';
-import { createAccessService } from './modules/access/index.ts';
-import { claimArtifactStore, createArtifactService } from './modules/artifacts/index.ts';
-import { createAuditService } from './modules/audit/index.ts';
-import { createCardService } from './modules/cards/index.ts';
-import {
-  createDatasetLoaders,
-  createDatasetService,
-  createImportIssueService,
-  loadCatalogue,
-  seedCatalogue,
-} from './modules/datasets/index.ts';
-import { createDeletions } from './modules/deletions/index.ts';
-import { createEmbeddingService } from './modules/embeddings/index.ts';
-import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
-import { createExportLoaders, createExports } from './modules/exports/index.ts';
-import {
-  createCheckpointImports,
-  createModelLoaders,
-  createModelService,
-  fillTensorDigests,
-  loadPublishedCheckpoints,
-  seedPublishedCheckpoints,
-} from './modules/models/index.ts';
-import { createLedger, createRunLoaders, createRuns, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
+import { claimArtifactStore } from './modules/artifacts/index.ts';
+import { loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
+import { fillTensorDigests, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
+import { createLedger, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
 import { openArtifactStore } from './platform/artifact-store.ts';
 import { lockDataDir } from './platform/data-dir-lock.ts';
@@ -46,6 +26,7 @@ import { startPostgres } from './platform/postgres.ts';
 import { openQueue } from './platform/queue.ts';
 import { openUploadStore, type UploadStore } from './platform/upload-store.ts';
 import { backUpBeforeUpgrade } from './platform/upgrade-backup.ts';
+import { createLoaders, createServices } from './services.ts';
 import { startWorkerProcess } from './worker-process.ts';
 
 export interface App {
@@ -105,48 +86,43 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     );
     closers.push(announcements.close);
 
-    const audit = createAuditService({ db, transact: transactionsOf(db) });
-    const { transact } = audit;
-    const access = createAccessService({ db, transact, requireAuth: env.requireAuth });
-    const adminKey = await access.ensureAdminKey(path.join(env.dataDir, 'admin-key'));
-    if (adminKey.kind === 'UNUSABLE') logger.warn(adminKey.hint);
-
     const artifactsDir = path.join(env.dataDir, 'artifacts');
     await claimArtifactStore({ db, artifactsDir });
     const store = openArtifactStore(artifactsDir);
-    const artifacts = createArtifactService({ db, store });
-    const datasets = createDatasetService({ db, transact });
-    const models = createModelService({ db, transact });
     const downloadsDir = path.join(env.dataDir, 'downloads');
     // What a killed server left half-fetched; nobody else uses this data directory.
     await rm(downloadsDir, { recursive: true, force: true });
     const uploads = await openUploadStore({ folder: path.join(env.dataDir, 'uploads'), maxBytes: env.maxUploadBytes });
     closers.push(expireUploads(uploads, logger));
-    const runs = createRuns(db, { transact, queue, datasets, models, importRoots: env.importRoots });
+    const services = createServices({
+      db,
+      transact: transactionsOf(db),
+      queue,
+      announcements,
+      store,
+      uploads,
+      downloadsDir,
+      importRoots: env.importRoots,
+      requireAuth: env.requireAuth,
+      allowPrivateUrls: env.allowPrivateUrls,
+      engineHint,
+    });
+    const { access, audit, runs } = services;
+    const adminKey = await access.ensureAdminKey(path.join(env.dataDir, 'admin-key'));
+    if (adminKey.kind === 'UNUSABLE') logger.warn(adminKey.hint);
     const reaper = startReaper({
-      ledger: createLedger(db, transact),
+      ledger: createLedger(db, audit.transact),
       onReaped: (lapsed) => logger.warn({ lapsed }, 'runs of silent workers were taken back'),
       onError: (error) => logger.warn({ error }, 'looking for silent workers failed'),
     });
     closers.push(reaper.stop);
-    const exports = createExports(db, { transact, runs, models, announcements, engineHint });
-    const checkpointImports = createCheckpointImports({
-      db,
-      transact,
-      artifacts: store,
-      uploads,
-      importRoots: env.importRoots,
-      downloadsDir,
-      allowPrivateUrls: env.allowPrivateUrls,
-      queueGolden: exports.queueGolden,
-    });
     closers.push(
       inBackground(
         (signal) =>
           fillTensorDigests(
             {
               db,
-              transact,
+              transact: audit.transact,
               readArtifact: store.read,
               onUnreadable: (checkpointId, error) =>
                 logger.warn(
@@ -159,22 +135,6 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
         (error) => logger.warn({ error }, 'digests of old checkpoints'),
       ),
     );
-    const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
-    const services: Services = {
-      access,
-      audit,
-      artifacts,
-      datasets,
-      importIssues: createImportIssueService({ openArtifact: store.open }),
-      models,
-      embeddings: createEmbeddingService({ db }),
-      checkpointImports,
-      exports,
-      runs,
-      evaluations,
-      deletions: createDeletions({ db, transact }),
-      cards: createCardService({ datasets, models, runs, evaluations }),
-    };
     const server = serverFacts(db, startedAt);
     const runEvents = createRunEvents(runs, announcements);
 
@@ -224,16 +184,6 @@ async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[],
   });
   closers.push(postgres.stop);
   return postgres.url;
-}
-
-function createLoaders(db: Database): Loaders {
-  return {
-    datasets: createDatasetLoaders(db),
-    models: createModelLoaders(db),
-    runs: createRunLoaders(db),
-    evaluations: createEvaluationLoaders(db),
-    exports: createExportLoaders(db),
-  };
 }
 
 /** What to do where TensorFlow is missing; null where it is not. */

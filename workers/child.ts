@@ -1,10 +1,4 @@
 /** One run in one process: TensorFlow blocks its thread, and whatever goes wrong here dies alone. */
-import { createArtifactService } from '../src/modules/artifacts/index.ts';
-import { createDatasetService } from '../src/modules/datasets/index.ts';
-import { createEmbeddingService } from '../src/modules/embeddings/index.ts';
-import { createEvaluationRegister } from '../src/modules/evaluations/index.ts';
-import { createExportRegister } from '../src/modules/exports/index.ts';
-import { createModelService } from '../src/modules/models/index.ts';
 import { CancelRequestedError, createLedger, type RunKind, type RunLedger } from '../src/modules/runs/index.ts';
 import { createLogger, type Logger } from '../src/logger.ts';
 import { openArtifactStore } from '../src/platform/artifact-store.ts';
@@ -13,6 +7,7 @@ import { UnreachableCaseError } from '../src/errors.ts';
 import { agentMessageSchema, type ChildMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { DATABASE_UNREACHABLE, failureOf, isDatabaseFault, RAN_TOO_LONG } from './failure.ts';
 import { createProgressReporter } from './progress-reporter.ts';
+import { createTaskServices } from './task-services.ts';
 import { TaskStopped, type StopRequest, type Task, type TaskContext } from './tasks/task.ts';
 
 /** Often enough for an agent that waits for minutes. */
@@ -77,22 +72,15 @@ async function taskFor(kind: RunKind): Promise<Task> {
 async function execute(start: StartMessage): Promise<void> {
   const logger = createLogger(start.logLevel, 'run').child({ runId: start.run.id, attempt: start.run.attempt });
   const db = openDatabase(start.databaseUrl, { maxConnections: 3 });
-  const ledger = createLedger(db, transactionsOf(db));
+  const transact = transactionsOf(db);
+  const ledger = createLedger(db, transact);
   const reporter = createProgressReporter((report) => ledger.report(start.lease, report));
   const store = openArtifactStore(start.artifactsDir);
-  const artifacts = createArtifactService({ db, store });
   const context: TaskContext = {
     runId: start.run.id,
     lease: start.lease,
     attempt: start.run.attempt,
-    services: {
-      datasets: createDatasetService({ db, transact: transactionsOf(db) }),
-      models: createModelService({ db, transact: transactionsOf(db) }),
-      embeddings: createEmbeddingService({ db }),
-      evaluations: createEvaluationRegister(db),
-      exports: createExportRegister(db),
-      artifacts,
-    },
+    services: createTaskServices({ db, transact, store }),
     artifacts: store,
     logger,
     workDir: start.workDir,

@@ -92,7 +92,7 @@ export const tissueCommand = command('tissue', {
   .action(async ({ out, images, size, seed }) => {
     const outDir = path.resolve(out);
     await (
-      await import('./tissue.ts')
+      await import('../synthetic/tissue.ts')
     ).drawTissue({ outDir, imagesPerLabel: images, imageSizePx: size, seed, groups: 10 });
     process.stdout.write(`Drawn into ${outDir}\n`);
   });

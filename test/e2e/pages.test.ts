@@ -9,7 +9,7 @@ import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import type { Locator, Page } from 'playwright-core';
 import { z } from 'zod';
-import { drawTissue } from '../../src/cli/tissue.ts';
+import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { childEnvironment } from '../../src/env.ts';
 import { createAccessService } from '../../src/modules/access/index.ts';
 import { openBrowser, type TestBrowser } from '../support/browser.ts';

@@ -12,7 +12,7 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
-import { drawTissue } from '../../src/cli/tissue.ts';
+import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { childEnvironment } from '../../src/env.ts';
 import { readSafetensors } from '../../src/formats/safetensors.ts';
 import { at, listAt } from '../support/catalogue.ts';

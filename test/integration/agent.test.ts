@@ -10,7 +10,7 @@ import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
-import { drawTissue } from '../../src/cli/tissue.ts';
+import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { childEnvironment } from '../../src/env.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { MAX_FRUITLESS_ATTEMPTS, type RunRecord, type RunStatus } from '../../src/modules/runs/index.ts';

@@ -8,7 +8,7 @@ import { after, before, describe, test } from 'node:test';
 import { parse } from 'csv-parse/sync';
 import sharp, { type Sharp } from 'sharp';
 import { z } from 'zod';
-import { drawTissue } from '../../src/cli/tissue.ts';
+import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { readNpy } from '../../src/formats/npy.ts';
 import type { ReportedEvaluationRecord } from '../../src/modules/evaluations/index.ts';
 import { parseManifest } from '../../workers/engine/data/manifest.ts';

@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { mkdir, readdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
-import { drawTissue } from '../../src/cli/tissue.ts';
+import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { DomainError } from '../../src/errors.ts';
 import { createRunLoaders, type ImportReportRecord } from '../../src/modules/runs/index.ts';
 import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';

@@ -10,7 +10,7 @@ import { cp, mkdir, open, readdir, readFile, symlink, truncate, utimes, writeFil
 import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { extract } from 'tar-stream';
-import { drawTissue } from '../../src/cli/tissue.ts';
+import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
 import { indexShard } from '../../workers/engine/data/shards.ts';

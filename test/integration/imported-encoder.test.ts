@@ -9,7 +9,7 @@ import { copyFile, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { z } from 'zod';
-import { drawTissue } from '../../src/cli/tissue.ts';
+import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { accessBytes } from '../../src/formats/random-access.ts';
 import { readSafetensors, type SafetensorsTensor } from '../../src/formats/safetensors.ts';
 import { readTorchCheckpoint } from '../../src/formats/torch-checkpoint/index.ts';

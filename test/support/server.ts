@@ -12,25 +12,14 @@ import { senderReader } from '../../src/api/sender.ts';
 import type { Services } from '../../src/api/context.ts';
 import { RUN_JOBS } from '../../src/jobs/index.ts';
 import { createLogger } from '../../src/logger.ts';
-import { createAccessService, type AccessService } from '../../src/modules/access/index.ts';
-import { createArtifactService } from '../../src/modules/artifacts/index.ts';
-import { createAuditService } from '../../src/modules/audit/index.ts';
-import { createCardService } from '../../src/modules/cards/index.ts';
-import {
-  createDatasetLoaders,
-  createDatasetService,
-  createImportIssueService,
-} from '../../src/modules/datasets/index.ts';
-import { createDeletions } from '../../src/modules/deletions/index.ts';
-import { createEmbeddingService } from '../../src/modules/embeddings/index.ts';
-import { createEvaluationLoaders, createEvaluations } from '../../src/modules/evaluations/index.ts';
-import { createExportLoaders, createExports, type ExportPatience } from '../../src/modules/exports/index.ts';
-import { createCheckpointImports, createModelLoaders, createModelService } from '../../src/modules/models/index.ts';
-import { createRunLoaders, createRuns, RUN_EVENTS_CHANNEL } from '../../src/modules/runs/index.ts';
+import type { AccessService } from '../../src/modules/access/index.ts';
+import type { ExportPatience } from '../../src/modules/exports/index.ts';
+import { RUN_EVENTS_CHANNEL } from '../../src/modules/runs/index.ts';
 import { listenForAnnouncements } from '../../src/platform/announcements.ts';
 import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
 import { openQueue } from '../../src/platform/queue.ts';
 import { openUploadStore, type UploadStore } from '../../src/platform/upload-store.ts';
+import { createLoaders, createServices } from '../../src/services.ts';
 import type { TestDatabase } from './database.ts';
 
 export interface TestServer {
@@ -64,47 +53,28 @@ export async function startTestServer(
   exportParts: TestServerExports = {},
 ): Promise<TestServer> {
   const { db, url: databaseUrl } = database;
-  const audit = createAuditService({ db, transact: database.transact });
-  const { transact } = audit;
   const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-server-'));
   const queue = await openQueue({ url: databaseUrl, jobs: Object.values(RUN_JOBS), onError: () => undefined });
   const announcements = await listenForAnnouncements(databaseUrl, RUN_EVENTS_CHANNEL, () => undefined);
   const store = openArtifactStore(path.join(folder, 'artifacts'));
-  const access = createAccessService({ db, transact, requireAuth: false });
+  const uploads = await openUploadStore({ folder: path.join(folder, 'uploads'), maxBytes: MAX_UPLOAD_BYTES });
+  const services = createServices({
+    db,
+    transact: database.transact,
+    queue,
+    announcements,
+    store,
+    uploads,
+    downloadsDir: path.join(folder, 'downloads'),
+    importRoots: [folder],
+    requireAuth: false,
+    allowPrivateUrls: true,
+    engineHint: () => null,
+    ...exportParts,
+  });
+  const { access, runs } = services;
   await access.ensureAdminKey(path.join(folder, 'admin-key'));
   const adminKey = (await readFile(path.join(folder, 'admin-key'), 'utf8').catch(() => '')).trim();
-  const artifacts = createArtifactService({ db, store });
-  const datasets = createDatasetService({ db, transact });
-  const models = createModelService({ db, transact });
-  const uploads = await openUploadStore({ folder: path.join(folder, 'uploads'), maxBytes: MAX_UPLOAD_BYTES });
-  const runs = createRuns(db, { transact, queue, datasets, models, importRoots: [folder] });
-  const exports = createExports(db, { transact, runs, models, announcements, engineHint: () => null, ...exportParts });
-  const checkpointImports = createCheckpointImports({
-    db,
-    transact,
-    artifacts: store,
-    uploads,
-    importRoots: [folder],
-    downloadsDir: path.join(folder, 'downloads'),
-    allowPrivateUrls: true,
-    queueGolden: exports.queueGolden,
-  });
-  const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
-  const services: Services = {
-    access,
-    audit,
-    artifacts,
-    datasets,
-    importIssues: createImportIssueService({ openArtifact: store.open }),
-    models,
-    embeddings: createEmbeddingService({ db }),
-    checkpointImports,
-    exports,
-    runs,
-    evaluations,
-    deletions: createDeletions({ db, transact }),
-    cards: createCardService({ datasets, models, runs, evaluations }),
-  };
   const server = {
     version: 'test',
     startedAt: new Date(),
@@ -115,16 +85,7 @@ export async function startTestServer(
   const runEvents = createRunEvents(runs, announcements);
   const http = createHttpServer({
     schema: buildSchema(false),
-    contextFor: (request) => {
-      const loaders = {
-        datasets: createDatasetLoaders(db),
-        models: createModelLoaders(db),
-        runs: createRunLoaders(db),
-        evaluations: createEvaluationLoaders(db),
-        exports: createExportLoaders(db),
-      };
-      return { ...request, services, loaders, server, runEvents };
-    },
+    contextFor: (request) => ({ ...request, services, loaders: createLoaders(db), server, runEvents }),
     viewerOf: access.viewerOf,
     senderOf: senderReader({ host: '127.0.0.1', trustedProxies: [] }),
     services,

@@ -1,17 +1,12 @@
-/** Carries runs as the worker's child does, in this process: real database, real ledger, real files. */
+/** Executes runs as the worker's child does, in this process: real database, real ledger, real files. */
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, realpath, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { createLogger } from '../../src/logger.ts';
-import { createArtifactService } from '../../src/modules/artifacts/index.ts';
-import { createDatasetService } from '../../src/modules/datasets/index.ts';
-import { createEmbeddingService } from '../../src/modules/embeddings/index.ts';
-import { createEvaluationRegister } from '../../src/modules/evaluations/index.ts';
-import { createExportRegister } from '../../src/modules/exports/index.ts';
-import { createModelService } from '../../src/modules/models/index.ts';
 import { createLedger, type RunKind } from '../../src/modules/runs/index.ts';
 import { openArtifactStore, type ArtifactStore } from '../../src/platform/artifact-store.ts';
+import { createTaskServices } from '../../workers/task-services.ts';
 import {
   TaskStopped,
   type StopRequest,
@@ -26,7 +21,7 @@ export interface TaskRunner {
   readonly base: string;
   readonly store: ArtifactStore;
   readonly services: TaskServices;
-  /** Makes a run, claims it, and gives it ready to be carried. */
+  /** Makes a run, claims it, and gives it ready to be executed. */
   launch(task: Task, config: object, stop?: () => StopRequest): Promise<LaunchedTask>;
   /** Takes a waiting run that something else has launched. */
   claim(task: Task, runId: string, stop?: () => StopRequest): Promise<LaunchedTask>;
@@ -46,14 +41,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
   const base = await realpath(dataDir ?? (await mkdtemp(path.join(tmpdir(), 'paraffin-task-'))));
   const ledger = createLedger(db, transact);
   const store = openArtifactStore(path.join(base, 'artifacts'));
-  const services: TaskServices = {
-    datasets: createDatasetService({ db, transact }),
-    models: createModelService({ db, transact }),
-    embeddings: createEmbeddingService({ db }),
-    evaluations: createEvaluationRegister(db),
-    exports: createExportRegister(db),
-    artifacts: createArtifactService({ db, store }),
-  };
+  const services = createTaskServices({ db, transact, store });
   const claim: TaskRunner['claim'] = async (task, runId, stop = () => 'NO') => {
     const claimed = await ledger.claim([task.kind], 'test');
     assert.ok(claimed?.run.id === runId);

@@ -1,8 +1,8 @@
 /** Drawn tissue: the same seed draws the same, and no label gives itself away by its colour. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
-import { createDraw, drawStain } from '../../src/cli/tissue-canvas.ts';
-import { drawImage, drawTissue, TISSUE_LABELS } from '../../src/cli/tissue.ts';
+import { createDraw, drawStain } from '../../src/synthetic/tissue-canvas.ts';
+import { drawImage, drawTissue, TISSUE_LABELS } from '../../src/synthetic/tissue.ts';
 
 function draw(label: (typeof TISSUE_LABELS)[number], seed: number): Buffer {
   return drawImage(label, 96, drawStain(createDraw(1)), createDraw(seed));

@@ -19,10 +19,15 @@ import { ridge } from '../engine/probe/regression.ts';
 import { embeddedImages, type EmbeddedImages } from '../engine/probe/scaling.ts';
 import { engineInfo } from '../engine/tensorflow.ts';
 import { fineTuned } from '../engine/train/fine-tune.ts';
-import { evaluatedEmbeddings, untrainedWeights, type EmbeddingRequest, type Embeddings } from './embeddings.ts';
-import { evaluateClassifiers, evaluateRegressors, type Outcome } from './evaluation-outcome.ts';
-import { leakageOf } from './leakage.ts';
-import { openPixels } from './pixels.ts';
+import {
+  evaluatedEmbeddings,
+  untrainedWeights,
+  type EmbeddingRequest,
+  type Embeddings,
+} from './evaluation/embeddings.ts';
+import { evaluateClassifiers, evaluateRegressors, type Outcome } from './evaluation/outcome.ts';
+import { leakageOf } from './evaluation/leakage.ts';
+import { openPixels } from './evaluation/pixels.ts';
 import type { Task, TaskContext } from './task.ts';
 
 /** Share of the run's time that embedding takes, for an honest progress bar. */

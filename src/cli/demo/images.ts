@@ -5,7 +5,7 @@ import path from 'node:path';
 import { parse } from 'csv-parse';
 import sharp from 'sharp';
 import { DomainError } from '../../errors.ts';
-import { drawTissue } from '../tissue.ts';
+import { drawTissue } from '../../synthetic/tissue.ts';
 
 /** One dataset to import. */
 export interface DemoDataset {

@@ -3,28 +3,28 @@
  * images and kept.
  */
 import { createHash } from 'node:crypto';
-import { UnreachableCaseError } from '../../src/errors.ts';
-import { readNpy, writeNpy } from '../../src/formats/npy.ts';
-import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
-import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
+import { UnreachableCaseError } from '../../../src/errors.ts';
+import { readNpy, writeNpy } from '../../../src/formats/npy.ts';
+import { readSafetensors, writeSafetensors } from '../../../src/formats/safetensors.ts';
+import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts';
 import {
   digestOfMethod,
   idsCsvOf,
   preparationDigestOf,
   type EmbeddingKey,
   type EmbeddingSetRecord,
-} from '../../src/modules/embeddings/index.ts';
-import type { UsableCheckpointRecord } from '../../src/modules/models/index.ts';
-import { openEvaluationImages } from '../engine/data/batches.ts';
-import type { ManifestImage } from '../engine/data/manifest.ts';
-import { embeddingBatchSize, embedPixels } from '../engine/embed.ts';
-import { embeddingDimOf, encoderFromWeights } from '../engine/models/resnet.ts';
-import { randomEncoderWeights } from '../engine/models/weights.ts';
-import type { NamedTensor } from '../engine/named-tensor.ts';
-import { COLOUR_STATISTICS_DIM, colourStatistics } from '../engine/probe/colour-statistics.ts';
-import { createRandom } from '../engine/rng.ts';
-import { engineInfo } from '../engine/tensorflow.ts';
-import { verifiedShardPaths, type TaskContext } from './task.ts';
+} from '../../../src/modules/embeddings/index.ts';
+import type { UsableCheckpointRecord } from '../../../src/modules/models/index.ts';
+import { openEvaluationImages } from '../../engine/data/batches.ts';
+import type { ManifestImage } from '../../engine/data/manifest.ts';
+import { embeddingBatchSize, embedPixels } from '../../engine/embed.ts';
+import { embeddingDimOf, encoderFromWeights } from '../../engine/models/resnet.ts';
+import { randomEncoderWeights } from '../../engine/models/weights.ts';
+import type { NamedTensor } from '../../engine/named-tensor.ts';
+import { COLOUR_STATISTICS_DIM, colourStatistics } from '../../engine/probe/colour-statistics.ts';
+import { createRandom } from '../../engine/rng.ts';
+import { engineInfo } from '../../engine/tensorflow.ts';
+import { verifiedShardPaths, type TaskContext } from '../task.ts';
 
 /** `[N, D]` in the order of the manifest. */
 export interface Embeddings {

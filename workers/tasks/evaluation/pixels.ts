@@ -5,12 +5,12 @@
 import { closeSync, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
-import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
-import type { UsableCheckpointRecord } from '../../src/modules/models/index.ts';
-import { openEvaluationImages } from '../engine/data/batches.ts';
-import type { ManifestImage } from '../engine/data/manifest.ts';
-import { embeddingBatchSize } from '../engine/embed.ts';
-import { verifiedShardPaths, type TaskContext } from './task.ts';
+import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts';
+import type { UsableCheckpointRecord } from '../../../src/modules/models/index.ts';
+import { openEvaluationImages } from '../../engine/data/batches.ts';
+import type { ManifestImage } from '../../engine/data/manifest.ts';
+import { embeddingBatchSize } from '../../engine/embed.ts';
+import { verifiedShardPaths, type TaskContext } from '../task.ts';
 
 export interface Pixels {
   /** uint8 RGB `[places, S, S, 3]` of images by their place in the list. */

@@ -6,26 +6,26 @@ import type {
   LearningCurvePointRecord,
   NewEvaluation,
   PredictionLine,
-} from '../../src/modules/evaluations/index.ts';
-import { CLASSIFICATION_METRICS, mostProbable } from '../../src/statistics/classification-score.ts';
-import { differencesOf, type MetricEstimate } from '../../src/statistics/estimate.ts';
-import { REGRESSION_METRICS } from '../../src/statistics/regression-score.ts';
-import type { ManifestImage } from '../engine/data/manifest.ts';
+} from '../../../src/modules/evaluations/index.ts';
+import { CLASSIFICATION_METRICS, mostProbable } from '../../../src/statistics/classification-score.ts';
+import { differencesOf, type MetricEstimate } from '../../../src/statistics/estimate.ts';
+import { REGRESSION_METRICS } from '../../../src/statistics/regression-score.ts';
+import type { ManifestImage } from '../../engine/data/manifest.ts';
 import {
   runClassification,
   type ClassificationInput,
   type ClassificationResult,
   type Classifier,
   type CurvePoint,
-} from '../engine/probe/classification.ts';
-import { majorityClass } from '../engine/probe/majority-class.ts';
+} from '../../engine/probe/classification.ts';
+import { majorityClass } from '../../engine/probe/majority-class.ts';
 import {
   meanOfTraining,
   runRegression,
   type RegressionInput,
   type RegressionResult,
   type Regressor,
-} from '../engine/probe/regression.ts';
+} from '../../engine/probe/regression.ts';
 
 export interface Outcome {
   readonly records: Pick<

@@ -1,12 +1,12 @@
 /** How much of what an evaluation tested the checkpoint has seen in its pretraining. */
-import { readNpy } from '../../src/formats/npy.ts';
-import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
-import type { LeakageRecord } from '../../src/modules/evaluations/index.ts';
-import { parseManifest, type ManifestImage } from '../engine/data/manifest.ts';
-import { IMAGE_HASH_BYTES, PERCEPTUAL_HASH_BYTES, PIXEL_DIGEST_BYTES } from '../imaging/image-hashes.ts';
-import { createHashIndex } from '../imaging/near-duplicates.ts';
-import { tcgaPatientOf } from '../imaging/tcga.ts';
-import type { TaskContext } from './task.ts';
+import { readNpy } from '../../../src/formats/npy.ts';
+import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts';
+import type { LeakageRecord } from '../../../src/modules/evaluations/index.ts';
+import { parseManifest, type ManifestImage } from '../../engine/data/manifest.ts';
+import { IMAGE_HASH_BYTES, PERCEPTUAL_HASH_BYTES, PIXEL_DIGEST_BYTES } from '../../imaging/image-hashes.ts';
+import { createHashIndex } from '../../imaging/near-duplicates.ts';
+import { tcgaPatientOf } from '../../imaging/tcga.ts';
+import type { TaskContext } from '../task.ts';
 
 export interface TestedImages {
   readonly checkpointId: string;

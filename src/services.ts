@@ -1,0 +1,90 @@
+/** Composition root of the services: the one place where they are wired, for the server and for the tests of it. */
+import type { Loaders, Services } from './api/context.ts';
+import { createAccessService } from './modules/access/index.ts';
+import { createArtifactService } from './modules/artifacts/index.ts';
+import { createAuditService } from './modules/audit/index.ts';
+import { createCardService } from './modules/cards/index.ts';
+import { createDatasetLoaders, createDatasetService, createImportIssueService } from './modules/datasets/index.ts';
+import { createDeletions } from './modules/deletions/index.ts';
+import { createEmbeddingService } from './modules/embeddings/index.ts';
+import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
+import { createExportLoaders, createExports, type ExportPatience } from './modules/exports/index.ts';
+import { createCheckpointImports, createModelLoaders, createModelService } from './modules/models/index.ts';
+import { createRunLoaders, createRuns } from './modules/runs/index.ts';
+import type { Announcements } from './platform/announcements.ts';
+import type { ArtifactStore } from './platform/artifact-store.ts';
+import type { Database, Transact } from './platform/db.ts';
+import type { Queue } from './platform/queue.ts';
+import type { UploadStore } from './platform/upload-store.ts';
+
+export interface ServiceParts {
+  readonly db: Database;
+  readonly transact: Transact;
+  readonly queue: Queue;
+  readonly announcements: Announcements;
+  readonly store: ArtifactStore;
+  readonly uploads: UploadStore;
+  /** Where files named by URL are downloaded to. */
+  readonly downloadsDir: string;
+  readonly importRoots: readonly string[];
+  readonly requireAuth: boolean;
+  readonly allowPrivateUrls: boolean;
+  /** What to do where TensorFlow is missing; null where it is installed. */
+  readonly engineHint: () => string | null;
+  /** How long a download waits for an export; default: the service's own. */
+  readonly patience?: Partial<ExportPatience>;
+}
+
+/** @returns the services; what they change is committed through `audit.transact`, together with its audit entry. */
+export function createServices(parts: ServiceParts): Services {
+  const { db, queue, announcements, store, uploads, importRoots, engineHint, patience } = parts;
+  const audit = createAuditService({ db, transact: parts.transact });
+  const { transact } = audit;
+  const datasets = createDatasetService({ db, transact });
+  const models = createModelService({ db, transact });
+  const runs = createRuns(db, { transact, queue, datasets, models, importRoots });
+  const exports = createExports(db, {
+    transact,
+    runs,
+    models,
+    announcements,
+    engineHint,
+    ...(patience === undefined ? {} : { patience }),
+  });
+  const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
+  return {
+    access: createAccessService({ db, transact, requireAuth: parts.requireAuth }),
+    audit,
+    artifacts: createArtifactService({ db, store }),
+    datasets,
+    importIssues: createImportIssueService({ openArtifact: store.open }),
+    models,
+    embeddings: createEmbeddingService({ db }),
+    checkpointImports: createCheckpointImports({
+      db,
+      transact,
+      artifacts: store,
+      uploads,
+      importRoots,
+      downloadsDir: parts.downloadsDir,
+      allowPrivateUrls: parts.allowPrivateUrls,
+      queueGolden: exports.queueGolden,
+    }),
+    exports,
+    runs,
+    evaluations,
+    deletions: createDeletions({ db, transact }),
+    cards: createCardService({ datasets, models, runs, evaluations }),
+  };
+}
+
+/** Batching for one request. */
+export function createLoaders(db: Database): Loaders {
+  return {
+    datasets: createDatasetLoaders(db),
+    models: createModelLoaders(db),
+    runs: createRunLoaders(db),
+    evaluations: createEvaluationLoaders(db),
+    exports: createExportLoaders(db),
+  };
+}
