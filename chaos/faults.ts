@@ -105,8 +105,8 @@ async function cutNetwork({ stage, dice }: Act): Promise<boolean> {
 }
 
 /**
- * What a child keeps next breaks off in the middle: on a disk that is full (ENOSPC), or where none can be mounted by a
- * limit of its own (EFBIG).
+ * What a child keeps next breaks off in the middle: on a disk that is full (STORAGE_FULL), or where none can be mounted
+ * by a limit of its own (EFBIG).
  */
 async function fillDisk({ stage, dice }: Act): Promise<boolean> {
   if (!(await nothingIsFruitless(stage))) return false;
@@ -114,7 +114,7 @@ async function fillDisk({ stage, dice }: Act): Promise<boolean> {
   const refusals = (): Promise<number> =>
     stage.withDatabase((db) =>
       db.runEvent.count({
-        where: { kind: 'REQUEUED', message: { contains: disk === undefined ? 'EFBIG' : 'ENOSPC' } },
+        where: { kind: 'REQUEUED', message: { contains: disk === undefined ? 'EFBIG' : 'nearly full' } },
       }),
     );
   const before = await refusals();

@@ -114,7 +114,7 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
           : `The clock was set back by ${Math.round(-clock.offsetSeconds() / 60)} minutes in all (libfaketime).`,
         disk === undefined
           ? 'The full disk was a limit on the size of files (EFBIG): no disk could be mounted here.'
-          : 'The full disk was a file system without room (ENOSPC).',
+          : 'The full disk was a file system without room beyond its reserve (STORAGE_FULL).',
         ...remarks,
       ],
       promises,

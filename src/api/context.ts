@@ -61,6 +61,8 @@ export interface ApiContext {
   readonly address: string | null;
   /** Records a refusal in the audit log, and counts it against its sender. Never throws. */
   readonly onRefusal: (act: AuditAct, code: string) => Promise<void>;
+  /** Aborted when the client leaves before it has its answer. */
+  readonly clientGone: AbortSignal | undefined;
   readonly services: Services;
   readonly loaders: Loaders;
   readonly server: ServerFacts;

@@ -98,6 +98,7 @@ function statusOf(code: ErrorCode): number {
   if (code === 'FORBIDDEN' || code === 'ORIGIN_NOT_ALLOWED') return 403;
   if (code === 'FILE_TOO_LARGE') return 413;
   if (code === 'TOO_MANY_UPLOADS') return 429;
+  if (code === 'STORAGE_FULL') return 507;
   if (code === 'RATE_LIMITED') return 429;
   if (code === 'TIMED_OUT' || code === 'OVERLOADED') return 503;
   if (code === 'INTERNAL' || code === 'ARTIFACT_CORRUPT') return 500;

@@ -68,7 +68,9 @@ export interface HttpServerOptions {
 }
 
 /** A context for one operation. */
-export type ContextMaker = (request: Pick<ApiContext, 'viewer' | 'requestId' | 'address' | 'onRefusal'>) => ApiContext;
+export type ContextMaker = (
+  request: Pick<ApiContext, 'viewer' | 'requestId' | 'address' | 'onRefusal' | 'clientGone'>,
+) => ApiContext;
 
 export interface HttpServer {
   readonly app: Express;
@@ -276,7 +278,11 @@ function graphqlOverHttp(
       if (sender === undefined) throw new Error('A request came to GraphQL past the gate.');
       const deadline = createDeadline();
       deadline.signal.addEventListener('abort', () => fail(deadline.signal.reason, res), { once: true });
-      res.once('close', deadline.end);
+      const client = new AbortController();
+      res.once('close', () => {
+        deadline.end();
+        if (!res.writableEnded) client.abort();
+      });
       const { viewer, address } = sender;
       return withDeadline(
         contextFor({
@@ -284,6 +290,7 @@ function graphqlOverHttp(
           address,
           requestId: requestIdOf(res),
           onRefusal: (act, code) => gate.refused(sender, act, code),
+          clientGone: client.signal,
         }),
         deadline,
       );

@@ -32,7 +32,9 @@ export interface SubscriptionOptions {
   /** By which browsers reached us: they let any page open a socket to any host. */
   readonly hostOf: (request: IncomingMessage) => string | undefined;
   /** A context for one operation. */
-  readonly contextFor: (request: Pick<ApiContext, 'viewer' | 'requestId' | 'address' | 'onRefusal'>) => ApiContext;
+  readonly contextFor: (
+    request: Pick<ApiContext, 'viewer' | 'requestId' | 'address' | 'onRefusal' | 'clientGone'>,
+  ) => ApiContext;
   readonly introspection: boolean;
   readonly timeouts: Pick<Timeouts, 'requestMs' | 'pingMs' | 'recheckMs'>;
   readonly logger: Logger;
@@ -47,6 +49,8 @@ export interface Subscriptions {
 interface SocketExtra extends Record<PropertyKey, unknown> {
   /** Of connectionParams, else of the header of the HTTP request. */
   authorization?: string | undefined;
+  /** Aborted when the socket closes. */
+  gone?: AbortSignal | undefined;
 }
 
 /** What a client that sends no connection_init may hold. */
@@ -104,7 +108,12 @@ export function serveSubscriptions({
             timeouts.recheckMs,
           );
           // Not onClose: that waits for every subscription of the socket to end.
-          socket.once('close', () => clearInterval(recheck));
+          const client = new AbortController();
+          connection.extra.gone = client.signal;
+          socket.once('close', () => {
+            clearInterval(recheck);
+            client.abort();
+          });
           return true;
         } catch (error) {
           return forbid(error);
@@ -127,7 +136,13 @@ export function serveSubscriptions({
           const deadline = createDeadline();
           const { viewer, address } = admitted;
           const contextValue = withDeadline(
-            contextFor({ viewer, address, requestId, onRefusal: (act, code) => gate.refused(admitted, act, code) }),
+            contextFor({
+              viewer,
+              address,
+              requestId,
+              onRefusal: (act, code) => gate.refused(admitted, act, code),
+              clientGone: connection.extra.gone,
+            }),
             deadline,
           );
           deadlines.set(contextValue, deadline);

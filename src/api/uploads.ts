@@ -3,12 +3,13 @@
  * an offset, `HEAD` says where to continue after a break, `DELETE` gives it up. Only the key that began an upload may
  * touch it, and nobody reads it back.
  */
-import { ERRORS, Metadata, Server } from '@tus/server';
+import { ERRORS, EVENTS, Metadata, Server } from '@tus/server';
 import { Router, type Request, type RequestHandler } from 'express';
 import { DomainError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import { authorise, type Viewer } from '../modules/access/index.ts';
 import type { UploadStore } from '../platform/upload-store.ts';
+import { httpFailure } from './format-error.ts';
 
 export interface UploadOptions {
   readonly uploads: UploadStore;
@@ -17,13 +18,16 @@ export interface UploadOptions {
 }
 
 const PATH = '/uploads';
-/** A key's uploads at a time, so that no single one fills the disk in small pieces. */
-const MAX_UPLOADS_PER_KEY = 20;
 /** How long a new request for an upload waits for one that a broken network has left hanging. */
 const TAKEOVER_MS = 500;
 
-interface Beginning {
+interface Owner {
   readonly ownerKeyId: string;
+  /** Whose key it is. */
+  readonly person: string;
+}
+
+interface Beginning extends Owner {
   readonly filename?: string;
   readonly sha256?: string;
 }
@@ -31,6 +35,8 @@ interface Beginning {
 /** The routes of `/uploads`. A key with the role CONTRIBUTOR is needed for all of them. */
 export function createUploads({ uploads, viewerOf, logger }: UploadOptions): Router {
   const beginnings = new WeakMap<object, Beginning>();
+  /** Told when the file of an upload is there. */
+  const creations = new WeakMap<object, () => void>();
   const tus = new Server({
     path: PATH,
     datastore: uploads.files,
@@ -45,35 +51,42 @@ export function createUploads({ uploads, viewerOf, logger }: UploadOptions): Rou
       if (beginning === undefined) throw new Error('An upload began without an owner.');
       return { metadata: { ...beginning } };
     },
-    onResponseError: (_request, error) => {
+    onResponseError: (request, error) => {
       if (!(error instanceof Error)) return undefined;
+      if (error instanceof DomainError) {
+        const { status, body } = httpFailure(error, { requestId: requestIdOf(nodeRequestOf(request)), logger });
+        return { status_code: status, body: JSON.stringify(body) };
+      }
       logger.error({ err: error }, 'An upload met an unexpected failure');
       return { ...ERRORS.UNKNOWN_ERROR };
     },
   });
 
-  const ownerOf = async (request: Request): Promise<string> => {
+  tus.on(EVENTS.POST_CREATE, (request) => creations.get(nodeRequestOf(request))?.());
+
+  const ownerOf = async (request: Request): Promise<Owner> => {
     const viewer = await viewerOf(request);
     authorise(viewer, 'CONTRIBUTOR', 'IMPORT');
-    if (viewer.kind === 'KEY') return viewer.keyId;
+    if (viewer.kind === 'KEY') return { ownerKeyId: viewer.keyId, person: viewer.owner };
     throw new Error('An anonymous viewer was taken for a contributor.');
   };
   const begin: RequestHandler = async (request, response) => {
-    const ownerKeyId = await ownerOf(request);
-    checkLength(request, uploads.maxBytes);
-    const beginning = { ownerKeyId, ...readMetadata(request) };
-    if ((await uploads.countOf(ownerKeyId)) >= MAX_UPLOADS_PER_KEY) {
-      throw new DomainError({
-        code: 'TOO_MANY_UPLOADS',
-        message: `This key has ${MAX_UPLOADS_PER_KEY} uploads here already.`,
-        hint: 'Import them, or give them up with DELETE.',
-      });
-    }
-    beginnings.set(request, beginning);
-    await tus.handle(request, response);
+    const owner = await ownerOf(request);
+    const byteSize = lengthOf(request, uploads.maxBytes);
+    beginnings.set(request, { ...owner, ...readMetadata(request) });
+    let answered: Promise<unknown> = Promise.resolve();
+    await uploads.begin({ person: owner.person, byteSize }, async () => {
+      const { promise: created, resolve } = Promise.withResolvers<void>();
+      creations.set(request, resolve);
+      answered = tus.handle(request, response);
+      // Bytes that come along with the beginning take their time without keeping others waiting.
+      await Promise.race([created, answered]);
+    });
+    await answered;
   };
   const goOn: RequestHandler = async (request, response) => {
-    await uploads.requireOwner(idIn(request.path) ?? '', await ownerOf(request));
+    const { ownerKeyId } = await ownerOf(request);
+    await uploads.requireOwner(idIn(request.path) ?? '', ownerKeyId);
     await tus.handle(request, response);
   };
 
@@ -98,10 +111,10 @@ function idIn(pathname: string): string | undefined {
   return /^\/uploads\/([0-9a-f]{32})$/.exec(pathname)?.[1];
 }
 
-/** A missing or malformed length is left to the protocol. */
-function checkLength(request: Request, maxBytes: number): void {
+/** As stated; 0 for a missing or malformed length, which is left to the protocol. */
+function lengthOf(request: Request, maxBytes: number): number {
   const text = request.get('upload-length') ?? '';
-  if (!/^\d+$/.test(text)) return;
+  if (!/^\d+$/.test(text)) return 0;
   if (Number(text) === 0)
     throw new DomainError({
       code: 'BAD_INPUT',
@@ -116,10 +129,11 @@ function checkLength(request: Request, maxBytes: number): void {
       hint: 'The owner of this server sets PARAFFIN_MAX_UPLOAD_BYTES.',
     });
   }
+  return Number(text);
 }
 
 /** What is kept of a client's metadata: a name for the record, and what the bytes must be. */
-function readMetadata(request: Request): Omit<Beginning, 'ownerKeyId'> {
+function readMetadata(request: Request): Omit<Beginning, keyof Owner> {
   const text = request.get('upload-metadata');
   if (text === undefined || text === '') return {};
   let metadata: ReturnType<typeof Metadata.parse>;
@@ -149,6 +163,14 @@ function readMetadata(request: Request): Omit<Beginning, 'ownerKeyId'> {
     });
   }
   return { ...(filename === '' ? {} : { filename }), ...(sha256 === '' ? {} : { sha256 }) };
+}
+
+/** As http.ts gave it to the response. */
+function requestIdOf(request: object): string {
+  const response: unknown = 'res' in request ? request.res : undefined;
+  const locals: unknown =
+    typeof response === 'object' && response !== null && 'locals' in response ? response.locals : undefined;
+  return typeof locals === 'object' && locals !== null && 'requestId' in locals ? String(locals.requestId) : '';
 }
 
 /** The request as Express has it, of which the tus server made one of its own. */

@@ -61,6 +61,17 @@ export const restoreCommand = command('restore', {
     process.exitCode = await (await import('./restore.ts')).restore(file, options);
   });
 
+export const uploadsCommand = group('uploads', 'files that were sent to this server and not imported yet').addCommand(
+  command('clear', {
+    summary: 'take them all away, whosever they are',
+    details:
+      'Takes away every upload that is not being imported at this moment, finished or not, whosever it is. It needs neither the server nor the database, so that it makes room where a full disk keeps both from starting. Without it they go 24 hours after they began.',
+    examples: ['uploads clear'],
+  }).action(async () => {
+    await (await import('./uploads.ts')).clear();
+  }),
+);
+
 function headOf(text: string): { readonly sequence: number; readonly hash: string } {
   const [, sequence, hash] = /^(\d{1,15}):([0-9a-f]{64})$/.exec(text) ?? [];
   if (sequence === undefined || hash === undefined)

@@ -8,7 +8,14 @@ import { pretrainCommand } from './client/pretrain.ts';
 import { runCommands } from './client/runs.ts';
 import { downloadCommand, verifyCommand } from './client/weights.ts';
 import { completionCommand } from './completion.ts';
-import { auditCommand, backupCommand, fsckCommand, gcCommand, restoreCommand } from './custody-commands.ts';
+import {
+  auditCommand,
+  backupCommand,
+  fsckCommand,
+  gcCommand,
+  restoreCommand,
+  uploadsCommand,
+} from './custody-commands.ts';
 import {
   demoCommand,
   doctorCommand,
@@ -41,7 +48,10 @@ export function createProgram(version: string): CommandUnknownOpts {
     ['On this machine:', [serveCommand, workerCommand, doctorCommand, demoCommand, engineCommand, tissueCommand]],
     ['Datasets and models:', [datasetCommands(), modelCommands(), downloadCommand, verifyCommand]],
     ['Work:', [pretrainCommand, evaluateCommand, compareCommand, leaderboardCommand, runCommands()]],
-    ['Looking after a registry:', [keyCommands(), backupCommand, restoreCommand, fsckCommand, gcCommand, auditCommand]],
+    [
+      'Looking after a registry:',
+      [keyCommands(), backupCommand, restoreCommand, fsckCommand, gcCommand, uploadsCommand, auditCommand],
+    ],
     ['Shell:', [completionCommand(() => program)]],
   ];
   for (const [title, commands] of groups) for (const each of commands) program.addCommand(each.helpGroup(title));

@@ -11,6 +11,7 @@ import path from 'node:path';
 import { Readable, Transform } from 'node:stream';
 import { pipeline } from 'node:stream/promises';
 import { DomainError } from '../errors.ts';
+import { spaceGuard } from './free-space.ts';
 
 export interface StoredBytes {
   readonly sha256: string;
@@ -20,7 +21,7 @@ export interface StoredBytes {
 export interface ArtifactStore {
   /**
    * Stores the bytes of a stream or buffer; the same bytes twice are one artifact. Nothing stays behind when the source
-   * fails.
+   * fails. @throws DomainError STORAGE_FULL before the reserve of the disk is touched.
    */
   put(source: Uint8Array | NodeJS.ReadableStream | AsyncIterable<Uint8Array>): Promise<StoredBytes>;
   /** The whole content, checked against its name. Throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
@@ -263,6 +264,7 @@ async function writeSynced(
   try {
     await pipeline(
       source instanceof Uint8Array ? Readable.from([source]) : source,
+      spaceGuard(path.dirname(file)),
       measure,
       async (chunks: AsyncIterable<Buffer>) => {
         // appendFile continues after a short write (a disk that is nearly full); write does not.

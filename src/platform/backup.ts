@@ -27,6 +27,7 @@ import {
   sequencesToDump,
   tablesToDump,
 } from './database-dump.ts';
+import { spaceGuard } from './free-space.ts';
 import { applyMigrations, MigrationError, type Migration } from './migrate.ts';
 import { removeOnDeath } from './remove-on-death.ts';
 
@@ -102,7 +103,9 @@ export async function writeBackup({
   const guard = removeOnDeath([unfinished]);
   const archive = pack();
   // It holds salted hashes of keys and whatever is confidential in the registry: for its owner alone.
-  const writing = pipeline(archive, createWriteStream(unfinished, { mode: 0o600 }), { signal });
+  const writing = pipeline(archive, spaceGuard(path.dirname(file)), createWriteStream(unfinished, { mode: 0o600 }), {
+    signal,
+  });
   try {
     const [report] = await Promise.all([
       fillArchive(archive, { databaseUrl, store, program, onProgress, signal }),

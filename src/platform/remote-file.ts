@@ -9,8 +9,10 @@ import { open, rm, type FileHandle } from 'node:fs/promises';
 import { request as requestHttp, type IncomingMessage, type RequestOptions } from 'node:http';
 import { request as requestHttps } from 'node:https';
 import { isIP } from 'node:net';
+import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { DomainError } from '../errors.ts';
+import { requireSpace } from './free-space.ts';
 import { isPublicAddress } from './public-address.ts';
 
 export interface RemoteFileOptions {
@@ -45,6 +47,8 @@ const MAX_ATTEMPTS = 6;
 const STALL_TIMEOUT_MS = 30_000;
 const TOTAL_TIMEOUT_MS = 3_600_000;
 const RETRY_DELAY_MS = 500;
+/** Between two looks at the free space. */
+const LOOK_EVERY_BYTES = 4 * 1024 * 1024;
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 /** The server may well answer otherwise in a moment. */
 const PASSING_STATUSES: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
@@ -75,7 +79,7 @@ interface Fetching extends RemoteFileOptions {
  *
  * @throws DomainError REMOTE_URL_NOT_ALLOWED (scheme, credentials, an address that is not public, too many redirects),
  * REMOTE_UNREACHABLE (no network, no such host), REMOTE_REFUSED (an HTTP error), REMOTE_BROKEN_OFF (also too late),
- * FILE_TOO_LARGE, DIGEST_MISMATCH.
+ * FILE_TOO_LARGE, DIGEST_MISMATCH, STORAGE_FULL.
  */
 export async function fetchRemoteFile(options: RemoteFileOptions): Promise<RemoteFile> {
   const url = checkedUrl(options.url, options);
@@ -111,16 +115,18 @@ export async function fetchRemoteFile(options: RemoteFileOptions): Promise<Remot
 
 async function fetchWhole(url: URL, state: Fetching): Promise<void> {
   let fruitless = 0;
+  let mostBytes = 0;
   for (;;) {
-    const before = state.receivedBytes;
     try {
       return await receive(await follow(url, state), state);
     } catch (error) {
       if (state.deadline.aborted)
         throw brokenOff(`The fetch was not done in time; ${state.receivedBytes} bytes had come.`, state, error);
       if (!(error instanceof Break)) throw error;
-      // What goes forward may continue: only attempts that bring nothing are counted.
-      fruitless = state.receivedBytes > before ? 1 : fruitless + 1;
+      // What goes forward may go on: only attempts that bring nothing new are counted. One that begins anew has to pass
+      // what there was before.
+      fruitless = state.receivedBytes > mostBytes ? 1 : fruitless + 1;
+      mostBytes = Math.max(mostBytes, state.receivedBytes);
       if (fruitless >= MAX_ATTEMPTS)
         throw brokenOff(
           `The connection broke off again and again; ${state.receivedBytes} bytes had come.`,
@@ -253,6 +259,7 @@ async function receive(response: IncomingMessage, state: Fetching): Promise<void
         `${totalBytes} bytes`,
         state,
       );
+    await requireSpace(path.dirname(state.destination), (totalBytes ?? state.receivedBytes) - state.receivedBytes);
     await writeBody(response, state, totalBytes);
     if (!response.complete) throw new Break('cut off');
   } finally {
@@ -261,10 +268,15 @@ async function receive(response: IncomingMessage, state: Fetching): Promise<void
 }
 
 async function writeBody(response: IncomingMessage, state: Fetching, totalBytes: number | undefined): Promise<void> {
+  let checkedUpTo = 0;
   try {
     for await (const chunk of response) {
       const bytes = Buffer.from(chunk);
       if (state.receivedBytes + bytes.length > state.maxBytes) throw tooLarge(state);
+      if (state.receivedBytes >= checkedUpTo) {
+        await requireSpace(path.dirname(state.destination), LOOK_EVERY_BYTES);
+        checkedUpTo = state.receivedBytes + LOOK_EVERY_BYTES;
+      }
       await state.handle.appendFile(bytes);
       state.hash.update(bytes);
       state.receivedBytes += bytes.length;
@@ -292,8 +304,12 @@ async function restart(state: Fetching): Promise<void> {
   state.validator = undefined;
 }
 
-/** RFC 9110, 14.4: the rest must begin exactly where it was asked for. */
+/**
+ * RFC 9110, 14.4 and 15.3.7: the rest must begin exactly where it was asked for, and be of the same bytes, which only
+ * its validator says.
+ */
 function continuesAt(response: IncomingMessage, state: Fetching): boolean {
+  if (validatorOf(response) !== state.validator) return false;
   const [, first] = /^bytes (\d+)-\d+\/(?:\d+|\*)$/.exec(response.headers['content-range'] ?? '') ?? [];
   return state.receivedBytes > 0 && first !== undefined && Number(first) === state.receivedBytes;
 }

@@ -16,7 +16,7 @@ import { openRegistry } from '../../src/cli/client/connection.ts';
 import { DomainError } from '../../src/errors.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import type { AccessRole } from '../../src/modules/access/index.ts';
-import { openUploadStore } from '../../src/platform/upload-store.ts';
+import { clearUploads, openUploadStore } from '../../src/platform/upload-store.ts';
 import { at } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { lightningFile, someEncoder } from '../support/encoder-files.ts';
@@ -53,7 +53,7 @@ before(async () => {
   database = await openTestDatabase();
   server = await startTestServer(database);
   keys.contributor = await makeKey('CONTRIBUTOR');
-  keys.other = await makeKey('CONTRIBUTOR');
+  keys.other = (await server.access.createKey(ADMIN, { name: 'other', owner: 'Grace', role: 'CONTRIBUTOR' })).secret;
   keys.reader = await makeKey('READER');
 });
 afterEach(async () => {
@@ -446,7 +446,7 @@ describe('the door', () => {
     assert.equal((await ask('DELETE', address)).status, 204);
   });
 
-  test('takes so many uploads of one key and no more', async () => {
+  test('takes so many uploads of one person and no more', async () => {
     const addresses = [];
     for (let count = 0; count < 20; count += 1) addresses.push(await begin(1));
     const response = await ask('POST', '/uploads', { 'upload-length': '1' });
@@ -458,7 +458,44 @@ describe('the door', () => {
   });
 });
 
+test('many requests at once begin as many uploads of a person as are allowed, under whichever keys', async () => {
+  const second = (await server.access.createKey(ADMIN, { name: 'second', owner: 'Ada', role: 'CONTRIBUTOR' })).secret;
+  const answers = await Promise.all(
+    Array.from({ length: 80 }, (_, index) =>
+      ask('POST', '/uploads', { 'upload-length': '1' }, undefined, index % 2 === 0 ? keys.contributor : second),
+    ),
+  );
+  const statuses = answers.map((answer) => answer.status);
+  assert.deepEqual([...new Set(statuses)].sort(), [201, 429]);
+  assert.equal(statuses.filter((status) => status === 201).length, 20);
+  assert.equal((await uploadsLeft()).filter((name) => name.endsWith('.json')).length, 20);
+});
+
 describe('the folder of uploads', () => {
+  test('is cleared without a server or a database, but for what an import uses', async (context) => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-uploads-'));
+    context.after(() => rm(folder, { recursive: true, force: true }));
+    await mkdir(path.join(folder, 'consumed'));
+    const [idle, used] = ['ab'.repeat(16), 'cd'.repeat(16)];
+    await writeFile(path.join(folder, idle), 'abc');
+    await writeFile(path.join(folder, 'consumed', used), 'abc');
+    for (const id of [idle, used]) await writeFile(path.join(folder, `${id}.json`), '{}');
+    await writeFile(path.join(folder, 'notes.txt'), 'mine');
+    assert.deepEqual(await clearUploads(folder), { count: 1, byteSize: 3 });
+    assert.deepEqual((await readdir(folder)).sort(), ['consumed', `${used}.json`, 'notes.txt'].sort());
+    assert.deepEqual(await clearUploads(path.join(folder, 'missing')), { count: 0, byteSize: 0 });
+  });
+
+  test('loses halves that a killed server left: a file without its facts, facts without their file', async (context) => {
+    const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-uploads-'));
+    context.after(() => rm(folder, { recursive: true, force: true }));
+    const whole = 'ef'.repeat(16);
+    for (const name of ['ab'.repeat(16), `${'cd'.repeat(16)}.json`, whole, `${whole}.json`, 'notes.txt'])
+      await writeFile(path.join(folder, name), '{}');
+    await openUploadStore({ folder, maxBytes: 100 });
+    assert.deepEqual((await readdir(folder)).sort(), ['consumed', whole, `${whole}.json`, 'notes.txt'].sort());
+  });
+
   test('loses what has expired, finished or not, and keeps the rest', async (context) => {
     const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-uploads-'));
     context.after(() => rm(folder, { recursive: true, force: true }));

@@ -35,6 +35,7 @@ export function catalogueApi(database: TestDatabase): CatalogueApi {
         requestId: 'test',
         address: null,
         onRefusal: () => Promise.resolve(),
+        clientGone: undefined,
         services: { audit, datasets },
         loaders: { datasets: createDatasetLoaders(database.db) },
       },

@@ -55,10 +55,16 @@ function half(response: ServerResponse, headers: Record<string, string>): void {
   response.write(BYTES.subarray(0, HALF), () => response.destroy());
 }
 
-function rest(request: IncomingMessage, response: ServerResponse, bytes: Buffer, contentRange?: string): void {
+function rest(
+  request: IncomingMessage,
+  response: ServerResponse,
+  bytes: Buffer,
+  contentRange?: string,
+  etag = '"one"',
+): void {
   const first = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? Number.NaN);
   response.writeHead(206, {
-    etag: '"one"',
+    ...(etag === '' ? {} : { etag }),
     'content-range': contentRange ?? `bytes ${first}-${bytes.length - 1}/${bytes.length}`,
   });
   response.end(bytes.subarray(first));
@@ -93,6 +99,22 @@ const ANSWERS: Readonly<Record<string, Answer>> = {
     else if (requests.length === 1) half(response, { etag: '"one"' });
     else response.writeHead(200).end(BYTES);
   },
+  '/other-rest': (request, response) => {
+    if (requests.length === 1) half(response, { etag: '"one"' });
+    else if (request.headers.range === undefined)
+      response.writeHead(200, { etag: '"two"', 'content-length': OTHER.length }).end(OTHER);
+    else rest(request, response, OTHER, undefined, '"two"');
+  },
+  '/rest-without-validator': (request, response) => {
+    if (request.headers.range === undefined && requests.length > 1) response.writeHead(200).end(BYTES);
+    else if (request.headers.range === undefined) half(response, { etag: '"one"' });
+    else rest(request, response, OTHER, undefined, '');
+  },
+  '/always-wrong-range': (request, response) => {
+    if (request.headers.range === undefined) half(response, { etag: '"one"' });
+    else rest(request, response, BYTES, `bytes 0-${BYTES.length - 1}/${BYTES.length}`);
+  },
+  '/always-another': (_request, response) => half(response, { etag: `"${requests.length}"` }),
   '/no-range': (request, response) => {
     if (request.headers.range !== undefined) response.writeHead(416).end();
     else if (requests.length === 1) half(response, { etag: '"one"' });
@@ -239,6 +261,27 @@ describe('a connection that breaks off', () => {
       requests.map(({ range }) => range),
       [undefined, undefined],
     );
+  });
+
+  test('is never put together of two: a rest under another ETag, or under none, is thrown away', async () => {
+    assert.equal((await fetchFrom('/other-rest')).sha256, createHash('sha256').update(OTHER).digest('hex'));
+    requests = [];
+    assert.equal((await fetchFrom('/rest-without-validator')).sha256, SHA256);
+  });
+
+  test('whose rest is always wrong, or that is always another one, is given up after a few tries', async () => {
+    for (const place of ['/always-wrong-range', '/always-another']) {
+      requests = [];
+      assert.equal((await faultOf(place)).code, 'REMOTE_BROKEN_OFF', place);
+      assert.ok(requests.length <= 12, `${requests.length} requests to ${place}`);
+    }
+  });
+
+  test('that nobody waits for any more is not fetched on', async () => {
+    const client = new AbortController();
+    const fetching = faultOf('/drips', { signal: client.signal, onProgress: () => client.abort() });
+    assert.equal((await fetching).code, 'REMOTE_BROKEN_OFF');
+    assert.equal(requests.length, 1);
   });
 
   for (const place of ['/wrong-range', '/no-range']) {

@@ -403,7 +403,9 @@ export const ModelMutations = extendType({
         'Brings in weights that were made elsewhere: PyTorch or safetensors, mapped strictly, nothing run. The same weights are registered once.',
       args: { input: nonNull(arg({ type: 'ImportCheckpointInput' })) },
       resolve: (_root, args, ctx) =>
-        settle('checkpoint', () => ctx.services.checkpointImports.importCheckpoint(ctx.viewer, args.input)),
+        settle('checkpoint', () =>
+          ctx.services.checkpointImports.importCheckpoint(ctx.viewer, args.input, ctx.clientGone),
+        ),
     });
     t.nonNull.field('setModelAlias', {
       type: 'ModelPayload',

@@ -40,7 +40,7 @@ export interface CheckpointImportService {
    * CONFLICT (it is here with other weights), and the errors of `readEncoderFile`, `fetchRemoteFile`, `openImportFile`
    * and `UploadStore.consume`.
    */
-  importCheckpoint(viewer: Viewer, input: unknown): Promise<CheckpointRecord | null>;
+  importCheckpoint(viewer: Viewer, input: unknown, clientGone?: AbortSignal): Promise<CheckpointRecord | null>;
 }
 
 export interface CheckpointImportParts {
@@ -61,6 +61,8 @@ export interface CheckpointImportParts {
 
 interface ImportCall {
   readonly viewer: Viewer;
+  /** Ends a fetch that nobody waits for any more. */
+  readonly clientGone: AbortSignal | undefined;
   readonly input: ImportCheckpointInput;
   readonly request: ImportRequest | null;
 }
@@ -73,6 +75,7 @@ interface Expectation {
 
 interface FileWanted {
   readonly viewer: Viewer;
+  readonly clientGone: AbortSignal | undefined;
   readonly source: ImportSource;
   /** The input field that named the source. */
   readonly field: string;
@@ -115,7 +118,7 @@ export function createCheckpointImports({
 
   /** Gives the file to `work`, and takes away again what was fetched or sent for it. */
   const withFile = async <Result>(
-    { viewer, source, field, expected }: FileWanted,
+    { viewer, clientGone, source, field, expected }: FileWanted,
     work: (file: FileAtHand) => Promise<Result>,
   ): Promise<Result> => {
     if (source.kind === 'PATH') {
@@ -139,6 +142,7 @@ export function createCheckpointImports({
         expectedSha256: expected.sha256 ?? undefined,
         expectedByteSize: expected.byteSize ?? undefined,
         field,
+        signal: clientGone,
       });
       await using handle = await open(destination, 'r');
       return await work({
@@ -156,6 +160,7 @@ export function createCheckpointImports({
   const bringIn = async (
     {
       viewer,
+      clientGone,
       source,
       field,
       expected,
@@ -164,7 +169,7 @@ export function createCheckpointImports({
     register: (tx: Transaction, read: EncoderFacts, stored: StoredBytes, file: FileAtHand) => Promise<CheckpointRecord>,
   ): Promise<CheckpointRecord> => {
     try {
-      return await withFile({ viewer, source, field, expected }, async (file) => {
+      return await withFile({ viewer, clientGone, source, field, expected }, async (file) => {
         const { facts, kept } = await readInTurn(file.handle, {
           ...task,
           fileName: file.fileName,
@@ -194,7 +199,7 @@ export function createCheckpointImports({
   };
 
   const importOwn = async (
-    { viewer, input, request }: ImportCall,
+    { viewer, clientGone, input, request }: ImportCall,
     choice: Extract<ImportChoice, { kind: 'OWN' }>,
   ): Promise<CheckpointRecord> => {
     const { source, modelSlug, inputContract } = choice;
@@ -203,6 +208,7 @@ export function createCheckpointImports({
     return bringIn(
       {
         viewer,
+        clientGone,
         source,
         field: fieldOfSource(source),
         expected,
@@ -239,7 +245,7 @@ export function createCheckpointImports({
   };
 
   const importPublished = async (
-    { viewer, input, request }: ImportCall,
+    { viewer, clientGone, input, request }: ImportCall,
     choice: Extract<ImportChoice, { kind: 'PUBLISHED' }>,
   ): Promise<CheckpointRecord> => {
     const published = await store.findPublished(choice.slug);
@@ -285,7 +291,7 @@ export function createCheckpointImports({
     const field = choice.source === undefined ? 'input.publishedCheckpoint' : fieldOfSource(choice.source);
     const expected = { sha256: sha256 ?? input.sha256 ?? null, byteSize: known?.byteSize ?? null };
     return bringIn(
-      { viewer, source, field, expected, encoder, keyPrefix: input.keyPrefix ?? null, inputContract },
+      { viewer, clientGone, source, field, expected, encoder, keyPrefix: input.keyPrefix ?? null, inputContract },
       async (tx, read, stored, file) => {
         await store.lock(tx, published.modelId);
         await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
@@ -310,7 +316,7 @@ export function createCheckpointImports({
   };
 
   return {
-    importCheckpoint: async (viewer, raw) => {
+    importCheckpoint: async (viewer, raw, clientGone) => {
       authorise(viewer, 'CONTRIBUTOR');
       const input = parseInput(importCheckpointSchema, raw);
       if (input.validateOnly === true) {
@@ -324,7 +330,7 @@ export function createCheckpointImports({
         input.idempotencyKey == null
           ? null
           : { idempotencyKey: input.idempotencyKey, inputDigest: digestOfInput(input) };
-      const call = { viewer, input, request };
+      const call = { viewer, clientGone, input, request };
       const run = (): Promise<CheckpointRecord> =>
         choice.kind === 'OWN' ? importOwn(call, choice) : importPublished(call, choice);
       if (request === null) return run();

@@ -1,0 +1,10 @@
+/** `paraffin uploads`: files on their way in, below the data directory and nowhere else. */
+import path from 'node:path';
+import { readEnvironment } from '../env.ts';
+import { clearUploads } from '../platform/upload-store.ts';
+import { byteSizeInWords } from './terminal.ts';
+
+export async function clear(): Promise<void> {
+  const { count, byteSize } = await clearUploads(path.join(readEnvironment().dataDir, 'uploads'));
+  process.stdout.write(`Took away ${count} uploads, ${byteSizeInWords(byteSize)}.\n`);
+}

@@ -1,0 +1,60 @@
+/**
+ * Free space that nobody's bytes may touch: PostgreSQL cannot start on a full disk, and without it nothing can be
+ * deleted either.
+ */
+import { statfs } from 'node:fs/promises';
+import path from 'node:path';
+import { Transform } from 'node:stream';
+import { DomainError } from '../errors.ts';
+
+/** At most: PostgreSQL's logs of changes, and room to put things in order. */
+const RESERVE_BYTES = 1_000_000_000;
+/** On a small disk less, as a part of it. */
+const RESERVE_FRACTION = 1 / 20;
+/** Between two looks at a disk that others fill as well. */
+const LOOK_EVERY_BYTES = 4 * 1024 * 1024;
+
+/** @returns what may be written to the file system of a folder, there or not yet, before the reserve is touched. */
+export async function freeBytesOf(folder: string): Promise<number> {
+  try {
+    const { blocks, bavail, bsize } = await statfs(folder);
+    return Math.max(0, bavail * bsize - Math.min(RESERVE_BYTES, blocks * bsize * RESERVE_FRACTION));
+  } catch (error) {
+    const parent = path.dirname(folder);
+    if (parent === folder || !(error instanceof Error && 'code' in error && error.code === 'ENOENT')) throw error;
+    return freeBytesOf(parent);
+  }
+}
+
+/** @throws DomainError STORAGE_FULL when so many bytes more would touch the reserve of that file system. */
+export async function requireSpace(folder: string, byteCount: number): Promise<void> {
+  if ((await freeBytesOf(folder)) < byteCount) throw storageFull();
+}
+
+/** Hands bytes on to a file in a folder, and fails with STORAGE_FULL before they touch the reserve. */
+export function spaceGuard(folder: string): Transform {
+  let unseenBytes = LOOK_EVERY_BYTES;
+  return new Transform({
+    transform: (chunk: Buffer, _encoding, done) => {
+      unseenBytes += chunk.length;
+      if (unseenBytes < LOOK_EVERY_BYTES) {
+        done(null, chunk);
+        return;
+      }
+      unseenBytes = 0;
+      requireSpace(folder, LOOK_EVERY_BYTES + chunk.length).then(
+        () => done(null, chunk),
+        (error: unknown) => done(error instanceof Error ? error : new Error(String(error))),
+      );
+    },
+  });
+}
+
+export function storageFull(): DomainError {
+  return new DomainError({
+    code: 'STORAGE_FULL',
+    message: 'The disk of the server is nearly full: what is left is kept for its database.',
+    hint: 'Its owner makes room: "paraffin gc", "paraffin uploads clear", or a larger disk.',
+    retryable: true,
+  });
+}

@@ -1,0 +1,151 @@
+/** A disk that is nearly full: nothing of anybody's touches what is kept for the database. */
+import assert from 'node:assert/strict';
+import { execFileSync, spawnSync } from 'node:child_process';
+import { once } from 'node:events';
+import { mkdtemp, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises';
+import { createServer } from 'node:http';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import { after, before, test, type TestContext } from 'node:test';
+import { openArtifactStore } from '../../src/platform/artifact-store.ts';
+import { writeBackup } from '../../src/platform/backup.ts';
+import { freeBytesOf, requireSpace } from '../../src/platform/free-space.ts';
+import { fetchRemoteFile } from '../../src/platform/remote-file.ts';
+import { clearUploads, openUploadStore } from '../../src/platform/upload-store.ts';
+import { at } from '../support/catalogue.ts';
+import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { temporaryFolder } from '../support/shards.ts';
+import { startTestServer } from '../support/server.ts';
+
+const DISK_BYTES = 64 * 1024 * 1024;
+const FULL = { code: 'STORAGE_FULL' };
+
+let database: TestDatabase;
+before(async () => {
+  database = await openTestDatabase();
+});
+after(async () => {
+  await database.close();
+});
+
+/** What is left above the reserve of the disk: less than what comes, and more than one look at it. */
+const LEFT_BYTES = 10 * 1024 * 1024;
+const TOO_MUCH = Buffer.alloc(16 * 1024 * 1024, 'bytes ');
+
+/** A file system in memory where nearly nothing is left. Only root may mount one: undefined for anybody else. */
+async function nearlyFullDisk(context: TestContext): Promise<string | undefined> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-disk-'));
+  if (spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'paraffin-test', folder]).status !== 0) {
+    context.diagnostic('No disk can be mounted here.');
+    await rm(folder, { recursive: true });
+    return undefined;
+  }
+  context.after(async () => {
+    execFileSync('umount', ['-l', folder]);
+    await rm(folder, { recursive: true });
+  });
+  await writeFile(path.join(folder, 'filler'), Buffer.alloc((await freeBytesOf(folder)) - LEFT_BYTES));
+  return folder;
+}
+
+test('a disk that has nothing left, and more than any disk has', async (context) => {
+  assert.equal(await freeBytesOf('/proc'), 0);
+  await assert.rejects(requireSpace('/proc', 1), FULL);
+  const folder = await temporaryFolder(context);
+  await assert.rejects(requireSpace(path.join(folder, 'not', 'there', 'yet'), Number.MAX_SAFE_INTEGER), FULL);
+  await requireSpace(folder, 0);
+  const uploads = await openUploadStore({ folder, maxBytes: Number.MAX_SAFE_INTEGER });
+  const begun = uploads.begin({ person: 'Ada', byteSize: Number.MAX_SAFE_INTEGER }, () => assert.fail('it began'));
+  await assert.rejects(begun, FULL);
+});
+
+test('no artifact, backup or fetched file touches the reserve, and none leaves a piece behind', async (context) => {
+  const disk = await nearlyFullDisk(context);
+  if (disk === undefined) return;
+  const isUntouched = async (): Promise<void> => {
+    const { blocks, bavail, bsize } = await statfs(disk);
+    assert.ok(bavail * bsize >= (blocks * bsize) / 20, 'the reserve is there');
+  };
+  const store = openArtifactStore(path.join(disk, 'artifacts'));
+  const { sha256 } = await store.put(Buffer.from('a small one still finds room'));
+  await store.verify(sha256);
+  await assert.rejects(store.put(chunksOf(TOO_MUCH)), FULL);
+  await isUntouched();
+  assert.deepEqual(await readdir(path.join(disk, 'artifacts', 'tmp')), []);
+
+  const elsewhere = openArtifactStore(path.join(await temporaryFolder(context), 'artifacts'));
+  const large = await elsewhere.put(chunksOf(TOO_MUCH));
+  await database.db.artifact.create({ data: { ...large, mediaType: 'application/octet-stream' } });
+  const file = path.join(disk, 'backups', 'registry.tar');
+  await assert.rejects(writeBackup({ databaseUrl: database.url, store: elsewhere, file, program: '9.9.9' }), FULL);
+  await isUntouched();
+  assert.deepEqual(await readdir(path.dirname(file)), []);
+  await database.db.artifact.deleteMany();
+
+  const server = createServer((request, response) => {
+    if (request.url === '/told') response.setHeader('content-length', TOO_MUCH.length);
+    response.end(TOO_MUCH);
+  }).listen(0, '127.0.0.1');
+  await once(server, 'listening');
+  context.after(() => {
+    server.closeAllConnections();
+    server.close();
+  });
+  const address = server.address();
+  assert.ok(address !== null && typeof address === 'object');
+  for (const place of ['told', 'untold']) {
+    const destination = path.join(disk, 'fetched');
+    const url = `http://127.0.0.1:${address.port}/${place}`;
+    const fetching = fetchRemoteFile({ url, destination, maxBytes: 1e9, isAllowedAddress: () => true });
+    await assert.rejects(fetching, FULL, place);
+    await isUntouched();
+    await assert.rejects(stat(destination), { code: 'ENOENT' });
+  }
+});
+
+test('uploads are refused at their beginning, with those counted that are not whole yet, and in the middle', async (context) => {
+  const disk = await nearlyFullDisk(context);
+  if (disk === undefined) return;
+  const uploads = await openUploadStore({ folder: path.join(disk, 'uploads'), maxBytes: 1e9 });
+  const server = await startTestServer(database, { uploads });
+  context.after(() => server.close());
+  const ask = async (
+    method: string,
+    address: string,
+    headers: Record<string, string>,
+    body?: Uint8Array<ArrayBuffer>,
+  ) =>
+    fetch(new URL(address, server.url), {
+      method,
+      headers: { 'tus-resumable': '1.0.0', authorization: `Bearer ${server.adminKey}`, ...headers },
+      ...(body === undefined ? {} : { body }),
+    });
+  const begin = async (byteSize: number): Promise<Response> =>
+    ask('POST', '/uploads', { 'upload-length': String(byteSize) });
+
+  const refused = await begin(TOO_MUCH.length);
+  assert.equal(refused.status, 507);
+  assert.equal(at(await refused.json(), 'code'), 'STORAGE_FULL');
+  const first = await begin(9_000_000);
+  assert.equal(first.status, 201);
+  assert.equal((await begin(9_000_000)).status, 507, 'there is room for one of two');
+
+  // Somebody else fills the disk meanwhile.
+  await writeFile(path.join(disk, 'more'), Buffer.alloc((await freeBytesOf(disk)) - 1_000_000));
+  const sent = await ask(
+    'PATCH',
+    first.headers.get('location') ?? '',
+    { 'upload-offset': '0', 'content-type': 'application/offset+octet-stream' },
+    new Uint8Array(9_000_000),
+  );
+  assert.equal(sent.status, 507);
+  assert.equal(at(await sent.json(), 'code'), 'STORAGE_FULL');
+  const { blocks, bavail, bsize } = await statfs(disk);
+  assert.ok(bavail * bsize >= (blocks * bsize) / 20, 'the reserve is there');
+  // And room is made without the database.
+  assert.equal((await clearUploads(path.join(disk, 'uploads'))).count, 1);
+});
+
+async function* chunksOf(bytes: Buffer): AsyncGenerator<Buffer> {
+  for (let start = 0; start < bytes.length; start += 256 * 1024) yield bytes.subarray(start, start + 256 * 1024);
+}
