@@ -10,6 +10,7 @@ import {
   type GraphQLField,
   type GraphQLNamedType,
   type GraphQLObjectType,
+  type GraphQLResolveInfo,
   type GraphQLSchema,
 } from 'graphql';
 import { DomainError } from '../errors.ts';
@@ -17,6 +18,7 @@ import { ACCESS_ROLES, authorise, authoriseChange, type Viewer } from '../module
 import { isDenial, type AuditAct } from '../modules/audit/index.ts';
 import type { ApiContext } from './context.ts';
 import { FIELD_RULES, TYPE_ROLES, type FieldRule, type NeededRole } from './permissions.ts';
+import { asksBeyondReceipt } from './receipt.ts';
 import { referenceAt, resourcesTouched } from './touched.ts';
 
 export interface Rules {
@@ -65,8 +67,12 @@ export function guard(schema: GraphQLSchema, rules: Rules = { fields: FIELD_RULE
 }
 
 function guardField(name: string, field: Field, rule: FieldRule): void {
-  const enter = async (args: Args, context: ApiContext): Promise<void> => {
+  const isMutation = name.startsWith('Mutation.');
+  const enter = async (args: Args, context: ApiContext, info: GraphQLResolveInfo): Promise<void> => {
     checkRole(context.viewer, rule);
+    // Before anything is changed: a payload is no way around the permission to read. What a mutation for an ADMIN
+    // answers with is a matter of its own action.
+    if (isMutation && rule.role !== 'ADMIN' && asksBeyondReceipt(info)) authorise(context.viewer, 'READER', 'READ');
     if (rule.action !== 'READ' && context.viewer.kind === 'KEY' && context.viewer.scopes.resources !== null) {
       authoriseChange(context.viewer, await resourcesTouched(context, rule.touches ?? {}, args));
     }
@@ -78,7 +84,6 @@ function guardField(name: string, field: Field, rule: FieldRule): void {
     action: name,
     subject: subjectOf(args, rule),
   });
-  const isMutation = name.startsWith('Mutation.');
   /** A mutation is recorded whatever its result; anything else when it is refused. */
   const audited = async <Result>(args: Args, context: ApiContext, work: () => Promise<Result>): Promise<Result> => {
     const { audit } = context.services;
@@ -94,14 +99,14 @@ function guardField(name: string, field: Field, rule: FieldRule): void {
   if (subscribe !== undefined) {
     field.subscribe = (source, args, context, info) =>
       audited(args, context, async () => {
-        await enter(args, context);
+        await enter(args, context, info);
         return subscribe(source, args, context, info);
       });
     return;
   }
   field.resolve = (source, args, context, info) =>
     audited(args, context, async () => {
-      await enter(args, context);
+      await enter(args, context, info);
       return resolve(source, args, context, info);
     });
 }

@@ -83,7 +83,7 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
     touches: { checkpoint: ['input.checkpointId'] },
   },
   'Mutation.cancelRun': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { run: ['id'] } },
-  'Mutation.resumeRun': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { run: ['id'] } },
+  'Mutation.resumeRun': { role: 'OPERATOR', action: 'LAUNCH', touches: { run: ['id'] } },
   'Mutation.deleteDataset': { role: 'OPERATOR', action: 'DELETE', touches: { dataset: ['input.id'] } },
   'Mutation.deleteDatasetVersion': { role: 'OPERATOR', action: 'DELETE' },
   'Mutation.deleteModel': { role: 'OPERATOR', action: 'DELETE', touches: { model: ['input.id'] } },

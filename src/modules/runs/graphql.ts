@@ -15,7 +15,7 @@ import {
   subscriptionType,
 } from '../../api/nexus.ts';
 import { payloadType, settle } from '../../api/payload.ts';
-import { METRIC_POINTS_DEFAULT } from './runs.rules.ts';
+import { configShownTo, METRIC_POINTS_DEFAULT } from './runs.rules.ts';
 import { RUN_EVENT_KINDS } from './runs.records.ts';
 
 export * from './imports.graphql.ts';
@@ -82,7 +82,12 @@ export const Run = objectType({
     t.nonNull.string('title', {
       description: 'What it makes of what, in one line, by the names that things had at launch.',
     });
-    t.nonNull.field('config', { type: 'JSON', description: 'Frozen at launch, defaults filled in, seed included.' });
+    t.nonNull.field('config', {
+      type: 'JSON',
+      description:
+        'Frozen at launch, defaults filled in, seed included. Of a path on the server, only a CONTRIBUTOR sees more than the last part.',
+      resolve: (run, _args, ctx) => configShownTo(ctx.viewer, run.config),
+    });
     t.nonNull.int('attempt');
     t.nonNull.float('progress', { description: '0..1' });
     t.int('queuePosition', {

@@ -2,6 +2,7 @@
 import { z } from 'zod';
 import { DomainError, UnreachableCaseError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
+import { ACCESS_ROLES, type Viewer } from '../access/index.ts';
 
 export const RUN_STATUSES = ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] as const;
 export type RunStatus = (typeof RUN_STATUSES)[number];
@@ -34,6 +35,22 @@ export function isTerminal(status: RunStatus): boolean {
     default:
       throw new UnreachableCaseError(status);
   }
+}
+
+/**
+ * A run's config as `viewer` may see it. Where files lie on the server is a matter of those who may import: anybody
+ * else sees the last part of a path.
+ */
+export function configShownTo(viewer: Viewer, config: unknown): unknown {
+  const mayImport = viewer.kind === 'KEY' && ACCESS_ROLES.indexOf(viewer.role) >= ACCESS_ROLES.indexOf('CONTRIBUTOR');
+  return mayImport ? config : withoutFolders(config);
+}
+
+function withoutFolders(value: unknown): unknown {
+  if (typeof value === 'string') return value.startsWith('/') ? `…/${value.split('/').at(-1) ?? ''}` : value;
+  if (Array.isArray(value)) return value.map(withoutFolders);
+  if (typeof value !== 'object' || value === null) return value;
+  return Object.fromEntries(Object.entries(value).map(([key, item]) => [key, withoutFolders(item)]));
 }
 
 /**

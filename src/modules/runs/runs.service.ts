@@ -249,7 +249,8 @@ export function createRunService(parts: RunServiceParts): RunService {
       });
     },
     resume: async (viewer, id) => {
-      authorise(viewer, 'CONTRIBUTOR');
+      // Whoever resumes a training sets the machine to work as whoever launches one does.
+      authorise(viewer, 'OPERATOR');
       return transact(async (tx) => {
         const run = await findOrThrow(tx, id);
         if (run.status === 'CANCELING') {
