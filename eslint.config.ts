@@ -64,6 +64,7 @@ export default tseslint.config(
       'scripts/**',
       'bench/**',
       'compat/**',
+      'experiments/**',
       'load/**',
       'test/**',
       'src/cli/**',

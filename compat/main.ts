@@ -22,7 +22,7 @@ import { compare, EXPORTS, IMPORTS, YARDSTICK } from './compare.ts';
 import type { Comparison } from './compare.ts';
 import { COMPAT_CONTRACT, SMALL_SIZE_PX, writeSharedImages } from './images.ts';
 import { run } from './process.ts';
-import { preparePython } from './python-environment.ts';
+import { compatCacheDir, preparePython } from './python-environment.ts';
 import { exportWeights, importCheckpoints } from './transfer.ts';
 
 /** What the server holds its exports to. */
@@ -53,7 +53,7 @@ const encoders: readonly ResnetArchitecture[] = [
   'RESNET50',
   ...(options.all ? (['RESNET101'] as const) : []),
 ];
-const cacheDir = options['cache-dir'] ?? path.join(cacheRoot(), 'paraffin', 'compat');
+const cacheDir = options['cache-dir'] ?? compatCacheDir();
 const report = (message: string): void => console.error(message);
 process.exitCode = await main();
 
@@ -207,16 +207,4 @@ What each library was made to do:
 - TF.js: the zip unpacked by Python's \`zipfile\`, then \`tf.loadGraphModel\` with the plain JavaScript backend, and in a browser where a row says so.
 `;
   await writeFile(path.join(docsDir, 'compatibility.md'), text);
-}
-
-/** Where the machine keeps caches. */
-function cacheRoot(): string {
-  switch (process.platform) {
-    case 'darwin':
-      return path.join(os.homedir(), 'Library', 'Caches');
-    case 'win32':
-      return path.join(os.homedir(), 'AppData', 'Local');
-    default:
-      return path.join(os.homedir(), '.cache');
-  }
 }

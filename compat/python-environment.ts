@@ -1,6 +1,7 @@
 /** A virtual environment of the compatibility run's own, made once by pip. */
 import { existsSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
+import os from 'node:os';
 import path from 'node:path';
 import { run } from './process.ts';
 
@@ -49,4 +50,21 @@ async function hasAll(python: string): Promise<boolean> {
     () => true,
     () => false,
   );
+}
+
+/** Where the environment is kept unless somebody names another folder. */
+export function compatCacheDir(): string {
+  return path.join(cacheRoot(), 'paraffin', 'compat');
+}
+
+/** Where the machine keeps caches. */
+function cacheRoot(): string {
+  switch (process.platform) {
+    case 'darwin':
+      return path.join(os.homedir(), 'Library', 'Caches');
+    case 'win32':
+      return path.join(os.homedir(), 'AppData', 'Local');
+    default:
+      return path.join(os.homedir(), '.cache');
+  }
 }

@@ -1,0 +1,34 @@
+/** What a cell's process is told, and what it answers. */
+import { z } from 'zod';
+import { recipeSchema } from './recipe.ts';
+
+const probeSchema = z.object({
+  name: z.string(),
+  rows: z.array(z.int()),
+  labels: z.array(z.int()),
+  labelNames: z.array(z.string()),
+  groups: z.array(z.string()),
+  splits: z.array(z.enum(['train', 'test'])).nullable(),
+});
+
+export const jobSchema = z.object({
+  recipe: recipeSchema,
+  seed: z.int(),
+  pixelsPath: z.string(),
+  imageCount: z.int(),
+  sizePx: z.int(),
+  trainCount: z.int(),
+  probes: z.array(probeSchema),
+  /** ENGINE trains; PYTORCH has trained and left its embeddings; COLOUR embeds by colour statistics. */
+  trainer: z.enum(['ENGINE', 'PYTORCH', 'COLOUR']),
+  /** Where PyTorch left float32 `[imageCount, D]`. */
+  embeddingsPath: z.string(),
+});
+
+export const resultSchema = z.object({
+  lastLoss: z.number().nullable(),
+  imagesPerSecond: z.number().nullable(),
+  /** By probe set: the label said of each tested image, one digit each. */
+  predictions: z.record(z.string(), z.string()),
+});
+export type CellResult = z.infer<typeof resultSchema>;

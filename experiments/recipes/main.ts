@@ -1,0 +1,169 @@
+/**
+ * `npm run experiment:recipes`: which optimizer, learning rate, crop, jitter, temperature and batch size teach an
+ * encoder the most about tissue. One thing is changed at a time, at equal images seen; what was measured stays in a
+ * file, and the next run measures what is missing.
+ *
+ *   npm run experiment:recipes                          an hour of the cells that are missing
+ *   npm run experiment:recipes -- --minutes 10 --only temperature
+ */
+import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
+import os from 'node:os';
+import path from 'node:path';
+import { parseArgs } from 'node:util';
+import { z } from 'zod';
+import { compatCacheDir, preparePython } from '../../compat/python-environment.ts';
+import { installEngine } from '../../src/cli/engine.ts';
+import { onStopSignal } from '../../src/platform/stop-signal.ts';
+import { BAR_MINUTES, measureBar, readBars, writeBars } from './bars.ts';
+import { availableData, writePixels, type DataName, type PixelSet } from './images.ts';
+import { ablationCells, cellKey, parityCells, SEEDS, variants, type Cell } from './plan.ts';
+import { BASE_RECIPE, stepsOf } from './recipe.ts';
+import { reportOf } from './report.ts';
+import { verdictsOf } from './verdicts.ts';
+import { findResult, readResults, writeResults } from './results.ts';
+import { runCell } from './run-cell.ts';
+
+const PROJECT_ROOT = path.resolve(import.meta.dirname, '../..');
+const HELP = `Usage: npm run experiment:recipes -- [options]
+
+Trains encoders under one changed setting each, judges them by a linear probe, and writes the table with intervals. Cells
+that were measured before are not measured again: run it as often as you like.
+
+  --minutes N      begin no cell after so many minutes (default: 60; 0 writes the report alone)
+  --data DIR       where pcam-mini and histology-mini are (default: ../shared/data)
+  --sets A,B       which of the two (default: pcam-mini)
+  --only TEXT      only rows whose factor or value contains it
+  --parity         the comparison with PyTorch instead of the ablation
+  --bars           what the defaults must reach, through a registry: an hour of training a seed on pcam-mini, ten
+                   minutes on histology-mini; exit code 1 where a bar that was measured with three seeds is missed
+  --bar-minutes N  train for so long instead: a sighting, not the bar
+  --out DIR        where recipes.md and recipes/cells.json are (default: docs/experiments)
+  --help
+
+Examples:
+  npm run experiment:recipes -- --minutes 90
+  npm run experiment:recipes -- --only temperature
+  npm run experiment:recipes -- --parity --sets pcam-mini,histology-mini
+  npm run experiment:recipes -- --bars --sets histology-mini --minutes 45
+`;
+const { values } = parseArgs({
+  options: {
+    help: { type: 'boolean', default: false },
+    minutes: { type: 'string', default: '60' },
+    data: { type: 'string', default: path.resolve(PROJECT_ROOT, '../shared/data') },
+    sets: { type: 'string', default: 'pcam-mini' },
+    only: { type: 'string', default: '' },
+    parity: { type: 'boolean', default: false },
+    bars: { type: 'boolean', default: false },
+    'bar-minutes': { type: 'string' },
+    out: { type: 'string', default: path.join(PROJECT_ROOT, 'docs/experiments') },
+  },
+});
+if (values.help) {
+  process.stdout.write(HELP);
+  process.exit(0);
+}
+
+const say = (text: string): void => void process.stdout.write(`${text}\n`);
+const minutes = z.coerce.number().min(0).parse(values.minutes);
+const startedMs = performance.now();
+const isLate = (): boolean => performance.now() - startedMs > minutes * 60_000;
+
+const wanted = values.sets.split(',');
+const names = (await availableData(values.data)).filter((name) => wanted.includes(name));
+if (names.length === 0) {
+  process.stderr.write(`${values.data} has neither of ${values.sets}. Name the folder that has them by --data.\n`);
+  process.exit(1);
+}
+await installEngine();
+const resultsFile = path.join(values.out, 'recipes/cells.json');
+await mkdir(path.dirname(resultsFile), { recursive: true });
+const results = await readResults(resultsFile);
+const barsFile = path.join(values.out, 'recipes/bars.json');
+const bars = await readBars(barsFile);
+const workDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-recipes-'));
+const abort = new AbortController();
+const stopped = onStopSignal(() => {
+  abort.abort();
+  return Promise.resolve();
+});
+try {
+  const sets: PixelSet[] = [];
+  for (const name of names) {
+    if (values.bars) await measureBars(name);
+    sets.push(await measureSet(name));
+  }
+  const cpu = os.cpus();
+  const machine = `Last written on ${os.availableParallelism()} cores of ${cpu[0]?.model.trim() ?? 'an unknown CPU'}.`;
+  await writeFile(path.join(values.out, 'recipes.md'), reportOf(results, sets, bars, machine));
+  say(`${path.join(values.out, 'recipes.md')} is written.`);
+  if (values.bars) {
+    const verdicts = verdictsOf(bars);
+    for (const { bar, verdict, figures } of verdicts) say(`${verdict.padEnd(12)} ${bar}: ${figures}`);
+    if (verdicts.some(({ verdict }) => verdict === 'MISSED')) process.exitCode = 1;
+  }
+} catch (error) {
+  if (!abort.signal.aborted) throw error;
+  say('Stopped: what was measured is kept, and the next run goes on with the rest.');
+  process.exitCode = 130;
+} finally {
+  stopped.dispose();
+  await rm(workDir, { recursive: true, force: true });
+}
+
+/** One seed after another while the time lasts; a seed that would not end in it is not begun. */
+async function measureBars(name: DataName): Promise<void> {
+  const barMinutes = z.coerce
+    .number()
+    .gt(0)
+    .parse(values['bar-minutes'] ?? BAR_MINUTES[name]);
+  for (const seed of SEEDS) {
+    if (bars.some((bar) => bar.data === name && bar.seed === seed && bar.minutes === barMinutes)) continue;
+    if (performance.now() - startedMs + barMinutes * 60_000 > minutes * 60_000) {
+      say(`${name}, seed ${seed}: ${barMinutes} minutes of training do not fit into --minutes ${minutes} any more.`);
+      return;
+    }
+    bars.push(await measureBar({ data: name, seed, minutes: barMinutes }, values.data, workDir, abort.signal));
+    await writeBars(barsFile, bars);
+  }
+}
+
+async function measureSet(name: DataName): Promise<PixelSet> {
+  say(`${name}: decoding`);
+  const pixelsPath = path.join(workDir, `${name}.u8`);
+  const pixels = await writePixels(name, values.data, BASE_RECIPE.sourceSizePx, pixelsPath);
+  const cells = (values.parity ? parityCells(name) : ablationCells(name)).filter(isAskedFor);
+  const missing = cells.filter((cell) => findResult(results, cell) === undefined);
+  say(`${name}: ${cells.length - missing.length} of ${cells.length} cells are measured`);
+  for (const [index, cell] of missing.entries()) {
+    if (values.bars || isLate()) break;
+    const title = `${name} ${cell.trainer} ${titleOf(cell)}, seed ${cell.seed}`;
+    const place = {
+      pixels,
+      pixelsPath,
+      workDir,
+      python: () => preparePython(compatCacheDir(), say),
+      signal: abort.signal,
+      onProgress: (line: string) => {
+        if (process.stdout.isTTY) process.stdout.write(`\r${title}: ${line.slice(0, 60).padEnd(60)}`);
+      },
+    };
+    const measured = await runCell(cell, place);
+    results.push(measured);
+    await writeResults(resultsFile, results);
+    say(`${process.stdout.isTTY ? '\r' : ''}${index + 1}/${missing.length} ${title}: ${measured.seconds} s`);
+  }
+  return pixels;
+}
+
+function titleOf(cell: Cell): string {
+  const key = cellKey(cell);
+  const variant = variants().find(({ recipe }) => cellKey({ ...cell, recipe }) === key);
+  if (variant !== undefined) return `${variant.factor} ${variant.value}`;
+  return stepsOf(cell.recipe) === 0 ? 'control' : 'other';
+}
+
+/** A control belongs to every row. */
+function isAskedFor(cell: Cell): boolean {
+  return stepsOf(cell.recipe) === 0 || titleOf(cell).includes(values.only);
+}

@@ -1,0 +1,85 @@
+/** What a cell of the experiment trains with: read by our engine (train.ts) and by PyTorch (peer/simclr_recipe.py). */
+import { z } from 'zod';
+
+const positive = z.number().positive();
+const share = z.number().min(0).max(1);
+
+export const recipeSchema = z.strictObject({
+  optimizer: z.strictObject({ name: z.enum(['LARS', 'SGD', 'ADAM', 'ADAMW']) }),
+  /** Of the first step after the warm-up; a cosine to zero follows. */
+  learningRate: positive,
+  /** L2 for LARS, SGD and Adam, decoupled for AdamW; never of biases and batch norms. */
+  weightDecay: z.number().min(0),
+  /** Of all steps. */
+  warmupShare: share,
+  /** Images drawn over the whole training, each shown in two views. */
+  imagesSeen: z.int().min(0),
+  batchSize: z.int().min(2),
+  temperature: positive,
+  /** Least part of the image's area that a view shows. */
+  cropScaleMin: positive.max(1),
+  /** 1 is SimCLR's colour jitter, 0 none. */
+  jitterStrength: z.number().min(0).max(2),
+  greyProbability: share,
+  blurProbability: share,
+  viewSizePx: z.int().min(32),
+  /** Side of the decoded images that views are cut from. */
+  sourceSizePx: z.int().min(32),
+  precision: z.enum(['FLOAT32', 'BFLOAT16']),
+  projectionDim: z.int().min(1),
+  /** Linear layers of the projection head; Paraffin's has 2, others train in PyTorch. */
+  headDepth: z.int().min(1).max(3),
+  /** Hidden width of the head; null is the encoder's embedding, as Paraffin's. */
+  headWidth: z.int().min(1).nullable(),
+  /** RECALIBRATED: running statistics measured anew over the training images, as the probe shows them. */
+  batchNorm: z.enum(['RUNNING', 'RECALIBRATED']),
+  /** Size at which the probe shows images. */
+  evaluationSizePx: z.int().min(32),
+});
+
+export type Recipe = z.infer<typeof recipeSchema>;
+
+/** The recipe of the paper by the linear rule for LARS, at the experiment's size and length: the default until now. */
+export const PAPER_RECIPE: Recipe = {
+  optimizer: { name: 'LARS' },
+  learningRate: (0.3 * 128) / 256,
+  weightDecay: 1e-6,
+  warmupShare: 0.1,
+  imagesSeen: 30_000,
+  batchSize: 128,
+  temperature: 0.5,
+  cropScaleMin: 0.08,
+  jitterStrength: 1,
+  greyProbability: 0.2,
+  blurProbability: 0.5,
+  viewSizePx: 32,
+  sourceSizePx: 96,
+  precision: 'BFLOAT16',
+  projectionDim: 128,
+  headDepth: 2,
+  headWidth: null,
+  batchNorm: 'RUNNING',
+  evaluationSizePx: 32,
+};
+
+/** What every one-at-a-time change starts from. */
+export const BASE_RECIPE: Recipe = {
+  ...PAPER_RECIPE,
+  optimizer: { name: 'ADAMW' },
+  learningRate: 1e-3,
+  weightDecay: 1e-4,
+  warmupShare: 0.05,
+  temperature: 0.2,
+  cropScaleMin: 0.2,
+  jitterStrength: 0.5,
+};
+
+/** Steps of a whole training. */
+export function stepsOf({ imagesSeen, batchSize }: Recipe): number {
+  return Math.floor(imagesSeen / batchSize);
+}
+
+/** Whether our engine can train it; a head of another depth or width it cannot. */
+export function isEngineRecipe({ headDepth, headWidth }: Recipe): boolean {
+  return headDepth === 2 && headWidth === null;
+}
