@@ -60,7 +60,7 @@ export default tseslint.config(
   {
     files: [
       'src/env.ts',
-      'src/platform/engine-library.ts',
+      'src/platform/engine/**',
       'scripts/**',
       'bench/**',
       'compat/**',

@@ -6,7 +6,7 @@ import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
-import { engineLibraryEnv } from '../src/platform/engine-library.ts';
+import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 
 const HELP = `usage: npm run bench:profile [-- <view side in px> <batch size> float32|bfloat16 LARS|SGD|ADAM|ADAMW]

@@ -13,7 +13,7 @@ import path from 'node:path';
 import { fileURLToPath } from 'node:url';
 import { parseArgs } from 'node:util';
 import { z } from 'zod';
-import { engineLibraryEnv } from '../src/platform/engine-library.ts';
+import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 
 const PEER_REQUIREMENTS = ['torch==2.13.0+cpu', 'torch==2.13.0'] as const;

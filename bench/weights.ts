@@ -15,7 +15,7 @@ import { readEnvironment } from '../src/env.ts';
 import { writeOnnx } from '../src/formats/onnx.ts';
 import { readSafetensors } from '../src/formats/safetensors.ts';
 import { embeddingBatchSize } from '../workers/engine/embed.ts';
-import { engineLibraryEnv } from '../src/platform/engine-library.ts';
+import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 import { measureServerMemory, withServer } from './server.ts';
 

@@ -20,7 +20,7 @@ import { listenForAnnouncements } from './platform/announcements.ts';
 import { openArtifactStore } from './platform/artifact-store.ts';
 import { lockDataDir } from './platform/data-dir-lock.ts';
 import { databaseVersion, openDatabase, transactionsOf, type Database } from './platform/db.ts';
-import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from './platform/engine-library.ts';
+import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from './platform/engine/installed.ts';
 import { applyMigrations, MIGRATIONS_DIR, readMigrations } from './platform/migrate.ts';
 import { startPostgres } from './platform/postgres.ts';
 import { openQueue } from './platform/queue.ts';

@@ -4,7 +4,7 @@ import { onStopSignal } from './platform/stop-signal.ts';
 import { startApp, type App } from './app.ts';
 import { readEnvironment } from './env.ts';
 import { createLogger } from './logger.ts';
-import { ENGINE_INSTALL_COMMAND, isEngineInstalled } from './platform/engine-library.ts';
+import { ENGINE_INSTALL_COMMAND, isEngineInstalled } from './platform/engine/installed.ts';
 
 /** Serves until a signal asks it to stop; resolves when everything that it started is gone. */
 export async function serve(): Promise<void> {

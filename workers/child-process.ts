@@ -5,7 +5,7 @@ import path from 'node:path';
 import { childEnvironment } from '../src/env.ts';
 import type { Logger } from '../src/logger.ts';
 import type { RunLease, RunRecord } from '../src/modules/runs/index.ts';
-import { engineLibraryEnv } from '../src/platform/engine-library.ts';
+import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { childMessageSchema, type AgentMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from './engine/process-env.ts';
 

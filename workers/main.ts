@@ -8,7 +8,7 @@ import { createLogger } from '../src/logger.ts';
 import { requireArtifactStore } from '../src/modules/artifacts/index.ts';
 import { createLedger } from '../src/modules/runs/index.ts';
 import { openDatabase, transactionsOf } from '../src/platform/db.ts';
-import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from '../src/platform/engine-library.ts';
+import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from '../src/platform/engine/installed.ts';
 import { openQueue } from '../src/platform/queue.ts';
 import { createAgent } from './agent.ts';
 import { cpuDevices, gpuDevices } from './devices.ts';

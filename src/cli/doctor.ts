@@ -7,13 +7,13 @@ import path from 'node:path';
 import { promisify } from 'node:util';
 import { z } from 'zod';
 import { childEnvironment, readEnvironment } from '../env.ts';
-import { chooseEngineBuild } from '../platform/engine-builds.ts';
+import { chooseEngineBuild } from '../platform/engine/builds.ts';
 import {
   ENGINE_INSTALL_COMMAND,
   engineLibraryEnv,
   installedEngine,
   missingEngineLibraries,
-} from '../platform/engine-library.ts';
+} from '../platform/engine/installed.ts';
 import { programVersion } from '../platform/program-version.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { byteSizeInWords } from './terminal.ts';

@@ -1,13 +1,9 @@
 /** `paraffin engine`: downloads TensorFlow, with progress. */
 import { readEnvironment } from '../env.ts';
-import { chooseEngineBuild, type EngineBuildName } from '../platform/engine-builds.ts';
-import {
-  ENGINE_INSTALL_COMMAND,
-  EngineLibraryError,
-  ensureEngineLibrary,
-  installedBuild,
-  missingEngineLibraries,
-} from '../platform/engine-library.ts';
+import { chooseEngineBuild, type EngineBuildName } from '../platform/engine/builds.ts';
+import { ensureEngineLibrary } from '../platform/engine/install.ts';
+import { ENGINE_INSTALL_COMMAND, installedBuild, missingEngineLibraries } from '../platform/engine/installed.ts';
+import { EngineLibraryError } from '../platform/engine/tools.ts';
 import { createStatusLine } from './terminal.ts';
 
 /** @param wanted the build to link; undefined takes the one for this machine's GPU, where one answers. */

@@ -2,7 +2,7 @@
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { Option } from '@commander-js/extra-typings';
-import { ENGINE_BUILD_NAMES } from '../platform/engine-builds.ts';
+import { ENGINE_BUILD_NAMES } from '../platform/engine/builds.ts';
 import { command, wholeNumberFrom } from './command.ts';
 import { CommandFailure, EXIT } from './exit-codes.ts';
 

@@ -6,8 +6,10 @@ import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { describe, test, type TestContext } from 'node:test';
 import { writeStoredZip } from '../../src/formats/stored-zip.ts';
-import { chooseEngineBuild, ENGINE_BUILDS, type CudaWheel } from '../../src/platform/engine-builds.ts';
-import { EngineLibraryError, fetchCudaLibraries, missingCudaLibraries } from '../../src/platform/engine-library.ts';
+import { chooseEngineBuild, ENGINE_BUILDS, type CudaWheel } from '../../src/platform/engine/builds.ts';
+import { missingCudaLibraries } from '../../src/platform/engine/installed.ts';
+import { EngineLibraryError } from '../../src/platform/engine/tools.ts';
+import { fetchCudaLibraries } from '../../src/platform/engine/wheels.ts';
 import { fakeNvidiaSmi } from '../support/nvidia-smi.ts';
 import { temporaryFolder } from '../support/shards.ts';
 

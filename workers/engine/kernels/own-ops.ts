@@ -1,5 +1,5 @@
 /**
- * Our own ops in C++ (workers/engine/native): they are compiled into the library that `npm run engine` links, and are
+ * Our own ops in C++ (native): they are compiled into the library that `npm run engine` links, and are
  * there on processors with AVX2.
  */
 import { intAttr, runOp, tf } from '../tensorflow.ts';

@@ -1,0 +1,64 @@
+/** Compiles the native half of tfjs-node with our own ops in it, and links it to where tfjs-node looks for it. */
+import { existsSync } from 'node:fs';
+import { mkdir, rename, symlink, unlink } from 'node:fs/promises';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { bindingPath, nativeSources, tfjsPackageDir } from './installed.ts';
+import { runTool, type EngineProgress } from './tools.ts';
+
+const require = createRequire(import.meta.url);
+
+export async function compileBinding(
+  versionDir: string,
+  binding: string,
+  onProgress: (progress: EngineProgress) => void,
+): Promise<void> {
+  onProgress({ message: 'compiling the binding and our ops with g++ (about 15 s)' });
+  const sourceDir = path.join(tfjsPackageDir(), 'binding');
+  const libDir = path.join(versionDir, 'lib');
+  const nodeHeaders: unknown = require('node-api-headers');
+  const nodeInclude =
+    typeof nodeHeaders === 'object' &&
+    nodeHeaders !== null &&
+    'include_dir' in nodeHeaders &&
+    typeof nodeHeaders.include_dir === 'string'
+      ? nodeHeaders.include_dir
+      : path.join(path.dirname(require.resolve('node-api-headers/package.json')), 'include');
+  await mkdir(path.dirname(binding), { recursive: true });
+  const temporary = `${binding}.${process.pid}`;
+  await runTool(
+    'g++',
+    [
+      '-shared',
+      '-fPIC',
+      '-O3',
+      '-std=c++17',
+      '-DNAPI_VERSION=8',
+      '-w',
+      `-I${sourceDir}`,
+      `-I${nodeInclude}`,
+      `-I${path.join(versionDir, 'include')}`,
+      path.join(sourceDir, 'tfjs_backend.cc'),
+      path.join(sourceDir, 'tfjs_binding.cc'),
+      ...nativeSources().filter((file) => file.endsWith('.cc')),
+      `-L${libDir}`,
+      '-l:libtensorflow_cc.so.2',
+      '-l:libtensorflow_framework.so.2',
+      // From where the binding lies: a cache that was copied or mounted elsewhere still finds its library.
+      '-Wl,-rpath,$ORIGIN/../lib',
+      '-o',
+      temporary,
+    ],
+    versionDir,
+  );
+  await rename(temporary, binding);
+}
+
+export async function linkBinding(binding: string): Promise<void> {
+  const target = bindingPath();
+  await mkdir(path.dirname(target), { recursive: true });
+  await unlink(target).catch(() => undefined);
+  await symlink(binding, target).catch((cause: unknown) => {
+    if (!existsSync(target)) throw cause;
+  });
+}

