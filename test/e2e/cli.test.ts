@@ -333,6 +333,26 @@ describe('the way of the data', () => {
       (await paraffin(['pretrain', '--model', 'm', '--data', 'desk-tissue', '--steps', '1'])).stderr,
       /desk-tissue has no images yet\.\nBring them in: /,
     );
+    const tissue = path.join(server.folder, 'tissue');
+    const dryRun = await done('datasets', 'import', 'desk-tissue', tissue, '--dry-run');
+    assert.match(dryRun, /^A dry run: (\d+) images of \1 files; nothing was registered\.\n/);
+    assert.match(dryRun, /\ngland +gland +- +\d+\n/);
+    assert.match(dryRun, /\nNO_GROUPS \d+ \(kept\): .*\nAn import would seal this\.$/);
+    const column = [
+      '--layout',
+      'csv',
+      '--labels-csv',
+      path.join(tissue, 'labels.csv'),
+      '--column',
+      'group=',
+      '--column',
+    ];
+    const chosen = await answer(
+      z.object({ notes: z.array(z.string()), questions: z.array(z.string()) }),
+      ...['datasets', 'import', 'desk-tissue', tissue, '--dry-run', ...column, 'label=group'],
+    );
+    assert.match(chosen.notes.join(' '), /label from "group"/);
+    assert.match(await done('datasets', 'show', 'desk-tissue'), /No images are imported yet/);
     const version = await answer(
       z.object({ id: z.string(), imageCount: z.number(), groupCount: z.number() }),
       'datasets',
@@ -347,6 +367,12 @@ describe('the way of the data', () => {
     assert.ok(version.imageCount > 0 && version.groupCount === 3, JSON.stringify(version));
     assert.match(await done('datasets', 'verify', 'desk-tissue@1'), /^desk-tissue@1 is whole: \d+ files/);
     assert.match(await done('datasets', 'show', 'desk-tissue'), /version 1 {2}SEALED/);
+    const asked = await paraffin(['datasets', 'import', 'desk-tissue', tissue]);
+    assert.equal(asked.code, 4);
+    assert.match(asked.stderr, /IMPORT_NEEDS_ANSWER \(DATA\): .*FEWER_THAN_BEFORE: .*Version 1 had 3 groups/s);
+    assert.match(asked.stderr, /accept: \[FEWER_THAN_BEFORE\] \(--accept/);
+    const accepted = ['datasets', 'import', 'desk-tissue', tissue, '--dry-run', '--accept', 'fewer-than-before'];
+    assert.match(await done(...accepted), /An import would seal this\.$/);
     const refused = await paraffin(['datasets', 'import', 'desk-tissue', '/etc']);
     assert.equal(refused.code, 1);
     assert.match(refused.stderr, /^IMPORT_PATH_NOT_ALLOWED/);

@@ -385,7 +385,7 @@ function needsAnswer(found: readonly ImportIssue[], accept: readonly ImportQuest
       .map(({ kind, meaning, examples }) => `${kind}: ${meaning} Found: ${examples.join('; ')}`)
       .join(' ')}`,
     field: 'input.accept',
-    hint: `Mend it, or import again with accept: [${questions.join(', ')}] where it is meant. A dry run shows what would become what.`,
+    hint: `Mend it, or import again with accept: [${questions.join(', ')}] (--accept of the command line) where it is meant. A dry run shows what would become what.`,
   });
 }
 

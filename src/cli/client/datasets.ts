@@ -1,16 +1,14 @@
 /** `paraffin datasets`: find, describe, bring in, check. */
-import { stat } from 'node:fs/promises';
-import path from 'node:path';
 import type { Command } from '@commander-js/extra-typings';
 import { group, listOf, namesOf, numberFrom, oneOf, texts, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { byteSizeInWords, createStatusLine, progressBar, table } from '../terminal.ts';
 import { damageOf } from './bytes.ts';
-import { clientCommand, connect, granted, type ClientOptions } from './connection.ts';
-import { awaitRun, type RunOutcome } from './follow.ts';
+import { clientCommand, connect, granted } from './connection.ts';
+import { importCommand } from './import-images.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { facts, paint, paintStatus, remark, show } from './output.ts';
-import { findVersion, idOrSlug } from './references.ts';
+import { findVersion, idOrSlug, noDataset } from './references.ts';
 
 const LIST = graphql(`
   query ListDatasets($filter: DatasetFilter, $first: Int, $after: String) {
@@ -141,34 +139,6 @@ const ADD = graphql(`
 `);
 type CreateDatasetInput = VariablesOf<typeof ADD>['input'];
 
-const IMPORT = graphql(`
-  mutation ImportDataset($input: ImportDatasetVersionInput!) {
-    importDatasetVersion(input: $input) {
-      run {
-        id
-        status
-        queuePosition
-      }
-      userErrors {
-        code
-        field
-        message
-        hint
-      }
-    }
-  }
-`);
-type ImportLayout = NonNullable<VariablesOf<typeof IMPORT>['input']['layout']>;
-
-const FIND = graphql(`
-  query FindDataset($id: ID, $slug: String) {
-    dataset(id: $id, slug: $slug) {
-      id
-      slug
-    }
-  }
-`);
-
 const PARTS = graphql(`
   query PartsOfVersion($id: ID!) {
     node(id: $id) {
@@ -206,8 +176,6 @@ const PROVENANCES: Readonly<Record<NonNullable<DatasetFilter['provenances']>[num
   CANDIDATE: true,
   LOCAL: true,
 };
-const LAYOUTS: Readonly<Record<ImportLayout, true>> = { FOLDER_PER_LABEL: true, CSV: true, FLAT: true };
-
 /** A line of a list has room for so many names, and for so long a licence; "show" has all of it. */
 const NAMES_SHOWN = 3;
 const LICENCE_SHOWN = 24;
@@ -451,83 +419,6 @@ const addCommand = clientCommand('add', {
       });
     },
   );
-
-const importCommand = clientCommand('import', {
-  summary: 'bring in the images of a dataset',
-  details:
-    'Reads a folder once, checks every image, and seals what is good as a new version. The folder lies on the server, below one of its import roots.',
-  examples: [
-    'datasets import colon-biopsies .paraffin/imports/colon',
-    'datasets import colon-biopsies /data/colon --layout csv --labels-csv /data/colon/labels.csv --patch-size 256',
-    'datasets import tissue /data/tissue --layout flat --detach',
-  ],
-})
-  .argument('<dataset>', 'slug or id')
-  .argument('<folder>', 'on the server; a path from here is taken where this machine has it')
-  .option('--layout <layout>', namesOf(LAYOUTS).join(', '), oneOf(LAYOUTS), 'FOLDER_PER_LABEL' as const)
-  .option('--labels-csv <file>', 'for --layout csv: columns path, label, group, split')
-  .option('--patch-size <px>', 'cut images into patches of this side', wholeNumberFrom(1))
-  .option('--detach', 'print the run and do not wait for it')
-  .action(async (reference, folder, { layout, labelsCsv, patchSize, detach, ...options }) => {
-    const registry = await connect(options);
-    const { dataset } = await registry.ask(FIND, idOrSlug(reference));
-    if (dataset === null) throw noDataset(reference);
-    const { importDatasetVersion } = await registry.ask(IMPORT, {
-      input: {
-        datasetId: dataset.id,
-        path: await pathOnServer(folder),
-        layout,
-        ...(labelsCsv === undefined ? {} : { labelsCsvPath: await pathOnServer(labelsCsv) }),
-        ...(patchSize === undefined ? {} : { patchSizePx: patchSize }),
-      },
-    });
-    const run = granted(importDatasetVersion.run, importDatasetVersion);
-    if (detach === true) {
-      show(options, {
-        data: run,
-        names: [run.id],
-        text: `Run ${run.id} imports it. Watch: paraffin runs logs -f ${run.id}`,
-      });
-      return;
-    }
-    showImported(options, await awaitRun(registry, options, run.id));
-  });
-
-function showImported(options: ClientOptions, { datasetVersion }: RunOutcome): void {
-  if (datasetVersion === null) throw new CommandFailure({ message: 'The import succeeded without a version.' });
-  const { id, version, digest, imageCount, groupCount, labelCounts, issues, dataset } = datasetVersion;
-  show(options, {
-    data: datasetVersion,
-    names: [id],
-    text: [
-      `${paint('bold', `${dataset.slug}@${version}`)}: ${imageCount} images, ${groupCount} groups, digest ${digest ?? ''}`,
-      ...(labelCounts.length === 0
-        ? []
-        : [`labels: ${labelCounts.map(({ label, count }) => `${label} ${count}`).join(', ')}`]),
-      issues.length === 0
-        ? 'Nothing was amiss.'
-        : `amiss: ${issues.map(({ kind, count, kept }) => `${kind} ${count}${kept ? ' (kept)' : ''}`).join(', ')}`,
-    ].join('\n'),
-  });
-}
-
-/** An absolute path for what this machine has; anything else is the server's to find. */
-async function pathOnServer(given: string): Promise<string> {
-  const here = path.resolve(given);
-  return (await stat(here).then(
-    () => true,
-    () => false,
-  ))
-    ? here
-    : given;
-}
-
-function noDataset(reference: string): CommandFailure {
-  return new CommandFailure({
-    message: `There is no dataset "${reference}".`,
-    hint: `Find it: paraffin datasets ls --search ${reference}`,
-  });
-}
 
 const verifyCommand = clientCommand('verify', {
   summary: 'read every byte of a version again, as a client gets it',

@@ -39,6 +39,42 @@ const RUN_OUTCOME = graphql(`
           slug
         }
       }
+      importReport {
+        isDryRun
+        fileCount
+        imageCount
+        groupCount
+        ungroupedImageCount
+        labelCounts {
+          label
+          count
+        }
+        splitCounts {
+          split
+          count
+        }
+        assignments {
+          folder
+          label
+          split
+          fileCount
+        }
+        assignmentCount
+        passedOver {
+          reason
+          count
+          examples
+        }
+        notes
+        issues {
+          kind
+          count
+          kept
+          meaning
+          examples
+        }
+        questions
+      }
       checkpoints {
         id
         version

@@ -69,11 +69,7 @@ export async function findVersion(registry: Registry, text: string): Promise<Fou
     if (node !== null && 'dataset' in node)
       return { ...node, datasetId: node.dataset.id, datasetSlug: node.dataset.slug };
   }
-  if (dataset === null)
-    throw new CommandFailure({
-      message: `There is no dataset "${name}".`,
-      hint: `Find it: paraffin datasets ls --search ${name}`,
-    });
+  if (dataset === null) throw noDataset(name);
   const version =
     wanted === undefined
       ? dataset.latestVersion
@@ -89,6 +85,13 @@ export async function findVersion(registry: Registry, text: string): Promise<Fou
     });
   }
   return { ...version, datasetId: dataset.id, datasetSlug: dataset.slug };
+}
+
+export function noDataset(reference: string): CommandFailure {
+  return new CommandFailure({
+    message: `There is no dataset "${reference}".`,
+    hint: `Find it: paraffin datasets ls --search ${reference}`,
+  });
 }
 
 const FIND_CHECKPOINT = graphql(`

@@ -26,4 +26,4 @@ export type {
 export { DATASET_ORDER_FIELDS, ORDER_DIRECTIONS, slugOf, type DatasetFilter } from './datasets.rules.ts';
 export { createDatasetService, type DatasetService } from './datasets.service.ts';
 export { createImportIssueService, type ImportIssueService } from './import-issues.service.ts';
-export type { SealedContent } from './versions.rules.ts';
+export { caveatsOf, type SealedContent } from './versions.rules.ts';

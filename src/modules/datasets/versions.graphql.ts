@@ -111,6 +111,9 @@ export const DatasetVersion = objectType({
     t.field('labelNames', { type: nonNull(list(nonNull('String'))) });
     t.field('labelCounts', { type: nonNull(list(nonNull('LabelCount'))) });
     t.nonNull.int('groupCount', { description: 'Patients or slides, which no split cuts through.' });
+    t.nonNull.int('ungroupedImageCount', {
+      description: 'Images whose patient or slide is not known: each is a group of its own.',
+    });
     t.nonNull.boolean('hasSplit', { description: 'True where it brings its own split.' });
     t.field('thumbnails', {
       type: nonNull(list(nonNull('Thumbnail'))),

@@ -1,6 +1,6 @@
 /** What a sealed version must hold. Pure. */
 import { z } from 'zod';
-import type { ImportIssueRecord, LabelCountRecord, ShardRecord } from './datasets.records.ts';
+import type { DatasetVersionRecord, ImportIssueRecord, LabelCountRecord, ShardRecord } from './datasets.records.ts';
 
 export const labelCountsSchema = z.array(z.object({ label: z.string(), count: z.number().int().min(0) }));
 export const importIssuesSchema = z.array(
@@ -59,6 +59,31 @@ export function ungroupedImageCountOf(
 ): number {
   const told = issues.find(({ kind }) => kind === 'NO_GROUPS');
   return told?.count ?? (groupCount === imageCount ? imageCount : 0);
+}
+
+/** Issues for which scores on a version come out too high, or are less sure than their intervals say. */
+const CAVEAT_KINDS: ReadonlySet<string> = new Set([
+  'NO_GROUPS',
+  'GROUPS_LOOK_ALIKE',
+  'GROUP_ACROSS_SPLITS',
+  'LABEL_CONFLICT',
+  'SPLIT_CONFLICT',
+  'GROUP_CONFLICT',
+]);
+
+/** What about a version must stand beside every score on it. */
+export function caveatsOf({
+  issues,
+  ungroupedImageCount,
+}: Pick<DatasetVersionRecord, 'issues' | 'ungroupedImageCount'>): ImportIssueRecord[] {
+  const caveats = issues.filter(({ kind, kept }) => kept && CAVEAT_KINDS.has(kind));
+  if (ungroupedImageCount === 0 || caveats.some(({ kind }) => kind === 'NO_GROUPS')) return caveats;
+  const meaning =
+    'The patient or slide of the images is not known, so that neighbours may stand on both sides of a fold and scores come out too high.';
+  return [
+    { kind: 'NO_GROUPS', count: ungroupedImageCount, kept: true, meaning, examples: [], entries: null },
+    ...caveats,
+  ];
 }
 
 const SHA256_PATTERN = /^[0-9a-f]{64}$/;

@@ -1,8 +1,9 @@
 /** Evaluations in the API. */
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
-import { arg, enumType, extendType, idArg, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
+import { arg, enumType, extendType, idArg, inputObjectType, list, nonNull, objectType } from '../../api/nexus.ts';
 import { settle } from '../../api/payload.ts';
+import { caveatsOf } from '../datasets/index.ts';
 import { BASELINE_KINDS } from './evaluations.records.ts';
 
 const records = path.join(import.meta.dirname, 'evaluations.records.ts');
@@ -188,6 +189,15 @@ export const Evaluation = objectType({
       type: 'Leakage',
       description: 'Null where nothing is known of what the checkpoint has seen, as for an imported one.',
       resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).leakage,
+    });
+    t.field('caveats', {
+      type: nonNull(list(nonNull('ImportIssue'))),
+      description:
+        'What about the images makes the score too high or less sure, of the issues of their import: NO_GROUPS where patients or slides are not known.',
+      resolve: async (evaluation, _args, ctx) => {
+        const { datasetVersionId } = await ctx.loaders.evaluations.whole(evaluation);
+        return caveatsOf(await ctx.loaders.datasets.versionById.load(datasetVersionId));
+      },
     });
     t.string('predictionsUrl', {
       description:

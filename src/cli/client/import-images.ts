@@ -1,0 +1,238 @@
+/** `paraffin datasets import`: bring in the images of a dataset, or see what would become what. */
+import { stat } from 'node:fs/promises';
+import path from 'node:path';
+import { InvalidArgumentError } from '@commander-js/extra-typings';
+import { listOf, namesOf, oneOf, wholeNumberFrom } from '../command.ts';
+import { CommandFailure } from '../exit-codes.ts';
+import { table } from '../terminal.ts';
+import { clientCommand, connect, granted, type ClientOptions } from './connection.ts';
+import { awaitRun, type RunOutcome } from './follow.ts';
+import { graphql, type VariablesOf } from './graphql.ts';
+import { paint, show } from './output.ts';
+import { idOrSlug, noDataset } from './references.ts';
+
+const IMPORT = graphql(`
+  mutation ImportDataset($input: ImportDatasetVersionInput!) {
+    importDatasetVersion(input: $input) {
+      run {
+        id
+        status
+        queuePosition
+      }
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
+  }
+`);
+type ImportInput = VariablesOf<typeof IMPORT>['input'];
+
+const FIND = graphql(`
+  query FindDataset($id: ID, $slug: String) {
+    dataset(id: $id, slug: $slug) {
+      id
+      slug
+    }
+  }
+`);
+
+const LAYOUTS: Readonly<Record<NonNullable<ImportInput['layout']>, true>> = {
+  FOLDER_PER_LABEL: true,
+  CSV: true,
+  FLAT: true,
+};
+const QUESTIONS: Readonly<Record<NonNullable<ImportInput['accept']>[number], true>> = {
+  LABELS_LOOK_ALIKE: true,
+  GROUPS_LOOK_ALIKE: true,
+  LABEL_LISTS: true,
+  LABELS_MAY_BE_DEEPER: true,
+  SPLITS_AMONG_LABELS: true,
+  NOT_EVALUABLE: true,
+  FEWER_THAN_BEFORE: true,
+};
+const COLUMNS = { PATH: true, LABEL: true, GROUP: true, SPLIT: true } as const;
+
+interface ColumnName {
+  readonly role: keyof typeof COLUMNS;
+  readonly name: string;
+}
+
+/** `label=Majority Vote Label`; with nothing behind the sign the column is not read. */
+function columnName(text: string): ColumnName {
+  const sign = text.indexOf('=');
+  if (sign < 0) throw new InvalidArgumentError('It must be a role and a name, such as label=Diagnosis.');
+  return { role: oneOf(COLUMNS)(text.slice(0, sign)), name: text.slice(sign + 1) };
+}
+
+export const importCommand = clientCommand('import', {
+  summary: 'bring in the images of a dataset, or see what would become what',
+  details: [
+    'Reads a folder once, checks every image, and seals what is good as a new version. The folder lies on the server, below one of its import roots.',
+    'With --dry-run nothing is registered: it says which folder or column becomes which label, split and group, what is passed over and why, and what looks like a mistake.',
+    'What looks like a mistake ends an import before anything is sealed, unless it is accepted by its name.',
+  ].join('\n\n'),
+  examples: [
+    'datasets import colon-biopsies .paraffin/imports/colon --dry-run',
+    'datasets import colon-biopsies .paraffin/imports/colon',
+    'datasets import colon-biopsies /data/colon --layout csv --labels-csv /data/colon/labels.csv --patch-size 256',
+    'datasets import mhist /data/mhist --layout csv --labels-csv /data/mhist.csv --column "label=Majority Vote Label"',
+    'datasets import breakhis /data/breakhis --label-level 1 --group-level 4 --accept labels-may-be-deeper',
+    'datasets import tissue /data/tissue --layout flat --detach',
+  ],
+})
+  .argument('<dataset>', 'slug or id')
+  .argument('<folder>', 'on the server; a path from here is taken where this machine has it')
+  .option('--layout <layout>', namesOf(LAYOUTS).join(', '), oneOf(LAYOUTS), 'FOLDER_PER_LABEL' as const)
+  .option('--labels-csv <file>', 'for --layout csv: columns path, label, group, split')
+  .option('--column <role=name>', 'which column of the CSV is path, label, group or split; once for each', columnNames)
+  .option('--label-level <n>', 'which folder is the label, 1 for the first', wholeNumberFrom(1))
+  .option('--group-level <n>', 'which folder is the patient or slide', wholeNumberFrom(1))
+  .option('--patch-size <px>', 'cut images into patches of this side', wholeNumberFrom(1))
+  .option('--keep-conflicts', 'keep one picture under two labels, splits or groups under both')
+  .option('--accept <kinds>', `what is meant: ${namesOf(QUESTIONS).join(', ')}`, listOf(oneOf(QUESTIONS)))
+  .option('--dry-run', 'read and check everything, register nothing')
+  .option('--detach', 'print the run and do not wait for it')
+  .action(
+    async (
+      reference,
+      folder,
+      {
+        layout,
+        labelsCsv,
+        column,
+        labelLevel,
+        groupLevel,
+        patchSize,
+        keepConflicts,
+        accept,
+        dryRun,
+        detach,
+        ...options
+      },
+    ) => {
+      const registry = await connect(options);
+      const { dataset } = await registry.ask(FIND, idOrSlug(reference));
+      if (dataset === null) throw noDataset(reference);
+      const { importDatasetVersion } = await registry.ask(IMPORT, {
+        input: {
+          datasetId: dataset.id,
+          path: await pathOnServer(folder),
+          layout,
+          ...(labelsCsv === undefined ? {} : { labelsCsvPath: await pathOnServer(labelsCsv) }),
+          ...(column === undefined
+            ? {}
+            : { csvColumns: Object.fromEntries(column.map(({ role, name }) => [role.toLowerCase(), name])) }),
+          ...(labelLevel === undefined ? {} : { labelLevel }),
+          ...(groupLevel === undefined ? {} : { groupLevel }),
+          ...(patchSize === undefined ? {} : { patchSizePx: patchSize }),
+          ...(keepConflicts === undefined ? {} : { keepConflicts }),
+          ...(accept === undefined ? {} : { accept: [...accept] }),
+          ...(dryRun === undefined ? {} : { dryRun }),
+        },
+      });
+      const run = granted(importDatasetVersion.run, importDatasetVersion);
+      if (detach === true) {
+        show(options, {
+          data: run,
+          names: [run.id],
+          text: `Run ${run.id} imports it. Watch: paraffin runs logs -f ${run.id}`,
+        });
+        return;
+      }
+      const outcome = await awaitRun(registry, options, run.id);
+      if (dryRun === true) showDryRun(options, outcome);
+      else showImported(options, outcome);
+    },
+  );
+
+function columnNames(text: string, before: readonly ColumnName[] = []): readonly ColumnName[] {
+  return [...before, columnName(text)];
+}
+
+type Report = NonNullable<RunOutcome['importReport']>;
+
+function showDryRun(options: ClientOptions, { importReport: report }: RunOutcome): void {
+  if (report === null) throw new CommandFailure({ message: 'The dry run succeeded without a report.' });
+  const { questions } = report;
+  show(options, {
+    data: report,
+    names: questions,
+    text: [
+      paint('bold', `A dry run: ${report.imageCount} images of ${report.fileCount} files; nothing was registered.`),
+      ...assignmentLines(report),
+      ...reportLines(report),
+      questions.length === 0
+        ? paint('green', 'An import would seal this.')
+        : `${paint('yellow', `An import would be refused for ${questions.join(', ')}.`)} Mend it, or add --accept ${questions.map((each) => each.toLowerCase().replaceAll('_', '-')).join(',')}`,
+    ].join('\n'),
+  });
+}
+
+function showImported(options: ClientOptions, { datasetVersion, importReport }: RunOutcome): void {
+  if (datasetVersion === null) throw new CommandFailure({ message: 'The import succeeded without a version.' });
+  const { id, version, digest, imageCount, groupCount, labelCounts, issues, dataset } = datasetVersion;
+  show(options, {
+    data: datasetVersion,
+    names: [id],
+    text: [
+      `${paint('bold', `${dataset.slug}@${version}`)}: ${imageCount} images, ${groupCount} groups, digest ${digest ?? ''}`,
+      ...(importReport === null
+        ? [`labels: ${labelCounts.map(({ label, count }) => `${label} ${count}`).join(', ')}`]
+        : reportLines(importReport)),
+      ...(issues.length === 0 ? ['Nothing was amiss.'] : []),
+    ].join('\n'),
+  });
+}
+
+/** Folders that a terminal has room for. */
+const ASSIGNMENTS_SHOWN = 40;
+
+function assignmentLines({ assignments, assignmentCount }: Report): string[] {
+  const shown = assignments.slice(0, ASSIGNMENTS_SHOWN);
+  const rows = shown.map(({ folder, label, split, fileCount }) => [
+    folder === '' ? '.' : folder,
+    label ?? '-',
+    split ?? '-',
+    String(fileCount),
+  ]);
+  return [
+    table(['folder', 'label', 'split', 'files'], rows),
+    ...(assignmentCount > shown.length ? [`and ${assignmentCount - shown.length} more`] : []),
+  ];
+}
+
+function reportLines(report: Report): string[] {
+  const { labelCounts, splitCounts, groupCount, ungroupedImageCount, notes, passedOver, issues } = report;
+  return [
+    ...notes,
+    ...(labelCounts.length === 0
+      ? []
+      : [`labels: ${labelCounts.map(({ label, count }) => `${label} ${count}`).join(', ')}`]),
+    ...(splitCounts.length === 0
+      ? []
+      : [`splits: ${splitCounts.map(({ split, count }) => `${split} ${count}`).join(', ')}`]),
+    `groups: ${groupCount}${ungroupedImageCount === 0 ? '' : `; of ${ungroupedImageCount} images the patient or slide is not known`}`,
+    ...passedOver.map(
+      ({ reason, count, examples }) =>
+        `passed over: ${count} ${reason.toLowerCase().replaceAll('_', ' ')}, e.g. ${examples.join(', ')}`,
+    ),
+    ...issues.map(
+      ({ kind, count, kept, meaning, examples }) =>
+        `${paint(kept ? 'cyan' : 'yellow', kind)} ${count}${kept ? ' (kept)' : ''}: ${meaning ?? ''} ${paint('dim', `e.g. ${examples.slice(0, 2).join('; ')}`)}`,
+    ),
+  ];
+}
+
+/** An absolute path for what this machine has; anything else is the server's to find. */
+async function pathOnServer(given: string): Promise<string> {
+  const here = path.resolve(given);
+  return (await stat(here).then(
+    () => true,
+    () => false,
+  ))
+    ? here
+    : given;
+}
