@@ -325,7 +325,7 @@ describe('a folder of images becomes an encoder', () => {
     await ended(String(at(launched, 'run.id')));
     const rows = listAt(
       await ask(
-        'query ($id: ID!) { leaderboard(datasetVersionId: $id, protocol: LINEAR_PROBE) { rank checkpoint { id } metric { name value ci95Low ci95High } overlapsPretraining evaluation { confusionMatrix { counts } baselines { kind } } } }',
+        'query ($id: ID!) { leaderboard(datasetVersionId: $id, protocol: LINEAR_PROBE) { rank checkpoint { id } metric { name value ci95Low ci95High } overlapsPretraining evaluation { confusionMatrix { counts } baselines { kind } caveats { kind count kept meaning } } } }',
         { id: versionId },
       ),
       'leaderboard',
@@ -344,6 +344,13 @@ describe('a folder of images becomes an encoder', () => {
       listAt(rows[0], 'evaluation.baselines').map((baseline) => at(baseline, 'kind')),
       ['RANDOM_ENCODER', 'COLOUR_STATISTICS', 'MAJORITY_CLASS'],
     );
+    // The images came from folders: nobody knows their patients, and the score says so.
+    const caveats = listAt(rows[0], 'evaluation.caveats');
+    assert.deepEqual(
+      caveats.map((caveat) => [at(caveat, 'kind'), at(caveat, 'count'), at(caveat, 'kept')]),
+      [['NO_GROUPS', 32, true]],
+    );
+    assert.match(String(at(caveats[0], 'meaning')), /neighbours may stand on both sides of a fold/);
     const alias = await mutate('setModelAlias', 'model { aliases { name checkpoint { id } } }', 'SetModelAliasInput', {
       modelSlug: 'story',
       name: 'champion',

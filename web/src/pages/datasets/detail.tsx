@@ -162,7 +162,12 @@ function Version({ dataset, version }: { readonly dataset: DatasetDetail; readon
             {bytes(version.byteSize)}
             {version.patchSizePx === null ? '' : `, cut into patches of ${version.patchSizePx} px`}
           </Fact>
-          <Fact name="Groups">{counted(version.groupCount, 'group')} that no split cuts through</Fact>
+          <Fact name="Groups">
+            {counted(version.groupCount, 'group')}
+            {version.ungroupedImageCount === 0
+              ? ' that no fold divides'
+              : `; of ${counted(version.ungroupedImageCount, 'image')} the patient or slide is not known`}
+          </Fact>
           <Fact name="Split">{version.hasSplit ? 'brings its own' : 'drawn at evaluation'}</Fact>
           <Fact name="Digest">{version.digest === null ? null : <Digest sha256={version.digest} />}</Fact>
           <Fact name="Manifest">

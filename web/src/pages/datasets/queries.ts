@@ -177,6 +177,7 @@ export const DATASET = graphql(`
             label
             count
           }
+          ungroupedImageCount
           issues {
             kind
             count

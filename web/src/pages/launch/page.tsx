@@ -49,7 +49,7 @@ const WAYS: Readonly<Record<LaunchName, Launch>> = {
     meaning: 'A folder of the server becomes a sealed version of a dataset.',
     gives: 'run',
     fields: RUN_FIELDS,
-    first: ['datasetId', 'path', 'layout', 'patchSizePx', 'labelsCsvPath'],
+    first: ['datasetId', 'path', 'layout', 'patchSizePx', 'labelsCsvPath', 'dryRun'],
   },
   createDataset: {
     title: 'New dataset',

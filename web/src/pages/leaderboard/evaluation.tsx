@@ -2,6 +2,7 @@
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useAsk } from '../../api/hooks.ts';
 import { count, counted, instant, score, words } from '../../ui/format.ts';
+import { Caveats } from '../../ui/issues.tsx';
 import { Empty, Fact, Facts, Loaded, Snippet, Synthetic, useTitle } from '../../ui/parts.tsx';
 import { MetricTable } from '../models/metrics.tsx';
 import { EVALUATION, type EvaluationDetail } from '../models/queries.ts';
@@ -43,6 +44,7 @@ function Detail({ evaluation }: { readonly evaluation: EvaluationDetail }) {
           , {instant(evaluation.createdAt)}
         </p>
       </div>
+      <Caveats issues={evaluation.caveats} />
       <section className="sheet" aria-labelledby="metrics">
         <h2 id="metrics">Metrics beside baselines</h2>
         <MetricTable metrics={evaluation.metrics} baselines={evaluation.baselines} />

@@ -3,6 +3,7 @@ import { getRouteApi, Link } from '@tanstack/react-router';
 import { PROTOCOLS } from '../../app/choices.ts';
 import { useAsk } from '../../api/hooks.ts';
 import { counted, score, words } from '../../ui/format.ts';
+import { Caveats } from '../../ui/issues.tsx';
 import { AxisNote, axisOf, IntervalPicture } from '../../ui/intervals.tsx';
 import { Empty, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
 import { baselinesFor, intervalOf } from '../models/metrics.tsx';
@@ -190,6 +191,7 @@ function Board({ version, protocol }: { readonly version: LeaderboardVersion; re
             <h2>
               {version.dataset.name} v{version.version}, {words(protocol)}
             </h2>
+            <Caveats issues={rows[0]?.evaluation.caveats ?? []} />
             <Rows rows={rows} />
           </>
         )

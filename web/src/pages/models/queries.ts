@@ -225,6 +225,11 @@ export const EVALUATION = graphql(`
           ci95High
         }
       }
+      caveats {
+        kind
+        count
+        meaning
+      }
       confusionMatrix {
         labelNames
         counts
@@ -265,6 +270,11 @@ export const LEADERBOARD = graphql(`
       }
       evaluation {
         id
+        caveats {
+          kind
+          count
+          meaning
+        }
         metrics {
           name
           value

@@ -6,6 +6,7 @@ import { useRunEvents, type RunEvent } from '../../api/live.ts';
 import { clock, count, duration, inside, instant, score, short, words } from '../../ui/format.ts';
 import { Empty, Fact, Facts, Failure, Loaded, Progress, Refusals, Snippet, useTitle } from '../../ui/parts.tsx';
 import { SeriesChart, type Series } from '../../ui/series.tsx';
+import { ImportReport } from './import-report.tsx';
 import { CANCEL_RUN, RESUME_RUN, RUN, RUNS, type RunDetail } from './queries.ts';
 import { elapsedMs, isOver, Status } from './words.tsx';
 
@@ -50,6 +51,7 @@ export function RunPage() {
         ) : beside === undefined ? (
           <>
             <Head run={found} live={run} />
+            {found.importReport !== null && <ImportReport run={found} report={found.importReport} />}
             <Charts runs={[{ run: found, series: run.series }]} />
             <Details run={found} live={run} />
           </>

@@ -96,6 +96,43 @@ export const RUN = graphql(`
           name
         }
       }
+      importReport {
+        isDryRun
+        imagesChecked
+        fileCount
+        imageCount
+        groupCount
+        ungroupedImageCount
+        labelCounts {
+          label
+          count
+        }
+        splitCounts {
+          split
+          count
+        }
+        assignments {
+          folder
+          label
+          split
+          fileCount
+        }
+        assignmentCount
+        passedOver {
+          reason
+          count
+          examples
+        }
+        notes
+        issues {
+          kind
+          count
+          kept
+          meaning
+          examples
+        }
+        questions
+      }
       checkpoints {
         id
         version

@@ -1,0 +1,118 @@
+/** What an import came to, or would come to: what becomes what, what is passed over, what needs an answer. */
+import { Link } from '@tanstack/react-router';
+import { count, counted, inside, words } from '../../ui/format.ts';
+import { IssueList } from '../../ui/issues.tsx';
+import { Bars, Snippet } from '../../ui/parts.tsx';
+import type { RunDetail } from './queries.ts';
+
+type Report = NonNullable<RunDetail['importReport']>;
+
+/** Rows that a page has room for. */
+const ASSIGNMENTS_SHOWN = 100;
+
+export function ImportReport({ run, report }: { readonly run: RunDetail; readonly report: Report }) {
+  const { imageCount, fileCount, groupCount, ungroupedImageCount, labelCounts, splitCounts } = report;
+  return (
+    <section className="sheet" aria-labelledby="report">
+      <h2 id="report">
+        {report.isDryRun ? 'What an import would come to' : 'What it came to'}{' '}
+        <span className="soft small">
+          {report.imagesChecked
+            ? `${counted(imageCount, 'image')} of ${counted(fileCount, 'file')}`
+            : `${counted(fileCount, 'file')}, by their names: no image was read yet`}
+          , {counted(groupCount, 'group')}
+          {ungroupedImageCount === 0 ? '' : `; of ${count(ungroupedImageCount)} the patient or slide is not known`}
+        </span>
+      </h2>
+      <Verdict run={run} report={report} />
+      {report.notes.map((note) => (
+        <p key={note} className="small">
+          {note}
+        </p>
+      ))}
+      <div className="columns">
+        <div className="stack">
+          <h3>Labels</h3>
+          {labelCounts.length === 0 ? (
+            <p className="soft">The images have no labels.</p>
+          ) : (
+            <Bars unit="images" items={labelCounts.map((each) => ({ label: each.label, value: each.count }))} />
+          )}
+          {splitCounts.length > 0 && (
+            <>
+              <h3>Splits</h3>
+              <Bars unit="images" items={splitCounts.map((each) => ({ label: each.split, value: each.count }))} />
+            </>
+          )}
+        </div>
+        <div className="stack">
+          <h3>What was found</h3>
+          <IssueList issues={report.issues} />
+          {report.passedOver.map(({ reason, count: passed, examples }) => (
+            <p key={reason} className="small">
+              Passed over: {passed} {words(reason)} <span className="soft mono wrap">{examples.join('; ')}</span>
+            </p>
+          ))}
+        </div>
+      </div>
+      <Assignments report={report} />
+    </section>
+  );
+}
+
+function Verdict({ run, report }: { readonly run: RunDetail; readonly report: Report }) {
+  const { isDryRun, questions } = report;
+  const datasetId = inside(run.config, 'datasetId');
+  if (questions.length > 0)
+    return (
+      <div className="notice warn" role="note">
+        <span>
+          {isDryRun ? 'An import would be refused' : 'The import was refused'} for{' '}
+          <strong>{questions.map((question) => words(question)).join(', ')}</strong>. Mend it, or accept what is meant:
+        </span>
+        <Snippet label="For the field accept" text={questions.join(', ')} />
+      </div>
+    );
+  if (!isDryRun) return null;
+  return (
+    <div className="notice good" role="note">
+      <span>Nothing was registered. An import would seal this.</span>
+      {typeof datasetId === 'string' && (
+        <Link to="/new" search={{ what: 'importDatasetVersion', datasetId }} className="button">
+          Import it
+        </Link>
+      )}
+    </div>
+  );
+}
+
+function Assignments({ report: { assignments, assignmentCount } }: { readonly report: Report }) {
+  const shown = assignments.slice(0, ASSIGNMENTS_SHOWN);
+  return (
+    <div className="scroll" tabIndex={0} role="region" aria-label="What becomes what">
+      <table>
+        <thead>
+          <tr>
+            <th scope="col">Folder</th>
+            <th scope="col">Label</th>
+            <th scope="col">Split</th>
+            <th scope="col" className="number">
+              Files
+            </th>
+          </tr>
+        </thead>
+        <tbody>
+          {shown.map(({ folder, label, split, fileCount }) => (
+            <tr key={JSON.stringify([folder, label, split])}>
+              <td className="mono">{folder === '' ? '.' : folder}</td>
+              <td>{label ?? '-'}</td>
+              <td>{split ?? '-'}</td>
+              <td className="number">{count(fileCount)}</td>
+            </tr>
+          ))}
+        </tbody>
+      </table>
+      {assignmentCount > shown.length && <p className="soft small">and {count(assignmentCount - shown.length)} more</p>}
+    </div>
+  );
+}

@@ -1,0 +1,45 @@
+/** What an import found, by kind: at a version, and in the report of an import. */
+import { counted, words } from './format.ts';
+import { Tag } from './parts.tsx';
+
+export interface IssueFacts {
+  readonly kind: string;
+  readonly count: number;
+  readonly kept: boolean;
+  readonly meaning: string | null;
+  readonly examples: readonly string[];
+}
+
+export function IssueList({ issues }: { readonly issues: readonly IssueFacts[] }) {
+  if (issues.length === 0)
+    return (
+      <p>
+        <Tag tone="good">nothing wrong</Tag>
+      </p>
+    );
+  return (
+    <ul className="stack" style={{ gap: '0.4rem' }}>
+      {issues.map((issue) => (
+        <li key={issue.kind}>
+          <Tag tone="warn">{words(issue.kind)}</Tag> {issue.count}, {issue.kept ? 'kept' : 'left out'}
+          {issue.meaning !== null && <div className="small">{issue.meaning}</div>}
+          <div className="soft small mono wrap">
+            {issue.examples.slice(0, 5).join('; ')}
+            {issue.count > issue.examples.length ? ' …' : ''}
+          </div>
+        </li>
+      ))}
+    </ul>
+  );
+}
+
+/** What must stand beside every score on a version. */
+export function Caveats({ issues }: { readonly issues: readonly Pick<IssueFacts, 'kind' | 'count' | 'meaning'>[] }) {
+  return issues.map(({ kind, count, meaning }) => (
+    <div key={kind} className="notice warn" role="note">
+      <span>
+        <strong>{words(kind)}</strong>, {counted(count, 'image')}: {meaning}
+      </span>
+    </div>
+  ));
+}
