@@ -54,7 +54,7 @@ module.exports = {
       to: {
         path: '^src/|^node_modules/|^[a-z:]+$',
         pathNot:
-          '\\.(rules|records)\\.ts$|^src/(errors|input)\\.ts$|^src/jobs/|enums\\.ts$|^node_modules/zod|^src/modules/[^/]+/index\\.ts$|^node:path$|^path$|^node:crypto$|^crypto$',
+          '\\.(rules|records)\\.ts$|^src/(errors|input)\\.ts$|^src/protocol/|^src/jobs/|enums\\.ts$|^node_modules/zod|^src/modules/[^/]+/index\\.ts$|^node:path$|^path$|^node:crypto$|^crypto$',
       },
     },
     {
@@ -80,6 +80,12 @@ module.exports = {
       severity: 'error',
       from: { path: '^src/', pathNot: '^src/api/nexus\\.ts$|^src/generated' },
       to: { path: '^node_modules/nexus' },
+    },
+    {
+      name: 'protocol-imports-nothing-of-ours',
+      severity: 'error',
+      from: path('^src/protocol/'),
+      to: { path: '^(src|workers)/', pathNot: '^src/protocol/' },
     },
     {
       name: 'formats-import-nothing-of-ours',

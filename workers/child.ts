@@ -106,6 +106,7 @@ async function execute(start: StartMessage): Promise<void> {
     keepTrainingState: (tx, state) => ledger.keepTrainingState(tx, start.lease, state),
     latestTrainingState: () => ledger.latestTrainingState(start.run.id),
     setImportReport: (report) => ledger.setImportReport(start.lease, report),
+    freezeConfig: (config) => ledger.freezeConfig(start.lease, config),
     setEnvironment: (environment) =>
       ledger.setEnvironment(start.lease, { ...environment, codeRevision: start.codeRevision, node: process.version }),
   };

@@ -75,6 +75,7 @@ const TRAINING = {
   imageSizePx: 64,
   batchSize: 64,
   temperature: 0.5,
+  recipe: 'PAPER',
   learningRate: 0.6,
   sampling: 'PROPORTIONAL',
   checkpointEverySteps: 10_000_000,

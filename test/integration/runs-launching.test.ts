@@ -37,8 +37,8 @@ describe('launching', () => {
     assert.deepEqual([run.kind, run.status, run.attempt, run.progress], ['PRETRAINING', 'QUEUED', 0, 0]);
     const config = JSON.parse(JSON.stringify(run.config));
     assert.deepEqual(
-      [config.weightDecay, config.projectionDim, config.datasets[0].digest, config.datasets[0].weight],
-      [1e-6, 128, sha256('digest'), 1],
+      [config.recipe, config.projectionDim, config.datasets[0].digest, config.datasets[0].weight],
+      ['DEFAULT', 128, sha256('digest'), 1],
     );
     assert.ok(Number.isInteger(config.seed));
     assert.deepEqual(await eventKinds(run.id), ['QUEUED']);

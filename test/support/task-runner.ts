@@ -47,7 +47,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
     assert.ok(claimed?.run.id === runId);
     const { run, lease } = claimed;
     const workDir = path.join(base, `work-${run.id}`);
-    await mkdir(workDir);
+    await mkdir(workDir, { recursive: true });
     const events: string[] = [];
     const context: TaskContext = {
       runId: run.id,
@@ -70,6 +70,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
       keepTrainingState: (tx, state) => ledger.keepTrainingState(tx, lease, state),
       latestTrainingState: () => ledger.latestTrainingState(run.id),
       setImportReport: (report) => ledger.setImportReport(lease, report),
+      freezeConfig: (config) => ledger.freezeConfig(lease, config),
       setEnvironment: (environment) => ledger.setEnvironment(lease, environment),
     };
     return {

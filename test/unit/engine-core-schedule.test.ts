@@ -18,6 +18,38 @@ describe('learning rate', () => {
     assert.equal(learningRateAt({ peakLearningRate: 1, warmupSteps: 4, totalSteps: 4 }, 3), 1);
   });
 
+  test('goes through the rest of its cosine in another total of steps, without a jump', () => {
+    const before = { peakLearningRate: 1, warmupSteps: 10, totalSteps: 110 };
+    const cosineAt = (progress: number): number => (1 + Math.cos(Math.PI * progress)) / 2;
+    for (const totalSteps of [60, 200]) {
+      const after = { ...before, totalSteps, earlierPlans: [{ untilStep: 35, totalSteps: 110 }] };
+      checkSchedule(after);
+      for (let step = 0; step < 35; step += 1) assert.equal(learningRateAt(after, step), learningRateAt(before, step));
+      for (let step = 35; step < totalSteps; step += 1) {
+        // A quarter of the cosine had gone by.
+        const wanted = cosineAt(0.25 + (0.75 * (step - 35)) / (totalSteps - 35));
+        assert.ok(Math.abs(learningRateAt(after, step) - wanted) < 1e-12, `step ${step} of ${totalSteps}`);
+      }
+    }
+    const twice = {
+      ...before,
+      totalSteps: 100,
+      earlierPlans: [
+        { untilStep: 60, totalSteps: 110 },
+        { untilStep: 80, totalSteps: 100 },
+      ],
+    };
+    checkSchedule(twice);
+    // Half of it until step 60, half of the rest until 80, and then what is left of it in 20 steps.
+    for (const [step, progress] of [
+      [60, 0.5],
+      [70, 0.625],
+      [80, 0.75],
+      [90, 0.875],
+    ] as const)
+      assert.ok(Math.abs(learningRateAt(twice, step) - cosineAt(progress)) < 1e-12, `step ${step}`);
+  });
+
   test('refuses a step outside, and schedules that make no sense', () => {
     const schedule = { peakLearningRate: 1, warmupSteps: 1, totalSteps: 4 };
     for (const step of [-1, 4, 0.5, Number.NaN]) assert.throws(() => learningRateAt(schedule, step), RangeError);
@@ -30,6 +62,16 @@ describe('learning rate', () => {
       { warmupSteps: 0.5 },
       { totalSteps: 0 },
       { totalSteps: 2.5 },
+      { earlierPlans: [{ untilStep: 0, totalSteps: 8 }] },
+      { earlierPlans: [{ untilStep: 2.5, totalSteps: 8 }] },
+      { earlierPlans: [{ untilStep: 3, totalSteps: 3 }] },
+      { earlierPlans: [{ untilStep: 5, totalSteps: 8 }] },
+      {
+        earlierPlans: [
+          { untilStep: 3, totalSteps: 8 },
+          { untilStep: 2, totalSteps: 8 },
+        ],
+      },
     ];
     for (const change of bad) assert.throws(() => checkSchedule({ ...schedule, ...change }), RangeError);
     checkSchedule(schedule);

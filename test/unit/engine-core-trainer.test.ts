@@ -80,6 +80,32 @@ describe('SimCLR trainer', () => {
     resumed.dispose();
   });
 
+  test('a trainer whose plan has changed goes on as one that was made by it, bit for bit', async () => {
+    const batch = views(1);
+    const [through, resumed] = [
+      trainer({ warmupSteps: 1, optimizer: ADAMW }),
+      trainer({
+        warmupSteps: 1,
+        optimizer: ADAMW,
+        totalSteps: 5,
+        earlierPlans: [{ untilStep: 2, totalSteps: 20 }],
+        seedRandom: createRandom(99),
+      }),
+    ];
+    await through.step(batch);
+    resumed.restoreState(through.saveState());
+    // Before and after the change.
+    assert.deepEqual(await resumed.step(batch), await through.step(batch));
+    through.replan(5);
+    assert.deepEqual(await resumed.step(batch), await through.step(batch));
+    const [left, right] = [resumed.saveState(), through.saveState()];
+    left.forEach((tensor, index) => assert.ok(sameData(tensor, right[index]), tensor.name));
+    assert.throws(() => through.replan(2), RangeError);
+    batch.dispose();
+    through.dispose();
+    resumed.dispose();
+  });
+
   test('a step that is not finite is refused before anything changes', async () => {
     const training = trainer();
     const before = training.saveState();

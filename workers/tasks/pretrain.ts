@@ -1,106 +1,74 @@
 /** Pretraining by SimCLR: sealed versions in, an encoder registered as a checkpoint out. */
-import { DomainError } from '../../src/errors.ts';
+import { z } from 'zod';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { tensorDigestOf } from '../../src/formats/tensor-digest.ts';
 import type { InputContract } from '../../src/modules/models/index.ts';
-import { pretrainingConfigSchema, type PretrainingConfig } from '../../src/modules/runs/index.ts';
+import {
+  pretrainingConfigSchema,
+  unplannedPretrainingSchema,
+  type PretrainingConfig,
+} from '../../src/modules/runs/index.ts';
 import type { StoredBytes } from '../../src/platform/artifact-store.ts';
-import { createAugmenter } from '../engine/augment/augmenter.ts';
-import { openTrainingBatches } from '../engine/data/batches.ts';
 import { HALF_NORMALISATION } from '../engine/embed.ts';
 import { createEncoder, encoderFromWeights } from '../engine/models/resnet.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
-import { engineInfo, tf, type Tensor4D } from '../engine/tensorflow.ts';
-import {
-  createSimclrTrainer,
-  NonFiniteLossError,
-  UnsupportedPrecisionError,
-  type SimclrTrainer,
-} from '../engine/train/simclr.ts';
-import type { StepViews } from '../engine/train/step-views.ts';
+import { engineInfo } from '../engine/tensorflow.ts';
+import type { SimclrTrainer } from '../engine/train/simclr.ts';
 import { goldenOf } from './golden.ts';
-import { verifiedShardPaths, type Task, type TaskContext, type TaskResult } from './task.ts';
+import { planWithinBudget, watchPace, type ElapsedSeconds } from './pretraining-budget.ts';
+import { makeTrainer, openTrainingSteps } from './pretraining-steps.ts';
+import type { Task, TaskContext, TaskResult } from './task.ts';
 
 const SAFETENSORS_TYPE = 'application/vnd.safetensors';
 const STATE_FORMAT = 'paraffin-training-state-1';
 
+const frozenPretrainingSchema = z.union([unplannedPretrainingSchema, pretrainingConfigSchema]);
+
+/** Begins to measure time, by a clock that nobody sets. */
+function stopwatch(): ElapsedSeconds {
+  const startedMs = performance.now();
+  return () => (performance.now() - startedMs) / 1000;
+}
+
 export const pretrainTask: Task = {
   kind: 'PRETRAINING',
   run: async (context, rawConfig) => {
-    const config = pretrainingConfigSchema.parse(rawConfig);
+    const elapsed = stopwatch();
+    const frozen = frozenPretrainingSchema.parse(rawConfig);
     await context.setEnvironment({ engine: engineInfo() });
-    const initialWeights = await loadInitialWeights(context, config);
+    const initialWeights = await loadInitialWeights(context, frozen);
     // A run that ran out of memory continues with a smaller one than its config says.
-    const microBatchSize = context.microBatchSize ?? config.microBatchSize;
+    const microBatchSize = context.microBatchSize ?? frozen.microBatchSize;
+    const config =
+      frozen.steps === null
+        ? await planWithinBudget({ context, unplanned: frozen, microBatchSize, initialWeights }, elapsed)
+        : frozen;
     if (config.steps === 0) return registerUntrained(context, config, initialWeights);
 
     const trainer = makeTrainer(config, microBatchSize, initialWeights);
     try {
       await goOnFromLastState(context, config, trainer);
-      await train(context, config, trainer);
-      return await encoderResult(context, config, trainer.encoderWeights());
+      const trained = await train(context, config, trainer, elapsed);
+      return await encoderResult(context, trained, trainer.encoderWeights());
     } finally {
       trainer.dispose();
     }
   },
 };
 
-function makeTrainer(
-  config: PretrainingConfig,
-  microBatchSize: number | null,
-  initialWeights: readonly NamedTensor[] | undefined,
-): SimclrTrainer {
-  try {
-    return createSimclrTrainer({
-      architecture: config.encoder,
-      projectionDim: config.projectionDim,
-      temperature: config.temperature,
-      totalSteps: config.steps,
-      warmupSteps: config.warmupSteps,
-      peakLearningRate: config.learningRate,
-      optimizer: { name: 'LARS', momentum: config.momentum, weightDecay: config.weightDecay },
-      seedRandom: createRandom(config.seed).fork('weights'),
-      computeDtype: config.precision === 'BFLOAT16' ? 'bfloat16' : 'float32',
-      ...(microBatchSize === null ? {} : { microBatchSize }),
-      ...(initialWeights === undefined ? {} : { initialWeights }),
-    });
-  } catch (error) {
-    if (!(error instanceof UnsupportedPrecisionError)) throw error;
-    throw new DomainError({
-      code: 'PRECISION_UNSUPPORTED',
-      message: error.message,
-      field: 'input.precision',
-      hint: 'Launch with FLOAT32, or give the run to a worker with AVX-512 or a GPU.',
-      cause: error,
-    });
-  }
-}
-
-async function train(context: TaskContext, config: PretrainingConfig, trainer: SimclrTrainer): Promise<void> {
-  if (trainer.stepIndex >= config.steps) return;
-  const versions = await context.services.datasets.requireSealedVersions(
-    config.datasets.map((dataset) => dataset.datasetVersionId),
-  );
-  const datasets = [];
-  for (const { datasetVersionId, imageCount, weight, maxImages } of config.datasets) {
-    const shardPaths = await verifiedShardPaths(
-      context,
-      versions.find((version) => version.id === datasetVersionId)?.shards ?? [],
-    );
-    datasets.push({ shardPaths, imageCount, weight, ...(maxImages === null ? {} : { maxImages }) });
-  }
-  const batches = openTrainingBatches({
-    datasets,
-    sampling: config.sampling,
-    batchSize: config.batchSize,
-    sourceSizePx: config.sourceSizePx,
-    seed: config.seed,
-    startStep: trainer.stepIndex,
-  });
-  const augmenter = createAugmenter(config.augmentation, config.imageSizePx);
-  const random = createRandom(config.seed);
+/** Trains to the last step. @returns the run as it then is: with a budget its total of steps may have changed. */
+async function train(
+  context: TaskContext,
+  planned: PretrainingConfig,
+  trainer: SimclrTrainer,
+  elapsed: ElapsedSeconds,
+): Promise<PretrainingConfig> {
+  let config = planned;
+  if (trainer.stepIndex >= config.steps) return config;
+  const steps = await openTrainingSteps(context, config, trainer);
   const speed = createSpeedometer(config.batchSize);
+  const pace = watchPace(config, trainer.stepIndex, elapsed);
   try {
     while (trainer.stepIndex < config.steps) {
       if (context.stopRequested() !== 'NO') {
@@ -108,19 +76,7 @@ async function train(context: TaskContext, config: PretrainingConfig, trainer: S
         context.throwIfStopped();
       }
       const step = trainer.stepIndex;
-      const { images } = await batches.next();
-      // Drawn from the step's own stream: a resumed run makes the same views without any state to keep, and so does a
-      // step in parts.
-      const drawn = augmenter.draw(config.batchSize, config.sourceSizePx, random.fork(`views of step ${step}`));
-      const metrics = await takeStep(trainer, {
-        imageCount: config.batchSize,
-        make: (start, count) => {
-          const pixels = imagesOnDevice(images, config.sourceSizePx, start, count);
-          const views = drawn.make(pixels, start);
-          pixels.dispose();
-          return views;
-        },
-      });
+      const metrics = await steps.take();
       const imagesPerSecond = speed.lap();
       const measured = {
         ...metrics,
@@ -128,37 +84,28 @@ async function train(context: TaskContext, config: PretrainingConfig, trainer: S
         peakMemoryBytes: process.resourceUsage().maxRSS * 1024,
       };
       await context.recordMetrics(trainer.stepIndex / config.steps, { step, metrics: measured });
+      const next = pace?.afterStep(config, trainer.stepIndex);
+      if (next !== undefined) config = await changePlan(context, next, trainer);
       if (trainer.stepIndex % config.checkpointEverySteps === 0 && trainer.stepIndex < config.steps)
         await keepState(context, config, trainer);
     }
     await keepState(context, config, trainer);
+    return config;
   } finally {
-    await batches.close();
+    await steps.close();
   }
 }
 
-/** Images `start`..`start + count - 1` of uint8 `[N, S, S, 3]`. */
-function imagesOnDevice(images: Uint8Array, sizePx: number, start: number, count: number): Tensor4D {
-  const imageBytes = sizePx * sizePx * 3;
-  return tf.tensor4d(
-    images.subarray(start * imageBytes, (start + count) * imageBytes),
-    [count, sizePx, sizePx, 3],
-    'int32',
-  );
-}
-
-async function takeStep(trainer: SimclrTrainer, views: StepViews): Promise<Record<string, number>> {
-  try {
-    return { ...(await trainer.step(views)) };
-  } catch (error) {
-    if (!(error instanceof NonFiniteLossError)) throw error;
-    throw new DomainError({
-      code: 'TRAINING_DIVERGED',
-      message: error.message,
-      hint: 'Resume with the weights of the last checkpoint under a lower learningRate, or look at the data.',
-      cause: error,
-    });
-  }
+/** Frozen first: an attempt that dies here trains by the same plan when it goes on. */
+async function changePlan(
+  context: TaskContext,
+  config: PretrainingConfig,
+  trainer: SimclrTrainer,
+): Promise<PretrainingConfig> {
+  await context.freezeConfig(config);
+  await context.progress(trainer.stepIndex / config.steps, config.explanation.at(-1));
+  if (trainer.stepIndex < config.steps) trainer.replan(config.steps);
+  return config;
 }
 
 /** Images per second of the last steps: the first lap holds one-off costs of TensorFlow and says nothing. */
@@ -204,7 +151,7 @@ async function goOnFromLastState(
 
 async function loadInitialWeights(
   context: TaskContext,
-  config: PretrainingConfig,
+  config: Pick<PretrainingConfig, 'initialCheckpointId'>,
 ): Promise<readonly NamedTensor[] | undefined> {
   if (config.initialCheckpointId === null) return undefined;
   const checkpoint = await context.services.models.checkpointForUse(config.initialCheckpointId, 'initialCheckpointId');

@@ -63,6 +63,8 @@ export interface TaskContext {
   keepTrainingState(tx: Transaction, state: TrainingStateRecord): Promise<void>;
   latestTrainingState(): Promise<TrainingStateRecord | undefined>;
   setEnvironment(environment: object): Promise<void>;
+  /** Replaces the run's config by one that the worker has completed, for every later attempt. */
+  freezeConfig(config: object): Promise<void>;
   /** Keeps what an import found. */
   setImportReport(report: ImportReportRecord): Promise<void>;
 }

@@ -14,6 +14,8 @@ const RUN_OUTCOME = graphql(`
       status
       startedAt
       finishedAt
+      config
+      explanation
       failure {
         class
         code

@@ -14,6 +14,7 @@ const LAUNCH = graphql(`
       run {
         id
         config
+        explanation
         queuePosition
       }
       userErrors {
@@ -35,6 +36,9 @@ const ENCODERS: Readonly<Record<Input['encoder'] & string, true>> = {
 };
 const SAMPLINGS: Readonly<Record<Input['sampling'] & string, true>> = { EVEN: true, PROPORTIONAL: true };
 const PRECISIONS: Readonly<Record<Input['precision'] & string, true>> = { FLOAT32: true, BFLOAT16: true };
+const RECIPES: Readonly<Record<Input['recipe'] & string, true>> = { DEFAULT: true, PAPER: true };
+type OptimizerInput = NonNullable<Input['optimizer']>;
+const OPTIMIZERS: Readonly<Record<OptimizerInput['name'], true>> = { LARS: true, SGD: true, ADAM: true, ADAMW: true };
 
 /** `bach@2:5000` is at most 5,000 images of version 2. */
 interface WantedDataset {
@@ -50,9 +54,11 @@ const wanted = listOf((text): WantedDataset => {
 export const pretrainCommand = clientCommand('pretrain', {
   summary: 'pretrain an encoder by self-supervision (SimCLR)',
   details:
-    'Pretrains an encoder by self-supervision (SimCLR) and shows loss, images/s and the time left. Ctrl-C leaves the run going. Exit code 4 when the run fails.',
+    'Pretrains an encoder by self-supervision (SimCLR) and shows loss, images/s and the time left. With --budget the worker measures its device and chooses precision, size and steps, and says why. Ctrl-C leaves the run going. Exit code 4 when the run fails.',
   examples: [
-    'pretrain --model colon --data colon-biopsies --epochs 100',
+    'pretrain --model colon --data colon-biopsies --budget 1h',
+    'pretrain --model colon --data colon-biopsies --epochs 100 --optimizer sgd --momentum 0.95 --learning-rate 0.05',
+    'pretrain --model paper --data colon-biopsies --epochs 100 --recipe paper',
     'pretrain --model mixed --data bach:5000,kather-texture-2016@1 --encoder resnet50 --batch-size 512 --precision bfloat16 --steps 20000',
     'pretrain --model colon --data colon-biopsies --steps 200 --detach --quiet',
   ],
@@ -60,13 +66,22 @@ export const pretrainCommand = clientCommand('pretrain', {
   .requiredOption('-m, --model <slug>', 'the model whose next version it becomes; made if new')
   .requiredOption('-d, --data <datasets>', 'dataset, dataset@version, or either with :N for at most N images', wanted)
   .option('--encoder <name>', namesOf(ENCODERS).join(', '), oneOf(ENCODERS))
-  .option('--epochs <count>', 'one of --epochs and --steps', numberFrom(0))
-  .option('--steps <count>', 'one of --epochs and --steps', wholeNumberFrom(0))
-  .option('--image-size <px>', 'of a view (default: 224)', wholeNumberFrom(1))
-  .option('--batch-size <images>', 'for each step (default: 256)', wholeNumberFrom(1))
+  .option('--budget <duration>', 'how long it may train: 45m, 1h, 1h30m, 2d; or give --epochs or --steps')
+  .option('--epochs <count>', 'passes over the images; or give --budget or --steps', numberFrom(0))
+  .option('--steps <count>', 'batches; or give --budget or --epochs', wholeNumberFrom(0))
+  .option('--recipe <name>', `${namesOf(RECIPES).join(', ')}: what is not named is taken from it`, oneOf(RECIPES))
+  .option('--image-size <px>', "of a view (default: the recipe's)", wholeNumberFrom(1))
+  .option('--batch-size <images>', "for each step (default: the recipe's)", wholeNumberFrom(1))
   .option('--micro-batch-size <images>', 'in memory at once, a divisor of the batch', wholeNumberFrom(1))
-  .option('--learning-rate <rate>', 'default: 0.3 x batch size / 256', numberFrom(0))
-  .option('--temperature <value>', 'of the loss (default: 0.5)', numberFrom(0))
+  .option('--optimizer <name>', `${namesOf(OPTIMIZERS).join(', ')} (default: the recipe's)`, oneOf(OPTIMIZERS))
+  .option('--learning-rate <rate>', "the peak of the schedule (default: the recipe's)", numberFrom(0))
+  .option('--momentum <value>', 'of LARS and SGD', numberFrom(0))
+  .option('--nesterov', 'with SGD')
+  .option('--beta1 <value>', 'of Adam and AdamW', numberFrom(0))
+  .option('--beta2 <value>', 'of Adam and AdamW', numberFrom(0))
+  .option('--epsilon <value>', 'of Adam and AdamW', numberFrom(0))
+  .option('--weight-decay <value>', 'of the weights, never of biases and batch norms', numberFrom(0))
+  .option('--temperature <value>', "of the loss (default: the recipe's)", numberFrom(0))
   .option('--sampling <strategy>', namesOf(SAMPLINGS).join(', '), oneOf(SAMPLINGS))
   .option('--precision <name>', namesOf(PRECISIONS).join(', '), oneOf(PRECISIONS))
   .option('--checkpoint-every <steps>', 'keep the state so often', wholeNumberFrom(1))
@@ -79,12 +94,21 @@ export const pretrainCommand = clientCommand('pretrain', {
       model,
       data,
       encoder,
+      budget,
       epochs,
       steps,
+      recipe,
       imageSize,
       batchSize,
       microBatchSize,
+      optimizer,
       learningRate,
+      momentum,
+      nesterov,
+      beta1,
+      beta2,
+      epsilon,
+      weightDecay,
       temperature,
       sampling,
       precision,
@@ -95,8 +119,21 @@ export const pretrainCommand = clientCommand('pretrain', {
       detach,
       ...options
     }) => {
-      if ((epochs === undefined) === (steps === undefined))
-        throw new CommandFailure({ exitCode: EXIT.MISUSED, message: 'Give one of --epochs and --steps.' });
+      if ([budget, epochs, steps].filter((extent) => extent !== undefined).length !== 1)
+        throw new CommandFailure({ exitCode: EXIT.MISUSED, message: 'Give one of --budget, --epochs and --steps.' });
+      const parameters = {
+        ...given('momentum', momentum),
+        ...given('nesterov', nesterov),
+        ...given('beta1', beta1),
+        ...given('beta2', beta2),
+        ...given('epsilon', epsilon),
+        ...given('weightDecay', weightDecay),
+      };
+      if (optimizer === undefined && Object.keys(parameters).length > 0)
+        throw new CommandFailure({
+          exitCode: EXIT.MISUSED,
+          message: `Name the optimizer that ${Object.keys(parameters).join(', ')} belongs to with --optimizer.`,
+        });
       const registry = await connect(options);
       const datasets = await Promise.all(
         data.map(async ({ reference, maxImages }) => ({
@@ -109,15 +146,19 @@ export const pretrainCommand = clientCommand('pretrain', {
           modelSlug: model,
           datasets,
           ...given('encoder', encoder),
+          ...given('budget', budget),
           ...given('epochs', epochs),
           ...given('steps', steps),
-          ...given('imageSizePx', imageSize),
-          ...given('batchSize', batchSize),
+          ...given('recipe', recipe),
+          // null, where the API has a default of its own: the recipe chooses.
+          imageSizePx: imageSize ?? null,
+          batchSize: batchSize ?? null,
           ...given('microBatchSize', microBatchSize),
+          ...given('optimizer', optimizer === undefined ? undefined : { name: optimizer, ...parameters }),
           ...given('learningRate', learningRate),
-          ...given('temperature', temperature),
+          temperature: temperature ?? null,
           ...given('sampling', sampling),
-          ...given('precision', precision),
+          precision: precision ?? null,
           ...given('checkpointEverySteps', checkpointEvery),
           ...given('seed', seed),
           ...given('initialCheckpointId', from === undefined ? undefined : (await findCheckpoint(registry, from)).id),
@@ -133,17 +174,19 @@ export const pretrainCommand = clientCommand('pretrain', {
         });
         return;
       }
-      remark(options, `run ${run.id}`);
-      const { checkpoints, metrics } = await awaitRun(registry, options, run.id);
+      remark(options, [`run ${run.id}`, ...run.explanation].join('\n'));
+      const { checkpoints, config, metrics, explanation } = await awaitRun(registry, options, run.id);
       const loss = metrics.find((series) => series.name === 'loss')?.points.at(-1)?.value;
       show(options, {
-        data: { runId: run.id, config: run.config, checkpoints, metrics },
+        data: { runId: run.id, config, explanation, checkpoints, metrics },
         names: checkpoints.map((checkpoint) => checkpoint.id),
         text: checkpoints
           .map(
             ({ id, version, byteSize, model: { slug } }) =>
               `${paint('bold', `${slug}@${version}`)}  checkpoint ${id}${loss === undefined ? '' : `, loss ${loss.toFixed(3)}`}${byteSize === null ? '' : `, ${byteSizeInWords(byteSize)}`}`,
           )
+          // Of a run with a budget: what its worker decided.
+          .concat(run.explanation.length === 0 ? explanation : [])
           .concat(`Evaluate it: paraffin evaluate ${model} --data DATASET`)
           .join('\n'),
       });

@@ -32,6 +32,7 @@ import {
 /** Small enough for two cores and five minutes; the README says what a real pretraining takes. */
 const DEMO_TRAINING = {
   encoder: 'RESNET18',
+  recipe: 'PAPER',
   imageSizePx: 64,
   batchSize: 64,
   temperature: 0.5,

@@ -15,6 +15,9 @@ import {
   subscriptionType,
 } from '../../api/nexus.ts';
 import { payloadType, settle } from '../../api/payload.ts';
+import { OPTIMIZER_NAMES } from '../../protocol/pretraining/optimizer.ts';
+import { RECIPE_NAMES } from '../../protocol/pretraining/recipes.ts';
+import { explanationOf } from './pretraining.rules.ts';
 import { configShownTo, METRIC_POINTS_DEFAULT } from './runs.rules.ts';
 import { RUN_EVENT_KINDS } from './runs.records.ts';
 
@@ -37,6 +40,12 @@ export const SamplingStrategy = enumType({
   members: ['EVEN', 'PROPORTIONAL'],
 });
 export const Precision = enumType({ name: 'Precision', members: ['FLOAT32', 'BFLOAT16'] });
+export const PretrainingRecipe = enumType({
+  name: 'PretrainingRecipe',
+  description: 'DEFAULT learns most within hours; PAPER is SimCLR as published: LARS by the linear rule.',
+  members: [...RECIPE_NAMES],
+});
+export const OptimizerName = enumType({ name: 'OptimizerName', members: [...OPTIMIZER_NAMES] });
 
 export const RunFailure = objectType({
   name: 'RunFailure',
@@ -85,8 +94,12 @@ export const Run = objectType({
     t.nonNull.field('config', {
       type: 'JSON',
       description:
-        'Frozen at launch, defaults filled in, seed included. Of a path on the server, only a CONTRIBUTOR sees more than the last part.',
+        'Frozen at launch, defaults filled in, seed included. With a budget, what the speed of the device decides is filled in and frozen when the run starts. Of a path on the server, only a CONTRIBUTOR sees more than the last part.',
       resolve: (run, _args, ctx) => configShownTo(ctx.viewer, run.config),
+    });
+    t.nonNull.list.nonNull.string('explanation', {
+      description: 'Why a pretraining has the steps, size, precision and optimizer that it has, in sentences.',
+      resolve: (run) => (run.kind === 'PRETRAINING' ? explanationOf(run.config) : []),
     });
     t.nonNull.int('attempt');
     t.nonNull.float('progress', { description: '0..1' });
@@ -191,30 +204,65 @@ export const PretrainingDatasetInput = inputObjectType({
   },
 });
 
+export const OptimizerInput = inputObjectType({
+  name: 'OptimizerInput',
+  description: "An optimizer with its own parameters; one that is another's is refused. Defaults are the recipe's.",
+  definition(t) {
+    t.nonNull.field('name', { type: 'OptimizerName' });
+    t.float('momentum', { description: 'Of LARS and SGD: 0 to below 1.' });
+    t.boolean('nesterov', { description: 'Of SGD.' });
+    t.float('beta1', { description: 'Of ADAM and ADAMW: decay rate of the mean gradient.' });
+    t.float('beta2', { description: 'Of ADAM and ADAMW: decay rate of the mean squared gradient.' });
+    t.float('epsilon', { description: 'Of ADAM and ADAMW: added to the root of the mean squared gradient.' });
+    t.float('weightDecay', {
+      description: 'L2 of the weights, for ADAMW decoupled from the gradient; never of biases and batch norms.',
+    });
+  },
+});
+
 export const LaunchPretrainingInput = inputObjectType({
   name: 'LaunchPretrainingInput',
   definition(t) {
     t.nonNull.string('modelSlug', { description: 'Made if new.' });
     t.nonNull.list.nonNull.field('datasets', { type: 'PretrainingDatasetInput' });
     t.nonNull.field('encoder', { type: 'EncoderArchitecture', default: 'RESNET18' });
-    t.nonNull.int('imageSizePx', { default: 224 });
-    t.nonNull.int('batchSize', { default: 256, description: 'Images per step; views are twice that.' });
+    t.int('imageSizePx', { default: 224, description: 'Side of a view. null: chosen by the recipe.' });
+    t.int('batchSize', {
+      default: 256,
+      description: 'Images per step; views are twice that. null: chosen by the recipe.',
+    });
     t.int('microBatchSize', {
       description:
         'Images in memory at once, a divisor of batchSize: the loss still sees the whole batch (gradient caching), batch norm sees parts of this size. Default: the whole batch.',
     });
-    t.float('epochs', { description: 'Give one of epochs and steps.' });
+    t.string('budget', {
+      description:
+        'Give one of budget, epochs and steps. The time that the training may take, such as 90s, 45m, 1h30m or 2d (a number alone is seconds): the steps follow from the speed that the worker measures.',
+    });
+    t.float('epochs', { description: 'Passes over the images.' });
     t.int('steps', { description: '0 registers the freshly initialised encoder: the random control.' });
-    t.float('learningRate', { description: 'Default 0.3 x batchSize / 256.' });
-    t.nonNull.float('temperature', { default: 0.5 });
+    t.nonNull.field('recipe', {
+      type: 'PretrainingRecipe',
+      default: 'DEFAULT',
+      description: 'Whatever is not named here is taken from it.',
+    });
+    t.field('optimizer', { type: 'OptimizerInput', description: "Default: the recipe's." });
+    t.float('learningRate', {
+      description: "The peak of the schedule. Default: the recipe's, by optimizer and batch.",
+    });
+    t.float('temperature', { default: 0.5, description: 'Of the loss. null: chosen by the recipe.' });
     t.nonNull.field('sampling', { type: 'SamplingStrategy', default: 'EVEN' });
-    t.nonNull.field('precision', { type: 'Precision', default: 'FLOAT32' });
+    t.field('precision', {
+      type: 'Precision',
+      default: 'FLOAT32',
+      description: 'null: with a budget the faster one that the device has, else FLOAT32.',
+    });
     t.int('checkpointEverySteps');
     t.id('initialCheckpointId');
     t.field('augmentation', {
       type: 'JSON',
       description:
-        'cropScaleMin, cropScaleMax, flip, quarterTurns, colourJitterStrength, colourJitterProbability, greyProbability, blurProbability.',
+        "cropScaleMin, cropScaleMax, flip, quarterTurns, colourJitterStrength, colourJitterProbability, greyProbability, blurProbability. What is left out is the recipe's.",
     });
     t.int('seed');
     t.int('maxDurationSeconds', {

@@ -36,10 +36,19 @@ export {
   LEASE_SECONDS,
   maxDurationSchema,
   METRIC_POINTS_DEFAULT,
-  pretrainingConfigSchema,
   RUN_LANES,
-  type PretrainingConfig,
 } from './runs.rules.ts';
+export {
+  fasterPrecision,
+  firstImageSizePx,
+  imageSizePxWithin,
+  planPretraining,
+  pretrainingConfigSchema,
+  replanned,
+  unplannedPretrainingSchema,
+  type PretrainingConfig,
+  type UnplannedPretraining,
+} from './pretraining.rules.ts';
 export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';
 export type { RunLaunch, RunService } from './runs.service.ts';
 export { RUN_EVENTS_CHANNEL, type RunFilter } from './runs.store.ts';

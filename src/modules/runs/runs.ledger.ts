@@ -51,6 +51,8 @@ export interface RunLedger {
   withLease<Result>(lease: RunLease, work: (tx: Transaction) => Promise<Result>): Promise<Result>;
   /** Records progress and the metrics of one or several steps, as one event. */
   report(lease: RunLease, report: ProgressReport): Promise<void>;
+  /** For what only the worker can decide: the config that every later attempt of the run begins with. */
+  freezeConfig(lease: RunLease, config: object): Promise<void>;
   /** Engine, device, versions and code revision that carry this attempt. */
   setEnvironment(lease: RunLease, environment: object): Promise<void>;
   /** Keeps what an import found: before it ends, also where it is refused for that. */
@@ -208,6 +210,7 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
         await store.addMetrics(tx, lease.runId, report.points ?? []);
         await store.appendEvent(tx, lease.runId, eventOf(report));
       }),
+    freezeConfig: (lease, config) => withLease(lease, (tx) => store.setConfig(tx, lease.runId, config)),
     setEnvironment: (lease, environment) =>
       withLease(lease, (tx) => store.setEnvironment(tx, lease.runId, environment)),
     setImportReport: (lease, report) => withLease(lease, (tx) => store.setImportReport(tx, lease.runId, report)),

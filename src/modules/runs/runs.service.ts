@@ -14,15 +14,13 @@ import type { ModelService } from '../models/index.ts';
 import { checkImportChoice, importDatasetVersionSchema, titleOfImport } from './imports.rules.ts';
 import {
   CANCELING_LEASE_SECONDS,
-  checkPretrainingChoice,
-  freezePretraining,
   isTerminal,
   launchPretrainingSchema,
   metricWindowOf,
-  titleOfPretraining,
   type MetricWindow,
   type Nullish,
 } from './runs.rules.ts';
+import { checkPretrainingChoice, freezePretraining, titleOfPretraining } from './pretraining.rules.ts';
 import type { MetricSeriesRecord, RunEventRecord, RunRecord } from './runs.records.ts';
 import type { RunFilter, RunStore } from './runs.store.ts';
 

@@ -234,6 +234,10 @@ export function createRunStore(db: Database) {
       await tx.run.update({ where: { id }, data: { progress } });
     },
 
+    setConfig: async (tx: Transaction, id: string, config: object): Promise<void> => {
+      await tx.run.update({ where: { id }, data: { config } });
+    },
+
     setEnvironment: async (tx: Transaction, id: string, environment: object): Promise<void> => {
       await tx.run.update({ where: { id }, data: { environment } });
     },

@@ -115,6 +115,11 @@ export interface SimclrTrainer {
    * number of images that microBatchSize does not divide, or a step after the last.
    */
   step(views: Tensor4D | StepViews): Promise<StepMetrics>;
+  /**
+   * From the next step on the training has this many steps in all: the rest of its schedule goes through them.
+   * @throws RangeError during the warm-up, or for fewer steps than were taken.
+   */
+  replan(totalSteps: number): void;
   /** The encoder alone, under torchvision's names and layouts. */
   encoderWeights(): NamedTensor[];
   /**
@@ -158,6 +163,7 @@ const STEP_EXPECTATION: TensorExpectation = { name: 'step', dtype: 'I64', shape:
 
 class Trainer implements SimclrTrainer {
   readonly #options: SimclrTrainerOptions;
+  #schedule: Schedule;
   #encoder: Encoder;
   #head: ProjectionHead;
   #optimizer: Optimizer;
@@ -166,6 +172,7 @@ class Trainer implements SimclrTrainer {
   constructor(options: SimclrTrainerOptions) {
     const { architecture, projectionDim, seedRandom, initialWeights, computeDtype } = options;
     this.#options = options;
+    this.#schedule = options;
     this.#encoder =
       initialWeights === undefined
         ? createEncoder(architecture, seedRandom.fork('encoder'), computeDtype)
@@ -188,7 +195,7 @@ class Trainer implements SimclrTrainer {
   }
 
   async step(views: Tensor4D | StepViews): Promise<StepMetrics> {
-    const learningRate = learningRateAt(this.#options, this.#stepIndex);
+    const learningRate = learningRateAt(this.#schedule, this.#stepIndex);
     const source = views instanceof tf.Tensor ? viewsFrom(views) : views;
     const { microBatchSize = source.imageCount } = this.#options;
     if (source.imageCount % microBatchSize !== 0)
@@ -261,6 +268,18 @@ class Trainer implements SimclrTrainer {
     } catch (error) {
       throw error instanceof NonFiniteGradientError ? new NonFiniteLossError(this.#stepIndex, loss, error) : error;
     }
+  }
+
+  replan(totalSteps: number): void {
+    const { peakLearningRate, warmupSteps, totalSteps: earlierTotal, earlierPlans = [] } = this.#schedule;
+    const schedule = {
+      peakLearningRate,
+      warmupSteps,
+      totalSteps,
+      earlierPlans: [...earlierPlans, { untilStep: this.#stepIndex, totalSteps: earlierTotal }],
+    };
+    checkSchedule(schedule);
+    this.#schedule = schedule;
   }
 
   encoderWeights(): NamedTensor[] {

@@ -1,0 +1,21 @@
+/** How the two views of an image are made. Strengths and probabilities are 0..1, crop scales are shares of the area. */
+import { z } from 'zod';
+
+const FIELDS = {
+  cropScaleMin: z.number().gt(0).max(1),
+  cropScaleMax: z.number().gt(0).max(1),
+  flip: z.boolean(),
+  quarterTurns: z.boolean(),
+  colourJitterStrength: z.number().min(0).max(2),
+  colourJitterProbability: z.number().min(0).max(1),
+  greyProbability: z.number().min(0).max(1),
+  blurProbability: z.number().min(0).max(1),
+};
+
+/** As a run keeps it. */
+export const augmentationSchema = z.object(FIELDS);
+export type Augmentation = z.infer<typeof augmentationSchema>;
+
+/** As a launch names it: what is left out is the recipe's. */
+export const augmentationChoiceSchema = z.strictObject(FIELDS).partial();
+export type AugmentationChoice = z.infer<typeof augmentationChoiceSchema>;

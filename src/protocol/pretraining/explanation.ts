@@ -1,0 +1,95 @@
+/** Why a pretraining has the numbers that it has, in sentences for the person who launched it. */
+import { durationInWords, reserveSeconds } from './budget.ts';
+import type { OptimizerConfig, OptimizerName } from './optimizer.ts';
+import type { RecipeName } from './recipes.ts';
+
+export type Precision = 'FLOAT32' | 'BFLOAT16';
+
+/** How fast a worker's device trained, measured over a few real steps. */
+export interface MeasuredSpeed {
+  readonly precision: Precision;
+  readonly imageSizePx: number;
+  readonly imagesPerSecond: number;
+}
+
+/** What was named at the launch; everything else is the recipe's. */
+export interface Named {
+  readonly optimizer: boolean;
+  readonly learningRate: boolean;
+  readonly imageSizePx: boolean;
+  readonly precision: boolean;
+}
+
+export interface ExplainedPretraining {
+  readonly recipe: RecipeName;
+  readonly imageCount: number;
+  readonly steps: number;
+  readonly epochs: number;
+  readonly batchSize: number;
+  readonly imageSizePx: number;
+  readonly warmupSteps: number;
+  readonly learningRate: number;
+  readonly precision: Precision;
+  readonly optimizer: OptimizerConfig;
+  readonly named: Named;
+  readonly budget: {
+    readonly seconds: number;
+    /** As measured; the last one is what the steps follow from. */
+    readonly speeds: readonly MeasuredSpeed[];
+  } | null;
+}
+
+const OPTIMIZER_WORDS: Readonly<Record<OptimizerName, string>> = {
+  LARS: 'LARS',
+  SGD: 'SGD',
+  ADAM: 'Adam',
+  ADAMW: 'AdamW',
+};
+const PRECISION_WORDS: Readonly<Record<Precision, string>> = { FLOAT32: 'float32', BFLOAT16: 'bfloat16' };
+
+const count = (value: number): string => Math.round(value).toLocaleString('en');
+const short = (value: number): string => String(Number(value.toPrecision(3)));
+
+/** @returns two to four sentences; none for a run that trains nothing. */
+export function explainPretraining(run: ExplainedPretraining): string[] {
+  if (run.steps === 0) return [];
+  return [sentenceOfSteps(run), ...sentencesOfSpeed(run), sentenceOfOptimizer(run)];
+}
+
+function sentenceOfSteps({ budget, steps, batchSize, imageSizePx, epochs, imageCount, ...run }: ExplainedPretraining) {
+  const work = `${count(steps)} steps of ${count(batchSize)} images at ${imageSizePx} px, ${short(epochs)} epochs of ${count(imageCount)} images`;
+  if (budget === null) return `${work}.`;
+  const speed = speedOf(budget.speeds, run.precision, imageSizePx);
+  return `${durationInWords(budget.seconds)} at ${short(speed ?? 0)} images/s: ${work}; ${durationInWords(reserveSeconds(budget.seconds))} are kept for storing and registering the encoder.`;
+}
+
+function sentencesOfSpeed({ budget, precision, imageSizePx, named, recipe }: ExplainedPretraining): string[] {
+  if (budget === null) return [];
+  const [float32, bfloat16] = (['FLOAT32', 'BFLOAT16'] as const).map((each) =>
+    speedOf(budget.speeds, each, budget.speeds[0]?.imageSizePx ?? imageSizePx),
+  );
+  const sentences: string[] = [];
+  if (!named.precision && float32 !== undefined)
+    sentences.push(
+      bfloat16 === undefined
+        ? 'float32, because this device cannot train in bfloat16.'
+        : `${PRECISION_WORDS[precision]}, because float32 trained ${short(float32)} images/s here and bfloat16 ${short(bfloat16)}.`,
+    );
+  if (!named.imageSizePx && recipe === 'DEFAULT')
+    sentences.push(`Views of ${imageSizePx} px: larger ones would show each image too few times within the budget.`);
+  return sentences;
+}
+
+function sentenceOfOptimizer({ optimizer, learningRate, batchSize, warmupSteps, named, recipe }: ExplainedPretraining) {
+  const rate = `a peak learning rate of ${short(learningRate)}`;
+  const by = [
+    named.optimizer ? 'the optimizer as named' : `the optimizer of the recipe ${recipe}`,
+    named.learningRate ? 'the rate as named' : `the rate of the recipe ${recipe} for batches of ${count(batchSize)}`,
+  ].join(', ');
+  return `${OPTIMIZER_WORDS[optimizer.name]} at ${rate} (${by}), reached after ${count(warmupSteps)} steps.`;
+}
+
+function speedOf(speeds: readonly MeasuredSpeed[], precision: Precision, imageSizePx: number): number | undefined {
+  return speeds.findLast((speed) => speed.precision === precision && speed.imageSizePx === imageSizePx)
+    ?.imagesPerSecond;
+}

@@ -1,0 +1,56 @@
+/** Optimizers as a launch names them and a frozen run keeps them. The engine has the same shapes as plain types. */
+import { z } from 'zod';
+
+const momentum = z.number().min(0, 'must be at least 0').lt(1, 'must be below 1');
+const beta = z.number().min(0, 'must be at least 0').lt(1, 'must be below 1');
+const weightDecay = z.number().min(0, 'must not be negative').max(10, 'must be at most 10');
+const epsilon = z.number().gt(0, 'must be positive').max(1, 'must be at most 1');
+const adamParameters = { beta1: beta, beta2: beta, epsilon, weightDecay };
+
+const larsSchema = z.object({ name: z.literal('LARS'), momentum, weightDecay });
+const sgdSchema = z.object({ name: z.literal('SGD'), momentum, nesterov: z.boolean(), weightDecay });
+const adamSchema = z.object({ name: z.literal('ADAM'), ...adamParameters });
+const adamWSchema = z.object({ name: z.literal('ADAMW'), ...adamParameters });
+
+export const optimizerSchema = z.discriminatedUnion('name', [larsSchema, sgdSchema, adamSchema, adamWSchema]);
+export type OptimizerConfig = z.infer<typeof optimizerSchema>;
+export type OptimizerName = OptimizerConfig['name'];
+
+export const OPTIMIZER_NAMES = ['LARS', 'SGD', 'ADAM', 'ADAMW'] as const satisfies readonly OptimizerName[];
+
+/** What a launch may say: a name, and any of that optimizer's own parameters. */
+export const optimizerChoiceSchema = z.strictObject({
+  name: z.enum(OPTIMIZER_NAMES),
+  momentum: momentum.nullish(),
+  nesterov: z.boolean().nullish(),
+  beta1: beta.nullish(),
+  beta2: beta.nullish(),
+  epsilon: epsilon.nullish(),
+  weightDecay: weightDecay.nullish(),
+});
+export type OptimizerChoice = z.infer<typeof optimizerChoiceSchema>;
+export type OptimizerParameter = Exclude<keyof OptimizerChoice, 'name'>;
+
+/** Which parameters each optimizer has. */
+export const OPTIMIZER_PARAMETERS: Readonly<Record<OptimizerName, readonly OptimizerParameter[]>> = {
+  LARS: ['momentum', 'weightDecay'],
+  SGD: ['momentum', 'nesterov', 'weightDecay'],
+  ADAM: ['beta1', 'beta2', 'epsilon', 'weightDecay'],
+  ADAMW: ['beta1', 'beta2', 'epsilon', 'weightDecay'],
+};
+
+/** The first parameter in the choice that its optimizer does not have; undefined where all are its own. */
+export function foreignParameter(choice: OptimizerChoice): OptimizerParameter | undefined {
+  return allParameters().find(
+    (parameter) => choice[parameter] != null && !OPTIMIZER_PARAMETERS[choice.name].includes(parameter),
+  );
+}
+
+/** The optimizers that have this parameter. */
+export function optimizersWith(parameter: OptimizerParameter): OptimizerName[] {
+  return OPTIMIZER_NAMES.filter((name) => OPTIMIZER_PARAMETERS[name].includes(parameter));
+}
+
+function allParameters(): OptimizerParameter[] {
+  return [...new Set(OPTIMIZER_NAMES.flatMap((name) => OPTIMIZER_PARAMETERS[name]))];
+}

@@ -1,0 +1,472 @@
+/** Launching a pretraining: what each recipe fills in, what a budget buys, and what is refused. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { DomainError, type ErrorCode } from '../../src/errors.ts';
+import { parseInput } from '../../src/input.ts';
+import {
+  checkPretrainingChoice,
+  explanationOf,
+  fasterPrecision,
+  freezePretraining,
+  imageSizePxWithin,
+  planPretraining,
+  pretrainingConfigSchema,
+  replanned,
+  titleOfPretraining,
+  unplannedPretrainingSchema,
+  type PretrainingConfig,
+  type UnplannedPretraining,
+} from '../../src/modules/runs/pretraining.rules.ts';
+import {
+  launchPretrainingSchema,
+  smallerMicroBatch,
+  type LaunchPretrainingInput,
+} from '../../src/modules/runs/runs.rules.ts';
+import { reserveSeconds } from '../../src/protocol/pretraining/budget.ts';
+import { OPTIMIZER_NAMES, OPTIMIZER_PARAMETERS } from '../../src/protocol/pretraining/optimizer.ts';
+import { DEFAULT_AUGMENTATION } from '../../workers/engine/augment/config.ts';
+import { createOptimizer } from '../../workers/engine/optim/index.ts';
+
+const VERSION_ID = '0197a000-0000-7000-8000-000000000001';
+const OTHER_ID = '0197a000-0000-7000-8000-000000000002';
+
+function input(changes: Record<string, unknown> = {}): Record<string, unknown> {
+  return {
+    modelSlug: 'tissue',
+    datasets: [{ datasetVersionId: VERSION_ID }],
+    encoder: 'RESNET18',
+    imageSizePx: 224,
+    batchSize: 256,
+    steps: 1000,
+    temperature: 0.5,
+    sampling: 'EVEN',
+    precision: 'FLOAT32',
+    ...changes,
+  };
+}
+
+const parse = (changes: Record<string, unknown> = {}): LaunchPretrainingInput =>
+  parseInput(launchPretrainingSchema, input(changes));
+const version = (imageCount: number, id = VERSION_ID) => ({ id, digest: 'd'.repeat(64), imageCount });
+
+/** Everything left to the recipe. */
+const OPEN = { imageSizePx: null, batchSize: null, temperature: null, precision: null };
+
+/** Of a launch with steps or epochs. */
+function frozen(changes: Record<string, unknown> = {}, imageCount = 1000): PretrainingConfig {
+  const config = freezePretraining(parse(changes), [version(imageCount)], 7);
+  assert.ok(config.steps !== null);
+  return config;
+}
+
+/** Of a launch with a budget, everything else left to the recipe. */
+function unplanned(changes: Record<string, unknown> = {}, imageCount = 12_881): UnplannedPretraining {
+  const wanted = parse({ ...OPEN, steps: null, budget: '1h', ...changes });
+  checkPretrainingChoice(wanted);
+  const config = freezePretraining(wanted, [version(imageCount)], 7);
+  assert.ok(config.steps === null);
+  // As it comes back from the database.
+  return unplannedPretrainingSchema.parse(JSON.parse(JSON.stringify(config)));
+}
+
+const speed = (imagesPerSecond: number, imageSizePx = 64, precision: 'FLOAT32' | 'BFLOAT16' = 'FLOAT32') => ({
+  imagesPerSecond,
+  imageSizePx,
+  precision,
+});
+
+function refusal(code: ErrorCode, field: string): (error: unknown) => boolean {
+  return (error) => {
+    assert.ok(error instanceof DomainError, String(error));
+    assert.equal(error.code, code);
+    assert.equal(error.field, field);
+    assert.match(error.message, /\.$/);
+    return true;
+  };
+}
+
+describe('defaults of a pretraining', () => {
+  test('PAPER is what every run was before there were recipes', () => {
+    const config = frozen({ recipe: 'PAPER', batchSize: 64 });
+    assert.equal(config.learningRate, (0.3 * 64) / 256);
+    assert.deepEqual(config.optimizer, { name: 'LARS', momentum: 0.9, weightDecay: 1e-6 });
+    assert.equal(config.projectionDim, 128);
+    assert.deepEqual(config.augmentation, DEFAULT_AUGMENTATION);
+    const left = frozen({ ...OPEN, recipe: 'PAPER' });
+    assert.deepEqual(
+      [left.imageSizePx, left.sourceSizePx, left.batchSize, left.temperature, left.precision],
+      [224, 256, 256, 0.5, 'FLOAT32'],
+    );
+  });
+
+  test("a run from before there were recipes is read as the paper's, with its LARS", () => {
+    const { recipe, optimizer, earlierPlans, budget, named, explanation, ...older } = frozen({ recipe: 'PAPER' });
+    assert.ok(optimizer.name === 'LARS' && recipe === 'PAPER');
+    const { name, ...parameters } = optimizer;
+    const read = pretrainingConfigSchema.parse({ ...older, ...parameters });
+    assert.deepEqual(
+      [read.recipe, read.optimizer, read.earlierPlans, read.budget, read.explanation],
+      ['PAPER', { name, ...parameters }, earlierPlans, budget, []],
+    );
+    assert.ok(explanation.length > 0 && named.imageSizePx);
+  });
+
+  test("what is not named is the recipe's, by optimizer and batch", () => {
+    const config = frozen({ ...OPEN, steps: 2000 }, 20_000);
+    const paper = frozen({ ...OPEN, steps: 2000, recipe: 'PAPER' }, 20_000);
+    assert.notEqual(config.optimizer.name, paper.optimizer.name);
+    assert.ok(config.augmentation.cropScaleMin > paper.augmentation.cropScaleMin);
+    for (const name of OPTIMIZER_NAMES) {
+      const named = frozen({ optimizer: { name } });
+      assert.equal(named.optimizer.name, name);
+      // The engine takes it as it is.
+      createOptimizer([], named.optimizer).dispose();
+      for (const parameter of OPTIMIZER_PARAMETERS[name]) assert.ok(parameter in named.optimizer, parameter);
+    }
+    assert.deepEqual(frozen({ optimizer: { name: 'SGD', nesterov: true, weightDecay: 0.01 } }).optimizer, {
+      name: 'SGD',
+      momentum: 0.9,
+      nesterov: true,
+      weightDecay: 0.01,
+    });
+  });
+
+  test('epochs become steps of whole batches, and warm-up is ten epochs', () => {
+    const config = frozen({ recipe: 'PAPER', steps: null, epochs: 200, batchSize: 100 }, 1050);
+    assert.equal(config.steps, 2000);
+    assert.equal(config.warmupSteps, 100);
+  });
+
+  test('warm-up takes at most a tenth of a short run', () => {
+    assert.equal(frozen({ recipe: 'PAPER', steps: 50, batchSize: 100 }, 10_000).warmupSteps, 5);
+  });
+
+  test('the seed of the input wins over the drawn one', () => {
+    assert.equal(frozen({ seed: 3 }).seed, 3);
+    assert.equal(frozen().seed, 7);
+  });
+
+  test('an augmentation names only what differs from the recipe', () => {
+    const config = frozen({ recipe: 'PAPER', augmentation: { blurProbability: 0 } });
+    assert.equal(config.augmentation.blurProbability, 0);
+    assert.equal(config.augmentation.cropScaleMin, 0.08);
+    assert.equal(config.augmentation.greyProbability, 0.2);
+  });
+
+  const refusedAugmentations: [string, Record<string, unknown>, string][] = [
+    ['a number for a switch', { flip: 1 }, 'flip'],
+    ['a text for a number', { blurProbability: '0.5' }, 'blurProbability'],
+    ['NaN', { greyProbability: Number.NaN }, 'greyProbability'],
+    ['a probability above 1', { colourJitterProbability: 1.1 }, 'colourJitterProbability'],
+    ['a negative strength', { colourJitterStrength: -0.1 }, 'colourJitterStrength'],
+    ['a crop of nothing', { cropScaleMin: 0 }, 'cropScaleMin'],
+  ];
+  for (const [what, augmentation, field] of refusedAugmentations) {
+    test(`an augmentation with ${what} is refused`, () => {
+      assert.throws(() => parse({ augmentation }), refusal('BAD_INPUT', `input.augmentation.${field}`));
+    });
+  }
+
+  test('zero steps are the random control and need no positive epochs', () => {
+    assert.equal(frozen({ steps: 0 }).steps, 0);
+  });
+});
+
+describe('refused pretrainings', () => {
+  const cases: [string, Record<string, unknown>, string][] = [
+    ['batchSize 1', { batchSize: 1 }, 'input.batchSize'],
+    ['batchSize 0', { batchSize: 0 }, 'input.batchSize'],
+    ['batchSize beyond the cap', { batchSize: 8193 }, 'input.batchSize'],
+    ['negative temperature', { temperature: -0.5 }, 'input.temperature'],
+    ['zero temperature', { temperature: 0 }, 'input.temperature'],
+    ['more steps than sense', { steps: 10_000_001 }, 'input.steps'],
+    ['negative steps', { steps: -1 }, 'input.steps'],
+    ['negative epochs', { steps: null, epochs: -1 }, 'input.epochs'],
+    ['an image too small for five halvings', { imageSizePx: 16 }, 'input.imageSizePx'],
+    ['an image too large', { imageSizePx: 2048 }, 'input.imageSizePx'],
+    ['no dataset', { datasets: [] }, 'input.datasets'],
+    ['an id that is none', { datasets: [{ datasetVersionId: 'nonsense' }] }, 'input.datasets.0.datasetVersionId'],
+    ['a weight of zero', { datasets: [{ datasetVersionId: VERSION_ID, weight: 0 }] }, 'input.datasets.0.weight'],
+    ['a slug with capitals', { modelSlug: 'My Model' }, 'input.modelSlug'],
+    ['a learning rate of zero', { learningRate: 0 }, 'input.learningRate'],
+    ['a checkpoint every zero steps', { checkpointEverySteps: 0 }, 'input.checkpointEverySteps'],
+    ['a negative seed', { seed: -1 }, 'input.seed'],
+    ['an unknown augmentation', { augmentation: { rotate: true } }, 'input.augmentation'],
+    ['an augmentation out of range', { augmentation: { greyProbability: 2 } }, 'input.augmentation.greyProbability'],
+    ['an empty idempotency key', { idempotencyKey: '' }, 'input.idempotencyKey'],
+  ];
+  for (const [title, changes, field] of cases) {
+    test(title, () => {
+      assert.throws(() => parse(changes), refusal('BAD_INPUT', field));
+    });
+  }
+
+  const contradictions: [string, Record<string, unknown>, string][] = [
+    ['neither budget nor epochs nor steps', { steps: null }, 'input.steps'],
+    ['epochs and steps', { epochs: 3 }, 'input.steps'],
+    ['a budget and steps', { budget: '1h' }, 'input.budget'],
+    ['a budget and epochs', { budget: '1h', steps: null, epochs: 3 }, 'input.budget'],
+    ['a budget in no known unit', { budget: '1 fortnight', steps: null }, 'input.budget'],
+    ['a budget of nothing', { budget: '', steps: null }, 'input.budget'],
+    ['a negative budget', { budget: '-1h', steps: null }, 'input.budget'],
+    ['a budget of units in disorder', { budget: '5m1h', steps: null }, 'input.budget'],
+    ['a budget of five seconds', { budget: '5s', steps: null }, 'input.budget'],
+    ['a budget beyond a year', { budget: '366d', steps: null }, 'input.budget'],
+    ['a parameter of SGD for ADAMW', { optimizer: { name: 'ADAMW', momentum: 0.9 } }, 'input.optimizer.momentum'],
+    ['a parameter of ADAM for LARS', { optimizer: { name: 'LARS', beta1: 0.9 } }, 'input.optimizer.beta1'],
+    ['nesterov for LARS', { optimizer: { name: 'LARS', nesterov: false } }, 'input.optimizer.nesterov'],
+    ['an epsilon for SGD', { optimizer: { name: 'SGD', epsilon: 1e-8 } }, 'input.optimizer.epsilon'],
+    [
+      'nesterov without momentum',
+      { optimizer: { name: 'SGD', momentum: 0, nesterov: true } },
+      'input.optimizer.nesterov',
+    ],
+    ['a learning rate of LARS for AdamW', { learningRate: 0.6 }, 'input.learningRate'],
+    [
+      'crop scales the wrong way round',
+      { augmentation: { cropScaleMin: 0.9, cropScaleMax: 0.5 } },
+      'input.augmentation.cropScaleMin',
+    ],
+    [
+      "a largest crop below the recipe's smallest",
+      { augmentation: { cropScaleMax: 0.01 } },
+      'input.augmentation.cropScaleMin',
+    ],
+  ];
+  for (const [what, changes, field] of contradictions) {
+    test(what, () => {
+      assert.throws(() => checkPretrainingChoice(parse(changes)), refusal('BAD_INPUT', field));
+    });
+  }
+
+  test('whoever gives a parameter to the wrong optimizer is told whose it is', () => {
+    assert.throws(
+      () => checkPretrainingChoice(parse({ optimizer: { name: 'ADAMW', momentum: 0.9 } })),
+      /momentum is a parameter of LARS, SGD, not of ADAMW\./,
+    );
+  });
+
+  for (const [what, optimizer] of [
+    ['an unknown optimizer', { name: 'RMSPROP' }],
+    ['a momentum of 1', { name: 'SGD', momentum: 1 }],
+    ['a beta of 1', { name: 'ADAM', beta2: 1 }],
+    ['an epsilon of 0', { name: 'ADAM', epsilon: 0 }],
+    ['a negative weight decay', { name: 'LARS', weightDecay: -1 }],
+    ['an unknown parameter', { name: 'SGD', dampening: 0.1 }],
+    ['no name', { momentum: 0.9 }],
+  ] as const) {
+    test(`an optimizer with ${what}`, () => {
+      assert.throws(
+        () => parse({ optimizer }),
+        (error: unknown) => error instanceof DomainError && (error.field ?? '').startsWith('input.optimizer'),
+      );
+    });
+  }
+
+  test('one version named twice', () => {
+    const twice = parse({ datasets: [{ datasetVersionId: VERSION_ID }, { datasetVersionId: VERSION_ID }] });
+    assert.throws(() => checkPretrainingChoice(twice), refusal('BAD_INPUT', 'input.datasets.1.datasetVersionId'));
+  });
+
+  test('a microBatchSize that does not divide the batch, or is one image', () => {
+    assert.throws(
+      () => checkPretrainingChoice(parse({ batchSize: 64, microBatchSize: 24 })),
+      refusal('BAD_INPUT', 'input.microBatchSize'),
+    );
+    assert.throws(
+      () => checkPretrainingChoice(parse({ batchSize: 64, microBatchSize: 128 })),
+      refusal('BAD_INPUT', 'input.microBatchSize'),
+    );
+    assert.throws(() => parse({ microBatchSize: 1 }), refusal('BAD_INPUT', 'input.microBatchSize'));
+    assert.throws(() => frozen({ ...OPEN, microBatchSize: 24 }), refusal('BAD_INPUT', 'input.microBatchSize'));
+    checkPretrainingChoice(parse({ batchSize: 64, microBatchSize: 16 }));
+    assert.equal(frozen({ batchSize: 64, microBatchSize: 16 }).microBatchSize, 16);
+    const { microBatchSize, ...older } = frozen();
+    assert.equal(microBatchSize, null);
+    assert.equal(pretrainingConfigSchema.parse(older).microBatchSize, null);
+  });
+
+  test('a precision that does not exist, while both that do are frozen as they are', () => {
+    assert.throws(() => parse({ precision: 'FLOAT16' }), refusal('BAD_INPUT', 'input.precision'));
+    for (const precision of ['FLOAT32', 'BFLOAT16'] as const) {
+      checkPretrainingChoice(parse({ precision }));
+      assert.equal(frozen({ precision }).precision, precision);
+    }
+  });
+
+  test('fewer images than a batch, maxImages counted', () => {
+    assert.throws(() => freezePretraining(parse(), [version(255)], 7), refusal('DATASET_TOO_SMALL', 'input.batchSize'));
+    const capped = parse({
+      datasets: [
+        { datasetVersionId: VERSION_ID, maxImages: 100 },
+        { datasetVersionId: OTHER_ID, maxImages: 100 },
+      ],
+    });
+    assert.throws(
+      () => freezePretraining(capped, [version(5000), version(5000, OTHER_ID)], 7),
+      refusal('DATASET_TOO_SMALL', 'input.batchSize'),
+    );
+  });
+
+  test('epochs that come to more steps than sense', () => {
+    assert.throws(
+      () => freezePretraining(parse({ steps: null, epochs: 100_000, batchSize: 2 }), [version(1_000_000)], 7),
+      refusal('BAD_INPUT', 'input.epochs'),
+    );
+  });
+
+  test('all faults are told at once', () => {
+    assert.throws(
+      () => parse({ batchSize: 0, temperature: -1 }),
+      (error: unknown) => error instanceof DomainError && (error.hint ?? '').includes('temperature'),
+    );
+  });
+});
+
+describe('a budget', () => {
+  for (const [text, seconds] of [
+    ['3600', 3600],
+    ['90s', 90],
+    ['45m', 2700],
+    ['45min', 2700],
+    ['1h', 3600],
+    [' 1 H 30 M ', 5400],
+    ['0.5h', 1800],
+    ['2d', 172_800],
+    ['1d2h3m4s', 93_784],
+  ] as const) {
+    test(`of "${text}" is ${seconds} seconds`, () => {
+      assert.equal(unplanned({ budget: text }).budget.seconds, seconds);
+    });
+  }
+
+  test('buys as many whole steps as fit at the measured speed, the reserve kept', () => {
+    const open = unplanned();
+    const config = planPretraining(open, [speed(180)], 20);
+    const secondsPerStep = config.batchSize / 180;
+    const left = 3600 - 20 - reserveSeconds(3600);
+    assert.ok(config.steps * secondsPerStep <= left && (config.steps + 1) * secondsPerStep > left);
+    assert.equal(config.epochs, config.steps / Math.floor(12_881 / config.batchSize));
+    assert.deepEqual(config.budget, { seconds: 3600, speeds: [speed(180)] });
+    assert.deepEqual(pretrainingConfigSchema.parse(JSON.parse(JSON.stringify(config))), config);
+  });
+
+  test('buys no fewer steps from a faster device or a larger budget', () => {
+    let last = 0;
+    for (const imagesPerSecond of [20, 60, 180, 600]) {
+      const { steps } = planPretraining(unplanned(), [speed(imagesPerSecond)], 10);
+      assert.ok(steps > last);
+      last = steps;
+    }
+    const [short, long] = ['1h', '2h'].map((budget) => planPretraining(unplanned({ budget }), [speed(60)], 10).steps);
+    assert.ok((long ?? 0) > (short ?? Number.NaN));
+  });
+
+  test('leaves what was named as it was named', () => {
+    const open = unplanned({
+      imageSizePx: 96,
+      batchSize: 32,
+      precision: 'BFLOAT16',
+      learningRate: 0.002,
+      checkpointEverySteps: 5,
+      optimizer: { name: 'ADAM' },
+    });
+    assert.equal(imageSizePxWithin(open, 1e6), 96);
+    const config = planPretraining(open, [speed(100, 96, 'BFLOAT16')], 10);
+    assert.deepEqual(
+      [config.imageSizePx, config.batchSize, config.precision, config.learningRate, config.checkpointEverySteps],
+      [96, 32, 'BFLOAT16', 0.002, 5],
+    );
+    assert.equal(config.optimizer.name, 'ADAM');
+  });
+
+  test('is spent in bfloat16 where that is clearly faster, and on larger views where a device is fast enough', () => {
+    assert.equal(fasterPrecision([speed(100)]), 'FLOAT32');
+    assert.equal(fasterPrecision([speed(100), speed(101, 64, 'BFLOAT16')]), 'FLOAT32');
+    assert.equal(fasterPrecision([speed(100), speed(160, 64, 'BFLOAT16')]), 'BFLOAT16');
+    const sizes = [10, 100, 1e3, 1e4, 1e5, 1e6].map((imagesPerSecond) =>
+      imageSizePxWithin(unplanned(), imagesPerSecond),
+    );
+    assert.deepEqual(
+      sizes,
+      sizes.toSorted((left, right) => left - right),
+    );
+    assert.ok((sizes[0] ?? 0) < (sizes.at(-1) ?? 0));
+  });
+
+  test('too small for one epoch is refused with what would fit', () => {
+    const open = unplanned({ budget: '1m' });
+    assert.throws(
+      () => planPretraining(open, [speed(60)], 5),
+      (error: unknown) => {
+        assert.ok(error instanceof DomainError);
+        assert.deepEqual([error.code, error.field], ['BUDGET_TOO_SMALL', 'input.budget']);
+        assert.match(error.message, /^1 minute at 60\.0 images\/s are [\d,]+ images, less than one epoch of 12,881\.$/);
+        const minutes = /at least (\d+)m/.exec(error.hint ?? '')?.[1];
+        const images = Number(/at most ([\d,]+) images/.exec(error.hint ?? '')?.[1]?.replaceAll(',', ''));
+        // What the hint says does fit.
+        planPretraining(unplanned({ budget: `${minutes}m` }), [speed(60)], 5);
+        planPretraining(unplanned({ budget: '1m' }, images), [speed(60)], 5);
+        return true;
+      },
+    );
+  });
+
+  test('is explained in sentences, and so is a run without one', () => {
+    const open = unplanned();
+    assert.deepEqual(explanationOf(open), []);
+    const text = explanationOf(planPretraining(open, [speed(112), speed(180, 64, 'BFLOAT16')], 20)).join(' ');
+    for (const part of [
+      /^1 hour at 180 images\/s: [\d,]+ steps of 128 images at 64 px, [\d.]+ epochs of 12,881 images/,
+      /bfloat16, because float32 trained 112 images\/s here and bfloat16 180\./,
+      /AdamW at a peak learning rate of 0\.001 \(the optimizer of the recipe DEFAULT, the rate of the recipe DEFAULT/,
+    ])
+      assert.match(text, part);
+    assert.match(explanationOf(frozen({ learningRate: 0.01 })).join(' '), /the rate as named/);
+    assert.deepEqual(explanationOf(frozen({ steps: 0 })), []);
+  });
+
+  test('of a device whose pace has changed goes on with another total, which is said', () => {
+    const config = planPretraining(unplanned(), [speed(180)], 20);
+    const shorter = replanned(config, 1000, 3000);
+    assert.deepEqual(shorter.earlierPlans, [{ untilStep: 1000, totalSteps: config.steps }]);
+    assert.equal(shorter.epochs, 3000 / Math.floor(12_881 / config.batchSize));
+    assert.match(
+      shorter.explanation.at(-1) ?? '',
+      /After 1,000 steps the total became 3,000 .* slower than measured\./,
+    );
+    assert.match(replanned(shorter, 1500, 3500).explanation.at(-1) ?? '', /faster/);
+  });
+
+  test('can be tried again with a smaller micro-batch before it is planned', () => {
+    const open = unplanned({ batchSize: 64 });
+    assert.equal(smallerMicroBatch({ kind: 'PRETRAINING', config: open, microBatchSize: null }), 32);
+  });
+});
+
+describe('the title of a pretraining', () => {
+  const config = frozen({ encoder: 'RESNET50', steps: 400 });
+
+  test('names what is trained on what, and how long', () => {
+    assert.equal(titleOfPretraining(config, ['breakhis@2']), 'tissue: resnet50 on breakhis@2, 400 steps');
+  });
+
+  test('names three of many versions', () => {
+    assert.equal(titleOfPretraining(config, ['a@1', 'b@1', 'c@1']), 'tissue: resnet50 on a@1, b@1, c@1, 400 steps');
+    assert.equal(
+      titleOfPretraining(config, ['a@1', 'b@1', 'c@1', 'd@1', 'e@3']),
+      'tissue: resnet50 on a@1, b@1, c@1 and 2 more, 400 steps',
+    );
+  });
+
+  test('says that weights are random where nothing is trained', () => {
+    assert.equal(titleOfPretraining({ ...config, steps: 0 }, ['a@1']), 'tissue: resnet50, random weights');
+  });
+
+  test('says how long a run with a budget may take', () => {
+    assert.equal(
+      titleOfPretraining(unplanned({ budget: '1h30m' }), ['a@1']),
+      'tissue: resnet18 on a@1, 1 hour 30 minutes',
+    );
+  });
+});

@@ -1,0 +1,82 @@
+/** What must hold of every recipe, whatever its numbers: bounded, monotonic, and never beyond what there is. */
+import assert from 'node:assert/strict';
+import { describe, test } from 'node:test';
+import { OPTIMIZER_NAMES, optimizerSchema } from '../../src/protocol/pretraining/optimizer.ts';
+import { augmentationSchema } from '../../src/protocol/pretraining/augmentation.ts';
+import { replannedSteps, reserveSeconds, stepsWithin } from '../../src/protocol/pretraining/budget.ts';
+import { largestLearningRate, RECIPE_NAMES, RECIPES } from '../../src/protocol/pretraining/recipes.ts';
+
+const BATCH_SIZES = [2, 8, 16, 64, 128, 256, 1024, 8192];
+const isSorted = (values: readonly number[]): boolean =>
+  values.every((value, index) => index === 0 || value >= (values[index - 1] ?? Number.NaN));
+
+for (const name of RECIPE_NAMES) {
+  const recipe = RECIPES[name];
+  describe(`the recipe ${name}`, () => {
+    test('has a learning rate for every optimizer that rises with the batch and stays within what it can learn with', () => {
+      for (const optimizer of OPTIMIZER_NAMES) {
+        const rates = BATCH_SIZES.map((batchSize) => recipe.learningRate(optimizer, batchSize));
+        assert.ok(isSorted(rates), `${optimizer}: ${rates.join(' ')}`);
+        assert.ok(
+          rates.every((rate) => rate > 0 && rate <= largestLearningRate(optimizer)),
+          `${optimizer}: ${rates.join(' ')}`,
+        );
+      }
+    });
+
+    test('has parameters for every optimizer, an augmentation and a temperature that a launch would take', () => {
+      for (const optimizer of OPTIMIZER_NAMES)
+        assert.deepEqual(optimizerSchema.parse(recipe.optimizer(optimizer)), recipe.optimizer(optimizer));
+      const { cropScaleMin, cropScaleMax } = augmentationSchema.parse(recipe.augmentation);
+      assert.ok(cropScaleMin <= cropScaleMax);
+      assert.ok(recipe.temperature >= 0.05 && recipe.temperature <= 1);
+    });
+
+    test('warms up over some of the steps and never over most of them', () => {
+      const warmups = [1, 10, 100, 1000, 100_000].map((steps) => recipe.warmupSteps({ steps, stepsPerEpoch: 100 }));
+      assert.ok(isSorted(warmups));
+      assert.ok(warmups.every((warmup, index) => Number.isInteger(warmup) && warmup <= 10 ** index / 2));
+      assert.equal(recipe.warmupSteps({ steps: 0, stepsPerEpoch: 1 }), 0);
+    });
+
+    test('shows no larger views to a run that sees its images less often', () => {
+      const sizes = [undefined, 0, 1, 50, 500, 5000, 50_000].map((epochs) => recipe.imageSizePx(epochs));
+      assert.ok(isSorted(sizes));
+      assert.ok(sizes.every((sizePx) => sizePx >= 32 && sizePx <= 1024));
+    });
+  });
+}
+
+test('DEFAULT takes smaller batches of few images, and never more images than there are', () => {
+  const counts = [2, 3, 16, 17, 100, 511, 512, 5000, 1_000_000];
+  const sizes = counts.map((imageCount) => RECIPES.DEFAULT.batchSize(imageCount));
+  assert.ok(isSorted(sizes), sizes.join(' '));
+  counts.forEach((imageCount, index) => assert.ok((sizes[index] ?? Number.NaN) <= imageCount));
+  assert.ok(sizes.every((size) => size >= 2));
+});
+
+describe('a budget of time', () => {
+  test('keeps a reserve that is never most of it', () => {
+    for (const seconds of [10, 60, 3600, 86_400]) {
+      const reserve = reserveSeconds(seconds);
+      assert.ok(reserve > 0 && reserve <= seconds / 4, `${seconds}: ${reserve}`);
+    }
+  });
+
+  test('holds no step once it is over', () => {
+    assert.equal(stepsWithin({ budgetSeconds: 60, elapsedSeconds: 60 }, 0.1), 0);
+    assert.equal(stepsWithin({ budgetSeconds: 60, elapsedSeconds: 1000 }, 0.1), 0);
+  });
+
+  test('is planned anew only when the pace would miss its end', () => {
+    const clock = { budgetSeconds: 3600, elapsedSeconds: 1800 };
+    const fitting = stepsWithin(clock, 1);
+    assert.equal(replannedSteps({ steps: 1000 + fitting, stepsDone: 1000 }, clock, 1), undefined);
+    assert.equal(replannedSteps({ steps: 1010 + fitting, stepsDone: 1000 }, clock, 1), undefined);
+    const slower = replannedSteps({ steps: 1000 + fitting, stepsDone: 1000 }, clock, 2);
+    assert.equal(slower, 1000 + Math.floor((3600 - reserveSeconds(3600) - 1800) / 2));
+    const faster = replannedSteps({ steps: 1000 + fitting, stepsDone: 1000 }, clock, 0.5);
+    assert.ok((faster ?? 0) > 1000 + fitting);
+    assert.equal(replannedSteps({ steps: 5000, stepsDone: 700 }, { budgetSeconds: 60, elapsedSeconds: 70 }, 1), 700);
+  });
+});

@@ -1,0 +1,147 @@
+/**
+ * A pretraining with a budget of time. Before it trains, the speed of the device is measured over a few real steps, and
+ * what follows is frozen on the run, so that a later attempt trains the same. While it trains its pace is watched:
+ * where the plan would miss the end of the budget, the total of steps is changed, and frozen likewise.
+ */
+import {
+  fasterPrecision,
+  firstImageSizePx,
+  imageSizePxWithin,
+  planPretraining,
+  replanned,
+  type PretrainingConfig,
+  type UnplannedPretraining,
+} from '../../src/modules/runs/index.ts';
+import { measuringSecondsMax, replannedSteps, reserveSeconds } from '../../src/protocol/pretraining/budget.ts';
+import type { MeasuredSpeed, Precision } from '../../src/protocol/pretraining/explanation.ts';
+import { sourceSizePxFor } from '../../src/protocol/pretraining/recipes.ts';
+import { canComputeIn } from '../engine/kernels/compute-dtype.ts';
+import type { NamedTensor } from '../engine/named-tensor.ts';
+import { makeTrainer, openTrainingSteps } from './pretraining-steps.ts';
+import type { TaskContext } from './task.ts';
+
+/** Seconds since the task began, by a clock that nobody sets. */
+export type ElapsedSeconds = () => number;
+
+/** What every measured training has in common. */
+interface Measuring {
+  readonly context: TaskContext;
+  readonly unplanned: UnplannedPretraining;
+  readonly microBatchSize: number | null;
+  readonly initialWeights: readonly NamedTensor[] | undefined;
+}
+
+/**
+ * Measures the device, plans the run and freezes the plan on it.
+ * @throws DomainError BUDGET_TOO_SMALL.
+ */
+export async function planWithinBudget(measuring: Measuring, elapsed: ElapsedSeconds): Promise<PretrainingConfig> {
+  const { context, unplanned } = measuring;
+  const firstSizePx = firstImageSizePx(unplanned);
+  const tried: MeasuredSpeed[] = [];
+  for (const precision of precisionsOf(unplanned)) tried.push(await measureSpeed(measuring, precision, firstSizePx));
+  const precision = fasterPrecision(tried);
+  const best = tried.find((speed) => speed.precision === precision) ?? tried[0];
+  if (best === undefined) throw new Error('No precision was measured.');
+  const sizePx = imageSizePxWithin(unplanned, best.imagesPerSecond);
+  const speeds =
+    sizePx === firstSizePx
+      ? [...tried.filter((speed) => speed !== best), best]
+      : [...tried, await measureSpeed(measuring, best.precision, sizePx)];
+  const config = planPretraining(unplanned, speeds, elapsed());
+  await context.freezeConfig(config);
+  await context.progress(0, config.explanation.join(' '));
+  return config;
+}
+
+function precisionsOf({ precision }: UnplannedPretraining): readonly Precision[] {
+  if (precision !== null) return [precision];
+  return canComputeIn('bfloat16') ? ['FLOAT32', 'BFLOAT16'] : ['FLOAT32'];
+}
+
+const MEASURED_STEPS = 5;
+
+/** A training of its own, thrown away afterwards: the run's own begins at its first step. */
+async function measureSpeed(
+  { context, unplanned, microBatchSize, initialWeights }: Measuring,
+  precision: Precision,
+  imageSizePx: number,
+): Promise<MeasuredSpeed> {
+  await context.progress(
+    0,
+    `Measuring how fast this device trains at ${imageSizePx} px in ${precision.toLowerCase()}.`,
+  );
+  const config: PretrainingConfig = {
+    ...unplanned,
+    imageSizePx,
+    sourceSizePx: sourceSizePxFor(imageSizePx),
+    precision,
+    // Still in the warm-up: nothing diverges in a few steps at next to no learning rate.
+    steps: 1_000_000,
+    warmupSteps: 1_000_000,
+    epochs: 0,
+    checkpointEverySteps: 1,
+    budget: null,
+    earlierPlans: [],
+    explanation: [],
+  };
+  const trainer = makeTrainer(config, microBatchSize, initialWeights);
+  try {
+    const steps = await openTrainingSteps(context, config, trainer);
+    try {
+      // The first one brings kernels and memory.
+      await steps.take();
+      const startedMs = performance.now();
+      const secondsMax = measuringSecondsMax(unplanned.budget.seconds);
+      let [count, seconds] = [0, 0];
+      while (count < MEASURED_STEPS && seconds < secondsMax) {
+        context.throwIfStopped();
+        await steps.take();
+        count += 1;
+        seconds = (performance.now() - startedMs) / 1000;
+      }
+      return { precision, imageSizePx, imagesPerSecond: (count * config.batchSize) / seconds };
+    } finally {
+      await steps.close();
+    }
+  } finally {
+    trainer.dispose();
+  }
+}
+
+/** The pace is looked at after so much of the budget or of the steps. */
+const CHECK_SHARE = 0.05;
+
+export interface Pace {
+  /**
+   * Told after each step.
+   * @returns the run with another total of steps where its pace asks for one; undefined while the plan holds.
+   */
+  afterStep(config: PretrainingConfig, stepsDone: number): PretrainingConfig | undefined;
+}
+
+/**
+ * @param firstStep where this attempt goes on. Steps that were kept count as their share of the budget, so that time
+ * which a dead worker lost is given once more.
+ */
+export function watchPace(config: PretrainingConfig, firstStep: number, elapsed: ElapsedSeconds): Pace | undefined {
+  if (config.budget === null) return undefined;
+  const budgetSeconds = config.budget.seconds;
+  const spentSeconds = (firstStep / config.steps) * (budgetSeconds - reserveSeconds(budgetSeconds));
+  let last = { step: firstStep, seconds: elapsed() };
+  return {
+    afterStep: (now, stepsDone) => {
+      const seconds = elapsed();
+      const isDue =
+        stepsDone - last.step >= CHECK_SHARE * now.steps || seconds - last.seconds >= CHECK_SHARE * budgetSeconds;
+      if (!isDue || stepsDone >= now.steps) return undefined;
+      const secondsPerStep = (seconds - last.seconds) / (stepsDone - last.step);
+      last = { step: stepsDone, seconds };
+      const clock = { budgetSeconds, elapsedSeconds: spentSeconds + seconds };
+      const total = replannedSteps({ steps: now.steps, stepsDone }, clock, secondsPerStep);
+      // The warm-up is never bent; a run whose time is over ends, wherever it is.
+      if (total === undefined || (stepsDone < now.warmupSteps && total > stepsDone)) return undefined;
+      return replanned(now, stepsDone, total);
+    },
+  };
+}

@@ -1,0 +1,132 @@
+/** The steps of a pretraining: batches of a run's datasets, their views, and a trainer that learns from them. */
+import { DomainError } from '../../src/errors.ts';
+import type { PretrainingConfig } from '../../src/modules/runs/index.ts';
+import { createAugmenter } from '../engine/augment/augmenter.ts';
+import { openTrainingBatches } from '../engine/data/batches.ts';
+import type { NamedTensor } from '../engine/named-tensor.ts';
+import { createRandom } from '../engine/rng.ts';
+import { tf, type Tensor4D } from '../engine/tensorflow.ts';
+import {
+  createSimclrTrainer,
+  NonFiniteLossError,
+  UnsupportedPrecisionError,
+  type SimclrTrainer,
+} from '../engine/train/simclr.ts';
+import type { StepViews } from '../engine/train/step-views.ts';
+import { verifiedShardPaths, type TaskContext } from './task.ts';
+
+/**
+ * @param microBatchSize null: the whole batch.
+ * @param initialWeights of an encoder to go on from; undefined: drawn from the seed.
+ * @throws DomainError PRECISION_UNSUPPORTED.
+ */
+export function makeTrainer(
+  config: PretrainingConfig,
+  microBatchSize: number | null,
+  initialWeights: readonly NamedTensor[] | undefined,
+): SimclrTrainer {
+  try {
+    return createSimclrTrainer({
+      architecture: config.encoder,
+      projectionDim: config.projectionDim,
+      temperature: config.temperature,
+      totalSteps: config.steps,
+      earlierPlans: config.earlierPlans,
+      warmupSteps: config.warmupSteps,
+      peakLearningRate: config.learningRate,
+      optimizer: config.optimizer,
+      seedRandom: createRandom(config.seed).fork('weights'),
+      computeDtype: config.precision === 'BFLOAT16' ? 'bfloat16' : 'float32',
+      ...(microBatchSize === null ? {} : { microBatchSize }),
+      ...(initialWeights === undefined ? {} : { initialWeights }),
+    });
+  } catch (error) {
+    if (!(error instanceof UnsupportedPrecisionError)) throw error;
+    throw new DomainError({
+      code: 'PRECISION_UNSUPPORTED',
+      message: error.message,
+      field: 'input.precision',
+      hint: 'Launch with FLOAT32, or give the run to a worker with AVX-512 or a GPU.',
+      cause: error,
+    });
+  }
+}
+
+export interface TrainingSteps {
+  /** Takes the trainer's next step. @returns its metrics by name. @throws DomainError TRAINING_DIVERGED. */
+  take(): Promise<Record<string, number>>;
+  /** Ends the reading of images; the trainer stays the caller's. */
+  close(): Promise<void>;
+}
+
+/** Verifies the run's shards and begins to read them at the trainer's next step. */
+export async function openTrainingSteps(
+  context: TaskContext,
+  config: PretrainingConfig,
+  trainer: SimclrTrainer,
+): Promise<TrainingSteps> {
+  const versions = await context.services.datasets.requireSealedVersions(
+    config.datasets.map((dataset) => dataset.datasetVersionId),
+  );
+  const datasets = [];
+  for (const { datasetVersionId, imageCount, weight, maxImages } of config.datasets) {
+    const shardPaths = await verifiedShardPaths(
+      context,
+      versions.find((version) => version.id === datasetVersionId)?.shards ?? [],
+    );
+    datasets.push({ shardPaths, imageCount, weight, ...(maxImages === null ? {} : { maxImages }) });
+  }
+  const batches = openTrainingBatches({
+    datasets,
+    sampling: config.sampling,
+    batchSize: config.batchSize,
+    sourceSizePx: config.sourceSizePx,
+    seed: config.seed,
+    startStep: trainer.stepIndex,
+  });
+  const augmenter = createAugmenter(config.augmentation, config.imageSizePx);
+  const random = createRandom(config.seed);
+  return {
+    take: async () => {
+      const step = trainer.stepIndex;
+      const { images } = await batches.next();
+      // Drawn from the step's own stream: a resumed run makes the same views without any state to keep, and so does a
+      // step in parts.
+      const drawn = augmenter.draw(config.batchSize, config.sourceSizePx, random.fork(`views of step ${step}`));
+      return takeStep(trainer, {
+        imageCount: config.batchSize,
+        make: (start, count) => {
+          const pixels = imagesOnDevice(images, config.sourceSizePx, start, count);
+          const views = drawn.make(pixels, start);
+          pixels.dispose();
+          return views;
+        },
+      });
+    },
+    close: batches.close,
+  };
+}
+
+/** Images `start`..`start + count - 1` of uint8 `[N, S, S, 3]`. */
+function imagesOnDevice(images: Uint8Array, sizePx: number, start: number, count: number): Tensor4D {
+  const imageBytes = sizePx * sizePx * 3;
+  return tf.tensor4d(
+    images.subarray(start * imageBytes, (start + count) * imageBytes),
+    [count, sizePx, sizePx, 3],
+    'int32',
+  );
+}
+
+async function takeStep(trainer: SimclrTrainer, views: StepViews): Promise<Record<string, number>> {
+  try {
+    return { ...(await trainer.step(views)) };
+  } catch (error) {
+    if (!(error instanceof NonFiniteLossError)) throw error;
+    throw new DomainError({
+      code: 'TRAINING_DIVERGED',
+      message: error.message,
+      hint: 'Resume with the weights of the last checkpoint under a lower learningRate, or look at the data.',
+      cause: error,
+    });
+  }
+}
