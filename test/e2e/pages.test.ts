@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import { appendFile, copyFile, mkdir, readFile, writeFile } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
@@ -50,6 +50,7 @@ before(async () => {
     seed: 3,
     groups: 3,
   });
+  await addDuplicate(path.join(server.folder, 'tissue'));
   worker = await startTestWorker({ databaseUrl: database.url, dataDir: server.folder, name: 'pages' });
   browser = await openBrowser();
   page = await openTab();
@@ -61,6 +62,15 @@ after(async () => {
   await server.close();
   await database.close();
 });
+
+/** The first image once more, so that an import has something to tell. */
+async function addDuplicate(folder: string): Promise<void> {
+  const csvPath = path.join(folder, 'labels.csv');
+  const [, first = ''] = (await readFile(csvPath, 'utf8')).split('\n');
+  const [source = '', ...facts] = first.split(',');
+  await copyFile(path.join(folder, source), path.join(folder, 'zz-once-more.jpg'));
+  await appendFile(csvPath, `${['zz-once-more.jpg', ...facts].join(',')}\n`);
+}
 
 /** @param key signed in with this key. */
 async function openTab(key?: string): Promise<Page> {
@@ -195,6 +205,16 @@ describe('a person at the browser', () => {
       .click();
     await page.getByRole('heading', { name: /Images .* in version 1/ }).waitFor();
     await page.getByRole('heading', { name: 'Classes' }).waitFor();
+  });
+
+  step('reads what import found, file by file with the reason, and has it as a CSV', async () => {
+    await page.getByRole('button', { name: 'Each with its reason' }).first().click();
+    await page.getByText(/zz-once-more\.jpg: The same pixels as an earlier image.* See .+\.jpg\./).waitFor();
+    const link = page.getByRole('link', { name: 'every file with its reason, as CSV' });
+    const response = await fetch(server.url + String(await link.getAttribute('href')), {
+      headers: { authorization: `Bearer ${server.adminKey}` },
+    });
+    assert.match(await response.text(), /^kind,path,count,kept,reason,relatedPath\r\n/);
   });
 
   step('launches a small pretraining and watches it live to its checkpoint', async () => {

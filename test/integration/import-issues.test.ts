@@ -1,18 +1,24 @@
 /** Every single issue of an import is kept with its reason: page by page through the API, and as one CSV. */
 import assert from 'node:assert/strict';
-import { mkdir, writeFile } from 'node:fs/promises';
+import { execFile } from 'node:child_process';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
+import { promisify } from 'node:util';
 import { parse } from 'csv-parse/sync';
 import { z } from 'zod';
+import { childEnvironment } from '../../src/env.ts';
 import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
 import { tissuePng } from '../fixtures/hostile-images.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { createTaskRunner } from '../support/task-runner.ts';
 
+const PROGRAM = path.resolve(import.meta.dirname, '../../src/cli/main.ts');
 /** More than a page, and with names long enough that a page is more than one read of the file. */
 const BAD_COUNT = 450;
+/** The bad files, a duplicate, a truncated one, and that no groups are known. */
+const ENTRY_COUNT = BAD_COUNT + 3;
 const LONG = 'ü'.repeat(80);
 const badName = (index: number): string => `bad, "${LONG}" ${String(index).padStart(4, '0')}.png`;
 
@@ -86,7 +92,7 @@ async function allEntries(kind: string | null, first: number): Promise<z.infer<t
 test('every issue comes once, by pages of any size, with its reason', async () => {
   const [small, large] = [await allEntries(null, 7), await allEntries(null, 200)];
   assert.deepEqual(small, large);
-  assert.equal(large.length, BAD_COUNT + 3);
+  assert.equal(large.length, ENTRY_COUNT);
   assert.ok(large.every(({ reason, count }) => reason.length > 10 && count === 1));
   assert.deepEqual(
     large.filter(({ kept }) => kept).map(({ kind }) => kind),
@@ -132,6 +138,27 @@ test('the CSV holds the same, for any reader of RFC 4180', async () => {
       ['NO_GROUPS', 1, true],
     ],
   );
+});
+
+function paraffin(...args: readonly string[]): Promise<{ stdout: string; stderr: string }> {
+  const env = childEnvironment({ PARAFFIN_URL: server.url, PARAFFIN_API_KEY: server.adminKey });
+  return promisify(execFile)(process.execPath, [PROGRAM, 'datasets', 'issues', ...args], { env });
+}
+
+test('the command line shows them, and writes all of them', async () => {
+  const shown = await paraffin('issues', '--kind', 'DUPLICATE');
+  assert.match(shown.stdout, /DUPLICATE: 1, left out\. The same pixels as an earlier image/);
+  assert.match(shown.stdout, /b\.png \(see a\.png\)/);
+  const few = await paraffin('issues', '--limit', '3');
+  assert.match(few.stderr, new RegExp(`3 of ${ENTRY_COUNT};`));
+  const many: unknown = JSON.parse((await paraffin('issues', '--limit', '401', '--json')).stdout);
+  assert.ok(Array.isArray(many));
+  assert.equal(many.length, 401);
+  const out = path.join(server.folder, 'issues.csv');
+  await paraffin('issues', '--out', out);
+  const rows: unknown = parse(await readFile(out, 'utf8'), { columns: true });
+  assert.ok(Array.isArray(rows));
+  assert.equal(rows.length, ENTRY_COUNT);
 });
 
 test('a cursor of another kind, one outside the list, and one of nobody are refused', async () => {

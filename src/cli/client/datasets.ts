@@ -7,6 +7,7 @@ import { damageOf } from './bytes.ts';
 import { clientCommand, connect, granted } from './connection.ts';
 import { importCommand } from './import-images.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
+import { issuesCommand } from './import-issues.ts';
 import { facts, paint, paintStatus, remark, show } from './output.ts';
 import { findVersion, idOrSlug, noDataset } from './references.ts';
 
@@ -472,6 +473,7 @@ const verifyCommand = clientCommand('verify', {
 
 export function datasetCommands(): Command {
   const datasets = group('datasets', 'find, describe, bring in and check datasets');
-  for (const each of [listCommand, showCommand, addCommand, importCommand, verifyCommand]) datasets.addCommand(each);
+  for (const each of [listCommand, showCommand, addCommand, importCommand, issuesCommand, verifyCommand])
+    datasets.addCommand(each);
   return datasets;
 }

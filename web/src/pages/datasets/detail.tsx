@@ -5,6 +5,7 @@ import { useAsk } from '../../api/hooks.ts';
 import { bytes, count, counted, instant, words } from '../../ui/format.ts';
 import { Bars, Digest, Empty, Fact, Facts, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
 import { Provenance, PROVENANCE_WORDS, resolutionText } from './facts.tsx';
+import { Issues } from './issues.tsx';
 import { DATASET, TRAINED_ON, type DatasetDetail, type DatasetVersionDetail } from './queries.ts';
 import { ThumbnailGrid } from './thumbnails.tsx';
 
@@ -137,24 +138,7 @@ function Version({ dataset, version }: { readonly dataset: DatasetDetail; readon
         </div>
         <div className="stack">
           <h3>What import found</h3>
-          {version.issues.length === 0 ? (
-            <p>
-              <Tag tone="good">nothing wrong</Tag>
-            </p>
-          ) : (
-            <ul className="stack" style={{ gap: '0.4rem' }}>
-              {version.issues.map((issue) => (
-                <li key={issue.kind}>
-                  <Tag tone="warn">{words(issue.kind)}</Tag> {counted(issue.count, 'image')},{' '}
-                  {issue.kept ? 'kept' : 'left out'}
-                  <div className="soft small mono wrap">
-                    {issue.examples.slice(0, 5).join(', ')}
-                    {issue.count > 5 ? ' …' : ''}
-                  </div>
-                </li>
-              ))}
-            </ul>
-          )}
+          <Issues version={version} fileName={`${dataset.slug}-v${version.version}-issues.csv`} />
         </div>
         <Facts>
           <Fact name="Sealed">{version.sealedAt === null ? 'not yet' : instant(version.sealedAt)}</Fact>

@@ -178,10 +178,12 @@ export const DATASET = graphql(`
             count
           }
           ungroupedImageCount
+          issueListUrl
           issues {
             kind
             count
             kept
+            meaning
             examples
           }
           thumbnails {
@@ -196,6 +198,28 @@ export const DATASET = graphql(`
 `);
 export type DatasetDetail = NonNullable<ResultOf<typeof DATASET>['dataset']>;
 export type DatasetVersionDetail = DatasetDetail['versions']['nodes'][number];
+
+export const ISSUE_ENTRIES = graphql(`
+  query IssueEntries($id: ID!, $kind: String, $after: String) {
+    node(id: $id) {
+      ... on DatasetVersion {
+        issueEntries(first: 100, after: $after, kind: $kind) {
+          pageInfo {
+            hasNextPage
+            endCursor
+          }
+          nodes {
+            path
+            reason
+            relatedPath
+          }
+        }
+      }
+    }
+  }
+`);
+export type IssueEntries = ResultOf<typeof ISSUE_ENTRIES>;
+export type IssueList = Extract<NonNullable<IssueEntries['node']>, { issueEntries: unknown }>['issueEntries'];
 
 export const TRAINED_ON = graphql(`
   query TrainedOn($datasetId: ID!) {
