@@ -1,4 +1,5 @@
 /** What an import found, by kind: at a version, and in the report of an import. */
+import type { ReactNode } from 'react';
 import { counted, words } from './format.ts';
 import { Tag } from './parts.tsx';
 
@@ -10,7 +11,14 @@ export interface IssueFacts {
   readonly examples: readonly string[];
 }
 
-export function IssueList({ issues }: { readonly issues: readonly IssueFacts[] }) {
+/** @param details what stands below an issue, given its examples; by default these alone. */
+export function IssueList<Issue extends IssueFacts>({
+  issues,
+  details = (_issue, examples) => examples,
+}: {
+  readonly issues: readonly Issue[];
+  readonly details?: (issue: Issue, examples: ReactNode) => ReactNode;
+}) {
   if (issues.length === 0)
     return (
       <p>
@@ -23,10 +31,13 @@ export function IssueList({ issues }: { readonly issues: readonly IssueFacts[] }
         <li key={issue.kind}>
           <Tag tone="warn">{words(issue.kind)}</Tag> {issue.count}, {issue.kept ? 'kept' : 'left out'}
           {issue.meaning !== null && <div className="small">{issue.meaning}</div>}
-          <div className="soft small mono wrap">
-            {issue.examples.slice(0, 5).join('; ')}
-            {issue.count > issue.examples.length ? ' …' : ''}
-          </div>
+          {details(
+            issue,
+            <div className="soft small mono wrap">
+              {issue.examples.slice(0, 5).join('; ')}
+              {issue.count > issue.examples.length ? ' …' : ''}
+            </div>,
+          )}
         </li>
       ))}
     </ul>

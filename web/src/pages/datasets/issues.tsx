@@ -1,19 +1,13 @@
 /** What import found: by kind, and on request every single file with its reason. */
 import { useState } from 'react';
 import { usePages } from '../../api/hooks.ts';
-import { counted, words } from '../../ui/format.ts';
-import { Failure, Tag } from '../../ui/parts.tsx';
-import { ISSUE_ENTRIES, type DatasetVersionDetail, type IssueEntries, type IssueList } from './queries.ts';
+import { IssueList } from '../../ui/issues.tsx';
+import { Failure } from '../../ui/parts.tsx';
+import { ISSUE_ENTRIES, type DatasetVersionDetail, type IssueEntries, type ListedIssues } from './queries.ts';
 
 export function Issues({ version, fileName }: { readonly version: DatasetVersionDetail; readonly fileName: string }) {
   const [openKind, setOpenKind] = useState<string | null>(null);
-  if (version.issues.length === 0) {
-    return (
-      <p>
-        <Tag tone="good">nothing wrong</Tag>
-      </p>
-    );
-  }
+  const isListed = version.issueListUrl !== null;
   return (
     <>
       {version.issueListUrl !== null && (
@@ -23,20 +17,12 @@ export function Issues({ version, fileName }: { readonly version: DatasetVersion
           </a>
         </p>
       )}
-      <ul className="stack" style={{ gap: '0.4rem' }}>
-        {version.issues.map(({ kind, count, kept, meaning, examples }) => (
-          <li key={kind}>
-            <Tag tone="warn">{words(kind)}</Tag> {counted(count, 'image')}, {kept ? 'kept' : 'left out'}
-            {meaning !== null && <div className="small">{meaning}</div>}
-            {openKind === kind ? (
-              <Entries versionId={version.id} kind={kind} />
-            ) : (
-              <div className="soft small mono wrap">
-                {examples.slice(0, 5).join(', ')}
-                {count > 5 ? ' …' : ''}
-              </div>
-            )}
-            {version.issueListUrl !== null && (
+      <IssueList
+        issues={version.issues}
+        details={({ kind }, examples) => (
+          <>
+            {openKind === kind ? <Entries versionId={version.id} kind={kind} /> : examples}
+            {isListed && (
               <button
                 type="button"
                 className="quiet small"
@@ -46,9 +32,9 @@ export function Issues({ version, fileName }: { readonly version: DatasetVersion
                 {openKind === kind ? 'Hide' : 'Each with its reason'}
               </button>
             )}
-          </li>
-        ))}
-      </ul>
+          </>
+        )}
+      />
     </>
   );
 }
@@ -81,7 +67,7 @@ function Entries({ versionId, kind }: { readonly versionId: string; readonly kin
   );
 }
 
-const NONE: Pick<IssueList, 'nodes' | 'pageInfo'> = { nodes: [], pageInfo: { hasNextPage: false, endCursor: null } };
+const NONE: Pick<ListedIssues, 'nodes' | 'pageInfo'> = { nodes: [], pageInfo: { hasNextPage: false, endCursor: null } };
 
 function entriesOf(node: IssueEntries['node']) {
   return node !== null && 'issueEntries' in node ? node.issueEntries : NONE;

@@ -219,7 +219,7 @@ export const ISSUE_ENTRIES = graphql(`
   }
 `);
 export type IssueEntries = ResultOf<typeof ISSUE_ENTRIES>;
-export type IssueList = Extract<NonNullable<IssueEntries['node']>, { issueEntries: unknown }>['issueEntries'];
+export type ListedIssues = Extract<NonNullable<IssueEntries['node']>, { issueEntries: unknown }>['issueEntries'];
 
 export const TRAINED_ON = graphql(`
   query TrainedOn($datasetId: ID!) {
