@@ -24,6 +24,7 @@ import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from './pl
 import { applyMigrations, MIGRATIONS_DIR, readMigrations } from './platform/migrate.ts';
 import { startPostgres } from './platform/postgres.ts';
 import { openQueue } from './platform/queue.ts';
+import { sandboxKind } from './platform/sandbox.ts';
 import { openUploadStore, type UploadStore } from './platform/upload-store.ts';
 import { backUpBeforeUpgrade } from './platform/upgrade-backup.ts';
 import { createLoaders, createServices } from './services.ts';
@@ -158,6 +159,8 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     });
     const warning = bindingWarning(env.host, env.trustedProxies);
     if (warning !== undefined) logger.warn(warning);
+    if ((await sandboxKind()) === 'NONE')
+      logger.warn('The kernel gives no namespaces: the process that reads checkpoints is held by Node alone.');
     const { url } = await http.listen({ host: env.host, port: env.port });
     closers.push(() => http.drain(DRAIN_MS));
 

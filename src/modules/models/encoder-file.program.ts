@@ -6,11 +6,14 @@
 import { writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { DomainError } from '../../errors.ts';
+import { becomeNobody } from '../../platform/sandbox.ts';
 import { readEncoderFile, type EncoderFileTask } from './encoder-file.ts';
 import type { ProcessAnswer } from './encoder-process.ts';
 
 const WEIGHTS = 3;
 const FILE = 4;
+/** The last argument: the server is root, and we must not be. */
+const AS_NOBODY = 'as-nobody';
 
 async function answer(): Promise<ProcessAnswer> {
   try {
@@ -27,4 +30,5 @@ async function answer(): Promise<ProcessAnswer> {
   }
 }
 
+if (process.argv.at(-1) === AS_NOBODY) becomeNobody();
 process.stdout.write(JSON.stringify(await answer()));

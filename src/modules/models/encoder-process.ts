@@ -11,6 +11,7 @@ import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { DomainError, ERROR_CODES, type ErrorCode } from '../../errors.ts';
+import { SANDBOX_ENV, sandboxed, sandboxKind } from '../../platform/sandbox.ts';
 import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
 import { IMPORTED_ENCODERS } from './import.rules.ts';
 import { importedContentsSchema } from './models.rules.ts';
@@ -62,6 +63,8 @@ const PROGRAM = path.join(import.meta.dirname, 'encoder-file.program.ts');
  * would make the start quicker, needs the right to write.
  */
 const READER_ENV = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' };
+/** What tells the program to become an unprivileged user. */
+const AS_NOBODY = 'as-nobody';
 /** Names in an answer are cut short by the reader. */
 const MAX_ANSWER_BYTES = 1024 * 1024;
 const LAST_WORDS_LENGTH = 2_000;
@@ -89,7 +92,8 @@ export interface ReadEncoder<Kept> {
 /**
  * As `readEncoderFile`, in a process of its own.
  * @param file open to read; the caller closes it.
- * @param scratchDir where the weights lie until they are kept, without a name.
+ * @param scratchDir where the weights lie until they are kept, without a name. The folder above it, which is the data
+ * directory, is hidden from the process.
  * @param keep takes the safetensors, once they are whole.
  * @throws DomainError also TIMED_OUT, and OUT_OF_MEMORY for a file that takes too much.
  */
@@ -101,7 +105,7 @@ export async function readEncoderFileApart<Kept>(
   bounds: ReadingBounds = BOUNDS,
 ): Promise<ReadEncoder<Kept>> {
   await using weights = await openNameless(scratchDir);
-  const answer = await answerTo(file, task, weights, bounds);
+  const answer = await answerTo(file, task, weights, path.dirname(scratchDir), bounds);
   if (answer.outcome === 'READ') return { facts: answer.facts, kept: await keep(wholeOf(weights, answer.byteSize)) };
   const { code, message: text, field, hint } = answer;
   throw new DomainError({
@@ -117,10 +121,14 @@ async function answerTo(
   file: FileHandle,
   task: EncoderFileTask,
   weights: FileHandle,
+  hiddenDir: string,
   { timeoutMs, maxHeapMb }: ReadingBounds,
 ): Promise<ProcessAnswer> {
-  const reader = spawn(process.execPath, [...readingRights(), `--max-old-space-size=${maxHeapMb}`, PROGRAM], {
-    env: READER_ENV,
+  const kind = await sandboxKind();
+  const args = [...readingRights(), `--max-old-space-size=${maxHeapMb}`, PROGRAM];
+  if (kind === 'ROOT') args.push(AS_NOBODY);
+  const reader = spawn(...sandboxed(kind, hiddenDir, process.execPath, args), {
+    env: { ...READER_ENV, ...SANDBOX_ENV },
     stdio: ['pipe', 'pipe', 'pipe', weights.fd, file.fd],
     timeout: timeoutMs,
     killSignal: 'SIGKILL',

@@ -4,15 +4,17 @@
  */
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
+import { availableParallelism, totalmem } from 'node:os';
 import path from 'node:path';
 import { DomainError } from '../../errors.ts';
 import { digestOfInput, parseInput } from '../../input.ts';
 import type { ArtifactStore, StoredBytes } from '../../platform/artifact-store.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
+import { createFairPool } from '../../platform/fair-pool.ts';
 import { openImportFile } from '../../platform/import-roots.ts';
 import { fetchRemoteFile } from '../../platform/remote-file.ts';
 import type { UploadStore } from '../../platform/upload-store.ts';
-import { authorise, type Viewer } from '../access/index.ts';
+import { authorise, personOf, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
 import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
 import { readEncoderFileApart, type ReadEncoder } from './encoder-process.ts';
@@ -94,6 +96,12 @@ interface FileAtHand {
 
 /** As much as is read of a PyTorch checkpoint. */
 const MAX_DOWNLOAD_BYTES = 4 * 1024 ** 3;
+/** Of all files of weights that are read at once; at most a quarter of the machine's memory. */
+const READING_BUDGET_BYTES = 4 * 1024 ** 3;
+/** A reading's program, before it holds any weights. */
+const READING_BASE_BYTES = 200 * 1024 ** 2;
+/** As much as is held of a file at once, and again in the form that is kept. */
+const LARGEST_WEIGHTS_BYTES = 1024 ** 3;
 
 export function createCheckpointImports({
   store,
@@ -106,14 +114,20 @@ export function createCheckpointImports({
   queueGolden,
 }: CheckpointImportParts): CheckpointImportService {
   const inTurnByKey = turnsByKey();
-  let lastReading: Promise<unknown> = Promise.resolve();
-  /** One after another: each may take hundreds of megabytes. */
-  const readInTurn = (file: FileHandle, task: EncoderFileTask): Promise<ReadEncoder<StoredBytes>> => {
-    const reading = lastReading.then(() =>
-      readEncoderFileApart(file, task, downloadsDir, (bytes) => artifacts.put(bytes)),
+  const readings = createFairPool({
+    // Two at least, so that one file that takes its time never keeps everybody waiting.
+    places: Math.max(2, availableParallelism()),
+    budgetBytes: Math.min(READING_BUDGET_BYTES, totalmem() / 4),
+  });
+  const readInTurn = async (
+    viewer: Viewer,
+    { handle }: FileAtHand,
+    task: EncoderFileTask,
+  ): Promise<ReadEncoder<StoredBytes>> => {
+    const { size } = await handle.stat();
+    return readings.run(personOf(viewer) ?? '', READING_BASE_BYTES + 2 * Math.min(size, LARGEST_WEIGHTS_BYTES), () =>
+      readEncoderFileApart(handle, task, downloadsDir, (bytes) => artifacts.put(bytes)),
     );
-    lastReading = reading.catch(() => undefined);
-    return reading;
   };
 
   /** Gives the file to `work`, and takes away again what was fetched or sent for it. */
@@ -170,7 +184,7 @@ export function createCheckpointImports({
   ): Promise<CheckpointRecord> => {
     try {
       return await withFile({ viewer, clientGone, source, field, expected }, async (file) => {
-        const { facts, kept } = await readInTurn(file.handle, {
+        const { facts, kept } = await readInTurn(viewer, file, {
           ...task,
           fileName: file.fileName,
           expectedSha256: file.sha256,
