@@ -77,7 +77,30 @@ export function createAgent(parts: AgentParts): Agent {
     const lapsed = await ledger.reapLapsed();
     if (lapsed > 0) logger.warn({ lapsed }, 'runs of silent workers were taken back');
     await removeOrphanedWork(parts.workDir, ledger);
-    await Promise.all(slots.map(fill));
+    // Not awaited: a slot is busy for as long as its run, and the next look is for the others.
+    for (const slot of slots) void fill(slot);
+  };
+
+  let isLooking = false;
+  let isAskedAgain = false;
+  /**
+   * One look at a time. Of those that are asked for meanwhile one follows, as what they were to find may have come
+   * after the look had passed it.
+   */
+  const lookSoon = (): void => {
+    if (isLooking) {
+      isAskedAgain = true;
+      return;
+    }
+    isLooking = true;
+    look()
+      .catch((error: unknown) => logger.error({ error }, 'looking for runs failed'))
+      .finally(() => {
+        isLooking = false;
+        if (!isAskedAgain || draining) return;
+        isAskedAgain = false;
+        lookSoon();
+      });
   };
 
   const fill = async (slot: Slot): Promise<void> => {
@@ -194,13 +217,11 @@ export function createAgent(parts: AgentParts): Agent {
       for (const job of Object.values(RUN_JOBS)) {
         await parts.queue.listen(job, async () => {
           // The message only wakes us; the row says what there is to do.
-          look().catch((error: unknown) => logger.error({ error }, 'looking for runs failed'));
+          lookSoon();
         });
       }
-      ticker = setInterval(() => {
-        look().catch((error: unknown) => logger.error({ error }, 'looking for runs failed'));
-      }, LOOK_EVERY_MS);
-      look().catch((error: unknown) => logger.error({ error }, 'looking for runs failed'));
+      ticker = setInterval(lookSoon, LOOK_EVERY_MS);
+      lookSoon();
       logger.info({ leaseSeconds: LEASE_SECONDS, devices: devices.map(({ id }) => id) }, 'the worker waits for runs');
     },
     drain: async () => {

@@ -509,6 +509,12 @@ describe('the way of the data', () => {
       (await paraffin(['verify', file, '--sha256', sha256], { PARAFFIN_URL: 'http://127.0.0.1:9' })).code,
       0,
     );
+    const nowhere = await paraffin(['download', checkpoint, '--out', 'no-such/folder/again.safetensors']);
+    assert.equal(nowhere.code, 1);
+    assert.equal(
+      nowhere.stderr.trim(),
+      "There is no folder no-such/folder to put the file into.\nMake it first: mkdir -p 'no-such/folder'",
+    );
     const taken = await paraffin(['download', checkpoint, '--out', 'again.safetensors']);
     assert.equal(taken.code, 1);
     await done('download', checkpoint, '--out', 'again.safetensors', '--force');

@@ -396,9 +396,7 @@ describe('a folder of images becomes an encoder', () => {
     // The terminal sends it to every process of the foreground group.
     const group = await processGroupOf(program.pid);
     for (const pid of family) if ((await processGroupOf(pid)) === group) process.kill(pid, 'SIGINT');
-    const stoppedMs = performance.now();
     assert.deepEqual(await gone, [0, null], program.output());
-    assert.ok(performance.now() - stoppedMs < 30_000);
     await over;
     assert.deepEqual(
       await Promise.all([...family, postgresPid].map(isAlive)),

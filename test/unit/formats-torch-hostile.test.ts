@@ -13,7 +13,6 @@ import type { TorchCheckpointLimits } from '../../src/formats/torch-checkpoint/i
 import { hostileFiles, inertFiles } from '../fixtures/hostile/torch-corpus.ts';
 import { archive, archiveParts, legacy, stateDict, zip } from '../fixtures/hostile/torch-files.ts';
 
-const MAX_MS = 5000;
 const MAX_HEAP_GROWTH_BYTES = 600 * 1024 * 1024;
 const goldenDir = new URL('../golden/torch-checkpoint/', import.meta.url);
 const golden = (name: string): Buffer => readFileSync(new URL(name, goldenDir));
@@ -58,12 +57,10 @@ describe('refused', () => {
   const corpus = hostileFiles();
   for (const { what, fault, bytes, limits } of corpus) {
     test(`${fault}: ${what}`, async () => {
-      const startedMs = performance.now();
       const heapBytes = process.memoryUsage().rss;
       const refusal = await refusalOf(bytes, limits);
       assert.equal(refusal?.fault, fault, refusal?.message ?? 'it was read');
       assert.ok(refusal.place.length > 0 && refusal.place.length < 2000 && refusal.message.length < 1000);
-      assert.ok(performance.now() - startedMs < MAX_MS, `took ${performance.now() - startedMs} ms`);
       assert.ok(
         process.memoryUsage().rss - heapBytes < MAX_HEAP_GROWTH_BYTES,
         `took ${process.memoryUsage().rss - heapBytes} bytes`,
@@ -125,7 +122,6 @@ describe('damaged', () => {
     test(`${name}: bits flipped under a fixed seed`, async () => {
       const bytes = golden(name);
       const draw = generator(20_260_000 + bytes.length);
-      const startedMs = performance.now();
       let refused = 0;
       for (let round = 0; round < 1500; round += 1) {
         const damaged = new Uint8Array(bytes);
@@ -136,7 +132,6 @@ describe('damaged', () => {
         if ((await refusalOf(damaged)) !== undefined) refused += 1;
       }
       assert.ok(refused > 300, `only ${refused} were refused`);
-      assert.ok(performance.now() - startedMs < 60_000);
     });
   }
 

@@ -107,10 +107,9 @@ describe('an operation', () => {
       (_, level) =>
         `fragment f${level} on Model { ${level + 1 < levels ? `...f${level + 1} ...f${level + 1}` : 'id'} }`,
     );
-    const startMs = performance.now();
     // Without GraphQL's own rules, which are checked first and take their own time.
     const [error] = checkCost(schema, parse(`{ model { ...f0 } } ${fragments.join(' ')}`), undefined, {});
+    // 2^60 fields: whoever went through them one by one would not come back.
     assert.match(error?.message ?? '', new RegExp(`more than ${MAX_FIELDS} fields`));
-    assert.ok(performance.now() - startMs < 1_000);
   });
 });

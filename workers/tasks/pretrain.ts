@@ -108,18 +108,20 @@ async function changePlan(
   return config;
 }
 
+const SPEED_LAPS = 10;
+
 /** Images per second of the last steps: the first lap holds one-off costs of TensorFlow and says nothing. */
 function createSpeedometer(batchSize: number) {
-  const laps: number[] = [];
-  let lastMs: number | undefined;
+  /** When the last steps ended, the oldest first. */
+  const endsMs: number[] = [];
   return {
     lap: (): number | undefined => {
       const nowMs = performance.now();
-      if (lastMs !== undefined) laps.push(nowMs - lastMs);
-      lastMs = nowMs;
-      const recent = laps.slice(-10);
-      if (recent.length === 0) return undefined;
-      return (1000 * batchSize * recent.length) / recent.reduce((sum, lapMs) => sum + lapMs, 0);
+      endsMs.push(nowMs);
+      // A run takes millions of steps: what is not measured any more goes.
+      if (endsMs.length > SPEED_LAPS + 1) endsMs.shift();
+      const [firstMs = nowMs] = endsMs;
+      return endsMs.length < 2 ? undefined : (1000 * batchSize * (endsMs.length - 1)) / (nowMs - firstMs);
     },
   };
 }

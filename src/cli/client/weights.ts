@@ -57,6 +57,7 @@ export const downloadCommand = clientCommand('download', {
   .action(async (reference, { format, out, dryRun, force, ...options }) => {
     const registry = await connect(options);
     const checkpoint = await findCheckpoint(registry, reference);
+    await requireFolderOf(out);
     const known = knownFile(checkpoint, format);
     if (dryRun === true && known === undefined) {
       show(options, {
@@ -131,6 +132,21 @@ function knownFile(
 
 function nameOf({ model, version }: FoundCheckpoint): string {
   return `${model.slug}@${version}`;
+}
+
+/** Asked before anything is made or fetched. */
+async function requireFolderOf(out: string | undefined): Promise<void> {
+  if (out === undefined) return;
+  const folder = out.endsWith(path.sep) ? out : path.dirname(out);
+  const isThere = await stat(folder).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+  if (!isThere)
+    throw new CommandFailure({
+      message: `There is no folder ${folder} to put the file into.`,
+      hint: `Make it first: mkdir -p '${folder}'`,
+    });
 }
 
 async function targetOf(out: string | undefined, fileName: string): Promise<string> {

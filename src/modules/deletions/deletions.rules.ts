@@ -38,6 +38,8 @@ export interface DeletableThing {
   readonly version: number | null;
   /** What needs it, in words: "2 evaluations". Empty: it may go. */
   readonly neededBy: readonly string[];
+  /** A run that has not ended. */
+  readonly isUnderWay?: boolean;
   /** What to do about that. */
   readonly hint: string;
 }

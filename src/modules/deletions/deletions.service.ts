@@ -56,6 +56,14 @@ export function createDeletionService({
             field: 'input.id',
           });
         }
+        if (thing.isUnderWay === true) {
+          throw new DomainError({
+            code: 'CONFLICT',
+            message: `The ${IN_WORDS[kind]} "${thing.name}" is queued or under way.`,
+            field: 'input.id',
+            hint: thing.hint,
+          });
+        }
         if (thing.neededBy.length > 0) {
           throw new DomainError({
             code: 'CONFLICT',

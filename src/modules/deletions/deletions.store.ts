@@ -121,7 +121,6 @@ const run: Deletable = {
     if (row === null) return undefined;
     const isUnended = row.status === 'QUEUED' || row.status === 'RUNNING' || row.status === 'CANCELING';
     const needs = [
-      isUnended ? ['its own end'] : [],
       counted(row._count.checkpoints, 'checkpoint'),
       counted(row._count.exports, 'exported file'),
       counted(row.datasetVersion === null ? 0 : 1, 'dataset version'),
@@ -132,7 +131,10 @@ const run: Deletable = {
       parentId: null,
       version: null,
       neededBy: needs.flat(),
-      hint: 'Cancel it, or delete what it made first: a run says where that came from.',
+      isUnderWay: isUnended,
+      hint: isUnended
+        ? 'Cancel it, or wait for its end; then delete it.'
+        : 'Delete what it made first: a run says where that came from.',
     };
   },
   remove: async (tx, id) => {

@@ -26,13 +26,24 @@ export interface NtXent {
 }
 
 /**
+ * Similarities that are held at once: 64 MB in float32, of which some five matrices are alive. All of them up to a
+ * batch of 2048; of a batch of 8192, which would take 1 GB for each matrix, a sixteenth at a time.
+ */
+const MAX_BLOCK_CELLS = 2 ** 24;
+
+/**
+ * The matrix of similarities is worked through in blocks of rows, so that memory grows with the batch and not with its
+ * square.
+ *
  * @param projections [2N, P]; rows 0..N-1 are the first views, rows N..2N-1 the second views of the same images. They
  * need no unit length.
  * @param temperature above 0; smaller is sharper.
+ * @param maxBlockCells similarities of one block, at least one row of them; the result does not depend on it but for
+ * rounding.
  * @throws RangeError for an odd number of rows, fewer than 4 (one image has no negatives), or a temperature that is not
  * positive.
  */
-export function ntXent(projections: Tensor2D, temperature: number): NtXent {
+export function ntXent(projections: Tensor2D, temperature: number, maxBlockCells = MAX_BLOCK_CELLS): NtXent {
   const [viewCount] = projections.shape;
   if (viewCount % 2 !== 0 || viewCount < 4)
     throw new RangeError(`NT-Xent takes two views of at least 2 images, not ${viewCount} rows.`);
@@ -41,31 +52,68 @@ export function ntXent(projections: Tensor2D, temperature: number): NtXent {
   const outputs = scoped(() => {
     const lengths = tf.maximum(tf.norm(projections, 2, 1, true), MIN_LENGTH);
     const units = tf.div(projections, lengths);
-    const excludedDiagonal = tf.mul(tf.eye(viewCount), EXCLUDED);
-    const logits = tf.add(
-      tf.div(multiplyMatrices(units, units, { transposeRight: true }), temperature),
-      excludedDiagonal,
-    );
-    const shifted = tf.sub(logits, tf.max(logits, 1, true));
-    const exponentials = tf.exp(shifted);
-    const sums = tf.sum(exponentials, 1, true);
-
     const partners = swapHalves(units);
     const similarities = tf.sum(tf.mul(units, partners), 1, true);
-    // log-sum-exp minus the partner's logit, both less the row's largest logit.
-    const rowLosses = tf.sub(tf.log(sums), tf.sub(tf.div(similarities, temperature), tf.max(logits, 1, true)));
+
+    const blockRows = Math.max(1, Math.floor(maxBlockCells / viewCount));
+    const logSums: Tensor[] = [];
+    const rowPulls: Tensor[] = [];
+    let columnPulls: Tensor | undefined;
+    for (let start = 0; start < viewCount; start += blockRows) {
+      const block = pullsOfRows(units, start, Math.min(blockRows, viewCount - start), temperature);
+      logSums.push(block.logSums);
+      rowPulls.push(block.rowPulls);
+      const before = columnPulls;
+      columnPulls = before === undefined ? block.columnPulls : tf.add(before, block.columnPulls);
+      if (before !== undefined) tf.dispose([before, block.columnPulls]);
+    }
+    if (columnPulls === undefined) throw new Error('A batch without rows.');
+    // log-sum-exp minus the partner's logit.
+    const rowLosses = tf.sub(concatRows(logSums), tf.div(similarities, temperature));
 
     // d loss / d logit = (softmax - partner) / 2N. A logit feels its row's and, the matrix being symmetric, its
     // column's pull.
-    const pulls = tf.div(exponentials, sums);
-    const symmetric = tf.add(pulls, tf.transpose(pulls));
-    const toUnits = tf.div(tf.sub(multiplyMatrices(symmetric, units), tf.mul(partners, 2)), temperature * viewCount);
+    const pulls = tf.add(concatRows(rowPulls), columnPulls);
+    const toUnits = tf.div(tf.sub(pulls, tf.mul(partners, 2)), temperature * viewCount);
     // Through the division by length: only what is across the unit vector remains.
     const along = tf.sum(tf.mul(toUnits, units), 1, true);
     const gradient = tf.div(tf.sub(toUnits, tf.mul(units, along)), lengths);
     return { loss: tf.mean(rowLosses), gradient, positiveSimilarity: tf.mean(similarities) };
   });
   return { ...outputs, gradient: asRank2(outputs.gradient) };
+}
+
+interface RowPulls {
+  /** [rows, 1]: the log of the sum of exponentials of each row's logits, itself left out. */
+  readonly logSums: Tensor;
+  /** [rows, P]: softmax times units, what each of the rows feels of all others. */
+  readonly rowPulls: Tensor;
+  /** [2N, P]: what all others feel of these rows. */
+  readonly columnPulls: Tensor;
+}
+
+/** One block of rows against all; its matrices go before the next block begins. */
+function pullsOfRows(units: Tensor, start: number, rowCount: number, temperature: number): RowPulls {
+  const [viewCount = 0, width = 0] = units.shape;
+  return scoped(() => {
+    const rows = tf.slice(units, [start, 0], [rowCount, width]);
+    const own = tf.oneHot(tf.range(start, start + rowCount, 1, 'int32'), viewCount, EXCLUDED, 0, 'float32');
+    const logits = tf.add(tf.div(multiplyMatrices(rows, units, { transposeRight: true }), temperature), own);
+    const largest = tf.max(logits, 1, true);
+    const exponentials = tf.exp(tf.sub(logits, largest));
+    const sums = tf.sum(exponentials, 1, true);
+    const softmax = tf.div(exponentials, sums);
+    return {
+      logSums: tf.add(tf.log(sums), largest),
+      rowPulls: multiplyMatrices(softmax, units),
+      columnPulls: multiplyMatrices(softmax, rows, { transposeLeft: true }),
+    };
+  });
+}
+
+function concatRows(blocks: readonly Tensor[]): Tensor {
+  const [first] = blocks;
+  return blocks.length === 1 && first !== undefined ? first : tf.concat([...blocks], 0);
 }
 
 /** Rows N..2N-1 before rows 0..N-1, so that each row meets its partner. */
