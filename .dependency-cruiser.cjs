@@ -54,7 +54,7 @@ module.exports = {
       to: {
         path: '^src/|^node_modules/|^[a-z:]+$',
         pathNot:
-          '\\.(rules|records)\\.ts$|^src/(errors|input)\\.ts$|^src/protocol/|^src/jobs/|enums\\.ts$|^node_modules/zod|^src/modules/[^/]+/index\\.ts$|^node:path$|^path$|^node:crypto$|^crypto$',
+          '\\.(rules|records)\\.ts$|^src/(errors|input)\\.ts$|^src/formats/csv\\.ts$|^src/protocol/|^src/jobs/|enums\\.ts$|^node_modules/zod|^src/modules/[^/]+/index\\.ts$|^node:path$|^path$|^node:crypto$|^crypto$',
       },
     },
     {

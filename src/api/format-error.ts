@@ -39,12 +39,17 @@ export function presentError(
   if (thrown instanceof DomainError) {
     return { message: thrown.message, ...place, extensions: { ...factsOf(thrown), requestId } };
   }
-  const code = formatted.extensions?.code;
+  const code = isTooManyVariableFaults(thrown) ? 'BAD_USER_INPUT' : formatted.extensions?.code;
   if (REQUEST_FAULTS.has(code)) {
     return { message: shortened(formatted.message), ...place, extensions: { code, requestId } };
   }
   logger.error({ err: thrown, requestId, path }, 'A request met an unexpected failure');
   return { message: INTERNAL.message, ...place, extensions: { code: INTERNAL.code, hint: INTERNAL.hint, requestId } };
+}
+
+/** GraphQL's own end of a long list of wrong variables, which Apollo takes for a fault of ours. */
+function isTooManyVariableFaults(thrown: unknown): boolean {
+  return thrown instanceof GraphQLError && thrown.message.startsWith('Too many errors processing variables');
 }
 
 export interface FailureFacts {

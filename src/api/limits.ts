@@ -21,6 +21,7 @@ import {
   type SelectionSetNode,
 } from 'graphql';
 import { DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE } from '../platform/page.ts';
+import { faultInText } from './input-text.ts';
 
 /** Bytes of a request's body, and of one message over a socket. */
 export const MAX_BODY_BYTES = 1_000_000;
@@ -85,6 +86,8 @@ export function checkCost(
   const operation = getOperationAST(document, operationName);
   // Without an operation the executor has a better answer than we.
   if (operation == null) return [];
+  const text = faultInText(document, variables);
+  if (text !== undefined) return [text];
   const fragments = new Map(
     document.definitions.flatMap((node) =>
       node.kind === Kind.FRAGMENT_DEFINITION ? [[node.name.value, node] as const] : [],

@@ -17,7 +17,9 @@ export function parseInstant(value: unknown): Date {
     const daysInMonth = new Date(Date.UTC(year, month, 0)).getUTCDate();
     const isReal =
       month >= 1 && month <= 12 && day >= 1 && day <= daysInMonth && hour < 24 && minute < 60 && second < 60;
-    if (isReal && !Number.isNaN(instant.getTime())) return instant;
+    // PostgreSQL and RFC 3339 know the years 1 to 9999, and an offset may lead out of them.
+    const isKept = instant.getUTCFullYear() >= 1 && instant.getUTCFullYear() <= 9999;
+    if (isReal && isKept) return instant;
   }
   throw new GraphQLError(
     `DateTime must be an instant such as "2026-01-31T12:00:00Z", not ${JSON.stringify(value) ?? typeof value}.`,

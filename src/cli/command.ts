@@ -22,12 +22,14 @@ export function group(name: string, summary: string): Command {
   return new Command(name).summary(summary).description(summary);
 }
 
-/** A number from `least`, for an option or argument. */
-export function numberFrom(least: number): (text: string) => number {
+/** A number from `least` to `most`, for an option or argument. */
+export function numberFrom(least: number, most = Infinity): (text: string) => number {
   return (text) => {
     const value = Number(text);
-    if (text.trim() !== '' && Number.isFinite(value) && value >= least) return value;
-    throw new InvalidArgumentError(`It must be a number, ${least} or more.`);
+    if (text.trim() !== '' && Number.isFinite(value) && value >= least && value <= most) return value;
+    throw new InvalidArgumentError(
+      `It must be a number, ${least} or more${most === Infinity ? '' : ` and at most ${most}`}.`,
+    );
   };
 }
 

@@ -4,6 +4,7 @@ import { programVersion } from '../platform/program-version.ts';
 import { EXIT } from './exit-codes.ts';
 import { exitCodeOf, failureInWords } from './failure.ts';
 import { createProgram } from './program.ts';
+import { printable } from './terminal.ts';
 
 // A reader such as `head` that has enough is not an error.
 process.stdout.on('error', (error) => {
@@ -13,6 +14,6 @@ process.stdout.on('error', (error) => {
 try {
   await createProgram(programVersion()).parseAsync();
 } catch (error) {
-  if (!(error instanceof CommanderError)) process.stderr.write(`${failureInWords(error)}\n`);
+  if (!(error instanceof CommanderError)) process.stderr.write(`${printable(failureInWords(error))}\n`);
   process.exitCode = exitCodeOf(error);
 }

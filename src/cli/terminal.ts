@@ -46,6 +46,14 @@ export function progressBar(fraction: number, width = 24): string {
   return `[${'#'.repeat(filled)}${'-'.repeat(width - filled)}]`;
 }
 
+/**
+ * What others wrote, for a terminal: characters that would move its cursor, colour it or answer in our name are shown
+ * as the replacement character. Tab and line ends stay.
+ */
+export function printable(text: string): string {
+  return text.replaceAll(/[^\P{Cc}\t\n]|[\u202a-\u202e\u2066-\u2069]/gu, '\ufffd');
+}
+
 /** Rows as columns that line up, painted or not; numbers to the right. */
 export function table(head: readonly string[], rows: readonly (readonly string[])[]): string {
   const seen = (cell = ''): string => stripVTControlCharacters(cell);

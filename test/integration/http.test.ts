@@ -163,6 +163,48 @@ describe('GraphQL', () => {
   });
 });
 
+describe('input that is not what it should be', () => {
+  test('more wrong variables than GraphQL lists are a fault of the request', async () => {
+    const many = { input: Object.fromEntries(Array.from({ length: 80 }, (_, index) => [`unknown${index}`, index])) };
+    const answer = await post(
+      query('mutation($input: CreateModelInput!) { createModel(input: $input) { model { id } } }', many),
+      { authorization: `Bearer ${server.adminKey}` },
+    );
+    const errors = at(answer.body, 'errors');
+    assert.ok(Array.isArray(errors) && errors.length > 1);
+    for (const error of errors) assert.equal(at(error, 'extensions.code'), 'BAD_USER_INPUT', JSON.stringify(error));
+  });
+
+  test('an expiry comes back as the date that was given', async () => {
+    const expiresAt = '9999-12-31T23:59:59.000Z';
+    const answer = await post(
+      query(
+        'mutation($at: DateTime) { createKey(input: { name: "k", owner: "o", role: READER, expiresAt: $at }) { key { id expiresAt } } }',
+        { at: expiresAt },
+      ),
+      { authorization: `Bearer ${server.adminKey}` },
+    );
+    assert.equal(at(answer.body, 'data.createKey.key.expiresAt'), expiresAt);
+    const { body } = await post(query('{ keys(first: 1) { nodes { expiresAt } } }'), {
+      authorization: `Bearer ${server.adminKey}`,
+    });
+    assert.equal(at(body, 'data.keys.nodes.0.expiresAt'), expiresAt);
+  });
+
+  test('a control character in a path is answered, whatever the route', async () => {
+    for (const route of ROUTES) {
+      const segments = route.split('/');
+      for (const wrong of ['%00', '%1b%5b31m', '%ed%a0%80', '%ff', '%c0%ae']) {
+        const address = segments.map((segment) => (/^0{3}/.test(segment) ? wrong : segment)).join('/');
+        const { status } = await fetch(server.url + address, {
+          headers: { authorization: `Bearer ${server.adminKey}` },
+        });
+        assert.ok(status < 500, `${address} ${status}`);
+      }
+    }
+  });
+});
+
 describe('who is local', () => {
   const elsewhere: readonly [string, Record<string, string>][] = [
     ['a request through a proxy', { 'x-forwarded-for': '203.0.113.9' }],

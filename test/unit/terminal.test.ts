@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
-import { progressBar, table } from '../../src/cli/terminal.ts';
+import { printable, progressBar, table } from '../../src/cli/terminal.ts';
 
 describe('progress bar', () => {
   test('is as long whatever the fraction, and stays in its frame', () => {
@@ -12,6 +12,12 @@ describe('progress bar', () => {
     );
     assert.equal(progressBar(0.3).length, 26);
   });
+});
+
+test('what others wrote moves no cursor and reorders nothing', () => {
+  assert.equal(printable('\u001b]0;title\u0007a\rb\u009b31m'), '\ufffd]0;title\ufffda\ufffdb\ufffd31m');
+  assert.equal(printable('\u202egnp.exe'), '\ufffdgnp.exe');
+  assert.equal(printable('组织 😀\tone\ntwo'), '组织 😀\tone\ntwo');
 });
 
 describe('table', () => {

@@ -5,6 +5,7 @@
 import { appendFileSync, createReadStream } from 'node:fs';
 import path from 'node:path';
 import { FOREIGN_KINDS } from './formats/foreign-formats.ts';
+import { csvField } from '../../src/formats/csv.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
 
 interface KindOfIssue {
@@ -327,5 +328,5 @@ function typedKeys<Key extends string>(record: Readonly<Record<Key, unknown>>): 
 }
 
 function csvLine(fields: readonly string[]): string {
-  return `${fields.map((field) => (/[",\r\n]/.test(field) ? `"${field.replaceAll('"', '""')}"` : field)).join(',')}\r\n`;
+  return `${fields.map(csvField).join(',')}\r\n`;
 }

@@ -6,6 +6,7 @@ import { print } from '@0no-co/graphql.web';
 import type { Command } from '@commander-js/extra-typings';
 import { command, type CommandFacts } from '../command.ts';
 import { CommandFailure } from '../exit-codes.ts';
+import { printable } from '../terminal.ts';
 import { graphql, type ResultOf, type TadaDocumentNode } from './graphql.ts';
 
 /** A type, not an interface: commander wants an index signature, which only a type has by itself. */
@@ -76,10 +77,13 @@ export class ServerRefusal extends CommandFailure {
 }
 
 /** The server that options, environment or this machine name, with the key that goes with it. */
-export async function connect({ url, printQuery }: ClientOptions): Promise<Registry> {
+export async function connect({ url, json, printQuery }: ClientOptions): Promise<Registry> {
   const { serverOf } = await import('./server-address.ts');
   const { address, key } = await serverOf(url);
-  return openRegistry(address, key, printQuery === true ? { show: (text) => process.stderr.write(`${text}\n`) } : {});
+  return openRegistry(address, key, {
+    isForPrograms: json === true,
+    ...(printQuery === true ? { show: (text) => process.stderr.write(`${text}\n`) } : {}),
+  });
 }
 
 /** Each after a longer pause than the one before: a server that is started again is found again. */
@@ -88,6 +92,8 @@ const SOCKET_ATTEMPTS = 20;
 export interface RegistryOptions {
   /** Told of each operation before it is sent. */
   readonly show?: (text: string) => void;
+  /** True: answers are given as they are. False, by default: with what a terminal would obey made harmless. */
+  readonly isForPrograms?: boolean;
   /** How often a dropped socket is opened again. */
   readonly socketAttempts?: number;
 }
@@ -99,7 +105,7 @@ export interface RegistryOptions {
 export function openRegistry(
   address: string,
   key: string | undefined,
-  { show, socketAttempts = SOCKET_ATTEMPTS }: RegistryOptions = {},
+  { show, isForPrograms = false, socketAttempts = SOCKET_ATTEMPTS }: RegistryOptions = {},
 ): Registry {
   const authorization: Readonly<Record<string, string>> = key === undefined ? {} : { authorization: `Bearer ${key}` };
   const send = (path: string, init: RequestInit = {}): Promise<Response> =>
@@ -107,6 +113,7 @@ export function openRegistry(
       if (init.signal?.aborted === true) throw error;
       throw unreachable(address);
     });
+  const revive = isForPrograms ? undefined : revivePrintable;
   const askAs = async <Data>(query: string, variables: unknown): Promise<Data> => {
     show?.(wordsOf(query, variables));
     const response = await send('/graphql', {
@@ -114,7 +121,7 @@ export function openRegistry(
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ query, variables }),
     });
-    const answer = answerIn<Data>(await response.text());
+    const answer = answerIn<Data>(await response.text(), revive);
     const [error] = answer.errors ?? [];
     if (error !== undefined)
       throw new ServerRefusal({
@@ -143,6 +150,7 @@ export function openRegistry(
         webSocketImpl: WebSocket,
         connectionParams: { ...authorization },
         retryAttempts: socketAttempts,
+        ...(revive === undefined ? {} : { jsonMessageReviver: revive }),
       });
       let last = afterSequence;
       try {
@@ -178,12 +186,16 @@ interface Answer<Data> {
 }
 
 /** Nothing where the text is no JSON: a proxy's page, say. */
-function answerIn<Data>(text: string): Answer<Data> {
+function answerIn<Data>(text: string, revive: typeof revivePrintable | undefined): Answer<Data> {
   try {
-    return JSON.parse(text);
+    return JSON.parse(text, revive);
   } catch {
     return {};
   }
+}
+
+function revivePrintable(_key: string, value: unknown): unknown {
+  return typeof value === 'string' ? printable(value) : value;
 }
 
 function headersOf({ headers }: RequestInit): Record<string, string> {

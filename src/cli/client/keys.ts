@@ -114,7 +114,7 @@ const addCommand = clientCommand('add', {
   .requiredOption('--role <role>', namesOf(ROLES).join(', '), oneOf(ROLES))
   .option('--actions <actions>', `limits it within its role: ${namesOf(ACTIONS).join(', ')}`, listOf(oneOf(ACTIONS)))
   .option('--resources <names>', 'limits what it may change, e.g. dataset:bach,model:*', texts)
-  .option('--days <count>', 'until it expires (default: a year)', numberFrom(0))
+  .option('--days <count>', 'until it expires, at most 36500 (default: a year)', numberFrom(0, 36_500))
   .action(async (name, { owner, role, actions, resources, days, ...options }) => {
     const { createKey } = await (
       await connect(options)

@@ -2,6 +2,7 @@
 import type { FileHandle } from 'node:fs/promises';
 import { CsvError, parse } from 'csv-parse/sync';
 import { DomainError } from '../../errors.ts';
+import { textOfCsvField } from '../../formats/csv.ts';
 import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import type { DatasetVersionRecord, ImportIssueEntryRecord } from './datasets.records.ts';
@@ -94,7 +95,7 @@ function entriesOf(bytes: Buffer, start: number, isRest: boolean): ListedEntry[]
       record_delimiter: '\r\n',
       relax_column_count: true,
       on_record: (fields, info) => {
-        lines.push({ fields, endByte: info.bytes });
+        lines.push({ fields: fields.map(textOfCsvField), endByte: info.bytes });
         return null;
       },
     });

@@ -1,5 +1,6 @@
 /** What makes two embeddings the same, and how they are written for other programs. Pure. */
 import { createHash } from 'node:crypto';
+import { csvField } from '../../formats/csv.ts';
 import type { InputContract } from '../models/index.ts';
 
 export const NPY_MEDIA_TYPE = 'application/x-npy';
@@ -34,14 +35,9 @@ export interface EmbeddedImage {
 /** CSV by RFC 4180, one line for each row of the array, in its order. */
 export function idsCsvOf(images: readonly EmbeddedImage[]): string {
   const lines = images.map(({ key, label, group, split, sourcePath }) =>
-    [key, label, group, split, sourcePath].map(csvField).join(','),
+    [key, label, group, split, sourcePath].map((value) => csvField(value ?? '')).join(','),
   );
   return `${['key,label,group,split,sourcePath', ...lines].join('\r\n')}\r\n`;
-}
-
-function csvField(value: string | null): string {
-  if (value === null) return '';
-  return /[",\r\n]/.test(value) ? `"${value.replaceAll('"', '""')}"` : value;
 }
 
 function sha256Of(text: string): string {

@@ -2,7 +2,13 @@
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
-import { inputContractSchema, modelTextSchema, slugSchema, type InputContract } from './models.rules.ts';
+import {
+  inputContractSchema,
+  modelNameSchema,
+  modelTextSchema,
+  slugSchema,
+  type InputContract,
+} from './models.rules.ts';
 
 export const IMPORTED_ENCODERS = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
 export type ImportedEncoder = (typeof IMPORTED_ENCODERS)[number];
@@ -43,9 +49,9 @@ export const importCheckpointSchema = z.strictObject({
     .regex(/^(.+\.)?$/, 'must end in a dot, e.g. model.resnet.')
     .nullish(),
   inputContract: contractInputSchema.nullish(),
-  name: modelTextSchema(200).min(1, 'must not be empty').nullish(),
+  name: modelNameSchema.min(1, 'must not be empty').nullish(),
   description: modelTextSchema(10_000).nullish(),
-  licence: modelTextSchema(200).nullish(),
+  licence: modelNameSchema.nullish(),
   publishedCheckpoint: slugSchema.nullish(),
   idempotencyKey: idempotencyKeySchema.nullish(),
   validateOnly: z.boolean().nullish(),

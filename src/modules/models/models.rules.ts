@@ -74,12 +74,13 @@ export const slugSchema = z
   .regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens, e.g. tissue-resnet18');
 export const modelTextSchema = (length: number) =>
   z.string().trim().max(length, `must have at most ${length} characters`);
+export const modelNameSchema = modelTextSchema(200).regex(/^\P{Cc}*$/u, 'must be one line without control characters');
 
 export const createModelSchema = z.strictObject({
   slug: slugSchema,
-  name: modelTextSchema(200).min(1, 'must not be empty'),
+  name: modelNameSchema.min(1, 'must not be empty'),
   description: modelTextSchema(10_000).nullish(),
-  licence: modelTextSchema(200).nullish(),
+  licence: modelNameSchema.nullish(),
 });
 
 const aliasNameSchema = z
