@@ -1,6 +1,9 @@
 /**
  * A zip archive without compression: weights do not compress, and stored bytes can be mapped into memory by anyone who
  * reads them. The same entries give the same bytes. See APPNOTE.TXT 6.3.10 of PKWARE.
+ *
+ * Our own writer, because yazl, fflate and archiver cannot start an entry's data at a multiple of 64 bytes, as PyTorch
+ * writes its files so that it can map them.
  */
 import { crc32 } from 'node:zlib';
 

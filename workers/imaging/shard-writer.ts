@@ -2,15 +2,11 @@
  * WebDataset shards: plain tar files in which `{key}.{ext}` is next to `{key}.json`. Headers hold nothing of the
  * machine or the hour, so that the same images make the same bytes.
  */
-import { PassThrough } from 'node:stream';
-import { once } from 'node:events';
+import { pack, type Pack } from 'tar-stream';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
 
 const BLOCK_BYTES = 512;
-/** Bytes on their way to the store; more makes the writer wait. */
-const BUFFER_BYTES = 8 * 1024 * 1024;
-/** Small images are handed over together: each hand-over costs as much as hashing a hundred kilobytes. */
-const CHUNK_BYTES = 1024 * 1024;
+const MEMBER = { mode: 0o644, uid: 0, gid: 0, mtime: new Date(0), type: 'file' } as const;
 
 export interface ShardLimits {
   readonly byteLimit: number;
@@ -36,11 +32,8 @@ export interface ShardWriter {
 }
 
 interface OpenShard {
-  readonly stream: PassThrough;
+  readonly archive: Pack;
   readonly stored: Promise<StoredBytes>;
-  /** Members that wait to be handed over. */
-  waiting: Buffer[];
-  waitingBytes: number;
   byteSize: number;
   imageCount: number;
 }
@@ -53,30 +46,32 @@ export function createShardWriter(
   let current: OpenShard | undefined;
 
   const begin = (): OpenShard => {
-    const stream = new PassThrough({ highWaterMark: BUFFER_BYTES });
-    const stored = artifacts.put(stream);
-    // A failing store ends the stream with its error, which the next write meets.
-    stored.catch((error: unknown) => stream.destroy(error instanceof Error ? error : new Error(String(error))));
-    stream.on('error', () => undefined);
-    return { stream, stored, waiting: [], waitingBytes: 0, byteSize: 0, imageCount: 0 };
+    const archive = pack();
+    const stored = artifacts.put(bytesOf(archive));
+    // A failing store ends the archive with its error, which the next write meets.
+    stored.catch((error: unknown) => archive.destroy(error instanceof Error ? error : new Error(String(error))));
+    archive.on('error', () => undefined);
+    return { archive, stored, byteSize: 0, imageCount: 0 };
   };
-  const handOver = async (shard: OpenShard): Promise<void> => {
-    const chunk = Buffer.concat(shard.waiting);
-    shard.waiting = [];
-    shard.waitingBytes = 0;
-    if (shard.stream.destroyed) throw shard.stream.errored ?? new Error('The artifact store stopped reading.');
-    // once() rejects when the stream fails, so that a full disk is not waited for.
-    if (!shard.stream.write(chunk)) await once(shard.stream, 'drain');
-  };
-  const push = async (shard: OpenShard, bytes: Buffer): Promise<void> => {
-    shard.byteSize += bytes.length;
-    shard.waiting.push(bytes);
-    shard.waitingBytes += bytes.length;
-    if (shard.waitingBytes >= CHUNK_BYTES) await handOver(shard);
+  const add = async (shard: OpenShard, name: string, bytes: Buffer): Promise<void> => {
+    try {
+      await new Promise<void>((resolve, reject) => {
+        const member = shard.archive.entry({ ...MEMBER, name }, bytes, (error) => {
+          if (error == null) resolve();
+          else reject(error);
+        });
+        // The member reports the end of its archive, too; unheard, that would end the process.
+        member.on('error', reject);
+      });
+    } catch (error) {
+      // The archive says only that it was destroyed; the store says why.
+      await shard.stored;
+      throw error;
+    }
+    shard.byteSize += BLOCK_BYTES + Math.ceil(bytes.length / BLOCK_BYTES) * BLOCK_BYTES;
   };
   const end = async (shard: OpenShard): Promise<void> => {
-    await handOver(shard);
-    shard.stream.end(Buffer.alloc(2 * BLOCK_BYTES));
+    shard.archive.finalize();
     shards.push({ ...(await shard.stored), imageCount: shard.imageCount });
   };
 
@@ -89,8 +84,8 @@ export function createShardWriter(
       current ??= begin();
       const sidecar = Buffer.from(JSON.stringify(facts), 'utf8');
       current.imageCount += 1;
-      await push(current, tarMember(`${key}.${extension}`, bytes));
-      await push(current, tarMember(`${key}.json`, sidecar));
+      await add(current, `${key}.${extension}`, bytes);
+      await add(current, `${key}.json`, sidecar);
       return shards.length;
     },
     finish: async () => {
@@ -102,23 +97,16 @@ export function createShardWriter(
       const shard = current;
       current = undefined;
       if (shard === undefined) return;
-      shard.stream.destroy(new Error('The import was given up.'));
+      shard.archive.destroy(new Error('The import was abandoned.'));
       await shard.stored.catch(() => undefined);
     },
   };
 }
 
-/** A ustar member: mode 0644, owner 0, time 0; padded to whole blocks. */
-function tarMember(name: string, bytes: Buffer): Buffer {
-  const member = Buffer.alloc(BLOCK_BYTES + Math.ceil(bytes.length / BLOCK_BYTES) * BLOCK_BYTES);
-  member.write(name, 0, 100, 'latin1');
-  member.write('0000644\0' + '0000000\0' + '0000000\0', 100, 'latin1');
-  member.write(`${bytes.length.toString(8).padStart(11, '0')}\0${'0'.repeat(11)}\0`, 124, 'latin1');
-  member.write('        0', 148, 'latin1');
-  member.write('ustar\x0000', 257, 'latin1');
-  let checksum = 0;
-  for (let index = 0; index < BLOCK_BYTES; index += 1) checksum += member[index] ?? 0;
-  member.write(`${checksum.toString(8).padStart(6, '0')}\0 `, 148, 'latin1');
-  bytes.copy(member, BLOCK_BYTES);
-  return member;
+/** The types of tar-stream do not say that it yields bytes. */
+async function* bytesOf(archive: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
+  for await (const chunk of archive) {
+    if (!(chunk instanceof Uint8Array)) throw new TypeError('The archive yielded something other than bytes.');
+    yield chunk;
+  }
 }

@@ -2,6 +2,9 @@
  * Shards are plain tar files in the WebDataset manner: `{key}.jpg` beside `{key}.json`. A shard is walked once, header
  * by header, into an index of offsets; after that an image is one read at its offset, so that a shuffled epoch never
  * opens a million files.
+ *
+ * Our own reader, because tar-stream passes every byte of an archive through to list it (250 MB of 8,000 images: 0.15 s
+ * against 0.07 s from a warm cache, and the whole disk read from a cold one), and accepts one without its end mark.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { basename } from 'node:path';
