@@ -38,13 +38,22 @@ interface Located {
  * `groupLevel`, else by TCGA's barcodes.
  */
 export function readFolderLayout(listing: Listing, options: FolderLayoutOptions, issues: IssueSink): PlannedImages {
+  // A million images lie in a few folders.
+  const values = new Map<string, string | null>();
+  const valueOfFolder = (folder: string): string | null => {
+    const known = values.get(folder);
+    if (known !== undefined) return known;
+    const value = valueOf(folder);
+    values.set(folder, value);
+    return value;
+  };
   const masks = masksAmong(listing.files);
   for (const mask of masks) issues.add('MASK', mask);
   const images = listing.files.filter((file) => !masks.has(file));
   const groupOf = (relativePath: string): string | null => {
     if (options.groupLevel === null) return tcgaPatientOf(relativePath);
     const folder = foldersOf(relativePath)[options.groupLevel - 1];
-    return folder === undefined ? null : valueOf(folder);
+    return folder === undefined ? null : valueOfFolder(folder);
   };
   if (!options.labelled) {
     const sources = images.map((relativePath) => ({
@@ -69,7 +78,7 @@ export function readFolderLayout(listing: Listing, options: FolderLayoutOptions,
     const [label] = folders;
     return {
       relativePath,
-      label: label === undefined ? null : valueOf(label),
+      label: label === undefined ? null : valueOfFolder(label),
       group: groupOf(relativePath),
       split,
     };

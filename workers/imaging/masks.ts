@@ -2,6 +2,7 @@
 
 const ANNOTATION =
   'masks?|anno(?:tation)?s?|annot|seg(?:mentation)?s?|gt|ground[ _-]?truth|labels?|manual|contours?|overlay';
+const ANNOTATION_WORD = new RegExp(ANNOTATION, 'i');
 /** `train_0_anno`, `m (0)_mask_1`. */
 const SUFFIX = new RegExp(`^(?<image>.+?)[ _.-]+(?:${ANNOTATION})(?:[ _.-]*\\d+)?$`, 'i');
 /** `mask_7` beside `7`, `img_7` or `image_7`. */
@@ -41,6 +42,8 @@ function partnersInFolder(file: string): string[] {
 
 /** What the image may be called whose annotation has this name. */
 function imagesNamedBy(name: string): string[] {
+  // Of a million names hardly any holds such a word, and the patterns below are slower.
+  if (!ANNOTATION_WORD.test(name)) return [];
   const before = SUFFIX.exec(name)?.groups?.['image'];
   const after = PREFIX.exec(name)?.groups?.['image'];
   return [

@@ -217,7 +217,7 @@ function reportLines(report: Report): string[] {
     `groups: ${groupCount}${ungroupedImageCount === 0 ? '' : `; of ${ungroupedImageCount} images the patient or slide is not known`}`,
     ...passedOver.map(
       ({ reason, count, examples }) =>
-        `passed over: ${count} ${reason.toLowerCase().replaceAll('_', ' ')}, e.g. ${examples.join(', ')}`,
+        `passed over, ${reason.toLowerCase().replaceAll('_', ' ')}: ${count}, e.g. ${examples.join('; ')}`,
     ),
     ...issues.map(
       ({ kind, count, kept, meaning, examples }) =>

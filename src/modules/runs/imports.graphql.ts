@@ -46,14 +46,16 @@ export const ImportDatasetVersionInput = inputObjectType({
     });
     t.int('groupLevel', { description: 'Which folder is the patient or slide. Default: none but TCGA barcodes.' });
     t.int('patchSizePx', { description: 'Cut images into patches of this side; left out, images are kept whole.' });
-    t.boolean('keepConflicts', {
-      description: 'Keep one picture under two labels, splits or groups under both. Default: it is left out of both.',
+    t.nonNull.boolean('keepConflicts', {
+      default: false,
+      description: 'Keep one picture under two labels, splits or groups under both; otherwise it is left out of both.',
     });
     t.list.nonNull.field('accept', {
       type: 'ImportQuestion',
       description: 'What looks like a mistake and is meant: an import is refused for the others that it finds.',
     });
-    t.boolean('dryRun', {
+    t.nonNull.boolean('dryRun', {
+      default: false,
       description: 'Read and check everything, register nothing: Run.importReport says what would become what.',
     });
     t.int('maxDurationSeconds', {
