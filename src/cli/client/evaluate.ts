@@ -5,7 +5,7 @@
 import { namesOf, oneOf, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { table } from '../terminal.ts';
-import { clientCommand, connect, granted } from './connection.ts';
+import { clientCommand, connect, granted, type ClientOptions } from './connection.ts';
 import { awaitRun, type RunOutcome } from './follow.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { interval, paint, remark, show } from './output.ts';
@@ -93,6 +93,11 @@ const LEADERBOARD = graphql(`
       }
       evaluation {
         id
+        caveats {
+          kind
+          count
+          meaning
+        }
         baselines {
           kind
           metrics {
@@ -165,6 +170,7 @@ export const evaluateCommand = clientCommand('evaluate', {
       names: [evaluation.id],
       text: `${evaluationTable(evaluation)}\nevaluation ${evaluation.id}`,
     });
+    remarkCaveats(options, evaluation);
   });
 
 function evaluationTable({ metrics, baselines }: NonNullable<RunOutcome['evaluation']>): string {
@@ -261,4 +267,13 @@ export const leaderboardCommand = clientCommand('leaderboard', {
               ...(baselines.length === 0 ? [] : [`beside the first: ${baselines.join(', ')}`]),
             ].join('\n'),
     });
+    if (best !== undefined) remarkCaveats(options, best.evaluation);
   });
+
+/** What about the images makes every score on them too high or less sure. */
+function remarkCaveats(
+  options: ClientOptions,
+  { caveats }: { readonly caveats: NonNullable<RunOutcome['evaluation']>['caveats'] },
+): void {
+  for (const { kind, count, meaning } of caveats) remark(options, `${kind}, ${count} images: ${meaning ?? ''}`);
+}

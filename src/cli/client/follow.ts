@@ -88,6 +88,11 @@ const RUN_OUTCOME = graphql(`
       }
       evaluation {
         id
+        caveats {
+          kind
+          count
+          meaning
+        }
         protocol
         metrics {
           name
