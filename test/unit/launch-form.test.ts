@@ -2,9 +2,12 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { buildSchema, parse, validate } from 'graphql';
+import { OPTIMIZER_PARAMETERS as SERVER_PARAMETERS } from '../../src/protocol/pretraining/optimizer.ts';
 import {
   fill,
+  innerFields,
   labelOf,
+  OPTIMIZER_PARAMETERS,
   type InputField,
   type InputType,
   type TypeReference,
@@ -57,6 +60,28 @@ const FIELDS = [
 ];
 
 describe('a form', () => {
+  test("asks for an optimizer's own parameters only, and sends no other that was typed before", () => {
+    assert.deepEqual(OPTIMIZER_PARAMETERS, SERVER_PARAMETERS);
+    const optimizer = field('optimizer', { kind: 'INPUT_OBJECT', name: 'OptimizerInput', ofType: null });
+    const parameters = ['beta1', 'momentum', 'weightDecay'].map((name) => field(name, scalar('Float')));
+    const types = new Map([
+      ['OptimizerInput', type('OptimizerInput', [...parameters, field('name', scalar('String'))], null)],
+    ]);
+    const asked = (name: string) =>
+      innerFields(optimizer, types, { 'optimizer.name': name }, 'optimizer')?.map((each) => each.name);
+    assert.deepEqual(asked(''), ['name']);
+    assert.deepEqual(asked('SGD'), ['name', 'momentum', 'weightDecay']);
+    const texts = { 'optimizer.name': 'ADAMW', 'optimizer.momentum': '0.9', 'optimizer.beta1': '0.8' };
+    assert.deepEqual(fill([optimizer], texts, types).values, { optimizer: { name: 'ADAMW', beta1: 0.8 } });
+  });
+
+  test('sends null for what it leaves to the server, until something is typed', () => {
+    const size = { ...field('imageSizePx', scalar('Int')), isNullWhenEmpty: true };
+    assert.deepEqual(fill([size], {}, TYPES).values, { imageSizePx: null });
+    assert.deepEqual(fill([size], {}, TYPES).lines, ['imageSizePx: null']);
+    assert.deepEqual(fill([size], { imageSizePx: '96' }, TYPES).values, { imageSizePx: 96 });
+  });
+
   test('writes GraphQL that the schema takes, of every kind of field', () => {
     const texts = {
       name: 'Kolon "α"',

@@ -68,7 +68,7 @@ export function Field({ field, within, types, texts, change, faults }: FieldProp
   const path = pathOf(within, field);
   const shape = shapeOf(field.type);
   const type = types.get(shape.typeName);
-  const inner = innerFields(field, types);
+  const inner = innerFields(field, types, texts, path);
   const id = `field-${path.replaceAll('.', '-')}`;
   const noteId = `${id}-note`;
   const isNeeded = shape.isRequired && field.defaultValue === null;

@@ -22,6 +22,8 @@ interface Launch {
   readonly fields: string;
   /** Asked first; the rest is below under "More". */
   readonly first: readonly string[];
+  /** The API has defaults of its own for these: left empty in the form, they are null, and the server chooses. */
+  readonly leftToServer?: readonly string[];
 }
 
 const RUN_FIELDS = 'run { id }';
@@ -33,7 +35,8 @@ const WAYS: Readonly<Record<LaunchName, Launch>> = {
     meaning: 'An encoder learns from images without labels (SimCLR).',
     gives: 'run',
     fields: RUN_FIELDS,
-    first: ['modelSlug', 'datasets', 'encoder', 'imageSizePx', 'batchSize', 'epochs', 'steps'],
+    first: ['modelSlug', 'datasets', 'encoder', 'budget', 'epochs', 'steps', 'recipe', 'optimizer'],
+    leftToServer: ['imageSizePx', 'batchSize', 'temperature', 'precision'],
   },
   launchEvaluation: {
     title: 'Evaluate',
@@ -126,7 +129,11 @@ function Form({
   readonly preset: Readonly<Record<string, string | undefined>>;
 }) {
   const way = WAYS[name];
-  const fields = (types.get(way.input)?.inputFields ?? []).filter((field) => field.name !== 'idempotencyKey');
+  const fields = (types.get(way.input)?.inputFields ?? [])
+    .filter((field) => field.name !== 'idempotencyKey')
+    .map((field) =>
+      way.leftToServer?.includes(field.name) === true ? { ...field, defaultValue: null, isNullWhenEmpty: true } : field,
+    );
   const rank = (field: InputField): number =>
     way.first.includes(field.name) ? way.first.indexOf(field.name) : way.first.length;
   const [texts, setTexts] = useState<Readonly<Record<string, string>>>(() => presetTexts(name, preset));

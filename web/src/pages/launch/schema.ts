@@ -15,6 +15,8 @@ export interface InputField {
   /** As GraphQL writes it; null where there is none. */
   readonly defaultValue: string | null;
   readonly type: TypeReference;
+  /** Left empty it is sent as null, which leaves the choice to the server, instead of taking the default. */
+  readonly isNullWhenEmpty?: boolean;
 }
 
 export interface InputType {
@@ -54,10 +56,31 @@ export function shapeOf(type: TypeReference): FieldShape {
 
 export type InputTypes = ReadonlyMap<string, InputType>;
 
-/** The fields of an input object on its own: it is filled in field by field. Undefined for everything else. */
-export function innerFields(field: InputField, types: InputTypes): readonly InputField[] | undefined {
+/** Which parameters an optimizer has: those of others are neither asked for nor sent. */
+export const OPTIMIZER_PARAMETERS: Readonly<Record<string, readonly string[]>> = {
+  LARS: ['momentum', 'weightDecay'],
+  SGD: ['momentum', 'nesterov', 'weightDecay'],
+  ADAM: ['beta1', 'beta2', 'epsilon', 'weightDecay'],
+  ADAMW: ['beta1', 'beta2', 'epsilon', 'weightDecay'],
+};
+
+/**
+ * The fields of an input object on its own: it is filled in field by field. Undefined for everything else.
+ * @param texts as filled in so far: an optimizer's parameters depend on its name.
+ */
+export function innerFields(
+  field: InputField,
+  types: InputTypes,
+  texts: Readonly<Record<string, string>>,
+  path: string,
+): readonly InputField[] | undefined {
   const shape = shapeOf(field.type);
-  return shape.isList ? undefined : (types.get(shape.typeName)?.inputFields ?? undefined);
+  const inner = shape.isList ? undefined : (types.get(shape.typeName)?.inputFields ?? undefined);
+  if (shape.typeName !== 'OptimizerInput') return inner;
+  const own = OPTIMIZER_PARAMETERS[texts[`${path}.name`] ?? ''] ?? [];
+  return inner
+    ?.filter(({ name }) => name === 'name' || own.includes(name))
+    .toSorted((left, right) => Number(right.name === 'name') - Number(left.name === 'name'));
 }
 
 /** A field's texts are keyed by its path, `inputContract.imageSizePx`. */
@@ -85,7 +108,7 @@ export function fill(
   const faults: Record<string, string> = {};
   for (const field of fields) {
     const path = pathOf(within, field);
-    const inner = innerFields(field, types);
+    const inner = innerFields(field, types, texts, path);
     if (inner !== undefined) {
       const filled = fill(inner, texts, types, path);
       Object.assign(faults, filled.faults);
@@ -97,7 +120,13 @@ export function fill(
     try {
       const isEnum = isEnumType(field, types);
       const value = valueOf(texts[path] ?? '', shapeOf(field.type), isEnum);
-      if (value === undefined) continue;
+      if (value === undefined) {
+        if (field.isNullWhenEmpty === true) {
+          values[field.name] = null;
+          lines.push(`${field.name}: null`);
+        }
+        continue;
+      }
       values[field.name] = value;
       lines.push(`${field.name}: ${literalOf(value, isEnum)}`);
     } catch (error) {

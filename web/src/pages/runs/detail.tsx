@@ -98,7 +98,7 @@ function useWatched(id: string | undefined) {
     known !== undefined &&
     known !== null &&
     !isOver(known.status) &&
-    (events.length === 0 || known.status === 'QUEUED' || isEnded);
+    (events.length === 0 || known.status === 'QUEUED' || isEnded || isUnplanned(known));
   useEffect(() => {
     if (!isUntold) return undefined;
     const timer = setInterval(() => void refetch(), LOOK_AGAIN_MS);
@@ -119,6 +119,11 @@ function useWatched(id: string | undefined) {
         ? known?.progress
         : (events.findLast((event) => event.progress !== null)?.progress ?? known?.progress),
   };
+}
+
+/** A pretraining with a budget before its worker has measured the device and planned it. */
+function isUnplanned({ kind, config }: RunDetail): boolean {
+  return kind === 'PRETRAINING' && inside(config, 'steps') === null;
 }
 
 /** Stored points, and those that came after them. */
@@ -343,6 +348,16 @@ function Details({ run, live }: { readonly run: RunDetail; readonly live: Live }
         <h2 id="log">Log</h2>
         <Log events={live.events} />
       </section>
+      {run.explanation.length > 0 && (
+        <section className="sheet" aria-labelledby="explanation">
+          <h2 id="explanation">Why it trains so</h2>
+          <ul>
+            {run.explanation.map((sentence) => (
+              <li key={sentence}>{sentence}</li>
+            ))}
+          </ul>
+        </section>
+      )}
       <section className="sheet" aria-labelledby="facts">
         <h2 id="facts">What it was asked to do</h2>
         <Facts>

@@ -77,6 +77,7 @@ export const RUN = graphql(`
       queuePosition
       title
       config
+      explanation
       environment
       queuedAt
       startedAt
