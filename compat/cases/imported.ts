@@ -59,8 +59,18 @@ async function importedOf(client: RegistryClient, importRoot: string): Promise<I
     isTest: false,
   };
   const runId = await launchImport(client, await ensureDataset(client, dataset, true), dataset);
-  await followRun(client, 'import', runId, process.stderr);
-  const version = await versionOf(client, runId);
+  // An import that finds nothing to keep fails, and its report says why.
+  const failure = await followRun(client, 'import', runId, process.stderr).then(
+    () => null,
+    (error: unknown) => error,
+  );
+  const { importReport, datasetVersion } = await runOf(client, runId);
+  if (importReport === null) throw failure ?? new Error('The import left no report.');
+  const stored = datasetVersion === null ? new Map<string, StoredFile>() : await storedOf(client, datasetVersion);
+  return { stored, issues: await issuesOf(client, runId) };
+}
+
+async function storedOf(client: RegistryClient, version: Version): Promise<Map<string, StoredFile>> {
   const manifest = parseManifest((await client.download(`/artifacts/${version.manifestSha256}`)).toString('utf8'));
   const hashes = readNpy(await client.download(`/artifacts/${version.imageHashesSha256}`));
   const rowBytes = hashes.shape[1] ?? 0;
@@ -75,7 +85,7 @@ async function importedOf(client: RegistryClient, importRoot: string): Promise<I
     const digest = Buffer.from(hashes.data.subarray(row * rowBytes, row * rowBytes + PIXEL_DIGEST_BYTES));
     stored.set(sourcePath, { image, matchesDigest: createHash('sha256').update(image.data).digest().equals(digest) });
   }
-  return { stored, issues: await issuesOf(client, version.id) };
+  return stored;
 }
 
 /** PNG and JPEG by TensorFlow's own libpng and libjpeg; WebP by libvips as it comes, for want of another reader. */
@@ -108,42 +118,44 @@ async function imagesOf(shard: Buffer): Promise<Map<string, Buffer>> {
 }
 
 const versionSchema = z.object({
+  ...{ id: z.string(), manifestSha256: z.string(), imageHashesSha256: z.string() },
+  shards: z.array(z.object({ url: z.string() })),
+});
+type Version = z.infer<typeof versionSchema>;
+const runSchema = z.object({
   run: z.object({
-    datasetVersion: z.object({
-      ...{ id: z.string(), manifestSha256: z.string(), imageHashesSha256: z.string() },
-      shards: z.array(z.object({ url: z.string() })),
-    }),
+    importReport: z.object({ imageCount: z.number() }).nullable(),
+    datasetVersion: versionSchema.nullable(),
   }),
 });
 
-async function versionOf(client: RegistryClient, runId: string) {
-  const query = `query ($id: ID!) { run(id: $id) { datasetVersion { id manifestSha256 imageHashesSha256 shards { url } } } }`;
-  return (await client.request(versionSchema, query, { id: runId })).run.datasetVersion;
+async function runOf(client: RegistryClient, runId: string) {
+  const query = `query ($id: ID!) { run(id: $id) {
+    importReport { imageCount } datasetVersion { id manifestSha256 imageHashesSha256 shards { url } } } }`;
+  return (await client.request(runSchema, query, { id: runId })).run;
 }
 
-const issuesSchema = z.object({
-  node: z.object({
-    issueEntries: z.object({
-      pageInfo: z.object({ hasNextPage: z.boolean(), endCursor: z.string().nullable() }),
-      nodes: z.array(
-        z.object({
-          ...{ kind: z.string(), path: z.string(), kept: z.boolean(), reason: z.string() },
-          relatedPath: z.string().nullable(),
-        }),
-      ),
+const pageSchema = z.object({
+  pageInfo: z.object({ hasNextPage: z.boolean(), endCursor: z.string().nullable() }),
+  nodes: z.array(
+    z.object({
+      ...{ kind: z.string(), path: z.string(), kept: z.boolean(), reason: z.string() },
+      relatedPath: z.string().nullable(),
     }),
-  }),
+  ),
 });
+const issuesSchema = z.object({ run: z.object({ importReport: z.object({ issueEntries: pageSchema }) }) });
 
-async function issuesOf(client: RegistryClient, versionId: string): Promise<Map<string, FileIssue[]>> {
-  const query = `query ($id: ID!, $after: String) { node(id: $id) { ... on DatasetVersion { issueEntries(first: 200, after: $after) {
+async function issuesOf(client: RegistryClient, runId: string): Promise<Map<string, FileIssue[]>> {
+  const query = `query ($id: ID!, $after: String) { run(id: $id) { importReport { issueEntries(first: 200, after: $after) {
     pageInfo { hasNextPage endCursor } nodes { kind path kept reason relatedPath } } } } }`;
-  const entries: z.infer<typeof issuesSchema>['node']['issueEntries']['nodes'] = [];
+  const entries: z.infer<typeof pageSchema>['nodes'] = [];
   for (let after: string | null = null, isLast = false; !isLast;) {
-    const { node }: z.infer<typeof issuesSchema> = await client.request(issuesSchema, query, { id: versionId, after });
-    entries.push(...node.issueEntries.nodes);
-    after = node.issueEntries.pageInfo.endCursor;
-    isLast = !node.issueEntries.pageInfo.hasNextPage;
+    const answer: z.infer<typeof issuesSchema> = await client.request(issuesSchema, query, { id: runId, after });
+    const { nodes, pageInfo } = answer.run.importReport.issueEntries;
+    entries.push(...nodes);
+    after = pageInfo.endCursor;
+    isLast = !pageInfo.hasNextPage;
   }
   return Map.groupBy(entries, (entry) => entry.path);
 }

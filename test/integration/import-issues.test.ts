@@ -12,7 +12,7 @@ import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
 import { tissuePng } from '../fixtures/hostile-images.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
-import { createTaskRunner } from '../support/task-runner.ts';
+import { createTaskRunner, type LaunchedTask, type TaskRunner } from '../support/task-runner.ts';
 
 const PROGRAM = path.resolve(import.meta.dirname, '../../src/cli/main.ts');
 /** More than a page, and with names long enough that a page is more than one read of the file. */
@@ -24,28 +24,39 @@ const badName = (index: number): string => `bad, "${LONG}" ${String(index).padSt
 
 let database: TestDatabase;
 let server: TestServer;
+let runner: TaskRunner;
+let folder = '';
+let datasetId = '';
 let versionId = '';
 
 before(async () => {
   database = await openTestDatabase();
   server = await startTestServer(database);
-  const runner = await createTaskRunner(database, server.folder);
-  const folder = path.join(runner.base, 'images');
+  runner = await createTaskRunner(database, server.folder);
+  folder = path.join(runner.base, 'images');
   await mkdir(folder);
   await writeFile(path.join(folder, 'a.png'), await tissuePng(64, 1));
   await writeFile(path.join(folder, 'b.png'), await tissuePng(64, 1));
   await writeFile(path.join(folder, 'c.png'), (await tissuePng(64, 2)).subarray(0, 900));
   for (let index = 0; index < BAD_COUNT; index += 1) await writeFile(path.join(folder, badName(index)), 'x');
-  const { id: datasetId } = await database.db.dataset.create({
-    data: { slug: 'issues', name: 'Issues', imageKind: 'PATCH', synthetic: true },
-  });
-  const run = await runner.launch(importDatasetTask, {
-    ...{ datasetId, path: folder, layout: 'FLAT', labelsCsvPath: null, patchSizePx: null },
-    importRoots: [runner.base],
-  });
+  datasetId = (
+    await database.db.dataset.create({
+      data: { slug: 'issues', name: 'Issues', imageKind: 'PATCH', synthetic: true },
+    })
+  ).id;
+  const run = await launch({});
   await run.execute();
   versionId = (await database.db.datasetVersion.findFirstOrThrow({ where: { importRunId: run.runId } })).id;
 });
+
+function launch(config: object): Promise<LaunchedTask> {
+  return runner.launch(importDatasetTask, {
+    ...{ datasetId, path: folder, layout: 'FLAT', labelsCsvPath: null, patchSizePx: null },
+    importRoots: [runner.base],
+    ...config,
+  });
+}
+
 after(async () => {
   await server.close();
   await database.close();
@@ -68,6 +79,18 @@ const answerSchema = z.object({
     }),
   }),
 });
+const reportSchema = z.object({
+  data: z.object({
+    run: z.object({
+      importReport: z.object({
+        issueListUrl: z.string().nullable(),
+        issueEntries: z.object({ totalCount: z.number(), nodes: z.array(entrySchema) }),
+      }),
+    }),
+  }),
+});
+const REPORT_QUERY = `query ($id: ID!) { run(id: $id) { importReport { issueListUrl issueEntries(first: 5) {
+  totalCount nodes { kind path count kept reason relatedPath } } } } }`;
 const QUERY = `query ($id: ID!, $first: Int, $after: String, $kind: String) { node(id: $id) { ... on DatasetVersion {
   issueListUrl issues { kind count meaning } issueEntries(first: $first, after: $after, kind: $kind) {
     totalCount pageInfo { hasNextPage endCursor } nodes { kind path count kept reason relatedPath } } } } }`;
@@ -175,6 +198,32 @@ test('a cursor of another kind, one outside the list, and one of nobody are refu
   ]) {
     assert.match(JSON.stringify(await ask(variables)), /CURSOR_INVALID/, JSON.stringify(variables));
   }
+});
+
+test('a dry run lists them too, and an import that keeps nothing', async () => {
+  const nothing = path.join(server.folder, 'nothing');
+  await mkdir(nothing);
+  await writeFile(path.join(nothing, 'a.png'), 'GIF89a');
+  await writeFile(path.join(nothing, 'b.png'), (await tissuePng(64, 2)).subarray(0, 900));
+  const reportOf = async (runId: string) =>
+    reportSchema.parse(await server.ask(REPORT_QUERY, { id: runId })).data.run.importReport;
+
+  const failing = await launch({ path: nothing, accept: ['FEWER_THAN_BEFORE'] });
+  await assert.rejects(failing.execute(), { code: 'IMPORT_NOTHING_READABLE' });
+  const failed = await reportOf(failing.runId);
+  assert.deepEqual(
+    failed.issueEntries.nodes.map((entry) => [entry.kind, entry.path]),
+    [
+      ['IS_GIF', 'a.png'],
+      ['TRUNCATED', 'b.png'],
+    ],
+  );
+  assert.equal((await fetch(server.url + (failed.issueListUrl ?? ''))).status, 200);
+
+  const dry = await launch({ dryRun: true });
+  await dry.execute();
+  const { issueEntries } = await reportOf(dry.runId);
+  assert.equal(issueEntries.totalCount, ENTRY_COUNT);
 });
 
 test('a version that was sealed before has none, and says so', async () => {

@@ -142,18 +142,22 @@ async function refuseByNames(options: ImportOptions, plan: ImportPlan, planned: 
     hasAllImages: options.patchSizePx === null,
   });
   if (questionsOf(issues.list(), options.accept ?? []).length === 0) return;
-  await options.onReport?.(reportFor(options, plan, planned, issues, false));
+  await tellReport(options, plan, planned, issues, false);
   throw needsAnswer(issues.list(), options.accept ?? []);
 }
 
-function reportFor(
-  { isDryRun = false, accept = [] }: ImportOptions,
+/** The list of every issue is stored even by a dry run, and by an import that is refused: that is when it is read. */
+async function tellReport(
+  { isDryRun = false, accept = [], artifacts, onReport }: ImportOptions,
   plan: ImportPlan,
   counts: ContentCounts,
   issues: IssueLog,
   imagesChecked: boolean,
-): ImportReportRecord {
-  return reportOf(plan, counts, issues.list(), { isDryRun, imagesChecked, accept });
+): Promise<ImportReportRecord> {
+  const issueList = onReport === undefined ? null : await issues.store(artifacts);
+  const report = reportOf(plan, counts, issues.list(), { isDryRun, imagesChecked, accept, issueList });
+  await onReport?.(report);
+  return report;
 }
 
 type PassOutcome = { readonly result: ImportResult } | { readonly conflicts: Conflicts };
@@ -171,7 +175,7 @@ async function runPass(
   const shards = createShardWriter(artifacts, options.shardLimits ?? SHARD_LIMITS);
   const manifest = createManifestWriter(path.join(workDir, 'manifest.jsonl'));
   try {
-    return await pack({ ...options, artifacts }, plan, planned, { pass, leftOut, issues, shards, manifest });
+    return await pack(options, plan, planned, { pass, leftOut, issues, artifacts, shards, manifest });
   } finally {
     await shards.abandon();
     await manifest.abandon();
@@ -182,6 +186,8 @@ interface Pass {
   readonly pass: 1 | 2;
   readonly leftOut: Conflicts;
   readonly issues: IssueLog;
+  /** What a dry run packs is stored nowhere. */
+  readonly artifacts: Pick<ArtifactStore, 'put'>;
   readonly shards: ShardWriter;
   readonly manifest: ManifestWriter;
 }
@@ -190,9 +196,9 @@ async function pack(
   options: ImportOptions,
   plan: ImportPlan,
   planned: ContentCounts,
-  { pass, leftOut, issues, shards, manifest }: Pass,
+  { pass, leftOut, issues, artifacts, shards, manifest }: Pass,
 ): Promise<PassOutcome> {
-  const { folder, layout, patchSizePx, artifacts, keepConflicts = false } = options;
+  const { folder, layout, patchSizePx, keepConflicts = false } = options;
   const { sources } = plan;
   const picker = createThumbnailPicker(sources);
   // A few kilobytes each: they wait here, so that an import that fails has stored none.
@@ -308,7 +314,7 @@ async function pack(
   if (conflicts.size > 0) return { conflicts };
 
   if (counts.imageCount === 0) {
-    await options.onReport?.(reportFor(options, plan, counts, issues, true));
+    await tellReport(options, plan, counts, issues, true);
     throw nothingReadable(issues);
   }
   const keptLabels = new Set(counts.labelCounts().map(({ label }) => label));
@@ -322,14 +328,13 @@ async function pack(
     previous: options.previous ?? null,
     hasAllImages: true,
   });
-  const report = reportFor(options, plan, counts, issues, true);
-  await options.onReport?.(report);
+  const report = await tellReport(options, plan, counts, issues, true);
   if (report.questions.length > 0 && options.isDryRun !== true) throw needsAnswer(issues.list(), options.accept ?? []);
 
   const stored = await shards.finish();
   const storedManifest = await manifest.store(artifacts);
   const storedHashes = await imageHashes.store(artifacts);
-  const issueList = await issues.store(artifacts);
+  const issueList = report.issueList ?? (await issues.store(artifacts));
   const storedThumbnails: StoredThumbnail[] = [];
   for (const { made, label } of thumbnails) storedThumbnails.push({ ...(await artifacts.put(await made)), label });
   await options.onProgress?.(progressNow(1));

@@ -28,7 +28,9 @@ export function reportOf(
   plan: ImportPlan,
   counts: ContentCounts,
   issues: readonly ImportIssue[],
-  facts: Pick<ImportReportRecord, 'isDryRun' | 'imagesChecked'> & { readonly accept: readonly ImportQuestion[] },
+  facts: Pick<ImportReportRecord, 'isDryRun' | 'imagesChecked' | 'issueList'> & {
+    readonly accept: readonly ImportQuestion[];
+  },
 ): ImportReportRecord {
   const assignments = assignmentsOf(plan.sources);
   return {
@@ -44,7 +46,10 @@ export function reportOf(
     assignmentCount: assignments.length,
     passedOver: plan.passedOver.map(({ reason, count, examples }) => ({ reason, count, examples })),
     notes: plan.notes,
-    issues: issues.map(({ kind, count, kept, meaning, examples }) => ({ kind, count, kept, meaning, examples })),
+    issues: issues.map(({ kind, count, kept, meaning, examples, entries }) => ({
+      ...{ kind, count, kept, meaning, examples, entries },
+    })),
+    issueList: facts.issueList,
     questions: questionsOf(issues, facts.accept),
   };
 }

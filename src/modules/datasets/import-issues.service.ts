@@ -16,7 +16,7 @@ export interface ImportIssueService {
    */
   list(
     viewer: Viewer,
-    version: DatasetVersionRecord,
+    listed: Pick<DatasetVersionRecord, 'issues' | 'issueListSha256'>,
     page: PageArguments,
     kind: string | null,
   ): Promise<Page<ImportIssueEntryRecord>>;
@@ -31,11 +31,11 @@ export function createImportIssueService({
   readonly openArtifact: (sha256: string) => Promise<FileHandle>;
 }): ImportIssueService {
   return {
-    list: async (viewer, version, page, kind) => {
+    list: async (viewer, listed, page, kind) => {
       authorise(viewer, 'READER');
       const size = pageSizeOf(page);
       const [madeFor, after] = decodeCursor(page, 2) ?? [];
-      const range = listRangeOf(version.issues, kind);
+      const range = listRangeOf(listed.issues, kind);
       const startByte = after === undefined ? range?.firstByte : after;
       const isOurs =
         after === undefined ||
@@ -51,7 +51,7 @@ export function createImportIssueService({
           field: 'after',
           hint: 'Pass pageInfo.endCursor of the previous page, with the same kind.',
         });
-      if (range === undefined || version.issueListSha256 === null)
+      if (range === undefined || listed.issueListSha256 === null)
         return pageOf<ListedEntry>(
           [],
           size,
@@ -59,7 +59,7 @@ export function createImportIssueService({
           false,
           () => Promise.resolve(0),
         );
-      await using file = await openArtifact(version.issueListSha256);
+      await using file = await openArtifact(listed.issueListSha256);
       const entries = await readEntries(file, Number(startByte), range.endByte, size + 1);
       return pageOf(
         entries,

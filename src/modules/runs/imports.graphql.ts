@@ -1,6 +1,7 @@
 /** Imports in the API: launching them, and what they found. */
 import path from 'node:path';
-import { arg, enumType, extendType, inputObjectType, list, nonNull, objectType } from '../../api/nexus.ts';
+import { pageArguments } from '../../api/connection-type.ts';
+import { arg, enumType, extendType, inputObjectType, list, nonNull, objectType, stringArg } from '../../api/nexus.ts';
 import { settle } from '../../api/payload.ts';
 import { IMPORT_QUESTIONS } from './imports.rules.ts';
 
@@ -122,6 +123,19 @@ export const ImportReport = objectType({
       description: 'How folders and columns were read, in sentences.',
     });
     t.field('issues', { type: nonNull(list(nonNull('ImportIssue'))) });
+    t.field('issueEntries', {
+      type: nonNull('ImportIssueEntryConnection'),
+      description: 'Every single issue, by kind.',
+      args: { ...pageArguments, kind: stringArg({ description: 'Only issues of this kind.' }) },
+      resolve: ({ issues, issueList }, { kind, ...page }, ctx) => {
+        const listed = { issues, issueListSha256: issueList?.sha256 ?? null };
+        return ctx.services.importIssues.list(ctx.viewer, listed, page, kind ?? null);
+      },
+    });
+    t.string('issueListUrl', {
+      description: 'A CSV of every single issue, as a path on this server; null where there is none.',
+      resolve: ({ issueList }) => (issueList === null ? null : `/artifacts/${issueList.sha256}`),
+    });
     t.field('questions', {
       type: nonNull(list(nonNull('ImportQuestion'))),
       description: 'What needs an answer (ImportDatasetVersionInput.accept) before a version is sealed.',

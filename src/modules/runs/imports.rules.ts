@@ -133,8 +133,16 @@ export const importReportSchema = z.object({
   /** How folders and columns were read, in sentences. */
   notes: texts,
   issues: z
-    .array(z.object({ kind: z.string(), count, kept: z.boolean(), meaning: z.string().nullable(), examples: texts }))
+    .array(
+      z.object({
+        ...{ kind: z.string(), count, kept: z.boolean(), meaning: z.string().nullable(), examples: texts },
+        // Reports from before every single issue was listed have neither these nor the list.
+        entries: z.object({ count, firstByte: count, byteSize: count }).nullable().default(null),
+      }),
+    )
     .readonly(),
+  /** The artifact that lists every single issue; null where there is none. */
+  issueList: z.object({ sha256: z.string(), byteSize: count }).nullable().default(null),
   /** Kinds of issues that need an answer before a version is sealed. */
   questions: z.array(z.enum(IMPORT_QUESTIONS)).readonly(),
 });

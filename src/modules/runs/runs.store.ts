@@ -12,6 +12,7 @@ import {
 import { jsonRows } from '../../platform/sql.ts';
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { FailureClass, RunKind, RunStatus } from '../../generated/prisma/enums.ts';
+import { recordArtifacts } from '../artifacts/index.ts';
 import { importReportSchema, type ImportReportRecord } from './imports.rules.ts';
 import { laneOf, RUN_KINDS, RUN_LANES, RUN_STATUSES, type MetricWindow } from './runs.rules.ts';
 import {
@@ -244,7 +245,10 @@ export function createRunStore(db: Database) {
 
     /** An attempt that begins again replaces what an earlier one said. */
     setImportReport: async (tx: Transaction, runId: string, report: ImportReportRecord): Promise<void> => {
-      await tx.importReport.upsert({ where: { runId }, create: { runId, report }, update: { report } });
+      const { issueList } = report;
+      if (issueList !== null) await recordArtifacts(tx, [{ ...issueList, mediaType: 'text/csv; charset=utf-8' }]);
+      const said = { report, issueListSha256: issueList?.sha256 ?? null };
+      await tx.importReport.upsert({ where: { runId }, create: { runId, ...said }, update: said });
     },
 
     importReports: async (runIds: readonly string[]): Promise<Map<string, ImportReportRecord>> => {

@@ -48,6 +48,13 @@ export function ImportReport({ run, report }: { readonly run: RunDetail; readonl
         <div className="stack">
           <h3>What was found</h3>
           <IssueList issues={report.issues} />
+          {report.issueListUrl !== null && (
+            <p className="small">
+              <a href={report.issueListUrl} download={`import-${run.id}-issues.csv`}>
+                every file with its reason, as CSV
+              </a>
+            </p>
+          )}
           {report.passedOver.map(({ reason, count: passed, examples }) => (
             <p key={reason} className="small">
               Passed over: {passed} {words(reason)} <span className="soft mono wrap">{examples.join('; ')}</span>

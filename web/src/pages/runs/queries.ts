@@ -125,6 +125,7 @@ export const RUN = graphql(`
           examples
         }
         notes
+        issueListUrl
         issues {
           kind
           count
