@@ -151,6 +151,10 @@ describe('masks', () => {
     assert.deepEqual(masks('images/1.png', 'masks/1.png'), ['masks/1.png']);
     assert.deepEqual(masks('train/images/a/1.png', 'train/GT/a/1.tif'), ['train/GT/a/1.tif']);
     assert.deepEqual(masks('benign/1.png', 'Ground Truth/1_mask.png'), ['Ground Truth/1_mask.png']);
+    assert.deepEqual(masks('train_images/a1.tiff', 'train_label_masks/a1_mask.tiff'), [
+      'train_label_masks/a1_mask.tiff',
+    ]);
+    assert.deepEqual(masks('set/GT_01/01_1.png', 'set/Slide_01/01_1.png'), ['set/GT_01/01_1.png']);
   });
 
   test('are not images without a partner, nor classes with an odd name', () => {

@@ -7,11 +7,12 @@ const ANNOTATION_WORD = new RegExp(ANNOTATION, 'i');
 const SUFFIX = new RegExp(`^(?<image>.+?)[ _.-]+(?:${ANNOTATION})(?:[ _.-]*\\d+)?$`, 'i');
 /** `mask_7` beside `7`, `img_7` or `image_7`. */
 const PREFIX = new RegExp(`^(?:${ANNOTATION})[ _.-]+(?<image>.+)$`, 'i');
-/** A folder that may hold the masks of a folder beside it. */
-const MASK_FOLDER = new RegExp(`^(?:${ANNOTATION}|segmentation[ _-]?masks?|label[ _-]?images?)$`, 'i');
-/** Names that no class has; the others need a folder of images beside them. */
-const CERTAIN_MASK_FOLDER = /mask|anno|ground/i;
-const IMAGE_FOLDER = /^(images?|imgs?|tissue[ _-]?images?|originals?|raw|data|patches|tiles|h&?e)$/i;
+/** Folders of masks by a name that no class has: `masks`, `train_label_masks`, `Annotations`, `Ground Truth`. */
+const CERTAIN_MASK_FOLDER = /mask|annotation|ground[ _-]?truth/i;
+/** Names that may be a class's too, unless a folder of images lies beside it. */
+const MASK_FOLDER = new RegExp(`${CERTAIN_MASK_FOLDER.source}|^(?:${ANNOTATION})(?:[ _-]?\\d+)?$`, 'i');
+const IMAGE_FOLDER =
+  /^(images?|imgs?|tissue[ _-]?images?|originals?|raw|data|patches|tiles|slides?|h&?e)([ _-]?\d+)?$/i;
 
 /**
  * The files that annotate another one of the list: named after it in the same folder, or with its name in a folder of
