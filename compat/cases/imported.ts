@@ -30,6 +30,8 @@ export interface ImportedFolder {
   /** By path within the folder. */
   readonly stored: ReadonlyMap<string, StoredFile>;
   readonly issues: ReadonlyMap<string, readonly FileIssue[]>;
+  /** Why files were not taken for images, by their names: side files, hidden files. */
+  readonly passedOver: readonly string[];
 }
 
 /** Starts a registry, imports the folder as it is, reads everything back, and removes the registry. */
@@ -67,7 +69,8 @@ async function importedOf(client: RegistryClient, importRoot: string): Promise<I
   const { importReport, datasetVersion } = await runOf(client, runId);
   if (importReport === null) throw failure ?? new Error('The import left no report.');
   const stored = datasetVersion === null ? new Map<string, StoredFile>() : await storedOf(client, datasetVersion);
-  return { stored, issues: await issuesOf(client, runId) };
+  const passedOver = importReport.passedOver.map(({ reason }) => reason);
+  return { stored, issues: await issuesOf(client, runId), passedOver };
 }
 
 async function storedOf(client: RegistryClient, version: Version): Promise<Map<string, StoredFile>> {
@@ -124,14 +127,14 @@ const versionSchema = z.object({
 type Version = z.infer<typeof versionSchema>;
 const runSchema = z.object({
   run: z.object({
-    importReport: z.object({ imageCount: z.number() }).nullable(),
+    importReport: z.object({ passedOver: z.array(z.object({ reason: z.string() })) }).nullable(),
     datasetVersion: versionSchema.nullable(),
   }),
 });
 
 async function runOf(client: RegistryClient, runId: string) {
   const query = `query ($id: ID!) { run(id: $id) {
-    importReport { imageCount } datasetVersion { id manifestSha256 imageHashesSha256 shards { url } } } }`;
+    importReport { passedOver { reason } } datasetVersion { id manifestSha256 imageHashesSha256 shards { url } } } }`;
   return (await client.request(runSchema, query, { id: runId })).run;
 }
 

@@ -94,7 +94,13 @@ async function rowsOf(folder: string, truth: Truth): Promise<Row[]> {
   const imported = await importFolder(folder);
   const rows: Row[] = [];
   for (const file of files) {
-    const issues = imported.issues.get(file) ?? [];
+    // Stands at the first image and is about all of them.
+    const issues = (imported.issues.get(file) ?? []).filter(({ kind }) => kind !== 'NO_GROUPS');
+    if (issues.length === 0 && !imported.stored.has(file) && imported.passedOver.length > 0) {
+      const detail = `not taken for an image by its name (${imported.passedOver.join(', ')})`;
+      rows.push({ file, verdict: 'refused', detail });
+      continue;
+    }
     const duplicateOf = issues.find(({ kind }) => kind === 'DUPLICATE')?.relatedPath;
     // A duplicate is in the version under its first name, so that is what it came to.
     const stored = imported.stored.get(duplicateOf ?? file);

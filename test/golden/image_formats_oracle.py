@@ -123,6 +123,11 @@ ROW = 'JPEG: stray bytes between segments'
 at = data.index(b'\xff\xc4')
 add(ROW, 'jpeg-stray', data[:at] + b'\x12\x34\x56' + data[at:], pillow(data), notes=['REPAIRED'])
 add(ROW, 'jpeg-stray-at-end', data[:-2] + b'\x12\x34\x56\x00\x11' + data[-2:], pillow(data))
+wide = saved(Image.fromarray(picture()), 'JPEG', quality=92, progressive=True)
+scan = wide.index(b'\xff\xda')
+table = wide.index(b'\xff\xc4', scan)
+ROW = 'JPEG: stray bytes between the scans of a progressive file'
+add(ROW, 'jpeg-stray-between-scans', wide[:table] + b'\x11\x22\x33' + wide[table:], issue='UNREADABLE')
 ROW = 'JPEG: the file ends early'
 add(ROW, 'jpeg-half', data[: len(data) - 40], issue='TRUNCATED')
 
@@ -159,8 +164,8 @@ q = Image.fromarray(picture()).quantize(16)
 t = np.asarray(q.convert('RGB')).copy()
 t[np.asarray(q) == 0] = 255
 add(ROW, 'png-palette-transparent', saved(q, 'PNG', transparency=0), t)
-ROW = 'PNG: 10, 12 or 14 bits in 16, or labels'
-for bits in (10, 12, 14):
+ROW = 'PNG: 10 to 15 bits in 16, or labels'
+for bits in (10, 12, 14, 15):
     add(ROW, f'png-{bits}-in-16', imagecodecs.png_encode(picture().astype(np.uint16) << (bits - 8)), issue='RANGE_NOT_STATED')
 ROW = 'PNG: gAMA, wrong checksums of text, bytes after the end'
 a = picture()
@@ -258,8 +263,8 @@ twelve = picture().astype(np.uint16) * 16 + 15
 stated = [(341, 'H', 3, (4095, 4095, 4095), True)]
 add(ROW, 'tiff-12-in-16-stated', tiff(twelve, photometric='rgb', extratags=stated), to8(twelve, 4095))
 add(ROW, 'tiff-float-255-stated', tiff(f * 255, photometric='rgb', extratags=[(341, 'f', 3, (255.0, 255.0, 255.0), True)]), to8(f * 255, 255))
-ROW = 'TIFF: 10, 12 or 14 bits in 16, or labels'
-for bits in (10, 12, 14):
+ROW = 'TIFF: 10 to 15 bits in 16, or labels'
+for bits in (10, 12, 14, 15):
     add(ROW, f'tiff-{bits}-in-16', tiff(picture().astype(np.uint16) << (bits - 8), photometric='rgb'), issue='RANGE_NOT_STATED')
 measured = [(341, 'H', 3, (3977, 3901, 4011), True)]
 add(ROW, 'tiff-12-in-16-measured', tiff(twelve, photometric='rgb', extratags=measured), issue='RANGE_NOT_STATED')
@@ -298,6 +303,11 @@ add(ROW, 'tiff-alpha-16', tiff(np.dstack([deep, alpha16]), photometric='rgb', ex
 multiplied = np.round(a * (alpha[..., None] / 255)).astype(np.uint8)
 expected = np.clip(multiplied.astype(int) + 255 - alpha[..., None], 0, 255)
 add(ROW, 'tiff-alpha-associated', tiff(np.dstack([multiplied, alpha]), photometric='rgb', extrasamples=['assocalpha']), expected, tolerance=1)
+multiplied16 = np.round(deep * (alpha16[..., None] / 65535)).astype(np.uint16)
+expected = np.clip(np.floor(multiplied16 / 257 + 255 * (1 - alpha16[..., None] / 65535) + 0.5), 0, 255)
+add(ROW, 'tiff-alpha-associated-16', tiff(np.dstack([multiplied16, alpha16]), photometric='rgb', extrasamples=['assocalpha']), expected, tolerance=1)
+g = grey(a)
+add(ROW, 'tiff-grey-alpha', tiff(np.dstack([g, alpha]), photometric='minisblack', extrasamples=['unassalpha'], planarconfig='contig'), over_white(as_rgb(g).astype(float), alpha / 255))
 ROW = 'TIFF: extra samples that are not alpha (ExtraSamples 0 or none)'
 mask = np.zeros((HEIGHT, WIDTH), np.uint8)
 mask[2:5, 3:7] = 255

@@ -26,6 +26,8 @@ describe('what a file is that is not read', () => {
     ['IS_JPEG_2000', Buffer.from('0000000c6a5020200d0a870a', 'hex')],
     ['IS_JPEG_2000', Buffer.from('ff4fff510029', 'hex')],
     ['IS_JPEG_XL', Buffer.from('ff0afa1f01', 'hex')],
+    ['IS_JPEG_XR', Buffer.from('4949bc0120000000', 'hex')],
+    ['IS_NETPBM', 'P6\n# scanned\n96 80\n255\n'],
     ['IS_AVIF_OR_HEIF', '\0\0\0\x1cftypheic\0\0\0\0'],
     ['IS_PSD', '8BPS\0\x01'],
     ['IS_OPENEXR', 'v/1\x01\x02\0\0\0'],

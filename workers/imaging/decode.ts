@@ -72,11 +72,10 @@ async function decodeBytes(bytes: Buffer, header: ImageHeader): Promise<DecodedI
     const { data, info } = await raw(image.toColourspace('srgb'), 'uchar');
     if (info.channelCount !== 3) return { issue: 'UNREADABLE' };
     return { pixels: { ...info, data }, profile: null, bytes, notes: [] };
-  } catch (error) {
-    const message = error instanceof Error ? error.message : String(error);
-    if (endsEarly(bytes, header.format)) return { issue: 'TRUNCATED' };
-    const [firstLine = ''] = message.split('\n');
-    return { issue: 'UNREADABLE', reason: `Damaged: the decoder says ${JSON.stringify(firstLine.slice(0, 200))}.` };
+  } catch {
+    // What the decoder says is kept for the whole process: it may be about another image that is decoded meanwhile.
+    const reason = `Damaged: the ${header.format} does not decode without an error. Copy or download it again.`;
+    return endsEarly(bytes, header.format) ? { issue: 'TRUNCATED' } : { issue: 'UNREADABLE', reason };
   }
 }
 

@@ -17,10 +17,10 @@ export interface Samples {
 }
 
 /**
- * 16-bit images that never reach a quarter of white hold 10, 12 or 14 bits, or labels: shown as they are, they would be
- * black.
+ * 16-bit images that never pass the middle of the range hold 10 to 15 bits, or labels: taken as they are, they would be
+ * black, or half as bright.
  */
-const UINT16_BRIGHTEST_MIN = 0x4000;
+const UINT16_BRIGHTEST_MIN = 0x8001;
 const UINT16_MAX = 0xffff;
 
 /** @returns RGB, or why the file does not say what its numbers mean. */
@@ -63,7 +63,7 @@ function scaleOf({ data, channelCount }: Samples, { depth, range, extraCount }: 
       if (greatest >= UINT16_BRIGHTEST_MIN) return scaleOver([0, UINT16_MAX]);
       return {
         issue: 'RANGE_NOT_STATED',
-        reason: `16-bit samples that reach only ${greatest} of 65535: they hold fewer bits (10, 12 or 14) or labels, and the file does not say so. Rescale them to the whole range, or state SMaxSampleValue (tag 341) in a TIFF.`,
+        reason: `16-bit samples that reach only ${greatest} of 65535: they hold fewer bits (10 to 15) or labels, and the file does not say so. Rescale them to the whole range, or state SMaxSampleValue (tag 341) in a TIFF.`,
       };
     }
     case 'FLOAT': {

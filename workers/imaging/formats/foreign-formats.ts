@@ -17,6 +17,8 @@ export const FOREIGN_KINDS = {
   IS_GIF: leftOut('A GIF, whose 256 colours are not those of a scanner. Export the original as PNG or TIFF.'),
   IS_JPEG_2000: leftOut('JPEG 2000, which is not read. Convert it to PNG or TIFF without loss.'),
   IS_JPEG_XL: leftOut('JPEG XL, which is not read. Convert it to PNG or TIFF without loss.'),
+  IS_JPEG_XR: leftOut('JPEG XR, which is not read. Convert it to PNG or TIFF without loss.'),
+  IS_NETPBM: leftOut('A Netpbm image (PBM, PGM, PPM), which is not read. Convert it to PNG without loss.'),
   IS_AVIF_OR_HEIF: leftOut('AVIF or HEIF, which is not read. Convert it to PNG.'),
   IS_PSD: leftOut('A Photoshop document. Export a flattened PNG or TIFF.'),
   IS_OPENEXR: leftOut('OpenEXR, which is not read. Convert it to 8-bit or 16-bit PNG or TIFF.'),
@@ -46,6 +48,8 @@ const SIGNS: readonly (readonly [ForeignKind, RegExp])[] = [
   // The boxed form, and the bare codestream.
   ['IS_JPEG_2000', /^(\0\0\0\x0cjP {2}\r\n\x87\n|\xff\x4f\xff\x51)/],
   ['IS_JPEG_XL', /^(\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a)/],
+  ['IS_JPEG_XR', /^II\xbc[\0\x01]/],
+  ['IS_NETPBM', /^P[1-7]\s+(#[^\n]*\s+)*(\d|WIDTH)/],
   ['IS_AVIF_OR_HEIF', /^[^]{4}ftyp(avif|avis|heic|heix|hevc|heim|heis|mif1|msf1)/],
   ['IS_PSD', /^8BPS/],
   ['IS_OPENEXR', /^v\/1\x01/],
