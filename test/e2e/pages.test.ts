@@ -247,7 +247,28 @@ describe('a person at the browser', () => {
     await page.getByText('saw these images').waitFor();
     await page.getByRole('link', { name: /^macroF1 .*: open the evaluation/ }).click();
     await page.getByRole('heading', { name: /Confusion matrix/ }).waitFor();
+    await page.getByRole('heading', { name: 'What the encoder had seen of it' }).waitFor();
+    await page.getByRole('img', { name: 'The golden image' }).waitFor();
     made.evaluation = here();
+  });
+
+  step('finds the board of an older version under its own name, and it is the one that opens', async () => {
+    const older = await database.db.datasetVersion.findFirstOrThrow({ where: { evaluations: { some: {} } } });
+    const { datasetId, labelNames } = older;
+    const newer = await database.db.datasetVersion.create({
+      data: { datasetId, version: older.version + 1, status: 'SEALED', labelNames, imageCount: 2 },
+    });
+    const name = `v${older.version}, linear probe`;
+    for (const address of ['/leaderboard', `/leaderboard?version=${older.id}`]) {
+      await page.goto(server.url + address);
+      await page.getByRole('heading', { level: 2, name: new RegExp(`${name}$`) }).waitFor();
+      assert.equal(await page.getByLabel('Version', { exact: true }).inputValue(), older.id);
+    }
+    await page.getByLabel('Version', { exact: true }).selectOption(newer.id);
+    await page.getByText(`Nothing was evaluated on v${newer.version} by this protocol`).waitFor();
+    await page.getByRole('link', { name: `v${older.version} by linear probe` }).click();
+    await page.getByRole('heading', { level: 2, name: new RegExp(`${name}$`) }).waitFor();
+    await database.db.datasetVersion.delete({ where: { id: newer.id } });
   });
 
   step('downloads the weights and finds them to be what the page says', async () => {

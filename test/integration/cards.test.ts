@@ -292,7 +292,12 @@ describe('a model card', () => {
     const checkpoint = await database.transact((tx) =>
       server.services.models.registerCheckpoint(
         tx,
-        newCheckpoint({ modelSlug: 'kolon-encoder', sourceRunId, trainedOnVersionIds: [versionId] }),
+        newCheckpoint({
+          modelSlug: 'kolon-encoder',
+          sourceRunId,
+          trainedOnVersionIds: [versionId],
+          golden: { images: 'AAEC', embeddings: [[0.5, -1]] },
+        }),
       ),
     );
     const evaluationRun = await database.db.run.create({
@@ -312,22 +317,49 @@ describe('a model card', () => {
         options: {},
         split: {},
         perClass: [],
-        learningCurve: [],
+        learningCurve: [
+          {
+            labelFraction: 0.25,
+            shotsPerClass: null,
+            drawCount: 10,
+            trainImageCount: 12,
+            metrics: [{ name: 'macroF1', value: 0.625, ci95Low: 0.5, ci95High: 0.75, drawDeviation: 0.01 }],
+          },
+        ],
         confusionMatrix: null,
-        leakage: null,
+        leakage: {
+          isComplete: true,
+          isUpperBound: false,
+          testImageCount: 40,
+          exactImageCount: 3,
+          nearDuplicateImageCount: 1,
+          testGroupCount: 9,
+          sharedGroupCount: 2,
+          sharedDatasets: ['kolon'],
+          sharedCollections: [],
+          unhashedVersionCount: 0,
+        },
         predictionsSha256,
         metrics: [{ name: 'macroF1', value: 0.8125, ci95Low: 0.75, ci95High: 0.875 }],
         baselines: [
           {
             kind: 'RANDOM_ENCODER',
             metrics: [{ name: 'macroF1', value: 0.5, ci95Low: null, ci95High: null }],
-            differences: [],
+            differences: [{ name: 'macroF1', value: 0.3125, ci95Low: -0.125, ci95High: 0.5 }],
             learningCurve: [],
           },
         ],
       }),
     );
     const card = await cardOf(checkpoint.id);
+    for (const found of [
+      'random encoder 0.500 (difference 0.313 [-0.125, 0.500])',
+      '**It does not beat random encoder.**',
+      '3 of 40 tested images were in its pretraining, and 1 more nearly the same; 2 of 9 groups; from the same kolon.',
+      'From fewer labels: 25 % macroF1 0.625 [0.500, 0.750].',
+      'gives an embedding that begins with 0.5, -1.',
+    ])
+      assert.ok(card.includes(found), `${found} is not in ${card}`);
     const head = frontMatter(card);
     assert.equal(head.get('license'), 'cc-by-4.0');
     assert.equal(head.get('pipeline_tag'), 'image-feature-extraction');
@@ -347,7 +379,7 @@ describe('a model card', () => {
     ]);
     assert.match(card, /^# Kólon encoder, version 1$/m);
     assert.ok(card.includes(`Resize to ${INPUT_CONTRACT.imageSizePx} x ${INPUT_CONTRACT.imageSizePx} px`));
-    assert.match(card, /\| macroF1 \| 0\.813 \[0\.750, 0\.875\] \| random encoder 0\.500 \|/);
+    assert.match(card, /\| macroF1 \| 0\.813 \[0\.750, 0\.875\] \| random encoder 0\.500 \(difference/);
     assert.match(card, /"seed": 7/);
     // What somebody called a dataset can neither break the table nor become markup.
     assert.ok(card.includes('| Kólon «α» 大腸 \\| \\<b\\> | 1 | 6 | CC-BY-4.0 |'), card);

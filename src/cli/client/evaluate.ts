@@ -98,6 +98,7 @@ const LEADERBOARD = graphql(`
           count
           meaning
         }
+        unbeatenBaselines
         baselines {
           kind
           metrics {
@@ -168,21 +169,70 @@ export const evaluateCommand = clientCommand('evaluate', {
     show(options, {
       data: evaluation,
       names: [evaluation.id],
-      text: `${evaluationTable(evaluation)}\nevaluation ${evaluation.id}`,
+      text: [
+        evaluationTable(evaluation),
+        ...verdict(evaluation.unbeatenBaselines),
+        leakageInWords(evaluation.leakage),
+        ...evaluation.learningCurve.map(pointInWords),
+        `evaluation ${evaluation.id}`,
+      ].join('\n'),
     });
     remarkCaveats(options, evaluation);
   });
 
-function evaluationTable({ metrics, baselines }: NonNullable<RunOutcome['evaluation']>): string {
+type Evaluation = NonNullable<RunOutcome['evaluation']>;
+
+/** Each baseline with the difference to it, whose interval says more than those of the two numbers. */
+function evaluationTable({ metrics, baselines }: Evaluation): string {
   const rows = metrics.map((metric) => [
     metric.name,
     paint('bold', interval(metric)),
-    ...baselines.map((baseline) => {
-      const same = baseline.metrics.find((each) => each.name === metric.name);
-      return same === undefined ? '' : interval(same);
+    ...baselines.flatMap((baseline) => {
+      const [same, difference] = [baseline.metrics, baseline.differences].map((each) =>
+        each.find(({ name }) => name === metric.name),
+      );
+      return [same?.value.toFixed(3) ?? '', difference === undefined ? '' : signedInterval(difference)];
     }),
   ]);
-  return table(['metric', 'encoder', ...baselines.map(({ kind }) => kind.toLowerCase().replaceAll('_', ' '))], rows);
+  return table(['metric', 'encoder', ...baselines.flatMap(({ kind }) => [kindInWords(kind), 'difference'])], rows);
+}
+
+function verdict(unbeaten: readonly string[]): string[] {
+  return unbeaten.length === 0
+    ? []
+    : [paint('yellow', `It does not beat ${unbeaten.map(kindInWords).join(', ')}: the difference may be 0 or less.`)];
+}
+
+function leakageInWords(leakage: Evaluation['leakage']): string {
+  if (leakage === null)
+    return 'What the encoder had seen of these images is not known: its weights came from elsewhere.';
+  const { exactImageCount: exact, nearDuplicateImageCount: near, sharedDatasets, sharedCollections } = leakage;
+  const images =
+    exact === null || near === null
+      ? 'images not compared (a version was sealed before they were hashed)'
+      : `${exact} of ${leakage.testImageCount} tested images, ${near} more nearly the same`;
+  const shared = [...sharedDatasets, ...sharedCollections];
+  const found = [
+    `Seen in pretraining${leakage.isUpperBound ? ', at most' : ''}: ${images}; ${leakage.sharedGroupCount} of ${leakage.testGroupCount} groups`,
+    ...(shared.length === 0 ? [] : [`from the same ${shared.join(', ')}`]),
+    ...(leakage.isComplete ? [] : ['there may be more, as a part of its training is not known']),
+  ].join('; ');
+  const isClean = exact === 0 && near === 0 && leakage.sharedGroupCount === 0 && shared.length === 0;
+  return `${isClean ? found : paint('yellow', found)}.`;
+}
+
+function pointInWords({ labelFraction, shotsPerClass, metrics }: Evaluation['learningCurve'][number]): string {
+  const amount =
+    labelFraction === null ? `${shotsPerClass ?? 0} images per class` : `${100 * labelFraction} % of the labels`;
+  return `  with ${amount}: ${metrics.map((metric) => `${metric.name} ${interval(metric)}`).join(', ')}`;
+}
+
+function kindInWords(kind: string): string {
+  return kind.toLowerCase().replaceAll('_', ' ');
+}
+
+function signedInterval({ value, ci95Low, ci95High }: Evaluation['metrics'][number]): string {
+  return `${signed(value)}${ci95Low === null || ci95High === null ? '' : ` [${signed(ci95Low)}, ${signed(ci95High)}]`}`;
 }
 
 export const compareCommand = clientCommand('compare', {
@@ -252,7 +302,7 @@ export const leaderboardCommand = clientCommand('leaderboard', {
     const baselines =
       best?.evaluation.baselines.flatMap(({ kind, metrics }) =>
         metrics.flatMap((metric) =>
-          metric.name === best.metric.name ? [`${kind.toLowerCase().replaceAll('_', ' ')} ${interval(metric)}`] : [],
+          metric.name === best.metric.name ? [`${kindInWords(kind)} ${interval(metric)}`] : [],
         ),
       ) ?? [];
     show(options, {
@@ -265,6 +315,16 @@ export const leaderboardCommand = clientCommand('leaderboard', {
               paint('bold', `${version.datasetSlug}@${version.version}, ${protocol}`),
               table(['rank', 'checkpoint', 'encoder', best.metric.name, 'saw its images', 'evaluation'], rows),
               ...(baselines.length === 0 ? [] : [`beside the first: ${baselines.join(', ')}`]),
+              ...leaderboard.flatMap(({ checkpoint, evaluation }) =>
+                evaluation.unbeatenBaselines.length === 0
+                  ? []
+                  : [
+                      paint(
+                        'yellow',
+                        `${checkpoint.model.slug}@${checkpoint.version} does not beat ${evaluation.unbeatenBaselines.map(kindInWords).join(', ')}.`,
+                      ),
+                    ],
+              ),
             ].join('\n'),
     });
     if (best !== undefined) remarkCaveats(options, best.evaluation);

@@ -108,6 +108,35 @@ const RUN_OUTCOME = graphql(`
             ci95Low
             ci95High
           }
+          differences {
+            name
+            value
+            ci95Low
+            ci95High
+          }
+        }
+        unbeatenBaselines
+        leakage {
+          isComplete
+          isUpperBound
+          testImageCount
+          exactImageCount
+          nearDuplicateImageCount
+          testGroupCount
+          sharedGroupCount
+          sharedDatasets
+          sharedCollections
+        }
+        learningCurve {
+          labelFraction
+          shotsPerClass
+          trainImageCount
+          metrics {
+            name
+            value
+            ci95Low
+            ci95High
+          }
         }
       }
       metrics(names: ["loss", "imagesPerSecond"], maxPoints: 10) {

@@ -77,6 +77,13 @@ const SHOW = graphql(`
             micronsPerPixelMin
             micronsPerPixelMax
           }
+          isTrainingKnown
+          sameWeights {
+            version
+            model {
+              slug
+            }
+          }
           trainedOn {
             id
             version
@@ -244,9 +251,14 @@ const showCommand = clientCommand('show', {
           `${paint('bold', `version ${checkpoint.version}`)}  ${checkpoint.encoder.toLowerCase()}, embeddings of ${checkpoint.embeddingDim}${checkpoint.byteSize === null ? '' : `, ${byteSizeInWords(checkpoint.byteSize)}`}  ${paint('dim', checkpoint.id)}`,
           `  prepare: ${contract.imageSizePx} px ${contract.channelOrder}, ${contract.resizeRule.toLowerCase().replaceAll('_', ' ')}, values to [${contract.valueRange.join(', ')}], mean [${contract.channelMean.join(', ')}], std [${contract.channelStd.join(', ')}]`,
           ...(checkpoint.trainedOn.length === 0
-            ? []
+            ? [`  trained on ${checkpoint.isTrainingKnown ? 'nothing' : 'images that are not known here'}`]
             : [
                 `  trained on ${checkpoint.trainedOn.map(({ version, dataset }) => `${dataset.slug}@${version}`).join(', ')}${checkpoint.sourceRun === null ? '' : ` by run ${checkpoint.sourceRun.id}`}`,
+              ]),
+          ...(checkpoint.sameWeights.length === 0
+            ? []
+            : [
+                `  the same weights as ${checkpoint.sameWeights.map(({ version, model: other }) => `${other.slug}@${version}`).join(', ')}`,
               ]),
           ...(importedFrom === null
             ? []

@@ -107,6 +107,7 @@ export function createCardService({ datasets, models, runs, evaluations }: CardS
           })),
         ),
         isTrainingComplete: pretraining.isComplete,
+        golden: await models.goldenOf(checkpointId),
         run: checkpoint.sourceRunId === null ? undefined : await runs.get(viewer, checkpoint.sourceRunId),
         evaluations: await Promise.all(
           found.map(async (evaluation) => ({ ...(await seenOnce(evaluation.datasetVersionId)), evaluation })),

@@ -1,7 +1,13 @@
 /** Model cards: Markdown with YAML front matter, as Hugging Face has them. Pure; what is not known is absent. */
 import type { DatasetRecord, DatasetVersionRecord } from '../datasets/index.ts';
-import type { EvaluationMetricRecord, ReportedEvaluationRecord } from '../evaluations/index.ts';
-import type { CheckpointRecord, ModelRecord } from '../models/index.ts';
+import {
+  unbeatenBaselines,
+  type EvaluationMetricRecord,
+  type LeakageRecord,
+  type LearningCurvePointRecord,
+  type ReportedEvaluationRecord,
+} from '../evaluations/index.ts';
+import type { CheckpointRecord, GoldenRecord, ModelRecord } from '../models/index.ts';
 import type { RunRecord } from '../runs/index.ts';
 
 export const MODEL_CARD_MEDIA_TYPE = 'text/markdown; charset=utf-8';
@@ -19,6 +25,8 @@ export interface ModelCardFacts {
   readonly trainedOn: readonly (SeenVersion & { readonly isPart: boolean })[];
   /** False where it, or one that it began from, came from elsewhere. */
   readonly isTrainingComplete: boolean;
+  /** By which a reader proves their own preparation of images. */
+  readonly golden: GoldenRecord | undefined;
   /** The pretraining that made it, where that was done here. */
   readonly run: RunRecord | undefined;
   readonly evaluations: readonly (SeenVersion & { readonly evaluation: ReportedEvaluationRecord })[];
@@ -64,6 +72,7 @@ export function modelCardOf(facts: ModelCardFacts): string {
     'For research. It is not a medical device.',
     '',
     ...section('How to prepare an image', contractLines(checkpoint)),
+    ...section('Golden image', goldenLines(facts)),
     ...section('What it was trained on', trainingDataLines(facts)),
     ...section('How it was trained', procedureLines(facts)),
     ...section('Evaluation', evaluationLines(facts)),
@@ -133,6 +142,16 @@ function contractLines({ inputContract: contract }: CheckpointRecord): string[] 
   ];
 }
 
+function goldenLines({ checkpoint, golden, serverUrl }: ModelCardFacts): string[] {
+  const [embedding] = golden?.embeddings ?? [];
+  if (embedding === undefined) return [];
+  const { imageSizePx } = checkpoint.inputContract;
+  const beginning = embedding.slice(0, 8).map((value) => Number(value.toPrecision(5)));
+  return [
+    `An image of ${imageSizePx} x ${imageSizePx} px (\`Checkpoint.golden\` of ${serverUrl}/graphql has its pixels) gives an embedding that begins with ${beginning.join(', ')}. Whoever gets other numbers prepares images in another way.`,
+  ];
+}
+
 function trainingDataLines({ trainedOn, isTrainingComplete }: ModelCardFacts): string[] {
   const rows = trainedOn.map(
     ({ dataset, version, isPart }) =>
@@ -143,7 +162,9 @@ function trainingDataLines({ trainedOn, isTrainingComplete }: ModelCardFacts): s
       ? []
       : ['| dataset | version | images | licence | digest |', '| --- | --- | --- | --- | --- |', ...rows]),
     ...(isTrainingComplete
-      ? []
+      ? rows.length === 0
+        ? ['Nothing: its weights are as they were initialised.']
+        : []
       : [
           ...(rows.length === 0 ? [] : ['']),
           'Weights that came from elsewhere are in it: it may have seen more than is known here.',
@@ -179,8 +200,14 @@ function evaluationLines({ evaluations }: ModelCardFacts): string[] {
   if (evaluations.length === 0) return [];
   const rows = evaluations.flatMap(({ evaluation, dataset, version }) =>
     evaluation.metrics.map((metric) => {
-      const beside = evaluation.baselines.flatMap(({ kind, metrics }) =>
-        metrics.flatMap((same) => (same.name === metric.name ? [`${words(kind)} ${same.value.toFixed(3)}`] : [])),
+      const beside = evaluation.baselines.flatMap(({ kind, metrics, differences }) =>
+        metrics.flatMap((same) => {
+          if (same.name !== metric.name) return [];
+          const difference = differences.find(({ name }) => name === metric.name);
+          return [
+            `${words(kind)} ${same.value.toFixed(3)}${difference === undefined ? '' : ` (difference ${interval(difference)})`}`,
+          ];
+        }),
       );
       return `| ${plain(dataset.name)}, version ${version.version} | ${words(evaluation.protocol)} | ${metric.name} | ${interval(metric)} | ${beside.join(', ')} |`;
     }),
@@ -191,7 +218,41 @@ function evaluationLines({ evaluations }: ModelCardFacts): string[] {
     '| dataset | protocol | metric | value | baselines |',
     '| --- | --- | --- | --- | --- |',
     ...rows,
+    '',
+    ...evaluations.flatMap(({ evaluation, dataset, version }) => {
+      const { protocol, metrics, baselines, leakage, learningCurve } = evaluation;
+      const unbeaten = unbeatenBaselines(protocol, metrics, baselines);
+      return [
+        `- ${plain(dataset.name)}, version ${version.version}, ${words(protocol)}: ${leakageInWords(leakage)}`,
+        ...(unbeaten.length === 0 ? [] : [`  **It does not beat ${unbeaten.map(words).join(', ')}.**`]),
+        ...(learningCurve.length === 0 ? [] : [`  From fewer labels: ${learningCurve.map(pointInWords).join('; ')}.`]),
+      ];
+    }),
   ];
+}
+
+/** How much of what was tested had been seen in pretraining, in numbers. */
+function leakageInWords(leakage: LeakageRecord | null): string {
+  if (leakage === null) return 'what the encoder had seen of these images is not known.';
+  const { exactImageCount: exact, nearDuplicateImageCount: near, testImageCount, sharedGroupCount } = leakage;
+  const images =
+    exact === null || near === null
+      ? 'images are not compared, as a version was sealed before they were hashed'
+      : `${exact} of ${testImageCount} tested images were in its pretraining, and ${near} more nearly the same`;
+  const shared = [...leakage.sharedDatasets, ...leakage.sharedCollections].map(plain);
+  return [
+    `${images}; ${sharedGroupCount} of ${leakage.testGroupCount} groups`,
+    ...(shared.length === 0 ? [] : [`; from the same ${shared.join(', ')}`]),
+    ...(leakage.isComplete ? [] : ['; there may be more, as a part of its training is not known']),
+    '.',
+  ].join('');
+}
+
+function pointInWords({ labelFraction, shotsPerClass, metrics }: LearningCurvePointRecord): string {
+  const [first] = metrics;
+  const amount =
+    labelFraction === null ? `${shotsPerClass ?? 0} per class` : `${Number((100 * labelFraction).toFixed(2))} %`;
+  return `${amount} ${first === undefined ? '' : `${first.name} ${interval(first)}`}`;
 }
 
 function interval({ value, ci95Low, ci95High }: EvaluationMetricRecord): string {

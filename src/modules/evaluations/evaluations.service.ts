@@ -22,6 +22,7 @@ import { checkEvaluable, launchEvaluationSchema, titleOfEvaluation } from './eva
 import { overlapOf } from './leakage.rules.ts';
 import { optionsOf } from './options.rules.ts';
 import type { EvaluationFilter, EvaluationStore } from './evaluations.store.ts';
+import { rankingOf } from './verdict.rules.ts';
 
 export interface EvaluationService {
   get(viewer: Viewer, id: string): Promise<EvaluationRecord | undefined>;
@@ -51,11 +52,6 @@ export interface EvaluationServiceParts {
   readonly models: ModelService;
   /** Stored bytes, whole and checked. */
   readonly readArtifact: (sha256: string) => Promise<Buffer>;
-}
-
-/** What a leaderboard ranks by; sign 1: more is better. */
-function rankingOf(protocol: EvaluationProtocol): { readonly metric: string; readonly sign: 1 | -1 } {
-  return protocol === 'REGRESSION' ? { metric: 'meanAbsoluteError', sign: -1 } : { metric: 'macroF1', sign: 1 };
 }
 
 export function createEvaluationService({

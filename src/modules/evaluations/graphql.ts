@@ -5,6 +5,7 @@ import { arg, enumType, extendType, idArg, inputObjectType, list, nonNull, objec
 import { settle } from '../../api/payload.ts';
 import { caveatsOf } from '../datasets/index.ts';
 import { BASELINE_KINDS } from './evaluations.records.ts';
+import { unbeatenBaselines } from './verdict.rules.ts';
 
 const records = path.join(import.meta.dirname, 'evaluations.records.ts');
 
@@ -177,6 +178,19 @@ export const Evaluation = objectType({
       resolve: async (evaluation, _args, ctx) => [
         ...(await ctx.loaders.evaluations.report.load(evaluation.id)).baselines,
       ],
+    });
+    t.nonNull.list.nonNull.field('unbeatenBaselines', {
+      type: 'BaselineKind',
+      description:
+        'Baselines that the result does not beat: the 95 % interval of the difference in the metric that leaderboards rank by holds 0, or lies on the wrong side of it.',
+      resolve: async (evaluation, _args, ctx) => {
+        const [{ protocol }, metrics, { baselines }] = await Promise.all([
+          ctx.loaders.evaluations.whole(evaluation),
+          ctx.loaders.evaluations.metrics.load(evaluation.id),
+          ctx.loaders.evaluations.report.load(evaluation.id),
+        ]);
+        return unbeatenBaselines(protocol, metrics, baselines);
+      },
     });
     t.nonNull.list.nonNull.field('learningCurve', {
       type: 'LearningCurvePoint',

@@ -68,6 +68,8 @@ export interface ModelService {
   nameOf(checkpoint: CheckpointRecord, tx?: Transaction): Promise<string>;
   /** For workers: what the checkpoint has seen, as far as is known. */
   pretrainingOf(checkpointId: string): Promise<PretrainingRecord>;
+  /** Undefined until it was measured. */
+  goldenOf(checkpointId: string): Promise<GoldenRecord | undefined>;
   /** For workers: the model of that slug, made with the slug as its name if it is new. */
   ensureModel(tx: Transaction, slug: string): Promise<ModelRecord>;
   /**
@@ -244,6 +246,7 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
     nameOf: async ({ modelId, version }, tx) =>
       `${(await store.findBy({ id: modelId }, tx))?.slug ?? modelId}@${version}`,
     pretrainingOf: (checkpointId) => store.pretrainingOf(checkpointId),
+    goldenOf: async (checkpointId) => (await store.goldenOf([checkpointId])).get(checkpointId),
     ensureModel,
     registerCheckpoint: async (tx, checkpoint) => {
       const model = await ensureModel(tx, checkpoint.modelSlug);

@@ -4,6 +4,9 @@ import { useAsk } from '../../api/hooks.ts';
 import { count, counted, instant, score, words } from '../../ui/format.ts';
 import { Caveats } from '../../ui/issues.tsx';
 import { Empty, Fact, Facts, Loaded, Snippet, Synthetic, useTitle } from '../../ui/parts.tsx';
+import { Leakage, Unbeaten } from '../models/findings.tsx';
+import { Golden } from '../models/golden.tsx';
+import { LearningCurve } from '../models/learning-curve.tsx';
 import { MetricTable } from '../models/metrics.tsx';
 import { EVALUATION, type EvaluationDetail } from '../models/queries.ts';
 
@@ -47,8 +50,16 @@ function Detail({ evaluation }: { readonly evaluation: EvaluationDetail }) {
       <Caveats issues={evaluation.caveats} />
       <section className="sheet" aria-labelledby="metrics">
         <h2 id="metrics">Metrics beside baselines</h2>
+        <Unbeaten kinds={evaluation.unbeatenBaselines} />
         <MetricTable metrics={evaluation.metrics} baselines={evaluation.baselines} />
       </section>
+      {evaluation.learningCurve.length > 0 && (
+        <section className="sheet" aria-labelledby="curve">
+          <h2 id="curve">From fewer labels</h2>
+          <LearningCurve learningCurve={evaluation.learningCurve} baselines={evaluation.baselines} />
+        </section>
+      )}
+      <Leakage leakage={evaluation.leakage} />
       <div className="columns">
         {evaluation.confusionMatrix !== null && <Confusion matrix={evaluation.confusionMatrix} />}
         {evaluation.perClass.length > 0 && <Classes evaluation={evaluation} />}
@@ -83,6 +94,7 @@ function Detail({ evaluation }: { readonly evaluation: EvaluationDetail }) {
         </Facts>
         <Snippet label="Split" text={JSON.stringify(evaluation.split, null, 2)} />
       </section>
+      <Golden checkpointId={checkpoint.id} />
     </>
   );
 }

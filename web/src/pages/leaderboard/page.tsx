@@ -6,6 +6,7 @@ import { counted, score, words } from '../../ui/format.ts';
 import { Caveats } from '../../ui/issues.tsx';
 import { AxisNote, axisOf, IntervalPicture } from '../../ui/intervals.tsx';
 import { Empty, Loaded, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
+import { Unbeaten } from '../models/findings.tsx';
 import { baselinesFor, intervalOf } from '../models/metrics.tsx';
 import {
   DATASET_EVALUATIONS,
@@ -257,7 +258,7 @@ function Rows({ rows }: { readonly rows: readonly LeaderboardRow[] }) {
                   </Link>{' '}
                   <span className="soft small">{row.checkpoint.encoder}</span>
                   <div>
-                    <Overlap overlaps={row.overlapsPretraining} />
+                    <Overlap overlaps={row.overlapsPretraining} /> <Unbeaten kinds={row.evaluation.unbeatenBaselines} />
                   </div>
                 </td>
                 <td>

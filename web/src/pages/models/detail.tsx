@@ -4,6 +4,9 @@ import { useState } from 'react';
 import { useAsk } from '../../api/hooks.ts';
 import { bytes, count, counted, instant, short, words } from '../../ui/format.ts';
 import { Digest, Empty, Fact, Facts, Loaded, Snippet, Synthetic, Tag, useTitle } from '../../ui/parts.tsx';
+import { leakageInWords, Unbeaten } from './findings.tsx';
+import { Golden } from './golden.tsx';
+import { LearningCurve } from './learning-curve.tsx';
 import { Lineage } from './lineage.tsx';
 import { MetricTable } from './metrics.tsx';
 import { CHECKPOINT, MODEL, type CheckpointDetail, type ModelDetail } from './queries.ts';
@@ -106,6 +109,7 @@ function Checkpoint({ checkpoint, model }: { readonly checkpoint: CheckpointDeta
         <Use checkpoint={checkpoint} />
       </div>
       <Evaluations checkpoint={checkpoint} />
+      <Golden checkpointId={checkpoint.id} />
       {checkpoint.trainingFacts.length > 0 && <TrainingFacts checkpoint={checkpoint} />}
     </>
   );
@@ -122,6 +126,7 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
           {checkpoint.encoder}, embedding of {checkpoint.embeddingDim}
         </Fact>
         <Fact name="Trained on">
+          {checkpoint.trainedOn.length === 0 && (checkpoint.isTrainingKnown ? 'nothing' : 'not known')}
           {checkpoint.trainedOn.map((each) => (
             <div key={each.id}>
               <Link
@@ -135,6 +140,17 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
             </div>
           ))}
         </Fact>
+        {checkpoint.sameWeights.length > 0 && (
+          <Fact name="The same weights as">
+            {checkpoint.sameWeights.map((same) => (
+              <div key={same.id}>
+                <Link to="/models/$slug" params={{ slug: same.model.slug }} search={{ version: String(same.version) }}>
+                  {same.model.name} v{same.version}
+                </Link>
+              </div>
+            ))}
+          </Fact>
+        )}
         {checkpoint.step !== null && (
           <Fact name="Steps">
             {count(checkpoint.step)}
@@ -268,7 +284,10 @@ function Evaluations({ checkpoint }: { readonly checkpoint: CheckpointDetail }) 
             </Link>{' '}
             {evaluation.datasetVersion.dataset.synthetic && <Synthetic />}
           </h3>
+          <Unbeaten kinds={evaluation.unbeatenBaselines} />
           <MetricTable metrics={evaluation.metrics} baselines={evaluation.baselines} />
+          <p className="soft">{leakageInWords(evaluation.leakage)}</p>
+          <LearningCurve learningCurve={evaluation.learningCurve} />
         </div>
       ))}
     </section>

@@ -108,7 +108,15 @@ function TrainedOn({ model }: { readonly model: ModelRow }) {
   const [latest] = model.checkpoints.nodes;
   const seen = latest?.trainedOn ?? [];
   if (seen.length === 0)
-    return <span className="soft">{latest?.publishedSlug == null ? 'not known' : 'see its published facts'}</span>;
+    return (
+      <span className="soft">
+        {latest === undefined || latest.isTrainingKnown
+          ? 'nothing'
+          : latest.publishedSlug === null
+            ? 'not known'
+            : 'see its published facts'}
+      </span>
+    );
   return (
     <>
       {seen.map(({ dataset }) => (

@@ -57,11 +57,13 @@ export function MetricTable({
                   ? ''
                   : `${score(metric.ci95Low)} – ${score(metric.ci95High)}`}
               </td>
-              {baselines.map(({ kind, metrics: known }) => {
+              {baselines.map(({ kind, metrics: known, differences }) => {
                 const found = known.find((each) => each.name === metric.name);
+                const difference = differences?.find((each) => each.name === metric.name);
                 return (
                   <td key={kind} className="number">
                     {found === undefined ? '' : score(found.value)}
+                    {difference !== undefined && <Difference difference={difference} />}
                   </td>
                 );
               })}
@@ -77,6 +79,17 @@ export function MetricTable({
         </tbody>
       </table>
       <AxisNote axis={axis} hasBaselines={baselines.length > 0} />
+    </div>
+  );
+}
+
+/** Result minus baseline: its interval tells whether one beats the other, which those of the two do not. */
+function Difference({ difference: { value, ci95Low, ci95High } }: { readonly difference: Metric }) {
+  const signed = (number: number): string => `${number < 0 ? '−' : '+'}${score(Math.abs(number))}`;
+  return (
+    <div className="soft small" title="Result minus baseline, with its 95 % interval">
+      {signed(value)}
+      {ci95Low !== null && ci95High !== null && ` [${signed(ci95Low)}, ${signed(ci95High)}]`}
     </div>
   );
 }

@@ -30,6 +30,7 @@ export const MODELS = graphql(`
             encoder
             sha256
             publishedSlug
+            isTrainingKnown
             trainedOn {
               dataset {
                 name
@@ -129,6 +130,15 @@ export const CHECKPOINT = graphql(`
         evidence
         sources
       }
+      isTrainingKnown
+      sameWeights {
+        id
+        version
+        model {
+          slug
+          name
+        }
+      }
       trainedOn {
         id
         version
@@ -154,9 +164,38 @@ export const CHECKPOINT = graphql(`
             ci95Low
             ci95High
           }
+          unbeatenBaselines
+          learningCurve {
+            labelFraction
+            shotsPerClass
+            trainImageCount
+            metrics {
+              name
+              value
+              ci95Low
+              ci95High
+            }
+          }
+          leakage {
+            isComplete
+            isUpperBound
+            testImageCount
+            exactImageCount
+            nearDuplicateImageCount
+            testGroupCount
+            sharedGroupCount
+            sharedDatasets
+            sharedCollections
+          }
           baselines {
             kind
             metrics {
+              name
+              value
+              ci95Low
+              ci95High
+            }
+            differences {
               name
               value
               ci95Low
@@ -178,6 +217,18 @@ export const CHECKPOINT = graphql(`
   }
 `);
 export type CheckpointDetail = NonNullable<ResultOf<typeof CHECKPOINT>['checkpoint']>;
+
+/** Apart from the rest, as an image is large. */
+export const GOLDEN = graphql(`
+  query Golden($id: ID!) {
+    checkpoint(id: $id) {
+      golden
+      inputContract {
+        imageSizePx
+      }
+    }
+  }
+`);
 
 export const EVALUATION = graphql(`
   query Evaluation($id: ID!) {
@@ -224,6 +275,46 @@ export const EVALUATION = graphql(`
           ci95Low
           ci95High
         }
+        differences {
+          name
+          value
+          ci95Low
+          ci95High
+        }
+        learningCurve {
+          labelFraction
+          shotsPerClass
+          trainImageCount
+          metrics {
+            name
+            value
+            ci95Low
+            ci95High
+          }
+        }
+      }
+      unbeatenBaselines
+      learningCurve {
+        labelFraction
+        shotsPerClass
+        trainImageCount
+        metrics {
+          name
+          value
+          ci95Low
+          ci95High
+        }
+      }
+      leakage {
+        isComplete
+        isUpperBound
+        testImageCount
+        exactImageCount
+        nearDuplicateImageCount
+        testGroupCount
+        sharedGroupCount
+        sharedDatasets
+        sharedCollections
       }
       caveats {
         kind
@@ -246,7 +337,10 @@ export const EVALUATION = graphql(`
 `);
 export type EvaluationDetail = NonNullable<ResultOf<typeof EVALUATION>['evaluation']>;
 export type Metric = EvaluationDetail['metrics'][number];
-export type Baseline = EvaluationDetail['baselines'][number];
+/** As far as a table of metrics shows it. */
+export type Baseline = Pick<EvaluationDetail['baselines'][number], 'kind' | 'metrics'> & {
+  readonly differences?: readonly Metric[];
+};
 
 export const LEADERBOARD = graphql(`
   query Leaderboard($datasetVersionId: ID!, $protocol: EvaluationProtocol!) {
@@ -270,6 +364,7 @@ export const LEADERBOARD = graphql(`
       }
       evaluation {
         id
+        unbeatenBaselines
         caveats {
           kind
           count

@@ -1,0 +1,67 @@
+/** What an evaluation found beside its numbers: which baselines it does not beat, and what the encoder had seen. */
+import { count, words } from '../../ui/format.ts';
+import { Fact, Facts, Tag } from '../../ui/parts.tsx';
+import type { EvaluationDetail } from './queries.ts';
+
+/** Nothing where the result beats all of them. */
+export function Unbeaten({ kinds }: { readonly kinds: EvaluationDetail['unbeatenBaselines'] }) {
+  if (kinds.length === 0) return null;
+  return (
+    <span>
+      <Tag tone="warn" title="The 95 % interval of the difference holds 0, or lies on the wrong side of it">
+        does not beat {kinds.map(words).join(', ')}
+      </Tag>
+    </span>
+  );
+}
+
+type KnownLeakage = NonNullable<EvaluationDetail['leakage']>;
+
+/** In one line, for lists. */
+export function leakageInWords(leakage: EvaluationDetail['leakage']): string {
+  if (leakage === null) return 'What it had seen of these images is not known.';
+  const images =
+    leakage.exactImageCount === null
+      ? 'images not compared'
+      : `${count(leakage.exactImageCount)} of ${count(leakage.testImageCount)} images`;
+  return `Seen in pretraining: ${images}, ${count(leakage.sharedGroupCount)} of ${count(leakage.testGroupCount)} groups.`;
+}
+
+export function Leakage({ leakage }: { readonly leakage: EvaluationDetail['leakage'] }) {
+  return (
+    <section className="sheet" aria-labelledby="leakage">
+      <h2 id="leakage">What the encoder had seen of it</h2>
+      {leakage === null ? (
+        <p>Not known: its weights came from elsewhere, and nothing says what they were trained on.</p>
+      ) : (
+        <LeakageFacts leakage={leakage} />
+      )}
+    </section>
+  );
+}
+
+function LeakageFacts({ leakage }: { readonly leakage: KnownLeakage }) {
+  const shared = [...leakage.sharedDatasets, ...leakage.sharedCollections];
+  return (
+    <>
+      <Facts>
+        <Fact name="The same images">{of(leakage.exactImageCount, leakage.testImageCount)}</Fact>
+        <Fact name="Nearly the same">{of(leakage.nearDuplicateImageCount, leakage.testImageCount)}</Fact>
+        <Fact name="Groups">{of(leakage.sharedGroupCount, leakage.testGroupCount)}</Fact>
+        <Fact name="Datasets and collections">{shared.length === 0 ? 'none in common' : shared.join(', ')}</Fact>
+      </Facts>
+      {leakage.isUpperBound && (
+        <p className="soft">
+          At most: a training used only a part of a version, and not all of it need have been seen.
+        </p>
+      )}
+      {!leakage.isComplete && <p className="notice">There may be more: a part of its training is not known here.</p>}
+    </>
+  );
+}
+
+function of(seen: number | null, all: number): string {
+  return seen === null
+    ? 'not compared: a version was sealed before images were hashed'
+    : `${count(seen)} of ${count(all)}`;
+}
