@@ -408,6 +408,7 @@ add(ROW, 'png-adobe-rgb', saved(Image.fromarray(a), 'PNG', icc_profile=ADOBE), c
 add(ROW, 'webp-adobe-rgb', saved(Image.fromarray(a), 'WEBP', lossless=True, icc_profile=ADOBE), converted(a, ADOBE), tolerance=1)
 tags = [(34675, 7, len(ADOBE), ADOBE, True)]
 add(ROW, 'tiff-adobe-rgb-16', tiff(deep, photometric='rgb', extratags=tags), converted(to8(deep, 65535), ADOBE), tolerance=1)
+add(ROW, 'tiff-adobe-rgb-second-page', pages((small, {}), (a, {'extratags': tags})), converted(a, ADOBE), notes=['PAGES_LEFT_OUT'], tolerance=1)
 ROW = 'Any format: a profile that is sRGB'
 data = saved(Image.fromarray(picture()), 'JPEG', quality=92, icc_profile=SRGB)
 add(ROW, 'jpeg-srgb', data, pillow(data))

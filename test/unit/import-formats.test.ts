@@ -145,6 +145,17 @@ describe('images of any size', () => {
   });
 });
 
+test('alpha that a file announces and does not have is none', async () => {
+  const pixels = tissuePixels(40, 2);
+  const webp = await picture(pixels, 40).webp({ lossless: true }).withMetadata({ orientation: 1 }).toBuffer();
+  assert.equal(webp.toString('latin1', 12, 16), 'VP8X');
+  webp.writeUInt8(webp.readUInt8(20) | 0b1_0000, 20);
+  const prepared = await prepare(webp);
+  assert.ok(prepared.outcome === 'IMAGES');
+  const stored = await sharp(prepared.images[0]?.bytes).removeAlpha().raw().toBuffer();
+  assert.ok(stored.equals(pixels));
+});
+
 describe('where a patch was cut from', () => {
   test('its place in the upright source, and the source size', async () => {
     const pixels = tissuePixels(100, 5);

@@ -63,9 +63,7 @@ async function decodeBytes(bytes: Buffer, header: ImageHeader): Promise<DecodedI
       failOn: 'warning',
       // sharp takes 16-bit images with a profile to Display P3, and CMYK without one through the profile of a press.
       ignoreIcc: true,
-      ...(header.format === 'TIFF' ? { page: header.page } : {}),
-      ...(header.subIfd === null ? {} : { subifd: header.subIfd }),
-      pages: 1,
+      ...placeOf(header),
     });
     if (!header.isPlain || header.hasProfile)
       return await withColour(bytes, await samplesOf(image.autoOrient(), header.samples), header);
@@ -79,12 +77,9 @@ async function decodeBytes(bytes: Buffer, header: ImageHeader): Promise<DecodedI
   }
 }
 
-async function withColour(
-  bytes: Buffer,
-  samples: Samples,
-  { hasProfile, samples: layout }: ImageHeader,
-): Promise<DecodedImage | Finding> {
-  const profile = hasProfile ? ((await sharp(bytes).metadata()).icc ?? Buffer.alloc(0)) : null;
+async function withColour(bytes: Buffer, samples: Samples, header: ImageHeader): Promise<DecodedImage | Finding> {
+  const layout = header.samples;
+  const profile = header.hasProfile ? await profileOf(bytes, header) : null;
   const fault = profile === null ? null : profileFault(profile, layout.colour);
   const reason = `Its colours are imported as they are, as sRGB: ${fault ?? ''}.`;
   const notes: readonly Finding[] = fault === null ? [] : [{ issue: 'PROFILE_NOT_APPLIED', reason }];
@@ -98,6 +93,17 @@ async function withColour(
     return { pixels, profile: effect, bytes, notes };
   const source = layout.colour === 'GREY' ? { ...pixels, data: firstChannelOf(pixels.data) } : pixels;
   return { pixels: await convert(source, usable, layout.colour), profile: effect, bytes, notes };
+}
+
+/** Which image of the file. */
+function placeOf({ format, page, subIfd }: ImageHeader) {
+  return { pages: 1, ...(format === 'TIFF' ? { page } : {}), ...(subIfd === null ? {} : { subifd: subIfd }) };
+}
+
+/** Empty where the file announces a profile that its reader does not take. */
+async function profileOf(bytes: Buffer, header: ImageHeader): Promise<Buffer> {
+  const { icc } = await sharp(bytes, { limitInputPixels: false, ...placeOf(header) }).metadata();
+  return icc ?? Buffer.alloc(0);
 }
 
 /** The numbers as the file holds them: each colour space is asked for by its own name, so that nothing converts it. */

@@ -30,7 +30,9 @@ export function rgbOf(samples: Samples, layout: SampleLayout): Pixels | Finding 
   const { data, width, height, channelCount } = samples;
   if (layout.depth === 'UINT8' && layout.alphaIndex === null && channelCount === 3 && data instanceof Uint8Array)
     return { data: Buffer.from(data.buffer, data.byteOffset, data.byteLength), width, height };
-  return layout.alphaIndex === null ? opaqueOf(samples, scale) : overWhite(samples, layout, scale);
+  // A file may announce alpha and have none: WebP by a flag, PNG by a chunk that does not fit its colours.
+  const hasAlpha = layout.alphaIndex !== null && channelCount > 3 + layout.alphaIndex;
+  return hasAlpha ? overWhite(samples, layout, scale) : opaqueOf(samples, scale);
 }
 
 /** CMYK, uint8, 255 = full ink. */
@@ -52,8 +54,8 @@ interface Scale {
   readonly step: number;
 }
 
-function scaleOf({ data, channelCount }: Samples, { depth, range, extraCount }: SampleLayout): Scale | Finding {
-  const colourCount = channelCount === 1 ? 1 : Math.min(3, channelCount - extraCount);
+function scaleOf({ data, channelCount }: Samples, { depth, range }: SampleLayout): Scale | Finding {
+  const colourCount = channelCount === 1 ? 1 : 3;
   switch (depth) {
     case 'UINT8':
       return scaleOver(range ?? [0, 255]);
