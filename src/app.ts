@@ -1,5 +1,5 @@
 /** The server's program: starts every part in order, and stops them in the reverse order. */
-import { mkdir, rm } from 'node:fs/promises';
+import { readdir, rm } from 'node:fs/promises';
 import { createRequire } from 'node:module';
 import path from 'node:path';
 import { createHttpServer } from './api/http.ts';
@@ -18,7 +18,7 @@ import { fillTensorDigests, loadPublishedCheckpoints, seedPublishedCheckpoints }
 import { createLedger, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
 import { openArtifactStore } from './platform/artifact-store.ts';
-import { lockDataDir } from './platform/data-dir-lock.ts';
+import { lockDataDir, makeDataDir } from './platform/data-dir-lock.ts';
 import { databaseVersion, openDatabase, transactionsOf, type Database } from './platform/db.ts';
 import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from './platform/engine/installed.ts';
 import { applyMigrations, MIGRATIONS_DIR, readMigrations } from './platform/migrate.ts';
@@ -56,7 +56,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     return stopping;
   };
   try {
-    for (const folder of [env.dataDir, path.join(env.dataDir, 'imports')]) await mkdir(folder, { recursive: true });
+    await makeDataDir(env.dataDir, ['imports']);
     const lock = await lockDataDir(env.dataDir);
     closers.push(lock.release);
 
@@ -91,6 +91,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     await claimArtifactStore({ db, artifactsDir });
     const store = openArtifactStore(artifactsDir);
     const downloadsDir = path.join(env.dataDir, 'downloads');
+    const interrupted = await interruptedFiles(env.dataDir);
     // What a killed server left half-fetched; nobody else uses this data directory.
     await rm(downloadsDir, { recursive: true, force: true });
     const uploads = await openUploadStore({ folder: path.join(env.dataDir, 'uploads'), maxBytes: env.maxUploadBytes });
@@ -109,6 +110,9 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       engineHint,
     });
     const { access, audit, runs } = services;
+    if (lock.leftBehind !== undefined)
+      logger.warn(costOfDeath(lock.leftBehind, { ...interrupted, ...(await runs.workUnderWay()) }));
+    await lock.note(startedAt.toISOString());
     const adminKey = await access.ensureAdminKey(path.join(env.dataDir, 'admin-key'));
     if (adminKey.kind === 'UNUSABLE') logger.warn(adminKey.hint);
     const reaper = startReaper({
@@ -218,6 +222,30 @@ function inBackground(
     stopping.abort();
     await working;
   };
+}
+
+interface InterruptedFiles {
+  readonly fetchCount: number;
+  readonly importCount: number;
+}
+
+/** Files that were on their way in when the last server ended. */
+async function interruptedFiles(dataDir: string): Promise<InterruptedFiles> {
+  const countOf = async (...parts: readonly string[]): Promise<number> =>
+    (await readdir(path.join(dataDir, ...parts)).catch(() => [])).length;
+  return { fetchCount: await countOf('downloads'), importCount: await countOf('uploads', 'consumed') };
+}
+
+/** One line on what it cost that the server before this one could not end in good order. */
+function costOfDeath(
+  startedAt: string,
+  work: InterruptedFiles & { readonly runCount: number; readonly unkeptStepCount: number },
+): string {
+  return [
+    `The server that started at ${startedAt} was killed:`,
+    `${work.runCount} runs were under way and continue from what they last kept (${work.unkeptStepCount} steps of training are taken again),`,
+    `${work.fetchCount} fetches and ${work.importCount} imports of checkpoints were broken off.`,
+  ].join(' ');
 }
 
 /** Now and every hour; what it gives ends that. */

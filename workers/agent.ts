@@ -51,8 +51,15 @@ export interface Agent {
 const RENEW_EVERY_MS = 1_000;
 /** Runs queued while nobody listened, and runs of workers that died, are found by looking. */
 const LOOK_EVERY_MS = 5_000;
-/** A child that was asked to stop and has not by then is killed, so that a cancel takes less than ten seconds. */
+/**
+ * A child that was asked to stop and has not by then is killed, so that a cancel takes less than ten seconds where
+ * little would be lost.
+ */
 const STOP_GRACE_MS = 5_000;
+/** With so much work that is not kept, a run that is cancelled keeps its state first. */
+const UNKEPT_MS = 10_000;
+/** The end of the step and the writing of the state; after that even a cancel loses what was learned. */
+const KEEP_GRACE_MS = 120_000;
 /** A training writes its state before it goes: give it longer when nobody is waiting for a cancel. */
 const DRAIN_GRACE_MS = 20_000;
 /** A database that restarts is waited for with the outcome of a run; after that the lease says that we were silent. */
@@ -147,7 +154,7 @@ export function createAgent(parts: AgentParts): Agent {
     };
     const cancel = (): void => {
       // One that loads TensorFlow hears nothing for seconds, and on a busy machine for longer than a cancel may take.
-      if (child.hasBegun()) askToStop('CANCEL', STOP_GRACE_MS);
+      if (child.hasBegun()) askToStop('CANCEL', (child.unkeptForMs() ?? 0) > UNKEPT_MS ? KEEP_GRACE_MS : STOP_GRACE_MS);
       else child.kill();
     };
     const stopwatch = createStopwatch();

@@ -31,6 +31,8 @@ export interface Child {
   askToStop(reason: StopReason): void;
   /** False while it starts: it has done nothing yet that an end at once could lose. */
   hasBegun(): boolean;
+  /** For how long it has held something that would be lost with it; undefined where all is kept. */
+  unkeptForMs(): number | undefined;
   /** Time since it last got on with its work. */
   silentForMs(): number;
   kill(): void;
@@ -79,6 +81,7 @@ export function startChild(
   let settled = false;
   let begun = false;
   let aliveMs = performance.now();
+  let learnedMs: number | undefined;
   let lastWords = '';
   let leaveTimer: NodeJS.Timeout | undefined;
   const keep = (chunk: Buffer): void => {
@@ -91,7 +94,10 @@ export function startChild(
   child.on('message', (raw) => {
     aliveMs = performance.now();
     begun = true;
-    if (childMessageSchema.safeParse(raw).data?.kind === 'SETTLED') settled = true;
+    const kind = childMessageSchema.safeParse(raw).data?.kind;
+    if (kind === 'SETTLED') settled = true;
+    else if (kind === 'LEARNED') learnedMs ??= aliveMs;
+    else if (kind === 'KEPT') learnedMs = undefined;
   });
   const send = (message: AgentMessage): void => {
     if (child.connected) child.send(message, () => undefined);
@@ -115,6 +121,7 @@ export function startChild(
   return {
     ended,
     hasBegun: () => begun,
+    unkeptForMs: () => (learnedMs === undefined ? undefined : performance.now() - learnedMs),
     silentForMs: () => performance.now() - aliveMs,
     askToStop: (reason) => send({ kind: 'STOP', reason }),
     kill: () => void child.kill('SIGKILL'),

@@ -32,6 +32,8 @@ export type AgentMessage = z.infer<typeof agentMessageSchema>;
 /**
  * SETTLED: the child has written the run's outcome itself, and the agent has nothing left to do.
  * ALIVE: a piece of work is done. Sent by the work and not by a timer, so that a child that is stuck falls silent.
+ * LEARNED: something is there that would be lost with the child, for the first time since the start or the last KEPT.
+ * KEPT: the state is kept from which the run continues.
  */
-export const childMessageSchema = z.object({ kind: z.enum(['SETTLED', 'ALIVE']) });
+export const childMessageSchema = z.object({ kind: z.enum(['SETTLED', 'ALIVE', 'LEARNED', 'KEPT']) });
 export type ChildMessage = z.infer<typeof childMessageSchema>;

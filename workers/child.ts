@@ -5,6 +5,7 @@ import { openArtifactStore } from '../src/platform/artifact-store.ts';
 import { openDatabase, transactionsOf } from '../src/platform/db.ts';
 import { UnreachableCaseError } from '../src/errors.ts';
 import { agentMessageSchema, type ChildMessage, type StartMessage, type StopReason } from './child-protocol.ts';
+import { untilDatabaseAnswers } from './database-patience.ts';
 import { DATABASE_UNREACHABLE, failureOf, isDatabaseFault, RAN_TOO_LONG } from './failure.ts';
 import { createProgressReporter } from './progress-reporter.ts';
 import { createTaskServices } from './task-services.ts';
@@ -74,7 +75,10 @@ async function execute(start: StartMessage): Promise<void> {
   const db = openDatabase(start.databaseUrl, { maxConnections: 3 });
   const transact = transactionsOf(db);
   const ledger = createLedger(db, transact);
-  const reporter = createProgressReporter((report) => ledger.report(start.lease, report));
+  const patiently = <Result>(work: () => Promise<Result>): Promise<Result> => untilDatabaseAnswers(work, tellAlive);
+  const reporter = createProgressReporter((report) => patiently(() => ledger.report(start.lease, report)));
+  const isTraining = start.run.kind === 'PRETRAINING';
+  let isStateWritten = false;
   const store = openArtifactStore(start.artifactsDir);
   const context: TaskContext = {
     runId: start.run.id,
@@ -99,11 +103,20 @@ async function execute(start: StartMessage): Promise<void> {
     },
     recordMetrics: async (fraction, points) => {
       tellAlive();
+      if (isTraining) tellAgent('LEARNED');
       await reporter.recordMetrics(fraction, points);
     },
     flush: reporter.flush,
-    withLease: (work) => ledger.withLease(start.lease, work),
-    keepTrainingState: (tx, state) => ledger.keepTrainingState(tx, start.lease, state),
+    withLease: async (work) => {
+      const result = await patiently(() => ledger.withLease(start.lease, work));
+      if (isStateWritten) tellAgent('KEPT');
+      isStateWritten = false;
+      return result;
+    },
+    keepTrainingState: async (tx, state) => {
+      await ledger.keepTrainingState(tx, start.lease, state);
+      isStateWritten = true;
+    },
     latestTrainingState: () => ledger.latestTrainingState(start.run.id),
     setImportReport: (report) => ledger.setImportReport(start.lease, report),
     freezeConfig: (config) => ledger.freezeConfig(start.lease, config),
@@ -114,10 +127,12 @@ async function execute(start: StartMessage): Promise<void> {
     const task = await taskFor(start.run.kind);
     const result = await task.run(context, start.run.config);
     await reporter.flush();
-    await ledger.withLease(start.lease, async (tx) => {
-      await result.finish(tx);
-      await ledger.succeed(tx, start.lease, result.message);
-    });
+    await patiently(() =>
+      ledger.withLease(start.lease, async (tx) => {
+        await result.finish(tx);
+        await ledger.succeed(tx, start.lease, result.message);
+      }),
+    );
   } catch (error) {
     await settleFailure(ledger, start, error, logger);
   } finally {

@@ -120,7 +120,7 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
   return {
     pathOf,
     put: async (source) => {
-      await mkdir(temporaryDir, { recursive: true });
+      await mkdir(temporaryDir, { recursive: true, mode: 0o700 });
       const temporaryPath = path.join(temporaryDir, randomUUID());
       try {
         const stored = await writeSynced(source, temporaryPath);
@@ -155,7 +155,7 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
       );
       // Two readers may find the same fault at once; the second finds nothing left to move.
       if (!isCorrupt || !(await exists(pathOf(sha256)))) return false;
-      await mkdir(path.join(rootDir, QUARANTINE_DIR), { recursive: true });
+      await mkdir(path.join(rootDir, QUARANTINE_DIR), { recursive: true, mode: 0o700 });
       await moveIntoPlace(pathOf(sha256), quarantinePathOf(sha256));
       await syncFolder(path.dirname(pathOf(sha256)));
       return true;
@@ -168,7 +168,7 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
         () => undefined,
       );
       if (writtenMs === undefined || writtenMs >= unlessSince.getTime()) return false;
-      await mkdir(temporaryDir, { recursive: true });
+      await mkdir(temporaryDir, { recursive: true, mode: 0o700 });
       const doomed = path.join(temporaryDir, randomUUID());
       await rename(file, doomed);
       try {
@@ -260,7 +260,7 @@ async function writeSynced(
       done(null, chunk);
     },
   });
-  const handle = await open(file, 'wx');
+  const handle = await open(file, 'wx', 0o600);
   try {
     await pipeline(
       source instanceof Uint8Array ? Readable.from([source]) : source,
@@ -293,7 +293,7 @@ function hasCode(error: unknown, code: string): boolean {
 
 async function moveIntoPlace(temporaryPath: string, finalPath: string): Promise<void> {
   const folder = path.dirname(finalPath);
-  const firstMade = await mkdir(folder, { recursive: true });
+  const firstMade = await mkdir(folder, { recursive: true, mode: 0o700 });
   await rename(temporaryPath, finalPath);
   await syncFolder(folder);
   if (firstMade !== undefined) await syncFolder(path.dirname(firstMade));

@@ -1,5 +1,5 @@
 /** One server for one data directory: a second one would stop the first one's database. */
-import { mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
+import { chmod, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { DomainError } from '../errors.ts';
 import { tryLockFile } from './file-lock.ts';
@@ -10,7 +10,22 @@ const LOCK_NAME = '.lock';
 const RESTORE_MARKER = '.restoring';
 
 export interface DataDirLock {
+  /** What the last holder noted, where it was killed before it could let go; undefined otherwise. */
+  readonly leftBehind: string | undefined;
+  /** Notes something that the next holder finds unless this one lets go in good order. */
+  note(text: string): Promise<void>;
   release(): Promise<void>;
+}
+
+/**
+ * Makes the data directory for its owner alone, and one that was open to others closed. @param folders below it.
+ */
+export async function makeDataDir(dataDir: string, folders: readonly string[] = []): Promise<void> {
+  for (const folder of [dataDir, ...folders.map((name) => path.join(dataDir, name))])
+    await mkdir(folder, { recursive: true, mode: 0o700 });
+  const { mode } = await stat(dataDir);
+  // Group search is what a server without the right to search everything gives to its PostgreSQL's user.
+  if ((mode & 0o777) !== 0o710) await chmod(dataDir, 0o700);
 }
 
 /**
@@ -77,7 +92,20 @@ async function lockOrThrow(dataDir: string): Promise<DataDirLock> {
       message: `Another Paraffin serves ${dataDir}.`,
       hint: 'Stop it, or set PARAFFIN_DATA_DIR to another folder.',
     });
-  return { release: () => lock.close() };
+  const leftBehind = (await lock.readFile('utf8')).trim();
+  let isNoted = false;
+  return {
+    leftBehind: leftBehind === '' ? undefined : leftBehind,
+    note: async (text) => {
+      await lock.truncate(0);
+      await lock.appendFile(`${text}\n`);
+      isNoted = true;
+    },
+    release: async () => {
+      if (isNoted) await lock.truncate(0);
+      await lock.close();
+    },
+  };
 }
 
 async function isHalfRestored(dataDir: string): Promise<boolean> {

@@ -11,12 +11,13 @@ const HELD = 1;
 
 /**
  * @param file made if missing.
- * @returns the open file, locked until it is closed here and by every process that was given it; undefined while
- * somebody else holds it. @throws Error where the file system or the machine has no such locks.
+ * @returns the file open to read and to append, locked until it is closed here and by every process that was given it;
+ * undefined while somebody else holds it.
+ * @throws Error where the file system or the machine has no such locks.
  */
 export async function tryLockFile(file: string): Promise<FileHandle | undefined> {
   for (;;) {
-    const handle = await open(file, 'a', 0o600);
+    const handle = await open(file, 'a+', 0o600);
     try {
       if (!(await tryLock(handle))) {
         await handle.close();

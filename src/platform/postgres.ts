@@ -7,7 +7,7 @@
 import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
 import { existsSync } from 'node:fs';
-import { chown, mkdir, open, readFile, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises';
+import { chmod, chown, mkdir, open, readFile, rename, rm, stat, writeFile, type FileHandle } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
 import { setTimeout as wait } from 'node:timers/promises';
@@ -44,6 +44,7 @@ const WATCH_EVERY_MS = 1_000;
 /** A server that was told to stop is gone by then. */
 const LEFTOVER_GONE_MS = 15_000;
 const LOCK_EVERY_MS = 50;
+const CAP_DAC_READ_SEARCH = 2n;
 const READY_EVERY_MS = 20;
 
 /**
@@ -187,15 +188,27 @@ async function serverOwner(dataDir: string): Promise<ProcessOwner | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const needsSearchRight =
     (await isClosedToOthers(path.dirname(dataDir))) || (await isClosedToOthers(path.dirname(initdb)));
+  const isSearchByGroup = needsSearchRight && !(await maySearchEverything());
   for (const user of ['postgres', 'nobody']) {
     try {
       const [uid, gid] = await Promise.all([run('id', ['-u', user]), run('id', ['-g', user])]);
-      return { uid: Number(uid.stdout), gid: Number(gid.stdout), needsSearchRight };
+      const owner = { uid: Number(uid.stdout), gid: Number(gid.stdout) };
+      if (!isSearchByGroup) return { ...owner, needsSearchRight };
+      // Of a container's root, which cannot hand on what it does not have: that user may search the data directory.
+      await chown(path.dirname(dataDir), 0, owner.gid);
+      await chmod(path.dirname(dataDir), 0o710);
+      return { ...owner, needsSearchRight: false };
     } catch {
       continue;
     }
   }
   throw new Error('PostgreSQL cannot run as root, and there is no user "postgres" or "nobody" to run it as.');
+}
+
+/** Whether we have CAP_DAC_READ_SEARCH to hand on; roots of containers usually do not. */
+async function maySearchEverything(): Promise<boolean> {
+  const [, bounding = '0'] = /^CapBnd:\s*([0-9a-f]+)$/m.exec(await readFile('/proc/self/status', 'utf8')) ?? [];
+  return (BigInt(`0x${bounding}`) & (1n << CAP_DAC_READ_SEARCH)) !== 0n;
 }
 
 async function isClosedToOthers(folder: string): Promise<boolean> {

@@ -389,6 +389,38 @@ describe('a cancel', () => {
     assert.deepEqual((await childrenOf(worker.pid)).length, 0);
   });
 
+  test('keeps what was learned first, however long the step takes that it meets', async () => {
+    const run = await launchPretraining({ steps: 100_000, checkpointEverySteps: 50_000, seed: 11 });
+    const child = await busyChild();
+    const metricsSince = async (): Promise<Date | undefined> =>
+      (await registry.runs.eventsAfter(ADMIN, run.id, 0)).find((event) => event.kind === 'METRICS')?.at;
+    // More than a cancel may lose.
+    await eventually(
+      'ten seconds of learning',
+      async () => ((await metricsSince())?.getTime() ?? Number.NaN) < Date.now() - 12_000 || undefined,
+      RUN_DEADLINE_MS,
+    );
+    assert.deepEqual(await stepsKept(run.id), []);
+    // As a step looks from outside that takes its time.
+    process.kill(child, 'SIGSTOP');
+    await registry.runs.cancel(ADMIN, run.id);
+    const askedMs = Date.now();
+    // The agent renews every second: so many renewals later it would have been killed.
+    await eventually(
+      'longer than a child is waited for that has nothing to lose',
+      async () => {
+        assert.ok(await isAlive(child), 'it was killed with what it had learned');
+        const { leaseExpiresAt } = await database.db.run.findUniqueOrThrow({ where: { id: run.id } });
+        return (leaseExpiresAt?.getTime() ?? 0) > askedMs + 13_000 || undefined;
+      },
+      60_000,
+    );
+    process.kill(child, 'SIGCONT');
+    await reaches(run.id, 'CANCELED', 60_000);
+    assert.equal((await stepsKept(run.id)).length, 1);
+    await noTemporaryFiles();
+  });
+
   test('reaches an evaluation that is under way', async () => {
     const checkpoint = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
     const run = await registry.evaluations.launch(ADMIN, {

@@ -1,7 +1,7 @@
 /** The artifact store on a real disk. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
-import { appendFile, readdir, rm, writeFile } from 'node:fs/promises';
+import { appendFile, readdir, rm, writeFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { Readable } from 'node:stream';
 import { describe, test, type TestContext } from 'node:test';
@@ -55,6 +55,16 @@ describe('put', () => {
     );
     assert.equal(sha256, sha256Of(large));
     assert.ok((await store.read(sha256)).equals(large));
+  });
+
+  test('are for their owner alone', async (context) => {
+    const folder = await temporaryFolder(context);
+    const store = openArtifactStore(path.join(folder, 'artifacts'));
+    const { sha256 } = await store.put(Buffer.from('weights'));
+    const modeOf = async (file: string): Promise<number> => (await stat(file)).mode & 0o777;
+    assert.equal(await modeOf(store.pathOf(sha256)), 0o600);
+    for (let at = path.dirname(store.pathOf(sha256)); at !== folder; at = path.dirname(at))
+      assert.equal(await modeOf(at), 0o700, at);
   });
 
   test('a source that fails leaves nothing behind', async (context) => {

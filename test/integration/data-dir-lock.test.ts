@@ -2,19 +2,19 @@
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdir, rm, symlink } from 'node:fs/promises';
+import { chmod, mkdir, rm, stat, symlink } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
-import { lockDataDir } from '../../src/platform/data-dir-lock.ts';
+import { lockDataDir, makeDataDir } from '../../src/platform/data-dir-lock.ts';
 import { tryLockFile } from '../../src/platform/file-lock.ts';
 import { eventually } from '../support/eventually.ts';
 import { temporaryFolder } from '../support/shards.ts';
 
 /** A command that holds the lock of a folder and says so. */
-function holderOf(folder: string): string[] {
+function holderOf(folder: string, note = 'held'): string[] {
   const program = `
     const { lockDataDir } = await import(${JSON.stringify(path.resolve(import.meta.dirname, '../../src/platform/data-dir-lock.ts'))});
-    await lockDataDir(${JSON.stringify(folder)});
+    await (await lockDataDir(${JSON.stringify(folder)})).note(${JSON.stringify(note)});
     console.log('held');
     setInterval(() => undefined, 1000);`;
   return [process.execPath, '--input-type=module', '-e', program];
@@ -26,6 +26,39 @@ test('a second holder is refused until the first lets go', async (context) => {
   await assert.rejects(lockDataDir(folder), { code: 'CONFLICT', message: `Another Paraffin serves ${folder}.` });
   await lock.release();
   await (await lockDataDir(folder)).release();
+});
+
+test('the data directory is for its owner alone, also one that was open to others', async (context) => {
+  const folder = path.join(await temporaryFolder(context), 'data');
+  const modeOf = async (name: string): Promise<number> => (await stat(path.join(folder, name))).mode & 0o777;
+  await makeDataDir(folder, ['imports']);
+  assert.deepEqual([await modeOf('.'), await modeOf('imports')], [0o700, 0o700]);
+  await chmod(folder, 0o755);
+  await makeDataDir(folder);
+  assert.equal(await modeOf('.'), 0o700);
+});
+
+test('what its holder noted is found by the next one, unless the holder let go in good order', async (context) => {
+  const folder = await temporaryFolder(context);
+  const first = await lockDataDir(folder);
+  assert.equal(first.leftBehind, undefined);
+  await first.note('began at noon');
+  await first.release();
+  const second = await lockDataDir(folder);
+  assert.equal(second.leftBehind, undefined);
+  await second.release();
+
+  const [command = '', ...args] = holderOf(folder, 'began at one');
+  const killed = spawn(command, args, { stdio: ['ignore', 'pipe', 'inherit'] });
+  await once(killed.stdout, 'data');
+  killed.kill('SIGKILL');
+  await once(killed, 'exit');
+  // A command that only looks leaves the note to the next server.
+  for (let look = 0; look < 2; look += 1) {
+    const lock = await lockDataDir(folder);
+    assert.equal(lock.leftBehind, 'began at one');
+    await lock.release();
+  }
 });
 
 test('another name for the same folder is the same folder, another folder is free', async (context) => {

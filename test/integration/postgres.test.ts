@@ -164,3 +164,26 @@ test('a clone in a folder that is closed to everybody else', async (context) => 
     await server.stop();
   }
 });
+
+test('a root that may not search everything, as in a container, lets the server search a closed data directory', async (context) => {
+  if (process.getuid?.() !== 0) {
+    context.diagnostic('Only root runs PostgreSQL as somebody else.');
+    return;
+  }
+  const dataDir = await temporaryFolder(context);
+  const program = `
+    const { startPostgres } = await import(${JSON.stringify(path.resolve(import.meta.dirname, '../../src/platform/postgres.ts'))});
+    const server = await startPostgres(${JSON.stringify(path.join(dataDir, 'postgres'))});
+    console.log('started');
+    await server.stop();`;
+  await chmod(dataDir, 0o700);
+  const node = [process.execPath, '--input-type=module', '-e', program];
+  const child = spawn('setpriv', ['--bounding-set=-dac_read_search', '--inh-caps=-dac_read_search', '--', ...node], {
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  let said = '';
+  child.stdout.on('data', (chunk: Buffer) => (said += chunk.toString('utf8')));
+  const [code] = await once(child, 'exit');
+  assert.deepEqual([code, said.trim()], [0, 'started']);
+  assert.equal((await stat(dataDir)).mode & 0o777, 0o710);
+});

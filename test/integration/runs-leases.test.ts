@@ -4,6 +4,7 @@ import { createHash } from 'node:crypto';
 import { after, beforeEach, describe, test } from 'node:test';
 import {
   CANCELING_LEASE_SECONDS,
+  createLedger,
   LEASE_SECONDS,
   MAX_ATTEMPTS_WITHOUT_PROGRESS,
   MAX_FRUITLESS_ATTEMPTS,
@@ -104,6 +105,34 @@ describe('a lease', () => {
     assert.equal(await statusOf(run.id), 'QUEUED');
     assert.equal(await registry.ledger.renew(lease), undefined);
     assert.equal((await claim()).lease.epoch, lease.epoch + 1);
+  });
+
+  test("that lapsed while the database was away is given a lease's time to be renewed", async () => {
+    const run = await launchPretraining();
+    const { lease } = await claim();
+    let isAway = true;
+    const ledger = createLedger(database.db, (work) =>
+      isAway ? Promise.reject(new Error('connect ECONNREFUSED 127.0.0.1:5432')) : database.transact(work),
+    );
+    await assert.rejects(ledger.reapLapsed(), /ECONNREFUSED/);
+    await lapse(run.id);
+    isAway = false;
+    assert.equal(await ledger.reapLapsed(), 0);
+    assert.notEqual(await ledger.renew(lease), undefined);
+    assert.equal(await registry.ledger.reapLapsed(), 0, 'it has come back');
+  });
+
+  test('tells what would be lost with its holder: the steps that came after the last kept state', async () => {
+    await launchPretraining();
+    const { lease } = await claim();
+    const { ledger } = registry;
+    const points = [0, 1, 2, 3, 4].map((step) => ({ step, metrics: { loss: 1 } }));
+    await ledger.report(lease, { progress: 0.5, points });
+    assert.deepEqual(await registry.runs.workUnderWay(), { runCount: 1, unkeptStepCount: 5 });
+    await ledger.withLease(lease, (tx) => ledger.keepTrainingState(tx, lease, { step: 3, sha256: sha256('shard') }));
+    assert.deepEqual(await registry.runs.workUnderWay(), { runCount: 1, unkeptStepCount: 2 });
+    await ledger.release(lease, 'Given back.');
+    assert.deepEqual(await registry.runs.workUnderWay(), { runCount: 0, unkeptStepCount: 0 });
   });
 
   test('that lapses while the run is CANCELING makes it CANCELED', async () => {

@@ -35,6 +35,8 @@ let database: TestDatabase;
 let dataDir = '';
 let server: ServerProcess;
 let key = '';
+/** What the last server logged. */
+let log = '';
 
 before(async () => {
   database = await openTestDatabase();
@@ -50,6 +52,7 @@ after(async () => {
 });
 
 async function startServer(): Promise<ServerProcess> {
+  log = '';
   const child = spawn(process.execPath, ['src/cli/main.ts', 'serve'], {
     cwd: ROOT,
     env: childEnvironment({
@@ -57,10 +60,11 @@ async function startServer(): Promise<ServerProcess> {
       PARAFFIN_DATABASE_URL: database.url,
       PARAFFIN_PORT: '0',
       PARAFFIN_WORKER: 'false',
-      PARAFFIN_LOG_LEVEL: 'fatal',
+      PARAFFIN_LOG_LEVEL: 'warn',
     }),
-    stdio: ['ignore', 'pipe', 'inherit'],
+    stdio: ['ignore', 'pipe', 'pipe'],
   });
+  child.stderr.on('data', (chunk: Buffer) => (log += chunk.toString('utf8')));
   const gone = once(child, 'exit');
   for await (const line of createInterface({ input: child.stdout })) {
     const [, url] = /(http:\/\/\S+)\/graphql/.exec(line) ?? [];
@@ -150,9 +154,15 @@ async function importUpload(address: string): Promise<unknown> {
 test('a killed server finds its uploads again: they continue where the disk says, and their sha256 decides', async () => {
   const [address, confused] = [await begin(), await begin()];
   await Promise.all([sendHalf(address), sendHalf(confused)]);
+  assert.ok(!log.includes('was killed'), 'nobody was, before');
   server.child.kill('SIGKILL');
   await server.gone;
   server = await startServer();
+  await eventually('the cost to be told', () => (log.includes('was killed') ? true : undefined));
+  assert.match(
+    log,
+    /The server that started at \d{4}-\S+Z was killed: 0 runs were under way .*\(0 steps .*0 fetches and 0 imports/,
+  );
 
   const onDisk = await readFile(pathOf(address));
   assert.ok(onDisk.equals(FILE.subarray(0, onDisk.length)), 'what came is a beginning of the file');

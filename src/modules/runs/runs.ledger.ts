@@ -122,6 +122,8 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
       return work(tx);
     });
 
+  /** Of the last look that the database did not answer, by a clock that nobody sets. */
+  let databaseAwayMs = Number.NEGATIVE_INFINITY;
   const end = async (
     tx: Transaction,
     runId: string,
@@ -231,12 +233,20 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
     fail: (lease, failure) => withLeasedRun(lease, (tx, run) => requeueOrFail(tx, run, failure)),
     cancelNow: (lease) => withLease(lease, (tx) => end(tx, lease.runId, 'CANCELED', null, 'Cancelled.')),
     release: (lease, message) => withLeasedRun(lease, (tx, run) => requeueOrCancel(tx, run, message)),
-    reapLapsed: () =>
-      transact(async (tx) => {
-        const lapsed = await store.lockLapsed(tx, LEASE_SECONDS);
-        for (const run of lapsed) await requeueOrFail(tx, run, SILENT_WORKER);
-        return lapsed.length;
-      }),
+    reapLapsed: async () => {
+      // Nobody could renew while the database was away: its workers get a lease's time to come back.
+      if (performance.now() - databaseAwayMs < LEASE_SECONDS * 1000) return 0;
+      try {
+        return await transact(async (tx) => {
+          const lapsed = await store.lockLapsed(tx, LEASE_SECONDS);
+          for (const run of lapsed) await requeueOrFail(tx, run, SILENT_WORKER);
+          return lapsed.length;
+        });
+      } catch (error) {
+        databaseAwayMs = performance.now();
+        throw error;
+      }
+    },
     requeueAll: (message) =>
       transact(async (tx) => {
         const underWay = await store.lockUnderWay(tx);

@@ -61,6 +61,8 @@ export interface RunService {
   importRoots(viewer: Viewer): readonly string[];
   queuePosition(run: RunRecord): Promise<number | null>;
   countByStatus(): Promise<Record<string, number>>;
+  /** For the server's own eyes: what would be lost if all workers were gone. */
+  workUnderWay(): Promise<{ readonly runCount: number; readonly unkeptStepCount: number }>;
 }
 
 export interface RunLaunch {
@@ -299,6 +301,7 @@ export function createRunService(parts: RunServiceParts): RunService {
     queuePosition: async (run) =>
       run.status === 'QUEUED' ? ((await store.queuePositions([run.id])).get(run.id) ?? null) : null,
     countByStatus: () => store.countByStatus(),
+    workUnderWay: () => store.workUnderWay(),
   };
   return service;
 }

@@ -437,6 +437,18 @@ export function createRunStore(db: Database) {
       return new Map(rows.map((row) => [row.id, Number(row.position)]));
     },
 
+    /** Runs that somebody is at work on, and steps of trainings that would be taken again if he were gone. */
+    workUnderWay: async (): Promise<{ readonly runCount: number; readonly unkeptStepCount: number }> => {
+      const [row] = await db.$queryRaw<{ runCount: number; unkeptStepCount: number }[]>`
+        SELECT count(*)::int AS "runCount",
+          coalesce(sum(greatest(0, learned.step + 1 - coalesce(kept.step, 0))), 0)::int AS "unkeptStepCount"
+        FROM "Run" r
+        LEFT JOIN LATERAL (SELECT max("lastStep") AS step FROM "RunMetricChunk" WHERE "runId" = r.id AND name = 'loss') AS learned ON true
+        LEFT JOIN LATERAL (SELECT max(step) AS step FROM "TrainingState" WHERE "runId" = r.id) AS kept ON true
+        WHERE r.status IN ('RUNNING', 'CANCELING')`;
+      return row ?? { runCount: 0, unkeptStepCount: 0 };
+    },
+
     countByStatus: async (): Promise<Record<string, number>> => {
       const rows = await db.run.groupBy({ by: ['status'], _count: { _all: true } });
       return Object.fromEntries(rows.map((row) => [row.status, row._count._all]));
