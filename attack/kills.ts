@@ -1,0 +1,80 @@
+/** Long operations of the command line that are killed at random moments: nothing of them may stay. */
+import { spawn } from 'node:child_process';
+import { once } from 'node:events';
+import { readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { childEnvironment } from '../src/env.ts';
+import { eventually } from '../test/support/eventually.ts';
+import { oneOf, type Attack } from './attack.ts';
+
+const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
+/** About as long as a restore of a small registry takes. */
+const MOMENT_MS = 8_000;
+const GONE_MS = 60_000;
+
+export const kills: Attack = {
+  name: 'kills',
+  about: 'backups and restores killed at random moments by SIGKILL, SIGTERM and SIGINT, and what they leave',
+  run: async ({ quick, dice, startServer, folder, isTimeLeft }) => {
+    const server = await startServer({ env: { PARAFFIN_LOG_LEVEL: 'fatal' } });
+    const home = await folder();
+    const findings: string[] = [];
+    let tryCount = 0;
+    const start = (...args: readonly string[]) =>
+      spawn(process.execPath, [PARAFFIN, ...args], {
+        env: childEnvironment({ PARAFFIN_DATABASE_URL: '', PARAFFIN_DATA_DIR: server.dataDir }),
+        stdio: 'ignore',
+      });
+    const whole = path.join(home, 'whole.tar');
+    const [code] = await once(start('backup', whole), 'exit');
+    if (code !== 0) return { tryCount: 1, findings: [`A backup of a running server ended with ${code}.`] };
+
+    for (let round = quick ? 1 : 20; round > 0 && (quick || isTimeLeft()) && findings.length === 0; round -= 1) {
+      const place = path.join(home, `round-${round}`);
+      for (const args of [
+        ['backup', path.join(place, 'registry.tar')],
+        ['restore', whole, '--data-dir', path.join(place, 'restored')],
+      ]) {
+        tryCount += 1;
+        const command = start(...args);
+        const gone = once(command, 'exit');
+        const signal = oneOf<NodeJS.Signals>(['SIGKILL', 'SIGTERM', 'SIGINT'], dice);
+        const ms = Math.round(dice() * MOMENT_MS);
+        await Promise.race([pause(ms), gone]);
+        const isEnded = command.exitCode !== null || command.signalCode !== null;
+        if (!isEnded) command.kill(signal);
+        await gone;
+        // Done before it was met: then it is whole, and not looked at.
+        if (command.exitCode === 0) continue;
+        const what = `A ${args[0]} that was ended by ${signal} after ${ms} ms`;
+        const isClean = await eventually('nothing to be left', () => leavesNothing(place), GONE_MS).catch(() => false);
+        if (!isClean) findings.push(`${what} left ${await leftIn(place)}.`);
+      }
+    }
+    const fault = await server.fault();
+    if (fault !== undefined) findings.push(fault);
+    return { tryCount, findings };
+  },
+};
+
+async function filesIn(place: string): Promise<string[]> {
+  return (await readdir(place, { recursive: true }).catch(() => [])).filter((name) => name !== 'restored');
+}
+
+/** Command lines of living processes that name the place. */
+async function processesOn(place: string): Promise<string[]> {
+  const pids = (await readdir('/proc')).filter((name) => /^\d+$/.test(name));
+  const lines = await Promise.all(pids.map((pid) => readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')));
+  return lines.filter((line) => line.includes(place)).map((line) => line.replaceAll('\0', ' ').slice(0, 80));
+}
+
+async function leavesNothing(place: string): Promise<true | undefined> {
+  // A backup that was whole at that moment has its name already.
+  const files = (await filesIn(place)).filter((name) => name !== 'registry.tar');
+  return files.length === 0 && (await processesOn(place)).length === 0 ? true : undefined;
+}
+
+async function leftIn(place: string): Promise<string> {
+  return [...(await filesIn(place)).slice(0, 3), ...(await processesOn(place)).slice(0, 3)].join(', ');
+}

@@ -1,0 +1,118 @@
+/**
+ * Runs our convolutions on shapes that are drawn at random, compiled with the address and undefined-behaviour
+ * sanitizers, and holds each against the sum that defines it: native-fuzz SEED ROUNDS
+ */
+#include <cmath>
+#include <cstdio>
+#include <cstdlib>
+#include <memory>
+#include <random>
+
+#include "../../native/patches.h"
+#include "../../native/winograd.h"
+
+using namespace paraffin;
+
+namespace {
+
+std::mt19937 generator;
+
+int drawn(int from, int to) { return std::uniform_int_distribution<int>(from, to)(generator); }
+
+/** Values of their own allocation each, so that a step beyond either end is met. */
+std::unique_ptr<float[]> values(std::size_t count) {
+  std::unique_ptr<float[]> made(new float[count]);
+  for (std::size_t place = 0; place < count; place += 1) made[place] = std::uniform_real_distribution<float>(-1, 1)(generator);
+  return made;
+}
+
+ConvolutionShape drawShape() {
+  ConvolutionShape shape{};
+  const bool isForTiles = drawn(0, 2) == 0;
+  shape.side = isForTiles ? 3 : drawn(1, 7);
+  shape.stride = isForTiles ? 1 : drawn(1, 4);
+  // Wider than the window and than the image, too.
+  shape.padding = isForTiles ? 1 : drawn(0, 3) == 0 ? drawn(0, 20) : drawn(0, shape.side / 2);
+  const int least = std::max(1, shape.side - 2 * shape.padding);
+  shape.height = drawn(least, least + 9);
+  shape.width = drawn(least, least + 9);
+  shape.count = drawn(1, 3);
+  shape.inputChannels = 16 * drawn(1, 2);
+  shape.outputChannels = 16 * drawn(1, 3);
+  shape.outputHeight = (shape.height + 2 * shape.padding - shape.side) / shape.stride + 1;
+  shape.outputWidth = (shape.width + 2 * shape.padding - shape.side) / shape.stride + 1;
+  return shape;
+}
+
+/** Calls `visit` with the places of an image's value, a filter's and an output's that belong together. */
+template <typename Visit>
+void eachProduct(const ConvolutionShape& s, Visit visit) {
+  for (int n = 0; n < s.count; n += 1)
+    for (int y = 0; y < s.outputHeight; y += 1)
+      for (int x = 0; x < s.outputWidth; x += 1)
+        for (int v = 0; v < s.side; v += 1)
+          for (int u = 0; u < s.side; u += 1) {
+            const int row = y * s.stride + v - s.padding;
+            const int column = x * s.stride + u - s.padding;
+            if (row < 0 || row >= s.height || column < 0 || column >= s.width) continue;
+            for (int i = 0; i < s.inputChannels; i += 1)
+              for (int o = 0; o < s.outputChannels; o += 1)
+                visit(((static_cast<std::size_t>(n) * s.height + row) * s.width + column) * s.inputChannels + i,
+                      ((static_cast<std::size_t>(v) * s.side + u) * s.inputChannels + i) * s.outputChannels + o,
+                      ((static_cast<std::size_t>(n) * s.outputHeight + y) * s.outputWidth + x) * s.outputChannels + o);
+          }
+}
+
+void hold(const char* what, const ConvolutionShape& s, const float* found, const double* expected, std::size_t count) {
+  for (std::size_t place = 0; place < count; place += 1)
+    if (!(std::abs(found[place] - expected[place]) <= 1e-3 * (1 + std::abs(expected[place])))) {
+      std::printf("%s of [%d, %d, %d, %d] by %dx%d, stride %d, padding %d: %g at %zu instead of %g\n", what, s.count, s.height, s.width, s.inputChannels, s.side, s.side,
+                  s.stride, s.padding, found[place], place, expected[place]);
+      std::exit(1);
+    }
+}
+
+void tryOne() {
+  const ConvolutionShape s = drawShape();
+  const std::size_t imageCount = static_cast<std::size_t>(s.count) * s.height * s.width * s.inputChannels;
+  const std::size_t filterCount = static_cast<std::size_t>(s.side) * s.side * s.inputChannels * s.outputChannels;
+  const std::size_t outputCount = static_cast<std::size_t>(s.count) * s.outputHeight * s.outputWidth * s.outputChannels;
+  const auto images = values(imageCount);
+  const auto filter = values(filterCount);
+  const auto arriving = values(outputCount);
+  const auto output = values(outputCount);
+  const auto imageGradient = values(imageCount);
+  const auto filterGradient = values(filterCount);
+  const std::unique_ptr<double[]> wantedOutput(new double[outputCount]());
+  const std::unique_ptr<double[]> wantedImages(new double[imageCount]());
+  const std::unique_ptr<double[]> wantedFilter(new double[filterCount]());
+  eachProduct(s, [&](std::size_t image, std::size_t weight, std::size_t place) {
+    wantedOutput[place] += static_cast<double>(images[image]) * filter[weight];
+    wantedImages[image] += static_cast<double>(arriving[place]) * filter[weight];
+    wantedFilter[weight] += static_cast<double>(arriving[place]) * images[image];
+  });
+  if (s.side == 3 && s.stride == 1 && s.padding == 1) {
+    convolveByTiles(s, images.get(), filter.get(), output.get());
+    hold("tiles", s, output.get(), wantedOutput.get(), outputCount);
+    inputGradientByTiles(s, filter.get(), arriving.get(), imageGradient.get());
+    hold("gradient of images by tiles", s, imageGradient.get(), wantedImages.get(), imageCount);
+    filterGradientByTiles(s, images.get(), arriving.get(), filterGradient.get());
+    hold("gradient of the filter by tiles", s, filterGradient.get(), wantedFilter.get(), filterCount);
+  }
+  convolveByPatches(s, images.get(), filter.get(), output.get());
+  hold("patches", s, output.get(), wantedOutput.get(), outputCount);
+  inputGradientByPatches(s, filter.get(), arriving.get(), imageGradient.get());
+  hold("gradient of images by patches", s, imageGradient.get(), wantedImages.get(), imageCount);
+  filterGradientByPatches(s, images.get(), arriving.get(), filterGradient.get());
+  hold("gradient of the filter by patches", s, filterGradient.get(), wantedFilter.get(), filterCount);
+}
+
+}  // namespace
+
+int main(int count, char** words) {
+  if (count != 3) return 2;
+  generator.seed(static_cast<unsigned>(std::atoi(words[1])));
+  for (int round = 0; round < std::atoi(words[2]); round += 1) tryOne();
+  std::puts("sound");
+  return 0;
+}

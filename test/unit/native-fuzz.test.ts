@@ -1,0 +1,19 @@
+/** Our native convolutions touch no memory but their own, whatever the shape, and give what a convolution is. */
+import assert from 'node:assert/strict';
+import { execFile } from 'node:child_process';
+import path from 'node:path';
+import { test } from 'node:test';
+import { promisify } from 'node:util';
+import { temporaryFolder } from '../support/shards.ts';
+
+const run = promisify(execFile);
+const ROOT = path.resolve(import.meta.dirname, '../..');
+const SOURCES = ['test/support/native-fuzz.cc', ...['patches', 'winograd', 'threads'].map((name) => `native/${name}.cc`)];
+
+test('under the address sanitizer, on shapes that are drawn at random', async (context) => {
+  const program = path.join(await temporaryFolder(context), 'native-fuzz');
+  const flags = ['-std=c++17', '-O1', '-g', '-pthread', '-fsanitize=address,undefined', '-fno-sanitize-recover=all'];
+  await run('g++', [...flags, ...SOURCES, '-o', program], { cwd: ROOT });
+  const { stdout } = await run(program, ['1', '150']);
+  assert.equal(stdout.trim(), 'sound');
+});
