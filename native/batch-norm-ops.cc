@@ -4,6 +4,7 @@
  * TensorFlow's own op.
  */
 #include <algorithm>
+#include <climits>
 #include <cstdint>
 #include <mutex>
 
@@ -37,8 +38,9 @@ constexpr char WRONG_SHAPES[] = "Images must be [N, H, W, C] with at least one p
 bool areSound(const Call& call, int imagesPlace, std::initializer_list<int> vectorPlaces) {
   if (call.rank(imagesPlace) != 4) return false;
   const std::int64_t channels = call.side(imagesPlace, 3);
-  const std::int64_t pixels = call.side(imagesPlace, 0) * call.side(imagesPlace, 1) * call.side(imagesPlace, 2);
-  return pixels > 0 && channels > 0 && channels % CHANNELS_AT_ONCE == 0 &&
+  // The kernels count rows and channels by int.
+  const double pixels = static_cast<double>(call.side(imagesPlace, 0)) * call.side(imagesPlace, 1) * call.side(imagesPlace, 2);
+  return pixels > 0 && pixels <= INT_MAX && channels > 0 && channels <= INT_MAX && channels % CHANNELS_AT_ONCE == 0 &&
          std::all_of(vectorPlaces.begin(), vectorPlaces.end(), [&](int place) { return call.rank(place) == 1 && call.side(place, 0) == channels; });
 }
 

@@ -5,6 +5,7 @@
  *
  * Windows of 3x3 at stride 1 go by tiles (winograd.h), all others by patches (patches.h).
  */
+#include <climits>
 #include <cstdint>
 #include <mutex>
 
@@ -50,8 +51,13 @@ constexpr int CHANNELS_MULTIPLE = 16;
 
 bool isMultiple(std::int64_t channels) { return channels > 0 && channels % CHANNELS_MULTIPLE == 0; }
 
+/** Of every side, channel count and attribute: their sums and the products of two of them are far from overflowing. */
+constexpr std::int64_t SIDE_MAX = 1 << 20;
+
 /** Whether a convolution can be done at all. The numbers are still as TensorFlow has them. */
 bool isSound(const Settings& settings, std::int64_t side, std::int64_t height, std::int64_t width, std::int64_t inputChannels, std::int64_t outputChannels) {
+  for (const std::int64_t number : {settings.stride, settings.padding, side, height, width, inputChannels, outputChannels})
+    if (number > SIDE_MAX) return false;
   return settings.stride > 0 && settings.padding >= 0 && side > 0 && inputChannels > 0 && isMultiple(outputChannels) && height + 2 * settings.padding >= side &&
          width + 2 * settings.padding >= side;
 }
@@ -60,6 +66,13 @@ ConvolutionShape shapeOf(const Settings& settings, std::int64_t count, std::int6
   const auto outputSide = [&](std::int64_t inputSide) { return static_cast<int>((inputSide + 2 * settings.padding - side) / settings.stride + 1); };
   return {static_cast<int>(count), static_cast<int>(height), static_cast<int>(width), static_cast<int>(inputChannels), static_cast<int>(outputChannels),
           outputSide(height), outputSide(width), static_cast<int>(side), static_cast<int>(settings.stride), static_cast<int>(settings.padding)};
+}
+
+/** Whether windows and the values of one can be counted by an int, as the kernels do. */
+bool isCountable(std::int64_t count, const ConvolutionShape& shape) {
+  const double windows = static_cast<double>(count) * shape.outputHeight * shape.outputWidth;
+  const double values = static_cast<double>(shape.side) * shape.side * shape.inputChannels;
+  return windows <= INT_MAX && values <= INT_MAX;
 }
 
 bool isOutputOf(const Call& call, int place, const ConvolutionShape& shape) {
@@ -78,6 +91,7 @@ void runConvolution(void* kernel, TF_OpKernelContext* context) {
                        isSound(settings, call.side(1, 0), call.side(0, 1), call.side(0, 2), call.side(1, 2), call.side(1, 3));
   if (!isRight) return call.fail(WRONG_SHAPES);
   const ConvolutionShape shape = shapeOf(settings, call.side(0, 0), call.side(0, 1), call.side(0, 2), call.side(1, 0), call.side(1, 2), call.side(1, 3));
+  if (!isCountable(call.side(0, 0), shape)) return call.fail(WRONG_SHAPES);
   float* const output = call.output(0, {shape.count, shape.outputHeight, shape.outputWidth, shape.outputChannels});
   if (output == nullptr) return;
   const std::lock_guard<std::mutex> lock(oneAtATime);
@@ -94,7 +108,7 @@ void runInputGradient(void* kernel, TF_OpKernelContext* context) {
                        isSound(settings, call.side(0, 0), settings.height, settings.width, call.side(0, 2), call.side(0, 3));
   if (!isRight) return call.fail(WRONG_SHAPES);
   const ConvolutionShape shape = shapeOf(settings, call.side(1, 0), settings.height, settings.width, call.side(0, 0), call.side(0, 2), call.side(0, 3));
-  if (!isOutputOf(call, 1, shape)) return call.fail(WRONG_SHAPES);
+  if (!isOutputOf(call, 1, shape) || !isCountable(call.side(1, 0), shape)) return call.fail(WRONG_SHAPES);
   float* const gradient = call.output(0, {shape.count, shape.height, shape.width, shape.inputChannels});
   if (gradient == nullptr) return;
   const std::lock_guard<std::mutex> lock(oneAtATime);
@@ -110,7 +124,7 @@ void runFilterGradient(void* kernel, TF_OpKernelContext* context) {
   const bool isRight = call.rank(0) == 4 && call.rank(1) == 4 && isSound(settings, settings.side, call.side(0, 1), call.side(0, 2), call.side(0, 3), call.side(1, 3));
   if (!isRight) return call.fail(WRONG_SHAPES);
   const ConvolutionShape shape = shapeOf(settings, call.side(0, 0), call.side(0, 1), call.side(0, 2), settings.side, call.side(0, 3), call.side(1, 3));
-  if (!isOutputOf(call, 1, shape)) return call.fail(WRONG_SHAPES);
+  if (!isOutputOf(call, 1, shape) || !isCountable(call.side(0, 0), shape)) return call.fail(WRONG_SHAPES);
   float* const gradient = call.output(0, {shape.side, shape.side, shape.inputChannels, shape.outputChannels});
   if (gradient == nullptr) return;
   const std::lock_guard<std::mutex> lock(oneAtATime);

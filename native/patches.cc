@@ -61,7 +61,8 @@ class Windows {
     const int place = window % perImage_;
     const int top = place / shape_.outputWidth * shape_.stride - shape_.padding;
     const int left = place % shape_.outputWidth * shape_.stride - shape_.padding;
-    const int from = std::max(0, -left);
+    // A window may lie wholly before the image, where the padding is wider than the window.
+    const int from = std::clamp(-left, 0, shape_.side);
     const int to = std::max(from, std::min(shape_.side, shape_.width - left));
     for (int row = 0; row < shape_.side; row += 1) {
       const int y = top + row;

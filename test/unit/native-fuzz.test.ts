@@ -8,7 +8,10 @@ import { temporaryFolder } from '../support/shards.ts';
 
 const run = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname, '../..');
-const SOURCES = ['test/support/native-fuzz.cc', ...['patches', 'winograd', 'threads'].map((name) => `native/${name}.cc`)];
+const SOURCES = [
+  'test/support/native-fuzz.cc',
+  ...['patches', 'winograd', 'threads'].map((name) => `native/${name}.cc`),
+];
 
 test('under the address sanitizer, on shapes that are drawn at random', async (context) => {
   const program = path.join(await temporaryFolder(context), 'native-fuzz');
