@@ -200,7 +200,12 @@ function evaluationTable({ metrics, baselines }: Evaluation): string {
 function verdict(unbeaten: readonly string[]): string[] {
   return unbeaten.length === 0
     ? []
-    : [paint('yellow', `It does not beat ${unbeaten.map(kindInWords).join(', ')}: the difference may be 0 or less.`)];
+    : [
+        paint(
+          'yellow',
+          `It does not beat ${unbeaten.map(kindInWords).join(', ')}: the interval of the difference holds 0 or worse.`,
+        ),
+      ];
 }
 
 function leakageInWords(leakage: Evaluation['leakage']): string {
