@@ -62,6 +62,11 @@ describe('labels', () => {
     assert.match(notes, /"set_v1" is the only one.*"images" is the only one/);
   });
 
+  test('and a document or an image beside the wrapper changes nothing', () => {
+    const { images } = read(['set/a/1.png', 'set/b/2.png', 'set/about.docx', 'weights.h5', 'cover.png']);
+    assert.deepEqual([images['set/a/1.png'], images['set/b/2.png'], images['cover.png']], ['a - -', 'b - -', '- - -']);
+  });
+
   test('a single folder with images in it is a label, not a wrapper', () => {
     assert.deepEqual(read(['a/1.png', 'a/x/2.png']).images, { 'a/1.png': 'a - -', 'a/x/2.png': 'a - -' });
   });
@@ -83,6 +88,12 @@ describe('labels', () => {
     assert.deepEqual([deeper.images['colon/aca/3.png'], deeper.issues], ['aca - -', []]);
     const patients = read(files, { groupLevel: 2 });
     assert.deepEqual([patients.images['colon/aca/3.png'], patients.issues], ['colon - aca', []]);
+  });
+
+  test('hold patients of TCGA: nothing is asked', () => {
+    const { images, issues } = read(['LUAD/TCGA-AB-0001/1.png', 'LUAD/TCGA-AB-0002/2.png', 'LUSC/tcga_cd_0003/3.png']);
+    assert.deepEqual(issues, []);
+    assert.equal(images['LUSC/tcga_cd_0003/3.png'], 'LUSC - TCGA-CD-0003');
   });
 
   test('are none in layout FLAT', () => {

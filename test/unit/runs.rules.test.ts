@@ -3,7 +3,12 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { digestOfInput, parseInput } from '../../src/input.ts';
-import { checkImportChoice, importDatasetVersionSchema, titleOfImport } from '../../src/modules/runs/imports.rules.ts';
+import {
+  checkImportChoice,
+  importConfigSchema,
+  importDatasetVersionSchema,
+  titleOfImport,
+} from '../../src/modules/runs/imports.rules.ts';
 
 const DATASET_ID = '0197a000-0000-7000-8000-000000000001';
 
@@ -28,6 +33,36 @@ describe('imports', () => {
       refusal('BAD_INPUT', 'input.labelsCsvPath'),
     );
     checkImportChoice(importInput({ layout: 'CSV', labelsCsvPath: '/labels.csv' }));
+  });
+
+  test('an option of another layout is refused by its name, for it would change nothing in silence', () => {
+    const csv = { layout: 'CSV', labelsCsvPath: '/labels.csv' };
+    const wrong = {
+      csvColumns: { layout: 'FOLDER_PER_LABEL', csvColumns: { label: 'Diagnosis' } },
+      labelLevel: { layout: 'FLAT', labelLevel: 2 },
+      groupLevel: { ...csv, groupLevel: 1 },
+    };
+    for (const [option, changes] of Object.entries(wrong))
+      assert.throws(() => checkImportChoice(importInput(changes)), refusal('BAD_INPUT', `input.${option}`), option);
+    checkImportChoice(importInput({ layout: 'FOLDER_PER_LABEL', labelLevel: 2, groupLevel: 3 }));
+    checkImportChoice(importInput({ ...csv, csvColumns: { label: 'Diagnosis', split: '' } }));
+    checkImportChoice(importInput({ layout: 'FLAT', groupLevel: 1 }));
+  });
+
+  test('levels of folders begin at 1, and only what is asked can be accepted', () => {
+    assert.throws(() => importInput({ labelLevel: 0 }), refusal('BAD_INPUT', 'input.labelLevel'));
+    assert.throws(() => importInput({ groupLevel: 1.5 }), refusal('BAD_INPUT', 'input.groupLevel'));
+    assert.throws(() => importInput({ accept: ['UNREADABLE'] }), refusal('BAD_INPUT', 'input.accept.0'));
+    assert.throws(() => importInput({ csvColumns: { weight: 'w' } }), refusal('BAD_INPUT', 'input.csvColumns'));
+  });
+
+  test('an import of before these options is carried out as it was meant', () => {
+    const before = { datasetId: DATASET_ID, path: '/images', layout: 'FLAT', labelsCsvPath: null, patchSizePx: null };
+    const { dryRun, accept, keepConflicts, labelLevel } = importConfigSchema.parse({
+      ...before,
+      importRoots: ['/images'],
+    });
+    assert.deepEqual([dryRun, accept, keepConflicts, labelLevel], [false, [], false, null]);
   });
 
   test('patches are 32 to 4096 px', () => {

@@ -21,6 +21,7 @@ export interface PlannedImages {
   readonly notes: readonly string[];
 }
 
+const IMAGE_NAME = /\.(png|jpe?g|tiff?|bmp|webp)$/i;
 /** Folders that a note names. */
 const NAMED_MAX = 5;
 
@@ -113,19 +114,29 @@ function enterWrappers(located: readonly Located[]): { located: readonly Located
   const wrappers: string[] = [];
   let current = located;
   for (;;) {
-    const [first] = current[0]?.folders ?? [];
-    if (first === undefined || !current.every(({ folders }) => folders.length > 1 && folders[0] === first)) break;
+    const deciding = decidingOf(current);
+    const [first] = deciding[0]?.folders ?? [];
+    if (first === undefined || !deciding.every(({ folders }) => folders.length > 1 && folders[0] === first)) break;
     wrappers.push(first);
     current = current.map((each) => ({ ...each, folders: each.folders.slice(1) }));
   }
   return { located: current, wrappers };
 }
 
+/**
+ * The files that say what folders are for: those outside every folder have no label in any case, and a document beside
+ * the images is not one.
+ */
+function decidingOf(located: readonly Located[]): readonly Located[] {
+  const placed = located.filter(({ folders }) => folders.length > 0);
+  const images = placed.filter(({ relativePath }) => IMAGE_NAME.test(relativePath));
+  return images.length > 0 ? images : placed;
+}
+
 /** Splits are the first folders, or those within the labels, where all of a level are named so and two differ. */
 function takeSplits(located: readonly Located[]): { located: readonly Located[]; isDivided: boolean; names: string[] } {
   for (const level of [0, 1]) {
-    // An image outside every folder is told of as one without a label, and says nothing of the others.
-    const placed = located.filter(({ folders }) => folders.length > 0);
+    const placed = decidingOf(located);
     const names = new Set(placed.map(({ folders }) => folders[level]));
     const splits = new Set([...names].map((name) => (name === undefined ? undefined : splitOf(name))));
     if (placed.length === 0 || splits.has(undefined) || splits.size < 2) continue;
@@ -159,17 +170,18 @@ function atLevel(images: readonly string[], labelLevel: number): Located[] {
 
 /** Labels that look as if they were taken from the wrong level. */
 function askAboutLevels(located: readonly Located[], groupsMayBeFolders: boolean, issues: IssueSink): void {
-  const labelled = located.filter(({ folders }) => folders.length > 0);
+  const labelled = decidingOf(located);
   const labels = new Set(labelled.flatMap(({ folders }) => folders[0] ?? []));
   for (const label of labels) if (splitOf(label) !== undefined) issues.add('SPLITS_AMONG_LABELS', label);
   const within = new Set(labelled.map(({ folders }) => folders[1]));
-  if (!groupsMayBeFolders || within.has(undefined) || within.size < 2) return;
+  const arePatients = [...within].every((folder) => folder !== undefined && tcgaPatientOf(folder) !== null);
+  if (!groupsMayBeFolders || arePatients || within.has(undefined) || within.size < 2) return;
   const examples = new Set(labelled.map(({ folders }) => `${folders[0]}/${folders[1]}`));
   for (const example of examples) issues.add('LABELS_MAY_BE_DEEPER', example);
 }
 
 /** How many folders, from the imported one, the label folders are down. */
 function depthOfLabels(located: readonly Located[]): number {
-  const [first] = located.filter(({ folders }) => folders.length > 0);
+  const [first] = decidingOf(located);
   return first === undefined ? 1 : foldersOf(first.relativePath).length - first.folders.length + 1;
 }
