@@ -30,7 +30,7 @@ describe('a label', () => {
 
   test('of several spellings that come to the same is told', () => {
     assert.deepEqual(mergedSpellings(['a', 'a ', 'b', 'b']), [
-      '"a" is written in 2 ways, which differ in what nobody sees.',
+      '"a" is written in 2 ways that differ only in white space or invisible characters.',
     ]);
     assert.deepEqual(mergedSpellings(['NA', 'nan', 'c']), []);
   });

@@ -1,4 +1,4 @@
-/** One picture that stands for two things: nobody can say which of them is right. Pure. */
+/** The same pixels under two labels, splits or groups, of which at most one is right. Pure. */
 import type { SourceImage } from './listing.ts';
 
 export type ConflictKind = 'LABEL_CONFLICT' | 'SPLIT_CONFLICT' | 'GROUP_CONFLICT';

@@ -33,7 +33,7 @@ export interface ContentCounts {
   labelCounts(): LabelCount[];
   splitCounts(): SplitCount[];
   /** Adds what the images together show: unknown groups, groups across splits, look-alikes, lists of labels. */
-  tell(issues: IssueSink): void;
+  addIssues(issues: IssueSink): void;
   /** In sentences: why no protocol can evaluate on these images. Empty where one can. */
   evaluationFaults(): string[];
   /**
@@ -43,7 +43,7 @@ export interface ContentCounts {
   losses(previous: PreviousVersion, hasAllImages: boolean): string[];
 }
 
-/** A label or a group that is told of by name; of more the first ones are. */
+/** Labels or groups that a sentence names; the rest is counted. */
 const NAMED_MAX = 5;
 
 export function createContentCounts(): ContentCounts {
@@ -119,7 +119,7 @@ export function createContentCounts(): ContentCounts {
     },
     labelCounts: () => inOrder(labels).map(([label, count]) => ({ label, count })),
     splitCounts: () => inOrder(splits).map(([split, count]) => ({ split, count })),
-    tell: (issues) => {
+    addIssues: (issues) => {
       const [firstUngrouped] = ownGroups;
       if (firstUngrouped !== undefined) issues.add('NO_GROUPS', firstUngrouped, { count: ungroupedImageCount });
       for (const group of groupsWhere((within) => within.size > 1)) issues.add('GROUP_ACROSS_SPLITS', group);

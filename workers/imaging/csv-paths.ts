@@ -126,7 +126,8 @@ function missingFiles(
 ): DomainError {
   const meant = onDisk.likely(first.named);
   const likelyCount = missing.filter(({ named }) => onDisk.likely(named) !== undefined).length;
-  const others = likelyCount > 1 ? ` So could ${likelyCount} of the ${missing.length} missing files be found.` : '';
+  const others =
+    likelyCount > 1 ? ` In the same way ${likelyCount} of the ${missing.length} missing files can be found.` : '';
   return csvInvalid(
     `Line ${first.lineNumber}, column path: the file does not exist; ${missing.length} of the ${fileCount} files that the CSV names ${missing.length === 1 ? 'is' : 'are'} missing.`,
     meant === undefined

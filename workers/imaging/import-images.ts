@@ -22,7 +22,7 @@ import type { SourceImage } from './listing.ts';
 import { createManifestWriter, type ManifestWriter } from './manifest-writer.ts';
 import { planImport, type ImportLayout, type ImportPlan, type LayoutOptions } from './plan-import.ts';
 import { prepareImage, type Prepared, type PreparedImage } from './prepare.ts';
-import { questionsOf, reportOf, tellOfContent } from './report.ts';
+import { questionsOf, reportOf, addContentIssues } from './report.ts';
 import {
   createShardWriter,
   SHARD_LIMITS,
@@ -136,7 +136,7 @@ async function logIn(options: ImportOptions, name: string, plan: ImportPlan) {
 async function refuseByNames(options: ImportOptions, plan: ImportPlan, planned: ContentCounts): Promise<void> {
   if (options.isDryRun === true || planned.imageCount === 0) return;
   const { issues } = await logIn(options, 'names', plan);
-  tellOfContent(issues, planned, {
+  addContentIssues(issues, planned, {
     isLabelled: plan.isLabelled,
     previous: options.previous ?? null,
     hasAllImages: options.patchSizePx === null,
@@ -323,7 +323,7 @@ async function pack(
     const reason = `Not one of its ${count} files could be imported, so that the version lacks this label.`;
     issues.add('LABEL_WITHOUT_IMAGES', label, { reason });
   }
-  tellOfContent(issues, counts, {
+  addContentIssues(issues, counts, {
     isLabelled: plan.isLabelled,
     previous: options.previous ?? null,
     hasAllImages: true,

@@ -1,6 +1,6 @@
 /** How the text of a label, a group or a split is read: one rule for folder names and CSV fields. Pure. */
 
-/** Soft hyphen, zero-width and bidirectional marks, byte order mark: nobody sees them, and they tell labels apart. */
+/** Soft hyphen, zero-width and bidirectional marks, byte order mark: invisible, and enough to make two labels of one. */
 const INVISIBLE = /[\u00AD\u200B-\u200F\u202A-\u202E\u2060-\u2064\u2066-\u2069\uFEFF]/gu;
 /** Line breaks, tabs, no-break and other typographic spaces, control characters. */
 const WHITE_SPACE = /[\s\p{Z}\p{Cc}]+/gu;
@@ -24,7 +24,9 @@ export function mergedSpellings(written: Iterable<string>): string[] {
   return [...byValue].flatMap(([value, spellings]) =>
     value === null || spellings.length === 1
       ? []
-      : [`${JSON.stringify(value)} is written in ${spellings.length} ways, which differ in what nobody sees.`],
+      : [
+          `${JSON.stringify(value)} is written in ${spellings.length} ways that differ only in white space or invisible characters.`,
+        ],
   );
 }
 

@@ -11,7 +11,7 @@ export interface SourceImage {
   readonly split: string | null;
 }
 
-/** Files that lie beside images everywhere; nobody wants to be told of each. */
+/** Documents that lie beside images in most datasets; they are counted and not listed as issues. */
 const SIDE_FILES =
   /(\.(csv|tsv|txt|json|jsonl|md|xml|yml|yaml|pdf|html?|log|xlsx?|sha256|md5)|^thumbs\.db|^desktop\.ini|^(readme|licen[cs]e|citation)[^.]*)$/i;
 

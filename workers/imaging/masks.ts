@@ -1,4 +1,4 @@
-/** Which files are annotations of the images beside them (GlaS, BUSI, MoNuSeg), told by their names. Pure. */
+/** Which files are annotations of the images beside them (GlaS, BUSI, MoNuSeg), recognised by their names. Pure. */
 
 const ANNOTATION =
   'masks?|anno(?:tation)?s?|annot|seg(?:mentation)?s?|gt|ground[ _-]?truth|labels?|manual|contours?|overlay';

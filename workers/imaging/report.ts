@@ -9,7 +9,7 @@ import type { ImportPlan } from './plan-import.ts';
 const ASSIGNMENTS_MAX = 500;
 
 /** Adds what the images together show, and what an evaluation would lack. */
-export function tellOfContent(
+export function addContentIssues(
   issues: IssueSink,
   counts: ContentCounts,
   facts: {
@@ -18,7 +18,7 @@ export function tellOfContent(
     readonly hasAllImages: boolean;
   },
 ): void {
-  counts.tell(issues);
+  counts.addIssues(issues);
   if (facts.isLabelled) for (const fault of counts.evaluationFaults()) issues.add('NOT_EVALUABLE', fault);
   if (facts.previous === null) return;
   for (const loss of counts.losses(facts.previous, facts.hasAllImages)) issues.add('FEWER_THAN_BEFORE', loss);
