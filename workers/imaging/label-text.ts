@@ -1,6 +1,6 @@
 /** How the text of a label, a group or a split is read: one rule for folder names and CSV fields. Pure. */
 
-/** Soft hyphen, zero-width and bidirectional marks, byte order mark: invisible, and enough to make two labels of one. */
+/** Soft hyphen, zero-width and bidirectional marks, byte order mark: invisible, and enough to divide a label. */
 const INVISIBLE = /[\u00AD\u200B-\u200F\u202A-\u202E\u2060-\u2064\u2066-\u2069\uFEFF]/gu;
 /** Line breaks, tabs, no-break and other typographic spaces, control characters. */
 const WHITE_SPACE = /[\s\p{Z}\p{Cc}]+/gu;
