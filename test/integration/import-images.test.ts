@@ -222,6 +222,21 @@ describe('what comes out', () => {
     assert.deepEqual([result.imageCount, result.groupCount], [18, 2]);
     const manifest = parseManifest((await openArtifactStore(storeDir).read(result.manifest.sha256)).toString('utf8'));
     assert.deepEqual([...new Set(manifest.map((image) => image.group))], ['slide0.tif', 'slide1.tif']);
+    assert.deepEqual(
+      manifest.slice(0, 4).map(({ x, y, sourceWidth, sourceHeight }) => [x, y, sourceWidth, sourceHeight]),
+      [
+        [0, 0, 100, 100],
+        [32, 0, 100, 100],
+        [64, 0, 100, 100],
+        [0, 32, 100, 100],
+      ],
+    );
+    const whole = await run();
+    const lines = (await openArtifactStore(storeDir).read(whole.manifest.sha256)).toString('utf8').trim().split('\n');
+    // Whole images without a profile have the lines, and so the digest, that they had before places were kept.
+    assert.deepEqual(Object.keys(JSON.parse(lines[0] ?? '')).sort(), [
+      ...['byteSize', 'group', 'height', 'key', 'label', 'sha256', 'shard', 'sourcePath', 'split', 'width'],
+    ]);
   });
 });
 
