@@ -250,6 +250,9 @@ describe('help', () => {
       ['datasets'],
       ['datasets', 'ls', '--kind', 'hologram'],
       ['pretrain', '--model', 'x', '--data', 'bach'],
+      ['pretrain', '--model', 'x', '--data', 'bach', '--budget', '1h', '--steps', '5'],
+      ['pretrain', '--model', 'x', '--data', 'bach', '--steps', '5', '--momentum', '0.9'],
+      ['pretrain', '--model', 'x', '--data', 'bach', '--steps', '5', '--optimizer', 'rmsprop'],
       ['verify', 'no-such-file'],
     ];
     for (const { code, stdout, stderr } of await Promise.all(wrongs.map((wrong) => paraffin(wrong)))) {
@@ -405,6 +408,18 @@ describe('the way of the data', () => {
     const over = await paraffin(['runs', 'cancel', run?.id ?? '']);
     assert.equal(over.code, 1);
     assert.match(over.stderr, /^RUN_NOT_CANCELABLE/);
+  });
+
+  test('a pretraining with a budget and nothing else chooses the rest, says why, and ends in it', async () => {
+    const budget = ['--model', 'in-time', '--data', 'desk-tissue', '--budget'];
+    const unknown = await paraffin(['pretrain', ...budget, 'an hour']);
+    assert.equal(unknown.code, 1);
+    assert.match(unknown.stderr, /^BAD_INPUT[^\n]*"an hour" is not a duration/);
+    const { code, stdout, stderr } = await paraffin(['pretrain', ...budget, '30s', '--seed', '1']);
+    assert.equal(code, 0, stderr);
+    assert.match(stdout, /^in-time@1 {2}checkpoint /);
+    assert.match(stdout, /\n30 seconds at [\d.]+ images\/s: [\d,]+ steps of 16 images at 64 px, /);
+    assert.match(stdout, /\nAdamW at a peak learning rate of /);
   });
 
   test('two evaluations, their difference, and the leaderboard', async () => {
