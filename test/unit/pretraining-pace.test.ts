@@ -79,6 +79,12 @@ describe('the pace of a run with a budget', () => {
       assert.equal(config.explanation.length, planned().explanation.length + config.earlierPlans.length);
     });
 
+  test('of the first step, which brings kernels and memory, changes nothing', () => {
+    const { config, seconds } = trained((step) => (step === 0 ? 30 : PLANNED_SECONDS_PER_STEP * 0.97));
+    assert.deepEqual(config.earlierPlans, []);
+    assert.ok(seconds <= BUDGET_SECONDS);
+  });
+
   test('so slow that the time is over in the warm-up ends the run there', () => {
     const { config, seconds, steps } = trained(() => 60);
     assert.equal(config.steps, steps);

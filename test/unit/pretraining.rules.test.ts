@@ -431,10 +431,7 @@ describe('a budget', () => {
     const shorter = replanned(config, 1000, 3000);
     assert.deepEqual(shorter.earlierPlans, [{ untilStep: 1000, totalSteps: config.steps }]);
     assert.equal(shorter.epochs, 3000 / Math.floor(12_881 / config.batchSize));
-    assert.match(
-      shorter.explanation.at(-1) ?? '',
-      /After 1,000 steps the total became 3,000 .* slower than measured\./,
-    );
+    assert.match(shorter.explanation.at(-1) ?? '', /After step 1,000 the total became 3,000 .* slower than measured\./);
     assert.match(replanned(shorter, 1500, 3500).explanation.at(-1) ?? '', /faster/);
   });
 

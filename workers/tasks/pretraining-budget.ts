@@ -132,6 +132,11 @@ export function watchPace(config: PretrainingConfig, firstStep: number, elapsed:
   return {
     afterStep: (now, stepsDone) => {
       const seconds = elapsed();
+      if (stepsDone === firstStep + 1) {
+        // The first step of an attempt brings kernels and memory, and says nothing of the pace.
+        last = { step: stepsDone, seconds };
+        return undefined;
+      }
       const isDue =
         stepsDone - last.step >= CHECK_SHARE * now.steps || seconds - last.seconds >= CHECK_SHARE * budgetSeconds;
       if (!isDue || stepsDone >= now.steps) return undefined;

@@ -419,7 +419,7 @@ export function replanned(config: PretrainingConfig, stepsDone: number, steps: n
         : [...config.earlierPlans, { untilStep: stepsDone, totalSteps: config.steps }],
     explanation: [
       ...config.explanation,
-      `After ${stepsDone.toLocaleString('en')} steps the total became ${steps.toLocaleString('en')} instead of ${config.steps.toLocaleString('en')}, because the device had become ${steps < config.steps ? 'slower' : 'faster'} than measured.`,
+      `After step ${stepsDone.toLocaleString('en')} the total became ${steps.toLocaleString('en')} instead of ${config.steps.toLocaleString('en')}, because the device had become ${steps < config.steps ? 'slower' : 'faster'} than measured.`,
     ],
   };
 }
