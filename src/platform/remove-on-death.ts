@@ -24,5 +24,11 @@ export function removeOnDeath(paths: readonly string[], afterLock?: string): Gua
   shell.on('error', () => undefined);
   shell.stdin.on('error', () => undefined);
   shell.unref();
-  return { disarm: () => void shell.kill('SIGKILL') };
+  return {
+    disarm: () => {
+      shell.kill('SIGKILL');
+      // What the shell waited by, which would otherwise stay as long as we do.
+      shell.stdin.destroy();
+    },
+  };
 }
