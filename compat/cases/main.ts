@@ -4,7 +4,7 @@
  * import, and prints a table: equal, within the codec's error, refused as what, or wrong. Ends with 1 when anything is
  * wrong.
  */
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { parseArgs } from 'node:util';
 import { importFolder } from './imported.ts';
@@ -43,6 +43,14 @@ async function main(): Promise<number> {
   }
   if (typeof given === 'string') {
     process.stderr.write(`${given}\n\n${HELP}`);
+    return 2;
+  }
+  const isFolder = await stat(given.folder).then(
+    (found) => found.isDirectory(),
+    () => false,
+  );
+  if (!isFolder) {
+    process.stderr.write(`${given.folder} is not a folder.\n`);
     return 2;
   }
   const truth = await truthOf(given.truthPath);
