@@ -1,5 +1,6 @@
 /** Every kind of attack, in the order in which they are tried. */
 import type { Attack } from './attack.ts';
+import { costlyQueries } from './costly-queries.ts';
 import { hostileValues } from './hostile-values.ts';
 import { kills } from './kills.ts';
 import { lockout } from './lockout.ts';
@@ -7,4 +8,12 @@ import { rawSockets } from './raw-sockets.ts';
 import { strangeFiles } from './strange-files.ts';
 import { twoServers } from './two-servers.ts';
 
-export const ATTACKS: readonly Attack[] = [rawSockets, hostileValues, lockout, strangeFiles, twoServers, kills];
+export const ATTACKS: readonly Attack[] = [
+  rawSockets,
+  hostileValues,
+  costlyQueries,
+  lockout,
+  strangeFiles,
+  twoServers,
+  kills,
+];

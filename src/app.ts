@@ -115,8 +115,11 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     await lock.note(startedAt.toISOString());
     const adminKey = await access.ensureAdminKey(path.join(env.dataDir, 'admin-key'));
     if (adminKey.kind === 'UNUSABLE') logger.warn(adminKey.hint);
+    // Connections of its own: runs are taken back whatever clients ask meanwhile.
+    const reaperDb = openDatabase(databaseUrl, { maxConnections: 2, statementTimeoutMs: env.requestTimeoutMs });
+    closers.push(() => reaperDb.$disconnect());
     const reaper = startReaper({
-      ledger: createLedger(db, audit.transact),
+      ledger: createLedger(reaperDb, transactionsOf(reaperDb)),
       onReaped: (lapsed) => logger.warn({ lapsed }, 'runs of silent workers were taken back'),
       onError: (error) => logger.warn({ error }, 'looking for silent workers failed'),
     });

@@ -1,6 +1,7 @@
 /** A request is answered in time, and does nothing more when it was not. */
 import { DomainError } from '../errors.ts';
 import type { ApiContext } from './context.ts';
+import type { Place } from './fair-queue.ts';
 
 export interface Deadline {
   /** Aborted with a DomainError TIMED_OUT. */
@@ -36,13 +37,16 @@ function timedOut(timeoutMs: number): DomainError {
 /** An operation's context with the time that it has. */
 export interface TimedContext extends ApiContext {
   readonly deadline: Deadline;
+  /** Its place among the operations that use the database. */
+  readonly place: Place;
 }
 
 /** Resolvers come to nothing more once the time is over: what runs on is bounded by the database's own timeout. */
-export function withDeadline(context: ApiContext, deadline: Deadline): TimedContext {
+export function withDeadline(context: ApiContext, deadline: Deadline, place: Place): TimedContext {
   return {
     ...context,
     deadline,
+    place,
     services: untilAborted(context.services, deadline.signal),
     loaders: untilAborted(context.loaders, deadline.signal),
   };

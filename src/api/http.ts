@@ -25,9 +25,10 @@ import { createDeadline, withDeadline, type TimedContext } from './deadline.ts';
 import type { UploadStore } from '../platform/upload-store.ts';
 import { createCards } from './cards.ts';
 import { createDownloads, type DownloadSources } from './downloads.ts';
+import { createFairQueue, DEFAULT_QUEUE_LIMITS, type FairQueue } from './fair-queue.ts';
 import { httpFailure, presentError } from './format-error.ts';
 import { createGate, type Admitted, type Gate } from './gate.ts';
-import { checkCost, MAX_BODY_BYTES, MAX_TOKENS } from './limits.ts';
+import { boundsOfText, checkCost, MAX_BODY_BYTES, MAX_TOKENS } from './limits.ts';
 import { createMetrics } from './metrics.ts';
 import { createPages } from './pages.ts';
 import { refuseOtherSites } from './other-sites.ts';
@@ -118,6 +119,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     limits: options.rateLimits ?? DEFAULT_RATE_LIMITS,
     logger,
   });
+  const queue = createFairQueue(DEFAULT_QUEUE_LIMITS);
   let draining: Promise<void> | undefined;
   let ownUrl = '';
 
@@ -146,9 +148,16 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
           didResolveOperation: async ({ document, request, operation, contextValue }) => {
             const [error] = checkCost(schema, document, request.operationName, request.variables ?? {});
             if (error !== undefined) throw error;
-            if (operation !== undefined) contextValue.deadline.start(timeoutOf(operation, timeouts.requestMs));
+            if (operation === undefined) return;
+            const timeoutMs = timeoutOf(operation, timeouts.requestMs);
+            // One that may take an hour waits for something else than the database.
+            if (timeoutMs <= timeouts.requestMs) await contextValue.place.enter();
+            contextValue.deadline.start(timeoutMs);
           },
-          willSendResponse: async ({ contextValue }) => contextValue.deadline.end(),
+          willSendResponse: async ({ contextValue }) => {
+            contextValue.deadline.end();
+            contextValue.place.leave();
+          },
         }),
       },
     ],
@@ -177,7 +186,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     authorise(await viewerOfRequest(request), 'READER', 'READ');
     response.type(metrics.contentType).send(await metrics.text());
   });
-  app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, gate));
+  app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, gate, queue));
   app.use(createUploads({ uploads: options.uploads, viewerOf: viewerOfRequest, logger }));
   app.use(
     createCards({
@@ -214,6 +223,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     path: GRAPHQL_PATH,
     schema,
     gate,
+    queue,
     hostOf,
     contextFor,
     introspection,
@@ -258,6 +268,7 @@ function graphqlOverHttp(
   { contextFor, logger }: HttpServerOptions,
   apollo: ApolloServer<TimedContext>,
   gate: Gate,
+  queue: FairQueue,
 ): RequestHandler[] {
   const admitted = new WeakMap<IncomingMessage, Admitted>();
   const know: RequestHandler = async (request, _response, next) => {
@@ -283,6 +294,8 @@ function graphqlOverHttp(
         deadline.end();
         if (!res.writableEnded) client.abort();
       });
+      const place = queue.placeFor(sender.countedAs);
+      res.once('close', place.leave);
       const { viewer, address } = sender;
       return withDeadline(
         contextFor({
@@ -293,15 +306,27 @@ function graphqlOverHttp(
           clientGone: client.signal,
         }),
         deadline,
+        place,
       );
     },
   });
+  // Before Apollo: by its first hook GraphQL has validated the document already, and taken the time for it.
+  const bound: RequestHandler = (request, response, next) => {
+    const body: unknown = request.body;
+    const text = typeof body === 'object' && body !== null && 'query' in body ? body.query : request.query['query'];
+    const error = typeof text === 'string' ? boundsOfText(text) : undefined;
+    if (error === undefined) next();
+    else
+      response.status(400).json({
+        errors: [presentError(error.toJSON(), error, { requestId: requestIdOf(response), logger })],
+      });
+  };
   const answer: ErrorRequestHandler = async (error: unknown, request, response, _next) => {
     await gate.report(request, requestIdOf(response), error);
     fail(error, response);
   };
   const router = express.Router();
-  router.use(know, express.json({ limit: MAX_BODY_BYTES }), enter, execute, answer);
+  router.use(know, express.json({ limit: MAX_BODY_BYTES }), bound, enter, execute, answer);
   return [router];
 }
 

@@ -16,7 +16,8 @@ import { WebSocket, WebSocketServer } from 'ws';
 import type { Logger } from '../logger.ts';
 import { DomainError } from '../errors.ts';
 import type { ApiContext } from './context.ts';
-import { beforeDeadline, createDeadline, withDeadline, type Deadline } from './deadline.ts';
+import { beforeDeadline, createDeadline, withDeadline, type TimedContext } from './deadline.ts';
+import type { FairQueue } from './fair-queue.ts';
 import { presentError } from './format-error.ts';
 import type { Gate } from './gate.ts';
 import { checkDocument, MAX_BODY_BYTES, MAX_TOKENS } from './limits.ts';
@@ -29,6 +30,8 @@ export interface SubscriptionOptions {
   readonly path: string;
   readonly schema: GraphQLSchema;
   readonly gate: Gate;
+  /** The same as over HTTP. */
+  readonly queue: FairQueue;
   /** By which browsers reached us: they let any page open a socket to any host. */
   readonly hostOf: (request: IncomingMessage) => string | undefined;
   /** A context for one operation. */
@@ -67,6 +70,7 @@ export function serveSubscriptions({
   path,
   schema,
   gate,
+  queue,
   hostOf,
   contextFor,
   introspection,
@@ -77,7 +81,8 @@ export function serveSubscriptions({
   const present = (requestId: string, errors: readonly GraphQLError[], code: RequestFault): GraphQLFormattedError[] =>
     errors.map((error) => presentError(classed(error, code), error, { requestId, logger }));
 
-  const deadlines = new WeakMap<object, Deadline>();
+  /** Contexts of operations, by themselves: graphql-ws gives them back as unknown. */
+  const timed = new WeakMap<object, TimedContext>();
 
   const disposable = useServer<Record<string, unknown> | undefined, SocketExtra>(
     {
@@ -144,8 +149,9 @@ export function serveSubscriptions({
               clientGone: connection.extra.gone,
             }),
             deadline,
+            queue.placeFor(admitted.countedAs),
           );
-          deadlines.set(contextValue, deadline);
+          timed.set(contextValue, contextValue);
           return {
             schema,
             document,
@@ -169,14 +175,17 @@ export function serveSubscriptions({
       // Queries and mutations over the socket, in the same time as over HTTP; a subscription lasts as long as it lasts,
       // each of its events does not.
       execute: async (args: ExecutionArgs) => {
-        const deadline =
+        const context =
           typeof args.contextValue === 'object' && args.contextValue !== null
-            ? deadlines.get(args.contextValue)
+            ? timed.get(args.contextValue)
             : undefined;
         const operation = getOperationAST(args.document, args.operationName);
-        if (deadline === undefined || operation == null || operation.operation === 'subscription') return execute(args);
-        deadline.start(timeoutOf(operation, timeouts.requestMs));
+        if (context === undefined || operation == null || operation.operation === 'subscription') return execute(args);
+        const { deadline, place } = context;
+        const timeoutMs = timeoutOf(operation, timeouts.requestMs);
         try {
+          if (timeoutMs <= timeouts.requestMs) await place.enter();
+          deadline.start(timeoutMs);
           return await beforeDeadline(execute(args), deadline);
         } catch (error) {
           if (error instanceof DomainError)
@@ -184,6 +193,7 @@ export function serveSubscriptions({
           throw error;
         } finally {
           deadline.end();
+          place.leave();
         }
       },
       onNext: (connection, _id, _payload, args, { errors, data, extensions }) => {

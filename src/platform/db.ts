@@ -1,5 +1,6 @@
 /** The door to PostgreSQL for the stores. */
 import { PrismaPg } from '@prisma/adapter-pg';
+import { DomainError } from '../errors.ts';
 import { PrismaClient } from '../generated/prisma/client.ts';
 import type { Prisma } from '../generated/prisma/client.ts';
 import { createStatementNames } from './statement-names.ts';
@@ -28,7 +29,31 @@ export function openDatabase(url: string, options: DatabaseOptions = { maxConnec
 
 /** @returns a `Transact` with limits that a busy two-core machine can keep. */
 export function transactionsOf(db: Database): Transact {
-  return (work) => db.$transaction(work, { maxWait: 15_000, timeout: 60_000 });
+  return (work) =>
+    db.$transaction(work, { maxWait: 15_000, timeout: 60_000 }).catch((error: unknown) => {
+      throw isWithoutConnection(error) ? overloaded(error) : error;
+    });
+}
+
+/** Prisma's code for a transaction that got no connection in time, among other ends of one. */
+function isWithoutConnection(error: unknown): boolean {
+  return (
+    error instanceof Error &&
+    'code' in error &&
+    error.code === 'P2028' &&
+    error.message.includes('Unable to start a transaction in the given time')
+  );
+}
+
+function overloaded(cause: unknown): DomainError {
+  return new DomainError({
+    code: 'OVERLOADED',
+    message: 'The database has no connection free.',
+    hint: 'Ask again in a second, and send fewer requests at once.',
+    retryable: true,
+    retryAfterSeconds: 1,
+    cause,
+  });
 }
 
 /** The server's own words, e.g. `18.4`. Also the cheapest question that proves the database answers. */

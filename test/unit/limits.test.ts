@@ -4,18 +4,26 @@ import { describe, test } from 'node:test';
 import { buildSchema, getIntrospectionQuery, parse } from 'graphql';
 import {
   checkCost,
+  boundsOfText,
   checkDocument,
   MAX_ALIASES,
   MAX_COST,
   MAX_DEPTH,
   MAX_FIELDS,
+  MAX_FRAGMENTS,
+  MAX_REPEATS,
+  MAX_SELECTIONS,
+  MAX_SPREADS,
+  MAX_TOKENS,
   MAX_LIST_ITEMS,
 } from '../../src/api/limits.ts';
 
 const schema = buildSchema(`
   type Query { models(first: Int): ModelConnection!  model: Model }
   type ModelConnection { nodes: [Model!]! }
-  type Model { id: ID!  parent: Model  models(first: Int): ModelConnection!  parts: [Model!]! }
+  type Series { points: [Point!]! }
+  type Point { step: Int!  value: Float! }
+  type Model { id: ID!  metrics(maxPoints: Int = 100): [Series!]!  parent: Model  models(first: Int): ModelConnection!  parts: [Model!]! }
 `);
 
 function messages(query: string, variables: Readonly<Record<string, unknown>> = {}): string[] {
@@ -24,7 +32,45 @@ function messages(query: string, variables: Readonly<Record<string, unknown>> = 
 
 const nested = (levels: number): string => `{ model { ${'parent { '.repeat(levels)} id ${'} '.repeat(levels)} } }`;
 
+describe('a document, before it is validated', () => {
+  const repeated = (count: number, text: (index: number) => string): string =>
+    Array.from({ length: count }, (_, index) => text(index)).join(' ');
+  const cases: readonly [string, number, (count: number) => string, RegExp][] = [
+    ['fields', MAX_SELECTIONS, (count) => `{ ${repeated(count, (index) => `f${index}`)} }`, /fields; 1000 are allowed/],
+    [
+      'fragments',
+      MAX_FRAGMENTS,
+      (count) => `{ a } ${repeated(count, (index) => `fragment f${index} on Query { a }`)}`,
+      /fragments; 25 are allowed/,
+    ],
+    ['uses of fragments', MAX_SPREADS, (count) => `{ ${repeated(count, () => '...f')} }`, /times; 50 are allowed/],
+    ['answers of one name', MAX_REPEATS, (count) => `{ ${repeated(count, () => 'a')} }`, /in one place; 5 are allowed/],
+    ['aliases', MAX_ALIASES, (count) => `{ ${repeated(count, (index) => `a${index}: b`)} }`, /name of its own; 50 are/],
+  ];
+  for (const [what, most, document, message] of cases) {
+    test(`may have so many ${what} and no more`, () => {
+      assert.equal(boundsOfText(document(most)), undefined);
+      assert.match(boundsOfText(document(most + 1))?.message ?? '', message);
+      assert.equal(boundsOfText(document(most + 1))?.extensions['code'], 'OPERATION_TOO_LARGE');
+    });
+  }
+  test('that does not parse, or is too long for that, is left to the parser', () => {
+    assert.equal(boundsOfText('{ a('), undefined);
+    assert.equal(boundsOfText(`{ ${'a '.repeat(MAX_TOKENS)} }`), undefined);
+  });
+});
+
 describe('an operation', () => {
+  test('is counted with the points of its metrics, given or not', () => {
+    const query = (points: string): string => `{ model { metrics${points} { points { step value } } } }`;
+    assert.deepEqual(messages(query('(maxPoints: 10000)')), []);
+    assert.match(messages(query('(maxPoints: 100000)')).join(), /resolve \d+ fields/);
+    assert.match(
+      messages('{ models(first: 200) { nodes { metrics { points { step value } } } } }').join(),
+      /resolve \d+ fields/,
+    );
+  });
+
   test('of ordinary size passes', () => {
     assert.deepEqual(messages('{ models(first: 200) { nodes { id models(first: 100) { nodes { id } } } } }'), []);
     assert.deepEqual(messages(getIntrospectionQuery()), []);
@@ -50,6 +96,11 @@ describe('an operation', () => {
       'by variables',
       'query($n: Int) { models(first: $n) { nodes { models(first: $n) { nodes { id } } } } }',
       { n: 200 },
+    ],
+    [
+      'by the defaults of variables',
+      'query($n: Int = 200) { models(first: $n) { nodes { models(first: $n) { nodes { id } } } } }',
+      {},
     ],
     [
       'by a size that is cut to the largest page',
