@@ -20,7 +20,7 @@ const DOCUMENTS: Readonly<Record<string, string>> = {
   directives: `{ viewer ${repeated(1_500, () => '@a')} { role } }`,
   variables: `query(${repeated(1_000, (index) => `$v${index}: Int`)}) { viewer { role } }`,
 };
-/** Half a second of event loop for each of five was the fault that this looks for. Not asked of a machine under test. */
+/** Half a second of event loop for each of five was the fault that this looks for. Not asked of a busy machine. */
 const SLOWEST_MS = 2_000;
 const FLOOD = 300;
 
