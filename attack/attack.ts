@@ -16,7 +16,7 @@ export interface Attack {
 export interface AttackOutcome {
   /** How many things were tried. */
   readonly tryCount: number;
-  /** What should not have happened, one sentence each with what brought it about; empty where everything held. */
+  /** What should not have happened, one sentence each with its cause; empty where everything held. */
   readonly findings: readonly string[];
   /** What this machine did not allow to try. */
   readonly remarks?: readonly string[];
@@ -34,7 +34,7 @@ export interface Scene {
   server(): Promise<AttackedServer>;
   /** A server of this attack's own, on a new data directory unless one is given; stopped with the attack. */
   startServer(options?: ServerOptions): Promise<AttackedServer>;
-  /** An empty folder, thrown away with the attack. */
+  /** An empty folder, deleted with the attack. */
   folder(): Promise<string>;
 }
 

@@ -1,4 +1,4 @@
-/** The real server in a process of its own, on a data directory that is thrown away. */
+/** The real server in a process of its own, on a data directory that is deleted. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';

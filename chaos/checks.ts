@@ -120,7 +120,7 @@ export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: reado
       { promise: 'the same weights, bit for bit', held: digests.size === 1, seen: `${digests.size} different sha256` },
       { promise: 'the same losses', held: series.size === 1, seen: `${series.size} different series` },
       {
-        promise: 'events without a hole, each step of a metric once',
+        promise: 'events without a gap, each step of a metric once',
         held: wrong.length === 0,
         seen: wrong.length === 0 ? `${runs.reduce((sum, run) => sum + run.events.length, 0)} events` : wrong.join('; '),
       },

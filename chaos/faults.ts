@@ -85,7 +85,7 @@ async function restartPostgres({ stage }: Act): Promise<boolean> {
 }
 
 /**
- * The agent stands still while its run is taken back, then wakes up as if nothing had been. Its children continue
+ * The agent is suspended while its run is taken back, then wakes up as if nothing had been. Its children continue
  * meanwhile.
  */
 async function freezeAgent({ stage, dice }: Act): Promise<boolean> {
@@ -288,7 +288,7 @@ async function answers(stage: Stage): Promise<boolean> {
 
 /**
  * Three attempts in a row that ended through their own fault and kept nothing end a run, as promised. What is broken
- * here is to come through: it is broken again in such a way only when it has kept something since.
+ * here is to come through: it is broken in that way again only when it has kept something since.
  */
 async function nothingIsFruitless(stage: Stage): Promise<boolean> {
   const isSo = (): Promise<boolean> =>

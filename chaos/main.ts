@@ -15,7 +15,7 @@ const HELP = `usage: npm run chaos [-- --quick] [-- --trainings 30] [-- --minute
 Small trainings run on a server of their own while child, agent, server and PostgreSQL are killed with SIGKILL, PostgreSQL
 is started again under load, the agent is frozen, its network cut, the disk full, the clock set back, messages delivered twice and
 runs cancelled, at random moments; a checkpoint goes down and up over a bad network; a backup of the midst of it is restored
-elsewhere and trained to its end. Every promise is checked, then everything is thrown away, also by Ctrl-C.
+elsewhere and trained to its end. Every promise is checked, then everything is deleted, also by Ctrl-C.
 
   --quick          six trainings and each kind of fault once
   --trainings <n>  how many (default 30)

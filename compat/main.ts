@@ -191,7 +191,7 @@ async function writeDocument(table: string, versions: Readonly<Record<string, st
 Written by \`npm run compat -- --all --browser --write\`; the run fails when a number is above ${TOLERANCE.toExponential(0)}.
 
 Each number is the greatest difference of one component of an embedding, against that embedding's root mean square, over three images
-at 224 px and at 64 px (TF.js: at 64 px). What comes in is held against torchvision's embedding, what goes out against Paraffin's own. The first row says how much of it is float32's own rounding.
+at 224 px and at 64 px (TF.js: at 64 px). What comes in is compared with torchvision's embedding, what goes out against Paraffin's own. The first row says how much of it is float32's own rounding.
 
 ${table}
 

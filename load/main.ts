@@ -27,7 +27,7 @@ const HELP = `usage: npm run load [-- --minutes 10] [-- --rate 50] [-- --runs 10
 Fills a database of its own with runs, a million metric points and 5,000 datasets, starts the real server, and asks it
 every list and detail query of the contract over HTTP: for the plan that PostgreSQL takes, for the time that server
 and database are at work on each, then mixed at a constant rate with requests over the limits between them, then as
-fast as it can. Everything is thrown away afterwards.
+fast as it can. Everything is deleted afterwards.
 
 exit code: 0 every promise was kept; 1 one was not, and which.
 `;

@@ -43,7 +43,7 @@ const HELP = `usage: npm run load:pages [-- --runs 100000] [-- --json]
 
 Fills a database of its own with runs, datasets and models, starts the real server, opens each list five times with
 nothing in the browser's cache and five times with it, and prints after how many milliseconds the first row was seen.
-Everything is thrown away afterwards.
+Everything is deleted afterwards.
 
 Examples:
   npm run load:pages                   the whole of it, about three minutes on two cores

@@ -239,7 +239,7 @@ async function interruptedFiles(dataDir: string): Promise<InterruptedFiles> {
   return { fetchCount: await countOf('downloads'), importCount: await countOf('uploads', 'consumed') };
 }
 
-/** One line on what it cost that the server before this one could not end in good order. */
+/** One line on what it cost that the server before this one could not end cleanly. */
 function costOfDeath(
   startedAt: string,
   work: InterruptedFiles & { readonly runCount: number; readonly unkeptStepCount: number },
@@ -263,6 +263,6 @@ function expireUploads(uploads: UploadStore, logger: Logger): () => Promise<void
 /** Last started, first stopped; one that fails does not keep the others from stopping. */
 async function closeAll(closers: readonly (() => Promise<void>)[], logger: Logger): Promise<void> {
   for (const close of [...closers].reverse()) {
-    await close().catch((error: unknown) => logger.error({ error }, 'a part did not stop in good order'));
+    await close().catch((error: unknown) => logger.error({ error }, 'a part did not stop cleanly'));
   }
 }

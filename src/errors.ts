@@ -81,7 +81,7 @@ export interface DomainErrorFacts {
   readonly code: ErrorCode;
   /** One sentence for the person who meets it. */
   readonly message: string;
-  /** The input field at fault, as a dotted path (`input.batchSize`). */
+  /** The invalid input field, as a dotted path (`input.batchSize`). */
   readonly field?: string;
   /** What to do next. */
   readonly hint?: string;

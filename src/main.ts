@@ -25,7 +25,7 @@ export async function serve(): Promise<void> {
   );
   if (!isEngineInstalled())
     process.stdout.write(
-      `The TensorFlow engine is missing: trainings and evaluations wait until "${ENGINE_INSTALL_COMMAND}" has brought it.\n`,
+      `The TensorFlow engine is missing: trainings and evaluations wait until "${ENGINE_INSTALL_COMMAND}" has installed it.\n`,
     );
   await signal.asked;
   await app.stop();

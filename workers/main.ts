@@ -21,7 +21,7 @@ if (env.databaseUrl === undefined) {
 }
 if (!isEngineInstalled())
   logger.warn(
-    `The TensorFlow engine is missing: dataset imports run, all else waits. "${ENGINE_INSTALL_COMMAND}" brings it.`,
+    `The TensorFlow engine is missing: dataset imports run, all else waits. "${ENGINE_INSTALL_COMMAND}" installs it.`,
   );
 
 const db = openDatabase(env.databaseUrl, { maxConnections: 4 });

@@ -18,7 +18,7 @@ async function gflops(flopsOfOne: number, work: () => Tensor): Promise<number> {
     await result.data();
     result.dispose();
   };
-  // The first one brings memory and kernels.
+  // The first one pays for memory and kernels.
   await once();
   const startedMs = performance.now();
   let count = 0;

@@ -44,20 +44,20 @@ export function judge({ image, matchesDigest, issues, isLossy }: FileOutcome, tr
     if (issues.length === 0) return { verdict: 'wrong', detail: 'left out, and no issue says why' };
     return { verdict: 'refused', detail: told };
   }
-  const withTold = (detail: string): string => [detail, told].filter((part) => part !== '').join('; ');
+  const withReports = (detail: string): string => [detail, told].filter((part) => part !== '').join('; ');
   if (!matchesDigest)
-    return { verdict: 'wrong', detail: withTold('the stored bytes decode to other pixels than the digest') };
+    return { verdict: 'wrong', detail: withReports('the stored bytes decode to other pixels than the digest') };
   if (truth === undefined) return { verdict: 'no truth', detail: told };
   if (truth.width !== image.width || truth.height !== image.height) {
     const sizes = `${image.width} x ${image.height} px instead of ${truth.width} x ${truth.height}`;
-    return { verdict: 'wrong', detail: withTold(sizes) };
+    return { verdict: 'wrong', detail: withReports(sizes) };
   }
   const { greatest, mean } = differenceOf(image.data, truth.data);
   if (greatest === 0) return { verdict: 'equal', detail: told };
   const isWithin = greatest <= ROUNDING_MAX || (isLossy && greatest <= LOSSY_MAX && mean <= LOSSY_MEAN_MAX);
   return {
     verdict: isWithin ? "within the codec's error" : 'wrong',
-    detail: withTold(`differs by ${greatest} at most, ${mean.toFixed(3)} on average`),
+    detail: withReports(`differs by ${greatest} at most, ${mean.toFixed(3)} on average`),
   };
 }
 

@@ -70,7 +70,7 @@ interface Stage {
   readonly tests: readonly { readonly name: string; readonly versionId: string }[];
 }
 
-/** Measures one seed on one set in a registry that is thrown away. */
+/** Measures one seed on one set in a registry that is deleted. */
 export async function measureBar(
   { data, seed, minutes }: { data: DataName; seed: number; minutes: number },
   sharedDir: string,

@@ -104,7 +104,7 @@ try {
   }
 } catch (error) {
   if (!abort.signal.aborted) throw error;
-  say('Stopped: what was measured is kept, and the next run goes on with the rest.');
+  say('Stopped: what was measured is kept, and the next run continues with the rest.');
   process.exitCode = 130;
 } finally {
   stopped.dispose();

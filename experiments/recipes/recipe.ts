@@ -31,7 +31,7 @@ export const recipeSchema = z.strictObject({
   headDepth: z.int().min(1).max(3),
   /** Hidden width of the head; null is the encoder's embedding, as Paraffin's. */
   headWidth: z.int().min(1).nullable(),
-  /** RECALIBRATED: running statistics measured anew over the training images, as the probe shows them. */
+  /** RECALIBRATED: running statistics measured again over the training images, as the probe shows them. */
   batchNorm: z.enum(['RUNNING', 'RECALIBRATED']),
   /** Size at which the probe shows images. */
   evaluationSizePx: z.int().min(32),

@@ -30,7 +30,7 @@ groups are unknown: then too narrow). "Against random" and "against the base" ar
 both have. A row with fewer than ${SEEDS.length} seeds is a sighting, not a result. Every cell: [cells.json](recipes/cells.json).
 Images per second are those of a machine that did other work beside it: they say nothing.
 
-\`npm run experiment:recipes -- --minutes 60\` goes on where the last run stopped. ${machine}
+\`npm run experiment:recipes -- --minutes 60\` continues where the last run stopped. ${machine}
 ${parts.join('\n')}
 ${barTables(bars)}`;
 }

@@ -1,4 +1,6 @@
-/** What was measured: one JSON file, written after every cell, so that a run that was stopped goes on where it was. */
+/**
+ * What was measured: one JSON file, written after every cell, so that a run that was stopped continues where it was.
+ */
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { DATA_NAMES } from './images.ts';

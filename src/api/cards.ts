@@ -7,7 +7,7 @@ import { CROISSANT_MEDIA_TYPE, MODEL_CARD_MEDIA_TYPE, type CardService } from '.
 export interface CardOptions {
   readonly cards: CardService;
   readonly viewerOf: (request: Request) => Promise<Viewer>;
-  /** For the addresses in a card. Never what a request says: whoever sends it could make them lead elsewhere. */
+  /** For the addresses in a card. Never what a request says: its sender could make them lead elsewhere. */
   readonly publicUrl: () => string;
 }
 

@@ -24,7 +24,7 @@ export interface ServerFacts {
   readonly version: string;
   readonly startedAt: Date;
   readonly databaseVersion: () => Promise<string>;
-  /** Null while the engine is missing: `hint` of ServerInfo then says which command brings it. */
+  /** Null while the engine is missing: `hint` of ServerInfo then says which command installs it. */
   readonly engine: () => EngineFacts | null;
   readonly engineHint: () => string | null;
 }

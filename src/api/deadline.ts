@@ -28,8 +28,8 @@ export function createDeadline(): Deadline {
 function timedOut(timeoutMs: number): DomainError {
   return new DomainError({
     code: 'TIMED_OUT',
-    message: `There was no answer within ${timeoutMs / 1000} s.`,
-    hint: 'Ask for less at once. A change may have been made nonetheless: look before you ask for it again.',
+    message: `The operation did not finish within ${timeoutMs / 1000} s.`,
+    hint: 'Request less at once. A change may still have been made: check before you repeat it.',
     retryable: true,
   });
 }

@@ -17,13 +17,13 @@ export interface Admitted {
 export interface Gate {
   /**
    * The key is looked at first: nobody with a valid one is turned away for what others at the same address did.
-   * @param authorization the header, or what a socket brought in its place.
+   * @param authorization the header, or what a socket sent in its place.
    * @throws DomainError UNAUTHENTICATED for a wrong key, RATE_LIMITED.
    */
   admit(request: IncomingMessage, authorization?: string): Promise<Admitted>;
   /** Whether somebody who came in might still; counts nothing. Throws UNAUTHENTICATED. */
   recheck(request: IncomingMessage, authorization: string | undefined): Promise<void>;
-  /** Somebody who had come in was refused something: told to the audit log, within a bound. Never throws. */
+  /** Somebody who had come in was refused something: recorded in the audit log, within a bound. Never throws. */
   refused(admitted: Admitted, act: AuditAct, code: string): Promise<void>;
   /** What went wrong outside GraphQL, if it was a refusal, is told likewise. Never throws. */
   report(request: IncomingMessage, requestId: string, error: unknown): Promise<void>;

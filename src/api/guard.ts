@@ -70,7 +70,7 @@ function guardField(name: string, field: Field, rule: FieldRule): void {
   const isMutation = name.startsWith('Mutation.');
   const enter = async (args: Args, context: ApiContext, info: GraphQLResolveInfo): Promise<void> => {
     checkRole(context.viewer, rule);
-    // Before anything is changed: a payload is no way around the permission to read. What a mutation for an ADMIN
+    // Before anything is changed: a payload is not a way around the permission to read. What a mutation for an ADMIN
     // answers with is a matter of its own action.
     if (isMutation && rule.role !== 'ADMIN' && asksBeyondReceipt(info)) authorise(context.viewer, 'READER', 'READ');
     if (rule.action !== 'READ' && context.viewer.kind === 'KEY' && context.viewer.scopes.resources !== null) {

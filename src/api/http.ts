@@ -213,7 +213,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     throw new DomainError({
       code: 'NOT_FOUND',
       message: `There is nothing at ${request.path.slice(0, 200)}.`,
-      hint: 'See / for what is.',
+      hint: 'See / for what the server offers.',
     });
   });
   app.use(answerFailure(gate, logger));

@@ -15,10 +15,10 @@ export interface UserErrorRecord {
 
 export const UserError = objectType({
   name: 'UserError',
-  description: 'An expected failure of a mutation, for the person who meets it.',
+  description: 'An expected failure of a mutation, worded for its user.',
   definition(t) {
     t.nonNull.string('code', { description: 'Stable; programs may rely on it.' });
-    t.string('field', { description: 'The input field at fault, as a dotted path.' });
+    t.string('field', { description: 'The invalid input field, as a dotted path.' });
     t.nonNull.string('message');
     t.string('hint', { description: 'What to do next.' });
   },

@@ -46,7 +46,7 @@ export const ServerInfo = objectType({
     t.nonNull.field('startedAt', { type: 'DateTime' });
     t.nonNull.string('database', { description: 'e.g. PostgreSQL 18.4.' });
     t.field('engine', { type: 'EngineInfo', description: 'Null while the engine is missing.' });
-    t.string('engineHint', { description: 'The command that brings a missing engine.' });
+    t.string('engineHint', { description: 'The command that installs a missing engine.' });
     t.nonNull.field('counts', {
       type: 'RegistryCounts',
       description: 'Counted when asked for.',

@@ -6,7 +6,7 @@ import { ownersOfPeer } from '../platform/socket-owner.ts';
 import { isFromAnotherSite } from './other-sites.ts';
 
 export interface Sender {
-  /** Of the client, as far as the declared proxies can tell; null when the connection has ended. */
+  /** The address of the client, as far as the declared proxies report it; null when the connection has ended. */
   readonly address: string | null;
   /** The host by which browsers reached us: the Host header, or what a declared proxy says. */
   readonly host: string | undefined;

@@ -118,7 +118,7 @@ function lengthOf(request: Request, maxBytes: number): number {
   if (Number(text) === 0)
     throw new DomainError({
       code: 'BAD_INPUT',
-      message: 'An empty file is not worth an upload.',
+      message: 'The file is empty: there is nothing to upload.',
       field: 'Upload-Length',
     });
   if (Number(text) > maxBytes) {
@@ -142,7 +142,7 @@ function readMetadata(request: Request): Omit<Beginning, keyof Owner> {
   } catch (cause) {
     throw new DomainError({
       code: 'BAD_INPUT',
-      message: 'Upload-Metadata is not as the tus protocol has it.',
+      message: 'Upload-Metadata is not valid under the tus protocol.',
       field: 'Upload-Metadata',
       hint: 'Send pairs of a key and a base64 value, e.g. "filename d2VpZ2h0cy5jaw==".',
       cause,

@@ -3,9 +3,9 @@ import { InvalidArgumentError } from '@commander-js/extra-typings';
 import { command, group, numberFrom, wholeNumberFrom } from './command.ts';
 
 export const fsckCommand = command('fsck', {
-  summary: 'read every stored file again and put aside what has changed',
+  summary: 'read every stored file again and quarantine what has changed',
   details:
-    'Reads every stored file again and holds it against its sha256. What does not match is moved to artifacts/quarantine, and everything that cites it answers ARTIFACT_CORRUPT from then on. Reports what is missing, changed, or wanted by nobody. The server may run meanwhile. Exit code 3 when something is missing or changed.',
+    'Reads every stored file again and compares it with its sha256. What does not match is moved to artifacts/quarantine, and everything that cites it answers ARTIFACT_CORRUPT from then on. Reports what is missing, changed, or wanted by nobody. The server may run meanwhile. Exit code 3 when something is missing or changed.',
   examples: ['fsck', 'fsck --json > fsck.json'],
 })
   .option('--json', 'one JSON document')
@@ -14,12 +14,12 @@ export const fsckCommand = command('fsck', {
   });
 
 export const gcCommand = command('gc', {
-  summary: 'take away stored bytes that nothing cites',
+  summary: 'delete stored bytes that nothing cites',
   details:
-    'Takes away stored bytes that nothing cites: what failed or canceled runs left, what was deleted, and training states that no run will continue from. Nothing younger than --grace-hours is touched, and nothing that was stored since the oldest run now at work began. The server may run meanwhile.',
+    'Deletes stored bytes that nothing cites: what failed or canceled runs left, what was deleted, and training states that no run will continue from. Nothing younger than --grace-hours is touched, and nothing that was stored since the oldest run now at work began. The server may run meanwhile.',
   examples: ['gc --dry-run', 'gc --keep-states 1'],
 })
-  .option('--dry-run', 'say what it would take away', false)
+  .option('--dry-run', 'list what it would delete, and delete nothing', false)
   .option(
     '--keep-states <count>',
     'training states that a run keeps; of a run that succeeded none',
@@ -33,7 +33,7 @@ export const gcCommand = command('gc', {
   });
 
 export const backupCommand = command('backup', {
-  summary: 'database and stored bytes of one instant into one file',
+  summary: 'back up database and stored bytes into one file',
   details:
     'Writes database and stored bytes, as they are at one instant, into one tar file of mode 0600; into a folder under a name with the time. The server and its runs continue meanwhile. The key file of the data directory is not in it. Exit code 3 when some stored bytes were missing or changed already (run fsck).',
   examples: ['backup /backups', 'backup /backups/before-the-move.tar'],
@@ -45,7 +45,7 @@ export const backupCommand = command('backup', {
   });
 
 export const restoreCommand = command('restore', {
-  summary: 'a backup becomes a registry again, in an empty place',
+  summary: 'restore a backup into an empty folder',
   details:
     'Makes a registry of a backup in an empty folder, checking every digest on the way. With PARAFFIN_DATABASE_URL the rows go into that database, which must have no tables. Runs that were under way wait in the queue and continue from what they last kept. A backup of an older Paraffin is brought up to date; one of a newer is refused. Exit code 3 when some stored bytes were damaged already in the backup.',
   examples: ['restore /backups/paraffin.tar --data-dir /srv/paraffin'],
@@ -63,7 +63,7 @@ export const restoreCommand = command('restore', {
 
 export const uploadsCommand = group('uploads', 'files that were sent to this server and not imported yet').addCommand(
   command('clear', {
-    summary: 'take them all away, whosever they are',
+    summary: 'remove all of them, no matter whose they are',
     details:
       'Takes away every upload that is not being imported at this moment, finished or not, whosever it is. It needs neither the server nor the database, so that it makes room where a full disk keeps both from starting. Without it they go 24 hours after they began.',
     examples: ['uploads clear'],

@@ -49,20 +49,22 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
   const problems: string[] = [];
   if (engine === null)
     problems.push(
-      `The TensorFlow engine is missing: "${ENGINE_INSTALL_COMMAND}" brings it. Without it imports run, and all else waits.`,
+      `The TensorFlow engine is missing: "${ENGINE_INSTALL_COMMAND}" installs it. Without it imports run, and all else waits.`,
     );
   const fitting = await chooseEngineBuild();
   if (engine?.device === 'CPU' && fitting.build === 'cuda')
-    problems.push(`${fitting.why} "${ENGINE_INSTALL_COMMAND}" brings it; the CPU build is linked.`);
+    problems.push(`${fitting.why} "${ENGINE_INSTALL_COMMAND}" installs it; the CPU build is linked.`);
   for (const library of missingEngineLibraries())
-    problems.push(`${library} is missing: "${ENGINE_INSTALL_COMMAND}" brings it.`);
+    problems.push(`${library} is missing: "${ENGINE_INSTALL_COMMAND}" installs it.`);
   const freeBytes = await freeBytesAt(env.dataDir);
   if (freeBytes < FREE_BYTES_WANTED)
     problems.push(`Only ${byteSizeInWords(freeBytes)} are free where ${env.dataDir} lies.`);
   if (engine === null)
     for (const program of ['python3', 'g++'])
       if (!(await answers(program)))
-        problems.push(`${program} is missing, which brings the engine (Debian: apt-get install python3-pip g++).`);
+        problems.push(
+          `${program} is missing, which installing the engine needs (Debian: apt-get install python3-pip g++).`,
+        );
   if (!existsSync(path.join(ROOT, 'web/dist/index.html')))
     problems.push('The pages are not built: "npm run build:web", or the next "npm start", builds them.');
   const devices: MeasuredDevice[] = [];
@@ -123,7 +125,7 @@ function asText({
     ),
     `memory    ${byteSizeInWords(memory.freeBytes)} free of ${byteSizeInWords(memory.totalBytes)}`,
     `data      ${dataDir.path}, ${byteSizeInWords(dataDir.freeBytes)} free; database ${database}`,
-    ...(problems.length === 0 ? ['Nothing is amiss.'] : problems.map((problem) => `! ${problem}`)),
+    ...(problems.length === 0 ? ['No problems found.'] : problems.map((problem) => `! ${problem}`)),
     '',
   ].join('\n');
 }

@@ -1,4 +1,4 @@
-/** `paraffin engine`: downloads TensorFlow, with progress. */
+/** `paraffin engine`: installs TensorFlow, with progress. */
 import { readEnvironment } from '../env.ts';
 import { chooseEngineBuild, type EngineBuildName } from '../platform/engine/builds.ts';
 import { ensureEngineLibrary } from '../platform/engine/install.ts';
@@ -12,10 +12,10 @@ export async function engine(wanted?: EngineBuildName): Promise<void> {
     wanted === undefined ? await chooseEngineBuild() : { build: wanted, why: `The ${wanted} build, as asked.` };
   process.stdout.write(`${why}\n`);
   if (installedBuild() === build && missingEngineLibraries().length === 0) {
-    process.stdout.write('It is already there.\n');
+    process.stdout.write('It is already installed.\n');
     return;
   }
-  await bring(build);
+  await install(build);
 }
 
 /**
@@ -26,17 +26,17 @@ export async function installEngine(): Promise<void> {
   if (installedBuild() !== null) return;
   const { build } = await chooseEngineBuild();
   try {
-    await bring(build);
+    await install(build);
   } catch (error) {
     if (build === 'cpu' || !(error instanceof EngineLibraryError)) throw error;
     process.stdout.write(
-      `The CUDA build did not come: ${error.message}\nThe CPU build instead. "${ENGINE_INSTALL_COMMAND}" tries again for the GPU.\n`,
+      `The CUDA build could not be installed: ${error.message}\nInstalling the CPU build instead. "${ENGINE_INSTALL_COMMAND}" tries again for the GPU.\n`,
     );
-    await bring('cpu');
+    await install('cpu');
   }
 }
 
-async function bring(build: EngineBuildName): Promise<void> {
+async function install(build: EngineBuildName): Promise<void> {
   const status = createStatusLine(process.stdout);
   await ensureEngineLibrary(readEnvironment().engineCacheDir, build, ({ message, fraction }) => {
     status.show(`engine: ${message}${fraction === undefined ? '' : ` ${Math.round(fraction * 100)} %`}`);

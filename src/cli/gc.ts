@@ -1,4 +1,4 @@
-/** `paraffin gc`: takes away bytes that nothing cites. */
+/** `paraffin gc`: deletes bytes that nothing cites. */
 import { collectGarbage } from '../modules/artifacts/index.ts';
 import { dropSupersededStates, oldestActiveStart } from '../modules/runs/index.ts';
 import { withStoredBytesLock } from '../platform/advisory-lock.ts';
@@ -31,7 +31,7 @@ export async function gc({ dryRun, keepStates, graceHours, json }: GcOptions): P
     process.stdout.write(`${JSON.stringify(report, null, 2)}\n`);
     return EXIT.DONE;
   }
-  const verb = dryRun ? 'Would take away' : 'Took away';
+  const verb = dryRun ? 'Would delete' : 'Deleted';
   process.stdout.write(
     `${verb} ${report.files.count} files, ${byteSizeInWords(report.files.byteSize)}; ${report.rows.count} artifacts that nothing cites, ${report.trainingStateCount} superseded training states.\n`,
   );

@@ -1,4 +1,4 @@
-/** Work of the command line that Ctrl-C and its kin end in good order: what it has begun is taken away. */
+/** Work of the command line that Ctrl-C and similar signals end cleanly: what it has begun is removed. */
 import { CommandFailure, EXIT } from './exit-codes.ts';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;

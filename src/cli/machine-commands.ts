@@ -11,7 +11,7 @@ const WORKER_PROGRAM = path.resolve(import.meta.dirname, '../../workers/main.ts'
 export const serveCommand = command('serve', {
   summary: 'the registry with one worker, until stopped',
   details:
-    'Serves until stopped: pages at /, GraphQL over HTTP and WebSocket at /graphql, downloads, /healthz, /readyz, /metrics, and one worker. Everything is kept under PARAFFIN_DATA_DIR (default .paraffin). Ctrl-C stops in good order: a running training keeps its state and continues at the next start.',
+    'Serves until stopped: pages at /, GraphQL over HTTP and WebSocket at /graphql, downloads, /healthz, /readyz, /metrics, and one worker. Everything is kept under PARAFFIN_DATA_DIR (default .paraffin). Ctrl-C stops cleanly: a running training keeps its state and continues at the next start.',
   examples: ['serve', 'serve   # with PARAFFIN_PORT=8080 PARAFFIN_IMPORT_ROOTS=/data/slides in the environment'],
 }).action(async () => {
   await (await import('../main.ts')).serve();
@@ -51,7 +51,7 @@ export const doctorCommand = command('doctor', {
 export const demoCommand = command('demo', {
   summary: 'the whole story once: import, pretrain, evaluate, download',
   details:
-    'Runs the whole story once, on 2 cores in about five minutes: brings the TensorFlow engine, starts PostgreSQL, server and worker, imports images, pretrains a ResNet-18 by SimCLR, evaluates it and a random encoder by linear probe, downloads the checkpoint and proves it. Writes summary.json into the data directory and stops everything that it started.',
+    'Runs the whole story once, on 2 cores in about five minutes: installs the TensorFlow engine, starts PostgreSQL, server and worker, imports images, pretrains a ResNet-18 by SimCLR, evaluates it and a random encoder by linear probe, downloads the checkpoint and proves it. Writes summary.json into the data directory and stops everything that it started.',
   examples: ['demo', 'demo --data ~/my-patches --steps 300'],
 })
   .option(

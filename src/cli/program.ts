@@ -49,7 +49,7 @@ export function createProgram(version: string): CommandUnknownOpts {
     ['Datasets and models:', [datasetCommands(), modelCommands(), downloadCommand, verifyCommand]],
     ['Work:', [pretrainCommand, evaluateCommand, compareCommand, leaderboardCommand, runCommands()]],
     [
-      'Looking after a registry:',
+      'Operating a registry:',
       [keyCommands(), backupCommand, restoreCommand, fsckCommand, gcCommand, uploadsCommand, auditCommand],
     ],
     ['Shell:', [completionCommand(() => program)]],

@@ -1,4 +1,4 @@
-/** `paraffin restore`: a backup becomes a registry again, in an empty place. */
+/** `paraffin restore`: restore a backup into an empty folder. */
 import path from 'node:path';
 import { Client } from 'pg';
 import { readEnvironment } from '../env.ts';

@@ -41,11 +41,11 @@ export class ExportError extends Error {
   /** Doubled names included. */
   readonly unexpected: readonly string[];
   /** `conv1.weight: expected F32 [64, 3, 7, 7], got F32 [64, 3, 3, 3]` */
-  readonly misshapen: readonly string[];
+  readonly mismatched: readonly string[];
 
   constructor(
     architecture: ResnetArchitecture,
-    faults: { missing: readonly string[]; unexpected: readonly string[]; misshapen: readonly string[] },
+    faults: { missing: readonly string[]; unexpected: readonly string[]; mismatched: readonly string[] },
   ) {
     const some = (kind: string, names: readonly string[]): string[] =>
       names.length === 0
@@ -54,13 +54,13 @@ export class ExportError extends Error {
     const list = [
       ...some('missing', faults.missing),
       ...some('unexpected', faults.unexpected),
-      ...some('misshapen', faults.misshapen),
+      ...some('mismatched', faults.mismatched),
     ];
     super(`The weights do not fit ${architecture}: ${list.join(', ')}.`);
     this.name = 'ExportError';
     this.missing = faults.missing;
     this.unexpected = faults.unexpected;
-    this.misshapen = faults.misshapen;
+    this.mismatched = faults.mismatched;
   }
 }
 
@@ -88,12 +88,12 @@ export function unitWeights(
   const left = new Map(tensors.map((tensor) => [tensor.name, tensor]));
   const doubled = tensors.filter((tensor) => left.get(tensor.name) !== tensor).map(({ name }) => name);
   const missing: string[] = [];
-  const misshapen: string[] = [];
+  const mismatched: string[] = [];
   const fits = (tensor: SafetensorsTensor, dtype: SafetensorsTensor['dtype'], shape: readonly number[]): boolean => {
     const elementCount = shape.reduce((product, side) => product * side, 1);
     const sameShape = tensor.shape.length === shape.length && tensor.shape.every((side, axis) => side === shape[axis]);
     if (tensor.dtype === dtype && sameShape && tensor.data.length === elementCount) return true;
-    misshapen.push(
+    mismatched.push(
       `${tensor.name}: expected ${dtype} [${shape.join(', ')}], got ${tensor.dtype} [${tensor.shape.join(', ')}] with ${tensor.data.length} numbers`,
     );
     return false;
@@ -124,8 +124,8 @@ export function unitWeights(
     });
   }
   const unexpected = [...doubled, ...left.keys()];
-  if (missing.length + unexpected.length + misshapen.length > 0)
-    throw new ExportError(architecture, { missing, unexpected, misshapen });
+  if (missing.length + unexpected.length + mismatched.length > 0)
+    throw new ExportError(architecture, { missing, unexpected, mismatched });
   return units;
 }
 

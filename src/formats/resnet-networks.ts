@@ -43,7 +43,7 @@ const SEQUENTIAL_PARTS: Readonly<Record<string, string>> = {
 };
 const POOLING_POSITION = 8;
 
-/** A name within a network, as torchvision has it; undefined for one that the naming does not know. */
+/** A name within a network, as in torchvision; undefined for one that the naming does not know. */
 export function torchvisionName(name: string, naming: ResnetNaming): string | undefined {
   if (naming === 'TORCHVISION') return name;
   const dot = name.indexOf('.');

@@ -91,9 +91,9 @@ function unitSpecs(
 }
 
 /**
- * The architecture by what distinguisheseses the four: bottlenecks have a third convolution, and the third layer is the
- * deepest. Undefined when the names are not those of one of them. The shapes are not looked at: a tensor of a wrong one
- * is for `mapToEncoder` to list.
+ * The architecture by what distinguishes the four: bottlenecks have a third convolution, and the third layer is
+ * the deepest. Undefined when the names are not those of one of them. The shapes are not looked at: a tensor of a wrong
+ * one is for `mapToEncoder` to list.
  */
 export function detectArchitecture(tensors: readonly { readonly name: string }[]): ResnetArchitecture | undefined {
   const names = new Set(tensors.map(({ name }) => name));

@@ -1,7 +1,7 @@
 /**
  * Finds an encoder in the tensors of a checkpoint, whatever its names begin with, and accounts for every tensor.
  * Loading by name with a wrong prefix loads nothing and looks like success: here it is a refusal that lists what is
- * missing, unexpected and misshapen.
+ * missing, unexpected and mismatched.
  */
 import { nameInFile, networksIn, resnetInWords, torchvisionName, type ResnetNetwork } from './resnet-networks.ts';
 import { detectArchitecture, embeddingDimOf, RESNET_ARCHITECTURES, resnetTensorSpecs } from './torchvision-resnet.ts';
@@ -69,7 +69,7 @@ export type MappingRefusal = 'NO_ENCODER' | 'PREFIX_UNKNOWN' | 'PREFIX_AMBIGUOUS
 export interface RefusedMapping {
   readonly outcome: 'REFUSED';
   readonly reason: MappingRefusal;
-  /** What the tensors were held against: the stated architecture, the detected one, or the closest. */
+  /** What the tensors were compared with: the stated architecture, the detected one, or the closest. */
   readonly architecture: ResnetArchitecture | undefined;
   /** What the file holds by its names, when that is one of the known networks. */
   readonly detectedArchitecture: ResnetArchitecture | undefined;
@@ -81,7 +81,7 @@ export interface RefusedMapping {
   readonly missing: readonly string[];
   readonly unexpected: readonly string[];
   /** `model.conv1.weight: expected floating point [64, 3, 7, 7], got F32 [64, 3, 3, 3]` */
-  readonly misshapen: readonly string[];
+  readonly mismatched: readonly string[];
 }
 
 export type MappingResult<T> = MappedEncoder<T> | RefusedMapping;
@@ -153,7 +153,7 @@ export function mapToEncoder<T extends MappableTensor>(
     prefixes: networks.map(({ prefix, tensorCount }) => ({ prefix, tensorCount })),
     missing: [],
     unexpected: [],
-    misshapen: [],
+    mismatched: [],
   } as const;
   const [largest] = networks;
   if (largest === undefined) return { ...unmapped, reason: 'NO_ENCODER', unexpected: tensors.map(({ name }) => name) };
@@ -166,8 +166,8 @@ export function mapToEncoder<T extends MappableTensor>(
   const detectedArchitecture = detectArchitecture(inner);
   const architecture = expectation.architecture ?? detectedArchitecture ?? closestArchitecture(inner);
   const sorted = sortTensors(tensors, chosen, architecture);
-  const { missing, unexpected, misshapen } = sorted;
-  if (missing.length + unexpected.length + misshapen.length > 0) {
+  const { missing, unexpected, mismatched } = sorted;
+  if (missing.length + unexpected.length + mismatched.length > 0) {
     const differs =
       expectation.architecture !== undefined &&
       detectedArchitecture !== undefined &&
@@ -180,7 +180,7 @@ export function mapToEncoder<T extends MappableTensor>(
       network: resnetInWords(inner),
       missing,
       unexpected,
-      misshapen,
+      mismatched,
     };
   }
   const { encoder, absentBatchCounts, head, classifier, ignored } = sorted;
@@ -242,7 +242,7 @@ interface SortedTensors<T> {
   readonly absentBatchCounts: string[];
   readonly missing: string[];
   readonly unexpected: string[];
-  readonly misshapen: string[];
+  readonly mismatched: string[];
 }
 
 function sortTensors<T extends MappableTensor>(
@@ -260,7 +260,7 @@ function sortTensors<T extends MappableTensor>(
     absentBatchCounts: [],
     missing: [],
     unexpected: [],
-    misshapen: [],
+    mismatched: [],
   };
   const found = new Map<string, T>();
   const heads = new Map<string, T>();
@@ -270,7 +270,7 @@ function sortTensors<T extends MappableTensor>(
     const spec = own === undefined ? undefined : wanted.get(own);
     if (spec !== undefined && !found.has(spec.name)) {
       found.set(spec.name, tensor);
-      if (!fits(tensor, spec)) sorted.misshapen.push(expected(tensor, wantedOf(spec)));
+      if (!fits(tensor, spec)) sorted.mismatched.push(expected(tensor, wantedOf(spec)));
     } else if (!tensor.name.startsWith(network.prefix)) others.push(tensor);
     else if (own !== undefined && HEAD_MODULES.has(own.split('.', 1)[0] ?? '') && !heads.has(own))
       heads.set(own, tensor);
@@ -301,7 +301,7 @@ function sortHeads<T extends MappableTensor>(
   if (heads.size === 0) return;
   const known = recognisedHead(heads);
   if (known !== undefined) {
-    sorted.misshapen.push(...misshapenLayers(heads, known.layers, embeddingDim));
+    sorted.mismatched.push(...misshapenLayers(heads, known.layers, embeddingDim));
     for (const [name, tensor] of heads) sorted[known.place].set(name, tensor);
     return;
   }
@@ -310,7 +310,7 @@ function sortHeads<T extends MappableTensor>(
   else if (linear.some(({ shape }) => shape[1] === embeddingDim))
     for (const { name } of heads.values()) ignore(sorted, name, prefix);
   else
-    sorted.misshapen.push(
+    sorted.mismatched.push(
       ...linear.slice(0, 1).map((tensor) => expected(tensor, `floating point [any, ${embeddingDim}]`)),
     );
 }

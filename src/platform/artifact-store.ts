@@ -56,7 +56,7 @@ export interface ArtifactStore {
    * again. Gives whether it did.
    */
   remove(sha256: string, unlessSince: Date): Promise<boolean>;
-  /** What was put aside, and how much of it there is. */
+  /** What was quarantined, and how much of it there is. */
   quarantined(): Promise<{ readonly fileCount: number; readonly byteSize: number }>;
 }
 

@@ -72,7 +72,7 @@ export interface BackupOptions {
   /** Version of this program. */
   readonly program: string;
   readonly onProgress?: ((progress: CopyProgress) => void) | undefined;
-  /** Ends it; what was written by then is taken away. */
+  /** Ends it; what was written by then is deleted. */
   readonly signal?: AbortSignal | undefined;
 }
 

@@ -12,7 +12,7 @@ const RESTORE_MARKER = '.restoring';
 export interface DataDirLock {
   /** What the last holder noted, where it was killed before it could let go; undefined otherwise. */
   readonly leftBehind: string | undefined;
-  /** Notes something that the next holder finds unless this one lets go in good order. */
+  /** Notes something that the next holder finds unless this one lets go cleanly. */
   note(text: string): Promise<void>;
   release(): Promise<void>;
 }
@@ -40,12 +40,12 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
   throw new DomainError({
     code: 'CONFLICT',
     message: `The restore into ${dataDir} was not finished.`,
-    hint: 'Restore again into the same folder: that begins by taking away what is left.',
+    hint: 'Restore again into the same folder: that begins by deleting what is left.',
   });
 }
 
 /**
- * Holds an empty folder, made if it is not there, for a restore. What an unfinished one left is taken away first.
+ * Holds an empty folder, made if it is not there, for a restore. What an unfinished one left is deleted first.
  * @throws DomainError CONFLICT when another process holds it, or when it is not empty.
  */
 export async function lockForRestore(dataDir: string): Promise<DataDirLock & RestorePlace> {

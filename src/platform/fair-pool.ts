@@ -1,6 +1,7 @@
 /**
- * Work that takes memory, several at a time within a budget, and nobody's at the cost of all others': whoever has least
- * under way comes next, and no one holds more than half of the places or of the memory with more than one piece.
+ * Work that takes memory, several at a time within a budget, and nobody's at the cost of all others': the person who
+ * has least under way comes next, and no one holds more than half of the places or of the memory with more than one
+ * piece.
  */
 
 export interface FairPoolOptions {

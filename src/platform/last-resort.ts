@@ -1,11 +1,11 @@
-/** What no part of the program has caught: it is logged, and the process continues serving, or ends in good order. */
+/** What no part of the program has caught: it is logged, and the process continues serving, or ends cleanly. */
 import type { Logger } from '../logger.ts';
 
 /** EX_SOFTWARE of sysexits.h: a fault of the program, not of how it was started. */
 const EXIT_CRASHED = 70;
 /** What a peer does to a connection; nothing of ours is in doubt after it. */
 const PEER_FAULTS: ReadonlySet<unknown> = new Set(['ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT']);
-/** Of an end in good order: longer than the worker and the database are given. */
+/** Of a clean end: longer than the worker and the database are given. */
 const STOP_MS = 60_000;
 
 /**
@@ -20,7 +20,7 @@ export function catchTheUncaught(logger: Logger, stop: () => Promise<void>): voi
       logger.error({ err: error, origin }, 'a connection broke off and nobody listened');
       return;
     }
-    logger.fatal({ err: error, origin }, 'an unexpected failure ends the server in good order');
+    logger.fatal({ err: error, origin }, 'an unexpected failure ends the server cleanly');
     if (ending) return;
     ending = true;
     setTimeout(() => process.exit(EXIT_CRASHED), STOP_MS);

@@ -89,7 +89,7 @@ export async function requireMigrated(databaseUrl: string, migrations: readonly 
     const pending = migrations.filter((migration) => !applied.has(migration.name));
     if (pending.length > 0)
       throw new MigrationError(
-        `The database is older than this program (${pending.length} migrations are missing). Start the server once: it brings it up to date.`,
+        `The database is older than this program (${pending.length} migrations are missing). Start the server once: it applies them.`,
       );
   } finally {
     await client.end();

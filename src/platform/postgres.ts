@@ -21,7 +21,7 @@ const run = promisify(execFile);
 export interface PostgresServer {
   /** `postgresql://…` of the database `paraffin`. */
   readonly url: string;
-  /** Ends every connection, rolling back what they had open, and stops the server in good order. Safe to call twice. */
+  /** Ends every connection, rolling back what they had open, and stops the server cleanly. Safe to call twice. */
   stop(): Promise<void>;
 }
 

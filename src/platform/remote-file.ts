@@ -123,8 +123,8 @@ async function fetchWhole(url: URL, state: Fetching): Promise<void> {
       if (state.deadline.aborted)
         throw brokenOff(`The fetch was not done in time; ${state.receivedBytes} bytes had come.`, state, error);
       if (!(error instanceof Break)) throw error;
-      // What goes forward may go on: only attempts that bring nothing new are counted. One that begins anew has to pass
-      // what there was before.
+      // What goes forward may continue: only attempts that yield nothing new are counted. One that begins again has to
+      // pass what there was before.
       fruitless = state.receivedBytes > mostBytes ? 1 : fruitless + 1;
       mostBytes = Math.max(mostBytes, state.receivedBytes);
       if (fruitless >= MAX_ATTEMPTS)

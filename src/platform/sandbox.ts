@@ -1,5 +1,5 @@
 /**
- * What the kernel takes from a process that parses strangers' files, beside Node's permission model: the network, the
+ * What the kernel takes from a process that parses untrusted files, beside Node's permission model: the network, the
  * sight of other processes, and the data directory. By unshare(1), mount(8) and setpriv(1) of util-linux: directly as
  * root, else in a user namespace where the kernel gives one.
  */
@@ -20,7 +20,7 @@ const NAMESPACES = ['--net', '--pid', '--mount', '--ipc', '--fork', '--kill-chil
 /** An empty folder lies over the one that must not be seen. */
 const HIDE = 'mount -t tmpfs -o ro,size=4k,mode=0700 tmpfs "$1" && shift && exec "$@"';
 const WITHOUT_CAPABILITIES = ['setpriv', '--bounding-set=-all', '--inh-caps=-all', '--no-new-privs', '--'];
-/** For `mount` and its kin; nothing else of the environment is passed on. */
+/** For `mount` and similar signals; nothing else of the environment is passed on. */
 const PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
 /** Debian's `nobody`. */
 const NOBODY = 65_534;

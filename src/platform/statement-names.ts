@@ -11,8 +11,8 @@ const LISTS_VALUES = /\(\s*\$\d+,\s*\$\d+/;
 
 /**
  * Gives a statement its name by its text, the same one for ever, or '' for one that is not kept. A text is named when
- * it comes a second time, and only so many are: what clients can bring about, filter by filter, fills neither our
- * memory nor the database's.
+ * it comes a second time, and only so many are: the statements that clients can cause, filter by filter, fills neither
+ * our memory nor the database's.
  */
 export function createStatementNames(): (statement: { readonly sql: string }) => string {
   const names = new Map<string, string>();

@@ -1,4 +1,4 @@
-/** Ctrl-C and its kin: the first one stops in good order, a second one at least a second later stops at once. */
+/** Ctrl-C and similar signals: the first one stops cleanly, a second one at least a second later stops at once. */
 
 export interface StopSignal {
   isStopping(): boolean;

@@ -137,7 +137,7 @@ export async function openUploadStore({
         throw new DomainError({
           code: 'UPLOAD_INCOMPLETE',
           message: `The upload has ${receivedBytes} of ${size} bytes.`,
-          hint: `Go on with it: HEAD /uploads/${id} says from where.`,
+          hint: `Continue it: HEAD /uploads/${id} says from where.`,
           retryable: true,
         });
       }

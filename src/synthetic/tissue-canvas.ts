@@ -1,5 +1,5 @@
 /**
- * A canvas of two stains: what is drawn is how much of each binds, and light is absorbed as Beer and Lambert have it.
+ * A canvas of two stains: what is drawn is how much of each binds, and light is absorbed by the Beer-Lambert law.
  */
 
 /** Uniform 0..1. */

@@ -317,7 +317,7 @@ describe('the way of the data', () => {
     assert.match(missing.stderr, /There is no dataset "nowhere"\.\nFind it: /);
   });
 
-  test('images are catalogued, imported, listed with what is amiss, and read again', async () => {
+  test('images are catalogued, imported, listed with their problems, and read again', async () => {
     assert.equal(
       await done(
         'datasets',
@@ -582,7 +582,7 @@ describe('the way of the data', () => {
     assert.doesNotMatch(piped.stdout + piped.stderr, /\u001b|\r|\[#/);
   });
 
-  test('weights of this machine are brought in by upload', async () => {
+  test('weights of this machine are imported by upload', async () => {
     const [file = ''] = (await readdir(folder)).filter((name) => /^desk-v1.*safetensors$/.test(name));
     const imported = await answer(
       z.object({ id: z.string(), encoder: z.string(), model: z.object({ slug: z.string() }) }),

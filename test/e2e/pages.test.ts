@@ -21,7 +21,7 @@ import { startTestServer, type TestServer } from '../support/server.ts';
 const exec = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
-/** For a machine that does much else. */
+/** Long enough for a busy machine. */
 const DEADLINE_MS = 150_000;
 /** Set to a folder, the pages are kept as pictures there. */
 const PICTURES = process.env['PARAFFIN_TEST_PICTURES'];
@@ -33,7 +33,7 @@ let browser: TestBrowser;
 let page: Page;
 /** Addresses of what the story made. */
 const made = { run: '', canceled: '', failed: '', evaluation: '' };
-/** What the browser complained of: scripts that broke, and what the content policy stopped. */
+/** Errors that the browser reported: uncaught exceptions and violations of the content security policy. */
 const browserErrors: string[] = [];
 const foreignRequests: string[] = [];
 /** The first step of the story that failed. */
@@ -126,11 +126,11 @@ function here(): string {
 describe('a person at the browser', () => {
   step('is told what is not there yet, and where it would come from', async () => {
     const places = [
-      ['/models?q=nothing', 'No model is like that'],
+      ['/models?q=nothing', 'No model matches'],
       ['/runs', 'Nothing has run yet'],
-      ['/runs?status=FAILED', 'No run is like that'],
+      ['/runs?status=FAILED', 'No run matches'],
       ['/leaderboard', 'No labelled images are here yet'],
-      ['/datasets?q=nothing', 'No dataset is like that'],
+      ['/datasets?q=nothing', 'No dataset matches'],
       ['/models/nothing', 'There is no such model'],
       ['/nothing', 'There is no such page'],
     ] as const;

@@ -10,7 +10,7 @@ import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
-/** What the tour touches of the project's folder; all else it makes itself, in a folder that is thrown away. */
+/** What the tour touches of the project's folder; all else it makes itself, in a folder that is discarded. */
 const USED = ['package.json', 'package-lock.json', 'node_modules', 'prisma', 'scripts', 'src', 'workers'];
 const TOUR_BLOCK = /<!-- tour -->\n```bash\n([\s\S]*?)```/g;
 

@@ -402,7 +402,7 @@ describe('a folder of images becomes an encoder', () => {
       await Promise.all([...family, postgresPid].map(isAlive)),
       [...family, postgresPid].map(() => false),
     );
-    assert.doesNotMatch(program.output(), /"level":(50|60)/, 'a stop in good order logs no error');
+    assert.doesNotMatch(program.output(), /"level":(50|60)/, 'a clean stop logs no error');
   });
 
   test('the next start finds everything again, and the training continues from where it was', async () => {

@@ -339,7 +339,7 @@ describe('one training that everything happens to', () => {
   });
 });
 
-test('a child that dies before it keeps anything is given up after three attempts', async () => {
+test('a child that dies before it keeps anything is abandoned after three attempts', async () => {
   const run = await launchPretraining();
   for (const attempt of [1, 2, 3]) {
     await eventually(`attempt ${attempt}`, async () => ((await runOf(run.id)).attempt === attempt ? true : undefined));
@@ -383,7 +383,7 @@ describe('a cancel', () => {
     const run = await launchPretraining();
     await busyChild();
     await Promise.all([registry.runs.cancel(ADMIN, run.id), registry.runs.cancel(ADMIN, run.id)]);
-    // Sooner than a busy child that cannot hear is given up on: it is not waited for at all.
+    // Sooner than a busy child that cannot hear is abandoned: it is not waited for at all.
     await reaches(run.id, 'CANCELED', 5_000);
     await noTemporaryFiles();
     assert.deepEqual((await childrenOf(worker.pid)).length, 0);

@@ -218,7 +218,7 @@ describe('garbage collection', () => {
       data: { datasetVersionId: made.id, position: 0, sha256: shard, byteSize: 5, imageCount: 1 },
     });
     await database.db.datasetThumbnail.create({ data: { datasetVersionId: made.id, position: 0, sha256: thumbnail } });
-    const run = await database.db.run.create({ data: { title: 'as a test has it', kind: 'PRETRAINING', config: {} } });
+    const run = await database.db.run.create({ data: { title: 'made by a test', kind: 'PRETRAINING', config: {} } });
     await database.db.trainingState.create({ data: { runId: run.id, step: 1, sha256: state } });
     assert.deepEqual((await collect()).files, { count: 0, byteSize: 0 });
     for (const sha256 of [shard, thumbnail, manifest, state, checkpoint]) assert.equal(await isStored(sha256), true);
@@ -300,7 +300,7 @@ describe('garbage collection', () => {
   test('keeps the last training states of a run that may continue, and none of one that succeeded', async () => {
     const [failed, succeeded] = await Promise.all(
       (['FAILED', 'SUCCEEDED'] as const).map((status) =>
-        database.db.run.create({ data: { title: 'as a test has it', kind: 'PRETRAINING', config: {}, status } }),
+        database.db.run.create({ data: { title: 'made by a test', kind: 'PRETRAINING', config: {}, status } }),
       ),
     );
     assert.ok(failed !== undefined && succeeded !== undefined);
@@ -333,7 +333,7 @@ describe('garbage collection', () => {
     assert.equal(await oldestActiveStart(database.db), undefined);
     const startedAt = new Date('2026-01-01T00:00:00Z');
     const run = await database.db.run.create({
-      data: { title: 'as a test has it', kind: 'IMPORT', config: {}, status: 'RUNNING', startedAt },
+      data: { title: 'made by a test', kind: 'IMPORT', config: {}, status: 'RUNNING', startedAt },
     });
     assert.deepEqual(await oldestActiveStart(database.db), startedAt);
     await database.db.run.delete({ where: { id: run.id } });

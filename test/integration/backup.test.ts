@@ -35,7 +35,7 @@ before(async () => {
   sha256 = await stored('state of step 7');
   const trained = await db.run.create({
     data: {
-      title: 'as a test has it',
+      title: 'made by a test',
       kind: 'PRETRAINING',
       config: { note: 'tab\t, newline\n, backslash \\ and ü' },
       status: 'RUNNING',

@@ -301,7 +301,7 @@ describe('a model card', () => {
       ),
     );
     const evaluationRun = await database.db.run.create({
-      data: { title: 'as a test has it', kind: 'EVALUATION', config: {} },
+      data: { title: 'made by a test', kind: 'EVALUATION', config: {} },
     });
     const predictionsSha256 = (await server.store.put(Buffer.from('{}\n'))).sha256;
     await database.db.artifact.create({

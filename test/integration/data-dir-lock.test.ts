@@ -38,7 +38,7 @@ test('the data directory is for its owner alone, also one that was open to other
   assert.equal(await modeOf('.'), 0o700);
 });
 
-test('what its holder noted is found by the next one, unless the holder let go in good order', async (context) => {
+test('what its holder noted is found by the next one, unless the holder let go cleanly', async (context) => {
   const folder = await temporaryFolder(context);
   const first = await lockDataDir(folder);
   assert.equal(first.leftBehind, undefined);

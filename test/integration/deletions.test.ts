@@ -84,7 +84,7 @@ async function makeCheckpoint(): Promise<{ modelId: string; slug: string; id: st
 async function makeEvaluation(checkpointId: string, datasetVersionId: string): Promise<string> {
   const { id: runId } = await database.db.run.create({
     data: {
-      title: 'as a test has it',
+      title: 'made by a test',
       kind: 'EVALUATION',
       status: 'SUCCEEDED',
       config: { checkpointId, datasetVersionId },
@@ -217,7 +217,7 @@ describe('what is deleted', () => {
     assert.equal(next.version, 2);
   });
 
-  test('is kept on record: a tombstone cannot be changed, taken away or emptied', async () => {
+  test('is kept on record: a tombstone cannot be changed, deleted or emptied', async () => {
     await remove('Checkpoint', (await makeCheckpoint()).id);
     for (const statement of [
       `UPDATE "Tombstone" SET reason = 'none'`,
@@ -268,7 +268,7 @@ describe('what something needs is not deleted, and the answer says what', () => 
     await refused('DatasetVersion', version.id, /1 checkpoint, 1 evaluation/);
     const { id } = await makeVersion();
     const waiting = await database.db.run.create({
-      data: { title: 'as a test has it', kind: 'PRETRAINING', config: { datasets: [{ datasetVersionId: id }] } },
+      data: { title: 'made by a test', kind: 'PRETRAINING', config: { datasets: [{ datasetVersionId: id }] } },
     });
     await refused('DatasetVersion', id, /1 run that has not ended/);
     await database.db.run.update({ where: { id: waiting.id }, data: { status: 'CANCELED' } });
@@ -287,7 +287,7 @@ describe('what something needs is not deleted, and the answer says what', () => 
     const [first, second] = [await makeCheckpoint(), await makeCheckpoint()];
     const { id: runId } = await database.db.run.create({
       data: {
-        title: 'as a test has it',
+        title: 'made by a test',
         kind: 'PRETRAINING',
         status: 'SUCCEEDED',
         config: { initialCheckpointId: first.id },

@@ -1,5 +1,5 @@
 /**
- * Checkpoints by address, and the published ones of the catalogue: known from the first start, brought in by one call.
+ * Checkpoints by address, and the published ones of the catalogue: known from the first start, imported by one call.
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -187,7 +187,7 @@ describe('the published checkpoints', () => {
     assert.equal(await database.db.checkpoint.count({ where: { model: { slug: 'mine' } } }), 0);
   });
 
-  test('one call brings one in: the same checkpoint, checked by size and sha256', async () => {
+  test('one call imports one: the same checkpoint, checked by size and sha256', async () => {
     await publish('published-here', {
       url: `${base}/file.ckpt`,
       fileName: 'file.ckpt',

@@ -254,7 +254,7 @@ test('a leaderboard does not claim to know what an imported encoder has seen', a
   const { db } = database;
   const dataset = await db.dataset.create({ data: { slug: 'seen', name: 'Seen', imageKind: 'PATCH' } });
   const version = await db.datasetVersion.create({ data: { datasetId: dataset.id, version: 1 } });
-  const run = await db.run.create({ data: { title: 'as a test has it', kind: 'EVALUATION', config: {} } });
+  const run = await db.run.create({ data: { title: 'made by a test', kind: 'EVALUATION', config: {} } });
   await db.evaluation.create({
     data: {
       checkpointId,
@@ -345,7 +345,7 @@ describe('importCheckpoint refuses', () => {
       inFile('narrow.safetensors'),
       'CHECKPOINT_KEYS_MISMATCH',
       'input.path',
-      /1 misshapen \(bn1\.bias: expected floating point \[64\], got F32 \[2\]\)/,
+      /1 mismatched \(bn1\.bias: expected floating point \[64\], got F32 \[2\]\)/,
     ],
     ['numbers that are not finite', inFile('diverged.safetensors'), 'FORMAT_INVALID', 'input.path', /bn1\.bias/],
     [

@@ -150,7 +150,7 @@ describe('what a mutation answers with', async () => {
   };
 
   for (const { name, document } of mutations) {
-    test(`${name}: facts only for whoever may read, and names for whoever may call it`, async () => {
+    test(`${name}: facts only for those who may read, and names for those who may call it`, async () => {
       const rule = FIELD_RULES[name];
       assert.ok(rule !== undefined);
       const writer = await newKey({ role: 'ADMIN', actions: [rule.action] });
@@ -167,7 +167,7 @@ describe('what a mutation answers with', async () => {
 test('where files lie on the server is shown to those who may import', async () => {
   const { id } = await database.db.run.create({
     data: {
-      title: 'as a test has it',
+      title: 'made by a test',
       kind: 'IMPORT',
       config: { path: '/srv/private/slides', csv: ['/srv/a/b.csv'], seed: 1 },
     },
@@ -318,7 +318,7 @@ describe('a key limited to one dataset and one model', () => {
     await database.db.run.update({ where: { id: run }, data: { config: { modelSlug: 'foreign' } } });
     const importRun = (
       await database.db.run.create({
-        data: { title: 'as a test has it', kind: 'IMPORT', config: { datasetId: other } },
+        data: { title: 'made by a test', kind: 'IMPORT', config: { datasetId: other } },
       })
     ).id;
     const refused: readonly [string, Record<string, unknown>][] = [

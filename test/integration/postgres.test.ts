@@ -63,7 +63,7 @@ test('one folder through its life', async (context) => {
     await client.end().catch(() => undefined);
   });
 
-  await context.test('ends with a program that is killed, in good order', async () => {
+  await context.test('ends with a program that is killed, cleanly', async () => {
     const program = `
       const { startPostgres } = await import(${JSON.stringify(path.resolve(import.meta.dirname, '../../src/platform/postgres.ts'))});
       console.log((await startPostgres(${JSON.stringify(folder)})).url);
@@ -76,7 +76,7 @@ test('one folder through its life', async (context) => {
     killed.kill('SIGKILL');
     await once(killed, 'exit');
     await eventually('its server to be gone', async () => ((await isAlive(orphan)) ? undefined : true));
-    // A shutdown in good order takes the file away, a crash leaves it.
+    // A clean shutdown takes the file away, a crash leaves it.
     await assert.rejects(readFile(path.join(folder, 'cluster', 'postmaster.pid')), { code: 'ENOENT' });
   });
 

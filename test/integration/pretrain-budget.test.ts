@@ -74,7 +74,7 @@ async function configOf(id: string): Promise<PretrainingConfig> {
 
 const isMeasuring = (event: string): boolean => event.startsWith('Measuring');
 
-test('the plan follows from the measured speed, is explained, and is the same for the attempt that goes on', async () => {
+test('the plan follows from the measured speed, is explained, and is the same for the attempt that continues', async () => {
   const id = await launched(15);
   let visits = 0;
   const stopSoon = (): StopRequest => {

@@ -1,4 +1,4 @@
-/** Who may write to a run: leases, fencing by the database itself, and how often a run that dies is tried again. */
+/** Who may write to a run: leases, fencing by the database itself, and how often a run that dies is retried. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { after, beforeEach, describe, test } from 'node:test';
@@ -322,7 +322,7 @@ describe('the database itself', () => {
 });
 
 describe('a run that dies', () => {
-  test('is tried again as long as it keeps something in between', async () => {
+  test('is retried as long as it keeps something in between', async () => {
     const run = await launchPretraining();
     for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS + 2; attempt += 1) {
       const { lease } = await claim();
@@ -351,14 +351,14 @@ describe('a run that dies', () => {
     failure('INFRASTRUCTURE', 'ARTIFACT_CORRUPT'),
     failure('TIMEOUT', 'TIMED_OUT'),
   ]) {
-    test(`of ${facts.class} ${facts.code} is not tried again: it would come to the same end`, async () => {
+    test(`of ${facts.class} ${facts.code} is not retried: it would come to the same end`, async () => {
       const run = await launchPretraining();
       await registry.ledger.fail((await claim()).lease, facts);
       assert.equal(await statusOf(run.id), 'FAILED');
     });
   }
   for (const facts of [failure('INFRASTRUCTURE', 'ENOSPC'), failure('TIMEOUT', 'NO_PROGRESS')]) {
-    test(`of ${facts.class} ${facts.code} is tried again, and given up after ${MAX_FRUITLESS_ATTEMPTS} attempts that kept nothing`, async () => {
+    test(`of ${facts.class} ${facts.code} is retried, and abandoned after ${MAX_FRUITLESS_ATTEMPTS} attempts that kept nothing`, async () => {
       const run = await launchPretraining();
       for (let attempt = 1; attempt < MAX_FRUITLESS_ATTEMPTS; attempt += 1) {
         await registry.ledger.fail((await claim()).lease, facts);

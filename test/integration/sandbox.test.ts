@@ -1,4 +1,4 @@
-/** What the kernel refuses to a process that parses strangers' files, beside what Node refuses it. */
+/** What the kernel refuses to a process that parses untrusted files, beside what Node refuses it. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';

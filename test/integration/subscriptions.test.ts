@@ -111,7 +111,7 @@ describe('an operation over the socket', () => {
     }
   });
 
-  test('is done in the name of the key that the connection brought', async () => {
+  test('is done in the name of the key that the connection sent', async () => {
     assert.deepEqual(await all('{ viewer { role } }', {}, { authorization: `Bearer ${server.adminKey}` }), [
       { data: { viewer: { role: 'ADMIN' } } },
     ]);

@@ -134,7 +134,7 @@ describe('lineage by the same weights', () => {
     assert.deepEqual(await lineageOf(other), { isTrainingKnown: false, trainedOn: [], sameWeights: [] });
   });
 
-  test('a training that goes on from the copy has seen it, too', async () => {
+  test('a training that continues from the copy has seen it, too', async () => {
     const child = await database.transact(async (tx) =>
       server.services.models.registerCheckpoint(
         tx,
@@ -163,7 +163,7 @@ describe('lineage by the same weights', () => {
   });
 
   test('a leaderboard says that the copy has seen the images', async () => {
-    const run = await database.db.run.create({ data: { title: 'as a test has it', kind: 'EVALUATION', config: {} } });
+    const run = await database.db.run.create({ data: { title: 'made by a test', kind: 'EVALUATION', config: {} } });
     await database.db.evaluation.create({
       data: {
         checkpointId: ids.copy,

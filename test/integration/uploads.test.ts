@@ -175,7 +175,7 @@ describe('an upload', () => {
     assert.deepEqual(await uploadsLeft(), []);
   });
 
-  test('that is not what was said is thrown away, and nothing of it is imported', async () => {
+  test('that is not what was said is discarded, and nothing of it is imported', async () => {
     const before = await database.db.checkpoint.count();
     for (const [metadata, input] of [
       [{ sha256: '0'.repeat(64) }, {}],

@@ -17,7 +17,7 @@ export const INPUT_CONTRACT: InputContract = {
 
 /** The id of a new pretraining run. */
 export async function makeRun({ db }: TestDatabase): Promise<string> {
-  return (await db.run.create({ data: { title: 'as a test has it', kind: 'PRETRAINING', config: {} } })).id;
+  return (await db.run.create({ data: { title: 'made by a test', kind: 'PRETRAINING', config: {} } })).id;
 }
 
 export function newCheckpoint(

@@ -27,7 +27,7 @@ export interface TestServer {
   readonly url: string;
   /** Empty for a second server on one database, whose key the first one wrote. */
   readonly adminKey: string;
-  /** The import root; thrown away at the end. */
+  /** The import root; deleted at the end. */
   readonly folder: string;
   readonly access: AccessService;
   readonly services: Services;

@@ -92,7 +92,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
     claim,
     launch: async (task, config, stop) => {
       const kind: RunKind = task.kind;
-      const run = await db.run.create({ data: { kind, title: 'as a test has it', config } });
+      const run = await db.run.create({ data: { kind, title: 'made by a test', config } });
       return claim(task, run.id, stop);
     },
     close: async () => {

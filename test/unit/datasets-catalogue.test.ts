@@ -88,8 +88,8 @@ describe('a faulty file', () => {
       () => ({ objective_magnifications: [4] }),
       /objective_magnifications: must be listed beside/,
     ],
-    ['a parent that is not there', () => ({ parent_collections: ['nowhere'] }), /"nowhere" is no other dataset/],
-    ['itself as parent', () => ({ parent_collections: ['breakhis'] }), /"breakhis" is no other dataset/],
+    ['a parent that is not there', () => ({ parent_collections: ['nowhere'] }), /"nowhere" is not another dataset/],
+    ['itself as parent', () => ({ parent_collections: ['breakhis'] }), /"breakhis" is not another dataset/],
     ['the slug of another file', () => ({ slug: 'other' }), /slug: must be the file's name/],
   ];
   for (const [name, change, fault] of cases) {

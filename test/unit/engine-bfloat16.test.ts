@@ -69,7 +69,9 @@ function digestOf(training: SimclrTrainer): string {
   return hash.digest('hex');
 }
 
-/** This file's tests of training need a processor with the kernels; where they are missing, that is said instead. */
+/**
+ * This file's tests of training need a processor with the kernels; where they are missing, that is reported instead.
+ */
 function describeSupported(what: string, tests: () => void): void {
   if (canComputeIn('bfloat16')) describe(what, tests);
   else

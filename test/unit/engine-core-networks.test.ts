@@ -133,15 +133,15 @@ describe('encoder', () => {
     assert.deepEqual(mismatch(load([])).missing.length, 100);
     assert.deepEqual(mismatch(load([...weights, { ...first, name: 'fc.weight' }])).unexpected, ['fc.weight']);
     assert.deepEqual(mismatch(load([...weights, first])).unexpected, ['conv1.weight']);
-    assert.equal(mismatch(load([{ ...first, shape: [64, 7, 7, 3] }, ...others])).misshapen.length, 1);
-    assert.equal(mismatch(load([{ ...first, data: first.data.slice(1) }, ...others])).misshapen.length, 1);
+    assert.equal(mismatch(load([{ ...first, shape: [64, 7, 7, 3] }, ...others])).mismatched.length, 1);
+    assert.equal(mismatch(load([{ ...first, data: first.data.slice(1) }, ...others])).mismatched.length, 1);
     const bytes: NamedTensor = {
       name: first.name,
       dtype: 'U8',
       shape: first.shape,
       data: new Uint8Array(first.data.length),
     };
-    assert.equal(mismatch(load([bytes, ...others])).misshapen.length, 1);
+    assert.equal(mismatch(load([bytes, ...others])).mismatched.length, 1);
     const prefixed = mismatch(load(weights.map((tensor) => ({ ...tensor, name: `model.resnet.${tensor.name}` }))));
     assert.deepEqual([prefixed.missing.length, prefixed.unexpected.length], [100, 120]);
     assert.match(prefixed.message, /100 missing .*120 unexpected/);

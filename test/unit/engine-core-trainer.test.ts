@@ -80,7 +80,7 @@ describe('SimCLR trainer', () => {
     resumed.dispose();
   });
 
-  test('a trainer whose plan has changed goes on as one that was made by it, bit for bit', async () => {
+  test('a trainer whose plan has changed continues as one that was made by it, bit for bit', async () => {
     const batch = views(1);
     const [through, resumed] = [
       trainer({ warmupSteps: 1, optimizer: ADAMW }),

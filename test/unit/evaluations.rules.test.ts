@@ -44,7 +44,7 @@ describe('evaluable', () => {
     checkEvaluable(input(), version({ imageCount: 5, groupCount: 5 }));
   });
 
-  test('a version that brings its own split needs no folds', () => {
+  test('a version that has its own split needs no folds', () => {
     checkEvaluable(input({ folds: 100 }), version({ hasSplit: true, imageCount: 4, groupCount: 2 }));
   });
 });

@@ -44,7 +44,7 @@ test('with two places one person has one, however long the first takes', async (
   const all = [ask('Ada', 'a1'), ask('Ada', 'a2'), ask('Grace', 'g1'), ask('Grace', 'g2')];
   assert.deepEqual(await running(), ['a1', 'g1']);
   await end('g1');
-  assert.deepEqual(await running(), ['a1', 'g2'], 'whoever has least under way comes next');
+  assert.deepEqual(await running(), ['a1', 'g2'], 'the person with the least under way comes next');
   for (const name of ['g2', 'a1', 'a2']) await end(name);
   await Promise.all(all);
 });

@@ -76,30 +76,30 @@ describe('weights to export', () => {
     assert.deepEqual(faultOf([{ ...first }, ...tensors]).unexpected, ['conv1.weight']);
   });
   test('must have the right shape', () => {
-    const { misshapen } = faultOf([
+    const { mismatched } = faultOf([
       ...without('bn1.bias'),
       { name: 'bn1.bias', dtype: 'F32', shape: [32, 2], data: new Float32Array(64) },
     ]);
-    assert.deepEqual(misshapen, ['bn1.bias: expected F32 [64], got F32 [32, 2] with 64 numbers']);
+    assert.deepEqual(mismatched, ['bn1.bias: expected F32 [64], got F32 [32, 2] with 64 numbers']);
   });
   test('must have as many numbers as their shape says', () => {
     assert.equal(
       faultOf([...without('bn1.bias'), { name: 'bn1.bias', dtype: 'F32', shape: [64], data: new Float32Array(63) }])
-        .misshapen.length,
+        .mismatched.length,
       1,
     );
   });
   test('must have the right dtype', () => {
     assert.equal(
       faultOf([...without('bn1.bias'), { name: 'bn1.bias', dtype: 'U8', shape: [64], data: new Uint8Array(64) }])
-        .misshapen.length,
+        .mismatched.length,
       1,
     );
     assert.equal(
       faultOf([
         ...without('bn1.num_batches_tracked'),
         { name: 'bn1.num_batches_tracked', dtype: 'F32', shape: [], data: new Float32Array(1) },
-      ]).misshapen.length,
+      ]).mismatched.length,
       1,
     );
   });

@@ -187,28 +187,28 @@ describe('refused', () => {
     assert.equal(result.architecture, 'RESNET18');
     assert.deepEqual(result.missing, ['model.layer4.1.conv1.weight']);
     assert.deepEqual(result.unexpected, ['model.attention.weight']);
-    assert.deepEqual(result.misshapen, [
+    assert.deepEqual(result.mismatched, [
       'model.conv1.weight: expected floating point [64, 3, 7, 7], got F32 [64, 3, 3, 3]',
     ]);
   });
 
-  const faulty: readonly [string, readonly MappableTensor[], 'unexpected' | 'misshapen', readonly string[]][] = [
+  const faulty: readonly [string, readonly MappableTensor[], 'unexpected' | 'mismatched', readonly string[]][] = [
     [
       'weights that are integers',
       [tensor('bn1.bias', [64], 'I64')],
-      'misshapen',
+      'mismatched',
       ['bn1.bias: expected floating point [64], got I64 [64]'],
     ],
     [
       'batch counts that are many',
       [tensor('bn1.num_batches_tracked', [2])],
-      'misshapen',
+      'mismatched',
       ['bn1.num_batches_tracked: expected one whole number [], got F32 [2]'],
     ],
     [
       'a head of another kind for another embedding: the network pools otherwise',
       [tensor('projection_head.0.weight', [256, 1024]), tensor('projection_head.2.weight', [128, 256])],
-      'misshapen',
+      'mismatched',
       ['projection_head.0.weight: expected floating point [any, 512], got F32 [256, 1024]'],
     ],
     ['a convolution with a bias', [tensor('conv1.bias', [64])], 'unexpected', ['conv1.bias']],
@@ -223,19 +223,19 @@ describe('refused', () => {
     [
       'a head for another embedding',
       [tensor('fc.1.weight', [512, 2048]), tensor('fc.3.weight', [128, 512])],
-      'misshapen',
+      'mismatched',
       ['fc.1.weight: expected floating point [any, 512], got F32 [512, 2048]'],
     ],
     [
       'a head whose layers do not meet',
       [tensor('fc.1.weight', [512, 512]), tensor('fc.3.weight', [128, 256])],
-      'misshapen',
+      'mismatched',
       ['fc.3.weight: expected floating point [any, 512], got F32 [128, 256]'],
     ],
     [
       'a bias of another length',
       [tensor('fc.weight', [10, 512]), tensor('fc.bias', [9])],
-      'misshapen',
+      'mismatched',
       ['fc.bias: expected floating point [10], got F32 [9]'],
     ],
     ['one name twice', [tensor('fc.weight', [10, 512]), tensor('fc.weight', [10, 512])], 'unexpected', ['fc.weight']],

@@ -201,7 +201,7 @@ describe('what is wrong', () => {
     assert.equal(await issueOf(bmpOf(PIXELS, SIZE_PX, SIZE_PX, { bitsPerPixel: 8, paletteCount: 2 })), 'UNREADABLE');
   });
 
-  test('something that is not an image of ours, whatever it would like to be', async () => {
+  test('something that is not an image of ours, whatever it claims to be', async () => {
     for (const text of [
       '',
       'BM',

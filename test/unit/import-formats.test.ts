@@ -88,7 +88,7 @@ describe('TIFF directories that lie', () => {
     assert.equal(found.length, 1);
   });
 
-  test('counts of billions cost nothing, and offsets past the end are no values', () => {
+  test('counts of billions cost nothing, and offsets past the end are not values', () => {
     for (const [count, offset] of [
       [0xffffffff, 8],
       [1000, 0xfffffff0],

@@ -68,7 +68,7 @@ test('a missing folder, a file, and names that no file can have', async () => {
   assert.equal(await codeOf(path.join(root, 'labels.csv', 'below')), 'IMPORT_PATH_NOT_FOUND');
 });
 
-test('a labels CSV is held to the same rule', async () => {
+test('a labels CSV must meet the same rule', async () => {
   assert.equal(
     await resolveImportFile(path.join(root, 'labels.csv'), [root], 'input.labelsCsvPath'),
     path.join(root, 'labels.csv'),

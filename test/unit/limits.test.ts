@@ -160,7 +160,7 @@ describe('an operation', () => {
     );
     // Without GraphQL's own rules, which are checked first and take their own time.
     const [error] = checkCost(schema, parse(`{ model { ...f0 } } ${fragments.join(' ')}`), undefined, {});
-    // 2^60 fields: whoever went through them one by one would not come back.
+    // 2^60 fields: visiting them one by one would never end.
     assert.match(error?.message ?? '', new RegExp(`more than ${MAX_FIELDS} fields`));
   });
 });

@@ -1,4 +1,4 @@
-/** A run with a budget on a device whose pace changes: it still ends in its budget, in good order. */
+/** A run with a budget on a device whose pace changes: it still ends in its budget, cleanly. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { planPretraining, unplannedPretrainingSchema, type PretrainingConfig } from '../../src/modules/runs/index.ts';
@@ -93,7 +93,7 @@ describe('the pace of a run with a budget', () => {
     assert.ok(seconds <= BUDGET_SECONDS + 60, `${seconds} s`);
   });
 
-  test('of an attempt that goes on is held to the rest of the budget', () => {
+  test('of an attempt that continues is held to the rest of the budget', () => {
     const half = Math.floor(planned().steps / 2);
     const { config, seconds } = trained(() => PLANNED_SECONDS_PER_STEP, half);
     assert.deepEqual(config.earlierPlans, []);

@@ -185,7 +185,7 @@ describe('refused pretrainings', () => {
     ['an image too small for five halvings', { imageSizePx: 16 }, 'input.imageSizePx'],
     ['an image too large', { imageSizePx: 2048 }, 'input.imageSizePx'],
     ['no dataset', { datasets: [] }, 'input.datasets'],
-    ['an id that is none', { datasets: [{ datasetVersionId: 'nonsense' }] }, 'input.datasets.0.datasetVersionId'],
+    ['an invalid id', { datasets: [{ datasetVersionId: 'nonsense' }] }, 'input.datasets.0.datasetVersionId'],
     ['a weight of zero', { datasets: [{ datasetVersionId: VERSION_ID, weight: 0 }] }, 'input.datasets.0.weight'],
     ['a slug with capitals', { modelSlug: 'My Model' }, 'input.modelSlug'],
     ['a learning rate of zero', { learningRate: 0 }, 'input.learningRate'],
@@ -239,7 +239,7 @@ describe('refused pretrainings', () => {
     });
   }
 
-  test('whoever gives a parameter to the wrong optimizer is told whose it is', () => {
+  test('a parameter given to the wrong optimizer is refused, naming its owner', () => {
     assert.throws(
       () => checkPretrainingChoice(parse({ optimizer: { name: 'ADAMW', momentum: 0.9 } })),
       /momentum is a parameter of LARS, SGD, not of ADAMW\./,
@@ -315,7 +315,7 @@ describe('refused pretrainings', () => {
     );
   });
 
-  test('all faults are told at once', () => {
+  test('all faults are reported at once', () => {
     assert.throws(
       () => parse({ batchSize: 0, temperature: -1 }),
       (error: unknown) => error instanceof DomainError && (error.hint ?? '').includes('temperature'),
@@ -426,7 +426,7 @@ describe('a budget', () => {
     assert.deepEqual(explanationOf(frozen({ steps: 0 })), []);
   });
 
-  test('of a device whose pace has changed goes on with another total, which is said', () => {
+  test('of a device whose pace has changed continues with another total, which is said', () => {
     const config = planPretraining(unplanned(), [speed(180)], 20);
     const shorter = replanned(config, 1000, 3000);
     assert.deepEqual(shorter.earlierPlans, [{ untilStep: 1000, totalSteps: config.steps }]);

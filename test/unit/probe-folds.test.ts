@@ -210,7 +210,7 @@ describe('planSplit', () => {
     assert.notEqual(planSplit(all, undefined, 4, 3).digest, digest);
   });
 
-  test('follows the split that the version brings: validation is learned from', () => {
+  test('follows the split that the version has: validation is learned from', () => {
     const plan = planSplit(four, ['train', 'validation', 'test', 'TEST', 'train'], 5, 1);
     assert.equal(plan.kind, 'GIVEN');
     assert.deepEqual(

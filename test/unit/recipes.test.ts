@@ -68,7 +68,7 @@ describe('a budget of time', () => {
     assert.equal(stepsWithin({ budgetSeconds: 60, elapsedSeconds: 1000 }, 0.1), 0);
   });
 
-  test('is planned anew only when the pace would miss its end', () => {
+  test('is planned again only when the pace would miss its end', () => {
     const clock = { budgetSeconds: 3600, elapsedSeconds: 1800 };
     const fitting = stepsWithin(clock, 1);
     assert.equal(replannedSteps({ steps: 1000 + fitting, stepsDone: 1000 }, clock, 1), undefined);

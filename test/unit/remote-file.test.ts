@@ -263,13 +263,13 @@ describe('a connection that breaks off', () => {
     );
   });
 
-  test('is never put together of two: a rest under another ETag, or under none, is thrown away', async () => {
+  test('is never put together of two: a rest under another ETag, or under none, is discarded', async () => {
     assert.equal((await fetchFrom('/other-rest')).sha256, createHash('sha256').update(OTHER).digest('hex'));
     requests = [];
     assert.equal((await fetchFrom('/rest-without-validator')).sha256, SHA256);
   });
 
-  test('whose rest is always wrong, or that is always another one, is given up after a few tries', async () => {
+  test('whose rest is always wrong, or that is always another one, is abandoned after a few tries', async () => {
     for (const place of ['/always-wrong-range', '/always-another']) {
       requests = [];
       assert.equal((await faultOf(place)).code, 'REMOTE_BROKEN_OFF', place);
@@ -395,7 +395,7 @@ describe('is refused', () => {
   });
 });
 
-describe('each hop is held to the same rule', () => {
+describe('each hop must meet the same rule', () => {
   /** As if the place that one is sent to first were the one public place: all addresses here are loopback's. */
   const onlyTheFirst = (): ((address: string) => boolean) => {
     let asked = 0;

@@ -1,4 +1,4 @@
-/** What the pages and the command line ask, held to the schema and to the limits of one operation. */
+/** What the pages and the command line ask, checked against the schema and the limits of one operation. */
 import assert from 'node:assert/strict';
 import { globSync, readFileSync } from 'node:fs';
 import path from 'node:path';

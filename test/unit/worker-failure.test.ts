@@ -86,7 +86,7 @@ describe('a process that ended without a word', () => {
     ],
     ['somebody ended it', { ...end, signal: 'SIGKILL' }, 'INFRASTRUCTURE', 'CHILD_DIED'],
     [
-      'somebody or the kernel, which does not say',
+      'somebody or the kernel, which gives no reason',
       { ...end, signal: 'SIGKILL', kernelWasOutOfMemory: undefined },
       'OUT_OF_MEMORY',
       'OUT_OF_MEMORY',

@@ -4,7 +4,7 @@
  * Its WebAssembly build (onnxruntime-web) rather than the native one (onnxruntime-node): half the size on disk (148
  * against 291 MB, of which any one machine uses a fifth), the same file on every platform, and nothing that could meet
  * TensorFlow's libraries in one process or take it down. It costs about twice the CPU time, a few seconds for a
- * ResNet-50. The native one is held to the same bound by `npm run compat`.
+ * ResNet-50. The native one must meet the same bound by `npm run compat`.
  */
 import { env, InferenceSession, Tensor } from 'onnxruntime-web';
 

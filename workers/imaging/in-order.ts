@@ -71,7 +71,7 @@ function createBudget(byteLimit: number) {
   };
   return {
     reserve: (order: number, byteCount: number): Promise<void> => {
-      if (closed) return Promise.reject(new Error('The work has been given up.'));
+      if (closed) return Promise.reject(new Error('The work was abandoned.'));
       if (take(order, byteCount)) return Promise.resolve();
       return new Promise((grant, refuse) => waiting.push({ order, byteCount, grant, refuse }));
     },
@@ -89,7 +89,7 @@ function createBudget(byteLimit: number) {
     },
     close: (): void => {
       closed = true;
-      for (const one of waiting) one.refuse(new Error('The work has been given up.'));
+      for (const one of waiting) one.refuse(new Error('The work was abandoned.'));
       waiting = [];
     },
   };

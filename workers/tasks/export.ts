@@ -1,5 +1,5 @@
 /**
- * Export: a checkpoint's stored weights in, files for other frameworks out, each loaded back and held against the
+ * Export: a checkpoint's stored weights in, files for other frameworks out, each loaded back and compared with the
  * engine before it is kept.
  */
 import { readFile, writeFile } from 'node:fs/promises';

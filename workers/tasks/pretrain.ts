@@ -48,7 +48,7 @@ export const pretrainTask: Task = {
 
     const trainer = makeTrainer(config, microBatchSize, initialWeights);
     try {
-      await goOnFromLastState(context, config, trainer);
+      await resumeFromLastState(context, config, trainer);
       const trained = await train(context, config, trainer, elapsed);
       return await encoderResult(context, trained, trainer.encoderWeights());
     } finally {
@@ -96,7 +96,7 @@ async function train(
   }
 }
 
-/** Frozen first: an attempt that dies here trains by the same plan when it goes on. */
+/** Frozen first: an attempt that dies here trains by the same plan when it continues. */
 async function changePlan(
   context: TaskContext,
   config: PretrainingConfig,
@@ -140,7 +140,7 @@ async function keepState(context: TaskContext, config: PretrainingConfig, traine
   });
 }
 
-async function goOnFromLastState(
+async function resumeFromLastState(
   context: TaskContext,
   config: PretrainingConfig,
   trainer: SimclrTrainer,

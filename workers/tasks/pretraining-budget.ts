@@ -61,7 +61,7 @@ function precisionsOf({ precision }: UnplannedPretraining): readonly Precision[]
 
 const MEASURED_STEPS = 5;
 
-/** A training of its own, thrown away afterwards: the run's own begins at its first step. */
+/** A training of its own, deleted afterwards: the run's own begins at its first step. */
 async function measureSpeed(
   { context, unplanned, microBatchSize, initialWeights }: Measuring,
   precision: Precision,
@@ -89,7 +89,7 @@ async function measureSpeed(
   try {
     const steps = await openTrainingSteps(context, config, trainer);
     try {
-      // The first one brings kernels and memory.
+      // The first one pays for kernels and memory.
       await steps.take();
       const startedMs = performance.now();
       const secondsMax = measuringSecondsMax(unplanned.budget.seconds);
@@ -121,7 +121,7 @@ export interface Pace {
 }
 
 /**
- * @param firstStep where this attempt goes on. Steps that were kept count as their share of the budget, so that time
+ * @param firstStep where this attempt continues. Steps that were kept count as their share of the budget, so that time
  * which a dead worker lost is given once more.
  */
 export function watchPace(config: PretrainingConfig, firstStep: number, elapsed: ElapsedSeconds): Pace | undefined {

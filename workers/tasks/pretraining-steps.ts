@@ -17,7 +17,7 @@ import { verifiedShardPaths, type TaskContext } from './task.ts';
 
 /**
  * @param microBatchSize null: the whole batch.
- * @param initialWeights of an encoder to go on from; undefined: drawn from the seed.
+ * @param initialWeights of an encoder to continue from; undefined: drawn from the seed.
  * @throws DomainError PRECISION_UNSUPPORTED.
  */
 export function makeTrainer(

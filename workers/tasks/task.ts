@@ -99,7 +99,7 @@ export async function verifiedShardPaths(
   return paths;
 }
 
-/** Thrown between pieces of work to leave a task in good order. */
+/** Thrown between pieces of work to leave a task cleanly. */
 export class TaskStopped extends Error {
   readonly reason: StopReason;
   constructor(reason: StopReason) {

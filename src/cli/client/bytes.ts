@@ -1,4 +1,4 @@
-/** Bytes from and to a registry: resumed after a break, held against their digest. */
+/** Bytes from and to a registry: resumed after a break, compared with their digest. */
 import { createHash } from 'node:crypto';
 import { createReadStream, openAsBlob } from 'node:fs';
 import { open, rename, rm, stat } from 'node:fs/promises';
@@ -10,7 +10,7 @@ import { leaveOnInterrupt } from './interruption.ts';
 import { remark } from './output.ts';
 import { refusalOf, ServerRefusal, type ClientOptions, type Registry } from './connection.ts';
 
-/** After so many breaks in a row between which not one byte came through it is given up. */
+/** After so many breaks in a row between which not one byte came through the transfer ends. */
 const FRUITLESS_ATTEMPTS = 5;
 /** Times the number of breaks so far: five seconds in all, in which a server has been started again. */
 const RETRY_MS = 500;
@@ -154,15 +154,15 @@ export async function fetchFile(
     await rm(part);
     throw new CommandFailure({
       exitCode: EXIT.DAMAGE_FOUND,
-      message: `What came has the sha256 ${found}, not ${sha256}.`,
-      hint: 'It was thrown away. Try again; if it happens twice, ask for "paraffin fsck" on the server.',
+      message: `The received file has the sha256 ${found}, not ${sha256}.`,
+      hint: 'It was deleted. Try again; if it happens twice, ask for "paraffin fsck" on the server.',
     });
   }
   await rename(part, out);
 }
 
 /**
- * Reads every byte behind a path of the server and holds it against the digest that names it.
+ * Reads every byte behind a path of the server and compares it with the digest that names it.
  * @returns what is wrong, or undefined.
  */
 export async function damageOf(
@@ -188,7 +188,7 @@ export async function damageOf(
     return CUT_OFF;
   }
   const found = hash.digest('hex');
-  return found === sha256 ? undefined : `What came has the sha256 ${found}.`;
+  return found === sha256 ? undefined : `The received file has the sha256 ${found}.`;
 }
 
 export interface SentFile {

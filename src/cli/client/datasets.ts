@@ -1,4 +1,4 @@
-/** `paraffin datasets`: find, describe, bring in, check. */
+/** `paraffin datasets`: find, describe, import, check. */
 import type { Command } from '@commander-js/extra-typings';
 import { group, listOf, namesOf, numberFrom, oneOf, texts, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
@@ -273,7 +273,7 @@ const listCommand = clientCommand('ls', {
         names: datasets.nodes.map((dataset) => dataset.slug),
         text:
           rows.length === 0
-            ? 'No dataset is like that.'
+            ? 'No dataset matches.'
             : table(['slug', 'organs', 'stains', 'kind', 'resolution', 'licence', 'images here'], rows),
       });
       if (datasets.totalCount > datasets.nodes.length)
@@ -416,7 +416,7 @@ const addCommand = clientCommand('add', {
       show(options, {
         data: dataset,
         names: [dataset.slug],
-        text: `${dataset.name} is catalogued as ${paint('bold', dataset.slug)}.\nBring in its images: paraffin datasets import ${dataset.slug} FOLDER`,
+        text: `${dataset.name} is catalogued as ${paint('bold', dataset.slug)}.\nImport its images: paraffin datasets import ${dataset.slug} FOLDER`,
       });
     },
   );
@@ -424,7 +424,7 @@ const addCommand = clientCommand('add', {
 const verifyCommand = clientCommand('verify', {
   summary: 'read every byte of a version again, as a client gets it',
   details:
-    'Reads the manifest and every shard of a sealed version from the server and holds them against their sha256. Exit code 3 when one is not what its name says.',
+    'Reads the manifest and every shard of a sealed version from the server and compares them with their sha256. Exit code 3 when one is not what its name says.',
   examples: ['datasets verify bach', 'datasets verify bach@1 --json'],
 })
   .argument('<dataset>', 'dataset or dataset@version')
@@ -472,7 +472,7 @@ const verifyCommand = clientCommand('verify', {
   });
 
 export function datasetCommands(): Command {
-  const datasets = group('datasets', 'find, describe, bring in and check datasets');
+  const datasets = group('datasets', 'find, describe, import and check datasets');
   for (const each of [listCommand, showCommand, addCommand, importCommand, issuesCommand, verifyCommand])
     datasets.addCommand(each);
   return datasets;

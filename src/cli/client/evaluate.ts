@@ -133,7 +133,7 @@ export const evaluateCommand = clientCommand('evaluate', {
   .argument('<checkpoint>', 'id, model@alias, model@version, or model for its newest')
   .requiredOption('-d, --data <dataset>', 'dataset or dataset@version')
   .option('--protocol <name>', namesOf(PROTOCOLS).join(', '), oneOf(PROTOCOLS), 'LINEAR_PROBE' as const)
-  .option('--folds <count>', 'where the version brings no split of its own (default: 5)', wholeNumberFrom(2))
+  .option('--folds <count>', 'where the version has no split of its own (default: 5)', wholeNumberFrom(2))
   .option('--seed <number>', 'the same seed draws the same folds', wholeNumberFrom(0))
   .option('--resamples <count>', 'of the bootstrap, 100 to 10000 (default: 1000)', wholeNumberFrom(100))
   .option('--detach', 'print the run and do not wait for it')

@@ -1,4 +1,4 @@
-/** `paraffin datasets import`: bring in the images of a dataset, or see what would become what. */
+/** `paraffin datasets import`: import the images of a dataset, or see what would become what. */
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidArgumentError } from '@commander-js/extra-typings';
@@ -68,7 +68,7 @@ function columnName(text: string): ColumnName {
 }
 
 export const importCommand = clientCommand('import', {
-  summary: 'bring in the images of a dataset, or see what would become what',
+  summary: 'import the images of a dataset, or see what would become what',
   details: [
     'Reads a folder once, checks every image, and seals what is good as a new version. The folder lies on the server, below one of its import roots.',
     'With --dry-run nothing is registered: it says which folder or column becomes which label, split and group, what is passed over and why, and what looks like a mistake.',
@@ -182,7 +182,7 @@ function showImported(options: ClientOptions, { datasetVersion, importReport }: 
       ...(importReport === null
         ? [`labels: ${labelCounts.map(({ label, count }) => `${label} ${count}`).join(', ')}`]
         : reportLines(importReport)),
-      ...(issues.length === 0 ? ['Nothing was amiss.'] : []),
+      ...(issues.length === 0 ? ['No problems were found.'] : []),
     ].join('\n'),
   });
 }

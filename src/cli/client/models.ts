@@ -218,7 +218,7 @@ const listCommand = clientCommand('ls', {
       names: models.nodes.map((model) => model.slug),
       text:
         rows.length === 0
-          ? 'No model is like that.'
+          ? 'No model matches.'
           : table(['model', 'encoder', 'checkpoints', 'newest', 'aliases', 'licence'], rows),
     });
     if (models.totalCount > models.nodes.length)
@@ -279,9 +279,9 @@ const showCommand = clientCommand('show', {
   });
 
 const importCommand = clientCommand('import', {
-  summary: 'bring in weights that were made elsewhere',
+  summary: 'import weights that were made elsewhere',
   details:
-    'Brings in weights that were made elsewhere: safetensors or a PyTorch checkpoint (read, never run) from this machine, or from an http(s) address that the server fetches. How an image is prepared has to be said: nobody can tell from the weights.',
+    'Imports weights that were made elsewhere: safetensors or a PyTorch checkpoint (read, never run) from this machine, or from an http(s) address that the server fetches. How an image is prepared has to be said: nobody can tell from the weights.',
   examples: [
     'models import encoder.ckpt --model mine --image-size 224 --mean 0.485,0.456,0.406 --std 0.229,0.224,0.225',
     'models import https://example.org/encoder.pt --model theirs --image-size 224 --mean 0.5,0.5,0.5 --std 0.5,0.5,0.5 --sha256 9f86d0…',

@@ -183,7 +183,7 @@ const listCommand = clientCommand('ls', {
           ? table(['run', 'kind', 'status', 'progress', 'time', 'what', 'by', 'failure'], rows)
           : kind === undefined && status === undefined
             ? 'Nothing has run yet.'
-            : 'No run is like that.',
+            : 'No run matches.',
     });
     if (runs.pageInfo.hasNextPage) remark(options, 'There are more; --limit shows them.');
   });

@@ -40,7 +40,7 @@ const WHAT_IS_IT = graphql(`
 `);
 
 export const downloadCommand = clientCommand('download', {
-  summary: 'download the weights of a checkpoint, and prove them',
+  summary: 'download the weights of a checkpoint and verify them',
   details:
     'Downloads the weights of a checkpoint, continues where a broken download stopped, and names the file only when its sha256 is right. Exit code 3 when it is not.',
   examples: [
@@ -115,7 +115,7 @@ export const downloadCommand = clientCommand('download', {
     show(options, {
       data,
       names: [target],
-      text: `${paint('bold', target)}  ${byteSizeInWords(remote.byteSize)}, sha256 ${remote.sha256}, ${paint('green', 'proven')}`,
+      text: `${paint('bold', target)}  ${byteSizeInWords(remote.byteSize)}, sha256 ${remote.sha256}, ${paint('green', 'verified')}`,
     });
   });
 
@@ -161,7 +161,7 @@ async function targetOf(out: string | undefined, fileName: string): Promise<stri
 }
 
 export const verifyCommand = clientCommand('verify', {
-  summary: 'say which checkpoint a file is, and whether it is whole',
+  summary: 'say which checkpoint a file is, and whether it is intact',
   details:
     'Reads a file and asks the registry which checkpoint has these bytes. Exit code 3 when none has, or not the one that --checkpoint names. With --sha256 nobody is asked.',
   examples: [
@@ -181,7 +181,7 @@ export const verifyCommand = clientCommand('verify', {
           exitCode: EXIT.DAMAGE_FOUND,
           message: `${file} has the sha256 ${sha256}, not ${wanted}.`,
         });
-      show(options, { data: { file, sha256 }, names: [sha256], text: `${file} is whole: sha256 ${sha256}` });
+      show(options, { data: { file, sha256 }, names: [sha256], text: `${file} is intact: sha256 ${sha256}` });
       return;
     }
     const registry = await connect(options);

@@ -107,7 +107,7 @@ async function tellStory({ client, server, env, images, steps, startedMs }: Stor
       .map((issue) => `${issue.kind} ${issue.count}${issue.kept ? ' (kept)' : ''}`)
       .join(', ');
     say(
-      `   ${version.imageCount} images, ${version.labelCounts.length} labels, ${version.groupCount} groups; ${issues === '' ? 'nothing amiss' : issues}`,
+      `   ${version.imageCount} images, ${version.labelCounts.length} labels, ${version.groupCount} groups; ${issues === '' ? 'no problems' : issues}`,
     );
     versions.push({ version, isTest: dataset.isTest, name: dataset.name });
   }

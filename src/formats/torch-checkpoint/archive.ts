@@ -162,7 +162,8 @@ function checkDigest(entry: ZipEntry, computed: number): void {
 }
 
 /**
- * A storage is held to its checksum before anything of it is given out; a part of one costs one pass over the whole.
+ * A storage is checked against its checksum before anything of it is given out; a part of one costs one pass over the
+ * whole.
  */
 function archiveStorages(source: RandomAccess, entries: ReadonlyMap<string, ZipEntry>): StorageReader {
   const checks = new Map<string, Promise<void>>();

@@ -71,7 +71,7 @@ export function authorise(viewer: Viewer, needed: AccessRole, action?: AccessAct
     throw new DomainError({
       code: 'FORBIDDEN',
       message: `This is an action of the kind ${action}; the key "${viewer.name}" is limited to ${viewer.scopes.actions.join(', ')}.`,
-      hint: 'Use a key that is not limited so.',
+      hint: 'Use a key without this limit.',
     });
   }
 }
@@ -91,7 +91,7 @@ export function authoriseChange(viewer: Viewer, resources: readonly string[] | u
   throw new DomainError({
     code: 'FORBIDDEN',
     message: `The key "${viewer.name}" may change nothing but ${limits.join(', ')}.`,
-    hint: 'Use a key that is not limited so.',
+    hint: 'Use a key without this limit.',
   });
 }
 

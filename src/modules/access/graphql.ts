@@ -58,7 +58,7 @@ export const ViewerQuery = extendType({
 export const AccessKey = objectType({
   name: 'AccessKey',
   sourceType: { module: store, export: 'AccessKeyRecord' },
-  description: 'A key of a person or a tool. Nobody can read its secret again.',
+  description: 'A key of a person or a tool. Its secret cannot be read again.',
   definition(t) {
     t.nonNull.id('id');
     t.nonNull.string('name');

@@ -1,4 +1,4 @@
-/** Every stored byte is read again and held against its name: what is missing, changed, or wanted by nobody. */
+/** Every stored byte is read again and compared with its name: what is missing, changed, or wanted by nobody. */
 import { DomainError } from '../../errors.ts';
 import { isBadSector, type ArtifactStore, type StoredFile } from '../../platform/artifact-store.ts';
 import type { Database } from '../../platform/db.ts';

@@ -1,5 +1,5 @@
 /**
- * Garbage collection: bytes that nothing cites any more, taken away in a way that harms nobody who is about to cite
+ * Garbage collection: bytes that nothing cites any more, deleted in a way that is safe for a caller about to cite
  * them.
  */
 import type { ArtifactStore } from '../../platform/artifact-store.ts';
@@ -34,7 +34,7 @@ class Undo extends Error {}
  *
  * A run stores bytes first, records them later, and cites them in the transaction that records them. Between the first
  * and the last step its file is young, for storing the same bytes again renews the file; and while it records, it holds
- * the row's lock. So what is old and unlocked has nobody on the way to it.
+ * the row's lock. So nothing that is old and unlocked is about to be cited.
  */
 export async function collectGarbage({
   db,

@@ -21,7 +21,7 @@ export interface AuditFacts {
 }
 
 export interface AuditRecord extends AuditFacts {
-  /** From 1, without holes. */
+  /** From 1, without gaps. */
   readonly sequence: number;
   readonly at: Date;
   readonly previousHash: string;

@@ -41,7 +41,7 @@ export interface AuditService {
   /**
    * Does the work of a mutation. Each transaction that it commits through `transact` holds an entry of its own, so that
    * no change is without one; work that commits nothing, is rejected or fails leaves its entry by itself. Work that is
-   * denied leaves none here: whoever guards the door tells of it by `denied`, within a bound.
+   * denied leaves none here: the caller reports it by `denied`, within a bound.
    */
   record<Result>(act: AuditAct, work: () => Promise<Result>): Promise<Result>;
   /** For what was refused. */

@@ -17,14 +17,14 @@ export const AuditOutcome = enumType({
 export const AuditEntry = objectType({
   name: 'AuditEntry',
   sourceType: { module: rules, export: 'AuditRecord' },
-  description: 'What somebody changed, tried to change, or was refused. Never changed, never taken away.',
+  description: 'What somebody changed, tried to change, or was refused. Entries are never changed or deleted.',
   definition(t) {
-    t.nonNull.float('sequence', { description: 'From 1, without holes.' });
+    t.nonNull.float('sequence', { description: 'From 1, without gaps.' });
     t.nonNull.field('at', { type: 'DateTime' });
     t.string('person');
     t.string('keyId');
     t.string('keyName');
-    t.string('address', { description: 'Of the client, as far as the declared proxies can tell.' });
+    t.string('address', { description: 'The address of the client, as far as the declared proxies report it.' });
     t.nonNull.string('requestId');
     t.nonNull.string('action', {
       description: 'A mutation such as Mutation.createKey, or what was refused, such as GET /artifacts.',
@@ -62,7 +62,7 @@ export const AuditVerification = objectType({
   name: 'AuditVerification',
   sourceType: { module: service, export: 'AuditVerification' },
   definition(t) {
-    t.nonNull.float('entryCount', { description: 'Entries that hold.' });
+    t.nonNull.float('entryCount', { description: 'Entries whose hash is right.' });
     t.nonNull.field('head', { type: 'AuditHead' });
     t.field('fault', {
       type: 'AuditFault',

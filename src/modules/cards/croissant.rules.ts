@@ -191,7 +191,7 @@ function filesOf(version: SealedVersionRecord, serverUrl: string): Record<string
           column('sha256', 'sc:Text', 'Of its encoded bytes.'),
           column('label', ['sc:Text', 'cr:Label'], 'Null where it has none.'),
           column('group', 'sc:Text', 'Patient or slide, which no split may cut through.'),
-          column('split', ['sc:Text', 'cr:Split'], 'Null where the dataset brings none.'),
+          column('split', ['sc:Text', 'cr:Split'], 'Null where the dataset has none.'),
           column('width', 'sc:Integer', 'In pixels.'),
           column('height', 'sc:Integer', 'In pixels.'),
         ],

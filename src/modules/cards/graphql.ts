@@ -16,7 +16,7 @@ export const CheckpointCard = extendType({
   type: 'Checkpoint',
   definition(t) {
     t.nonNull.string('cardUrl', {
-      description: 'Markdown with YAML front matter, as Hugging Face has it; a path on this server.',
+      description: 'Markdown with YAML front matter, as on Hugging Face; a path on this server.',
       resolve: (checkpoint) => `/checkpoints/${checkpoint.id}/README.md`,
     });
   },

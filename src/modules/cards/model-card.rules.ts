@@ -1,4 +1,4 @@
-/** Model cards: Markdown with YAML front matter, as Hugging Face has them. Pure; what is not known is absent. */
+/** Model cards: Markdown with YAML front matter, as on Hugging Face. Pure; what is not known is absent. */
 import type { DatasetRecord, DatasetVersionRecord } from '../datasets/index.ts';
 import {
   unbeatenBaselines,
@@ -148,7 +148,7 @@ function goldenLines({ checkpoint, golden, serverUrl }: ModelCardFacts): string[
   const { imageSizePx } = checkpoint.inputContract;
   const beginning = embedding.slice(0, 8).map((value) => Number(value.toPrecision(5)));
   return [
-    `An image of ${imageSizePx} x ${imageSizePx} px (\`Checkpoint.golden\` of ${serverUrl}/graphql has its pixels) gives an embedding that begins with ${beginning.join(', ')}. Whoever gets other numbers prepares images in another way.`,
+    `An image of ${imageSizePx} x ${imageSizePx} px (\`Checkpoint.golden\` of ${serverUrl}/graphql has its pixels) gives an embedding that begins with ${beginning.join(', ')}. Anyone who gets other numbers prepares images in another way.`,
   ];
 }
 

@@ -44,7 +44,7 @@ export async function loadCatalogue(folder: string = CATALOGUE_FOLDER): Promise<
   for (const row of rows) {
     for (const parent of row.parent_collections ?? []) {
       if (!slugs.has(parent) || parent === row.slug)
-        faults.push(`${row.slug}.json: parent_collections: "${parent}" is no other dataset of the catalogue`);
+        faults.push(`${row.slug}.json: parent_collections: "${parent}" is not another dataset of the catalogue`);
     }
   }
   if (faults.length > 0) throw new CatalogueError(faults);

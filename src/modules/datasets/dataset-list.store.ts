@@ -289,7 +289,7 @@ const MICRONS_PER_PIXEL_BOUNDS = [0.25, 0.5, 1, 2, 4] as const;
 
 /**
  * Counts for each facet. A facet leaves its own part of the filter out, so that the values beside the chosen ones show
- * what choosing them too would bring; all other parts hold. Parts that are not given are not asked for: PostgreSQL
+ * the result of choosing them too; all other parts hold. Parts that are not given are not asked for: PostgreSQL
  * takes every condition for one that half of the rows fail, and eight of them for one that leaves hardly any.
  */
 export async function countFacets(db: Database, filter: DatasetFilter): Promise<DatasetFacetsRecord> {

@@ -123,7 +123,7 @@ export function createDatasetService({
     if (wrong === -1) return;
     throw new DomainError({
       code: 'BAD_INPUT',
-      message: `input.parentCollections.${wrong} "${parents[wrong]}" is the slug of no other dataset.`,
+      message: `input.parentCollections.${wrong} "${parents[wrong]}" is not the slug of another dataset.`,
       field: `input.parentCollections.${wrong}`,
       hint: 'Name datasets of this registry by their slugs; the query datasets lists them.',
     });
@@ -136,7 +136,7 @@ export function createDatasetService({
       if (hasId === (typeof slug === 'string')) {
         throw new DomainError({
           code: 'BAD_INPUT',
-          message: 'A dataset is asked for by id or by slug: give one of them.',
+          message: 'Give either the id or the slug of the dataset.',
           field: hasId ? 'slug' : 'id',
           hint: 'dataset(slug: "bach"), for example.',
         });

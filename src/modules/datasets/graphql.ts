@@ -196,7 +196,7 @@ export const DatasetFacets = objectType({
   name: 'DatasetFacets',
   sourceType: { module: records, export: 'DatasetFacetsRecord' },
   description:
-    'How many datasets have each value under the filter. Each list leaves its own part of the filter out, so that it shows what choosing another value would bring.',
+    'How many datasets have each value under the filter. Each list leaves its own part of the filter out, so that it shows the result of choosing another value.',
   definition(t) {
     t.nonNull.int('datasetCount', { description: 'Under the whole filter.' });
     for (const facet of [

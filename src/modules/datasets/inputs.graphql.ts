@@ -3,7 +3,7 @@ import { inputObjectType, list, nonNull } from '../../api/nexus.ts';
 
 export const FloatRange = inputObjectType({
   name: 'FloatRange',
-  description: 'Both ends belong to it; a left-out end is open.',
+  description: 'Both ends are included; an omitted end is open.',
   definition(t) {
     t.float('min');
     t.float('max');
@@ -12,7 +12,7 @@ export const FloatRange = inputObjectType({
 
 export const DatasetFilter = inputObjectType({
   name: 'DatasetFilter',
-  description: 'Every given part must hold. A list holds when the dataset has any of it.',
+  description: 'All given parts must match. A list matches when the dataset has any of its values.',
   definition(t) {
     t.string('search', { description: 'Words, "phrases", or, -not; the last word may be unfinished.' });
     t.field('organs', { type: list(nonNull('String')), description: 'Codes or names.' });
@@ -26,11 +26,11 @@ export const DatasetFilter = inputObjectType({
     t.field('provenances', { type: list(nonNull('DatasetProvenance')) });
     t.field('magnification', {
       type: 'FloatRange',
-      description: 'Of the objective. A dataset of which it is not known does not match.',
+      description: 'Of the objective. A dataset for which it is unknown does not match.',
     });
     t.field('micronsPerPixel', {
       type: 'FloatRange',
-      description: 'A dataset of which it is not known does not match.',
+      description: 'A dataset for which it is unknown does not match.',
     });
     t.boolean('hasVersions', { description: 'Whether it has a SEALED version, that is, images.' });
     t.boolean('synthetic');

@@ -31,7 +31,7 @@ export const ImportIssue = objectType({
     t.string('meaning', {
       description: 'What it is and what to do. Null for a version that was sealed before every issue was listed.',
     });
-    t.nonNull.boolean('kept', { description: 'True where they are in the version all the same.' });
+    t.nonNull.boolean('kept', { description: 'True where they are in the version nevertheless.' });
     t.field('examples', { type: nonNull(list(nonNull('String'))), description: 'Paths within the imported folder.' });
   },
 });
@@ -46,7 +46,7 @@ export const ImportIssueEntry = objectType({
       description: 'Within the imported folder; for issues of labels and groups their names.',
     });
     t.nonNull.int('count', { description: 'Patches of the file; 1 where images are kept whole.' });
-    t.nonNull.boolean('kept', { description: 'True where the image is in the version all the same.' });
+    t.nonNull.boolean('kept', { description: 'True where the image is in the version nevertheless.' });
     t.nonNull.string('reason', { description: 'What is wrong with this file, and what to do.' });
     t.string('relatedPath', { description: 'The other file that it is about: what it is a duplicate of.' });
   },
@@ -110,11 +110,11 @@ export const DatasetVersion = objectType({
     t.nonNull.float('byteSize');
     t.field('labelNames', { type: nonNull(list(nonNull('String'))) });
     t.field('labelCounts', { type: nonNull(list(nonNull('LabelCount'))) });
-    t.nonNull.int('groupCount', { description: 'Patients or slides, which no split cuts through.' });
+    t.nonNull.int('groupCount', { description: 'Patients or slides, which no split divides.' });
     t.nonNull.int('ungroupedImageCount', {
       description: 'Images whose patient or slide is not known: each is a group of its own.',
     });
-    t.nonNull.boolean('hasSplit', { description: 'True where it brings its own split.' });
+    t.nonNull.boolean('hasSplit', { description: 'True where it has a split of its own.' });
     t.field('thumbnails', {
       type: nonNull(list(nonNull('Thumbnail'))),
       description: 'A choice of its images, each label with its share.',

@@ -8,7 +8,7 @@ import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArg
 import { DomainError } from '../../errors.ts';
 import type { DeletableKind, DeletableThing, TombstoneRecord } from './deletions.rules.ts';
 
-/** How one kind of thing is looked at and taken away, under the lock of its row: nobody cites it meanwhile. */
+/** How one kind of thing is inspected and deleted, under the lock of its row: nobody cites it meanwhile. */
 interface Deletable {
   find(tx: Transaction, id: string): Promise<DeletableThing | undefined>;
   remove(tx: Transaction, id: string): Promise<unknown>;
@@ -23,7 +23,7 @@ const dataset: Deletable = {
     if (row === null) return undefined;
     const needs = [
       counted(row._count.versions, 'version'),
-      row.catalogueDigest === null ? [] : ['the catalogue, which would bring it back'],
+      row.catalogueDigest === null ? [] : ['the catalogue, which would restore it'],
       await unendedRunsNaming(tx, id),
     ];
     return {
@@ -94,7 +94,7 @@ const checkpoint: Deletable = {
     const needs = [
       counted(row._count.evaluations, 'evaluation'),
       counted(row._count.aliases, 'alias', 'aliases'),
-      row.publishedSlug === null ? [] : ['the catalogue, which would bring it back'],
+      row.publishedSlug === null ? [] : ['the catalogue, which would restore it'],
       await checkpointsTrainedFrom(tx, id),
       await unendedRunsNaming(tx, id),
     ];

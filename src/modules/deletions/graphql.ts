@@ -10,7 +10,7 @@ export const TombstoneKind = enumType({ name: 'TombstoneKind', members: [...DELE
 export const Tombstone = objectType({
   name: 'Tombstone',
   sourceType: { module: path.join(import.meta.dirname, 'deletions.rules.ts'), export: 'TombstoneRecord' },
-  description: 'What was deleted: by whom, when, why, and which bytes it stood for. Never changed, never taken away.',
+  description: 'What was deleted: by whom, when, why, and which bytes it stood for. Never changed or removed.',
   definition(t) {
     t.nonNull.id('id', { description: 'That of the deleted thing; never used again.' });
     t.nonNull.field('kind', { type: 'TombstoneKind' });

@@ -365,7 +365,7 @@ export const LaunchEvaluationInput = inputObjectType({
     t.nonNull.field('protocol', { type: 'EvaluationProtocol', default: 'LINEAR_PROBE' });
     t.nonNull.int('folds', {
       default: 5,
-      description: "Grouped by the version's groups; ignored where the version brings its own split.",
+      description: "Grouped by the version's groups; ignored where the version has its own split.",
     });
     t.int('seed');
     t.field('options', {

@@ -64,7 +64,7 @@ export function servable(made: ExportRecord): ExportRecord & { readonly sha256: 
     message:
       `The ${made.format.toLowerCase()} file of this checkpoint failed its check and is not served${difference}. ${made.reason ?? ''}`.trimEnd(),
     field: 'format',
-    hint: 'Take another format. After a new version of Paraffin, exportCheckpoint tries again.',
+    hint: 'Use another format. After an upgrade of Paraffin, exportCheckpoint tries again.',
   });
 }
 

@@ -16,7 +16,7 @@ import type { ExportStore } from './exports.store.ts';
 export interface ExportService {
   /**
    * A run of kind EXPORT that makes and checks these formats again, whatever is known of them; none measures the golden
-   * embedding alone. One that is on its way with all of them is given instead. Throws BAD_INPUT, CHECKPOINT_NOT_FOUND
+   * embedding alone. One that is already making all of them is given instead. Throws BAD_INPUT, CHECKPOINT_NOT_FOUND
    * or CHECKPOINT_NOT_DOWNLOADABLE.
    */
   launch(viewer: Viewer, input: unknown): Promise<RunRecord>;
@@ -34,7 +34,7 @@ export interface ExportService {
   ): Promise<WeightsFileRecord>;
   /**
    * For imports, in the transaction that registers the weights: queues a run that measures the checkpoint's golden
-   * embedding, unless it has one or such a run is on its way. Throws CHECKPOINT_NOT_FOUND or
+   * embedding, unless it has one or such a run exists. Throws CHECKPOINT_NOT_FOUND or
    * CHECKPOINT_NOT_DOWNLOADABLE.
    */
   queueGolden(tx: Transaction, checkpointId: string): Promise<void>;
@@ -161,7 +161,7 @@ export function createExportService({
         throw new DomainError({
           code: 'EXPORT_FAILED',
           message: `Run ${run.id}, which was to make the file, was cancelled.`,
-          hint: 'Ask again: a new run makes it.',
+          hint: 'Request it again: a new run makes it.',
           retryable: true,
         });
       case 'RUNNING':

@@ -21,7 +21,7 @@ export const CheckpointExport = objectType({
   name: 'CheckpointExport',
   sourceType: { module: records, export: 'ExportRecord' },
   description:
-    "The weights as a file for another framework, loaded back by that framework's own reader and held against the engine on three images.",
+    "The weights as a file for another framework, loaded back by that framework's own reader and compared with the engine on three images.",
   definition(t) {
     t.nonNull.field('format', { type: 'ExportFormat' });
     t.nonNull.field('status', { type: 'ExportStatus' });
@@ -90,7 +90,7 @@ export const ExportMutations = extendType({
     t.nonNull.field('exportCheckpoint', {
       type: 'RunPayload',
       description:
-        'Makes and checks files for other frameworks, before anybody downloads them or once more. A run that is on its way with these formats is given instead.',
+        'Makes and checks files for other frameworks, before anybody downloads them or once more. A run that is already making these formats is returned instead.',
       args: { input: nonNull(arg({ type: 'ExportCheckpointInput' })) },
       resolve: (_root, args, ctx) => settle('run', () => ctx.services.exports.launch(ctx.viewer, args.input)),
     });

@@ -342,7 +342,7 @@ function refusal(refused: RefusedMapping, tensors: readonly MappableTensor[], fi
         hint: 'Leave encoder out, or state what the file holds.',
       });
     case 'MISMATCH': {
-      const parts = (['missing', 'unexpected', 'misshapen'] as const).flatMap((kind) =>
+      const parts = (['missing', 'unexpected', 'mismatched'] as const).flatMap((kind) =>
         refused[kind].length === 0 ? [] : [`${refused[kind].length} ${kind} (${listed(refused[kind])})`],
       );
       const differences = parts.join(', ');
@@ -367,10 +367,10 @@ function refusal(refused: RefusedMapping, tensors: readonly MappableTensor[], fi
 
 /** One of several files that a state dict was cut into: part of a network, and nothing wrong with what is there. */
 function shardInWords(refused: RefusedMapping, fileName: string | null): string | undefined {
-  const { missing, unexpected, misshapen } = refused;
+  const { missing, unexpected, mismatched } = refused;
   const [, number, count] = /-(\d{5})-of-(\d{5})\.\w+$/.exec(fileName ?? '') ?? [];
   if (number === undefined || count === undefined || Number(count) < 2) return undefined;
-  const isPart = refused.reason === 'NO_ENCODER' || (missing.length > 0 && unexpected.length + misshapen.length === 0);
+  const isPart = refused.reason === 'NO_ENCODER' || (missing.length > 0 && unexpected.length + mismatched.length === 0);
   return isPart ? `shard ${Number(number)} of ${Number(count)} of a checkpoint` : undefined;
 }
 

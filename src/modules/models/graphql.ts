@@ -400,7 +400,7 @@ export const ModelMutations = extendType({
     t.nonNull.field('importCheckpoint', {
       type: 'CheckpointPayload',
       description:
-        'Brings in weights that were made elsewhere: PyTorch or safetensors, mapped strictly, nothing run. The same weights are registered once.',
+        'Imports weights that were made elsewhere: PyTorch or safetensors, mapped strictly, nothing run. The same weights are registered once.',
       args: { input: nonNull(arg({ type: 'ImportCheckpointInput' })) },
       resolve: (_root, args, ctx) =>
         settle('checkpoint', () =>

@@ -130,7 +130,7 @@ export function createCheckpointImports({
     );
   };
 
-  /** Gives the file to `work`, and takes away again what was fetched or sent for it. */
+  /** Gives the file to `work`, and then deletes what was fetched or sent for it. */
   const withFile = async <Result>(
     { viewer, clientGone, source, field, expected }: FileWanted,
     work: (file: FileAtHand) => Promise<Result>,
@@ -198,7 +198,7 @@ export function createCheckpointImports({
   };
 
   /**
-   * What every import ends with: its golden embedding is on the way, and from now on the key identifies this
+   * What every import ends with: its golden embedding is being measured, and from now on the key identifies this
    * checkpoint.
    */
   const settle = async (

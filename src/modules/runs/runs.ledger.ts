@@ -7,7 +7,7 @@ import type { Transact, Transaction } from '../../platform/db.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import type { ImportReportRecord } from './imports.rules.ts';
 import type { RunFailureRecord, RunLease, RunRecord, TrainingStateRecord } from './runs.records.ts';
-import { CANCELING_LEASE_SECONDS, isOwnDoing, LEASE_SECONDS, isRetryable, smallerMicroBatch } from './runs.rules.ts';
+import { CANCELING_LEASE_SECONDS, isOwnFault, LEASE_SECONDS, isRetryable, smallerMicroBatch } from './runs.rules.ts';
 import type { NewRunEvent, RunStore } from './runs.store.ts';
 
 /**
@@ -78,7 +78,7 @@ export interface RunLedger {
   fail(lease: RunLease, failure: RunFailureRecord): Promise<void>;
   /** CANCELED, after the worker has let go of everything. */
   cancelNow(lease: RunLease): Promise<void>;
-  /** Back into the queue, for a worker that stops in good order; a run that was being cancelled is CANCELED instead. */
+  /** Back into the queue, for a worker that stops cleanly; a run that was being cancelled is CANCELED instead. */
   release(lease: RunLease, message: string): Promise<void>;
   /** Queues again (or ends) the runs of workers that have gone silent; gives how many. */
   reapLapsed(): Promise<number>;
@@ -154,15 +154,15 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
         run.id,
         `${failure.message} The run continues with ${microBatchSize} images at a time, in batches as large as before.`,
       );
-    } else if (isRetryable(failure) && (await mayBeTriedAgain(tx, run.id, failure))) {
+    } else if (isRetryable(failure) && (await mayRetry(tx, run.id, failure))) {
       await requeue(tx, run.id, `${failure.message} The run continues from what it last kept.`);
     } else {
       await end(tx, run.id, 'FAILED', failure, failure.message);
     }
   };
 
-  const mayBeTriedAgain = async (tx: Transaction, runId: string, failure: RunFailureRecord): Promise<boolean> => {
-    if (isOwnDoing(failure) && (await store.addFruitlessAttempt(tx, runId)) >= MAX_FRUITLESS_ATTEMPTS) return false;
+  const mayRetry = async (tx: Transaction, runId: string, failure: RunFailureRecord): Promise<boolean> => {
+    if (isOwnFault(failure) && (await store.addFruitlessAttempt(tx, runId)) >= MAX_FRUITLESS_ATTEMPTS) return false;
     return (await store.countAttemptsWithoutProgress(tx, runId)) < MAX_ATTEMPTS_WITHOUT_PROGRESS;
   };
 

@@ -99,7 +99,7 @@ export function isRetryable(failure: FailureFacts): boolean {
 const CODES_FROM_OUTSIDE: ReadonlySet<string> = new Set(['WORKER_SILENT', 'DATABASE_UNREACHABLE']);
 
 /** True where the attempt ended through its own fault, so that another one may well come to the same end. */
-export function isOwnDoing(failure: FailureFacts): boolean {
+export function isOwnFault(failure: FailureFacts): boolean {
   return !CODES_FROM_OUTSIDE.has(failure.code);
 }
 
@@ -113,7 +113,7 @@ const batchFactsSchema = z.object({
 });
 
 /**
- * The micro-batch with which a pretraining that ran out of memory is tried again: half of the last one, or
+ * The micro-batch with which a pretraining that ran out of memory is retried: half of the last one, or
  * the next smaller divisor of the batch. The effective batch stays as it is. Undefined where nothing smaller is left,
  * and for kinds that have no batch.
  */

@@ -249,7 +249,7 @@ export function createRunService(parts: RunServiceParts): RunService {
       });
     },
     resume: async (viewer, id) => {
-      // Whoever resumes a training sets the machine to work as whoever launches one does.
+      // Resuming a training occupies the machine as launching one does.
       authorise(viewer, 'OPERATOR');
       return transact(async (tx) => {
         const run = await findOrThrow(tx, id);

@@ -5,7 +5,8 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 
 /**
- * A wheel at the Python index, held to its digest. The C API inside does not depend on the Python that it is named for.
+ * A wheel at the Python index, pinned by its digest. The C API inside does not depend on the Python that it is named
+ * for.
  */
 export interface EngineWheel {
   readonly package: string;

@@ -103,8 +103,8 @@ export function engineLibraryEnv(): Readonly<Record<string, string>> {
 }
 
 /**
- * Names of the CUDA libraries that the linked build needs and that are not in its folder, with the package that brings
- * each.
+ * Names of the CUDA libraries that the linked build needs and that are not in its folder, with the package that
+ * provides each.
  */
 export function missingEngineLibraries(): string[] {
   const name = installedBuild();

@@ -7,7 +7,7 @@ export const BUDGET_MIN_SECONDS = 10;
 /** A year. */
 export const BUDGET_MAX_SECONDS = 31_536_000;
 
-/** Kept for what comes after the last step: storing the state, loading the encoder anew, registering it. */
+/** Kept for what comes after the last step: storing the state, loading the encoder again, registering it. */
 const RESERVE_SHARE = 0.03;
 const RESERVE_MIN_SECONDS = 3;
 /** No more than this share of a short budget is kept back or spent on measuring. */

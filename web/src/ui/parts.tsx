@@ -128,7 +128,7 @@ export function Fact({ name, children }: { readonly name: ReactNode; readonly ch
   );
 }
 
-/** Text that is meant to be taken away. */
+/** Text that is meant to be copied. */
 export function Snippet({ text, label }: { readonly text: string; readonly label: string }) {
   return (
     <div className="copied">

@@ -182,7 +182,7 @@ export function createEncoder(architecture: EncoderArchitecture, random: Random,
 
 /**
  * An encoder with given weights under torchvision's names. Throws WeightsMismatchError that lists all that is missing,
- * unexpected or misshapen.
+ * unexpected or mismatched.
  */
 export function encoderFromWeights(
   architecture: EncoderArchitecture,

@@ -12,11 +12,11 @@ export class WeightsMismatchError extends Error {
   readonly missing: readonly string[];
   readonly unexpected: readonly string[];
   /** `name: expected F32 [64, 3, 7, 7], got F32 [64, 3, 3, 3]` */
-  readonly misshapen: readonly string[];
+  readonly mismatched: readonly string[];
 
   constructor(
     target: string,
-    faults: { missing: readonly string[]; unexpected: readonly string[]; misshapen: readonly string[] },
+    faults: { missing: readonly string[]; unexpected: readonly string[]; mismatched: readonly string[] },
   ) {
     const some = (kind: string, names: readonly string[]): string[] =>
       names.length === 0
@@ -25,13 +25,13 @@ export class WeightsMismatchError extends Error {
     const list = [
       ...some('missing', faults.missing),
       ...some('unexpected', faults.unexpected),
-      ...some('misshapen', faults.misshapen),
+      ...some('mismatched', faults.mismatched),
     ];
     super(`The weights do not fit ${target}: ${list.join(', ')}.`);
     this.name = 'WeightsMismatchError';
     this.missing = faults.missing;
     this.unexpected = faults.unexpected;
-    this.misshapen = faults.misshapen;
+    this.mismatched = faults.mismatched;
   }
 }
 
@@ -58,7 +58,7 @@ export function checkTensors(
   const expected = new Map(expectations.map((expectation) => [expectation.name, expectation]));
   const found = new Map<string, NamedTensor>();
   const unexpected: string[] = [];
-  const misshapen: string[] = [];
+  const mismatched: string[] = [];
   for (const tensor of tensors) {
     const expectation = expected.get(tensor.name);
     if (expectation === undefined || found.has(tensor.name)) {
@@ -72,12 +72,12 @@ export function checkTensors(
       tensor.shape.every((side, axis) => side === expectation.shape[axis]);
     if (tensor.dtype !== expectation.dtype || !sameShape || tensor.data.length !== elementCount) {
       const found = `${tensor.dtype} [${tensor.shape.join(', ')}] with ${tensor.data.length} numbers`;
-      misshapen.push(`${tensor.name}: expected ${expectation.dtype} [${expectation.shape.join(', ')}], got ${found}`);
+      mismatched.push(`${tensor.name}: expected ${expectation.dtype} [${expectation.shape.join(', ')}], got ${found}`);
     }
   }
   const missing = expectations.filter(({ name, required }) => required && !found.has(name)).map(({ name }) => name);
-  if (missing.length + unexpected.length + misshapen.length > 0)
-    throw new WeightsMismatchError(target, { missing, unexpected, misshapen });
+  if (missing.length + unexpected.length + mismatched.length > 0)
+    throw new WeightsMismatchError(target, { missing, unexpected, mismatched });
   return found;
 }
 

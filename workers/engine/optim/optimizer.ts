@@ -88,7 +88,7 @@ export interface UpdateRule {
 
 /**
  * A step on its way. The norms come from the device, and the trainer reads them together with the loss: a device that
- * computes in parallel to this program would stand still at each read.
+ * computes in parallel to this program would stall at each read.
  */
 export interface OptimizerStep {
   /** [n]: half the squared norm of each gradient, and then of each weight where the rule reads those. */

@@ -1,4 +1,4 @@
-/** The plan of a probe: folds that it draws itself, or the split that the dataset version brings. */
+/** The plan of a probe: folds that it draws itself, or the split that the dataset version has. */
 import { sha256Hex } from '../data/digest.ts';
 import { ProbeError } from './errors.ts';
 import { assignFolds, assignGroupFolds, type LabelledImages } from './folds.ts';

@@ -152,7 +152,7 @@ function Version({ dataset, version }: { readonly dataset: DatasetDetail; readon
               ? ' that no fold divides'
               : `; of ${counted(version.ungroupedImageCount, 'image')} the patient or slide is not known`}
           </Fact>
-          <Fact name="Split">{version.hasSplit ? 'brings its own' : 'drawn at evaluation'}</Fact>
+          <Fact name="Split">{version.hasSplit ? 'its own' : 'drawn at evaluation'}</Fact>
           <Fact name="Digest">{version.digest === null ? null : <Digest sha256={version.digest} />}</Fact>
           <Fact name="Manifest">
             {version.manifestSha256 === null ? null : (

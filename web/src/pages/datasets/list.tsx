@@ -117,7 +117,7 @@ export function DatasetsPage() {
 
 function NothingFound({ isNarrowed }: { readonly isNarrowed: boolean }) {
   return isNarrowed ? (
-    <Empty title="No dataset is like that">
+    <Empty title="No dataset matches">
       <span>Take a facet away, or search for less.</span>
     </Empty>
   ) : (

@@ -27,7 +27,7 @@ export function Lineage({ checkpoint, name }: { readonly checkpoint: CheckpointD
           {
             key: 'source',
             title: checkpoint.importedFrom?.fileName ?? 'elsewhere',
-            note: checkpoint.sha256 === null ? 'not here yet' : 'brought in',
+            note: checkpoint.sha256 === null ? 'not imported yet' : 'imported',
             to: null,
           },
         ]

@@ -23,7 +23,7 @@ export function ModelsPage() {
     <>
       <div className="head">
         <h1>Models</h1>
-        <p className="soft">Encoders trained here, brought in, or published by others.</p>
+        <p className="soft">Encoders trained here, imported, or published by others.</p>
       </div>
       <label>
         <span className="hidden">Search models</span>
@@ -39,7 +39,7 @@ export function ModelsPage() {
       <span role="status">{total === undefined ? ' ' : counted(total, 'model')}</span>
       {pages.isError && <Failure error={pages.error} />}
       {rows?.length === 0 && (
-        <Empty title="No model is like that">
+        <Empty title="No model matches">
           <Link to="/new" search={{ what: 'launchPretraining' }}>
             Pretrain one
           </Link>

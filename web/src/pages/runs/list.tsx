@@ -36,7 +36,7 @@ export function RunsPage() {
         {pages.isError && <Failure error={pages.error} />}
         {rows?.length === 0 &&
           (kinds.length + statuses.length > 0 ? (
-            <Empty title="No run is like that" />
+            <Empty title="No run matches" />
           ) : (
             <Empty title="Nothing has run yet">
               <Link to="/new" search={{}}>
