@@ -27,7 +27,7 @@ export async function writeTable(page: string, report: CampaignReport): Promise<
   await writeFile(page, `${text.slice(0, from)}${BEGIN}\n\n${asMarkdown(report)}\n${text.slice(to)}`);
 }
 
-function asMarkdown({ attacks, seed, startedAt, durationMs }: CampaignReport): string {
+function asMarkdown({ attacks, seed, quick, startedAt, durationMs }: CampaignReport): string {
   const rows = attacks.map(({ name, about, tryCount, findings, remarks = [] }) => {
     const left = remarks.length === 0 ? '' : ` (not tried: ${remarks.join('; ')})`;
     return `| \`${name}\` | ${about}${left} | ${tryCount} | ${findings.length === 0 ? 'none' : findings.length} |`;
@@ -37,7 +37,7 @@ function asMarkdown({ attacks, seed, startedAt, durationMs }: CampaignReport): s
     '| --- | --- | ---: | ---: |',
     ...rows,
     '',
-    `Made by \`npm run attack -- --seed ${seed} --write\` on ${startedAt.toISOString().slice(0, 10)} in ${Math.round(durationMs / 1000)} s.`,
+    `Made by \`npm run attack --${quick ? ' --quick' : ''} --seed ${seed} --write\` on ${startedAt.toISOString().slice(0, 10)} in ${Math.round(durationMs / 1000)} s.`,
     '',
   ].join('\n');
 }
