@@ -130,7 +130,7 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_TRUST_PROXY: {
     fallback: 'none',
     meaning:
-      'Addresses or subnets, joined by commas, of the proxies whose `X-Forwarded-For`, `-Host` and `-Proto` are believed. What comes through them is never taken for local.',
+      'Addresses or subnets, joined by commas, of the proxies whose `X-Forwarded-For` and `X-Forwarded-Host` are believed. What comes through them is never taken for local.',
   },
   PARAFFIN_RATE_LIMIT_PER_MINUTE: {
     fallback: '`6000`',

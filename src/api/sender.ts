@@ -10,8 +10,6 @@ export interface Sender {
   readonly address: string | null;
   /** The host by which browsers reached us: the Host header, or what a declared proxy says. */
   readonly host: string | undefined;
-  /** Whether a declared proxy, or this server itself, was reached over TLS. */
-  readonly isSecure: boolean;
   /**
    * True only for a direct connection by a program of this server's own user on this very machine, who meant this
    * server. Asks the kernel: only where it matters.
@@ -66,7 +64,6 @@ export function senderReader({
     return {
       address: direct === undefined ? null : plain(isProxy ? forwardedFor(request, direct, isTrusted) : direct),
       host: forwarded('x-forwarded-host') ?? request.headers.host,
-      isSecure: forwarded('x-forwarded-proto') === 'https',
       isLocal: () => isBoundToLoopback && !isProxy && isLoopbackRequest(request) && isOurUser(request),
     };
   };
