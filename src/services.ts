@@ -10,7 +10,7 @@ import { createEmbeddingService } from './modules/embeddings/index.ts';
 import { createEvaluationLoaders, createEvaluations } from './modules/evaluations/index.ts';
 import { createExportLoaders, createExports, type ExportPatience } from './modules/exports/index.ts';
 import { createCheckpointImports, createModelLoaders, createModelService } from './modules/models/index.ts';
-import { createRunLoaders, createRuns } from './modules/runs/index.ts';
+import { createRunLoaders, createRuns, createTrainingStates } from './modules/runs/index.ts';
 import type { Announcements } from './platform/announcements.ts';
 import type { ArtifactStore } from './platform/artifact-store.ts';
 import type { Database, Transact } from './platform/db.ts';
@@ -72,6 +72,12 @@ export function createServices(parts: ServiceParts): Services {
     }),
     exports,
     runs,
+    trainingStates: createTrainingStates(db, {
+      transact,
+      artifacts: store,
+      models,
+      queueGolden: exports.queueGolden,
+    }),
     evaluations,
     deletions: createDeletions({ db, transact }),
     cards: createCardService({ datasets, models, runs, evaluations }),

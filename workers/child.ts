@@ -120,6 +120,7 @@ async function execute(start: StartMessage): Promise<void> {
     latestTrainingState: () => ledger.latestTrainingState(start.run.id),
     setImportReport: (report) => ledger.setImportReport(start.lease, report),
     freezeConfig: (config) => ledger.freezeConfig(start.lease, config),
+    bestTrainingState: () => ledger.bestTrainingState(start.run.id),
     setEnvironment: (environment) =>
       ledger.setEnvironment(start.lease, { ...environment, codeRevision: start.codeRevision, node: process.version }),
   };

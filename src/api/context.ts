@@ -9,7 +9,7 @@ import type { EmbeddingService } from '../modules/embeddings/index.ts';
 import type { EvaluationLoaders, EvaluationService } from '../modules/evaluations/index.ts';
 import type { ExportLoaders, ExportService } from '../modules/exports/index.ts';
 import type { CheckpointImportService, ModelLoaders, ModelService } from '../modules/models/index.ts';
-import type { RunLoaders, RunService } from '../modules/runs/index.ts';
+import type { RunLoaders, RunService, TrainingStateService } from '../modules/runs/index.ts';
 import type { RunEvents } from './run-events.ts';
 
 /** The library under the workers' engine, where it is installed. */
@@ -39,6 +39,7 @@ export interface Services {
   readonly embeddings: EmbeddingService;
   readonly exports: ExportService;
   readonly runs: RunService;
+  readonly trainingStates: TrainingStateService;
   readonly evaluations: EvaluationService;
   readonly artifacts: ArtifactService;
   readonly cards: CardService;

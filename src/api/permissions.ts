@@ -82,6 +82,7 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
     action: 'LAUNCH',
     touches: { checkpoint: ['input.checkpointId'] },
   },
+  'Mutation.registerTrainingState': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { run: ['input.runId'] } },
   'Mutation.cancelRun': { role: 'CONTRIBUTOR', action: 'LAUNCH', touches: { run: ['id'] } },
   'Mutation.resumeRun': { role: 'OPERATOR', action: 'LAUNCH', touches: { run: ['id'] } },
   'Mutation.deleteDataset': { role: 'OPERATOR', action: 'DELETE', touches: { dataset: ['input.id'] } },
@@ -104,6 +105,7 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
   READER: [
     'Checkpoint',
     'CheckpointExport',
+    'CheckpointProbe',
     'Citation',
     'ClassReport',
     'ConfusionMatrix',
@@ -140,6 +142,8 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
     'ModelAlias',
     'Organ',
     'PassedOver',
+    'ProbeDifference',
+    'ProbeScores',
     'RegistryCounts',
     'Resolution',
     'Run',
@@ -152,6 +156,7 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
     'Thumbnail',
     'Tombstone',
     'TrainingFact',
+    'TrainingState',
   ],
   ADMIN: ['AccessKey', 'AuditEntry', 'AuditFault', 'AuditHead', 'AuditVerification', 'CreateKeyPayload'],
 };

@@ -7,6 +7,7 @@ import { meanAbsoluteError, rSquared, spearmanCorrelation } from '../../src/stat
 import type { Classifier } from '../../workers/engine/probe/classification.ts';
 import { linearProbe } from '../../workers/engine/probe/linear-probe.ts';
 import { nearestNeighbours } from '../../workers/engine/probe/nearest-neighbours.ts';
+import { ridgeClassifier } from '../../workers/engine/probe/ridge-classifier.ts';
 import { ridge, runRegression } from '../../workers/engine/probe/regression.ts';
 import { embeddedImages } from '../../workers/engine/probe/scaling.ts';
 import { liveTensorCount } from '../../workers/engine/tensorflow.ts';
@@ -26,6 +27,7 @@ const golden = z
   .object({
     linearProbes: z.array(classified),
     nearestNeighbours: z.array(classified),
+    ridgeClassifiers: z.array(classified),
     ridges: z.array(
       metrics.extend({
         name: z.string(),
@@ -68,9 +70,9 @@ function partsOf(groups: readonly number[]): { readonly train: Int32Array; reado
   };
 }
 
-const MAKERS = { linearProbes: linearProbe, nearestNeighbours } as const;
+const MAKERS = { linearProbes: linearProbe, nearestNeighbours, ridgeClassifiers: ridgeClassifier } as const;
 
-for (const kind of ['linearProbes', 'nearestNeighbours'] as const) {
+for (const kind of ['linearProbes', 'nearestNeighbours', 'ridgeClassifiers'] as const) {
   describe(`${kind} equal scikit-learn`, () => {
     for (const wanted of golden[kind]) {
       test(wanted.name, async () => {
@@ -89,7 +91,9 @@ for (const kind of ['linearProbes', 'nearestNeighbours'] as const) {
             ? facts.inverseRegularisation
             : 'neighbourCount' in facts
               ? facts.neighbourCount
-              : undefined,
+              : 'alpha' in facts
+                ? facts.alpha
+                : undefined,
           wanted.chosen,
         );
         assertClose(probabilities, wanted.probabilities.flat(), 1e-3);

@@ -22,6 +22,7 @@ warnings.simplefilter("ignore")
 
 CS = [1e-4, 1e-3, 1e-2, 1e-1, 1, 10]
 KS = [1, 3, 5, 11, 21, 51]
+ALPHA_SHARES = [0.003, 0.03, 0.3, 3]
 ALPHAS = [1e-1, 1, 1e1, 1e2, 1e3, 1e4, 1e5]
 
 
@@ -100,6 +101,27 @@ def ridge_case(name, seed, d, per_group, noise):
                 meanAbsoluteError=mean_absolute_error(y[test], said), spearmanCorrelation=float(scipy.stats.spearmanr(y[test], said).statistic), rSquared=r2_score(y[test], said))
 
 
+def ridge_classifier_case(name, seed, label_count, spread, d=12, per_group=24):
+    """RidgeClassifier's regressions of +1 and -1; the penalty is a share of the images that are learned from."""
+    x, y, g = problem(seed, label_count, spread, d=d, per_group=per_group)
+    train, test = g < 3, g >= 3
+    every = list(range(label_count))
+    signs = np.where(y[:, None] == np.arange(label_count)[None, :], 1.0, -1.0)
+    fit = lambda share, learned, held: (lambda a, b: Ridge(alpha=share * learned.sum()).fit(a, signs[learned]).predict(b))(*scaled(x[learned], x[held]))
+    scores = []
+    for share in ALPHA_SHARES:
+        truth, said = [], []
+        for fold in range(3):
+            learned, held = train & (g != fold), train & (g == fold)
+            truth += y[held].tolist()
+            said += fit(share, learned, held).argmax(axis=1).tolist()
+        scores.append(f1_score(truth, said, labels=every, average="macro", zero_division=0))
+    share = ALPHA_SHARES[int(np.argmax(scores))]
+    powers = np.exp(fit(share, train, test))
+    return dict(name=name, labelCount=label_count, rows=x.tolist(), labels=y.tolist(), groups=g.tolist(), chosen=share * int(train.sum()),
+                probabilities=(powers / powers.sum(axis=1, keepdims=True)).tolist(), innerScores=scores)
+
+
 def numbers_case(name, seed, digits):
     """Few digits give many ties; the repeats are those of a bootstrap resample."""
     rng = np.random.default_rng(seed)
@@ -115,6 +137,7 @@ print(json.dumps(dict(
     madeWith=f"scikit-learn {sklearn.__version__}, SciPy {scipy.__version__}",
     linearProbes=[linear_case("two labels", 1, 2, 0.4), linear_case("four labels", 2, 4, 0.7), linear_case("hard labels", 3, 3, 0.15)],
     nearestNeighbours=[neighbour_case("two labels", 4, 2, 0.5), neighbour_case("four labels", 5, 4, 0.8), neighbour_case("hard labels", 6, 3, 0.2)],
+    ridgeClassifiers=[ridge_classifier_case("two labels", 12, 2, 0.4), ridge_classifier_case("four labels", 13, 4, 0.5), ridge_classifier_case("more entries than rows", 14, 3, 0.5, d=60, per_group=10)],
     ridges=[ridge_case("more rows than entries", 7, 12, 24, 2.0), ridge_case("more entries than rows", 8, 90, 8, 4.0), ridge_case("noise alone", 9, 6, 12, 60.0)],
     numbers=[numbers_case("no ties", 10, 6), numbers_case("many ties", 11, 0)],
 )))

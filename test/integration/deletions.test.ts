@@ -209,6 +209,7 @@ describe('what is deleted', () => {
         sha256: await makeArtifact(),
         byteSize: 1,
         tensorDigest: 'ab'.repeat(32),
+        probe: null,
         golden: null,
         trainedOnVersionIds: [],
         initialCheckpointId: null,

@@ -52,7 +52,9 @@ describe('a lease', () => {
     await assert.rejects(ledger.report(stale, { progress: 0.9, points: [{ step: 1, metrics: { loss: 1 } }] }), lost);
     await assert.rejects(ledger.setEnvironment(stale, { engine: 'other' }), lost);
     await assert.rejects(
-      ledger.withLease(stale, (tx) => ledger.keepTrainingState(tx, stale, { step: 5, sha256: sha256('shard') })),
+      ledger.withLease(stale, (tx) =>
+        ledger.keepTrainingState(tx, stale, { step: 5, sha256: sha256('shard'), probe: null }),
+      ),
       lost,
     );
     await assert.rejects(
@@ -327,7 +329,7 @@ describe('a run that dies', () => {
     for (let attempt = 1; attempt <= MAX_FRUITLESS_ATTEMPTS + 2; attempt += 1) {
       const { lease } = await claim();
       await registry.ledger.withLease(lease, (tx) =>
-        registry.ledger.keepTrainingState(tx, lease, { step: attempt, sha256: sha256('shard') }),
+        registry.ledger.keepTrainingState(tx, lease, { step: attempt, sha256: sha256('shard'), probe: null }),
       );
       await registry.ledger.fail(lease, DIED);
       assert.equal(await statusOf(run.id), 'QUEUED');

@@ -29,6 +29,7 @@ export function newCheckpoint(
     inputContract: INPUT_CONTRACT,
     step: 100,
     epoch: 1.5,
+    probe: null,
     sha256: 'ab'.repeat(32),
     byteSize: 45_000_000,
     // As another for every run and step as trainings make them.

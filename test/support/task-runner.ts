@@ -71,6 +71,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
       latestTrainingState: () => ledger.latestTrainingState(run.id),
       setImportReport: (report) => ledger.setImportReport(lease, report),
       freezeConfig: (config) => ledger.freezeConfig(lease, config),
+      bestTrainingState: () => ledger.bestTrainingState(run.id),
       setEnvironment: (environment) => ledger.setEnvironment(lease, environment),
     };
     return {

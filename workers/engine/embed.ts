@@ -57,5 +57,5 @@ export function normaliseImages(
 
 /** Images embedded at once: enough to fill the device, few enough that a 224 px batch stays under a gigabyte. */
 export function embeddingBatchSize(imageSizePx: number): number {
-  return Math.max(4, Math.min(128, Math.floor((64 * 112 * 112) / (imageSizePx * imageSizePx))));
+  return Math.max(4, Math.min(256, Math.floor((64 * 112 * 112) / (imageSizePx * imageSizePx))));
 }

@@ -150,7 +150,7 @@ async function fineTuneNetworks(subject: Subject, { options }: ConfigOf<'FINE_TU
   const { context, config, request } = subject;
   const { checkpoint, version } = request;
   const pixels = await openPixels(context, {
-    checkpoint,
+    inputContract: checkpoint.inputContract,
     version,
     images: subject.images,
     onProgress: progressOf(subject, 0, DECODING_SHARE),

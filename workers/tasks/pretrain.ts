@@ -1,15 +1,16 @@
 /** Pretraining by SimCLR: sealed versions in, an encoder registered as a checkpoint out. */
 import { z } from 'zod';
+import { encoderFileOf, encoderTensorsOf } from '../../src/formats/encoder-file.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
 import { tensorDigestOf } from '../../src/formats/tensor-digest.ts';
-import type { InputContract } from '../../src/modules/models/index.ts';
+import { probeSentence, type CheckpointProbeRecord } from '../../src/modules/models/index.ts';
 import {
+  inputContractOf,
   pretrainingConfigSchema,
   unplannedPretrainingSchema,
   type PretrainingConfig,
 } from '../../src/modules/runs/index.ts';
 import type { StoredBytes } from '../../src/platform/artifact-store.ts';
-import { HALF_NORMALISATION } from '../engine/embed.ts';
 import { createEncoder, encoderFromWeights } from '../engine/models/resnet.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { createRandom } from '../engine/rng.ts';
@@ -18,6 +19,7 @@ import type { SimclrTrainer } from '../engine/train/simclr.ts';
 import { goldenOf } from './golden.ts';
 import { planWithinBudget, watchPace, type ElapsedSeconds } from './pretraining-budget.ts';
 import { makeTrainer, openTrainingSteps } from './pretraining-steps.ts';
+import { openRunProbe, type RunProbe } from './run-probe.ts';
 import type { Task, TaskContext, TaskResult } from './task.ts';
 
 const SAFETENSORS_TYPE = 'application/vnd.safetensors';
@@ -49,33 +51,67 @@ export const pretrainTask: Task = {
     const trainer = makeTrainer(config, microBatchSize, initialWeights);
     try {
       await resumeFromLastState(context, config, trainer);
-      const trained = await train(context, config, trainer, elapsed);
-      return await encoderResult(context, trained, trainer.encoderWeights());
+      return await trainAndRegister(context, config, trainer, elapsed);
     } finally {
       trainer.dispose();
     }
   },
 };
 
-/** Trains to the last step. @returns the run as it then is: with a budget its total of steps may have changed. */
-async function train(
+async function trainAndRegister(
   context: TaskContext,
   planned: PretrainingConfig,
   trainer: SimclrTrainer,
   elapsed: ElapsedSeconds,
-): Promise<PretrainingConfig> {
+): Promise<TaskResult> {
+  const probe = await openRunProbe(context, planned, trainer.stepIndex / planned.steps);
+  try {
+    const { config, verdict } = await train(context, planned, trainer, { elapsed, probe });
+    const best = config.registerBest ? await bestEncoder(context, config) : undefined;
+    const last = await encoderResult(context, config, {
+      weights: trainer.encoderWeights(),
+      step: config.steps,
+      probe: verdict ?? null,
+    });
+    return {
+      message: [last.message, ...wordsOfProbe(verdict, best?.probe ?? null), ...wordsOfCost(probe, elapsed())].join(
+        ' ',
+      ),
+      finish: async (tx) => {
+        // The best first, so that the last step stays the model's newest version.
+        await best?.finish(tx);
+        await last.finish(tx);
+      },
+    };
+  } finally {
+    await probe?.close();
+  }
+}
+
+interface Trained {
+  /** The run as it then is: with a budget its total of steps may have changed. */
+  readonly config: PretrainingConfig;
+  /** What the probe says of the last step, where there is one. */
+  readonly verdict: CheckpointProbeRecord | undefined;
+}
+
+/** Trains to the last step. */
+async function train(
+  context: TaskContext,
+  planned: PretrainingConfig,
+  trainer: SimclrTrainer,
+  { elapsed, probe }: { readonly elapsed: ElapsedSeconds; readonly probe: RunProbe | undefined },
+): Promise<Trained> {
   let config = planned;
-  if (trainer.stepIndex >= config.steps) return config;
   const steps = await openTrainingSteps(context, config, trainer);
   const speed = createSpeedometer(config.batchSize);
-  const pace = watchPace(config, trainer.stepIndex, elapsed);
+  const firstStep = trainer.stepIndex;
+  const pace = watchPace(config, firstStep, elapsed);
   try {
-    while (trainer.stepIndex < config.steps) {
-      if (context.stopRequested() !== 'NO') {
-        await keepState(context, config, trainer);
-        context.throwIfStopped();
-      }
+    for (;;) {
+      const verdict = await visit(context, config, trainer, { probe, firstStep });
       const step = trainer.stepIndex;
+      if (step >= config.steps) return { config, verdict };
       const metrics = await steps.take();
       const imagesPerSecond = speed.lap();
       const measured = {
@@ -86,14 +122,76 @@ async function train(
       await context.recordMetrics(trainer.stepIndex / config.steps, { step, metrics: measured });
       const next = pace?.afterStep(config, trainer.stepIndex);
       if (next !== undefined) config = await changePlan(context, next, trainer);
-      if (trainer.stepIndex % config.checkpointEverySteps === 0 && trainer.stepIndex < config.steps)
-        await keepState(context, config, trainer);
     }
-    await keepState(context, config, trainer);
-    return config;
   } finally {
     await steps.close();
   }
+}
+
+/**
+ * What is due between two steps: the probe, the state that is kept, the encoder that is registered. After a stop was
+ * asked for everything is kept and TaskStopped thrown; what was left out is done when the run goes on from there.
+ * @returns what the probe says here, where it was due.
+ */
+async function visit(
+  context: TaskContext,
+  config: PretrainingConfig,
+  trainer: SimclrTrainer,
+  { probe, firstStep }: { readonly probe: RunProbe | undefined; readonly firstStep: number },
+): Promise<CheckpointProbeRecord | undefined> {
+  const step = trainer.stepIndex;
+  const isLast = step === config.steps;
+  const isNew = step > firstStep;
+  const isRegistered = config.registerSteps.includes(step) && !isLast;
+  const isProbed = probe !== undefined && (step % probe.everySteps === 0 || isLast || isRegistered);
+  const verdict = isProbed ? await probe.measure(step, trainer.encoderWeights()) : undefined;
+  const stop = context.stopRequested();
+  const isBest = verdict !== undefined && step > 0 && (await isBestSoFar(context, verdict));
+  if (stop !== 'NO' || isBest || (isNew && (isLast || step % config.checkpointEverySteps === 0)))
+    await keepState(context, config, trainer, verdict ?? null);
+  if (stop !== 'NO') context.throwIfStopped();
+  if (isRegistered) {
+    const encoder = { weights: trainer.encoderWeights(), step, probe: verdict ?? null };
+    const { message, finish } = await encoderResult(context, config, encoder);
+    await context.withLease(finish);
+    await context.progress(step / config.steps, [message, ...wordsOfProbe(verdict, null)].join(' '));
+  }
+  return verdict;
+}
+
+/** Whether no state that is kept was probed better, or as well and earlier. */
+async function isBestSoFar(context: TaskContext, { ridgeMacroF1 }: CheckpointProbeRecord): Promise<boolean> {
+  const best = await context.bestTrainingState();
+  return best?.probe == null || ridgeMacroF1 > best.probe.ridgeMacroF1;
+}
+
+/** The encoder of the best probe, unless that is the last step's. */
+async function bestEncoder(
+  context: TaskContext,
+  config: PretrainingConfig,
+): Promise<(TaskResult & { readonly probe: CheckpointProbeRecord | null }) | undefined> {
+  const best = await context.bestTrainingState();
+  if (best === undefined || best.step === config.steps) return undefined;
+  const { tensors } = readSafetensors(await context.artifacts.read(best.sha256));
+  const weights = encoderTensorsOf(config.encoder, tensors);
+  return {
+    ...(await encoderResult(context, config, { weights, step: best.step, probe: best.probe })),
+    probe: best.probe,
+  };
+}
+
+function wordsOfProbe(last: CheckpointProbeRecord | undefined, best: CheckpointProbeRecord | null): string[] {
+  if (last === undefined) return [];
+  return [
+    `It is ${probeSentence(last)}.`,
+    ...(best === null ? [] : [`The best probe, at step ${best.step}, is registered too: ${probeSentence(best)}.`]),
+  ];
+}
+
+/** Of this attempt. */
+function wordsOfCost(probe: RunProbe | undefined, elapsedSeconds: number): string[] {
+  if (probe === undefined) return [];
+  return [`The probe took ${Math.round(probe.durationMs() / 10 / elapsedSeconds)} % of the time.`];
 }
 
 /** Frozen first: an attempt that dies here trains by the same plan when it continues. */
@@ -126,7 +224,12 @@ function createSpeedometer(batchSize: number) {
   };
 }
 
-async function keepState(context: TaskContext, config: PretrainingConfig, trainer: SimclrTrainer): Promise<void> {
+async function keepState(
+  context: TaskContext,
+  config: PretrainingConfig,
+  trainer: SimclrTrainer,
+  probe: CheckpointProbeRecord | null,
+): Promise<void> {
   await context.flush();
   const bytes = writeSafetensors(trainer.saveState(), {
     format: STATE_FORMAT,
@@ -136,7 +239,7 @@ async function keepState(context: TaskContext, config: PretrainingConfig, traine
   const stored = await context.artifacts.put(bytes);
   await context.withLease(async (tx) => {
     await context.services.artifacts.record(tx, { ...stored, mediaType: SAFETENSORS_TYPE });
-    await context.keepTrainingState(tx, { step: trainer.stepIndex, sha256: stored.sha256 });
+    await context.keepTrainingState(tx, { step: trainer.stepIndex, sha256: stored.sha256, probe });
   });
 }
 
@@ -171,37 +274,27 @@ async function registerUntrained(
       ? createEncoder(config.encoder, createRandom(config.seed).fork('weights').fork('encoder'))
       : encoderFromWeights(config.encoder, initialWeights);
   try {
-    return await encoderResult(context, config, encoder.weights());
+    return await encoderResult(context, config, { weights: encoder.weights(), step: 0, probe: null });
   } finally {
     encoder.dispose();
   }
+}
+
+/** An encoder as it was after a step. */
+interface TrainedEncoder {
+  readonly weights: readonly NamedTensor[];
+  readonly step: number;
+  readonly probe: CheckpointProbeRecord | null;
 }
 
 /** Stores the encoder's weights, measures its golden embedding, and says how to register both. */
 async function encoderResult(
   context: TaskContext,
   config: PretrainingConfig,
-  weights: readonly NamedTensor[],
+  { weights, step, probe }: TrainedEncoder,
 ): Promise<TaskResult> {
-  const inputContract: InputContract = {
-    imageSizePx: config.imageSizePx,
-    channelMean: [...HALF_NORMALISATION.channelMean],
-    channelStd: [...HALF_NORMALISATION.channelStd],
-    valueRange: [0, 1],
-    channelOrder: 'RGB',
-    resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
-    embeddingLayer: 'avgpool',
-    micronsPerPixelMin: null,
-    micronsPerPixelMax: null,
-  };
-  const stored: StoredBytes = await context.artifacts.put(
-    // Nothing of this run's own name or time: the same config and seed give the same file, and so the same sha256.
-    writeSafetensors(weights, {
-      format: 'pt',
-      architecture: config.encoder,
-      inputContract: JSON.stringify(inputContract),
-    }),
-  );
+  const inputContract = inputContractOf(config);
+  const stored: StoredBytes = await context.artifacts.put(encoderFileOf(config.encoder, weights, inputContract));
   // Read back from the store and loaded again: what is registered is what was proven to load.
   const { tensors } = readSafetensors(await context.artifacts.read(stored.sha256));
   const tensorDigest = tensorDigestOf(tensors);
@@ -210,7 +303,7 @@ async function encoderResult(
   const { embeddingDim } = encoder;
   encoder.dispose();
   return {
-    message: `Registered ${config.encoder} after ${config.steps} steps.`,
+    message: `Registered ${config.encoder} after ${step} steps.`,
     finish: async (tx) => {
       await context.services.artifacts.record(tx, { ...stored, mediaType: SAFETENSORS_TYPE });
       await context.services.models.registerCheckpoint(tx, {
@@ -219,14 +312,15 @@ async function encoderResult(
         embeddingDim,
         inputContract,
         sourceRunId: context.runId,
-        step: config.steps,
-        epoch: config.steps === 0 ? 0 : config.epochs,
+        step,
+        epoch: config.steps === 0 ? 0 : (config.epochs * step) / config.steps,
+        probe,
         sha256: stored.sha256,
         byteSize: stored.byteSize,
         tensorDigest,
         golden,
         initialCheckpointId: config.initialCheckpointId,
-        trainedOnVersionIds: config.steps === 0 ? [] : config.datasets.map((dataset) => dataset.datasetVersionId),
+        trainedOnVersionIds: step === 0 ? [] : config.datasets.map((dataset) => dataset.datasetVersionId),
       });
     },
   };

@@ -62,6 +62,8 @@ export interface TaskContext {
   /** Keeps what is needed to continue from a step. */
   keepTrainingState(tx: Transaction, state: TrainingStateRecord): Promise<void>;
   latestTrainingState(): Promise<TrainingStateRecord | undefined>;
+  /** The kept state that the run's own probe found best. */
+  bestTrainingState(): Promise<TrainingStateRecord | undefined>;
   setEnvironment(environment: object): Promise<void>;
   /** Replaces the run's config by one that the worker has completed, for every later attempt. */
   freezeConfig(config: object): Promise<void>;

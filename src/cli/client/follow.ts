@@ -80,6 +80,13 @@ const RUN_OUTCOME = graphql(`
       checkpoints {
         id
         version
+        step
+        probe {
+          ridgeMacroF1
+          sentence
+          overlap
+          advice
+        }
         sha256
         byteSize
         model {

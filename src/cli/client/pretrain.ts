@@ -2,7 +2,7 @@
 import { listOf, namesOf, numberFrom, oneOf, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { byteSizeInWords } from '../terminal.ts';
-import { clientCommand, connect, granted } from './connection.ts';
+import { clientCommand, connect, granted, type Registry } from './connection.ts';
 import { awaitRun } from './follow.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { paint, remark, show } from './output.ts';
@@ -61,6 +61,7 @@ export const pretrainCommand = clientCommand('pretrain', {
     'pretrain --model paper --data colon-biopsies --epochs 100 --recipe paper',
     'pretrain --model mixed --data bach:5000,kather-texture-2016@1 --encoder resnet50 --batch-size 512 --precision bfloat16 --steps 20000',
     'pretrain --model colon --data colon-biopsies --steps 200 --detach --quiet',
+    'pretrain --model colon --data colon-biopsies --epochs 50 --probe kather-texture-2016 --probe-every 500 --register best,2000',
   ],
 })
   .requiredOption('-m, --model <slug>', 'the model whose next version it becomes; made if new')
@@ -85,6 +86,13 @@ export const pretrainCommand = clientCommand('pretrain', {
   .option('--sampling <strategy>', namesOf(SAMPLINGS).join(', '), oneOf(SAMPLINGS))
   .option('--precision <name>', namesOf(PRECISIONS).join(', '), oneOf(PRECISIONS))
   .option('--checkpoint-every <steps>', 'keep the state so often', wholeNumberFrom(1))
+  .option(
+    '--probe <version>',
+    'watch it by labelled images: a dataset or dataset@version (default: the labels of its own datasets)',
+  )
+  .option('--no-probe', 'do not watch it')
+  .option('--probe-every <steps>', 'between two probes', wholeNumberFrom(1))
+  .option('--register <states>', 'register these besides the last: best, and steps such as 500', listOf(stateFrom))
   .option('--from <checkpoint>', 'begin with these weights: an id, model@alias or model@version')
   .option('--max-minutes <count>', 'end it as FAILED after so long', numberFrom(0))
   .option('--seed <number>', 'the same seed gives the same training', wholeNumberFrom(0))
@@ -113,6 +121,9 @@ export const pretrainCommand = clientCommand('pretrain', {
       sampling,
       precision,
       checkpointEvery,
+      probe,
+      probeEvery,
+      register,
       from,
       maxMinutes,
       seed,
@@ -160,6 +171,9 @@ export const pretrainCommand = clientCommand('pretrain', {
           ...given('sampling', sampling),
           precision: precision ?? null,
           ...given('checkpointEverySteps', checkpointEvery),
+          ...given('probe', await probeOf(registry, probe, probeEvery)),
+          ...given('registerSteps', register === undefined ? undefined : register.filter((state) => state !== 'best')),
+          ...given('registerBest', register?.includes('best')),
           ...given('seed', seed),
           ...given('initialCheckpointId', from === undefined ? undefined : (await findCheckpoint(registry, from)).id),
           ...given('maxDurationSeconds', maxMinutes === undefined ? undefined : Math.round(maxMinutes * 60)),
@@ -181,10 +195,15 @@ export const pretrainCommand = clientCommand('pretrain', {
         data: { runId: run.id, config, explanation, checkpoints, metrics },
         names: checkpoints.map((checkpoint) => checkpoint.id),
         text: checkpoints
-          .map(
-            ({ id, version, byteSize, model: { slug } }) =>
-              `${paint('bold', `${slug}@${version}`)}  checkpoint ${id}${loss === undefined ? '' : `, loss ${loss.toFixed(3)}`}${byteSize === null ? '' : `, ${byteSizeInWords(byteSize)}`}`,
-          )
+          .flatMap(({ id, version, step, byteSize, probe: verdict, model: { slug } }) => [
+            `${paint('bold', `${slug}@${version}`)}  checkpoint ${id}${step === null ? '' : `, step ${step}`}${loss === undefined ? '' : `, loss ${loss.toFixed(3)}`}${byteSize === null ? '' : `, ${byteSizeInWords(byteSize)}`}`,
+            ...(verdict === null
+              ? []
+              : [
+                  `  ${verdict.sentence}.`,
+                  ...[verdict.overlap, verdict.advice].flatMap((text) => (text === null ? [] : [`  ${text}`])),
+                ]),
+          ])
           // Of a run with a budget: what its worker decided.
           .concat(run.explanation.length === 0 ? explanation : [])
           .concat(`Evaluate it: paraffin evaluate ${model} --data DATASET`)
@@ -192,6 +211,23 @@ export const pretrainCommand = clientCommand('pretrain', {
       });
     },
   );
+
+/** @throws Error in words for a person. */
+function stateFrom(text: string): 'best' | number {
+  return text === 'best' ? text : wholeNumberFrom(1)(text);
+}
+
+async function probeOf(
+  registry: Registry,
+  probe: string | boolean | undefined,
+  everySteps: number | undefined,
+): Promise<(Input['probe'] & object) | undefined> {
+  if (probe === false) return { enabled: false, ...given('everySteps', everySteps) };
+  const version = typeof probe === 'string' ? await findVersion(registry, probe) : undefined;
+  return version === undefined && everySteps === undefined
+    ? undefined
+    : { ...given('datasetVersionId', version?.id), ...given('everySteps', everySteps) };
+}
 
 /** What was not given is left to the server. */
 function given<Name extends string, Value>(name: Name, value: Value | undefined): Partial<Record<Name, Value>> {

@@ -7,7 +7,14 @@ import {
   type LearningCurvePointRecord,
   type ReportedEvaluationRecord,
 } from '../evaluations/index.ts';
-import type { CheckpointRecord, GoldenRecord, ModelRecord } from '../models/index.ts';
+import {
+  probeAdvice,
+  probeOverlapSentence,
+  probeSentence,
+  type CheckpointRecord,
+  type GoldenRecord,
+  type ModelRecord,
+} from '../models/index.ts';
 import type { RunRecord } from '../runs/index.ts';
 
 export const MODEL_CARD_MEDIA_TYPE = 'text/markdown; charset=utf-8';
@@ -75,6 +82,7 @@ export function modelCardOf(facts: ModelCardFacts): string {
     ...section('Golden image', goldenLines(facts)),
     ...section('What it was trained on', trainingDataLines(facts)),
     ...section('How it was trained', procedureLines(facts)),
+    ...section("The training's own probe", probeLines(facts)),
     ...section('Evaluation', evaluationLines(facts)),
     ...(checkpoint.sha256 === null
       ? []
@@ -194,6 +202,20 @@ function procedureLines({ run, checkpoint, serverUrl }: ModelCardFacts): string[
   );
   const from = checkpoint.importedFrom?.url ?? checkpoint.importedFrom?.fileName ?? null;
   return [...(from === null ? [] : [`Imported from ${plain(from)}.`, '']), ...known];
+}
+
+function probeLines({ checkpoint: { probe } }: ModelCardFacts): string[] {
+  if (probe === null) return [];
+  const { imageCount, groupCount, ridgeMacroF1, knnMacroF1, randomEncoder, colourStatistics } = probe;
+  return [
+    `It is **${plain(probeSentence(probe))}**. Differences are of the macro F1 of a ridge regression on ${imageCount} labelled images of ${groupCount} groups.`,
+    ...[probeAdvice(probe), probeOverlapSentence(probe)].flatMap((text) => (text === null ? [] : ['', plain(text)])),
+    '',
+    '| probe | this encoder | random encoder | colour statistics |',
+    '| --- | --- | --- | --- |',
+    `| ridge, macroF1 | ${ridgeMacroF1.toFixed(3)} | ${randomEncoder.ridgeMacroF1.toFixed(3)} | ${colourStatistics.ridgeMacroF1.toFixed(3)} |`,
+    `| kNN, macroF1 | ${knnMacroF1.toFixed(3)} | ${randomEncoder.knnMacroF1.toFixed(3)} | ${colourStatistics.knnMacroF1.toFixed(3)} |`,
+  ];
 }
 
 function evaluationLines({ evaluations }: ModelCardFacts): string[] {

@@ -74,6 +74,8 @@ export interface DatasetService {
   requireSealedVersions(ids: readonly string[], fieldOf?: (index: number) => string): Promise<SealedVersionRecord[]>;
   /** The latest sealed version of a dataset; undefined without one. */
   latestVersionOf(datasetId: string): Promise<DatasetVersionRecord | undefined>;
+  /** Of each dataset the latest sealed version with at least two labels, where it has one, in the order of `ids`. */
+  labelledVersionsOf(datasetIds: readonly string[]): Promise<SealedVersionRecord[]>;
   /** How a person refers to each version: `slug@version`. */
   namesOf(versions: readonly DatasetVersionRecord[]): Promise<string[]>;
   /** What each dataset is cut from, by its id. */
@@ -237,6 +239,13 @@ export function createDatasetService({
     },
     latestVersionOf: async (datasetId) =>
       isId(datasetId) ? (await versions.findLatest([datasetId])).at(0) : undefined,
+    labelledVersionsOf: async (datasetIds) => {
+      const latest = await versions.latestLabelled(datasetIds);
+      const sealed = new Map(
+        (await versions.findSealed(latest.map(({ id }) => id))).map((each) => [each.datasetId, each]),
+      );
+      return [...new Set(datasetIds)].flatMap((id) => sealed.get(id) ?? []);
+    },
     namesOf: async (named) => {
       const slugs = new Map(
         (await store.findMany(named.map(({ datasetId }) => datasetId))).map(({ id, slug }) => [id, slug]),

@@ -139,6 +139,15 @@ export function createVersionStore(db: Database) {
         LATERAL (SELECT * FROM "DatasetVersion" WHERE "datasetId" = dataset.id AND status = 'SEALED' ORDER BY version DESC LIMIT 1) AS v`,
       ),
 
+    /** The latest sealed version of each dataset that has at least two labels. */
+    latestLabelled: (datasetIds: readonly string[]): Promise<DatasetVersionRecord[]> =>
+      readVersions(
+        db,
+        Prisma.sql`
+        unnest(${[...datasetIds]}::uuid[]) AS dataset(id),
+        LATERAL (SELECT * FROM "DatasetVersion" WHERE "datasetId" = dataset.id AND status = 'SEALED' AND cardinality("labelNames") > 1 ORDER BY version DESC LIMIT 1) AS v`,
+      ),
+
     /** The versions of one dataset, newest first. */
     list: async (datasetId: string, page: PageArguments): Promise<Page<DatasetVersionRecord>> => {
       const size = pageSizeOf(page);

@@ -25,6 +25,15 @@ export type {
   WeightsFileRecord,
 } from './models.records.ts';
 export { inputContractSchema, WEIGHTS_FORMATS, type InputContract, type WeightsFormat } from './models.rules.ts';
+export {
+  checkpointProbeSchema,
+  probeAdvice,
+  probeOverlapSentence,
+  probeSentence,
+  verdictOf,
+  type CheckpointProbeRecord,
+  type PairedDifference,
+} from './probe.rules.ts';
 export type { CheckpointListFilter, ModelReference, ModelService } from './models.service.ts';
 export type { ModelFilter } from './models.store.ts';
 

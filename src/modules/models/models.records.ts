@@ -1,6 +1,7 @@
 /** Models and their checkpoints as the rest of the program sees them. */
 import type { EncoderArchitecture } from '../../generated/prisma/enums.ts';
 import type { InputContract } from './models.rules.ts';
+import type { CheckpointProbeRecord } from './probe.rules.ts';
 
 export interface ModelRecord {
   readonly id: string;
@@ -77,6 +78,8 @@ export interface CheckpointRecord extends MentionedCheckpointRecord {
   readonly trainingFacts: readonly TrainingFactRecord[];
   readonly step: number | null;
   readonly epoch: number | null;
+  /** What the pretraining's own probe said of it; null where there was none. */
+  readonly probe: CheckpointProbeRecord | null;
   /** Of the stored safetensors; null while only an external source is known. */
   readonly sha256: string | null;
   readonly byteSize: number | null;
@@ -111,6 +114,7 @@ export interface NewCheckpoint {
   readonly sourceRunId: string;
   readonly step: number;
   readonly epoch: number;
+  readonly probe: CheckpointProbeRecord | null;
   readonly sha256: string;
   readonly byteSize: number;
   readonly tensorDigest: string;

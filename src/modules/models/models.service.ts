@@ -77,6 +77,8 @@ export interface ModelService {
    * for the same run and step gives the first one's checkpoint, so that a run taken up twice registers nothing twice.
    */
   registerCheckpoint(tx: Transaction, checkpoint: NewCheckpoint): Promise<CheckpointRecord>;
+  /** What a run has registered of a step. */
+  checkpointOfRun(runId: string, step: number): Promise<CheckpointRecord | undefined>;
   /** For workers: the golden embedding of a checkpoint that has none yet; one that it has stays. */
   recordGolden(tx: Transaction, checkpointId: string, golden: GoldenRecord): Promise<void>;
 }
@@ -261,6 +263,8 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
       await store.shareTrainedOn(tx, checkpoint.tensorDigest);
       return registered;
     },
+    checkpointOfRun: async (runId, step) =>
+      (await store.checkpointsOfRuns([runId])).find((checkpoint) => checkpoint.step === step),
     recordGolden: (tx, checkpointId, golden) => store.fillGolden(tx, checkpointId, golden),
   };
 }

@@ -19,6 +19,7 @@ import type {
   PretrainingRecord,
 } from './models.records.ts';
 import { externalSourceSchema, inputContractSchema, trainingFactSchema } from './models.rules.ts';
+import { checkpointProbeSchema } from './probe.rules.ts';
 
 export interface ModelFilter {
   /** Part of a slug or name, in any case. */
@@ -60,11 +61,12 @@ const LEAN = { golden: true } as const;
 /** What a record is made of. */
 interface CheckpointRow extends Omit<
   CheckpointRecord,
-  'inputContract' | 'importedFrom' | 'trainingFacts' | 'byteSize'
+  'inputContract' | 'importedFrom' | 'trainingFacts' | 'probe' | 'byteSize'
 > {
   readonly inputContract: unknown;
   readonly importedFrom: unknown;
   readonly trainingFacts: unknown;
+  readonly probe: unknown;
   readonly byteSize: bigint | number | null;
 }
 /** As JSON. */
@@ -77,7 +79,7 @@ async function readCheckpoints(tx: Transaction, rest: Prisma.Sql): Promise<Check
   const rows = await jsonRows<CheckpointJson>(
     tx,
     Prisma.sql`
-    SELECT c.id, c."modelId", c.version, c.encoder, c."embeddingDim", c."inputContract", c."sourceRunId", c."importedFrom", c."publishedSlug", c."trainingFacts", c.step, c.epoch, c.sha256, c."byteSize", c."tensorDigest", c."createdAt"
+    SELECT c.id, c."modelId", c.version, c.encoder, c."embeddingDim", c."inputContract", c."sourceRunId", c."importedFrom", c."publishedSlug", c."trainingFacts", c.step, c.epoch, c.probe, c.sha256, c."byteSize", c."tensorDigest", c."createdAt"
     FROM "Checkpoint" c ${rest}`,
   );
   return rows.map((row) => toRecord({ ...row, createdAt: new Date(row.createdAt) }));
@@ -262,7 +264,7 @@ export function createModelStore(db: Database) {
       modelId: string,
       checkpoint: NewCheckpoint,
     ): Promise<CheckpointRecord> => {
-      const { modelSlug: _slug, trainedOnVersionIds, initialCheckpointId, golden, ...facts } = checkpoint;
+      const { modelSlug: _slug, trainedOnVersionIds, initialCheckpointId, golden, probe, ...facts } = checkpoint;
       const inherited =
         initialCheckpointId === null
           ? []
@@ -274,6 +276,7 @@ export function createModelStore(db: Database) {
           modelId,
           version: await nextVersion(tx, modelId),
           ...(golden === null ? {} : { golden: goldenSchema.parse(golden) }),
+          ...(probe === null ? {} : { probe: checkpointProbeSchema.parse(probe) }),
           trainedOn: { createMany: { data: [...seen].map((datasetVersionId) => ({ datasetVersionId })) } },
         },
         omit: LEAN,
@@ -516,6 +519,7 @@ function toRecord(row: CheckpointRow): CheckpointRecord {
     inputContract: inputContractSchema.parse(row.inputContract),
     importedFrom: row.importedFrom === null ? null : externalSourceSchema.parse(row.importedFrom),
     trainingFacts: row.trainingFacts === null ? [] : z.array(trainingFactSchema).parse(row.trainingFacts),
+    probe: row.probe === null ? null : checkpointProbeSchema.parse(row.probe),
     byteSize: row.byteSize === null ? null : Number(row.byteSize),
   };
 }

@@ -132,6 +132,11 @@ export const Run = objectType({
       type: 'Checkpoint',
       resolve: (run, _args, ctx) => ctx.loaders.models.checkpointsByRun.load(run.id),
     });
+    t.nonNull.list.nonNull.field('trainingStates', {
+      type: 'TrainingState',
+      description: 'What is kept of a pretraining, by step: each can be registered by registerTrainingState.',
+      resolve: async (run, _args, ctx) => [...(await ctx.loaders.runs.keptStates.load(run.id))],
+    });
     t.string('launchedBy', { description: 'The person who launched it; the queue rotates among people.' });
     t.int('maxDurationSeconds', { description: 'Longest time under way, over all attempts; null: no limit.' });
     t.int('microBatchSize', {
@@ -147,6 +152,24 @@ export const Run = objectType({
     t.nonNull.field('queuedAt', { type: 'DateTime' });
     t.field('startedAt', { type: 'DateTime' });
     t.field('finishedAt', { type: 'DateTime' });
+  },
+});
+
+export const TrainingState = objectType({
+  name: 'TrainingState',
+  sourceType: { module: records, export: 'KeptStateRecord' },
+  description: 'A pretraining as it was after a step: weights, optimiser and position.',
+  definition(t) {
+    t.nonNull.int('step');
+    t.nonNull.field('keptAt', { type: 'DateTime' });
+    t.nonNull.boolean('isBest', { description: 'No kept state of the run was probed better.' });
+    t.field('probe', { type: 'CheckpointProbe', description: 'Null where it was not probed.' });
+    t.field('checkpoint', {
+      type: 'Checkpoint',
+      description: 'Null until it is registered.',
+      resolve: async (state, _args, ctx) =>
+        (await ctx.loaders.models.checkpointsByRun.load(state.runId)).find(({ step }) => step === state.step) ?? null,
+    });
   },
 });
 
@@ -220,6 +243,19 @@ export const OptimizerInput = inputObjectType({
   },
 });
 
+export const PretrainingProbeInput = inputObjectType({
+  name: 'PretrainingProbeInput',
+  definition(t) {
+    t.nonNull.boolean('enabled', { default: true });
+    t.id('datasetVersionId', {
+      description: "With labels. Default: one of the training's own, or the latest labelled one of their datasets.",
+    });
+    t.int('everySteps', {
+      description: 'Default: one in ten, or fewer where that would cost more than about a twentieth of the run.',
+    });
+  },
+});
+
 export const LaunchPretrainingInput = inputObjectType({
   name: 'LaunchPretrainingInput',
   definition(t) {
@@ -265,10 +301,30 @@ export const LaunchPretrainingInput = inputObjectType({
         "cropScaleMin, cropScaleMax, flip, quarterTurns, colourJitterStrength, colourJitterProbability, greyProbability, blurProbability. What is left out is the recipe's.",
     });
     t.int('seed');
+    t.field('probe', {
+      type: 'PretrainingProbeInput',
+      description:
+        'What the run measures its own encoder by: at step 0, every so many steps and at the end. By default on the labels of its own datasets, where there are any. It never changes the training.',
+    });
+    t.list.nonNull.int('registerSteps', {
+      description: 'Steps after which the encoder is registered besides the last, up to 100.',
+    });
+    t.nonNull.boolean('registerBest', {
+      default: false,
+      description: 'Register the encoder of the best probe, besides the last.',
+    });
     t.int('maxDurationSeconds', {
       description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.',
     });
     t.string('idempotencyKey');
+  },
+});
+
+export const RegisterTrainingStateInput = inputObjectType({
+  name: 'RegisterTrainingStateInput',
+  definition(t) {
+    t.nonNull.id('runId');
+    t.nonNull.int('step', { description: "One of the run's trainingStates." });
   },
 });
 
@@ -279,6 +335,14 @@ export const RunMutations = extendType({
       type: 'RunPayload',
       args: { input: nonNull(arg({ type: 'LaunchPretrainingInput' })) },
       resolve: (_root, args, ctx) => settle('run', () => ctx.services.runs.launchPretraining(ctx.viewer, args.input)),
+    });
+    t.nonNull.field('registerTrainingState', {
+      type: 'CheckpointPayload',
+      description:
+        'Makes a checkpoint of a kept state, as the run itself would have; one that is there is given again.',
+      args: { input: nonNull(arg({ type: 'RegisterTrainingStateInput' })) },
+      resolve: (_root, args, ctx) =>
+        settle('checkpoint', () => ctx.services.trainingStates.register(ctx.viewer, args.input)),
     });
     t.nonNull.field('cancelRun', {
       type: 'RunPayload',

@@ -3,6 +3,13 @@ import type { Database } from '../../platform/db.ts';
 import { createRunLedger, type RunLedger } from './runs.ledger.ts';
 import { createRunService, type RunService, type RunServiceParts } from './runs.service.ts';
 import { createRunStore } from './runs.store.ts';
+import {
+  createTrainingStateService,
+  type TrainingStateService,
+  type TrainingStateServiceParts,
+} from './training-states.service.ts';
+
+export type { TrainingStateService } from './training-states.service.ts';
 
 export {
   CancelRequestedError,
@@ -21,6 +28,7 @@ export type {
   RunEventRecord,
   RunFailureRecord,
   RunLease,
+  KeptStateRecord,
   RunRecord,
   TrainingStateRecord,
 } from './runs.records.ts';
@@ -42,6 +50,7 @@ export {
   fasterPrecision,
   firstImageSizePx,
   imageSizePxWithin,
+  inputContractOf,
   planPretraining,
   pretrainingConfigSchema,
   replanned,
@@ -49,6 +58,7 @@ export {
   type PretrainingConfig,
   type UnplannedPretraining,
 } from './pretraining.rules.ts';
+export type { ProbeConfig, WatchingConfig } from './watching.rules.ts';
 export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';
 export type { RunLaunch, RunService } from './runs.service.ts';
 export { RUN_EVENTS_CHANNEL, type RunFilter } from './runs.store.ts';
@@ -58,6 +68,13 @@ export { createRunLoaders, type RunLoaders } from './runs.loaders.ts';
 /** The server's face of the module. */
 export function createRuns(db: Database, parts: Omit<RunServiceParts, 'store'>): RunService {
   return createRunService({ ...parts, store: createRunStore(db) });
+}
+
+export function createTrainingStates(
+  db: Database,
+  parts: Omit<TrainingStateServiceParts, 'store'>,
+): TrainingStateService {
+  return createTrainingStateService({ ...parts, store: createRunStore(db) });
 }
 
 /** The workers' face of the module. */

@@ -28,7 +28,9 @@ import {
   sourceSizePxFor,
   type Recipe,
 } from '../../protocol/pretraining/recipes.ts';
+import type { InputContract } from '../models/index.ts';
 import { ENCODER_ARCHITECTURES, MAX_STEPS, type LaunchPretrainingInput } from './runs.rules.ts';
+import { NOT_WATCHED, watchingConfigFields, type WatchingConfig } from './watching.rules.ts';
 
 const precisionSchema = z.enum(['FLOAT32', 'BFLOAT16']);
 const speedSchema = z.object({
@@ -66,6 +68,7 @@ const COMMON = {
   initialCheckpointId: z.string().nullable(),
   augmentation: augmentationSchema,
   seed: z.number().int(),
+  ...watchingConfigFields,
 };
 
 /** What the launch named, so that the rest can be explained as the recipe's. */
@@ -98,6 +101,22 @@ export const pretrainingConfigSchema = z.preprocess(
   }),
 );
 export type PretrainingConfig = z.infer<typeof pretrainingConfigSchema>;
+
+/** How an image becomes the input of an encoder that this pretraining made. */
+export function inputContractOf({ imageSizePx }: Pick<PretrainingConfig, 'imageSizePx'>): InputContract {
+  return {
+    imageSizePx,
+    // Mean and standard deviation 0.5: what the views were normalised with.
+    channelMean: [0.5, 0.5, 0.5],
+    channelStd: [0.5, 0.5, 0.5],
+    valueRange: [0, 1],
+    channelOrder: 'RGB',
+    resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
+    embeddingLayer: 'avgpool',
+    micronsPerPixelMin: null,
+    micronsPerPixelMax: null,
+  };
+}
 
 /** A pretraining with a budget whose worker has not measured its device yet: what the speed decides may be null. */
 export const unplannedPretrainingSchema = z.object({
@@ -240,12 +259,14 @@ function badInput(field: string, message: string, hint: string): DomainError {
  * Fills in every default and freezes the pretraining; with a budget, everything that does not depend on the speed of
  * the device.
  * @param drawnSeed used where the input has none.
+ * @param watching the probe and the states that are registered.
  * @throws DomainError BAD_INPUT, DATASET_VERSION_NOT_FOUND or DATASET_TOO_SMALL.
  */
 export function freezePretraining(
   input: LaunchPretrainingInput,
   versions: readonly VersionFacts[],
   drawnSeed: number,
+  watching: WatchingConfig = NOT_WATCHED,
 ): PretrainingConfig | UnplannedPretraining {
   const recipe = RECIPES[input.recipe];
   const datasets = frozenDatasets(input, versions);
@@ -275,6 +296,7 @@ export function freezePretraining(
     initialCheckpointId: input.initialCheckpointId ?? null,
     augmentation: augmentationOf(recipe, input),
     seed: input.seed ?? drawnSeed,
+    ...watching,
     named: {
       optimizer: input.optimizer != null,
       learningRate: input.learningRate != null,

@@ -14,13 +14,16 @@ export async function oldestActiveStart(db: Database): Promise<Date | undefined>
 }
 
 /**
- * Drops training states that no run will continue from: all but the last `keepLast` of each, and every one of those
- * that succeeded.
+ * Drops training states that no run will continue from: all but the last `keepLast` of each, and every one of those that
+ * succeeded. The state that a run's own probe found best stays until it is registered as a checkpoint.
  * @returns how many were dropped.
  */
 export async function dropSupersededStates(tx: Transaction, keepLast: number): Promise<number> {
   return tx.$executeRaw`
     DELETE FROM "TrainingState" s USING "Run" r, (
-      SELECT "runId", step, row_number() OVER (PARTITION BY "runId" ORDER BY step DESC) AS place FROM "TrainingState") ranked
-    WHERE r.id = s."runId" AND ranked."runId" = s."runId" AND ranked.step = s.step AND (ranked.place > ${Math.max(1, keepLast)} OR r.status = 'SUCCEEDED')`;
+      SELECT "runId", step, row_number() OVER (PARTITION BY "runId" ORDER BY step DESC) AS place,
+        "probeMacroF1" IS NOT NULL AND row_number() OVER (PARTITION BY "runId" ORDER BY "probeMacroF1" DESC NULLS LAST, step) = 1 AS "isBest"
+      FROM "TrainingState") ranked
+    WHERE r.id = s."runId" AND ranked."runId" = s."runId" AND ranked.step = s.step AND (ranked.place > ${Math.max(1, keepLast)} OR r.status = 'SUCCEEDED')
+      AND NOT (ranked."isBest" AND NOT EXISTS (SELECT 1 FROM "Checkpoint" c WHERE c."sourceRunId" = s."runId" AND c.step = s.step))`;
 }

@@ -65,6 +65,8 @@ export interface RunLedger {
   /** Of these leases, those that still hold their runs, lapsed ones among them that nobody took back yet. */
   held(leases: readonly RunLease[]): Promise<RunLease[]>;
   latestTrainingState(runId: string): Promise<TrainingStateRecord | undefined>;
+  /** The kept state that the run's own probe found best. */
+  bestTrainingState(runId: string): Promise<TrainingStateRecord | undefined>;
   /**
    * SUCCEEDED, in the transaction that registers what came out. Throws CancelRequestedError, which undoes it, for a run
    * that is CANCELING.
@@ -225,6 +227,7 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
     },
     held: (leases) => store.heldLeases(leases),
     latestTrainingState: (runId) => store.latestTrainingState(runId),
+    bestTrainingState: (runId) => store.bestTrainingState(runId),
     succeed: async (tx, lease, message) => {
       const run = await store.lock(tx, lease.runId);
       if (run?.status === 'CANCELING') throw new CancelRequestedError();

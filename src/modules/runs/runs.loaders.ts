@@ -2,7 +2,7 @@
 import DataLoader from 'dataloader';
 import type { Database } from '../../platform/db.ts';
 import type { ImportReportRecord } from './imports.rules.ts';
-import type { RunRecord } from './runs.records.ts';
+import type { KeptStateRecord, RunRecord } from './runs.records.ts';
 import { createRunStore } from './runs.store.ts';
 
 export type RunLoaders = ReturnType<typeof createRunLoaders>;
@@ -29,6 +29,11 @@ export function createRunLoaders(db: Database) {
     importReport: new DataLoader<string, ImportReportRecord | null>(async (ids) => {
       const found = await store.importReports(ids);
       return ids.map((id) => found.get(id) ?? null);
+    }),
+    /** What is kept of a run's training, by step. */
+    keptStates: new DataLoader<string, readonly KeptStateRecord[]>(async (ids) => {
+      const found = Map.groupBy(await store.keptStates(ids), (state) => state.runId);
+      return ids.map((id) => found.get(id) ?? []);
     }),
     /** For ids that a foreign key holds. */
     existing: async (id: string): Promise<RunRecord> => {

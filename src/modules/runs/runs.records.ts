@@ -1,4 +1,5 @@
 /** Runs as the rest of the program sees them. */
+import type { CheckpointProbeRecord } from '../models/index.ts';
 import type { FailureClass, RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 
 export interface RunFailureRecord {
@@ -81,4 +82,14 @@ export interface RunLease {
 export interface TrainingStateRecord {
   readonly step: number;
   readonly sha256: string;
+  /** What the run's own probe said of it; null where it was not probed. */
+  readonly probe: CheckpointProbeRecord | null;
+}
+
+/** A training state that is there to be registered. */
+export interface KeptStateRecord extends TrainingStateRecord {
+  readonly runId: string;
+  readonly keptAt: Date;
+  /** Whether no kept state of the run was probed better. */
+  readonly isBest: boolean;
 }

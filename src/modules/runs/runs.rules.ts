@@ -6,6 +6,7 @@ import { ACCESS_ROLES, type Viewer } from '../access/index.ts';
 import { augmentationChoiceSchema } from '../../protocol/pretraining/augmentation.ts';
 import { optimizerChoiceSchema } from '../../protocol/pretraining/optimizer.ts';
 import { RECIPE_NAMES } from '../../protocol/pretraining/recipes.ts';
+import { watchingInputFields } from './watching.rules.ts';
 
 export const RUN_STATUSES = ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] as const;
 export type RunStatus = (typeof RUN_STATUSES)[number];
@@ -196,6 +197,7 @@ export const launchPretrainingSchema = z.object({
   initialCheckpointId: z.string().nullish(),
   augmentation: augmentationChoiceSchema.nullish(),
   seed: seedSchema.nullish(),
+  ...watchingInputFields,
   maxDurationSeconds: maxDurationSchema.nullish(),
   idempotencyKey: idempotencyKeySchema.nullish(),
 });

@@ -9,7 +9,7 @@ import type { Page, PageArguments } from '../../platform/page.ts';
 import type { Queue } from '../../platform/queue.ts';
 import type { RunKind } from '../../generated/prisma/enums.ts';
 import { authorise, personOf, type Viewer } from '../access/index.ts';
-import type { DatasetService } from '../datasets/index.ts';
+import type { DatasetService, SealedVersionRecord } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import { checkImportChoice, importDatasetVersionSchema, titleOfImport } from './imports.rules.ts';
 import {
@@ -17,10 +17,18 @@ import {
   isTerminal,
   launchPretrainingSchema,
   metricWindowOf,
+  type LaunchPretrainingInput,
   type MetricWindow,
   type Nullish,
 } from './runs.rules.ts';
 import { checkPretrainingChoice, freezePretraining, titleOfPretraining } from './pretraining.rules.ts';
+import {
+  canProbeOn,
+  checkProbeVersion,
+  checkRegisterSteps,
+  freezeWatching,
+  type WatchingConfig,
+} from './watching.rules.ts';
 import type { MetricSeriesRecord, RunEventRecord, RunRecord } from './runs.records.ts';
 import type { RunFilter, RunStore } from './runs.store.ts';
 
@@ -204,7 +212,9 @@ export function createRunService(parts: RunServiceParts): RunService {
         input,
         versions.map(({ id, digest, imageCount }) => ({ id, digest, imageCount })),
         randomInt(2 ** 31 - 1),
+        await watchingOf(parts.datasets, input, versions),
       );
+      if (config.steps !== null) checkRegisterSteps(config, config.steps);
       const title = titleOfPretraining(config, await parts.datasets.namesOf(versions));
       return service.enqueue({
         kind: 'PRETRAINING',
@@ -314,6 +324,31 @@ function sameInputOrThrow(earlier: RunRecord, kind: RunKind, inputDigest: string
     field: 'input.idempotencyKey',
     hint: `Take a new key; the old one belongs to run ${earlier.id}.`,
   });
+}
+
+/**
+ * The probe on the version that the input names, or by itself on the first of the training's own versions that has
+ * labels, or else on the latest labelled version of one of their datasets.
+ */
+async function watchingOf(
+  datasets: DatasetService,
+  input: LaunchPretrainingInput,
+  trainingVersions: readonly SealedVersionRecord[],
+): Promise<WatchingConfig> {
+  // Nothing is watched where nothing is trained.
+  if (input.steps === 0) return freezeWatching({ ...input, probe: { enabled: false } }, null);
+  const wanted = input.probe?.datasetVersionId;
+  const version =
+    wanted == null
+      ? input.probe?.enabled === false
+        ? undefined
+        : (trainingVersions.find(canProbeOn) ??
+          (await datasets.labelledVersionsOf(trainingVersions.map(({ datasetId }) => datasetId))).find(canProbeOn))
+      : (await datasets.requireSealedVersions([wanted], () => 'input.probe.datasetVersionId'))[0];
+  if (version === undefined) return freezeWatching(input, null);
+  if (wanted != null) checkProbeVersion(version);
+  const [name = ''] = await datasets.namesOf([version]);
+  return freezeWatching(input, { id: version.id, digest: version.digest, labelCounts: version.labelCounts, name });
 }
 
 async function requireSameEncoder(models: ModelService, checkpointId: string, encoder: string): Promise<void> {

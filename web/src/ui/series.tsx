@@ -15,18 +15,27 @@ export interface SeriesChartProps {
   /** One sentence on how to read it. */
   readonly meaning: string;
   readonly series: readonly Series[];
-  /** A level to compare with, e.g. where an encoder has collapsed. */
-  readonly level?: { readonly value: number; readonly label: string };
+  /** Levels to compare with, e.g. where an encoder has collapsed; at most three. */
+  readonly levels?: readonly Level[];
+}
+
+export interface Level {
+  readonly value: number;
+  readonly label: string;
 }
 
 const HEIGHT_PX = 190;
 const COLOURS = ['--series-1', '--series-2'] as const;
 
-export function SeriesChart({ title, meaning, series, level }: SeriesChartProps) {
+const LEVEL_COLOURS = ['--warn', '--ink-soft', '--series-2'] as const;
+const NO_LEVELS: readonly Level[] = [];
+
+export function SeriesChart({ title, meaning, series, levels = NO_LEVELS }: SeriesChartProps) {
   const host = useRef<HTMLDivElement>(null);
   const plot = useRef<uPlot>(undefined);
   const labels = series.map((each) => each.label).join('\n');
-  const data = alignedData(series, level?.value);
+  const levelLabels = levels.map((level) => level.label).join('\n');
+  const data = alignedData(series, levels);
   const latest = useRef(data);
   latest.current = data;
 
@@ -35,7 +44,8 @@ export function SeriesChart({ title, meaning, series, level }: SeriesChartProps)
     if (element === null) return undefined;
     const draw = (): void => {
       plot.current?.destroy();
-      plot.current = new uPlot(optionsFor(element, labels.split('\n'), level?.label), latest.current, element);
+      const named = levelLabels === '' ? [] : levelLabels.split('\n');
+      plot.current = new uPlot(optionsFor(element, labels.split('\n'), named), latest.current, element);
     };
     draw();
     const observer = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT_PX }));
@@ -52,7 +62,7 @@ export function SeriesChart({ title, meaning, series, level }: SeriesChartProps)
       plot.current?.destroy();
       plot.current = undefined;
     };
-  }, [labels, level?.label]);
+  }, [labels, levelLabels]);
 
   const size = series.reduce((sum, each) => sum + each.values.length, 0);
   useEffect(() => plot.current?.setData(latest.current), [size]);
@@ -65,6 +75,11 @@ export function SeriesChart({ title, meaning, series, level }: SeriesChartProps)
           {meaning}{' '}
           {series.map((each) => (
             <SeriesEnds key={each.label} of={each} isAlone={series.length === 1} />
+          ))}
+          {levels.map((level) => (
+            <span key={level.label}>
+              {level.label}: <strong>{short(level.value)}</strong>{' '}
+            </span>
           ))}
         </span>
       </figcaption>
@@ -88,7 +103,7 @@ function SeriesEnds({ of: { label, values }, isAlone }: { readonly of: Series; r
   );
 }
 
-function alignedData(series: readonly Series[], level: number | undefined): uPlot.AlignedData {
+function alignedData(series: readonly Series[], levels: readonly Level[]): uPlot.AlignedData {
   const tables = series.map((each): uPlot.AlignedData => [[...each.steps], [...each.values]]);
   const joined =
     tables.length === 1 && tables[0] !== undefined
@@ -96,17 +111,17 @@ function alignedData(series: readonly Series[], level: number | undefined): uPlo
       : tables.length === 0
         ? ([[]] satisfies uPlot.AlignedData)
         : uPlot.join(tables);
-  return level === undefined ? joined : [joined[0], ...joined.slice(1), Array.from(joined[0], () => level)];
+  return [joined[0], ...joined.slice(1), ...levels.map(({ value }) => Array.from(joined[0], () => value))];
 }
 
-function optionsFor(element: HTMLElement, labels: readonly string[], levelLabel: string | undefined): uPlot.Options {
+function optionsFor(element: HTMLElement, labels: readonly string[], levelLabels: readonly string[]): uPlot.Options {
   const colour = (name: string): string => resolve(element, name);
   const grid = { stroke: colour('--line'), width: 1 };
   const axis = { stroke: colour('--ink-soft'), grid, ticks: grid, font: '11px system-ui, sans-serif' };
   return {
     width: element.clientWidth,
     height: HEIGHT_PX,
-    legend: { show: labels.length > 1 || levelLabel !== undefined, live: false },
+    legend: { show: labels.length + levelLabels.length > 1, live: false },
     cursor: { drag: { x: true, y: false } },
     scales: { x: { time: false } },
     axes: [
@@ -121,9 +136,13 @@ function optionsFor(element: HTMLElement, labels: readonly string[], levelLabel:
         width: 1.5,
         spanGaps: true,
       })),
-      ...(levelLabel === undefined
-        ? []
-        : [{ label: levelLabel, stroke: colour('--warn'), width: 1, dash: [5, 4], points: { show: false } }]),
+      ...levelLabels.map((label, index) => ({
+        label,
+        stroke: colour(LEVEL_COLOURS[index % LEVEL_COLOURS.length] ?? '--warn'),
+        width: 1,
+        dash: [5, 4],
+        points: { show: false },
+      })),
     ],
   };
 }

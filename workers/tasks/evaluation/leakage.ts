@@ -56,7 +56,8 @@ export async function leakageOf(
   };
 }
 
-async function manifestOf(context: TaskContext, version: SealedVersionRecord): Promise<ManifestImage[]> {
+/** Every image of a version. */
+export async function manifestOf(context: TaskContext, version: SealedVersionRecord): Promise<ManifestImage[]> {
   return parseManifest((await context.artifacts.read(version.manifestSha256)).toString('utf8'));
 }
 
@@ -64,7 +65,7 @@ async function manifestOf(context: TaskContext, version: SealedVersionRecord): P
  * Who an image is of. Names of groups mean something within their dataset only, but for TCGA's barcodes, which name the
  * same patient wherever they stand and however they are spelled.
  */
-function identityOf(datasetId: string, image: ManifestImage | undefined): string {
+export function identityOf(datasetId: string, image: ManifestImage | undefined): string {
   const group = image?.group ?? image?.sourcePath ?? image?.key ?? '';
   return tcgaPatientOf(group) ?? tcgaPatientOf(image?.sourcePath ?? '') ?? `${datasetId} ${group}`;
 }

@@ -6,7 +6,7 @@ import { closeSync, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
 import path from 'node:path';
 import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts';
-import type { UsableCheckpointRecord } from '../../../src/modules/models/index.ts';
+import type { InputContract } from '../../../src/modules/models/index.ts';
 import { openEvaluationImages } from '../../engine/data/batches.ts';
 import type { ManifestImage } from '../../engine/data/manifest.ts';
 import { embeddingBatchSize } from '../../engine/embed.ts';
@@ -19,21 +19,21 @@ export interface Pixels {
 }
 
 export interface PixelRequest {
-  readonly checkpoint: UsableCheckpointRecord;
+  readonly inputContract: Pick<InputContract, 'imageSizePx' | 'resizeRule'>;
   readonly version: SealedVersionRecord;
   readonly images: readonly ManifestImage[];
   readonly onProgress: (done: number, message: string) => Promise<void>;
 }
 
 /**
- * Decodes every image once, as the checkpoint's contract says, into a file in the run's own folder, which is removed
+ * Decodes every image once, as the contract says, into a file in the run's own folder, which is removed
  * with it.
  */
 export async function openPixels(
   context: TaskContext,
-  { checkpoint, version, images, onProgress }: PixelRequest,
+  { inputContract, version, images, onProgress }: PixelRequest,
 ): Promise<Pixels> {
-  const { imageSizePx, resizeRule } = checkpoint.inputContract;
+  const { imageSizePx, resizeRule } = inputContract;
   const imageBytes = imageSizePx * imageSizePx * 3;
   const filePath = path.join(context.workDir, 'pixels.u8');
   const shardPaths = await verifiedShardPaths(context, version.shards);

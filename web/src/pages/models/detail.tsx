@@ -7,6 +7,7 @@ import { Digest, Empty, Fact, Facts, Loaded, Snippet, Synthetic, Tag, useTitle }
 import { leakageInWords, Unbeaten } from './findings.tsx';
 import { Golden } from './golden.tsx';
 import { LearningCurve } from './learning-curve.tsx';
+import { ProbeVerdict } from '../../ui/probe.tsx';
 import { Lineage } from './lineage.tsx';
 import { MetricTable } from './metrics.tsx';
 import { CHECKPOINT, MODEL, type CheckpointDetail, type ModelDetail } from './queries.ts';
@@ -155,6 +156,11 @@ function Weights({ checkpoint }: { readonly checkpoint: CheckpointDetail }) {
           <Fact name="Steps">
             {count(checkpoint.step)}
             {checkpoint.epoch === null ? '' : `, ${short(checkpoint.epoch)} epochs`}
+          </Fact>
+        )}
+        {checkpoint.probe !== null && (
+          <Fact name="Its own probe">
+            <ProbeVerdict probe={checkpoint.probe} />
           </Fact>
         )}
         <Fact name="Registered">{instant(checkpoint.createdAt)}</Fact>

@@ -88,6 +88,14 @@ export const CHECKPOINT = graphql(`
       embeddingDim
       step
       epoch
+      probe {
+        sentence
+        overlap
+        advice
+        overRandomEncoder {
+          verdict
+        }
+      }
       sha256
       byteSize
       formats

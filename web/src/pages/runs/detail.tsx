@@ -4,10 +4,11 @@ import { useEffect, useMemo, useRef } from 'react';
 import { useAsk, useChange, useForgetAnswers } from '../../api/hooks.ts';
 import { useRunEvents, type RunEvent } from '../../api/live.ts';
 import { clock, count, duration, inside, instant, score, short, words } from '../../ui/format.ts';
-import { Empty, Fact, Facts, Failure, Loaded, Progress, Refusals, Snippet, useTitle } from '../../ui/parts.tsx';
+import { Empty, Fact, Facts, Failure, Loaded, Progress, Refusals, Snippet, Tag, useTitle } from '../../ui/parts.tsx';
 import { SeriesChart, type Series } from '../../ui/series.tsx';
 import { ImportReport } from './import-report.tsx';
-import { CANCEL_RUN, RESUME_RUN, RUN, RUNS, type RunDetail } from './queries.ts';
+import { CANCEL_RUN, REGISTER_STATE, RESUME_RUN, RUN, RUNS, type RunDetail } from './queries.ts';
+import { ProbeVerdict } from '../../ui/probe.tsx';
 import { elapsedMs, isOver, Status } from './words.tsx';
 
 const runRoute = getRouteApi('/runs/$id');
@@ -26,7 +27,23 @@ const CHARTS = [
     name: 'embeddingStd',
     title: 'Collapse indicator',
     meaning: 'Spread of the embeddings: near 0, all images look alike to the encoder.',
-    level: { value: 0, label: 'collapsed' },
+    levels: [{ value: 0, label: 'collapsed' }],
+  },
+] as const;
+
+/** The run's own probe, with what it has to beat. */
+const PROBE_CHARTS = [
+  {
+    name: 'probeRidgeMacroF1',
+    title: 'Probe, linear',
+    meaning: 'Macro F1 of a ridge regression on labelled images: higher is better.',
+    levels: { probeRandomRidgeMacroF1: 'random encoder', probeColourRidgeMacroF1: 'colour statistics' },
+  },
+  {
+    name: 'probeKnnMacroF1',
+    title: 'Probe, nearest neighbours',
+    meaning: 'Macro F1 of kNN on the same images.',
+    levels: { probeRandomKnnMacroF1: 'random encoder', probeColourKnnMacroF1: 'colour statistics' },
   },
 ] as const;
 
@@ -53,6 +70,7 @@ export function RunPage() {
             <Head run={found} live={run} />
             {found.importReport !== null && <ImportReport run={found} report={found.importReport} />}
             <Charts runs={[{ run: found, series: run.series }]} />
+            <KeptStates run={found} />
             <Details run={found} live={run} />
           </>
         ) : (
@@ -297,6 +315,7 @@ function Made({ run }: { readonly run: RunDetail }) {
             {checkpoint.model.name} v{checkpoint.version}
           </Link>
           {checkpoint.step === null ? '' : `, step ${count(checkpoint.step)}`}
+          {checkpoint.probe !== null && <ProbeVerdict probe={checkpoint.probe} />}
         </p>
       ))}
       {evaluation !== null && (
@@ -318,14 +337,31 @@ interface Watched {
 
 function Charts({ runs }: { readonly runs: readonly Watched[] }) {
   if (runs.every(({ series }) => series.size === 0)) return null;
+  const labelOf = (index: number, name: string): string =>
+    runs.length === 1 ? name : index === 0 ? 'first' : 'second';
   return (
     <div className="columns">
+      {PROBE_CHARTS.map(({ name, title, meaning, levels }) => {
+        const series = runs.flatMap(({ series: known }, index) => {
+          const found = known.get(name);
+          return found === undefined ? [] : [{ ...found, label: labelOf(index, 'this encoder') }];
+        });
+        // Of two runs the lines are each one's own: then the curves alone are compared.
+        const lines =
+          runs.length > 1
+            ? []
+            : Object.entries(levels).flatMap(([line, label]) => {
+                const value = runs[0]?.series.get(line)?.values[0];
+                return value === undefined ? [] : [{ value, label }];
+              });
+        return series.length === 0 ? null : (
+          <SeriesChart key={name} title={title} meaning={meaning} series={series} levels={lines} />
+        );
+      })}
       {CHARTS.map(({ name, title, meaning, ...rest }) => {
         const series = runs.flatMap(({ series: known }, index) => {
           const found = known.get(name);
-          return found === undefined
-            ? []
-            : [{ ...found, label: runs.length === 1 ? name : index === 0 ? 'first' : 'second' }];
+          return found === undefined ? [] : [{ ...found, label: labelOf(index, name) }];
         });
         return series.length === 0 ? null : (
           <SeriesChart
@@ -333,11 +369,67 @@ function Charts({ runs }: { readonly runs: readonly Watched[] }) {
             title={title}
             meaning={meaning}
             series={series}
-            {...('level' in rest ? { level: rest.level } : {})}
+            {...('levels' in rest ? { levels: rest.levels } : {})}
           />
         );
       })}
     </div>
+  );
+}
+
+/** What is kept of the training: any of it can become a version of the model. */
+function KeptStates({ run }: { readonly run: RunDetail }) {
+  const register = useChange(REGISTER_STATE);
+  if (run.trainingStates.length === 0) return null;
+  return (
+    <section className="sheet" aria-labelledby="states">
+      <h2 id="states">Kept states</h2>
+      <div className="scroll">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Step</th>
+              <th scope="col">Kept</th>
+              <th scope="col">Probe, linear</th>
+              <th scope="col">Checkpoint</th>
+            </tr>
+          </thead>
+          <tbody>
+            {run.trainingStates.map((state) => (
+              <tr key={state.step}>
+                <th scope="row">{count(state.step)}</th>
+                <td>{instant(state.keptAt)}</td>
+                <td>
+                  {state.probe === null ? 'not probed' : score(state.probe.ridgeMacroF1)}{' '}
+                  {state.isBest && <Tag tone="good">best</Tag>}
+                </td>
+                <td>
+                  {state.checkpoint === null ? (
+                    <button
+                      type="button"
+                      onClick={() => register.mutate({ input: { runId: run.id, step: state.step } })}
+                      disabled={register.isPending}
+                    >
+                      Register this state
+                    </button>
+                  ) : (
+                    <Link
+                      to="/models/$slug"
+                      params={{ slug: state.checkpoint.model.slug }}
+                      search={{ version: String(state.checkpoint.version) }}
+                    >
+                      {state.checkpoint.model.name} v{state.checkpoint.version}
+                    </Link>
+                  )}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {register.isError && <Failure error={register.error} />}
+      <Refusals errors={[...(register.data?.registerTrainingState.userErrors ?? [])]} />
+    </section>
   );
 }
 

@@ -139,9 +139,32 @@ export const RUN = graphql(`
         id
         version
         step
+        probe {
+          sentence
+          overlap
+          advice
+          overRandomEncoder {
+            verdict
+          }
+        }
         model {
           slug
           name
+        }
+      }
+      trainingStates {
+        step
+        keptAt
+        isBest
+        probe {
+          ridgeMacroF1
+        }
+        checkpoint {
+          version
+          model {
+            slug
+            name
+          }
         }
       }
       evaluation {
@@ -173,6 +196,22 @@ export const CANCEL_RUN = graphql(`
       run {
         id
         status
+      }
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
+  }
+`);
+
+export const REGISTER_STATE = graphql(`
+  mutation RegisterTrainingState($input: RegisterTrainingStateInput!) {
+    registerTrainingState(input: $input) {
+      checkpoint {
+        id
       }
       userErrors {
         code

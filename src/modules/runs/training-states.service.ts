@@ -1,0 +1,118 @@
+/** Makes checkpoints of what a pretraining has kept on its way. */
+import { z } from 'zod';
+import { DomainError } from '../../errors.ts';
+import { encoderFileOf, encoderTensorsOf } from '../../formats/encoder-file.ts';
+import { readSafetensors } from '../../formats/safetensors.ts';
+import { tensorDigestOf } from '../../formats/tensor-digest.ts';
+import { isId, parseInput } from '../../input.ts';
+import type { ArtifactStore } from '../../platform/artifact-store.ts';
+import type { Transact, Transaction } from '../../platform/db.ts';
+import { authorise, type Viewer } from '../access/index.ts';
+import type { CheckpointRecord, ModelService } from '../models/index.ts';
+import { embeddingDimOf } from '../../formats/torchvision-resnet.ts';
+import type { RunRecord } from './runs.records.ts';
+import { inputContractOf, pretrainingConfigSchema } from './pretraining.rules.ts';
+import type { RunStore } from './runs.store.ts';
+
+export interface TrainingStateService {
+  /**
+   * The checkpoint of a run's step, made of the state that is kept: the same bytes, lineage and probe as if the run had
+   * registered it itself; its golden embedding follows by an export run. A second call gives the first one's
+   * checkpoint. Throws BAD_INPUT, RUN_NOT_FOUND, TRAINING_STATE_NOT_FOUND, ARTIFACT_NOT_FOUND, ARTIFACT_CORRUPT.
+   */
+  register(viewer: Viewer, input: unknown): Promise<CheckpointRecord>;
+}
+
+export interface TrainingStateServiceParts {
+  readonly store: RunStore;
+  readonly transact: Transact;
+  readonly artifacts: ArtifactStore;
+  readonly models: ModelService;
+  /** Asks a worker for the checkpoint's golden embedding, in the transaction that registers it. */
+  readonly queueGolden: (tx: Transaction, checkpointId: string) => Promise<void>;
+}
+
+const registerSchema = z.strictObject({ runId: z.string(), step: z.number().int() });
+
+export function createTrainingStateService({
+  store,
+  transact,
+  artifacts,
+  models,
+  queueGolden,
+}: TrainingStateServiceParts): TrainingStateService {
+  let lastReading: Promise<unknown> = Promise.resolve();
+  /** One after another: a state is read whole, three to four times the size of the encoder. */
+  const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
+    const reading = lastReading.then(work);
+    lastReading = reading.catch(() => undefined);
+    return reading;
+  };
+
+  const findRun = async (id: string): Promise<RunRecord> => {
+    const run = isId(id) ? await store.find(id) : undefined;
+    if (run !== undefined) return run;
+    throw new DomainError({
+      code: 'RUN_NOT_FOUND',
+      message: 'There is no run with this id.',
+      field: 'input.runId',
+      hint: 'List them with the query runs.',
+    });
+  };
+
+  return {
+    register: async (viewer, raw) => {
+      authorise(viewer, 'CONTRIBUTOR');
+      const { runId, step } = parseInput(registerSchema, raw);
+      const run = await findRun(runId);
+      const registered = await models.checkpointOfRun(run.id, step);
+      if (registered !== undefined) return registered;
+      const states = await store.keptStates([run.id]);
+      const state = states.find((kept) => kept.step === step);
+      if (state === undefined)
+        throw notKept(
+          step,
+          states.map((kept) => kept.step),
+        );
+
+      const config = pretrainingConfigSchema.parse(run.config);
+      const inputContract = inputContractOf(config);
+      const stored = await inTurn(async () => {
+        const { tensors } = readSafetensors(await artifacts.read(state.sha256));
+        const encoder = encoderTensorsOf(config.encoder, tensors);
+        const bytes = await artifacts.put(encoderFileOf(config.encoder, encoder, inputContract));
+        return { ...bytes, tensorDigest: tensorDigestOf(encoder) };
+      });
+      return transact(async (tx) => {
+        const checkpoint = await models.registerCheckpoint(tx, {
+          modelSlug: config.modelSlug,
+          encoder: config.encoder,
+          embeddingDim: embeddingDimOf(config.encoder),
+          inputContract,
+          sourceRunId: run.id,
+          step,
+          epoch: (config.epochs * step) / config.steps,
+          probe: state.probe,
+          ...stored,
+          golden: null,
+          initialCheckpointId: config.initialCheckpointId,
+          trainedOnVersionIds: step === 0 ? [] : config.datasets.map((dataset) => dataset.datasetVersionId),
+        });
+        await queueGolden(tx, checkpoint.id);
+        return checkpoint;
+      });
+    },
+  };
+}
+
+function notKept(step: number, kept: readonly number[]): DomainError {
+  return new DomainError({
+    code: 'TRAINING_STATE_NOT_FOUND',
+    message: `The state of step ${step} was not kept, or has been removed since.`,
+    field: 'input.step',
+    hint:
+      kept.length === 0
+        ? 'Nothing is kept of this run. Launch it again with registerSteps, and the same seed comes to the same state.'
+        : `Kept are the steps ${kept.join(', ')}. For another one launch it again with registerSteps.`,
+  });
+}

@@ -1,0 +1,150 @@
+/** How a pretraining watches itself: the probe that it is measured by, and the states that become checkpoints. Pure. */
+import { z } from 'zod';
+import { DomainError, type ErrorCode } from '../../errors.ts';
+
+const REGISTER_STEPS_MAX = 100;
+/** The probe divides each label's images by three. */
+const PROBE_IMAGES_PER_LABEL_MIN = 3;
+
+const stepSchema = z.number().int().min(1, 'must be at least 1');
+
+/** The part of `LaunchPretrainingInput` that says how the run is watched. */
+export const watchingInputFields = {
+  probe: z
+    .strictObject({
+      enabled: z.boolean().nullish(),
+      datasetVersionId: z.uuid().toLowerCase().nullish(),
+      everySteps: stepSchema.nullish(),
+    })
+    .nullish(),
+  registerSteps: z.array(stepSchema).max(REGISTER_STEPS_MAX, `must be at most ${REGISTER_STEPS_MAX}`).nullish(),
+  registerBest: z.boolean().nullish(),
+};
+const watchingInputSchema = z.object(watchingInputFields);
+export type WatchingInput = z.infer<typeof watchingInputSchema>;
+
+const probeConfigSchema = z.object({
+  datasetVersionId: z.string(),
+  digest: z.string(),
+  /** `slug@version`, as it was called at the launch. */
+  datasetVersionName: z.string(),
+  /** Null: by the rule of the engine, from the steps, the batch and the images of the probe. */
+  everySteps: z.number().int().nullable(),
+});
+export type ProbeConfig = z.infer<typeof probeConfigSchema>;
+
+/** As it is frozen. Runs from before this existed have no probe and register their last step alone. */
+export const watchingConfigFields = {
+  probe: probeConfigSchema.nullable().default(null),
+  /** Steps after which the encoder is registered besides the last, ascending. */
+  registerSteps: z.array(z.number().int()).default([]),
+  /** Whether the state of the best probe is registered at the end. */
+  registerBest: z.boolean().default(false),
+};
+const watchingConfigSchema = z.object(watchingConfigFields);
+export type WatchingConfig = z.infer<typeof watchingConfigSchema>;
+
+export const NOT_WATCHED: WatchingConfig = { probe: null, registerSteps: [], registerBest: false };
+
+/** What a version must have to be probed on. */
+export interface ProbeVersionFacts {
+  readonly id: string;
+  readonly digest: string;
+  readonly labelCounts: readonly { readonly label: string; readonly count: number }[];
+}
+
+/** Why a version cannot be probed on; null where it can. */
+function faultOfProbeVersion({ labelCounts }: ProbeVersionFacts): { code: ErrorCode; message: string } | null {
+  if (labelCounts.length === 0)
+    return {
+      code: 'PROBE_UNLABELLED',
+      message: 'The images of this version have no labels, so nothing can be probed.',
+    };
+  if (labelCounts.length === 1)
+    return {
+      code: 'PROBE_UNLABELLED',
+      message: `All labelled images of this version are "${labelCounts[0]?.label ?? ''}": a probe needs two labels.`,
+    };
+  const imageCount = labelCounts.reduce((sum, { count }) => sum + count, 0);
+  const usable = labelCounts.filter(({ count }) => count >= PROBE_IMAGES_PER_LABEL_MIN);
+  if (imageCount < labelCounts.length || usable.length < 2)
+    return {
+      code: 'PROBE_TOO_SMALL',
+      message: `This version has ${imageCount} labelled images of ${labelCounts.length} labels; a probe needs at least two labels of ${PROBE_IMAGES_PER_LABEL_MIN} images each.`,
+    };
+  return null;
+}
+
+/** Whether a run can be probed on the version. */
+export function canProbeOn(version: ProbeVersionFacts): boolean {
+  return faultOfProbeVersion(version) === null;
+}
+
+/** @throws DomainError PROBE_UNLABELLED or PROBE_TOO_SMALL. */
+export function checkProbeVersion(version: ProbeVersionFacts): void {
+  const fault = faultOfProbeVersion(version);
+  if (fault === null) return;
+  throw new DomainError({
+    ...fault,
+    field: 'input.probe.datasetVersionId',
+    hint: 'Name a version with labels, or launch without a probe (probe: { enabled: false }).',
+  });
+}
+
+/**
+ * Freezes how the run is watched.
+ * @param version what to probe on: as the input names it, or as it was found; null where there is none.
+ * @throws DomainError BAD_INPUT for what contradicts itself, PROBE_UNLABELLED for a wanted probe without a version.
+ */
+export function freezeWatching(
+  { probe, registerSteps, registerBest }: WatchingInput,
+  version: (ProbeVersionFacts & { readonly name: string }) | null,
+): WatchingConfig {
+  const isOff = probe?.enabled === false;
+  if (isOff && (probe.datasetVersionId != null || probe.everySteps != null))
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: 'The probe is switched off and described at once.',
+      field: 'input.probe.enabled',
+      hint: 'Leave out enabled, or leave out datasetVersionId and everySteps.',
+    });
+  if (!isOff && version === null && (probe != null || registerBest === true))
+    throw new DomainError({
+      code: 'PROBE_UNLABELLED',
+      message: 'None of the datasets has a version with at least two labels to probe on.',
+      field: 'input.probe.datasetVersionId',
+      hint: 'Name a labelled version of another dataset, or launch without a probe.',
+    });
+  if (isOff && registerBest === true)
+    throw new DomainError({
+      code: 'BAD_INPUT',
+      message: 'registerBest needs a probe: without one no state is the best.',
+      field: 'input.registerBest',
+      hint: 'Leave the probe on, or name steps in registerSteps.',
+    });
+  return {
+    probe:
+      isOff || version === null
+        ? null
+        : {
+            datasetVersionId: version.id,
+            digest: version.digest,
+            datasetVersionName: version.name,
+            everySteps: probe?.everySteps ?? null,
+          },
+    registerSteps: [...new Set(registerSteps ?? [])].sort((left, right) => left - right),
+    registerBest: registerBest ?? false,
+  };
+}
+
+/** @throws DomainError BAD_INPUT for a step that the run never comes to. */
+export function checkRegisterSteps({ registerSteps }: Pick<WatchingConfig, 'registerSteps'>, steps: number): void {
+  const beyond = registerSteps.find((step) => step > steps);
+  if (beyond === undefined) return;
+  throw new DomainError({
+    code: 'BAD_INPUT',
+    message: `registerSteps names step ${beyond}, and the run ends at step ${steps}.`,
+    field: 'input.registerSteps',
+    hint: `Take steps of at most ${steps}.`,
+  });
+}

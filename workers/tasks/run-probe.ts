@@ -1,0 +1,304 @@
+/**
+ * The probe inside a pretraining: a fixed subset of labelled images is decoded once, and an encoder is measured on it
+ * beside the random encoder and colour statistics, which see the same images, folds and resamples.
+ */
+import { DomainError } from '../../src/errors.ts';
+import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
+import {
+  probeOverlapSentence,
+  type CheckpointProbeRecord,
+  type PairedDifference,
+} from '../../src/modules/models/index.ts';
+import { inputContractOf, type PretrainingConfig, type ProbeConfig } from '../../src/modules/runs/index.ts';
+import { CLASSIFICATION_METRICS } from '../../src/statistics/classification-score.ts';
+import { differencesOf } from '../../src/statistics/estimate.ts';
+import type { ManifestImage } from '../engine/data/manifest.ts';
+import { embeddingBatchSize, embedPixels } from '../engine/embed.ts';
+import { encoderFromWeights } from '../engine/models/resnet.ts';
+import { randomEncoderWeights } from '../engine/models/weights.ts';
+import type { NamedTensor } from '../engine/named-tensor.ts';
+import { COLOUR_STATISTICS_DIM, colourStatistics } from '../engine/probe/colour-statistics.ts';
+import { ProbeError } from '../engine/probe/errors.ts';
+import {
+  chooseProbeImages,
+  createTrainingProbe,
+  defaultProbeInterval,
+  PROBE_IMAGES_MAX,
+  probeRandom,
+  type ProbeImage,
+  type ProbeResult,
+  type TrainingProbe,
+} from '../engine/probe/training-probe.ts';
+import { createRandom } from '../engine/rng.ts';
+import { identityOf, manifestOf } from './evaluation/leakage.ts';
+import { openPixels, type Pixels } from './evaluation/pixels.ts';
+import type { TaskContext } from './task.ts';
+
+/** Of the paired intervals: as many as an evaluation has. */
+const BOOTSTRAP_RESAMPLES = 1000;
+
+export interface RunProbe {
+  /** Steps between two probes. */
+  readonly everySteps: number;
+  /** Time that the probe has taken so far, decoding included. */
+  durationMs(): number;
+  /**
+   * Measures the encoder of these weights and adds to the run's series; undefined when a stop was asked for meanwhile.
+   * Throws DomainError TRAINING_DIVERGED for an encoder that gives no finite numbers.
+   */
+  measure(step: number, weights: readonly NamedTensor[]): Promise<CheckpointProbeRecord | undefined>;
+  close(): Promise<void>;
+}
+
+/**
+ * Undefined for a run without a probe. Throws DomainError PROBE_TOO_SMALL, and ImageDataError for unsound shards.
+ * @param fraction how far the run has come, 0..1.
+ */
+export async function openRunProbe(
+  context: TaskContext,
+  config: PretrainingConfig,
+  fraction: number,
+): Promise<RunProbe | undefined> {
+  if (config.probe === null) return undefined;
+  const startedMs = performance.now();
+  const wanted = config.probe;
+  const [version] = await context.services.datasets.requireSealedVersions([wanted.datasetVersionId]);
+  if (version === undefined) throw new Error(`Dataset version ${wanted.datasetVersionId} is gone.`);
+  const images = probeImagesOf(await manifestOf(context, version), version.digest);
+  const probe = probeOf(images);
+  const overlap = await overlapOf(context, config, version, images);
+  const pixels = await openPixels(context, {
+    inputContract: inputContractOf(config),
+    version,
+    images,
+    onProgress: (done) =>
+      context.progress(fraction, `Decoding the probe: ${Math.round(100 * done)} % of ${images.length} images.`),
+  });
+  const told = probeOverlapSentence({ imageCount: images.length, groupCount: probe.groupCount, ...overlap });
+  await context.progress(
+    fraction,
+    `The probe has ${images.length} images of ${probe.labelNames.length} labels from ${wanted.datasetVersionName}, ${DIVIDED[probe.split]}.${told === null ? '' : ` ${told}`}`,
+  );
+  return createRunProbe({
+    context,
+    config,
+    wanted,
+    probe,
+    pixels,
+    images,
+    overlap,
+    preparationMs: performance.now() - startedMs,
+  });
+}
+
+const DIVIDED: Readonly<Record<TrainingProbe['split'], string>> = {
+  GIVEN: 'divided by the split of the version',
+  GROUPS: 'divided by group',
+  IMAGES: 'divided by image, since no division by group has every label on both sides',
+};
+
+/** A pretraining that never says how it is probed is probed alike by everybody: by the version alone. */
+function probeImagesOf(manifest: readonly ManifestImage[], digest: string): (ManifestImage & ProbeImage)[] {
+  const chosen = chooseProbeImages(manifest, PROBE_IMAGES_MAX, probeRandom(digest));
+  return Array.from(chosen).flatMap((place) => {
+    const image = manifest[place];
+    return image?.label == null ? [] : [{ ...image, label: image.label }];
+  });
+}
+
+function probeOf(images: readonly ProbeImage[]): TrainingProbe {
+  try {
+    return createTrainingProbe(images);
+  } catch (error) {
+    if (!(error instanceof ProbeError)) throw error;
+    throw new DomainError({
+      code: 'PROBE_TOO_SMALL',
+      message: error.message,
+      field: 'input.probe.datasetVersionId',
+      hint: 'Name a version with more labelled images, or launch without a probe.',
+      cause: error,
+    });
+  }
+}
+
+interface Overlap {
+  readonly sharedImageCount: number;
+  readonly sharedGroupCount: number;
+}
+
+/** Images by their bytes, groups by who they are of. */
+async function overlapOf(
+  context: TaskContext,
+  config: PretrainingConfig,
+  version: SealedVersionRecord,
+  images: readonly (ManifestImage & ProbeImage)[],
+): Promise<Overlap> {
+  const { datasets } = context.services;
+  const seenImages = new Set<string>();
+  const seenGroups = new Set<string>();
+  for (const seen of await datasets.requireSealedVersions(config.datasets.map((each) => each.datasetVersionId))) {
+    context.throwIfStopped();
+    for (const image of await manifestOf(context, seen)) {
+      seenImages.add(image.sha256);
+      seenGroups.add(identityOf(seen.datasetId, image));
+    }
+  }
+  const groups = new Set(images.map((image) => identityOf(version.datasetId, image)));
+  return {
+    sharedImageCount: images.filter(({ sha256 }) => seenImages.has(sha256)).length,
+    sharedGroupCount: [...groups].filter((group) => seenGroups.has(group)).length,
+  };
+}
+
+interface RunProbeParts {
+  readonly context: TaskContext;
+  readonly config: PretrainingConfig;
+  readonly wanted: ProbeConfig;
+  readonly probe: TrainingProbe;
+  readonly pixels: Pixels;
+  readonly images: readonly ProbeImage[];
+  readonly overlap: Overlap;
+  /** Time that opening took. */
+  readonly preparationMs: number;
+}
+
+/** What every encoder of the run is held against. */
+interface References {
+  readonly random: ProbeResult;
+  readonly colour: ProbeResult;
+}
+
+function createRunProbe(parts: RunProbeParts): RunProbe {
+  const { context, config, wanted, probe, pixels, images, overlap } = parts;
+  const { imageSizePx } = config;
+  const batchSize = embeddingBatchSize(imageSizePx);
+  let references: References | undefined;
+  let durationMs = parts.preparationMs;
+
+  /** `[N, D]` by `describe`, batch after batch; undefined when a stop was asked for meanwhile. */
+  const describeImages = (
+    embeddingDim: number,
+    describe: (pixels: Uint8Array, imageCount: number) => Float32Array,
+  ): Float32Array | undefined => {
+    const values = new Float32Array(images.length * embeddingDim);
+    for (let start = 0; start < images.length; start += batchSize) {
+      if (context.stopRequested() !== 'NO') return undefined;
+      const count = Math.min(batchSize, images.length - start);
+      values.set(
+        describe(pixels.read(Int32Array.from({ length: count }, (_, index) => start + index)), count),
+        start * embeddingDim,
+      );
+    }
+    return values;
+  };
+
+  const embed = (weights: readonly NamedTensor[]): Float32Array | undefined => {
+    const encoder = encoderFromWeights(config.encoder, weights);
+    try {
+      return describeImages(encoder.embeddingDim, (batch, count) =>
+        embedPixels(encoder, batch, count, imageSizePx, inputContractOf(config)),
+      );
+    } finally {
+      encoder.dispose();
+    }
+  };
+
+  const measureEmbeddings = async (embeddings: Float32Array | undefined): Promise<ProbeResult | undefined> =>
+    embeddings === undefined ? undefined : probe.measure(embeddings, BOOTSTRAP_RESAMPLES);
+
+  const referencesOf = async (): Promise<References | undefined> => {
+    if (references !== undefined) return references;
+    // The weights from which a run without an initial checkpoint begins: there the first point lies on this line.
+    const random = await measureEmbeddings(
+      embed(randomEncoderWeights(config.encoder, createRandom(config.seed).fork('weights').fork('encoder'))),
+    );
+    const colour = await measureEmbeddings(describeImages(COLOUR_STATISTICS_DIM, colourStatistics));
+    if (random === undefined || colour === undefined) return undefined;
+    references = { random, colour };
+    return references;
+  };
+
+  const measure = async (step: number, weights: readonly NamedTensor[]): Promise<CheckpointProbeRecord | undefined> => {
+    const fraction = step / config.steps;
+    const beside = await referencesOf();
+    const result = beside === undefined ? undefined : await measureEmbeddings(embed(weights));
+    if (beside === undefined || result === undefined) return undefined;
+    const record: CheckpointProbeRecord = {
+      ...scoresOf(result),
+      datasetVersionId: wanted.datasetVersionId,
+      datasetVersionName: wanted.datasetVersionName,
+      imageCount: images.length,
+      groupCount: probe.groupCount,
+      split: probe.split,
+      step,
+      randomEncoder: scoresOf(beside.random),
+      colourStatistics: scoresOf(beside.colour),
+      overRandomEncoder: differenceOf(result, beside.random),
+      overColourStatistics: differenceOf(result, beside.colour),
+      ...overlap,
+    };
+    await tell(fraction, record);
+    return record;
+  };
+
+  const tell = async (fraction: number, record: CheckpointProbeRecord): Promise<void> => {
+    const { step, ridgeMacroF1, knnMacroF1, randomEncoder, colourStatistics: colour } = record;
+    // The two lines that the chart draws; a resumed run says them again, and the series keeps the first.
+    await context.recordMetrics(fraction, {
+      step: 0,
+      metrics: {
+        probeRandomRidgeMacroF1: randomEncoder.ridgeMacroF1,
+        probeRandomKnnMacroF1: randomEncoder.knnMacroF1,
+        probeColourRidgeMacroF1: colour.ridgeMacroF1,
+        probeColourKnnMacroF1: colour.knnMacroF1,
+      },
+    });
+    await context.flush();
+    await context.recordMetrics(fraction, {
+      step,
+      metrics: { probeRidgeMacroF1: ridgeMacroF1, probeKnnMacroF1: knnMacroF1 },
+    });
+    await context.progress(
+      fraction,
+      `Probe at step ${step} on ${wanted.datasetVersionName}: macro-F1 ${ridgeMacroF1.toFixed(3)} by ridge, ${knnMacroF1.toFixed(3)} by kNN (random encoder ${randomEncoder.ridgeMacroF1.toFixed(3)}, ${randomEncoder.knnMacroF1.toFixed(3)}).`,
+    );
+    // An event of its own: joined with a step's, a page that watches would not see it.
+    await context.flush();
+  };
+
+  return {
+    everySteps:
+      wanted.everySteps ??
+      defaultProbeInterval({ steps: config.steps, batchSize: config.batchSize, probeImageCount: images.length }),
+    durationMs: () => durationMs,
+    measure: async (step, weights) => {
+      const startedMs = performance.now();
+      try {
+        return await measure(step, weights);
+      } catch (error) {
+        throw error instanceof ProbeError ? diverged(step, error) : error;
+      } finally {
+        durationMs += performance.now() - startedMs;
+      }
+    },
+    close: pixels.close,
+  };
+}
+
+function diverged(step: number, error: ProbeError): DomainError {
+  return new DomainError({
+    code: 'TRAINING_DIVERGED',
+    message: `The encoder of step ${step} cannot be probed: ${error.message}`,
+    hint: 'Resume with the weights of the last checkpoint under a lower learningRate, or look at the data.',
+    cause: error,
+  });
+}
+
+function scoresOf({ ridge, nearest }: ProbeResult): { ridgeMacroF1: number; knnMacroF1: number } {
+  return { ridgeMacroF1: ridge.metrics.macroF1.value, knnMacroF1: nearest.metrics.macroF1.value };
+}
+
+function differenceOf(first: ProbeResult, second: ProbeResult): PairedDifference {
+  const { value, ci95Low, ci95High } = differencesOf(CLASSIFICATION_METRICS, first.ridge, second.ridge).macroF1;
+  return { value, ci95Low, ci95High };
+}
