@@ -8,7 +8,7 @@ import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { z } from 'zod';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
-import type { RunRecord } from '../../src/modules/runs/index.ts';
+import { dropSupersededStates, type RunRecord } from '../../src/modules/runs/index.ts';
 import { exportTask } from '../../workers/tasks/export.ts';
 import { importDatasetTask } from '../../workers/tasks/import-dataset.ts';
 import { pretrainTask } from '../../workers/tasks/pretrain.ts';
@@ -40,7 +40,7 @@ before(async () => {
   });
   unlabelledId = await importVersion('unlabelled', { path: images, layout: 'FLAT' });
   watched = await carried({ probe: { everySteps: 2 }, registerSteps: [2, 4, 2], registerBest: true });
-  unwatched = await carried({ probe: { enabled: false }, checkpointEverySteps: 1 });
+  unwatched = await carried({ probe: { enabled: false }, checkpointEverySteps: 2 });
 });
 after(async () => {
   await server.close();
@@ -314,7 +314,6 @@ describe('what is kept and registered', () => {
   }
 
   test('a state that was pruned or never kept, and an unknown run, are told apart', async () => {
-    await database.db.trainingState.deleteMany({ where: { runId: unwatched.runId, step: 3 } });
     const errorOf = async (runId: string, step: number): Promise<unknown> =>
       z
         .object({
@@ -327,7 +326,14 @@ describe('what is kept and registered', () => {
       {
         code: 'TRAINING_STATE_NOT_FOUND',
         field: 'input.step',
-        hint: 'Kept are the steps 1, 2, 4. For another one launch it again with registerSteps.',
+        hint: 'Kept are the steps 2, 4. For another one launch it again with registerSteps.',
+      },
+    ]);
+    await database.transact(async (tx) => void (await dropSupersededStates(tx, 2)));
+    assert.partialDeepStrictEqual(await errorOf(unwatched.runId, 3), [
+      {
+        code: 'TRAINING_STATE_NOT_FOUND',
+        hint: 'Nothing is kept of this run. Launch it again with registerSteps, and the same seed comes to the same state.',
       },
     ]);
     assert.deepEqual(await errorOf('no id', 2), [
