@@ -1,4 +1,4 @@
-/** An encoder's weights as they are stored: one file for the same weights under the same contract, whoever writes it. */
+/** An encoder's weights as they are stored: the same weights under the same contract make the same file everywhere. */
 import { writeSafetensors, type SafetensorsTensor } from './safetensors.ts';
 import { resnetTensorSpecs, type ResnetArchitecture } from './torchvision-resnet.ts';
 

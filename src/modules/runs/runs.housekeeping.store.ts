@@ -14,8 +14,8 @@ export async function oldestActiveStart(db: Database): Promise<Date | undefined>
 }
 
 /**
- * Drops training states that no run will continue from: all but the last `keepLast` of each, and every one of those that
- * succeeded. The state that a run's own probe found best stays until it is registered as a checkpoint.
+ * Drops training states that no run will continue from: all but the last `keepLast` of each, and every one of those
+ * that succeeded. The state that a run's own probe found best stays until it is registered as a checkpoint.
  * @returns how many were dropped.
  */
 export async function dropSupersededStates(tx: Transaction, keepLast: number): Promise<number> {

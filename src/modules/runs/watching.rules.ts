@@ -20,8 +20,7 @@ export const watchingInputFields = {
   registerSteps: z.array(stepSchema).max(REGISTER_STEPS_MAX, `must be at most ${REGISTER_STEPS_MAX}`).nullish(),
   registerBest: z.boolean().nullish(),
 };
-const watchingInputSchema = z.object(watchingInputFields);
-export type WatchingInput = z.infer<typeof watchingInputSchema>;
+export type WatchingInput = z.infer<z.ZodObject<typeof watchingInputFields>>;
 
 const probeConfigSchema = z.object({
   datasetVersionId: z.string(),
@@ -41,8 +40,7 @@ export const watchingConfigFields = {
   /** Whether the state of the best probe is registered at the end. */
   registerBest: z.boolean().default(false),
 };
-const watchingConfigSchema = z.object(watchingConfigFields);
-export type WatchingConfig = z.infer<typeof watchingConfigSchema>;
+export type WatchingConfig = z.infer<z.ZodObject<typeof watchingConfigFields>>;
 
 export const NOT_WATCHED: WatchingConfig = { probe: null, registerSteps: [], registerBest: false };
 
