@@ -131,7 +131,9 @@ describe('a lease', () => {
     const points = [0, 1, 2, 3, 4].map((step) => ({ step, metrics: { loss: 1 } }));
     await ledger.report(lease, { progress: 0.5, points });
     assert.deepEqual(await registry.runs.workUnderWay(), { runCount: 1, unkeptStepCount: 5 });
-    await ledger.withLease(lease, (tx) => ledger.keepTrainingState(tx, lease, { step: 3, sha256: sha256('shard') }));
+    await ledger.withLease(lease, (tx) =>
+      ledger.keepTrainingState(tx, lease, { step: 3, sha256: sha256('shard'), probe: null }),
+    );
     assert.deepEqual(await registry.runs.workUnderWay(), { runCount: 1, unkeptStepCount: 2 });
     await ledger.release(lease, 'Given back.');
     assert.deepEqual(await registry.runs.workUnderWay(), { runCount: 0, unkeptStepCount: 0 });
