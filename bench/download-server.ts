@@ -1,7 +1,7 @@
 /**
  * The servers of the download bench. Each prints its address and serves until it is stopped.
  *
- *   node bench/download-server.ts paraffin <file>    the whole server over its own database, the file a checkpoint of it
+ *   node bench/download-server.ts paraffin <file>    the whole server over a database of its own, the file a checkpoint
  *   node bench/download-server.ts plain <file>       Node's createReadStream piped into the answer, and nothing else
  */
 import { createReadStream } from 'node:fs';

@@ -110,7 +110,12 @@ async function trainAndTest({ client, unlabelled, tests }: Stage, data: DataName
     modelSlug: `bar-${data}`,
     datasets: unlabelled.map((datasetVersionId) => ({ datasetVersionId })),
     sampling: 'PROPORTIONAL',
-    budgetSeconds: Math.round(60 * minutes),
+    budget: `${Math.round(60 * minutes)}s`,
+    // As the command line sends it: null leaves the choice to the recipe.
+    imageSizePx: null,
+    batchSize: null,
+    temperature: null,
+    precision: null,
     seed,
   });
   await followRun(client, `pretrain on ${data} for ${minutes} minutes, seed ${seed}`, runId);

@@ -655,7 +655,7 @@ describe('the way of the data', () => {
       assert.match(again.stderr, /The upload continues at \d.* of 44\.\d MB/);
       assert.deepEqual([slow.offsets[0], (slow.offsets[1] ?? 0) >= size], [0, true], slow.offsets.join(' '));
       // That it was imported says that all bytes are right: the command states their sha256 when it begins.
-      assert.match(await done('models', 'show', 'sent-slowly'), /version 1 .*\n.*\n {2}imported from /);
+      assert.match(await done('models', 'show', 'sent-slowly'), /version 1 .*\n(?:.*\n)+? {2}imported from /);
     } finally {
       slow.close();
     }

@@ -183,13 +183,17 @@ async function noTemporaryFiles(): Promise<void> {
 }
 
 test('an import that fails says why, and leaves no version and no file', async () => {
-  const folder = path.join(base, 'broken', 'tumour');
-  await mkdir(folder, { recursive: true });
-  await writeFile(path.join(folder, 'a.png'), 'no image');
+  const folder = path.join(base, 'broken');
+  for (const label of ['tumour', 'stroma']) {
+    await mkdir(path.join(folder, label), { recursive: true });
+    for (const file of ['a.png', 'b.png'])
+      await writeFile(path.join(folder, label, file), `not an image: ${label} ${file}`);
+  }
   const run = await registry.runs.launchImport(ADMIN, {
     datasetId,
-    path: path.dirname(folder),
+    path: folder,
     layout: 'FOLDER_PER_LABEL',
+    accept: ['FEWER_THAN_BEFORE'],
   });
   const failed = await reaches(run.id, 'FAILED');
   assert.deepEqual([failed.failure?.class, failed.failure?.code], ['DATA', 'IMPORT_NOTHING_READABLE']);
