@@ -342,6 +342,8 @@ async function launch(client: RegistryClient, versionId: string): Promise<string
     batchSize: 2,
     steps: STEPS,
     checkpointEverySteps: KEEP_EVERY,
+    // Trainings of a few steps would mostly probe, and faults are to meet training.
+    probe: { enabled: false },
     seed: 1,
   };
   return (

@@ -74,9 +74,10 @@ const TRAINING = {
   encoder: 'RESNET18',
   imageSizePx: 64,
   batchSize: 64,
-  temperature: 0.5,
-  recipe: 'PAPER',
-  learningRate: 0.6,
+  // null leaves the choice to the recipe.
+  temperature: null,
+  precision: null,
+  probe: { enabled: false },
   sampling: 'PROPORTIONAL',
   checkpointEverySteps: 10_000_000,
 } as const;
@@ -278,7 +279,7 @@ async function write(
       ? `**This is the \`--quick\` setting: it shows that the machinery works, and hardly any learning.** The full one takes 90 minutes: \`npm run experiment:paper-mini\`. It has not been run for this page.`
       : `Within ${MINUTES} minutes: \`npm run experiment:paper-mini${values.minutes === undefined ? '' : ` -- --minutes ${MINUTES}`}\`.`,
     '',
-    `ResNet-18 pretrained by SimCLR at ${TRAINING.imageSizePx} px, batch ${TRAINING.batchSize}, ${plan.steps} steps in every arm, LARS at ${TRAINING.learningRate}, ${plan.seedCount} ${plan.seedCount === 1 ? 'seed (1)' : `seeds (1 to ${plan.seedCount})`}, on ${imageCount} images and`,
+    `ResNet-18 pretrained by SimCLR at ${TRAINING.imageSizePx} px, batch ${TRAINING.batchSize}, ${plan.steps} steps in every arm, the default recipe, ${plan.seedCount} ${plan.seedCount === 1 ? 'seed (1)' : `seeds (1 to ${plan.seedCount})`}, on ${imageCount} images and`,
     `patches of ${imported.length} datasets of histology-mini; tested on frozen embeddings of ${tests.map(({ folder, imageCount: count }) => `${folder} (${count})`).join(' and ')}, ${FOLDS} folds by group.`,
     `${minutes} minutes (of ${MINUTES} allowed) on ${os.availableParallelism()} cores of ${os.cpus()[0]?.model ?? 'an unknown processor'}, ${imagesPerSecond.toFixed(0)} images/s measured before the plan was made, under a load of ${(os.loadavg()[0] ?? 0).toFixed(1)} (other work shared the machine where it is above the cores).`,
   ];

@@ -51,7 +51,7 @@ export const doctorCommand = command('doctor', {
 export const demoCommand = command('demo', {
   summary: 'the whole story once: import, pretrain, evaluate, download',
   details:
-    'Runs the whole story once, on 2 cores in about five minutes: installs the TensorFlow engine, starts PostgreSQL, server and worker, imports images, pretrains a ResNet-18 by SimCLR, evaluates it and a random encoder by linear probe, downloads the checkpoint and proves it. Writes summary.json into the data directory and stops everything that it started.',
+    'Runs the whole story once, on 2 cores in about five minutes: installs the TensorFlow engine, starts PostgreSQL, server and worker, imports images, pretrains a ResNet-18 by SimCLR, says on each labelled set whether it beats a random encoder by linear probe, downloads the checkpoint and proves it. Writes summary.json into the data directory and stops everything that it started.',
   examples: ['demo', 'demo --data ~/my-patches --steps 300'],
 })
   .option(

@@ -262,9 +262,9 @@ describe('a person at the browser', () => {
     for (const address of ['/leaderboard', `/leaderboard?version=${older.id}`]) {
       await page.goto(server.url + address);
       await page.getByRole('heading', { level: 2, name: new RegExp(`${name}$`) }).waitFor();
-      assert.equal(await page.getByLabel('Version', { exact: true }).inputValue(), older.id);
+      assert.equal(await page.getByRole('combobox', { name: 'Version', exact: true }).inputValue(), older.id);
     }
-    await page.getByLabel('Version', { exact: true }).selectOption(newer.id);
+    await page.getByRole('combobox', { name: 'Version', exact: true }).selectOption(newer.id);
     await page.getByText(`Nothing was evaluated on v${newer.version} by this protocol`).waitFor();
     await page.getByRole('link', { name: `v${older.version} by linear probe` }).click();
     await page.getByRole('heading', { level: 2, name: new RegExp(`${name}$`) }).waitFor();

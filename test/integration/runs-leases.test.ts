@@ -339,6 +339,7 @@ describe('a run that dies', () => {
     assert.deepEqual(await registry.ledger.latestTrainingState(run.id), {
       step: MAX_FRUITLESS_ATTEMPTS + 2,
       sha256: sha256('shard'),
+      probe: null,
     });
   });
 

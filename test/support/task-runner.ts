@@ -46,7 +46,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
     const claimed = await ledger.claim([task.kind], 'test');
     assert.ok(claimed?.run.id === runId);
     const { run, lease } = claimed;
-    const workDir = path.join(base, `work-${run.id}`);
+    const workDir = path.join(base, `work-${run.id}-${lease.epoch}`);
     await mkdir(workDir, { recursive: true });
     const events: string[] = [];
     const context: TaskContext = {

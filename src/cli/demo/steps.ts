@@ -147,6 +147,7 @@ export async function followRun(
 const checkpointSchema = z.object({
   run: z.object({
     config: z.object({ encoder: z.string(), steps: z.number() }),
+    explanation: z.array(z.string()),
     checkpoints: z.array(
       z.object({
         id: z.string(),
@@ -156,6 +157,7 @@ const checkpointSchema = z.object({
         downloadUrl: z.string(),
         inputContract: z.object({ imageSizePx: z.number() }),
         golden: z.object({ images: z.string(), embeddings: z.array(z.array(z.number())) }),
+        probe: z.object({ sentence: z.string(), advice: z.string().nullable() }).nullable(),
       }),
     ),
     metrics: z.array(
@@ -169,7 +171,10 @@ export type PretrainedRun = z.infer<typeof checkpointSchema>['run'];
 export async function pretrainedRun(client: RegistryClient, runId: string): Promise<PretrainedRun> {
   const query = `query ($id: ID!) { run(id: $id) {
     config
-    checkpoints { id encoder sha256 byteSize downloadUrl inputContract { imageSizePx } golden }
+    explanation
+    checkpoints {
+      id encoder sha256 byteSize downloadUrl inputContract { imageSizePx } golden probe { sentence advice }
+    }
     metrics(names: ["loss", "imagesPerSecond"]) { name points { step value } }
   } }`;
   return (await client.request(checkpointSchema, query, { id: runId })).run;
@@ -186,7 +191,9 @@ const evaluationSchema = z.object({
     evaluation: z.object({
       protocol: z.string(),
       metrics: z.array(metricSchema),
-      baselines: z.array(z.object({ kind: z.string(), metrics: z.array(metricSchema) })),
+      baselines: z.array(
+        z.object({ kind: z.string(), metrics: z.array(metricSchema), differences: z.array(metricSchema) }),
+      ),
     }),
   }),
 });
@@ -194,7 +201,7 @@ export type EvaluationAnswer = z.infer<typeof evaluationSchema>['run']['evaluati
 
 export async function evaluationOf(client: RegistryClient, runId: string): Promise<EvaluationAnswer> {
   const query =
-    'query ($id: ID!) { run(id: $id) { evaluation { protocol metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } } } } }';
+    'query ($id: ID!) { run(id: $id) { evaluation { protocol metrics { name value ci95Low ci95High } baselines { kind metrics { name value ci95Low ci95High } differences { name value ci95Low ci95High } } } } }';
   return (await client.request(evaluationSchema, query, { id: runId })).run.evaluation;
 }
 
