@@ -266,7 +266,7 @@ function againstRandomOf(dataset: string, { baselines }: EvaluationAnswer): Agai
 const VERDICT_WORDS = {
   BETTER: 'better than a random encoder',
   WORSE: 'worse than a random encoder',
-  NOT_DISTINGUISHABLE: 'not to be told from a random encoder',
+  NOT_DISTINGUISHABLE: 'not distinguishable from a random encoder',
 } as const;
 
 function sayAgainstRandom(sets: readonly AgainstRandom[], synthetic: boolean): void {
@@ -279,7 +279,7 @@ function sayAgainstRandom(sets: readonly AgainstRandom[], synthetic: boolean): v
     VERDICT_WORDS[verdict],
   ]);
   say('\nPretrained minus random encoder, macro-F1, paired over the same folds\n');
-  say(table(['dataset', 'difference', '95 % interval', 'so it is'], rows));
+  say(table(['dataset', 'difference', '95 % interval', 'verdict'], rows));
   const better = sets.filter(({ verdict }) => verdict === 'BETTER').length;
   say(
     `\nThe pretrained encoder beats a random one beyond the interval on ${better} of ${sets.length} labelled ${sets.length === 1 ? 'set' : 'sets'}${synthetic ? ' (SYNTHETIC images)' : ''}.`,
