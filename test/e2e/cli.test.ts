@@ -396,6 +396,7 @@ describe('the way of the data', () => {
       '8',
       '--seed',
       '1',
+      '--no-probe',
     ]);
     assert.equal(code, 0, stderr);
     assert.match(stderr, /\d+ %  step \d  loss \d\.\d{3}  \d+\.\d images\/s/);
@@ -420,6 +421,7 @@ describe('the way of the data', () => {
     assert.match(stdout, /^in-time@1 {2}checkpoint /);
     assert.match(stdout, /\n30 seconds at [\d.]+ images\/s: [\d,]+ steps of 16 images at 64 px, /);
     assert.match(stdout, /\nAdamW at a peak learning rate of /);
+    assert.match(stdout, /^in-time@1 .*\n {2}.* random encoder on desk-tissue@1/);
   });
 
   test('two evaluations, their difference, and the leaderboard', async () => {
