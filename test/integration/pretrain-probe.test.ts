@@ -3,7 +3,6 @@
  * HTTP as a page reads it.
  */
 import assert from 'node:assert/strict';
-import { rm } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
 import { z } from 'zod';
@@ -292,8 +291,6 @@ describe('what is kept and registered', () => {
     assert.equal(kept.length, 1);
     assert.ok((kept[0]?.step ?? 4) < 4, `stopped at step ${kept[0]?.step}`);
     await database.db.run.update({ where: { id: stopped.runId }, data: { status: 'QUEUED' } });
-    // A worker gives every attempt a folder of its own.
-    await rm(path.join(server.folder, `work-${stopped.runId}`), { recursive: true });
     await (await runner.claim(pretrainTask, stopped.runId)).execute();
     const seen = async ({ runId }: LaunchedTask): Promise<unknown> => {
       const { metrics, checkpoints } = await asShown(runId);
