@@ -3,13 +3,11 @@
 Reads a job as JSON from standard input, trains, and writes the embeddings of every image as float32 `[N, D]` to the
 job's `embeddingsPath`. The last line of standard output is a JSON object: losses by step, images per second.
 
-The job: pixelsPath (uint8 [N, S, S, 3], row by row), imageCount, sizePx, trainCount (the first so many rows are
-pretrained on), viewSizePx, encoder, optimizer {name, ...}, learningRate, warmupSteps, steps, batchSize, temperature,
-cropScaleMin, jitterStrength, blurProbability, greyProbability, weightDecay, projectionDim, precision, seed, embedSizePx,
-embeddingsPath, recalibrate (batch norm by the statistics of the training images).
+The job: every field of a recipe (recipe.ts) and steps, warmupSteps, seed, pixelsPath (uint8 [N, S, S, 3], row by row),
+imageCount (N), sizePx (S), trainCount (the first so many rows are pretrained on), embeddingsPath.
 
-Only the distribution of the views is the same as Paraffin's: a crop of uniform area and log-uniform aspect, a flip, quarter
-turns, colour jitter in one random order for the batch, grey, Gaussian blur in proportion to the view's size.
+Only the distribution of the views is the same as Paraffin's: a crop of uniform area and log-uniform aspect, a flip,
+quarter turns, colour jitter in one random order for the batch, grey, Gaussian blur in proportion to the view's size.
 """
 
 import json
@@ -166,19 +164,18 @@ def optimizer_of(job, modules):
 
 def main():
     job = json.load(sys.stdin)
-    torch.set_num_threads(job.get("threads", 2))
     torch.manual_seed(job["seed"])
     generator = torch.Generator().manual_seed(job["seed"])
     size, side, batch = job["sizePx"], job["viewSizePx"], job["batchSize"]
     raw = np.fromfile(job["pixelsPath"], dtype=np.uint8).reshape(job["imageCount"], size, size, 3)
     pixels = torch.from_numpy(raw)
 
-    encoder = getattr(torchvision.models, job.get("encoder", "resnet18"))(weights=None)
+    encoder = torchvision.models.resnet18(weights=None)
     width = encoder.fc.in_features
     encoder.fc = nn.Identity()
-    hidden = job.get("headWidth", width)
+    hidden = job["headWidth"] or width
     layers = []
-    for _ in range(job.get("headDepth", 2) - 1):
+    for _ in range(job["headDepth"] - 1):
         layers += [nn.Linear(width if not layers else hidden, hidden), nn.ReLU()]
     head = nn.Sequential(*layers, nn.Linear(hidden if layers else width, job["projectionDim"]))
     encoder = encoder.to(memory_format=torch.channels_last)
@@ -217,17 +214,17 @@ def main():
     seconds = time.perf_counter() - started
 
     with torch.no_grad():
-        if job.get("recalibrate"):
+        if job["batchNorm"] == "RECALIBRATED":
             encoder.train()
             for module in encoder.modules():
                 if isinstance(module, nn.BatchNorm2d):
                     module.reset_running_stats()
                     module.momentum = None
             for start in range(0, min(job["trainCount"], 4000), 250):
-                run(embed_input(pixels[start : start + 250], job["embedSizePx"]))
+                run(embed_input(pixels[start : start + 250], job["evaluationSizePx"]))
         encoder.eval()
         embeddings = [
-            run(embed_input(pixels[start : start + 250], job["embedSizePx"])).numpy()
+            run(embed_input(pixels[start : start + 250], job["evaluationSizePx"])).numpy()
             for start in range(0, job["imageCount"], 250)
         ]
     np.concatenate(embeddings).astype(np.float32).tofile(job["embeddingsPath"])
