@@ -2,12 +2,16 @@
 import type { Database } from '../../platform/db.ts';
 import { createRunLedger, type RunLedger } from './runs.ledger.ts';
 import { createRunService, type RunService, type RunServiceParts } from './runs.service.ts';
+import { createImportReportStore } from './imports.store.ts';
+import { createRunQueueStore } from './runs.queue.store.ts';
 import { createRunStore } from './runs.store.ts';
+import { createRunTelemetryStore } from './runs.telemetry.store.ts';
 import {
   createTrainingStateService,
   type TrainingStateService,
   type TrainingStateServiceParts,
 } from './training-states.service.ts';
+import { createTrainingStateStore } from './training-states.store.ts';
 
 export type { TrainingStateService } from './training-states.service.ts';
 
@@ -61,23 +65,43 @@ export {
 export type { ProbeConfig, WatchingConfig } from './watching.rules.ts';
 export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';
 export type { RunLaunch, RunService } from './runs.service.ts';
-export { RUN_EVENTS_CHANNEL, type RunFilter } from './runs.store.ts';
+export type { RunFilter } from './runs.store.ts';
+export { RUN_EVENTS_CHANNEL } from './runs.telemetry.store.ts';
 export { startReaper, type Reaper } from './runs.reaper.ts';
 export { createRunLoaders, type RunLoaders } from './runs.loaders.ts';
 
 /** The server's face of the module. */
-export function createRuns(db: Database, parts: Omit<RunServiceParts, 'store'>): RunService {
-  return createRunService({ ...parts, store: createRunStore(db) });
+export function createRuns(
+  db: Database,
+  parts: Omit<RunServiceParts, 'store' | 'queueStore' | 'telemetry'>,
+): RunService {
+  return createRunService({
+    ...parts,
+    store: createRunStore(db),
+    queueStore: createRunQueueStore(db),
+    telemetry: createRunTelemetryStore(db),
+  });
 }
 
 export function createTrainingStates(
   db: Database,
-  parts: Omit<TrainingStateServiceParts, 'store'>,
+  parts: Omit<TrainingStateServiceParts, 'runs' | 'trainingStates'>,
 ): TrainingStateService {
-  return createTrainingStateService({ ...parts, store: createRunStore(db) });
+  return createTrainingStateService({
+    ...parts,
+    runs: createRunStore(db),
+    trainingStates: createTrainingStateStore(db),
+  });
 }
 
 /** The workers' face of the module. */
 export function createLedger(db: Database, transact: RunServiceParts['transact']): RunLedger {
-  return createRunLedger(createRunStore(db), transact);
+  return createRunLedger({
+    runs: createRunStore(db),
+    queue: createRunQueueStore(db),
+    telemetry: createRunTelemetryStore(db),
+    trainingStates: createTrainingStateStore(db),
+    importReports: createImportReportStore(db),
+    transact,
+  });
 }

@@ -8,7 +8,11 @@ import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 import type { ImportReportRecord } from './imports.rules.ts';
 import type { RunFailureRecord, RunLease, RunRecord, TrainingStateRecord } from './runs.records.ts';
 import { CANCELING_LEASE_SECONDS, isOwnFault, LEASE_SECONDS, isRetryable, smallerMicroBatch } from './runs.rules.ts';
-import type { NewRunEvent, RunStore } from './runs.store.ts';
+import type { ImportReportStore } from './imports.store.ts';
+import type { RunQueueStore } from './runs.queue.store.ts';
+import type { RunStore } from './runs.store.ts';
+import type { NewRunEvent, RunTelemetryStore } from './runs.telemetry.store.ts';
+import type { TrainingStateStore } from './training-states.store.ts';
 
 /**
  * After this many attempts in a row that ended through their own fault and kept nothing, a run is failed rather than
@@ -111,10 +115,20 @@ export interface MetricPoints {
   readonly metrics: Readonly<Record<string, number>>;
 }
 
-export function createRunLedger(store: RunStore, transact: Transact): RunLedger {
+export interface RunLedgerParts {
+  readonly runs: RunStore;
+  readonly queue: RunQueueStore;
+  readonly telemetry: RunTelemetryStore;
+  readonly trainingStates: TrainingStateStore;
+  readonly importReports: ImportReportStore;
+  readonly transact: Transact;
+}
+
+export function createRunLedger(parts: RunLedgerParts): RunLedger {
+  const { runs, queue, telemetry, trainingStates, importReports, transact } = parts;
   const withLease: RunLedger['withLease'] = (lease, work) =>
     transact(async (tx) => {
-      if (!(await store.lockLeased(tx, lease))) {
+      if (!(await queue.lockLeased(tx, lease))) {
         throw new DomainError({
           code: 'LEASE_LOST',
           message: 'This run is no longer held by this worker.',
@@ -134,13 +148,13 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
     message: string,
   ): Promise<void> => {
     // The event first: with the status the lease ends.
-    await store.appendEvent(tx, runId, {
+    await telemetry.appendEvent(tx, runId, {
       kind: status,
       status,
       message,
       ...(status === 'SUCCEEDED' ? { progress: 1 } : {}),
     });
-    await store.setStatus(tx, runId, status, failure);
+    await runs.setStatus(tx, runId, status, failure);
   };
 
   const requeueOrFail = async (tx: Transaction, run: RunRecord, failure: RunFailureRecord): Promise<void> => {
@@ -150,7 +164,7 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
     }
     const microBatchSize = failure.class === 'OUT_OF_MEMORY' ? smallerMicroBatch(run) : undefined;
     if (microBatchSize !== undefined) {
-      await store.setMicroBatchSize(tx, run.id, microBatchSize);
+      await runs.setMicroBatchSize(tx, run.id, microBatchSize);
       await requeue(
         tx,
         run.id,
@@ -164,19 +178,19 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
   };
 
   const mayRetry = async (tx: Transaction, runId: string, failure: RunFailureRecord): Promise<boolean> => {
-    if (isOwnFault(failure) && (await store.addFruitlessAttempt(tx, runId)) >= MAX_FRUITLESS_ATTEMPTS) return false;
-    return (await store.countAttemptsWithoutProgress(tx, runId)) < MAX_ATTEMPTS_WITHOUT_PROGRESS;
+    if (isOwnFault(failure) && (await queue.addFruitlessAttempt(tx, runId)) >= MAX_FRUITLESS_ATTEMPTS) return false;
+    return (await queue.countAttemptsWithoutProgress(tx, runId)) < MAX_ATTEMPTS_WITHOUT_PROGRESS;
   };
 
   const requeue = async (tx: Transaction, runId: string, message: string): Promise<void> => {
-    await store.appendEvent(tx, runId, { kind: 'REQUEUED', status: 'QUEUED', message });
-    await store.setStatus(tx, runId, 'QUEUED', null);
+    await telemetry.appendEvent(tx, runId, { kind: 'REQUEUED', status: 'QUEUED', message });
+    await runs.setStatus(tx, runId, 'QUEUED', null);
   };
 
   /** As `withLease`, with the run as it is under the lock. */
   const withLeasedRun = (lease: RunLease, work: (tx: Transaction, run: RunRecord) => Promise<void>): Promise<void> =>
     withLease(lease, async (tx) => {
-      const run = await store.find(lease.runId, tx);
+      const run = await runs.find(lease.runId, tx);
       if (run !== undefined) await work(tx, run);
     });
 
@@ -192,14 +206,14 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
     withLease,
     claim: (kinds, workerName, deviceId) =>
       transact(async (tx) => {
-        const claimed = await store.claimNext(
+        const claimed = await queue.claimNext(
           tx,
           kinds,
           { name: workerName, deviceId: deviceId ?? null },
           LEASE_SECONDS,
         );
         if (claimed !== undefined)
-          await store.appendEvent(tx, claimed.run.id, {
+          await telemetry.appendEvent(tx, claimed.run.id, {
             kind: 'STARTED',
             status: 'RUNNING',
             message: `Attempt ${claimed.run.attempt} on ${workerName}.`,
@@ -207,29 +221,28 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
         return claimed;
       }),
     renew: (lease, busySeconds = 0) =>
-      store.renewLease(lease, { running: LEASE_SECONDS, canceling: CANCELING_LEASE_SECONDS }, busySeconds),
+      queue.renewLease(lease, { running: LEASE_SECONDS, canceling: CANCELING_LEASE_SECONDS }, busySeconds),
     report: (lease, report) =>
       withLease(lease, async (tx) => {
-        await store.setProgress(tx, lease.runId, report.progress);
-        await store.addMetrics(tx, lease.runId, report.points ?? []);
-        await store.appendEvent(tx, lease.runId, eventOf(report));
+        await runs.setProgress(tx, lease.runId, report.progress);
+        await telemetry.addMetrics(tx, lease.runId, report.points ?? []);
+        await telemetry.appendEvent(tx, lease.runId, eventOf(report));
       }),
-    freezeConfig: (lease, config) => withLease(lease, (tx) => store.setConfig(tx, lease.runId, config)),
-    setEnvironment: (lease, environment) =>
-      withLease(lease, (tx) => store.setEnvironment(tx, lease.runId, environment)),
-    setImportReport: (lease, report) => withLease(lease, (tx) => store.setImportReport(tx, lease.runId, report)),
+    freezeConfig: (lease, config) => withLease(lease, (tx) => runs.setConfig(tx, lease.runId, config)),
+    setEnvironment: (lease, environment) => withLease(lease, (tx) => runs.setEnvironment(tx, lease.runId, environment)),
+    setImportReport: (lease, report) => withLease(lease, (tx) => importReports.setReport(tx, lease.runId, report)),
     keepTrainingState: async (tx, lease, state) => {
-      await store.addTrainingState(tx, lease.runId, state);
-      await store.appendEvent(tx, lease.runId, {
+      await trainingStates.addTrainingState(tx, lease.runId, state);
+      await telemetry.appendEvent(tx, lease.runId, {
         kind: 'CHECKPOINT',
         message: `Kept everything needed to continue from step ${state.step}.`,
       });
     },
-    held: (leases) => store.heldLeases(leases),
-    latestTrainingState: (runId) => store.latestTrainingState(runId),
-    bestTrainingState: (runId) => store.bestTrainingState(runId),
+    held: (leases) => queue.heldLeases(leases),
+    latestTrainingState: (runId) => trainingStates.latestTrainingState(runId),
+    bestTrainingState: (runId) => trainingStates.bestTrainingState(runId),
     succeed: async (tx, lease, message) => {
-      const run = await store.lock(tx, lease.runId);
+      const run = await runs.lock(tx, lease.runId);
       if (run?.status === 'CANCELING') throw new CancelRequestedError();
       await end(tx, lease.runId, 'SUCCEEDED', null, message);
     },
@@ -241,7 +254,7 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
       if (performance.now() - databaseAwayMs < LEASE_SECONDS * 1000) return 0;
       try {
         return await transact(async (tx) => {
-          const lapsed = await store.lockLapsed(tx, LEASE_SECONDS);
+          const lapsed = await queue.lockLapsed(tx, LEASE_SECONDS);
           for (const run of lapsed) await requeueOrFail(tx, run, SILENT_WORKER);
           return lapsed.length;
         });
@@ -252,7 +265,7 @@ export function createRunLedger(store: RunStore, transact: Transact): RunLedger 
     },
     requeueAll: (message) =>
       transact(async (tx) => {
-        const underWay = await store.lockUnderWay(tx);
+        const underWay = await queue.lockUnderWay(tx);
         for (const run of underWay) await requeueOrCancel(tx, run, message);
         return underWay.length;
       }),

@@ -3,36 +3,44 @@ import DataLoader from 'dataloader';
 import type { Database } from '../../platform/db.ts';
 import type { ImportReportRecord } from './imports.rules.ts';
 import type { KeptStateRecord, RunRecord } from './runs.records.ts';
+import { createImportReportStore } from './imports.store.ts';
+import { createRunQueueStore } from './runs.queue.store.ts';
 import { createRunStore } from './runs.store.ts';
+import { createRunTelemetryStore } from './runs.telemetry.store.ts';
+import { createTrainingStateStore } from './training-states.store.ts';
 
 export type RunLoaders = ReturnType<typeof createRunLoaders>;
 
 export function createRunLoaders(db: Database) {
-  const store = createRunStore(db);
+  const runs = createRunStore(db);
+  const queue = createRunQueueStore(db);
+  const telemetry = createRunTelemetryStore(db);
+  const trainingStates = createTrainingStateStore(db);
+  const importReports = createImportReportStore(db);
   const byId = new DataLoader<string, RunRecord | null>(async (ids) => {
-    const found = new Map((await store.findMany(ids)).map((run) => [run.id, run]));
+    const found = new Map((await runs.findMany(ids)).map((run) => [run.id, run]));
     return ids.map((id) => found.get(id) ?? null);
   });
   return {
     byId,
     /** Of runs that wait. */
     queuePosition: new DataLoader<string, number | null>(async (ids) => {
-      const found = await store.queuePositions(ids);
+      const found = await queue.queuePositions(ids);
       return ids.map((id) => found.get(id) ?? null);
     }),
     /** Sequence of the latest event; 0 where nothing has happened yet. */
     eventCount: new DataLoader<string, number>(async (ids) => {
-      const found = await store.lastSequences(ids);
+      const found = await telemetry.lastSequences(ids);
       return ids.map((id) => found.get(id) ?? 0);
     }),
     /** Of imports that have looked at their files. */
     importReport: new DataLoader<string, ImportReportRecord | null>(async (ids) => {
-      const found = await store.importReports(ids);
+      const found = await importReports.reportsOf(ids);
       return ids.map((id) => found.get(id) ?? null);
     }),
     /** What is kept of a run's training, by step. */
     keptStates: new DataLoader<string, readonly KeptStateRecord[]>(async (ids) => {
-      const found = Map.groupBy(await store.keptStates(ids), (state) => state.runId);
+      const found = Map.groupBy(await trainingStates.keptStates(ids), (state) => state.runId);
       return ids.map((id) => found.get(id) ?? []);
     }),
     /** For ids that a foreign key holds. */

@@ -30,7 +30,9 @@ import {
   type WatchingConfig,
 } from './watching.rules.ts';
 import type { MetricSeriesRecord, RunEventRecord, RunRecord } from './runs.records.ts';
+import type { RunQueueStore } from './runs.queue.store.ts';
 import type { RunFilter, RunStore } from './runs.store.ts';
+import type { RunTelemetryStore } from './runs.telemetry.store.ts';
 
 export interface RunService {
   get(viewer: Viewer, id: string): Promise<RunRecord | undefined>;
@@ -88,6 +90,8 @@ export interface RunLaunch {
 
 export interface RunServiceParts {
   readonly store: RunStore;
+  readonly queueStore: RunQueueStore;
+  readonly telemetry: RunTelemetryStore;
   readonly transact: Transact;
   readonly queue: Queue;
   readonly datasets: DatasetService;
@@ -98,7 +102,7 @@ export interface RunServiceParts {
 const EVENTS_AT_ONCE = 500;
 
 export function createRunService(parts: RunServiceParts): RunService {
-  const { store, transact, queue } = parts;
+  const { store, queueStore, telemetry, transact, queue } = parts;
 
   const create = async (tx: Transaction, launch: RunLaunch): Promise<RunRecord> => {
     const inputDigest = digestOfInput(launch.input);
@@ -107,16 +111,19 @@ export function createRunService(parts: RunServiceParts): RunService {
       if (earlier !== undefined) return sameInputOrThrow(earlier, launch.kind, inputDigest);
     }
     const { kind, title, config, idempotencyKey, maxDurationSeconds = null } = launch;
+    const launchedBy = launch.viewer === undefined ? null : personOf(launch.viewer);
+    const turn = await queueStore.nextTurn(tx, kind, launchedBy);
     const run = await store.create(tx, {
       kind,
       title,
       config,
       idempotencyKey,
       inputDigest,
-      launchedBy: launch.viewer === undefined ? null : personOf(launch.viewer),
+      launchedBy,
       maxDurationSeconds,
+      turn,
     });
-    await store.appendEvent(tx, run.id, { kind: 'QUEUED', status: 'QUEUED' });
+    await telemetry.appendEvent(tx, run.id, { kind: 'QUEUED', status: 'QUEUED' });
     await queue.send(tx, RUN_JOBS[launch.kind], { runId: run.id });
     return run;
   };
@@ -233,7 +240,7 @@ export function createRunService(parts: RunServiceParts): RunService {
         switch (run.status) {
           case 'QUEUED':
             await store.setStatus(tx, run.id, 'CANCELED', null);
-            await store.appendEvent(tx, run.id, {
+            await telemetry.appendEvent(tx, run.id, {
               kind: 'CANCELED',
               status: 'CANCELED',
               message: 'Cancelled before it began.',
@@ -241,8 +248,8 @@ export function createRunService(parts: RunServiceParts): RunService {
             break;
           case 'RUNNING':
             await store.setStatus(tx, run.id, 'CANCELING', null);
-            await store.shortenLease(tx, run.id, CANCELING_LEASE_SECONDS);
-            await store.appendEvent(tx, run.id, { kind: 'CANCELING', status: 'CANCELING' });
+            await queueStore.shortenLease(tx, run.id, CANCELING_LEASE_SECONDS);
+            await telemetry.appendEvent(tx, run.id, { kind: 'CANCELING', status: 'CANCELING' });
             break;
           case 'CANCELING':
           case 'CANCELED':
@@ -290,26 +297,26 @@ export function createRunService(parts: RunServiceParts): RunService {
           });
         }
         await store.setStatus(tx, run.id, 'QUEUED', null);
-        await store.requeueNow(tx, run);
-        await store.appendEvent(tx, run.id, { kind: 'REQUEUED', status: 'QUEUED', message: 'Resumed.' });
+        await queueStore.requeueNow(tx, run.id, await queueStore.nextTurn(tx, run.kind, run.launchedBy));
+        await telemetry.appendEvent(tx, run.id, { kind: 'REQUEUED', status: 'QUEUED', message: 'Resumed.' });
         await queue.send(tx, RUN_JOBS[run.kind], { runId: run.id });
         return (await store.find(run.id, tx)) ?? run;
       });
     },
     metrics: (viewer, runId, names, window = {}) => {
       authorise(viewer, 'READER');
-      return store.metrics(runId, names, metricWindowOf(window));
+      return telemetry.metrics(runId, names, metricWindowOf(window));
     },
     eventsAfter: async (viewer, runId, sequence) => {
       authorise(viewer, 'READER');
-      return store.eventsAfter(runId, sequence, EVENTS_AT_ONCE);
+      return telemetry.eventsAfter(runId, sequence, EVENTS_AT_ONCE);
     },
     importRoots: (viewer) => {
       authorise(viewer, 'CONTRIBUTOR');
       return parts.importRoots;
     },
     queuePosition: async (run) =>
-      run.status === 'QUEUED' ? ((await store.queuePositions([run.id])).get(run.id) ?? null) : null,
+      run.status === 'QUEUED' ? ((await queueStore.queuePositions([run.id])).get(run.id) ?? null) : null,
     countByStatus: () => store.countByStatus(),
     workUnderWay: () => store.workUnderWay(),
   };

@@ -13,6 +13,7 @@ import { embeddingDimOf } from '../../formats/torchvision-resnet.ts';
 import type { RunRecord } from './runs.records.ts';
 import { inputContractOf, pretrainingConfigSchema } from './pretraining.rules.ts';
 import type { RunStore } from './runs.store.ts';
+import type { TrainingStateStore } from './training-states.store.ts';
 
 export interface TrainingStateService {
   /**
@@ -24,7 +25,8 @@ export interface TrainingStateService {
 }
 
 export interface TrainingStateServiceParts {
-  readonly store: RunStore;
+  readonly runs: Pick<RunStore, 'find'>;
+  readonly trainingStates: TrainingStateStore;
   readonly transact: Transact;
   readonly artifacts: ArtifactStore;
   readonly models: ModelService;
@@ -35,7 +37,8 @@ export interface TrainingStateServiceParts {
 const registerSchema = z.strictObject({ runId: z.string(), step: z.number().int() });
 
 export function createTrainingStateService({
-  store,
+  runs,
+  trainingStates,
   transact,
   artifacts,
   models,
@@ -50,7 +53,7 @@ export function createTrainingStateService({
   };
 
   const findRun = async (id: string): Promise<RunRecord> => {
-    const run = isId(id) ? await store.find(id) : undefined;
+    const run = isId(id) ? await runs.find(id) : undefined;
     if (run !== undefined) return run;
     throw new DomainError({
       code: 'RUN_NOT_FOUND',
@@ -67,7 +70,7 @@ export function createTrainingStateService({
       const run = await findRun(runId);
       const registered = await models.checkpointOfRun(run.id, step);
       if (registered !== undefined) return registered;
-      const states = await store.keptStates([run.id]);
+      const states = await trainingStates.keptStates([run.id]);
       const state = states.find((kept) => kept.step === step);
       if (state === undefined)
         throw notKept(

@@ -1,0 +1,170 @@
+/** The queue of runs and their leases in PostgreSQL: whose turn it is, and which worker holds which run. */
+import { ADVISORY_LOCKS } from '../../platform/advisory-lock.ts';
+import type { Database, Transaction } from '../../platform/db.ts';
+import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
+import type { RunLease, RunRecord } from './runs.records.ts';
+import { laneOf, RUN_LANES } from './runs.rules.ts';
+import { toRunRecord } from './runs.store.ts';
+
+/** How long a lease lasts from now, by what the run is asked to do. */
+export interface LeaseSeconds {
+  readonly running: number;
+  readonly canceling: number;
+}
+
+export type RunQueueStore = ReturnType<typeof createRunQueueStore>;
+
+export function createRunQueueStore(db: Database) {
+  return {
+    /**
+     * Start-time fair queueing: the runs of one launcher take one turn each, beginning with the turn that the lane has
+     * reached. So a lane rotates among its launchers, however many runs each of them queued, and a run's turn never
+     * changes while it waits.
+     */
+    nextTurn: async (tx: Transaction, kind: RunKind, launchedBy: string | null): Promise<number> => {
+      const lane = [...laneOf(kind)];
+      // Serialises the launches of a lane: two at once would take the same turn.
+      await tx.$queryRaw`SELECT pg_advisory_xact_lock(${ADVISORY_LOCKS.RUN_TURNS}::int, hashtext(${lane.join()}))::text`;
+      const [row] = await tx.$queryRaw<{ turn: number }[]>`
+        SELECT greatest(
+          (SELECT max(come) FROM unnest(${lane}::"RunKind"[]) AS lane(kind), LATERAL (SELECT max(turn) AS come FROM "Run" WHERE "Run".kind = lane.kind AND "startedAt" IS NOT NULL) AS latest),
+          (SELECT max(own) + 1 FROM unnest(${lane}::"RunKind"[]) AS lane(kind), LATERAL (
+            SELECT max(turn) AS own FROM "Run" WHERE "Run".kind = lane.kind AND "launchedBy" = ${launchedBy} AND ("startedAt" IS NOT NULL OR status = 'QUEUED')) AS latest),
+          0) AS turn`;
+      return row?.turn ?? 0;
+    },
+
+    /**
+     * For a run that is resumed: it waits as if it were launched now, and all of its time is left.
+     *
+     * @param turn from `nextTurn`.
+     */
+    requeueNow: async (tx: Transaction, id: string, turn: number): Promise<void> => {
+      await tx.run.update({
+        where: { id },
+        data: {
+          queuedAt: new Date(),
+          busySeconds: 0,
+          fruitlessAttempts: 0,
+          turn,
+        },
+      });
+    },
+
+    /**
+     * Places in their lanes' fair order, 1 for the next to run, by id; nothing for a run that does not wait. The cost
+     * is that of the queue, no matter who asks and for how many.
+     */
+    queuePositions: async (ids: readonly string[]): Promise<Map<string, number>> => {
+      const lanes = RUN_LANES.flatMap((kinds, lane) => kinds.map((kind) => ({ kind, lane })));
+      const rows = await db.$queryRaw<{ id: string; position: bigint }[]>`
+        SELECT id, position FROM (
+          SELECT id, row_number() OVER (PARTITION BY lane ORDER BY turn, "queuedAt", id) AS position
+          FROM "Run" JOIN unnest(${lanes.map(({ kind }) => kind)}::"RunKind"[], ${lanes.map(({ lane }) => lane)}::int[]) AS lanes(kind, lane) USING (kind)
+          WHERE status = 'QUEUED') AS waiting
+        WHERE id = ANY(${[...ids]}::uuid[])`;
+      return new Map(rows.map((row) => [row.id, Number(row.position)]));
+    },
+
+    /**
+     * Takes the waiting run of these kinds whose turn it is, raising its epoch; undefined when none waits, or when the
+     * device carries a run already.
+     */
+    claimNext: async (
+      tx: Transaction,
+      kinds: readonly RunKind[],
+      worker: { readonly name: string; readonly deviceId: string | null },
+      leaseSeconds: number,
+    ): Promise<{ run: RunRecord; lease: RunLease } | undefined> => {
+      const [claimed] = await tx.$queryRaw<{ id: string }[]>`
+        UPDATE "Run" SET status = 'RUNNING', attempt = attempt + 1, "leaseEpoch" = "leaseEpoch" + 1, "workerName" = ${worker.name}, "deviceId" = ${worker.deviceId},
+          "leaseExpiresAt" = now() + make_interval(secs => ${leaseSeconds}), "startedAt" = coalesce("startedAt", now())
+        WHERE id = (
+          SELECT id FROM "Run" WHERE status = 'QUEUED' AND kind = ANY(${[...kinds]}::"RunKind"[])
+          ORDER BY turn, "queuedAt", id LIMIT 1 FOR UPDATE SKIP LOCKED)
+        AND NOT EXISTS (SELECT 1 FROM "Run" WHERE "deviceId" = ${worker.deviceId} AND status IN ('RUNNING', 'CANCELING'))
+        RETURNING id`;
+      if (claimed === undefined) return undefined;
+      const row = await tx.run.findUniqueOrThrow({ where: { id: claimed.id } });
+      return { run: toRunRecord(row), lease: { runId: row.id, epoch: row.leaseEpoch } };
+    },
+
+    /**
+     * Locks the row if the lease still holds it; false when another worker took over or the run has ended. From here on
+     * the transaction carries the lease, and the database itself refuses what a stale one writes (the migration says
+     * how).
+     */
+    lockLeased: async (tx: Transaction, lease: RunLease): Promise<boolean> => {
+      await tx.$queryRaw`SELECT set_config('paraffin.lease', ${`${lease.runId}:${lease.epoch}`}, true)`;
+      const rows = await tx.$queryRaw<unknown[]>`
+        SELECT 1 FROM "Run" WHERE id = ${lease.runId}::uuid AND "leaseEpoch" = ${lease.epoch} AND status IN ('RUNNING', 'CANCELING') FOR UPDATE`;
+      return rows.length === 1;
+    },
+
+    /** Prolongs the lease and adds to the time under way; undefined when the lease is lost. */
+    renewLease: async (
+      lease: RunLease,
+      leaseSeconds: LeaseSeconds,
+      busySeconds: number,
+    ): Promise<{ status: RunStatus; busySeconds: number } | undefined> => {
+      const [row] = await db.$queryRaw<{ status: RunStatus; busySeconds: number }[]>`
+        UPDATE "Run" SET "busySeconds" = "busySeconds" + ${busySeconds}::float8,
+          "leaseExpiresAt" = now() + make_interval(secs => CASE status WHEN 'CANCELING' THEN ${leaseSeconds.canceling}::float8 ELSE ${leaseSeconds.running}::float8 END)
+        WHERE id = ${lease.runId}::uuid AND "leaseEpoch" = ${lease.epoch} AND status IN ('RUNNING', 'CANCELING') RETURNING status::text AS status, "busySeconds"`;
+      return row;
+    },
+
+    heldLeases: async (leases: readonly RunLease[]): Promise<RunLease[]> => {
+      const rows = await db.run.findMany({
+        where: { id: { in: leases.map(({ runId }) => runId) }, status: { in: ['RUNNING', 'CANCELING'] } },
+        select: { id: true, leaseEpoch: true },
+      });
+      return leases.filter(({ runId, epoch }) => rows.some((row) => row.id === runId && row.leaseEpoch === epoch));
+    },
+
+    /** Nobody waits long for a worker that may be dead. */
+    shortenLease: async (tx: Transaction, id: string, leaseSeconds: number): Promise<void> => {
+      await tx.$executeRaw`UPDATE "Run" SET "leaseExpiresAt" = least("leaseExpiresAt", now() + make_interval(secs => ${leaseSeconds})) WHERE id = ${id}::uuid`;
+    },
+
+    /**
+     * Runs whose worker has not been heard of since its lease lapsed; locked, skipping those that others look at. A
+     * lease that ends later than any could that was taken or renewed by now reveals a clock that was set back: it is
+     * cut to what a renewal would give, so that a dead worker's run waits one lease longer and not for the clock.
+     */
+    lockLapsed: async (tx: Transaction, leaseSeconds: number): Promise<RunRecord[]> => {
+      await tx.$executeRaw`
+        UPDATE "Run" SET "leaseExpiresAt" = now() + make_interval(secs => ${leaseSeconds}) WHERE id IN (
+          SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') AND "leaseExpiresAt" > clock_timestamp() + make_interval(secs => ${leaseSeconds}) FOR UPDATE SKIP LOCKED)`;
+      const rows = await tx.$queryRaw<{ id: string }[]>`
+        SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') AND "leaseExpiresAt" < now() FOR UPDATE SKIP LOCKED`;
+      const found = await tx.run.findMany({ where: { id: { in: rows.map((row) => row.id) } } });
+      return found.map(toRunRecord);
+    },
+
+    lockUnderWay: async (tx: Transaction): Promise<RunRecord[]> => {
+      const rows = await tx.$queryRaw<
+        { id: string }[]
+      >`SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') FOR UPDATE`;
+      return (await tx.run.findMany({ where: { id: { in: rows.map((row) => row.id) } } })).map(toRunRecord);
+    },
+
+    /** Gives how many there are now. */
+    addFruitlessAttempt: async (tx: Transaction, id: string): Promise<number> =>
+      (await tx.run.update({ where: { id }, data: { fruitlessAttempts: { increment: 1 } } })).fruitlessAttempts,
+
+    /**
+     * Attempts that began since the run last kept a training state, or since it last ended (a resumed one starts
+     * afresh).
+     */
+    countAttemptsWithoutProgress: async (tx: Transaction, id: string): Promise<number> => {
+      const landmark = await tx.runEvent.aggregate({
+        where: { runId: id, kind: { in: ['CHECKPOINT', 'FAILED', 'CANCELED'] } },
+        _max: { sequence: true },
+      });
+      return tx.runEvent.count({
+        where: { runId: id, kind: 'STARTED', sequence: { gt: landmark._max.sequence ?? 0 } },
+      });
+    },
+  };
+}

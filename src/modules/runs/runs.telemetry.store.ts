@@ -1,0 +1,127 @@
+/** What runs report in PostgreSQL: numbered events and series of metrics. */
+import type { Database, Transaction } from '../../platform/db.ts';
+import { Prisma } from '../../generated/prisma/client.ts';
+import type { RunStatus } from '../../generated/prisma/enums.ts';
+import { RUN_EVENT_KINDS, type MetricSeriesRecord, type RunEventKind, type RunEventRecord } from './runs.records.ts';
+import type { MetricWindow } from './runs.rules.ts';
+
+/** The channel on which a committed event of a run is announced; the payload is the run's id. */
+export const RUN_EVENTS_CHANNEL = 'run_events';
+
+export interface NewRunEvent {
+  readonly kind: RunEventKind;
+  readonly status?: RunStatus;
+  readonly progress?: number;
+  readonly message?: string;
+  readonly metrics?: Readonly<Record<string, number>>;
+}
+
+const UNITS: Readonly<Record<string, string>> = {
+  imagesPerSecond: 'images/s',
+  secondsPerStep: 's',
+  peakMemoryBytes: 'bytes',
+};
+
+export type RunTelemetryStore = ReturnType<typeof createRunTelemetryStore>;
+
+export function createRunTelemetryStore(db: Database) {
+  return {
+    /** Appends under the lock of the run's row, which numbers events without holes, and announces it at commit. */
+    appendEvent: async (tx: Transaction, id: string, event: NewRunEvent): Promise<void> => {
+      const last = await tx.runEvent.aggregate({ where: { runId: id }, _max: { sequence: true } });
+      await tx.runEvent.create({
+        data: {
+          runId: id,
+          sequence: (last._max.sequence ?? 0) + 1,
+          kind: event.kind,
+          status: event.status ?? null,
+          progress: event.progress ?? null,
+          message: event.message ?? null,
+          metrics: event.metrics ?? Prisma.DbNull,
+        },
+      });
+      await tx.$queryRaw`SELECT pg_notify(${RUN_EVENTS_CHANNEL}, ${id})::text`;
+    },
+
+    eventsAfter: async (runId: string, sequence: number, limit: number): Promise<RunEventRecord[]> => {
+      const rows = await db.runEvent.findMany({
+        where: { runId, sequence: { gt: sequence } },
+        orderBy: { sequence: 'asc' },
+        take: limit,
+      });
+      return rows.map((row) => ({ ...row, kind: eventKind(row.kind) }));
+    },
+
+    /** One look into the index for each run, however many events it has. */
+    lastSequences: async (runIds: readonly string[]): Promise<ReadonlyMap<string, number>> => {
+      const rows = await db.$queryRaw<{ id: string; last: number }[]>`
+        SELECT run.id::text, (SELECT max(sequence) FROM "RunEvent" WHERE "runId" = run.id) AS last FROM unnest(${[...runIds]}::uuid[]) AS run(id)`;
+      return new Map(rows.map(({ id, last }) => [id, last]));
+    },
+
+    /**
+     * Steps of a series only rise: one that was recorded before a restart comes again with the same value, and is left
+     * out.
+     */
+    addMetrics: async (
+      tx: Transaction,
+      id: string,
+      points: readonly { readonly step: number; readonly metrics: Readonly<Record<string, number>> }[],
+    ): Promise<void> => {
+      const values = points.flatMap(({ step, metrics }) =>
+        Object.entries(metrics).flatMap(([name, value]) => (Number.isFinite(value) ? [{ name, step, value }] : [])),
+      );
+      for (const [name, series] of Map.groupBy(values, (point) => point.name)) {
+        await tx.$queryRaw`SELECT append_run_metrics(${id}::uuid, ${name}, ${series.map(({ step }) => step)}::int[], ${series.map(({ value }) => value)}::float8[])::text`;
+      }
+    },
+
+    /**
+     * Series by name and step. One of many points is thinned in the database: split into parts of equal width, of which
+     * the lowest and the highest point stay, with the first and the last of all; so a plot shows every spike. Of a
+     * series of more than some eight times as many points as are wanted (a chunk has 128 or a few more) only each
+     * chunk's extremes are read: to look at 25,000 points takes the database 60 ms, and a plot has no room for them.
+     */
+    metrics: async (
+      runId: string,
+      names: readonly string[] | null,
+      { fromStep, toStep, maxPoints }: MetricWindow,
+    ): Promise<MetricSeriesRecord[]> => {
+      // A NUL would be a fault to PostgreSQL, and no name has one.
+      const known = names?.filter((name) => !name.includes('\0'));
+      const rows = await db.$queryRaw<{ name: string; step: number; value: number; at: Date }[]>`
+        WITH chunk AS (
+          SELECT *, row_number() OVER (PARTITION BY name ORDER BY "firstStep") AS place, count(*) OVER (PARTITION BY name) AS chunks
+          FROM "RunMetricChunk"
+          WHERE "runId" = ${runId}::uuid AND (${known === undefined} OR name = ANY(${[...(known ?? [])]}::text[])) AND "lastStep" >= ${fromStep} AND "firstStep" <= ${toStep}
+        ), sorted AS (
+          SELECT *, 16 * chunks <= ${maxPoints} OR place = 1 OR place = chunks AS "isRead" FROM chunk
+        ), point AS (
+          SELECT name, each.step, each.value, each.at FROM sorted, unnest(steps, "values", "recordedAts") AS each(step, value, at) WHERE "isRead" AND each.step BETWEEN ${fromStep} AND ${toStep}
+          UNION ALL SELECT name, "minStep", "minValue", "minRecordedAt" FROM sorted WHERE NOT "isRead"
+          UNION ALL SELECT name, "maxStep", "maxValue", "maxRecordedAt" FROM sorted WHERE NOT "isRead"
+        ), extent AS (
+          SELECT name, count(*) AS points, min(step) AS first, max(step) AS last FROM point GROUP BY name
+        ), part AS (
+          SELECT name, min(ARRAY[value, step, extract(epoch FROM at)::float8]) AS lowest, max(ARRAY[value, step, extract(epoch FROM at)::float8]) AS highest
+          FROM point JOIN extent USING (name) WHERE points > ${maxPoints}
+          GROUP BY name, width_bucket(step::float8, first::float8, last::float8 + 1, ${Math.floor((maxPoints - 2) / 2)}::int)
+        )
+        SELECT name, step, value, at FROM point JOIN extent USING (name) WHERE points <= ${maxPoints} OR step IN (first, last)
+        UNION SELECT name, lowest[2]::int, lowest[1], to_timestamp(lowest[3])::timestamptz(3) FROM part
+        UNION SELECT name, highest[2]::int, highest[1], to_timestamp(highest[3])::timestamptz(3) FROM part
+        ORDER BY name, step`;
+      return [...Map.groupBy(rows, (row) => row.name)].map(([name, points]) => ({
+        name,
+        unit: UNITS[name] ?? null,
+        points: points.map(({ step, value, at }) => ({ step, value, recordedAt: at })),
+      }));
+    },
+  };
+}
+
+function eventKind(kind: string): RunEventKind {
+  const known = RUN_EVENT_KINDS.find((candidate) => candidate === kind);
+  if (known === undefined) throw new Error(`The database holds an unknown kind of event: ${kind}`);
+  return known;
+}
