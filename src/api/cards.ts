@@ -3,15 +3,16 @@ import { Router, type Request, type RequestHandler } from 'express';
 import { DomainError } from '../errors.ts';
 import { authorise, type Viewer } from '../modules/access/index.ts';
 import { CROISSANT_MEDIA_TYPE, MODEL_CARD_MEDIA_TYPE, type CardService } from '../modules/cards/index.ts';
+import type { InTurn } from './gate.ts';
 
 export interface CardOptions {
   readonly cards: CardService;
-  readonly viewerOf: (request: Request) => Promise<Viewer>;
+  readonly inTurn: InTurn;
   /** For the addresses in a card. Never what a request says: its sender could make them lead elsewhere. */
   readonly publicUrl: () => string;
 }
 
-export function createCards({ cards, viewerOf, publicUrl }: CardOptions): Router {
+export function createCards({ cards, inTurn, publicUrl }: CardOptions): Router {
   const router = Router();
   const serve = (
     path: string,
@@ -19,9 +20,10 @@ export function createCards({ cards, viewerOf, publicUrl }: CardOptions): Router
     make: (request: Request, viewer: Viewer) => Promise<string>,
   ): void => {
     const answer: RequestHandler = async (request, response) => {
-      const viewer = await viewerOf(request);
-      authorise(viewer, 'READER', 'READ');
-      const text = await make(request, viewer);
+      const text = await inTurn(request, ({ viewer }) => {
+        authorise(viewer, 'READER', 'READ');
+        return make(request, viewer);
+      });
       response.setHeader('Content-Type', mediaType);
       // A later evaluation belongs on it, too.
       response.setHeader('Cache-Control', 'private, no-cache');

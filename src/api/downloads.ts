@@ -16,6 +16,7 @@ import { DomainError } from '../errors.ts';
 import { authorise, type Viewer } from '../modules/access/index.ts';
 import type { EmbeddingFileFormat } from '../modules/embeddings/index.ts';
 import { WEIGHTS_FORMATS, type WeightsFormat } from '../modules/models/index.ts';
+import type { InTurn } from './gate.ts';
 import { evaluateConditions, selectRange } from './http-conditions.ts';
 
 /** Bytes that may be sent. */
@@ -32,12 +33,13 @@ export interface ServedFile {
 
 /** Where files come from. Each throws a DomainError for what is not there or not allowed. */
 export interface DownloadSources {
-  /** Waits where the file has to be made first, until `isGone`. */
+  /** Waits where the file has to be made first, until `isGone`, and says so by `onWait`. */
   readonly weights: (
     viewer: Viewer,
     checkpointId: string,
     format: WeightsFormat,
     isGone: AbortSignal,
+    onWait: () => void,
   ) => Promise<ServedFile>;
   readonly artifact: (viewer: Viewer, sha256: string) => Promise<ServedFile>;
   readonly embeddings: (viewer: Viewer, id: string, format: EmbeddingFileFormat) => Promise<ServedFile>;
@@ -50,7 +52,7 @@ export interface DownloadSources {
 
 export interface DownloadOptions {
   readonly sources: DownloadSources;
-  readonly viewerOf: (request: Request) => Promise<Viewer>;
+  readonly inTurn: InTurn;
   /** A client that takes nothing for so long is let go, and its file with it. */
   readonly stallTimeoutMs?: number;
 }
@@ -63,19 +65,21 @@ const LISTENERS_MAX = 20;
  * The routes of `GET|HEAD /checkpoints/{id}/download`, `/artifacts/{sha256}`, `/embeddings/{id}.npy|csv` and
  * `/datasets/{id}/thumbnails/{n}.webp`.
  */
-export function createDownloads({ sources, viewerOf, stallTimeoutMs = 60_000 }: DownloadOptions): Router {
+export function createDownloads({ sources, inTurn, stallTimeoutMs = 60_000 }: DownloadOptions): Router {
   const router = Router();
   const serve = (
     path: string,
-    find: (request: Request, viewer: Viewer, isGone: AbortSignal) => Promise<ServedFile>,
+    find: (request: Request, viewer: Viewer, isGone: AbortSignal, onWait: () => void) => Promise<ServedFile>,
   ): void => {
     const handler: RequestHandler = async (request: Request, response: Response, next: NextFunction) => {
       try {
         const client = new AbortController();
         response.once('close', () => client.abort());
-        const viewer = await viewerOf(request);
-        authorise(viewer, 'READER', 'READ');
-        const file = await find(request, viewer, client.signal);
+        // The turn ends before the file is sent: that takes as long as the client's line.
+        const file = await inTurn(request, ({ viewer }, leave) => {
+          authorise(viewer, 'READER', 'READ');
+          return find(request, viewer, client.signal, leave);
+        });
         await sendFile(request, response, file, sources, stallTimeoutMs);
       } catch (error) {
         next(error);
@@ -87,8 +91,8 @@ export function createDownloads({ sources, viewerOf, stallTimeoutMs = 60_000 }: 
       response.sendStatus(405);
     });
   };
-  serve('/checkpoints/:id/download', (request, viewer, isGone) =>
-    sources.weights(viewer, parameter(request, 'id'), formatOf(request.query.format), isGone),
+  serve('/checkpoints/:id/download', (request, viewer, isGone, onWait) =>
+    sources.weights(viewer, parameter(request, 'id'), formatOf(request.query.format), isGone, onWait),
   );
   serve('/artifacts/:sha256', (request, viewer) => sources.artifact(viewer, parameter(request, 'sha256')));
   serve('/embeddings/:id.npy', (request, viewer) => sources.embeddings(viewer, parameter(request, 'id'), 'npy'));

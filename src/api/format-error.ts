@@ -85,7 +85,7 @@ export interface HttpFailure {
 export function httpFailure(error: unknown, { requestId, logger }: FailureContext): HttpFailure {
   if (error instanceof DomainError)
     return {
-      status: statusOf(error.code),
+      status: httpStatusOf(error.code),
       retryAfterSeconds: error.retryAfterSeconds,
       body: { ...factsOf(error), message: error.message, requestId },
     };
@@ -93,7 +93,8 @@ export function httpFailure(error: unknown, { requestId, logger }: FailureContex
   return { status: 500, body: { ...INTERNAL, requestId } };
 }
 
-function statusOf(code: ErrorCode): number {
+/** The status of an answer that says nothing else. */
+export function httpStatusOf(code: ErrorCode): number {
   if (code === 'PRECONDITION_FAILED') return 412;
   if (code === 'RANGE_NOT_SATISFIABLE') return 416;
   if (code === 'EXPORT_CHECK_FAILED') return 409;

@@ -14,6 +14,16 @@ export interface Admitted {
   readonly countedAs: string;
 }
 
+/**
+ * Database work of a route beside GraphQL: its sender is admitted, and waits for a turn as with GraphQL.
+ * @param work may leave before it is done, where it begins to wait for something else than the database.
+ * @throws DomainError of the gate, OVERLOADED, and what the work throws.
+ */
+export type InTurn = <Result>(
+  request: IncomingMessage,
+  work: (admitted: Admitted, leave: () => void) => Promise<Result>,
+) => Promise<Result>;
+
 export interface Gate {
   /**
    * The key is looked at first: nobody with a valid one is turned away for what others at the same address did.

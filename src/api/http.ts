@@ -3,7 +3,7 @@ import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
 import { hostname } from 'node:os';
-import { ApolloServer } from '@apollo/server';
+import { ApolloServer, HeaderMap } from '@apollo/server';
 import {
   ApolloServerPluginCacheControlDisabled,
   ApolloServerPluginLandingPageDisabled,
@@ -16,7 +16,7 @@ import express, {
   type RequestHandler,
   type Response,
 } from 'express';
-import type { GraphQLSchema } from 'graphql';
+import { GraphQLError, type GraphQLSchema } from 'graphql';
 import { DomainError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import { authorise, type AccessService, type Viewer } from '../modules/access/index.ts';
@@ -25,9 +25,9 @@ import { createDeadline, withDeadline, type TimedContext } from './deadline.ts';
 import type { UploadStore } from '../platform/upload-store.ts';
 import { createCards } from './cards.ts';
 import { createDownloads, type DownloadSources } from './downloads.ts';
-import { createFairQueue, DEFAULT_QUEUE_LIMITS, type FairQueue } from './fair-queue.ts';
-import { httpFailure, presentError } from './format-error.ts';
-import { createGate, type Admitted, type Gate } from './gate.ts';
+import { createFairQueue, DEFAULT_QUEUE_LIMITS, type FairQueue, type FairQueueLimits } from './fair-queue.ts';
+import { httpFailure, httpStatusOf, presentError } from './format-error.ts';
+import { createGate, type Admitted, type Gate, type InTurn } from './gate.ts';
 import { boundsOfText, checkCost, MAX_BODY_BYTES, MAX_TOKENS } from './limits.ts';
 import { createMetrics } from './metrics.ts';
 import { createPages } from './pages.ts';
@@ -63,6 +63,7 @@ export interface HttpServerOptions {
   /** Whether there are pages at /. Default true. */
   readonly landingPage?: boolean;
   readonly rateLimits?: RateLimits;
+  readonly queueLimits?: FairQueueLimits;
   /** Stands in what the server writes, without a slash at its end; where left out, the address that it listens on. */
   readonly publicUrl?: string | undefined;
   readonly timeouts?: Timeouts;
@@ -119,12 +120,22 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     limits: options.rateLimits ?? DEFAULT_RATE_LIMITS,
     logger,
   });
-  const queue = createFairQueue(DEFAULT_QUEUE_LIMITS);
+  const queue = createFairQueue(options.queueLimits ?? DEFAULT_QUEUE_LIMITS);
   let draining: Promise<void> | undefined;
   let ownUrl = '';
 
   const hostOf = (request: IncomingMessage): string | undefined => options.senderOf(request).host;
   const viewerOfRequest = async (request: IncomingMessage): Promise<Viewer> => (await gate.admit(request)).viewer;
+  const inTurn: InTurn = async (request, work) => {
+    const admitted = await gate.admit(request);
+    const place = queue.placeFor(admitted.countedAs);
+    await place.enter();
+    try {
+      return await work(admitted, place.leave);
+    } finally {
+      place.leave();
+    }
+  };
 
   const apollo = new ApolloServer<TimedContext>({
     schema,
@@ -151,7 +162,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
             if (operation === undefined) return;
             const timeoutMs = timeoutOf(operation, timeouts.requestMs);
             // One that may take an hour waits for something else than the database.
-            if (timeoutMs <= timeouts.requestMs) await contextValue.place.enter();
+            if (timeoutMs <= timeouts.requestMs) await contextValue.place.enter().catch(asHttpError);
             contextValue.deadline.start(timeoutMs);
           },
           willSendResponse: async ({ contextValue }) => {
@@ -183,22 +194,25 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     response.status(status === 'ready' ? 200 : 503).json({ status });
   });
   app.get('/metrics', async (request, response) => {
-    authorise(await viewerOfRequest(request), 'READER', 'READ');
-    response.type(metrics.contentType).send(await metrics.text());
+    const text = await inTurn(request, ({ viewer }) => {
+      authorise(viewer, 'READER', 'READ');
+      return metrics.text();
+    });
+    response.type(metrics.contentType).send(text);
   });
   app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, gate, queue));
   app.use(createUploads({ uploads: options.uploads, viewerOf: viewerOfRequest, logger }));
   app.use(
     createCards({
       cards: options.services.cards,
-      viewerOf: viewerOfRequest,
+      inTurn,
       publicUrl: () => options.publicUrl ?? ownUrl,
     }),
   );
   app.use(
     createDownloads({
       sources: sourcesOf(options),
-      viewerOf: viewerOfRequest,
+      inTurn,
       ...(options.stallTimeoutMs === undefined ? {} : { stallTimeoutMs: options.stallTimeoutMs }),
     }),
   );
@@ -347,8 +361,8 @@ function sourcesOf({ services, openArtifact, logger }: HttpServerOptions): Downl
       logger.error({ sha256 }, 'a stored file is not what its name says');
       return services.artifacts.reportDamage(sha256);
     },
-    weights: async (viewer, checkpointId, format, isGone) => ({
-      ...(await services.exports.weightsFile(viewer, checkpointId, format, isGone)),
+    weights: async (viewer, checkpointId, format, isGone, onWait) => ({
+      ...(await services.exports.weightsFile(viewer, checkpointId, format, isGone, onWait)),
       isImmutable: false,
     }),
     artifact: async (viewer, sha256) => ({
@@ -444,6 +458,17 @@ function failureOf(
         : 'Send a JSON object {"query": "..."} as application/json in UTF-8, to an address in valid percent-encoding.',
     },
   };
+}
+
+/** Apollo takes the status and the headers of an answer from there; it would answer with 500. */
+function asHttpError(error: unknown): never {
+  if (!(error instanceof DomainError)) throw error;
+  const headers = new HeaderMap();
+  if (error.retryAfterSeconds !== undefined) headers.set('retry-after', String(error.retryAfterSeconds));
+  throw new GraphQLError(error.message, {
+    originalError: error,
+    extensions: { http: { status: httpStatusOf(error.code), headers } },
+  });
 }
 
 /** What express and its body parser throw for a request that is malformed. */

@@ -10,7 +10,7 @@ import { senderReader } from '../../src/api/sender.ts';
 import { boundConnections, DEFAULT_TIMEOUTS } from '../../src/api/slow-clients.ts';
 import { MAX_OPERATIONS_PER_SOCKET } from '../../src/api/subscriptions.ts';
 import { at } from '../support/catalogue.ts';
-import { makeRun } from '../support/checkpoints.ts';
+import { makeRun, newCheckpoint } from '../support/checkpoints.ts';
 import { eventually } from '../support/eventually.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
@@ -202,6 +202,86 @@ describe('an operation that takes too long', () => {
       assert.equal(at(answer, 'errors.0.extensions.code'), 'TIMED_OUT', JSON.stringify(answer));
       await client.dispose();
     }));
+});
+
+describe('a server that is busy', () => {
+  const NOBODY = '00000000-0000-7000-8000-000000000000';
+  const queueLimits = { total: 8, perSender: 1, waitingPerSender: 0, waitMs: 60_000 };
+
+  test('says so with 503, OVERLOADED and Retry-After, in GraphQL and on every route that uses the database', async () => {
+    const held = Promise.withResolvers<Readonly<Record<string, number>>>();
+    const asked = Promise.withResolvers<undefined>();
+    const runCounts = (): Promise<Readonly<Record<string, number>>> => (asked.resolve(undefined), held.promise);
+    const other = await startTestServer(database, { queueLimits, runCounts });
+    const routes: readonly (readonly [path: string, statusBefore: number])[] = [
+      ['/metrics', 200],
+      [`/artifacts/${'0'.repeat(64)}`, 404],
+      [`/checkpoints/${NOBODY}/download`, 404],
+      [`/checkpoints/${NOBODY}/download?format=onnx`, 404],
+      [`/checkpoints/${NOBODY}/README.md`, 404],
+      [`/datasets/${NOBODY}/croissant.json`, 404],
+      [`/datasets/${NOBODY}/thumbnails/0.webp`, 404],
+      [`/embeddings/${NOBODY}.npy`, 404],
+      [`/embeddings/${NOBODY}.csv`, 404],
+    ];
+    try {
+      const holder = fetch(`${other.url}/metrics`);
+      await asked.promise;
+      const refused = await post(other, '{ datasets { totalCount } }');
+      assert.deepEqual([refused.status, refused.headers.get('retry-after')], [503, '1']);
+      const body: unknown = await refused.json();
+      assert.equal(at(body, 'errors.0.extensions.code'), 'OVERLOADED');
+      assert.equal(at(body, 'errors.0.extensions.retryable'), true);
+      for (const [path] of routes) {
+        const answer = await fetch(other.url + path);
+        assert.deepEqual([answer.status, answer.headers.get('retry-after')], [503, '1'], path);
+        assert.equal(at(await answer.json(), 'code'), 'OVERLOADED', path);
+      }
+      // Neither what needs no database, nor somebody else, pays for it.
+      assert.equal((await fetch(`${other.url}/healthz`)).status, 200);
+      const key = { authorization: `Bearer ${server.adminKey}` };
+      assert.equal((await post(other, '{ datasets { totalCount } }', key)).status, 200);
+      held.resolve({});
+      assert.equal((await holder).status, 200);
+      assert.equal((await post(other, '{ datasets { totalCount } }')).status, 200);
+      for (const [path, status] of routes) assert.equal((await fetch(other.url + path)).status, status, path);
+    } finally {
+      held.resolve({});
+      await other.close();
+    }
+  });
+
+  test('keeps no turn for a download that waits for its file to be made', async () => {
+    const other = await startTestServer(database, { queueLimits }, { patience: { fileMs: 60_000, workerMs: 60_000 } });
+    const leaving = new AbortController();
+    try {
+      const checkpoint = await database.transact(async (tx) =>
+        other.services.models.registerCheckpoint(
+          tx,
+          newCheckpoint({
+            modelSlug: 'busy',
+            sourceRunId: await makeRun(database),
+            sha256: 'b'.repeat(64),
+            byteSize: 8,
+          }),
+        ),
+      );
+      const left = assert.rejects(
+        fetch(`${other.url}/checkpoints/${checkpoint.id}/download?format=onnx`, { signal: leaving.signal }),
+      );
+      await eventually('the run that is to make the file', async () =>
+        (await database.db.run.count({ where: { kind: 'EXPORT' } })) > 0 ? true : undefined,
+      );
+      await eventually('a turn for the next request of the same sender', async () =>
+        (await post(other, '{ datasets { totalCount } }')).status === 200 ? true : undefined,
+      );
+      leaving.abort();
+      await left;
+    } finally {
+      leaving.abort();
+      await other.close();
+    }
+  });
 });
 
 describe('a slow client', () => {

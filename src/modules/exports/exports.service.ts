@@ -24,13 +24,15 @@ export interface ExportService {
    * A file that has passed its check. Where nobody asked for it before, it is made first, by one run however many wait
    * for it. Throws CHECKPOINT_NOT_FOUND, CHECKPOINT_NOT_DOWNLOADABLE, EXPORT_CHECK_FAILED; EXPORT_FAILED when the run
    * ended otherwise; and with a time to ask again EXPORT_PENDING, ENGINE_MISSING or WORKER_MISSING.
-   * @param isGone true when nobody waits any more.
+   * @param isGone aborted when nobody waits any more.
+   * @param onWait called when the file has to be waited for: what follows is not the database's work.
    */
   weightsFile(
     viewer: Viewer,
     checkpointId: string,
     format: WeightsFormat,
     isGone: AbortSignal,
+    onWait: () => void,
   ): Promise<WeightsFileRecord>;
   /**
    * For imports, in the transaction that registers the weights: queues a run that measures the checkpoint's golden
@@ -195,6 +197,7 @@ export function createExportService({
     checkpoint: UsableCheckpointRecord,
     format: ExportFormat,
     isGone: AbortSignal,
+    onWait: () => void,
   ): Promise<ExportRecord> => {
     const known = await store.find(checkpoint.id, format);
     if (known !== undefined) return known;
@@ -202,6 +205,7 @@ export function createExportService({
     if (waiting >= MAX_WAITING)
       throw pending(`Run ${runId} is making this file.`, 'Many wait; ask again, or follow the run.');
     waiting += 1;
+    onWait();
     await waitFor(viewer, runId, isGone).finally(() => (waiting -= 1));
     const found = await store.find(checkpoint.id, format);
     if (found === undefined) throw new Error(`Run ${runId} succeeded without ${format}.`);
@@ -223,11 +227,11 @@ export function createExportService({
         );
       });
     },
-    weightsFile: async (viewer, checkpointId, format, isGone) => {
+    weightsFile: async (viewer, checkpointId, format, isGone, onWait) => {
       if (format === 'SAFETENSORS') return models.weightsFile(viewer, checkpointId);
       authorise(viewer, 'READER');
       const checkpoint = await models.checkpointForUse(checkpointId, 'id');
-      const { sha256, byteSize } = servable(await made(viewer, checkpoint, format, isGone));
+      const { sha256, byteSize } = servable(await made(viewer, checkpoint, format, isGone, onWait));
       return {
         sha256,
         byteSize,
