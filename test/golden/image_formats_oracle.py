@@ -123,11 +123,50 @@ ROW = 'JPEG: stray bytes between segments'
 at = data.index(b'\xff\xc4')
 add(ROW, 'jpeg-stray', data[:at] + b'\x12\x34\x56' + data[at:], pillow(data), notes=['REPAIRED'])
 add(ROW, 'jpeg-stray-at-end', data[:-2] + b'\x12\x34\x56\x00\x11' + data[-2:], pillow(data))
-wide = saved(Image.fromarray(picture()), 'JPEG', quality=92, progressive=True)
-scan = wide.index(b'\xff\xda')
-table = wide.index(b'\xff\xc4', scan)
-ROW = 'JPEG: stray bytes between the scans of a progressive file'
-add(ROW, 'jpeg-stray-between-scans', wide[:table] + b'\x11\x22\x33' + wide[table:], issue='UNREADABLE')
+
+
+def segment_offsets(data):
+    """Of every marker after the first scan, restart marks and the end mark among them."""
+    at = data.index(b'\xff\xda')
+    at += 2 + struct.unpack('>H', data[at + 2 : at + 4])[0]
+    found = []
+    while True:
+        at = data.index(b'\xff', at)
+        if data[at + 1] == 0:
+            at += 2
+            continue
+        found.append(at)
+        if data[at + 1] == 0xD9:
+            return found
+        at += 2 if 0xD0 <= data[at + 1] <= 0xD7 else 2 + struct.unpack('>H', data[at + 2 : at + 4])[0]
+
+
+ROW = 'JPEG: stray bytes between scans or restart intervals'
+# Longer than the 8 bytes that libjpeg reads ahead, of which it does not warn.
+STRAYS = (b'\x11\x22\x33' * 5, b'\0' * 16, b'\xff\0' * 12, b'\0' * 700, bytes(range(200)), b'\x55' * 9 + b'\xff\x01', b'\xaa' * 12 + b'\xff\xff')
+# libvips looks at warnings before it reads the last 16 rows, not after: there it keeps stray bytes, as viewers do.
+tall = np.concatenate([picture() for _ in range(5)])
+for name, image, options in (
+    ('progressive', Image.fromarray(picture()), {}),
+    ('progressive-grey', Image.fromarray(grey(picture())), {}),
+    ('progressive-444-restarts', Image.fromarray(picture()), {'subsampling': '4:4:4', 'restart_marker_blocks': 1}),
+    ('baseline-restarts', Image.fromarray(tall), {'progressive': False, 'subsampling': '4:4:4', 'restart_marker_blocks': 1}),
+):
+    clean = saved(image, 'JPEG', **{'quality': 92, 'progressive': True, **options})
+    offsets = segment_offsets(clean)
+    if name == 'baseline-restarts':
+        offsets = offsets[:6]
+    for index, at in enumerate(offsets[:: 1 if name == 'progressive' else 5]):
+        stray = STRAYS[(index + len(name)) % len(STRAYS)]
+        # TEM is a marker too: another one than the restart mark that a decoder looks for.
+        if 0xD0 <= clean[at + 1] <= 0xD7 and b'\xff\x01' in stray:
+            stray = b'\x55' * 12
+        dirty = clean[:at] + stray + clean[at:]
+        assert (pillow(dirty) == pillow(clean)).all()
+        add(ROW, f'jpeg-stray-{name}-{index}', dirty, pillow(dirty), notes=['REPAIRED'])
+    everywhere = b''.join(clean[start:end] + b'\x12\x34' * 6 for start, end in zip([0] + offsets, offsets, strict=False))
+    everywhere += clean[offsets[-1] :]
+    add(ROW, f'jpeg-stray-{name}-everywhere', everywhere, pillow(everywhere), notes=['REPAIRED'])
 ROW = 'JPEG: the file ends early'
 add(ROW, 'jpeg-half', data[: len(data) - 40], issue='TRUNCATED')
 

@@ -187,11 +187,19 @@ describe('where a patch was cut from', () => {
 });
 
 test('a JPEG that is cut within its scan is not mended into a whole one', async () => {
-  const whole = await picture(tissuePixels(48, 3), 48).jpeg({ quality: 90 }).toBuffer();
+  const image = picture(tissuePixels(48, 3), 48);
+  // Without subsampling libvips meets no warning of the last rows.
+  for (const whole of [
+    await image.jpeg({ quality: 90 }).toBuffer(),
+    await image.jpeg({ quality: 90, chromaSubsampling: '4:4:4' }).toBuffer(),
+    await image.clone().greyscale().jpeg({ quality: 90 }).toBuffer(),
+  ]) {
+    assert.equal(await outcomeOf(whole.subarray(0, -2)), 'IMAGES');
+    const scanAt = whole.indexOf(Buffer.from([0xff, 0xda]));
+    for (let length = whole.length - 3; length > scanAt + 20; length -= length > whole.length - 16 ? 1 : 211)
+      assert.equal(await outcomeOf(whole.subarray(0, length)), 'TRUNCATED', `${length} of ${whole.length}`);
+  }
   const progressive = await picture(tissuePixels(48, 3), 48).jpeg({ quality: 90, progressive: true }).toBuffer();
-  const scanAt = whole.indexOf(Buffer.from([0xff, 0xda]));
-  for (let length = scanAt + 20; length < whole.length - 8; length += 11)
-    assert.equal(await outcomeOf(whole.subarray(0, length)), 'TRUNCATED', `${length} of ${whole.length}`);
   // Between two scans a progressive JPEG is a coarser picture, whole to every decoder.
   for (let scan = 1, from = 0; ; scan += 1) {
     const scanStart = progressive.indexOf(Buffer.from([0xff, 0xda]), from);
@@ -200,4 +208,36 @@ test('a JPEG that is cut within its scan is not mended into a whole one', async 
     if (scan > 1) assert.equal(await outcomeOf(progressive.subarray(0, scanStart)), 'TRUNCATED', `before scan ${scan}`);
   }
   assert.equal(await outcomeOf(progressive.subarray(0, -2)), 'TRUNCATED');
+});
+
+test('a few stray bytes after any scan of a JPEG change nothing, and are stored only where no reader minds them', async () => {
+  const pixels = picture(tissuePixels(40, 3), 40);
+  const progressive = await pixels.jpeg({ quality: 80, progressive: true }).toBuffer();
+  const expected = await sharp(progressive).raw().toBuffer();
+  const scanAt = Buffer.from([0xff, 0xda]);
+  const strays = ['00', 'ff00', 'ff01', 'aaff', '112233', 'ffd3', 'ff00ff0011'].map((hex) => Buffer.from(hex, 'hex'));
+  let from = progressive.indexOf(scanAt) + 2;
+  for (const stray of strays) {
+    const next = progressive.indexOf(Buffer.from([0xff, 0xc4]), from);
+    const at = next < 0 ? progressive.length - 2 : next;
+    from = at + 2;
+    const prepared = await prepare(Buffer.concat([progressive.subarray(0, at), stray, progressive.subarray(at)]));
+    assert.ok(prepared.outcome === 'IMAGES', stray.toString('hex'));
+    const [image] = prepared.images;
+    const stored = await sharp(image?.bytes, { failOn: 'warning' }).raw().toBuffer();
+    assert.ok(stored.equals(expected), stray.toString('hex'));
+  }
+});
+
+test('a progressive JPEG with damaged scans is not taken for one with stray bytes', async () => {
+  const pixels = picture(tissuePixels(48, 3), 48);
+  const progressive = await pixels.jpeg({ quality: 90, progressive: true }).toBuffer();
+  const tableAt = progressive.indexOf(Buffer.from([0xff, 0xc4]), progressive.indexOf(Buffer.from([0xff, 0xda])));
+  // The first scan lacks its last bytes, and none are there instead.
+  const short = Buffer.concat([progressive.subarray(0, tableAt - 6), progressive.subarray(tableAt)]);
+  assert.equal(await outcomeOf(short), 'UNREADABLE');
+  assert.equal(
+    await outcomeOf(Buffer.concat([short.subarray(0, -2), Buffer.alloc(20), short.subarray(-2)])),
+    'UNREADABLE',
+  );
 });

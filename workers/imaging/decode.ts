@@ -7,7 +7,7 @@ import { rgbOf, rgbOfCmyk, type Samples } from './colour/samples.ts';
 import { bmpBytesNeeded, decodeBmp, readBmpHeader } from './formats/bmp.ts';
 import type { Finding, ImageHeader, SampleLayout } from './formats/image-header.ts';
 import { endsEarly } from './formats/index.ts';
-import { jpegWithEndMark } from './formats/jpeg.ts';
+import { mendedJpeg } from './formats/jpeg.ts';
 import type { Pixels } from './pixels.ts';
 
 // One libvips thread for each image: many images at once scale better than many threads on one.
@@ -46,14 +46,13 @@ export function decodingBytesOf({ width, height, samples, isPlain, hasProfile }:
 export async function decodeImage(bytes: Buffer, header: ImageHeader): Promise<DecodedImage | Finding> {
   if (header.format === 'BMP') return decodeBitmap(bytes, header);
   const decoded = await decodeBytes(bytes, header);
-  if (!('issue' in decoded) || decoded.issue !== 'TRUNCATED' || header.jpeg?.hasOneScan !== true) return decoded;
-  // Some writers leave out the end mark alone. With it, the decoder warns of a scan that is not complete.
-  const mended = await decodeBytes(jpegWithEndMark(bytes), header);
-  if ('issue' in mended) return decoded;
-  return { ...mended, notes: [...mended.notes, { issue: 'REPAIRED', reason: END_MARK_REASON }] };
+  if (!('issue' in decoded) || header.jpeg === undefined) return decoded;
+  const mended = mendedJpeg(bytes, header.jpeg);
+  if (mended === null) return decoded;
+  const again = await decodeBytes(mended.bytes, header);
+  if ('issue' in again) return decoded;
+  return { ...again, notes: [...again.notes, { issue: 'REPAIRED', reason: mended.reason }] };
 }
-
-const END_MARK_REASON = 'The JPEG lacked its end mark and nothing else; it is stored with one.';
 
 async function decodeBytes(bytes: Buffer, header: ImageHeader): Promise<DecodedImage | Finding> {
   try {

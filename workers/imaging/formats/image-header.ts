@@ -1,5 +1,6 @@
 /** What every format says of an image before a pixel is decoded, in the same words for all. */
 import type { IssueKind } from '../issues.ts';
+import type { ByteRange } from './jpeg-markers.ts';
 
 export type ImageFormat = 'JPEG' | 'PNG' | 'WEBP' | 'TIFF' | 'BMP';
 
@@ -24,8 +25,8 @@ export interface SampleLayout {
 }
 
 export interface JpegStructure {
-  /** Bytes between segments that belong to none, as half-open ranges: every viewer passes them over. */
-  readonly strayRanges: readonly (readonly [number, number])[];
+  /** Bytes before the first scan that belong to no segment: every viewer passes them over. */
+  readonly strayRanges: readonly ByteRange[];
   /** True: the one scan holds all of the image, so that it is complete when the scan is. */
   readonly hasOneScan: boolean;
 }

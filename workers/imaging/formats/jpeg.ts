@@ -1,56 +1,53 @@
 /** JPEG (ITU-T T.81): what the segments say. */
 import { GREY_8, RGB_8, type Finding, type ImageHeader, type JpegStructure } from './image-header.ts';
+import {
+  END_OF_IMAGE,
+  isFrame,
+  LOSSLESS_FRAME,
+  nextSegment,
+  PROGRESSIVE_FRAMES,
+  START_OF_SCAN,
+  type ByteRange,
+} from './jpeg-markers.ts';
+import { strayRangesOf } from './jpeg-scans.ts';
 
 const EXIF = 'Exif\0\0';
 const PROFILE = 'ICC_PROFILE\0';
 const ORIENTATION_TAG = 0x0112;
-const END_OF_IMAGE = Buffer.from([0xff, 0xd9]);
+const END_MARK = Buffer.from([0xff, END_OF_IMAGE]);
+const END_MARK_REASON = 'The JPEG lacked its end mark and nothing else; it is stored with one.';
+const STRAY_REASON = 'Stray bytes stood between the scans of the JPEG; it is stored without them.';
 /** Frame types (SOF) that the decoder reads: baseline, extended, progressive, lossless, and arithmetic of the first. */
 const READ_FRAMES: readonly number[] = [0xc0, 0xc1, 0xc2, 0xc3, 0xc9, 0xca];
-const LOSSLESS_FRAME = 0xc3;
 /** A sound file has none, a sloppy writer leaves a few; more is not a JPEG. */
 const STRAY_RANGES_MAX = 100;
-const PROGRESSIVE_FRAMES: readonly number[] = [0xc2, 0xca];
 
 /** @returns null where the header does not parse, and a finding for what is not read. */
 export function readJpegHeader(bytes: Buffer): ImageHeader | Finding | null {
   let isUpright = true;
   let hasProfile = false;
-  let frame: { readonly marker: number; readonly offset: number } | undefined;
-  const strayRanges: [number, number][] = [];
+  let frame: { readonly marker: number; readonly body: number } | undefined;
+  const strayRanges: ByteRange[] = [];
   for (let offset = 2; ;) {
-    const markerAt = bytes.indexOf(0xff, offset);
-    if (markerAt < 0) return null;
-    if (markerAt > offset) strayRanges.push([offset, markerAt]);
-    offset = markerAt;
-    const marker = bytes.readUInt8(offset + 1);
-    // Any number of 0xff may stand before a marker; 0xff00 outside a scan is not one.
-    if (marker === 0xff) {
-      offset += 1;
-      continue;
-    }
+    const found = nextSegment(bytes, offset);
+    if (found === null || found.code === END_OF_IMAGE) return null;
+    if (found.startOffset > offset) strayRanges.push([offset, found.startOffset]);
     if (strayRanges.length > STRAY_RANGES_MAX) return null;
-    if (marker === 0 || isRestart(marker)) {
-      strayRanges.push([offset, offset + 2]);
-      offset += 2;
-      continue;
-    }
-    if (marker === 0xd9) return null;
-    const segmentBytes = bytes.readUInt16BE(offset + 2);
-    const body = offset + 4;
-    if (marker === 0xda)
+    const { code: marker, endOffset: lengthOffset } = found;
+    const body = lengthOffset + 2;
+    offset = lengthOffset + Math.max(2, bytes.readUInt16BE(lengthOffset));
+    if (marker === START_OF_SCAN)
       return frame === undefined ? null : headerOf(bytes, frame, body, { isUpright, hasProfile, strayRanges });
-    if (isFrame(marker)) frame ??= { marker, offset };
+    if (isFrame(marker)) frame ??= { marker, body };
     if (marker === 0xe1 && bytes.toString('latin1', body, body + EXIF.length) === EXIF)
-      isUpright &&= isUprightByExif(bytes.subarray(body + EXIF.length, offset + 2 + segmentBytes));
+      isUpright &&= isUprightByExif(bytes.subarray(body + EXIF.length, offset));
     if (marker === 0xe2 && bytes.toString('latin1', body, body + PROFILE.length) === PROFILE) hasProfile = true;
-    offset += 2 + Math.max(2, segmentBytes);
   }
 }
 
 function headerOf(
   bytes: Buffer,
-  { marker, offset }: { readonly marker: number; readonly offset: number },
+  { marker, body }: { readonly marker: number; readonly body: number },
   scanBody: number,
   {
     isUpright,
@@ -58,8 +55,8 @@ function headerOf(
     strayRanges,
   }: Pick<ImageHeader, 'hasProfile'> & Pick<JpegStructure, 'strayRanges'> & { readonly isUpright: boolean },
 ): ImageHeader | Finding {
-  const precision = bytes.readUInt8(offset + 4);
-  const componentCount = bytes.readUInt8(offset + 9);
+  const precision = bytes.readUInt8(body);
+  const componentCount = bytes.readUInt8(body + 5);
   if (!READ_FRAMES.includes(marker))
     return {
       issue: 'COMPRESSION_NOT_READ',
@@ -78,8 +75,8 @@ function headerOf(
     };
   return {
     format: 'JPEG',
-    width: bytes.readUInt16BE(offset + 7),
-    height: bytes.readUInt16BE(offset + 5),
+    width: bytes.readUInt16BE(body + 3),
+    height: bytes.readUInt16BE(body + 1),
     // Few readers know the lossless process.
     isPlain: isUpright && colour !== 'CMYK' && marker !== LOSSLESS_FRAME && strayRanges.length === 0,
     ...{ hasProfile, page: 0, subIfd: null },
@@ -100,14 +97,14 @@ export function jpegFrameOf(stream: Buffer): { readonly isLossless: boolean; rea
   for (let offset = 2; offset + 10 <= stream.length && stream[offset] === 0xff;) {
     const marker = stream.readUInt8(offset + 1);
     if (isFrame(marker)) return { isLossless: marker === LOSSLESS_FRAME, bitsPerSample: stream.readUInt8(offset + 4) };
-    if (marker === 0xda) return null;
+    if (marker === START_OF_SCAN) return null;
     offset += 2 + stream.readUInt16BE(offset + 2);
   }
   return null;
 }
 
 /** The same picture as every viewer reads it: without the stray bytes that stood between its segments. */
-export function jpegWithoutStrayBytes(bytes: Buffer, strayRanges: JpegStructure['strayRanges']): Buffer {
+export function jpegWithoutStrayBytes(bytes: Buffer, strayRanges: readonly ByteRange[]): Buffer {
   const parts: Buffer[] = [];
   let from = 0;
   for (const [start, end] of strayRanges) {
@@ -117,13 +114,30 @@ export function jpegWithoutStrayBytes(bytes: Buffer, strayRanges: JpegStructure[
   return Buffer.concat([...parts, bytes.subarray(from)]);
 }
 
-/** With the end mark that the file lacks. Whether the scan before it is complete only the decoder knows. */
-export function jpegWithEndMark(bytes: Buffer): Buffer {
-  return Buffer.concat([bytes, END_OF_IMAGE]);
+/**
+ * A copy of a file that does not decode without a warning, without what every viewer passes over: stray bytes after a
+ * scan, and a missing end mark where the one scan is complete. libvips does not tell whether it is: it looks at the
+ * warnings of libjpeg before it reads the last rows, and not after.
+ * @returns null where it has neither.
+ */
+export function mendedJpeg(
+  bytes: Buffer,
+  { hasOneScan }: JpegStructure,
+): { readonly bytes: Buffer; readonly reason: string } | null {
+  const strayRanges = strayRangesOf(bytes);
+  if (strayRanges !== null)
+    return strayRanges.length === 0 ? null : { bytes: jpegWithoutStrayBytes(bytes, strayRanges), reason: STRAY_REASON };
+  // Without its end mark nobody knows whether a progressive file has all of its scans.
+  if (!hasOneScan) return null;
+  const ended = Buffer.concat([bytes, END_MARK]);
+  const rangesOfEnded = strayRangesOf(ended);
+  return rangesOfEnded === null
+    ? null
+    : { bytes: jpegWithoutStrayBytes(ended, rangesOfEnded), reason: END_MARK_REASON };
 }
 
 export function hasEndMark(bytes: Buffer): boolean {
-  return bytes.subarray(-1024).includes(END_OF_IMAGE);
+  return bytes.subarray(-1024).includes(END_MARK);
 }
 
 /** The same picture without its colour profile. */
@@ -131,22 +145,13 @@ export function jpegWithoutProfile(bytes: Buffer): Buffer {
   const parts = [bytes.subarray(0, 2)];
   for (let offset = 2; ;) {
     const marker = bytes.readUInt8(offset + 1);
-    if (marker === 0xda) return Buffer.concat([...parts, bytes.subarray(offset)]);
+    if (marker === START_OF_SCAN) return Buffer.concat([...parts, bytes.subarray(offset)]);
     const isFill = marker === 0xff;
     const endOffset = isFill ? offset + 1 : offset + 2 + Math.max(2, bytes.readUInt16BE(offset + 2));
     const isProfile = marker === 0xe2 && bytes.toString('latin1', offset + 4, offset + 4 + PROFILE.length) === PROFILE;
     if (!isProfile) parts.push(bytes.subarray(offset, endOffset));
     offset = endOffset;
   }
-}
-
-function isFrame(marker: number): boolean {
-  // DHT, JPG and DAC share the range of the frames.
-  return marker >= 0xc0 && marker <= 0xcf && marker !== 0xc4 && marker !== 0xc8 && marker !== 0xcc;
-}
-
-function isRestart(marker: number): boolean {
-  return marker >= 0xd0 && marker <= 0xd7;
 }
 
 /** False only where the EXIF block has an orientation other than 1. */
