@@ -100,14 +100,17 @@ describe('defaults of a pretraining', () => {
   });
 
   test("a run from before there were recipes is read as the paper's, with its LARS", () => {
-    const { recipe, optimizer, earlierPlans, budget, named, explanation, ...older } = frozen({ recipe: 'PAPER' });
+    const { recipe, optimizer, viewSizePx, earlierPlans, budget, named, explanation, ...older } = frozen({
+      recipe: 'PAPER',
+    });
     assert.ok(optimizer.name === 'LARS' && recipe === 'PAPER');
     const { name, ...parameters } = optimizer;
     const read = pretrainingConfigSchema.parse({ ...older, ...parameters });
     assert.deepEqual(
-      [read.recipe, read.optimizer, read.earlierPlans, read.budget, read.explanation],
-      ['PAPER', { name, ...parameters }, earlierPlans, budget, []],
+      [read.recipe, read.optimizer, read.viewSizePx, read.earlierPlans, read.budget, read.explanation],
+      ['PAPER', { name, ...parameters }, viewSizePx, earlierPlans, budget, []],
     );
+    assert.equal(viewSizePx, older.imageSizePx);
     assert.ok(explanation.length > 0 && named.imageSizePx);
   });
 
@@ -417,7 +420,7 @@ describe('a budget', () => {
     assert.deepEqual(explanationOf(open), []);
     const text = explanationOf(planPretraining(open, [speed(112), speed(180, 64, 'BFLOAT16')], 20)).join(' ');
     for (const part of [
-      /^1 hour at 180 images\/s: [\d,]+ steps of 128 images at 64 px, [\d.]+ epochs of 12,881 images/,
+      /^1 hour at 180 images\/s: [\d,]+ steps of 128 images at 64 px by views of 32 px, [\d.]+ epochs of 12,881 images/,
       /bfloat16, because float32 trained 112 images\/s here and bfloat16 180\./,
       /AdamW at a peak learning rate of 0\.001 \(the optimizer of the recipe DEFAULT, the rate of the recipe DEFAULT/,
     ])

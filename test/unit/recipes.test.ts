@@ -27,8 +27,10 @@ for (const name of RECIPE_NAMES) {
     test('has parameters for every optimizer, an augmentation and a temperature that a launch would take', () => {
       for (const optimizer of OPTIMIZER_NAMES)
         assert.deepEqual(optimizerSchema.parse(recipe.optimizer(optimizer)), recipe.optimizer(optimizer));
-      const { cropScaleMin, cropScaleMax } = augmentationSchema.parse(recipe.augmentation);
-      assert.ok(cropScaleMin <= cropScaleMax);
+      for (const imageSizePx of [undefined, 32, 64, 224]) {
+        const { cropScaleMin, cropScaleMax } = augmentationSchema.parse(recipe.augmentation(imageSizePx));
+        assert.ok(cropScaleMin <= cropScaleMax);
+      }
       assert.ok(recipe.temperature >= 0.05 && recipe.temperature <= 1);
     });
 
@@ -46,6 +48,17 @@ for (const name of RECIPE_NAMES) {
     });
   });
 }
+
+test('DEFAULT learns at the scale that its encoder is used at: a usual crop, as large as a view, is magnified as the image is', () => {
+  for (const imageSizePx of [32, 63, 64, 65, 96, 128, 224, 1024]) {
+    const { cropScaleMin, cropScaleMax } = RECIPES.DEFAULT.augmentation(imageSizePx);
+    const cropSidePx = imageSizePx * Math.sqrt((cropScaleMin + cropScaleMax) / 2);
+    const magnification = RECIPES.DEFAULT.viewSizePx(imageSizePx) / cropSidePx;
+    assert.ok(magnification > 0.75 && magnification < 1.33, `${imageSizePx} px: ${magnification}`);
+    assert.ok(RECIPES.DEFAULT.sourceSizePx(imageSizePx) >= imageSizePx);
+  }
+  assert.deepEqual(RECIPES.DEFAULT.augmentation(undefined), RECIPES.DEFAULT.augmentation(64));
+});
 
 test('DEFAULT takes smaller batches of few images, and never more images than there are', () => {
   const counts = [2, 3, 16, 17, 100, 511, 512, 5000, 1_000_000];

@@ -14,7 +14,7 @@ import {
 } from '../../src/modules/runs/index.ts';
 import { measuringSecondsMax, replannedSteps, reserveSeconds } from '../../src/protocol/pretraining/budget.ts';
 import type { MeasuredSpeed, Precision } from '../../src/protocol/pretraining/explanation.ts';
-import { sourceSizePxFor } from '../../src/protocol/pretraining/recipes.ts';
+import { RECIPES } from '../../src/protocol/pretraining/recipes.ts';
 import { canComputeIn } from '../engine/kernels/compute-dtype.ts';
 import type { NamedTensor } from '../engine/named-tensor.ts';
 import { makeTrainer, openTrainingSteps } from './pretraining-steps.ts';
@@ -71,10 +71,12 @@ async function measureSpeed(
     0,
     `Measuring how fast this device trains at ${imageSizePx} px in ${precision.toLowerCase()}.`,
   );
+  const recipe = RECIPES[unplanned.recipe];
   const config: PretrainingConfig = {
     ...unplanned,
     imageSizePx,
-    sourceSizePx: sourceSizePxFor(imageSizePx),
+    viewSizePx: recipe.viewSizePx(imageSizePx),
+    sourceSizePx: recipe.sourceSizePx(imageSizePx),
     precision,
     // Still in the warm-up: nothing diverges in a few steps at next to no learning rate.
     steps: 1_000_000,

@@ -84,7 +84,7 @@ export async function openTrainingSteps(
     seed: config.seed,
     startStep: trainer.stepIndex,
   });
-  const augmenter = createAugmenter(config.augmentation, config.imageSizePx);
+  const augmenter = createAugmenter(config.augmentation, config.viewSizePx);
   const random = createRandom(config.seed);
   return {
     take: async () => {

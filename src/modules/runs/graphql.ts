@@ -262,7 +262,11 @@ export const LaunchPretrainingInput = inputObjectType({
     t.nonNull.string('modelSlug', { description: 'Made if new.' });
     t.nonNull.list.nonNull.field('datasets', { type: 'PretrainingDatasetInput' });
     t.nonNull.field('encoder', { type: 'EncoderArchitecture', default: 'RESNET18' });
-    t.int('imageSizePx', { default: 224, description: 'Side of a view. null: chosen by the recipe.' });
+    t.int('imageSizePx', {
+      default: 224,
+      description:
+        'Side of the images that the encoder is made for; the recipe says how large the views are. null: chosen by the recipe.',
+    });
     t.int('batchSize', {
       default: 256,
       description: 'Images per step; views are twice that. null: chosen by the recipe.',

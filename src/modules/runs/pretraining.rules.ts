@@ -25,7 +25,6 @@ import {
   largestLearningRate,
   RECIPE_NAMES,
   RECIPES,
-  sourceSizePxFor,
   type Recipe,
 } from '../../protocol/pretraining/recipes.ts';
 import type { InputContract } from '../models/index.ts';
@@ -78,10 +77,13 @@ const namedSchema = z
 
 /** A pretraining with everything that its result depends on. */
 export const pretrainingConfigSchema = z.preprocess(
-  withOptimizer,
+  withLaterFields,
   z.object({
     ...COMMON,
+    /** Side of the images that the encoder is made for. */
     imageSizePx: z.number().int(),
+    /** Side of the views that it learns from. */
+    viewSizePx: z.number().int(),
     /** Side of the decoded square from which views are cut. */
     sourceSizePx: z.number().int(),
     epochs: z.number(),
@@ -130,11 +132,16 @@ export const unplannedPretrainingSchema = z.object({
 });
 export type UnplannedPretraining = z.infer<typeof unplannedPretrainingSchema>;
 
-/** Runs from before there was another optimizer than LARS have its parameters beside the others. */
-function withOptimizer(config: unknown): unknown {
-  if (typeof config !== 'object' || config === null || 'optimizer' in config) return config;
-  if (!('momentum' in config) || !('weightDecay' in config)) return config;
-  const { momentum, weightDecay, ...others } = config;
+/**
+ * What configs from before lack: the parameters of LARS stood beside the others while it was the only optimizer, and a
+ * view was as large as the image that the encoder is made for.
+ */
+function withLaterFields(config: unknown): unknown {
+  if (typeof config !== 'object' || config === null) return config;
+  const sized =
+    'viewSizePx' in config || !('imageSizePx' in config) ? config : { ...config, viewSizePx: config.imageSizePx };
+  if ('optimizer' in sized || !('momentum' in sized) || !('weightDecay' in sized)) return sized;
+  const { momentum, weightDecay, ...others } = sized;
   return { ...others, optimizer: { name: 'LARS', momentum, weightDecay } };
 }
 
@@ -343,15 +350,17 @@ interface Plan {
   readonly budget: PretrainingConfig['budget'];
 }
 
-/** What follows from the steps and the size of the views. */
+/** What follows from the steps and the size of the images. */
 function planned(common: CommonConfig, { checkpointEverySteps, ...plan }: Plan): PretrainingConfig {
   const stepsPerEpoch = stepsPerEpochOf(common);
+  const recipe = RECIPES[common.recipe];
   const config = {
     ...common,
     ...plan,
-    sourceSizePx: sourceSizePxFor(plan.imageSizePx),
+    viewSizePx: recipe.viewSizePx(plan.imageSizePx),
+    sourceSizePx: recipe.sourceSizePx(plan.imageSizePx),
     epochs: plan.steps / stepsPerEpoch,
-    warmupSteps: RECIPES[common.recipe].warmupSteps({ steps: plan.steps, stepsPerEpoch }),
+    warmupSteps: recipe.warmupSteps({ steps: plan.steps, stepsPerEpoch }),
     checkpointEverySteps: checkpointEverySteps ?? checkpointEveryStepsFor(stepsPerEpoch),
     earlierPlans: [],
   };
@@ -368,7 +377,7 @@ export function fasterPrecision(speeds: readonly MeasuredSpeed[]): Precision {
   return speedIn('BFLOAT16') > BFLOAT16_GAIN_MIN * speedIn('FLOAT32') ? 'BFLOAT16' : 'FLOAT32';
 }
 
-/** The size of the views that a budget is spent on, from the speed at 64 px. */
+/** The size of the images that a budget is spent on, from the speed at 64 px. */
 export function imageSizePxWithin(unplanned: UnplannedPretraining, imagesPerSecondAt64Px: number): number {
   const epochsAt64Px = (imagesPerSecondAt64Px * unplanned.budget.seconds) / imageCountOf(unplanned.datasets);
   return unplanned.imageSizePx ?? RECIPES[unplanned.recipe].imageSizePx(epochsAt64Px);
@@ -479,8 +488,14 @@ function frozenDatasets(
   });
 }
 
-function augmentationOf(recipe: Recipe, { augmentation }: LaunchPretrainingInput): PretrainingConfig['augmentation'] {
-  return augmentationSchema.parse({ ...recipe.augmentation, ...present(augmentation ?? {}) });
+function augmentationOf(
+  recipe: Recipe,
+  { augmentation, imageSizePx }: LaunchPretrainingInput,
+): PretrainingConfig['augmentation'] {
+  return augmentationSchema.parse({
+    ...recipe.augmentation(imageSizePx ?? undefined),
+    ...present(augmentation ?? {}),
+  });
 }
 
 /** The named parameters over the recipe's. */

@@ -27,6 +27,7 @@ export interface ExplainedPretraining {
   readonly epochs: number;
   readonly batchSize: number;
   readonly imageSizePx: number;
+  readonly viewSizePx: number;
   readonly warmupSteps: number;
   readonly learningRate: number;
   readonly precision: Precision;
@@ -56,8 +57,9 @@ export function explainPretraining(run: ExplainedPretraining): string[] {
   return [sentenceOfSteps(run), ...sentencesOfSpeed(run), sentenceOfOptimizer(run)];
 }
 
-function sentenceOfSteps({ budget, steps, batchSize, imageSizePx, epochs, imageCount, ...run }: ExplainedPretraining) {
-  const work = `${count(steps)} steps of ${count(batchSize)} images at ${imageSizePx} px, ${short(epochs)} epochs of ${count(imageCount)} images`;
+function sentenceOfSteps({ budget, steps, batchSize, imageSizePx, viewSizePx, ...run }: ExplainedPretraining) {
+  const views = viewSizePx === imageSizePx ? '' : ` by views of ${viewSizePx} px`;
+  const work = `${count(steps)} steps of ${count(batchSize)} images at ${imageSizePx} px${views}, ${short(run.epochs)} epochs of ${count(run.imageCount)} images`;
   if (budget === null) return `${work}.`;
   const speed = speedOf(budget.speeds, run.precision, imageSizePx);
   return `${durationInWords(budget.seconds)} at ${short(speed ?? 0)} images/s: ${work}; ${durationInWords(reserveSeconds(budget.seconds))} are kept for storing and registering the encoder.`;
@@ -76,7 +78,7 @@ function sentencesOfSpeed({ budget, precision, imageSizePx, named, recipe }: Exp
         : `${PRECISION_WORDS[precision]}, because float32 trained ${short(float32)} images/s here and bfloat16 ${short(bfloat16)}.`,
     );
   if (!named.imageSizePx && recipe === 'DEFAULT')
-    sentences.push(`Views of ${imageSizePx} px: larger ones would show each image too few times within the budget.`);
+    sentences.push(`Images of ${imageSizePx} px: larger ones would be seen too few times within the budget.`);
   return sentences;
 }
 

@@ -29,12 +29,17 @@ export interface Recipe {
   /** Images in a step, at least 2, and never more than there are unless there are fewer than 2. */
   batchSize(imageCount: number): number;
   /**
-   * Side of a view in pixels.
+   * Side in pixels of the images that the encoder is made for: what its input contract says.
    * @param epochsAt64Px how often the images would be seen at 64 px within the budget; undefined without a budget.
    */
   imageSizePx(epochsAt64Px: number | undefined): number;
+  /** Side in pixels of the views that it learns from, at most `imageSizePx`. */
+  viewSizePx(imageSizePx: number): number;
+  /** Side in pixels of the decoded square that views are cut from. */
+  sourceSizePx(imageSizePx: number): number;
   readonly temperature: number;
-  readonly augmentation: Augmentation;
+  /** @param imageSizePx undefined: chosen within a budget. */
+  augmentation(imageSizePx: number | undefined): Augmentation;
   /** Length of a projection. */
   readonly projectionDim: number;
 }
@@ -50,6 +55,14 @@ const PAPER_AUGMENTATION: Augmentation = {
   greyProbability: 0.2,
   blurProbability: 0.5,
 };
+
+/**
+ * Twice the size, so that a small crop still holds detail, but no more than a usual patch of 256 px unless the size
+ * itself is larger. Decoding more than views can show is time lost.
+ */
+function twiceTheSize(imageSizePx: number): number {
+  return Math.min(2 * imageSizePx, Math.max(imageSizePx, 256));
+}
 
 function optimizerOf(name: OptimizerName): OptimizerConfig {
   switch (name) {
@@ -99,6 +112,10 @@ function powerOfTwoUpTo(value: number): number {
   return value < 1 ? 1 : 2 ** Math.floor(Math.log2(value));
 }
 
+/** Views of half the image's side, from images of this size on: a smaller view would hold too little of a cell. */
+const HALVED_FROM_PX = 64;
+const isHalved = (imageSizePx: number): boolean => imageSizePx >= HALVED_FROM_PX;
+
 const IMAGE_SIZES_PX = [64, 96, 128, 224] as const;
 /** A larger view is worth its pixels only after the images have been seen this often at that size. */
 const EPOCHS_BEFORE_LARGER_VIEWS = 200;
@@ -119,11 +136,19 @@ export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
     imageSizePx: (epochsAt64Px = 0) =>
       IMAGE_SIZES_PX.findLast((sizePx) => epochsAt64Px >= EPOCHS_BEFORE_LARGER_VIEWS * (sizePx / 64) ** 2) ??
       IMAGE_SIZES_PX[0],
+    // A view of half the side costs a quarter of the computation. It shows 10 to 40 % of the area, a quarter in the
+    // middle: tissue as large as the whole image shows it, so that the encoder learns at the scale it is used at
+    // (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
+    viewSizePx: (imageSizePx) => (isHalved(imageSizePx) ? Math.floor(imageSizePx / 2) : imageSizePx),
+    sourceSizePx: twiceTheSize,
     // A run of few epochs has to tell near neighbours apart early on.
     temperature: 0.2,
-    // Crops of 8 % of a patch at 64 px hold a nucleus and no tissue; half the jitter keeps the stain, which tells
-    // tissues apart.
-    augmentation: { ...PAPER_AUGMENTATION, cropScaleMin: 0.2, colourJitterStrength: 0.5 },
+    // Half the jitter keeps the stain, which tells tissues apart.
+    augmentation: (imageSizePx = HALVED_FROM_PX) => ({
+      ...PAPER_AUGMENTATION,
+      ...(isHalved(imageSizePx) ? { cropScaleMin: 0.1, cropScaleMax: 0.4 } : { cropScaleMin: 0.2 }),
+      colourJitterStrength: 0.5,
+    }),
     projectionDim: 128,
   },
   /** Chen et al. 2020, section 2.2 and appendix A: what every run used before there was another recipe. */
@@ -134,8 +159,10 @@ export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
     warmupSteps: ({ steps, stepsPerEpoch }) => Math.min(10 * stepsPerEpoch, Math.floor(steps / 10)),
     batchSize: () => 256,
     imageSizePx: () => 224,
+    viewSizePx: (imageSizePx) => imageSizePx,
+    sourceSizePx: twiceTheSize,
     temperature: 0.5,
-    augmentation: PAPER_AUGMENTATION,
+    augmentation: () => PAPER_AUGMENTATION,
     projectionDim: 128,
   },
 };
@@ -151,14 +178,6 @@ export function largestLearningRate(name: OptimizerName): number {
     case 'ADAMW':
       return 0.1;
   }
-}
-
-/**
- * Side of the decoded square that views are cut from: twice the view, so that a small crop still holds detail, but no
- * more than a usual patch of 256 px unless the view itself is larger. Decoding more than views can show is time lost.
- */
-export function sourceSizePxFor(imageSizePx: number): number {
-  return Math.min(2 * imageSizePx, Math.max(imageSizePx, 256));
 }
 
 /** How often a run keeps its state: ten epochs at most, and 1,000 steps at most. */
