@@ -16,8 +16,9 @@ export const recipeSchema = z.strictObject({
   imagesSeen: z.int().min(0),
   batchSize: z.int().min(2),
   temperature: positive,
-  /** Least part of the image's area that a view shows. */
+  /** Least and largest part of the image's area that a view shows. */
   cropScaleMin: positive.max(1),
+  cropScaleMax: positive.max(1),
   /** 1 is SimCLR's colour jitter, 0 none. */
   jitterStrength: z.number().min(0).max(2),
   greyProbability: share,
@@ -49,11 +50,12 @@ export const PAPER_RECIPE: Recipe = {
   batchSize: 128,
   temperature: 0.5,
   cropScaleMin: 0.08,
+  cropScaleMax: 1,
   jitterStrength: 1,
   greyProbability: 0.2,
   blurProbability: 0.5,
   viewSizePx: 32,
-  sourceSizePx: 96,
+  sourceSizePx: 128,
   precision: 'BFLOAT16',
   projectionDim: 128,
   headDepth: 2,
@@ -62,7 +64,7 @@ export const PAPER_RECIPE: Recipe = {
   evaluationSizePx: 32,
 };
 
-/** What every one-at-a-time change starts from. */
+/** The recipe DEFAULT at 64 px and the experiment's length: what every one-at-a-time change starts from. */
 export const BASE_RECIPE: Recipe = {
   ...PAPER_RECIPE,
   optimizer: { name: 'ADAMW' },
@@ -70,8 +72,11 @@ export const BASE_RECIPE: Recipe = {
   weightDecay: 1e-4,
   warmupShare: 0.05,
   temperature: 0.2,
-  cropScaleMin: 0.2,
-  jitterStrength: 0.5,
+  cropScaleMin: 0.1,
+  cropScaleMax: 0.4,
+  jitterStrength: 0.2,
+  greyProbability: 0,
+  evaluationSizePx: 64,
 };
 
 /** Steps of a whole training. */

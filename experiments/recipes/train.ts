@@ -53,7 +53,7 @@ export async function trainAndEmbed(training: Training): Promise<Embedded> {
   const augmenter = createAugmenter(
     {
       cropScaleMin: recipe.cropScaleMin,
-      cropScaleMax: 1,
+      cropScaleMax: recipe.cropScaleMax,
       flip: true,
       quarterTurns: true,
       colourJitterStrength: recipe.jitterStrength,

@@ -33,7 +33,7 @@ def random_views(images, side, job, generator):
     height = torch.empty(count)
     pending = torch.arange(count)
     for _ in range(10):
-        area = uniform(job["cropScaleMin"], 1.0, len(pending))
+        area = uniform(job["cropScaleMin"], job["cropScaleMax"], len(pending))
         aspect = torch.exp(uniform(math.log(3 / 4), math.log(4 / 3), len(pending)))
         w, h = torch.sqrt(area * aspect), torch.sqrt(area / aspect)
         fits = (w <= 1) & (h <= 1)
