@@ -16,6 +16,7 @@ import { fetchRemoteFile } from '../../platform/remote-file.ts';
 import type { UploadStore } from '../../platform/upload-store.ts';
 import { authorise, personOf, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
+import type { CheckpointStore, ImportRequest } from './checkpoints.store.ts';
 import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
 import { readEncoderFileApart, type ReadEncoder } from './encoder-process.ts';
 import {
@@ -29,9 +30,10 @@ import {
   type ImportChoice,
   type ImportSource,
 } from './import.rules.ts';
+import type { LineageStore } from './lineage.store.ts';
 import type { CheckpointRecord, ExternalSourceRecord } from './models.records.ts';
 import { SAFETENSORS_MEDIA_TYPE } from './models.rules.ts';
-import type { ImportRequest, ModelStore } from './models.store.ts';
+import type { ModelStore } from './models.store.ts';
 
 export interface CheckpointImportService {
   /**
@@ -46,7 +48,9 @@ export interface CheckpointImportService {
 }
 
 export interface CheckpointImportParts {
-  readonly store: ModelStore;
+  readonly models: ModelStore;
+  readonly checkpoints: CheckpointStore;
+  readonly lineage: LineageStore;
   readonly transact: Transact;
   readonly artifacts: ArtifactStore;
   readonly uploads: UploadStore;
@@ -104,7 +108,9 @@ const READING_BASE_BYTES = 200 * 1024 ** 2;
 const LARGEST_WEIGHTS_BYTES = 1024 ** 3;
 
 export function createCheckpointImports({
-  store,
+  models,
+  checkpoints,
+  lineage,
   transact,
   artifacts,
   uploads,
@@ -209,7 +215,8 @@ export function createCheckpointImports({
     await queueGolden(tx, checkpoint.id);
     return request === null
       ? checkpoint
-      : ((await sameRequestOrThrow(store, request, tx)) ?? (await store.recordImport(tx, request, checkpoint)));
+      : ((await sameRequestOrThrow(checkpoints, request, tx)) ??
+          (await checkpoints.recordImport(tx, request, checkpoint)));
   };
 
   const importOwn = async (
@@ -231,20 +238,20 @@ export function createCheckpointImports({
         inputContract,
       },
       async (tx, read, stored, file) => {
-        const made = await store.create(tx, {
+        const made = await models.create(tx, {
           slug: modelSlug,
           name: input.name ?? modelSlug,
           description: input.description ?? null,
           licence,
         });
-        const model = made ?? (await store.findBy({ slug: modelSlug }, tx));
+        const model = made ?? (await models.findBy({ slug: modelSlug }, tx));
         if (model === undefined) throw new Error(`Model ${modelSlug} was neither found nor made.`);
-        await store.lock(tx, model.id);
+        await models.lock(tx, model.id);
         await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
         const importedFrom = externalSource(file, read, licence);
         const checkpoint =
-          (await store.findCheckpointBySha256(tx, model.id, stored.sha256)) ??
-          (await store.createImportedCheckpoint(tx, model.id, {
+          (await checkpoints.findBySha256(tx, model.id, stored.sha256)) ??
+          (await checkpoints.createImported(tx, model.id, {
             encoder: read.encoder,
             embeddingDim: read.embeddingDim,
             inputContract,
@@ -252,7 +259,7 @@ export function createCheckpointImports({
             ...stored,
             tensorDigest: read.tensorDigest,
           }));
-        await store.shareTrainedOn(tx, read.tensorDigest);
+        await lineage.shareTrainedOn(tx, read.tensorDigest);
         return settle(tx, request, checkpoint);
       },
     );
@@ -262,7 +269,7 @@ export function createCheckpointImports({
     { viewer, clientGone, input, request }: ImportCall,
     choice: Extract<ImportChoice, { kind: 'PUBLISHED' }>,
   ): Promise<CheckpointRecord> => {
-    const published = await store.findPublished(choice.slug);
+    const published = await checkpoints.findPublished(choice.slug);
     if (published === undefined) {
       throw new DomainError({
         code: 'CHECKPOINT_NOT_FOUND',
@@ -307,17 +314,17 @@ export function createCheckpointImports({
     return bringIn(
       { viewer, clientGone, source, field, expected, encoder, keyPrefix: input.keyPrefix ?? null, inputContract },
       async (tx, read, stored, file) => {
-        await store.lock(tx, published.modelId);
+        await models.lock(tx, published.modelId);
         await recordArtifacts(tx, [{ ...stored, mediaType: SAFETENSORS_MEDIA_TYPE }]);
         const found = externalSource(file, read, known?.licence ?? null);
         const importedFrom = { ...found, url: known?.url ?? found.url, fileName: known?.fileName ?? found.fileName };
         const filled =
-          (await store.fillPublished(tx, published.id, {
+          (await checkpoints.fillPublished(tx, published.id, {
             ...stored,
             tensorDigest: read.tensorDigest,
             importedFrom,
-          })) ?? (await store.findPublished(choice.slug, tx));
-        await store.shareTrainedOn(tx, read.tensorDigest);
+          })) ?? (await checkpoints.findPublished(choice.slug, tx));
+        await lineage.shareTrainedOn(tx, read.tensorDigest);
         if (filled?.sha256 === stored.sha256) return settle(tx, request, filled);
         throw new DomainError({
           code: 'CONFLICT',
@@ -348,21 +355,22 @@ export function createCheckpointImports({
       const run = (): Promise<CheckpointRecord> =>
         choice.kind === 'OWN' ? importOwn(call, choice) : importPublished(call, choice);
       if (request === null) return run();
-      return inTurnByKey(request.idempotencyKey, async () => (await sameRequestOrThrow(store, request)) ?? run());
+      return inTurnByKey(request.idempotencyKey, async () => (await sameRequestOrThrow(checkpoints, request)) ?? run());
     },
   };
 }
 
 /**
- * What the request of an earlier import under the same key gave; undefined for a new key. @throws DomainError
- * IDEMPOTENCY_KEY_REUSED.
+ * What an earlier import under the same key registered; undefined for a new key.
+ *
+ * @throws DomainError IDEMPOTENCY_KEY_REUSED.
  */
 async function sameRequestOrThrow(
-  store: ModelStore,
+  checkpoints: CheckpointStore,
   request: ImportRequest,
   tx?: Transaction,
 ): Promise<CheckpointRecord | undefined> {
-  const earlier = await store.findImport(request.idempotencyKey, tx);
+  const earlier = await checkpoints.findImport(request.idempotencyKey, tx);
   if (earlier === undefined || earlier.inputDigest === request.inputDigest) return earlier?.checkpoint;
   throw new DomainError({
     code: 'IDEMPOTENCY_KEY_REUSED',

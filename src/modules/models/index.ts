@@ -1,10 +1,12 @@
 /** Models: lines of encoders under one name, their checkpoints and aliases. */
 import type { Database } from '../../platform/db.ts';
+import { createCheckpointStore } from './checkpoints.store.ts';
 import {
   createCheckpointImports as createImports,
   type CheckpointImportParts,
   type CheckpointImportService,
 } from './imports.service.ts';
+import { createLineageStore } from './lineage.store.ts';
 import { createModelService as createService, type ModelService, type ModelServiceParts } from './models.service.ts';
 import { createModelStore } from './models.store.ts';
 import { fillTensorDigests as fill, type TensorDigestParts } from './tensor-digests.ts';
@@ -37,24 +39,30 @@ export {
 export type { CheckpointListFilter, ModelReference, ModelService } from './models.service.ts';
 export type { ModelFilter } from './models.store.ts';
 
+type Stores = ReturnType<typeof storesOf>;
+
+function storesOf(db: Database) {
+  return { models: createModelStore(db), checkpoints: createCheckpointStore(db), lineage: createLineageStore(db) };
+}
+
 export function createModelService({
   db,
   ...parts
-}: { readonly db: Database } & Omit<ModelServiceParts, 'store'>): ModelService {
-  return createService({ ...parts, store: createModelStore(db) });
+}: { readonly db: Database } & Omit<ModelServiceParts, keyof Stores>): ModelService {
+  return createService({ ...parts, ...storesOf(db) });
 }
 
 export function createCheckpointImports({
   db,
   ...parts
-}: { readonly db: Database } & Omit<CheckpointImportParts, 'store'>): CheckpointImportService {
-  return createImports({ ...parts, store: createModelStore(db) });
+}: { readonly db: Database } & Omit<CheckpointImportParts, keyof Stores>): CheckpointImportService {
+  return createImports({ ...parts, ...storesOf(db) });
 }
 
 /** @returns how many checkpoints of before got the digest of their tensors; see tensor-digests.ts. */
 export function fillTensorDigests(
-  { db, ...parts }: { readonly db: Database } & Omit<TensorDigestParts, 'store'>,
+  { db, ...parts }: { readonly db: Database } & Omit<TensorDigestParts, keyof Stores>,
   signal: AbortSignal,
 ): Promise<number> {
-  return fill({ ...parts, store: createModelStore(db) }, signal);
+  return fill({ ...parts, ...storesOf(db) }, signal);
 }

@@ -2,6 +2,8 @@
 import DataLoader from 'dataloader';
 import type { Database } from '../../platform/db.ts';
 import { encodeCursor, pageOf, pageSizeOf, type Page, type PageArguments } from '../../platform/page.ts';
+import { createCheckpointStore } from './checkpoints.store.ts';
+import { createLineageStore } from './lineage.store.ts';
 import type {
   CheckpointRecord,
   CheckpointSource,
@@ -16,12 +18,14 @@ export type ModelLoaders = ReturnType<typeof createModelLoaders>;
 
 /** `modelById` and `mentionedById` are for ids that a foreign key holds: an unknown one is a fault. */
 export function createModelLoaders(db: Database) {
-  const store = createModelStore(db);
+  const models = createModelStore(db);
+  const checkpoints = createCheckpointStore(db);
+  const lineage = createLineageStore(db);
   const checkpointById = new DataLoader<string, CheckpointRecord>(async (ids) =>
-    inOrder(ids, await store.findCheckpoints(ids), 'Checkpoint'),
+    inOrder(ids, await checkpoints.findMany(ids), 'Checkpoint'),
   );
   const checkpointCount = new DataLoader<string, number>(async (modelIds) => {
-    const counts = await store.countCheckpointsOf(modelIds);
+    const counts = await checkpoints.countOf(modelIds);
     return modelIds.map((id) => counts.get(id) ?? 0);
   });
   const firstCheckpoints = new DataLoader<FirstPage, Page<CheckpointRecord>, string>(
@@ -29,7 +33,7 @@ export function createModelLoaders(db: Database) {
       const found = new Map<string, CheckpointRecord[]>();
       for (const [size, pages] of Map.groupBy(wanted, (page) => page.size)) {
         // One more tells whether there is a next page.
-        const newest = await store.newestCheckpointsOf(
+        const newest = await checkpoints.newestOf(
           pages.map((page) => page.modelId),
           size + 1,
         );
@@ -49,15 +53,15 @@ export function createModelLoaders(db: Database) {
     { cacheKeyFn: keyOf },
   );
   return {
-    modelById: new DataLoader<string, ModelRecord>(async (ids) => inOrder(ids, await store.findMany(ids), 'Model')),
+    modelById: new DataLoader<string, ModelRecord>(async (ids) => inOrder(ids, await models.findMany(ids), 'Model')),
     /** What a mention leaves out is read now. */
     wholeCheckpoint: async (checkpoint: CheckpointSource): Promise<CheckpointRecord> =>
       'sha256' in checkpoint ? checkpoint : checkpointById.load(checkpoint.id),
     mentionedById: new DataLoader<string, MentionedCheckpointRecord>(async (ids) =>
-      inOrder(ids, await store.mentionCheckpoints(ids), 'Checkpoint'),
+      inOrder(ids, await checkpoints.mention(ids), 'Checkpoint'),
     ),
     aliasesByModel: new DataLoader<string, readonly ModelAliasRecord[]>(async (ids) => {
-      const found = Map.groupBy(await store.aliasesOf(ids), (alias) => alias.modelId);
+      const found = Map.groupBy(await models.aliasesOf(ids), (alias) => alias.modelId);
       return ids.map((id) => found.get(id) ?? []);
     }),
     /**
@@ -67,24 +71,24 @@ export function createModelLoaders(db: Database) {
     firstCheckpointsOfModel: (modelId: string, page: PageArguments): Promise<Page<CheckpointRecord>> =>
       firstCheckpoints.load({ modelId, size: pageSizeOf(page) }),
     checkpointsByRun: new DataLoader<string, CheckpointRecord[]>(async (runIds) => {
-      const found = Map.groupBy(await store.checkpointsOfRuns(runIds), (checkpoint) => checkpoint.sourceRunId);
+      const found = Map.groupBy(await checkpoints.ofRuns(runIds), (checkpoint) => checkpoint.sourceRunId);
       return runIds.map((id) => found.get(id) ?? []);
     }),
     trainedOnByCheckpoint: new DataLoader<string, readonly string[]>(async (ids) => {
-      const found = Map.groupBy(await store.trainedOnOf(ids), (link) => link.checkpointId);
+      const found = Map.groupBy(await lineage.trainedOnOf(ids), (link) => link.checkpointId);
       return ids.map((id) => (found.get(id) ?? []).map((link) => link.datasetVersionId));
     }),
     /** Of the digest of a checkpoint's tensors: all that have it, the asked one among them. */
     sameWeightsByDigest: new DataLoader<string, readonly MentionedCheckpointRecord[]>(async (digests) => {
-      const found = Map.groupBy(await store.sameWeights(digests), ({ tensorDigest }) => tensorDigest);
+      const found = Map.groupBy(await lineage.sameWeights(digests), ({ tensorDigest }) => tensorDigest);
       return digests.map((digest) => found.get(digest) ?? []);
     }),
     isTrainingKnown: new DataLoader<string, boolean>(async (ids) => {
-      const known = await store.withKnownTraining(ids);
+      const known = await lineage.withKnownTraining(ids);
       return ids.map((id) => known.has(id));
     }),
     goldenByCheckpoint: new DataLoader<string, GoldenRecord | null>(async (ids) => {
-      const found = await store.goldenOf(ids);
+      const found = await checkpoints.goldenOf(ids);
       return ids.map((id) => found.get(id) ?? null);
     }),
   };

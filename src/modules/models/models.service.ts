@@ -23,7 +23,9 @@ import {
   weightsFileName,
   type WeightsFormat,
 } from './models.rules.ts';
-import type { CheckpointFilter, ModelFilter, ModelStore } from './models.store.ts';
+import type { CheckpointFilter, CheckpointStore } from './checkpoints.store.ts';
+import type { LineageStore } from './lineage.store.ts';
+import type { ModelFilter, ModelStore } from './models.store.ts';
 
 export interface ModelReference {
   readonly id?: string | null | undefined;
@@ -84,17 +86,20 @@ export interface ModelService {
 }
 
 export interface ModelServiceParts {
-  readonly store: ModelStore;
+  readonly models: ModelStore;
+  readonly checkpoints: CheckpointStore;
+  readonly lineage: LineageStore;
   readonly transact: Transact;
   /** e.g. `https://paraffin.example.org`; without it addresses are paths on this server. */
   readonly publicUrl?: string | undefined;
 }
 
-export function createModelService({ store, transact, publicUrl = '' }: ModelServiceParts): ModelService {
+export function createModelService(parts: ModelServiceParts): ModelService {
+  const { models, checkpoints, lineage, transact, publicUrl = '' } = parts;
   const findModelOrThrow = async (tx: Transaction, reference: ModelReference): Promise<ModelRecord> => {
     const fields = { id: 'input.modelId', slug: 'input.modelSlug' };
     const wanted = oneReference(reference, fields);
-    const model = await store.findBy(wanted, tx);
+    const model = await models.findBy(wanted, tx);
     if (model !== undefined) return model;
     throw new DomainError({
       code: 'MODEL_NOT_FOUND',
@@ -105,7 +110,7 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
   };
 
   const findCheckpointOrThrow = async (id: string, field: string, tx?: Transaction): Promise<CheckpointRecord> => {
-    const checkpoint = await store.findCheckpoint(id, tx);
+    const checkpoint = await checkpoints.find(id, tx);
     if (checkpoint !== undefined) return checkpoint;
     throw new DomainError({
       code: 'CHECKPOINT_NOT_FOUND',
@@ -131,16 +136,16 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
     { modelId, version, encoder }: CheckpointRecord,
     format: WeightsFormat,
   ): Promise<string> => {
-    const model = await store.findBy({ id: modelId });
+    const model = await models.findBy({ id: modelId });
     return weightsFileName(model?.slug ?? 'model', version, encoder, format);
   };
 
   const ensureModel = async (tx: Transaction, slug: string): Promise<ModelRecord> => {
     const input = parseInput(createModelSchema, { slug, name: slug });
     const model =
-      (await store.findBy({ slug }, tx)) ??
-      (await store.create(tx, { ...input, description: null, licence: null })) ??
-      (await store.findBy({ slug }, tx));
+      (await models.findBy({ slug }, tx)) ??
+      (await models.create(tx, { ...input, description: null, licence: null })) ??
+      (await models.findBy({ slug }, tx));
     if (model === undefined) throw new Error(`Model ${slug} was neither found nor made.`);
     return model;
   };
@@ -148,17 +153,17 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
   return {
     get: async (viewer, reference) => {
       authorise(viewer, 'READER');
-      return store.findBy(oneReference(reference, { id: 'id', slug: 'slug' }));
+      return models.findBy(oneReference(reference, { id: 'id', slug: 'slug' }));
     },
     list: async (viewer, page, filter) => {
       authorise(viewer, 'READER');
-      return store.list(page, filter);
+      return models.list(page, filter);
     },
     create: async (viewer, raw) => {
       authorise(viewer, 'CONTRIBUTOR');
       const input = parseInput(createModelSchema, raw);
       const made = await transact((tx) =>
-        store.create(tx, { ...input, description: input.description ?? null, licence: input.licence ?? null }),
+        models.create(tx, { ...input, description: input.description ?? null, licence: input.licence ?? null }),
       );
       if (made !== undefined) return made;
       throw new DomainError({
@@ -174,7 +179,7 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
       return transact(async (tx) => {
         const model = await findModelOrThrow(tx, { id: input.modelId, slug: input.modelSlug });
         if (input.checkpointId == null) {
-          await store.removeAlias(tx, model.id, input.name);
+          await models.removeAlias(tx, model.id, input.name);
           return model;
         }
         const checkpoint = await findCheckpointOrThrow(input.checkpointId, 'input.checkpointId', tx);
@@ -186,13 +191,13 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
             hint: "Choose one of the model's own checkpoints.",
           });
         }
-        await store.setAlias(tx, { modelId: model.id, name: input.name, checkpointId: checkpoint.id });
+        await models.setAlias(tx, { modelId: model.id, name: input.name, checkpointId: checkpoint.id });
         return model;
       });
     },
     getCheckpoint: async (viewer, id) => {
       authorise(viewer, 'READER');
-      return store.findCheckpoint(id);
+      return checkpoints.find(id);
     },
     listCheckpoints: async (viewer, page, { modelSlug, ...filter }) => {
       authorise(viewer, 'READER');
@@ -214,8 +219,8 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
           message: 'sha256 must be 64 hex digits in lower case.',
           field: 'filter.sha256',
         });
-      if (modelSlug == null) return store.listCheckpoints(page, filter);
-      const model = await store.findBy({ slug: modelSlug });
+      if (modelSlug == null) return checkpoints.list(page, filter);
+      const model = await models.findBy({ slug: modelSlug });
       if (model === undefined)
         throw new DomainError({
           code: 'MODEL_NOT_FOUND',
@@ -223,11 +228,11 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
           field: 'filter.modelSlug',
           hint: 'List them with the query models.',
         });
-      return store.listCheckpoints(page, { ...filter, modelId: model.id });
+      return checkpoints.list(page, { ...filter, modelId: model.id });
     },
     listCheckpointsOfModel: async (viewer, page, modelId) => {
       authorise(viewer, 'READER');
-      return store.listCheckpoints(page, { modelId });
+      return checkpoints.list(page, { modelId });
     },
     downloadUrl: (checkpoint, format) =>
       checkpoint.sha256 === null
@@ -246,25 +251,25 @@ export function createModelService({ store, transact, publicUrl = '' }: ModelSer
     weightsFileName: fileNameOf,
     checkpointForUse: findUsableOrThrow,
     nameOf: async ({ modelId, version }, tx) =>
-      `${(await store.findBy({ id: modelId }, tx))?.slug ?? modelId}@${version}`,
-    pretrainingOf: (checkpointId) => store.pretrainingOf(checkpointId),
-    goldenOf: async (checkpointId) => (await store.goldenOf([checkpointId])).get(checkpointId),
+      `${(await models.findBy({ id: modelId }, tx))?.slug ?? modelId}@${version}`,
+    pretrainingOf: (checkpointId) => lineage.pretrainingOf(checkpointId),
+    goldenOf: async (checkpointId) => (await checkpoints.goldenOf([checkpointId])).get(checkpointId),
     ensureModel,
     registerCheckpoint: async (tx, checkpoint) => {
       const model = await ensureModel(tx, checkpoint.modelSlug);
-      await store.lock(tx, model.id);
-      const earlier = await store.findCheckpointOfRun(tx, checkpoint.sourceRunId, checkpoint.step);
+      await models.lock(tx, model.id);
+      const earlier = await checkpoints.findOfRun(tx, checkpoint.sourceRunId, checkpoint.step);
       if (earlier !== undefined) return earlier;
       const inputContract = inputContractSchema.parse(checkpoint.inputContract);
       await recordArtifacts(tx, [
         { sha256: checkpoint.sha256, byteSize: checkpoint.byteSize, mediaType: SAFETENSORS_MEDIA_TYPE },
       ]);
-      const registered = await store.createCheckpoint(tx, model.id, { ...checkpoint, inputContract });
-      await store.shareTrainedOn(tx, checkpoint.tensorDigest);
+      const registered = await checkpoints.create(tx, model.id, { ...checkpoint, inputContract });
+      await lineage.shareTrainedOn(tx, checkpoint.tensorDigest);
       return registered;
     },
     checkpointOfRun: async (runId, step) =>
-      (await store.checkpointsOfRuns([runId])).find((checkpoint) => checkpoint.step === step),
-    recordGolden: (tx, checkpointId, golden) => store.fillGolden(tx, checkpointId, golden),
+      (await checkpoints.ofRuns([runId])).find((checkpoint) => checkpoint.step === step),
+    recordGolden: (tx, checkpointId, golden) => checkpoints.fillGolden(tx, checkpointId, golden),
   };
 }

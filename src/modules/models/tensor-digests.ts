@@ -6,10 +6,10 @@
 import { readSafetensors } from '../../formats/safetensors.ts';
 import { tensorDigestOf } from '../../formats/tensor-digest.ts';
 import type { Transact } from '../../platform/db.ts';
-import type { ModelStore } from './models.store.ts';
+import type { LineageStore } from './lineage.store.ts';
 
 export interface TensorDigestParts {
-  readonly store: ModelStore;
+  readonly lineage: LineageStore;
   readonly transact: Transact;
   /** Stored bytes, whole and checked. */
   readonly readArtifact: (sha256: string) => Promise<Buffer>;
@@ -21,19 +21,19 @@ const PAGE_SIZE = 100;
 
 /** @returns how many were filled in. */
 export async function fillTensorDigests(
-  { store, transact, readArtifact, onUnreadable }: TensorDigestParts,
+  { lineage, transact, readArtifact, onUnreadable }: TensorDigestParts,
   signal: AbortSignal,
 ): Promise<number> {
   let filledCount = 0;
   for (let after: string | undefined; ;) {
-    const page = await store.withoutTensorDigest(after, PAGE_SIZE);
+    const page = await lineage.withoutTensorDigest(after, PAGE_SIZE);
     for (const { id, sha256 } of page) {
       if (signal.aborted) return filledCount;
       try {
         const tensorDigest = tensorDigestOf(readSafetensors(await readArtifact(sha256)).tensors);
         await transact(async (tx) => {
-          await store.fillTensorDigest(tx, id, tensorDigest);
-          await store.shareTrainedOn(tx, tensorDigest);
+          await lineage.fillTensorDigest(tx, id, tensorDigest);
+          await lineage.shareTrainedOn(tx, tensorDigest);
         });
         filledCount += 1;
       } catch (error) {

@@ -1,0 +1,78 @@
+/** What a pretraining measured of its own encoder, in the API. */
+import path from 'node:path';
+import { enumType, objectType } from '../../api/nexus.ts';
+import {
+  PROBE_SPLITS,
+  PROBE_VERDICTS,
+  probeAdvice,
+  probeOverlapSentence,
+  probeSentence,
+  verdictOf,
+} from './probe.rules.ts';
+
+const probeRules = path.join(import.meta.dirname, 'probe.rules.ts');
+
+export const ProbeSplit = enumType({
+  name: 'ProbeSplit',
+  description:
+    'How the images of a probe are divided: by the split of the version, by folds over groups, or by folds over images where neither can be done.',
+  members: [...PROBE_SPLITS],
+});
+
+export const ProbeVerdict = enumType({
+  name: 'ProbeVerdict',
+  description: 'BETTER or WORSE where the paired 95 % interval leaves 0 out.',
+  members: [...PROBE_VERDICTS],
+});
+
+export const ProbeScores = objectType({
+  name: 'ProbeScores',
+  definition(t) {
+    t.nonNull.float('ridgeMacroF1');
+    t.nonNull.float('knnMacroF1');
+  },
+});
+
+export const ProbeDifference = objectType({
+  name: 'ProbeDifference',
+  sourceType: { module: probeRules, export: 'PairedDifference' },
+  description: "Of the ridge's macro F1, with the paired 95 % interval by a bootstrap over groups.",
+  definition(t) {
+    t.nonNull.float('value');
+    t.nonNull.float('ci95Low');
+    t.nonNull.float('ci95High');
+    t.nonNull.field('verdict', { type: 'ProbeVerdict', resolve: verdictOf });
+  },
+});
+
+export const CheckpointProbe = objectType({
+  name: 'CheckpointProbe',
+  sourceType: { module: probeRules, export: 'CheckpointProbeRecord' },
+  description:
+    'What a pretraining measured of its own encoder: kNN and ridge regression on a fixed subset of labelled images, beside a random encoder and colour statistics.',
+  definition(t) {
+    t.nonNull.id('datasetVersionId');
+    t.nonNull.string('datasetVersionName', { description: 'slug@version, as it was called at the launch.' });
+    t.nonNull.int('imageCount');
+    t.nonNull.int('groupCount', { description: 'An image without a group counts as one.' });
+    t.nonNull.field('split', { type: 'ProbeSplit' });
+    t.nonNull.int('step');
+    t.nonNull.float('ridgeMacroF1', { description: '0..1' });
+    t.nonNull.float('knnMacroF1', { description: '0..1' });
+    t.nonNull.field('randomEncoder', { type: 'ProbeScores' });
+    t.nonNull.field('colourStatistics', { type: 'ProbeScores' });
+    t.nonNull.field('overRandomEncoder', { type: 'ProbeDifference' });
+    t.nonNull.field('overColourStatistics', { type: 'ProbeDifference' });
+    t.nonNull.int('sharedImageCount', { description: 'Images that the training sees too, without their labels.' });
+    t.nonNull.int('sharedGroupCount');
+    t.nonNull.string('sentence', {
+      description: 'e.g. worse than a random encoder on kather@1 by 0.063 (95 % interval 0.040 to 0.086), ...',
+      resolve: probeSentence,
+    });
+    t.string('overlap', {
+      description: 'What the probe and the training have in common; null for nothing.',
+      resolve: probeOverlapSentence,
+    });
+    t.string('advice', { description: 'What to try; null for one that is better than random.', resolve: probeAdvice });
+  },
+});
