@@ -4,24 +4,26 @@ import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
 import { parseInput } from '../../src/input.ts';
 import {
-  checkPretrainingChoice,
   explanationOf,
-  fasterPrecision,
-  freezePretraining,
-  imageSizePxWithin,
-  planPretraining,
   pretrainingConfigSchema,
-  replanned,
   titleOfPretraining,
   unplannedPretrainingSchema,
   type PretrainingConfig,
   type UnplannedPretraining,
-} from '../../src/modules/runs/pretraining.rules.ts';
+} from '../../src/modules/runs/pretraining-config.rules.ts';
 import {
+  checkPretrainingChoice,
   launchPretrainingSchema,
-  smallerMicroBatch,
   type LaunchPretrainingInput,
-} from '../../src/modules/runs/runs.rules.ts';
+} from '../../src/modules/runs/pretraining-input.rules.ts';
+import {
+  fasterPrecision,
+  freezePretraining,
+  imageSizePxWithin,
+  planPretraining,
+  replanned,
+} from '../../src/modules/runs/pretraining.rules.ts';
+import { smallerMicroBatch } from '../../src/modules/runs/runs.rules.ts';
 import { reserveSeconds } from '../../src/protocol/pretraining/budget.ts';
 import { OPTIMIZER_NAMES, OPTIMIZER_PARAMETERS } from '../../src/protocol/pretraining/optimizer.ts';
 import { DEFAULT_AUGMENTATION } from '../../workers/engine/augment/config.ts';

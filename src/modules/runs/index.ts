@@ -51,16 +51,18 @@ export {
   RUN_LANES,
 } from './runs.rules.ts';
 export {
-  fasterPrecision,
-  firstImageSizePx,
-  imageSizePxWithin,
   inputContractOf,
-  planPretraining,
   pretrainingConfigSchema,
-  replanned,
   unplannedPretrainingSchema,
   type PretrainingConfig,
   type UnplannedPretraining,
+} from './pretraining-config.rules.ts';
+export {
+  fasterPrecision,
+  firstImageSizePx,
+  imageSizePxWithin,
+  planPretraining,
+  replanned,
 } from './pretraining.rules.ts';
 export type { ProbeConfig, WatchingConfig } from './watching.rules.ts';
 export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';

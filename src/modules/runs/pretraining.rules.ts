@@ -1,265 +1,33 @@
 /**
- * What a pretraining is frozen as. Without a budget everything is decided at the launch; with one, a worker measures
- * its device first and then plans the steps by `planPretraining`. Pure: every default is the recipe's.
+ * Decides a pretraining. Without a budget everything is decided at the launch; with one, a worker measures its device
+ * first and then plans the steps by `planPretraining`. Pure: every default is the recipe's.
  */
-import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
-import { augmentationSchema } from '../../protocol/pretraining/augmentation.ts';
-import {
-  BUDGET_MAX_SECONDS,
-  BUDGET_MIN_SECONDS,
-  durationInWords,
-  secondsOfDuration,
-  stepsWithin,
-} from '../../protocol/pretraining/budget.ts';
+import { durationInWords, stepsWithin } from '../../protocol/pretraining/budget.ts';
 import { explainPretraining, type MeasuredSpeed, type Precision } from '../../protocol/pretraining/explanation.ts';
+import { checkpointEveryStepsFor, RECIPES } from '../../protocol/pretraining/recipes.ts';
 import {
-  foreignParameter,
-  optimizersWith,
-  optimizerSchema,
-  type OptimizerChoice,
-  type OptimizerConfig,
-} from '../../protocol/pretraining/optimizer.ts';
+  imageCountOf,
+  MAX_STEPS,
+  stepsPerEpochOf,
+  type PretrainingConfig,
+  type UnplannedPretraining,
+} from './pretraining-config.rules.ts';
 import {
-  checkpointEveryStepsFor,
-  largestLearningRate,
-  RECIPE_NAMES,
-  RECIPES,
-  type Recipe,
-} from '../../protocol/pretraining/recipes.ts';
-import type { InputContract } from '../models/index.ts';
-import { ENCODER_ARCHITECTURES, MAX_STEPS, type LaunchPretrainingInput } from './runs.rules.ts';
-import { NOT_WATCHED, watchingConfigFields, type WatchingConfig } from './watching.rules.ts';
-
-const precisionSchema = z.enum(['FLOAT32', 'BFLOAT16']);
-const speedSchema = z.object({
-  precision: precisionSchema,
-  imageSizePx: z.number().int(),
-  imagesPerSecond: z.number(),
-});
-
-/** Decided at every launch. */
-const COMMON = {
-  modelSlug: z.string(),
-  datasets: z.array(
-    z.object({
-      datasetVersionId: z.string(),
-      digest: z.string(),
-      imageCount: z.number().int(),
-      maxImages: z.number().int().nullable(),
-      weight: z.number(),
-    }),
-  ),
-  encoder: z.enum(ENCODER_ARCHITECTURES),
-  /** Runs from before there were recipes are the paper's. */
-  recipe: z.enum(RECIPE_NAMES).default('PAPER'),
-  batchSize: z.number().int(),
-  /**
-   * Images that go through the encoder at once, by gradient caching; null: the whole batch. Runs from before this
-   * existed have none.
-   */
-  microBatchSize: z.number().int().nullable().default(null),
-  optimizer: optimizerSchema,
-  learningRate: z.number(),
-  temperature: z.number(),
-  projectionDim: z.number().int(),
-  sampling: z.enum(['EVEN', 'PROPORTIONAL']),
-  initialCheckpointId: z.string().nullable(),
-  augmentation: augmentationSchema,
-  seed: z.number().int(),
-  ...watchingConfigFields,
-};
-
-/** What the launch named, so that the rest can be explained as the recipe's. */
-const namedSchema = z
-  .object({ optimizer: z.boolean(), learningRate: z.boolean(), imageSizePx: z.boolean(), precision: z.boolean() })
-  .default({ optimizer: false, learningRate: true, imageSizePx: true, precision: true });
-
-/** A pretraining with everything that its result depends on. */
-export const pretrainingConfigSchema = z.preprocess(
-  withLaterFields,
-  z.object({
-    ...COMMON,
-    /** Side of the images that the encoder is made for. */
-    imageSizePx: z.number().int(),
-    /** Side of the views that it learns from. */
-    viewSizePx: z.number().int(),
-    /** Side of the decoded square from which views are cut. */
-    sourceSizePx: z.number().int(),
-    epochs: z.number(),
-    steps: z.number().int(),
-    warmupSteps: z.number().int(),
-    precision: precisionSchema,
-    checkpointEverySteps: z.number().int(),
-    /** With a budget: what the steps were planned from. */
-    budget: z
-      .object({ seconds: z.number(), speeds: z.array(speedSchema) })
-      .nullable()
-      .default(null),
-    /** Totals of steps that held before the pace of the device changed, oldest first: the schedule depends on them. */
-    earlierPlans: z.array(z.object({ untilStep: z.number().int(), totalSteps: z.number().int() })).default([]),
-    named: namedSchema,
-    explanation: z.array(z.string()).default([]),
-  }),
-);
-export type PretrainingConfig = z.infer<typeof pretrainingConfigSchema>;
-
-/** How an image becomes the input of an encoder that this pretraining made. */
-export function inputContractOf({ imageSizePx }: Pick<PretrainingConfig, 'imageSizePx'>): InputContract {
-  return {
-    imageSizePx,
-    // Mean and standard deviation 0.5: what the views were normalised with.
-    channelMean: [0.5, 0.5, 0.5],
-    channelStd: [0.5, 0.5, 0.5],
-    valueRange: [0, 1],
-    channelOrder: 'RGB',
-    resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
-    embeddingLayer: 'avgpool',
-    micronsPerPixelMin: null,
-    micronsPerPixelMax: null,
-  };
-}
-
-/** A pretraining with a budget whose worker has not measured its device yet: what the speed decides may be null. */
-export const unplannedPretrainingSchema = z.object({
-  ...COMMON,
-  steps: z.null(),
-  imageSizePx: z.number().int().nullable(),
-  precision: precisionSchema.nullable(),
-  checkpointEverySteps: z.number().int().nullable(),
-  budget: z.object({ seconds: z.number() }),
-  named: namedSchema,
-});
-export type UnplannedPretraining = z.infer<typeof unplannedPretrainingSchema>;
-
-/**
- * What configs from before lack: the parameters of LARS stood beside the others while it was the only optimizer, and a
- * view was as large as the image that the encoder is made for.
- */
-function withLaterFields(config: unknown): unknown {
-  if (typeof config !== 'object' || config === null) return config;
-  const sized =
-    'viewSizePx' in config || !('imageSizePx' in config) ? config : { ...config, viewSizePx: config.imageSizePx };
-  if ('optimizer' in sized || !('momentum' in sized) || !('weightDecay' in sized)) return sized;
-  const { momentum, weightDecay, ...others } = sized;
-  return { ...others, optimizer: { name: 'LARS', momentum, weightDecay } };
-}
-
-const explainedSchema = z.object({ explanation: z.array(z.string()) });
-
-/** Of a run as it stands in the database; none for one from before there were explanations, or one still unplanned. */
-export function explanationOf(config: unknown): string[] {
-  const { data } = explainedSchema.safeParse(config);
-  return data?.explanation ?? [];
-}
-
-/** Of more versions the first ones are named. */
-const VERSIONS_IN_TITLE = 3;
-
-/** @param versionNames as `slug@version`, in the order of the config. */
-export function titleOfPretraining(
-  config: PretrainingConfig | UnplannedPretraining,
-  versionNames: readonly string[],
-): string {
-  const { modelSlug, steps } = config;
-  const encoderName = config.encoder.toLowerCase();
-  if (steps === 0) return `${modelSlug}: ${encoderName}, random weights`;
-  const named = versionNames.slice(0, VERSIONS_IN_TITLE).join(', ');
-  const more = versionNames.length - VERSIONS_IN_TITLE;
-  const extent = config.steps === null ? durationInWords(config.budget.seconds) : `${config.steps} steps`;
-  return `${modelSlug}: ${encoderName} on ${named}${more > 0 ? ` and ${more} more` : ''}, ${extent}`;
-}
+  augmentationOf,
+  badInput,
+  checkMicroBatch,
+  optimizerOf,
+  secondsOfBudget,
+  type LaunchPretrainingInput,
+} from './pretraining-input.rules.ts';
+import { NOT_WATCHED, type WatchingConfig } from './watching.rules.ts';
 
 /** The versions that a pretraining names, as the datasets module knows them. */
 export interface VersionFacts {
   readonly id: string;
   readonly digest: string;
   readonly imageCount: number;
-}
-
-/** Rules that one field alone cannot state. @throws DomainError BAD_INPUT. */
-export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
-  checkExtent(input);
-  checkOptimizer(input);
-  if (typeof input.microBatchSize === 'number' && typeof input.batchSize === 'number')
-    checkMicroBatch(input.microBatchSize, input.batchSize);
-  const { cropScaleMin, cropScaleMax } = augmentationOf(RECIPES[input.recipe], input);
-  if (cropScaleMin > cropScaleMax)
-    throw badInput(
-      'augmentation.cropScaleMin',
-      `cropScaleMin ${cropScaleMin} exceeds cropScaleMax ${cropScaleMax}.`,
-      'Name both, the smaller one as cropScaleMin.',
-    );
-  const ids = input.datasets.map((dataset) => dataset.datasetVersionId);
-  const doubled = ids.findIndex((id, index) => ids.indexOf(id) !== index);
-  if (doubled >= 0)
-    throw badInput(
-      `datasets.${doubled}.datasetVersionId`,
-      'A dataset version is named twice.',
-      'Name it once and set its weight.',
-    );
-}
-
-function checkExtent({ epochs, steps, budget }: LaunchPretrainingInput): void {
-  const given = [epochs, steps, budget].filter((value) => value != null).length;
-  if (given !== 1)
-    throw badInput(
-      budget != null ? 'budget' : 'steps',
-      'Give exactly one of budget, epochs and steps.',
-      'budget is a time such as 1h, epochs counts passes over the images, steps counts batches.',
-    );
-  if (budget != null) secondsOfBudget(budget);
-}
-
-/** @throws DomainError BAD_INPUT. */
-function secondsOfBudget(budget: string): number {
-  const seconds = secondsOfDuration(budget);
-  if (seconds === undefined)
-    throw badInput(
-      'budget',
-      `"${budget}" is not a duration.`,
-      'Write 90s, 45m, 1h, 1h30m or 2d; a number alone is seconds.',
-    );
-  if (seconds < BUDGET_MIN_SECONDS || seconds > BUDGET_MAX_SECONDS)
-    throw badInput(
-      'budget',
-      `budget must be ${BUDGET_MIN_SECONDS} seconds to a year, not ${durationInWords(seconds)}.`,
-      'An hour is a good first budget.',
-    );
-  return seconds;
-}
-
-function checkOptimizer({ optimizer, learningRate, recipe }: LaunchPretrainingInput): void {
-  const name = optimizer?.name ?? RECIPES[recipe].optimizerName;
-  const foreign = optimizer == null ? undefined : foreignParameter(optimizer);
-  if (foreign !== undefined)
-    throw badInput(
-      `optimizer.${foreign}`,
-      `${foreign} is a parameter of ${optimizersWith(foreign).join(', ')}, not of ${name}.`,
-      'Leave it out, or name another optimizer.',
-    );
-  if (optimizer?.nesterov === true && optimizer.momentum === 0)
-    throw badInput('optimizer.nesterov', 'nesterov needs a momentum above 0.', 'Set momentum, such as 0.9.');
-  const largest = largestLearningRate(name);
-  if (learningRate != null && learningRate > largest)
-    throw badInput(
-      'learningRate',
-      `A learningRate of ${learningRate} is far above what ${name} can learn with (at most ${largest}).`,
-      `Leave it out, or name the optimizer that it is meant for${name === 'LARS' ? '' : ' (optimizer LARS, or recipe PAPER)'}.`,
-    );
-}
-
-function checkMicroBatch(microBatchSize: number, batchSize: number): void {
-  if (batchSize % microBatchSize !== 0)
-    throw badInput(
-      'microBatchSize',
-      `microBatchSize ${microBatchSize} does not divide batchSize ${batchSize}.`,
-      'Take a divisor of batchSize, such as a half or a quarter of it.',
-    );
-}
-
-function badInput(field: string, message: string, hint: string): DomainError {
-  return new DomainError({ code: 'BAD_INPUT', message, field: `input.${field}`, hint });
 }
 
 /**
@@ -455,17 +223,6 @@ export function replanned(config: PretrainingConfig, stepsDone: number, steps: n
   };
 }
 
-function stepsPerEpochOf({ datasets, batchSize }: Pick<PretrainingConfig, 'datasets' | 'batchSize'>): number {
-  return Math.max(1, Math.floor(imageCountOf(datasets) / batchSize));
-}
-
-function imageCountOf(datasets: PretrainingConfig['datasets']): number {
-  return datasets.reduce(
-    (sum, dataset) => sum + Math.min(dataset.imageCount, dataset.maxImages ?? dataset.imageCount),
-    0,
-  );
-}
-
 function frozenDatasets(
   input: LaunchPretrainingInput,
   versions: readonly VersionFacts[],
@@ -486,24 +243,4 @@ function frozenDatasets(
       weight: wanted.weight ?? 1,
     };
   });
-}
-
-function augmentationOf(
-  recipe: Recipe,
-  { augmentation, imageSizePx }: LaunchPretrainingInput,
-): PretrainingConfig['augmentation'] {
-  return augmentationSchema.parse({
-    ...recipe.augmentation(imageSizePx ?? undefined),
-    ...present(augmentation ?? {}),
-  });
-}
-
-/** The named parameters over the recipe's. */
-function optimizerOf(recipe: Recipe, choice: OptimizerChoice | null | undefined): OptimizerConfig {
-  const defaults = recipe.optimizer(choice?.name ?? recipe.optimizerName);
-  return optimizerSchema.parse({ ...defaults, ...present(choice ?? {}) });
-}
-
-function present(choice: object): object {
-  return Object.fromEntries(Object.entries(choice).filter(([, value]) => value != null));
 }

@@ -1,17 +1,14 @@
-/** What a run may be asked to do, and which states may follow which. Pure. */
+/** Which status of a run may follow which, which failures are tried again, and what a viewer may see. Pure. */
 import { z } from 'zod';
 import { DomainError, UnreachableCaseError } from '../../errors.ts';
-import { idempotencyKeySchema } from '../../input.ts';
 import { ACCESS_ROLES, type Viewer } from '../access/index.ts';
-import { augmentationChoiceSchema } from '../../protocol/pretraining/augmentation.ts';
-import { optimizerChoiceSchema } from '../../protocol/pretraining/optimizer.ts';
-import { RECIPE_NAMES } from '../../protocol/pretraining/recipes.ts';
-import { watchingInputFields } from './watching.rules.ts';
 
 export const RUN_STATUSES = ['QUEUED', 'RUNNING', 'CANCELING', 'SUCCEEDED', 'FAILED', 'CANCELED'] as const;
+
 export type RunStatus = (typeof RUN_STATUSES)[number];
 
 export const RUN_KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] as const;
+
 export type RunKind = (typeof RUN_KINDS)[number];
 
 /**
@@ -130,78 +127,12 @@ export function smallerMicroBatch(run: {
   return undefined;
 }
 
-export const ENCODER_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
-
-const seedSchema = z.number().int().min(0).max(2_147_483_647);
-/** PostgreSQL writes ids in lower case. */
-const idSchema = z.uuid().toLowerCase();
-
 /** Up to a year. */
 export const maxDurationSchema = z
   .number()
   .int()
   .min(1, 'must be at least 1')
   .max(31_536_000, 'must be at most a year (31536000)');
-
-/** Runs beyond this many steps are a slip of the hand: at 100 steps a second it would take a day for 10 million. */
-export const MAX_STEPS = 10_000_000;
-
-/**
- * `LaunchPretrainingInput` with its ranges. `steps: 0` registers the freshly initialised encoder:
- * the random control that every comparison needs.
- */
-export const launchPretrainingSchema = z.object({
-  modelSlug: z
-    .string()
-    .regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens')
-    .max(100),
-  datasets: z
-    .array(
-      z.object({
-        datasetVersionId: idSchema,
-        maxImages: z.number().int().min(1).nullish(),
-        weight: z.number().gt(0).max(1_000_000).nullish(),
-      }),
-    )
-    .min(1, 'must name at least one dataset version')
-    .max(1000),
-  encoder: z.enum(ENCODER_ARCHITECTURES),
-  imageSizePx: z
-    .number()
-    .int()
-    .min(32, 'must be at least 32: the encoder halves it five times')
-    .max(1024, 'must be at most 1024')
-    .nullish(),
-  batchSize: z
-    .number()
-    .int()
-    .min(2, 'must be at least 2: a batch of one has no negatives')
-    .max(8192, 'must be at most 8192')
-    .nullish(),
-  microBatchSize: z
-    .number()
-    .int()
-    .min(2, 'must be at least 2: batch norm needs more than one image')
-    .max(8192, 'must be at most 8192')
-    .nullish(),
-  epochs: z.number().gt(0, 'must be positive').max(100_000, 'must be at most 100000').nullish(),
-  steps: z.number().int().min(0, 'must not be negative').max(MAX_STEPS, `must be at most ${MAX_STEPS}`).nullish(),
-  learningRate: z.number().gt(0, 'must be positive').max(1000, 'must be at most 1000').nullish(),
-  budget: z.string().max(100).nullish(),
-  recipe: z.enum(RECIPE_NAMES).default('DEFAULT'),
-  optimizer: optimizerChoiceSchema.nullish(),
-  temperature: z.number().min(0.001, 'must be positive (0.001 to 100)').max(100, 'must be at most 100').nullish(),
-  sampling: z.enum(['EVEN', 'PROPORTIONAL']),
-  precision: z.enum(['FLOAT32', 'BFLOAT16']).nullish(),
-  checkpointEverySteps: z.number().int().min(1, 'must be at least 1').max(MAX_STEPS).nullish(),
-  initialCheckpointId: z.string().nullish(),
-  augmentation: augmentationChoiceSchema.nullish(),
-  seed: seedSchema.nullish(),
-  ...watchingInputFields,
-  maxDurationSeconds: maxDurationSchema.nullish(),
-  idempotencyKey: idempotencyKeySchema.nullish(),
-});
-export type LaunchPretrainingInput = z.infer<typeof launchPretrainingSchema>;
 
 /** Which part of a series is wanted, and how finely. */
 export interface MetricWindow {
@@ -211,10 +142,12 @@ export interface MetricWindow {
   /** A series of more points is thinned to at most this many, of which the extremes stay. */
   readonly maxPoints: number;
 }
+
 export type Nullish<Facts> = { readonly [Key in keyof Facts]?: Facts[Key] | null | undefined };
 
 /** As many as a plot is wide. */
 export const METRIC_POINTS_DEFAULT = 1000;
+
 const STEP_LAST = 2_147_483_647;
 
 /** @throws DomainError BAD_INPUT for a number out of range. */

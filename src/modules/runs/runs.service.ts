@@ -12,16 +12,14 @@ import { authorise, personOf, type Viewer } from '../access/index.ts';
 import type { DatasetService, SealedVersionRecord } from '../datasets/index.ts';
 import type { ModelService } from '../models/index.ts';
 import { checkImportChoice, importDatasetVersionSchema, titleOfImport } from './imports.rules.ts';
+import { CANCELING_LEASE_SECONDS, isTerminal, metricWindowOf, type MetricWindow, type Nullish } from './runs.rules.ts';
+import { titleOfPretraining } from './pretraining-config.rules.ts';
 import {
-  CANCELING_LEASE_SECONDS,
-  isTerminal,
+  checkPretrainingChoice,
   launchPretrainingSchema,
-  metricWindowOf,
   type LaunchPretrainingInput,
-  type MetricWindow,
-  type Nullish,
-} from './runs.rules.ts';
-import { checkPretrainingChoice, freezePretraining, titleOfPretraining } from './pretraining.rules.ts';
+} from './pretraining-input.rules.ts';
+import { freezePretraining } from './pretraining.rules.ts';
 import {
   canProbeOn,
   checkProbeVersion,

@@ -11,7 +11,7 @@ import { authorise, type Viewer } from '../access/index.ts';
 import type { CheckpointRecord, ModelService } from '../models/index.ts';
 import { embeddingDimOf } from '../../formats/torchvision-resnet.ts';
 import type { RunRecord } from './runs.records.ts';
-import { inputContractOf, pretrainingConfigSchema } from './pretraining.rules.ts';
+import { inputContractOf, pretrainingConfigSchema } from './pretraining-config.rules.ts';
 import type { RunStore } from './runs.store.ts';
 import type { TrainingStateStore } from './training-states.store.ts';
 

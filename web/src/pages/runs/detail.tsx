@@ -1,53 +1,20 @@
-/** One run, live; or two side by side. */
+/** The page of one run, live; or of two side by side. */
 import { getRouteApi, Link } from '@tanstack/react-router';
-import { useEffect, useMemo, useRef } from 'react';
-import { useAsk, useChange, useForgetAnswers } from '../../api/hooks.ts';
-import { useRunEvents, type RunEvent } from '../../api/live.ts';
-import { clock, count, duration, inside, instant, score, short, words } from '../../ui/format.ts';
-import { Empty, Fact, Facts, Failure, Loaded, Progress, Refusals, Snippet, Tag, useTitle } from '../../ui/parts.tsx';
-import { SeriesChart, type Series } from '../../ui/series.tsx';
-import { ImportReport } from './import-report.tsx';
-import { CANCEL_RUN, REGISTER_STATE, RESUME_RUN, RUN, RUNS, type RunDetail } from './queries.ts';
+import { useEffect, useRef } from 'react';
+import { useAsk, useChange } from '../../api/hooks.ts';
+import type { RunEvent } from '../../api/live.ts';
+import { clock, count, duration, instant, score, words } from '../../ui/format.ts';
+import { Empty, Fact, Facts, Failure, Loaded, Progress, Refusals, Snippet, useTitle } from '../../ui/parts.tsx';
 import { ProbeVerdict } from '../../ui/probe.tsx';
+import { Charts } from './charts.tsx';
+import { ImportReport } from './import-report.tsx';
+import { KeptStates } from './kept-states.tsx';
+import { CANCEL_RUN, RESUME_RUN, RUNS, type RunDetail } from './queries.ts';
+import { SideBySide } from './side-by-side.tsx';
+import { useWatched, type Live } from './watched.ts';
 import { elapsedMs, isOver, Status } from './words.tsx';
 
 const runRoute = getRouteApi('/runs/$id');
-
-/** The series that a person watches a pretraining by. */
-const CHARTS = [
-  { name: 'loss', title: 'Loss', meaning: 'NT-Xent, mean over both views: lower is better.' },
-  { name: 'learningRate', title: 'Learning rate', meaning: 'Warm-up, then a cosine.' },
-  { name: 'imagesPerSecond', title: 'Images per second', meaning: 'Of the last ten steps.' },
-  {
-    name: 'positiveSimilarity',
-    title: 'Positive similarity',
-    meaning: 'Cosine between two views of one image: 1 is the same direction.',
-  },
-  {
-    name: 'embeddingStd',
-    title: 'Collapse indicator',
-    meaning: 'Spread of the embeddings: near 0, all images look alike to the encoder.',
-    levels: [{ value: 0, label: 'collapsed' }],
-  },
-] as const;
-
-/** The run's own probe, with what it has to beat. */
-const PROBE_CHARTS = [
-  {
-    name: 'probeRidgeMacroF1',
-    title: 'Probe, linear',
-    meaning: 'Macro F1 of a ridge regression on labelled images: higher is better.',
-    levels: { probeRandomRidgeMacroF1: 'random encoder', probeColourRidgeMacroF1: 'colour statistics' },
-  },
-  {
-    name: 'probeKnnMacroF1',
-    title: 'Probe, nearest neighbours',
-    meaning: 'Macro F1 of kNN on the same images.',
-    levels: { probeRandomKnnMacroF1: 'random encoder', probeColourKnnMacroF1: 'colour statistics' },
-  },
-] as const;
-
-const LOOK_AGAIN_MS = 5_000;
 
 export function RunPage() {
   const { id } = runRoute.useParams();
@@ -60,7 +27,7 @@ export function RunPage() {
     <Loaded of={run.answer}>
       {({ run: found }) =>
         found === null ? (
-          <Empty title="There is no such run">
+          <Empty title="This run does not exist">
             <Link to="/runs" search={{}}>
               To the runs
             </Link>
@@ -77,7 +44,7 @@ export function RunPage() {
           <Loaded of={other.answer}>
             {({ run: second }) =>
               second === null ? (
-                <Empty title="There is no such second run" />
+                <Empty title="The second run does not exist" />
               ) : (
                 <SideBySide first={{ run: found, series: run.series }} second={{ run: second, series: other.series }} />
               )
@@ -87,84 +54,6 @@ export function RunPage() {
       }
     </Loaded>
   );
-}
-
-interface Live {
-  readonly events: readonly RunEvent[];
-  readonly status: string | undefined;
-  readonly progress: number | undefined;
-}
-
-/** What the server knows of a run, and what has happened since. */
-function useWatched(id: string | undefined) {
-  const answer = useAsk(RUN, { id: id ?? '' }, { enabled: id !== undefined });
-  const known = answer.data?.run;
-  const { events, isOver: isEnded } = useRunEvents(id, known !== undefined && known !== null && isOver(known.status));
-  const { refetch } = answer;
-  const forgetAnswers = useForgetAnswers();
-  // Which attempt it is and what came of it are told by the query alone, and the pages of the dataset and the model
-  // show it too: an answer fetched seconds ago would say there that nothing came of the run. Only turns count: to ask
-  // again at every metric would break off each answer before it comes.
-  const lastTurn = events.findLast(({ kind, status }) => status !== null && kind !== 'METRICS' && kind !== 'PROGRESS');
-  const isBehind =
-    known !== undefined && known !== null && lastTurn !== undefined && lastTurn.sequence > known.eventCount;
-  useEffect(() => {
-    if (isBehind) forgetAnswers();
-  }, [isBehind, lastTurn?.sequence, forgetAnswers]);
-  // The place in the queue moves without an event of this run; a feed that broke off tells of nothing any more.
-  const isUntold =
-    known !== undefined &&
-    known !== null &&
-    !isOver(known.status) &&
-    (events.length === 0 || known.status === 'QUEUED' || isEnded || isUnplanned(known));
-  useEffect(() => {
-    if (!isUntold) return undefined;
-    const timer = setInterval(() => void refetch(), LOOK_AGAIN_MS);
-    return () => clearInterval(timer);
-  }, [isUntold, refetch]);
-  const series = useMemo(() => mergeSeries(known?.metrics ?? [], events), [known, events, events.length]);
-  const latest = events.at(-1);
-  return {
-    answer,
-    events,
-    series,
-    status:
-      known !== undefined && known !== null && isOver(known.status)
-        ? known.status
-        : (lastTurn?.status ?? known?.status),
-    progress:
-      latest === undefined
-        ? known?.progress
-        : (events.findLast((event) => event.progress !== null)?.progress ?? known?.progress),
-  };
-}
-
-/** A pretraining with a budget before its worker has measured the device and planned it. */
-function isUnplanned({ kind, config }: RunDetail): boolean {
-  return kind === 'PRETRAINING' && inside(config, 'steps') === null;
-}
-
-/** Stored points, and those that came after them. */
-function mergeSeries(stored: RunDetail['metrics'], events: readonly RunEvent[]): ReadonlyMap<string, Series> {
-  const series = new Map(
-    stored.map(({ name, points }) => [
-      name,
-      { label: name, steps: points.map((point) => point.step), values: points.map((point) => point.value) },
-    ]),
-  );
-  for (const { metrics } of events) {
-    const step = inside(metrics, 'step');
-    if (typeof step !== 'number' || typeof metrics !== 'object' || metrics === null) continue;
-    for (const [name, value] of Object.entries(metrics)) {
-      if (name === 'step' || typeof value !== 'number') continue;
-      const known = series.get(name) ?? { label: name, steps: [], values: [] };
-      if (step <= (known.steps.at(-1) ?? -1)) continue;
-      known.steps.push(step);
-      known.values.push(value);
-      series.set(name, known);
-    }
-  }
-  return series;
 }
 
 function Head({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
@@ -227,7 +116,7 @@ function Head({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
           <strong>Failed: {run.failure.message}</strong>
           {run.failure.hint !== null && <span>What to do: {run.failure.hint}</span>}
           <span className="soft small">
-            {WHOSE_MATTER[run.failure.class] ?? run.failure.class} · {run.failure.code}
+            {FAILURE_CAUSES[run.failure.class] ?? run.failure.class} · {run.failure.code}
           </span>
         </div>
       )}
@@ -236,7 +125,8 @@ function Head({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
   );
 }
 
-const WHOSE_MATTER: Readonly<Record<string, string>> = {
+/** What caused a failure, by its class. */
+const FAILURE_CAUSES: Readonly<Record<string, string>> = {
   USER: 'Cause: the request',
   DATA: 'Cause: the data',
   OUT_OF_MEMORY: 'Cause: memory',
@@ -330,109 +220,6 @@ function Made({ run }: { readonly run: RunDetail }) {
   );
 }
 
-interface Watched {
-  readonly run: RunDetail;
-  readonly series: ReadonlyMap<string, Series>;
-}
-
-function Charts({ runs }: { readonly runs: readonly Watched[] }) {
-  if (runs.every(({ series }) => series.size === 0)) return null;
-  const labelOf = (index: number, name: string): string =>
-    runs.length === 1 ? name : index === 0 ? 'first' : 'second';
-  return (
-    <div className="columns">
-      {PROBE_CHARTS.map(({ name, title, meaning, levels }) => {
-        const series = runs.flatMap(({ series: known }, index) => {
-          const found = known.get(name);
-          return found === undefined ? [] : [{ ...found, label: labelOf(index, 'this encoder') }];
-        });
-        // Of two runs the lines are each one's own: then the curves alone are compared.
-        const lines =
-          runs.length > 1
-            ? []
-            : Object.entries(levels).flatMap(([line, label]) => {
-                const value = runs[0]?.series.get(line)?.values[0];
-                return value === undefined ? [] : [{ value, label }];
-              });
-        return series.length === 0 ? null : (
-          <SeriesChart key={name} title={title} meaning={meaning} series={series} levels={lines} />
-        );
-      })}
-      {CHARTS.map(({ name, title, meaning, ...rest }) => {
-        const series = runs.flatMap(({ series: known }, index) => {
-          const found = known.get(name);
-          return found === undefined ? [] : [{ ...found, label: labelOf(index, name) }];
-        });
-        return series.length === 0 ? null : (
-          <SeriesChart
-            key={name}
-            title={title}
-            meaning={meaning}
-            series={series}
-            {...('levels' in rest ? { levels: rest.levels } : {})}
-          />
-        );
-      })}
-    </div>
-  );
-}
-
-/** What is kept of the training: any of it can become a version of the model. */
-function KeptStates({ run }: { readonly run: RunDetail }) {
-  const register = useChange(REGISTER_STATE);
-  if (run.trainingStates.length === 0) return null;
-  return (
-    <section className="sheet" aria-labelledby="states">
-      <h2 id="states">Kept states</h2>
-      <div className="scroll">
-        <table>
-          <thead>
-            <tr>
-              <th scope="col">Step</th>
-              <th scope="col">Kept</th>
-              <th scope="col">Probe, linear</th>
-              <th scope="col">Checkpoint</th>
-            </tr>
-          </thead>
-          <tbody>
-            {run.trainingStates.map((state) => (
-              <tr key={state.step}>
-                <th scope="row">{count(state.step)}</th>
-                <td>{instant(state.keptAt)}</td>
-                <td>
-                  {state.probe === null ? 'not probed' : score(state.probe.ridgeMacroF1)}{' '}
-                  {state.isBest && <Tag tone="good">best</Tag>}
-                </td>
-                <td>
-                  {state.checkpoint === null ? (
-                    <button
-                      type="button"
-                      onClick={() => register.mutate({ input: { runId: run.id, step: state.step } })}
-                      disabled={register.isPending}
-                    >
-                      Register this state
-                    </button>
-                  ) : (
-                    <Link
-                      to="/models/$slug"
-                      params={{ slug: state.checkpoint.model.slug }}
-                      search={{ version: String(state.checkpoint.version) }}
-                    >
-                      {state.checkpoint.model.name} v{state.checkpoint.version}
-                    </Link>
-                  )}
-                </td>
-              </tr>
-            ))}
-          </tbody>
-        </table>
-      </div>
-      {register.isError && <Failure error={register.error} />}
-      <Refusals errors={[...(register.data?.registerTrainingState.userErrors ?? [])]} />
-    </section>
-  );
-}
-
 function Details({ run, live }: { readonly run: RunDetail; readonly live: Live }) {
   return (
     <div className="columns">
@@ -442,7 +229,7 @@ function Details({ run, live }: { readonly run: RunDetail; readonly live: Live }
       </section>
       {run.explanation.length > 0 && (
         <section className="sheet" aria-labelledby="explanation">
-          <h2 id="explanation">Why it trains so</h2>
+          <h2 id="explanation">Why these settings</h2>
           <ul>
             {run.explanation.map((sentence) => (
               <li key={sentence}>{sentence}</li>
@@ -451,7 +238,7 @@ function Details({ run, live }: { readonly run: RunDetail; readonly live: Live }
         </section>
       )}
       <section className="sheet" aria-labelledby="facts">
-        <h2 id="facts">What it was asked to do</h2>
+        <h2 id="facts">What was asked for</h2>
         <Facts>
           <Fact name="Queued">{instant(run.queuedAt)}</Fact>
           <Fact name="Started">{run.startedAt === null ? 'not yet' : instant(run.startedAt)}</Fact>
@@ -464,7 +251,7 @@ function Details({ run, live }: { readonly run: RunDetail; readonly live: Live }
   );
 }
 
-/** Lines beyond these are not looked at in a browser. */
+/** More lines than this nobody reads in a browser. */
 const LOG_LINES_MAX = 500;
 
 function Log({ events }: { readonly events: readonly RunEvent[] }) {
@@ -487,75 +274,4 @@ function Log({ events }: { readonly events: readonly RunEvent[] }) {
       ))}
     </ol>
   );
-}
-
-function SideBySide({ first, second }: { readonly first: Watched; readonly second: Watched }) {
-  const rows = differences(first.run.config, second.run.config);
-  return (
-    <>
-      <div className="head">
-        <span className="crumbs">
-          <Link to="/runs" search={{}}>
-            Runs
-          </Link>{' '}
-          / side by side
-        </span>
-        <h1>Two runs side by side</h1>
-        {[first, second].map(({ run }, index) => (
-          <p key={run.id}>
-            {index === 0 ? 'First' : 'Second'}:{' '}
-            <Link to="/runs/$id" params={{ id: run.id }}>
-              {run.title}
-            </Link>{' '}
-            <Status status={run.status} />
-          </p>
-        ))}
-      </div>
-      <Charts runs={[first, second]} />
-      <section className="sheet" aria-labelledby="differences">
-        <h2 id="differences">Where they differ</h2>
-        {rows.length === 0 ? (
-          <p className="soft">They were asked to do the same.</p>
-        ) : (
-          <div className="scroll">
-            <table>
-              <thead>
-                <tr>
-                  <th scope="col">Setting</th>
-                  <th scope="col">First</th>
-                  <th scope="col">Second</th>
-                </tr>
-              </thead>
-              <tbody>
-                {rows.map(({ name, values: [left, right] }) => (
-                  <tr key={name}>
-                    <th scope="row">{name}</th>
-                    <td className="mono wrap">{left}</td>
-                    <td className="mono wrap">{right}</td>
-                  </tr>
-                ))}
-              </tbody>
-            </table>
-          </div>
-        )}
-      </section>
-    </>
-  );
-}
-
-function differences(
-  first: unknown,
-  second: unknown,
-): { readonly name: string; readonly values: readonly [string, string] }[] {
-  const names = [
-    ...new Set(
-      [first, second].flatMap((config) => (typeof config === 'object' && config !== null ? Object.keys(config) : [])),
-    ),
-  ];
-  return names.flatMap((name) => {
-    const [left, right] = [inside(first, name), inside(second, name)].map((value) =>
-      typeof value === 'number' ? short(value) : (JSON.stringify(value) ?? ''),
-    );
-    return left === undefined || right === undefined || left === right ? [] : [{ name, values: [left, right] }];
-  });
 }

@@ -1,0 +1,166 @@
+/** A pretraining as it is frozen in its run: everything that its result depends on. Pure. */
+import { z } from 'zod';
+import { augmentationSchema } from '../../protocol/pretraining/augmentation.ts';
+import { durationInWords } from '../../protocol/pretraining/budget.ts';
+import { optimizerSchema } from '../../protocol/pretraining/optimizer.ts';
+import { RECIPE_NAMES } from '../../protocol/pretraining/recipes.ts';
+import type { InputContract } from '../models/index.ts';
+import { watchingConfigFields } from './watching.rules.ts';
+
+export const ENCODER_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
+
+/** Runs beyond this many steps are a slip of the hand: at 100 steps a second it would take a day for 10 million. */
+export const MAX_STEPS = 10_000_000;
+
+const precisionSchema = z.enum(['FLOAT32', 'BFLOAT16']);
+
+const speedSchema = z.object({
+  precision: precisionSchema,
+  imageSizePx: z.number().int(),
+  imagesPerSecond: z.number(),
+});
+
+/** Decided at every launch. */
+const COMMON = {
+  modelSlug: z.string(),
+  datasets: z.array(
+    z.object({
+      datasetVersionId: z.string(),
+      digest: z.string(),
+      imageCount: z.number().int(),
+      maxImages: z.number().int().nullable(),
+      weight: z.number(),
+    }),
+  ),
+  encoder: z.enum(ENCODER_ARCHITECTURES),
+  /** Runs from before there were recipes are the paper's. */
+  recipe: z.enum(RECIPE_NAMES).default('PAPER'),
+  batchSize: z.number().int(),
+  /**
+   * Images that go through the encoder at once, by gradient caching; null: the whole batch. Runs from before this
+   * existed have none.
+   */
+  microBatchSize: z.number().int().nullable().default(null),
+  optimizer: optimizerSchema,
+  learningRate: z.number(),
+  temperature: z.number(),
+  projectionDim: z.number().int(),
+  sampling: z.enum(['EVEN', 'PROPORTIONAL']),
+  initialCheckpointId: z.string().nullable(),
+  augmentation: augmentationSchema,
+  seed: z.number().int(),
+  ...watchingConfigFields,
+};
+
+/** What the launch named, so that the rest can be explained as the recipe's. */
+const namedSchema = z
+  .object({ optimizer: z.boolean(), learningRate: z.boolean(), imageSizePx: z.boolean(), precision: z.boolean() })
+  .default({ optimizer: false, learningRate: true, imageSizePx: true, precision: true });
+
+/** A pretraining with everything that its result depends on. */
+export const pretrainingConfigSchema = z.preprocess(
+  withLaterFields,
+  z.object({
+    ...COMMON,
+    /** Side of the images that the encoder is made for. */
+    imageSizePx: z.number().int(),
+    /** Side of the views that it learns from. */
+    viewSizePx: z.number().int(),
+    /** Side of the decoded square from which views are cut. */
+    sourceSizePx: z.number().int(),
+    epochs: z.number(),
+    steps: z.number().int(),
+    warmupSteps: z.number().int(),
+    precision: precisionSchema,
+    checkpointEverySteps: z.number().int(),
+    /** With a budget: what the steps were planned from. */
+    budget: z
+      .object({ seconds: z.number(), speeds: z.array(speedSchema) })
+      .nullable()
+      .default(null),
+    /** Totals of steps that held before the pace of the device changed, oldest first: the schedule depends on them. */
+    earlierPlans: z.array(z.object({ untilStep: z.number().int(), totalSteps: z.number().int() })).default([]),
+    named: namedSchema,
+    explanation: z.array(z.string()).default([]),
+  }),
+);
+
+export type PretrainingConfig = z.infer<typeof pretrainingConfigSchema>;
+
+/** A pretraining with a budget whose worker has not measured its device yet: what the speed decides may be null. */
+export const unplannedPretrainingSchema = z.object({
+  ...COMMON,
+  steps: z.null(),
+  imageSizePx: z.number().int().nullable(),
+  precision: precisionSchema.nullable(),
+  checkpointEverySteps: z.number().int().nullable(),
+  budget: z.object({ seconds: z.number() }),
+  named: namedSchema,
+});
+
+export type UnplannedPretraining = z.infer<typeof unplannedPretrainingSchema>;
+
+/**
+ * Fills in what older configs lack: the parameters of LARS stood beside the other fields while it was the only
+ * optimizer, and a view was as large as the image that the encoder is made for.
+ */
+function withLaterFields(config: unknown): unknown {
+  if (typeof config !== 'object' || config === null) return config;
+  const sized =
+    'viewSizePx' in config || !('imageSizePx' in config) ? config : { ...config, viewSizePx: config.imageSizePx };
+  if ('optimizer' in sized || !('momentum' in sized) || !('weightDecay' in sized)) return sized;
+  const { momentum, weightDecay, ...others } = sized;
+  return { ...others, optimizer: { name: 'LARS', momentum, weightDecay } };
+}
+
+const explainedSchema = z.object({ explanation: z.array(z.string()) });
+
+/** Of a run as it stands in the database; none for one from before there were explanations, or one still unplanned. */
+export function explanationOf(config: unknown): string[] {
+  const { data } = explainedSchema.safeParse(config);
+  return data?.explanation ?? [];
+}
+
+/** Of more versions the first ones are named. */
+const VERSIONS_IN_TITLE = 3;
+
+/** @param versionNames as `slug@version`, in the order of the config. */
+export function titleOfPretraining(
+  config: PretrainingConfig | UnplannedPretraining,
+  versionNames: readonly string[],
+): string {
+  const { modelSlug, steps } = config;
+  const encoderName = config.encoder.toLowerCase();
+  if (steps === 0) return `${modelSlug}: ${encoderName}, random weights`;
+  const named = versionNames.slice(0, VERSIONS_IN_TITLE).join(', ');
+  const more = versionNames.length - VERSIONS_IN_TITLE;
+  const extent = config.steps === null ? durationInWords(config.budget.seconds) : `${config.steps} steps`;
+  return `${modelSlug}: ${encoderName} on ${named}${more > 0 ? ` and ${more} more` : ''}, ${extent}`;
+}
+
+/** How an image becomes the input of an encoder that this pretraining made. */
+export function inputContractOf({ imageSizePx }: Pick<PretrainingConfig, 'imageSizePx'>): InputContract {
+  return {
+    imageSizePx,
+    // Mean and standard deviation 0.5: what the views were normalised with.
+    channelMean: [0.5, 0.5, 0.5],
+    channelStd: [0.5, 0.5, 0.5],
+    valueRange: [0, 1],
+    channelOrder: 'RGB',
+    resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
+    embeddingLayer: 'avgpool',
+    micronsPerPixelMin: null,
+    micronsPerPixelMax: null,
+  };
+}
+
+export function stepsPerEpochOf({ datasets, batchSize }: Pick<PretrainingConfig, 'datasets' | 'batchSize'>): number {
+  return Math.max(1, Math.floor(imageCountOf(datasets) / batchSize));
+}
+
+export function imageCountOf(datasets: PretrainingConfig['datasets']): number {
+  return datasets.reduce(
+    (sum, dataset) => sum + Math.min(dataset.imageCount, dataset.maxImages ?? dataset.imageCount),
+    0,
+  );
+}

@@ -1,0 +1,191 @@
+/** What a launch of a pretraining may ask for: the ranges of each field, and the rules between fields. Pure. */
+import { z } from 'zod';
+import { DomainError } from '../../errors.ts';
+import { idempotencyKeySchema } from '../../input.ts';
+import { augmentationChoiceSchema, augmentationSchema } from '../../protocol/pretraining/augmentation.ts';
+import {
+  BUDGET_MAX_SECONDS,
+  BUDGET_MIN_SECONDS,
+  durationInWords,
+  secondsOfDuration,
+} from '../../protocol/pretraining/budget.ts';
+import {
+  foreignParameter,
+  optimizerChoiceSchema,
+  optimizersWith,
+  optimizerSchema,
+  type OptimizerChoice,
+  type OptimizerConfig,
+} from '../../protocol/pretraining/optimizer.ts';
+import { largestLearningRate, RECIPE_NAMES, RECIPES, type Recipe } from '../../protocol/pretraining/recipes.ts';
+import { ENCODER_ARCHITECTURES, MAX_STEPS, type PretrainingConfig } from './pretraining-config.rules.ts';
+import { maxDurationSchema } from './runs.rules.ts';
+import { watchingInputFields } from './watching.rules.ts';
+
+const seedSchema = z.number().int().min(0).max(2_147_483_647);
+
+/** PostgreSQL writes ids in lower case. */
+const idSchema = z.uuid().toLowerCase();
+
+/**
+ * `LaunchPretrainingInput` with its ranges. `steps: 0` registers the freshly initialised encoder:
+ * the random control that every comparison needs.
+ */
+export const launchPretrainingSchema = z.object({
+  modelSlug: z
+    .string()
+    .regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens')
+    .max(100),
+  datasets: z
+    .array(
+      z.object({
+        datasetVersionId: idSchema,
+        maxImages: z.number().int().min(1).nullish(),
+        weight: z.number().gt(0).max(1_000_000).nullish(),
+      }),
+    )
+    .min(1, 'must name at least one dataset version')
+    .max(1000),
+  encoder: z.enum(ENCODER_ARCHITECTURES),
+  imageSizePx: z
+    .number()
+    .int()
+    .min(32, 'must be at least 32: the encoder halves it five times')
+    .max(1024, 'must be at most 1024')
+    .nullish(),
+  batchSize: z
+    .number()
+    .int()
+    .min(2, 'must be at least 2: a batch of one has no negatives')
+    .max(8192, 'must be at most 8192')
+    .nullish(),
+  microBatchSize: z
+    .number()
+    .int()
+    .min(2, 'must be at least 2: batch norm needs more than one image')
+    .max(8192, 'must be at most 8192')
+    .nullish(),
+  epochs: z.number().gt(0, 'must be positive').max(100_000, 'must be at most 100000').nullish(),
+  steps: z.number().int().min(0, 'must not be negative').max(MAX_STEPS, `must be at most ${MAX_STEPS}`).nullish(),
+  learningRate: z.number().gt(0, 'must be positive').max(1000, 'must be at most 1000').nullish(),
+  budget: z.string().max(100).nullish(),
+  recipe: z.enum(RECIPE_NAMES).default('DEFAULT'),
+  optimizer: optimizerChoiceSchema.nullish(),
+  temperature: z.number().min(0.001, 'must be positive (0.001 to 100)').max(100, 'must be at most 100').nullish(),
+  sampling: z.enum(['EVEN', 'PROPORTIONAL']),
+  precision: z.enum(['FLOAT32', 'BFLOAT16']).nullish(),
+  checkpointEverySteps: z.number().int().min(1, 'must be at least 1').max(MAX_STEPS).nullish(),
+  initialCheckpointId: z.string().nullish(),
+  augmentation: augmentationChoiceSchema.nullish(),
+  seed: seedSchema.nullish(),
+  ...watchingInputFields,
+  maxDurationSeconds: maxDurationSchema.nullish(),
+  idempotencyKey: idempotencyKeySchema.nullish(),
+});
+
+export type LaunchPretrainingInput = z.infer<typeof launchPretrainingSchema>;
+
+/** Rules that one field alone cannot state. @throws DomainError BAD_INPUT. */
+export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
+  checkExtent(input);
+  checkOptimizer(input);
+  if (typeof input.microBatchSize === 'number' && typeof input.batchSize === 'number')
+    checkMicroBatch(input.microBatchSize, input.batchSize);
+  const { cropScaleMin, cropScaleMax } = augmentationOf(RECIPES[input.recipe], input);
+  if (cropScaleMin > cropScaleMax)
+    throw badInput(
+      'augmentation.cropScaleMin',
+      `cropScaleMin ${cropScaleMin} exceeds cropScaleMax ${cropScaleMax}.`,
+      'Name both, the smaller one as cropScaleMin.',
+    );
+  const ids = input.datasets.map((dataset) => dataset.datasetVersionId);
+  const doubled = ids.findIndex((id, index) => ids.indexOf(id) !== index);
+  if (doubled >= 0)
+    throw badInput(
+      `datasets.${doubled}.datasetVersionId`,
+      'A dataset version is named twice.',
+      'Name it once and set its weight.',
+    );
+}
+
+function checkExtent({ epochs, steps, budget }: LaunchPretrainingInput): void {
+  const given = [epochs, steps, budget].filter((value) => value != null).length;
+  if (given !== 1)
+    throw badInput(
+      budget != null ? 'budget' : 'steps',
+      'Give exactly one of budget, epochs and steps.',
+      'budget is a time such as 1h, epochs counts passes over the images, steps counts batches.',
+    );
+  if (budget != null) secondsOfBudget(budget);
+}
+
+/** @throws DomainError BAD_INPUT. */
+export function secondsOfBudget(budget: string): number {
+  const seconds = secondsOfDuration(budget);
+  if (seconds === undefined)
+    throw badInput(
+      'budget',
+      `"${budget}" is not a duration.`,
+      'Write 90s, 45m, 1h, 1h30m or 2d; a number alone is seconds.',
+    );
+  if (seconds < BUDGET_MIN_SECONDS || seconds > BUDGET_MAX_SECONDS)
+    throw badInput(
+      'budget',
+      `budget must be ${BUDGET_MIN_SECONDS} seconds to a year, not ${durationInWords(seconds)}.`,
+      'An hour is a good first budget.',
+    );
+  return seconds;
+}
+
+function checkOptimizer({ optimizer, learningRate, recipe }: LaunchPretrainingInput): void {
+  const name = optimizer?.name ?? RECIPES[recipe].optimizerName;
+  const foreign = optimizer == null ? undefined : foreignParameter(optimizer);
+  if (foreign !== undefined)
+    throw badInput(
+      `optimizer.${foreign}`,
+      `${foreign} is a parameter of ${optimizersWith(foreign).join(', ')}, not of ${name}.`,
+      'Leave it out, or name another optimizer.',
+    );
+  if (optimizer?.nesterov === true && optimizer.momentum === 0)
+    throw badInput('optimizer.nesterov', 'nesterov needs a momentum above 0.', 'Set momentum, such as 0.9.');
+  const largest = largestLearningRate(name);
+  if (learningRate != null && learningRate > largest)
+    throw badInput(
+      'learningRate',
+      `A learningRate of ${learningRate} is far above what ${name} can learn with (at most ${largest}).`,
+      `Leave it out, or name the optimizer that it is meant for${name === 'LARS' ? '' : ' (optimizer LARS, or recipe PAPER)'}.`,
+    );
+}
+
+export function checkMicroBatch(microBatchSize: number, batchSize: number): void {
+  if (batchSize % microBatchSize !== 0)
+    throw badInput(
+      'microBatchSize',
+      `microBatchSize ${microBatchSize} does not divide batchSize ${batchSize}.`,
+      'Take a divisor of batchSize, such as a half or a quarter of it.',
+    );
+}
+
+export function augmentationOf(
+  recipe: Recipe,
+  { augmentation, imageSizePx }: LaunchPretrainingInput,
+): PretrainingConfig['augmentation'] {
+  return augmentationSchema.parse({
+    ...recipe.augmentation(imageSizePx ?? undefined),
+    ...present(augmentation ?? {}),
+  });
+}
+
+/** The named parameters over the recipe's. */
+export function optimizerOf(recipe: Recipe, choice: OptimizerChoice | null | undefined): OptimizerConfig {
+  const defaults = recipe.optimizer(choice?.name ?? recipe.optimizerName);
+  return optimizerSchema.parse({ ...defaults, ...present(choice ?? {}) });
+}
+
+function present(choice: object): object {
+  return Object.fromEntries(Object.entries(choice).filter(([, value]) => value != null));
+}
+
+export function badInput(field: string, message: string, hint: string): DomainError {
+  return new DomainError({ code: 'BAD_INPUT', message, field: `input.${field}`, hint });
+}

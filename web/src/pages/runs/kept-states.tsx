@@ -1,0 +1,62 @@
+/** The training states that a pretraining keeps. */
+import { Link } from '@tanstack/react-router';
+import { useChange } from '../../api/hooks.ts';
+import { count, instant, score } from '../../ui/format.ts';
+import { Failure, Refusals, Tag } from '../../ui/parts.tsx';
+import { REGISTER_STATE, type RunDetail } from './queries.ts';
+
+/** What is kept of the training: any of it can become a version of the model. */
+export function KeptStates({ run }: { readonly run: RunDetail }) {
+  const register = useChange(REGISTER_STATE);
+  if (run.trainingStates.length === 0) return null;
+  return (
+    <section className="sheet" aria-labelledby="states">
+      <h2 id="states">Kept states</h2>
+      <div className="scroll">
+        <table>
+          <thead>
+            <tr>
+              <th scope="col">Step</th>
+              <th scope="col">Kept</th>
+              <th scope="col">Probe, linear</th>
+              <th scope="col">Checkpoint</th>
+            </tr>
+          </thead>
+          <tbody>
+            {run.trainingStates.map((state) => (
+              <tr key={state.step}>
+                <th scope="row">{count(state.step)}</th>
+                <td>{instant(state.keptAt)}</td>
+                <td>
+                  {state.probe === null ? 'not probed' : score(state.probe.ridgeMacroF1)}{' '}
+                  {state.isBest && <Tag tone="good">best</Tag>}
+                </td>
+                <td>
+                  {state.checkpoint === null ? (
+                    <button
+                      type="button"
+                      onClick={() => register.mutate({ input: { runId: run.id, step: state.step } })}
+                      disabled={register.isPending}
+                    >
+                      Register this state
+                    </button>
+                  ) : (
+                    <Link
+                      to="/models/$slug"
+                      params={{ slug: state.checkpoint.model.slug }}
+                      search={{ version: String(state.checkpoint.version) }}
+                    >
+                      {state.checkpoint.model.name} v{state.checkpoint.version}
+                    </Link>
+                  )}
+                </td>
+              </tr>
+            ))}
+          </tbody>
+        </table>
+      </div>
+      {register.isError && <Failure error={register.error} />}
+      <Refusals errors={[...(register.data?.registerTrainingState.userErrors ?? [])]} />
+    </section>
+  );
+}

@@ -1,0 +1,93 @@
+/** A run as it is now: what the server knows of it, and the events since. */
+import { useEffect, useMemo } from 'react';
+import { useAsk, useForgetAnswers } from '../../api/hooks.ts';
+import { useRunEvents, type RunEvent } from '../../api/live.ts';
+import { inside } from '../../ui/format.ts';
+import type { Series } from '../../ui/series.tsx';
+import { RUN, type RunDetail } from './queries.ts';
+import { isOver } from './words.tsx';
+
+const POLL_EVERY_MS = 5_000;
+
+export interface Live {
+  readonly events: readonly RunEvent[];
+  readonly status: string | undefined;
+  readonly progress: number | undefined;
+}
+
+/** What the server knows of a run, and what has happened since. */
+export function useWatched(id: string | undefined) {
+  const answer = useAsk(RUN, { id: id ?? '' }, { enabled: id !== undefined });
+  const known = answer.data?.run;
+  const { events, isOver: isEnded } = useRunEvents(id, known !== undefined && known !== null && isOver(known.status));
+  const { refetch } = answer;
+  const forgetAnswers = useForgetAnswers();
+  // Only the query gives the attempt and the results, and the pages of the dataset and the model show them too: an
+  // answer that was fetched seconds ago would lack them. Only a change of status counts: asking again at every metric
+  // would cancel each request before its answer arrives.
+  const lastStatusEvent = events.findLast(
+    ({ kind, status }) => status !== null && kind !== 'METRICS' && kind !== 'PROGRESS',
+  );
+  const isBehind =
+    known !== undefined &&
+    known !== null &&
+    lastStatusEvent !== undefined &&
+    lastStatusEvent.sequence > known.eventCount;
+  useEffect(() => {
+    if (isBehind) forgetAnswers();
+  }, [isBehind, lastStatusEvent?.sequence, forgetAnswers]);
+  // Some changes send no event of this run: its place in the queue, and everything once the feed has broken off.
+  const needsPolling =
+    known !== undefined &&
+    known !== null &&
+    !isOver(known.status) &&
+    (events.length === 0 || known.status === 'QUEUED' || isEnded || isUnplanned(known));
+  useEffect(() => {
+    if (!needsPolling) return undefined;
+    const timer = setInterval(() => void refetch(), POLL_EVERY_MS);
+    return () => clearInterval(timer);
+  }, [needsPolling, refetch]);
+  const series = useMemo(() => mergeSeries(known?.metrics ?? [], events), [known, events, events.length]);
+  const latest = events.at(-1);
+  return {
+    answer,
+    events,
+    series,
+    status:
+      known !== undefined && known !== null && isOver(known.status)
+        ? known.status
+        : (lastStatusEvent?.status ?? known?.status),
+    progress:
+      latest === undefined
+        ? known?.progress
+        : (events.findLast((event) => event.progress !== null)?.progress ?? known?.progress),
+  };
+}
+
+/** A pretraining with a budget before its worker has measured the device and planned it. */
+function isUnplanned({ kind, config }: RunDetail): boolean {
+  return kind === 'PRETRAINING' && inside(config, 'steps') === null;
+}
+
+/** Stored points, and those that came after them. */
+function mergeSeries(stored: RunDetail['metrics'], events: readonly RunEvent[]): ReadonlyMap<string, Series> {
+  const series = new Map(
+    stored.map(({ name, points }) => [
+      name,
+      { label: name, steps: points.map((point) => point.step), values: points.map((point) => point.value) },
+    ]),
+  );
+  for (const { metrics } of events) {
+    const step = inside(metrics, 'step');
+    if (typeof step !== 'number' || typeof metrics !== 'object' || metrics === null) continue;
+    for (const [name, value] of Object.entries(metrics)) {
+      if (name === 'step' || typeof value !== 'number') continue;
+      const known = series.get(name) ?? { label: name, steps: [], values: [] };
+      if (step <= (known.steps.at(-1) ?? -1)) continue;
+      known.steps.push(step);
+      known.values.push(value);
+      series.set(name, known);
+    }
+  }
+  return series;
+}
