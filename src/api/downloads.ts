@@ -117,7 +117,7 @@ function formatOf(value: unknown): WeightsFormat {
   if (format !== undefined) return format;
   throw new DomainError({
     code: 'BAD_INPUT',
-    message: 'There is no such format of weights.',
+    message: 'This format of weights is not known.',
     field: 'format',
     hint: `Use one of ${WEIGHTS_FORMATS.join(', ').toLowerCase()}.`,
   });

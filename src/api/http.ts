@@ -379,7 +379,7 @@ function sourcesOf({ services, openArtifact, logger }: HttpServerOptions): Downl
       if (thumbnail === undefined)
         throw new DomainError({
           code: 'NOT_FOUND',
-          message: 'There is no such thumbnail.',
+          message: 'This thumbnail does not exist.',
           hint: 'Thumbnails are numbered from 0, for a dataset with a sealed version.',
         });
       return { ...(await artifactOrThrow(viewer, thumbnail.sha256)), isImmutable: false };

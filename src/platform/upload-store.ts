@@ -247,7 +247,7 @@ export async function clearUploads(folder: string): Promise<{ readonly count: nu
 function notFound(): DomainError {
   return new DomainError({
     code: 'UPLOAD_NOT_FOUND',
-    message: 'There is no such upload of yours.',
+    message: 'You have no upload with this id.',
     hint: 'It may have been imported already, or have expired. Begin one with POST /uploads.',
   });
 }

@@ -131,8 +131,8 @@ describe('a person at the browser', () => {
       ['/runs?status=FAILED', 'No run matches'],
       ['/leaderboard', 'No labelled images are here yet'],
       ['/datasets?q=nothing', 'No dataset matches'],
-      ['/models/nothing', 'There is no such model'],
-      ['/nothing', 'There is no such page'],
+      ['/models/nothing', 'This model does not exist'],
+      ['/nothing', 'This page does not exist'],
     ] as const;
     for (const [place, words] of places) {
       await page.goto(server.url + place);

@@ -127,7 +127,7 @@ function Who() {
 
 export function NotFound() {
   return (
-    <Empty title="There is no such page">
+    <Empty title="This page does not exist">
       <Link to="/datasets">To the datasets</Link>
     </Empty>
   );

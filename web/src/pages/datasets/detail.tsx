@@ -20,7 +20,7 @@ export function DatasetPage() {
     <Loaded of={answer}>
       {({ dataset }) =>
         dataset === null ? (
-          <Empty title="There is no such dataset">
+          <Empty title="This dataset does not exist">
             <Link to="/datasets">To the datasets</Link>
           </Empty>
         ) : (

@@ -19,7 +19,7 @@ export function EvaluationPage() {
   return (
     <Loaded of={answer}>
       {({ evaluation }) =>
-        evaluation === null ? <Empty title="There is no such evaluation" /> : <Detail evaluation={evaluation} />
+        evaluation === null ? <Empty title="This evaluation does not exist" /> : <Detail evaluation={evaluation} />
       }
     </Loaded>
   );

@@ -87,7 +87,7 @@ function VersionBoard({
             <Board version={node} protocol={protocolOf(search.protocol, evaluations.nodes[0])} />
           </>
         ) : (
-          <Empty title="There is no such dataset version">
+          <Empty title="This dataset version does not exist">
             <Link to="/leaderboard">To the leaderboard on which something happened last</Link>
           </Empty>
         )

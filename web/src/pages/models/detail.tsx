@@ -24,7 +24,7 @@ export function ModelPage() {
     <Loaded of={answer}>
       {({ model }) =>
         model === null ? (
-          <Empty title="There is no such model">
+          <Empty title="This model does not exist">
             <Link to="/models">To the models</Link>
           </Empty>
         ) : (
