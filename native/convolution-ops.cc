@@ -1,14 +1,19 @@
 /**
  * Makes our convolutions ops of TensorFlow when the library is loaded: `ParaffinConvolution`,
- * `ParaffinConvolutionInputGradient` and `ParaffinConvolutionFilterGradient`, float32 on a CPU with AVX2 and FMA.
- * Elsewhere they stay unknown, and the engine runs TensorFlow's own op.
+ * `ParaffinConvolutionInputGradient` and `ParaffinConvolutionFilterGradient`, and for inference
+ * `ParaffinNormalisedConvolution`, float32 on a CPU with AVX2 and FMA. Elsewhere they stay unknown, and the engine runs
+ * TensorFlow's own op.
  *
  * Windows of 3x3 at stride 1 go by tiles (winograd.h), all others by patches (patches.h).
  */
 #include <climits>
+#include <cmath>
 #include <cstdint>
 #include <mutex>
+#include <optional>
+#include <vector>
 
+#include "epilogue.h"
 #include "op.h"
 #include "patches.h"
 #include "winograd.h"
@@ -16,7 +21,7 @@
 namespace paraffin {
 namespace {
 
-/** An op's attributes: whole numbers that TensorFlow keeps with the kernel. */
+/** An op's attributes, which TensorFlow keeps with the kernel. */
 struct Settings {
   std::int64_t stride = 0;
   std::int64_t padding = 0;
@@ -25,9 +30,12 @@ struct Settings {
   std::int64_t width = 0;
   /** Of the filter, for the gradient by it. */
   std::int64_t side = 0;
+  /** For inference. */
+  bool isRectified = false;
+  float epsilon = 0;
 };
 
-template <bool HAS_IMAGE_SIDES, bool HAS_FILTER_SIDE>
+template <bool HAS_IMAGE_SIDES, bool HAS_FILTER_SIDE, bool HAS_EPILOGUE>
 void* readSettings(TF_OpKernelConstruction* construction) {
   const auto read = [construction](const char* name) { return attribute<std::int64_t>(construction, name, TF_OpKernelConstruction_GetAttrInt64); };
   auto* const settings = new Settings;
@@ -38,6 +46,10 @@ void* readSettings(TF_OpKernelConstruction* construction) {
     settings->width = read("width");
   }
   if (HAS_FILTER_SIDE) settings->side = read("side");
+  if (HAS_EPILOGUE) {
+    settings->isRectified = attribute<unsigned char>(construction, "is_rectified", TF_OpKernelConstruction_GetAttrBool) != 0;
+    settings->epsilon = attribute<float>(construction, "epsilon", TF_OpKernelConstruction_GetAttrFloat);
+  }
   return settings;
 }
 
@@ -82,21 +94,57 @@ bool isOutputOf(const Call& call, int place, const ConvolutionShape& shape) {
 
 bool usesWinograd(const ConvolutionShape& shape) { return shape.side == 3 && shape.stride == 1 && shape.padding == 1 && isMultiple(shape.inputChannels); }
 
-/** images, filter to output. */
-void runConvolution(void* kernel, TF_OpKernelContext* context) {
-  const Settings& settings = *static_cast<Settings*>(kernel);
-  Call call(context, 2);
-  if (!call.isFine()) return;
+/** The convolution that the first two inputs, images and filter, ask for; none where they do not suit each other. */
+std::optional<ConvolutionShape> convolutionOf(const Settings& settings, const Call& call) {
   const bool isRight = call.rank(0) == 4 && call.rank(1) == 4 && call.side(1, 0) == call.side(1, 1) && call.side(0, 3) == call.side(1, 2) &&
                        isSound(settings, call.side(1, 0), call.side(0, 1), call.side(0, 2), call.side(1, 2), call.side(1, 3));
-  if (!isRight) return call.fail(WRONG_SHAPES);
+  if (!isRight) return std::nullopt;
   const ConvolutionShape shape = shapeOf(settings, call.side(0, 0), call.side(0, 1), call.side(0, 2), call.side(1, 0), call.side(1, 2), call.side(1, 3));
-  if (!isCountable(call.side(0, 0), shape)) return call.fail(WRONG_SHAPES);
+  return isCountable(call.side(0, 0), shape) ? std::optional(shape) : std::nullopt;
+}
+
+void convolve(const ConvolutionShape& shape, Call& call, const Epilogue* epilogue) {
   float* const output = call.output(0, {shape.count, shape.outputHeight, shape.outputWidth, shape.outputChannels});
   if (output == nullptr) return;
   const std::lock_guard<std::mutex> lock(oneAtATime);
-  if (usesWinograd(shape)) convolveByTiles(shape, call.floats(0), call.floats(1), output);
-  else convolveByPatches(shape, call.floats(0), call.floats(1), output);
+  if (usesWinograd(shape)) convolveByTiles(shape, call.floats(0), call.floats(1), epilogue, output);
+  else convolveByPatches(shape, call.floats(0), call.floats(1), epilogue, output);
+}
+
+/** images, filter to output. */
+void runConvolution(void* kernel, TF_OpKernelContext* context) {
+  Call call(context, 2);
+  if (!call.isFine()) return;
+  const std::optional<ConvolutionShape> shape = convolutionOf(*static_cast<Settings*>(kernel), call);
+  if (!shape) return call.fail(WRONG_SHAPES);
+  convolve(*shape, call, nullptr);
+}
+
+constexpr char WRONG_EPILOGUE[] = "Scale, offset, mean and variance must be [O]; what is added must have the output's shape, or be a vector of none.";
+
+/**
+ * images, filter, scale, offset, running mean and variance, addend to output: batch norm of the convolution by the
+ * running statistics, and the addend, rectified where that is asked for.
+ */
+void runNormalisedConvolution(void* kernel, TF_OpKernelContext* context) {
+  const Settings& settings = *static_cast<Settings*>(kernel);
+  Call call(context, 7);
+  if (!call.isFine()) return;
+  const std::optional<ConvolutionShape> shape = convolutionOf(settings, call);
+  if (!shape) return call.fail(WRONG_SHAPES);
+  for (const int place : {2, 3, 4, 5})
+    if (call.rank(place) != 1 || call.side(place, 0) != shape->outputChannels) return call.fail(WRONG_EPILOGUE);
+  const bool hasAddend = call.rank(6) != 1 || call.side(6, 0) != 0;
+  if (hasAddend && !isOutputOf(call, 6, *shape)) return call.fail(WRONG_EPILOGUE);
+  std::vector<float> scale(shape->outputChannels);
+  std::vector<float> offset(shape->outputChannels);
+  for (int channel = 0; channel < shape->outputChannels; channel += 1) {
+    const double factor = call.floats(2)[channel] / std::sqrt(static_cast<double>(call.floats(5)[channel]) + settings.epsilon);
+    scale[channel] = static_cast<float>(factor);
+    offset[channel] = static_cast<float>(call.floats(3)[channel] - call.floats(4)[channel] * factor);
+  }
+  const Epilogue epilogue{scale.data(), offset.data(), hasAddend ? call.floats(6) : nullptr, settings.isRectified};
+  convolve(*shape, call, &epilogue);
 }
 
 /** filter, gradient of the output to gradient of the images. */
@@ -133,11 +181,14 @@ void runFilterGradient(void* kernel, TF_OpKernelContext* context) {
 }
 
 const bool areAdded = [] {
-  add({"ParaffinConvolution", {"images: float", "filter: float"}, {"output: float"}, {"stride: int", "padding: int"}, readSettings<false, false>, runConvolution, dropSettings});
+  add({"ParaffinConvolution", {"images: float", "filter: float"}, {"output: float"}, {"stride: int", "padding: int"}, readSettings<false, false, false>, runConvolution, dropSettings});
+  add({"ParaffinNormalisedConvolution",
+       {"images: float", "filter: float", "scale: float", "offset: float", "running_mean: float", "running_variance: float", "addend: float"},
+       {"output: float"}, {"stride: int", "padding: int", "is_rectified: bool", "epsilon: float"}, readSettings<false, false, true>, runNormalisedConvolution, dropSettings});
   add({"ParaffinConvolutionInputGradient", {"filter: float", "output_gradient: float"}, {"gradient: float"}, {"stride: int", "padding: int", "height: int", "width: int"},
-       readSettings<true, false>, runInputGradient, dropSettings});
+       readSettings<true, false, false>, runInputGradient, dropSettings});
   add({"ParaffinConvolutionFilterGradient", {"images: float", "output_gradient: float"}, {"gradient: float"}, {"stride: int", "padding: int", "side: int"},
-       readSettings<false, true>, runFilterGradient, dropSettings});
+       readSettings<false, true, false>, runFilterGradient, dropSettings});
   return true;
 }();
 

@@ -115,27 +115,39 @@ void multiplyPacked(int rows, int depth, int columns, const float* left, std::si
   }
 }
 
+/** Finishes those rows of the output that were just made, while they are near. */
+void finishRows(const Epilogue* epilogue, int first, int rows, int columns, float* output) {
+  if (epilogue == nullptr) return;
+  for (int row = first; row < first + rows; row += 1) {
+    const std::size_t place = static_cast<std::size_t>(row) * columns;
+    for (int column = 0; column < columns; column += 8)
+      _mm256_storeu_ps(output + place + column, finish(*epilogue, _mm256_loadu_ps(output + place + column), column, place + column));
+  }
+}
+
 /** So many rows of `width` floats that they stay near, in sixes. */
 int rowsNear(int width) { return std::clamp(FLOATS_NEAR / 2 / width / ROWS_AT_ONCE * ROWS_AT_ONCE, ROWS_AT_ONCE, ROWS_MAX); }
 
 /** The same of rows that lie one after another, by all threads. */
-void multiplyPixels(int rows, int depth, int columns, const float* left, const float* packed, float* product) {
+void multiplyPixels(int rows, int depth, int columns, const float* left, const float* packed, const Epilogue* epilogue, float* product) {
   const int rowsAtOnce = rowsNear(depth);
   inParallel((rows + rowsAtOnce - 1) / rowsAtOnce, [=](int unit) {
     const int first = unit * rowsAtOnce;
-    multiplyPacked(std::min(rowsAtOnce, rows - first), depth, columns, left + static_cast<std::size_t>(first) * depth, depth, packed, product + static_cast<std::size_t>(first) * columns, columns);
+    const int count = std::min(rowsAtOnce, rows - first);
+    multiplyPacked(count, depth, columns, left + static_cast<std::size_t>(first) * depth, depth, packed, product + static_cast<std::size_t>(first) * columns, columns);
+    finishRows(epilogue, first, count, columns, product);
   });
 }
 
 }  // namespace
 
-void convolveByPatches(const ConvolutionShape& shape, const float* images, const float* filter, float* output) {
+void convolveByPatches(const ConvolutionShape& shape, const float* images, const float* filter, const Epilogue* epilogue, float* output) {
   const Windows windows(shape);
   const int depth = windows.size();
   const int columns = shape.outputChannels;
   float* const packed = packedSpace.take(static_cast<std::size_t>(depth) * columns);
   packColumns(filter, depth, columns, packed);
-  if (windows.arePixels()) return multiplyPixels(windows.count(), depth, columns, images, packed, output);
+  if (windows.arePixels()) return multiplyPixels(windows.count(), depth, columns, images, packed, epilogue, output);
   const int rowsAtOnce = rowsNear(depth);
   inParallel((windows.count() + rowsAtOnce - 1) / rowsAtOnce, [=](int unit) {
     static thread_local Workspace space;
@@ -144,6 +156,7 @@ void convolveByPatches(const ConvolutionShape& shape, const float* images, const
     float* const patches = space.take(static_cast<std::size_t>(rowsAtOnce) * depth);
     for (int row = 0; row < rows; row += 1) windows.take(images, first + row, patches + static_cast<std::size_t>(row) * depth);
     multiplyPacked(rows, depth, columns, patches, depth, packed, output + static_cast<std::size_t>(first) * columns, columns);
+    finishRows(epilogue, first, rows, columns, output);
   });
 }
 
@@ -153,7 +166,7 @@ void inputGradientByPatches(const ConvolutionShape& shape, const float* filter, 
   const int depth = shape.outputChannels;
   float* const packed = packedSpace.take(static_cast<std::size_t>(depth) * columns);
   packRows(filter, columns, depth, packed);
-  if (windows.arePixels()) return multiplyPixels(windows.count(), depth, columns, outputGradient, packed, gradient);
+  if (windows.arePixels()) return multiplyPixels(windows.count(), depth, columns, outputGradient, packed, nullptr, gradient);
   // Patches of an image overlap: an image is one thread's.
   const std::size_t imageSize = static_cast<std::size_t>(shape.height) * shape.width * shape.inputChannels;
   const int rowsAtOnce = rowsNear(columns);

@@ -8,10 +8,12 @@
 #pragma once
 
 #include "convolution-shape.h"
+#include "epilogue.h"
 
 namespace paraffin {
 
-void convolveByPatches(const ConvolutionShape& shape, const float* images, const float* filter, float* output);
+/** Without an epilogue (nullptr) the output is the convolution itself. */
+void convolveByPatches(const ConvolutionShape& shape, const float* images, const float* filter, const Epilogue* epilogue, float* output);
 void inputGradientByPatches(const ConvolutionShape& shape, const float* filter, const float* outputGradient, float* gradient);
 void filterGradientByPatches(const ConvolutionShape& shape, const float* images, const float* outputGradient, float* gradient);
 

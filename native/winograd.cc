@@ -116,8 +116,12 @@ void transformGradient(const float* const (&pixels)[4], int channels, float* val
   }
 }
 
-/** A^T m A, into those pixels of the 2x2 tile that there are. */
-void transformBack(const float* values, int channels, const Layout& layout, float* const (&pixels)[4]) {
+/** A^T m A, finished where there is something to be done, into those pixels of the 2x2 tile that there are in `output`. */
+void transformBack(const float* values, int channels, const Layout& layout, const Epilogue* epilogue, const float* output, float* const (&pixels)[4]) {
+  const auto put = [=](float* pixel, int channel, Eight sums) {
+    if (pixel == nullptr) return;
+    _mm256_storeu_ps(pixel + channel, epilogue == nullptr ? sums : finish(*epilogue, sums, channel, pixel - output + channel));
+  };
   for (int channel = 0; channel < channels; channel += 8) {
     const float* const taps = values + layout.offsetOf(channel);
     Eight upper[4];
@@ -128,10 +132,10 @@ void transformBack(const float* values, int channels, const Layout& layout, floa
       upper[column] = m[0] + m[1] + m[2];
       lower[column] = m[1] - m[2] - m[3];
     }
-    _mm256_storeu_ps(pixels[0] + channel, upper[0] + upper[1] + upper[2]);
-    if (pixels[1] != nullptr) _mm256_storeu_ps(pixels[1] + channel, upper[1] - upper[2] - upper[3]);
-    if (pixels[2] != nullptr) _mm256_storeu_ps(pixels[2] + channel, lower[0] + lower[1] + lower[2]);
-    if (pixels[3] != nullptr) _mm256_storeu_ps(pixels[3] + channel, lower[1] - lower[2] - lower[3]);
+    put(pixels[0], channel, upper[0] + upper[1] + upper[2]);
+    put(pixels[1], channel, upper[1] - upper[2] - upper[3]);
+    put(pixels[2], channel, lower[0] + lower[1] + lower[2]);
+    put(pixels[3], channel, lower[1] - lower[2] - lower[3]);
   }
 }
 
@@ -203,8 +207,8 @@ void packTurnedFilter(const float* filter, int inputChannels, int outputChannels
 /** One convolution by packed filters, tile by tile. */
 class TiledConvolution {
  public:
-  TiledConvolution(const TileGrid& grid, const float* images, int inputChannels, const float* packed, float* output, int outputChannels)
-      : grid_(grid), images_(images), inputChannels_(inputChannels), packed_(packed), output_(output), outputChannels_(outputChannels) {}
+  TiledConvolution(const TileGrid& grid, const float* images, int inputChannels, const float* packed, const Epilogue* epilogue, float* output, int outputChannels)
+      : grid_(grid), images_(images), inputChannels_(inputChannels), packed_(packed), epilogue_(epilogue), output_(output), outputChannels_(outputChannels) {}
 
   void run() const {
     const int floatsPerTile = TAP_COUNT * (inputChannels_ + outputChannels_);
@@ -274,7 +278,7 @@ class TiledConvolution {
     for (int tile = from; tile < to; tile += 1) {
       float* pixels[4];
       grid_.pixelsOf<2>(first + tile, 0, output_, outputChannels_, pixels);
-      transformBack(products + tile * layout.tileStep, outputChannels_, layout, pixels);
+      transformBack(products + tile * layout.tileStep, outputChannels_, layout, epilogue_, output_, pixels);
     }
   }
 
@@ -282,6 +286,7 @@ class TiledConvolution {
   const float* const images_;
   const int inputChannels_;
   const float* const packed_;
+  const Epilogue* const epilogue_;
   float* const output_;
   const int outputChannels_;
 };
@@ -319,16 +324,16 @@ void transformSums(const float* sums, int inputChannels, int outputChannels, flo
 
 }  // namespace
 
-void convolveByTiles(const ConvolutionShape& shape, const float* images, const float* filter, float* output) {
+void convolveByTiles(const ConvolutionShape& shape, const float* images, const float* filter, const Epilogue* epilogue, float* output) {
   float* const packed = packedSpace.take(static_cast<std::size_t>(TAP_COUNT) * shape.inputChannels * shape.outputChannels);
   packFilter(filter, shape.inputChannels, shape.outputChannels, packed);
-  TiledConvolution(TileGrid(shape), images, shape.inputChannels, packed, output, shape.outputChannels).run();
+  TiledConvolution(TileGrid(shape), images, shape.inputChannels, packed, epilogue, output, shape.outputChannels).run();
 }
 
 void inputGradientByTiles(const ConvolutionShape& shape, const float* filter, const float* outputGradient, float* gradient) {
   float* const packed = packedSpace.take(static_cast<std::size_t>(TAP_COUNT) * shape.inputChannels * shape.outputChannels);
   packTurnedFilter(filter, shape.inputChannels, shape.outputChannels, packed);
-  TiledConvolution(TileGrid(shape), outputGradient, shape.outputChannels, packed, gradient, shape.inputChannels).run();
+  TiledConvolution(TileGrid(shape), outputGradient, shape.outputChannels, packed, nullptr, gradient, shape.inputChannels).run();
 }
 
 void filterGradientByTiles(const ConvolutionShape& shape, const float* images, const float* outputGradient, float* gradient) {

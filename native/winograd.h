@@ -15,11 +15,12 @@
 #pragma once
 
 #include "convolution-shape.h"
+#include "epilogue.h"
 
 namespace paraffin {
 
-/** Of such shapes: side 3, stride 1, padding 1. */
-void convolveByTiles(const ConvolutionShape& shape, const float* images, const float* filter, float* output);
+/** Of such shapes: side 3, stride 1, padding 1. Without an epilogue (nullptr) the output is the convolution itself. */
+void convolveByTiles(const ConvolutionShape& shape, const float* images, const float* filter, const Epilogue* epilogue, float* output);
 void inputGradientByTiles(const ConvolutionShape& shape, const float* filter, const float* outputGradient, float* gradient);
 void filterGradientByTiles(const ConvolutionShape& shape, const float* images, const float* outputGradient, float* gradient);
 

@@ -16,6 +16,7 @@ import {
   ownConvolution,
   ownFilterGradient,
   ownInputGradient,
+  ownNormalisedConvolution,
 } from '../../workers/engine/kernels/own-convolution.ts';
 import { outputSide } from '../../workers/engine/kernels/padding.ts';
 import type { Window } from '../../workers/engine/kernels/padding.ts';
@@ -74,8 +75,8 @@ const SHAPES: readonly Shape[] = [
     count: 65,
     height: 4,
     width: 4,
-    inputChannels: 496,
-    outputChannels: 48,
+    inputChannels: 512,
+    outputChannels: 16,
     window: TILED,
   },
   {
@@ -262,10 +263,38 @@ function assertNear(what: string, found: Float32Array, wanted: Float64Array, tol
   assert.ok(worst <= tolerance * typical, `${what}: off by ${worst / typical} of a typical value`);
 }
 
+/** Scale, offset and running statistics for each channel; no variance is near zero. */
+function normStateOf(channels: number): BatchNormState {
+  const vector = (seed: number): Tensor => scoped(() => tf.reshape(normals(seed, [1, 1, 1, channels]), [channels]));
+  return {
+    scale: vector(7),
+    offset: vector(8),
+    runningMean: vector(9),
+    runningVariance: scoped(() => tf.add(tf.square(vector(10)), 0.5)),
+  };
+}
+
+/** Batch norm of a convolution by running statistics, plus the addend, in float64. */
+function normalisedByDefinition(output: Float64Array, state: BatchNormState, addend?: Float32Array): Float64Array {
+  const [scale, offset, mean, variance] = [state.scale, state.offset, state.runningMean, state.runningVariance].map(
+    readFloats,
+  );
+  assert.ok(scale && offset && mean && variance);
+  return output.map((value, place) => {
+    const channel = place % scale.length;
+    const deviation = Math.sqrt((variance[channel] ?? Number.NaN) + EPSILON);
+    const normalised = ((value - (mean[channel] ?? Number.NaN)) / deviation) * (scale[channel] ?? Number.NaN);
+    return normalised + (offset[channel] ?? Number.NaN) + (addend === undefined ? 0 : (addend[place] ?? Number.NaN));
+  });
+}
+
 interface Results {
   readonly tensors: readonly Tensor[];
   /** By the ops: the convolution, the gradient by the filter and, where there is one, that by the images. */
   readonly found: readonly Float32Array[];
+  readonly state: BatchNormState;
+  /** The convolution with its batch norm; the same plus `gradient`, in the place of a shortcut, and rectified. */
+  readonly normalised: readonly [Float32Array, Float32Array];
   readonly images: Float32Array;
   readonly filter: Float32Array;
   readonly gradient: Float32Array;
@@ -284,9 +313,14 @@ function results(shape: Shape): Results {
     made.map((tensor) => tensor.shape),
     [gradient.shape, filter.shape, images.shape].slice(0, made.length),
   );
+  const state = normStateOf(outputChannels);
+  const normalised = ownNormalisedConvolution(images, filter, window, state, 'NONE');
+  const rectifiedSum = ownNormalisedConvolution(images, filter, window, state, 'RELU', gradient);
   return {
-    tensors: [images, filter, gradient, ...made],
+    tensors: [images, filter, gradient, ...made, ...Object.values(state), normalised, rectifiedSum],
     found: made.map(readFloats),
+    state,
+    normalised: [readFloats(normalised), readFloats(rectifiedSum)],
     images: readFloats(images),
     filter: readFloats(filter),
     gradient: readFloats(gradient),
@@ -295,9 +329,9 @@ function results(shape: Shape): Results {
 
 describe('our own convolution', () => {
   for (const shape of SHAPES) {
-    test(`${shape.what}: the sum of products over its window, and so are its gradients`, () => {
+    test(`${shape.what}: the sum of products over its window, its gradients, and its batch norm at inference`, () => {
       const before = liveTensorCount();
-      const { tensors, found, images, filter, gradient } = results(shape);
+      const { tensors, found, state, normalised, images, filter, gradient } = results(shape);
       assert.equal(found.length, shape.inputChannels === 3 ? 2 : 3);
       const [output, byImages, byFilter] = byDefinition(shape, images, filter, gradient);
       [output, byFilter, byImages]
@@ -309,10 +343,33 @@ describe('our own convolution', () => {
             wanted,
           ),
         );
+      // Some channels are scaled by three times a typical one's scale, and their roundings with them.
+      assertNear('normalised', normalised[0], normalisedByDefinition(output, state), 3e-5);
+      const sum = normalisedByDefinition(output, state, gradient).map((value) => Math.max(0, value));
+      assertNear('the rectified sum with the shortcut', normalised[1], sum, 3e-5);
       tf.dispose([...tensors]);
       assert.equal(liveTensorCount(), before);
     });
   }
+
+  test('normalised: statistics of other channels and an addend of another shape are refused, and NaN is passed on', () => {
+    const [images, filter, state] = [normals(1, [2, 4, 4, 16]), normals(2, [3, 3, 16, 32]), normStateOf(32)];
+    const [short, addend, flat] = [tf.ones([16]), normals(3, [2, 4, 5, 32]), normals(4, [1, 1, 1, 32])];
+    for (const wrong of [{ scale: short }, { offset: short }, { runningMean: flat }, { runningVariance: short }])
+      assert.throws(
+        () => ownNormalisedConvolution(images, filter, TILED, { ...state, ...wrong }, 'NONE'),
+        /must be \[O\]/,
+      );
+    assert.throws(() => ownNormalisedConvolution(images, filter, TILED, state, 'NONE', addend), /the output's shape/);
+    assert.throws(() => ownNormalisedConvolution(addend, filter, TILED, state, 'NONE'), /a multiple of 16/);
+    for (const window of [TILED, STRIDED]) {
+      const broken = asRank4(tf.fill([1, 4, 4, 16], Number.NaN));
+      const output = ownNormalisedConvolution(broken, filter, window, state, 'RELU');
+      assert.ok(readFloats(output).every(Number.isNaN), 'the ReLU would hide it behind a zero');
+      tf.dispose([broken, output]);
+    }
+    tf.dispose([images, filter, short, addend, flat, ...Object.values(state)]);
+  });
 
   test('takes float32 alone, and output channels in multiples of 16; for the gradient by images input channels too', () => {
     const images = normals(1, [1, 4, 4, 16]);
@@ -410,18 +467,8 @@ interface NormInputs {
 
 function normInputs({ shape }: NormShape): NormInputs {
   const [, , , channels] = shape;
-  const vector = (seed: number): Tensor => scoped(() => tf.reshape(normals(seed, [1, 1, 1, channels]), [channels]));
   const images = scoped(() => asRank4(tf.add(normals(5, shape), NORM_OFFSET)));
-  return {
-    images,
-    gradient: normals(6, shape),
-    state: {
-      scale: vector(7),
-      offset: vector(8),
-      runningMean: vector(9),
-      runningVariance: scoped(() => tf.square(vector(10))),
-    },
-  };
+  return { images, gradient: normals(6, shape), state: normStateOf(channels) };
 }
 
 /** Batch norm by its definition, in float64; mean and variance (biased) of each channel beside the output. */
@@ -596,7 +643,10 @@ if (process.argv[2] === 'digest') {
   const hash = createHash('sha256');
   const add = (floats: Float32Array): void =>
     void hash.update(new Uint8Array(floats.buffer, floats.byteOffset, floats.byteLength));
-  for (const shape of SHAPES) results(shape).found.forEach(add);
+  for (const shape of SHAPES) {
+    const { found, normalised } = results(shape);
+    [...found, ...normalised].forEach(add);
+  }
   for (const shape of NORM_SHAPES) {
     const { images, gradient, state } = normInputs(shape);
     const forward = ownBatchNorm(images, state, shape.activation);

@@ -1,6 +1,6 @@
 /** From decoded pixels to embeddings, exactly as an input contract says. */
 import type { Encoder } from './models/resnet.ts';
-import { asRank4, readFloats, scoped, tf, type Tensor4D } from './tensorflow.ts';
+import { asRank4, readFloats, scoped, tf, type Tensor, type Tensor4D } from './tensorflow.ts';
 
 /** How pixels become the numbers that the encoder was trained on. */
 export interface Normalisation {
@@ -30,14 +30,17 @@ export function embedPixels(
   imageSizePx: number,
   normalisation: Normalisation,
 ): Float32Array {
-  const embeddings = scoped(() => {
-    const images = tf.tensor4d(pixels, [imageCount, imageSizePx, imageSizePx, 3], 'int32');
-    return encoder.embed(normaliseImages(tf.div(tf.cast(images, 'float32'), 255), normalisation));
-  });
+  const shape: [number, number, number, number] = [imageCount, imageSizePx, imageSizePx, 3];
+  return readFloatsOf(() => encoder.embed(tf.tensor4d(normalisePixels(pixels, normalisation), shape)));
+}
+
+/** The numbers of what `make` returns; no tensor is left. */
+function readFloatsOf(make: () => Tensor): Float32Array {
+  const made = scoped(make);
   try {
-    return readFloats(embeddings);
+    return readFloats(made);
   } finally {
-    embeddings.dispose();
+    made.dispose();
   }
 }
 
@@ -53,6 +56,26 @@ export function normaliseImages(
       return tf.div(tf.sub(ranged, tf.tensor1d([...channelMean])), tf.tensor1d([...channelStd]));
     }),
   );
+}
+
+/**
+ * uint8 RGB pixels, one after another, to the same numbers as `normaliseImages` of a 255th of each, bit for bit. A byte
+ * has 256 values: each is normalised once and then looked up, which takes less than half of the time of five ops over
+ * whole images.
+ */
+export function normalisePixels(pixels: Uint8Array, normalisation: Normalisation): Float32Array {
+  const table = readFloatsOf(() => {
+    const bytes = tf.reshape(tf.range(0, 256, 1, 'float32'), [1, 256, 1, 1]);
+    return normaliseImages(asRank4(tf.div(tf.tile(bytes, [1, 1, 1, 3]), 255)), normalisation);
+  });
+  const [first, last] = normalisation.channelOrder === 'BGR' ? [2, 0] : [0, 2];
+  const values = new Float32Array(pixels.length);
+  for (let place = 0; place < pixels.length; place += 3) {
+    values[place] = table[3 * (pixels[place + first] ?? 0)] ?? Number.NaN;
+    values[place + 1] = table[3 * (pixels[place + 1] ?? 0) + 1] ?? Number.NaN;
+    values[place + 2] = table[3 * (pixels[place + last] ?? 0) + 2] ?? Number.NaN;
+  }
+  return values;
 }
 
 /** Images embedded at once: enough to fill the device, few enough that a 224 px batch stays under a gigabyte. */

@@ -38,21 +38,8 @@ export function batchNormTraining(images: Tensor4D, state: BatchNormState, activ
   return { output: asRank4(output), nextRunningMean, nextRunningVariance, batchMean, batchVariance, reserve };
 }
 
-/** Which mean and variance normalise: the running ones, or those of the batch itself. */
-export type Statistics = 'RUNNING' | 'BATCH';
-
-/** Normalises without keeping anything for a gradient, then rectifies when asked. */
-export function batchNormInference(
-  images: Tensor4D,
-  state: BatchNormState,
-  activation: Activation,
-  statistics: Statistics,
-): Tensor4D {
-  if (statistics === 'BATCH') {
-    const { output, ...others } = batchNormTraining(images, state, activation);
-    tf.dispose(Object.values(others).filter((tensor) => tensor !== undefined));
-    return output;
-  }
+/** Normalises by the running statistics without keeping anything for a gradient, then rectifies when asked. */
+export function batchNormInference(images: Tensor4D, state: BatchNormState, activation: Activation): Tensor4D {
   const [output, ...others] = fusedBatchNorm(images, state, activation, false);
   if (!output) throw new Error('Batch norm gave no output.');
   tf.dispose(others);

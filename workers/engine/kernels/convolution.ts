@@ -27,7 +27,7 @@ import {
   ownFilterGradient,
   ownInputGradient,
 } from './own-convolution.ts';
-import { areOwnOpsFaster, areOwnTilesFaster } from './own-ops.ts';
+import { areOwnOpsFaster } from './own-ops.ts';
 
 type Padding = { readonly name: 'SAME' | 'VALID' } | { readonly name: 'EXPLICIT'; readonly pixels: number };
 
@@ -205,21 +205,6 @@ function pointwiseFilterGradient(
  */
 function isPairedWrongly(images: Tensor4D): boolean {
   return floatDtypeOf(images) === 'bfloat16' && images.shape[3] % 2 === 1 && hasOneDnn();
-}
-
-/** A window that our own op computes by Winograd's tiles. */
-function isTiled(window: Window): boolean {
-  return window.size === 3 && window.stride === 1;
-}
-
-/**
- * As `convolve` where no gradient follows. A forward pass whose gradient is taken keeps TensorFlow's kernels, because a
- * training that is resumed must come to the same digits; an embedding has no such history, and takes what is faster.
- */
-export function convolveInference(images: Tensor4D, filter: Tensor, window: Window): Tensor4D {
-  return isTiled(window) && areOwnTilesFaster() && hasOwnConvolution(images, filter.shape)
-    ? ownConvolution(images, filter, window)
-    : convolve(images, filter, window);
 }
 
 /** [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O]. */

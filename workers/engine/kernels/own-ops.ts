@@ -41,10 +41,11 @@ export function areOwnOpsFaster(): boolean {
 }
 
 /**
- * 3x3 convolutions at stride 1, without a gradient, by Winograd's tiles: of a ResNet-18 at 64 px on two AVX-512 cores
- * they took 0.45 to 0.65 of the time of oneDNN's direct convolution (64 images: 6.4 for 9.8, 5.7 for 9.8, 9.1 for 10.2
- * and 8.6 for 16.6 ms in its four stages).
+ * Convolutions whose gradient is not asked for, on any processor: 3x3 at stride 1 by Winograd's tiles took 0.45 to 0.65
+ * of the time of oneDNN's direct convolution on two AVX-512 cores (64 images of 64 px in a ResNet-18: 6.4 for 9.8, 5.7
+ * for 9.8, 9.1 for 10.2 and 8.6 for 16.6 ms in its four stages), all others the same time; and batch norm, the sum with
+ * the shortcut and the ReLU cost no pass of their own.
  */
-export function areOwnTilesFaster(): boolean {
+export function areOwnOpsFasterAtInference(): boolean {
   return hasOneDnn() && hasOwnOps();
 }

@@ -1,12 +1,9 @@
 /** Convolution, batch norm and (where the network has one) ReLU: the brick that residual networks are built of. */
-import { batchNormGradient, batchNormInference, batchNormTraining, disposeBatchNorm } from '../kernels/batch-norm.ts';
-import type { BatchNormState, BatchNormTrace, Statistics } from '../kernels/batch-norm.ts';
-import {
-  convolutionFilterGradient,
-  convolutionInputGradient,
-  convolve,
-  convolveInference,
-} from '../kernels/convolution.ts';
+import { batchNormGradient, batchNormTraining, disposeBatchNorm } from '../kernels/batch-norm.ts';
+import type { BatchNormState, BatchNormTrace } from '../kernels/batch-norm.ts';
+import { convolutionFilterGradient, convolutionInputGradient, convolve } from '../kernels/convolution.ts';
+import { normalisedConvolution } from '../kernels/normalised-convolution.ts';
+import type { Statistics } from '../kernels/normalised-convolution.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import { castTo, floatDtypeOf, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor4D } from '../tensorflow.ts';
@@ -68,16 +65,23 @@ export class ConvolutionUnit {
     };
   }
 
-  /** [N, H, W, I] to [N, H', W', O], keeping nothing. The output is the caller's. */
-  infer(images: Tensor4D, statistics: Statistics): Tensor4D {
+  /**
+   * [N, H, W, I] to [N, H', W', O], keeping nothing. The output is the caller's. With a shortcut, of the output's shape,
+   * it is the rectified sum of both: what ends a residual block.
+   */
+  infer(images: Tensor4D, statistics: Statistics, shortcut?: Tensor4D): Tensor4D {
     const filter = castTo(this.#filter.value, floatDtypeOf(images));
-    // By the batch's statistics it is the forward pass of a training, to the digit.
-    const convolved =
-      statistics === 'BATCH'
-        ? convolve(images, filter, this.spec.window)
-        : convolveInference(images, filter, this.spec.window);
-    const output = batchNormInference(convolved, this.#normState(), this.spec.activation, statistics);
-    tf.dispose([filter, convolved]);
+    const { window, activation } = this.spec;
+    const output = normalisedConvolution(
+      images,
+      filter,
+      window,
+      this.#normState(),
+      statistics,
+      shortcut === undefined ? activation : 'RELU',
+      shortcut,
+    );
+    filter.dispose();
     return output;
   }
 

@@ -1,6 +1,6 @@
 /** out = ReLU(main(x) + shortcut(x)): the basic and the bottleneck block alike. */
-import type { Statistics } from '../kernels/batch-norm.ts';
 import { addImages, relu, reluGradient } from '../kernels/elementwise.ts';
+import type { Statistics } from '../kernels/normalised-convolution.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import { asRank4 } from '../tensorflow.ts';
 import type { Tensor4D } from '../tensorflow.ts';
@@ -25,17 +25,16 @@ export class ResidualBlock {
 
   /** Keeps nothing; the output is the caller's. */
   infer(images: Tensor4D, statistics: Statistics): Tensor4D {
+    const shortcut = this.#shortcut?.infer(images, statistics) ?? images;
     let current = images;
-    for (const unit of this.#main) {
-      const next = unit.infer(current, statistics);
+    for (const [index, unit] of this.#main.entries()) {
+      const isLast = index === this.#main.length - 1;
+      const next = unit.infer(current, statistics, isLast ? shortcut : undefined);
       if (current !== images) current.dispose();
       current = next;
     }
-    const shortcut = this.#shortcut?.infer(images, statistics) ?? images;
-    const output = rectifiedSum(current, shortcut);
-    current.dispose();
     if (shortcut !== images) shortcut.dispose();
-    return output;
+    return current;
   }
 
   /** Training; the output stays the block's. */

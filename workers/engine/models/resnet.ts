@@ -1,5 +1,4 @@
 /** The encoder: a residual network from normalised images to embeddings, with a hand-written backward pass. */
-import type { Statistics } from '../kernels/batch-norm.ts';
 import {
   disposeMaxPool,
   globalAveragePool,
@@ -8,6 +7,7 @@ import {
   maxPoolGradient,
 } from '../kernels/pooling.ts';
 import type { MaxPoolTrace } from '../kernels/pooling.ts';
+import type { Statistics } from '../kernels/normalised-convolution.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import type { Random } from '../rng.ts';
 import { asRank4, castTo, tf } from '../tensorflow.ts';

@@ -1,0 +1,54 @@
+/** A convolution and the batch norm behind it where no gradient is asked for. */
+import { asRank4, tf } from '../tensorflow.ts';
+import type { Tensor, Tensor4D } from '../tensorflow.ts';
+import { batchNormInference, batchNormTraining } from './batch-norm.ts';
+import type { Activation, BatchNormState } from './batch-norm.ts';
+import { convolve } from './convolution.ts';
+import { addImages, relu } from './elementwise.ts';
+import { hasOwnConvolution, ownNormalisedConvolution } from './own-convolution.ts';
+import { areOwnOpsFasterAtInference } from './own-ops.ts';
+import type { Window } from './padding.ts';
+
+/** Which mean and variance normalise: the running ones, or those of the batch itself. */
+export type Statistics = 'RUNNING' | 'BATCH';
+
+/**
+ * [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O], normalised, plus `addend` of the output's shape, and rectified
+ * as the activation says. Keeps nothing.
+ *
+ * By the batch's statistics it is the forward pass of a training, bit for bit: a training that is resumed must come to
+ * the same digits. An embedding has no such history, and takes what is fastest.
+ */
+export function normalisedConvolution(
+  images: Tensor4D,
+  filter: Tensor,
+  window: Window,
+  state: BatchNormState,
+  statistics: Statistics,
+  activation: Activation,
+  addend?: Tensor4D,
+): Tensor4D {
+  if (statistics === 'RUNNING' && areOwnOpsFasterAtInference() && hasOwnConvolution(images, filter.shape))
+    return ownNormalisedConvolution(images, filter, window, state, activation, addend);
+  const convolved = convolve(images, filter, window);
+  const normalised = normalise(convolved, state, statistics, addend === undefined ? activation : 'NONE');
+  convolved.dispose();
+  return addend === undefined ? normalised : finishSum(normalised, addend, activation);
+}
+
+function normalise(images: Tensor4D, state: BatchNormState, statistics: Statistics, activation: Activation): Tensor4D {
+  if (statistics === 'RUNNING') return batchNormInference(images, state, activation);
+  const { output, ...others } = batchNormTraining(images, state, activation);
+  tf.dispose(Object.values(others).filter((tensor) => tensor !== undefined));
+  return output;
+}
+
+/** Takes `normalised` over. */
+function finishSum(normalised: Tensor4D, addend: Tensor4D, activation: Activation): Tensor4D {
+  const sum = addImages(normalised, addend);
+  normalised.dispose();
+  if (activation === 'NONE') return sum;
+  const rectified = relu(sum);
+  sum.dispose();
+  return asRank4(rectified);
+}
