@@ -1,6 +1,7 @@
 /**
  * Weights in and out, beside Python's libraries on the same cores, in turns: importing a ResNet-50's Lightning
- * checkpoint, loading safetensors, embedding patches with a ResNet-18.
+ * checkpoint, loading safetensors, embedding patches with a ResNet-18 (stored-embedding.ts: and images from
+ * their stored bytes).
  *
  * Alone: `node bench/weights.ts --json [--rounds 5]`. The peer's virtual environment is that of `npm run compat`.
  */
@@ -18,6 +19,8 @@ import { embeddingBatchSize } from '../workers/engine/embed.ts';
 import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { ENGINE_PROCESS_ENV } from '../workers/engine/process-env.ts';
 import { measureServerMemory, withServer } from './server.ts';
+import { median, rounded, spread, type Spread } from './spread.ts';
+import { benchStoredEmbedding, type StoredEmbeddingResult } from './stored-embedding.ts';
 
 export interface WeightsBenchOptions {
   /** Where the peer's virtual environment is kept between runs. */
@@ -25,12 +28,6 @@ export interface WeightsBenchOptions {
   /** Turns of each side [5]. */
   readonly rounds?: number;
   readonly onProgress?: (message: string) => void;
-}
-
-export interface Spread {
-  readonly median: number;
-  readonly lowest: number;
-  readonly highest: number;
 }
 
 export interface WeightsBenchResult {
@@ -70,6 +67,8 @@ export interface WeightsBenchResult {
     readonly targetRatio: number;
     readonly libraries: readonly string[];
   };
+  /** From the bytes of a shard to embeddings at 64 px, for each kind of stored image. */
+  readonly embedStored: readonly StoredEmbeddingResult[];
   /** Of the last minute, before and after: what else the machine did. */
   readonly loadAverage: readonly [number, number];
 }
@@ -112,7 +111,9 @@ export async function benchWeights({
     const imported = await measureImport(path.join(workDir, 'lightning.ckpt'), rounds, peer, onProgress);
     const loaded = await measureLoad(path.join(workDir, 'weights.safetensors'), rounds, { ours, peer }, onProgress);
     const embedded = await measureEmbedding(workDir, rounds, { ours, peer }, onProgress);
-    return { import: imported, load: loaded, embed: embedded, loadAverage: [loadBefore, os.loadavg()[0] ?? 0] };
+    const embedStored = await benchStoredEmbedding({ pythonDir, rounds, onProgress });
+    const loadAverage = [loadBefore, os.loadavg()[0] ?? 0] as const;
+    return { import: imported, load: loaded, embed: embedded, embedStored, loadAverage };
   } finally {
     await rm(workDir, { recursive: true, force: true });
   }
@@ -270,23 +271,6 @@ async function measureEmbedding(
     targetRatio: 0.8,
     libraries: [...new Set(Object.values(found).flatMap((each) => each.map(({ library }) => library)))],
   };
-}
-
-function spread(values: readonly number[]): Spread {
-  return {
-    median: rounded(median(values)),
-    lowest: rounded(Math.min(...values)),
-    highest: rounded(Math.max(...values)),
-  };
-}
-
-function median(values: readonly number[]): number {
-  const sorted = [...values].sort((a, b) => a - b);
-  return ((sorted[(sorted.length - 1) >> 1] ?? Number.NaN) + (sorted[sorted.length >> 1] ?? Number.NaN)) / 2;
-}
-
-function rounded(value: number): number {
-  return Math.round(value * 100) / 100;
 }
 
 if (import.meta.main) {

@@ -5,6 +5,7 @@
   weights_peer.py load FILE REPEATS        a plain read, safetensors' load_file, and load_file with every page touched, in turn
   weights_peer.py torch DIR IMAGES BATCH THREADS     embeds 224 px patches with resnet18.safetensors
   weights_peer.py onnx DIR IMAGES BATCH THREADS      the same by ONNX Runtime with resnet18.onnx
+  weights_peer.py onnx-stored DIR SHARD SIDE BATCH THREADS      every image of a shard, decoded and resized by Pillow, by ONNX Runtime
 """
 import json
 import pathlib
@@ -113,19 +114,69 @@ def embed_torch(folder, images, batch, threads):
     return embedding(folder, images, batch, embed) | {"library": f"torch {torch.__version__}"}
 
 
-def embed_onnx(folder, images, batch, threads):
+def onnx_session(file, threads):
     import onnxruntime
 
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = int(threads)
-    session = onnxruntime.InferenceSession(f"{folder}/resnet18.onnx", options, providers=["CPUExecutionProvider"])
-
-    def embed(pixels):
-        scaled = (pixels.astype(np.float32) / np.float32(255) - MEAN) / STD
-        return session.run(["embeddings"], {"images": np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))})[0]
-
-    return embedding(folder, images, batch, embed) | {"library": f"onnxruntime {onnxruntime.__version__}"}
+    return onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
 
 
-commands = {"make": make, "import": import_file, "load": load, "torch": embed_torch, "onnx": embed_onnx}
+def run_onnx(session, pixels):
+    scaled = (pixels.astype(np.float32) / np.float32(255) - MEAN) / STD
+    return session.run(["embeddings"], {"images": np.ascontiguousarray(scaled.transpose(0, 3, 1, 2))})[0]
+
+
+def embed_onnx(folder, images, batch, threads):
+    import onnxruntime
+
+    session = onnx_session(f"{folder}/resnet18.onnx", threads)
+    return embedding(folder, images, batch, lambda pixels: run_onnx(session, pixels)) | {"library": f"onnxruntime {onnxruntime.__version__}"}
+
+
+def embed_stored_onnx(folder, shard, side, batch, threads):
+    """Threads decode the next batch while the network embeds the one before, as ours does."""
+    import concurrent.futures
+    import io
+    import tarfile
+
+    import onnxruntime
+    import PIL
+    from PIL import Image
+
+    side, batch, threads = int(side), int(batch), int(threads)
+    session = onnx_session(f"{folder}/resnet18.onnx", threads)
+
+    def decode(member):
+        with open(shard, "rb") as file:
+            file.seek(member.offset_data)
+            image = Image.open(io.BytesIO(file.read(member.size))).convert("RGB")
+        return np.asarray(image.resize((side, side), Image.Resampling.BILINEAR))
+
+    run_onnx(session, np.zeros((batch, side, side, 3), np.uint8))
+    with tarfile.open(shard) as archive:
+        members = [member for member in archive if not member.name.endswith(".json")]
+    cpu_before = cpu_seconds()
+    started = time.perf_counter()
+    with concurrent.futures.ThreadPoolExecutor(threads) as pool:
+        begin = lambda first: [pool.submit(decode, member) for member in members[first:first + batch]]
+        decoding = begin(0)
+        for first in range(0, len(members), batch):
+            pixels = np.stack([each.result() for each in decoding])
+            decoding = begin(first + batch)
+            run_onnx(session, pixels)
+    duration = time.perf_counter() - started
+    return {
+        "imagesPerSecond": len(members) / duration,
+        "cpuMsPerImage": (cpu_seconds() - cpu_before) * 1000 / len(members),
+        "library": f"onnxruntime {onnxruntime.__version__}, Pillow {PIL.__version__}",
+    }
+
+
+def cpu_seconds():
+    usage = resource.getrusage(resource.RUSAGE_SELF)
+    return usage.ru_utime + usage.ru_stime
+
+
+commands = {"make": make, "import": import_file, "load": load, "torch": embed_torch, "onnx": embed_onnx, "onnx-stored": embed_stored_onnx}
 print(json.dumps(commands[sys.argv[1]](*sys.argv[2:])))

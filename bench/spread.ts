@@ -1,0 +1,25 @@
+/** What is said of a figure that was measured in several rounds. */
+export interface Spread {
+  readonly median: number;
+  readonly lowest: number;
+  readonly highest: number;
+}
+
+/** Of measured rounds, to a hundredth. */
+export function spread(values: readonly number[]): Spread {
+  return {
+    median: rounded(median(values)),
+    lowest: rounded(Math.min(...values)),
+    highest: rounded(Math.max(...values)),
+  };
+}
+
+export function median(values: readonly number[]): number {
+  const sorted = [...values].sort((a, b) => a - b);
+  return ((sorted[(sorted.length - 1) >> 1] ?? Number.NaN) + (sorted[sorted.length >> 1] ?? Number.NaN)) / 2;
+}
+
+/** To a hundredth. */
+export function rounded(value: number): number {
+  return Math.round(value * 100) / 100;
+}
