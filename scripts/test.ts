@@ -20,10 +20,15 @@ const root = path.resolve(import.meta.dirname, '..');
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { only: { type: 'string' } } });
 
 // TypeScript 7 checks types in a third of the time; the linter's rules ask for the interface of TypeScript 6, which
-// stays for them.
+// stays for them. What the last check found of each file is kept and holds until the file, or one that it imports,
+// changes: 2 seconds of processor time instead of 13 where nothing did.
+const typeCheck = (project: string, kept: string): readonly string[] => [
+  ...['--noEmit', '--project', project, '--incremental'],
+  ...['--tsBuildInfoFile', `node_modules/.cache/tsbuild/${kept}.tsbuildinfo`],
+];
 const CHECKS: readonly (readonly [string, string, readonly string[]])[] = [
-  ['types', 'typescript-7/bin/tsc', ['--noEmit']],
-  ['types of the pages', 'typescript-7/bin/tsc', ['--noEmit', '--project', 'web']],
+  ['types', 'typescript-7/bin/tsc', typeCheck('.', 'programs')],
+  ['types of the pages', 'typescript-7/bin/tsc', typeCheck('web', 'pages')],
   ['format', 'prettier/bin/prettier.cjs', ['--check', '--log-level', 'warn', '.']],
   ['rules', 'eslint/bin/eslint.js', ['--max-warnings', '0', '.']],
   [
