@@ -2,6 +2,7 @@
  * Runs our convolutions on shapes that are drawn at random, compiled with the address and undefined-behaviour
  * sanitizers, and holds each against the sum that defines it: native-fuzz SEED ROUNDS
  */
+#include <algorithm>
 #include <cmath>
 #include <cstdio>
 #include <cstdlib>
@@ -91,15 +92,26 @@ void tryOne() {
     wantedImages[image] += static_cast<double>(arriving[place]) * filter[weight];
     wantedFilter[weight] += static_cast<double>(arriving[place]) * images[image];
   });
+  const auto scale = values(s.outputChannels);
+  const auto offset = values(s.outputChannels);
+  const auto addend = values(outputCount);
+  const Epilogue drawnEpilogue{scale.get(), offset.get(), drawn(0, 1) == 0 ? nullptr : addend.get(), drawn(0, 1) == 0};
+  const Epilogue* const epilogue = drawn(0, 2) == 0 ? nullptr : &drawnEpilogue;
+  if (epilogue != nullptr)
+    for (std::size_t place = 0; place < outputCount; place += 1) {
+      const std::size_t channel = place % s.outputChannels;
+      const double sum = wantedOutput[place] * scale[channel] + offset[channel] + (epilogue->addend == nullptr ? 0 : addend[place]);
+      wantedOutput[place] = epilogue->isRectified ? std::max(0.0, sum) : sum;
+    }
   if (s.side == 3 && s.stride == 1 && s.padding == 1) {
-    convolveByTiles(s, images.get(), filter.get(), output.get());
+    convolveByTiles(s, images.get(), filter.get(), epilogue, output.get());
     hold("tiles", s, output.get(), wantedOutput.get(), outputCount);
     inputGradientByTiles(s, filter.get(), arriving.get(), imageGradient.get());
     hold("gradient of images by tiles", s, imageGradient.get(), wantedImages.get(), imageCount);
     filterGradientByTiles(s, images.get(), arriving.get(), filterGradient.get());
     hold("gradient of the filter by tiles", s, filterGradient.get(), wantedFilter.get(), filterCount);
   }
-  convolveByPatches(s, images.get(), filter.get(), output.get());
+  convolveByPatches(s, images.get(), filter.get(), epilogue, output.get());
   hold("patches", s, output.get(), wantedOutput.get(), outputCount);
   inputGradientByPatches(s, filter.get(), arriving.get(), imageGradient.get());
   hold("gradient of images by patches", s, imageGradient.get(), wantedImages.get(), imageCount);

@@ -13,8 +13,8 @@ import type { Window } from './padding.ts';
 export type Statistics = 'RUNNING' | 'BATCH';
 
 /**
- * [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O], normalised, plus `addend` of the output's shape, and rectified
- * as the activation says. Keeps nothing.
+ * [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O], normalised, plus `addend` of the output's shape, and
+ * rectified as the activation says. Keeps nothing.
  *
  * By the batch's statistics it is the forward pass of a training, bit for bit: a training that is resumed must come to
  * the same digits. An embedding has no such history, and takes what is fastest.

@@ -66,8 +66,8 @@ export class ConvolutionUnit {
   }
 
   /**
-   * [N, H, W, I] to [N, H', W', O], keeping nothing. The output is the caller's. With a shortcut, of the output's shape,
-   * it is the rectified sum of both: what ends a residual block.
+   * [N, H, W, I] to [N, H', W', O], keeping nothing. The output is the caller's. With a shortcut, of the output's
+   * shape, it is the rectified sum of both: what ends a residual block.
    */
   infer(images: Tensor4D, statistics: Statistics, shortcut?: Tensor4D): Tensor4D {
     const filter = castTo(this.#filter.value, floatDtypeOf(images));
