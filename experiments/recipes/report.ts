@@ -96,6 +96,7 @@ function ablationTable(results: readonly Measured[], data: DataName, probe: Prob
       `| ${factor} | ${value} | ${seeds.length} | ${shown(scoreOf(tested, mine))} | ${paired(controlRecipe(recipe), 'ENGINE')} | ${recipe === BASE_RECIPE ? '' : paired(BASE_RECIPE, 'ENGINE')} | ${loss} |`,
     );
   }
+  if (rows.length === 0) return 'No cell is measured yet.';
   return [
     '| factor | value | seeds | macro-F1 | against random | against the base | last loss |',
     '| --- | --- | --- | --- | --- | --- | --- |',
