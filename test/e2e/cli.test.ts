@@ -440,9 +440,10 @@ describe('the way of the data', () => {
     assert.match(shown, /^metric +encoder +.*random encoder/);
     assert.match(shown, /macroF1 +\d\.\d{3} \[\d\.\d{3}, \d\.\d{3}\]/);
     const first = /evaluation ([0-9a-f-]{36})/.exec(shown)?.[1] ?? '';
+    assert.match(shown, new RegExp(`golden image, 32 x 32 px, .* begins with -?\\d.*/evaluations/${first}$`, 'm'));
     await done('models', 'alias', 'desk', 'champion', 'desk@1');
-    const { id: second } = await answer(
-      z.object({ id: z.string() }),
+    const { id: second, goldenImage } = await answer(
+      z.object({ id: z.string(), goldenImage: z.object({ embedding: z.array(z.number()), url: z.url() }) }),
       'evaluate',
       'desk@champion',
       '--data',
@@ -454,6 +455,8 @@ describe('the way of the data', () => {
       '--resamples',
       '100',
     );
+    assert.equal(goldenImage.embedding.length, 512);
+    assert.equal(goldenImage.url.split('/').at(-1), second);
     // The same request is the same evaluation, or one that can be compared with it; either way nothing differs.
     if (second !== first)
       assert.match(await done('compare', first, second), /macroF1 .*\+0\.000 \[\+0\.000, \+0\.000\]/);

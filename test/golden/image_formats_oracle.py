@@ -203,9 +203,22 @@ q = Image.fromarray(picture()).quantize(16)
 t = np.asarray(q.convert('RGB')).copy()
 t[np.asarray(q) == 0] = 255
 add(ROW, 'png-palette-transparent', saved(q, 'PNG', transparency=0), t)
-ROW = 'PNG: 10 to 15 bits in 16, or labels'
-for bits in (10, 12, 14, 15):
+ROW = 'PNG: 16 bits that never pass 16383, and no sBIT of 16'
+for bits in (10, 12, 14):
     add(ROW, f'png-{bits}-in-16', imagecodecs.png_encode(picture().astype(np.uint16) << (bits - 8)), issue='RANGE_NOT_STATED')
+add(ROW, 'png-labels-in-16', imagecodecs.png_encode((grey(picture()) >> 5).astype(np.uint16)), issue='RANGE_NOT_STATED')
+dark = picture().astype(np.uint16) * 60 + rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint16)
+data = imagecodecs.png_encode(dark)
+twelve_bits = chunk(b'sBIT', bytes([12, 12, 12]))
+add(ROW, 'png-dark-sbit-12', data[:33] + twelve_bits + data[33:], issue='RANGE_NOT_STATED')
+ROW = 'PNG: 16 bits that never pass 16383, with sBIT of 16'
+sixteen_bits = chunk(b'sBIT', bytes([16, 16, 16]))
+add(ROW, 'png-dark-sbit', data[:33] + sixteen_bits + data[33:], to8(dark, 65535))
+ROW = 'PNG: 16 bits that pass 16383 and never 32768'
+dim = picture().astype(np.uint16) * 120 + rng.integers(0, 256, (HEIGHT, WIDTH, 3), dtype=np.uint16)
+add(ROW, 'png-dim', imagecodecs.png_encode(dim), to8(dim, 65535), notes=['HALF_RANGE_UNUSED'])
+fifteen = picture().astype(np.uint16) << 7
+add(ROW, 'png-15-in-16', imagecodecs.png_encode(fifteen), to8(fifteen, 65535), notes=['HALF_RANGE_UNUSED'])
 ROW = 'PNG: gAMA, wrong checksums of text, bytes after the end'
 a = picture()
 data = saved(Image.fromarray(a), 'PNG')
@@ -291,6 +304,18 @@ add(ROW, 'tiff-float-32', tiff(f, photometric='rgb'), to8(f, 1))
 add(ROW, 'tiff-float-32-predictor', tiff(f, photometric='rgb', compression='zlib', predictor=3), to8(f, 1))
 add(ROW, 'tiff-float-16', tiff(f.astype(np.float16), photometric='rgb'), to8(f.astype(np.float16), 1))
 add(ROW, 'tiff-float-grey', tiff(f[..., 0].copy(), photometric='minisblack'), to8(f[..., 0], 1))
+add(ROW, 'tiff-float-32-white-is-zero', tiff(f[..., 0].copy(), photometric='miniswhite'), to8(1 - f[..., 0].astype(np.float64), 1))
+half = f[..., 0].astype(np.float16)
+planes = f.transpose(2, 0, 1).copy()
+add(ROW, 'tiff-float-32-planar', tiff(planes, photometric='rgb', planarconfig='separate'), to8(f, 1))
+half_rgb = f.astype(np.float16)
+for name, options in (('tiles', {'tile': (16, 16)}), ('deflate', {'compression': 'zlib'}), ('predictor', {'compression': 'zlib', 'predictor': 3})):
+    add(ROW, f'tiff-float-16-{name}', tiff(half_rgb, photometric='rgb', **options), to8(half_rgb, 1))
+add(ROW, 'tiff-float-16-big-endian', tiff(half_rgb.astype('>f2'), photometric='rgb', byteorder='>'), to8(half_rgb, 1))
+ROW = 'TIFF: floating point of 16 bits, grey or with planes apart'
+add(ROW, 'tiff-float-16-planar', tiff(planes.astype(np.float16), photometric='rgb', planarconfig='separate'), issue='SAMPLE_FORMAT_NOT_READ')
+add(ROW, 'tiff-float-16-grey', tiff(half, photometric='minisblack'), issue='SAMPLE_FORMAT_NOT_READ')
+add(ROW, 'tiff-float-16-white-is-zero', tiff(half, photometric='miniswhite'), issue='SAMPLE_FORMAT_NOT_READ')
 ROW = 'TIFF: floating point outside 0..1, or not a number'
 add(ROW, 'tiff-float-255', tiff(f * 255, photometric='rgb'), issue='RANGE_NOT_STATED')
 add(ROW, 'tiff-float-negative', tiff(f - 0.5, photometric='rgb'), issue='RANGE_NOT_STATED')
@@ -302,9 +327,33 @@ twelve = picture().astype(np.uint16) * 16 + 15
 stated = [(341, 'H', 3, (4095, 4095, 4095), True)]
 add(ROW, 'tiff-12-in-16-stated', tiff(twelve, photometric='rgb', extratags=stated), to8(twelve, 4095))
 add(ROW, 'tiff-float-255-stated', tiff(f * 255, photometric='rgb', extratags=[(341, 'f', 3, (255.0, 255.0, 255.0), True)]), to8(f * 255, 255))
-ROW = 'TIFF: 10 to 15 bits in 16, or labels'
-for bits in (10, 12, 14, 15):
+add(ROW, 'tiff-16-in-16-stated', tiff(dark, photometric='rgb', extratags=[(341, 'H', 3, (65535, 65535, 65535), True)]), to8(dark, 65535))
+inverted = [(341, 'H', 1, 4095, True)]
+add(ROW, 'tiff-12-in-16-stated-white-is-zero', tiff(twelve[..., 0].copy(), photometric='miniswhite', extratags=inverted), 255 - to8(twelve[..., 0], 4095))
+inverted = [(341, 'f', 1, 255.0, True)]
+add(ROW, 'tiff-float-255-stated-white-is-zero', tiff(f[..., 0] * 255, photometric='miniswhite', extratags=inverted), 255 - to8(f[..., 0] * 255, 255))
+ROW = 'TIFF: values above the SMaxSampleValue that is stated'
+above = twelve.copy()
+above[4, 5, 1] = 4096
+add(ROW, 'tiff-above-stated', tiff(above, photometric='rgb', extratags=stated), issue='RANGE_NOT_STATED')
+ROW = 'TIFF: SignificantBits of OME-XML'
+
+
+def ome(array, bits):
+    return tiff(array, ome=True, photometric='rgb', metadata={'axes': 'YXS', 'SignificantBits': bits})
+
+
+assert b'SignificantBits="12"' in ome(twelve, 12)
+add(ROW, 'tiff-ome-12-in-16', ome(twelve, 12), to8(twelve, 4095))
+add(ROW, 'tiff-ome-16-dark', ome(dark, 16), to8(dark, 65535))
+ROW = 'TIFF: 16 bits that pass 16383 and never 32768'
+add(ROW, 'tiff-dim', tiff(dim, photometric='rgb'), to8(dim, 65535), notes=['HALF_RANGE_UNUSED'])
+add(ROW, 'tiff-dim-white-is-zero', tiff(dim[..., 0].copy(), photometric='miniswhite'), to8(65535 - dim[..., 0], 65535), notes=['HALF_RANGE_UNUSED'])
+ROW = 'TIFF: 16 bits that never pass 16383, and nothing that states their range'
+for bits in (10, 12, 14):
     add(ROW, f'tiff-{bits}-in-16', tiff(picture().astype(np.uint16) << (bits - 8), photometric='rgb'), issue='RANGE_NOT_STATED')
+add(ROW, 'tiff-12-in-16-white-is-zero', tiff(twelve[..., 0].copy(), photometric='miniswhite'), issue='RANGE_NOT_STATED')
+add(ROW, 'tiff-dark', tiff(dark, photometric='rgb'), issue='RANGE_NOT_STATED')
 measured = [(341, 'H', 3, (3977, 3901, 4011), True)]
 add(ROW, 'tiff-12-in-16-measured', tiff(twelve, photometric='rgb', extratags=measured), issue='RANGE_NOT_STATED')
 ROW = 'TIFF: signed, 32-bit or 64-bit integers, 64-bit floating point, complex numbers, 12 bits packed'

@@ -174,9 +174,4 @@ describe('masks', () => {
     assert.deepEqual(masks('masks/1.png', 'images/2.png'), []);
     assert.deepEqual(masks('a/tissue.png', 'a/unmask.png'), []);
   });
-
-  test('are left out, and told of one by one', () => {
-    const { images, issues } = read(['a/1.png', 'a/1_mask.png', 'b/2.png']);
-    assert.deepEqual([Object.keys(images), issues], [['a/1.png', 'b/2.png'], ['MASK a/1_mask.png']]);
-  });
 });

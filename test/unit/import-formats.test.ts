@@ -241,3 +241,59 @@ test('a progressive JPEG with damaged scans is not taken for one with stray byte
     'UNREADABLE',
   );
 });
+
+describe('16 bits of which the file does not say how many are used', () => {
+  const SIZE_PX = 16;
+  const reserve = async (): Promise<void> => undefined;
+  /** Grey, with values from 0 to `greatest`. */
+  const deep = (greatest: number): Uint16Array =>
+    Uint16Array.from({ length: SIZE_PX * SIZE_PX }, (_, index) => Math.round((index * greatest) / (SIZE_PX ** 2 - 1)));
+  const fileOf = async (values: Uint16Array): Promise<Buffer> =>
+    sharp(values, { raw: { width: SIZE_PX, height: SIZE_PX, channels: 1 } })
+      .toColourspace('grey16')
+      .png()
+      .toBuffer();
+  const levelsOf = async (prepared: Prepared): Promise<number[]> => {
+    assert.ok(prepared.outcome === 'IMAGES', JSON.stringify(prepared));
+    const stored = await sharp(prepared.images[0]?.bytes).toColourspace('srgb').raw().toBuffer();
+    return [...stored].filter((_, index) => index % 3 === 0);
+  };
+
+  test('are read by what sampleBits says', async () => {
+    for (const [greatest, sampleBits] of [
+      [4095, 12],
+      [1000, 10],
+      [16_383, 14],
+      [250, 8],
+      [9000, 16],
+    ] as const) {
+      const values = deep(greatest);
+      const levels = await levelsOf(await prepareImage(await fileOf(values), null, reserve, sampleBits));
+      const white = 2 ** sampleBits - 1;
+      assert.deepEqual(
+        levels,
+        [...values].map((value) => Math.round((255 * value) / white)),
+        `${sampleBits} bits`,
+      );
+    }
+  });
+
+  test('are refused where a value is above what it says, and where it says nothing and they may be fewer', async () => {
+    for (const [greatest, sampleBits, reason] of [
+      [4096, 12, /reach 4096, above the 4095/],
+      [16_383, null, /only 16383 of 65535.* 14 bits.*--sample-bits 16/],
+      [1024, null, /one of 12 bits/],
+    ] as const) {
+      const prepared = await prepareImage(await fileOf(deep(greatest)), null, reserve, sampleBits);
+      assert.ok(prepared.outcome === 'REFUSED');
+      assert.equal(prepared.finding.issue, 'RANGE_NOT_STATED');
+      assert.match(prepared.finding.reason ?? '', reason);
+    }
+  });
+
+  test('it says nothing of 8 bits', async () => {
+    const png = await tissuePng(40, 1);
+    const prepared = await prepareImage(png, null, reserve, 12);
+    assert.ok(prepared.outcome === 'IMAGES' && prepared.images[0]?.bytes.equals(png) === true);
+  });
+});

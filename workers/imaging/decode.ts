@@ -81,13 +81,15 @@ async function withColour(bytes: Buffer, samples: Samples, header: ImageHeader):
   const profile = header.hasProfile ? await profileOf(bytes, header) : null;
   const fault = profile === null ? null : profileFault(profile, layout.colour);
   const reason = `Its colours are imported as they are, as sRGB: ${fault ?? ''}.`;
-  const notes: readonly Finding[] = fault === null ? [] : [{ issue: 'PROFILE_NOT_APPLIED', reason }];
+  const profileNotes: readonly Finding[] = fault === null ? [] : [{ issue: 'PROFILE_NOT_APPLIED', reason }];
   const usable = fault === null ? profile : null;
   const effect = usable === null ? null : await effectOf(usable, layout.colour);
   if (usable !== null && layout.colour === 'CMYK')
-    return { pixels: await convert(inksOf(samples), usable, 'CMYK'), profile: effect, bytes, notes };
-  const pixels = layout.colour === 'CMYK' ? rgbOfCmyk(samples) : rgbOf(samples, layout);
-  if ('issue' in pixels) return pixels;
+    return { pixels: await convert(inksOf(samples), usable, 'CMYK'), profile: effect, bytes, notes: profileNotes };
+  const rgb = layout.colour === 'CMYK' ? { pixels: rgbOfCmyk(samples), notes: [] } : rgbOf(samples, layout);
+  if ('issue' in rgb) return rgb;
+  const { pixels } = rgb;
+  const notes = [...profileNotes, ...rgb.notes];
   if (usable === null || layout.colour === 'CMYK' || effect?.changesPixels !== true)
     return { pixels, profile: effect, bytes, notes };
   const source = layout.colour === 'GREY' ? { ...pixels, data: firstChannelOf(pixels.data) } : pixels;

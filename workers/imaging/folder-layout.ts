@@ -2,7 +2,6 @@
 import type { IssueSink } from './issues.ts';
 import { mergedSpellings, valueOf } from './label-text.ts';
 import type { Listing, SourceImage } from './listing.ts';
-import { masksAmong } from './masks.ts';
 import { splitOf } from './split-names.ts';
 import { tcgaPatientOf } from './tcga.ts';
 
@@ -35,8 +34,8 @@ interface Located {
 
 /**
  * Labels by the first folder below the imported one, after a single wrapper folder was entered and `train/`, `val/`,
- * `test/` were taken for splits, above the labels or below them. Masks beside images are left out. Groups by
- * `groupLevel`, else by TCGA's barcodes.
+ * `test/` were taken for splits, above the labels or below them. Groups by `groupLevel`, else by TCGA's barcodes.
+ * @param listing without masks.
  */
 export function readFolderLayout(listing: Listing, options: FolderLayoutOptions, issues: IssueSink): PlannedImages {
   // A million images lie in a few folders.
@@ -48,9 +47,7 @@ export function readFolderLayout(listing: Listing, options: FolderLayoutOptions,
     values.set(folder, value);
     return value;
   };
-  const masks = masksAmong(listing.files);
-  for (const mask of masks) issues.add('MASK', mask);
-  const images = listing.files.filter((file) => !masks.has(file));
+  const images = listing.files;
   const groupOf = (relativePath: string): string | null => {
     if (options.groupLevel === null) return tcgaPatientOf(relativePath);
     const folder = foldersOf(relativePath)[options.groupLevel - 1];

@@ -7,10 +7,12 @@
 import { mkdir } from 'node:fs/promises';
 import { availableParallelism } from 'node:os';
 import path from 'node:path';
+import sharp from 'sharp';
 import { DomainError } from '../../src/errors.ts';
 import type { ImportQuestion, ImportReportRecord } from '../../src/modules/runs/index.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
-import type { OpenFolder } from '../../src/platform/open-folder.ts';
+import type { Look } from './find-masks.ts';
+import { flatnessOf } from './flatness.ts';
 import type { Finding } from './formats/image-header.ts';
 import { conflictBetween, createConflicts, type Conflicts } from './conflicts.ts';
 import { createContentCounts, type ContentCounts, type LabelCount, type PreviousVersion } from './content.ts';
@@ -36,6 +38,8 @@ import { createThumbnailPicker, makeThumbnail, type StoredThumbnail } from './th
 export interface ImportOptions extends LayoutOptions {
   /** Side of the patches that images are cut into; null keeps them whole. */
   readonly patchSizePx: number | null;
+  /** How many bits the samples of 16-bit files have that do not say so; null or left out: it is not known. */
+  readonly sampleBits?: number | null;
   /** One picture under two labels, splits or groups stays under both; otherwise under neither. */
   readonly keepConflicts?: boolean;
   /** What looks like a mistake and is meant. */
@@ -107,7 +111,7 @@ const KEY_DIGITS = 9;
  * half-written artifact behind.
  */
 export async function importImages(options: ImportOptions): Promise<ImportResult> {
-  const plan = await planImport(options);
+  const plan = await planImport(options, (relativePath) => lookAt(options, relativePath));
   const planned = createContentCounts();
   for (const source of plan.sources) if (mayBeKept(source, options.layout)) planned.add(source);
   await refuseByNames(options, plan, planned);
@@ -198,7 +202,7 @@ async function pack(
   planned: ContentCounts,
   { pass, leftOut, issues, artifacts, shards, manifest }: Pass,
 ): Promise<PassOutcome> {
-  const { folder, layout, patchSizePx, keepConflicts = false } = options;
+  const { keepConflicts = false } = options;
   const { sources } = plan;
   const picker = createThumbnailPicker(sources);
   // A few kilobytes each: they wait here, so that an import that fails has stored none.
@@ -281,7 +285,7 @@ async function pack(
   });
   const limits = { windowSize: Math.max(8, availableParallelism() * IMAGES_AHEAD_PER_CORE), byteLimit: MEMORY_BYTES };
   const read = async (source: SourceImage, reserve: Reserve): Promise<ReadImage> =>
-    readAndPrepare(folder, source, layout, patchSizePx, reserve);
+    readAndPrepare(options, source, reserve);
   for await (const { source, prepared, byteSize } of mapInOrder(sources, limits, read)) {
     options.throwIfStopped?.();
     const ordinal = ordinals.get(source.label) ?? 0;
@@ -367,10 +371,8 @@ interface ReadImage {
 }
 
 async function readAndPrepare(
-  folder: OpenFolder,
+  { folder, layout, patchSizePx, sampleBits }: ImportOptions,
   source: SourceImage,
-  layout: ImportLayout,
-  patchSizePx: number | null,
   reserve: Reserve,
 ): Promise<ReadImage> {
   const file = await readSourceFile(folder, source.relativePath, reserve);
@@ -378,7 +380,25 @@ async function readAndPrepare(
   const byteSize = file.bytes.length;
   if (!mayBeKept(source, layout))
     return { source, prepared: { outcome: 'REFUSED', finding: { issue: 'NO_LABEL' } }, byteSize };
-  return { source, prepared: await prepareImage(file.bytes, patchSizePx, reserve), byteSize };
+  return { source, prepared: await prepareImage(file.bytes, patchSizePx, reserve, sampleBits), byteSize };
+}
+
+/** Whole, whatever it will become. Null for what is not read. */
+async function lookAt(options: ImportOptions, relativePath: string): Promise<Look | null> {
+  options.throwIfStopped?.();
+  const whole = { ...options, layout: 'FLAT', patchSizePx: null } as const;
+  const { prepared } = await readAndPrepare(
+    whole,
+    { relativePath, label: null, group: null, split: null },
+    async () => undefined,
+  );
+  const [image] = prepared.outcome === 'IMAGES' ? prepared.images : [];
+  if (image === undefined) return null;
+  const { data, info } = await sharp(image.bytes)
+    .toColourspace('srgb')
+    .raw({ depth: 'uchar' })
+    .toBuffer({ resolveWithObject: true });
+  return { width: info.width, height: info.height, flatness: flatnessOf({ ...info, data }) };
 }
 
 function needsAnswer(found: readonly ImportIssue[], accept: readonly ImportQuestion[]): DomainError {

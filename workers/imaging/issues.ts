@@ -32,7 +32,12 @@ export const ISSUE_KINDS = {
   },
   MASK: {
     kept: false,
-    meaning: 'An annotation of the image beside it, by its name. Only images are imported.',
+    meaning: 'An annotation of another image, by its name or by its pixels. Only images are imported.',
+  },
+  MASKS_AMONG_IMAGES: {
+    kept: true,
+    meaning:
+      'Files that look like annotations of images, and whose images are not there. Move them out of the folder, or accept them where they are the images.',
   },
   NO_LABEL: {
     kept: false,
@@ -73,7 +78,8 @@ export const ISSUE_KINDS = {
   },
   RANGE_NOT_STATED: {
     kept: false,
-    meaning: 'Samples of which the file does not say which value is white. Convert them to 8 bits.',
+    meaning:
+      'Samples of which the file does not say which value is white. Convert them to 8 bits, or import 16-bit samples with sampleBits.',
   },
   SEPARATE_CHANNELS: {
     kept: false,
@@ -98,6 +104,11 @@ export const ISSUE_KINDS = {
   CHANNELS_LEFT_OUT: {
     kept: true,
     meaning: 'Images with further channels that are not alpha, of which the colour is imported.',
+  },
+  HALF_RANGE_UNUSED: {
+    kept: true,
+    meaning:
+      '16-bit samples that never pass the middle of their range, taken as 16 bits, as the file states. If they hold 15 bits, import them with sampleBits.',
   },
   PROFILE_NOT_APPLIED: {
     kept: true,

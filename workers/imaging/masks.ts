@@ -14,6 +14,14 @@ const MASK_FOLDER = new RegExp(`${CERTAIN_MASK_FOLDER.source}|^(?:${ANNOTATION})
 const IMAGE_FOLDER =
   /^(images?|imgs?|tissue[ _-]?images?|originals?|raw|data|patches|tiles|slides?|h&?e)([ _-]?\d+)?$/i;
 
+/** Words that no image and no class is called by, alone or between others. */
+const CERTAIN_WORD = /(?:^|[^a-z])(?:masks?|annotations?|ground[ _-]?truth)(?:$|[^a-z])/;
+
+/** True where a file or a folder on the way to it bears a name of masks, whether or not its image is there. */
+export function isNamedLikeMask(file: string): boolean {
+  return CERTAIN_WORD.test(stemOf(file));
+}
+
 /**
  * The files that annotate another one of the list: named after it in the same folder, or with its name in a folder of
  * masks beside its own.
@@ -28,7 +36,7 @@ export function masksAmong(files: readonly string[]): ReadonlySet<string> {
 }
 
 /** Path without extension, in lower case. */
-function stemOf(file: string): string {
+export function stemOf(file: string): string {
   const name = file.slice(file.lastIndexOf('/') + 1);
   const dot = name.lastIndexOf('.');
   return (dot <= 0 ? file : file.slice(0, file.length - name.length + dot)).toLowerCase();
@@ -42,7 +50,7 @@ function partnersInFolder(file: string): string[] {
 }
 
 /** What the image may be called whose annotation has this name. */
-function imagesNamedBy(name: string): string[] {
+export function imagesNamedBy(name: string): string[] {
   // Of a million names hardly any holds such a word, and the patterns below are slower.
   if (!ANNOTATION_WORD.test(name)) return [];
   const before = SUFFIX.exec(name)?.groups?.['image'];

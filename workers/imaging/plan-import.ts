@@ -1,8 +1,9 @@
-/** What an import will read, and as what: known from names and the labels CSV, before the first image is opened. */
+/** What an import will read, and as what: known from names, the labels CSV and a look at a few files. */
 import type { FileHandle } from 'node:fs/promises';
 import { DomainError } from '../../src/errors.ts';
 import type { OpenFolder } from '../../src/platform/open-folder.ts';
 import type { ColumnChoice } from './csv-columns.ts';
+import { withoutMasks, type LookAt } from './find-masks.ts';
 import { readFolderLayout } from './folder-layout.ts';
 import { recordIssues, type RecordedIssues } from './issues.ts';
 import { readLabelsCsv } from './labels-csv.ts';
@@ -35,8 +36,11 @@ export interface ImportPlan {
   readonly issues: RecordedIssues;
 }
 
-/** @throws DomainError IMPORT_FOLDER_EMPTY, LABELS_CSV_INVALID. */
-export async function planImport(options: LayoutOptions): Promise<ImportPlan> {
+/**
+ * @param lookAt an image of the folder, for those that may be masks.
+ * @throws DomainError IMPORT_FOLDER_EMPTY, LABELS_CSV_INVALID.
+ */
+export async function planImport(options: LayoutOptions, lookAt: LookAt): Promise<ImportPlan> {
   const {
     folder,
     folderPath = null,
@@ -61,7 +65,8 @@ export async function planImport(options: LayoutOptions): Promise<ImportPlan> {
   }
   const isLabelled = layout === 'FOLDER_PER_LABEL';
   const listing = await listFiles(folder, issues);
-  const planned = readFolderLayout(listing, { labelled: isLabelled, labelLevel, groupLevel }, issues);
+  const files = await withoutMasks(listing.files, lookAt, issues);
+  const planned = readFolderLayout({ ...listing, files }, { labelled: isLabelled, labelLevel, groupLevel }, issues);
   if (planned.sources.length > 0) return { ...planned, isLabelled, passedOver: listing.passedOver, issues };
   const hidden = listing.passedOver.map(({ reason, count }) => `${count} ${reason}`);
   throw new DomainError({

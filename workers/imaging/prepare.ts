@@ -63,18 +63,20 @@ export type Prepared =
  * its bytes where any reader gets the same pixels from them; others (TIFF, BMP, turned, transparent, 16-bit, CMYK, of
  * another colour space than sRGB) become PNG.
  * @param reserve waits for the room in memory that decoding will take, in bytes.
+ * @param sampleBits how many bits the samples of a 16-bit file have that does not say so; null: nobody knows.
  */
 export async function prepareImage(
   bytes: Buffer,
   patchSizePx: number | null,
   reserve: (byteCount: number) => Promise<void>,
+  sampleBits: number | null = null,
 ): Promise<Prepared> {
   const format = formatOf(bytes);
   if (format === undefined) return refused({ issue: 'NOT_AN_IMAGE' });
   const read = readImageHeader(bytes, format);
   if (read === null) return refused({ issue: 'UNREADABLE', reason: `The header of the ${format} does not parse.` });
   if ('issue' in read) return refused(read);
-  const { bytes: soundBytes, header } = withoutStrayBytes(bytes, read);
+  const { bytes: soundBytes, header } = withoutStrayBytes(bytes, withSampleBits(read, sampleBits));
   if (header.width < 1 || header.height < 1)
     return refused({ issue: 'UNREADABLE', reason: `The header states ${header.width} x ${header.height} px.` });
   const pixelLimit = patchSizePx === null ? WHOLE_PIXELS_MAX : CUT_PIXELS_MAX;
@@ -105,6 +107,12 @@ function tooLarge({ width, height }: ImageHeader, pixelLimit: number): Finding {
     issue: 'TOO_LARGE',
     reason: `${width} x ${height} px; at most ${pixelLimit} pixels are read. Cut it into smaller files, or import it with patchSizePx.`,
   };
+}
+
+function withSampleBits(header: ImageHeader, sampleBits: number | null): ImageHeader {
+  const { samples } = header;
+  if (sampleBits === null || samples.depth !== 'UINT16' || samples.white !== null) return header;
+  return { ...header, samples: { ...samples, white: 2 ** sampleBits - 1 } };
 }
 
 /** Stray bytes between the segments of a JPEG are passed over by every viewer; readers are stricter. */

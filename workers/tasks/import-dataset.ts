@@ -21,9 +21,21 @@ export const importDatasetTask: Task = {
         : await openImportFile(config.labelsCsvPath, config.importRoots, 'input.labelsCsvPath');
     await context.progress(0, 'Looking for images.');
     const startedAtMs = performance.now();
-    const { layout, csvColumns, labelLevel, groupLevel, patchSizePx, keepConflicts, accept, dryRun } = config;
+    const { layout, csvColumns, labelLevel, groupLevel, patchSizePx, sampleBits, keepConflicts, accept, dryRun } =
+      config;
     const result = await importImages({
-      ...{ folder, layout, labelsCsv, csvColumns, labelLevel, groupLevel, patchSizePx, keepConflicts, accept },
+      ...{
+        folder,
+        layout,
+        labelsCsv,
+        csvColumns,
+        labelLevel,
+        groupLevel,
+        patchSizePx,
+        sampleBits,
+        keepConflicts,
+        accept,
+      },
       folderPath: config.path,
       isDryRun: dryRun,
       previous: await previousVersionOf(context, config.datasetId),

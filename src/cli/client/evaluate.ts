@@ -2,10 +2,11 @@
  * `paraffin evaluate`, `compare`, `leaderboard`: how good an encoder is, with intervals and baselines beside every
  * number.
  */
+import { z } from 'zod';
 import { namesOf, oneOf, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { table } from '../terminal.ts';
-import { clientCommand, connect, granted, type ClientOptions } from './connection.ts';
+import { clientCommand, connect, granted, type ClientOptions, type Registry } from './connection.ts';
 import { awaitRun, type RunOutcome } from './follow.ts';
 import { graphql, type VariablesOf } from './graphql.ts';
 import { interval, paint, remark, show } from './output.ts';
@@ -113,6 +114,17 @@ const LEADERBOARD = graphql(`
   }
 `);
 
+const GOLDEN = graphql(`
+  query GoldenImage($id: ID!) {
+    checkpoint(id: $id) {
+      golden
+      inputContract {
+        imageSizePx
+      }
+    }
+  }
+`);
+
 const PROTOCOLS: Readonly<Record<Protocol, true>> = {
   LINEAR_PROBE: true,
   KNN: true,
@@ -166,14 +178,16 @@ export const evaluateCommand = clientCommand('evaluate', {
     );
     const { evaluation } = await awaitRun(registry, options, run.id);
     if (evaluation === null) throw new CommandFailure({ message: 'The run succeeded without an evaluation.' });
+    const golden = await goldenImageOf(registry, checkpoint.id, evaluation.id);
     show(options, {
-      data: evaluation,
+      data: { ...evaluation, goldenImage: golden },
       names: [evaluation.id],
       text: [
         evaluationTable(evaluation),
         ...verdict(evaluation.unbeatenBaselines),
         leakageInWords(evaluation.leakage),
         ...evaluation.learningCurve.map(pointInWords),
+        ...goldenInWords(golden),
         `evaluation ${evaluation.id}`,
       ].join('\n'),
     });
@@ -230,6 +244,39 @@ function pointInWords({ labelFraction, shotsPerClass, metrics }: Evaluation['lea
   const amount =
     labelFraction === null ? `${shotsPerClass ?? 0} images per class` : `${100 * labelFraction} % of the labels`;
   return `  with ${amount}: ${metrics.map((metric) => `${metric.name} ${interval(metric)}`).join(', ')}`;
+}
+
+const goldenSchema = z.object({ embeddings: z.tuple([z.array(z.number())]).rest(z.array(z.number())) });
+/** Enough to tell a wrong preparation by. */
+const COMPONENTS_SHOWN = 8;
+
+interface GoldenImage {
+  readonly imageSizePx: number;
+  readonly embedding: readonly number[];
+  /** The page that shows it. */
+  readonly url: string;
+}
+
+/** Null while it has not been measured. */
+async function goldenImageOf(
+  registry: Registry,
+  checkpointId: string,
+  evaluationId: string,
+): Promise<GoldenImage | null> {
+  const { checkpoint } = await registry.ask(GOLDEN, { id: checkpointId });
+  const parsed = goldenSchema.safeParse(checkpoint?.golden);
+  if (checkpoint === null || !parsed.success) return null;
+  const [embedding] = parsed.data.embeddings;
+  const url = `${registry.url}/evaluations/${evaluationId}`;
+  return { imageSizePx: checkpoint.inputContract.imageSizePx, embedding, url };
+}
+
+function goldenInWords(golden: GoldenImage | null): string[] {
+  if (golden === null) return [];
+  const beginning = golden.embedding.slice(0, COMPONENTS_SHOWN).map((value) => Number(value.toPrecision(4)));
+  return [
+    `The golden image, ${golden.imageSizePx} x ${golden.imageSizePx} px, has an embedding that begins with ${beginning.join(', ')}; anyone who gets other numbers prepares images in another way. It is shown at ${golden.url}`,
+  ];
 }
 
 function kindInWords(kind: string): string {

@@ -45,6 +45,7 @@ const LAYOUTS: Readonly<Record<NonNullable<ImportInput['layout']>, true>> = {
   FLAT: true,
 };
 const QUESTIONS: Readonly<Record<NonNullable<ImportInput['accept']>[number], true>> = {
+  MASKS_AMONG_IMAGES: true,
   LABELS_LOOK_ALIKE: true,
   GROUPS_LOOK_ALIKE: true,
   LABEL_LISTS: true,
@@ -91,6 +92,7 @@ export const importCommand = clientCommand('import', {
   .option('--label-level <n>', 'which folder is the label, 1 for the first', wholeNumberFrom(1))
   .option('--group-level <n>', 'which folder is the patient or slide', wholeNumberFrom(1))
   .option('--patch-size <px>', 'cut images into patches of this side', wholeNumberFrom(1))
+  .option('--sample-bits <n>', 'bits of the samples in 16-bit files that do not say so, 8 to 16', wholeNumberFrom(8))
   .option('--keep-conflicts', 'keep one picture under two labels, splits or groups under both')
   .option('--accept <kinds>', `what is meant: ${namesOf(QUESTIONS).join(', ')}`, listOf(oneOf(QUESTIONS)))
   .option('--dry-run', 'read and check everything, register nothing')
@@ -106,6 +108,7 @@ export const importCommand = clientCommand('import', {
         labelLevel,
         groupLevel,
         patchSize,
+        sampleBits,
         keepConflicts,
         accept,
         dryRun,
@@ -128,6 +131,7 @@ export const importCommand = clientCommand('import', {
           ...(labelLevel === undefined ? {} : { labelLevel }),
           ...(groupLevel === undefined ? {} : { groupLevel }),
           ...(patchSize === undefined ? {} : { patchSizePx: patchSize }),
+          ...(sampleBits === undefined ? {} : { sampleBits }),
           ...(keepConflicts === undefined ? {} : { keepConflicts }),
           ...(accept === undefined ? {} : { accept: [...accept] }),
           ...(dryRun === undefined ? {} : { dryRun }),

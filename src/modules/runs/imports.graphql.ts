@@ -47,6 +47,10 @@ export const ImportDatasetVersionInput = inputObjectType({
     });
     t.int('groupLevel', { description: 'Which folder is the patient or slide. Default: none but TCGA barcodes.' });
     t.int('patchSizePx', { description: 'Cut images into patches of this side; left out, images are kept whole.' });
+    t.int('sampleBits', {
+      description:
+        'How many bits the samples of 16-bit files have that do not say so, 8 to 16: 12 for pictures of a 12-bit camera, 16 for dark pictures. Left out, those that may be either are left out.',
+    });
     t.nonNull.boolean('keepConflicts', {
       default: false,
       description: 'Keep one picture under two labels, splits or groups under both; otherwise it is left out of both.',

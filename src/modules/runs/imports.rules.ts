@@ -14,6 +14,7 @@ export function titleOfImport(datasetSlug: string, importPath: string, isDryRun:
  * person may accept.
  */
 export const IMPORT_QUESTIONS = [
+  'MASKS_AMONG_IMAGES',
   'LABELS_LOOK_ALIKE',
   'GROUPS_LOOK_ALIKE',
   'LABEL_LISTS',
@@ -43,6 +44,7 @@ export const importDatasetVersionSchema = z.object({
   labelLevel: folderLevelSchema.nullish(),
   groupLevel: folderLevelSchema.nullish(),
   patchSizePx: z.number().int().min(32, 'must be at least 32').max(4096, 'must be at most 4096').nullish(),
+  sampleBits: z.number().int().min(8, 'must be at least 8').max(16, 'must be at most 16').nullish(),
   keepConflicts: z.boolean().nullish(),
   accept: z.array(z.enum(IMPORT_QUESTIONS)).nullish(),
   dryRun: z.boolean().nullish(),
@@ -61,6 +63,7 @@ export const importConfigSchema = z.object({
   csvColumns: csvColumnsSchema.default({}),
   labelLevel: z.number().int().nullable().default(null),
   groupLevel: z.number().int().nullable().default(null),
+  sampleBits: z.number().int().nullable().default(null),
   keepConflicts: z.boolean().default(false),
   accept: z.array(z.enum(IMPORT_QUESTIONS)).default([]),
   dryRun: z.boolean().default(false),

@@ -187,6 +187,7 @@ export function createRunService(parts: RunServiceParts): RunService {
         labelLevel: input.labelLevel ?? null,
         groupLevel: input.groupLevel ?? null,
         patchSizePx: input.patchSizePx ?? null,
+        sampleBits: input.sampleBits ?? null,
         keepConflicts: input.keepConflicts ?? false,
         accept: input.accept ?? [],
         dryRun: input.dryRun ?? false,

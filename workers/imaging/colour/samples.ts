@@ -1,11 +1,12 @@
 /**
  * The numbers of a file to 8-bit RGB, by one rule for every format. Pure.
  *
- * A sample becomes `round(255 * (value - black) / (white - black))`. Straight alpha lays the colour over white, as the
+ * A sample becomes `round(255 * value / white)`, or of `white - value` where 0 is white. Straight alpha lays the colour over white, as the
  * empty slide is: `colour * alpha + white * (1 - alpha)`; colour that is multiplied by alpha already is not multiplied
  * again. CMYK without a profile becomes `255 * (1 - ink) * (1 - black)`, as Pillow has it.
  */
-import type { Finding, SampleLayout } from '../formats/image-header.ts';
+import { UnreachableCaseError } from '../../../src/errors.ts';
+import { UINT16_MAX, type Finding, type SampleLayout } from '../formats/image-header.ts';
 import type { Pixels } from '../pixels.ts';
 
 /** As decoded, pixel by pixel: `[height, width, channelCount]`; grey comes as three equal channels but for FLOAT. */
@@ -17,22 +18,29 @@ export interface Samples {
 }
 
 /**
- * 16-bit images that never pass the middle of the range hold 10 to 15 bits, or labels: taken as they are, they would be
- * black, or half as bright.
+ * Cameras and scanners put 10, 12 or 14 bits into 16, and most files do not say so: a picture without a value above
+ * these is either that or very dark, and taken for the other it would be black, or blown out.
  */
-const UINT16_BRIGHTEST_MIN = 0x8001;
-const UINT16_MAX = 0xffff;
+const FEWER_BITS_GREATEST = 2 ** 14 - 1;
+const UINT16_MIDDLE = 2 ** 15;
+
+export interface Rgb {
+  readonly pixels: Pixels;
+  /** What must be told of it. */
+  readonly notes: readonly Finding[];
+}
 
 /** @returns RGB, or why the file does not say what its numbers mean. */
-export function rgbOf(samples: Samples, layout: SampleLayout): Pixels | Finding {
+export function rgbOf(samples: Samples, layout: SampleLayout): Rgb | Finding {
   const scale = scaleOf(samples, layout);
   if ('issue' in scale) return scale;
+  const { notes = [] } = scale;
   const { data, width, height, channelCount } = samples;
   if (layout.depth === 'UINT8' && layout.alphaIndex === null && channelCount === 3 && data instanceof Uint8Array)
-    return { data: Buffer.from(data.buffer, data.byteOffset, data.byteLength), width, height };
+    return { pixels: { data: Buffer.from(data.buffer, data.byteOffset, data.byteLength), width, height }, notes };
   // A file may announce alpha and have none: WebP by a flag, PNG by a chunk that does not fit its colours.
   const hasAlpha = layout.alphaIndex !== null && channelCount > 3 + layout.alphaIndex;
-  return hasAlpha ? overWhite(samples, layout, scale) : opaqueOf(samples, scale);
+  return { pixels: hasAlpha ? overWhite(samples, layout, scale) : opaqueOf(samples, scale), notes };
 }
 
 /** CMYK, uint8, 255 = full ink. */
@@ -49,54 +57,73 @@ export function rgbOfCmyk({ data, width, height, channelCount }: Samples): Pixel
 }
 
 interface Scale {
+  /** As the decoder gives it. */
   readonly black: number;
   /** Value of one 8-bit level. */
   readonly step: number;
+  readonly notes?: readonly Finding[];
 }
 
-function scaleOf({ data, channelCount }: Samples, { depth, range }: SampleLayout): Scale | Finding {
-  const colourCount = channelCount === 1 ? 1 : 3;
-  switch (depth) {
+function scaleOf(samples: Samples, layout: SampleLayout): Scale | Finding {
+  switch (layout.depth) {
     case 'UINT8':
-      return scaleOver(range ?? [0, 255]);
+      return integerScale(255, layout, 255);
     case 'UINT16': {
-      if (range !== null) return scaleOver(range);
-      const greatest = extremesOf(data, channelCount, colourCount)[1];
-      if (greatest >= UINT16_BRIGHTEST_MIN) return scaleOver([0, UINT16_MAX]);
-      return {
-        issue: 'RANGE_NOT_STATED',
-        reason: `16-bit samples that reach only ${greatest} of 65535: they hold fewer bits (10 to 15) or labels, and the file does not say so. Rescale them to the whole range, or state SMaxSampleValue (tag 341) in a TIFF.`,
-      };
+      const found = extremesOf(samples);
+      const greatest = layout.isWhiteZero ? UINT16_MAX - found.least : found.greatest;
+      if (layout.white === null) return scaleOfUnstated(greatest, layout);
+      return greatest <= layout.white
+        ? integerScale(layout.white, layout, UINT16_MAX)
+        : rangeFinding(`16-bit samples reach ${greatest}, above the ${layout.white} that is stated as white.`);
     }
     case 'FLOAT': {
-      const [least, greatest] = extremesOf(data, channelCount, colourCount);
-      const [black, white] = range ?? [0, 1];
-      if (least >= black && greatest <= white) return scaleOver([black, white]);
-      return {
-        issue: 'RANGE_NOT_STATED',
-        reason: `Floating-point samples from ${rounded(least)} to ${rounded(greatest)}, outside ${black}..${white}: nobody says which value is white. Convert them to 8 bits.`,
-      };
+      const white = layout.white ?? 1;
+      const { least, greatest } = extremesOf(samples);
+      if (least >= 0 && greatest <= white)
+        return layout.isWhiteZero ? { black: white, step: -white / 255 } : { black: 0, step: white / 255 };
+      return rangeFinding(
+        `Floating-point samples from ${rounded(least)} to ${rounded(greatest)}, outside 0..${white}: nobody says which value is white. Convert them to 8 bits.`,
+      );
     }
+    default:
+      throw new UnreachableCaseError(layout.depth);
   }
 }
 
-function scaleOver([black, white]: readonly [number, number]): Scale {
-  return { black, step: (white - black) / 255 };
+/** 16 bits, as the file states, unless it may be fewer that were not scaled up. */
+function scaleOfUnstated(greatest: number, layout: SampleLayout): Scale | Finding {
+  if (greatest <= FEWER_BITS_GREATEST)
+    return rangeFinding(
+      `16-bit samples that reach only ${greatest} of 65535: a very dark picture, or one of ${[10, 12, 14].find((bits) => greatest < 2 ** bits)} bits, and the file does not say which. Import it with sampleBits (--sample-bits 16 where it is dark).`,
+    );
+  const scale = integerScale(UINT16_MAX, layout, UINT16_MAX);
+  if (greatest > UINT16_MIDDLE) return scale;
+  const reason = `Its 16-bit samples reach only ${greatest} of 65535 and are taken as 16 bits, as the file states. If they hold 15, import it with sampleBits (--sample-bits 15).`;
+  return { ...scale, notes: [{ issue: 'HALF_RANGE_UNUSED', reason }] };
 }
 
-/** Least and greatest of the colour; NaN is neither, and fails every comparison of the caller. */
-function extremesOf(data: Samples['data'], channelCount: number, colourCount: number): [number, number] {
+function integerScale(white: number, { isWhiteZero }: SampleLayout, greatestOfDepth: number): Scale {
+  return { black: isWhiteZero ? greatestOfDepth - white : 0, step: white / 255 };
+}
+
+function rangeFinding(reason: string): Finding {
+  return { issue: 'RANGE_NOT_STATED', reason };
+}
+
+/** Least and greatest of the colour; where one is NaN, both are, and fail every comparison. */
+function extremesOf({ data, channelCount }: Samples): { readonly least: number; readonly greatest: number } {
+  const colourCount = channelCount === 1 ? 1 : 3;
   let least = Infinity;
   let greatest = -Infinity;
   for (let pixel = 0; pixel < data.length; pixel += channelCount) {
     for (let channel = 0; channel < colourCount; channel += 1) {
       const value = data[pixel + channel] ?? 0;
-      if (Number.isNaN(value)) return [value, value];
+      if (Number.isNaN(value)) return { least: value, greatest: value };
       if (value < least) least = value;
       if (value > greatest) greatest = value;
     }
   }
-  return [least, greatest];
+  return { least, greatest };
 }
 
 function opaqueOf({ data, width, height, channelCount }: Samples, { black, step }: Scale): Pixels {

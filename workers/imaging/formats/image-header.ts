@@ -20,8 +20,10 @@ export interface SampleLayout {
   readonly extraCount: number;
   /** Which of the extra samples is alpha, from 0; null: none. */
   readonly alphaIndex: number | null;
-  /** The values of black and white where the file states them; null: the whole range of the depth, of FLOAT 0..1. */
-  readonly range: readonly [number, number] | null;
+  /** The value of white, black being 0, where it is stated; null: the greatest of the depth, of FLOAT 1. */
+  readonly white: number | null;
+  /** True: the file holds white as 0. Of integers the decoder gives the greatest of the depth minus its values. */
+  readonly isWhiteZero: boolean;
 }
 
 export interface JpegStructure {
@@ -53,8 +55,10 @@ export interface ImageHeader {
   readonly notes: readonly Finding[];
 }
 
+export const UINT16_MAX = 0xffff;
+
 export const GREY_8: SampleLayout = {
-  ...{ colour: 'GREY', depth: 'UINT8', extraCount: 0, alphaIndex: null, range: null },
+  ...{ colour: 'GREY', depth: 'UINT8', extraCount: 0, alphaIndex: null, white: null, isWhiteZero: false },
 };
 export const RGB_8: SampleLayout = { ...GREY_8, colour: 'RGB' };
 

@@ -1,6 +1,6 @@
 /** PNG (W3C, third edition): what the chunks say, and whether each is what its checksum says. */
 import { crc32 } from 'node:zlib';
-import { counted, GREY_8, RGB_8, withAlpha, type Finding, type ImageHeader } from './image-header.ts';
+import { counted, GREY_8, RGB_8, UINT16_MAX, withAlpha, type Finding, type ImageHeader } from './image-header.ts';
 
 const SIGNATURE_BYTES = 8;
 /** Length, type and checksum around the data. */
@@ -21,6 +21,7 @@ export function readPngHeader(bytes: Buffer): ImageHeader | Finding | null {
   let isPlain = bitDepth <= 8 && (colourType & ALPHA) === 0;
   let hasTransparency = (colourType & ALPHA) !== 0;
   let hasProfile = false;
+  let hasSixteenSignificantBits = false;
   let frameCount = 1;
   let endsAt = 0;
   for (const { type, data, isSound, endOffset } of chunksOf(bytes)) {
@@ -32,6 +33,10 @@ export function readPngHeader(bytes: Buffer): ImageHeader | Finding | null {
         break;
       case 'iCCP':
         hasProfile = true;
+        break;
+      case 'sBIT':
+        // Fewer say nothing of the range: a writer should have scaled them up to all 16.
+        hasSixteenSignificantBits = data.length > 0 && data.every((bits) => bits === 16);
         break;
       case 'eXIf':
         isPlain = false;
@@ -50,7 +55,8 @@ export function readPngHeader(bytes: Buffer): ImageHeader | Finding | null {
   }
   if (endsAt !== bytes.length || hasTransparency) isPlain = false;
   const colour = GREY_TYPES.includes(colourType) ? GREY_8 : RGB_8;
-  const opaque = bitDepth === 16 ? { ...colour, depth: 'UINT16' as const } : colour;
+  const white = hasSixteenSignificantBits ? UINT16_MAX : null;
+  const opaque = bitDepth === 16 ? { ...colour, depth: 'UINT16' as const, white } : colour;
   return {
     format: 'PNG',
     width: bytes.readUInt32BE(16),

@@ -18,6 +18,8 @@ export interface TiffDirectory {
   /** 1 reduced resolution, 2 page of several, 4 transparency mask; sums of them. */
   readonly newSubfileType: number;
   readonly orientation: number;
+  /** 1 samples of a pixel together, 2 planes apart. */
+  readonly planarConfiguration: number;
   readonly inkSet: number;
   readonly imageDescription: string;
   readonly hasProfile: boolean;
@@ -149,6 +151,7 @@ function directoryOf(reader: Reader, entries: ReadonlyMap<number, Entry>, page: 
     sMaxSampleValue: numbers(341),
     newSubfileType: number(254, oldSubfileType === 2 ? 1 : 0),
     orientation: number(274, 1),
+    planarConfiguration: number(284, 1),
     inkSet: number(332, 1),
     imageDescription: textOf(reader, entries.get(270)),
     hasProfile: entries.has(34675),

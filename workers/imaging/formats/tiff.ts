@@ -32,6 +32,7 @@ const PALETTE = 3;
 const SEPARATED = 5;
 const YCBCR = 6;
 const CMYK_INKS = 1;
+const PLANES_APART = 2;
 
 const UNSIGNED = 1;
 const SIGNED = 2;
@@ -95,6 +96,9 @@ function samplesOf(directory: TiffDirectory): SampleLayout | Finding {
   if (bits < 8 && !isGrey && photometric !== PALETTE) return formatFinding(`${bits}-bit samples of colour`);
   if (depth !== 'UINT8' && !isGrey && photometric !== RGB)
     return formatFinding(`${bits}-bit samples of a palette, CMYK or YCbCr`);
+  // libvips reads nothing but zeros of these.
+  if (depth === 'FLOAT' && bits === 16 && (isGrey || directory.planarConfiguration === PLANES_APART))
+    return formatFinding('floating-point numbers of 16 bits, grey or with planes apart');
   const extraCount = samplesPerPixel - { GREY: 1, RGB: photometric === PALETTE ? 1 : 3, CMYK: 4 }[colour];
   if (extraCount < 0) return formatFinding(`${counted(samplesPerPixel, 'sample')} a pixel where the colour needs more`);
   if (extraCount > 0 && (depth === 'FLOAT' || photometric === PALETTE || colour === 'CMYK'))
@@ -103,7 +107,8 @@ function samplesOf(directory: TiffDirectory): SampleLayout | Finding {
   return {
     ...GREY_8,
     ...{ colour, depth, extraCount },
-    range: depth === 'UINT8' ? null : rangeOf(directory),
+    white: whiteOf(directory, depth),
+    isWhiteZero: photometric === WHITE_IS_ZERO,
     alphaIndex: alphaIndex >= 0 && alphaIndex < extraCount ? alphaIndex : null,
   };
 }
@@ -153,13 +158,21 @@ function depthOf({ bitsPerSample, sampleFormat, compression }: TiffDirectory): S
 }
 
 /**
- * SMinSampleValue and SMaxSampleValue where they state the range of a scale: from 0 to 1 or to some bits that are all
- * ones. Other numbers are what a program measured in this one picture, and would change its contrast.
+ * SMaxSampleValue, with an SMinSampleValue of 0 or none, where it states the end of a scale: 1 or some bits that are all
+ * ones. Other numbers are what a program measured in this one picture, and would change its contrast. Else, of 16 bits,
+ * the SignificantBits of OME-XML.
  */
-function rangeOf({ sMinSampleValue, sMaxSampleValue }: TiffDirectory): SampleLayout['range'] {
-  const white = Math.max(...sMaxSampleValue);
-  const isScale = white === 1 || (white >= 255 && Number.isInteger(Math.log2(white + 1)));
-  return isScale && sMinSampleValue.every((value) => value === 0) ? [0, white] : null;
+function whiteOf(
+  { sMinSampleValue, sMaxSampleValue, imageDescription }: TiffDirectory,
+  depth: SampleLayout['depth'],
+): number | null {
+  if (depth === 'UINT8') return null;
+  const greatest = Math.max(...sMaxSampleValue);
+  const isScale = greatest === 1 || (greatest >= 255 && Number.isInteger(Math.log2(greatest + 1)));
+  if (isScale && sMinSampleValue.every((value) => value === 0)) return greatest;
+  const significantBits = Number(omePixelsOf(imageDescription)?.('SignificantBits') ?? 0);
+  const isStated = depth === 'UINT16' && significantBits >= 8 && significantBits <= 16;
+  return isStated ? 2 ** significantBits - 1 : null;
 }
 
 /** Planes of one picture that were stored one by one, or pages of which one is taken. */
@@ -195,11 +208,17 @@ function imageJStackOf(description: string): Stack | null {
 
 /** OME-XML; its planes may lie in other files. */
 function omeStackOf(description: string): Stack | null {
-  const [pixels] = /<(?:\w+:)?Pixels\s[^>]*>/.exec(description) ?? [];
-  if (pixels === undefined) return null;
-  const numberOf = (name: string): number => Number(new RegExp(`\\b${name}="(\\d+)"`).exec(pixels)?.[1] ?? 1);
+  const attributeOf = omePixelsOf(description);
+  if (attributeOf === null) return null;
+  const numberOf = (name: string): number => Number(attributeOf(name) ?? 1);
   const [channelCount, depth, times] = [numberOf('SizeC'), numberOf('SizeZ'), numberOf('SizeT')];
   return { writer: 'OME', channelCount, planeCount: depth * times };
+}
+
+/** Whole numbers by the names of the attributes of Pixels in OME-XML; null where there is none. */
+function omePixelsOf(description: string): ((name: string) => string | undefined) | null {
+  const [pixels] = /<(?:\w+:)?Pixels\s[^>]*>/.exec(description) ?? [];
+  return pixels === undefined ? null : (name) => new RegExp(`\\b${name}="(\\d+)"`).exec(pixels)?.[1];
 }
 
 function areaOf({ imageWidth, imageLength }: TiffDirectory): number {

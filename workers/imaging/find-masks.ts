@@ -1,0 +1,186 @@
+/**
+ * Annotations among the files of a folder: by their names where these say it, and where they do not by what a few files
+ * of each kind of name look like.
+ */
+import type { Flatness } from './flatness.ts';
+import { counted } from './formats/image-header.ts';
+import type { IssueSink } from './issues.ts';
+import { imagesNamedBy, isNamedLikeMask, masksAmong, stemOf } from './masks.ts';
+
+/** One image, as far as a mask can be told by it. */
+export interface Look {
+  readonly width: number;
+  readonly height: number;
+  readonly flatness: Flatness;
+}
+
+/** Null for what does not decode. */
+export type LookAt = (relativePath: string) => Promise<Look | null>;
+
+/** What stands between words of a name. */
+const MARKS = ' _.-';
+/** Files of a kind that are looked at: the first that is a photograph ends it. */
+const LOOKED_AT = 4;
+/** The largest kinds are looked at. */
+const KINDS_MAX = 64;
+
+/** Files whose names have something in common. */
+interface Kind {
+  /** As a sentence names it. */
+  readonly name: string;
+  readonly files: string[];
+  /** The image that a file may annotate, by its name; where none stands here, folders beside it are searched. */
+  readonly partnerOf: Map<string, string>;
+}
+
+function emptyKind(name: string): Kind {
+  return { name, files: [], partnerOf: new Map() };
+}
+
+/**
+ * @returns the files without those that annotate others. Each of these becomes a MASK issue; what may be one, and has no
+ * image that it belongs to, becomes a MASKS_AMONG_IMAGES issue and stays.
+ */
+export async function withoutMasks(files: readonly string[], lookAt: LookAt, issues: IssueSink): Promise<string[]> {
+  const byName = masksAmong(files);
+  for (const mask of byName) issues.add('MASK', mask);
+  const candidates = files.filter((file) => !byName.has(file));
+  const looks = new Map<string, Promise<Look | null>>();
+  const lookOnce: LookAt = async (file) => {
+    const look = looks.get(file) ?? lookAt(file);
+    looks.set(file, look);
+    return look;
+  };
+  const masks = new Set<string>();
+  const askedOf = new Set<string>();
+  for (const kind of [...kindsBesideImages(candidates), ...kindsByFolder(candidates)]) {
+    const rest = kind.files.filter((file) => !masks.has(file) && !askedOf.has(file));
+    const [first] = rest;
+    if (first === undefined || !(await areFlat(rest, lookOnce))) continue;
+    if (await belongToImages(rest, kind, candidates, lookOnce)) {
+      const reason = `An annotation by its pixels, a few flat tones, and by its size, that of its image: ${kind.name}.`;
+      for (const file of rest) {
+        masks.add(file);
+        issues.add('MASK', file, { reason });
+      }
+    } else {
+      const reason = `${counted(rest.length, 'image')} of a few flat tones, as masks have them, each without a photograph of its size that it belongs to: ${kind.name}.`;
+      for (const file of rest) askedOf.add(file);
+      issues.add('MASKS_AMONG_IMAGES', first, { reason, count: rest.length });
+    }
+  }
+  const kept = candidates.filter((file) => !masks.has(file));
+  for (const file of kept) if (isNamedLikeMask(file) && !askedOf.has(file)) issues.add('MASKS_AMONG_IMAGES', file);
+  return kept;
+}
+
+/** True where all that are looked at are flat, and one of them at least has tones. */
+async function areFlat(files: readonly string[], lookAt: LookAt): Promise<boolean> {
+  let hasTones = false;
+  for (const file of spread(files)) {
+    const look = await lookAt(file);
+    if (look === null || look.flatness === 'PICTURE') return false;
+    hasTones ||= look.flatness === 'MASK';
+  }
+  return hasTones;
+}
+
+/** True where each that is looked at has a photograph of its size. */
+async function belongToImages(
+  files: readonly string[],
+  { partnerOf }: Kind,
+  candidates: readonly string[],
+  lookAt: LookAt,
+): Promise<boolean> {
+  for (const file of spread(files)) {
+    const mask = await lookAt(file);
+    const partner = partnerOf.get(file);
+    let belongs = false;
+    for (const other of partner === undefined ? imagesInOtherFolders(file, candidates) : [partner]) {
+      const image = await lookAt(other);
+      belongs ||= image?.flatness === 'PICTURE' && image.width === mask?.width && image.height === mask.height;
+    }
+    if (!belongs) return false;
+  }
+  return true;
+}
+
+/** Files with the same name in a folder that stands where one of the file's own stands. */
+function imagesInOtherFolders(file: string, candidates: readonly string[]): string[] {
+  const parts = stemOf(file).split('/');
+  const name = parts.at(-1) ?? '';
+  const names = [name, ...imagesNamedBy(name)];
+  return candidates
+    .filter((candidate) => {
+      const others = stemOf(candidate).split('/');
+      if (others.length !== parts.length || !names.includes(others.at(-1) ?? '')) return false;
+      return parts.slice(0, -1).filter((folder, level) => folder !== others[level]).length === 1;
+    })
+    .slice(0, LOOKED_AT);
+}
+
+/** `x_bnd` and `bnd_x` beside `x`, and `x.png` beside `x.jpg`: by what is added, numbers aside. */
+function kindsBesideImages(files: readonly string[]): Kind[] {
+  const byStem = new Map<string, string>();
+  const kinds = new Map<string, Kind>();
+  const add = (name: string, file: string, partner: string): void => {
+    const kind = kinds.get(name) ?? emptyKind(name);
+    kinds.set(name, kind);
+    if (kind.partnerOf.has(file)) return;
+    kind.files.push(file);
+    kind.partnerOf.set(file, partner);
+  };
+  for (const file of files) {
+    const stem = stemOf(file);
+    const same = byStem.get(stem);
+    byStem.set(stem, same ?? file);
+    if (same === undefined) continue;
+    const [one, other] = [file, same].map((each) => each.slice(stem.length).toLowerCase());
+    add(`names with the ending ${one} beside ${other}`, file, same);
+    add(`names with the ending ${other} beside ${one}`, same, file);
+  }
+  for (const [stem, file] of byStem) {
+    const nameAt = stem.lastIndexOf('/') + 1;
+    const folder = stem.slice(0, nameAt);
+    const name = stem.slice(nameAt);
+    for (let index = 1; index < name.length - 1; index += 1) {
+      if (!MARKS.includes(name.charAt(index))) continue;
+      const before = byStem.get(folder + name.slice(0, index));
+      if (before !== undefined) add(`names with ${withoutNumbers(name.slice(index))} added`, file, before);
+      const after = byStem.get(folder + name.slice(index + 1));
+      if (after !== undefined) add(`names with ${withoutNumbers(name.slice(0, index + 1))} before`, file, after);
+    }
+  }
+  return largest([...kinds.values()]);
+}
+
+/** All below folders of one name, and all that there are. */
+function kindsByFolder(files: readonly string[]): Kind[] {
+  const kinds = new Map<string, Kind>();
+  for (const file of files) {
+    const folders = new Set(file.split('/').slice(0, -1));
+    for (const folder of folders) {
+      const kind = kinds.get(folder) ?? emptyKind(`the folder ${JSON.stringify(folder)}`);
+      kind.files.push(file);
+      kinds.set(folder, kind);
+    }
+  }
+  return [...largest([...kinds.values()]), { ...emptyKind('the whole folder'), files: [...files] }];
+}
+
+function largest(kinds: readonly Kind[]): Kind[] {
+  return [...kinds].sort((a, b) => b.files.length - a.files.length).slice(0, KINDS_MAX);
+}
+
+function withoutNumbers(text: string): string {
+  return text.replaceAll(/\d+/g, '#');
+}
+
+/** A few, from the first to the last. */
+function spread(files: readonly string[]): string[] {
+  const count = Math.min(files.length, LOOKED_AT);
+  const places = Array.from({ length: count }, (_, index) =>
+    Math.round((index * (files.length - 1)) / (count - 1 || 1)),
+  );
+  return places.flatMap((place) => files.slice(place, place + 1));
+}

@@ -1,0 +1,48 @@
+/** Does an image look like an annotation rather than like a photograph? Pure. */
+import type { Pixels } from './pixels.ts';
+
+/** MASK: a few flat tones. CONSTANT: one tone, as a mask without anything marked is, and empty glass. */
+export type Flatness = 'PICTURE' | 'MASK' | 'CONSTANT';
+
+/** Classes of a mask; a photograph has as many within its first rows. */
+const COLOURS_MAX = 16;
+/** Glass has few tones too, all of them bright. */
+const DARKEST_MAX = 127;
+/** What JPEG leaves of black and white: two tones that are far apart, with little between them. */
+const GREY_SPREAD_MAX = 8;
+const TONE_WIDTH = 12;
+const TONES_APART_MIN = 64;
+const BETWEEN_SHARE_MAX = 0.05;
+const TONE_SHARE_MIN = 0.005;
+
+/** By all pixels: at most 16 colours, not all of them bright, or grey of two tones, blurred by a lossy codec. */
+export function flatnessOf({ data }: Pixels): Flatness {
+  const colours = new Set<number>();
+  let darkest = 255;
+  for (let offset = 0; offset < data.length && colours.size <= COLOURS_MAX; offset += 3) {
+    const [red = 0, green = 0, blue = 0] = [data[offset], data[offset + 1], data[offset + 2]];
+    colours.add((red << 16) | (green << 8) | blue);
+    darkest = Math.min(darkest, red, green, blue);
+  }
+  if (colours.size === 1) return 'CONSTANT';
+  if (colours.size <= COLOURS_MAX) return darkest <= DARKEST_MAX ? 'MASK' : 'PICTURE';
+  return hasTwoGreyTones(data) ? 'MASK' : 'PICTURE';
+}
+
+function hasTwoGreyTones(data: Buffer): boolean {
+  const counts = new Float64Array(256);
+  let least = 255;
+  let greatest = 0;
+  for (let offset = 0; offset < data.length; offset += 3) {
+    const [red = 0, green = 0, blue = 0] = [data[offset], data[offset + 1], data[offset + 2]];
+    if (Math.max(red, green, blue) - Math.min(red, green, blue) > GREY_SPREAD_MAX) return false;
+    counts[green] = (counts[green] ?? 0) + 1;
+    least = Math.min(least, green);
+    greatest = Math.max(greatest, green);
+  }
+  if (greatest - least < TONES_APART_MIN) return false;
+  const share = (from: number, to: number): number =>
+    counts.subarray(from, to).reduce((sum, count) => sum + count, 0) / (data.length / 3);
+  const [dark, bright] = [share(0, least + TONE_WIDTH), share(greatest - TONE_WIDTH, 256)];
+  return dark >= TONE_SHARE_MIN && bright >= TONE_SHARE_MIN && dark + bright >= 1 - BETWEEN_SHARE_MAX;
+}
