@@ -56,10 +56,12 @@ describe('what an image looks like', () => {
     assert.equal(of(Buffer.alloc(SIZE_PX * SIZE_PX * 3, 255)), 'CONSTANT');
   });
 
-  test('tissue, grey tissue, glass and pen on glass are pictures', async () => {
+  test('tissue, grey tissue, tissue of a few colours, glass and pen on glass are pictures', async () => {
     for (const seed of [0, 1, 2, 3]) assert.equal(of(tissuePixels(SIZE_PX, seed)), 'PICTURE');
     const grey = picture(tissuePixels(SIZE_PX, 1), SIZE_PX).greyscale().toColourspace('srgb');
     assert.equal(of(await grey.raw().toBuffer()), 'PICTURE');
+    const reduced = await picture(tissuePixels(SIZE_PX, 1), SIZE_PX).png({ palette: true, colours: 12 }).toBuffer();
+    assert.equal(of(await sharp(reduced).toColourspace('srgb').removeAlpha().raw().toBuffer()), 'PICTURE');
     assert.equal(of(glassPixels(SIZE_PX)), 'PICTURE');
     const marked = await picture(withPenStroke(glassPixels(SIZE_PX), SIZE_PX, 8), SIZE_PX)
       .jpeg()

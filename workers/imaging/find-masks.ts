@@ -38,8 +38,8 @@ function emptyKind(name: string): Kind {
 }
 
 /**
- * @returns the files without those that annotate others. Each of these becomes a MASK issue; what may be one, and has no
- * image that it belongs to, becomes a MASKS_AMONG_IMAGES issue and stays.
+ * @returns the files without those that annotate others. Each of these becomes a MASK issue; what may be one, and has
+ * no image that it belongs to, becomes a MASKS_AMONG_IMAGES issue and stays.
  */
 export async function withoutMasks(files: readonly string[], lookAt: LookAt, issues: IssueSink): Promise<string[]> {
   const byName = masksAmong(files);

@@ -6,6 +6,8 @@ export type Flatness = 'PICTURE' | 'MASK' | 'CONSTANT';
 
 /** Classes of a mask; a photograph has as many within its first rows. */
 const COLOURS_MAX = 16;
+/** Areas of one colour: a photograph that was reduced to a few colours has few pixels like their neighbours. */
+const EQUAL_NEIGHBOURS_MIN = 0.75;
 /** Glass has few tones too, all of them bright. */
 const DARKEST_MAX = 127;
 /** What JPEG leaves of black and white: two tones that are far apart, with little between them. */
@@ -15,8 +17,10 @@ const TONES_APART_MIN = 64;
 const BETWEEN_SHARE_MAX = 0.05;
 const TONE_SHARE_MIN = 0.005;
 
-/** By all pixels: at most 16 colours, not all of them bright, or grey of two tones, blurred by a lossy codec. */
-export function flatnessOf({ data }: Pixels): Flatness {
+/**
+ * By all pixels: areas of at most 16 colours, not all of them bright, or grey of two tones, blurred by a lossy codec.
+ */
+export function flatnessOf({ data, width }: Pixels): Flatness {
   const colours = new Set<number>();
   let darkest = 255;
   for (let offset = 0; offset < data.length && colours.size <= COLOURS_MAX; offset += 3) {
@@ -25,8 +29,22 @@ export function flatnessOf({ data }: Pixels): Flatness {
     darkest = Math.min(darkest, red, green, blue);
   }
   if (colours.size === 1) return 'CONSTANT';
-  if (colours.size <= COLOURS_MAX) return darkest <= DARKEST_MAX ? 'MASK' : 'PICTURE';
+  if (colours.size <= COLOURS_MAX)
+    return darkest <= DARKEST_MAX && equalNeighbourShare(data, width) >= EQUAL_NEIGHBOURS_MIN ? 'MASK' : 'PICTURE';
   return hasTwoGreyTones(data) ? 'MASK' : 'PICTURE';
+}
+
+/** Of the pixels that have one to their right, 0..1. */
+function equalNeighbourShare(data: Buffer, width: number): number {
+  let pairCount = 0;
+  let equalCount = 0;
+  for (let pixel = 1; pixel < data.length / 3; pixel += 1) {
+    if (pixel % width === 0) continue;
+    pairCount += 1;
+    const offset = pixel * 3;
+    if (data.compare(data, offset - 3, offset, offset, offset + 3) === 0) equalCount += 1;
+  }
+  return equalCount / Math.max(1, pairCount);
 }
 
 function hasTwoGreyTones(data: Buffer): boolean {

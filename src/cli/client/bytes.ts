@@ -200,6 +200,10 @@ export interface SentFile {
 
 /**
  * Sends a file by the tus protocol, going on after a break, and with what an earlier try of the same command has sent.
+ *
+ * Our own client of it: of tus-js-client the HTTP (keys, and refusals with their codes), the fingerprint (a digest, not
+ * path and time of the file) and the storage would be replaced by ours, and it brings 20 packages for the loop that is
+ * left.
  */
 export async function upload(registry: Registry, options: ClientOptions, file: string): Promise<SentFile> {
   const line = createStatusLine(process.stderr);

@@ -1,9 +1,9 @@
 /**
  * The numbers of a file to 8-bit RGB, by one rule for every format. Pure.
  *
- * A sample becomes `round(255 * value / white)`, or of `white - value` where 0 is white. Straight alpha lays the colour over white, as the
- * empty slide is: `colour * alpha + white * (1 - alpha)`; colour that is multiplied by alpha already is not multiplied
- * again. CMYK without a profile becomes `255 * (1 - ink) * (1 - black)`, as Pillow has it.
+ * A sample becomes `round(255 * value / white)`, or of `white - value` where 0 is white. Straight alpha lays the colour
+ * over white, as the empty slide is: `colour * alpha + white * (1 - alpha)`; colour that is multiplied by alpha already
+ * is not multiplied again. CMYK without a profile becomes `255 * (1 - ink) * (1 - black)`, as Pillow has it.
  */
 import { UnreachableCaseError } from '../../../src/errors.ts';
 import { UINT16_MAX, type Finding, type SampleLayout } from '../formats/image-header.ts';

@@ -158,9 +158,9 @@ function depthOf({ bitsPerSample, sampleFormat, compression }: TiffDirectory): S
 }
 
 /**
- * SMaxSampleValue, with an SMinSampleValue of 0 or none, where it states the end of a scale: 1 or some bits that are all
- * ones. Other numbers are what a program measured in this one picture, and would change its contrast. Else, of 16 bits,
- * the SignificantBits of OME-XML.
+ * SMaxSampleValue, with an SMinSampleValue of 0 or none, where it states the end of a scale: 1 or some bits that are
+ * all ones. Other numbers are what a program measured in this one picture, and would change its contrast. Else, of 16
+ * bits, the SignificantBits of OME-XML.
  */
 function whiteOf(
   { sMinSampleValue, sMaxSampleValue, imageDescription }: TiffDirectory,
