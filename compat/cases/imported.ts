@@ -60,7 +60,9 @@ async function importedOf(client: RegistryClient, importRoot: string): Promise<I
     ...{ slug: 'cases', name: 'Cases', path: importRoot, layout: 'FLAT', labelsCsvPath: null, patchSizePx: null },
     isTest: false,
   };
-  const runId = await launchImport(client, await ensureDataset(client, dataset, true), dataset);
+  const datasetId = await ensureDataset(client, dataset, true);
+  // Every file is meant as an image, whatever it is called.
+  const runId = await launchImport(client, datasetId, dataset, ['MASKS_AMONG_IMAGES']);
   // An import that finds nothing to keep fails, and its report says why.
   const failure = await followRun(client, 'import', runId, process.stderr).then(
     () => null,

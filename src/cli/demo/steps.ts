@@ -44,7 +44,12 @@ export async function ensureDataset(client: RegistryClient, dataset: DemoDataset
   return objectOf(made.createDataset.dataset, made.createDataset.userErrors).id;
 }
 
-export async function launchImport(client: RegistryClient, datasetId: string, dataset: DemoDataset): Promise<string> {
+export async function launchImport(
+  client: RegistryClient,
+  datasetId: string,
+  dataset: DemoDataset,
+  accept: readonly ImportQuestion[] = [],
+): Promise<string> {
   const { importDatasetVersion } = await client.request(
     z.object({ importDatasetVersion: runPayload }),
     `mutation ($input: ImportDatasetVersionInput!) { importDatasetVersion(input: $input) { run { id } ${USER_ERRORS} } }`,
@@ -55,6 +60,7 @@ export async function launchImport(client: RegistryClient, datasetId: string, da
         layout: dataset.layout,
         labelsCsvPath: dataset.labelsCsvPath,
         patchSizePx: dataset.patchSizePx,
+        accept,
       },
     },
   );
