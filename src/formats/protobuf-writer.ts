@@ -3,7 +3,7 @@
  * https://protobuf.dev/programming-guides/encoding.
  *
  * A message refers to the bytes that it is given and copies them once, in `toBytes`: weights are large. Our own,
- * because the writers of protobufjs and @bufbuild/protobuf give the same bytes and hold them twice: 110 MB more for 96.
+ * because the writers of protobufjs and @bufbuild/protobuf give the same bytes and hold them twice.
  */
 const WIRE = { varint: 0, lengthDelimited: 2, fixed32: 5 } as const;
 

@@ -1,5 +1,6 @@
 /** The demo's operations, one function for each thing that a lab tool does with the registry. */
 import { z } from 'zod';
+import type { ImportQuestion } from '../../modules/runs/index.ts';
 import { createStatusLine, progressBar } from '../terminal.ts';
 import type { RegistryClient } from './client.ts';
 import type { DemoDataset } from './images.ts';
