@@ -9,6 +9,8 @@ export interface Attack {
   readonly name: string;
   /** What is tried, in a few words, for the table. */
   readonly about: string;
+  /** Its share of the time of the full form, in parts of the sum of all shares. */
+  readonly share: number;
   /** A finding is something that should not have happened; throwing is a fault of the attack itself. */
   run(scene: Scene): Promise<AttackOutcome>;
 }
@@ -26,7 +28,7 @@ export interface Scene {
   /** True: the form that runs with the tests, a few seconds long. */
   readonly quick: boolean;
   readonly dice: Dice;
-  /** False once this attack's share of the time is over: whatever continues at random ends then. */
+  /** False once this attack's share of the time is over: whatever continues at random or in rounds ends then. */
   isTimeLeft(): boolean;
   /** Aborted by Ctrl-C and when the whole time is over. */
   readonly signal: AbortSignal;

@@ -6,10 +6,10 @@ import path from 'node:path';
 import { createInterface } from 'node:readline';
 import { childEnvironment } from '../src/env.ts';
 import { isAlive } from '../test/support/processes.ts';
+import { openRequests } from './requests.ts';
 
 const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
 const END_MS = 40_000;
-const ANSWER_MS = 15_000;
 
 export interface AttackedServer {
   /** `http://127.0.0.1:port` */
@@ -53,7 +53,9 @@ export async function startAttackedServer(
   createInterface({ input: child.stderr }).on('line', (line) => {
     if (!/^\s*$|Stopping/.test(line)) lines.push(line.slice(0, 600));
   });
+  const requests = openRequests();
   const stop = async (): Promise<void> => {
+    requests.close();
     if (child.exitCode === null && child.signalCode === null) child.kill('SIGTERM');
     const killer = setTimeout(() => child.kill('SIGKILL'), END_MS);
     await gone;
@@ -66,26 +68,28 @@ export async function startAttackedServer(
     throw new Error(`The server ended without an address: ${lines.join('\n')}`);
   }
   const adminKey = (await readFile(path.join(dataDir, 'admin-key'), 'utf8')).trim();
+  const port = Number(new URL(url).port);
   return {
     url,
-    port: Number(new URL(url).port),
+    port,
     dataDir,
     pid,
     adminKey,
     ask: async (query, variables = {}, authorization = `Bearer ${adminKey}`) => {
-      const response = await fetch(`${url}/graphql`, {
+      const { text } = await requests.send(port, {
         method: 'POST',
+        path: '/graphql',
         headers: { 'content-type': 'application/json', ...(authorization === null ? {} : { authorization }) },
         body: JSON.stringify({ query, variables }),
-        signal: AbortSignal.timeout(ANSWER_MS),
       });
-      return response.json();
+      const answer: unknown = JSON.parse(text);
+      return answer;
     },
     fault: async () => {
       if (child.exitCode !== null || child.signalCode !== null)
         return `the server ended (${child.exitCode ?? child.signalCode}): ${lines.slice(-3).join(' ')}`;
-      const status = await fetch(`${url}/healthz`, { signal: AbortSignal.timeout(ANSWER_MS) }).then(
-        (response) => response.status,
+      const status = await requests.send(port, { path: '/healthz' }).then(
+        (answer) => answer.status,
         (error: unknown) => String(error),
       );
       return status === 200 ? undefined : `/healthz answered ${status}`;

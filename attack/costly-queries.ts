@@ -27,6 +27,7 @@ const FLOOD = 300;
 export const costlyQueries: Attack = {
   name: 'costly-queries',
   about: 'short documents that take long to validate or to answer, and hundreds of queries at once',
+  share: 8,
   run: async ({ quick, server }) => {
     const attacked = await server();
     const findings: string[] = [];

@@ -3,25 +3,22 @@ import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import {
   buildSchema,
+  coerceInputValue,
   getNamedType,
-  isEnumType,
   isInputObjectType,
   isLeafType,
-  isListType,
-  isNonNullType,
   isObjectType,
-  isRequiredInputField,
-  isScalarType,
+  isRequiredArgument,
   type GraphQLArgument,
+  type GraphQLField,
   type GraphQLInputType,
-  type GraphQLOutputType,
   type GraphQLSchema,
 } from 'graphql';
 import { at } from '../test/support/catalogue.ts';
 import { oneOf, type Attack, type Dice } from './attack.ts';
+import { plain, UUID, withValue } from './input-values.ts';
 
 const SCHEMA = path.resolve(import.meta.dirname, '../schema.graphql');
-const UUID = '00000000-0000-7000-8000-000000000000';
 const TEXTS = [
   '',
   ' ',
@@ -70,11 +67,14 @@ const OTHERS = [
 ] as const;
 const VALUES: readonly [unknown, ...unknown[]] = ['', ...TEXTS, ...NUMBERS, ...OTHERS];
 
-/** A field with arguments, and a document around it. */
+/** A field with arguments, and what is around it in a document. */
 interface Place {
   readonly args: readonly GraphQLArgument[];
-  /** @param call the field with its arguments. */
-  readonly document: (variables: string, call: string) => string;
+  readonly kind: 'query' | 'mutation';
+  /** @param calls fields with their arguments. */
+  readonly around: (calls: string) => string;
+  readonly fieldName: string;
+  readonly selection: string;
   readonly name: string;
 }
 
@@ -85,47 +85,123 @@ interface Leaf {
   readonly way: readonly string[];
 }
 
+/** One call of a field with one hostile value. */
+interface Try {
+  readonly leaf: Leaf;
+  readonly value: unknown;
+  readonly given: readonly GivenArgument[];
+}
+
+interface GivenArgument {
+  readonly argument: GraphQLArgument;
+  readonly value: unknown;
+}
+
+/** Beside each other in one document, each an operation of its own: far below MAX_ALIASES. */
+const CALLS_PER_REQUEST = 8;
+const AT_ONCE = 8;
+const SYSTEMATIC_COUNT = 8_000;
+const MADE_UP_COUNT = 2_000;
+const QUICK_COUNT = 700;
+const MAX_FINDINGS = 20;
+
 export const hostileValues: Attack = {
   name: 'hostile-values',
   about: 'values that nobody means, alone and together, at every argument and input field of the schema',
+  share: 20,
   run: async ({ quick, dice, isTimeLeft, server }) => {
     const attacked = await server();
     const schema = buildSchema(await readFile(SCHEMA, 'utf8'));
     const leaves = leavesOf(schema);
+    const [first] = leaves;
+    if (first === undefined) throw new Error('The schema has no field with arguments.');
+    // So many of every value at every place, which the seed chooses, then made up ones.
+    const systematic = shuffled(
+      leaves.flatMap((leaf) => VALUES.map((value) => tryOf(leaf, value))),
+      dice,
+    );
+    const madeUpOnes = Array.from({ length: MADE_UP_COUNT }, () =>
+      tryOf(oneOf([first, ...leaves], dice), madeUp(dice, 0)),
+    );
+    const tries = quick ? systematic.slice(0, QUICK_COUNT) : [...systematic.slice(0, SYSTEMATIC_COUNT), ...madeUpOnes];
     const findings = new Set<string>();
     let tryCount = 0;
-    const attempt = async (leaf: Leaf, value: unknown): Promise<void> => {
+    const record = ({ leaf, value }: Try, fault: string | undefined): void => {
       tryCount += 1;
-      const fault = faultIn(await attacked.ask(...operationWith(leaf, value)).catch((error: unknown) => String(error)));
-      const words = JSON.stringify(value) ?? 'nothing';
-      if (fault !== undefined)
-        findings.add(
-          `${fault} for ${leaf.place.name}(${leaf.argument.name}${leaf.way.map((key) => `.${key}`).join('')}: ${words.slice(0, 100)})`,
-        );
+      if (fault === undefined) return;
+      const place = `${leaf.place.name}(${leaf.argument.name}${leaf.way.map((key) => `.${key}`).join('')}`;
+      findings.add(`${fault} for ${place}: ${(JSON.stringify(value) ?? 'nothing').slice(0, 200)})`);
     };
-    // Every value at every place once, then others at random until the time or the number is over.
-    const systematic = leaves.flatMap((leaf) => VALUES.map((value) => [leaf, value] as const));
-    const total = quick ? 700 : Math.max(10_000, systematic.length);
-    const chosen = quick
-      ? Array.from({ length: total }, () => systematic[Math.floor(dice() * systematic.length)])
-      : [...systematic, ...Array.from({ length: total - systematic.length }, () => undefined)];
-    const waiting = chosen.values();
+    const send = async (batch: readonly Try[]): Promise<void> => {
+      const answer = await attacked.ask(...operationOf(batch)).catch((error: unknown) => String(error));
+      // Refused as a whole: what each of them would have met is seen when it comes alone.
+      if (batch.length > 1 && (typeof answer === 'string' || at(answer, 'data') == null))
+        for (const each of batch) await send([each]);
+      else
+        for (const [index, each] of batch.entries())
+          record(each, faultIn(answer, batch.length > 1 ? index : undefined));
+    };
+    const waiting = batchesOf(tries);
     const work = async (): Promise<void> => {
-      for (const next of waiting) {
-        if (!isTimeLeft() || findings.size > 20) return;
-        const [first] = leaves;
-        if (first === undefined) return;
-        const [leaf, value] = next ?? [oneOf([first, ...leaves], dice), madeUp(dice, 0)];
-        await attempt(leaf, value);
+      for (const batch of waiting) {
+        if (!isTimeLeft() || findings.size > MAX_FINDINGS) return;
+        await send(batch);
       }
     };
-    await Promise.all(Array.from({ length: 8 }, work));
+    await Promise.all(Array.from({ length: AT_ONCE }, work));
     return {
       tryCount,
-      findings: [...findings, ...attacked.errors().map((line) => `logged as an error: ${line}`)].slice(0, 40),
+      findings: [...findings, ...attacked.errors().map((line) => `logged as an error: ${line}`)].slice(
+        0,
+        2 * MAX_FINDINGS,
+      ),
     };
   },
 };
+
+/** What is refused before anything runs takes a request of its own; what reaches its resolver shares one. */
+function* batchesOf(tries: readonly Try[]): Generator<readonly Try[]> {
+  const batches = new Map<string, Try[]>();
+  for (const each of tries) {
+    if (!each.given.every(({ argument, value }) => isTaken(argument.type, value))) {
+      yield [each];
+      continue;
+    }
+    const { kind, around } = each.leaf.place;
+    const key = `${kind} ${around('')}`;
+    const batch = [...(batches.get(key) ?? []), each];
+    batches.set(key, batch);
+    if (batch.length < CALLS_PER_REQUEST) continue;
+    yield batch;
+    batches.delete(key);
+  }
+  yield* batches.values();
+}
+
+/** Whether GraphQL takes the value for one of the type, and the text in it for text. */
+function isTaken(type: GraphQLInputType, value: unknown): boolean {
+  if (/[^\P{Cc}\t\n\r]/u.test(textIn(value)) || !textIn(value).isWellFormed()) return false;
+  let isSound = true;
+  coerceInputValue(value, type, () => {
+    isSound = false;
+  });
+  return isSound;
+}
+
+function textIn(value: unknown): string {
+  if (typeof value === 'string') return value;
+  if (typeof value !== 'object' || value === null) return '';
+  return Object.entries(value)
+    .flatMap(([key, item]: [string, unknown]) => [key, textIn(item)])
+    .join(' ');
+}
+
+function shuffled<Item>(items: readonly Item[], dice: Dice): Item[] {
+  return items
+    .map((item) => [dice(), item] as const)
+    .toSorted(([first], [second]) => first - second)
+    .map(([, item]) => item);
+}
 
 function madeUp(dice: Dice, depth: number): unknown {
   if (depth < 3 && dice() < 0.2) return Array.from({ length: Math.floor(dice() * 4) }, () => madeUp(dice, depth + 1));
@@ -141,28 +217,31 @@ function leavesOf(schema: GraphQLSchema): Leaf[] {
 
 /** Root fields, and fields with arguments below what the catalogue is sure to hold. */
 function placesOf(schema: GraphQLSchema): Place[] {
-  const selectionOf = (type: GraphQLOutputType): string => (isLeafType(getNamedType(type)) ? '' : '{ __typename }');
+  const placeOf = (
+    parent: string,
+    field: GraphQLField<unknown, unknown>,
+    kind: Place['kind'],
+    around: Place['around'],
+  ): Place => ({
+    name: `${parent}.${field.name}`,
+    args: field.args,
+    kind,
+    around,
+    fieldName: field.name,
+    selection: isLeafType(getNamedType(field.type)) ? '' : '{ __typename }',
+  });
   const roots = [
     ['query', schema.getQueryType()],
     ['mutation', schema.getMutationType()],
   ] as const;
   const direct = roots.flatMap(([kind, root]) =>
-    Object.values(root?.getFields() ?? {}).map((field) => ({
-      name: `${root?.name}.${field.name}`,
-      args: field.args,
-      document: (variables: string, call: string) => `${kind}${variables} { ${call} ${selectionOf(field.type)} }`,
-    })),
+    Object.values(root?.getFields() ?? {}).map((field) => placeOf(root?.name ?? '', field, kind, (calls) => calls)),
   );
   const dataset = schema.getType('Dataset');
   const nested = isObjectType(dataset)
-    ? Object.values(dataset.getFields())
-        .filter((field) => field.args.length > 0)
-        .map((field) => ({
-          name: `Dataset.${field.name}`,
-          args: field.args,
-          document: (variables: string, call: string) =>
-            `query${variables} { datasets(first: 2) { nodes { ${call} ${selectionOf(field.type)} } } }`,
-        }))
+    ? Object.values(dataset.getFields()).map((field) =>
+        placeOf('Dataset', field, 'query', (calls) => `datasets(first: 2) { nodes { ${calls} } }`),
+      )
     : [];
   return [...direct, ...nested].filter(({ args }) => args.length > 0);
 }
@@ -178,56 +257,48 @@ function waysBelow(type: GraphQLInputType, depth: number): string[][] {
   ];
 }
 
-function operationWith({ place, argument, way }: Leaf, value: unknown): [string, Record<string, unknown>] {
-  const given = place.args.filter(
-    (arg) => arg === argument || (isNonNullType(arg.type) && arg.defaultValue === undefined),
+function tryOf(leaf: Leaf, value: unknown): Try {
+  const { place, argument: hostile, way } = leaf;
+  const given = place.args
+    .filter((argument) => argument === hostile || isRequiredArgument(argument))
+    .map((argument) => ({
+      argument,
+      value: argument === hostile ? withValue(argument.type, way, value) : plain(argument.type),
+    }));
+  return { leaf, value, given };
+}
+
+/** @param batch calls of one kind with the same around them: the one at n is called `cn`. */
+function operationOf(batch: readonly Try[]): [string, Record<string, unknown>] {
+  const given = batch.flatMap((each, index) =>
+    each.given.map(({ argument, value }) => ({ argument, value, variable: `${argument.name}_${index}` })),
   );
-  const variables = given.map((arg) => `$${arg.name}: ${String(arg.type)}`).join(', ');
-  const call = given.map((arg) => `${arg.name}: $${arg.name}`).join(', ');
-  // The call stands for the field of the place: its name is the last part of the place's.
-  const field = `${place.name.split('.').at(-1) ?? ''}(${call})`;
+  const calls = batch.map(({ leaf: { place }, given: own }, index) => {
+    const args = own.map(({ argument }) => `${argument.name}: $${argument.name}_${index}`).join(', ');
+    return `c${index}: ${place.fieldName}(${args}) ${place.selection}`;
+  });
+  const [first] = batch;
+  const variables = given.map(({ argument, variable }) => `$${variable}: ${String(argument.type)}`).join(', ');
+  const { kind = 'query', around = (text: string) => text } = first?.leaf.place ?? {};
   return [
-    place.document(`(${variables})`, field),
-    Object.fromEntries(
-      given.map((arg) => [arg.name, arg === argument ? withValue(arg.type, way, value) : plain(arg.type)]),
-    ),
+    `${kind}(${variables}) { ${around(calls.join(' '))} }`,
+    Object.fromEntries(given.map(({ variable, value }) => [variable, value])),
   ];
 }
 
-/** What is required and names nothing, with the value put where the way leads. */
-function withValue(type: GraphQLInputType, way: readonly string[], value: unknown): unknown {
-  const [key, ...rest] = way;
-  if (key === undefined) return value;
-  if (isNonNullType(type)) return withValue(type.ofType, way, value);
-  if (isListType(type)) return [withValue(type.ofType, way, value)];
-  const named = getNamedType(type);
-  const field = isInputObjectType(named) ? named.getFields()[key] : undefined;
-  const base = plain(type);
-  return field === undefined || typeof base !== 'object' || base === null
-    ? value
-    : { ...base, [key]: withValue(field.type, rest, value) };
-}
-
-function plain(type: GraphQLInputType): unknown {
-  if (isNonNullType(type)) return plain(type.ofType);
-  if (isListType(type)) return [plain(type.ofType)];
-  const named = getNamedType(type);
-  if (isEnumType(named)) return named.getValues().at(-1)?.name;
-  if (isInputObjectType(named))
-    return Object.fromEntries(
-      Object.values(named.getFields())
-        .filter(isRequiredInputField)
-        .map((field) => [field.name, plain(field.type)]),
-    );
-  if (isScalarType(named) && (named.name === 'Int' || named.name === 'Float')) return 1;
-  return named.name === 'Boolean' ? true : UUID;
-}
-
-/** A refusal has a code that is not INTERNAL; an answer without errors may be the right one. */
-function faultIn(answer: unknown): string | undefined {
+/**
+ * A refusal has a code that is not INTERNAL; an answer without errors may be the right one.
+ *
+ * @param index of the call whose errors count; undefined: all do.
+ */
+function faultIn(answer: unknown, index: number | undefined): string | undefined {
   if (typeof answer === 'string') return answer;
-  const errors = at(answer, 'errors');
-  const codes = Array.isArray(errors) ? errors.map((error: unknown) => at(error, 'extensions.code')) : [];
+  const errors: unknown = at(answer, 'errors');
+  const own = (Array.isArray(errors) ? errors : []).filter((error: unknown) => {
+    const path: unknown = at(error, 'path');
+    return index === undefined || !Array.isArray(path) || path.includes(`c${index}`);
+  });
+  const codes = own.map((error: unknown) => at(error, 'extensions.code'));
   const internal = codes.filter((code) => typeof code !== 'string' || code.startsWith('INTERNAL'));
   return internal.length === 0 ? undefined : `${String(internal[0] ?? 'an error without a code')} was answered`;
 }

@@ -1,10 +1,11 @@
 /** Long operations of the command line that are killed at random moments: nothing of them may stay. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
-import { readdir, readFile } from 'node:fs/promises';
+import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { childEnvironment } from '../src/env.ts';
+import { lightningFile, someEncoder } from '../test/support/encoder-files.ts';
 import { eventually } from '../test/support/eventually.ts';
 import { oneOf, type Attack } from './attack.ts';
 
@@ -12,10 +13,13 @@ const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
 /** About as long as a restore of a small registry takes. */
 const MOMENT_MS = 8_000;
 const GONE_MS = 60_000;
+const CONTRACT = ['--image-size', '64', '--mean', '0.5,0.5,0.5', '--std', '0.5,0.5,0.5'];
 
 export const kills: Attack = {
   name: 'kills',
-  about: 'backups and restores killed at random moments by SIGKILL, SIGTERM and SIGINT, and what they leave',
+  about:
+    'backups, restores, checks, collections and uploads killed at random moments by SIGKILL, SIGTERM and SIGINT, and what they leave',
+  share: 14,
   run: async ({ quick, dice, startServer, folder, isTimeLeft }) => {
     const server = await startServer({ env: { PARAFFIN_LOG_LEVEL: 'fatal' } });
     const home = await folder();
@@ -23,19 +27,31 @@ export const kills: Attack = {
     let tryCount = 0;
     const start = (...args: readonly string[]) =>
       spawn(process.execPath, [PARAFFIN, ...args], {
-        env: childEnvironment({ PARAFFIN_DATABASE_URL: '', PARAFFIN_DATA_DIR: server.dataDir }),
+        env: childEnvironment({
+          PARAFFIN_DATABASE_URL: '',
+          PARAFFIN_DATA_DIR: server.dataDir,
+          PARAFFIN_URL: server.url,
+          PARAFFIN_API_KEY: server.adminKey,
+          XDG_CACHE_HOME: home,
+        }),
         stdio: 'ignore',
       });
+    const weights = path.join(home, 'weights.ckpt');
+    if (!quick) await writeFile(weights, lightningFile(someEncoder('RESNET18'), ''));
     const whole = path.join(home, 'whole.tar');
     const [code] = await once(start('backup', whole), 'exit');
     if (code !== 0) return { tryCount: 1, findings: [`A backup of a running server ended with ${code}.`] };
 
     for (let round = quick ? 1 : 20; round > 0 && (quick || isTimeLeft()) && findings.length === 0; round -= 1) {
       const place = path.join(home, `round-${round}`);
-      for (const args of [
+      const operations = [
         ['backup', path.join(place, 'registry.tar')],
         ['restore', whole, '--data-dir', path.join(place, 'restored')],
-      ]) {
+        ['fsck'],
+        ['gc', '--grace-hours', '0'],
+        ['models', 'import', weights, ...CONTRACT, '--model', `killed-${round}`],
+      ];
+      for (const args of quick ? operations.slice(0, 2) : operations) {
         tryCount += 1;
         const command = start(...args);
         const gone = once(command, 'exit');
@@ -51,6 +67,14 @@ export const kills: Attack = {
         const isClean = await eventually('nothing to be left', () => leavesNothing(place), GONE_MS).catch(() => false);
         if (!isClean) findings.push(`${what} left ${await leftIn(place)}.`);
       }
+    }
+    // What was killed in the middle comes through when nobody kills it.
+    for (const args of quick
+      ? []
+      : [['models', 'import', weights, ...CONTRACT, '--model', 'killed'], ['gc'], ['fsck']]) {
+      tryCount += 1;
+      const [ended] = await once(start(...args), 'exit');
+      if (ended !== 0) findings.push(`After kills "paraffin ${args.slice(0, 2).join(' ')}" ended with ${ended}.`);
     }
     const fault = await server.fault();
     if (fault !== undefined) findings.push(fault);

@@ -16,6 +16,7 @@ const FOREIGN: readonly Readonly<Record<string, string>>[] = [
 export const lockout: Attack = {
   name: 'lockout',
   about: 'floods of requests from pages of other sites, with wrong keys and without any, to lock others out',
+  share: 4,
   run: async ({ quick, startServer, dice, isTimeLeft }) => {
     const server = await startServer({ env: { PARAFFIN_LOG_LEVEL: 'fatal' } });
     const findings: string[] = [];

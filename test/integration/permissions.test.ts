@@ -3,7 +3,7 @@ import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { after, before, describe, test } from 'node:test';
-import { buildSchema, getNamedType, isLeafType, isObjectType } from 'graphql';
+import { buildSchema } from 'graphql';
 import { createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
 import { FIELD_RULES, type NeededRole } from '../../src/api/permissions.ts';
@@ -11,7 +11,8 @@ import { ACCESS_ACTIONS, ACCESS_ROLES } from '../../src/modules/access/index.ts'
 import { at } from '../support/catalogue.ts';
 import { makeRun } from '../support/checkpoints.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
-import { rootOperations } from '../support/operations.ts';
+import { factsThroughPayload, rootOperations } from '../support/operations.ts';
+import { actionOf, addressOf, methodOf, ROUTES } from '../support/routes.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
 const SENDERS = ['ANONYMOUS', ...ACCESS_ROLES] as const;
@@ -123,32 +124,6 @@ describe('what a mutation answers with', async () => {
   const mutations = rootOperations(schema).filter(
     ({ name, kind }) => kind === 'mutation' && FIELD_RULES[name]?.role !== 'ADMIN',
   );
-  /** The mutation, asked for a fact of the object in its payload: plainly, and hidden in fragments. */
-  const readingThrough = (name: string, document: string): readonly string[] => {
-    const payload = schema.getMutationType()?.getFields()[name.replace('Mutation.', '')]?.type;
-    assert.ok(payload !== undefined);
-    const payloadType = getNamedType(payload);
-    assert.ok(isObjectType(payloadType));
-    const object = Object.values(payloadType.getFields()).find(
-      (field) => field.name !== 'userErrors' && isObjectType(getNamedType(field.type)),
-    );
-    const objectType = object === undefined ? undefined : getNamedType(object.type);
-    assert.ok(object !== undefined && isObjectType(objectType), name);
-    const fact = Object.values(objectType.getFields()).find(
-      (field) =>
-        isLeafType(getNamedType(field.type)) && field.args.length === 0 && !['id', 'slug'].includes(field.name),
-    );
-    assert.ok(fact !== undefined, name);
-    const selections = [
-      `{ ${object.name} { ${fact.name} } }`,
-      `{ ... on ${payloadType.name} { ${object.name} { id ... on ${objectType.name} { ${fact.name} } } } }`,
-    ];
-    return [
-      ...selections.map((selection) => document.replace('{ __typename }', selection)),
-      `${document.replace('{ __typename }', `{ ...p }`)} fragment p on ${payloadType.name} { x: ${object.name} { ...o } } fragment o on ${objectType.name} { ${fact.name} }`,
-    ];
-  };
-
   for (const { name, document } of mutations) {
     test(`${name}: facts only for those who may read, and names for those who may call it`, async () => {
       const rule = FIELD_RULES[name];
@@ -156,7 +131,7 @@ describe('what a mutation answers with', async () => {
       const writer = await newKey({ role: 'ADMIN', actions: [rule.action] });
       const both = await newKey({ role: 'ADMIN', actions: [rule.action, 'READ'] });
       assert.equal(verdictOf(await ask(writer, document)), 'ALLOWED');
-      for (const hidden of readingThrough(name, document)) {
+      for (const hidden of factsThroughPayload(schema, name, document)) {
         assert.equal(verdictOf(await ask(writer, hidden)), 'FORBIDDEN', hidden);
         assert.equal(verdictOf(await ask(both, hidden)), 'ALLOWED', hidden);
       }
@@ -178,44 +153,21 @@ test('where files lie on the server is shown to those who may import', async () 
   assert.deepEqual(await configFor('CONTRIBUTOR'), { path: '/srv/private/slides', csv: ['/srv/a/b.csv'], seed: 1 });
 });
 
-/** Every route of the server, and the least that opens it. A new one belongs here. */
-const ROUTES: Readonly<Record<string, 'ANYONE' | 'READER' | 'CONTRIBUTOR'>> = {
-  '/healthz': 'ANYONE',
-  '/readyz': 'ANYONE',
-  '/': 'ANYONE',
-  '/metrics': 'READER',
-  '/uploads': 'CONTRIBUTOR',
-  '/uploads/:id': 'CONTRIBUTOR',
-  '/datasets/:id/croissant.json': 'READER',
-  '/checkpoints/:id/README.md': 'READER',
-  '/checkpoints/:id/download': 'READER',
-  '/artifacts/:sha256': 'READER',
-  '/embeddings/:id.npy': 'READER',
-  '/embeddings/:id.csv': 'READER',
-  '/datasets/:id/thumbnails/:position.webp': 'READER',
-};
-
 describe('every route beside GraphQL', () => {
   test('is in the table', () => {
     assert.deepEqual(routesOf(server.http.app.router), Object.keys(ROUTES).toSorted());
   });
   for (const [route, needed] of Object.entries(ROUTES)) {
     test(`${route} is open to ${needed}`, async () => {
-      const address = route
-        .replace(':id', route.startsWith('/uploads') ? '0'.repeat(32) : '00000000-0000-7000-8000-000000000000')
-        .replace(':sha256', '0'.repeat(64))
-        .replace(':position', '0');
-      const method = route === '/uploads' ? 'POST' : route === '/uploads/:id' ? 'HEAD' : 'GET';
       const verdict = async (key: string | undefined): Promise<string> => {
         const headers = { ...headersOf(key), ...(needed === 'CONTRIBUTOR' ? { 'tus-resumable': '1.0.0' } : {}) };
-        const { status } = await fetch(server.url + address, { method, headers });
+        const { status } = await fetch(server.url + addressOf(route), { method: methodOf(route), headers });
         return status === 401 ? 'UNAUTHENTICATED' : status === 403 ? 'FORBIDDEN' : 'ALLOWED';
       };
       const seen: Record<string, string> = {};
       for (const sender of SENDERS) seen[sender] = await verdict(keys.get(sender));
       assert.deepEqual(seen, Object.fromEntries(SENDERS.map((sender) => [sender, expected(sender, needed)])));
-      const action = needed === 'CONTRIBUTOR' ? 'IMPORT' : 'READ';
-      const others = ACCESS_ACTIONS.filter((each) => each !== action);
+      const others = ACCESS_ACTIONS.filter((each) => each !== actionOf(route));
       assert.equal(
         await verdict(await newKey({ role: 'ADMIN', actions: others })),
         needed === 'ANYONE' ? 'ALLOWED' : 'FORBIDDEN',

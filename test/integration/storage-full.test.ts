@@ -2,18 +2,21 @@
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
-import { mkdtemp, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises';
+import { mkdtemp, open, readdir, rm, stat, statfs, writeFile } from 'node:fs/promises';
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
 import { openArtifactStore } from '../../src/platform/artifact-store.ts';
 import { writeBackup } from '../../src/platform/backup.ts';
+import { readEncoderFileApart } from '../../src/modules/models/encoder-process.ts';
 import { freeBytesOf, requireSpace } from '../../src/platform/free-space.ts';
 import { fetchRemoteFile } from '../../src/platform/remote-file.ts';
 import { clearUploads, openUploadStore } from '../../src/platform/upload-store.ts';
 import { at } from '../support/catalogue.ts';
+import { INPUT_CONTRACT } from '../support/checkpoints.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { lightningFile, someEncoder } from '../support/encoder-files.ts';
 import { temporaryFolder } from '../support/shards.ts';
 import { startTestServer } from '../support/server.ts';
 
@@ -101,6 +104,27 @@ test('no artifact, backup or fetched file touches the reserve, and none leaves a
     await isUntouched();
     await assert.rejects(stat(destination), { code: 'ENOENT' });
   }
+});
+
+test('the weights of a checkpoint that is read do not touch the reserve', async (context) => {
+  const disk = await nearlyFullDisk(context);
+  if (disk === undefined) return;
+  const file = path.join(await temporaryFolder(context), 'weights.ckpt');
+  await writeFile(file, lightningFile(someEncoder('RESNET18'), ''));
+  await using handle = await open(file);
+  const task = {
+    fileName: null,
+    expectedSha256: null,
+    expectedByteSize: null,
+    encoder: null,
+    keyPrefix: null,
+    inputContract: INPUT_CONTRACT,
+  };
+  const reading = readEncoderFileApart(handle, task, path.join(disk, 'downloads'), () => assert.fail('it was kept'));
+  await assert.rejects(reading, FULL);
+  const { blocks, bavail, bsize } = await statfs(disk);
+  assert.ok(bavail * bsize >= (blocks * bsize) / 20, 'the reserve is there');
+  assert.deepEqual(await readdir(path.join(disk, 'downloads')), []);
 });
 
 test('uploads are refused at their beginning, with those counted that are not whole yet, and in the middle', async (context) => {

@@ -6,6 +6,7 @@ import {
   isLeafType,
   isListType,
   isNonNullType,
+  isObjectType,
   isRequiredArgument,
   isRequiredInputField,
   isScalarType,
@@ -37,6 +38,39 @@ export function rootOperations(schema: GraphQLSchema): RootOperation[] {
       document: `${kind} { ${callOf(field)} ${isLeafType(getNamedType(field.type)) ? '' : '{ __typename }'} }`,
     })),
   );
+}
+
+/**
+ * A mutation of `rootOperations` that asks for a fact of the object in its payload: plainly, and hidden in fragments.
+ *
+ * @param name e.g. `Mutation.createModel`
+ * @throws Error where its payload has no object with a fact.
+ */
+export function factsThroughPayload(schema: GraphQLSchema, name: string, document: string): readonly string[] {
+  const payload = schema.getMutationType()?.getFields()[name.replace('Mutation.', '')]?.type;
+  const payloadType = payload === undefined ? undefined : getNamedType(payload);
+  const object = isObjectType(payloadType)
+    ? Object.values(payloadType.getFields()).find(
+        (field) => field.name !== 'userErrors' && isObjectType(getNamedType(field.type)),
+      )
+    : undefined;
+  const objectType = object === undefined ? undefined : getNamedType(object.type);
+  const fact = isObjectType(objectType)
+    ? Object.values(objectType.getFields()).find(
+        (field) =>
+          isLeafType(getNamedType(field.type)) && field.args.length === 0 && !['id', 'slug'].includes(field.name),
+      )
+    : undefined;
+  if (payloadType === undefined || object === undefined || objectType === undefined || fact === undefined)
+    throw new Error(`The payload of ${name} has no object with a fact.`);
+  const selections = [
+    `{ ${object.name} { ${fact.name} } }`,
+    `{ ... on ${payloadType.name} { ${object.name} { id ... on ${objectType.name} { ${fact.name} } } } }`,
+  ];
+  return [
+    ...selections.map((selection) => document.replace('{ __typename }', selection)),
+    `${document.replace('{ __typename }', '{ ...p }')} fragment p on ${payloadType.name} { x: ${object.name} { ...o } } fragment o on ${objectType.name} { ${fact.name} }`,
+  ];
 }
 
 function callOf(field: GraphQLField<unknown, unknown>): string {

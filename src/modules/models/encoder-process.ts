@@ -11,6 +11,7 @@ import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { DomainError, ERROR_CODES, type ErrorCode } from '../../errors.ts';
+import { freeBytesOf } from '../../platform/free-space.ts';
 import { SANDBOX_ENV, sandboxed, sandboxKind } from '../../platform/sandbox.ts';
 import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
 import { IMPORTED_ENCODERS } from './import.rules.ts';
@@ -47,6 +48,12 @@ const processAnswerSchema: z.ZodType<ProcessAnswer> = z.discriminatedUnion('outc
     hint: z.string().nullable(),
   }),
 ]);
+
+/** What the process learns beside its task. */
+export interface WeightsSpace {
+  /** What the weights may take of the disk: the rest is the database's. */
+  readonly spaceBytes: number;
+}
 
 export interface ReadingBounds {
   readonly timeoutMs: number;
@@ -95,7 +102,8 @@ export interface ReadEncoder<Kept> {
  * @param scratchDir where the weights lie until they are kept, without a name. The folder above it, which is the data
  * directory, is hidden from the process.
  * @param keep takes the safetensors, once they are whole.
- * @throws DomainError also TIMED_OUT, and OUT_OF_MEMORY for a file that takes too much.
+ * @throws DomainError also TIMED_OUT, OUT_OF_MEMORY for a file that takes too much, and STORAGE_FULL before the weights
+ * touch the reserve of the disk.
  */
 export async function readEncoderFileApart<Kept>(
   file: FileHandle,
@@ -105,7 +113,8 @@ export async function readEncoderFileApart<Kept>(
   bounds: ReadingBounds = BOUNDS,
 ): Promise<ReadEncoder<Kept>> {
   await using weights = await openNameless(scratchDir);
-  const answer = await answerTo(file, task, weights, path.dirname(scratchDir), bounds);
+  const spaceBytes = await freeBytesOf(scratchDir);
+  const answer = await answerTo(file, { ...task, spaceBytes }, weights, path.dirname(scratchDir), bounds);
   if (answer.outcome === 'READ') return { facts: answer.facts, kept: await keep(wholeOf(weights, answer.byteSize)) };
   const { code, message: text, field, hint } = answer;
   throw new DomainError({
@@ -119,7 +128,7 @@ export async function readEncoderFileApart<Kept>(
 /** Runs the process to its end. */
 async function answerTo(
   file: FileHandle,
-  task: EncoderFileTask,
+  task: EncoderFileTask & WeightsSpace,
   weights: FileHandle,
   hiddenDir: string,
   { timeoutMs, maxHeapMb }: ReadingBounds,

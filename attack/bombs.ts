@@ -1,0 +1,231 @@
+/** Small things that grow when they are opened: compressed bodies, nested JSON, checkpoints and images that lie. */
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { brotliCompressSync, crc32, deflateSync, gzipSync } from 'node:zlib';
+import { at } from '../test/support/catalogue.ts';
+import { familyOf } from '../test/support/processes.ts';
+import { hostileFiles } from '../test/fixtures/hostile/torch-corpus.ts';
+import { pngThatClaims, tissuePng } from '../test/fixtures/hostile-images.ts';
+import { oneOf, type Attack, type Dice } from './attack.ts';
+import type { AttackedServer } from './attacked-server.ts';
+import { openRequests } from './requests.ts';
+
+const OPENED_BYTES = 200_000_000;
+/** Of server, database, worker and decoders together; the largest of the images below has 1.2 GB of pixels. */
+const MEMORY_BYTES = 3_000_000_000;
+/** A refusal that never comes; a busy machine takes its time to import a few pictures. */
+const IMPORT_MS = 240_000;
+const REFUSALS = ['FORMAT_INVALID', 'FILE_TOO_LARGE', 'CHECKPOINT_KEYS_MISMATCH', 'BAD_INPUT', 'OUT_OF_MEMORY'];
+const CONTRACT = { imageSizePx: 64, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] };
+
+export const bombs: Attack = {
+  name: 'bombs',
+  about: 'compressed bodies, nested JSON, checkpoints and pictures that are small and claim or become large',
+  share: 8,
+  run: async ({ quick, dice, startServer, isTimeLeft }) => {
+    const env = { PARAFFIN_LOG_LEVEL: 'silent', PARAFFIN_WORKER: quick ? 'false' : 'true' };
+    const server = await startServer({ env });
+    const bodies = await tryBodies(server, quick);
+    const checkpoints = await tryCheckpoints(server, dice, quick ? 3 : 60, isTimeLeft);
+    const pictures = quick ? NOTHING : await tryPictures(server);
+    const fault = await server.fault();
+    const tried = [bodies, checkpoints, pictures];
+    return {
+      tryCount: tried.reduce((sum, { tryCount }) => sum + tryCount, 0),
+      findings: [...tried.flatMap(({ findings }) => findings), ...(fault === undefined ? [] : [fault])],
+    };
+  },
+};
+
+interface Tried {
+  readonly tryCount: number;
+  readonly findings: readonly string[];
+}
+
+const NOTHING: Tried = { tryCount: 0, findings: [] };
+
+async function tryBodies(server: AttackedServer, quick: boolean): Promise<Tried> {
+  const opened = Buffer.alloc(quick ? OPENED_BYTES / 10 : OPENED_BYTES, ' ');
+  const deep = 400_000;
+  const query = '{ viewer { role } }';
+  const bodies: readonly (readonly [what: string, encoding: string | undefined, body: Buffer | string])[] = [
+    ['a body that gzip opens', 'gzip', gzipSync(opened)],
+    ['a body that deflate opens', 'deflate', deflateSync(opened)],
+    ['a body that brotli opens', 'br', brotliCompressSync(opened.subarray(0, OPENED_BYTES / 10))],
+    ['a body compressed twice', 'gzip, gzip', gzipSync(gzipSync(opened))],
+    ['brackets without end', undefined, '['.repeat(deep)],
+    ['objects without end', undefined, '{"a":'.repeat(deep / 4)],
+    [
+      'variables nested deep',
+      undefined,
+      `{"query":"${query}","variables":${'{"a":'.repeat(50_000)}1${'}'.repeat(50_000)}}`,
+    ],
+    ['a list of lists', undefined, `{"query":"${query}","variables":{"a":[${'[],'.repeat(200_000)}[]]}}`],
+    ['a long number', undefined, `{"query":"${query}","variables":{"a":${'9'.repeat(500_000)}}}`],
+    ['a key without end', undefined, `{"query":"${query}","variables":{"${'k'.repeat(900_000)}":1}}`],
+    [
+      'many variables',
+      undefined,
+      `{"query":"${query}","variables":{${Array.from({ length: 60_000 }, (_, n) => `"v${n}":1`).join(',')}}}`,
+    ],
+  ];
+  const requests = openRequests();
+  const findings: string[] = [];
+  try {
+    for (const [what, encoding, body] of bodies) {
+      const headers = {
+        authorization: `Bearer ${server.adminKey}`,
+        'content-type': 'application/json',
+        ...(encoding === undefined ? {} : { 'content-encoding': encoding }),
+      };
+      // Refused before all of it is read, the connection may be closed under what is still sent.
+      const status = await requests.send(server.port, { method: 'POST', path: '/graphql', headers, body }).then(
+        (answer) => answer.status,
+        () => 400,
+      );
+      if (status >= 500) findings.push(`${what} was answered with ${status}.`);
+      const fault = await server.fault();
+      if (fault !== undefined) findings.push(`${what}: ${fault}`);
+      if (findings.length > 0) break;
+    }
+  } finally {
+    requests.close();
+  }
+  return { tryCount: bodies.length, findings };
+}
+
+async function tryCheckpoints(
+  server: AttackedServer,
+  dice: Dice,
+  count: number,
+  isTimeLeft: () => boolean,
+): Promise<Tried> {
+  const header = (byteSize: bigint, text: string): Buffer => {
+    const bytes = Buffer.alloc(8);
+    bytes.writeBigUInt64LE(byteSize);
+    return Buffer.concat([bytes, Buffer.from(text)]);
+  };
+  const tensors = `{${Array.from({ length: 50_000 }, (_, n) => `"t${n}":{"dtype":"F32","shape":[1],"data_offsets":[0,4]}`).join(',')}}`;
+  const files: readonly [Buffer, ...Buffer[]] = [
+    header(2n ** 63n, '{}'),
+    header(99_000_000n, '{'),
+    header(BigInt(tensors.length), tensors),
+    header(100n, '{"a":{"dtype":"F32","shape":[4294967296,4294967296,4294967296],"data_offsets":[0,4]}}'.padEnd(100)),
+    ...hostileFiles()
+      .filter(({ limits }) => limits === undefined)
+      .map(({ bytes }) => bytes),
+  ];
+  const findings: string[] = [];
+  let tryCount = 0;
+  const one = async (): Promise<void> => {
+    tryCount += 1;
+    const name = `bomb-${tryCount}`;
+    const bytes = oneOf(files, dice);
+    const file = path.join(server.dataDir, 'imports', name);
+    await writeFile(file, bytes);
+    const answer = await server
+      .ask(
+        'mutation($input: ImportCheckpointInput!) { importCheckpoint(input: $input) { checkpoint { id } userErrors { code } } }',
+        { input: { path: file, modelSlug: 'bombs', inputContract: CONTRACT } },
+      )
+      .catch((error: unknown) => String(error));
+    const code: unknown = at(answer, 'data.importCheckpoint.userErrors.0.code');
+    if (typeof code !== 'string' || !REFUSALS.includes(code))
+      findings.push(
+        `A checkpoint (${bytes.length} bytes, ${bytes.subarray(0, 60).toString('latin1')}) was answered with ${JSON.stringify(answer).slice(0, 300)}`,
+      );
+  };
+  // Two at once: as many as the server reads of one person.
+  for (let left = count; left > 0 && findings.length === 0 && isTimeLeft(); left -= 2)
+    await Promise.all([one(), ...(left > 1 ? [one()] : [])]);
+  return { tryCount, findings };
+}
+
+/** Sound ones among them: they come in, whatever lies beside them. */
+async function tryPictures(server: AttackedServer): Promise<Tried> {
+  const folder = path.join(server.dataDir, 'imports', 'pictures', 'label');
+  await mkdir(folder, { recursive: true });
+  const pictures: Readonly<Record<string, Buffer>> = {
+    'claims-much.png': pngThatClaims(30_000, 30_000),
+    'claims-all.png': pngThatClaims(2 ** 31 - 1, 2 ** 31 - 1),
+    'is-much.png': blackPng(20_000, 20_000),
+    'is-wide.png': blackPng(200_000, 8),
+    'entities.svg': Buffer.from(
+      `<?xml version="1.0"?><!DOCTYPE s [<!ENTITY a "aaaaaaaaaa">${Array.from({ length: 9 }, (_, n) => `<!ENTITY a${n} "${`&${n === 0 ? 'a' : `a${n - 1}`};`.repeat(10)}">`).join('')}]><svg xmlns="http://www.w3.org/2000/svg" width="100000" height="100000"><text>&a8;</text></svg>`,
+    ),
+    'outside.svg': Buffer.from(
+      '<svg xmlns="http://www.w3.org/2000/svg" xmlns:xlink="http://www.w3.org/1999/xlink"><image xlink:href="file:///etc/passwd"/></svg>',
+    ),
+    'claims.gif': Buffer.from('474946383961ffffffff000000002c00000000ffffffff00020144003b', 'hex'),
+    'claims.tif': Buffer.from('49492a0008000000ffff', 'hex'),
+    'claims.bmp': Buffer.concat([Buffer.from('424d', 'hex'), Buffer.alloc(52, 0x7f)]),
+    'nothing.jpg': Buffer.alloc(0),
+  };
+  for (const [name, bytes] of Object.entries(pictures)) await writeFile(path.join(folder, name), bytes);
+  const soundCount = 4;
+  for (let seed = 0; seed < soundCount; seed += 1)
+    await writeFile(path.join(folder, `sound-${seed}.png`), await tissuePng(64, seed));
+  const tryCount = Object.keys(pictures).length + soundCount;
+
+  const created = await server.ask(
+    'mutation { createDataset(input: { name: "Bombs", slug: "bombs", imageKind: PATCH }) { dataset { id } } }',
+  );
+  const launched = await server.ask(
+    'mutation($input: ImportDatasetVersionInput!) { importDatasetVersion(input: $input) { run { id } userErrors { message } } }',
+    {
+      input: {
+        datasetId: at(created, 'data.createDataset.dataset.id'),
+        path: path.dirname(folder),
+        layout: 'FOLDER_PER_LABEL',
+      },
+    },
+  );
+  const id: unknown = at(launched, 'data.importDatasetVersion.run.id');
+  if (typeof id !== 'string') throw new Error(`The import was not launched: ${JSON.stringify(launched)}`);
+  let peakBytes = 0;
+  const endMs = performance.now() + IMPORT_MS;
+  const query = 'query($id: ID!) { run(id: $id) { status failure { code message } datasetVersion { imageCount } } }';
+  for (;;) {
+    peakBytes = Math.max(peakBytes, await memoryOf(await familyOf(server.pid)));
+    const answer = await server.ask(query, { id }).catch((error: unknown) => String(error));
+    const status: unknown = at(answer, 'data.run.status');
+    if (status === 'SUCCEEDED' || status === 'FAILED' || performance.now() > endMs) {
+      const findings: string[] = [];
+      if (at(answer, 'data.run.datasetVersion.imageCount') !== soundCount)
+        findings.push(`Of pictures that lie and ${soundCount} sound ones came ${JSON.stringify(answer).slice(0, 400)}`);
+      if (peakBytes > MEMORY_BYTES) findings.push(`Pictures that lie took ${Math.round(peakBytes / 1e6)} MB.`);
+      return { tryCount, findings };
+    }
+    await pause(100);
+  }
+}
+
+/** A sound greyscale PNG of one bit a pixel, all black. */
+function blackPng(width: number, height: number): Buffer {
+  const chunk = (type: string, data: Buffer): Buffer => {
+    const body = Buffer.concat([Buffer.from(type, 'latin1'), data]);
+    const frame = Buffer.alloc(8);
+    frame.writeUInt32BE(data.length, 0);
+    frame.writeUInt32BE(crc32(body), 4);
+    return Buffer.concat([frame.subarray(0, 4), body, frame.subarray(4)]);
+  };
+  const header = Buffer.alloc(13);
+  header.writeUInt32BE(width, 0);
+  header.writeUInt32BE(height, 4);
+  header.set([1, 0, 0, 0, 0], 8);
+  const pixels = deflateSync(Buffer.alloc((1 + Math.ceil(width / 8)) * height));
+  const signature = Buffer.from('\x89PNG\r\n\x1a\n', 'latin1');
+  return Buffer.concat([signature, chunk('IHDR', header), chunk('IDAT', pixels), chunk('IEND', Buffer.alloc(0))]);
+}
+
+/** What they hold that nobody shares with them: the database's buffers would be counted once for each of its processes. */
+async function memoryOf(pids: readonly number[]): Promise<number> {
+  const sizes = await Promise.all(
+    pids.map(async (pid) => {
+      const status = await readFile(`/proc/${pid}/status`, 'utf8').catch(() => '');
+      return Number(/^RssAnon:\s+(\d+) kB$/m.exec(status)?.[1] ?? 0) * 1024;
+    }),
+  );
+  return sizes.reduce((sum, size) => sum + size, 0);
+}

@@ -1,0 +1,205 @@
+/** Runs of every kind while their server, worker and processes are killed at random moments: all of them come through. */
+import { mkdir, readdir, readFile } from 'node:fs/promises';
+import path from 'node:path';
+import { setTimeout as pause } from 'node:timers/promises';
+import { drawTissue } from '../src/synthetic/tissue.ts';
+import { at } from '../test/support/catalogue.ts';
+import { eventually } from '../test/support/eventually.ts';
+import { childrenOf, familyOf, isAlive } from '../test/support/processes.ts';
+import { oneOf, type Attack, type Dice } from './attack.ts';
+import type { AttackedServer } from './attacked-server.ts';
+
+/** Of a run that comes to nothing: an undisturbed one takes seconds, a lapsed lease half a minute. */
+const STUCK_MS = 300_000;
+/** The last kill comes before most of what it may meet is over. */
+const MOMENT_MS = 6_000;
+const ENDED = ['SUCCEEDED', 'FAILED', 'CANCELED'];
+/** Children that follow their agent. */
+const FOLLOW_MS = 30_000;
+
+type Victim = 'server' | 'worker' | 'process of a run';
+
+export const killedRuns: Attack = {
+  name: 'killed-runs',
+  about:
+    'imports, pretrainings, evaluations and exports whose server, worker or own process is killed at random moments by SIGKILL',
+  share: 22,
+  run: async ({ quick, dice, startServer, folder, isTimeLeft }) => {
+    const dataDir = await folder();
+    const env = { PARAFFIN_LOG_LEVEL: 'silent', PARAFFIN_WORKER: 'true', PARAFFIN_CPU_SLOTS: '2' };
+    const start = (): Promise<AttackedServer> => startServer({ dataDir, env });
+    const stage: Stage = { server: await start(), start, findings: [], seenPids: new Set(), tryCount: 0 };
+    const subject = await prepare(stage.server, dataDir, quick);
+    for (let round = 1; round === 1 || (!quick && isTimeLeft()); round += 1) {
+      const runIds = await launchAll(stage.server, subject, round);
+      for (let kills = quick ? 1 : 3; kills > 0; kills -= 1) {
+        await pause(dice() * MOMENT_MS);
+        await kill(stage, victimOf(kills, dice), dice);
+      }
+      for (const [kind, id] of runIds) await seeThrough(stage, kind, id);
+      await seeNothingLeft(stage);
+      if (stage.findings.length > 0) break;
+    }
+    return { tryCount: stage.tryCount, findings: stage.findings };
+  },
+};
+
+interface Stage {
+  server: AttackedServer;
+  readonly start: () => Promise<AttackedServer>;
+  readonly findings: string[];
+  readonly seenPids: Set<number>;
+  tryCount: number;
+}
+
+/** What runs are about. */
+interface Subject {
+  readonly datasetId: string;
+  readonly images: string;
+  /** Undefined in the quick form, which trains nothing. */
+  readonly trained: { readonly versionId: string; readonly checkpointId: string } | undefined;
+}
+
+async function change(server: AttackedServer, field: string, type: string, input: unknown): Promise<string> {
+  const selection = field === 'createDataset' ? 'dataset { id }' : 'run { id }';
+  const answer = await server.ask(
+    `mutation($input: ${type}!) { ${field}(input: $input) { made: ${selection} userErrors { code message } } }`,
+    { input },
+  );
+  const id: unknown = at(answer, `data.${field}.made.id`);
+  if (typeof id !== 'string') throw new Error(`${field}: ${JSON.stringify(answer).slice(0, 500)}`);
+  return id;
+}
+
+async function prepare(server: AttackedServer, dataDir: string, quick: boolean): Promise<Subject> {
+  const images = path.join(dataDir, 'imports', 'tissue');
+  await mkdir(images, { recursive: true });
+  await drawTissue({ outDir: images, imagesPerLabel: 6, imageSizePx: 64, seed: 1, groups: 3 });
+  const facts = { name: 'Killed', slug: 'killed', imageKind: 'PATCH', synthetic: true, tasks: ['CLASSIFICATION'] };
+  const datasetId = await change(server, 'createDataset', 'CreateDatasetInput', facts);
+  if (quick) return { datasetId, images, trained: undefined };
+  const ended = async (id: string): Promise<unknown> => {
+    const answer = await endOf(server, id);
+    if (at(answer, 'data.run.status') !== 'SUCCEEDED')
+      throw new Error(`A run that nobody disturbed ended as ${JSON.stringify(answer).slice(0, 500)}`);
+    return answer;
+  };
+  const imported = await ended(
+    await change(server, 'importDatasetVersion', 'ImportDatasetVersionInput', importOf(datasetId, images)),
+  );
+  const versionId = String(at(imported, 'data.run.datasetVersion.id'));
+  const trained = await ended(
+    await change(server, 'launchPretraining', 'LaunchPretrainingInput', pretrainingOf(versionId, 0)),
+  );
+  const checkpointId = String(at(trained, 'data.run.checkpoints.0.id'));
+  return { datasetId, images, trained: { versionId, checkpointId } };
+}
+
+const importOf = (datasetId: string, images: string) => ({ datasetId, path: images, layout: 'FOLDER_PER_LABEL' });
+const pretrainingOf = (versionId: string, seed: number) => ({
+  modelSlug: 'killed',
+  datasets: [{ datasetVersionId: versionId }],
+  encoder: 'RESNET18',
+  imageSizePx: 32,
+  batchSize: 2,
+  steps: 6,
+  checkpointEverySteps: 2,
+  probe: { enabled: false },
+  seed,
+});
+
+async function launchAll(
+  server: AttackedServer,
+  { datasetId, images, trained }: Subject,
+  seed: number,
+): Promise<(readonly [kind: string, id: string])[]> {
+  const imported = await change(
+    server,
+    'importDatasetVersion',
+    'ImportDatasetVersionInput',
+    importOf(datasetId, images),
+  );
+  if (trained === undefined) return [['import', imported]];
+  const { versionId, checkpointId } = trained;
+  const evaluation = { checkpointId, datasetVersionId: versionId, protocol: 'KNN', seed, folds: 3 };
+  // Of the same formats there is one file for each checkpoint: a new one takes a checkpoint without them.
+  const exported = { checkpointId, formats: seed === 1 ? ['PYTORCH', 'ONNX'] : [] };
+  return [
+    ['import', imported],
+    [
+      'pretraining',
+      await change(server, 'launchPretraining', 'LaunchPretrainingInput', pretrainingOf(versionId, seed)),
+    ],
+    ['evaluation', await change(server, 'launchEvaluation', 'LaunchEvaluationInput', evaluation)],
+    ['export', await change(server, 'exportCheckpoint', 'ExportCheckpointInput', exported)],
+  ];
+}
+
+/** One of a run's own processes at most: three such deaths in a row would be the run's own fault. */
+function victimOf(killsLeft: number, dice: Dice): Victim {
+  return killsLeft === 2 ? 'process of a run' : oneOf<Victim>(['server', 'worker'], dice);
+}
+
+async function kill(stage: Stage, victim: Victim, dice: Dice): Promise<void> {
+  const { server } = stage;
+  for (const pid of await familyOf(server.pid)) stage.seenPids.add(pid);
+  stage.tryCount += 1;
+  if (victim === 'server') {
+    process.kill(server.pid, 'SIGKILL');
+    await server.stop();
+    stage.server = await stage.start();
+    return;
+  }
+  const worker = await workerOf(server);
+  const [first, ...others] = worker === undefined ? [] : await childrenOf(worker);
+  const pid = victim === 'worker' ? worker : first === undefined ? undefined : oneOf([first, ...others], dice);
+  if (pid !== undefined && (await isAlive(pid))) process.kill(pid, 'SIGKILL');
+}
+
+/** The server's child that is ours, not PostgreSQL's. */
+async function workerOf(server: AttackedServer): Promise<number | undefined> {
+  for (const pid of await childrenOf(server.pid)) {
+    const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+    if (commandLine.includes('workers/main.ts')) return pid;
+  }
+  return undefined;
+}
+
+async function endOf(server: AttackedServer, id: string): Promise<unknown> {
+  const query =
+    'query($id: ID!) { run(id: $id) { status attempt failure { code message } datasetVersion { id } checkpoints { id } } }';
+  return eventually(
+    'a run to end',
+    async () => {
+      const answer = await server.ask(query, { id }).catch(() => undefined);
+      return ENDED.includes(String(at(answer, 'data.run.status'))) ? answer : undefined;
+    },
+    STUCK_MS,
+  );
+}
+
+async function seeThrough({ server, findings }: Stage, kind: string, id: string): Promise<void> {
+  const answer = await endOf(server, id).catch((error: unknown) => String(error));
+  if (at(answer, 'data.run.status') !== 'SUCCEEDED')
+    findings.push(`After kills the ${kind} ${id} did not come through: ${JSON.stringify(answer).slice(0, 500)}`);
+}
+
+/** Of what was killed: no process, no folder of work, no unfinished file. */
+async function seeNothingLeft({ server, findings, seenPids }: Stage): Promise<void> {
+  const left = async (): Promise<string[]> => {
+    const family = new Set(await familyOf(server.pid));
+    const orphans = (
+      await Promise.all([...seenPids].map(async (pid) => (!family.has(pid) && (await isAlive(pid)) ? [pid] : [])))
+    ).flat();
+    const folders = ['work', path.join('artifacts', 'tmp')];
+    const files = await Promise.all(
+      folders.map(async (name) =>
+        (await readdir(path.join(server.dataDir, name)).catch(() => [])).map((file) => path.join(name, file)),
+      ),
+    );
+    return [...orphans.map((pid) => `process ${pid}`), ...files.flat()];
+  };
+  await eventually('nothing to be left', async () => ((await left()).length === 0 ? true : undefined), FOLLOW_MS).catch(
+    async () => findings.push(`After kills were left: ${(await left()).join(', ')}`),
+  );
+}

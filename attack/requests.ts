@@ -1,0 +1,58 @@
+/** HTTP requests from any address of loopback: who has no key is counted by address. */
+import { Agent, request } from 'node:http';
+
+export interface Request {
+  readonly method?: string;
+  readonly path: string;
+  readonly headers?: Readonly<Record<string, string>>;
+  readonly body?: string | Buffer;
+  /** In 127.0.0.0/8; left out: 127.0.0.1. */
+  readonly from?: string;
+}
+
+export interface Answer {
+  readonly status: number;
+  readonly text: string;
+}
+
+const MAX_SOCKETS = 32;
+/** Of a machine that does other things as well: who waits so long waits for good. */
+const ANSWER_MS = 60_000;
+
+/** Keeps its connections; one for each attack, closed with it. */
+export interface Requests {
+  /** @throws Error of the connection, or when nothing comes for so long that it never will. */
+  send(port: number, request: Request): Promise<Answer>;
+  close(): void;
+}
+
+export function openRequests(): Requests {
+  const agent = new Agent({ keepAlive: true, maxSockets: MAX_SOCKETS });
+  return {
+    send: (port, { method = 'GET', path, headers = {}, body, from }) =>
+      new Promise((resolve, reject) => {
+        const options = { host: '127.0.0.1', port, method, path, headers, agent, timeout: ANSWER_MS };
+        const outgoing = request({ ...options, ...(from === undefined ? {} : { localAddress: from }) }, (incoming) => {
+          const chunks: Buffer[] = [];
+          incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
+          incoming.once('error', reject);
+          incoming.once('end', () =>
+            resolve({ status: incoming.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') }),
+          );
+        });
+        outgoing.once('timeout', () => outgoing.destroy(new Error(`${method} ${path.slice(0, 80)} was not answered.`)));
+        outgoing.once('error', reject);
+        outgoing.end(body);
+      }),
+    close: () => agent.destroy(),
+  };
+}
+
+/** The text as JSON; undefined where it is none. */
+export function parsed(text: string): unknown {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return undefined;
+  }
+}
