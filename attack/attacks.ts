@@ -15,10 +15,10 @@ import { twoServers } from './two-servers.ts';
 
 export const ATTACKS: readonly Attack[] = [
   rawSockets,
-  hostileValues,
   authorisation,
   costlyQueries,
   lockout,
+  hostileValues,
   slowClients,
   strangeFiles,
   bombs,

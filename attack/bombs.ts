@@ -22,10 +22,11 @@ const CONTRACT = { imageSizePx: 64, channelMean: [0.5, 0.5, 0.5], channelStd: [0
 export const bombs: Attack = {
   name: 'bombs',
   about: 'compressed bodies, nested JSON, checkpoints and pictures that are small and claim or become large',
-  share: 8,
-  run: async ({ quick, dice, startServer, isTimeLeft }) => {
-    const env = { PARAFFIN_LOG_LEVEL: 'silent', PARAFFIN_WORKER: quick ? 'false' : 'true' };
-    const server = await startServer({ env });
+  share: 10,
+  run: async ({ quick, dice, server: sharedServer, startServer, isTimeLeft }) => {
+    // Pictures are decoded by a worker.
+    const env = { PARAFFIN_LOG_LEVEL: 'silent', PARAFFIN_WORKER: 'true' };
+    const server = quick ? await sharedServer() : await startServer({ env });
     const bodies = await tryBodies(server, quick);
     const checkpoints = await tryCheckpoints(server, dice, quick ? 3 : 60, isTimeLeft);
     const pictures = quick ? NOTHING : await tryPictures(server);
@@ -144,8 +145,9 @@ async function tryCheckpoints(
 
 /** Sound ones among them: they come in, whatever lies beside them. */
 async function tryPictures(server: AttackedServer): Promise<Tried> {
-  const folder = path.join(server.dataDir, 'imports', 'pictures', 'label');
-  await mkdir(folder, { recursive: true });
+  const folder = path.join(server.dataDir, 'imports', 'pictures');
+  const labels = ['gland', 'stroma'];
+  for (const label of labels) await mkdir(path.join(folder, label), { recursive: true });
   const pictures: Readonly<Record<string, Buffer>> = {
     'claims-much.png': pngThatClaims(30_000, 30_000),
     'claims-all.png': pngThatClaims(2 ** 31 - 1, 2 ** 31 - 1),
@@ -162,10 +164,10 @@ async function tryPictures(server: AttackedServer): Promise<Tried> {
     'claims.bmp': Buffer.concat([Buffer.from('424d', 'hex'), Buffer.alloc(52, 0x7f)]),
     'nothing.jpg': Buffer.alloc(0),
   };
-  for (const [name, bytes] of Object.entries(pictures)) await writeFile(path.join(folder, name), bytes);
-  const soundCount = 4;
+  for (const [name, bytes] of Object.entries(pictures)) await writeFile(path.join(folder, 'gland', name), bytes);
+  const soundCount = 8;
   for (let seed = 0; seed < soundCount; seed += 1)
-    await writeFile(path.join(folder, `sound-${seed}.png`), await tissuePng(64, seed));
+    await writeFile(path.join(folder, labels[seed % 2] ?? '', `sound-${seed}.png`), await tissuePng(64, seed));
   const tryCount = Object.keys(pictures).length + soundCount;
 
   const created = await server.ask(
@@ -176,8 +178,9 @@ async function tryPictures(server: AttackedServer): Promise<Tried> {
     {
       input: {
         datasetId: at(created, 'data.createDataset.dataset.id'),
-        path: path.dirname(folder),
+        path: folder,
         layout: 'FOLDER_PER_LABEL',
+        accept: ['NOT_EVALUABLE', 'LABELS_LOOK_ALIKE', 'GROUPS_LOOK_ALIKE'],
       },
     },
   );

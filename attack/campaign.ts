@@ -30,6 +30,8 @@ export interface CampaignReport {
   readonly seed: number;
   readonly quick: boolean;
   readonly durationMs: number;
+  /** Processes that wanted to run, over the last minute of it: on a busy machine fewer things are tried. */
+  readonly loadAverage: number;
   readonly attacks: readonly AttackReport[];
 }
 
@@ -64,7 +66,8 @@ export async function runCampaign(campaign: Campaign): Promise<CampaignReport> {
     await shared.stop();
     await rm(home, { recursive: true, force: true });
   }
-  return { startedAt, seed, quick, durationMs: performance.now() - startedMs, attacks: reports };
+  const durationMs = performance.now() - startedMs;
+  return { startedAt, seed, quick, durationMs, loadAverage: os.loadavg()[0] ?? 0, attacks: reports };
 }
 
 interface Means {

@@ -24,7 +24,7 @@ export const fullDisk: Attack = {
   name: 'full-disk',
   about:
     'a disk filled by uploads, then to its last byte by somebody else, changes and checkpoints meanwhile, and a server that is killed there',
-  share: 9,
+  share: 8,
   run: async ({ quick, startServer, folder }) => {
     const home = await folder();
     const disk = path.join(home, 'disk');

@@ -108,7 +108,7 @@ const MAX_FINDINGS = 20;
 export const hostileValues: Attack = {
   name: 'hostile-values',
   about: 'values that nobody means, alone and together, at every argument and input field of the schema',
-  share: 20,
+  share: 45,
   run: async ({ quick, dice, isTimeLeft, server }) => {
     const attacked = await server();
     const schema = buildSchema(await readFile(SCHEMA, 'utf8'));

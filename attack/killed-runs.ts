@@ -1,5 +1,5 @@
 /** Runs of every kind while their server, worker and processes are killed at random moments: all of them come through. */
-import { mkdir, readdir, readFile } from 'node:fs/promises';
+import { mkdir, readdir, readFile, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { drawTissue } from '../src/synthetic/tissue.ts';
@@ -14,7 +14,7 @@ const STUCK_MS = 300_000;
 /** The last kill comes before most of what it may meet is over. */
 const MOMENT_MS = 6_000;
 const ENDED = ['SUCCEEDED', 'FAILED', 'CANCELED'];
-/** Children that follow their agent. */
+/** Children that follow their agent, and a worker that starts again. */
 const FOLLOW_MS = 30_000;
 
 type Victim = 'server' | 'worker' | 'process of a run';
@@ -23,7 +23,7 @@ export const killedRuns: Attack = {
   name: 'killed-runs',
   about:
     'imports, pretrainings, evaluations and exports whose server, worker or own process is killed at random moments by SIGKILL',
-  share: 22,
+  share: 20,
   run: async ({ quick, dice, startServer, folder, isTimeLeft }) => {
     const dataDir = await folder();
     const env = { PARAFFIN_LOG_LEVEL: 'silent', PARAFFIN_WORKER: 'true', PARAFFIN_CPU_SLOTS: '2' };
@@ -184,22 +184,28 @@ async function seeThrough({ server, findings }: Stage, kind: string, id: string)
     findings.push(`After kills the ${kind} ${id} did not come through: ${JSON.stringify(answer).slice(0, 500)}`);
 }
 
-/** Of what was killed: no process, no folder of work, no unfinished file. */
+/** Of what was killed: no process and no folder of work; what it had not finished writing a worker clears away. */
 async function seeNothingLeft({ server, findings, seenPids }: Stage): Promise<void> {
+  const family = async (): Promise<Set<number>> => new Set(await familyOf(server.pid));
+  const unfinishedDir = path.join(server.dataDir, 'artifacts', 'tmp');
   const left = async (): Promise<string[]> => {
-    const family = new Set(await familyOf(server.pid));
-    const orphans = (
-      await Promise.all([...seenPids].map(async (pid) => (!family.has(pid) && (await isAlive(pid)) ? [pid] : [])))
-    ).flat();
-    const folders = ['work', path.join('artifacts', 'tmp')];
-    const files = await Promise.all(
-      folders.map(async (name) =>
-        (await readdir(path.join(server.dataDir, name)).catch(() => [])).map((file) => path.join(name, file)),
-      ),
-    );
-    return [...orphans.map((pid) => `process ${pid}`), ...files.flat()];
+    const own = await family();
+    const alive = await Promise.all([...seenPids].map(async (pid) => !own.has(pid) && (await isAlive(pid))));
+    return [
+      ...[...seenPids].filter((_, index) => alive[index] === true).map((pid) => `process ${pid}`),
+      ...(await readdir(path.join(server.dataDir, 'work'))).map((name) => `work/${name}`),
+    ];
   };
-  await eventually('nothing to be left', async () => ((await left()).length === 0 ? true : undefined), FOLLOW_MS).catch(
-    async () => findings.push(`After kills were left: ${(await left()).join(', ')}`),
-  );
+  const unfinished = async (): Promise<string[]> => readdir(unfinishedDir).catch(() => []);
+  const untilEmpty = async (what: string, list: () => Promise<string[]>): Promise<void> => {
+    await eventually(what, async () => ((await list()).length === 0 ? true : undefined), FOLLOW_MS).catch(async () =>
+      findings.push(`After kills were left: ${(await list()).join(', ')}`),
+    );
+  };
+  await untilEmpty('nothing to be left', left);
+  // It takes for abandoned what nobody has written to for an hour.
+  for (const name of await unfinished()) await utimes(path.join(unfinishedDir, name), new Date(0), new Date(0));
+  const worker = await workerOf(server);
+  if (worker !== undefined && (await unfinished()).length > 0) process.kill(worker, 'SIGKILL');
+  await untilEmpty('unfinished files to be cleared away', unfinished);
 }

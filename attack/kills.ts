@@ -19,7 +19,7 @@ export const kills: Attack = {
   name: 'kills',
   about:
     'backups, restores, checks, collections and uploads killed at random moments by SIGKILL, SIGTERM and SIGINT, and what they leave',
-  share: 14,
+  share: 12,
   run: async ({ quick, dice, startServer, folder, isTimeLeft }) => {
     const server = await startServer({ env: { PARAFFIN_LOG_LEVEL: 'fatal' } });
     const home = await folder();

@@ -86,7 +86,7 @@ const PATIENCE_MS = 400;
 export const rawSockets: Attack = {
   name: 'raw-sockets',
   about: 'malformed requests and upgrades, and connections reset at every byte, on every route',
-  share: 12,
+  share: 8,
   run: async ({ quick, dice, isTimeLeft, server }): Promise<AttackOutcome> => {
     const attacked = await server();
     const findings: string[] = [];

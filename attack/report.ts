@@ -2,15 +2,18 @@
 import { readFile, writeFile } from 'node:fs/promises';
 import type { CampaignReport } from './campaign.ts';
 
-const BEGIN = '<!-- attack: the table below is written by `npm run attack -- --write` -->';
+const BEGIN = '<!-- attack: the tables below are written by `npm run attack -- --write` -->';
 const END = '<!-- attack: end -->';
 
-export function asText({ attacks, seed, durationMs }: CampaignReport): string {
+export function asText({ attacks, seed, quick, durationMs }: CampaignReport): string {
   const width = Math.max(...attacks.map(({ name }) => name.length));
   return [
     ...attacks.flatMap(({ name, about, tryCount, findings, remarks = [] }) => [
       `${findings.length === 0 ? 'held  ' : 'BROKEN'}  ${name.padEnd(width)}  ${tryCount} tries: ${about}`,
       ...findings.map((finding) => `          ${finding}`),
+      ...(findings.length === 0
+        ? []
+        : [`          again: npm run attack --${quick ? ' --quick' : ''} --only ${name} --seed ${seed}`]),
       ...remarks.map((remark) => `          not tried: ${remark}`),
     ]),
     `Seed ${seed}, ${Math.round(durationMs / 1000)} s.`,
@@ -18,16 +21,27 @@ export function asText({ attacks, seed, durationMs }: CampaignReport): string {
   ].join('\n');
 }
 
-/** Puts the table between its two marks. @throws Error where the page has not both of them. */
+/**
+ * Puts the table between its two marks, in place of one of the same seed; beside it stays the last one of another seed.
+ *
+ * @throws Error where the page has not both marks.
+ */
 export async function writeTable(page: string, report: CampaignReport): Promise<void> {
   const text = await readFile(page, 'utf8');
   const from = text.indexOf(BEGIN);
   const to = text.indexOf(END);
   if (from < 0 || to < from) throw new Error(`${page} has no place for the table.`);
-  await writeFile(page, `${text.slice(0, from)}${BEGIN}\n\n${asMarkdown(report)}\n${text.slice(to)}`);
+  const title = `### Seed ${report.seed}\n`;
+  const others = text
+    .slice(from + BEGIN.length, to)
+    .split(/^(?=### Seed )/m)
+    .filter((table) => table.startsWith('### Seed ') && !table.startsWith(title))
+    .slice(-1);
+  const tables = [...others.map((table) => table.trimEnd()), `${title}\n${asMarkdown(report).trimEnd()}`];
+  await writeFile(page, `${text.slice(0, from)}${BEGIN}\n\n${tables.join('\n\n')}\n\n${text.slice(to)}`);
 }
 
-function asMarkdown({ attacks, seed, quick, startedAt, durationMs }: CampaignReport): string {
+function asMarkdown({ attacks, seed, quick, startedAt, durationMs, loadAverage }: CampaignReport): string {
   const rows = attacks.map(({ name, about, tryCount, findings, remarks = [] }) => {
     const left = remarks.length === 0 ? '' : ` (not tried: ${remarks.join('; ')})`;
     return `| \`${name}\` | ${about}${left} | ${tryCount} | ${findings.length === 0 ? 'none' : findings.length} |`;
@@ -37,7 +51,7 @@ function asMarkdown({ attacks, seed, quick, startedAt, durationMs }: CampaignRep
     '| --- | --- | ---: | ---: |',
     ...rows,
     '',
-    `Made by \`npm run attack --${quick ? ' --quick' : ''} --seed ${seed} --write\` on ${startedAt.toISOString().slice(0, 10)} in ${Math.round(durationMs / 1000)} s.`,
+    `Made by \`npm run attack --${quick ? ' --quick' : ''} --seed ${seed} --write\` on ${startedAt.toISOString().slice(0, 10)} in ${Math.round(durationMs / 1000)} s, at a load average of ${loadAverage.toFixed(1)}.`,
     '',
   ].join('\n');
 }

@@ -87,10 +87,10 @@ export const slowClients: Attack = {
   about:
     'connections that send or read byte by byte, or nothing at all, on headers, bodies, answers and sockets, and more connections than an address may have',
   share: 10,
-  run: async ({ quick, startServer, signal }) => {
-    const server = await startServer({ env: { PARAFFIN_LOG_LEVEL: 'fatal' } });
+  run: async ({ quick, server: sharedServer, signal }) => {
+    const server = await sharedServer();
     const findings: string[] = [];
-    const each = quick ? 5 : 40;
+    const each = quick ? 3 : 40;
     const slow = SLOWNESSES.filter(({ isSoonOver }) => isSoonOver || !quick).map((slowness, index) => ({
       ...slowness,
       // Of an address of their own: a sound client elsewhere is not counted with them.

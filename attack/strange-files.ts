@@ -19,7 +19,7 @@ export const strangeFiles: Attack = {
   name: 'strange-files',
   about:
     'folders exchanged for links while a file below is opened, pipes, files with holes, one after another and at once',
-  share: 8,
+  share: 6,
   run: async ({ quick, startServer, isTimeLeft, folder }) => {
     const server = await startServer({ env: { PARAFFIN_LOG_LEVEL: 'fatal' } });
     const imports = path.join(server.dataDir, 'imports');

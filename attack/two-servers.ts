@@ -15,7 +15,7 @@ const NAMESPACES = [['--net'], ['--net', '--user', '--map-root-user']];
 export const twoServers: Attack = {
   name: 'two-servers',
   about: 'a second server on one data directory, in network namespaces of its own, and kills of the first',
-  share: 10,
+  share: 8,
   run: async ({ quick, startServer, isTimeLeft }) => {
     const findings: string[] = [];
     const namespaces = NAMESPACES.find((options) => spawnSync('unshare', [...options, 'true']).status === 0);

@@ -1,6 +1,7 @@
 /** Nobody holds the server by being slow: bounds on connections, on headers and on bodies. */
 import type { Server } from 'node:http';
 import type { RequestHandler } from 'express';
+import { addressKey } from './rate-limit.ts';
 
 export interface Timeouts {
   /** From the first byte of a request to the end of its headers. */
@@ -40,7 +41,8 @@ export function boundConnections(server: Server, perAddress = MAX_CONNECTIONS_PE
     // Once a connection has been upgraded, or refused that, nobody else listens: a peer that resets it would end the
     // process.
     socket.on('error', () => socket.destroy());
-    const address = socket.remoteAddress ?? '';
+    // An owner of IPv6 addresses has more of them than the server has connections.
+    const address = addressKey(socket.remoteAddress ?? null);
     const count = (open.get(address) ?? 0) + 1;
     if (count > perAddress) {
       socket.destroy();

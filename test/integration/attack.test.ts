@@ -1,23 +1,29 @@
-/** The quick form of `npm run attack`, each kind of attack a test of its own. */
+/** The quick form of `npm run attack`, one kind of attack after another against real servers. */
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
-import { test } from 'node:test';
+import { before, describe, test } from 'node:test';
 import { ATTACKS } from '../../attack/attacks.ts';
-import { runCampaign } from '../../attack/campaign.ts';
+import { runCampaign, type CampaignReport } from '../../attack/campaign.ts';
 
-test('nothing is found by any kind of attack', async () => {
+describe('nothing is found by any kind of attack', () => {
   const seed = randomInt(2 ** 31 - 1);
-  const { attacks } = await runCampaign({
-    seed,
-    quick: true,
-    attacks: ATTACKS,
-    signal: new AbortController().signal,
-    onProgress: () => undefined,
+  let report: CampaignReport;
+  before(async () => {
+    report = await runCampaign({
+      seed,
+      quick: true,
+      attacks: ATTACKS,
+      signal: new AbortController().signal,
+      onProgress: () => undefined,
+    });
   });
-  assert.ok(attacks.every(({ tryCount }) => tryCount > 0));
-  assert.deepEqual(
-    attacks.flatMap(({ name, findings }) => findings.map((finding) => `${name}: ${finding}`)),
-    [],
-    `npm run attack -- --quick --seed ${seed}`,
-  );
+  for (const { name } of ATTACKS) {
+    test(name, () => {
+      const found = report.attacks.find((attack) => attack.name === name);
+      assert.ok(found !== undefined);
+      // One that this machine does not allow has said why.
+      assert.ok(found.tryCount > 0 || (found.remarks ?? []).length > 0);
+      assert.deepEqual(found.findings, [], `npm run attack -- --quick --only ${name} --seed ${seed}`);
+    });
+  }
 });

@@ -1,7 +1,7 @@
 /** Bounds at the door: how often, how long, how slowly, how many. */
 import assert from 'node:assert/strict';
 import { createServer, get } from 'node:http';
-import { connect, type Socket } from 'node:net';
+import { connect, Socket } from 'node:net';
 import { after, before, describe, test } from 'node:test';
 import { createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
@@ -336,6 +336,18 @@ test('an address may hold so many connections and no more; what it closes, it ma
     http.closeAllConnections();
     await new Promise((resolve) => http.close(resolve));
   }
+});
+
+test('whoever owns many IPv6 addresses holds no more connections than whoever has one', () => {
+  const http = createServer();
+  boundConnections(http, 2);
+  const connectFrom = (remoteAddress: string): boolean => {
+    const socket = Object.defineProperty(new Socket(), 'remoteAddress', { value: remoteAddress });
+    http.emit('connection', socket);
+    return !socket.destroyed;
+  };
+  assert.deepEqual(['2001:db8::1', '2001:db8::2', '2001:db8:0:0:ffff::3'].map(connectFrom), [true, true, false]);
+  assert.equal(connectFrom('2001:db8:0:1::1'), true);
 });
 
 describe('by configuration', () => {
