@@ -28,24 +28,27 @@ export interface Requests {
 
 export function openRequests(): Requests {
   const agent = new Agent({ keepAlive: true, maxSockets: MAX_SOCKETS });
-  return {
-    send: (port, { method = 'GET', path, headers = {}, body, from }) =>
-      new Promise((resolve, reject) => {
-        const options = { host: '127.0.0.1', port, method, path, headers, agent, timeout: ANSWER_MS };
-        const outgoing = request({ ...options, ...(from === undefined ? {} : { localAddress: from }) }, (incoming) => {
-          const chunks: Buffer[] = [];
-          incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
-          incoming.once('error', reject);
-          incoming.once('end', () =>
-            resolve({ status: incoming.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') }),
-          );
-        });
-        outgoing.once('timeout', () => outgoing.destroy(new Error(`${method} ${path.slice(0, 80)} was not answered.`)));
-        outgoing.once('error', reject);
-        outgoing.end(body);
-      }),
-    close: () => agent.destroy(),
-  };
+  const send = (port: number, wanted: Request): Promise<Answer> =>
+    new Promise((resolve, reject) => {
+      const { method = 'GET', path, headers = {}, body, from } = wanted;
+      const options = { host: '127.0.0.1', port, method, path, headers, agent, timeout: ANSWER_MS };
+      const outgoing = request({ ...options, ...(from === undefined ? {} : { localAddress: from }) }, (incoming) => {
+        const chunks: Buffer[] = [];
+        incoming.on('data', (chunk: Buffer) => chunks.push(chunk));
+        incoming.on('error', reject);
+        incoming.once('end', () =>
+          resolve({ status: incoming.statusCode ?? 0, text: Buffer.concat(chunks).toString('utf8') }),
+        );
+      });
+      outgoing.once('timeout', () => outgoing.destroy(new Error(`${method} ${path.slice(0, 80)} was not answered.`)));
+      outgoing.on('error', (error) => {
+        // Met a connection that the server was just closing as idle: sent once more (RFC 9112, 9.3.1).
+        if (outgoing.reusedSocket && 'code' in error && error.code === 'ECONNRESET') resolve(send(port, wanted));
+        else reject(error);
+      });
+      outgoing.end(body);
+    });
+  return { send, close: () => agent.destroy() };
 }
 
 /** The text as JSON; undefined where it is none. */
