@@ -222,7 +222,7 @@ function blackPng(width: number, height: number): Buffer {
   return Buffer.concat([signature, chunk('IHDR', header), chunk('IDAT', pixels), chunk('IEND', Buffer.alloc(0))]);
 }
 
-/** What they hold that nobody shares with them: the database's buffers would be counted once for each of its processes. */
+/** What they hold alone: buffers that the database's processes share would be counted once for each. */
 async function memoryOf(pids: readonly number[]): Promise<number> {
   const sizes = await Promise.all(
     pids.map(async (pid) => {

@@ -8,7 +8,7 @@ import { at } from '../test/support/catalogue.ts';
 import { lightningFile, someEncoder } from '../test/support/encoder-files.ts';
 import type { Attack } from './attack.ts';
 import type { AttackedServer } from './attacked-server.ts';
-import { openRequests, parsed } from './requests.ts';
+import { openRequests } from './requests.ts';
 
 const run = promisify(execFile);
 const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');

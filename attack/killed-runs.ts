@@ -1,4 +1,4 @@
-/** Runs of every kind while their server, worker and processes are killed at random moments: all of them come through. */
+/** Runs of every kind while server, worker and their processes are killed at random moments: all come through. */
 import { mkdir, readdir, readFile, utimes } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
