@@ -9,9 +9,10 @@ import { ImageDataError } from './errors.ts';
 export const IMAGE_PIXELS_MAX = 64 * 1024 * 1024;
 
 /**
- * FAST may let the JPEG decoder shrink while it decodes (views are cropped and blurred anyway). EXACT decodes whole and
- * resizes by an antialiased bilinear filter, as the input contract says; an image that has the size already is passed
- * on unchanged.
+ * FAST may let the JPEG decoder shrink as far as it can while it decodes (views are cropped and blurred anyway). EXACT
+ * resizes by an antialiased bilinear filter, as the input contract says, and lets the decoder shrink only as far as
+ * leaves that filter a factor of two: from four times the size on (256 px for 64). An image that has the size already
+ * is passed on unchanged.
  */
 export type DecodeQuality = 'FAST' | 'EXACT';
 
