@@ -17,7 +17,7 @@ function timedMs(work: () => void): number {
   return performance.now() - startedMs;
 }
 
-/** One of each first, which is not counted: it finds the file's pages and the compiler's code. */
+/** The first round is not counted: it warms the page cache and the compiler. */
 function load(repeats: number): object {
   const rounds = Array.from({ length: repeats + 1 }, () => ({
     readMs: timedMs(() => readFileSync(file)),

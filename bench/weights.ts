@@ -1,7 +1,7 @@
 /**
- * Weights in and out, beside Python's libraries on the same cores, in turns: importing a ResNet-50's Lightning
- * checkpoint, loading safetensors, embedding patches with a ResNet-18 (stored-embedding.ts: and images from
- * their stored bytes).
+ * Benchmarks of weights against Python's libraries on the same cores, taking turns: importing a ResNet-50's Lightning
+ * checkpoint, loading safetensors, embedding patches with a ResNet-18 (stored-embedding.ts: and images from their
+ * stored bytes).
  *
  * Alone: `node bench/weights.ts --json [--rounds 5]`. The peer's virtual environment is that of `npm run compat`.
  */
@@ -23,7 +23,7 @@ import { median, rounded, spread, type Spread } from './spread.ts';
 import { benchStoredEmbedding, type StoredEmbeddingResult } from './stored-embedding.ts';
 
 export interface WeightsBenchOptions {
-  /** Where the peer's virtual environment is kept between runs. */
+  /** Where the virtual environment of the Python side is kept between runs. */
   readonly pythonDir: string;
   /** Turns of each side [5]. */
   readonly rounds?: number;
@@ -36,7 +36,7 @@ export interface WeightsBenchResult {
     /** From the request to the registered checkpoint, over HTTP. */
     readonly oursMs: Spread;
     readonly targetMs: number;
-    /** The server's peak less what it held before, in 10^6 bytes, and the same against the file. */
+    /** The server's peak memory minus its memory before, in 10^6 bytes, and as a multiple of the file size. */
     readonly peakGrowthMegabytes: number;
     readonly peakGrowthPerFile: number;
     readonly targetPeakGrowthPerFile: number;
@@ -47,7 +47,7 @@ export interface WeightsBenchResult {
     readonly fileBytes: number;
     readonly plainReadMs: Spread;
     readonly oursMs: Spread;
-    /** Each load against the plain read before it. */
+    /** Ratio of each load to the plain read before it. */
     readonly ratio: number;
     readonly targetRatio: number;
     readonly pythonPlainReadMs: Spread;
@@ -62,14 +62,14 @@ export interface WeightsBenchResult {
     readonly ours: Spread;
     readonly pytorch: Spread;
     readonly onnxRuntime: Spread;
-    /** Ours against PyTorch's of the same round. */
+    /** Ratio of ours to PyTorch's of the same round. */
     readonly ratio: number;
     readonly targetRatio: number;
     readonly libraries: readonly string[];
   };
   /** From the bytes of a shard to embeddings at 64 px, for each kind of stored image. */
   readonly embedStored: readonly StoredEmbeddingResult[];
-  /** Of the last minute, before and after: what else the machine did. */
+  /** Load average of the last minute, before and after: shows other work on the machine. */
   readonly loadAverage: readonly [number, number];
 }
 
@@ -86,7 +86,7 @@ const importAnswer = z.object({
   data: z.object({ importCheckpoint: z.object({ checkpoint: z.object({ encoder: z.literal('RESNET50') }) }) }),
 });
 
-/** @throws Error when the peer cannot be had or a side fails. */
+/** @throws Error when the Python side cannot be installed or a side fails. */
 export async function benchWeights({
   pythonDir,
   rounds = 5,
@@ -142,8 +142,8 @@ async function onnxOf(file: string): Promise<Uint8Array> {
 }
 
 /**
- * Each round imports into a model of its own; the weights are stored again, because the input contract in the file says
- * the round.
+ * Each round imports into a new model. The weights are stored again each time, because the input contract in the file
+ * contains the round.
  */
 function measureImport(
   file: string,

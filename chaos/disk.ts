@@ -1,7 +1,4 @@
-/**
- * The disk that a stage keeps its artifacts on: a file system in memory, so that it can be full without filling
- * anybody's.
- */
+/** The disk of a stage's artifacts: a file system in memory, so that it can run full without filling a real disk. */
 import { execFile } from 'node:child_process';
 import { mkdir, statfs } from 'node:fs/promises';
 import { promisify } from 'node:util';
@@ -9,17 +6,17 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 
 const ROOMY = '4g';
-/** Enough for anything but a training's state, which has some 90 MB. */
+/** Enough for everything except a training state of about 90 MB. */
 export const LEFT_BYTES = 20_000_000;
 
 export interface Disk {
-  /** From here on it has room for LEFT_BYTES more: who writes beyond gets ENOSPC. */
+  /** Leaves room for LEFT_BYTES: writes beyond that fail with ENOSPC. */
   fill(): Promise<void>;
   clear(): Promise<void>;
   close(): Promise<void>;
 }
 
-/** @returns undefined where nothing may be mounted: for anybody but root, and in most containers. */
+/** @returns undefined where mounting is not allowed: without root, and in most containers. */
 export async function openDisk(folder: string): Promise<Disk | undefined> {
   await mkdir(folder, { recursive: true });
   const isMounted = await run('mount', ['-t', 'tmpfs', '-o', `size=${ROOMY},mode=0755`, 'paraffin-chaos', folder]).then(
@@ -37,7 +34,7 @@ export async function openDisk(folder: string): Promise<Disk | undefined> {
     },
     clear: () => resize(ROOMY),
     close: async () => {
-      // Lazily where something still reads there: it is gone with its last reader.
+      // Lazily where something still reads from it: it is unmounted with its last reader.
       await run('umount', [folder]).catch(() => run('umount', ['-l', folder]));
     },
   };

@@ -1,4 +1,4 @@
-/** A backup that is taken while trainings run, and what becomes of them where it is restored. */
+/** A backup that is taken while trainings run, and the same trainings continued from the restored backup. */
 import path from 'node:path';
 import { isDeepStrictEqual } from 'node:util';
 import { withStoredBytesLock } from '../src/platform/advisory-lock.ts';
@@ -11,10 +11,10 @@ import type { ChaosPromise } from './report.ts';
 import { openStage, paraffin, type Stage } from './stage.ts';
 import type { Waiting } from './waiting.ts';
 
-/** TensorFlow, and the rest of at most two trainings, on a busy machine. */
+/** Time to load TensorFlow and to finish at most two trainings on a busy machine. */
 const TRAIN_MS = 240_000;
 
-/** Resolves with the file, which holds at least one training that has kept something and not come to its end. */
+/** Resolves with the file; it contains at least one unfinished training that has kept a state. */
 export async function backUpMidway(stage: Stage, runIds: readonly string[]): Promise<string> {
   const file = path.join(stage.folder, 'meanwhile.tar');
   const isMidway = (): Promise<boolean> =>
@@ -23,7 +23,7 @@ export async function backUpMidway(stage: Stage, runIds: readonly string[]): Pro
         (await db.run.count({ where: { id: { in: [...runIds] }, status: 'RUNNING', trainingStates: { some: {} } } })) >
         0,
     );
-  await stage.waiting.until('a training that has kept something', isMidway, 180_000);
+  await stage.waiting.until('a training that has kept a state', isMidway, 180_000);
   const databaseUrl = await stage.databaseUrl();
   await withStoredBytesLock(databaseUrl, 'SHARED', () =>
     writeBackup({
@@ -39,11 +39,11 @@ export async function backUpMidway(stage: Stage, runIds: readonly string[]): Pro
 export interface Elsewhere {
   /** The backup. */
   readonly file: string;
-  /** An empty place. */
+  /** An empty folder. */
   readonly folder: string;
-  /** Keys are restored, too: this one is known there. */
+  /** A key of the first registry: keys are restored, too. */
   readonly keyFile: string;
-  /** What every training has to come to, bit for bit; the backup holds it, too. */
+  /** The result that every training must reach, bit for bit; the backup contains it. */
   readonly undisturbedRunId: string;
   readonly waiting: Waiting;
 }
@@ -66,7 +66,7 @@ export async function trainElsewhere({
     );
     const isOver = async (): Promise<boolean> =>
       (await Promise.all(midway.map(({ id }) => statusOf(stage, id)))).every((status) => ENDED.includes(status));
-    await waiting.until('what was restored to come to its end', isOver, TRAIN_MS).catch((error: unknown) => {
+    await waiting.until('the restored trainings to end', isOver, TRAIN_MS).catch((error: unknown) => {
       if (waiting.isOver()) throw error;
     });
     const wanted = await stage.withDatabase((db) => outcomeOf(db, undisturbedRunId));

@@ -1,9 +1,9 @@
-/** What a run of chaos found. */
+/** The results of a chaos run, and their table. */
 
 export interface ChaosPromise {
   readonly promise: string;
   readonly held: boolean;
-  /** What was seen, in numbers. */
+  /** What was observed, in numbers. */
   readonly seen: string;
 }
 
@@ -15,17 +15,17 @@ export interface ChaosReport {
     readonly memoryGigabytes: number;
     readonly node: string;
   };
-  /** Of the machine, over one, five and fifteen minutes. */
+  /** Load averages of the machine over one, five and fifteen minutes. */
   readonly loadAverage: { readonly before: readonly number[]; readonly after: readonly number[] };
   readonly seed: number;
-  /** That were begun beside the undisturbed one. */
+  /** Trainings that were started beside the undisturbed one. */
   readonly trainingCount: number;
   readonly durationSeconds: number;
-  /** How long the training took that nothing happened to, from its launch. */
+  /** How long the undisturbed training took from its launch. */
   readonly undisturbedSeconds: number;
-  /** How often each thing was done. */
+  /** How often each fault was injected. */
   readonly faults: Readonly<Record<string, number>>;
-  /** What this machine did not allow, or time did not. */
+  /** Faults that this machine or the time did not allow. */
   readonly remarks: readonly string[];
   readonly promises: readonly ChaosPromise[];
 }

@@ -1,4 +1,4 @@
-/** What is broken: a server with its own PostgreSQL, and an agent that reaches it over a wire of ours. */
+/** The system under test: a server with its own PostgreSQL, and an agent that reaches it through our proxy. */
 import { execFile, fork, spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
@@ -19,17 +19,17 @@ import type { Waiting } from './waiting.ts';
 const run = promisify(execFile);
 const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
 const AGENT_PROGRAM = path.resolve(import.meta.dirname, '../workers/main.ts');
-/** What waits for a lease of one training, another uses. */
+/** Two, so that one training can use the time in which another waits for its lease. */
 export const SLOTS = 2;
-/** Of a process that is asked to end: longer than the agent gives its children. */
+/** How long a process gets to end: longer than the agent gives its children. */
 const END_MS = 40_000;
 
 export interface Stage {
   readonly folder: string;
   readonly waiting: Waiting;
-  /** Undefined: the machine's, which nobody sets. */
+  /** Undefined: the machine's clock, which is never changed. */
   readonly clock: Clock | undefined;
-  /** Undefined: the machine's, which nobody fills. */
+  /** Undefined: the machine's disk, which is never filled. */
   readonly disk: Disk | undefined;
   readonly wire: Wire;
   client(): RegistryClient & { readonly url: string };
@@ -38,23 +38,21 @@ export interface Stage {
   /** The processes of runs that are under way. */
   childPids(): Promise<number[]>;
   postgresPid(): Promise<number>;
-  /** Directly, past the wire. */
+  /** Directly, without the proxy. */
   databaseUrl(): Promise<string>;
-  /** Gives one look into the database itself. */
+  /** Runs one query on the database itself. */
   withDatabase<Result>(work: (db: Database) => Promise<Result>): Promise<Result>;
-  /**
-   * The command line, against this registry. Gives what it wrote; throws where it ends with another exit code than 0.
-   */
+  /** Runs the command line on this registry. @returns its output. @throws Error for another exit code than 0. */
   paraffin(...words: readonly string[]): Promise<string>;
   restartServer(): Promise<void>;
   restartAgent(): Promise<void>;
-  /** Every process that was ever seen here. */
+  /** Every process that was seen so far. */
   readonly seenPids: ReadonlySet<number>;
-  /** Every port that was ever listened on. */
+  /** Every port that was used so far. */
   readonly seenPorts: ReadonlySet<number>;
-  /** Gives what lives of it, and belongs to nobody that lives. */
+  /** Processes that are still alive although their parent is not. */
   look(): Promise<number[]>;
-  /** In good order: the agent first. */
+  /** Stops everything cleanly, the agent first. */
   close(): Promise<void>;
 }
 
@@ -62,7 +60,7 @@ export interface StageOptions {
   readonly waiting: Waiting;
   readonly clock?: Clock | undefined;
   readonly disk?: Disk | undefined;
-  /** Of whom the registry knows already; undefined for a new one, which makes its own. */
+  /** The registry's admin key; undefined for a new registry, which creates one. */
   readonly keyFile?: string;
 }
 
@@ -168,7 +166,7 @@ export async function openStage(
       wire.mend();
       await end(agent);
       await end(server);
-      // A server that was killed could not take its PostgreSQL with it.
+      // A killed server cannot stop its PostgreSQL.
       const left = await postgresPid().catch(() => undefined);
       if (left !== undefined && (await isAlive(left))) process.kill(left, 'SIGINT');
       const endMs = performance.now() + END_MS;
@@ -194,7 +192,7 @@ function running(child: ChildProcess): Process {
   return { child, pid: child.pid, gone };
 }
 
-/** In good order; one that does not is killed. */
+/** Asks the process to end, and kills it when it does not. */
 async function end({ child, gone }: Process): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) {
     child.kill('SIGTERM');

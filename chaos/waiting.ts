@@ -1,14 +1,15 @@
-/** Waiting that Ctrl-C ends. */
+/** Waiting for conditions; Ctrl-C ends it. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const LOOK_EVERY_MS = 200;
 
 export interface Waiting {
-  /** Whether Ctrl-C has ended it. */
+  /** True after Ctrl-C. */
   isOver(): boolean;
   pause(ms: number): Promise<void>;
   /**
-   * Resolves when it is so. A look that fails is one that saw nothing. @throws Error naming what did not come in time.
+   * Resolves when the condition holds; a check that throws counts as not yet. @throws Error that names what did not
+   * happen in time.
    */
   until(what: string, isSo: () => Promise<boolean>, deadlineMs: number): Promise<void>;
 }

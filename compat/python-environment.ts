@@ -1,4 +1,4 @@
-/** A virtual environment of the compatibility run's own, made once by pip. */
+/** The virtual environment of the compatibility run, made once by pip. */
 import { existsSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import os from 'node:os';
@@ -6,12 +6,12 @@ import path from 'node:path';
 import { run } from './process.ts';
 
 const TORCH = '2.13.0';
-/** The CPU build first: it is a tenth of the size, where the index has it. */
+/** The CPU build first, where the index has it: it is a tenth of the size. */
 const TORCH_REQUIREMENTS = [`torch==${TORCH}+cpu`, `torch==${TORCH}`] as const;
 const OTHER_REQUIREMENTS = ['torchvision', 'onnxruntime', 'onnx', 'safetensors', 'numpy'] as const;
 const INSTALL_TIMEOUT_MS = 15 * 60_000;
 
-/** The path of a Python that has all that the run needs. @throws Error when pip cannot bring it. */
+/** The path of a Python with all packages that the run needs. @throws Error when pip cannot install them. */
 export async function preparePython(cacheDir: string, report: (message: string) => void): Promise<string> {
   const environmentDir = path.join(cacheDir, 'venv');
   const python = path.join(environmentDir, 'bin', 'python');
@@ -43,7 +43,7 @@ export async function preparePython(cacheDir: string, report: (message: string) 
   throw new Error(faults.join('\n'));
 }
 
-/** Asks only what is installed: importing PyTorch takes seconds. */
+/** Reads only the installed versions: importing PyTorch takes seconds. */
 async function hasAll(python: string): Promise<boolean> {
   const program = `import importlib.metadata as m; [m.version(p) for p in ${JSON.stringify(OTHER_REQUIREMENTS)}]; assert m.version('torch').split('+')[0] == '${TORCH}'`;
   return run({ program: python, args: ['-c', program], timeoutMs: 60_000 }).then(
@@ -52,12 +52,12 @@ async function hasAll(python: string): Promise<boolean> {
   );
 }
 
-/** Where the environment is kept unless somebody names another folder. */
+/** The default folder of the environment. */
 export function compatCacheDir(): string {
   return path.join(cacheRoot(), 'paraffin', 'compat');
 }
 
-/** Where the machine keeps caches. */
+/** The cache folder of this user. */
 function cacheRoot(): string {
   switch (process.platform) {
     case 'darwin':

@@ -1,4 +1,4 @@
-/** Requests that come when they come, however long the answers take, and what they then waited. */
+/** Load at a constant arrival rate, whatever the response times, and the latencies that result. */
 import type { Answer, LoadClient } from './client.ts';
 import type { Operation } from './operations.ts';
 
@@ -14,7 +14,7 @@ export interface Latencies {
 export interface ArrivalResult {
   readonly all: Latencies;
   readonly byOperation: Readonly<Record<string, Latencies>>;
-  /** The first few answers that were not as they should be. */
+  /** The first few wrong answers. */
   readonly errors: readonly string[];
   /** Requests that were sent more than 20 ms after their time, because this process was late. */
   readonly lateCount: number;
@@ -32,7 +32,7 @@ export interface ArrivalOptions {
 
 /**
  * Sends requests at a constant rate. A latency is counted from the instant at which the request was due, so that one
- * slow answer cannot hide the wait of those behind it (no coordinated omission).
+ * slow answer cannot hide the wait of the requests behind it (no coordinated omission).
  */
 export async function measureConstantArrival({
   client,
@@ -81,7 +81,7 @@ export interface SaturationResult {
   readonly p95Ms: number;
 }
 
-/** How many answers a second come when `connectionCount` askers always have a request under way. */
+/** Answers per second with `connectionCount` clients that each always have one request in flight. */
 export async function measureSaturation({
   client,
   operations,

@@ -1,4 +1,4 @@
-/** One GraphQL request over HTTP, cheap enough that the one who asks does not become what is measured. */
+/** Sends one GraphQL request over HTTP, with so little overhead that the client does not distort the measurement. */
 import { Agent, request } from 'node:http';
 
 export interface Answer {
@@ -14,8 +14,8 @@ export interface LoadClient {
   post(body: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
   get(path: string): Promise<Answer>;
   /**
-   * Requests that went out on a connection which the server was just closing as idle, and were sent again on another
-   * (RFC 9112, 9.3.1).
+   * Requests that were sent on a connection just when the server closed it as idle, and were repeated on another (RFC
+   * 9112, 9.3.1).
    */
   repeatedCount(): number;
   close(): void;
@@ -50,8 +50,7 @@ export function createLoadClient(serverUrl: string, key: string): LoadClient {
       );
       outgoing.on('timeout', () => outgoing.destroy(new Error(`No answer within ${TIMEOUT_MS} ms.`)));
       outgoing.on('error', (error) => {
-        // Nothing came back on a connection that had been idle: it was closed while the request was on its way. All
-        // that is asked here is safe to ask again.
+        // The server closed an idle connection while the request was on its way. All requests here are safe to repeat.
         const wasIdle = outgoing.reusedSocket && !isAnswered && 'code' in error && error.code === 'ECONNRESET';
         if (!wasIdle || isRepeated) return void reject(error);
         repeatedCount += 1;

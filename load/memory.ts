@@ -1,7 +1,7 @@
-/** Whether a process grows: what its heap holds after a collection, and its resident memory, read now and then. */
+/** Whether a process leaks memory: samples of its heap after garbage collection, and of its resident memory. */
 import { readFile } from 'node:fs/promises';
 
-/** What is left after garbage was collected. */
+/** Memory after a garbage collection. */
 export interface CollectedHeap {
   readonly heapBytes: number;
   readonly externalBytes: number;
@@ -18,14 +18,11 @@ export interface MemorySample {
 export interface MemoryResult {
   readonly samples: readonly MemorySample[];
   /**
-   * Of what is live, over the last two thirds of the time, when everything is warm: the median of the slopes between
-   * any two samples, 10^6 bytes a minute.
+   * Growth of live memory over the last two thirds of the time, after warm-up: the median of the slopes between any two
+   * samples, in 10^6 bytes a minute.
    */
   readonly liveSlopePerMinute: number;
-  /**
-   * Highest resident memory in the second and in the last third: garbage makes it go up and down, a leak makes it go
-   * up.
-   */
+  /** Highest resident memory in the second and in the last third: garbage makes it rise and fall, a leak only rise. */
   readonly residentPeaksMegabytes: readonly [number, number];
 }
 

@@ -1,6 +1,6 @@
 /**
- * What PostgreSQL does for each operation, as its own auto_explain reports: which tables are read, how, and how many
- * rows are touched.
+ * The query plans of each operation, as PostgreSQL's auto_explain reports them: which tables are scanned, how, and how
+ * many rows.
  */
 import { readFile } from 'node:fs/promises';
 import { z } from 'zod';
@@ -13,18 +13,18 @@ export interface OperationPlans {
   readonly operation: string;
   readonly isCount: boolean;
   readonly statementCount: number;
-  /** Over all statements: rows that scans gave or threw away, index entries included. */
+  /** Over all statements: rows that scans returned or discarded, index entries included. */
   readonly rowsTouched: number;
   readonly buffers: number;
   /** Tables of more than LARGE_TABLE_ROWS rows that were read from end to end. */
   readonly sequentialScans: readonly string[];
-  /** The statement that touched most, where the operation is at fault. */
+  /** The statement that scanned most rows, where the operation exceeds a limit. */
   readonly worst?: string;
 }
 
-/** A table that may be read whole. */
+/** A table of at most this many rows may be scanned whole. */
 const LARGE_TABLE_ROWS = 2_000;
-/** One page of 50 with what hangs on each of its rows stays well below this, however large the tables are. */
+/** One page of 50 rows with everything that belongs to them stays well below this, however large the tables are. */
 export const ROWS_TOUCHED_MAX = 10_000;
 
 const ROUNDS_BEFORE = 8;
@@ -81,7 +81,8 @@ const statementSchema = z.object({ 'Query Text': z.string(), Plan: nodeSchema })
 type Statement = z.infer<typeof statementSchema>;
 
 /**
- * Each operation some times over HTTP, and what the server's log then holds. @throws Error for an operation that fails.
+ * Sends each operation several times over HTTP, and reads the plans from the server's log. @throws Error for an
+ * operation that fails.
  */
 export async function explainOperations(
   client: LoadClient,
@@ -92,8 +93,8 @@ export async function explainOperations(
   const large = await largeTables(databaseUrl);
   const plans: OperationPlans[] = [];
   for (const operation of operations) {
-    // The first time may also look up the key, and PostgreSQL settles on the plan of a prepared statement in the first
-    // half dozen.
+    // The first request may also look up the key, and PostgreSQL chooses the plan of a prepared statement within the
+    // first six.
     for (let round = 0; round <= ROUNDS_BEFORE; round += 1) {
       const offset = (await readFile(logFile)).length;
       const fault = await ask(client, operation);
@@ -128,7 +129,7 @@ function statementsIn(log: string): Statement[] {
         const at = entry.indexOf('plan:\n');
         return at === -1 ? [] : [statementSchema.parse(JSON.parse(entry.slice(at + 6)))];
       })
-      // What the queue does besides the requests.
+      // Statements of the queue, which are not of the requests.
       .filter((statement) => !/\bqueue\./.test(statement['Query Text']))
   );
 }

@@ -72,7 +72,7 @@ const STATEMENTS = (size: SeedSize): readonly string[] => [
    FROM load_checkpoint c JOIN "Model" m ON m.slug = 'load-model-' || c.place % 500`,
   `INSERT INTO "ModelAlias" SELECT "modelId", 'champion', id, now() FROM "Checkpoint" WHERE version = 1 AND "sourceRunId" IS NOT NULL`,
   `INSERT INTO "CheckpointTrainedOn" SELECT c.id, v.id FROM load_checkpoint c JOIN load_version v ON v.place IN (c.place * 13 % (SELECT count(*) FROM load_version), c.place * 29 % (SELECT count(*) FROM load_version))`,
-  // The first twenty versions are everybody's benchmarks; the others have a few evaluations each.
+  // The first twenty versions are popular benchmarks; the others have a few evaluations each.
   `CREATE TEMP TABLE load_evaluation AS
    SELECT r.id, r.n, c.id AS "checkpointId", CASE WHEN r.place % 4 = 0 THEN r.place / 4 % 20 ELSE r.place * 31 % (SELECT count(*) FROM load_version) END AS "versionPlace"
    FROM (SELECT id, n, row_number() OVER (ORDER BY n) - 1 AS place FROM load_run WHERE kind = 'EVALUATION' AND status = 'SUCCEEDED') r
@@ -88,10 +88,7 @@ const STATEMENTS = (size: SeedSize): readonly string[] => [
    SELECT id, p, (ARRAY['macroF1', 'balancedAccuracy', 'accuracy', 'macroAuroc'])[p + 1], 0.5 + (n * 7919 % 5000) / 10000.0, 0.5, 1 FROM load_evaluation, generate_series(0, 3) p`,
 ];
 
-/**
- * Fills a database that the program has migrated. Nobody else is connected, and rows are made as the program would
- * leave them.
- */
+/** Fills a migrated database that no one else is connected to, with rows as the program itself would write them. */
 export async function seed(
   databaseUrl: string,
   size: SeedSize,
@@ -104,8 +101,8 @@ export async function seed(
     const { rows } = await client.query<{ table: string }>(
       `SELECT DISTINCT tgrelid::regclass::text AS "table" FROM pg_trigger t JOIN pg_class c ON c.oid = t.tgrelid WHERE NOT tgisinternal AND c.relnamespace = 'public'::regnamespace`,
     );
-    // Years of history come in at once: what guards a life's order would see it out of order. Foreign keys hold as
-    // ever.
+    // Years of history are inserted at once, which triggers on the order of events would refuse. Foreign keys stay
+    // enforced.
     for (const { table } of rows) await client.query(`ALTER TABLE ${table} DISABLE TRIGGER USER`);
     const statements = STATEMENTS(size);
     for (const [index, statement] of statements.entries()) {

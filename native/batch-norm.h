@@ -1,9 +1,9 @@
 /**
  * Batch norm in training over the rows of [rows, channels] (Ioffe and Szegedy 2015, arXiv:1502.03167), with the ReLU
- * that follows it, and their gradient, in float32 for processors with AVX2 and FMA: two passes over the numbers each,
- * sums in float64. Channels come in multiples of 8.
+ * that follows it, and their gradient, in float32 for processors with AVX2 and FMA: two passes over the data each, sums
+ * in float64. Channels come in multiples of 8.
  *
- * The same numbers come out for any number of threads. One call at a time: they share their workspace.
+ * The result does not depend on the number of threads. One call at a time: calls share a workspace.
  */
 #pragma once
 
@@ -16,8 +16,8 @@ struct BatchNormShape {
 };
 
 /**
- * output = ReLU(scale * (images - mean) / sqrt(variance + epsilon) + offset), by the mean and the (biased) variance of
- * each channel, which are written too. Rows: at least one.
+ * output = ReLU(scale * (images - mean) / sqrt(variance + epsilon) + offset), with the mean and the (biased) variance
+ * of each channel, which are outputs too. At least one row.
  */
 void normalise(const BatchNormShape& shape, float epsilon, const float* images, const float* scale, const float* offset, float* output, float* mean, float* variance);
 

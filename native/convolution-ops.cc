@@ -1,8 +1,8 @@
 /**
- * Makes our convolutions ops of TensorFlow when the library is loaded: `ParaffinConvolution`,
+ * Registers our convolutions as ops of TensorFlow when the library is loaded: `ParaffinConvolution`,
  * `ParaffinConvolutionInputGradient` and `ParaffinConvolutionFilterGradient`, and for inference
- * `ParaffinNormalisedConvolution`, float32 on a CPU with AVX2 and FMA. Elsewhere they stay unknown, and the engine runs
- * TensorFlow's own op.
+ * `ParaffinNormalisedConvolution`, float32 on a CPU with AVX2 and FMA. On other processors they are not registered, and
+ * the engine uses TensorFlow's own op.
  *
  * Windows of 3x3 at stride 1 go by tiles (winograd.h), all others by patches (patches.h).
  */
@@ -25,10 +25,10 @@ namespace {
 struct Settings {
   std::int64_t stride = 0;
   std::int64_t padding = 0;
-  /** Of the images, for the gradient by them. */
+  /** Size of the images, for the gradient with respect to them. */
   std::int64_t height = 0;
   std::int64_t width = 0;
-  /** Of the filter, for the gradient by it. */
+  /** Size of the filter, for the gradient with respect to it. */
   std::int64_t side = 0;
   /** For inference. */
   bool isRectified = false;
@@ -63,10 +63,10 @@ constexpr int CHANNELS_MULTIPLE = 16;
 
 bool isMultiple(std::int64_t channels) { return channels > 0 && channels % CHANNELS_MULTIPLE == 0; }
 
-/** Of every side, channel count and attribute: their sums and the products of two of them are far from overflowing. */
+/** Limit of every side, channel count and attribute, so that sums and products of two of them cannot overflow. */
 constexpr std::int64_t SIDE_MAX = 1 << 20;
 
-/** Whether a convolution can be done at all. The numbers are still as TensorFlow has them. */
+/** Whether the shapes describe a valid convolution. The numbers are still TensorFlow's 64-bit ones. */
 bool isSound(const Settings& settings, std::int64_t side, std::int64_t height, std::int64_t width, std::int64_t inputChannels, std::int64_t outputChannels) {
   for (const std::int64_t number : {settings.stride, settings.padding, side, height, width, inputChannels, outputChannels})
     if (number > SIDE_MAX) return false;
@@ -80,7 +80,7 @@ ConvolutionShape shapeOf(const Settings& settings, std::int64_t count, std::int6
           outputSide(height), outputSide(width), static_cast<int>(side), static_cast<int>(settings.stride), static_cast<int>(settings.padding)};
 }
 
-/** Whether windows and the values of one can be counted by an int, as the kernels do. */
+/** Whether the number of windows and of values in one fits an int, as the kernels need. */
 bool isCountable(std::int64_t count, const ConvolutionShape& shape) {
   const double windows = static_cast<double>(count) * shape.outputHeight * shape.outputWidth;
   const double values = static_cast<double>(shape.side) * shape.side * shape.inputChannels;

@@ -1,4 +1,7 @@
-/** What all of our convolutions are made of: small matrix products that stay in registers, and memory to put their factors in order. For AVX2 and FMA. */
+/**
+ * Building blocks of our convolutions: small matrix products that stay in registers, and memory to rearrange their
+ * factors. For AVX2 and FMA.
+ */
 #pragma once
 
 #include <immintrin.h>
@@ -17,7 +20,7 @@ using Eight = __m256;
 
 /** Columns of one matrix product in registers: two vectors of eight. */
 constexpr int PANEL_WIDTH = 16;
-/** Rows of it: six times two sums, two factors and a broadcast fill the 16 vector registers. */
+/** Rows of one: six times two sums, two factors and a broadcast fill the 16 vector registers. */
 constexpr int ROWS_AT_ONCE = 6;
 /** Floats in most of a processor core's 512 KB of second-level cache, and in a few MB of the third. */
 constexpr int FLOATS_NEAR = 98304;
@@ -64,8 +67,9 @@ inline void transpose(Eight (&rows)[8]) {
 }
 
 /**
- * product [ROWS, 16] = left [ROWS, depth] times right [depth, 16], or its sum with what was there; rows of the product lie `productStep` floats apart.
- * Steps of the left factor are known when compiled (ROW_STEP 0: given), so that every sum stays in a register.
+ * product [ROWS, 16] = left [ROWS, depth] times right [depth, 16], added to the previous product where asked; rows of
+ * the product lie `productStep` floats apart. Row steps of the left factor are known at compile time (ROW_STEP 0: at
+ * run time), so that every sum stays in a register.
  */
 template <int ROWS, bool ADDS, int ROW_STEP, int DEPTH_STEP>
 inline void multiplyRows(int depth, const float* left, std::size_t givenRowStep, const float* right, float* product, std::size_t productStep) {

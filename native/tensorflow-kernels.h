@@ -1,6 +1,6 @@
 /**
- * What op.h needs of tensorflow/c/kernels.h (TensorFlow 2.21), word for word. That header includes others of pluggable devices, which are not among
- * those that are unpacked from the wheel.
+ * The declarations of tensorflow/c/kernels.h (TensorFlow 2.21) that op.h needs, verbatim. That header includes headers
+ * of pluggable devices, which are not unpacked from the wheel.
  */
 #pragma once
 

@@ -8,7 +8,10 @@ using UnitOfWork = void (*)(void* context, int unit);
 /** Calls `work` with each of 0 .. unitCount - 1, on the caller's thread and the others, and returns when all are done. One caller at a time. */
 void runUnits(int unitCount, UnitOfWork work, void* context);
 
-/** As `runUnits`, for a callable: `inParallel(rowCount, [&](int row) { … })`. Which thread does which unit is left to chance: units must not depend on each other. */
+/**
+ * As `runUnits`, for a callable: `inParallel(rowCount, [&](int row) { … })`. The order of units and their threads are
+ * undefined: units must not depend on each other.
+ */
 template <typename Work>
 void inParallel(int unitCount, Work work) {
   runUnits(unitCount, [](void* context, int unit) { (*static_cast<Work*>(context))(unit); }, &work);

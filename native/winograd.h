@@ -1,16 +1,16 @@
 /**
- * The 3x3 convolution of stride 1 with one pixel of padding, and its two gradients, by Winograd's F(2x2, 3x3) (Lavin and Gray 2015,
- * arXiv:1509.09308), in float32 for processors with AVX2 and FMA.
+ * The 3x3 convolution of stride 1 with one pixel of padding, and its two gradients, by Winograd's F(2x2, 3x3) (Lavin
+ * and Gray 2015, arXiv:1509.09308), in float32 for processors with AVX2 and FMA.
  *
- * A tile of 2x2 output pixels takes 16 products for each pair of channels where the definition takes 36. Tiles, filters and gradients are taken to a space of
- * 16 taps, where a convolution is one matrix product for each tap:
+ * A tile of 2x2 output pixels takes 16 products for each pair of channels where the definition takes 36. Tiles, filters
+ * and gradients are transformed to 16 taps, where a convolution is one matrix product for each tap:
  *
  *   output          = A^T [ (G filter G^T) * (B^T images B) ] A         over 4x4 patches that overlap by two pixels
- *   gradient by images: the same, of the output's gradient with the filter turned by half a turn
+ *   gradient by images: the same, of the output's gradient with the filter rotated by 180 degrees
  *   gradient by filter = G^T [ sum over tiles of (B^T images B) * (A gradient A^T) ] G
  *
- * Images are NHWC, filters HWIO; channels come in multiples of 16. The same numbers come out for any number of threads.
- * One call at a time: they share their workspace.
+ * Images are NHWC, filters HWIO; channels come in multiples of 16. The result does not depend on the number of threads.
+ * One call at a time: calls share a workspace.
  */
 #pragma once
 

@@ -1,9 +1,9 @@
 /**
- * Writes the SQL of the next migration: what prisma/schema.prisma says now against what the last commit said.
+ * Writes the SQL of the next migration: the difference between prisma/schema.prisma and its last commit.
  *
  *   npm run migration -- add-thing
  *
- * It asks Prisma's schema engine, compiled to wasm, so that no binary is downloaded. Read the SQL before you commit it.
+ * It uses Prisma's schema engine compiled to wasm, so that no binary is downloaded. Read the SQL before you commit it.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';
@@ -28,7 +28,7 @@ const isFirst = readdirSync(migrationsDir, { withFileTypes: true }).every((entry
 
 await loadEngine();
 Reflect.set(globalThis, 'PRISMA_WASM_PANIC_REGISTRY', { set_message: (message) => console.error(message) });
-// The engine insists on a server to talk to, although a diff of two schema files never asks it anything.
+// The engine requires the address of a server, although a diff of two schema files never connects to it.
 const scratchDir = mkdtempSync(path.join(tmpdir(), 'paraffin-migration-'));
 const postgres = await startPostgres(scratchDir);
 const adapter = bindMigrationAwareSqlAdapterFactory(new PrismaPg({ connectionString: postgres.url }));

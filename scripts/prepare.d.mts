@@ -1,4 +1,4 @@
-/** The types of prepare.mjs, which stays JavaScript because it runs before any TypeScript can. */
+/** Types of prepare.mjs, which is JavaScript because it runs before TypeScript can. */
 export const pinnedNode: string;
 export const compileCache: string;
 export function generatedFrom(): string[];

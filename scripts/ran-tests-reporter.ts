@@ -1,12 +1,12 @@
 /**
  * A reporter for Node's test runner: one line of JSON for each test that ran and passed, for promises.ts. Suites and
- * skipped tests get no line of their own, as neither shows that anything was tried.
+ * skipped tests get no line, because they do not show that anything was tested.
  */
 import type { TestEvent } from 'node:test/reporters';
 import type { RanTest } from './promises.ts';
 
 export default async function* reportRanTests(events: AsyncIterable<TestEvent>): AsyncGenerator<string> {
-  // The runner reports file after file, each in the order of its tests: the names that are open form a path.
+  // The runner reports file after file, each in the order of its tests, so the names of open suites form a path.
   const open: string[] = [];
   for await (const { type, data } of events) {
     if (type === 'test:start') {
@@ -19,7 +19,7 @@ export default async function* reportRanTests(events: AsyncIterable<TestEvent>):
   }
 }
 
-/** The file that the runner was given, also for a test that a helper defines; the types do not know it yet. */
+/** The file that the runner was given, also for a test that a helper defines; Node's types lack the property. */
 function entryFileOf(data: { readonly file?: string; readonly entryFile?: unknown }): string {
   return typeof data.entryFile === 'string' ? data.entryFile : (data.file ?? '');
 }

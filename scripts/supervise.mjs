@@ -1,30 +1,30 @@
-/** Runs a program in a process of its own and, where that is wanted, starts it again when it crashed. */
+/** Runs a program in a child process and, if asked to, restarts it after a crash. */
 import { spawn } from 'node:child_process';
 import { constants } from 'node:os';
 
-/** What the server says of a failure that nothing had caught: EX_SOFTWARE of sysexits.h. */
+/** The server's exit code for an uncaught failure: EX_SOFTWARE of sysexits.h. */
 const CRASHED = 70;
-/** As shells have it, a program that a signal ended has the exit code 128 and the number of the signal. */
+/** As in shells, a program that a signal ended has exit code 128 plus the number of the signal. */
 const BY_SIGNAL = 128;
 const FIRST_PAUSE_MS = 1_000;
 const LONGEST_PAUSE_MS = 60_000;
-/** After so long a life the next crash is a first one again. */
+/** After running this long, the next crash counts as a first one. */
 const GOOD_LIFE_MS = 300_000;
 
 /**
  * Runs `command` until it ends, and then ends this process with its exit code.
  *
- * With `restart` a program that crashed, or was killed by somebody else than us, is started again, after a pause that
- * doubles with each crash. A first start that fails (a port in use, a wrong variable) is for the person who tried it
- * and is not repeated; one after a crash is. The program has a channel to us that closes when we die: a server then
+ * With `restart` a program that crashed, or that another process killed, is restarted after a pause that doubles with
+ * each crash. A first start that fails (a port in use, a wrong variable) is reported and not repeated; a failed start
+ * after a crash is. The program has an IPC channel to this process that closes when this process dies: the server then
  * stops as if it were asked to.
  */
 export async function supervise(command, args, { env, restart }) {
   let asked = false;
   let child;
   let endPause = () => undefined;
-  // A terminal's Ctrl-C reaches the program and us; a signal sent to us alone does not reach it. Passing both on is safe:
-  // the program takes a repeated signal within a second for the same one.
+  // A terminal's Ctrl-C reaches both processes; a signal to this process alone does not reach the program. Forwarding
+  // both is safe: the program treats a repeated signal within a second as the same one.
   for (const signal of ['SIGINT', 'SIGTERM', 'SIGHUP']) {
     process.on(signal, () => {
       asked = true;
@@ -41,7 +41,7 @@ export async function supervise(command, args, { env, restart }) {
     else process.exit(code);
     if (!restart || asked) process.exit(code);
     if (performance.now() - startedMs > GOOD_LIFE_MS) pauseMs = FIRST_PAUSE_MS;
-    console.error(`The server died (exit code ${code}) and is started again in ${pauseMs / 1000} s.`);
+    console.error(`The server crashed (exit code ${code}) and restarts in ${pauseMs / 1000} s.`);
     await new Promise((resolve) => {
       const timer = setTimeout(resolve, pauseMs);
       endPause = () => {

@@ -6,18 +6,18 @@ import { readEnvironment } from './env.ts';
 import { createLogger } from './logger.ts';
 import { ENGINE_INSTALL_COMMAND, isEngineInstalled } from './platform/engine/installed.ts';
 
-/** Serves until a signal asks it to stop; resolves when everything that it started is gone. */
+/** Serves until a signal asks it to stop; resolves when everything that it started has ended. */
 export async function serve(): Promise<void> {
   const env = readEnvironment();
   const logger = createLogger(env.logLevel, 'server');
   let stop: App['stop'] = async () => undefined;
   catchTheUncaught(logger, () => stop());
-  // Anyone who reads what is printed below, and then no more, does not end the server.
+  // A reader that closes the pipe after the lines below must not end the server.
   process.stdout.removeAllListeners('error').on('error', () => undefined);
   const app = await startApp(env, logger);
   ({ stop } = app);
   const signal = onStopSignal(() => app.stop());
-  // The supervisor died (scripts/supervise.mjs), and nobody could stop this server by Ctrl-C any more.
+  // The supervisor (scripts/supervise.mjs) died, so Ctrl-C would no longer reach this server.
   process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
   process.channel?.unref();
   process.stdout.write(

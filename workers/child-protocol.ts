@@ -1,4 +1,4 @@
-/** What the agent and its child say to each other. Secrets travel here, never in argv. */
+/** The messages between the agent and its child. Secrets are sent here, never in argv. */
 import { z } from 'zod';
 
 export const startMessageSchema = z.object({
@@ -30,10 +30,10 @@ export const agentMessageSchema = z.discriminatedUnion('kind', [
 export type AgentMessage = z.infer<typeof agentMessageSchema>;
 
 /**
- * SETTLED: the child has written the run's outcome itself, and the agent has nothing left to do.
- * ALIVE: a piece of work is done. Sent by the work and not by a timer, so that a child that is stuck falls silent.
- * LEARNED: something is there that would be lost with the child, for the first time since the start or the last KEPT.
- * KEPT: the state is kept from which the run continues.
+ * SETTLED: the child has written the run's outcome itself, and the agent has nothing left to do. ALIVE: a piece of work
+ * is done. Sent by the work and not by a timer, so that a stuck child becomes silent. LEARNED: since the start or the
+ * last KEPT there is progress that would be lost with the child; sent once. KEPT: the state from which the run
+ * continues is stored.
  */
 export const childMessageSchema = z.object({ kind: z.enum(['SETTLED', 'ALIVE', 'LEARNED', 'KEPT']) });
 export type ChildMessage = z.infer<typeof childMessageSchema>;

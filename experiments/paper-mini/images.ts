@@ -1,4 +1,4 @@
-/** The parts of histology-mini, as datasets of a registry: what is imported, pretrained on and tested. */
+/** The parts of histology-mini as datasets of a registry, for import, pretraining and testing. */
 import { createReadStream } from 'node:fs';
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -18,11 +18,11 @@ interface PartPlan {
   readonly slug: string;
   readonly patchSizePx: number | null;
   readonly isHe: boolean;
-  /** True where it has labels and groups enough to be tested on. */
+  /** True where it has enough labels and groups to test on. */
   readonly isTest: boolean;
 }
 
-/** Folders with the catalogue row that each is a part of, or a slug of its own. */
+/** Folders with the slug of the catalogue dataset that each is a part of, or a new slug. */
 const PARTS: readonly PartPlan[] = [
   { folder: 'osteosarcoma_ut', slug: 'osteosarcoma', patchSizePx: 512, isHe: true, isTest: true },
   { folder: 'kather2016_texture', slug: 'kather-texture-2016', patchSizePx: null, isHe: true, isTest: true },
@@ -37,7 +37,7 @@ const PARTS: readonly PartPlan[] = [
 const rowSchema = z.object({ path: z.string(), dataset: z.string(), label: z.string(), group: z.string() });
 
 /**
- * Writes a labels CSV for each part below `labelsDir` and answers the parts that `dataDir` has. Throws Error where
+ * Writes a labels CSV for each part below `labelsDir`. @returns the parts that `dataDir` has. @throws Error where
  * sources.csv is missing.
  */
 export async function experimentParts(dataDir: string, labelsDir: string): Promise<ExperimentPart[]> {

@@ -1,4 +1,4 @@
-/** What the experiment asks of the registry, beyond what the demo asks. */
+/** The requests of the experiment that the demo does not need. */
 import { z } from 'zod';
 import type { RegistryClient } from '../../src/cli/demo/client.ts';
 

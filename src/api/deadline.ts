@@ -1,4 +1,4 @@
-/** A request is answered in time, and does nothing more when it was not. */
+/** The deadline of a request: it is answered in time, and its resolvers stop when the deadline has passed. */
 import { DomainError } from '../errors.ts';
 import type { ApiContext } from './context.ts';
 import type { Place } from './fair-queue.ts';
@@ -6,9 +6,9 @@ import type { Place } from './fair-queue.ts';
 export interface Deadline {
   /** Aborted with a DomainError TIMED_OUT. */
   readonly signal: AbortSignal;
-  /** Begins to count. */
+  /** Starts the timer. */
   start(timeoutMs: number): void;
-  /** The work was done in time. */
+  /** Ends the timer: the work was done in time. */
   end(): void;
 }
 
@@ -34,14 +34,17 @@ function timedOut(timeoutMs: number): DomainError {
   });
 }
 
-/** An operation's context with the time that it has. */
+/** An operation's context with its deadline. */
 export interface TimedContext extends ApiContext {
   readonly deadline: Deadline;
   /** Its place among the operations that use the database. */
   readonly place: Place;
 }
 
-/** Resolvers come to nothing more once the time is over: what runs on is bounded by the database's own timeout. */
+/**
+ * Resolvers reach no service once the deadline has passed; queries that still run are limited by the database's own
+ * timeout.
+ */
 export function withDeadline(context: ApiContext, deadline: Deadline, place: Place): TimedContext {
   return {
     ...context,
@@ -52,7 +55,7 @@ export function withDeadline(context: ApiContext, deadline: Deadline, place: Pla
   };
 }
 
-/** A proxy and not getters: Apollo copies the context, and with it whatever a getter gives at that moment. */
+/** A proxy instead of getters: Apollo copies the context, which would freeze the current value of a getter. */
 function untilAborted<Target extends object>(target: Target, signal: AbortSignal): Target {
   return new Proxy(target, {
     get: (inner, name): unknown => {
@@ -62,7 +65,7 @@ function untilAborted<Target extends object>(target: Target, signal: AbortSignal
   });
 }
 
-/** What `work` gives, or a rejection with TIMED_OUT as soon as the time is over. */
+/** The result of `work`, or a rejection with TIMED_OUT as soon as the deadline has passed. */
 export async function beforeDeadline<Value>(work: Promise<Value> | Value, { signal }: Deadline): Promise<Value> {
   const { promise: over, reject } = Promise.withResolvers<never>();
   const abort = (): void => reject(signal.reason);

@@ -26,7 +26,7 @@ export interface Rules {
   readonly types: Readonly<Partial<Record<NeededRole, readonly string[]>>>;
 }
 
-/** A schema whose rules do not fit it: a fault of the program, reported before it serves anybody. */
+/** The permission rules do not fit the schema: a programming error, reported before the server starts. */
 export class PermissionError extends Error {
   constructor(faults: readonly string[]) {
     super(
@@ -70,8 +70,8 @@ function guardField(name: string, field: Field, rule: FieldRule): void {
   const isMutation = name.startsWith('Mutation.');
   const enter = async (args: Args, context: ApiContext, info: GraphQLResolveInfo): Promise<void> => {
     checkRole(context.viewer, rule);
-    // Before anything is changed: a payload is not a way around the permission to read. What a mutation for an ADMIN
-    // answers with is a matter of its own action.
+    // Checked before anything is changed: a payload must not bypass the permission to read. What a mutation for an
+    // ADMIN returns belongs to its own action.
     if (isMutation && rule.role !== 'ADMIN' && asksBeyondReceipt(info)) authorise(context.viewer, 'READER', 'READ');
     if (rule.action !== 'READ' && context.viewer.kind === 'KEY' && context.viewer.scopes.resources !== null) {
       authoriseChange(context.viewer, await resourcesTouched(context, rule.touches ?? {}, args));
@@ -111,7 +111,7 @@ function guardField(name: string, field: Field, rule: FieldRule): void {
     });
 }
 
-/** The first of what the rule says that it touches, or the id among its arguments. */
+/** The first of the things that the rule says the field touches, or the id among its arguments. */
 function subjectOf(args: Args, { touches = {} }: FieldRule): string | null {
   return referenceAt(args, [...Object.values(touches).flat(), 'id', 'input.id']) ?? null;
 }
@@ -126,7 +126,7 @@ function faultsOfFields(fields: ReadonlyMap<string, Field>, rules: Rules): strin
     .map((name) => `${name} has no rule: add its line to FIELD_RULES.`);
   const stale = Object.keys(rules.fields)
     .filter((name) => !fields.has(name))
-    .map((name) => `FIELD_RULES has a line for ${name}, which the schema has not.`);
+    .map((name) => `FIELD_RULES has a line for ${name}, which the schema does not have.`);
   return [...missing, ...stale];
 }
 
@@ -141,7 +141,7 @@ function faultsOfTypes(schema: GraphQLSchema, roots: readonly GraphQLObjectType[
   const stale = Object.values(rules.types)
     .flat()
     .filter((name) => !names.has(name))
-    .map((name) => `TYPE_ROLES names the type ${name}, which the schema has not.`);
+    .map((name) => `TYPE_ROLES names the type ${name}, which the schema does not have.`);
   return [...missing, ...stale];
 }
 

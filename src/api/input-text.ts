@@ -1,16 +1,19 @@
-/** Text that a client sends is text: what no name holds, no terminal should be sent, and PostgreSQL cannot keep. */
+/**
+ * Refuses control characters in the text that clients send: PostgreSQL cannot store NUL, and terminals obey escape
+ * codes.
+ */
 import { GraphQLError, Kind, visit, type DocumentNode } from 'graphql';
 import { DomainError } from '../errors.ts';
 
-/** Tab and line ends are part of longer texts; what is a name refuses them by itself. */
+/** Tab and line breaks belong to longer texts; fields that are names refuse them themselves. */
 const CONTROL_CHARACTER = /[^\P{Cc}\t\n\r]/u;
-/** A deeper one is refused by its scalar. */
+/** The scalar refuses deeper values. */
 const DEPTH_MAX = 100;
 
 /**
- * The first string of an operation, in its document or its variables, with a control character (NUL and ESC among
- * them) or half of a surrogate pair. Looked for before anything runs, so that no field has to.
- * @returns a GraphQLError that is answered as BAD_INPUT and names the variable; undefined for none.
+ * Finds the first string of an operation, in its document or its variables, that contains a control character (such as
+ * NUL or ESC) or half of a surrogate pair. Checked before anything runs, so that no field has to.
+ * @returns a GraphQLError with code BAD_INPUT that names the variable; undefined where all text is valid.
  */
 export function faultInText(
   document: DocumentNode,
@@ -50,8 +53,8 @@ function faultOf(text: string, field: string | undefined): DomainError | undefin
       : `the control character U+${control.charCodeAt(0).toString(16).toUpperCase().padStart(4, '0')}`;
   return new DomainError({
     code: 'BAD_INPUT',
-    message: `A text holds ${what}.`,
+    message: `The text contains ${what}.`,
     ...(field === undefined ? {} : { field }),
-    hint: 'Send text in Unicode without control characters.',
+    hint: 'Send Unicode text without control characters.',
   });
 }

@@ -6,7 +6,7 @@ import { RunStatus } from '../generated/prisma/enums.ts';
 export interface Metrics {
   readonly contentType: string;
   readonly text: () => Promise<string>;
-  /** Times every request until its answer is sent or given up. */
+  /** Times every request until its answer is sent or aborted. */
   readonly measure: RequestHandler;
 }
 

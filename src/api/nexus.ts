@@ -1,4 +1,4 @@
-/** The one import of Nexus, so that it can be replaced. Types of the schema are declared through these. */
+/** The only import of Nexus, so that it can be replaced. All types of the schema are declared with these functions. */
 export {
   arg,
   enumType,

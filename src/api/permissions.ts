@@ -1,7 +1,6 @@
 /**
- * Who may do what through GraphQL. Every field of Query, Mutation and Subscription has its line in FIELD_RULES, every
- * object type its place in TYPE_ROLES; a schema with one that is missing here, or with a line too many, is not built
- * (guard.ts).
+ * Who may do what through GraphQL. Every field of Query, Mutation and Subscription has a line in FIELD_RULES, every
+ * object type a place in TYPE_ROLES. guard.ts refuses to build a schema where a line is missing or superfluous.
  */
 import { Kind, type OperationDefinitionNode } from 'graphql';
 import type { AccessAction, AccessRole } from '../modules/access/index.ts';
@@ -9,19 +8,19 @@ import type { AccessAction, AccessRole } from '../modules/access/index.ts';
 export type NeededRole = 'ANYONE' | AccessRole;
 
 /**
- * What a change is about: for each kind, the arguments that may name it by id or slug, as dotted paths. The first that
- * is given counts.
+ * What a mutation changes: for each kind, the arguments that may name it by id or slug, as dotted paths. The first
+ * argument that is given counts.
  */
 export type Touches = Readonly<Partial<Record<'dataset' | 'model' | 'checkpoint' | 'run', readonly string[]>>>;
 
 export interface FieldRule {
-  /** The least role that may. ANYONE: no key at all. */
+  /** The lowest role that may call it. ANYONE: no key is needed. */
   readonly role: NeededRole;
-  /** A key may be limited to some kinds of action. */
+  /** A key can be limited to some kinds of action. */
   readonly action: AccessAction;
-  /** A key may be limited to some datasets and models. One that is cannot call a mutation that names none here. */
+  /** A key can be limited to some datasets and models. Such a key cannot call a mutation without `touches`. */
   readonly touches?: Touches;
-  /** Left out: the server's own (PARAFFIN_REQUEST_TIMEOUT_MS). */
+  /** Default: the server's (PARAFFIN_REQUEST_TIMEOUT_MS). */
   readonly timeoutMs?: number;
 }
 
@@ -48,7 +47,7 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
   'Query.evaluations': READ,
   'Query.leaderboard': READ,
   'Query.compareEvaluations': READ,
-  // Paths of the server do not concern readers.
+  // Readers have no need to see paths of the server.
   'Query.importRoots': { role: 'CONTRIBUTOR', action: 'READ' },
   'Query.keys': { role: 'ADMIN', action: 'ADMINISTER' },
   'Query.auditLog': { role: 'ADMIN', action: 'ADMINISTER' },
@@ -97,8 +96,8 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
 };
 
 /**
- * The least role that may see an object of the type, whichever way it is reached: a field through which a lesser one
- * would reach it is not built. `XConnection`, `XEdge` and `XPayload` follow X.
+ * The lowest role that may see an object of the type, however it is reached: a schema with a field that would show it
+ * to a lower role is not built. `XConnection`, `XEdge` and `XPayload` follow X.
  */
 export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>> = {
   ANYONE: ['PageInfo', 'UserError', 'Viewer'],

@@ -1,23 +1,21 @@
-/** Scalars beyond GraphQL's own. Both are strict: what they cannot carry whole is refused, in and out. */
+/** Our own scalars. Both are strict: a value that they cannot represent exactly is refused, as input and as output. */
 import { GraphQLError, Kind, type ValueNode } from 'graphql';
 import { scalarType } from './nexus.ts';
 
-/** RFC 3339 with seconds and an offset: without one nobody knows which instant is meant. */
+/** RFC 3339 with seconds and an offset: without an offset the instant is ambiguous. */
 const INSTANT = /^(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?(Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/;
 
-/**
- * @throws GraphQLError for anything that is not an instant, a 31st of June included.
- */
+/** @throws GraphQLError for anything that is not an instant, such as a 31st of June. */
 export function parseInstant(value: unknown): Date {
   const match = typeof value === 'string' ? INSTANT.exec(value) : null;
   if (match !== null) {
     const [year = 0, month = 0, day = 0, hour = 0, minute = 0, second = 0] = match.slice(1, 7).map(Number);
     const instant = new Date(match[0]);
-    // Date takes 30 February for 1 March; the field must say what the client meant.
+    // Date would turn 30 February into 1 March silently.
     const daysInMonth = new Date(Date.UTC(year, month, 0)).getUTCDate();
     const isReal =
       month >= 1 && month <= 12 && day >= 1 && day <= daysInMonth && hour < 24 && minute < 60 && second < 60;
-    // PostgreSQL and RFC 3339 know the years 1 to 9999, and an offset may lead out of them.
+    // PostgreSQL and RFC 3339 support the years 1 to 9999, and an offset may lead out of that range.
     const isKept = instant.getUTCFullYear() >= 1 && instant.getUTCFullYear() <= 9999;
     if (isReal && isKept) return instant;
   }
@@ -41,13 +39,13 @@ export const DateTime = scalarType({
   },
 });
 
-/** Lists and objects within each other: a reader has to recurse as deep. */
+/** Nesting of lists and objects, because readers recurse as deep. */
 export const MAX_JSON_DEPTH = 64;
 
 /**
- * The value, if JSON can carry it without loss.
- * @throws GraphQLError naming the place of what it cannot: NaN, undefined, a Date, a function; or for more than
- * MAX_JSON_DEPTH levels.
+ * The value, if JSON can represent it without loss.
+ * @throws GraphQLError that names the place of a value that JSON cannot represent (NaN, undefined, a Date, a function),
+ * or for more than MAX_JSON_DEPTH levels.
  */
 export function checkedJson(value: unknown, place = 'JSON', depth = 0): unknown {
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return value;
@@ -64,7 +62,7 @@ export function checkedJson(value: unknown, place = 'JSON', depth = 0): unknown 
 function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {
   if (typeof value !== 'object' || value === null) return false;
   const prototype: unknown = Object.getPrototypeOf(value);
-  // Parsed variables have no prototype at all.
+  // Parsed variables have a null prototype.
   return prototype === null || prototype === Object.prototype;
 }
 

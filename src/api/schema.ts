@@ -46,7 +46,7 @@ export function buildSchema(write: boolean): GraphQLSchema {
     shouldExitAfterGenerateArtifacts: false,
     outputs: { schema: path.join(root, 'schema.graphql'), typegen: path.join(root, 'src/generated/nexus.ts') },
     contextType: { module: path.join(import.meta.dirname, 'context.ts'), export: 'ApiContext' },
-    // Nexus writes imports without an ending, which Node and the compiler take for missing modules, and so for `any`.
+    // Nexus writes imports without a file extension, which the compiler treats as missing modules, and so as `any`.
     formatTypegen: (content, kind) =>
       kind === 'types' ? content.replaceAll(/(from "|import\(')(\.[^"']*?)(\.ts)?(["'])/g, '$1$2.ts$4') : content,
     features: { abstractTypeStrategies: { resolveType: true } },

@@ -1,4 +1,4 @@
-/** Nobody holds the server by being slow: bounds on connections, on headers and on bodies. */
+/** Protection against slow clients: limits on connections, headers and bodies. */
 import type { Server } from 'node:http';
 import type { RequestHandler } from 'express';
 import { addressKey } from './rate-limit.ts';
@@ -12,9 +12,9 @@ export interface Timeouts {
   readonly idleMs: number;
   /** Of one operation. */
   readonly requestMs: number;
-  /** Between two pings of a socket; one that does not answer is closed. */
+  /** Between two pings of a WebSocket; a socket that does not answer is closed. */
   readonly pingMs: number;
-  /** How often the key of an open socket is looked at again. */
+  /** How often the key of an open WebSocket is checked again. */
   readonly recheckMs: number;
 }
 
@@ -28,8 +28,8 @@ export const DEFAULT_TIMEOUTS: Timeouts = {
 };
 
 /**
- * Open connections of one address, sockets among them; of a proxy, its clients share them, so it should keep few of
- * them open.
+ * Open connections of one address, WebSockets included. The clients of a proxy share its limit, so it should keep few
+ * connections open.
  */
 export const MAX_CONNECTIONS_PER_ADDRESS = 512;
 export const MAX_CONNECTIONS = 4_096;
@@ -38,8 +38,8 @@ export function boundConnections(server: Server, perAddress = MAX_CONNECTIONS_PE
   const open = new Map<string, number>();
   server.maxConnections = MAX_CONNECTIONS;
   server.on('connection', (socket) => {
-    // Once a connection has been upgraded, or refused that, nobody else listens: a peer that resets it would end the
-    // process.
+    // After an upgrade, or a refused one, nothing else handles errors of the connection: a peer that resets it would
+    // end the process.
     socket.on('error', () => socket.destroy());
     // An owner of IPv6 addresses has more of them than the server has connections.
     const address = addressKey(socket.remoteAddress ?? null);
@@ -57,16 +57,16 @@ export function boundConnections(server: Server, perAddress = MAX_CONNECTIONS_PE
   });
 }
 
-/** Uploads are as long as their files; what bounds them is that they continue. */
+/** An upload may take as long as its file needs; it must only keep moving. */
 const UPLOADS = /^\/uploads(\/|$)/;
 
-/** A body that does not come is waited for no longer: 408, and the connection is closed. */
+/** A body that does not arrive in time is answered with 408, and the connection is closed. */
 export function receiveWithin({ bodyMs }: Pick<Timeouts, 'bodyMs'>): RequestHandler {
   return (request, response, next) => {
     const { socket } = request;
     let bytesSeen = socket.bytesRead;
     const timer = setTimeout(() => {
-      // All of it is here, or as much as is read ahead: then it is we who are slow.
+      // The body is here, or as much as is buffered: then the server is the slow side.
       if (request.complete) return;
       if (request.readableLength > 0 || (UPLOADS.test(request.path) && socket.bytesRead > bytesSeen)) {
         bytesSeen = socket.bytesRead;
@@ -80,7 +80,7 @@ export function receiveWithin({ bodyMs }: Pick<Timeouts, 'bodyMs'>): RequestHand
     response.once('close', () => {
       clearTimeout(timer);
       if (request.complete) return;
-      // Answered without being read: Node takes what is left off the wire, however slowly it comes.
+      // Answered without reading the body: Node would read and discard the rest, however slowly it arrives.
       setTimeout(() => {
         if (!request.complete) socket.destroy();
       }, bodyMs).unref();

@@ -1,4 +1,4 @@
-/** Which datasets and models a mutation would change, as given by its arguments. */
+/** The datasets and models that a mutation would change, according to its arguments. */
 import { isId } from '../input.ts';
 import type { ApiContext } from './context.ts';
 import type { Touches } from './permissions.ts';
@@ -6,8 +6,8 @@ import type { Touches } from './permissions.ts';
 type Asker = Pick<ApiContext, 'viewer' | 'services'>;
 
 /**
- * `dataset:slug` and `model:slug` of all that is touched; undefined where an argument is missing or names nothing here.
- * A slug that is new counts: it is what will be made.
+ * `dataset:slug` and `model:slug` of everything that is touched; undefined where an argument is missing or names
+ * nothing in this registry. A new slug counts: it names what will be created.
  */
 export async function resourcesTouched(
   asker: Asker,
@@ -55,7 +55,7 @@ const checkpointResource = async (asker: Asker, id: string): Promise<string | un
   return checkpoint === undefined ? undefined : modelResource(asker, checkpoint.modelId);
 };
 
-/** An import is about its dataset, any other run about the model that it makes or measures. */
+/** An import touches its dataset, any other run the model that it trains, evaluates or exports. */
 const runResource = async (asker: Asker, id: string): Promise<string | undefined> => {
   const run = await asker.services.runs.get(asker.viewer, id);
   if (run === undefined) return undefined;

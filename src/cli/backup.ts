@@ -1,4 +1,4 @@
-/** `paraffin backup`: database and stored bytes of one instant in one file. */
+/** `paraffin backup`: the database and the stored bytes of one moment in one file. */
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { withStoredBytesLock } from '../platform/advisory-lock.ts';
@@ -9,7 +9,7 @@ import { EXIT, type ExitCode } from './exit-codes.ts';
 import { interruptible } from './interruptible.ts';
 import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';
 
-/** @param target a file that is not there yet, or a folder. */
+/** @param target a file that does not exist yet, or a folder. */
 export async function backup(target: string, { json }: { readonly json?: true | undefined }): Promise<ExitCode> {
   const isFolder = await stat(target).then(
     (facts) => facts.isDirectory(),
@@ -42,7 +42,7 @@ export async function backup(target: string, { json }: { readonly json?: true | 
       `${report.file}: ${byteSizeInWords(report.byteSize)}, ${report.rowCount} rows, ${report.artifacts.count} artifacts.\n`,
     );
     if (report.damaged.length > 0)
-      process.stdout.write(`Missing or changed already, and so not in it: ${report.damaged.join(', ')}\n`);
+      process.stdout.write(`Not in the backup, because missing or damaged: ${report.damaged.join(', ')}\n`);
   }
   return report.damaged.length === 0 ? EXIT.DONE : EXIT.DAMAGE_FOUND;
 }

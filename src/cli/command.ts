@@ -1,4 +1,4 @@
-/** How every verb is declared: one summary, help with examples, and work that is loaded when it is asked for. */
+/** How every command is declared: a summary, help with examples, and options with checked values. */
 import { Command, InvalidArgumentError } from '@commander-js/extra-typings';
 
 export interface CommandFacts {
@@ -44,8 +44,7 @@ export function wholeNumberFrom(least: number): (text: string) => number {
 }
 
 /**
- * One of the values of an enum, in any case and with either kind of dash. The table lets the compiler see that none is
- * missing.
+ * One of the values of an enum, in any case, with hyphens or underscores. The table makes a missing value a type error.
  */
 export function oneOf<Value extends string>(values: Readonly<Record<Value, true>>): (text: string) => Value {
   return (text) => {

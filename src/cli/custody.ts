@@ -1,4 +1,4 @@
-/** What the commands that look after stored bytes have in common: the registry of the environment, reached directly. */
+/** Shared by the commands on stored bytes (backup, fsck, gc): they open the registry of the environment directly. */
 import path from 'node:path';
 import { readEnvironment, type Environment } from '../env.ts';
 import { openArtifactStore, type ArtifactStore } from '../platform/artifact-store.ts';

@@ -20,10 +20,10 @@ import { byteSizeInWords } from './terminal.ts';
 
 const run = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname, '../..');
-/** The engine is loaded there and nowhere else: a library that does not fit this machine may end its process. */
+/** The program of the child process that loads the engine: a library that does not fit this machine may crash it. */
 const MEASURE_PROGRAM = path.join(ROOT, 'workers/measure-device.ts');
 const MEASURE_TIMEOUT_MS = 120_000;
-/** A training keeps states and checkpoints; less than this does not go far. */
+/** Free space below which doctor warns: trainings keep states and checkpoints. */
 const FREE_BYTES_WANTED = 5e9;
 
 const measuredSchema = z.object({ matmulGflops: z.number(), convolutionGflops: z.number() });
@@ -31,7 +31,7 @@ const measuredSchema = z.object({ matmulGflops: z.number(), convolutionGflops: z
 interface Device {
   readonly name: string;
   readonly memoryBytes: number;
-  /** What a process is started with so that it sees this device alone. */
+  /** Environment with which a process sees only this device. */
   readonly env: Readonly<Record<string, string>>;
 }
 
@@ -49,7 +49,7 @@ export async function doctor({ json }: { readonly json?: true | undefined }): Pr
   const problems: string[] = [];
   if (engine === null)
     problems.push(
-      `The TensorFlow engine is missing: "${ENGINE_INSTALL_COMMAND}" installs it. Without it imports run, and all else waits.`,
+      `The TensorFlow engine is missing: "${ENGINE_INSTALL_COMMAND}" installs it. Without it only imports run; all other runs wait.`,
     );
   const fitting = await chooseEngineBuild();
   if (engine?.device === 'CPU' && fitting.build === 'cuda')
@@ -130,7 +130,7 @@ function asText({
   ].join('\n');
 }
 
-/** Of the nearest folder that is there. */
+/** Free bytes at the nearest existing folder. */
 async function freeBytesAt(folder: string): Promise<number> {
   let at = folder;
   while (!existsSync(at)) at = path.dirname(at);
@@ -167,7 +167,7 @@ async function devicesOf(kind: string): Promise<Device[]> {
   });
 }
 
-/** Of a process that failed, the line that says why: its stack is for us alone. */
+/** The line of a failed process's output that states the cause, without its stack. */
 function causeOf(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   const output = 'stderr' in error ? String(error.stderr) : '';

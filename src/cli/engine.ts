@@ -6,7 +6,10 @@ import { ENGINE_INSTALL_COMMAND, installedBuild, missingEngineLibraries } from '
 import { EngineLibraryError } from '../platform/engine/tools.ts';
 import { createStatusLine } from './terminal.ts';
 
-/** @param wanted the build to link; undefined takes the one for this machine's GPU, where one answers. */
+/**
+ * @param wanted the build to link; undefined: the CUDA build where this machine has a usable GPU, otherwise the CPU
+ * build.
+ */
 export async function engine(wanted?: EngineBuildName): Promise<void> {
   const { build, why } =
     wanted === undefined ? await chooseEngineBuild() : { build: wanted, why: `The ${wanted} build, as asked.` };
@@ -19,8 +22,8 @@ export async function engine(wanted?: EngineBuildName): Promise<void> {
 }
 
 /**
- * Installs the engine for a command that needs it, showing progress on one line; nothing when one is there. Where the
- * CUDA build does not come, the CPU's does.
+ * Installs the engine for a command that needs it, with progress on one line; does nothing where it is installed. Where
+ * the CUDA build cannot be installed, the CPU build is.
  */
 export async function installEngine(): Promise<void> {
   if (installedBuild() !== null) return;

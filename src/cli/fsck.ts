@@ -1,4 +1,4 @@
-/** `paraffin fsck`: every stored byte is read again. */
+/** `paraffin fsck`: reads every stored byte again. */
 import { checkArtifacts, type FsckReport } from '../modules/artifacts/index.ts';
 import { withStoredBytesLock } from '../platform/advisory-lock.ts';
 import { withRegistry } from './custody.ts';
@@ -37,25 +37,25 @@ function asText({
     `Checked ${checked.count} artifacts, ${byteSizeInWords(checked.byteSize)}.`,
     ...damaged.map(
       ({ sha256, damage, citedBy }) =>
-        `${damage} ${sha256}, cited by ${citedBy.length === 0 ? 'nothing' : citedBy.join(', ')}.`,
+        `${damage} ${sha256}, referenced by ${citedBy.length === 0 ? 'nothing' : citedBy.join(', ')}.`,
     ),
-    ...(healed.length === 0 ? [] : [`Whole again: ${healed.join(', ')}.`]),
+    ...(healed.length === 0 ? [] : [`Restored: ${healed.join(', ')}.`]),
     ...(filesWithoutRow.count === 0
       ? []
       : [
-          `Files that no row names: ${filesWithoutRow.count}, ${byteSizeInWords(filesWithoutRow.byteSize)}. "paraffin gc" takes the old ones.`,
+          `Files without a row: ${filesWithoutRow.count}, ${byteSizeInWords(filesWithoutRow.byteSize)}. "paraffin gc" deletes the old ones.`,
         ]),
     ...(uncitedRows.count === 0
       ? []
       : [
-          `Artifacts that nothing cites: ${uncitedRows.count}, ${byteSizeInWords(uncitedRows.byteSize)}. "paraffin gc" takes the old ones.`,
+          `Artifacts that nothing references: ${uncitedRows.count}, ${byteSizeInWords(uncitedRows.byteSize)}. "paraffin gc" deletes the old ones.`,
         ]),
     ...strangeFiles.map((file) => `Not an artifact: ${file}`),
     ...(quarantined.count === 0
       ? []
       : [`In quarantine: ${quarantined.count} files, ${byteSizeInWords(quarantined.byteSize)}.`]),
     damaged.length === 0
-      ? 'All is whole.'
+      ? 'No damage found.'
       : `${damaged.length} damaged: restore them from a backup, or import them again.`,
     '',
   ].join('\n');

@@ -1,4 +1,4 @@
-/** `paraffin gc`: deletes bytes that nothing cites. */
+/** `paraffin gc`: deletes bytes that nothing references. */
 import { collectGarbage } from '../modules/artifacts/index.ts';
 import { dropSupersededStates, oldestActiveStart } from '../modules/runs/index.ts';
 import { withStoredBytesLock } from '../platform/advisory-lock.ts';
@@ -33,7 +33,7 @@ export async function gc({ dryRun, keepStates, graceHours, json }: GcOptions): P
   }
   const verb = dryRun ? 'Would delete' : 'Deleted';
   process.stdout.write(
-    `${verb} ${report.files.count} files, ${byteSizeInWords(report.files.byteSize)}; ${report.rows.count} artifacts that nothing cites, ${report.trainingStateCount} superseded training states.\n`,
+    `${verb} ${report.files.count} files, ${byteSizeInWords(report.files.byteSize)}; ${report.rows.count} artifacts that nothing references, ${report.trainingStateCount} superseded training states.\n`,
   );
   return EXIT.DONE;
 }

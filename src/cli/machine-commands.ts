@@ -1,4 +1,4 @@
-/** What runs on this machine: the server, a worker, the demo, the engine. Loaded only when it is asked for. */
+/** Commands that run on this machine: server, worker, demo, engine. Their code is loaded only when they are called. */
 import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { Option } from '@commander-js/extra-typings';
@@ -20,7 +20,7 @@ export const serveCommand = command('serve', {
 export const workerCommand = command('worker', {
   summary: 'one more worker for a server elsewhere',
   details:
-    'Takes runs of the server whose database PARAFFIN_DATABASE_URL names, until stopped. It needs the same PARAFFIN_DATA_DIR as the server, for stored bytes; Ctrl-C gives a run that is under way back to the queue with its state.',
+    'Works on runs of the server whose database PARAFFIN_DATABASE_URL names, until stopped. It needs the same PARAFFIN_DATA_DIR as the server, for stored bytes; Ctrl-C returns the current run to the queue with its state.',
   examples: [
     'worker   # with PARAFFIN_DATABASE_URL=postgresql://paraffin@db/paraffin PARAFFIN_DATA_DIR=/mnt/paraffin in the environment',
   ],
@@ -40,7 +40,7 @@ export const workerCommand = command('worker', {
 export const doctorCommand = command('doctor', {
   summary: 'what this machine has, what is missing, how fast its devices are',
   details:
-    'Prints library, devices, memory, free space and versions, and measures a matmul and a convolution on each device, a second each, in a process of its own. Exit code 1 when something has to be done first.',
+    'Prints library, devices, memory, free space and versions, and measures a matmul and a convolution on each device, a second each, in a process of its own. Exit code 1 when something must be fixed first.',
   examples: ['doctor', 'doctor --json'],
 })
   .option('--json', 'one JSON document')
@@ -85,7 +85,7 @@ export const tissueCommand = command('tissue', {
     'Draws tissue-like SYNTHETIC images, one subfolder for each label, and a labels.csv with groups. They are drawings: good for trying Paraffin out, worth nothing as data.',
   examples: ['tissue --out .paraffin/imports/tissue --images 40'],
 })
-  .requiredOption('--out <folder>', 'made if it is not there')
+  .requiredOption('--out <folder>', 'created if missing')
   .option('--images <count>', 'for each label', wholeNumberFrom(1), 60)
   .option('--size <px>', 'side of an image', wholeNumberFrom(32), 256)
   .option('--seed <number>', 'the same seed draws the same images', wholeNumberFrom(0), 1)

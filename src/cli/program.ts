@@ -1,4 +1,4 @@
-/** The tree of commands. What a command needs is loaded when it runs, so that help comes at once. */
+/** The tree of commands. A command's code is loaded when it runs, so that help appears at once. */
 import { Command, type CommandUnknownOpts } from '@commander-js/extra-typings';
 import { datasetCommands } from './client/datasets.ts';
 import { compareCommand, evaluateCommand, leaderboardCommand } from './client/evaluate.ts';

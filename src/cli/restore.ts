@@ -24,7 +24,7 @@ import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';
 export interface RestoreOptions {
   /** An empty folder. */
   readonly dataDir: string;
-  /** For a backup of the database alone: the artifacts folder that it goes with. */
+  /** For a backup of only the database: the artifacts folder that belongs to it. */
   readonly bytesFrom?: string | undefined;
   readonly json?: true | undefined;
 }
@@ -32,7 +32,7 @@ export interface RestoreOptions {
 export async function restore(file: string, { dataDir: target, bytesFrom, json }: RestoreOptions): Promise<ExitCode> {
   const dataDir = path.resolve(target);
   const migrations = await readMigrations(MIGRATIONS_DIR);
-  // Before anything is made.
+  // Checked before anything is created.
   await readBackupHead(file, migrations);
   const { databaseUrl } = readEnvironment();
   if (databaseUrl !== undefined) await requireNoTables(databaseUrl);
@@ -78,7 +78,7 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
     process.stdout.write(
       `${dataDir} is as it was at ${report.createdAt}: ${report.rowCount} rows, ${report.artifacts.count} artifacts, every digest checked. ${report.requeuedRunCount} runs that were under way wait in the queue.\n`,
     );
-    if (report.damaged.length > 0) process.stdout.write(`Not to be had: ${report.damaged.join(', ')}\n`);
+    if (report.damaged.length > 0) process.stdout.write(`Missing or damaged: ${report.damaged.join(', ')}\n`);
   }
   return report.damaged.length === 0 ? EXIT.DONE : EXIT.DAMAGE_FOUND;
 }

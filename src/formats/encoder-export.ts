@@ -1,11 +1,12 @@
 /**
- * What every writer of weights for others takes: an encoder's tensors, checked against its architecture, and what its
- * user must know.
+ * What every writer of an export takes: an encoder's tensors, checked against its architecture, and the facts that a
+ * user of the file needs.
  */
 import { convolutionUnitSteps } from './resnet-graph.ts';
 import type { ConvolutionUnitStep } from './resnet-graph.ts';
 import type { SafetensorsTensor } from './safetensors.ts';
-import type { ResnetArchitecture } from './torchvision-resnet.ts';
+import { checkTensors } from './tensor-check.ts';
+import { resnetTensorSpecs, type ResnetArchitecture } from './torchvision-resnet.ts';
 
 /** How an image becomes the encoder's input. */
 export interface ExportInputContract {
@@ -34,36 +35,6 @@ export interface EncoderExport {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** Weights that cannot be exported; every fault is listed. */
-export class ExportError extends Error {
-  readonly fault = 'WEIGHTS_MISMATCH';
-  readonly missing: readonly string[];
-  /** Doubled names included. */
-  readonly unexpected: readonly string[];
-  /** `conv1.weight: expected F32 [64, 3, 7, 7], got F32 [64, 3, 3, 3]` */
-  readonly mismatched: readonly string[];
-
-  constructor(
-    architecture: ResnetArchitecture,
-    faults: { missing: readonly string[]; unexpected: readonly string[]; mismatched: readonly string[] },
-  ) {
-    const some = (kind: string, names: readonly string[]): string[] =>
-      names.length === 0
-        ? []
-        : [`${names.length} ${kind} (${names.slice(0, 3).join('; ')}${names.length > 3 ? '; ...' : ''})`];
-    const list = [
-      ...some('missing', faults.missing),
-      ...some('unexpected', faults.unexpected),
-      ...some('mismatched', faults.mismatched),
-    ];
-    super(`The weights do not fit ${architecture}: ${list.join(', ')}.`);
-    this.name = 'ExportError';
-    this.missing = faults.missing;
-    this.unexpected = faults.unexpected;
-    this.mismatched = faults.mismatched;
-  }
-}
-
 /** The tensors of one convolution unit: filter `[O, I, k, k]`, the others `[O]`. */
 export interface UnitWeights {
   readonly step: ConvolutionUnitStep;
@@ -79,54 +50,45 @@ export interface UnitWeights {
 /**
  * The weights of each convolution unit by its convolution's name, in torchvision's order.
  *
- * @throws ExportError when a tensor is missing, unexpected, or of another dtype, shape or length.
+ * @throws WeightsMismatchError when a tensor is missing, unexpected, or of another dtype, shape or length.
  */
 export function unitWeights(
   architecture: ResnetArchitecture,
   tensors: readonly SafetensorsTensor[],
 ): Map<string, UnitWeights> {
-  const left = new Map(tensors.map((tensor) => [tensor.name, tensor]));
-  const doubled = tensors.filter((tensor) => left.get(tensor.name) !== tensor).map(({ name }) => name);
-  const missing: string[] = [];
-  const mismatched: string[] = [];
-  const fits = (tensor: SafetensorsTensor, dtype: SafetensorsTensor['dtype'], shape: readonly number[]): boolean => {
-    const elementCount = shape.reduce((product, side) => product * side, 1);
-    const sameShape = tensor.shape.length === shape.length && tensor.shape.every((side, axis) => side === shape[axis]);
-    if (tensor.dtype === dtype && sameShape && tensor.data.length === elementCount) return true;
-    mismatched.push(
-      `${tensor.name}: expected ${dtype} [${shape.join(', ')}], got ${tensor.dtype} [${tensor.shape.join(', ')}] with ${tensor.data.length} numbers`,
-    );
-    return false;
+  const found = checkTensors(
+    architecture,
+    tensors,
+    resnetTensorSpecs(architecture).map(({ name, shape, kind, required }) => ({
+      name,
+      dtype: kind === 'BATCH_COUNT' ? 'I64' : 'F32',
+      shape,
+      required,
+    })),
+  );
+  const weights = (name: string): Float32Array => {
+    const tensor = found.get(name);
+    if (tensor?.dtype !== 'F32') throw new Error(`${name} was checked and is not there.`);
+    return tensor.data;
   };
-  const take = (name: string, shape: readonly number[]): Float32Array => {
-    const tensor = left.get(name);
-    left.delete(name);
-    if (tensor === undefined) missing.push(name);
-    else if (fits(tensor, 'F32', shape) && tensor.dtype === 'F32') return tensor.data;
-    return new Float32Array();
+  const batchCount = (name: string): bigint => {
+    const tensor = found.get(name);
+    return tensor?.dtype === 'I64' ? (tensor.data[0] ?? 0n) : 0n;
   };
-  const takeCount = (name: string): bigint => {
-    const tensor = left.get(name);
-    left.delete(name);
-    return tensor !== undefined && fits(tensor, 'I64', []) && tensor.dtype === 'I64' ? (tensor.data[0] ?? 0n) : 0n;
-  };
-  const units = new Map<string, UnitWeights>();
-  for (const step of convolutionUnitSteps(architecture)) {
-    const { convolutionName, normName, inputChannels, outputChannels, window } = step;
-    units.set(convolutionName, {
-      step,
-      filter: take(`${convolutionName}.weight`, [outputChannels, inputChannels, window.size, window.size]),
-      scale: take(`${normName}.weight`, [outputChannels]),
-      offset: take(`${normName}.bias`, [outputChannels]),
-      runningMean: take(`${normName}.running_mean`, [outputChannels]),
-      runningVariance: take(`${normName}.running_var`, [outputChannels]),
-      batchCount: takeCount(`${normName}.num_batches_tracked`),
-    });
-  }
-  const unexpected = [...doubled, ...left.keys()];
-  if (missing.length + unexpected.length + mismatched.length > 0)
-    throw new ExportError(architecture, { missing, unexpected, mismatched });
-  return units;
+  return new Map(
+    convolutionUnitSteps(architecture).map((step) => [
+      step.convolutionName,
+      {
+        step,
+        filter: weights(`${step.convolutionName}.weight`),
+        scale: weights(`${step.normName}.weight`),
+        offset: weights(`${step.normName}.bias`),
+        runningMean: weights(`${step.normName}.running_mean`),
+        runningVariance: weights(`${step.normName}.running_var`),
+        batchCount: batchCount(`${step.normName}.num_batches_tracked`),
+      },
+    ]),
+  );
 }
 
 /** What to do to an image before the encoder sees it, in one paragraph. */

@@ -8,7 +8,7 @@ export type ExportFormat = 'PYTORCH' | 'ONNX' | 'TFJS';
 
 /**
  * The whole file. The same export gives the same bytes.
- * @throws ExportError when the tensors do not fit the architecture.
+ * @throws WeightsMismatchError when the tensors do not fit the architecture.
  */
 export function writeExport(format: ExportFormat, source: EncoderExport): Uint8Array<ArrayBuffer> {
   switch (format) {

@@ -15,7 +15,7 @@ import { embeddingDimOf } from './torchvision-resnet.ts';
 export const ONNX_OPSET = 17;
 export const ONNX_IR_VERSION = 8;
 
-/** Field numbers of onnx.proto, only those that are written. */
+/** The field numbers of onnx.proto that are written here. */
 const MODEL = { irVersion: 1, producerName: 2, docString: 6, graph: 7, opsetImport: 8, metadata: 14 } as const;
 const OPSET = { version: 2 } as const;
 const PAIR = { key: 1, value: 2 } as const;
@@ -34,7 +34,7 @@ const FLOAT = 1;
 /**
  * The same export gives the same bytes.
  *
- * @throws ExportError when the tensors do not fit the architecture.
+ * @throws WeightsMismatchError when the tensors do not fit the architecture.
  */
 export function writeOnnx(source: EncoderExport): Uint8Array<ArrayBuffer> {
   const { architecture, inputContract } = source;

@@ -1,6 +1,5 @@
 /**
- * Protocol buffers, as much of their encoding as writing a model needs. See
- * https://protobuf.dev/programming-guides/encoding.
+ * Writes protocol buffers, as far as an ONNX model needs them. See https://protobuf.dev/programming-guides/encoding.
  *
  * A message refers to the bytes that it is given and copies them once, in `toBytes`: weights are large. Our own,
  * because the writers of protobufjs and @bufbuild/protobuf give the same bytes and hold them twice.
@@ -19,7 +18,7 @@ export class ProtobufMessage {
     return this.#push(varint(field * 8 + WIRE.varint), varint(value));
   }
 
-  /** An element each, not packed: what proto2's `repeated int64` asks for. */
+  /** One field per element, not packed, as proto2 encodes `repeated int64`. */
   naturals(field: number, values: readonly number[]): this {
     for (const value of values) this.natural(field, value);
     return this;
@@ -45,7 +44,7 @@ export class ProtobufMessage {
     return this.#push(varint(field * 8 + WIRE.lengthDelimited), varint(value.byteLength), value);
   }
 
-  /** Takes over what the other message holds now. */
+  /** Appends the current content of the other message. */
   message(field: number, value: ProtobufMessage): this {
     return this.#push(varint(field * 8 + WIRE.lengthDelimited), varint(value.#byteLength), ...value.#parts);
   }

@@ -35,7 +35,7 @@ interface Weight {
 /**
  * The same export gives the same bytes.
  *
- * @throws ExportError when the tensors do not fit the architecture.
+ * @throws WeightsMismatchError when the tensors do not fit the architecture.
  */
 export function writeTfjsZip(source: EncoderExport): Uint8Array<ArrayBuffer> {
   return writeStoredZip(tfjsFiles(source), 1);
@@ -44,7 +44,7 @@ export function writeTfjsZip(source: EncoderExport): Uint8Array<ArrayBuffer> {
 /**
  * The files of the graph model, unpacked: `model.json` first, then the shards.
  *
- * @throws ExportError when the tensors do not fit the architecture.
+ * @throws WeightsMismatchError when the tensors do not fit the architecture.
  */
 export function tfjsFiles(source: EncoderExport): StoredZipEntry[] {
   const { architecture, inputContract } = source;

@@ -25,7 +25,7 @@ interface StateTensor {
  * The same export gives the same bytes. Beside the state dict, `archive/paraffin.json` keeps the input contract and the
  * metadata; `torch.load` leaves it alone.
  *
- * @throws ExportError when the tensors do not fit the architecture.
+ * @throws WeightsMismatchError when the tensors do not fit the architecture.
  */
 export function writeTorchCheckpoint(source: EncoderExport): Uint8Array<ArrayBuffer> {
   const tensors = stateDict(source);

@@ -301,7 +301,7 @@ function sortHeads<T extends MappableTensor>(
   if (heads.size === 0) return;
   const known = recognisedHead(heads);
   if (known !== undefined) {
-    sorted.mismatched.push(...misshapenLayers(heads, known.layers, embeddingDim));
+    sorted.mismatched.push(...layerShapeFaults(heads, known.layers, embeddingDim));
     for (const [name, tensor] of heads) sorted[known.place].set(name, tensor);
     return;
   }
@@ -348,7 +348,7 @@ function sortOthers<T extends MappableTensor>(
       ),
     );
     const known = recognisedHead(heads);
-    if (known === undefined || misshapenLayers(heads, known.layers, embeddingDim).length > 0) continue;
+    if (known === undefined || layerShapeFaults(heads, known.layers, embeddingDim).length > 0) continue;
     for (const [name, tensor] of heads) {
       sorted[known.place].set(name, tensor);
       recognised.add(tensor);
@@ -388,8 +388,11 @@ function wantedOf({ kind, shape }: ResnetTensorSpec): string {
   return kind === 'BATCH_COUNT' ? 'one whole number []' : `floating point [${shape.join(', ')}]`;
 }
 
-/** One linear layer feeds the next, from the embedding on; weights are [out, in]. */
-function misshapenLayers<T extends MappableTensor>(
+/**
+ * What is wrong with the shapes of a head's linear layers, each of which takes the output of the one before, the first
+ * one the embedding; weights are [out, in].
+ */
+function layerShapeFaults<T extends MappableTensor>(
   found: ReadonlyMap<string, T>,
   layers: readonly string[],
   embeddingDim: number,

@@ -1,4 +1,4 @@
-/** One contract for each kind of run. */
+/** The queue's job for each kind of run. */
 import type { RunKind } from '../generated/prisma/enums.ts';
 import { defineJob, runJobPayload, type Job, type RunJobPayload } from './define-job.ts';
 

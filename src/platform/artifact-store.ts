@@ -20,8 +20,8 @@ export interface StoredBytes {
 
 export interface ArtifactStore {
   /**
-   * Stores the bytes of a stream or buffer; the same bytes twice are one artifact. Nothing stays behind when the source
-   * fails. @throws DomainError STORAGE_FULL before the reserve of the disk is touched.
+   * Stores the bytes of a stream or buffer; equal bytes are stored once. Nothing is left behind when the source fails.
+   * @throws DomainError STORAGE_FULL before the reserve of the disk is touched.
    */
   put(source: Uint8Array | NodeJS.ReadableStream | AsyncIterable<Uint8Array>): Promise<StoredBytes>;
   /** The whole content, checked against its name. Throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
@@ -40,23 +40,21 @@ export interface ArtifactStore {
   /** Path of the file for readers that seek (shards). It is not checked to exist. */
   pathOf(sha256: string): string;
 
-  // For those who look after the store: fsck, gc, backup.
+  // For maintenance: fsck, gc, backup.
 
-  /**
-   * Reads the file once more and, if it still is not what its name says, moves it to quarantine/. Gives whether it did.
-   */
+  /** Reads the file once more and, if its digest is still wrong, moves it to quarantine/. @returns whether it did. */
   quarantine(sha256: string): Promise<boolean>;
   /**
-   * Every stored file, in no order, artifacts that arrive meanwhile perhaps among them. What is not an artifact comes
-   * with `sha256` undefined.
+   * Every stored file, in no order; artifacts that arrive meanwhile may be included. A file that is not an artifact has
+   * `sha256` undefined.
    */
   files(): AsyncGenerator<StoredFile>;
   /**
-   * Removes the file unless it was written at or after `unlessSince`, as a file is by anyone who puts the same bytes
-   * again. Gives whether it did.
+   * Deletes the file unless it was written at or after `unlessSince`; putting the same bytes again counts as writing.
+   * @returns whether it did.
    */
   remove(sha256: string, unlessSince: Date): Promise<boolean>;
-  /** What was quarantined, and how much of it there is. */
+  /** The quarantined files, and their total size. */
   quarantined(): Promise<{ readonly fileCount: number; readonly byteSize: number }>;
 }
 
@@ -101,7 +99,7 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
       cause,
     });
   };
-  /** Hands each chunk on, then checks the whole against its name. */
+  /** Passes each chunk on, then checks the digest of the whole against the name. */
   const readChecked = async (sha256: string, take: (bytes: Buffer) => void): Promise<void> => {
     const hash = createHash('sha256');
     try {
@@ -153,7 +151,7 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
         () => false,
         (error: unknown) => error instanceof DomainError && error.code === 'ARTIFACT_CORRUPT',
       );
-      // Two readers may find the same fault at once; the second finds nothing left to move.
+      // Two readers may find the same damage at once; the second finds no file to move.
       if (!isCorrupt || !(await exists(pathOf(sha256)))) return false;
       await mkdir(path.join(rootDir, QUARANTINE_DIR), { recursive: true, mode: 0o700 });
       await moveIntoPlace(pathOf(sha256), quarantinePathOf(sha256));
@@ -231,7 +229,7 @@ async function exists(file: string): Promise<boolean> {
   );
 }
 
-/** A write that has not moved for so long belongs to a process that was killed. */
+/** A temporary file that was not written to for this long belongs to a process that was killed. */
 const ABANDONED_MS = 3_600_000;
 
 /** Removes what killed processes left unfinished in a store. Safe while others write to it. */
@@ -278,7 +276,7 @@ async function writeSynced(
   return { sha256: hash.digest('hex'), byteSize };
 }
 
-/** The disk does not give the bytes: one file's fault, which says nothing about the others. */
+/** A read error of the disk: it concerns one file and says nothing about the others. */
 export function isBadSector(error: unknown): boolean {
   return hasCode(error, 'EIO');
 }

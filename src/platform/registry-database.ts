@@ -1,6 +1,6 @@
 /**
- * The database of a registry for a command beside the server: external, of the server that runs, or started for the
- * occasion.
+ * The database of a registry for commands that work without the server: an external one, the running server's, or one
+ * that is started for the command.
  */
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
@@ -10,7 +10,7 @@ import { findRunningPostgres, startPostgres } from './postgres.ts';
 
 export interface ReachedDatabase {
   readonly url: string;
-  /** Leaves everything as it was found: a database that was started for us is stopped. */
+  /** Stops the database where it was started for this command. */
   release(): Promise<void>;
 }
 
@@ -21,9 +21,9 @@ export interface RegistryPlace {
 }
 
 /**
- * Commands work on database and files directly, not through the server: they are needed most when it does not start,
- * and anyone who may read its data directory needs no key. A server that runs is not disturbed: its database is used as
- * it is.
+ * Commands work on the database and the files directly, not through the server: they are needed most when it does not
+ * start, and anyone who may read its data directory needs no key. A running server is not disturbed: its database is
+ * shared.
  * @throws DomainError NOT_FOUND where there is no registry, CONFLICT while a server is starting there.
  */
 export async function reachRegistryDatabase({ dataDir, databaseUrl }: RegistryPlace): Promise<ReachedDatabase> {

@@ -1,7 +1,7 @@
 /**
- * Fetches a file that somebody else named. The server may be led nowhere that it should not go: each hop's name is
- * resolved once, every address of it is checked, and the connection is made to one of those very addresses, so that a
- * second answer of the DNS cannot change it.
+ * Downloads a file from a URL that a user gave, protected against server-side request forgery: each hop's host name is
+ * resolved once, every address of it is checked, and the connection is made to one of the checked addresses, so that a
+ * second DNS answer cannot change it.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { lookup as resolveName, type LookupAddress, type LookupOptions } from 'node:dns';
@@ -18,10 +18,10 @@ import { isPublicAddress } from './public-address.ts';
 export interface RemoteFileOptions {
   /** http or https. */
   readonly url: string;
-  /** A file to be made; it is gone again when the fetch fails. */
+  /** The file to create; it is deleted when the download fails. */
   readonly destination: string;
   readonly maxBytes: number;
-  /** Which addresses may be connected to; those of the public internet when left out. */
+  /** Which addresses may be connected to. Default: those of the public internet. */
   readonly isAllowedAddress?: ((address: string) => boolean) | undefined;
   readonly expectedSha256?: string | undefined;
   readonly expectedByteSize?: number | undefined;
@@ -30,10 +30,10 @@ export interface RemoteFileOptions {
   /** The input field that errors name. */
   readonly field?: string | undefined;
   readonly signal?: AbortSignal | undefined;
-  /** Nothing received for so long counts as a break. */
+  /** Receiving nothing for this long counts as an interruption. */
   readonly stallTimeoutMs?: number | undefined;
   readonly totalTimeoutMs?: number | undefined;
-  /** Before the first new attempt; doubled each time. */
+  /** Pause before the first new attempt; doubled each time. */
   readonly retryDelayMs?: number | undefined;
 }
 
@@ -47,13 +47,13 @@ const MAX_ATTEMPTS = 6;
 const STALL_TIMEOUT_MS = 30_000;
 const TOTAL_TIMEOUT_MS = 3_600_000;
 const RETRY_DELAY_MS = 500;
-/** Between two looks at the free space. */
+/** Between two checks of the free disk space. */
 const LOOK_EVERY_BYTES = 4 * 1024 * 1024;
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
-/** The server may well answer otherwise in a moment. */
+/** Statuses after which a repeated request may succeed. */
 const PASSING_STATUSES: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
 
-/** The system's codes in words. A machine without a network meets the first two kinds. */
+/** The system's error codes in words. A machine without a network gets the first two kinds. */
 const UNREACHABLE: ReadonlyMap<string, string> = new Map([
   ...['ENOTFOUND', 'EAI_AGAIN'].map((code) => [code, 'there is no network, or no such name'] as const),
   ...['ENETUNREACH', 'EHOSTUNREACH', 'ENETDOWN'].map((code) => [code, 'there is no network that leads to it'] as const),
@@ -61,21 +61,21 @@ const UNREACHABLE: ReadonlyMap<string, string> = new Map([
   ['ETIMEDOUT', 'there is no answer'],
 ]);
 
-/** A failure after which the same request is worth another attempt. */
+/** An interruption after which the same request is worth another attempt. */
 class Break extends Error {}
 
 interface Fetching extends RemoteFileOptions {
   readonly handle: FileHandle;
   readonly deadline: AbortSignal;
-  /** What was received so far, and by which validator the rest can be asked for. */
+  /** The bytes received so far, and the validator with which the rest can be requested. */
   receivedBytes: number;
   hash: Hash;
   validator: string | undefined;
 }
 
 /**
- * Writes the file's bytes to `destination`. After a break it continues where it stopped (Range with If-Range) when the
- * server can do so for the same bytes, else it begins again.
+ * Writes the file's bytes to `destination`. After an interruption it continues where it stopped (Range with If-Range)
+ * when the server supports that for the same bytes, otherwise it starts again.
  *
  * @throws DomainError REMOTE_URL_NOT_ALLOWED (scheme, credentials, an address that is not public, too many redirects),
  * REMOTE_UNREACHABLE (no network, no such host), REMOTE_REFUSED (an HTTP error), REMOTE_BROKEN_OFF (also too late),
@@ -87,7 +87,7 @@ export async function fetchRemoteFile(options: RemoteFileOptions): Promise<Remot
   const deadline = options.signal === undefined ? timeout : AbortSignal.any([timeout, options.signal]);
   let isComplete = false;
   try {
-    // Appending: what is written after a truncation begins at the new end.
+    // Opened for appending: after a truncation, writing continues at the new end.
     await using handle = await open(options.destination, 'ax');
     const state: Fetching = {
       ...options,
@@ -123,8 +123,8 @@ async function fetchWhole(url: URL, state: Fetching): Promise<void> {
       if (state.deadline.aborted)
         throw brokenOff(`The fetch was not done in time; ${state.receivedBytes} bytes had come.`, state, error);
       if (!(error instanceof Break)) throw error;
-      // What goes forward may continue: only attempts that yield nothing new are counted. One that begins again has to
-      // pass what there was before.
+      // Only attempts without progress are counted. An attempt that starts again makes progress once it exceeds the
+      // bytes of before.
       fruitless = state.receivedBytes > mostBytes ? 1 : fruitless + 1;
       mostBytes = Math.max(mostBytes, state.receivedBytes);
       if (fruitless >= MAX_ATTEMPTS)
@@ -196,7 +196,7 @@ function send(url: URL, state: Fetching): Promise<IncomingMessage> {
       else callback(null, address.address, address.family);
     });
   };
-  // A connection of its own: one that is kept alive could have been made by somebody with other rights.
+  // A new connection: a kept-alive one could have been opened by a request with other rights.
   const request = (url.protocol === 'https:' ? requestHttps : requestHttp)(url, {
     method: 'GET',
     headers,
@@ -206,7 +206,7 @@ function send(url: URL, state: Fetching): Promise<IncomingMessage> {
   });
   let hasAnswered = false;
   request.setTimeout(state.stallTimeoutMs ?? STALL_TIMEOUT_MS, () => {
-    // A network that swallows everything looks like this: a machine that is offline should hear of it at once.
+    // A network that drops all packets looks like this; an offline machine should fail at once.
     request.destroy(hasAnswered ? new Break('stalled') : Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' }));
   });
   request.once('response', (response) => {
@@ -220,7 +220,7 @@ function send(url: URL, state: Fetching): Promise<IncomingMessage> {
   return promise;
 }
 
-/** Before the first byte, a host that cannot be reached is told at once; later it is a break like any other. */
+/** Before the first byte, an unreachable host is an error at once; later it is an interruption like any other. */
 function connectionFailure(error: Error, url: URL, state: Fetching): Error {
   const code = 'code' in error && typeof error.code === 'string' ? error.code : error.name;
   if (state.receivedBytes > 0 || code === 'ECONNRESET' || code === 'EPIPE') return new Break(code, { cause: error });
@@ -288,7 +288,7 @@ async function writeBody(response: IncomingMessage, state: Fetching, totalBytes:
   }
 }
 
-/** The disk's fault is not the connection's: a full one is not filled again. */
+/** A failure of the disk, not of the connection: a full disk is not tried again. */
 function isFault(error: unknown): boolean {
   return (
     error instanceof Error &&
@@ -334,7 +334,7 @@ function tooLarge(options: RemoteFileOptions): DomainError {
   return new DomainError({
     code: 'FILE_TOO_LARGE',
     message: `The file has more than ${options.maxBytes} bytes.`,
-    hint: 'Save the state dict of the encoder alone.',
+    hint: 'Save only the state dict of the encoder.',
     ...fieldOf(options),
   });
 }

@@ -1,18 +1,18 @@
 /**
- * Which statements PostgreSQL keeps prepared: it parses and plans them once for each connection and not for each
+ * Names the SQL statements that PostgreSQL keeps prepared: it parses and plans those once per connection instead of per
  * request.
  */
 
-/** Each keeps a plan in every connection, some tens of kilobytes. */
+/** Limit of prepared statements: each keeps a plan of some tens of kilobytes in every connection. */
 const NAMES_MAX = 200;
 const SEEN_MAX = 1_000;
-/** A list of values written out has another text for each length: no text of it comes back often enough. */
+/** An IN list has another text for each length, so that none of them repeats often enough. */
 const LISTS_VALUES = /\(\s*\$\d+,\s*\$\d+/;
 
 /**
- * Gives a statement its name by its text, the same one for ever, or '' for one that is not kept. A text is named when
- * it comes a second time, and only so many are: the statements that clients can cause, filter by filter, fills neither
- * our memory nor the database's.
+ * Gives each statement text a permanent name, or '' where it is not prepared. A text gets a name when it occurs a
+ * second time, and the number of names is limited, so that the many statements that clients can cause by combining
+ * filters fill neither our memory nor the database's.
  */
 export function createStatementNames(): (statement: { readonly sql: string }) => string {
   const names = new Map<string, string>();

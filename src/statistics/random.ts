@@ -1,6 +1,6 @@
 /**
- * The only source of chance: xoshiro128** (Blackman and Vigna 2018), seeded by splitmix32.
- * Its state is four 32-bit words, so that a checkpoint can hold it and a resumed run draws the same numbers.
+ * The only random number generator: xoshiro128** (Blackman and Vigna 2018), seeded by splitmix32. Its state is four
+ * 32-bit words, so that a checkpoint can hold it and a resumed run draws the same numbers.
  */
 
 /** Four unsigned 32-bit words, as kept in a checkpoint. */
@@ -19,7 +19,7 @@ export interface Random {
   chance(probability: number): boolean;
   /** The items in a new random order. */
   shuffled<Item>(items: readonly Item[]): Item[];
-  /** An independent stream for a named purpose, so that drawing more in one place changes nothing in another. */
+  /** An independent stream for a named purpose, so that drawing more numbers in one place changes no others. */
   fork(purpose: string): Random;
   state(): RandomState;
 }
@@ -29,7 +29,7 @@ export function createRandom(seed: number): Random {
   return fromWords(seedWords(seed));
 }
 
-/** Goes on exactly where `state()` was taken. */
+/** Continues exactly where `state()` was taken. */
 export function restoreRandom(state: RandomState): Random {
   return fromWords(state);
 }
@@ -54,7 +54,9 @@ function mix(word: number): number {
   return (mixed ^ (mixed >>> 15)) >>> 0;
 }
 
-/** All 128 bits of the state and 64 of the purpose count, so that millions of forks (one a step) do not meet. */
+/**
+ * Uses all 128 bits of the state and 64 bits of the purpose, so that millions of forks (one per step) do not collide.
+ */
 function forkWords(words: RandomState, purpose: string): [number, number, number, number] {
   const first = hashPurpose(purpose, 0x811c9dc5);
   const second = hashPurpose(purpose, 0x01000193);
@@ -62,7 +64,7 @@ function forkWords(words: RandomState, purpose: string): [number, number, number
   const b = mix((words[1] + a) ^ second);
   const c = mix((words[2] + b) ^ first);
   const d = mix((words[3] + c) ^ second);
-  // The one state that xoshiro never leaves.
+  // All zero is the one state that xoshiro never leaves.
   return (a | b | c | d) === 0 ? [1, 0, 0, 0] : [a, b, c, d];
 }
 
@@ -74,14 +76,14 @@ function hashPurpose(purpose: string, basis: number): number {
   return hash >>> 0;
 }
 
-/** Of a signed word, as a signed word. */
+/** Takes and returns a signed word. */
 function rotateLeft(word: number, bits: number): number {
   return (word << bits) | (word >>> (32 - bits));
 }
 
 function fromWords([first, second, third, fourth]: RandomState): Random {
-  // Signed: V8 keeps such words as they are, and puts every unsigned one above 2^31 on the heap, which made a draw ten
-  // times as dear.
+  // Signed: V8 stores such words unboxed, and allocates every unsigned one above 2^31 on the heap, which made a draw
+  // ten times slower.
   let a = first | 0;
   let b = second | 0;
   let c = third | 0;

@@ -1,6 +1,5 @@
 /**
- * The command line as a person uses it: every client verb as a process of its own, against a real server with a real
- * worker.
+ * The command line as a person uses it: every client command in its own process, with a real server and a real worker.
  */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcessByStdio } from 'node:child_process';
@@ -23,7 +22,7 @@ import { startTestServer, type TestServer } from '../support/server.ts';
 
 const PROGRAM = path.resolve(import.meta.dirname, '../../src/cli/main.ts');
 
-/** For what a worker has to begin, on a machine that does much else. */
+/** Deadline for a worker to start a run on a busy machine. */
 const RUN_MS = 120_000;
 
 interface Outcome {
@@ -74,13 +73,10 @@ function started(child: ChildProcessByStdio<null, Readable, Readable>): Started 
   return { pid: child.pid ?? assert.fail('not started'), said, outcome, interrupt: () => void child.kill('SIGINT') };
 }
 
-/**
- * What decides about colours beside the terminal itself: a machine that builds and tests says CI, and Node then shows
- * none.
- */
+/** Variables that decide about colours beside the terminal itself: with CI set, Node shows none. */
 const COLOUR_VARIABLES = ['CI', 'COLORTERM', 'FORCE_COLOR', 'NO_COLOR', 'NODE_DISABLE_COLORS'];
 
-/** Only what is given: not the developer's own registry, and not her taste in colours. */
+/** Only the given variables: neither the developer's own registry nor her colour settings. */
 function environment(env: Readonly<Record<string, string>>): Record<string, string> {
   const inherited = Object.entries(
     childEnvironment({
@@ -92,7 +88,7 @@ function environment(env: Readonly<Record<string, string>>): Record<string, stri
   return { ...Object.fromEntries(inherited.filter(([name]) => !COLOUR_VARIABLES.includes(name))), ...env };
 }
 
-/** Where nothing is a terminal. */
+/** Starts the command without a terminal. */
 function start(args: readonly string[], env: Readonly<Record<string, string>> = {}): Started {
   return started(
     spawn(process.execPath, ['--disable-warning=ExperimentalWarning', PROGRAM, ...args], {
@@ -130,14 +126,14 @@ async function done(...args: readonly string[]): Promise<string> {
 
 interface SlowDoor {
   readonly url: string;
-  /** From where each part of an upload was to continue. */
+  /** The offset from which each part of an upload continued. */
   readonly offsets: readonly number[];
-  /** From now on everything goes through. */
+  /** From now on the proxy forwards everything. */
   open(): void;
   close(): void;
 }
 
-/** A way to the server that lets the first bytes of a download or an upload through, and no more. */
+/** A proxy to the server that forwards only the first bytes of a download or an upload. */
 async function startSlowDoor(): Promise<SlowDoor> {
   const firstBytes = 100_000;
   const offsets: number[] = [];
@@ -209,7 +205,7 @@ async function answer<Data>(schema: z.ZodType<Data>, ...args: readonly string[])
 }
 
 describe('help', () => {
-  test('every verb has examples, and says nothing on standard error', async () => {
+  test('every command has examples, and prints no help on standard error', async () => {
     const { stdout } = await paraffin(['--help']);
     for (const verb of [
       'serve',
@@ -245,7 +241,7 @@ describe('help', () => {
     }
   });
 
-  test('a command that is given wrongly is told how, with exit code 2 and nothing on standard output', async () => {
+  test('a wrong command or option gets an explanation, exit code 2 and nothing on standard output', async () => {
     const wrongs: readonly string[][] = [
       ['datasets'],
       ['datasets', 'ls', '--kind', 'hologram'],
@@ -262,7 +258,7 @@ describe('help', () => {
   });
 });
 
-describe('who is asked, and as whom', () => {
+describe('the server and the key', () => {
   test('where no server answers, exit code 1 and what to do', async () => {
     const { code, stderr } = await paraffin(['datasets', 'ls', '--url', 'http://127.0.0.1:9']);
     assert.equal(code, 1);
@@ -286,7 +282,7 @@ describe('who is asked, and as whom', () => {
 });
 
 describe('keys', () => {
-  test('one is made, works within its role, and is revoked', async () => {
+  test('a key is created, works within its role, and is revoked', async () => {
     const secret = await done('keys', 'add', 'notebook', '--owner', 'ana', '--role', 'contributor', '--quiet');
     const made = await paraffin(['datasets', 'add', 'Made with a key of her own', '--quiet'], {
       PARAFFIN_API_KEY: secret,
@@ -302,7 +298,7 @@ describe('keys', () => {
   });
 });
 
-describe('the way of the data', () => {
+describe('from images to weights', () => {
   const runSchema = z.object({ id: z.string(), status: z.string() });
   let checkpoint = '';
 
@@ -411,7 +407,7 @@ describe('the way of the data', () => {
     assert.match(over.stderr, /^RUN_NOT_CANCELABLE/);
   });
 
-  test('a pretraining with a budget and nothing else chooses the rest, says why, and ends in it', async () => {
+  test('a pretraining with only a budget chooses the rest, explains it, and ends within the budget', async () => {
     const budget = ['--model', 'in-time', '--data', 'desk-tissue', '--budget'];
     const unknown = await paraffin(['pretrain', ...budget, 'an hour']);
     assert.equal(unknown.code, 1);
@@ -457,7 +453,7 @@ describe('the way of the data', () => {
     );
     assert.equal(goldenImage.embedding.length, 512);
     assert.equal(goldenImage.url.split('/').at(-1), second);
-    // The same request is the same evaluation, or one that can be compared with it; either way nothing differs.
+    // The repeated request gives the same evaluation or a comparable one; either way the difference is zero.
     if (second !== first)
       assert.match(await done('compare', first, second), /macroF1 .*\+0\.000 \[\+0\.000, \+0\.000\]/);
     assert.equal((await paraffin(['leaderboard'])).code, 2);
@@ -465,7 +461,7 @@ describe('the way of the data', () => {
     assert.match(await done('leaderboard', 'desk-tissue'), /1 +desk@1 +resnet18 +\d\.\d{3}.* yes/);
   });
 
-  test('Ctrl-C leaves a run going, and says so; a cancel ends it, and "wait" says that by exit code 4', async () => {
+  test('a run continues after Ctrl-C, and the command says so; a cancel ends it, and "wait" reports that with exit code 4', async () => {
     const pretraining = start([
       'pretrain',
       '--model',
@@ -496,14 +492,14 @@ describe('the way of the data', () => {
     assert.match(waited.stderr, /ended as CANCELED/);
   });
 
-  test('weights are downloaded by name, resumed, and proven; a file on disk is told what it is', async () => {
+  test('weights are downloaded by name, resumed and verified; a file on disk is identified', async () => {
     const bytes = Number(await done('download', 'desk@champion', '--dry-run', '--quiet'));
     const file = await done('download', 'desk@champion', '--quiet');
     const whole = await readFile(path.join(folder, file));
     assert.equal(whole.length, bytes);
     const sha256 = createHash('sha256').update(whole).digest('hex');
 
-    // A download that broke off half-way: the rest is fetched, the result is the same.
+    // A download that was interrupted half-way is resumed with the same result.
     await copyFile(path.join(folder, file), path.join(folder, `again.safetensors.${sha256.slice(0, 16)}.part`));
     await truncate(path.join(folder, `again.safetensors.${sha256.slice(0, 16)}.part`), 1000);
     await done('download', checkpoint, '--out', 'again.safetensors');
@@ -513,7 +509,7 @@ describe('the way of the data', () => {
       new RegExp(`is desk@1 as safetensors, whole: checkpoint ${checkpoint}`),
     );
 
-    // A part whose bytes have changed: exit code 3, and nothing bears the name.
+    // A partial file with changed bytes: exit code 3, and no file gets the final name.
     await writeFile(path.join(folder, `bad.safetensors.${sha256.slice(0, 16)}.part`), Buffer.alloc(1000));
     const bad = await paraffin(['download', checkpoint, '--out', 'bad.safetensors']);
     assert.equal(bad.code, 3, bad.stderr);
@@ -568,7 +564,7 @@ describe('the way of the data', () => {
     assert.match(await done('verify', 'slow.safetensors', '--checkpoint', 'desk@1'), /whole/);
   });
 
-  test('colours and a line that lives are for terminals, and NO_COLOR keeps the colours away', async () => {
+  test('only a terminal shows colours and a progress line, and NO_COLOR turns the colours off', async () => {
     const download = (out: string): string[] => ['download', 'desk@1', '--out', out];
     const [shown, plain, piped] = await Promise.all([
       onTerminal(download('shown.safetensors')),
@@ -587,7 +583,7 @@ describe('the way of the data', () => {
     assert.doesNotMatch(piped.stdout + piped.stderr, /\u001b|\r|\[#/);
   });
 
-  test('weights of this machine are imported by upload', async () => {
+  test('local weights are imported by upload', async () => {
     const [file = ''] = (await readdir(folder)).filter((name) => /^desk-v1.*safetensors$/.test(name));
     const imported = await answer(
       z.object({ id: z.string(), encoder: z.string(), model: z.object({ slug: z.string() }) }),
@@ -617,7 +613,7 @@ describe('the way of the data', () => {
     assert.deepEqual(await uploads(), uploadsBefore, 'it is refused before any bytes are sent');
   });
 
-  test('Ctrl-C in an upload leaves nothing half, and the same command continues', async () => {
+  test('Ctrl-C in an upload leaves nothing incomplete, and the same command continues', async () => {
     const [file = ''] = (await readdir(folder)).filter((name) => /^desk-v1.*safetensors$/.test(name));
     const [uploads, cache] = [path.join(server.folder, 'uploads'), path.join(folder, 'cache')];
     const begun = async (): Promise<string[]> => (await readdir(uploads)).filter((name) => /^[0-9a-f]{32}$/.test(name));
@@ -659,12 +655,12 @@ describe('the way of the data', () => {
       assert.equal(again.code, 0, again.stderr);
       assert.match(again.stderr, /The upload continues at \d.* of 44\.\d MB/);
       assert.deepEqual([slow.offsets[0], (slow.offsets[1] ?? 0) >= size], [0, true], slow.offsets.join(' '));
-      // That it was imported says that all bytes are right: the command states their sha256 when it begins.
+      // The import proves that all bytes are right: the command states their sha256 at the start.
       assert.match(await done('models', 'show', 'sent-slowly'), /version 1 .*\n(?:.*\n)+? {2}imported from /);
     } finally {
       slow.close();
     }
-    // Nothing of it is left, here or there.
+    // Nothing of the upload is left on either side.
     assert.deepEqual([await begun(), await readdir(path.join(cache, 'paraffin/uploads'))], [[], []]);
   });
 
@@ -715,7 +711,7 @@ describe('worker', () => {
     assert.equal(await isAlive(process), false);
   });
 
-  test('says what it needs where no database is named', async () => {
+  test('says that it needs a database where none is named', async () => {
     const { code, stderr } = await paraffin(['worker']);
     assert.equal(code, 1);
     assert.match(stderr, /PARAFFIN_DATABASE_URL is not set/);
@@ -723,7 +719,7 @@ describe('worker', () => {
 });
 
 describe('doctor', () => {
-  test('says what there is, and measures every device in a process of its own', async () => {
+  test('reports the machine, and measures every device in its own process', async () => {
     const { code, stdout } = await paraffin(['doctor', '--json']);
     const report = z
       .object({
@@ -741,8 +737,7 @@ describe('doctor', () => {
         problems: z.array(z.string()),
       })
       .parse(JSON.parse(stdout));
-    // Whether the pages are built, or the disk is full, depends on this machine; that the exit code reports it is the
-    // command's.
+    // Whether problems exist (pages not built, disk full) depends on this machine; the exit code must report them.
     assert.equal(code, report.problems.length === 0 ? 0 : 1, report.problems.join('\n'));
   });
 });

@@ -1,6 +1,6 @@
 /**
- * The README's story against the program as people start it: a folder of images becomes an encoder that can be
- * downloaded, Ctrl-C leaves nothing behind, and the next start finds everything again.
+ * The README's tour with the program as people start it: a folder of images becomes an encoder that can be downloaded,
+ * Ctrl-C leaves no process behind, and the next start finds everything again.
  */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -28,7 +28,7 @@ interface Program {
   readonly url: string;
   readonly process: ChildProcess;
   readonly pid: number;
-  /** Everything that it wrote to standard output and standard error. */
+  /** Everything that the program wrote to standard output and standard error. */
   readonly output: () => string;
 }
 
@@ -97,14 +97,14 @@ async function post(query: string, variables: object, headers: Readonly<Record<s
   return response.json();
 }
 
-/** The data of one operation, asked for with the key. */
+/** The data of one operation, sent with the key. */
 async function ask(query: string, variables: object = {}): Promise<unknown> {
   const answer = await post(query, variables, { authorization: `Bearer ${key}` });
   assert.equal(at(answer, 'errors'), undefined, JSON.stringify(answer));
   return at(answer, 'data');
 }
 
-/** A mutation that must work; gives its object. */
+/** A mutation that must succeed. @returns its object. */
 async function mutate(name: string, fields: string, inputType: string, input: object): Promise<unknown> {
   const data = await ask(
     `mutation ($input: ${inputType}!) { ${name}(input: $input) { ${fields} userErrors { code field message hint } } }`,
@@ -205,7 +205,7 @@ describe('a folder of images becomes an encoder', () => {
     assert.deepEqual([thumbnail.status, thumbnail.headers.get('content-type')], [200, 'image/webp']);
   });
 
-  test('a wrong request is told what is wrong, and nothing is launched', async () => {
+  test('a wrong request is answered with the reason, and nothing is launched', async () => {
     const input = {
       modelSlug: 'story',
       datasets: [{ datasetVersionId: versionId }],
@@ -297,7 +297,7 @@ describe('a folder of images becomes an encoder', () => {
     assert.equal((await fetch(url, { headers: { range: `bytes=${weights.length}-` } })).status, 416);
   });
 
-  test('they are downloaded for another framework too, under the digest of the file that was proven', async () => {
+  test('they are downloaded for another framework, with the digest of the checked file', async () => {
     const onnx = await fetch(new URL(`/checkpoints/${checkpointId}/download?format=onnx`, program.url));
     assert.equal(onnx.status, 200);
     const sha256 = createHash('sha256')
@@ -344,13 +344,13 @@ describe('a folder of images becomes an encoder', () => {
       listAt(rows[0], 'evaluation.baselines').map((baseline) => at(baseline, 'kind')),
       ['RANDOM_ENCODER', 'COLOUR_STATISTICS', 'MAJORITY_CLASS'],
     );
-    // The images came from folders: nobody knows their patients, and the score says so.
+    // The images came from folders without patients, and the score has that caveat.
     const caveats = listAt(rows[0], 'evaluation.caveats');
     assert.deepEqual(
       caveats.map((caveat) => [at(caveat, 'kind'), at(caveat, 'count'), at(caveat, 'kept')]),
       [['NO_GROUPS', 32, true]],
     );
-    assert.match(String(at(caveats[0], 'meaning')), /neighbours may stand on both sides of a fold/);
+    assert.match(String(at(caveats[0], 'meaning')), /images of one patient may be in training and test/);
     const alias = await mutate('setModelAlias', 'model { aliases { name checkpoint { id } } }', 'SetModelAliasInput', {
       modelSlug: 'story',
       name: 'champion',
@@ -359,7 +359,7 @@ describe('a folder of images becomes an encoder', () => {
     assert.deepEqual(at(alias, 'model.aliases'), [{ name: 'champion', checkpoint: { id: checkpointId } }]);
   });
 
-  test('Ctrl-C in the middle of a training, with somebody listening, ends with code 0 and leaves no process', async () => {
+  test('Ctrl-C in the middle of a training, with an open subscription, ends with code 0 and leaves no process', async () => {
     const launched = await mutate('launchPretraining', 'run { id }', 'LaunchPretrainingInput', {
       modelSlug: 'night',
       datasets: [{ datasetVersionId: versionId }],

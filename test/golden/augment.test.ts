@@ -118,7 +118,7 @@ describe('views equal torchvision', () => {
       blurSigmaPx: whole.sigmaPx,
     }));
     const first = parameters.slice(0, 2);
-    // Both views of a pair are rendered alike here, so that the second half must repeat the first.
+    // Both views of a pair get the same parameters here, so that the second half must repeat the first.
     const make = (): Tensor4D =>
       renderViews(sources(2), [...first, ...first], ['hue', 'contrast', 'saturation', 'brightness'], VIEW_SIZE_PX);
     const expected = golden.wholes.flatMap(({ view }) => view);

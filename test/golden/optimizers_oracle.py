@@ -1,8 +1,8 @@
-"""Writes optimizers-expected.json: ten steps of each optimizer in PyTorch's own (LARS, which torch has not, by its formula), in float64.
+"""Writes optimizers-expected.json: ten steps of each optimizer by PyTorch (LARS, which PyTorch lacks, by its formula), in float64.
 
 Run in an environment with torch, torchvision and numpy: python test/golden/optimizers_oracle.py
 
-Weights are decayed; biases and batch norms are not, which PyTorch says by parameter groups.
+Weights are decayed; biases and batch norms are not, which parameter groups express in PyTorch.
 """
 import json
 import pathlib
@@ -32,7 +32,7 @@ def learning_rate(case, step):
 
 
 def gradient(name, step, count):
-    """Every third gradient is a hundredth of the others: what an optimizer remembers then outweighs what it sees."""
+    """Every third gradient is a hundredth of the others, so that the state of an optimizer outweighs the gradient."""
     return noise(f"gradient {name} {step}", count) * np.float32(0.01 if step % 3 == 2 else 1)
 
 

@@ -1,6 +1,6 @@
 /**
- * Tensors too large to keep, compared by count sketches (Charikar et al. 2002) that the oracles made: lengths and
- * differences of tensors keep theirs.
+ * Compares tensors that are too large to commit by count sketches (Charikar et al. 2002) from the oracles: a sketch
+ * preserves lengths and differences of tensors.
  */
 import assert from 'node:assert/strict';
 import { z } from 'zod';
@@ -8,7 +8,7 @@ import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
 import { noise } from './formula.ts';
 
 const SKETCH_SIZE = 16;
-/** What every tensor is held to where float32 can hold it. */
+/** Relative error allowed for every tensor, where float32 can reach it. */
 export const RELATIVE_BOUND = 1e-4;
 /** As `compared` of simclr_oracle.py writes them. */
 export const sketchedTensors = z.record(
@@ -30,14 +30,14 @@ function sketch(name: string, values: Float32Array): number[] {
 }
 
 /**
- * The bound, or three times the worst of PyTorch's own float32 errors where that is more: one activation on the other
- * side of zero moves many tensors.
+ * The bound, or three times PyTorch's own worst float32 error where that is larger: one activation on the other side of
+ * zero changes many tensors.
  */
 export function boundOf(wanted: Expected): number {
   return Math.max(RELATIVE_BOUND, 3 * Math.max(...Object.values(wanted).map(({ float32Error }) => float32Error)));
 }
 
-/** Every tensor is as near to the oracle's, relative to its length, as the bound says. */
+/** Asserts that every tensor differs from the oracle's by at most `bound`, relative to its length. */
 export function assertNear(what: string, actual: Shown, wanted: Expected, bound = boundOf(wanted)): void {
   assert.deepEqual([...actual.keys()].sort(), Object.keys(wanted).sort());
   const errors = Object.entries(wanted).map(([name, { length, sketch: exact }]) => {
@@ -55,7 +55,7 @@ export function only(all: Shown, wanted: Expected): Shown {
   return new Map([...all].filter(([name]) => name in wanted));
 }
 
-/** Of each tensor at the end, how far its numbers went. */
+/** For each tensor, its value at the end minus its value at the beginning. */
 export function movedBetween(begin: Shown, end: Shown): Shown {
   return new Map(
     [...end].map(([name, values]) => [

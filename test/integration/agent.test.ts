@@ -1,6 +1,5 @@
 /**
- * Runs as a worker process carries them: the real agent, real children, the real engine, and what happens when they
- * die.
+ * Runs in a real worker process: the real agent, real children, the real engine, and what happens when they are killed.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -26,7 +25,7 @@ import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.
 
 const STEPS = 36;
 const KEEP_EVERY = 6;
-/** Two busy cores, TensorFlow to load, and a state of 90 MB to write for each time that it is kept. */
+/** Two busy cores, TensorFlow to load, and 90 MB to write each time that a state is kept. */
 const RUN_DEADLINE_MS = 240_000;
 
 let base = '';
@@ -108,7 +107,7 @@ async function launchPretraining(changes: object = {}): Promise<RunRecord> {
     sampling: 'EVEN',
     precision: 'FLOAT32',
     checkpointEverySteps: KEEP_EVERY,
-    // Its events and states would stand between those that these tests count; pretrain-probe.test.ts has them.
+    // Its events and states would disturb the counts of these tests; pretrain-probe.test.ts covers them.
     probe: { enabled: false },
     seed: 7,
     ...changes,
@@ -121,7 +120,7 @@ async function stepsKept(runId: string): Promise<number[]> {
   );
 }
 
-/** Resolves when the training has kept one more state than this, that is, when it is busy with what comes after. */
+/** Resolves when the training has kept more states than `count`, and so is busy with the next steps. */
 async function keepsMoreThan(runId: string, count: number): Promise<number> {
   return eventually(
     'one more training state',
@@ -174,7 +173,7 @@ test('an import seals a version, and leaves no temporary file', async () => {
   await noTemporaryFiles();
 });
 
-/** A run has ended a moment before its process and folder are gone. */
+/** A run ends a moment before its process and its folder disappear. */
 async function noTemporaryFiles(): Promise<void> {
   await eventually('temporary files to be gone', async () => {
     const lists = [path.join(dataDir, 'artifacts', 'tmp'), path.join(dataDir, 'work')].map((folder) =>
@@ -226,7 +225,7 @@ function stepsOfKeeping(): number[] {
   return Array.from({ length: STEPS / KEEP_EVERY }, (_, index) => (index + 1) * KEEP_EVERY);
 }
 
-/** What a killed child was writing counts as abandoned after an hour. */
+/** A temporary file of a killed child counts as abandoned after an hour. */
 async function ageTemporaryFiles(): Promise<void> {
   const folder = path.join(dataDir, 'artifacts', 'tmp');
   await writeFile(path.join(folder, 'half-written'), 'weights');
@@ -245,7 +244,7 @@ test('a training that is killed between two kept states arrives at the same loss
     program: '1.0.0',
   });
   assert.deepEqual(damaged, []);
-  assert.equal((await runOf(run.id)).attempt, 1, 'it took no notice');
+  assert.equal((await runOf(run.id)).attempt, 1, 'the backup did not disturb it');
   await eventually(
     `a loss at step ${step}`,
     async () => {
@@ -312,7 +311,7 @@ describe('one training that everything happens to', () => {
     await eventually('the child to end', async () => ((await isAlive(child)) ? undefined : true), 10_000);
     assert.equal((await runOf(run.id)).status, 'RUNNING');
     await ageTemporaryFiles();
-    // By itself the lease lapses in half a minute.
+    // Otherwise the lease would lapse only after half a minute.
     await database.db.run.update({ where: { id: run.id }, data: { leaseExpiresAt: new Date(0) } });
     await nextWorker();
     kept = await keepsMoreThan(run.id, kept);
@@ -364,7 +363,7 @@ test('a child that dies before it keeps anything is abandoned after three attemp
   ]);
 });
 
-test('a run outlives more deaths of its worker than it may have of its own, and nothing is left of any of them', async () => {
+test('a run survives more deaths of its worker than crashes of its own, and none of them leaves a file', async () => {
   const run = await launchPretraining({ steps: 2, checkpointEverySteps: 100 });
   for (let death = 1; death <= MAX_FRUITLESS_ATTEMPTS + 1; death += 1) {
     await eventually(
@@ -389,7 +388,7 @@ describe('a cancel', () => {
     const run = await launchPretraining();
     await busyChild();
     await Promise.all([registry.runs.cancel(ADMIN, run.id), registry.runs.cancel(ADMIN, run.id)]);
-    // Sooner than a busy child that cannot hear is abandoned: it is not waited for at all.
+    // Less than the time after which an unresponsive child is killed: a child that is still starting is not waited for.
     await reaches(run.id, 'CANCELED', 5_000);
     await noTemporaryFiles();
     assert.deepEqual((await childrenOf(worker.pid)).length, 0);
@@ -407,13 +406,13 @@ describe('a cancel', () => {
       RUN_DEADLINE_MS,
     );
     assert.deepEqual(await stepsKept(run.id), []);
-    // As a step looks from outside that takes its time.
+    // Looks from outside like a step that takes long.
     process.kill(child, 'SIGSTOP');
     await registry.runs.cancel(ADMIN, run.id);
     const askedMs = Date.now();
-    // The agent renews every second: so many renewals later it would have been killed.
+    // The agent renews every second: after this many renewals it would have been killed.
     await eventually(
-      'longer than a child is waited for that has nothing to lose',
+      'longer than the wait for a child that has nothing to save',
       async () => {
         assert.ok(await isAlive(child), 'it was killed with what it had learned');
         const { leaseExpiresAt } = await database.db.run.findUniqueOrThrow({ where: { id: run.id } });
@@ -438,7 +437,7 @@ describe('a cancel', () => {
       options: { bootstrapResamples: 10_000 },
     });
     await eventually(
-      'the evaluation to get on',
+      'progress of the evaluation',
       async () => ((await allKindsOf(run.id)).includes('PROGRESS') ? true : undefined),
       RUN_DEADLINE_MS,
     );
@@ -450,7 +449,7 @@ describe('a cancel', () => {
 
   test('needs no living worker; the next one clears what the dead one left', async () => {
     const run = await launchPretraining();
-    // Of this run: the child of the run before may still be on its way out.
+    // Of this run: the child of the previous run may not have ended yet.
     await eventually("the run's folder", async () =>
       (await readdir(path.join(dataDir, 'work'))).includes(`${run.id}-1`) ? true : undefined,
     );
@@ -512,7 +511,7 @@ async function registerExplosive(): Promise<string> {
   ).id;
 }
 
-test('an evaluation is shown with its baselines', async () => {
+test('an evaluation reports its baselines', async () => {
   const checkpoint = await database.db.checkpoint.findFirstOrThrow({ where: { step: STEPS } });
   const run = await registry.evaluations.launch(ADMIN, {
     checkpointId: checkpoint.id,

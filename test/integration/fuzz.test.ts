@@ -1,7 +1,7 @@
 /**
- * Every parser that meets untrusted bytes, under bytes that nobody wrote: sound files, changed at random for a
- * bounded time. Each input is read, or refused by the parser's own kind of error, and soon. A failure names its seed
- * and holds the bytes, which then belong into the kept corpus, test/fixtures/fuzz.
+ * Fuzzing: every parser of untrusted bytes gets valid files that are changed at random, for a bounded time. Each input
+ * is read, or refused with the parser's own kind of error, within a deadline. A failure names its seed and contains the
+ * bytes, which then belong into the kept corpus, test/fixtures/fuzz.
  */
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
@@ -43,7 +43,7 @@ type Refusal = abstract new (...args: never[]) => Error;
 interface Parser {
   readonly corpus: () => Promise<readonly Buffer[]>;
   readonly read: (bytes: Buffer) => unknown;
-  /** What it may throw. */
+  /** Errors that it may throw. */
   readonly refusals: readonly Refusal[];
 }
 
@@ -112,7 +112,7 @@ const PARSERS: Readonly<Record<string, Parser>> = {
       const bitmaps = ([8, 24, 32] as const).map((bitsPerPixel) => bmpOf(pixels, 40, 40, { bitsPerPixel }));
       return [await tissueJpeg(40, 1), await tissuePng(40, 2), webp, tiff, ...bitmaps];
     },
-    // What it refuses, it refuses by its outcome.
+    // It reports a refusal in its result instead of throwing.
     read: (bytes) =>
       prepareImage(bytes, null, async (byteCount) =>
         assert.ok(byteCount <= 6 * 64 * 1024 * 1024, `${byteCount} bytes`),
@@ -161,7 +161,7 @@ const PARSERS: Readonly<Record<string, Parser>> = {
       try {
         value = JSON.parse(bytes.toString('utf8'));
       } catch {
-        // No JSON never comes as far as the scalar.
+        // Text that is not JSON never reaches the scalar.
         return;
       }
       assert.deepEqual(checkedJson(value), value);

@@ -91,6 +91,6 @@ test('a file over the cap is refused before a byte of it is read', async () => {
     Number(/^rchar: (\d+)$/m.exec(await readFile('/proc/self/io', 'utf8'))?.[1]);
   const before = await readBytes();
   const { code, hint } = await refusalOf(file);
-  assert.deepEqual([code, hint], ['FILE_TOO_LARGE', 'Save the state dict of the encoder alone.']);
+  assert.deepEqual([code, hint], ['FILE_TOO_LARGE', 'Save only the state dict of the encoder.']);
   assert.ok((await readBytes()) - before < 1024 * 1024, 'of 4 GB');
 });

@@ -1,4 +1,4 @@
-/** schema.graphql is what the code makes, and it holds everything that lab tools rely on. */
+/** schema.graphql is printed from the code, and contains everything that lab tools rely on. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -16,7 +16,7 @@ import { buildSchema } from '../../src/api/schema.ts';
 
 const read = (file: string): Promise<string> => readFile(path.resolve(import.meta.dirname, '..', file), 'utf8');
 
-/** Part of the contract that no code answers yet. Each line goes when it is built; a line too many fails below. */
+/** Fields of the contract that are not implemented yet; a field that is implemented and still listed fails below. */
 const NOT_BUILT_YET: readonly string[] = [];
 
 test('schema.graphql is printed from the code as it is', async () => {
@@ -53,7 +53,7 @@ function defaultsOf(schema: GraphQLSchema): Map<string, unknown> {
   return new Map(fields.filter(([, value]) => value !== undefined));
 }
 
-test('the contract is checked for real: what is missing is reported', async () => {
+test('the check of the contract reports what is missing', async () => {
   const contract = await read('fixtures/contract.graphql');
   const more = parseSchema(contract.replace(/type Stain \{/, 'type Stain { invented: Int'));
   const descriptions = findBreakingChanges(more, buildSchema(false)).map((change) => change.description);

@@ -1,20 +1,20 @@
-/** Services over a test database, wired as the server wires them, without HTTP. */
+/** The services over a test database, wired as the server wires them, without HTTP. */
+import { mkdtemp, rm } from 'node:fs/promises';
+import { tmpdir } from 'node:os';
+import path from 'node:path';
+import type { Services } from '../../src/api/context.ts';
 import { RUN_JOBS } from '../../src/jobs/index.ts';
 import type { Viewer } from '../../src/modules/access/index.ts';
-import { createDatasetService, type DatasetService } from '../../src/modules/datasets/index.ts';
-import { createEvaluations, type EvaluationService } from '../../src/modules/evaluations/index.ts';
-import { createModelService, type ModelService } from '../../src/modules/models/index.ts';
-import { createLedger, createRuns, type RunLedger, type RunService } from '../../src/modules/runs/index.ts';
+import { createLedger, RUN_EVENTS_CHANNEL, type RunLedger } from '../../src/modules/runs/index.ts';
+import { listenForAnnouncements } from '../../src/platform/announcements.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store.ts';
 import { openQueue, type Queue } from '../../src/platform/queue.ts';
+import { openUploadStore } from '../../src/platform/upload-store.ts';
+import { createServices } from '../../src/services.ts';
 import type { TestDatabase } from './database.ts';
 import { keyHolder } from './viewers.ts';
 
-export interface TestRegistry {
-  readonly datasets: DatasetService;
-  readonly models: ModelService;
-  readonly runs: RunService;
-  readonly evaluations: EvaluationService;
+export interface TestRegistry extends Services {
   /** What a worker would hold. */
   readonly ledger: RunLedger;
   readonly queue: Queue;
@@ -23,20 +23,36 @@ export interface TestRegistry {
 
 export const ADMIN: Viewer = keyHolder('ADMIN');
 
+/** @param artifactsDir default: a folder that is deleted at the end. */
 export async function openTestRegistry(
   { db, transact, url }: TestDatabase,
   importRoots: readonly string[],
-  artifactsDir = '/nonexistent',
+  artifactsDir?: string,
 ): Promise<TestRegistry> {
+  const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-registry-'));
   const queue = await openQueue({ url, jobs: Object.values(RUN_JOBS), onError: () => undefined });
-  const datasets = createDatasetService({ db, transact });
-  const models = createModelService({ db, transact });
-  const runs = createRuns(db, { transact, queue, datasets, models, importRoots });
-  const evaluations = createEvaluations(db, {
-    runs,
-    datasets,
-    models,
-    readArtifact: openArtifactStore(artifactsDir).read,
+  const announcements = await listenForAnnouncements(url, RUN_EVENTS_CHANNEL, () => undefined);
+  const services = createServices({
+    db,
+    transact,
+    queue,
+    announcements,
+    store: openArtifactStore(artifactsDir ?? path.join(folder, 'artifacts')),
+    uploads: await openUploadStore({ folder: path.join(folder, 'uploads'), maxBytes: 1_000_000 }),
+    downloadsDir: path.join(folder, 'downloads'),
+    importRoots,
+    requireAuth: false,
+    allowPrivateUrls: true,
+    engineHint: () => null,
   });
-  return { datasets, models, runs, evaluations, ledger: createLedger(db, transact), queue, close: () => queue.close() };
+  return {
+    ...services,
+    ledger: createLedger(db, transact),
+    queue,
+    close: async () => {
+      await announcements.close();
+      await queue.close();
+      await rm(folder, { recursive: true, force: true });
+    },
+  };
 }

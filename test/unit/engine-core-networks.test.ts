@@ -7,7 +7,8 @@ import {
   randomProjectionHead,
 } from '../../workers/engine/models/projection-head.ts';
 import { createEncoder, ENCODER_ARCHITECTURES, encoderFromWeights } from '../../workers/engine/models/resnet.ts';
-import { randomEncoderWeights, WeightsMismatchError } from '../../workers/engine/models/weights.ts';
+import { WeightsMismatchError } from '../../src/formats/tensor-check.ts';
+import { randomEncoderWeights } from '../../workers/engine/models/weights.ts';
 import type { NamedTensor } from '../../workers/engine/named-tensor.ts';
 import { createRandom } from '../../workers/engine/rng.ts';
 import { asRank2, asRank4, liveTensorCount, readFloats, scoped, tf } from '../../workers/engine/tensorflow.ts';

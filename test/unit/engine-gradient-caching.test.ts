@@ -1,4 +1,7 @@
-/** A step in parts is the step of the whole batch, with batch norm over each part, in the memory of a part. */
+/**
+ * Gradient caching: a step in micro-batches equals the step of the whole batch, with batch norm per micro-batch, in the
+ * memory of one.
+ */
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -53,8 +56,8 @@ function views(imageCount = IMAGE_COUNT): Tensor4D {
 }
 
 /**
- * The definition: a copy of the encoder for each part, all of them kept until the gradient of the whole loss has come
- * back, and that gradient's parts summed. No caching and no second forward pass.
+ * The reference: a copy of the encoder for each part, all kept until the gradient of the whole loss is known, and the
+ * parts of that gradient summed. No caching and no second forward pass.
  */
 function slowStep(batch: Tensor4D, partSize: number): { loss: number; state: Map<string, NamedTensor> } {
   tf.engine().startScope();
@@ -114,7 +117,7 @@ function digestOf(training: SimclrTrainer): string {
   return hash.digest('hex');
 }
 
-/** The length of the difference against the length of what was expected. */
+/** The norm of the difference relative to the norm of the expected tensor. */
 function relativeDifference(actual: NamedTensor, wanted: NamedTensor): number {
   assert.ok(actual.dtype === 'F32' && wanted.dtype === 'F32' && actual.data.length === wanted.data.length, actual.name);
   let [difference, size] = [0, 0];
@@ -126,7 +129,7 @@ function relativeDifference(actual: NamedTensor, wanted: NamedTensor): number {
 }
 
 const peak = z.object({ beforeBytes: z.number(), peakBytes: z.number() });
-/** What a step takes on top of the trainer itself, in a process of its own, because a process's peak never falls. */
+/** Peak memory of a step beyond the trainer's own, in a separate process, because the peak of a process never falls. */
 async function stepBytes(imageCount: number, microBatchSize: number): Promise<number> {
   const script = path.join(import.meta.dirname, '..', 'support', 'step-memory.ts');
   const { stdout } = await promisify(execFile)(process.execPath, [script, String(imageCount), String(microBatchSize)], {
@@ -177,7 +180,7 @@ describe('gradient caching', () => {
     batch.dispose();
   });
 
-  test('a step that is not finite, or that the parts do not divide, changes nothing and leaves nothing', async () => {
+  test('a step that is not finite, or whose batch the parts do not divide, changes nothing and leaks no tensor', async () => {
     const training = trainer(2);
     const before = digestOf(training);
     const tensors = liveTensorCount();
@@ -193,7 +196,7 @@ describe('gradient caching', () => {
       imageCount: IMAGE_COUNT,
       make: (start: number, count: number): Tensor4D => {
         made += 1;
-        // In the second pass, with a part's gradients already there.
+        // In the second pass, when the gradients of one part exist already.
         if (made === 5) throw new Error('no more views');
         return broken.make(start, count);
       },
@@ -207,9 +210,10 @@ describe('gradient caching', () => {
     for (const size of [0, -1, 1.5]) assert.throws(() => trainer(size), RangeError);
   });
 
-  test('a batch in four parts takes little more memory than one part alone, and far less than at once', async () => {
+  test('a batch in four parts takes little more memory than one part, and far less than the whole batch in one pass', async () => {
     const [whole, parts, part] = [await stepBytes(96, 96), await stepBytes(96, 24), await stepBytes(24, 24)];
-    // More than a part by the sum of the gradients and the embeddings of the batch, which do not grow with the images.
+    // It exceeds one part by the summed gradients and the embeddings of the batch, which do not grow with the image
+    // size.
     assert.ok(parts - part < (whole - part) / 3, `${parts} bytes in parts, ${part} for one part, ${whole} at once`);
   });
 });

@@ -1,6 +1,7 @@
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
-import { describePreparation, exportMetadata, ExportError, unitWeights } from '../../src/formats/encoder-export.ts';
+import { describePreparation, exportMetadata, unitWeights } from '../../src/formats/encoder-export.ts';
+import { WeightsMismatchError } from '../../src/formats/tensor-check.ts';
 import { convolutionUnitSteps, GRAPH_INPUT, GRAPH_OUTPUT, resnetGraph } from '../../src/formats/resnet-graph.ts';
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
 import { RESNET_ARCHITECTURES, resnetTensorSpecs } from '../../src/formats/torchvision-resnet.ts';
@@ -41,11 +42,11 @@ describe('the graph of a residual network', () => {
 describe('weights to export', () => {
   const { tensors } = encoderToExport('RESNET18');
   const without = (name: string): SafetensorsTensor[] => tensors.filter((tensor) => tensor.name !== name);
-  const faultOf = (given: readonly SafetensorsTensor[]): ExportError => {
+  const faultOf = (given: readonly SafetensorsTensor[]): WeightsMismatchError => {
     try {
       unitWeights('RESNET18', given);
     } catch (error) {
-      assert.ok(error instanceof ExportError);
+      assert.ok(error instanceof WeightsMismatchError);
       return error;
     }
     return assert.fail('The weights were taken.');

@@ -1,4 +1,4 @@
-/** What a file is that is not a checkpoint: the name that its owner knows it by. */
+/** Naming files that are not checkpoints: Git LFS pointers, HDF5, zip and others. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';
@@ -22,7 +22,7 @@ describe('a file that is not a checkpoint', () => {
   for (const [name, beginning, inWords] of kinds)
     test(name, () => assert.match(foreignFileInWords(beginning) ?? 'of no known kind', inWords));
 
-  test('one of no known kind is not given a name', () => {
+  test('a file of unknown kind gets no name', () => {
     assert.equal(foreignFileInWords(bytes('any other bytes')), undefined);
   });
 });

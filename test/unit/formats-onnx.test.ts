@@ -1,6 +1,6 @@
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
-import { ExportError } from '../../src/formats/encoder-export.ts';
+import { WeightsMismatchError } from '../../src/formats/tensor-check.ts';
 import { writeOnnx } from '../../src/formats/onnx.ts';
 import { ProtobufMessage } from '../../src/formats/protobuf-writer.ts';
 import { embeddingDimOf, RESNET_ARCHITECTURES } from '../../src/formats/torchvision-resnet.ts';
@@ -166,7 +166,7 @@ describe('ONNX', () => {
   test('is the same each time, and refuses weights of another network', () => {
     const source = encoderToExport('RESNET18');
     assert.ok(Buffer.from(writeOnnx(source)).equals(writeOnnx({ ...source, tensors: source.tensors.toReversed() })));
-    assert.throws(() => writeOnnx({ ...source, architecture: 'RESNET50' }), ExportError);
+    assert.throws(() => writeOnnx({ ...source, architecture: 'RESNET50' }), WeightsMismatchError);
   });
 });
 

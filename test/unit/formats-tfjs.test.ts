@@ -3,7 +3,7 @@ import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { io } from '@tensorflow/tfjs';
 import { z } from 'zod';
-import { ExportError } from '../../src/formats/encoder-export.ts';
+import { WeightsMismatchError } from '../../src/formats/tensor-check.ts';
 import type { StoredZipEntry } from '../../src/formats/stored-zip.ts';
 import { tfjsFiles, writeTfjsZip } from '../../src/formats/tfjs.ts';
 import { embeddingDimOf } from '../../src/formats/torchvision-resnet.ts';
@@ -118,6 +118,6 @@ describe('TF.js', () => {
     assert.ok(
       Buffer.from(writeTfjsZip(source)).equals(writeTfjsZip({ ...source, tensors: source.tensors.toReversed() })),
     );
-    assert.throws(() => writeTfjsZip({ ...source, architecture: 'RESNET50' }), ExportError);
+    assert.throws(() => writeTfjsZip({ ...source, architecture: 'RESNET50' }), WeightsMismatchError);
   });
 });

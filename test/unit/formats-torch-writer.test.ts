@@ -1,6 +1,6 @@
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
-import { ExportError } from '../../src/formats/encoder-export.ts';
+import { WeightsMismatchError } from '../../src/formats/tensor-check.ts';
 import { accessBytes } from '../../src/formats/random-access.ts';
 import { readTorchCheckpoint } from '../../src/formats/torch-checkpoint/index.ts';
 import { writeTorchCheckpoint } from '../../src/formats/torch-writer.ts';
@@ -77,6 +77,6 @@ describe('a PyTorch checkpoint that is written here', () => {
 
   test('is the same each time, and refuses weights of another network', () => {
     assert.ok(file.equals(writeTorchCheckpoint(source)));
-    assert.throws(() => writeTorchCheckpoint({ ...source, architecture: 'RESNET34' }), ExportError);
+    assert.throws(() => writeTorchCheckpoint({ ...source, architecture: 'RESNET34' }), WeightsMismatchError);
   });
 });

@@ -1,4 +1,4 @@
-/** Deny by default: a schema that the rules do not cover whole is not built. */
+/** Deny by default: a schema that the rules do not cover completely is not built. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -79,7 +79,7 @@ describe('a schema', () => {
       /Query\.thing .* the type Secret/,
     );
   });
-  test('is not fooled by names that every object has', () => {
+  test('checks fields named like a property of every object, such as constructor', () => {
     assert.match(
       faults(SMALL.replace('type Query {', 'type Query { constructor: Int'), { ...RULES, fields: { ...RULES.fields } }),
       /Query\.constructor has no rule/,
@@ -142,7 +142,7 @@ test('the first argument that is given names what is touched', () => {
 });
 
 describe('a limited key', () => {
-  test('may do only its kinds of action, whatever its role', () => {
+  test('can do only its kinds of action, whatever its role', () => {
     const uploader = keyHolder('ADMIN', { actions: ['IMPORT', 'READ'] });
     authorise(uploader, 'CONTRIBUTOR', 'IMPORT');
     authorise(uploader, 'READER', 'READ');
@@ -156,7 +156,7 @@ describe('a limited key', () => {
     });
   });
 
-  test('may change only its datasets and models', () => {
+  test('can change only its datasets and models', () => {
     const own = keyHolder('OPERATOR', { resources: ['dataset:bach', 'model:*'] });
     authoriseChange(own, ['dataset:bach', 'model:anything']);
     authoriseChange(keyHolder('OPERATOR'), undefined);

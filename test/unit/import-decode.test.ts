@@ -1,4 +1,4 @@
-/** Every accepted format decodes to the same pixels, and every damaged one is named for what it is. */
+/** Decoding: every accepted format gives the same pixels, and every damaged file is refused with its own issue. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import sharp from 'sharp';
@@ -170,7 +170,7 @@ describe('what is wrong', () => {
     assert.equal(reservedBytes, 0);
   });
 
-  test('other claims of size', async () => {
+  test('other false sizes in headers', async () => {
     assert.equal(await issueOf(pngThatClaims(100_000, 100_000), 224), 'TOO_LARGE');
     assert.equal(await issueOf(pngThatClaims(0, 50)), 'UNREADABLE');
     assert.equal(await issueOf(pngThatClaims(0xffffffff, 0xffffffff)), 'TOO_LARGE');
@@ -193,7 +193,7 @@ describe('what is wrong', () => {
     assert.equal(await issueOf(png), 'UNREADABLE');
   });
 
-  test('bitmaps of kinds that are not read', async () => {
+  test('unsupported kinds of bitmaps', async () => {
     assert.equal(
       await issueOf(bmpOf(PIXELS, SIZE_PX, SIZE_PX, { bitsPerPixel: 8, compression: 1 })),
       'COMPRESSION_NOT_READ',
@@ -201,7 +201,7 @@ describe('what is wrong', () => {
     assert.equal(await issueOf(bmpOf(PIXELS, SIZE_PX, SIZE_PX, { bitsPerPixel: 8, paletteCount: 2 })), 'UNREADABLE');
   });
 
-  test('something that is not an image of ours, whatever it claims to be', async () => {
+  test('a file that is not a supported image, whatever its name or header claims', async () => {
     for (const text of [
       '',
       'BM',

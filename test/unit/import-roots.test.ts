@@ -1,4 +1,4 @@
-/** Only what is below an import root may be read, whichever way it is named. */
+/** Only files and folders below an import root may be read, however their path is written. */
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -60,7 +60,7 @@ test('what is outside is refused, whether it exists or not', async () => {
   assert.equal(await codeOf(root, []), 'IMPORT_PATH_NOT_ALLOWED');
 });
 
-test('a missing folder, a file, and names that no file can have', async () => {
+test('a missing folder, a file instead of a folder, and invalid names are refused', async () => {
   assert.equal(await codeOf(path.join(root, 'missing')), 'IMPORT_PATH_NOT_FOUND');
   assert.equal(await codeOf(`${root}/zero\0byte`), 'IMPORT_PATH_NOT_FOUND');
   assert.equal(await codeOf(path.join(root, 'x'.repeat(5000))), 'IMPORT_PATH_NOT_FOUND');

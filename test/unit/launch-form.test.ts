@@ -1,4 +1,4 @@
-/** What a form makes of what was typed: values, the GraphQL of them, and faults in words. */
+/** The launch form turns typed text into values, their GraphQL, and error messages. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { buildSchema, parse, validate } from 'graphql';
@@ -82,7 +82,7 @@ describe('a form', () => {
     assert.deepEqual(fill([size], { imageSizePx: '96' }, TYPES).values, { imageSizePx: 96 });
   });
 
-  test('writes GraphQL that the schema takes, of every kind of field', () => {
+  test('writes GraphQL that the schema accepts, for every kind of field', () => {
     const texts = {
       name: 'Kolon "α"',
       organs: 'BREAST, COLON',
@@ -119,7 +119,7 @@ describe('a form', () => {
     assert.deepEqual([values, lines, faults], [{}, [], {}]);
   });
 
-  test('says of each field by its path what is wrong', () => {
+  test('reports each error under the path of its field', () => {
     const { values, faults } = fill(
       FIELDS,
       { name: 'x', 'contract.sizePx': 'large', 'contract.mean': '0.5, half', options: '{ count }' },
@@ -134,7 +134,7 @@ describe('a form', () => {
   });
 });
 
-test('a name is said in words, its unit last', () => {
+test("a field's name is shown in words, its unit last", () => {
   assert.deepEqual(
     [
       'imageSizePx',

@@ -1,4 +1,4 @@
-/** What an operation may cost. */
+/** Limits on the size, depth and cost of a GraphQL operation. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { buildSchema, getIntrospectionQuery, parse } from 'graphql';
@@ -54,7 +54,7 @@ describe('a document, before it is validated', () => {
       assert.equal(boundsOfText(document(most + 1))?.extensions['code'], 'OPERATION_TOO_LARGE');
     });
   }
-  test('that does not parse, or is too long for that, is left to the parser', () => {
+  test('that does not parse, or is too long to parse, is left to the parser', () => {
     assert.equal(boundsOfText('{ a('), undefined);
     assert.equal(boundsOfText(`{ ${'a '.repeat(MAX_TOKENS)} }`), undefined);
   });
@@ -158,7 +158,7 @@ describe('an operation', () => {
       (_, level) =>
         `fragment f${level} on Model { ${level + 1 < levels ? `...f${level + 1} ...f${level + 1}` : 'id'} }`,
     );
-    // Without GraphQL's own rules, which are checked first and take their own time.
+    // Without GraphQL's own validation, which runs first and takes its own time.
     const [error] = checkCost(schema, parse(`{ model { ...f0 } } ${fragments.join(' ')}`), undefined, {});
     // 2^60 fields: visiting them one by one would never end.
     assert.match(error?.message ?? '', new RegExp(`more than ${MAX_FIELDS} fields`));

@@ -1,4 +1,4 @@
-/** Our native convolutions touch no memory but their own, whatever the shape, and give what a convolution is. */
+/** Our native convolutions access only their own memory, for any shape, and compute the convolution as defined. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import path from 'node:path';

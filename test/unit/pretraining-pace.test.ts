@@ -1,4 +1,4 @@
-/** A run with a budget on a device whose pace changes: it still ends in its budget, cleanly. */
+/** A run with a budget on a device whose speed changes still ends within its budget. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { planPretraining, unplannedPretrainingSchema, type PretrainingConfig } from '../../src/modules/runs/index.ts';
@@ -41,7 +41,7 @@ function planned(): PretrainingConfig {
   return planPretraining(unplanned, [{ precision: 'FLOAT32', imageSizePx: 64, imagesPerSecond }], 20);
 }
 
-/** Trains by a clock of its own. @param secondsOf how long each step takes. */
+/** Trains with a simulated clock. @param secondsOf how long each step takes. */
 function trained(
   secondsOf: (step: number) => number,
   firstStep = 0,
@@ -59,7 +59,7 @@ function trained(
 }
 
 describe('the pace of a run with a budget', () => {
-  test('as measured leaves the plan as it is', () => {
+  test('as measured does not change the plan', () => {
     const { config, seconds } = trained(() => PLANNED_SECONDS_PER_STEP);
     assert.deepEqual(config.earlierPlans, []);
     assert.ok(seconds <= BUDGET_SECONDS);
@@ -79,13 +79,13 @@ describe('the pace of a run with a budget', () => {
       assert.equal(config.explanation.length, planned().explanation.length + config.earlierPlans.length);
     });
 
-  test('of the first step, which brings kernels and memory, changes nothing', () => {
+  test('of the first step, which loads kernels and allocates memory, changes nothing', () => {
     const { config, seconds } = trained((step) => (step === 0 ? 30 : PLANNED_SECONDS_PER_STEP * 0.97));
     assert.deepEqual(config.earlierPlans, []);
     assert.ok(seconds <= BUDGET_SECONDS);
   });
 
-  test('so slow that the time is over in the warm-up ends the run there', () => {
+  test('so slow that the budget ends in the warm-up ends the run there', () => {
     const { config, seconds, steps } = trained(() => 60);
     assert.equal(config.steps, steps);
     assert.ok(config.warmupSteps <= config.steps);

@@ -1,4 +1,4 @@
-/** Launching a pretraining: what each recipe fills in, what a budget buys, and what is refused. */
+/** Launching a pretraining: the defaults of each recipe, the steps that a budget allows, and refused input. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError, type ErrorCode } from '../../src/errors.ts';
@@ -51,17 +51,17 @@ const parse = (changes: Record<string, unknown> = {}): LaunchPretrainingInput =>
   parseInput(launchPretrainingSchema, input(changes));
 const version = (imageCount: number, id = VERSION_ID) => ({ id, digest: 'd'.repeat(64), imageCount });
 
-/** Everything left to the recipe. */
+/** Leaves everything to the recipe. */
 const OPEN = { imageSizePx: null, batchSize: null, temperature: null, precision: null };
 
-/** Of a launch with steps or epochs. */
+/** The config of a launch with steps or epochs. */
 function frozen(changes: Record<string, unknown> = {}, imageCount = 1000): PretrainingConfig {
   const config = freezePretraining(parse(changes), [version(imageCount)], 7);
   assert.ok(config.steps !== null);
   return config;
 }
 
-/** Of a launch with a budget, everything else left to the recipe. */
+/** The config of a launch with a budget that leaves everything else to the recipe. */
 function unplanned(changes: Record<string, unknown> = {}, imageCount = 12_881): UnplannedPretraining {
   const wanted = parse({ ...OPEN, steps: null, budget: '1h', ...changes });
   checkPretrainingChoice(wanted);
@@ -88,7 +88,7 @@ function refusal(code: ErrorCode, field: string): (error: unknown) => boolean {
 }
 
 describe('defaults of a pretraining', () => {
-  test('PAPER is what every run was before there were recipes', () => {
+  test('PAPER gives the config that every run had before there were recipes', () => {
     const config = frozen({ recipe: 'PAPER', batchSize: 64 });
     assert.equal(config.learningRate, (0.3 * 64) / 256);
     assert.deepEqual(config.optimizer, { name: 'LARS', momentum: 0.9, weightDecay: 1e-6 });
@@ -184,7 +184,7 @@ describe('refused pretrainings', () => {
     ['batchSize beyond the cap', { batchSize: 8193 }, 'input.batchSize'],
     ['negative temperature', { temperature: -0.5 }, 'input.temperature'],
     ['zero temperature', { temperature: 0 }, 'input.temperature'],
-    ['more steps than sense', { steps: 10_000_001 }, 'input.steps'],
+    ['too many steps', { steps: 10_000_001 }, 'input.steps'],
     ['negative steps', { steps: -1 }, 'input.steps'],
     ['negative epochs', { steps: null, epochs: -1 }, 'input.epochs'],
     ['an image too small for five halvings', { imageSizePx: 16 }, 'input.imageSizePx'],
@@ -228,7 +228,7 @@ describe('refused pretrainings', () => {
     ],
     ['a learning rate of LARS for AdamW', { learningRate: 0.6 }, 'input.learningRate'],
     [
-      'crop scales the wrong way round',
+      'a smallest crop scale above the largest',
       { augmentation: { cropScaleMin: 0.9, cropScaleMax: 0.5 } },
       'input.augmentation.cropScaleMin',
     ],
@@ -244,7 +244,7 @@ describe('refused pretrainings', () => {
     });
   }
 
-  test('a parameter given to the wrong optimizer is refused, naming its owner', () => {
+  test('a parameter of another optimizer is refused, naming that optimizer', () => {
     assert.throws(
       () => checkPretrainingChoice(parse({ optimizer: { name: 'ADAMW', momentum: 0.9 } })),
       /momentum is a parameter of LARS, SGD, not of ADAMW\./,
@@ -291,7 +291,7 @@ describe('refused pretrainings', () => {
     assert.equal(pretrainingConfigSchema.parse(older).microBatchSize, null);
   });
 
-  test('a precision that does not exist, while both that do are frozen as they are', () => {
+  test('an unknown precision; both known ones are frozen as given', () => {
     assert.throws(() => parse({ precision: 'FLOAT16' }), refusal('BAD_INPUT', 'input.precision'));
     for (const precision of ['FLOAT32', 'BFLOAT16'] as const) {
       checkPretrainingChoice(parse({ precision }));
@@ -313,7 +313,7 @@ describe('refused pretrainings', () => {
     );
   });
 
-  test('epochs that come to more steps than sense', () => {
+  test('epochs that amount to too many steps', () => {
     assert.throws(
       () => freezePretraining(parse({ steps: null, epochs: 100_000, batchSize: 2 }), [version(1_000_000)], 7),
       refusal('BAD_INPUT', 'input.epochs'),
@@ -345,7 +345,7 @@ describe('a budget', () => {
     });
   }
 
-  test('buys as many whole steps as fit at the measured speed, the reserve kept', () => {
+  test('gives as many whole steps as fit at the measured speed, with a reserve', () => {
     const open = unplanned();
     const config = planPretraining(open, [speed(180)], 20);
     const secondsPerStep = config.batchSize / 180;
@@ -356,7 +356,7 @@ describe('a budget', () => {
     assert.deepEqual(pretrainingConfigSchema.parse(JSON.parse(JSON.stringify(config))), config);
   });
 
-  test('buys no fewer steps from a faster device or a larger budget', () => {
+  test('never gives fewer steps for a faster device or a larger budget', () => {
     let last = 0;
     for (const imagesPerSecond of [20, 60, 180, 600]) {
       const { steps } = planPretraining(unplanned(), [speed(imagesPerSecond)], 10);
@@ -367,7 +367,7 @@ describe('a budget', () => {
     assert.ok((long ?? 0) > (short ?? Number.NaN));
   });
 
-  test('leaves what was named as it was named', () => {
+  test('keeps the values that the launch names', () => {
     const open = unplanned({
       imageSizePx: 96,
       batchSize: 32,
@@ -399,7 +399,7 @@ describe('a budget', () => {
     assert.ok((sizes[0] ?? 0) < (sizes.at(-1) ?? 0));
   });
 
-  test('too small for one epoch is refused with what would fit', () => {
+  test('too small for one epoch is refused, and the hint says what would fit', () => {
     const open = unplanned({ budget: '1m' });
     assert.throws(
       () => planPretraining(open, [speed(60)], 5),
@@ -409,7 +409,7 @@ describe('a budget', () => {
         assert.match(error.message, /^1 minute at 60\.0 images\/s are [\d,]+ images, less than one epoch of 12,881\.$/);
         const minutes = /at least (\d+)m/.exec(error.hint ?? '')?.[1];
         const images = Number(/at most ([\d,]+) images/.exec(error.hint ?? '')?.[1]?.replaceAll(',', ''));
-        // What the hint says does fit.
+        // The value that the hint names does fit.
         planPretraining(unplanned({ budget: `${minutes}m` }), [speed(60)], 5);
         planPretraining(unplanned({ budget: '1m' }, images), [speed(60)], 5);
         return true;
@@ -431,7 +431,7 @@ describe('a budget', () => {
     assert.deepEqual(explanationOf(frozen({ steps: 0 })), []);
   });
 
-  test('of a device whose pace has changed continues with another total, which is said', () => {
+  test('continues with another total of steps when the device changes its pace, and says so', () => {
     const config = planPretraining(unplanned(), [speed(180)], 20);
     const shorter = replanned(config, 1000, 3000);
     assert.deepEqual(shorter.earlierPlans, [{ untilStep: 1000, totalSteps: config.steps }]);
@@ -449,7 +449,7 @@ describe('a budget', () => {
 describe('the title of a pretraining', () => {
   const config = frozen({ encoder: 'RESNET50', steps: 400 });
 
-  test('names what is trained on what, and how long', () => {
+  test('names the encoder, the versions and the steps', () => {
     assert.equal(titleOfPretraining(config, ['breakhis@2']), 'tissue: resnet50 on breakhis@2, 400 steps');
   });
 
@@ -461,7 +461,7 @@ describe('the title of a pretraining', () => {
     );
   });
 
-  test('says that weights are random where nothing is trained', () => {
+  test('says that the weights are random where nothing is trained', () => {
     assert.equal(titleOfPretraining({ ...config, steps: 0 }, ['a@1']), 'tissue: resnet50, random weights');
   });
 

@@ -1,4 +1,4 @@
-/** What must hold of every recipe, whatever its numbers: bounded, monotonic, and never beyond what there is. */
+/** Properties of every recipe, whatever its numbers: values stay bounded and monotonic, and fit the data. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { OPTIMIZER_NAMES, optimizerSchema } from '../../src/protocol/pretraining/optimizer.ts';
@@ -60,7 +60,7 @@ test('DEFAULT learns at the scale that its encoder is used at: a usual crop, as 
   assert.deepEqual(RECIPES.DEFAULT.augmentation(undefined), RECIPES.DEFAULT.augmentation(64));
 });
 
-test('DEFAULT takes smaller batches of few images, and never more images than there are', () => {
+test('DEFAULT takes smaller batches where there are few images, and never more images than there are', () => {
   const counts = [2, 3, 16, 17, 100, 511, 512, 5000, 1_000_000];
   const sizes = counts.map((imageCount) => RECIPES.DEFAULT.batchSize(imageCount));
   assert.ok(isSorted(sizes), sizes.join(' '));
@@ -76,12 +76,12 @@ describe('a budget of time', () => {
     }
   });
 
-  test('holds no step once it is over', () => {
+  test('has no step left once it is over', () => {
     assert.equal(stepsWithin({ budgetSeconds: 60, elapsedSeconds: 60 }, 0.1), 0);
     assert.equal(stepsWithin({ budgetSeconds: 60, elapsedSeconds: 1000 }, 0.1), 0);
   });
 
-  test('is planned again only when the pace would miss its end', () => {
+  test('is planned again only when the run would miss its end', () => {
     const clock = { budgetSeconds: 3600, elapsedSeconds: 1800 };
     const fitting = stepsWithin(clock, 1);
     assert.equal(replannedSteps({ steps: 1000 + fitting, stepsDone: 1000 }, clock, 1), undefined);

@@ -1,4 +1,4 @@
-/** The format to the letter: one test for each way in which bytes can be wrong. */
+/** The safetensors format in detail: one test for each way in which bytes can be wrong. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import {
@@ -102,7 +102,7 @@ describe('what is written', () => {
     assert.deepEqual(readSafetensors(writeSafetensors(empty)).tensors, empty);
   });
 
-  test('may be laid out first and filled in place: the same bytes', () => {
+  test('gives the same bytes when the layout is made first and filled in place', () => {
     const { file, places } = layOutSafetensors([WEIGHT, COUNT, PIXELS], { a: '1' });
     for (const { name, data } of [WEIGHT, COUNT, PIXELS]) places.get(name)?.set(new Uint8Array(data.buffer));
     assert.deepEqual(file, writeSafetensors([WEIGHT, COUNT, PIXELS], { a: '1' }));
@@ -113,7 +113,7 @@ describe('what is written', () => {
     for (const { data } of readSafetensors(bytes).tensors) assert.equal(data.buffer, bytes.buffer);
   });
 
-  test('comes back right, whatever the alignment of the bytes in memory, and from memory that threads share', () => {
+  test('is read correctly for any alignment in memory, and from shared memory', () => {
     const bytes = writeSafetensors([WEIGHT, COUNT]);
     assert.deepEqual(readSafetensors(Buffer.concat([Buffer.from([0]), bytes]).subarray(1)).tensors, [COUNT, WEIGHT]);
     const shared = new Uint8Array(new SharedArrayBuffer(bytes.length));
@@ -182,7 +182,7 @@ describe('what is refused', () => {
     ['an unknown field', 'TENSOR_INFO_INVALID', fileOf(tensor(`${good},"code":"x"`), 2)],
     ['an unknown dtype', 'DTYPE_UNSUPPORTED', fileOf(tensor('"dtype":"F4","shape":[2],"data_offsets":[0,2]'), 2)],
     [
-      'a dtype that is a property of every object',
+      'a dtype named like a property of every object',
       'DTYPE_UNSUPPORTED',
       fileOf(tensor('"dtype":"constructor","shape":[2],"data_offsets":[0,2]'), 2),
     ],

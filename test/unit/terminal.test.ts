@@ -1,11 +1,11 @@
-/** What the command line draws. */
+/** Progress bars, tables and safe text of the command line. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { stripVTControlCharacters } from 'node:util';
 import { printable, progressBar, table } from '../../src/cli/terminal.ts';
 
 describe('progress bar', () => {
-  test('is as long whatever the fraction, and stays in its frame', () => {
+  test('has the same length for any fraction, and stays within its frame', () => {
     assert.deepEqual(
       [-1, 0, 0.5, 1, 7].map((fraction) => progressBar(fraction, 4)),
       ['[----]', '[----]', '[##--]', '[####]', '[####]'],
@@ -21,7 +21,7 @@ test('what others wrote moves no cursor and reorders nothing', () => {
 });
 
 describe('table', () => {
-  test('lines columns up, numbers to the right, text to the left', () => {
+  test('aligns columns, numbers to the right, text to the left', () => {
     const lines = table(
       ['encoder', 'macroF1', 'note'],
       [
@@ -37,7 +37,7 @@ describe('table', () => {
     ]);
   });
 
-  test('lines painted cells up as they are seen', () => {
+  test('aligns coloured cells by their visible width', () => {
     const lines = table(
       ['run', 'status', 'by'],
       [
@@ -62,7 +62,7 @@ describe('table', () => {
     assert.deepEqual(lines, ['slug  resolution', '----  -------------', 'a     40x', 'b     about 0.25 um']);
   });
 
-  test('has a head without rows, and takes rows that are too short', () => {
+  test('prints a header without rows, and accepts rows that are too short', () => {
     assert.equal(table(['a', 'bb'], []), 'a  bb\n-  --');
     assert.equal(
       table(['a', 'bb'], [['x']])

@@ -8,13 +8,13 @@ export interface Normalisation {
   readonly channelMean: readonly [number, number, number];
   /** Divided by, per channel, afterwards. */
   readonly channelStd: readonly [number, number, number];
-  /** What the bytes 0..255 are scaled to first; default 0..1. */
+  /** Range to which the bytes 0..255 are scaled first; default 0..1. */
   readonly valueRange?: readonly [number, number];
   /** Default RGB. */
   readonly channelOrder?: 'RGB' | 'BGR';
 }
 
-/** Mean and standard deviation 0.5: what the paper's encoders take, and ours. */
+/** Mean and standard deviation 0.5, as the paper's encoders and ours use. */
 export const HALF_NORMALISATION: Normalisation = { channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] };
 
 /**
@@ -44,7 +44,7 @@ function readFloatsOf(make: () => Tensor): Float32Array {
   }
 }
 
-/** float32 RGB images `[N, H, W, 3]` with values 0..1 as the encoder takes them. */
+/** Normalises float32 RGB images `[N, H, W, 3]` with values 0..1 for the encoder. */
 export function normaliseImages(
   images: Tensor4D,
   { channelMean, channelStd, valueRange: [low, high] = [0, 1], channelOrder = 'RGB' }: Normalisation,

@@ -1,7 +1,4 @@
-/**
- * Proves a file of weights: loads it back as its users do, and holds its embeddings against the engine's of the stored
- * weights.
- */
+/** Checks an exported file of weights: loads it back as its users do, and compares its embeddings with the engine's. */
 import { MAX_RELATIVE_DIFFERENCE } from '../../src/modules/exports/index.ts';
 import type { ExportFormat } from '../../src/formats/export-formats.ts';
 import { embedPixels, type Normalisation } from '../engine/embed.ts';
@@ -12,7 +9,7 @@ import { embedByOnnx } from './onnx.ts';
 import { embedByTorchFile } from './pytorch.ts';
 import { embedByTfjs } from './tfjs.ts';
 
-/** What every format has to reproduce. */
+/** The embeddings that every format must reproduce. */
 export interface CheckReference {
   readonly architecture: EncoderArchitecture;
   readonly normalisation: Normalisation;
@@ -27,23 +24,23 @@ export interface CheckReference {
 
 export type ExportVerdict =
   | { readonly passed: true; readonly maxRelativeDifference: number }
-  /** Without a difference the file could not be loaded, or returned NaN. */
+  /** No difference means that the file could not be loaded, or returned NaN. */
   | { readonly passed: false; readonly maxRelativeDifference: number | null; readonly reason: string };
 
-/** Of a library's own words, as much as a person reads. */
+/** Length limit of a library's error message. */
 const MAX_REASON = 500;
 
 /**
- * Below it the last stage of a network sees one pixel with nothing but padding around it: eight of nine weights of its
- * 3x3 filters could be anything.
+ * Below this side the last stage has one pixel surrounded by padding, so that eight of nine weights of its 3x3 filters
+ * would not be checked.
  */
 const MIN_SIZE_PX = 64;
-/** Larger images meet no other weights, and take ONNX Runtime's one thread minutes. */
+/** Larger images use no other weights, and take minutes on ONNX Runtime's single thread. */
 const MAX_SIZE_PX = 512;
 
 /**
- * @param contractSizePx the side that the weights are meant for; the check takes the nearest at which every weight has
- * its say.
+ * @param contractSizePx the side that the weights are meant for; the check uses the nearest side at which every weight
+ * is used.
  */
 export function checkReference(encoder: Encoder, contractSizePx: number, normalisation: Normalisation): CheckReference {
   const imageSizePx = Math.min(Math.max(contractSizePx, MIN_SIZE_PX), MAX_SIZE_PX);

@@ -1,8 +1,8 @@
-/** How far an embedding is from the one that it should be. */
+/** How far an embedding differs from its reference. */
 
 /**
- * The greatest difference of one component, against the embedding's root mean square: a single component may be near
- * zero. NaN stays NaN.
+ * The greatest difference of one component, relative to the embedding's root mean square, because a single component
+ * may be near zero. NaN stays NaN.
  */
 export function maxRelativeDifference(actual: Float32Array, reference: Float32Array): number {
   const rootMeanSquare = Math.sqrt(reference.reduce((sum, value) => sum + value * value, 0) / reference.length);
@@ -10,7 +10,8 @@ export function maxRelativeDifference(actual: Float32Array, reference: Float32Ar
 }
 
 /**
- * The greatest of the images'. @param embeddings, reference `[N, D]`. @throws RangeError when they are not of one size.
+ * The greatest difference over all images. @param embeddings, reference `[N, D]`. @throws RangeError when their sizes
+ * differ.
  */
 export function maxRelativeDifferenceOfImages(
   embeddings: Float32Array,

@@ -1,6 +1,6 @@
 /**
- * What an import found wrong. By kind: how many, whether the images were kept, what the kind means and a few examples.
- * One by one: a CSV of all of them, each with its reason, sorted by kind, so that a page of one kind is one read.
+ * Issues of an import. By kind: how many, whether the images were kept, what the kind means and a few examples. In
+ * full: a CSV of every issue with its reason, sorted by kind, so that a page of one kind is one read.
  */
 import { appendFileSync, createReadStream } from 'node:fs';
 import path from 'node:path';
@@ -9,9 +9,9 @@ import { csvField } from '../../src/formats/csv.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
 
 interface KindOfIssue {
-  /** True: the images are in the version all the same. */
+  /** True: the images are in the version nevertheless. */
   readonly kept: boolean;
-  /** What it is and what to do, as one who has never seen it needs to read it. */
+  /** What it is and what to do, for a reader who sees it for the first time. */
   readonly meaning: string;
 }
 
@@ -116,7 +116,7 @@ export const ISSUE_KINDS = {
   },
   REPAIRED: {
     kept: true,
-    meaning: 'Files with a fault that every viewer passes over; they are stored without it.',
+    meaning: 'Files with a fault that every viewer tolerates; they are stored without it.',
   },
   LABEL_CONFLICT: {
     kept: false,
@@ -143,7 +143,7 @@ export const ISSUE_KINDS = {
   NO_GROUPS: {
     kept: true,
     meaning:
-      'The patient or slide of the image is not known, so that neighbours may stand on both sides of a fold and scores come out too high. Give a group column or groupLevel.',
+      'The patient or slide of the image is not known, so that images of one patient may be in training and test, which makes scores too high. Give a group column or groupLevel.',
   },
   GROUPS_LOOK_ALIKE: {
     kept: true,
@@ -175,16 +175,16 @@ export const ISSUE_KINDS = {
   },
   FEWER_THAN_BEFORE: {
     kept: true,
-    meaning: 'The version before had labels, groups or images that this one has not.',
+    meaning: 'The previous version had labels, groups or images that this one lacks.',
   },
   GROUP_ACROSS_SPLITS: {
     kept: true,
-    meaning: 'A group (patient, slide) with images in more than one split: results on that split would flatter.',
+    meaning: 'A group (patient, slide) with images in more than one split: results on that split would be too good.',
   },
 } as const satisfies Readonly<Record<string, KindOfIssue>>;
 export type IssueKind = keyof typeof ISSUE_KINDS;
 
-/** One picture under two of something. */
+/** Issues about one picture under two labels, splits or groups. */
 const CONFLICTS: ReadonlySet<IssueKind> = new Set(['LABEL_CONFLICT', 'SPLIT_CONFLICT', 'GROUP_CONFLICT']);
 const KEPT_CONFLICT_MEANING =
   'The same pixels under two labels, splits or groups, kept under both as keepConflicts asks.';
@@ -210,13 +210,13 @@ export interface EntryRange {
   readonly byteSize: number;
 }
 
-/** What is said of one file (or group). */
+/** Details of one file (or group). */
 export interface IssueDetails {
   /** Patches of the file; default 1. */
   readonly count?: number;
-  /** What is wrong with this one; default: what its kind means. */
+  /** What is wrong with this file; default: the meaning of its kind. */
   readonly reason?: string;
-  /** The other file that it is about: what it is a duplicate of. */
+  /** The other file that the issue concerns, such as the original of a duplicate. */
   readonly relatedPath?: string;
 }
 
@@ -224,7 +224,7 @@ export interface IssueDetails {
 export const ISSUE_COLUMNS = ['kind', 'path', 'count', 'kept', 'reason', 'relatedPath'] as const;
 
 const EXAMPLES_MAX = 5;
-/** Lines of one kind wait up to so many characters before they are written. */
+/** Lines of one kind are buffered up to this many characters before they are written. */
 const WAITING_LENGTH_MAX = 64 * 1024;
 
 export interface IssueLog {

@@ -1,4 +1,7 @@
-/** What an import will read, and as what: known from names, the labels CSV and a look at a few files. */
+/**
+ * Plans an import from file names, the labels CSV and a look at a few files: which files it reads, with which labels,
+ * groups and splits.
+ */
 import type { FileHandle } from 'node:fs/promises';
 import { DomainError } from '../../src/errors.ts';
 import type { OpenFolder } from '../../src/platform/open-folder.ts';
@@ -13,23 +16,23 @@ export type ImportLayout = 'FLAT' | 'FOLDER_PER_LABEL' | 'CSV';
 
 export interface LayoutOptions {
   readonly folder: OpenFolder;
-  /** Where it is, for a CSV with absolute paths. */
+  /** Path of the folder, for a CSV with absolute paths. */
   readonly folderPath?: string;
   readonly layout: ImportLayout;
   /** Required by layout CSV, else ignored. The caller closes it. */
   readonly labelsCsv: FileHandle | null;
-  /** Which columns of the CSV are which, where its names do not say. */
+  /** The roles of CSV columns whose names do not tell. */
   readonly csvColumns?: ColumnChoice;
-  /** Which folder is the label, from 1; null: found by rule. */
+  /** Which folder level is the label, from 1; null: found by rule. */
   readonly labelLevel?: number | null;
-  /** Which folder is the patient or slide; null: none is. */
+  /** Which folder level is the patient or slide; null: none. */
   readonly groupLevel?: number | null;
 }
 
 export interface ImportPlan {
   /** Sorted by code point of their path. */
   readonly sources: readonly SourceImage[];
-  /** True where the images are meant to have labels. */
+  /** True where the images should have labels. */
   readonly isLabelled: boolean;
   readonly notes: readonly string[];
   readonly passedOver: readonly PassedOver[];
@@ -55,9 +58,9 @@ export async function planImport(options: LayoutOptions, lookAt: LookAt): Promis
     if (labelsCsv === null) {
       throw new DomainError({
         code: 'LABELS_CSV_INVALID',
-        message: 'Layout CSV needs a labels CSV.',
+        message: 'The layout CSV needs a labels CSV.',
         field: 'input.labelsCsvPath',
-        hint: 'Name the file.',
+        hint: 'Give its path.',
       });
     }
     const { hasLabels, ...planned } = await readLabelsCsv(labelsCsv, { folder, folderPath, csvColumns }, issues);
@@ -73,6 +76,6 @@ export async function planImport(options: LayoutOptions, lookAt: LookAt): Promis
     code: 'IMPORT_FOLDER_EMPTY',
     message: 'The folder holds no images.',
     field: 'input.path',
-    hint: `Put PNG, JPEG, TIFF, BMP or WebP files there.${hidden.length === 0 ? '' : ` Passed over: ${hidden.join(', ')}.`}`,
+    hint: `Put PNG, JPEG, TIFF, BMP or WebP files there.${hidden.length === 0 ? '' : ` Skipped: ${hidden.join(', ')}.`}`,
   });
 }

@@ -1,4 +1,4 @@
-/** One file's bytes to the images that go into a shard, or the reason why none does. */
+/** Turns the bytes of one file into the images that go into a shard, or into the reason why it is refused. */
 import { createHash } from 'node:crypto';
 import { UnreachableCaseError } from '../../src/errors.ts';
 import { isNearlyBlank } from './blankness.ts';
@@ -27,13 +27,13 @@ export interface PreparedImage {
   readonly sha256: string;
   /** sha256 of the decoded pixels, RGB row by row: equal for the same picture in two formats. */
   readonly pixelDigest: Buffer;
-  /** 8 bytes: what the picture looks like. */
+  /** 8 bytes: the perceptual hash. */
   readonly perceptualHash: Uint8Array;
   readonly width: number;
   readonly height: number;
   /** Where it was cut from; null for a whole image. */
   readonly cutFrom: CutPlace | null;
-  /** The colour profile that the file had, applied by now; null where it had none that could be. */
+  /** The file's colour profile, already applied; null where it had none that could be applied. */
   readonly profile: ProfileEffect | null;
   readonly nearlyBlank: boolean;
 }
@@ -53,17 +53,17 @@ export type Prepared =
       readonly images: readonly PreparedImage[];
       /** Patches left out. */
       readonly blankCount: number;
-      /** What is told of the file all the same. */
+      /** Findings about a file that is accepted. */
       readonly notes: readonly Finding[];
     };
 
 /**
  * Decodes and checks an image, and cuts it where `patchSizePx` is given: patches that do not overlap, row by row from
- * the top left; what remains at the right and below is left out, and so are nearly blank patches. A whole image keeps
- * its bytes where any reader gets the same pixels from them; others (TIFF, BMP, turned, transparent, 16-bit, CMYK, of
- * another colour space than sRGB) become PNG.
- * @param reserve waits for the room in memory that decoding will take, in bytes.
- * @param sampleBits how many bits the samples of a 16-bit file have that does not say so; null: nobody knows.
+ * the top left; the remainder at the right and at the bottom and nearly blank patches are left out. A whole image keeps
+ * its bytes where every reader decodes the same pixels from them; others (TIFF, BMP, rotated, transparent, 16-bit,
+ * CMYK, not sRGB) become PNG.
+ * @param reserve waits until this many bytes of memory are free for decoding.
+ * @param sampleBits significant bits of a 16-bit file's samples where the file does not state them; null: unknown.
  */
 export async function prepareImage(
   bytes: Buffer,
@@ -115,7 +115,7 @@ function withSampleBits(header: ImageHeader, sampleBits: number | null): ImageHe
   return { ...header, samples: { ...samples, white: 2 ** sampleBits - 1 } };
 }
 
-/** Stray bytes between the segments of a JPEG are passed over by every viewer; readers are stricter. */
+/** Every viewer skips stray bytes between the segments of a JPEG; libraries are stricter. */
 function withoutStrayBytes(
   bytes: Buffer,
   header: ImageHeader,
@@ -129,7 +129,7 @@ function withoutStrayBytes(
   return { bytes: sound, header: { ...again, notes: [...again.notes, { issue: 'REPAIRED', reason }] } };
 }
 
-/** The file itself where any reader gets `pixels` from it, without a profile that is applied or cannot be. */
+/** The file itself where every reader decodes `pixels` from it, without its colour profile; otherwise a PNG. */
 async function storedBytesOf(
   { bytes, pixels, profile }: DecodedImage,
   { isPlain, hasProfile, format }: ImageHeader,

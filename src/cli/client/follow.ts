@@ -1,4 +1,4 @@
-/** Watching a run to its end, on a line that lives. */
+/** Watches a run to its end, with a progress line. */
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { createStatusLine, progressBar } from '../terminal.ts';
 import type { ClientOptions, Registry, RunEvent } from './connection.ts';
@@ -191,7 +191,7 @@ export function requireSuccess({ id, status, failure }: Pick<RunOutcome, 'id' | 
   });
 }
 
-/** Words for each event of one run: how far, how well, how fast, how long still. */
+/** Text for each event of one run: progress, loss, speed and remaining time. */
 export function describeProgress(): (event: RunEvent) => string {
   let progress = 0;
   let message = '';

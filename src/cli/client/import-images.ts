@@ -1,4 +1,4 @@
-/** `paraffin datasets import`: import the images of a dataset, or see what would become what. */
+/** `paraffin datasets import`: import the images of a dataset, or preview the import. */
 import { stat } from 'node:fs/promises';
 import path from 'node:path';
 import { InvalidArgumentError } from '@commander-js/extra-typings';
@@ -61,7 +61,7 @@ interface ColumnName {
   readonly name: string;
 }
 
-/** `label=Majority Vote Label`; with nothing behind the sign the column is not read. */
+/** `label=Majority Vote Label`; with nothing after the sign the column is ignored. */
 function columnName(text: string): ColumnName {
   const sign = text.indexOf('=');
   if (sign < 0) throw new InvalidArgumentError('It must be a role and a name, such as label=Diagnosis.');
@@ -69,11 +69,11 @@ function columnName(text: string): ColumnName {
 }
 
 export const importCommand = clientCommand('import', {
-  summary: 'import the images of a dataset, or see what would become what',
+  summary: 'import the images of a dataset, or preview it with --dry-run',
   details: [
     'Reads a folder once, checks every image, and seals what is good as a new version. The folder lies on the server, below one of its import roots.',
-    'With --dry-run nothing is registered: it says which folder or column becomes which label, split and group, what is passed over and why, and what looks like a mistake.',
-    'What looks like a mistake ends an import before anything is sealed, unless it is accepted by its name.',
+    'With --dry-run nothing is registered: it shows which folder or column becomes which label, split and group, what is skipped and why, and what looks like a mistake.',
+    'An import that finds a likely mistake stops before it seals anything, unless --accept names that kind.',
   ].join('\n\n'),
   examples: [
     'datasets import colon-biopsies .paraffin/imports/colon --dry-run',
@@ -85,7 +85,7 @@ export const importCommand = clientCommand('import', {
   ],
 })
   .argument('<dataset>', 'slug or id')
-  .argument('<folder>', 'on the server; a path from here is taken where this machine has it')
+  .argument('<folder>', 'on the server; a relative path is resolved here if it exists on this machine')
   .option('--layout <layout>', namesOf(LAYOUTS).join(', '), oneOf(LAYOUTS), 'FOLDER_PER_LABEL' as const)
   .option('--labels-csv <file>', 'for --layout csv: columns path, label, group, split')
   .option('--column <role=name>', 'which column of the CSV is path, label, group or split; once for each', columnNames)
@@ -94,7 +94,11 @@ export const importCommand = clientCommand('import', {
   .option('--patch-size <px>', 'cut images into patches of this side', wholeNumberFrom(1))
   .option('--sample-bits <n>', 'bits of the samples in 16-bit files that do not say so, 8 to 16', wholeNumberFrom(8))
   .option('--keep-conflicts', 'keep one picture under two labels, splits or groups under both')
-  .option('--accept <kinds>', `what is meant: ${namesOf(QUESTIONS).join(', ')}`, listOf(oneOf(QUESTIONS)))
+  .option(
+    '--accept <kinds>',
+    `likely mistakes that are intended: ${namesOf(QUESTIONS).join(', ')}`,
+    listOf(oneOf(QUESTIONS)),
+  )
   .option('--dry-run', 'read and check everything, register nothing')
   .option('--detach', 'print the run and do not wait for it')
   .action(
@@ -170,7 +174,7 @@ function showDryRun(options: ClientOptions, { importReport: report }: RunOutcome
       ...reportLines(report),
       questions.length === 0
         ? paint('green', 'An import would seal this.')
-        : `${paint('yellow', `An import would be refused for ${questions.join(', ')}.`)} Mend it, or add --accept ${questions.map((each) => each.toLowerCase().replaceAll('_', '-')).join(',')}`,
+        : `${paint('yellow', `An import would be refused for ${questions.join(', ')}.`)} Correct it, or add --accept ${questions.map((each) => each.toLowerCase().replaceAll('_', '-')).join(',')}`,
     ].join('\n'),
   });
 }
@@ -191,7 +195,7 @@ function showImported(options: ClientOptions, { datasetVersion, importReport }: 
   });
 }
 
-/** Folders that a terminal has room for. */
+/** Folders that are listed on a terminal. */
 const ASSIGNMENTS_SHOWN = 40;
 
 function assignmentLines({ assignments, assignmentCount }: Report): string[] {
@@ -230,7 +234,7 @@ function reportLines(report: Report): string[] {
   ];
 }
 
-/** An absolute path for what this machine has; anything else is the server's to find. */
+/** An absolute path if it exists on this machine; any other path is sent as it is. */
 async function pathOnServer(given: string): Promise<string> {
   const here = path.resolve(given);
   return (await stat(here).then(

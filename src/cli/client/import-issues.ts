@@ -1,4 +1,4 @@
-/** `paraffin datasets issues`: every issue of an import with its reason, on the screen or as a CSV. */
+/** `paraffin datasets issues`: every issue of an import with its reason, printed or as a CSV. */
 import { wholeNumberFrom } from '../command.ts';
 import { CommandFailure } from '../exit-codes.ts';
 import { table } from '../terminal.ts';
@@ -45,7 +45,7 @@ const PAGE_SIZE = 200;
 const DEFAULT_LIMIT = 50;
 
 export const issuesCommand = clientCommand('issues', {
-  summary: 'what an import found wrong, file by file, with the reason',
+  summary: 'the issues of an import, file by file, with the reason',
   details:
     'Prints the issues of a version, the latest without @. --out writes all of them as a CSV with the columns kind, path, count, kept, reason and relatedPath.',
   examples: [

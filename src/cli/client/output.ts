@@ -1,4 +1,4 @@
-/** What a client verb prints: results on standard output and nothing else there. */
+/** What a client command prints: results on standard output, everything else on standard error. */
 import { styleText } from 'node:util';
 import type { ClientOptions } from './connection.ts';
 
@@ -7,7 +7,7 @@ export interface Result {
   readonly data: unknown;
   /** For people. */
   readonly text: string;
-  /** What another command takes: ids or slugs, a line each. */
+  /** For another command: ids or slugs, one a line. */
   readonly names: readonly string[];
 }
 
@@ -24,12 +24,12 @@ export function remark({ quiet }: ClientOptions, text: string): void {
 
 type Style = 'bold' | 'dim' | 'red' | 'green' | 'yellow' | 'cyan';
 
-/** Coloured on a terminal that shows colours; as it is in a pipe, a file, or where NO_COLOR is set. */
+/** Coloured on a terminal that supports colours; plain in a pipe, a file, or where NO_COLOR is set. */
 export function paint(style: Style, text: string): string {
   return styleText(style, text, { stream: process.stdout });
 }
 
-/** `name  value` lines; what is not known is left out. */
+/** `name value` lines; unknown values are left out. */
 export function facts(rows: readonly (readonly [name: string, value: string | number | null | undefined])[]): string {
   const known = rows.flatMap(([name, value]) =>
     value === null || value === undefined || value === '' ? [] : [[name, String(value)] as const],
@@ -38,7 +38,7 @@ export function facts(rows: readonly (readonly [name: string, value: string | nu
   return known.map(([name, value]) => `${paint('dim', name.padEnd(width))}  ${value}`).join('\n');
 }
 
-/** e.g. `RUNNING` as it feels. */
+/** A status in the colour of its meaning. */
 export function paintStatus(status: string): string {
   if (status === 'SUCCEEDED' || status === 'SEALED') return paint('green', status);
   if (status === 'FAILED') return paint('red', status);
@@ -59,7 +59,7 @@ export function interval({
   return `${value.toFixed(3)}${around}`;
 }
 
-/** Seconds as people say them, e.g. `2 h 05 min`. */
+/** A duration in words, e.g. `2 h 05 min`. */
 export function durationInWords(seconds: number): string {
   const whole = Math.max(0, Math.round(seconds));
   if (whole < 60) return `${whole} s`;

@@ -1,4 +1,4 @@
-/** `paraffin pretrain`: an encoder by self-supervision, watched while it learns. */
+/** `paraffin pretrain`: pretrains an encoder by self-supervision and shows its progress. */
 import { listOf, namesOf, numberFrom, oneOf, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
 import { byteSizeInWords } from '../terminal.ts';
@@ -54,7 +54,7 @@ const wanted = listOf((text): WantedDataset => {
 export const pretrainCommand = clientCommand('pretrain', {
   summary: 'pretrain an encoder by self-supervision (SimCLR)',
   details:
-    'Pretrains an encoder by self-supervision (SimCLR) and shows loss, images/s and the time left. With --budget the worker measures its device and chooses precision, size and steps, and says why. Ctrl-C leaves the run going. Exit code 4 when the run fails.',
+    'Pretrains an encoder by self-supervision (SimCLR) and shows loss, images/s and the time left. With --budget the worker measures its device and chooses precision, size and steps, and says why. The run continues after Ctrl-C. Exit code 4 when the run fails.',
   examples: [
     'pretrain --model colon --data colon-biopsies --budget 1h',
     'pretrain --model colon --data colon-biopsies --epochs 100 --optimizer sgd --momentum 0.95 --learning-rate 0.05',
@@ -70,7 +70,7 @@ export const pretrainCommand = clientCommand('pretrain', {
   .option('--budget <duration>', 'how long it may train: 45m, 1h, 1h30m, 2d; or give --epochs or --steps')
   .option('--epochs <count>', 'passes over the images; or give --budget or --steps', numberFrom(0))
   .option('--steps <count>', 'batches; or give --budget or --epochs', wholeNumberFrom(0))
-  .option('--recipe <name>', `${namesOf(RECIPES).join(', ')}: what is not named is taken from it`, oneOf(RECIPES))
+  .option('--recipe <name>', `${namesOf(RECIPES).join(', ')}: the source of all other settings`, oneOf(RECIPES))
   .option('--image-size <px>', "of a view (default: the recipe's)", wholeNumberFrom(1))
   .option('--batch-size <images>', "for each step (default: the recipe's)", wholeNumberFrom(1))
   .option('--micro-batch-size <images>', 'in memory at once, a divisor of the batch', wholeNumberFrom(1))
@@ -85,16 +85,16 @@ export const pretrainCommand = clientCommand('pretrain', {
   .option('--temperature <value>', "of the loss (default: the recipe's)", numberFrom(0))
   .option('--sampling <strategy>', namesOf(SAMPLINGS).join(', '), oneOf(SAMPLINGS))
   .option('--precision <name>', namesOf(PRECISIONS).join(', '), oneOf(PRECISIONS))
-  .option('--checkpoint-every <steps>', 'keep the state so often', wholeNumberFrom(1))
+  .option('--checkpoint-every <steps>', 'steps between two kept states', wholeNumberFrom(1))
   .option(
     '--probe <version>',
-    'watch it by labelled images: a dataset or dataset@version (default: the labels of its own datasets)',
+    'labelled images to probe it on: a dataset or dataset@version (default: the labels of its own datasets)',
   )
-  .option('--no-probe', 'do not watch it')
+  .option('--no-probe', 'do not probe it')
   .option('--probe-every <steps>', 'between two probes', wholeNumberFrom(1))
   .option('--register <states>', 'register these besides the last: best, and steps such as 500', listOf(stateFrom))
   .option('--from <checkpoint>', 'begin with these weights: an id, model@alias or model@version')
-  .option('--max-minutes <count>', 'end it as FAILED after so long', numberFrom(0))
+  .option('--max-minutes <count>', 'fail it after this running time', numberFrom(0))
   .option('--seed <number>', 'the same seed gives the same training', wholeNumberFrom(0))
   .option('--detach', 'print the run and do not wait for it')
   .action(
@@ -161,7 +161,7 @@ export const pretrainCommand = clientCommand('pretrain', {
           ...given('epochs', epochs),
           ...given('steps', steps),
           ...given('recipe', recipe),
-          // null, where the API has a default of its own: the recipe chooses.
+          // null, because the API has another default: the recipe chooses.
           imageSizePx: imageSize ?? null,
           batchSize: batchSize ?? null,
           ...given('microBatchSize', microBatchSize),
@@ -204,7 +204,7 @@ export const pretrainCommand = clientCommand('pretrain', {
                   ...[verdict.overlap, verdict.advice].flatMap((text) => (text === null ? [] : [`  ${text}`])),
                 ]),
           ])
-          // Of a run with a budget: what its worker decided.
+          // For a run with a budget: what its worker decided.
           .concat(run.explanation.length === 0 ? explanation : [])
           .concat(`Evaluate it: paraffin evaluate ${model} --data DATASET`)
           .join('\n'),
@@ -229,7 +229,7 @@ async function probeOf(
     : { ...given('datasetVersionId', version?.id), ...given('everySteps', everySteps) };
 }
 
-/** What was not given is left to the server. */
+/** Leaves out what was not given, so that the server chooses. */
 function given<Name extends string, Value>(name: Name, value: Value | undefined): Partial<Record<Name, Value>> {
   const made: Partial<Record<Name, Value>> = {};
   if (value !== undefined) made[name] = value;

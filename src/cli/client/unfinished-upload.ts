@@ -1,6 +1,6 @@
 /**
- * An upload that this machine began: its address at the server, kept in a file of the cache, so that the same command
- * continues with it.
+ * An upload that this machine started: its address at the server, kept in a file of the cache, so that the repeated
+ * command resumes it.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rm, writeFile } from 'node:fs/promises';
@@ -10,9 +10,9 @@ import { readEnvironment } from '../../env.ts';
 const ADDRESS = /^\/uploads\/[0-9a-f]{32}$/;
 
 export interface UnfinishedUpload {
-  /** The path of the upload, if this machine began one; whether the server still has it, the server knows. */
+  /** The path of the upload, if this machine started one; the server may have deleted it since. */
   recall(): Promise<string | undefined>;
-  /** Where nothing can be written, the same command begins again. */
+  /** Where the cache cannot be written, a repeated command starts again. */
   remember(at: string): Promise<void>;
   forget(): Promise<void>;
 }

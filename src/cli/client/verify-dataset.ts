@@ -25,7 +25,7 @@ const PARTS = graphql(`
 export const verifyCommand = clientCommand('verify', {
   summary: 'read every byte of a version again, as a client gets it',
   details:
-    'Reads the manifest and every shard of a sealed version from the server and compares them with their sha256. Exit code 3 when one is not what its name says.',
+    'Reads the manifest and every shard of a sealed version from the server and compares them with their sha256. Exit code 3 when a digest differs.',
   examples: ['datasets verify bach', 'datasets verify bach@1 --json'],
 })
   .argument('<dataset>', 'dataset or dataset@version')
@@ -44,8 +44,7 @@ export const verifyCommand = clientCommand('verify', {
     for (const sha256 of parts) {
       const damage = await damageOf(registry, sha256, (count) => {
         read += count;
-        // The two lists are small, and nobody says how small: they are read, and not counted against what there is to
-        // read.
+        // The sizes of the two lists are unknown, but small: they are read without counting as progress.
         if (!lists.includes(sha256)) shardBytesRead += count;
         if (options.quiet !== true)
           line.show(

@@ -11,7 +11,7 @@ const userErrors = z.array(
 const USER_ERRORS = 'userErrors { code field message hint }';
 const runPayload = z.object({ run: z.object({ id: z.string() }).nullable(), userErrors });
 
-/** The payload's object, or an error in the server's own words. */
+/** The payload's object. @throws Error with the server's own message. */
 function objectOf<Value>(value: Value | null, errors: z.infer<typeof userErrors>): Value {
   const [first] = errors;
   if (first !== undefined) throw new Error(`${first.code} ${first.field ?? ''}: ${first.message} ${first.hint ?? ''}`);
@@ -19,7 +19,7 @@ function objectOf<Value>(value: Value | null, errors: z.infer<typeof userErrors>
   return value;
 }
 
-/** The dataset of that slug, made if the catalogue has none. */
+/** The id of the dataset with this slug, which is created if the catalogue has none. */
 export async function ensureDataset(client: RegistryClient, dataset: DemoDataset, synthetic: boolean): Promise<string> {
   const found = await client.request(
     z.object({ dataset: z.object({ id: z.string() }).nullable() }),
@@ -110,7 +110,7 @@ export async function launchEvaluation(
   return objectOf(payload.run, payload.userErrors).id;
 }
 
-/** Follows a run by subscription to its end, with one line that lives; throws when it does not succeed. */
+/** Follows a run by subscription to its end, with a progress line. @throws Error when it does not succeed. */
 export async function followRun(
   client: RegistryClient,
   title: string,
@@ -174,7 +174,7 @@ const checkpointSchema = z.object({
 });
 export type PretrainedRun = z.infer<typeof checkpointSchema>['run'];
 
-/** What a finished pretraining registered, with its series. */
+/** The checkpoint that a finished pretraining registered, with its metrics. */
 export async function pretrainedRun(client: RegistryClient, runId: string): Promise<PretrainedRun> {
   const query = `query ($id: ID!) { run(id: $id) {
     config

@@ -16,7 +16,7 @@ import type { ZipEntry } from './zip-directory.ts';
 /** What PyTorch 2.13 reads (caffe2/serialize/versions.h). */
 const MAX_VERSION = 10;
 const MAX_SMALL_ENTRY_BYTES = 64;
-/** Of a pickle that is too large: enough to see what it holds. */
+/** Bytes of a pickle that is too large: enough to tell what it contains. */
 const PICKLE_SNIFF_BYTES = 4096;
 const CHECK_CHUNK_BYTES = 1024 * 1024;
 
@@ -117,7 +117,7 @@ async function checkVersion(source: RandomAccess, entry: ZipEntry | undefined): 
     );
 }
 
-/** Absent from files of before PyTorch 2.1, which were little-endian on every machine that mattered. */
+/** Absent from files older than PyTorch 2.1, which are little-endian on all machines in use. */
 async function checkByteOrder(source: RandomAccess, entry: ZipEntry | undefined): Promise<void> {
   if (entry === undefined) return;
   const text = await readSmallText(source, entry);
@@ -152,7 +152,7 @@ async function readEntry(
 }
 
 function checkDigest(entry: ZipEntry, computed: number): void {
-  // PyTorch writes 0 when it was told not to compute checksums.
+  // PyTorch writes 0 when checksums are switched off.
   if (entry.crc32 === 0 || entry.crc32 === computed) return;
   throw new TorchCheckpointError(
     'ENTRY_CORRUPT',
@@ -162,8 +162,7 @@ function checkDigest(entry: ZipEntry, computed: number): void {
 }
 
 /**
- * A storage is checked against its checksum before anything of it is given out; a part of one costs one pass over the
- * whole.
+ * A storage is checked against its checksum before any of it is returned; reading a part costs one pass over the whole.
  */
 function archiveStorages(source: RandomAccess, entries: ReadonlyMap<string, ZipEntry>): StorageReader {
   const checks = new Map<string, Promise<void>>();

@@ -4,9 +4,9 @@ import type { InertGlobal } from './torch-host.ts';
 /** Bytes of the storages, by the keys that the pickle gives them. */
 export interface StorageReader {
   /**
-   * `length` bytes of a declared storage from `byteOffset`; the range was checked before. Aligned, and the caller's
-   * own.
-   * @param into as many bytes to fill, instead of new ones.
+   * `length` bytes of a declared storage from `byteOffset`; the range was checked before. The buffer is aligned, and
+   * the caller owns it.
+   * @param into a buffer of the same length to fill instead of a new one.
    */
   read(
     key: string,
@@ -16,7 +16,7 @@ export interface StorageReader {
   ): Promise<Uint8Array<ArrayBuffer>>;
 }
 
-/** A checkpoint whose pickle was read and whose storages are where it says, each of its size. */
+/** A checkpoint whose pickle was read and whose storages all exist with the declared sizes. */
 export interface OpenedCheckpoint {
   readonly format: 'ZIP' | 'LEGACY';
   readonly value: PickleValue;

@@ -22,7 +22,7 @@ async function citingColumns(tx: Transaction): Promise<CitingColumn[]> {
     WHERE c.contype = 'f' AND c.confrelid = '"Artifact"'::regclass ORDER BY 1, 2`;
 }
 
-/** True for a row "a" of "Artifact" that nothing cites. */
+/** True for a row "a" of "Artifact" that nothing references. */
 async function isUncited(tx: Transaction): Promise<Prisma.Sql> {
   const columns = await citingColumns(tx);
   const conditions = columns.map(
@@ -87,8 +87,8 @@ export async function citationsOf(db: Database, sha256: string): Promise<string[
 }
 
 /**
- * Deletes the rows that nothing cites and that nobody has recorded again since `recordedBefore`. Those that somebody is
- * recording at this moment are passed over: `recordArtifacts` holds their lock, and renews them.
+ * Deletes the rows that nothing references and that were not recorded again since `recordedBefore`. Those that somebody
+ * is recording at this moment are passed over: `recordArtifacts` holds their lock, and renews them.
  */
 export async function deleteUncited(tx: Transaction, recordedBefore: Date): Promise<ArtifactSize[]> {
   const rows = await tx.$queryRaw<{ sha256: string; byteSize: bigint }[]>`

@@ -28,9 +28,9 @@ export interface FsckReport {
   readonly damaged: readonly DamagedArtifact[];
   /** Marked as damaged by an earlier check, whole again now. */
   readonly healed: readonly string[];
-  /** Files that have no row; garbage collection takes them when they are old enough. */
+  /** Files that have no row; garbage collection deletes them when they are old enough. */
   readonly filesWithoutRow: Sum;
-  /** Rows that nothing cites; garbage collection takes them when they are old enough. */
+  /** Rows that nothing references; garbage collection deletes them when they are old enough. */
   readonly uncitedRows: Sum;
   /** Files in the store that are not artifacts, the first few. */
   readonly strangeFiles: readonly string[];

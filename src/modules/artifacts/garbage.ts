@@ -1,5 +1,5 @@
 /**
- * Garbage collection: bytes that nothing cites any more, deleted in a way that is safe for a caller about to cite
+ * Garbage collection: deletes bytes that nothing references any more, safely for a caller that is about to reference
  * them.
  */
 import type { ArtifactStore } from '../../platform/artifact-store.ts';
@@ -13,28 +13,28 @@ export interface GarbageOptions {
   readonly store: ArtifactStore;
   /** Nothing that was stored or recorded at or after this instant is touched. */
   readonly before: Date;
-  /** True: everything is found out, nothing is changed. */
+  /** True: only reports; nothing is changed. */
   readonly dryRun: boolean;
-  /** What other modules give up first, in the same transaction, so that it counts as uncited. */
+  /** Called first, in the same transaction, so that other modules can drop references that they no longer need. */
   readonly giveUp?: (tx: Transaction) => Promise<void>;
 }
 
 export interface GarbageReport {
-  /** Rows that nothing cited. */
+  /** Rows that nothing referenced. */
   readonly rows: Sum;
-  /** Files that no row names any more; what a rerun after a crash finds is counted here too. */
+  /** Files without a row; files that a rerun after a crash finds are counted here too. */
   readonly files: Sum;
 }
 
-/** Undoes a transaction that has told what it was for. */
+/** Rolls back the transaction of a dry run after it has counted. */
 class Undo extends Error {}
 
 /**
- * Deletes uncited rows in one transaction, then the files without a row.
+ * Deletes unreferenced rows in one transaction, then the files without a row.
  *
- * A run stores bytes first, records them later, and cites them in the transaction that records them. Between the first
- * and the last step its file is young, for storing the same bytes again renews the file; and while it records, it holds
- * the row's lock. So nothing that is old and unlocked is about to be cited.
+ * A run stores bytes first, records them later, and references them in the transaction that records them. Until then
+ * its file is young, because storing the same bytes again renews the file; and while it records, it holds the row's
+ * lock. So nothing that is old and unlocked is about to be referenced.
  */
 export async function collectGarbage({
   db,

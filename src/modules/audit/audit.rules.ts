@@ -1,13 +1,13 @@
 /**
- * The chain of the audit log: each entry carries a hash over itself and the one before, so that nothing can be changed,
- * taken out or slipped in unseen.
+ * The hash chain of the audit log: each entry has a hash over itself and the previous entry, so that a changed, removed
+ * or inserted entry is detected.
  */
 import { createHash } from 'node:crypto';
 
 export const AUDIT_OUTCOMES = ['DONE', 'REJECTED', 'DENIED', 'FAILED'] as const;
 export type AuditOutcome = (typeof AUDIT_OUTCOMES)[number];
 
-/** What is recorded of an act. Never an input: it may hold a secret, such as a signed address. */
+/** What is recorded of an action; never its input, which may contain a secret such as a signed address. */
 export interface AuditFacts {
   readonly person: string | null;
   readonly keyId: string | null;
@@ -28,7 +28,7 @@ export interface AuditRecord extends AuditFacts {
   readonly hash: string;
 }
 
-/** The last entry: anyone who keeps it elsewhere can tell later whether the log was cut off or rewritten. */
+/** The last entry. A copy that is kept elsewhere shows later that the log was truncated or rewritten. */
 export interface AuditHead {
   readonly sequence: number;
   readonly hash: string;
@@ -78,7 +78,7 @@ export function nextEntry(head: AuditHead, facts: AuditFacts, at: Date): AuditRe
   return { ...entry, hash: auditHash(entry) };
 }
 
-/** What a client sent as a reference, in a form that a log can bear. */
+/** A reference that a client sent, without control characters and shortened. */
 function printable(text: string): string {
   return text.slice(0, 200).replaceAll(/[^\x20-\x7e]/g, '?');
 }
@@ -88,7 +88,7 @@ export interface AuditFault {
   readonly message: string;
 }
 
-/** What is wrong with `entry` as the successor of `head`; undefined for nothing. */
+/** What is wrong with `entry` as the successor of `head`; undefined where it is valid. */
 export function faultOfLink(head: AuditHead, entry: AuditRecord): AuditFault | undefined {
   const fault = (message: string): AuditFault => ({ sequence: entry.sequence, message });
   if (entry.sequence !== head.sequence + 1) return fault(`Entry ${head.sequence + 1} is missing.`);

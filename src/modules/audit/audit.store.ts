@@ -22,7 +22,7 @@ export type AuditStore = ReturnType<typeof createAuditStore>;
 
 export function createAuditStore(db: Database) {
   return {
-    /** The last thing that a transaction should do: until it ends, nobody else can write an entry. */
+    /** Should be the last statement of a transaction: until it ends, no other transaction can write an entry. */
     append: async (tx: Transaction, facts: AuditFacts, at: Date): Promise<void> => {
       await tx.$executeRaw`SELECT pg_advisory_xact_lock(${ADVISORY_LOCKS.AUDIT_CHAIN})`;
       const last = await tx.auditEntry.findFirst({ orderBy: { sequence: 'desc' } });

@@ -15,7 +15,7 @@ import {
   type NumberRange,
 } from './datasets.rules.ts';
 
-/** A `DatasetRecord` as in JSON. */
+/** A `DatasetRecord` as PostgreSQL writes it in JSON: instants are text. */
 interface RowJson extends Omit<DatasetRecord, 'createdAt' | 'updatedAt' | 'editedAt'> {
   readonly createdAt: string;
   readonly updatedAt: string;
@@ -28,9 +28,9 @@ interface Row {
 }
 
 /**
- * Whole records in one statement. The parts are looked up for each row: gathered for the page at once, PostgreSQL would
- * rather read their whole tables. The page comes as one JSON value, because the driver's work on 30 columns of 50 rows
- * would cost more than the database's.
+ * Whole records in one statement. Organs, stains and resolutions are subqueries of each row: joined for the whole page,
+ * PostgreSQL would scan their whole tables. The page comes as one JSON value, because decoding 30 columns of 50 rows
+ * would cost the driver more than the query costs the database.
  * @param keys a SELECT of "id" and "sortKey".
  */
 async function readRows(tx: Transaction, keys: Prisma.Sql, direction: DatasetOrder['direction']): Promise<Row[]> {
@@ -53,7 +53,7 @@ async function readRows(tx: Transaction, keys: Prisma.Sql, direction: DatasetOrd
   const rows: RowJson[] = JSON.parse(answer?.rows ?? '[]');
   return rows.map((row) => {
     const { sortKey, createdAt, updatedAt, editedAt } = row;
-    // Filled in place: a copy of 30 fields for each row is a tenth of the whole request.
+    // Filled in place: copying 30 fields of each row would take a tenth of the whole request.
     const instants = {
       createdAt: new Date(createdAt),
       updatedAt: new Date(updatedAt),
@@ -147,7 +147,7 @@ function afterOf(page: PageArguments, field: DatasetOrderField, orderName: strin
   });
 }
 
-/** Whether a cursor's key is what the order makes; a forged one must not reach PostgreSQL as a fault. */
+/** Whether a cursor's key has the type of this order; a forged one must not become an error of PostgreSQL. */
 function isKeyOf(field: DatasetOrderField, key: string | number | null): boolean {
   switch (field) {
     case 'NAME':
@@ -167,9 +167,8 @@ function isKeyOf(field: DatasetOrderField, key: string | number | null): boolean
 }
 
 /**
- * What the list is sorted by, never null, exactly as the indexes of the migration "list indexes" have it: then a page
- * anywhere in the list is read from there on. An unknown value sorts after all others in either
- * direction.
+ * The sort key, never null, written exactly as in the indexes of the migration "list indexes", so that PostgreSQL reads
+ * any page from an index. An unknown value sorts after all others in either direction.
  */
 function sortKeyOf({ field, direction }: DatasetOrder, search: DatasetSearch | undefined): Prisma.Sql {
   const unknown = direction === 'ASC' ? Prisma.sql`2147483647` : Prisma.sql`-1`;
@@ -189,7 +188,7 @@ function sortKeyOf({ field, direction }: DatasetOrder, search: DatasetSearch | u
   }
 }
 
-/** The key as a cursor takes it: an instant as text in UTC, which sorts as the instants do and comes back unharmed. */
+/** The key as a cursor holds it: an instant is text in UTC, which sorts as instants do and loses no precision. */
 function asCursorKey(field: DatasetOrderField, key: Prisma.Sql): Prisma.Sql {
   return field === 'CREATED_AT' ? Prisma.sql`to_char(${key} AT TIME ZONE 'UTC', 'YYYY-MM-DD"T"HH24:MI:SS.MS"Z"')` : key;
 }
@@ -279,18 +278,18 @@ function everyOf(conditions: readonly Prisma.Sql[]): Prisma.Sql {
   return Prisma.join(conditions.filter((condition) => condition !== ANYTHING).concat(ANYTHING), ' AND ');
 }
 
-/** The column that says of a row whether this part of the filter holds. */
+/** The column that says whether a row fulfils this part of the filter. */
 function flagOf(facet: Facet): Prisma.Sql {
   return Prisma.raw(`"is_${facet}"`);
 }
 
-/** um/px at which people ask: 40x, 20x, 10x, 5x and 2.5x of usual scanners. */
+/** Usual limits in um/px: 40x, 20x, 10x, 5x and 2.5x of common scanners. */
 const MICRONS_PER_PIXEL_BOUNDS = [0.25, 0.5, 1, 2, 4] as const;
 
 /**
- * Counts for each facet. A facet leaves its own part of the filter out, so that the values beside the chosen ones show
- * the result of choosing them too; all other parts hold. Parts that are not given are not asked for: PostgreSQL
- * takes every condition for one that half of the rows fail, and eight of them for one that leaves hardly any.
+ * Counts for each facet. A facet ignores its own part of the filter, so that the values beside the chosen ones show the
+ * result of choosing them too; all other parts apply. Parts that are not given are left out of the SQL: PostgreSQL
+ * assumes that each condition removes half of the rows, and would plan for almost none.
  */
 export async function countFacets(db: Database, filter: DatasetFilter): Promise<DatasetFacetsRecord> {
   const { others, ...is } = conditionsOf(filter);

@@ -1,4 +1,4 @@
-/** The catalogue for people and tools, and the life of versions for the import task. */
+/** The catalogue for people and tools, and drafting and sealing versions for the import task. */
 import { DomainError } from '../../errors.ts';
 import { isId } from '../../input.ts';
 import type { Database, Transact, Transaction } from '../../platform/db.ts';
@@ -38,12 +38,15 @@ export interface DatasetOrderInput {
 }
 
 export interface DatasetService {
-  /** By id or slug; undefined when there is none. Throws BAD_INPUT when neither or both are given. */
+  /**
+   * The dataset with this id or slug; undefined when it does not exist. Throws BAD_INPUT when neither or both are
+   * given.
+   */
   get(
     viewer: Viewer,
     by: { readonly id?: string | null | undefined; readonly slug?: string | null | undefined },
   ): Promise<DatasetRecord | undefined>;
-  /** Throws BAD_INPUT, with organs and stains that are not known among its reasons, and CURSOR_INVALID. */
+  /** Throws BAD_INPUT, also for unknown organs and stains, and CURSOR_INVALID. */
   list(
     viewer: Viewer,
     page: PageArguments,
@@ -56,7 +59,7 @@ export interface DatasetService {
   stains(viewer: Viewer): Promise<StainRecord[]>;
   /** Throws BAD_INPUT and SLUG_TAKEN. */
   create(viewer: Viewer, input: unknown): Promise<DatasetRecord>;
-  /** From then on seeding leaves the row alone. Throws BAD_INPUT and DATASET_NOT_FOUND. */
+  /** Afterwards seeding no longer changes the row. Throws BAD_INPUT and DATASET_NOT_FOUND. */
   update(viewer: Viewer, input: unknown): Promise<DatasetRecord>;
   getVersion(viewer: Viewer, id: string): Promise<DatasetVersionRecord | undefined>;
   /** Newest first, drafts included. */
@@ -74,11 +77,11 @@ export interface DatasetService {
   requireSealedVersions(ids: readonly string[], fieldOf?: (index: number) => string): Promise<SealedVersionRecord[]>;
   /** The latest sealed version of a dataset; undefined without one. */
   latestVersionOf(datasetId: string): Promise<DatasetVersionRecord | undefined>;
-  /** Of each dataset the latest sealed version with at least two labels, where it has one, in the order of `ids`. */
+  /** For each dataset the latest sealed version with at least two labels, where it has one, in the order of `ids`. */
   labelledVersionsOf(datasetIds: readonly string[]): Promise<SealedVersionRecord[]>;
   /** How a person refers to each version: `slug@version`. */
   namesOf(versions: readonly DatasetVersionRecord[]): Promise<string[]>;
-  /** What each dataset is cut from, by its id. */
+  /** For each dataset, the collections that it is cut from, by its id. */
   lineagesOf(ids: readonly string[]): Promise<ReadonlyMap<string, DatasetLineageRecord>>;
   /** The next version of a dataset, as a DRAFT. Throws DATASET_NOT_FOUND. */
   createDraftVersion(
@@ -86,11 +89,11 @@ export interface DatasetService {
     draft: { readonly datasetId: string; readonly importRunId?: string | null; readonly patchSizePx?: number | null },
   ): Promise<DatasetVersionRecord>;
   /**
-   * Makes a draft final, its artifacts, shards and thumbnails with it. Throws DATASET_VERSION_NOT_FOUND, CONFLICT for
-   * one that is SEALED, and an Error for content that contradicts itself.
+   * Seals a draft together with its artifacts, shards and thumbnails. Throws DATASET_VERSION_NOT_FOUND, CONFLICT for a
+   * sealed version, and an Error for content that contradicts itself.
    */
   sealVersion(tx: Transaction, content: SealedContent & { readonly versionId: string }): Promise<DatasetVersionRecord>;
-  /** Removes a draft; false when there is none. A sealed version stays. */
+  /** Deletes a draft; false when there is none. A sealed version is never deleted. */
   dropDraftVersion(tx: Transaction, versionId: string): Promise<boolean>;
 }
 
@@ -144,7 +147,7 @@ export function createDatasetService({
         });
       }
       if (hasId) return isId(id) ? store.find({ id }) : undefined;
-      // A NUL would be a fault to PostgreSQL, and no slug has one.
+      // PostgreSQL rejects a NUL character, and no slug contains one.
       return slug?.includes('\0') === false ? store.find({ slug }) : undefined;
     },
     list: async (viewer, page, rawFilter, rawOrder) => {

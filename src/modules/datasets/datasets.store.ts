@@ -51,7 +51,7 @@ export function createDatasetStore(db: Database) {
         orderBy: [{ datasetId: 'asc' }, { field: 'asc' }],
       }),
 
-    /** Which of these slugs are datasets. */
+    /** The slugs among these that name a dataset. */
     knownSlugs: async (slugs: readonly string[]): Promise<Set<string>> =>
       new Set(
         (await db.dataset.findMany({ where: { slug: { in: [...slugs] } }, select: { slug: true } })).map(
@@ -59,7 +59,7 @@ export function createDatasetStore(db: Database) {
         ),
       ),
 
-    /** Each dataset's own slug and those of all that it is cut from, by its id. */
+    /** For each dataset, its own slug and those of all collections that it is cut from. */
     lineagesOf: async (ids: readonly string[]): Promise<Map<string, DatasetLineageRecord>> => {
       const rows = await db.$queryRaw<{ id: string; slug: string; collections: string[] }[]>`
         WITH RECURSIVE line AS (
@@ -89,7 +89,7 @@ export function createDatasetStore(db: Database) {
       return findDataset(tx, { id });
     },
 
-    /** Writes the whole of the facts; the evidence of the fields that changed goes, for it no longer speaks of them. */
+    /** Writes all facts, and deletes the evidence of the fields that changed, which it no longer supports. */
     update: async (
       tx: Transaction,
       id: string,
@@ -145,7 +145,7 @@ export function columnsOf(facts: DatasetFacts | CatalogueDataset): Omit<Prisma.D
   };
 }
 
-/** Everything that full-text search looks at beside name and slug. */
+/** Everything that full-text search covers beside name and slug. */
 export function searchTextOf(facts: DatasetFacts): string {
   const { citation } = facts;
   return [

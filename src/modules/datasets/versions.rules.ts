@@ -79,7 +79,7 @@ export function caveatsOf({
   const caveats = issues.filter(({ kind, kept }) => kept && CAVEAT_KINDS.has(kind));
   if (ungroupedImageCount === 0 || caveats.some(({ kind }) => kind === 'NO_GROUPS')) return caveats;
   const meaning =
-    'The patient or slide of the images is not known, so that neighbours may stand on both sides of a fold and scores come out too high.';
+    'The patient or slide of the images is not known, so that images of one patient may be in training and test, which makes scores too high.';
   return [
     { kind: 'NO_GROUPS', count: ungroupedImageCount, kept: true, meaning, examples: [], entries: null },
     ...caveats,

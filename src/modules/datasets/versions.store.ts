@@ -1,4 +1,4 @@
-/** Versions of datasets: drafts of imports, and what is sealed for good. */
+/** Versions of datasets in PostgreSQL: drafts of imports, and sealed versions. */
 import { Prisma } from '../../generated/prisma/client.ts';
 import { DomainError } from '../../errors.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
@@ -9,19 +9,19 @@ import type { DatasetVersionRecord, SealedVersionRecord, ShardRecord, ThumbnailR
 import { recordArtifacts } from '../artifacts/index.ts';
 import { importIssuesSchema, labelCountsSchema, ungroupedImageCountOf, type SealedContent } from './versions.rules.ts';
 
-/** What a record is made of. */
+/** A row as Prisma returns it. */
 interface VersionRow extends Omit<DatasetVersionRecord, 'byteSize' | 'labelCounts' | 'issues' | 'ungroupedImageCount'> {
   readonly byteSize: bigint | number;
   readonly labelCounts: unknown;
   readonly issues: unknown;
 }
-/** As JSON. */
+/** A row as PostgreSQL writes it in JSON: instants are text. */
 interface RowJson extends Omit<VersionRow, 'createdAt' | 'sealedAt'> {
   readonly createdAt: string;
   readonly sealedAt: string | null;
 }
 
-/** @param from what follows FROM, with the versions as "v". */
+/** @param from everything of the SELECT after FROM, with the versions as "v". */
 async function readVersions(db: Database, from: Prisma.Sql): Promise<DatasetVersionRecord[]> {
   const rows = await jsonRows<RowJson>(
     db,
@@ -42,12 +42,12 @@ export type VersionStore = ReturnType<typeof createVersionStore>;
 
 export function createVersionStore(db: Database) {
   return {
-    /** The next version of a dataset, empty. Undefined when there is no such dataset. */
+    /** The next version of a dataset, empty. Undefined when the dataset does not exist. */
     createDraft: async (
       tx: Transaction,
       draft: { datasetId: string; importRunId: string | null; patchSizePx: number | null },
     ): Promise<DatasetVersionRecord | undefined> => {
-      // The dataset's row is the lock under which numbers are given: two imports at once get two numbers.
+      // Locking the dataset's row serialises numbering, so that two imports at once get two numbers.
       const locked = await tx.$queryRaw<
         unknown[]
       >`SELECT 1 FROM "Dataset" WHERE id = ${draft.datasetId}::uuid FOR UPDATE`;
@@ -102,7 +102,7 @@ export function createVersionStore(db: Database) {
       return toRecord(row);
     },
 
-    /** Drops it if it is a draft; a sealed one stays. */
+    /** Deletes a draft; a sealed version stays. */
     dropDraft: async (tx: Transaction, id: string): Promise<boolean> =>
       (await tx.datasetVersion.deleteMany({ where: { id, status: 'DRAFT' } })).count === 1,
 

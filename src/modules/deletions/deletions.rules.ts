@@ -1,4 +1,4 @@
-/** What a deletion is asked with. Pure. */
+/** The input of a deletion, and what it leaves behind. Pure. */
 import { z } from 'zod';
 
 export const DELETABLE_KINDS = ['DATASET', 'DATASET_VERSION', 'MODEL', 'CHECKPOINT', 'RUN'] as const;
@@ -9,16 +9,16 @@ export const deleteSchema = z.object({
   reason: z
     .string()
     .trim()
-    .min(1, 'must say why')
+    .min(1, 'must state a reason')
     .max(1_000, 'must be at most 1000 characters')
-    .regex(/^[^\0]*$/, 'must hold no NUL'),
+    .regex(/^[^\0]*$/, 'must not contain a NUL character'),
 });
 
 export interface TombstoneRecord {
   /** Of the thing that was deleted. */
   readonly id: string;
   readonly kind: DeletableKind;
-  /** As people knew it, e.g. "tissue-encoder version 3". */
+  /** Its name at the time, e.g. "tissue-encoder version 3". */
   readonly name: string;
   /** sha256 of a checkpoint's weights, digest of a dataset version. */
   readonly digest: string | null;
@@ -29,17 +29,17 @@ export interface TombstoneRecord {
   readonly deletedAt: Date;
 }
 
-/** What is about to be deleted, as in the registry. */
+/** A thing that is about to be deleted. */
 export interface DeletableThing {
   readonly name: string;
   readonly digest: string | null;
-  /** The dataset or model that numbers it; its number is not given out again. */
+  /** The dataset or model that numbers it; its number is never used again. */
   readonly parentId: string | null;
   readonly version: number | null;
-  /** What needs it, in words: "2 evaluations". Empty: it may go. */
+  /** What depends on it, in words: "2 evaluations". Empty: it can be deleted. */
   readonly neededBy: readonly string[];
   /** A run that has not ended. */
   readonly isUnderWay?: boolean;
-  /** What to do about that. */
+  /** What the user can do about it. */
   readonly hint: string;
 }

@@ -1,5 +1,5 @@
 /**
- * Taking rows away, and what is left in their place. Bytes that nothing cites any more are left to garbage
+ * Taking rows away, and what is left in their place. Bytes that nothing references any more are left to garbage
  * collection.
  */
 import type { Prisma, Tombstone } from '../../generated/prisma/client.ts';

@@ -1,4 +1,4 @@
-/** Deletions: what may be deleted, and the tombstone that is left. */
+/** Deletions: what can be deleted, and the tombstone that remains. */
 import type { Database, Transact } from '../../platform/db.ts';
 import { createDeletionService, type DeletionService } from './deletions.service.ts';
 import { createDeletionStore } from './deletions.store.ts';

@@ -1,4 +1,4 @@
-/** Embeddings that were made once: found again by workers, handed out to everybody. */
+/** The cache of embeddings: workers reuse them, and everybody can download them. */
 import { DomainError } from '../../errors.ts';
 import type { Transaction } from '../../platform/db.ts';
 import { authorise, type Viewer } from '../access/index.ts';
@@ -15,9 +15,9 @@ export interface EmbeddingService {
   /** The file behind `/embeddings/{id}.npy` or `.csv`. Throws EMBEDDINGS_NOT_FOUND. */
   file(viewer: Viewer, id: string, format: EmbeddingFileFormat): Promise<EmbeddingFileRecord>;
 
-  /** For workers: what another run made already. */
+  /** For workers: a set that another run made already. */
   findForUse(key: EmbeddingKey): Promise<EmbeddingSetRecord | undefined>;
-  /** For workers: registers a set and its artifacts; where another run was first, that one's stays. */
+  /** For workers: registers a set and its artifacts; if another run was first, its set stays. */
   register(tx: Transaction, set: NewEmbeddingSet): Promise<void>;
 }
 

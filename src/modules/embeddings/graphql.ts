@@ -8,7 +8,7 @@ const records = path.join(import.meta.dirname, 'embeddings.records.ts');
 export const EmbeddingSource = enumType({
   name: 'EmbeddingSource',
   description:
-    'CHECKPOINT: registered weights. RANDOM_ENCODER: the same architecture, freshly initialised. COLOUR_STATISTICS: means, spreads and histograms of colour.',
+    'CHECKPOINT: registered weights. RANDOM_ENCODER: the same architecture, freshly initialised. COLOUR_STATISTICS: means, standard deviations and histograms of colour.',
   members: Object.values(sources),
 });
 
@@ -23,7 +23,7 @@ export const EmbeddingSet = objectType({
     t.nonNull.string('encoderDigest', { description: "sha256 of the encoder's weights: Checkpoint.sha256." });
     t.nonNull.string('datasetDigest', { description: 'DatasetVersion.digest.' });
     t.nonNull.string('preparationDigest', {
-      description: 'sha256 over what the input contract says about preparing an image.',
+      description: 'sha256 over the preprocessing fields of the input contract.',
     });
     t.nonNull.int('imageCount');
     t.nonNull.int('embeddingDim');

@@ -28,7 +28,7 @@ const regressedSchema = z.object({ key: z.string(), group: z.string(), target: z
 const COMPARISON_SEED = 1;
 const RESAMPLES = 2000;
 const RESAMPLES_MIN = 200;
-/** A resample looks at every image; a comparison is to take a second, not a minute. */
+/** Each resample reads every image; a comparison should take a second, not a minute. */
 const IMAGES_LOOKED_AT_MAX = 20_000_000;
 
 export interface Comparison {
@@ -54,7 +54,7 @@ export function comparePredictions(
     : compareLabels(first, firstLines, second, secondLines);
 }
 
-/** @throws DomainError EVALUATIONS_NOT_COMPARABLE, as far as it can be seen without the predictions. */
+/** @throws DomainError EVALUATIONS_NOT_COMPARABLE, where the records alone already show it. */
 export function checkComparable(first: ReportedEvaluationRecord, second: ReportedEvaluationRecord): void {
   if ((first.protocol === 'REGRESSION') !== (second.protocol === 'REGRESSION'))
     throw notComparable('one predicts labels, the other numbers');

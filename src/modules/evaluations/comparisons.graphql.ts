@@ -58,7 +58,7 @@ export const ComparisonQueries = extendType({
   definition(t) {
     t.nonNull.list.nonNull.field('leaderboard', {
       type: 'LeaderboardRow',
-      description: 'Best first: by macroF1, or by least meanAbsoluteError for REGRESSION.',
+      description: 'Best first: by highest macroF1, or by lowest meanAbsoluteError for REGRESSION.',
       args: { datasetVersionId: nonNull(idArg()), protocol: nonNull(arg({ type: 'EvaluationProtocol' })) },
       resolve: (_root, args, ctx) =>
         ctx.services.evaluations.leaderboard(ctx.viewer, args.datasetVersionId, args.protocol),

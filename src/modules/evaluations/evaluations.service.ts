@@ -1,4 +1,4 @@
-/** Launching evaluations and ranking what they found. */
+/** Launching, ranking and comparing evaluations. */
 import { randomInt } from 'node:crypto';
 import { DomainError } from '../../errors.ts';
 import { isId, parseInput } from '../../input.ts';
@@ -32,8 +32,8 @@ export interface EvaluationService {
   /** A run of kind EVALUATION. */
   launch(viewer: Viewer, input: unknown): Promise<RunRecord>;
   /**
-   * Best first by macroF1, or by least meanAbsoluteError for REGRESSION; of several evaluations of one checkpoint the
-   * newest counts.
+   * Best first: by highest macroF1, or by lowest meanAbsoluteError for REGRESSION; of several evaluations of one
+   * checkpoint the newest counts.
    */
   leaderboard(viewer: Viewer, datasetVersionId: string, protocol: EvaluationProtocol): Promise<LeaderboardRowRecord[]>;
   /**

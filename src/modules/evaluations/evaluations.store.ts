@@ -48,7 +48,7 @@ const learningCurveSchema = z.array(
     metrics: z.array(metricSchema.extend({ drawDeviation: z.number() })),
   }),
 );
-// Evaluations of before have kind and metrics alone.
+// Older evaluations have only kind and metrics.
 const baselinesSchema = z.array(
   z.object({
     kind: z.enum(BASELINE_KINDS),
@@ -128,11 +128,11 @@ async function readMetrics(
   );
 }
 
-/** What a checkpoint may have seen of a dataset. */
+/** Whether a checkpoint's pretraining overlaps with a dataset. */
 export interface PretrainingOverlap {
   /** Its pretraining saw a version of the dataset. */
   readonly overlaps: boolean;
-  /** Neither it nor the same weights under another name were trained here: what it has seen is not known. */
+  /** Neither this checkpoint nor one with the same weights was trained here: its training data is unknown. */
   readonly isImported: boolean;
 }
 
@@ -194,7 +194,7 @@ export function createEvaluationStore(db: Database) {
       return pageOf(records, size, (record) => encodeCursor([record.id]), after !== undefined, totalCount);
     },
 
-    /** Of a version under a protocol the newest evaluation of each checkpoint, where it has the metric. */
+    /** The newest evaluation of each checkpoint on a version under a protocol, where it has the metric. */
     entrants: async (
       datasetVersionId: string,
       protocol: EvaluationProtocol,
@@ -218,7 +218,7 @@ export function createEvaluationStore(db: Database) {
       }));
     },
 
-    /** By checkpoint, of the dataset that the version belongs to, any version of it. */
+    /** For each checkpoint, its overlap with any version of the dataset that the version belongs to. */
     pretrainingOverlaps: async (
       checkpointIds: readonly string[],
       datasetVersionId: string,

@@ -1,4 +1,4 @@
-/** Evaluations: what a checkpoint is worth on a dataset version. */
+/** Evaluations: how good a checkpoint is on a dataset version. */
 import type { Database } from '../../platform/db.ts';
 import { createEvaluationService, type EvaluationService, type EvaluationServiceParts } from './evaluations.service.ts';
 import { createEvaluationStore } from './evaluations.store.ts';
@@ -25,12 +25,12 @@ export { unbeatenBaselines } from './verdict.rules.ts';
 export type { EvaluationService } from './evaluations.service.ts';
 export type { EvaluationFilter } from './evaluations.store.ts';
 
-/** The server's face of the module. */
+/** The module's interface for the server. */
 export function createEvaluations(db: Database, parts: Omit<EvaluationServiceParts, 'store'>): EvaluationService {
   return createEvaluationService({ ...parts, store: createEvaluationStore(db) });
 }
 
-/** The workers' face of the module: the one write that they do. */
+/** The module's interface for workers: their only write. */
 export function createEvaluationRegister(db: Database): Pick<EvaluationService, 'register'> {
   const store = createEvaluationStore(db);
   return { register: (tx, evaluation) => store.create(tx, evaluation) };

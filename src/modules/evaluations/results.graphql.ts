@@ -8,7 +8,7 @@ const records = path.join(import.meta.dirname, 'evaluations.records.ts');
 export const BaselineKind = enumType({
   name: 'BaselineKind',
   description:
-    'RANDOM_ENCODER: the same architecture, freshly initialised. COLOUR_STATISTICS: means and spreads of colour alone. MAJORITY_CLASS: the most frequent label of the training part. MEAN_LABEL: its mean, for REGRESSION.',
+    'RANDOM_ENCODER: the same architecture, freshly initialised. COLOUR_STATISTICS: only means and standard deviations of colour. MAJORITY_CLASS: the most frequent label of the training part. MEAN_LABEL: its mean, for REGRESSION.',
   members: BASELINE_KINDS,
 });
 
@@ -94,23 +94,24 @@ export const EvaluationBaseline = objectType({
 export const Leakage = objectType({
   name: 'Leakage',
   sourceType: { module: records, export: 'LeakageRecord' },
-  description: 'How much of what was tested the checkpoint had seen in its pretraining, inherited trainings included.',
+  description:
+    'How many of the tested images the checkpoint had seen in its pretraining, inherited trainings included.',
   definition(t) {
     t.nonNull.boolean('isComplete', { description: 'False where an ancestor came from elsewhere: there may be more.' });
     t.nonNull.boolean('isUpperBound', {
       description:
-        'True where a training used only a part of a version (maxImages): not all that is counted need have been seen.',
+        'True where a training used only a part of a version (maxImages): some of the counted images may not have been seen.',
     });
     t.nonNull.int('testImageCount');
     t.int('exactImageCount', {
-      description: 'The same pixels. Null where a version that takes part was sealed before images were hashed.',
+      description: 'The same pixels. Null where one of the versions was sealed before images were hashed.',
     });
     t.int('nearDuplicateImageCount', {
-      description: 'Other pixels, the same picture: recompressed, resized, mirrored or turned.',
+      description: 'Other pixels, but the same picture: recompressed, resized, mirrored or rotated.',
     });
     t.nonNull.int('testGroupCount');
     t.nonNull.int('sharedGroupCount', {
-      description: 'Patients or slides, by name within a dataset, by barcode where they are of TCGA.',
+      description: 'Patients or slides: matched by name within a dataset, and by TCGA barcode across datasets.',
     });
     t.nonNull.list.nonNull.string('sharedDatasets', { resolve: (leakage) => [...leakage.sharedDatasets] });
     t.nonNull.list.nonNull.string('sharedCollections', {

@@ -8,8 +8,8 @@ import type { ExportRecord } from './exports.records.ts';
 export const EXPORT_FORMATS = ['PYTORCH', 'ONNX', 'TFJS'] as const;
 
 /**
- * The bound that the issue of equal weights sets: float32's own rounding stays about five times below it in a
- * ResNet-101.
+ * Greatest relative difference of an embedding at which a file is served. float32 rounding alone stays about five times
+ * below it in a ResNet-101.
  */
 export const MAX_RELATIVE_DIFFERENCE = 1e-4;
 
@@ -23,13 +23,13 @@ export const exportCheckpointSchema = z.object({
 });
 
 /**
- * Frozen at launch. The weights are named by their digest, so that a run never proves others than those it was launched
- * for.
+ * Frozen at launch. The weights are named by their digest, so that a run cannot check other weights than it was
+ * launched for.
  */
 export const exportConfigSchema = z.object({
   checkpointId: z.string(),
   checkpointSha256: z.string(),
-  /** None: the golden embedding alone. */
+  /** Empty: only the golden embedding is made. */
   formats: z.array(z.enum(EXPORT_FORMATS)),
 });
 export type ExportConfig = z.infer<typeof exportConfigSchema>;
@@ -44,8 +44,8 @@ export function titleOfExport(checkpointName: string, formats: readonly ExportFo
 }
 
 /**
- * What the files say of where they come from. Nothing of a time, a run or a registry: the same weights give the same
- * bytes everywhere.
+ * What an exported file says about its origin. It names no time, run or registry, so that the same weights give the
+ * same bytes everywhere.
  */
 export function exportMetadataOf(weightsSha256: string): Record<string, string> {
   return { weightsSha256 };
@@ -68,7 +68,7 @@ export function servable(made: ExportRecord): ExportRecord & { readonly sha256: 
   });
 }
 
-/** No type is registered for PyTorch's and ONNX's files; "bytes" is shown by no browser. */
+/** PyTorch and ONNX files have no registered media type; a browser downloads an octet stream instead of showing it. */
 export function mediaTypeOf(format: ExportFormat): string {
   return format === 'TFJS' ? 'application/zip' : 'application/octet-stream';
 }

@@ -1,4 +1,4 @@
-/** Files of weights for other frameworks in the API. */
+/** Exported weights for other frameworks, in the API. */
 import path from 'node:path';
 import { arg, enumType, extendType, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
 import { settle } from '../../api/payload.ts';
@@ -8,12 +8,12 @@ const records = path.join(import.meta.dirname, 'exports.records.ts');
 
 export const ExportFormat = enumType({
   name: 'ExportFormat',
-  description: 'WeightsFormat without SAFETENSORS, which is what is stored.',
+  description: 'WeightsFormat without SAFETENSORS, the stored format.',
   members: [...EXPORT_FORMATS],
 });
 export const ExportStatus = enumType({
   name: 'ExportStatus',
-  description: 'REFUSED: it failed its check, and is not served.',
+  description: 'REFUSED: the file failed its check and is not served.',
   members: ['AVAILABLE', 'REFUSED'],
 });
 
@@ -25,7 +25,7 @@ export const CheckpointExport = objectType({
   definition(t) {
     t.nonNull.field('format', { type: 'ExportFormat' });
     t.nonNull.field('status', { type: 'ExportStatus' });
-    t.string('sha256', { description: 'Of the file, and its ETag; null where it is REFUSED.' });
+    t.string('sha256', { description: 'sha256 of the file, also its ETag; null where it is REFUSED.' });
     t.float('byteSize');
     t.float('maxRelativeDifference', {
       description:
@@ -43,7 +43,7 @@ export const CheckpointExports = extendType({
     t.nonNull.list.nonNull.field('formats', {
       type: 'WeightsFormat',
       description:
-        'Those that can be downloaded: each is made and checked when it is first asked for. One that failed its check is not among them.',
+        'Formats that can be downloaded: each file is made and checked at the first request. A format that failed its check is left out.',
       resolve: async (checkpoint, _args, ctx) => {
         const { sha256 } = await ctx.loaders.models.wholeCheckpoint(checkpoint);
         if (sha256 === null) return [];
@@ -78,7 +78,7 @@ export const ExportCheckpointInput = inputObjectType({
     t.nonNull.list.nonNull.field('formats', {
       type: 'ExportFormat',
       default: [...EXPORT_FORMATS],
-      description: 'None: the golden embedding alone.',
+      description: 'Empty: only the golden embedding is made.',
     });
     t.string('idempotencyKey', { description: 'The same key with the same input gives the same run.' });
   },
@@ -90,7 +90,7 @@ export const ExportMutations = extendType({
     t.nonNull.field('exportCheckpoint', {
       type: 'RunPayload',
       description:
-        'Makes and checks files for other frameworks, before anybody downloads them or once more. A run that is already making these formats is returned instead.',
+        'Makes and checks files for other frameworks, before the first download or again. A run that is already making these formats is returned instead.',
       args: { input: nonNull(arg({ type: 'ExportCheckpointInput' })) },
       resolve: (_root, args, ctx) => settle('run', () => ctx.services.exports.launch(ctx.viewer, args.input)),
     });

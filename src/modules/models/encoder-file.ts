@@ -182,7 +182,7 @@ function tooLarge(byteSize: number, limit: number): DomainError {
   return new DomainError({
     code: 'FILE_TOO_LARGE',
     message: `The file has ${byteSize} bytes; ${limit} are read at most.`,
-    hint: 'Save the state dict of the encoder alone.',
+    hint: 'Save only the state dict of the encoder.',
   });
 }
 

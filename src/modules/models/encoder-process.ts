@@ -1,9 +1,9 @@
 /**
- * Starts the process that reads a file of weights, takes its answer, and ends it when it takes too long or too much.
+ * Starts the process that reads a file of weights, takes its answer, and kills it when it exceeds its time or memory.
  *
- * The file is a stranger's. The process that reads it holds no secret, gets that file open, and may open our program
- * and nothing else: Node's permission model refuses the rest. The weights come by a file that has no name any more and
- * goes with us.
+ * The file is untrusted. The process that reads it holds no secret, inherits that file open, and may open our program
+ * and nothing else: Node's permission model refuses the rest. It returns the weights in a file that is already
+ * unlinked, so that it disappears with this process.
  */
 import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
@@ -57,7 +57,7 @@ export interface WeightsSpace {
 
 export interface ReadingBounds {
   readonly timeoutMs: number;
-  /** JavaScript's own memory; the tensors are outside of it, and bounded by the readers. */
+  /** Limit of the JavaScript heap; tensors lie outside of it and are bounded by the readers. */
   readonly maxHeapMb: number;
 }
 
@@ -65,22 +65,21 @@ const BOUNDS: ReadingBounds = { timeoutMs: 300_000, maxHeapMb: 768 };
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '../../..');
 const PROGRAM = path.join(import.meta.dirname, 'encoder-file.program.ts');
 /**
- * Nothing of the server's secrets. Weights are read into fresh memory, and where the kernel hands it out in pages of 4
- * KB that takes as long as all else together; huge ones halved the time of reading 94 MB. Node's compile cache, which
- * would make the start quicker, needs the right to write.
+ * None of the server's secrets. Huge pages halve the time of reading 94 MB: with pages of 4 KB, page faults of fresh
+ * memory take as long as everything else. Node's compile cache would start faster, but needs the right to write.
  */
 const READER_ENV = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' };
-/** What tells the program to become an unprivileged user. */
+/** Tells the program to become an unprivileged user. */
 const AS_NOBODY = 'as-nobody';
-/** Names in an answer are cut short by the reader. */
+/** The reader truncates names in its answer. */
 const MAX_ANSWER_BYTES = 1024 * 1024;
 const LAST_WORDS_LENGTH = 2_000;
-/** So that hashing what is kept leaves the event loop to others. */
+/** Small enough that hashing the weights does not block the event loop. */
 const CHUNK_BYTES = 1024 * 1024;
 
 /**
  * Node's flags for a process that loads our program and opens nothing else. The default data directory lies in the
- * project's folder, so that not all of that may be read.
+ * project's folder, so only parts of that folder are readable.
  */
 export function readingRights(): string[] {
   return [
@@ -99,9 +98,8 @@ export interface ReadEncoder<Kept> {
 /**
  * As `readEncoderFile`, in a process of its own.
  * @param file open to read; the caller closes it.
- * @param scratchDir where the weights lie until they are kept, without a name. The folder above it, which is the data
- * directory, is hidden from the process.
- * @param keep takes the safetensors, once they are whole.
+ * @param scratchDir folder of the unlinked file of weights. Its parent, the data directory, is hidden from the process.
+ * @param keep stores the safetensors once they are complete.
  * @throws DomainError also TIMED_OUT, OUT_OF_MEMORY for a file that takes too much, and STORAGE_FULL before the weights
  * touch the reserve of the disk.
  */
@@ -157,11 +155,11 @@ async function answerTo(
   reader.stdin?.end(JSON.stringify(task));
   const code = await new Promise<number | null>((resolve, reject) => {
     reader.once('close', resolve);
-    // A machine that starts no more processes: nothing closes then.
+    // The machine cannot start another process: then there is no close event.
     reader.once('error', reject);
   });
   if (code === 0) return processAnswerSchema.parse(JSON.parse(Buffer.from(said, 'latin1').toString('utf8')));
-  const hint = 'Save the state dict of the encoder alone.';
+  const hint = 'Save only the state dict of the encoder.';
   if (performance.now() - startedMs >= timeoutMs)
     throw new DomainError({ code: 'TIMED_OUT', message: `The file was not read within ${timeoutMs / 1000} s.`, hint });
   if (/heap out of memory|Allocation failed/i.test(lastWords))
@@ -169,7 +167,7 @@ async function answerTo(
   throw new Error(`The reading process ended with ${reader.signalCode ?? `code ${code}`}: ${lastWords}`);
 }
 
-/** A file that nobody else can open, and that is gone when it is closed, however this program ends. */
+/** An unlinked file: no other program can open it, and it is deleted when it is closed, however this program ends. */
 async function openNameless(folder: string): Promise<FileHandle> {
   await mkdir(folder, { recursive: true });
   const file = path.join(folder, randomUUID());

@@ -54,7 +54,7 @@ export function createModelLoaders(db: Database) {
   );
   return {
     modelById: new DataLoader<string, ModelRecord>(async (ids) => inOrder(ids, await models.findMany(ids), 'Model')),
-    /** What a mention leaves out is read now. */
+    /** Reads the fields that a mention of a checkpoint leaves out. */
     wholeCheckpoint: async (checkpoint: CheckpointSource): Promise<CheckpointRecord> =>
       'sha256' in checkpoint ? checkpoint : checkpointById.load(checkpoint.id),
     mentionedById: new DataLoader<string, MentionedCheckpointRecord>(async (ids) =>
@@ -66,7 +66,7 @@ export function createModelLoaders(db: Database) {
     }),
     /**
      * The first page of a model's checkpoints, newest first: a list of models asks for as many of them as it has rows.
-     * @throws DomainError BAD_INPUT for a size that no page has.
+     * @throws DomainError BAD_INPUT for a page size out of range.
      */
     firstCheckpointsOfModel: (modelId: string, page: PageArguments): Promise<Page<CheckpointRecord>> =>
       firstCheckpoints.load({ modelId, size: pageSizeOf(page) }),
@@ -78,7 +78,7 @@ export function createModelLoaders(db: Database) {
       const found = Map.groupBy(await lineage.trainedOnOf(ids), (link) => link.checkpointId);
       return ids.map((id) => (found.get(id) ?? []).map((link) => link.datasetVersionId));
     }),
-    /** Of the digest of a checkpoint's tensors: all that have it, the asked one among them. */
+    /** All checkpoints with this tensor digest, the requested one included. */
     sameWeightsByDigest: new DataLoader<string, readonly MentionedCheckpointRecord[]>(async (digests) => {
       const found = Map.groupBy(await lineage.sameWeights(digests), ({ tensorDigest }) => tensorDigest);
       return digests.map((digest) => found.get(digest) ?? []);

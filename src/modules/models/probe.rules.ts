@@ -1,24 +1,24 @@
-/** What a pretraining's own probe says of its encoder, and how that is said in one sentence. Pure. */
+/** The result of a pretraining's own probe, and the sentence that states it. Pure. */
 import { z } from 'zod';
 
 export const PROBE_SPLITS = ['GIVEN', 'GROUPS', 'IMAGES'] as const;
 
 /** Macro F1 of the two probes, 0..1. */
 const probeScoresSchema = z.object({ ridgeMacroF1: z.number(), knnMacroF1: z.number() });
-/** With its 95 % interval, by a bootstrap over groups of which both sides see the same resamples. */
+/** With its 95 % interval, by a bootstrap over groups that draws the same resamples for both sides. */
 const pairedDifferenceSchema = z.object({ value: z.number(), ci95Low: z.number(), ci95High: z.number() });
 export type PairedDifference = z.infer<typeof pairedDifferenceSchema>;
 
 export const checkpointProbeSchema = probeScoresSchema.extend({
   datasetVersionId: z.string(),
-  /** `slug@version`, as it was called when the run was launched. */
+  /** `slug@version` at the launch of the run. */
   datasetVersionName: z.string(),
   /** Images of the fixed subset. */
   imageCount: z.number().int(),
   /** Groups among them; an image without one counts as one. */
   groupCount: z.number().int(),
   split: z.enum(PROBE_SPLITS),
-  /** Steps that the encoder had been trained. */
+  /** Training steps of the encoder until the probe. */
   step: z.number().int(),
   randomEncoder: probeScoresSchema,
   colourStatistics: probeScoresSchema,
@@ -35,7 +35,7 @@ export type CheckpointProbeRecord = z.infer<typeof checkpointProbeSchema>;
 export const PROBE_VERDICTS = ['BETTER', 'WORSE', 'NOT_DISTINGUISHABLE'] as const;
 export type ProbeVerdict = (typeof PROBE_VERDICTS)[number];
 
-/** By whether the interval leaves 0 out. */
+/** BETTER or WORSE where the interval excludes 0. */
 export function verdictOf({ ci95Low, ci95High }: PairedDifference): ProbeVerdict {
   if (ci95Low > 0) return 'BETTER';
   return ci95High < 0 ? 'WORSE' : 'NOT_DISTINGUISHABLE';
@@ -73,7 +73,7 @@ function comparison(
   }
 }
 
-/** What the training and the probe have in common, or null where that is nothing. */
+/** How far the training and the probe overlap; null where they do not. */
 export function probeOverlapSentence({
   imageCount,
   sharedImageCount,
@@ -81,7 +81,7 @@ export function probeOverlapSentence({
   sharedGroupCount,
 }: Pick<CheckpointProbeRecord, 'imageCount' | 'sharedImageCount' | 'groupCount' | 'sharedGroupCount'>): string | null {
   if (sharedImageCount === 0 && sharedGroupCount === 0) return null;
-  return `${sharedImageCount} of the probe's ${imageCount} images and ${sharedGroupCount} of its ${groupCount} groups are also in the training, without their labels: for other patients' images the encoder may be worth less than the probe says.`;
+  return `${sharedImageCount} of the probe's ${imageCount} images and ${sharedGroupCount} of its ${groupCount} groups are also in the training, without their labels: on images of other patients the encoder may be worse than the probe says.`;
 }
 
 /** What to try for an encoder that is no better than a random one; null for one that is. */

@@ -78,16 +78,16 @@ export const Run = objectType({
     t.nonNull.field('kind', { type: 'RunKind' });
     t.nonNull.field('status', { type: 'RunStatus' });
     t.nonNull.string('title', {
-      description: 'What it makes of what, in one line, by the names that things had at launch.',
+      description: 'What it makes from what, in one line, with the names at launch.',
     });
     t.nonNull.field('config', {
       type: 'JSON',
       description:
-        'Frozen at launch, defaults filled in, seed included. With a budget, what the speed of the device decides is filled in and frozen when the run starts. Of a path on the server, only a CONTRIBUTOR sees more than the last part.',
+        'Frozen at launch, defaults filled in, seed included. With a budget, what the speed of the device decides is filled in and frozen when the run starts. Only a CONTRIBUTOR sees whole paths of the server; others see their last part.',
       resolve: (run, _args, ctx) => configShownTo(ctx.viewer, run.config),
     });
     t.nonNull.list.nonNull.string('explanation', {
-      description: 'Why a pretraining has the steps, size, precision and optimizer that it has, in sentences.',
+      description: 'Sentences that explain the steps, image size, precision and optimizer of a pretraining.',
       resolve: (run) => (run.kind === 'PRETRAINING' ? explanationOf(run.config) : []),
     });
     t.nonNull.int('attempt');
@@ -100,12 +100,12 @@ export const Run = objectType({
     t.nonNull.list.nonNull.field('metrics', {
       type: 'MetricSeries',
       description:
-        'A series of more than maxPoints comes back as the lowest and highest of as many parts as fit, so that a plot shows every spike; narrow the steps for every point.',
+        'A series of more than maxPoints is reduced to the lowest and highest point of equal parts, so that a plot shows every spike; narrow the steps to get every point.',
       args: {
         names: list(nonNull(stringArg())),
         maxPoints: intArg({ default: METRIC_POINTS_DEFAULT, description: '10 to 100000, for each series.' }),
         fromStep: intArg(),
-        toStep: intArg({ description: 'The last one that counts.' }),
+        toStep: intArg({ description: 'Inclusive.' }),
       },
       resolve: async (run, { names, ...window }, ctx) => [
         ...(await ctx.services.runs.metrics(ctx.viewer, run.id, names ?? null, window)),
@@ -113,7 +113,7 @@ export const Run = objectType({
     });
     t.field('datasetVersion', {
       type: 'DatasetVersion',
-      description: 'Of an IMPORT: what it made.',
+      description: 'The version that an IMPORT made.',
       resolve: (run, _args, ctx) =>
         run.kind === 'IMPORT' ? ctx.loaders.datasets.versionByImportRun.load(run.id) : null,
     });
@@ -123,16 +123,18 @@ export const Run = objectType({
     });
     t.nonNull.list.nonNull.field('trainingStates', {
       type: 'TrainingState',
-      description: 'What is kept of a pretraining, by step: each can be registered by registerTrainingState.',
+      description: 'The states that a pretraining keeps, by step; registerTrainingState makes a checkpoint from one.',
       resolve: async (run, _args, ctx) => [...(await ctx.loaders.runs.keptStates.load(run.id))],
     });
     t.string('launchedBy', { description: 'The person who launched it; the queue rotates among people.' });
-    t.int('maxDurationSeconds', { description: 'Longest time under way, over all attempts; null: no limit.' });
+    t.int('maxDurationSeconds', { description: 'Longest running time, over all attempts; null: no limit.' });
     t.int('microBatchSize', {
       description:
-        'Images that one pass of the network takes since a run ran out of memory; the effective batch stays as it was.',
+        'Images in one pass of the network after the run ran out of memory; the effective batch size is unchanged. Null otherwise.',
     });
-    t.string('deviceId', { description: 'What carries or carried it: the UUID of a GPU, or a CPU slot of a worker.' });
+    t.string('deviceId', {
+      description: 'The device that runs or ran it: the UUID of a GPU, or a CPU slot of a worker.',
+    });
     t.field('environment', { type: 'JSON', description: 'Engine, device, versions, code revision.' });
     t.nonNull.int('eventCount', {
       description: 'Events so far: the sequence of the latest one.',

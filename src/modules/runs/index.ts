@@ -1,4 +1,4 @@
-/** Runs: pieces of work with a life of their own. */
+/** Runs: imports, pretrainings, evaluations and exports, from launch to end. */
 import type { Database } from '../../platform/db.ts';
 import { createRunLedger, type RunLedger } from './runs.ledger.ts';
 import { createRunService, type RunService, type RunServiceParts } from './runs.service.ts';
@@ -72,7 +72,7 @@ export { RUN_EVENTS_CHANNEL } from './runs.telemetry.store.ts';
 export { startReaper, type Reaper } from './runs.reaper.ts';
 export { createRunLoaders, type RunLoaders } from './runs.loaders.ts';
 
-/** The server's face of the module. */
+/** The module's interface for the server. */
 export function createRuns(
   db: Database,
   parts: Omit<RunServiceParts, 'store' | 'queueStore' | 'telemetry'>,
@@ -96,7 +96,7 @@ export function createTrainingStates(
   });
 }
 
-/** The workers' face of the module. */
+/** The module's interface for workers. */
 export function createLedger(db: Database, transact: RunServiceParts['transact']): RunLedger {
   return createRunLedger({
     runs: createRunStore(db),

@@ -13,7 +13,7 @@ export interface RunRecord {
   readonly id: string;
   readonly kind: RunKind;
   readonly status: RunStatus;
-  /** What it makes of what, in one line, by the names that things had at launch. */
+  /** What it makes from what, in one line, with the names at launch. */
   readonly title: string;
   /** Frozen at launch; each kind has a schema for its own. */
   readonly config: unknown;
@@ -24,11 +24,11 @@ export interface RunRecord {
   readonly environment: unknown;
   /** The person who launched it; null for the program's own. */
   readonly launchedBy: string | null;
-  /** What carries or carried it: the UUID of a GPU, or a CPU slot of a worker. */
+  /** The device that runs or ran it: the UUID of a GPU, or a CPU slot of a worker. */
   readonly deviceId: string | null;
-  /** Images that one pass of the network takes after a run ran out of memory; null: what the config says. */
+  /** Images in one pass of the network after the run ran out of memory; null: as in the config. */
   readonly microBatchSize: number | null;
-  /** Longest time under way, over all attempts; null: no limit. */
+  /** Longest running time, over all attempts; null: no limit. */
   readonly maxDurationSeconds: number | null;
   readonly inputDigest: string | null;
   readonly queuedAt: Date;
@@ -82,7 +82,7 @@ export interface RunLease {
 export interface TrainingStateRecord {
   readonly step: number;
   readonly sha256: string;
-  /** What the run's own probe said of it; null where it was not probed. */
+  /** Result of the run's own probe; null where it was not probed. */
   readonly probe: CheckpointProbeRecord | null;
 }
 

@@ -87,7 +87,7 @@ export function createRunTelemetryStore(db: Database) {
       names: readonly string[] | null,
       { fromStep, toStep, maxPoints }: MetricWindow,
     ): Promise<MetricSeriesRecord[]> => {
-      // A NUL would be a fault to PostgreSQL, and no name has one.
+      // PostgreSQL rejects a NUL character, and no name contains one.
       const known = names?.filter((name) => !name.includes('\0'));
       const rows = await db.$queryRaw<{ name: string; step: number; value: number; at: Date }[]>`
         WITH chunk AS (

@@ -10,7 +10,7 @@ export function createTrainingStateStore(db: Database) {
     addTrainingState: async (tx: Transaction, id: string, state: TrainingStateRecord): Promise<void> => {
       const key = { runId: id, step: state.step };
       const { sha256, probe } = state;
-      // The same step kept twice has the same state: once because it is due, once because it is the best.
+      // A step may be kept twice with the same state: once because it is due, once because it is the best.
       const probed = probe === null ? {} : { probe, probeMacroF1: probe.ridgeMacroF1 };
       await tx.trainingState.upsert({
         where: { runId_step: key },
@@ -25,7 +25,7 @@ export function createTrainingStateStore(db: Database) {
       return row === null ? undefined : stateRecord(row);
     },
 
-    /** The one of the highest probed macro F1, of equal ones the earliest. */
+    /** The state with the highest probed macro F1; the earliest of equal ones. */
     bestTrainingState: async (id: string): Promise<TrainingStateRecord | undefined> => {
       const row = await db.trainingState.findFirst({
         where: { runId: id, probeMacroF1: { not: null } },
@@ -34,7 +34,7 @@ export function createTrainingStateStore(db: Database) {
       return row === null ? undefined : stateRecord(row);
     },
 
-    /** Of each run, by step. */
+    /** The kept states of each run, by step. */
     keptStates: async (runIds: readonly string[]): Promise<KeptStateRecord[]> => {
       const rows = await db.trainingState.findMany({
         where: { runId: { in: [...runIds] } },

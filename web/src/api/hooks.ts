@@ -1,4 +1,4 @@
-/** Data for components: cached, shared, fetched again when the key changes. */
+/** Data for components: cached, shared between them, and fetched again when the API key changes. */
 import {
   keepPreviousData,
   useInfiniteQuery,
@@ -17,13 +17,13 @@ export function useKey(): string | null {
 }
 
 export interface AskOptions {
-  /** False asks nothing yet. */
+  /** False sends no request. */
   readonly enabled?: boolean;
-  /** Asked again after so long while the page is looked at. */
+  /** Interval of repeated requests while the page is visible. */
   readonly refetchMs?: number | false;
 }
 
-/** The answer to a query. While variables change, the answer before stays in sight. */
+/** The answer to a query. While variables change, the previous answer stays visible. */
 export function useAsk<Data, Variables>(
   document: TadaDocumentNode<Data, Variables>,
   variables: Variables,
@@ -39,7 +39,7 @@ export function useAsk<Data, Variables>(
   });
 }
 
-/** A list, page after page. `after` of the variables is set here. */
+/** A paginated list. The hook sets `after` of the variables. */
 export function usePages<Data, Variables extends { readonly after?: string | null | undefined }>(
   document: TadaDocumentNode<Data, Variables>,
   variables: Variables,
@@ -70,15 +70,13 @@ export function useChange<Data, Variables>(document: TadaDocumentNode<Data, Vari
   });
 }
 
-/**
- * Makes everything that was fetched before be fetched again: what is in sight at once, the rest when it is looked at.
- */
+/** Invalidates everything that was fetched: visible data is fetched again now, the rest when it is shown. */
 export function useForgetAnswers(): () => void {
   const client = useQueryClient();
   return useCallback(() => void client.invalidateQueries(), [client]);
 }
 
-/** Whether asking again may help. */
+/** Whether a repeated request may succeed. */
 export function isWorthRetrying(failureCount: number, error: Error): boolean {
   return failureCount < 2 && error instanceof ApiError && error.code === 'UNREACHABLE';
 }

@@ -1,4 +1,4 @@
-/** The key of the person at the browser: kept for this tab alone, and gone with it. */
+/** The user's API key: kept for this browser tab only, and deleted with it. */
 
 const STORAGE_KEY = 'paraffin-key';
 const listeners = new Set<() => void>();

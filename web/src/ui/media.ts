@@ -1,7 +1,7 @@
-/** What the screen is like. */
+/** Media queries of CSS, as a React hook. */
 import { useSyncExternalStore } from 'react';
 
-/** @param query of CSS, e.g. `(max-width: 900px)`. */
+/** @param query a CSS media query, e.g. `(max-width: 900px)`. */
 export function useMedia(query: string): boolean {
   return useSyncExternalStore(
     (listener) => {

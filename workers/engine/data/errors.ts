@@ -1,4 +1,4 @@
-/** What can be wrong with the images of a dataset version, as it is read back. */
+/** Errors of reading the images of a dataset version. */
 
 export type ImageDataErrorCode =
   | 'SHARD_UNREADABLE'
@@ -14,7 +14,7 @@ export type ImageDataErrorCode =
   | 'READER_CLOSED'
   | 'READER_DIED';
 
-/** Where the fault lies, as far as it is known. */
+/** Where the error is, as far as known. */
 export interface ImageDataErrorPlace {
   readonly shardPath?: string | undefined;
   readonly key?: string | undefined;

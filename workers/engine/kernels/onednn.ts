@@ -1,6 +1,6 @@
 /**
- * oneDNN's own kernels on x86 CPUs, which TensorFlow keeps behind a label: some ops (max-pool's gradient above all)
- * have no other fast form there.
+ * oneDNN's kernels on x86 CPUs, which TensorFlow selects by a label: some ops (above all the gradient of max-pool) have
+ * no other fast kernel there.
  *
  * Where they are missing (GPU, other CPUs) the callers run TensorFlow's ordinary op, with the same result.
  */
@@ -11,7 +11,7 @@ export const ONEDNN_KERNEL = stringAttr('_kernel', 'MklNameChangeOp');
 
 let available: boolean | undefined;
 
-/** True when the labelled kernels can be run here; tried once with a 2x2 image. */
+/** True when the labelled kernels run on this machine; tested once with a 2x2 image. */
 export function hasOneDnn(): boolean {
   available ??= engineInfo().device === 'CPU' && canRunLabelledPool();
   return available;
@@ -38,7 +38,7 @@ function canRunLabelledPool(): boolean {
     );
     return true;
   } catch {
-    // TensorFlow says "no registered OpKernel": that is the answer that was asked for.
+    // TensorFlow reports "no registered OpKernel": the kernel is missing here.
     return false;
   } finally {
     image.dispose();

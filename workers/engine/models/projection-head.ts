@@ -2,6 +2,7 @@
  * SimCLR's projection head: Linear, ReLU, Linear, from embeddings [B, D] to projections [B, P], with a hand-written
  * backward pass.
  */
+import { checkTensors, type TensorExpectation } from '../../../src/formats/tensor-check.ts';
 import { multiplyMatrices, relu, reluGradient } from '../kernels/elementwise.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import type { Random } from '../rng.ts';
@@ -9,8 +10,6 @@ import { asRank2, scoped, tf } from '../tensorflow.ts';
 import type { Tensor2D } from '../tensorflow.ts';
 import { createParameter, disposeParameter, fromDevice, setGradient } from './parameter.ts';
 import type { Parameter } from './parameter.ts';
-import { checkTensors } from './weights.ts';
-import type { TensorExpectation } from './weights.ts';
 
 interface Trace {
   /** The head's input; owned by the caller. */

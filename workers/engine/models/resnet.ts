@@ -22,7 +22,7 @@ import { checkEncoderWeights, randomEncoderWeights } from './weights.ts';
 export { embeddingDimOf, ENCODER_ARCHITECTURES } from './architecture.ts';
 export type { EncoderArchitecture } from './architecture.ts';
 
-/** The smallest image side, in px, that leaves the last stage a pixel of its own and not only padding. */
+/** The smallest image side, in px, for which the last stage has a pixel that is not padding. */
 export const MIN_IMAGE_SIDE_PX = 32;
 
 interface Trace {
@@ -38,8 +38,8 @@ export class Encoder {
   /** D */
   readonly embeddingDim: number;
   /**
-   * In what convolutions, activations and their gradients are computed; weights, their gradients, statistics and
-   * embeddings are float32 all the same.
+   * The dtype of convolutions, activations and their gradients; weights, their gradients, statistics and embeddings are
+   * always float32.
    */
   readonly computeDtype: FloatDtype;
   readonly #spec: EncoderSpec;
@@ -72,7 +72,7 @@ export class Encoder {
   /**
    * Inference: float32 images [N, H, W, 3], already normalised as the input contract says, to embeddings [N, D].
    *
-   * @param statistics BATCH gives what `forward` gives, bit for bit, and keeps nothing.
+   * @param statistics BATCH gives the same as `forward`, bit for bit, without keeping the activations.
    * @throws RangeError unless there are three channels and both sides are at least 32 px.
    */
   embed(images: Tensor4D, statistics: Statistics = 'RUNNING'): Tensor2D {
@@ -94,8 +94,8 @@ export class Encoder {
   }
 
   /**
-   * Training: as `embed`, but by the batch's own statistics, keeping what `backward` needs. The images must live until
-   * then. The running statistics change only with `commitStatistics`.
+   * Training: as `embed`, but with the batch's own statistics, and keeping the activations for `backward`. The images
+   * must live until then. Only `commitStatistics` changes the running statistics.
    */
   forward(images: Tensor4D): Tensor2D {
     requireImages(images);
@@ -128,14 +128,14 @@ export class Encoder {
   }
 
   /**
-   * The running statistics that the last `forward` and `backward` lead to, a mean and a variance for each batch norm;
-   * now the caller's.
+   * The running statistics after the last `forward` and `backward`, a mean and a variance for each batch norm; the
+   * caller owns them.
    */
   takeStatistics(): Tensor[] {
     return this.#units.flatMap((unit) => unit.takeStatistics());
   }
 
-  /** Takes running statistics over, in the order of `takeStatistics`, once their step is known to be good. */
+  /** Sets the running statistics, in the order of `takeStatistics`, once their step has succeeded. */
   commitStatistics(statistics: readonly Tensor[] = this.takeStatistics()): void {
     this.#units.forEach((unit, index) => {
       const [mean, variance] = statistics.slice(2 * index, 2 * index + 2);
@@ -144,7 +144,7 @@ export class Encoder {
     });
   }
 
-  /** Frees everything that an abandoned `forward` left. */
+  /** Disposes the activations of an abandoned `forward`. */
   discard(): void {
     for (const block of this.#blocks) block.discard();
     this.#stem.discard();
@@ -181,8 +181,8 @@ export function createEncoder(architecture: EncoderArchitecture, random: Random,
 }
 
 /**
- * An encoder with given weights under torchvision's names. Throws WeightsMismatchError that lists all that is missing,
- * unexpected or mismatched.
+ * An encoder with given weights under torchvision's names. @throws WeightsMismatchError that lists every missing,
+ * unexpected and mismatched tensor.
  */
 export function encoderFromWeights(
   architecture: EncoderArchitecture,

@@ -1,85 +1,9 @@
 /** Encoder weights outside TensorFlow: drawing new ones, and checking ones that come from elsewhere. */
+import { checkTensors, type TensorExpectation } from '../../../src/formats/tensor-check.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import type { Random } from '../rng.ts';
 import { encoderTensorSpecs } from './architecture.ts';
 import type { EncoderArchitecture, EncoderTensorSpec } from './architecture.ts';
-
-/**
- * Weights that do not fit the network they are meant for. Every fault is listed, so that a wrong prefix or a wrong
- * architecture is seen at once instead of loading nothing.
- */
-export class WeightsMismatchError extends Error {
-  readonly missing: readonly string[];
-  readonly unexpected: readonly string[];
-  /** `name: expected F32 [64, 3, 7, 7], got F32 [64, 3, 3, 3]` */
-  readonly mismatched: readonly string[];
-
-  constructor(
-    target: string,
-    faults: { missing: readonly string[]; unexpected: readonly string[]; mismatched: readonly string[] },
-  ) {
-    const some = (kind: string, names: readonly string[]): string[] =>
-      names.length === 0
-        ? []
-        : [`${names.length} ${kind} (${names.slice(0, 3).join('; ')}${names.length > 3 ? '; ...' : ''})`];
-    const list = [
-      ...some('missing', faults.missing),
-      ...some('unexpected', faults.unexpected),
-      ...some('mismatched', faults.mismatched),
-    ];
-    super(`The weights do not fit ${target}: ${list.join(', ')}.`);
-    this.name = 'WeightsMismatchError';
-    this.missing = faults.missing;
-    this.unexpected = faults.unexpected;
-    this.mismatched = faults.mismatched;
-  }
-}
-
-/** What a tensor must be to be loaded. */
-export interface TensorExpectation {
-  readonly name: string;
-  readonly dtype: NamedTensor['dtype'];
-  readonly shape: readonly number[];
-  /** False where leaving it out is allowed. */
-  readonly required: boolean;
-}
-
-/**
- * Compares tensors with what a network needs.
- *
- * @throws WeightsMismatchError that lists all that is missing, unexpected (duplicate names included) or of another
- * shape, dtype or length.
- */
-export function checkTensors(
-  target: string,
-  tensors: readonly NamedTensor[],
-  expectations: readonly TensorExpectation[],
-): Map<string, NamedTensor> {
-  const expected = new Map(expectations.map((expectation) => [expectation.name, expectation]));
-  const found = new Map<string, NamedTensor>();
-  const unexpected: string[] = [];
-  const mismatched: string[] = [];
-  for (const tensor of tensors) {
-    const expectation = expected.get(tensor.name);
-    if (expectation === undefined || found.has(tensor.name)) {
-      unexpected.push(tensor.name);
-      continue;
-    }
-    found.set(tensor.name, tensor);
-    const elementCount = expectation.shape.reduce((product, side) => product * side, 1);
-    const sameShape =
-      tensor.shape.length === expectation.shape.length &&
-      tensor.shape.every((side, axis) => side === expectation.shape[axis]);
-    if (tensor.dtype !== expectation.dtype || !sameShape || tensor.data.length !== elementCount) {
-      const found = `${tensor.dtype} [${tensor.shape.join(', ')}] with ${tensor.data.length} numbers`;
-      mismatched.push(`${tensor.name}: expected ${expectation.dtype} [${expectation.shape.join(', ')}], got ${found}`);
-    }
-  }
-  const missing = expectations.filter(({ name, required }) => required && !found.has(name)).map(({ name }) => name);
-  if (missing.length + unexpected.length + mismatched.length > 0)
-    throw new WeightsMismatchError(target, { missing, unexpected, mismatched });
-  return found;
-}
 
 /** What an encoder's weights must hold. */
 export function encoderExpectations(architecture: EncoderArchitecture): TensorExpectation[] {
@@ -100,7 +24,9 @@ export function trainedExpectations(architecture: EncoderArchitecture): TensorEx
 }
 
 /**
- * The tensors of an encoder by name, all there and of the right shapes. Throws WeightsMismatchError as `checkTensors`.
+ * The tensors of an encoder by name.
+ *
+ * @throws WeightsMismatchError when they are not exactly those of the architecture.
  */
 export function checkEncoderWeights(
   architecture: EncoderArchitecture,

@@ -1,6 +1,6 @@
 /** The optimizers by name. To add one: write its `UpdateRule` in a file of its own, and a line in both places below. */
 import type { Parameter } from '../models/parameter.ts';
-import type { TensorExpectation } from '../models/weights.ts';
+import type { TensorExpectation } from '../../../src/formats/tensor-check.ts';
 import { adamRule, type AdamConfig, type AdamWConfig } from './adam.ts';
 import { larsRule, type LarsConfig } from './lars.ts';
 import { Optimizer, stateExpectations, type UpdateRule } from './optimizer.ts';

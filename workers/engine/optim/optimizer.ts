@@ -6,7 +6,7 @@
 import { Variable } from '../kernels/variable.ts';
 import { fromDevice, takeGradient, toDevice } from '../models/parameter.ts';
 import type { Parameter } from '../models/parameter.ts';
-import type { TensorExpectation } from '../models/weights.ts';
+import type { TensorExpectation } from '../../../src/formats/tensor-check.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import { runOp, scoped, T_FLOAT, tf } from '../tensorflow.ts';
 import type { Tensor } from '../tensorflow.ts';

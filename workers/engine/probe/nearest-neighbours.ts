@@ -9,14 +9,14 @@ import { assignInnerFolds, INNER_FOLD_COUNT, type LabelledImages } from './folds
 import type { EmbeddedImages } from './scaling.ts';
 
 export interface NeighbourFacts {
-  /** k, as chosen. */
+  /** The chosen k. */
   readonly neighbourCount: number;
 }
 
 const NEIGHBOUR_COUNTS = [1, 3, 5, 11, 21, 51] as const;
-/** Where a training part cannot be divided again. */
+/** Used where a training part cannot be divided again. */
 const NEIGHBOUR_COUNT_DEFAULT = 5;
-/** Test images compared at once: with 100,000 training images 200 MB of similarities. */
+/** Test images per block: with 100,000 training images the similarities take 200 MB. */
 const ROWS_AT_ONCE = 512;
 
 export function nearestNeighbours(
@@ -36,7 +36,7 @@ export function nearestNeighbours(
   };
 }
 
-/** The k of highest macro F1 over inner folds by group; of equal ones the smallest. */
+/** The k with the highest macro F1 over inner folds by group; the smallest of equal ones. */
 async function chooseNeighbourCount(
   embedded: EmbeddedImages,
   images: LabelledImages,

@@ -1,4 +1,4 @@
-/** The frame of a regression: numbers instead of labels, learned on some groups and tested on others. */
+/** Evaluates a regression: it predicts numbers instead of labels, is trained on some groups and tested on others. */
 import { scoreNumbers, type RegressionScore } from '../../../src/statistics/regression-score.ts';
 import { createRandom } from '../rng.ts';
 import type { SplitDescription } from './classification.ts';
@@ -9,43 +9,46 @@ import { measureScaling, standardise, type EmbeddedImages } from './scaling.ts';
 import { planNumberSplit } from './split.ts';
 
 export interface RegressionInput {
-  /** `[N]`: what is to be said of each image. */
+  /** `[N]`: the number to predict for each image. */
   readonly targets: Float64Array;
   /** `[N]`: patient or slide; an image without one takes its own key. */
   readonly groups: readonly string[];
-  /** `[N]`: the version's own split, followed where there is one. */
+  /** `[N]`: the version's own split; used where there is one. */
   readonly splits?: readonly (string | null)[];
   /** 2..100; not used with a given split. */
   readonly folds: number;
   readonly seed: number;
   /** Resamples of the intervals; default 1000. */
   readonly bootstrapResamples?: number;
-  /** Told after every fit how much is done, 0..1; awaited, and what it throws ends everything. */
+  /**
+   * Called after every fit with the fraction that is done, 0..1; awaited, and an error that it throws ends the
+   * evaluation.
+   */
   readonly onProgress?: (done: number) => void | Promise<void>;
 }
 
-/** A way of saying numbers. `Facts` say how one fit went. */
+/** A method that predicts numbers. `Facts` describe one fit. */
 export interface Regressor<Facts extends object> {
-  /** `[test]`, looking at no target of `test`. */
+  /** Predictions `[test]`; it must not use the targets of `test`. */
   predict(train: Int32Array, test: Int32Array): { readonly predicted: Float64Array; readonly facts: Facts };
 }
 
 export interface RegressionResult<Facts extends object> extends RegressionScore {
   /** Images that were tested, ascending. */
   readonly testedImages: Int32Array;
-  /** What was said of them: `[tested]`. */
+  /** Their predictions: `[tested]`. */
   readonly predicted: Float64Array;
   readonly split: SplitDescription<Facts>;
 }
 
 export interface RidgeFacts {
-  /** As chosen. */
+  /** The chosen regularisation strength. */
   readonly alpha: number;
 }
 
-/** From nearly free to nearly the mean. */
+/** From almost no regularisation to almost predicting the mean. */
 const ALPHAS = [1e-1, 1, 1e1, 1e2, 1e3, 1e4, 1e5] as const;
-/** Where a training part cannot be divided again. */
+/** Used where a training part cannot be divided again. */
 const ALPHA_DEFAULT = 1e2;
 const BOOTSTRAP_RESAMPLES = 1000;
 
@@ -69,7 +72,7 @@ export async function runRegression<Facts extends object>(
     for (const [row, image] of test.entries()) predicted[image] = said.predicted[row] ?? 0;
     parts.push({ trainImageCount: train.length, testImageCount: test.length, ...said.facts });
     await input.onProgress?.(parts.length / plan.parts.length);
-    // Fits block the thread: between two of them timers and messages get their turn.
+    // A fit blocks the thread: timers and messages are served between two fits.
     await new Promise<void>((resolve) => setImmediate(resolve));
   }
   const testedImages = Int32Array.from(plan.parts.flatMap((part) => [...part.test])).sort();
@@ -140,7 +143,7 @@ export function ridge(
   };
 }
 
-/** What one says without looking at any image. */
+/** The baseline that predicts the mean of the training targets for every image. */
 export function meanOfTraining({ targets }: Pick<RegressionInput, 'targets'>): Regressor<Record<never, never>> {
   return {
     predict: (train, test) => {

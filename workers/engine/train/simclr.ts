@@ -8,6 +8,7 @@
  * but for batch norm: each part is normalised by its own statistics. The running statistics move once a step, to the
  * mean of where each part alone would have moved them.
  */
+import { checkTensors, type TensorExpectation } from '../../../src/formats/tensor-check.ts';
 import { canComputeIn } from '../kernels/compute-dtype.ts';
 import { ntXent } from '../losses/nt-xent.ts';
 import type { NtXent } from '../losses/nt-xent.ts';
@@ -17,8 +18,7 @@ import { dropGradient } from '../models/parameter.ts';
 import { ProjectionHead, projectionHeadExpectations, randomProjectionHead } from '../models/projection-head.ts';
 import { createEncoder, encoderFromWeights } from '../models/resnet.ts';
 import type { Encoder } from '../models/resnet.ts';
-import { checkTensors, encoderExpectations, trainedExpectations } from '../models/weights.ts';
-import type { TensorExpectation } from '../models/weights.ts';
+import { encoderExpectations, trainedExpectations } from '../models/weights.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import { createOptimizer, NonFiniteGradientError, optimizerExpectations } from '../optim/index.ts';
 import type { Optimizer, OptimizerConfig, OptimizerStep } from '../optim/index.ts';

@@ -25,12 +25,15 @@ const COMPRESSION_NAMES: Readonly<Record<number, string>> = {
 const MASKS_16 = [0x7c00, 0x03e0, 0x001f] as const;
 const MASKS_32 = [0xff0000, 0x00ff00, 0x0000ff] as const;
 
-/** The bitmap as an image like any other. @returns null where it does not parse, and a finding for what is not read. */
+/**
+ * The header of the bitmap as that of any image. @returns null where it does not parse, and a finding for an
+ * unsupported kind.
+ */
 export function readBmpImageHeader(bytes: Buffer): ImageHeader | Finding | null {
   const header = readBmpHeader(bytes);
   if (header === null || 'issue' in header) return header;
   const { width, height } = header;
-  // No reader of shards takes BMP.
+  // Readers of shards do not support BMP, so it is stored as PNG.
   return {
     format: 'BMP',
     width,
@@ -44,7 +47,7 @@ export function readBmpImageHeader(bytes: Buffer): ImageHeader | Finding | null 
   };
 }
 
-/** @returns null where it does not parse, and a finding for a kind that is not read. */
+/** @returns null where it does not parse, and a finding for an unsupported kind. */
 export function readBmpHeader(bytes: Buffer): BmpHeader | Finding | null {
   if (bytes.length < BMP_HEADER_BYTES_MIN || bytes.toString('latin1', 0, 2) !== 'BM') return null;
   const pixelOffset = bytes.readUInt32LE(10);
@@ -98,10 +101,9 @@ export function bmpBytesNeeded(header: BmpHeader): number {
 }
 
 /**
- * RGB, uint8, `[height, width, 3]`. The fourth byte of 32-bit pixels is passed over: most programs leave it undefined.
- * Fewer than 8 bits are spread over the range: `floor(value * 255 / greatest)`.
- * @returns null where the palette lacks a colour that a pixel asks for. The caller has checked sizes and
- * `bmpBytesNeeded`.
+ * RGB, uint8, `[height, width, 3]`. The fourth byte of 32-bit pixels is ignored: most programs leave it undefined.
+ * Values of fewer than 8 bits are scaled to the full range: `floor(value * 255 / greatest)`.
+ * @returns null where a pixel has a colour index beyond the palette. The caller has checked sizes and `bmpBytesNeeded`.
  */
 export function decodeBmp(bytes: Buffer, header: BmpHeader): Buffer | null {
   const { width, height, bitsPerPixel } = header;
@@ -141,14 +143,14 @@ function rowBytesOf(header: BmpHeader): number {
   return Math.ceil((header.width * header.bitsPerPixel) / 32) * 4;
 }
 
-/** Never more entries than lie before the pixels. */
+/** The number of palette entries, at most those that fit before the pixels. */
 function paletteCountOf(bitsPerPixel: number, stated: number, bytesBeforePixels: number, entryBytes: number): number {
   if (bitsPerPixel > 8) return 0;
   const full = 1 << bitsPerPixel;
   return Math.max(0, Math.min(stated === 0 ? full : stated, full, Math.floor(bytesBeforePixels / entryBytes)));
 }
 
-/** @returns null where the masks are missing, or one is empty or has a hole. */
+/** @returns null where the masks are missing, or where one is empty or not contiguous. */
 function masksOf(bytes: Buffer): readonly [number, number, number] | null {
   const at = FILE_HEADER_BYTES + 40;
   if (bytes.length < at + 12) return null;
@@ -160,7 +162,7 @@ function masksOf(bytes: Buffer): readonly [number, number, number] | null {
   return areRuns ? masks : null;
 }
 
-/** How far the mask lies from the low bit, and its greatest value. */
+/** The position of the mask's lowest bit, and its greatest value. */
 function channelOf(mask: number): { readonly shift: number; readonly levels: number } {
   const shift = mask === 0 ? 0 : 31 - Math.clz32(mask & -mask);
   return { shift, levels: mask >>> shift };

@@ -1,4 +1,4 @@
-/** The image formats that are read: which one a file is, and what it says of itself. */
+/** The supported image formats: recognising them, and reading their headers. */
 import { UnreachableCaseError } from '../../../src/errors.ts';
 import { readBmpImageHeader } from './bmp.ts';
 import { SIGN_BYTES } from './foreign-formats.ts';
@@ -18,14 +18,14 @@ export function formatOf(bytes: Buffer): ImageFormat | undefined {
   if (text.startsWith('\x89PNG\r\n\x1a\n')) return 'PNG';
   if (text.startsWith('RIFF') && text.slice(8) === 'WEBP') return 'WEBP';
   if (/^(II[*+]\0|MM\0[*+])/.test(text)) return 'TIFF';
-  // Two letters are a weak sign: the reserved words after the size must be zero too.
+  // Two letters are weak evidence: the reserved words after the size must be zero too.
   if (text.startsWith('BM') && text.slice(6, 10) === '\0\0\0\0') return 'BMP';
   return undefined;
 }
 
 /**
- * Reads no pixel, so that a header that lies costs nothing.
- * @returns null where the header does not parse, and a finding for what is not read.
+ * Reads no pixels, so that a false header costs nothing.
+ * @returns null where the header does not parse, and a finding for an unsupported kind.
  */
 export function readImageHeader(bytes: Buffer, format: ImageFormat): ImageHeader | Finding | null {
   try {
@@ -44,7 +44,7 @@ export function readImageHeader(bytes: Buffer, format: ImageFormat): ImageHeader
         throw new UnreachableCaseError(format);
     }
   } catch (error) {
-    // Reads past the end.
+    // The header claims more bytes than there are.
     if (error instanceof RangeError) return null;
     throw error;
   }

@@ -1,6 +1,6 @@
 /**
- * Decoded images that are read again and again in any order: one file of the run, so that memory does not grow with the
- * images.
+ * Decoded images for repeated reads in any order, in one file of the run, so that memory does not grow with their
+ * number.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
 import { open } from 'node:fs/promises';
@@ -13,7 +13,7 @@ import { embeddingBatchSize } from '../../engine/embed.ts';
 import { verifiedShardPaths, type TaskContext } from '../task.ts';
 
 export interface Pixels {
-  /** uint8 RGB `[places, S, S, 3]` of images by their place in the list. */
+  /** uint8 RGB `[places.length, S, S, 3]` of the images at these places of the list. */
   readonly read: (places: Int32Array) => Uint8Array;
   close(): Promise<void>;
 }
@@ -26,8 +26,8 @@ export interface PixelRequest {
 }
 
 /**
- * Decodes every image once, as the contract says, into a file in the run's own folder, which is removed
- * with it.
+ * Decodes every image once, as the input contract says, into a file in the run's own folder, which is deleted at the
+ * end.
  */
 export async function openPixels(
   context: TaskContext,
@@ -60,7 +60,7 @@ export async function openPixels(
       const pixels = new Uint8Array(places.length * imageBytes);
       for (const [index, place] of places.entries()) {
         const count = readSync(descriptor, pixels, index * imageBytes, imageBytes, place * imageBytes);
-        if (count !== imageBytes) throw new Error(`Image ${place} is not whole in the file of decoded pixels.`);
+        if (count !== imageBytes) throw new Error(`Image ${place} is incomplete in the file of decoded pixels.`);
       }
       return pixels;
     },

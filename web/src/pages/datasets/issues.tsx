@@ -1,4 +1,4 @@
-/** What import found: by kind, and on request every single file with its reason. */
+/** Issues of the import: by kind, and on request every file with its reason. */
 import { useState } from 'react';
 import { usePages } from '../../api/hooks.ts';
 import { IssueList } from '../../ui/issues.tsx';
@@ -29,7 +29,7 @@ export function Issues({ version, fileName }: { readonly version: DatasetVersion
                 aria-expanded={openKind === kind}
                 onClick={() => setOpenKind(openKind === kind ? null : kind)}
               >
-                {openKind === kind ? 'Hide' : 'Each with its reason'}
+                {openKind === kind ? 'Hide' : 'Show each with its reason'}
               </button>
             )}
           </>

@@ -1,4 +1,4 @@
-/** Keys, for an ADMIN: who may do what, and until when. */
+/** The page on which an ADMIN lists, creates and revokes API keys. */
 import { useState, type SyntheticEvent } from 'react';
 import { graphql, type ResultOf } from '../../api/graphql.ts';
 import { useAsk, useChange } from '../../api/hooks.ts';

@@ -1,4 +1,4 @@
-/** How good the result is when it learns from fewer labels, beside the baselines. */
+/** The learning curve: the metric against the number of training labels, beside the baselines. */
 import { score, short, words } from '../../ui/format.ts';
 import { axisOf } from '../../ui/intervals.tsx';
 import type { EvaluationDetail } from './queries.ts';
@@ -15,7 +15,7 @@ interface Line {
   readonly points: readonly { readonly x: number; readonly label: string; readonly metric: Point['metrics'][number] }[];
 }
 
-/** Nothing where the evaluation was not asked for one. */
+/** Shows nothing where the evaluation has no learning curve. */
 export function LearningCurve({
   learningCurve,
   baselines = [],
@@ -93,7 +93,7 @@ function pointsOf(curve: readonly Point[], metricName: string): Line['points'] {
     .sort((a, b) => a.x - b.x);
 }
 
-/** Logarithmic across: 10 labels more say a lot among 20 and little among 2,000. */
+/** The x axis is logarithmic: 10 more labels matter among 20 and hardly among 2,000. */
 function Picture({ lines, metricName }: { readonly lines: readonly Line[]; readonly metricName: string }) {
   const all = lines.flatMap(({ points }) => points);
   const axis = axisOf(all.map(({ metric }) => ({ value: metric.value, low: metric.ci95Low, high: metric.ci95High })));

@@ -1,6 +1,6 @@
 /** Code to copy that fetches a checkpoint and prepares an image as its input contract says. */
 
-/** What of a checkpoint the code depends on. */
+/** The facts of a checkpoint that the code depends on. */
 export interface Facts {
   readonly id: string;
   readonly encoder: string;
@@ -16,7 +16,7 @@ export interface Facts {
   };
 }
 
-/** Downloads, resuming what broke off, and checks the sha256. */
+/** Downloads the file, resuming an interrupted download, and checks its sha256. */
 export function curlSnippet({ id, sha256 }: Facts, origin: string): string {
   return `curl -C - -o encoder.safetensors '${origin}/checkpoints/${id}/download'
 echo '${sha256 ?? ''}  encoder.safetensors' | sha256sum --check`;
@@ -53,7 +53,7 @@ with torch.no_grad():
 print(embedding.shape)  # torch.Size([1, ${embeddingDim}])`;
 }
 
-/** Node: fetches the checkpoint by GraphQL and checks what came. */
+/** Node: downloads the checkpoint through GraphQL and checks its sha256. */
 export function typescriptSnippet({ id }: Facts, origin: string): string {
   return `import { createHash } from 'node:crypto';
 import { writeFile } from 'node:fs/promises';

@@ -5,7 +5,7 @@ import { count, instant, score } from '../../ui/format.ts';
 import { Failure, Refusals, Tag } from '../../ui/parts.tsx';
 import { REGISTER_STATE, type RunDetail } from './queries.ts';
 
-/** What is kept of the training: any of it can become a version of the model. */
+/** The table of kept states: each can become a checkpoint of the model. */
 export function KeptStates({ run }: { readonly run: RunDetail }) {
   const register = useChange(REGISTER_STATE);
   if (run.trainingStates.length === 0) return null;
