@@ -279,6 +279,7 @@ for bits in (2, 4):
     small = values >> (8 - bits)
     data = tiff(small, bitspersample=bits, photometric='minisblack')
     add(ROW, f'tiff-grey-{bits}', data, to8(small, 2**bits - 1))
+    add(ROW, f'tiff-white-is-zero-{bits}', tiff(small, bitspersample=bits, photometric='miniswhite'), to8(2**bits - 1 - small, 2**bits - 1))
 add(ROW, 'tiff-grey-8', tiff(values, photometric='minisblack'), values)
 add(ROW, 'tiff-white-is-zero-8', tiff(values, photometric='miniswhite'), 255 - values)
 ROW = 'TIFF: grey or RGB of 16 bits'
@@ -294,6 +295,8 @@ add(ROW, 'tiff-planar-16', tiff(deep.transpose(2, 0, 1).copy(), photometric='rgb
 add(ROW, 'tiff-imagej-rgb', tiff(a, imagej=True, photometric='rgb'), a)
 add(ROW, 'tiff-bigtiff', tiff(a, photometric='rgb', bigtiff=True), a)
 add(ROW, 'tiff-big-endian', tiff(deep.astype('>u2'), photometric='rgb', byteorder='>'), to8(deep, 65535))
+ROW = 'TIFF: tiles with planes apart'
+add(ROW, 'tiff-planar-tiles', tiff(a.transpose(2, 0, 1).copy(), photometric='rgb', planarconfig='separate', tile=(16, 16)), issue='SAMPLE_FORMAT_NOT_READ')
 ROW = 'TIFF: palette'
 q = Image.fromarray(picture()).quantize(256)
 data = saved(q, 'TIFF')

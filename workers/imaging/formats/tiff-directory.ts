@@ -20,6 +20,7 @@ export interface TiffDirectory {
   readonly orientation: number;
   /** 1 samples of a pixel together, 2 planes apart. */
   readonly planarConfiguration: number;
+  readonly isTiled: boolean;
   readonly inkSet: number;
   readonly imageDescription: string;
   readonly hasProfile: boolean;
@@ -152,6 +153,7 @@ function directoryOf(reader: Reader, entries: ReadonlyMap<number, Entry>, page: 
     newSubfileType: number(254, oldSubfileType === 2 ? 1 : 0),
     orientation: number(274, 1),
     planarConfiguration: number(284, 1),
+    isTiled: entries.has(322),
     inkSet: number(332, 1),
     imageDescription: textOf(reader, entries.get(270)),
     hasProfile: entries.has(34675),

@@ -42,6 +42,8 @@ const UNDEFINED = 4;
 
 const LOSSLESS_REASON =
   'A TIFF with lossless JPEG inside, which is not read. Save it uncompressed or with LZW or Deflate.';
+const TILED_PLANES_REASON =
+  'A TIFF of tiles whose colours are stored apart. Save it with the samples of a pixel together, or in strips.';
 
 /** @returns null where nothing parses, and a finding for what is not read. */
 export function readTiffHeader(bytes: Buffer): ImageHeader | Finding | null {
@@ -99,6 +101,8 @@ function samplesOf(directory: TiffDirectory): SampleLayout | Finding {
   // libvips reads nothing but zeros of these.
   if (depth === 'FLOAT' && bits === 16 && (isGrey || directory.planarConfiguration === PLANES_APART))
     return formatFinding('floating-point numbers of 16 bits, grey or with planes apart');
+  if (directory.isTiled && directory.planarConfiguration === PLANES_APART && samplesPerPixel > 1)
+    return { issue: 'SAMPLE_FORMAT_NOT_READ', reason: TILED_PLANES_REASON };
   const extraCount = samplesPerPixel - { GREY: 1, RGB: photometric === PALETTE ? 1 : 3, CMYK: 4 }[colour];
   if (extraCount < 0) return formatFinding(`${counted(samplesPerPixel, 'sample')} a pixel where the colour needs more`);
   if (extraCount > 0 && (depth === 'FLOAT' || photometric === PALETTE || colour === 'CMYK'))
