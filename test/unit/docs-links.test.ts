@@ -1,4 +1,4 @@
-/** Pages that point at each other: every file and every heading that README and docs/ link to is there. */
+/** Documentation that points at real things: every link leads to a file and heading, every recipe names real code. */
 import assert from 'node:assert/strict';
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -39,5 +39,34 @@ for (const page of PAGES) {
       if (anchor !== undefined && target.endsWith('.md'))
         assert.ok(anchorsOf(readFileSync(target, 'utf8')).has(anchor), `${page} links to ${file}#${anchor}`);
     }
+  });
+}
+
+/** A file or folder of ours, as docs/extending.md writes it. */
+const isPath = (token: string): boolean => token.includes('/') || /^[\w-]+\.prisma$|^\.dependency/.test(token);
+/** Names that are no identifiers of the files beside them: commands, file names by pattern, words of the language. */
+const NOT_IDENTIFIERS = new Set(['Math.random', 'graphql.ts', '*.store.ts', '<subject>.graphql.ts']);
+
+const recipes = readFileSync(path.join(ROOT, 'docs/extending.md'), 'utf8').split(/^## /m).slice(1);
+
+test('there are recipes to walk through', () => assert.ok(recipes.length >= 8));
+
+for (const recipe of recipes) {
+  const [title = ''] = recipe.split('\n');
+  test(`the recipe "${title}" names files that exist and identifiers that stand in one of them`, () => {
+    const tokens = [...recipe.matchAll(/`([^`\n]+)`/g)].map(([, token = '']) => token);
+    const paths = tokens.filter(isPath);
+    assert.ok(paths.length > 0);
+    for (const file of paths) assert.ok(existsSync(path.join(ROOT, file)), `${file} does not exist`);
+    const texts = paths
+      .filter((file) => !file.endsWith('/'))
+      .map((file) => readFileSync(path.join(ROOT, file), 'utf8'));
+    for (const token of tokens.filter(
+      (each) => !isPath(each) && !each.startsWith('npm ') && !NOT_IDENTIFIERS.has(each),
+    ))
+      assert.ok(
+        texts.some((text) => text.includes(token)),
+        `none of the files that "${title}" names contains ${token}`,
+      );
   });
 }
