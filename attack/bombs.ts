@@ -152,7 +152,7 @@ async function tryPictures(server: AttackedServer): Promise<Tried> {
     'claims-much.png': pngThatClaims(30_000, 30_000),
     'claims-all.png': pngThatClaims(2 ** 31 - 1, 2 ** 31 - 1),
     'is-much.png': blackPng(20_000, 20_000),
-    'is-wide.png': blackPng(200_000, 8),
+    'is-wide.png': blackPng(200_000, 2_000),
     'entities.svg': Buffer.from(
       `<?xml version="1.0"?><!DOCTYPE s [<!ENTITY a "aaaaaaaaaa">${Array.from({ length: 9 }, (_, n) => `<!ENTITY a${n} "${`&${n === 0 ? 'a' : `a${n - 1}`};`.repeat(10)}">`).join('')}]><svg xmlns="http://www.w3.org/2000/svg" width="100000" height="100000"><text>&a8;</text></svg>`,
     ),
