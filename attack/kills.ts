@@ -43,16 +43,18 @@ export const kills: Attack = {
     if (code !== 0) return { tryCount: 1, findings: [`A backup of a running server ended with ${code}.`] };
 
     for (let round = quick ? 1 : 20; round > 0 && (quick || isTimeLeft()) && findings.length === 0; round -= 1) {
-      const place = path.join(home, `round-${round}`);
+      // Each in a place of its own: what came through before it was met stays there.
+      const placeOf = (operation: string): string => path.join(home, `${operation}-${round}`);
       const operations = [
-        ['backup', path.join(place, 'registry.tar')],
-        ['restore', whole, '--data-dir', path.join(place, 'restored')],
+        ['backup', path.join(placeOf('backup'), 'registry.tar')],
+        ['restore', whole, '--data-dir', path.join(placeOf('restore'), 'restored')],
         ['fsck'],
         ['gc', '--grace-hours', '0'],
         ['models', 'import', weights, ...CONTRACT, '--model', `killed-${round}`],
       ];
       for (const args of quick ? operations.slice(0, 2) : operations) {
         tryCount += 1;
+        const place = placeOf(args[0] ?? '');
         const command = start(...args);
         const gone = once(command, 'exit');
         const signal = oneOf<NodeJS.Signals>(['SIGKILL', 'SIGTERM', 'SIGINT'], dice);
