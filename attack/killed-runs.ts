@@ -5,7 +5,7 @@ import { setTimeout as pause } from 'node:timers/promises';
 import { drawTissue } from '../src/synthetic/tissue.ts';
 import { at } from '../test/support/catalogue.ts';
 import { eventually } from '../test/support/eventually.ts';
-import { childrenOf, familyOf, isAlive } from '../test/support/processes.ts';
+import { childrenOf, familyOf, identityOf, isAlive } from '../test/support/processes.ts';
 import { oneOf, type Attack, type Dice } from './attack.ts';
 import type { AttackedServer } from './attacked-server.ts';
 
@@ -28,7 +28,7 @@ export const killedRuns: Attack = {
     const dataDir = await folder();
     const env = { PARAFFIN_LOG_LEVEL: 'silent', PARAFFIN_WORKER: 'true', PARAFFIN_CPU_SLOTS: '2' };
     const start = (): Promise<AttackedServer> => startServer({ dataDir, env });
-    const stage: Stage = { server: await start(), start, findings: [], seenPids: new Set(), tryCount: 0 };
+    const stage: Stage = { server: await start(), start, findings: [], seen: new Map(), tryCount: 0 };
     const subject = await prepare(stage.server, dataDir, quick);
     for (let round = 1; round === 1 || (!quick && isTimeLeft()); round += 1) {
       const runIds = await launchAll(stage.server, subject, round);
@@ -48,7 +48,8 @@ interface Stage {
   server: AttackedServer;
   readonly start: () => Promise<AttackedServer>;
   readonly findings: string[];
-  readonly seenPids: Set<number>;
+  /** Processes by what no later one shares with them. */
+  readonly seen: Map<string, number>;
   tryCount: number;
 }
 
@@ -142,7 +143,10 @@ function victimOf(killsLeft: number, dice: Dice): Victim {
 
 async function kill(stage: Stage, victim: Victim, dice: Dice): Promise<void> {
   const { server } = stage;
-  for (const pid of await familyOf(server.pid)) stage.seenPids.add(pid);
+  for (const pid of await familyOf(server.pid)) {
+    const identity = await identityOf(pid);
+    if (identity !== undefined) stage.seen.set(identity, pid);
+  }
   stage.tryCount += 1;
   if (victim === 'server') {
     process.kill(server.pid, 'SIGKILL');
@@ -185,16 +189,17 @@ async function seeThrough({ server, findings }: Stage, kind: string, id: string)
 }
 
 /** Of what was killed: no process and no folder of work; what it had not finished writing a worker clears away. */
-async function seeNothingLeft({ server, findings, seenPids }: Stage): Promise<void> {
-  const family = async (): Promise<Set<number>> => new Set(await familyOf(server.pid));
+async function seeNothingLeft({ server, findings, seen }: Stage): Promise<void> {
   const unfinishedDir = path.join(server.dataDir, 'artifacts', 'tmp');
   const left = async (): Promise<string[]> => {
-    const own = await family();
-    const alive = await Promise.all([...seenPids].map(async (pid) => !own.has(pid) && (await isAlive(pid))));
-    return [
-      ...[...seenPids].filter((_, index) => alive[index] === true).map((pid) => `process ${pid}`),
-      ...(await readdir(path.join(server.dataDir, 'work'))).map((name) => `work/${name}`),
-    ];
+    const family = new Set(await familyOf(server.pid));
+    const orphans = await Promise.all(
+      [...seen].map(async ([identity, pid]) =>
+        !family.has(pid) && (await identityOf(pid)) === identity ? [identity] : [],
+      ),
+    );
+    const folders = (await readdir(path.join(server.dataDir, 'work'))).map((name) => `work/${name}`);
+    return [...orphans.flat(), ...folders];
   };
   const unfinished = async (): Promise<string[]> => readdir(unfinishedDir).catch(() => []);
   const untilEmpty = async (what: string, list: () => Promise<string[]>): Promise<void> => {
