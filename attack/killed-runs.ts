@@ -163,10 +163,14 @@ async function kill(stage: Stage, victim: Victim, dice: Dice): Promise<void> {
 /** The server's child that is ours, not PostgreSQL's. */
 async function workerOf(server: AttackedServer): Promise<number | undefined> {
   for (const pid of await childrenOf(server.pid)) {
-    const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-    if (commandLine.includes('workers/main.ts')) return pid;
+    if ((await commandOf(pid)).includes('workers/main.ts')) return pid;
   }
   return undefined;
+}
+
+async function commandOf(pid: number): Promise<string> {
+  const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
+  return `process ${pid} (${commandLine.replaceAll('\0', ' ').trim().slice(0, 200)})`;
 }
 
 async function endOf(server: AttackedServer, id: string): Promise<unknown> {
@@ -195,7 +199,7 @@ async function seeNothingLeft({ server, findings, seen }: Stage): Promise<void> 
     const family = new Set(await familyOf(server.pid));
     const orphans = await Promise.all(
       [...seen].map(async ([identity, pid]) =>
-        !family.has(pid) && (await identityOf(pid)) === identity ? [identity] : [],
+        !family.has(pid) && (await identityOf(pid)) === identity ? [await commandOf(pid)] : [],
       ),
     );
     const folders = (await readdir(path.join(server.dataDir, 'work'))).map((name) => `work/${name}`);

@@ -24,15 +24,13 @@ export async function isAlive(pid: number): Promise<boolean> {
 }
 
 /**
- * A living process in words that no later one shares, although the kernel gives pids again: its pid, when it started
- * after the machine did, and its command line. Undefined for one that has ended.
+ * What no later process shares with this one, although the kernel gives pids again: its pid, and when it started after
+ * the machine did, in clock ticks. Undefined for one that has ended.
  */
 export async function identityOf(pid: number): Promise<string | undefined> {
   const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
   const [state, ...fields] = line.slice(line.lastIndexOf(')') + 2).split(' ');
-  if (state === undefined || state === '' || state === 'Z' || state === 'X') return undefined;
-  const commandLine = await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '');
-  return `process ${pid} of tick ${fields[18]}: ${commandLine.replaceAll('\0', ' ').trim().slice(0, 200)}`;
+  return state === undefined || state === '' || state === 'Z' || state === 'X' ? undefined : `${pid} of ${fields[18]}`;
 }
 
 /** Whom a terminal's Ctrl-C reaches together with it; a process that leads its own group gives its own pid. */
