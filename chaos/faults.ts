@@ -20,7 +20,7 @@ const CHILD_MS = 2 * LEASE_SECONDS * 1_000;
 const CLOCK_BACK_SECONDS_MAX = 3_600;
 /** People at their screens while the database is started again. */
 const READERS = 8;
-/** What a run is told to have come to its end in; the promise is ten seconds. */
+/** Deadline for a cancelled run to end; the promise is ten seconds. */
 const CANCEL_PATIENCE_MS = 60_000;
 
 export interface Act {

@@ -10,7 +10,7 @@ process.channel?.unref();
 
 async function collectAndTell(): Promise<void> {
   globalThis.gc?.();
-  // What finalisers let go of is collected by the second.
+  // The second collection frees what finalisers released.
   await delay(100);
   globalThis.gc?.();
   const { heapUsed, external } = process.memoryUsage();

@@ -152,7 +152,7 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   },
   PARAFFIN_STUCK_AFTER_SECONDS: {
     fallback: '`900`',
-    meaning: 'A run whose process gets on with nothing for so long is ended and tried again.',
+    meaning: 'A run whose process makes no progress for this long is ended and tried again.',
   },
   PARAFFIN_URL: {
     fallback: 'the server of this machine',

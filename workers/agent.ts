@@ -37,7 +37,7 @@ export interface AgentParts {
   readonly engineReady: () => boolean;
   /** What trainings and evaluations are placed on. */
   readonly devices: Devices;
-  /** A child that gets on with nothing for so long is ended. */
+  /** A child that makes no progress for this long is killed. */
   readonly stuckAfterMs: number;
 }
 
@@ -282,7 +282,7 @@ async function patiently(work: () => Promise<void>, logger: Logger): Promise<voi
       await work();
       return;
     } catch (error) {
-      // LEASE_LOST: somebody else has settled it.
+      // LEASE_LOST: another worker has settled it.
       if (error instanceof DomainError) return;
       if (performance.now() > endMs) throw error;
       logger.warn({ error }, 'the outcome of a run could not be written yet');

@@ -1,7 +1,7 @@
 /** Joins progress that comes too often into few writes, and loses none of it. */
 import type { MetricPoints, ProgressReport } from '../src/modules/runs/index.ts';
 
-/** Often enough for an eye on a progress bar, seldom enough that a fast training does not wait for its database. */
+/** Often enough for a progress bar, rarely enough that a fast training does not wait for its database. */
 const WRITE_EVERY_MS = 300;
 
 export interface ProgressReporter {

@@ -46,14 +46,14 @@ export interface DownloadSources {
   readonly thumbnail: (viewer: Viewer, datasetId: string, position: number) => Promise<ServedFile>;
   /** The stored bytes. Throws ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
   readonly open: (sha256: string) => Promise<FileHandle>;
-  /** Told of bytes that turned out not to be what their name says. */
+  /** Called for bytes whose digest is wrong. */
   readonly reportDamage: (sha256: string) => Promise<void>;
 }
 
 export interface DownloadOptions {
   readonly sources: DownloadSources;
   readonly inTurn: InTurn;
-  /** A client that takes nothing for so long is let go, and its file with it. */
+  /** A client that reads nothing for this long is disconnected, and its file closed. */
   readonly stallTimeoutMs?: number;
 }
 

@@ -1,6 +1,6 @@
 /**
- * Who may use the database now: every sender gets a turn, whoever asks most. In front of the pool, so that one address
- * or key cannot take all of its connections.
+ * Who may use the database now: every sender gets a turn, however many requests another one sends. In front of the
+ * pool, so that one address or key cannot take all of its connections.
  */
 import { DomainError } from '../errors.ts';
 

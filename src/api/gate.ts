@@ -35,7 +35,7 @@ export interface Gate {
   recheck(request: IncomingMessage, authorization: string | undefined): Promise<void>;
   /** Somebody who had come in was refused something: recorded in the audit log, within a bound. Never throws. */
   refused(admitted: Admitted, act: AuditAct, code: string): Promise<void>;
-  /** What went wrong outside GraphQL, if it was a refusal, is told likewise. Never throws. */
+  /** Also records refusals outside GraphQL. Never throws. */
   report(request: IncomingMessage, requestId: string, error: unknown): Promise<void>;
 }
 

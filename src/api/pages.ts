@@ -44,7 +44,7 @@ export function createPages(folder: string): Router | undefined {
 /** The address of a file, not of a page. */
 const LAST_HAS_DOT = /\.[^/]*$/;
 
-/** Only for who asks for a page: a tool that mistypes an address is told so, and not sent a document. */
+/** Only for requests that accept HTML: a tool that mistypes an address gets an error instead of a page. */
 function documentFor(document: string): RequestHandler {
   return (request, response, next) => {
     if (request.get('accept')?.includes('text/html') !== true || LAST_HAS_DOT.test(request.path)) {

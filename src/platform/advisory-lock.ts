@@ -12,13 +12,13 @@ export const ADVISORY_LOCKS = {
   STORED_BYTES: 7_202_612,
   /** Two servers never seed the catalogue of published checkpoints at once. */
   SEED_CHECKPOINTS: 7_202_613,
-  /** Entries of the audit log are chained one after another. */
+  /** Entries of the audit log are appended one at a time. */
   AUDIT_CHAIN: 7_202_614,
   /** Two servers never make two first keys, and the last ADMIN key is never revoked twice. */
   ADMIN_KEYS: 7_202_615,
   /** Two servers never seed the catalogue of datasets at once. */
   SEED_CATALOGUE: 7_202_616,
-  /** Runs of one lane take their turns one after another; with the lane as the second number. */
+  /** Launches of one lane take their turns one at a time; the lane is the second number. */
   RUN_TURNS: 7_202_617,
 } as const;
 

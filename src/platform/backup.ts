@@ -206,7 +206,7 @@ async function copyArtifact(archive: Pack, store: ArtifactStore, sha256: string)
 
 /**
  * As many bytes as were announced, so that the archive stays sound: zeros for what a bad sector or a file that has
- * shrunk does not give. Those are not hashed, so that the artifact is told to be damaged.
+ * shrunk does not give. Those are not hashed, so that the artifact is reported as damaged.
  */
 async function* bytesToCopy(handle: FileHandle, size: number, hash: Hash): AsyncGenerator<Buffer> {
   let position = 0;

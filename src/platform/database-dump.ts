@@ -111,7 +111,7 @@ export async function beginLoad(
   const columnsOf = new Map(tables.map(({ table, columns }) => [table, columns]));
   const startCopy = (table: string, columns: readonly string[]) => {
     const stream = client.query(copyFrom(`COPY ${table} (${columns.join(', ')}) FROM STDIN`));
-    // Anyone who writes or waits is told; a load that is given up has nobody left to tell.
+    // A writer or reader that waits gets the error; an abandoned load has none.
     stream.on('error', () => undefined);
     return stream;
   };

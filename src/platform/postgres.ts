@@ -31,7 +31,7 @@ export interface PostgresWatch {
   readonly onRevival: () => void;
 }
 
-/** How the server's programs are run: as ourselves, or, when we are root, as somebody else. */
+/** How the server's programs are run: as this user, or as another user where this is root. */
 interface ProcessOwner {
   readonly uid: number;
   readonly gid: number;
@@ -235,7 +235,7 @@ function commandAs(
   if (SETPRIV === undefined) {
     if (owner === undefined) return [program, [...args]];
     throw new Error(
-      'PostgreSQL cannot run as root, and setpriv to run it as somebody else is missing: install util-linux.',
+      'PostgreSQL cannot run as root, and setpriv to run it as another user is missing: install util-linux.',
     );
   }
   const right = '+dac_read_search';

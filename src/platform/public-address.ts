@@ -1,4 +1,4 @@
-/** Which addresses the server may be sent to by somebody else: those of the public internet. */
+/** Which addresses the server may connect to for a user: those of the public internet. */
 import { BlockList, isIP } from 'node:net';
 
 /** IANA's special-purpose registries for IPv4, and multicast and reserved space. */

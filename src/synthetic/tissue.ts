@@ -1,6 +1,6 @@
 /**
  * SYNTHETIC images in the manner of H&E tissue, for places that have no real ones. They show that the machinery works
- * and nothing about tissue: anyone who shows them says so.
+ * and nothing about tissue: they must be marked wherever they are shown.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';

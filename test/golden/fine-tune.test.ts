@@ -41,7 +41,7 @@ const { architecture, imageCount, imageSidePx, labelCount } = expected;
  * another one by some thousandths.
  */
 const MOVED_BOUND = 0.025;
-/** What comes of that. */
+/** The expected result. */
 const PROBABILITY_BOUND = 1e-4;
 
 function images(step: number): Tensor4D {
@@ -104,7 +104,7 @@ describe(`fine-tuning against ${expected.oracle}, float64`, () => {
     network.dispose();
   });
 
-  test('a loss or a gradient that is not finite changes nothing and is told', () => {
+  test('a loss or a gradient that is not finite changes nothing and is reported', () => {
     const [weight, bias] = classifier();
     // oneDNN's batch norm with ReLU makes 0 of NaN: the loss alone would not show it.
     const poisoned = formulaWeights(architecture).map((tensor) =>

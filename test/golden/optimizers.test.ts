@@ -180,7 +180,7 @@ test('every optimizer is here', () => {
   ]);
 });
 
-test('a state of before other optimizers existed is a state of LARS still', () => {
+test('a state that is older than other optimizers is read as a state of LARS', () => {
   const wanted = { name: 'conv1.weight', dtype: 'F32', shape: [2], required: true } as const;
   assert.deepEqual(optimizerExpectations({ name: 'LARS', momentum: 0.9, weightDecay: 0 }, [wanted]), [
     { ...wanted, name: 'optimizer.conv1.weight' },

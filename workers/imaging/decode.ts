@@ -25,7 +25,7 @@ export interface DecodedImage {
   readonly profile: ProfileEffect | null;
   /** The file as every reader takes it: the bytes that were given, or a mended copy of a JPEG. */
   readonly bytes: Buffer;
-  /** What is told of an image that is imported all the same. */
+  /** Notes on an image that is imported nevertheless. */
   readonly notes: readonly Finding[];
 }
 

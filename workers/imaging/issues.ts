@@ -194,7 +194,7 @@ export interface ImportIssue {
   readonly kind: IssueKind;
   /** Files or, where images are cut, patches; groups for GROUP_ACROSS_SPLITS. */
   readonly count: number;
-  /** True: the images are in the version all the same. */
+  /** True: the images are in the version nevertheless. */
   readonly kept: boolean;
   readonly meaning: string;
   /** Up to five paths relative to the imported folder (names of groups for GROUP_ACROSS_SPLITS). */

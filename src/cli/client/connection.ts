@@ -90,7 +90,7 @@ export async function connect({ url, json, printQuery }: ClientOptions): Promise
 const SOCKET_ATTEMPTS = 20;
 
 export interface RegistryOptions {
-  /** Told of each operation before it is sent. */
+  /** Called with each operation before it is sent. */
   readonly show?: (text: string) => void;
   /** True: answers are given as they are. False, by default: with what a terminal would obey made harmless. */
   readonly isForPrograms?: boolean;

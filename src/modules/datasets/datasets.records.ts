@@ -111,7 +111,7 @@ export interface ImportIssueRecord {
   /** What is wrong, e.g. UNREADABLE, DUPLICATE. */
   readonly kind: string;
   readonly count: number;
-  /** True where the images are in the version all the same. */
+  /** True where the images are in the version nevertheless. */
   readonly kept: boolean;
   /** What it is and what to do; null for a version that was sealed before every issue was listed. */
   readonly meaning: string | null;

@@ -50,7 +50,7 @@ export interface SealedContent {
 }
 
 /**
- * Images whose patient or slide is not known. Versions that were sealed before imports told of it have no such issue:
+ * Images whose patient or slide is not known. Versions that were sealed before imports reported it lack the issue:
  * there, as many groups as images say that every image was made a group of its own.
  */
 export function ungroupedImageCountOf(

@@ -29,7 +29,7 @@ export interface LearningCurvePointRecord {
 export interface EvaluationBaselineRecord {
   readonly kind: BaselineKind;
   readonly metrics: readonly EvaluationMetricRecord[];
-  /** Result minus baseline, paired: the interval is of the difference. Empty in evaluations of before. */
+  /** Result minus baseline, paired: the interval is of the difference. Empty in older evaluations. */
   readonly differences: readonly EvaluationMetricRecord[];
   readonly learningCurve: readonly LearningCurvePointRecord[];
 }

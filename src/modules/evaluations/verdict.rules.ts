@@ -8,8 +8,8 @@ export function rankingOf(protocol: EvaluationProtocol): { readonly metric: stri
 }
 
 /**
- * Baselines that the result does not surely beat by the ranked metric: the 95 % interval of the difference holds
- * 0 or lies on the wrong side of it. Where there is no interval, as in evaluations of before, the values are compared.
+ * Baselines that the result does not surely beat by the ranked metric: the 95 % interval of the difference holds 0 or
+ * lies on the wrong side of it. Where there is no interval, as in older evaluations, the values are compared.
  */
 export function unbeatenBaselines(
   protocol: EvaluationProtocol,

@@ -45,7 +45,7 @@ export interface ImportRequest {
 
 const goldenSchema = z.object({ images: z.string(), embeddings: z.array(z.array(z.number())) });
 
-/** Leaves out the golden images and embeddings: they are large and seldom asked for. */
+/** Leaves out the golden images and embeddings: they are large and rarely needed. */
 const WITHOUT_GOLDEN = { golden: true } as const;
 
 /** A row as Prisma returns it. */

@@ -1,7 +1,7 @@
 /**
  * Turns a file of weights, whatever its format, into the one form that this registry stores: float32 safetensors under
- * torchvision's names. The file is somebody else's, so this runs in a process of its own (encoder-file.program.ts) that
- * may be ended.
+ * torchvision's names. The file is untrusted, so this runs in a process of its own (encoder-file.program.ts) that may
+ * be ended.
  */
 import { createHash } from 'node:crypto';
 import { fstat, read } from 'node:fs';

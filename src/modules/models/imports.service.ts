@@ -176,7 +176,7 @@ export function createCheckpointImports({
     }
   };
 
-  /** Reads the file, stores what it holds, and registers it; only then is the file let go. */
+  /** Reads the file, stores its weights and registers them; only then is the file closed. */
   const bringIn = async (
     {
       viewer,
@@ -380,7 +380,7 @@ async function sameRequestOrThrow(
   });
 }
 
-/** An upload is taken only for what somebody said that it is. */
+/** The sha256 that an upload must have, which the input or the start of the upload states. */
 function sha256OfUpload(stated: string | null, begunWith: string | null): string {
   if (stated !== null && begunWith !== null && stated !== begunWith) {
     throw new DomainError({
@@ -400,7 +400,7 @@ function sha256OfUpload(stated: string | null, begunWith: string | null): string
   });
 }
 
-/** Runs work under one key one after another, so that a request that is repeated while it runs finds what it gave. */
+/** Serialises work with the same key, so that a request that is repeated while it runs finds its result. */
 function turnsByKey(): <Result>(key: string, work: () => Promise<Result>) => Promise<Result> {
   const last = new Map<string, Promise<unknown>>();
   return async (key, work) => {
@@ -415,7 +415,7 @@ function turnsByKey(): <Result>(key: string, work: () => Promise<Result>) => Pro
   };
 }
 
-/** What a file's reader found wrong, at the input that named the file. */
+/** An error of a file's reader, attached to the input field that named the file. */
 function atField(error: unknown, field: string): unknown {
   if (!(error instanceof DomainError) || error.field !== undefined) return error;
   const { code, message, hint, retryable } = error;

@@ -59,7 +59,7 @@ export function createCheckpointImports({
   return createImports({ ...parts, ...storesOf(db) });
 }
 
-/** @returns how many checkpoints of before got the digest of their tensors; see tensor-digests.ts. */
+/** @returns how many older checkpoints got the digest of their tensors; see tensor-digests.ts. */
 export function fillTensorDigests(
   { db, ...parts }: { readonly db: Database } & Omit<TensorDigestParts, keyof Stores>,
   signal: AbortSignal,

@@ -76,7 +76,7 @@ export function createModelStore(db: Database) {
       return made;
     },
 
-    /** Locks the row until the transaction ends, so that versions are given out one after another. */
+    /** Locks the row until the transaction ends, so that versions are numbered one at a time. */
     lock: async (tx: Transaction, modelId: string): Promise<void> => {
       await tx.$queryRaw`SELECT 1 FROM "Model" WHERE id = ${modelId}::uuid FOR UPDATE`;
     },

@@ -1,7 +1,7 @@
 /**
- * Digests of the tensors of checkpoints that were registered before there were any, so that old weights are known again
- * as new ones are. Read in the background, one after another; each is written when it is known, and the next start goes
- * on where this one ended.
+ * Computes the tensor digests of checkpoints that were registered before there were any, so that old weights are
+ * recognised like new ones. They are read in the background, one at a time; each digest is written at once, and the
+ * next start continues where this one ended.
  */
 import { readSafetensors } from '../../formats/safetensors.ts';
 import { tensorDigestOf } from '../../formats/tensor-digest.ts';

@@ -9,7 +9,7 @@ import { watchingConfigFields } from './watching.rules.ts';
 
 export const ENCODER_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
 
-/** Runs beyond this many steps are a slip of the hand: at 100 steps a second it would take a day for 10 million. */
+/** More steps than this must be a typing error: at 100 steps a second, 10 million steps take a day. */
 export const MAX_STEPS = 10_000_000;
 
 const precisionSchema = z.enum(['FLOAT32', 'BFLOAT16']);
@@ -20,7 +20,7 @@ const speedSchema = z.object({
   imagesPerSecond: z.number(),
 });
 
-/** Decided at every launch. */
+/** Fields that every launch decides. */
 const COMMON = {
   modelSlug: z.string(),
   datasets: z.array(
@@ -33,7 +33,7 @@ const COMMON = {
     }),
   ),
   encoder: z.enum(ENCODER_ARCHITECTURES),
-  /** Runs from before there were recipes are the paper's. */
+  /** Runs that are older than recipes used the paper's. */
   recipe: z.enum(RECIPE_NAMES).default('PAPER'),
   batchSize: z.number().int(),
   /**
@@ -52,12 +52,12 @@ const COMMON = {
   ...watchingConfigFields,
 };
 
-/** What the launch named, so that the rest can be explained as the recipe's. */
+/** Which settings the launch named; the explanation attributes the others to the recipe. */
 const namedSchema = z
   .object({ optimizer: z.boolean(), learningRate: z.boolean(), imageSizePx: z.boolean(), precision: z.boolean() })
   .default({ optimizer: false, learningRate: true, imageSizePx: true, precision: true });
 
-/** A pretraining with everything that its result depends on. */
+/** A pretraining with everything that its result depends on, as it is frozen in its run. */
 export const pretrainingConfigSchema = z.preprocess(
   withLaterFields,
   z.object({
@@ -115,13 +115,13 @@ function withLaterFields(config: unknown): unknown {
 
 const explainedSchema = z.object({ explanation: z.array(z.string()) });
 
-/** Of a run as it stands in the database; none for one from before there were explanations, or one still unplanned. */
+/** The explanation in a run's config; empty for runs that are older than explanations or not planned yet. */
 export function explanationOf(config: unknown): string[] {
   const { data } = explainedSchema.safeParse(config);
   return data?.explanation ?? [];
 }
 
-/** Of more versions the first ones are named. */
+/** The title names the first versions only. */
 const VERSIONS_IN_TITLE = 3;
 
 /** @param versionNames as `slug@version`, in the order of the config. */

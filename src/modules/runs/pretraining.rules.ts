@@ -23,7 +23,7 @@ import {
 } from './pretraining-input.rules.ts';
 import { NOT_WATCHED, type WatchingConfig } from './watching.rules.ts';
 
-/** The versions that a pretraining names, as the datasets module knows them. */
+/** What the datasets module knows of a version that a pretraining names. */
 export interface VersionFacts {
   readonly id: string;
   readonly digest: string;
@@ -33,7 +33,7 @@ export interface VersionFacts {
 /**
  * Fills in every default and freezes the pretraining; with a budget, everything that does not depend on the speed of
  * the device.
- * @param drawnSeed used where the input has none.
+ * @param drawnSeed the seed where the input has none.
  * @param watching the probe and the states that are registered.
  * @throws DomainError BAD_INPUT, DATASET_VERSION_NOT_FOUND or DATASET_TOO_SMALL.
  */
@@ -118,7 +118,7 @@ interface Plan {
   readonly budget: PretrainingConfig['budget'];
 }
 
-/** What follows from the steps and the size of the images. */
+/** Completes a config by what follows from the steps and the size of the images. */
 function planned(common: CommonConfig, { checkpointEverySteps, ...plan }: Plan): PretrainingConfig {
   const stepsPerEpoch = stepsPerEpochOf(common);
   const recipe = RECIPES[common.recipe];
@@ -135,17 +135,17 @@ function planned(common: CommonConfig, { checkpointEverySteps, ...plan }: Plan):
   return { ...config, explanation: explainPretraining({ ...config, imageCount: imageCountOf(common.datasets) }) };
 }
 
-/** bfloat16 rounds more coarsely: it has to be faster by at least so much to be chosen. */
+/** bfloat16 rounds more coarsely, so it must be faster by at least this factor to be chosen. */
 const BFLOAT16_GAIN_MIN = 1.1;
 
-/** The precision that a budget is spent in, from how fast each was that the device can train in. */
+/** The precision for a budget, from the measured speed of each that the device supports. */
 export function fasterPrecision(speeds: readonly MeasuredSpeed[]): Precision {
   const speedIn = (precision: Precision): number =>
     speeds.find((speed) => speed.precision === precision)?.imagesPerSecond ?? 0;
   return speedIn('BFLOAT16') > BFLOAT16_GAIN_MIN * speedIn('FLOAT32') ? 'BFLOAT16' : 'FLOAT32';
 }
 
-/** The size of the images that a budget is spent on, from the speed at 64 px. */
+/** The size of the images for a budget, from the speed at 64 px. */
 export function imageSizePxWithin(unplanned: UnplannedPretraining, imagesPerSecondAt64Px: number): number {
   const epochsAt64Px = (imagesPerSecondAt64Px * unplanned.budget.seconds) / imageCountOf(unplanned.datasets);
   return unplanned.imageSizePx ?? RECIPES[unplanned.recipe].imageSizePx(epochsAt64Px);
@@ -157,8 +157,8 @@ export function firstImageSizePx(unplanned: UnplannedPretraining): number {
 }
 
 /**
- * Decides what the speed of the device decides.
- * @param speeds as they were measured; the last one is of the precision and size that the run will have.
+ * Plans what depends on the speed of the device.
+ * @param speeds the measurements; the last one is of the precision and size that the run will have.
  * @param elapsedSeconds of the budget.
  * @throws DomainError BUDGET_TOO_SMALL where the images would not be seen once.
  */
@@ -203,8 +203,8 @@ function budgetTooSmall(
 }
 
 /**
- * The run with another total of steps from `stepsDone` on; the schedule goes through what is left of it in those. One
- * that ends in its warm-up never came to the rest of its schedule.
+ * The config with another total of steps from `stepsDone` on; the rest of the schedule is stretched or compressed to
+ * the remaining steps. A run that ends in its warm-up never reaches the rest of its schedule.
  */
 export function replanned(config: PretrainingConfig, stepsDone: number, steps: number): PretrainingConfig {
   return {

@@ -1,6 +1,6 @@
 /**
- * What workers do with runs. Every write carries a lease and is refused once another worker holds a newer one, so a
- * worker that was thought dead and wakes up again can harm nothing. No viewer here: workers are part of the program.
+ * What workers do with runs. Every write carries a lease and is refused once another worker holds a newer one, so that
+ * a worker that was presumed dead and wakes up cannot do harm. There is no viewer: workers are part of the program.
  */
 import { DomainError } from '../../errors.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
@@ -16,17 +16,17 @@ import type { TrainingStateStore } from './training-states.store.ts';
 
 /**
  * After this many attempts in a row that ended through their own fault and kept nothing, a run is failed rather than
- * queued again. One that keeps a training state now and then may die more often: it gets on all the same.
+ * queued again. A run that keeps training states may fail more often, because it makes progress.
  */
 export const MAX_FRUITLESS_ATTEMPTS = 3;
 
 /**
- * As many in a row that kept nothing, whatever ended them: the death of a worker or of the database is not the run's
- * fault, but a run that takes its machine with it each time must come to an end.
+ * The same limit for attempts that ended for any reason: the death of a worker or of the database is not the run's
+ * fault, but a run that crashes its machine each time must end.
  */
 export const MAX_ATTEMPTS_WITHOUT_PROGRESS = 20;
 
-/** Somebody asked for an end while the work was being finished: then the run is CANCELED, and nothing is registered. */
+/** The run was cancelled while it finished: it becomes CANCELED, and nothing is registered. */
 export class CancelRequestedError extends Error {
   constructor() {
     super('The run was cancelled while it finished.');
@@ -41,8 +41,8 @@ export interface ClaimedRun {
 
 export interface RunLedger {
   /**
-   * Takes the waiting run of these kinds whose turn it is, or gives undefined.
-   * @param deviceId what will carry it; while a run is under way on it no other is given out for it.
+   * Claims the waiting run of these kinds whose turn it is; undefined when none waits.
+   * @param deviceId the device that will run it; a device gets one run at a time.
    */
   claim(kinds: readonly RunKind[], workerName: string, deviceId?: string): Promise<ClaimedRun | undefined>;
   /**
@@ -55,25 +55,25 @@ export interface RunLedger {
   withLease<Result>(lease: RunLease, work: (tx: Transaction) => Promise<Result>): Promise<Result>;
   /** Records progress and the metrics of one or several steps, as one event. */
   report(lease: RunLease, report: ProgressReport): Promise<void>;
-  /** For what only the worker can decide: the config that every later attempt of the run begins with. */
+  /** Replaces the config, for what only the worker can decide; every later attempt uses it. */
   freezeConfig(lease: RunLease, config: object): Promise<void>;
-  /** Engine, device, versions and code revision that carry this attempt. */
+  /** Engine, device, versions and code revision of this attempt. */
   setEnvironment(lease: RunLease, environment: object): Promise<void>;
-  /** Keeps what an import found: before it ends, also where it is refused for that. */
+  /** Stores what an import found, before it ends; also where the import is refused for it. */
   setImportReport(lease: RunLease, report: ImportReportRecord): Promise<void>;
   /**
    * Keeps what the run needs to continue from this step. The artifact must be recorded already, in the same or an
    * earlier transaction.
    */
   keepTrainingState(tx: Transaction, lease: RunLease, state: TrainingStateRecord): Promise<void>;
-  /** Of these leases, those that still hold their runs, lapsed ones among them that nobody took back yet. */
+  /** Those of the leases that still hold their runs; a lapsed lease counts until its run is requeued. */
   held(leases: readonly RunLease[]): Promise<RunLease[]>;
   latestTrainingState(runId: string): Promise<TrainingStateRecord | undefined>;
   /** The kept state that the run's own probe found best. */
   bestTrainingState(runId: string): Promise<TrainingStateRecord | undefined>;
   /**
-   * SUCCEEDED, in the transaction that registers what came out. Throws CancelRequestedError, which undoes it, for a run
-   * that is CANCELING.
+   * SUCCEEDED, in the transaction that registers what came out. Throws CancelRequestedError, which rolls the
+   * transaction back, for a run that is CANCELING.
    */
   succeed(tx: Transaction, lease: RunLease, message: string): Promise<void>;
   /**
@@ -82,15 +82,14 @@ export interface RunLedger {
    * everything else is FAILED. A run that was being cancelled is CANCELED instead.
    */
   fail(lease: RunLease, failure: RunFailureRecord): Promise<void>;
-  /** CANCELED, after the worker has let go of everything. */
+  /** CANCELED, after the worker has freed everything. */
   cancelNow(lease: RunLease): Promise<void>;
   /** Back into the queue, for a worker that stops cleanly; a run that was being cancelled is CANCELED instead. */
   release(lease: RunLease, message: string): Promise<void>;
-  /** Queues again (or ends) the runs of workers that have gone silent; gives how many. */
+  /** Requeues (or ends) the runs of workers that have gone silent. @returns how many. */
   reapLapsed(): Promise<number>;
   /**
-   * Takes every run that is under way from anyone who has it, for a database that was restored: its workers are those
-   * of another one. Gives how many.
+   * Requeues every active run, for a database that was restored: its workers belong to another one. @returns how many.
    */
   requeueAll(message: string): Promise<number>;
 }
@@ -138,7 +137,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
       return work(tx);
     });
 
-  /** Of the last look that the database did not answer, by a clock that nobody sets. */
+  /** When the database last failed to answer, by a monotonic clock. */
   let databaseAwayMs = Number.NEGATIVE_INFINITY;
   const end = async (
     tx: Transaction,
@@ -250,7 +249,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     cancelNow: (lease) => withLease(lease, (tx) => end(tx, lease.runId, 'CANCELED', null, 'Cancelled.')),
     release: (lease, message) => withLeasedRun(lease, (tx, run) => requeueOrCancel(tx, run, message)),
     reapLapsed: async () => {
-      // Nobody could renew while the database was away: its workers get a lease's time to come back.
+      // No worker could renew while the database was unreachable: they get a lease's time to come back.
       if (performance.now() - databaseAwayMs < LEASE_SECONDS * 1000) return 0;
       try {
         return await transact(async (tx) => {

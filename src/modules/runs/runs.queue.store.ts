@@ -67,8 +67,8 @@ export function createRunQueueStore(db: Database) {
     },
 
     /**
-     * Takes the waiting run of these kinds whose turn it is, raising its epoch; undefined when none waits, or when the
-     * device carries a run already.
+     * Claims the waiting run of these kinds whose turn it is, and raises its epoch; undefined when none waits, or when
+     * the device has a run already.
      */
     claimNext: async (
       tx: Transaction,
@@ -101,7 +101,7 @@ export function createRunQueueStore(db: Database) {
       return rows.length === 1;
     },
 
-    /** Prolongs the lease and adds to the time under way; undefined when the lease is lost. */
+    /** Renews the lease and adds to the running time; undefined when the lease is lost. */
     renewLease: async (
       lease: RunLease,
       leaseSeconds: LeaseSeconds,
@@ -122,15 +122,15 @@ export function createRunQueueStore(db: Database) {
       return leases.filter(({ runId, epoch }) => rows.some((row) => row.id === runId && row.leaseEpoch === epoch));
     },
 
-    /** Nobody waits long for a worker that may be dead. */
+    /** A cancel must not wait a whole lease for a worker that may be dead. */
     shortenLease: async (tx: Transaction, id: string, leaseSeconds: number): Promise<void> => {
       await tx.$executeRaw`UPDATE "Run" SET "leaseExpiresAt" = least("leaseExpiresAt", now() + make_interval(secs => ${leaseSeconds})) WHERE id = ${id}::uuid`;
     },
 
     /**
-     * Runs whose worker has not been heard of since its lease lapsed; locked, skipping those that others look at. A
-     * lease that ends later than any could that was taken or renewed by now reveals a clock that was set back: it is
-     * cut to what a renewal would give, so that a dead worker's run waits one lease longer and not for the clock.
+     * Runs whose lease has lapsed, locked; those that another transaction has locked are skipped. A lease that ends
+     * later than a renewal now would make it means that the clock was set back: it is cut to the length of a renewal,
+     * so that a dead worker's run waits one lease longer instead of for the clock.
      */
     lockLapsed: async (tx: Transaction, leaseSeconds: number): Promise<RunRecord[]> => {
       await tx.$executeRaw`
@@ -149,7 +149,7 @@ export function createRunQueueStore(db: Database) {
       return (await tx.run.findMany({ where: { id: { in: rows.map((row) => row.id) } } })).map(toRunRecord);
     },
 
-    /** Gives how many there are now. */
+    /** @returns how many there are now. */
     addFruitlessAttempt: async (tx: Transaction, id: string): Promise<number> =>
       (await tx.run.update({ where: { id }, data: { fruitlessAttempts: { increment: 1 } } })).fruitlessAttempts,
 

@@ -1,21 +1,21 @@
 /**
- * The server's own eye on silent workers: a run must not wait for another worker to be noticed, least of all one that
- * is being cancelled.
+ * The server looks for silent workers itself, so that their runs, above all cancelled ones, do not wait for another
+ * worker to notice.
  */
 import type { RunLedger } from './runs.ledger.ts';
 
 export interface Reaper {
-  /** Resolves when the last look is over. */
+  /** Resolves when the last check is over. */
   stop(): Promise<void>;
 }
 
-/** With the lease itself: 22 s at most until a dead worker is noticed, 7 s while a cancel waits. */
+/** Together with the lease, a dead worker is noticed within 22 s, and within 7 s while a cancel waits. */
 const LOOK_EVERY_MS = 2_000;
 
 export interface ReaperParts {
   readonly ledger: Pick<RunLedger, 'reapLapsed'>;
   readonly onReaped: (count: number) => void;
-  /** The database did not answer; the next look comes all the same. */
+  /** The database did not answer; the next check follows as usual. */
   readonly onError: (error: unknown) => void;
 }
 

@@ -12,17 +12,16 @@ export const RUN_KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] as co
 export type RunKind = (typeof RUN_KINDS)[number];
 
 /**
- * Runs of one lane go one after another on a worker: a night of training must not keep a small import waiting, nor
- * either of them a download.
+ * A worker runs one run per lane at a time, so that a night of training delays neither a small import nor a download.
  */
 export const RUN_LANES: readonly (readonly RunKind[])[] = [['PRETRAINING', 'EVALUATION'], ['IMPORT'], ['EXPORT']];
 
-/** The kinds that wait in the same line as this one. */
+/** The kinds in the same lane as this one. */
 export function laneOf(kind: RunKind): readonly RunKind[] {
   return RUN_LANES.find((lane) => lane.includes(kind)) ?? [kind];
 }
 
-/** A terminal run never changes again, but for a resumed one, which goes back to QUEUED under a new attempt. */
+/** A terminal run never changes again, except that resuming it puts it back to QUEUED. */
 export function isTerminal(status: RunStatus): boolean {
   switch (status) {
     case 'QUEUED':
@@ -39,8 +38,8 @@ export function isTerminal(status: RunStatus): boolean {
 }
 
 /**
- * A run's config as `viewer` may see it. Where files lie on the server is a matter of those who may import: anybody
- * else sees the last part of a path.
+ * A run's config as `viewer` may see it. Only those who may import see where files are on the server; others see the
+ * last part of a path.
  */
 export function configShownTo(viewer: Viewer, config: unknown): unknown {
   const mayImport = viewer.kind === 'KEY' && ACCESS_ROLES.indexOf(viewer.role) >= ACCESS_ROLES.indexOf('CONTRIBUTOR');
@@ -55,12 +54,12 @@ function withoutFolders(value: unknown): unknown {
 }
 
 /**
- * A worker that has not renewed for this long is taken for dead. With the time between two looks it makes less than 30
- * s.
+ * A worker that has not renewed for this long is presumed dead. With the interval of the checks, that takes less than
+ * 30 s.
  */
 export const LEASE_SECONDS = 20;
 
-/** While somebody waits for a cancel, a worker is given less: a dead one must not keep the run for ten seconds. */
+/** Shorter while a cancel waits, so that a dead worker delays it by less than ten seconds. */
 export const CANCELING_LEASE_SECONDS = 5;
 
 /** What went wrong with a run, as far as the next attempt is concerned. */
@@ -69,7 +68,7 @@ export interface FailureFacts {
   readonly code: string;
 }
 
-/** Codes of a class that may get better, of which another attempt would come to the same end all the same. */
+/** Codes of a retryable class for which another attempt would fail in the same way. */
 const FINAL_CODES: ReadonlySet<string> = new Set([
   'ARTIFACT_CORRUPT',
   'ARTIFACT_NOT_FOUND',
@@ -77,7 +76,7 @@ const FINAL_CODES: ReadonlySet<string> = new Set([
   'TIMED_OUT',
 ]);
 
-/** True where another attempt may come to a better end without anybody's doing. */
+/** True where another attempt may succeed without any change. */
 export function isRetryable(failure: FailureFacts): boolean {
   switch (failure.class) {
     case 'INFRASTRUCTURE':
@@ -93,18 +92,18 @@ export function isRetryable(failure: FailureFacts): boolean {
   }
 }
 
-/** Codes of what befell an attempt from outside: the run itself may be sound. */
+/** Codes of external causes: the run itself may be sound. */
 const CODES_FROM_OUTSIDE: ReadonlySet<string> = new Set(['WORKER_SILENT', 'DATABASE_UNREACHABLE']);
 
-/** True where the attempt ended through its own fault, so that another one may well come to the same end. */
+/** True where the attempt caused its own failure, so that another one will probably fail, too. */
 export function isOwnFault(failure: FailureFacts): boolean {
   return !CODES_FROM_OUTSIDE.has(failure.code);
 }
 
-/** A pass of fewer images has nothing to normalise a batch by. */
+/** Batch norm needs at least two images in a pass. */
 const MICRO_BATCH_MIN = 2;
 
-/** Known from the launch on, also of a run whose steps its worker has yet to plan. */
+/** Known from the launch on, even for a run whose steps are not planned yet. */
 const batchFactsSchema = z.object({
   batchSize: z.number().int(),
   microBatchSize: z.number().int().nullable().default(null),
@@ -134,18 +133,18 @@ export const maxDurationSchema = z
   .min(1, 'must be at least 1')
   .max(31_536_000, 'must be at most a year (31536000)');
 
-/** Which part of a series is wanted, and how finely. */
+/** The wanted part of a series, and its resolution. */
 export interface MetricWindow {
-  /** First and last step that count, both included. */
+  /** First and last step, both inclusive. */
   readonly fromStep: number;
   readonly toStep: number;
-  /** A series of more points is thinned to at most this many, of which the extremes stay. */
+  /** A longer series is reduced to at most this many points, keeping its extremes. */
   readonly maxPoints: number;
 }
 
 export type Nullish<Facts> = { readonly [Key in keyof Facts]?: Facts[Key] | null | undefined };
 
-/** As many as a plot is wide. */
+/** About the width of a plot in pixels. */
 export const METRIC_POINTS_DEFAULT = 1000;
 
 const STEP_LAST = 2_147_483_647;

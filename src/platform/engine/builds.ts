@@ -77,7 +77,7 @@ export const ENGINE_BUILDS: Readonly<Record<EngineBuildName, EngineBuild>> = {
   cuda: {
     device: 'GPU',
     wheel: {
-      // As others list what the index publishes; the wheel was not to be had where this was written. A wrong digest
+      // From published lists of the index; the wheel could not be downloaded where this was written. A wrong digest
       // refuses it, no more.
       package: 'tensorflow',
       version: '2.21.0',

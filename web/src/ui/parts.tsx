@@ -109,7 +109,7 @@ export function Synthetic() {
   );
 }
 
-/** Names and what is known of them; what is not known says so. */
+/** A list of names and values; an unknown value is shown as unknown. */
 export function Facts({ children }: { readonly children: ReactNode }) {
   return <dl className="facts">{children}</dl>;
 }

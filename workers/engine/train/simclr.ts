@@ -45,7 +45,7 @@ export interface SimclrTrainerOptions extends Schedule {
   readonly seedRandom: Random;
   /**
    * In what the encoder computes [float32]. With bfloat16 convolutions, activations and their gradients take half the
-   * memory; weights, batch norm's statistics, embeddings, head, loss and optimiser are float32 all the same.
+   * memory; weights, batch norm's statistics, embeddings, head, loss and optimiser are always float32.
    */
   readonly computeDtype?: FloatDtype;
   /**
@@ -53,7 +53,7 @@ export interface SimclrTrainerOptions extends Schedule {
    * parts takes the memory of a part and about a third more time, for the second forward pass.
    */
   readonly microBatchSize?: number;
-  /** An encoder to continue from, under torchvision's names; the projection head is new all the same. */
+  /** An encoder to start from, under torchvision's names; the projection head is always new. */
   readonly initialWeights?: readonly NamedTensor[];
 }
 

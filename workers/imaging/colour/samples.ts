@@ -26,7 +26,7 @@ const UINT16_MIDDLE = 2 ** 15;
 
 export interface Rgb {
   readonly pixels: Pixels;
-  /** What must be told of it. */
+  /** Notes for the import report. */
   readonly notes: readonly Finding[];
 }
 

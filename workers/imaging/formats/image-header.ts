@@ -51,7 +51,7 @@ export interface ImageHeader {
   readonly subIfd: number | null;
   /** Of a JPEG alone. */
   readonly jpeg?: JpegStructure;
-  /** What is imported all the same, and must be told. */
+  /** Notes on a file that is imported nevertheless. */
   readonly notes: readonly Finding[];
 }
 
