@@ -415,7 +415,7 @@ describe('from images to weights', () => {
     const { code, stdout, stderr } = await paraffin(['pretrain', ...budget, '30s', '--seed', '1']);
     assert.equal(code, 0, stderr);
     assert.match(stdout, /^in-time@1 {2}checkpoint /);
-    assert.match(stdout, /\n30 seconds at [\d.]+ images\/s: [\d,]+ steps of 16 images at 64 px, /);
+    assert.match(stdout, /\n30 seconds at [\d.]+ images\/s: [\d,]+ steps of 16 images at 64 px by views of 32 px, /);
     assert.match(stdout, /\nAdamW at a peak learning rate of /);
     assert.match(stdout, /^in-time@1 .*\n {2}.* random encoder on desk-tissue@1/);
   });
