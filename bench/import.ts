@@ -11,7 +11,8 @@ import { drawImage, TISSUE_LABELS } from '../src/synthetic/tissue.ts';
 import { openArtifactStore } from '../src/platform/artifact-store.ts';
 import { openFolder } from '../src/platform/open-folder.ts';
 import { importImages } from '../workers/imaging/import-images.ts';
-import { decodeImage } from '../workers/imaging/decode.ts';
+import { decodeImage } from '../workers/imaging/decoder/decode.ts';
+import { openImageDecoders } from '../workers/imaging/decoder/image-decoders.ts';
 import { readImageHeader } from '../workers/imaging/formats/index.ts';
 import { mapInOrder } from '../workers/imaging/in-order.ts';
 
@@ -131,11 +132,13 @@ async function measure(
 async function importOnce(workDir: string, folder: string, imageCount: number): Promise<void> {
   const artifacts = openArtifactStore(path.join(workDir, 'artifacts'));
   await using opened = await openFolder(folder);
+  await using decoders = openImageDecoders({ hiddenFolder: workDir });
   const result = await importImages({
     folder: opened,
     layout: 'FLAT',
     labelsCsv: null,
     patchSizePx: null,
+    decoders,
     artifacts,
     workDir,
   });
@@ -150,7 +153,7 @@ async function decodeAll(files: readonly Buffer[]): Promise<void> {
     if (header === null || 'issue' in header || 'issue' in (await decodeImage(bytes, header)))
       throw new Error('A drawn JPEG does not decode.');
   };
-  const results = mapInOrder(files, { windowSize: availableParallelism() * 8, byteLimit: 768 * 1024 * 1024 }, decode);
+  const results = mapInOrder(files, { windowSize: availableParallelism() * 8, shared: {} }, decode);
   while ((await results.next()).done !== true);
 }
 

@@ -167,7 +167,9 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const warning = bindingWarning(env.host, env.trustedProxies);
     if (warning !== undefined) logger.warn(warning);
     if ((await sandboxKind()) === 'NONE')
-      logger.warn('The kernel gives no namespaces: the process that reads checkpoints is held by Node alone.');
+      logger.warn(
+        'The kernel gives no namespaces: the processes that read checkpoints and decode images are held by Node alone.',
+      );
     const { url } = await http.listen({ host: env.host, port: env.port });
     closers.push(() => http.drain(DRAIN_MS));
 

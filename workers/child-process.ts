@@ -1,16 +1,17 @@
 /** Starting and ending the process of one run. */
-import { fork, type ForkOptions } from 'node:child_process';
-import { existsSync } from 'node:fs';
+import { fork } from 'node:child_process';
 import path from 'node:path';
 import { childEnvironment } from '../src/env.ts';
 import type { Logger } from '../src/logger.ts';
 import type { RunLease, RunRecord } from '../src/modules/runs/index.ts';
+import { DIES_WITH_PARENT } from '../src/platform/dies-with-parent.ts';
 import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { childMessageSchema, type AgentMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from './engine/process-env.ts';
 
 export interface ChildSettings {
   readonly databaseUrl: string;
+  readonly dataDir: string;
   readonly artifactsDir: string;
   readonly workDir: string;
   readonly logLevel: string;
@@ -43,15 +44,8 @@ export interface Child {
 const LAST_WORDS_LENGTH = 4_000;
 const LEAVE_MS = 3_000;
 
-/**
- * A child ends with its agent, however that ends: by the kernel's word to the parent's death where setpriv of
- * util-linux is there to ask for it, else as soon as the child looks up from its work.
- */
-const SETPRIV = ['/usr/bin/setpriv', '/bin/setpriv'].find((file) => existsSync(file));
-const PROGRAM: Pick<ForkOptions, 'execPath' | 'execArgv'> =
-  process.platform === 'linux' && SETPRIV !== undefined
-    ? { execPath: SETPRIV, execArgv: ['--pdeathsig', 'KILL', '--', process.execPath, ...process.execArgv] }
-    : {};
+/** Where nothing does, a child ends as soon as it looks up from its work. */
+const [execPath = process.execPath, ...execArgv] = [...DIES_WITH_PARENT, process.execPath, ...process.execArgv];
 
 /**
  * In a session of its own, where no terminal's Ctrl-C reaches it: oneDNN's matrix product uses the stack pointer for
@@ -68,7 +62,7 @@ export function startChild(
   logger: Logger,
 ): Child {
   const child = fork(path.join(import.meta.dirname, 'child.ts'), {
-    ...PROGRAM,
+    ...{ execPath, execArgv },
     detached: true,
     env: childEnvironment({
       ...ENGINE_PROCESS_ENV,

@@ -4,6 +4,7 @@ import { z } from 'zod';
 export const startMessageSchema = z.object({
   kind: z.literal('START'),
   databaseUrl: z.string(),
+  dataDir: z.string(),
   artifactsDir: z.string(),
   workDir: z.string(),
   logLevel: z.string(),

@@ -87,6 +87,7 @@ async function execute(start: StartMessage): Promise<void> {
     services: createTaskServices({ db, transact, store }),
     artifacts: store,
     logger,
+    dataDir: start.dataDir,
     workDir: start.workDir,
     microBatchSize: start.run.microBatchSize,
     stopRequested: () => {

@@ -48,6 +48,7 @@ const agent = createAgent({
   stuckAfterMs: env.stuckAfterSeconds * 1000,
   child: {
     databaseUrl: env.databaseUrl,
+    dataDir: env.dataDir,
     artifactsDir,
     logLevel: env.logLevel,
     codeRevision: env.codeRevision ?? null,

@@ -13,7 +13,8 @@ import { z } from 'zod';
 import { scoped, tf } from '../../workers/engine/tensorflow.ts';
 import { foreignKindOf } from '../../workers/imaging/formats/foreign-formats.ts';
 import { ISSUE_KINDS } from '../../workers/imaging/issues.ts';
-import { prepareImage, type PreparedImage } from '../../workers/imaging/prepare.ts';
+import type { PreparedImage } from '../../workers/imaging/decoder/prepare.ts';
+import { prepare } from '../support/prepared-image.ts';
 
 const rowSchema = z.object({ row: z.string(), name: z.string(), bytes: z.base64() });
 const caseSchema = z.union([
@@ -26,8 +27,6 @@ const caseSchema = z.union([
 const cases = z
   .array(caseSchema)
   .parse(JSON.parse(await readFile(path.join(import.meta.dirname, 'image-formats-expected.json'), 'utf8')));
-
-const noLimit = async (): Promise<void> => undefined;
 
 /** TensorFlow brings its own libpng and libjpeg; for WebP there is no other reader than libvips. */
 async function decodeIndependently({ bytes, extension }: PreparedImage): Promise<Buffer> {
@@ -50,14 +49,14 @@ describe('every row of the table of formats', () => {
   for (const each of cases) {
     test(`${each.row} (${each.name})`, async () => {
       const bytes = Buffer.from(each.bytes, 'base64');
-      const prepared = await prepareImage(bytes, null, noLimit);
+      const prepared = await prepare(bytes);
       if ('issue' in each) {
         assert.ok(prepared.outcome === 'REFUSED', 'it was imported');
         assert.equal(foreignKindOf(bytes) ?? prepared.finding.issue, each.issue);
         assert.ok(each.issue in ISSUE_KINDS);
         return;
       }
-      assert.ok(prepared.outcome === 'IMAGES', 'finding' in prepared ? JSON.stringify(prepared.finding) : '');
+      assert.ok(prepared.outcome === 'PREPARED', 'finding' in prepared ? JSON.stringify(prepared.finding) : '');
       assert.deepEqual(
         prepared.notes.map(({ issue }) => issue),
         each.notes,

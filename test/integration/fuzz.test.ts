@@ -26,8 +26,8 @@ import { parseManifest } from '../../workers/engine/data/manifest.ts';
 import { createShardReader, indexShard } from '../../workers/engine/data/shards.ts';
 import { recordIssues } from '../../workers/imaging/issues.ts';
 import { readLabelsCsv } from '../../workers/imaging/labels-csv.ts';
-import { prepareImage } from '../../workers/imaging/prepare.ts';
 import { bmpOf, picture, tissueJpeg, tissuePixels, tissuePng } from '../fixtures/hostile-images.ts';
+import { prepare } from '../support/prepared-image.ts';
 import { createDice, mutated } from '../support/mutations.ts';
 import { plainImages, tarBytes, temporaryFolder } from '../support/shards.ts';
 
@@ -114,9 +114,10 @@ const PARSERS: Readonly<Record<string, Parser>> = {
     },
     // It reports a refusal in its result instead of throwing.
     read: (bytes) =>
-      prepareImage(bytes, null, async (byteCount) =>
-        assert.ok(byteCount <= 6 * 64 * 1024 * 1024, `${byteCount} bytes`),
-      ),
+      // 64 Mpx of whatever kind.
+      prepare(bytes, null, {
+        onReserve: (byteCount) => assert.ok(byteCount <= 24 * 64 * 1024 * 1024, `${byteCount} bytes`),
+      }),
     refusals: [],
   },
   'labels CSV': {

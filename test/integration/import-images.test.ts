@@ -6,9 +6,22 @@ import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { execFileSync } from 'node:child_process';
 import { createReadStream } from 'node:fs';
-import { cp, mkdir, open, readdir, readFile, symlink, truncate, utimes, writeFile } from 'node:fs/promises';
+import {
+  cp,
+  mkdir,
+  mkdtemp,
+  open,
+  readdir,
+  readFile,
+  rm,
+  symlink,
+  truncate,
+  utimes,
+  writeFile,
+} from 'node:fs/promises';
 import path from 'node:path';
-import { describe, test, type TestContext } from 'node:test';
+import { tmpdir } from 'node:os';
+import { after, describe, test, type TestContext } from 'node:test';
 import { extract } from 'tar-stream';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store.ts';
@@ -17,7 +30,8 @@ import { indexShard } from '../../workers/engine/data/shards.ts';
 import { parseManifest } from '../../workers/engine/data/manifest.ts';
 import type { ImportReportRecord } from '../../src/modules/runs/index.ts';
 import { importImages, type ImportOptions, type ImportResult } from '../../workers/imaging/import-images.ts';
-import { encodePng } from '../../workers/imaging/decode.ts';
+import { openImageDecoders } from '../../workers/imaging/decoder/image-decoders.ts';
+import { encodePng } from '../../workers/imaging/decoder/decode.ts';
 import {
   bmpOf,
   glassPixels,
@@ -36,6 +50,13 @@ interface Place {
   readonly storeDir: string;
   run(options?: PlaceOptions): Promise<ImportResult>;
 }
+
+const hiddenFolder = await mkdtemp(path.join(tmpdir(), 'paraffin-hidden-'));
+const decoders = openImageDecoders({ hiddenFolder });
+after(async () => {
+  await decoders[Symbol.asyncDispose]();
+  await rm(hiddenFolder, { recursive: true });
+});
 
 async function place(context: TestContext): Promise<Place> {
   const base = await temporaryFolder(context);
@@ -57,6 +78,7 @@ async function place(context: TestContext): Promise<Place> {
         labelsCsv,
         patchSizePx: null,
         artifacts: openArtifactStore(storeDir),
+        decoders,
         workDir,
         ...options,
       });

@@ -5,9 +5,12 @@ import { once } from 'node:events';
 import { writeFile } from 'node:fs/promises';
 import { createServer } from 'node:net';
 import path from 'node:path';
+import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
-import { SANDBOX_ENV, sandboxed, sandboxKind } from '../../src/platform/sandbox.ts';
+import { SANDBOX_ENV, sandboxed, sandboxKind, startSandboxed } from '../../src/platform/sandbox.ts';
+import { eventually } from '../support/eventually.ts';
+import { familyOf, isAlive } from '../support/processes.ts';
 import { temporaryFolder } from '../support/shards.ts';
 
 const run = promisify(execFile);
@@ -27,13 +30,47 @@ test('the process reaches no network, no other process and no file of the data d
     JSON.parse((await run(program, its, { env: SANDBOX_ENV })).stdout);
 
   // What it could do outside, or this test would prove nothing.
-  assert.deepEqual(await reach(process.execPath, args), { network: 'done', signal: 'done', read: 'done' });
+  assert.deepEqual(await reach(process.execPath, args), {
+    ...{ network: 'done', signal: 'done', read: 'done', environment: 'done' },
+  });
   const kind = await sandboxKind();
   context.diagnostic(`The sandbox of this machine: ${kind}.`);
   if (kind === 'NONE') return;
   const within = kind === 'ROOT' ? [...args, 'as-nobody'] : args;
-  const refused = await reach(...sandboxed(kind, folder, process.execPath, within));
+  const [command = '', ...rest] = sandboxed(kind, { hiddenFolder: folder }, [process.execPath, ...within]);
+  const refused = await reach(command, rest);
   // An empty folder lies over the data directory, which an unprivileged user may not even search.
   const read = kind === 'ROOT' ? 'EACCES' : 'ENOENT';
-  assert.deepEqual(refused, { network: 'ENETUNREACH', signal: 'ESRCH', read });
+  assert.deepEqual(refused, { network: 'ENETUNREACH', signal: 'ESRCH', read, environment: 'ENOENT' });
+});
+
+test('a process in the sandbox is gone once it was ended, whatever user it has become', async (context) => {
+  const child = await startSandboxed({
+    program: path.resolve(import.meta.dirname, '../support/stays-busy.ts'),
+    reads: ['test/support/*'],
+    hiddenFolder: await temporaryFolder(context),
+    maxHeapMb: 64,
+    stdio: ['ignore', 'pipe', 'inherit'],
+  });
+  assert.ok(child.pid !== undefined && child.stdout !== null);
+  const [said]: unknown[] = await once(child.stdout, 'data');
+  assert.match(String(said), /busy/);
+  const family = await familyOf(child.pid);
+  child.kill('SIGKILL');
+  await once(child, 'close');
+  await eventually('the end of all that was started', async () =>
+    (await Promise.all(family.map(isAlive))).includes(true) ? undefined : true,
+  );
+});
+
+test('more memory than it may have is refused to it', async (context) => {
+  const child = await startSandboxed({
+    ...{ program: path.resolve(import.meta.dirname, '../support/takes-memory.ts'), reads: ['test/support/*'] },
+    ...{ hiddenFolder: await temporaryFolder(context), maxHeapMb: 64, maxMemoryMb: 1024 },
+    stdio: ['ignore', 'pipe', 'ignore'],
+  });
+  assert.ok(child.stdout !== null);
+  const megabytes = (await text(child.stdout)).length;
+  // Node itself has a few hundred of them set aside.
+  assert.ok(megabytes > 100 && megabytes < 1024, `${megabytes} MiB`);
 });

@@ -4,10 +4,10 @@
  */
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { becomeNobody } from '../../src/platform/sandbox.ts';
+import { becomeNobodyIfAsked } from '../../src/platform/become-nobody.ts';
 
-const [port, pid, file = '', asNobody] = process.argv.slice(2);
-if (asNobody !== undefined) becomeNobody();
+const [port, pid, file = ''] = process.argv.slice(2);
+becomeNobodyIfAsked();
 
 function outcomeOf(work: () => void): string {
   try {
@@ -28,6 +28,7 @@ process.stdout.write(
     network,
     signal: outcomeOf(() => process.kill(Number(pid), 0)),
     read: outcomeOf(() => void readFileSync(file)),
+    environment: outcomeOf(() => void readFileSync(`/proc/${pid}/environ`)),
   }),
 );
 process.exit();

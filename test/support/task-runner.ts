@@ -57,6 +57,7 @@ export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?:
       services,
       artifacts: store,
       logger: createLogger('silent', 'test'),
+      dataDir: base,
       workDir,
       stopRequested: stop,
       throwIfStopped: () => {

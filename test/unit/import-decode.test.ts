@@ -3,10 +3,9 @@ import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import sharp from 'sharp';
 import { isNearlyBlank } from '../../workers/imaging/blankness.ts';
-import { decodeImage, encodePng } from '../../workers/imaging/decode.ts';
+import { decodeImage, encodePng } from '../../workers/imaging/decoder/decode.ts';
 import type { ImageFormat } from '../../workers/imaging/formats/image-header.ts';
 import { formatOf, readImageHeader } from '../../workers/imaging/formats/index.ts';
-import { prepareImage, type Prepared } from '../../workers/imaging/prepare.ts';
 import {
   bmpOf,
   glassPixels,
@@ -17,6 +16,7 @@ import {
   tissuePng,
   withPenStroke,
 } from '../fixtures/hostile-images.ts';
+import { prepare } from '../support/prepared-image.ts';
 
 const SIZE_PX = 48;
 const PIXELS = tissuePixels(SIZE_PX, 1);
@@ -32,9 +32,6 @@ async function decoded(
   assert.ok('pixels' in result, 'issue' in result ? result.issue : '');
   return { format, plain: header.isPlain, ...result.pixels };
 }
-
-const prepare = async (bytes: Buffer, patchSizePx: number | null = null): Promise<Prepared> =>
-  prepareImage(bytes, patchSizePx, async () => undefined);
 
 async function issueOf(bytes: Buffer, patchSizePx: number | null = null): Promise<string> {
   const prepared = await prepare(bytes, patchSizePx);
@@ -101,16 +98,16 @@ describe('formats', () => {
   test('plain images keep their bytes, the others become PNG', async () => {
     const jpeg = await tissueJpeg(SIZE_PX, 1);
     const kept = await prepare(jpeg);
-    assert.ok(kept.outcome === 'IMAGES');
+    assert.ok(kept.outcome === 'PREPARED');
     assert.equal(kept.images[0]?.extension, 'jpg');
     assert.ok(kept.images[0]?.bytes.equals(jpeg));
     const tiff = await prepare(await picture(PIXELS, SIZE_PX).tiff().toBuffer());
-    assert.ok(tiff.outcome === 'IMAGES');
+    assert.ok(tiff.outcome === 'PREPARED');
     assert.equal(tiff.images[0]?.extension, 'png');
     const png = await prepare(await tissuePng(SIZE_PX, 1));
-    assert.ok(png.outcome === 'IMAGES');
+    assert.ok(png.outcome === 'PREPARED');
     const deep = await prepare(await picture(PIXELS, SIZE_PX).toColourspace('rgb16').png().toBuffer());
-    assert.ok(deep.outcome === 'IMAGES');
+    assert.ok(deep.outcome === 'PREPARED');
     assert.equal(formatOf(deep.images[0]?.bytes ?? Buffer.alloc(0)), 'PNG');
     assert.equal((await sharp(deep.images[0]?.bytes).metadata()).depth, 'uchar');
   });
@@ -120,7 +117,7 @@ describe('formats', () => {
       prepare(await tissuePng(SIZE_PX, 1)),
       prepare(bmpOf(PIXELS, SIZE_PX, SIZE_PX, { bitsPerPixel: 24 })),
     ]);
-    assert.ok(png.outcome === 'IMAGES' && bmp.outcome === 'IMAGES');
+    assert.ok(png.outcome === 'PREPARED' && bmp.outcome === 'PREPARED');
     assert.equal(png.images[0]?.pixelDigest.length, 32);
     assert.deepEqual(png.images[0]?.pixelDigest, bmp.images[0]?.pixelDigest);
   });
@@ -161,8 +158,8 @@ describe('what is wrong', () => {
 
   test('a PNG that claims 100,000 x 100,000 pixels is refused from its header', async () => {
     let reservedBytes = 0;
-    const prepared = await prepareImage(pngThatClaims(100_000, 100_000), null, async (byteCount) => {
-      reservedBytes += byteCount;
+    const prepared = await prepare(pngThatClaims(100_000, 100_000), null, {
+      onReserve: (byteCount) => (reservedBytes += byteCount),
     });
     assert.ok(prepared.outcome === 'REFUSED');
     assert.equal(prepared.finding.issue, 'TOO_LARGE');
@@ -224,7 +221,7 @@ describe('cutting', () => {
     const sizePx = 100;
     const pixels = tissuePixels(sizePx, 5);
     const prepared = await prepare(await encodePng({ data: pixels, width: sizePx, height: sizePx }), 32);
-    assert.ok(prepared.outcome === 'IMAGES');
+    assert.ok(prepared.outcome === 'PREPARED');
     assert.equal(prepared.images.length + prepared.blankCount, 9);
     for (const [index, patch] of prepared.images.entries()) {
       const expected = await picture(pixels, sizePx)
@@ -239,7 +236,7 @@ describe('cutting', () => {
   test('an image of exactly the patch size keeps its bytes', async () => {
     const jpeg = await tissueJpeg(64, 6);
     const prepared = await prepare(jpeg, 64);
-    assert.ok(prepared.outcome === 'IMAGES');
+    assert.ok(prepared.outcome === 'PREPARED');
     assert.equal(prepared.images.length, 1);
     assert.ok(prepared.images[0]?.bytes.equals(jpeg));
   });
@@ -250,7 +247,7 @@ describe('cutting', () => {
     const tissue = tissuePixels(64, 7);
     for (let row = 0; row < 64; row += 1) tissue.copy(pixels, row * sizePx * 3, row * 64 * 3, (row + 1) * 64 * 3);
     const prepared = await prepare(await encodePng({ data: pixels, width: sizePx, height: sizePx }), 64);
-    assert.ok(prepared.outcome === 'IMAGES');
+    assert.ok(prepared.outcome === 'PREPARED');
     assert.deepEqual([prepared.images.length, prepared.blankCount], [1, 3]);
   });
 });

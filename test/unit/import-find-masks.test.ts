@@ -7,6 +7,7 @@ import sharp from 'sharp';
 import type { ImportReportRecord } from '../../src/modules/runs/index.ts';
 import { openArtifactStore } from '../../src/platform/artifact-store.ts';
 import { openFolder } from '../../src/platform/open-folder.ts';
+import { openImageDecoders } from '../../workers/imaging/decoder/image-decoders.ts';
 import { withoutMasks, type Look } from '../../workers/imaging/find-masks.ts';
 import { flatnessOf, type Flatness } from '../../workers/imaging/flatness.ts';
 import { importImages, type ImportOptions } from '../../workers/imaging/import-images.ts';
@@ -167,9 +168,10 @@ describe('in an import', () => {
     }
     const reports: ImportReportRecord[] = [];
     await using opened = await openFolder(folder);
+    await using decoders = openImageDecoders({ hiddenFolder: base, processCount: 1 });
     await importImages({
       ...{ folder: opened, layout: 'FOLDER_PER_LABEL', labelsCsv: null, patchSizePx: null, isDryRun: true },
-      ...{ artifacts: openArtifactStore(path.join(base, 'artifacts')), workDir: base },
+      ...{ artifacts: openArtifactStore(path.join(base, 'artifacts')), workDir: base, decoders },
       onReport: async (found) => void reports.push(found),
       ...options,
     });

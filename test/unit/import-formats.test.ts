@@ -4,12 +4,11 @@ import { describe, test } from 'node:test';
 import sharp from 'sharp';
 import { decodeSquare } from '../../workers/engine/data/decode.ts';
 import { FOREIGN_KINDS, foreignKindOf } from '../../workers/imaging/formats/foreign-formats.ts';
+import type { PreparedFile } from '../../workers/imaging/decoder/image-decoders.ts';
 import { readTiffDirectories } from '../../workers/imaging/formats/tiff-directory.ts';
-import { prepareImage, type Prepared } from '../../workers/imaging/prepare.ts';
 import { picture, tissuePixels, tissuePng } from '../fixtures/hostile-images.ts';
+import { prepare } from '../support/prepared-image.ts';
 
-const prepare = (bytes: Buffer, patchSizePx: number | null = null): Promise<Prepared> =>
-  prepareImage(bytes, patchSizePx, async () => undefined);
 const outcomeOf = async (bytes: Buffer): Promise<string> => {
   const prepared = await prepare(bytes);
   return prepared.outcome === 'REFUSED' ? prepared.finding.issue : 'IMAGES';
@@ -136,7 +135,7 @@ describe('images of any size', () => {
         .png()
         .toBuffer();
       const prepared = await prepare(bytes);
-      assert.ok(prepared.outcome === 'IMAGES');
+      assert.ok(prepared.outcome === 'PREPARED');
       const [image] = prepared.images;
       assert.deepEqual([image?.width, image?.height], [width, height]);
       const square = await decodeSquare(image?.bytes ?? Buffer.alloc(0), 32, 'EXACT', 'k');
@@ -151,7 +150,7 @@ test('alpha that a file announces and does not have is none', async () => {
   assert.equal(webp.toString('latin1', 12, 16), 'VP8X');
   webp.writeUInt8(webp.readUInt8(20) | 0b1_0000, 20);
   const prepared = await prepare(webp);
-  assert.ok(prepared.outcome === 'IMAGES');
+  assert.ok(prepared.outcome === 'PREPARED');
   const stored = await sharp(prepared.images[0]?.bytes).removeAlpha().raw().toBuffer();
   assert.ok(stored.equals(pixels));
 });
@@ -166,7 +165,7 @@ describe('where a patch was cut from', () => {
       .toBuffer();
     const upright = await sharp(turned).autoOrient().raw().toBuffer();
     const prepared = await prepare(turned, 32);
-    assert.ok(prepared.outcome === 'IMAGES' && prepared.images.length > 0);
+    assert.ok(prepared.outcome === 'PREPARED' && prepared.images.length > 0);
     for (const { cutFrom, bytes } of prepared.images) {
       assert.ok(cutFrom !== null);
       const { x, y, sourceWidth, sourceHeight } = cutFrom;
@@ -181,7 +180,7 @@ describe('where a patch was cut from', () => {
 
   test('a whole image has no place, also where it is of the patch size', async () => {
     const prepared = await prepare(await tissuePng(64, 6), 64);
-    assert.ok(prepared.outcome === 'IMAGES');
+    assert.ok(prepared.outcome === 'PREPARED');
     assert.equal(prepared.images[0]?.cutFrom, null);
   });
 });
@@ -222,7 +221,7 @@ test('a few stray bytes after any scan of a JPEG change nothing, and are stored 
     const at = next < 0 ? progressive.length - 2 : next;
     from = at + 2;
     const prepared = await prepare(Buffer.concat([progressive.subarray(0, at), stray, progressive.subarray(at)]));
-    assert.ok(prepared.outcome === 'IMAGES', stray.toString('hex'));
+    assert.ok(prepared.outcome === 'PREPARED', stray.toString('hex'));
     const [image] = prepared.images;
     const stored = await sharp(image?.bytes, { failOn: 'warning' }).raw().toBuffer();
     assert.ok(stored.equals(expected), stray.toString('hex'));
@@ -244,7 +243,6 @@ test('a progressive JPEG with damaged scans is not taken for one with stray byte
 
 describe('16 bits of which the file does not say how many are used', () => {
   const SIZE_PX = 16;
-  const reserve = async (): Promise<void> => undefined;
   /** Grey, with values from 0 to `greatest`. */
   const deep = (greatest: number): Uint16Array =>
     Uint16Array.from({ length: SIZE_PX * SIZE_PX }, (_, index) => Math.round((index * greatest) / (SIZE_PX ** 2 - 1)));
@@ -253,8 +251,8 @@ describe('16 bits of which the file does not say how many are used', () => {
       .toColourspace('grey16')
       .png()
       .toBuffer();
-  const levelsOf = async (prepared: Prepared): Promise<number[]> => {
-    assert.ok(prepared.outcome === 'IMAGES', JSON.stringify(prepared));
+  const levelsOf = async (prepared: PreparedFile): Promise<number[]> => {
+    assert.ok(prepared.outcome === 'PREPARED', JSON.stringify(prepared));
     const stored = await sharp(prepared.images[0]?.bytes).toColourspace('srgb').raw().toBuffer();
     return [...stored].filter((_, index) => index % 3 === 0);
   };
@@ -268,7 +266,7 @@ describe('16 bits of which the file does not say how many are used', () => {
       [9000, 16],
     ] as const) {
       const values = deep(greatest);
-      const levels = await levelsOf(await prepareImage(await fileOf(values), null, reserve, sampleBits));
+      const levels = await levelsOf(await prepare(await fileOf(values), null, { sampleBits }));
       const white = 2 ** sampleBits - 1;
       assert.deepEqual(
         levels,
@@ -284,7 +282,7 @@ describe('16 bits of which the file does not say how many are used', () => {
       [16_383, null, /only 16383 of 65535.* 14 bits.*--sample-bits 16/],
       [1024, null, /one of 12 bits/],
     ] as const) {
-      const prepared = await prepareImage(await fileOf(deep(greatest)), null, reserve, sampleBits);
+      const prepared = await prepare(await fileOf(deep(greatest)), null, { sampleBits });
       assert.ok(prepared.outcome === 'REFUSED');
       assert.equal(prepared.finding.issue, 'RANGE_NOT_STATED');
       assert.match(prepared.finding.reason ?? '', reason);
@@ -293,7 +291,7 @@ describe('16 bits of which the file does not say how many are used', () => {
 
   test('it says nothing of 8 bits', async () => {
     const png = await tissuePng(40, 1);
-    const prepared = await prepareImage(png, null, reserve, 12);
-    assert.ok(prepared.outcome === 'IMAGES' && prepared.images[0]?.bytes.equals(png) === true);
+    const prepared = await prepare(png, null, { sampleBits: 12 });
+    assert.ok(prepared.outcome === 'PREPARED' && prepared.images[0]?.bytes.equals(png) === true);
   });
 });

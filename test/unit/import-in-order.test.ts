@@ -16,7 +16,7 @@ test('results come in the order of the items, never more than the window at once
   const results = await collect(
     mapInOrder(
       Array.from({ length: 50 }, (_, index) => index),
-      { windowSize: 4, byteLimit: 1 },
+      { windowSize: 4, shared: { bytes: 1 } },
       async (item) => {
         running += 1;
         most = Math.max(most, running);
@@ -33,44 +33,70 @@ test('results come in the order of the items, never more than the window at once
   assert.equal(most, 4);
 });
 
-test('reserved bytes stay within the limit, and one item larger than it passes alone', async () => {
+test('what is taken of memory stays within the limit, always', async () => {
   let held = 0;
   let most = 0;
-  const sizes = [30, 60, 250, 10, 90, 90, 20, 100, 5];
-  for await (const size of mapInOrder(sizes, { windowSize: 6, byteLimit: 100 }, async (byteCount, reserve) => {
-    await turn();
-    await reserve(byteCount);
-    held += byteCount;
-    most = Math.max(most, held > 250 ? 250 : held);
-    if (byteCount !== 250) assert.ok(held <= 100 || held >= 250, `${held} bytes`);
-    return byteCount;
-  })) {
+  const sizes = [30, 60, 100, 10, 90, 90, 20, 100, 5];
+  for await (const size of mapInOrder(
+    sizes,
+    { windowSize: 6, shared: { bytes: 100 } },
+    async (byteCount, { take, keep }) => {
+      for (let turns = byteCount % 7; turns > 0; turns -= 1) await turn();
+      await take('bytes', byteCount);
+      held += byteCount;
+      most = Math.max(most, held);
+      await turn();
+      held -= byteCount - 5;
+      keep('bytes', 5);
+      return 5;
+    },
+  ))
     held -= size;
-  }
   assert.equal(held, 0);
+  assert.ok(most <= 100 && most >= 90, `${most} bytes`);
 });
 
-test('reserving in two parts never waits in a circle', async () => {
+test('two kinds that are taken one after the other are never waited for in a circle', async () => {
+  // The last are the first to ask, and the first need all that there is.
   const results = await collect(
-    mapInOrder([1, 2, 3, 4, 5, 6], { windowSize: 6, byteLimit: 100 }, async (item, reserve) => {
+    mapInOrder([1, 2, 3, 4, 5, 6], { windowSize: 6, shared: { decoders: 2, bytes: 100 } }, async (item, room) => {
       for (let turns = 6 - item; turns > 0; turns -= 1) await turn();
-      await reserve(60);
+      await room.take('decoders', 1);
       await turn();
-      await reserve(60);
+      // One in the middle takes none of the second kind.
+      if (item !== 3) await room.take('bytes', 100);
+      room.keep('decoders', 0);
       return item;
     }),
   );
   assert.deepEqual(results, [1, 2, 3, 4, 5, 6]);
 });
 
+test('more than there is is refused, and what is held already may be taken again', async () => {
+  const results = await collect(
+    mapInOrder([101, 100, 99], { windowSize: 3, shared: { bytes: 100 } }, async (byteCount, { take }) => {
+      const error = await take('bytes', byteCount).then(
+        () => null,
+        (reason: unknown) => reason,
+      );
+      if (error !== null) return error;
+      await take('bytes', byteCount - 1);
+      await assert.rejects(take('bytes', byteCount + 1), RangeError);
+      return byteCount;
+    }),
+  );
+  assert.ok(results[0] instanceof RangeError);
+  assert.deepEqual(results.slice(1), [100, 99]);
+});
+
 test('a failure ends the loop after the work under way, those that wait for memory included', async () => {
   let running = 0;
-  const source = mapInOrder([1, 2, 3, 4], { windowSize: 4, byteLimit: 10 }, async (item, reserve) => {
+  const source = mapInOrder([1, 2, 3, 4], { windowSize: 4, shared: { bytes: 10 } }, async (item, { take }) => {
     running += 1;
     try {
       await turn();
       if (item === 2) throw new Error('bad item');
-      await reserve(10);
+      await take('bytes', 10);
       return item;
     } finally {
       running -= 1;
@@ -82,7 +108,7 @@ test('a failure ends the loop after the work under way, those that wait for memo
 
 test('leaving the loop early waits for the work under way', async () => {
   let running = 0;
-  for await (const item of mapInOrder([1, 2, 3, 4, 5], { windowSize: 3, byteLimit: 10 }, async (value) => {
+  for await (const item of mapInOrder([1, 2, 3, 4, 5], { windowSize: 3, shared: { bytes: 10 } }, async (value) => {
     running += 1;
     await turn();
     await turn();

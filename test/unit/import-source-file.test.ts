@@ -1,11 +1,12 @@
 /** Files of an import folder, which may have changed since they were listed. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
-import { mkdir, realpath, rename, rm, symlink, writeFile } from 'node:fs/promises';
+import { mkdir, realpath, rename, rm, symlink, truncate, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test, type TestContext } from 'node:test';
 import { openFolder } from '../../src/platform/open-folder.ts';
-import { readSourceFile, type SourceFile } from '../../workers/imaging/source-file.ts';
+import type { Finding } from '../../workers/imaging/formats/image-header.ts';
+import { openSourceFile, SourceFileError } from '../../workers/imaging/source-file.ts';
 import { plainPng, temporaryFolder } from '../support/shards.ts';
 
 const noLimit = async (): Promise<void> => undefined;
@@ -18,13 +19,20 @@ async function importFolder(context: TestContext): Promise<string> {
   return folder;
 }
 
-async function read(folder: string, reserve = noLimit): Promise<SourceFile> {
+async function read(folder: string, reserve = noLimit): Promise<Buffer | Finding> {
   await using opened = await openFolder(folder);
-  return await readSourceFile(opened, 'a/x.png', reserve);
+  const found = await openSourceFile(opened, 'a/x.png', reserve);
+  if ('issue' in found) return found;
+  await using file = found;
+  const chunks: Buffer[] = [];
+  for await (const chunk of file.chunks()) chunks.push(chunk);
+  const bytes = Buffer.concat(chunks);
+  assert.equal(bytes.length, file.byteSize);
+  return bytes;
 }
 
 test('what was listed is read', async (context) => {
-  assert.deepEqual(await read(await importFolder(context)), { bytes: await plainPng(1) });
+  assert.deepEqual(await read(await importFolder(context)), await plainPng(1));
 });
 
 test('a folder that became a link since it was listed leads nowhere', async (context) => {
@@ -37,7 +45,7 @@ test('a folder that became a link since it was listed leads nowhere', async (con
 test('a file that became a link, a pipe, a folder or nothing since it was listed is reported, and nobody waits for it', async (context) => {
   const folder = await importFolder(context);
   const file = path.join(folder, 'a/x.png');
-  const replacedBy = async (replace: () => unknown): Promise<SourceFile> => {
+  const replacedBy = async (replace: () => unknown): Promise<Buffer | Finding> => {
     await rm(file, { recursive: true, force: true });
     await replace();
     return read(folder);
@@ -55,5 +63,14 @@ test('a file that shrinks while it is read gives what is there, which its decode
   const whole = await plainPng(1);
   const half = whole.subarray(0, whole.length / 2);
   const shrink = async (): Promise<void> => writeFile(path.join(folder, 'a/x.png'), half);
-  assert.deepEqual(await read(folder, shrink), { bytes: half });
+  assert.deepEqual(await read(folder, shrink), half);
+});
+
+test('a large file comes in pieces, and one that shrinks meanwhile is not taken for a whole one', async (context) => {
+  const folder = await importFolder(context);
+  const large = Buffer.concat([await plainPng(1), Buffer.alloc(3 * 1024 * 1024, 7)]);
+  await writeFile(path.join(folder, 'a/x.png'), large);
+  assert.deepEqual(await read(folder), large);
+  const shrink = async (): Promise<void> => truncate(path.join(folder, 'a/x.png'), 2 * 1024 * 1024);
+  await assert.rejects(read(folder, shrink), SourceFileError);
 });

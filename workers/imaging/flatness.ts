@@ -2,7 +2,8 @@
 import type { Pixels } from './pixels.ts';
 
 /** MASK: a few flat tones. CONSTANT: one tone, as a mask without anything marked is, and empty glass. */
-export type Flatness = 'PICTURE' | 'MASK' | 'CONSTANT';
+export const FLATNESSES = ['PICTURE', 'MASK', 'CONSTANT'] as const;
+export type Flatness = (typeof FLATNESSES)[number];
 
 /** Classes of a mask; a photograph has as many within its first rows. */
 const COLOURS_MAX = 16;

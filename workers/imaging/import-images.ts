@@ -4,26 +4,25 @@
  * The result is a function of the files' names and bytes alone: the same folder gives the same digest on any day and
  * disk.
  */
-import { mkdir } from 'node:fs/promises';
-import { availableParallelism } from 'node:os';
+import { createHash } from 'node:crypto';
+import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
-import sharp from 'sharp';
 import { DomainError } from '../../src/errors.ts';
 import type { ImportQuestion, ImportReportRecord } from '../../src/modules/runs/index.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
 import type { Look } from './find-masks.ts';
-import { flatnessOf } from './flatness.ts';
 import type { Finding } from './formats/image-header.ts';
 import { conflictBetween, createConflicts, type Conflicts } from './conflicts.ts';
 import { createContentCounts, type ContentCounts, type LabelCount, type PreviousVersion } from './content.ts';
 import { createDiscardingStore } from './discarding-store.ts';
 import { createImageHashWriter } from './image-hashes.ts';
-import { mapInOrder, type Reserve } from './in-order.ts';
+import type { FileToPrepare, ImageDecoders, PreparedFile } from './decoder/image-decoders.ts';
+import type { PreparedImage } from './decoder/prepare.ts';
+import { mapInOrder, type InOrderLimits, type Room } from './in-order.ts';
 import { createIssueLog, type ImportIssue, type IssueLog } from './issues.ts';
 import type { SourceImage } from './listing.ts';
 import { createManifestWriter, type ManifestWriter } from './manifest-writer.ts';
 import { planImport, type ImportLayout, type ImportPlan, type LayoutOptions } from './plan-import.ts';
-import { prepareImage, type Prepared, type PreparedImage } from './prepare.ts';
 import { questionsOf, reportOf, addContentIssues } from './report.ts';
 import {
   createShardWriter,
@@ -32,8 +31,8 @@ import {
   type ShardWriter,
   type StoredShard,
 } from './shard-writer.ts';
-import { readSourceFile } from './source-file.ts';
-import { createThumbnailPicker, makeThumbnail, type StoredThumbnail } from './thumbnails.ts';
+import { FILE_BYTES_MAX, openSourceFile, SourceFileError } from './source-file.ts';
+import { createThumbnailPicker, type StoredThumbnail } from './thumbnails.ts';
 
 export interface ImportOptions extends LayoutOptions {
   /** Side of the patches that images are cut into; null keeps them whole. */
@@ -49,6 +48,10 @@ export interface ImportOptions extends LayoutOptions {
   /** Everything is read and checked, nothing is stored, and no question ends the import. */
   readonly isDryRun?: boolean;
   readonly artifacts: Pick<ArtifactStore, 'put'>;
+  /** What meets the bytes of the files. The caller closes it. */
+  readonly decoders: ImageDecoders;
+  /** What images may take of memory while they are decoded and until they are stored; default 1.5 GiB. */
+  readonly decodingBytes?: number;
   /** A private folder for temporary files; the caller removes it. */
   readonly workDir: string;
   readonly shardLimits?: ShardLimits;
@@ -97,8 +100,8 @@ export interface ImportResult {
   readonly questions: readonly ImportQuestion[];
 }
 
-/** Files and decoded pixels in memory at once; one larger image passes alone. */
-const MEMORY_BYTES = 1024 * 1024 * 1024;
+/** Enough for the largest image that is cut, 16,384 x 16,384 px, and its patches. A larger one is refused. */
+const DECODING_BYTES = 1536 * 1024 * 1024;
 /** Enough that no core waits while the next image in order is still being decoded. */
 const IMAGES_AHEAD_PER_CORE = 8;
 const PROGRESS_EVERY_MS = 500;
@@ -179,7 +182,7 @@ async function runPass(
   const shards = createShardWriter(artifacts, options.shardLimits ?? SHARD_LIMITS);
   const manifest = createManifestWriter(path.join(workDir, 'manifest.jsonl'));
   try {
-    return await pack(options, plan, planned, { pass, leftOut, issues, artifacts, shards, manifest });
+    return await pack(options, plan, planned, { pass, leftOut, workDir, issues, artifacts, shards, manifest });
   } finally {
     await shards.abandon();
     await manifest.abandon();
@@ -189,6 +192,8 @@ async function runPass(
 interface Pass {
   readonly pass: 1 | 2;
   readonly leftOut: Conflicts;
+  /** Of this pass alone. */
+  readonly workDir: string;
   readonly issues: IssueLog;
   /** What a dry run packs is stored nowhere. */
   readonly artifacts: Pick<ArtifactStore, 'put'>;
@@ -200,13 +205,13 @@ async function pack(
   options: ImportOptions,
   plan: ImportPlan,
   planned: ContentCounts,
-  { pass, leftOut, issues, artifacts, shards, manifest }: Pass,
+  { pass, leftOut, workDir, issues, artifacts, shards, manifest }: Pass,
 ): Promise<PassOutcome> {
   const { keepConflicts = false } = options;
   const { sources } = plan;
   const picker = createThumbnailPicker(sources);
-  // A few kilobytes each: they wait here, so that an import that fails has stored none.
-  const thumbnails: { readonly made: Promise<Buffer>; readonly label: string | null }[] = [];
+  // They wait on the disk, so that an import that fails has stored none, and large ones fill no memory.
+  const faces: { readonly file: string; readonly label: string | null }[] = [];
   /** Where the pixels were first seen. */
   const seenPixels = new Map<string, SourceImage>();
   const conflicts = createConflicts();
@@ -227,7 +232,7 @@ async function pack(
     const shard = await shards.write(key, image.extension, image.bytes, facts);
     await manifest.write({
       key,
-      sha256: image.sha256,
+      sha256: createHash('sha256').update(image.bytes).digest('hex'),
       ...facts,
       width: image.width,
       height: image.height,
@@ -283,9 +288,13 @@ async function pack(
     fileCount: sources.length,
     imageCount: counts.imageCount,
   });
-  const limits = { windowSize: Math.max(8, availableParallelism() * IMAGES_AHEAD_PER_CORE), byteLimit: MEMORY_BYTES };
-  const read = async (source: SourceImage, reserve: Reserve): Promise<ReadImage> =>
-    readAndPrepare(options, source, reserve);
+  const { decoders, decodingBytes = DECODING_BYTES } = options;
+  const limits: InOrderLimits<MemoryKind> = {
+    windowSize: Math.max(8, decoders.processCount * IMAGES_AHEAD_PER_CORE),
+    shared: { fileBytes: FILE_BYTES_MAX, decoders: decoders.processCount, decodingBytes },
+  };
+  const read = (source: SourceImage, room: Room<MemoryKind>): Promise<ReadImage> =>
+    readAndPrepare(options, source, room);
   for await (const { source, prepared, byteSize } of mapInOrder(sources, limits, read)) {
     options.throwIfStopped?.();
     const ordinal = ordinals.get(source.label) ?? 0;
@@ -302,10 +311,9 @@ async function pack(
       }
       const face = wanted[wanted.length >> 1];
       if (face !== undefined && !face.nearlyBlank && picker.wants(source.label, ordinal)) {
-        const made = makeThumbnail(face.bytes);
-        // Its failure is met at the end; an import that ends before must not leave it unhandled.
-        made.catch(() => undefined);
-        thumbnails.push({ made, label: source.label });
+        const file = path.join(workDir, `face-${faces.length}`);
+        await writeFile(file, face.bytes);
+        faces.push({ file, label: source.label });
       }
     }
     filesDone += 1;
@@ -340,7 +348,10 @@ async function pack(
   const storedHashes = await imageHashes.store(artifacts);
   const issueList = report.issueList ?? (await issues.store(artifacts));
   const storedThumbnails: StoredThumbnail[] = [];
-  for (const { made, label } of thumbnails) storedThumbnails.push({ ...(await artifacts.put(await made)), label });
+  for (const { file, label } of faces) {
+    const thumbnail = await decoders.thumbnail(await readFile(file));
+    storedThumbnails.push({ ...(await artifacts.put(thumbnail)), label });
+  }
   await options.onProgress?.(progressNow(1));
   const labelCounts = counts.labelCounts();
   return {
@@ -364,41 +375,63 @@ async function pack(
   };
 }
 
+/** What files and images have of in common, each taken in this order. */
+type MemoryKind = 'fileBytes' | 'decoders' | 'decodingBytes';
+
 interface ReadImage {
   readonly source: SourceImage;
-  readonly prepared: Prepared;
+  readonly prepared: PreparedFile;
   readonly byteSize: number;
 }
 
-async function readAndPrepare(
-  { folder, layout, patchSizePx, sampleBits }: ImportOptions,
-  source: SourceImage,
-  reserve: Reserve,
-): Promise<ReadImage> {
-  const file = await readSourceFile(folder, source.relativePath, reserve);
-  if ('issue' in file) return { source, prepared: { outcome: 'REFUSED', finding: file }, byteSize: 0 };
-  const byteSize = file.bytes.length;
-  if (!mayBeKept(source, layout))
-    return { source, prepared: { outcome: 'REFUSED', finding: { issue: 'NO_LABEL' } }, byteSize };
-  return { source, prepared: await prepareImage(file.bytes, patchSizePx, reserve, sampleBits), byteSize };
+function refused(finding: Finding): PreparedFile {
+  return { outcome: 'REFUSED', finding, images: [] };
 }
 
-/** Whole, whatever it will become. Null for what is not read. */
+async function readAndPrepare(options: ImportOptions, source: SourceImage, room: Room<MemoryKind>): Promise<ReadImage> {
+  const { folder, layout, patchSizePx } = options;
+  const opened = await openSourceFile(folder, source.relativePath, (byteCount) => room.take('fileBytes', byteCount));
+  if ('issue' in opened) return { source, prepared: refused(opened), byteSize: 0 };
+  await using file = opened;
+  const { byteSize } = file;
+  if (!mayBeKept(source, layout)) return { source, prepared: refused({ issue: 'NO_LABEL' }), byteSize };
+  await room.take('decoders', 1);
+  const prepared = await prepareFile(options, {
+    ...{ file, patchSizePx, looks: false },
+    reserve: (byteCount) => room.take('decodingBytes', byteCount),
+  });
+  const storedBytes = prepared.images.reduce((sum, image) => sum + image.bytes.length, 0);
+  // Of an image that was too small to ask for room; another has more than that.
+  await room.take('decodingBytes', storedBytes);
+  room.keep('decodingBytes', storedBytes);
+  room.keep('decoders', 0);
+  room.keep('fileBytes', 0);
+  return { source, prepared, byteSize };
+}
+
+async function prepareFile(
+  { decoders, sampleBits = null, decodingBytes = DECODING_BYTES }: ImportOptions,
+  request: Pick<FileToPrepare, 'file' | 'patchSizePx' | 'looks' | 'reserve'>,
+): Promise<PreparedFile> {
+  try {
+    return await decoders.prepare({ ...request, sampleBits, decodingBytesMax: decodingBytes });
+  } catch (error) {
+    if (!(error instanceof SourceFileError)) throw error;
+    return refused({ issue: 'UNREADABLE', reason: 'The file cannot be read to its end. Copy or download it again.' });
+  }
+}
+
+/** Whole, whatever it will become; one after another, so that there is room. Null for what is not read. */
 async function lookAt(options: ImportOptions, relativePath: string): Promise<Look | null> {
   options.throwIfStopped?.();
-  const whole = { ...options, layout: 'FLAT', patchSizePx: null } as const;
-  const { prepared } = await readAndPrepare(
-    whole,
-    { relativePath, label: null, group: null, split: null },
-    async () => undefined,
-  );
-  const [image] = prepared.outcome === 'IMAGES' ? prepared.images : [];
-  if (image === undefined) return null;
-  const { data, info } = await sharp(image.bytes)
-    .toColourspace('srgb')
-    .raw({ depth: 'uchar' })
-    .toBuffer({ resolveWithObject: true });
-  return { width: info.width, height: info.height, flatness: flatnessOf({ ...info, data }) };
+  const hasRoom = (): Promise<void> => Promise.resolve();
+  const opened = await openSourceFile(options.folder, relativePath, hasRoom);
+  if ('issue' in opened) return null;
+  await using file = opened;
+  const { images } = await prepareFile(options, { file, patchSizePx: null, looks: true, reserve: hasRoom });
+  const [image] = images;
+  if (image === undefined || image.flatness === null) return null;
+  return { width: image.width, height: image.height, flatness: image.flatness };
 }
 
 function needsAnswer(found: readonly ImportIssue[], accept: readonly ImportQuestion[]): DomainError {

@@ -1,26 +1,38 @@
-/** Work on many things at once whose results come in order and whose memory is bounded. */
+/** Work on many things at once whose results come in order, and which shares what there is only so much of: memory. */
 
-export interface InOrderLimits {
+export interface InOrderLimits<Kind extends string> {
   /** Items under way or waiting to be taken. */
   readonly windowSize: number;
-  /** Bytes that all of them together may reserve. */
-  readonly byteLimit: number;
+  /** How much of each kind all of them together may hold. */
+  readonly shared: Readonly<Record<Kind, number>>;
 }
 
-/** What `work` reserves is given back when its result has been taken and the next one is asked for. */
-export type Reserve = (byteCount: number) => Promise<void>;
+/**
+ * What one item has of what there is. All that it holds is given back when its result was taken and the next one is
+ * asked for.
+ */
+export interface Room<Kind extends string> {
+  /**
+   * Waits until every item before this one has taken its own of this kind, or has ended, and there is room. To take
+   * again what is held already takes nothing.
+   * @throws RangeError for more than the limit, and for more than an item took before.
+   */
+  take(kind: Kind, amount: number): Promise<void>;
+  /** Gives back all but so much. */
+  keep(kind: Kind, amount: number): void;
+}
 
 /**
- * The results of `work`, in the order of the items. Reserving waits until there is room; the oldest item always has it,
- * so that one larger than the limit passes alone and nothing ever waits in a circle. Leaving the loop early, or a
- * failure, waits for the work under way.
+ * The results of `work`, in the order of the items. As room is given in that order too, it is never waited for in a
+ * circle, if every item takes its kinds of room in one order: what it waits for is held by items before it, which wait
+ * for none behind them. Leaving the loop early, or a failure, waits for the work under way.
  */
-export async function* mapInOrder<Item, Result>(
+export async function* mapInOrder<Item, Result, Kind extends string>(
   items: Iterable<Item>,
-  limits: InOrderLimits,
-  work: (item: Item, reserve: Reserve) => Promise<Result>,
+  limits: InOrderLimits<Kind>,
+  work: (item: Item, room: Room<Kind>) => Promise<Result>,
 ): AsyncGenerator<Result> {
-  const budget = createBudget(limits.byteLimit);
+  const budgets = createBudgets(limits.shared);
   const underWay: Promise<Result>[] = [];
   const iterator = items[Symbol.iterator]();
   let startedCount = 0;
@@ -29,7 +41,12 @@ export async function* mapInOrder<Item, Result>(
     if (next.done === true) return;
     const order = startedCount;
     startedCount += 1;
-    const result = work(next.value, (byteCount) => budget.reserve(order, byteCount));
+    const result = work(next.value, {
+      take: (kind, amount) => budgets.of(kind).take(order, amount),
+      keep: (kind, amount) => budgets.of(kind).keep(order, amount),
+    }).finally(() => {
+      for (const budget of budgets.all) budget.pass(order);
+    });
     // Its failure is met when its turn comes; until then it must not count as unhandled.
     result.catch(() => undefined);
     underWay.push(result);
@@ -41,56 +58,93 @@ export async function* mapInOrder<Item, Result>(
       if (oldest === undefined) return;
       yield await oldest;
       void underWay.shift();
-      budget.release(order);
+      for (const budget of budgets.all) budget.keep(order, 0);
       start();
     }
   } finally {
-    budget.close();
+    for (const budget of budgets.all) budget.close();
     await Promise.allSettled(underWay);
   }
 }
 
 interface Waiting {
-  readonly order: number;
-  readonly byteCount: number;
+  readonly amount: number;
   readonly grant: () => void;
   readonly refuse: (error: Error) => void;
 }
 
-function createBudget(byteLimit: number) {
+interface Budget {
+  take(order: number, amount: number): Promise<void>;
+  keep(order: number, amount: number): void;
+  /** From now on the item takes nothing. */
+  pass(order: number): void;
+  close(): void;
+}
+
+function createBudgets<Kind extends string>(limits: Readonly<Record<Kind, number>>) {
+  const byKind = new Map<Kind, Budget>();
+  for (const kind in limits) byKind.set(kind, createBudget(limits[kind]));
+  return {
+    all: [...byKind.values()],
+    of: (kind: Kind): Budget => {
+      const budget = byKind.get(kind);
+      if (budget === undefined) throw new RangeError(`No limit is given for ${kind}.`);
+      return budget;
+    },
+  };
+}
+
+function createBudget(limit: number): Budget {
   const held = new Map<number, number>();
-  let waiting: Waiting[] = [];
-  let usedBytes = 0;
-  let oldestOrder = 0;
+  const waiting = new Map<number, Waiting>();
+  const passed = new Set<number>();
+  let used = 0;
+  /** The first item that has neither taken nor passed. */
+  let turn = 0;
   let closed = false;
-  const take = (order: number, byteCount: number): boolean => {
-    if (order !== oldestOrder && usedBytes + byteCount > byteLimit) return false;
-    usedBytes += byteCount;
-    held.set(order, (held.get(order) ?? 0) + byteCount);
-    return true;
+  const serve = (): void => {
+    for (;;) {
+      if (passed.delete(turn)) {
+        turn += 1;
+        continue;
+      }
+      const next = waiting.get(turn);
+      if (next === undefined || used + next.amount > limit) return;
+      waiting.delete(turn);
+      held.set(turn, next.amount);
+      used += next.amount;
+      turn += 1;
+      next.grant();
+    }
   };
   return {
-    reserve: (order: number, byteCount: number): Promise<void> => {
-      if (closed) return Promise.reject(new Error('The work was abandoned.'));
-      if (take(order, byteCount)) return Promise.resolve();
-      return new Promise((grant, refuse) => waiting.push({ order, byteCount, grant, refuse }));
+    take: async (order, amount) => {
+      if (closed) throw new Error('The work was abandoned.');
+      if (order < turn) {
+        if (amount <= (held.get(order) ?? 0)) return;
+        throw new RangeError('An item asks for more room than it took.');
+      }
+      if (amount > limit) throw new RangeError(`${amount} of at most ${limit}.`);
+      const granted = new Promise<void>((grant, refuse) => waiting.set(order, { amount, grant, refuse }));
+      serve();
+      await granted;
     },
-    release: (order: number): void => {
-      usedBytes -= held.get(order) ?? 0;
-      held.delete(order);
-      oldestOrder = order + 1;
-      waiting = waiting
-        .sort((a, b) => a.order - b.order)
-        .filter((one) => {
-          if (!take(one.order, one.byteCount)) return true;
-          one.grant();
-          return false;
-        });
+    keep: (order, amount) => {
+      const before = held.get(order) ?? 0;
+      if (amount >= before) return;
+      used -= before - amount;
+      if (amount === 0) held.delete(order);
+      else held.set(order, amount);
+      serve();
     },
-    close: (): void => {
+    pass: (order) => {
+      if (order >= turn) passed.add(order);
+      serve();
+    },
+    close: () => {
       closed = true;
-      for (const one of waiting) one.refuse(new Error('The work was abandoned.'));
-      waiting = [];
+      for (const { refuse } of waiting.values()) refuse(new Error('The work was abandoned.'));
+      waiting.clear();
     },
   };
 }

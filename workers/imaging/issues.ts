@@ -64,6 +64,11 @@ export const ISSUE_KINDS = {
     kept: false,
     meaning: 'More pixels or bytes than an import reads. Cut it into patches (patchSizePx) or smaller files.',
   },
+  DECODER_FAILED: {
+    kept: false,
+    meaning:
+      'The process that decodes images crashed on it, or took too long. Convert it to PNG with a program that opens it.',
+  },
   COMPRESSION_NOT_READ: {
     kept: false,
     meaning: 'An image whose compression is not read. Save it uncompressed or with LZW, Deflate or JPEG.',

@@ -4,20 +4,36 @@ import { OpenError, type OpenFolder } from '../../src/platform/open-folder.ts';
 import { foreignKindOf } from './formats/foreign-formats.ts';
 import type { Finding } from './formats/image-header.ts';
 import { formatOf, MAGIC_BYTES } from './formats/index.ts';
-import type { Reserve } from './in-order.ts';
 
 /** Of an encoded file. */
-const FILE_BYTES_MAX = 1024 * 1024 * 1024;
-/** Above this the first bytes are looked at before the rest is read. */
-const PEEK_ABOVE_BYTES = 1024 * 1024;
+export const FILE_BYTES_MAX = 1024 * 1024 * 1024;
+/** Above this the first bytes are looked at before the rest is read, and the rest is never in memory here. */
+const WHOLE_BYTES_MAX = 1024 * 1024;
+const CHUNK_BYTES = 1024 * 1024;
 
-export type SourceFile = { readonly bytes: Buffer } | Finding;
+/** A file whose first bytes are those of an image that is read. */
+export interface SourceFile extends AsyncDisposable {
+  readonly byteSize: number;
+  /** All of it where it is small, else null. */
+  readonly bytes: Buffer | null;
+  /** All of it, from the beginning at each call. @throws SourceFileError where it is no longer there. */
+  chunks(): Iterable<Buffer> | AsyncIterable<Buffer>;
+}
+
+export class SourceFileError extends Error {
+  override readonly name = 'SourceFileError';
+}
 
 /**
- * The whole file, or why not. A link is not followed, and a device or pipe is never waited for.
+ * Opens it, or says why not. A link is not followed, and a device or pipe is never waited for.
  * @param folder what is imported. @param relativePath of the file below it.
+ * @param reserve waits for the room in memory that the file will take.
  */
-export async function readSourceFile(folder: OpenFolder, relativePath: string, reserve: Reserve): Promise<SourceFile> {
+export async function openSourceFile(
+  folder: OpenFolder,
+  relativePath: string,
+  reserve: (byteCount: number) => Promise<void>,
+): Promise<SourceFile | Finding> {
   let handle: FileHandle;
   try {
     handle = await folder.openFile(relativePath);
@@ -26,20 +42,51 @@ export async function readSourceFile(folder: OpenFolder, relativePath: string, r
       issue: error instanceof OpenError && error.fault === 'NOT_A_REGULAR_FILE' ? 'NOT_A_REGULAR_FILE' : 'UNREADABLE',
     };
   }
-  try {
-    const facts = await handle.stat();
-    if (facts.size > PEEK_ABOVE_BYTES) {
-      const foreign = foreignFinding(await readFully(handle, MAGIC_BYTES));
-      if (foreign !== null) return foreign;
-      if (facts.size > FILE_BYTES_MAX) return { issue: 'TOO_LARGE', reason: tooLargeReason(facts.size) };
-    }
-    await reserve(facts.size);
-    const bytes = await readFully(handle, facts.size);
-    return foreignFinding(bytes) ?? { bytes };
-  } catch {
-    return { issue: 'UNREADABLE' };
-  } finally {
-    await handle.close();
+  const opened: SourceFile | Finding = await openedFile(handle, reserve).catch(
+    () => ({ issue: 'UNREADABLE' }) as const,
+  );
+  if (!('chunks' in opened)) await handle.close();
+  return opened;
+}
+
+async function openedFile(
+  handle: FileHandle,
+  reserve: (byteCount: number) => Promise<void>,
+): Promise<SourceFile | Finding> {
+  const { size } = await handle.stat();
+  if (size > WHOLE_BYTES_MAX) {
+    const foreign = foreignFinding(await readFully(handle, MAGIC_BYTES));
+    if (foreign !== null) return foreign;
+    if (size > FILE_BYTES_MAX) return { issue: 'TOO_LARGE', reason: tooLargeReason(size) };
+    await reserve(size);
+    return {
+      byteSize: size,
+      bytes: null,
+      chunks: () => chunksOf(handle, size),
+      [Symbol.asyncDispose]: () => handle.close(),
+    };
+  }
+  await reserve(size);
+  const bytes = await readFully(handle, size);
+  const foreign = foreignFinding(bytes);
+  if (foreign !== null) return foreign;
+  return {
+    byteSize: bytes.length,
+    bytes,
+    chunks: () => [bytes],
+    [Symbol.asyncDispose]: () => handle.close(),
+  };
+}
+
+async function* chunksOf(handle: FileHandle, byteSize: number): AsyncGenerator<Buffer> {
+  for (let position = 0; position < byteSize;) {
+    const chunk = Buffer.allocUnsafe(Math.min(CHUNK_BYTES, byteSize - position));
+    const { bytesRead } = await handle.read(chunk, 0, chunk.length, position).catch((error: unknown) => {
+      throw new SourceFileError('The file cannot be read.', { cause: error });
+    });
+    if (bytesRead === 0) throw new SourceFileError(`The file ends after ${position} of ${byteSize} bytes.`);
+    yield chunk.subarray(0, bytesRead);
+    position += bytesRead;
   }
 }
 

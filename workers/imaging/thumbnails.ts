@@ -1,10 +1,8 @@
 /** Small pictures for a version's page, spread over its labels. */
-import sharp from 'sharp';
 import type { StoredBytes } from '../../src/platform/artifact-store.ts';
 import type { SourceImage } from './listing.ts';
 
 export const THUMBNAILS_MAX = 24;
-const THUMBNAIL_SIDE_PX = 128;
 
 export interface StoredThumbnail extends StoredBytes {
   readonly label: string | null;
@@ -38,16 +36,6 @@ export function createThumbnailPicker(sources: readonly SourceImage[]): Thumbnai
       return true;
     },
   };
-}
-
-/** A WebP of 128 px, the centre square. */
-export async function makeThumbnail(bytes: Buffer): Promise<Buffer> {
-  return sharp(bytes)
-    .resize(THUMBNAIL_SIDE_PX, THUMBNAIL_SIDE_PX, { fit: 'cover' })
-    .flatten({ background: '#ffffff' })
-    .toColourspace('srgb')
-    .webp({ quality: 80, effort: 2 })
-    .toBuffer();
 }
 
 function spacedOrdinals(count: number, wanted: number): number[] {

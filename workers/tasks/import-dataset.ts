@@ -2,6 +2,7 @@
 import { importConfigSchema } from '../../src/modules/runs/index.ts';
 import { openImportFile, openImportFolder } from '../../src/platform/import-roots.ts';
 import type { PreviousVersion } from '../imaging/content.ts';
+import { openImageDecoders } from '../imaging/decoder/image-decoders.ts';
 import { importImages, type ImportProgress, type ImportResult } from '../imaging/import-images.ts';
 import type { Task, TaskContext } from './task.ts';
 
@@ -19,6 +20,10 @@ export const importDatasetTask: Task = {
       config.labelsCsvPath === null
         ? null
         : await openImportFile(config.labelsCsvPath, config.importRoots, 'input.labelsCsvPath');
+    await using decoders = openImageDecoders({
+      hiddenFolder: context.dataDir,
+      onFailure: (failure) => context.logger.warn(failure, 'a decoder of images failed'),
+    });
     await context.progress(0, 'Looking for images.');
     const startedAtMs = performance.now();
     const { layout, csvColumns, labelLevel, groupLevel, patchSizePx, sampleBits, keepConflicts, accept, dryRun } =
@@ -40,6 +45,7 @@ export const importDatasetTask: Task = {
       isDryRun: dryRun,
       previous: await previousVersionOf(context, config.datasetId),
       artifacts: context.artifacts,
+      decoders,
       workDir: context.workDir,
       throwIfStopped: () => context.throwIfStopped(),
       onProgress: (progress) => report(context, progress, startedAtMs),

@@ -47,6 +47,8 @@ export interface TaskContext {
   readonly services: TaskServices;
   readonly artifacts: ArtifactStore;
   readonly logger: Logger;
+  /** What must be hidden from a process that parses untrusted files. */
+  readonly dataDir: string;
   /** A private temporary folder, removed by the caller. */
   readonly workDir: string;
   stopRequested(): StopRequest;

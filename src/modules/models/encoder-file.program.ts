@@ -6,15 +6,13 @@
 import { writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { DomainError } from '../../errors.ts';
+import { becomeNobodyIfAsked } from '../../platform/become-nobody.ts';
 import { storageFull } from '../../platform/free-space.ts';
-import { becomeNobody } from '../../platform/sandbox.ts';
 import { readEncoderFile, type EncoderFileTask } from './encoder-file.ts';
 import type { ProcessAnswer, WeightsSpace } from './encoder-process.ts';
 
 const WEIGHTS = 3;
 const FILE = 4;
-/** The last argument: the server is root, and we must not be. */
-const AS_NOBODY = 'as-nobody';
 
 async function answer(): Promise<ProcessAnswer> {
   try {
@@ -40,5 +38,5 @@ function writeWhole(bytes: Uint8Array): void {
   }
 }
 
-if (process.argv.at(-1) === AS_NOBODY) becomeNobody();
+becomeNobodyIfAsked();
 process.stdout.write(JSON.stringify(await answer()));

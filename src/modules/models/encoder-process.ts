@@ -5,14 +5,13 @@
  * and nothing else: Node's permission model refuses the rest. It returns the weights in a file that is already
  * unlinked, so that it disappears with this process.
  */
-import { spawn } from 'node:child_process';
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import { z } from 'zod';
 import { DomainError, ERROR_CODES, type ErrorCode } from '../../errors.ts';
 import { freeBytesOf } from '../../platform/free-space.ts';
-import { SANDBOX_ENV, sandboxed, sandboxKind } from '../../platform/sandbox.ts';
+import { endingOf, startSandboxed } from '../../platform/sandbox.ts';
 import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
 import { IMPORTED_ENCODERS } from './import.rules.ts';
 import { importedContentsSchema } from './models.rules.ts';
@@ -62,33 +61,17 @@ export interface ReadingBounds {
 }
 
 const BOUNDS: ReadingBounds = { timeoutMs: 300_000, maxHeapMb: 768 };
-const PROJECT_ROOT = path.resolve(import.meta.dirname, '../../..');
 const PROGRAM = path.join(import.meta.dirname, 'encoder-file.program.ts');
 /**
  * None of the server's secrets. Huge pages halve the time of reading 94 MB: with pages of 4 KB, page faults of fresh
  * memory take as long as everything else. Node's compile cache would start faster, but needs the right to write.
  */
 const READER_ENV = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' };
-/** Tells the program to become an unprivileged user. */
-const AS_NOBODY = 'as-nobody';
 /** The reader truncates names in its answer. */
 const MAX_ANSWER_BYTES = 1024 * 1024;
 const LAST_WORDS_LENGTH = 2_000;
 /** Small enough that hashing the weights does not block the event loop. */
 const CHUNK_BYTES = 1024 * 1024;
-
-/**
- * Node's flags for a process that loads our program and opens nothing else. The default data directory lies in the
- * project's folder, so only parts of that folder are readable.
- */
-export function readingRights(): string[] {
-  return [
-    '--permission',
-    ...['package.json', 'src/*', 'node_modules/*'].map((part) => `--allow-fs-read=${path.join(PROJECT_ROOT, part)}`),
-    '--disable-warning=ExperimentalWarning',
-    '--disable-warning=SecurityWarning',
-  ];
-}
 
 export interface ReadEncoder<Kept> {
   readonly facts: EncoderFacts;
@@ -131,14 +114,13 @@ async function answerTo(
   hiddenDir: string,
   { timeoutMs, maxHeapMb }: ReadingBounds,
 ): Promise<ProcessAnswer> {
-  const kind = await sandboxKind();
-  const args = [...readingRights(), `--max-old-space-size=${maxHeapMb}`, PROGRAM];
-  if (kind === 'ROOT') args.push(AS_NOBODY);
-  const reader = spawn(...sandboxed(kind, hiddenDir, process.execPath, args), {
-    env: { ...READER_ENV, ...SANDBOX_ENV },
+  const reader = await startSandboxed({
+    program: PROGRAM,
+    hiddenFolder: hiddenDir,
+    maxHeapMb,
+    env: READER_ENV,
     stdio: ['pipe', 'pipe', 'pipe', weights.fd, file.fd],
-    timeout: timeoutMs,
-    killSignal: 'SIGKILL',
+    timeoutMs,
   });
   let said = '';
   let lastWords = '';
@@ -164,7 +146,7 @@ async function answerTo(
     throw new DomainError({ code: 'TIMED_OUT', message: `The file was not read within ${timeoutMs / 1000} s.`, hint });
   if (/heap out of memory|Allocation failed/i.test(lastWords))
     throw new DomainError({ code: 'OUT_OF_MEMORY', message: `Reading the file took more than ${maxHeapMb} MB.`, hint });
-  throw new Error(`The reading process ended with ${reader.signalCode ?? `code ${code}`}: ${lastWords}`);
+  throw new Error(`The reading process ended with ${endingOf(code, reader.signalCode)}: ${lastWords}`);
 }
 
 /** An unlinked file: no other program can open it, and it is deleted when it is closed, however this program ends. */

@@ -41,6 +41,7 @@ export function readBmpImageHeader(bytes: Buffer): ImageHeader | Finding | null 
     samples: RGB_8,
     isPlain: false,
     hasProfile: false,
+    isUpright: true,
     page: 0,
     subIfd: null,
     notes: [],

@@ -44,6 +44,8 @@ export interface ImageHeader {
    */
   readonly isPlain: boolean;
   readonly hasProfile: boolean;
+  /** False where the file may say that it is to be turned before it is shown. */
+  readonly isUpright: boolean;
   readonly samples: SampleLayout;
   /** Which directory of a TIFF; of any other format the first. */
   readonly page: number;

@@ -79,7 +79,7 @@ function headerOf(
     height: bytes.readUInt16BE(body + 1),
     // Few readers know the lossless process.
     isPlain: isUpright && colour !== 'CMYK' && marker !== LOSSLESS_FRAME && strayRanges.length === 0,
-    ...{ hasProfile, page: 0, subIfd: null },
+    ...{ hasProfile, isUpright, page: 0, subIfd: null },
     samples: colour === 'GREY' ? GREY_8 : { ...RGB_8, colour },
     jpeg: {
       strayRanges,

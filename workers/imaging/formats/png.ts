@@ -22,6 +22,7 @@ export function readPngHeader(bytes: Buffer): ImageHeader | Finding | null {
   let hasTransparency = (colourType & ALPHA) !== 0;
   let hasProfile = false;
   let hasSixteenSignificantBits = false;
+  let isUpright = true;
   let frameCount = 1;
   let endsAt = 0;
   for (const { type, data, isSound, endOffset } of chunksOf(bytes)) {
@@ -40,6 +41,7 @@ export function readPngHeader(bytes: Buffer): ImageHeader | Finding | null {
         break;
       case 'eXIf':
         isPlain = false;
+        isUpright = false;
         break;
       case 'acTL':
         if (data.length >= 4) frameCount = data.readUInt32BE(0);
@@ -61,7 +63,7 @@ export function readPngHeader(bytes: Buffer): ImageHeader | Finding | null {
     format: 'PNG',
     width: bytes.readUInt32BE(16),
     height: bytes.readUInt32BE(20),
-    ...{ isPlain, hasProfile, page: 0, subIfd: null },
+    ...{ isPlain, hasProfile, isUpright, page: 0, subIfd: null },
     samples: hasTransparency ? withAlpha(opaque) : opaque,
     notes:
       frameCount > 1

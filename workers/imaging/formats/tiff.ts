@@ -73,6 +73,7 @@ export function readTiffHeader(bytes: Buffer): ImageHeader | Finding | null {
     // No reader of shards takes TIFF.
     isPlain: false,
     hasProfile: chosen.hasProfile,
+    isUpright: chosen.orientation === 1,
     samples,
     ...{ page: chosen.page, subIfd: chosen.subIfd },
     notes: [...(planes === null ? [] : [planes]), ...leftOutChannels(samples)],

@@ -12,7 +12,7 @@ const FLAGS_OFFSET = 20;
 
 /** @returns null where the header does not parse. */
 export function readWebpHeader(bytes: Buffer): ImageHeader | null {
-  const still = { format: 'WEBP', samples: RGB_8, page: 0, subIfd: null, notes: [] } as const;
+  const still = { format: 'WEBP', samples: RGB_8, isUpright: true, page: 0, subIfd: null, notes: [] } as const;
   const chunk = bytes.toString('latin1', 12, 16);
   if (chunk === 'VP8 ') {
     const [width, height] = [bytes.readUInt16LE(26) & 0x3fff, bytes.readUInt16LE(28) & 0x3fff];
@@ -39,6 +39,7 @@ export function readWebpHeader(bytes: Buffer): ImageHeader | null {
     height: bytes.readUIntLE(27, 3) + 1,
     isPlain: !has(HAS_ANIMATION | HAS_EXIF | HAS_ALPHA),
     hasProfile: has(HAS_PROFILE),
+    isUpright: !has(HAS_EXIF),
     samples: has(HAS_ALPHA) ? withAlpha(RGB_8) : RGB_8,
     notes: frameCount > 1 ? [{ issue: 'PAGES_LEFT_OUT', reason }] : [],
   };

@@ -1,8 +1,8 @@
 /** Turns the bytes of one file into the images that go into a shard, or into the reason why it is refused. */
 import { createHash } from 'node:crypto';
-import { UnreachableCaseError } from '../../src/errors.ts';
-import { isNearlyBlank } from './blankness.ts';
-import type { ProfileEffect } from './colour/profile.ts';
+import { UnreachableCaseError } from '../../../src/errors.ts';
+import { isNearlyBlank } from '../blankness.ts';
+import type { ProfileEffect } from '../colour/profile.ts';
 import {
   CUT_PIXELS_MAX,
   decodeImage,
@@ -11,20 +11,19 @@ import {
   WHOLE_PIXELS_MAX,
   type DecodedImage,
 } from './decode.ts';
-import { formatOf, readImageHeader } from './formats/index.ts';
-import type { Finding, ImageFormat, ImageHeader } from './formats/image-header.ts';
-import { jpegWithoutProfile, jpegWithoutStrayBytes, readJpegHeader } from './formats/jpeg.ts';
-import { pngWithoutProfile } from './formats/png.ts';
-import { webpWithoutProfile } from './formats/webp.ts';
-import { perceptualHash } from './perceptual-hash.ts';
-import type { Pixels } from './pixels.ts';
+import { flatnessOf, type Flatness } from '../flatness.ts';
+import { formatOf, readImageHeader } from '../formats/index.ts';
+import type { Finding, ImageFormat, ImageHeader } from '../formats/image-header.ts';
+import { jpegWithoutProfile, jpegWithoutStrayBytes, readJpegHeader } from '../formats/jpeg.ts';
+import { pngWithoutProfile } from '../formats/png.ts';
+import { webpWithoutProfile } from '../formats/webp.ts';
+import { perceptualHash } from '../perceptual-hash.ts';
+import type { Pixels } from '../pixels.ts';
 
 export interface PreparedImage {
   /** As stored: sRGB without a colour profile, so that every reader sees the same. */
   readonly bytes: Buffer;
   readonly extension: 'jpg' | 'png' | 'webp';
-  /** Of `bytes`, lower-case hex. */
-  readonly sha256: string;
   /** sha256 of the decoded pixels, RGB row by row: equal for the same picture in two formats. */
   readonly pixelDigest: Buffer;
   /** 8 bytes: the perceptual hash. */
@@ -36,6 +35,8 @@ export interface PreparedImage {
   /** The file's colour profile, already applied; null where it had none that could be applied. */
   readonly profile: ProfileEffect | null;
   readonly nearlyBlank: boolean;
+  /** Of a whole image, where it was asked for. */
+  readonly flatness: Flatness | null;
 }
 
 /** The top left corner of a patch in the upright source, and the source's size, in pixels. */
@@ -49,27 +50,37 @@ export interface CutPlace {
 export type Prepared =
   | { readonly outcome: 'REFUSED'; readonly finding: Finding }
   | {
-      readonly outcome: 'IMAGES';
-      readonly images: readonly PreparedImage[];
+      readonly outcome: 'PREPARED';
       /** Patches left out. */
       readonly blankCount: number;
       /** Findings about a file that is accepted. */
       readonly notes: readonly Finding[];
     };
 
+export interface Preparation {
+  /** Side of the patches that the image is cut into; null keeps it whole. */
+  readonly patchSizePx: number | null;
+  /** Significant bits of a 16-bit file's samples where the file does not state them; null: unknown. */
+  readonly sampleBits: number | null;
+  /** Whether it is asked how flat the image is. */
+  readonly looks: boolean;
+  /** What decoding may take in memory, in bytes: an image that needs more is refused. */
+  readonly decodingBytesMax: number;
+  /** Waits for the room in memory that decoding will take, in bytes: called before a pixel is decoded. */
+  readonly reserve: (byteCount: number) => Promise<void>;
+  /** Takes each image, in order. */
+  readonly emit: (image: PreparedImage) => Promise<void>;
+}
+
 /**
  * Decodes and checks an image, and cuts it where `patchSizePx` is given: patches that do not overlap, row by row from
  * the top left; the remainder at the right and at the bottom and nearly blank patches are left out. A whole image keeps
  * its bytes where every reader decodes the same pixels from them; others (TIFF, BMP, rotated, transparent, 16-bit,
  * CMYK, not sRGB) become PNG.
- * @param reserve waits until this many bytes of memory are free for decoding.
- * @param sampleBits significant bits of a 16-bit file's samples where the file does not state them; null: unknown.
  */
 export async function prepareImage(
   bytes: Buffer,
-  patchSizePx: number | null,
-  reserve: (byteCount: number) => Promise<void>,
-  sampleBits: number | null = null,
+  { patchSizePx, sampleBits, looks, decodingBytesMax, reserve, emit }: Preparation,
 ): Promise<Prepared> {
   const format = formatOf(bytes);
   if (format === undefined) return refused({ issue: 'NOT_AN_IMAGE' });
@@ -81,7 +92,9 @@ export async function prepareImage(
     return refused({ issue: 'UNREADABLE', reason: `The header states ${header.width} x ${header.height} px.` });
   const pixelLimit = patchSizePx === null ? WHOLE_PIXELS_MAX : CUT_PIXELS_MAX;
   if (header.width * header.height > pixelLimit) return refused(tooLarge(header, pixelLimit));
-  await reserve(decodingBytesOf(header));
+  const decodingBytes = decodingBytesOf(header, { fileBytes: bytes.length, patchSizePx });
+  if (decodingBytes > decodingBytesMax) return refused(tooMuchMemory(header, decodingBytes, decodingBytesMax));
+  await reserve(decodingBytes);
   const decoded = await decodeImage(soundBytes, header);
   if ('issue' in decoded) return refused(decoded);
   if (patchSizePx !== null && Math.min(header.width, header.height) < patchSizePx)
@@ -90,12 +103,13 @@ export async function prepareImage(
   const { pixels, profile } = decoded;
   const notes = [...header.notes, ...decoded.notes];
   const isWhole = patchSizePx === null || (pixels.width === patchSizePx && pixels.height === patchSizePx);
-  if (!isWhole) return { ...(await cut(pixels, patchSizePx, profile)), notes };
+  if (!isWhole) return { outcome: 'PREPARED', blankCount: await cut(pixels, patchSizePx, profile, emit), notes };
   const nearlyBlank = isNearlyBlank(pixels);
-  if (nearlyBlank && patchSizePx !== null) return { outcome: 'IMAGES', images: [], blankCount: 1, notes };
+  if (nearlyBlank && patchSizePx !== null) return { outcome: 'PREPARED', blankCount: 1, notes };
   const kept = await storedBytesOf(decoded, header);
-  const image = describe(kept.bytes, kept.extension, pixels, { cutFrom: null, profile, nearlyBlank });
-  return { outcome: 'IMAGES', images: [image], blankCount: 0, notes };
+  const flatness = looks ? flatnessOf(pixels) : null;
+  await emit(describe(kept.bytes, kept.extension, pixels, { cutFrom: null, profile, nearlyBlank, flatness }));
+  return { outcome: 'PREPARED', blankCount: 0, notes };
 }
 
 function refused(finding: Finding): Prepared {
@@ -113,6 +127,14 @@ function withSampleBits(header: ImageHeader, sampleBits: number | null): ImageHe
   const { samples } = header;
   if (sampleBits === null || samples.depth !== 'UINT16' || samples.white !== null) return header;
   return { ...header, samples: { ...samples, white: 2 ** sampleBits - 1 } };
+}
+
+function tooMuchMemory({ width, height }: ImageHeader, byteCount: number, limit: number): Finding {
+  const megabytes = (bytes: number): number => Math.ceil(bytes / 1024 ** 2);
+  return {
+    issue: 'TOO_LARGE',
+    reason: `${width} x ${height} px of its kind take ${megabytes(byteCount)} MiB of memory to decode; an import has ${megabytes(limit)} MiB. Cut it into smaller files.`,
+  };
 }
 
 /** Every viewer skips stray bytes between the segments of a JPEG; libraries are stricter. */
@@ -138,12 +160,13 @@ async function storedBytesOf(
   return { bytes: hasProfile ? withoutProfile(bytes, format) : bytes, extension: extensionOf(format) };
 }
 
+/** @returns how many patches were nearly blank. */
 async function cut(
   pixels: Pixels,
   patchSizePx: number,
   profile: ProfileEffect | null,
-): Promise<{ outcome: 'IMAGES'; images: PreparedImage[]; blankCount: number }> {
-  const images: PreparedImage[] = [];
+  emit: Preparation['emit'],
+): Promise<number> {
   let blankCount = 0;
   const { width: sourceWidth, height: sourceHeight } = pixels;
   for (let y = 0; y + patchSizePx <= sourceHeight; y += patchSizePx) {
@@ -153,15 +176,12 @@ async function cut(
     });
     const full = row.filter(({ patch }) => !isNearlyBlank(patch));
     blankCount += row.length - full.length;
-    images.push(
-      ...(await Promise.all(
-        full.map(async ({ patch, cutFrom }) =>
-          describe(await encodePng(patch), 'png', patch, { cutFrom, profile, nearlyBlank: false }),
-        ),
-      )),
+    const images = full.map(async ({ patch, cutFrom }) =>
+      describe(await encodePng(patch), 'png', patch, { cutFrom, profile, nearlyBlank: false, flatness: null }),
     );
+    for (const image of await Promise.all(images)) await emit(image);
   }
-  return { outcome: 'IMAGES', images, blankCount };
+  return blankCount;
 }
 
 function patchOf(pixels: Pixels, left: number, top: number, sizePx: number): Pixels {
@@ -177,11 +197,10 @@ function describe(
   bytes: Buffer,
   extension: PreparedImage['extension'],
   pixels: Pixels,
-  facts: Pick<PreparedImage, 'cutFrom' | 'profile' | 'nearlyBlank'>,
+  facts: Pick<PreparedImage, 'cutFrom' | 'profile' | 'nearlyBlank' | 'flatness'>,
 ): PreparedImage {
   return {
     ...{ bytes, extension, ...facts },
-    sha256: createHash('sha256').update(bytes).digest('hex'),
     pixelDigest: createHash('sha256').update(pixels.data).digest(),
     perceptualHash: perceptualHash(pixels),
     width: pixels.width,

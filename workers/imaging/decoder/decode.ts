@@ -1,18 +1,14 @@
 /** Any accepted file to 8-bit sRGB pixels, whole or not at all. */
 import sharp, { type Sharp } from 'sharp';
-import { UnreachableCaseError } from '../../src/errors.ts';
-import { IMAGE_PIXELS_MAX } from '../engine/data/decode.ts';
-import { convert, effectOf, profileFault, type ProfileEffect } from './colour/profile.ts';
-import { rgbOf, rgbOfCmyk, type Samples } from './colour/samples.ts';
-import { bmpBytesNeeded, decodeBmp, readBmpHeader } from './formats/bmp.ts';
-import type { Finding, ImageHeader, SampleLayout } from './formats/image-header.ts';
-import { endsEarly } from './formats/index.ts';
-import { mendedJpeg } from './formats/jpeg.ts';
-import type { Pixels } from './pixels.ts';
-
-// One libvips thread for each image: many images at once scale better than many threads on one.
-sharp.concurrency(1);
-sharp.cache(false);
+import { UnreachableCaseError } from '../../../src/errors.ts';
+import { IMAGE_PIXELS_MAX } from '../../engine/data/decode.ts';
+import { convert, effectOf, profileFault, type ProfileEffect } from '../colour/profile.ts';
+import { rgbOf, rgbOfCmyk, type Samples } from '../colour/samples.ts';
+import { bmpBytesNeeded, decodeBmp, readBmpHeader } from '../formats/bmp.ts';
+import type { Finding, ImageHeader, SampleLayout } from '../formats/image-header.ts';
+import { endsEarly } from '../formats/index.ts';
+import { mendedJpeg } from '../formats/jpeg.ts';
+import type { Pixels } from '../pixels.ts';
 
 /** An image that stays whole must be one that the reader of shards accepts. */
 export const WHOLE_PIXELS_MAX = IMAGE_PIXELS_MAX;
@@ -29,12 +25,50 @@ export interface DecodedImage {
   readonly notes: readonly Finding[];
 }
 
-/** What the decoder has in memory at once, in bytes: the samples, a copy of them, and the pixels. */
-export function decodingBytesOf({ width, height, samples, isPlain, hasProfile }: ImageHeader): number {
-  const sampleBytes = { UINT8: 1, UINT16: 2, FLOAT: 4 }[samples.depth];
-  const channelCount = { GREY: 3, RGB: 3, CMYK: 4 }[samples.colour] + samples.extraCount;
-  const copyCount = isPlain && !hasProfile ? 2 : 3;
-  return width * height * channelCount * sampleBytes * copyCount;
+const SAMPLE_BYTES = { UINT8: 1, UINT16: 2, FLOAT: 4 } as const;
+/** Grey comes as three channels. */
+const COLOUR_CHANNELS = { GREY: 3, RGB: 3, CMYK: 4 } as const;
+const PIXEL_BYTES = 3;
+
+/**
+ * What an image takes of memory until it is stored, at most, in bytes: here, and where it is kept for its turn. The
+ * file counts only where it is what is stored.
+ */
+export function decodingBytesOf(
+  header: ImageHeader,
+  { fileBytes, patchSizePx }: { readonly fileBytes: number; readonly patchSizePx: number | null },
+): number {
+  const { width, height, samples, isPlain, isUpright, hasProfile } = header;
+  const channelCount = COLOUR_CHANNELS[samples.colour] + samples.extraCount;
+  const sampleBytes = channelCount * SAMPLE_BYTES[samples.depth];
+  const decoding = decoderBytesPerPixel(header, channelCount) + (isUpright ? 1 : 2) * sampleBytes;
+  const isPixels = samples.depth === 'UINT8' && samples.colour !== 'CMYK' && samples.extraCount === 0;
+  // A profile is applied to a copy, from which the pixels come. None of it is surely collected while they are encoded.
+  const converted =
+    sampleBytes + (isPixels ? 0 : PIXEL_BYTES) + (hasProfile ? COLOUR_CHANNELS[samples.colour] + PIXEL_BYTES : 0);
+  const keepsFile = patchSizePx === null && isPlain;
+  // A whole image is encoded at once, and is both here and there while it is sent; patches go one row at a time.
+  const stored = keepsFile ? 0 : patchSizePx === null ? 2 * PIXEL_BYTES : PIXEL_BYTES;
+  return width * height * Math.max(decoding, converted + stored) + (keepsFile ? fileBytes : 0);
+}
+
+/** What libvips and the codecs below it hold beside the samples that they give, measured and rounded up. */
+function decoderBytesPerPixel({ format, samples, jpeg }: ImageHeader, channelCount: number): number {
+  switch (format) {
+    case 'JPEG':
+      // The coefficients of all scans are put together before the first row.
+      return jpeg?.hasOneScan === true ? 0 : 2 * channelCount;
+    case 'WEBP':
+      return 8;
+    // Interlaced, or of one strip: the whole image once more.
+    case 'PNG':
+    case 'TIFF':
+      return channelCount * SAMPLE_BYTES[samples.depth];
+    case 'BMP':
+      return 0;
+    default:
+      throw new UnreachableCaseError(format);
+  }
 }
 
 /**

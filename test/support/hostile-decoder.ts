@@ -1,0 +1,77 @@
+/**
+ * What a hostile image could make of a decoder: a program for the decoders' sandbox that does what the file says, in
+ * JSON, instead of decoding it.
+ */
+import { spawnSync } from 'node:child_process';
+import { readFileSync, writeFileSync } from 'node:fs';
+import { connect } from 'node:net';
+import { Worker } from 'node:worker_threads';
+import { becomeNobodyIfAsked } from '../../src/platform/become-nobody.ts';
+import { FREE_DECODING_BYTES } from '../../workers/imaging/decoder/decoder-limits.ts';
+import { serveDecoder } from '../../workers/imaging/decoder/decoder-service.ts';
+
+export type HostileOrder =
+  | { readonly do: 'REACH'; readonly port: number; readonly pid: number; readonly secretFile: string }
+  | { readonly do: 'TALK'; readonly base64: string }
+  | { readonly do: 'CRASH' | 'HANG' | 'SEND_TOO_MUCH' | 'ASK_TOO_MUCH' | 'REFUSE' };
+
+/** More than a decoder has without asking. */
+const ROOM_BYTES = 2 * FREE_DECODING_BYTES;
+
+function outcomeOf(work: () => unknown): string {
+  try {
+    work();
+    return 'done';
+  } catch (error) {
+    return error instanceof Error && 'code' in error ? String(error.code) : String(error);
+  }
+}
+
+async function reach({ port, pid, secretFile }: Extract<HostileOrder, { do: 'REACH' }>) {
+  const network = await new Promise<string>((resolve) => {
+    const socket = connect({ host: '127.0.0.1', port });
+    socket.once('connect', () => resolve('done'));
+    socket.once('error', (error) => resolve('code' in error ? String(error.code) : error.message));
+  });
+  return {
+    network,
+    signal: outcomeOf(() => process.kill(pid, 0)),
+    read: outcomeOf(() => readFileSync(secretFile)),
+    write: outcomeOf(() => writeFileSync(`${secretFile}-2`, '')),
+    start: outcomeOf(() => spawnSync('/bin/true')),
+    thread: outcomeOf(() => new Worker('', { eval: true })),
+    environment: Object.keys(process.env).sort().join(' '),
+  };
+}
+
+becomeNobodyIfAsked();
+await serveDecoder(process.stdin, process.stdout, {
+  prepare: async (bytes, { decodingBytesMax, reserve, emit }) => {
+    const order: HostileOrder = JSON.parse(bytes.toString('utf8', bytes.indexOf('{')));
+    switch (order.do) {
+      case 'REACH':
+        return { outcome: 'REFUSED', finding: { issue: 'UNREADABLE', reason: JSON.stringify(await reach(order)) } };
+      case 'CRASH':
+        return process.abort();
+      case 'HANG':
+        for (;;);
+      case 'TALK':
+        process.stdout.write(Buffer.from(order.base64, 'base64'));
+        return new Promise(() => undefined);
+      case 'SEND_TOO_MUCH':
+        await reserve(ROOM_BYTES);
+        await emit({
+          ...{ bytes: Buffer.alloc(ROOM_BYTES + 1), extension: 'png', pixelDigest: Buffer.alloc(32) },
+          ...{ perceptualHash: Buffer.alloc(8), width: 1, height: 1, cutFrom: null, profile: null },
+          ...{ nearlyBlank: false, flatness: null },
+        });
+        return { outcome: 'PREPARED', blankCount: 0, notes: [] };
+      case 'ASK_TOO_MUCH':
+        await reserve(decodingBytesMax + 1);
+        return { outcome: 'PREPARED', blankCount: 0, notes: [] };
+      case 'REFUSE':
+        return { outcome: 'REFUSED', finding: { issue: 'UNREADABLE' } };
+    }
+  },
+  makeThumbnail: async (bytes) => bytes,
+});

@@ -1,0 +1,7 @@
+/** For a sandbox: never returns to its event loop, as a decoder in an endless loop. */
+import { writeSync } from 'node:fs';
+import { becomeNobodyIfAsked } from '../../src/platform/become-nobody.ts';
+
+becomeNobodyIfAsked();
+writeSync(1, 'busy');
+for (;;);

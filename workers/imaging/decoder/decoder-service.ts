@@ -1,0 +1,86 @@
+/** The inside of a decoder: answers requests one at a time, until there is nobody who asks. */
+import type { Readable, Writable } from 'node:stream';
+import { FREE_DECODING_BYTES } from './decoder-limits.ts';
+import type { DecoderReply, DecoderRequest } from './decoder-protocol.ts';
+import { createFrameReader, FramesEndedError, writeFrame } from './frames.ts';
+import type { Prepared, Preparation } from './prepare.ts';
+
+export interface DecoderWork {
+  /** See `prepareImage`. */
+  prepare(bytes: Buffer, preparation: Preparation): Promise<Prepared>;
+  /** See `makeThumbnail`. */
+  makeThumbnail(bytes: Buffer): Promise<Buffer>;
+}
+
+/** Garbage of such an image is not left to the collector's own time: the next one's room is counted without it. */
+const COLLECT_ABOVE_BYTES = 32 * 1024 * 1024;
+
+export async function serveDecoder(input: Readable, output: Writable, work: DecoderWork): Promise<void> {
+  // From our own import, which is trusted.
+  const requests = createFrameReader(input, (text): DecoderRequest => JSON.parse(text));
+  const nextRequest = () => requests.next(Number.MAX_SAFE_INTEGER);
+  const say = (reply: DecoderReply, body?: Buffer): Promise<void> =>
+    writeFrame(output, reply, body === undefined ? [] : [body]);
+
+  let reservedBytes = 0;
+  const reserve = async (byteCount: number): Promise<void> => {
+    reservedBytes = byteCount;
+    if (byteCount <= FREE_DECODING_BYTES) return;
+    await say({ kind: 'RESERVE', bodyByteSize: 0, byteCount });
+    const { head } = await nextRequest();
+    if (head.kind !== 'GRANT') throw new Error(`Room was asked for, and ${head.kind} is no answer.`);
+  };
+
+  const prepare = async (
+    bytes: Buffer,
+    { keepsFile, ...wanted }: Omit<Preparation, 'reserve' | 'emit'> & { readonly keepsFile: boolean },
+  ) => {
+    const prepared = await work.prepare(bytes, {
+      ...{ ...wanted, reserve },
+      emit: ({ bytes: stored, pixelDigest, perceptualHash, ...facts }) => {
+        const isFile = keepsFile && stored === bytes;
+        const body = isFile ? undefined : stored;
+        return say(
+          {
+            ...{ kind: 'IMAGE', bodyByteSize: body?.length ?? 0, isFile, ...facts },
+            pixelDigest: pixelDigest.toString('hex'),
+            perceptualHash: Buffer.from(perceptualHash).toString('hex'),
+          },
+          body,
+        );
+      },
+    });
+    if (prepared.outcome === 'REFUSED') return say({ kind: 'REFUSED', bodyByteSize: 0, finding: prepared.finding });
+    const { blankCount, notes } = prepared;
+    return say({ kind: 'PREPARED', bodyByteSize: 0, blankCount, notes: [...notes] });
+  };
+
+  const serveNext = async (): Promise<void> => {
+    const { head, body } = await nextRequest();
+    switch (head.kind) {
+      case 'PREPARE':
+        await prepare(body, head);
+        break;
+      case 'THUMBNAIL': {
+        const thumbnail = await work.makeThumbnail(body);
+        await say({ kind: 'THUMBNAIL', bodyByteSize: thumbnail.length }, thumbnail);
+        break;
+      }
+      case 'GRANT':
+        throw new Error('Nothing was asked for.');
+    }
+  };
+
+  await say({ kind: 'READY', bodyByteSize: 0 });
+  for (;;) {
+    try {
+      await serveNext();
+    } catch (error) {
+      // Nobody asks any more.
+      if (error instanceof FramesEndedError) return;
+      throw error;
+    }
+    if (reservedBytes > COLLECT_ABOVE_BYTES) globalThis.gc?.();
+    reservedBytes = 0;
+  }
+}

@@ -1,0 +1,16 @@
+/**
+ * The process in which an import's images are decoded: what a decoder chokes on ends here. Files come on standard
+ * input, and images and facts go to standard output; nothing else is open.
+ */
+import sharp from 'sharp';
+import { becomeNobodyIfAsked } from '../../../src/platform/become-nobody.ts';
+import { serveDecoder } from './decoder-service.ts';
+import { prepareImage } from './prepare.ts';
+import { makeThumbnail } from './thumbnail.ts';
+
+// One libvips thread for each image: many images at once scale better than many threads on one.
+sharp.concurrency(1);
+sharp.cache(false);
+
+becomeNobodyIfAsked();
+await serveDecoder(process.stdin, process.stdout, { prepare: prepareImage, makeThumbnail });
