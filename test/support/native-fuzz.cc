@@ -1,6 +1,6 @@
 /**
- * Runs our convolutions on shapes that are drawn at random, compiled with the address and undefined-behaviour
- * sanitizers, and holds each against the sum that defines it: native-fuzz SEED ROUNDS
+ * Runs our convolutions and batch norm on shapes that are drawn at random, compiled with the address and undefined-behaviour
+ * sanitizers, and holds each against the formula that defines it: native-fuzz SEED ROUNDS
  */
 #include <algorithm>
 #include <cmath>
@@ -9,6 +9,7 @@
 #include <memory>
 #include <random>
 
+#include "../../native/batch-norm.h"
 #include "../../native/patches.h"
 #include "../../native/winograd.h"
 
@@ -73,7 +74,56 @@ void hold(const char* what, const ConvolutionShape& s, const float* found, const
     }
 }
 
-void tryOne() {
+void holdEach(const char* what, const BatchNormShape& s, const float* found, const double* expected, std::size_t count) {
+  for (std::size_t place = 0; place < count; place += 1)
+    if (!(std::abs(found[place] - expected[place]) <= 1e-3 * (1 + std::abs(expected[place])))) {
+      std::printf("%s of [%d, %d]: %g at %zu instead of %g\n", what, s.rows, s.channels, found[place], place, expected[place]);
+      std::exit(1);
+    }
+}
+
+void tryBatchNorm() {
+  const BatchNormShape s{drawn(1, 80), 8 * drawn(1, 9), drawn(0, 1) == 0};
+  const std::size_t channels = s.channels;
+  const std::size_t count = s.rows * channels;
+  const float epsilon = 1e-3F;
+  const auto images = values(count), scale = values(channels), offset = values(channels), arriving = values(count);
+  const auto output = values(count), mean = values(channels), variance = values(channels);
+  const auto imagesGradient = values(count), scaleGradient = values(channels), offsetGradient = values(channels);
+  const auto zeros = [](std::size_t size) { return std::unique_ptr<double[]>(new double[size]()); };
+  const auto wantedOutput = zeros(count), wantedMean = zeros(channels), wantedVariance = zeros(channels);
+  const auto wantedImages = zeros(count), wantedScale = zeros(channels), wantedOffset = zeros(channels);
+  normalise(s, epsilon, images.get(), scale.get(), offset.get(), output.get(), mean.get(), variance.get());
+  normaliseGradient(s, epsilon, arriving.get(), images.get(), output.get(), scale.get(), mean.get(), variance.get(), imagesGradient.get(), scaleGradient.get(), offsetGradient.get());
+  for (std::size_t channel = 0; channel < channels; channel += 1) {
+    double sum = 0, squares = 0;
+    for (int row = 0; row < s.rows; row += 1) sum += images[row * channels + channel];
+    const double centre = sum / s.rows;
+    for (int row = 0; row < s.rows; row += 1) squares += std::pow(images[row * channels + channel] - centre, 2);
+    wantedMean[channel] = centre;
+    wantedVariance[channel] = squares / s.rows;
+    const double inverse = 1 / std::sqrt(squares / s.rows + epsilon);
+    // The mask is that of the output which the gradient is given.
+    const auto passed = [&](int row) { return s.isRectified && !(output[row * channels + channel] > 0) ? 0.0 : static_cast<double>(arriving[row * channels + channel]); };
+    const auto normalised = [&](int row) { return (images[row * channels + channel] - centre) * inverse; };
+    for (int row = 0; row < s.rows; row += 1) {
+      const double value = scale[channel] * normalised(row) + offset[channel];
+      wantedOutput[row * channels + channel] = s.isRectified ? std::max(0.0, value) : value;
+      wantedScale[channel] += passed(row) * normalised(row);
+      wantedOffset[channel] += passed(row);
+    }
+    for (int row = 0; row < s.rows; row += 1)
+      wantedImages[row * channels + channel] = scale[channel] * inverse * (passed(row) - (wantedOffset[channel] + normalised(row) * wantedScale[channel]) / s.rows);
+  }
+  holdEach("batch norm", s, output.get(), wantedOutput.get(), count);
+  holdEach("mean", s, mean.get(), wantedMean.get(), channels);
+  holdEach("variance", s, variance.get(), wantedVariance.get(), channels);
+  holdEach("gradient of images by batch norm", s, imagesGradient.get(), wantedImages.get(), count);
+  holdEach("gradient of the scale", s, scaleGradient.get(), wantedScale.get(), channels);
+  holdEach("gradient of the offset", s, offsetGradient.get(), wantedOffset.get(), channels);
+}
+
+void tryConvolution() {
   const ConvolutionShape s = drawShape();
   const std::size_t imageCount = static_cast<std::size_t>(s.count) * s.height * s.width * s.inputChannels;
   const std::size_t filterCount = static_cast<std::size_t>(s.side) * s.side * s.inputChannels * s.outputChannels;
@@ -124,7 +174,10 @@ void tryOne() {
 int main(int count, char** words) {
   if (count != 3) return 2;
   generator.seed(static_cast<unsigned>(std::atoi(words[1])));
-  for (int round = 0; round < std::atoi(words[2]); round += 1) tryOne();
+  for (int round = 0; round < std::atoi(words[2]); round += 1) {
+    tryConvolution();
+    tryBatchNorm();
+  }
   std::puts("sound");
   return 0;
 }

@@ -1,6 +1,7 @@
-/** Our native convolutions access only their own memory, for any shape, and compute the convolution as defined. */
+/** Our native kernels access only their own memory, for any shape, and compute what is defined. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
+import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { test } from 'node:test';
 import { promisify } from 'node:util';
@@ -10,7 +11,7 @@ const run = promisify(execFile);
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const SOURCES = [
   'test/support/native-fuzz.cc',
-  ...['patches', 'winograd', 'threads'].map((name) => `native/${name}.cc`),
+  ...['patches', 'winograd', 'batch-norm', 'threads'].map((name) => `native/${name}.cc`),
 ];
 
 test('under the address sanitizer, on shapes that are drawn at random', async (context) => {
@@ -19,4 +20,13 @@ test('under the address sanitizer, on shapes that are drawn at random', async (c
   await run('g++', [...flags, ...SOURCES, '-o', program], { cwd: ROOT });
   const { stdout } = await run(program, ['1', '150']);
   assert.equal(stdout.trim(), 'sound');
+});
+
+test('the sanitizers see every kernel that our ops call', async () => {
+  const textOf = (file: string): Promise<string> => readFile(path.join(ROOT, file), 'utf8');
+  const fuzz = await textOf('test/support/native-fuzz.cc');
+  const headers = await Promise.all(['patches', 'winograd', 'batch-norm'].map((name) => textOf(`native/${name}.h`)));
+  const kernels = headers.flatMap((header) => [...header.matchAll(/^void (\w+)\(/gm)].map(([, name = '']) => name));
+  assert.ok(kernels.length >= 8, kernels.join(' '));
+  for (const kernel of kernels) assert.ok(fuzz.includes(` ${kernel}(`), `${kernel} is not tried`);
 });
