@@ -2,6 +2,7 @@
  * How fast a folder of JPEGs becomes a sealed set, beside the decoder alone on the same files: what an import adds is
  * reading, hashing, checking and packing. MB are compressed JPEG file bytes (10^6); decoded MB are RGB bytes.
  */
+import { readdirSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
 import { availableParallelism, tmpdir } from 'node:os';
 import path from 'node:path';
@@ -45,6 +46,7 @@ export interface ImportBenchResult {
   readonly cores: number;
   readonly rounds: number;
   readonly cases: readonly ImportBenchCase[];
+  /** Of the import's own process; its decoders have some 100 MB each beside it. */
   readonly peakMemoryMegabytes: number;
 }
 
@@ -59,6 +61,8 @@ const CASES = [
 ] as const;
 const SHEET_SIZE_PX = 1536;
 const JPEG_QUALITY = 92;
+/** Of Linux, in what it shows to programs. */
+const CLOCK_TICKS_PER_SECOND = 100;
 
 /**
  * Draws JPEGs once into a temporary folder, then takes turns: import, decoder, import, decoder. Takes about half a
@@ -129,7 +133,8 @@ async function measure(
   };
 }
 
-async function importOnce(workDir: string, folder: string, imageCount: number): Promise<void> {
+/** @returns the processor time of the decoders, which are processes of their own, in seconds. */
+async function importOnce(workDir: string, folder: string, imageCount: number): Promise<number> {
   const artifacts = openArtifactStore(path.join(workDir, 'artifacts'));
   await using opened = await openFolder(folder);
   await using decoders = openImageDecoders({ hiddenFolder: workDir });
@@ -144,10 +149,34 @@ async function importOnce(workDir: string, folder: string, imageCount: number): 
   });
   if (result.imageCount !== imageCount)
     throw new Error(`Imported ${result.imageCount} of ${imageCount} images: ${JSON.stringify(result.issues)}`);
+  return cpuSecondsBelow(process.pid);
+}
+
+/** Of all living processes that this one started, and that those started, from what the kernel says of each. */
+function cpuSecondsBelow(parentPid: number): number {
+  const pids = readdirSync('/proc').filter((name) => /^\d+$/.test(name));
+  const all = pids.flatMap((pid) => {
+    try {
+      const line = readFileSync(`/proc/${pid}/stat`, 'utf8');
+      // The name in brackets may hold anything.
+      const fields = line
+        .slice(line.lastIndexOf(')') + 2)
+        .split(' ')
+        .map(Number);
+      const [, parent = 0] = fields;
+      return [{ pid: Number(pid), parent, seconds: ((fields[11] ?? 0) + (fields[12] ?? 0)) / CLOCK_TICKS_PER_SECOND }];
+    } catch {
+      // It has ended meanwhile.
+      return [];
+    }
+  });
+  const below = (parent: number): number =>
+    all.filter((each) => each.parent === parent).reduce((sum, each) => sum + each.seconds + below(each.pid), 0);
+  return below(parentPid);
 }
 
 /** The same decoder under the same settings, with as many images under way. */
-async function decodeAll(files: readonly Buffer[]): Promise<void> {
+async function decodeAll(files: readonly Buffer[]): Promise<number> {
   const decode = async (bytes: Buffer): Promise<void> => {
     const header = readImageHeader(bytes, 'JPEG');
     if (header === null || 'issue' in header || 'issue' in (await decodeImage(bytes, header)))
@@ -155,6 +184,7 @@ async function decodeAll(files: readonly Buffer[]): Promise<void> {
   };
   const results = mapInOrder(files, { windowSize: availableParallelism() * 8, shared: {} }, decode);
   while ((await results.next()).done !== true);
+  return 0;
 }
 
 /** Crops of a few drawn sheets: drawing every image would take longer than measuring. */
@@ -185,12 +215,16 @@ interface Cost {
   readonly cpuSeconds: number;
 }
 
-async function costOf(work: () => Promise<void>): Promise<Cost> {
+/** @param work returns the processor time of other processes that it took, in seconds. */
+async function costOf(work: () => Promise<number>): Promise<Cost> {
   const startedAtMs = performance.now();
   const before = process.cpuUsage();
-  await work();
+  const elsewhereSeconds = await work();
   const used = process.cpuUsage(before);
-  return { seconds: (performance.now() - startedAtMs) / 1000, cpuSeconds: (used.user + used.system) / 1e6 };
+  return {
+    seconds: (performance.now() - startedAtMs) / 1000,
+    cpuSeconds: elsewhereSeconds + (used.user + used.system) / 1e6,
+  };
 }
 
 function median(values: readonly number[]): number {
