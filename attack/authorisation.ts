@@ -361,13 +361,18 @@ function routeCalls({ own, sha256 }: Objects, quick: boolean, dice: Dice): Route
   return Object.entries(ROUTES).flatMap(([route, role]) => {
     const id = route.startsWith('/checkpoints') ? own.checkpoint : own.dataset;
     return SENDERS.flatMap((sender) => {
-      const expected = verdictBy(sender, { role, action: actionOf(route) });
+      const expected = verdictOn(sender, route, role);
       const methods = expected === 'REFUSED' ? METHODS : [methodOf(route)];
       return methods
         .filter((method) => !quick || method === methodOf(route) || dice() < 0.05)
         .map((method) => ({ sender, route, method, address: addressOf(route, { id, sha256 }), expected }));
     });
   });
+}
+
+function verdictOn(sender: Sender, route: string, role: NeededRole | 'KEY'): Verdict {
+  if (role !== 'KEY') return verdictBy(sender, { role, action: actionOf(route) });
+  return sender.role === 'NOBODY' || sender.role === 'HERE' ? 'REFUSED' : 'ALLOWED';
 }
 
 async function attemptRoute(scene: Place, { sender, route, method, address, expected }: RouteCall): Promise<void> {

@@ -11,6 +11,7 @@ export const ROUTES = [
   '/healthz',
   '/readyz',
   '/metrics',
+  '/session',
   '/uploads',
   `/uploads/${'0'.repeat(32)}`,
   `/artifacts/${'0'.repeat(64)}`,

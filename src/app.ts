@@ -106,6 +106,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       downloadsDir,
       importRoots: env.importRoots,
       requireAuth: env.requireAuth,
+      sessionLifetimeMs: env.sessionLifetimeMs,
       allowPrivateUrls: env.allowPrivateUrls,
       engineHint,
     });
@@ -149,7 +150,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const http = createHttpServer({
       schema: buildSchema(false),
       contextFor: (request): ApiContext => ({ ...request, services, loaders: createLoaders(db), server, runEvents }),
-      viewerOf: access.viewerOf,
+      access,
       senderOf: senderReader(env),
       services,
       openArtifact: store.open,

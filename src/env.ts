@@ -15,6 +15,9 @@ const countSchema = z
   .transform(Number);
 const flagSchema = z.enum(['true', 'false', '1', '0']).transform((text) => text === 'true' || text === '1');
 
+/** Browsers keep no cookie for longer than 400 days. */
+const SESSION_HOURS_MAX = 8_760;
+
 const environmentSchema = z.object({
   PARAFFIN_DATA_DIR: z.string().min(1).default('./.paraffin'),
   PARAFFIN_HOST: z.string().min(1).default('127.0.0.1'),
@@ -56,6 +59,12 @@ const environmentSchema = z.object({
     .default([]),
   PARAFFIN_RATE_LIMIT_PER_MINUTE: countSchema.default(6_000),
   PARAFFIN_REQUEST_TIMEOUT_MS: countSchema.default(30_000),
+  PARAFFIN_SESSION_HOURS: z
+    .string()
+    .regex(/^[1-9]\d{0,3}$/, `must be a number of hours from 1 to ${SESSION_HOURS_MAX}`)
+    .transform(Number)
+    .pipe(z.number().max(SESSION_HOURS_MAX, `must be a number of hours from 1 to ${SESSION_HOURS_MAX}`))
+    .default(12),
   PARAFFIN_INTROSPECTION: flagSchema.default(true),
   PARAFFIN_LANDING_PAGE: flagSchema.default(true),
   PARAFFIN_WORKER: flagSchema.default(true),
@@ -130,7 +139,7 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_TRUST_PROXY: {
     fallback: 'none',
     meaning:
-      'Addresses or subnets, joined by commas, of the proxies whose `X-Forwarded-For` and `X-Forwarded-Host` are believed. What comes through them is never taken for local.',
+      'Addresses or subnets, joined by commas, of the proxies whose `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` are believed. What comes through them is never taken for local; by `https`, session cookies are Secure.',
   },
   PARAFFIN_RATE_LIMIT_PER_MINUTE: {
     fallback: '`6000`',
@@ -139,6 +148,10 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_REQUEST_TIMEOUT_MS: {
     fallback: '`30000`',
     meaning: 'For one GraphQL operation and for each of its database statements; `importCheckpoint` may take an hour.',
+  },
+  PARAFFIN_SESSION_HOURS: {
+    fallback: '`12`',
+    meaning: 'How long somebody who signed in at a browser stays so; less where the key expires earlier.',
   },
   PARAFFIN_INTROSPECTION: { fallback: '`true`', meaning: '`false`: introspection is refused.' },
   PARAFFIN_LANDING_PAGE: { fallback: '`true`', meaning: '`false`: nothing at `/`.' },
@@ -196,6 +209,7 @@ export interface Environment {
   readonly rateLimitPerMinute: number;
   /** Of one operation, and of each database statement of the server. */
   readonly requestTimeoutMs: number;
+  readonly sessionLifetimeMs: number;
   readonly introspection: boolean;
   readonly landingPage: boolean;
   /** False: the server runs no worker of its own. */
@@ -252,6 +266,7 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
     trustedProxies: values.PARAFFIN_TRUST_PROXY,
     rateLimitPerMinute: values.PARAFFIN_RATE_LIMIT_PER_MINUTE,
     requestTimeoutMs: values.PARAFFIN_REQUEST_TIMEOUT_MS,
+    sessionLifetimeMs: values.PARAFFIN_SESSION_HOURS * 3_600_000,
     introspection: values.PARAFFIN_INTROSPECTION,
     landingPage: values.PARAFFIN_LANDING_PAGE,
     withWorker: values.PARAFFIN_WORKER,

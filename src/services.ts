@@ -28,6 +28,8 @@ export interface ServiceParts {
   readonly downloadsDir: string;
   readonly importRoots: readonly string[];
   readonly requireAuth: boolean;
+  /** How long somebody stays signed in at a browser; default: the service's own. */
+  readonly sessionLifetimeMs?: number;
   readonly allowPrivateUrls: boolean;
   /** What to do where TensorFlow is missing; null where it is installed. */
   readonly engineHint: () => string | null;
@@ -53,7 +55,12 @@ export function createServices(parts: ServiceParts): Services {
   });
   const evaluations = createEvaluations(db, { runs, datasets, models, readArtifact: store.read });
   return {
-    access: createAccessService({ db, transact, requireAuth: parts.requireAuth }),
+    access: createAccessService({
+      db,
+      transact,
+      requireAuth: parts.requireAuth,
+      ...(parts.sessionLifetimeMs === undefined ? {} : { sessionLifetimeMs: parts.sessionLifetimeMs }),
+    }),
     audit,
     artifacts: createArtifactService({ db, store }),
     datasets,

@@ -164,6 +164,8 @@ async function sendFile(
   const { first, last } = range === 'WHOLE' ? { first: 0, last: file.byteSize - 1 } : range;
 
   response.setHeader('ETag', etag);
+  // After a sign-out a browser's cache shows them to nobody else.
+  response.setHeader('Vary', 'Authorization, Cookie');
   response.setHeader('Cache-Control', file.isImmutable ? 'private, max-age=31536000, immutable' : 'private, no-cache');
   if (verdict === 'NOT_MODIFIED') {
     response.status(304).end();

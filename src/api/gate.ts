@@ -4,6 +4,7 @@ import { DomainError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 import { claimedKeyId, type AccessService, type Viewer } from '../modules/access/index.ts';
 import { isDenial, type AuditAct, type AuditService } from '../modules/audit/index.ts';
+import type { SessionCookie } from './session-cookie.ts';
 import { addressKey, createRateLimiter, type RateLimits } from './rate-limit.ts';
 import type { Sender } from './sender.ts';
 
@@ -26,9 +27,10 @@ export type InTurn = <Result>(
 
 export interface Gate {
   /**
-   * The key is looked at first: nobody with a valid one is turned away for what others at the same address did.
+   * The key, or the session in the cookie where no key is sent, is looked at first: nobody with a valid one is turned
+   * away for what others at the same address did.
    * @param authorization the header, or what a socket sent in its place.
-   * @throws DomainError UNAUTHENTICATED for a wrong key, RATE_LIMITED.
+   * @throws DomainError UNAUTHENTICATED for a wrong key or session, RATE_LIMITED.
    */
   admit(request: IncomingMessage, authorization?: string): Promise<Admitted>;
   /** Whether somebody who came in might still; counts nothing. Throws UNAUTHENTICATED. */
@@ -40,7 +42,8 @@ export interface Gate {
 }
 
 export interface GateParts {
-  readonly viewerOf: AccessService['viewerOf'];
+  readonly access: Pick<AccessService, 'viewerOf' | 'sessions'>;
+  readonly cookie: SessionCookie;
   readonly senderOf: (request: IncomingMessage) => Sender;
   readonly audit: Pick<AuditService, 'denied'>;
   readonly limits: RateLimits;
@@ -49,7 +52,7 @@ export interface GateParts {
 
 const NOBODY: Viewer = { kind: 'ANONYMOUS', mayRead: false };
 
-export function createGate({ viewerOf, senderOf, audit, limits, logger }: GateParts): Gate {
+export function createGate({ access, cookie, senderOf, audit, limits, logger }: GateParts): Gate {
   const limiter = createRateLimiter(limits);
   const inside = new WeakMap<IncomingMessage, Admitted>();
   const tell = async (countedAs: string, act: AuditAct, code: string): Promise<void> => {
@@ -59,12 +62,22 @@ export function createGate({ viewerOf, senderOf, audit, limits, logger }: GatePa
       logger.error({ err: error, requestId: act.requestId }, 'a refusal could not be written into the audit log');
     }
   };
+  const viewerOf = async (request: IncomingMessage, authorization: string | undefined): Promise<Viewer> => {
+    const token = authorization === undefined ? cookie.tokenOf(request) : undefined;
+    if (token === undefined) return access.viewerOf(authorization, senderOf(request));
+    return access.sessions.viewerOf(token).catch((error: unknown) => {
+      // A page cannot take back a cookie that it cannot read: it would be refused even what is open to everybody.
+      const response = responseTo(request);
+      if (response !== undefined && error instanceof DomainError) cookie.take(request, response);
+      throw error;
+    });
+  };
   return {
     admit: async (request, authorization = request.headers.authorization) => {
       const response = responseTo(request);
       const sender = senderOf(request);
       const place = addressKey(sender.address);
-      const viewer = await viewerOf(authorization, sender).catch(async (error: unknown) => {
+      const viewer = await viewerOf(request, authorization).catch(async (error: unknown) => {
         await limiter.admit(place, response);
         await limiter.admitRefused(place, response);
         throw error;
@@ -78,7 +91,7 @@ export function createGate({ viewerOf, senderOf, audit, limits, logger }: GatePa
     },
 
     recheck: async (request, authorization) => {
-      await viewerOf(authorization, senderOf(request));
+      await viewerOf(request, authorization);
     },
 
     refused: ({ countedAs }, act, code) => tell(countedAs, act, code),

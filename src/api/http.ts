@@ -36,6 +36,8 @@ import { timeoutOf } from './permissions.ts';
 import { DEFAULT_RATE_LIMITS, type RateLimits } from './rate-limit.ts';
 import type { Sender } from './sender.ts';
 import { boundConnections, DEFAULT_TIMEOUTS, receiveWithin, type Timeouts } from './slow-clients.ts';
+import { createSessionCookie } from './session-cookie.ts';
+import { createSessions } from './sessions.ts';
 import { serveSubscriptions } from './subscriptions.ts';
 import { createUploads } from './uploads.ts';
 import { WELCOME_PAGE } from './welcome-page.ts';
@@ -44,7 +46,7 @@ export interface HttpServerOptions {
   readonly schema: GraphQLSchema;
   /** Made again for each operation. */
   readonly contextFor: ContextMaker;
-  readonly viewerOf: AccessService['viewerOf'];
+  readonly access: Pick<AccessService, 'viewerOf' | 'sessions'>;
   /** From where a request came. */
   readonly senderOf: (request: IncomingMessage) => Sender;
   readonly services: Pick<Services, 'artifacts' | 'audit' | 'cards' | 'datasets' | 'embeddings' | 'exports'>;
@@ -113,8 +115,10 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     app,
   );
   boundConnections(server);
+  const cookie = createSessionCookie(options.senderOf);
   const gate = createGate({
-    viewerOf: options.viewerOf,
+    access: options.access,
+    cookie,
     senderOf: options.senderOf,
     audit: options.services.audit,
     limits: options.rateLimits ?? DEFAULT_RATE_LIMITS,
@@ -201,6 +205,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     response.type(metrics.contentType).send(text);
   });
   app.use(GRAPHQL_PATH, graphqlOverHttp(options, apollo, gate, queue));
+  app.use(createSessions({ sessions: options.access.sessions, audit: options.services.audit, cookie, inTurn }));
   app.use(createUploads({ uploads: options.uploads, viewerOf: viewerOfRequest, logger }));
   app.use(
     createCards({

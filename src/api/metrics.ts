@@ -15,6 +15,8 @@ const ROUTES: ReadonlySet<string> = new Set([
   'graphql',
   'checkpoints',
   'uploads',
+  'session',
+  'embeddings',
   'artifacts',
   'datasets',
   'healthz',

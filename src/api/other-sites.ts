@@ -16,6 +16,17 @@ export function isFromAnotherSite({ headers }: Headers, host = headers.host): bo
   return headers.origin !== undefined && URL.parse(headers.origin)?.host !== host;
 }
 
+/**
+ * Whether a browser vouches that a page of ours sent it. Browsers do so for everything but plain reads over http from
+ * beyond this machine; other programs never do.
+ * @param host as above.
+ */
+export function isFromOwnPage({ headers }: Headers, host = headers.host): boolean {
+  const site = headers['sec-fetch-site'];
+  if (site !== undefined) return site === 'same-origin';
+  return headers.origin !== undefined && URL.parse(headers.origin)?.host === host;
+}
+
 /** Somebody followed a link to us: she sees what it leads to, the page with the link does not. */
 function isNavigation({ headers, method }: Pick<IncomingMessage, 'headers' | 'method'>): boolean {
   return method === 'GET' && headers['sec-fetch-mode'] === 'navigate' && headers['sec-fetch-dest'] === 'document';

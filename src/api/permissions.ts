@@ -50,6 +50,7 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
   // Readers have no need to see paths of the server.
   'Query.importRoots': { role: 'CONTRIBUTOR', action: 'READ' },
   'Query.keys': { role: 'ADMIN', action: 'ADMINISTER' },
+  'Query.sessions': { role: 'ADMIN', action: 'ADMINISTER' },
   'Query.auditLog': { role: 'ADMIN', action: 'ADMINISTER' },
   'Query.verifyAudit': { role: 'ADMIN', action: 'ADMINISTER' },
 
@@ -91,6 +92,7 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
   'Mutation.deleteRun': { role: 'OPERATOR', action: 'DELETE', touches: { run: ['input.id'] } },
   'Mutation.createKey': { role: 'ADMIN', action: 'ADMINISTER' },
   'Mutation.revokeKey': { role: 'ADMIN', action: 'ADMINISTER' },
+  'Mutation.revokeSession': { role: 'ADMIN', action: 'ADMINISTER' },
 
   'Subscription.runEvents': READ,
 };
@@ -157,7 +159,7 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
     'TrainingFact',
     'TrainingState',
   ],
-  ADMIN: ['AccessKey', 'AuditEntry', 'AuditFault', 'AuditHead', 'AuditVerification', 'CreateKeyPayload'],
+  ADMIN: ['AccessKey', 'AuditEntry', 'AuditFault', 'AuditHead', 'AuditVerification', 'CreateKeyPayload', 'Session'],
 };
 
 /** How long an operation may take: as long as the slowest of its root fields. */

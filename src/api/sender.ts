@@ -10,6 +10,8 @@ export interface Sender {
   readonly address: string | null;
   /** The host by which browsers reached us: the Host header, or what a declared proxy says. */
   readonly host: string | undefined;
+  /** Whether browsers reached us by https: only a declared proxy can tell, as this server speaks http alone. */
+  readonly isHttps: boolean;
   /**
    * True only for a direct connection by a program of this server's own user on this very machine, who meant this
    * server. Asks the kernel: only where it matters.
@@ -64,6 +66,8 @@ export function senderReader({
     return {
       address: direct === undefined ? null : plain(isProxy ? forwardedFor(request, direct, isTrusted) : direct),
       host: forwarded('x-forwarded-host') ?? request.headers.host,
+      // Some proxies name the scheme of the socket.
+      isHttps: /^(https|wss)$/i.test(forwarded('x-forwarded-proto') ?? ''),
       isLocal: () => isBoundToLoopback && !isProxy && isLoopbackRequest(request) && isOurUser(request),
     };
   };

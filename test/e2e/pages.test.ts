@@ -11,10 +11,12 @@ import type { Locator, Page } from 'playwright-core';
 import { z } from 'zod';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { childEnvironment } from '../../src/env.ts';
+import { senderReader } from '../../src/api/sender.ts';
 import { createAccessService } from '../../src/modules/access/index.ts';
-import { openBrowser, type TestBrowser } from '../support/browser.ts';
+import { openBrowser, OTHER_MACHINE, type TestBrowser } from '../support/browser.ts';
 import { at } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
+import { eventually } from '../support/eventually.ts';
 import { startTestWorker, type TestWorker } from '../support/processes.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
@@ -33,6 +35,8 @@ let browser: TestBrowser;
 let page: Page;
 /** Addresses of what the story made. */
 const made = { run: '', canceled: '', failed: '', evaluation: '' };
+/** All that pages keep in the browser: the chosen colours, and how far each page was scrolled. */
+const KEPT = /^(paraffin-theme|tsr-scroll-restoration-.*)$/;
 /** Errors that the browser reported: uncaught exceptions and violations of the content security policy. */
 const browserErrors: string[] = [];
 const foreignRequests: string[] = [];
@@ -72,8 +76,8 @@ async function addDuplicate(folder: string): Promise<void> {
   await appendFile(csvPath, `${['zz-once-more.jpg', ...facts].join(',')}\n`);
 }
 
-/** @param key signed in with this key. */
-async function openTab(key?: string): Promise<Page> {
+/** A tab of the one browser: signed in as soon as another of its tabs is. */
+async function openTab(): Promise<Page> {
   const tab = await browser.context.newPage();
   tab.setDefaultTimeout(DEADLINE_MS);
   tab.on('pageerror', (error) => browserErrors.push(error.message));
@@ -91,11 +95,10 @@ async function openTab(key?: string): Promise<Page> {
     (request) =>
       void (
         /^https?:/.test(request.url()) &&
-        !request.url().startsWith('http://127.0.0.1:') &&
+        !['127.0.0.1', OTHER_MACHINE].includes(new URL(request.url()).hostname) &&
         foreignRequests.push(request.url())
       ),
   );
-  if (key !== undefined) await tab.addInitScript(`sessionStorage.setItem('paraffin-key', ${JSON.stringify(key)})`);
   return tab;
 }
 
@@ -116,6 +119,19 @@ function step(name: string, work: () => Promise<void>): void {
         await page.screenshot({ path: path.join(PICTURES, `after-${name.replaceAll(/\W+/g, '-').slice(0, 40)}.png`) });
     }
   });
+}
+
+/** No script of a page, its own or a foreign one, finds the key or the session's token in the browser. */
+async function assertKeepsNoKey(tab: Page): Promise<void> {
+  const kept = z
+    .array(z.tuple([z.string(), z.string()]))
+    .parse(await tab.evaluate('[...Object.entries(localStorage), ...Object.entries(sessionStorage)]'));
+  for (const [name, value] of kept) {
+    assert.match(name, KEPT);
+    assert.ok(!value.includes('pfn_'), `${name}: ${value}`);
+  }
+  assert.equal(await tab.evaluate('document.cookie'), '');
+  assert.deepEqual(await tab.evaluate('indexedDB.databases()'), []);
 }
 
 /** The address of the page without the server. */
@@ -158,7 +174,7 @@ describe('a person at the browser', () => {
     await page.getByText('whether it is a row of its list is not known').waitFor();
   });
 
-  step('signs in: a wrong key is refused with what to do, the right one is kept for the tab alone', async () => {
+  step('signs in: a wrong key is refused with what to do, the right one is exchanged for a session', async () => {
     await page.goto(`${server.url}/sign-in`);
     await page.getByLabel('Key').fill('pfn_wrong');
     await page.getByRole('main').getByRole('button', { name: 'Sign in' }).click();
@@ -166,7 +182,7 @@ describe('a person at the browser', () => {
     await page.getByLabel('Key').fill(server.adminKey);
     await page.getByRole('main').getByRole('button', { name: 'Sign in' }).click();
     await page.getByRole('button', { name: 'Sign out' }).waitFor();
-    assert.equal(await page.evaluate('JSON.stringify(localStorage).includes("pfn_")'), false);
+    await assertKeepsNoKey(page);
   });
 
   step('makes a dataset by the form, which shows what it sends; a refusal is shown at its field', async () => {
@@ -434,8 +450,8 @@ async function tabTo(wanted: Locator): Promise<void> {
 
 describe('where reading needs a key', () => {
   step('a page says so, and after the sign-in it is the one that was asked for', async () => {
-    const { viewerOf } = createAccessService({ db: database.db, transact: database.transact, requireAuth: true });
-    const locked = await startTestServer(database, { pagesDir: path.join(ROOT, 'web/dist'), viewerOf });
+    const access = createAccessService({ db: database.db, transact: database.transact, requireAuth: true });
+    const locked = await startTestServer(database, { pagesDir: path.join(ROOT, 'web/dist'), access });
     const tab = await openTab();
     try {
       await tab.goto(`${locked.url}/datasets?organ=BREAST`);
@@ -449,6 +465,72 @@ describe('where reading needs a key', () => {
       await locked.close();
     }
   });
+});
+
+describe('beyond this machine, by plain http', () => {
+  step(
+    'pictures, live series and downloads come by the session, of which pages keep nothing; a sign-out ends it in every tab',
+    async () => {
+      const away = await startTestServer(database, {
+        pagesDir: path.join(ROOT, 'web/dist'),
+        senderOf: senderReader({ host: '0.0.0.0', trustedProxies: [] }),
+        openArtifact: server.store.open,
+      });
+      const url = away.url.replace('127.0.0.1', OTHER_MACHINE);
+      const [tab, other] = [await openTab(), await openTab()];
+      const statusOf = (address: string): Promise<unknown> =>
+        tab.evaluate(`fetch(${JSON.stringify(address)}).then(({ status }) => status)`);
+      const asked = await server.ask(
+        '{ dataset(slug: "page-tissue") { latestVersion { thumbnails { url } } } model(slug: "page-encoder") { checkpoints { nodes { sha256 } } } }',
+      );
+      const thumbnail = String(at(asked, 'data.dataset.latestVersion.thumbnails.0.url'));
+      try {
+        await tab.goto(`${url}/datasets/page-tissue`);
+        await tab.getByRole('link', { name: 'Sign in with a key' }).first().waitFor();
+        assert.equal(await statusOf(thumbnail), 401);
+        await tab.getByRole('link', { name: 'Sign in with a key' }).first().click();
+        await tab.getByLabel('Key').fill(server.adminKey);
+        await tab.getByLabel('Key').press('Enter');
+        await tab.getByRole('heading', { level: 1, name: 'Page tissue' }).waitFor();
+        assert.equal(await statusOf(thumbnail), 200);
+
+        const pictures = tab.locator('main .thumbs img');
+        await pictures.first().waitFor();
+        assert.ok((await pictures.count()) > 3);
+        // One that is out of sight is not asked for.
+        for (const picture of await pictures.all()) await picture.scrollIntoViewIfNeeded();
+        await eventually('every picture', async () =>
+          (await tab.evaluate(
+            `[...document.querySelectorAll('main .thumbs img')].every((image) => image.naturalWidth > 0)`,
+          )) === true
+            ? true
+            : undefined,
+        );
+        await tab.goto(url + made.run);
+        await tab.locator('main .chart').first().waitFor();
+        await tab.goto(`${url}/models/page-encoder`);
+        const coming = tab.waitForEvent('download');
+        await tab.getByRole('link', { name: 'safetensors', exact: true }).click();
+        const bytes = await readFile(await (await coming).path());
+        assert.equal(
+          createHash('sha256').update(bytes).digest('hex'),
+          at(asked, 'data.model.checkpoints.nodes.0.sha256'),
+        );
+
+        await assertKeepsNoKey(tab);
+        await other.goto(`${url}/keys`);
+        await other.getByRole('region', { name: 'Sessions' }).waitFor();
+        await tab.getByRole('button', { name: 'Sign out' }).click();
+        for (const each of [tab, other])
+          await each.getByRole('banner').getByRole('link', { name: 'Sign in', exact: true }).waitFor();
+        assert.equal(await statusOf(thumbnail), 401);
+      } finally {
+        await tab.close();
+        await other.close();
+        await away.close();
+      }
+    },
+  );
 });
 
 describe('each page', () => {
@@ -486,7 +568,7 @@ describe('each page', () => {
       const waiting = [...places()];
       const faults: string[] = [];
       const walk = async (): Promise<void> => {
-        const tab = await openTab(server.adminKey);
+        const tab = await openTab();
         for (let next = waiting.shift(); next !== undefined; next = waiting.shift()) {
           const [name, place, content] = next;
           await tab.goto(server.url + place, { waitUntil: 'commit' });

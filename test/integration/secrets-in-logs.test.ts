@@ -41,7 +41,7 @@ after(async () => {
   await rm(folder, { recursive: true, force: true });
 });
 
-test('no key appears in the logs, whole or its secret half: not at first start, right or wrong, in good answers and in failures', async () => {
+test('no key and no session appears in the logs, whole or its secret half: not at first start, right or wrong, in good answers and in failures', async () => {
   const adminKey = (await readFile(app.adminKeyFile, 'utf8')).trim();
   const wrongKey = `pfn_${'ab'.repeat(16)}_${'w'.repeat(43)}`;
   const post = async (key: string, query: string): Promise<unknown> =>
@@ -70,6 +70,21 @@ test('no key appears in the logs, whole or its secret half: not at first start, 
     await answered;
     socket.terminate();
   };
+  const signedIn = await fetch(`${app.url}/session`, { method: 'POST', headers: { authorization: `Bearer ${made}` } });
+  const [, token = ''] = /=([^;]{43});/.exec(String(signedIn.headers.getSetCookie())) ?? [];
+  assert.equal(token.length, 43);
+  const wrongToken = 't'.repeat(43);
+  const askWithCookie = async (value: string): Promise<void> => {
+    const cookie = `paraffin-${new URL(app.url).port}=${value}`;
+    const headers = { cookie, origin: app.url };
+    await fetch(`${app.url}/metrics`, { headers });
+    await fetch(`${app.url}/session`, { method: 'POST', headers });
+    await fetch(`${app.url}/graphql`, {
+      method: 'POST',
+      headers: { ...headers, 'content-type': 'application/json' },
+      body: JSON.stringify({ query: '{ viewer { role } models { totalCount } }' }),
+    });
+  };
   // The database fails while each of them is at work: failures are what is logged with the most detail.
   const ask = async (key: string): Promise<void> => {
     await post(key, '{ viewer { role } keys { totalCount } models { totalCount } }');
@@ -85,18 +100,23 @@ test('no key appears in the logs, whole or its secret half: not at first start, 
     await socketWith(`Bearer ${key}`);
   };
   const everyKey = [adminKey, made, wrongKey];
+  const everyToken = [token, wrongToken];
   for (const key of everyKey) await ask(key);
+  for (const value of everyToken) await askWithCookie(value);
   await database.db.$executeRawUnsafe('ALTER TABLE "Model" RENAME TO "Model_away"');
   await database.db.$executeRawUnsafe('ALTER TABLE "AccessKey" RENAME COLUMN "salt" TO "salt_away"');
+  await database.db.$executeRawUnsafe('ALTER TABLE "Session" RENAME COLUMN "address" TO "address_away"');
   try {
     for (const key of everyKey) await ask(key);
+    for (const value of everyToken) await askWithCookie(value);
   } finally {
     await database.db.$executeRawUnsafe('ALTER TABLE "Model_away" RENAME TO "Model"');
     await database.db.$executeRawUnsafe('ALTER TABLE "AccessKey" RENAME COLUMN "salt_away" TO "salt"');
+    await database.db.$executeRawUnsafe('ALTER TABLE "Session" RENAME COLUMN "address_away" TO "address"');
   }
   await eventually('failures in the log', () => (/"level":50/.test(log) ? true : undefined));
-  for (const key of everyKey) {
-    const secret = key.slice(-43);
+  for (const value of [...everyKey, ...everyToken]) {
+    const secret = value.slice(-43);
     const line = log.split('\n').find((each) => each.includes(secret));
     assert.equal(line?.replaceAll(secret, '[SECRET]'), undefined);
   }

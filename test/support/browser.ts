@@ -13,6 +13,8 @@ const CACHE = path.join(ROOT, 'node_modules', '.cache');
 const PACKAGE = '@sparticuz/chromium';
 /** A busy machine starts it slowly. */
 const START_TIMEOUT_MS = 120_000;
+/** A name under which a browser takes this machine for another one: plain http there is not what it trusts. */
+export const OTHER_MACHINE = 'registry.test';
 const FLAGS = [
   '--no-sandbox',
   '--disable-gpu',
@@ -21,6 +23,7 @@ const FLAGS = [
   '--disable-background-networking',
   '--disable-component-update',
   '--disable-sync',
+  `--host-resolver-rules=MAP ${OTHER_MACHINE} 127.0.0.1`,
 ];
 
 export interface ChromiumProgram {

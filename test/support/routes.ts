@@ -1,11 +1,12 @@
-/** Every route of the server beside GraphQL, and the least that opens it. A new one belongs here. */
+/** Every route of the server beside GraphQL, and the least that opens it; KEY: any key. A new one belongs here. */
 import type { NeededRole } from '../../src/api/permissions.ts';
 
-export const ROUTES: Readonly<Record<string, NeededRole>> = {
+export const ROUTES: Readonly<Record<string, NeededRole | 'KEY'>> = {
   '/healthz': 'ANYONE',
   '/readyz': 'ANYONE',
   '/': 'ANYONE',
   '/metrics': 'READER',
+  '/session': 'KEY',
   '/uploads': 'CONTRIBUTOR',
   '/uploads/:id': 'CONTRIBUTOR',
   '/datasets/:id/croissant.json': 'READER',
@@ -24,7 +25,7 @@ export function actionOf(route: string): 'IMPORT' | 'READ' {
 
 /** The method that a sound client would use. */
 export function methodOf(route: string): 'GET' | 'HEAD' | 'POST' {
-  return route === '/uploads' ? 'POST' : route === '/uploads/:id' ? 'HEAD' : 'GET';
+  return route === '/uploads' || route === '/session' ? 'POST' : route === '/uploads/:id' ? 'HEAD' : 'GET';
 }
 
 /** The route's address for these; what is left out names nothing. */

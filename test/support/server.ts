@@ -86,7 +86,7 @@ export async function startTestServer(
   const http = createHttpServer({
     schema: buildSchema(false),
     contextFor: (request) => ({ ...request, services, loaders: createLoaders(db), server, runEvents }),
-    viewerOf: access.viewerOf,
+    access,
     senderOf: senderReader({ host: '127.0.0.1', trustedProxies: [] }),
     services,
     openArtifact: store.open,

@@ -30,6 +30,7 @@ describe('environment', () => {
       trustedProxies: [],
       rateLimitPerMinute: 6_000,
       requestTimeoutMs: 30_000,
+      sessionLifetimeMs: 43_200_000,
       introspection: true,
       landingPage: true,
       url: undefined,
@@ -89,6 +90,12 @@ describe('environment', () => {
   for (const port of ['-1', '4000.5', 'http', ' ']) {
     test(`port ${JSON.stringify(port)} is refused`, () => {
       assert.throws(() => readEnvironment({ PARAFFIN_PORT: port }), /PARAFFIN_PORT/);
+    });
+  }
+
+  for (const hours of ['0', '-1', '1.5', '8761', '99999', 'day']) {
+    test(`sessions of ${hours} hours are refused`, () => {
+      assert.throws(() => readEnvironment({ PARAFFIN_SESSION_HOURS: hours }), /PARAFFIN_SESSION_HOURS: must be/);
     });
   }
 

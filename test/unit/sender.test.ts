@@ -26,14 +26,14 @@ function senderOf({
   headers = {},
   httpVersion = '1.1',
   owners = [OURS],
-}: Case): { address: string | null; isLocal: boolean } {
+}: Case): { address: string | null; isLocal: boolean; isHttps: boolean } {
   const read = senderReader({ host, trustedProxies: proxies, ownersOf: () => owners });
-  const { address, isLocal } = read({
+  const { address, isLocal, isHttps } = read({
     headers: { host: '127.0.0.1:4000', ...headers },
     httpVersion,
     socket: { remoteAddress: from, remotePort: 50_000, localAddress: '127.0.0.1', localPort: 4000 },
   });
-  return { address, isLocal: isLocal() };
+  return { address, isLocal: isLocal(), isHttps };
 }
 
 describe('a sender', () => {
@@ -95,6 +95,17 @@ describe('a sender', () => {
     ],
   ];
   for (const [what, given, address] of addresses) test(what, () => assert.equal(senderOf(given).address, address));
+
+  const schemes: readonly [string, Case, boolean][] = [
+    ['that comes as it is', {}, false],
+    ['behind a proxy that took it by https', { proxies, headers: { 'x-forwarded-proto': 'https' } }, true],
+    ['behind a proxy that took a socket by https', { proxies, headers: { 'x-forwarded-proto': 'wss' } }, true],
+    ['behind a proxy that took it by http', { proxies, headers: { 'x-forwarded-proto': 'http' } }, false],
+    ['behind a proxy whose client claims https', { proxies, headers: { 'x-forwarded-proto': 'https, http' } }, false],
+    ['behind no declared proxy that claims https', { headers: { 'x-forwarded-proto': 'https' } }, false],
+  ];
+  for (const [what, given, isHttps] of schemes)
+    test(`${what} is ${isHttps ? '' : 'not '}reached by https`, () => assert.equal(senderOf(given).isHttps, isHttps));
 
   test('whose connection has ended is nobody', () => {
     const { address, isLocal } = senderReader({ host: '127.0.0.1', trustedProxies: [] })({

@@ -39,6 +39,38 @@ export type Viewer =
       readonly scopes: KeyScopes;
     };
 
+/** A key as far as it tells who holds it, and whether it is of use. */
+export interface KeyFacts {
+  readonly id: string;
+  readonly name: string;
+  readonly owner: string;
+  readonly role: AccessRole;
+  /** Empty: not limited. */
+  readonly actions: readonly AccessAction[];
+  /** Empty: not limited. */
+  readonly resources: readonly string[];
+  readonly expiresAt: Date | null;
+  readonly revokedAt: Date | null;
+}
+
+export function viewerOfKey({ id, name, owner, role, actions, resources }: KeyFacts): Viewer & { kind: 'KEY' } {
+  const limited = <Item>(list: readonly Item[]): readonly Item[] | null => (list.length === 0 ? null : list);
+  return {
+    kind: 'KEY',
+    keyId: id,
+    name,
+    owner,
+    role,
+    scopes: { actions: limited(actions), resources: limited(resources) },
+  };
+}
+
+/** Why a key opens nothing any more; undefined for one that does. */
+export function faultOfKey({ name, revokedAt, expiresAt }: KeyFacts, now: Date): string | undefined {
+  if (revokedAt !== null) return `The key "${name}" was revoked.`;
+  return expiresAt !== null && expiresAt <= now ? `The key "${name}" has expired.` : undefined;
+}
+
 /** The person on whose account something is done; null without a key. */
 export function personOf(viewer: Viewer): string | null {
   return viewer.kind === 'KEY' ? viewer.owner : null;
@@ -167,6 +199,22 @@ export function bearerKey(authorization: string): string | undefined {
 /** The public part of a key in an Authorization header, right or wrong. */
 export function claimedKeyId(authorization: string): string | undefined {
   return readKey(bearerKey(authorization) ?? '')?.id;
+}
+
+const SESSION_TOKEN_PATTERN = /^[A-Za-z0-9_-]{43}$/;
+
+export function isSessionToken(text: string): boolean {
+  return SESSION_TOKEN_PATTERN.test(text);
+}
+
+/** Hex: what the database keeps of a token. It needs no salt: it is 256 random bits. */
+export function digestOfSessionToken(token: string): string {
+  return createHash('sha256').update(token).digest('hex');
+}
+
+/** When a session ends: after its time, or with its key. */
+export function sessionEnd(now: Date, lifetimeMs: number, keyExpiresAt: Date | null): Date {
+  return new Date(Math.min(now.getTime() + lifetimeMs, keyExpiresAt?.getTime() ?? Infinity));
 }
 
 /** Hex. One round of SHA-256 is enough: the secret is 256 random bits, not a password that can be guessed. */

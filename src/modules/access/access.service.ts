@@ -10,15 +10,20 @@ import {
   bearerKey,
   createKeySchema,
   expiryOf,
+  faultOfKey,
   hashSecret,
   readKey,
   SALT_BYTES,
   SECRET_BYTES,
   secretMatches,
+  viewerOfKey,
   writeKey,
   type Viewer,
 } from './access.rules.ts';
 import type { AccessKeyRecord, AccessStore, KeyFilter, NewKey, StoredKeyRecord } from './access.store.ts';
+import { createSessionService, USE_NOTED_EVERY_MS, type SessionService } from './sessions.service.ts';
+import type { SessionStore } from './sessions.store.ts';
+import { createTrustedCredentials } from './trusted.ts';
 
 /** A key just made. Its text is shown only this once. */
 export interface MadeKey {
@@ -51,56 +56,46 @@ export interface AccessService {
   keys(viewer: Viewer, page: PageArguments, filter: KeyFilter): Promise<Page<AccessKeyRecord>>;
   /** Throws BAD_INPUT. */
   createKey(viewer: Viewer, input: unknown): Promise<MadeKey>;
-  /** For good; repeating it changes nothing. Throws NOT_FOUND, and CONFLICT for the last key that may administer. */
+  /**
+   * For good, and its sessions with it; repeating it changes nothing. Throws NOT_FOUND, and CONFLICT for the last key
+   * that may administer.
+   */
   revokeKey(viewer: Viewer, id: string): Promise<AccessKeyRecord>;
+  readonly sessions: SessionService;
 }
 
 export interface AccessServiceParts {
   readonly store: AccessStore;
+  readonly sessionStore: SessionStore;
   readonly transact: Transact;
   /** True: reads need a key too. */
   readonly requireAuth: boolean;
+  /** How long somebody stays signed in; default 12 hours. */
+  readonly sessionLifetimeMs?: number;
   /** For tests of expiry. */
   readonly now?: () => Date;
 }
 
-/** So long a key that another server revoked may still pass: the price of not asking the database for every request. */
-const TRUSTED_FOR_MS = 10_000;
-const TRUSTED_KEYS_MAX = 1000;
-const USE_NOTED_EVERY_MS = 60_000;
-
-interface TrustedKey {
-  readonly viewer: Viewer;
-  readonly untilMs: number;
-}
+const SESSION_LIFETIME_MS = 12 * 3_600_000;
 
 export function createAccessService({
   store,
+  sessionStore,
   transact,
   requireAuth,
+  sessionLifetimeMs = SESSION_LIFETIME_MS,
   now = () => new Date(),
 }: AccessServiceParts): AccessService {
-  /** By digest of the whole key, so that no secret stays in memory. */
-  const trusted = new Map<string, TrustedKey>();
+  const trusted = createTrustedCredentials(now);
 
   const verify = async (text: string): Promise<AccessKeyRecord> => {
     const parts = readKey(text);
     const key: StoredKeyRecord | undefined = parts === undefined ? undefined : await store.findStored(parts.id);
     if (parts === undefined || key === undefined || !secretMatches(parts.secret, key.salt, key.hash))
       throw refusal('This key is not known here.');
-    if (key.revokedAt !== null) throw refusal(`The key "${key.name}" was revoked.`);
-    if (key.expiresAt !== null && key.expiresAt <= now()) throw refusal(`The key "${key.name}" has expired.`);
+    const fault = faultOfKey(key, now());
+    if (fault !== undefined) throw refusal(fault);
     return key;
-  };
-
-  const remember = (digest: string, key: AccessKeyRecord): Viewer => {
-    const viewer = viewerOfKey(key);
-    const untilMs = Math.min(now().getTime() + TRUSTED_FOR_MS, key.expiresAt?.getTime() ?? Infinity);
-    trusted.delete(digest);
-    trusted.set(digest, { viewer, untilMs });
-    const [oldest] = trusted.keys();
-    if (trusted.size > TRUSTED_KEYS_MAX && oldest !== undefined) trusted.delete(oldest);
-    return viewer;
   };
 
   const make = async (tx: Transaction, facts: Omit<NewKey, 'salt' | 'hash'>): Promise<MadeKey> => {
@@ -148,11 +143,12 @@ export function createAccessService({
       if (text === undefined) throw refusal('The Authorization header holds no key.');
       const digest = createHash('sha256').update(text).digest('base64');
       const known = trusted.get(digest);
-      if (known !== undefined && known.untilMs > now().getTime()) return known.viewer;
-      trusted.delete(digest);
+      if (known !== undefined) return known;
       const key = await verify(text);
       await store.touch(key.id, now(), new Date(now().getTime() - USE_NOTED_EVERY_MS));
-      return remember(digest, key);
+      const viewer = viewerOfKey(key);
+      trusted.remember(digest, viewer, { endsAt: key.expiresAt });
+      return viewer;
     },
 
     keys: async (viewer, page, filter) => {
@@ -193,24 +189,21 @@ export function createAccessService({
             hint: 'Make another ADMIN key first.',
           });
         }
+        await sessionStore.removeOfKey(tx, id);
         return store.revoke(tx, id, now());
       });
-      for (const [digest, known] of trusted)
-        if (known.viewer.kind === 'KEY' && known.viewer.keyId === revoked.id) trusted.delete(digest);
+      trusted.forgetKey(revoked.id);
       return revoked;
     },
-  };
-}
 
-function viewerOfKey({ id, name, owner, role, actions, resources }: AccessKeyRecord): Viewer {
-  const limited = <Item>(list: readonly Item[]): readonly Item[] | null => (list.length === 0 ? null : list);
-  return {
-    kind: 'KEY',
-    keyId: id,
-    name,
-    owner,
-    role,
-    scopes: { actions: limited(actions), resources: limited(resources) },
+    sessions: createSessionService({
+      store: sessionStore,
+      keys: store,
+      transact,
+      trusted,
+      lifetimeMs: sessionLifetimeMs,
+      now,
+    }),
   };
 }
 

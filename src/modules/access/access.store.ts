@@ -10,22 +10,12 @@ import {
   type Page,
   type PageArguments,
 } from '../../platform/page.ts';
-import type { AccessAction, AccessRole } from './access.rules.ts';
+import type { KeyFacts } from './access.rules.ts';
 
 /** A key as people may see it. */
-export interface AccessKeyRecord {
-  readonly id: string;
-  readonly name: string;
-  readonly owner: string;
-  readonly role: AccessRole;
-  /** Empty: not limited. */
-  readonly actions: readonly AccessAction[];
-  /** Empty: not limited. */
-  readonly resources: readonly string[];
+export interface AccessKeyRecord extends KeyFacts {
   readonly createdAt: Date;
   readonly lastUsedAt: Date | null;
-  readonly expiresAt: Date | null;
-  readonly revokedAt: Date | null;
 }
 
 /** With what its secret is checked against. */
@@ -42,7 +32,8 @@ export interface KeyFilter {
   readonly usable?: boolean | null | undefined;
 }
 
-const SECRETS = { salt: true, hash: true } as const;
+/** What nobody is shown. */
+export const SECRETS = { salt: true, hash: true } as const;
 
 export type AccessStore = ReturnType<typeof createAccessStore>;
 

@@ -5,6 +5,8 @@ import { arg, enumType, extendType, idArg, inputObjectType, list, nonNull, objec
 import { payloadType, settle } from '../../api/payload.ts';
 import { ACCESS_ACTIONS, ACCESS_ROLES } from './index.ts';
 
+export * from './sessions.graphql.ts';
+
 const store = path.join(import.meta.dirname, 'access.store.ts');
 
 export const AccessRole = enumType({
@@ -142,7 +144,7 @@ export const KeyMutations = extendType({
     });
     t.nonNull.field('revokeKey', {
       type: 'AccessKeyPayload',
-      description: 'For good. What its holder has open is closed within half a minute.',
+      description: 'For good, and its sessions with it. What its holder has open is closed within half a minute.',
       args: { id: nonNull(idArg()) },
       resolve: (_root, args, ctx) => settle('key', () => ctx.services.access.revokeKey(ctx.viewer, args.id)),
     });

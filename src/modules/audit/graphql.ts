@@ -27,7 +27,8 @@ export const AuditEntry = objectType({
     t.string('address', { description: 'The address of the client, as far as the declared proxies report it.' });
     t.nonNull.string('requestId');
     t.nonNull.string('action', {
-      description: 'A mutation such as Mutation.createKey, or what was refused, such as GET /artifacts.',
+      description:
+        'A mutation such as Mutation.createKey, POST /session (signed in), DELETE /session (signed out), or what was refused, such as GET /artifacts.',
     });
     t.string('subject', { description: 'What it was about: an id, or the reference that its sender gave.' });
     t.nonNull.field('outcome', { type: 'AuditOutcome' });

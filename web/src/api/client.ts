@@ -1,7 +1,6 @@
 /** GraphQL over HTTP. */
 import { print } from '@0no-co/graphql.web';
 import type { TadaDocumentNode } from './graphql.ts';
-import { authorization } from './session.ts';
 
 /** Why there is no answer, and what to do next. */
 export class ApiError extends Error {
@@ -37,30 +36,26 @@ function isAnswer<Data>(said: unknown): said is Answer<Data> {
 }
 
 /**
- * The data of one operation.
- * @param key instead of the session's, to try one out.
+ * The data of one operation, asked for whoever is signed in.
  * @throws ApiError also where a part of the data came.
  */
 export async function request<Data, Variables>(
   document: TadaDocumentNode<Data, Variables>,
   variables: Variables,
-  { signal, key }: { readonly signal?: AbortSignal; readonly key?: string } = {},
+  options: { readonly signal?: AbortSignal } = {},
 ): Promise<Data> {
-  return send<Data>(print(document), variables, {
-    ...(signal === undefined ? {} : { signal }),
-    ...(key === undefined ? {} : { key }),
-  });
+  return send<Data>(print(document), variables, options);
 }
 
 /** The same for an operation that was put together here, as text. */
 export async function send<Data>(
   query: string,
   variables: unknown,
-  { signal, key }: { readonly signal?: AbortSignal; readonly key?: string } = {},
+  { signal }: { readonly signal?: AbortSignal } = {},
 ): Promise<Data> {
   const response = await fetch('/graphql', {
     method: 'POST',
-    headers: { 'content-type': 'application/json', ...authorization(key) },
+    headers: { 'content-type': 'application/json' },
     body: JSON.stringify({ query, variables }),
     ...(signal === undefined ? {} : { signal }),
   }).catch((error: unknown) => {

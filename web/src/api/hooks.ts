@@ -1,4 +1,4 @@
-/** Data for components: cached, shared between them, and fetched again when the API key changes. */
+/** Data for components: cached, shared, fetched again when somebody signs in or out. */
 import {
   keepPreviousData,
   useInfiniteQuery,
@@ -10,10 +10,11 @@ import {
 import { useCallback, useSyncExternalStore } from 'react';
 import { ApiError, request } from './client.ts';
 import type { TadaDocumentNode } from './graphql.ts';
-import { onKeyChange, readKey } from './session.ts';
+import { onSessionChange, sessionNumber } from './session.ts';
 
-export function useKey(): string | null {
-  return useSyncExternalStore(onKeyChange, readKey);
+/** A part of the name of everything that depends on who asks. */
+export function useSessionNumber(): number {
+  return useSyncExternalStore(onSessionChange, sessionNumber);
 }
 
 export interface AskOptions {
@@ -29,9 +30,9 @@ export function useAsk<Data, Variables>(
   variables: Variables,
   { enabled = true, refetchMs = false }: AskOptions = {},
 ): UseQueryResult<Data> {
-  const key = useKey();
+  const session = useSessionNumber();
   return useQuery({
-    queryKey: [nameOf(document), variables, key],
+    queryKey: [nameOf(document), variables, session],
     queryFn: ({ signal }) => request(document, variables, { signal }),
     enabled,
     refetchInterval: refetchMs,
@@ -46,10 +47,10 @@ export function usePages<Data, Variables extends { readonly after?: string | nul
   pageInfoOf: (data: Data) => { readonly hasNextPage: boolean; readonly endCursor: string | null },
   { refetchMs = false }: Pick<AskOptions, 'refetchMs'> = {},
 ) {
-  const key = useKey();
+  const session = useSessionNumber();
   const first: string | null = null;
   return useInfiniteQuery({
-    queryKey: [nameOf(document), variables, key],
+    queryKey: [nameOf(document), variables, session],
     queryFn: ({ pageParam, signal }) => request(document, { ...variables, after: pageParam }, { signal }),
     initialPageParam: first,
     getNextPageParam: (last: Data): string | null => {

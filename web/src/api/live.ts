@@ -3,8 +3,8 @@ import { print } from '@0no-co/graphql.web';
 import { createClient, type Client } from 'graphql-ws';
 import { useEffect, useReducer, useRef } from 'react';
 import { graphql, type ResultOf } from './graphql.ts';
-import { useKey } from './hooks.ts';
-import { authorization, onKeyChange } from './session.ts';
+import { useSessionNumber } from './hooks.ts';
+import { onSessionChange } from './session.ts';
 
 export const RUN_EVENTS = graphql(`
   subscription RunEvents($runId: ID!, $after: Int) {
@@ -27,14 +27,13 @@ let shared: Client | undefined;
 function client(): Client {
   shared ??= createClient({
     url: `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/graphql`,
-    connectionParams: () => authorization(),
     retryAttempts: 20,
     shouldRetry: () => true,
   });
   return shared;
 }
 
-onKeyChange(() => {
+onSessionChange(() => {
   // The next one says who asks now.
   void shared?.dispose();
   shared = undefined;
@@ -60,7 +59,7 @@ export function useRunEvents(
     events: [],
     isOver: false,
   });
-  const key = useKey();
+  const session = useSessionNumber();
   if (followed.current.runId !== runId) followed.current = { runId, events: [], isOver: false };
 
   useEffect(() => {
@@ -96,7 +95,7 @@ export function useRunEvents(
       window.clearTimeout(timer);
       stop();
     };
-  }, [runId, key, isKnownOver]);
+  }, [runId, session, isKnownOver]);
 
   return followed.current;
 }

@@ -1,20 +1,10 @@
 /** The frame around every page. */
 import { Link, Outlet, useLocation, useRouter, type ErrorComponentProps } from '@tanstack/react-router';
 import { useEffect, useRef, useState } from 'react';
-import { graphql } from '../api/graphql.ts';
-import { useAsk, useKey } from '../api/hooks.ts';
-import { writeKey } from '../api/session.ts';
+import { signOut } from '../api/session.ts';
+import { useViewer } from '../api/viewer.ts';
 import { Empty, Failure } from '../ui/parts.tsx';
 import { applyTheme, nextTheme, readTheme } from './theme.ts';
-
-export const FRAME = graphql(`
-  query Frame {
-    viewer {
-      name
-      role
-    }
-  }
-`);
 
 export function Layout() {
   const main = useRef<HTMLElement>(null);
@@ -72,8 +62,8 @@ export function Layout() {
 }
 
 function AdminLinks() {
-  const frame = useAsk(FRAME, {});
-  if (frame.data?.viewer.role !== 'ADMIN') return null;
+  const viewer = useViewer();
+  if (viewer?.role !== 'ADMIN') return null;
   return (
     <>
       <Link to="/keys">Keys</Link>
@@ -103,9 +93,17 @@ function ThemeButton() {
 }
 
 function Who() {
-  const key = useKey();
-  const frame = useAsk(FRAME, {});
-  if (key === null)
+  const viewer = useViewer();
+  const [error, setError] = useState<Error>();
+  const leave = async (): Promise<void> => {
+    try {
+      await signOut();
+    } catch (reason) {
+      setError(reason instanceof Error ? reason : new Error(String(reason)));
+    }
+  };
+  if (viewer === undefined) return null;
+  if (viewer === null)
     return (
       <Link to="/sign-in" className="button">
         Sign in
@@ -113,12 +111,15 @@ function Who() {
     );
   return (
     <>
-      {frame.data !== undefined && (
-        <span className="small soft">
-          {frame.data.viewer.name} · {frame.data.viewer.role.toLowerCase()}
+      <span className="small soft">
+        {viewer.name} · {viewer.role.toLowerCase()}
+      </span>
+      {error !== undefined && (
+        <span className="small" role="alert">
+          {error.message}
         </span>
       )}
-      <button type="button" onClick={() => writeKey(null)}>
+      <button type="button" onClick={() => void leave()}>
         Sign out
       </button>
     </>

@@ -1,12 +1,11 @@
-/** GraphiQL, bundled: the schema to read, queries to try, with the key of this tab. */
+/** GraphiQL, bundled: the schema to read, queries to try, as whoever is signed in. */
 import 'graphiql/setup-workers/vite';
 import 'graphiql/style.css';
 import { createGraphiQLFetcher } from '@graphiql/toolkit';
 import { GraphiQL } from 'graphiql';
 import { createClient } from 'graphql-ws';
 import { useMemo } from 'react';
-import { useKey } from '../api/hooks.ts';
-import { authorization } from '../api/session.ts';
+import { useSessionNumber } from '../api/hooks.ts';
 import { readTheme } from '../app/theme.ts';
 import { useTitle } from '../ui/parts.tsx';
 
@@ -21,18 +20,16 @@ const FIRST_QUERY = `# Which breast datasets are stained with H&E at 0.25 um/px 
 
 export function ExplorerPage() {
   useTitle('GraphQL explorer');
-  const key = useKey();
+  const session = useSessionNumber();
   const fetcher = useMemo(
     () =>
       createGraphiQLFetcher({
         url: '/graphql',
-        headers: authorization(key),
         wsClient: createClient({
           url: `${location.protocol === 'https:' ? 'wss' : 'ws'}://${location.host}/graphql`,
-          connectionParams: () => authorization(),
         }),
       }),
-    [key],
+    [session],
   );
   return (
     <div className="explorer">

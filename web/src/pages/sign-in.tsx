@@ -1,9 +1,7 @@
-/** Sign-in with a key: tried out first, then kept for this tab. */
+/** Sign-in with a key, which is exchanged for a session and kept nowhere. */
 import { getRouteApi, useNavigate } from '@tanstack/react-router';
 import { useState, type SyntheticEvent } from 'react';
-import { FRAME } from '../app/layout.tsx';
-import { request } from '../api/client.ts';
-import { writeKey } from '../api/session.ts';
+import { signIn } from '../api/session.ts';
 import { Failure, useTitle } from '../ui/parts.tsx';
 
 const signInRoute = getRouteApi('/sign-in');
@@ -20,8 +18,7 @@ export function SignInPage() {
     const key = String(new FormData(event.currentTarget).get('key')).trim();
     setTrying(true);
     try {
-      await request(FRAME, {}, { key });
-      writeKey(key);
+      await signIn(key);
       await navigate({ href: from?.startsWith('/') === true && !from.startsWith('//') ? from : '/datasets' });
     } catch (reason) {
       setError(reason instanceof Error ? reason : new Error(String(reason)));
@@ -44,7 +41,7 @@ export function SignInPage() {
       <input id="key" name="key" type="password" autoComplete="off" required placeholder="pfn_…" spellCheck={false} />
       {error !== undefined && <Failure error={error} />}
       <div className="row between">
-        <span className="soft small">Kept for this tab alone.</span>
+        <span className="soft small">You stay signed in for some hours; the key is not kept.</span>
         <button type="submit" className="primary" disabled={isTrying}>
           Sign in
         </button>

@@ -1,4 +1,4 @@
-/** The page on which an ADMIN lists, creates and revokes API keys. */
+/** Keys and sessions, for an ADMIN: who may do what and until when, and who is signed in. */
 import { useState, type SyntheticEvent } from 'react';
 import { graphql, type ResultOf } from '../../api/graphql.ts';
 import { useAsk, useChange } from '../../api/hooks.ts';
@@ -52,6 +52,36 @@ const REVOKE_KEY = graphql(`
     }
   }
 `);
+const SESSIONS = graphql(`
+  query Sessions {
+    sessions(first: 200) {
+      totalCount
+      nodes {
+        id
+        key {
+          name
+          owner
+        }
+        address
+        createdAt
+        lastUsedAt
+        expiresAt
+      }
+    }
+  }
+`);
+const REVOKE_SESSION = graphql(`
+  mutation RevokeSession($id: ID!) {
+    revokeSession(id: $id) {
+      userErrors {
+        code
+        field
+        message
+        hint
+      }
+    }
+  }
+`);
 const ROLES = ['READER', 'CONTRIBUTOR', 'OPERATOR', 'ADMIN'] as const;
 
 type AccessKey = ResultOf<typeof KEYS>['keys']['nodes'][number];
@@ -76,6 +106,7 @@ export function KeysPage() {
           </div>
         )}
       </Loaded>
+      <Sessions />
     </>
   );
 }
@@ -133,6 +164,72 @@ function KeyTable({ keys }: { readonly keys: readonly AccessKey[] }) {
         </table>
       </div>
     </>
+  );
+}
+
+function Sessions() {
+  const sessions = useAsk(SESSIONS, {});
+  const revoke = useChange(REVOKE_SESSION);
+  // The page says already why there are no keys to see.
+  if (sessions.isError && sessions.data === undefined) return null;
+  return (
+    <section className="sheet" aria-labelledby="sessions">
+      <h2 id="sessions">Signed in</h2>
+      {revoke.isError && <Failure error={revoke.error} />}
+      <Refusals errors={revoke.data?.revokeSession.userErrors ?? []} />
+      <Loaded of={sessions}>
+        {({ sessions: { nodes, totalCount } }) =>
+          nodes.length === 0 ? (
+            <p className="soft">Nobody is signed in at a browser.</p>
+          ) : (
+            <div className="scroll" tabIndex={0} role="region" aria-label="Sessions">
+              <table>
+                <thead>
+                  <tr>
+                    <th scope="col">Key</th>
+                    <th scope="col">Owner</th>
+                    <th scope="col">From</th>
+                    <th scope="col">Signed in</th>
+                    <th scope="col">Last used</th>
+                    <th scope="col">Ends</th>
+                    <th scope="col">
+                      <span className="hidden">Sign out</span>
+                    </th>
+                  </tr>
+                </thead>
+                <tbody>
+                  {nodes.map((session) => (
+                    <tr key={session.id}>
+                      <td>{session.key.name}</td>
+                      <td>{session.key.owner}</td>
+                      <td className="small">{session.address ?? 'not known'}</td>
+                      <td className="small">{instant(session.createdAt)}</td>
+                      <td className="small">{session.lastUsedAt === null ? 'never' : instant(session.lastUsedAt)}</td>
+                      <td className="small">{instant(session.expiresAt)}</td>
+                      <td>
+                        <button
+                          type="button"
+                          className="danger"
+                          aria-label={`Sign out ${session.key.name}`}
+                          onClick={() => revoke.mutate({ id: session.id })}
+                        >
+                          Sign out
+                        </button>
+                      </td>
+                    </tr>
+                  ))}
+                </tbody>
+              </table>
+              {totalCount > nodes.length && (
+                <p className="soft small">
+                  The newest {nodes.length} of {totalCount}.
+                </p>
+              )}
+            </div>
+          )
+        }
+      </Loaded>
+    </section>
   );
 }
 

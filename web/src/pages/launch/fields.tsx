@@ -4,7 +4,8 @@
  */
 import { Link } from '@tanstack/react-router';
 import { graphql } from '../../api/graphql.ts';
-import { useAsk, useKey } from '../../api/hooks.ts';
+import { useAsk } from '../../api/hooks.ts';
+import { useViewer } from '../../api/viewer.ts';
 import { counted, words } from '../../ui/format.ts';
 import { innerFields, isPlainList, labelOf, pathOf, shapeOf, type InputField, type InputTypes } from './schema.ts';
 
@@ -213,8 +214,8 @@ function optional(type: InputField['type']): InputField['type'] {
 }
 
 function ImportRoots() {
-  const key = useKey();
-  const answer = useAsk(IMPORT_ROOTS, {}, { enabled: key !== null });
+  const viewer = useViewer();
+  const answer = useAsk(IMPORT_ROOTS, {}, { enabled: viewer != null });
   return answer.data === undefined ? null : (
     <>
       {' '}

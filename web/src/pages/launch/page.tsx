@@ -4,7 +4,8 @@ import { getRouteApi, Link } from '@tanstack/react-router';
 import { useState, type SyntheticEvent } from 'react';
 import { LAUNCHES } from '../../app/choices.ts';
 import { send } from '../../api/client.ts';
-import { useForgetAnswers, useKey } from '../../api/hooks.ts';
+import { useForgetAnswers } from '../../api/hooks.ts';
+import { useViewer } from '../../api/viewer.ts';
 import { Failure, Loaded, Refusals, Snippet, useTitle, type UserErrorFacts } from '../../ui/parts.tsx';
 import { Field } from './fields.tsx';
 import { fill, inputTypes, labelOf, type InputField, type InputTypes } from './schema.ts';
@@ -88,12 +89,12 @@ export function NewPage() {
   const search = newRoute.useSearch();
   const what = search.what ?? 'launchPretraining';
   const types = useQuery({ queryKey: ['input types'], queryFn: inputTypes, staleTime: Infinity });
-  const key = useKey();
+  const viewer = useViewer();
   return (
     <>
       <div className="head">
         <h1>New run</h1>
-        {key === null && (
+        {viewer === null && (
           <div className="notice warn">
             <span>
               Every change needs a key:{' '}

@@ -1,0 +1,57 @@
+/**
+ * Signing in and out at a browser: `POST /session` with a key in its Authorization header gives a cookie that stands
+ * for the key from then on, `DELETE /session` ends it. The pages never keep the key itself.
+ */
+import { Router } from 'express';
+import { DomainError } from '../errors.ts';
+import type { SessionService } from '../modules/access/index.ts';
+import type { AuditService } from '../modules/audit/index.ts';
+import type { InTurn } from './gate.ts';
+import type { SessionCookie } from './session-cookie.ts';
+
+export interface SessionOptions {
+  readonly sessions: SessionService;
+  readonly audit: Pick<AuditService, 'record'>;
+  readonly cookie: SessionCookie;
+  readonly inTurn: InTurn;
+}
+
+const PATH = '/session';
+
+export function createSessions({ sessions, audit, cookie, inTurn }: SessionOptions): Router {
+  const router = Router();
+  router.post(PATH, async (request, response) => {
+    const { session, token } = await inTurn(request, ({ viewer, address }) => {
+      // A session does not prolong itself.
+      if (request.headers.authorization === undefined)
+        throw refusal('Signing in takes a key.', 'Send it as "Authorization: Bearer pfn_...".');
+      return audit.record(
+        { viewer, address, requestId: String(response.locals.requestId), action: `POST ${PATH}`, subject: null },
+        () => sessions.signIn(viewer, address, cookie.tokenOf(request)),
+      );
+    });
+    cookie.give(request, response, token, session.expiresAt);
+    response.status(201).set('Cache-Control', 'no-store').json({ id: session.id, expiresAt: session.expiresAt });
+  });
+  router.delete(PATH, async (request, response) => {
+    await inTurn(request, ({ viewer, address }) => {
+      const token = request.headers.authorization === undefined ? cookie.tokenOf(request) : undefined;
+      if (token === undefined) throw refusal('Nobody is signed in with this request.', 'Sign in first.');
+      return audit.record(
+        { viewer, address, requestId: String(response.locals.requestId), action: `DELETE ${PATH}`, subject: null },
+        () => sessions.signOut(token),
+      );
+    });
+    cookie.take(request, response);
+    response.status(204).end();
+  });
+  router.all(PATH, (_request, response) => {
+    response.setHeader('Allow', 'DELETE, POST');
+    response.sendStatus(405);
+  });
+  return router;
+}
+
+function refusal(message: string, hint: string): DomainError {
+  return new DomainError({ code: 'UNAUTHENTICATED', message, hint });
+}

@@ -1,0 +1,149 @@
+/**
+ * Signing in with a key at a browser. A session is a random token in a cookie, by which the browser acts as the key
+ * does; the database keeps a digest of it alone. It ends after its time, with its key, by sign-out, or when an ADMIN
+ * revokes it.
+ */
+import { randomBytes } from 'node:crypto';
+import { DomainError } from '../../errors.ts';
+import { isId } from '../../input.ts';
+import type { Transact } from '../../platform/db.ts';
+import type { Page, PageArguments } from '../../platform/page.ts';
+import {
+  authorise,
+  digestOfSessionToken,
+  faultOfKey,
+  isSessionToken,
+  SECRET_BYTES,
+  sessionEnd,
+  viewerOfKey,
+  type Viewer,
+} from './access.rules.ts';
+import type { AccessStore } from './access.store.ts';
+import type { SessionFilter, SessionRecord, SessionStore } from './sessions.store.ts';
+import type { TrustedCredentials } from './trusted.ts';
+
+/** A session just begun. Its token is given out only this once. */
+export interface BegunSession {
+  readonly session: SessionRecord;
+  readonly token: string;
+}
+
+export interface SessionService {
+  /**
+   * The holder of the key that the session was begun with.
+   * @throws DomainError UNAUTHENTICATED for one that is unknown, has ended, or whose key opens nothing any more.
+   */
+  viewerOf(token: string): Promise<Viewer>;
+  /**
+   * Begins a session of the viewer's key; beyond SESSIONS_PER_KEY_MAX the oldest of that key ends.
+   * @param address of the browser; null where it is not known.
+   * @param replaced token of the session that the browser held until now; that one ends.
+   * @throws DomainError UNAUTHENTICATED without a key, or with one that was revoked meanwhile.
+   */
+  signIn(viewer: Viewer, address: string | null, replaced?: string): Promise<BegunSession>;
+  /** Ends it; one that has ended already is not an error. */
+  signOut(token: string): Promise<void>;
+  /** Those that are signed in, newest first. */
+  list(viewer: Viewer, page: PageArguments, filter: SessionFilter): Promise<Page<SessionRecord>>;
+  /** Ends a session of somebody's, at once on this server. Throws NOT_FOUND. */
+  revoke(viewer: Viewer, id: string): Promise<SessionRecord>;
+}
+
+export interface SessionServiceParts {
+  readonly store: SessionStore;
+  readonly keys: Pick<AccessStore, 'find' | 'touch'>;
+  readonly transact: Transact;
+  readonly trusted: TrustedCredentials;
+  readonly lifetimeMs: number;
+  readonly now: () => Date;
+}
+
+export const SESSIONS_PER_KEY_MAX = 50;
+export const USE_NOTED_EVERY_MS = 60_000;
+
+export function createSessionService({
+  store,
+  keys,
+  transact,
+  trusted,
+  lifetimeMs,
+  now,
+}: SessionServiceParts): SessionService {
+  return {
+    viewerOf: async (token) => {
+      if (!isSessionToken(token)) throw ended('The session has ended.');
+      const digest = digestOfSessionToken(token);
+      const known = trusted.get(digest);
+      if (known !== undefined) return known;
+      const session = await store.findByDigest(digest);
+      if (session === undefined || session.expiresAt <= now()) throw ended('The session has ended.');
+      const fault = faultOfKey(session.key, now());
+      if (fault !== undefined) throw ended(fault);
+      const since = new Date(now().getTime() - USE_NOTED_EVERY_MS);
+      await Promise.all([store.touch(session.id, now(), since), keys.touch(session.key.id, now(), since)]);
+      const viewer = viewerOfKey(session.key);
+      trusted.remember(digest, viewer, {
+        endsAt: sessionEnd(session.expiresAt, 0, session.key.expiresAt),
+        sessionId: session.id,
+      });
+      return viewer;
+    },
+
+    signIn: async (viewer, address, replaced) => {
+      if (viewer.kind !== 'KEY') throw needsKey();
+      const token = randomBytes(SECRET_BYTES).toString('base64url');
+      const tokenDigest = digestOfSessionToken(token);
+      const session = await transact(async (tx) => {
+        const key = await keys.find(tx, viewer.keyId);
+        // Revoked a moment ago, perhaps by another server.
+        if (key === undefined || faultOfKey(key, now()) !== undefined) throw needsKey();
+        await store.removeExpired(tx, now());
+        if (replaced !== undefined) await store.remove(tx, { tokenDigest: digestOfSessionToken(replaced) });
+        await store.removeOldest(tx, key.id, SESSIONS_PER_KEY_MAX - 1);
+        const expiresAt = sessionEnd(now(), lifetimeMs, key.expiresAt);
+        return store.create(tx, { keyId: key.id, tokenDigest, address, expiresAt });
+      });
+      if (replaced !== undefined) trusted.forget(digestOfSessionToken(replaced));
+      return { session, token };
+    },
+
+    signOut: async (token) => {
+      const tokenDigest = digestOfSessionToken(token);
+      await transact((tx) => store.remove(tx, { tokenDigest }));
+      trusted.forget(tokenDigest);
+    },
+
+    list: async (viewer, page, filter) => {
+      authorise(viewer, 'ADMIN');
+      return store.list(page, filter, now());
+    },
+
+    revoke: async (viewer, id) => {
+      authorise(viewer, 'ADMIN');
+      const session = await transact(async (tx) => {
+        const found = isId(id) ? await store.remove(tx, { id }) : undefined;
+        if (found !== undefined) return found;
+        throw new DomainError({
+          code: 'NOT_FOUND',
+          message: 'There is no session with this id, or it has ended.',
+          field: 'id',
+          hint: 'List them with the query sessions.',
+        });
+      });
+      trusted.forgetSession(session.id);
+      return session;
+    },
+  };
+}
+
+function ended(message: string): DomainError {
+  return new DomainError({ code: 'UNAUTHENTICATED', message, hint: 'Sign in again.' });
+}
+
+function needsKey(): DomainError {
+  return new DomainError({
+    code: 'UNAUTHENTICATED',
+    message: 'Signing in takes a valid key.',
+    hint: 'Send it as "Authorization: Bearer pfn_...".',
+  });
+}

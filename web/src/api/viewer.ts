@@ -1,0 +1,22 @@
+/** Who is signed in. */
+import { graphql, type ResultOf } from './graphql.ts';
+import { useAsk } from './hooks.ts';
+
+const VIEWER = graphql(`
+  query Viewer {
+    viewer {
+      name
+      role
+    }
+  }
+`);
+
+export type Viewer = ResultOf<typeof VIEWER>['viewer'];
+
+/** Null: nobody, or a session that has ended. Undefined: not known yet. */
+export function useViewer(): Viewer | null | undefined {
+  const answer = useAsk(VIEWER, {});
+  if (answer.isError) return null;
+  const viewer = answer.data?.viewer;
+  return viewer?.role === 'ANONYMOUS' ? null : viewer;
+}
