@@ -60,7 +60,7 @@ export const authorisation: Attack = {
   name: 'authorisation',
   about:
     'every field, payload, subscription and route, plainly and in disguise, by every role, by keys for one action or one object, and by keys that are none',
-  share: 8,
+  share: 16,
   run: async ({ quick, dice, server: sharedServer, isTimeLeft }) => {
     const server = await sharedServer();
     const schema = buildSchema(await readFile(SCHEMA, 'utf8'));

@@ -14,8 +14,8 @@ const STUCK_MS = 300_000;
 /** The last kill comes before most of what it may meet is over. */
 const MOMENT_MS = 6_000;
 const ENDED = ['SUCCEEDED', 'FAILED', 'CANCELED'];
-/** Children that follow their agent, and a worker that starts again. */
-const FOLLOW_MS = 30_000;
+/** A worker whose server was killed ends its run first, which waits for its database for three minutes. */
+const FOLLOW_MS = 300_000;
 
 type Victim = 'server' | 'worker' | 'process of a run';
 

@@ -87,7 +87,7 @@ const PATIENCE_MS = 400;
 export const rawSockets: Attack = {
   name: 'raw-sockets',
   about: 'malformed requests and upgrades, and connections reset at every byte, on every route',
-  share: 8,
+  share: 6,
   run: async ({ quick, dice, isTimeLeft, server }): Promise<AttackOutcome> => {
     const attacked = await server();
     const findings: string[] = [];

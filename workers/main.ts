@@ -74,8 +74,9 @@ const leaveOnSignal = (): void => {
 };
 process.on('SIGINT', leaveOnSignal);
 process.on('SIGTERM', leaveOnSignal);
-// The server that started us is gone.
+// The server that started us is gone; perhaps already, while we were connecting: nobody listened then.
 process.on('disconnect', leaveOnSignal);
+if (process.connected === false) leaveOnSignal();
 
 await agent.start();
 process.send?.({ kind: 'READY' });
