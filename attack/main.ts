@@ -8,6 +8,7 @@
  */
 import path from 'node:path';
 import { parseArgs } from 'node:util';
+import { installEngine } from '../src/cli/engine.ts';
 import { ATTACKS } from './attacks.ts';
 import { runCampaign } from './campaign.ts';
 import { asText, writeTable } from './report.ts';
@@ -71,6 +72,8 @@ const wanted = values.only.split(',').map((name) => name.trim());
 const unknown = wanted.filter((name) => ATTACKS.every((attack) => attack.name !== name));
 if (unknown.length > 0) misused(`There is no kind of attack called ${unknown.join(', ')}.`);
 
+// Its workers cannot train without the engine, or with one from before a change of native/.
+await installEngine();
 const stopped = new AbortController();
 // However often it is asked: servers and their databases are left by nobody who ends at once.
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => stopped.abort());

@@ -6,6 +6,7 @@
  *   npm run chaos -- --seed 7 --json   the same faults again; one JSON document on standard output
  */
 import { parseArgs } from 'node:util';
+import { installEngine } from '../src/cli/engine.ts';
 import { FAULT_NAMES } from './faults.ts';
 import { asTable } from './report.ts';
 import { runTrainings } from './trainings.ts';
@@ -69,6 +70,8 @@ if (!(
   process.exit(2);
 }
 
+// Its workers cannot train without the engine, or with one from before a change of native/.
+await installEngine();
 const stopped = new AbortController();
 // However often it is asked: a mount and a database are left by nobody who ends at once.
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => stopped.abort());
