@@ -1,6 +1,6 @@
 /**
- * Who may do what: roles are ordered, each may do what the ones before it may; a key may be limited further. And how a
- * key is written and checked.
+ * Authorisation rules and the format of access keys. Roles are ordered: each role includes the permissions of the roles
+ * before it, and a key may be restricted further.
  */
 import { createHash, timingSafeEqual } from 'node:crypto';
 import { z } from 'zod';
@@ -10,30 +10,34 @@ export const ACCESS_ROLES = ['READER', 'CONTRIBUTOR', 'OPERATOR', 'ADMIN'] as co
 export type AccessRole = (typeof ACCESS_ROLES)[number];
 
 /**
- * READ: queries, downloads, subscriptions. CATALOGUE: facts of datasets and models. IMPORT: bytes into the registry.
- * LAUNCH: work on the machine, and ending it. DELETE: taking things away. ADMINISTER: keys and the audit log.
+ * READ: queries, downloads, subscriptions. CATALOGUE: editing metadata of datasets and models. IMPORT: bringing bytes
+ * into the registry. LAUNCH: starting and ending runs. DELETE: deleting datasets, models and runs. ADMINISTER: keys and
+ * the audit log.
  */
 export const ACCESS_ACTIONS = ['READ', 'CATALOGUE', 'IMPORT', 'LAUNCH', 'DELETE', 'ADMINISTER'] as const;
 export type AccessAction = (typeof ACCESS_ACTIONS)[number];
 
-/** What a key is limited to, within its role. Null: not limited. */
+/** Restrictions of a key beyond its role; null means unrestricted. */
 export interface KeyScopes {
   readonly actions: readonly AccessAction[] | null;
-  /** `dataset:slug` and `model:slug`, `*` for all of a kind: what the key may change. Reading is not limited by it. */
+  /**
+   * The resources that the key may change: `dataset:slug` or `model:slug`, with `*` for all of a kind. Reading is not
+   * restricted.
+   */
   readonly resources: readonly string[] | null;
 }
 
 export const UNLIMITED: KeyScopes = { actions: null, resources: null };
 
-/** Anyone who sent the request. ANONYMOUS has no key. */
+/** The sender of a request. ANONYMOUS has no key. */
 export type Viewer =
   | { readonly kind: 'ANONYMOUS'; readonly mayRead: boolean }
   | {
       readonly kind: 'KEY';
       readonly keyId: string;
-      /** Of the key. */
+      /** Id of the key. */
       readonly name: string;
-      /** The person who answers for what is done with it. */
+      /** The person who is responsible for actions taken with the key. */
       readonly owner: string;
       readonly role: AccessRole;
       readonly scopes: KeyScopes;
@@ -79,8 +83,8 @@ export function personOf(viewer: Viewer): string | null {
 /**
  * Passes when the viewer's role reaches `needed`, and the key is not limited to other kinds of action; reading is also
  * open to anonymous viewers where the server says so.
- * @param action what is asked at the door. Left out inside, where one action may lead to another: an import looks up
- * its dataset.
+ * @param action the requested action, checked where the request enters. Internal calls leave it out, because one action
+ * may lead to another: an import looks up its dataset.
  * @throws DomainError UNAUTHENTICATED or FORBIDDEN.
  */
 export function authorise(viewer: Viewer, needed: AccessRole, action?: AccessAction): void {
@@ -109,9 +113,9 @@ export function authorise(viewer: Viewer, needed: AccessRole, action?: AccessAct
 }
 
 /**
- * Passes when the key may change all of these.
- * @param resources as `dataset:slug` or `model:slug`; undefined where it cannot be told what will be changed: a
- * limited key then may not.
+ * Passes when the key may change all of these resources.
+ * @param resources as `dataset:slug` or `model:slug`; undefined where the changed resources cannot be determined; a
+ * restricted key is then refused.
  * @throws DomainError FORBIDDEN.
  */
 export function authoriseChange(viewer: Viewer, resources: readonly string[] | undefined): void {
@@ -154,7 +158,7 @@ export const createKeySchema = z.strictObject({
 });
 
 /**
- * When a new key ends: a year from now unless its maker said otherwise; null is never.
+ * When a new key expires: a year from now unless its creator chose another instant; null means never.
  * @throws DomainError BAD_INPUT for an instant that has passed.
  */
 export function expiryOf(wanted: Date | null | undefined, now: Date): Date | null {
@@ -168,7 +172,7 @@ export function expiryOf(wanted: Date | null | undefined, now: Date): Date | nul
   });
 }
 
-/** Random bytes in a key's secret, and in the salt of its hash. */
+/** Lengths of a key's secret and of the salt of its hash, in random bytes. */
 export const SECRET_BYTES = 32;
 export const SALT_BYTES = 16;
 
@@ -196,7 +200,7 @@ export function bearerKey(authorization: string): string | undefined {
   return /^Bearer +(\S+) *$/i.exec(authorization)?.[1];
 }
 
-/** The public part of a key in an Authorization header, right or wrong. */
+/** The public part of a key in an Authorization header, whether or not the key is valid. */
 export function claimedKeyId(authorization: string): string | undefined {
   return readKey(bearerKey(authorization) ?? '')?.id;
 }
@@ -222,7 +226,7 @@ export function hashSecret(salt: string, secret: string): string {
   return createHash('sha256').update(`${salt}:${secret}`).digest('hex');
 }
 
-/** Compares in a time that does not tell how much was right. */
+/** Compares in constant time, so that the duration does not reveal how many characters match. */
 export function secretMatches(secret: string, salt: string, hash: string): boolean {
   const wanted = Buffer.from(hash, 'hex');
   const given = Buffer.from(hashSecret(salt, secret), 'hex');

@@ -1,4 +1,4 @@
-/** Telling who sent a request; making keys and taking them back. */
+/** Identifies the sender of a request; creates and revokes keys. */
 import { createHash, randomBytes } from 'node:crypto';
 import { readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { DomainError } from '../../errors.ts';
@@ -25,14 +25,14 @@ import { createSessionService, USE_NOTED_EVERY_MS, type SessionService } from '.
 import type { SessionStore } from './sessions.store.ts';
 import { createTrustedCredentials } from './trusted.ts';
 
-/** A key just made. Its text is shown only this once. */
+/** A newly created key. Its text is shown only this once. */
 export interface MadeKey {
   readonly key: AccessKeyRecord;
   readonly secret: string;
 }
 
 /**
- * What `ensureAdminKey` found. UNUSABLE: an ADMIN key exists, but the file is lost or holds another one; `hint` says
+ * What `ensureAdminKey` found. UNUSABLE: an ADMIN key exists, but the file is missing or holds another key; `hint` says
  * what to do.
  */
 export type AdminKeyState =
@@ -42,13 +42,13 @@ export type AdminKeyState =
 
 export interface AccessService {
   /**
-   * At start: where no usable ADMIN key exists, makes one and writes it to `file`, mode 0600. Only its hash is kept in
-   * the database, so a lost file cannot be written again.
+   * Called at start: if no usable ADMIN key exists, creates one and writes it to `file` with mode 0600. Only its hash
+   * is kept in the database, so a lost file cannot be written again.
    */
   ensureAdminKey(file: string): Promise<AdminKeyState>;
   /**
-   * The sender of a request with this Authorization header. Without one: anonymous, who may read from this very machine
-   * unless the server requires keys.
+   * The sender of a request with this Authorization header. Without a header the sender is anonymous, and may read from
+   * this machine unless the server requires keys.
    * @throws DomainError UNAUTHENTICATED for a header that is not a key, and for an unknown, revoked or expired key.
    */
   viewerOf(authorization: string | undefined, request: { isLocal(): boolean }): Promise<Viewer>;
@@ -68,7 +68,7 @@ export interface AccessServiceParts {
   readonly store: AccessStore;
   readonly sessionStore: SessionStore;
   readonly transact: Transact;
-  /** True: reads need a key too. */
+  /** If true, reads need a key too. */
   readonly requireAuth: boolean;
   /** How long somebody stays signed in; default 12 hours. */
   readonly sessionLifetimeMs?: number;
@@ -132,7 +132,7 @@ export function createAccessService({
           resources: [],
           expiresAt: null,
         });
-        // Before the commit: a key in the database that nobody holds would lock everybody out.
+        // The file is written before the commit: an ADMIN key that exists only as a hash would lock every user out.
         await writePrivateFile(file, `${secret}\n`);
         return { kind: 'MADE', file };
       }),
@@ -215,7 +215,7 @@ function refusal(message: string): DomainError {
   });
 }
 
-/** Readable by its owner alone from the first byte on, whatever stood there before. */
+/** Only the owner can read the file from its first byte on, even if it replaces a file with wider permissions. */
 async function writePrivateFile(file: string, content: string): Promise<void> {
   const unfinished = `${file}.unfinished`;
   await rm(unfinished, { force: true });

@@ -18,7 +18,7 @@ export interface AccessKeyRecord extends KeyFacts {
   readonly lastUsedAt: Date | null;
 }
 
-/** With what its secret is checked against. */
+/** A key with the salt and hash that its secret is checked against. */
 export interface StoredKeyRecord extends AccessKeyRecord {
   readonly salt: string;
   readonly hash: string;
@@ -28,7 +28,7 @@ export type NewKey = Omit<StoredKeyRecord, 'id' | 'createdAt' | 'lastUsedAt' | '
 
 export interface KeyFilter {
   readonly owner?: string | null | undefined;
-  /** Neither revoked nor expired; false: the others. */
+  /** True selects keys that are neither revoked nor expired, false the others. */
   readonly usable?: boolean | null | undefined;
 }
 
@@ -70,7 +70,7 @@ export function createAccessStore(db: Database) {
       );
     },
 
-    /** Until the transaction ends no other one passes here. */
+    /** Takes a lock that other transactions wait for until this one ends. */
     lockAdminKeys: async (tx: Transaction): Promise<void> => {
       await tx.$executeRaw`SELECT pg_advisory_xact_lock(${ADVISORY_LOCKS.ADMIN_KEYS})`;
     },
@@ -95,7 +95,7 @@ export function createAccessStore(db: Database) {
     revoke: async (tx: Transaction, id: string, now: Date): Promise<AccessKeyRecord> =>
       tx.accessKey.update({ where: { id }, data: { revokedAt: now }, omit: SECRETS }),
 
-    /** Notes a use, unless one was noted after `since`. */
+    /** Records that the key was used, unless a use after `since` is recorded already. */
     touch: async (id: string, now: Date, since: Date): Promise<void> => {
       await db.accessKey.updateMany({
         where: { id, OR: [{ lastUsedAt: null }, { lastUsedAt: { lt: since } }] },

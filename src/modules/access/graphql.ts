@@ -1,4 +1,4 @@
-/** Keys in the API, and the sender of the request. */
+/** API types and fields of access keys and of the request's sender. */
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, inputObjectType, list, nonNull, objectType } from '../../api/nexus.ts';

@@ -1,4 +1,4 @@
-/** Access: who sent a request, and what they may do. */
+/** Access: authentication of requests and authorisation by role and key. */
 import type { Database } from '../../platform/db.ts';
 import { createAccessService as createService, type AccessService, type AccessServiceParts } from './access.service.ts';
 import { createAccessStore } from './access.store.ts';

@@ -14,16 +14,16 @@ import {
 export interface ArtifactService {
   /** Undefined also for anything that is not a sha256. */
   get(viewer: Viewer, sha256: string): Promise<ArtifactRecord | undefined>;
-  /** For workers, inside the transaction that refers to the artifact; the same one twice is not an error. */
+  /** Called for workers inside the transaction that refers to the artifact; idempotent. */
   record(tx: Transaction, artifact: NewArtifact): Promise<void>;
   /**
-   * For workers, before they read parts of a file: reads the whole of it once. What is damaged is marked, and put into
-   * quarantine.
+   * Called for workers before they read parts of a file: reads and verifies the whole file once. A damaged file is
+   * marked and moved to quarantine.
    * @throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT.
    */
   verify(sha256: string): Promise<void>;
   /**
-   * For a reader who found that the bytes are not what their name says: looks again, puts them into quarantine and
+   * For a reader that found bytes that do not match their digest: verifies again, moves the file to quarantine and
    * marks the row.
    */
   reportDamage(sha256: string): Promise<void>;

@@ -7,19 +7,19 @@ export interface ArtifactRecord {
   readonly byteSize: number;
   readonly mediaType: string;
   readonly createdAt: Date;
-  /** When its bytes were found missing or changed; null while they are whole, as far as is known. */
+  /** When its bytes were found missing or changed; null if no damage is known. */
   readonly damagedAt: Date | null;
 }
 
 export type NewArtifact = Pick<ArtifactRecord, 'sha256' | 'byteSize' | 'mediaType'>;
 
 /**
- * Notes that these bytes are wanted, and have just been stored. Those already known stay as they are, but are renewed:
- * garbage collection waits for us, or we for it, and then leaves them alone. For workers and other modules, inside
- * their transaction.
+ * Records artifacts that have just been stored. A row that exists already only gets a new time. Because this and
+ * garbage collection lock the same rows, one waits for the other, and garbage collection then keeps rows with a new
+ * time. Called by workers and other modules inside their transaction.
  */
 export async function recordArtifacts(tx: Transaction, artifacts: readonly NewArtifact[]): Promise<void> {
-  // Once each and in one order, so that two who record the same ones do not wait for each other.
+  // Each digest once and in sorted order, so that two transactions that record the same artifacts cannot deadlock.
   const wanted = [...new Map(artifacts.map((artifact) => [artifact.sha256, artifact])).values()].sort((a, b) =>
     a.sha256 < b.sha256 ? -1 : 1,
   );
@@ -37,7 +37,7 @@ export async function findArtifact(db: Database, sha256: string): Promise<Artifa
   return row === null ? undefined : { ...row, byteSize: Number(row.byteSize) };
 }
 
-/** Notes that the bytes are missing or changed; the first time stays. */
+/** Records that the bytes are missing or changed; the time of the first record is kept. */
 export async function markDamaged(db: Database, sha256: string): Promise<void> {
   await db.artifact.updateMany({ where: { sha256, damagedAt: null }, data: { damagedAt: new Date() } });
 }
@@ -51,13 +51,13 @@ export async function findStoreId(db: Database): Promise<string | undefined> {
   return (await db.artifactStoreIdentity.findFirst())?.storeId;
 }
 
-/** Records the identity unless one is there. @returns the one that stands now. */
+/** Records the identity unless one exists. @returns the identity that is now recorded. */
 export async function recordStoreId(db: Database, storeId: string): Promise<string> {
   await db.artifactStoreIdentity.createMany({ data: [{ storeId }], skipDuplicates: true });
   return (await db.artifactStoreIdentity.findFirstOrThrow()).storeId;
 }
 
-/** The digests that were recorded last, damaged ones left out. */
+/** The most recently recorded digests, without damaged artifacts. */
 export async function newestArtifacts(db: Database, count: number): Promise<string[]> {
   const rows = await db.artifact.findMany({
     where: { damagedAt: null },

@@ -1,11 +1,11 @@
 /**
- * What cites an artifact: whatever has a foreign key to it, as PostgreSQL itself reports, so that no module has to be
- * known here.
+ * Finds the rows that cite an artifact. The foreign keys are read from PostgreSQL, so that this file need not know any
+ * other module.
  */
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 
-/** As SQL writes them, quoted where they must be. */
+/** SQL identifiers, quoted where necessary. */
 interface CitingColumn {
   readonly table: string;
   readonly column: string;
@@ -37,7 +37,7 @@ export interface ArtifactSize {
   readonly byteSize: number;
 }
 
-/** The next artifacts by sha256, so that a walk over all of them sees each once. */
+/** The next artifacts in the order of sha256, so that an iteration over all of them visits each once. */
 export async function artifactsAfter(
   db: Database,
   sha256: string,
@@ -57,7 +57,7 @@ export async function sumOfArtifacts(db: Database): Promise<{ readonly count: nu
   return { count: sum._count, byteSize: Number(sum._sum.byteSize ?? 0) };
 }
 
-/** Which of these have a row. */
+/** The digests among these that have a row. */
 export async function recordedAmong(db: Database, sha256s: readonly string[]): Promise<Set<string>> {
   return new Set(
     (await db.artifact.findMany({ where: { sha256: { in: [...sha256s] } }, select: { sha256: true } })).map(
@@ -72,7 +72,7 @@ export async function sumOfUncited(db: Database): Promise<{ readonly count: numb
   return { count: Number(sum?.count ?? 0), byteSize: Number(sum?.byteSize ?? 0) };
 }
 
-/** Rows that cite an artifact, as people find them again, e.g. `Checkpoint 0198...`; the first few. */
+/** The first few rows that cite an artifact, by kind and id, e.g. `Checkpoint 0198...`. */
 export async function citationsOf(db: Database, sha256: string): Promise<string[]> {
   const columns = await citingColumns(db);
   const found = await Promise.all(
@@ -87,8 +87,8 @@ export async function citationsOf(db: Database, sha256: string): Promise<string[
 }
 
 /**
- * Deletes the rows that nothing references and that were not recorded again since `recordedBefore`. Those that somebody
- * is recording at this moment are passed over: `recordArtifacts` holds their lock, and renews them.
+ * Deletes the rows that nothing references and that were not recorded again since `recordedBefore`. Rows that are being
+ * recorded at this moment are skipped: `recordArtifacts` holds their lock and renews them.
  */
 export async function deleteUncited(tx: Transaction, recordedBefore: Date): Promise<ArtifactSize[]> {
   const rows = await tx.$queryRaw<{ sha256: string; byteSize: bigint }[]>`

@@ -1,4 +1,6 @@
-/** Every stored byte is read again and compared with its name: what is missing, changed, or wanted by nobody. */
+/**
+ * Reads every stored artifact again, compares it with its digest, and reports what is missing, changed or unreferenced.
+ */
 import { DomainError } from '../../errors.ts';
 import { isBadSector, type ArtifactStore, type StoredFile } from '../../platform/artifact-store.ts';
 import type { Database } from '../../platform/db.ts';
@@ -8,12 +10,12 @@ import { artifactsAfter, citationsOf, recordedAmong, sumOfArtifacts, sumOfUncite
 export interface DamagedArtifact {
   readonly sha256: string;
   /**
-   * CORRUPT ones are in quarantine now; UNREADABLE ones lie on a bad sector of the disk, where they stay. Whatever
-   * cites a damaged one answers with an error that says so.
+   * CORRUPT ones are in quarantine now; UNREADABLE ones lie on a bad sector of the disk, where they stay. Requests for
+   * a damaged artifact fail with an error that says so.
    */
   readonly damage: 'MISSING' | 'CORRUPT' | 'UNREADABLE';
   readonly byteSize: number;
-  /** Rows that cite it, e.g. `Checkpoint 0198...`; the first few. Empty for a file without a row. */
+  /** The first few rows that cite it, e.g. `Checkpoint 0198...`. Empty for a file without a row. */
   readonly citedBy: readonly string[];
 }
 
@@ -23,10 +25,10 @@ export interface Sum {
 }
 
 export interface FsckReport {
-  /** Artifacts that were read again, and found whole or not. */
+  /** Number of artifacts that were read again, intact or not. */
   readonly checked: Sum;
   readonly damaged: readonly DamagedArtifact[];
-  /** Marked as damaged by an earlier check, whole again now. */
+  /** Artifacts that an earlier check marked as damaged and that are intact now. */
   readonly healed: readonly string[];
   /** Files that have no row; garbage collection deletes them when they are old enough. */
   readonly filesWithoutRow: Sum;
@@ -34,7 +36,7 @@ export interface FsckReport {
   readonly uncitedRows: Sum;
   /** Files in the store that are not artifacts, the first few. */
   readonly strangeFiles: readonly string[];
-  /** Everything in quarantine, of this check and earlier ones. */
+  /** All files in quarantine, from this check and earlier ones. */
   readonly quarantined: Sum;
 }
 
@@ -53,8 +55,8 @@ const PAGE_SIZE = 500;
 const STRANGE_FILES_SHOWN = 20;
 
 /**
- * Checks every artifact, puts what does not match into quarantine and marks its row. Safe while others read and write:
- * bytes are stored before their row is, so a row without its bytes is always damage.
+ * Checks every artifact, moves files that do not match to quarantine and marks their rows. Safe while others read and
+ * write: bytes are stored before their row is, so a row without its bytes is always damage.
  */
 export async function checkArtifacts({ db, store, onProgress }: FsckOptions): Promise<FsckReport> {
   const total = await sumOfArtifacts(db);
@@ -107,7 +109,7 @@ async function damageOf(store: ArtifactStore, sha256: string): Promise<DamagedAr
   }
 }
 
-/** Files whose row is not there: wanted by nobody, or not yet. */
+/** Files without a row: unreferenced, or not recorded yet. */
 async function checkFiles(
   db: Database,
   store: ArtifactStore,
@@ -133,7 +135,7 @@ interface FilePage {
   readonly unknownFiles: readonly StoredFile[];
 }
 
-/** So many files at a time that one question to the database serves them all. */
+/** Files per batch; each batch needs one database query. */
 export async function* pagesOf(files: AsyncIterable<StoredFile>): AsyncGenerator<FilePage> {
   let named = new Map<string, StoredFile>();
   let unknownFiles: StoredFile[] = [];

@@ -13,7 +13,7 @@ export interface GarbageOptions {
   readonly store: ArtifactStore;
   /** Nothing that was stored or recorded at or after this instant is touched. */
   readonly before: Date;
-  /** True: only reports; nothing is changed. */
+  /** If true, only reports what would be deleted. */
   readonly dryRun: boolean;
   /** Called first, in the same transaction, so that other modules can drop references that they no longer need. */
   readonly giveUp?: (tx: Transaction) => Promise<void>;
@@ -22,7 +22,7 @@ export interface GarbageOptions {
 export interface GarbageReport {
   /** Rows that nothing referenced. */
   readonly rows: Sum;
-  /** Files without a row; files that a rerun after a crash finds are counted here too. */
+  /** Files without a row, including files left over from a collection that crashed. */
   readonly files: Sum;
 }
 

@@ -1,6 +1,6 @@
 /**
- * Which artifact store is this registry's: the same identity stands in the database and in a file of the store. A
- * worker with another store would fail everybody's runs for want of their bytes, one after another.
+ * Ties an artifact store to its registry: the database and a file in the store hold the same identity. Without this
+ * check, a worker with the wrong store would claim runs and fail each one because its artifacts are missing.
  */
 import { randomUUID } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -12,7 +12,10 @@ import { findStoreId, newestArtifacts, recordStoreId } from './artifacts.store.t
 
 /** In the store's root; fsck and gc look at the folders beside it. */
 const IDENTITY_FILE = 'store-id';
-/** Of these, one that is there shows that a store without a file is the one that is meant. */
+/**
+ * Recently recorded digests. If one of them is in a store that lacks the identity file, the store is the registry's
+ * own.
+ */
 const SAMPLE_SIZE = 20;
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
@@ -23,8 +26,8 @@ export interface RegistryStore {
 }
 
 /**
- * For the server at its start. A registry without an identity gets the store's;
- * a store without one that holds the registry's artifacts, or that nothing was stored in yet, gets the registry's.
+ * Called by the server at its start. A registry without an identity takes the store's. A store without an identity
+ * takes the registry's if it holds the registry's artifacts or is empty.
  * @throws DomainError CONFLICT when the store belongs to another registry or holds none of this one's artifacts.
  */
 export async function claimArtifactStore({ db, artifactsDir }: RegistryStore): Promise<void> {
@@ -35,13 +38,13 @@ export async function claimArtifactStore({ db, artifactsDir }: RegistryStore): P
   await writeIdentity(artifactsDir, storeId);
 }
 
-/** For a restore, which has just filled the store: it gets the registry's identity. */
+/** Called by a restore that has just filled the store: gives the store the registry's identity. */
 export async function adoptArtifactStore({ db, artifactsDir }: RegistryStore): Promise<void> {
   await writeIdentity(artifactsDir, await recordStoreId(db, randomUUID()));
 }
 
 /**
- * For a worker at its start. A registry that no server has served yet has no store to compare with.
+ * Called by a worker at its start. A registry that no server has served yet has no store to compare with.
  * @throws DomainError CONFLICT when its store is not the server's.
  */
 export async function requireArtifactStore({ db, artifactsDir }: RegistryStore): Promise<void> {
@@ -64,7 +67,7 @@ async function identityOf(artifactsDir: string): Promise<string | undefined> {
   throw new Error(`${path.join(artifactsDir, IDENTITY_FILE)} is not the identity of a store.`);
 }
 
-/** True, too, where there is nothing that it could hold. */
+/** Also true if no artifact has been recorded yet. */
 async function holdsSomethingOf({ db, artifactsDir }: RegistryStore): Promise<boolean> {
   const store = openArtifactStore(artifactsDir);
   const newest = await newestArtifacts(db, SAMPLE_SIZE);

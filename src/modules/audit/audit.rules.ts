@@ -7,7 +7,9 @@ import { createHash } from 'node:crypto';
 export const AUDIT_OUTCOMES = ['DONE', 'REJECTED', 'DENIED', 'FAILED'] as const;
 export type AuditOutcome = (typeof AUDIT_OUTCOMES)[number];
 
-/** What is recorded of an action; never its input, which may contain a secret such as a signed address. */
+/**
+ * The recorded facts of an action. Its input is never recorded, because it may contain a secret such as a signed URL.
+ */
 export interface AuditFacts {
   readonly person: string | null;
   readonly keyId: string | null;
@@ -28,7 +30,7 @@ export interface AuditRecord extends AuditFacts {
   readonly hash: string;
 }
 
-/** The last entry. A copy that is kept elsewhere shows later that the log was truncated or rewritten. */
+/** The last entry. A copy that is kept elsewhere later proves whether the log was truncated or rewritten. */
 export interface AuditHead {
   readonly sequence: number;
   readonly hash: string;

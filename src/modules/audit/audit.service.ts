@@ -1,4 +1,4 @@
-/** Who did what, when and from where. */
+/** The audit log: who did what, when and from where. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { DomainError } from '../../errors.ts';
 import type { Transact } from '../../platform/db.ts';
@@ -15,38 +15,41 @@ import {
 } from './audit.rules.ts';
 import type { AuditFilter, AuditStore } from './audit.store.ts';
 
-/** Somebody asks for something that will be recorded. */
+/** A request whose action will be recorded. */
 export interface AuditAct {
   readonly viewer: Viewer;
-  /** Of the client; null where it is not known. */
+  /** The client's address; null if unknown. */
   readonly address: string | null;
   readonly requestId: string;
   /** e.g. `Mutation.createKey` */
   readonly action: string;
-  /** What it is about, as far as that is known before it is done. */
+  /** The target of the action, if known before the action is done. */
   readonly subject: string | null;
 }
 
 export interface AuditVerification {
   readonly entryCount: number;
-  /** The last entry that holds. */
+  /** The last valid entry. */
   readonly head: AuditHead;
-  /** The first thing that is wrong; null when the whole log is as it was written. */
+  /** The first fault; null if the whole log is valid. */
   readonly fault: AuditFault | null;
-  /** Whether the head that was kept elsewhere is among the entries that hold; true where none was given. */
+  /** Whether the head that was kept elsewhere is among the valid entries; true if none was given. */
   readonly hasKept: boolean;
 }
 
 export interface AuditService {
   /**
-   * Does the work of a mutation. Each transaction that it commits through `transact` holds an entry of its own, so that
-   * no change is without one; work that commits nothing, is rejected or fails leaves its entry by itself. Work that is
-   * denied leaves none here: the caller reports it by `denied`, within a bound.
+   * Does the work of a mutation. Each transaction that it commits through `transact` contains an entry, so that no
+   * change goes unrecorded; work that commits nothing, is rejected or fails is recorded in a transaction of its own.
+   * Denied work is not recorded here: the caller reports it with `denied`, at a limited rate.
    */
   record<Result>(act: AuditAct, work: () => Promise<Result>): Promise<Result>;
-  /** For what was refused. */
+  /** Records a denied action. */
   denied(act: AuditAct, code: string): Promise<void>;
-  /** The same as the `transact` that it was made from; within `record` it writes the entry, last before the commit. */
+  /**
+   * Behaves as the `transact` that it wraps; within `record` it also writes the entry, as the last statement before the
+   * commit.
+   */
   readonly transact: Transact;
   /** Newest first. */
   list(viewer: Viewer, page: PageArguments, filter: AuditFilter): Promise<Page<AuditRecord>>;
@@ -116,7 +119,7 @@ export function createAuditService({ store, transact, now = () => new Date() }: 
 
 const ENTRIES_AT_ONCE = 2_000;
 
-/** @param kept a head that was noted earlier. */
+/** @param kept a head that was saved earlier. */
 export async function verifyChain(store: AuditStore, kept: AuditHead = EMPTY_HEAD): Promise<AuditVerification> {
   let head = EMPTY_HEAD;
   let hasKept = kept.sequence === EMPTY_HEAD.sequence;
@@ -156,7 +159,7 @@ function userErrorOf(result: unknown): string | undefined {
   return typeof first === 'object' && first !== null && 'code' in first ? String(first.code) : undefined;
 }
 
-/** The id of what a transaction gave: the row that it made or changed. */
+/** The id in a transaction's result: that of the row that it created or changed. */
 function idOf(value: unknown): string | undefined {
   if (typeof value !== 'object' || value === null) return undefined;
   if ('id' in value && typeof value.id === 'string') return value.id;

@@ -22,7 +22,10 @@ export type AuditStore = ReturnType<typeof createAuditStore>;
 
 export function createAuditStore(db: Database) {
   return {
-    /** Should be the last statement of a transaction: until it ends, no other transaction can write an entry. */
+    /**
+     * Should be the last statement of a transaction: it blocks the entries of all other transactions until this one
+     * ends.
+     */
     append: async (tx: Transaction, facts: AuditFacts, at: Date): Promise<void> => {
       await tx.$executeRaw`SELECT pg_advisory_xact_lock(${ADVISORY_LOCKS.AUDIT_CHAIN})`;
       const last = await tx.auditEntry.findFirst({ orderBy: { sequence: 'desc' } });

@@ -23,8 +23,8 @@ export function createAuditService({
 }
 
 /**
- * For the owner of the database itself: every hash is recomputed.
- * @param kept a head that was noted earlier.
+ * For the owner of the database, without a viewer: recomputes every hash.
+ * @param kept a head that was saved earlier.
  */
 export function verifyAuditLog(db: Database, kept?: AuditHead): Promise<AuditVerification> {
   return verifyChain(createAuditStore(db), kept);

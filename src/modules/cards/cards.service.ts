@@ -1,4 +1,4 @@
-/** Cards of datasets and checkpoints, put together from what the other modules know. */
+/** Builds the cards of datasets and checkpoints from the records of the other modules. */
 import { DomainError } from '../../errors.ts';
 import { MAX_PAGE_SIZE, type Page } from '../../platform/page.ts';
 import type { Viewer } from '../access/index.ts';
@@ -11,9 +11,9 @@ import { modelCardOf, type SeenVersion } from './model-card.rules.ts';
 
 export interface CardService {
   /**
-   * Croissant 1.1 of a dataset.
-   * @param version its number; undefined for the latest sealed one, if there is any.
-   * @param serverUrl where this registry is reached, without a slash at its end.
+   * The Croissant 1.1 card of a dataset.
+   * @param version the version number; undefined means the latest sealed version, if one exists.
+   * @param serverUrl the base URL of this registry, without a trailing slash.
    * @throws DomainError DATASET_NOT_FOUND or DATASET_VERSION_NOT_FOUND.
    */
   dataset(
@@ -48,7 +48,7 @@ export function createCardService({ datasets, models, runs, evaluations }: CardS
     dataset: DatasetRecord,
     wanted: number | undefined,
   ): Promise<SealedVersionRecord | undefined> => {
-    // Newest first, and page by page: many imports that came to nothing may lie before it.
+    // Searches newest first and page by page, because many failed imports may precede the version.
     for (let after: string | null = null; ;) {
       const { edges, pageInfo }: Page<DatasetVersionRecord> = await datasets.versions(viewer, dataset.id, {
         first: MAX_PAGE_SIZE,

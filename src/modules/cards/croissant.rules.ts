@@ -1,6 +1,6 @@
 /**
- * Dataset cards: Croissant 1.1 JSON-LD (https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html). Pure; what
- * is not known is absent.
+ * Dataset cards: Croissant 1.1 JSON-LD (https://docs.mlcommons.org/croissant/docs/croissant-spec-1.1.html). Pure;
+ * unknown facts are left out.
  */
 import type { DatasetRecord, SealedVersionRecord } from '../datasets/index.ts';
 
@@ -55,19 +55,19 @@ const CONTEXT = {
 
 export const CROISSANT_MEDIA_TYPE = 'application/ld+json; profile="http://mlcommons.org/croissant/1.1"';
 
-/** Licences that are written as SPDX writes them. */
+/** The licences whose names are SPDX identifiers. */
 const SPDX = /^(CC0-1\.0|CC-BY(-NC)?(-ND|-SA)?-\d\.\d|Apache-2\.0|MIT|BSD-[23]-Clause|ODbL-1\.0|PDDL-1\.0)$/;
 
 const MANIFEST = 'manifest.jsonl';
 const SHARDS = 'shards';
-/** What an import keeps of an image: its own bytes, or lossless PNG. */
+/** Media types of stored images: an import keeps the original bytes or converts to lossless PNG. */
 const IMAGE_FORMATS = { 'image/jpeg': '*.jpg', 'image/png': '*.png', 'image/webp': '*.webp' };
 
 export interface CroissantFacts {
   readonly dataset: DatasetRecord;
-  /** Undefined where no images are here: the card then describes the dataset without files. */
+  /** Undefined if the registry holds no images: the card then describes the dataset without files. */
   readonly version: SealedVersionRecord | undefined;
-  /** Where this registry is reached, without a slash at its end. */
+  /** The base URL of this registry, without a trailing slash. */
   readonly serverUrl: string;
 }
 
@@ -115,7 +115,7 @@ function present(name: string, value: unknown): Record<string, unknown> {
   return value === null || value === undefined ? {} : { [name]: value };
 }
 
-/** The dataset's own words, or a sentence of the facts that are known. */
+/** The dataset's own description, or a sentence composed of the known facts. */
 function descriptionOf(dataset: DatasetRecord): string {
   const warning = dataset.synthetic ? 'SYNTHETIC: drawn by a program, not tissue. ' : '';
   if (dataset.description !== null) return warning + dataset.description;

@@ -1,4 +1,4 @@
-/** Where the cards of datasets and checkpoints are. */
+/** API fields with the URLs of the cards of datasets and checkpoints. */
 import { extendType } from '../../api/nexus.ts';
 
 export const DatasetCard = extendType({

@@ -1,4 +1,4 @@
-/** Model cards: Markdown with YAML front matter, as on Hugging Face. Pure; what is not known is absent. */
+/** Model cards: Markdown with YAML front matter, as on Hugging Face. Pure; unknown facts are left out. */
 import type { DatasetRecord, DatasetVersionRecord } from '../datasets/index.ts';
 import {
   unbeatenBaselines,
@@ -28,16 +28,16 @@ export interface SeenVersion {
 export interface ModelCardFacts {
   readonly model: ModelRecord;
   readonly checkpoint: CheckpointRecord;
-  /** `isPart`: every training that used it used only a part of its images. */
+  /** `isPart`: every training on the version used only a part of its images. */
   readonly trainedOn: readonly (SeenVersion & { readonly isPart: boolean })[];
-  /** False where it, or one that it began from, came from elsewhere. */
+  /** False if the checkpoint, or one that its training started from, was imported. */
   readonly isTrainingComplete: boolean;
-  /** By which a reader proves their own preparation of images. */
+  /** Golden embedding, with which readers verify their own preprocessing. */
   readonly golden: GoldenRecord | undefined;
-  /** The pretraining that made it, where that was done here. */
+  /** The pretraining run that produced the checkpoint; absent for imported ones. */
   readonly run: RunRecord | undefined;
   readonly evaluations: readonly (SeenVersion & { readonly evaluation: ReportedEvaluationRecord })[];
-  /** Where this registry is reached, without a slash at its end. */
+  /** The base URL of this registry, without a trailing slash. */
   readonly serverUrl: string;
 }
 
@@ -253,7 +253,7 @@ function evaluationLines({ evaluations }: ModelCardFacts): string[] {
   ];
 }
 
-/** How much of what was tested had been seen in pretraining, in numbers. */
+/** The overlap of the tested images with the pretraining data, in numbers. */
 function leakageInWords(leakage: LeakageRecord | null): string {
   if (leakage === null) return 'what the encoder had seen of these images is not known.';
   const { exactImageCount: exact, nearDuplicateImageCount: near, testImageCount, sharedGroupCount } = leakage;
@@ -286,7 +286,7 @@ function words(name: string): string {
   return name.toLowerCase().replaceAll('_', ' ');
 }
 
-/** JSON is YAML, but for a few line ends that YAML knows and JSON does not. */
+/** JSON is valid YAML except for a few line separators that only YAML treats as line breaks. */
 function yaml(value: unknown): string {
   return JSON.stringify(value).replaceAll(
     /[\u0085\u2028\u2029]/g,
@@ -294,7 +294,7 @@ function yaml(value: unknown): string {
   );
 }
 
-/** What people wrote, on one line and as they wrote it: no markup of theirs takes effect. */
+/** User text on one line, with its markup escaped. */
 function plain(text: string): string {
   return text.replaceAll(/\s+/g, ' ').replaceAll(/[\\`*_[\]<>|#]/g, (letter) => `\\${letter}`);
 }

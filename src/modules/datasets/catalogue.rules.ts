@@ -1,10 +1,10 @@
-/** What a file of prisma/catalog must hold, and what it says in the registry's own words. Pure. */
+/** The schema of a file in prisma/catalog, and its conversion into a row of the registry. Pure. */
 import { z } from 'zod';
 import type { FactEvidence } from '../../generated/prisma/enums.ts';
 import { codeOf, SLUG_PATTERN } from './datasets.rules.ts';
 import type { CatalogueDataset, FactSourceRecord, ResolutionRecord } from './datasets.records.ts';
 
-/** Fields whose evidence a row states, in the catalogue's words, with the API's name for each. */
+/** Fields for which a row states evidence: the catalogue's name of each, with the API's name. */
 export const FACT_FIELDS = {
   organs: 'organs',
   stains: 'stains',
@@ -60,7 +60,7 @@ const TASKS = {
 } as const;
 const EVIDENCE: Readonly<Record<'read' | 'recalled', FactEvidence>> = { read: 'READ', recalled: 'RECALLED' };
 
-/** One file of prisma/catalog. What is not known is null or left out, never a guess. */
+/** One file of prisma/catalog. An unknown value is null or left out, never a guess. */
 export const catalogueRowSchema = z
   .strictObject({
     slug,
@@ -73,7 +73,10 @@ export const catalogueRowSchema = z
     magnifications: positives.nullable(),
     /** `total`: the source states objective times eyepiece. */
     magnification_kind: z.enum(['objective', 'total']).default('objective'),
-    /** Beside total magnifications, where a source names the objectives: one for each, in the same order. */
+    /**
+     * Where a source gives total magnifications and also names the objectives: one objective for each, in the same
+     * order.
+     */
     objective_magnifications: positives.optional(),
     microns_per_pixel: positives.nullable(),
     image_kind: z.enum(['PATCH', 'ROI', 'TMA', 'WSI']),
@@ -110,7 +113,7 @@ export const catalogueRowSchema = z
         }),
       )
       .optional(),
-    /** read: somebody read it in the named source. recalled: from memory. null: the value itself is not known. */
+    /** read: taken from the named source. recalled: from memory. null: the value itself is not known. */
     evidence: z.record(factField, z.enum(['read', 'recalled']).nullable()),
     field_sources: z.partialRecord(factField, texts.min(1)),
     source_urls: texts.min(1),
@@ -140,7 +143,7 @@ export const catalogueRowSchema = z
   });
 export type CatalogueRow = z.infer<typeof catalogueRowSchema>;
 
-/** The row in the registry's words. */
+/** Converts the file into a row of the registry. */
 export function datasetOfRow(row: CatalogueRow): CatalogueDataset {
   return {
     slug: row.slug,
@@ -179,8 +182,8 @@ export function datasetOfRow(row: CatalogueRow): CatalogueDataset {
 }
 
 /**
- * Magnifications and um/px as rows: in one row only when there is exactly one of each, for only then is it
- * certain that they belong together. Total magnifications never stand in for the objective's.
+ * Magnifications and um/px as rows. They share a row only when there is exactly one of each, because only then is it
+ * certain that they belong together. Total magnifications never replace the objective's.
  */
 export function resolutionsOf(
   row: Pick<CatalogueRow, 'magnifications' | 'magnification_kind' | 'objective_magnifications' | 'microns_per_pixel'>,

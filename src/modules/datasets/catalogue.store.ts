@@ -1,4 +1,4 @@
-/** Brings the catalogue of prisma/catalog into the database, as often as one likes. */
+/** Seeds the database from prisma/catalog; idempotent. */
 import { createHash } from 'node:crypto';
 import type { Prisma } from '../../generated/prisma/client.ts';
 import { ADVISORY_LOCKS } from '../../platform/advisory-lock.ts';
@@ -7,18 +7,18 @@ import { transactionsOf } from '../../platform/db.ts';
 import type { CatalogueDataset, OrganRecord } from './datasets.records.ts';
 import { columnsOf, deleteParts, insertParts } from './datasets.store.ts';
 
-/** What seeding did, as slugs. */
+/** The result of seeding, as slugs. */
 export interface SeedReport {
   readonly created: readonly string[];
   readonly updated: readonly string[];
   readonly unchanged: readonly string[];
-  /** Edited or made by a user: left alone. */
+  /** Not written, because a user created or edited them. */
   readonly kept: readonly string[];
 }
 
 /**
- * Writes what is new or changed in the catalogue, in one transaction. A row that a user edited or made is never
- * touched, and an unchanged one is not written. Safe to run from several servers at once.
+ * Writes what is new or changed in the catalogue, in one transaction. A row that a user created or edited is never
+ * changed, and an unchanged row is not written. Safe to run from several servers at once.
  */
 export function seedCatalogue(db: Database, catalogue: readonly CatalogueDataset[]): Promise<SeedReport> {
   return transactionsOf(db)(async (tx) => {
@@ -44,7 +44,7 @@ export function seedCatalogue(db: Database, catalogue: readonly CatalogueDataset
       await tx.organ.createMany({ data: distinct(written.flatMap((dataset) => dataset.organs)), skipDuplicates: true });
       await tx.stain.createMany({ data: distinct(written.flatMap((dataset) => dataset.stains)), skipDuplicates: true });
       await writeParts(tx, [...(await insertAll(tx, fresh)), ...(await updateAll(tx, changed))]);
-      // Until autovacuum comes round, the planner takes the tables for empty and reads them row by row.
+      // Until autovacuum analyses the tables, the planner assumes that they are empty and scans them sequentially.
       await tx.$executeRaw`ANALYZE "Dataset", "Organ", "Stain", "DatasetOrgan", "DatasetStain", "DatasetResolution", "DatasetFactSource"`;
     }
     return {
@@ -105,7 +105,8 @@ function catalogueColumnsOf(dataset: CatalogueDataset): Omit<Prisma.DatasetCreat
 }
 
 /**
- * Over all that is written, search text included, so that a change of ours reaches the rows as one of the files does.
+ * The hash covers every written column, search text included, so that a change of this code updates the rows as a
+ * change of the files does.
  */
 function digestOf(dataset: CatalogueDataset): string {
   return createHash('sha256')

@@ -6,7 +6,7 @@ import type { CatalogueDataset } from './datasets.records.ts';
 
 const CATALOGUE_FOLDER = path.resolve(import.meta.dirname, '../../../prisma/catalog');
 
-/** Faults of the catalogue's files, all of them, each with file and field. */
+/** Every fault of the catalogue's files, each with file and field. */
 export class CatalogueError extends Error {
   readonly faults: readonly string[];
 
@@ -51,7 +51,7 @@ export async function loadCatalogue(folder: string = CATALOGUE_FOLDER): Promise<
   return rows.map(datasetOfRow);
 }
 
-/** Undefined for text that is not JSON: the schema then says what it wanted. */
+/** Undefined for text that is not JSON; the schema then reports what it expected. */
 function parseJson(text: string): unknown {
   try {
     return JSON.parse(text);

@@ -53,7 +53,7 @@ async function readRows(tx: Transaction, keys: Prisma.Sql, direction: DatasetOrd
   const rows: RowJson[] = JSON.parse(answer?.rows ?? '[]');
   return rows.map((row) => {
     const { sortKey, createdAt, updatedAt, editedAt } = row;
-    // Filled in place: copying 30 fields of each row would take a tenth of the whole request.
+    // The record is filled in place: copying 30 fields of each row would take a tenth of the whole request.
     const instants = {
       createdAt: new Date(createdAt),
       updatedAt: new Date(updatedAt),
@@ -63,7 +63,7 @@ async function readRows(tx: Transaction, keys: Prisma.Sql, direction: DatasetOrd
   });
 }
 
-/** The dataset of an id or a slug; of both, if both are given and agree. */
+/** The dataset with this id or slug; with both, if both are given and agree. */
 export async function findDataset(
   tx: Transaction,
   by: { readonly id?: string | undefined; readonly slug?: string | undefined },
@@ -103,7 +103,7 @@ export async function listDatasets(
 ): Promise<Page<DatasetRecord>> {
   const size = pageSizeOf(page);
   const search = searchOf(filter);
-  // A rank means nothing under another search.
+  // A rank has no meaning under another search.
   const orderName = `${order.field} ${order.direction}${order.field === 'RELEVANCE' ? ` ${search?.whole ?? ''}` : ''}`;
   const after = afterOf(page, order.field, orderName);
   const where = everyOf(Object.values(conditionsOf(filter)));
@@ -147,7 +147,10 @@ function afterOf(page: PageArguments, field: DatasetOrderField, orderName: strin
   });
 }
 
-/** Whether a cursor's key has the type of this order; a forged one must not become an error of PostgreSQL. */
+/**
+ * Whether a cursor's key has the type that this order requires; without this check a forged cursor would cause a
+ * PostgreSQL error.
+ */
 function isKeyOf(field: DatasetOrderField, key: string | number | null): boolean {
   switch (field) {
     case 'NAME':
@@ -227,7 +230,7 @@ type Facet = (typeof FACETS)[number];
 type Conditions = Record<Facet | 'others', Prisma.Sql>;
 const ANYTHING = Prisma.sql`TRUE`;
 
-/** The filter as SQL over "d", apart by facet, so that a facet's counts can leave its own part out. */
+/** The filter as SQL over "d", one part per facet, so that a facet's counts can leave out their own part. */
 function conditionsOf(filter: DatasetFilter): Conditions {
   const search = searchOf(filter);
   const others = [
@@ -278,12 +281,12 @@ function everyOf(conditions: readonly Prisma.Sql[]): Prisma.Sql {
   return Prisma.join(conditions.filter((condition) => condition !== ANYTHING).concat(ANYTHING), ' AND ');
 }
 
-/** The column that says whether a row fulfils this part of the filter. */
+/** The name of the column that states whether a row matches this part of the filter. */
 function flagOf(facet: Facet): Prisma.Sql {
   return Prisma.raw(`"is_${facet}"`);
 }
 
-/** Usual limits in um/px: 40x, 20x, 10x, 5x and 2.5x of common scanners. */
+/** Common bounds in um/px: those of 40x, 20x, 10x, 5x and 2.5x on common scanners. */
 const MICRONS_PER_PIXEL_BOUNDS = [0.25, 0.5, 1, 2, 4] as const;
 
 /**

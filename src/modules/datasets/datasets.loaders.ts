@@ -41,7 +41,7 @@ export function createDatasetLoaders(db: Database) {
       const found = new Map((await versions.findByImportRuns(runIds)).map((version) => [version.importRunId, version]));
       return runIds.map((id) => found.get(id) ?? null);
     }),
-    /** The latest SEALED one. */
+    /** The latest SEALED version of each dataset. */
     latestVersion: new DataLoader<string, DatasetVersionRecord | null>(async (datasetIds) => {
       const found = new Map((await versions.findLatest(datasetIds)).map((version) => [version.datasetId, version]));
       return datasetIds.map((id) => found.get(id) ?? null);

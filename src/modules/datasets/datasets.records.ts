@@ -1,4 +1,4 @@
-/** Datasets and their versions as the rest of the program sees them. */
+/** Types of datasets and their versions that other modules use. */
 import type {
   DatasetProvenance,
   DatasetVersionStatus,
@@ -19,11 +19,11 @@ export interface StainRecord {
   readonly name: string;
 }
 
-/** Values that the source does not pair get rows of their own, with null for what is not known. */
+/** Values that the source does not pair get separate rows, with null for the unknown one. */
 export interface ResolutionRecord {
   /** Nominal power of the objective, e.g. 20. */
   readonly magnification: number | null;
-  /** Objective times eyepiece, where that is what the source states. */
+  /** Objective times eyepiece, if the source states it so. */
   readonly totalMagnification: number | null;
   /** um/px */
   readonly micronsPerPixel: number | null;
@@ -37,7 +37,7 @@ export interface CitationRecord {
   readonly arxiv: string | null;
 }
 
-/** A part that the source counts apart, e.g. one project of TCGA. */
+/** A part that the source counts separately, e.g. one project of TCGA. */
 export interface SubcollectionRecord {
   readonly slug: string;
   readonly organ: string | null;
@@ -46,14 +46,14 @@ export interface SubcollectionRecord {
   readonly source: string;
 }
 
-/** How one field of a catalogue row is known. `field` is the field's name in the API. */
+/** The evidence for one field of a catalogue row. `field` is the field's name in the API. */
 export interface FactSourceRecord {
   readonly field: string;
   readonly evidence: FactEvidence;
   readonly sourceUrls: readonly string[];
 }
 
-/** What is said of a dataset, without what the registry adds. */
+/** The stated facts of a dataset, without the fields that the registry adds. */
 export interface DatasetFacts {
   readonly name: string;
   readonly description: string | null;
@@ -70,7 +70,7 @@ export interface DatasetFacts {
   readonly citation: CitationRecord | null;
   readonly homepageUrl: string | null;
   readonly notes: string | null;
-  /** Slugs of the datasets whose slides this one is cut from. */
+  /** Slugs of the datasets whose slides this dataset was cut from. */
   readonly parentCollections: readonly string[];
   readonly organs: readonly OrganRecord[];
   readonly stains: readonly StainRecord[];
@@ -87,7 +87,7 @@ export interface DatasetRecord extends DatasetFacts {
   readonly sourceUrls: readonly string[];
   readonly createdAt: Date;
   readonly updatedAt: Date;
-  /** When a user last changed it; from then on seeding leaves it alone. */
+  /** When a user last changed it; seeding does not change it after that. */
   readonly editedAt: Date | null;
 }
 
@@ -108,29 +108,29 @@ export interface LabelCountRecord {
 }
 
 export interface ImportIssueRecord {
-  /** What is wrong, e.g. UNREADABLE, DUPLICATE. */
+  /** The kind of the issue, e.g. UNREADABLE, DUPLICATE. */
   readonly kind: string;
   readonly count: number;
-  /** True where the images are in the version nevertheless. */
+  /** True if the images are included in the version despite the issue. */
   readonly kept: boolean;
-  /** What it is and what to do; null for a version that was sealed before every issue was listed. */
+  /** An explanation and what to do; null for a version that was sealed before every issue was listed. */
   readonly meaning: string | null;
   /** Paths, relative to the imported folder. */
   readonly examples: readonly string[];
-  /** Where its entries lie in the CSV of all; null as above. */
+  /** The byte range of its entries in the CSV of all issues; null as above. */
   readonly entries: { readonly count: number; readonly firstByte: number; readonly byteSize: number } | null;
 }
 
-/** What an import says of one file. */
+/** One issue that an import found in one file. */
 export interface ImportIssueEntryRecord {
   readonly kind: string;
-  /** Relative to the imported folder; for issues of labels and groups their names. */
+  /** A path relative to the imported folder; for issues of labels and groups, the name of the label or group. */
   readonly path: string;
-  /** Patches of the file. */
+  /** Number of patches that the issue concerns. */
   readonly count: number;
   readonly kept: boolean;
   readonly reason: string;
-  /** The other file that it is about: what it is a duplicate of. */
+  /** The other file of the issue: the one that this file duplicates. */
   readonly relatedPath: string | null;
 }
 
@@ -144,7 +144,7 @@ export interface DatasetVersionRecord {
   readonly manifestSha256: string | null;
   /** Null for a version that was sealed before images were hashed. */
   readonly imageHashesSha256: string | null;
-  /** CSV of every single issue; null without issues, and for a version that was sealed before they were listed. */
+  /** The CSV of every issue; null without issues, and for a version that was sealed before they were listed. */
   readonly issueListSha256: string | null;
   readonly patchSizePx: number | null;
   readonly imageCount: number;
@@ -152,7 +152,7 @@ export interface DatasetVersionRecord {
   readonly labelNames: readonly string[];
   readonly labelCounts: readonly LabelCountRecord[];
   readonly groupCount: number;
-  /** Images whose patient or slide is not known: each is a group of its own. */
+  /** Number of images whose patient or slide is unknown: each is a group of its own. */
   readonly ungroupedImageCount: number;
   readonly hasSplit: boolean;
   readonly issues: readonly ImportIssueRecord[];
@@ -167,7 +167,7 @@ export interface ShardRecord {
   readonly imageCount: number;
 }
 
-/** A version that a run may cite. Shards are in reading order. */
+/** A version that a run may use. Shards are in reading order. */
 export interface SealedVersionRecord extends DatasetVersionRecord {
   readonly status: 'SEALED';
   readonly digest: string;
@@ -175,10 +175,10 @@ export interface SealedVersionRecord extends DatasetVersionRecord {
   readonly shards: readonly ShardRecord[];
 }
 
-/** What a dataset is cut from. */
+/** The collections that a dataset was cut from. */
 export interface DatasetLineageRecord {
   readonly slug: string;
-  /** Slugs of its parent collections, theirs included. */
+  /** Slugs of its parent collections and of their parents. */
   readonly collections: readonly string[];
 }
 
@@ -190,17 +190,17 @@ export interface ThumbnailRecord {
   readonly label: string | null;
 }
 
-/** How many datasets have one value. */
+/** The number of datasets with one value. */
 export interface FacetCountRecord {
-  /** What the filter takes for it. */
+  /** The value that the filter accepts. */
   readonly value: string;
-  /** What a person reads. */
+  /** The displayed label. */
   readonly name: string;
   readonly count: number;
 }
 
 export interface DatasetFacetsRecord {
-  /** Under the whole filter. */
+  /** Number of datasets that match the whole filter. */
   readonly datasetCount: number;
   readonly organs: readonly FacetCountRecord[];
   readonly stains: readonly FacetCountRecord[];
@@ -209,6 +209,6 @@ export interface DatasetFacetsRecord {
   readonly licences: readonly FacetCountRecord[];
   readonly provenances: readonly FacetCountRecord[];
   readonly magnifications: readonly FacetCountRecord[];
-  /** Datasets with a resolution of the bound or finer. */
+  /** Number of datasets with a resolution at the bound or finer. */
   readonly micronsPerPixelBounds: readonly FacetCountRecord[];
 }

@@ -1,4 +1,4 @@
-/** What a dataset may be called and described with, and how a list of datasets may be asked for. Pure. */
+/** Validation of a dataset's names and facts, and of the arguments of lists of datasets. Pure. */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
@@ -6,7 +6,7 @@ import { ImageKind, TaskKind, DatasetProvenance } from '../../generated/prisma/e
 
 export const SLUG_PATTERN = /^[a-z0-9]+(-[a-z0-9]+)*$/;
 export const MAX_SLUG_LENGTH = 80;
-/** What the filter and the facets call "no licence is known". */
+/** The value for an unknown licence in filters and facets. */
 export const UNKNOWN_LICENCE = 'UNKNOWN';
 
 /** The code of an organ or a stain: `lymph node` gives LYMPH_NODE, `H&E` gives HE. */
@@ -18,7 +18,7 @@ export function codeOf(name: string): string {
     .replace(/^_|_$/g, '');
 }
 
-/** An ASCII slug for any name; one that has no letter to keep gets a stable short hash of the name. */
+/** An ASCII slug for any name. A name without a usable letter becomes a short, stable hash. */
 export function slugOf(name: string): string {
   const slug = asciiOf(name)
     .toLowerCase()
@@ -38,7 +38,7 @@ function asciiOf(text: string): string {
     .replace(/\p{M}+/gu, '');
 }
 
-// PostgreSQL has no NUL in a text, and no person writes the other control characters on purpose.
+// PostgreSQL rejects NUL in text, and users do not enter the other control characters on purpose.
 const line = (maxLength: number) =>
   z
     .string()
@@ -141,7 +141,7 @@ export const createDatasetSchema = z.object({
 });
 export type CreateDatasetInput = z.infer<typeof createDatasetSchema>;
 
-/** `UpdateDatasetInput`: what is left out stays; null makes a single fact unknown. */
+/** `UpdateDatasetInput`: omitted fields stay as they were; null makes a single fact unknown. */
 export const updateDatasetSchema = z.object({
   id: z.string(),
   name: line(200).optional(),
@@ -162,8 +162,8 @@ const range = (max: number) =>
 const anyOf = <Item extends z.ZodType>(item: Item) => z.array(item).max(100, 'must have at most 100 entries').nullish();
 
 /**
- * `DatasetFilter`: every given part must hold; a list holds when the dataset has any of it, an empty list when left
- * out.
+ * `DatasetFilter`: a dataset must match every given part. It matches a list if it has any of the values; an empty list
+ * counts as left out.
  */
 export const datasetFilterSchema = z.object({
   search: z
@@ -198,7 +198,7 @@ export interface DatasetOrder {
 }
 
 /**
- * The order of a list: by name, or the best match first when something is searched for.
+ * The default order of a list: by name, or the best match first if there is a search.
  * @throws DomainError BAD_INPUT for RELEVANCE without a search.
  */
 export function orderOf(
@@ -222,14 +222,11 @@ export function orderOf(
   return { field: order.field, direction: order.direction ?? (order.field === 'RELEVANCE' ? 'DESC' : 'ASC') };
 }
 
-/** A search as PostgreSQL is asked for it. */
+/** A search in the form that PostgreSQL takes. */
 export interface DatasetSearch {
   /** For websearch_to_tsquery: words, "phrases", or, -not. */
   readonly whole: string;
-  /**
-   * The words before the one that may still be being typed, and that one; null where the whole is more than plain
-   * words.
-   */
+  /** The complete words, and the last word, which may be unfinished; null if the search contains operators. */
   readonly typed: { readonly before: string; readonly prefix: string } | null;
   /** A LIKE pattern for the beginning of a slug. */
   readonly slugPattern: string;
@@ -239,8 +236,7 @@ export interface DatasetSearch {
 export function searchOf(filter: Pick<DatasetFilter, 'search'>): DatasetSearch | undefined {
   const whole = filter.search ?? '';
   if (whole === '') return undefined;
-  // Quotes, a minus before a word, and OR are operators of websearch: a prefix match beside them would undo what they
-  // say.
+  // Quotes, a minus before a word, and OR are operators of websearch; adding a prefix match would cancel their effect.
   const isPlain = !/"|(^|\s)-|\sor\s/i.test(whole);
   const match = isPlain ? /^(?<before>.*?)(?<prefix>[\p{L}\p{N}]{2,})$/u.exec(whole) : null;
   const typed =
@@ -254,7 +250,7 @@ interface Coded {
 }
 
 /**
- * The known organs or stains behind what a person wrote: codes or names, in any case.
+ * Resolves user input to known organs or stains: codes or names, case-insensitive.
  * @throws DomainError BAD_INPUT with field `<field>.<index>` and the known ones in its hint.
  */
 export function resolveCoded<Known extends Coded>(
@@ -283,7 +279,7 @@ export function resolveCoded<Known extends Coded>(
 }
 
 /**
- * The input by its schema.
+ * Parses the input with its schema.
  * @throws DomainError BAD_INPUT with the dotted path of the first fault under `root`, and the other faults in the hint.
  */
 export function parseInput<Output>(schema: z.ZodType<Output>, input: unknown, root: string): Output {

@@ -1,4 +1,4 @@
-/** The catalogue for people and tools, and drafting and sealing versions for the import task. */
+/** Queries and changes of the catalogue for users and tools; drafting and sealing of versions for the import task. */
 import { DomainError } from '../../errors.ts';
 import { isId } from '../../input.ts';
 import type { Database, Transact, Transaction } from '../../platform/db.ts';
@@ -53,7 +53,7 @@ export interface DatasetService {
     filter?: unknown,
     order?: DatasetOrderInput | null,
   ): Promise<Page<DatasetRecord>>;
-  /** Counts under the filter; each facet leaves its own part of the filter out. */
+  /** Counts under the filter; each facet ignores its own part of the filter. */
   facets(viewer: Viewer, filter?: unknown): Promise<DatasetFacetsRecord>;
   organs(viewer: Viewer): Promise<OrganRecord[]>;
   stains(viewer: Viewer): Promise<StainRecord[]>;
@@ -67,7 +67,7 @@ export interface DatasetService {
   /** Thumbnail `position`, from 0, of the latest sealed version. */
   thumbnailOf(viewer: Viewer, datasetId: string, position: number): Promise<ThumbnailRecord | undefined>;
 
-  // For the program itself, without a viewer: launches and workers.
+  // Internal interface without a viewer, for launches and workers.
 
   /**
    * The versions with their shards, in the order of `ids`.
@@ -79,9 +79,9 @@ export interface DatasetService {
   latestVersionOf(datasetId: string): Promise<DatasetVersionRecord | undefined>;
   /** For each dataset the latest sealed version with at least two labels, where it has one, in the order of `ids`. */
   labelledVersionsOf(datasetIds: readonly string[]): Promise<SealedVersionRecord[]>;
-  /** How a person refers to each version: `slug@version`. */
+  /** The name of each version as shown to users: `slug@version`. */
   namesOf(versions: readonly DatasetVersionRecord[]): Promise<string[]>;
-  /** For each dataset, the collections that it is cut from, by its id. */
+  /** The collections that each dataset was cut from, by dataset id. */
   lineagesOf(ids: readonly string[]): Promise<ReadonlyMap<string, DatasetLineageRecord>>;
   /** The next version of a dataset, as a DRAFT. Throws DATASET_NOT_FOUND. */
   createDraftVersion(
@@ -90,7 +90,7 @@ export interface DatasetService {
   ): Promise<DatasetVersionRecord>;
   /**
    * Seals a draft together with its artifacts, shards and thumbnails. Throws DATASET_VERSION_NOT_FOUND, CONFLICT for a
-   * sealed version, and an Error for content that contradicts itself.
+   * sealed version, and an Error for inconsistent content.
    */
   sealVersion(tx: Transaction, content: SealedContent & { readonly versionId: string }): Promise<DatasetVersionRecord>;
   /** Deletes a draft; false when there is none. A sealed version is never deleted. */
@@ -107,7 +107,7 @@ export function createDatasetService({
   const store = createDatasetStore(db);
   const versions = createVersionStore(db);
 
-  /** Checked, with organs and stains as codes. */
+  /** The validated filter, with organs and stains as codes. */
   const filterOf = async (raw: unknown): Promise<DatasetFilter> => {
     const filter = parseInput(datasetFilterSchema, raw ?? {}, 'filter');
     return {

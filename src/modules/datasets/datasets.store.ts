@@ -51,7 +51,7 @@ export function createDatasetStore(db: Database) {
         orderBy: [{ datasetId: 'asc' }, { field: 'asc' }],
       }),
 
-    /** The slugs among these that name a dataset. */
+    /** The slugs among these that belong to a dataset. */
     knownSlugs: async (slugs: readonly string[]): Promise<Set<string>> =>
       new Set(
         (await db.dataset.findMany({ where: { slug: { in: [...slugs] } }, select: { slug: true } })).map(
@@ -59,7 +59,7 @@ export function createDatasetStore(db: Database) {
         ),
       ),
 
-    /** For each dataset, its own slug and those of all collections that it is cut from. */
+    /** For each dataset, its own slug and the slugs of all collections that it was cut from. */
     lineagesOf: async (ids: readonly string[]): Promise<Map<string, DatasetLineageRecord>> => {
       const rows = await db.$queryRaw<{ id: string; slug: string; collections: string[] }[]>`
         WITH RECURSIVE line AS (
@@ -89,7 +89,7 @@ export function createDatasetStore(db: Database) {
       return findDataset(tx, { id });
     },
 
-    /** Writes all facts, and deletes the evidence of the fields that changed, which it no longer supports. */
+    /** Writes all facts, and deletes the evidence of the changed fields, because it does not support the new values. */
     update: async (
       tx: Transaction,
       id: string,
@@ -145,7 +145,7 @@ export function columnsOf(facts: DatasetFacts | CatalogueDataset): Omit<Prisma.D
   };
 }
 
-/** Everything that full-text search covers beside name and slug. */
+/** The text that full-text search covers in addition to name and slug. */
 export function searchTextOf(facts: DatasetFacts): string {
   const { citation } = facts;
   return [
@@ -172,7 +172,7 @@ export interface FactsOfDataset {
   readonly facts: DatasetFacts;
 }
 
-/** Organs, stains and resolutions of datasets that have none yet. */
+/** Inserts organs, stains and resolutions of datasets that have none yet. */
 export async function insertParts(tx: Transaction, datasets: readonly FactsOfDataset[]): Promise<void> {
   await tx.datasetOrgan.createMany({
     data: datasets.flatMap(({ id, facts }) => facts.organs.map((organ) => ({ datasetId: id, organCode: organ.code }))),

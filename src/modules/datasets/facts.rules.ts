@@ -1,4 +1,4 @@
-/** What happens to a dataset's facts when somebody states new ones. Pure. */
+/** Merging of new facts into a dataset's existing facts. Pure. */
 import { FACT_FIELDS } from './catalogue.rules.ts';
 import type { DatasetFacts } from './datasets.records.ts';
 
@@ -25,8 +25,8 @@ const UNKNOWN: Omit<DatasetFacts, 'name' | 'imageKind'> = {
 };
 
 /**
- * The current facts with those of the patch over them; what the patch leaves out stays, or is unknown where nothing
- * was.
+ * The current facts, overridden by those of the patch. A field that the patch omits keeps its value, or is unknown if
+ * it had none.
  */
 export function mergeFacts(current: DatasetFacts, patch: FactsPatch): DatasetFacts;
 export function mergeFacts(
@@ -62,14 +62,14 @@ export function mergeFacts(current: DatasetFacts | undefined, patch: FactsPatch)
   };
 }
 
-/** The fields of FACT_FIELDS whose value is another one now: what was said of their evidence no longer holds. */
+/** The fields of FACT_FIELDS whose value changed: their evidence no longer applies. */
 export function changedFactFields(before: DatasetFacts, after: DatasetFacts): string[] {
   return Object.values(FACT_FIELDS).filter(
     (field) => JSON.stringify(valueOf(before, field)) !== JSON.stringify(valueOf(after, field)),
   );
 }
 
-/** In a form that two equal values share, whatever the order of their keys. */
+/** A canonical form: equal values give the same text, independent of the order of their keys. */
 function valueOf(facts: DatasetFacts, field: (typeof FACT_FIELDS)[keyof typeof FACT_FIELDS]): unknown {
   switch (field) {
     case 'resolutions.magnification':

@@ -1,4 +1,4 @@
-/** Datasets in the API: the catalogue, its facets, and changing it. */
+/** API types and fields of datasets: the catalogue, its facets and its mutations. */
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, list, nonNull, objectType, stringArg } from '../../api/nexus.ts';

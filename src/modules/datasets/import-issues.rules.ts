@@ -1,4 +1,4 @@
-/** Where the single issues of an import lie in their CSV. Pure. */
+/** Locates the issues of an import in their CSV. Pure. */
 import type { ImportIssueRecord } from './datasets.records.ts';
 
 /** Part of the CSV, in bytes. */
@@ -9,7 +9,7 @@ export interface ListRange {
   readonly entryCount: number;
 }
 
-/** The entries of one kind, or of all; undefined where none are listed. */
+/** The byte range of the entries of one kind, or of all; undefined if none are listed. */
 export function listRangeOf(issues: readonly ImportIssueRecord[], kind: string | null): ListRange | undefined {
   const ranges = issues.flatMap((issue) =>
     issue.entries === null || (kind !== null && issue.kind !== kind) ? [] : [issue.entries],

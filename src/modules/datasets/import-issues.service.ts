@@ -1,4 +1,4 @@
-/** Every single issue of an import, page by page, out of the CSV that the import stored. */
+/** Reads the issues of an import page by page from the CSV that the import stored. */
 import type { FileHandle } from 'node:fs/promises';
 import { CsvError, parse } from 'csv-parse/sync';
 import { DomainError } from '../../errors.ts';
@@ -10,7 +10,7 @@ import { listRangeOf } from './import-issues.rules.ts';
 
 export interface ImportIssueService {
   /**
-   * In the order of the CSV: by kind, then as found.
+   * The issues in the order of the CSV: by kind, then in the order of discovery.
    * @param kind only issues of this kind; null for all.
    * @throws DomainError BAD_INPUT, CURSOR_INVALID, ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT.
    */
@@ -22,7 +22,7 @@ export interface ImportIssueService {
   ): Promise<Page<ImportIssueEntryRecord>>;
 }
 
-/** A page of the greatest size with paths of some length; longer ones are read on. */
+/** Enough bytes for a page of the greatest size with paths of usual length; more are read if needed. */
 const CHUNK_BYTES = 64 * 1024;
 
 export function createImportIssueService({
@@ -73,11 +73,11 @@ export function createImportIssueService({
 }
 
 interface ListedEntry extends ImportIssueEntryRecord {
-  /** Of its line, in the whole file. */
+  /** Byte offset of its line in the whole file. */
   readonly endByte: number;
 }
 
-/** Up to `count` entries; the last of a chunk is dropped where the chunk may have cut it. */
+/** Up to `count` entries; the last entry of a chunk is dropped if the chunk may have cut it. */
 async function readEntries(file: FileHandle, start: number, end: number, count: number): Promise<ListedEntry[]> {
   for (let chunkBytes = CHUNK_BYTES; ; chunkBytes *= 2) {
     const length = Math.min(chunkBytes, end - start);
@@ -100,7 +100,7 @@ function entriesOf(bytes: Buffer, start: number, isRest: boolean): ListedEntry[]
       },
     });
   } catch (error) {
-    // A quote that the chunk cuts in two.
+    // The chunk ends inside a quoted field.
     if (isRest || !(error instanceof CsvError)) throw error;
   }
   const whole = isRest ? lines : lines.filter(({ endByte }) => endByte < bytes.length);

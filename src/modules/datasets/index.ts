@@ -1,4 +1,4 @@
-/** Datasets: what is known of them, and their images as they were imported. */
+/** Datasets: the catalogue of facts, and versions of imported images. */
 export { CatalogueError, loadCatalogue } from './catalogue.ts';
 export { seedCatalogue, type SeedReport } from './catalogue.store.ts';
 export { createDatasetLoaders, type DatasetLoaders } from './datasets.loaders.ts';

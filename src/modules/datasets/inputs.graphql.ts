@@ -1,4 +1,4 @@
-/** What a client may ask of and say about datasets. Lengths and ranges are in datasets.rules.ts. */
+/** API input types for querying and editing datasets. Lengths and ranges are in datasets.rules.ts. */
 import { inputObjectType, list, nonNull } from '../../api/nexus.ts';
 
 export const FloatRange = inputObjectType({

@@ -1,4 +1,4 @@
-/** What a sealed version must hold. Pure. */
+/** Validation of the content of a sealed version. Pure. */
 import { z } from 'zod';
 import type { DatasetVersionRecord, ImportIssueRecord, LabelCountRecord, ShardRecord } from './datasets.records.ts';
 
@@ -9,7 +9,7 @@ export const importIssuesSchema = z.array(
     count: z.number().int().min(0),
     kept: z.boolean(),
     examples: z.array(z.string()),
-    // Versions that were sealed before every issue was listed have neither.
+    // Versions that were sealed before every issue was listed have neither `meaning` nor `entries`.
     meaning: z.string().nullable().default(null),
     entries: z
       .object({
@@ -22,18 +22,18 @@ export const importIssuesSchema = z.array(
   }),
 );
 
-/** An import says all of it; `meaning` and `entries` may be missing where nothing lists the single issues. */
+/** An import states all fields; `meaning` and `entries` may be missing if no CSV lists the issues. */
 export type SealedIssue = Omit<ImportIssueRecord, 'meaning' | 'entries'> &
   Partial<Pick<ImportIssueRecord, 'meaning' | 'entries'>>;
 
 export interface SealedContent {
   /** sha256 over the sorted manifest, 64 hex digits. */
   readonly digest: string;
-  /** Of the manifest's artifact. */
+  /** sha256 of the manifest's artifact. */
   readonly manifestSha256: string;
-  /** Of the artifact with the hashes of every image; none in a version that is sealed without. */
+  /** sha256 of the artifact with the hashes of every image; absent in a version that was sealed without hashes. */
   readonly imageHashesSha256?: string;
-  /** Of the artifact that lists every issue; none in a version without issues. */
+  /** sha256 of the artifact that lists every issue; absent in a version without issues. */
   readonly issueListSha256?: string;
   readonly imageCount: number;
   readonly byteSize: number;
@@ -45,13 +45,13 @@ export interface SealedContent {
   /** In reading order. */
   readonly shards: readonly ShardRecord[];
   readonly thumbnails: readonly { readonly sha256: string; readonly label: string | null }[];
-  /** Every artifact named above, the manifest's too. Rows that exist already stay as they are. */
+  /** Every artifact named above, including the manifest. Existing rows are not changed. */
   readonly artifacts: readonly { readonly sha256: string; readonly byteSize: number; readonly mediaType: string }[];
 }
 
 /**
- * Images whose patient or slide is not known. Versions that were sealed before imports reported it lack the issue:
- * there, as many groups as images say that every image was made a group of its own.
+ * Number of images whose patient or slide is unknown. Versions that were sealed before imports reported this lack the
+ * issue; in them, equal numbers of groups and images show that every image became a group of its own.
  */
 export function ungroupedImageCountOf(
   { imageCount, groupCount }: { readonly imageCount: number; readonly groupCount: number },
@@ -61,7 +61,7 @@ export function ungroupedImageCountOf(
   return told?.count ?? (groupCount === imageCount ? imageCount : 0);
 }
 
-/** Issues for which scores on a version come out too high, or are less sure than their intervals say. */
+/** Issues that make scores on a version too high, or less certain than their intervals state. */
 const CAVEAT_KINDS: ReadonlySet<string> = new Set([
   'NO_GROUPS',
   'GROUPS_LOOK_ALIKE',
@@ -71,7 +71,7 @@ const CAVEAT_KINDS: ReadonlySet<string> = new Set([
   'GROUP_CONFLICT',
 ]);
 
-/** What about a version must stand beside every score on it. */
+/** The warnings about a version that must be shown with every score on it. */
 export function caveatsOf({
   issues,
   ungroupedImageCount,
@@ -89,9 +89,9 @@ export function caveatsOf({
 const SHA256_PATTERN = /^[0-9a-f]{64}$/;
 
 /**
- * What is wrong with the content of a version about to be sealed: an importer's slip, caught before it is
- * written for good.
- * @returns one sentence for each fault; none when it may be sealed.
+ * Faults in the content of a version that is about to be sealed. They detect a bug in the import before the version
+ * becomes immutable.
+ * @returns one sentence per fault; empty if the version may be sealed.
  */
 export function faultsOfContent(content: SealedContent): string[] {
   const shardImageCount = content.shards.reduce((sum, shard) => sum + shard.imageCount, 0);

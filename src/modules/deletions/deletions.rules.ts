@@ -1,4 +1,4 @@
-/** The input of a deletion, and what it leaves behind. Pure. */
+/** The input of a deletion, and the tombstone that it leaves. Pure. */
 import { z } from 'zod';
 
 export const DELETABLE_KINDS = ['DATASET', 'DATASET_VERSION', 'MODEL', 'CHECKPOINT', 'RUN'] as const;
@@ -15,28 +15,28 @@ export const deleteSchema = z.object({
 });
 
 export interface TombstoneRecord {
-  /** Of the thing that was deleted. */
+  /** Id of the deleted object. */
   readonly id: string;
   readonly kind: DeletableKind;
   /** Its name at the time, e.g. "tissue-encoder version 3". */
   readonly name: string;
-  /** sha256 of a checkpoint's weights, digest of a dataset version. */
+  /** The sha256 of a checkpoint's weights, or the digest of a dataset version. */
   readonly digest: string | null;
   readonly reason: string;
-  /** The person whose key asked. */
+  /** The person whose key requested the deletion. */
   readonly deletedBy: string;
   readonly deletedByKey: string | null;
   readonly deletedAt: Date;
 }
 
-/** A thing that is about to be deleted. */
+/** An object that is about to be deleted. */
 export interface DeletableThing {
   readonly name: string;
   readonly digest: string | null;
-  /** The dataset or model that numbers it; its number is never used again. */
+  /** The dataset or model that assigned its number; the number is never used again. */
   readonly parentId: string | null;
   readonly version: number | null;
-  /** What depends on it, in words: "2 evaluations". Empty: it can be deleted. */
+  /** Its dependents, in words: "2 evaluations". If empty, it can be deleted. */
   readonly neededBy: readonly string[];
   /** A run that has not ended. */
   readonly isUnderWay?: boolean;

@@ -1,4 +1,4 @@
-/** Deleting: only what nothing needs, by anyone who may, and never without a trace. */
+/** Deletes objects that nothing depends on, after authorisation, and always leaves a tombstone. */
 import { DomainError, type ErrorCode } from '../../errors.ts';
 import { isId, parseInput } from '../../input.ts';
 import type { Transact } from '../../platform/db.ts';
@@ -9,9 +9,9 @@ import type { DeletionStore } from './deletions.store.ts';
 
 export interface DeletionService {
   /**
-   * Takes the row away with all that is a part of it, and leaves a tombstone in the same transaction. Its bytes go with
-   * the next `paraffin gc`, if nothing else cites them. Asked again, gives the tombstone that is there.
-   * @throws DomainError BAD_INPUT, a NOT_FOUND of the kind, or CONFLICT for what something else needs.
+   * Deletes the row with all of its parts, and writes a tombstone in the same transaction. The next `paraffin gc`
+   * deletes its bytes, if nothing else cites them. A repeated call returns the existing tombstone.
+   * @throws DomainError BAD_INPUT, a NOT_FOUND of the kind, or CONFLICT for an object that something else needs.
    */
   delete(viewer: Viewer, kind: DeletableKind, input: unknown): Promise<TombstoneRecord>;
   get(viewer: Viewer, id: string): Promise<TombstoneRecord | undefined>;

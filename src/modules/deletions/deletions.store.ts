@@ -1,6 +1,6 @@
 /**
- * Taking rows away, and what is left in their place. Bytes that nothing references any more are left to garbage
- * collection.
+ * Deletes rows and writes their tombstones. Garbage collection later deletes the bytes that nothing references any
+ * more.
  */
 import type { Prisma, Tombstone } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
@@ -8,7 +8,7 @@ import { decodeCursor, encodeCursor, pageOf, pageSizeOf, type Page, type PageArg
 import { DomainError } from '../../errors.ts';
 import type { DeletableKind, DeletableThing, TombstoneRecord } from './deletions.rules.ts';
 
-/** How one kind of thing is inspected and deleted, under the lock of its row: nobody cites it meanwhile. */
+/** How one kind of object is inspected and deleted. The lock of its row prevents new citations meanwhile. */
 interface Deletable {
   find(tx: Transaction, id: string): Promise<DeletableThing | undefined>;
   remove(tx: Transaction, id: string): Promise<unknown>;
@@ -110,7 +110,10 @@ const checkpoint: Deletable = {
   remove: (tx, id) => tx.checkpoint.delete({ where: { id } }),
 };
 
-/** With its events, metrics and training states; with the evaluation that it made, which is nothing without it. */
+/**
+ * Also deletes the run's events, metrics and training states, and the evaluation that it produced, which has no meaning
+ * without the run.
+ */
 const run: Deletable = {
   find: async (tx, id) => {
     await tx.$queryRaw`SELECT 1 FROM "Run" WHERE id = ${id}::uuid FOR UPDATE`;
@@ -209,7 +212,10 @@ function counted(count: number, one: string, many = `${one}s`): string[] {
   return count === 0 ? [] : [`${count} ${count === 1 ? one : many}`];
 }
 
-/** Without it nobody could say how much of which images those have seen, and their leakage would be understated. */
+/**
+ * Without the run, the images that these checkpoints have seen would be unknown, and their leakage would be
+ * understated.
+ */
 async function checkpointsTrainedFrom(tx: Transaction, id: string): Promise<string[]> {
   const count = await tx.checkpoint.count({
     where: { sourceRun: { config: { path: ['initialCheckpointId'], equals: id } } },
@@ -217,7 +223,7 @@ async function checkpointsTrainedFrom(tx: Transaction, id: string): Promise<stri
   return counted(count, 'checkpoint that was trained from it', 'checkpoints that were trained from it');
 }
 
-/** Runs name what they work on in their frozen config, which no foreign key watches. */
+/** Runs cite their inputs in the frozen config, which no foreign key protects. */
 async function unendedRunsNaming(tx: Transaction, id: string): Promise<string[]> {
   const rows = await tx.$queryRaw<
     { count: bigint }[]

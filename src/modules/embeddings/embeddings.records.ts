@@ -1,9 +1,9 @@
-/** Embeddings as the rest of the program sees them. */
+/** Types of embeddings that other modules use. */
 import type { EmbeddingSource } from '../../generated/prisma/enums.ts';
 
-/** What one set is the only one of. */
+/** The key that identifies a set uniquely. */
 export interface EmbeddingKey {
-  /** sha256 of the encoder's weights as they are stored; of the name of the method for COLOUR_STATISTICS. */
+  /** sha256 of the stored weights of the encoder; for COLOUR_STATISTICS, of the method's name. */
   readonly encoderDigest: string;
   readonly datasetDigest: string;
   readonly preparationDigest: string;
@@ -14,22 +14,22 @@ export interface EmbeddingSetRecord extends EmbeddingKey {
   readonly source: EmbeddingSource;
   readonly imageCount: number;
   readonly embeddingDim: number;
-  /** Of the .npy: float32 `[imageCount, embeddingDim]`, in the order of the manifest. */
+  /** sha256 of the .npy: float32 `[imageCount, embeddingDim]`, in the order of the manifest. */
   readonly sha256: string;
   readonly byteSize: number;
-  /** Of the CSV that names each row. */
+  /** sha256 of the CSV that names the image of each row. */
   readonly idsSha256: string;
   readonly createdAt: Date;
 }
 
-/** What a worker made. */
+/** A set that a worker computed. */
 export interface NewEmbeddingSet extends EmbeddingKey {
   readonly source: EmbeddingSource;
   readonly imageCount: number;
   readonly embeddingDim: number;
   readonly rows: { readonly sha256: string; readonly byteSize: number };
   readonly ids: { readonly sha256: string; readonly byteSize: number };
-  /** The engine and device that made them. */
+  /** The engine and device that computed the embeddings. */
   readonly engine: object;
 }
 

@@ -1,4 +1,4 @@
-/** What makes two embeddings the same, and how they are written for other programs. Pure. */
+/** The identity of a set of embeddings, and its file formats. Pure. */
 import { createHash } from 'node:crypto';
 import { csvField } from '../../formats/csv.ts';
 import type { InputContract } from '../models/index.ts';
@@ -9,7 +9,10 @@ export const IDS_MEDIA_TYPE = 'text/csv; charset=utf-8';
 /** NPY: the numbers. CSV: which image each row is. */
 export type EmbeddingFileFormat = 'npy' | 'csv';
 
-/** sha256 over all that a contract says about preparing an image: what it says about resolutions changes no pixel. */
+/**
+ * sha256 over the fields of a contract that affect image preparation. Its resolution is left out, because it changes no
+ * pixel.
+ */
 export function preparationDigestOf(contract: InputContract): string {
   const { imageSizePx, resizeRule, channelOrder, valueRange, channelMean, channelStd, embeddingLayer } = contract;
   return sha256Of(
@@ -17,9 +20,7 @@ export function preparationDigestOf(contract: InputContract): string {
   );
 }
 
-/**
- * Stands for a method that has no weights, e.g. `colour-statistics-1`; another number for another way to compute it.
- */
+/** Identifies a method without weights, e.g. `colour-statistics-1`; the number changes when the computation changes. */
 export function digestOfMethod(name: string): string {
   return sha256Of(name);
 }
@@ -32,7 +33,7 @@ export interface EmbeddedImage {
   readonly sourcePath: string | null;
 }
 
-/** CSV by RFC 4180, one line for each row of the array, in its order. */
+/** CSV as in RFC 4180, one line for each row of the array, in the same order. */
 export function idsCsvOf(images: readonly EmbeddedImage[]): string {
   const lines = images.map(({ key, label, group, split, sourcePath }) =>
     [key, label, group, split, sourcePath].map((value) => csvField(value ?? '')).join(','),

@@ -1,4 +1,4 @@
-/** The cache of embeddings: workers reuse them, and everybody can download them. */
+/** The cache of embeddings, which workers reuse and users can download. */
 import { DomainError } from '../../errors.ts';
 import type { Transaction } from '../../platform/db.ts';
 import { authorise, type Viewer } from '../access/index.ts';
@@ -15,9 +15,9 @@ export interface EmbeddingService {
   /** The file behind `/embeddings/{id}.npy` or `.csv`. Throws EMBEDDINGS_NOT_FOUND. */
   file(viewer: Viewer, id: string, format: EmbeddingFileFormat): Promise<EmbeddingFileRecord>;
 
-  /** For workers: a set that another run made already. */
+  /** For workers: a set that another run has already computed. */
   findForUse(key: EmbeddingKey): Promise<EmbeddingSetRecord | undefined>;
-  /** For workers: registers a set and its artifacts; if another run was first, its set stays. */
+  /** For workers: registers a set and its artifacts; if another run registered it first, that set is kept. */
   register(tx: Transaction, set: NewEmbeddingSet): Promise<void>;
 }
 

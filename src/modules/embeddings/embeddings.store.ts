@@ -36,7 +36,7 @@ export function createEmbeddingStore(db: Database) {
         toRecord,
       ),
 
-    /** Another worker may have made the same set in the meantime: then that one stays. */
+    /** Another worker may have registered the same set in the meantime; that set is then kept. */
     create: async (tx: Transaction, { rows, ids, engine, ...facts }: NewEmbeddingSet): Promise<void> => {
       await tx.embeddingSet.createMany({
         data: [{ ...facts, sha256: rows.sha256, idsSha256: ids.sha256, engine: { ...engine } }],

@@ -1,4 +1,4 @@
-/** Embeddings: what encoders say about the images of a version, kept for every protocol and for download. */
+/** Embeddings: encoder outputs for the images of a version, cached for every protocol and for download. */
 import type { Database } from '../../platform/db.ts';
 import { createEmbeddingService as createService, type EmbeddingService } from './embeddings.service.ts';
 import { createEmbeddingStore } from './embeddings.store.ts';

@@ -1,5 +1,6 @@
 /**
- * Two evaluations side by side: the same groups drawn for both, so that what makes a group easy or hard cancels out.
+ * Paired comparison of two evaluations: each bootstrap resample draws the same groups for both, so that the difficulty
+ * of a group cancels out.
  */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
@@ -24,11 +25,11 @@ const classifiedSchema = z.object({
 });
 const regressedSchema = z.object({ key: z.string(), group: z.string(), target: z.number(), predicted: z.number() });
 
-/** Fixed: a comparison is a fact about two evaluations, not a draw. */
+/** The seed is fixed, so that a repeated comparison gives the same numbers. */
 const COMPARISON_SEED = 1;
 const RESAMPLES = 2000;
 const RESAMPLES_MIN = 200;
-/** Each resample reads every image; a comparison should take a second, not a minute. */
+/** Each resample reads every image; the limit keeps a comparison at about a second. */
 const IMAGES_LOOKED_AT_MAX = 20_000_000;
 
 export interface Comparison {
@@ -54,7 +55,7 @@ export function comparePredictions(
     : compareLabels(first, firstLines, second, secondLines);
 }
 
-/** @throws DomainError EVALUATIONS_NOT_COMPARABLE, where the records alone already show it. */
+/** @throws DomainError EVALUATIONS_NOT_COMPARABLE if the records alone show it. */
 export function checkComparable(first: ReportedEvaluationRecord, second: ReportedEvaluationRecord): void {
   if ((first.protocol === 'REGRESSION') !== (second.protocol === 'REGRESSION'))
     throw notComparable('one predicts labels, the other numbers');

@@ -1,4 +1,4 @@
-/** Evaluations beside each other in the API: leaderboards and paired comparisons. */
+/** API types and fields of leaderboards and paired comparisons. */
 import path from 'node:path';
 import { arg, extendType, idArg, nonNull, objectType } from '../../api/nexus.ts';
 

@@ -17,7 +17,7 @@ export function createEvaluationLoaders(db: Database) {
     inOrder(ids, new Map((await store.findMany(ids)).map((evaluation) => [evaluation.id, evaluation]))),
   );
   return {
-    /** What a mention leaves out is read now. */
+    /** Reads the fields that a mention leaves out. */
     whole: async (evaluation: EvaluationSource): Promise<EvaluationRecord> =>
       'runId' in evaluation ? evaluation : byId.load(evaluation.id),
     byRun: new DataLoader<string, EvaluationRecord | null>(async (runIds) => {
@@ -28,7 +28,7 @@ export function createEvaluationLoaders(db: Database) {
       const found = await store.metrics(ids);
       return ids.map((id) => found.get(id) ?? []);
     }),
-    /** By evaluation, of those that are there. */
+    /** By evaluation id; evaluations without a value are missing. */
     report: new DataLoader<string, EvaluationReportRecord>(async (ids) => inOrder(ids, await store.reports(ids))),
   };
 }

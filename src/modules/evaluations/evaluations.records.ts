@@ -1,4 +1,4 @@
-/** Evaluations as the rest of the program sees them. */
+/** Types of evaluations that other modules use. */
 import type { EvaluationProtocol } from '../../generated/prisma/enums.ts';
 
 export interface EvaluationMetricRecord {
@@ -16,7 +16,7 @@ export interface LearningCurveMetricRecord extends EvaluationMetricRecord {
   readonly drawDeviation: number;
 }
 
-/** The same protocol learned from fewer labels. One of labelFraction and shotsPerClass is given. */
+/** The same protocol trained on fewer labels. Either labelFraction or shotsPerClass is given. */
 export interface LearningCurvePointRecord {
   readonly labelFraction: number | null;
   readonly shotsPerClass: number | null;
@@ -29,7 +29,7 @@ export interface LearningCurvePointRecord {
 export interface EvaluationBaselineRecord {
   readonly kind: BaselineKind;
   readonly metrics: readonly EvaluationMetricRecord[];
-  /** Result minus baseline, paired: the interval is of the difference. Empty in older evaluations. */
+  /** Result minus baseline, paired; the interval is that of the difference. Empty in older evaluations. */
   readonly differences: readonly EvaluationMetricRecord[];
   readonly learningCurve: readonly LearningCurvePointRecord[];
 }
@@ -48,33 +48,33 @@ export interface ClassReportRecord {
   readonly support: number;
 }
 
-/** How much of what was tested the checkpoint had seen in its pretraining. */
+/** The overlap of the tested images with the checkpoint's pretraining data. */
 export interface LeakageRecord {
-  /** False where one of its ancestors came from elsewhere: then there may be more. */
+  /** False if one of its ancestors was imported: the true overlap may then be larger. */
   readonly isComplete: boolean;
-  /** True where a training used only a part of a version: then its images may not all have been seen. */
+  /** True if a training used only a part of a version: not all of its images may then have been seen. */
   readonly isUpperBound: boolean;
   readonly testImageCount: number;
-  /** The same pixels; null where a version that takes part was sealed before images were hashed. */
+  /** Number of images with identical pixels; null if one of the versions was sealed before images were hashed. */
   readonly exactImageCount: number | null;
-  /** Not the same pixels but the same picture: recompressed, resized, mirrored, turned. */
+  /** Number of near-duplicates: recompressed, resized, mirrored or rotated copies. */
   readonly nearDuplicateImageCount: number | null;
   readonly testGroupCount: number;
   readonly sharedGroupCount: number;
-  /** Slug of the tested dataset, where a version of it was in the pretraining. */
+  /** Slug of the tested dataset, if a version of it was in the pretraining. */
   readonly sharedDatasets: readonly string[];
-  /** Slugs of collections from which both are cut. */
+  /** Slugs of collections that both datasets were cut from. */
   readonly sharedCollections: readonly string[];
   readonly unhashedVersionCount: number;
 }
 
-/** An evaluation as a leaderboard of hundreds mentions it. */
+/** The short form of an evaluation, for leaderboards with hundreds of rows. */
 export interface MentionedEvaluationRecord {
   readonly id: string;
   readonly checkpointId: string;
 }
 
-/** Which checkpoint was tried, on what and how; what came out is read where it is asked for. */
+/** The checkpoint, the data and the protocol. The results are read only when requested. */
 export interface EvaluationRecord extends MentionedEvaluationRecord {
   readonly datasetVersionId: string;
   readonly protocol: EvaluationProtocol;
@@ -84,7 +84,7 @@ export interface EvaluationRecord extends MentionedEvaluationRecord {
   readonly createdAt: Date;
 }
 
-/** How it was done and where it went wrong: far longer than all else, and read only where somebody looks. */
+/** Details of the fit and of the errors. This is by far the largest part, and is read only when requested. */
 export interface EvaluationReportRecord {
   readonly options: unknown;
   readonly split: unknown;
@@ -95,18 +95,18 @@ export interface EvaluationReportRecord {
   readonly leakage: LeakageRecord | null;
 }
 
-/** All of it. */
+/** A complete evaluation. */
 export interface ReportedEvaluationRecord extends EvaluationRecord, EvaluationReportRecord {
   readonly metrics: readonly EvaluationMetricRecord[];
 }
 
-/** What the API's Evaluation is made of. */
+/** The source type of the API's Evaluation. */
 export type EvaluationSource = MentionedEvaluationRecord | EvaluationRecord;
 
-/** What a leaderboard ranks. */
+/** An entry of a leaderboard before ranking. */
 export interface EntrantRecord {
   readonly evaluation: MentionedEvaluationRecord;
-  /** What it is ranked by. */
+  /** The value of the ranked metric. */
   readonly metric: EvaluationMetricRecord;
   readonly leakage: LeakageRecord | null;
 }
@@ -115,11 +115,11 @@ export interface LeaderboardRowRecord {
   readonly rank: number;
   readonly evaluation: MentionedEvaluationRecord;
   readonly metric: EvaluationMetricRecord;
-  /** Null where it is not known what the checkpoint has seen. */
+  /** Null if the checkpoint's training data is unknown. */
   readonly overlapsPretraining: boolean | null;
 }
 
-/** One tested image: of a classification, or of a regression. */
+/** The prediction for one tested image of a classification or a regression. */
 export type PredictionLine =
   | {
       readonly key: string;
@@ -140,7 +140,7 @@ export interface MetricComparisonRecord {
   readonly ci95High: number;
 }
 
-/** Two evaluations over the same folds of the same images, group by group. */
+/** The paired comparison of two evaluations over the same folds of the same images. */
 export interface EvaluationComparisonRecord {
   readonly first: EvaluationRecord;
   readonly second: EvaluationRecord;
@@ -150,7 +150,7 @@ export interface EvaluationComparisonRecord {
   readonly resampleCount: number;
 }
 
-/** What the evaluation task hands over. */
+/** The outcome of the evaluation task. */
 export interface NewEvaluation {
   readonly checkpointId: string;
   readonly datasetVersionId: string;

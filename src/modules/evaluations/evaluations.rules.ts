@@ -1,4 +1,4 @@
-/** What may be evaluated, and how. Pure. */
+/** Validation of the launch of an evaluation. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
@@ -27,7 +27,7 @@ export function titleOfEvaluation(
   return `${protocol.toLowerCase().replaceAll('_', ' ')} of ${checkpointName} on ${versionName}`;
 }
 
-/** What the rules need to know of the version. */
+/** The facts of the version that the rules need. */
 export interface LabelledVersionFacts {
   readonly labelNames: readonly string[];
   readonly imageCount: number;
@@ -36,7 +36,7 @@ export interface LabelledVersionFacts {
 }
 
 /**
- * Refuses what no protocol can measure, before anything is queued.
+ * Refuses versions that no protocol can evaluate, before a run is queued.
  * @throws DomainError TOO_FEW_LABELS, LABELS_NOT_NUMERIC, TOO_FEW_IMAGES or TOO_FEW_GROUPS, each naming its field.
  */
 export function checkEvaluable(input: LaunchEvaluationInput, version: LabelledVersionFacts): void {

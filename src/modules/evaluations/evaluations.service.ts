@@ -32,8 +32,8 @@ export interface EvaluationService {
   /** A run of kind EVALUATION. */
   launch(viewer: Viewer, input: unknown): Promise<RunRecord>;
   /**
-   * Best first: by highest macroF1, or by lowest meanAbsoluteError for REGRESSION; of several evaluations of one
-   * checkpoint the newest counts.
+   * Best first: by highest macroF1, or by lowest meanAbsoluteError for REGRESSION; for a checkpoint with several
+   * evaluations, the newest one counts.
    */
   leaderboard(viewer: Viewer, datasetVersionId: string, protocol: EvaluationProtocol): Promise<LeaderboardRowRecord[]>;
   /**
@@ -50,7 +50,7 @@ export interface EvaluationServiceParts {
   readonly runs: RunService;
   readonly datasets: DatasetService;
   readonly models: ModelService;
-  /** Stored bytes, whole and checked. */
+  /** Reads an artifact whole and verifies its digest. */
   readonly readArtifact: (sha256: string) => Promise<Buffer>;
 }
 

@@ -28,7 +28,7 @@ import {
 export interface EvaluationFilter {
   readonly checkpointId?: string | null | undefined;
   readonly datasetVersionId?: string | null | undefined;
-  /** Any version of it. */
+  /** Matches any version of the dataset. */
   readonly datasetId?: string | null | undefined;
   readonly protocol?: EvaluationProtocol | null | undefined;
 }
@@ -132,7 +132,9 @@ async function readMetrics(
 export interface PretrainingOverlap {
   /** Its pretraining saw a version of the dataset. */
   readonly overlaps: boolean;
-  /** Neither this checkpoint nor one with the same weights was trained here: its training data is unknown. */
+  /**
+   * Neither this checkpoint nor one with the same weights was trained in this registry: its training data is unknown.
+   */
   readonly isImported: boolean;
 }
 
@@ -194,7 +196,7 @@ export function createEvaluationStore(db: Database) {
       return pageOf(records, size, (record) => encodeCursor([record.id]), after !== undefined, totalCount);
     },
 
-    /** The newest evaluation of each checkpoint on a version under a protocol, where it has the metric. */
+    /** The newest evaluation of each checkpoint on a version under a protocol, if it has the metric. */
     entrants: async (
       datasetVersionId: string,
       protocol: EvaluationProtocol,

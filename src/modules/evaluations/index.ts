@@ -1,4 +1,4 @@
-/** Evaluations: how good a checkpoint is on a dataset version. */
+/** Evaluations: the measured performance of a checkpoint on a dataset version. */
 import type { Database } from '../../platform/db.ts';
 import { createEvaluationService, type EvaluationService, type EvaluationServiceParts } from './evaluations.service.ts';
 import { createEvaluationStore } from './evaluations.store.ts';
@@ -30,7 +30,7 @@ export function createEvaluations(db: Database, parts: Omit<EvaluationServicePar
   return createEvaluationService({ ...parts, store: createEvaluationStore(db) });
 }
 
-/** The module's interface for workers: their only write. */
+/** The module's interface for workers, which covers their only write. */
 export function createEvaluationRegister(db: Database): Pick<EvaluationService, 'register'> {
   const store = createEvaluationStore(db);
   return { register: (tx, evaluation) => store.create(tx, evaluation) };

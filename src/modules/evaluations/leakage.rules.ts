@@ -1,9 +1,9 @@
-/** What counts as having been seen. Pure. */
+/** Rules of leakage: when a tested image counts as seen in pretraining. Pure. */
 import type { LeakageRecord } from './evaluations.records.ts';
 
 /**
- * True where anything tested is known to be of the pretraining; null where nothing is known to be, but not everything
- * is known.
+ * True if any tested data is known to be in the pretraining data; null if none is, but the pretraining data is not
+ * fully known.
  */
 export function overlapOf(leakage: LeakageRecord): boolean | null {
   const { exactImageCount, nearDuplicateImageCount, sharedGroupCount, sharedDatasets, sharedCollections, isComplete } =

@@ -16,11 +16,11 @@ const bootstrapResamples = z
 
 const curveOptionsSchema = z.strictObject({
   bootstrapResamples,
-  /** Shares of the labels that it is learned from again, drawn group by group, for the learning curve. */
+  /** Label fractions for the learning curve; the protocol is trained again on each, drawn group by group. */
   labelFractions: z.array(z.number().gt(0, 'must be above 0').max(1, 'must be at most 1')).max(10).default([]),
-  /** Few-shot: so many images of each label. */
+  /** Few-shot: the number of images of each label. */
   shotsPerClass: z.array(z.number().int().min(1, 'must be at least 1').max(10_000)).max(10).default([]),
-  /** How often each of them is drawn. */
+  /** Number of draws of each fraction or shot count. */
   drawCount: z.number().int().min(1, 'must be at least 1').max(100, 'must be at most 100').default(10),
 });
 
@@ -28,9 +28,9 @@ const fineTuningOptionsSchema = z.strictObject({
   bootstrapResamples,
   maxEpochs: z.number().int().min(1, 'must be at least 1').max(500, 'must be at most 500').default(30),
   batchSize: z.number().int().min(1, 'must be at least 1').max(1024, 'must be at most 1024').default(32),
-  /** Of the encoder; the classifier on top learns ten times as fast. */
+  /** Learning rate of the encoder; the classifier on top uses ten times this rate. */
   learningRate: z.number().gt(0, 'must be positive').max(10, 'must be at most 10').default(0.003),
-  /** Epochs without a better validation loss after which it stops. */
+  /** Early stopping: epochs without a better validation loss after which the training ends. */
   patienceEpochs: z.number().int().min(1, 'must be at least 1').max(500, 'must be at most 500').default(5),
 });
 
@@ -56,11 +56,11 @@ export type EvaluationConfig = z.infer<typeof evaluationConfigSchema>;
 export type EvaluationOptions = EvaluationConfig['options'];
 
 /**
- * Options with their defaults filled in. @throws DomainError BAD_INPUT naming `input.options`, an option of another
- * protocol among its reasons.
+ * Options with their defaults filled in. @throws DomainError BAD_INPUT at `input.options`, also for an option of
+ * another protocol.
  */
 export function optionsOf(protocol: EvaluationProtocolName, options: unknown): EvaluationOptions {
-  // Null from a client that sends every field is not an option.
+  // Some clients send null for every field that they do not set; null therefore counts as left out.
   const wrapped = { options: options ?? {} };
   switch (protocol) {
     case 'LINEAR_PROBE':

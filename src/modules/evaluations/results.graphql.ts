@@ -1,4 +1,4 @@
-/** What an evaluation measured, in the API: metrics, baselines, learning curves and leakage. */
+/** API types of an evaluation's results: metrics, baselines, learning curves and leakage. */
 import path from 'node:path';
 import { enumType, objectType } from '../../api/nexus.ts';
 import { BASELINE_KINDS } from './evaluations.records.ts';

@@ -1,15 +1,15 @@
-/** What an evaluation ranks by, and which baselines its result does not beat. Pure. */
+/** The ranked metric of an evaluation, and the baselines that its result does not beat. Pure. */
 import type { EvaluationProtocol } from '../../generated/prisma/enums.ts';
 import type { BaselineKind, EvaluationBaselineRecord, EvaluationMetricRecord } from './evaluations.records.ts';
 
-/** What a leaderboard ranks by; sign 1: more is better. */
+/** The metric that a leaderboard ranks by; sign 1 means that higher is better. */
 export function rankingOf(protocol: EvaluationProtocol): { readonly metric: string; readonly sign: 1 | -1 } {
   return protocol === 'REGRESSION' ? { metric: 'meanAbsoluteError', sign: -1 } : { metric: 'macroF1', sign: 1 };
 }
 
 /**
- * Baselines that the result does not surely beat by the ranked metric: the 95 % interval of the difference holds 0 or
- * lies on the wrong side of it. Where there is no interval, as in older evaluations, the values are compared.
+ * Baselines that the result does not significantly beat by the ranked metric: the 95 % interval of the difference
+ * contains 0 or lies on the wrong side of it. Without an interval, as in older evaluations, the values are compared.
  */
 export function unbeatenBaselines(
   protocol: EvaluationProtocol,

@@ -1,26 +1,26 @@
-/** Exports as the rest of the program sees them. */
+/** Types of exports that other modules use. */
 import type { ExportFormat, ExportStatus } from '../../generated/prisma/enums.ts';
 
-/** What a check of a file came to. */
+/** The result of checking a file. */
 export interface ExportRecord {
   readonly checkpointId: string;
   readonly format: ExportFormat;
-  /** REFUSED: it failed its check, and is not served. */
+  /** REFUSED: the file failed its check and is not served. */
   readonly status: ExportStatus;
   readonly sha256: string | null;
   readonly byteSize: number | null;
   /**
-   * Greatest difference of one component of an embedding from the engine's, against that embedding's root mean square;
-   * null where the file gave none.
+   * The greatest difference between a component of an embedding and the engine's, relative to that embedding's root
+   * mean square; null if the file gave no embedding.
    */
   readonly maxRelativeDifference: number | null;
-  /** Why it is refused. */
+  /** The reason for the refusal. */
   readonly reason: string | null;
   readonly checkedAt: Date;
   readonly runId: string;
 }
 
-/** An export as the task hands it over. */
+/** An exported file in the task's outcome. */
 export type NewExport =
   | {
       readonly format: ExportFormat;
@@ -36,7 +36,7 @@ export type NewExport =
       readonly reason: string;
     };
 
-/** What one run made. */
+/** The exports of one run. */
 export interface NewExports {
   readonly checkpointId: string;
   readonly runId: string;

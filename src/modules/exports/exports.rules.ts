@@ -1,4 +1,4 @@
-/** What an export may be asked to do, and when a file may be served. Pure. */
+/** Validation of export requests, and the condition for serving a file. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
@@ -23,7 +23,7 @@ export const exportCheckpointSchema = z.object({
 });
 
 /**
- * Frozen at launch. The weights are named by their digest, so that a run cannot check other weights than it was
+ * Frozen at launch. The weights are named by their digest, so that a run cannot check weights other than those it was
  * launched for.
  */
 export const exportConfigSchema = z.object({
@@ -44,14 +44,14 @@ export function titleOfExport(checkpointName: string, formats: readonly ExportFo
 }
 
 /**
- * What an exported file says about its origin. It names no time, run or registry, so that the same weights give the
- * same bytes everywhere.
+ * The provenance in an exported file. It contains no time, run or registry, so that the same weights give the same
+ * bytes everywhere.
  */
 export function exportMetadataOf(weightsSha256: string): Record<string, string> {
   return { weightsSha256 };
 }
 
-/** @throws DomainError EXPORT_CHECK_FAILED for a file that is not served, with the difference that was found. */
+/** @throws DomainError EXPORT_CHECK_FAILED for a file that is not served, with the measured difference. */
 export function servable(made: ExportRecord): ExportRecord & { readonly sha256: string; readonly byteSize: number } {
   const { sha256, byteSize } = made;
   if (made.status === 'AVAILABLE' && sha256 !== null && byteSize !== null) return { ...made, sha256, byteSize };

@@ -1,4 +1,4 @@
-/** Files of weights for other frameworks: launched, proven by a worker, served only then. */
+/** Files of weights for other frameworks: launches their export runs, and serves files that a worker has verified. */
 import { DomainError, UnreachableCaseError } from '../../errors.ts';
 import { parseInput } from '../../input.ts';
 import type { ExportFormat } from '../../generated/prisma/enums.ts';
@@ -15,17 +15,17 @@ import type { ExportStore } from './exports.store.ts';
 
 export interface ExportService {
   /**
-   * A run of kind EXPORT that makes and checks these formats again, whatever is known of them; none measures the golden
-   * embedding alone. One that is already making all of them is given instead. Throws BAD_INPUT, CHECKPOINT_NOT_FOUND
-   * or CHECKPOINT_NOT_DOWNLOADABLE.
+   * Launches a run of kind EXPORT that makes and checks these formats again, whatever their earlier results; without
+   * formats it only measures the golden embedding. Returns an active run instead if one already makes all of them.
+   * Throws BAD_INPUT, CHECKPOINT_NOT_FOUND or CHECKPOINT_NOT_DOWNLOADABLE.
    */
   launch(viewer: Viewer, input: unknown): Promise<RunRecord>;
   /**
-   * A file that has passed its check. Where nobody asked for it before, it is made first, by one run however many wait
-   * for it. Throws CHECKPOINT_NOT_FOUND, CHECKPOINT_NOT_DOWNLOADABLE, EXPORT_CHECK_FAILED; EXPORT_FAILED when the run
-   * ended otherwise; and with a time to ask again EXPORT_PENDING, ENGINE_MISSING or WORKER_MISSING.
-   * @param isGone aborted when nobody waits any more.
-   * @param onWait called when the file has to be waited for: what follows is not the database's work.
+   * A file that has passed its check. If it does not exist, it is made first, by one run for all waiting requests.
+   * Throws CHECKPOINT_NOT_FOUND, CHECKPOINT_NOT_DOWNLOADABLE, EXPORT_CHECK_FAILED; EXPORT_FAILED if the run failed; and
+   * EXPORT_PENDING, ENGINE_MISSING or WORKER_MISSING, each with a time to retry.
+   * @param isGone aborted when the client has disconnected.
+   * @param onWait called before waiting for the file, so that the wait is not measured as database time.
    */
   weightsFile(
     viewer: Viewer,
@@ -47,28 +47,28 @@ export interface ExportServiceParts {
   readonly transact: Transact;
   readonly runs: RunService;
   readonly models: ModelService;
-  /** Rings for each event of a run. */
+  /** Notifies of each event of a run. */
   readonly announcements: Pick<Announcements, 'subscribe'>;
-  /** What to do where TensorFlow is missing; null where it is not. */
+  /** What to do if TensorFlow is missing; null if it is installed. */
   readonly engineHint: () => string | null;
   readonly patience?: Partial<ExportPatience>;
 }
 
 /** How long a download waits, in ms. */
 export interface ExportPatience {
-  /** For its file: less than clients and proxies wait for an answer. */
+  /** The wait for the file: shorter than usual timeouts of clients and proxies. */
   readonly fileMs: number;
-  /** For a worker to take the run, where none is busy with another export. */
+  /** The wait for a worker to claim the run, if no worker is busy with another export. */
   readonly workerMs: number;
 }
 
 const PATIENCE: ExportPatience = { fileMs: 100_000, workerMs: 20_000 };
 const RETRY_AFTER_SECONDS = 15;
-/** Downloads that wait at once; each holds a connection. */
+/** Limit of concurrently waiting downloads; each holds a connection. */
 const MAX_WAITING = 64;
-/** Runs that downloads may have in the queue; a person's own launches are not counted out. */
+/** Limit of queued runs that downloads started; runs that users launch count towards it but are not refused by it. */
 const MAX_LIVE_RUNS = 100;
-/** An announcement that was lost costs at most this delay. */
+/** The polling interval: a lost notification delays the answer by at most this long. */
 const LOOK_AGAIN_MS = 2_000;
 
 export function createExportService({
@@ -125,7 +125,7 @@ export function createExportService({
       return (await runs.enqueue(await launchOf(checkpoint, [format], { tx }), tx)).id;
     });
 
-  /** Resolves when the run has ended well. Throws what `weightsFile` says. */
+  /** Resolves when the run has succeeded. Throws the errors that `weightsFile` documents. */
   const waitFor = async (viewer: Viewer, runId: string, isGone: AbortSignal): Promise<void> => {
     const startedMs = performance.now();
     const bell = createBell();
@@ -251,7 +251,7 @@ export function createExportService({
 }
 
 export interface ExportRegister {
-  /** For the export task, in the transaction that ends its run. What was known of these formats is replaced. */
+  /** For the export task, in the transaction that ends its run. Replaces earlier results of these formats. */
   register(tx: Transaction, made: NewExports): Promise<void>;
 }
 

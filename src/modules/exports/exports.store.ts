@@ -5,7 +5,7 @@ import type { ExportFormat } from '../../generated/prisma/enums.ts';
 import type { ExportRecord, NewExports } from './exports.records.ts';
 import { exportConfigSchema, type ExportConfig } from './exports.rules.ts';
 
-/** A run of kind EXPORT that waits or works. */
+/** A queued or running run of kind EXPORT. */
 export interface LiveExportRun {
   readonly runId: string;
   readonly config: ExportConfig;
@@ -28,7 +28,7 @@ export function createExportStore(db: Database) {
         })
       ).map(toRecord),
 
-    /** What is known of a format is replaced by what was found last. */
+    /** The latest result of a format replaces earlier ones. */
     put: async (tx: Transaction, { checkpointId, runId, exports }: NewExports): Promise<void> => {
       for (const made of exports) {
         const { format, status, maxRelativeDifference } = made;
@@ -46,8 +46,8 @@ export function createExportStore(db: Database) {
     },
 
     /**
-     * Locks the checkpoint until the transaction ends, so that two requests at once do not both launch; those who only
-     * refer to it continue.
+     * Locks the checkpoint until the transaction ends, so that two concurrent requests do not both launch a run. The
+     * lock does not block transactions that only reference the checkpoint.
      */
     lockCheckpoint: async (tx: Transaction, checkpointId: string): Promise<void> => {
       await tx.$queryRaw`SELECT 1 FROM "Checkpoint" WHERE id = ${checkpointId}::uuid FOR NO KEY UPDATE`;

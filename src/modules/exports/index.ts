@@ -1,4 +1,4 @@
-/** Exports: a checkpoint's weights as files for other frameworks, proven before they are served. */
+/** Exports: a checkpoint's weights as files for other frameworks, verified before they are served. */
 import type { Database } from '../../platform/db.ts';
 import {
   createExportRegister as createRegister,
@@ -20,12 +20,12 @@ export {
 } from './exports.rules.ts';
 export type { ExportPatience, ExportRegister, ExportService } from './exports.service.ts';
 
-/** The server's face of the module. */
+/** The module's interface for the server. */
 export function createExports(db: Database, parts: Omit<ExportServiceParts, 'store'>): ExportService {
   return createExportService({ ...parts, store: createExportStore(db) });
 }
 
-/** The workers' face of the module: the one write that they do. */
+/** The module's interface for workers, which covers their only write. */
 export function createExportRegister(db: Database): ExportRegister {
   return createRegister(createExportStore(db));
 }
