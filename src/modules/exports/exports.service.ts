@@ -66,7 +66,10 @@ const PATIENCE: ExportPatience = { fileMs: 100_000, workerMs: 20_000 };
 const RETRY_AFTER_SECONDS = 15;
 /** Limit of concurrently waiting downloads; each holds a connection. */
 const MAX_WAITING = 64;
-/** Limit of queued runs that downloads started; runs that users launch count towards it but are not refused by it. */
+/**
+ * Downloads start no further export run while this many are queued or running. Runs that users launched count, too, but
+ * are not refused.
+ */
 const MAX_LIVE_RUNS = 100;
 /** The polling interval: a lost notification delays the answer by at most this long. */
 const LOOK_AGAIN_MS = 2_000;

@@ -1,4 +1,4 @@
-/** Importing weights that were made elsewhere, in the API: the request, and what was found in the file. */
+/** API types for importing external weights: the request, and the contents found in the file. */
 import path from 'node:path';
 import { arg, enumType, extendType, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
 import { payloadType, settle } from '../../api/payload.ts';

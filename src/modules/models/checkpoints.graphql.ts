@@ -1,4 +1,4 @@
-/** Checkpoints in the API: weights, how to use them, and what they were trained on. */
+/** API types of checkpoints: weights, input contract and training data. */
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, idArg, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';

@@ -28,12 +28,12 @@ export interface CheckpointFilter {
   readonly encoder?: EncoderArchitecture | null | undefined;
   readonly modelId?: string | null | undefined;
   readonly sourceRunId?: string | null | undefined;
-  /** Any version of it. */
+  /** Matches any version of the dataset. */
   readonly trainedOnDatasetId?: string | null | undefined;
   readonly trainedOnDatasetVersionId?: string | null | undefined;
-  /** True: only those of the catalogue of published checkpoints. False: only the others. */
+  /** True selects only checkpoints of the published catalogue, false only the others. */
   readonly published?: boolean | null | undefined;
-  /** Of its weights, or of a file that was exported from them. */
+  /** Digest of its weights or of a file exported from them. */
   readonly sha256?: string | null | undefined;
 }
 
@@ -168,7 +168,7 @@ export function createCheckpointStore(db: Database) {
       return new Map(counted.map(({ modelId, count }) => [modelId, count]));
     },
 
-    /** The caller holds the lock of the model. */
+    /** The caller must hold the lock of the model. */
     create: async (tx: Transaction, modelId: string, checkpoint: NewCheckpoint): Promise<CheckpointRecord> => {
       const { modelSlug: _slug, trainedOnVersionIds, initialCheckpointId, golden, probe, ...facts } = checkpoint;
       const inherited =
@@ -199,7 +199,7 @@ export function createCheckpointStore(db: Database) {
       return row === null ? undefined : toRecord(row);
     },
 
-    /** The caller holds the lock of the model. */
+    /** The caller must hold the lock of the model. */
     createImported: async (
       tx: Transaction,
       modelId: string,
@@ -225,7 +225,7 @@ export function createCheckpointStore(db: Database) {
       return row === null ? undefined : { inputDigest: row.inputDigest, checkpoint: toRecord(row.checkpoint) };
     },
 
-    /** Fails, and the transaction with it, when the key was taken at the same moment. */
+    /** Fails and aborts the transaction if a concurrent request took the key. */
     recordImport: async (
       tx: Transaction,
       request: ImportRequest,
@@ -241,8 +241,8 @@ export function createCheckpointStore(db: Database) {
     },
 
     /**
-     * A published checkpoint whose weights have come in: beside its golden embedding the one change that a checkpoint
-     * ever sees. Undefined when they were there already.
+     * Adds the imported weights to a published checkpoint: apart from its golden embedding, the only change that a
+     * checkpoint ever undergoes. Undefined if it already had weights.
      */
     fillPublished: async (
       tx: Transaction,
@@ -258,7 +258,7 @@ export function createCheckpointStore(db: Database) {
         : toRecord(await tx.checkpoint.findUniqueOrThrow({ where: { id }, omit: WITHOUT_GOLDEN }));
     },
 
-    /** One that is there stays. */
+    /** An existing one is kept. */
     fillGolden: async (tx: Transaction, id: string, golden: GoldenRecord): Promise<void> => {
       await tx.checkpoint.updateMany({
         where: { id, golden: { equals: Prisma.DbNull } },

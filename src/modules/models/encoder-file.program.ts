@@ -1,7 +1,7 @@
 /**
- * The process that reads one file of weights: what it chokes on ends here, not the server. The task comes on standard
- * input and the file as descriptor 4; the answer goes to standard output, and the weights into the file that is open as
- * number 3.
+ * The process that reads one file of weights, so that a malicious or broken file can crash only this process, not the
+ * server. The task comes on standard input and the file as descriptor 4; the answer goes to standard output, and the
+ * weights to the file open as descriptor 3.
  */
 import { writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
@@ -16,7 +16,8 @@ const FILE = 4;
 
 async function answer(): Promise<ProcessAnswer> {
   try {
-    // From our own server, which has checked what people gave it: to check again would cost as long as the start.
+    // The task comes from our own server, which has validated the user's input; validating it again would take as long
+    // as the start of the process.
     const { spaceBytes, ...task }: EncoderFileTask & WeightsSpace = JSON.parse(await text(process.stdin));
     const { bytes, ...facts } = await readEncoderFile(FILE, task);
     if (bytes.length > spaceBytes) throw storageFull();
@@ -29,7 +30,7 @@ async function answer(): Promise<ProcessAnswer> {
   }
 }
 
-/** A write may be short on a disk that is nearly full. @throws DomainError STORAGE_FULL where others filled it. */
+/** Writes can be short on a nearly full disk. @throws DomainError STORAGE_FULL if other writers filled the disk. */
 function writeWhole(bytes: Uint8Array): void {
   try {
     for (let written = 0; written < bytes.length;) written += writeSync(WEIGHTS, bytes, written);

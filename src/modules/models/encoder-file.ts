@@ -1,7 +1,7 @@
 /**
  * Turns a file of weights, whatever its format, into the one form that this registry stores: float32 safetensors under
- * torchvision's names. The file is untrusted, so this runs in a process of its own (encoder-file.program.ts) that may
- * be ended.
+ * torchvision's names. The file is untrusted, so this runs in a separate process (encoder-file.program.ts) that can be
+ * killed.
  */
 import { createHash } from 'node:crypto';
 import { fstat, read } from 'node:fs';
@@ -31,61 +31,64 @@ import type { ImportedContentsRecord } from './models.records.ts';
 import type { InputContract } from './models.rules.ts';
 
 export interface EncoderFileTask {
-  /** As its owner calls it, where that is known. */
+  /** The file's original name, if known. */
   readonly fileName: string | null;
   readonly expectedSha256: string | null;
   readonly expectedByteSize: number | null;
-  /** As stated; otherwise it is detected. */
+  /** The stated encoder; detected if absent. */
   readonly encoder: ImportedEncoder | null;
   readonly keyPrefix: string | null;
-  /** Written into the stored file. */
+  /** The input contract, which is written into the stored file. */
   readonly inputContract: InputContract;
 }
 
-/** What a file of weights turned out to be. */
+/** What was found in a file of weights. */
 export interface EncoderFacts {
   readonly encoder: ImportedEncoder;
   readonly embeddingDim: number;
-  /** Of the file as it came. */
+  /** sha256 of the original file. */
   readonly sourceSha256: string;
   readonly sourceByteSize: number;
-  /** Of the encoder's tensors, as `tensorDigestOf` has it. */
+  /** Digest of the encoder's tensors, computed by `tensorDigestOf`. */
   readonly tensorDigest: string;
   readonly contents: ImportedContentsRecord;
 }
 
 export interface EncoderFile extends EncoderFacts {
-  /** Safetensors. The same weights under the same contract are the same bytes, whatever file they came in. */
+  /** Safetensors. The same weights with the same contract give the same bytes, independent of the original file. */
   readonly bytes: Uint8Array<ArrayBuffer>;
 }
 
 interface SourceTensor extends MappableTensor {
-  /** The numbers; those that lie in the file in order may be read into the bytes that are given. */
+  /** The tensor's values; values that are contiguous in the file may be read directly into the given buffer. */
   load(into: Uint8Array<ArrayBuffer>): Promise<TorchTensorData>;
 }
 
 interface OpenedFile {
   readonly format: ImportedContentsRecord['format'];
   readonly tensors: readonly SourceTensor[];
-  /** As `CheckpointContents` has it. */
+  /** See `CheckpointContents`. */
   readonly statePrefix: string | undefined;
   readonly inertGlobals: readonly string[];
   readonly ignoredParts: readonly string[];
   readonly scalars: readonly TorchScalar[];
 }
 
-/** Room for the largest Lightning files of a ResNet-101 several times over. */
+/** Several times the size of the largest Lightning checkpoints of a ResNet-101. */
 const MAX_FILE_BYTES = 4 * 1024 ** 3;
 /** A safetensors file is read whole. */
 const MAX_SAFETENSORS_BYTES = 1024 ** 3;
 const HASH_CHUNK_BYTES = 1024 * 1024;
-/** What is kept of a file's other contents: enough to know it by, never a burden to the row. */
+/** Limits of the recorded other contents of a file: enough to identify it without bloating the row. */
 const MAX_LISTED = 200;
 const MAX_TEXT = 300;
-/** Names of each kind that an error lists. */
+/** Number of names of each kind that an error lists. */
 const MAX_NAMES = 40;
 
-/** By number: Node's permission model lets a process use what it was given open, and open nothing itself. */
+/**
+ * The file is passed as a descriptor: Node's permission model lets the process use inherited descriptors, but open no
+ * file itself.
+ */
 const statOf = promisify(fstat);
 const readAt = promisify(read);
 
@@ -99,7 +102,7 @@ export async function readEncoderFile(fd: number, task: EncoderFileTask): Promis
   const byteSize = Number(before.size);
   if (byteSize > MAX_FILE_BYTES) throw tooLarge(byteSize, MAX_FILE_BYTES);
   checkExpected('size', task.expectedByteSize === null ? null : `${task.expectedByteSize} bytes`, `${byteSize} bytes`);
-  // Gigabytes are hashed before they are parsed only where somebody says what they are.
+  // The whole file is hashed before parsing only if a sha256 is expected, because hashing gigabytes takes long.
   const statedSha256 = task.expectedSha256 === null ? undefined : await sha256Of(fd, byteSize);
   if (statedSha256 !== undefined) checkExpected('sha256', task.expectedSha256, statedSha256);
   const source = accessFile(
@@ -188,7 +191,7 @@ function tooLarge(byteSize: number, limit: number): DomainError {
 
 async function openWeights(source: RandomAccess): Promise<OpenedFile> {
   const beginning = await source.read(0, Math.min(9, source.byteSize));
-  // A header's length below 2^32, then its JSON; no pickle and no zip begins so.
+  // A header length below 2^32 followed by JSON; neither a pickle nor a zip file begins like this.
   const isSafetensors = beginning[8] === 0x7b && beginning.subarray(4, 8).every((byte) => byte === 0);
   if (!isSafetensors) {
     const { format, tensors, statePrefix, placeholders, ignored, scalars } = await readTorchCheckpoint(source);
@@ -214,8 +217,8 @@ async function openWeights(source: RandomAccess): Promise<OpenedFile> {
 }
 
 /**
- * A stated prefix as the names have it: people state it from the top of the file or within its state dict, and both are
- * one place.
+ * Resolves a stated prefix to the form in the tensor names: users give it either from the top level of the file or
+ * within its state dict.
  */
 function prefixInFile(keyPrefix: string, { tensors, statePrefix }: OpenedFile): string {
   const isThere = (prefix: string): boolean => prefix !== '' && tensors.some(({ name }) => name.startsWith(prefix));
@@ -229,8 +232,8 @@ function ignoredInWords({ path, tensorCount }: IgnoredPart): string {
 }
 
 /**
- * Safetensors of the whole encoder, each tensor read into its place, so that none is held twice; batch counts that an
- * old file does not have are 0.
+ * Safetensors of the whole encoder. Each tensor is read directly into its place, so that none is in memory twice. Batch
+ * counts that an old file lacks are 0.
  */
 async function storedFile(
   architecture: ImportedEncoder,
@@ -260,10 +263,11 @@ async function storedFile(
   return file;
 }
 
-/** Batch counts, exact in whatever type the file has them. */
+/** Batch counts, read exactly from any type in the file. */
 function wholeNumbers(name: string, numbers: TorchTensorData): BigInt64Array {
   if (numbers.dtype === 'I64') return numbers.data;
-  // Half precision is bits until it is widened; all others are counted as they are, for float32 would round them.
+  // Half precision is raw bits until it is widened. All other types are checked in their own type, because float32
+  // would round them.
   const values = numbers.dtype === 'F16' || numbers.dtype === 'BF16' ? toFloat32(numbers) : numbers.data;
   return BigInt64Array.from(values, (value) => {
     if (Number.isInteger(value)) return BigInt(value);
@@ -275,15 +279,15 @@ function wholeNumbers(name: string, numbers: TorchTensorData): BigInt64Array {
   });
 }
 
-/** A loop: `every` calls back for each of tens of millions of numbers. */
+/** A loop, because `every` would call a function for each of tens of millions of numbers. */
 function areFinite(numbers: Float32Array): boolean {
-  // Anything not finite makes a product with 0 that is not 0 either, and a sum keeps it.
+  // A non-finite value times 0 is NaN, and NaN propagates through the sum.
   let sum = 0;
   for (let index = 0; index < numbers.length; index += 1) sum += (numbers[index] ?? 0) * 0;
   return sum === 0;
 }
 
-/** A reader's fault in the product's words; anything else is passed on. */
+/** Translates a reader's error into an error of the registry; other errors are rethrown. */
 function explained(error: unknown): unknown {
   if (error instanceof TorchCheckpointError) {
     const isUnknown = error.fault === 'NOT_A_CHECKPOINT';
@@ -365,7 +369,7 @@ function refusal(refused: RefusedMapping, tensors: readonly MappableTensor[], fi
   }
 }
 
-/** One of several files that a state dict was cut into: part of a network, and nothing wrong with what is there. */
+/** Detects one shard of a sharded state dict: its tensors are valid, but they are only a part of the network. */
 function shardInWords(refused: RefusedMapping, fileName: string | null): string | undefined {
   const { missing, unexpected, mismatched } = refused;
   const [, number, count] = /-(\d{5})-of-(\d{5})\.\w+$/.exec(fileName ?? '') ?? [];
@@ -382,7 +386,7 @@ function listed(names: readonly string[]): string {
   return names.length > MAX_NAMES ? `${some}; and ${names.length - MAX_NAMES} more` : some;
 }
 
-/** PostgreSQL takes neither NUL nor half a surrogate pair. */
+/** PostgreSQL accepts neither NUL nor a lone surrogate. */
 function cleanText(text: string): string {
   return text.slice(0, MAX_TEXT).toWellFormed().replaceAll('\0', '\uFFFD');
 }

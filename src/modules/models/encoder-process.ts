@@ -1,9 +1,9 @@
 /**
- * Starts the process that reads a file of weights, takes its answer, and kills it when it exceeds its time or memory.
+ * Starts the process that reads a file of weights, receives its answer, and kills it if it exceeds its time or memory.
  *
- * The file is untrusted. The process that reads it holds no secret, inherits that file open, and may open our program
- * and nothing else: Node's permission model refuses the rest. It returns the weights in a file that is already
- * unlinked, so that it disappears with this process.
+ * The file is untrusted. The process that reads it holds no secret, inherits the file as an open descriptor, and may
+ * open only our program's files: Node's permission model refuses all others. It returns the weights in a file that is
+ * already unlinked, so that the file disappears when this process ends.
  */
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
@@ -48,23 +48,24 @@ const processAnswerSchema: z.ZodType<ProcessAnswer> = z.discriminatedUnion('outc
   }),
 ]);
 
-/** What the process learns beside its task. */
+/** Limits that the process receives in addition to its task. */
 export interface WeightsSpace {
-  /** What the weights may take of the disk: the rest is the database's. */
+  /** Disk space that the weights may use; the rest is reserved for the database. */
   readonly spaceBytes: number;
 }
 
 export interface ReadingBounds {
   readonly timeoutMs: number;
-  /** Limit of the JavaScript heap; tensors lie outside of it and are bounded by the readers. */
+  /** Limit of the JavaScript heap; tensors are outside the heap, and the readers bound their size. */
   readonly maxHeapMb: number;
 }
 
 const BOUNDS: ReadingBounds = { timeoutMs: 300_000, maxHeapMb: 768 };
 const PROGRAM = path.join(import.meta.dirname, 'encoder-file.program.ts');
 /**
- * None of the server's secrets. Huge pages halve the time of reading 94 MB: with pages of 4 KB, page faults of fresh
- * memory take as long as everything else. Node's compile cache would start faster, but needs the right to write.
+ * The environment contains none of the server's secrets. Huge pages halve the time of reading 94 MB: with 4 KB pages,
+ * page faults of fresh memory take as long as all other work. Node's compile cache would speed up the start, but needs
+ * write permission.
  */
 const READER_ENV = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' };
 /** The reader truncates names in its answer. */
@@ -79,12 +80,12 @@ export interface ReadEncoder<Kept> {
 }
 
 /**
- * As `readEncoderFile`, in a process of its own.
+ * Runs `readEncoderFile` in a separate process.
  * @param file open to read; the caller closes it.
  * @param scratchDir folder of the unlinked file of weights. Its parent, the data directory, is hidden from the process.
  * @param keep stores the safetensors once they are complete.
- * @throws DomainError also TIMED_OUT, OUT_OF_MEMORY for a file that takes too much, and STORAGE_FULL before the weights
- * touch the reserve of the disk.
+ * @throws DomainError also TIMED_OUT or OUT_OF_MEMORY for a file that exceeds the limits, and STORAGE_FULL before the
+ * weights use the reserved disk space.
  */
 export async function readEncoderFileApart<Kept>(
   file: FileHandle,
@@ -137,7 +138,7 @@ async function answerTo(
   reader.stdin?.end(JSON.stringify(task));
   const code = await new Promise<number | null>((resolve, reject) => {
     reader.once('close', resolve);
-    // The machine cannot start another process: then there is no close event.
+    // If the machine cannot start another process, no close event follows.
     reader.once('error', reject);
   });
   if (code === 0) return processAnswerSchema.parse(JSON.parse(Buffer.from(said, 'latin1').toString('utf8')));

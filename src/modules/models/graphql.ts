@@ -1,4 +1,4 @@
-/** Models and aliases in the API. */
+/** API types and fields of models and aliases. */
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, extendType, idArg, inputObjectType, nonNull, objectType, stringArg } from '../../api/nexus.ts';

@@ -1,4 +1,4 @@
-/** What an import of a checkpoint may ask, and what its faults are called. Pure. */
+/** Validation of checkpoint imports and their error codes. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
@@ -13,7 +13,7 @@ import {
 export const IMPORTED_ENCODERS = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
 export type ImportedEncoder = (typeof IMPORTED_ENCODERS)[number];
 
-/** What most encoders agree on, and the only values that the engine computes with. */
+/** Values that most encoders share; the engine supports no others. */
 const COMMON_CONTRACT = {
   resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',
   channelOrder: 'RGB',
@@ -58,7 +58,7 @@ export const importCheckpointSchema = z.strictObject({
 });
 export type ImportCheckpointInput = z.infer<typeof importCheckpointSchema>;
 
-/** Where the bytes are to come from. */
+/** The source of the bytes. */
 export type ImportSource =
   | { readonly kind: 'PATH'; readonly path: string }
   | { readonly kind: 'URL'; readonly url: string }
@@ -83,12 +83,12 @@ export type ImportChoice =
       readonly inputContract: InputContract;
       readonly source: ImportSource;
     }
-  /** Without a source, the one of the catalogue is meant. */
+  /** Without a source, the URL in the catalogue is used. */
   | { readonly kind: 'PUBLISHED'; readonly slug: string; readonly source: ImportSource | undefined };
 
 /**
- * What can be said of an import before there are any bytes: for a client that is about to upload them. @throws as
- * `importChoice`, but for a missing source.
+ * Validates an import before its bytes exist, for a client that is about to upload them. @throws as `importChoice`,
+ * except for a missing source.
  */
 export function validateImport(input: ImportCheckpointInput): void {
   const { path, url, uploadId, publishedCheckpoint } = input;
@@ -97,8 +97,8 @@ export function validateImport(input: ImportCheckpointInput): void {
 }
 
 /**
- * Which of the two imports is meant. @throws DomainError BAD_INPUT, or CHECKPOINT_INCOMPATIBLE for a contract that the
- * engine cannot keep.
+ * Decides which of the two kinds of import the input requests. @throws DomainError BAD_INPUT, or
+ * CHECKPOINT_INCOMPATIBLE for a contract that the engine does not support.
  */
 export function importChoice(input: ImportCheckpointInput): ImportChoice {
   const { modelSlug, path, url, uploadId, publishedCheckpoint } = input;
@@ -133,7 +133,7 @@ export function importChoice(input: ImportCheckpointInput): ImportChoice {
   return { kind: 'OWN', ...own, source };
 }
 
-/** The model that an import of one's own goes into, and a contract that can be right. */
+/** The target model of an import that is not from the catalogue, and its plausibility-checked contract. */
 function ownModel({ modelSlug, inputContract }: ImportCheckpointInput): {
   readonly modelSlug: string;
   readonly inputContract: InputContract;
@@ -153,12 +153,15 @@ function ownModel({ modelSlug, inputContract }: ImportCheckpointInput): {
 }
 
 /**
- * Of the width of the value range: below 1/255, which scales values back to 0..255 and is used on purpose, and far
- * below the standard deviation of any images.
+ * Smallest standard deviation, as a fraction of the width of the value range: below 1/255, which some contracts use on
+ * purpose to scale values back to 0..255, and far below the standard deviation of any images.
  */
 const MIN_STD_SHARE = 0.003;
 
-/** Mean and standard deviation that no images of this value range can have come from another range, or from a slip. */
+/**
+ * A mean or standard deviation that is impossible for images of this value range belongs to another range or is a
+ * typing error.
+ */
 function checkNormalisation({ valueRange: [low, high], channelMean, channelStd }: InputContract): void {
   const width = high - low;
   const hint = (values: readonly number[]): string =>
@@ -185,7 +188,7 @@ function checkNormalisation({ valueRange: [low, high], channelMean, channelStd }
     );
 }
 
-/** The engine prepares images in one way; under another contract its embeddings would be wrong without a word. */
+/** The engine has one way to prepare images; under another contract its embeddings would be wrong without any error. */
 function checkContractIsKept(contract: InputContract): void {
   const [low, high] = contract.valueRange;
   const refuse = (field: string, message: string, hint: string): never => {
@@ -217,13 +220,13 @@ function badInput(message: string, field: string, hint?: string): DomainError {
   return new DomainError({ code: 'BAD_INPUT', message, field, ...(hint === undefined ? {} : { hint }) });
 }
 
-/** For the record: query and fragment go, because a signed address is a secret. */
+/** The URL as recorded: without query and fragment, because a signed URL is a secret. */
 export function recordedUrl(url: string): string {
   const { origin, pathname } = new URL(url);
   return `${origin}${pathname}`;
 }
 
-/** The last part of an address's path, as a name to show; null where there is none. */
+/** The last part of a URL's path, as a name to show; null if there is none. */
 export function fileNameOfUrl(url: string): string | null {
   const last = new URL(url).pathname.split('/').at(-1) ?? '';
   try {

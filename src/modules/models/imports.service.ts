@@ -1,6 +1,6 @@
 /**
- * Brings in checkpoints that were made elsewhere: from a file below an import root, from an address, or from the
- * catalogue of published ones.
+ * Imports external checkpoints: from a file below an import root, from a URL, or from the catalogue of published
+ * checkpoints.
  */
 import { randomUUID } from 'node:crypto';
 import { mkdir, open, rm, type FileHandle } from 'node:fs/promises';
@@ -39,10 +39,9 @@ export interface CheckpointImportService {
   /**
    * Reads a checkpoint of any known format, maps its names strictly, stores it as safetensors, and registers it. The
    * same weights under the same contract are registered once in a model, and the same idempotencyKey gives the same
-   * checkpoint. Null where the input says validateOnly and nothing is wrong with it. Throws BAD_INPUT,
-   * IDEMPOTENCY_KEY_REUSED, CHECKPOINT_NOT_FOUND (no such published one), NOT_AVAILABLE (its address is not known),
-   * CONFLICT (it is here with other weights), and the errors of `readEncoderFile`, `fetchRemoteFile`, `openImportFile`
-   * and `UploadStore.consume`.
+   * checkpoint. Null if the input is valid and says validateOnly. Throws BAD_INPUT, IDEMPOTENCY_KEY_REUSED,
+   * CHECKPOINT_NOT_FOUND (no such published checkpoint), NOT_AVAILABLE (its URL is unknown), CONFLICT (it already has
+   * other weights), and the errors of `readEncoderFile`, `fetchRemoteFile`, `openImportFile` and `UploadStore.consume`.
    */
   importCheckpoint(viewer: Viewer, input: unknown, clientGone?: AbortSignal): Promise<CheckpointRecord | null>;
 }
@@ -55,25 +54,25 @@ export interface CheckpointImportParts {
   readonly artifacts: ArtifactStore;
   readonly uploads: UploadStore;
   readonly importRoots: readonly string[];
-  /** For files on their way in. */
+  /** Folder for files that are being imported. */
   readonly downloadsDir: string;
   readonly allowPrivateUrls: boolean;
   /**
-   * Asks a worker for the checkpoint's golden embedding, unless it has one; called in the transaction that registers
-   * the weights.
+   * Queues the measurement of the checkpoint's golden embedding, unless it has one; called in the transaction that
+   * registers the weights.
    */
   readonly queueGolden: (tx: Transaction, checkpointId: string) => Promise<void>;
 }
 
 interface ImportCall {
   readonly viewer: Viewer;
-  /** Ends a fetch that nobody waits for any more. */
+  /** Aborts the fetch if the client has disconnected. */
   readonly clientGone: AbortSignal | undefined;
   readonly input: ImportCheckpointInput;
   readonly request: ImportRequest | null;
 }
 
-/** What is known of a file before it is read. */
+/** Facts of a file that are known before it is read. */
 interface Expectation {
   readonly sha256: string | null;
   readonly byteSize: number | null;
@@ -91,20 +90,20 @@ interface FileWanted {
 /** A file that is ready to be read. */
 interface FileAtHand {
   readonly handle: FileHandle;
-  /** For the record. */
+  /** The source, as recorded. */
   readonly fileName: string | null;
   readonly url: string | null;
-  /** What it must be, where that was stated. */
+  /** The expected sha256, if one was stated. */
   readonly sha256: string | null;
 }
 
-/** As much as is read of a PyTorch checkpoint. */
+/** The largest file that is accepted: the size limit of PyTorch checkpoints. */
 const MAX_DOWNLOAD_BYTES = 4 * 1024 ** 3;
-/** Of all files of weights that are read at once; at most a quarter of the machine's memory. */
+/** Memory budget of all concurrent reads of weights; at most a quarter of the machine's memory. */
 const READING_BUDGET_BYTES = 4 * 1024 ** 3;
-/** A reading's program, before it holds any weights. */
+/** Memory of a reader process before it holds any weights. */
 const READING_BASE_BYTES = 200 * 1024 ** 2;
-/** As much as is held of a file at once, and again in the form that is kept. */
+/** The part of a file that is in memory at once, counted a second time for the stored form. */
 const LARGEST_WEIGHTS_BYTES = 1024 ** 3;
 
 export function createCheckpointImports({
@@ -121,7 +120,7 @@ export function createCheckpointImports({
 }: CheckpointImportParts): CheckpointImportService {
   const inTurnByKey = turnsByKey();
   const readings = createFairPool({
-    // Two at least, so that one file that takes its time never keeps everybody waiting.
+    // At least two, so that one slow file never blocks all other imports.
     places: Math.max(2, availableParallelism()),
     budgetBytes: Math.min(READING_BUDGET_BYTES, totalmem() / 4),
   });
@@ -136,7 +135,7 @@ export function createCheckpointImports({
     );
   };
 
-  /** Gives the file to `work`, and then deletes what was fetched or sent for it. */
+  /** Calls `work` with the file, then deletes the fetched or uploaded copy. */
   const withFile = async <Result>(
     { viewer, clientGone, source, field, expected }: FileWanted,
     work: (file: FileAtHand) => Promise<Result>,
@@ -204,7 +203,7 @@ export function createCheckpointImports({
   };
 
   /**
-   * What every import ends with: its golden embedding is being measured, and from now on the key identifies this
+   * The last step of every import: queues the measurement of the golden embedding, and ties the idempotency key to this
    * checkpoint.
    */
   const settle = async (
@@ -345,7 +344,7 @@ export function createCheckpointImports({
         return null;
       }
       const choice = importChoice(input);
-      // An upload is the caller's own; files and addresses are read by the server for anyone who may do this.
+      // An upload belongs to the caller; files and URLs are read by the server for any caller with the permission.
       if (choice.source?.kind !== 'UPLOAD') authorise(viewer, 'OPERATOR');
       const request =
         input.idempotencyKey == null
@@ -361,7 +360,7 @@ export function createCheckpointImports({
 }
 
 /**
- * What an earlier import under the same key registered; undefined for a new key.
+ * The checkpoint that an earlier import with the same key registered; undefined for a new key.
  *
  * @throws DomainError IDEMPOTENCY_KEY_REUSED.
  */
@@ -380,7 +379,7 @@ async function sameRequestOrThrow(
   });
 }
 
-/** The sha256 that an upload must have, which the input or the start of the upload states. */
+/** The sha256 that an upload must have, as stated in the input or when the upload began. */
 function sha256OfUpload(stated: string | null, begunWith: string | null): string {
   if (stated !== null && begunWith !== null && stated !== begunWith) {
     throw new DomainError({
@@ -400,7 +399,7 @@ function sha256OfUpload(stated: string | null, begunWith: string | null): string
   });
 }
 
-/** Serialises work with the same key, so that a request that is repeated while it runs finds its result. */
+/** Serialises work with the same key, so that a request that is repeated during the first one finds its result. */
 function turnsByKey(): <Result>(key: string, work: () => Promise<Result>) => Promise<Result> {
   const last = new Map<string, Promise<unknown>>();
   return async (key, work) => {

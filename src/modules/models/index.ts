@@ -1,4 +1,4 @@
-/** Models: lines of encoders under one name, their checkpoints and aliases. */
+/** Models: named series of encoders, with their checkpoints and aliases. */
 import type { Database } from '../../platform/db.ts';
 import { createCheckpointStore } from './checkpoints.store.ts';
 import {
@@ -59,7 +59,7 @@ export function createCheckpointImports({
   return createImports({ ...parts, ...storesOf(db) });
 }
 
-/** @returns how many older checkpoints got the digest of their tensors; see tensor-digests.ts. */
+/** @returns the number of older checkpoints that received a tensor digest; see tensor-digests.ts. */
 export function fillTensorDigests(
   { db, ...parts }: { readonly db: Database } & Omit<TensorDigestParts, keyof Stores>,
   signal: AbortSignal,

@@ -1,11 +1,11 @@
-/** What the weights of checkpoints have seen, in PostgreSQL: by their trainings, and by equal tensors. */
+/** Training data of checkpoints, read from PostgreSQL through their trainings and through equal tensors. */
 import { z } from 'zod';
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import { jsonRows } from '../../platform/sql.ts';
 import type { MentionedCheckpointRecord, PretrainingRecord } from './models.records.ts';
 
-/** What a pretraining's frozen config says of the images that it used. */
+/** The part of a pretraining's frozen config that describes its images. */
 const trainingConfigSchema = z.object({
   datasets: z.array(
     z.object({ datasetVersionId: z.string(), imageCount: z.number(), maxImages: z.number().nullable() }),
@@ -17,7 +17,7 @@ export type LineageStore = ReturnType<typeof createLineageStore>;
 
 export function createLineageStore(db: Database) {
   return {
-    /** The others whose tensors are the same. */
+    /** Other checkpoints with the same tensors. */
     sameWeights: async (
       digests: readonly string[],
       tx: Transaction = db,
@@ -27,7 +27,7 @@ export function createLineageStore(db: Database) {
         Prisma.sql`SELECT id, "modelId", version, encoder, "tensorDigest" FROM "Checkpoint" WHERE "tensorDigest" = ANY(${[...digests]}) ORDER BY id`,
       ),
 
-    /** Checkpoints whose weights are here and have no digest yet, the oldest first. */
+    /** Checkpoints with stored weights but without a tensor digest, oldest first. */
     withoutTensorDigest: (
       after: string | undefined,
       limit: number,
@@ -45,8 +45,8 @@ export function createLineageStore(db: Database) {
     },
 
     /**
-     * What any of the checkpoints with these tensors has seen, all of them have seen, and so have those that were
-     * trained from one of them, and theirs.
+     * Checkpoints with equal tensors share their training data, and every checkpoint inherits the training data of the
+     * one that its training started from.
      */
     shareTrainedOn: async (tx: Transaction, tensorDigest: string): Promise<void> => {
       if ((await tx.checkpoint.count({ where: { tensorDigest } })) < 2) return;
@@ -66,7 +66,10 @@ export function createLineageStore(db: Database) {
         ON CONFLICT DO NOTHING`;
     },
 
-    /** Follows the trainings back to the first, from each checkpoint also those of the same weights. */
+    /**
+     * Follows the trainings back to the first; at each checkpoint it also follows the checkpoints with the same
+     * weights.
+     */
     pretrainingOf: async (checkpointId: string): Promise<PretrainingRecord> => {
       const trainedOn = await db.checkpointTrainedOn.findMany({
         where: { checkpointId },
@@ -107,8 +110,8 @@ export function createLineageStore(db: Database) {
     },
 
     /**
-     * Of which of the checkpoints everything that they have seen is known: each, and each that it began from, was
-     * trained here, or is the same weights as one that was.
+     * The checkpoints whose training data is completely known: each of them, and each that its training started from,
+     * was trained in this registry or has the same weights as one that was.
      */
     withKnownTraining: async (checkpointIds: readonly string[]): Promise<ReadonlySet<string>> => {
       const rows = await db.$queryRaw<{ readonly id: string }[]>`

@@ -16,7 +16,7 @@ import { createModelStore } from './models.store.ts';
 
 export type ModelLoaders = ReturnType<typeof createModelLoaders>;
 
-/** `modelById` and `mentionedById` are for ids that a foreign key holds: an unknown one is a fault. */
+/** `modelById` and `mentionedById` are for ids from foreign keys: an unknown id is a bug. */
 export function createModelLoaders(db: Database) {
   const models = createModelStore(db);
   const checkpoints = createCheckpointStore(db);
@@ -32,7 +32,7 @@ export function createModelLoaders(db: Database) {
     async (wanted) => {
       const found = new Map<string, CheckpointRecord[]>();
       for (const [size, pages] of Map.groupBy(wanted, (page) => page.size)) {
-        // One more tells whether there is a next page.
+        // One extra row shows whether there is a next page.
         const newest = await checkpoints.newestOf(
           pages.map((page) => page.modelId),
           size + 1,

@@ -1,4 +1,4 @@
-/** Models and their checkpoints as the rest of the program sees them. */
+/** Types of models and their checkpoints that other modules use. */
 import type { EncoderArchitecture } from '../../generated/prisma/enums.ts';
 import type { InputContract } from './models.rules.ts';
 import type { CheckpointProbeRecord } from './probe.rules.ts';
@@ -19,46 +19,46 @@ export interface ModelAliasRecord {
   readonly updatedAt: Date;
 }
 
-/** Where a checkpoint that was not trained here came from. */
+/** The origin of a checkpoint that was not trained in this registry. */
 export interface ExternalSourceRecord {
   readonly url: string | null;
   readonly fileName: string | null;
   readonly byteSize: number | null;
   readonly sha256: string | null;
   readonly licence: string | null;
-  /** Null until its file was read here. */
+  /** Null until the registry has read its file. */
   readonly contents: ImportedContentsRecord | null;
 }
 
-/** What was found in an imported file beside the encoder's tensors, and left out of the stored one. */
+/** Contents of an imported file other than the encoder's tensors; the stored file leaves them out. */
 export interface ImportedContentsRecord {
   readonly format: 'SAFETENSORS' | 'TORCH_ZIP' | 'TORCH_LEGACY';
-  /** What every name of the encoder began with, e.g. `model.resnet.`; empty for torchvision's own names. */
+  /** The common prefix of the encoder's tensor names, e.g. `model.resnet.`; empty for torchvision's own names. */
   readonly keyPrefix: string;
-  /** Classes and functions that the pickle names, e.g. `posix.system`: none was imported or called. */
+  /** Classes and functions that the pickle references, e.g. `posix.system`; none of them was imported or called. */
   readonly inertGlobals: readonly string[];
   /** Sizes of SimCLR's projection head: embedding to hidden to projection. */
   readonly projectionHead: { readonly hiddenDim: number; readonly projectionDim: number } | null;
   readonly classifier: { readonly classCount: number } | null;
   /** e.g. `optimizer_states: 122 tensors` */
   readonly ignoredParts: readonly string[];
-  /** Numbers and texts of the file, hyper-parameters among them, as the file has them. */
+  /** Numbers and texts of the file, such as hyper-parameters, unchanged. */
   readonly scalars: readonly { readonly path: string; readonly value: string | number | boolean | null }[];
 }
 
-/** One fact about a training that was not done here. */
+/** One fact about a training outside this registry. */
 export interface TrainingFactRecord {
   readonly name: string;
-  /** Null is unknown. */
+  /** Null means unknown. */
   readonly value: string | null;
   /**
-   * READ in the named source; SECOND_HAND from somebody who says that they read it there; null where nothing is known.
+   * READ: taken from the named source. SECOND_HAND: reported by another party that cites that source. null: unknown.
    */
   readonly evidence: 'READ' | 'SECOND_HAND' | null;
   readonly sources: readonly string[];
 }
 
-/** A checkpoint as others mention it: a leaderboard names hundreds. */
+/** The short form of a checkpoint, for lists such as leaderboards with hundreds of rows. */
 export interface MentionedCheckpointRecord {
   readonly id: string;
   readonly modelId: string;
@@ -74,21 +74,21 @@ export interface CheckpointRecord extends MentionedCheckpointRecord {
   readonly importedFrom: ExternalSourceRecord | null;
   /** Its name in the catalogue of published checkpoints. */
   readonly publishedSlug: string | null;
-  /** Empty for one that was trained here: its run says everything. */
+  /** Empty for a checkpoint that was trained here, because its run has these facts. */
   readonly trainingFacts: readonly TrainingFactRecord[];
   readonly step: number | null;
   readonly epoch: number | null;
-  /** What the pretraining's own probe said of it; null where there was none. */
+  /** The result of the pretraining's own probe; null if it was not probed. */
   readonly probe: CheckpointProbeRecord | null;
-  /** Of the stored safetensors; null while only an external source is known. */
+  /** sha256 of the stored safetensors; null while only an external source is known. */
   readonly sha256: string | null;
   readonly byteSize: number | null;
-  /** Of its tensors, whatever the file; null while it is not computed. See formats/tensor-digest. */
+  /** Digest of its tensors, independent of the file format; null until it is computed. See formats/tensor-digest. */
   readonly tensorDigest: string | null;
   readonly createdAt: Date;
 }
 
-/** What the API's Checkpoint is made of. */
+/** The source type of the API's Checkpoint. */
 export type CheckpointSource = MentionedCheckpointRecord | CheckpointRecord;
 
 /** A checkpoint whose weights are in the artifact store. */
@@ -97,7 +97,7 @@ export interface UsableCheckpointRecord extends CheckpointRecord {
   readonly byteSize: number;
 }
 
-/** Images and the embeddings that the checkpoint gives for them, by which a client proves its own preparation. */
+/** Images and the checkpoint's embeddings of them, with which a client verifies its own preprocessing. */
 export interface GoldenRecord {
   /** base64 of uint8 `[count, imageSizePx, imageSizePx, 3]`, RGB, before normalisation. */
   readonly images: string;
@@ -105,7 +105,7 @@ export interface GoldenRecord {
   readonly embeddings: readonly (readonly number[])[];
 }
 
-/** A trained encoder, as the pretraining task hands it over. */
+/** A trained encoder in the outcome of the pretraining task. */
 export interface NewCheckpoint {
   readonly modelSlug: string;
   readonly encoder: EncoderArchitecture;
@@ -120,11 +120,11 @@ export interface NewCheckpoint {
   readonly tensorDigest: string;
   readonly golden: GoldenRecord | null;
   readonly trainedOnVersionIds: readonly string[];
-  /** The checkpoint that the training began from; what that one had seen, this one has seen too. */
+  /** The checkpoint that the training started from. Its training data counts as seen by this one, too. */
   readonly initialCheckpointId: string | null;
 }
 
-/** An encoder that came from elsewhere, stored and ready to be registered. */
+/** An imported encoder, stored and ready to be registered. */
 export interface NewImportedCheckpoint {
   readonly encoder: EncoderArchitecture;
   readonly embeddingDim: number;
@@ -136,13 +136,16 @@ export interface NewImportedCheckpoint {
 }
 
 /**
- * What a checkpoint has seen in its own training and in those that it began from. The same weights under another name
- * have seen the same.
+ * The training data of a checkpoint: of its own training and of the trainings before it. Checkpoints with the same
+ * weights share it.
  */
 export interface PretrainingRecord {
-  /** `isPart`: every training that used the version used only a part of its images. */
+  /** `isPart`: every training on the version used only a part of its images. */
   readonly versions: readonly { readonly datasetVersionId: string; readonly isPart: boolean }[];
-  /** False where it, or one that it began from, came from elsewhere and is not known here by the same weights. */
+  /**
+   * False if it, or a checkpoint that its training started from, was imported and no checkpoint with the same weights
+   * was trained here.
+   */
   readonly isComplete: boolean;
 }
 

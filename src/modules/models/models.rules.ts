@@ -1,4 +1,4 @@
-/** Names of models and aliases, and what a checkpoint must say about its input. Pure. */
+/** Validation of the names of models and aliases, and of a checkpoint's input contract. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 
@@ -6,7 +6,7 @@ import { DomainError } from '../../errors.ts';
 export const WEIGHTS_FORMATS = ['SAFETENSORS', 'PYTORCH', 'ONNX', 'TFJS'] as const;
 export type WeightsFormat = (typeof WEIGHTS_FORMATS)[number];
 
-/** No type is registered for safetensors; this one says "bytes" and is shown by no browser. */
+/** No media type is registered for safetensors; browsers download this generic one instead of showing it. */
 export const SAFETENSORS_MEDIA_TYPE = 'application/octet-stream';
 
 export const RESIZE_RULES = ['SHORT_SIDE_THEN_CENTRE_CROP', 'STRETCH'] as const;
@@ -15,7 +15,7 @@ export const CHANNEL_ORDERS = ['RGB', 'BGR'] as const;
 const finite = z.number();
 const perChannel = (value: z.ZodNumber) => z.tuple([value, value, value]);
 
-/** How an image becomes the encoder's input: everything that its user would otherwise have to guess. */
+/** The input contract: how to prepare an image for the encoder. */
 export const inputContractSchema = z
   .strictObject({
     imageSizePx: z.number().int().min(32).max(4096),
@@ -26,11 +26,11 @@ export const inputContractSchema = z
     valueRange: z.tuple([finite, finite]),
     /** Subtracted per channel, in units of valueRange. */
     channelMean: perChannel(finite),
-    /** Divided by, per channel, after the mean was subtracted. */
+    /** Divisor per channel, applied after the mean was subtracted. */
     channelStd: perChannel(z.number().gt(0)),
     /** torchvision's name of the layer whose output is the embedding, e.g. avgpool. */
     embeddingLayer: z.string().min(1).max(100),
-    /** Resolution of the images that it was trained on, where known. */
+    /** Resolution of the training images, if known. */
     micronsPerPixelMin: z.number().gt(0).nullable(),
     micronsPerPixelMax: z.number().gt(0).nullable(),
   })
@@ -41,7 +41,7 @@ export const inputContractSchema = z
   });
 export type InputContract = z.infer<typeof inputContractSchema>;
 
-/** What an import keeps of a file's other contents; see `ImportedContentsRecord`. */
+/** The recorded other contents of an imported file; see `ImportedContentsRecord`. */
 export const importedContentsSchema = z.object({
   format: z.enum(['SAFETENSORS', 'TORCH_ZIP', 'TORCH_LEGACY']),
   keyPrefix: z.string(),
@@ -99,7 +99,7 @@ export const setModelAliasSchema = z.strictObject({
   checkpointId: z.string().nullish(),
 });
 
-/** Exactly one of an id and a slug, as the queries by either need it. */
+/** Requires exactly one of id and slug, for queries that accept either. */
 export function oneReference(
   reference: { readonly id?: string | null | undefined; readonly slug?: string | null | undefined },
   fields: { readonly id: string; readonly slug: string },
@@ -122,7 +122,7 @@ const FILE_ENDINGS: Readonly<Record<WeightsFormat, string>> = {
   TFJS: 'tfjs.zip',
 };
 
-/** ASCII by its making: slug, version and encoder, e.g. `tissue-v3-resnet18.safetensors`. */
+/** The file name, made of slug, version and encoder, which are all ASCII: e.g. `tissue-v3-resnet18.safetensors`. */
 export function weightsFileName(modelSlug: string, version: number, encoder: string, format: WeightsFormat): string {
   return `${modelSlug}-v${version}-${encoder.toLowerCase()}.${FILE_ENDINGS[format]}`;
 }

@@ -1,4 +1,4 @@
-/** Models, their aliases and checkpoints: looking them up, naming them, registering what a training made. */
+/** Models, their aliases and checkpoints: queries, naming, and registration of trained encoders. */
 import { DomainError } from '../../errors.ts';
 import { isId, parseInput } from '../../input.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
@@ -44,9 +44,9 @@ export interface ModelService {
   /** Throws BAD_INPUT or SLUG_TAKEN. */
   create(viewer: Viewer, input: unknown): Promise<ModelRecord>;
   /**
-   * Makes an alias point at a checkpoint of the model, moving it in one step if it stood elsewhere; without a
-   * checkpointId the alias is removed. Throws BAD_INPUT, MODEL_NOT_FOUND, CHECKPOINT_NOT_FOUND, or CONFLICT for a
-   * checkpoint of another model.
+   * Sets an alias to a checkpoint of the model, and atomically moves an existing alias; without a checkpointId the
+   * alias is removed. Throws BAD_INPUT, MODEL_NOT_FOUND, CHECKPOINT_NOT_FOUND, or CONFLICT for a checkpoint of another
+   * model.
    */
   setAlias(viewer: Viewer, input: unknown): Promise<ModelRecord>;
   getCheckpoint(viewer: Viewer, id: string): Promise<CheckpointRecord | undefined>;
@@ -54,34 +54,34 @@ export interface ModelService {
   listCheckpoints(viewer: Viewer, page: PageArguments, filter: CheckpointListFilter): Promise<Page<CheckpointRecord>>;
   /** Newest first. */
   listCheckpointsOfModel(viewer: Viewer, page: PageArguments, modelId: string): Promise<Page<CheckpointRecord>>;
-  /** Where the weights can be had; null while only an external source is known. */
+  /** Download URL of the weights; null while only an external source is known. */
   downloadUrl(checkpoint: CheckpointRecord, format: WeightsFormat): string | null;
   /** The stored safetensors. Throws CHECKPOINT_NOT_FOUND or CHECKPOINT_NOT_DOWNLOADABLE. */
   weightsFile(viewer: Viewer, checkpointId: string): Promise<WeightsFileRecord>;
-  /** For saving a download under. */
+  /** File name of the download. */
   weightsFileName(checkpoint: CheckpointRecord, format: WeightsFormat): Promise<string>;
 
   /**
-   * For launches and workers, who have asked for leave already. Throws CHECKPOINT_NOT_FOUND or
+   * For launches and workers, which have already been authorised. Throws CHECKPOINT_NOT_FOUND or
    * CHECKPOINT_NOT_DOWNLOADABLE at `field`.
    */
   checkpointForUse(id: string, field: string, tx?: Transaction): Promise<UsableCheckpointRecord>;
-  /** How a person refers to it: `slug@version`. */
+  /** The name shown to users: `slug@version`. */
   nameOf(checkpoint: CheckpointRecord, tx?: Transaction): Promise<string>;
-  /** For workers: what the checkpoint has seen, as far as is known. */
+  /** For workers: the known training data of the checkpoint. */
   pretrainingOf(checkpointId: string): Promise<PretrainingRecord>;
-  /** Undefined until it was measured. */
+  /** Undefined until it has been measured. */
   goldenOf(checkpointId: string): Promise<GoldenRecord | undefined>;
-  /** For workers: the model of that slug, made with the slug as its name if it is new. */
+  /** For workers: the model with this slug; a new model is created with the slug as its name. */
   ensureModel(tx: Transaction, slug: string): Promise<ModelRecord>;
   /**
-   * For workers: registers a trained encoder as the model's next version, making the model if it is new. A second call
-   * for the same run and step gives the first one's checkpoint, so that a run taken up twice registers nothing twice.
+   * For workers: registers a trained encoder as the model's next version, creating the model if necessary. A second
+   * call for the same run and step returns the existing checkpoint, so that a retried run registers nothing twice.
    */
   registerCheckpoint(tx: Transaction, checkpoint: NewCheckpoint): Promise<CheckpointRecord>;
-  /** What a run has registered of a step. */
+  /** The checkpoint that a run registered at a step. */
   checkpointOfRun(runId: string, step: number): Promise<CheckpointRecord | undefined>;
-  /** For workers: the golden embedding of a checkpoint that has none yet; one that it has stays. */
+  /** For workers: stores the golden embedding of a checkpoint that has none; an existing one is kept. */
   recordGolden(tx: Transaction, checkpointId: string, golden: GoldenRecord): Promise<void>;
 }
 
@@ -90,7 +90,7 @@ export interface ModelServiceParts {
   readonly checkpoints: CheckpointStore;
   readonly lineage: LineageStore;
   readonly transact: Transact;
-  /** e.g. `https://paraffin.example.org`; without it addresses are paths on this server. */
+  /** The public base URL, e.g. `https://paraffin.example.org`; without it, URLs are paths on this server. */
   readonly publicUrl?: string | undefined;
 }
 

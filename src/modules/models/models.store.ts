@@ -107,7 +107,7 @@ export function createModelStore(db: Database) {
   };
 }
 
-/** % and _ are letters in what a person searches for. */
+/** Escapes % and _, which are literal characters in a user's search. */
 function escapeLike(text: string): string {
   return text.replaceAll(/[\\%_]/g, (letter) => `\\${letter}`);
 }

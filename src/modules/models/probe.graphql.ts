@@ -1,4 +1,4 @@
-/** What a pretraining measured of its own encoder, in the API. */
+/** API types for the result of a pretraining's own probe. */
 import path from 'node:path';
 import { enumType, objectType } from '../../api/nexus.ts';
 import {

@@ -5,29 +5,29 @@ export const PROBE_SPLITS = ['GIVEN', 'GROUPS', 'IMAGES'] as const;
 
 /** Macro F1 of the two probes, 0..1. */
 const probeScoresSchema = z.object({ ridgeMacroF1: z.number(), knnMacroF1: z.number() });
-/** With its 95 % interval, by a bootstrap over groups that draws the same resamples for both sides. */
+/** A difference with its 95 % interval, from a bootstrap over groups that draws the same resamples for both sides. */
 const pairedDifferenceSchema = z.object({ value: z.number(), ci95Low: z.number(), ci95High: z.number() });
 export type PairedDifference = z.infer<typeof pairedDifferenceSchema>;
 
 export const checkpointProbeSchema = probeScoresSchema.extend({
   datasetVersionId: z.string(),
-  /** `slug@version` at the launch of the run. */
+  /** The version's name `slug@version` when the run was launched. */
   datasetVersionName: z.string(),
-  /** Images of the fixed subset. */
+  /** Number of images in the fixed subset. */
   imageCount: z.number().int(),
-  /** Groups among them; an image without one counts as one. */
+  /** Number of groups among them; an image without a group counts as one group. */
   groupCount: z.number().int(),
   split: z.enum(PROBE_SPLITS),
   /** Training steps of the encoder until the probe. */
   step: z.number().int(),
   randomEncoder: probeScoresSchema,
   colourStatistics: probeScoresSchema,
-  /** Of the ridge's macro F1. */
+  /** Differences of the ridge probe's macro F1. */
   overRandomEncoder: pairedDifferenceSchema,
   overColourStatistics: pairedDifferenceSchema,
-  /** Images of the probe that the training sees too, without their labels. */
+  /** Number of the probe's images that the training also uses, without their labels. */
   sharedImageCount: z.number().int(),
-  /** Groups of the probe that the training sees too. */
+  /** Number of the probe's groups that the training also uses. */
   sharedGroupCount: z.number().int(),
 });
 export type CheckpointProbeRecord = z.infer<typeof checkpointProbeSchema>;
@@ -73,7 +73,7 @@ function comparison(
   }
 }
 
-/** How far the training and the probe overlap; null where they do not. */
+/** A sentence about the overlap of the training and the probe; null if there is none. */
 export function probeOverlapSentence({
   imageCount,
   sharedImageCount,

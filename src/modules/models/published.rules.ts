@@ -1,4 +1,4 @@
-/** What the catalogue of published checkpoints must hold. What is not known is null, never a guess. Pure. */
+/** The schema of the catalogue of published checkpoints. Unknown values are null, never a guess. Pure. */
 import { z } from 'zod';
 import { IMPORTED_ENCODERS, sha256Schema, type ImportedEncoder } from './import.rules.ts';
 import type { ExternalSourceRecord, TrainingFactRecord } from './models.records.ts';
@@ -31,7 +31,7 @@ const entrySchema = z.strictObject({
   byteSize: z.number().int().positive().nullable(),
   sha256: sha256Schema.nullable(),
   licence: z.string().min(1).nullable(),
-  /** Beside those that all of them share; one of the same name replaces it. */
+  /** Facts in addition to the shared ones; a fact with the same name overrides the shared one. */
   trainingFacts: z.array(factSchema),
 });
 

@@ -1,22 +1,21 @@
-/** Brings the catalogue of published checkpoints into the database, as often as one likes. */
+/** Seeds the database with the catalogue of published checkpoints; idempotent. */
 import { z } from 'zod';
 import { ADVISORY_LOCKS } from '../../platform/advisory-lock.ts';
 import { transactionsOf, type Database } from '../../platform/db.ts';
 import { externalSourceSchema, trainingFactSchema } from './models.rules.ts';
 import type { PublishedCheckpoint } from './published.rules.ts';
 
-/** What seeding did, as slugs. */
+/** The result of seeding, as slugs. */
 export interface PublishedSeedReport {
   readonly created: readonly string[];
   readonly updated: readonly string[];
-  /** Their model's slug was taken by somebody else's model before. */
+  /** Skipped, because a model of a user already has the slug. */
   readonly kept: readonly string[];
 }
 
 /**
- * Makes a model with one external checkpoint for each entry that is new, and brings the facts of the others up to date.
- * Where a checkpoint's weights are here already, what was read from its file stays. Safe to run from several servers at
- * once.
+ * Creates a model with one external checkpoint for each new entry, and updates the facts of the others. If a checkpoint
+ * already has weights, the facts that were read from its file are kept. Safe to run from several servers at once.
  */
 export function seedPublishedCheckpoints(
   db: Database,

@@ -1,4 +1,4 @@
-/** Reads prisma/published-checkpoints.json: encoders that others published, as far as they are known. */
+/** Reads prisma/published-checkpoints.json: encoders that other groups published, with the known facts of each. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { publishedCheckpointsSchema, publishedOfEntry, type PublishedCheckpoint } from './published.rules.ts';

@@ -1,7 +1,7 @@
 /**
- * Computes the tensor digests of checkpoints that were registered before there were any, so that old weights are
- * recognised like new ones. They are read in the background, one at a time; each digest is written at once, and the
- * next start continues where this one ended.
+ * Computes the tensor digests of checkpoints that were registered before digests existed, so that old weights are
+ * recognised like new ones. Checkpoints are read in the background, one at a time; each digest is written immediately,
+ * so that the next start continues where this one ended.
  */
 import { readSafetensors } from '../../formats/safetensors.ts';
 import { tensorDigestOf } from '../../formats/tensor-digest.ts';
@@ -11,15 +11,15 @@ import type { LineageStore } from './lineage.store.ts';
 export interface TensorDigestParts {
   readonly lineage: LineageStore;
   readonly transact: Transact;
-  /** Stored bytes, whole and checked. */
+  /** Reads an artifact whole and verifies its digest. */
   readonly readArtifact: (sha256: string) => Promise<Buffer>;
-  /** For weights that are missing or damaged: their checkpoint stays without a digest. */
+  /** Called for missing or damaged weights: their checkpoint stays without a digest. */
   readonly onUnreadable: (checkpointId: string, error: unknown) => void;
 }
 
 const PAGE_SIZE = 100;
 
-/** @returns how many were filled in. */
+/** @returns the number of digests that were added. */
 export async function fillTensorDigests(
   { lineage, transact, readArtifact, onUnreadable }: TensorDigestParts,
   signal: AbortSignal,

@@ -1,4 +1,4 @@
-/** Runs in the API: their status, metrics and events. */
+/** API types and fields of runs: status, metrics and events. */
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import {

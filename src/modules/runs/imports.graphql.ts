@@ -1,4 +1,4 @@
-/** Imports in the API: launching them, and what they found. */
+/** API types for launching imports and for their reports. */
 import path from 'node:path';
 import { pageArguments } from '../../api/connection-type.ts';
 import { arg, enumType, extendType, inputObjectType, list, nonNull, objectType, stringArg } from '../../api/nexus.ts';

@@ -1,17 +1,17 @@
-/** What an import may be asked to do, and what it says of its images. Pure. */
+/** Validation of imports, and the schema of their reports. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
 import { maxDurationSchema } from './runs.rules.ts';
 
-/** @param importPath a file or folder, of which the last part is named. */
+/** @param importPath a file or folder; the title contains only its last part. */
 export function titleOfImport(datasetSlug: string, importPath: string, isDryRun: boolean): string {
   return `${isDryRun ? 'dry run: ' : ''}${datasetSlug} from ${importPath.replace(/\/+$/, '').replace(/^.*\//s, '') || importPath}`;
 }
 
 /**
- * What an import asks before it seals a version that was probably not meant: kinds of its issues, each of which a
- * person may accept.
+ * Kinds of issues that suggest a mistake. An import does not seal a version that has them unless the user accepts each
+ * kind.
  */
 export const IMPORT_QUESTIONS = [
   'MASKS_AMONG_IMAGES',
@@ -59,7 +59,7 @@ export const importConfigSchema = z.object({
   layout: z.enum(['FLAT', 'FOLDER_PER_LABEL', 'CSV']),
   labelsCsvPath: z.string().nullable(),
   patchSizePx: z.number().int().nullable(),
-  // Imports from before these existed have none.
+  // Older imports lack these fields.
   csvColumns: csvColumnsSchema.default({}),
   labelLevel: z.number().int().nullable().default(null),
   groupLevel: z.number().int().nullable().default(null),
@@ -71,7 +71,10 @@ export const importConfigSchema = z.object({
 });
 export type ImportConfig = z.infer<typeof importConfigSchema>;
 
-/** CSV needs a file, the other layouts must not name one: a forgotten layout would lose the labels in silence. */
+/**
+ * CSV needs a labels file, and the other layouts must not name one: if the layout were forgotten, the labels would be
+ * lost silently.
+ */
 export function checkImportChoice(input: ImportDatasetVersionInput): void {
   const hasCsv = input.labelsCsvPath !== null && input.labelsCsvPath !== undefined;
   if (input.layout === 'CSV' && !hasCsv) {
@@ -110,43 +113,43 @@ function unreadOptionOf(input: ImportDatasetVersionInput): string | undefined {
 const count = z.number().int().min(0);
 const texts = z.array(z.string()).readonly();
 
-/** What an import came to, or would come to, as it is kept beside its run. */
+/** The report of an import or of its preview, stored with its run. */
 export const importReportSchema = z.object({
   isDryRun: z.boolean(),
-  /** False where the names alone raised questions, so that no image was read: then counts are of files. */
+  /** False if the file names alone raised questions, so that no image was read; the counts are then of files. */
   imagesChecked: z.boolean(),
-  /** Files that were taken for images. */
+  /** Number of files that were recognised as images. */
   fileCount: count,
   imageCount: count,
   groupCount: count,
-  /** Images whose patient or slide is not known. */
+  /** Number of images whose patient or slide is unknown. */
   ungroupedImageCount: count,
   labelCounts: z.array(z.object({ label: z.string(), count })).readonly(),
   splitCounts: z.array(z.object({ split: z.string(), count })).readonly(),
-  /** Folder by folder, relative to the imported one (empty for that itself): what its files become. */
+  /** For each folder, relative to the imported one (empty for the imported folder itself): what its files become. */
   assignments: z
     .array(
       z.object({ folder: z.string(), label: z.string().nullable(), split: z.string().nullable(), fileCount: count }),
     )
     .readonly(),
-  /** Of all; the first hundreds stand in `assignments`. */
+  /** Total count; `assignments` holds only the first few hundred. */
   assignmentCount: count,
-  /** What was not looked into: SYSTEM_FOLDER, HIDDEN, SIDE_FILE. */
+  /** Skipped files and folders: SYSTEM_FOLDER, HIDDEN, SIDE_FILE. */
   passedOver: z.array(z.object({ reason: z.string(), count, examples: texts })).readonly(),
-  /** How folders and columns were read, in sentences. */
+  /** Sentences that explain how folders and columns were interpreted. */
   notes: texts,
   issues: z
     .array(
       z.object({
         ...{ kind: z.string(), count, kept: z.boolean(), meaning: z.string().nullable(), examples: texts },
-        // Reports from before every single issue was listed have neither these nor the list.
+        // Reports from before every issue was listed have neither these fields nor the list.
         entries: z.object({ count, firstByte: count, byteSize: count }).nullable().default(null),
       }),
     )
     .readonly(),
-  /** The artifact that lists every single issue; null where there is none. */
+  /** The artifact that lists every issue; null if there is none. */
   issueList: z.object({ sha256: z.string(), byteSize: count }).nullable().default(null),
-  /** Kinds of issues that need an answer before a version is sealed. */
+  /** Kinds of issues that the user must accept before a version is sealed. */
   questions: z.array(z.enum(IMPORT_QUESTIONS)).readonly(),
 });
 export type ImportReportRecord = z.infer<typeof importReportSchema>;

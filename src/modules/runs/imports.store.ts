@@ -7,7 +7,7 @@ export type ImportReportStore = ReturnType<typeof createImportReportStore>;
 
 export function createImportReportStore(db: Database) {
   return {
-    /** An attempt that begins again replaces what an earlier one said. */
+    /** The report of a new attempt replaces that of an earlier one. */
     setReport: async (tx: Transaction, runId: string, report: ImportReportRecord): Promise<void> => {
       const { issueList } = report;
       if (issueList !== null) await recordArtifacts(tx, [{ ...issueList, mediaType: 'text/csv; charset=utf-8' }]);

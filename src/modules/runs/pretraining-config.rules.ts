@@ -1,4 +1,4 @@
-/** A pretraining as it is frozen in its run: everything that its result depends on. Pure. */
+/** The frozen config of a pretraining run: everything that its result depends on. Pure. */
 import { z } from 'zod';
 import { augmentationSchema } from '../../protocol/pretraining/augmentation.ts';
 import { durationInWords } from '../../protocol/pretraining/budget.ts';
@@ -20,7 +20,7 @@ const speedSchema = z.object({
   imagesPerSecond: z.number(),
 });
 
-/** Fields that every launch decides. */
+/** Fields that are decided at every launch. */
 const COMMON = {
   modelSlug: z.string(),
   datasets: z.array(
@@ -33,13 +33,10 @@ const COMMON = {
     }),
   ),
   encoder: z.enum(ENCODER_ARCHITECTURES),
-  /** Runs that are older than recipes used the paper's. */
+  /** Runs from before recipes existed used the paper's settings. */
   recipe: z.enum(RECIPE_NAMES).default('PAPER'),
   batchSize: z.number().int(),
-  /**
-   * Images that go through the encoder at once, by gradient caching; null: the whole batch. Runs from before this
-   * existed have none.
-   */
+  /** Images that go through the encoder at once, by gradient caching; null: the whole batch. Older runs lack it. */
   microBatchSize: z.number().int().nullable().default(null),
   optimizer: optimizerSchema,
   learningRate: z.number(),
@@ -57,14 +54,14 @@ const namedSchema = z
   .object({ optimizer: z.boolean(), learningRate: z.boolean(), imageSizePx: z.boolean(), precision: z.boolean() })
   .default({ optimizer: false, learningRate: true, imageSizePx: true, precision: true });
 
-/** A pretraining with everything that its result depends on, as it is frozen in its run. */
+/** The complete frozen config of a pretraining. */
 export const pretrainingConfigSchema = z.preprocess(
   withLaterFields,
   z.object({
     ...COMMON,
-    /** Side of the images that the encoder is made for. */
+    /** Side of the encoder's input images. */
     imageSizePx: z.number().int(),
-    /** Side of the views that it learns from. */
+    /** Side of the training views. */
     viewSizePx: z.number().int(),
     /** Side of the decoded square from which views are cut. */
     sourceSizePx: z.number().int(),
@@ -73,12 +70,15 @@ export const pretrainingConfigSchema = z.preprocess(
     warmupSteps: z.number().int(),
     precision: precisionSchema,
     checkpointEverySteps: z.number().int(),
-    /** With a budget: what the steps were planned from. */
+    /** With a budget: the measurements that the steps were planned from. */
     budget: z
       .object({ seconds: z.number(), speeds: z.array(speedSchema) })
       .nullable()
       .default(null),
-    /** Totals of steps that held before the pace of the device changed, oldest first: the schedule depends on them. */
+    /**
+     * Earlier totals of steps, replaced when the speed of the device changed, oldest first: the schedule depends on
+     * them.
+     */
     earlierPlans: z.array(z.object({ untilStep: z.number().int(), totalSteps: z.number().int() })).default([]),
     named: namedSchema,
     explanation: z.array(z.string()).default([]),
@@ -87,7 +87,10 @@ export const pretrainingConfigSchema = z.preprocess(
 
 export type PretrainingConfig = z.infer<typeof pretrainingConfigSchema>;
 
-/** A pretraining with a budget whose worker has not measured its device yet: what the speed decides may be null. */
+/**
+ * A pretraining with a budget whose worker has not measured its device yet: fields that depend on the speed may be
+ * null.
+ */
 export const unplannedPretrainingSchema = z.object({
   ...COMMON,
   steps: z.null(),
@@ -101,8 +104,8 @@ export const unplannedPretrainingSchema = z.object({
 export type UnplannedPretraining = z.infer<typeof unplannedPretrainingSchema>;
 
 /**
- * Fills in what older configs lack: the parameters of LARS stood beside the other fields while it was the only
- * optimizer, and a view was as large as the image that the encoder is made for.
+ * Fills in the fields that older configs lack. When LARS was the only optimizer, its parameters were top-level fields,
+ * and a view had the size of the encoder's input.
  */
 function withLaterFields(config: unknown): unknown {
   if (typeof config !== 'object' || config === null) return config;
@@ -115,13 +118,13 @@ function withLaterFields(config: unknown): unknown {
 
 const explainedSchema = z.object({ explanation: z.array(z.string()) });
 
-/** The explanation in a run's config; empty for runs that are older than explanations or not planned yet. */
+/** The explanation in a run's config; empty for runs from before explanations existed and for runs not planned yet. */
 export function explanationOf(config: unknown): string[] {
   const { data } = explainedSchema.safeParse(config);
   return data?.explanation ?? [];
 }
 
-/** The title names the first versions only. */
+/** The title names only the first few versions. */
 const VERSIONS_IN_TITLE = 3;
 
 /** @param versionNames as `slug@version`, in the order of the config. */
@@ -138,11 +141,11 @@ export function titleOfPretraining(
   return `${modelSlug}: ${encoderName} on ${named}${more > 0 ? ` and ${more} more` : ''}, ${extent}`;
 }
 
-/** How an image becomes the input of an encoder that this pretraining made. */
+/** The input contract of encoders from this pretraining. */
 export function inputContractOf({ imageSizePx }: Pick<PretrainingConfig, 'imageSizePx'>): InputContract {
   return {
     imageSizePx,
-    // Mean and standard deviation 0.5: what the views were normalised with.
+    // Mean and standard deviation are 0.5, because the views were normalised with these values.
     channelMean: [0.5, 0.5, 0.5],
     channelStd: [0.5, 0.5, 0.5],
     valueRange: [0, 1],

@@ -1,4 +1,4 @@
-/** What a launch of a pretraining may ask for: the ranges of each field, and the rules between fields. Pure. */
+/** Validation of the launch of a pretraining: the range of each field, and the rules between fields. Pure. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { idempotencyKeySchema } from '../../input.ts';
@@ -85,7 +85,7 @@ export const launchPretrainingSchema = z.object({
 
 export type LaunchPretrainingInput = z.infer<typeof launchPretrainingSchema>;
 
-/** Rules that one field alone cannot state. @throws DomainError BAD_INPUT. */
+/** Checks the rules that involve several fields. @throws DomainError BAD_INPUT. */
 export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
   checkExtent(input);
   checkOptimizer(input);
@@ -176,7 +176,7 @@ export function augmentationOf(
   });
 }
 
-/** The named parameters over the recipe's. */
+/** The recipe's parameters, overridden by the named ones. */
 export function optimizerOf(recipe: Recipe, choice: OptimizerChoice | null | undefined): OptimizerConfig {
   const defaults = recipe.optimizer(choice?.name ?? recipe.optimizerName);
   return optimizerSchema.parse({ ...defaults, ...present(choice ?? {}) });

@@ -1,4 +1,4 @@
-/** Pretrainings in the API: launching them, and the training states that they keep. */
+/** API types for launching pretrainings and for their training states. */
 import path from 'node:path';
 import { arg, enumType, extendType, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
 import { settle } from '../../api/payload.ts';

@@ -23,7 +23,7 @@ import {
 } from './pretraining-input.rules.ts';
 import { NOT_WATCHED, type WatchingConfig } from './watching.rules.ts';
 
-/** What the datasets module knows of a version that a pretraining names. */
+/** The facts of a version that a pretraining uses, from the datasets module. */
 export interface VersionFacts {
   readonly id: string;
   readonly digest: string;
@@ -33,8 +33,8 @@ export interface VersionFacts {
 /**
  * Fills in every default and freezes the pretraining; with a budget, everything that does not depend on the speed of
  * the device.
- * @param drawnSeed the seed where the input has none.
- * @param watching the probe and the states that are registered.
+ * @param drawnSeed the seed to use if the input has none.
+ * @param watching the settings of the probe and of the states to register.
  * @throws DomainError BAD_INPUT, DATASET_VERSION_NOT_FOUND or DATASET_TOO_SMALL.
  */
 export function freezePretraining(
@@ -118,7 +118,7 @@ interface Plan {
   readonly budget: PretrainingConfig['budget'];
 }
 
-/** Completes a config by what follows from the steps and the size of the images. */
+/** Completes a config with the values that follow from the steps and the size of the images. */
 function planned(common: CommonConfig, { checkpointEverySteps, ...plan }: Plan): PretrainingConfig {
   const stepsPerEpoch = stepsPerEpochOf(common);
   const recipe = RECIPES[common.recipe];
@@ -138,14 +138,14 @@ function planned(common: CommonConfig, { checkpointEverySteps, ...plan }: Plan):
 /** bfloat16 rounds more coarsely, so it must be faster by at least this factor to be chosen. */
 const BFLOAT16_GAIN_MIN = 1.1;
 
-/** The precision for a budget, from the measured speed of each that the device supports. */
+/** Chooses the precision for a budget from the measured speed of each precision that the device supports. */
 export function fasterPrecision(speeds: readonly MeasuredSpeed[]): Precision {
   const speedIn = (precision: Precision): number =>
     speeds.find((speed) => speed.precision === precision)?.imagesPerSecond ?? 0;
   return speedIn('BFLOAT16') > BFLOAT16_GAIN_MIN * speedIn('FLOAT32') ? 'BFLOAT16' : 'FLOAT32';
 }
 
-/** The size of the images for a budget, from the speed at 64 px. */
+/** Chooses the image size for a budget from the speed at 64 px. */
 export function imageSizePxWithin(unplanned: UnplannedPretraining, imagesPerSecondAt64Px: number): number {
   const epochsAt64Px = (imagesPerSecondAt64Px * unplanned.budget.seconds) / imageCountOf(unplanned.datasets);
   return unplanned.imageSizePx ?? RECIPES[unplanned.recipe].imageSizePx(epochsAt64Px);
@@ -159,8 +159,8 @@ export function firstImageSizePx(unplanned: UnplannedPretraining): number {
 /**
  * Plans what depends on the speed of the device.
  * @param speeds the measurements; the last one is of the precision and size that the run will have.
- * @param elapsedSeconds of the budget.
- * @throws DomainError BUDGET_TOO_SMALL where the images would not be seen once.
+ * @param elapsedSeconds the part of the budget that has already been used.
+ * @throws DomainError BUDGET_TOO_SMALL if there is not enough time to see every image once.
  */
 export function planPretraining(
   { budget, checkpointEverySteps, ...common }: UnplannedPretraining,

@@ -1,9 +1,9 @@
-/** What those who look after stored bytes need to know of runs. */
+/** Queries on runs for garbage collection and backups. */
 import type { Database, Transaction } from '../../platform/db.ts';
 
 /**
- * When the oldest run that is being worked on began; undefined when none is. What a run stores it may record much
- * later.
+ * When the oldest active run began; undefined if none is active. A run may record an artifact long after it stored the
+ * bytes.
  */
 export async function oldestActiveStart(db: Database): Promise<Date | undefined> {
   const oldest = await db.run.aggregate({
@@ -14,9 +14,9 @@ export async function oldestActiveStart(db: Database): Promise<Date | undefined>
 }
 
 /**
- * Drops training states that no run will continue from: all but the last `keepLast` of each, and every one of those
- * that succeeded. The state that a run's own probe found best stays until it is registered as a checkpoint.
- * @returns how many were dropped.
+ * Deletes training states that no run will continue from: all but the last `keepLast` states of each run, and all
+ * states of succeeded runs. The state that a run's own probe found best stays until it is registered as a checkpoint.
+ * @returns the number of deleted states.
  */
 export async function dropSupersededStates(tx: Transaction, keepLast: number): Promise<number> {
   return tx.$executeRaw`

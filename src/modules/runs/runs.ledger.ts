@@ -1,6 +1,7 @@
 /**
- * What workers do with runs. Every write carries a lease and is refused once another worker holds a newer one, so that
- * a worker that was presumed dead and wakes up cannot do harm. There is no viewer: workers are part of the program.
+ * The operations of workers on runs. Every write carries a lease and is refused once another worker holds a newer one,
+ * so that a worker that was presumed dead and resumes cannot corrupt the run. There is no viewer, because workers are
+ * part of the program.
  */
 import { DomainError } from '../../errors.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
@@ -41,62 +42,64 @@ export interface ClaimedRun {
 
 export interface RunLedger {
   /**
-   * Claims the waiting run of these kinds whose turn it is; undefined when none waits.
+   * Claims the next queued run of these kinds; undefined if none is queued.
    * @param deviceId the device that will run it; a device gets one run at a time.
    */
   claim(kinds: readonly RunKind[], workerName: string, deviceId?: string): Promise<ClaimedRun | undefined>;
   /**
-   * Prolongs the lease by LEASE_SECONDS, or by less for a run that is CANCELING, which asks the worker to end.
-   * @param busySeconds time under way since the last renewal.
+   * Renews the lease for LEASE_SECONDS, or for a shorter time if the run is CANCELING. The answer tells the worker to
+   * stop.
+   * @param busySeconds running time since the last renewal.
    * @returns undefined when the lease is lost.
    */
   renew(lease: RunLease, busySeconds?: number): Promise<Renewal | undefined>;
-  /** One transaction that is refused with LEASE_LOST when the lease is no longer ours. */
+  /** Runs one transaction; it is refused with LEASE_LOST if another worker holds the lease. */
   withLease<Result>(lease: RunLease, work: (tx: Transaction) => Promise<Result>): Promise<Result>;
   /** Records progress and the metrics of one or several steps, as one event. */
   report(lease: RunLease, report: ProgressReport): Promise<void>;
-  /** Replaces the config, for what only the worker can decide; every later attempt uses it. */
+  /** Replaces the config with values that only the worker can decide; every later attempt uses it. */
   freezeConfig(lease: RunLease, config: object): Promise<void>;
-  /** Engine, device, versions and code revision of this attempt. */
+  /** Records engine, device, versions and code revision of this attempt. */
   setEnvironment(lease: RunLease, environment: object): Promise<void>;
-  /** Stores what an import found, before it ends; also where the import is refused for it. */
+  /** Stores the report of an import before the run ends, also if the import is then refused. */
   setImportReport(lease: RunLease, report: ImportReportRecord): Promise<void>;
   /**
-   * Keeps what the run needs to continue from this step. The artifact must be recorded already, in the same or an
-   * earlier transaction.
+   * Stores the training state that the run needs to continue from this step. The artifact must be recorded already, in
+   * the same or an earlier transaction.
    */
   keepTrainingState(tx: Transaction, lease: RunLease, state: TrainingStateRecord): Promise<void>;
-  /** Those of the leases that still hold their runs; a lapsed lease counts until its run is requeued. */
+  /** The leases among these that still hold their runs; an expired lease counts until its run is requeued. */
   held(leases: readonly RunLease[]): Promise<RunLease[]>;
   latestTrainingState(runId: string): Promise<TrainingStateRecord | undefined>;
   /** The kept state that the run's own probe found best. */
   bestTrainingState(runId: string): Promise<TrainingStateRecord | undefined>;
   /**
-   * SUCCEEDED, in the transaction that registers what came out. Throws CancelRequestedError, which rolls the
-   * transaction back, for a run that is CANCELING.
+   * Sets the run to SUCCEEDED in the transaction that registers its outcome. Throws CancelRequestedError, which rolls
+   * the transaction back, for a run that is CANCELING.
    */
   succeed(tx: Transaction, lease: RunLease, message: string): Promise<void>;
   /**
-   * After an attempt that failed. What may succeed on another attempt goes back into the queue, after running out of
-   * memory with a smaller micro-batch, unless MAX_FRUITLESS_ATTEMPTS ended through their own fault and kept nothing;
-   * everything else is FAILED. A run that was being cancelled is CANCELED instead.
+   * Called after a failed attempt. A run that may succeed on another attempt is requeued (after out-of-memory with a
+   * smaller micro-batch), unless MAX_FRUITLESS_ATTEMPTS attempts failed through their own fault and kept no state; any
+   * other run becomes FAILED. A run that was being cancelled is CANCELED instead.
    */
   fail(lease: RunLease, failure: RunFailureRecord): Promise<void>;
-  /** CANCELED, after the worker has freed everything. */
+  /** Sets the run to CANCELED after the worker has freed its resources. */
   cancelNow(lease: RunLease): Promise<void>;
-  /** Back into the queue, for a worker that stops cleanly; a run that was being cancelled is CANCELED instead. */
+  /** Requeues the run of a worker that stops cleanly; a run that was being cancelled becomes CANCELED instead. */
   release(lease: RunLease, message: string): Promise<void>;
-  /** Requeues (or ends) the runs of workers that have gone silent. @returns how many. */
+  /** Requeues (or ends) the runs of workers whose leases have expired. @returns how many. */
   reapLapsed(): Promise<number>;
   /**
-   * Requeues every active run, for a database that was restored: its workers belong to another one. @returns how many.
+   * Requeues every active run of a restored database: the workers that hold them work for the original one. @returns
+   * how many.
    */
   requeueAll(message: string): Promise<number>;
 }
 
 export interface Renewal {
   readonly status: RunStatus;
-  /** Time under way over all attempts, since the launch or the last resume. */
+  /** Running time over all attempts since the launch or the last resume. */
   readonly busySeconds: number;
 }
 
@@ -104,7 +107,7 @@ export interface ProgressReport {
   /** 0..1 */
   readonly progress: number;
   readonly message?: string;
-  /** Values of one or several steps; the event shows the last. */
+  /** Values of one or several steps; the event shows the last one. */
   readonly points?: readonly MetricPoints[];
 }
 
@@ -137,7 +140,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
       return work(tx);
     });
 
-  /** When the database last failed to answer, by a monotonic clock. */
+  /** When the database last failed to answer, on a monotonic clock. */
   let databaseAwayMs = Number.NEGATIVE_INFINITY;
   const end = async (
     tx: Transaction,
@@ -146,7 +149,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     failure: RunFailureRecord | null,
     message: string,
   ): Promise<void> => {
-    // The event first: with the status the lease ends.
+    // The event is written first, because changing the status ends the lease.
     await telemetry.appendEvent(tx, runId, {
       kind: status,
       status,
@@ -186,7 +189,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     await runs.setStatus(tx, runId, 'QUEUED', null);
   };
 
-  /** As `withLease`, with the run as it is under the lock. */
+  /** As `withLease`, and passes the run, read under the lock. */
   const withLeasedRun = (lease: RunLease, work: (tx: Transaction, run: RunRecord) => Promise<void>): Promise<void> =>
     withLease(lease, async (tx) => {
       const run = await runs.find(lease.runId, tx);
@@ -249,7 +252,8 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     cancelNow: (lease) => withLease(lease, (tx) => end(tx, lease.runId, 'CANCELED', null, 'Cancelled.')),
     release: (lease, message) => withLeasedRun(lease, (tx, run) => requeueOrCancel(tx, run, message)),
     reapLapsed: async () => {
-      // No worker could renew while the database was unreachable: they get a lease's time to come back.
+      // No worker could renew its lease while the database was unreachable: workers get the length of one lease to do
+      // so.
       if (performance.now() - databaseAwayMs < LEASE_SECONDS * 1000) return 0;
       try {
         return await transact(async (tx) => {

@@ -23,27 +23,27 @@ export function createRunLoaders(db: Database) {
   });
   return {
     byId,
-    /** Of runs that wait. */
+    /** Queue positions of queued runs. */
     queuePosition: new DataLoader<string, number | null>(async (ids) => {
       const found = await queue.queuePositions(ids);
       return ids.map((id) => found.get(id) ?? null);
     }),
-    /** Sequence of the latest event; 0 where nothing has happened yet. */
+    /** Sequence of the latest event; 0 if there is none. */
     eventCount: new DataLoader<string, number>(async (ids) => {
       const found = await telemetry.lastSequences(ids);
       return ids.map((id) => found.get(id) ?? 0);
     }),
-    /** Of imports that have looked at their files. */
+    /** Reports of imports that have read their files. */
     importReport: new DataLoader<string, ImportReportRecord | null>(async (ids) => {
       const found = await importReports.reportsOf(ids);
       return ids.map((id) => found.get(id) ?? null);
     }),
-    /** What is kept of a run's training, by step. */
+    /** The kept training states of a run, by step. */
     keptStates: new DataLoader<string, readonly KeptStateRecord[]>(async (ids) => {
       const found = Map.groupBy(await trainingStates.keptStates(ids), (state) => state.runId);
       return ids.map((id) => found.get(id) ?? []);
     }),
-    /** For ids that a foreign key holds. */
+    /** For ids from foreign keys. */
     existing: async (id: string): Promise<RunRecord> => {
       const run = await byId.load(id);
       if (run === null) throw new Error(`Run ${id} is gone although something refers to it.`);

@@ -1,4 +1,4 @@
-/** The queue of runs and their leases in PostgreSQL: whose turn it is, and which worker holds which run. */
+/** The queue of runs and their leases in PostgreSQL: the order of the queue, and which worker holds which run. */
 import { ADVISORY_LOCKS } from '../../platform/advisory-lock.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import type { RunKind, RunStatus } from '../../generated/prisma/enums.ts';
@@ -6,7 +6,7 @@ import type { RunLease, RunRecord } from './runs.records.ts';
 import { laneOf, RUN_LANES } from './runs.rules.ts';
 import { toRunRecord } from './runs.store.ts';
 
-/** How long a lease lasts from now, by what the run is asked to do. */
+/** How long a lease lasts from now, depending on the run's status. */
 export interface LeaseSeconds {
   readonly running: number;
   readonly canceling: number;
@@ -18,12 +18,12 @@ export function createRunQueueStore(db: Database) {
   return {
     /**
      * Start-time fair queueing: the runs of one launcher take one turn each, beginning with the turn that the lane has
-     * reached. So a lane rotates among its launchers, however many runs each of them queued, and a run's turn never
-     * changes while it waits.
+     * reached. A lane thus rotates among its launchers, independent of the number of runs that each has queued, and a
+     * run's turn never changes while it waits.
      */
     nextTurn: async (tx: Transaction, kind: RunKind, launchedBy: string | null): Promise<number> => {
       const lane = [...laneOf(kind)];
-      // Serialises the launches of a lane: two at once would take the same turn.
+      // Serialises the launches of a lane, because two concurrent launches would take the same turn.
       await tx.$queryRaw`SELECT pg_advisory_xact_lock(${ADVISORY_LOCKS.RUN_TURNS}::int, hashtext(${lane.join()}))::text`;
       const [row] = await tx.$queryRaw<{ turn: number }[]>`
         SELECT greatest(
@@ -35,7 +35,7 @@ export function createRunQueueStore(db: Database) {
     },
 
     /**
-     * For a run that is resumed: it waits as if it were launched now, and all of its time is left.
+     * Requeues a resumed run as if it were launched now, with its full time limit.
      *
      * @param turn from `nextTurn`.
      */
@@ -52,8 +52,8 @@ export function createRunQueueStore(db: Database) {
     },
 
     /**
-     * Places in their lanes' fair order, 1 for the next to run, by id; nothing for a run that does not wait. The cost
-     * is that of the queue, no matter who asks and for how many.
+     * Positions in the fair order of their lanes by run id, 1 for the next; absent for runs that are not queued. The
+     * cost grows with the length of the queue, not with the number of ids.
      */
     queuePositions: async (ids: readonly string[]): Promise<Map<string, number>> => {
       const lanes = RUN_LANES.flatMap((kinds, lane) => kinds.map((kind) => ({ kind, lane })));
@@ -67,8 +67,8 @@ export function createRunQueueStore(db: Database) {
     },
 
     /**
-     * Claims the waiting run of these kinds whose turn it is, and raises its epoch; undefined when none waits, or when
-     * the device has a run already.
+     * Claims the next queued run of these kinds and raises its epoch; undefined if none is queued, or if the device
+     * already has a run.
      */
     claimNext: async (
       tx: Transaction,
@@ -91,8 +91,7 @@ export function createRunQueueStore(db: Database) {
 
     /**
      * Locks the row if the lease still holds it; false when another worker took over or the run has ended. From here on
-     * the transaction carries the lease, and the database itself refuses what a stale one writes (the migration says
-     * how).
+     * the transaction carries the lease, and the database itself refuses writes with a stale one (see the migration).
      */
     lockLeased: async (tx: Transaction, lease: RunLease): Promise<boolean> => {
       await tx.$queryRaw`SELECT set_config('paraffin.lease', ${`${lease.runId}:${lease.epoch}`}, true)`;
@@ -122,15 +121,15 @@ export function createRunQueueStore(db: Database) {
       return leases.filter(({ runId, epoch }) => rows.some((row) => row.id === runId && row.leaseEpoch === epoch));
     },
 
-    /** A cancel must not wait a whole lease for a worker that may be dead. */
+    /** A cancellation must not wait a whole lease for a worker that may be dead. */
     shortenLease: async (tx: Transaction, id: string, leaseSeconds: number): Promise<void> => {
       await tx.$executeRaw`UPDATE "Run" SET "leaseExpiresAt" = least("leaseExpiresAt", now() + make_interval(secs => ${leaseSeconds})) WHERE id = ${id}::uuid`;
     },
 
     /**
-     * Runs whose lease has lapsed, locked; those that another transaction has locked are skipped. A lease that ends
-     * later than a renewal now would make it means that the clock was set back: it is cut to the length of a renewal,
-     * so that a dead worker's run waits one lease longer instead of for the clock.
+     * Runs with an expired lease, locked; runs that another transaction has locked are skipped. A lease that ends later
+     * than a renewal made now would is a sign that the clock was set back. It is shortened to the length of a renewal,
+     * so that a dead worker's run waits at most one lease longer.
      */
     lockLapsed: async (tx: Transaction, leaseSeconds: number): Promise<RunRecord[]> => {
       await tx.$executeRaw`
@@ -149,13 +148,12 @@ export function createRunQueueStore(db: Database) {
       return (await tx.run.findMany({ where: { id: { in: rows.map((row) => row.id) } } })).map(toRunRecord);
     },
 
-    /** @returns how many there are now. */
+    /** @returns the new count. */
     addFruitlessAttempt: async (tx: Transaction, id: string): Promise<number> =>
       (await tx.run.update({ where: { id }, data: { fruitlessAttempts: { increment: 1 } } })).fruitlessAttempts,
 
     /**
-     * Attempts that began since the run last kept a training state, or since it last ended (a resumed one starts
-     * afresh).
+     * Attempts that began since the run last kept a training state, or since it last ended (resuming resets the count).
      */
     countAttemptsWithoutProgress: async (tx: Transaction, id: string): Promise<number> => {
       const landmark = await tx.runEvent.aggregate({

@@ -1,6 +1,6 @@
 /**
- * The server looks for silent workers itself, so that their runs, above all cancelled ones, do not wait for another
- * worker to notice.
+ * The server itself looks for expired leases, so that the runs of dead workers, above all cancelled ones, do not wait
+ * until another worker notices.
  */
 import type { RunLedger } from './runs.ledger.ts';
 
@@ -9,7 +9,7 @@ export interface Reaper {
   stop(): Promise<void>;
 }
 
-/** Together with the lease, a dead worker is noticed within 22 s, and within 7 s while a cancel waits. */
+/** Together with the lease, a dead worker is detected within 22 s, and within 7 s while a cancellation waits. */
 const LOOK_EVERY_MS = 2_000;
 
 export interface ReaperParts {

@@ -1,4 +1,4 @@
-/** Runs as the rest of the program sees them. */
+/** Types of runs that other modules use. */
 import type { CheckpointProbeRecord } from '../models/index.ts';
 import type { FailureClass, RunKind, RunStatus } from '../../generated/prisma/enums.ts';
 
@@ -13,20 +13,20 @@ export interface RunRecord {
   readonly id: string;
   readonly kind: RunKind;
   readonly status: RunStatus;
-  /** What it makes from what, in one line, with the names at launch. */
+  /** A one-line title: the inputs and the output, with their names at launch. */
   readonly title: string;
-  /** Frozen at launch; each kind has a schema for its own. */
+  /** Frozen at launch; each kind has its own schema. */
   readonly config: unknown;
   readonly attempt: number;
   /** 0..1 */
   readonly progress: number;
   readonly failure: RunFailureRecord | null;
   readonly environment: unknown;
-  /** The person who launched it; null for the program's own. */
+  /** The person who launched it; null for runs that the program launched itself. */
   readonly launchedBy: string | null;
   /** The device that runs or ran it: the UUID of a GPU, or a CPU slot of a worker. */
   readonly deviceId: string | null;
-  /** Images in one pass of the network after the run ran out of memory; null: as in the config. */
+  /** Images in one pass of the network, reduced after the run ran out of memory; null means as in the config. */
   readonly microBatchSize: number | null;
   /** Longest running time, over all attempts; null: no limit. */
   readonly maxDurationSeconds: number | null;
@@ -86,10 +86,10 @@ export interface TrainingStateRecord {
   readonly probe: CheckpointProbeRecord | null;
 }
 
-/** A training state that is there to be registered. */
+/** A training state that can be registered as a checkpoint. */
 export interface KeptStateRecord extends TrainingStateRecord {
   readonly runId: string;
   readonly keptAt: Date;
-  /** Whether no kept state of the run was probed better. */
+  /** Whether this state has the best probe result of all kept states of the run. */
   readonly isBest: boolean;
 }

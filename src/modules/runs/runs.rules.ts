@@ -1,4 +1,4 @@
-/** Which status of a run may follow which, which failures are tried again, and what a viewer may see. Pure. */
+/** The status transitions of runs, which failures are retried, and which parts of a run a viewer may see. Pure. */
 import { z } from 'zod';
 import { DomainError, UnreachableCaseError } from '../../errors.ts';
 import { ACCESS_ROLES, type Viewer } from '../access/index.ts';
@@ -12,7 +12,7 @@ export const RUN_KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] as co
 export type RunKind = (typeof RUN_KINDS)[number];
 
 /**
- * A worker runs one run per lane at a time, so that a night of training delays neither a small import nor a download.
+ * A worker executes one run per lane at a time, so that a long training delays neither a small import nor a download.
  */
 export const RUN_LANES: readonly (readonly RunKind[])[] = [['PRETRAINING', 'EVALUATION'], ['IMPORT'], ['EXPORT']];
 
@@ -38,8 +38,8 @@ export function isTerminal(status: RunStatus): boolean {
 }
 
 /**
- * A run's config as `viewer` may see it. Only those who may import see where files are on the server; others see the
- * last part of a path.
+ * The part of a run's config that `viewer` may see. Only viewers with the right to import see full paths on the server;
+ * others see only the last part of a path.
  */
 export function configShownTo(viewer: Viewer, config: unknown): unknown {
   const mayImport = viewer.kind === 'KEY' && ACCESS_ROLES.indexOf(viewer.role) >= ACCESS_ROLES.indexOf('CONTRIBUTOR');
@@ -62,13 +62,13 @@ export const LEASE_SECONDS = 20;
 /** Shorter while a cancel waits, so that a dead worker delays it by less than ten seconds. */
 export const CANCELING_LEASE_SECONDS = 5;
 
-/** What went wrong with a run, as far as the next attempt is concerned. */
+/** The class of a run's failure, which decides about the next attempt. */
 export interface FailureFacts {
   readonly class: 'USER' | 'DATA' | 'OUT_OF_MEMORY' | 'INFRASTRUCTURE' | 'TIMEOUT' | 'INTERNAL';
   readonly code: string;
 }
 
-/** Codes of a retryable class for which another attempt would fail in the same way. */
+/** Codes that belong to a retryable class although another attempt would fail in the same way. */
 const FINAL_CODES: ReadonlySet<string> = new Set([
   'ARTIFACT_CORRUPT',
   'ARTIFACT_NOT_FOUND',
@@ -76,7 +76,7 @@ const FINAL_CODES: ReadonlySet<string> = new Set([
   'TIMED_OUT',
 ]);
 
-/** True where another attempt may succeed without any change. */
+/** True if another attempt may succeed without any change. */
 export function isRetryable(failure: FailureFacts): boolean {
   switch (failure.class) {
     case 'INFRASTRUCTURE':
@@ -95,7 +95,7 @@ export function isRetryable(failure: FailureFacts): boolean {
 /** Codes of external causes: the run itself may be sound. */
 const CODES_FROM_OUTSIDE: ReadonlySet<string> = new Set(['WORKER_SILENT', 'DATABASE_UNREACHABLE']);
 
-/** True where the attempt caused its own failure, so that another one will probably fail, too. */
+/** True if the attempt caused its own failure, so that another one will probably fail, too. */
 export function isOwnFault(failure: FailureFacts): boolean {
   return !CODES_FROM_OUTSIDE.has(failure.code);
 }
@@ -103,16 +103,16 @@ export function isOwnFault(failure: FailureFacts): boolean {
 /** Batch norm needs at least two images in a pass. */
 const MICRO_BATCH_MIN = 2;
 
-/** Known from the launch on, even for a run whose steps are not planned yet. */
+/** The batch size, which is known from the launch on even if the steps are not planned yet. */
 const batchFactsSchema = z.object({
   batchSize: z.number().int(),
   microBatchSize: z.number().int().nullable().default(null),
 });
 
 /**
- * The micro-batch with which a pretraining that ran out of memory is retried: half of the last one, or
- * the next smaller divisor of the batch. The effective batch stays as it is. Undefined where nothing smaller is left,
- * and for kinds that have no batch.
+ * The micro-batch with which a pretraining that ran out of memory is retried: half of the last one, or the next smaller
+ * divisor of the batch. The effective batch does not change. Undefined if there is no smaller size, and for kinds
+ * without a batch.
  */
 export function smallerMicroBatch(run: {
   readonly kind: RunKind;
@@ -133,7 +133,7 @@ export const maxDurationSchema = z
   .min(1, 'must be at least 1')
   .max(31_536_000, 'must be at most a year (31536000)');
 
-/** The wanted part of a series, and its resolution. */
+/** The requested part of a series, and its resolution. */
 export interface MetricWindow {
   /** First and last step, both inclusive. */
   readonly fromStep: number;

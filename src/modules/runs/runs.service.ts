@@ -44,18 +44,18 @@ export interface RunService {
    */
   enqueue(launch: RunLaunch, tx?: Transaction): Promise<RunRecord>;
   /**
-   * QUEUED becomes CANCELED, RUNNING becomes CANCELING; repeating it changes nothing. Throws RUN_NOT_CANCELABLE for one
-   * that has ended otherwise.
+   * QUEUED becomes CANCELED, RUNNING becomes CANCELING; repeating it changes nothing. Throws RUN_NOT_CANCELABLE for a
+   * run that has FAILED or SUCCEEDED.
    */
   cancel(viewer: Viewer, id: string): Promise<RunRecord>;
   /**
-   * FAILED or CANCELED goes back into the queue and on from its last checkpoint; one that waits or runs is left as it
-   * is. Throws RUN_NOT_FOUND and RUN_NOT_RESUMABLE.
+   * Requeues a FAILED or CANCELED run, which continues from its last checkpoint; a queued or running one is not
+   * changed. Throws RUN_NOT_FOUND and RUN_NOT_RESUMABLE.
    */
   resume(viewer: Viewer, id: string): Promise<RunRecord>;
   /**
-   * @param names null for every series.
-   * @param window the whole of each series, thinned to METRIC_POINTS_DEFAULT points, where left out.
+   * @param names null means every series.
+   * @param window the requested part; by default the whole of each series, thinned to METRIC_POINTS_DEFAULT points.
    * @throws DomainError BAD_INPUT for a window out of range.
    */
   metrics(
@@ -69,20 +69,20 @@ export interface RunService {
   importRoots(viewer: Viewer): readonly string[];
   queuePosition(run: RunRecord): Promise<number | null>;
   countByStatus(): Promise<Record<string, number>>;
-  /** For the server's own eyes: what would be lost if all workers were gone. */
+  /** For the server's own monitoring: the work that would be lost if all workers died now. */
   workUnderWay(): Promise<{ readonly runCount: number; readonly unkeptStepCount: number }>;
 }
 
 export interface RunLaunch {
   readonly kind: RunKind;
-  /** What it makes of what, in one line. */
+  /** A one-line title: the inputs and the output. */
   readonly title: string;
   readonly config: object;
   readonly idempotencyKey: string | null;
-  /** Whose run it is: the queue rotates among people. Left out: the program's own. */
+  /** The launcher: the queue rotates among people. Left out for runs that the program launches itself. */
   readonly viewer?: Viewer;
   readonly maxDurationSeconds?: number | null;
-  /** The input as it came, for telling a repeated request from another one. */
+  /** The original input, to distinguish a repeated request from a different one. */
   readonly input: object;
 }
 
@@ -152,7 +152,7 @@ export function createRunService(parts: RunServiceParts): RunService {
       try {
         return await transact((own) => create(own, launch));
       } catch (error) {
-        // Two requests with one new key at the same moment: the second finds the first one's run.
+        // If two concurrent requests have the same new key, the second one finds the first one's run.
         if (launch.idempotencyKey === null || error instanceof DomainError) throw error;
         return transact(async (own) => {
           const earlier = await store.findByIdempotencyKey(own, launch.idempotencyKey ?? '');
@@ -265,7 +265,7 @@ export function createRunService(parts: RunServiceParts): RunService {
       });
     },
     resume: async (viewer, id) => {
-      // Resuming a training occupies the machine as launching one does.
+      // Resuming needs the permission to launch, because it occupies the machine in the same way.
       authorise(viewer, 'OPERATOR');
       return transact(async (tx) => {
         const run = await findOrThrow(tx, id);
@@ -333,15 +333,15 @@ function sameInputOrThrow(earlier: RunRecord, kind: RunKind, inputDigest: string
 }
 
 /**
- * The probe on the version that the input names, or by itself on the first of the training's own versions that has
- * labels, or else on the latest labelled version of one of their datasets.
+ * Chooses the version to probe on: the one that the input names, else the first labelled version of the training, else
+ * the latest labelled version of one of its datasets.
  */
 async function watchingOf(
   datasets: DatasetService,
   input: LaunchPretrainingInput,
   trainingVersions: readonly SealedVersionRecord[],
 ): Promise<WatchingConfig> {
-  // Nothing is watched where nothing is trained.
+  // A run without training steps has no probe.
   if (input.steps === 0) return freezeWatching({ ...input, probe: { enabled: false } }, null);
   const wanted = input.probe?.datasetVersionId;
   const version =

@@ -1,4 +1,4 @@
-/** Rows of runs in PostgreSQL: what was launched, its status and how it ended. */
+/** Rows of runs in PostgreSQL: launch, status and result. */
 import type { Database, Transaction } from '../../platform/db.ts';
 import {
   decodeIdCursor,
@@ -27,7 +27,7 @@ export interface NewRun {
   readonly inputDigest: string;
   readonly launchedBy: string | null;
   readonly maxDurationSeconds: number | null;
-  /** Its place in the fair order, from `nextTurn`. */
+  /** Its position in the fair order, from `nextTurn`. */
   readonly turn: number;
 }
 
@@ -149,12 +149,15 @@ export function createRunStore(db: Database) {
       });
     },
 
-    /** For the next attempt: images that one pass of the network takes. */
+    /** For the next attempt: the number of images in one pass of the network. */
     setMicroBatchSize: async (tx: Transaction, id: string, microBatchSize: number): Promise<void> => {
       await tx.run.update({ where: { id }, data: { microBatchSize } });
     },
 
-    /** How many runs workers hold, and how many training steps would have to be repeated if all workers died now. */
+    /**
+     * The number of runs that workers hold, and the number of training steps that would be repeated if all workers died
+     * now.
+     */
     workUnderWay: async (): Promise<{ readonly runCount: number; readonly unkeptStepCount: number }> => {
       const [row] = await db.$queryRaw<{ runCount: number; unkeptStepCount: number }[]>`
         SELECT count(*)::int AS "runCount",
@@ -175,7 +178,7 @@ export function createRunStore(db: Database) {
 
 /**
  * Ids of the newest runs of these kinds in these states, of all where none is named. Each pair of kind and state is
- * read from the end of its own stretch of the index, so that a rare one costs no more than a common one.
+ * read from the end of its own range of the index, so that a rare pair costs no more than a common one.
  */
 function newestOf(
   kinds: readonly RunKind[],
@@ -190,7 +193,7 @@ function newestOf(
     ORDER BY run.id DESC LIMIT ${limit}`;
 }
 
-/** @param row every column that a record needs. */
+/** @param row a row with every column that a record needs. */
 export function toRunRecord(row: RunRow): RunRecord {
   return {
     id: row.id,

@@ -1,4 +1,4 @@
-/** What runs report in PostgreSQL: numbered events and series of metrics. */
+/** Telemetry of runs in PostgreSQL: numbered events and series of metrics. */
 import type { Database, Transaction } from '../../platform/db.ts';
 import { Prisma } from '../../generated/prisma/client.ts';
 import type { RunStatus } from '../../generated/prisma/enums.ts';
@@ -26,7 +26,10 @@ export type RunTelemetryStore = ReturnType<typeof createRunTelemetryStore>;
 
 export function createRunTelemetryStore(db: Database) {
   return {
-    /** Appends under the lock of the run's row, which numbers events without holes, and announces it at commit. */
+    /**
+     * Appends an event under the lock of the run's row, so that the numbers have no gaps, and notifies listeners at
+     * commit.
+     */
     appendEvent: async (tx: Transaction, id: string, event: NewRunEvent): Promise<void> => {
       const last = await tx.runEvent.aggregate({ where: { runId: id }, _max: { sequence: true } });
       await tx.runEvent.create({
@@ -52,7 +55,7 @@ export function createRunTelemetryStore(db: Database) {
       return rows.map((row) => ({ ...row, kind: eventKind(row.kind) }));
     },
 
-    /** One look into the index for each run, however many events it has. */
+    /** One index lookup per run, independent of its number of events. */
     lastSequences: async (runIds: readonly string[]): Promise<ReadonlyMap<string, number>> => {
       const rows = await db.$queryRaw<{ id: string; last: number }[]>`
         SELECT run.id::text, (SELECT max(sequence) FROM "RunEvent" WHERE "runId" = run.id) AS last FROM unnest(${[...runIds]}::uuid[]) AS run(id)`;
@@ -60,8 +63,8 @@ export function createRunTelemetryStore(db: Database) {
     },
 
     /**
-     * Steps of a series only rise: one that was recorded before a restart comes again with the same value, and is left
-     * out.
+     * The steps of a series only increase. After a restart, steps that were already recorded arrive again with the same
+     * values, and are skipped.
      */
     addMetrics: async (
       tx: Transaction,
@@ -77,10 +80,11 @@ export function createRunTelemetryStore(db: Database) {
     },
 
     /**
-     * Series by name and step. One of many points is thinned in the database: split into parts of equal width, of which
-     * the lowest and the highest point stay, with the first and the last of all; so a plot shows every spike. Of a
-     * series of more than some eight times as many points as are wanted (a chunk has 128 or a few more) only each
-     * chunk's extremes are read: to look at 25,000 points takes the database 60 ms, and a plot has no room for them.
+     * Series by name and step. A long series is thinned in the database: it is split into parts of equal width, and the
+     * lowest and highest point of each part are kept, plus the first and last point of the series, so that a plot shows
+     * every spike. If a series has more than about eight times the requested points (a chunk has 128 or slightly more),
+     * only the extremes of each chunk are read: reading 25,000 points takes the database 60 ms, and a plot cannot show
+     * them.
      */
     metrics: async (
       runId: string,

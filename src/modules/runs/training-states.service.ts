@@ -1,4 +1,4 @@
-/** Makes checkpoints of what a pretraining has kept on its way. */
+/** Registers kept training states of a pretraining as checkpoints. */
 import { z } from 'zod';
 import { DomainError } from '../../errors.ts';
 import { encoderFileOf, encoderTensorsOf } from '../../formats/encoder-file.ts';
@@ -17,8 +17,8 @@ import type { TrainingStateStore } from './training-states.store.ts';
 
 export interface TrainingStateService {
   /**
-   * The checkpoint of a run's step, made of the state that is kept: the same bytes, lineage and probe as if the run had
-   * registered it itself; its golden embedding follows by an export run. A second call gives the first one's
+   * Registers the kept state of a run's step as a checkpoint, with the same bytes, lineage and probe as if the run had
+   * registered it itself; an export run then measures its golden embedding. A second call returns the existing
    * checkpoint. Throws BAD_INPUT, RUN_NOT_FOUND, TRAINING_STATE_NOT_FOUND, ARTIFACT_NOT_FOUND, ARTIFACT_CORRUPT.
    */
   register(viewer: Viewer, input: unknown): Promise<CheckpointRecord>;
@@ -30,7 +30,7 @@ export interface TrainingStateServiceParts {
   readonly transact: Transact;
   readonly artifacts: ArtifactStore;
   readonly models: ModelService;
-  /** Asks a worker for the checkpoint's golden embedding, in the transaction that registers it. */
+  /** Queues the measurement of the checkpoint's golden embedding, in the transaction that registers it. */
   readonly queueGolden: (tx: Transaction, checkpointId: string) => Promise<void>;
 }
 
@@ -45,7 +45,10 @@ export function createTrainingStateService({
   queueGolden,
 }: TrainingStateServiceParts): TrainingStateService {
   let lastReading: Promise<unknown> = Promise.resolve();
-  /** One after another: a state is read whole, three to four times the size of the encoder. */
+  /**
+   * States are processed one after another, because each is read whole and is three to four times the size of the
+   * encoder.
+   */
   const inTurn = <Result>(work: () => Promise<Result>): Promise<Result> => {
     const reading = lastReading.then(work);
     lastReading = reading.catch(() => undefined);

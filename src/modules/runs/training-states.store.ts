@@ -10,7 +10,7 @@ export function createTrainingStateStore(db: Database) {
     addTrainingState: async (tx: Transaction, id: string, state: TrainingStateRecord): Promise<void> => {
       const key = { runId: id, step: state.step };
       const { sha256, probe } = state;
-      // A step may be kept twice with the same state: once because it is due, once because it is the best.
+      // The same state of a step may be kept twice: once on schedule, once as the best.
       const probed = probe === null ? {} : { probe, probeMacroF1: probe.ridgeMacroF1 };
       await tx.trainingState.upsert({
         where: { runId_step: key },
@@ -25,7 +25,7 @@ export function createTrainingStateStore(db: Database) {
       return row === null ? undefined : stateRecord(row);
     },
 
-    /** The state with the highest probed macro F1; the earliest of equal ones. */
+    /** The state with the highest macro F1 of its probe; the earliest in case of a tie. */
     bestTrainingState: async (id: string): Promise<TrainingStateRecord | undefined> => {
       const row = await db.trainingState.findFirst({
         where: { runId: id, probeMacroF1: { not: null } },

@@ -1,4 +1,4 @@
-/** How a pretraining watches itself: the probe that it is measured by, and the states that become checkpoints. Pure. */
+/** How a pretraining is monitored: its probe, and the states that become checkpoints. Pure. */
 import { z } from 'zod';
 import { DomainError, type ErrorCode } from '../../errors.ts';
 
@@ -8,7 +8,7 @@ const PROBE_IMAGES_PER_LABEL_MIN = 3;
 
 const stepSchema = z.number().int().min(1, 'must be at least 1');
 
-/** The part of `LaunchPretrainingInput` that says how the run is watched. */
+/** The part of `LaunchPretrainingInput` that configures the probe and the registered states. */
 export const watchingInputFields = {
   probe: z
     .strictObject({
@@ -25,33 +25,33 @@ export type WatchingInput = z.infer<z.ZodObject<typeof watchingInputFields>>;
 const probeConfigSchema = z.object({
   datasetVersionId: z.string(),
   digest: z.string(),
-  /** `slug@version`, as it was called at the launch. */
+  /** The version's name `slug@version` at launch. */
   datasetVersionName: z.string(),
-  /** Null: by the rule of the engine, from the steps, the batch and the images of the probe. */
+  /** Null means that the engine decides, from the steps, the batch and the images of the probe. */
   everySteps: z.number().int().nullable(),
 });
 export type ProbeConfig = z.infer<typeof probeConfigSchema>;
 
-/** As it is frozen. Runs from before this existed have no probe and register their last step alone. */
+/** The frozen settings. Older runs have no probe and register only their last step. */
 export const watchingConfigFields = {
   probe: probeConfigSchema.nullable().default(null),
-  /** Steps after which the encoder is registered besides the last, ascending. */
+  /** Steps, in addition to the last, after which the encoder is registered, ascending. */
   registerSteps: z.array(z.number().int()).default([]),
-  /** Whether the state of the best probe is registered at the end. */
+  /** Whether the state with the best probe is registered at the end. */
   registerBest: z.boolean().default(false),
 };
 export type WatchingConfig = z.infer<z.ZodObject<typeof watchingConfigFields>>;
 
 export const NOT_WATCHED: WatchingConfig = { probe: null, registerSteps: [], registerBest: false };
 
-/** What a version must have to be probed on. */
+/** The facts of a version that decide whether it can be probed on. */
 export interface ProbeVersionFacts {
   readonly id: string;
   readonly digest: string;
   readonly labelCounts: readonly { readonly label: string; readonly count: number }[];
 }
 
-/** Why a version cannot be probed on; null where it can. */
+/** The reason why a version cannot be probed on; null if it can. */
 function faultOfProbeVersion({ labelCounts }: ProbeVersionFacts): { code: ErrorCode; message: string } | null {
   if (labelCounts.length === 0)
     return {
@@ -90,9 +90,9 @@ export function checkProbeVersion(version: ProbeVersionFacts): void {
 }
 
 /**
- * Freezes how the run is watched.
- * @param version what to probe on: as the input names it, or as it was found; null where there is none.
- * @throws DomainError BAD_INPUT for what contradicts itself, PROBE_UNLABELLED for a wanted probe without a version.
+ * Freezes the settings of the probe and of the registered states.
+ * @param version the version to probe on, named in the input or chosen by rule; null if there is none.
+ * @throws DomainError BAD_INPUT for contradictory settings, PROBE_UNLABELLED for a requested probe without a version.
  */
 export function freezeWatching(
   { probe, registerSteps, registerBest }: WatchingInput,
@@ -135,7 +135,7 @@ export function freezeWatching(
   };
 }
 
-/** @throws DomainError BAD_INPUT for a step that the run never comes to. */
+/** @throws DomainError BAD_INPUT for a step that the run never reaches. */
 export function checkRegisterSteps({ registerSteps }: Pick<WatchingConfig, 'registerSteps'>, steps: number): void {
   const beyond = registerSteps.find((step) => step > steps);
   if (beyond === undefined) return;
