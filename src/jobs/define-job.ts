@@ -1,4 +1,4 @@
-/** A job is a name and a schema: parsed when it is put into the queue and again when it is taken out. */
+/** A job is a name and a schema; messages are validated both when they are sent and when they are received. */
 import { z } from 'zod';
 
 export interface Job<Payload> {
@@ -10,6 +10,6 @@ export function defineJob<Payload>(name: string, schema: z.ZodType<Payload>): Jo
   return { name, parse: (payload) => schema.parse(payload) };
 }
 
-/** The row of the run is the truth; the message only says where to look. */
+/** The message contains only the run's id, because the row of the run is authoritative. */
 export const runJobPayload = z.strictObject({ runId: z.uuid() });
 export type RunJobPayload = z.infer<typeof runJobPayload>;

@@ -1,31 +1,36 @@
-/** Locks between processes, held in PostgreSQL: they end with the connection, however the process ends. */
+/**
+ * Locks between processes, held in PostgreSQL: they are released with the connection, even if the process is killed.
+ */
 import { Client } from 'pg';
 import { DomainError } from '../errors.ts';
 
 /**
- * Every advisory lock of this program: the numbers are one space for the whole database, so that each name has its own.
+ * Every advisory lock of this program. All locks of a database share one number space, so each name has its own number.
  */
 export const ADVISORY_LOCKS = {
-  /** Two servers never migrate at once. */
+  /** Prevents two servers from migrating concurrently. */
   MIGRATIONS: 7_202_611,
-  /** Stored bytes are read (shared) or deleted. Held for as long as a backup takes. */
+  /**
+   * Protects stored bytes: shared for readers such as a backup, exclusive for deletion. A backup holds it until it
+   * ends.
+   */
   STORED_BYTES: 7_202_612,
-  /** Two servers never seed the catalogue of published checkpoints at once. */
+  /** Prevents two servers from seeding the catalogue of published checkpoints concurrently. */
   SEED_CHECKPOINTS: 7_202_613,
   /** Entries of the audit log are appended one at a time. */
   AUDIT_CHAIN: 7_202_614,
-  /** Two servers never make two first keys, and the last ADMIN key is never revoked twice. */
+  /** Prevents two servers from creating two first keys, and two requests from revoking the last two ADMIN keys. */
   ADMIN_KEYS: 7_202_615,
-  /** Two servers never seed the catalogue of datasets at once. */
+  /** Prevents two servers from seeding the catalogue of datasets concurrently. */
   SEED_CATALOGUE: 7_202_616,
-  /** Launches of one lane take their turns one at a time; the lane is the second number. */
+  /** Serialises the launches of one lane; the lane is the second number. */
   RUN_TURNS: 7_202_617,
 } as const;
 
 /**
- * Works while no stored bytes may go (SHARED: several may read at once), or while nobody else relies on them
- * (EXCLUSIVE: to delete).
- * @throws DomainError CONFLICT when it is held by somebody in the other way.
+ * Calls `work` while no stored bytes may be deleted (SHARED, for several readers), or while no reader relies on them
+ * (EXCLUSIVE, to delete).
+ * @throws DomainError CONFLICT if another process holds the lock in the other mode.
  */
 export async function withStoredBytesLock<Result>(
   databaseUrl: string,
@@ -33,7 +38,7 @@ export async function withStoredBytesLock<Result>(
   work: () => Promise<Result>,
 ): Promise<Result> {
   const client = new Client({ connectionString: databaseUrl, keepAlive: true });
-  // A connection that breaks is noticed by whatever asks next; without a listener it would end the process.
+  // The next query reports a broken connection; without a listener, the error event would end the process.
   client.on('error', () => undefined);
   await client.connect();
   try {

@@ -1,8 +1,11 @@
-/** PostgreSQL's LISTEN as a hub of listeners: one connection for the whole process, taken up again when it breaks. */
+/**
+ * Distributes PostgreSQL notifications (LISTEN) to listeners over one connection per process, which is reopened when it
+ * breaks.
+ */
 import { Client } from 'pg';
 
 export interface Announcements {
-  /** @returns a function that ends the listening. */
+  /** @returns a function that removes the listener. */
   subscribe(payload: string, listener: () => void): () => void;
   close(): Promise<void>;
 }
@@ -33,13 +36,13 @@ export async function listenForAnnouncements(
     await next.connect();
     client = next;
     await next.query(`LISTEN ${next.escapeIdentifier(channel)}`);
-    // Closed while we connected: nobody else would end this one.
+    // The hub was closed while this connection was being opened, so it must be closed here.
     if (closed) await next.end();
   };
   const reconnect = async (): Promise<void> => {
     try {
       await connect();
-      // Notifications may have been missed while we were away: every listener looks once.
+      // Notifications may have been missed while the connection was down, so every listener is called once.
       for (const group of listeners.values()) for (const listener of group) listener();
     } catch (error) {
       onError(error instanceof Error ? error : new Error(String(error)));

@@ -24,7 +24,7 @@ export interface ArtifactStore {
    * @throws DomainError STORAGE_FULL before the reserve of the disk is touched.
    */
   put(source: Uint8Array | NodeJS.ReadableStream | AsyncIterable<Uint8Array>): Promise<StoredBytes>;
-  /** The whole content, checked against its name. Throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
+  /** The whole content, verified against its digest. Throws DomainError ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
   read(sha256: string): Promise<Buffer>;
   /**
    * Size in bytes, or undefined when absent. Throws DomainError ARTIFACT_NOT_FOUND for anything that is not a sha256.
@@ -33,16 +33,16 @@ export interface ArtifactStore {
   /** Reads the whole content without keeping it. Throws as `read` does. */
   verify(sha256: string): Promise<void>;
   /**
-   * For a reader that checks the bytes itself, and closes the file. Throws ARTIFACT_NOT_FOUND, or ARTIFACT_CORRUPT for
-   * what lies in quarantine.
+   * For a reader that verifies the bytes itself and closes the file. Throws ARTIFACT_NOT_FOUND, or ARTIFACT_CORRUPT for
+   * a file in quarantine.
    */
   open(sha256: string): Promise<FileHandle>;
-  /** Path of the file for readers that seek (shards). It is not checked to exist. */
+  /** Path of the file for readers that seek (shards). The file may not exist. */
   pathOf(sha256: string): string;
 
   // For maintenance: fsck, gc, backup.
 
-  /** Reads the file once more and, if its digest is still wrong, moves it to quarantine/. @returns whether it did. */
+  /** Reads the file again and, if its digest is still wrong, moves it to quarantine/. @returns whether it was moved. */
   quarantine(sha256: string): Promise<boolean>;
   /**
    * Every stored file, in no order; artifacts that arrive meanwhile may be included. A file that is not an artifact has
@@ -51,7 +51,7 @@ export interface ArtifactStore {
   files(): AsyncGenerator<StoredFile>;
   /**
    * Deletes the file unless it was written at or after `unlessSince`; putting the same bytes again counts as writing.
-   * @returns whether it did.
+   * @returns whether it was deleted.
    */
   remove(sha256: string, unlessSince: Date): Promise<boolean>;
   /** The quarantined files, and their total size. */
@@ -68,13 +68,13 @@ export interface StoredFile {
 const TEMPORARY_DIR = 'tmp';
 const QUARANTINE_DIR = 'quarantine';
 const SHA256_PATTERN = /^[0-9a-f]{64}$/;
-/** Large enough that disk and hash, not JavaScript, set the pace. */
+/** Large enough that disk and hash, not JavaScript, limit the throughput. */
 const READ_BYTES = 1024 * 1024;
 
 export function openArtifactStore(rootDir: string): ArtifactStore {
   const temporaryDir = path.join(rootDir, TEMPORARY_DIR);
   const pathOf = (sha256: string): string => {
-    // The name becomes a path, so nothing but a digest may pass.
+    // The name becomes part of a path, so only a digest is accepted.
     if (!SHA256_PATTERN.test(sha256)) {
       throw new DomainError({
         code: 'ARTIFACT_NOT_FOUND',
@@ -99,7 +99,7 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
       cause,
     });
   };
-  /** Passes each chunk on, then checks the digest of the whole against the name. */
+  /** Passes each chunk on, then compares the digest of the whole content with the name. */
   const readChecked = async (sha256: string, take: (bytes: Buffer) => void): Promise<void> => {
     const hash = createHash('sha256');
     try {
@@ -151,7 +151,7 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
         () => false,
         (error: unknown) => error instanceof DomainError && error.code === 'ARTIFACT_CORRUPT',
       );
-      // Two readers may find the same damage at once; the second finds no file to move.
+      // Two readers may find the same damage concurrently; the second one then has no file to move.
       if (!isCorrupt || !(await exists(pathOf(sha256)))) return false;
       await mkdir(path.join(rootDir, QUARANTINE_DIR), { recursive: true, mode: 0o700 });
       await moveIntoPlace(pathOf(sha256), quarantinePathOf(sha256));
@@ -170,8 +170,8 @@ export function openArtifactStore(rootDir: string): ArtifactStore {
       const doomed = path.join(temporaryDir, randomUUID());
       await rename(file, doomed);
       try {
-        // Somebody may have put the same bytes between our look and the rename: theirs goes back, unless they are there
-        // again already.
+        // Another writer may have stored intact bytes between the check and the rename: that file is moved back, unless
+        // it has been stored again already.
         if ((await stat(doomed)).mtimeMs < unlessSince.getTime()) return true;
         await link(doomed, file).catch((error: unknown) => {
           if (!hasCode(error, 'EEXIST')) throw error;
@@ -232,7 +232,7 @@ async function exists(file: string): Promise<boolean> {
 /** A temporary file that was not written to for this long belongs to a process that was killed. */
 const ABANDONED_MS = 3_600_000;
 
-/** Removes what killed processes left unfinished in a store. Safe while others write to it. */
+/** Removes unfinished files of killed processes from a store. Safe during concurrent writes. */
 export async function removeAbandonedWrites(rootDir: string): Promise<void> {
   const folder = path.join(rootDir, TEMPORARY_DIR);
   const names = await readdir(folder).catch(() => []);

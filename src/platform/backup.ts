@@ -1,13 +1,13 @@
 /**
- * Backups: database and stored bytes as they were at one instant, in one tar file that any tar can list.
+ * Backups: database and stored bytes at one instant, in one tar file that any tar program can list.
  *
  *   backup.json                what it is: format, program, migrations, tables with their counts, artifacts
  *   database/<table>/<n>       rows, as COPY writes them
  *   artifacts/<sha256>         stored bytes
  *   end.json                   written last: without it the file is not whole
  *
- * Rows are read in one snapshot, which runs under way do not disturb. Stored bytes never change and are not deleted
- * while a backup is made, so those that the snapshot names can be copied after it.
+ * Rows are read in one snapshot, so that active runs do not affect it. Stored bytes never change and are not deleted
+ * during a backup, so the artifacts that the snapshot cites can be copied afterwards.
  */
 import { createHash, type Hash } from 'node:crypto';
 import { createReadStream, createWriteStream } from 'node:fs';
@@ -38,7 +38,7 @@ const headSchema = z.object({
   format: z.string(),
   program: z.string(),
   createdAt: z.string(),
-  /** DATABASE: without the stored bytes, as before an upgrade, which does not touch them. */
+  /** DATABASE: without the stored bytes. It is used before an upgrade, which does not change them. */
   contents: z.enum(['ALL', 'DATABASE']),
   migrations: z.array(z.object({ name: z.string(), checksum: z.string() })),
   tables: z.array(dumpedTableSchema),
@@ -48,10 +48,10 @@ const headSchema = z.object({
 export type BackupHead = z.infer<typeof headSchema>;
 
 const endSchema = z.object({
-  /** Of all COPY chunks in their order. */
+  /** sha256 over all COPY chunks in order. */
   rowsSha256: z.string(),
   artifactCount: z.number().int(),
-  /** Artifacts that were missing or changed already when the backup was made. */
+  /** Artifacts that were already missing or changed when the backup was made. */
   damaged: z.array(z.string()),
 });
 
@@ -60,19 +60,19 @@ export interface BackupReport {
   readonly byteSize: number;
   readonly rowCount: number;
   readonly artifacts: { readonly count: number; readonly byteSize: number };
-  /** Missing or changed already: the backup holds everything else. */
+  /** Artifacts that were already missing or changed; the backup contains all others. */
   readonly damaged: readonly string[];
 }
 
 export interface BackupOptions {
   readonly databaseUrl: string;
-  /** Undefined: the database alone. */
+  /** If undefined, only the database is backed up. */
   readonly store: ArtifactStore | undefined;
   readonly file: string;
   /** Version of this program. */
   readonly program: string;
   readonly onProgress?: ((progress: CopyProgress) => void) | undefined;
-  /** Ends it; what was written by then is deleted. */
+  /** Aborts the backup; the partial file is deleted. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -87,8 +87,8 @@ interface WantedArtifact {
 }
 
 /**
- * Writes a backup beside its final name first: a file of that name is always whole. The caller keeps stored bytes from
- * being deleted.
+ * Writes a backup under a temporary name and then renames it, so that a file with the final name is always complete.
+ * The caller must prevent the deletion of stored bytes meanwhile.
  */
 export async function writeBackup({
   databaseUrl,
@@ -102,7 +102,7 @@ export async function writeBackup({
   const unfinished = `${file}.unfinished`;
   const guard = removeOnDeath([unfinished]);
   const archive = pack();
-  // It holds salted hashes of keys and whatever is confidential in the registry: for its owner alone.
+  // A backup contains salted hashes of keys and confidential data of the registry, so only its owner may read it.
   const writing = pipeline(archive, spaceGuard(path.dirname(file)), createWriteStream(unfinished, { mode: 0o600 }), {
     signal,
   });
@@ -130,7 +130,7 @@ async function fillArchive(
 ): Promise<Omit<BackupReport, 'file' | 'byteSize'>> {
   const { databaseUrl, store, program, onProgress, signal } = options;
   const client = new Client({ connectionString: databaseUrl });
-  // Told by whatever is asked next; a backup that is given up asks nothing any more.
+  // The next query reports the error; an aborted backup sends no further query.
   client.on('error', () => undefined);
   await client.connect();
   const rows = createHash('sha256');
@@ -185,8 +185,8 @@ async function fillArchive(
 }
 
 /**
- * False for one that is not there, cannot be read, or is not what its name says; what was written of it is then told to
- * be worthless at the end.
+ * False for an artifact that is missing, unreadable or does not match its digest; its entry is then listed as damaged
+ * at the end of the backup.
  */
 async function copyArtifact(archive: Pack, store: ArtifactStore, sha256: string): Promise<boolean> {
   const handle = await store.open(sha256).catch((error: unknown) => {
@@ -205,8 +205,8 @@ async function copyArtifact(archive: Pack, store: ArtifactStore, sha256: string)
 }
 
 /**
- * As many bytes as were announced, so that the archive stays sound: zeros for what a bad sector or a file that has
- * shrunk does not give. Those are not hashed, so that the artifact is reported as damaged.
+ * Yields exactly the announced number of bytes, so that the archive stays valid: bytes lost to a bad sector or a
+ * truncated file are replaced by zeros. The zeros are not hashed, so that the artifact is reported as damaged.
  */
 async function* bytesToCopy(handle: FileHandle, size: number, hash: Hash): AsyncGenerator<Buffer> {
   let position = 0;
@@ -246,15 +246,15 @@ async function synced(file: string): Promise<number> {
 
 export interface RestoreOptions {
   readonly file: string;
-  /** Of a database without tables. */
+  /** URL of a database without tables. */
   readonly databaseUrl: string;
-  /** Empty. */
+  /** An empty folder. */
   readonly store: ArtifactStore;
-  /** Where a backup of the database alone finds the stored bytes. */
+  /** Folder of the stored bytes, for a backup of only the database. */
   readonly bytesFrom?: ArtifactStore | undefined;
   readonly migrations: readonly Migration[];
   readonly onProgress?: ((progress: CopyProgress) => void) | undefined;
-  /** Ends it before the database is committed. */
+  /** Aborts the restore, until the database is committed. */
   readonly signal?: AbortSignal | undefined;
 }
 
@@ -262,13 +262,14 @@ export interface RestoreReport {
   readonly createdAt: string;
   readonly rowCount: number;
   readonly artifacts: { readonly count: number; readonly byteSize: number };
-  /** Missing or changed already when the backup was made; their rows are marked. */
+  /** Artifacts that were already missing or changed when the backup was made; their rows are marked. */
   readonly damaged: readonly string[];
 }
 
 /**
- * Reads what a backup is, without changing anything.
- * @throws DomainError FORMAT_INVALID for anything that is not a backup; MigrationError for one of a newer program.
+ * Reads the description of a backup without changing anything.
+ * @throws DomainError FORMAT_INVALID for a file that is not a backup; MigrationError for a backup of a newer program
+ * version.
  */
 export async function readBackupHead(file: string, migrations: readonly Migration[]): Promise<BackupHead> {
   const head = await firstEntryOf(file);
@@ -285,10 +286,9 @@ export async function readBackupHead(file: string, migrations: readonly Migratio
 }
 
 /**
- * Restores into an empty place. Every digest is checked on the way; the database is committed last, so that a restore
- * that breaks off leaves no registry behind.
- * @throws DomainError FORMAT_INVALID for a file that is not whole, ARTIFACT_CORRUPT for bytes that are not what their
- * name says.
+ * Restores into an empty folder and database. Every digest is verified; the database is committed last, so that an
+ * interrupted restore leaves no registry behind.
+ * @throws DomainError FORMAT_INVALID for an incomplete file, ARTIFACT_CORRUPT for bytes that do not match their digest.
  */
 export async function readBackup({
   file,
@@ -352,7 +352,7 @@ export async function readBackup({
     await client
       .query('UPDATE "Artifact" SET "damagedAt" = now() WHERE sha256 = ANY($1) AND "damagedAt" IS NULL', [damaged])
       .catch((error: unknown) => {
-        // A schema from before the column: the next check marks them.
+        // An older schema lacks the column; the next check marks the artifacts.
         if (damaged.length > 0 && !(error instanceof Error && 'code' in error && error.code === '42703')) throw error;
       });
     return {
@@ -367,8 +367,8 @@ export async function readBackup({
 }
 
 /**
- * For a backup of the database alone: copies the bytes that its rows name, checking each; gives those that are not to
- * be had.
+ * For a backup of only the database: copies and verifies the artifacts that its rows cite. @returns the artifacts that
+ * are missing or damaged.
  */
 async function takeBytes(client: Client, from: ArtifactStore | undefined, to: ArtifactStore): Promise<string[]> {
   const { rows } = await client.query<{ sha256: string }>('SELECT sha256 FROM "Artifact" ORDER BY 1');

@@ -1,11 +1,11 @@
-/** The inside of a sandbox that root has made (sandbox.ts). */
+/** The part of the sandbox (sandbox.ts) that runs inside the sandboxed process if root started it. */
 
-/** The last argument of a program that has to become an unprivileged user. */
+/** The last argument of a program that must switch to an unprivileged user. */
 export const AS_NOBODY = 'as-nobody';
 /** Debian's `nobody`. */
 const NOBODY = 65_534;
 
-/** For a program in a sandbox, once it is loaded and before it reads a byte: no right stays that others have not. */
+/** Called by a program in a sandbox after it is loaded and before it reads any input: drops all privileges of root. */
 export function becomeNobodyIfAsked(): void {
   if (process.argv.at(-1) !== AS_NOBODY) return;
   process.setgroups?.([]);

@@ -1,4 +1,7 @@
-/** Wakes one waiter, who may not be waiting yet: reset, look, then wait for what came after the look. */
+/**
+ * Wakes one waiter, also if it is not waiting yet. The waiter resets the bell, checks its condition, and then waits for
+ * a ring since the reset.
+ */
 
 export type Bell = ReturnType<typeof createBell>;
 
@@ -7,7 +10,7 @@ export function createBell() {
   let stopped = false;
   let wake: (() => void) | undefined;
   return {
-    /** Rings for the last time: nobody waits any more. */
+    /** Rings for the last time; every later wait returns at once. */
     stop: (): void => {
       stopped = true;
       wake?.();

@@ -1,37 +1,38 @@
-/** One server for one data directory: a second one would stop the first one's database. */
+/** Ensures one server per data directory: a second one would stop the database of the first. */
 import { chmod, mkdir, readdir, rm, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { DomainError } from '../errors.ts';
 import { tryLockFile } from './file-lock.ts';
 
-/** Held open and locked by anyone who works on the directory. */
+/** Every process that works on the directory holds this file open and locked. */
 const LOCK_NAME = '.lock';
-/** There while a restore is under way, and after one that was killed. */
+/** Exists during a restore, and remains if the restore was killed. */
 const RESTORE_MARKER = '.restoring';
 
 export interface DataDirLock {
-  /** What the last holder noted, where it was killed before it could let go; undefined otherwise. */
+  /** The note of the last holder if it was killed before it released the lock; otherwise undefined. */
   readonly leftBehind: string | undefined;
-  /** Notes something that the next holder finds unless this one lets go cleanly. */
+  /** Writes a note that the next holder finds if this one does not release the lock cleanly. */
   note(text: string): Promise<void>;
   release(): Promise<void>;
 }
 
 /**
- * Makes the data directory for its owner alone, and one that was open to others closed. @param folders below it.
+ * Creates the data directory with access for its owner only, and restricts an existing one in the same way. @param
+ * folders below it.
  */
 export async function makeDataDir(dataDir: string, folders: readonly string[] = []): Promise<void> {
   for (const folder of [dataDir, ...folders.map((name) => path.join(dataDir, name))])
     await mkdir(folder, { recursive: true, mode: 0o700 });
   const { mode } = await stat(dataDir);
-  // Group search is what a server without the right to search everything gives to its PostgreSQL's user.
+  // Group search permission is kept: a server that cannot pass on CAP_DAC_READ_SEARCH gives it to PostgreSQL's user.
   if ((mode & 0o777) !== 0o710) await chmod(dataDir, 0o700);
 }
 
 /**
- * Holds the data directory until `release` or the end of the process, however it ends; also against a server in
- * another container that has the same volume.
- * @throws DomainError CONFLICT when another process holds it, and for what a broken restore has left.
+ * Locks the data directory until `release` or the end of the process, even if it is killed. The lock also excludes a
+ * server in another container that mounts the same volume.
+ * @throws DomainError CONFLICT if another process holds it, or if it contains an unfinished restore.
  */
 export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
   const lock = await lockOrThrow(dataDir);
@@ -45,8 +46,8 @@ export async function lockDataDir(dataDir: string): Promise<DataDirLock> {
 }
 
 /**
- * Holds an empty folder, made if it is not there, for a restore. What an unfinished one left is deleted first.
- * @throws DomainError CONFLICT when another process holds it, or when it is not empty.
+ * Locks an empty folder for a restore, and creates it if missing. The files of an unfinished restore are deleted first.
+ * @throws DomainError CONFLICT if another process holds it, or if it is not empty.
  */
 export async function lockForRestore(dataDir: string): Promise<DataDirLock & RestorePlace> {
   await mkdir(dataDir, { recursive: true, mode: 0o700 });
@@ -55,7 +56,7 @@ export async function lockForRestore(dataDir: string): Promise<DataDirLock & Res
     throw notEmpty(dataDir);
   const lock = await lockOrThrow(dataDir);
   const clear = async (): Promise<void> => {
-    // The marker last: what is left by then is known for what it is.
+    // The marker is deleted last, so that remaining files can still be recognised as those of a restore.
     const left = (await readdir(dataDir)).filter((name) => name !== LOCK_NAME && name !== RESTORE_MARKER);
     for (const name of left) await rm(path.join(dataDir, name), { recursive: true, force: true });
     for (const name of [RESTORE_MARKER, LOCK_NAME]) await rm(path.join(dataDir, name), { force: true });
@@ -76,11 +77,11 @@ export async function lockForRestore(dataDir: string): Promise<DataDirLock & Res
 }
 
 export interface RestorePlace {
-  /** What was empty is empty again. */
+  /** The folder is empty again, as before the restore. */
   clear(): Promise<void>;
-  /** From now on it is a registry. */
+  /** From here on the folder is a registry. */
   finish(): Promise<void>;
-  /** All that a restore makes there. */
+  /** Everything that a restore creates there. */
   readonly paths: readonly string[];
 }
 

@@ -1,17 +1,17 @@
 /**
  * Every row of a database as PostgreSQL's own COPY text, and back. PostgreSQL from npm comes without pg_dump; the
- * schema needs no dump, for migrations make it. It knows no table: what is there is asked of the catalogue, whatever
- * version of the schema that is.
+ * schema needs no dump, because migrations create it. The code names no table: it reads them from PostgreSQL's
+ * catalogue, so that it works with every version of the schema.
  */
 import { once } from 'node:events';
 import type { Client } from 'pg';
 import { from as copyFrom, to as copyTo } from 'pg-copy-streams';
 import { z } from 'zod';
 
-/** The table in which migrations are remembered is written by the program that applies them. */
+/** The table of applied migrations is left out, because the program that applies them writes it. */
 const MIGRATIONS_TABLE = '_prisma_migrations';
 
-/** Names as SQL writes them, quoted where they must be. */
+/** SQL identifiers, quoted where necessary. */
 export const dumpedTableSchema = z.object({
   table: z.string(),
   columns: z.array(z.string()),
@@ -21,7 +21,7 @@ export type DumpedTable = z.infer<typeof dumpedTableSchema>;
 export const dumpedSequenceSchema = z.object({ sequence: z.string(), value: z.string(), isCalled: z.boolean() });
 export type DumpedSequence = z.infer<typeof dumpedSequenceSchema>;
 
-/** @param client in a transaction of isolation REPEATABLE READ, so that all tables are of one instant. */
+/** @param client in a REPEATABLE READ transaction, so that all tables are read at the same instant. */
 export async function tablesToDump(client: Client): Promise<DumpedTable[]> {
   const { rows } = await client.query<{ table: string; columns: string[] }>(
     `SELECT c.oid::regclass::text AS "table", array_agg(quote_ident(a.attname) ORDER BY a.attnum) AS columns
@@ -51,7 +51,7 @@ export async function sequencesToDump(client: Client): Promise<DumpedSequence[]>
   return sequences;
 }
 
-/** The rows of one table, in chunks of about `chunkBytes` that end wherever they do. */
+/** The rows of one table, in chunks of about `chunkBytes` that may end within a row. */
 export async function* dumpTable(
   client: Client,
   { table, columns }: DumpedTable,
@@ -72,20 +72,20 @@ export async function* dumpTable(
 }
 
 export interface DatabaseLoad {
-  /** Chunks of one table after another, as they were dumped. */
+  /** Takes the chunks of the tables one after another, in the order of the dump. */
   write(table: string, chunk: Buffer): Promise<void>;
   /**
-   * Holds the rows against their counts, puts every rule of the schema back into force over them, and commits. @throws
-   * Error when something does not hold.
+   * Compares the rows with their counts, restores and checks every constraint of the schema, and commits. @throws Error
+   * if a check fails.
    */
   commit(): Promise<void>;
 }
 
 /**
- * Loads into a database that has the very schema of the dump, replacing what its migrations may have put there, in one
- * transaction. Foreign keys are dropped and made again, which proves them over every row; triggers rest meanwhile: they
- * guard how rows come to be, and these have come to be already.
- * @throws Error when the tables are not those of the dump.
+ * Loads into a database with exactly the schema of the dump, in one transaction; rows that its migrations inserted are
+ * replaced. Foreign keys are dropped and created again, which checks them for every row. Triggers are disabled
+ * meanwhile, because they guard changes by the program, and these rows passed them when they were first written.
+ * @throws Error if the tables differ from those of the dump.
  */
 export async function beginLoad(
   client: Client,
@@ -111,7 +111,7 @@ export async function beginLoad(
   const columnsOf = new Map(tables.map(({ table, columns }) => [table, columns]));
   const startCopy = (table: string, columns: readonly string[]) => {
     const stream = client.query(copyFrom(`COPY ${table} (${columns.join(', ')}) FROM STDIN`));
-    // A writer or reader that waits gets the error; an abandoned load has none.
+    // A waiting writer or reader receives the error; after an aborted load nothing waits.
     stream.on('error', () => undefined);
     return stream;
   };

@@ -1,4 +1,4 @@
-/** The door to PostgreSQL for the stores. */
+/** Access to PostgreSQL for the stores. */
 import { PrismaPg } from '@prisma/adapter-pg';
 import { DomainError } from '../errors.ts';
 import { PrismaClient } from '../generated/prisma/client.ts';
@@ -6,15 +6,15 @@ import type { Prisma } from '../generated/prisma/client.ts';
 import { createStatementNames } from './statement-names.ts';
 
 export type Database = PrismaClient;
-/** A running transaction, or the database itself where one statement is enough. */
+/** A running transaction, or the database itself if a single statement is enough. */
 export type Transaction = Prisma.TransactionClient;
 
-/** Runs work in one transaction: all of it or nothing. Services pass `tx` on to stores and never look inside. */
+/** Runs work in one atomic transaction. Services only pass `tx` on to stores. */
 export type Transact = <Result>(work: (tx: Transaction) => Promise<Result>) => Promise<Result>;
 
 export interface DatabaseOptions {
   readonly maxConnections: number;
-  /** PostgreSQL ends a statement that takes longer. */
+  /** PostgreSQL cancels a statement that takes longer. */
   readonly statementTimeoutMs?: number;
 }
 
@@ -27,7 +27,7 @@ export function openDatabase(url: string, options: DatabaseOptions = { maxConnec
   return new PrismaClient({ adapter: new PrismaPg(pool, { statementNameGenerator: createStatementNames() }) });
 }
 
-/** @returns a `Transact` with limits that a busy two-core machine can keep. */
+/** @returns a `Transact` with time limits that suffice on a busy two-core machine. */
 export function transactionsOf(db: Database): Transact {
   return (work) =>
     db.$transaction(work, { maxWait: 15_000, timeout: 60_000 }).catch((error: unknown) => {
@@ -56,7 +56,7 @@ function overloaded(cause: unknown): DomainError {
   });
 }
 
-/** The server's own words, e.g. `18.4`. Also the cheapest question that proves the database answers. */
+/** The version that the server reports, e.g. `18.4`. Also the cheapest query that proves that the database answers. */
 export async function databaseVersion(db: Database): Promise<string> {
   const [row] = await db.$queryRaw<{ server_version: string }[]>`SHOW server_version`;
   return row?.server_version ?? 'unknown';

@@ -1,11 +1,11 @@
 /**
- * A program that ends with the one that started it, however that ends: by the kernel's word to the parent's death,
- * where setpriv of util-linux is there to ask for it.
+ * Makes a program end when its parent ends, even if the parent is killed: setpriv (util-linux), if installed, asks the
+ * kernel to signal the child on the parent's death.
  */
 import { existsSync } from 'node:fs';
 
 const SETPRIV =
   process.platform === 'linux' ? ['/usr/bin/setpriv', '/bin/setpriv'].find((file) => existsSync(file)) : undefined;
 
-/** What stands before a command to that end; empty where nothing can. */
+/** The prefix of a command that does this; empty if setpriv is not installed. */
 export const DIES_WITH_PARENT: readonly string[] = SETPRIV === undefined ? [] : [SETPRIV, '--pdeathsig', 'KILL', '--'];

@@ -1,19 +1,19 @@
 /**
- * Work that takes memory, several at a time within a budget, and nobody's at the cost of all others': the person who
- * has least under way comes next, and no one holds more than half of the places or of the memory with more than one
- * piece.
+ * Runs memory-intensive jobs concurrently within a budget, and fairly: the person with the least running work is next,
+ * and no person with more than one job uses more than half of the places or of the memory.
  */
 
 export interface FairPoolOptions {
-  /** At once, of everybody; at least 1. */
+  /** Number of concurrent jobs of all persons; at least 1. */
   readonly places: number;
   readonly budgetBytes: number;
 }
 
 export interface FairPool {
   /**
-   * Runs work when its turn has come.
-   * @param person whose it is. @param byteSize what it may take; more than the budget passes when nothing else runs.
+   * Runs work when it is next.
+   * @param person the owner of the work. @param byteSize the memory that it may use; work above the budget runs when
+   * nothing else does.
    */
   run<Result>(person: string, byteSize: number, work: () => Promise<Result>): Promise<Result>;
 }
@@ -27,7 +27,7 @@ interface Job {
 export function createFairPool({ places, budgetBytes }: FairPoolOptions): FairPool {
   let waiting: Job[] = [];
   const running = new Set<Job>();
-  /** Of all, or of one person's. */
+  /** Running work of all persons, or of one. */
   const sumOf = (person?: string): { readonly count: number; readonly byteSize: number } => {
     const jobs = [...running].filter((job) => person === undefined || job.person === person);
     return { count: jobs.length, byteSize: jobs.reduce((sum, job) => sum + job.byteSize, 0) };
@@ -42,7 +42,7 @@ export function createFairPool({ places, budgetBytes }: FairPoolOptions): FairPo
   };
   const startNext = (): void => {
     for (;;) {
-      // The first of each person, in the order in which they came; the person with least under way before the others.
+      // The first waiting job of each person, sorted by that person's running work, then by arrival.
       const firsts = waiting.filter((job, index) => waiting.findIndex(({ person }) => person === job.person) === index);
       const next = firsts.sort((a, b) => sumOf(a.person).count - sumOf(b.person).count).find(mayStart);
       if (next === undefined) return;

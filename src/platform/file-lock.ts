@@ -1,19 +1,19 @@
 /**
- * Locks on files that hold between all processes of a machine, in whatever container or namespace: flock(2), by the
- * program of that name from util-linux, as Node has no such call. The kernel frees them with the last process that
- * holds the file open, however that ends, so that nothing stale stays behind.
+ * File locks between all processes of a machine, across containers and namespaces: flock(2), through the program flock
+ * of util-linux, because Node has no such call. The kernel releases a lock when the last process that has the file open
+ * ends, even if it is killed, so that no stale lock remains.
  */
 import { spawn } from 'node:child_process';
 import { open, stat, type FileHandle } from 'node:fs/promises';
 
-/** The exit code of flock(1) for a lock that somebody else holds. */
+/** The exit code of flock(1) for a lock that another process holds. */
 const HELD = 1;
 
 /**
- * @param file made if missing.
- * @returns the file open to read and to append, locked until it is closed here and by every process that was given it;
- * undefined while somebody else holds it.
- * @throws Error where the file system or the machine has no such locks.
+ * @param file created if missing.
+ * @returns the file open to read and to append, locked until this process and every process that inherited it has
+ * closed it; undefined while another process holds the lock.
+ * @throws Error if the file system or the machine does not support such locks.
  */
 export async function tryLockFile(file: string): Promise<FileHandle | undefined> {
   for (;;) {
@@ -24,7 +24,7 @@ export async function tryLockFile(file: string): Promise<FileHandle | undefined>
         return undefined;
       }
       if (await isStillAt(handle, file)) return handle;
-      // Removed between the open and the lock: anyone who comes next would lock another file of that name.
+      // The file was removed between the open and the lock: the next process would lock a new file of the same name.
       await handle.close();
     } catch (error) {
       await handle.close();
@@ -33,7 +33,9 @@ export async function tryLockFile(file: string): Promise<FileHandle | undefined>
   }
 }
 
-/** The lock belongs to the open file, which the program shares with us; it stays when the program ends. */
+/**
+ * The lock belongs to the open file description, which the program shares with us; it remains when the program ends.
+ */
 async function tryLock({ fd }: FileHandle): Promise<boolean> {
   const program = spawn('flock', ['--nonblock', '3'], { stdio: ['ignore', 'ignore', 'pipe', fd] });
   let complaint = '';

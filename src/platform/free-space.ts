@@ -1,20 +1,20 @@
-/**
- * Free space that nobody's bytes may touch: PostgreSQL cannot start on a full disk, and without it nothing can be
- * deleted either.
- */
+/** Reserved disk space: PostgreSQL cannot start on a full disk, and without PostgreSQL nothing can be deleted. */
 import { statfs } from 'node:fs/promises';
 import path from 'node:path';
 import { Transform } from 'node:stream';
 import { DomainError } from '../errors.ts';
 
-/** At most: PostgreSQL's logs of changes, and room to put things in order. */
+/** Upper limit of the reserve: enough for PostgreSQL's write-ahead log and for cleaning up. */
 const RESERVE_BYTES = 1_000_000_000;
-/** On a small disk less, as a part of it. */
+/** On a small disk, the reserve is this fraction of its size. */
 const RESERVE_FRACTION = 1 / 20;
-/** Between two looks at a disk that others fill as well. */
+/** Interval between two checks of the free space, which other programs use as well. */
 const LOOK_EVERY_BYTES = 4 * 1024 * 1024;
 
-/** @returns what may be written to the file system of a folder, there or not yet, before the reserve is touched. */
+/**
+ * @returns the bytes that can be written to a folder's file system before the reserve is touched. The folder need not
+ * exist yet.
+ */
 export async function freeBytesOf(folder: string): Promise<number> {
   try {
     const { blocks, bavail, bsize } = await statfs(folder);
@@ -26,12 +26,12 @@ export async function freeBytesOf(folder: string): Promise<number> {
   }
 }
 
-/** @throws DomainError STORAGE_FULL when so many bytes more would touch the reserve of that file system. */
+/** @throws DomainError STORAGE_FULL if writing this many bytes would touch the reserve of that file system. */
 export async function requireSpace(folder: string, byteCount: number): Promise<void> {
   if ((await freeBytesOf(folder)) < byteCount) throw storageFull();
 }
 
-/** Hands bytes on to a file in a folder, and fails with STORAGE_FULL before they touch the reserve. */
+/** A stream that passes bytes on to a file in a folder, and fails with STORAGE_FULL before they touch the reserve. */
 export function spaceGuard(folder: string): Transform {
   let unseenBytes = LOOK_EVERY_BYTES;
   return new Transform({

@@ -5,13 +5,14 @@ import { DomainError, UnreachableCaseError } from '../errors.ts';
 import { openFolder, OpenError, type OpenFault, type OpenFolder } from './open-folder.ts';
 
 /**
- * Opens a folder of images inside one of the roots. What is opened is what was checked, even if the path is replaced
- * later.
- * @param inputPath as the client gave it; must be absolute. Links in it are followed as long as they stay in the roots.
- * @param roots absolute folders; one that does not exist allows nothing.
+ * Opens a folder of images inside one of the roots. The opened folder is the one that was checked, even if the path is
+ * replaced later.
+ * @param inputPath the path from the client; must be absolute. Symbolic links are followed as long as they stay in the
+ * roots.
+ * @param roots absolute folders; a root that does not exist allows nothing.
  * @param field the input field that errors name, e.g. `input.path`.
- * @throws DomainError IMPORT_PATH_NOT_ALLOWED (relative, outside the roots, or led out of them by a link; told before
- * whether it exists), IMPORT_PATH_NOT_FOUND, IMPORT_PATH_NOT_FOLDER.
+ * @throws DomainError IMPORT_PATH_NOT_ALLOWED (relative, outside the roots, or leaving them through a link; checked
+ * first, so that the error does not reveal whether the path exists), IMPORT_PATH_NOT_FOUND, IMPORT_PATH_NOT_FOLDER.
  */
 export async function openImportFolder(
   inputPath: string,
@@ -24,9 +25,10 @@ export async function openImportFolder(
 }
 
 /**
- * Opens a labels CSV or a checkpoint, under the same rule as `openImportFolder`. The open waits for nobody.
- * @returns what the caller closes. @throws DomainError IMPORT_PATH_NOT_ALLOWED, IMPORT_PATH_NOT_FOUND (also where a
- * folder or a device stands in its place).
+ * Opens a labels CSV or a checkpoint, under the same rules as `openImportFolder`. The open never blocks, not even on a
+ * pipe.
+ * @returns the open file, which the caller closes. @throws DomainError IMPORT_PATH_NOT_ALLOWED, IMPORT_PATH_NOT_FOUND
+ * (also if the path is a folder or a device).
  */
 export async function openImportFile(inputPath: string, roots: readonly string[], field: string): Promise<FileHandle> {
   return openWithin(await placeWithin(inputPath, roots, field), field, (root, relativePath) =>
@@ -42,19 +44,19 @@ export async function openImportFile(inputPath: string, roots: readonly string[]
   });
 }
 
-/** The real path of a folder that `openImportFolder` opens now. @throws as that does. */
+/** The real path of the folder that `openImportFolder` would open. Throws the same errors. */
 export async function resolveImportPath(inputPath: string, roots: readonly string[], field: string): Promise<string> {
   await using _folder = await openImportFolder(inputPath, roots, field);
   return placeOf(await placeWithin(inputPath, roots, field));
 }
 
-/** The real path of a file that `openImportFile` opens now. @throws as that does. */
+/** The real path of the file that `openImportFile` would open. Throws the same errors. */
 export async function resolveImportFile(inputPath: string, roots: readonly string[], field: string): Promise<string> {
   await using _file = await openImportFile(inputPath, roots, field);
   return placeOf(await placeWithin(inputPath, roots, field));
 }
 
-/** A real root, and what lies below it: the root itself for an empty path. */
+/** A root's real path, and a path relative to it; an empty path is the root itself. */
 interface Place {
   readonly root: string;
   readonly relativePath: string;
@@ -123,14 +125,14 @@ async function placeWithin(inputPath: string, roots: readonly string[], field: s
     if (root !== undefined) return { root, relativePath: path.relative(root, found) };
     throw notAllowed('The path is outside the import roots.');
   }
-  // What lies outside the roots must look the same whether it exists or not.
+  // The answer for a path outside the roots must not depend on whether it exists.
   if (![...roots, ...realRoots].some((root) => isWithin(path.resolve(root), path.resolve(inputPath))))
     throw notAllowed('The path is outside the import roots.');
   throw notFound(field);
 }
 
 async function realPathOf(inputPath: string): Promise<string | undefined> {
-  // A path may hold what no file name can (a zero byte, too many letters): then nothing is there.
+  // No file exists at a path that no file name can have (a NUL byte, too long).
   return realpath(inputPath).catch(() => undefined);
 }
 

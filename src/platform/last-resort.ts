@@ -1,17 +1,17 @@
-/** What no part of the program has caught: it is logged, and the process continues serving, or ends cleanly. */
+/** Handles uncaught errors: logs them, and then either continues serving or ends the process cleanly. */
 import type { Logger } from '../logger.ts';
 
 /** EX_SOFTWARE of sysexits.h: a fault of the program, not of how it was started. */
 const EXIT_CRASHED = 70;
-/** What a peer does to a connection; nothing of ours is in doubt after it. */
+/** Error codes of connections that the peer broke; the state of the program is not affected. */
 const PEER_FAULTS: ReadonlySet<unknown> = new Set(['ECONNRESET', 'ECONNABORTED', 'EPIPE', 'ETIMEDOUT']);
-/** Of a clean end: longer than the worker and the database are given. */
+/** Time limit of a clean stop: longer than the limits of the worker and the database. */
 const STOP_MS = 60_000;
 
 /**
- * Takes the process's uncaught exceptions and unhandled rejections from here on. A connection that its peer broke off
- * is logged and nothing else; after any other failure nobody knows what state the program is in, so `stop` is called
- * and the process ends with exit code 70, for its supervisor (scripts/supervise.mjs) to start it again.
+ * Handles the process's uncaught exceptions and unhandled rejections from here on. A connection that the peer broke is
+ * only logged. After any other failure the state of the program is unknown, so `stop` is called and the process ends
+ * with exit code 70; its supervisor (scripts/supervise.mjs) then starts it again.
  */
 export function catchTheUncaught(logger: Logger, stop: () => Promise<void>): void {
   let ending = false;

@@ -1,8 +1,8 @@
 /**
  * Applies prisma/migrations at start: under a lock, in order, each in a transaction of its own.
  *
- * The rows of `_prisma_migrations` are the ones that the native `prisma migrate` writes (same table, same checksum),
- * so that both can be used on one history; we need no engine binary for it.
+ * It writes the same rows into `_prisma_migrations` as `prisma migrate` (same table, same checksum), so that both can
+ * be used on one history; unlike `prisma migrate` it needs no engine binary.
  */
 import { createHash, randomUUID } from 'node:crypto';
 import { readFile, readdir } from 'node:fs/promises';
@@ -10,7 +10,7 @@ import path from 'node:path';
 import { Client } from 'pg';
 import { ADVISORY_LOCKS } from './advisory-lock.ts';
 
-/** This program's own. */
+/** The migrations of this program. */
 export const MIGRATIONS_DIR = path.resolve(import.meta.dirname, '../../prisma/migrations');
 
 export interface Migration {
@@ -19,7 +19,7 @@ export interface Migration {
   readonly checksum: string;
 }
 
-/** A database that the program must not touch, with what to do. */
+/** A database that the program must not change; the message says what to do. */
 export class MigrationError extends Error {
   constructor(message: string, options?: ErrorOptions) {
     super(message, options);
@@ -43,11 +43,11 @@ export async function readMigrations(folder: string): Promise<Migration[]> {
 }
 
 /**
- * Brings the database to this program's schema; gives the names that were applied now.
- * @param beforeFirstChange called under the lock with the names to come, where a database that is in use is about to
- * change; when it
+ * Migrates the database to this program's schema. @returns the names of the migrations that were applied.
+ * @param beforeFirstChange called under the lock with the names of the pending migrations, before a non-empty database
+ * is changed; if it
  *   fails, nothing is changed.
- * @throws MigrationError when the database is newer than the program, or an applied migration was changed since.
+ * @throws MigrationError if the database is newer than the program, or an applied migration has changed since.
  */
 export async function applyMigrations(
   databaseUrl: string,
@@ -74,8 +74,8 @@ export async function applyMigrations(
 }
 
 /**
- * For programs beside the server, which change no schema.
- * @throws MigrationError when the database is not on this program's schema.
+ * For programs other than the server, which do not change the schema.
+ * @throws MigrationError if the database does not have this program's schema.
  */
 export async function requireMigrated(databaseUrl: string, migrations: readonly Migration[]): Promise<void> {
   const client = new Client({ connectionString: databaseUrl });

@@ -1,17 +1,17 @@
 /**
- * A folder that is held open, and what lies below it. Each part of a path is opened below the one before, as openat(2)
- * does (here by /proc/self/fd), and no link is followed: someone who exchanges a folder for a link meanwhile leads
- * nowhere.
+ * Access to files below an open folder. Each part of a path is opened relative to the part before, as with openat(2)
+ * (here through /proc/self/fd), and symbolic links are not followed, so that replacing a folder by a link meanwhile has
+ * no effect.
  */
 import { constants, open, readdir, type FileHandle } from 'node:fs/promises';
 import type { Dirent } from 'node:fs';
 
 export type OpenFault =
-  /** Nothing is there. */
+  /** The path does not exist. */
   | 'NOT_FOUND'
-  /** A link, a pipe, a device or a folder is there, or on the way. */
+  /** The path, or a part of it, is a link, a pipe, a device or a folder. */
   | 'NOT_A_REGULAR_FILE'
-  /** It is there and cannot be opened. */
+  /** The path exists but cannot be opened. */
   | 'UNREADABLE';
 
 export class OpenError extends Error {
@@ -25,31 +25,31 @@ export class OpenError extends Error {
 }
 
 export interface OpenFolder extends AsyncDisposable {
-  /** @returns what is open; the caller closes it. @throws OpenError, also for a file where a folder is expected. */
+  /**
+   * @returns the open folder, which the caller closes. @throws OpenError, also for a file where a folder is expected.
+   */
   openFolder(relativePath: string): Promise<OpenFolder>;
   /**
-   * Opens a regular file to read. It never waits, as an open of a pipe would.
+   * Opens a regular file to read. Never blocks, as opening a pipe could.
    * @param relativePath with `/` between its parts. @throws OpenError.
    */
   openFile(relativePath: string): Promise<FileHandle>;
-  /** What lies directly in a folder below. @throws OpenError. */
+  /** The entries of a folder below this one. @throws OpenError. */
   entriesOf(relativePath: string): Promise<Dirent[]>;
 }
 
-/** Linux's O_PATH, which Node does not name: a place in the file system, without the right to read it. */
+/** Linux's O_PATH, for which Node has no constant: a reference to a path without permission to read it. */
 const O_PATH = 0o10000000;
 const FOLDER_FLAGS = O_PATH | constants.O_DIRECTORY | constants.O_NOFOLLOW;
 const FILE_FLAGS = constants.O_RDONLY | constants.O_NOFOLLOW | constants.O_NONBLOCK;
 
-/**
- * @param folder absolute, and trusted: links above it are followed. @throws OpenError.
- */
+/** @param folder an absolute, trusted path: links in it are followed. @throws OpenError. */
 export async function openFolder(folder: string): Promise<OpenFolder> {
   return below(await opened(folder, O_PATH | constants.O_DIRECTORY));
 }
 
 function below(folder: FileHandle): OpenFolder {
-  /** Gives the folder that a path leads to, which is this one for an empty path, to `work`. */
+  /** Calls `work` with the folder at the path; an empty path is this folder itself. */
   const within = async <Result>(
     parts: readonly string[],
     work: (folder: FileHandle) => Promise<Result>,
@@ -95,7 +95,7 @@ function placeIn(folder: FileHandle, name: string): string {
   return `/proc/self/fd/${folder.fd}/${name}`;
 }
 
-/** @throws OpenError for what would climb. */
+/** @throws OpenError for a path that would leave the folder. */
 function partsOf(relativePath: string): string[] {
   const parts = relativePath.split('/').filter((part) => part !== '' && part !== '.');
   if (parts.includes('..')) throw new OpenError('NOT_A_REGULAR_FILE');
@@ -111,11 +111,11 @@ async function opened(place: string, flags: number): Promise<FileHandle> {
 function faultOf(cause: unknown): OpenFault {
   switch (cause instanceof Error && 'code' in cause ? cause.code : undefined) {
     case 'ENOENT':
-    // A name that no file can have.
+    // No file can have this name.
     case 'ENAMETOOLONG':
     case 'ERR_INVALID_ARG_VALUE':
       return 'NOT_FOUND';
-    // A link, where the last part or one before it must not be one; a socket; a file on the way.
+    // The path contains a symbolic link, is a socket, or has a file in place of a folder.
     case 'ELOOP':
     case 'ENOTDIR':
     case 'ENXIO':

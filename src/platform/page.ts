@@ -9,7 +9,7 @@ export interface PageArguments {
   readonly after?: string | null | undefined;
 }
 
-/** One page as a store gives it. `totalCount` is a function, so that it is computed only when asked for. */
+/** One page from a store. `totalCount` is a function, so that it is computed only on request. */
 export interface Page<Node> {
   readonly edges: readonly { readonly cursor: string; readonly node: Node }[];
   readonly pageInfo: {
@@ -43,8 +43,8 @@ export function encodeCursor(key: readonly (string | number | null)[]): string {
 
 /**
  * The sort key in a cursor, or undefined without one.
- * @param length how many parts the key of this order has.
- * @throws DomainError CURSOR_INVALID when it was not made by this list.
+ * @param length the number of parts of this order's key.
+ * @throws DomainError CURSOR_INVALID if the cursor does not belong to this list.
  */
 export function decodeCursor(page: PageArguments, length: number): (string | number | null)[] | undefined {
   if (page.after === undefined || page.after === null) return undefined;
@@ -52,7 +52,7 @@ export function decodeCursor(page: PageArguments, length: number): (string | num
     const key: unknown = JSON.parse(Buffer.from(page.after, 'base64url').toString('utf8'));
     if (Array.isArray(key) && key.length === length && key.every(isKeyPart)) return key;
   } catch {
-    // Falls through to the one answer for every cursor that is not ours.
+    // Falls through to the common error for invalid cursors.
   }
   throw cursorInvalid();
 }
@@ -61,7 +61,7 @@ const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/;
 
 /**
  * The id in a cursor of a list that is ordered by id alone, or undefined without one.
- * @throws DomainError CURSOR_INVALID, also for what PostgreSQL would not take for a uuid.
+ * @throws DomainError CURSOR_INVALID, also for a text that PostgreSQL does not accept as a uuid.
  */
 export function decodeIdCursor(page: PageArguments): string | undefined {
   const [id] = decodeCursor(page, 1) ?? [];
@@ -83,7 +83,7 @@ function isKeyPart(part: unknown): part is string | number | null {
   return part === null || typeof part === 'string' || typeof part === 'number';
 }
 
-/** Makes a page of `size` from up to `size + 1` rows: the one too many says that there is a next page. */
+/** Makes a page of `size` from up to `size + 1` rows; the extra row shows that there is a next page. */
 export function pageOf<Row>(
   rows: readonly Row[],
   size: number,

@@ -1,8 +1,8 @@
 /**
- * PostgreSQL of our own under the data directory: a real server from npm, made on first use and kept.
+ * The embedded PostgreSQL in the data directory: a real server from npm; its cluster is created on first use.
  *
- * It listens on loopback with a password made at first start. It runs in a session of its own, so that Ctrl-C in a
- * terminal reaches Paraffin first, which then stops the database last.
+ * It listens on loopback with a password that is generated at first start. It runs in a separate session, so that
+ * Ctrl-C in a terminal reaches only Paraffin, which then stops the database last.
  */
 import { execFile, spawn } from 'node:child_process';
 import { randomBytes } from 'node:crypto';
@@ -21,40 +21,40 @@ const run = promisify(execFile);
 export interface PostgresServer {
   /** `postgresql://…` of the database `paraffin`. */
   readonly url: string;
-  /** Ends every connection, rolling back what they had open, and stops the server cleanly. Safe to call twice. */
+  /** Ends every connection, rolls back open transactions, and stops the server cleanly. Safe to call twice. */
   stop(): Promise<void>;
 }
 
-/** Told when the server was found dead, and when it is back. */
+/** Called when the server is found dead, and when it is running again. */
 export interface PostgresWatch {
   readonly onDeath: () => void;
   readonly onRevival: () => void;
 }
 
-/** How the server's programs are run: as this user, or as another user where this is root. */
+/** The user that runs PostgreSQL's programs: this user, or an unprivileged one if this is root. */
 interface ProcessOwner {
   readonly uid: number;
   readonly gid: number;
-  /** True where a folder above the cluster or the programs is closed to that user (a home of root, say). */
+  /** True if that user cannot enter a folder above the cluster or the programs (such as root's home). */
   readonly needsSearchRight: boolean;
 }
 
 const START_TIMEOUT_S = 60;
 const WATCH_EVERY_MS = 1_000;
-/** A server that was told to stop is gone by then. */
+/** Time within which a server that was told to stop has ended. */
 const LEFTOVER_GONE_MS = 15_000;
 const LOCK_EVERY_MS = 50;
 const CAP_DAC_READ_SEARCH = 2n;
 const READY_EVERY_MS = 20;
 
 /**
- * Starts the embedded server, making its cluster on first use.
+ * Starts the embedded server; creates its cluster on first use.
  *
  * A server that an earlier, killed Paraffin left running on the same folder is stopped first.
- * @param dataDir the folder of the cluster; made if missing.
- * @param watch given: a server that dies is started again, on the same port; it recovers what was committed.
- * @throws Error when the port cannot be had or the server does not come up; the message holds the end of its log.
- * DomainError CONFLICT when a server runs on this folder that cannot be reached from here, as in another container.
+ * @param dataDir the folder of the cluster; created if missing.
+ * @param watch if given, a server that dies is restarted on the same port and recovers all committed data.
+ * @throws Error if no port is available or the server does not start; the message contains the end of its log.
+ * DomainError CONFLICT if a server that is unreachable from here, such as in another container, runs on this folder.
  */
 export async function startPostgres(
   dataDir: string,
@@ -89,10 +89,10 @@ export async function startPostgres(
 }
 
 /**
- * Waits until no server runs on the cluster, having stopped one that a killed Paraffin left. The lock is held by the
- * server's own processes and by nobody else, so that a living one is known wherever it runs: PostgreSQL's pid file says
- * nothing across containers, and the same number may be another program's by now.
- * @returns the lock, to be handed on to the next server.
+ * Stops a server that a killed Paraffin left behind, and waits until no server runs on the cluster. Only the server's
+ * own processes hold the lock, so that a live server is detected in any container: PostgreSQL's pid file has no meaning
+ * across containers, and its pid may belong to another program by now.
+ * @returns the lock, to be passed on to the next server.
  */
 async function lockCluster({ clusterDir, lockFile, owner, leftoverGoneMs }: Cluster): Promise<FileHandle> {
   const deadlineMs = performance.now() + leftoverGoneMs;
@@ -100,7 +100,8 @@ async function lockCluster({ clusterDir, lockFile, owner, leftoverGoneMs }: Clus
     if (await isServerOf(clusterDir, await postmasterPid(clusterDir))) await stopCluster(clusterDir, owner);
     const lock = await tryLockFile(lockFile);
     if (lock !== undefined) {
-      // Anyone who wrote it is gone; a number that another program has by now would keep PostgreSQL from starting.
+      // The process that wrote the pid file has ended; if another program has its pid now, PostgreSQL would refuse to
+      // start.
       await rm(path.join(clusterDir, 'postmaster.pid'), { force: true });
       return lock;
     }
@@ -114,7 +115,7 @@ async function lockCluster({ clusterDir, lockFile, owner, leftoverGoneMs }: Clus
   }
 }
 
-/** @returns what ends it; resolves when no start is under way any more. */
+/** @returns a function that stops the watch; it resolves when no restart is in progress. */
 function watchOver(
   clusterDir: string,
   start: () => Promise<void>,
@@ -125,8 +126,7 @@ function watchOver(
     if (!isDead && (await isServing(clusterDir))) return;
     if (!isDead) onDeath();
     isDead = true;
-    // Its own processes may outlive it for a moment and keep the next one from starting: then the next look tries
-    // again.
+    // The server's child processes may outlive it briefly and block a restart; the next check then tries again.
     await start();
     isDead = false;
     onRevival();
@@ -145,11 +145,11 @@ function watchOver(
   };
 }
 
-/** Whether the process lives that PostgreSQL's own file names. */
+/** Whether the process in PostgreSQL's pid file is alive. */
 async function isServing(clusterDir: string): Promise<boolean> {
   const pid = await postmasterPid(clusterDir);
   if (pid === undefined) return false;
-  // A zombie is dead: it waits for its parent to ask how it ended, which in a container may be nobody.
+  // A zombie counts as dead: in a container there may be no parent that reaps it.
   const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
   return /\) [^ZX]/.test(line);
 }
@@ -160,7 +160,7 @@ async function postmasterPid(clusterDir: string): Promise<number | undefined> {
   return Number.isInteger(pid) && pid > 0 ? pid : undefined;
 }
 
-/** Whether that process is a PostgreSQL of this cluster, and not some other program that has the number by now. */
+/** Whether that process is a PostgreSQL of this cluster, and not another program with the same pid. */
 async function isServerOf(clusterDir: string, pid: number | undefined): Promise<boolean> {
   if (pid === undefined) return false;
   const words = (await readFile(`/proc/${pid}/cmdline`, 'utf8').catch(() => '')).split('\0');
@@ -168,11 +168,11 @@ async function isServerOf(clusterDir: string, pid: number | undefined): Promise<
 }
 
 /**
- * The address of a server that another process has started on this folder; undefined when none is ready there.
+ * The URL of a server that another process has started on this folder; undefined if none is ready.
  * @param dataDir as for `startPostgres`.
  */
 export async function findRunningPostgres(dataDir: string): Promise<string | undefined> {
-  // PostgreSQL's own file: its 4th line is the port, its 8th the state.
+  // PostgreSQL's pid file: line 4 is the port, line 8 the state.
   const lines = (await readFile(path.join(dataDir, 'cluster', 'postmaster.pid'), 'utf8').catch(() => '')).split('\n');
   const port = Number(lines[3]);
   return lines[7]?.trim() === 'ready' && Number.isInteger(port) && port > 0 ? urlOf(dataDir, port) : undefined;
@@ -183,7 +183,7 @@ async function urlOf(dataDir: string, port: number): Promise<string> {
   return `postgresql://paraffin:${password}@127.0.0.1:${port}/paraffin`;
 }
 
-/** PostgreSQL refuses to run as root: then it runs as Debian's `postgres` user, or `nobody`. */
+/** PostgreSQL refuses to run as root, so root runs it as Debian's `postgres` user or as `nobody`. */
 async function serverOwner(dataDir: string): Promise<ProcessOwner | undefined> {
   if (process.getuid?.() !== 0) return undefined;
   const needsSearchRight =
@@ -194,7 +194,7 @@ async function serverOwner(dataDir: string): Promise<ProcessOwner | undefined> {
       const [uid, gid] = await Promise.all([run('id', ['-u', user]), run('id', ['-g', user])]);
       const owner = { uid: Number(uid.stdout), gid: Number(gid.stdout) };
       if (!isSearchByGroup) return { ...owner, needsSearchRight };
-      // Of a container's root, which cannot hand on what it does not have: that user may search the data directory.
+      // For root in a container without CAP_DAC_READ_SEARCH: gives that user permission to search the data directory.
       await chown(path.dirname(dataDir), 0, owner.gid);
       await chmod(path.dirname(dataDir), 0o710);
       return { ...owner, needsSearchRight: false };
@@ -205,7 +205,7 @@ async function serverOwner(dataDir: string): Promise<ProcessOwner | undefined> {
   throw new Error('PostgreSQL cannot run as root, and there is no user "postgres" or "nobody" to run it as.');
 }
 
-/** Whether we have CAP_DAC_READ_SEARCH to hand on; roots of containers usually do not. */
+/** Whether we have CAP_DAC_READ_SEARCH to pass on; root in a container usually does not. */
 async function maySearchEverything(): Promise<boolean> {
   const [, bounding = '0'] = /^CapBnd:\s*([0-9a-f]+)$/m.exec(await readFile('/proc/self/status', 'utf8')) ?? [];
   return (BigInt(`0x${bounding}`) & (1n << CAP_DAC_READ_SEARCH)) !== 0n;
@@ -221,9 +221,10 @@ async function isClosedToOthers(folder: string): Promise<boolean> {
 const SETPRIV = ['/usr/bin/setpriv', '/bin/setpriv'].find((file) => existsSync(file));
 
 /**
- * One of PostgreSQL's programs as the owner, by setpriv of util-linux. Where folders above are closed to that user it
- * gets one right more, to search folders (CAP_DAC_READ_SEARCH), rather than our opening them to everybody.
- * @param options of setpriv; without that program, which only root needs, they have no effect.
+ * Runs one of PostgreSQL's programs as the owner, through setpriv of util-linux. If that user cannot enter a folder
+ * above, the program gets the capability to search folders (CAP_DAC_READ_SEARCH), so that the folders need not be
+ * opened to every user.
+ * @param options options of setpriv; they have no effect without setpriv, which only root needs.
  * @returns a program with its arguments, for spawn.
  */
 function commandAs(
@@ -240,8 +241,8 @@ function commandAs(
   }
   const right = '+dac_read_search';
   const asOwner = owner === undefined ? [] : [`--reuid=${owner.uid}`, `--regid=${owner.gid}`, '--clear-groups'];
-  // Programs look at themselves with access(2), which forgets the rights of anybody but root unless told not to
-  // (no_setuid_fixup).
+  // Programs check their own files with access(2), which ignores the capabilities of a non-root user unless
+  // no_setuid_fixup is set.
   const withSearchRight =
     owner?.needsSearchRight === true
       ? ['--securebits=+no_setuid_fixup', `--inh-caps=${right}`, `--ambient-caps=${right}`]
@@ -250,7 +251,7 @@ function commandAs(
   return all.length === 0 ? [program, [...args]] : [SETPRIV, [...all, '--', program, ...args]];
 }
 
-/** @throws Error with what the program said. */
+/** @throws Error with the program's output. */
 async function runAs(owner: ProcessOwner | undefined, program: string, args: readonly string[]): Promise<void> {
   await run(...commandAs(owner, program, args), { cwd: '/' });
 }
@@ -262,7 +263,7 @@ async function exists(file: string): Promise<boolean> {
   );
 }
 
-/** Beside its final name first: an interrupted initdb is not taken for a cluster. */
+/** Created under a temporary name first, so that an interrupted initdb is not mistaken for a cluster. */
 async function createCluster(clusterDir: string, passwordFile: string, owner: ProcessOwner | undefined): Promise<void> {
   const unfinished = `${clusterDir}.unfinished`;
   await rm(unfinished, { recursive: true, force: true });
@@ -285,7 +286,7 @@ async function stopCluster(clusterDir: string, owner: ProcessOwner | undefined):
   const stop = (mode: string): Promise<void> =>
     runAs(owner, pgCtl, ['stop', '-D', clusterDir, '-m', mode, '-w', '-t', '10']);
   await stop('fast').catch(async () => {
-    // Not running at all is what we want; anything else is stopped the hard way and recovers at the next start.
+    // If the server is not running, nothing is left to do; otherwise it is killed and recovers at the next start.
     const status = await runAs(owner, pgCtl, ['status', '-D', clusterDir]).then(
       () => 'running',
       () => 'stopped',
@@ -294,7 +295,9 @@ async function stopCluster(clusterDir: string, owner: ProcessOwner | undefined):
   });
 }
 
-/** A free port can be taken by someone else between the look and the start, so a failed start is tried on another. */
+/**
+ * Another program may take a free port between the check and the start, so a failed start is retried on another port.
+ */
 async function startOnFreePort(cluster: Cluster): Promise<number> {
   const { clusterDir, logFile, owner } = cluster;
   const attempts = 3;
@@ -321,17 +324,17 @@ async function startOnFreePort(cluster: Cluster): Promise<number> {
 interface Cluster {
   readonly clusterDir: string;
   readonly logFile: string;
-  /** Locked by the server's processes as long as one of them lives. */
+  /** The server's processes hold this lock as long as one of them is alive. */
   readonly lockFile: string;
   readonly owner: ProcessOwner | undefined;
-  /** So long a server that was told to stop is waited for. */
+  /** How long to wait for a server that was told to stop. */
   readonly leftoverGoneMs: number;
 }
 
 /**
- * A child of ours in a session of its own, which the kernel tells of our death, however that comes: then it ends in
- * good order, and no server outlives its Paraffin.
- * @throws Error when it ends before it serves, or does not serve in time.
+ * Starts the server as a child in a separate session. The kernel signals it when we die, even if we are killed; it then
+ * shuts down cleanly, so that no server outlives its Paraffin.
+ * @throws Error if it ends before it accepts connections, or is not ready in time.
  */
 async function startServer(cluster: Cluster, port: number): Promise<void> {
   const { clusterDir, logFile, owner } = cluster;
@@ -340,8 +343,8 @@ async function startServer(cluster: Cluster, port: number): Promise<void> {
     'unix_socket_directories=',
     'max_connections=100',
     'shared_buffers=128MB',
-    // The planner's default is that of a turning disk, for which it reads whole tables rather than a hundred rows by an
-    // index.
+    // The planner's default assumes a spinning disk, for which it scans whole tables rather than read a hundred rows
+    // through an index.
     'random_page_cost=1.1',
     'log_min_messages=warning',
     'timezone=UTC',
@@ -358,7 +361,7 @@ async function startServer(cluster: Cluster, port: number): Promise<void> {
     server.once('exit', (code, signal) => resolve(`it ended with ${code ?? signal}`));
     server.once('error', (error) => resolve(error.message));
   });
-  // The server ends by `stopCluster`; it keeps nobody from ending.
+  // `stopCluster` ends the server; the child must not keep this process alive.
   server.unref();
   const deadlineMs = performance.now() + START_TIMEOUT_S * 1000;
   while (!(await isReady(clusterDir, server.pid))) {
@@ -370,7 +373,7 @@ async function startServer(cluster: Cluster, port: number): Promise<void> {
   }
 }
 
-/** PostgreSQL's own file says so in its 8th line. */
+/** Line 8 of PostgreSQL's pid file states whether the server is ready. */
 async function isReady(clusterDir: string, pid: number | undefined): Promise<boolean> {
   const lines = (await readFile(path.join(clusterDir, 'postmaster.pid'), 'utf8').catch(() => '')).split('\n');
   return Number(lines[0]) === pid && lines[7]?.trim() === 'ready';

@@ -23,8 +23,8 @@ const CLOSED_IPV4: readonly (readonly [string, number])[] = [
   ['240.0.0.0', 4],
 ];
 /**
- * Within global unicast, 2000::/3: protocol assignments (Teredo among them), documentation, and 6to4, which wraps any
- * IPv4 address.
+ * Special ranges within global unicast, 2000::/3: protocol assignments (such as Teredo), documentation, and 6to4, which
+ * embeds any IPv4 address.
  */
 const CLOSED_IPV6: readonly (readonly [string, number])[] = [
   ['2001::', 23],
@@ -40,16 +40,16 @@ const globalUnicast = new BlockList();
 globalUnicast.addSubnet('2000::', 3, 'ipv6');
 
 /**
- * False for loopback, private, link-local, unique-local, mapped, reserved and multicast addresses, and for what is no
- * address.
+ * False for loopback, private, link-local, unique-local, mapped, reserved and multicast addresses, and for text that is
+ * not an address.
  */
 export function isPublicAddress(address: string): boolean {
   switch (isIP(address)) {
     case 4:
       return !closed.check(address, 'ipv4');
     case 6:
-      // Outside of 2000::/3 lie ::1, fe80::/10, fc00::/7, ff00::/8, and every wrapping of IPv4 (::ffff:0:0/96,
-      // 64:ff9b::/96).
+      // Outside of 2000::/3 are ::1, fe80::/10, fc00::/7, ff00::/8, and all ranges that embed IPv4 addresses
+      // (::ffff:0:0/96, 64:ff9b::/96).
       return !address.includes('%') && globalUnicast.check(address, 'ipv6') && !closed.check(address, 'ipv6');
     default:
       return false;

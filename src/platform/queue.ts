@@ -1,20 +1,22 @@
 /**
- * The doorbell between server and workers: pg-boss on the same PostgreSQL, so that a run and its message are one
- * transaction.
+ * The message queue between server and workers: pg-boss on the same PostgreSQL, so that a run and its message are
+ * written in one transaction.
  */
 import { PgBoss, fromPrisma } from 'pg-boss';
 import type { Transaction } from './db.ts';
 
-/** What the queue needs of a job contract (src/jobs). */
+/** The part of a job contract (src/jobs) that the queue needs. */
 export interface QueueJob<Payload extends object> {
   readonly name: string;
   readonly parse: (payload: unknown) => Payload;
 }
 
 export interface Queue {
-  /** Puts a message into the queue inside the caller's transaction: sent if and only if that commits. */
+  /**
+   * Adds a message to the queue in the caller's transaction, so that it is sent if and only if the transaction commits.
+   */
   send<Payload extends object>(tx: Transaction, job: QueueJob<Payload>, payload: Payload): Promise<void>;
-  /** Calls the handler for each message, soon after it was sent. A handler that throws is called again later. */
+  /** Calls the handler for each message soon after it was sent. If the handler throws, it is called again later. */
   listen<Payload extends object>(job: QueueJob<Payload>, handler: (payload: Payload) => Promise<void>): Promise<void>;
   close(): Promise<void>;
 }
@@ -38,7 +40,7 @@ export async function openQueue(options: QueueOptions): Promise<Queue> {
       await boss.send(job.name, job.parse(payload), { db: fromPrisma(tx) });
     },
     listen: async (job, handler) => {
-      // NOTIFY wakes us at once; polling is the net beneath it.
+      // NOTIFY wakes the listener at once; polling is the fallback.
       await boss.work(job.name, { pollingIntervalSeconds: 2, notifyPollingIntervalSeconds: 5 }, async (messages) => {
         for (const message of messages) await handler(job.parse(message.data));
       });

@@ -10,21 +10,21 @@ import { findRunningPostgres, startPostgres } from './postgres.ts';
 
 export interface ReachedDatabase {
   readonly url: string;
-  /** Stops the database where it was started for this command. */
+  /** Stops the database if it was started for this command. */
   release(): Promise<void>;
 }
 
 export interface RegistryPlace {
   readonly dataDir: string;
-  /** Undefined: the embedded one below the data directory. */
+  /** Undefined means the embedded database below the data directory. */
   readonly databaseUrl: string | undefined;
 }
 
 /**
- * Commands work on the database and the files directly, not through the server: they are needed most when it does not
- * start, and anyone who may read its data directory needs no key. A running server is not disturbed: its database is
- * shared.
- * @throws DomainError NOT_FOUND where there is no registry, CONFLICT while a server is starting there.
+ * Commands access the database and the files directly, not through the server, because they are needed most when the
+ * server does not start, and a user who can read the data directory needs no key. If a server is running, the command
+ * shares its database and does not disturb it.
+ * @throws DomainError NOT_FOUND if there is no registry, CONFLICT while a server is starting there.
  */
 export async function reachRegistryDatabase({ dataDir, databaseUrl }: RegistryPlace): Promise<ReachedDatabase> {
   if (databaseUrl !== undefined) return { url: databaseUrl, release: () => Promise.resolve() };

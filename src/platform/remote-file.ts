@@ -53,7 +53,7 @@ const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 /** Statuses after which a repeated request may succeed. */
 const PASSING_STATUSES: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
 
-/** The system's error codes in words. A machine without a network gets the first two kinds. */
+/** Messages for the system's error codes. A machine without a network gets the first two kinds. */
 const UNREACHABLE: ReadonlyMap<string, string> = new Map([
   ...['ENOTFOUND', 'EAI_AGAIN'].map((code) => [code, 'there is no network, or no such name'] as const),
   ...['ENETUNREACH', 'EHOSTUNREACH', 'ENETDOWN'].map((code) => [code, 'there is no network that leads to it'] as const),
@@ -124,7 +124,7 @@ async function fetchWhole(url: URL, state: Fetching): Promise<void> {
         throw brokenOff(`The fetch was not done in time; ${state.receivedBytes} bytes had come.`, state, error);
       if (!(error instanceof Break)) throw error;
       // Only attempts without progress are counted. An attempt that starts again makes progress once it exceeds the
-      // bytes of before.
+      // bytes received before.
       fruitless = state.receivedBytes > mostBytes ? 1 : fruitless + 1;
       mostBytes = Math.max(mostBytes, state.receivedBytes);
       if (fruitless >= MAX_ATTEMPTS)
@@ -140,7 +140,7 @@ async function fetchWhole(url: URL, state: Fetching): Promise<void> {
   }
 }
 
-/** The response that holds the bytes, after the redirects that lead to it. */
+/** The response with the bytes, after all redirects. */
 async function follow(first: URL, state: Fetching): Promise<IncomingMessage> {
   let url = first;
   for (let hop = 0; hop <= MAX_REDIRECTS; hop += 1) {
@@ -196,7 +196,7 @@ function send(url: URL, state: Fetching): Promise<IncomingMessage> {
       else callback(null, address.address, address.family);
     });
   };
-  // A new connection: a kept-alive one could have been opened by a request with other rights.
+  // A new connection, because a kept-alive one could have been opened by a request with other permissions.
   const request = (url.protocol === 'https:' ? requestHttps : requestHttp)(url, {
     method: 'GET',
     headers,
@@ -206,7 +206,7 @@ function send(url: URL, state: Fetching): Promise<IncomingMessage> {
   });
   let hasAnswered = false;
   request.setTimeout(state.stallTimeoutMs ?? STALL_TIMEOUT_MS, () => {
-    // A network that drops all packets looks like this; an offline machine should fail at once.
+    // A network that drops all packets causes this; a request on an offline machine should fail quickly.
     request.destroy(hasAnswered ? new Break('stalled') : Object.assign(new Error('no answer'), { code: 'ETIMEDOUT' }));
   });
   request.once('response', (response) => {
@@ -305,8 +305,8 @@ async function restart(state: Fetching): Promise<void> {
 }
 
 /**
- * RFC 9110, 14.4 and 15.3.7: the rest must begin exactly where it was asked for, and be of the same bytes, which only
- * its validator says.
+ * RFC 9110, 14.4 and 15.3.7: the rest must begin exactly at the requested offset and belong to the same bytes, which
+ * only its validator proves.
  */
 function continuesAt(response: IncomingMessage, state: Fetching): boolean {
   if (validatorOf(response) !== state.validator) return false;
@@ -314,7 +314,7 @@ function continuesAt(response: IncomingMessage, state: Fetching): boolean {
   return state.receivedBytes > 0 && first !== undefined && Number(first) === state.receivedBytes;
 }
 
-/** RFC 9110, 13.1.5: only a strong one proves that the rest belongs to the same bytes. */
+/** RFC 9110, 13.1.5: only a strong validator proves that the rest belongs to the same bytes. */
 function validatorOf(response: IncomingMessage): string | undefined {
   const { etag } = response.headers;
   return etag !== undefined && etag.startsWith('"') ? etag : undefined;

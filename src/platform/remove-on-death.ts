@@ -1,6 +1,6 @@
 /**
- * Takes unfinished files away when this process dies before it could, also by SIGKILL: a shell in a session of its own
- * waits for the end of a pipe that only we hold open.
+ * Removes unfinished files if this process dies before it can do so itself, even by SIGKILL: a shell in a separate
+ * session waits for the end of a pipe that only this process holds open.
  */
 import { spawn } from 'node:child_process';
 
@@ -10,8 +10,8 @@ export interface Guard {
 }
 
 /**
- * @param paths files and folders; what is not there is no fault.
- * @param afterLock a file whose lock is waited for first: its holder still writes there.
+ * @param paths files and folders; missing ones are ignored.
+ * @param afterLock a lock file to wait for first, because its holder still writes to the paths.
  */
 export function removeOnDeath(paths: readonly string[], afterLock?: string): Guard {
   const script = 'cat > /dev/null; [ -e "$1" ] && flock "$1" true; shift; rm -rf -- "$@"';
@@ -20,14 +20,14 @@ export function removeOnDeath(paths: readonly string[], afterLock?: string): Gua
     cwd: '/',
     stdio: ['pipe', 'ignore', 'ignore'],
   });
-  // A machine that starts no shell goes without.
+  // If no shell can be started, nothing is removed on death.
   shell.on('error', () => undefined);
   shell.stdin.on('error', () => undefined);
   shell.unref();
   return {
     disarm: () => {
       shell.kill('SIGKILL');
-      // What the shell waited by, which would otherwise stay as long as we do.
+      // Closes the pipe that the shell waits on; otherwise the shell would live as long as this process.
       shell.stdin.destroy();
     },
   };

@@ -1,8 +1,8 @@
 /**
- * The process for a parser of untrusted files: one of our programs in Node, without environment, that opens our code
- * and nothing else (Node's permission model), and from which the kernel takes the network, the sight of other processes
- * and the data directory. The latter by unshare(1), mount(8) and setpriv(1) of util-linux: directly as root, else in a
- * user namespace where the kernel gives one.
+ * Sandbox for parsers of untrusted files: runs one of our programs in Node, without an inherited environment. Node's
+ * permission model lets it open only our code, and the kernel hides the network, other processes and the data directory
+ * from it. The isolation by the kernel uses unshare(1), mount(8) and setpriv(1) of util-linux: directly as root, else
+ * in a user namespace if the kernel allows one.
  */
 import { execFile, spawn, type ChildProcess, type StdioOptions } from 'node:child_process';
 import { constants, tmpdir } from 'node:os';
@@ -14,8 +14,8 @@ import { DIES_WITH_PARENT } from './dies-with-parent.ts';
 const run = promisify(execFile);
 
 /**
- * ROOT: namespaces of its own; the program has to become an unprivileged user itself (become-nobody.ts), once it has
- * loaded what only root may read. USER: the same in a user namespace, without any capability. NONE: the machine gives
+ * ROOT: separate namespaces; the program must itself switch to an unprivileged user (become-nobody.ts) after loading
+ * files that only root can read. USER: the same in a user namespace, without any capability. NONE: the machine allows
  * no namespaces.
  */
 export type SandboxKind = 'ROOT' | 'USER' | 'NONE';
@@ -24,18 +24,21 @@ export interface SandboxedProgram {
   /** A TypeScript file. */
   readonly program: string;
   readonly args?: readonly string[];
-  /** What of the project it loads beside `src` and its packages, relative to the project's folder. */
+  /** Paths of the project that it loads in addition to `src` and its packages, relative to the project's folder. */
   readonly reads?: readonly string[];
-  /** The data directory: an empty folder lies over it. */
+  /** The data directory, which an empty folder hides. */
   readonly hiddenFolder: string;
   readonly nodeFlags?: readonly string[];
-  /** JavaScript's own memory. */
+  /** Limit of the JavaScript heap. */
   readonly maxHeapMb: number;
-  /** All memory of its own, shared libraries aside; default: no limit. The kernel refuses more. */
+  /** Limit of all private memory, without shared libraries, enforced by the kernel; default: no limit. */
   readonly maxMemoryMb?: number;
-  /** It loads native code, which Node's permission model does not hold: then the kernel alone does. */
+  /**
+   * The program loads native code, which Node's permission model does not restrict; only the kernel's isolation then
+   * applies.
+   */
   readonly hasNativeCode?: boolean;
-  /** The whole environment, beside `SANDBOX_ENV`. */
+  /** The complete environment, in addition to `SANDBOX_ENV`. */
   readonly env?: Readonly<Record<string, string>>;
   readonly stdio: StdioOptions;
   readonly timeoutMs?: number;
@@ -43,9 +46,9 @@ export interface SandboxedProgram {
 
 const NAMESPACES = ['--net', '--pid', '--mount', '--ipc', '--fork', '--kill-child=SIGKILL'];
 /**
- * An empty folder lies over the one that must not be seen, and over /proc, which would show the environment of other
- * processes of the same user. The shell stays as the first process of the namespace, with whose end the kernel ends
- * all others: it keeps the wish to die with its parent, which a process loses when it becomes another user.
+ * Mounts an empty folder over the hidden folder and over /proc, which would show the environment of other processes of
+ * the same user. The shell remains as the first process of the namespace: when it ends, the kernel ends all others. It
+ * keeps the parent-death signal, which a process loses when it switches to another user.
  */
 const HIDE = `
   ulimit -c 0; [ "$1" = - ] || ulimit -d "$1"
@@ -54,9 +57,9 @@ const HIDE = `
 const WITHOUT_NAMESPACES = 'ulimit -c 0; [ "$1" = - ] || ulimit -d "$1"; shift; exec "$@"';
 const WITHOUT_NEW_PRIVILEGES = ['setpriv', '--no-new-privs', '--'];
 const WITHOUT_CAPABILITIES = ['setpriv', '--bounding-set=-all', '--inh-caps=-all', '--no-new-privs', '--'];
-/** For `mount` and similar signals; nothing else of the environment is passed on. */
+/** PATH for `mount` and similar tools; no other variable of the environment is passed on. */
 const PATH = '/usr/sbin:/usr/bin:/sbin:/bin';
-/** How a shell says that a signal ended its child. */
+/** Offset of the exit code with which a shell reports that a signal ended its child. */
 const SIGNAL_EXIT_CODE = 128;
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '../..');
 
@@ -85,7 +88,7 @@ export function sandboxed(
 
 let found: Promise<SandboxKind> | undefined;
 
-/** What this machine gives, asked once. */
+/** The isolation that this machine supports, determined once. */
 export function sandboxKind(): Promise<SandboxKind> {
   found ??= (async () => {
     for (const kind of process.getuid?.() === 0 ? (['ROOT', 'USER'] as const) : (['USER'] as const)) {
@@ -102,8 +105,8 @@ export function sandboxKind(): Promise<SandboxKind> {
 }
 
 /**
- * Node's flags for a process that loads our program and opens nothing else. The default data directory lies in the
- * project's folder, so that not all of that may be read.
+ * Node's flags for a process that can open only our program's files. The default data directory is inside the project's
+ * folder, so the process must not be allowed to read the whole folder.
  */
 export function readingRights(reads: readonly string[] = []): string[] {
   return [
@@ -116,7 +119,9 @@ export function readingRights(reads: readonly string[] = []): string[] {
   ];
 }
 
-/** Starts it. SIGKILL ends it with all that it may have started, and so does our own end. */
+/**
+ * Starts the sandboxed process. SIGKILL ends it and all processes that it started, and so does the end of this process.
+ */
 export async function startSandboxed(options: SandboxedProgram): Promise<ChildProcess> {
   const { program, args = [], nodeFlags = [], reads, maxHeapMb, hasNativeCode, env = {}, stdio, timeoutMs } = options;
   const kind = await sandboxKind();
@@ -132,7 +137,7 @@ export async function startSandboxed(options: SandboxedProgram): Promise<ChildPr
   });
 }
 
-/** "SIGSEGV" or "code 1": what ended a process that was started in a sandbox. */
+/** Describes how a sandboxed process ended: "SIGSEGV" or "code 1". */
 export function endingOf(code: number | null, signal: NodeJS.Signals | null): string {
   if (signal !== null) return signal;
   const name = Object.entries(constants.signals).find(([, number]) => number + SIGNAL_EXIT_CODE === code)?.[0];

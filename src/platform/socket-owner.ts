@@ -1,11 +1,11 @@
 /**
- * Which user a TCP connection or a listening port of this machine belongs to, as Linux tells in /proc/net/tcp and
- * /proc/net/tcp6: the only thing about a peer on loopback that it cannot make up.
+ * Finds the user that owns a TCP connection or a listening port of this machine, from Linux's /proc/net/tcp and
+ * /proc/net/tcp6: the only property of a loopback peer that the peer cannot forge.
  */
 import { readFileSync } from 'node:fs';
 import { isIPv4 } from 'node:net';
 
-/** One end of a connection, as the other end sees it. */
+/** The address and port of one end of a connection. */
 export interface Endpoint {
   readonly address: string;
   readonly port: number;
@@ -19,13 +19,13 @@ interface Row {
 }
 
 const LISTENING = '0A';
-/** Of nobody any more. */
+/** The state of a socket that no process owns any more. */
 const TIME_WAIT = '06';
 const ANY_ADDRESS = [hexOf('0.0.0.0'), '0'.repeat(32)];
 
 /**
- * The user ids that hold the far end of a connection: one, or none where the kernel does not tell.
- * @param near the end that is ours. @param far the peer's, on this machine.
+ * The user ids that own the remote end of a connection: one, or none if the kernel does not list it.
+ * @param near our end. @param far the peer's end, on this machine.
  * @param tables the text of the kernel's tables.
  */
 export function ownersOfPeer(near: Endpoint, far: Endpoint, tables = readTables()): readonly number[] {
@@ -39,7 +39,9 @@ export function ownersOfPeer(near: Endpoint, far: Endpoint, tables = readTables(
     .map(({ uid }) => uid);
 }
 
-/** The user ids that listen on a port, where a connection to `address` may reach them; none where nobody does. */
+/**
+ * The user ids that listen on a port so that a connection to `address` can reach them; empty if there is no listener.
+ */
 export function ownersOfPort({ address, port }: Endpoint, tables = readTables()): readonly number[] {
   const names = [...namesOf({ address, port }), ...ANY_ADDRESS.map((any) => `${any}:${portHexOf(port)}`)];
   return rowsOf(tables)
@@ -53,7 +55,7 @@ function readTables(): string {
       try {
         return readFileSync(file, 'latin1');
       } catch {
-        // Another system, or IPv6 switched off.
+        // Not Linux, or IPv6 is disabled.
         return '';
       }
     })
@@ -70,17 +72,17 @@ function rowsOf(tables: string): Row[] {
   });
 }
 
-/** How the kernel writes an end: an IPv4 address may be one of a socket of either family. */
+/** An end in the kernel's notation; an IPv4 address can belong to a socket of either family. */
 function namesOf({ address, port }: Endpoint): string[] {
   const plain = address.replace(/^::ffff:(?=\d+\.)/i, '');
   const names = isIPv4(plain) ? [hexOf(plain), `0000000000000000FFFF0000${hexOf(plain)}`] : [hexOf(plain)];
   return names.map((name) => `${name}:${portHexOf(port)}`);
 }
 
-/** Words of four bytes in the order of the machine, which is little-endian wherever Paraffin runs. */
+/** Four-byte words in the machine's byte order, which is little-endian on all supported machines. */
 function hexOf(address: string): string {
   if (isIPv4(address)) return Buffer.from(address.split('.').map(Number).reverse()).toString('hex').toUpperCase();
-  // Of IPv6, loopback alone is asked for.
+  // Of the IPv6 addresses, only loopback is needed.
   return address === '::1' ? '00000000000000000000000001000000' : 'unknown';
 }
 

@@ -1,12 +1,11 @@
-/** SQL for the lists that Prisma's own way of reading would make slow. */
+/** SQL for lists that would be slow through Prisma's own queries. */
 import { Prisma } from '../generated/prisma/client.ts';
 import type { Transaction } from './db.ts';
 
 /**
- * Rows of a SELECT by way of one JSON value, in its order: what driver and Prisma do for each value of a page costs
- * more than PostgreSQL's making JSON of it. Instants come as text, which `new Date` reads; bigints as numbers; floats
- * exactly.
- * @param Row as in JSON.
+ * Reads the rows of a SELECT as one JSON value, in order: the driver's and Prisma's work per value costs more than
+ * PostgreSQL's conversion to JSON. Instants arrive as text, which `new Date` reads; bigints as numbers; floats exactly.
+ * @param Row the schema of a row in JSON.
  */
 export async function jsonRows<Row>(tx: Transaction, select: Prisma.Sql): Promise<Row[]> {
   const [answer] = await tx.$queryRaw<

@@ -1,12 +1,12 @@
 /**
- * Names the SQL statements that PostgreSQL keeps prepared: it parses and plans those once per connection instead of per
- * request.
+ * Names SQL statements, so that PostgreSQL keeps them prepared: it then parses and plans them once per connection
+ * instead of per request.
  */
 
 /** Limit of prepared statements: each keeps a plan of some tens of kilobytes in every connection. */
 const NAMES_MAX = 200;
 const SEEN_MAX = 1_000;
-/** An IN list has another text for each length, so that none of them repeats often enough. */
+/** An IN list has a different text for each length, so that none of the texts repeats often enough. */
 const LISTS_VALUES = /\(\s*\$\d+,\s*\$\d+/;
 
 /**

@@ -2,12 +2,12 @@
 
 export interface StopSignal {
   isStopping(): boolean;
-  /** Resolves when a stop was asked for. */
+  /** Resolves when a stop is requested. */
   readonly asked: Promise<void>;
   dispose(): void;
 }
 
-/** npm and the launcher may pass the same Ctrl-C on once more. */
+/** npm and the launcher may forward the same Ctrl-C a second time. */
 const SAME_SIGNAL_MS = 1_000;
 
 export function onStopSignal(stop: () => Promise<void>): StopSignal {

@@ -1,6 +1,6 @@
 /**
- * Files on their way in by the tus protocol: kept in one folder under names that the server draws, until somebody makes
- * use of them or they expire. Nothing of a client's becomes a path, and nothing here is ever served.
+ * Files uploaded by the tus protocol. They are kept in one folder under random names until a request uses them or they
+ * expire. No text from a client becomes part of a path, and uploads are never served.
  */
 import { randomBytes } from 'node:crypto';
 import { mkdir, readdir, rename, rm, stat } from 'node:fs/promises';
@@ -11,38 +11,40 @@ import { z } from 'zod';
 import { DomainError } from '../errors.ts';
 import { requireSpace, spaceGuard } from './free-space.ts';
 
-/** A file that came in whole. */
+/** A completely uploaded file. */
 export interface FinishedUpload {
   readonly path: string;
-  /** As the client named it, for the record alone. */
+  /** The client's file name, which is only recorded. */
   readonly fileName: string | null;
-  /** As the client stated it when it began; lower-case hex. */
+  /** The sha256 that the client stated at the start of the upload; lower-case hex. */
   readonly sha256: string | null;
 }
 
 export interface UploadStore {
-  /** What the tus server writes to. */
+  /** The data store of the tus server. */
   readonly files: FileStore;
-  /** Nothing larger is begun. */
+  /** Larger uploads are refused at the start. */
   readonly maxBytes: number;
   newId(): string;
   /**
-   * Passes for the key that began the upload. @throws DomainError UPLOAD_NOT_FOUND otherwise, whether it exists or not.
+   * Passes for the key that started the upload. @throws DomainError UPLOAD_NOT_FOUND for any other key, whether or not
+   * the upload exists.
    */
   requireOwner(id: string, ownerKeyId: string): Promise<void>;
   /**
-   * Lets one upload begin after another, so that what is counted is what is there. `create` makes it.
-   * @throws DomainError TOO_MANY_UPLOADS of a person, STORAGE_FULL when it and those that are not whole yet would touch
-   * the reserve of the disk.
+   * Serialises the start of uploads, so that the count of existing uploads is exact. `create` creates the upload.
+   * @throws DomainError TOO_MANY_UPLOADS for the limit per person, STORAGE_FULL if this upload and the unfinished ones
+   * would touch the reserve of the disk.
    */
   begin(upload: { readonly person: string; readonly byteSize: number }, create: () => Promise<void>): Promise<void>;
   /**
-   * Gives a finished upload to `work`, and to nobody else meanwhile. It is gone when `work` succeeds or finds that the
-   * bytes are not the meant ones (DIGEST_MISMATCH); after any other failure it is there again.
-   * @throws DomainError UPLOAD_NOT_FOUND (also for another key's), UPLOAD_INCOMPLETE, and what `work` throws.
+   * Calls `work` with a finished upload, with exclusive use of it. The upload is deleted if `work` succeeds or finds
+   * wrong bytes (DIGEST_MISMATCH); after any other failure it becomes available again.
+   * @throws DomainError UPLOAD_NOT_FOUND (also for the upload of another key), UPLOAD_INCOMPLETE, and the errors of
+   * `work`.
    */
   consume<Result>(id: string, ownerKeyId: string, work: (upload: FinishedUpload) => Promise<Result>): Promise<Result>;
-  /** Removes what is older than the expiry, finished or not. @returns how many uploads that were. */
+  /** Removes expired uploads, finished or not. @returns the number of removed uploads. */
   removeExpired(): Promise<number>;
 }
 
@@ -52,12 +54,14 @@ export interface UploadStoreOptions {
   readonly expiryMs?: number;
 }
 
-/** A person's uploads at a time, under whichever keys, so that nobody fills the disk in small pieces. */
+/**
+ * Limit of a person's concurrent uploads over all of their keys, so that no user can fill the disk with small files.
+ */
 const MAX_UPLOADS_PER_PERSON = 20;
-/** Counted from its beginning: a night and a day for the slowest line. */
+/** Time from the start of an upload until it expires: long enough for a slow connection. */
 const EXPIRY_MS = 24 * 3_600_000;
 const ID_PATTERN = /^[0-9a-f]{32}$/;
-/** Uploads in use: a file that is not in the store's own folder is found by no request. */
+/** Folder of uploads in use: no request can find a file outside the store's own folder. */
 const CONSUMED_DIR = 'consumed';
 
 const uploadSchema = z.object({
@@ -70,7 +74,7 @@ const uploadSchema = z.object({
   }),
 });
 
-/** Opens the folder, and puts back what a killed server had in use. */
+/** Opens the folder, and moves back the uploads that a killed server had in use. */
 export async function openUploadStore({
   folder,
   maxBytes,
@@ -82,7 +86,7 @@ export async function openUploadStore({
   await removeOrphans(folder);
 
   const files = new GuardedFileStore({ directory: folder, expirationPeriodInMilliseconds: expiryMs });
-  // Without a length at the beginning nothing could be refused for its size.
+  // The length must be known at the start, so that an upload can be refused for its size.
   files.extensions = files.extensions.filter((name) => name !== 'creation-defer-length');
 
   const oneAtATime = createQueue();
@@ -142,7 +146,7 @@ export async function openUploadStore({
         });
       }
       const inUse = path.join(consumedDir, id);
-      // A rename is given to one of several that ask at once.
+      // Of several concurrent renames only one succeeds.
       await rename(file, inUse).catch(() => {
         throw notFound();
       });
@@ -183,7 +187,7 @@ export async function openUploadStore({
   };
 }
 
-/** A file without the facts that go with it, or those without it, as a server leaves that was killed in between. */
+/** A file without its metadata, or metadata without its file: a server was killed between the two writes. */
 async function removeOrphans(folder: string): Promise<void> {
   const names = new Set(await readdir(folder));
   for (const name of names) {
@@ -193,12 +197,12 @@ async function removeOrphans(folder: string): Promise<void> {
   }
 }
 
-/** Of an upload from before persons were recorded, the key. */
+/** The person; for an upload from before persons were recorded, the key. */
 function personOf({ metadata }: z.infer<typeof uploadSchema>): string {
   return metadata.person ?? metadata.ownerKeyId;
 }
 
-/** Runs work in the order in which it was asked for. */
+/** Runs jobs in the order of the calls. */
 function createQueue(): (work: () => Promise<void>) => Promise<void> {
   let last: Promise<unknown> = Promise.resolve();
   return (work) => {
@@ -208,13 +212,13 @@ function createQueue(): (work: () => Promise<void>) => Promise<void> {
   };
 }
 
-/** Writes nothing that would touch the reserve of the disk. */
+/** Refuses writes that would touch the reserve of the disk. */
 class GuardedFileStore extends FileStore {
   override async write(readable: Readable, id: string, offset: number): Promise<number> {
     const guard = spaceGuard(this.directory);
     let refusal: unknown;
     guard.once('error', (error) => (refusal = error));
-    // The store's own pipeline takes the guarded bytes; what breaks on either side reaches the other.
+    // The store's own pipeline reads the guarded stream; an error on either side is passed to the other.
     const guarded = pipeline(readable, guard, () => undefined);
     try {
       return await super.write(guarded, id, offset);
@@ -225,8 +229,8 @@ class GuardedFileStore extends FileStore {
 }
 
 /**
- * Takes away every upload that no import is using, without asking whose it is; works beside a server and without one.
- * @returns how many, and their bytes.
+ * Deletes every upload that no import is using, of all users; works with or without a running server.
+ * @returns the number of deleted uploads and their total size.
  */
 export async function clearUploads(folder: string): Promise<{ readonly count: number; readonly byteSize: number }> {
   const inUse = new Set(await readdir(path.join(folder, CONSUMED_DIR)).catch(() => []));

@@ -1,4 +1,7 @@
-/** Compiles the native half of tfjs-node with our own ops in it, and links it to where tfjs-node looks for it. */
+/**
+ * Compiles tfjs-node's native binding together with our own ops, and links it to the path from which tfjs-node loads
+ * it.
+ */
 import { existsSync } from 'node:fs';
 import { mkdir, rename, symlink, unlink } from 'node:fs/promises';
 import { createRequire } from 'node:module';
@@ -44,7 +47,7 @@ export async function compileBinding(
       `-L${libDir}`,
       '-l:libtensorflow_cc.so.2',
       '-l:libtensorflow_framework.so.2',
-      // From where the binding lies: a cache that was copied or mounted elsewhere still finds its library.
+      // The library path is relative to the binding, so that a cache that was copied or mounted elsewhere still works.
       '-Wl,-rpath,$ORIGIN/../lib',
       '-o',
       temporary,

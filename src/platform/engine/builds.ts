@@ -5,8 +5,7 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 
 /**
- * A wheel at the Python index, pinned by its digest. The C API inside does not depend on the Python that it is named
- * for.
+ * A wheel of the Python index, pinned by its digest. The C API in it does not depend on the Python version in its name.
  */
 export interface EngineWheel {
   readonly package: string;
@@ -14,7 +13,9 @@ export interface EngineWheel {
   readonly sha256: string;
   readonly platform: string;
   readonly pythonVersion: string;
-  /** Of the wheel, and, roughly, of what is kept of it: for progress and for the room on the disk. */
+  /**
+   * Size of the wheel, and approximate size of the unpacked part: for progress and for the check of free disk space.
+   */
   readonly megabytes: number;
   readonly unpackedMegabytes: number;
 }
@@ -22,7 +23,7 @@ export interface EngineWheel {
 export const ENGINE_BUILD_NAMES = ['cpu', 'cuda'] as const;
 export type EngineBuildName = (typeof ENGINE_BUILD_NAMES)[number];
 
-/** One of NVIDIA's wheels, with the libraries that TensorFlow opens by these names. */
+/** One of NVIDIA's wheels, and the names of the libraries in it that TensorFlow loads. */
 export interface CudaWheel {
   readonly package: string;
   readonly version: string;
@@ -38,9 +39,9 @@ export interface EngineBuild {
 }
 
 /**
- * The lowest versions that the wheel itself asks for (`tensorflow[and-cuda]`), which are those that it was built with:
- * CUDA 12.5, cuDNN 9.3. Left out are NCCL (several GPUs for one training), CUPTI (TensorFlow's own profiler) and nvcc
- * (XLA): the engine uses none of them.
+ * The lowest versions that the wheel requires (`tensorflow[and-cuda]`), which are the versions that it was built with:
+ * CUDA 12.5, cuDNN 9.3. NCCL (several GPUs for one training), CUPTI (TensorFlow's own profiler) and nvcc (XLA) are left
+ * out, because the engine does not use them.
  */
 const CUDA_WHEELS: readonly CudaWheel[] = [
   { package: 'nvidia-cuda-runtime-cu12', version: '12.5.82', folder: 'cuda_runtime', libraries: ['libcudart.so.12'] },
@@ -77,8 +78,8 @@ export const ENGINE_BUILDS: Readonly<Record<EngineBuildName, EngineBuild>> = {
   cuda: {
     device: 'GPU',
     wheel: {
-      // From published lists of the index; the wheel could not be downloaded where this was written. A wrong digest
-      // refuses it, no more.
+      // The digest is from the index; the wheel itself was not downloaded to check it. A wrong digest would only make
+      // the install fail.
       package: 'tensorflow',
       version: '2.21.0',
       platform: 'manylinux_2_27_x86_64',
@@ -91,18 +92,18 @@ export const ENGINE_BUILDS: Readonly<Record<EngineBuildName, EngineBuild>> = {
   },
 };
 
-/** CUDA 12 runs under any driver from here on (NVIDIA's minor version compatibility). */
+/** The oldest driver that runs CUDA 12 (NVIDIA's minor version compatibility). */
 const DRIVER_MIN = [525, 60] as const;
 
 export interface ChosenBuild {
   readonly build: EngineBuildName;
-  /** One sentence for the person who asked. */
+  /** One sentence that explains the choice to the user. */
   readonly why: string;
 }
 
 /**
- * The CUDA build where an NVIDIA driver answers that is new enough for it, else the CPU build.
- * @param nvidiaSmi the program, or one that answers as it does.
+ * The CUDA build if a sufficiently new NVIDIA driver is installed, else the CPU build.
+ * @param nvidiaSmi the nvidia-smi program, or a compatible one.
  */
 export async function chooseEngineBuild(nvidiaSmi = 'nvidia-smi'): Promise<ChosenBuild> {
   const answer = await run(nvidiaSmi, ['--query-gpu=name,driver_version', '--format=csv,noheader'], {
@@ -126,7 +127,7 @@ export async function chooseEngineBuild(nvidiaSmi = 'nvidia-smi'): Promise<Chose
   return { build: 'cuda', why: `${name} answers under driver ${version}: the CUDA build.` };
 }
 
-/** The last thing that the program said, or that it is not there. */
+/** The last line that the program printed, or a message that it is not installed. */
 function reasonOf(error: unknown): string {
   if (error instanceof Error && 'code' in error && error.code === 'ENOENT') return 'nvidia-smi is not installed';
   const said =

@@ -2,10 +2,10 @@
  * Installs the TensorFlow library under `@tensorflow/tfjs-node-gpu`.
  *
  * The npm package holds the JavaScript and the C++ source of its binding; its own installer downloads a library from a
- * bucket that no longer answers. The Python wheel of TensorFlow holds the same C API, so we download that with pip,
- * check its sha256, unpack two libraries and the C headers into a cache outside `node_modules`, and compile the
- * binding, with our own ops in it, with one g++ call. Where there is a GPU it is the CUDA wheel, with NVIDIA's
- * libraries from the same index next to it.
+ * bucket that is no longer available. The Python wheel of TensorFlow holds the same C API, so we download that with
+ * pip, check its sha256, unpack two libraries and the C headers into a cache outside `node_modules`, and compile the
+ * binding, with our own ops in it, with one g++ call. On a machine with a GPU we use the CUDA wheel, with NVIDIA's
+ * libraries from the same index.
  */
 import { existsSync } from 'node:fs';
 import { mkdir, statfs } from 'node:fs/promises';
@@ -17,10 +17,10 @@ import { EngineLibraryError, type EngineProgress } from './tools.ts';
 import { fetchCudaLibraries, fetchLibraries, hasTensorflow } from './wheels.ts';
 
 /**
- * Makes a build loadable: nothing when it is linked, a link when the cache holds it, else download and build.
+ * Makes a build loadable: does nothing if it is linked, links it if it is in the cache, else downloads and builds it.
  *
  * @param cacheDir an absolute folder outside `node_modules`, shared by every clone of this machine.
- * @throws EngineLibraryError when python3, pip, g++ or room on the disk is missing, a download fails or the sha256
+ * @throws EngineLibraryError if python3, pip or g++ is missing, disk space is short, a download fails or the sha256
  * differs.
  */
 export async function ensureEngineLibrary(
@@ -48,10 +48,10 @@ export async function ensureEngineLibrary(
   onProgress({ message: `TensorFlow ${build.wheel.version} for ${build.device} is ready`, fraction: 1 });
 }
 
-/** Room for NVIDIA's wheels and what is kept of them: an estimate on the safe side. */
+/** Disk space for NVIDIA's wheels and their unpacked libraries: a conservative estimate. */
 const CUDA_MEGABYTES = 5_000;
 
-/** A download that fills the disk takes everybody's work with it. */
+/** A download that filled the disk would stop every other program that writes to it. */
 async function requireRoom(cacheDir: string, { wheel, cudaWheels }: EngineBuild): Promise<void> {
   await mkdir(cacheDir, { recursive: true });
   const neededMegabytes = wheel.megabytes + wheel.unpackedMegabytes + (cudaWheels.length === 0 ? 0 : CUDA_MEGABYTES);

@@ -1,4 +1,6 @@
-/** Which TensorFlow library is linked into `@tensorflow/tfjs-node-gpu`, and what its processes need. */
+/**
+ * The TensorFlow library that is linked into `@tensorflow/tfjs-node-gpu`, and the environment that its processes need.
+ */
 import { createHash } from 'node:crypto';
 import { existsSync, readdirSync, readFileSync, realpathSync } from 'node:fs';
 import { createRequire } from 'node:module';
@@ -10,24 +12,26 @@ const require = createRequire(import.meta.url);
 /** The command that installs the engine, named by every message about a missing one. */
 export const ENGINE_INSTALL_COMMAND = 'npm run engine';
 
-/** Bumped when the way of compiling changes, so that an older binding in the cache is not reused. */
+/** Increased when the compilation changes, so that an older binding in the cache is not reused. */
 const BINDING_REVISION = 3;
 
-/** Our own ops in C++. They are compiled into the binding, so that TensorFlow knows them wherever it is loaded. */
+/**
+ * Our own ops in C++. They are compiled into the binding, so that they are registered whenever TensorFlow is loaded.
+ */
 const NATIVE_DIR = path.join(import.meta.dirname, '../../../native');
 
 export function tfjsPackageDir(): string {
   return path.dirname(require.resolve('@tensorflow/tfjs-node-gpu/package.json'));
 }
 
-/** Where tfjs-node-gpu looks for its native half. */
+/** The path from which tfjs-node-gpu loads its native binding. */
 export function bindingPath(): string {
   return path.join(tfjsPackageDir(), 'lib', 'napi-v8', 'tfjs_binding.node');
 }
 
 /**
- * True when the native half is in its place and was compiled from what lies here, so that the engine can be loaded and
- * computes what this program means.
+ * True if the native binding exists and was compiled from the current sources, so that the engine can be loaded and
+ * matches this program.
  */
 export function isEngineInstalled(): boolean {
   return existsSync(bindingPath()) && path.basename(path.dirname(realpathSync(bindingPath()))) === bindingFolder();
@@ -36,8 +40,8 @@ export function isEngineInstalled(): boolean {
 let knownBindingFolder: string | undefined;
 
 /**
- * Named by all that the binding is made of: another version of our ops is another binding, and several clones may share
- * a cache.
+ * The name contains a hash of all inputs of the binding: each version of our ops gets its own binding, and several
+ * clones can share a cache.
  */
 export function bindingFolder(): string {
   if (knownBindingFolder === undefined) {
@@ -66,7 +70,7 @@ export interface InstalledEngine {
   readonly device: 'CPU' | 'GPU';
 }
 
-/** Which library is linked, where one is; the engine itself is loaded by workers alone. */
+/** The linked library, if any. Only workers load the engine itself. */
 export function installedEngine(): InstalledEngine | null {
   const name = installedBuild();
   if (name === null) return null;
@@ -74,7 +78,7 @@ export function installedEngine(): InstalledEngine | null {
   return { library: 'TensorFlow', version: wheel.version, device };
 }
 
-/** The build that is linked: the binding lies in the folder of its library. */
+/** The linked build, found by the folder of the binding, which is that of its library. */
 export function installedBuild(): EngineBuildName | null {
   if (!isEngineInstalled()) return null;
   const folder = path.basename(path.dirname(path.dirname(realpathSync(bindingPath()))));
@@ -82,8 +86,8 @@ export function installedBuild(): EngineBuildName | null {
 }
 
 /**
- * What a process that runs the engine must be started with under the CUDA build; empty for the CPU build.
- * The loader reads its path once, at the start of a process: setting it later changes nothing.
+ * The environment of a process that runs the engine with the CUDA build; empty for the CPU build. The dynamic loader
+ * reads its path once, at the start of a process, so setting it later has no effect.
  */
 export function engineLibraryEnv(): Readonly<Record<string, string>> {
   const name = installedBuild();
@@ -94,16 +98,16 @@ export function engineLibraryEnv(): Readonly<Record<string, string>> {
   const known = process.env['LD_LIBRARY_PATH'];
   return {
     LD_LIBRARY_PATH: [...folders, ...(known === undefined || known === '' ? [] : [known])].join(':'),
-    // Of a GPU, what is used and no more: TensorFlow takes all of its memory at the start otherwise.
+    // Allocates GPU memory on demand: by default TensorFlow takes all of it at the start.
     TF_FORCE_GPU_ALLOW_GROWTH: 'true',
-    // NVIDIA's libraries round float32 to TF32 (10 bits of mantissa) in convolutions and products otherwise. FLOAT32 is
-    // to mean float32, as on the CPU; who wants the speed of fewer bits asks for BFLOAT16, and the run says so.
+    // By default NVIDIA's libraries round float32 to TF32 (10 bits of mantissa) in convolutions and matrix products.
+    // FLOAT32 must mean float32, as on the CPU; users who prefer speed choose BFLOAT16, which the run records.
     NVIDIA_TF32_OVERRIDE: '0',
   };
 }
 
 /**
- * Names of the CUDA libraries that the linked build needs and that are not in its folder, with the package that
+ * Names of the CUDA libraries that the linked build needs but that are missing from its folder, with the package that
  * provides each.
  */
 export function missingEngineLibraries(): string[] {

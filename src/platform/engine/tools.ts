@@ -6,9 +6,9 @@ import { ENGINE_INSTALL_COMMAND } from './installed.ts';
 const run = promisify(execFile);
 
 export interface EngineProgress {
-  /** What is being done, as a person would say it. */
+  /** A description of the current step for the user. */
   readonly message: string;
-  /** 0..1 where the total is known. */
+  /** 0..1, if the total is known. */
   readonly fraction?: number;
 }
 
@@ -24,7 +24,8 @@ export class EngineLibraryError extends Error {
 
 /**
  * Runs a tool with its temporary files in `workDir`.
- * @throws EngineLibraryError when the tool is missing, with the package that provides it, or fails, with its output.
+ * @throws EngineLibraryError if the tool is missing (the error names the package that provides it) or fails (the error
+ * contains its output).
  */
 export async function runTool(command: string, args: readonly string[], workDir: string): Promise<void> {
   await run('sh', ['-c', `command -v ${command}`]).catch((cause: unknown) => {

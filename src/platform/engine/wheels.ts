@@ -1,4 +1,6 @@
-/** Downloads the wheels of TensorFlow and of NVIDIA's libraries with pip, and unpacks what the engine needs of them. */
+/**
+ * Downloads the wheels of TensorFlow and of NVIDIA's libraries with pip, and unpacks the files that the engine needs.
+ */
 import { createHash } from 'node:crypto';
 import { createReadStream, createWriteStream, existsSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, rename, rm, stat } from 'node:fs/promises';
@@ -12,7 +14,7 @@ import { EngineLibraryError, runTool, type EngineProgress } from './tools.ts';
 
 const LIBRARY_FILES = ['libtensorflow_cc.so.2', 'libtensorflow_framework.so.2'] as const;
 
-/** Whether a version's folder holds TensorFlow. */
+/** Whether a version's folder contains TensorFlow. */
 export function hasTensorflow(versionDir: string): boolean {
   return existsSync(path.join(versionDir, 'lib', LIBRARY_FILES[0]));
 }
@@ -26,7 +28,8 @@ const HEADER_PREFIXES = [
 ].map((folder) => `tensorflow/include/${folder}`);
 
 /**
- * Downloads and unpacks beside the final folder and renames at the end: an interrupted fetch leaves no half library.
+ * Downloads and unpacks into a temporary folder and renames it at the end, so that an interrupted fetch leaves no
+ * incomplete library.
  */
 export async function fetchLibraries(
   wheel: EngineWheel,
@@ -47,7 +50,7 @@ export async function fetchLibraries(
       (bytes) => onProgress({ message: 'unpacking', fraction: Math.min(1, bytes / (wheel.unpackedMegabytes * 1e6)) }),
     );
     await rename(unpacked, versionDir).catch((cause: unknown) => {
-      // Another clone finished the same fetch first; its folder is as good as ours.
+      // Another clone finished the same fetch first; its folder is identical.
       if (!existsSync(path.join(versionDir, 'lib'))) throw cause;
     });
   } finally {
@@ -55,7 +58,7 @@ export async function fetchLibraries(
   }
 }
 
-/** Removes what a killed fetch of more than a day ago left behind. */
+/** Removes files of killed fetches that are more than a day old. */
 async function sweepAbandoned(cacheDir: string): Promise<void> {
   const oneDayMs = 24 * 60 * 60 * 1000;
   for (const name of await readdir(cacheDir)) {
@@ -90,9 +93,9 @@ async function downloadWheel(
 }
 
 /**
- * NVIDIA's libraries into `nvidia/<part>/lib` of the version's folder, which the loader is pointed to. Their versions
- * are pinned; that the bytes are the index's is for pip to check.
- * @throws EngineLibraryError that names each library that did not come, and its package.
+ * Unpacks NVIDIA's libraries into `nvidia/<part>/lib` of the version's folder, which is on the loader's path. Their
+ * versions are pinned; pip verifies the bytes against the index.
+ * @throws EngineLibraryError that names each missing library and its package.
  */
 export async function fetchCudaLibraries(
   wheels: readonly CudaWheel[],
@@ -134,7 +137,7 @@ export async function fetchCudaLibraries(
   }
 }
 
-/** Only libraries, and never a path that climbs out of the folder. */
+/** Accepts only libraries, and rejects paths that leave the folder. */
 function cudaTarget(fileName: string, targetDir: string): string | undefined {
   return /^nvidia\/[a-z_]+\/lib\/lib[A-Za-z0-9_.-]+$/.test(fileName) && !fileName.includes('..')
     ? path.join(targetDir, fileName)
@@ -145,11 +148,11 @@ interface PipDownload {
   readonly requirements: readonly string[];
   readonly platforms: readonly string[];
   readonly pythonVersion: string;
-  /** For the line of progress. */
+  /** Size for the progress line. */
   readonly what: string;
 }
 
-/** The wheels as files in a folder of their own below `workDir`. */
+/** Downloads the wheels into a separate folder below `workDir`. */
 async function pipDownload(
   { requirements, platforms, pythonVersion, what }: PipDownload,
   workDir: string,
@@ -198,7 +201,7 @@ async function pipDownload(
     .map((name) => path.join(wheelDir, name));
 }
 
-/** pip writes to TMPDIR first, which we point into the work folder: its size is the progress. */
+/** pip writes to TMPDIR first; it is set to the work folder, whose size then gives the progress. */
 async function bytesBelow(folder: string): Promise<number> {
   let bytes = 0;
   const entries = await readdir(folder, { recursive: true, withFileTypes: true }).catch(() => []);
@@ -264,7 +267,7 @@ async function unpackWheel(
   });
 }
 
-/** Only what the binding needs, and never a path that climbs out of the folder. */
+/** Accepts only files that the binding needs, and rejects paths that leave the folder. */
 function unpackTarget(fileName: string, targetDir: string): string | undefined {
   if (fileName.endsWith('/') || fileName.includes('..')) return undefined;
   const library = LIBRARY_FILES.find((name) => fileName === `tensorflow/${name}`);

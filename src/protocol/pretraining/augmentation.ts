@@ -1,4 +1,7 @@
-/** How the two views of an image are made. Strengths and probabilities are 0..1, crop scales are shares of the area. */
+/**
+ * The augmentation that makes the two views of an image. Strengths and probabilities are 0..1, crop scales are
+ * fractions of the area.
+ */
 import { z } from 'zod';
 
 const FIELDS = {
@@ -12,10 +15,10 @@ const FIELDS = {
   blurProbability: z.number().min(0).max(1),
 };
 
-/** As a run keeps it. */
+/** The form that is stored in a run. */
 export const augmentationSchema = z.object(FIELDS);
 export type Augmentation = z.infer<typeof augmentationSchema>;
 
-/** As a launch names it: what is left out is the recipe's. */
+/** The form in a launch: omitted values are taken from the recipe. */
 export const augmentationChoiceSchema = z.strictObject(FIELDS).partial();
 export type AugmentationChoice = z.infer<typeof augmentationChoiceSchema>;

@@ -1,16 +1,16 @@
 /**
- * A budget of time for a pretraining: how it is written, what it buys at a measured speed, and how a run that turns out
- * slower or faster still ends in it.
+ * The time budget of a pretraining: its text format, the steps that fit at a measured speed, and the replanning of a
+ * run that turns out slower or faster.
  */
 
 export const BUDGET_MIN_SECONDS = 10;
 /** A year. */
 export const BUDGET_MAX_SECONDS = 31_536_000;
 
-/** Kept for what comes after the last step: storing the state, loading the encoder again, registering it. */
+/** Time reserved for the work after the last step: storing the state, loading the encoder again, registering it. */
 const RESERVE_SHARE = 0.03;
 const RESERVE_MIN_SECONDS = 3;
-/** No more than this share of a short budget is kept back or spent on measuring. */
+/** Upper limit, as a fraction of a short budget, of the reserve and of the time for measuring. */
 const SHARE_MAX = 0.2;
 
 const UNIT_SECONDS = { d: 86_400, h: 3600, m: 60, s: 1 } as const;
@@ -48,17 +48,17 @@ export function durationInWords(seconds: number): string {
   return parts.length === 0 ? '0 seconds' : parts.slice(0, 2).join(' ');
 }
 
-/** Seconds of the budget that are kept for what follows the last step. */
+/** Seconds of the budget that are reserved for the work after the last step. */
 export function reserveSeconds(budgetSeconds: number): number {
   return Math.min(SHARE_MAX * budgetSeconds, Math.max(RESERVE_MIN_SECONDS, RESERVE_SHARE * budgetSeconds));
 }
 
-/** At most so long may a worker measure the device. */
+/** The longest time in seconds that a worker may spend on measuring the device. */
 export function measuringSecondsMax(budgetSeconds: number): number {
   return Math.min(60, (SHARE_MAX / 2) * budgetSeconds);
 }
 
-/** Whole steps that fit between now and the end of the budget, the reserve kept; 0 where none does. */
+/** Whole steps that fit into the rest of the budget without the reserve; 0 if none fits. */
 export function stepsWithin(
   { budgetSeconds, elapsedSeconds }: { readonly budgetSeconds: number; readonly elapsedSeconds: number },
   secondsPerStep: number,
@@ -66,12 +66,15 @@ export function stepsWithin(
   return Math.max(0, Math.floor((budgetSeconds - reserveSeconds(budgetSeconds) - elapsedSeconds) / secondsPerStep));
 }
 
-/** A plan is changed when by its measured pace it would miss the end of the budget by more than this share of it. */
+/**
+ * The plan is changed if, at the measured speed, the run would miss the end of the budget by more than this fraction of
+ * it.
+ */
 const DRIFT_SHARE = 0.02;
 
 /**
- * How many steps the run should have in all, from how fast its steps really are.
- * @returns undefined while the plan still holds.
+ * The new total of steps, from the measured speed of the steps so far.
+ * @returns undefined while the plan is still valid.
  */
 export function replannedSteps(
   plan: { readonly steps: number; readonly stepsDone: number },

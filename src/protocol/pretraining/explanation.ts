@@ -1,18 +1,18 @@
-/** Why a pretraining has the numbers that it has, in sentences for the person who launched it. */
+/** Explains the settings of a pretraining in sentences for the user who launched it. */
 import { durationInWords, reserveSeconds } from './budget.ts';
 import type { OptimizerConfig, OptimizerName } from './optimizer.ts';
 import type { RecipeName } from './recipes.ts';
 
 export type Precision = 'FLOAT32' | 'BFLOAT16';
 
-/** How fast a worker's device trained, measured over a few real steps. */
+/** The training speed of a worker's device, measured over a few real steps. */
 export interface MeasuredSpeed {
   readonly precision: Precision;
   readonly imageSizePx: number;
   readonly imagesPerSecond: number;
 }
 
-/** What was named at the launch; everything else is the recipe's. */
+/** The settings named at the launch; all others are from the recipe. */
 export interface Named {
   readonly optimizer: boolean;
   readonly learningRate: boolean;
@@ -35,7 +35,7 @@ export interface ExplainedPretraining {
   readonly named: Named;
   readonly budget: {
     readonly seconds: number;
-    /** As measured; the last one is what the steps follow from. */
+    /** The measurements; the last one determines the steps. */
     readonly speeds: readonly MeasuredSpeed[];
   } | null;
 }
@@ -51,7 +51,7 @@ const PRECISION_WORDS: Readonly<Record<Precision, string>> = { FLOAT32: 'float32
 const count = (value: number): string => Math.round(value).toLocaleString('en');
 const short = (value: number): string => String(Number(value.toPrecision(3)));
 
-/** @returns two to four sentences; none for a run that trains nothing. */
+/** @returns two to four sentences; none for a run without training steps. */
 export function explainPretraining(run: ExplainedPretraining): string[] {
   if (run.steps === 0) return [];
   return [sentenceOfSteps(run), ...sentencesOfSpeed(run), sentenceOfOptimizer(run)];

@@ -1,4 +1,4 @@
-/** Optimizers as a launch names them and a frozen run keeps them. The engine has the same shapes as plain types. */
+/** Schemas of optimizers in launches and in frozen configs. The engine has the same shapes as plain types. */
 import { z } from 'zod';
 
 const momentum = z.number().min(0, 'must be at least 0').lt(1, 'must be below 1');
@@ -18,7 +18,7 @@ export type OptimizerName = OptimizerConfig['name'];
 
 export const OPTIMIZER_NAMES = ['LARS', 'SGD', 'ADAM', 'ADAMW'] as const satisfies readonly OptimizerName[];
 
-/** What a launch may say: a name, and any of that optimizer's own parameters. */
+/** The optimizer in a launch: a name, and any of that optimizer's parameters. */
 export const optimizerChoiceSchema = z.strictObject({
   name: z.enum(OPTIMIZER_NAMES),
   momentum: momentum.nullish(),
@@ -31,7 +31,7 @@ export const optimizerChoiceSchema = z.strictObject({
 export type OptimizerChoice = z.infer<typeof optimizerChoiceSchema>;
 export type OptimizerParameter = Exclude<keyof OptimizerChoice, 'name'>;
 
-/** Which parameters each optimizer has. */
+/** The parameters of each optimizer. */
 export const OPTIMIZER_PARAMETERS: Readonly<Record<OptimizerName, readonly OptimizerParameter[]>> = {
   LARS: ['momentum', 'weightDecay'],
   SGD: ['momentum', 'nesterov', 'weightDecay'],
@@ -39,7 +39,7 @@ export const OPTIMIZER_PARAMETERS: Readonly<Record<OptimizerName, readonly Optim
   ADAMW: ['beta1', 'beta2', 'epsilon', 'weightDecay'],
 };
 
-/** The first parameter in the choice that its optimizer does not have; undefined where all are its own. */
+/** The first chosen parameter that the optimizer does not have; undefined if all are valid. */
 export function foreignParameter(choice: OptimizerChoice): OptimizerParameter | undefined {
   return allParameters().find(
     (parameter) => choice[parameter] != null && !OPTIMIZER_PARAMETERS[choice.name].includes(parameter),

@@ -1,9 +1,9 @@
 /**
- * What a pretraining uses where its launch names nothing: every default of SimCLR, as pure functions of the encoder's
- * data. The server asks when a run is launched; a worker asks once it has measured how fast its device is.
+ * The defaults of a pretraining: every setting of SimCLR that a launch leaves out, as pure functions of the training
+ * data. The server uses them when a run is launched; a worker uses them after it has measured the speed of its device.
  *
- * All numbers of the recipe DEFAULT stand in this file, each with its reason. docs/pretraining.md says the same to
- * people.
+ * All numbers of the recipe DEFAULT stand in this file, each with its reason. docs/pretraining.md documents them for
+ * users.
  */
 import type { Augmentation } from './augmentation.ts';
 import type { OptimizerConfig, OptimizerName } from './optimizer.ts';
@@ -11,40 +11,43 @@ import type { OptimizerConfig, OptimizerName } from './optimizer.ts';
 export const RECIPE_NAMES = ['DEFAULT', 'PAPER'] as const;
 export type RecipeName = (typeof RECIPE_NAMES)[number];
 
-/** How much a run sees, as far as it decides anything. */
+/** The size of a run, as far as settings depend on it. */
 export interface StepFacts {
   readonly steps: number;
-  /** Batches in one pass over the images. */
+  /** Number of batches in one pass over the images. */
   readonly stepsPerEpoch: number;
 }
 
 export interface Recipe {
   readonly optimizerName: OptimizerName;
-  /** The parameters of each optimizer, also of those that the recipe does not choose by itself. */
+  /** The parameters of each optimizer, also of those that the recipe never chooses itself. */
   optimizer(name: OptimizerName): OptimizerConfig;
-  /** The peak of the schedule. */
+  /** The peak learning rate of the schedule. */
   learningRate(name: OptimizerName, batchSize: number): number;
-  /** Steps in which the learning rate rises, 0..steps. */
+  /** Number of warm-up steps, 0..steps. */
   warmupSteps(facts: StepFacts): number;
-  /** Images in a step, at least 2, and never more than there are unless there are fewer than 2. */
+  /** Batch size: at least 2, and at most the number of images unless there are fewer than 2. */
   batchSize(imageCount: number): number;
   /**
-   * Side in pixels of the images that the encoder is made for: what its input contract says.
-   * @param epochsAt64Px how often the images would be seen at 64 px within the budget; undefined without a budget.
+   * Side in pixels of the encoder's input, as in its input contract.
+   * @param epochsAt64Px the number of epochs that fit into the budget at 64 px; undefined without a budget.
    */
   imageSizePx(epochsAt64Px: number | undefined): number;
-  /** Side in pixels of the views that it learns from, at most `imageSizePx`. */
+  /** Side in pixels of the training views, at most `imageSizePx`. */
   viewSizePx(imageSizePx: number): number;
   /** Side in pixels of the decoded square that views are cut from. */
   sourceSizePx(imageSizePx: number): number;
   readonly temperature: number;
-  /** @param imageSizePx undefined: chosen within a budget. */
+  /** @param imageSizePx undefined if it is chosen from a budget. */
   augmentation(imageSizePx: number | undefined): Augmentation;
   /** Length of a projection. */
   readonly projectionDim: number;
 }
 
-/** Chen et al. 2020, with the quarter turns that tissue allows: what every run used before there was another recipe. */
+/**
+ * Chen et al. 2020, plus rotations by 90 degrees, which tissue allows: the only settings before there was another
+ * recipe.
+ */
 const PAPER_AUGMENTATION: Augmentation = {
   cropScaleMin: 0.08,
   cropScaleMax: 1,
@@ -57,8 +60,8 @@ const PAPER_AUGMENTATION: Augmentation = {
 };
 
 /**
- * Twice the size, so that a small crop still holds detail, but no more than a usual patch of 256 px unless the size
- * itself is larger. Decoding more than views can show is time lost.
+ * Twice the image size, so that a small crop still has detail, but at most the usual patch size of 256 px unless the
+ * image size itself is larger. Decoding more pixels than the views can show wastes time.
  */
 function twiceTheSize(imageSizePx: number): number {
   return Math.min(2 * imageSizePx, Math.max(imageSizePx, 256));
@@ -73,7 +76,8 @@ function optimizerOf(name: OptimizerName): OptimizerConfig {
       // Chen and He 2021 (SimSiam), section 3.
       return { name, momentum: 0.9, nesterov: false, weightDecay: 1e-4 };
     case 'ADAM':
-      // Kingma and Ba 2015; its L2 term is not a decay (Loshchilov and Hutter 2019), so there is none.
+      // Kingma and Ba 2015. Without weight decay, because an L2 term in Adam is not a decay (Loshchilov and Hutter
+      // 2019).
       return { name, beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 0 };
     case 'ADAMW':
       // Loshchilov and Hutter 2019, with a decay so small that a run of an hour does not depend on it.
@@ -81,10 +85,10 @@ function optimizerOf(name: OptimizerName): OptimizerConfig {
   }
 }
 
-/** The batch at which the learning rates below are stated. */
+/** The batch size for which the learning rates below are stated. */
 const REFERENCE_BATCH_SIZE = 128;
 const ADAM_LEARNING_RATE = 1e-3;
-/** Above this Adam's first steps throw a ResNet's batch norms off, whatever the batch. */
+/** Above this rate Adam's first steps destabilise a ResNet's batch norms, at any batch size. */
 const ADAM_LEARNING_RATE_MAX = 4e-3;
 
 function learningRateOf(name: OptimizerName, batchSize: number): number {
@@ -97,27 +101,30 @@ function learningRateOf(name: OptimizerName, batchSize: number): number {
       return (0.05 * batchSize) / 256;
     case 'ADAM':
     case 'ADAMW':
-      // The noise of a gradient falls with the root of the batch, and Adam's step does not depend on its length.
+      // The noise of a gradient falls with the square root of the batch, and Adam's step does not depend on the
+      // gradient's length.
       return Math.min(ADAM_LEARNING_RATE_MAX, ADAM_LEARNING_RATE * Math.sqrt(batchSize / REFERENCE_BATCH_SIZE));
   }
 }
 
 const BATCH_SIZE_MAX = 128;
-/** Of so few images a batch has few negatives, but fewer still would have none that matter. */
+/** With so few images a batch has few negatives, but a smaller batch would have too few to learn from. */
 const BATCH_SIZE_MIN = 16;
-/** A batch that is most of the images shows the same negatives in every step. */
+/** A batch that contains most of the images has nearly the same negatives in every step. */
 const STEPS_PER_EPOCH_MIN = 4;
 
 function powerOfTwoUpTo(value: number): number {
   return value < 1 ? 1 : 2 ** Math.floor(Math.log2(value));
 }
 
-/** Views of half the image's side, from images of this size on: a smaller view would hold too little of a cell. */
+/**
+ * From this image size on, views have half the side; smaller images would give views that show too little of a cell.
+ */
 const HALVED_FROM_PX = 64;
 const isHalved = (imageSizePx: number): boolean => imageSizePx >= HALVED_FROM_PX;
 
 const IMAGE_SIZES_PX = [64, 96, 128, 224] as const;
-/** A larger view is worth its pixels only after the images have been seen this often at that size. */
+/** A larger view is worth its cost only if the images can be seen this often at that size. */
 const EPOCHS_BEFORE_LARGER_VIEWS = 200;
 
 export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
@@ -136,15 +143,16 @@ export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
     imageSizePx: (epochsAt64Px = 0) =>
       IMAGE_SIZES_PX.findLast((sizePx) => epochsAt64Px >= EPOCHS_BEFORE_LARGER_VIEWS * (sizePx / 64) ** 2) ??
       IMAGE_SIZES_PX[0],
-    // A view of half the side costs a quarter of the computation. It shows 10 to 40 % of the area, a quarter in the
-    // middle: tissue as large as the whole image shows it, so that the encoder learns at the scale it is used at
-    // (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
+    // A view of half the side costs a quarter of the computation. It shows 10 to 40 % of the area, on average about a
+    // quarter, so that tissue appears at the same scale as in the whole image and the encoder learns at the scale at
+    // which it is used (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
     viewSizePx: (imageSizePx) => (isHalved(imageSizePx) ? Math.floor(imageSizePx / 2) : imageSizePx),
     sourceSizePx: twiceTheSize,
-    // A run of few epochs has to tell near neighbours apart early on.
+    // A run of few epochs must learn to distinguish near neighbours early on.
     temperature: 0.2,
-    // Strong jitter and grey teach an encoder to ignore the stain, and the stain tells tissues apart: with a fifth of
-    // the jitter and no grey it keeps what colour says and adds what it does not.
+    // Strong colour jitter and greyscale teach an encoder to ignore the stain, but the stain distinguishes tissues.
+    // With a fifth of the jitter and no greyscale, the encoder keeps colour information and learns structure in
+    // addition.
     augmentation: (imageSizePx = HALVED_FROM_PX) => ({
       ...PAPER_AUGMENTATION,
       ...(isHalved(imageSizePx) ? { cropScaleMin: 0.1, cropScaleMax: 0.4 } : { cropScaleMin: 0.2 }),
@@ -153,7 +161,7 @@ export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
     }),
     projectionDim: 128,
   },
-  /** Chen et al. 2020, section 2.2 and appendix A: what every run used before there was another recipe. */
+  /** Chen et al. 2020, section 2.2 and appendix A: the only settings before there was another recipe. */
   PAPER: {
     optimizerName: 'LARS',
     optimizer: optimizerOf,
@@ -169,7 +177,7 @@ export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
   },
 };
 
-/** Beyond this no run with the optimizer has learned: such a rate is meant for another one. */
+/** Above this rate no run with the optimizer has learned; such a rate is probably meant for another optimizer. */
 export function largestLearningRate(name: OptimizerName): number {
   switch (name) {
     case 'LARS':
@@ -182,7 +190,7 @@ export function largestLearningRate(name: OptimizerName): number {
   }
 }
 
-/** How often a run keeps its state: ten epochs at most, and 1,000 steps at most. */
+/** The interval at which a run keeps its state: at most ten epochs, and at most 1,000 steps. */
 export function checkpointEveryStepsFor(stepsPerEpoch: number): number {
   return Math.max(1, Math.min(1000, stepsPerEpoch * 10));
 }
