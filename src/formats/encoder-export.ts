@@ -1,6 +1,6 @@
 /**
- * What every writer of an export takes: an encoder's tensors, checked against its architecture, and the facts that a
- * user of the file needs.
+ * The input of every export writer: an encoder's tensors, checked against its architecture, and the facts that a user
+ * of the file needs.
  */
 import { convolutionUnitSteps } from './resnet-graph.ts';
 import type { ConvolutionUnitStep } from './resnet-graph.ts';
@@ -8,7 +8,7 @@ import type { SafetensorsTensor } from './safetensors.ts';
 import { checkTensors } from './tensor-check.ts';
 import { resnetTensorSpecs, type ResnetArchitecture } from './torchvision-resnet.ts';
 
-/** How an image becomes the encoder's input. */
+/** The input contract. */
 export interface ExportInputContract {
   readonly imageSizePx: number;
   readonly resizeRule: string;
@@ -18,7 +18,7 @@ export interface ExportInputContract {
   readonly channelMean: readonly [number, number, number];
   readonly channelStd: readonly [number, number, number];
   readonly embeddingLayer: string;
-  /** Of the images that it was trained on; null where not known. */
+  /** Resolution of the training images; null if unknown. */
   readonly micronsPerPixelMin: number | null;
   readonly micronsPerPixelMax: number | null;
 }
@@ -29,7 +29,7 @@ export interface EncoderExport {
   readonly tensors: readonly SafetensorsTensor[];
   readonly inputContract: ExportInputContract;
   /**
-   * Further facts, kept in the file as they are; `architecture`, `inputContract` and `preparation` are set by the
+   * Further facts, stored unchanged in the file; `architecture`, `inputContract` and `preparation` are set by the
    * writer.
    */
   readonly metadata: Readonly<Record<string, string>>;
@@ -43,7 +43,7 @@ export interface UnitWeights {
   readonly offset: Float32Array;
   readonly runningMean: Float32Array;
   readonly runningVariance: Float32Array;
-  /** Batches seen in training; 0 where the weights do not say (PyTorch before 0.4.1). Nothing is computed from it. */
+  /** Number of training batches; 0 if the weights lack it (PyTorch before 0.4.1). No computation uses it. */
   readonly batchCount: bigint;
 }
 
@@ -91,7 +91,7 @@ export function unitWeights(
   );
 }
 
-/** What to do to an image before the encoder sees it, in one paragraph. */
+/** A paragraph that explains how to prepare an image for the encoder. */
 export function describePreparation(contract: ExportInputContract): string {
   const { imageSizePx, resizeRule, channelOrder, valueRange, channelMean, channelStd } = contract;
   const resize =

@@ -1,10 +1,10 @@
-/** An encoder's weights as they are stored: the same weights under the same contract make the same file everywhere. */
+/** The stored form of an encoder's weights: the same weights with the same contract give the same file everywhere. */
 import { writeSafetensors, type SafetensorsTensor } from './safetensors.ts';
 import { resnetTensorSpecs, type ResnetArchitecture } from './torchvision-resnet.ts';
 
 /**
- * Safetensors of the whole encoder. Nothing of a run's own name or time is in it: the same config and seed give the
- * same file, and so the same sha256.
+ * Safetensors of the whole encoder. It contains neither name nor time of a run, so that the same config and seed give
+ * the same file and the same sha256.
  * @param inputContract written into the file's metadata as JSON.
  */
 export function encoderFileOf(

@@ -1,4 +1,4 @@
-/** The formats that are made from the stored safetensors, under one name each. */
+/** The export formats that are made from the stored safetensors, by name. */
 import type { EncoderExport } from './encoder-export.ts';
 import { writeOnnx } from './onnx.ts';
 import { writeTfjsZip } from './tfjs.ts';

@@ -1,4 +1,7 @@
-/** What a file really is that somebody gave as weights, by its first bytes: the name that they will recognise. */
+/**
+ * Detects the actual type of a file that was supplied as weights from its first bytes, and names it in the user's
+ * terms.
+ */
 
 interface Signature {
   readonly bytes: string;
@@ -23,7 +26,7 @@ const SIGNATURES: readonly Signature[] = [
 
 /**
  * @param beginning the file's first bytes, some two hundred of them.
- * @returns words that complete "The file is ...", or undefined for one of no known kind.
+ * @returns words that complete "The file is ...", or undefined for an unknown type.
  */
 export function foreignFileInWords(beginning: Uint8Array): string | undefined {
   if (beginning.length === 0) return 'empty';

@@ -1,4 +1,4 @@
-/** NumPy's file of one array (numpy.lib.format, version 1.0): what every Python tool reads with `numpy.load`. */
+/** NumPy's file format for one array (numpy.lib.format, version 1.0), which `numpy.load` reads. */
 
 const MAGIC = Uint8Array.of(0x93, 0x4e, 0x55, 0x4d, 0x50, 0x59, 1, 0);
 /** NumPy aligns the data to this many bytes. */
@@ -11,7 +11,7 @@ export interface NpyArray {
   readonly data: Float32Array | Uint8Array;
 }
 
-/** Thrown for bytes that are not an array of the kinds read here. */
+/** Thrown for bytes that are not an array of a supported kind. */
 export class NpyError extends Error {
   constructor(message: string) {
     super(message);
@@ -19,14 +19,17 @@ export class NpyError extends Error {
   }
 }
 
-/** The bytes that `numpy.save` writes for the same array. Throws RangeError when the shape does not hold the data. */
+/**
+ * The bytes that `numpy.save` writes for the same array. Throws RangeError if the shape does not match the length of
+ * the data.
+ */
 export function writeNpy({ shape, data }: NpyArray): Buffer {
   if (shape.length === 0 || countOf(shape) !== data.length)
     throw new RangeError(`An array of ${data.length} numbers has not the shape [${shape.join(', ')}].`);
   const sides = shape.length === 1 ? `${shape.join('')},` : shape.join(', ');
   const dictionary = `{'descr': '${data instanceof Float32Array ? '<f4' : '|u1'}', 'fortran_order': False, 'shape': (${sides}), }`;
-  // Room that NumPy leaves to let the first side grow in place to 21 digits, then spaces and a line end up to the
-  // alignment.
+  // NumPy pads the header so that the first dimension can grow in place to 21 digits, then adds spaces and a newline up
+  // to the alignment.
   const room = ' '.repeat(Math.max(0, 21 - String(shape[0]).length));
   const unpadded = PREFIX_BYTES + dictionary.length + room.length + 1;
   const header = `${dictionary}${room}${' '.repeat(ALIGNMENT - (unpadded % ALIGNMENT))}\n`;
@@ -53,7 +56,7 @@ export function readNpy(bytes: Uint8Array): NpyArray {
   const itemBytes = found[1] === '<f4' ? 4 : 1;
   if (bytes.length - dataStart !== countOf(shape) * itemBytes)
     throw new NpyError(`The file holds ${bytes.length - dataStart} bytes of data, not those of [${shape.join(', ')}].`);
-  // A copy of its own: floats must begin at a multiple of four bytes.
+  // A copy, because floats must be aligned to four bytes.
   const data = new Uint8Array(bytes.subarray(dataStart));
   return { shape, data: itemBytes === 1 ? data : new Float32Array(data.buffer, data.byteOffset, data.length / 4) };
 }

@@ -1,8 +1,8 @@
 /**
- * Writes protocol buffers, as far as an ONNX model needs them. See https://protobuf.dev/programming-guides/encoding.
+ * Writes the subset of protocol buffers that an ONNX model needs. See https://protobuf.dev/programming-guides/encoding.
  *
- * A message refers to the bytes that it is given and copies them once, in `toBytes`: weights are large. Our own,
- * because the writers of protobufjs and @bufbuild/protobuf give the same bytes and hold them twice.
+ * A message references its byte fields and copies them only once, in `toBytes`, because weights are large. This is our
+ * own writer because protobufjs and @bufbuild/protobuf produce the same bytes but hold them in memory twice.
  */
 const WIRE = { varint: 0, lengthDelimited: 2, fixed32: 5 } as const;
 

@@ -1,10 +1,10 @@
-/** Bytes that are read where they are needed, so that a file of hundreds of megabytes is never held twice. */
+/** Random access to bytes, so that a file of hundreds of megabytes is never in memory twice. */
 
 export interface RandomAccess {
   readonly byteSize: number;
   /**
-   * `length` bytes from `offset`, in memory that is the caller's own; fewer only when the source has shrunk meanwhile.
-   * @param into as many bytes to fill, instead of new ones.
+   * `length` bytes from `offset`, in a buffer that the caller owns; fewer only if the source has shrunk meanwhile.
+   * @param into a buffer of `length` bytes to fill instead of a new one.
    */
   read(offset: number, length: number, into?: Uint8Array<ArrayBuffer>): Promise<Uint8Array<ArrayBuffer>>;
 }
@@ -14,7 +14,7 @@ export interface PositionedReader {
   read(buffer: Uint8Array, offset: number, length: number, position: number): Promise<{ readonly bytesRead: number }>;
 }
 
-/** Bytes already in memory. What is read is copied. */
+/** Bytes already in memory. Reads return copies. */
 export function accessBytes(bytes: Uint8Array): RandomAccess {
   return {
     byteSize: bytes.length,

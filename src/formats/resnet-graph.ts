@@ -1,7 +1,7 @@
 /**
  * The residual networks of He et al. 2016 (arXiv:1512.03385) as torchvision builds them, as a list of steps from images
- * to embeddings: what a format that keeps a graph (ONNX, TF.js) has to write down, and which tensors a file of weights
- * must hold.
+ * to embeddings. Formats with a graph (ONNX, TF.js) write these steps, and they determine which tensors a file of
+ * weights must contain.
  */
 import {
   RESNET_PLANS,
@@ -15,7 +15,7 @@ import {
 export const GRAPH_INPUT = 'images';
 /** The name of the graph's output, `[batch, D]`. */
 export const GRAPH_OUTPUT = 'embeddings';
-/** Of every batch norm: what torchvision adds to the variance. */
+/** The epsilon that torchvision adds to the variance in every batch norm. */
 export const BATCH_NORM_EPSILON = 1e-5;
 
 /** A square window with the same padding on all four sides, in pixels of its input. */
@@ -25,7 +25,7 @@ export interface GraphWindow {
   readonly padding: number;
 }
 
-/** A convolution without bias, the batch norm after it and, where the network has one, the ReLU after that. */
+/** A convolution without bias, its batch norm and, if present, the ReLU after it. */
 export interface ConvolutionUnitStep {
   readonly kind: 'CONVOLUTION_UNIT';
   readonly input: string;

@@ -1,6 +1,6 @@
 /**
- * The ResNets in a checkpoint's tensor names: where each begins, how its parts are called, and which network of the
- * family it is, also where that is one that is not read here.
+ * Finds ResNets in a checkpoint's tensor names: the prefix of each, its naming scheme, and its architecture, including
+ * architectures that cannot be imported.
  */
 import { STAGE_WIDTHS } from './torchvision-resnet.ts';
 
@@ -13,12 +13,12 @@ export type ResnetNaming = 'TORCHVISION' | 'SEQUENTIAL';
 
 /** One network of the file. */
 export interface ResnetNetwork {
-  /** What its names begin with, the dot included. */
+  /** The prefix of its names, including the dot. */
   readonly prefix: string;
   readonly naming: ResnetNaming;
-  /** Tensors of the file that are named as this network's: encoder only. */
+  /** Number of tensors in the file with names of this network, encoder only. */
   readonly tensorCount: number;
-  /** True where a stem and all four layers are named: a network that an import could mean. */
+  /** True if the names include a stem and all four layers, so that the network can be imported. */
   readonly isWhole: boolean;
 }
 
@@ -29,7 +29,7 @@ interface NamedTensor {
 
 const NORM_PART = '(?:weight|bias|running_mean|running_var|num_batches_tracked)';
 const BLOCK_PART = `(?:conv[123]\\.weight|bn[123]\\.${NORM_PART}|downsample\\.0\\.weight|downsample\\.1\\.${NORM_PART})`;
-/** The shortest beginning, so that a block's own `conv1.weight` is never taken for a stem. */
+/** The shortest prefix, so that a block's own `conv1.weight` is never mistaken for a stem. */
 const IN_BLOCK = new RegExp(`^(|.*?\\.)(layer[1-4]|[4-7])\\.\\d+\\.${BLOCK_PART}$`);
 const CANONICAL = new RegExp(`^(?:conv1\\.weight|bn1\\.${NORM_PART}|layer[1-4]\\.\\d+\\.${BLOCK_PART})$`);
 const SEQUENTIAL_PARTS: Readonly<Record<string, string>> = {
@@ -43,7 +43,7 @@ const SEQUENTIAL_PARTS: Readonly<Record<string, string>> = {
 };
 const POOLING_POSITION = 8;
 
-/** A name within a network, as in torchvision; undefined for one that the naming does not know. */
+/** Converts a name within a network to torchvision's; undefined if the naming scheme does not contain it. */
 export function torchvisionName(name: string, naming: ResnetNaming): string | undefined {
   if (naming === 'TORCHVISION') return name;
   const dot = name.indexOf('.');
@@ -54,7 +54,7 @@ export function torchvisionName(name: string, naming: ResnetNaming): string | un
   return /^\d+$/.test(position) && Number(position) > POOLING_POSITION ? `head.${name}` : undefined;
 }
 
-/** The other way: as the file has the name that torchvision gives. */
+/** The inverse: converts torchvision's name to the file's. */
 export function nameInFile(name: string, { prefix, naming }: Pick<ResnetNetwork, 'prefix' | 'naming'>): string {
   if (naming === 'TORCHVISION') return `${prefix}${name}`;
   const dot = name.indexOf('.');
@@ -104,7 +104,7 @@ const DEPTHS: readonly (readonly [depths: string, basic: string, bottleneck: str
 ];
 
 /**
- * What a network is, in words for an error: `ResNet-152`, `ResNeXt-50 (32 groups)`, `ResNet-18 with a 3x3 stem (as for
+ * Describes a network for an error message: `ResNet-152`, `ResNeXt-50 (32 groups)`, `ResNet-18 with a 3x3 stem (as for
  * CIFAR)`. Undefined where a layer is missing.
  * @param tensors of one network, by torchvision's names.
  */
@@ -130,7 +130,7 @@ export function resnetInWords(tensors: readonly NamedTensor[]): string | undefin
   return [name, ...stemInWords(shapes.get('conv1.weight'))].join(' with ');
 }
 
-/** What is not torchvision's `[64, 3, 7, 7]` about the first convolution. */
+/** Describes how the first convolution differs from torchvision's `[64, 3, 7, 7]`. */
 function stemInWords(shape: readonly number[] | undefined): string[] {
   if (shape?.length !== 4) return [];
   const [, channelCount, height, width] = shape;

@@ -1,5 +1,5 @@
 /**
- * Safetensors: the format in which weights are stored and served. Reading runs nothing and trusts nothing.
+ * Safetensors: the format in which weights are stored and served. Reading executes no code and validates everything.
  *
  * File: a little-endian u64 with the length of the header; the header, JSON that begins with `{`, padded with spaces;
  * then the tensors' bytes, little-endian and row-major, which must cover the rest of the file without hole or overlap.
@@ -33,7 +33,7 @@ export interface SafetensorsFile {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** A tensor of any type that PyTorch shares with the format: other people's files hold halves and doubles, too. */
+/** A tensor of any dtype that PyTorch shares with the format: external files also contain half and double precision. */
 export type ForeignTensor = TensorFacts & TorchTensorData;
 
 export interface ForeignFile {
@@ -42,7 +42,7 @@ export interface ForeignFile {
   readonly metadata: Readonly<Record<string, string>>;
 }
 
-/** Each way in which bytes can fail to be a safetensors file, or tensors to make one. */
+/** The faults of an invalid safetensors file, and of tensors that cannot be written as one. */
 export type SafetensorsFault =
   | 'TOO_SHORT'
   | 'HEADER_TOO_LARGE'
@@ -72,20 +72,20 @@ export class SafetensorsError extends Error {
   }
 }
 
-/** The format's own cap, so that a forged length cannot make us take memory. */
+/** The format's own limit, so that a forged length cannot make us allocate much memory. */
 export const MAX_HEADER_BYTES = 100_000_000;
 
 const LENGTH_BYTES = 8;
 const METADATA_KEY = '__metadata__';
 const DTYPES: ReadonlyMap<string, TorchDtype> = new Map(TORCH_DTYPES.map((dtype) => [dtype, dtype]));
 
-/** What a tensor of a file to be written is called and how large it is. */
+/** Name, dtype and shape of a tensor that is about to be written. */
 export type SafetensorsPlan = TensorFacts & { readonly dtype: SafetensorsDtype };
 
 export interface SafetensorsLayout {
-  /** The whole file, its header written and its numbers 0. */
+  /** The whole file, with its header written and its values 0. */
   readonly file: Uint8Array<ArrayBuffer>;
-  /** Where in it each tensor's bytes belong, aligned to its elements. */
+  /** The part of the file for each tensor's bytes, aligned to its elements. */
   readonly places: ReadonlyMap<string, Uint8Array<ArrayBuffer>>;
 }
 
@@ -107,7 +107,7 @@ export function writeSafetensors(
 }
 
 /**
- * A file whose numbers are still to come, so that they can be read into their place and are never held twice.
+ * Creates a file without values, so that they can be read directly into their place and are never in memory twice.
  *
  * Tensors are sorted by element size (largest first, so that each is aligned to its elements), then by name.
  * @throws SafetensorsError as `writeSafetensors`, but for SIZE_MISMATCH.
@@ -120,7 +120,7 @@ export function layOutSafetensors(
     (a, b) => BYTES_PER_ELEMENT[b.dtype] - BYTES_PER_ELEMENT[a.dtype] || compareNames(a.name, b.name),
   );
   const ranges = new Map<string, readonly [begin: number, end: number]>();
-  // Written by hand: an object would put integer-like names first and lose `__proto__`.
+  // The JSON is written manually, because an object would put integer-like names first and lose `__proto__`.
   const entries = metadataEntry(metadata);
   let end = 0;
   for (const { name, dtype, shape } of sorted) {
@@ -156,8 +156,8 @@ export function layOutSafetensors(
 }
 
 /**
- * Reads a whole file of ours. The tensors are views of the bytes, which must stay as they are; those that are not
- * aligned to their elements, as in files of careless writers, are copies.
+ * Reads a whole file of our own. The tensors are views of the bytes, which must not change; tensors that are not
+ * aligned to their elements, as some writers produce, are copied.
  * @throws SafetensorsError with the first fault; see `SafetensorsFault`. DTYPE_UNSUPPORTED for all but F32, I64 and U8.
  */
 export function readSafetensors(bytes: Uint8Array): SafetensorsFile {
@@ -174,8 +174,8 @@ function ourTensor(tensor: ForeignTensor): SafetensorsTensor {
 }
 
 /**
- * Reads a whole file of anybody's, as `readSafetensors`, with every dtype of `TORCH_DTYPES`; the others of the format
- * (8-bit floats, unsigned and complex numbers) are no weights of ours.
+ * Reads a whole external file, as `readSafetensors`, with every dtype of `TORCH_DTYPES`; the format's other dtypes
+ * (8-bit floats, unsigned and complex numbers) are not supported.
  * @throws SafetensorsError with the first fault; see `SafetensorsFault`.
  */
 export function readForeignSafetensors(bytes: Uint8Array): ForeignFile {
@@ -257,8 +257,8 @@ function parseJson(text: string): unknown {
 }
 
 /**
- * What JSON.parse lets pass: the same key twice in one object (two readers could then see two files in one), and
- * numbers that only look natural, such as 4.0 or 1e3. `text` is known to be JSON.
+ * Rejects JSON that JSON.parse accepts: duplicate keys in one object (two readers could then interpret the file
+ * differently), and integers written as 4.0 or 1e3. `text` must be valid JSON.
  */
 function checkTokens(text: string): void {
   const openObjects: Set<string>[] = [];
@@ -317,7 +317,7 @@ function byteSizeOf(name: string, dtype: TorchDtype, shape: readonly number[]): 
   let needed: number = BYTES_PER_ELEMENT[dtype];
   for (const size of shape) {
     needed *= size;
-    // At each step: a zero at the end would hide what overflowed before it.
+    // Checked after each factor, because a zero at the end would hide an earlier overflow.
     if (!Number.isSafeInteger(needed))
       throw new SafetensorsError('SHAPE_TOO_LARGE', `"${name}" has a shape of more bytes than can be counted.`);
   }
@@ -336,7 +336,7 @@ function checkSize(name: string, dtype: TorchDtype, shape: readonly number[], by
 function tensorOf({ name, dtype, shape }: TensorInfo, bytes: Uint8Array): ForeignTensor {
   const { buffer, byteOffset, length } = bytes;
   const isAligned = buffer instanceof ArrayBuffer && byteOffset % BYTES_PER_ELEMENT[dtype] === 0;
-  // A copy of a plain array, because a slice of a Buffer would be none.
+  // A Uint8Array, whose slice is a copy; the slice of a Buffer would be a view.
   return {
     name,
     shape,
@@ -367,7 +367,7 @@ function checkedMetadata(value: unknown): Readonly<Record<string, string>> {
   return Object.fromEntries(pairs);
 }
 
-/** By UTF-16 code unit, the same on every machine whatever its locale. */
+/** Compares by UTF-16 code unit, which does not depend on the locale. */
 function compareNames(a: string, b: string): number {
   return a < b ? -1 : a > b ? 1 : 0;
 }

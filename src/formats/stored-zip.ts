@@ -1,9 +1,9 @@
 /**
- * A zip archive without compression: weights do not compress, and stored bytes can be mapped into memory by anyone who
- * reads them. The same entries give the same bytes. See APPNOTE.TXT 6.3.10 of PKWARE.
+ * A zip archive without compression: weights do not compress, and readers can map stored bytes into memory. The same
+ * entries give the same bytes. See APPNOTE.TXT 6.3.10 of PKWARE.
  *
- * Our own writer, because yazl, fflate and archiver cannot start an entry's data at a multiple of 64 bytes, as PyTorch
- * writes its files so that it can map them.
+ * This is our own writer because yazl, fflate and archiver cannot align an entry's data to 64 bytes, which PyTorch does
+ * so that it can map its files.
  */
 import { crc32 } from 'node:zlib';
 
@@ -26,7 +26,7 @@ const MAX_ENTRIES = 0xffff;
 
 /**
  * @param alignment each entry's data begins at a multiple of this many bytes; 1 adds no padding.
- * @throws RangeError for a name that is duplicated or no plain relative ASCII path, and where the archive would need
+ * @throws RangeError for a name that is duplicated or not a plain relative ASCII path, and if the archive would need
  * zip64 (4 GiB, 65,535 entries).
  */
 export function writeStoredZip(entries: readonly StoredZipEntry[], alignment: number): Uint8Array<ArrayBuffer> {
@@ -44,7 +44,7 @@ export function writeStoredZip(entries: readonly StoredZipEntry[], alignment: nu
     const headerOffset = position;
     const unpadded = headerOffset + LOCAL_HEADER_BYTES + name.length;
     const isAligned = unpadded % alignment === 0;
-    // The padding is an extra field, which has a header of its own.
+    // The padding is an extra field, which has its own header.
     const extraBytes = isAligned
       ? 0
       : EXTRA_HEADER_BYTES + ((alignment - ((unpadded + EXTRA_HEADER_BYTES) % alignment)) % alignment);

@@ -8,16 +8,16 @@ export interface CheckableTensor {
   readonly data: { readonly length: number };
 }
 
-/** What a tensor must be to be loaded. */
+/** The requirements on a tensor to be loaded. */
 export interface TensorExpectation {
   readonly name: string;
   readonly dtype: 'F32' | 'I64' | 'U8';
   readonly shape: readonly number[];
-  /** False where the tensor may be absent. */
+  /** False if the tensor may be absent. */
   readonly required: boolean;
 }
 
-/** Weights that do not fit the network they are meant for. */
+/** The weights do not match the network. */
 export class WeightsMismatchError extends Error {
   readonly missing: readonly string[];
   /** Duplicate names included. */
@@ -47,7 +47,7 @@ export class WeightsMismatchError extends Error {
 }
 
 /**
- * The tensors by name, all that are required among them.
+ * The tensors by name, including all required ones.
  *
  * @param target the network, as the error names it.
  * @throws WeightsMismatchError that lists every tensor that is missing, unexpected (duplicate names included) or of

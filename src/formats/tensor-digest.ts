@@ -1,14 +1,14 @@
 /**
- * Names an encoder by what it computes, so that the same weights are known again in whatever file, under whatever
- * prefix and input contract, they come back.
+ * Identifies an encoder by its weights alone, so that the same weights are recognised in any file, with any prefix and
+ * input contract.
  */
 import { createHash } from 'node:crypto';
 import type { SafetensorsTensor } from './safetensors.ts';
 
 /**
- * sha256 over the encoder's tensors in the order of their torchvision names: of each a line of JSON, `[name, dtype,
+ * sha256 over the encoder's tensors in the order of their torchvision names: for each, a line of JSON, `[name, dtype,
  * shape]`, then its bytes, little-endian and row-major. Batch counts (`num_batches_tracked`) are left out: no embedding
- * depends on them, and a changed one must not make other weights of the same.
+ * depends on them, and a changed count must not change the digest.
  * @param tensors of an encoder as this registry stores it: torchvision's names, float32.
  */
 export function tensorDigestOf(tensors: readonly SafetensorsTensor[]): string {

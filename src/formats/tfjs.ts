@@ -4,8 +4,7 @@
  *
  * Input `images`: float32 `[batch, height, width, 3]`, already normalised as the input contract says. Output
  * `embeddings`: `[batch, D]`. Batch norms are folded into the convolutions before them, as TensorFlow's own converter
- * does: one fused kernel then does what would be four, and `_FusedConv2D` runs on the cpu, wasm, webgl and webgpu
- * backends alike.
+ * does: one fused kernel then replaces four, and `_FusedConv2D` runs on the cpu, wasm, webgl and webgpu backends.
  */
 import { describePreparation, exportMetadata, unitWeights } from './encoder-export.ts';
 import type { EncoderExport, UnitWeights } from './encoder-export.ts';
@@ -15,7 +14,7 @@ import { writeStoredZip } from './stored-zip.ts';
 import type { StoredZipEntry } from './stored-zip.ts';
 import { embeddingDimOf } from './torchvision-resnet.ts';
 
-/** What browsers cache and fetch well; the size that TensorFlow's converter uses. */
+/** The shard size of TensorFlow's converter, which browsers fetch and cache well. */
 const SHARD_BYTES = 4 * 1024 * 1024;
 
 interface GraphNode {
@@ -81,7 +80,7 @@ export function tfjsFiles(source: EncoderExport): StoredZipEntry[] {
   return [{ name: 'model.json', data: new TextEncoder().encode(JSON.stringify(model)) }, ...shards];
 }
 
-/** All weights one after the other, cut every 4 MiB without regard to where one ends. */
+/** All weights concatenated and cut every 4 MiB, regardless of tensor boundaries. */
 function shardsOf(weights: readonly Weight[]): StoredZipEntry[] {
   const all = new Uint8Array(weights.reduce((sum, { data }) => sum + data.byteLength, 0));
   let position = 0;
@@ -147,7 +146,7 @@ function constantsOf(steps: readonly GraphStep[]): Weight[] {
 }
 
 /**
- * TensorFlow's SAME is symmetric where the stride is 1; where it is 2 it would pad one side only, and torchvision pads
+ * TensorFlow's SAME padding is symmetric for stride 1; for stride 2 it would pad only one side, but torchvision pads
  * both.
  */
 function needsPad({ stride, padding }: GraphWindow): boolean {
@@ -172,7 +171,8 @@ function nodesOf(step: GraphStep): GraphNode[] {
       ];
     }
     case 'MAX_POOL': {
-      // Padding with zeros is padding with minus infinity here: what is pooled comes out of a ReLU.
+      // Zero padding is equivalent to padding with minus infinity here, because the pooled values are outputs of a
+      // ReLU.
       const { pad, input } = padded(step);
       return [
         ...pad,

@@ -1,5 +1,5 @@
 /**
- * PyTorch's zip checkpoint, written from scratch: what `torch.save` makes of a state dict of an encoder.
+ * Writes PyTorch's zip checkpoint, as `torch.save` does for an encoder's state dict.
  *
  *   state = torch.load('encoder.pt', weights_only=True)
  *   model = torchvision.models.resnet18(); model.fc = torch.nn.Identity(); model.load_state_dict(state, strict=True)
@@ -11,7 +11,7 @@ import { exportMetadata, unitWeights } from './encoder-export.ts';
 import type { EncoderExport } from './encoder-export.ts';
 import { writeStoredZip } from './stored-zip.ts';
 
-/** As PyTorch aligns its own, so that a checkpoint can be mapped into memory. */
+/** PyTorch's own alignment, so that a checkpoint can be mapped into memory. */
 const ALIGNMENT_BYTES = 64;
 
 interface StateTensor {
@@ -22,8 +22,8 @@ interface StateTensor {
 }
 
 /**
- * The same export gives the same bytes. Beside the state dict, `archive/paraffin.json` keeps the input contract and the
- * metadata; `torch.load` leaves it alone.
+ * The same export gives the same bytes. In addition to the state dict, `archive/paraffin.json` contains the input
+ * contract and the metadata; `torch.load` ignores it.
  *
  * @throws WeightsMismatchError when the tensors do not fit the architecture.
  */

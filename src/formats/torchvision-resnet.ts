@@ -1,6 +1,6 @@
 /**
- * The ResNets of torchvision (He et al. 2016, arXiv:1512.03385) as names and shapes: what a state dict of ResNet-18,
- * 34, 50 or 101 holds without its last layer `fc`.
+ * The ResNets of torchvision (He et al. 2016, arXiv:1512.03385) as names and shapes: the state dict of ResNet-18, 34,
+ * 50 or 101 without the last layer `fc`.
  */
 
 export const RESNET_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
@@ -10,13 +10,13 @@ export interface ResnetTensorSpec {
   readonly name: string;
   /** Convolutions are OIHW; batch counts are scalars, `[]`. */
   readonly shape: readonly number[];
-  /** WEIGHT is floating point; BATCH_COUNT is an integer that nothing is computed from. */
+  /** WEIGHT is floating point; BATCH_COUNT is an integer that no computation uses. */
   readonly kind: 'WEIGHT' | 'BATCH_COUNT';
   /** False for batch counts, which PyTorch before 0.4.1 did not write: absent means 0. */
   readonly required: boolean;
 }
 
-/** How torchvision lays out one of its networks; the stem and the widths are the same in all. */
+/** The structure of one of torchvision's networks; the stem and the widths are the same in all. */
 export interface ResnetPlan {
   /** BASIC: two 3x3 convolutions. BOTTLENECK: 1x1, 3x3 and 1x1 with four times the channels. */
   readonly block: 'BASIC' | 'BOTTLENECK';
@@ -91,9 +91,9 @@ function unitSpecs(
 }
 
 /**
- * The architecture by what distinguishes the four: bottlenecks have a third convolution, and the third layer is
- * the deepest. Undefined when the names are not those of one of them. The shapes are not looked at: a tensor of a wrong
- * one is for `mapToEncoder` to list.
+ * The architecture by what distinguishes the four: bottlenecks have a third convolution, and the third layer is the
+ * deepest. Undefined if the names belong to none of them. Shapes are not checked here, because `mapToEncoder` lists
+ * tensors with wrong shapes.
  */
 export function detectArchitecture(tensors: readonly { readonly name: string }[]): ResnetArchitecture | undefined {
   const names = new Set(tensors.map(({ name }) => name));

@@ -1,24 +1,24 @@
 /**
- * Finds an encoder in the tensors of a checkpoint, whatever its names begin with, and accounts for every tensor.
- * Loading by name with a wrong prefix loads nothing and looks like success: here it is a refusal that lists what is
- * missing, unexpected and mismatched.
+ * Finds an encoder in the tensors of a checkpoint, with any prefix, and accounts for every tensor. Elsewhere, loading
+ * by name with a wrong prefix loads nothing and looks like success; here it is refused with a list of missing,
+ * unexpected and mismatched tensors.
  */
 import { nameInFile, networksIn, resnetInWords, torchvisionName, type ResnetNetwork } from './resnet-networks.ts';
 import { detectArchitecture, embeddingDimOf, RESNET_ARCHITECTURES, resnetTensorSpecs } from './torchvision-resnet.ts';
 import type { ResnetArchitecture, ResnetTensorSpec } from './torchvision-resnet.ts';
 
-/** What is asked of a tensor; its numbers are not looked at. */
+/** The required facts of a tensor; its values are not read. */
 export interface MappableTensor {
   readonly name: string;
-  /** As safetensors names it: F32, BF16, I64 ... */
+  /** The dtype's name in safetensors: F32, BF16, I64 ... */
   readonly dtype: string;
   readonly shape: readonly number[];
 }
 
 export interface MappingExpectation {
-  /** What the file is said to hold; otherwise it is detected. */
+  /** The stated architecture; detected if absent. */
   readonly architecture?: ResnetArchitecture;
-  /** What the names begin with, its dot included; otherwise it is detected. */
+  /** The stated prefix, including its dot; detected if absent. */
   readonly prefix?: string;
 }
 
@@ -30,7 +30,7 @@ export interface FoundProjectionHead<T> {
   readonly tensors: ReadonlyMap<string, T>;
 }
 
-/** A last linear layer `fc`, which the encoder has no use for. */
+/** A last linear layer `fc`, which the encoder does not use. */
 export interface FoundClassifier<T> {
   readonly classCount: number;
   /** By `fc.weight` and `fc.bias`; the bias may be absent. */
@@ -47,15 +47,15 @@ export interface IgnoredTensors {
 export interface MappedEncoder<T> {
   readonly outcome: 'MAPPED';
   readonly architecture: ResnetArchitecture;
-  /** `model.resnet.`, or empty where the names are torchvision's own. */
+  /** `model.resnet.`, or empty if the names are torchvision's own. */
   readonly prefix: string;
-  /** By torchvision's names, in torchvision's order. */
+  /** Keyed by torchvision's names, in torchvision's order. */
   readonly tensors: ReadonlyMap<string, T>;
-  /** Batch counts that the file does not have: files from before PyTorch 0.4.1 have none, and they count as 0. */
+  /** Batch counts that the file lacks, which then are 0: files from before PyTorch 0.4.1 have none. */
   readonly absentBatchCounts: readonly string[];
   readonly projectionHead: FoundProjectionHead<T> | undefined;
   readonly classifier: FoundClassifier<T> | undefined;
-  /** Everything else, by part: outside the prefix, and heads and buffers beside the encoder. */
+  /** All other tensors, by part: those outside the prefix, and heads and buffers beside the encoder. */
   readonly ignored: readonly IgnoredTensors[];
 }
 
@@ -69,15 +69,15 @@ export type MappingRefusal = 'NO_ENCODER' | 'PREFIX_UNKNOWN' | 'PREFIX_AMBIGUOUS
 export interface RefusedMapping {
   readonly outcome: 'REFUSED';
   readonly reason: MappingRefusal;
-  /** What the tensors were compared with: the stated architecture, the detected one, or the closest. */
+  /** The architecture that the tensors were compared with: the stated, the detected, or the closest one. */
   readonly architecture: ResnetArchitecture | undefined;
-  /** What the file holds by its names, when that is one of the known networks. */
+  /** The architecture detected from the names, if it is a known one. */
   readonly detectedArchitecture: ResnetArchitecture | undefined;
-  /** What the file holds by its names and shapes, in words: `ResNet-152`. */
+  /** A description of the network from its names and shapes: `ResNet-152`. */
   readonly network: string | undefined;
   /** Candidates, the one with the most names first. */
   readonly prefixes: readonly { readonly prefix: string; readonly tensorCount: number }[];
-  /** Names as the file would have them, prefix included. */
+  /** Names in the file's form, including the prefix. */
   readonly missing: readonly string[];
   readonly unexpected: readonly string[];
   /** `model.conv1.weight: expected floating point [64, 3, 7, 7], got F32 [64, 3, 3, 3]` */
@@ -88,7 +88,8 @@ export type MappingResult<T> = MappedEncoder<T> | RefusedMapping;
 
 /**
  * Words that wrappers put before an encoder's names: DataParallel, torch.compile, Lightning modules, MoCo's query
- * encoder, VISSL's trunk. Not those of a second, averaged network: who means that one says so.
+ * encoder, VISSL's trunk. Prefixes of a second, averaged network are left out, because the user must choose that one
+ * explicitly.
  */
 const PREFIX_WORDS: ReadonlySet<string> = new Set([
   '_feature_blocks',
@@ -132,7 +133,7 @@ const HEAD_MODULES: ReadonlySet<string> = new Set([
   'projector',
   'prototypes',
 ]);
-/** Buffers beside the encoder that nothing of an embedding is computed from, or that the input contract states. */
+/** Buffers beside the encoder that do not affect the embedding, or that the input contract already states. */
 const BUFFERS =
   /^(?:queue\w*|(?:pixel_|image_|img_)?(?:mean|std)|(?:normali[sz]e|normali[sz]er|preprocess|criterion|loss|loss_fn|\w*metrics?|\w*acc(?:uracy)?|(?:train|val|valid|test)_\w+)\..+)$/i;
 
@@ -201,8 +202,8 @@ export function mapToEncoder<T extends MappableTensor>(
 }
 
 /**
- * The stated network, or the only one that an import could mean. Of two whole networks none is taken unasked: an
- * average and its original, a teacher and its student, embed differently.
+ * The stated network, or the only complete one. If two are complete, the user must choose, because an average and its
+ * original, or a teacher and its student, give different embeddings.
  */
 function chosenNetwork(
   networks: readonly ResnetNetwork[],
@@ -223,7 +224,7 @@ function ownName(name: string, { prefix, naming }: Pick<ResnetNetwork, 'prefix' 
   return name.startsWith(prefix) ? torchvisionName(name.slice(prefix.length), naming) : undefined;
 }
 
-/** The one with the fewest names too many or too few: only to list the difference against something sensible. */
+/** The architecture with the fewest missing and unexpected names; used only to list the differences. */
 function closestArchitecture(tensors: readonly { readonly name: string }[]): ResnetArchitecture {
   const names = new Set(tensors.map(({ name }) => name));
   const distance = (architecture: ResnetArchitecture): number => {
@@ -289,8 +290,8 @@ function sortTensors<T extends MappableTensor>(
 }
 
 /**
- * Heads beside the encoder. SimCLR's and a classifier are recognised by their names and must be whole; any other must
- * take the embedding somewhere: a head for another width says that the network's embedding is not the encoder's.
+ * Heads beside the encoder. SimCLR's and a classifier are recognised by their names and must be whole; any other head
+ * must accept the embedding: a head of another width shows that the network's embedding is not the encoder's.
  */
 function sortHeads<T extends MappableTensor>(
   heads: ReadonlyMap<string, T>,
@@ -357,7 +358,7 @@ function sortOthers<T extends MappableTensor>(
   for (const tensor of others) if (!recognised.has(tensor)) ignore(sorted, tensor.name, prefix);
 }
 
-/** Counts the tensor in the part of the file that it belongs to: one word beyond what it shares with the prefix. */
+/** Counts the tensor for its part of the file: the words that it shares with the prefix, plus one. */
 function ignore<T>({ ignored }: SortedTensors<T>, name: string, prefix: string): void {
   const words = name.split('.');
   const own = prefix.split('.').slice(0, -1);
@@ -389,8 +390,8 @@ function wantedOf({ kind, shape }: ResnetTensorSpec): string {
 }
 
 /**
- * What is wrong with the shapes of a head's linear layers, each of which takes the output of the one before, the first
- * one the embedding; weights are [out, in].
+ * The faults in the shapes of a head's linear layers. Each layer must accept the output of the one before, and the
+ * first one the embedding; weights are [out, in].
  */
 function layerShapeFaults<T extends MappableTensor>(
   found: ReadonlyMap<string, T>,

@@ -13,10 +13,10 @@ import { TorchHost } from './torch-host.ts';
 import { readZipDirectory, torchScript } from './zip-directory.ts';
 import type { ZipEntry } from './zip-directory.ts';
 
-/** What PyTorch 2.13 reads (caffe2/serialize/versions.h). */
+/** The versions that PyTorch 2.13 reads (caffe2/serialize/versions.h). */
 const MAX_VERSION = 10;
 const MAX_SMALL_ENTRY_BYTES = 64;
-/** Bytes of a pickle that is too large: enough to tell what it contains. */
+/** Bytes that are read of a pickle that is too large: enough to recognise its content. */
 const PICKLE_SNIFF_BYTES = 4096;
 const CHECK_CHUNK_BYTES = 1024 * 1024;
 
@@ -162,7 +162,8 @@ function checkDigest(entry: ZipEntry, computed: number): void {
 }
 
 /**
- * A storage is checked against its checksum before any of it is returned; reading a part costs one pass over the whole.
+ * A storage is checked against its checksum before any part of it is returned, so reading a part costs one pass over
+ * the whole storage.
  */
 function archiveStorages(source: RandomAccess, entries: ReadonlyMap<string, ZipEntry>): StorageReader {
   const checks = new Map<string, Promise<void>>();

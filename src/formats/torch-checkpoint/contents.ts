@@ -1,4 +1,4 @@
-/** Finds a checkpoint's tensors and scalars in what its pickle became. */
+/** Finds a checkpoint's tensors and scalars in its parsed pickle. */
 import type { RandomAccess } from '../random-access.ts';
 import type { TorchDtype, TorchTensorData } from './dtype.ts';
 import { quoted, TorchCheckpointError } from './fault.ts';
@@ -9,17 +9,17 @@ import { elementCountOf, isRowMajor, materialised, spanBytes } from './tensor-vi
 import { BYTES_PER_ELEMENT } from './dtype.ts';
 
 export interface TorchTensor {
-  /** From the top of the file: `state_dict.model.resnet.conv1.weight`. */
+  /** The path from the top level of the file: `state_dict.model.resnet.conv1.weight`. */
   readonly path: string;
-  /** Within its state dict: `model.resnet.conv1.weight`. */
+  /** The name within its state dict: `model.resnet.conv1.weight`. */
   readonly name: string;
   readonly dtype: TorchDtype;
   /** Sizes of the axes; `[]` is a scalar. */
   readonly shape: readonly number[];
   /**
-   * Reads the numbers, row-major, in an array of their own.
-   * @param into aligned bytes that they are read into, if that is how they lie in the file: the answer's array is then
-   * a view of them.
+   * Reads the values, row-major, into a new array.
+   * @param into an aligned buffer that the values are read into if they are contiguous in the file; the returned array
+   * is then a view of it.
    * @throws TorchCheckpointError ENTRY_CORRUPT or READ_SHORT.
    */
   load(into?: Uint8Array<ArrayBuffer>): Promise<TorchTensorData>;
@@ -27,7 +27,7 @@ export interface TorchTensor {
 
 export interface TorchScalar {
   readonly path: string;
-  /** Text is cut after 1,000 characters. */
+  /** Text is truncated to 1,000 characters. */
   readonly value: null | boolean | number | bigint | string;
 }
 
@@ -39,7 +39,7 @@ export interface IgnoredPart {
 
 export interface CheckpointContents {
   readonly tensors: readonly TorchTensor[];
-  /** `state_dict.` where the file has such a part, whether the names of `tensors` begin with it or not. */
+  /** `state_dict.` if the file has such a part, whether or not the names of `tensors` begin with it. */
   readonly statePrefix: string | undefined;
   readonly scalars: readonly TorchScalar[];
   readonly ignored: readonly IgnoredPart[];
@@ -47,9 +47,7 @@ export interface CheckpointContents {
 
 const STATE_DICT_KEYS = ['state_dict', 'model_state_dict'] as const;
 const SCALAR_PARTS: ReadonlySet<string> = new Set(['hyper_parameters', 'hparams']);
-/**
- * Of plain training loops and of Lightning, where the file has no `state_dict` that separates weights from the rest.
- */
+/** Keys of plain training loops and of Lightning that hold no weights, for files without a `state_dict`. */
 const PARTS_WITHOUT_WEIGHTS: ReadonlySet<string> = new Set([
   ...SCALAR_PARTS,
   'optimizer',
@@ -67,10 +65,10 @@ const PARTS_WITHOUT_WEIGHTS: ReadonlySet<string> = new Set([
 const MAX_SCALAR_TEXT = 1000;
 
 /**
- * The weights: those of `state_dict` (or `model_state_dict`) where there is one, else all but the parts that are known
- * to hold none. Where another part holds tensors too, as timm's `state_dict_ema` does, all of them come under their
- * names from the top of the file: which network is meant is the caller's to say. A container that is met a second time
- * is not walked again.
+ * The weights: those of `state_dict` (or `model_state_dict`) if present, else everything except the parts that are
+ * known to hold no weights. If another part also holds tensors, as timm's `state_dict_ema` does, all tensors get their
+ * full paths from the top level, and the caller chooses the network. A container that occurs again is not visited
+ * again.
  * @throws TorchCheckpointError NO_TENSORS, TOO_MANY_TENSORS, DUPLICATE_NAME, NAME_TOO_LONG, NESTING_TOO_DEEP or
  * TENSORS_EXCEED_FILE.
  */
@@ -150,7 +148,7 @@ class Walker {
         `The file nests more than ${this.#limits.maxNesting} deep.`,
       );
     for (const [key, item] of childrenOf(value)) {
-      // Asked before the path is put together, which would cost its length for each child.
+      // Checked before the path is built, because building it costs its length for each child.
       if (typeof item !== 'object' || item === null) continue;
       const name = keyName(key);
       if (path.length + name.length >= this.#limits.maxNameLength)
@@ -182,7 +180,7 @@ function childrenOf(
   }
 }
 
-/** A plain dict without its optimiser and the like. The dict itself stays as it is. */
+/** A copy of a plain dict without entries such as the optimiser's. */
 function withoutParts(top: PickleDict, parts: ReadonlyMap<PickleValue, PickleValue>): PickleDict {
   return { kind: 'DICT', entries: new Map([...top.entries].filter(([key]) => !parts.has(key))) };
 }
@@ -218,7 +216,7 @@ function scalarsOf(top: PickleDict, limits: TorchCheckpointLimits): TorchScalar[
   return scalars;
 }
 
-/** A small file must not become much memory, nor be read over and over. */
+/** A small file must not expand to much memory, nor be read repeatedly. */
 function checkExpansion(
   tensors: ReadonlyMap<string, TensorView>,
   fileBytes: number,

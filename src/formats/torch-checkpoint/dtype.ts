@@ -1,9 +1,9 @@
-/** The element types of PyTorch that are read here, under the names that safetensors gives them. */
+/** The supported element types of PyTorch, under their names in safetensors. */
 
 export const TORCH_DTYPES = ['F64', 'F32', 'F16', 'BF16', 'I64', 'I32', 'I16', 'I8', 'U8', 'BOOL'] as const;
 export type TorchDtype = (typeof TORCH_DTYPES)[number];
 
-/** A tensor's numbers, row-major. F16 and BF16 are raw bits; BOOL is 0 or not. */
+/** A tensor's values, row-major. F16 and BF16 are raw bits; BOOL is zero or non-zero. */
 export type TorchTensorData =
   | { readonly dtype: 'F64'; readonly data: Float64Array<ArrayBuffer> }
   | { readonly dtype: 'F32'; readonly data: Float32Array<ArrayBuffer> }
@@ -28,8 +28,8 @@ export const BYTES_PER_ELEMENT: Readonly<Record<TorchDtype, 1 | 2 | 4 | 8>> = {
 };
 
 /**
- * Little-endian bytes as numbers of a dtype, without a copy. The bytes begin their buffer's elements (offset a multiple
- * of their size).
+ * Views little-endian bytes as values of a dtype, without a copy. The offset of the bytes must be a multiple of the
+ * element size.
  */
 export function elementsOf(dtype: TorchDtype, bytes: Uint8Array<ArrayBuffer>): TorchTensorData {
   const { buffer, byteOffset } = bytes;
@@ -57,8 +57,8 @@ export function elementsOf(dtype: TorchDtype, bytes: Uint8Array<ArrayBuffer>): T
 }
 
 /**
- * The numbers as float32: F32 as they are (the same array), F16, BF16 and integers up to 16 bits exactly, F64 and
- * longer integers to the nearest float32, BOOL as 0 and 1.
+ * The values as float32: F32 unchanged (the same array), F16, BF16 and integers up to 16 bits exactly, F64 and longer
+ * integers to the nearest float32, BOOL as 0 and 1.
  */
 export function toFloat32(tensor: TorchTensorData): Float32Array<ArrayBuffer> {
   switch (tensor.dtype) {
@@ -82,8 +82,8 @@ export function toFloat32(tensor: TorchTensorData): Float32Array<ArrayBuffer> {
 }
 
 /**
- * The last bit of a float16 by its exponent field; computed once, because a power for each number costs more than
- * reading it.
+ * The value of a float16's last bit by its exponent field; computed once, because a power per value costs more than
+ * reading the value.
  */
 const FLOAT16_UNITS = Float64Array.from({ length: 31 }, (_none, exponent) => 2 ** (exponent - 25));
 const SUBNORMAL_UNIT = 2 ** -24;
@@ -116,8 +116,8 @@ function bfloat16ToFloat32(halves: Uint16Array): Float32Array<ArrayBuffer> {
 }
 
 /**
- * Through float64 a long integer would be rounded twice: past 2^53 the lower bits are first folded into one that only
- * says "more".
+ * Converting a long integer through float64 would round twice; above 2^53 the lower bits are therefore first combined
+ * into one sticky bit.
  */
 function roundedIntegers(integers: BigInt64Array): Float32Array<ArrayBuffer> {
   const floats = new Float32Array(integers.length);

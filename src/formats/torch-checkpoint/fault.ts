@@ -1,4 +1,4 @@
-/** Each way in which bytes can fail to be a checkpoint that is read here. */
+/** The faults of a file that is not a readable checkpoint. */
 export const TORCH_CHECKPOINT_FAULTS = [
   // The file
   'FILE_TOO_LARGE',
@@ -64,7 +64,7 @@ export type TorchCheckpointFault = (typeof TORCH_CHECKPOINT_FAULTS)[number];
 
 export class TorchCheckpointError extends Error {
   readonly fault: TorchCheckpointFault;
-  /** Where in the file: an entry of the zip, a pickle's byte, a tensor's path. */
+  /** The location in the file: an entry of the zip, a byte of a pickle, the path of a tensor. */
   readonly place: string;
 
   constructor(fault: TorchCheckpointFault, place: string, message: string, options?: ErrorOptions) {
@@ -75,7 +75,7 @@ export class TorchCheckpointError extends Error {
   }
 }
 
-/** Text from the file as it may appear in a message: quoted, and never long. */
+/** Text from the file for an error message: quoted and truncated. */
 export function quoted(text: string): string {
   return JSON.stringify(text.length > 80 ? `${text.slice(0, 80)}...` : text);
 }

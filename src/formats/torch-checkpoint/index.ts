@@ -1,7 +1,7 @@
 /**
- * PyTorch checkpoints, read without running them: plain state dicts, `{ state_dict }` and Lightning's, in the zip
- * format and in the one before it. Nothing in the file is imported, called or evaluated; all that is neither tensor,
- * container nor number stays an inert, listed placeholder.
+ * Reads PyTorch checkpoints without executing them: plain state dicts, `{ state_dict }` and Lightning's, in the zip
+ * format and the legacy format. Nothing in the file is imported, called or evaluated; everything other than tensors,
+ * containers and numbers becomes an inert, listed placeholder.
  */
 import type { RandomAccess } from '../random-access.ts';
 import { foreignFileInWords } from '../foreign-file.ts';
@@ -28,8 +28,8 @@ export type { InertGlobal } from './torch-host.ts';
 export interface TorchCheckpoint extends CheckpointContents {
   readonly format: 'ZIP' | 'LEGACY';
   /**
-   * Classes and functions that the file names and that were left inert; Python would have imported them and made the
-   * calls.
+   * Classes and functions that the file references and that were left inert; Python would have imported and called
+   * them.
    */
   readonly placeholders: readonly InertGlobal[];
 }
@@ -43,7 +43,8 @@ const LOCAL_HEADER = [0x50, 0x4b, 0x03, 0x04];
 const PICKLE_BEGINNINGS: readonly (number | undefined)[] = [0x80, 0x8a, 0x4c];
 
 /**
- * Reads what the file holds, and the numbers of a tensor when they are asked for; the source must stay open until then.
+ * Reads the structure of the file; the values of a tensor are read on request, and the source must stay open until
+ * then.
  * @throws TorchCheckpointError with the first fault; see `TorchCheckpointFault`.
  */
 export async function readTorchCheckpoint(

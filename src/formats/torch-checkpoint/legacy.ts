@@ -62,8 +62,8 @@ export async function openLegacy(source: RandomAccess, limits: TorchCheckpointLi
 }
 
 /**
- * A pickle does not say how long it is: it is tried on a part of the file, and on four times as much while it does not
- * end there.
+ * A pickle does not state its length: it is parsed from a part of the file, and from four times as much as long as it
+ * does not end within it.
  */
 async function readPickleAt(
   source: RandomAccess,
@@ -106,8 +106,8 @@ function checkByteOrder(system: PickleValue): void {
 }
 
 /**
- * Where the bytes of each storage begin. The keys and the pickle must speak of the same storages, and the last one ends
- * the file.
+ * The offset of each storage's bytes. The keys and the pickle must list the same storages, and the last storage must
+ * end the file.
  */
 async function locateStorages(
   source: RandomAccess,

@@ -1,4 +1,4 @@
-/** What a checkpoint may ask of the machine that reads it. */
+/** Resource limits for reading a checkpoint. */
 export interface TorchCheckpointLimits {
   readonly maxFileBytes: number;
   /** Entries of the zip. */
@@ -21,8 +21,8 @@ export interface TorchCheckpointLimits {
   /** One tensor, in bytes. */
   readonly maxTensorBytes: number;
   /**
-   * All listed tensors together may hold, or read, this many times the file's bytes and `freeTensorBytes` more: views
-   * of one storage multiply, and a stride of 0 makes a terabyte of one number.
+   * All listed tensors together may hold, or read, this many times the file's bytes plus `freeTensorBytes`: many views
+   * can share one storage, and a stride of 0 turns one value into a terabyte.
    */
   readonly maxExpansion: number;
   readonly freeTensorBytes: number;
@@ -32,7 +32,7 @@ export interface TorchCheckpointLimits {
 
 const MIB = 1024 * 1024;
 
-/** Room for ResNet-101 with its optimiser's states many times over. */
+/** Many times the size of a ResNet-101 with its optimiser's states. */
 export const DEFAULT_TORCH_CHECKPOINT_LIMITS: TorchCheckpointLimits = {
   maxFileBytes: 8 * 1024 * MIB,
   maxEntries: 100_000,

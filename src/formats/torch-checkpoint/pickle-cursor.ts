@@ -1,4 +1,4 @@
-/** Reads the operands of a pickle's opcodes: every length is checked against its cap before anything is taken. */
+/** Reads the operands of a pickle's opcodes: every length is checked against its limit before memory is allocated. */
 import { quoted, TorchCheckpointError } from './fault.ts';
 import type { TorchCheckpointFault } from './fault.ts';
 import type { TorchCheckpointLimits } from './limits.ts';
@@ -52,7 +52,7 @@ export class PickleCursor {
     return this.#view.getInt32(this.#advance(4), true);
   }
 
-  /** Infinity stands for what no length can be. */
+  /** Infinity stands for an impossible length. */
   uint64(): number {
     const value = this.#view.getBigUint64(this.#advance(8), true);
     return value > BigInt(Number.MAX_SAFE_INTEGER) ? Infinity : Number(value);
@@ -73,7 +73,7 @@ export class PickleCursor {
     return this.#bytes.subarray(at, at + length);
   }
 
-  /** Passes over a bytes object. */
+  /** Skips a bytes object. */
   skipText(length: number): void {
     this.#text(length);
   }
@@ -97,7 +97,7 @@ export class PickleCursor {
     }
   }
 
-  /** Up to the next newline, which is passed over; each byte as one character. */
+  /** Reads up to the next newline, which is skipped; each byte becomes one character. */
   line(): string {
     const cap = this.#limits.maxTextBytes;
     const end = this.#bytes.indexOf(NEWLINE, this.offset);

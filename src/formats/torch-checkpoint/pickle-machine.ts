@@ -1,7 +1,6 @@
 /**
- * A pickle machine that runs nothing: it knows every opcode of protocols 0 to 5 and builds data only. Whatever would
- * import or call something is handed to a host, which answers with data or with an inert placeholder. See Python's
- * pickletools for the opcodes.
+ * A pickle machine that executes no code: it implements every opcode of protocols 0 to 5 and builds only data. Imports
+ * and calls are passed to a host, which returns data or an inert placeholder. See Python's pickletools for the opcodes.
  */
 import { quoted } from './fault.ts';
 import type { TorchCheckpointError } from './fault.ts';
@@ -9,14 +8,14 @@ import type { TorchCheckpointLimits } from './limits.ts';
 import { PickleCursor } from './pickle-cursor.ts';
 import type { PickleDict, PickleNode, PickleTuple, PickleValue } from './pickle-values.ts';
 
-/** What a pickle's names and calls stand for. */
+/** Resolves a pickle's globals and calls. */
 export interface PickleHost {
   global(module: string, name: string, operands: PickleOperands): PickleNode;
   call(callable: PickleValue, args: PickleTuple, operands: PickleOperands): PickleValue;
   persistent(id: PickleValue, operands: PickleOperands): PickleValue;
 }
 
-/** What a host may ask of the machine. */
+/** The functions of the machine that a host may use. */
 export interface PickleOperands {
   /** Of the opcode in the pickle, in bytes. */
   readonly byteOffset: number;
@@ -32,7 +31,7 @@ export interface PickleResult {
 }
 
 /**
- * Runs the pickle that begins with the first byte; what follows its STOP is not looked at.
+ * Runs the pickle that begins with the first byte; bytes after its STOP are ignored.
  * @param place names the pickle in errors.
  * @throws TorchCheckpointError with the first fault.
  */
@@ -161,7 +160,7 @@ class PickleMachine implements PickleOperands {
       case '\x92': return this.#callWithKeywords(this.#popMany(3));
       case 'i': return this.#instance(this.#host.global(cursor.line(), cursor.line(), this), this.#popMark());
       case 'o': return this.#object(this.#popMark());
-      // An object's state is the object's own business: it is forgotten.
+      // The state of an object is discarded.
       case 'b': return this.#build();
       case 'P': return this.#push(this.#host.persistent(cursor.line(), this));
       case 'Q': return this.#push(this.#host.persistent(this.#pop(), this));
@@ -185,7 +184,7 @@ class PickleMachine implements PickleOperands {
     this.#stack.push(value);
   }
 
-  /** As many values as an opcode may take: those above the last mark. */
+  /** The values that an opcode may pop: those above the last mark. */
   #require(count: number): void {
     if (this.#stack.length - (this.#marks.at(-1) ?? 0) < count)
       throw this.#cursor.fault('STACK_UNDERFLOW', 'The pickle takes a value that it has not put down.');
@@ -273,7 +272,7 @@ class PickleMachine implements PickleOperands {
     for (const item of items) target?.items.add(item);
   }
 
-  /** The container on top of the stack; undefined when it is a placeholder, which forgets what is put into it. */
+  /** The container on top of the stack; undefined if it is a placeholder, which discards its items. */
   #target<K extends 'DICT' | 'LIST' | 'SET'>(kind: K): Extract<PickleNode, { kind: K }> | undefined {
     const target = this.#top();
     if (typeof target === 'object' && target !== null) {

@@ -1,4 +1,4 @@
-/** What a pickle can become here: data, and placeholders for all that would have been code. */
+/** The values of a parsed pickle: data, and placeholders for everything that would have been code. */
 import type { TorchDtype } from './dtype.ts';
 
 export type PickleValue = null | boolean | number | bigint | string | PickleNode;
@@ -16,7 +16,7 @@ export type PickleNode =
   | TensorView
   | Placeholder;
 
-/** A bytes object, of which only the length is kept: nothing reads the rest, and calls could multiply it. */
+/** A bytes object, of which only the length is kept: its content is never read, and calls could multiply it. */
 export interface PickleBytes {
   readonly kind: 'BYTES';
   readonly byteSize: number;
@@ -38,7 +38,7 @@ export interface PickleDict {
   readonly kind: 'DICT';
   readonly entries: Map<PickleValue, PickleValue>;
 }
-/** One of the few globals whose call makes data: each is written out by hand. */
+/** One of the few globals whose call produces data; each is implemented explicitly. */
 export interface Builder {
   readonly kind: 'BUILDER';
   readonly builds:
@@ -81,7 +81,7 @@ export interface TensorView {
   /** Of the first element in the storage, in bytes. */
   readonly byteOffset: number;
 }
-/** Any other global, and whatever it would have made: inert. What was given to it is forgotten. */
+/** Any other global, or the result of calling it: inert. Its arguments are discarded. */
 export interface Placeholder {
   readonly kind: 'PLACEHOLDER';
   /** `posix.system` */

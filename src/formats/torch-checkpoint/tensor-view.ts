@@ -1,4 +1,4 @@
-/** A tensor as a view of a storage: which bytes it reads, and how they become numbers in row-major order. */
+/** A tensor as a view of a storage: the bytes that it reads, and their conversion to values in row-major order. */
 import { BYTES_PER_ELEMENT, elementsOf } from './dtype.ts';
 import type { TorchDtype, TorchTensorData } from './dtype.ts';
 import { TorchCheckpointError } from './fault.ts';
@@ -30,7 +30,7 @@ export function tensorView(
   let byteSize: number = elementBytes;
   for (const size of shape) {
     byteSize *= size;
-    // At each step: a zero at the end would hide what overflowed before it.
+    // Checked after each factor, because a zero at the end would hide an earlier overflow.
     if (byteSize > limits.maxTensorBytes)
       throw new TorchCheckpointError(
         'TENSOR_TOO_LARGE',
@@ -68,10 +68,7 @@ export function spanBytes({ dtype, shape, strides }: TensorView): number {
   return (lastElement + 1) * BYTES_PER_ELEMENT[dtype];
 }
 
-/**
- * The view's numbers in row-major order, from the bytes that it spans; those very bytes where they are in order
- * already.
- */
+/** The view's values in row-major order, from the bytes that it spans; without a copy if they are contiguous. */
 export function materialised(view: TensorView, span: Uint8Array<ArrayBuffer>): TorchTensorData {
   const elementBytes = BYTES_PER_ELEMENT[view.dtype];
   const aligned = span.byteOffset % elementBytes === 0 ? span : new Uint8Array(span);
@@ -99,7 +96,7 @@ export function materialised(view: TensorView, span: Uint8Array<ArrayBuffer>): T
   return elementsOf(view.dtype, ordered);
 }
 
-/** Whether the view's numbers lie in the storage in their order, without a gap. */
+/** Whether the view is contiguous: its values are in order and without gaps. */
 export function isRowMajor({ shape, strides }: TensorView): boolean {
   let expected = 1;
   for (let axis = shape.length - 1; axis >= 0; axis -= 1) {

@@ -1,6 +1,6 @@
 /**
- * What the names in a checkpoint's pickle stand for: the few that make tensors and containers, and placeholders for all
- * the others.
+ * Resolves the globals in a checkpoint's pickle: the few that build tensors and containers, and placeholders for all
+ * others.
  */
 import type { TorchCheckpointLimits } from './limits.ts';
 import { BYTES_PER_ELEMENT } from './dtype.ts';
@@ -22,9 +22,9 @@ import { isNatural, tensorView } from './tensor-view.ts';
 export interface InertGlobal {
   /** `posix.system` */
   readonly name: string;
-  /** Where the pickle names it first. */
+  /** Where the pickle first references it. */
   readonly byteOffset: number;
-  /** Calls of it, or of what it would have made, that were not done. */
+  /** Number of calls of it, or of its results, that were not executed. */
   readonly callCount: number;
 }
 
@@ -163,7 +163,7 @@ export class TorchHost implements PickleHost {
     if (typeof key !== 'string' || typeof location !== 'string' || key.length > this.#limits.maxNameLength)
       throw invalid('by a key or location that is not a string');
     if (!isNatural(size)) throw invalid('whose size is not a non-negative integer');
-    // Complex, quantised and 8-bit floating types have no number format here: they stay inert, tensors and all.
+    // Complex, quantised and 8-bit floating types are not supported: these types and their tensors stay inert.
     if (isPlaceholder(type)) return this.#leftInert(type.name, operands);
     if (typeof type !== 'object' || type === null || type.kind !== 'STORAGE_TYPE')
       throw invalid('whose type is not a storage type');
@@ -248,14 +248,14 @@ export class TorchHost implements PickleHost {
     const [make = null, , inner = null] = args;
     if (isPlaceholder(make)) return this.#leftInert(make.name, operands);
     const isTuple = typeof inner === 'object' && inner?.kind === 'TUPLE';
-    // Not itself again: that could be nested as deep as the file is long.
+    // The function must not be this one again, because the nesting could then be as deep as the file is long.
     if (!isTuple || typeof make !== 'object' || make?.kind !== 'BUILDER' || make.builds === 'TENSOR_OF_TYPE') {
       throw this.#fault('TENSOR_INVALID', operands, 'The pickle makes a tensor in a way that is not known.');
     }
     return this.#build(make.builds, inner.items, operands);
   }
 
-  /** What a container is made of; none when it is made empty. Anything inert in its place makes an empty one. */
+  /** The initial items of a container, if any. An inert argument gives an empty container. */
   #items(args: readonly PickleValue[], operands: PickleOperands): Iterable<PickleValue> {
     const [items = null] = args;
     if (args.length === 0 || isPlaceholder(items)) return [];

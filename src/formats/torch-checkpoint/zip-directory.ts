@@ -1,6 +1,6 @@
 /**
- * The directory of a zip, read as PyTorch writes it and no other way: stored entries only, one disk, no comment, and
- * every byte that two readers could understand differently is refused. APPNOTE.TXT 6.3, sections 4.3 and 4.4; zip64
+ * Reads the directory of a zip, strictly in the form that PyTorch writes: stored entries only, one disk, no comment;
+ * everything that two readers could interpret differently is refused. APPNOTE.TXT 6.3, sections 4.3 and 4.4; zip64
  * included.
  */
 import type { RandomAccess } from '../random-access.ts';
@@ -193,7 +193,7 @@ function parseDirectory(bytes: Uint8Array, entryCount: number): CentralEntry[] {
   return entries;
 }
 
-/** What a compressed entry tells of the zip: PyTorch stores a checkpoint's entries as they are. */
+/** The error for a compressed entry: PyTorch stores a checkpoint's entries uncompressed. */
 function compressedEntry(name: string): TorchCheckpointError {
   if (/^[^/]+\/code\//.test(name)) return torchScript(name);
   if (/^[^/]+\/(?:data\.pkl|version|byteorder|\.data\/.*|data\/.*)$/.test(name))
@@ -213,7 +213,7 @@ export function torchScript(place: string): TorchCheckpointError {
   );
 }
 
-/** Size, stored size and header offset, each taken from the zip64 field where its 32 bits say so. */
+/** Size, stored size and header offset, each from the zip64 field if its 32-bit value requires it. */
 function zip64Fields(
   view: DataView,
   start: number,
@@ -252,7 +252,7 @@ function entryName(bytes: Uint8Array, index: number): string {
   return name;
 }
 
-/** Where the content begins, by the local header, which must agree with the directory. */
+/** The offset of the content, from the local header, which must agree with the directory. */
 async function contentOffset(source: RandomAccess, entry: CentralEntry, directoryOffset: number): Promise<number> {
   const { name, nameBytes, headerOffset } = entry;
   const outside = (): TorchCheckpointError =>
@@ -289,7 +289,7 @@ function viewOf(bytes: Uint8Array, offset: number): DataView | undefined {
   return offset < 0 ? undefined : new DataView(bytes.buffer, bytes.byteOffset + offset, bytes.length - offset);
 }
 
-/** A u64; what cannot be counted exactly comes back too large for any file, and is refused by its place. */
+/** A u64; a value too large for an exact number is still larger than any file, so the bounds check refuses it. */
 function natural64(view: DataView, at: number): number {
   return Number(view.getBigUint64(at, true));
 }

@@ -148,7 +148,7 @@ interface PipDownload {
   readonly requirements: readonly string[];
   readonly platforms: readonly string[];
   readonly pythonVersion: string;
-  /** Size for the progress line. */
+  /** What is downloaded, for the progress line. */
   readonly what: string;
 }
 
