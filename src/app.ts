@@ -35,7 +35,7 @@ export interface App {
   readonly url: string;
   /** Holds the first ADMIN key. */
   readonly adminKeyFile: string;
-  /** Drains: the worker keeps its state, requests end, the database stops last. Safe to call twice. */
+  /** Stops cleanly: the worker keeps its state, requests finish, and the database stops last. Safe to call twice. */
   stop(): Promise<void>;
 }
 
@@ -44,7 +44,7 @@ const DRAIN_MS = 5_000;
 const EXPIRE_UPLOADS_EVERY_MS = 3_600_000;
 
 /**
- * Starts everything in order; when a step fails, what was started before it is stopped again.
+ * Starts everything in order; if a step fails, the parts started before it are stopped.
  * @throws Error of the step that failed, among them DomainError CONFLICT for a data directory in use.
  */
 export async function startApp(env: Environment, logger: Logger): Promise<App> {
@@ -92,7 +92,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     const store = openArtifactStore(artifactsDir);
     const downloadsDir = path.join(env.dataDir, 'downloads');
     const interrupted = await interruptedFiles(env.dataDir);
-    // What a killed server left half-fetched; nobody else uses this data directory.
+    // Deletes partial downloads of a killed server; no other process uses this data directory.
     await rm(downloadsDir, { recursive: true, force: true });
     const uploads = await openUploadStore({ folder: path.join(env.dataDir, 'uploads'), maxBytes: env.maxUploadBytes });
     closers.push(expireUploads(uploads, logger));
@@ -116,7 +116,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     await lock.note(startedAt.toISOString());
     const adminKey = await access.ensureAdminKey(path.join(env.dataDir, 'admin-key'));
     if (adminKey.kind === 'UNUSABLE') logger.warn(adminKey.hint);
-    // Connections of its own: runs are taken back whatever clients ask meanwhile.
+    // The reaper has separate connections, so that client load does not delay the requeueing of runs.
     const reaperDb = openDatabase(databaseUrl, { maxConnections: 2, statementTimeoutMs: env.requestTimeoutMs });
     closers.push(() => reaperDb.$disconnect());
     const reaper = startReaper({
@@ -199,7 +199,7 @@ async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[],
   return postgres.url;
 }
 
-/** What to do where TensorFlow is missing; null where it is not. */
+/** What to do if TensorFlow is missing; null if it is installed. */
 function engineHint(): string | null {
   return isEngineInstalled() ? null : `Run "${ENGINE_INSTALL_COMMAND}" where the worker runs.`;
 }
@@ -217,7 +217,7 @@ function serverFacts(db: Database, startedAt: Date): ServerFacts {
   };
 }
 
-/** Starts the work at once and waits for nobody; what it gives ends it. */
+/** Starts the work in the background. @returns a function that stops it. */
 function inBackground(
   work: (signal: AbortSignal) => Promise<unknown>,
   onError: (error: unknown) => void,
@@ -235,14 +235,14 @@ interface InterruptedFiles {
   readonly importCount: number;
 }
 
-/** Files that were on their way in when the last server ended. */
+/** Removes partial files from when the last server ended. */
 async function interruptedFiles(dataDir: string): Promise<InterruptedFiles> {
   const countOf = async (...parts: readonly string[]): Promise<number> =>
     (await readdir(path.join(dataDir, ...parts)).catch(() => [])).length;
   return { fetchCount: await countOf('downloads'), importCount: await countOf('uploads', 'consumed') };
 }
 
-/** One line on what it cost that the server before this one could not end cleanly. */
+/** One log line on the work that was lost because the previous server did not stop cleanly. */
 function costOfDeath(
   startedAt: string,
   work: InterruptedFiles & { readonly runCount: number; readonly unkeptStepCount: number },
@@ -254,7 +254,7 @@ function costOfDeath(
   ].join(' ');
 }
 
-/** Now and every hour; what it gives ends that. */
+/** Runs now and every hour. @returns a function that stops it. */
 function expireUploads(uploads: UploadStore, logger: Logger): () => Promise<void> {
   const expire = (): void =>
     void uploads.removeExpired().catch((error: unknown) => logger.warn({ error }, 'expired uploads'));
@@ -263,7 +263,7 @@ function expireUploads(uploads: UploadStore, logger: Logger): () => Promise<void
   return async () => clearInterval(timer);
 }
 
-/** Last started, first stopped; one that fails does not keep the others from stopping. */
+/** Stops the parts in reverse order; a failure does not prevent the others from stopping. */
 async function closeAll(closers: readonly (() => Promise<void>)[], logger: Logger): Promise<void> {
   for (const close of [...closers].reverse()) {
     await close().catch((error: unknown) => logger.error({ error }, 'a part did not stop cleanly'));

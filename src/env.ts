@@ -90,14 +90,14 @@ function isAddressOrSubnet(text: string): boolean {
   );
 }
 
-/** What a variable does, for the people who set it; docs/configuration.md is made from this table. */
+/** The description of a variable for users; docs/configuration.md is generated from this table. */
 export interface VariableGuide {
-  /** What holds when it is not set, in words. */
+  /** A description of the default. */
   readonly fallback: string;
   readonly meaning: string;
 }
 
-/** One line for each variable: the compiler asks for it as soon as the schema above names a new one. */
+/** One line for each variable; the compiler requires it for every variable of the schema above. */
 export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSchema>, VariableGuide>> = {
   PARAFFIN_DATA_DIR: { fallback: '`./.paraffin`', meaning: 'Database, artifacts, keys, imports.' },
   PARAFFIN_HOST: {
@@ -193,40 +193,40 @@ export interface Environment {
   readonly importRoots: readonly string[];
   /** True: checkpoints may be fetched from loopback and private addresses, too. */
   readonly allowPrivateUrls: boolean;
-  /** Of one file that is uploaded; a checkpoint's reader takes no more than the default. */
+  /** Limit of one uploaded file; the reader of checkpoints accepts no more than the default. */
   readonly maxUploadBytes: number;
   /** Where the TensorFlow library is kept, outside node_modules, shared by every clone. */
   readonly engineCacheDir: string;
-  /** Where the command line keeps which uploads it has begun. */
+  /** Folder in which the command line records its unfinished uploads. */
   readonly uploadCacheDir: string;
   readonly logLevel: string;
-  /** True: reads need a key too. */
+  /** If true, reads need a key too. */
   readonly requireAuth: boolean;
-  /** By which people reach this server, without a slash at its end; undefined: the address that it listens on. */
+  /** The public base URL of this server, without a trailing slash; undefined means the address that it listens on. */
   readonly publicUrl: string | undefined;
   /** Addresses and subnets of the proxies in front. */
   readonly trustedProxies: readonly string[];
   readonly rateLimitPerMinute: number;
-  /** Of one operation, and of each database statement of the server. */
+  /** Time limit of one operation, and of each database statement of the server. */
   readonly requestTimeoutMs: number;
   readonly sessionLifetimeMs: number;
   readonly introspection: boolean;
   readonly landingPage: boolean;
-  /** False: the server runs no worker of its own. */
+  /** If false, the server starts no worker. */
   readonly withWorker: boolean;
   readonly workerName: string | undefined;
-  /** Of the running code, where a deployment knows it. */
+  /** Revision of the running code, if the deployment provides it. */
   readonly codeRevision: string | undefined;
-  /** Trainings and evaluations at once where there is no GPU. */
+  /** Number of concurrent trainings and evaluations on a machine without a GPU. */
   readonly cpuSlots: number;
-  /** After so long without progress the process of a run is ended. */
+  /** Time without progress after which the process of a run is killed. */
   readonly stuckAfterSeconds: number;
-  /** The server that the command line asks, where it is not this machine's. */
+  /** The server that the command line uses, if it is not this machine's. */
   readonly url: string | undefined;
   readonly apiKey: string | undefined;
 }
 
-/** Faults of the environment, all of them. */
+/** All faults of the environment. */
 export class EnvironmentError extends Error {
   constructor(faults: readonly string[]) {
     super(
@@ -279,7 +279,7 @@ export function readEnvironment(source: Readonly<Record<string, string | undefin
   };
 }
 
-/** What a program of ours hands to the process that it starts. */
+/** The environment that one of our programs passes to a child process. */
 export function childEnvironment(overrides: Readonly<Record<string, string>>): Record<string, string> {
   const inherited = Object.entries(process.env).flatMap(([name, value]) =>
     value === undefined ? [] : [[name, value] as const],

@@ -1,4 +1,4 @@
-/** Failures that a person is expected to meet: a stable code, one sentence, the field, and what to do next. */
+/** Expected failures that users meet: a stable code, one sentence, the field, and what to do next. */
 
 /** Every code that Paraffin answers with. Clients may rely on them: add, never rename. */
 export const ERROR_CODES = [
@@ -82,7 +82,7 @@ export type ErrorCode = (typeof ERROR_CODES)[number];
 
 export interface DomainErrorFacts {
   readonly code: ErrorCode;
-  /** One sentence for the person who meets it. */
+  /** One sentence for the user. */
   readonly message: string;
   /** The invalid input field, as a dotted path (`input.batchSize`). */
   readonly field?: string;
@@ -90,7 +90,7 @@ export interface DomainErrorFacts {
   readonly hint?: string;
   /** True when the same request may succeed later without a change. */
   readonly retryable?: boolean;
-  /** When to ask again, where that is known; HTTP says it as Retry-After. */
+  /** When to retry, if known; sent over HTTP as Retry-After. */
   readonly retryAfterSeconds?: number;
   readonly cause?: unknown;
 }

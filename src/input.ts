@@ -1,6 +1,6 @@
 /**
- * Reading what people send: a schema's faults as one error that names its field, and ids that may be none, keys of
- * repeated requests.
+ * Validation of client input: converts schema faults to one error that names its field, checks ids, and handles
+ * idempotency keys.
  */
 import { createHash } from 'node:crypto';
 import { z } from 'zod';
@@ -28,19 +28,21 @@ export function parseInput<Value>(schema: z.ZodType<Value>, input: unknown): Val
 
 const UUID_PATTERN = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-/** An id that is not a uuid belongs to nothing here; the database would throw at it. */
+/** An id that is not a uuid matches nothing; PostgreSQL would raise an error for it. */
 export function isId(text: string): boolean {
   return UUID_PATTERN.test(text);
 }
 
-/** Any printable text; PostgreSQL has no letter for NUL. */
+/** Any printable text; PostgreSQL rejects NUL. */
 export const idempotencyKeySchema = z
   .string()
   .min(1)
   .max(200)
   .regex(/^\P{Cc}*$/u, 'must hold no control characters');
 
-/** sha256 over an input with its keys in order: tells a repeated request from a different one under the same key. */
+/**
+ * sha256 over an input with its keys in order: distinguishes a repeated request from a different one with the same key.
+ */
 export function digestOfInput(input: unknown): string {
   return createHash('sha256')
     .update(JSON.stringify(canonical(input)))

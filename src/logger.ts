@@ -1,4 +1,4 @@
-/** Structured logs: one JSON object a line on standard error, so that standard output stays for results. */
+/** Structured logs: one JSON object per line on standard error, so that standard output contains only results. */
 import { pino, type Logger as PinoLogger } from 'pino';
 
 export type Logger = PinoLogger;

@@ -1,4 +1,4 @@
-/** Composition root of the services: the one place where they are wired, for the server and for the tests of it. */
+/** Composition root of the services: the only place where they are wired, for the server and its tests. */
 import type { Loaders, Services } from './api/context.ts';
 import { createAccessService } from './modules/access/index.ts';
 import { createArtifactService } from './modules/artifacts/index.ts';
@@ -31,13 +31,13 @@ export interface ServiceParts {
   /** How long somebody stays signed in at a browser; default: the service's own. */
   readonly sessionLifetimeMs?: number;
   readonly allowPrivateUrls: boolean;
-  /** What to do where TensorFlow is missing; null where it is installed. */
+  /** What to do if TensorFlow is missing; null if it is installed. */
   readonly engineHint: () => string | null;
   /** How long a download waits for an export; default: the service's own. */
   readonly patience?: Partial<ExportPatience>;
 }
 
-/** @returns the services; what they change is committed through `audit.transact`, together with its audit entry. */
+/** @returns the services; they commit changes through `audit.transact`, together with the audit entry. */
 export function createServices(parts: ServiceParts): Services {
   const { db, queue, announcements, store, uploads, importRoots, engineHint, patience } = parts;
   const audit = createAuditService({ db, transact: parts.transact });

@@ -1,16 +1,16 @@
-/** The worker beside the server: a process of its own, started again when it dies, drained when the server stops. */
+/** The server's own worker: a separate process, restarted when it dies and drained when the server stops. */
 import { fork, type ChildProcess } from 'node:child_process';
 import path from 'node:path';
 import { childEnvironment } from './env.ts';
 import type { Logger } from './logger.ts';
 
 export interface WorkerProcess {
-  /** Resolves when the worker has drained and gone. */
+  /** Resolves when the worker has drained and exited. */
   stop(): Promise<void>;
 }
 
 const WORKER_PROGRAM = path.resolve(import.meta.dirname, '../workers/main.ts');
-/** A worker that dies at once would otherwise be started in a tight circle. */
+/** Without this pause, a worker that dies at once would be restarted in a tight loop. */
 const RESTART_MS = 2_000;
 /** Longer than the worker's own grace for its child. */
 const STOP_GRACE_MS = 30_000;
@@ -38,7 +38,7 @@ export function startWorkerProcess({ databaseUrl, dataDir, logLevel, logger }: W
       stdio: ['ignore', 'inherit', 'inherit', 'ipc'],
     });
     gone = new Promise((resolve) => {
-      // One that cannot be started at all gets no exit.
+      // A process that cannot be started emits no exit event.
       child.on('error', (error) => logger.error({ error }, 'the worker could not be started'));
       child.on('exit', (code, signal) => {
         resolve();

@@ -1,10 +1,10 @@
-/** `paraffin audit verify`: every hash of the audit log is computed again. */
+/** `paraffin audit verify`: recomputes every hash of the audit log. */
 import { verifyAuditLog } from '../modules/audit/index.ts';
 import { withRegistry } from './custody.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 
 export interface AuditOptions {
-  /** As an earlier check printed it. */
+  /** The head that an earlier check printed. */
   readonly head?: { readonly sequence: number; readonly hash: string } | undefined;
   readonly json?: true | undefined;
 }

@@ -4,7 +4,7 @@ import { Command, InvalidArgumentError } from '@commander-js/extra-typings';
 export interface CommandFacts {
   /** One line for the list of commands. */
   readonly summary: string;
-  /** For the command's own help; the summary where left out. */
+  /** The description in the command's own help; default: the summary. */
   readonly details?: string;
   /** Without the word `paraffin`. */
   readonly examples: readonly string[];
@@ -17,7 +17,7 @@ export function command(name: string, { summary, details, examples }: CommandFac
     .addHelpText('after', `\nExamples:\n${examples.map((example) => `  $ paraffin ${example}`).join('\n')}`);
 }
 
-/** A command that only holds others. */
+/** A command that only contains subcommands. */
 export function group(name: string, summary: string): Command {
   return new Command(name).summary(summary).description(summary);
 }
@@ -64,7 +64,7 @@ export function listOf<Value>(
 export const texts = listOf((text) => text);
 export const numbers = listOf(numberFrom(Number.NEGATIVE_INFINITY));
 
-/** As people type them. */
+/** The values as users type them. */
 export function namesOf(values: Readonly<Record<string, true>>): string[] {
   return Object.keys(values).map((value) => value.toLowerCase().replaceAll('_', '-'));
 }

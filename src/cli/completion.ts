@@ -1,4 +1,4 @@
-/** `paraffin completion`: scripts for the shells, made from the tree of commands itself. */
+/** `paraffin completion`: completion scripts for shells, generated from the tree of commands. */
 import type { CommandUnknownOpts } from '@commander-js/extra-typings';
 import { command, oneOf } from './command.ts';
 
@@ -10,7 +10,7 @@ interface Place {
   readonly words: readonly { readonly word: string; readonly summary: string }[];
 }
 
-/** @param program given late, as the command is a part of it. */
+/** @param program a function, because the command is itself part of the program. */
 export function completionCommand(program: () => CommandUnknownOpts) {
   return command('completion', {
     summary: 'a completion script for bash, zsh or fish',

@@ -14,7 +14,7 @@ export interface ReachedRegistry {
   readonly store: ArtifactStore;
 }
 
-/** Opens the registry, works, and leaves everything as it was found. */
+/** Opens the registry, calls `work`, and closes what it opened. */
 export async function withRegistry<Result>(work: (registry: ReachedRegistry) => Promise<Result>): Promise<Result> {
   const env = readEnvironment();
   const database = await reachRegistryDatabase(env);

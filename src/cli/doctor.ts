@@ -1,4 +1,6 @@
-/** `paraffin doctor`: what this machine has, what is missing, and how fast its devices are. */
+/**
+ * `paraffin doctor`: checks this machine for available and missing components, and measures the speed of its devices.
+ */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { statfs } from 'node:fs/promises';
@@ -38,7 +40,7 @@ interface Device {
 interface MeasuredDevice {
   readonly name: string;
   readonly memoryBytes: number;
-  /** Null where the engine is missing or failed. */
+  /** Null if the engine is missing or failed. */
   readonly matmulGflops: number | null;
   readonly convolutionGflops: number | null;
 }

@@ -7,8 +7,7 @@ import { EngineLibraryError } from '../platform/engine/tools.ts';
 import { createStatusLine } from './terminal.ts';
 
 /**
- * @param wanted the build to link; undefined: the CUDA build where this machine has a usable GPU, otherwise the CPU
- * build.
+ * @param wanted the build to link; undefined means the CUDA build if this machine has a usable GPU, else the CPU build.
  */
 export async function engine(wanted?: EngineBuildName): Promise<void> {
   const { build, why } =
@@ -22,8 +21,8 @@ export async function engine(wanted?: EngineBuildName): Promise<void> {
 }
 
 /**
- * Installs the engine for a command that needs it, with progress on one line; does nothing where it is installed. Where
- * the CUDA build cannot be installed, the CPU build is.
+ * Installs the engine for a command that needs it, with progress on one line; does nothing if it is installed. If the
+ * CUDA build cannot be installed, it installs the CPU build.
  */
 export async function installEngine(): Promise<void> {
   if (installedBuild() !== null) return;

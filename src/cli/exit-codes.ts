@@ -1,11 +1,11 @@
-/** What the command says by its exit code; docs/command-line.md explains it. */
+/** The exit codes of the command; docs/command-line.md explains them. */
 export const EXIT = {
   DONE: 0,
-  /** The server refused, could not be reached, or has no such thing; the message says what to do. */
+  /** The server refused, was unreachable, or does not have the object; the message says what to do. */
   NOT_DONE: 1,
-  /** The command was given wrongly; nothing was tried. */
+  /** The command line was invalid; nothing was executed. */
   MISUSED: 2,
-  /** Bytes are not what their digest says, on this machine or in the registry. */
+  /** Bytes do not match their digest, on this machine or in the registry. */
   DAMAGE_FOUND: 3,
   /** The command did its work, and the run that it waited for ended as FAILED or CANCELED. */
   RUN_NOT_SUCCEEDED: 4,
@@ -15,7 +15,7 @@ export const EXIT = {
 
 export type ExitCode = (typeof EXIT)[keyof typeof EXIT];
 
-/** Ends a command with a code of its own and a message that needs no stack. */
+/** Ends a command with a specific exit code and a message without a stack. */
 export class CommandFailure extends Error {
   readonly exitCode: ExitCode;
   readonly hint: string | undefined;

@@ -1,11 +1,11 @@
-/** What a command that failed says of it, and its exit code. */
+/** The message and exit code of a failed command. */
 import { CommanderError } from '@commander-js/extra-typings';
 import { CommandFailure, EXIT } from './exit-codes.ts';
 
-/** Names of errors that were written for the person who meets them. */
+/** Names of errors whose messages are written for users. */
 const WRITTEN_FOR_PEOPLE: ReadonlySet<string> = new Set(['DomainError', 'EngineLibraryError', 'EnvironmentError']);
 
-/** SQLSTATEs and system errors that say how PostgreSQL cannot be reached, not that the program is at fault. */
+/** SQLSTATEs and system errors that mean that PostgreSQL is unreachable, not that the program has a bug. */
 const DATABASE_FAILURES: Readonly<Record<string, string>> = {
   '28P01': 'PostgreSQL refuses the password in PARAFFIN_DATABASE_URL.',
   '28000': 'PostgreSQL refuses the user in PARAFFIN_DATABASE_URL.',
@@ -15,12 +15,12 @@ const DATABASE_FAILURES: Readonly<Record<string, string>> = {
 
 export function exitCodeOf(error: unknown): number {
   if (error instanceof CommandFailure) return error.exitCode;
-  // commander has said what was wrong already, or shown the help that was asked for.
+  // commander has already printed the error or the requested help.
   if (error instanceof CommanderError) return error.exitCode === 0 ? EXIT.DONE : EXIT.MISUSED;
   return EXIT.NOT_DONE;
 }
 
-/** A person's mistake or misfortune has a hint, and needs no stack; what nobody expected shows where it came from. */
+/** An expected failure has a hint and needs no stack; an unexpected one is shown with its stack. */
 export function failureInWords(error: unknown): string {
   if (!(error instanceof Error)) return String(error);
   if (error instanceof CommandFailure || WRITTEN_FOR_PEOPLE.has(error.name)) {

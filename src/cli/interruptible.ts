@@ -1,14 +1,14 @@
-/** Work of the command line that Ctrl-C and similar signals end cleanly: what it has begun is removed. */
+/** Work of the command line that Ctrl-C and similar signals end cleanly: unfinished files are removed. */
 import { CommandFailure, EXIT } from './exit-codes.ts';
 
 const SIGNALS = ['SIGINT', 'SIGTERM', 'SIGHUP'] as const;
-/** npm and the launcher may pass the same Ctrl-C on once more. */
+/** npm and the launcher may forward the same Ctrl-C a second time. */
 const SAME_SIGNAL_MS = 1_000;
 
 /**
- * @param work ends soon after the signal is aborted, by its own cleaning up. A second signal, at least a second later,
- * ends the program at once.
- * @throws CommandFailure INTERRUPTED for work that was ended so; else what `work` throws.
+ * @param work must clean up and end soon after the signal is aborted. A second signal, at least a second later, ends
+ * the program at once.
+ * @throws CommandFailure INTERRUPTED for interrupted work, and the errors of `work`.
  */
 export async function interruptible<Result>(work: (signal: AbortSignal) => Promise<Result>): Promise<Result> {
   const controller = new AbortController();

@@ -1,4 +1,4 @@
-/** The `paraffin` command: runs what was asked for and says by its exit code how that went. */
+/** The `paraffin` command: runs the requested command and sets the exit code. */
 import { CommanderError } from '@commander-js/extra-typings';
 import { programVersion } from '../platform/program-version.ts';
 import { EXIT } from './exit-codes.ts';

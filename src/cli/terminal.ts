@@ -1,4 +1,4 @@
-/** Lines that change in a terminal, and lines that do not in a log. */
+/** Progress lines: updated in place in a terminal, appended in a log. */
 import { stripVTControlCharacters } from 'node:util';
 
 export interface StatusLine {
@@ -7,7 +7,7 @@ export interface StatusLine {
    * when it differs.
    */
   show(text: string): void;
-  /** Leaves the last text standing and goes to the next line. */
+  /** Keeps the last text and moves to the next line. */
   end(): void;
 }
 
@@ -47,8 +47,8 @@ export function progressBar(fraction: number, width = 24): string {
 }
 
 /**
- * What others wrote, for a terminal: characters that would move its cursor, colour it or answer in our name are shown
- * as the replacement character. Tab and line ends stay.
+ * Makes external text safe for a terminal: control characters, which could move the cursor, set colours or make the
+ * terminal send input, become the replacement character. Tabs and line ends are kept.
  */
 export function printable(text: string): string {
   return text.replaceAll(/[^\P{Cc}\t\n]|[\u202a-\u202e\u2066-\u2069]/gu, '\ufffd');

@@ -1,4 +1,4 @@
-/** `paraffin uploads`: files on their way in, below the data directory and nowhere else. */
+/** `paraffin uploads`: uploaded files that no import has used yet, below the data directory. */
 import path from 'node:path';
 import { readEnvironment } from '../env.ts';
 import { clearUploads } from '../platform/upload-store.ts';

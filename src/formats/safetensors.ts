@@ -336,7 +336,7 @@ function checkSize(name: string, dtype: TorchDtype, shape: readonly number[], by
 function tensorOf({ name, dtype, shape }: TensorInfo, bytes: Uint8Array): ForeignTensor {
   const { buffer, byteOffset, length } = bytes;
   const isAligned = buffer instanceof ArrayBuffer && byteOffset % BYTES_PER_ELEMENT[dtype] === 0;
-  // A Uint8Array, whose slice is a copy; the slice of a Buffer would be a view.
+  // `new Uint8Array(bytes)` makes a copy; a slice of a Buffer would be a view.
   return {
     name,
     shape,

@@ -9,8 +9,8 @@ export interface ConfidenceInterval {
 }
 
 /**
- * Draws as many groups as there are, with replacement, `resampleCount` times, and answers how often each image then
- * occurs in the sample: `[N]`, the same array every time.
+ * Draws as many groups as there are, with replacement, `resampleCount` times, and yields how often each image occurs in
+ * the sample: `[N]`, the same array every time.
  */
 export function* groupResamples(
   groups: readonly string[],

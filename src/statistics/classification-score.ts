@@ -1,4 +1,4 @@
-/** From predictions of labels to the numbers of an evaluation, with intervals. */
+/** Computes the metrics of a classification from predictions, with intervals. */
 import { macroAuroc, rankScores } from './auroc.ts';
 import { groupResamples } from './bootstrap.ts';
 import {
@@ -31,7 +31,7 @@ export interface ClassificationScore {
   readonly labelReports: readonly (LabelReport & { readonly labelName: string })[];
   /** `[true][predicted]` in the order of labelNames. */
   readonly confusionMatrix: readonly (readonly number[])[];
-  /** What each resample gave: of two scores over the same images and stream, they pair up. */
+  /** The values of each resample; those of two scores over the same images and random stream are paired. */
   readonly replicates: Replicates<ClassificationMetricName>;
 }
 
@@ -66,17 +66,17 @@ export function scorePredictions(
 type ClassificationValues = Readonly<Record<ClassificationMetricName, number>>;
 
 export interface ClassificationMeasure {
-  /** Over every image once: what `resample` gives for counts of 1. */
+  /** Over every image once: the same as `resample` with counts of 1. */
   readonly values: ClassificationValues;
   readonly confusionMatrix: readonly (readonly number[])[];
   /**
-   * Over a resample, by the same formulas, so that an interval is one of the number that it stands beside. A label that
-   * the sample lacks is left out of each mean; NaN for an AUROC of a sample with one label.
+   * Over a resample, by the same formulas, so that the interval matches the metric. A label that the sample lacks is
+   * left out of each mean; NaN for an AUROC of a sample with one label.
    */
   resample(imageCounts: Int32Array): ClassificationValues;
 }
 
-/** Sorts once what every resample needs sorted. */
+/** Sorts the scores once for all resamples. */
 export function classificationMeasure({ truth, probabilities, labelNames }: PooledPredictions): ClassificationMeasure {
   const labelCount = labelNames.length;
   const predictions = { truth, predicted: mostProbable(probabilities, labelCount), labelCount };

@@ -4,7 +4,7 @@
  * every image occurs once.
  */
 
-/** What a classifier said about N images of K labels. */
+/** A classifier's predictions for N images of K labels. */
 export interface Predictions {
   /** `[N]`, 0..K-1. */
   readonly truth: Int32Array;
@@ -15,13 +15,13 @@ export interface Predictions {
 }
 
 export interface LabelReport {
-  /** Right among those predicted so; 0 when none was. */
+  /** Correct predictions among the images predicted as this label; 0 if there is none. */
   readonly precision: number;
-  /** Right among those truly so; 0 when there is none. */
+  /** Correct predictions among the images that truly have this label; 0 if there is none. */
   readonly recall: number;
   /** 2PR / (P + R); 0 when both are 0. */
   readonly f1: number;
-  /** Images that truly have the label. */
+  /** Number of images that truly have the label. */
   readonly support: number;
 }
 
@@ -51,7 +51,7 @@ export function labelReports(matrix: readonly (readonly number[])[]): LabelRepor
   });
 }
 
-/** Right ones among all; 0 for an empty matrix. */
+/** Fraction of correct predictions; 0 for an empty matrix. */
 export function accuracy(matrix: readonly (readonly number[])[]): number {
   return ratio(sum(matrix.map((row, label) => row[label] ?? 0)), sum(matrix.map(sum)));
 }
@@ -67,8 +67,8 @@ export function balancedAccuracy(matrix: readonly (readonly number[])[]): number
 
 /**
  * Mean F1 over the labels that occur in truth or prediction, as scikit-learn's `f1_score(average='macro')`; 0 when none
- * does. One that occurs in neither has no F1: to count it as 0 would punish a resample for not having drawn it, and a
- * test split for labels that it does not have.
+ * does. A label that occurs in neither has no F1: counting it as 0 would lower the score of a resample or test split
+ * that merely lacks the label.
  */
 export function macroF1(matrix: readonly (readonly number[])[]): number {
   const occurring = labelReports(matrix).filter(

@@ -1,4 +1,4 @@
-/** A number with its interval, and the difference of two of them. */
+/** A value with its interval, and the difference of two values. */
 import { interval95, type ConfidenceInterval } from './bootstrap.ts';
 
 /** A metric with its 95 % percentile bootstrap interval over groups. */
@@ -6,7 +6,7 @@ export interface MetricEstimate extends ConfidenceInterval {
   readonly value: number;
 }
 
-/** What each resample gave, by metric, in the order of the resamples; NaN where it was not defined. */
+/** The value of each metric in each resample, in the order of the resamples; NaN if undefined. */
 export type Replicates<Name extends string> = Readonly<Record<Name, readonly number[]>>;
 
 /** An estimate for each metric; without resamples an interval is its value. */
@@ -21,8 +21,8 @@ export function estimatesOf<Name extends string>(
 }
 
 /**
- * first - second, metric by metric, with the interval of the difference: both were resampled alike, so that what makes
- * a group easy or hard for both cancels out.
+ * first - second, metric by metric, with the interval of the difference: both used the same resamples, so that the
+ * difficulty of a group cancels out.
  */
 export function differencesOf<Name extends string>(
   names: readonly Name[],

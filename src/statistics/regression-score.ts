@@ -1,4 +1,4 @@
-/** From predictions of numbers to the numbers of an evaluation, with intervals. */
+/** Computes the metrics of a regression from predictions, with intervals. */
 import { groupResamples } from './bootstrap.ts';
 import { estimatesOf, type MetricEstimate, type Replicates } from './estimate.ts';
 import type { Random } from './random.ts';

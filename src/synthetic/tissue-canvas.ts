@@ -1,6 +1,4 @@
-/**
- * A canvas of two stains: what is drawn is how much of each binds, and light is absorbed by the Beer-Lambert law.
- */
+/** A canvas of two stains: it stores the amount of each bound stain, and light is absorbed by the Beer-Lambert law. */
 
 /** Uniform 0..1. */
 export type Draw = () => number;
@@ -93,7 +91,7 @@ export function fillBlob(
   }
 }
 
-/** How one laboratory stains and one scanner sees: absorption of red, green, blue per unit of each stain. */
+/** The staining of one laboratory on one scanner: absorption of red, green, blue per unit of each stain. */
 export interface Stain {
   readonly haematoxylin: readonly [number, number, number];
   readonly eosin: readonly [number, number, number];
@@ -104,7 +102,7 @@ export interface Stain {
   readonly glass: number;
 }
 
-/** Ruifrok and Johnston's vectors, shaken, as every laboratory's are. */
+/** Ruifrok and Johnston's vectors with random variation, as between laboratories. */
 export function drawStain(draw: Draw): Stain {
   const shaken = (value: number): number => value * between(draw, 0.88, 1.12);
   return {
@@ -118,7 +116,7 @@ export function drawStain(draw: Draw): Stain {
 
 /**
  * The picture, RGB uint8 `[sizePx, sizePx, 3]`. Stain amounts are drawn towards the laboratory's means, so that the
- * mean colour of an image says little of what is on it.
+ * mean colour of an image contains little information about its content.
  */
 export function develop(canvas: Canvas, stain: Stain, draw: Draw): Buffer {
   const strength = (amounts: Float32Array, target: number): number => {

@@ -1,6 +1,6 @@
 /**
- * SYNTHETIC images in the manner of H&E tissue, for places that have no real ones. They show that the machinery works
- * and nothing about tissue: they must be marked wherever they are shown.
+ * SYNTHETIC images that resemble H&E tissue, for machines without real images. They show that the program works, but
+ * nothing about tissue, so they must be marked as synthetic wherever they are shown.
  */
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -24,13 +24,13 @@ export const TISSUE_LABELS = ['gland', 'lymphoid', 'stroma', 'tumour'] as const;
 export type TissueLabel = (typeof TISSUE_LABELS)[number];
 
 export interface TissueOptions {
-  /** Made where missing: one folder for each label, and labels.csv (path, label, group). */
+  /** Created if missing: one folder for each label, and labels.csv (path, label, group). */
   readonly outDir: string;
   readonly imagesPerLabel: number;
   /** At about 0.5 um/px: a nucleus is 12 to 20 px long whatever the image's size. */
   readonly imageSizePx: number;
   readonly seed: number;
-  /** Patients, each with a stain of its own and all labels. */
+  /** Number of patients, each with its own stain and all labels. */
   readonly groups: number;
 }
 
@@ -40,7 +40,7 @@ export interface DrawnTissue {
   readonly labelsCsvPath: string;
 }
 
-/** Draws JPEGs; the same options draw the same pixels. Throws RangeError for options without sense. */
+/** Draws JPEGs; the same options draw the same pixels. Throws RangeError for invalid options. */
 export async function drawTissue({
   outDir,
   imagesPerLabel,
@@ -155,7 +155,7 @@ function drawGround(canvas: Canvas, noise: Noise, level: number, unevenness: num
   }
 }
 
-/** Bundles of collagen. Answers the direction of the fibres at a point, in radians. */
+/** Bundles of collagen. Returns a function that gives the direction of the fibres at a point, in radians. */
 function drawFibres(canvas: Canvas, draw: Draw, noise: Noise, density: number): (x: number, y: number) => number {
   const angle = between(draw, 0, Math.PI);
   const cos = Math.cos(angle);
@@ -185,7 +185,7 @@ interface NucleiOptions {
   /** Length over breadth. */
   readonly elongation: readonly [number, number];
   readonly raggedness: number;
-  /** Least distance of two nuclei, in half lengths of one. */
+  /** Minimum distance of two nuclei, in half lengths of a nucleus. */
   readonly spacing: number;
   readonly direction?: (x: number, y: number) => number;
   readonly nucleoli?: boolean;

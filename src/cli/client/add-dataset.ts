@@ -1,4 +1,4 @@
-/** `paraffin datasets add`: catalogue a dataset of your own. */
+/** `paraffin datasets add`: adds a dataset to the catalogue. */
 import { listOf, namesOf, numberFrom, oneOf, texts } from '../command.ts';
 import { clientCommand, connect, granted } from './connection.ts';
 import { IMAGE_KINDS, TASKS } from './dataset-choices.ts';

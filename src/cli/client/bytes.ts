@@ -1,4 +1,4 @@
-/** Bytes from and to a registry: resumed after a break, compared with their digest. */
+/** Downloads from and uploads to a registry, resumed after an interruption and verified against their digest. */
 import { createHash } from 'node:crypto';
 import { createReadStream, openAsBlob } from 'node:fs';
 import { open, rename, rm, stat } from 'node:fs/promises';
@@ -10,11 +10,11 @@ import { leaveOnInterrupt } from './interruption.ts';
 import { remark } from './output.ts';
 import { refusalOf, ServerRefusal, type ClientOptions, type Registry } from './connection.ts';
 
-/** After so many breaks in a row between which not one byte came through the transfer ends. */
+/** Number of consecutive interruptions without any progress after which the transfer fails. */
 const FRUITLESS_ATTEMPTS = 5;
-/** Times the number of breaks so far: five seconds in all, in which a server has been started again. */
+/** Multiplied by the number of interruptions so far: five seconds in total, enough for a server to restart. */
 const RETRY_MS = 500;
-/** How a server ends a whole file whose stored bytes have changed. */
+/** How a server aborts the download of a file whose stored bytes have changed. */
 const CUT_OFF = 'It broke off: the stored bytes are not what their name says.';
 
 /** Lower-case hex. */
@@ -31,12 +31,12 @@ export async function sha256Of(file: string, onBytes: (count: number) => void = 
 export interface RemoteFile {
   readonly sha256: string;
   readonly byteSize: number;
-  /** As the server would save it, without any folder. */
+  /** The file name that the server suggests, without any folder. */
   readonly fileName: string | undefined;
 }
 
 /**
- * What is at a path of the server. Waits where the file has to be made first.
+ * Facts of the file at a path of the server. Waits if the server must make the file first.
  * @throws ServerRefusal.
  */
 export async function lookAt(registry: Registry, options: ClientOptions, urlPath: string): Promise<RemoteFile> {
@@ -52,7 +52,7 @@ export async function lookAt(registry: Registry, options: ClientOptions, urlPath
         fileName: fileNameIn(response.headers.get('content-disposition')),
       };
     }
-    // HEAD answers without words: GET says why.
+    // An answer to HEAD has no body; GET returns the reason.
     const probe = await registry.send(urlPath, { headers: { range: 'bytes=0-0' } });
     const refusal = await refusalOf(probe);
     if (refusal?.code !== 'EXPORT_PENDING')
@@ -69,9 +69,9 @@ function fileNameIn(disposition: string | null): string | undefined {
 }
 
 /**
- * Fetches a file, going on with what an earlier try left in `<out>.<sha256>.part`, and gives it its name only when its
- * digest is right.
- * @throws CommandFailure DAMAGE_FOUND where it is not; nothing is left under the name then.
+ * Downloads a file, resuming from `<out>.<sha256>.part` of an earlier attempt, and renames it only if its digest is
+ * right.
+ * @throws CommandFailure DAMAGE_FOUND if the digest is wrong; no file with the final name then exists.
  */
 export async function fetchFile(
   registry: Registry,
@@ -162,8 +162,8 @@ export async function fetchFile(
 }
 
 /**
- * Reads every byte behind a path of the server and compares it with the digest that names it.
- * @returns what is wrong, or undefined.
+ * Downloads the file at a path of the server and compares it with its digest.
+ * @returns a description of the fault, or undefined.
  */
 export async function damageOf(
   registry: Registry,
@@ -171,7 +171,7 @@ export async function damageOf(
   onBytes: (count: number) => void,
 ): Promise<string | undefined> {
   const response = await registry.send(`/artifacts/${sha256}`).catch(async () => {
-    // A small file that is damaged is cut off before its first byte, as a server that is gone would do it.
+    // The server aborts a small damaged file before its first byte, which looks the same as a server that has stopped.
     await registry.send('/healthz');
     return undefined;
   });
@@ -192,18 +192,19 @@ export async function damageOf(
 }
 
 export interface SentFile {
-  /** Under which the server keeps it. */
+  /** The id of the upload at the server. */
   readonly uploadId: string;
-  /** To be called when the server has made use of it: until then the same command finds it there. */
+  /** Call this when the server has used the upload; until then a repeated command reuses it. */
   forget(): Promise<void>;
 }
 
 /**
- * Sends a file by the tus protocol, going on after a break, and with what an earlier try of the same command has sent.
+ * Uploads a file by the tus protocol; resumes after an interruption, and continues an upload of an earlier attempt of
+ * the same command.
  *
- * Our own client of it: of tus-js-client the HTTP (keys, and refusals with their codes), the fingerprint (a digest, not
- * path and time of the file) and the storage would be replaced by ours, and it brings 20 packages for the loop that is
- * left.
+ * This is our own tus client: of tus-js-client we would have to replace the HTTP layer (keys, and errors with their
+ * codes), the fingerprint (a digest, not the file's path and time) and the storage, and it would add 20 packages for
+ * the remaining loop.
  */
 export async function upload(registry: Registry, options: ClientOptions, file: string): Promise<SentFile> {
   const line = createStatusLine(process.stderr);
@@ -253,7 +254,7 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
 
 const TUS = { 'tus-resumable': '1.0.0' };
 
-/** How far an upload is that this machine began earlier; undefined where the server has it no more. */
+/** The offset of an upload that this machine started earlier; undefined if the server no longer has it. */
 async function sentBefore(
   registry: Registry,
   at: string | undefined,
@@ -285,12 +286,13 @@ async function beginUpload(registry: Registry, fileName: string, size: number, s
 }
 
 /**
- * How far an upload has come. Asked until it is known: what is sent from another place is refused, whatever it is.
- * @returns undefined where nobody answers for long enough.
+ * The offset of an upload. Retried until the server answers, because the server refuses bytes sent from any other
+ * offset.
+ * @returns undefined if the server does not answer for long enough.
  */
 async function offsetAt(registry: Registry, at: string): Promise<number | undefined> {
   for (let attempt = 1; attempt <= FRUITLESS_ATTEMPTS; attempt += 1) {
-    // The first may still go over a connection that is just ending.
+    // The first request may still use a connection that is being closed.
     const asked = await registry.send(at, { method: 'HEAD', headers: TUS }).catch(() => undefined);
     const offset = asked?.headers.get('upload-offset');
     if (offset != null) return Number(offset);
@@ -299,7 +301,7 @@ async function offsetAt(registry: Registry, at: string): Promise<number | undefi
   return undefined;
 }
 
-/** Small enough to show progress, large enough not to be slowed by asking. */
+/** Small enough to show progress, large enough that the requests cost little time. */
 const UPLOAD_CHUNK_BYTES = 32 * 1024 * 1024;
 
 function bufferOf(chunk: unknown): Buffer {

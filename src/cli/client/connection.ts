@@ -1,5 +1,5 @@
 /**
- * A lab tool's view of a registry: GraphQL over HTTP and WebSocket, bytes over HTTP. Nothing here knows the server's
+ * A client of a registry: GraphQL over HTTP and WebSocket, bytes over HTTP. This code does not depend on the server's
  * code.
  */
 import { print } from '@0no-co/graphql.web';
@@ -9,7 +9,7 @@ import { CommandFailure } from '../exit-codes.ts';
 import { printable } from '../terminal.ts';
 import { graphql, type ResultOf, type TadaDocumentNode } from './graphql.ts';
 
-/** A type, not an interface: commander wants an index signature, which only a type has by itself. */
+/** A type, not an interface, because commander requires an index signature, which only a type has implicitly. */
 export type ClientOptions = {
   readonly url?: string | undefined;
   readonly json?: true | undefined;
@@ -17,7 +17,7 @@ export type ClientOptions = {
   readonly printQuery?: true | undefined;
 };
 
-/** A command that asks a server. */
+/** Base of a command that queries a server. */
 export function clientCommand(name: string, facts: CommandFacts): Command<[], ClientOptions> {
   return command(name, facts)
     .option('--url <address>', 'the server (default: PARAFFIN_URL, else the one on this machine)')
@@ -43,19 +43,19 @@ const RUN_EVENTS = graphql(`
 export type RunEvent = ResultOf<typeof RUN_EVENTS>['runEvents'];
 
 export interface Registry {
-  /** Without a slash at its end. */
+  /** The base URL, without a trailing slash. */
   readonly url: string;
-  /** The data of one operation. Throws ServerRefusal, or CommandFailure where no server answers. */
+  /** The data of one operation. Throws ServerRefusal, or CommandFailure if no server answers. */
   ask<Data, Variables>(document: TadaDocumentNode<Data, Variables>, variables: Variables): Promise<Data>;
-  /** The same for an operation as text, whose answer the caller looks at itself. */
+  /** The same for an operation as text, whose answer the caller validates. */
   askText(query: string, variables: unknown): Promise<unknown>;
   /** Every event of a run after the given number, each once, until it has ended, across dropped sockets. */
   follow(runId: string, afterSequence: number): AsyncGenerator<RunEvent, void, undefined>;
-  /** A request beside GraphQL, for a path of the server; refusals are given, not thrown. */
+  /** A plain HTTP request for a path of the server; error responses are returned, not thrown. */
   send(path: string, init?: RequestInit): Promise<Response>;
 }
 
-/** What the server said of why it does not. */
+/** The server's reason for a refusal. */
 export class ServerRefusal extends CommandFailure {
   readonly code: string;
 
@@ -76,7 +76,7 @@ export class ServerRefusal extends CommandFailure {
   }
 }
 
-/** The server that options, environment or this machine name, with the key that goes with it. */
+/** The server named by options, environment or this machine, with its key. */
 export async function connect({ url, json, printQuery }: ClientOptions): Promise<Registry> {
   const { serverOf } = await import('./server-address.ts');
   const { address, key } = await serverOf(url);
@@ -86,21 +86,23 @@ export async function connect({ url, json, printQuery }: ClientOptions): Promise
   });
 }
 
-/** Each after a longer pause than the one before: a server that is started again is found again. */
+/** Retries with growing pauses, so that the client reconnects to a restarted server. */
 const SOCKET_ATTEMPTS = 20;
 
 export interface RegistryOptions {
   /** Called with each operation before it is sent. */
   readonly show?: (text: string) => void;
-  /** True: answers are given as they are. False, by default: with what a terminal would obey made harmless. */
+  /**
+   * If true, answers are returned unchanged; if false (the default), terminal control characters in them are replaced.
+   */
   readonly isForPrograms?: boolean;
-  /** How often a dropped socket is opened again. */
+  /** How often a dropped socket is reopened. */
   readonly socketAttempts?: number;
 }
 
 /**
  * @param address e.g. `http://127.0.0.1:4000`.
- * @param key sent with everything; undefined asks as nobody.
+ * @param key sent with every request; undefined means anonymous.
  */
 export function openRegistry(
   address: string,
@@ -161,13 +163,13 @@ export function openRegistry(
           const [error] = errors ?? [];
           if (error !== undefined)
             throw new ServerRefusal({ code: String(error.extensions?.['code'] ?? 'INTERNAL'), message: error.message });
-          // After a dropped socket the server begins again where we first asked.
+          // After a reconnection the server repeats the events from the first requested one.
           if (data == null || data.runEvents.sequence <= last) continue;
           last = data.runEvents.sequence;
           yield data.runEvents;
         }
       } catch (error) {
-        // What a socket throws when it has tried often enough is an event, not an Error.
+        // After the last retry the socket throws an event, not an Error.
         throw error instanceof Error ? error : unreachable(address);
       } finally {
         await socket.dispose();
@@ -185,7 +187,7 @@ interface Answer<Data> {
   }[];
 }
 
-/** Nothing where the text is no JSON: a proxy's page, say. */
+/** Undefined if the text is not JSON, such as the page of a proxy. */
 function answerIn<Data>(text: string, revive: typeof revivePrintable | undefined): Answer<Data> {
   try {
     return JSON.parse(text, revive);
@@ -240,8 +242,8 @@ export function granted<Value>(value: Value | null, errors: UserErrors): Value {
 }
 
 /**
- * What a refusal beside GraphQL says, as GraphQL would.
- * @returns undefined where the answer does not come from Paraffin.
+ * Converts the error response of a plain HTTP request to the form of a GraphQL error.
+ * @returns undefined if the response is not from Paraffin.
  */
 export async function refusalOf(response: Response): Promise<ServerRefusal | undefined> {
   const body: unknown = await response.json().catch(() => undefined);

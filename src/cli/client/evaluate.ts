@@ -1,5 +1,5 @@
 /**
- * `paraffin evaluate`, `compare`, `leaderboard`: how good an encoder is, with intervals and baselines beside every
+ * `paraffin evaluate`, `compare`, `leaderboard`: the performance of encoders, with intervals and baselines beside every
  * number.
  */
 import { z } from 'zod';
@@ -196,7 +196,10 @@ export const evaluateCommand = clientCommand('evaluate', {
 
 type Evaluation = NonNullable<RunOutcome['evaluation']>;
 
-/** Each baseline with the difference to it, whose interval says more than those of the two numbers. */
+/**
+ * Each baseline with the difference to it; the interval of the difference is more informative than the two separate
+ * intervals.
+ */
 function evaluationTable({ metrics, baselines }: Evaluation): string {
   const rows = metrics.map((metric) => [
     metric.name,
@@ -247,13 +250,13 @@ function pointInWords({ labelFraction, shotsPerClass, metrics }: Evaluation['lea
 }
 
 const goldenSchema = z.object({ embeddings: z.tuple([z.array(z.number())]).rest(z.array(z.number())) });
-/** Enough to tell a wrong preparation by. */
+/** Tolerance that is small enough to detect a wrong preparation. */
 const COMPONENTS_SHOWN = 8;
 
 interface GoldenImage {
   readonly imageSizePx: number;
   readonly embedding: readonly number[];
-  /** The page that shows it. */
+  /** URL of the page that shows it. */
   readonly url: string;
 }
 
@@ -382,7 +385,7 @@ export const leaderboardCommand = clientCommand('leaderboard', {
     if (best !== undefined) remarkCaveats(options, best.evaluation);
   });
 
-/** What about the images makes every score on them too high or less sure. */
+/** Warnings about images that make every score on them too high or less certain. */
 function remarkCaveats(
   options: ClientOptions,
   { caveats }: { readonly caveats: NonNullable<RunOutcome['evaluation']>['caveats'] },

@@ -1,4 +1,4 @@
-/** `paraffin datasets ls` and `show`: find a dataset, and read all that is known of it. */
+/** `paraffin datasets ls` and `show`: find datasets, and show all facts of one. */
 import { listOf, namesOf, numberFrom, oneOf, texts, wholeNumberFrom } from '../command.ts';
 import { byteSizeInWords, table } from '../terminal.ts';
 import { clientCommand, connect } from './connection.ts';
@@ -126,7 +126,7 @@ const PROVENANCES: Readonly<Record<NonNullable<DatasetFilter['provenances']>[num
   LOCAL: true,
 };
 
-/** A line of a list has room for so many names, and for so long a licence; "show" has all of it. */
+/** Limits of names and of the licence's length in a line of the list; "show" prints them completely. */
 const NAMES_SHOWN = 3;
 
 const LICENCE_SHOWN = 24;
@@ -136,7 +136,7 @@ function someOf(items: readonly { readonly code: string }[]): string {
   return [...names, ...(items.length > NAMES_SHOWN ? [`+${items.length - NAMES_SHOWN}`] : [])].join(' ');
 }
 
-/** From the least to the greatest of what is known. */
+/** The range of the known values. */
 function span(values: readonly (number | null)[], unit: string): string {
   const known = values.flatMap((value) => value ?? []);
   if (known.length === 0) return '';

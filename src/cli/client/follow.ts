@@ -160,8 +160,8 @@ const RUN_OUTCOME = graphql(`
 export type RunOutcome = NonNullable<ResultOf<typeof RUN_OUTCOME>['run']>;
 
 /**
- * Follows a run to its end. Ctrl-C leaves the run alone and says how to come back to it.
- * @throws CommandFailure RUN_NOT_SUCCEEDED in the words of the run's failure.
+ * Follows a run to its end. Ctrl-C does not stop the run, and prints how to follow it again.
+ * @throws CommandFailure RUN_NOT_SUCCEEDED with the message of the run's failure.
  */
 export async function awaitRun(registry: Registry, options: ClientOptions, runId: string): Promise<RunOutcome> {
   const line = createStatusLine(process.stderr);
@@ -202,7 +202,7 @@ export function describeProgress(): (event: RunEvent) => string {
     message = event.message ?? message;
     if (event.metrics !== null) metrics = numbersOf(event.metrics);
     const atMs = Date.parse(event.at);
-    // An attempt that continues from a kept state begins where that was.
+    // An attempt that resumes from a kept state starts at the step of that state.
     if (event.kind === 'STARTED' || begun === undefined) begun = { atMs, progress };
     const done = progress - begun.progress;
     const secondsLeft = done > 0 && progress < 1 ? ((atMs - begun.atMs) / 1000 / done) * (1 - progress) : undefined;

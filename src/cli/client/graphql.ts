@@ -1,4 +1,4 @@
-/** Typed GraphQL documents, as in the pages: what a query gives follows from schema.graphql. */
+/** Typed GraphQL documents, as in the pages: the type of a query's result follows from schema.graphql. */
 import { parse } from '@0no-co/graphql.web';
 import type { initGraphQLTada } from 'gql.tada';
 import type { introspection } from '../../generated/schema.d.ts';
@@ -9,7 +9,7 @@ type Graphql = initGraphQLTada<{
   scalars: { DateTime: string; JSON: unknown };
 }>;
 
-// gql.tada is needed by the compiler alone: an install without it still has to run.
+// Only the compiler needs gql.tada: the command must also run without it.
 function typed(read: (text: string) => unknown): Graphql;
 function typed(read: unknown): unknown {
   return read;

@@ -1,10 +1,10 @@
-/** Ctrl-C while a command waits for something that is not its own to end. */
+/** Handles Ctrl-C while a command waits for work that it does not own. */
 import { EXIT } from '../exit-codes.ts';
 import type { StatusLine } from '../terminal.ts';
 
 /**
- * Until it is disposed of, Ctrl-C ends the program at once, whatever it waits for, and says how things stand.
- * @param line left standing as it was.
+ * Until this handler is disposed, Ctrl-C ends the program at once and prints the state of the work.
+ * @param line the progress line, whose last text stays visible.
  */
 export function leaveOnInterrupt(words: () => string, line?: StatusLine): Disposable {
   const leave = (): void => {
@@ -16,7 +16,7 @@ export function leaveOnInterrupt(words: () => string, line?: StatusLine): Dispos
   return { [Symbol.dispose]: () => void process.off('SIGINT', leave) };
 }
 
-/** The same for a run, which does not need us. */
+/** The same for a run, which continues without this command. */
 export function leaveRunOnInterrupt(runId: string, line?: StatusLine): Disposable {
   return leaveOnInterrupt(
     () => `The run continues. See it again: paraffin runs logs -f ${runId}\nEnd it: paraffin runs cancel ${runId}`,

@@ -1,4 +1,4 @@
-/** `paraffin keys`: who may do what. For an ADMIN. */
+/** `paraffin keys`: lists, creates and revokes access keys. For an ADMIN. */
 import type { Command } from '@commander-js/extra-typings';
 import { group, listOf, namesOf, numberFrom, oneOf, texts } from '../command.ts';
 import { table } from '../terminal.ts';

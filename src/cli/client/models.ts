@@ -1,4 +1,4 @@
-/** `paraffin models`: encoders, their checkpoints, their names. */
+/** `paraffin models`: encoders, their checkpoints and aliases. */
 import type { Command } from '@commander-js/extra-typings';
 import { group, namesOf, numberFrom, numbers, oneOf, wholeNumberFrom } from '../command.ts';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
@@ -361,7 +361,7 @@ const importCommand = clientCommand('import', {
       const from = async (): Promise<{ readonly input: ImportInput; readonly forget?: () => Promise<void> }> => {
         if (source === undefined) return { input: {} };
         if (/^https?:\/\//.test(source)) return { input: { url: source } };
-        // What is wrong with the options is said before gigabytes are sent for nothing.
+        // The options are validated before gigabytes are uploaded.
         rejectErrors((await registry.ask(IMPORT, { input: { ...about, validateOnly: true } })).importCheckpoint);
         const { uploadId, forget } = await upload(registry, options, source);
         return { input: { uploadId }, forget };

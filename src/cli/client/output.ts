@@ -7,7 +7,7 @@ export interface Result {
   readonly data: unknown;
   /** For people. */
   readonly text: string;
-  /** For another command: ids or slugs, one a line. */
+  /** For another command: ids or slugs, one per line. */
   readonly names: readonly string[];
 }
 
@@ -38,7 +38,7 @@ export function facts(rows: readonly (readonly [name: string, value: string | nu
   return known.map(([name, value]) => `${paint('dim', name.padEnd(width))}  ${value}`).join('\n');
 }
 
-/** A status in the colour of its meaning. */
+/** A status with its colour. */
 export function paintStatus(status: string): string {
   if (status === 'SUCCEEDED' || status === 'SEALED') return paint('green', status);
   if (status === 'FAILED') return paint('red', status);

@@ -161,7 +161,7 @@ export const pretrainCommand = clientCommand('pretrain', {
           ...given('epochs', epochs),
           ...given('steps', steps),
           ...given('recipe', recipe),
-          // null, because the API has another default: the recipe chooses.
+          // null lets the recipe choose; leaving the field out would select the API's default.
           imageSizePx: imageSize ?? null,
           batchSize: batchSize ?? null,
           ...given('microBatchSize', microBatchSize),
@@ -204,7 +204,7 @@ export const pretrainCommand = clientCommand('pretrain', {
                   ...[verdict.overlap, verdict.advice].flatMap((text) => (text === null ? [] : [`  ${text}`])),
                 ]),
           ])
-          // For a run with a budget: what its worker decided.
+          // For a run with a budget: the settings that its worker chose.
           .concat(run.explanation.length === 0 ? explanation : [])
           .concat(`Evaluate it: paraffin evaluate ${model} --data DATASET`)
           .join('\n'),
@@ -212,7 +212,7 @@ export const pretrainCommand = clientCommand('pretrain', {
     },
   );
 
-/** @throws Error in words for a person. */
+/** @throws Error with a message for the user. */
 function stateFrom(text: string): 'best' | number {
   return text === 'best' ? text : wholeNumberFrom(1)(text);
 }
@@ -229,7 +229,7 @@ async function probeOf(
     : { ...given('datasetVersionId', version?.id), ...given('everySteps', everySteps) };
 }
 
-/** Leaves out what was not given, so that the server chooses. */
+/** Leaves out options that were not given, so that the server chooses. */
 function given<Name extends string, Value>(name: Name, value: Value | undefined): Partial<Record<Name, Value>> {
   const made: Partial<Record<Name, Value>> = {};
   if (value !== undefined) made[name] = value;

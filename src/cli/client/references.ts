@@ -1,11 +1,11 @@
-/** What people type for a thing: an id, or a name with `@`. */
+/** Parses references to objects on the command line: an id, or a name with `@`. */
 import { CommandFailure } from '../exit-codes.ts';
 import type { Registry } from './connection.ts';
 import { graphql, type ResultOf } from './graphql.ts';
 
 const UUID = /^[0-9a-f]{8}(-[0-9a-f]{4}){3}-[0-9a-f]{12}$/i;
 
-/** A query takes one of them. */
+/** A query takes either of them. */
 export function idOrSlug(text: string): { readonly id: string } | { readonly slug: string } {
   return UUID.test(text) ? { id: text } : { slug: text };
 }

@@ -1,4 +1,4 @@
-/** `paraffin runs`: what runs, what waits, what came out. */
+/** `paraffin runs`: running and queued runs, and results. */
 import { styleText } from 'node:util';
 import type { Command } from '@commander-js/extra-typings';
 import { group, listOf, namesOf, oneOf, wholeNumberFrom } from '../command.ts';

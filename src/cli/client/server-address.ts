@@ -1,4 +1,4 @@
-/** Which server a client verb talks to, and with which key. */
+/** Chooses the server and the key of a client command. */
 import { readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { readEnvironment } from '../../env.ts';
@@ -8,8 +8,9 @@ import { CommandFailure, EXIT } from '../exit-codes.ts';
 const LOOPBACK = /^(localhost|127(\.\d+){3}|\[::1\])$/;
 
 /**
- * @param given the value of --url; it outdoes PARAFFIN_URL, and that the server of this machine.
- * @param ownersOf which users listen on a port of this machine.
+ * @param given the value of --url; it takes precedence over PARAFFIN_URL, and PARAFFIN_URL over the server of this
+ * machine.
+ * @param ownersOf returns the users that listen on a port of this machine.
  */
 export async function serverOf(
   given: string | undefined,
@@ -26,14 +27,14 @@ export async function serverOf(
     });
   const address = url.href.replace(/\/+$/, '');
   if (env.apiKey !== undefined) return { address, key: env.apiKey };
-  // The key of this machine's registry is nobody else's to see.
+  // The key of this machine's registry must not be sent to any other server.
   return { address, key: LOOPBACK.test(url.hostname) ? await ownKeyFor(url, env.dataDir, ownersOf) : undefined };
 }
 
 /**
- * The key in the data directory, for a server that proves to be whose it is: anybody on this machine may listen on a
- * port, but the kernel tells who does. Undefined where there is no key, or nobody listens.
- * @throws CommandFailure for a server of somebody else.
+ * The key in the data directory, if the listening server belongs to the directory's owner: any user of this machine can
+ * listen on a port, but the kernel reports the user. Undefined if there is no key or no server listens.
+ * @throws CommandFailure for a server of another user.
  */
 async function ownKeyFor(url: URL, dataDir: string, ownersOf: typeof ownersOfPort): Promise<string | undefined> {
   const file = path.join(dataDir, 'admin-key');
@@ -44,7 +45,7 @@ async function ownKeyFor(url: URL, dataDir: string, ownersOf: typeof ownersOfPor
   const host = url.hostname.replace(/^\[(.*)\]$/, '$1');
   const addresses = host === 'localhost' ? ['127.0.0.1', '::1'] : [host];
   const owners = addresses.flatMap((address) => ownersOf({ address, port }));
-  // Root reads the file anyway.
+  // Root can read the file in any case.
   const strangers = owners.filter((owner) => owner !== keyOwner && owner !== 0);
   if (strangers.length === 0) return owners.length === 0 ? undefined : key.trim();
   throw new CommandFailure({

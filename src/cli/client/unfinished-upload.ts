@@ -12,7 +12,7 @@ const ADDRESS = /^\/uploads\/[0-9a-f]{32}$/;
 export interface UnfinishedUpload {
   /** The path of the upload, if this machine started one; the server may have deleted it since. */
   recall(): Promise<string | undefined>;
-  /** Where the cache cannot be written, a repeated command starts again. */
+  /** If the cache cannot be written, a repeated command starts again. */
   remember(at: string): Promise<void>;
   forget(): Promise<void>;
 }

@@ -134,7 +134,7 @@ function nameOf({ model, version }: FoundCheckpoint): string {
   return `${model.slug}@${version}`;
 }
 
-/** Asked before anything is made or fetched. */
+/** Checked before any file is made or downloaded. */
 async function requireFolderOf(out: string | undefined): Promise<void> {
   if (out === undefined) return;
   const folder = out.endsWith(path.sep) ? out : path.dirname(out);

@@ -1,10 +1,12 @@
-/** The command line's view of a registry, for programs that ask by text and say by zod what they expect. */
+/** A client of the registry for code that sends queries as text and validates the answers with zod. */
 import type { z } from 'zod';
 import { openRegistry, type RunEvent } from '../client/connection.ts';
 import { numbersOf } from '../client/follow.ts';
 
 export interface RegistryClient {
-  /** One operation. Throws ServerRefusal with the server's words, ZodError for an answer of another shape. */
+  /**
+   * Executes one operation. Throws ServerRefusal with the server's message, ZodError for an answer of another shape.
+   */
   request<Data>(schema: z.ZodType<Data>, query: string, variables?: Record<string, unknown>): Promise<Data>;
   /** Events of one run until it has ended. */
   follow(runId: string): AsyncGenerator<RunEventMessage, void, undefined>;
@@ -16,7 +18,7 @@ export type RunEventMessage = Omit<RunEvent, 'metrics'> & { readonly metrics: Re
 
 /** @param serverUrl e.g. `http://127.0.0.1:4000`. @param key a key with the role that the operations need. */
 export function connectToRegistry(serverUrl: string, key: string): RegistryClient {
-  // The server lives in this process or beside it: a socket that ends is the end, and Ctrl-C waits for no other.
+  // The server runs in this process or on this machine, so a closed socket is final and is not reopened after Ctrl-C.
   const registry = openRegistry(serverUrl, key, { socketAttempts: 0 });
   return {
     request: async (schema, query, variables = {}) => schema.parse(await registry.askText(query, variables)),

@@ -1,4 +1,4 @@
-/** `paraffin demo`: the main job from beginning to end on this machine, through the API as a lab tool would do it. */
+/** `paraffin demo`: the main workflow from beginning to end on this machine, through the API like a lab tool. */
 import { spawn } from 'node:child_process';
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, rename, writeFile } from 'node:fs/promises';
@@ -36,7 +36,7 @@ const DEMO_TRAINING = {
   batchSize: 64,
   // null leaves the choice to the recipe.
   temperature: null,
-  // The labelled sets differ in size by a factor of ten, and each is to be seen.
+  // The labelled sets differ in size by a factor of ten, and each must contribute.
   sampling: 'PROPORTIONAL',
   seed: 1,
   checkpointEverySteps: 50,
@@ -49,7 +49,7 @@ export interface DemoOptions {
   readonly steps: number;
 }
 
-/** The whole story once; stops everything that it started. */
+/** Runs the whole workflow once; stops everything that it started. */
 export async function demo({ data, steps }: DemoOptions): Promise<ExitCode> {
   const startedMs = performance.now();
   const env = readEnvironment();
@@ -75,7 +75,7 @@ export async function demo({ data, steps }: DemoOptions): Promise<ExitCode> {
     await tellStory({ client: connectToRegistry(server.url, key), server, env, images, steps, startedMs });
     return stopped.isStopping() ? EXIT.INTERRUPTED : EXIT.DONE;
   } catch (error) {
-    // Ctrl-C breaks connections under us: that is the stop that was asked for, not a fault.
+    // Ctrl-C closes our connections: the resulting errors belong to the requested stop.
     if (stopped.isStopping()) return EXIT.INTERRUPTED;
     throw error;
   } finally {
@@ -333,7 +333,7 @@ function printResults(
   );
 }
 
-/** The demo's own lines are the log, unless somebody asks for more. */
+/** The demo's own output replaces the log, unless the user sets a log level. */
 function demoLogLevel(env: Environment): string {
   return env.logLevel === 'info' ? 'warn' : env.logLevel;
 }

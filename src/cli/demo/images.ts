@@ -1,4 +1,4 @@
-/** Which images the demo works on: real ones where there are any, else SYNTHETIC ones that it draws. */
+/** The images of the demo: real ones if available, else SYNTHETIC ones that it draws. */
 import { createReadStream, existsSync } from 'node:fs';
 import { mkdir, readdir, stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -9,14 +9,14 @@ import { drawTissue } from '../../synthetic/tissue.ts';
 
 /** One dataset to import. */
 export interface DemoDataset {
-  /** A row of the catalogue, or one that the demo makes under this slug. */
+  /** The slug of a catalogue row, or of one that the demo creates. */
   readonly slug: string;
   readonly name: string;
   readonly path: string;
   readonly layout: 'FOLDER_PER_LABEL' | 'CSV' | 'FLAT';
   readonly labelsCsvPath: string | null;
   readonly patchSizePx: number | null;
-  /** True where it has labels and groups enough to compare encoders on; the first of them is the one in the table. */
+  /** True if it has enough labels and groups to compare encoders; the first such dataset is the one in the table. */
   readonly isTest: boolean;
 }
 
@@ -30,7 +30,7 @@ export interface DemoImages {
 const PROJECT_ROOT = path.resolve(import.meta.dirname, '../../..');
 const NEIGHBOUR = path.resolve(PROJECT_ROOT, '../shared/data/histology-mini');
 
-/** Folders of histology-mini that the demo takes, with the catalogue row that each is a part of. */
+/** Folders of histology-mini that the demo uses, with the catalogue row that each belongs to. */
 const HISTOLOGY_MINI: readonly {
   readonly folder: string;
   readonly slug: string;
@@ -159,7 +159,7 @@ function csvCell(text: string): string {
   return /[",\n]/.test(text) ? `"${text.replaceAll('"', '""')}"` : text;
 }
 
-/** The median short side of a few images: large fields of view are cut into patches, patches are not. */
+/** The median short side of a few images: large fields of view are cut into patches, but patches are not. */
 async function typicalShortSidePx(folder: string): Promise<number> {
   const entries = await readdir(folder, { recursive: true, withFileTypes: true });
   const files = entries

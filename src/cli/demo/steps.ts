@@ -1,4 +1,4 @@
-/** The demo's operations, one function for each thing that a lab tool does with the registry. */
+/** The demo's operations: one function for each operation of a lab tool. */
 import { z } from 'zod';
 import type { ImportQuestion } from '../../modules/runs/index.ts';
 import { createStatusLine, progressBar } from '../terminal.ts';
