@@ -235,7 +235,7 @@ interface InterruptedFiles {
   readonly importCount: number;
 }
 
-/** Removes partial files from when the last server ended. */
+/** Counts the partial files that the previous server left. */
 async function interruptedFiles(dataDir: string): Promise<InterruptedFiles> {
   const countOf = async (...parts: readonly string[]): Promise<number> =>
     (await readdir(path.join(dataDir, ...parts)).catch(() => [])).length;

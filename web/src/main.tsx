@@ -1,4 +1,4 @@
-/** The pages: one document, many addresses. */
+/** Entry point of the pages: a single-page application. */
 import { QueryClient, QueryClientProvider } from '@tanstack/react-query';
 import { RouterProvider } from '@tanstack/react-router';
 import { StrictMode } from 'react';

@@ -250,7 +250,7 @@ function pointInWords({ labelFraction, shotsPerClass, metrics }: Evaluation['lea
 }
 
 const goldenSchema = z.object({ embeddings: z.tuple([z.array(z.number())]).rest(z.array(z.number())) });
-/** Tolerance that is small enough to detect a wrong preparation. */
+/** Number of printed components of the golden embedding: enough to detect a wrong preparation. */
 const COMPONENTS_SHOWN = 8;
 
 interface GoldenImage {

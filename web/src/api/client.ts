@@ -2,7 +2,7 @@
 import { print } from '@0no-co/graphql.web';
 import type { TadaDocumentNode } from './graphql.ts';
 
-/** Why there is no answer, and what to do next. */
+/** The reason for a failed request, and what to do next. */
 export class ApiError extends Error {
   readonly code: string;
   readonly hint: string | null;
@@ -30,7 +30,10 @@ interface Answer<Data> {
   }[];
 }
 
-/** What it holds is as the operation's types say: the server answers by the schema that they were made from. */
+/**
+ * The data is trusted to match the operation's types, because the server answers by the schema from which they were
+ * generated.
+ */
 function isAnswer<Data>(said: unknown): said is Answer<Data> {
   return typeof said === 'object' && said !== null;
 }
@@ -47,7 +50,7 @@ export async function request<Data, Variables>(
   return send<Data>(print(document), variables, options);
 }
 
-/** The same for an operation that was put together here, as text. */
+/** The same for an operation that was composed at run time, as text. */
 export async function send<Data>(
   query: string,
   variables: unknown,

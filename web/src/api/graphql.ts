@@ -1,4 +1,4 @@
-/** Typed GraphQL documents: what a query gives follows from schema.graphql. */
+/** Typed GraphQL documents: the type of a query's result follows from schema.graphql. */
 import { initGraphQLTada } from 'gql.tada';
 import type { introspection } from '../generated/schema.d.ts';
 

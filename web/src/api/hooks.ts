@@ -62,7 +62,7 @@ export function usePages<Data, Variables extends { readonly after?: string | nul
   });
 }
 
-/** A mutation; everything that was fetched before it is fetched again. */
+/** A mutation; afterwards all cached data is fetched again. */
 export function useChange<Data, Variables>(document: TadaDocumentNode<Data, Variables>) {
   const client = useQueryClient();
   return useMutation<Data, Error, Variables>({
@@ -71,7 +71,7 @@ export function useChange<Data, Variables>(document: TadaDocumentNode<Data, Vari
   });
 }
 
-/** Invalidates everything that was fetched: visible data is fetched again now, the rest when it is shown. */
+/** Invalidates all cached data: visible data is fetched again now, the rest when it is shown. */
 export function useForgetAnswers(): () => void {
   const client = useQueryClient();
   return useCallback(() => void client.invalidateQueries(), [client]);

@@ -39,15 +39,15 @@ onSessionChange(() => {
   shared = undefined;
 });
 
-/** Events are shown a few times a second, however many come. */
+/** Events are shown at most a few times a second, independent of their number. */
 const SHOW_EVERY_MS = 150;
 
 /**
- * Every event of a run from its first, then live until it has ended. The list is one and the same and grows.
- * @param runId undefined follows nothing.
- * `isOver` says that no more will come: the run has ended, or the feed broke off for good.
- * @param isKnownOver whether the server has said that the run has ended. One that had ended and was resumed is followed
- * on.
+ * Every event of a run from its first, then live until the run has ended. The same array grows in place.
+ * @param runId undefined follows no run. `isOver` means that no more events will come: the run has ended, or the
+ * connection failed permanently.
+ * @param isKnownOver whether the server has reported the end of the run. A run that is resumed after its end is
+ * followed again.
  */
 export function useRunEvents(
   runId: string | undefined,
@@ -82,7 +82,7 @@ export function useRunEvents(
       {
         next: ({ data }) => {
           const event = data?.runEvents;
-          // After a dropped socket the server begins again where we first asked.
+          // After a reconnection the server repeats the events from the first requested one.
           if (event === undefined || event.sequence <= (state.events.at(-1)?.sequence ?? 0)) return;
           state.events.push(event);
           showSoon();

@@ -1,4 +1,7 @@
-/** What an address may choose from; pages and router both need it, and a page never imports the router. */
+/**
+ * Values that a URL may select. They are in a separate file because pages and router both need them, and a page never
+ * imports the router.
+ */
 
 export const DATASET_ORDERS = ['NAME', 'IMAGE_COUNT', 'PUBLISHED_YEAR', 'CREATED_AT', 'RELEVANCE'] as const;
 export const PROTOCOLS = ['LINEAR_PROBE', 'KNN', 'FINE_TUNE', 'REGRESSION'] as const;

@@ -10,7 +10,7 @@ export function Layout() {
   const main = useRef<HTMLElement>(null);
   const { pathname } = useLocation();
   const shown = useRef(pathname);
-  // The link that was followed is gone: who walks by keys or listens continues at the page that came.
+  // The followed link no longer exists, so the focus moves to the new page for users of a keyboard or screen reader.
   useEffect(() => {
     if (shown.current !== pathname) main.current?.focus({ preventScroll: true });
     shown.current = pathname;

@@ -1,7 +1,7 @@
 /**
- * Addresses and what they show. Everything that a page is set to is in its address. The lists, where people begin,
- * come with the frame, so that they ask for their rows at once; the other pages come when they are gone to, or pointed
- * at.
+ * Routes of the pages. The URL contains all settings of a page. The lists, where users begin, are bundled with the
+ * layout, so that they request their rows at once; the other pages are loaded when a user opens or hovers over their
+ * link.
  */
 import { createRootRoute, createRoute, createRouter, lazyRouteComponent, redirect } from '@tanstack/react-router';
 import { DatasetsPage } from '../pages/datasets/list.tsx';

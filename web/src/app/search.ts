@@ -1,7 +1,4 @@
-/**
- * The part of an address after the question mark: names and values as people would write them,
- * `?organ=BREAST&organ=LUNG`.
- */
+/** The query string of a URL, with readable names and values: `?organ=BREAST&organ=LUNG`. */
 
 export type Search = Readonly<Record<string, string | readonly string[] | undefined>>;
 
@@ -15,7 +12,7 @@ export function parseSearch(text: string): Record<string, string | string[]> {
   return found;
 }
 
-/** What is empty is left out. */
+/** Empty values are left out. */
 export function stringifySearch(search: Search): string {
   const parts = new URLSearchParams();
   for (const [name, value] of Object.entries(search)) {
@@ -41,7 +38,7 @@ export function oneOf<Value extends string>(values: readonly Value[], value: unk
   return values.find((known) => known === value);
 }
 
-/** Every part of an address may be left out of a link to it. */
+/** A link may leave out any part of the query string. */
 export function optional<Parts extends object>(parts: Parts): Partial<Parts> {
   return parts;
 }

@@ -1,4 +1,4 @@
-/** Light, dark, or as the machine says. */
+/** The theme: light, dark, or the system's setting. */
 
 export type Theme = 'system' | 'light' | 'dark';
 

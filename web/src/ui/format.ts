@@ -1,6 +1,6 @@
-/** Numbers, instants and names as people read them. */
+/** Formats numbers, instants and names for display. */
 
-/** A formatter takes a browser 10 to 20 ms to make: each is made when it is first needed. */
+/** Creating a formatter takes a browser 10 to 20 ms, so each is created on first use. */
 const whole = once(() => new Intl.NumberFormat('en-GB'));
 const shortened = once(() => new Intl.NumberFormat('en-GB', { maximumSignificantDigits: 4 }));
 const dayAndMinute = once(() => new Intl.DateTimeFormat('en-GB', { dateStyle: 'medium', timeStyle: 'short' }));
@@ -45,7 +45,7 @@ export function duration(durationMs: number): string {
   return `${Math.floor(seconds / 3600)} h ${Math.floor((seconds % 3600) / 60)} min`;
 }
 
-/** LINEAR_PROBE as `linear probe`, macroF1 as it is. */
+/** LINEAR_PROBE as `linear probe`, macroF1 unchanged. */
 export function words(name: string): string {
   return /^[A-Z0-9_]+$/.test(name) && name.includes('_')
     ? name.toLowerCase().replaceAll('_', ' ')
@@ -54,7 +54,7 @@ export function words(name: string): string {
       : name;
 }
 
-/** What is inside JSON under a path of names, e.g. `config.steps`. */
+/** The value in JSON at a path of names, e.g. `config.steps`. */
 export function inside(value: unknown, ...names: readonly string[]): unknown {
   return names.reduce<unknown>(
     (within, name) => (typeof within === 'object' && within !== null ? Reflect.get(within, name) : undefined),

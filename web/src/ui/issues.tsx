@@ -1,4 +1,4 @@
-/** What an import found, by kind: at a version, and in the report of an import. */
+/** Issues of an import by kind, for a version and for the report of an import. */
 import type { ReactNode } from 'react';
 import { counted, words } from './format.ts';
 import { Tag } from './parts.tsx';
@@ -11,7 +11,7 @@ export interface IssueFacts {
   readonly examples: readonly string[];
 }
 
-/** @param details what stands below an issue, given its examples; by default these alone. */
+/** @param details renders the content below an issue from its examples; by default only the examples. */
 export function IssueList<Issue extends IssueFacts>({
   issues,
   details = (_issue, examples) => examples,
@@ -44,7 +44,7 @@ export function IssueList<Issue extends IssueFacts>({
   );
 }
 
-/** What must stand beside every score on a version. */
+/** The warnings that must be shown with every score on a version. */
 export function Caveats({ issues }: { readonly issues: readonly Pick<IssueFacts, 'kind' | 'count' | 'meaning'>[] }) {
   return issues.map(({ kind, count, meaning }) => (
     <div key={kind} className="notice warn" role="note">

@@ -1,10 +1,10 @@
-/** Small parts that every page is made of. */
+/** Small components that all pages use. */
 import type { UseQueryResult } from '@tanstack/react-query';
 import { Link } from '@tanstack/react-router';
 import { useEffect, useState, type ReactNode } from 'react';
 import { ApiError } from '../api/client.ts';
 
-/** What a query gave, or why it gave nothing. */
+/** The result of a query, or its error. */
 export function Loaded<Data>({
   of,
   children,
@@ -29,7 +29,7 @@ export function Loaded<Data>({
   );
 }
 
-/** An error for the person who meets it: what, and what to do next. */
+/** An error message for the user: the problem, and what to do next. */
 export function Failure({ error }: { readonly error: Error }) {
   const hint = error instanceof ApiError ? error.hint : null;
   const needsKey = error instanceof ApiError && (error.code === 'UNAUTHENTICATED' || error.code === 'FORBIDDEN');
@@ -60,7 +60,7 @@ export interface UserErrorFacts {
   readonly hint: string | null;
 }
 
-/** What a mutation refused. */
+/** The user errors of a mutation. */
 export function Refusals({ errors }: { readonly errors: readonly UserErrorFacts[] }) {
   if (errors.length === 0) return null;
   return (

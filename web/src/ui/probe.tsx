@@ -1,4 +1,4 @@
-/** What a pretraining's own probe says of its encoder. */
+/** The result of a pretraining's own probe. */
 import { words } from './format.ts';
 import { Tag } from './parts.tsx';
 
@@ -11,7 +11,7 @@ export interface ProbeFacts {
 
 const TONES: Readonly<Record<string, 'good' | 'warn'>> = { BETTER: 'good', WORSE: 'warn', NOT_DISTINGUISHABLE: 'warn' };
 
-/** Within a paragraph. */
+/** The same result inline, within a paragraph. */
 export function ProbeVerdict({ probe }: { readonly probe: ProbeFacts }) {
   const { verdict } = probe.overRandomEncoder;
   return (

@@ -50,7 +50,7 @@ export function SeriesChart({ title, meaning, series, levels = NO_LEVELS }: Seri
     draw();
     const observer = new ResizeObserver(() => plot.current?.setSize({ width: element.clientWidth, height: HEIGHT_PX }));
     observer.observe(element);
-    // Colours are read when drawn: a change of theme, here or of the machine, draws again.
+    // Colours are read when the chart is drawn, so a change of the theme, by the user or the system, redraws it.
     const themes = new MutationObserver(draw);
     themes.observe(document.documentElement, { attributeFilter: ['data-theme'] });
     const machine = matchMedia('(prefers-color-scheme: dark)');
@@ -88,7 +88,7 @@ export function SeriesChart({ title, meaning, series, levels = NO_LEVELS }: Seri
   );
 }
 
-/** The picture in words. */
+/** A text description of the chart. */
 function SeriesEnds({ of: { label, values }, isAlone }: { readonly of: Series; readonly isAlone: boolean }) {
   const first = values[0];
   const last = values.at(-1);
@@ -147,7 +147,7 @@ function optionsFor(element: HTMLElement, labels: readonly string[], levelLabels
   };
 }
 
-/** A colour of the style sheet as a canvas takes it, for the theme of now. */
+/** A colour of the style sheet in a form for canvas, for the current theme. */
 function resolve(element: HTMLElement, name: string): string {
   const probe = document.createElement('span');
   probe.style.color = `var(${name})`;

@@ -1,4 +1,4 @@
-/** Tables: columns said once, sorted by their heads. */
+/** Tables: columns are declared once, and clicking on a header sorts by it. */
 import { useDeferredValue } from 'react';
 import {
   createColumnHelper,
@@ -22,20 +22,21 @@ export type Columns<Row extends object> = readonly ColumnDef<typeof features, Ro
 export type Sorting = SortingState;
 
 export interface DataTableProps<Row extends object> {
-  /** Read out before the table. */
+  /** The table's caption for screen readers. */
   readonly caption: string;
   readonly rows: readonly Row[];
   readonly columns: Columns<Row>;
   readonly idOf: (row: Row) => string;
-  /** Columns with numbers, set to the right. */
+  /** Numeric columns, which are right-aligned. */
   readonly numbers?: readonly string[];
   /**
-   * Where the server sorts: the order that the rows have, and how to ask for another. Otherwise rows are sorted here.
+   * For sorting by the server: the current order of the rows, and a callback to request another. Without it, the table
+   * sorts the rows itself.
    */
   readonly order?: { readonly sorting: Sorting; readonly change: (sorting: Sorting) => void };
 }
 
-/** As many as fill a window. */
+/** Number of rows that fill a window. */
 const ROWS_AT_FIRST = 15;
 
 export function DataTable<Row extends object>({
@@ -46,7 +47,7 @@ export function DataTable<Row extends object>({
   numbers = [],
   order,
 }: DataTableProps<Row>) {
-  // What fills a window is drawn first; the rest follows when that is seen.
+  // The rows that fill the window are rendered first; the rest follows once they are visible.
   const drawn = useDeferredValue(rows, rows.slice(0, ROWS_AT_FIRST));
   const table = useTable({
     features,

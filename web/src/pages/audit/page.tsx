@@ -1,4 +1,4 @@
-/** The audit log, for an ADMIN: what was changed, tried and refused, and whether the log is as it was written. */
+/** The audit log, for an ADMIN: changes, failed and refused attempts, and the verification of the log. */
 import { getRouteApi } from '@tanstack/react-router';
 import { graphql, type ResultOf } from '../../api/graphql.ts';
 import { useAsk, usePages } from '../../api/hooks.ts';
@@ -127,7 +127,7 @@ export function AuditPage() {
   );
 }
 
-/** Asked for by hand: it reads the whole log. */
+/** The verification runs only on request, because it reads the whole log. */
 function Verification() {
   const answer = useAsk(VERIFY_AUDIT, {}, { enabled: false });
   return (

@@ -1,4 +1,4 @@
-/** One dataset: what is known and how, its images, what import found, and what was trained on it. */
+/** The page of one dataset: facts with their evidence, images, issues of the import, and checkpoints trained on it. */
 import { getRouteApi, Link } from '@tanstack/react-router';
 import type { ReactNode } from 'react';
 import { useAsk } from '../../api/hooks.ts';
@@ -271,7 +271,7 @@ function isAddress(text: string): boolean {
   return /^https?:\/\//.test(text);
 }
 
-/** An address, which words may follow; or words alone. */
+/** A URL, optionally followed by text, or only text. */
 function Source({ text }: { readonly text: string }) {
   if (!isAddress(text)) return text;
   const [address = text] = text.split(' ', 1);

@@ -1,8 +1,8 @@
-/** How datasets are worded. */
+/** The wording of a dataset's facts. */
 import { Tag } from '../../ui/parts.tsx';
 import { short } from '../../ui/format.ts';
 
-/** How a row is tied to the paper, never more than is known. */
+/** How the row relates to the paper, as far as known. */
 export const PROVENANCE_WORDS: Readonly<Record<string, { readonly name: string; readonly meaning: string }>> = {
   PAPER_TABLE: { name: "paper's list", meaning: "Known to be a row of the paper's own list of 57." },
   PAPER_TEXT: {
@@ -40,7 +40,7 @@ export function resolutionText({ magnification, totalMagnification, micronsPerPi
     .join(' · ');
 }
 
-/** Several resolutions in a glance, e.g. `10x, 20x, 40x · 0.17–2.3 µm/px`. */
+/** A summary of several resolutions, e.g. `10x, 20x, 40x · 0.17–2.3 µm/px`. */
 export function resolutionsText(resolutions: readonly ResolutionFacts[]): string {
   const magnifications = [...new Set(resolutions.flatMap((each) => each.magnification ?? []))].sort((a, b) => a - b);
   const microns = resolutions.flatMap((each) => each.micronsPerPixel ?? []).sort((a, b) => a - b);

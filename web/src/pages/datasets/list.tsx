@@ -130,7 +130,7 @@ function Toolbar({ search, view }: { readonly search: Search; readonly view: 'ca
   const [text, setText] = useState(search.q ?? '');
   const settled = useDeferredValue(text);
   const q = search.q ?? '';
-  // The address may change under us: back, or "Clear all".
+  // The URL can also change from outside: through "back" or "Clear all".
   useEffect(() => setText(q), [q]);
   useEffect(() => {
     if (settled.trim() !== q)
@@ -139,7 +139,7 @@ function Toolbar({ search, view }: { readonly search: Search; readonly view: 'ca
         replace: true,
         resetScroll: false,
       });
-    // Only what is typed leads here; a changed address sets the text above.
+    // Only typing leads here; a changed URL sets the text above.
   }, [settled]);
   return (
     <div className="row">
@@ -215,7 +215,7 @@ function Facets({ facets, search }: { readonly facets: DatasetFacets; readonly s
   );
 }
 
-/** As many values as are looked over at a glance. */
+/** Number of values that a user can survey at a glance. */
 const SHOWN_AT_FIRST = 7;
 
 function useFolded(values: readonly FacetValue[], isChosen: (value: string) => boolean) {

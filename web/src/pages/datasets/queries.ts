@@ -1,4 +1,4 @@
-/** What the pages of datasets ask. */
+/** GraphQL queries of the pages of datasets. */
 import { graphql, type ResultOf } from '../../api/graphql.ts';
 
 export const DATASETS = graphql(`

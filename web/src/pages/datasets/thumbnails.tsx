@@ -1,4 +1,4 @@
-/** Pictures of a version's images: only the rows in sight are in the document. */
+/** Thumbnails of a version's images: the document contains only the visible rows. */
 import { useVirtualizer } from '@tanstack/react-virtual';
 import { useLayoutEffect, useRef, useState } from 'react';
 import type { DatasetVersionDetail } from './queries.ts';

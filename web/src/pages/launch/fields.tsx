@@ -1,7 +1,4 @@
-/**
- * One field of an input, in whatever form suits its type: a choice, a tick for each of several, a number, the fields
- * within it.
- */
+/** One field of an input, with a control that suits its type: a select, checkboxes, a number, or nested fields. */
 import { Link } from '@tanstack/react-router';
 import { graphql } from '../../api/graphql.ts';
 import { useAsk } from '../../api/hooks.ts';
@@ -100,7 +97,7 @@ export function Field({ field, within, types, texts, change, faults }: FieldProp
   }
   const text = texts[path] ?? '';
   const setText = (next: string): void => change(path, next);
-  // A fault deeper down, in a list written as JSON, belongs here as well.
+  // An error inside a list that is written as JSON is shown here as well.
   const fault = faults[path] ?? Object.entries(faults).find(([where]) => where.startsWith(`${path}.`))?.[1];
   const isList = isPlainList(shape, type?.enumValues != null);
   const isVocabulary = field.name === 'organs' || field.name === 'stains';
@@ -205,10 +202,7 @@ export function Field({ field, within, types, texts, change, faults }: FieldProp
   );
 }
 
-/**
- * Within an input object that may be left out, nothing has to be filled in until something is: the server says what is
- * missing.
- */
+/** In an optional input object, no field is required until one is filled in; the server then reports missing fields. */
 function optional(type: InputField['type']): InputField['type'] {
   return type.kind === 'NON_NULL' && type.ofType != null ? type.ofType : type;
 }
@@ -231,12 +225,12 @@ interface TicksProps {
   readonly id: string;
   readonly label: string;
   readonly choices: readonly { readonly value: string; readonly said: string }[];
-  /** The values that are ticked, with commas between. */
+  /** The checked values, separated by commas. */
   readonly text: string;
   readonly change: (text: string) => void;
 }
 
-/** Any number of a list that is known. */
+/** Any number of values from a fixed list. */
 function Ticks({ id, label, choices, text, change }: TicksProps) {
   const ticked = text.split(',').filter((value) => value !== '');
   const toggle = (value: string, isOn: boolean): void =>

@@ -1,4 +1,4 @@
-/** New run: a form made from the schema's own rules, and the GraphQL that it sends. */
+/** The page "New run": a form generated from the schema, and the GraphQL that it sends. */
 import { useQuery } from '@tanstack/react-query';
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useState, type SyntheticEvent } from 'react';
@@ -18,12 +18,12 @@ interface Launch {
   readonly title: string;
   readonly input: string;
   readonly meaning: string;
-  /** What comes back under `what`. */
+  /** The fields to select from the payload's field `what`. */
   readonly gives: 'run' | 'dataset' | 'checkpoint';
   readonly fields: string;
-  /** Asked first; the rest is below under "More". */
+  /** Fields that are shown first; all others are under "More". */
   readonly first: readonly string[];
-  /** The API has defaults of its own for these: left empty in the form, they are null, and the server chooses. */
+  /** The API has defaults for these fields. If the form leaves them empty, it sends null, and the server chooses. */
   readonly leftToServer?: readonly string[];
 }
 

@@ -1,6 +1,4 @@
-/**
- * What may be filled in: read from the running server's schema, so that a form never knows less or more than the API.
- */
+/** The fields of the form, read from the running server's schema, so that the form always matches the API. */
 import { send } from '../../api/client.ts';
 
 export interface TypeReference {
@@ -12,10 +10,10 @@ export interface TypeReference {
 export interface InputField {
   readonly name: string;
   readonly description: string | null;
-  /** As GraphQL writes it; null where there is none. */
+  /** The default in GraphQL notation; null if there is none. */
   readonly defaultValue: string | null;
   readonly type: TypeReference;
-  /** Left empty it is sent as null, which leaves the choice to the server, instead of taking the default. */
+  /** If empty, it is sent as null, so that the server chooses instead of using the default. */
   readonly isNullWhenEmpty?: boolean;
 }
 
@@ -39,7 +37,7 @@ export async function inputTypes(): Promise<ReadonlyMap<string, InputType>> {
 export interface FieldShape {
   readonly isRequired: boolean;
   readonly isList: boolean;
-  /** Of the innermost type, e.g. Int or PretrainingDatasetInput. */
+  /** Name of the innermost type, e.g. Int or PretrainingDatasetInput. */
   readonly typeName: string;
 }
 
@@ -56,7 +54,7 @@ export function shapeOf(type: TypeReference): FieldShape {
 
 export type InputTypes = ReadonlyMap<string, InputType>;
 
-/** Which parameters an optimizer has: those of others are neither asked for nor sent. */
+/** The parameters of each optimizer: those of other optimizers are neither shown nor sent. */
 export const OPTIMIZER_PARAMETERS: Readonly<Record<string, readonly string[]>> = {
   LARS: ['momentum', 'weightDecay'],
   SGD: ['momentum', 'nesterov', 'weightDecay'],
@@ -65,8 +63,8 @@ export const OPTIMIZER_PARAMETERS: Readonly<Record<string, readonly string[]>> =
 };
 
 /**
- * The fields of an input object on its own: it is filled in field by field. Undefined for everything else.
- * @param texts as filled in so far: an optimizer's parameters depend on its name.
+ * The fields of an input object that is not in a list, which is filled in field by field. Undefined for other types.
+ * @param texts the values entered so far: an optimizer's parameters depend on its name.
  */
 export function innerFields(
   field: InputField,
@@ -88,15 +86,15 @@ export const pathOf = (within: string, field: InputField): string =>
   within === '' ? field.name : `${within}.${field.name}`;
 
 export interface Filled {
-  /** What was filled in, and nothing else. */
+  /** Only the fields that were filled in. */
   readonly values: Readonly<Record<string, unknown>>;
   /** The same as GraphQL writes it, one field each. */
   readonly lines: readonly string[];
-  /** In words for a person, by path. */
+  /** Error messages for the user, by path. */
   readonly faults: Readonly<Record<string, string>>;
 }
 
-/** What the texts, by path, stand for. */
+/** Converts the texts, by path, to an input object. */
 export function fill(
   fields: readonly InputField[],
   texts: Readonly<Record<string, string>>,
@@ -141,12 +139,12 @@ function isEnumType(field: InputField, types: InputTypes): boolean {
   return (types.get(shapeOf(field.type).typeName)?.enumValues ?? null) !== null;
 }
 
-/** Lists of these are written with commas between. */
+/** Lists of these types are written separated by commas. */
 export function isPlainList({ isList, typeName }: FieldShape, isEnum: boolean): boolean {
   return isList && (isEnum || ['String', 'Int', 'Float'].includes(typeName));
 }
 
-/** The value that a text stands for, or undefined for an empty one. @throws Error in words for a person. */
+/** The value of a text, or undefined for an empty one. @throws Error with a message for the user. */
 function valueOf(text: string, shape: FieldShape, isEnum: boolean): unknown {
   const trimmed = text.trim();
   if (trimmed === '') return undefined;

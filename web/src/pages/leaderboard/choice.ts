@@ -1,21 +1,21 @@
-/** Which board is shown. Pure. */
+/** Chooses the leaderboard to show. Pure. */
 import type { PROTOCOLS } from '../../app/choices.ts';
 
 type Protocol = (typeof PROTOCOLS)[number];
 
-/** An evaluation as far as it says where something is. */
+/** The fields of an evaluation that identify its leaderboard. */
 interface Happening {
   readonly protocol: Protocol;
   readonly datasetVersion: { readonly id: string };
 }
 
 /**
- * The version that was chosen, whether it is the newest of its dataset or not; where nobody has chosen, the one on
- * which something happened last, as the first of the alphabet may be empty.
+ * The chosen version, even if it is not the newest of its dataset. Without a choice, the version of the newest
+ * evaluation, because the alphabetically first one may have no evaluations.
  *
  * @param latestIds the latest labelled version of each dataset.
- * @param newest the newest evaluation, where there is one.
- * @returns undefined where there is no version at all.
+ * @param newest the newest evaluation, if there is one.
+ * @returns undefined if there is no version.
  */
 export function versionOf(
   latestIds: readonly string[],
@@ -25,7 +25,7 @@ export function versionOf(
   return chosen ?? newest?.datasetVersion.id ?? latestIds[0];
 }
 
-/** The protocol that was chosen, or the one by which the version was evaluated last. */
+/** The chosen protocol, or the one of the version's latest evaluation. */
 export function protocolOf(chosen: Protocol | undefined, newestOnVersion: Happening | undefined): Protocol {
   return chosen ?? newestOnVersion?.protocol ?? 'LINEAR_PROBE';
 }

@@ -109,7 +109,7 @@ function Choices({
   const navigate = leaderboardRoute.useNavigate();
   const { dataset } = version;
   const sealed = dataset.versions.nodes.filter(({ status, id }) => status === 'SEALED' || id === version.id);
-  // The named one is listed whatever the latest version of its dataset has come to.
+  // The chosen version is always listed, even if its dataset's latest version is another one.
   const listed = datasets.some(({ slug }) => slug === dataset.slug)
     ? datasets
     : [{ ...dataset, latestId: version.id }, ...datasets];
@@ -201,7 +201,10 @@ function Board({ version, protocol }: { readonly version: LeaderboardVersion; re
   );
 }
 
-/** Where the dataset was evaluated, so that nobody has to try every version and protocol. */
+/**
+ * Links to the leaderboards of the dataset that have evaluations, so that users need not try every version and
+ * protocol.
+ */
 function OtherBoards({ version, protocol }: { readonly version: LeaderboardVersion; readonly protocol: Protocol }) {
   return (
     <Loaded of={useAsk(DATASET_EVALUATIONS, { datasetId: version.dataset.id })}>

@@ -1,4 +1,4 @@
-/** One model: its encoders, how to use them, what they saw and what they scored. */
+/** The page of one model: its encoders, their use, training data and scores. */
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { useState } from 'react';
 import { useAsk } from '../../api/hooks.ts';

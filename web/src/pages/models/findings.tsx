@@ -1,9 +1,9 @@
-/** What an evaluation found beside its numbers: which baselines it does not beat, and what the encoder had seen. */
+/** Findings of an evaluation: baselines that it does not beat, and overlap with the pretraining data. */
 import { count, words } from '../../ui/format.ts';
 import { Fact, Facts, Tag } from '../../ui/parts.tsx';
 import type { EvaluationDetail } from './queries.ts';
 
-/** Nothing where the result beats all of them. */
+/** Shows nothing if the result beats all baselines. */
 export function Unbeaten({ kinds }: { readonly kinds: EvaluationDetail['unbeatenBaselines'] }) {
   if (kinds.length === 0) return null;
   return (

@@ -1,4 +1,4 @@
-/** The image and the embedding by which anybody proves that their preparation is the encoder's. */
+/** The golden image and embedding, with which users verify their own preprocessing. */
 import { useEffect, useRef } from 'react';
 import { useAsk } from '../../api/hooks.ts';
 import { short } from '../../ui/format.ts';
@@ -40,7 +40,7 @@ interface GoldenFacts {
   readonly embeddings: readonly (readonly number[])[];
 }
 
-/** JSON of the API, looked at before it is drawn. */
+/** JSON from the API, validated before it is drawn. */
 function goldenOf(value: unknown): GoldenFacts | undefined {
   if (typeof value !== 'object' || value === null || !('images' in value) || !('embeddings' in value)) return undefined;
   const { images, embeddings } = value;

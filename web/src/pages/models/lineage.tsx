@@ -1,4 +1,4 @@
-/** From datasets through the run to the checkpoint and its evaluations, as a picture whose parts are links. */
+/** A diagram from datasets through the run to the checkpoint and its evaluations; its parts are links. */
 import { Link } from '@tanstack/react-router';
 import { score, words } from '../../ui/format.ts';
 import type { CheckpointDetail } from './queries.ts';

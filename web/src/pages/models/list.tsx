@@ -1,4 +1,4 @@
-/** Models: lines of encoders under one name. */
+/** The list of models: named series of encoders. */
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { usePages } from '../../api/hooks.ts';
 import { count, counted } from '../../ui/format.ts';

@@ -83,7 +83,7 @@ export function MetricTable({
   );
 }
 
-/** Result minus baseline: its interval tells whether one beats the other, which those of the two do not. */
+/** Result minus baseline: its interval shows whether one beats the other, which the two separate intervals do not. */
 function Difference({ difference: { value, ci95Low, ci95High } }: { readonly difference: Metric }) {
   const signed = (number: number): string => `${number < 0 ? '−' : '+'}${score(Math.abs(number))}`;
   return (

@@ -1,4 +1,4 @@
-/** What the pages of models, evaluations and the leaderboard ask. */
+/** GraphQL queries of the pages of models, evaluations and the leaderboard. */
 import { graphql, type ResultOf } from '../../api/graphql.ts';
 
 export const MODELS = graphql(`
@@ -78,7 +78,7 @@ export const MODEL = graphql(`
 `);
 export type ModelDetail = NonNullable<ResultOf<typeof MODEL>['model']>;
 
-/** One version's alone: what is known of fifty, with their evaluations, is more than one request may ask. */
+/** Queried for one version only: fifty versions with their evaluations would exceed the limit of one request. */
 export const CHECKPOINT = graphql(`
   query Checkpoint($id: ID!) {
     checkpoint(id: $id) {
@@ -226,7 +226,7 @@ export const CHECKPOINT = graphql(`
 `);
 export type CheckpointDetail = NonNullable<ResultOf<typeof CHECKPOINT>['checkpoint']>;
 
-/** Apart from the rest, as an image is large. */
+/** Queried separately, because an image is large. */
 export const GOLDEN = graphql(`
   query Golden($id: ID!) {
     checkpoint(id: $id) {
@@ -345,7 +345,7 @@ export const EVALUATION = graphql(`
 `);
 export type EvaluationDetail = NonNullable<ResultOf<typeof EVALUATION>['evaluation']>;
 export type Metric = EvaluationDetail['metrics'][number];
-/** As far as a table of metrics shows it. */
+/** The fields that a table of metrics shows. */
 export type Baseline = Pick<EvaluationDetail['baselines'][number], 'kind' | 'metrics'> & {
   readonly differences?: readonly Metric[];
 };
@@ -399,7 +399,7 @@ export const LEADERBOARD = graphql(`
 `);
 export type LeaderboardRow = ResultOf<typeof LEADERBOARD>['leaderboard'][number];
 
-/** The latest sealed version of each dataset, for choosing one, and where something happened last. */
+/** The latest sealed version of each dataset, for the selection, and the newest evaluation. */
 export const LABELLED_VERSIONS = graphql(`
   query LabelledVersions {
     datasets(filter: { hasVersions: true }, first: 200) {

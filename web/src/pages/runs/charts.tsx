@@ -52,7 +52,7 @@ export function Charts({ runs }: { readonly runs: readonly Watched[] }) {
           const found = known.get(name);
           return found === undefined ? [] : [{ ...found, label: labelOf(index, 'this encoder') }];
         });
-        // Two runs have baselines of their own: then only the curves are drawn.
+        // Two runs have different baselines, so only the curves are drawn.
         const lines =
           runs.length > 1
             ? []

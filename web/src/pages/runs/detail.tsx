@@ -135,7 +135,7 @@ const FAILURE_CAUSES: Readonly<Record<string, string>> = {
   INTERNAL: 'A fault of Paraffin',
 };
 
-/** The newest pretrainings; any other is named by its id. */
+/** The newest pretrainings; any other is selected by its id. */
 const OFFERED_RUNS = 30;
 
 function Compare({ run }: { readonly run: RunDetail }) {
@@ -251,7 +251,7 @@ function Details({ run, live }: { readonly run: RunDetail; readonly live: Live }
   );
 }
 
-/** More lines than this nobody reads in a browser. */
+/** Limit of lines shown in the browser. */
 const LOG_LINES_MAX = 500;
 
 function Log({ events }: { readonly events: readonly RunEvent[] }) {

@@ -1,4 +1,4 @@
-/** What an import came to, or would come to: what becomes what, what is passed over, what needs an answer. */
+/** The report of an import or of its preview: assignments, skipped files, and issues to accept. */
 import { Link } from '@tanstack/react-router';
 import { count, counted, inside, words } from '../../ui/format.ts';
 import { IssueList } from '../../ui/issues.tsx';
@@ -7,7 +7,7 @@ import type { RunDetail } from './queries.ts';
 
 type Report = NonNullable<RunDetail['importReport']>;
 
-/** Rows that a page has room for. */
+/** Number of rows per page. */
 const ASSIGNMENTS_SHOWN = 100;
 
 export function ImportReport({ run, report }: { readonly run: RunDetail; readonly report: Report }) {

@@ -1,4 +1,4 @@
-/** Runs: what runs and waits, and what has ended. */
+/** The list of runs: running, queued and ended. */
 import { getRouteApi, Link } from '@tanstack/react-router';
 import { oneOf } from '../../app/search.ts';
 import { useAsk, usePages } from '../../api/hooks.ts';

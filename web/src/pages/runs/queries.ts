@@ -1,4 +1,4 @@
-/** What the pages of runs ask. */
+/** GraphQL queries of the pages of runs. */
 import { graphql, type ResultOf } from '../../api/graphql.ts';
 
 export const RUNS = graphql(`

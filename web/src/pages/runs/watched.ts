@@ -1,4 +1,4 @@
-/** A run as it is now: what the server knows of it, and the events since. */
+/** The current state of a run: the server's answer, updated with later events. */
 import { useEffect, useMemo } from 'react';
 import { useAsk, useForgetAnswers } from '../../api/hooks.ts';
 import { useRunEvents, type RunEvent } from '../../api/live.ts';
@@ -15,16 +15,16 @@ export interface Live {
   readonly progress: number | undefined;
 }
 
-/** What the server knows of a run, and what has happened since. */
+/** The server's answer for a run, and the events since. */
 export function useWatched(id: string | undefined) {
   const answer = useAsk(RUN, { id: id ?? '' }, { enabled: id !== undefined });
   const known = answer.data?.run;
   const { events, isOver: isEnded } = useRunEvents(id, known !== undefined && known !== null && isOver(known.status));
   const { refetch } = answer;
   const forgetAnswers = useForgetAnswers();
-  // Only the query gives the attempt and the results, and the pages of the dataset and the model show them too: an
-  // answer that was fetched seconds ago would lack them. Only a change of status counts: asking again at every metric
-  // would cancel each request before its answer arrives.
+  // Only the query gives the attempt and the results, and the pages of the dataset and the model show them too: cached
+  // answers would lack them. Data is fetched again only on a change of status, because a request at every metric would
+  // cancel the previous one before its answer arrives.
   const lastStatusEvent = events.findLast(
     ({ kind, status }) => status !== null && kind !== 'METRICS' && kind !== 'PROGRESS',
   );
@@ -36,7 +36,7 @@ export function useWatched(id: string | undefined) {
   useEffect(() => {
     if (isBehind) forgetAnswers();
   }, [isBehind, lastStatusEvent?.sequence, forgetAnswers]);
-  // Some changes send no event of this run: its place in the queue, and everything once the feed has broken off.
+  // Some changes send no event of this run: its position in the queue, and all changes after the connection has failed.
   const needsPolling =
     known !== undefined &&
     known !== null &&
@@ -69,7 +69,7 @@ function isUnplanned({ kind, config }: RunDetail): boolean {
   return kind === 'PRETRAINING' && inside(config, 'steps') === null;
 }
 
-/** Stored points, and those that came after them. */
+/** Stored points, followed by those from later events. */
 function mergeSeries(stored: RunDetail['metrics'], events: readonly RunEvent[]): ReadonlyMap<string, Series> {
   const series = new Map(
     stored.map(({ name, points }) => [

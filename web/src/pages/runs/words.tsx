@@ -1,4 +1,4 @@
-/** How runs are worded. */
+/** The wording of runs. */
 import { Tag, type Tone } from '../../ui/parts.tsx';
 
 const TONES: Readonly<Record<string, Tone>> = {
