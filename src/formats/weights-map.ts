@@ -331,7 +331,7 @@ function recognisedHead(heads: ReadonlyMap<string, MappableTensor>): RecognisedH
 }
 
 /**
- * What lies outside the network's prefix is ignored and listed; a head or classifier of a known form at an outer level,
+ * Tensors outside the network's prefix are ignored and listed; a head or classifier of a known form at an outer level,
  * as `fc.weight` beside `encoder.conv1.weight`, is recognised as one.
  */
 function sortOthers<T extends MappableTensor>(

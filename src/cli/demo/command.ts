@@ -45,7 +45,7 @@ const DEMO_TRAINING = {
 export interface DemoOptions {
   /** Images: one subfolder for each label. */
   readonly data?: string | undefined;
-  /** Of pretraining. */
+  /** Number of pretraining steps. */
   readonly steps: number;
 }
 

@@ -37,8 +37,8 @@ export interface TorchCheckpoint extends CheckpointContents {
 const SNIFF_BYTES = 262;
 const LOCAL_HEADER = [0x50, 0x4b, 0x03, 0x04];
 /**
- * Of the magic number's pickle: protocol 1 and later begin with PROTO (or the long itself), protocol 0 with a line of
- * digits.
+ * First bytes of the magic number's pickle: protocol 1 and later begin with PROTO (or the long itself), protocol 0 with
+ * a line of digits.
  */
 const PICKLE_BEGINNINGS: readonly (number | undefined)[] = [0x80, 0x8a, 0x4c];
 

@@ -7,7 +7,7 @@ const NEWLINE = 0x0a;
 const utf8 = new TextDecoder('utf-8', { fatal: true, ignoreBOM: true });
 
 export class PickleCursor {
-  /** Of the next byte. */
+  /** Offset of the next byte. */
   offset = 0;
   readonly #bytes: Uint8Array;
   readonly #view: DataView;

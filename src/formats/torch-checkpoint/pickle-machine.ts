@@ -17,7 +17,7 @@ export interface PickleHost {
 
 /** The functions of the machine that a host may use. */
 export interface PickleOperands {
-  /** Of the opcode in the pickle, in bytes. */
+  /** Offset of the opcode in the pickle, in bytes. */
   readonly byteOffset: number;
   /** Counts work that an opcode causes beyond its own step. */
   spend(steps: number): void;

@@ -78,7 +78,7 @@ export interface TensorView {
   readonly shape: readonly number[];
   /** In elements. */
   readonly strides: readonly number[];
-  /** Of the first element in the storage, in bytes. */
+  /** Offset of the first element in the storage, in bytes. */
   readonly byteOffset: number;
 }
 /** Any other global, or the result of calling it: inert. Its arguments are discarded. */

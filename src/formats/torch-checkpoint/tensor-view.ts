@@ -7,7 +7,7 @@ import type { PickleValue, StorageView, TensorView } from './pickle-values.ts';
 
 interface Layout {
   readonly dtype: TorchDtype;
-  /** Of the first element, in elements. */
+  /** Offset of the first element, in elements. */
   readonly offset: number;
   readonly shape: readonly number[];
   readonly strides: readonly number[];

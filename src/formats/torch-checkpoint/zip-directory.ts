@@ -11,7 +11,7 @@ import { readExactly } from './read.ts';
 
 export interface ZipEntry {
   readonly name: string;
-  /** Of the first byte of the content in the file. */
+  /** Offset of the content's first byte in the file. */
   readonly offset: number;
   readonly byteSize: number;
   /** 0 when the writer did not compute it, as PyTorch does on request. */

@@ -90,7 +90,7 @@ export interface AuditFault {
   readonly message: string;
 }
 
-/** What is wrong with `entry` as the successor of `head`; undefined where it is valid. */
+/** The fault of `entry` as the successor of `head`; undefined if it is valid. */
 export function faultOfLink(head: AuditHead, entry: AuditRecord): AuditFault | undefined {
   const fault = (message: string): AuditFault => ({ sequence: entry.sequence, message });
   if (entry.sequence !== head.sequence + 1) return fault(`Entry ${head.sequence + 1} is missing.`);

@@ -45,7 +45,7 @@ const frozen = {
   seed: z.number().int(),
 };
 
-/** An evaluation as it is frozen at launch. */
+/** The config of an evaluation, frozen at launch. */
 export const evaluationConfigSchema = z.discriminatedUnion('protocol', [
   z.object({ ...frozen, protocol: z.literal('LINEAR_PROBE'), options: curveOptionsSchema }),
   z.object({ ...frozen, protocol: z.literal('KNN'), options: curveOptionsSchema }),

@@ -77,7 +77,7 @@ export function createExportStore(db: Database) {
     countLiveRuns: (tx: Transaction): Promise<number> =>
       tx.run.count({ where: { kind: 'EXPORT', status: { in: ['QUEUED', 'RUNNING'] } } }),
 
-    /** Whether some worker is busy with an export. */
+    /** Whether any worker is busy with an export. */
     isAnyRunning: async (): Promise<boolean> =>
       (await db.run.count({ where: { kind: 'EXPORT', status: { in: ['RUNNING', 'CANCELING'] } } })) > 0,
   };

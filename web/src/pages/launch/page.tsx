@@ -18,7 +18,7 @@ interface Launch {
   readonly title: string;
   readonly input: string;
   readonly meaning: string;
-  /** The fields to select from the payload's field `what`. */
+  /** The payload's field that the mutation returns; `fields` selects from it. */
   readonly gives: 'run' | 'dataset' | 'checkpoint';
   readonly fields: string;
   /** Fields that are shown first; all others are under "More". */

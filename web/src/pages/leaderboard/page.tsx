@@ -66,7 +66,7 @@ interface DatasetChoice {
   readonly slug: string;
   readonly name: string;
   readonly synthetic: boolean;
-  /** Of its latest labelled version. */
+  /** Id of its latest labelled version. */
   readonly latestId: string;
 }
 

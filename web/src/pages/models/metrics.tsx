@@ -7,7 +7,7 @@ export function intervalOf(metric: Metric): Interval {
   return { value: metric.value, low: metric.ci95Low, high: metric.ci95High };
 }
 
-/** Of one metric, random encoder first. */
+/** Baselines of one metric, random encoder first. */
 export function baselinesFor(
   name: string,
   baselines: readonly Baseline[],

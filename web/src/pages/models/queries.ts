@@ -463,7 +463,7 @@ export type LeaderboardVersion = Extract<
   { __typename: 'DatasetVersion' }
 >;
 
-/** Where else a dataset was evaluated. */
+/** Other evaluations of a dataset. */
 export const DATASET_EVALUATIONS = graphql(`
   query DatasetEvaluations($datasetId: ID!) {
     evaluations(filter: { datasetId: $datasetId }, first: 50) {
