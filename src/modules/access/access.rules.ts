@@ -11,8 +11,7 @@ export type AccessRole = (typeof ACCESS_ROLES)[number];
 
 /**
  * READ: queries, downloads, subscriptions. CATALOGUE: editing metadata of datasets and models. IMPORT: bringing bytes
- * into the registry. LAUNCH: starting and ending runs. DELETE: deleting datasets, models and runs. ADMINISTER: keys and
- * the audit log.
+ * into the registry. LAUNCH: starting and ending runs. DELETE: deletions. ADMINISTER: keys and the audit log.
  */
 export const ACCESS_ACTIONS = ['READ', 'CATALOGUE', 'IMPORT', 'LAUNCH', 'DELETE', 'ADMINISTER'] as const;
 export type AccessAction = (typeof ACCESS_ACTIONS)[number];
