@@ -1,5 +1,5 @@
 /**
- * The peer of the catalogue's bench: a bare Apollo server with one hand-written SQL statement, and nothing else.
+ * The peer of the catalogue benchmark: a minimal Apollo server with one hand-written SQL statement.
  *
  *   node bench/catalogue-peer.ts <databaseUrl>      prints its address and serves until it is stopped
  */

@@ -1,6 +1,6 @@
 /**
- * How fast the catalogue answers: 50 rows with organs, stains and resolutions, from a running server, beside a bare
- * Apollo server over hand-written SQL on the same database.
+ * Measures how fast a running server returns 50 rows of the catalogue with organs, stains and resolutions, compared
+ * with a minimal Apollo server that runs hand-written SQL on the same database.
  *
  *   node bench/catalogue.ts <graphqlUrl> <databaseUrl>
  */
@@ -13,12 +13,12 @@ import { setTimeout as sleep } from 'node:timers/promises';
 
 export interface CatalogueBenchOptions {
   readonly graphqlUrl: string;
-  /** Of the same database, for the peer. */
+  /** The URL of the same database, for the peer. */
   readonly databaseUrl: string;
-  /** Constant arrival: requests a second, for so many seconds; defaults 20 and 10. */
+  /** Constant arrival: requests per second, and duration in seconds; defaults 20 and 10. */
   readonly requestsPerSecond?: number;
   readonly arrivalSeconds?: number;
-  /** Saturation: connections that always have a request under way, seconds of a round, rounds; defaults 8, 3, 3. */
+  /** Saturation: connections that always have a request in flight, seconds of a round, rounds; defaults 8, 3, 3. */
   readonly connectionCount?: number;
   readonly saturationSeconds?: number;
   readonly rounds?: number;
@@ -58,7 +58,7 @@ const QUERY = `{ datasets(first: 50) { nodes { id slug name imageKind imageCount
   organs { code name } stains { code name } resolutions { magnification micronsPerPixel } } } }`;
 const BODY = JSON.stringify({ query: QUERY });
 
-/** Measures both servers in turn, with load made in this process. @throws Error when the two do not answer alike. */
+/** Measures both servers in turn, with load from this process. @throws Error if their answers differ. */
 export async function benchCatalogue(options: CatalogueBenchOptions): Promise<CatalogueBenchResult> {
   const {
     requestsPerSecond = 20,
@@ -125,13 +125,17 @@ async function stopChild(child: ChildProcess): Promise<void> {
   await ended;
 }
 
-/** Requests at fixed instants, whether or not earlier ones have come back: their waiting counts as ours. */
+/**
+ * Sends requests at fixed instants, whether or not earlier ones have been answered; the time that a request waits
+ * counts towards the server's latency.
+ */
 async function arrive(ask: () => Promise<string>, requestsPerSecond: number, seconds: number): Promise<ArrivalResult> {
   const startedAtMs = performance.now();
   const requests = Array.from({ length: Math.round(requestsPerSecond * seconds) }, async (_, index) => {
     const dueMs = startedAtMs + (index * 1000) / requestsPerSecond;
     await sleep(Math.max(0, dueMs - performance.now()));
-    // From the moment it is sent: a late timer of this process is not the server's.
+    // Measured from the moment of sending, so that a late timer of this process does not count towards the server's
+    // latency.
     const sentMs = Math.max(dueMs, performance.now());
     await ask();
     return performance.now() - sentMs;
@@ -142,7 +146,7 @@ async function arrive(ask: () => Promise<string>, requestsPerSecond: number, sec
   return { requestCount: durationsMs.length, p50Ms: quantile(0.5), p95Ms: quantile(0.95), p99Ms: quantile(0.99) };
 }
 
-/** Requests a second with every connection always busy. */
+/** Requests per second with every connection always busy. */
 async function saturate(ask: () => Promise<string>, connectionCount: number, seconds: number): Promise<number> {
   const startedAtMs = performance.now();
   const endMs = startedAtMs + seconds * 1000;

@@ -1,8 +1,8 @@
 /**
- * The servers of the download bench. Each prints its address and serves until it is stopped.
+ * The servers of the download benchmark. Each prints its address and serves until it is stopped.
  *
- *   node bench/download-server.ts paraffin <file>    the whole server over a database of its own, the file a checkpoint
- *   node bench/download-server.ts plain <file>       Node's createReadStream piped into the answer, and nothing else
+ *   node bench/download-server.ts paraffin <file>    the whole server with its own database; the file is a checkpoint
+ *   node bench/download-server.ts plain <file>       only Node's createReadStream piped into the response
  */
 import { createReadStream } from 'node:fs';
 import { stat } from 'node:fs/promises';

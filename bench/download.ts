@@ -1,6 +1,6 @@
 /**
- * How fast a checkpoint of 45 MB is downloaded, beside plain Node file streaming: each server in a process of its own,
- * asked in turn by this one.
+ * Measures how fast a checkpoint of 45 MB is downloaded, compared with plain Node file streaming. Each server runs in
+ * its own process, and this process downloads from them in turn.
  *
  *   node bench/download.ts
  */
@@ -21,7 +21,7 @@ export interface DownloadBenchOptions {
 }
 
 export interface DownloadRate {
-  /** Median of the rounds, 10^6 bytes a second. */
+  /** Median of the rounds, 10^6 bytes per second. */
   readonly megabytesPerSecond: number;
   readonly lowest: number;
   readonly highest: number;
@@ -35,7 +35,7 @@ export interface DownloadBenchResult {
   readonly ratio: number;
 }
 
-/** @throws Error when a server does not start or sends fewer bytes than it should. */
+/** @throws Error if a server does not start or sends too few bytes. */
 export async function benchDownload(options: DownloadBenchOptions = {}): Promise<DownloadBenchResult> {
   const { byteSize = 45_000_000, rounds = 9, downloadsPerRound = 4 } = options;
   const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-bench-'));
@@ -54,7 +54,7 @@ export async function benchDownload(options: DownloadBenchOptions = {}): Promise
     for (const url of [paraffin, plain]) await rateOf(url);
     const pairs: { paraffin: number; plain: number }[] = [];
     for (let round = 0; round < rounds; round += 1) {
-      // The order changes, so that neither profits from standing second.
+      // The order alternates, so that neither server has the advantage of being second.
       const first = round % 2 === 0 ? await rateOf(paraffin) : undefined;
       const other = await rateOf(plain);
       pairs.push({ paraffin: first ?? (await rateOf(paraffin)), plain: other });

@@ -1,4 +1,4 @@
-/** A shard of drawn images with the detail of tissue, so that decoders have real work. */
+/** A shard of synthetic images with as much detail as tissue, so that decoders have realistic work. */
 import { once } from 'node:events';
 import { createWriteStream } from 'node:fs';
 import sharp from 'sharp';
@@ -11,14 +11,14 @@ export interface DrawnImages {
   readonly format: 'png' | 'jpeg';
 }
 
-/** Writes `imageCount` images, `image-0` and on. Answers the bytes of all images together. */
+/** Writes `imageCount` images, named from `image-0` on. Returns the total bytes of all images. */
 export async function writeShard(
   path: string,
   { imageSizePx, format }: DrawnImages,
   imageCount: number,
 ): Promise<number> {
   const random = createRandom(imageSizePx);
-  // Sixteen different images are enough: the pipeline does not know that they repeat.
+  // Sixteen different images are enough, because the pipeline does not detect repetition.
   const images = await Promise.all(Array.from({ length: 16 }, () => drawTissue(imageSizePx, format, random)));
   const archive = pack();
   const file = createWriteStream(path);

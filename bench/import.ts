@@ -1,6 +1,7 @@
 /**
- * How fast a folder of JPEGs becomes a sealed set, beside the decoder alone on the same files: what an import adds is
- * reading, hashing, checking and packing. MB are compressed JPEG file bytes (10^6); decoded MB are RGB bytes.
+ * Measures how fast a folder of JPEGs is imported, compared with the decoder alone on the same files. An import
+ * additionally reads, hashes, checks and packs the files. MB are compressed JPEG file bytes (10^6); decoded MB are RGB
+ * bytes.
  */
 import { readdirSync, readFileSync } from 'node:fs';
 import { mkdir, mkdtemp, readdir, readFile, rm } from 'node:fs/promises';
@@ -18,7 +19,7 @@ import { readImageHeader } from '../workers/imaging/formats/index.ts';
 import { mapInOrder } from '../workers/imaging/in-order.ts';
 
 interface Rate {
-  /** Medians over the rounds, and the slowest and fastest. */
+  /** Medians over the rounds, with the slowest and the fastest round. */
   readonly megabytesPerSecond: number;
   readonly slowest: number;
   readonly fastest: number;
@@ -35,8 +36,8 @@ export interface ImportBenchCase {
   readonly import: Rate;
   readonly decoderAlone: Rate;
   /**
-   * Speed of the import over that of the decoder, median of the rounds; by the clock, and by processor time, which a
-   * busy machine disturbs less.
+   * Ratio of the import's speed to the decoder's, median of the rounds: by wall-clock time, and by processor time,
+   * which depends less on other load.
    */
   readonly ratio: number;
   readonly cpuRatio: number;
@@ -54,7 +55,7 @@ export interface ImportBenchOptions {
   readonly rounds?: number;
 }
 
-/** Patches as sets hold them, and fields of view. */
+/** Image sizes of typical patches and of fields of view. */
 const CASES = [
   { imageSizePx: 256, imageCount: 1500 },
   { imageSizePx: 1024, imageCount: 240 },
@@ -64,10 +65,7 @@ const JPEG_QUALITY = 92;
 /** Of Linux, in what it shows to programs. */
 const CLOCK_TICKS_PER_SECOND = 100;
 
-/**
- * Draws JPEGs once into a temporary folder, then takes turns: import, decoder, import, decoder. Takes about half a
- * minute.
- */
+/** Draws JPEGs once into a temporary folder, then alternates between import and decoder. Takes about half a minute. */
 export async function benchImport({ rounds = 3 }: ImportBenchOptions = {}): Promise<ImportBenchResult> {
   const base = await mkdtemp(path.join(tmpdir(), 'paraffin-bench-import-'));
   try {
@@ -99,7 +97,7 @@ async function measure(
   const byteSize = files.reduce((sum, bytes) => sum + bytes.length, 0);
   const imports: Cost[] = [];
   const decoders: Cost[] = [];
-  // The first turn of each warms the disk's cache and the threads; it is not counted.
+  // The first turn of each fills the disk's cache and starts the threads; it is not counted.
   for (let round = -1; round < rounds; round += 1) {
     const workDir = await mkdtemp(path.join(base, 'work-'));
     const importing = await costOf(() => importOnce(workDir, folder, imageCount));
@@ -187,7 +185,7 @@ async function decodeAll(files: readonly Buffer[]): Promise<number> {
   return 0;
 }
 
-/** Crops of a few drawn sheets: drawing every image would take longer than measuring. */
+/** Crops of a few large drawn images: drawing every image would take longer than the measurement. */
 async function drawJpegs(folder: string, imageSizePx: number, imageCount: number): Promise<void> {
   await mkdir(folder);
   const draw: Draw = createDraw(imageSizePx);

@@ -1,6 +1,7 @@
 /**
- * How fast the input pipeline delivers images: decoded from shards (first epoch), from its cache (later epochs), and
- * the views made of them. It draws its own images, with the detail of tissue, so that the decoders have real work.
+ * Measures how fast the input pipeline delivers images decoded from shards (first epoch), images from its cache (later
+ * epochs), and the views made from them. It draws its own images with as much detail as tissue, so that the decoders
+ * have realistic work.
  *
  *   node bench/input.ts [--json]
  */
@@ -78,8 +79,8 @@ async function measure(
     seed: 1,
   });
   try {
-    // The first batches stand for the thread's start; the last of the epoch would find the cache half used by batches
-    // ahead.
+    // The first batches include the start of the thread, and during the last batches of the epoch the pipeline already
+    // reads later ones from its cache, so neither is counted.
     let batch = await reading.next();
     let decodedCount = 0;
     const decoding = performance.now();
@@ -105,7 +106,7 @@ async function measure(
   }
 }
 
-/** The median over rounds, the way to the device included. */
+/** The median over rounds, including the transfer to the device. */
 function measureViews(pixels: Uint8Array, sourceSizePx: number, viewSizePx: number, rounds: number): number {
   const augmenter = createAugmenter(DEFAULT_AUGMENTATION, viewSizePx);
   const random = createRandom(1);

@@ -1,5 +1,5 @@
 /**
- * `npm run bench`: ours beside its peers, in one run on the same cores.
+ * `npm run bench`: compares our implementation with its peers, in one run on the same cores.
  *
  *   npm run bench                                  everything, as tables (about six minutes on two cores)
  *   npm run bench -- --json                        one JSON document on standard output, progress on standard error
@@ -75,7 +75,7 @@ if (isWanted('training')) {
 }
 if (isWanted('input')) {
   report('input pipeline');
-  // Loaded here, after the variable is set: TensorFlow greets on standard error otherwise.
+  // Imported here, after the variable is set, because TensorFlow otherwise prints a greeting on standard error.
   process.env['TF_CPP_MIN_LOG_LEVEL'] = '2';
   results['input'] = await (await import('./input.ts')).benchInput();
 }

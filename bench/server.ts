@@ -1,4 +1,4 @@
-/** The real server in a process of its own, on a data directory that is deleted. */
+/** The real server in a separate process, with a data directory that is deleted afterwards. */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -16,7 +16,7 @@ export interface BenchedServer {
 
 const PROGRAM = path.resolve(import.meta.dirname, '../src/cli/main.ts');
 
-/** Starts PostgreSQL and the server, works, and stops both again. */
+/** Starts PostgreSQL and the server, runs the given work, and stops both. */
 export async function withServer<Result>(work: (server: BenchedServer) => Promise<Result>): Promise<Result> {
   const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-bench-server-'));
   const postgres = await startPostgres(path.join(folder, 'postgres'));

@@ -1,11 +1,11 @@
-/** What is said of a figure that was measured in several rounds. */
+/** Summaries of a figure that was measured in several rounds. */
 export interface Spread {
   readonly median: number;
   readonly lowest: number;
   readonly highest: number;
 }
 
-/** Of measured rounds, to a hundredth. */
+/** Of the measured rounds, rounded to a hundredth. */
 export function spread(values: readonly number[]): Spread {
   return {
     median: rounded(median(values)),

@@ -1,9 +1,9 @@
 /**
- * Our side of bench/stored-embedding.ts, in a process of its own. Prints one JSON line.
+ * Our side of bench/stored-embedding.ts, in a separate process. Prints one JSON line.
  *
  *   node bench/stored-embedding-ours.ts FILE SHARD SIDE      decodes and embeds every image of a shard at SIDE px
  *
- * As an evaluation does it: a thread reads and decodes the shard while the network embeds the batch before.
+ * Works like an evaluation: a thread reads and decodes the shard while the network embeds the previous batch.
  */
 import { readFileSync } from 'node:fs';
 import { readSafetensors } from '../src/formats/safetensors.ts';
@@ -20,7 +20,7 @@ const encoder = encoderFromWeights('RESNET18', readSafetensors(readFileSync(weig
 const embed = (images: Uint8Array, count: number): Float32Array =>
   embedPixels(encoder, images, count, imageSizePx, HALF_NORMALISATION);
 
-// Not counted: the first batch finds memory and code.
+// The first batch is not counted, because it allocates memory and compiles code.
 embed(new Uint8Array(batchSize * imageSizePx ** 2 * 3), batchSize);
 const images = indexShard(shardPath).images.map(({ key }) => ({ key, shard: 0 }));
 const cpuBefore = process.cpuUsage();

@@ -1,8 +1,8 @@
 /**
- * From a shard's bytes to embeddings at 64 px by a ResNet-18, decoding included, beside ONNX Runtime with Pillow: the
- * same bytes and weights, the same cores, in turns.
+ * Measures a ResNet-18 from a shard's bytes to embeddings at 64 px, including decoding, compared with ONNX Runtime and
+ * Pillow: both take turns with the same bytes and weights on the same cores.
  *
- * Alone: `node bench/stored-embedding.ts --json [--rounds 5]`. Part of the suite `weights`.
+ * To run it alone: `node bench/stored-embedding.ts --json [--rounds 5]`. Part of the suite `weights`.
  */
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
@@ -23,9 +23,9 @@ import { writeShard, type DrawnImages } from './drawn-shard.ts';
 import { median, rounded, spread, type Spread } from './spread.ts';
 
 export interface StoredEmbeddingOptions {
-  /** Where the peer's virtual environment is kept between runs. */
+  /** The folder of the peer's virtual environment, which is reused between runs. */
   readonly pythonDir: string;
-  /** Turns of each side [5]. */
+  /** Rounds; each side runs once in a round [5]. */
   readonly rounds?: number;
   readonly onProgress?: (message: string) => void;
 }
@@ -38,10 +38,10 @@ export interface StoredEmbeddingResult {
   readonly oursImagesPerSecond: Spread;
   readonly targetImagesPerSecond: number;
   readonly onnxRuntimeImagesPerSecond: Spread;
-  /** User and system time of all threads, which other work on the machine changes least. */
+  /** User and system time of all threads, which depends least on other work on the machine. */
   readonly oursCpuMsPerImage: Spread;
   readonly onnxRuntimeCpuMsPerImage: Spread;
-  /** The peer's processor time against ours of the same round: above 1, ours is less. */
+  /** Ratio of the peer's processor time to ours in the same round; above 1, ours is lower. */
   readonly cpuRatio: number;
   readonly libraries: readonly string[];
 }
@@ -50,7 +50,7 @@ const STORED: readonly DrawnImages[] = [
   { imageSizePx: 224, format: 'jpeg' },
   { imageSizePx: 224, format: 'png' },
 ];
-/** Eight batches: while the first is decoded no network runs beside. */
+/** Eight batches, because no network runs while the first is decoded. */
 const IMAGE_COUNT = 1568;
 const EMBEDDED_SIZE_PX = 64;
 const TIMEOUT_MS = 300_000;
@@ -59,7 +59,7 @@ const here = (name: string): string => path.join(import.meta.dirname, name);
 const facts = z.object({ imagesPerSecond: z.number(), cpuMsPerImage: z.number(), library: z.string() });
 type Facts = z.infer<typeof facts>;
 
-/** @throws Error when the peer cannot be had or a side fails. */
+/** @throws Error if the peer cannot be installed or a side fails. */
 export async function benchStoredEmbedding({
   pythonDir,
   rounds = 5,
@@ -119,7 +119,7 @@ async function factsOf(program: string, args: readonly string[], env?: Record<st
   );
 }
 
-/** New weights, for ours and as the ONNX file that the registry exports. */
+/** New weights, in our format and as the ONNX file that the registry exports. */
 async function writeWeights(workDir: string, weightsPath: string): Promise<void> {
   const tensors = randomEncoderWeights('RESNET18', createRandom(1));
   await writeFile(weightsPath, writeSafetensors(tensors, {}));

@@ -1,6 +1,6 @@
 /**
- * One measurement of our whole SimCLR step, for bench/training.ts: prints one JSON line, which says `unsupported` where
- * this device has no kernels for the precision.
+ * One measurement of our whole SimCLR step, for bench/training.ts: prints one JSON line, which contains `unsupported`
+ * if this device has no kernels for the precision.
  *
  * Arguments: architecture, side of the views in px, side of the images in px, images, steps, float32 or bfloat16.
  */

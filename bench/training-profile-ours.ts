@@ -1,11 +1,11 @@
 /**
- * The measured half of `npm run bench:profile`, in a process that was started as a worker's child is: side of the views
- * in px, batch size, precision, optimizer. Prints
+ * The measured half of `npm run bench:profile`, in a process that is started like a worker's child. Arguments: side of
+ * the views in px, batch size, precision, optimizer. Prints
  * JSON.
  *
- * It takes the trainer's step apart (workers/engine/train/simclr.ts), phase by phase. Of each phase and each op the
- * fastest of twenty steps counts, so that other work on the machine does not show. TensorFlow's CPU ops block, so that
- * their time is the call's; on a GPU it is only the time to launch them.
+ * It takes the trainer's step apart (workers/engine/train/simclr.ts), phase by phase. For each phase and each op it
+ * reports the fastest of twenty steps, to exclude other work on the machine. TensorFlow's CPU ops block, so the time of
+ * an op is that of its call; on a GPU it is only the time to launch it.
  */
 import { createAugmenter } from '../workers/engine/augment/augmenter.ts';
 import { DEFAULT_AUGMENTATION } from '../workers/engine/augment/config.ts';
@@ -39,7 +39,7 @@ if (!canComputeIn(computeDtype)) {
   process.exit(1);
 }
 
-/** The fastest so far. `place` is the op's own in the step. */
+/** The fastest time so far. `place` is the op's index in the step. */
 interface Timed {
   readonly phase: string;
   readonly name: string;

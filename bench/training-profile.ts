@@ -1,6 +1,6 @@
 /**
- * Where a training step's time goes, by phase and by op. The engine's environment is read when a process starts: the
- * measuring is done by one of its own.
+ * Shows how a training step's time is divided among phases and ops. The engine's environment is read when a process
+ * starts, so a separate process does the measurement.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -24,7 +24,7 @@ exit code: 0 done; 1 it failed; 2 misused.
 const PRECISIONS = ['float32', 'bfloat16'];
 const OPTIMIZERS = ['LARS', 'SGD', 'ADAM', 'ADAMW'];
 
-/** The arguments of the measuring process; undefined for those that it does not know. */
+/** The arguments of the measuring process; undefined if they are invalid. */
 function wanted(positionals: readonly string[]): string[] | undefined {
   const [side = '64', batchSize = '32', precision = 'float32', optimizer = 'LARS', ...more] = positionals;
   const isCount = (text: string): boolean => /^[1-9]\d{0,4}$/.test(text);

@@ -1,9 +1,9 @@
 /**
  * A whole SimCLR step (two views made on the device, encoder, head, NT-Xent, gradients, LARS; float32 and bfloat16)
- * beside one written in PyTorch, on the same cores, in turns, so that both meet the same machine.
+ * compared with one written in PyTorch. Both take turns on the same cores, so that they run under the same conditions.
  *
- * Alone: `node bench/training.ts --json [--rounds 5] [--grid] [--peer-dir DIR]`; `--grid` measures ResNet-50, 128 px
- * and large batches as well. The peer's virtual environment is made once in DIR by pip.
+ * To run it alone: `node bench/training.ts --json [--rounds 5] [--grid] [--peer-dir DIR]`; `--grid` measures ResNet-50,
+ * 128 px and large batches as well. The peer's virtual environment is made once in DIR by pip.
  */
 import { spawn } from 'node:child_process';
 import { existsSync } from 'node:fs';
@@ -25,9 +25,9 @@ interface Case {
   /** N; a step sees 2N views. */
   readonly batchSize: number;
   readonly stepCount: number;
-  /** bfloat16 is the peer's autocast. */
+  /** For bfloat16 the peer uses autocast. */
   readonly precision: 'float32' | 'bfloat16';
-  /** Ours to the peer's; null where none is set. */
+  /** Target for the ratio of ours to the peer's; null if there is none. */
   readonly targetRatio: number | null;
 }
 
@@ -70,7 +70,7 @@ const TARGETS: readonly Case[] = [
   },
 ];
 
-/** What fits 24 GB: a ResNet-50 at 224 px takes as much for 32 images. */
+/** The cases that fit in 24 GB: a ResNet-50 at 224 px needs that much for 32 images. */
 const GRID: readonly Case[] = (['float32', 'bfloat16'] as const).flatMap((precision) => [
   {
     architecture: 'RESNET18',
@@ -120,11 +120,11 @@ const GRID: readonly Case[] = (['float32', 'bfloat16'] as const).flatMap((precis
 ]);
 
 export interface TrainingBenchOptions {
-  /** Where the peer's virtual environment is kept between runs. */
+  /** The folder of the peer's virtual environment, which is reused between runs. */
   readonly peerDir: string;
-  /** Turns of ours, then the peer's [5]. */
+  /** Rounds, in each of which ours runs before the peer's [5]. */
   readonly rounds?: number;
-  /** The cases without a target as well [no]. */
+  /** Whether to measure the cases without a target too [no]. */
   readonly grid?: boolean;
   readonly onProgress?: (message: string) => void;
 }
@@ -133,9 +133,9 @@ export interface TrainingSpeed {
   readonly library: string;
   /** Over all steps of all rounds. */
   readonly medianImagesPerSecond: number;
-  /** Slowest and fastest round's median: how much the machine itself moved. */
+  /** Median of the slowest and the fastest round, which shows how much the machine's speed varied. */
   readonly roundsImagesPerSecond: readonly [number, number];
-  /** Of a step, the part that made the views: median. */
+  /** Time per step for making the views, median. */
   readonly viewsMs: number;
   readonly stepMs: number;
   readonly peakRssMb: number;
@@ -144,7 +144,7 @@ export interface TrainingSpeed {
 export interface TrainingBenchCase extends Omit<Case, 'stepCount'> {
   readonly ours: TrainingSpeed;
   readonly peer: TrainingSpeed | null;
-  /** Ours to the peer's, each round's two neighbours compared, median of the rounds; null without a peer. */
+  /** Ratio of ours to the peer's within the same round, median of the rounds; null without a peer. */
   readonly ratio: number | null;
 }
 
@@ -152,9 +152,9 @@ export interface TrainingBenchResult {
   readonly cpuModel: string;
   readonly coreCount: number;
   readonly cases: readonly TrainingBenchCase[];
-  /** What this device cannot compute. */
+  /** The cases that this device cannot compute. */
   readonly leftOut: readonly (Omit<Case, 'stepCount'> & { readonly why: string })[];
-  /** Why there is no peer, when there is none. */
+  /** Why there is no peer, if there is none. */
   readonly why: string | null;
 }
 
@@ -172,7 +172,7 @@ function argumentsOf({ architecture, viewSidePx, imageSidePx, batchSize, stepCou
   return [architecture, viewSidePx, imageSidePx, batchSize, stepCount, precision].map(String);
 }
 
-/** Runs every case and, where the peer can be had, the peer beside it. @throws Error when our own measurement fails. */
+/** Runs every case, and the peer's if it can be installed. @throws Error if our own measurement fails. */
 export async function benchTraining(options: TrainingBenchOptions): Promise<TrainingBenchResult> {
   const report = options.onProgress ?? ((): void => undefined);
   const coreCount = os.availableParallelism();
@@ -232,7 +232,7 @@ type Peer =
   | { readonly kind: 'READY'; readonly measure: (measured: Case) => Promise<Measurement> }
   | { readonly kind: 'ABSENT'; readonly why: string };
 
-/** Makes the virtual environment unless it is there. Never throws: a bench without a peer still says what ours does. */
+/** Creates the virtual environment unless it exists. Never throws: a benchmark without a peer still measures ours. */
 async function preparePeer(peerDir: string, threads: number, report: (message: string) => void): Promise<Peer> {
   const environmentDir = path.join(peerDir, 'torch-2.13.0');
   const python = path.join(environmentDir, 'bin', 'python');
@@ -280,7 +280,7 @@ async function canImportTorch(python: string): Promise<boolean> {
     await run(python, ['-c', 'import torch'], process.env);
     return true;
   } catch {
-    // A half-made environment of an earlier, broken-off bench: made again.
+    // An earlier benchmark was interrupted and left an incomplete environment, which is created again.
     return false;
   }
 }
@@ -314,7 +314,7 @@ async function lastJson(command: string, args: readonly string[], env: NodeJS.Pr
   return JSON.parse(lines.at(-1) ?? '');
 }
 
-/** What the command printed. @throws Error with the end of its stderr when it fails. */
+/** The standard output of the command. @throws Error with the end of its stderr if it fails. */
 async function run(command: string, args: readonly string[], env: NodeJS.ProcessEnv): Promise<string> {
   const child = spawn(command, [...args], { env, stdio: ['ignore', 'pipe', 'pipe'] });
   const output: Buffer[] = [];

@@ -1,7 +1,7 @@
 /**
- * Our side of bench/weights.ts, in a process of its own. Prints one JSON line.
+ * Our side of bench/weights.ts, in a separate process. Prints one JSON line.
  *
- *   node bench/weights-ours.ts load FILE REPEATS          a plain read of the file, and a load of its tensors, by turns
+ *   node bench/weights-ours.ts load FILE REPEATS          alternately reads the plain file and loads its tensors
  *   node bench/weights-ours.ts embed FILE IMAGES BATCH      embeds 224 px patches with a ResNet-18's safetensors
  */
 import { readFileSync } from 'node:fs';
@@ -17,7 +17,7 @@ function timedMs(work: () => void): number {
   return performance.now() - startedMs;
 }
 
-/** The first round is not counted: it warms the page cache and the compiler. */
+/** The first round is not counted, because it fills the page cache and compiles code. */
 function load(repeats: number): object {
   const rounds = Array.from({ length: repeats + 1 }, () => ({
     readMs: timedMs(() => readFileSync(file)),
@@ -27,7 +27,7 @@ function load(repeats: number): object {
 }
 
 async function embed(imageCount: number, batchSize: number): Promise<object> {
-  // Loading TensorFlow is not part of a load.
+  // The time to load TensorFlow is not counted.
   const { embedPixels, HALF_NORMALISATION } = await import('../workers/engine/embed.ts');
   const { encoderFromWeights } = await import('../workers/engine/models/resnet.ts');
   const { engineInfo } = await import('../workers/engine/tensorflow.ts');

@@ -1,9 +1,10 @@
 /**
  * Benchmarks of weights against Python's libraries on the same cores, taking turns: importing a ResNet-50's Lightning
- * checkpoint, loading safetensors, embedding patches with a ResNet-18 (stored-embedding.ts: and images from their
- * stored bytes).
+ * checkpoint, loading safetensors, embedding patches with a ResNet-18 (and, in stored-embedding.ts, from the stored
+ * bytes of images).
  *
- * Alone: `node bench/weights.ts --json [--rounds 5]`. The peer's virtual environment is that of `npm run compat`.
+ * To run it alone: `node bench/weights.ts --json [--rounds 5]`. The peer uses the virtual environment of `npm run
+ * compat`.
  */
 import { copyFile, mkdir, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import os from 'node:os';
@@ -23,9 +24,9 @@ import { median, rounded, spread, type Spread } from './spread.ts';
 import { benchStoredEmbedding, type StoredEmbeddingResult } from './stored-embedding.ts';
 
 export interface WeightsBenchOptions {
-  /** Where the virtual environment of the Python side is kept between runs. */
+  /** The folder of the Python side's virtual environment, which is reused between runs. */
   readonly pythonDir: string;
-  /** Turns of each side [5]. */
+  /** Rounds; each side runs once in a round [5]. */
   readonly rounds?: number;
   readonly onProgress?: (message: string) => void;
 }
@@ -47,27 +48,27 @@ export interface WeightsBenchResult {
     readonly fileBytes: number;
     readonly plainReadMs: Spread;
     readonly oursMs: Spread;
-    /** Ratio of each load to the plain read before it. */
+    /** Ratio of the duration of each load to that of the plain read before it. */
     readonly ratio: number;
     readonly targetRatio: number;
     readonly pythonPlainReadMs: Spread;
-    /** Mapped into memory: no byte is read yet. */
+    /** The file is mapped into memory, and no byte is read yet. */
     readonly pythonMs: Spread;
     readonly pythonTouchedMs: Spread;
   };
   readonly embed: {
     readonly imageCount: number;
     readonly batchSize: number;
-    /** Images a second. */
+    /** Images per second. */
     readonly ours: Spread;
     readonly pytorch: Spread;
     readonly onnxRuntime: Spread;
-    /** Ratio of ours to PyTorch's of the same round. */
+    /** Ratio of ours to PyTorch's in the same round. */
     readonly ratio: number;
     readonly targetRatio: number;
     readonly libraries: readonly string[];
   };
-  /** From the bytes of a shard to embeddings at 64 px, for each kind of stored image. */
+  /** Measurements from the bytes of a shard to embeddings at 64 px, for each kind of stored image. */
   readonly embedStored: readonly StoredEmbeddingResult[];
   /** Load average of the last minute, before and after: shows other work on the machine. */
   readonly loadAverage: readonly [number, number];

@@ -1,4 +1,4 @@
-/** What is promised, looked for in database, files and processes themselves, not in what the server says of them. */
+/** Checks the promises in the database, files and processes themselves, and not by the server's answers. */
 import { readdir } from 'node:fs/promises';
 import { connect } from 'node:net';
 import path from 'node:path';
@@ -10,12 +10,12 @@ import { ENDED } from './faults.ts';
 import type { ChaosPromise } from './report.ts';
 import type { Stage } from './stage.ts';
 
-/** PostgreSQL that recovers, and children that follow their agent. */
+/** Deadline for PostgreSQL to recover, and for children to end after their agent. */
 const SETTLE_MS = 60_000;
 const FOLLOW_MS = 15_000;
 
 export interface Outcome {
-  /** Of every checkpoint that the run has registered. */
+  /** Digests of the checkpoints that the run has registered. */
   readonly weights: readonly (string | null)[];
   /** Steps and losses in the order in which they were written. */
   readonly losses: readonly (readonly [step: number, loss: number | undefined])[];
@@ -32,7 +32,7 @@ export async function outcomeOf(db: Database, runId: string): Promise<Outcome> {
   };
 }
 
-/** After each fault: what would be wrong at any moment, in words. */
+/** After each fault: violations of what must hold at any moment, in words. */
 export async function faultsNow(stage: Stage): Promise<string[]> {
   let wrong: string[] = [];
   await stage.waiting.until(
@@ -71,7 +71,7 @@ async function wrongIn(db: Database, store: ArtifactStore): Promise<string[]> {
   return [...twice.map(({ what }) => what), ...wanting.flat()];
 }
 
-/** @param undisturbedRunId what all the others must come to, bit for bit. */
+/** @param undisturbedRunId the run whose result all others must match bit for bit. */
 export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: readonly string[]): Promise<ChaosPromise[]> {
   return stage.withDatabase(async (db) => {
     const runs = await db.run.findMany({
@@ -92,7 +92,7 @@ export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: reado
       store: openArtifactStore(path.join(stage.folder, 'artifacts')),
       onProgress: () => undefined,
     });
-    // A run has ended a moment before its folder is gone.
+    // A run ends a moment before its folder is deleted.
     const work = path.join(stage.folder, 'work');
     await stage.waiting
       .until('work folders to be gone', async () => (await readdir(work)).length === 0, FOLLOW_MS)
@@ -134,7 +134,7 @@ export function checkAtEnd(stage: Stage, undisturbedRunId: string, runIds: reado
   });
 }
 
-/** For a stage that was closed. */
+/** Checks for a closed stage. */
 export async function nothingLeft({
   seenPids,
   seenPorts,

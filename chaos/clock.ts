@@ -1,6 +1,6 @@
 /**
- * The wall clock of a stage: that of its server, PostgreSQL, agent and children alone, by libfaketime (Debian: `apt-get
- * install libfaketime`). The monotonic clock continues as it is, as it does when a machine's clock is set.
+ * The wall clock of a stage, that is of its server, PostgreSQL, agent and children only, by libfaketime (Debian:
+ * `apt-get install libfaketime`). The monotonic clock is not changed, as when a machine's clock is set.
  */
 import { existsSync } from 'node:fs';
 import { rename, rm, writeFile } from 'node:fs/promises';
@@ -11,23 +11,23 @@ const LIBRARY = ['/usr/lib/x86_64-linux-gnu', '/usr/lib/aarch64-linux-gnu', '/us
   .find((file) => existsSync(file));
 
 export interface Clock {
-  /** What a process has to be started with to go by it. */
+  /** The environment variables that a process needs to use this clock. */
   readonly env: Readonly<Record<string, string>>;
-  /** From a second later on it shows so much less than it would have. */
+  /** Sets the clock back by this much; it takes effect within a second. */
   setBack(seconds: number): Promise<void>;
-  /** Less than zero: behind that of the machine. */
+  /** Offset from the machine's clock; negative if this one is behind. */
   offsetSeconds(): number;
-  /** Removes what processes that were killed could not. */
+  /** Removes the files that killed processes left. */
   forget(pids: Iterable<number>): Promise<void>;
 }
 
-/** @returns undefined where libfaketime is not installed. */
+/** @returns undefined if libfaketime is not installed. */
 export async function openClock(folder: string): Promise<Clock | undefined> {
   if (LIBRARY === undefined) return undefined;
   const file = path.join(folder, 'clock');
   let offsetSeconds = 0;
   const write = async (): Promise<void> => {
-    // Whole or not at all: it is read at any moment.
+    // The file is replaced atomically, because it may be read at any moment.
     await writeFile(`${file}.next`, `${offsetSeconds < 0 ? '' : '+'}${offsetSeconds}s\n`);
     await rename(`${file}.next`, file);
   };

@@ -1,7 +1,7 @@
 /** Numbers in [0, 1). */
 export type Dice = () => number;
 
-/** A small generator with a seed (mulberry32): the same faults in the same order. */
+/** A small generator with a seed (mulberry32), so that the same seed gives the same faults in the same order. */
 export function createDice(seed: number): Dice {
   let state = seed >>> 0;
   return () => {
@@ -12,7 +12,7 @@ export function createDice(seed: number): Dice {
   };
 }
 
-/** One of them; undefined where there is none. */
+/** A random element; undefined if there is none. */
 export function oneOf<Item>(items: readonly Item[], dice: Dice): Item | undefined {
   return items[Math.floor(dice() * items.length)];
 }

@@ -1,4 +1,4 @@
-/** The disk of a stage's artifacts: a file system in memory, so that it can run full without filling a real disk. */
+/** The disk of a stage's artifacts: a file system in memory, so that it can fill up without filling a real disk. */
 import { execFile } from 'node:child_process';
 import { mkdir, statfs } from 'node:fs/promises';
 import { promisify } from 'node:util';
@@ -16,7 +16,7 @@ export interface Disk {
   close(): Promise<void>;
 }
 
-/** @returns undefined where mounting is not allowed: without root, and in most containers. */
+/** @returns undefined if mounting is not allowed: without root, and in most containers. */
 export async function openDisk(folder: string): Promise<Disk | undefined> {
   await mkdir(folder, { recursive: true });
   const isMounted = await run('mount', ['-t', 'tmpfs', '-o', `size=${ROOMY},mode=0755`, 'paraffin-chaos', folder]).then(
@@ -34,7 +34,7 @@ export async function openDisk(folder: string): Promise<Disk | undefined> {
     },
     clear: () => resize(ROOMY),
     close: async () => {
-      // Lazily where something still reads from it: it is unmounted with its last reader.
+      // Unmounts lazily if the file system is still in use: it disappears with its last reader.
       await run('umount', [folder]).catch(() => run('umount', ['-l', folder]));
     },
   };

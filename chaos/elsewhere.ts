@@ -43,7 +43,7 @@ export interface Elsewhere {
   readonly folder: string;
   /** A key of the first registry: keys are restored, too. */
   readonly keyFile: string;
-  /** The result that every training must reach, bit for bit; the backup contains it. */
+  /** The result that every training must match bit for bit; the backup contains it. */
   readonly undisturbedRunId: string;
   readonly waiting: Waiting;
 }

@@ -1,4 +1,4 @@
-/** What is done to a stage, one thing at a time. Each gives false where there was nothing to do it to. */
+/** The faults that are injected into a stage, one at a time. Each returns false if there was nothing to apply it to. */
 import { execFile } from 'node:child_process';
 import { promisify } from 'node:util';
 import { z } from 'zod';
@@ -11,14 +11,14 @@ import type { Stage } from './stage.ts';
 
 const run = promisify(execFile);
 
-/** Longer than a lease: the run is given to somebody else meanwhile. */
+/** Longer than a lease, so that another worker takes the run meanwhile. */
 const FREEZE_MS = (LEASE_SECONDS + 5) * 1_000;
-/** A process that starts, TensorFlow, and the steps until a state is kept, on a busy machine. */
+/** Time for a process to start, load TensorFlow and train until a state is saved, on a busy machine. */
 const KEEP_MS = 90_000;
 const ANSWER_MS = 60_000;
 const CHILD_MS = 2 * LEASE_SECONDS * 1_000;
 const CLOCK_BACK_SECONDS_MAX = 3_600;
-/** People at their screens while the database is started again. */
+/** Requests of users while the database restarts. */
 const READERS = 8;
 /** Deadline for a cancelled run to end; the promise is ten seconds. */
 const CANCEL_PATIENCE_MS = 60_000;
@@ -27,7 +27,7 @@ export interface Act {
   readonly stage: Stage;
   readonly dice: Dice;
   readonly runIds: readonly string[];
-  /** Where a cancel came to its end: how long that took. */
+  /** How long the run took to end after the cancel, if it ended. */
   readonly onCanceled: (tookMs: number) => void;
 }
 export type Fault = (act: Act) => Promise<boolean>;
@@ -50,12 +50,12 @@ async function killServer({ stage }: Act): Promise<boolean> {
   return true;
 }
 
-/** The server is there to start it again. */
+/** The server is running and restarts it. */
 async function killPostgres({ stage }: Act): Promise<boolean> {
   return signal(await stage.postgresPid(), 'SIGKILL');
 }
 
-/** In good order (SIGINT ends every connection and writes everything down), while trainings write and people read. */
+/** A fast shutdown (SIGINT ends every connection and writes a checkpoint) while trainings write and users read. */
 async function restartPostgres({ stage }: Act): Promise<boolean> {
   const pid = await stage.postgresPid();
   let isOver = false;
@@ -85,7 +85,7 @@ async function restartPostgres({ stage }: Act): Promise<boolean> {
 }
 
 /**
- * The agent is suspended while its run is taken back, then wakes up as if nothing had been. Its children continue
+ * The agent is suspended until its run is taken back, and then resumes without knowing. Its children continue
  * meanwhile.
  */
 async function freezeAgent({ stage, dice }: Act): Promise<boolean> {
@@ -96,7 +96,7 @@ async function freezeAgent({ stage, dice }: Act): Promise<boolean> {
   return signal(pid, 'SIGCONT');
 }
 
-/** Nothing of the agent or its children reaches the database, for less or for more than a lease. */
+/** The agent and its children cannot reach the database, for less or for more than the duration of a lease. */
 async function cutNetwork({ stage, dice }: Act): Promise<boolean> {
   stage.wire.cut();
   await stage.waiting.pause(1_000 + dice() * FREEZE_MS);
@@ -105,8 +105,8 @@ async function cutNetwork({ stage, dice }: Act): Promise<boolean> {
 }
 
 /**
- * What a child keeps next breaks off in the middle: on a disk that is full (STORAGE_FULL), or where none can be mounted
- * by a limit of its own (EFBIG).
+ * The next state that a child saves fails in the middle, because the disk is full (STORAGE_FULL) or, where none can be
+ * mounted, because of a file size limit (EFBIG).
  */
 async function fillDisk({ stage, dice }: Act): Promise<boolean> {
   if (!(await nothingIsFruitless(stage))) return false;
@@ -127,7 +127,7 @@ async function fillDisk({ stage, dice }: Act): Promise<boolean> {
       );
   if (disk !== undefined) {
     await disk.fill();
-    // Before the same run meets it a third time.
+    // Must be repaired before the same run meets it a third time.
     return untilRefused().finally(() => disk.clear());
   }
   const pid = await someChild(stage, dice);
@@ -139,7 +139,7 @@ async function fillDisk({ stage, dice }: Act): Promise<boolean> {
   return isLimited && untilRefused();
 }
 
-/** The queue brings every message a second time. */
+/** The queue delivers every message a second time. */
 async function deliverTwice({ stage, runIds }: Act): Promise<boolean> {
   const queue = await openQueue({
     url: await stage.databaseUrl(),
@@ -159,8 +159,8 @@ async function deliverTwice({ stage, runIds }: Act): Promise<boolean> {
 }
 
 /**
- * The clock of every process here is set back by up to an hour; half the time the agent dies in the same moment, with a
- * lease that ends in what is now the future.
+ * The clock of every process here is set back by up to an hour; in half of the cases the agent dies at the same moment,
+ * so that its lease now ends in the future.
  */
 async function setClockBack(act: Act): Promise<boolean> {
   const { stage, dice } = act;
@@ -184,7 +184,7 @@ async function setClockBack(act: Act): Promise<boolean> {
   return true;
 }
 
-/** A run that is under way is cancelled, twice at once, and resumed. */
+/** A running run is cancelled, by two simultaneous requests, and resumed. */
 async function cancelAndResume({ stage, dice, runIds, onCanceled }: Act): Promise<boolean> {
   await stage.waiting.until('an answer', () => answers(stage), ANSWER_MS);
   await someChild(stage, dice);
@@ -236,8 +236,7 @@ export const FAULT_NAMES: readonly FaultName[] = [
 ];
 
 /**
- * Asks for a cancel, twice at once. @returns how long it took until the run was CANCELED; undefined where it had come
- * to another end.
+ * Requests a cancel twice at once. @returns the time until the run was CANCELED; undefined if it had ended otherwise.
  */
 export async function cancelTwice(stage: Stage, id: string): Promise<number | undefined> {
   const startMs = performance.now();
@@ -268,7 +267,7 @@ export async function statusOf(stage: Stage, id: string): Promise<string> {
   ).run.status;
 }
 
-/** After what was done before, a run may have to wait for a lease. */
+/** After an earlier fault, a run may have to wait for a lease to expire. */
 async function someChild(stage: Stage, dice: Dice): Promise<number | undefined> {
   await stage.waiting
     .until('a child', async () => (await stage.childPids()).length > 0, CHILD_MS)
@@ -287,8 +286,8 @@ async function answers(stage: Stage): Promise<boolean> {
 }
 
 /**
- * Three attempts in a row that ended through their own fault and kept nothing end a run, as promised. What is broken
- * here is to come through: it is broken in that way again only when it has kept something since.
+ * By promise, a run fails after three attempts in a row that failed by themselves and saved nothing. Runs must survive
+ * these faults, so a run gets such a fault again only after it has saved a state.
  */
 async function nothingIsFruitless(stage: Stage): Promise<boolean> {
   const isSo = (): Promise<boolean> =>
@@ -306,7 +305,7 @@ function signal(pid: number, name: NodeJS.Signals): boolean {
   try {
     return process.kill(pid, name);
   } catch {
-    // Gone in this very moment.
+    // The process has just ended.
     return false;
   }
 }

@@ -1,5 +1,6 @@
 /**
- * `npm run chaos`: the promises of docs/reliability.md, tested by breaking things. Bounded in time, on loopback alone.
+ * `npm run chaos`: the promises of docs/reliability.md, tested by fault injection, in bounded time and only on
+ * loopback.
  *
  *   npm run chaos                      thirty trainings
  *   npm run chaos -- --quick           six trainings, each kind of fault once
@@ -73,7 +74,7 @@ if (!(
 // Its workers cannot train without the engine, or with one from before a change of native/.
 await installEngine();
 const stopped = new AbortController();
-// However often it is asked: a mount and a database are left by nobody who ends at once.
+// Cleans up even after several signals: an immediate exit would leave a mount and a database behind.
 for (const name of ['SIGINT', 'SIGTERM', 'SIGHUP'] as const) process.on(name, () => stopped.abort());
 try {
   const report = await runTrainings({

@@ -18,14 +18,14 @@ export interface ChaosReport {
   /** Load averages of the machine over one, five and fifteen minutes. */
   readonly loadAverage: { readonly before: readonly number[]; readonly after: readonly number[] };
   readonly seed: number;
-  /** Trainings that were started beside the undisturbed one. */
+  /** Trainings that were started in addition to the undisturbed one. */
   readonly trainingCount: number;
   readonly durationSeconds: number;
   /** How long the undisturbed training took from its launch. */
   readonly undisturbedSeconds: number;
   /** How often each fault was injected. */
   readonly faults: Readonly<Record<string, number>>;
-  /** Faults that this machine or the time did not allow. */
+  /** Faults that could not be injected on this machine or in this time. */
   readonly remarks: readonly string[];
   readonly promises: readonly ChaosPromise[];
 }

@@ -21,24 +21,24 @@ const PARAFFIN = path.resolve(import.meta.dirname, '../src/cli/main.ts');
 const AGENT_PROGRAM = path.resolve(import.meta.dirname, '../workers/main.ts');
 /** Two, so that one training can use the time in which another waits for its lease. */
 export const SLOTS = 2;
-/** How long a process gets to end: longer than the agent gives its children. */
+/** How long a process may take to end: longer than the agent allows its children. */
 const END_MS = 40_000;
 
 export interface Stage {
   readonly folder: string;
   readonly waiting: Waiting;
-  /** Undefined: the machine's clock, which is never changed. */
+  /** Undefined: the machine's clock is used, and never changed. */
   readonly clock: Clock | undefined;
-  /** Undefined: the machine's disk, which is never filled. */
+  /** Undefined: the machine's disk is used, and never filled. */
   readonly disk: Disk | undefined;
   readonly wire: Wire;
   client(): RegistryClient & { readonly url: string };
   serverPid(): number;
   agentPid(): number;
-  /** The processes of runs that are under way. */
+  /** The processes of running runs. */
   childPids(): Promise<number[]>;
   postgresPid(): Promise<number>;
-  /** Directly, without the proxy. */
+  /** The database's own address, without the proxy. */
   databaseUrl(): Promise<string>;
   /** Runs one query on the database itself. */
   withDatabase<Result>(work: (db: Database) => Promise<Result>): Promise<Result>;
@@ -46,11 +46,11 @@ export interface Stage {
   paraffin(...words: readonly string[]): Promise<string>;
   restartServer(): Promise<void>;
   restartAgent(): Promise<void>;
-  /** Every process that was seen so far. */
+  /** Every process seen so far. */
   readonly seenPids: ReadonlySet<number>;
-  /** Every port that was used so far. */
+  /** Every port used so far. */
   readonly seenPorts: ReadonlySet<number>;
-  /** Processes that are still alive although their parent is not. */
+  /** Live processes whose parent has ended. */
   look(): Promise<number[]>;
   /** Stops everything cleanly, the agent first. */
   close(): Promise<void>;
@@ -177,7 +177,7 @@ export async function openStage(
   };
 }
 
-/** The command line in a process of its own. */
+/** The command line in a separate process. */
 export async function paraffin(words: readonly string[], env: Readonly<Record<string, string>>): Promise<string> {
   const { stdout } = await run(process.execPath, [PARAFFIN, ...words], {
     env: childEnvironment({ PARAFFIN_DATABASE_URL: '', ...env }),
@@ -192,11 +192,11 @@ function running(child: ChildProcess): Process {
   return { child, pid: child.pid, gone };
 }
 
-/** Asks the process to end, and kills it when it does not. */
+/** Asks the process to end, and kills it if it does not. */
 async function end({ child, gone }: Process): Promise<void> {
   if (child.exitCode === null && child.signalCode === null) {
     child.kill('SIGTERM');
-    // It may be frozen.
+    // The process may be suspended.
     child.kill('SIGCONT');
   }
   const giveUp = new AbortController();

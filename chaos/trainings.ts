@@ -1,4 +1,4 @@
-/** Trainings while everything that carries them is broken at random moments; then every promise is checked. */
+/** Runs trainings while every part of the system is broken at random moments, and then checks every promise. */
 import { mkdtemp, rm } from 'node:fs/promises';
 import os from 'node:os';
 import path from 'node:path';
@@ -18,7 +18,10 @@ import { createWaiting, type Waiting } from './waiting.ts';
 
 const STEPS = 12;
 const KEEP_EVERY = 3;
-/** In which something happens to every run: a lease, the next look, TensorFlow, a database that recovers. */
+/**
+ * Time within which something must happen to every run: a lease expires, the queue is polled, TensorFlow loads, the
+ * database recovers.
+ */
 const STUCK_MS = 240_000;
 const CANCEL_MS = 10_000;
 
@@ -26,11 +29,11 @@ export interface Wanted {
   readonly seed: number;
   readonly trainingCount: number;
   readonly faults: readonly FaultName[];
-  /** How often each of them comes, where time allows. */
+  /** How often each fault is injected, if time allows. */
   readonly rounds: number;
-  /** No fault and no training begins later. */
+  /** No fault and no training starts after this time. */
   readonly deadlineMs: number;
-  /** Ends it early, and leaves nothing. */
+  /** Ends it early and cleans up. */
   readonly signal: AbortSignal;
   readonly onProgress: (text: string) => void;
 }
@@ -72,7 +75,7 @@ export async function runTrainings(wanted: Wanted): Promise<ChaosReport> {
     const undisturbed = await trainUndisturbed(course);
     const promises = [await cancelAtStart(course), ...(await transferOverBadNetwork(stage, dice, undisturbed.runId))];
     for (const { promise, seen } of promises.slice(1)) say(`${promise}: ${seen}`);
-    // Only the first of them are known to the backup: what waits behind them is not to be trained twice.
+    // The backup contains only the first of them, so that the waiting ones are not trained twice.
     const first = await launchSome(course, Math.min(SLOTS, wanted.trainingCount));
     const backup = await backUpMidway(stage, first);
     say('a backup was taken while a training was under way');
@@ -131,7 +134,7 @@ interface Undisturbed {
   readonly seconds: number;
 }
 
-/** What all the others must come to, bit for bit. */
+/** The result that all others must match bit for bit. */
 async function trainUndisturbed({ stage, versionId, waiting, say }: Course): Promise<Undisturbed> {
   const launchedMs = performance.now();
   const runId = await launch(stage.client(), versionId);
@@ -175,7 +178,7 @@ async function cancelAtStart({ stage, versionId, waiting, say }: Course): Promis
 }
 
 interface Broken {
-  /** That were begun. */
+  /** Number of trainings that were started. */
   readonly runIds: readonly string[];
   readonly faults: Readonly<Record<string, number>>;
   readonly remarks: readonly string[];
@@ -192,7 +195,7 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
   const isLate = (): boolean => performance.now() > startedMs + deadlineMs;
   let lookCount = 0;
   for (const [index, name] of planned.entries()) {
-    // In step with the trainings, so that the last of them meet as much as the first.
+    // Spread over the trainings, so that the last of them meet as many faults as the first.
     const endedWanted = Math.floor((index * runIds.length) / planned.length) - SLOTS;
     await waiting.until(
       'trainings to come through',
@@ -250,7 +253,7 @@ async function breakThings(course: Course, undisturbed: Undisturbed, runIds: rea
   };
 }
 
-/** Every fault once before any of them comes again, each round in another order. */
+/** Every fault is injected once before any is repeated, in a new order each round. */
 function inRounds(names: readonly FaultName[], rounds: number, dice: Dice): FaultName[] {
   return Array.from({ length: rounds }, () => {
     const left = [...names];
@@ -258,7 +261,7 @@ function inRounds(names: readonly FaultName[], rounds: number, dice: Dice): Faul
   }).flat();
 }
 
-/** Cancels what no worker has taken yet. @returns the others. */
+/** Cancels the runs that no worker has taken yet. @returns the others. */
 async function giveUpWaiting(stage: Stage, runIds: readonly string[]): Promise<string[]> {
   const waiting = await stage.withDatabase((db) =>
     db.run.findMany({ where: { id: { in: [...runIds] }, status: 'QUEUED', attempt: 0 }, select: { id: true } }),
@@ -267,10 +270,7 @@ async function giveUpWaiting(stage: Stage, runIds: readonly string[]): Promise<s
   return runIds.filter((id) => !waiting.some((run) => run.id === id));
 }
 
-/**
- * Resolves when all have ended, or when nothing has happened to any of them for long enough to say that they never
- * will.
- */
+/** Resolves when all have ended, or when nothing has happened to any of them for so long that they will never end. */
 async function untilNothingMoves(stage: Stage, runIds: readonly string[]): Promise<void> {
   let lastEvents = -1;
   let lastMs = performance.now();
@@ -342,7 +342,7 @@ async function launch(client: RegistryClient, versionId: string): Promise<string
     batchSize: 2,
     steps: STEPS,
     checkpointEverySteps: KEEP_EVERY,
-    // Trainings of a few steps would mostly probe, and faults are to meet training.
+    // Trainings of a few steps would spend most of their time probing, but faults should occur during training steps.
     probe: { enabled: false },
     seed: 1,
   };

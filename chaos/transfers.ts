@@ -1,6 +1,6 @@
 /**
- * A checkpoint that goes down and up again by the command line, over a network that breaks off at random and is slow
- * then.
+ * Downloads and uploads a checkpoint with the command line over a network that breaks off at random and is slow
+ * afterwards.
  */
 import { createHash } from 'node:crypto';
 import { readFile } from 'node:fs/promises';
@@ -11,13 +11,13 @@ import { openWire, type Wire } from '../test/support/wire.ts';
 import type { ChaosPromise } from './report.ts';
 import type { Stage } from './stage.ts';
 
-/** A checkpoint has 45 MB: it comes through only by going on. */
+/** A checkpoint has 45 MB, so a transfer completes only if it is resumed. */
 const BREAKS = 4;
 const BREAK_AFTER_BYTES = { min: 2_000_000, max: 10_000_000 };
-/** A slow line of an institute. */
+/** The bandwidth of a slow connection. */
 const SLOW_BYTES_PER_SECOND = 4_000_000;
 
-/** @param runId of a training that has come to its end. */
+/** @param runId of a training that has ended. */
 export async function transferOverBadNetwork(stage: Stage, dice: Dice, runId: string): Promise<ChaosPromise[]> {
   const found = z.object({
     run: z.object({ checkpoints: z.tuple([z.object({ id: z.string(), sha256: z.string() })]) }),
@@ -68,7 +68,7 @@ export async function transferOverBadNetwork(stage: Stage, dice: Dice, runId: st
 }
 
 interface Transfer {
-  /** A sha256, or why there is none. */
+  /** A sha256, or the reason why there is none. */
   readonly came: string;
   readonly breaks: number;
   readonly seconds: number;

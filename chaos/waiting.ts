@@ -1,4 +1,4 @@
-/** Waiting for conditions; Ctrl-C ends it. */
+/** Waits for conditions; Ctrl-C ends the waiting. */
 import { setTimeout as sleep } from 'node:timers/promises';
 
 const LOOK_EVERY_MS = 200;
@@ -8,7 +8,7 @@ export interface Waiting {
   isOver(): boolean;
   pause(ms: number): Promise<void>;
   /**
-   * Resolves when the condition holds; a check that throws counts as not yet. @throws Error that names what did not
+   * Resolves when the condition holds; a check that throws counts as false. @throws Error that names what did not
    * happen in time.
    */
   until(what: string, isSo: () => Promise<boolean>, deadlineMs: number): Promise<void>;

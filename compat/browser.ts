@@ -1,6 +1,6 @@
 /**
- * TF.js in headless Chromium: a small server gives out the library, the model's files and a page that loads them by
- * URL, embeds, and sends back what it found. No browser driver is needed.
+ * TF.js in headless Chromium: a small server serves the library, the model's files and a page that loads them by URL,
+ * computes embeddings, and sends them back. No browser driver is needed.
  */
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,4 +1,4 @@
-/** What is compared with what, and how far apart it is. */
+/** The comparisons, and the differences that they find. */
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { maxRelativeDifferenceOfImages } from '../workers/exports/difference.ts';
@@ -36,8 +36,8 @@ export const EXPORTS: readonly Comparison[] = [
 ];
 
 /**
- * The greatest of `maxRelativeDifference` over the comparison's images. @throws Error when a side left no embeddings,
- * or others than expected.
+ * The greatest `maxRelativeDifference` over the comparison's images. @throws Error if a side has no embeddings, or not
+ * the expected ones.
  */
 export async function compare({ actual, reference, sizesPx }: Comparison, folder: string): Promise<number> {
   const differences: number[] = [];

@@ -1,9 +1,10 @@
 /**
- * A process of its own, because TensorFlow blocks the one it runs in: embeds the shared images with Paraffin's engine.
+ * Embeds the shared images with Paraffin's engine, in a separate process, because TensorFlow blocks the process that it
+ * runs in.
  *
  *   node compat/engine.ts WORK_DIR ENCODER...
  *
- * For every `WORK_DIR/<encoder>/<name>.safetensors` it writes `engine-<name>-<size>.f32` beside it.
+ * For every `WORK_DIR/<encoder>/<name>.safetensors` it writes `engine-<name>-<size>.f32` to the same folder.
  */
 import { readdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';

@@ -1,15 +1,17 @@
-/** The images that every side embeds, written once as bytes so that no side's decoder has a part in the comparison. */
+/**
+ * The images that every side embeds, written once as raw pixels so that the comparison does not depend on any decoder.
+ */
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
 import { CHECK_IMAGE_COUNT, checkPixels } from '../workers/exports/check-images.ts';
 import type { ExportInputContract } from '../src/formats/encoder-export.ts';
 
-/** 224 is the paper's; 64 keeps TF.js's plain JavaScript backend to seconds. */
+/** 224 is the paper's size; at 64, TF.js's plain JavaScript backend takes only seconds. */
 export const LARGE_SIZE_PX = 224;
 export const SMALL_SIZE_PX = 64;
 export const IMAGE_COUNT = CHECK_IMAGE_COUNT;
 
-/** Mean and standard deviation differ by channel, so that a mixed-up order of channels is seen. */
+/** Mean and standard deviation differ by channel, so that a wrong order of channels is detected. */
 export const COMPAT_CONTRACT: ExportInputContract = {
   imageSizePx: LARGE_SIZE_PX,
   resizeRule: 'SHORT_SIDE_THEN_CENTRE_CROP',

@@ -1,7 +1,7 @@
 /**
  * The compatibility run: weights made by real PyTorch, through Paraffin, and out to PyTorch, ONNX Runtime and
  * TensorFlow.js, embedding the same images on every side. Prints a table of format x encoder x greatest relative
- * difference; ends with 1 when one is above 1e-4 or could not be had.
+ * difference; exits with 1 if one is above 1e-4 or could not be measured.
  *
  *   npm run compat -- [--all] [--browser] [--write] [--cache-dir DIR]
  *
@@ -25,7 +25,7 @@ import { run } from './process.ts';
 import { compatCacheDir, preparePython } from './python-environment.ts';
 import { exportWeights, importCheckpoints } from './transfer.ts';
 
-/** What the server holds its exports to. */
+/** The tolerance that the server applies to its exports. */
 const TOLERANCE = MAX_RELATIVE_DIFFERENCE;
 const STEP_TIMEOUT_MS = 600_000;
 const PAGE_ENCODER = 'RESNET18';

@@ -5,12 +5,12 @@ import path from 'node:path';
 export interface Command {
   readonly program: string;
   readonly args: readonly string[];
-  /** Beside what this process itself has. */
+  /** In addition to the environment of this process. */
   readonly env?: Readonly<Record<string, string>>;
   readonly timeoutMs: number;
 }
 
-/** What the command printed. @throws Error with the end of its stderr when it fails or takes longer than allowed. */
+/** The standard output of the command. @throws Error with the end of its stderr if it fails or exceeds the deadline. */
 export async function run({ program, args, env, timeoutMs }: Command): Promise<string> {
   const child = spawn(program, [...args], {
     env: { ...process.env, ...env },

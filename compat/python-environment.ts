@@ -1,4 +1,4 @@
-/** The virtual environment of the compatibility run, made once by pip. */
+/** The virtual environment of the compatibility run, installed once by pip. */
 import { existsSync } from 'node:fs';
 import { mkdir, rm } from 'node:fs/promises';
 import os from 'node:os';
@@ -6,7 +6,7 @@ import path from 'node:path';
 import { run } from './process.ts';
 
 const TORCH = '2.13.0';
-/** The CPU build first, where the index has it: it is a tenth of the size. */
+/** The CPU build is tried first, because it is a tenth of the size; not every index has it. */
 const TORCH_REQUIREMENTS = [`torch==${TORCH}+cpu`, `torch==${TORCH}`] as const;
 const OTHER_REQUIREMENTS = ['torchvision', 'onnxruntime', 'onnx', 'safetensors', 'numpy'] as const;
 const INSTALL_TIMEOUT_MS = 15 * 60_000;

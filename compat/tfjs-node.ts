@@ -1,5 +1,5 @@
 /**
- * A process of its own: plain `@tensorflow/tfjs` with its JavaScript backend, as a browser without a GPU would run it.
+ * Runs plain `@tensorflow/tfjs` with its JavaScript backend in a separate process, as a browser without a GPU would.
  *
  *   node compat/tfjs-node.ts WORK_DIR ENCODER...
  *
@@ -27,7 +27,7 @@ for (const encoder of encoders) {
 }
 console.log(JSON.stringify({ tfjs: tf.version.tfjs, backend: tf.getBackend() }));
 
-/** What tfjs's own loader makes of a URL: files named by the manifest, one after the other. */
+/** Does what tfjs's own loader does for a URL: loads the files named by the manifest, one after the other. */
 async function loadFiles(folder: string): Promise<tf.io.ModelArtifacts> {
   const model: tf.io.ModelJSON = JSON.parse(await readFile(path.join(folder, 'model.json'), 'utf8'));
   return tf.io.getModelArtifactsForJSON(model, async (manifest) => {

@@ -1,6 +1,6 @@
 /**
- * Weights through Paraffin, in both directions, without TensorFlow: what goes out as others' files, and what others'
- * files become.
+ * Converts weights with Paraffin in both directions, without TensorFlow: exports to other formats, and imports from
+ * other formats.
  */
 import { createHash } from 'node:crypto';
 import { open, readFile, writeFile } from 'node:fs/promises';
@@ -19,7 +19,7 @@ import { COMPAT_CONTRACT } from './images.ts';
 
 const EXPORT_FILES = { PYTORCH: 'encoder.pt', ONNX: 'encoder.onnx', TFJS: 'encoder-tfjs.zip' } as const;
 
-/** Writes from `weights.safetensors` of the folder what the server makes of a checkpoint. */
+/** Writes the exports that the server makes of a checkpoint, from `weights.safetensors` of the folder. */
 export async function exportWeights(folder: string, architecture: ResnetArchitecture): Promise<void> {
   const weights = await readFile(path.join(folder, 'weights.safetensors'));
   const metadata = exportMetadataOf(createHash('sha256').update(weights).digest('hex'));
@@ -33,12 +33,12 @@ export async function exportWeights(folder: string, architecture: ResnetArchitec
     await writeFile(path.join(folder, EXPORT_FILES[format]), writeExport(format, source));
 }
 
-/** Checkpoint file in the folder, by the name under which its tensors are then kept as safetensors. */
+/** Checkpoint files in the folder, by the name under which their tensors are stored as safetensors. */
 const CHECKPOINTS = { plain: 'plain.pt', legacy: 'legacy.pt', lightning: 'lightning.ckpt', own: 'encoder.pt' } as const;
 
 /**
  * Reads PyTorch's checkpoints of the folder, and Paraffin's own, as an import does, and writes each as
- * `<name>.safetensors`. @throws Error when one is not what it was made as.
+ * `<name>.safetensors`. @throws Error if one is recognised as another format.
  */
 export async function importCheckpoints(folder: string, architecture: ResnetArchitecture): Promise<void> {
   for (const [name, fileName] of Object.entries(CHECKPOINTS)) {

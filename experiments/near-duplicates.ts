@@ -1,7 +1,7 @@
 /**
- * `npm run experiment:near-duplicates`: does the perceptual hash, by which an evaluation finds images that the
- * pretraining has seen, hold on real tissue? How many patches are found again after what people do to images, and how
- * many are taken for another picture that they are not a copy of.
+ * `npm run experiment:near-duplicates`: tests on real tissue the perceptual hash by which an evaluation finds images
+ * that the pretraining has seen. It measures how many patches are found again after common changes to images, and how
+ * many are wrongly matched with another picture.
  *
  *   npm run experiment:near-duplicates
  *   npm run experiment:near-duplicates -- --data DIR --out DIR
@@ -39,17 +39,17 @@ if (values.help) {
   process.exit(0);
 }
 
-/** Larger pictures are cut into tiles, as an import by patches cuts them. */
+/** Larger pictures are cut into patches, as an import by patches cuts them. */
 const WHOLE_UP_TO_PX = 512;
 const TILE_PX = 256;
 const DISTANCES = [0, 2, NEAR_DUPLICATE_DISTANCE, 8, 12];
 /** Below this spread of brightness (of 255) a patch is nearly blank, which an import lists. */
 const BLANK_SPREAD = 6;
 
-/** Packed without effort: some ten thousand pictures are made and read again. */
+/** The lowest compression level, because some ten thousand pictures are written and read again. */
 const LOSSLESS = { compressionLevel: 0 };
 
-/** What is done to a patch of `side` px. */
+/** A change to a patch of `side` px. */
 const CHANGES: readonly (readonly [string, (patch: Sharp, side: number) => Sharp])[] = [
   ['JPEG of quality 90', (patch) => patch.jpeg({ quality: 90 })],
   ['JPEG of quality 60', (patch) => patch.jpeg({ quality: 60 })],
@@ -74,7 +74,7 @@ interface Patch {
   readonly file: string;
   readonly hash: Uint8Array;
   readonly isBlank: boolean;
-  /** For each change, how far the changed patch is from its own hash. */
+  /** For each change, the distance between the hashes of the changed and the original patch. */
   readonly changedDistances: readonly number[];
   readonly pixelBytes: Buffer;
 }
@@ -134,7 +134,7 @@ async function measured(dataset: string, file: string, tile: Buffer): Promise<Pa
   const own = await hashOf(sharp(tile));
   const changedDistances: number[] = [];
   for (const [, change] of CHANGES) {
-    // Encoded in between: a change of size or form would otherwise meet the next step in another order.
+    // Encodes in between, because sharp would otherwise reorder a change of size or shape and the next step.
     const changed = await hashOf(sharp(await change(sharp(tile), own.width).toBuffer()));
     changedDistances.push(nearest(own.hash, changed.hash));
   }
@@ -149,7 +149,7 @@ async function measured(dataset: string, file: string, tile: Buffer): Promise<Pa
   };
 }
 
-/** In whichever orientation they are closest. */
+/** The distance in the closest orientation. */
 function nearest(left: Uint8Array, right: Uint8Array): number {
   return Math.min(...orientationsOf(right).map((orientation) => hashDistance(left, orientation)));
 }

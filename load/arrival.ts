@@ -1,4 +1,4 @@
-/** Load at a constant arrival rate, whatever the response times, and the latencies that result. */
+/** Load at a constant arrival rate, independent of the response times, and the resulting latencies. */
 import type { Answer, LoadClient } from './client.ts';
 import type { Operation } from './operations.ts';
 

@@ -7,10 +7,7 @@ export interface Answer {
 }
 
 export interface LoadClient {
-  /**
-   * @param headers in addition to the usual ones. Resolves with whatever the server answers; rejects when it does not
-   * answer.
-   */
+  /** @param headers in addition to the usual ones. Resolves with any answer of the server; rejects if there is none. */
   post(body: string, headers?: Readonly<Record<string, string>>): Promise<Answer>;
   get(path: string): Promise<Answer>;
   /**

@@ -1,6 +1,7 @@
 /**
- * Loaded into the server by `npm run load` (`--expose-gc --import`): asked over the channel to its parent, it collects
- * garbage and reports what is left, for between collections a heap says more of V8's patience than of the program.
+ * Loaded into the server by `npm run load` (`--expose-gc --import`): on request over the channel to its parent it
+ * collects garbage and reports the remaining heap, because the size between collections depends on V8's schedule more
+ * than on the program.
  */
 import { setTimeout as delay } from 'node:timers/promises';
 
@@ -10,7 +11,7 @@ process.channel?.unref();
 
 async function collectAndTell(): Promise<void> {
   globalThis.gc?.();
-  // The second collection frees what finalisers released.
+  // The second collection frees the memory that finalisers released.
   await delay(100);
   globalThis.gc?.();
   const { heapUsed, external } = process.memoryUsage();

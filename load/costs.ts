@@ -1,7 +1,4 @@
-/**
- * Where the time goes: what each operation costs in time at work, which other work on the machine does not change as it
- * changes latencies.
- */
+/** The cost of each operation in processor time, which other work on the machine affects less than latencies. */
 import { readdir, readFile } from 'node:fs/promises';
 import type { Answer, LoadClient } from './client.ts';
 import { faultOf, sendOperation } from './arrival.ts';
@@ -11,9 +8,9 @@ export interface OperationCost {
   readonly operation: string;
   /** Of all requests, relative to the others. */
   readonly weight: number;
-  /** Time at work of the server's process for one request, all of its threads. */
+  /** Processor time of the server's process for one request, over all of its threads. */
   readonly serverMs: number;
-  /** Time at work of the database's processes for one request. */
+  /** Processor time of the database's processes for one request. */
   readonly databaseMs: number;
   /** Of the answer's body. */
   readonly responseBytes: number;
@@ -29,10 +26,10 @@ const WARM_UP_COUNT = 20;
 const MEASURED_COUNT = 40;
 
 /**
- * Each operation some sixty times, one request after another.
+ * Sends each operation about sixty times, one request after another.
  * @param serverPid process of the server
- * @param databasePid the first process of PostgreSQL; its children are counted with it, whichever work for somebody
- * else among them.
+ * @param databasePid the first process of PostgreSQL; its children are counted with it, even those that serve other
+ * clients.
  * @throws Error for an operation that fails.
  */
 export async function measureCosts(
@@ -79,13 +76,13 @@ function meanOf(costs: readonly OperationCost[]): CostResult['mean'] {
 }
 
 /**
- * Time that these processes have been at work so far, all of their threads, in milliseconds by process: Linux counts it
- * in nanoseconds for each thread.
+ * Processor time of these processes so far, over all of their threads, in milliseconds by process. Linux counts it in
+ * nanoseconds for each thread.
  */
 async function workingMs(pids: readonly number[]): Promise<ReadonlyMap<number, number>> {
   const times = await Promise.all(
     pids.map(async (pid) => {
-      // One that has ended in between counts for nothing.
+      // A process that has ended in between is not counted.
       const threads = await readdir(`/proc/${pid}/task`).catch(() => []);
       const counted = await Promise.all(
         threads.map((thread) =>
@@ -101,7 +98,7 @@ async function workingMs(pids: readonly number[]): Promise<ReadonlyMap<number, n
   return new Map(times);
 }
 
-/** Of those that are still there; one that has begun in between counts whole. */
+/** The difference for the processes that still exist; one that has started in between is counted in full. */
 function since(before: ReadonlyMap<number, number>, after: ReadonlyMap<number, number>): number {
   return [...after].reduce((sum, [pid, milliseconds]) => sum + milliseconds - (before.get(pid) ?? 0), 0);
 }

@@ -1,5 +1,5 @@
 /**
- * `npm run load`: a registry as a large lab would have it after years, and whether it still answers at once.
+ * `npm run load`: checks whether a registry as large as a big lab's after years still answers quickly.
  *
  *   npm run load                         the whole proof: 100,000 runs, 50 requests a second for ten minutes
  *   npm run load -- --minutes 1          the same, shorter

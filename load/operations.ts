@@ -1,4 +1,4 @@
-/** Every list and detail query of the contract, as tools ask them, with arguments drawn again for each request. */
+/** Every list and detail query of the contract, as tools ask them, with new random arguments for each request. */
 import { Client } from 'pg';
 
 export interface Operation {
@@ -6,10 +6,7 @@ export interface Operation {
   readonly query: string;
   /** Of all requests, relative to the others. */
   readonly weight: number;
-  /**
-   * Counts the whole of something, exactly, because it was asked to: the one kind of answer whose cost grows with what
-   * is counted.
-   */
+  /** True if the request asks for an exact total count, the only answer whose cost grows with the number of rows. */
   readonly isCount?: boolean;
   variables(): Readonly<Record<string, unknown>>;
 }
@@ -37,7 +34,7 @@ const EVALUATION_FIELDS =
   'id protocol createdAt metrics { name value ci95Low ci95High } checkpoint { id version model { slug } } datasetVersion { id version dataset { slug } }';
 const PAGE = 'pageInfo { hasNextPage endCursor }';
 
-/** Draws arguments from what the seeded database holds. */
+/** Draws arguments from the contents of the seeded database. */
 export async function operationsFor(databaseUrl: string): Promise<readonly Operation[]> {
   const samples = await readSamples(databaseUrl);
   const byId = (ids: readonly string[]) => () => ({ id: oneOf(ids) });

@@ -1,6 +1,6 @@
 /**
- * Requests that no server should carry out, sent while it is at work: each is answered at once, with the code that says
- * why.
+ * Requests that exceed the server's limits, sent while it is under load: each must be refused at once, with the right
+ * code.
  */
 import { MAX_BODY_BYTES, MAX_DEPTH, MAX_FIELDS, MAX_TOKENS } from '../src/api/limits.ts';
 import { latenciesOf, type Latencies } from './arrival.ts';

@@ -1,6 +1,6 @@
 /**
- * When a person sees what a list is for, its first row, in headless Chromium over loopback, in a registry of 100,000
- * runs.
+ * Measures how long it takes until a list shows its first row, in headless Chromium over loopback, in a registry of
+ * 100,000 runs.
  */
 import { execFile } from 'node:child_process';
 import { mkdtemp, rm } from 'node:fs/promises';
@@ -23,7 +23,7 @@ interface PagePaint {
    */
   readonly firstVisitMs: number;
   readonly firstVisitMaxMs: number;
-  /** The same with what the browser keeps: median. */
+  /** The same with the browser's cache: median. */
   readonly nextVisitMs: number;
 }
 
@@ -32,7 +32,7 @@ const VISITS = 5;
 const TIMEOUT_MS = 30_000;
 const LISTS = ['/datasets', '/models', '/runs', '/leaderboard'] as const;
 const ROW = 'main tbody tr, main .card';
-/** Run before anything of the page: notes the moment of the first frame that has a row. */
+/** Runs before the page's scripts and records the time of the first frame that shows a row. */
 const WATCH = `new MutationObserver((_, observer) => {
   if (document.querySelector(${JSON.stringify(ROW)}) === null) return;
   observer.disconnect();
@@ -115,7 +115,7 @@ async function measurePages(url: string): Promise<readonly PagePaint[]> {
     const cache = await browser.context.newCDPSession(page);
     const paints: PagePaint[] = [];
     for (const address of LISTS) {
-      // The first of all also warms what the server compiles at its first use; a lab's server has run for days.
+      // The very first page also makes the server compile its code, which a lab's server has done days ago.
       await visit(page, url + address);
       const times = { first: [0], next: [0] };
       for (const [kind, isOff] of [
@@ -148,7 +148,7 @@ async function measurePages(url: string): Promise<readonly PagePaint[]> {
 async function visit(page: Page, address: string): Promise<number> {
   await page.goto('about:blank');
   await page.goto(address, { waitUntil: 'commit', timeout: TIMEOUT_MS });
-  // Asked by the debugger, as the page's policy lets nothing else look.
+  // Read by the debugger, because the page's content security policy allows no other script.
   const look = async (): Promise<number | undefined> => {
     const seen: unknown = await page.evaluate('window.firstRowAtMs');
     return typeof seen === 'number' ? Math.round(seen) : undefined;

@@ -13,12 +13,12 @@ export interface OperationPlans {
   readonly operation: string;
   readonly isCount: boolean;
   readonly statementCount: number;
-  /** Over all statements: rows that scans returned or discarded, index entries included. */
+  /** Rows that scans returned or discarded over all statements, including index entries. */
   readonly rowsTouched: number;
   readonly buffers: number;
   /** Tables of more than LARGE_TABLE_ROWS rows that were read from end to end. */
   readonly sequentialScans: readonly string[];
-  /** The statement that scanned most rows, where the operation exceeds a limit. */
+  /** The statement that scanned most rows, if the operation exceeds a limit. */
   readonly worst?: string;
 }
 
@@ -129,7 +129,7 @@ function statementsIn(log: string): Statement[] {
         const at = entry.indexOf('plan:\n');
         return at === -1 ? [] : [statementSchema.parse(JSON.parse(entry.slice(at + 6)))];
       })
-      // Statements of the queue, which are not of the requests.
+      // Statements of the queue, which do not belong to the requests.
       .filter((statement) => !/\bqueue\./.test(statement['Query Text']))
   );
 }

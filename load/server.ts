@@ -1,4 +1,4 @@
-/** The real server in a process of its own over a database that is there already. */
+/** The real server in a separate process, on an existing database. */
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
 import { readFile } from 'node:fs/promises';
@@ -12,7 +12,7 @@ export interface LoadedServer {
   readonly url: string;
   readonly pid: number;
   readonly key: string;
-  /** Collects the server's garbage and reports what is left. */
+  /** Collects the server's garbage and reports the remaining memory. */
   readonly collect: () => Promise<CollectedHeap>;
 }
 

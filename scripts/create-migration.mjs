@@ -3,7 +3,8 @@
  *
  *   npm run migration -- add-thing
  *
- * It uses Prisma's schema engine compiled to wasm, so that no binary is downloaded. Read the SQL before you commit it.
+ * It uses Prisma's schema engine compiled to WebAssembly, so that no binary is downloaded. Read the SQL before you
+ * commit it.
  */
 import { execFileSync } from 'node:child_process';
 import { mkdirSync, mkdtempSync, readFileSync, readdirSync, rmSync, writeFileSync } from 'node:fs';

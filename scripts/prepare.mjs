@@ -1,7 +1,6 @@
 /**
- * Makes a fresh `npm ci` ready to run, with whatever Node the machine has (>= 20.19): the pinned Node, PostgreSQL's
- * links, the generated code. Quick when there is nothing to do. npm itself runs none of this, because .npmrc says
- * ignore-scripts.
+ * Makes a fresh `npm ci` ready to run, with any Node of the machine (>= 20.19): the pinned Node, PostgreSQL's links,
+ * the generated code. Quick if there is nothing to do. npm itself does not run it, because .npmrc sets ignore-scripts.
  */
 import { execFileSync } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -11,10 +10,10 @@ import path from 'node:path';
 const root = path.resolve(import.meta.dirname, '..');
 const modules = path.join(root, 'node_modules');
 export const pinnedNode = path.join(modules, 'node', 'bin', 'node');
-/** Where it cannot be written, Node does without. */
+/** If the folder cannot be written, Node works without it. */
 export const compileCache = path.join(modules, '.cache', 'node-compile');
 
-/** What the generated code is made from: when none of it changed, nothing is generated. */
+/** The inputs of the generated code: if none of them has changed, nothing is generated. */
 export function generatedFrom() {
   return [
     path.join(root, 'prisma', 'schema.prisma'),
@@ -97,7 +96,7 @@ function hasWebTools() {
   return existsSync(path.join(modules, 'vite')) && existsSync(path.join(modules, 'gql.tada'));
 }
 
-/** Builds the pages into web/dist, unless they are there and made from just these sources. */
+/** Builds the pages into web/dist, unless they are already there and were built from the same sources. */
 export function preparePages() {
   if (!hasWebTools()) return;
   const stamp = path.join(root, 'web', 'dist', '.digest');

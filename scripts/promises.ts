@@ -1,8 +1,8 @@
-/** The promises that the docs make, each beside the test that holds it, and whether that test ran. */
+/** Matches each promise of the docs with the test that verifies it, and checks whether that test ran. */
 import { readFileSync } from 'node:fs';
 import path from 'node:path';
 
-/** The pages that promise nothing without a test. */
+/** The pages on which every promise needs a test. */
 export const PAGES_OF_PROMISES = ['docs/reliability.md', 'docs/security.md'] as const;
 
 export interface Promised {
@@ -35,7 +35,8 @@ export function promisesOfDocs(root: string): readonly Promised[] {
 }
 
 /**
- * @param files the test files that the runner was given, below `root`: promises held by others are not judged.
+ * @param files the test files that the runner was given, below `root`: promises that other files verify are not
+ * checked.
  * @returns the promises whose test was not registered, was skipped, or did not pass.
  */
 export function promisesWithoutTest(

@@ -1,6 +1,6 @@
 /**
  * The test command: types, rules, walls, drift of schema.graphql, then every test,
- * and at last whether each promise of the docs is held by a test that ran.
+ * and finally whether a test that ran verifies each promise of the docs.
  *
  *   npm test                         everything
  *   npm test -- test/unit            only these files or folders
@@ -19,9 +19,9 @@ import { promisesOfDocs, promisesWithoutTest } from './promises.ts';
 const root = path.resolve(import.meta.dirname, '..');
 const { values, positionals } = parseArgs({ allowPositionals: true, options: { only: { type: 'string' } } });
 
-// TypeScript 7 checks types in a third of the time; the linter's rules ask for the interface of TypeScript 6, which
-// stays for them. What the last check found of each file is kept and holds until the file, or one that it imports,
-// changes: 2 seconds of processor time instead of 13 where nothing did.
+// TypeScript 7 checks types in a third of the time; the linter's rules need the API of TypeScript 6, which stays
+// installed for them. The results of the last check are kept for each file until the file, or one that it imports,
+// changes: 2 seconds of processor time instead of 13 if nothing has changed.
 const typeCheck = (project: string, kept: string): readonly string[] => [
   ...['--noEmit', '--project', project, '--incremental'],
   ...['--tsBuildInfoFile', `node_modules/.cache/tsbuild/${kept}.tsbuildinfo`],

@@ -1,4 +1,4 @@
-/** A folder through a registry of its own: what it stored, decoded by a reader that has no part in the import. */
+/** Imports a folder into a separate registry and decodes what it stored with a reader that the import does not use. */
 import { createHash } from 'node:crypto';
 import { mkdtemp, readFile, realpath, rm } from 'node:fs/promises';
 import os from 'node:os';
@@ -30,11 +30,11 @@ export interface ImportedFolder {
   /** By path within the folder. */
   readonly stored: ReadonlyMap<string, StoredFile>;
   readonly issues: ReadonlyMap<string, readonly FileIssue[]>;
-  /** Why files were not taken for images, by their names: side files, hidden files. */
+  /** By name, why files were not imported as images: side files, hidden files. */
   readonly passedOver: readonly string[];
 }
 
-/** Starts a registry, imports the folder as it is, reads everything back, and removes the registry. */
+/** Starts a registry, imports the unchanged folder, reads everything back, and removes the registry. */
 export async function importFolder(folder: string): Promise<ImportedFolder> {
   await installEngine();
   const dataDir = await mkdtemp(path.join(os.tmpdir(), 'paraffin-cases-'));
@@ -61,9 +61,9 @@ async function importedOf(client: RegistryClient, importRoot: string): Promise<I
     isTest: false,
   };
   const datasetId = await ensureDataset(client, dataset, true);
-  // Every file is meant as an image, whatever it is called.
+  // Every file is treated as an image, regardless of its name.
   const runId = await launchImport(client, datasetId, dataset, ['MASKS_AMONG_IMAGES']);
-  // An import that finds nothing to keep fails, and its report says why.
+  // An import that finds no usable image fails, and its report says why.
   const failure = await followRun(client, 'import', runId, process.stderr).then(
     () => null,
     (error: unknown) => error,
@@ -93,7 +93,10 @@ async function storedOf(client: RegistryClient, version: Version): Promise<Map<s
   return stored;
 }
 
-/** PNG and JPEG by TensorFlow's own libpng and libjpeg; WebP by libvips as it comes, for want of another reader. */
+/**
+ * PNG and JPEG are decoded by TensorFlow's own libpng and libjpeg; WebP by libvips without any processing, because
+ * there is no other reader.
+ */
 async function decodeIndependently(bytes: Buffer): Promise<RgbImage> {
   const isPng = bytes.toString('latin1', 1, 4) === 'PNG';
   if (!isPng && bytes[0] !== 0xff) {

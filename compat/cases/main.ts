@@ -1,8 +1,8 @@
 /**
- * `npm run cases -- FOLDER --truth FILE.npz`: does every image of a folder come out as what it is, or with a reason why
- * not? Imports the folder into a registry of its own, decodes what was stored by a reader that has no part in the
- * import, and prints a table: equal, within the codec's error, refused as what, or wrong. Ends with 1 when anything is
- * wrong.
+ * `npm run cases -- FOLDER --truth FILE.npz`: checks whether every image of a folder is imported correctly or refused
+ * with a reason. Imports the folder into a separate registry, decodes what was stored with a reader that the import
+ * does not use, and prints a table: equal, within the codec's error, refused with which issue, or wrong. Exits with 1
+ * if anything is wrong.
  */
 import { readdir, readFile, stat } from 'node:fs/promises';
 import path from 'node:path';
@@ -102,7 +102,7 @@ async function rowsOf(folder: string, truth: Truth): Promise<Row[]> {
   const imported = await importFolder(folder);
   const rows: Row[] = [];
   for (const file of files) {
-    // Stands at the first image and is about all of them.
+    // Reported at the first image, but concerns all of them.
     const issues = (imported.issues.get(file) ?? []).filter(({ kind }) => kind !== 'NO_GROUPS');
     if (issues.length === 0 && !imported.stored.has(file) && imported.passedOver.length > 0) {
       const detail = `not taken for an image by its name (${imported.passedOver.join(', ')})`;
@@ -110,7 +110,7 @@ async function rowsOf(folder: string, truth: Truth): Promise<Row[]> {
       continue;
     }
     const duplicateOf = issues.find(({ kind }) => kind === 'DUPLICATE')?.relatedPath;
-    // A duplicate is in the version under its first name, so that is what it came to.
+    // A duplicate is in the version under its first name, so that image is its result.
     const stored = imported.stored.get(duplicateOf ?? file);
     const judged = judge(
       {
@@ -126,7 +126,7 @@ async function rowsOf(folder: string, truth: Truth): Promise<Row[]> {
   return rows;
 }
 
-/** JPEG, also inside of a TIFF, and lossy WebP. */
+/** JPEG (also within a TIFF) and lossy WebP. */
 function isLossy(bytes: Buffer): boolean {
   const start = bytes.toString('latin1', 0, 16);
   if (start.startsWith('RIFF')) return bytes.includes('VP8 ', 0, 'latin1');

@@ -3,7 +3,7 @@ import yauzl from 'yauzl';
 import { NpyError, readNpy } from '../../src/formats/npy.ts';
 import type { RgbImage } from './verdict.ts';
 
-/** Before the name of a file: its value after its colour profile was applied, which counts where there is one. */
+/** Prefix of an entry that holds the pixels after applying the colour profile; such an entry takes precedence. */
 const CONVERTED = 'CONV:';
 
 export interface Truth {

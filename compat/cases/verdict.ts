@@ -1,4 +1,4 @@
-/** What became of one file, against what it should be. Pure. */
+/** Compares the result for one file with the truth. Pure. */
 
 /** uint8 `[height, width, 3]`. */
 export interface RgbImage {
@@ -7,7 +7,7 @@ export interface RgbImage {
   readonly data: Uint8Array;
 }
 
-/** What an import says of one file. */
+/** An import's issue for one file. */
 export interface FileIssue {
   readonly kind: string;
   readonly kept: boolean;
@@ -16,9 +16,9 @@ export interface FileIssue {
 }
 
 export interface FileOutcome {
-  /** As an independent reader decodes what was stored; null where the file was left out. */
+  /** The stored bytes as decoded by an independent reader; null if the file was left out. */
   readonly image: RgbImage | null;
-  /** False: the stored bytes do not decode to the digest that the import kept. */
+  /** False: the decoded pixels of the stored bytes do not have the digest that the import recorded. */
   readonly matchesDigest: boolean;
   readonly issues: readonly FileIssue[];
   /** True for codecs that change pixels. */
@@ -32,9 +32,9 @@ export interface Judged {
   readonly detail: string;
 }
 
-/** Rounding of 16 bits, of alpha, and of a colour profile. */
+/** Tolerance for the rounding of 16 bits, of alpha, and of a colour profile. */
 const ROUNDING_MAX = 2;
-/** Of a lossy codec against the picture before it was written. */
+/** Tolerance for a lossy codec, relative to the original picture. */
 const LOSSY_MAX = 32;
 const LOSSY_MEAN_MAX = 2;
 

@@ -1,4 +1,4 @@
-/** Values with their intervals as an SVG of its own: no font, script or style from anywhere else. */
+/** Draws values with their intervals as a self-contained SVG, without an external font, script or style. */
 
 export interface ChartPoint {
   readonly value: number;
@@ -8,7 +8,7 @@ export interface ChartPoint {
 
 export interface ChartSeries {
   readonly name: string;
-  /** One for each place on the horizontal axis; null where there is none. */
+  /** One for each position on the horizontal axis; null if there is none. */
   readonly points: readonly (ChartPoint | null)[];
 }
 
@@ -17,7 +17,7 @@ export interface Chart {
   readonly valueLabel: string;
   readonly places: readonly string[];
   readonly series: readonly ChartSeries[];
-  /** Points of a series belong together: a line joins them. */
+  /** The points of a series are joined by a line. */
   readonly joined: boolean;
 }
 
@@ -27,7 +27,7 @@ const LEFT = 70;
 const RIGHT = 20;
 const TOP = 50;
 const BOTTOM = 110;
-/** Told apart by people who see colours differently (Okabe and Ito 2008). */
+/** Colours that people with colour vision deficiencies can distinguish (Okabe and Ito 2008). */
 const COLOURS = ['#0072b2', '#d55e00', '#009e73', '#cc79a7', '#e69f00', '#56b4e9'];
 
 /** The vertical axis goes from 0 to 1. */

@@ -1,6 +1,6 @@
 /**
- * `npm run experiment:paper-mini`: the paper's questions on a few thousand patches, registered like any work: a real
- * server, GraphQL, a worker.
+ * `npm run experiment:paper-mini`: the paper's questions on a few thousand patches, answered through a real server, its
+ * GraphQL API and a worker.
  *
  *   npm run experiment:paper-mini                   within 90 minutes on two cores
  *   npm run experiment:paper-mini -- --quick        within 10 minutes: the same with short trainings
@@ -66,8 +66,8 @@ const MINUTES = z.coerce
   .gt(0)
   .parse(values.minutes ?? (values.quick ? 10 : 90));
 /**
- * `reserve`: left for writing and for a machine that becomes slower meanwhile. `wantedSteps`: what another seed may not
- * take away from: three epochs.
+ * `reserve`: time left for writing the report and for a machine that becomes slower meanwhile. `wantedSteps`: the steps
+ * that each training must keep when another seed is added: three epochs.
  */
 const TIMES = { seconds: 60 * MINUTES, reserveSeconds: 4 * MINUTES, wantedSteps: 80, stepsMax: 2000 };
 const TRAINING = {
@@ -83,7 +83,7 @@ const TRAINING = {
 } as const;
 const PROBE_STEPS = 8;
 const FOLDS = 4;
-/** Of the folds and of the random baselines: the same for all, so that everything is paired. */
+/** Seed of the folds and of the random baselines: the same for all, so that all differences are paired. */
 const EVALUATION_SEED = 1;
 
 const startedMs = performance.now();
@@ -153,13 +153,13 @@ async function run(client: RegistryClient): Promise<void> {
       evaluationTimes.push((performance.now() - evaluationStartMs) / 1000);
     }
   }
-  // Their mean: the protocols differ by much. That these first ones also describe the images by the random encoder and
-  // by colour is left in, as a margin.
+  // The mean is used, because the durations of the protocols differ greatly. These first evaluations also embed the
+  // images by the random encoder and by colour statistics, which is included as a margin.
   const evaluationSeconds =
     evaluationTimes.reduce((sum, seconds) => sum + seconds, 0) / Math.max(1, evaluationTimes.length);
   const pace = { imagesPerSecond: trial.imagesPerSecond, trainingOverheadSeconds, evaluationSeconds };
   const evaluationsPerArm = tests.length * PROTOCOLS.length;
-  // The random encoder is an arm of no steps: its own cost is the overhead alone.
+  // The random encoder is an arm without training steps, so its cost is only the overhead.
   const secondsLeft =
     TIMES.seconds -
     TIMES.reserveSeconds -
@@ -181,8 +181,8 @@ async function run(client: RegistryClient): Promise<void> {
   let seedsDone = 0;
   let slowestSeedSeconds = 0;
   for (let seed = 1; seed <= plan.seedCount; seed += 1) {
-    // A machine that became slower than when the pace was measured: whole seeds are left out rather than the time
-    // overrun.
+    // If the machine has become slower since the pace was measured, whole seeds are left out so that the time is not
+    // exceeded.
     if (seed > 1 && elapsedSeconds() + slowestSeedSeconds > TIMES.seconds - TIMES.reserveSeconds / 4) {
       say(`Seed ${seed} would not fit any more: ${seedsDone} of ${plan.seedCount} seeds.`);
       break;

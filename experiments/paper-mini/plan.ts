@@ -1,4 +1,4 @@
-/** What is trained, and how long each training may be. */
+/** The trainings of the experiment, and how long each may take. */
 import type { ExperimentPart } from './images.ts';
 
 export interface Arm {
@@ -6,7 +6,7 @@ export interface Arm {
   /** What it is for. */
   readonly meaning: string;
   readonly folders: readonly string[];
-  /** Of each dataset's images; the same number of steps all the same. */
+  /** The fraction of each dataset's images; the number of steps does not change. */
   readonly imageShare: number;
   readonly isTrained: boolean;
 }
@@ -50,7 +50,7 @@ export function armsOf(parts: readonly ExperimentPart[]): Arm[] {
 
 export interface Pace {
   readonly imagesPerSecond: number;
-  /** Start of a training's process, reading, and registering what came out. */
+  /** Starting a training's process, reading the data, and registering the result. */
   readonly trainingOverheadSeconds: number;
   readonly evaluationSeconds: number;
 }
@@ -63,8 +63,8 @@ export interface Plan {
 const SEEDS_MAX = 5;
 
 /**
- * As many seeds as leave each training `wantedSteps`, at least one; then as many steps as the time allows, up to
- * `stepsMax`.
+ * Chooses as many seeds as leave each training `wantedSteps`, at least one, and then as many steps as the time allows,
+ * up to `stepsMax`.
  */
 export function planWithin(
   secondsLeft: number,

@@ -1,4 +1,4 @@
-/** Tables, pictures and words of the experiment. */
+/** Tables, charts and text of the experiment's report. */
 import { drawChart, type ChartPoint } from './chart.ts';
 import type { Arm, Plan } from './plan.ts';
 import type { ExperimentComparison, ExperimentEvaluation } from './registry.ts';
@@ -13,7 +13,7 @@ export interface Measured {
   readonly test: string;
   readonly protocol: Protocol;
   readonly evaluation: ExperimentEvaluation;
-  /** Minus the random encoder of the same seed; null for that one itself. */
+  /** Difference to the random encoder of the same seed; null for the random encoder itself. */
   readonly againstRandom: ExperimentComparison | null;
 }
 
@@ -22,7 +22,7 @@ export interface Experiment {
   readonly tests: readonly string[];
   readonly plan: Plan;
   readonly measured: readonly Measured[];
-  /** Lines on the setting, for the head of the page. */
+  /** Lines on the setup, for the top of the page. */
   readonly setting: readonly string[];
 }
 
@@ -165,7 +165,7 @@ function written(point: ChartPoint | null, sign: '' | '+'): string {
   return `${text(point.value)} (${text(point.low)} .. ${text(point.high)})`;
 }
 
-/** Every sentence says what the numbers say, whichever way they point. */
+/** Every sentence is derived from the numbers, for a positive as well as a negative result. */
 function conclusionOf(experiment: Experiment): string {
   const { tests, plan } = experiment;
   const cases = tests.flatMap((test) => PROTOCOLS.map((protocol) => ({ test, protocol })));

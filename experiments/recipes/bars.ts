@@ -1,6 +1,7 @@
 /**
- * What the defaults must reach, through the product itself: a server of its own, an import, a pretraining under a
- * budget of time in which no setting is named, and evaluations beside a random encoder and colour statistics.
+ * Measures whether the default settings reach their targets, through the product itself: a separate server, an import,
+ * a pretraining with a time budget and no other setting, and evaluations with a random encoder and colour statistics as
+ * baselines.
  */
 import { cp, mkdir, readFile, rename, rm, writeFile } from 'node:fs/promises';
 import { createReadStream } from 'node:fs';
@@ -37,7 +38,7 @@ const measuredSchema = z.object({
   steps: z.int(),
   imageSizePx: z.int(),
   imagesPerSecond: z.number(),
-  /** By probe set: macro-F1, and what it is above the random encoder and above colour statistics, paired. */
+  /** By probe set: macro-F1, and its paired differences to the random encoder and to colour statistics. */
   tests: z.record(
     z.string(),
     z.object({ macroF1: estimateSchema, againstRandom: estimateSchema, againstColour: estimateSchema }),
@@ -45,7 +46,7 @@ const measuredSchema = z.object({
 });
 export type MeasuredBar = z.infer<typeof measuredSchema>;
 
-/** How long the defaults may train on each set for its bar. */
+/** How long the defaults may train on each set to reach its target. */
 export const BAR_MINUTES: Readonly<Record<DataName, number>> = { 'pcam-mini': 60, 'histology-mini': 10 };
 /** Evaluations share their folds, so that all are paired. */
 const EVALUATION_SEED = 1;
@@ -111,7 +112,7 @@ async function trainAndTest({ client, unlabelled, tests }: Stage, data: DataName
     datasets: unlabelled.map((datasetVersionId) => ({ datasetVersionId })),
     sampling: 'PROPORTIONAL',
     budget: `${Math.round(60 * minutes)}s`,
-    // As the command line sends it: null leaves the choice to the recipe.
+    // Sent as by the command line: null leaves the choice to the recipe.
     imageSizePx: null,
     batchSize: null,
     temperature: null,
@@ -182,7 +183,7 @@ async function evaluate(client: RegistryClient, checkpointId: string, datasetVer
 
 const pcamRow = z.object({ path: z.string(), label: z.string(), split: z.string() });
 
-/** The training part without labels to pretrain on; training and test part with labels to be judged on. */
+/** Pretraining uses the training part without labels; evaluation uses the training and test parts with labels. */
 async function stagePcam(client: RegistryClient, source: string, imports: string): Promise<Stage> {
   const rows: z.infer<typeof pcamRow>[] = [];
   for await (const row of createReadStream(path.join(source, 'labels.csv')).pipe(parse({ columns: true, bom: true })))

@@ -1,4 +1,4 @@
-/** What a cell's process is told, and what it answers. */
+/** The job that a cell's process receives, and the result that it returns. */
 import { z } from 'zod';
 import { recipeSchema } from './recipe.ts';
 
@@ -19,16 +19,16 @@ export const jobSchema = z.object({
   sizePx: z.int(),
   trainCount: z.int(),
   probes: z.array(probeSchema),
-  /** ENGINE trains; PYTORCH has trained and left its embeddings; COLOUR embeds by colour statistics. */
+  /** ENGINE trains; PYTORCH has already trained and stored its embeddings; COLOUR embeds by colour statistics. */
   trainer: z.enum(['ENGINE', 'PYTORCH', 'COLOUR']),
-  /** Where PyTorch left float32 `[imageCount, D]`. */
+  /** The file in which PyTorch stored float32 `[imageCount, D]`. */
   embeddingsPath: z.string(),
 });
 
 export const resultSchema = z.object({
   lastLoss: z.number().nullable(),
   imagesPerSecond: z.number().nullable(),
-  /** By probe set: the label said of each tested image, one digit each. */
+  /** By probe set: the predicted label of each tested image, one digit each. */
   predictions: z.record(z.string(), z.string()),
 });
 export type CellResult = z.infer<typeof resultSchema>;

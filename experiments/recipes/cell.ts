@@ -1,6 +1,6 @@
 /**
- * One cell in a process of its own: trains (unless PyTorch has done so), embeds, probes. Reads a job as JSON from
- * standard input and prints its result as JSON.
+ * Measures one cell in a separate process: trains (unless PyTorch has done so), embeds and probes. Reads a job as JSON
+ * from standard input and prints its result as JSON.
  */
 import { createReadStream } from 'node:fs';
 import { readFile } from 'node:fs/promises';
@@ -60,7 +60,7 @@ async function embed(): Promise<{ embeddings: Float32Array; lastLoss: number | n
   }
 }
 
-/** Whole, also above the 2 GiB that readFile takes. */
+/** Reads the whole file, even if it exceeds the 2 GiB limit of readFile. */
 async function readBytes(file: string): Promise<Uint8Array> {
   const chunks: Buffer[] = [];
   for await (const chunk of createReadStream(file, { highWaterMark: 1 << 24 })) chunks.push(Buffer.from(chunk));

@@ -6,14 +6,14 @@ import { parse } from 'csv-parse';
 import sharp, { type Sharp } from 'sharp';
 import { z } from 'zod';
 
-/** Labelled images that a frozen encoder is judged on. */
+/** Labelled images on which a frozen encoder is evaluated. */
 export interface ProbeSet {
   readonly name: string;
   /** Rows of the pixel file. */
   readonly rows: readonly number[];
   readonly labels: readonly number[];
   readonly labelNames: readonly string[];
-  /** Patient or slide; where nobody knows it each image is its own, and intervals are too narrow. */
+  /** Patient or slide; if it is unknown, each image is its own group, and intervals are too narrow. */
   readonly groups: readonly string[];
   /** `train` and `test` by the set's own split, or null: folds by group. */
   readonly splits: readonly ('train' | 'test')[] | null;
@@ -23,7 +23,7 @@ export interface PixelSet {
   readonly name: DataName;
   readonly sizePx: number;
   readonly imageCount: number;
-  /** The first so many rows are pretrained on. */
+  /** Number of rows, from the first, that are used for pretraining. */
   readonly trainCount: number;
   readonly probes: readonly ProbeSet[];
 }
@@ -95,7 +95,7 @@ async function writePcam(dir: string, sizePx: number, pixelsPath: string): Promi
 }
 
 const histologyRow = z.object({ path: z.string(), dataset: z.string(), label: z.string(), group: z.string() });
-/** Larger pictures are cut, so that a pixel shows about as much tissue everywhere. */
+/** Larger pictures are cut, so that a pixel covers about the same area of tissue in all images. */
 const HISTOLOGY_PATCH_PX: Readonly<Record<string, number>> = {
   osteosarcoma_ut: 512,
   breakhis: 230,
@@ -106,7 +106,7 @@ const HISTOLOGY_PATCH_PX: Readonly<Record<string, number>> = {
 const HISTOLOGY_UNCUT = ['lc25000_lung', 'camelyon16_patches', 'kather2016_texture'];
 const HISTOLOGY_PROBES = ['osteosarcoma_ut', 'kather2016_texture', 'lc25000_lung'];
 
-/** Every row is pretrained on, without its label; three folders are judged, in folds by group. */
+/** All rows are used for pretraining, without labels; three folders are used for evaluation, in folds by group. */
 async function writeHistology(dir: string, sizePx: number, pixelsPath: string): Promise<PixelSet> {
   const folders = [...Object.keys(HISTOLOGY_PATCH_PX), ...HISTOLOGY_UNCUT];
   const rows = (await readCsv(path.join(dir, 'sources.csv'), histologyRow)).filter((row) =>
@@ -141,7 +141,7 @@ async function readCsv<Row>(file: string, schema: z.ZodType<Row>): Promise<Row[]
   return rows;
 }
 
-/** Squares in the order of their sources; answers how many each source gave. */
+/** Writes the squares in the order of their sources; returns how many each source gave. */
 async function writeSquares(sources: readonly Source[], sizePx: number, pixelsPath: string): Promise<number[]> {
   const file = await open(pixelsPath, 'w');
   try {

@@ -1,9 +1,9 @@
 /**
  * `npm run experiment:recipes`: which optimizer, learning rate, crop, jitter, temperature and batch size teach an
- * encoder the most about tissue. One thing is changed at a time, at equal images seen; what was measured stays in a
- * file, and the next run measures what is missing.
+ * encoder the most about tissue. One thing is changed at a time, at equal images seen; results are stored in a file,
+ * and the next run measures the missing ones.
  *
- *   npm run experiment:recipes                          an hour of the cells that are missing
+ *   npm run experiment:recipes                          missing cells, for an hour
  *   npm run experiment:recipes -- --minutes 10 --only temperature
  */
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';
@@ -111,7 +111,7 @@ try {
   await rm(workDir, { recursive: true, force: true });
 }
 
-/** One seed after another while the time lasts; a seed that would not end in it is not begun. */
+/** Measures one seed after another until the time is over; a seed that would not finish in time is not started. */
 async function measureBars(name: DataName): Promise<void> {
   const barMinutes = z.coerce
     .number()
@@ -163,7 +163,7 @@ function titleOf(cell: Cell): string {
   return stepsOf(cell.recipe) === 0 ? 'control' : 'other';
 }
 
-/** A control belongs to every row. */
+/** The controls apply to every row. */
 function isAskedFor(cell: Cell): boolean {
   return stepsOf(cell.recipe) === 0 || titleOf(cell).includes(values.only);
 }

@@ -1,4 +1,4 @@
-/** The engine's optimizer of a recipe. Momentum and betas are those that everybody takes. */
+/** The engine's optimizer of a recipe. Momentum and betas have their customary values. */
 import type { OptimizerConfig } from '../../workers/engine/optim/index.ts';
 import type { Recipe } from './recipe.ts';
 

@@ -1,4 +1,4 @@
-/** Which cells the experiment has: a base, and one thing changed at a time. */
+/** The cells of the experiment: a base, and one change at a time. */
 import { createHash } from 'node:crypto';
 import type { DataName } from './images.ts';
 import { BASE_RECIPE, isEngineRecipe, PAPER_RECIPE, type Recipe } from './recipe.ts';
@@ -14,9 +14,9 @@ export interface Cell {
 
 /** One row of a table of the report. */
 export interface Variant {
-  /** What is changed, for example `temperature`. */
+  /** The setting that is changed, for example `temperature`. */
   readonly factor: string;
-  /** To what, for example `0.1`. */
+  /** Its new value, for example `0.1`. */
   readonly value: string;
   readonly recipe: Recipe;
 }
@@ -32,7 +32,7 @@ const lars = (learningRate: number): Partial<Recipe> => ({
   warmupShare: 0.1,
 });
 
-/** From what decides most to what decides least, so that a short budget measures what matters. */
+/** From the most to the least influential setting, so that a short budget measures the most important ones. */
 const CHANGES: readonly Change[] = [
   ['view', '64 px, 0.2 to 1 of the area', { viewSizePx: 64, cropScaleMin: 0.2, cropScaleMax: 1 }],
   ['view', '32 px, 0.2 to 1 of the area', { cropScaleMin: 0.2, cropScaleMax: 1 }],
@@ -78,7 +78,7 @@ const CHANGES: readonly Change[] = [
   ['head (in PyTorch)', '2,048 wide', { headWidth: 2048 }],
 ];
 
-/** Those that nobody trains: what every table is compared with. */
+/** Cells without training, with which every table is compared. */
 export function controlRecipe(recipe: Recipe): Recipe {
   return { ...BASE_RECIPE, imagesSeen: 0, evaluationSizePx: recipe.evaluationSizePx };
 }
@@ -117,7 +117,7 @@ export function parityCells(data: DataName): Cell[] {
   );
 }
 
-/** What a cell is called in the file of results: the same cell is measured once, whichever plan asks for it. */
+/** The key of a cell in the file of results: the same cell is measured once, even if several plans contain it. */
 export function cellKey({ data, recipe, seed, trainer }: Cell): string {
   const sorted = Object.entries(recipe).sort(([left], [right]) => left.localeCompare(right));
   return createHash('sha256')

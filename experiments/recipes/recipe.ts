@@ -1,4 +1,7 @@
-/** What a cell of the experiment trains with: read by our engine (train.ts) and by PyTorch (peer/simclr_recipe.py). */
+/**
+ * The settings with which a cell of the experiment trains, read by our engine (train.ts) and by PyTorch
+ * (peer/simclr_recipe.py).
+ */
 import { z } from 'zod';
 
 const positive = z.number().positive();
@@ -6,9 +9,9 @@ const share = z.number().min(0).max(1);
 
 export const recipeSchema = z.strictObject({
   optimizer: z.strictObject({ name: z.enum(['LARS', 'SGD', 'ADAM', 'ADAMW']) }),
-  /** Of the first step after the warm-up; a cosine to zero follows. */
+  /** Learning rate of the first step after the warm-up; a cosine to zero follows. */
   learningRate: positive,
-  /** L2 for LARS, SGD and Adam, decoupled for AdamW; never of biases and batch norms. */
+  /** L2 for LARS, SGD and Adam, decoupled for AdamW; never applied to biases and batch norms. */
   weightDecay: z.number().min(0),
   /** Of all steps. */
   warmupShare: share,
@@ -28,19 +31,24 @@ export const recipeSchema = z.strictObject({
   sourceSizePx: z.int().min(32),
   precision: z.enum(['FLOAT32', 'BFLOAT16']),
   projectionDim: z.int().min(1),
-  /** Linear layers of the projection head; Paraffin's has 2, others train in PyTorch. */
+  /** Number of linear layers of the projection head; Paraffin's has 2, other numbers are trained in PyTorch. */
   headDepth: z.int().min(1).max(3),
-  /** Hidden width of the head; null is the encoder's embedding, as Paraffin's. */
+  /** Hidden width of the head; null: the length of the encoder's embedding, as in Paraffin. */
   headWidth: z.int().min(1).nullable(),
-  /** RECALIBRATED: running statistics measured again over the training images, as the probe shows them. */
+  /**
+   * RECALIBRATED: running statistics are measured again over the training images, prepared as the probe prepares them.
+   */
   batchNorm: z.enum(['RUNNING', 'RECALIBRATED']),
-  /** Size at which the probe shows images. */
+  /** Image size in the probe. */
   evaluationSizePx: z.int().min(32),
 });
 
 export type Recipe = z.infer<typeof recipeSchema>;
 
-/** The recipe of the paper by the linear rule for LARS, at the experiment's size and length: the default until now. */
+/**
+ * The paper's recipe with the linear scaling rule for LARS, at the experiment's image size and length: the earlier
+ * default.
+ */
 export const PAPER_RECIPE: Recipe = {
   optimizer: { name: 'LARS' },
   learningRate: (0.3 * 128) / 256,
@@ -64,7 +72,7 @@ export const PAPER_RECIPE: Recipe = {
   evaluationSizePx: 32,
 };
 
-/** The recipe DEFAULT at 64 px and the experiment's length: what every one-at-a-time change starts from. */
+/** The recipe DEFAULT at 64 px and the experiment's length: the base of every one-at-a-time change. */
 export const BASE_RECIPE: Recipe = {
   ...PAPER_RECIPE,
   optimizer: { name: 'ADAMW' },
@@ -79,12 +87,12 @@ export const BASE_RECIPE: Recipe = {
   evaluationSizePx: 64,
 };
 
-/** Steps of a whole training. */
+/** Number of steps of a whole training. */
 export function stepsOf({ imagesSeen, batchSize }: Recipe): number {
   return Math.floor(imagesSeen / batchSize);
 }
 
-/** Whether our engine can train it; a head of another depth or width it cannot. */
+/** Whether our engine can train it; it cannot train a head of another depth or width. */
 export function isEngineRecipe({ headDepth, headWidth }: Recipe): boolean {
   return headDepth === 2 && headWidth === null;
 }

@@ -8,7 +8,7 @@ import type { Measured } from './results.ts';
 import { verdictsOf } from './verdicts.ts';
 import { differenceOf, scoreOf, testedOf, type Said } from './statistics.ts';
 
-/** The part that recipes are chosen on; its test part is looked at once, when the choice is made. */
+/** The part on which recipes are chosen; the test part is used only once, after the choice. */
 const HELD_BACK = 'pcam-mini test';
 
 export function reportOf(

@@ -1,6 +1,4 @@
-/**
- * What was measured: one JSON file, written after every cell, so that a run that was stopped continues where it was.
- */
+/** The measurements, in one JSON file that is written after every cell, so that an interrupted run can continue. */
 import { readFile, rename, writeFile } from 'node:fs/promises';
 import { z } from 'zod';
 import { DATA_NAMES } from './images.ts';
@@ -16,12 +14,12 @@ const measuredSchema = z.object({
   lastLoss: z.number().nullable(),
   imagesPerSecond: z.number().nullable(),
   seconds: z.number(),
-  /** By probe set: the label said of each tested image, one digit each. */
+  /** By probe set: the predicted label of each tested image, one digit each. */
   predictions: z.record(z.string(), z.string()),
 });
 export type Measured = z.infer<typeof measuredSchema>;
 
-/** Throws Error for a file that is not one of ours. */
+/** Throws Error for a file that this experiment did not write. */
 export async function readResults(file: string): Promise<Measured[]> {
   const content = await readFile(file, 'utf8').catch((error: NodeJS.ErrnoException) => {
     if (error.code === 'ENOENT') return '[]';
@@ -30,7 +28,7 @@ export async function readResults(file: string): Promise<Measured[]> {
   return z.array(measuredSchema).parse(JSON.parse(content));
 }
 
-/** One cell a line, so that a change of one shows as a change of one line. */
+/** One line for each cell, so that a diff shows which cells have changed. */
 export async function writeResults(file: string, results: readonly Measured[]): Promise<void> {
   const lines = results.map((result) => JSON.stringify(result));
   await writeFile(`${file}.part`, `[\n${lines.join(',\n')}\n]\n`);

@@ -1,4 +1,4 @@
-/** Measures one cell in processes of its own, by our engine or by PyTorch. */
+/** Measures one cell in separate processes, by our engine or by PyTorch. */
 import { spawn } from 'node:child_process';
 import { rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -13,16 +13,16 @@ export interface Workplace {
   readonly pixels: PixelSet;
   readonly pixelsPath: string;
   readonly workDir: string;
-  /** The Python that has PyTorch, made when it is first needed. */
+  /** The Python environment with PyTorch, created when it is first needed. */
   readonly python: () => Promise<string>;
-  /** Ends the processes under way. */
+  /** Ends the running processes. */
   readonly signal: AbortSignal;
   readonly onProgress: (line: string) => void;
 }
 
 const peerSchema = z.object({ losses: z.array(z.number()), imagesPerSecond: z.number() });
 
-/** Throws Error with the last words of a process that failed. */
+/** Throws Error with the last lines of output of a process that failed. */
 export async function runCell(cell: Cell, place: Workplace): Promise<Measured> {
   const { data, recipe, seed, trainer } = cell;
   const startedMs = performance.now();
@@ -72,11 +72,12 @@ async function runPeer(
   return peerSchema.parse(await runJob(await place.python(), [script], job, place));
 }
 
-/** Gives a program its job as JSON and reads the JSON of its last line; its standard error is progress. */
+/** Passes a program its job as JSON and parses its last line of output as JSON; its standard error shows progress. */
 function runJob(program: string, args: readonly string[], job: object, place: Workplace): Promise<unknown> {
   const { promise, resolve, reject } = Promise.withResolvers<unknown>();
   const child = spawn(program, args, {
-    // A session of its own: a terminal's Ctrl-C must not reach a process in the middle of a matrix product.
+    // The process gets its own session, because a terminal's Ctrl-C must not reach it in the middle of a matrix
+    // product.
     detached: true,
     stdio: ['pipe', 'pipe', 'pipe'],
     env: { ...process.env, TF_CPP_MIN_LOG_LEVEL: '2', NODE_NO_WARNINGS: '1' },
@@ -90,7 +91,7 @@ function runJob(program: string, args: readonly string[], job: object, place: Wo
     lastWords = (lastWords + chunk).slice(-2000);
     place.onProgress(chunk.trimEnd().split('\n').at(-1) ?? '');
   });
-  // A child that dies before it has read its job says so by its exit code.
+  // The exit code reports a child that dies before it has read its job.
   child.stdin.on('error', () => undefined);
   child.stdin.end(JSON.stringify(job));
   child.on('error', reject);

@@ -5,7 +5,7 @@ import type { MetricEstimate } from '../../src/statistics/estimate.ts';
 import { createRandom } from '../../src/statistics/random.ts';
 import type { ProbeSet } from './images.ts';
 
-/** What one arm said of the tested images of a set, one string of digits for each seed. */
+/** The predictions of one arm for the tested images of a set, one string of digits for each seed. */
 export type Said = readonly string[];
 
 export interface Tested {
@@ -16,7 +16,7 @@ export interface Tested {
 
 const RESAMPLES = 1000;
 
-/** The tested images of a set: those of its test part, or all where it is judged in folds. */
+/** The tested images of a set: those of its test part, or all if it is evaluated in folds. */
 export function testedOf({ labels, groups, splits, labelNames }: ProbeSet): Tested {
   const places = [...labels.keys()].filter((place) => splits === null || splits[place] === 'test');
   return {

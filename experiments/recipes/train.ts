@@ -1,4 +1,4 @@
-/** A cell's training by our engine: the product's views, network, loss and optimizer on pixels that lie in memory. */
+/** A cell's training by our engine: the product's views, network, loss and optimizer on pixels in memory. */
 import { createAugmenter } from '../../workers/engine/augment/augmenter.ts';
 import { embedPixels, HALF_NORMALISATION, normaliseImages } from '../../workers/engine/embed.ts';
 import { createEncoder, encoderFromWeights, type Encoder } from '../../workers/engine/models/resnet.ts';
@@ -16,7 +16,7 @@ export interface Training {
   readonly pixels: Uint8Array;
   readonly imageCount: number;
   readonly sizePx: number;
-  /** The first so many images are learned from. */
+  /** Number of images, from the first, that are used for training. */
   readonly trainCount: number;
 }
 
@@ -28,7 +28,10 @@ export interface Embedded {
 }
 
 const EMBEDDING_BATCH = 200;
-/** Batches whose statistics make up recalibrated ones: the running mean then holds 99 % of them. */
+/**
+ * Number of batches for recalibrating running statistics, after which 99 % of the running mean comes from these
+ * batches.
+ */
 const RECALIBRATION_BATCHES = 44;
 
 export async function trainAndEmbed(training: Training): Promise<Embedded> {
@@ -84,7 +87,7 @@ export async function trainAndEmbed(training: Training): Promise<Embedded> {
   return { embeddings: await embedAll(encoder, training), lastLoss, imagesPerSecond };
 }
 
-/** Each image once before any comes again. */
+/** Every image is used once before any is repeated. */
 function* endlessRows(count: number, random: Random): Generator<number, never> {
   const all = Array.from({ length: count }, (_, row) => row);
   while (true) yield* random.shuffled(all);
@@ -100,7 +103,7 @@ async function batchOf({ pixels, sizePx, recipe }: Training, rows: readonly numb
   return tf.tensor4d(batch, [rows.length, side, side, 3], 'int32');
 }
 
-/** As the product decodes for an input contract: antialiased, bilinear. */
+/** Resizes as the product does for an input contract: bilinear, antialiased. */
 function resized(square: Uint8Array, fromPx: number, toPx: number): Promise<Uint8Array> {
   return sharp(square, { raw: { width: fromPx, height: fromPx, channels: 3 } })
     .resize(toPx, toPx, { kernel: 'linear', fit: 'fill' })

@@ -1,20 +1,20 @@
-/** Whether the defaults reach what they must. Pure: measurements in, verdicts out. */
+/** Decides whether the default settings reach their targets. Pure functions from measurements to verdicts. */
 import { BAR_MINUTES, type BarEstimate, type MeasuredBar } from './bars.ts';
 import { SEEDS } from './plan.ts';
 
 export interface Verdict {
   readonly bar: string;
-  /** NOT MEASURED where a seed is missing. */
+  /** NOT MEASURED if a seed is missing. */
   readonly verdict: 'REACHED' | 'MISSED' | 'NOT MEASURED';
   readonly figures: string;
 }
 
 type Test = MeasuredBar['tests'][string];
 
-/** Least gain in macro-F1 of an hour on pcam-mini. */
+/** Minimum gain in macro-F1 of an hour of training on pcam-mini. */
 const PCAM_GAIN = 0.05;
 
-/** A gain is beyond its paired interval where the whole interval is above 0. */
+/** A gain is significant if its whole paired interval is above 0. */
 const isGain = ({ ci95Low }: BarEstimate): boolean => ci95Low > 0;
 const isLoss = ({ ci95High }: BarEstimate): boolean => ci95High < 0;
 

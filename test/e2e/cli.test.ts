@@ -59,7 +59,7 @@ after(async () => {
 
 interface Started {
   readonly pid: number;
-  /** So far. */
+  /** Output so far. */
   readonly said: { stdout: string; stderr: string };
   readonly outcome: Promise<Outcome>;
   interrupt(): void;
@@ -73,10 +73,10 @@ function started(child: ChildProcessByStdio<null, Readable, Readable>): Started 
   return { pid: child.pid ?? assert.fail('not started'), said, outcome, interrupt: () => void child.kill('SIGINT') };
 }
 
-/** Variables that decide about colours beside the terminal itself: with CI set, Node shows none. */
+/** Environment variables that control colours in addition to the terminal: with CI set, Node shows none. */
 const COLOUR_VARIABLES = ['CI', 'COLORTERM', 'FORCE_COLOR', 'NO_COLOR', 'NODE_DISABLE_COLORS'];
 
-/** Only the given variables: neither the developer's own registry nor her colour settings. */
+/** Passes only the given variables, without the developer's own registry and colour settings. */
 function environment(env: Readonly<Record<string, string>>): Record<string, string> {
   const inherited = Object.entries(
     childEnvironment({
@@ -660,7 +660,7 @@ describe('from images to weights', () => {
     } finally {
       slow.close();
     }
-    // Nothing of the upload is left on either side.
+    // The upload leaves no file on either side.
     assert.deepEqual([await begun(), await readdir(path.join(cache, 'paraffin/uploads'))], [[], []]);
   });
 

@@ -1,4 +1,6 @@
-/** docs/command-line.md: every line of it pasted into bash, in its order, against a real server with a real worker. */
+/**
+ * docs/command-line.md: every command of the page is run in bash, in order, against a real server with a real worker.
+ */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -12,13 +14,13 @@ import { startTestServer, type TestServer } from '../support/server.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const FENCE = /((?:<!-- .+ -->\n)*)```(\w*)\n([\s\S]*?)```/g;
-/** Blocks that no test can run are a way around the test: each has a reason, and there are no more than these. */
+/** Blocks that no test can run are exceptions to this test: each has a reason, and no others are allowed. */
 const NOT_RUN_MAX = 1;
 
 interface Block {
   readonly script: string;
   readonly exitCode: number;
-  /** Why it cannot be run, where that is so. */
+  /** Why it cannot be run, if so. */
   readonly notRun: string | undefined;
 }
 

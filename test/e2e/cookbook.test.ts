@@ -1,4 +1,4 @@
-/** docs/cookbook.md: every operation of the page, run in its order against a real server with a real worker. */
+/** docs/cookbook.md: every operation of the page is run, in order, against a real server with a real worker. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -16,9 +16,9 @@ interface Recipe {
   readonly name: string;
   readonly query: string;
   readonly variables: string;
-  /** Paths of the answer that must hold something. */
+  /** Paths of the answer that must not be empty. */
   readonly expected: readonly string[];
-  /** Names under which later recipes find a value of the answer. */
+  /** Names under which later recipes use a value of the answer. */
   readonly kept: readonly { readonly name: string; readonly path: string }[];
   /** The code of the one userError that the page promises. */
   readonly userError: string | undefined;
@@ -67,7 +67,7 @@ after(async () => {
   await database.close();
 });
 
-/** The data of an operation; of a subscription its first event. */
+/** The data of an operation; for a subscription, that of its first event. */
 async function answerTo({ query }: Recipe, variables: Readonly<Record<string, unknown>>): Promise<unknown> {
   if (!query.startsWith('subscription')) {
     const answer = await server.ask(query, variables);
@@ -90,7 +90,7 @@ async function answerTo({ query }: Recipe, variables: Readonly<Record<string, un
   throw new Error('The subscription ended without an event.');
 }
 
-/** A reader would wait for the run before the next recipe, and so do we. */
+/** A reader would wait for the run before the next recipe, so the test waits too. */
 async function waitForRun(id: string): Promise<void> {
   await eventually(
     `run ${id}`,

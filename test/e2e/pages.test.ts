@@ -1,4 +1,7 @@
-/** The pages in a real browser, over a real server with a real worker: what a person can do, and that everybody can. */
+/**
+ * The pages in a real browser, with a real server and a real worker: what a user can do, and that the pages are
+ * accessible.
+ */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -25,7 +28,7 @@ const ROOT = path.resolve(import.meta.dirname, '../..');
 const AXE = createRequire(import.meta.url).resolve('axe-core/axe.min.js');
 /** Long enough for a busy machine. */
 const DEADLINE_MS = 150_000;
-/** Set to a folder, the pages are kept as pictures there. */
+/** If it names a folder, screenshots of the pages are saved there. */
 const PICTURES = process.env['PARAFFIN_TEST_PICTURES'];
 
 let database: TestDatabase;
@@ -33,7 +36,7 @@ let server: TestServer;
 let worker: TestWorker;
 let browser: TestBrowser;
 let page: Page;
-/** Addresses of what the story made. */
+/** Addresses of the objects that the story created. */
 const made = { run: '', canceled: '', failed: '', evaluation: '' };
 /** All that pages keep in the browser: the chosen colours, and how far each page was scrolled. */
 const KEPT = /^(paraffin-theme|tsr-scroll-restoration-.*)$/;
@@ -67,7 +70,7 @@ after(async () => {
   await database.close();
 });
 
-/** The first image once more, so that an import has something to tell. */
+/** The first image again, so that the import reports a duplicate. */
 async function addDuplicate(folder: string): Promise<void> {
   const csvPath = path.join(folder, 'labels.csv');
   const [, first = ''] = (await readFile(csvPath, 'utf8')).split('\n');
@@ -103,8 +106,8 @@ async function openTab(): Promise<Page> {
 }
 
 /**
- * One step of a story: each builds on the one before, so that after a failure the others fail at once instead of
- * waiting for what cannot come.
+ * One step of a story. Each step builds on the one before, so after a failure the others fail at once instead of
+ * waiting for their deadlines.
  */
 function step(name: string, work: () => Promise<void>): void {
   test(name, async () => {
@@ -321,7 +324,7 @@ describe('a person at the browser', () => {
           at(asked, 'data.model.checkpoints.nodes.0.sha256'),
         );
       }
-      // With PyTorch it is run whole by "npm run compat".
+      // "npm run compat" runs the whole code with PyTorch.
       await writeFile(path.join(server.folder, 'use.py'), await codeFor('Python'));
       await exec('python3', ['-m', 'py_compile', 'use.py'], { cwd: server.folder });
     },
@@ -413,7 +416,7 @@ describe('without a mouse', () => {
     await tabTo(page.getByRole('link', { name: /^BACH/ }));
     await page.keyboard.press('Enter');
     await page.getByRole('heading', { level: 1, name: /BACH/ }).waitFor();
-    // The next Tab continues from the page that came, not from the head of the document.
+    // The next Tab continues from the new page, not from the start of the document.
     assert.equal(await page.locator(':focus').getAttribute('id'), 'main');
 
     await page.goto(`${server.url}/new?what=createDataset`);
@@ -425,10 +428,10 @@ describe('without a mouse', () => {
   });
 });
 
-/** As many stops as nobody would want to make. */
+/** More Tab stops than any page should need. */
 const STOPS_MAX = 90;
 
-/** What is wrong with the element that has the focus, for one who must see where it is. */
+/** What is wrong with the focused element for a user who must see the focus. */
 const UNSEEN = `(() => {
   const element = document.activeElement;
   const { outlineStyle, outlineWidth } = getComputedStyle(element);
@@ -534,7 +537,7 @@ describe('beyond this machine, by plain http', () => {
 });
 
 describe('each page', () => {
-  /** With what is to be seen before it is looked at. */
+  /** The text that must be visible before a page is checked. */
   const places = (): readonly (readonly [name: string, address: string, content: string])[] => [
     ['datasets', '/datasets', 'main table, main .cards'],
     ['cards', '/datasets?view=cards&images=yes', 'main .card'],
@@ -573,7 +576,7 @@ describe('each page', () => {
           const [name, place, content] = next;
           await tab.goto(server.url + place, { waitUntil: 'commit' });
           await tab.locator(content).first().waitFor();
-          // Run by the debugger, as the page itself may run no such script.
+          // Run by the debugger, because the page's content security policy forbids such a script.
           await tab.evaluate(axe);
           for (const [width, colours] of looks) {
             await tab.setViewportSize({ width, height: 900 });
@@ -599,23 +602,23 @@ describe('each page', () => {
   });
 });
 
-/** Looked at at once; the machine has two cores. */
+/** Pages checked at once; the machine has two cores. */
 const TABS = 3;
 
 /**
- * GraphiQL's own, inside of its frame: the list of its tabs, and the colours of its editor. Any other rule holds there
- * as everywhere.
+ * Findings within GraphiQL's own frame: the list of its tabs, and the colours of its editor. All other rules apply
+ * there too.
  */
 const RULES_OF_GRAPHIQL = ['nested-interactive', 'color-contrast'];
 
-/** What axe finds serious on a page into which it was loaded, and whether the page is wider than its window. */
+/** The serious findings of axe on a page into which it was loaded, and whether the page is wider than its window. */
 async function faultsOf(tab: Page): Promise<readonly string[]> {
   const found: unknown = await tab.evaluate(`(async () => {
     const { violations } = await axe.run(document, { resultTypes: ['violations'] });
     const isOurs = (id, { target: [place] }) => !${JSON.stringify(RULES_OF_GRAPHIQL)}.includes(id) || document.querySelector(place)?.closest('.graphiql-container') == null;
     const serious = violations.filter(({ impact }) => impact === 'serious' || impact === 'critical')
       .map(({ id, nodes }) => ({ id, nodes: nodes.filter((node) => isOurs(id, node)) })).filter(({ nodes }) => nodes.length > 0).map(({ id, nodes }) => id + ': ' + nodes.slice(0, 3).map((node) => node.target.join(' ')).join(', '));
-    // An editor lays itself out again some frames after its window has become narrower.
+    // An editor updates its layout some frames after its window has become narrower.
     const deadlineMs = performance.now() + 10_000;
     while (document.documentElement.scrollWidth > innerWidth && performance.now() < deadlineMs) await new Promise(requestAnimationFrame);
     return JSON.stringify(document.documentElement.scrollWidth > innerWidth ? [...serious, 'scrolls sideways'] : serious);

@@ -1,4 +1,4 @@
-/** The README's tour, pasted line by line into bash against a server that was just started. */
+/** The README's tour, run line by line in bash against a new server. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,7 +10,7 @@ import { text } from 'node:stream/consumers';
 import { test } from 'node:test';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
-/** What the tour touches of the project's folder; all else it makes itself, in a folder that is discarded. */
+/** The parts of the project's folder that the tour uses; it creates everything else, in a folder that is deleted. */
 const USED = ['package.json', 'package-lock.json', 'node_modules', 'prisma', 'scripts', 'src', 'workers'];
 const TOUR_BLOCK = /<!-- tour -->\n```bash\n([\s\S]*?)```/g;
 

@@ -1,6 +1,6 @@
 /**
- * The README's tour with the program as people start it: a folder of images becomes an encoder that can be downloaded,
- * Ctrl-C leaves no process behind, and the next start finds everything again.
+ * The README's tour with the program started as users start it: a folder of images becomes an encoder that can be
+ * downloaded, Ctrl-C leaves no process behind, and all data is still there after the next start.
  */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -344,7 +344,7 @@ describe('a folder of images becomes an encoder', () => {
       listAt(rows[0], 'evaluation.baselines').map((baseline) => at(baseline, 'kind')),
       ['RANDOM_ENCODER', 'COLOUR_STATISTICS', 'MAJORITY_CLASS'],
     );
-    // The images came from folders without patients, and the score has that caveat.
+    // The images came from folders without patients, so the score has that caveat.
     const caveats = listAt(rows[0], 'evaluation.caveats');
     assert.deepEqual(
       caveats.map((caveat) => [at(caveat, 'kind'), at(caveat, 'count'), at(caveat, 'kept')]),
@@ -393,7 +393,7 @@ describe('a folder of images becomes an encoder', () => {
     );
     assert.ok(family.length >= 3, 'server, worker and child');
     const gone = once(program.process, 'exit');
-    // The terminal sends it to every process of the foreground group.
+    // A terminal sends the signal to every process of the foreground group.
     const group = await processGroupOf(program.pid);
     for (const pid of family) if ((await processGroupOf(pid)) === group) process.kill(pid, 'SIGINT');
     assert.deepEqual(await gone, [0, null], program.output());

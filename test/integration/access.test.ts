@@ -1,4 +1,4 @@
-/** Keys: the first one, and every way in which one can be wrong. */
+/** Keys: the first key, and every kind of invalid key. */
 import assert from 'node:assert/strict';
 import { chmod, mkdtemp, readFile, rm, stat, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

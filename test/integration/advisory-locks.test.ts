@@ -1,4 +1,4 @@
-/** Locks in PostgreSQL: each has a number of its own, and a long job keeps nobody from what cannot wait. */
+/** Advisory locks in PostgreSQL: each has its own number, and a long job does not block urgent operations. */
 import assert from 'node:assert/strict';
 import { globSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -30,7 +30,7 @@ test('no two locks share a number, and every lock that is taken is one of them',
   );
   assert.ok(taken.length >= 6, `${taken.length} places take a lock`);
   for (const { file, lock } of taken) {
-    // By name where it is written into the statement, else as the parameter of a call that names it.
+    // Found by name if the statement contains it, otherwise as the parameter of a call that names it.
     const named = lock.startsWith('$1') ? readFileSync(path.join(ROOT, file), 'utf8') : lock;
     assert.match(named, /ADVISORY_LOCKS\.[A-Z_]+/, `${file}: ${lock}`);
   }
@@ -41,7 +41,7 @@ test('while stored bytes are locked by a backup or a garbage collection, a key i
   const access = createAccessService({ db, transact, requireAuth: false });
   const keyFile = path.join(await temporaryFolder(context), 'admin-key');
   for (const mode of ['SHARED', 'EXCLUSIVE'] as const) {
-    // A wait for the lock would never end: what is asked here is asked before it is let go.
+    // The lock is released only after this query, so a query that waited for it would never end.
     await withStoredBytesLock(url, mode, async () => {
       await applyMigrations(url, await readMigrations(path.join(ROOT, 'prisma/migrations')));
       await seedCatalogue(db, await loadCatalogue());

@@ -25,7 +25,7 @@ import { ADMIN, openTestRegistry, type TestRegistry } from '../support/registry.
 
 const STEPS = 36;
 const KEEP_EVERY = 6;
-/** Two busy cores, TensorFlow to load, and 90 MB to write each time that a state is kept. */
+/** Allows for two busy cores, for loading TensorFlow, and for 90 MB that are written each time a state is saved. */
 const RUN_DEADLINE_MS = 240_000;
 
 let base = '';
@@ -37,7 +37,7 @@ let workerCount = 0;
 let datasetId = '';
 let versionId = '';
 let uninterrupted: Outcome;
-/** Of a training that was under way. */
+/** A saved state of a running training. */
 let backup: { readonly file: string; readonly runId: string };
 
 interface Outcome {
@@ -107,7 +107,8 @@ async function launchPretraining(changes: object = {}): Promise<RunRecord> {
     sampling: 'EVEN',
     precision: 'FLOAT32',
     checkpointEverySteps: KEEP_EVERY,
-    // Its events and states would disturb the counts of these tests; pretrain-probe.test.ts covers them.
+    // Without a probe, whose events and states would disturb the counts of these tests; pretrain-probe.test.ts covers
+    // it.
     probe: { enabled: false },
     seed: 7,
     ...changes,
@@ -120,7 +121,7 @@ async function stepsKept(runId: string): Promise<number[]> {
   );
 }
 
-/** Resolves when the training has kept more states than `count`, and so is busy with the next steps. */
+/** Resolves when the training has saved more states than `count`, and is therefore busy with the next steps. */
 async function keepsMoreThan(runId: string, count: number): Promise<number> {
   return eventually(
     'one more training state',
@@ -173,7 +174,7 @@ test('an import seals a version, and leaves no temporary file', async () => {
   await noTemporaryFiles();
 });
 
-/** A run ends a moment before its process and its folder disappear. */
+/** A run ends slightly before its process and its folder disappear. */
 async function noTemporaryFiles(): Promise<void> {
   await eventually('temporary files to be gone', async () => {
     const lists = [path.join(dataDir, 'artifacts', 'tmp'), path.join(dataDir, 'work')].map((folder) =>
@@ -253,7 +254,7 @@ test('a training that is killed between two kept states arrives at the same loss
     },
     RUN_DEADLINE_MS,
   );
-  // Metrics are written several steps at a time: by now it is at that step or a little past it.
+  // Metrics are written for several steps at a time, so the run is now at that step or slightly past it.
   process.kill(await busyChild(), 'SIGKILL');
   await reaches(run.id, 'SUCCEEDED');
   assert.deepEqual(await outcomeOf(run.id), uninterrupted, `killed at step ${step} or soon after`);
@@ -311,7 +312,7 @@ describe('one training that everything happens to', () => {
     await eventually('the child to end', async () => ((await isAlive(child)) ? undefined : true), 10_000);
     assert.equal((await runOf(run.id)).status, 'RUNNING');
     await ageTemporaryFiles();
-    // Otherwise the lease would lapse only after half a minute.
+    // Otherwise the lease would expire only after half a minute.
     await database.db.run.update({ where: { id: run.id }, data: { leaseExpiresAt: new Date(0) } });
     await nextWorker();
     kept = await keepsMoreThan(run.id, kept);
@@ -388,7 +389,8 @@ describe('a cancel', () => {
     const run = await launchPretraining();
     await busyChild();
     await Promise.all([registry.runs.cancel(ADMIN, run.id), registry.runs.cancel(ADMIN, run.id)]);
-    // Less than the time after which an unresponsive child is killed: a child that is still starting is not waited for.
+    // Less than the time after which an unresponsive child is killed: the agent does not wait for a child that is still
+    // starting.
     await reaches(run.id, 'CANCELED', 5_000);
     await noTemporaryFiles();
     assert.deepEqual((await childrenOf(worker.pid)).length, 0);
@@ -399,14 +401,14 @@ describe('a cancel', () => {
     const child = await busyChild();
     const metricsSince = async (): Promise<Date | undefined> =>
       (await registry.runs.eventsAfter(ADMIN, run.id, 0)).find((event) => event.kind === 'METRICS')?.at;
-    // More than a cancel may lose.
+    // More steps than a cancel may lose.
     await eventually(
       'ten seconds of learning',
       async () => ((await metricsSince())?.getTime() ?? Number.NaN) < Date.now() - 12_000 || undefined,
       RUN_DEADLINE_MS,
     );
     assert.deepEqual(await stepsKept(run.id), []);
-    // Looks from outside like a step that takes long.
+    // From outside this looks like a long step.
     process.kill(child, 'SIGSTOP');
     await registry.runs.cancel(ADMIN, run.id);
     const askedMs = Date.now();
@@ -449,7 +451,7 @@ describe('a cancel', () => {
 
   test('needs no living worker; the next one clears what the dead one left', async () => {
     const run = await launchPretraining();
-    // Of this run: the child of the previous run may not have ended yet.
+    // The child of this run: that of the previous run may not have ended yet.
     await eventually("the run's folder", async () =>
       (await readdir(path.join(dataDir, 'work'))).includes(`${run.id}-1`) ? true : undefined,
     );

@@ -42,14 +42,14 @@ beforeEach(async (context) => {
   store = openArtifactStore(folder);
 });
 
-/** Bytes in the store since long ago. */
+/** Bytes that have been in the store for a long time. */
 async function stored(text: string): Promise<string> {
   const { sha256 } = await store.put(Buffer.from(text));
   await utimes(store.pathOf(sha256), OLD, OLD);
   return sha256;
 }
 
-/** Bytes with a row since long ago. */
+/** Bytes that have had a row for a long time. */
 async function recorded(text: string): Promise<string> {
   const sha256 = await stored(text);
   await database.db.artifact.create({
@@ -58,7 +58,7 @@ async function recorded(text: string): Promise<string> {
   return sha256;
 }
 
-/** Bytes that a checkpoint cites. */
+/** Bytes that a checkpoint references. */
 async function cited(text: string): Promise<{ readonly sha256: string; readonly checkpointId: string }> {
   const sha256 = await recorded(text);
   version += 1;
@@ -138,7 +138,7 @@ describe('fsck', () => {
     const whole = await cited('whole');
     const withoutRow = await stored('no row');
     for (const unreadable of [sha256, withoutRow]) {
-      // Where the kernel answers a read with EIO, as it does for a disk that does not give its bytes.
+      // A file for which the kernel fails a read with EIO, as for a failing disk.
       await rm(store.pathOf(unreadable));
       await symlink('/proc/self/mem', store.pathOf(unreadable));
     }
@@ -267,7 +267,7 @@ describe('garbage collection', () => {
     let recording: Promise<void> | undefined;
     const { rows } = await collectGarbage({
       db: database.db,
-      // The other one comes when the row is deleted and the deletion is not yet committed.
+      // The other transaction arrives when the row is deleted and the deletion is not yet committed.
       transact: (work) =>
         database.transact(async (tx) => {
           const result = await work(tx);

@@ -1,4 +1,4 @@
-/** A registry and its artifact store know each other: what has another store is refused before it takes a run. */
+/** A registry identifies its artifact store: a worker with another store is refused before it takes a run. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import { once } from 'node:events';

@@ -1,4 +1,4 @@
-/** The quick form of `npm run attack`, one kind of attack after another against real servers. */
+/** The quick form of `npm run attack`: one kind of attack after another against real servers. */
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
 import { before, describe, test } from 'node:test';
@@ -21,7 +21,7 @@ describe('nothing is found by any kind of attack', () => {
     test(name, () => {
       const found = report.attacks.find((attack) => attack.name === name);
       assert.ok(found !== undefined);
-      // One that this machine does not allow has said why.
+      // An attack that this machine does not allow must report why.
       assert.ok(found.tryCount > 0 || (found.remarks ?? []).length > 0);
       assert.deepEqual(found.findings, [], `npm run attack -- --quick --only ${name} --seed ${seed}`);
     });

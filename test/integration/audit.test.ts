@@ -1,4 +1,4 @@
-/** The audit log: what it contains, and that nobody can change it unseen. */
+/** The audit log: its contents, and that every change to it is detected. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { createAuditService, verifyAuditLog, type AuditRecord } from '../../src/modules/audit/index.ts';
@@ -190,7 +190,7 @@ describe('the log', () => {
     const { head } = await verifyAuditLog(database.db);
     assert.equal((await verifyAuditLog(database.db, head)).hasKept, true);
     await force(`DELETE FROM "AuditEntry" WHERE sequence = ${head.sequence}`);
-    // The chain alone cannot show that its end is gone; a head kept elsewhere does.
+    // The chain alone cannot show that its last entries are missing; a head that is stored elsewhere can.
     const cut = await verifyAuditLog(database.db, head);
     assert.deepEqual([cut.fault, cut.hasKept], [null, false]);
     await force(`UPDATE "AuditEntry" SET person = 'nobody' WHERE sequence = 3`);

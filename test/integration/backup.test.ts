@@ -1,4 +1,4 @@
-/** A backup taken while things continue, restored elsewhere: every row and every byte as it was. */
+/** A backup taken while the server works, restored elsewhere: every row and every byte is unchanged. */
 import assert from 'node:assert/strict';
 import { execFile, spawn } from 'node:child_process';
 import { once } from 'node:events';
@@ -76,7 +76,7 @@ function write(file: string, bytes: ArtifactStore | undefined = store) {
   return writeBackup({ databaseUrl: database.url, store: bytes, file, program: '9.9.9' });
 }
 
-/** The command in a process of its own, with the embedded database. */
+/** The command in a separate process, with the embedded database. */
 async function restore(...args: string[]): Promise<{ code: number; output: string }> {
   const env = childEnvironment({ PARAFFIN_DATABASE_URL: '' });
   return run(process.execPath, ['src/cli/main.ts', 'restore', ...args], { cwd: ROOT, env }).then(
@@ -88,7 +88,7 @@ async function restore(...args: string[]): Promise<{ code: number; output: strin
   );
 }
 
-/** Every row of every table as text, but those of the migrations. */
+/** Every row of every table as text, except the migrations. */
 async function contentOf(url: string): Promise<Record<string, unknown>> {
   const client = new Client({ connectionString: url });
   await client.connect();
@@ -124,7 +124,7 @@ test('everything is there again elsewhere, rules included, and the run that was 
   try {
     const now = await contentOf(postgres.url);
     assert.deepEqual(Object.keys(now), Object.keys(before));
-    // A restored registry has a store of its own, and the runs that were under way wait.
+    // A restored registry has its own store, and the runs that were running wait.
     const renewed = ['"Run"', '"RunEvent"', '"ArtifactStoreIdentity"'];
     for (const [table, rows] of Object.entries(before))
       if (!renewed.includes(table)) assert.deepEqual(now[table], rows, table);
@@ -178,7 +178,7 @@ describe('refused, and the place stays empty', () => {
     assert.match(output, words);
     assert.deepEqual(await readdir(dataDir).catch(() => []), []);
   };
-  /** The backup with some of its bytes exchanged. */
+  /** The backup with some of its bytes changed. */
   const changed = async (name: string, from: string, to: string): Promise<string> => {
     const file = path.join(base, name);
     await run('cp', [backup, file]);
@@ -229,7 +229,7 @@ describe('ended in the middle, nothing is left behind', () => {
       env: childEnvironment({ PARAFFIN_DATABASE_URL: '' }),
       stdio: ['ignore', 'ignore', 'pipe'],
     });
-  /** Of processes whose command line names the folder. */
+  /** Pids of processes whose command line names the folder. */
   const processesOn = async (folder: string): Promise<true | undefined> => {
     const { stdout } = await run('ps', ['-eo', 'args']);
     return stdout.split('\n').some((line) => line.includes(folder)) ? undefined : true;
@@ -258,14 +258,14 @@ describe('ended in the middle, nothing is left behind', () => {
     });
 
     test(`a backup by ${signal}: no unfinished file`, async () => {
-      // Large enough that it is met while it is written.
+      // Large enough to be interrupted while it is written.
       const folder = path.join(base, `backup-by-${signal}`);
       const program = `
         const { writeBackup } = await import(${JSON.stringify(path.join(ROOT, 'src/platform/backup.ts'))});
         const { openArtifactStore } = await import(${JSON.stringify(path.join(ROOT, 'src/platform/artifact-store.ts'))});
         const { interruptible } = await import(${JSON.stringify(path.join(ROOT, 'src/cli/interruptible.ts'))});
         const store = openArtifactStore(${JSON.stringify(path.join(base, 'artifacts'))});
-        // The first artifact is never given, so that the backup is met while it is written.
+        // The first artifact is never returned, so that the backup is interrupted while it is written.
         const waits = { ...store, open: () => new Promise(() => setInterval(() => undefined, 1000)) };
         await interruptible((signal) => writeBackup({
           databaseUrl: ${JSON.stringify(database.url)}, store: waits, program: '9.9.9', signal,
@@ -303,7 +303,7 @@ test('a bad sector is told of, and keeps nothing else from being saved', async (
     open: async (name) => {
       const handle = await store.open(name);
       if (name !== sha256) return handle;
-      // Four bytes, and then what a disk says of the next sector.
+      // Four bytes, and then a read error as from a bad sector.
       const read = async (bytes: Buffer, _offset: number, _length: number, position: number): Promise<unknown> => {
         if (position > 0) throw Object.assign(new Error('i/o error, read'), { code: 'EIO' });
         return handle.read(bytes, 0, 4, 0);

@@ -162,7 +162,7 @@ describe('a dataset card', () => {
     const address = `${server.url}/datasets/kolon/croissant.json`;
     const card = await croissant(`/datasets/${datasetId}/croissant.json?version=1`);
     assert.ok(isRecord(card));
-    // A reader that loses nothing silently: unknown terms and relative addresses are faults.
+    // A strict reader: unknown terms and relative addresses are errors.
     const strict = { base: address, safe: true };
     const expanded: unknown = await jsonld.expand(card, strict);
     const nodes = nodesOf(expanded);
@@ -253,7 +253,7 @@ describe('a dataset card', () => {
 });
 
 describe('a model card', () => {
-  /** Lines of the front matter by name. Ours are JSON, which is YAML. */
+  /** The front matter's lines by name. Ours are JSON, which is valid YAML. */
   function frontMatter(card: string): ReadonlyMap<string, unknown> {
     const [, head = ''] = /^---\n([\s\S]*?)\n---\n/.exec(card) ?? [];
     return new Map(
@@ -381,7 +381,7 @@ describe('a model card', () => {
     assert.ok(card.includes(`Resize to ${INPUT_CONTRACT.imageSizePx} x ${INPUT_CONTRACT.imageSizePx} px`));
     assert.match(card, /\| macroF1 \| 0\.813 \[0\.750, 0\.875\] \| random encoder 0\.500 \(difference/);
     assert.match(card, /"seed": 7/);
-    // What somebody called a dataset can neither break the table nor become markup.
+    // The name of a dataset can neither break the table nor become markup.
     assert.ok(card.includes('| Kólon «α» 大腸 \\| \\<b\\> | 1 | 6 | CC-BY-4.0 |'), card);
   });
 

@@ -1,4 +1,4 @@
-/** Making and changing datasets. */
+/** Creating and changing datasets. */
 import { after, before, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';

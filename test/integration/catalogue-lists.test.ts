@@ -1,4 +1,4 @@
-/** Asking for datasets: filters, search, order, pages, facets; over the seeded 57. */
+/** Lists of datasets: filters, search, order, pages and facets, over the 57 seeded datasets. */
 import { after, before, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { encodeCursor } from '../../src/platform/page.ts';

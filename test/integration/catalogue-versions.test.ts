@@ -1,4 +1,4 @@
-/** The life of a dataset version: drafts, sealing, and that what is sealed stays. */
+/** The life cycle of a dataset version: drafts, sealing, and that a sealed version does not change. */
 import { createHash } from 'node:crypto';
 import { after, before, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
@@ -152,7 +152,7 @@ describe('a version', () => {
     );
     await assert.rejects(db.datasetThumbnail.deleteMany({ where: parts }), /sealed/);
     assert.equal(await database.transact((tx) => datasets.dropDraftVersion(tx, version.id)), false);
-    // The link to its import run is not content.
+    // The link to its import run is not part of the content.
     await db.datasetVersion.update({ where, data: { importRunId: null } });
   });
 

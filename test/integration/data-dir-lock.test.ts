@@ -1,4 +1,4 @@
-/** One server for one data directory, however the other one ended. */
+/** Only one server uses a data directory, and one that crashed does not block the next. */
 import assert from 'node:assert/strict';
 import { spawn, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -10,7 +10,7 @@ import { tryLockFile } from '../../src/platform/file-lock.ts';
 import { eventually } from '../support/eventually.ts';
 import { temporaryFolder } from '../support/shards.ts';
 
-/** A command that holds the lock of a folder and says so. */
+/** A command that holds the lock of a folder and reports it. */
 function holderOf(folder: string, note = 'held'): string[] {
   const program = `
     const { lockDataDir } = await import(${JSON.stringify(path.resolve(import.meta.dirname, '../../src/platform/data-dir-lock.ts'))});
@@ -53,7 +53,7 @@ test('what its holder noted is found by the next one, unless the holder let go c
   await once(killed.stdout, 'data');
   killed.kill('SIGKILL');
   await once(killed, 'exit');
-  // A command that only looks leaves the note to the next server.
+  // A read-only command does not remove the note for the next server.
   for (let look = 0; look < 2; look += 1) {
     const lock = await lockDataDir(folder);
     assert.equal(lock.leftBehind, 'began at one');
@@ -73,7 +73,7 @@ test('another name for the same folder is the same folder, another folder is fre
 
 test('a holder in another network namespace, as in another container on the same volume, holds it too', async (context) => {
   const folder = await temporaryFolder(context);
-  // As root directly, else in a user namespace of its own. Where a machine allows neither, the same without.
+  // As root directly, otherwise in a new user namespace; if the machine allows neither, without one.
   const ways = [['--net'], ['--net', '--user', '--map-root-user']];
   const way = ways.find((options) => spawnSync('unshare', [...options, 'true']).status === 0);
   if (way === undefined) context.diagnostic('This machine gives no network namespace.');

@@ -1,4 +1,4 @@
-/** Deletions: what may go, what may not, and what remains on record. */
+/** Deletions: what may be deleted, what may not, and what remains on record. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { at, listAt } from '../support/catalogue.ts';

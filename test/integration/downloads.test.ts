@@ -16,7 +16,7 @@ import { eventually } from '../support/eventually.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 
 const run = promisify(execFile);
-/** More than sockets and pipes hold, so that an unread answer really waits. */
+/** More than sockets and pipes can buffer, so that sending an unread response has to wait. */
 const BYTES = Buffer.alloc(24_000_000, 'paraffin weights, ');
 const SHA256 = createHash('sha256').update(BYTES).digest('hex');
 const ETAG = `"${SHA256}"`;
@@ -131,7 +131,7 @@ describe('a checkpoint', () => {
     await writeFile(file, BYTES.subarray(0, 5_000_001));
     for (let attempt = 0; attempt < 2; attempt += 1) {
       await run('curl', ['-sS', '--fail', '-C', '-', '-o', file, address]).catch((error: unknown) => {
-        // Older curls call it an error (22) that nothing is left to send; the file is whole all the same.
+        // Older versions of curl report error 22 if nothing is left to send, although the file is complete.
         if (attempt === 0) throw error;
       });
       assert.equal(
@@ -302,7 +302,7 @@ describe('embeddings', () => {
       engine: { library: 'test' },
     } as const;
     await database.transact((tx) => server.services.embeddings.register(tx, set));
-    // Another worker with the same key: the first one's set stays.
+    // Another worker with the same key: the set of the first one is kept.
     await database.transact((tx) => server.services.embeddings.register(tx, { ...set, rows: ids }));
     return (await database.db.embeddingSet.findFirstOrThrow({ where: key })).id;
   }

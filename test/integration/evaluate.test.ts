@@ -1,5 +1,5 @@
 /**
- * Evaluations as runs: launched by the service, carried by the task with the real engine, read back from the database.
+ * Evaluations as runs: launched by the service, executed by the task with the real engine, read back from the database.
  */
 import assert from 'node:assert/strict';
 import { cp, mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
@@ -280,7 +280,7 @@ test('a regression predicts the numbers of a CSV, beside the mean', async () => 
     path: folder,
     layout: 'CSV',
     labelsCsvPath: path.join(folder, 'labels.csv'),
-    // Numbers in the place of the words that the version before had.
+    // Numbers instead of the words of the previous version.
     accept: ['FEWER_THAN_BEFORE'],
   });
   const { evaluation } = await evaluate({ datasetVersionId: numbersId, protocol: 'REGRESSION' });
@@ -298,7 +298,7 @@ test('a regression predicts the numbers of a CSV, beside the mean', async () => 
   );
   const errorOf = (metrics: ReportedEvaluationRecord['metrics']): number =>
     metrics.find(({ name }) => name === 'meanAbsoluteError')?.value ?? NaN;
-  // Brightness is the target: colour tells it, and the mean does not.
+  // The target is brightness, which colour statistics can predict and the mean cannot.
   assert.ok(errorOf(evaluation.baselines[1]?.metrics ?? []) < 0.5 * errorOf(evaluation.baselines[2]?.metrics ?? []));
   const [row] = await registry.evaluations.leaderboard(ADMIN, numbersId, 'REGRESSION');
   assert.deepEqual([row?.rank, row?.metric.name], [1, 'meanAbsoluteError']);
@@ -336,7 +336,7 @@ describe('leakage', () => {
     );
     const half = await pretrain({ steps: 1, seed: 7, datasets: [{ datasetVersionId: versionId, maxImages: 16 }] });
     assert.equal((await evaluate({ checkpointId: half })).evaluation.leakage?.isUpperBound, true);
-    // What a checkpoint began from, it has seen.
+    // A checkpoint has also seen the images of the checkpoint from which it was initialised.
     const child = await pretrain({ steps: 0, seed: 7, initialCheckpointId: whole });
     assert.equal((await evaluate({ checkpointId: child })).evaluation.leakage?.exactImageCount, 32);
   });
@@ -380,7 +380,7 @@ describe('leakage', () => {
     const [row] = await registry.evaluations.leaderboard(ADMIN, copyId, 'LINEAR_PROBE');
     assert.equal(row?.overlapsPretraining, true);
 
-    // A version of before images were hashed: said, not taken for clean.
+    // A version that was sealed before images were hashed is reported as unknown, not as free of leakage.
     const { datasets } = runner.services;
     const [copy] = await datasets.requireSealedVersions([copyId]);
     assert.ok(copy !== undefined);

@@ -1,4 +1,6 @@
-/** What is proven of a checkpoint's weights, with the real engine: what passes is served, what does not never is. */
+/**
+ * The verification of a checkpoint's exported weights with the real engine: exports that pass are served, others never.
+ */
 import '../support/without-onednn.ts';
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -24,7 +26,7 @@ import { startTestWorker } from '../support/processes.ts';
 import { startTestServer, type TestServer } from '../support/server.ts';
 import { createTaskRunner, type TaskRunner } from '../support/task-runner.ts';
 
-/** Mean and deviation differ by channel: a preparation that mixes them up is seen. */
+/** Mean and deviation differ by channel, so that a preparation that confuses channels is detected. */
 const CONTRACT = { imageSizePx: 32, channelMean: [0.7, 0.5, 0.65], channelStd: [0.2, 0.25, 0.15] };
 const NORMALISATION = { channelMean: [0.7, 0.5, 0.65], channelStd: [0.2, 0.25, 0.15] } as const;
 const IMPORT =
@@ -32,7 +34,7 @@ const IMPORT =
 
 let database: TestDatabase;
 let server: TestServer;
-/** Carries the runs that the server launches. */
+/** Executes the runs that the server launches. */
 let runner: TaskRunner;
 const weights = someEncoder('RESNET18');
 /** Of `weights` under CONTRACT. */
@@ -65,7 +67,7 @@ async function exportRuns(): Promise<unknown[]> {
   );
 }
 
-/** Does what a worker would do with the run that waits. */
+/** Does what a worker would do with the waiting run. */
 async function executeNewest(): Promise<void> {
   const [run] = await exportRuns();
   await (await runner.claim(exportTask, String(at(run, 'id')))).execute();
@@ -232,7 +234,7 @@ describe('a file that is not what it should be', () => {
     inputContract: { ...EXPORT_CONTRACT, ...NORMALISATION, imageSizePx: CONTRACT.imageSizePx },
     metadata: {},
   };
-  /** One filter of the last block, its sign turned: the smallest change that somebody could want. */
+  /** Negates one filter of the last block, the smallest change that could matter. */
   const turned = weights.map((each): SafetensorsTensor =>
     each.name === 'layer4.1.conv2.weight' && each.dtype === 'F32'
       ? { ...each, data: each.data.map((value, index) => (index < 512 * 9 ? -value : value)) }

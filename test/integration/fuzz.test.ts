@@ -1,7 +1,7 @@
 /**
  * Fuzzing: every parser of untrusted bytes gets valid files that are changed at random, for a bounded time. Each input
- * is read, or refused with the parser's own kind of error, within a deadline. A failure names its seed and contains the
- * bytes, which then belong into the kept corpus, test/fixtures/fuzz.
+ * must be read, or refused with the parser's own kind of error, within a deadline. A failure names its seed and
+ * contains the bytes, which should then be added to the corpus test/fixtures/fuzz.
  */
 import assert from 'node:assert/strict';
 import { randomInt } from 'node:crypto';
@@ -31,9 +31,9 @@ import { prepare } from '../support/prepared-image.ts';
 import { createDice, mutated } from '../support/mutations.ts';
 import { plainImages, tarBytes, temporaryFolder } from '../support/shards.ts';
 
-/** For each parser. */
+/** Time for each parser. */
 const FUZZ_MS = 400;
-/** For one input, of processor time, which a busy machine does not stretch. */
+/** Limit for one input in processor time, which does not depend on other load. */
 const INPUT_CPU_MS_MAX = 5_000;
 const SEED = randomInt(2 ** 31 - 1);
 const KEPT = path.resolve(import.meta.dirname, '../fixtures/fuzz');
@@ -114,7 +114,7 @@ const PARSERS: Readonly<Record<string, Parser>> = {
     },
     // It reports a refusal in its result instead of throwing.
     read: (bytes) =>
-      // 64 Mpx of whatever kind.
+      // 64 Mpx of any kind.
       prepare(bytes, null, {
         onReserve: (byteCount) => assert.ok(byteCount <= 24 * 64 * 1024 * 1024, `${byteCount} bytes`),
       }),
@@ -162,7 +162,7 @@ const PARSERS: Readonly<Record<string, Parser>> = {
       try {
         value = JSON.parse(bytes.toString('utf8'));
       } catch {
-        // Text that is not JSON never reaches the scalar.
+        // Text that is not JSON is refused before it reaches the scalar.
         return;
       }
       assert.deepEqual(checkedJson(value), value);

@@ -1,4 +1,4 @@
-/** The HTTP door as a client meets it. */
+/** The HTTP interface from a client's point of view. */
 import assert from 'node:assert/strict';
 import { request, type IncomingHttpHeaders } from 'node:http';
 import { connect } from 'node:net';
@@ -38,7 +38,7 @@ async function post(body: string, headers: Readonly<Record<string, string>> = {}
 
 const query = (words: string, variables: object = {}): string => JSON.stringify({ query: words, variables });
 
-/** The one error of an answer: its code, with a request id that the header repeats, and nothing internal. */
+/** The only error of a response: its code and a request id, which the header repeats, without internal details. */
 function assertOneError(
   { body, headers, status }: Answer,
   expected: { readonly code: string; readonly status: number },

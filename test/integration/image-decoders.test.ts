@@ -1,4 +1,4 @@
-/** Images are decoded in processes that can do nothing else, and whatever becomes of those, the import goes on. */
+/** Images are decoded in processes that can do nothing else, and an import continues if one of them fails. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -93,7 +93,7 @@ test('what a hostile image could try there fails', async (context) => {
   const kind = await sandboxKind();
   context.diagnostic(`The sandbox of this machine: ${kind}.`);
   assert.deepEqual(JSON.parse(reached.finding.reason ?? ''), {
-    // What Node alone cannot refuse.
+    // Operations that Node alone cannot refuse.
     ...(kind === 'NONE' ? { network: 'done', signal: 'done' } : { network: 'ENETUNREACH', signal: 'ESRCH' }),
     ...{ read: 'ERR_ACCESS_DENIED', write: 'ERR_ACCESS_DENIED' },
     ...{ start: 'ERR_ACCESS_DENIED', thread: 'ERR_ACCESS_DENIED' },
@@ -213,7 +213,7 @@ describe('an import', () => {
     const disturbed = await importWith(context, box, {
       throwIfStopped: () => {
         filesDone += 1;
-        // As the kernel does when memory runs out.
+        // As the kernel does if memory runs out.
         if (filesDone === 3) process.kill(pid, 'SIGKILL');
       },
     });

@@ -1,6 +1,6 @@
 /**
- * The corpus of hostile files, as a person meets it who imports one: each is refused by the name of its fault, and none
- * is read whole.
+ * The corpus of hostile files, imported as a user would: each is refused with its specific error, and none is read
+ * completely.
  */
 import assert from 'node:assert/strict';
 import { mkdtemp, open, readFile, rm, writeFile } from 'node:fs/promises';
@@ -22,7 +22,7 @@ const CONTRACT = {
   micronsPerPixelMin: null,
   micronsPerPixelMax: null,
 } satisfies Parameters<typeof readEncoderFile>[1]['inputContract'];
-/** Of numbers that are never asked for: a file that holds no encoder is refused before. */
+/** Corrupt only in numbers that are never read: a file without an encoder is refused before. */
 const ONLY_WHEN_LOADED = new Set(['a storage that does not match its checksum']);
 
 let folder = '';
@@ -54,7 +54,7 @@ async function refusalOfBytes(bytes: Uint8Array): Promise<DomainError> {
   return refusalOf(file);
 }
 
-/** The bombs of megabytes take seconds to count; test/unit/formats-torch-hostile.test.ts has them. */
+/** Bombs of several megabytes take seconds to process; test/unit/formats-torch-hostile.test.ts covers them. */
 const corpus = hostileFiles().filter(({ limits, bytes }) => limits === undefined && bytes.length < 1_000_000);
 
 describe('a hostile file is refused by the name of its fault', () => {

@@ -1,4 +1,4 @@
-/** The process that reads a file of weights ends with it, whatever the file is, and may touch nothing else. */
+/** The process that reads a file of weights ends after any file, and has no access to anything else. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { createHash } from 'node:crypto';
@@ -92,7 +92,7 @@ test('who cannot keep the weights is told why, and the process is gone', async (
   assert.deepEqual(await readdir(scratchDir()), []);
 });
 
-/** The reading process, once it runs its program. */
+/** The process that reads the file, once it runs its program. */
 async function readingProcess(): Promise<number> {
   return eventually('the reading process', async () => {
     for (const pid of await childrenOf(process.pid))
@@ -163,7 +163,7 @@ describe('the process', () => {
   const program = path.resolve(import.meta.dirname, '../support/reach-out.ts');
 
   test('has no right to write, to read what is not its file, or to start a program', async () => {
-    // What the reader itself would meet if a file made it do such a thing.
+    // The result if a file made the reader itself try this.
     const { stdout } = await promisify(execFile)(
       process.execPath,
       [...readingRights(), program, path.join(folder, 'written'), '/etc/passwd'],

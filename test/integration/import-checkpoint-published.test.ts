@@ -1,5 +1,6 @@
 /**
- * Checkpoints by address, and the published ones of the catalogue: known from the first start, imported by one call.
+ * Checkpoints by URL, and the catalogue's published checkpoints, which are known from the first start and imported by
+ * one call.
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -26,7 +27,7 @@ let database: TestDatabase;
 let server: TestServer;
 let base = '';
 let requestCount = 0;
-/** Serves one file under every name, and breaks off the first time. */
+/** Serves one file under every name, and breaks off the first transfer. */
 const files = createServer((request, response) => {
   requestCount += 1;
   const first = Number(/bytes=(\d+)-/.exec(request.headers.range ?? '')?.[1] ?? 0);
@@ -69,7 +70,7 @@ async function faultOf(input: object): Promise<unknown[]> {
   return [at(answer, 'userErrors.0.code'), at(answer, 'userErrors.0.field')];
 }
 
-/** A published checkpoint that this test's own server hands out. */
+/** A published checkpoint that this test's own server serves. */
 async function publish(
   slug: string,
   source: { url?: string; fileName?: string; byteSize?: number; sha256?: string },

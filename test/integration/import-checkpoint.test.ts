@@ -1,6 +1,6 @@
 /**
- * Checkpoints from elsewhere, through the API: a file goes in, the same weights come out, and nothing is left when it
- * fails.
+ * Import of checkpoints through the API: the imported weights equal those of the file, and a failed import leaves
+ * nothing behind.
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';

@@ -114,7 +114,7 @@ test('a version that has lost its groups says so, and is sealed once that is acc
     return true;
   });
   assert.equal(await versionsOf(refused.runId), 0);
-  // It was known from the names of the files: none of them was read.
+  // It was known from the names of the files, so none of them was read.
   const report = await reportOf(refused.runId);
   assert.deepEqual([report?.questions, report?.imagesChecked, report?.fileCount], [['FEWER_THAN_BEFORE'], false, 16]);
   const accepted = await launch({ accept: ['FEWER_THAN_BEFORE'] });

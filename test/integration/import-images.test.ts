@@ -1,6 +1,6 @@
 /**
- * A folder becomes shards: read back with a tar reader of somebody else, imported twice, broken off, and fed with
- * hostile files.
+ * A folder becomes shards: read back with an independent tar reader, imported twice, interrupted, and with hostile
+ * files.
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -255,7 +255,7 @@ describe('what comes out', () => {
     );
     const whole = await run();
     const lines = (await openArtifactStore(storeDir).read(whole.manifest.sha256)).toString('utf8').trim().split('\n');
-    // Whole images without a profile have the lines, and so the digest, that they had before places were kept.
+    // Whole images without a profile have the same lines, and so the same digest, as before positions were recorded.
     assert.deepEqual(Object.keys(JSON.parse(lines[0] ?? '')).sort(), [
       ...['byteSize', 'group', 'height', 'key', 'label', 'sha256', 'shard', 'sourcePath', 'split', 'width'],
     ]);
@@ -379,7 +379,7 @@ describe('one picture that stands for two things', () => {
     const list = (await store.read(result.issueList?.sha256 ?? '')).toString('utf8');
     assert.match(list, /LABEL_CONFLICT,a\/1\.png,1,false,.*label ""a"" here, ""b"" there.*,b\/copy of a1\.bmp\r\n/);
     assert.match(list, /LABEL_CONFLICT,b\/copy of a1\.bmp,1,false,.*label ""b"" here, ""a"" there.*,a\/1\.png\r\n/);
-    // What is left comes to what a folder without the two would have come to.
+    // The result equals that of a folder without the two files.
     const without = await place(context);
     for (const seed of [0, 2]) await put(without.folder, `a/${seed}.png`, await tissuePng(40, seed));
     for (const seed of [3, 4]) await put(without.folder, `b/${seed}.png`, await tissuePng(40, seed));
@@ -422,7 +422,7 @@ describe('one picture that stands for two things', () => {
     assert.deepEqual(issues.SPLIT_CONFLICT, [2, false, ['s1.png', 's2.png']]);
     assert.deepEqual(issues.GROUP_CONFLICT, [2, false, ['g1.png', 'g2.png']]);
     assert.deepEqual(issues.LABEL_CONFLICT, [2, false, ['l1.png', 'l2.png']]);
-    // What is not known contradicts nothing.
+    // An unknown value does not contradict a known one.
     assert.deepEqual(issues.DUPLICATE, [1, false, ['n2.png']]);
     assert.equal(result.imageCount, 5);
   });
@@ -461,7 +461,7 @@ describe('what looks like a mistake', () => {
       reports.map(({ imagesChecked, fileCount, questions }) => [imagesChecked, fileCount, questions]),
       [[false, 6, ['LABELS_LOOK_ALIKE']]],
     );
-    // Nothing is stored but the list of every issue, which the report names.
+    // Only the list of all issues is stored, which the report names.
     assert.deepEqual(await filesBelow(storeDir), [reports[0]?.issueList?.sha256]);
     const result = await run({ layout: 'FOLDER_PER_LABEL', accept: ['LABELS_LOOK_ALIKE'] });
     assert.deepEqual(issuesOf(result).LABELS_LOOK_ALIKE, [2, true, ['"Tumor", "tumor"']]);

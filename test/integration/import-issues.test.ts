@@ -1,4 +1,4 @@
-/** Every single issue of an import is kept with its reason: page by page through the API, and as one CSV. */
+/** Every issue of an import is stored with its reason, and available page by page through the API and as one CSV. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -15,9 +15,9 @@ import { startTestServer, type TestServer } from '../support/server.ts';
 import { createTaskRunner, type LaunchedTask, type TaskRunner } from '../support/task-runner.ts';
 
 const PROGRAM = path.resolve(import.meta.dirname, '../../src/cli/main.ts');
-/** More than a page, and with names long enough that a page is more than one read of the file. */
+/** More than one page, with names so long that a page needs more than one read of the file. */
 const BAD_COUNT = 450;
-/** The bad files, a duplicate, a truncated one, and that no groups are known. */
+/** The bad files, a duplicate, a truncated file, and the missing groups. */
 const ENTRY_COUNT = BAD_COUNT + 3;
 const LONG = 'ü'.repeat(80);
 const badName = (index: number): string => `bad, "${LONG}" ${String(index).padStart(4, '0')}.png`;

@@ -1,4 +1,4 @@
-/** Image bombs: an import stays within its memory, whatever the folder holds, and imports what can be. */
+/** Image bombs: an import stays within its memory limit for any folder, and imports every image that fits. */
 import assert from 'node:assert/strict';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -16,14 +16,14 @@ import { familyOf } from '../support/processes.ts';
 import { temporaryFolder } from '../support/shards.ts';
 
 const MIB = 1024 ** 2;
-/** For all images together, in the place of 1.5 GiB. */
+/** Limit for all images together, instead of 1.5 GiB. */
 const DECODING_BYTES = 64 * MIB;
 const DECODER_COUNT = 2;
-/** What docs/importing.md grants the processes themselves. */
+/** The memory that docs/importing.md allows for the processes themselves. */
 const DECODER_BYTES = 128 * MIB;
 const IMPORT_BYTES = 512 * MIB;
 const LOOK_EVERY_MS = 10;
-/** What a small file inflates to. */
+/** The decoded size of a small file. */
 const INFLATED_MIB = 384;
 
 test('an import of bombs stays within its memory, and imports what can be', async (context) => {
@@ -32,7 +32,7 @@ test('an import of bombs stays within its memory, and imports what can be', asyn
   for (const each of [folder, workDir]) await mkdir(each);
   const files = await bombs();
   for (const [name, bytes] of Object.entries(files)) await writeFile(path.join(folder, name), bytes);
-  // Together they inflate to many times what there is.
+  // Together they decode to many times the available memory.
   const fileBytes = Object.values(files).reduce((sum, bytes) => sum + bytes.length, 0);
   assert.ok(fileBytes < 16 * MIB, `${fileBytes} bytes of files`);
 
@@ -60,7 +60,7 @@ test('an import of bombs stays within its memory, and imports what can be', asyn
   assert.ok(result.imageCount >= 10, `${result.imageCount} images`);
 });
 
-/** Each is small, and large once it is decoded; the last two are an image like any other. */
+/** Each file is small, and large once it is decoded; the last two are normal images. */
 async function bombs(): Promise<Readonly<Record<string, Buffer>>> {
   const plain = (sizePx: number, red: number): Sharp =>
     sharp({ create: { width: sizePx, height: sizePx, channels: 3, background: { r: red, g: 90, b: 90 } } });
@@ -97,18 +97,18 @@ async function bombs(): Promise<Readonly<Record<string, Buffer>>> {
   return files;
 }
 
-/** Zeros, deflated a thousand times over. */
+/** Zeros, which deflate compresses a thousandfold. */
 function inflating(): Promise<Buffer> {
   const zeros = Buffer.alloc(MIB);
   return buffer(Readable.from(Array.from({ length: INFLATED_MIB }, () => zeros)).pipe(createDeflate()));
 }
 
-/** Behind the first chunk. */
+/** After the first chunk. */
 function afterHeader(png: Buffer, chunk: Buffer): Buffer {
   return Buffer.concat([png.subarray(0, 33), chunk, png.subarray(33)]);
 }
 
-/** What this process and all below it have resident, until it is stopped. */
+/** Samples the resident memory of this process and all its descendants until it is stopped. */
 async function watchMemory(context: TestContext) {
   const before = await residentBytes(process.pid, 'VmRSS');
   const decoderPeaks = new Map<number, number>();
@@ -120,7 +120,7 @@ async function watchMemory(context: TestContext) {
       for (const pid of await familyOf(process.pid)) {
         all += await residentBytes(pid, 'VmRSS');
         const ownPeak = await residentBytes(pid, 'VmHWM');
-        // Shells around the decoders have a few.
+        // The shells around the decoders use a few.
         if (pid !== process.pid && ownPeak > 32 * MIB) decoderPeaks.set(pid, ownPeak);
       }
       peak = Math.max(peak, all);

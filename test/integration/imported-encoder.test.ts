@@ -1,6 +1,6 @@
 /**
  * A checkpoint that real PyTorch wrote (test/golden/lightning_encoder_oracle.py), through everything that the registry
- * does with one of its own.
+ * does with its own checkpoints.
  */
 import '../support/without-onednn.ts';
 import assert from 'node:assert/strict';
@@ -36,7 +36,7 @@ const expectedFile = z.object({
 const expected = expectedFile.parse(
   JSON.parse(await readFile(path.join(GOLDEN, 'lightning-encoder-expected.json'), 'utf8')),
 );
-/** As the paper's encoders have it. */
+/** As for the paper's encoders. */
 const CONTRACT = { imageSizePx: expected.imageSizePx, channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] };
 
 let database: TestDatabase;
@@ -57,7 +57,7 @@ after(async () => {
   await database.close();
 });
 
-/** The payload of a mutation that gives userErrors beside something. */
+/** The payload of a mutation, which has userErrors and one more field. */
 async function mutate(name: string, input: object, selection: string): Promise<unknown> {
   const type = `${name.charAt(0).toUpperCase()}${name.slice(1)}Input`;
   const answer = await server.ask(

@@ -1,4 +1,4 @@
-/** Bounds at the door: how often, how long, how slowly, how many. */
+/** Limits on requests: their rate, size, duration and number. */
 import assert from 'node:assert/strict';
 import { createServer, get } from 'node:http';
 import { connect, Socket } from 'node:net';
@@ -83,7 +83,7 @@ describe('requests', () => {
       for (let count = 0; count < 4; count += 1)
         statuses.push((await post(other, '{ viewer { role } }', { authorization: 'Bearer sesame' })).status);
       assert.deepEqual(statuses, [401, 401, 429, 429]);
-      // What needs a key, without one: from here on such refusals are told to nobody.
+      // Requests without a key that need one: from here on such refusals are not recorded in the audit log.
       for (let count = 0; count < 20; count += 1)
         assert.equal(
           at(await (await post(other, '{ keys { totalCount } }')).json(), 'errors.0.extensions.code'),
@@ -237,7 +237,7 @@ describe('a server that is busy', () => {
         assert.deepEqual([answer.status, answer.headers.get('retry-after')], [503, '1'], path);
         assert.equal(at(await answer.json(), 'code'), 'OVERLOADED', path);
       }
-      // Neither what needs no database, nor somebody else, pays for it.
+      // Neither requests without database access nor other clients are slowed down.
       assert.equal((await fetch(`${other.url}/healthz`)).status, 200);
       const key = { authorization: `Bearer ${server.adminKey}` };
       assert.equal((await post(other, '{ datasets { totalCount } }', key)).status, 200);

@@ -1,4 +1,4 @@
-/** Migrations on databases in every state that a start may find them in. */
+/** Migrations on databases in every state that a start may find. */
 import assert from 'node:assert/strict';
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, readdir, rm } from 'node:fs/promises';
@@ -123,7 +123,7 @@ test('runs from before runs had titles are distinguished by what their config na
     ['IMPORT', { datasetId: ids.dataset, path: '/data/Färbung' }],
     ['EVALUATION', { protocol: 'LINEAR_PROBE', checkpointId: ids.checkpoint, datasetVersionId: ids.version }],
     ['EXPORT', { checkpointId: ids.checkpoint, formats: ['ONNX'] }],
-    // What it evaluated is gone.
+    // The checkpoint that it evaluated was deleted.
     ['EVALUATION', { protocol: 'KNN', checkpointId: ids.model, datasetVersionId: ids.version }],
   ] as const;
   for (const [index, [kind, config]] of runs.entries())

@@ -1,4 +1,4 @@
-/** Models, aliases and checkpoints through the API and the workers' face. */
+/** Models, aliases and checkpoints through the API and the workers' interface. */
 import assert from 'node:assert/strict';
 import { after, before, describe, test } from 'node:test';
 import { DomainError } from '../../src/errors.ts';

@@ -1,6 +1,6 @@
 /**
- * How the server hands out the pages: documents, their policy, files that never change. The pages themselves:
- * test/e2e/pages.test.ts.
+ * How the server serves the pages: documents, their security policy, immutable files. test/e2e/pages.test.ts tests the
+ * pages themselves.
  */
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, rm, writeFile } from 'node:fs/promises';

@@ -1,4 +1,4 @@
-/** Every role before every door: what the table in src/api/permissions.ts says is what happens. */
+/** Every role at every entry point: the server enforces the table in src/api/permissions.ts. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -41,7 +41,7 @@ async function newKey(facts: Readonly<Record<string, unknown>>): Promise<string>
   return String(at(answer, 'data.createKey.secret'));
 }
 
-/** Somebody without a key is elsewhere: what may be read on this machine without one is another matter. */
+/** Requests without a key come from another machine, because this machine may read some data without a key. */
 function headersOf(key: string | undefined): Record<string, string> {
   return key === undefined ? { 'x-forwarded-for': '203.0.113.9' } : { authorization: `Bearer ${key}` };
 }
@@ -80,7 +80,7 @@ async function subscribe(key: string | undefined, query: string): Promise<unknow
   }
 }
 
-/** UNAUTHENTICATED, FORBIDDEN, or ALLOWED for whatever else comes of it. */
+/** UNAUTHENTICATED, FORBIDDEN, or ALLOWED for any other result. */
 function verdictOf(answer: unknown): string {
   const code = at(answer, 'errors.0.extensions.code');
   return code === 'UNAUTHENTICATED' || code === 'FORBIDDEN' ? code : 'ALLOWED';
@@ -281,7 +281,8 @@ describe('a key limited to one dataset and one model', () => {
       [UPDATE, { id: '00000000-0000-7000-8000-000000000000' }],
       [CREATE_MODEL, { slug: 'another' }],
       [ALIAS, { input: { modelSlug: 'foreign', name: 'champion' } }],
-      // The first that is given is the one that counts for both: a second one cannot smuggle.
+      // The check and the mutation use the same field, the first one given, so that a second one cannot bypass the
+      // check.
       [ALIAS, { input: { modelId: foreign, modelSlug: 'own', name: 'champion' } }],
       [CANCEL, { id: run }],
       [CANCEL, { id: importRun }],

@@ -28,7 +28,7 @@ async function serverPid(folder: string): Promise<number> {
 
 test('one folder through its life', async (context) => {
   const folder = path.join(await temporaryFolder(context), 'postgres');
-  // An initdb that was interrupted: it must not be taken for a cluster.
+  // An interrupted initdb must not be mistaken for a cluster.
   await mkdir(path.join(folder, 'cluster.unfinished'), { recursive: true });
   await writeFile(path.join(folder, 'cluster.unfinished', 'PG_VERSION'), '18');
 
@@ -42,7 +42,7 @@ test('one folder through its life', async (context) => {
     await assert.rejects(ask(url.href, 'SELECT 1'), { code: '28P01' });
     const pid = await serverPid(folder);
     await Promise.all([server.stop(), server.stop()]);
-    // pg_ctl waits for the server's pid file to go, a moment before the process does.
+    // pg_ctl waits until the server's pid file is deleted, slightly before the process ends.
     await eventually('the server to be gone', async () => ((await isAlive(pid)) ? undefined : true));
     await assert.rejects(ask(server.url, 'SELECT 1'), { code: 'ECONNREFUSED' });
   });
@@ -76,7 +76,7 @@ test('one folder through its life', async (context) => {
     killed.kill('SIGKILL');
     await once(killed, 'exit');
     await eventually('its server to be gone', async () => ((await isAlive(orphan)) ? undefined : true));
-    // A clean shutdown takes the file away, a crash leaves it.
+    // A clean shutdown deletes the file, a crash leaves it.
     await assert.rejects(readFile(path.join(folder, 'cluster', 'postmaster.pid')), { code: 'ENOENT' });
   });
 
@@ -94,14 +94,14 @@ test('one folder through its life', async (context) => {
     const living = await startPostgres(folder);
     const pidFile = path.join(folder, 'cluster', 'postmaster.pid');
     const events = await readFile(pidFile, 'utf8');
-    // As a server in another container looks from here: its number is nobody's, or some other program's.
+    // Like a server in another container: seen from here, its pid belongs to no process or to another program.
     const bystander = spawn('sleep', ['600'], { stdio: 'ignore' });
     await writeFile(pidFile, events.replace(/^\d+/, String(bystander.pid)));
     await assert.rejects(startPostgres(folder, undefined, { leftoverGoneMs: 500 }), { code: 'CONFLICT' });
     assert.deepEqual(await ask(living.url, 'SELECT * FROM kept'), [{ id: 1 }]);
     await writeFile(pidFile, events);
     await living.stop();
-    // And once it is gone, a file that names the bystander keeps nobody from starting.
+    // Once it is gone, a file with the bystander's pid does not prevent a start.
     await writeFile(pidFile, events.replace(/^\d+/, String(bystander.pid)));
     const next = await startPostgres(folder);
     assert.deepEqual(await ask(next.url, 'SELECT * FROM kept'), [{ id: 1 }]);

@@ -1,4 +1,4 @@
-/** A pretraining with a budget of time: measured, planned and frozen by the worker, and resumed by the same plan. */
+/** A pretraining with a time budget: measured, planned and frozen by the worker, and resumed with the same plan. */
 import assert from 'node:assert/strict';
 import path from 'node:path';
 import { after, before, test } from 'node:test';
@@ -46,7 +46,7 @@ after(async () => {
   await database.close();
 });
 
-/** What the launch freezes, with a budget that may be shorter than a launch takes. */
+/** The config that a launch freezes, with a budget that may be shorter than a launch allows. */
 async function launched(budgetSeconds: number): Promise<string> {
   const { id, config } = await registry.runs.launchPretraining(ADMIN, {
     modelSlug: 'budget-test',

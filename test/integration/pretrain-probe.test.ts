@@ -1,6 +1,6 @@
 /**
- * A pretraining that watches itself: launched by the service, carried by the task with the real engine, read back over
- * HTTP as a page reads it.
+ * A pretraining with a probe: launched by the service, executed by the task with the real engine, read back over HTTP
+ * as a page reads it.
  */
 import assert from 'node:assert/strict';
 import path from 'node:path';
@@ -22,7 +22,7 @@ let server: TestServer;
 let runner: TaskRunner;
 let labelledId = '';
 let unlabelledId = '';
-/** The same training twice: with a probe that registers what it may, and without any. */
+/** The same training twice: with a probe that registers its best encoder, and without a probe. */
 let watched: LaunchedTask;
 let unwatched: LaunchedTask;
 
@@ -250,7 +250,7 @@ describe('what is kept and registered', () => {
       'each with a verdict of its own',
     );
 
-    // The same training without the step, of which the state is registered when all is over.
+    // The same training without the step whose saved state is registered at the end.
     const answer = z
       .object({
         data: z.object({
@@ -273,7 +273,7 @@ describe('what is kept and registered', () => {
     const again: unknown = await register(unwatched.runId, 2);
     assert.deepEqual(again, answer, 'a second request gives the same one');
 
-    // The golden embedding is on the way, as an imported checkpoint's is, and is that of the run's own.
+    // The golden embedding is computed later, as for an imported checkpoint, and belongs to the run's own checkpoint.
     const queued = await database.db.run.findFirstOrThrow({ where: { kind: 'EXPORT', status: 'QUEUED' } });
     await (await runner.claim(exportTask, queued.id)).execute();
     const goldens = await database.db.checkpoint.findMany({ where: { sha256: checkpoint.sha256 } });
@@ -284,7 +284,7 @@ describe('what is kept and registered', () => {
   test('a run that was stopped is probed and registered as if it had not been', async () => {
     const choice = { probe: { everySteps: 2 }, registerSteps: [2, 4, 2], registerBest: true };
     let looks = 0;
-    // The task looks before every batch of a probe too, and is stopped within the one of step 2.
+    // The task checks for a stop before every batch of a probe too, and is stopped within the probe of step 2.
     const stopped = await launch(choice, () => ((looks += 1) > 8 ? 'DRAIN' : 'NO'));
     await assert.rejects(stopped.execute(), TaskStopped);
     const kept = await database.db.trainingState.findMany({ where: { runId: stopped.runId } });

@@ -29,7 +29,7 @@ async function waitingCount(): Promise<number> {
 test('a committed message is heard, soon', async () => {
   const runId = randomUUID();
   await database.transact((tx) => queue.send(tx, RUN_JOBS.IMPORT, { runId }));
-  // Polling alone would take up to five.
+  // Polling alone would take up to five seconds.
   await eventually('the message', () => (heard.includes(runId) ? true : undefined), 3_000);
 });
 
@@ -44,7 +44,7 @@ test('a message of a transaction that fails is never sent', async () => {
     /no/,
   );
   assert.equal(await waitingCount(), before);
-  // One that is sent later overtakes nothing: when it was heard, the other one would have been too.
+  // Messages keep their order: when a later message has arrived, the earlier one would have arrived too.
   const later = randomUUID();
   await database.transact((tx) => queue.send(tx, RUN_JOBS.IMPORT, { runId: later }));
   await eventually('the later message', () => (heard.includes(later) ? true : undefined));

@@ -1,4 +1,4 @@
-/** What a run reports: numbered events, series, lists, and following it live. */
+/** The reports of a run: numbered events, metric series, lists, and live updates. */
 import assert from 'node:assert/strict';
 import { after, beforeEach, describe, test } from 'node:test';
 import { createRunEvents } from '../../src/api/run-events.ts';
@@ -18,7 +18,7 @@ after(async () => {
   await announcements.close();
   await stage.close();
 });
-// Each test finds an empty queue.
+// Each test starts with an empty queue.
 beforeEach(stage.emptyQueue);
 
 describe('what a run reports', () => {
@@ -87,7 +87,7 @@ describe('what a run reports', () => {
     assert.deepEqual(await registry.runs.metrics(ADMIN, run.id, ['a\0b']), []);
   });
 
-  /** A fall with a needle in it: 5,000 points of which one stands out. */
+  /** A falling curve with a spike: 5,000 points of which one stands out. */
   const NEEDLE_STEP = 3_217;
   const valueAt = (step: number): number => (step === NEEDLE_STEP ? 100 : 5 - step / 1000);
 
@@ -112,7 +112,8 @@ describe('what a run reports', () => {
       Array.from({ length: 5_000 }, (_, step) => step),
     );
     assert.ok(chunks.length <= 40, `${chunks.length} rows for 5,000 points`);
-    // 10 and 40 make parts of several chunks' extremes, 100 takes them as they are, 1000 makes parts of a few points.
+    // With 10 and 40, each part merges the extremes of several chunks; with 100 the chunks are used unchanged; with
+    // 1000, parts have only a few points.
     for (const maxPoints of [10, 40, 100, 1000]) {
       const [series] = await registry.runs.metrics(ADMIN, run.id, ['loss'], { maxPoints });
       const points = series?.points ?? [];

@@ -1,4 +1,4 @@
-/** Launching runs: what is refused, what is frozen, and the same key twice. */
+/** Launching runs: refused input, frozen configs, and the same key used twice. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import path from 'node:path';
@@ -28,7 +28,7 @@ const {
   eventKinds,
 } = stage;
 after(stage.close);
-// Each test finds an empty queue.
+// Each test starts with an empty queue.
 beforeEach(stage.emptyQueue);
 
 describe('launching', () => {

@@ -37,7 +37,7 @@ const {
   runThatIs,
 } = stage;
 after(stage.close);
-// Each test finds an empty queue.
+// Each test starts with an empty queue.
 beforeEach(stage.emptyQueue);
 
 describe('a lease', () => {
@@ -176,7 +176,8 @@ describe('a lease', () => {
   test('that ends later than a lease can reveals a clock that was set back: a dead worker is noticed one lease later', async () => {
     const run = await launchPretraining();
     const { lease } = await claim();
-    // To the database it is the same: its clock goes back an hour, or the instant it wrote moves an hour ahead.
+    // For the database it makes no difference whether its clock goes back an hour or the recorded instant moves an hour
+    // ahead.
     await database.db
       .$executeRaw`UPDATE "Run" SET "leaseExpiresAt" = "leaseExpiresAt" + interval '1 hour' WHERE id = ${run.id}::uuid`;
     assert.equal(await registry.ledger.reapLapsed(), 0);
@@ -233,7 +234,7 @@ describe('a lease', () => {
 describe('the database itself', () => {
   const REFUSED = /is written to under its lease alone|does not hold run/;
 
-  /** SQL as some program would send it that knows nothing of our code. */
+  /** SQL as a program that does not use our code would send it. */
   async function underLease(lease: string | undefined, sql: string, ...values: readonly unknown[]): Promise<void> {
     await database.transact(async (tx) => {
       if (lease !== undefined) await tx.$queryRaw`SELECT set_config('paraffin.lease', ${lease}, true)`;
@@ -241,7 +242,7 @@ describe('the database itself', () => {
     });
   }
 
-  /** A run that was taken twice: what the first worker held is stale. */
+  /** A run that was taken twice: the first worker's lease is stale. */
   async function takenTwice(): Promise<{ readonly runId: string; readonly stale: string; readonly current: string }> {
     const { id } = await launchPretraining();
     const first = await claim();

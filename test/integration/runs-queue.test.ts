@@ -1,4 +1,4 @@
-/** Runs between launch and end: whose turn it is, and what cancels and resumes them. */
+/** Runs between launch and end: their order in the queue, and cancelling and resuming them. */
 import assert from 'node:assert/strict';
 import { randomUUID } from 'node:crypto';
 import { after, beforeEach, describe, test } from 'node:test';
@@ -33,7 +33,7 @@ const {
   runThatIs,
 } = stage;
 after(stage.close);
-// Each test finds an empty queue.
+// Each test starts with an empty queue.
 beforeEach(stage.emptyQueue);
 
 describe('cancelling', () => {
@@ -125,7 +125,7 @@ describe('claiming', () => {
     const first = await launchPretraining();
     const second = await launchImport();
     const third = await launchPretraining();
-    // An import waits in a line of its own.
+    // Imports wait in a separate queue.
     const positions = await Promise.all([first, second, third].map((run) => registry.runs.queuePosition(run)));
     assert.deepEqual(positions, [1, 1, 2]);
     assert.equal((await claim('IMPORT')).run.id, second.id);
@@ -155,7 +155,7 @@ describe('claiming', () => {
 });
 
 describe('the order of the queue', () => {
-  /** Each launch by a key of its own: people count, not keys. */
+  /** Each launch uses a different key, because turns are counted by user, not by key. */
   const launchBy = (owner: string): Promise<RunRecord> =>
     registry.runs.launchPretraining(
       { kind: 'KEY', keyId: randomUUID(), name: randomUUID(), owner, role: 'ADMIN', scopes: UNLIMITED },

@@ -1,4 +1,4 @@
-/** What the kernel refuses to a process that parses untrusted files, beside what Node refuses it. */
+/** What the kernel refuses to a process that parses untrusted files, in addition to Node's restrictions. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { once } from 'node:events';
@@ -29,7 +29,7 @@ test('the process reaches no network, no other process and no file of the data d
   const reach = async (program: string, its: readonly string[]): Promise<unknown> =>
     JSON.parse((await run(program, its, { env: SANDBOX_ENV })).stdout);
 
-  // What it could do outside, or this test would prove nothing.
+  // Outside the sandbox the operation must succeed, otherwise this test would prove nothing.
   assert.deepEqual(await reach(process.execPath, args), {
     ...{ network: 'done', signal: 'done', read: 'done', environment: 'done' },
   });
@@ -39,7 +39,7 @@ test('the process reaches no network, no other process and no file of the data d
   const within = kind === 'ROOT' ? [...args, 'as-nobody'] : args;
   const [command = '', ...rest] = sandboxed(kind, { hiddenFolder: folder }, [process.execPath, ...within]);
   const refused = await reach(command, rest);
-  // An empty folder lies over the data directory, which an unprivileged user may not even search.
+  // An empty folder is mounted over the data directory, which an unprivileged user may not even search.
   const read = kind === 'ROOT' ? 'EACCES' : 'ENOENT';
   assert.deepEqual(refused, { network: 'ENETUNREACH', signal: 'ESRCH', read, environment: 'ENOENT' });
 });
@@ -71,6 +71,6 @@ test('more memory than it may have is refused to it', async (context) => {
   });
   assert.ok(child.stdout !== null);
   const megabytes = (await text(child.stdout)).length;
-  // Node itself has a few hundred of them set aside.
+  // Node itself reserves a few hundred of them.
   assert.ok(megabytes > 100 && megabytes < 1024, `${megabytes} MiB`);
 });

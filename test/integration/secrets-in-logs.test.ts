@@ -1,4 +1,4 @@
-/** A whole server at its most talkative: what it writes, searched for the keys that went through it. */
+/** The logs of a whole server at the most verbose level are searched for the keys that it handled. */
 import assert from 'node:assert/strict';
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** A disk that is nearly full: nothing of anybody's touches what is kept for the database. */
+/** A disk that is nearly full: no operation uses the space that is reserved for the database. */
 import assert from 'node:assert/strict';
 import { execFileSync, spawnSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -31,11 +31,11 @@ after(async () => {
   await database.close();
 });
 
-/** What is left above the reserve of the disk: less than what comes, and more than one look at it. */
+/** Free space above the disk's reserve: less than the incoming data, and more than is written between two checks. */
 const LEFT_BYTES = 10 * 1024 * 1024;
 const TOO_MUCH = Buffer.alloc(16 * 1024 * 1024, 'bytes ');
 
-/** A file system in memory where nearly nothing is left. Only root may mount one: undefined for anybody else. */
+/** A file system in memory that is nearly full. Only root may mount one: undefined for other users. */
 async function nearlyFullDisk(context: TestContext): Promise<string | undefined> {
   const folder = await mkdtemp(path.join(tmpdir(), 'paraffin-disk-'));
   if (spawnSync('mount', ['-t', 'tmpfs', '-o', `size=${DISK_BYTES}`, 'paraffin-test', folder]).status !== 0) {
@@ -154,7 +154,7 @@ test('uploads are refused at their beginning, with those counted that are not wh
   assert.equal(first.status, 201);
   assert.equal((await begin(9_000_000)).status, 507, 'there is room for one of two');
 
-  // Somebody else fills the disk meanwhile.
+  // Another program fills the disk meanwhile.
   await writeFile(path.join(disk, 'more'), Buffer.alloc((await freeBytesOf(disk)) - 1_000_000));
   const sent = await ask(
     'PATCH',
@@ -166,7 +166,7 @@ test('uploads are refused at their beginning, with those counted that are not wh
   assert.equal(at(await sent.json(), 'code'), 'STORAGE_FULL');
   const { blocks, bavail, bsize } = await statfs(disk);
   assert.ok(bavail * bsize >= (blocks * bsize) / 20, 'the reserve is there');
-  // And room is made without the database.
+  // Space is freed without the database.
   assert.equal((await clearUploads(path.join(disk, 'uploads'))).count, 1);
 });
 

@@ -1,4 +1,4 @@
-/** GraphQL over WebSocket by real sockets. */
+/** GraphQL over WebSocket with real sockets. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { after, before, describe, test } from 'node:test';
@@ -35,8 +35,8 @@ function client(connectionParams: Record<string, unknown> = {}, to = server): Cl
 }
 
 /**
- * All answers to one operation, until it is complete. Rejects with what closed the socket, or with the errors of an
- * operation that was refused.
+ * All results of one operation, until it is complete. Rejects with the reason why the socket was closed, or with the
+ * errors of a refused operation.
  */
 async function all(
   query: string,
@@ -129,7 +129,7 @@ describe('a socket', () => {
       socket.once('open', () => first !== undefined && socket.send(first));
       socket.once('unexpected-response', (_request, response) => resolve(`HTTP ${response.statusCode}`));
       socket.once('close', (code) => resolve(String(code)));
-      // The client's own complaint about a refused handshake comes besides the outcome.
+      // The client also emits an error about a refused handshake.
       socket.once('error', (error) => /Unexpected server response|subprotocol/.test(error.message) || reject(error));
     });
   }

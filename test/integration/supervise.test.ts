@@ -1,4 +1,4 @@
-/** `npm start` while its server is killed, and is killed itself. */
+/** `npm start` when its server is killed, and when it is killed itself. */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
 import { once } from 'node:events';
@@ -17,7 +17,7 @@ interface Supervised {
   readonly child: ChildProcess;
   readonly pid: number;
   readonly dataDir: string;
-  /** The address that the next start tells. */
+  /** The address that the next start prints. */
   nextUrl(): Promise<string>;
   serverPid(): Promise<number>;
   postgresPid(): Promise<number>;

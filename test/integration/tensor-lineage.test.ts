@@ -1,4 +1,4 @@
-/** The same weights are known again under whatever name they come back, and have seen what they had seen. */
+/** The same weights are recognised under any name, and keep the record of the data that they have seen. */
 import assert from 'node:assert/strict';
 import { writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -76,7 +76,7 @@ describe('lineage by the same weights', () => {
     await database.close();
   });
 
-  /** With a config as far as a lineage reads it. */
+  /** With the parts of a config that a lineage reads. */
   async function pretrainingRun(datasetVersionId: string, initialCheckpointId: string | null): Promise<string> {
     const id = await makeRun(database);
     const datasets = [{ datasetVersionId, imageCount: 10, maxImages: null }];

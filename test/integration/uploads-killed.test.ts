@@ -1,6 +1,6 @@
 /**
- * The server dies in the middle of an upload, as by a power cut; the next one continues with it, and only the whole
- * file becomes a checkpoint.
+ * The server dies in the middle of an upload, as in a power cut; the next server continues the upload, and only the
+ * complete file becomes a checkpoint.
  */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -20,7 +20,7 @@ import { eventually } from '../support/eventually.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const FILE = Buffer.from(lightningFile(someEncoder('RESNET18'), 'model.resnet.'));
-/** The tail that somebody sends who takes up the upload with another file of the same length. */
+/** The rest of another file of the same length, with which a client wrongly resumes the upload. */
 const OTHER_FILE = Buffer.from(FILE).fill(7, FILE.length - 1000, FILE.length - 500);
 const SHA256 = createHash('sha256').update(FILE).digest('hex');
 const HALF_BYTES = FILE.length >> 1;
@@ -77,8 +77,8 @@ async function startServer(): Promise<ServerProcess> {
 }
 
 /**
- * A connection for each request: on a busy machine a kept one would be taken up in the very moment in which it is
- * closed for idling.
+ * Uses a new connection for each request: on a busy machine a kept one might be reused just when it is closed because
+ * it is idle.
  */
 function headersOf(more: Readonly<Record<string, string>>): Record<string, string> {
   return { connection: 'close', authorization: `Bearer ${key}`, ...more };
@@ -109,7 +109,7 @@ async function sendHalf(address: string): Promise<void> {
       'content-length': String(FILE.length),
     }),
   });
-  // The server dies under it.
+  // The server dies during the request.
   request.on('error', () => undefined);
   request.write(FILE.subarray(0, HALF_BYTES));
   await eventually(
@@ -119,7 +119,7 @@ async function sendHalf(address: string): Promise<void> {
   );
 }
 
-/** As a client does that was cut off: asks where to continue, and sends the rest. */
+/** Does what a client does after an interruption: asks for the offset, and sends the rest. */
 async function goOn(address: string, file: Buffer<ArrayBuffer>): Promise<number> {
   const head = await fetch(`${server.url}${address}`, { method: 'HEAD', headers: tusHeaders({}) });
   const offset = Number(head.headers.get('upload-offset'));

@@ -1,6 +1,6 @@
 /**
- * Uploads by the tus protocol, over real HTTP: what came in whole becomes a checkpoint once, and nothing else ever
- * does.
+ * Uploads by the tus protocol over real HTTP: a complete upload becomes a checkpoint exactly once, an incomplete one
+ * never.
  */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
@@ -33,13 +33,13 @@ const IMPORT = `mutation($input: ImportCheckpointInput!) { importCheckpoint(inpu
 
 let database: TestDatabase;
 let server: TestServer;
-/** Keys by what they may do; `other` is a CONTRIBUTOR, too. */
+/** Keys by role; `other` is a CONTRIBUTOR, too. */
 const keys: Record<'contributor' | 'other' | 'reader', string> = { contributor: '', other: '', reader: '' };
 const weights = someEncoder('RESNET18');
 const FILE = lightningFile(weights, 'model.resnet.');
 const sha256 = (bytes: Uint8Array): string => createHash('sha256').update(bytes).digest('hex');
 const SHA256 = sha256(FILE);
-/** What no reader takes for a checkpoint: enough where only the way in is tried. */
+/** Bytes that are not a checkpoint, for tests of the upload only. */
 const BYTES = Buffer.from(Uint8Array.from({ length: 4_000_000 }, (_, index) => (index * 31) % 251));
 const FOREIGN = Buffer.from(
   writeSafetensors([{ name: 'transformer.weight', shape: [1], dtype: 'F32', data: new Float32Array(1) }]),
@@ -57,7 +57,7 @@ before(async () => {
   keys.reader = await makeKey('READER');
 });
 afterEach(async () => {
-  // A test that fails must not fail the ones after it.
+  // A failed test must not make the following ones fail.
   for (const name of await uploadsLeft()) await rm(path.join(server.folder, 'uploads', name), { force: true });
 });
 after(async () => {
@@ -137,7 +137,7 @@ async function importUpload(input: object, key?: string): Promise<unknown> {
   return at(answer, 'data.importCheckpoint');
 }
 
-/** Code and field, whether the mutation answered it or its input was refused before. */
+/** Code and field of an error, from the mutation or from the validation of its input. */
 async function faultOf(input: object, key?: string): Promise<unknown[]> {
   const answer = await answerTo(input, key);
   const refused = at(answer, 'errors.0.extensions');

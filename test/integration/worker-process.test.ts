@@ -1,4 +1,4 @@
-/** The worker beside the server: there as long as the server is, and no longer. */
+/** The worker process of a server: it lives exactly as long as the server. */
 import assert from 'node:assert/strict';
 import { after, before, test } from 'node:test';
 import { createLogger } from '../../src/logger.ts';

@@ -1,4 +1,4 @@
-/** The Chromium that comes with the project, under test: nothing of it reaches beyond this machine or stays behind. */
+/** The project's Chromium for tests: it makes no request beyond this machine and leaves no files behind. */
 import { execFile } from 'node:child_process';
 import { existsSync } from 'node:fs';
 import { mkdir, mkdtemp, rename, rm, writeFile } from 'node:fs/promises';
@@ -11,7 +11,7 @@ import lock from '../../package-lock.json' with { type: 'json' };
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const CACHE = path.join(ROOT, 'node_modules', '.cache');
 const PACKAGE = '@sparticuz/chromium';
-/** A busy machine starts it slowly. */
+/** It starts slowly on a busy machine. */
 const START_TIMEOUT_MS = 120_000;
 /** A name under which a browser takes this machine for another one: plain http there is not what it trusts. */
 export const OTHER_MACHINE = 'registry.test';
@@ -45,7 +45,7 @@ export async function unpackChromium(): Promise<ChromiumProgram> {
   if (!existsSync(folder)) {
     await mkdir(CACHE, { recursive: true });
     const unpacked = await mkdtemp(`${folder}-`);
-    // The package unpacks into the folder for temporary files, and its libraries only where it believes itself on AWS.
+    // The package unpacks into the folder for temporary files, and unpacks its libraries only if it detects AWS.
     const env = { ...process.env, TMPDIR: unpacked, AWS_LAMBDA_JS_RUNTIME: 'nodejs24.x' };
     const script = `await (await import('${PACKAGE}')).default.executablePath()`;
     await promisify(execFile)(process.execPath, ['--input-type=module', '--eval', script], { cwd: ROOT, env });
@@ -53,7 +53,7 @@ export async function unpackChromium(): Promise<ChromiumProgram> {
     try {
       await rename(unpacked, folder);
     } catch (error) {
-      // Another test file unpacked it at the same time.
+      // Another test file has unpacked it at the same time.
       await rm(unpacked, { recursive: true });
       if (!existsSync(folder)) throw error;
     }
@@ -67,7 +67,10 @@ export async function unpackChromium(): Promise<ChromiumProgram> {
   };
 }
 
-/** The package's own names folders of AWS; Chromium aborts at the first form field when it finds no font at all. */
+/**
+ * The package's own font configuration names folders of AWS; Chromium aborts at the first form field if it finds no
+ * font.
+ */
 function fontsConf(folder: string): string {
   return `<?xml version="1.0"?>
 <!DOCTYPE fontconfig SYSTEM "fonts.dtd">
@@ -85,7 +88,7 @@ export async function openBrowser(): Promise<TestBrowser> {
     headless: true,
     timeout: START_TIMEOUT_MS,
     viewport: { width: 1280, height: 900 },
-    // Without a LANG it would name its language "en-US@posix", which Intl refuses.
+    // Without LANG it would report its language as "en-US@posix", which Intl refuses.
     locale: 'en-US',
   });
   return {

@@ -32,7 +32,7 @@ export function newCheckpoint(
     probe: null,
     sha256: 'ab'.repeat(32),
     byteSize: 45_000_000,
-    // As another for every run and step as trainings make them.
+    // Distinct for every run and step, as in trainings.
     tensorDigest: createHash('sha256')
       .update(`${facts.sourceRunId} ${facts.step ?? 100}`)
       .digest('hex'),

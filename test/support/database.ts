@@ -1,4 +1,4 @@
-/** A PostgreSQL database of its own for each test file, cloned from a migrated and seeded template. */
+/** A separate PostgreSQL database for each test file, cloned from a migrated and seeded template. */
 import { randomBytes } from 'node:crypto';
 import { mkdtemp, rm } from 'node:fs/promises';
 import { tmpdir } from 'node:os';
@@ -10,7 +10,7 @@ import { openDatabase, transactionsOf, type Database, type Transact } from '../.
 import { applyMigrations, readMigrations } from '../../src/platform/migrate.ts';
 import { startPostgres } from '../../src/platform/postgres.ts';
 
-/** Set by the test command, which starts one server for all files; a file run alone starts its own. */
+/** Set by the test command, which starts one server for all files; a test file that runs alone starts its own. */
 const TEMPLATE_URL_VARIABLE = 'PARAFFIN_TEST_TEMPLATE_URL';
 const TEMPLATE_NAME = 'paraffin';
 
@@ -35,7 +35,7 @@ export async function startTemplateServer(): Promise<TemplateServer> {
   const db = openDatabase(server.url, { maxConnections: 1 });
   await seedCatalogue(db, await loadCatalogue());
   await seedPublishedCheckpoints(db, await loadPublishedCheckpoints());
-  // A template can be cloned only while nobody is connected to it.
+  // A template can be cloned only while no client is connected to it.
   await db.$disconnect();
   return {
     url: server.url,
@@ -47,8 +47,8 @@ export async function startTemplateServer(): Promise<TemplateServer> {
 }
 
 /**
- * No commit waits for the disk: what these databases hold is thrown away, and survives a killed server all the same.
- * Fifty commits took 17 ms instead of 204, cloning the template half the time.
+ * Commits do not wait for the disk, because these databases are discarded; their contents still survive a killed
+ * server. Fifty commits took 17 ms instead of 204, and cloning the template took half the time.
  */
 async function spareTheDisk(url: string): Promise<void> {
   for (const setting of ['fsync', 'full_page_writes']) await administer(url, `ALTER SYSTEM SET ${setting} = off`);

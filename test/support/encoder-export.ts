@@ -1,4 +1,4 @@
-/** An encoder to export, whose numbers all differ and need no oracle. */
+/** An encoder to export. All of its numbers differ, and they come from a formula. */
 import type { EncoderExport, ExportInputContract } from '../../src/formats/encoder-export.ts';
 import { convolutionUnitSteps } from '../../src/formats/resnet-graph.ts';
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
@@ -16,7 +16,7 @@ export const EXPORT_CONTRACT: ExportInputContract = {
   micronsPerPixelMax: null,
 };
 
-/** Tensors in torchvision's order; a generator's own numbers in [low, low + span). */
+/** Tensors in torchvision's order, with pseudo-random numbers in [low, low + span). */
 export function encoderToExport(architecture: ResnetArchitecture): EncoderExport {
   let state = 12_345;
   const numbers = (count: number, low: number, span: number): Float32Array => {
@@ -30,7 +30,7 @@ export function encoderToExport(architecture: ResnetArchitecture): EncoderExport
   const tensors = convolutionUnitSteps(architecture).flatMap(
     ({ convolutionName, normName, inputChannels, outputChannels, window }): SafetensorsTensor[] => {
       const shape = [outputChannels, inputChannels, window.size, window.size];
-      // Keeps the signal's size from layer to layer.
+      // Keeps the signal's variance from layer to layer.
       const reach = Math.sqrt(6 / (inputChannels * window.size * window.size));
       return [
         {

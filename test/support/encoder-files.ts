@@ -1,4 +1,4 @@
-/** Files of weights as other programs leave them. */
+/** Files of weights as other programs write them. */
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';
 import { resnetTensorSpecs, type ResnetArchitecture } from '../../src/formats/torchvision-resnet.ts';
 import { archive, op, pickle, storage, tensor } from '../fixtures/hostile/torch-files.ts';

@@ -1,9 +1,9 @@
-/** Waiting for a condition with a deadline, never for a time. */
+/** Waits for a condition with a deadline, never for a fixed time. */
 
 const LOOK_EVERY_MS = 25;
 
 /**
- * Gives the first value of `look` that is not undefined.
+ * Returns the first value of `look` that is not undefined.
  * @throws Error naming what was waited for when the deadline has passed.
  */
 export async function eventually<Value>(

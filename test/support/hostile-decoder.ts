@@ -1,6 +1,6 @@
 /**
- * What a hostile image could make of a decoder: a program for the decoders' sandbox that does what the file says, in
- * JSON, instead of decoding it.
+ * Stands for a decoder that a hostile image has taken over: a program for the decoders' sandbox that follows the
+ * instructions of the file, in JSON, instead of decoding it.
  */
 import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
@@ -15,7 +15,7 @@ export type HostileOrder =
   | { readonly do: 'TALK'; readonly base64: string }
   | { readonly do: 'CRASH' | 'HANG' | 'SEND_TOO_MUCH' | 'ASK_TOO_MUCH' | 'REFUSE' };
 
-/** More than a decoder has without asking. */
+/** More than a decoder may use without a request. */
 const ROOM_BYTES = 2 * FREE_DECODING_BYTES;
 
 function outcomeOf(work: () => unknown): string {

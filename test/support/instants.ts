@@ -1,9 +1,9 @@
-/** Instants that the code under test takes from the clock. */
+/** Checks of instants that the code under test reads from the clock. */
 import assert from 'node:assert/strict';
 
 /**
- * @param beganMs `Date.now()` before what set the instant began. However slow the machine is, the instant lies between
- * that and now; PostgreSQL rounds it to a millisecond, up too.
+ * @param beganMs `Date.now()` before the operation that sets the instant. On any machine the instant lies between that
+ * and now; PostgreSQL rounds it to a millisecond, possibly upwards.
  */
 export function assertTakenSince(beganMs: number, instant: Date): void {
   const takenMs = instant.getTime();

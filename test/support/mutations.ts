@@ -1,6 +1,6 @@
-/** Bytes that were sound, changed as accidents and attackers change them. */
+/** Mutates valid bytes as accidents and attackers do. */
 
-/** Numbers from a seed, 0 <= x < 1 (mulberry32), so that a failure can be had again. */
+/** Numbers from a seed, 0 <= x < 1 (mulberry32), so that a failure can be reproduced. */
 export function createDice(seed: number): () => number {
   let state = seed >>> 0;
   return () => {
@@ -11,11 +11,11 @@ export function createDice(seed: number): () => number {
   };
 }
 
-/** What breaks parsers: the ends of what a length may be, and the letters that mean something. */
+/** Bytes that often break parsers: limits of length fields, and characters with a syntactic meaning. */
 const ODD_BYTES = [0x00, 0x01, 0x7f, 0x80, 0xff, 0x0a, 0x22, 0x2c, 0x5c, 0x7b, 0x7d, 0x5b, 0x5d];
 const ODD_NUMBERS = [0, 1, 0x7fff_ffff, 0x8000_0000, 0xffff_ffff, 0xffff, 0x1_0000];
 
-/** @param corpus sound files, of which one is changed in one to four places, cut, or joined with another. */
+/** @param corpus valid files, of which one is changed in one to four places, truncated, or joined with another. */
 export function mutated(corpus: readonly Buffer[], dice: () => number): Buffer {
   const pick = (count: number): number => Math.floor(dice() * count);
   const choose = (): Buffer => corpus[pick(corpus.length)] ?? Buffer.alloc(0);

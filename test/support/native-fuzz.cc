@@ -21,7 +21,7 @@ std::mt19937 generator;
 
 int drawn(int from, int to) { return std::uniform_int_distribution<int>(from, to)(generator); }
 
-/** Values of their own allocation each, so that a step beyond either end is met. */
+/** Each array has its own allocation, so that an access beyond either end is detected. */
 std::unique_ptr<float[]> values(std::size_t count) {
   std::unique_ptr<float[]> made(new float[count]);
   for (std::size_t place = 0; place < count; place += 1) made[place] = std::uniform_real_distribution<float>(-1, 1)(generator);
@@ -33,7 +33,7 @@ ConvolutionShape drawShape() {
   const bool isForTiles = drawn(0, 2) == 0;
   shape.side = isForTiles ? 3 : drawn(1, 7);
   shape.stride = isForTiles ? 1 : drawn(1, 4);
-  // Wider than the window and than the image, too.
+  // The padding may also be wider than the window or the image.
   shape.padding = isForTiles ? 1 : drawn(0, 3) == 0 ? drawn(0, 20) : drawn(0, shape.side / 2);
   const int least = std::max(1, shape.side - 2 * shape.padding);
   shape.height = drawn(least, least + 9);
@@ -46,7 +46,7 @@ ConvolutionShape drawShape() {
   return shape;
 }
 
-/** Calls `visit` with the places of an image's value, a filter's and an output's that belong together. */
+/** Calls `visit` with the indexes of the image, filter and output values of each product. */
 template <typename Visit>
 void eachProduct(const ConvolutionShape& s, Visit visit) {
   for (int n = 0; n < s.count; n += 1)

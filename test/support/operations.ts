@@ -23,7 +23,8 @@ export interface RootOperation {
 }
 
 /**
- * One for every field of Query, Mutation and Subscription: required arguments alone, filled with what names nothing.
+ * One operation for every field of Query, Mutation and Subscription, with required arguments only, whose ids match
+ * nothing.
  */
 export function rootOperations(schema: GraphQLSchema): RootOperation[] {
   const roots = [
@@ -41,10 +42,11 @@ export function rootOperations(schema: GraphQLSchema): RootOperation[] {
 }
 
 /**
- * A mutation of `rootOperations` that asks for a fact of the object in its payload: plainly, and hidden in fragments.
+ * Variants of a mutation of `rootOperations` that select a field of the object in its payload, directly and in
+ * fragments.
  *
  * @param name e.g. `Mutation.createModel`
- * @throws Error where its payload has no object with a fact.
+ * @throws Error if its payload has no object with such a field.
  */
 export function factsThroughPayload(schema: GraphQLSchema, name: string, document: string): readonly string[] {
   const payload = schema.getMutationType()?.getFields()[name.replace('Mutation.', '')]?.type;

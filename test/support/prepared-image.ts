@@ -1,4 +1,4 @@
-/** `prepareImage` in this process, for tests of what it makes of bytes; in an import it runs in a sandbox. */
+/** Runs `prepareImage` in this process, for tests of its results; in an import it runs in a sandbox. */
 import { prepareImage } from '../../workers/imaging/decoder/prepare.ts';
 import type { PreparedFile } from '../../workers/imaging/decoder/image-decoders.ts';
 import type { PreparedImage } from '../../workers/imaging/decoder/prepare.ts';
@@ -8,7 +8,7 @@ const DECODING_BYTES_MAX = 1536 * 1024 * 1024;
 
 export interface PrepareOptions {
   readonly sampleBits?: number | null;
-  /** Told of the room in memory that is asked for. */
+  /** Called with the amount of memory that is requested. */
   readonly onReserve?: (byteCount: number) => void;
 }
 

@@ -1,4 +1,4 @@
-/** Processes of ours as the kernel sees them. */
+/** Information from the kernel about our processes. */
 import { fork, type ChildProcess } from 'node:child_process';
 import { readFile, readdir } from 'node:fs/promises';
 import path from 'node:path';
@@ -24,8 +24,8 @@ export async function isAlive(pid: number): Promise<boolean> {
 }
 
 /**
- * What no later process shares with this one, although the kernel gives pids again: its pid, and when it started after
- * the machine did, in clock ticks. Undefined for one that has ended.
+ * An identity that no later process has, although the kernel reuses pids: the pid and the start time since boot, in
+ * clock ticks. Undefined for a process that has ended.
  */
 export async function identityOf(pid: number): Promise<string | undefined> {
   const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
@@ -33,14 +33,14 @@ export async function identityOf(pid: number): Promise<string | undefined> {
   return state === undefined || state === '' || state === 'Z' || state === 'X' ? undefined : `${pid} of ${fields[18]}`;
 }
 
-/** Whom a terminal's Ctrl-C reaches together with it; a process that leads its own group gives its own pid. */
+/** The id of the process group that a terminal's Ctrl-C reaches; for a group leader it is its own pid. */
 export async function processGroupOf(pid: number): Promise<number | undefined> {
   return (await parentAndState(pid))?.groupId;
 }
 
 async function parentAndState(pid: number): Promise<{ parentPid: number; groupId: number } | undefined> {
   const line = await readFile(`/proc/${pid}/stat`, 'utf8').catch(() => '');
-  // The name in brackets may hold anything; what follows it does not.
+  // The name in brackets may contain any character, so the fields are read after the last bracket.
   const [state, parentPid, groupId] = line.slice(line.lastIndexOf(')') + 2).split(' ');
   return state === undefined || state === '' || state === 'Z' || state === 'X'
     ? undefined
@@ -49,12 +49,12 @@ async function parentAndState(pid: number): Promise<{ parentPid: number; groupId
 
 export interface TestWorker {
   readonly pid: number;
-  /** Resolves with exit code and signal. */
+  /** Resolves with the exit code and the signal. */
   readonly gone: Promise<{ readonly code: number | null; readonly signal: NodeJS.Signals | null }>;
   signal(name: 'SIGTERM' | 'SIGKILL'): void;
 }
 
-/** The worker as a process of its own, waiting for runs. */
+/** The worker as a separate process that waits for runs. */
 export async function startTestWorker(options: {
   readonly databaseUrl: string;
   readonly dataDir: string;

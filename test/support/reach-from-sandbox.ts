@@ -1,5 +1,5 @@
 /**
- * Tries what the kernel must refuse to a process in a sandbox, whatever Node would allow, and prints what stopped it:
+ * Tries what the kernel must refuse to a process in a sandbox, even if Node would allow it, and prints what stopped it:
  * reach-from-sandbox.ts PORT PID FILE [as-nobody]
  */
 import { readFileSync } from 'node:fs';

@@ -15,7 +15,7 @@ import type { TestDatabase } from './database.ts';
 import { keyHolder } from './viewers.ts';
 
 export interface TestRegistry extends Services {
-  /** What a worker would hold. */
+  /** The lease that a worker would hold. */
   readonly ledger: RunLedger;
   readonly queue: Queue;
   close(): Promise<void>;

@@ -18,17 +18,17 @@ export const ROUTES: Readonly<Record<string, NeededRole | 'KEY'>> = {
   '/datasets/:id/thumbnails/:position.webp': 'READER',
 };
 
-/** What a key limited to some kinds of action has to be allowed for a route that is not open to anyone. */
+/** The kind of action that a limited key needs for a route that is not public. */
 export function actionOf(route: string): 'IMPORT' | 'READ' {
   return route.startsWith('/uploads') ? 'IMPORT' : 'READ';
 }
 
-/** The method that a sound client would use. */
+/** The method that a well-behaved client would use. */
 export function methodOf(route: string): 'GET' | 'HEAD' | 'POST' {
   return route === '/uploads' || route === '/session' ? 'POST' : route === '/uploads/:id' ? 'HEAD' : 'GET';
 }
 
-/** The route's address for these; what is left out names nothing. */
+/** The route's address for these ids; omitted ids match nothing. */
 export function addressOf(
   route: string,
   { id = '00000000-0000-7000-8000-000000000000', sha256 = '0'.repeat(64) }: { id?: string; sha256?: string } = {},

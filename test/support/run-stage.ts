@@ -61,7 +61,7 @@ export async function openRunStage() {
     });
   }
 
-  /** @param weights null for one of which only the source is known. */
+  /** @param weights null for a checkpoint of which only the source is known. */
   async function makeCheckpoint(encoder: 'RESNET18' | 'RESNET50', weights: string | null = 'weights'): Promise<string> {
     const model = await database.db.model.upsert({
       where: { slug: 'runs-test' },
@@ -150,7 +150,7 @@ export async function openRunStage() {
     return (await registry.runs.eventsAfter(ADMIN, runId, 0)).map((event) => event.kind);
   }
 
-  /** A run in any state, reached the way runs reach it. */
+  /** A run in any state, brought there by the usual transitions. */
   async function runThatIs(status: RunStatus): Promise<string> {
     const { id } = await launchPretraining();
     if (status === 'QUEUED') return id;

@@ -1,5 +1,5 @@
 /**
- * The whole server but for the embedded database and the worker: real schema, services, queue and HTTP over a test
+ * The whole server except the embedded database and the worker: real schema, services, queue and HTTP over a test
  * database.
  */
 import { mkdtemp, readFile, rm } from 'node:fs/promises';
@@ -25,7 +25,7 @@ import type { TestDatabase } from './database.ts';
 export interface TestServer {
   /** `http://127.0.0.1:port` */
   readonly url: string;
-  /** Empty for a second server on one database, whose key the first one wrote. */
+  /** Empty for a second server on the same database, because the first one wrote the key. */
   readonly adminKey: string;
   /** The import root; deleted at the end. */
   readonly folder: string;
@@ -39,7 +39,7 @@ export interface TestServer {
   close(): Promise<void>;
 }
 
-/** As a test may want to go beyond it. */
+/** A test may need a higher limit. */
 const MAX_UPLOAD_BYTES = 200_000_000;
 
 export interface TestServerExports {
@@ -96,7 +96,7 @@ export async function startTestServer(
     logger: createLogger('silent', 'test'),
     ...overrides,
   });
-  // On a busy machine a client would pick a connection in the very moment in which it is closed for idling.
+  // On a busy machine a client might reuse a connection just when it is closed because it is idle.
   http.server.keepAliveTimeout = 60_000;
   const { port } = await http.listen({ host: '127.0.0.1', port: 0 });
   const url = `http://127.0.0.1:${port}`;

@@ -11,7 +11,7 @@ export interface TarMember {
   readonly bytes: Buffer;
 }
 
-/** A folder that is gone after the test. */
+/** A folder that is deleted after the test. */
 export async function temporaryFolder(context: TestContext): Promise<string> {
   const folder = await mkdtemp(join(tmpdir(), 'paraffin-shards-'));
   context.after(() => rm(folder, { recursive: true, force: true }));
@@ -28,14 +28,14 @@ export async function tarBytes(members: readonly TarMember[]): Promise<Buffer> {
   return Buffer.concat(chunks);
 }
 
-/** Writes a shard and answers its path. */
+/** Writes a shard and returns its path. */
 export async function writeShard(folder: string, fileName: string, members: readonly TarMember[]): Promise<string> {
   const path = join(folder, fileName);
   await writeFile(path, await tarBytes(members));
   return path;
 }
 
-/** A PNG of one colour: its red level says which image it is. */
+/** A PNG of one colour, whose red level identifies the image. */
 export async function plainPng(red: number, sizePx = 16): Promise<Buffer> {
   return sharp({ create: { width: sizePx, height: sizePx, channels: 3, background: { r: red, g: 100, b: 200 } } })
     .png()

@@ -1,4 +1,4 @@
-/** For a sandbox: never returns to its event loop, as a decoder in an endless loop. */
+/** For a sandbox: never returns to its event loop, like a decoder in an endless loop. */
 import { writeSync } from 'node:fs';
 import { becomeNobodyIfAsked } from '../../src/platform/become-nobody.ts';
 

@@ -1,4 +1,7 @@
-/** For a sandbox: takes memory, one MiB after another, until it gets no more or has 4 GiB, with a dot for each. */
+/**
+ * For a sandbox: allocates memory, one MiB after another, until an allocation fails or it has 4 GiB, and prints a dot
+ * for each.
+ */
 import { writeSync } from 'node:fs';
 import { becomeNobodyIfAsked } from '../../src/platform/become-nobody.ts';
 

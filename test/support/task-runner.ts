@@ -17,11 +17,11 @@ import {
 import type { TestDatabase } from './database.ts';
 
 export interface TaskRunner {
-  /** Gone after `close`, where it is the runner's own. */
+  /** Deleted by `close` if the runner created it. */
   readonly base: string;
   readonly store: ArtifactStore;
   readonly services: TaskServices;
-  /** Makes a run, claims it, and gives it ready to be executed. */
+  /** Creates a run, claims it, and returns it ready to be executed. */
   launch(task: Task, config: object, stop?: () => StopRequest): Promise<LaunchedTask>;
   /** Takes a waiting run that something else has launched. */
   claim(task: Task, runId: string, stop?: () => StopRequest): Promise<LaunchedTask>;
@@ -30,13 +30,13 @@ export interface TaskRunner {
 
 export interface LaunchedTask {
   readonly runId: string;
-  /** What it said of its progress. */
+  /** The progress that it reported. */
   readonly events: readonly string[];
   /** Runs the task to its end. */
   execute(): Promise<void>;
 }
 
-/** @param dataDir a test server's folder, whose artifacts the two then share; otherwise one of its own. */
+/** @param dataDir a test server's folder, to share its artifacts; by default a separate folder. */
 export async function createTaskRunner({ db, transact }: TestDatabase, dataDir?: string): Promise<TaskRunner> {
   const base = await realpath(dataDir ?? (await mkdtemp(path.join(tmpdir(), 'paraffin-task-'))));
   const ledger = createLedger(db, transact);

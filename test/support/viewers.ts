@@ -1,7 +1,7 @@
-/** Senders for tests of what lies behind the door. */
+/** Viewers for tests of the layers behind authentication. */
 import { UNLIMITED, type AccessRole, type KeyScopes, type Viewer } from '../../src/modules/access/index.ts';
 
-/** The holder of a key with that role, not limited unless the test says so. */
+/** The holder of a key with that role, unrestricted unless the test specifies limits. */
 export function keyHolder(role: AccessRole, scopes: Partial<KeyScopes> = {}): Viewer {
   return {
     kind: 'KEY',

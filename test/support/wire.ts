@@ -1,31 +1,31 @@
-/** A network of one wire: a proxy on loopback that can be cut, break off in the middle, and be slow. */
+/** A simulated network connection: a proxy on loopback that can be cut, break off in the middle, and be slow. */
 import { connect, createServer, type Socket } from 'node:net';
 import { Transform } from 'node:stream';
 
 export interface Wire {
   readonly port: number;
-  /** Ends every connection and takes no new one until `mend`. */
+  /** Ends every connection and accepts no new one until `mend`. */
   cut(): void;
   mend(): void;
-  /** Each new connection is reset once so many bytes have gone over it, in either direction. */
+  /** Resets each new connection after this many bytes in either direction. */
   breakAfter(bytes: () => number): void;
-  /** No more breaks; each new connection lets so many bytes through in a second, in either direction. */
+  /** Stops the resets; each new connection transfers this many bytes per second in either direction. */
   slowDown(bytesPerSecond: number): void;
   brokenCount(): number;
-  /** Connections that were asked for while it was cut. */
+  /** Connections that were attempted while it was cut. */
   refusedCount(): number;
   close(): Promise<void>;
 }
 
 interface Condition {
-  /** Of a connection, until it is reset. */
+  /** Number of bytes until a connection is reset. */
   readonly bytes: () => number;
   readonly bytesPerSecond: number;
 }
 
 const GOOD: Condition = { bytes: () => Infinity, bytesPerSecond: Infinity };
 
-/** @param portBehind asked again for each connection: what was started again may listen elsewhere. */
+/** @param portBehind called for each connection, because a restarted server may listen on another port. */
 export async function openWire(portBehind: () => Promise<number>): Promise<Wire> {
   const open = new Set<Socket>();
   let isCut = false;
@@ -62,8 +62,8 @@ export async function openWire(portBehind: () => Promise<number>): Promise<Wire>
         near.pipe(wireOf(pass, bytesPerSecond)).pipe(far);
         far.pipe(wireOf(pass, bytesPerSecond)).pipe(near);
         near.on('close', () => far.destroy());
-        // An orderly end comes through the pipe, behind the bytes that a slow wire still holds: a whole answer must not
-        // be lost to it.
+        // The regular end of a connection passes through the pipe, after the bytes that a slow wire still holds, so
+        // that no complete response is lost.
         far.on('close', (hadError) => {
           if (hadError) near.destroy();
         });
@@ -99,7 +99,7 @@ export async function openWire(portBehind: () => Promise<number>): Promise<Wire>
   };
 }
 
-/** @param pass called with every chunk; false: it is not passed on any more. */
+/** @param pass called with every chunk; if it returns false, nothing more is passed on. */
 function wireOf(pass: (count: number) => boolean, bytesPerSecond: number): Transform {
   return new Transform({
     transform: (chunk: Buffer, _encoding, done) => {

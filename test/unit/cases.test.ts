@@ -61,7 +61,7 @@ test('the truth is read by file name; the value after a profile counts, and what
     { name: 'float.png.npy', data: writeNpy({ shape: [1, 1, 3], data: new Float32Array(3) }) },
   ];
   const archive = Buffer.from(writeStoredZip([...entries, { name: 'CONV_icc.png.npy', data: rgb(3) }], 1));
-  // numpy writes names as they are; our writer of zip files takes plain ones alone.
+  // numpy writes names unchanged; our zip writer accepts only plain names.
   for (let at = archive.indexOf('CONV_'); at >= 0; at = archive.indexOf('CONV_', at)) archive.write('CONV:', at);
   await writeFile(npzPath, archive);
   const truth = await readTruth(npzPath);

@@ -1,4 +1,4 @@
-/** A failed command says what is wrong in a sentence; a stack is for what nobody expected. */
+/** A failed command reports the error in one sentence; only unexpected errors show a stack. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import { test } from 'node:test';

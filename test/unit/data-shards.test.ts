@@ -20,7 +20,7 @@ const isFault =
   (error: unknown): boolean =>
     error instanceof ImageDataError && error.code === code && words.test(error.message);
 
-/** Writes the bytes, and expects the walk to refuse them. */
+/** Writes the bytes, and expects the reader to refuse them. */
 async function assertRefused(
   context: TestContext,
   bytes: Buffer,
@@ -32,7 +32,7 @@ async function assertRefused(
   assert.throws(() => indexShard(path), isFault(code, words));
 }
 
-/** Sets a field of the first header and mends the checksum. */
+/** Sets a field of the first header and corrects the checksum. */
 function withHeaderField(bytes: Buffer, start: number, text: string): Buffer {
   const changed = Buffer.from(bytes);
   changed.write(text, start, 'latin1');

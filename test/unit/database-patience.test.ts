@@ -1,4 +1,4 @@
-/** Work waits for a database that is away, and for nothing else. */
+/** Work waits if the database is unreachable, and is not repeated after other errors. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { createServer, connect } from 'node:net';

@@ -1,4 +1,4 @@
-/** The catalogue's files: what they must hold, and that every fault of them is named. */
+/** The catalogue's files: their required contents, and that every error in them is reported. */
 import { after, before, describe, test } from 'node:test';
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';

@@ -1,4 +1,7 @@
-/** Documentation that points at real things: every link leads to a file and heading, every recipe names real code. */
+/**
+ * References in the documentation: every link leads to an existing file and heading, and every recipe names existing
+ * code.
+ */
 import assert from 'node:assert/strict';
 import { existsSync, globSync, readFileSync } from 'node:fs';
 import path from 'node:path';
@@ -6,10 +9,10 @@ import { test } from 'node:test';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const PAGES = ['README.md', ...globSync('docs/**/*.md', { cwd: ROOT })];
-/** Links and pictures of Markdown, and pictures of HTML, that lead to a file of ours. */
+/** Links and pictures of Markdown, and pictures of HTML, that lead to a file of the project. */
 const LINK = /\]\((?!https?:)([^)\s]+)\)|(?:src|srcset)="(?!https?:)([^"\s]+)"/g;
 
-/** As GitHub makes them from a heading: lower case, no punctuation, hyphens for spaces. */
+/** Anchors as GitHub makes them from headings: lower case, no punctuation, hyphens for spaces. */
 function anchorsOf(markdown: string): Set<string> {
   const headings = [...markdown.matchAll(/^#+ (.+)$/gm)].map(([, heading = '']) => heading);
   return new Set(
@@ -42,9 +45,9 @@ for (const page of PAGES) {
   });
 }
 
-/** A file or folder of ours, as docs/extending.md writes it. */
+/** A file or folder of the project, as docs/extending.md writes it. */
 const isPath = (token: string): boolean => token.includes('/') || /^[\w-]+\.prisma$|^\.dependency/.test(token);
-/** Names that are no identifiers of the files beside them: commands, file names by pattern, words of the language. */
+/** Names that are not identifiers of the files mentioned with them: commands, file name patterns, keywords. */
 const NOT_IDENTIFIERS = new Set(['Math.random', 'graphql.ts', '*.store.ts', '<subject>.graphql.ts']);
 
 const recipes = readFileSync(path.join(ROOT, 'docs/extending.md'), 'utf8').split(/^## /m).slice(1);

@@ -1,4 +1,4 @@
-/** The pages on reliability and security promise only what a test holds: each promise names a test that runs. */
+/** The pages on reliability and security promise only what a test verifies: each promise names a test that runs. */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
 import { mkdtemp, readFile, rm, writeFile } from 'node:fs/promises';
@@ -15,7 +15,7 @@ for (const page of PAGES_OF_PROMISES) {
     const promises = promisesOf(page, await readFile(path.join(ROOT, page), 'utf8'));
     assert.ok(promises.length >= 15);
     for (const { file, title } of promises) {
-      // A hidden file is the linter's configuration; all else must be a file that the test command collects.
+      // A hidden file is a configuration of the linter; every other file must be one that the test command collects.
       assert.match(file, /^(test\/.+\.test\.ts|\..+)$/);
       const text = (await readFile(path.join(ROOT, file), 'utf8')).replaceAll("\\'", "'");
       assert.ok(text.includes(title), `${file} does not contain "${title}"`);

@@ -1,4 +1,4 @@
-/** Pixels to an encoder's input, as a contract says it. */
+/** From pixels to an encoder's input, as the input contract specifies. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import {

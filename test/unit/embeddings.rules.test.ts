@@ -1,4 +1,4 @@
-/** What makes two embeddings the same, and the CSV beside them. */
+/** When two embeddings are the same, and the CSV that accompanies them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parse } from 'csv-parse/sync';

@@ -1,4 +1,4 @@
-/** Training in bfloat16: how near a convolution's numbers are, and that training repeats itself. */
+/** Training in bfloat16: the accuracy of convolutions, and that training is reproducible. */
 import { test, describe } from 'node:test';
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -16,10 +16,10 @@ import { createSimclrTrainer, UnsupportedPrecisionError } from '../../workers/en
 import type { SimclrTrainer } from '../../workers/engine/train/simclr.ts';
 
 const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(12));
-/** Half the distance between neighbours among numbers with eight bits of fraction. */
+/** Half the distance between adjacent numbers with eight significant bits. */
 const ROUNDING = 2 ** -9;
 
-/** The length of the difference against the length of what was expected. */
+/** The norm of the difference relative to the norm of the expected values. */
 function relativeDifference(actual: Float32Array, wanted: Float32Array): number {
   let [difference, size] = [0, 0];
   wanted.forEach((value, index) => {
@@ -110,7 +110,7 @@ describeSupported('bfloat16 on the device', () => {
     ],
   ] as const) {
     test(`${name} of numbers that bfloat16 holds exactly differs from float32's by rounding alone`, () => {
-      // Channels enough for products over patches, and few enough for the convolution op.
+      // A case with enough channels for products over patches, and one with few enough for the convolution op.
       for (const [sidePx, channels] of [
         [2, 64],
         [8, 16],
@@ -123,7 +123,7 @@ describeSupported('bfloat16 on the device', () => {
           const rough = castTo(run(asRank4(castTo(x, 'bfloat16')), castTo(w, 'bfloat16')), 'float32');
           return relativeDifference(readFloats(rough), readFloats(run(asRank4(x), w)));
         });
-        // Two roundings where the products over patches are rounded before they are summed.
+        // Two rounding errors, because the products over patches are rounded before they are summed.
         assert.ok(difference > 0 && difference < 2 * ROUNDING, `${sidePx} px, ${channels} channels: ${difference}`);
       }
     });

@@ -1,5 +1,6 @@
 /**
- * Which build of TensorFlow a machine gets, and how NVIDIA's libraries come beside it: real pip, over wheels made here.
+ * Which build of TensorFlow a machine gets, and how NVIDIA's libraries are installed with it: real pip with wheels that
+ * are made here.
  */
 import assert from 'node:assert/strict';
 import { mkdir, readdir, readFile, writeFile } from 'node:fs/promises';
@@ -60,7 +61,7 @@ const CUDNN: CudaWheel = {
   libraries: ['libcudnn.so.9'],
 };
 
-/** A wheel as pip takes it, with the files given. */
+/** A wheel that pip accepts, with the given files. */
 async function putWheel(
   folder: string,
   { package: name, version }: CudaWheel,
@@ -81,7 +82,7 @@ async function putWheel(
   await writeFile(path.join(folder, `${stem}-py3-none-manylinux2014_x86_64.whl`), bytes);
 }
 
-/** An index of our own, which pip alone asks; answers its folder and where libraries go. */
+/** A local package index, the only one that pip uses; returns its folder and the folder of the libraries. */
 async function offlineIndex(context: TestContext): Promise<{ index: string; cacheDir: string; versionDir: string }> {
   const folder = await temporaryFolder(context);
   const index = path.join(folder, 'index');

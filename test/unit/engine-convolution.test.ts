@@ -1,6 +1,6 @@
 /**
- * Convolution against its definition, and its two gradients against the identity that defines them, in each shape that
- * goes a way of its own.
+ * Convolution against its definition, and its two gradients against the identity that defines them, for every shape
+ * that has its own code path.
  */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';

@@ -29,7 +29,7 @@ function mismatch(work: () => unknown): WeightsMismatchError {
   throw new assert.AssertionError({ message: 'Expected a WeightsMismatchError.' });
 }
 
-/** Drawn once: eleven million numbers take their time. */
+/** Drawn only once, because eleven million numbers take a while. */
 const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(2));
 
 describe('encoder', () => {
@@ -191,8 +191,8 @@ describe('projection head', () => {
     const inputGradient = head.backward(direction);
     const h = 1e-2;
     const close = (actual: number | undefined, plus: number, minus: number): void => {
-      // Piecewise linear in each number: only a ReLU's corner within h makes a difference, and none lies there for this
-      // seed.
+      // The loss is piecewise linear in each number: the difference is exact unless a ReLU changes its sign within h,
+      // which does not happen for this seed.
       assert.ok(Math.abs((actual ?? Number.NaN) - (plus - minus) / (2 * h)) < 2e-3);
     };
     tensors.forEach((tensor, which) => {

@@ -26,7 +26,7 @@ describe('learning rate', () => {
       checkSchedule(after);
       for (let step = 0; step < 35; step += 1) assert.equal(learningRateAt(after, step), learningRateAt(before, step));
       for (let step = 35; step < totalSteps; step += 1) {
-        // A quarter of the cosine had gone by.
+        // A quarter of the cosine is over.
         const wanted = cosineAt(0.25 + (0.75 * (step - 35)) / (totalSteps - 35));
         assert.ok(Math.abs(learningRateAt(after, step) - wanted) < 1e-12, `step ${step} of ${totalSteps}`);
       }
@@ -40,7 +40,7 @@ describe('learning rate', () => {
       ],
     };
     checkSchedule(twice);
-    // Half of it until step 60, half of the rest until 80, and then what is left of it in 20 steps.
+    // Half of the cosine until step 60, half of the rest until step 80, and the remainder in 20 steps.
     for (const [step, progress] of [
       [60, 0.5],
       [70, 0.625],

@@ -21,7 +21,7 @@ const OPTIONS = {
 
 const ADAMW = { name: 'ADAMW', beta1: 0.9, beta2: 0.999, epsilon: 1e-8, weightDecay: 1e-4 } as const;
 
-/** Drawn once: eleven million numbers take their time. */
+/** Drawn only once, because eleven million numbers take a while. */
 const WEIGHTS = randomEncoderWeights('RESNET18', createRandom(12));
 
 function trainer(change: Partial<SimclrTrainerOptions> = {}): SimclrTrainer {
@@ -95,7 +95,7 @@ describe('SimCLR trainer', () => {
     ];
     await through.step(batch);
     resumed.restoreState(through.saveState());
-    // Before and after the change.
+    // Steps before and after the change.
     assert.deepEqual(await resumed.step(batch), await through.step(batch));
     through.replan(5);
     assert.deepEqual(await resumed.step(batch), await through.step(batch));

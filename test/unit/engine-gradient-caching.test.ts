@@ -196,7 +196,7 @@ describe('gradient caching', () => {
       imageCount: IMAGE_COUNT,
       make: (start: number, count: number): Tensor4D => {
         made += 1;
-        // In the second pass, when the gradients of one part exist already.
+        // Fails in the second pass, when the gradients of one part already exist.
         if (made === 5) throw new Error('no more views');
         return broken.make(start, count);
       },
@@ -212,8 +212,8 @@ describe('gradient caching', () => {
 
   test('a batch in four parts takes little more memory than one part, and far less than the whole batch in one pass', async () => {
     const [whole, parts, part] = [await stepBytes(96, 96), await stepBytes(96, 24), await stepBytes(24, 24)];
-    // It exceeds one part by the summed gradients and the embeddings of the batch, which do not grow with the image
-    // size.
+    // The memory exceeds that of one part by the summed gradients and the embeddings of the batch, which do not grow
+    // with the image size.
     assert.ok(parts - part < (whole - part) / 3, `${parts} bytes in parts, ${part} for one part, ${whole} at once`);
   });
 });

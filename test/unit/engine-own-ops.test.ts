@@ -1,6 +1,6 @@
 /**
- * Our own ops in C++ against their definitions: convolution by tiles and by patches, over borders, in the ways for few
- * and for many channels; batch norm; any number of threads.
+ * Our own ops in C++ against their definitions: convolution by tiles and by patches, at borders, in the code paths for
+ * few and for many channels; batch norm; any number of threads.
  */
 import assert from 'node:assert/strict';
 import { execFile } from 'node:child_process';
@@ -43,7 +43,7 @@ interface Shape {
   readonly window: Window;
 }
 
-/** What goes by tiles. */
+/** Shapes that are computed by tiles. */
 const TILED: Window = { size: 3, stride: 1, padding: 1 };
 const STRIDED: Window = { size: 3, stride: 2, padding: 1 };
 const POINT: Window = { size: 1, stride: 1, padding: 0 };
@@ -196,8 +196,8 @@ function outputShape({ count, height, width, outputChannels, window }: Shape): [
 }
 
 /**
- * Calls `visit` for every product of the convolution: the places of the pixel, of the filter's value and of the result.
- * Innermost are the output channels.
+ * Calls `visit` for every product of the convolution: the indexes of the pixel, of the filter's value and of the
+ * result. The innermost loop is over output channels.
  */
 function eachProduct(shape: Shape, visit: (input: number, weight: number, output: number) => void): void {
   const {
@@ -252,7 +252,7 @@ function byDefinition(
   return [output, byImages, byFilter];
 }
 
-/** No number is off by more than a few roundings of what it is a sum of. */
+/** No number differs by more than a few rounding errors of the terms of its sum. */
 function assertNear(what: string, found: Float32Array, wanted: Float64Array, tolerance = 1e-5): void {
   assert.equal(found.length, wanted.length);
   const typical = Math.sqrt(wanted.reduce((sum, value) => sum + value * value, 0) / wanted.length);
@@ -290,17 +290,20 @@ function normalisedByDefinition(output: Float64Array, state: BatchNormState, add
 
 interface Results {
   readonly tensors: readonly Tensor[];
-  /** By the ops: the convolution, the gradient by the filter and, where there is one, that by the images. */
+  /**
+   * Computed by the ops: the convolution, the gradient with respect to the filter and, if the ops have it, that with
+   * respect to the images.
+   */
   readonly found: readonly Float32Array[];
   readonly state: BatchNormState;
-  /** The convolution with its batch norm; the same plus `gradient`, in the place of a shortcut, and rectified. */
+  /** The convolution with its batch norm; and the same plus `gradient`, as the shortcut, and rectified. */
   readonly normalised: readonly [Float32Array, Float32Array];
   readonly images: Float32Array;
   readonly filter: Float32Array;
   readonly gradient: Float32Array;
 }
 
-/** All ops of one shape. */
+/** Tests all ops with one shape. */
 function results(shape: Shape): Results {
   const { count, height, width, inputChannels, outputChannels, window } = shape;
   const images = normals(1, [count, height, width, inputChannels]);
@@ -343,7 +346,7 @@ describe('our own convolution', () => {
             wanted,
           ),
         );
-      // Some channels are scaled by three times a typical one's scale, and their roundings with them.
+      // Some channels are scaled by three times the typical scale, and their rounding errors too.
       assertNear('normalised', normalised[0], normalisedByDefinition(output, state), 3e-5);
       const sum = normalisedByDefinition(output, state, gradient).map((value) => Math.max(0, value));
       assertNear('the rectified sum with the shortcut', normalised[1], sum, 3e-5);
@@ -454,7 +457,7 @@ const NORM_SHAPES: readonly NormShape[] = [
   { what: 'rows that several threads share, many channels', shape: [9, 3, 3, 1024], activation: 'NONE' },
 ];
 
-/** Far from zero, where sums of squares lose digits. */
+/** The values are far from zero, where sums of squares lose digits. */
 const NORM_OFFSET = 30;
 const EPSILON = 1e-5;
 const MOMENTUM = 0.1;
@@ -471,7 +474,9 @@ function normInputs({ shape }: NormShape): NormInputs {
   return { images, gradient: normals(6, shape), state: normStateOf(channels) };
 }
 
-/** Batch norm by its definition, in float64; mean and variance (biased) of each channel beside the output. */
+/**
+ * Batch norm by its definition, in float64; returns the output with the mean and the (biased) variance of each channel.
+ */
 function normByDefinition(
   images: Float64Array,
   scale: Float32Array,
@@ -520,7 +525,8 @@ describe('our own batch norm', () => {
       );
       const wanted = normByDefinition(Float64Array.from(readFloats(images)), scale, offset, activation);
       const rows = images.size / shape[3];
-      // The mean itself is rounded to float32, a part in 10^7 of 30; a deviation of about 1 can be no better.
+      // The mean of about 30 is rounded to float32 (a part in 10^7), which limits the accuracy of deviations of about
+      // 1.
       assertNear('the output', output, wanted.output, 1e-4);
       assertNear('the mean', mean, wanted.mean, 1e-6);
       if (rows > 1) assertNear('the variance', variance, wanted.variance, 1e-5);
@@ -543,8 +549,8 @@ describe('our own batch norm', () => {
       tf.dispose([images, gradient, ...Object.values(state), ...made]);
     });
 
-    // Without the ReLU's edges differences of the definition are the gradient; where one is crossed they are not, so
-    // that the step is small and the mask our own output's.
+    // Finite differences of the definition equal the gradient except where a step crosses the kink of a ReLU. Therefore
+    // the step is small and the ReLU mask is that of our own output.
     test(`${what}: the gradients are those of the definition, by differences`, () => {
       const before = liveTensorCount();
       const { images, gradient, state } = normInputs(normShape);
@@ -598,7 +604,7 @@ describe('our own batch norm', () => {
       tf.slice(images, [0, 0, 0, 0], [1, 2, 2, 8]),
     ]);
     const made = ownBatchNorm(asRank4(broken), state, 'RELU');
-    // The statistics too: a running variance that were finite would hide it in the checkpoint.
+    // The statistics must be NaN too: a finite running variance would hide the fault in the checkpoint.
     for (const tensor of made) assert.ok(readFloats(tensor).every(Number.isNaN));
     tf.dispose([images, gradient, broken, ...Object.values(state), ...made]);
   });
@@ -631,7 +637,7 @@ describe('all of our ops', () => {
   });
 });
 
-/** The digest of the ops' results in a process of its own: how many threads there are is read once. */
+/** The digest of the ops' results in a separate process, because the number of threads is read only once. */
 async function digestWithThreads(count: string): Promise<string> {
   const { stdout } = await promisify(execFile)(process.execPath, [import.meta.filename, 'digest'], {
     env: childEnvironment({ TF_NUM_INTRAOP_THREADS: count }),

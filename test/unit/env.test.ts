@@ -1,4 +1,4 @@
-/** The configuration: defaults, and every fault reported at once. */
+/** The configuration: defaults, and all errors reported together. */
 import assert from 'node:assert/strict';
 import { readFile } from 'node:fs/promises';
 import path from 'node:path';

@@ -1,4 +1,4 @@
-/** Which baselines a result does not beat: by the interval of the difference, not by two numbers side by side. */
+/** Which baselines a result does not beat, judged by the interval of the difference instead of two separate scores. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { unbeatenBaselines } from '../../src/modules/evaluations/index.ts';

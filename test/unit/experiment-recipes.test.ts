@@ -1,4 +1,4 @@
-/** The bookkeeping of `npm run experiment:recipes`: what is measured once, what is compared with what, and how. */
+/** The bookkeeping of `npm run experiment:recipes`: which cells are measured only once, and how they are compared. */
 import assert from 'node:assert/strict';
 import { mkdtemp, rm, writeFile } from 'node:fs/promises';
 import os from 'node:os';
@@ -56,7 +56,8 @@ test('PyTorch is asked for the same recipes under the same seeds as the engine',
 test('macro-F1 is the mean over seeds, and an arm against itself differs by nothing', () => {
   const right = '00001111';
   const half = '00000000';
-  // All said to be normal: F1 of normal 2 x 4 / (4 + 8) = 2/3, of tumour 0, so 1/3; with a perfect seed beside it 2/3.
+  // All are predicted to be normal: F1 of normal 2 x 4 / (4 + 8) = 2/3, of tumour 0, so 1/3; averaged with a perfect
+  // seed, 2/3.
   assert.ok(Math.abs(scoreOf(tested, [right, half]).value - 2 / 3) < 1e-12);
   const difference = differenceOf(tested, [half], [half]);
   assert.deepEqual([difference.value, difference.ci95Low, difference.ci95High], [0, 0, 0]);

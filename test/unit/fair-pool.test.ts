@@ -1,10 +1,10 @@
-/** Several at a time, within a budget, and nobody waits for all of somebody else's. */
+/** Several jobs at a time, within a budget, and no owner waits for all jobs of another. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { setImmediate as turn } from 'node:timers/promises';
 import { createFairPool } from '../../src/platform/fair-pool.ts';
 
-/** Work under names, each ended by hand. */
+/** Named jobs, each of which the test ends explicitly. */
 function bench(options: Parameters<typeof createFairPool>[0]) {
   const pool = createFairPool(options);
   const running = new Map<string, () => void>();

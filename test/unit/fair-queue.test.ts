@@ -1,11 +1,11 @@
-/** Turns in front of the database. */
+/** Fair turns for access to the database. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { createFairQueue, DEFAULT_QUEUE_LIMITS, type Place } from '../../src/api/fair-queue.ts';
 
 const limits = { total: 3, perSender: 2, waitingPerSender: 2, waitMs: 60_000 };
 
-/** Enters, and notes the name once it is inside. */
+/** Enters the queue, and records the name once it is admitted. */
 function enter(place: Place, name: string, inside: string[]): Promise<void> {
   return place.enter().then(() => void inside.push(name));
 }
@@ -22,7 +22,7 @@ describe('a turn', () => {
     assert.deepEqual(inside, ['a1', 'a2', 'b1']);
     b[0]?.place.leave();
     await settled();
-    // a has its two already: the turn is b's, who asked later.
+    // a already has its two places, so b is next, although it asked later.
     assert.deepEqual(inside, ['a1', 'a2', 'b1', 'b2']);
     a[0]?.place.leave();
     await Promise.all(entered);

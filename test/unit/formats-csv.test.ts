@@ -1,4 +1,4 @@
-/** Fields of CSV files as spreadsheets and parsers meet them. */
+/** Fields of CSV files as spreadsheets and parsers read them. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { parse } from 'csv-parse/sync';

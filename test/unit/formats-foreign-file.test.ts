@@ -1,4 +1,4 @@
-/** Naming files that are not checkpoints: Git LFS pointers, HDF5, zip and others. */
+/** Recognising files that are not checkpoints: Git LFS pointers, HDF5, zip and others. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { gzipSync, zstdCompressSync } from 'node:zlib';

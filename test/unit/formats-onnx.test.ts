@@ -8,7 +8,7 @@ import { encoderToExport } from '../support/encoder-export.ts';
 
 type Field = number | Uint8Array;
 
-/** A message as its fields by number, in order: varints and fixed32 as numbers, all else as bytes. */
+/** The fields of a message by number, in order: varints and fixed32 as numbers, everything else as bytes. */
 function fieldsOf(bytes: Uint8Array): Map<number, Field[]> {
   const fields = new Map<number, Field[]>();
   const view = new DataView(bytes.buffer, bytes.byteOffset, bytes.byteLength);
@@ -59,7 +59,7 @@ function nodeOf(field: Field): Node {
   const fields = message(field);
   const attributes = (fields.get(5) ?? []).map((attribute): [string, readonly Field[]] => {
     const parts = message(attribute);
-    // f, i or ints, of which the type must tell.
+    // f, i or ints, according to the type.
     const [type] = parts.get(20) ?? [];
     const [kind, values] =
       [

@@ -8,7 +8,7 @@ import { writeStoredZip } from '../../src/formats/stored-zip.ts';
 const bytes = (text: string): Uint8Array => new TextEncoder().encode(text);
 const fromBuffer = promisify<Buffer, yauzl.Options, yauzl.ZipFile>(yauzl.fromBuffer);
 
-/** Name to contents, read by an implementation that is not ours; checks each CRC. */
+/** Contents by name, read by an independent implementation that checks each CRC. */
 async function unzipped(file: Uint8Array): Promise<Map<string, Buffer>> {
   const zip = await fromBuffer(Buffer.from(file), { lazyEntries: true });
   const contents = new Map<string, Buffer>();

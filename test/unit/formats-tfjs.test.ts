@@ -43,7 +43,7 @@ async function load(files: readonly StoredZipEntry[]): Promise<tf.GraphModel> {
 }
 
 describe('TF.js', () => {
-  // Odd and even sides on both kinds of block: where symmetric padding and TensorFlow's SAME part ways.
+  // Odd and even sides on both kinds of block: where symmetric padding and TensorFlow's SAME differ.
   for (const [architecture, heightPx, widthPx] of [
     ['RESNET18', 47, 36],
     ['RESNET50', 32, 33],

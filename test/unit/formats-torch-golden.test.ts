@@ -1,5 +1,5 @@
 /**
- * Checkpoints that real PyTorch wrote, against the numbers that it says are in them
+ * Checkpoints that real PyTorch wrote, compared with the numbers that PyTorch reads from them
  * (test/golden/torch_checkpoint_oracle.py).
  */
 import assert from 'node:assert/strict';
@@ -118,7 +118,7 @@ test('a file is read by its parts, and tensors only when they are loaded', async
     const beforeLoading = readBytes;
     const row = await tensors.find(({ name }) => name === 'row')?.load();
     assert.deepEqual(row, { dtype: 'F32', data: new Float32Array([20, 21, 22, 23]) });
-    // The storage of 24 numbers once for its checksum, and the four numbers.
+    // The storage of 24 numbers is read once for its checksum, and the four numbers once.
     assert.equal(readBytes - beforeLoading, 96 + 16);
     assert.deepEqual(await tensors.find(({ name }) => name === 'grid')?.load(), {
       dtype: 'F32',
@@ -174,7 +174,8 @@ describe('toFloat32', () => {
   });
 
   test('rounds long integers once, to the nearest', () => {
-    // 2^60 + 2^36 is half-way between two floats; one more lies above it, and would be lost on the way through float64.
+    // 2^60 + 2^36 is half-way between two floats; adding one gives a number above the middle, which a conversion
+    // through float64 would round to the middle.
     const data = BigInt64Array.of(2n ** 60n + 2n ** 36n, 2n ** 60n + 2n ** 36n + 1n, -(2n ** 60n + 2n ** 36n + 1n), 3n);
     assert.deepEqual([...toFloat32({ dtype: 'I64', data })], [2 ** 60, 2 ** 60 + 2 ** 37, -(2 ** 60 + 2 ** 37), 3]);
   });

@@ -1,4 +1,4 @@
-/** Files made to break the reader: each is refused for its own reason, or read with all its code left inert. */
+/** Files made to break the reader: each is refused for its own reason, or read without executing any of its code. */
 import assert from 'node:assert/strict';
 import { readdirSync, readFileSync } from 'node:fs';
 import { describe, test } from 'node:test';
@@ -117,8 +117,8 @@ describe('damaged', () => {
         assert.notEqual(await refusalOf(bytes.subarray(0, end)), undefined, `cut at ${end}`);
     });
 
-    // Some flips are harmless (a name, a number in a legacy file without checksums): what counts is that none crashes,
-    // hangs or swells.
+    // Some bit flips are harmless (in a name, or in a number of a legacy file without checksums); none may crash, hang
+    // or exhaust memory.
     test(`${name}: bits flipped under a fixed seed`, async () => {
       const bytes = golden(name);
       const draw = generator(20_260_000 + bytes.length);
@@ -135,7 +135,7 @@ describe('damaged', () => {
     });
   }
 
-  // Checksums hide what the pickle machine meets; here are pickles without them.
+  // Checksums protect the pickle machine from most mutations, so these pickles have none.
   test('pickles spliced from pieces of sound ones under a fixed seed', async () => {
     const draw = generator(7);
     const sound = [stateDict(), ...inertFiles().map(({ bytes }) => bytes.subarray(46, 400))];

@@ -1,4 +1,4 @@
-/** Names from anywhere to torchvision's: one prefix, every tensor accounted for, and a refusal that lists the rest. */
+/** Maps foreign names to torchvision's: one prefix, every tensor accounted for, and a refusal that lists the rest. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import {
@@ -66,7 +66,7 @@ describe('the table of names and shapes', () => {
       resnetTensorSpecs(architecture)
         .filter(({ name }) => !/running|tracked/.test(name))
         .reduce((sum, { shape }) => sum + shape.reduce((product, size) => product * size, 1), 0);
-    // Its documented totals, less fc: 1000 x D + 1000.
+    // torchvision's documented totals minus fc: 1000 x D + 1000.
     assert.deepEqual(RESNET_ARCHITECTURES.map(count), [
       11_689_512 - 513_000,
       21_797_672 - 513_000,
@@ -281,7 +281,7 @@ describe('as other tools leave their files', () => {
   const files: readonly {
     readonly tool: string;
     readonly tensors: readonly MappableTensor[];
-    /** Where the file holds several networks. */
+    /** If the file contains several networks. */
     readonly stated?: string;
     readonly prefix: string;
     readonly ignored: readonly (readonly [string, number])[];
@@ -467,7 +467,7 @@ describe('as other tools leave their files', () => {
 });
 
 describe('a network that is not read here, by its name', () => {
-  /** Bottlenecks as torchvision lays them out, of any depth and width. */
+  /** Bottleneck blocks in torchvision's layout, of any depth and width. */
   const bottlenecks = (depths: readonly number[], width: number, groupCount: number): MappableTensor[] => [
     tensor('conv1.weight', [64, 3, 7, 7]),
     ...depths.flatMap((depth, layer) =>

@@ -1,4 +1,4 @@
-/** Deny by default: a schema that the rules do not cover completely is not built. */
+/** Deny by default: a schema is not built unless the rules cover it completely. */
 import assert from 'node:assert/strict';
 import { readFileSync } from 'node:fs';
 import path from 'node:path';

@@ -1,4 +1,4 @@
-/** Annotations among images whose names alone do not say so, found by what they look like. */
+/** Annotation masks that cannot be recognised by their names, found by their pixels. */
 import assert from 'node:assert/strict';
 import { mkdir, writeFile } from 'node:fs/promises';
 import path from 'node:path';

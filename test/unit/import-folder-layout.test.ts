@@ -1,4 +1,4 @@
-/** What folders stand for: wrappers, splits, labels, groups, masks. */
+/** The meaning of folders: wrappers, splits, labels, groups, masks. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { readFolderLayout, type FolderLayoutOptions } from '../../workers/imaging/folder-layout.ts';
@@ -6,7 +6,7 @@ import { recordIssues } from '../../workers/imaging/issues.ts';
 import { masksAmong } from '../../workers/imaging/masks.ts';
 
 interface Read {
-  /** By path: label, split and group, `-` where one is not known. */
+  /** Label, split and group by path; `-` if one is unknown. */
   readonly images: Readonly<Record<string, string>>;
   readonly issues: readonly string[];
   readonly notes: string;

@@ -1,4 +1,4 @@
-/** Files that are not what they seem, TIFF directories that lie, images of any size, and where patches come from. */
+/** Files with misleading names, invalid TIFF directories, images of any size, and the positions of patches. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import sharp from 'sharp';
@@ -187,7 +187,7 @@ describe('where a patch was cut from', () => {
 
 test('a JPEG that is cut within its scan is not mended into a whole one', async () => {
   const image = picture(tissuePixels(48, 3), 48);
-  // Without subsampling libvips meets no warning of the last rows.
+  // Without subsampling libvips gives no warning for the last rows.
   for (const whole of [
     await image.jpeg({ quality: 90 }).toBuffer(),
     await image.jpeg({ quality: 90, chromaSubsampling: '4:4:4' }).toBuffer(),
@@ -199,7 +199,7 @@ test('a JPEG that is cut within its scan is not mended into a whole one', async 
       assert.equal(await outcomeOf(whole.subarray(0, length)), 'TRUNCATED', `${length} of ${whole.length}`);
   }
   const progressive = await picture(tissuePixels(48, 3), 48).jpeg({ quality: 90, progressive: true }).toBuffer();
-  // Between two scans a progressive JPEG is a coarser picture, whole to every decoder.
+  // A progressive JPEG that is cut between two scans is a coarser picture, which every decoder accepts as complete.
   for (let scan = 1, from = 0; ; scan += 1) {
     const scanStart = progressive.indexOf(Buffer.from([0xff, 0xda]), from);
     if (scanStart < 0) break;
@@ -232,7 +232,7 @@ test('a progressive JPEG with damaged scans is not taken for one with stray byte
   const pixels = picture(tissuePixels(48, 3), 48);
   const progressive = await pixels.jpeg({ quality: 90, progressive: true }).toBuffer();
   const tableAt = progressive.indexOf(Buffer.from([0xff, 0xc4]), progressive.indexOf(Buffer.from([0xff, 0xda])));
-  // The first scan lacks its last bytes, and none are there instead.
+  // The last bytes of the first scan are removed without replacement.
   const short = Buffer.concat([progressive.subarray(0, tableAt - 6), progressive.subarray(tableAt)]);
   assert.equal(await outcomeOf(short), 'UNREADABLE');
   assert.equal(

@@ -1,4 +1,4 @@
-/** Many at once, results in order, memory bounded, nothing left running. */
+/** Many jobs at once: results in order, bounded memory, and no job left running. */
 import assert from 'node:assert/strict';
 import { setImmediate as turn } from 'node:timers/promises';
 import { test } from 'node:test';
@@ -57,13 +57,13 @@ test('what is taken of memory stays within the limit, always', async () => {
 });
 
 test('two kinds that are taken one after the other are never waited for in a circle', async () => {
-  // The last are the first to ask, and the first need all that there is.
+  // The last jobs request memory first, and the first jobs need all of it.
   const results = await collect(
     mapInOrder([1, 2, 3, 4, 5, 6], { windowSize: 6, shared: { decoders: 2, bytes: 100 } }, async (item, room) => {
       for (let turns = 6 - item; turns > 0; turns -= 1) await turn();
       await room.take('decoders', 1);
       await turn();
-      // One in the middle takes none of the second kind.
+      // One in the middle needs none of the second resource.
       if (item !== 3) await room.take('bytes', 100);
       room.keep('decoders', 0);
       return item;

@@ -19,7 +19,7 @@ describe('a label', () => {
       assert.equal(normaliseText(written), 'tumour', JSON.stringify(written));
     assert.equal(normaliseText('low\u00A0 grade\nnote'), 'low grade note');
     assert.equal(normaliseText('La\u0308sion'), 'L\u00E4sion');
-    // A combining mark behind a zero-width space composes once that is gone.
+    // A combining mark after a zero-width space composes once the space is removed.
     assert.equal(normaliseText('La\u200B\u0308sion'), 'L\u00E4sion');
   });
 

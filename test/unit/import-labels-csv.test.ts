@@ -1,4 +1,4 @@
-/** Each way in which a labels CSV can be wrong has its line, its column and a sentence. */
+/** Every error in a labels CSV is reported with its line, its column and a sentence. */
 import assert from 'node:assert/strict';
 import { mkdir, mkdtemp, open, realpath, rm, symlink, writeFile } from 'node:fs/promises';
 import { tmpdir } from 'node:os';

@@ -1,4 +1,4 @@
-/** Drawn tissue: the same seed draws the same, and no label gives itself away by its colour. */
+/** Synthetic tissue: the same seed draws the same images, and colour does not reveal the label. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { createDraw, drawStain } from '../../src/synthetic/tissue-canvas.ts';

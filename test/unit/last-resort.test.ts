@@ -1,4 +1,4 @@
-/** What nobody caught, in a process of its own. */
+/** Uncaught errors, in a separate process. */
 import assert from 'node:assert/strict';
 import { spawn } from 'node:child_process';
 import path from 'node:path';
@@ -7,7 +7,7 @@ import { test } from 'node:test';
 const LAST_RESORT = path.resolve(import.meta.dirname, '../../src/platform/last-resort.ts');
 const LOGGER = path.resolve(import.meta.dirname, '../../src/logger.ts');
 
-/** Runs a program that takes the uncaught, prints "stopped" in its orderly stop, and "served" if it lives on. */
+/** Runs a program that handles uncaught errors, prints "stopped" in its orderly stop, and "served" if it continues. */
 async function run(failure: string): Promise<{ code: number | null; output: string; log: string }> {
   const program = `
     import { catchTheUncaught } from ${JSON.stringify(LAST_RESORT)};

@@ -1,4 +1,4 @@
-/** The board that a person sees. */
+/** The leaderboard that a user sees. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { otherBoards, protocolOf, versionOf } from '../../web/src/pages/leaderboard/choice.ts';

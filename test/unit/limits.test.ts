@@ -133,8 +133,8 @@ describe('an operation', () => {
   });
 
   test('may have so many fields resolved and no more: each counts as often as the lists around it have items', () => {
-    // Ten for a list without pages: 5 levels of it are 1 + 10 * (1 + 10 * (…)) = 111,111 fields, 6 levels ten times as
-    // many.
+    // A list without pages counts as ten elements: 5 levels of it are 1 + 10 * (1 + 10 * (…)) = 111,111 fields, 6
+    // levels ten times as many.
     const parts = (levels: number): string => `{ model { ${'parts { '.repeat(levels)} id ${'} '.repeat(levels)} } }`;
     assert.deepEqual(messages(parts(5)), []);
     assert.match(messages(parts(6)).join(), new RegExp(`may have to resolve \\d+ fields; ${MAX_COST} are allowed`));
@@ -158,7 +158,7 @@ describe('an operation', () => {
       (_, level) =>
         `fragment f${level} on Model { ${level + 1 < levels ? `...f${level + 1} ...f${level + 1}` : 'id'} }`,
     );
-    // Without GraphQL's own validation, which runs first and takes its own time.
+    // Skips GraphQL's own validation, which would run first and take additional time.
     const [error] = checkCost(schema, parse(`{ model { ...f0 } } ${fragments.join(' ')}`), undefined, {});
     // 2^60 fields: visiting them one by one would never end.
     assert.match(error?.message ?? '', new RegExp(`more than ${MAX_FIELDS} fields`));

@@ -19,7 +19,7 @@ import { createRandom } from '../../workers/engine/rng.ts';
 const int = (...values: readonly number[]): Int32Array => Int32Array.from(values);
 
 describe('classification metrics, by hand', () => {
-  // true 0: two right, one taken for 1; true 1: one right, one taken for 0.
+  // Of true label 0, two are right and one is predicted as 1; of true label 1, one is right and one is predicted as 0.
   const matrix = confusionMatrix({ truth: int(0, 0, 0, 1, 1), predicted: int(0, 0, 1, 1, 0), labelCount: 2 });
 
   test('rows are true, columns predicted', () => {

@@ -1,4 +1,4 @@
-/** What is opened below a folder lies below it, whatever is exchanged meanwhile. */
+/** Files opened below a folder lie below it, even if path components are exchanged meanwhile. */
 import assert from 'node:assert/strict';
 import { execFileSync } from 'node:child_process';
 import { once } from 'node:events';
@@ -84,7 +84,7 @@ describe('below an open folder', () => {
   });
 });
 
-/** Exchanges `sub` of a folder for a link to the outside and back, without a pause, until it is ended. */
+/** Exchanges `sub` of a folder for a link to the outside and back, without a pause, until the process is killed. */
 const EXCHANGER = `
   const { renameSync } = require('node:fs');
   const { parentPort, workerData: { sub, folder, link } } = require('node:worker_threads');
@@ -120,7 +120,7 @@ test('a folder that is exchanged for a link while it is opened never leads outsi
       return await textOf(folder.openFile('sub/file'));
     },
   ];
-  // Before the folder goes, which is what it exchanges.
+  // The process must end before the folder that it changes is deleted.
   await using _ended = { [Symbol.asyncDispose]: async () => void (await exchanger.terminate()) };
   for (let round = 0; round < 600 || (read.length === 0 && round < 60_000); round += 1) {
     for (const opening of openings) {

@@ -1,4 +1,4 @@
-/** Hashes of what pictures look like, and finding like ones. */
+/** Perceptual hashes of pictures, and the search for similar ones. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import sharp, { type Sharp } from 'sharp';
@@ -8,7 +8,7 @@ import { createRandom } from '../../workers/engine/rng.ts';
 
 const SIDE_PX = 96;
 
-/** Soft blobs on a pale ground, by a seed. */
+/** Soft blobs on a pale background, drawn from a seed. */
 function picture(seed: number): Sharp {
   const random = createRandom(seed);
   const blobs = Array.from({ length: 14 }, () => ({

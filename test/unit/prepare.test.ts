@@ -1,4 +1,4 @@
-/** What `npm start` looks at to see whether the generated code is older than what it is made from. */
+/** How `npm start` decides whether the generated code is older than its inputs. */
 import assert from 'node:assert/strict';
 import { globSync, readFileSync } from 'node:fs';
 import path from 'node:path';

@@ -67,7 +67,7 @@ function unplanned(changes: Record<string, unknown> = {}, imageCount = 12_881): 
   checkPretrainingChoice(wanted);
   const config = freezePretraining(wanted, [version(imageCount)], 7);
   assert.ok(config.steps === null);
-  // As it comes back from the database.
+  // The config as it is read back from the database.
   return unplannedPretrainingSchema.parse(JSON.parse(JSON.stringify(config)));
 }
 
@@ -124,7 +124,7 @@ describe('defaults of a pretraining', () => {
     for (const name of OPTIMIZER_NAMES) {
       const named = frozen({ optimizer: { name } });
       assert.equal(named.optimizer.name, name);
-      // The engine takes it as it is.
+      // The engine accepts it unchanged.
       createOptimizer([], named.optimizer).dispose();
       for (const parameter of OPTIMIZER_PARAMETERS[name]) assert.ok(parameter in named.optimizer, parameter);
     }
@@ -409,7 +409,7 @@ describe('a budget', () => {
         assert.match(error.message, /^1 minute at 60\.0 images\/s are [\d,]+ images, less than one epoch of 12,881\.$/);
         const minutes = /at least (\d+)m/.exec(error.hint ?? '')?.[1];
         const images = Number(/at most ([\d,]+) images/.exec(error.hint ?? '')?.[1]?.replaceAll(',', ''));
-        // The value that the hint names does fit.
+        // The value that the hint names is accepted.
         planPretraining(unplanned({ budget: `${minutes}m` }), [speed(60)], 5);
         planPretraining(unplanned({ budget: '1m' }, images), [speed(60)], 5);
         return true;

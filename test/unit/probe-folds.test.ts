@@ -13,7 +13,7 @@ function images(
   return { labels: Int32Array.from(pairs, ([label]) => label), groups: pairs.map(([, group]) => group), labelNames };
 }
 
-/** Groups of unlike sizes, each mostly of one label. */
+/** Groups of different sizes, each mostly of one label. */
 function manyGroups(): LabelledImages {
   const random = createRandom(21);
   return images(
@@ -148,7 +148,7 @@ describe('assignFolds', () => {
       'BAD_OPTION',
       /2\.\.100/,
     ],
-    // a and b must part for label 0, b and c for 1, a and c for 2: two folds cannot do it.
+    // a and b must be separated for label 0, b and c for 1, a and c for 2, which is impossible with two folds.
     [
       'labels that no division serves',
       images([

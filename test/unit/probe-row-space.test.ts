@@ -1,4 +1,4 @@
-/** The space of few rows: coordinates that keep lengths and angles, and a fit that no detour changes. */
+/** The space of a few rows: coordinates preserve lengths and angles, and a fit in them gives the same result. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { probeMatrix } from '../../workers/engine/probe/probe-matrix.ts';
@@ -152,7 +152,7 @@ describe('a fit in the space of its rows', () => {
     const rows = normals(15 * 60);
     const spanned = fit(rows, 60, labels);
     assert.ok(spanned.isSpanned && spanned.model.converged);
-    // Every row twenty times is the same problem under a twentieth of C, and too large for anything but the device.
+    // Every row twenty times is the same problem with a twentieth of C, and so large that it is computed on the device.
     const many = new Float32Array(rows.length * 20);
     for (let copy = 0; copy < 20; copy += 1) many.set(rows, copy * rows.length);
     const whole = trainingInputs(many, 60, 3);

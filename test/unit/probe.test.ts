@@ -10,7 +10,7 @@ import { liveTensorCount } from '../../workers/engine/tensorflow.ts';
 
 const LABEL_NAMES = ['normal', 'tumour', 'stroma'];
 
-/** 90 images of 30 groups; `distance` pulls the labels apart. */
+/** 90 images of 30 groups; `distance` separates the labels. */
 function problem(distance: number, change: Partial<LinearProbeInput> = {}): LinearProbeInput {
   const random = createRandom(17);
   const embeddingDim = 16;
@@ -18,7 +18,7 @@ function problem(distance: number, change: Partial<LinearProbeInput> = {}): Line
   const labels = Int32Array.from({ length: 90 }, (_, image) => image % 3);
   const embeddings = Float32Array.from({ length: 90 * embeddingDim }, (_, index) => {
     const label = labels[Math.floor(index / embeddingDim)] ?? 0;
-    // One entry has a far larger scale, as raw embeddings do: standardising must take it away.
+    // One entry has a much larger scale, as in raw embeddings: standardising must remove it.
     const scale = index % embeddingDim === 3 ? 1000 : 1;
     return scale * (distance * (centres[label * embeddingDim + (index % embeddingDim)] ?? 0) + random.normal());
   });
@@ -189,7 +189,7 @@ describe('colourStatistics', () => {
   });
 
   test('hue stands on a circle: saturation times cosine and sine', () => {
-    // Half saturated, hue 120 degrees; and grey, which has no hue.
+    // A half-saturated colour with hue 120 degrees, and grey, which has no hue.
     const green = colourStatistics(plain(100, 200, 100), 1);
     assert.ok(
       Math.abs((green[3] ?? 0) - 0.5 * Math.cos((2 * Math.PI) / 3)) < 1e-6 &&

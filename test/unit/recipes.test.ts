@@ -1,4 +1,4 @@
-/** Properties of every recipe, whatever its numbers: values stay bounded and monotonic, and fit the data. */
+/** Properties of every recipe, independent of its numbers: values are bounded, monotonic and fit the data. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { OPTIMIZER_NAMES, optimizerSchema } from '../../src/protocol/pretraining/optimizer.ts';

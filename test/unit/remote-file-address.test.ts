@@ -1,4 +1,4 @@
-/** Which addresses the server may be led to. */
+/** Which addresses the server may connect to. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { isPublicAddress } from '../../src/platform/public-address.ts';

@@ -1,4 +1,4 @@
-/** Fetching from real servers on this machine: sound ones, ones that break off, and ones that lie. */
+/** Fetching from real servers on this machine: correct ones, ones that break off, and ones that send false headers. */
 import assert from 'node:assert/strict';
 import { createHash } from 'node:crypto';
 import { once } from 'node:events';
@@ -245,7 +245,7 @@ describe('a file', () => {
 describe('a connection that breaks off', () => {
   test('is taken up where it broke', async () => {
     assert.equal((await fetchFrom('/resumes')).sha256, SHA256);
-    // As much as had come: what the network still held when it broke is lost.
+    // The bytes that had arrived: those still in the network when it broke are lost.
     const [first, second] = requests;
     assert.deepEqual([requests.length, first?.range, second?.ifRange], [2, undefined, '"one"']);
     assert.match(second?.range ?? '', /^bytes=[1-9]\d*-$/);
@@ -396,7 +396,7 @@ describe('is refused', () => {
 });
 
 describe('each hop must meet the same rule', () => {
-  /** As if the place that one is sent to first were the one public place: all addresses here are loopback's. */
+  /** Treats the first server as the only public address, because all addresses here are on loopback. */
   const onlyTheFirst = (): ((address: string) => boolean) => {
     let asked = 0;
     return () => (asked += 1) === 1;

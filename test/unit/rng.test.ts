@@ -7,8 +7,8 @@ const mean = (values: readonly number[]): number => values.reduce((sum, value) =
 
 describe('Random', () => {
   test('is xoshiro128**: words from a known state', () => {
-    // From the reference's definition by hand, state 1 2 3 4: rotl(2 * 5, 7) * 9 = 11520; then state words are 7 0 1026
-    // 12288.
+    // Computed by hand from the reference definition, with state 1 2 3 4: rotl(2 * 5, 7) * 9 = 11520; then state words
+    // are 7 0 1026 12288.
     const random = restoreRandom([1, 2, 3, 4]);
     assert.equal(random.uniform() * 2 ** 32, 11520);
     assert.deepEqual(random.state(), [7, 0, 1026, 12288]);

@@ -1,4 +1,4 @@
-/** The safetensors format in detail: one test for each way in which bytes can be wrong. */
+/** The safetensors format in detail: one test for each kind of invalid bytes. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import {

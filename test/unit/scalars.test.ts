@@ -1,4 +1,4 @@
-/** Scalars carry what they can carry whole, and refuse the rest. */
+/** Scalars accept the values that they can represent exactly, and refuse all others. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { graphql } from 'graphql';

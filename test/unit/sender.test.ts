@@ -1,4 +1,4 @@
-/** From where a request came, and whom an address is counted as. */
+/** The address that a request came from, and the client that an address is counted as. */
 import assert from 'node:assert/strict';
 import { once } from 'node:events';
 import { connect, createServer } from 'node:net';

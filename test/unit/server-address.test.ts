@@ -1,4 +1,4 @@
-/** Which key the command line sends, and to whom. */
+/** Which key the command line sends to which server. */
 import assert from 'node:assert/strict';
 import { stat, writeFile } from 'node:fs/promises';
 import path from 'node:path';

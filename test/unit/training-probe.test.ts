@@ -1,4 +1,4 @@
-/** The probe that a pretraining watches itself by: which images it takes, how it divides them, what it costs. */
+/** The probe of a pretraining: which images it uses, how it divides them, and its cost. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { probeOverlapSentence, probeSentence, verdictOf } from '../../src/modules/models/index.ts';
@@ -60,7 +60,7 @@ describe('the images of a probe', () => {
 });
 
 describe('a probe', () => {
-  /** Two numbers that tell the label, and noise. */
+  /** Two numbers that determine the label, and noise. */
   const embeddingsOf = (images: readonly ProbeImage[], dim: number): Float32Array => {
     const random = createRandom(4);
     return Float32Array.from({ length: images.length * dim }, (_, cell) => {
@@ -125,7 +125,7 @@ test('by itself a run is probed ten times at most, and more seldom where that wo
   ] as const) {
     const every = defaultProbeInterval({ steps, batchSize, probeImageCount });
     assert.ok(every >= steps / 10);
-    // A pass over the probe against six over each image of the steps between two of them.
+    // One pass for each image of the probe, compared with six for each image of the steps between two probes.
     assert.ok(probeImageCount / (6 * batchSize * every) <= 0.05, `${every} steps`);
   }
 });

@@ -1,4 +1,4 @@
-/** What a version says of its groups, and what must stand beside scores on it. */
+/** What a version states about its groups, and which caveats its scores must have. */
 import assert from 'node:assert/strict';
 import { test } from 'node:test';
 import { caveatsOf } from '../../src/modules/datasets/index.ts';

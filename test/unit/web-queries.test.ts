@@ -1,4 +1,4 @@
-/** What the pages and the command line ask, checked against the schema and the limits of one operation. */
+/** The queries of the pages and the command line, checked against the schema and the limits of one operation. */
 import assert from 'node:assert/strict';
 import { globSync, readFileSync } from 'node:fs';
 import path from 'node:path';

@@ -1,4 +1,4 @@
-/** From what went wrong to what a person reads. */
+/** Translates failures to messages that a user reads. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { DomainError, ERROR_CODES } from '../../src/errors.ts';

@@ -1,4 +1,4 @@
-/** From decoded pixels to embeddings, exactly as an input contract says. */
+/** Turns decoded pixels into embeddings, exactly as an input contract specifies. */
 import type { Encoder } from './models/resnet.ts';
 import { asRank4, readFloats, scoped, tf, type Tensor, type Tensor4D } from './tensorflow.ts';
 
@@ -6,7 +6,7 @@ import { asRank4, readFloats, scoped, tf, type Tensor, type Tensor4D } from './t
 export interface Normalisation {
   /** Subtracted per channel, in the order of `channelOrder` and in units of `valueRange`. */
   readonly channelMean: readonly [number, number, number];
-  /** Divided by, per channel, afterwards. */
+  /** Divisor per channel, applied after the subtraction. */
   readonly channelStd: readonly [number, number, number];
   /** Range to which the bytes 0..255 are scaled first; default 0..1. */
   readonly valueRange?: readonly [number, number];
@@ -14,7 +14,7 @@ export interface Normalisation {
   readonly channelOrder?: 'RGB' | 'BGR';
 }
 
-/** Mean and standard deviation 0.5, as the paper's encoders and ours use. */
+/** Mean and standard deviation 0.5, as used by the paper's encoders and ours. */
 export const HALF_NORMALISATION: Normalisation = { channelMean: [0.5, 0.5, 0.5], channelStd: [0.5, 0.5, 0.5] };
 
 /**
@@ -34,7 +34,7 @@ export function embedPixels(
   return readFloatsOf(() => encoder.embed(tf.tensor4d(normalisePixels(pixels, normalisation), shape)));
 }
 
-/** The numbers of what `make` returns; no tensor is left. */
+/** The values of the tensor that `make` returns; every tensor is disposed. */
 function readFloatsOf(make: () => Tensor): Float32Array {
   const made = scoped(make);
   try {
@@ -59,9 +59,9 @@ export function normaliseImages(
 }
 
 /**
- * uint8 RGB pixels, one after another, to the same numbers as `normaliseImages` of a 255th of each, bit for bit. A byte
- * has 256 values: each is normalised once and then looked up, which takes less than half of the time of five ops over
- * whole images.
+ * Normalises consecutive uint8 RGB pixels to the same numbers, bit for bit, as `normaliseImages` gives for the pixels
+ * divided by 255. Each of the 256 values of a byte is normalised once and then looked up, which takes less than half
+ * the time of five ops over whole images.
  */
 export function normalisePixels(pixels: Uint8Array, normalisation: Normalisation): Float32Array {
   const table = readFloatsOf(() => {

@@ -1,6 +1,6 @@
 /**
- * The golden image: a picture that everyone can make from a formula, so that a client can prove its own loading of
- * weights and preparation of pixels by comparing one embedding.
+ * The golden image: a picture that anyone can generate from a formula, so that a client can verify how it loads weights
+ * and prepares pixels by comparing one embedding.
  */
 
 /**

@@ -1,4 +1,4 @@
-/** Weights outside TensorFlow: a name, a shape and numbers, as files hold them. */
+/** Weights outside TensorFlow: a name, a shape and numbers, as in files. */
 
 /** One tensor under its torchvision name and layout (`layer1.0.conv1.weight` is OIHW). */
 export type NamedTensor =

@@ -1,4 +1,4 @@
-/** Node 23 dropped two functions of `util` that tfjs-node still calls: put back before it is loaded. */
+/** Restores two functions of `util` that Node 23 removed and tfjs-node still calls. Import it before tfjs-node. */
 import util from 'node:util';
 
 Object.assign(util, {

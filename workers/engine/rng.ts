@@ -1,2 +1,2 @@
-/** The engine's only source of chance. It lies in src/statistics, so that the server can draw a bootstrap again. */
+/** The engine's only random number generator. It is in src/statistics, so that the server can repeat a bootstrap. */
 export { createRandom, restoreRandom, type Random, type RandomState } from '../../src/statistics/random.ts';

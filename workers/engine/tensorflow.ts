@@ -1,8 +1,8 @@
 /**
  * The one import of TensorFlow. Everything else in the engine runs TensorFlow's ops by name through `runOp`.
  *
- * Ops run eagerly and block the caller. A tensor lives until it is disposed; `scoped` disposes what a piece of work
- * left behind.
+ * Ops run eagerly and block the caller. A tensor lives until it is disposed; `scoped` disposes the tensors that a piece
+ * of work left behind.
  */
 import './node-util-compat.ts';
 import * as tf from '@tensorflow/tfjs-node-gpu';
@@ -55,16 +55,16 @@ export const shapeAttr = (name: string, value: readonly number[]): OpAttr => ({
 });
 export const stringAttr = (name: string, value: string): OpAttr => ({ name, type: binding.TF_ATTR_STRING, value });
 
-/** The attribute most ops ask for: `T` = float32. */
+/** The attribute that most ops need: `T` = float32. */
 export const T_FLOAT: OpAttr = typeAttr('T', 'float32');
 const T_BFLOAT16: OpAttr = typeAttr('T', 'bfloat16');
 
-/** What the backend keeps of a tensor: TensorFlow's dtype and its number of the tensor. */
+/** The backend's record of a tensor: TensorFlow's dtype and id of the tensor. */
 interface TensorEntry {
   dtype: number;
 }
 
-/** The parts of tfjs's backend between a tensor and TensorFlow's number of it. */
+/** The parts of tfjs's backend that map a tensor to its TensorFlow id. */
 interface TensorRegister {
   readonly tensorMap: { get(dataId: object): TensorEntry };
   getInputTensorIds(tensors: readonly TensorInfo[]): number[];
@@ -82,23 +82,23 @@ function requireTensorRegister(value: object): TensorRegister {
 
 const register = requireTensorRegister(backend);
 
-/** A number that may be in bfloat16 on the device: eight bits of float32's fraction, its whole range. */
+/** A floating-point dtype on the device. bfloat16 has eight significant bits and the whole range of float32. */
 export type FloatDtype = 'float32' | 'bfloat16';
 
 /**
- * How a tensor's numbers are kept on the device. tfjs knows no bfloat16 and calls such a tensor float32: only ops run
- * by `runOp` may take one, and it is read after a `castTo` float32.
+ * The dtype of a tensor on the device. tfjs does not know bfloat16 and reports such a tensor as float32: only ops run
+ * by `runOp` may use one, and it must be cast by `castTo` float32 before it is read.
  */
 export function floatDtypeOf(tensor: TensorInfo): FloatDtype {
   return register.tensorMap.get(tensor.dataId).dtype === TF_DTYPE.bfloat16 ? 'bfloat16' : 'float32';
 }
 
-/** The attribute `T` for an op on this tensor of floats. */
+/** The attribute `T` for an op on this floating-point tensor. */
 export function typeOf(tensor: TensorInfo): OpAttr {
   return floatDtypeOf(tensor) === 'bfloat16' ? T_BFLOAT16 : T_FLOAT;
 }
 
-/** A copy of a tensor of floats in the given dtype; also where it has that already. */
+/** A copy of a floating-point tensor in the given dtype, even if it has that dtype already. */
 export function castTo(tensor: Tensor, dtype: FloatDtype): Tensor {
   return floatDtypeOf(tensor) === dtype
     ? tensor.clone()
@@ -112,7 +112,7 @@ export function castTo(tensor: Tensor, dtype: FloatDtype): Tensor {
 /**
  * Runs one TensorFlow op with a single output (`runOp('Relu', [T_FLOAT], [x])`).
  *
- * @throws Error with TensorFlow's own words when the op refuses its inputs.
+ * @throws Error with TensorFlow's own message when the op refuses itss inputs.
  */
 export function runOp(name: string, attrs: readonly OpAttr[], inputs: readonly TensorInfo[]): Tensor {
   const [output] = runOps(name, attrs, inputs, 1);
@@ -120,16 +120,16 @@ export function runOp(name: string, attrs: readonly OpAttr[], inputs: readonly T
   return output;
 }
 
-/** Told the name of every op that `runOp` and `runOps` have run, and its time. */
+/** Receives the name of every op that `runOp` and `runOps` have run, and its duration. */
 export type OpObserver = (name: string, durationMs: number) => void;
 let observer: OpObserver | undefined;
 
-/** Watches every op from now on, for a profile; undefined ends it. */
+/** Reports every op from now on, for a profile; undefined ends the reports. */
 export function observeOps(next: OpObserver | undefined): void {
   observer = next;
 }
 
-/** Runs one TensorFlow op with `outputCount` outputs. All of them are the caller's to dispose. */
+/** Runs one TensorFlow op with `outputCount` outputs. The caller disposes all of them. */
 export function runOps(
   name: string,
   attrs: readonly OpAttr[],
@@ -147,7 +147,7 @@ export function runOps(
   });
 }
 
-/** As `runOps` for the ops whose first output is all that is wanted: the others are disposed at once. */
+/** Like `runOps`, for ops of which only the first output is needed: the others are disposed at once. */
 export function runOpFirst(
   name: string,
   attrs: readonly OpAttr[],
@@ -169,7 +169,7 @@ function wrongRank(tensor: Tensor, rank: number): RangeError {
   return new RangeError(`Expected a tensor of rank ${rank}, got shape [${tensor.shape.join(', ')}].`);
 }
 
-/** The same tensor, known to the compiler as a vector. Throws RangeError when it is not; so do its siblings below. */
+/** The same tensor, typed as a vector. This and the functions below throw RangeError if the tensor has another rank. */
 export function asRank1(tensor: Tensor): Tensor1D {
   if (!isRank1(tensor)) throw wrongRank(tensor, 1);
   return tensor;
@@ -197,19 +197,19 @@ export function readFloats(tensor: Tensor): Float32Array {
   return values;
 }
 
-/** The one number of a float32 tensor with one element. */
+/** The value of a float32 tensor with one element. */
 export function readFloat(tensor: Tensor): number {
   const [value] = readFloats(tensor);
   if (value === undefined) throw new RangeError('Expected one number, got an empty tensor.');
   return value;
 }
 
-/** Runs `work` and disposes every tensor that it made, except those that it returns. Synchronous work only. */
+/** Runs `work`, which must be synchronous, and disposes every tensor that it made except those that it returns. */
 export function scoped<Result extends tf.TensorContainer>(work: () => Result): Result {
   return tf.tidy(work);
 }
 
-/** How many tensors are alive, so that tests and the trainer can show that none leak. */
+/** The number of live tensors, so that tests and the trainer can show that none leak. */
 export function liveTensorCount(): number {
   return tf.memory().numTensors;
 }

@@ -223,7 +223,7 @@ function classificationInputOf({ config, images }: Subject): ClassificationInput
   };
 }
 
-/** An image that belongs to no group is a group of its own. */
+/** An image without a group forms its own group. */
 function groupOf(image: ManifestImage): string {
   return image.group ?? image.key;
 }
@@ -236,7 +236,7 @@ function labelledEmbeddings({ labelledRows }: Subject, { values, embeddingDim }:
   return embeddedImages(picked, labelledRows.length);
 }
 
-/** Tells progress within a part of the run's time, and lets go when a stop was asked for. */
+/** Reports progress within a part of the run's time, and throws TaskStopped if a stop was requested. */
 function progressOf({ context }: Subject, from: number, to: number): (done: number, message: string) => Promise<void> {
   return async (done, message) => {
     context.throwIfStopped();

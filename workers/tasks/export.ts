@@ -1,6 +1,6 @@
 /**
- * Export: a checkpoint's stored weights in, files for other frameworks out, each loaded back and compared with the
- * engine before it is kept.
+ * Export: turns a checkpoint's stored weights into files for other frameworks. Each file is loaded and compared with
+ * the engine before it is stored.
  */
 import { readFile, writeFile } from 'node:fs/promises';
 import path from 'node:path';
@@ -61,7 +61,7 @@ export const exportTask: Task = {
   },
 };
 
-/** Checks a file as it lies on the disk, and stores those very bytes if they pass; what fails is never stored. */
+/** Checks a file on the disk and stores exactly those bytes if it passes; a file that fails is never stored. */
 export async function provenExport(
   format: ExportFormat,
   file: string,

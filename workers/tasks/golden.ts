@@ -1,4 +1,4 @@
-/** The golden embedding: what a checkpoint gives for an image that everyone can make. */
+/** The golden embedding: a checkpoint's embedding of an image that anyone can generate. */
 import { DomainError } from '../../src/errors.ts';
 import type { GoldenRecord, InputContract } from '../../src/modules/models/index.ts';
 import { embedPixels } from '../engine/embed.ts';

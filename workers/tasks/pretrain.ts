@@ -1,4 +1,4 @@
-/** Pretraining by SimCLR: sealed versions in, an encoder registered as a checkpoint out. */
+/** Pretraining by SimCLR: trains an encoder on sealed versions and registers it as a checkpoint. */
 import { z } from 'zod';
 import { encoderFileOf, encoderTensorsOf } from '../../src/formats/encoder-file.ts';
 import { readSafetensors, writeSafetensors } from '../../src/formats/safetensors.ts';
@@ -27,7 +27,7 @@ const STATE_FORMAT = 'paraffin-training-state-1';
 
 const frozenPretrainingSchema = z.union([unplannedPretrainingSchema, pretrainingConfigSchema]);
 
-/** Begins to measure time, by a clock that nobody sets. */
+/** Starts to measure time by the monotonic clock. */
 function stopwatch(): ElapsedSeconds {
   const startedMs = performance.now();
   return () => (performance.now() - startedMs) / 1000;
@@ -40,7 +40,7 @@ export const pretrainTask: Task = {
     const frozen = frozenPretrainingSchema.parse(rawConfig);
     await context.setEnvironment({ engine: engineInfo() });
     const initialWeights = await loadInitialWeights(context, frozen);
-    // A run that ran out of memory continues with a smaller one than its config says.
+    // A run that ran out of memory continues with a smaller micro-batch than its config specifies.
     const microBatchSize = context.microBatchSize ?? frozen.microBatchSize;
     const config =
       frozen.steps === null
@@ -78,7 +78,7 @@ async function trainAndRegister(
         ' ',
       ),
       finish: async (tx) => {
-        // The best first, so that the last step stays the model's newest version.
+        // The best comes first, so that the last step is the model's newest version.
         await best?.finish(tx);
         await last.finish(tx);
       },
@@ -89,9 +89,9 @@ async function trainAndRegister(
 }
 
 interface Trained {
-  /** The run as it then is: with a budget its total of steps may have changed. */
+  /** The run's current config: with a budget its total number of steps may have changed. */
   readonly config: PretrainingConfig;
-  /** What the probe says of the last step, where there is one. */
+  /** The probe's result at the last step, if the run has a probe. */
   readonly verdict: CheckpointProbeRecord | undefined;
 }
 
@@ -129,9 +129,10 @@ async function train(
 }
 
 /**
- * What is due between two steps: the probe, the state that is kept, the encoder that is registered. After a stop was
- * asked for everything is kept and TaskStopped thrown; what was left out is done when the run goes on from there.
- * @returns what the probe says here, where it was due.
+ * Does the work that is due between two steps: probing, saving the state, registering the encoder. If a stop was
+ * requested, it saves everything and throws TaskStopped; work that was left out is done when the run continues from
+ * there.
+ * @returns the probe's result, if a probe was due.
  */
 async function visit(
   context: TaskContext,
@@ -159,13 +160,13 @@ async function visit(
   return verdict;
 }
 
-/** Whether no state that is kept was probed better, or as well and earlier. */
+/** Whether no saved state has a better probe result, or an equal one at an earlier step. */
 async function isBestSoFar(context: TaskContext, { ridgeMacroF1 }: CheckpointProbeRecord): Promise<boolean> {
   const best = await context.bestTrainingState();
   return best?.probe == null || ridgeMacroF1 > best.probe.ridgeMacroF1;
 }
 
-/** The encoder of the best probe, unless that is the last step's. */
+/** The encoder with the best probe result, unless it is that of the last step. */
 async function bestEncoder(
   context: TaskContext,
   config: PretrainingConfig,
@@ -194,7 +195,7 @@ function wordsOfCost(probe: RunProbe | undefined, elapsedSeconds: number): strin
   return [`The probe took ${Math.round(probe.durationMs() / 10 / elapsedSeconds)} % of the time.`];
 }
 
-/** Frozen first: an attempt that dies here trains by the same plan when it continues. */
+/** The plan is frozen first, so that an attempt that dies here continues with the same plan. */
 async function changePlan(
   context: TaskContext,
   config: PretrainingConfig,
@@ -208,7 +209,10 @@ async function changePlan(
 
 const SPEED_LAPS = 10;
 
-/** Images per second of the last steps: the first lap holds one-off costs of TensorFlow and says nothing. */
+/**
+ * Images per second over the last steps. The first interval is left out, because it contains one-off costs of
+ * TensorFlow.
+ */
 function createSpeedometer(batchSize: number) {
   /** When the last steps ended, the oldest first. */
   const endsMs: number[] = [];
@@ -216,7 +220,7 @@ function createSpeedometer(batchSize: number) {
     lap: (): number | undefined => {
       const nowMs = performance.now();
       endsMs.push(nowMs);
-      // A run takes millions of steps: what is not measured any more goes.
+      // A run takes millions of steps, so times that are no longer needed are removed.
       if (endsMs.length > SPEED_LAPS + 1) endsMs.shift();
       const [firstMs = nowMs] = endsMs;
       return endsMs.length < 2 ? undefined : (1000 * batchSize * (endsMs.length - 1)) / (nowMs - firstMs);
@@ -263,7 +267,7 @@ async function loadInitialWeights(
   return readSafetensors(await context.artifacts.read(checkpoint.sha256)).tensors;
 }
 
-/** `steps: 0`: the encoder as it is before any training, the control that every comparison needs. */
+/** `steps: 0`: the untrained encoder, the control that every comparison needs. */
 async function registerUntrained(
   context: TaskContext,
   config: PretrainingConfig,
@@ -280,14 +284,14 @@ async function registerUntrained(
   }
 }
 
-/** An encoder as it was after a step. */
+/** The encoder after a step. */
 interface TrainedEncoder {
   readonly weights: readonly NamedTensor[];
   readonly step: number;
   readonly probe: CheckpointProbeRecord | null;
 }
 
-/** Stores the encoder's weights, measures its golden embedding, and says how to register both. */
+/** Stores the encoder's weights, computes its golden embedding, and returns the function that registers both. */
 async function encoderResult(
   context: TaskContext,
   config: PretrainingConfig,
@@ -295,7 +299,7 @@ async function encoderResult(
 ): Promise<TaskResult> {
   const inputContract = inputContractOf(config);
   const stored: StoredBytes = await context.artifacts.put(encoderFileOf(config.encoder, weights, inputContract));
-  // Read back from the store and loaded again: what is registered is what was proven to load.
+  // The weights are read back from the store and loaded, so that only weights that are proven to load are registered.
   const { tensors } = readSafetensors(await context.artifacts.read(stored.sha256));
   const tensorDigest = tensorDigestOf(tensors);
   const encoder = encoderFromWeights(config.encoder, tensors);

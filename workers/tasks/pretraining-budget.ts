@@ -1,7 +1,7 @@
 /**
  * A pretraining with a budget of time. Before it trains, the speed of the device is measured over a few real steps, and
- * what follows is frozen on the run, so that a later attempt trains the same. While it trains its pace is watched:
- * where the plan would miss the end of the budget, the total of steps is changed, and frozen likewise.
+ * the resulting plan is frozen on the run, so that a later attempt uses the same plan. During the training its pace is
+ * monitored: if the plan would miss the end of the budget, the total number of steps is changed, and frozen too.
  */
 import {
   fasterPrecision,
@@ -20,7 +20,7 @@ import type { NamedTensor } from '../engine/named-tensor.ts';
 import { makeTrainer, openTrainingSteps } from './pretraining-steps.ts';
 import type { TaskContext } from './task.ts';
 
-/** Seconds since the task began, by a clock that nobody sets. */
+/** Seconds since the task began, by the monotonic clock. */
 export type ElapsedSeconds = () => number;
 
 /** What every measured training has in common. */
@@ -61,7 +61,7 @@ function precisionsOf({ precision }: UnplannedPretraining): readonly Precision[]
 
 const MEASURED_STEPS = 5;
 
-/** A training of its own, deleted afterwards: the run's own begins at its first step. */
+/** This is a separate training that is discarded afterwards; the run's own training starts at its first step. */
 async function measureSpeed(
   { context, unplanned, microBatchSize, initialWeights }: Measuring,
   precision: Precision,
@@ -78,7 +78,7 @@ async function measureSpeed(
     viewSizePx: recipe.viewSizePx(imageSizePx),
     sourceSizePx: recipe.sourceSizePx(imageSizePx),
     precision,
-    // Still in the warm-up: nothing diverges in a few steps at next to no learning rate.
+    // These steps stay within the warm-up: a few steps at almost no learning rate do not diverge.
     steps: 1_000_000,
     warmupSteps: 1_000_000,
     epochs: 0,
@@ -91,7 +91,7 @@ async function measureSpeed(
   try {
     const steps = await openTrainingSteps(context, config, trainer);
     try {
-      // The first one pays for kernels and memory.
+      // The first step includes the one-off costs of kernels and memory.
       await steps.take();
       const startedMs = performance.now();
       const secondsMax = measuringSecondsMax(unplanned.budget.seconds);
@@ -111,20 +111,20 @@ async function measureSpeed(
   }
 }
 
-/** The pace is looked at after so much of the budget or of the steps. */
+/** The pace is checked after this fraction of the budget or of the steps. */
 const CHECK_SHARE = 0.05;
 
 export interface Pace {
   /**
-   * Told after each step.
-   * @returns the run with another total of steps where its pace asks for one; undefined while the plan holds.
+   * Called after each step.
+   * @returns the run with another total number of steps if its pace requires one; undefined while the plan holds.
    */
   afterStep(config: PretrainingConfig, stepsDone: number): PretrainingConfig | undefined;
 }
 
 /**
- * @param firstStep where this attempt continues. Steps that were kept count as their share of the budget, so that time
- * which a dead worker lost is given once more.
+ * @param firstStep the step at which this attempt continues. Saved steps count as their share of the budget, so that
+ * the time that a dead worker lost is granted again.
  */
 export function watchPace(config: PretrainingConfig, firstStep: number, elapsed: ElapsedSeconds): Pace | undefined {
   if (config.budget === null) return undefined;
@@ -135,7 +135,8 @@ export function watchPace(config: PretrainingConfig, firstStep: number, elapsed:
     afterStep: (now, stepsDone) => {
       const seconds = elapsed();
       if (stepsDone === firstStep + 1) {
-        // The first step of an attempt brings kernels and memory, and says nothing of the pace.
+        // The first step of an attempt includes the one-off costs of kernels and memory, and is not a measure of the
+        // pace.
         last = { step: stepsDone, seconds };
         return undefined;
       }
@@ -146,7 +147,7 @@ export function watchPace(config: PretrainingConfig, firstStep: number, elapsed:
       last = { step: stepsDone, seconds };
       const clock = { budgetSeconds, elapsedSeconds: spentSeconds + seconds };
       const total = replannedSteps({ steps: now.steps, stepsDone }, clock, secondsPerStep);
-      // The warm-up is never bent; a run whose time is over ends, wherever it is.
+      // The warm-up is never changed; a run whose time is over ends at its current step.
       if (total === undefined || (stepsDone < now.warmupSteps && total > stepsDone)) return undefined;
       return replanned(now, stepsDone, total);
     },

@@ -17,7 +17,7 @@ import { verifiedShardPaths, type TaskContext } from './task.ts';
 
 /**
  * @param microBatchSize null: the whole batch.
- * @param initialWeights of an encoder to continue from; undefined: drawn from the seed.
+ * @param initialWeights of an encoder to start from; undefined: new weights are drawn from the seed.
  * @throws DomainError PRECISION_UNSUPPORTED.
  */
 export function makeTrainer(
@@ -55,11 +55,11 @@ export function makeTrainer(
 export interface TrainingSteps {
   /** Takes the trainer's next step. @returns its metrics by name. @throws DomainError TRAINING_DIVERGED. */
   take(): Promise<Record<string, number>>;
-  /** Ends the reading of images; the trainer stays the caller's. */
+  /** Stops reading images; the caller keeps ownership of the trainer. */
   close(): Promise<void>;
 }
 
-/** Verifies the run's shards and begins to read them at the trainer's next step. */
+/** Verifies the run's shards and starts to read them at the trainer's next step. */
 export async function openTrainingSteps(
   context: TaskContext,
   config: PretrainingConfig,
@@ -90,8 +90,8 @@ export async function openTrainingSteps(
     take: async () => {
       const step = trainer.stepIndex;
       const { images } = await batches.next();
-      // Drawn from the step's own stream: a resumed run makes the same views without any state to keep, and so does a
-      // step in parts.
+      // Views are drawn from the step's own random stream, so that a resumed run, and a step in parts, make the same
+      // views without any saved state.
       const drawn = augmenter.draw(config.batchSize, config.sourceSizePx, random.fork(`views of step ${step}`));
       return takeStep(trainer, {
         imageCount: config.batchSize,

@@ -1,6 +1,6 @@
 /**
- * The probe inside a pretraining: a fixed subset of labelled images is decoded once, and an encoder is measured on it
- * beside the random encoder and colour statistics, which see the same images, folds and resamples.
+ * The probe inside a pretraining: a fixed subset of labelled images is decoded once, and the encoder is compared on it
+ * with the random encoder and colour statistics, using the same images, folds and resamples.
  */
 import { DomainError } from '../../src/errors.ts';
 import type { SealedVersionRecord } from '../../src/modules/datasets/index.ts';
@@ -34,7 +34,7 @@ import { identityOf, manifestOf } from './evaluation/leakage.ts';
 import { openPixels, type Pixels } from './evaluation/pixels.ts';
 import type { TaskContext } from './task.ts';
 
-/** Of the paired intervals: as many as an evaluation has. */
+/** Number of resamples for the paired intervals, as in an evaluation. */
 const BOOTSTRAP_RESAMPLES = 1000;
 
 export interface RunProbe {
@@ -43,16 +43,16 @@ export interface RunProbe {
   /** Time that the probe has taken so far, decoding included. */
   durationMs(): number;
   /**
-   * Measures the encoder of these weights and adds to the run's series; undefined when a stop was asked for meanwhile.
-   * Throws DomainError TRAINING_DIVERGED for an encoder that gives no finite numbers.
+   * Measures the encoder with these weights and adds the result to the run's series; undefined if a stop was requested
+   * meanwhile. Throws DomainError TRAINING_DIVERGED for an encoder that gives no finite numbers.
    */
   measure(step: number, weights: readonly NamedTensor[]): Promise<CheckpointProbeRecord | undefined>;
   close(): Promise<void>;
 }
 
 /**
- * Undefined for a run without a probe. Throws DomainError PROBE_TOO_SMALL, and ImageDataError for unsound shards.
- * @param fraction how far the run has come, 0..1.
+ * Undefined for a run without a probe. Throws DomainError PROBE_TOO_SMALL, and ImageDataError for damaged shards.
+ * @param fraction the fraction of the run that is done, 0..1.
  */
 export async function openRunProbe(
   context: TaskContext,
@@ -97,7 +97,7 @@ const DIVIDED: Readonly<Record<TrainingProbe['split'], string>> = {
   IMAGES: 'divided by image, since no division by group has every label on both sides',
 };
 
-/** A pretraining that never says how it is probed is probed alike by everybody: by the version alone. */
+/** The probe images of a pretraining that does not configure its probe depend on the version alone. */
 function probeImagesOf(manifest: readonly ManifestImage[], digest: string): (ManifestImage & ProbeImage)[] {
   const chosen = chooseProbeImages(manifest, PROBE_IMAGES_MAX, probeRandom(digest));
   return Array.from(chosen).flatMap((place) => {
@@ -126,7 +126,7 @@ interface Overlap {
   readonly sharedGroupCount: number;
 }
 
-/** Images by their bytes, groups by who they are of. */
+/** Images are identified by their bytes, groups by patient or slide. */
 async function overlapOf(
   context: TaskContext,
   config: PretrainingConfig,
@@ -158,11 +158,11 @@ interface RunProbeParts {
   readonly pixels: Pixels;
   readonly images: readonly ProbeImage[];
   readonly overlap: Overlap;
-  /** Time that opening took. */
+  /** Time that opening the probe took. */
   readonly preparationMs: number;
 }
 
-/** What every encoder of the run is held against. */
+/** The baselines that every encoder of the run is compared with. */
 interface References {
   readonly random: ProbeResult;
   readonly colour: ProbeResult;
@@ -175,7 +175,7 @@ function createRunProbe(parts: RunProbeParts): RunProbe {
   let references: References | undefined;
   let durationMs = parts.preparationMs;
 
-  /** `[N, D]` by `describe`, batch after batch; undefined when a stop was asked for meanwhile. */
+  /** Descriptors `[N, D]` from `describe`, batch after batch; undefined if a stop was requested meanwhile. */
   const describeImages = (
     embeddingDim: number,
     describe: (pixels: Uint8Array, imageCount: number) => Float32Array,
@@ -208,7 +208,8 @@ function createRunProbe(parts: RunProbeParts): RunProbe {
 
   const referencesOf = async (): Promise<References | undefined> => {
     if (references !== undefined) return references;
-    // The weights from which a run without an initial checkpoint begins: there the first point lies on this line.
+    // These are the initial weights of a run without an initial checkpoint, whose first point therefore lies on this
+    // line.
     const random = await measureEmbeddings(
       embed(randomEncoderWeights(config.encoder, createRandom(config.seed).fork('weights').fork('encoder'))),
     );
@@ -243,7 +244,7 @@ function createRunProbe(parts: RunProbeParts): RunProbe {
 
   const tell = async (fraction: number, record: CheckpointProbeRecord): Promise<void> => {
     const { step, ridgeMacroF1, knnMacroF1, randomEncoder, colourStatistics: colour } = record;
-    // The two lines that the chart draws; a resumed run says them again, and the series keeps the first.
+    // The chart's two baselines; a resumed run reports them again, and the series keeps the first values.
     await context.recordMetrics(fraction, {
       step: 0,
       metrics: {
@@ -262,7 +263,7 @@ function createRunProbe(parts: RunProbeParts): RunProbe {
       fraction,
       `Probe at step ${step} on ${wanted.datasetVersionName}: macro-F1 ${ridgeMacroF1.toFixed(3)} by ridge, ${knnMacroF1.toFixed(3)} by kNN (random encoder ${randomEncoder.ridgeMacroF1.toFixed(3)}, ${randomEncoder.knnMacroF1.toFixed(3)}).`,
     );
-    // An event of its own: joined with a step's, a page that watches would not see it.
+    // This is a separate event: if it were joined with a step's, a page that follows the run would not see it.
     await context.flush();
   };
 

@@ -1,6 +1,5 @@
 /**
- * What a task is given, and what it gives back. A task loads inputs, calls the engine, and says how to register what
- * came out.
+ * The input and the result of a task. A task loads inputs, calls the engine, and returns how to register its results.
  */
 import type { Logger } from '../../src/logger.ts';
 import type { ArtifactService } from '../../src/modules/artifacts/index.ts';
@@ -21,8 +20,8 @@ import type { Transaction } from '../../src/platform/db.ts';
 import type { StopReason } from '../child-protocol.ts';
 
 /**
- * Why a run should end before its time: somebody cancelled it, the worker is stopping and will continue later, or it
- * took too long.
+ * Why a run should end early: a user cancelled it, the worker is stopping and will continue it later, or it took too
+ * long.
  */
 export type StopRequest = 'NO' | StopReason;
 
@@ -38,43 +37,44 @@ export interface TaskServices {
 export interface TaskContext {
   readonly runId: string;
   readonly lease: RunLease;
-  /** 1 for the first; higher where the run continues after something broke or was resumed. */
+  /** 1 for the first attempt; higher if the run continues after a failure or was resumed. */
   readonly attempt: number;
-  /**
-   * Images that one pass of the network may take since a run ran out of memory; null: what the config says.
-   */
+  /** Images per pass of the network after the run ran out of memory; null: the value of the config. */
   readonly microBatchSize: number | null;
   readonly services: TaskServices;
   readonly artifacts: ArtifactStore;
   readonly logger: Logger;
-  /** What must be hidden from a process that parses untrusted files. */
+  /** Paths that must be hidden from a process that parses untrusted files. */
   readonly dataDir: string;
   /** A private temporary folder, removed by the caller. */
   readonly workDir: string;
   stopRequested(): StopRequest;
-  /** Throws TaskStopped when a stop was asked for: tasks call it between pieces of work. */
+  /** Throws TaskStopped if a stop was requested; tasks call it between pieces of work. */
   throwIfStopped(): void;
-  /** Shows progress 0..1. Cheap to call often: what comes too soon after the last is joined with the next. */
+  /**
+   * Reports progress 0..1. It is cheap to call often: a report that follows the last one too soon is joined with the
+   * next.
+   */
   progress(fraction: number, message?: string): Promise<void>;
-  /** Records the metrics of a step, joined like progress; nothing is lost, `flush` writes what is left. */
+  /** Records the metrics of a step, joined like progress. No metric is lost: `flush` writes those that are left. */
   recordMetrics(fraction: number, points: MetricPoints): Promise<void>;
   flush(): Promise<void>;
-  /** A transaction that is refused with LEASE_LOST once the run is no longer ours. */
+  /** Runs a transaction, which is refused with LEASE_LOST once this worker no longer holds the run. */
   withLease<Result>(work: (tx: Transaction) => Promise<Result>): Promise<Result>;
-  /** Keeps what is needed to continue from a step. */
+  /** Saves the state that is needed to continue from a step. */
   keepTrainingState(tx: Transaction, state: TrainingStateRecord): Promise<void>;
   latestTrainingState(): Promise<TrainingStateRecord | undefined>;
-  /** The kept state that the run's own probe found best. */
+  /** The saved state with the best result of the run's own probe. */
   bestTrainingState(): Promise<TrainingStateRecord | undefined>;
   setEnvironment(environment: object): Promise<void>;
   /** Replaces the run's config by one that the worker has completed, for every later attempt. */
   freezeConfig(config: object): Promise<void>;
-  /** Keeps what an import found. */
+  /** Stores the findings of an import. */
   setImportReport(report: ImportReportRecord): Promise<void>;
 }
 
 export interface TaskResult {
-  /** Registers what came out, in the transaction that marks the run SUCCEEDED: both or neither. */
+  /** Registers the results in the transaction that marks the run SUCCEEDED, so that both happen or neither. */
   finish(tx: Transaction): Promise<void>;
   /** One sentence for the last event. */
   readonly message: string;
@@ -87,8 +87,8 @@ export interface Task {
 }
 
 /**
- * Reads every shard once before parts of it are read: a training must not learn from bytes that have changed. Gives
- * their paths.
+ * Verifies every shard as a whole before parts of it are read, because a training must not use bytes that have changed.
+ * Returns their paths.
  */
 export async function verifiedShardPaths(
   context: TaskContext,
@@ -103,7 +103,7 @@ export async function verifiedShardPaths(
   return paths;
 }
 
-/** Thrown between pieces of work to leave a task cleanly. */
+/** Thrown between pieces of work to end a task cleanly. */
 export class TaskStopped extends Error {
   readonly reason: StopReason;
   constructor(reason: StopReason) {

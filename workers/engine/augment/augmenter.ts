@@ -10,21 +10,24 @@ import { COLOUR_OPS, drawView, type ColourOp, type ViewParameters } from './para
 export interface Augmenter {
   /**
    * Two views of every image, normalised to -1..1 (mean and standard deviation 0.5): `[2N, imageSizePx, imageSizePx,
-   * 3]` float32, first all first views, then all second views. Images are `[N, S, S, 3]`, 0..255, int32 or float32. The
-   * same state of `random` gives the same views. The result is the caller's to dispose. Throws RangeError for images
-   * that are not square or not RGB.
+   * 3]` float32, all first views come first, then all second views. Images are `[N, S, S, 3]`, 0..255, int32 or
+   * float32. The same state of `random` gives the same views. The caller disposes the result. Throws RangeError for
+   * images that are not square or not RGB.
    */
   views(images: Tensor4D, random: Random): Tensor4D;
   /**
-   * The dice of those views for `imageCount` images of `sourceSizePx` px, thrown once, so that the views can be made in
-   * parts.
+   * Draws the random parameters of those views for `imageCount` images of `sourceSizePx` px once, so that the views can
+   * be made in parts.
    */
   draw(imageCount: number, sourceSizePx: number, random: Random): DrawnViews;
 }
 
-/** What a batch's views will be, before any pixel is touched. */
+/** The parameters of a batch's views, drawn before any pixel is read. */
 export interface DrawnViews {
-  /** The views of a run of images beginning at index `start`, as `Augmenter.views` makes them of the whole batch. */
+  /**
+   * The views of consecutive images from index `start` on, equal to those that `Augmenter.views` makes for the whole
+   * batch.
+   */
   make(images: Tensor4D, start: number): Tensor4D;
 }
 
@@ -36,8 +39,8 @@ export function createAugmenter(config: AugmentationConfig, imageSizePx: number)
     const parameters = Array.from({ length: 2 * imageCount }, () =>
       drawView(config, sourceSizePx, imageSizePx, random),
     );
-    // One order for the batch, where torchvision draws one for each image: it keeps every operation one op over the
-    // whole batch.
+    // The batch shares one order of operations, where torchvision draws one for each image, so that every operation is
+    // one op over the whole batch.
     const order = random.shuffled(COLOUR_OPS);
     return {
       make: (images, start) => {
@@ -55,7 +58,9 @@ export function createAugmenter(config: AugmentationConfig, imageSizePx: number)
   return { draw, views: (images, random) => draw(images.shape[0], images.shape[1], random).make(images, 0) };
 }
 
-/** Views from parameters that are already drawn: the first N for the first views, the next N for the second. */
+/**
+ * Makes views from parameters that are already drawn: the first N are for the first views, the next N for the second.
+ */
 export function renderViews(
   images: Tensor4D,
   parameters: readonly ViewParameters[],

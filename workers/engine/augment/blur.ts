@@ -9,8 +9,8 @@ export function blurKernelSizePx(imageSizePx: number): number {
 }
 
 /**
- * As torchvision's GaussianBlur (separable, reflected borders) on images `[N, H, W, 3]` float32. Sigma 0 leaves an
- * image as it is, and such images cost nothing.
+ * Blurs images `[N, H, W, 3]` float32 as torchvision's GaussianBlur does (separable, reflected borders). Images with
+ * sigma 0 are returned unchanged and cost nothing.
  */
 export function gaussianBlur(images: Tensor4D, sigmasPx: readonly number[], kernelSizePx: number): Tensor4D {
   const blurred = [...sigmasPx.keys()].filter((index) => (sigmasPx[index] ?? 0) > 0);
@@ -32,8 +32,8 @@ export function gaussianBlur(images: Tensor4D, sigmasPx: readonly number[], kern
 function blurAll(images: Tensor4D, sigmasPx: readonly number[], kernelSizePx: number): Tensor4D {
   const [imageCount, height, width] = images.shape;
   const radius = (kernelSizePx - 1) / 2;
-  // A depthwise convolution has one kernel for each channel: with the images side by side as channels, one for each
-  // image.
+  // A depthwise convolution has one kernel for each channel, so that images laid side by side as channels each get
+  // their own kernel.
   const asChannels = tf.reshape(tf.transpose(images, [1, 2, 0, 3]), [1, height, width, imageCount * 3]);
   const margins = tf.tensor2d([0, 0, radius, radius, radius, radius, 0, 0], [4, 2], 'int32');
   const padded = runOp('MirrorPad', MIRROR_PAD_ATTRS, [asChannels, margins]);

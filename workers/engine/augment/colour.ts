@@ -1,6 +1,6 @@
 /**
  * torchvision's colour operations over a batch, each image with its own factor: images `[N, H, W, 3]` float32 in 0..1,
- * clipped to 0..1 after every operation as torchvision does. All are compositions of a few TensorFlow ops.
+ * clipped to 0..1 after every operation as torchvision does. Each operation is a composition of a few TensorFlow ops.
  */
 import { asRank4, runOp, scoped, T_FLOAT, tf, type Tensor4D } from '../tensorflow.ts';
 import { COLOUR_OPS, type ColourOp, type ViewColour } from './parameters.ts';
@@ -8,7 +8,7 @@ import { COLOUR_OPS, type ColourOp, type ViewColour } from './parameters.ts';
 /** ITU-R 601-2 luma, as torchvision rounds it. */
 const LUMA = [0.2989, 0.587, 0.114] as const;
 
-/** Applies the operations in the given order. An operation that would leave every image as it is, is left out. */
+/** Applies the operations in the given order. Operations that would change no image are skipped. */
 export function jitterColours(
   images: Tensor4D,
   colours: readonly ViewColour[],
@@ -23,7 +23,7 @@ export function jitterColours(
   );
 }
 
-/** Grey where asked, three equal channels; the others as they are. */
+/** Turns the chosen images grey (three equal channels) and leaves the others unchanged. */
 export function greyOut(images: Tensor4D, greys: readonly boolean[]): Tensor4D {
   return scoped(() =>
     greys.some(Boolean)
@@ -65,7 +65,7 @@ function adjustSaturation(images: Tensor4D, factors: readonly number[]): Tensor4
   return clipToUnit(tf.reshape(tf.matMul(pixels, tf.tensor3d(matrices, [factors.length, 3, 3])), images.shape));
 }
 
-/** Turns the hue of HSV. */
+/** Rotates the hue of HSV. */
 function adjustHue(images: Tensor4D, turns: readonly number[]): Tensor4D {
   const hsv = asRank4(runOp('RGBToHSV', [T_FLOAT], [images]));
   const offsets = tf.tensor4d(

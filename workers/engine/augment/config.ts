@@ -1,4 +1,4 @@
-/** What a SimCLR view may do to an image. Launches are checked where they are frozen (the runs module). */
+/** What a SimCLR view may do to an image. The runs module checks these values when it freezes a launch. */
 
 /**
  * Defaults and meanings are those of SimCLR (Chen et al. 2020, appendix A), with the quarter turns that tissue allows.
@@ -8,9 +8,9 @@ export interface AugmentationConfig {
   readonly cropScaleMin: number;
   /** Greatest part, in [cropScaleMin, 1]. */
   readonly cropScaleMax: number;
-  /** Mirror half of the views. */
+  /** Mirrors half of the views. */
   readonly flip: boolean;
-  /** Turn by 0, 90, 180 or 270 degrees: tissue has no up. */
+  /** Rotates by 0, 90, 180 or 270 degrees: tissue has no preferred orientation. */
   readonly quarterTurns: boolean;
   /** 0..2; 1 means brightness, contrast and saturation within 1 +- 0.8 and hue within +- 0.2 of a turn. */
   readonly colourJitterStrength: number;

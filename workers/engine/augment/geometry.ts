@@ -1,4 +1,4 @@
-/** Crop, mirror, turn and resize as one resampling on the device. */
+/** Cropping, mirroring, rotation and resizing as one resampling on the device. */
 import { asRank4, runOp, scoped, stringAttr, tf, typeAttr, type Tensor4D } from '../tensorflow.ts';
 import type { ViewGeometry } from './parameters.ts';
 
@@ -28,10 +28,11 @@ export function resampleViews(images: Tensor4D, geometries: readonly ViewGeometr
 
 /**
  * The eight numbers of ImageProjectiveTransformV3: it reads output pixel (x, y) at input (a0 x + a1 y + a2, b0 x + b1 y
- * + b2), in pixel indices, so that half a pixel stands between an index and its centre on both sides.
+ * + b2), in pixel indices, so that an index and the centre of its pixel differ by half a pixel in both input and
+ * output.
  */
 function projectiveTransform({ crop, flipped, quarterTurnCount }: ViewGeometry, viewSizePx: number): readonly number[] {
-  // Where the view's unit square (u right, v down) lies in the crop's: undo the turn, then the mirror.
+  // Maps the view's unit square (u to the right, v down) to the crop's by undoing the rotation and then the mirroring.
   const [uu, uv, u0, vu, vv, v0] = turnBack(quarterTurnCount);
   const mirror = flipped ? -1 : 1;
   const shift = flipped ? 1 : 0;
@@ -54,7 +55,7 @@ function projectiveTransform({ crop, flipped, quarterTurnCount }: ViewGeometry, 
   ];
 }
 
-/** Rows (by u, by v, constant) of u and of v before counter-clockwise quarter turns. */
+/** Coefficients (of u, of v, constant) that give u and v before the counter-clockwise quarter turns. */
 function turnBack(
   quarterTurnCount: ViewGeometry['quarterTurnCount'],
 ): readonly [number, number, number, number, number, number] {

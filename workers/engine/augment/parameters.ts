@@ -1,11 +1,11 @@
 /**
- * The dice of the augmentation: a few numbers for each view, drawn on the host, so that the device has nothing random
- * in it.
+ * The random parameters of the augmentation: a few numbers for each view, drawn on the host, so that nothing on the
+ * device is random.
  */
 import type { Random } from '../rng.ts';
 import type { AugmentationConfig } from './config.ts';
 
-/** A rectangle of the source in pixels, not bound to whole ones. */
+/** A rectangle of the source in pixels; its edges need not be integers. */
 export interface Crop {
   readonly left: number;
   readonly top: number;
@@ -13,19 +13,19 @@ export interface Crop {
   readonly height: number;
 }
 
-/** How one view takes its part of the source: cut, mirrored left to right, then turned counter-clockwise. */
+/** How one view is taken from the source: cropped, mirrored left to right, then rotated counter-clockwise. */
 export interface ViewGeometry {
   readonly crop: Crop;
   readonly flipped: boolean;
   readonly quarterTurnCount: 0 | 1 | 2 | 3;
 }
 
-/** Factors of torchvision's ColorJitter: 1 and hue 0 leave an image as it is. */
+/** Factors of torchvision's ColorJitter: factors of 1 and a hue of 0 leave an image unchanged. */
 export interface ViewColour {
   readonly brightness: number;
   readonly contrast: number;
   readonly saturation: number;
-  /** In turns, -0.5..0.5. */
+  /** Fraction of a full turn, -0.5..0.5. */
   readonly hue: number;
 }
 
@@ -45,7 +45,7 @@ const ASPECT_MAX = 4 / 3;
 const CROP_ATTEMPTS = 10;
 const QUARTER_TURN_COUNTS = [0, 1, 2, 3] as const;
 const UNCHANGED_COLOUR: ViewColour = { brightness: 1, contrast: 1, saturation: 1, hue: 0 };
-/** SimCLR blurs views of 224 px with sigma 0.1..2 px; other sizes are blurred in proportion. */
+/** SimCLR blurs views of 224 px with sigma 0.1..2 px; sigma is scaled in proportion for other sizes. */
 const BLUR_REFERENCE_SIZE_PX = 224;
 
 /** Draws one view of a square source. The same state of `random` gives the same view. */

@@ -1,4 +1,4 @@
-/** Batches of decoded images, made ahead by a thread of their own. */
+/** Batches of decoded images, prepared ahead of time by a separate thread. */
 import { Worker } from 'node:worker_threads';
 import type { DecodedBatch, DecodeReply, DecodeRequest, Reading, ShardedDataset } from './decode-protocol.ts';
 import type { ResizeRule } from './decode.ts';
@@ -7,9 +7,9 @@ import { createSampleOrder, type SamplingStrategy } from './sampling.ts';
 
 export type { DecodedBatch, ShardedDataset } from './decode-protocol.ts';
 
-/** Decoded sources that a training keeps by default. */
+/** Default size of a training's cache of decoded images. */
 const CACHE_BYTE_LIMIT = 1024 ** 3;
-/** One batch being used, one ready, one in the making. */
+/** One batch is in use, one is ready, and one is being made. */
 const BATCHES_AHEAD = 2;
 
 export interface TrainingBatchOptions {
@@ -20,7 +20,7 @@ export interface TrainingBatchOptions {
   /** Side of the decoded square; about twice the side of the views keeps the smallest crops sharp. */
   readonly sourceSizePx: number;
   readonly seed: number;
-  /** The step whose batch next() answers first; default 0. */
+  /** The step whose batch the first next() returns; default 0. */
   readonly startStep?: number;
   /** Decoded pixels kept for later epochs; default 1 GiB. */
   readonly cacheByteLimit?: number;
@@ -35,10 +35,10 @@ export interface TrainingBatches {
 
 export interface EvaluationImageOptions {
   readonly shardPaths: readonly string[];
-  /** In the order in which they are to come: the manifest's. `shard` is an index into shardPaths. */
+  /** Images in manifest order, which is the order of the batches. `shard` is an index into shardPaths. */
   readonly images: readonly { readonly key: string; readonly shard: number }[];
   readonly batchSize: number;
-  /** The input contract's size, reached by an antialiased bilinear filter. */
+  /** The input contract's size; images are resized to it by an antialiased bilinear filter. */
   readonly imageSizePx: number;
   /** Default SHORT_SIDE_THEN_CENTRE_CROP. */
   readonly resizeRule?: ResizeRule | undefined;
@@ -52,7 +52,7 @@ export interface EvaluationImages extends AsyncIterable<DecodedBatch> {
 
 /**
  * Endless shuffled batches. The order is a pure function of the seed and the step. Throws ImageDataError BAD_OPTION or
- * TOO_FEW_IMAGES here; what is wrong with the shards is thrown by next().
+ * TOO_FEW_IMAGES here; next() throws the errors of the shards.
  */
 export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatches {
   const { datasets, sampling, batchSize, sourceSizePx, seed } = options;
@@ -60,7 +60,7 @@ export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatc
   checkSizePx('sourceSizePx', sourceSizePx);
   if (!(cacheByteLimit >= 0)) throw badOption('cacheByteLimit', 'a number of bytes from 0');
   checkStartStep(startStep);
-  // Made here for its checks only: a wrong option is refused before a thread starts.
+  // This one is created only for its checks, so that a wrong option is refused before a thread starts.
   createSampleOrder({ datasets: datasets.map(withoutOrder), sampling, batchSize, seed, startStep: 0 });
   const reader = openReader({
     kind: 'TRAINING',
@@ -83,8 +83,8 @@ export function openTrainingBatches(options: TrainingBatchOptions): TrainingBatc
 }
 
 /**
- * Every image once, in the order given; the last batch may be smaller. Throws ImageDataError BAD_OPTION here, the rest
- * by next().
+ * Every image once, in the order given; the last batch may be smaller. Throws ImageDataError BAD_OPTION here; next()
+ * throws all other errors.
  */
 export function openEvaluationImages(options: EvaluationImageOptions): EvaluationImages {
   const { shardPaths, images, batchSize, imageSizePx, resizeRule } = options;
@@ -117,7 +117,7 @@ function openReader(reading: Reading): Reader {
   };
   const ready: DecodedBatch[] = [];
   const waiting: ((outcome: Outcome) => void)[] = [];
-  /** How the reading ended; every later next() answers this. */
+  /** How the reading ended; every later next() gives the same result. */
   let ended: Outcome | null = null;
 
   const end = (outcome: Outcome): void => {
@@ -127,7 +127,7 @@ function openReader(reading: Reading): Reader {
   worker.on('message', (reply: DecodeReply) => {
     switch (reply.kind) {
       case 'BATCH': {
-        // The thread may have had one in hand when it was asked to close.
+        // The thread may still have been making a batch when it was asked to close.
         if (ended !== null) break;
         const resolve = waiting.shift();
         if (resolve === undefined) ready.push(reply.batch);

@@ -1,4 +1,4 @@
-/** What the decoding thread and its owner say to each other. */
+/** Messages between the decoding thread and its owner. */
 import type { ResizeRule } from './decode.ts';
 import type { ImageDataErrorCode, ImageDataErrorPlace } from './errors.ts';
 import type { SampledDataset, SamplingStrategy } from './sampling.ts';
@@ -31,7 +31,7 @@ export interface EvaluationReading {
 
 export type Reading = TrainingReading | EvaluationReading;
 
-/** CREDIT asks for one more batch; CLOSE ends the thread after the batch in hand. */
+/** CREDIT asks for one more batch; CLOSE ends the thread after the batch that it is making. */
 export type DecodeRequest = { readonly kind: 'CREDIT' } | { readonly kind: 'CLOSE' };
 
 export interface DecodedBatch {

@@ -1,27 +1,30 @@
-/** Encoded image bytes to a square of pixels. */
+/** Decodes encoded image bytes to a square of pixels. */
 import sharp from 'sharp';
 import { ImageDataError } from './errors.ts';
 
 /**
- * A patch is at most a few thousand pixels wide; what claims more is an attack or a slide, and neither belongs in a
- * shard.
+ * A patch is at most a few thousand pixels wide; an image that claims more is an attack or a whole slide, and neither
+ * belongs in a shard.
  */
 export const IMAGE_PIXELS_MAX = 64 * 1024 * 1024;
 
 /**
  * FAST may let the JPEG decoder shrink as far as it can while it decodes (views are cropped and blurred anyway). EXACT
- * resizes by an antialiased bilinear filter, as the input contract says, and lets the decoder shrink only as far as
- * leaves that filter a factor of two: from four times the size on (256 px for 64). An image that has the size already
- * is passed on unchanged.
+ * resizes by an antialiased bilinear filter, as the input contract says, and lets the decoder shrink only images of at
+ * least four times the target size (256 px for 64), so that a factor of at least two is left for that filter. An image
+ * that already has the target size is not resized.
  */
 export type DecodeQuality = 'FAST' | 'EXACT';
 
-/** SHORT_SIDE_THEN_CENTRE_CROP: the short side to the size, then the centre square. STRETCH: both sides to the size. */
+/**
+ * SHORT_SIDE_THEN_CENTRE_CROP resizes the short side to the target size and crops the centre square. STRETCH resizes
+ * both sides to it.
+ */
 export type ResizeRule = 'SHORT_SIDE_THEN_CENTRE_CROP' | 'STRETCH';
 
 /**
- * The image as a square of `sizePx`: RGB, uint8, `[sizePx, sizePx, 3]`. Transparent parts become white, as the empty
- * slide is. Throws ImageDataError IMAGE_UNREADABLE naming the key (truncated, not an image, too many pixels).
+ * The image as a square of `sizePx`: RGB, uint8, `[sizePx, sizePx, 3]`. Transparent parts become white, the colour of
+ * an empty slide. Throws ImageDataError IMAGE_UNREADABLE naming the key (truncated, not an image, too many pixels).
  */
 export async function decodeSquare(
   bytes: Buffer,

@@ -1,6 +1,4 @@
-/**
- * The decoding thread: TensorFlow's kernels block the main thread's event loop, so that reading has a loop of its own.
- */
+/** The decoding thread. TensorFlow's kernels block the main thread's event loop, so reading has its own. */
 import { parentPort, workerData } from 'node:worker_threads';
 import sharp from 'sharp';
 import { createDecoder, type Decoder } from './decoder.ts';
@@ -33,7 +31,7 @@ port.on('message', (request: DecodeRequest) => {
   void serve();
 });
 
-/** Makes batches while there is credit. Never rejects: what goes wrong is said, and ends the thread. */
+/** Makes batches while there is credit. Never rejects: an error is posted to the owner and ends the thread. */
 async function serve(): Promise<void> {
   if (busy) return;
   busy = true;

@@ -9,7 +9,7 @@ import { ImageDataError } from './errors.ts';
 import { createSampleOrder } from './sampling.ts';
 import { createShardReader, indexShard, type ShardImage } from './shards.ts';
 
-/** Decodes that run at once in libuv's pool of threads; more would only hold memory. */
+/** Number of decodes that run at once in libuv's thread pool; more would only hold memory. */
 const DECODES_AT_ONCE = 8;
 
 export interface Decoder {
@@ -26,7 +26,10 @@ interface ImageRef {
   readonly datasetIndex: number;
 }
 
-/** Indexes the shards. Throws ImageDataError for shards that are unsound or do not hold what was promised. */
+/**
+ * Indexes the shards. Throws ImageDataError for shards that are damaged or do not hold the images that the manifest
+ * lists.
+ */
 export function createDecoder(reading: Reading): Decoder {
   switch (reading.kind) {
     case 'TRAINING':
@@ -144,8 +147,8 @@ interface PixelCache {
 }
 
 /**
- * Keeps what comes first until it is full and never evicts: an epoch visits every image once, so evicting the oldest
- * would always evict what is needed next, while this serves the cached fraction of every epoch.
+ * Keeps the first images until it is full and never evicts. An epoch visits every image once, so evicting the oldest
+ * image would always evict the one that is needed next, whereas this cache serves the same fraction of every epoch.
  */
 function createPixelCache(byteLimit: number): PixelCache {
   const kept = new Map<number, Uint8Array>();

@@ -1,4 +1,4 @@
-/** Names for data: the one use that the engine has for hashing. */
+/** Digests that identify data, the engine's only use of hashing. */
 import { createHash } from 'node:crypto';
 
 /** sha256 of the text's UTF-8 bytes, lower-case hex. */

@@ -14,7 +14,7 @@ export type ImageDataErrorCode =
   | 'READER_CLOSED'
   | 'READER_DIED';
 
-/** Where the error is, as far as known. */
+/** Where the error is, as far as this is known. */
 export interface ImageDataErrorPlace {
   readonly shardPath?: string | undefined;
   readonly key?: string | undefined;

@@ -7,7 +7,7 @@ export interface ManifestImage {
   /** Of the encoded bytes, lower-case hex. */
   readonly sha256: string;
   readonly label: string | null;
-  /** Patient or slide: never split across folds. */
+  /** Patient or slide; a group is never split across folds. */
   readonly group: string | null;
   /** The split that the dataset came with (`train`, `test` ...). */
   readonly split: string | null;
@@ -16,17 +16,17 @@ export interface ManifestImage {
   /** Index of the shard that holds it. */
   readonly shard: number;
   readonly byteSize: number;
-  /** Where it lay in the imported folder; null in manifests that do not say. */
+  /** Path within the imported folder; null in manifests without paths. */
   readonly sourcePath: string | null;
-  /** Of a patch: its top left corner in the upright source, in pixels; null for a whole image. */
+  /** Top left corner of a patch within its upright source image, in pixels; null for a whole image. */
   readonly x: number | null;
   readonly y: number | null;
-  /** Of a patch: the size of the image that it was cut from; null for a whole image. */
+  /** Size of the image that a patch was cut from; null for a whole image. */
   readonly sourceWidth: number | null;
   readonly sourceHeight: number | null;
 }
 
-/** Reads a manifest whole. Throws ImageDataError MANIFEST_INVALID (naming the line and field) or IMAGE_DUPLICATE. */
+/** Reads a whole manifest. Throws ImageDataError MANIFEST_INVALID (naming the line and field) or IMAGE_DUPLICATE. */
 export function parseManifest(text: string): ManifestImage[] {
   const keys = new Set<string>();
   const lines = text.split('\n');
@@ -72,7 +72,7 @@ function parseLine(line: string, lineNumber: number): ManifestImage {
     shard: count('shard'),
     byteSize: count('byteSize'),
     sourcePath: textOrNull('sourcePath'),
-    // Whole images, and patches of versions that were sealed before places were kept, have none.
+    // Whole images have no position, nor have patches of versions that were sealed before positions were recorded.
     x: countOrNull('x'),
     y: countOrNull('y'),
     sourceWidth: countOrNull('sourceWidth'),

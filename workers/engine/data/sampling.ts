@@ -1,12 +1,13 @@
 /**
- * Which images make the batch of a step: a pure function of (seed, step), so that a resumed run sees what an unbroken
- * one would have seen. Every dataset walks through random orders of its own images, each image once before any comes
- * again; the shares of the datasets in a batch follow the sampling strategy as closely as whole numbers allow.
+ * Chooses the images of each step's batch as a pure function of (seed, step), so that a resumed run sees the same
+ * images as an uninterrupted one. Each dataset goes through random orders of its own images, every image once before
+ * any is repeated; the shares of the datasets in a batch follow the sampling strategy as closely as whole numbers
+ * allow.
  */
 import { createRandom, type Random } from '../rng.ts';
 import { ImageDataError } from './errors.ts';
 
-/** EVEN: every dataset the same share of a batch. PROPORTIONAL: by the number of images that it may use. */
+/** EVEN gives every dataset the same share of a batch. PROPORTIONAL gives shares by the number of usable images. */
 export type SamplingStrategy = 'EVEN' | 'PROPORTIONAL';
 
 export interface SampledDataset {
@@ -23,7 +24,7 @@ export interface SampleOrderOptions {
   /** Images in a batch. */
   readonly batchSize: number;
   readonly seed: number;
-  /** The first step that next() answers. */
+  /** The first step that next() returns. */
   readonly startStep: number;
 }
 
@@ -34,7 +35,7 @@ export interface ImageChoice {
 }
 
 export interface SampleOrder {
-  /** The images of the next step: `batchSize` of them, none twice, in random order. */
+  /** The images of the next step: `batchSize` distinct images in random order. */
   next(): ImageChoice[];
 }
 
@@ -81,8 +82,8 @@ export function usableCount(dataset: SampledDataset): number {
 
 /**
  * The mean number of images in a batch from each dataset, `[datasets]`, summing to batchSize. A dataset with fewer
- * images than its share gives all it has, and the others fill up, so that no batch holds an image twice (NT-Xent would
- * push it away from itself).
+ * images than its share gives all of its images and the others fill the rest, so that no batch holds an image twice
+ * (NT-Xent would push it away from itself).
  */
 export function batchTargets(options: Pick<SampleOrderOptions, 'datasets' | 'sampling' | 'batchSize'>): number[] {
   const shares = options.datasets.map((dataset) => (dataset.weight ?? 1) * shareBase(dataset, options.sampling));
@@ -120,7 +121,7 @@ function usableOf(datasets: readonly SampledDataset[], index: number): number {
   return dataset === undefined ? 0 : usableCount(dataset);
 }
 
-/** Whole numbers for one step that keep every dataset's running total next to its target. */
+/** Whole numbers of images for one step that keep every dataset's running total close to its target. */
 function stepCounts(
   targets: readonly number[],
   taken: readonly number[],
@@ -129,7 +130,7 @@ function stepCounts(
   batchSize: number,
 ): number[] {
   const due = targets.map((target, index) => target * (step + 1) - (taken[index] ?? 0));
-  // Sums of shares carry rounding of about 1e-12: without the small term a due count of 2.9999999 would floor to 2.
+  // Sums of shares carry rounding errors of about 1e-12: without the small term, 2.9999999 would be floored to 2.
   const counts = due.map((value, index) => Math.min(Math.max(0, Math.floor(value + 1e-6)), usable[index] ?? 0));
   let total = counts.reduce((sum, count) => sum + count, 0);
   const rest = (index: number): number => (due[index] ?? 0) - (counts[index] ?? 0);
@@ -151,7 +152,7 @@ interface Walk {
 }
 
 /**
- * Goes through random orders of 0..imageCount-1 (of a fixed random choice of `usable` of them), without repeats inside
+ * Goes through random orders of 0..imageCount-1 (of a fixed random choice of `usable` of them), without repeats within
  * one take.
  */
 function createWalk(imageCount: number, usable: number, random: Random): Walk {
@@ -171,7 +172,7 @@ function createWalk(imageCount: number, usable: number, random: Random): Walk {
       if (tail.length === count) return taken;
       cycle += 1;
       const fresh = shuffle(chosen.slice(), random.fork(`cycle ${cycle}`));
-      // What this take has already used goes to the end of the new order.
+      // Images that this take has already used go to the end of the new order.
       const used = new Set(tail);
       order = Uint32Array.from([
         ...fresh.filter((image) => !used.has(image)),
@@ -184,7 +185,7 @@ function createWalk(imageCount: number, usable: number, random: Random): Walk {
   };
 }
 
-/** Fisher and Yates, in place. */
+/** Fisher-Yates shuffle, in place. */
 function shuffle(order: Uint32Array<ArrayBuffer>, random: Random): Uint32Array<ArrayBuffer> {
   for (let last = order.length - 1; last > 0; last -= 1) {
     const other = random.integer(last + 1);

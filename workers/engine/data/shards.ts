@@ -1,19 +1,20 @@
 /**
- * Shards are plain tar files in the WebDataset manner: `{key}.jpg` beside `{key}.json`. A shard is walked once, header
- * by header, into an index of offsets; after that an image is one read at its offset, so that a shuffled epoch never
+ * Shards are plain tar files in WebDataset format: `{key}.jpg` beside `{key}.json`. A shard is read once, header by
+ * header, to build an index of offsets; after that, an image is one read at its offset, so that a shuffled epoch never
  * opens a million files.
  *
- * Our own reader, because tar-stream passes every byte of an archive through to list it (250 MB of 8,000 images: 0.15 s
- * against 0.07 s from a warm cache, and the whole disk read from a cold one), and accepts one without its end mark.
+ * This is our own reader because tar-stream reads every byte of an archive to list it (250 MB of 8,000 images: 0.15 s
+ * against 0.07 s from a warm cache, and the whole file from disk with a cold one), and because it accepts an archive
+ * without an end mark.
  */
 import { closeSync, fstatSync, openSync, readSync } from 'node:fs';
 import { basename } from 'node:path';
 import { ImageDataError } from './errors.ts';
 
 const BLOCK_BYTES = 512;
-/** A pax header holds a path and a few numbers; anything larger is not ours. */
+/** A pax header holds a path and a few numbers; a larger one was not written by our packer. */
 const PAX_BYTES_MAX = 64 * 1024;
-/** Open files are bounded, whatever the number of shards. */
+/** Bounds the number of open files for any number of shards. */
 const OPEN_SHARDS_MAX = 64;
 const IMAGE_EXTENSIONS: ReadonlySet<string> = new Set(['jpg', 'jpeg', 'png', 'webp']);
 
@@ -31,9 +32,9 @@ export interface ShardIndex {
 }
 
 /**
- * Walks a shard's headers. Members that are not images (`.json`) are passed over. Throws ImageDataError:
- * SHARD_UNREADABLE, SHARD_TRUNCATED (a member or the end mark is cut off), SHARD_CORRUPT (a bad checksum, magic, size
- * or member type), IMAGE_DUPLICATE (a key twice).
+ * Walks a shard's headers. Members that are not images (`.json`) are skipped. Throws ImageDataError: SHARD_UNREADABLE,
+ * SHARD_TRUNCATED (a member or the end mark is cut off), SHARD_CORRUPT (a bad checksum, magic, size or member type),
+ * IMAGE_DUPLICATE (a key twice).
  */
 export function indexShard(shardPath: string): ShardIndex {
   const file = openShard(shardPath);
@@ -154,7 +155,8 @@ function walk(file: number, shardPath: string): ShardImage[] {
 }
 
 /**
- * The key of an image member, or null for another kind of member. The last dot divides, so that a key may hold dots.
+ * The key of an image member, or null for another kind of member. The last dot separates the extension, so that a key
+ * may contain dots.
  */
 function imageKeyOf(name: string): string | null {
   const dot = name.lastIndexOf('.');
@@ -180,7 +182,10 @@ function sizeOf(header: Buffer, pax: ReadonlyMap<string, string>): number | null
   return size !== null && Number.isSafeInteger(size) ? size : null;
 }
 
-/** An octal field, or null where it holds anything else (base-256 sizes above 8 GiB included: a shard is smaller). */
+/**
+ * The value of an octal field, or null if it holds anything else, including a base-256 size above 8 GiB: shards are
+ * smaller.
+ */
 function readOctal(header: Buffer, start: number, byteCount: number): number | null {
   const text = header
     .toString('latin1', start, start + byteCount)
@@ -217,7 +222,7 @@ function isZero(block: Buffer): boolean {
   return block.every((byte) => byte === 0);
 }
 
-/** Reads until the buffer is full or the file ends, and answers how many bytes came. */
+/** Reads until the buffer is full or the file ends, and returns the number of bytes read. */
 function readFully(file: number, bytes: Buffer, byteOffset: number): number {
   let filled = 0;
   while (filled < bytes.length) {

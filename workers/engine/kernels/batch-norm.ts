@@ -16,7 +16,7 @@ export interface BatchNormTrace {
   readonly output: Tensor4D;
   readonly batchMean: Tensor;
   readonly batchVariance: Tensor;
-  /** What TensorFlow's gradient needs beside; our own needs nothing. */
+  /** Additional tensors that TensorFlow's gradient needs; our own gradient needs none. */
   readonly reserve: Tensor | undefined;
   /** The running statistics after this batch; the variance is the unbiased one. */
   readonly nextRunningMean: Tensor;
@@ -24,8 +24,8 @@ export interface BatchNormTrace {
 }
 
 /**
- * Normalises by the batch's own statistics, then rectifies when asked: images [N, H, W, C] to the same shape. The state
- * is left as it was.
+ * Normalises by the batch's own statistics, then applies a ReLU when asked: images [N, H, W, C] to the same shape. The
+ * state is not changed.
  */
 export function batchNormTraining(images: Tensor4D, state: BatchNormState, activation: Activation): BatchNormTrace {
   const outputs =
@@ -38,7 +38,7 @@ export function batchNormTraining(images: Tensor4D, state: BatchNormState, activ
   return { output: asRank4(output), nextRunningMean, nextRunningVariance, batchMean, batchVariance, reserve };
 }
 
-/** Normalises by the running statistics without keeping anything for a gradient, then rectifies when asked. */
+/** Normalises by the running statistics without keeping anything for a gradient, then applies a ReLU when asked. */
 export function batchNormInference(images: Tensor4D, state: BatchNormState, activation: Activation): Tensor4D {
   const [output, ...others] = fusedBatchNorm(images, state, activation, false);
   if (!output) throw new Error('Batch norm gave no output.');
@@ -52,7 +52,9 @@ export interface BatchNormGradients {
   readonly offset: Tensor;
 }
 
-/** The gradients of `batchNormTraining`; `outputGradient` is that of its output, after the ReLU where there is one. */
+/**
+ * The gradients of `batchNormTraining`; `outputGradient` is the gradient of its output, after the ReLU if there is one.
+ */
 export function batchNormGradient(
   images: Tensor4D,
   scale: Tensor,
@@ -90,7 +92,7 @@ function runGradient(
   return gradients;
 }
 
-/** Frees what was kept for the gradient; the next running statistics owned by the caller. */
+/** Frees the tensors kept for the gradient; the caller owns the next running statistics. */
 export function disposeBatchNorm({ output, batchMean, batchVariance, reserve }: BatchNormTrace): void {
   tf.dispose([output, batchMean, batchVariance, ...(reserve === undefined ? [] : [reserve])]);
 }

@@ -1,4 +1,4 @@
-/** In what this device can compute. */
+/** The data types in which this device can compute. */
 import { asRank4, castTo, scoped, tf } from '../tensorflow.ts';
 import type { FloatDtype } from '../tensorflow.ts';
 import { fusedBatchNorm } from './fused-batch-norm.ts';
@@ -6,8 +6,8 @@ import { fusedBatchNorm } from './fused-batch-norm.ts';
 let computesInBfloat16: boolean | undefined;
 
 /**
- * True where this device can train in the dtype. oneDNN has no bfloat16 on processors without AVX-512, and batch norm,
- * tried once with a 2x2 image, is the first of its ops to say so.
+ * True if this device can train in the dtype. oneDNN has no bfloat16 on processors without AVX-512; batch norm, tried
+ * once on a 2x2 image, is the first of its ops to fail there.
  */
 export function canComputeIn(dtype: FloatDtype): boolean {
   if (dtype === 'float32') return true;
@@ -29,7 +29,7 @@ function canNormaliseBfloat16(): boolean {
     );
     return true;
   } catch {
-    // TensorFlow says "could not create a primitive": that is the answer that was asked for.
+    // TensorFlow fails with "could not create a primitive": the dtype is not supported.
     return false;
   } finally {
     tf.dispose([statistics, image]);

@@ -45,7 +45,7 @@ function convolutionAttrs(type: OpAttr, stride: number, padding: Padding): OpAtt
 }
 
 /**
- * On a CPU, deep layers have so few pixels that turning the filter into oneDNN's blocked layout costs more than the
+ * On a CPU, deep layers have so few pixels that converting the filter to oneDNN's blocked layout costs more than the
  * arithmetic. There, one matrix product over patches is faster (ResNet-18's last stage at 64 px: 2 to 3 ms less for
  * each convolution and each filter gradient).
  */
@@ -59,7 +59,8 @@ function windowCountOf([count, height, width]: Tensor4D['shape'], window: Window
 }
 
 /**
- * Every window's pixels as one row: [N, H, W, I] to [N * H' * W', k * k * I], in the order of the filter's own axes.
+ * Lays out every window's pixels as one row: [N, H, W, I] to [N * H' * W', k * k * I], in the order of the filter's
+ * axes.
  */
 function patchRows(images: Tensor4D, window: Window): Tensor2D {
   const plan = planPadding(window, images.shape[1], images.shape[2]);
@@ -105,9 +106,9 @@ function filterGradientByPatches(
 }
 
 /**
- * A window of one pixel is a matrix product over pixels, and runs as one everywhere: oneDNN's own kernel for it divides
- * by the size of the processor's caches, which some virtual machines do not report, and the process ends with SIGFPE
- * (ResNet-50 and 101, oneDNN 3.7).
+ * A 1x1 convolution is a matrix product over pixels, and runs as one on every device: oneDNN's own kernel for it
+ * divides by the size of the processor's caches, which some virtual machines do not report, so that the process ends
+ * with SIGFPE (ResNet-50 and 101, oneDNN 3.7).
  */
 function isPointwise(window: Window): boolean {
   return window.size === 1 && window.padding === 0;
@@ -117,7 +118,7 @@ function pixelRows(images: Tensor4D): Tensor2D {
   return asRank2(reshape(images, [-1, images.shape[3]]));
 }
 
-/** Those pixels that a window of one pixel looks at: [N, H, W, I] to [N, H', W', I]. */
+/** The pixels that a 1x1 window reads: [N, H, W, I] to [N, H', W', I]. */
 function strided(images: Tensor4D, { stride }: Window): Tensor4D {
   if (stride === 1) return images;
   const none = integers([0, 0, 0, 0]);
@@ -159,7 +160,7 @@ function pointwiseInputGradient(
   });
 }
 
-/** The reverse of `strided`: zero where no window looked. */
+/** The adjoint of `strided`: zero for pixels that no window reads. */
 function insertZeros(seen: Tensor4D, imagesShape: Tensor4D['shape'], { stride }: Window): Tensor4D {
   const none = integers([0, 0, 0, 0]);
   return asRank4(
@@ -201,7 +202,7 @@ function pointwiseFilterGradient(
 
 /**
  * oneDNN 3.7's bfloat16 convolution of three channels is wrong by 40 %: it multiplies channels in pairs, and the fourth
- * is the next pixel's first. A first layer is therefore computed in float32, and its result rounded.
+ * is the next pixel's first. The first layer is therefore computed in float32 and its result rounded.
  */
 function isPairedWrongly(images: Tensor4D): boolean {
   return floatDtypeOf(images) === 'bfloat16' && images.shape[3] % 2 === 1 && hasOneDnn();
@@ -221,13 +222,13 @@ export function convolve(images: Tensor4D, filter: Tensor, window: Window): Tens
   return asRank4(runOp('Conv2D', convolutionAttrs(typeOf(images), window.stride, padding), [images, filter]));
 }
 
-/** The order of patches: all taps of one window together, or all windows at one tap of the filter. */
+/** The layout of patches: all taps of one window together, or all windows at one tap of the filter. */
 type PatchOrder = 'BY_WINDOW' | 'BY_TAP';
 
 /**
- * Which pixel of the images [N, H, W] each window's pixel is, -1 for padding: [N * H' * W', k * k] in the order of
- * `patchRows`, or its transpose. Depends on shapes alone and is kept, one small table for each shape that a network
- * has.
+ * The index in images [N, H, W] of each window's pixels, -1 for padding: [N * H' * W', k * k] in the order of
+ * `patchRows`, or its transpose. The table is small, depends only on shapes, and is cached for each shape that a
+ * network uses.
  */
 function patchPixels(imagesShape: Tensor4D['shape'], window: Window, order: PatchOrder): Int32Array {
   const [count, height, width] = imagesShape;
@@ -265,7 +266,7 @@ function patchPixels(imagesShape: Tensor4D['shape'], window: Window, order: Patc
 
 const keptPatchPixels = new Map<string, Int32Array>();
 
-/** Every window's pixels as rows, and the rows that are one pixel summed. */
+/** Sums the rows of all windows that belong to the same pixel. */
 function inputGradientByPatches(
   imagesShape: Tensor4D['shape'],
   filter: Tensor,
@@ -276,8 +277,8 @@ function inputGradientByPatches(
   return scoped(() => {
     const outputChannels = outputGradient.shape[3];
     const [taps, gradients] = [reshape(filter, [-1, outputChannels]), reshape(outputGradient, [-1, outputChannels])];
-    // Turning the larger factor of a product costs as much as the product: with few windows that is the filter, and
-    // what comes out is turned instead.
+    // Transposing the larger factor of a product costs as much as the product. With few windows the filter is the
+    // larger one, so the result is transposed instead.
     const order: PatchOrder = windowCountOf(imagesShape, window) < outputChannels ? 'BY_TAP' : 'BY_WINDOW';
     const rows =
       order === 'BY_WINDOW'

@@ -6,7 +6,7 @@ export function relu(values: Tensor): Tensor {
   return runOp('Relu', [typeOf(values)], [values]);
 }
 
-/** The gradient before a ReLU, from the gradient after it and the ReLU's output: zero where the output is. */
+/** The gradient of a ReLU's input, from the gradient and the value of its output: zero where the output is zero. */
 export function reluGradient(outputGradient: Tensor, output: Tensor): Tensor {
   return runOp('ReluGrad', [typeOf(output)], [outputGradient, output]);
 }
@@ -16,7 +16,7 @@ export function addImages(left: Tensor4D, right: Tensor4D): Tensor4D {
   return asRank4(runOp('AddV2', [typeOf(left)], [left, right]));
 }
 
-/** The product of two matrices, each transposed first when asked. */
+/** The product of two matrices; each is transposed first if requested. */
 export function multiplyMatrices(
   left: Tensor,
   right: Tensor,
@@ -30,7 +30,7 @@ export function multiplyMatrices(
   return asRank2(runOp('MatMul', attrs, [left, right]));
 }
 
-/** The same numbers in another shape; no copy. One side may be -1: what is left. */
+/** The same numbers in another shape, without a copy. One dimension may be -1 and is then inferred. */
 export function reshape(values: Tensor, shape: readonly number[]): Tensor {
   const sides = tf.tensor1d([...shape], 'int32');
   const reshaped = runOp('Reshape', [typeOf(values), typeAttr('Tshape', 'int32')], [values, sides]);

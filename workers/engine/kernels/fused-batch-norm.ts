@@ -5,10 +5,10 @@ import { relu } from './elementwise.ts';
 import { hasOneDnn, ONEDNN_KERNEL } from './onednn.ts';
 
 export const BATCH_NORM_EPSILON = 1e-5;
-/** The share of the batch's statistics in the running ones, after each step. */
+/** The weight of the batch's statistics in each update of the running ones. */
 export const BATCH_NORM_MOMENTUM = 0.1;
 
-/** What follows at once. */
+/** The activation that directly follows. */
 export type Activation = 'NONE' | 'RELU';
 
 /** Scale (gamma), offset (beta) and running statistics, each [C]. */
@@ -30,8 +30,8 @@ function batchNormAttrs(images: Tensor4D, isTraining: boolean): OpAttr[] {
 }
 
 /**
- * Six tensors: the output, the running mean and variance after this batch, those of the batch, and what the gradient
- * needs.
+ * Returns six tensors: the output, the running mean and variance after this batch, the mean and variance of the batch,
+ * and a tensor that the gradient needs.
  */
 export function fusedBatchNorm(
   images: Tensor4D,
@@ -57,7 +57,7 @@ export function fusedBatchNorm(
 }
 
 /**
- * The gradients of the images, the scale and the offset, and two tensors more; `outputGradient` is that of the
+ * The gradients of the images, the scale and the offset, and two more tensors; `outputGradient` is the gradient of the
  * normalised images, before any ReLU.
  */
 export function fusedBatchNormGradient(

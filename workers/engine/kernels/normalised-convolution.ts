@@ -1,4 +1,4 @@
-/** A convolution and the batch norm behind it where no gradient is asked for. */
+/** A convolution and the batch norm after it, for passes without a gradient. */
 import { asRank4, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor4D } from '../tensorflow.ts';
 import { batchNormInference, batchNormTraining } from './batch-norm.ts';
@@ -9,15 +9,15 @@ import { hasOwnConvolution, ownNormalisedConvolution } from './own-convolution.t
 import { areOwnOpsFasterAtInference } from './own-ops.ts';
 import type { Window } from './padding.ts';
 
-/** Which mean and variance normalise: the running ones, or those of the batch itself. */
+/** Which mean and variance are used to normalise: the running ones, or those of the batch itself. */
 export type Statistics = 'RUNNING' | 'BATCH';
 
 /**
- * [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O], normalised, plus `addend` of the output's shape, and
- * rectified as the activation says. Keeps nothing.
+ * [N, H, W, I] with filter [k, k, I, O] to [N, H', W', O], normalised, plus `addend` of the output's shape, with the
+ * given activation. Keeps no tensors.
  *
- * By the batch's statistics it is the forward pass of a training, bit for bit: a training that is resumed must come to
- * the same digits. An embedding has no such history, and takes what is fastest.
+ * With the batch's statistics it must equal the forward pass of a training bit for bit, so that a resumed training
+ * reaches identical weights. An embedding has no such constraint and uses the fastest kernel.
  */
 export function normalisedConvolution(
   images: Tensor4D,
@@ -43,7 +43,7 @@ function normalise(images: Tensor4D, state: BatchNormState, statistics: Statisti
   return output;
 }
 
-/** Takes `normalised` over. */
+/** Takes ownership of `normalised`. */
 function finishSum(normalised: Tensor4D, addend: Tensor4D, activation: Activation): Tensor4D {
   const sum = addImages(normalised, addend);
   normalised.dispose();

@@ -2,7 +2,7 @@
  * oneDNN's kernels on x86 CPUs, which TensorFlow selects by a label: some ops (above all the gradient of max-pool) have
  * no other fast kernel there.
  *
- * Where they are missing (GPU, other CPUs) the callers run TensorFlow's ordinary op, with the same result.
+ * On devices without them (GPUs, other CPUs) the callers run TensorFlow's ordinary op, with the same result.
  */
 import { engineInfo, intsAttr, runOps, stringAttr, T_FLOAT, boolAttr, tf } from '../tensorflow.ts';
 

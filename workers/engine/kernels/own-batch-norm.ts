@@ -1,4 +1,4 @@
-/** Batch norm in training by our own ops, with the ReLU that follows it, and their gradient. */
+/** Batch norm in training, the ReLU that follows it, and their gradient, by our own ops. */
 import { boolAttr, floatAttr, floatDtypeOf, runOps } from '../tensorflow.ts';
 import type { OpAttr, Tensor, Tensor4D } from '../tensorflow.ts';
 import { BATCH_NORM_EPSILON, BATCH_NORM_MOMENTUM } from './fused-batch-norm.ts';
@@ -7,7 +7,7 @@ import { hasOwnOps } from './own-ops.ts';
 
 const CHANNELS_MULTIPLE = 8;
 
-/** Whether the ops take these images [N, H, W, C]. */
+/** Whether the ops support these images [N, H, W, C]. */
 export function hasOwnBatchNorm(images: Tensor4D): boolean {
   return (
     images.shape[3] % CHANNELS_MULTIPLE === 0 && images.size > 0 && floatDtypeOf(images) === 'float32' && hasOwnOps()
@@ -31,7 +31,9 @@ export function ownBatchNorm(images: Tensor4D, state: BatchNormState, activation
   );
 }
 
-/** Three tensors: the gradients of the images, the scale and the offset. `output` is looked at where a ReLU made it. */
+/**
+ * Three tensors: the gradients of the images, the scale and the offset. `output` is used only if a ReLU produced it.
+ */
 export function ownBatchNormGradient(
   images: Tensor4D,
   output: Tensor,

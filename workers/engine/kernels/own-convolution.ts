@@ -1,6 +1,5 @@
 /**
- * Convolution and its gradients by our own ops: by Winograd's tiles where the window is 3x3 at stride 1, by patches
- * otherwise.
+ * Convolution and its gradients by our own ops: by Winograd tiles for 3x3 windows at stride 1, by patches otherwise.
  */
 import { asRank4, boolAttr, floatAttr, floatDtypeOf, intAttr, runOp, tf } from '../tensorflow.ts';
 import type { OpAttr, Tensor, Tensor4D } from '../tensorflow.ts';
@@ -15,12 +14,12 @@ function windowAttrs({ stride, padding }: Window): OpAttr[] {
   return [intAttr('stride', stride), intAttr('padding', padding)];
 }
 
-/** Whether the ops take this convolution of images, or the gradient of its filter [k, k, I, O]. */
+/** Whether the ops support this convolution of images, or the gradient of its filter [k, k, I, O]. */
 export function hasOwnConvolution(images: Tensor4D, filterShape: readonly number[]): boolean {
   return (filterShape[3] ?? 0) % CHANNELS_MULTIPLE === 0 && floatDtypeOf(images) === 'float32' && hasOwnOps();
 }
 
-/** Whether they take the gradient by the images as well. */
+/** Whether they also support the gradient with respect to the images. */
 export function hasOwnInputGradient(outputGradient: Tensor4D, filterShape: readonly number[]): boolean {
   return (filterShape[2] ?? 0) % CHANNELS_MULTIPLE === 0 && hasOwnConvolution(outputGradient, filterShape);
 }
@@ -31,8 +30,8 @@ export function ownConvolution(images: Tensor4D, filter: Tensor, window: Window)
 }
 
 /**
- * The convolution normalised by the running statistics, plus `addend` (of the output's shape), then rectified where the
- * activation says so: one pass over the output instead of four.
+ * The convolution normalised by the running statistics, plus `addend` (of the output's shape), then rectified if the
+ * activation is a ReLU: one pass over the output instead of four.
  */
 export function ownNormalisedConvolution(
   images: Tensor4D,
@@ -47,7 +46,7 @@ export function ownNormalisedConvolution(
     boolAttr('is_rectified', activation === 'RELU'),
     floatAttr('epsilon', BATCH_NORM_EPSILON),
   ];
-  // An op's inputs are always all there: a vector of none says that nothing is added.
+  // An op's inputs are not optional: an empty vector means that nothing is added.
   const added: Tensor = addend ?? tf.tensor1d([]);
   const inputs = [images, filter, scale, offset, runningMean, runningVariance, added];
   const output = runOp('ParaffinNormalisedConvolution', attrs, inputs);

@@ -1,4 +1,4 @@
-/** Symmetric padding as PyTorch has it, brought into the forms for which TensorFlow has fast kernels. */
+/** Symmetric padding as in PyTorch, converted to the forms for which TensorFlow has fast kernels. */
 import { asRank4, runOp, tf, typeAttr, typeOf } from '../tensorflow.ts';
 import type { Tensor4D } from '../tensorflow.ts';
 
@@ -9,7 +9,7 @@ export interface Window {
   readonly padding: number;
 }
 
-/** Output side for an input side, as PyTorch counts. Throws RangeError when the window does not fit once. */
+/** The output side for an input side, as PyTorch computes it. Throws RangeError if the window does not fit at all. */
 export function outputSide(window: Window, inputSide: number): number {
   const side = Math.floor((inputSide + 2 * window.padding - window.size) / window.stride) + 1;
   if (side < 1)
@@ -17,13 +17,13 @@ export function outputSide(window: Window, inputSide: number): number {
   return side;
 }
 
-/** How many pixels are really read beyond the first and the last row (or column). */
+/** How many padding pixels are actually read before the first and after the last row (or column). */
 function sidePadding(window: Window, inputSide: number): readonly [number, number] {
   const reach = (outputSide(window, inputSide) - 1) * window.stride + window.size;
   return [window.padding, Math.max(0, reach - inputSide - window.padding)];
 }
 
-/** TensorFlow's SAME: what is missing, split evenly, the odd pixel at the end. */
+/** TensorFlow's SAME splits the missing pixels evenly and puts an odd one at the end. */
 function samePadding(window: Window, inputSide: number): readonly [number, number] {
   const missing = Math.max(0, (Math.ceil(inputSide / window.stride) - 1) * window.stride + window.size - inputSide);
   return [Math.floor(missing / 2), Math.ceil(missing / 2)];
@@ -33,8 +33,8 @@ function samePadding(window: Window, inputSide: number): readonly [number, numbe
 export type SpatialPadding = readonly [readonly [number, number], readonly [number, number]];
 
 /**
- * How to run a window over an image of `height` x `width` px: by a named padding of TensorFlow's, or by padding first
- * and then VALID.
+ * How to run a window over an image of `height` x `width` px: with one of TensorFlow's named paddings, or by padding
+ * first and then using VALID.
  *
  * TensorFlow's own `EXPLICIT` is not a third way: its gradients have no oneDNN kernel and were seen up to forty times
  * slower.

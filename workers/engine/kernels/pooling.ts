@@ -19,7 +19,7 @@ import { hasOneDnn, ONEDNN_KERNEL } from './onednn.ts';
 import { padImages, planPadding, unpadImages } from './padding.ts';
 import type { Window } from './padding.ts';
 
-/** What the backward pass needs; its owner disposes it with `disposeMaxPool`. */
+/** Tensors that the backward pass needs; their owner disposes them with `disposeMaxPool`. */
 export interface MaxPoolTrace {
   readonly output: Tensor4D;
   /** The input with its border of zeros. */
@@ -44,8 +44,8 @@ const ONEDNN_ATTRS = [boolAttr('workspace_enabled', true), ONEDNN_KERNEL];
 /**
  * [N, H, W, C], none negative (as after a ReLU), to [N, H', W', C].
  *
- * The border is padded with zeros where PyTorch pads with minus infinity: the same maximum, because nothing is below
- * zero.
+ * The border is padded with zeros where PyTorch pads with minus infinity; the maximum is the same, because no value is
+ * below zero.
  */
 export function maxPool(images: Tensor4D, window: Window): MaxPoolTrace {
   const plan = planPadding(window, images.shape[1], images.shape[2]);
@@ -58,7 +58,7 @@ export function maxPool(images: Tensor4D, window: Window): MaxPoolTrace {
   return { output: asRank4(output), padded, workspace };
 }
 
-/** The gradient with respect to `images`, each output's going to the maximum that it came from. */
+/** The gradient with respect to `images`: each output's gradient goes to the pixel of its maximum. */
 export function maxPoolGradient(
   images: Tensor4D,
   trace: MaxPoolTrace,
@@ -87,7 +87,7 @@ export function disposeMaxPool(trace: MaxPoolTrace): void {
   tf.dispose([trace.output, trace.padded, trace.workspace].filter((tensor) => tensor !== undefined));
 }
 
-/** The mean over height and width, in float32 whatever the images have: [N, H, W, C] to [N, C]. */
+/** The mean over height and width, in float32 for images of any dtype: [N, H, W, C] to [N, C]. */
 export function globalAveragePool(images: Tensor4D): Tensor2D {
   const axes = tf.tensor1d([1, 2], 'int32');
   const floats = castTo(images, 'float32');

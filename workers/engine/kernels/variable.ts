@@ -1,6 +1,6 @@
 /**
- * A tensor that TensorFlow changes in place: an optimiser's step takes one fused op per tensor instead of five passes
- * over all weights.
+ * A tensor that TensorFlow changes in place, so that an optimiser's step takes one fused op per tensor instead of five
+ * passes over all weights.
  */
 import { boolAttr, runOp, runOps, shapeAttr, stringAttr, T_FLOAT, tf, typeAttr } from '../tensorflow.ts';
 import type { Tensor } from '../tensorflow.ts';
@@ -16,7 +16,7 @@ export class Variable {
   readonly shape: readonly number[];
   readonly #handle: Tensor;
 
-  /** Begins with the value of `initial`, which stays the caller's. */
+  /** Starts with the value of `initial`, which the caller still owns. */
   constructor(initial: Tensor) {
     this.shape = initial.shape;
     const names = [stringAttr('container', ''), stringAttr('shared_name', ANONYMOUS)];
@@ -29,8 +29,8 @@ export class Variable {
   }
 
   /**
-   * The present value, the caller's to dispose. No copy is made: an update copies first if a value that was read still
-   * lives.
+   * The current value, which the caller disposes. It is not a copy: an update copies first if a value that was read is
+   * still alive.
    */
   read(): Tensor {
     return runOp('ReadVariableOp', [DTYPE], [this.#handle]);
@@ -48,7 +48,7 @@ export class Variable {
     minusFactor.dispose();
   }
 
-  /** In place: this = factor * this. Nobody else may hold a value that was read, or it is copied once more. */
+  /** In place: this = factor * this. If a value that was read is still alive, the update makes one more copy. */
   scale(factor: number): void {
     const value = this.read();
     const factorOnDevice = tf.scalar(factor);
@@ -77,8 +77,8 @@ export class Variable {
 
   /**
    * In place: first = beta1 * first + (1 - beta1) * gradient; second = beta2 * second + (1 - beta2) * gradient^2;
-   * this = this - rate * first / (sqrt(second) + epsilon). `rate`, the betas and `epsilon` are scalars; correcting the
-   * moments' bias is the caller's, through `rate` and `epsilon`.
+   * this = this - rate * first / (sqrt(second) + epsilon). `rate`, the betas and `epsilon` are scalars; the caller
+   * corrects the moments' bias through `rate` and `epsilon`.
    */
   applyAdam(
     first: Variable,
@@ -89,8 +89,8 @@ export class Variable {
     gradient: Tensor,
   ): void {
     const attrs = [T_FLOAT, boolAttr('use_locking', false), boolAttr('use_nesterov', false)];
-    // TensorFlow would correct the bias by powers of the betas in float32, where 1 - beta2 has lost five digits: with
-    // powers of 0 it corrects nothing.
+    // TensorFlow would correct the bias by powers of the betas in float32, where 1 - beta2 has lost five digits. Powers
+    // of 0 disable that correction.
     const noPower = tf.scalar(0);
     runOps(
       'ResourceApplyAdam',

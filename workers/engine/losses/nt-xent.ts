@@ -1,22 +1,24 @@
 /**
  * NT-Xent, the normalised temperature-scaled cross entropy of SimCLR (Chen et al. 2020, arXiv:2002.05709, equation 1).
  *
- * Each of the 2N projections must find its partner (the other view of its image) among the 2N - 1 others by cosine
+ * Each of the 2N projections must identify its partner (the other view of its image) among the other 2N - 1 by cosine
  * similarity.
  */
 import { asRank2, scoped, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor2D } from '../tensorflow.ts';
 import { multiplyMatrices } from '../kernels/elementwise.ts';
 
-/** Below this length a projection is divided by it instead, so that a zero row gives no infinity. */
+/**
+ * A projection shorter than this is divided by it instead of by its own length, so that a zero row gives no infinity.
+ */
 const MIN_LENGTH = 1e-12;
-/** Stands in for minus infinity on the diagonal: its exponential is 0 in float32, and no infinity meets a zero. */
+/** Replaces minus infinity on the diagonal: its exponential is 0 in float32, and infinity times zero would be NaN. */
 const EXCLUDED = -1e30;
 
 export interface NtXent {
   /**
-   * Scalar: the mean over all 2N rows. Log(2N - 1) when all projections are equal; twice less than the reference code's
-   * sum of two directions.
+   * Scalar: the mean over all 2N rows. It is log(2N - 1) when all projections are equal, and half of the reference
+   * code's sum over two directions.
    */
   readonly loss: Tensor;
   /** [2N, P], the gradient of the loss with respect to the projections. */
@@ -26,8 +28,8 @@ export interface NtXent {
 }
 
 /**
- * Similarities that are held at once: 64 MB in float32, of which some five matrices are alive. All of them up to a
- * batch of 2048; of a batch of 8192, which would take 1 GB for each matrix, a sixteenth at a time.
+ * Number of similarities computed at once: 64 MB in float32 for each of about five matrices that are alive. A batch of
+ * 2048 fits in one block; a batch of 8192, which would take 1 GB for each matrix, takes sixteen.
  */
 const MAX_BLOCK_CELLS = 2 ** 24;
 
@@ -36,9 +38,9 @@ const MAX_BLOCK_CELLS = 2 ** 24;
  * square.
  *
  * @param projections [2N, P]; rows 0..N-1 are the first views, rows N..2N-1 the second views of the same images. They
- * need no unit length.
+ * need not have unit length.
  * @param temperature above 0; smaller is sharper.
- * @param maxBlockCells similarities of one block, at least one row of them; the result does not depend on it but for
+ * @param maxBlockCells similarities of one block, at least one row of them; the result depends on it only through
  * rounding.
  * @throws RangeError for an odd number of rows, fewer than 4 (one image has no negatives), or a temperature that is not
  * positive.
@@ -71,11 +73,11 @@ export function ntXent(projections: Tensor2D, temperature: number, maxBlockCells
     // log-sum-exp minus the partner's logit.
     const rowLosses = tf.sub(concatRows(logSums), tf.div(similarities, temperature));
 
-    // d loss / d logit = (softmax - partner) / 2N. A logit feels its row's and, the matrix being symmetric, its
-    // column's pull.
+    // d loss / d logit = (softmax - partner) / 2N. Because the matrix is symmetric, a logit receives the gradients of
+    // both its row and its column.
     const pulls = tf.add(concatRows(rowPulls), columnPulls);
     const toUnits = tf.div(tf.sub(pulls, tf.mul(partners, 2)), temperature * viewCount);
-    // Through the division by length: only what is across the unit vector remains.
+    // The gradient of the division by length keeps only the component orthogonal to the unit vector.
     const along = tf.sum(tf.mul(toUnits, units), 1, true);
     const gradient = tf.div(tf.sub(toUnits, tf.mul(units, along)), lengths);
     return { loss: tf.mean(rowLosses), gradient, positiveSimilarity: tf.mean(similarities) };
@@ -84,15 +86,17 @@ export function ntXent(projections: Tensor2D, temperature: number, maxBlockCells
 }
 
 interface RowPulls {
-  /** [rows, 1]: the log of the sum of exponentials of each row's logits, itself left out. */
+  /** [rows, 1]: the log of the sum of exponentials of each row's logits, without the row's similarity to itself. */
   readonly logSums: Tensor;
-  /** [rows, P]: softmax times units, what each of the rows feels of all others. */
+  /**
+   * [rows, P]: softmax times unit vectors, the contribution of all other rows to the gradient of each of these rows.
+   */
   readonly rowPulls: Tensor;
-  /** [2N, P]: what all others feel of these rows. */
+  /** [2N, P]: the contribution of these rows to the gradient of all others. */
   readonly columnPulls: Tensor;
 }
 
-/** One block of rows against all; its matrices go before the next block begins. */
+/** Compares one block of rows with all rows; its matrices are freed before the next block begins. */
 function pullsOfRows(units: Tensor, start: number, rowCount: number, temperature: number): RowPulls {
   const [viewCount = 0, width = 0] = units.shape;
   return scoped(() => {
@@ -116,7 +120,7 @@ function concatRows(blocks: readonly Tensor[]): Tensor {
   return blocks.length === 1 && first !== undefined ? first : tf.concat([...blocks], 0);
 }
 
-/** Rows N..2N-1 before rows 0..N-1, so that each row meets its partner. */
+/** Puts rows N..2N-1 before rows 0..N-1, so that each row is aligned with its partner. */
 function swapHalves(rows: Tensor): Tensor {
   const [first, second] = tf.split(rows, 2, 0);
   if (first === undefined || second === undefined) throw new Error('Splitting rows in two gave too few parts.');

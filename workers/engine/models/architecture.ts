@@ -1,6 +1,6 @@
 /**
- * The residual networks of He et al. 2016 (arXiv:1512.03385) as torchvision builds them, written down as data: which
- * convolutions there are, and under which names and shapes their weights are kept.
+ * The residual networks of He et al. 2016 (arXiv:1512.03385) as torchvision builds them, described as data: the
+ * convolutions, and the names and shapes of their weights.
  */
 import type { Window } from '../kernels/padding.ts';
 
@@ -9,7 +9,7 @@ export type EncoderArchitecture = (typeof ENCODER_ARCHITECTURES)[number];
 
 /** A convolution and the batch norm after it. */
 export interface ConvolutionUnitSpec {
-  /** `layer1.0.conv1`: the filter is kept as `layer1.0.conv1.weight`. */
+  /** For example `layer1.0.conv1`, whose filter is stored as `layer1.0.conv1.weight`. */
   readonly convolutionName: string;
   /** `layer1.0.bn1` */
   readonly normName: string;
@@ -21,7 +21,7 @@ export interface ConvolutionUnitSpec {
 
 export interface ResidualBlockSpec {
   readonly main: readonly ConvolutionUnitSpec[];
-  /** Absent where the block's input is added as it is. */
+  /** Absent if the block's input is added unchanged. */
   readonly shortcut: ConvolutionUnitSpec | undefined;
 }
 

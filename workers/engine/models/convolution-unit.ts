@@ -1,4 +1,4 @@
-/** Convolution, batch norm and (where the network has one) ReLU: the brick that residual networks are built of. */
+/** Convolution, batch norm and, where the network has one, ReLU: the building block of residual networks. */
 import { batchNormGradient, batchNormTraining, disposeBatchNorm } from '../kernels/batch-norm.ts';
 import type { BatchNormState, BatchNormTrace } from '../kernels/batch-norm.ts';
 import { convolutionFilterGradient, convolutionInputGradient, convolve } from '../kernels/convolution.ts';
@@ -21,8 +21,8 @@ interface Trace {
 }
 
 /**
- * Owns what its forward pass made until its backward pass, which frees it. Gradients passed in stay their maker's to
- * dispose.
+ * Owns the tensors of its forward pass until its backward pass frees them. The caller disposes the gradients that it
+ * passes in.
  *
  * Computes in the dtype of the images it is given, float32 or bfloat16; parameters, their gradients and statistics are
  * float32.
@@ -38,7 +38,7 @@ export class ConvolutionUnit {
   #batchCount: bigint;
   #trace: Trace | undefined;
 
-  /** @param weights checked tensors by torchvision's names. */
+  /** @param weights checked tensors under torchvision's names. */
   constructor(spec: ConvolutionUnitSpec, weights: ReadonlyMap<string, NamedTensor>) {
     const take = (name: string): NamedTensor => {
       const tensor = weights.get(name);
@@ -66,8 +66,8 @@ export class ConvolutionUnit {
   }
 
   /**
-   * [N, H, W, I] to [N, H', W', O], keeping nothing. The output is the caller's. With a shortcut, of the output's
-   * shape, it is the rectified sum of both: what ends a residual block.
+   * Inference: [N, H, W, I] to [N, H', W', O], keeping no tensors. The caller owns the output. With a shortcut, which
+   * has the output's shape, it is the ReLU of their sum, as at the end of a residual block.
    */
   infer(images: Tensor4D, statistics: Statistics, shortcut?: Tensor4D): Tensor4D {
     const filter = castTo(this.#filter.value, floatDtypeOf(images));
@@ -85,7 +85,7 @@ export class ConvolutionUnit {
     return output;
   }
 
-  /** Training: by the batch's statistics. The output stays the unit's, as does the trace for `backward`. */
+  /** Training: normalises by the batch's statistics. The unit owns the output and the trace for `backward`. */
   forward(images: Tensor4D): Tensor4D {
     this.discard();
     const filter = castTo(this.#filter.value, floatDtypeOf(images));
@@ -95,7 +95,7 @@ export class ConvolutionUnit {
     return norm.output;
   }
 
-  /** Frees the output early, where there is no ReLU whose gradient asks for it. */
+  /** Frees the output early if there is no ReLU whose gradient needs it. */
   releaseOutput(): void {
     if (this.spec.activation === 'NONE') this.#trace?.norm.output.dispose();
   }
@@ -125,7 +125,7 @@ export class ConvolutionUnit {
     return inputGradient;
   }
 
-  /** The running mean and variance that the last forward and backward pass lead to, now the caller's. */
+  /** The running mean and variance after the last forward and backward pass; the caller now owns them. */
   takeStatistics(): readonly [mean: Tensor, variance: Tensor] {
     if (this.#trace === undefined) throw new Error(`${this.spec.normName}: no forward pass to take statistics from.`);
     const { nextRunningMean, nextRunningVariance } = this.#trace.norm;
@@ -133,7 +133,7 @@ export class ConvolutionUnit {
     return [nextRunningMean, nextRunningVariance];
   }
 
-  /** Takes running statistics over. Separate from the passes, so that a step that fails changes nothing. */
+  /** Takes ownership of new running statistics. Separate from the passes, so that a failed step changes nothing. */
   commitStatistics(mean: Tensor, variance: Tensor): void {
     this.#runningMean.dispose();
     this.#runningVariance.dispose();
@@ -142,7 +142,7 @@ export class ConvolutionUnit {
     this.#batchCount += 1n;
   }
 
-  /** Frees everything that a forward pass left, its statistics included. */
+  /** Frees all tensors of a forward pass, including its statistics. */
   discard(): void {
     if (this.#trace === undefined) return;
     const { filter, convolved, norm } = this.#trace;

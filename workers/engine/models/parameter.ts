@@ -1,10 +1,10 @@
-/** A trained tensor on the device, and its way in and out of torchvision's layout. */
+/** A trained tensor on the device, and its conversion from and to torchvision's layout. */
 import { readFloats, runOp, T_FLOAT, tf, typeAttr } from '../tensorflow.ts';
 import type { Tensor } from '../tensorflow.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 
 /**
- * Which parameter this is to an optimiser: weights are decayed and adapted, biases and batch norms are not (Chen et al.
+ * How an optimiser treats the parameter: weights are decayed and adapted, biases and batch norms are not (Chen et al.
  * 2020).
  */
 export type ParameterRole = 'WEIGHT' | 'BIAS_OR_NORM';
@@ -30,7 +30,7 @@ export function createParameter(tensor: NamedTensor, role: ParameterRole, layout
  */
 export function toDevice(tensor: NamedTensor, layout: ParameterLayout): Tensor {
   if (tensor.dtype !== 'F32') throw new TypeError(`${tensor.name} must be F32, not ${tensor.dtype}.`);
-  // A copy: TensorFlow reads the array in place for as long as the tensor lives.
+  // The array is copied, because TensorFlow reads it in place for as long as the tensor lives.
   const outside = tf.tensor(tensor.data.slice(), [...tensor.shape], 'float32');
   if (layout === 'AS_IS') return outside;
   const inside = transpose(outside, [2, 3, 1, 0]);
@@ -54,7 +54,7 @@ function transpose(value: Tensor, order: readonly number[]): Tensor {
   return transposed;
 }
 
-/** Hands the gradient over. Throws when no backward pass has left one. */
+/** Gives the caller ownership of the gradient. Throws if no backward pass has set one. */
 export function takeGradient(parameter: Parameter): Tensor {
   const { gradient } = parameter;
   if (gradient === undefined) throw new Error(`${parameter.name} has no gradient: run the backward pass first.`);
@@ -67,7 +67,7 @@ export function setGradient(parameter: Parameter, gradient: Tensor): void {
   parameter.gradient = gradient;
 }
 
-/** Frees a gradient that nobody took. */
+/** Frees a gradient that was not taken. */
 export function dropGradient(parameter: Parameter): void {
   parameter.gradient?.dispose();
   parameter.gradient = undefined;

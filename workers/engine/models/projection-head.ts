@@ -17,10 +17,7 @@ interface Trace {
   readonly hidden: Tensor2D;
 }
 
-/**
- * The four tensors under the names that the paper's checkpoints hold them by; linear weights are [out, in] as
- * PyTorch's.
- */
+/** The four tensors under their names in the paper's checkpoints; linear weights are [out, in] as PyTorch's. */
 export function projectionHeadExpectations(embeddingDim: number, projectionDim: number): TensorExpectation[] {
   const tensor = (name: string, shape: readonly number[]): TensorExpectation => ({
     name,
@@ -36,7 +33,7 @@ export function projectionHeadExpectations(embeddingDim: number, projectionDim: 
   ];
 }
 
-/** New tensors as PyTorch's Linear draws them: uniform in +-1 / sqrt(inputs). */
+/** New tensors, initialised as PyTorch's Linear initialises them: uniform in +-1 / sqrt(inputs). */
 export function randomProjectionHead(embeddingDim: number, projectionDim: number, random: Random): NamedTensor[] {
   const bound = 1 / Math.sqrt(embeddingDim);
   return projectionHeadExpectations(embeddingDim, projectionDim).map(({ name, shape }): NamedTensor => {
@@ -58,7 +55,7 @@ export class ProjectionHead {
     this.parameters = this.#layers.flatMap(({ weight, bias }) => [weight, bias]);
   }
 
-  /** [B, D] to [B, P]; the projections are the caller's. The embeddings must live until `backward`. */
+  /** [B, D] to [B, P]; the caller owns the projections. The embeddings must live until `backward`. */
   forward(embeddings: Tensor2D): Tensor2D {
     this.discard();
     const [first, second] = this.#layers;
@@ -68,8 +65,8 @@ export class ProjectionHead {
   }
 
   /**
-   * Sets the four gradients from that of the projections [B, P]; returns that of the embeddings [B, D], the caller's to
-   * dispose.
+   * Sets the four gradients from the gradient of the projections [B, P]; returns the gradient of the embeddings [B, D],
+   * which the caller disposes.
    */
   backward(projectionGradient: Tensor2D): Tensor2D {
     if (this.#trace === undefined) throw new Error('Projection head: backward before forward.');
@@ -83,7 +80,7 @@ export class ProjectionHead {
     return embeddingGradient;
   }
 
-  /** Frees everything that a forward pass left. */
+  /** Frees all tensors of a forward pass. */
   discard(): void {
     this.#trace?.hidden.dispose();
     this.#trace = undefined;
@@ -115,7 +112,7 @@ function runLayer({ weight, bias }: Layer, input: Tensor2D): Tensor2D {
   return asRank2(tf.add(multiplyMatrices(input, weight.value, { transposeRight: true }), bias.value));
 }
 
-/** Sets the layer's gradients; returns that of its input. */
+/** Sets the layer's gradients; returns the gradient of its input. */
 function layerGradient({ weight, bias }: Layer, input: Tensor2D, outputGradient: Tensor2D): Tensor2D {
   setGradient(weight, multiplyMatrices(outputGradient, input, { transposeLeft: true }));
   setGradient(bias, tf.sum(outputGradient, 0));

@@ -1,4 +1,4 @@
-/** out = ReLU(main(x) + shortcut(x)): the basic and the bottleneck block alike. */
+/** out = ReLU(main(x) + shortcut(x)): both the basic and the bottleneck block. */
 import { addImages, relu, reluGradient } from '../kernels/elementwise.ts';
 import type { Statistics } from '../kernels/normalised-convolution.ts';
 import type { NamedTensor } from '../named-tensor.ts';
@@ -7,7 +7,9 @@ import type { Tensor4D } from '../tensorflow.ts';
 import type { ResidualBlockSpec } from './architecture.ts';
 import { ConvolutionUnit } from './convolution-unit.ts';
 
-/** Owns what its forward pass made until its backward pass; gradients passed in stay their maker's to dispose. */
+/**
+ * Owns the tensors of its forward pass until its backward pass; the caller disposes the gradients that it passes in.
+ */
 export class ResidualBlock {
   readonly #main: readonly ConvolutionUnit[];
   readonly #shortcut: ConvolutionUnit | undefined;
@@ -23,7 +25,7 @@ export class ResidualBlock {
     return this.#shortcut === undefined ? this.#main : [...this.#main, this.#shortcut];
   }
 
-  /** Keeps nothing; the output is the caller's. */
+  /** Inference: keeps no tensors; the caller owns the output. */
   infer(images: Tensor4D, statistics: Statistics): Tensor4D {
     const shortcut = this.#shortcut?.infer(images, statistics) ?? images;
     let current = images;
@@ -37,7 +39,7 @@ export class ResidualBlock {
     return current;
   }
 
-  /** Training; the output stays the block's. */
+  /** Training: the block owns the output. */
   forward(images: Tensor4D): Tensor4D {
     let current = images;
     for (const unit of this.#main) current = unit.forward(current);
@@ -48,7 +50,7 @@ export class ResidualBlock {
     return this.#output;
   }
 
-  /** Sets every unit's parameter gradients; returns the gradient of the block's input, the caller's to dispose. */
+  /** Sets every unit's parameter gradients; returns the gradient of the block's input, which the caller disposes. */
   backward(outputGradient: Tensor4D): Tensor4D {
     if (this.#output === undefined) throw new Error('Residual block: backward before forward.');
     const sumGradient = asRank4(reluGradient(outputGradient, this.#output));
@@ -68,7 +70,7 @@ export class ResidualBlock {
     return inputGradient;
   }
 
-  /** Frees everything that a forward pass left. */
+  /** Frees all tensors of a forward pass. */
   discard(): void {
     this.#output?.dispose();
     this.#output = undefined;

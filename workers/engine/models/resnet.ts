@@ -64,7 +64,7 @@ export class Encoder {
     this.#units = [this.#stem, ...this.#blocks.flatMap((block) => block.units)];
   }
 
-  /** Filters, scales and offsets, in torchvision's order; running statistics are not among them. */
+  /** Filters, scales and offsets in torchvision's order, without running statistics. */
   get parameters(): readonly Parameter[] {
     return this.#units.flatMap((unit) => unit.parameters);
   }
@@ -72,7 +72,7 @@ export class Encoder {
   /**
    * Inference: float32 images [N, H, W, 3], already normalised as the input contract says, to embeddings [N, D].
    *
-   * @param statistics BATCH gives the same as `forward`, bit for bit, without keeping the activations.
+   * @param statistics BATCH gives the same result as `forward`, bit for bit, without keeping the activations.
    * @throws RangeError unless there are three channels and both sides are at least 32 px.
    */
   embed(images: Tensor4D, statistics: Statistics = 'RUNNING'): Tensor2D {
@@ -94,8 +94,8 @@ export class Encoder {
   }
 
   /**
-   * Training: as `embed`, but with the batch's own statistics, and keeping the activations for `backward`. The images
-   * must live until then. Only `commitStatistics` changes the running statistics.
+   * Training: like `embed`, but normalises by the batch's own statistics and keeps the activations for `backward`. The
+   * images must live until then. Only `commitStatistics` changes the running statistics.
    */
   forward(images: Tensor4D): Tensor2D {
     requireImages(images);
@@ -109,7 +109,7 @@ export class Encoder {
     return globalAveragePool(current);
   }
 
-  /** Sets every parameter's gradient from that of the embeddings [N, D] of the last `forward`. */
+  /** Sets every parameter's gradient from the gradient of the embeddings [N, D] of the last `forward`. */
   backward(embeddingGradient: Tensor2D): void {
     if (this.#trace === undefined) throw new Error('Encoder: backward before forward.');
     const { images, stemOutput, pool, lastShape } = this.#trace;

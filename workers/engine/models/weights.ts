@@ -1,21 +1,21 @@
-/** Encoder weights outside TensorFlow: drawing new ones, and checking ones that come from elsewhere. */
+/** Encoder weights outside TensorFlow: initialising new ones, and checking ones from elsewhere. */
 import { checkTensors, type TensorExpectation } from '../../../src/formats/tensor-check.ts';
 import type { NamedTensor } from '../named-tensor.ts';
 import type { Random } from '../rng.ts';
 import { encoderTensorSpecs } from './architecture.ts';
 import type { EncoderArchitecture, EncoderTensorSpec } from './architecture.ts';
 
-/** What an encoder's weights must hold. */
+/** The tensors that an encoder's weights must contain. */
 export function encoderExpectations(architecture: EncoderArchitecture): TensorExpectation[] {
   return encoderTensorSpecs(architecture).map(({ name, kind, shape }): TensorExpectation => {
-    // Checkpoints older than PyTorch 0.4.1 have no batch counts; nothing is computed from them.
+    // Checkpoints older than PyTorch 0.4.1 have no batch counts, and no computation uses them.
     return kind === 'BATCH_COUNT'
       ? { name, dtype: 'I64', shape, required: false }
       : { name, dtype: 'F32', shape, required: true };
   });
 }
 
-/** Those of an encoder's tensors that an optimiser changes. */
+/** The encoder's tensors that an optimiser changes. */
 export function trainedExpectations(architecture: EncoderArchitecture): TensorExpectation[] {
   const trained: readonly EncoderTensorSpec['kind'][] = ['FILTER', 'NORM_SCALE', 'NORM_OFFSET'];
   return encoderTensorSpecs(architecture).flatMap(({ name, kind, shape }) =>
@@ -36,16 +36,16 @@ export function checkEncoderWeights(
 }
 
 /**
- * New weights as torchvision draws them: filters normal with variance 2 / (k * k * O) (He et al. 2015, fan-out), batch
- * norms at the identity.
+ * New weights, initialised as torchvision initialises them: filters normal with variance 2 / (k * k * O) (He et al.
+ * 2015, fan-out), batch norms at the identity.
  */
 export function randomEncoderWeights(architecture: EncoderArchitecture, random: Random): NamedTensor[] {
   return encoderTensorSpecs(architecture).map((spec) => randomTensor(spec, random));
 }
 
 /**
- * Independent normal numbers by Box and Muller, both of each pair used: millions are drawn, and logarithms are what
- * that costs.
+ * Independent normal numbers by the Box-Muller method. Both numbers of each pair are used, because millions are drawn
+ * and the logarithms dominate the cost.
  */
 function normals(length: number, deviation: number, stream: Random): Float32Array<ArrayBuffer> {
   const values = new Float32Array(length);
@@ -53,7 +53,7 @@ function normals(length: number, deviation: number, stream: Random): Float32Arra
     const radius = deviation * Math.sqrt(-2 * Math.log(1 - stream.uniform()));
     const angle = 2 * Math.PI * stream.uniform();
     values[index] = radius * Math.cos(angle);
-    // Past the end of an odd length this is dropped, as writes past a typed array's end are.
+    // For an odd length, the last write is past the typed array's end and is ignored.
     values[index + 1] = radius * Math.sin(angle);
   }
   return values;
@@ -65,7 +65,7 @@ function randomTensor({ name, kind, shape }: EncoderTensorSpec, random: Random):
     case 'FILTER': {
       const [outputChannels = 1, , height = 1, width = 1] = shape;
       const deviation = Math.sqrt(2 / (outputChannels * height * width));
-      // A stream of its own per tensor: the same tensor is drawn whatever comes before it.
+      // Each tensor has its own random stream, so that its values do not depend on the tensors before it.
       return { name, dtype: 'F32', shape, data: normals(length, deviation, random.fork(name)) };
     }
     case 'NORM_SCALE':

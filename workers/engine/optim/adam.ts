@@ -12,11 +12,11 @@ interface AdamParameters {
   readonly beta2: number;
   /** Added to the root of the mean of squared gradients. */
   readonly epsilon: number;
-  /** Of weights; never of biases and batch norms. */
+  /** Applied to weights, never to biases and batch norms. */
   readonly weightDecay: number;
 }
 
-/** Weight decay is L2: it is added to the gradient, and so goes through the moments. */
+/** Weight decay is L2: it is added to the gradient and therefore enters the moments. */
 export interface AdamConfig extends AdamParameters {
   readonly name: 'ADAM';
 }
@@ -50,7 +50,7 @@ export function adamRule({ name, beta1, beta2, epsilon, weightDecay }: AdamConfi
     l2: name === 'ADAM' ? weightDecay : 0,
     readsWeightNorms: false,
     update: (gradients, { stepIndex, learningRate }) => {
-      // The device multiplies by the betas as float32 holds them; the correction has to undo that same bias.
+      // The device multiplies by the betas rounded to float32, so the correction must use the same rounded values.
       const firstBias = 1 - Math.fround(beta1) ** (stepIndex + 1);
       const secondBiasRoot = Math.sqrt(1 - Math.fround(beta2) ** (stepIndex + 1));
       const rate = tf.scalar((learningRate * secondBiasRoot) / firstBias);

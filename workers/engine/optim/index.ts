@@ -8,7 +8,7 @@ import { sgdRule, type SgdConfig } from './sgd.ts';
 
 export { NonFiniteGradientError, type Optimizer, type OptimizerStep } from './optimizer.ts';
 
-/** An optimizer with its own parameters. The learning rate belongs to the schedule. */
+/** An optimizer and its own parameters, without the learning rate, which belongs to the schedule. */
 export type OptimizerConfig = LarsConfig | SgdConfig | AdamConfig | AdamWConfig;
 
 function ruleOf(config: OptimizerConfig): UpdateRule {
@@ -28,7 +28,7 @@ export function createOptimizer(parameters: readonly Parameter[], config: Optimi
   return new Optimizer(parameters, ruleOf(config));
 }
 
-/** The tensors that a saved state of the optimizer holds, from what the parameters' own weights must be. */
+/** The tensors that a saved state of the optimizer contains, derived from the expected weights of the parameters. */
 export function optimizerExpectations(
   config: OptimizerConfig,
   parameters: readonly TensorExpectation[],

@@ -12,9 +12,9 @@ export interface LarsConfig {
   readonly weightDecay: number;
 }
 
-/** How far, of its own norm, a weight tensor may go at a learning rate of 1. */
+/** The largest change of a weight tensor at a learning rate of 1, relative to its own norm. */
 const TRUST_COEFFICIENT = 0.001;
-/** Without a name of its own: states from before there was another optimizer call it so. */
+/** The name is empty, because states that were saved before there were other optimizers use none. */
 const VELOCITY = '';
 
 /**
@@ -49,7 +49,10 @@ export function larsRule({ momentum, weightDecay }: LarsConfig): UpdateRule {
   };
 }
 
-/** The parameter's own learning rate. In this order of products: a resumed run repeats those of its first attempt. */
+/**
+ * The parameter's own learning rate. The order of the products must not change, so that a resumed run gets the same
+ * bits as its first attempt.
+ */
 function rateOf({ slot, gradientNorm, weightNorm }: SlotGradient, learningRate: number): number {
   if (slot.parameter.role !== 'WEIGHT' || weightNorm === 0 || gradientNorm === 0) return learningRate;
   return (learningRate * TRUST_COEFFICIENT * weightNorm) / gradientNorm;

@@ -1,7 +1,7 @@
 /**
- * Stochastic gradient descent with momentum and weight decay (Sutskever et al. 2013): for fine-tuning, where LARS's
- * trust ratio is made for other batches. The learning rate is part of the velocity, as in that paper; PyTorch's SGD
- * multiplies by it afterwards, which is the same while the rate stays.
+ * Stochastic gradient descent with momentum and weight decay (Sutskever et al. 2013): for fine-tuning, because LARS's
+ * trust ratio is meant for large batches. The learning rate is part of the velocity, as in that paper; PyTorch's SGD
+ * multiplies by it afterwards, which is the same while the rate is constant.
  */
 import { Variable } from '../kernels/variable.ts';
 import { takeGradient, type Parameter } from '../models/parameter.ts';
@@ -37,8 +37,8 @@ export class Momentum {
 
   /**
    * One step: takes every parameter's gradient and puts a new value in its place.
-   * @returns false, and nothing has changed, where a gradient is not finite. Only here does it show: oneDNN's batch
-   * norm with ReLU makes 0 of NaN, and so the loss of a network that has burst may be finite.
+   * @returns false, without having changed anything, if a gradient is not finite. Only the gradients show this:
+   * oneDNN's batch norm with ReLU turns NaN into 0, so that the loss of a diverged network may be finite.
    */
   apply(learningRate: number): boolean {
     const gradients = this.#slots.map(({ parameter }) => takeGradient(parameter));
@@ -60,7 +60,7 @@ export class Momentum {
       const applied = isDecayed
         ? scoped(() => tf.add(gradient, tf.mul(parameter.value, this.#options.weightDecay)))
         : gradient;
-      // Freed first, so that nothing but the variable holds the numbers and the update needs no copy.
+      // The old value is freed first, so that only the variable holds the numbers and the update needs no copy.
       parameter.value.dispose();
       weight.applyScaledMomentum(velocity, rate, applied, momentum);
       parameter.value = weight.read();

@@ -1,7 +1,6 @@
 /**
  * What every first-order optimizer has in common: it takes each parameter's gradient, refuses gradients that are not
- * finite, changes the weights in place, and saves and restores what it remembers. An `UpdateRule` is what tells one
- * optimizer from another.
+ * finite, changes the weights in place, and saves and restores its state. Optimizers differ only in their `UpdateRule`.
  */
 import { Variable } from '../kernels/variable.ts';
 import { fromDevice, takeGradient, toDevice } from '../models/parameter.ts';
@@ -13,7 +12,7 @@ import type { Tensor } from '../tensorflow.ts';
 
 const PREFIX = 'optimizer.';
 
-/** A gradient holds a number that is not finite. No parameter has changed. */
+/** A gradient contains a number that is not finite. No parameter has changed. */
 export class NonFiniteGradientError extends Error {
   constructor(parameterName: string) {
     super(`The gradient of ${parameterName} is not finite; a lower learning rate or a higher temperature may help.`);
@@ -21,13 +20,13 @@ export class NonFiniteGradientError extends Error {
   }
 }
 
-/** A parameter, the variable that is its weight on the device, and what the optimizer remembers of it. */
+/** A parameter, the variable that holds its weight on the device, and the optimizer's state for it. */
 export class Slot {
   readonly parameter: Parameter;
   readonly moments: ReadonlyMap<string, Variable>;
   readonly #weight: Variable;
 
-  /** @param momentNames each begins at zero, in the shape of the parameter. */
+  /** @param momentNames the names of the moments; each moment has the shape of the parameter and starts at zero. */
   constructor(parameter: Parameter, momentNames: readonly string[]) {
     this.parameter = parameter;
     this.#weight = new Variable(parameter.value);
@@ -44,7 +43,7 @@ export class Slot {
 
   /** Changes the weight in place and puts the new value into the parameter. */
   change(work: (weight: Variable) => void): void {
-    // Freed first, so that only the variable holds the numbers and the update needs no copy.
+    // The old value is freed first, so that only the variable holds the numbers and the update needs no copy.
     this.parameter.value.dispose();
     work(this.#weight);
     this.parameter.value = this.#weight.read();
@@ -56,7 +55,9 @@ export class Slot {
   }
 }
 
-/** A slot with its gradient of this step, to which `UpdateRule.l2` has been applied, and Euclidean norms. */
+/**
+ * A slot with its gradient of this step, to which `UpdateRule.l2` has been applied, and the Euclidean norms of both.
+ */
 export interface SlotGradient {
   readonly slot: Slot;
   readonly gradient: Tensor;
@@ -74,11 +75,11 @@ export interface StepFacts {
 /** How one step changes every weight. */
 export interface UpdateRule {
   /**
-   * By name, the tensors that the rule remembers for each parameter. A saved state calls them
+   * Names of the tensors that the rule keeps for each parameter. A saved state calls them
    * `optimizer.<name>.<parameter>`, or `optimizer.<parameter>` for the empty name.
    */
   readonly momentNames: readonly string[];
-  /** L2: so much of each weight is added to its gradient beforehand; never of biases and batch norms. */
+  /** L2: this multiple of each weight is added to its gradient beforehand; biases and batch norms are exempt. */
   readonly l2: number;
   readonly readsWeightNorms: boolean;
   update(gradients: readonly SlotGradient[], step: StepFacts): void;
@@ -87,19 +88,19 @@ export interface UpdateRule {
 }
 
 /**
- * A step on its way. The norms come from the device, and the trainer reads them together with the loss: a device that
- * computes in parallel to this program would stall at each read.
+ * A step that has begun but is not applied yet. The trainer reads the norms from the device together with the loss,
+ * because a device that computes in parallel to this program stalls at each read.
  */
 export interface OptimizerStep {
-  /** [n]: half the squared norm of each gradient, and then of each weight where the rule reads those. */
+  /** [n]: half the squared norm of each gradient, followed by that of each weight if the rule reads them. */
   readonly halfSquaredNorms: Tensor;
   /**
-   * Puts a new value in the place of every parameter's. Once.
-   * @param read `halfSquaredNorms`, read.
+   * Replaces the value of every parameter. Call it only once.
+   * @param read the values of `halfSquaredNorms`.
    * @throws NonFiniteGradientError before anything changes.
    */
   apply(step: StepFacts, read: Float32Array): void;
-  /** Frees the gradients, applied or not. */
+  /** Frees the gradients, whether or not they were applied. */
   dispose(): void;
 }
 
@@ -113,7 +114,7 @@ export class Optimizer {
     this.#slots = parameters.map((parameter) => new Slot(parameter, rule.momentNames));
   }
 
-  /** Takes every parameter's gradient and begins a step with them. Nothing changes until the step is applied. */
+  /** Takes every parameter's gradient and begins a step with it. No parameter changes until the step is applied. */
   prepare(): OptimizerStep {
     const gradients = this.#slots.map(({ parameter }) => this.#withL2(parameter, takeGradient(parameter)));
     const measured = this.#rule.readsWeightNorms
@@ -127,7 +128,7 @@ export class Optimizer {
     };
   }
 
-  /** Takes the gradient and returns it with the L2 term added, where there is one. */
+  /** Takes the gradient and returns it with the L2 term added, if there is one. */
   #withL2(parameter: Parameter, gradient: Tensor): Tensor {
     const { l2 } = this.#rule;
     if (parameter.role !== 'WEIGHT' || l2 === 0) return gradient;
@@ -151,7 +152,7 @@ export class Optimizer {
     });
   }
 
-  /** What the rule remembers, in each parameter's outside layout. */
+  /** The rule's state, in each parameter's layout outside the device. */
   state(): NamedTensor[] {
     return this.#slots.flatMap(({ parameter, moments }) =>
       [...moments].map(([momentName, moment]) => {
@@ -163,7 +164,7 @@ export class Optimizer {
     );
   }
 
-  /** @param tensors those of `state`, checked against `stateExpectations`. */
+  /** @param tensors the tensors of `state`, checked against `stateExpectations`. */
   restore(tensors: ReadonlyMap<string, NamedTensor>): void {
     for (const { parameter, moments } of this.#slots) {
       for (const [momentName, moment] of moments) {
@@ -183,7 +184,7 @@ export class Optimizer {
   }
 }
 
-/** What `restore` needs to find, from what the parameters' own weights must be. */
+/** The tensors that `restore` requires, derived from the expected weights of the parameters. */
 export function stateExpectations(
   { momentNames }: Pick<UpdateRule, 'momentNames'>,
   parameters: readonly TensorExpectation[],

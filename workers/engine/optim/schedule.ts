@@ -7,7 +7,10 @@ export interface Schedule {
   readonly peakLearningRate: number;
   readonly warmupSteps: number;
   readonly totalSteps: number;
-  /** Totals that held before `totalSteps` did, oldest first [none]: the rest of the cosine spans the new one. */
+  /**
+   * Earlier values of `totalSteps`, oldest first [none]. After each change, the rest of the cosine spans the steps that
+   * are left.
+   */
   readonly earlierPlans?: readonly EarlierPlan[];
 }
 
@@ -19,7 +22,7 @@ export interface EarlierPlan {
 
 /**
  * @throws RangeError unless 0 <= warmupSteps <= totalSteps are whole, totalSteps is at least 1 and the rate is positive
- * and finite, and unless plans change in rising order after the warm-up and before the end of each.
+ * and finite, and unless the changes are in ascending order, after the warm-up and before the end of each plan.
  */
 export function checkSchedule({ peakLearningRate, warmupSteps, totalSteps, earlierPlans = [] }: Schedule): void {
   if (!(peakLearningRate > 0 && Number.isFinite(peakLearningRate)))
@@ -41,7 +44,7 @@ export function checkSchedule({ peakLearningRate, warmupSteps, totalSteps, earli
  * The rate of the step with index 0..totalSteps-1.
  *
  * Step i of the warm-up has (i + 1) / warmupSteps of the peak, so that the first step already learns; the first step
- * after it has the peak.
+ * after the warm-up has the peak.
  * @throws RangeError for a step outside the schedule.
  */
 export function learningRateAt(schedule: Schedule, stepIndex: number): number {

@@ -6,7 +6,7 @@ export interface SgdConfig {
   readonly name: 'SGD';
   readonly momentum: number;
   readonly nesterov: boolean;
-  /** L2, added to the gradient of weights; never to biases and batch norms. */
+  /** L2, added to the gradient of weights, never to that of biases and batch norms. */
   readonly weightDecay: number;
 }
 

@@ -1,5 +1,6 @@
 /**
- * One frame for every way of classifying: learn from some groups, be tested on others, pool what was said, score it.
+ * The common evaluation of every classifier: fit it on some groups, test it on others, pool the predictions, score
+ * them.
  */
 import {
   CLASSIFICATION_METRICS,
@@ -18,26 +19,29 @@ import { drawLabels, type LabelBudget } from './label-budget.ts';
 import { planSplit, type SplitPart, type SplitPlan } from './split.ts';
 
 export interface ClassificationInput extends LabelledImages {
-  /** `[N]`: the version's own split, followed where there is one. */
+  /** `[N]`: the version's own split, used if there is one. */
   readonly splits?: readonly (string | null)[];
   /** 2..100; not used with a given split. */
   readonly folds: number;
   readonly seed: number;
   /** Resamples of the intervals; default 1000. */
   readonly bootstrapResamples?: number;
-  /** How few labels it is learned from again, for the curve; default none. */
+  /** Budgets of labels with which the fits are repeated, for the learning curve; default none. */
   readonly budgets?: readonly LabelBudget[];
   /** How often each budget is drawn; default 10. */
   readonly drawCount?: number;
-  /** Told after every fit how much is done, 0..1; awaited, and what it throws ends everything. */
+  /**
+   * Called after every fit with the fraction that is done, 0..1; awaited, and an error that it throws ends the
+   * evaluation.
+   */
   readonly onProgress?: (done: number) => void | Promise<void>;
 }
 
-/** A way of classifying. `Facts` say how one fit went. */
+/** A method of classification. `Facts` describe one fit. */
 export interface Classifier<Facts extends object> {
   /**
-   * Learns from the images `train`, looking at no label of `test`. `onProgress` is called with how much of this fit is
-   * done, 0..1.
+   * Fits the images `train` without using any label of `test`. `onProgress` is called with the fraction of this fit
+   * that is done, 0..1.
    */
   classify(
     train: Int32Array,
@@ -67,7 +71,7 @@ export interface CurveMetric extends MetricEstimate {
   readonly drawDeviation: number;
 }
 
-/** The same protocol learned from fewer labels. */
+/** The results of the same protocol with fewer labels. */
 export interface CurvePoint {
   readonly budget: LabelBudget;
   readonly drawCount: number;
@@ -78,22 +82,20 @@ export interface CurvePoint {
 }
 
 export interface ClassificationResult<Facts extends object> extends ClassificationScore {
-  /** Images that were tested, ascending: all of them in folds. */
+  /** Images that were tested, ascending; with folds, all images. */
   readonly testedImages: Int32Array;
   readonly testedImageCount: number;
-  /** What was said of the tested images: `[tested, K]`. */
+  /** Predicted probabilities of the tested images: `[tested, K]`. */
   readonly probabilities: Float64Array;
   readonly split: SplitDescription<Facts>;
-  /** In the order of the budgets. */
+  /** One for each budget, in their order. */
   readonly learningCurve: readonly CurvePoint[];
 }
 
 const BOOTSTRAP_RESAMPLES = 1000;
 const DRAW_COUNT = 10;
 
-/**
- * Deterministic for a seed and device. Throws ProbeError: BAD_OPTION, and all that planSplit and the classifier throw.
- */
+/** Deterministic for a seed and device. Throws ProbeError BAD_OPTION and the errors of planSplit and the classifier. */
 export async function runClassification<Facts extends object>(
   input: ClassificationInput,
   classifier: Classifier<Facts>,
@@ -180,7 +182,7 @@ export async function runClassification<Facts extends object>(
   };
 }
 
-/** All labels: nothing is left to draw. */
+/** All labels are used, so there is nothing to draw. */
 function isWhole(budget: LabelBudget): boolean {
   return budget.kind === 'FRACTION' && budget.fraction === 1;
 }
@@ -194,7 +196,7 @@ function createProgress({ onProgress }: ClassificationInput, fitCount: number): 
   let fitsDone = 0;
   const within = async (done: number): Promise<void> => {
     await onProgress?.((fitsDone + done) / fitCount);
-    // Fits block the thread: between two of them timers and messages get their turn.
+    // A fit blocks the thread: timers and messages are served between two fits.
     await new Promise<void>((resolve) => setImmediate(resolve));
   };
   return {
@@ -238,7 +240,9 @@ async function classifyParts<Facts extends object>(
   };
 }
 
-/** Means over draws. A resample draws groups and draws again, so that the interval holds the chance of both. */
+/**
+ * Means over draws. A bootstrap resample draws both groups and draws, so that the interval covers the variance of both.
+ */
 function scoreDraws(
   draws: readonly PooledPredictions[],
   resamples: number,

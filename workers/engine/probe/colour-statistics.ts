@@ -1,18 +1,18 @@
 /**
- * What colour alone says about an image: the baseline that an encoder has to beat, since stain and scanner differ
- * between labels more often than one would like.
+ * Colour statistics of an image: the baseline that an encoder has to beat, because stain and scanner often differ
+ * between labels.
  */
 
-/** Entries of one descriptor. */
+/** Length of one descriptor. */
 export const COLOUR_STATISTICS_DIM = 36;
 
 const HISTOGRAM_BINS = 8;
 
 /**
  * Descriptors `[N, 36]` of uint8 RGB images `[N, S, S, 3]`: mean and standard deviation of red, green, blue (6) and of
- * the colour cone's saturation x cos hue, saturation x sin hue, value (6: the hue of tissue lies where it wraps, so it
- * is no number to average), and the share of pixels in each eighth of each channel (24). All within -1..1. Throws
- * RangeError when the bytes are not N square images.
+ * the colour cone's saturation x cos hue, saturation x sin hue, value (6; the hue itself is not averaged, because the
+ * hue of tissue lies where it wraps around), and the share of pixels in each eighth of each channel (24). All within
+ * -1..1. Throws RangeError when the bytes are not N square images.
  */
 export function colourStatistics(images: Uint8Array, imageCount: number): Float32Array {
   const imageBytes = images.length / imageCount;
@@ -52,12 +52,15 @@ function describe(pixels: Uint8Array): Float64Array {
   return Float64Array.of(...means, ...stds, ...histogram);
 }
 
-/** From red, green, blue in the first three entries to the cone's three in the last. */
+/**
+ * Computes the three coordinates of the colour cone, in the last three entries, from red, green and blue in the first.
+ */
 function writeCone(values: Float64Array): void {
   const [red = 0, green = 0, blue = 0] = values;
   const value = Math.max(red, green, blue);
   const chroma = value - Math.min(red, green, blue);
-  // On the hexagon's axes, scaled to the saturation: the cosine and sine of the hue without finding the hue.
+  // Coordinates on the axes of the hue hexagon, scaled to the saturation, which give the cosine and sine of the hue
+  // without computing the hue.
   const across = red - (green + blue) / 2;
   const along = (Math.sqrt(3) / 2) * (green - blue);
   const length = Math.hypot(across, along);

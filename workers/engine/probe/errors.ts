@@ -1,4 +1,4 @@
-/** What keeps a probe from being run. */
+/** Reasons why a probe cannot be run. */
 
 export type ProbeErrorCode =
   | 'TOO_FEW_LABELS'

@@ -1,22 +1,24 @@
-/** How images are divided into those that a probe learns from and those that it is tested on: never across a group. */
+/**
+ * Divides images into those that a probe is trained on and those that it is tested on, without ever dividing a group.
+ */
 import { createRandom, type Random } from '../rng.ts';
 import { ProbeError } from './errors.ts';
 
 export interface LabelledImages {
   /** `[N]`, 0..K-1. */
   readonly labels: Int32Array;
-  /** `[N]`: patient or slide. An image that belongs to none is a group of its own. */
+  /** `[N]`: patient or slide. An image without a group forms its own group. */
   readonly groups: readonly string[];
   readonly labelNames: readonly string[];
 }
 
-/** Tries with other orders before a division is called impossible. */
+/** Number of orders that are tried before a division is reported as impossible. */
 const DIVISION_ATTEMPTS = 20;
 
 /**
- * The fold in which each image is tested: `[N]`, 0..foldCount-1. Groups stay whole; within that, the folds hold the
- * labels in like numbers (greedy, largest groups first, as scikit-learn's StratifiedGroupKFold). The same seed gives
- * the same folds. Every label is learned in every fold.
+ * The fold in which each image is tested: `[N]`, 0..foldCount-1. Groups stay whole; subject to that, the labels are
+ * spread evenly over the folds (greedy, largest groups first, as scikit-learn's StratifiedGroupKFold). The same seed
+ * gives the same folds. Every label occurs in the training part of every fold.
  *
  * Throws ProbeError: BAD_OPTION (foldCount), TOO_FEW_LABELS (fewer than 2 occur), TOO_FEW_IMAGES (fewer than folds),
  * TOO_FEW_GROUPS (fewer than folds, or a label whose images are all of one group).
@@ -40,7 +42,7 @@ export function assignFolds(images: LabelledImages, foldCount: number, seed: num
 /** Folds within a training part. */
 export const INNER_FOLD_COUNT = 3;
 
-/** The inner fold of each image of `train`, 0..2, or null where its groups do not allow them. */
+/** The inner fold of each image of `train`, 0..2, or null if its groups cannot be divided. */
 export function assignInnerFolds(
   { labels, groups, labelNames }: LabelledImages,
   train: Int32Array,
@@ -60,7 +62,7 @@ export function assignInnerFolds(
 }
 
 /**
- * Folds of groups without labels: `[N]`, 0..foldCount-1, groups whole and folds of like size. Throws ProbeError
+ * Folds of groups without labels: `[N]`, 0..foldCount-1, with whole groups and folds of similar size. Throws ProbeError
  * BAD_OPTION, TOO_FEW_IMAGES or TOO_FEW_GROUPS.
  */
 export function assignGroupFolds(imageGroups: readonly string[], foldCount: number, seed: number): Int32Array {
@@ -144,7 +146,7 @@ function divide(groups: readonly Group[], foldCount: number, labelCount: number,
   );
   const counts = Array.from({ length: foldCount }, () => labelTotals.map(() => 0));
   const foldOfGroup = groups.map(() => 0);
-  // Sorting is stable: groups of one size stay in the order that was drawn.
+  // Sorting is stable: groups of equal size stay in their random order.
   const order = random
     .shuffled([...groups.keys()])
     .sort((left, right) => imageCountOf(groups, right) - imageCountOf(groups, left));

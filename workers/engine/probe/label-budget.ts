@@ -1,18 +1,18 @@
-/** Fewer labels to learn from: a share of them, or a few of each. */
+/** Restricts the labels that a probe is trained on to a fraction, or to a few images of each label. */
 import type { Random } from '../rng.ts';
 import type { LabelledImages } from './folds.ts';
 
 /**
- * FRACTION: this share of each label's images, in (0, 1], at least one. SHOTS: this many images of each label, or all
- * where there are fewer.
+ * FRACTION: this fraction of each label's images, in (0, 1], at least one image. SHOTS: this many images of each label,
+ * or all if there are fewer.
  */
 export type LabelBudget =
   { readonly kind: 'FRACTION'; readonly fraction: number } | { readonly kind: 'SHOTS'; readonly shotsPerClass: number };
 
 /**
  * The images of `train` whose labels are known under the budget, ascending. A fraction is drawn group by group in
- * random order, as slides are labelled one after another: each group gives its images until its labels have their
- * share. Shots are drawn image by image.
+ * random order, as slides are labelled one after another: the images of each group are taken until their labels have
+ * reached the fraction. Shots are drawn image by image.
  */
 export function drawLabels(
   budget: LabelBudget,

@@ -1,6 +1,6 @@
 /**
  * L-BFGS (Liu and Nocedal 1989) for smooth convex functions, with a weak-Wolfe line search by bisection (Lewis and
- * Overton 2013) that near the minimum trusts slopes instead of values (the approximate Wolfe conditions of Hager and
+ * Overton 2013) that compares slopes instead of values near the minimum (the approximate Wolfe conditions of Hager and
  * Zhang 2005).
  */
 import { addScaled, dot } from './vectors.ts';
@@ -11,7 +11,7 @@ export interface Evaluation {
 }
 
 export interface LbfgsOptions {
-  /** Stops when no entry of the gradient is larger. */
+  /** Stops when no entry of the gradient is larger than this in absolute value. */
   readonly gradientTolerance: number;
   readonly maxIterations: number;
 }
@@ -20,7 +20,7 @@ export interface LbfgsResult {
   readonly point: Float64Array;
   readonly value: number;
   readonly iterationCount: number;
-  /** False when the iterations ran out, or the function's rounding let no step descend. */
+  /** False if the iterations ran out, or if rounding errors of the function allowed no descent. */
   readonly converged: boolean;
 }
 
@@ -28,10 +28,12 @@ const MEMORY = 10;
 const ARMIJO = 1e-4;
 const CURVATURE = 0.9;
 const LINE_SEARCH_MAX = 30;
-/** Relative rounding of a value whose terms come from float32 products: smaller differences say nothing. */
+/**
+ * Relative rounding error of a value whose terms come from float32 products: smaller differences are not significant.
+ */
 const VALUE_NOISE = 1e-7;
 
-/** Minimises from `start`, which is left as it is. */
+/** Minimises from `start`, which is not changed. */
 export function minimise(
   evaluate: (point: Float64Array) => Evaluation,
   start: Float64Array,

@@ -1,7 +1,7 @@
 /**
- * The linear probe: logistic regression on frozen, standardised embeddings, tested on images of other groups. How
- * strongly it is held back is chosen inside each training part, by folds over its groups; what is tested never takes
- * part in a choice.
+ * The linear probe: logistic regression on frozen, standardised embeddings, tested on images of other groups. The
+ * regularisation strength is chosen inside each training part, by folds over its groups; test images never influence
+ * the choice.
  */
 import {
   runClassification,
@@ -24,9 +24,9 @@ export interface LinearProbeInput extends ClassificationInput {
   readonly embeddings: Float32Array;
 }
 
-/** How one fit went. */
+/** Facts about one fit. */
 export interface LinearProbeFacts {
-  /** C, as chosen. */
+  /** The chosen C. */
   readonly inverseRegularisation: number;
   readonly iterationCount: number;
   readonly converged: boolean;
@@ -34,16 +34,19 @@ export interface LinearProbeFacts {
 
 export type LinearProbeResult = ClassificationResult<LinearProbeFacts>;
 
-/** From strongly held back to nearly free. */
+/** From strong to almost no regularisation. */
 const INVERSE_REGULARISATIONS = [1e-4, 1e-3, 1e-2, 1e-1, 1, 10] as const;
-/** Where a training part cannot be divided again. */
+/** Used where a training part cannot be divided again. */
 const INVERSE_REGULARISATION_DEFAULT = 1e-2;
-/** Of the mean loss's gradient: enough to rank two C, and enough that no probability is 1e-3 from the minimum's. */
+/**
+ * Tolerance for the mean loss's gradient: small enough to rank two values of C, and to keep every probability within
+ * 1e-3 of its value at the minimum.
+ */
 const SEARCH_TOLERANCE = 1e-4;
 const FINAL_TOLERANCE = 1e-6;
 const FINAL_ITERATIONS_MAX = 2000;
 
-/** Runs the probe. Throws ProbeError: EMBEDDING_NOT_FINITE, and all that runClassification throws. */
+/** Runs the probe. Throws ProbeError EMBEDDING_NOT_FINITE and the errors of runClassification. */
 export async function runLinearProbe(input: LinearProbeInput): Promise<LinearProbeResult> {
   return runClassification(
     input,
@@ -117,7 +120,7 @@ interface FittedProbe {
   readonly testProbabilities: Float64Array;
 }
 
-/** One fit for each C, ascending: each begins where the one before ended, which saves most of its iterations. */
+/** One fit for each C, ascending. Each starts from the previous solution, which saves most of its iterations. */
 function fitAndPredict(
   embedded: EmbeddedImages,
   { labels, labelNames }: LabelledImages,

@@ -1,7 +1,7 @@
 /**
  * Multinomial logistic regression with an L2 penalty, the same model as scikit-learn's LogisticRegression: it minimises
  * C x sum of cross-entropies + |weights|^2 / 2, intercepts free. The two products with many embeddings run in
- * TensorFlow as float32, all else in float64. Few long rows are learned from in the space that they span.
+ * TensorFlow as float32, all else in float64. A few long rows are fitted in the space that they span.
  */
 import { minimise } from './lbfgs.ts';
 import { probeMatrix, type ProbeMatrix } from './probe-matrix.ts';
@@ -10,10 +10,10 @@ import { rowSpaceOf, type RowSpace } from './row-space.ts';
 export interface LogisticRegressionOptions {
   /** C: the inverse of the penalty's strength; larger fits closer. */
   readonly inverseRegularisation: number;
-  /** Of the mean loss's gradient; default 1e-4, scikit-learn's. */
+  /** Tolerance for the mean loss's gradient; default 1e-4, as in scikit-learn. */
   readonly gradientTolerance?: number;
   readonly maxIterations?: number;
-  /** A model fitted before, to begin from. */
+  /** An earlier model to start from. */
   readonly startFrom?: LogisticRegression;
 }
 
@@ -36,22 +36,22 @@ export interface ProbeInputs {
 }
 
 /**
- * What is learned from. `matrix` is `[N, r + 1]`, in the coordinates of the space that the rows span, or `[N, D + 1]`
- * where that has no fewer.
+ * The training rows. `matrix` is `[N, r + 1]`, in coordinates of the space that the rows span, or `[N, D + 1]` if that
+ * space would need as many coordinates.
  */
 export interface TrainingInputs extends ProbeInputs {
   readonly space: RowSpace | null;
 }
 
 /**
- * So few rows, with so many entries for each, are spanned. A probe of 250 images of 2,048 entries took 3.7 s and not
- * 13.3, of 124 images of 512 entries 1.6 and not 4.3. The space costs the square of the rows: 800 images of 2,048 took
- * 19 s in it and 13 without.
+ * Limits on the number of rows, and on their number relative to their length, for fitting in their span. A probe of 250
+ * images of 2,048 entries took 3.7 s in it instead of 13.3, and of 124 images of 512 entries 1.6 s instead of 4.3. The
+ * cost of the span grows with the square of the rows: 800 images of 2,048 entries took 19 s in it and 13 s without.
  */
 const SPANNED_ROWS_MAX = 384;
 const ENTRIES_PER_ROW = 2;
 
-/** Rows `[N, D]`, to learn K labels from. */
+/** Training rows `[N, D]` of K labels. */
 export function trainingInputs(rows: Float32Array, embeddingDim: number, labelCount: number): TrainingInputs {
   const rowCount = rows.length / embeddingDim;
   const space =
@@ -63,7 +63,7 @@ export function trainingInputs(rows: Float32Array, embeddingDim: number, labelCo
   return { rowCount, embeddingDim, space, matrix, dispose: () => matrix.dispose() };
 }
 
-/** Rows `[N, D]`, to be distinguished into K labels. */
+/** Rows `[N, D]` to be classified into K labels. */
 export function probeInputs(rows: Float32Array, embeddingDim: number, labelCount: number): ProbeInputs {
   const rowCount = rows.length / embeddingDim;
   const matrix = probeMatrix(rows, rowCount, embeddingDim, labelCount);
@@ -93,7 +93,8 @@ export function fitLogisticRegression(
         const cell = row * labelCount + label;
         const probability = probabilities[cell] ?? 0;
         const isTrue = labels[row] === label;
-        // A true label's probability under 1e-300 would make the loss infinite and end the line search.
+        // Without the lower bound of 1e-300, a true label's probability could make the loss infinite and end the line
+        // search.
         if (isTrue) loss -= Math.log(Math.max(probability, 1e-300));
         residuals[cell] = probability - (isTrue ? 1 : 0);
       }
@@ -130,7 +131,7 @@ export function predictProbabilities(model: LogisticRegression, inputs: ProbeInp
   return softmaxRows(inputs.matrix.times(model.weights, model.labelCount), model.labelCount);
 }
 
-/** Weights into a space or out of it; the intercepts, in the last row, belong to neither. */
+/** Converts weights into the span or back; the intercepts, in the last row, are not converted. */
 function moved(
   weights: Float64Array,
   labelCount: number,

@@ -1,8 +1,11 @@
-/** What one gets without looking at any image. */
+/** The baseline that ignores the images. */
 import type { Classifier } from './classification.ts';
 import type { LabelledImages } from './folds.ts';
 
-/** Says of every image how often each label occurs in the training part: the most frequent one is its prediction. */
+/**
+ * Predicts for every image the frequency of each label in the training part, so that the most frequent label is its
+ * prediction.
+ */
 export function majorityClass({ labels, labelNames }: LabelledImages): Classifier<Record<never, never>> {
   return {
     classify: (train, test) => {

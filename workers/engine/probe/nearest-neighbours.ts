@@ -1,5 +1,5 @@
 /**
- * k nearest neighbours by cosine similarity of the embeddings as they are: each neighbour one vote. k is chosen by
+ * k nearest neighbours by cosine similarity of the unscaled embeddings; each neighbour has one vote. k is chosen by
  * folds within each training part.
  */
 import { classificationMeasure } from '../../../src/statistics/classification-score.ts';
@@ -36,7 +36,7 @@ export function nearestNeighbours(
   };
 }
 
-/** The k with the highest macro F1 over inner folds by group; the smallest of equal ones. */
+/** The k with the highest macro F1 over inner folds by group; of equal ones the smallest. */
 async function chooseNeighbourCount(
   embedded: EmbeddedImages,
   images: LabelledImages,

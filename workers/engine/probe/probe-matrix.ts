@@ -1,27 +1,27 @@
 /**
  * The embeddings of a probe with a column of ones for the intercepts, `[N, D + 1]`, and the two products that a fit
- * asks of them.
+ * needs.
  */
 import { readFloats, scoped, tf } from '../tensorflow.ts';
 import { dotBetween } from './vectors.ts';
 
 export interface ProbeMatrix {
-  /** This x right, `[D + 1, K]`: `[N, K]`. */
+  /** The product of this matrix and `right`, `[D + 1, K]`: `[N, K]`. */
   times(right: Float64Array, columnCount: number): Float64Array | Float32Array;
-  /** This, transposed, x right, `[N, K]`: `[D + 1, K]`. */
+  /** The product of this matrix, transposed, and `right`, `[N, K]`: `[D + 1, K]`. */
   transposedTimes(right: Float64Array, columnCount: number): Float64Array | Float32Array;
   dispose(): void;
 }
 
 /**
- * Up to so many multiplications a product is done here before TensorFlow has been told of it: 35,000 took 0.10 ms
- * against 0.12 to 0.14, 70,000 took 0.20 against 0.12.
+ * Up to this many multiplications a product in JavaScript is faster than a call of TensorFlow: 35,000 took 0.10 ms
+ * against 0.12 to 0.14 ms, 70,000 took 0.20 ms against 0.12 ms.
  */
 const HOST_MULTIPLICATIONS_MAX = 40_000;
 
 /**
  * @param rows `[N, D]`.
- * @param labelCount K, by which it is decided where products are made.
+ * @param labelCount K, which decides where the products are computed.
  */
 export function probeMatrix(rows: Float32Array, rowCount: number, dim: number, labelCount: number): ProbeMatrix {
   return rowCount * (dim + 1) * labelCount <= HOST_MULTIPLICATIONS_MAX
@@ -29,7 +29,7 @@ export function probeMatrix(rows: Float32Array, rowCount: number, dim: number, l
     : deviceMatrix(rows, rowCount, dim);
 }
 
-/** Products in float64, each number the product of two vectors that lie in one piece. */
+/** Products in float64; each entry is the dot product of two contiguous vectors. */
 function hostMatrix(rows: Float32Array, rowCount: number, dim: number): ProbeMatrix {
   const width = dim + 1;
   const matrix = new Float64Array(rowCount * width).fill(1);
@@ -64,7 +64,7 @@ function transposed(matrix: Float64Array, rowCount: number, columnCount: number)
 /** Products in float32. */
 function deviceMatrix(rows: Float32Array, rowCount: number, dim: number): ProbeMatrix {
   const matrix = scoped(() => tf.concat2d([tf.tensor2d(rows, [rowCount, dim]), tf.ones([rowCount, 1])], 1));
-  // Disposes by hand: a scope would walk the numbers that it returns one by one.
+  // Disposes tensors explicitly, because `scoped` would visit each of the returned numbers.
   const product = (right: Float64Array, columnCount: number, isTransposed: boolean): Float32Array => {
     const onDevice = tf.tensor2d(new Float32Array(right), [right.length / columnCount, columnCount]);
     const result = tf.matMul(matrix, onDevice, isTransposed);

@@ -12,21 +12,22 @@ import { assignInnerFolds, INNER_FOLD_COUNT, type LabelledImages } from './folds
 import { measureScaling, standardise, type EmbeddedImages } from './scaling.ts';
 
 export interface RidgeClassifierFacts {
-  /** As chosen. */
+  /** The chosen penalty. */
   readonly alpha: number;
 }
 
 /**
- * Penalties as shares of the training images: what is added to the diagonal of the entries' correlation matrix. Few
- * and far apart: colour statistics do best with the smallest, 512 entries of an untrained encoder with the largest.
+ * Penalties as multiples of the number of training images, which is what is added to the diagonal of the entries'
+ * correlation matrix. They are few and far apart: colour statistics score best with the smallest, the 512 entries of an
+ * untrained encoder with the largest.
  */
 const ALPHA_SHARES = [0.003, 0.03, 0.3, 3] as const;
-/** Where a training part cannot be divided again. */
+/** Used where a training part cannot be divided again. */
 const ALPHA_SHARE_DEFAULT = 0.3;
 
 /**
  * The penalty is chosen inside each training part, by macro F1 over folds of its groups; of equal ones the smallest.
- * Probabilities are the softmax of the regressions: right in their order, not calibrated.
+ * Probabilities are the softmax of the regressions: their order is meaningful, but they are not calibrated.
  */
 export function ridgeClassifier(
   embedded: EmbeddedImages,
@@ -74,8 +75,8 @@ async function chooseShare(
 }
 
 /**
- * For each penalty the regressions' values for the images of `test`, `[test, K]`. The smaller of the two equal systems
- * is solved: D by D, or, for fewer training images than entries, N by N.
+ * For each penalty, the predictions of the regressions for the images of `test`, `[test, K]`. The smaller of the two
+ * equal systems is solved: D by D, or, for fewer training images than entries, N by N.
  */
 function regress(
   embedded: EmbeddedImages,
@@ -111,7 +112,7 @@ function regress(
   }
 }
 
-/** (gram + alpha x identity)^-1 x right, by Cholesky's factor. */
+/** (gram + alpha x identity)^-1 x right, by Cholesky factorisation. */
 function solvePositive(gram: Tensor2D, alpha: number, right: Tensor2D): Tensor2D {
   const penalised = tf.add(gram, tf.mul(tf.eye(gram.shape[0]), alpha));
   const factor = runOp('Cholesky', [T_FLOAT], [penalised]);

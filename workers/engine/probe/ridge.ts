@@ -14,8 +14,8 @@ export interface Ridge {
 const ROWS_AT_ONCE = 4096;
 
 /**
- * One model for each alpha, or null where rounding left the system singular. Rows are `[N, D]` with columns of mean 0.
- * The smaller of the two equal systems is solved: D by D, or, for fewer rows than entries, N by N.
+ * One model for each alpha, or null if rounding made the system singular. Rows are `[N, D]` with columns of mean 0. The
+ * smaller of the two equal systems is solved: D by D, or, for fewer rows than entries, N by N.
  */
 export function fitRidge(
   rows: Float32Array,
@@ -93,7 +93,7 @@ function transposedTimes(rows: Float32Array, embeddingDim: number, values: Float
   return sums;
 }
 
-/** The lower triangle L of L L^T = gram + alpha x identity, or null where a pivot is not positive. */
+/** The lower triangle L of L L^T = gram + alpha x identity, or null if a pivot is not positive. */
 function choleskyFactor(gram: Float64Array, side: number, alpha: number): Float64Array | null {
   const factor = new Float64Array(side * side);
   for (let row = 0; row < side; row += 1) {

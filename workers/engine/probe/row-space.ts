@@ -1,7 +1,7 @@
 /**
- * The space that a few long rows span. What a linear model learns from rows with a penalty on its length lies in their
- * span (the representer theorem), so that 100 images with embeddings of 2,048 entries can be learned from in 100
- * coordinates: the same minimum, a fraction of the work.
+ * The space that a few long rows span. The weights of a linear model with an L2 penalty lie in the span of its training
+ * rows (the representer theorem), so that 100 images with embeddings of 2,048 entries can be fitted in 100 coordinates:
+ * the same minimum for a fraction of the work.
  */
 import { addTimes, dotBetween } from './vectors.ts';
 
@@ -10,25 +10,25 @@ export interface RowSpace {
   readonly dim: number;
   /** `[N, r]`: each row in the coordinates of the basis. */
   readonly coordinates: Float32Array;
-  /** `[D, K]` as `[r, K]`: what of each column lies in the space. */
+  /** Converts `[D, K]` to `[r, K]`: the projection of each column onto the space. */
   inwards(columns: Float64Array, columnCount: number): Float64Array;
-  /** `[r, K]` as `[D, K]`. */
+  /** Converts `[r, K]` to `[D, K]`. */
   outwards(coordinates: Float64Array, columnCount: number): Float64Array;
 }
 
-/** Of a row's length: what is less than this outside the rows before it is their rounding. */
+/** Tolerance relative to a row's length: a smaller component outside the span of the earlier rows is rounding error. */
 const RANK_TOLERANCE = 1e-6;
 
 /**
- * By the Cholesky factor L of the rows' products, X X' = L L', in float64: the basis is L^-1 X, of which L holds the
- * coordinates, and is never written down. Rows that are sums of others add nothing. Takes about N^2 D / 2
- * multiplications, an eighth of orthonormalising the rows themselves; the basis is as orthogonal as the rows are
- * independent (to 1e-4 for a row that all but lies among the others, by its part outside them).
+ * Uses the Cholesky factor L of the rows' products, X X' = L L', in float64: the basis is L^-1 X, which is never
+ * computed, and L holds the coordinates in it. Rows that are linear combinations of others add nothing. Takes about N^2
+ * D / 2 multiplications, an eighth of the cost of orthonormalising the rows themselves; the basis is as orthogonal as
+ * the rows are independent (to 1e-4 for a row that lies almost in the span of the others).
  */
 export function rowSpaceOf(rows: Float32Array, embeddingDim: number): RowSpace {
   const rowCount = rows.length / embeddingDim;
   const products = rowProducts(rows, rowCount, embeddingDim);
-  /** The rows that add something, and each one's part of L. */
+  /** The linearly independent rows, and the row of L for each. */
   const spanning: { readonly index: number; readonly factor: Float64Array }[] = [];
   const factors: Float64Array[] = [];
   for (let index = 0; index < rowCount; index += 1) {

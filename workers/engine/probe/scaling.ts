@@ -1,5 +1,6 @@
 /**
- * Embeddings with mean 0 and standard deviation 1 in every entry, measured where one learns and used where one tests.
+ * Standardises embeddings to mean 0 and standard deviation 1 in every entry, measured on the training images and
+ * applied to the test images.
  */
 import { ProbeError } from './errors.ts';
 
@@ -12,11 +13,14 @@ export interface EmbeddedImages {
 export interface Scaling {
   /** `[D]`. */
   readonly mean: Float64Array;
-  /** `[D]`: 1 / standard deviation, or 1 where an embedding's entry never changes. */
+  /** `[D]`: 1 / standard deviation, or 1 for a constant entry. */
   readonly inverseStd: Float64Array;
 }
 
-/** Throws ProbeError BAD_OPTION for embeddings of another number of images, EMBEDDING_NOT_FINITE naming the image. */
+/**
+ * Throws ProbeError BAD_OPTION if the number of embeddings does not match the images, and EMBEDDING_NOT_FINITE, which
+ * names the image.
+ */
 export function embeddedImages(embeddings: Float32Array, imageCount: number): EmbeddedImages {
   const embeddingDim = imageCount === 0 ? 1 : embeddings.length / imageCount;
   if (!Number.isSafeInteger(embeddingDim) || embeddingDim < 1) {
@@ -50,7 +54,7 @@ export function measureScaling({ embeddings, embeddingDim }: EmbeddedImages, ima
       squares[entry] = (squares[entry] ?? 0) + difference ** 2 / images.length;
     }
   }
-  // Below 1e-12 of the mean's square the variance is rounding.
+  // A variance below 1e-12 of the squared mean is rounding error.
   const varies = (variance: number, entry: number): boolean =>
     variance > 1e-12 * (mean[entry] ?? 0) ** 2 && variance > 0;
   return {

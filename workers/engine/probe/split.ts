@@ -1,9 +1,9 @@
-/** The plan of a probe: folds that it draws itself, or the split that the dataset version has. */
+/** The plan of a probe: folds that are drawn here, or the dataset version's own split. */
 import { sha256Hex } from '../data/digest.ts';
 import { ProbeError } from './errors.ts';
 import { assignFolds, assignGroupFolds, type LabelledImages } from './folds.ts';
 
-/** One fit: indexes of the images that are learned from and tested on. */
+/** One fit: indexes of its training and test images. */
 export interface SplitPart {
   readonly train: Int32Array;
   readonly test: Int32Array;
@@ -21,9 +21,9 @@ export interface SplitPlan {
 }
 
 /**
- * `splits` (`[N]`, null for an image without one) is followed where any image has one: train and validation are learned
- * from, test is tested on. Otherwise folds are drawn. Throws ProbeError as assignFolds does, and SPLIT_INVALID for a
- * split that is unknown, missing for some images, without a test or train part, or that divides a group.
+ * `splits` (`[N]`, null for an image without one) is used if any image has one: train and validation images are trained
+ * on, test images are tested on. Otherwise folds are drawn. Throws ProbeError as assignFolds does, and SPLIT_INVALID
+ * for a split that is unknown, missing for some images, without a test or train part, or that divides a group.
  */
 export function planSplit(
   images: LabelledImages,
@@ -37,9 +37,7 @@ export function planSplit(
   return planOf('GROUPED_FOLDS', images.groups, facts, assignFolds(images, foldCount, seed), foldCount);
 }
 
-/**
- * As `planSplit` where numbers are to be said: no label has to be on both sides. `targets` and `groups` are `[N]`.
- */
+/** Like `planSplit`, for predicting numbers: no label has to be in both parts. `targets` and `groups` are `[N]`. */
 export function planNumberSplit(
   targets: Float64Array,
   groups: readonly string[],

@@ -1,7 +1,7 @@
 /**
- * The cheap probe by which a pretraining watches itself: kNN and ridge regression on the embeddings of a fixed subset
- * of labelled images, divided by group. Deterministic, and drawn from streams of its own: a training that is probed
- * comes to the same weights as one that is not.
+ * The cheap probe that measures an encoder during its pretraining: kNN and ridge regression on the embeddings of a
+ * fixed subset of labelled images, divided by group. It is deterministic and uses its own random streams, so that a
+ * training with a probe gives the same weights as one without.
  */
 import { createRandom, type Random } from '../rng.ts';
 import { runClassification, type ClassificationInput, type ClassificationResult } from './classification.ts';
@@ -11,11 +11,11 @@ import { ridgeClassifier } from './ridge-classifier.ts';
 import { embeddedImages } from './scaling.ts';
 import { planSplit } from './split.ts';
 
-/** Enough for a macro-F1 to within 0.02, few enough that a ResNet-18 embeds them in seconds. */
+/** Enough images for a macro F1 to within 0.02, and few enough for a ResNet-18 to embed them in seconds. */
 export const PROBE_IMAGES_MAX = 2000;
 /** A label with fewer images cannot be learned and tested in every fold, and is left out. */
 export const PROBE_FOLDS = 3;
-/** One for all runs: probes of different runs on one version are comparable. */
+/** The same seed for all runs, so that probes of different runs on one version are comparable. */
 const PROBE_SEED = 0;
 
 export interface ProbeCandidate {
@@ -25,9 +25,9 @@ export interface ProbeCandidate {
 }
 
 /**
- * Ascending places of at most `limit` labelled images: the labels in equal numbers as far as they go, and within a
- * label one image of each group after the other, so that many groups are seen. Labels of fewer than PROBE_FOLDS images
- * are left out. A pure function of the images and the stream.
+ * Ascending indexes of at most `limit` labelled images: as many of each label as there are, up to equal numbers, and
+ * within a label one image of each group in turn, so that many groups are covered. Labels of fewer than PROBE_FOLDS
+ * images are left out. A pure function of the images and the stream.
  */
 export function chooseProbeImages(images: readonly ProbeCandidate[], limit: number, random: Random): Int32Array {
   const byLabel = Map.groupBy(images.keys(), (place) => images[place]?.label ?? null);
@@ -51,8 +51,8 @@ function inTurns(queues: readonly (readonly number[])[]): number[] {
 }
 
 /**
- * How the probe's images are divided: by the split that the version brings, by folds over groups, or, where neither can
- * be done, by folds over images, which flatters every encoder alike.
+ * How the probe's images are divided: by the version's own split, by folds over groups, or, if neither is possible, by
+ * folds over images, which overestimates the score of every encoder.
  */
 export type ProbeSplit = 'GIVEN' | 'GROUPS' | 'IMAGES';
 
@@ -72,14 +72,14 @@ export interface TrainingProbe {
   /** Groups among the images; an image without one counts as one. */
   readonly groupCount: number;
   /**
-   * @param embeddings `[N, D]` of the images, in their order.
-   * @param bootstrapResamples of the ridge's interval; results of the same number pair up.
+   * @param embeddings `[N, D]` in the order of the images.
+   * @param bootstrapResamples number of resamples for the ridge's interval; results with the same number are paired.
    * @throws ProbeError EMBEDDING_NOT_FINITE.
    */
   measure(embeddings: Float32Array, bootstrapResamples: number): Promise<ProbeResult>;
 }
 
-/** @throws ProbeError TOO_FEW_LABELS or TOO_FEW_IMAGES where nothing can be learned and tested. */
+/** @throws ProbeError TOO_FEW_LABELS or TOO_FEW_IMAGES if there is nothing to train and test on. */
 export function createTrainingProbe(images: readonly ProbeImage[]): TrainingProbe {
   const labelNames = [...new Set(images.map((image) => image.label))].sort();
   const places = new Map(labelNames.map((name, place) => [name, place]));
@@ -135,9 +135,9 @@ export function probeRandom(digest: string): Random {
 }
 
 /**
- * Steps between two probes where the launch does not say: one in ten, or as many as keep the probes between the first
- * and the last step under about a twentieth of the run. An image of a probe costs one pass of the encoder, an image of
- * a step about six (two views, each forward and back).
+ * Steps between two probes if the launch does not specify it: a tenth of the run, or enough to keep the probes between
+ * the first and the last step under about a twentieth of the run. An image of a probe costs one pass of the encoder, an
+ * image of a step about six (two views, each forward and back).
  */
 export function defaultProbeInterval({
   steps,

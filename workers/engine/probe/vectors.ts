@@ -1,10 +1,13 @@
-/** What the probes ask of vectors of one length, in float64. */
+/** Vector operations of the probes, in float64. */
 
 export function dot(left: Float64Array, right: Float64Array): number {
   return dotBetween(left, 0, right, 0, left.length);
 }
 
-/** Of `length` entries, from a place in each. In four sums: one would wait for itself at each addition. */
+/**
+ * The dot product of `length` entries, from an offset in each vector. It uses four sums, because each addition to a
+ * single sum would wait for the one before.
+ */
 export function dotBetween(
   left: Float64Array,
   leftStart: number,

@@ -1,4 +1,4 @@
-/** An encoder with a linear classifier on top, trained as one by cross-entropy. */
+/** An encoder with a linear classifier on top, trained together by cross-entropy. */
 import { multiplyMatrices } from '../kernels/elementwise.ts';
 import { embeddingDimOf } from '../models/architecture.ts';
 import { createParameter, disposeParameter, fromDevice, setGradient, type Parameter } from '../models/parameter.ts';
@@ -18,10 +18,10 @@ export interface EncoderSnapshot {
 
 const MOMENTUM = 0.9;
 const WEIGHT_DECAY = 1e-4;
-/** The classifier begins from nothing and learns so much faster. */
+/** Factor of the classifier's learning rate: the classifier starts untrained and must learn faster than the encoder. */
 const CLASSIFIER_RATE = 10;
 
-/** As PyTorch begins a linear layer, but for the bias, which is 0. */
+/** Initialised as PyTorch's Linear, except for the bias, which is 0. */
 export function initialClassifier(
   architecture: EncoderArchitecture,
   labelCount: number,
@@ -67,9 +67,9 @@ export class ClassifyingEncoder {
   }
 
   /**
-   * One step on normalised images `[N, H, W, 3]`. Answers the mean cross-entropy of the batch before the step; NaN
-   * where a gradient is not finite. Nothing changes when it is not finite.
-   * @param learningRate of the encoder; the classifier's is ten times that.
+   * One step on normalised images `[N, H, W, 3]`. Returns the mean cross-entropy of the batch before the step, or NaN
+   * if a gradient is not finite. If the result is not finite, nothing has changed.
+   * @param learningRate of the encoder; the classifier's is ten times as high.
    */
   step(inputs: Tensor4D, labels: Int32Array, learningRate: number): number {
     const embeddings = this.#encoder.forward(inputs);
@@ -85,7 +85,8 @@ export class ClassifyingEncoder {
       const embeddingGradient = multiplyMatrices(gradient, this.#weight.value);
       this.#encoder.backward(embeddingGradient);
       embeddingGradient.dispose();
-      // The classifier's gradients are finite where all of the encoder's are: those come of them.
+      // The encoder's gradients are computed from the classifier's, which are therefore finite if all of the encoder's
+      // are.
       if (this.#encoderOptimizer.apply(learningRate) && this.#classifierOptimizer.apply(learningRate * CLASSIFIER_RATE))
         this.#encoder.commitStatistics();
       else loss = Number.NaN;
@@ -95,7 +96,7 @@ export class ClassifyingEncoder {
     return loss;
   }
 
-  /** `[N, K]` of normalised images `[N, H, W, 3]`, by the running statistics. */
+  /** Probabilities `[N, K]` for normalised images `[N, H, W, 3]`, with the running statistics. */
   probabilities(inputs: Tensor4D): Tensor2D {
     return asRank2(scoped(() => tf.softmax(this.#logits(this.#encoder.embed(inputs)))));
   }

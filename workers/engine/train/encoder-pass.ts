@@ -1,4 +1,7 @@
-/** A batch's way through the encoder and back: whole, or in parts that need only the memory of a part. */
+/**
+ * The forward and backward pass of a batch through the encoder: whole, or in parts that need only the memory of one
+ * part.
+ */
 import { setGradient, takeGradient } from '../models/parameter.ts';
 import type { Encoder } from '../models/resnet.ts';
 import { asRank2, scoped, tf } from '../tensorflow.ts';
@@ -6,15 +9,15 @@ import type { Tensor2D, Tensor4D } from '../tensorflow.ts';
 import type { StepViews } from './step-views.ts';
 import { TensorSums } from './tensor-sums.ts';
 
-/** Used once, in this order: forward, backward, commitStatistics, dispose. */
+/** Call its methods once each, in this order: forward, backward, commitStatistics, dispose. */
 export interface EncoderPass {
-  /** The embeddings [2N, D] of all views, first all first views; they stay the pass's. */
+  /** The embeddings [2N, D] of all views, first views first. The pass keeps ownership of them. */
   forward(): Tensor2D;
-  /** Sets the gradient of every parameter of the encoder from that of the embeddings [2N, D]. */
+  /** Sets the gradient of every parameter of the encoder from the gradient of the embeddings [2N, D]. */
   backward(embeddingGradient: Tensor2D): void;
-  /** Moves the encoder's running statistics by this batch. */
+  /** Updates the encoder's running statistics with this batch. */
   commitStatistics(): void;
-  /** Frees everything that is left, at any time. */
+  /** Frees all remaining tensors; may be called at any time. */
   dispose(): void;
 }
 

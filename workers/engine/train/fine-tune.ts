@@ -1,6 +1,6 @@
 /**
- * Fine-tuning: the whole encoder and a linear classifier on top of it, trained by cross-entropy on augmented images.
- * Where to stop is seen on a part of the training groups; the weights of the best epoch are the ones that are tested.
+ * Fine-tuning: the whole encoder and a linear classifier on top of it, trained by cross-entropy on augmented images. A
+ * part of the training groups is held out for early stopping, and the weights of the best epoch are tested.
  */
 import { createAugmenter, type Augmenter } from '../augment/augmenter.ts';
 import type { AugmentationConfig } from '../augment/config.ts';
@@ -19,15 +19,15 @@ export interface FineTuningOptions {
   readonly maxEpochs: number;
   /** Images in a step; each is seen in two views (Hoffer et al. 2020). */
   readonly batchSize: number;
-  /** Of the encoder, at its peak; the new classifier learns ten times as fast. */
+  /** Peak learning rate of the encoder; that of the new classifier is ten times as high. */
   readonly learningRate: number;
-  /** Epochs without a better validation loss after which it stops. */
+  /** Number of epochs without a better validation loss after which the training stops. */
   readonly patienceEpochs: number;
 }
 
 export interface FineTuningInput {
   readonly architecture: EncoderArchitecture;
-  /** Under torchvision's names; every part of the split begins from them. */
+  /** Initial weights under torchvision's names; every part of the split starts from them. */
   readonly initialWeights: readonly NamedTensor[];
   readonly normalisation: Normalisation;
   readonly imageSizePx: number;
@@ -38,20 +38,20 @@ export interface FineTuningInput {
   readonly seed: number;
 }
 
-/** How one fit went. */
+/** Facts about one fit. */
 export interface FineTuningFacts {
   /** Epochs that were trained. */
   readonly epochCount: number;
   /** The epoch whose weights were tested, from 1. */
   readonly bestEpoch: number;
   /**
-   * Mean cross-entropy of the validation images at that epoch; null where the training part could not be divided, so
-   * that the last epoch counts.
+   * Mean cross-entropy of the validation images at that epoch; null if the training part could not be divided, so that
+   * the last epoch is tested.
    */
   readonly validationLoss: number | null;
 }
 
-/** Gentler than a pretraining's: the label must stay visible. */
+/** Weaker augmentation than in pretraining, because the label must stay recognisable. */
 const AUGMENTATION: AugmentationConfig = {
   cropScaleMin: 0.5,
   cropScaleMax: 1,
@@ -160,7 +160,7 @@ function trainStep(
 ): number {
   const pixels = tf.tensor4d(readPixels(chosen), [chosen.length, imageSizePx, imageSizePx, 3], 'int32');
   const views = augmenter.views(pixels, random);
-  // The augmenter answers -1..1.
+  // The augmenter returns values in -1..1.
   const inputs = scoped(() => normaliseImages(asRank4(tf.div(tf.add(views, 1), 2)), normalisation));
   const labels = Int32Array.from([...chosen, ...chosen], (image) => images.labels[image] ?? 0);
   try {
@@ -170,7 +170,7 @@ function trainStep(
   }
 }
 
-/** `[rows, K]`, by the running statistics. */
+/** Probabilities `[rows, K]`, with the running statistics. */
 function predict(
   network: ClassifyingEncoder,
   { images, readPixels, normalisation, imageSizePx }: FineTuningInput,

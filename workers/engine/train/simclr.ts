@@ -1,12 +1,11 @@
 /**
- * SimCLR (Chen et al. 2020, arXiv:2002.05709): a trainer that is given views and takes one step at a time. Making the
- * views is the caller's.
+ * SimCLR (Chen et al. 2020, arXiv:2002.05709): a trainer that takes one step at a time on views that the caller makes.
  *
  * With `microBatchSize` a step goes through the encoder in parts (gradient caching, Gao et al. 2021, arXiv:2101.06983):
- * first the embeddings of all parts, keeping nothing else; then NT-Xent and its gradient over the whole batch; then
- * each part once more, with its share of that gradient. Loss and gradients are those of the whole batch up to rounding,
- * but for batch norm: each part is normalised by its own statistics. The running statistics move once a step, to the
- * mean of where each part alone would have moved them.
+ * it computes the embeddings of all parts, keeping nothing else; then NT-Xent and its gradient over the whole batch;
+ * then it passes each part through the encoder again, with its share of that gradient. Loss and gradients equal those
+ * of the whole batch up to rounding, except for batch norm, which normalises each part by its own statistics. The
+ * running statistics are updated once a step, to the mean of the updates that each part alone would have made.
  */
 import { checkTensors, type TensorExpectation } from '../../../src/formats/tensor-check.ts';
 import { canComputeIn } from '../kernels/compute-dtype.ts';
@@ -32,25 +31,25 @@ import type { EncoderPass } from './encoder-pass.ts';
 import { viewsFrom } from './step-views.ts';
 import type { StepViews } from './step-views.ts';
 
-/** What a run trains with. Defaults belong to the caller; paper.md's are in brackets. */
+/** The hyperparameters of a run. The caller sets the defaults; the paper's values are in brackets. */
 export interface SimclrTrainerOptions extends Schedule {
   readonly architecture: EncoderArchitecture;
   /** P, the length of a projection [128]. */
   readonly projectionDim: number;
-  /** Of NT-Xent [0.5]. */
+  /** Temperature of NT-Xent [0.5]. */
   readonly temperature: number;
   /** [LARS, momentum 0.9, weight decay 1e-6] */
   readonly optimizer: OptimizerConfig;
-  /** Draws new weights; nothing is drawn after the trainer is made. */
+  /** Draws the new weights; not used after the trainer is created. */
   readonly seedRandom: Random;
   /**
-   * In what the encoder computes [float32]. With bfloat16 convolutions, activations and their gradients take half the
-   * memory; weights, batch norm's statistics, embeddings, head, loss and optimiser are always float32.
+   * The dtype in which the encoder computes [float32]. With bfloat16 convolutions, activations and their gradients take
+   * half the memory; weights, batch norm's statistics, embeddings, head, loss and optimiser are always float32.
    */
   readonly computeDtype?: FloatDtype;
   /**
-   * Images that go through the encoder at once; it must divide every step's images. Left out: all of them. A step in
-   * parts takes the memory of a part and about a third more time, for the second forward pass.
+   * Images that go through the encoder at once; it must divide the number of images of every step. Default: all of
+   * them. A step in parts takes the memory of one part and about a third more time, for the second forward pass.
    */
   readonly microBatchSize?: number;
   /** An encoder to start from, under torchvision's names; the projection head is always new. */
@@ -60,26 +59,26 @@ export interface SimclrTrainerOptions extends Schedule {
 export interface StepMetrics {
   /** NT-Xent, mean over 2N. */
   readonly loss: number;
-  /** The one that this step was taken with. */
+  /** The learning rate of this step. */
   readonly learningRate: number;
   /** Mean cosine similarity of the two views' projections, in -1..1. */
   readonly positiveSimilarity: number;
   /**
-   * Mean over dimensions of the standard deviation of the unit-length embeddings, times sqrt(D): 0 is collapse, 1 the
-   * sphere evenly used.
+   * Mean over dimensions of the standard deviation of the unit-length embeddings, times sqrt(D): 0 means collapse, 1 a
+   * uniform distribution on the sphere.
    */
   readonly embeddingStd: number;
 }
 
 /**
- * The loss of a step, or a gradient of it, is not a finite number: nothing can be learned from it. Nothing of the
- * trainer has changed.
+ * The loss of a step, or one of its gradients, is not finite, so that the step cannot be taken. The trainer has not
+ * changed.
  */
 export class NonFiniteLossError extends Error {
   readonly stepIndex: number;
   readonly loss: number;
 
-  /** @param cause the gradient at fault, where the loss itself is still finite. */
+  /** @param cause the gradient that is not finite, if the loss itself still is. */
   constructor(stepIndex: number, loss: number, cause?: NonFiniteGradientError) {
     const fault =
       cause === undefined
@@ -110,26 +109,27 @@ export interface SimclrTrainer {
    * One step of both views through encoder and head, loss, gradients and optimizer.
    *
    * @param views [2N, H, W, 3] float32, normalised; rows 0..N-1 the first views, rows N..2N-1 the second ones of the
-   * same images. The caller disposes them. Or a maker of such views, whose views the trainer disposes.
+   * same images. The caller disposes them. Alternatively a function that makes such views, which the trainer disposes.
    * @throws NonFiniteLossError before anything changes; RangeError for fewer than 2 images, an odd number of views, a
    * number of images that microBatchSize does not divide, or a step after the last.
    */
   step(views: Tensor4D | StepViews): Promise<StepMetrics>;
   /**
-   * From the next step on the training has this many steps in all: the rest of its schedule goes through them.
-   * @throws RangeError during the warm-up, or for fewer steps than were taken.
+   * Changes the total number of steps of the training from the next step on: the rest of the schedule spans the steps
+   * that are left.
+   * @throws RangeError during the warm-up, or if more steps were already taken.
    */
   replan(totalSteps: number): void;
   /** The encoder alone, under torchvision's names and layouts. */
   encoderWeights(): NamedTensor[];
   /**
    * All that `restoreState` needs to continue as if never interrupted: encoder, head (`fc.1`, `fc.3`), what
-   * the optimizer remembers (`optimizer.*`), step (`step`).
+   * the optimizer keeps (`optimizer.*`), step (`step`).
    */
   saveState(): NamedTensor[];
   /**
-   * @throws WeightsMismatchError when the tensors are not those of `saveState` of a trainer of the same shapes; nothing
-   * has changed then.
+   * @throws WeightsMismatchError if the tensors are not those of `saveState` of a trainer of the same shapes; the
+   * trainer has not changed then.
    */
   restoreState(tensors: readonly NamedTensor[]): void;
   /** Frees every tensor of the trainer. */
@@ -155,7 +155,7 @@ function checkOptions(options: SimclrTrainerOptions): void {
     throw new RangeError(`microBatchSize must be a whole number of at least 1, not ${microBatchSize}.`);
   if (!(temperature > 0 && Number.isFinite(temperature)))
     throw new RangeError(`temperature must be positive, not ${temperature}.`);
-  // Made for nothing but its own check, before anything large is.
+  // This one is created only for its checks, before anything large is allocated.
   createOptimizer([], options.optimizer).dispose();
 }
 
@@ -243,8 +243,8 @@ class Trainer implements SimclrTrainer {
   }
 
   /**
-   * The optimizer's update, with the one read of a step: all that the host has to know comes together, when the device
-   * has done everything but the update.
+   * Applies the optimizer's update after the only read of a step: the host reads all values at once, when the device
+   * has computed everything except the update.
    */
   async #update(
     learningRate: number,
@@ -324,7 +324,7 @@ class Trainer implements SimclrTrainer {
   }
 }
 
-/** Scalar: `embeddingStd` of StepMetrics, for embeddings [2N, D]. */
+/** The scalar `embeddingStd` of StepMetrics for embeddings [2N, D]. */
 function embeddingStdOf(embeddings: Tensor2D): Tensor {
   return scoped(() => {
     const units = tf.div(embeddings, tf.maximum(tf.norm(embeddings, 2, 1, true), 1e-12));
@@ -333,7 +333,7 @@ function embeddingStdOf(embeddings: Tensor2D): Tensor {
   });
 }
 
-/** Scalars and then a vector, by one read: one wait for the device instead of one each. */
+/** Reads the scalars and then the vector at once, so that the host waits for the device only once. */
 async function readTogether(scalars: readonly Tensor[], vector: Tensor): Promise<Float32Array> {
   const joined = scoped(() => tf.concat([tf.stack([...scalars]), vector]));
   const values = await joined.data();

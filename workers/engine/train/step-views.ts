@@ -1,7 +1,4 @@
-/**
- * The views of one step, as the trainer takes them: in parts, so that no more than a part need be on the device at
- * once.
- */
+/** The views of one step, which the trainer reads in parts, so that only one part has to be on the device at a time. */
 import { asRank4, scoped, tf } from '../tensorflow.ts';
 import type { Tensor4D } from '../tensorflow.ts';
 
@@ -9,14 +6,14 @@ export interface StepViews {
   /** N */
   readonly imageCount: number;
   /**
-   * Both views of images `start`..`start + count - 1`: [2 * count, H, W, 3] float32, normalised, first their first
-   * views, then their second ones. Asked for the same images twice it gives the same views. The caller disposes them.
+   * Both views of images `start`..`start + count - 1`: [2 * count, H, W, 3] float32, normalised, first views before
+   * second views. Repeated calls for the same images give the same views. The caller disposes them.
    */
   make(start: number, count: number): Tensor4D;
 }
 
 /**
- * Views that are on the device already, cut into parts. The tensor stays its maker's.
+ * Divides views that are already on the device into parts. The caller keeps ownership of the tensor.
  *
  * @param views [2N, H, W, 3]; rows 0..N-1 the first views, rows N..2N-1 the second ones of the same images.
  * @throws RangeError for an odd number of views.

@@ -1,4 +1,4 @@
-/** Running sums of lists of tensors: what the parts of a batch add up to. */
+/** Running sums of lists of tensors over the parts of a batch. */
 import { runOp, T_FLOAT, tf } from '../tensorflow.ts';
 import type { Tensor } from '../tensorflow.ts';
 
@@ -6,7 +6,7 @@ export class TensorSums {
   #sums: readonly Tensor[] = [];
   #count = 0;
 
-  /** Takes the tensors over; each is added to the one at its place. */
+  /** Takes ownership of the tensors and adds each to the sum at its index. */
   add(tensors: readonly Tensor[]): void {
     const earlier = this.#sums;
     this.#count += 1;
@@ -23,7 +23,7 @@ export class TensorSums {
     });
   }
 
-  /** The sums, now the caller's. */
+  /** The sums; the caller now owns them. */
   takeSums(): readonly Tensor[] {
     const sums = this.#sums;
     this.#sums = [];
@@ -31,7 +31,7 @@ export class TensorSums {
     return sums;
   }
 
-  /** The sums divided by how often something was added, now the caller's. */
+  /** The sums divided by the number of additions; the caller now owns them. */
   takeMeans(): readonly Tensor[] {
     const count = this.#count;
     const sums = this.takeSums();

@@ -1,6 +1,6 @@
 /**
- * The embeddings that an evaluation needs: those made before are read again, the others are made in one pass over the
- * images and kept.
+ * The embeddings that an evaluation needs: stored ones are read, and the others are computed in one pass over the
+ * images and stored.
  */
 import { createHash } from 'node:crypto';
 import { UnreachableCaseError } from '../../../src/errors.ts';
@@ -37,35 +37,35 @@ export interface EmbeddingRequest {
   readonly version: SealedVersionRecord;
   /** Every image of the version. */
   readonly images: readonly ManifestImage[];
-  /** Draws the random encoder. */
+  /** Seed of the random encoder. */
   readonly seed: number;
-  /** What is wanted. */
+  /** The requested kinds of embedding. */
   readonly sources: readonly Source[];
-  /** Awaited after each batch, 0..1. */
+  /** Called with the fraction 0..1 after each batch, and awaited. */
   readonly onProgress: (fraction: number, message: string) => Promise<void>;
 }
 
-/** Counts on when the descriptors change. */
+/** Increase this version when the descriptors change. */
 const COLOUR_METHOD = 'colour-statistics-1';
 
 type Source = EmbeddingSetRecord['source'];
 
-/** One way to describe images, and what its descriptions are kept under. */
+/** One kind of image descriptor, and the key under which its descriptors are stored. */
 interface Describer {
   readonly source: Source;
   readonly key: EmbeddingKey;
   readonly embeddingDim: number;
-  /** Opened only where descriptions have to be made. */
+  /** Opened only if descriptors have to be computed. */
   open(): OpenDescriber;
 }
 
 interface OpenDescriber {
-  /** `[count, D]` of uint8 RGB images `[count, S, S, 3]`. */
+  /** Descriptors `[count, D]` of uint8 RGB images `[count, S, S, 3]`. */
   describe(pixels: Uint8Array, imageCount: number): Float32Array;
   dispose(): void;
 }
 
-/** Throws ImageDataError for shards that are unsound, and whatever the artifact store finds. */
+/** Throws ImageDataError for damaged shards, and the errors of the artifact store. */
 export async function evaluatedEmbeddings(
   context: TaskContext,
   request: EmbeddingRequest,
@@ -167,7 +167,7 @@ async function makeAndKeep(
   return made;
 }
 
-/** One pass over the images for all describers. */
+/** Makes one pass over the images for all descriptors. */
 async function describeImages(
   context: TaskContext,
   { version, images, checkpoint, onProgress }: EmbeddingRequest,

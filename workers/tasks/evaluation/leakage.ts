@@ -1,4 +1,4 @@
-/** How much of what an evaluation tested the checkpoint has seen in its pretraining. */
+/** How many of an evaluation's test images the checkpoint has seen in its pretraining. */
 import { readNpy } from '../../../src/formats/npy.ts';
 import type { SealedVersionRecord } from '../../../src/modules/datasets/index.ts';
 import type { LeakageRecord } from '../../../src/modules/evaluations/index.ts';
@@ -16,7 +16,7 @@ export interface TestedImages {
   readonly testedRows: Int32Array;
 }
 
-/** Null where nothing is known of what the checkpoint has seen: its weights came from elsewhere. */
+/** Null if the training data of the checkpoint is unknown, because its weights were imported. */
 export async function leakageOf(
   context: TaskContext,
   { checkpointId, version, manifest, testedRows }: TestedImages,
@@ -62,8 +62,8 @@ export async function manifestOf(context: TaskContext, version: SealedVersionRec
 }
 
 /**
- * Who an image is of. Names of groups mean something within their dataset only, but for TCGA's barcodes, which name the
- * same patient wherever they stand and however they are spelled.
+ * Identifies the patient or slide of an image. Names of groups are meaningful only within their dataset, except for
+ * TCGA barcodes, which identify the same patient in every dataset and spelling.
  */
 export function identityOf(datasetId: string, image: ManifestImage | undefined): string {
   const group = image?.group ?? image?.sourcePath ?? image?.key ?? '';
@@ -72,7 +72,7 @@ export function identityOf(datasetId: string, image: ManifestImage | undefined):
 
 type ImageCounts = Pick<LeakageRecord, 'exactImageCount' | 'nearDuplicateImageCount' | 'unhashedVersionCount'>;
 
-/** Counts are null where the images of a version that takes part were never hashed. */
+/** Counts are null if the images of one of the versions were never hashed. */
 async function countImages(
   context: TaskContext,
   version: SealedVersionRecord,

@@ -1,4 +1,4 @@
-/** A result, its baselines and what it said of every image, as they are registered. */
+/** A result, its baselines and its predictions for every image, as they are registered. */
 import type {
   BaselineKind,
   EvaluationBaselineRecord,
@@ -34,7 +34,7 @@ export interface Outcome {
   >;
   /** One for each tested image. */
   readonly predictionLines: readonly PredictionLine[];
-  /** Ascending places among the images. */
+  /** Ascending indexes of images. */
   readonly testedImages: Int32Array;
   /** For the last event: `macroF1 0.812`. */
   readonly headline: string;
@@ -50,8 +50,7 @@ export interface Candidates<Method> {
 type Tell = (done: number, message: string) => Promise<void>;
 
 /**
- * All under the same folds and resamples, so that differences are paired. `images` are those of the input, in its
- * order.
+ * All use the same folds and resamples, so that differences are paired. `images` are those of the input, in its order.
  */
 export async function evaluateClassifiers(
   images: readonly ManifestImage[],
@@ -110,7 +109,7 @@ export async function evaluateClassifiers(
   };
 }
 
-/** As `evaluateClassifiers`, for numbers. */
+/** Like `evaluateClassifiers`, for predicting numbers. */
 export async function evaluateRegressors(
   images: readonly ManifestImage[],
   input: RegressionInput,
@@ -132,7 +131,7 @@ export async function evaluateRegressors(
   const baselines: EvaluationBaselineRecord[] = [];
   for (const [index, [kind, regressor]] of entries.entries()) {
     const result = await run(regressor, index + 1);
-    // A mean that is the same for a whole fold orders nothing: its correlation would be an accident of the folds.
+    // The mean is constant within a fold and ranks nothing: its correlation would be an artefact of the folds.
     const isOrdered = ({ name }: EvaluationMetricRecord): boolean =>
       kind !== 'MEAN_LABEL' || name !== 'spearmanCorrelation';
     baselines.push({

@@ -1,5 +1,5 @@
 /**
- * Decoded images for repeated reads in any order, in one file of the run, so that memory does not grow with their
+ * Stores decoded images in one file of the run for repeated reads in any order, so that memory does not grow with their
  * number.
  */
 import { closeSync, openSync, readSync } from 'node:fs';
@@ -13,7 +13,7 @@ import { embeddingBatchSize } from '../../engine/embed.ts';
 import { verifiedShardPaths, type TaskContext } from '../task.ts';
 
 export interface Pixels {
-  /** uint8 RGB `[places.length, S, S, 3]` of the images at these places of the list. */
+  /** uint8 RGB `[places.length, S, S, 3]` of the images at these indexes of the list. */
   readonly read: (places: Int32Array) => Uint8Array;
   close(): Promise<void>;
 }
@@ -26,8 +26,8 @@ export interface PixelRequest {
 }
 
 /**
- * Decodes every image once, as the input contract says, into a file in the run's own folder, which is deleted at the
- * end.
+ * Decodes every image once, as the input contract specifies, into a file in the run's own folder, which is deleted at
+ * the end.
  */
 export async function openPixels(
   context: TaskContext,
