@@ -10,6 +10,7 @@ import {
   MAX_FRUITLESS_ATTEMPTS,
   type RunFailureRecord,
 } from '../../src/modules/runs/index.ts';
+import { eventually } from '../support/eventually.ts';
 import { ADMIN } from '../support/registry.ts';
 import { FAULT, openRunStage } from '../support/run-stage.ts';
 
@@ -319,7 +320,11 @@ describe('the database itself', () => {
       database.db.run.update({ where: { id: other.id }, data: { status: 'RUNNING', deviceId: 'GPU-1' } }),
       /Unique constraint/,
     );
-    assert.equal((await registry.ledger.claim(['PRETRAINING'], 'two', 'GPU-2'))?.run.id, other.id);
+    // A claim passes over a row that is locked, as it is until the rejected change is rolled back.
+    const second = await eventually('the second run to be claimed', () =>
+      registry.ledger.claim(['PRETRAINING'], 'two', 'GPU-2'),
+    );
+    assert.equal(second.run.id, other.id);
     await registry.ledger.cancelNow(first.lease);
     const third = await launchPretraining();
     assert.equal((await registry.ledger.claim(['PRETRAINING'], 'two', 'GPU-1'))?.run.id, third.id);
