@@ -1,5 +1,5 @@
 /** Runs of every kind while server, worker and their processes are killed at random moments: all come through. */
-import { mkdir, readdir, readFile, utimes } from 'node:fs/promises';
+import { mkdir, readdir, readFile } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { drawTissue } from '../src/synthetic/tissue.ts';
@@ -192,9 +192,8 @@ async function seeThrough({ server, findings }: Stage, kind: string, id: string)
     findings.push(`After kills the ${kind} ${id} did not come through: ${JSON.stringify(answer).slice(0, 500)}`);
 }
 
-/** Of what was killed: no process and no folder of work; what it had not finished writing a worker clears away. */
+/** Of what was killed: no process, no folder of work, and no file on its way into the artifact store. */
 async function seeNothingLeft({ server, findings, seen }: Stage): Promise<void> {
-  const unfinishedDir = path.join(server.dataDir, 'artifacts', 'tmp');
   const left = async (): Promise<string[]> => {
     const family = new Set(await familyOf(server.pid));
     const orphans = await Promise.all(
@@ -203,18 +202,13 @@ async function seeNothingLeft({ server, findings, seen }: Stage): Promise<void> 
       ),
     );
     const folders = (await readdir(path.join(server.dataDir, 'work'))).map((name) => `work/${name}`);
-    return [...orphans.flat(), ...folders];
+    const unfinishedDir = path.join(server.dataDir, 'artifacts', 'tmp');
+    const files = (await readdir(unfinishedDir, { recursive: true, withFileTypes: true }).catch(() => []))
+      .filter((entry) => entry.isFile())
+      .map((entry) => path.relative(server.dataDir, path.join(entry.parentPath, entry.name)));
+    return [...orphans.flat(), ...folders, ...files];
   };
-  const unfinished = async (): Promise<string[]> => readdir(unfinishedDir).catch(() => []);
-  const untilEmpty = async (what: string, list: () => Promise<string[]>): Promise<void> => {
-    await eventually(what, async () => ((await list()).length === 0 ? true : undefined), FOLLOW_MS).catch(async () =>
-      findings.push(`After kills were left: ${(await list()).join(', ')}`),
-    );
-  };
-  await untilEmpty('nothing to be left', left);
-  // It takes for abandoned what nobody has written to for an hour.
-  for (const name of await unfinished()) await utimes(path.join(unfinishedDir, name), new Date(0), new Date(0));
-  const worker = await workerOf(server);
-  if (worker !== undefined && (await unfinished()).length > 0) process.kill(worker, 'SIGKILL');
-  await untilEmpty('unfinished files to be cleared away', unfinished);
+  await eventually('nothing to be left', async () => ((await left()).length === 0 ? true : undefined), FOLLOW_MS).catch(
+    async () => findings.push(`After kills were left: ${(await left()).join(', ')}`),
+  );
 }

@@ -17,7 +17,7 @@ import { loadCatalogue, seedCatalogue } from './modules/datasets/index.ts';
 import { fillTensorDigests, loadPublishedCheckpoints, seedPublishedCheckpoints } from './modules/models/index.ts';
 import { createLedger, RUN_EVENTS_CHANNEL, startReaper } from './modules/runs/index.ts';
 import { listenForAnnouncements } from './platform/announcements.ts';
-import { openArtifactStore } from './platform/artifact-store.ts';
+import { openArtifactStore, removeUnfinished } from './platform/artifact-store.ts';
 import { lockDataDir, makeDataDir } from './platform/data-dir-lock.ts';
 import { databaseVersion, openDatabase, transactionsOf, type Database } from './platform/db.ts';
 import { ENGINE_INSTALL_COMMAND, installedEngine, isEngineInstalled } from './platform/engine/installed.ts';
@@ -40,6 +40,8 @@ export interface App {
 }
 
 const PAGES_DIR = path.resolve(import.meta.dirname, '../web/dist');
+/** Names the folder of the server's unfinished files in the artifact store; each run has its own. */
+const WRITER = 'server';
 const DRAIN_MS = 5_000;
 const EXPIRE_UPLOADS_EVERY_MS = 3_600_000;
 
@@ -89,11 +91,12 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
 
     const artifactsDir = path.join(env.dataDir, 'artifacts');
     await claimArtifactStore({ db, artifactsDir });
-    const store = openArtifactStore(artifactsDir);
+    const store = openArtifactStore(artifactsDir, WRITER);
     const downloadsDir = path.join(env.dataDir, 'downloads');
     const interrupted = await interruptedFiles(env.dataDir);
-    // Deletes partial downloads of a killed server; no other process uses this data directory.
+    // Deletes partial downloads and artifacts of a killed server; no other server uses this data directory.
     await rm(downloadsDir, { recursive: true, force: true });
+    await removeUnfinished(artifactsDir, WRITER);
     const uploads = await openUploadStore({ folder: path.join(env.dataDir, 'uploads'), maxBytes: env.maxUploadBytes });
     closers.push(expireUploads(uploads, logger));
     const services = createServices({

@@ -17,12 +17,13 @@ import {
   type RunLease,
   type RunLedger,
 } from '../src/modules/runs/index.ts';
-import { removeAbandonedWrites } from '../src/platform/artifact-store.ts';
+import { removeAbandonedWrites, removeUnfinished, unfinishedDirOf } from '../src/platform/artifact-store.ts';
 import type { Queue } from '../src/platform/queue.ts';
 import { startChild, type Child, type ChildSettings } from './child-process.ts';
 import type { StopReason } from './child-protocol.ts';
 import type { Device, Devices } from './devices.ts';
 import { failureOfEnd, GOT_STUCK, RAN_TOO_LONG } from './failure.ts';
+import { folderOf, leaseOf } from './lease-folder.ts';
 import { oomKillCount } from './oom-kills.ts';
 
 export interface AgentParts {
@@ -80,10 +81,25 @@ export function createAgent(parts: AgentParts): Agent {
   let slots: readonly Slot[] = [];
   let ticker: NodeJS.Timeout | undefined;
 
+  const removeWorkOf = async (lease: RunLease): Promise<void> => {
+    await rm(path.join(parts.workDir, folderOf(lease)), { recursive: true, force: true });
+    await removeUnfinished(parts.child.artifactsDir, folderOf(lease));
+  };
+
+  /** Removes files of killed agents. Several agents may share the folders, so files of a held lease are kept. */
+  const removeOrphanedWork = async (): Promise<void> => {
+    const places = [parts.workDir, unfinishedDirOf(parts.child.artifactsDir)];
+    const names = new Set((await Promise.all(places.map((place) => readdir(place).catch(() => [])))).flat());
+    const leases = [...names].flatMap((name) => leaseOf(name) ?? []);
+    if (leases.length === 0) return;
+    const held = new Set((await ledger.held(leases)).map(folderOf));
+    await Promise.all(leases.filter((lease) => !held.has(folderOf(lease))).map(removeWorkOf));
+  };
+
   const look = async (): Promise<void> => {
     const lapsed = await ledger.reapLapsed();
     if (lapsed > 0) logger.warn({ lapsed }, 'runs of silent workers were taken back');
-    await removeOrphanedWork(parts.workDir, ledger);
+    await removeOrphanedWork();
     // Not awaited: a slot is busy for as long as its run, and the next look is for the others.
     for (const slot of slots) void fill(slot);
   };
@@ -138,8 +154,8 @@ export function createAgent(parts: AgentParts): Agent {
     const runLogger = logger.child({ runId: run.id, kind: run.kind, attempt: run.attempt, device: slot.device?.id });
     runLogger.info('run started');
     // What an earlier attempt left here: the holder of the run is now the only one that may work on it.
-    await removeOrphanedWork(parts.workDir, ledger);
-    const workDir = path.join(parts.workDir, workFolderOf(lease));
+    await removeOrphanedWork();
+    const workDir = path.join(parts.workDir, folderOf(lease));
     await mkdir(workDir, { recursive: true });
     const oomKillsBefore = await oomKillCount();
     const child = startChild({ ...parts.child, workDir }, run, lease, slot.device?.env ?? {}, runLogger);
@@ -200,14 +216,13 @@ export function createAgent(parts: AgentParts): Agent {
       clearInterval(renewal);
       clearTimeout(stopTimer);
       children.delete(child);
-      await rm(workDir, { recursive: true, force: true });
+      await removeWorkOf(lease);
     }
   };
 
   const settleForChild = async (lease: RunLease, failure: RunFailureRecord): Promise<void> => {
     const renewal = await ledger.renew(lease);
     if (renewal === undefined) return;
-    await removeAbandonedWrites(parts.child.artifactsDir);
     if (renewal.status === 'CANCELING') await ledger.cancelNow(lease);
     else if (draining) await ledger.release(lease, 'The worker stopped; the run continues at its next start.');
     else await ledger.fail(lease, failure);
@@ -242,22 +257,6 @@ export function createAgent(parts: AgentParts): Agent {
       clearTimeout(killer);
     },
   };
-}
-
-function workFolderOf({ runId, epoch }: RunLease): string {
-  return `${runId}-${epoch}`;
-}
-
-/** What agents that were killed left behind. The folder may be shared: what a lease still holds is somebody's. */
-async function removeOrphanedWork(folder: string, ledger: RunLedger): Promise<void> {
-  const leases = (await readdir(folder).catch(() => [])).flatMap((name): RunLease[] => {
-    const [, runId, epoch] = /^([0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12})-(\d{1,9})$/.exec(name) ?? [];
-    return runId === undefined ? [] : [{ runId, epoch: Number(epoch) }];
-  });
-  if (leases.length === 0) return;
-  const held = new Set((await ledger.held(leases)).map(workFolderOf));
-  const orphaned = leases.map(workFolderOf).filter((name) => !held.has(name));
-  await Promise.all(orphaned.map((name) => rm(path.join(folder, name), { recursive: true, force: true })));
 }
 
 /** Measures time by a clock that nobody sets. */

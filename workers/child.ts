@@ -7,6 +7,7 @@ import { UnreachableCaseError } from '../src/errors.ts';
 import { agentMessageSchema, type ChildMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { untilDatabaseAnswers } from './database-patience.ts';
 import { DATABASE_UNREACHABLE, failureOf, isDatabaseFault, RAN_TOO_LONG } from './failure.ts';
+import { folderOf } from './lease-folder.ts';
 import { createProgressReporter } from './progress-reporter.ts';
 import { createTaskServices } from './task-services.ts';
 import { TaskStopped, type StopRequest, type Task, type TaskContext } from './tasks/task.ts';
@@ -79,7 +80,7 @@ async function execute(start: StartMessage): Promise<void> {
   const reporter = createProgressReporter((report) => patiently(() => ledger.report(start.lease, report)));
   const isTraining = start.run.kind === 'PRETRAINING';
   let isStateWritten = false;
-  const store = openArtifactStore(start.artifactsDir);
+  const store = openArtifactStore(start.artifactsDir, folderOf(start.lease));
   const context: TaskContext = {
     runId: start.run.id,
     lease: start.lease,

@@ -71,8 +71,12 @@ const SHA256_PATTERN = /^[0-9a-f]{64}$/;
 /** Large enough that disk and hash, not JavaScript, limit the throughput. */
 const READ_BYTES = 1024 * 1024;
 
-export function openArtifactStore(rootDir: string): ArtifactStore {
-  const temporaryDir = path.join(rootDir, TEMPORARY_DIR);
+/**
+ * @param writer names the folder of this process's unfinished files, which `removeUnfinished` deletes when the process
+ * has ended. Without a name, unfinished files are deleted by their age alone.
+ */
+export function openArtifactStore(rootDir: string, writer = ''): ArtifactStore {
+  const temporaryDir = path.join(unfinishedDirOf(rootDir), writer);
   const pathOf = (sha256: string): string => {
     // The name becomes part of a path, so only a digest is accepted.
     if (!SHA256_PATTERN.test(sha256)) {
@@ -232,16 +236,23 @@ async function exists(file: string): Promise<boolean> {
 /** A temporary file that was not written to for this long belongs to a process that was killed. */
 const ABANDONED_MS = 3_600_000;
 
-/** Removes unfinished files of killed processes from a store. Safe during concurrent writes. */
+/** The folder of unfinished files of a store, with a subfolder for each named writer. */
+export function unfinishedDirOf(rootDir: string): string {
+  return path.join(rootDir, TEMPORARY_DIR);
+}
+
+/** Removes the unfinished files of a writer whose process has ended. */
+export async function removeUnfinished(rootDir: string, writer: string): Promise<void> {
+  await rm(path.join(unfinishedDirOf(rootDir), writer), { recursive: true, force: true });
+}
+
+/** Removes unfinished files of killed processes without a writer name. Safe during concurrent writes. */
 export async function removeAbandonedWrites(rootDir: string): Promise<void> {
-  const folder = path.join(rootDir, TEMPORARY_DIR);
+  const folder = unfinishedDirOf(rootDir);
   const names = await readdir(folder).catch(() => []);
   for (const file of names.map((name) => path.join(folder, name))) {
-    const modifiedMs = await stat(file).then(
-      (facts) => facts.mtimeMs,
-      () => undefined,
-    );
-    if (modifiedMs !== undefined && Date.now() - modifiedMs > ABANDONED_MS) await rm(file, { force: true });
+    const facts = await stat(file).catch(() => undefined);
+    if (facts?.isFile() === true && Date.now() - facts.mtimeMs > ABANDONED_MS) await rm(file, { force: true });
   }
 }
 

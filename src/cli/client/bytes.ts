@@ -1,7 +1,7 @@
 /** Downloads from and uploads to a registry, resumed after an interruption and verified against their digest. */
 import { createHash } from 'node:crypto';
 import { createReadStream, openAsBlob } from 'node:fs';
-import { open, rename, rm, stat } from 'node:fs/promises';
+import { open, readdir, rename, rm, stat } from 'node:fs/promises';
 import path from 'node:path';
 import { setTimeout as pause } from 'node:timers/promises';
 import { CommandFailure, EXIT } from '../exit-codes.ts';
@@ -14,6 +14,7 @@ import { refusalOf, ServerRefusal, type ClientOptions, type Registry } from './c
 const FRUITLESS_ATTEMPTS = 5;
 /** Multiplied by the number of interruptions so far: five seconds in total, enough for a server to restart. */
 const RETRY_MS = 500;
+const PART_ENDING = /^\.[0-9a-f]{16}\.part$/;
 /** How a server aborts the download of a file whose stored bytes have changed. */
 const CUT_OFF = 'It broke off: the stored bytes are not what their name says.';
 
@@ -69,8 +70,8 @@ function fileNameIn(disposition: string | null): string | undefined {
 }
 
 /**
- * Downloads a file, resuming from `<out>.<sha256>.part` of an earlier attempt, and renames it only if its digest is
- * right.
+ * Downloads a file, resuming from `<out>.<first 16 digits of sha256>.part` of an earlier attempt, and renames it only
+ * if its digest is right. Then deletes the partial files of earlier attempts to download other bytes to `out`.
  * @throws CommandFailure DAMAGE_FOUND if the digest is wrong; no file with the final name then exists.
  */
 export async function fetchFile(
@@ -159,6 +160,15 @@ export async function fetchFile(
     });
   }
   await rename(part, out);
+  await removeOtherParts(out);
+}
+
+/** Partial files that no later attempt will resume, for example of the previous champion. */
+async function removeOtherParts(out: string): Promise<void> {
+  const [folder, name] = [path.dirname(out), path.basename(out)];
+  for (const found of await readdir(folder))
+    if (found.startsWith(`${name}.`) && PART_ENDING.test(found.slice(name.length)))
+      await rm(path.join(folder, found), { force: true });
 }
 
 /**

@@ -192,8 +192,7 @@ async function tellStory({ client, server, env, images, steps, startedMs }: Stor
     seconds: Math.round((performance.now() - startedMs) / 100) / 10,
   };
   const summaryPath = path.join(env.dataDir, 'summary.json');
-  await writeFile(`${summaryPath}.new`, `${JSON.stringify(summary, null, 2)}\n`);
-  await rename(`${summaryPath}.new`, summaryPath);
+  await writeWhole(summaryPath, `${JSON.stringify(summary, null, 2)}\n`);
   printResults(summary, evaluations, test.name, images.synthetic);
   say(`\nWritten to ${path.relative(process.cwd(), summaryPath)}. "npm start" serves all of this.`);
   if (!download.verified) throw new Error('The downloaded checkpoint is not what was registered.');
@@ -209,7 +208,7 @@ async function downloadAndVerify(
   const bytes = await client.download(checkpoint.downloadUrl);
   const sha256 = createHash('sha256').update(bytes).digest('hex');
   const file = path.join(dataDir, 'demo-checkpoint.safetensors');
-  await writeFile(file, bytes);
+  await writeWhole(file, bytes);
   const program = path.resolve(import.meta.dirname, '../../../workers/verify-weights.ts');
   const child = spawn(
     process.execPath,
@@ -225,6 +224,12 @@ async function downloadAndVerify(
     .parse(JSON.parse(await text(child.stdout)));
   // The same weights on the same machine: anything beyond rounding is a different file.
   return { bytes: bytes.length, sha256, verified: sha256 === checkpoint.sha256 && maxRelativeDifference < 1e-5 };
+}
+
+/** Renames the complete file into place, so that a killed demo leaves no partial file under the final name. */
+async function writeWhole(file: string, content: string | Uint8Array): Promise<void> {
+  await writeFile(`${file}.new`, content);
+  await rename(`${file}.new`, file);
 }
 
 function seriesOf(run: PretrainedRun, name: string): number[] {
