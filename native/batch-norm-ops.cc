@@ -1,7 +1,7 @@
 /**
- * Makes our batch norm ops of TensorFlow when the library is loaded: `ParaffinBatchNorm` and
- * `ParaffinBatchNormGradient`, float32 on a CPU with AVX2 and FMA. Elsewhere they stay unknown, and the engine runs
- * TensorFlow's own op.
+ * Registers our batch norm as ops of TensorFlow when the library is loaded: `ParaffinBatchNorm` and
+ * `ParaffinBatchNormGradient`, float32 on a CPU with AVX2 and FMA. On other processors they are not registered, and the
+ * engine uses TensorFlow's own op.
  */
 #include <algorithm>
 #include <climits>
@@ -19,7 +19,7 @@ constexpr int CHANNELS_AT_ONCE = 8;
 struct Settings {
   bool isRectified;
   float epsilon;
-  /** The share of the batch's statistics in the running ones; the gradient has none. */
+  /** The weight of the batch's statistics in each update of the running ones; the gradient does not have it. */
   float momentum;
 };
 
@@ -34,7 +34,7 @@ void dropSettings(void* settings) { delete static_cast<Settings*>(settings); }
 
 constexpr char WRONG_SHAPES[] = "Images must be [N, H, W, C] with at least one pixel and C a multiple of 8, as must be what belongs to them; all else is [C].";
 
-/** Whether one place holds images and others a number for each of their channels. */
+/** Whether one input holds images and the others hold a number for each of their channels. */
 bool areSound(const Call& call, int imagesPlace, std::initializer_list<int> vectorPlaces) {
   if (call.rank(imagesPlace) != 4) return false;
   const std::int64_t channels = call.side(imagesPlace, 3);

@@ -15,7 +15,7 @@ namespace {
 
 using FourDoubles = __m256d;
 
-/** Numbers that one thread takes at once. Depends on shapes alone, and with it the order of every sum. */
+/** Numbers that one thread processes at once. It depends only on shapes, and so does the order of every sum. */
 constexpr int FLOATS_PER_UNIT = 32768;
 
 FourDoubles lowerHalf(Eight values) { return _mm256_cvtps_pd(_mm256_castps256_ps128(values)); }
@@ -31,7 +31,7 @@ void addProductTo(double* sums, Eight left, Eight right) {
   _mm256_storeu_pd(sums + 4, _mm256_fmadd_pd(upperHalf(left), upperHalf(right), _mm256_loadu_pd(sums + 4)));
 }
 
-/** Rows in shares that are worked at side by side. */
+/** Divides the rows into shares that threads process in parallel. */
 class Shares {
  public:
   explicit Shares(const BatchNormShape& shape) : rows_(shape.rows), rowsEach_(std::max(1, FLOATS_PER_UNIT / shape.channels)) {}
@@ -47,7 +47,7 @@ class Shares {
 
 /**
  * Two sums over all rows for each channel: [2, channels]. `add(row, channel, first, second)` adds eight channels of a
- * row to each of them. Shares are summed side by side, and then one after another.
+ * row to each of them. Shares are summed in parallel, and their sums then one after another.
  */
 template <typename Add>
 std::vector<double> sumsOverRows(const BatchNormShape& shape, Add add) {
@@ -93,7 +93,7 @@ void normalise(const BatchNormShape& shape, float epsilon, const float* images, 
   std::vector<float> factor(channels);
   for (int channel = 0; channel < channels; channel += 1) {
     const double average = sums[channel] / shape.rows;
-    // In this order NaN stays NaN.
+    // This order of the operands propagates NaN.
     const double rowVariance = std::max(sums[channels + channel] / shape.rows - average * average, 0.0);
     mean[channel] = static_cast<float>(average);
     variance[channel] = static_cast<float>(rowVariance);
@@ -102,7 +102,7 @@ void normalise(const BatchNormShape& shape, float epsilon, const float* images, 
   eachEight(shape, [&](std::size_t place, int channel) {
     const Eight deviation = _mm256_loadu_ps(images + place) - _mm256_loadu_ps(mean + channel);
     const Eight value = _mm256_fmadd_ps(deviation, _mm256_loadu_ps(&factor[channel]), _mm256_loadu_ps(offset + channel));
-    // The second operand is what NaN yields: it must propagate rather than become 0.
+    // With NaN the instruction returns its second operand, so this order propagates NaN instead of returning 0.
     _mm256_storeu_ps(output + place, shape.isRectified ? _mm256_max_ps(_mm256_setzero_ps(), value) : value);
   });
 }
@@ -120,7 +120,7 @@ void normaliseGradient(const BatchNormShape& shape, float epsilon, const float* 
     addTo(sum, gradient);
     addProductTo(products, gradient, _mm256_loadu_ps(images + place) - _mm256_loadu_ps(mean + channel));
   });
-  // gradient by images = factor * arriving - slope * (images - mean) - level.
+  // gradient with respect to images = factor * arriving - slope * (images - mean) - level.
   std::vector<float> factor(channels);
   std::vector<float> slope(channels);
   std::vector<float> level(channels);

@@ -21,7 +21,10 @@ struct BatchNormShape {
  */
 void normalise(const BatchNormShape& shape, float epsilon, const float* images, const float* scale, const float* offset, float* output, float* mean, float* variance);
 
-/** From the gradient of the output to that of the images, the scale and the offset. `output` gives the ReLU mask. */
+/**
+ * Computes the gradients of the images, the scale and the offset from the gradient of the output. `output` gives the
+ * ReLU mask.
+ */
 void normaliseGradient(const BatchNormShape& shape, float epsilon, const float* outputGradient, const float* images, const float* output, const float* scale, const float* mean,
                        const float* variance, float* imagesGradient, float* scaleGradient, float* offsetGradient);
 

@@ -4,7 +4,7 @@
  * `ParaffinNormalisedConvolution`, float32 on a CPU with AVX2 and FMA. On other processors they are not registered, and
  * the engine uses TensorFlow's own op.
  *
- * Windows of 3x3 at stride 1 go by tiles (winograd.h), all others by patches (patches.h).
+ * Windows of 3x3 at stride 1 are computed by tiles (winograd.h), all others by patches (patches.h).
  */
 #include <climits>
 #include <cmath>
@@ -94,7 +94,7 @@ bool isOutputOf(const Call& call, int place, const ConvolutionShape& shape) {
 
 bool usesWinograd(const ConvolutionShape& shape) { return shape.side == 3 && shape.stride == 1 && shape.padding == 1 && isMultiple(shape.inputChannels); }
 
-/** The convolution that the first two inputs, images and filter, ask for; none where they do not suit each other. */
+/** The convolution of the first two inputs, images and filter; none if their shapes do not match. */
 std::optional<ConvolutionShape> convolutionOf(const Settings& settings, const Call& call) {
   const bool isRight = call.rank(0) == 4 && call.rank(1) == 4 && call.side(1, 0) == call.side(1, 1) && call.side(0, 3) == call.side(1, 2) &&
                        isSound(settings, call.side(1, 0), call.side(0, 1), call.side(0, 2), call.side(1, 2), call.side(1, 3));

@@ -1,7 +1,4 @@
-/**
- * What every op of ours needs to be one of TensorFlow's, by its C API: to read its inputs and attributes, to make its
- * outputs, to be registered.
- */
+/** What our ops need from TensorFlow's C API: reading inputs and attributes, allocating outputs, and registration. */
 #pragma once
 
 #include <cstddef>
@@ -15,7 +12,7 @@
 
 namespace paraffin {
 
-/** One run of an op: its inputs, and the first fault that was met. */
+/** One run of an op: its inputs, and the first error that occurred. */
 class Call {
  public:
   Call(TF_OpKernelContext* context, int inputCount) : context_(context), status_(TF_NewStatus()), inputs_(inputCount, nullptr) {
@@ -48,7 +45,8 @@ class Call {
   }
 
   /**
-   * A new tensor for a result, held by TensorFlow; nullptr where there is no memory for it, and the call has failed.
+   * A new tensor for a result, owned by TensorFlow; nullptr if there is no memory for it, in which case the call has
+   * failed.
    */
   float* output(int place, std::initializer_list<std::int64_t> sides) {
     std::size_t byteSize = sizeof(float);
@@ -66,7 +64,7 @@ class Call {
   std::vector<TF_Tensor*> inputs_;
 };
 
-/** An attribute's value, as TensorFlow keeps it with the kernel. A missing one fails the kernel's making. */
+/** An attribute's value, as TensorFlow stores it with the kernel. If it is missing, the kernel is not created. */
 template <typename Value>
 Value attribute(TF_OpKernelConstruction* construction, const char* name, void (*read)(TF_OpKernelConstruction*, const char*, Value*, TF_Status*)) {
   Value value{};
@@ -77,12 +75,12 @@ Value attribute(TF_OpKernelConstruction* construction, const char* name, void (*
   return value;
 }
 
-/** Ops share their threads and their workspace: a computation holds this. */
+/** Ops share their threads and their workspace, so each computation holds this lock. */
 inline std::mutex oneAtATime;
 
 struct Op {
   const char* name;
-  /** Each as TensorFlow writes them: `images: float`, `stride: int`. */
+  /** Written as in TensorFlow: `images: float`, `stride: int`. */
   std::initializer_list<const char*> inputs;
   std::initializer_list<const char*> outputs;
   std::initializer_list<const char*> attributes;
@@ -91,7 +89,7 @@ struct Op {
   void (*drop)(void*);
 };
 
-/** Makes an op known for CPUs, where the processor has what it is compiled for: AVX2 and FMA. */
+/** Registers an op for CPUs if the processor has AVX2 and FMA, for which the op is compiled. */
 inline void add(const Op& op) {
   if (!__builtin_cpu_supports("avx2") || !__builtin_cpu_supports("fma")) return;
   TF_Status* const status = TF_NewStatus();
@@ -99,7 +97,7 @@ inline void add(const Op& op) {
   for (const char* input : op.inputs) TF_OpDefinitionBuilderAddInput(definition, input);
   for (const char* output : op.outputs) TF_OpDefinitionBuilderAddOutput(definition, output);
   for (const char* attribute : op.attributes) TF_OpDefinitionBuilderAddAttr(definition, attribute);
-  // Shapes are asked for when graphs are built, which the engine does not do.
+  // TensorFlow infers shapes only when it builds graphs, which the engine does not do.
   TF_OpDefinitionBuilderSetShapeInferenceFunction(definition, [](TF_ShapeInferenceContext*, TF_Status* fine) { TF_SetStatus(fine, TF_OK, ""); });
   TF_RegisterOpDefinition(definition, status);
   if (TF_GetCode(status) == TF_OK) TF_RegisterKernelBuilder(op.name, TF_NewKernelBuilder(op.name, "CPU", op.create, op.run, op.drop), status);

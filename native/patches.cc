@@ -12,7 +12,10 @@
 namespace paraffin {
 namespace {
 
-/** So much of a sum is taken at once that the right factor, 16 columns wide, stays in the first-level cache. */
+/**
+ * Number of terms of a sum that are added at once, so that the right factor, 16 columns wide, stays in the first-level
+ * cache.
+ */
 constexpr int DEPTH_AT_ONCE = 256;
 constexpr int ROWS_MAX = 96;
 constexpr int PATCHES_PER_UNIT = 8;
@@ -21,7 +24,7 @@ Workspace packedSpace;
 
 int roundedUp(int value, int multiple) { return (value + multiple - 1) / multiple * multiple; }
 
-/** Windows, one after another through all images: row, column and image of the output are its place. */
+/** Iterates over the windows of all images; a window's position is its row, column and image in the output. */
 class Windows {
  public:
   explicit Windows(const ConvolutionShape& shape) : shape_(shape), perImage_(shape.outputHeight * shape.outputWidth) {}
@@ -30,7 +33,7 @@ class Windows {
   int perImage() const { return perImage_; }
   /** Values of one patch: side * side * inputChannels. */
   int size() const { return shape_.side * shape_.side * shape_.inputChannels; }
-  /** True where patches are the pixels themselves, in their order. */
+  /** True if patches are the pixels themselves, in their order. */
   bool arePixels() const { return shape_.side == 1 && shape_.stride == 1 && shape_.padding == 0; }
 
   /** Copies a window's pixels to `patch`, zeros beyond the border. */
@@ -44,7 +47,7 @@ class Windows {
     });
   }
 
-  /** Adds a patch to the pixels that it came from. */
+  /** Adds a patch to the pixels that it was copied from. */
   void add(const float* patch, int window, float* images) const {
     eachRow(window, [&](std::size_t pixel, int from, int to, int place) {
       const int channels = shape_.inputChannels;
@@ -55,7 +58,10 @@ class Windows {
   }
 
  private:
-  /** Calls `visit` for every row of a window: its first pixel inside the image, and from which to which column of the window it is inside. */
+  /**
+   * Calls `visit` for every row of a window: its first pixel inside the image, and the range of the window's columns
+   * that are inside.
+   */
   template <typename Visit>
   void eachRow(int window, Visit visit) const {
     const int place = window % perImage_;
@@ -85,7 +91,7 @@ void packColumns(const float* matrix, int rows, int columns, float* packed) {
   });
 }
 
-/** matrix [rows, columns] turned, to panels of 16 of its rows: [rows / 16, columns, 16]. */
+/** matrix [rows, columns] transposed, to panels of 16 of its rows: [rows / 16, columns, 16]. */
 void packRows(const float* matrix, int rows, int columns, float* packed) {
   inParallel(rows / 8, [=](int unit) {
     const int first = unit * 8;
@@ -99,7 +105,7 @@ void packRows(const float* matrix, int rows, int columns, float* packed) {
   });
 }
 
-/** product [rows, columns] = left [rows, depth] times the packed right factor; by one thread. */
+/** product [rows, columns] = left [rows, depth] times the packed right factor, on one thread. */
 void multiplyPacked(int rows, int depth, int columns, const float* left, std::size_t leftStep, const float* packed, float* product, std::size_t productStep) {
   for (int from = 0; from < depth; from += DEPTH_AT_ONCE) {
     const int part = std::min(DEPTH_AT_ONCE, depth - from);
@@ -115,7 +121,7 @@ void multiplyPacked(int rows, int depth, int columns, const float* left, std::si
   }
 }
 
-/** Finishes those rows of the output that were just made, while they are near. */
+/** Finishes the rows of the output that were just computed, while they are still in the cache. */
 void finishRows(const Epilogue* epilogue, int first, int rows, int columns, float* output) {
   if (epilogue == nullptr) return;
   for (int row = first; row < first + rows; row += 1) {
@@ -125,10 +131,10 @@ void finishRows(const Epilogue* epilogue, int first, int rows, int columns, floa
   }
 }
 
-/** So many rows of `width` floats that they stay near, in sixes. */
+/** The number of rows of `width` floats that fit in the cache, a multiple of six. */
 int rowsNear(int width) { return std::clamp(FLOATS_NEAR / 2 / width / ROWS_AT_ONCE * ROWS_AT_ONCE, ROWS_AT_ONCE, ROWS_MAX); }
 
-/** The same of rows that lie one after another, by all threads. */
+/** The same for consecutive rows, on all threads. */
 void multiplyPixels(int rows, int depth, int columns, const float* left, const float* packed, const Epilogue* epilogue, float* product) {
   const int rowsAtOnce = rowsNear(depth);
   inParallel((rows + rowsAtOnce - 1) / rowsAtOnce, [=](int unit) {
@@ -167,7 +173,7 @@ void inputGradientByPatches(const ConvolutionShape& shape, const float* filter, 
   float* const packed = packedSpace.take(static_cast<std::size_t>(depth) * columns);
   packRows(filter, columns, depth, packed);
   if (windows.arePixels()) return multiplyPixels(windows.count(), depth, columns, outputGradient, packed, nullptr, gradient);
-  // Patches of an image overlap: an image is one thread's.
+  // Patches of an image overlap, so that each image is processed by one thread.
   const std::size_t imageSize = static_cast<std::size_t>(shape.height) * shape.width * shape.inputChannels;
   const int rowsAtOnce = rowsNear(columns);
   inParallel(shape.count, [=](int image) {

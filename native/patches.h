@@ -1,9 +1,9 @@
 /**
- * The convolution by any window, and its two gradients, as matrix products over patches, in float32 for processors with
- * AVX2 and FMA. Patches are made a few at a time, in a core's own cache, and never held in memory as a whole.
+ * The convolution with any window, and its two gradients, as matrix products over patches, in float32 for processors
+ * with AVX2 and FMA. Patches are made a few at a time, in a core's own cache, and never held in memory as a whole.
  *
- * Images are NHWC, filters HWIO. Output channels come in multiples of 16; for the gradient by images, input channels
- * too. The same numbers come out for any number of threads. One call at a time: they share their workspace.
+ * Images are NHWC, filters HWIO. Output channels come in multiples of 16; for the gradient with respect to the images,
+ * input channels too. The result does not depend on the number of threads. One call at a time: calls share a workspace.
  */
 #pragma once
 

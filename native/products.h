@@ -20,7 +20,10 @@ using Eight = __m256;
 
 /** Columns of one matrix product in registers: two vectors of eight. */
 constexpr int PANEL_WIDTH = 16;
-/** Rows of one: six times two sums, two factors and a broadcast fill the 16 vector registers. */
+/**
+ * Rows of one matrix product in registers: six times two sums, two factors and a broadcast fill the 16 vector
+ * registers.
+ */
 constexpr int ROWS_AT_ONCE = 6;
 /** Floats in most of a processor core's 512 KB of second-level cache, and in a few MB of the third. */
 constexpr int FLOATS_NEAR = 98304;
@@ -67,8 +70,8 @@ inline void transpose(Eight (&rows)[8]) {
 }
 
 /**
- * product [ROWS, 16] = left [ROWS, depth] times right [depth, 16], added to the previous product where asked; rows of
- * the product lie `productStep` floats apart. Row steps of the left factor are known at compile time (ROW_STEP 0: at
+ * product [ROWS, 16] = left [ROWS, depth] times right [depth, 16], added to the previous product if requested; rows of
+ * the product are `productStep` floats apart. Row steps of the left factor are known at compile time (ROW_STEP 0: at
  * run time), so that every sum stays in a register.
  */
 template <int ROWS, bool ADDS, int ROW_STEP, int DEPTH_STEP>

@@ -11,7 +11,10 @@
 namespace paraffin {
 namespace {
 
-/** As many as TensorFlow takes for one op: what its variable says, else the processors that this process may use. */
+/**
+ * The number of threads that TensorFlow uses for one op: the value of its environment variable, otherwise the number of
+ * processors that this process may use.
+ */
 int threadCount() {
   const char* wanted = std::getenv("TF_NUM_INTRAOP_THREADS");
   const int count = wanted == nullptr ? 0 : std::atoi(wanted);

@@ -6,7 +6,8 @@
 #include "products.h"
 #include "threads.h"
 
-// The whole library must load on any processor; only these functions need AVX2, and op.h offers them where it is.
+// The whole library must load on any processor; only these functions need AVX2, and op.h registers them only if the
+// processor has it.
 #pragma GCC target("avx2,fma")
 
 namespace paraffin {
@@ -16,8 +17,9 @@ constexpr int TAP_COUNT = 16;
 constexpr int TILES_PER_UNIT = 8;
 
 /**
- * Where the value of a tap, a tile and a channel lies, in floats: tap * tapStep + (channel / 16) * panelStep + tile * tileStep + channel % 16.
- * Steps between taps are never a power of two: 16 streams to the same few lines of the cache would evict each other.
+ * The offset of the value of a tap, a tile and a channel, in floats: tap * tapStep + (channel / 16) * panelStep + tile
+ * * tileStep + channel % 16. Steps between taps are never a power of two: 16 streams to the same few lines of the cache
+ * would evict each other.
  */
 struct Layout {
   std::size_t tapStep;
@@ -39,7 +41,7 @@ struct Layout {
   std::size_t offsetOf(int channel) const { return channel / PANEL_WIDTH * panelStep + channel % PANEL_WIDTH; }
 };
 
-/** The 2x2 tiles of all images, one after another. Those at a lower or right border may reach a pixel too far. */
+/** The 2x2 tiles of all images, one after another. Those at a lower or right border may extend one pixel beyond it. */
 class TileGrid {
  public:
   explicit TileGrid(const ConvolutionShape& shape)
@@ -74,7 +76,7 @@ class TileGrid {
 
 inline Eight load(const float* pixel, int channel) { return pixel == nullptr ? _mm256_setzero_ps() : _mm256_loadu_ps(pixel + channel); }
 
-/** One row of B^T d B, of which `a` to `d` are a row of B^T d. */
+/** One row of B^T d B, where `a` to `d` are a row of B^T d. */
 inline void storePatchRow(Eight a, Eight b, Eight c, Eight d, float* taps, std::size_t tapStep) {
   _mm256_store_ps(taps, a - c);
   _mm256_store_ps(taps + tapStep, b + c);
@@ -82,7 +84,7 @@ inline void storePatchRow(Eight a, Eight b, Eight c, Eight d, float* taps, std::
   _mm256_store_ps(taps + 3 * tapStep, b - d);
 }
 
-/** B^T d B of a 4x4 patch. `values` is the place of its tile. */
+/** B^T d B of a 4x4 patch. `values` is the address of its tile. */
 void transformPatch(const float* const (&pixels)[16], int channels, float* values, const Layout& layout) {
   for (int channel = 0; channel < channels; channel += 8) {
     float* const taps = values + layout.offsetOf(channel);
@@ -116,7 +118,7 @@ void transformGradient(const float* const (&pixels)[4], int channels, float* val
   }
 }
 
-/** A^T m A, finished where there is something to be done, into those pixels of the 2x2 tile that there are in `output`. */
+/** Writes A^T m A, finished by the epilogue if there is one, to those pixels of the 2x2 tile that lie in `output`. */
 void transformBack(const float* values, int channels, const Layout& layout, const Epilogue* epilogue, const float* output, float* const (&pixels)[4]) {
   const auto put = [=](float* pixel, int channel, Eight sums) {
     if (pixel == nullptr) return;
@@ -139,7 +141,7 @@ void transformBack(const float* values, int channels, const Layout& layout, cons
   }
 }
 
-/** G g G^T of eight filters, whose nine values lie `step` floats apart. */
+/** G g G^T of eight filters, whose nine values are `step` floats apart. */
 inline void transformFilter(const float* filter, std::size_t step, Eight (&taps)[TAP_COUNT]) {
   const Eight half = _mm256_set1_ps(0.5F);
   Eight rows[4][3];
@@ -178,10 +180,13 @@ void packFilter(const float* filter, int inputChannels, int outputChannels, floa
   });
 }
 
-/** The same of the filter turned by half a turn, with its channels changed over: for each tap and panel of input channels, [outputChannels, 16]. */
+/**
+ * The same for the filter rotated by 180 degrees, with input and output channels exchanged: for each tap and panel of
+ * input channels, [outputChannels, 16].
+ */
 void packTurnedFilter(const float* filter, int inputChannels, int outputChannels, float* packed) {
   const std::size_t size = static_cast<std::size_t>(inputChannels) * outputChannels;
-  // G of a turned row is G of the row with its first and last place changed over.
+  // G of a reversed row is G of the row with its first and last element exchanged.
   static constexpr int TURNED[4] = {3, 1, 2, 0};
   inParallel(inputChannels / 8, [=](int unit) {
     const int input = unit * 8;
@@ -213,13 +218,14 @@ class TiledConvolution {
   void run() const {
     const int floatsPerTile = TAP_COUNT * (inputChannels_ + outputChannels_);
     const int tilesNear = FLOATS_NEAR / floatsPerTile / ROWS_AT_ONCE * ROWS_AT_ONCE;
-    // With many channels so few tiles fit that reading all filters for them costs more than a trip through the far cache.
+    // With many channels so few tiles fit that reading all filters for them costs more than going through the
+    // third-level cache.
     if (tilesNear >= 2 * ROWS_AT_ONCE) runNear(tilesNear);
     else runFar(std::max(8 * ROWS_AT_ONCE, FLOATS_FAR / floatsPerTile / ROWS_AT_ONCE * ROWS_AT_ONCE));
   }
 
  private:
-  /** Each thread takes few tiles all the way: what it makes stays in its own cache. */
+  /** Each thread takes a few tiles through all steps, so that intermediate values stay in its own cache. */
   void runNear(int tilesAtOnce) const {
     inParallel((grid_.count() + tilesAtOnce - 1) / tilesAtOnce, [this, tilesAtOnce](int unit) {
       static thread_local Workspace patchSpace;
@@ -238,7 +244,7 @@ class TiledConvolution {
     });
   }
 
-  /** All threads take many tiles from step to step: each filter is read once for all of them. */
+  /** All threads take many tiles through one step after another, so that each filter is read once for all tiles. */
   void runFar(int tilesAtOnce) const {
     static Workspace patchSpace;
     static Workspace productSpace;
@@ -293,7 +299,7 @@ class TiledConvolution {
 
 Workspace packedSpace;
 
-/** G^T s G into the filter's gradient, from sums that lie as packed filters do. */
+/** Writes G^T s G to the filter's gradient, from sums in the layout of packed filters. */
 void transformSums(const float* sums, int inputChannels, int outputChannels, float* gradient) {
   const std::size_t size = static_cast<std::size_t>(inputChannels) * outputChannels;
   inParallel(inputChannels / 8, [=](int unit) {
@@ -365,7 +371,8 @@ void filterGradientByTiles(const ConvolutionShape& shape, const float* images, c
         transformGradient(square, outputChannels, gradients + tile * gradientLayout.tileStep, gradientLayout);
       }
     });
-    // Each sum is one thread's, and grows in the order of the tiles: the same digits for any number of threads.
+    // Each sum is computed by one thread in the order of the tiles, so that the digits are the same for any number of
+    // threads.
     inParallel(TAP_COUNT * panelCount, [=](int unit) {
       const int tap = unit / panelCount;
       const int panel = unit % panelCount;

@@ -6,7 +6,7 @@
  * and gradients are transformed to 16 taps, where a convolution is one matrix product for each tap:
  *
  *   output          = A^T [ (G filter G^T) * (B^T images B) ] A         over 4x4 patches that overlap by two pixels
- *   gradient by images: the same, of the output's gradient with the filter rotated by 180 degrees
+ *   gradient by images: the same, for the output's gradient and the filter rotated by 180 degrees
  *   gradient by filter = G^T [ sum over tiles of (B^T images B) * (A gradient A^T) ] G
  *
  * Images are NHWC, filters HWIO; channels come in multiples of 16. The result does not depend on the number of threads.
@@ -19,7 +19,9 @@
 
 namespace paraffin {
 
-/** Of such shapes: side 3, stride 1, padding 1. Without an epilogue (nullptr) the output is the convolution itself. */
+/**
+ * For shapes with side 3, stride 1 and padding 1. Without an epilogue (nullptr) the output is the convolution itself.
+ */
 void convolveByTiles(const ConvolutionShape& shape, const float* images, const float* filter, const Epilogue* epilogue, float* output);
 void inputGradientByTiles(const ConvolutionShape& shape, const float* filter, const float* outputGradient, float* gradient);
 void filterGradientByTiles(const ConvolutionShape& shape, const float* images, const float* outputGradient, float* gradient);
