@@ -51,7 +51,7 @@ function asMarkdown({ attacks, seed, quick, startedAt, durationMs, loadAverage }
     '| --- | --- | ---: | ---: |',
     ...rows,
     '',
-    `Made by \`npm run attack --${quick ? ' --quick' : ''} --seed ${seed} --write\` on ${startedAt.toISOString().slice(0, 10)} in ${Math.round(durationMs / 1000)} s, at a load average of ${loadAverage.toFixed(1)}.`,
+    `Made by \`npm run attack --${quick ? ' --quick' : ''} --seed ${seed}\` on ${startedAt.toISOString().slice(0, 10)} in ${Math.round(durationMs / 1000)} s, at a load average of ${loadAverage.toFixed(1)}.`,
     '',
   ].join('\n');
 }
