@@ -24,7 +24,7 @@ export function reportOf(
 
 ResNet-18, SimCLR. Every row trains under one change against the base, at equal images seen unless the change is that
 number: images of ${BASE_RECIPE.evaluationSizePx} px, views of ${BASE_RECIPE.viewSizePx} px, ${BASE_RECIPE.imagesSeen.toLocaleString('en')} images, batch ${BASE_RECIPE.batchSize}, AdamW at ${BASE_RECIPE.learningRate}, weight decay ${BASE_RECIPE.weightDecay},
-temperature ${BASE_RECIPE.temperature}, ${BASE_RECIPE.cropScaleMin} to ${BASE_RECIPE.cropScaleMax} of the area, jitter ${BASE_RECIPE.jitterStrength}, ${BASE_RECIPE.precision.toLowerCase()}. The score is the macro-F1 of a linear
+temperature ${BASE_RECIPE.temperature}, ${BASE_RECIPE.cropScaleMin} to ${BASE_RECIPE.cropScaleMax} of the area, jitter ${BASE_RECIPE.jitterStrength}, grey ${BASE_RECIPE.greyProbability}, ${BASE_RECIPE.precision.toLowerCase()}. The score is the macro-F1 of a linear
 probe on frozen embeddings, mean over the seeds that were measured, with 95 % bootstrap intervals over groups (images where
 groups are unknown: then too narrow). "Against random" and "against the base" are paired differences over the seeds that
 both have. A row with fewer than ${SEEDS.length} seeds is a sighting, not a result. Every cell: [cells.json](recipes/cells.json).

@@ -58,7 +58,7 @@ export const demoCommand = command('demo', {
     '--data <folder>',
     'images, one subfolder for each label (default: tissue-like drawings, marked SYNTHETIC wherever they appear)',
   )
-  .option('--steps <count>', 'of pretraining', wholeNumberFrom(1), 110)
+  .option('--steps <count>', 'of pretraining', wholeNumberFrom(1), 450)
   .action(async (options) => {
     process.exitCode = await (await import('./demo/command.ts')).demo(options);
   });

@@ -1,6 +1,6 @@
 /**
- * Whoever makes, serves or fetches an export is killed in the middle of it: nothing is left of that, and the next try
- * gives the whole file.
+ * A worker, a server or a command line is killed while it makes, serves or fetches an export: nothing of that is left,
+ * and the next try gives the whole file.
  */
 import assert from 'node:assert/strict';
 import { spawn, type ChildProcess } from 'node:child_process';
@@ -10,7 +10,6 @@ import { mkdir, mkdtemp, readdir, readFile, rm, stat, writeFile } from 'node:fs/
 import { createServer } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { text } from 'node:stream/consumers';
 import { after, before, test } from 'node:test';
 import { childEnvironment } from '../../src/env.ts';
@@ -20,26 +19,20 @@ import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { someEncoder } from '../support/encoder-files.ts';
 import { eventually } from '../support/eventually.ts';
 import { familyOf, isAlive } from '../support/processes.ts';
+import { startServerProcess, type ServerProcess } from '../support/server-process.ts';
 
 const ROOT = path.resolve(import.meta.dirname, '../..');
 const PROGRAM = path.join(ROOT, 'src/cli/main.ts');
-/** Two busy cores, and TensorFlow to load. */
+/** Deadline of a run on two busy cores, including the time to load TensorFlow. */
 const RUN_MS = 120_000;
-/** A file is stored within a fraction of a second: on a busy machine that may be missed. */
+/** Attempts to stop a process while it stores a file, which takes a fraction of a second. */
 const CATCHES = 8;
-/** Between which nothing else is done. */
+/** Looks at the folder in a row, without waiting in between. */
 const LOOKS_AT_ONCE = 100;
-/** What a download gets before it stands still. */
+/** Bytes of a download before it stalls. */
 const FIRST_BYTES = 1_000_000;
 
 type Format = 'PYTORCH' | 'ONNX' | 'TFJS';
-
-interface ServerProcess {
-  readonly url: string;
-  readonly pid: number;
-  readonly child: ChildProcess;
-  readonly gone: Promise<unknown>;
-}
 
 let database: TestDatabase;
 let dataDir = '';
@@ -61,26 +54,12 @@ after(async () => {
   await rm(dataDir, { recursive: true, force: true });
 });
 
-async function startServer(): Promise<ServerProcess> {
-  const child = spawn(process.execPath, [PROGRAM, 'serve'], {
-    cwd: ROOT,
-    env: childEnvironment({
-      PARAFFIN_DATA_DIR: dataDir,
-      PARAFFIN_DATABASE_URL: database.url,
-      PARAFFIN_PORT: '0',
-      PARAFFIN_LOG_LEVEL: 'fatal',
-    }),
-    stdio: ['ignore', 'pipe', 'inherit'],
+const startServer = (): Promise<ServerProcess> =>
+  startServerProcess({
+    dataDir,
+    databaseUrl: database.url,
+    env: { PARAFFIN_LOG_LEVEL: 'fatal' },
   });
-  const gone = once(child, 'exit');
-  for await (const line of createInterface({ input: child.stdout })) {
-    const [, url] = /(http:\/\/\S+)\/graphql/.exec(line) ?? [];
-    if (url === undefined) continue;
-    child.stdout.resume();
-    return { url, pid: child.pid ?? assert.fail('not started'), child, gone };
-  }
-  throw new Error('The server ended without an address.');
-}
 
 /**
  * A connection for each request: on a busy machine a kept one would be taken up in the very moment in which it is

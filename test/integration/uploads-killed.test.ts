@@ -3,40 +3,28 @@
  * complete file becomes a checkpoint.
  */
 import assert from 'node:assert/strict';
-import { spawn, type ChildProcess } from 'node:child_process';
 import { createHash } from 'node:crypto';
-import { once } from 'node:events';
 import { mkdtemp, readdir, readFile, rm, stat } from 'node:fs/promises';
 import { request as httpRequest } from 'node:http';
 import { tmpdir } from 'node:os';
 import path from 'node:path';
-import { createInterface } from 'node:readline';
 import { after, before, test } from 'node:test';
-import { childEnvironment } from '../../src/env.ts';
 import { at } from '../support/catalogue.ts';
 import { openTestDatabase, type TestDatabase } from '../support/database.ts';
 import { lightningFile, someEncoder } from '../support/encoder-files.ts';
 import { eventually } from '../support/eventually.ts';
+import { startServerProcess, type ServerProcess } from '../support/server-process.ts';
 
-const ROOT = path.resolve(import.meta.dirname, '../..');
 const FILE = Buffer.from(lightningFile(someEncoder('RESNET18'), 'model.resnet.'));
 /** The rest of another file of the same length, with which a client wrongly resumes the upload. */
 const OTHER_FILE = Buffer.from(FILE).fill(7, FILE.length - 1000, FILE.length - 500);
 const SHA256 = createHash('sha256').update(FILE).digest('hex');
 const HALF_BYTES = FILE.length >> 1;
 
-interface ServerProcess {
-  readonly url: string;
-  readonly child: ChildProcess;
-  readonly gone: Promise<unknown>;
-}
-
 let database: TestDatabase;
 let dataDir = '';
 let server: ServerProcess;
 let key = '';
-/** What the last server logged. */
-let log = '';
 
 before(async () => {
   database = await openTestDatabase();
@@ -51,30 +39,12 @@ after(async () => {
   await rm(dataDir, { recursive: true, force: true });
 });
 
-async function startServer(): Promise<ServerProcess> {
-  log = '';
-  const child = spawn(process.execPath, ['src/cli/main.ts', 'serve'], {
-    cwd: ROOT,
-    env: childEnvironment({
-      PARAFFIN_DATA_DIR: dataDir,
-      PARAFFIN_DATABASE_URL: database.url,
-      PARAFFIN_PORT: '0',
-      PARAFFIN_WORKER: 'false',
-      PARAFFIN_LOG_LEVEL: 'warn',
-    }),
-    stdio: ['ignore', 'pipe', 'pipe'],
+const startServer = (): Promise<ServerProcess> =>
+  startServerProcess({
+    dataDir,
+    databaseUrl: database.url,
+    env: { PARAFFIN_WORKER: 'false', PARAFFIN_LOG_LEVEL: 'warn' },
   });
-  child.stderr.on('data', (chunk: Buffer) => (log += chunk.toString('utf8')));
-  const gone = once(child, 'exit');
-  for await (const line of createInterface({ input: child.stdout })) {
-    const [, url] = /(http:\/\/\S+)\/graphql/.exec(line) ?? [];
-    if (url !== undefined) {
-      child.stdout.resume();
-      return { url, child, gone };
-    }
-  }
-  throw new Error('The server ended without an address.');
-}
 
 /**
  * Uses a new connection for each request: on a busy machine a kept one might be reused just when it is closed because
@@ -154,13 +124,13 @@ async function importUpload(address: string): Promise<unknown> {
 test('a killed server finds its uploads again: they continue where the disk says, and their sha256 decides', async () => {
   const [address, confused] = [await begin(), await begin()];
   await Promise.all([sendHalf(address), sendHalf(confused)]);
-  assert.ok(!log.includes('was killed'), 'nobody was, before');
+  assert.ok(!server.log().includes('was killed'), 'nobody was, before');
   server.child.kill('SIGKILL');
   await server.gone;
   server = await startServer();
-  await eventually('the cost to be told', () => (log.includes('was killed') ? true : undefined));
+  await eventually('the cost to be told', () => (server.log().includes('was killed') ? true : undefined));
   assert.match(
-    log,
+    server.log(),
     /The server that started at \d{4}-\S+Z was killed: 0 runs were under way .*\(0 steps .*0 fetches and 0 imports/,
   );
 
