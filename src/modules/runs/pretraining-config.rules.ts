@@ -51,8 +51,15 @@ const COMMON = {
 
 /** Which settings the launch named; the explanation attributes the others to the recipe. */
 const namedSchema = z
-  .object({ optimizer: z.boolean(), learningRate: z.boolean(), imageSizePx: z.boolean(), precision: z.boolean() })
-  .default({ optimizer: false, learningRate: true, imageSizePx: true, precision: true });
+  .object({
+    optimizer: z.boolean(),
+    learningRate: z.boolean(),
+    imageSizePx: z.boolean(),
+    precision: z.boolean(),
+    /** True in older configs, so that a plan keeps the crops that were frozen. */
+    crop: z.boolean().default(true),
+  })
+  .default({ optimizer: false, learningRate: true, imageSizePx: true, precision: true, crop: true });
 
 /** The complete frozen config of a pretraining. */
 export const pretrainingConfigSchema = z.preprocess(

@@ -76,6 +76,7 @@ export function freezePretraining(
       optimizer: input.optimizer != null,
       learningRate: input.learningRate != null,
       imageSizePx: input.imageSizePx != null,
+      crop: input.augmentation?.cropScaleMin != null || input.augmentation?.cropScaleMax != null,
       precision: input.precision != null,
     },
   };
@@ -122,9 +123,12 @@ interface Plan {
 function planned(common: CommonConfig, { checkpointEverySteps, ...plan }: Plan): PretrainingConfig {
   const stepsPerEpoch = stepsPerEpochOf(common);
   const recipe = RECIPES[common.recipe];
+  const { cropScaleMin, cropScaleMax } = recipe.augmentation(plan.imageSizePx);
   const config = {
     ...common,
     ...plan,
+    // The image size may have been chosen only now, and the recipe's crops depend on it.
+    augmentation: common.named.crop ? common.augmentation : { ...common.augmentation, cropScaleMin, cropScaleMax },
     viewSizePx: recipe.viewSizePx(plan.imageSizePx),
     sourceSizePx: recipe.sourceSizePx(plan.imageSizePx),
     epochs: plan.steps / stepsPerEpoch,

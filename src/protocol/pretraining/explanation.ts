@@ -18,6 +18,8 @@ export interface Named {
   readonly learningRate: boolean;
   readonly imageSizePx: boolean;
   readonly precision: boolean;
+  /** Whether the crops' range was named. */
+  readonly crop: boolean;
 }
 
 export interface ExplainedPretraining {

@@ -117,15 +117,37 @@ function powerOfTwoUpTo(value: number): number {
   return value < 1 ? 1 : 2 ** Math.floor(Math.log2(value));
 }
 
-/**
- * From this image size on, views have half the side; smaller images would give views that show too little of a cell.
- */
-const HALVED_FROM_PX = 64;
-const isHalved = (imageSizePx: number): boolean => imageSizePx >= HALVED_FROM_PX;
+/** A smaller view would show too little of a cell. */
+const VIEW_SIDE_MIN_PX = 32;
+/** From this image size on, views are smaller than the images. */
+const SMALLER_VIEWS_FROM_PX = 2 * VIEW_SIDE_MIN_PX;
 
-const IMAGE_SIZES_PX = [64, 96, 128, 224] as const;
-/** A larger view is worth its cost only if the images can be seen this often at that size. */
-const EPOCHS_BEFORE_LARGER_VIEWS = 200;
+/** A third of the image's side: it sees nine times as many images in the same time. */
+const viewSidePx = (imageSizePx: number): number =>
+  imageSizePx < SMALLER_VIEWS_FROM_PX ? imageSizePx : Math.max(VIEW_SIDE_MIN_PX, Math.floor(imageSizePx / 3));
+
+/**
+ * The areas that views show, around the area at which tissue has the same scale in a view as in the whole image: the
+ * encoder then learns at the scale at which it is used (Touvron et al. 2019, "Fixing the train-test resolution
+ * discrepancy").
+ */
+function cropsAtTheScaleOfUse(imageSizePx: number): Pick<Augmentation, 'cropScaleMin' | 'cropScaleMax'> {
+  if (imageSizePx < SMALLER_VIEWS_FROM_PX) return { cropScaleMin: 0.2, cropScaleMax: 1 };
+  const sameScale = (viewSidePx(imageSizePx) / imageSizePx) ** 2;
+  const rounded = (share: number): number => Math.round(share * 1000) / 1000;
+  return { cropScaleMin: rounded(0.4 * sameScale), cropScaleMax: rounded(1.6 * sameScale) };
+}
+
+/**
+ * Image sizes by the number of epochs that a budget allows at 64 px. At 96 px the views are those of 64 px, so that
+ * training costs the same and only the use of the encoder costs more; a larger view must be paid for by epochs.
+ */
+const IMAGE_SIZES = [
+  { sizePx: 64, epochs: 0 },
+  { sizePx: 96, epochs: 40 },
+  { sizePx: 128, epochs: 800 },
+  { sizePx: 224, epochs: 2450 },
+] as const;
 
 export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
   DEFAULT: {
@@ -141,21 +163,17 @@ export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
       return Math.max(2, Math.min(imageCount, Math.max(BATCH_SIZE_MIN, wanted)));
     },
     imageSizePx: (epochsAt64Px = 0) =>
-      IMAGE_SIZES_PX.findLast((sizePx) => epochsAt64Px >= EPOCHS_BEFORE_LARGER_VIEWS * (sizePx / 64) ** 2) ??
-      IMAGE_SIZES_PX[0],
-    // A view of half the side costs a quarter of the computation. It shows 10 to 40 % of the area, on average about a
-    // quarter, so that tissue appears at the same scale as in the whole image and the encoder learns at the scale at
-    // which it is used (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
-    viewSizePx: (imageSizePx) => (isHalved(imageSizePx) ? Math.floor(imageSizePx / 2) : imageSizePx),
+      (IMAGE_SIZES.findLast(({ epochs }) => epochsAt64Px >= epochs) ?? IMAGE_SIZES[0]).sizePx,
+    viewSizePx: viewSidePx,
     sourceSizePx: twiceTheSize,
     // A run of few epochs must learn to distinguish near neighbours early on.
     temperature: 0.2,
     // Strong colour jitter and greyscale teach an encoder to ignore the stain, but the stain distinguishes tissues.
     // With a fifth of the jitter and no greyscale, the encoder keeps colour information and learns structure in
     // addition.
-    augmentation: (imageSizePx = HALVED_FROM_PX) => ({
+    augmentation: (imageSizePx = SMALLER_VIEWS_FROM_PX) => ({
       ...PAPER_AUGMENTATION,
-      ...(isHalved(imageSizePx) ? { cropScaleMin: 0.1, cropScaleMax: 0.4 } : { cropScaleMin: 0.2 }),
+      ...cropsAtTheScaleOfUse(imageSizePx),
       colourJitterStrength: 0.2,
       greyProbability: 0,
     }),
