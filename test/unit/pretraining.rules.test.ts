@@ -385,6 +385,27 @@ describe('a budget', () => {
     assert.equal(config.optimizer.name, 'ADAM');
   });
 
+  test('takes the crops of the image size that it chooses, unless the launch names them', () => {
+    const cropsAt = (imageSizePx: number, augmentation: object | null) => {
+      const { cropScaleMin, cropScaleMax } = planPretraining(
+        unplanned({ augmentation }),
+        [speed(300, imageSizePx)],
+        10,
+      ).augmentation;
+      return [cropScaleMin, cropScaleMax];
+    };
+    // A view of 32 px shows a ninth of an image of 96 px at the image's scale, and a quarter of one of 64 px.
+    assert.deepEqual(cropsAt(96, null), [0.044, 0.178]);
+    assert.deepEqual(cropsAt(64, null), [0.1, 0.4]);
+    assert.deepEqual(cropsAt(96, { blurProbability: 0 }), [0.044, 0.178]);
+    assert.deepEqual(cropsAt(96, { cropScaleMin: 0.3, cropScaleMax: 0.9 }), [0.3, 0.9]);
+    const olderConfig = unplanned();
+    const { crop, ...named } = olderConfig.named;
+    assert.equal(crop, false);
+    const older = unplannedPretrainingSchema.parse({ ...olderConfig, named });
+    assert.deepEqual(planPretraining(older, [speed(300, 96)], 10).augmentation, olderConfig.augmentation);
+  });
+
   test('is spent in bfloat16 where that is clearly faster, and on larger views where a device is fast enough', () => {
     assert.equal(fasterPrecision([speed(100)]), 'FLOAT32');
     assert.equal(fasterPrecision([speed(100), speed(101, 64, 'BFLOAT16')]), 'FLOAT32');
