@@ -163,7 +163,7 @@ describe('a decoder that', () => {
   test('does not come up ends the import: no image is to blame', async (context) => {
     const box = await openBox({ program: path.resolve(HOSTILE, '../no-such-program.ts') });
     context.after(box.close);
-    await assert.rejects(box.prepare(order({ do: 'REFUSE' })), /No decoder of images comes up/);
+    await assert.rejects(box.prepare(order({ do: 'REFUSE' })), /The image decoder does not start/);
   });
 });
 

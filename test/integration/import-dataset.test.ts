@@ -109,7 +109,7 @@ test('a version that has lost its groups says so, and is sealed once that is acc
   await assert.rejects(refused.execute(), (error: unknown) => {
     assert.ok(error instanceof DomainError);
     assert.deepEqual([error.code, error.field], ['IMPORT_NEEDS_ANSWER', 'input.accept']);
-    assert.match(error.message, /FEWER_THAN_BEFORE: .* Version 3 had 2 groups, and no group is known now\./);
+    assert.match(error.message, /FEWER_THAN_BEFORE: .* Version 3 had 2 groups, and now no group is known\./);
     assert.match(error.hint ?? '', /accept: \[FEWER_THAN_BEFORE\]/);
     return true;
   });

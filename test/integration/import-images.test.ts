@@ -211,7 +211,7 @@ describe('what comes out', () => {
     );
     await assert.rejects(run({ layout: 'CSV', labelsCsvPath }), {
       code: 'IMPORT_NEEDS_ANSWER',
-      message: /images of one group to train on and to test on: "p1"/,
+      message: /images of the same group to train on and to test on: "p1"/,
     });
     const result = await run({ layout: 'CSV', labelsCsvPath, accept: ['NOT_EVALUABLE'] });
     const manifest = parseManifest((await openArtifactStore(storeDir).read(result.manifest.sha256)).toString('utf8'));
@@ -228,7 +228,7 @@ describe('what comes out', () => {
     const reasons = [
       'All images to train on have the label "a".',
       'All images to test on have the label "b".',
-      'The split has images of one group to train on and to test on: "p1".',
+      'The split has images of the same group to train on and to test on: "p1".',
     ];
     assert.deepEqual(issuesOf(result), {
       NOT_EVALUABLE: [3, true, reasons],
@@ -484,9 +484,9 @@ describe('what looks like a mistake', () => {
     const previous = { version: 7, labelNames: ['a', 'b', 'c'], imageCount: 9, groupCount: 3, ungroupedImageCount: 0 };
     const result = await run({ layout: 'FOLDER_PER_LABEL', previous, accept: ['FEWER_THAN_BEFORE'] });
     assert.deepEqual(issuesOf(result).FEWER_THAN_BEFORE?.[2], [
-      'Version 7 had labels that are missing now: "c".',
-      'Version 7 had 3 groups, and no group is known now.',
-      'Version 7 had 9 images, and there are 4 now.',
+      'Version 7 had labels that are now missing: "c".',
+      'Version 7 had 3 groups, and now no group is known.',
+      'Version 7 had 9 images, and now there are 4.',
     ]);
     const like = { version: 8, labelNames: ['a', 'b'], imageCount: 8, groupCount: 8, ungroupedImageCount: 8 };
     assert.equal(issuesOf(await run({ layout: 'FOLDER_PER_LABEL', previous: like })).FEWER_THAN_BEFORE, undefined);

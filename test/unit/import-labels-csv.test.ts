@@ -210,7 +210,7 @@ describe('a CSV at fault', () => {
     refuses('picture no,colour\na.png,red\n', /the column path is missing/, /The columns are picture no, colour\./));
   test('no header at all', () => refuses('a.png,x\nb.png,y\n', /Line 1: the column path is missing/, /put a header/));
   test('a chosen column that is not there', () =>
-    refuses('path,label\na.png,x\n', /there is no column "diagnosis"/, /path, label/, { label: 'diagnosis' }));
+    refuses('path,label\na.png,x\n', /the header has no column "diagnosis"/, /path, label/, { label: 'diagnosis' }));
   test('a column twice', () => refuses('path,label,label\na.png,x,y\n', /Line 1: the column label appears twice/));
   test('a line with too many fields', () =>
     refuses('path,label\na.png,x\nb.png,x,y\n', /Line 3: it has 3 fields, and the header has 2/));

@@ -1,9 +1,9 @@
-/** Is there tissue? */
+/** Whether an image shows tissue. */
 import type { Pixels } from './pixels.ts';
 
-/** Samples taken of an image, whatever its size. */
+/** Samples taken of an image of any size. */
 const SAMPLES = 4096;
-/** Glass: bright and without colour. Thin stains are paler than this allows only where hardly any tissue is. */
+/** Glass is bright and without colour. A stain this pale occurs only where there is hardly any tissue. */
 const GLASS_BRIGHTNESS_MIN = 200;
 const GLASS_COLOUR_SPREAD_MAX = 25;
 /** Padding that scanners add. */
@@ -13,14 +13,14 @@ const BLACK_MAX = 24;
  * NCT-CRC-HE).
  */
 export const TISSUE_SHARE_MIN = 0.03;
-/** Standard deviation of the luma, in 8-bit steps. Real tissue, out of focus even, has more than 6. */
+/** Standard deviation of the luma, in 8-bit steps. Real tissue has more than 6 even when it is out of focus. */
 export const LUMA_DEVIATION_MIN = 3;
 
 /**
- * True where less than 3 % of the pixels are neither glass (every channel 200 or more, channels at most 25 apart) nor
- * black padding, or where the image is of one tone (luma deviation below 3). Looks at about 4,096 pixels on a grid. Pen
- * counts as content, as a colour rule that knew every marker would also drop green and blue stains: a thin line on
- * glass is blank, a broad stroke is not.
+ * True if less than 3 % of the pixels are neither glass (every channel at least 200, and channels at most 25 apart) nor
+ * black padding, or if the image has one tone (luma deviation below 3). Examines about 4,096 pixels on a grid. Pen
+ * strokes count as content, because a colour rule that excluded every marker would also exclude green and blue stains:
+ * a thin line on glass is blank, a broad stroke is not.
  */
 export function isNearlyBlank({ data, width, height }: Pixels): boolean {
   const stepPx = Math.max(1, Math.floor(Math.sqrt((width * height) / SAMPLES)));

@@ -1,4 +1,4 @@
-/** The same pixels under two labels, splits or groups, of which at most one is right. Pure. */
+/** Identical pixels under two labels, splits or groups, of which at most one is correct. Pure. */
 import type { SourceImage } from './listing.ts';
 
 export type ConflictKind = 'LABEL_CONFLICT' | 'SPLIT_CONFLICT' | 'GROUP_CONFLICT';
@@ -7,25 +7,28 @@ export interface Conflict {
   readonly kind: ConflictKind;
   readonly first: SourceImage;
   readonly second: SourceImage;
-  /** A sentence that names both. */
+  /** A sentence that names both images. */
   reasonFor(image: SourceImage, other: SourceImage): string;
 }
 
-/** By the name of the picture. */
+/** By the path of the image. */
 export interface Conflicts {
   readonly size: number;
   get(name: string): Conflict | undefined;
   add(name: string, conflict: Conflict): void;
 }
 
-/** The gravest first: a picture under two labels may well be in two splits too. */
+/** The gravest first: an image under two labels is often in two splits too. */
 const ASPECTS = [
   { kind: 'LABEL_CONFLICT', noun: 'label', of: ({ label }: SourceImage) => label },
   { kind: 'SPLIT_CONFLICT', noun: 'split', of: ({ split }: SourceImage) => split },
   { kind: 'GROUP_CONFLICT', noun: 'group', of: ({ group }: SourceImage) => group },
 ] as const;
 
-/** What two images of the same pixels disagree in; undefined for copies. What is not known disagrees with nothing. */
+/**
+ * The property in which two images with identical pixels differ; undefined for plain copies. An unknown value never
+ * conflicts.
+ */
 export function conflictBetween(first: SourceImage, second: SourceImage): Conflict | undefined {
   const aspect = ASPECTS.find(({ of }) => of(first) !== null && of(second) !== null && of(first) !== of(second));
   if (aspect === undefined) return undefined;
@@ -35,7 +38,7 @@ export function conflictBetween(first: SourceImage, second: SourceImage): Confli
     first,
     second,
     reasonFor: (image, other) =>
-      `The same pixels as ${JSON.stringify(other.relativePath)}: ${noun} ${JSON.stringify(of(image))} here, ${JSON.stringify(of(other))} there.`,
+      `It has the same pixels as ${JSON.stringify(other.relativePath)}: ${noun} ${JSON.stringify(of(image))} here, ${JSON.stringify(of(other))} there.`,
   };
 }
 

@@ -1,4 +1,4 @@
-/** What is in a version by label, split and group, and what of that looks like a mistake. Pure. */
+/** Counts the images of a version by label, split and group, and finds what looks like a mistake. Pure. */
 import type { IssueSink } from './issues.ts';
 import { isNumeric, lookAlikes } from './label-text.ts';
 import { compareCodePoints, type SourceImage } from './listing.ts';
@@ -23,27 +23,30 @@ export interface PreviousVersion {
 }
 
 export interface ContentCounts {
-  /** An image of this source is in the version. */
+  /** Whether an image of this source is in the version. */
   add(source: SourceImage): void;
   readonly imageCount: number;
-  /** Images whose patient or slide is not known: each source is a group of its own. */
+  /** Images whose patient or slide is unknown: each source file is its own group. */
   readonly ungroupedImageCount: number;
   readonly groupCount: number;
   /** Sorted by code point. */
   labelCounts(): LabelCount[];
   splitCounts(): SplitCount[];
-  /** Adds what the images together show: unknown groups, groups across splits, look-alikes, lists of labels. */
+  /**
+   * Adds the issues that only all images together show: unknown groups, groups across splits, look-alike names, labels
+   * that are lists.
+   */
   addIssues(issues: IssueSink): void;
-  /** In sentences: why no protocol can evaluate on these images. Empty where one can. */
+  /** Sentences that say why no protocol can evaluate on these images. Empty if one can. */
   evaluationFaults(): string[];
   /**
-   * In sentences: what the version before had, and these images have not.
-   * @param hasAllImages false where each of them is yet to be cut into patches.
+   * Sentences that say what the previous version had and these images lack.
+   * @param hasAllImages false if the images are still to be cut into patches.
    */
   losses(previous: PreviousVersion, hasAllImages: boolean): string[];
 }
 
-/** Labels or groups that a sentence names; the rest is counted. */
+/** How many labels or groups a sentence names; the others are counted. */
 const NAMED_MAX = 5;
 
 export function createContentCounts(): ContentCounts {
@@ -51,7 +54,7 @@ export function createContentCounts(): ContentCounts {
   const splits = new Map<string, number>();
   const splitsOfGroup = new Map<string, Set<string | null>>();
   const ownGroups = new Set<string>();
-  /** Two groups of each label are enough to know. */
+  /** Two groups of each label are enough. */
   const groupsOfLabel = new Map<string, Set<string>>();
   const labelsOfRole = { TRAIN: new Set<string>(), TEST: new Set<string>() };
   let imageCount = 0;
@@ -61,7 +64,7 @@ export function createContentCounts(): ContentCounts {
   const groupsWhere = (holds: (splits: ReadonlySet<string | null>) => boolean): string[] =>
     [...splitsOfGroup].flatMap(([group, within]) => (holds(within) ? [group] : [])).sort(compareCodePoints);
 
-  /** With a split of its own. */
+  /** The images have their own split. */
   const splitFaults = (): string[] => {
     const { TRAIN: train, TEST: test } = labelsOfRole;
     const divided = groupsWhere((within) => within.has('test') && within.size > 1);
@@ -73,20 +76,20 @@ export function createContentCounts(): ContentCounts {
       ...(test.size === 1 && !isRegression ? [`All images to test on have the label ${namesOf([...test])}.`] : []),
       ...(divided.length === 0
         ? []
-        : [`The split has images of one group to train on and to test on: ${namesOf(divided)}.`]),
+        : [`The split has images of the same group to train on and to test on: ${namesOf(divided)}.`]),
     ];
   };
-  /** Where folds are drawn. */
+  /** Folds are drawn. */
   const foldFaults = (): string[] => {
     if ([...labels.keys()].every(isNumeric)) {
       const groups = new Set([...groupsOfLabel.values()].flatMap((within) => [...within]));
-      return groups.size < 2 ? ['All labelled images are of one group.'] : [];
+      return groups.size < 2 ? ['All labelled images belong to one group.'] : [];
     }
     const single = [...groupsOfLabel].flatMap(([label, within]) => (within.size < 2 ? [label] : []));
     return single.length === 0
       ? []
       : [
-          `Images of a label must be of two groups at least, one to train on and one to test on; these have one: ${namesOf(single.sort(compareCodePoints))}.`,
+          `Each label needs images of at least two groups, one to train on and one to test on; these labels have one group: ${namesOf(single.sort(compareCodePoints))}.`,
         ];
   };
 
@@ -114,7 +117,8 @@ export function createContentCounts(): ContentCounts {
       return ungroupedImageCount;
     },
     get groupCount() {
-      // A group may bear the name of another image's path: then they are one group to every reader of the manifest.
+      // A group may have the same name as another image's path: then every reader of the manifest takes them for one
+      // group.
       return splitsOfGroup.size + [...ownGroups].filter((group) => !splitsOfGroup.has(group)).length;
     },
     labelCounts: () => inOrder(labels).map(([label, count]) => ({ label, count })),
@@ -139,15 +143,15 @@ export function createContentCounts(): ContentCounts {
       const hadGroups = previous.ungroupedImageCount < previous.imageCount;
       const name = `Version ${previous.version}`;
       return [
-        ...(missing.length === 0 ? [] : [`${name} had labels that are missing now: ${namesOf(missing)}.`]),
+        ...(missing.length === 0 ? [] : [`${name} had labels that are now missing: ${namesOf(missing)}.`]),
         ...(hadGroups && splitsOfGroup.size === 0
-          ? [`${name} had ${previous.groupCount} groups, and no group is known now.`]
+          ? [`${name} had ${previous.groupCount} groups, and now no group is known.`]
           : []),
         ...(hadGroups && splitsOfGroup.size > 0 && counts.groupCount < previous.groupCount / 2
-          ? [`${name} had ${previous.groupCount} groups, and there are ${counts.groupCount} now.`]
+          ? [`${name} had ${previous.groupCount} groups, and now there are ${counts.groupCount}.`]
           : []),
         ...(hasAllImages && imageCount < previous.imageCount / 2
-          ? [`${name} had ${previous.imageCount} images, and there are ${imageCount} now.`]
+          ? [`${name} had ${previous.imageCount} images, and now there are ${imageCount}.`]
           : []),
       ];
     },
@@ -160,7 +164,7 @@ function namesOf(texts: readonly string[]): string {
   return `${named.join(', ')}${texts.length > NAMED_MAX ? ` and ${texts.length - NAMED_MAX} more` : ''}`;
 }
 
-/** Labels that name another label beside a semicolon, comma, bar or plus sign. */
+/** Labels that contain another label beside a semicolon, comma, bar or plus sign. */
 function listsAmong(labels: ReadonlyMap<string, number>): string[] {
   return [...labels.keys()].filter((label) => {
     const parts = label.split(/[;,|+]/).map((part) => part.trim());

@@ -1,4 +1,4 @@
-/** Which column of a labels CSV is which. Pure. */
+/** Finds the role of each column of a labels CSV. Pure. */
 import type { DomainError } from '../../src/errors.ts';
 import { csvInvalid, type CsvRecord } from './csv-text.ts';
 import { normaliseText } from './label-text.ts';
@@ -6,16 +6,19 @@ import { normaliseText } from './label-text.ts';
 export const CSV_ROLES = ['path', 'label', 'group', 'split'] as const;
 export type CsvRole = (typeof CSV_ROLES)[number];
 
-/** What an error repeats of a header. */
+/** Length up to which an error repeats a header. */
 const COLUMN_NAME = /^\p{L}[\p{L}\p{N}_ -]{0,29}$/u;
 
-/** Names by which a person says which column is which; an empty name: the CSV has none. */
+/** The names of the columns that the user assigns to roles; an empty name means that the CSV has no such column. */
 export type ColumnChoice = { readonly [Role in CsvRole]?: string | null | undefined };
 
-/** The place of each role's column, from 0. */
+/** The index of each role's column, from 0. */
 export type CsvColumns = { readonly path: number } & { readonly [Role in Exclude<CsvRole, 'path'>]: number | null };
 
-/** In lower case, without spaces and marks, the surest first: of two columns that could be the group, one is. */
+/**
+ * In lower case, without spaces and punctuation, the most specific first: if two columns could be the group, the first
+ * one is.
+ */
 const NAMES: Readonly<Record<CsvRole, readonly string[]>> = {
   path: ['path', 'filepath', 'imagepath', 'filename', 'file', 'imagename', 'imagefile', 'image', 'img', 'imageid'],
   label: ['label', 'labels', 'class', 'classname', 'category', 'target', 'diagnosis'],
@@ -24,8 +27,8 @@ const NAMES: Readonly<Record<CsvRole, readonly string[]>> = {
 };
 
 /**
- * The columns by the names that people give them, in any case; a name that ends in a known word (`Majority Vote Label`)
- * counts where no other does. Columns with other names are passed over.
+ * Finds the columns by their usual names, in any case; a name that ends in a known word (`Majority Vote Label`) counts
+ * if no other name matches. Columns with other names are ignored.
  * @throws DomainError LABELS_CSV_INVALID without a path, or with two columns of one name.
  */
 export function columnsOf({ fields, lineNumber }: CsvRecord, choice: ColumnChoice): CsvColumns {
@@ -41,7 +44,10 @@ export function columnsOf({ fields, lineNumber }: CsvRecord, choice: ColumnChoic
     const [found] = places;
     if (found !== undefined) return found;
     if (typeof chosen === 'string')
-      throw csvInvalid(`Line ${lineNumber}: there is no column ${JSON.stringify(chosen)}.`, columnsInWords(fields));
+      throw csvInvalid(
+        `Line ${lineNumber}: the header has no column ${JSON.stringify(chosen)}.`,
+        columnsInWords(fields),
+      );
     return byLastWord(fields, NAMES[role]);
   };
   const path = place('path');
@@ -70,13 +76,13 @@ function withoutPath(fields: readonly string[], lineNumber: number): DomainError
   return csvInvalid(
     `Line ${lineNumber}: the column path is missing.`,
     isData
-      ? 'This line names an image: put a header before it, such as path,label,group,split.'
-      : `Call the column with the paths of the images path, or say which one it is with csvColumns. ${columnsInWords(fields)}`,
+      ? 'This line names an image. Add a header line above it, such as path,label,group,split.'
+      : `Call the column with the paths of the images path, or name it with csvColumns. ${columnsInWords(fields)}`,
   );
 }
 
-/** Anything but the name of a column may be somebody's secret in a file that is not a CSV. */
+/** Text that is not a column name is not repeated: in a file that is not a CSV it may be a secret. */
 function columnsInWords(fields: readonly string[]): string {
   const names = fields.map((field) => normaliseText(field)).filter((name) => COLUMN_NAME.test(name));
-  return names.length === 0 ? 'It holds no names of columns.' : `The columns are ${names.join(', ')}.`;
+  return names.length === 0 ? 'It contains no column names.' : `The columns are ${names.join(', ')}.`;
 }

@@ -1,4 +1,4 @@
-/** The files that a CSV names, found as they lie on disk. */
+/** Finds the files that a CSV names, under the paths that they have on disk. */
 import type { Dirent } from 'node:fs';
 import path from 'node:path';
 import type { DomainError } from '../../src/errors.ts';
@@ -14,15 +14,15 @@ export interface NamedFile {
 }
 
 export interface FoundFiles {
-  /** As they lie below the folder, in the order in which they were named. */
+  /** Their paths below the folder, in the order in which the CSV names them. */
   readonly paths: readonly string[];
-  /** Of those, how many are there under another spelling. */
+  /** How many of them were found under another spelling. */
   readonly respelledCount: number;
 }
 
 /**
- * The path of each file as it lies below the folder. A name that is not there as it is written is looked for with `\`
- * as `/`, without spaces at its ends, and under the other Unicode normal forms.
+ * Returns the path of each file below the folder. A name that does not exist as written is looked up again with `\` as
+ * `/`, without leading and trailing spaces, and in the other Unicode normal forms.
  * @throws DomainError LABELS_CSV_INVALID with the first line at fault, the number of all missing files, and the file on
  * disk that was probably meant.
  */
@@ -41,7 +41,7 @@ export async function findNamedFiles(files: readonly NamedFile[], folder: OpenFo
   return { paths, respelledCount: paths.length - exact.size };
 }
 
-/** Those that are there under just this name. Each folder is listed once, however many of its files are named. */
+/** Those that exist under exactly this name. Each folder is listed once, however many of its files are named. */
 async function filesAsNamed(files: readonly NamedFile[], folder: OpenFolder): Promise<ReadonlySet<NamedFile>> {
   const found = new Set<NamedFile>();
   const parentOf = ({ named }: NamedFile): string => named.slice(0, Math.max(0, named.lastIndexOf('/')));
@@ -71,13 +71,13 @@ async function entriesOf(
 
 function notAFile({ lineNumber }: NamedFile): DomainError {
   return csvInvalid(
-    `Line ${lineNumber}, column path: it is not a file, or goes through a symbolic link.`,
+    `Line ${lineNumber}, column path: this is not a file, or the path contains a symbolic link.`,
     'Name the file itself.',
   );
 }
 
 interface FilesOnDisk {
-  /** The file that differs from the name only in how the same letters are written. */
+  /** The file whose name has the same letters in another encoding. */
   equivalent(named: string): string | undefined;
   /** The file that was probably meant. */
   likely(named: string): string | undefined;

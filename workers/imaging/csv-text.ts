@@ -1,4 +1,7 @@
-/** A CSV file as people save it to records of fields: its encoding, its delimiter, what stands before the header. */
+/**
+ * Parses a CSV file as spreadsheets and scripts save it into records of fields: handles its encoding, its delimiter,
+ * and lines before the header.
+ */
 import { isUtf8 } from 'node:buffer';
 import type { FileHandle } from 'node:fs/promises';
 import { Readable } from 'node:stream';
@@ -7,22 +10,23 @@ import { DomainError } from '../../src/errors.ts';
 
 /** A million rows of a hundred bytes fit. */
 export const CSV_BYTES_MAX = 128 * 1024 * 1024;
-/** Of one line; longer ones come from an unclosed quote or from a file that is not a CSV. */
+/** The maximum of one line; longer ones come from an unclosed quote or from a file that is not a CSV. */
 const RECORD_BYTES_MAX = 64 * 1024;
 const CHUNK_LENGTH = 1 << 20;
 const DELIMITERS = [',', ';', '\t', '|'] as const;
 
 export interface CsvRecord {
   readonly fields: readonly string[];
-  /** From 1, in the file. */
+  /** Line in the file, from 1. */
   readonly lineNumber: number;
 }
 
 /**
- * The records of a CSV in UTF-8 (with or without a byte order mark) or UTF-16 (with one). The delimiter is the one that
- * Excel's `sep=` line names, else the one of comma, semicolon, tab and bar that the header holds most of. Lines that
- * begin with `#` before the header, and records whose fields are all empty, are passed over.
- * @param csv at its beginning; the caller closes it. @throws DomainError LABELS_CSV_INVALID with the line.
+ * Yields the records of a CSV in UTF-8 (with or without a byte order mark) or UTF-16 (with one). The delimiter is the
+ * one that Excel's `sep=` line names, otherwise the most frequent in the header among comma, semicolon, tab and bar.
+ * Lines before the header that begin with `#`, and records whose fields are all empty, are skipped.
+ * @param csv positioned at its beginning; the caller closes it.
+ * @throws DomainError LABELS_CSV_INVALID with the line.
  */
 export async function readCsv(csv: FileHandle): Promise<CsvRecord[]> {
   const { head, body } = splitHead(await readText(csv));
@@ -33,7 +37,7 @@ export async function readCsv(csv: FileHandle): Promise<CsvRecord[]> {
       delimiter,
       skip_empty_lines: true,
       relax_column_count: true,
-      // A quote within a field that does not begin with one is a letter: 5" wide.
+      // A quote inside a field that does not begin with one is an ordinary character: 5" wide.
       relax_quotes: true,
       max_record_size: RECORD_BYTES_MAX,
       record_delimiter: ['\r\n', '\n', '\r'],
@@ -59,12 +63,12 @@ export async function readCsv(csv: FileHandle): Promise<CsvRecord[]> {
   return records;
 }
 
-/** Errors name lines and columns, and repeat nothing else of the file: it may not be the one that was meant. */
+/** Errors name lines and columns, and repeat nothing else of the file, because it may be the wrong file. */
 export function csvInvalid(message: string, hint: string): DomainError {
   return new DomainError({ code: 'LABELS_CSV_INVALID', message, field: 'input.labelsCsvPath', hint });
 }
 
-/** The library's own messages repeat what the file contains. */
+/** The library's own messages repeat the file's content. */
 function faultOfCsv({ code }: CsvError): string {
   switch (code) {
     case 'CSV_QUOTE_NOT_CLOSED':
@@ -107,7 +111,7 @@ function brokenLineOf(bytes: Buffer): number {
   return lineNumber;
 }
 
-/** The lines before the header, and the rest. A path may begin with `#`, so only the first lines may be comments. */
+/** The lines before the header, and the rest. A path may begin with `#`, so only the first lines can be comments. */
 function splitHead(text: string): { readonly head: readonly string[]; readonly body: string } {
   const head: string[] = [];
   let body = text;

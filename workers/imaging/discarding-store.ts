@@ -1,8 +1,8 @@
-/** Stands in for the artifact store where nothing is to be kept: a dry run, and a pass that is done over again. */
+/** An artifact store that keeps nothing, for a dry run and for a pass that will be repeated. */
 import { createHash } from 'node:crypto';
 import type { ArtifactStore } from '../../src/platform/artifact-store.ts';
 
-/** Reads what it is given to its end and says what would have been stored. */
+/** Reads the bytes to their end and returns the facts of the artifact that would have been stored. */
 export function createDiscardingStore(): Pick<ArtifactStore, 'put'> {
   return {
     put: async (content) => {

@@ -1,35 +1,35 @@
 /**
- * Annotations among the files of a folder: by their names where these say it, and where they do not by what a few files
- * of each kind of name look like.
+ * Finds annotations among the files of a folder: by their names, or, where the names do not show it, by the pixels of a
+ * few files of each naming pattern.
  */
 import type { Flatness } from './flatness.ts';
 import { counted } from './formats/image-header.ts';
 import type { IssueSink } from './issues.ts';
 import { imagesNamedBy, isNamedLikeMask, masksAmong, stemOf } from './masks.ts';
 
-/** One image, as far as a mask can be told by it. */
+/** The properties of one image that show whether it can be a mask. */
 export interface Look {
   readonly width: number;
   readonly height: number;
   readonly flatness: Flatness;
 }
 
-/** Null for what does not decode. */
+/** Null for a file that does not decode. */
 export type LookAt = (relativePath: string) => Promise<Look | null>;
 
-/** What stands between words of a name. */
+/** Separators between the words of a name. */
 const MARKS = ' _.-';
-/** Files of a kind that are looked at: the first that is a photograph ends it. */
+/** How many files of a pattern are examined; a photograph among them ends the search. */
 const LOOKED_AT = 4;
-/** The largest kinds are looked at. */
+/** The largest patterns are examined. */
 const KINDS_MAX = 64;
 
-/** Files whose names have something in common. */
+/** Files whose names share a pattern. */
 interface Kind {
   /** As a sentence names it. */
   readonly name: string;
   readonly files: string[];
-  /** The image that a file may annotate, by its name; where none stands here, folders beside it are searched. */
+  /** The image that a file may annotate, by its name; if the name gives none, sibling folders are searched. */
   readonly partnerOf: Map<string, string>;
 }
 
@@ -38,8 +38,8 @@ function emptyKind(name: string): Kind {
 }
 
 /**
- * @returns the files without those that annotate others. Each of these becomes a MASK issue; what may be one, and has
- * no image that it belongs to, becomes a MASKS_AMONG_IMAGES issue and stays.
+ * @returns the files without those that annotate others. Each annotation becomes a MASK issue; a file that may be one,
+ * but has no image that it belongs to, becomes a MASKS_AMONG_IMAGES issue and stays.
  */
 export async function withoutMasks(files: readonly string[], lookAt: LookAt, issues: IssueSink): Promise<string[]> {
   const byName = masksAmong(files);
@@ -58,13 +58,13 @@ export async function withoutMasks(files: readonly string[], lookAt: LookAt, iss
     const [first] = rest;
     if (first === undefined || !(await areFlat(rest, lookOnce))) continue;
     if (await belongToImages(rest, kind, candidates, lookOnce)) {
-      const reason = `An annotation by its pixels, a few flat tones, and by its size, that of its image: ${kind.name}.`;
+      const reason = `An annotation: its pixels have a few flat tones, and its size is that of its image: ${kind.name}.`;
       for (const file of rest) {
         masks.add(file);
         issues.add('MASK', file, { reason });
       }
     } else {
-      const reason = `${counted(rest.length, 'image')} of a few flat tones, as masks have them, each without a photograph of its size that it belongs to: ${kind.name}.`;
+      const reason = `${counted(rest.length, 'image')} of a few flat tones, like masks, and without photographs of the same size that they could annotate: ${kind.name}.`;
       for (const file of rest) askedOf.add(file);
       issues.add('MASKS_AMONG_IMAGES', first, { reason, count: rest.length });
     }
@@ -74,7 +74,7 @@ export async function withoutMasks(files: readonly string[], lookAt: LookAt, iss
   return kept;
 }
 
-/** True where all that are looked at are flat, and one of them at least has tones. */
+/** True if all examined files are flat, and at least one of them has tones. */
 async function areFlat(files: readonly string[], lookAt: LookAt): Promise<boolean> {
   let hasTones = false;
   for (const file of spread(files)) {
@@ -85,7 +85,7 @@ async function areFlat(files: readonly string[], lookAt: LookAt): Promise<boolea
   return hasTones;
 }
 
-/** True where each that is looked at has a photograph of its size. */
+/** True if each examined file has a photograph of its size. */
 async function belongToImages(
   files: readonly string[],
   { partnerOf }: Kind,
@@ -105,7 +105,7 @@ async function belongToImages(
   return true;
 }
 
-/** Files with the same name in a folder that stands where one of the file's own stands. */
+/** Files with the same name in a sibling of one of the file's own folders. */
 function imagesInOtherFolders(file: string, candidates: readonly string[]): string[] {
   const parts = stemOf(file).split('/');
   const name = parts.at(-1) ?? '';
@@ -119,7 +119,7 @@ function imagesInOtherFolders(file: string, candidates: readonly string[]): stri
     .slice(0, LOOKED_AT);
 }
 
-/** `x_bnd` and `bnd_x` beside `x`, and `x.png` beside `x.jpg`: by what is added, numbers aside. */
+/** `x_bnd` and `bnd_x` beside `x`, and `x.png` beside `x.jpg`: by the added text, ignoring numbers. */
 function kindsBesideImages(files: readonly string[]): Kind[] {
   const byStem = new Map<string, string>();
   const kinds = new Map<string, Kind>();
@@ -154,7 +154,7 @@ function kindsBesideImages(files: readonly string[]): Kind[] {
   return largest([...kinds.values()]);
 }
 
-/** All below folders of one name, and all that there are. */
+/** All files below folders of one name, and all files. */
 function kindsByFolder(files: readonly string[]): Kind[] {
   const kinds = new Map<string, Kind>();
   for (const file of files) {
@@ -176,7 +176,7 @@ function withoutNumbers(text: string): string {
   return text.replaceAll(/\d+/g, '#');
 }
 
-/** A few, from the first to the last. */
+/** A few files, evenly spaced from the first to the last. */
 function spread(files: readonly string[]): string[] {
   const count = Math.min(files.length, LOOKED_AT);
   const places = Array.from({ length: count }, (_, index) =>

@@ -1,17 +1,19 @@
-/** Does an image look like an annotation rather than like a photograph? Pure. */
+/** Whether an image looks like an annotation rather than a photograph. Pure. */
 import type { Pixels } from './pixels.ts';
 
-/** MASK: a few flat tones. CONSTANT: one tone, as a mask without anything marked is, and empty glass. */
+/** MASK: a few flat tones. CONSTANT: one tone, as in an empty mask or on empty glass. */
 export const FLATNESSES = ['PICTURE', 'MASK', 'CONSTANT'] as const;
 export type Flatness = (typeof FLATNESSES)[number];
 
-/** Classes of a mask; a photograph has as many within its first rows. */
+/** More than the classes of a mask; a photograph has as many colours within its first rows. */
 const COLOURS_MAX = 16;
-/** Areas of one colour: a photograph that was reduced to a few colours has few pixels like their neighbours. */
+/**
+ * A mask has areas of one colour. In a photograph that was reduced to a few colours, few pixels equal their neighbours.
+ */
 const EQUAL_NEIGHBOURS_MIN = 0.75;
-/** Glass has few tones too, all of them bright. */
+/** Glass has few tones too, but all of them are bright. */
 const DARKEST_MAX = 127;
-/** What JPEG leaves of black and white: two tones that are far apart, with little between them. */
+/** A black and white mask after JPEG compression: two tones that are far apart, with few pixels in between. */
 const GREY_SPREAD_MAX = 8;
 const TONE_WIDTH = 12;
 const TONES_APART_MIN = 64;
@@ -19,7 +21,8 @@ const BETWEEN_SHARE_MAX = 0.05;
 const TONE_SHARE_MIN = 0.005;
 
 /**
- * By all pixels: areas of at most 16 colours, not all of them bright, or grey of two tones, blurred by a lossy codec.
+ * Examines all pixels for areas of at most 16 colours that are not all bright, or for grey of two tones that a lossy
+ * codec has blurred.
  */
 export function flatnessOf({ data, width }: Pixels): Flatness {
   const colours = new Set<number>();
@@ -35,7 +38,7 @@ export function flatnessOf({ data, width }: Pixels): Flatness {
   return hasTwoGreyTones(data) ? 'MASK' : 'PICTURE';
 }
 
-/** Of the pixels that have one to their right, 0..1. */
+/** Share of the pixels that equal the pixel to their right, 0..1. */
 function equalNeighbourShare(data: Buffer, width: number): number {
   let pairCount = 0;
   let equalCount = 0;

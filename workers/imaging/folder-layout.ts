@@ -1,4 +1,6 @@
-/** What the folders of a listing stand for: wrappers, splits, labels, groups. Pure but for the issues that it adds. */
+/**
+ * Interprets the folders of a listing: wrappers, splits, labels and groups. Pure except for the issues that it adds.
+ */
 import type { IssueSink } from './issues.ts';
 import { mergedSpellings, valueOf } from './label-text.ts';
 import type { Listing, SourceImage } from './listing.ts';
@@ -8,33 +10,34 @@ import { tcgaPatientOf } from './tcga.ts';
 export interface FolderLayoutOptions {
   /** False: the images have no labels. */
   readonly labelled: boolean;
-  /** Which folder on the way to an image is its label, 1 for the first below the imported one; null: found by rule. */
+  /** The level of the label folder, 1 for the first below the imported one; null: found by rule. */
   readonly labelLevel: number | null;
-  /** Which folder is the patient or slide; null: none is. */
+  /** The level of the patient or slide folder; null: there is none. */
   readonly groupLevel: number | null;
 }
 
 export interface PlannedImages {
   readonly sources: readonly SourceImage[];
-  /** In sentences: how the folders were read. */
+  /** Sentences that say how the folders were interpreted. */
   readonly notes: readonly string[];
 }
 
 const IMAGE_NAME = /\.(png|jpe?g|tiff?|bmp|webp)$/i;
-/** Folders that a note names. */
+/** The number of folders that a note names. */
 const NAMED_MAX = 5;
 
-/** A file, and what its folders are called. */
+/** A file, and the names of its folders. */
 interface Located {
   readonly relativePath: string;
-  /** On the way to the file, without wrappers and the split. */
+  /** The folders of the path, without wrappers and the split. */
   readonly folders: readonly string[];
   readonly split: string | null;
 }
 
 /**
- * Labels by the first folder below the imported one, after a single wrapper folder was entered and `train/`, `val/`,
- * `test/` were taken for splits, above the labels or below them. Groups by `groupLevel`, else by TCGA's barcodes.
+ * Takes labels from the first folder below the imported one, after entering a single wrapper folder and taking
+ * `train/`, `val/` and `test/`, above or below the labels, for splits. Groups come from `groupLevel`, otherwise from
+ * TCGA barcodes.
  * @param listing without masks.
  */
 export function readFolderLayout(listing: Listing, options: FolderLayoutOptions, issues: IssueSink): PlannedImages {
@@ -106,7 +109,7 @@ function findLabels(images: readonly string[], notes: string[]): readonly Locate
   return located;
 }
 
-/** Goes into a folder on its own and holds only folders, as archives are unpacked into one. */
+/** Enters a folder that is the only one and holds only folders, as archives are unpacked into one. */
 function enterWrappers(located: readonly Located[]): { located: readonly Located[]; wrappers: string[] } {
   const wrappers: string[] = [];
   let current = located;
@@ -121,8 +124,8 @@ function enterWrappers(located: readonly Located[]): { located: readonly Located
 }
 
 /**
- * The files that say what folders are for: those outside every folder have no label in any case, and a document beside
- * the images is not one.
+ * The files that show the purpose of folders: files outside every folder have no label in any case, and a document
+ * beside the images is not an image.
  */
 function decidingOf(located: readonly Located[]): readonly Located[] {
   const placed = located.filter(({ folders }) => folders.length > 0);
@@ -130,7 +133,10 @@ function decidingOf(located: readonly Located[]): readonly Located[] {
   return images.length > 0 ? images : placed;
 }
 
-/** Splits are the first folders, or those within the labels, where all of a level are named so and two differ. */
+/**
+ * Splits are the first folders, or those within the labels, if all folders of a level have names of splits and at least
+ * two differ.
+ */
 function takeSplits(located: readonly Located[]): { located: readonly Located[]; isDivided: boolean; names: string[] } {
   for (const level of [0, 1]) {
     const placed = decidingOf(located);
@@ -150,7 +156,7 @@ function takeSplits(located: readonly Located[]): { located: readonly Located[];
   return { located, isDivided: false, names: [] };
 }
 
-/** Where a person has said which folder is the label, any other level of which all folders are splits is the split. */
+/** If the user has named the label level, any other level of which all folders are splits is the split. */
 function atLevel(images: readonly string[], labelLevel: number): Located[] {
   const located = images.map((relativePath) => ({ relativePath, folders: foldersOf(relativePath) }));
   const deepest = located.reduce((most, { folders }) => Math.max(most, folders.length), 0);
@@ -165,7 +171,7 @@ function atLevel(images: readonly string[], labelLevel: number): Located[] {
   }));
 }
 
-/** Labels that look as if they were taken from the wrong level. */
+/** Labels that were probably taken from the wrong level. */
 function askAboutLevels(located: readonly Located[], groupsMayBeFolders: boolean, issues: IssueSink): void {
   const labelled = decidingOf(located);
   const labels = new Set(labelled.flatMap(({ folders }) => folders[0] ?? []));
@@ -177,7 +183,7 @@ function askAboutLevels(located: readonly Located[], groupsMayBeFolders: boolean
   for (const example of examples) issues.add('LABELS_MAY_BE_DEEPER', example);
 }
 
-/** How many folders, from the imported one, the label folders are down. */
+/** The depth of the label folders below the imported one. */
 function depthOfLabels(located: readonly Located[]): number {
   const [first] = decidingOf(located);
   return first === undefined ? 1 : foldersOf(first.relativePath).length - first.folders.length + 1;

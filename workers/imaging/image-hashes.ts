@@ -1,5 +1,5 @@
 /**
- * What is kept of every image of a version, so that the same or a like one can be found again: 40 bytes each, in the
+ * The hashes of every image of a version, by which identical and similar images are found: 40 bytes per image, in the
  * order of the manifest.
  */
 import { writeNpy } from '../../src/formats/npy.ts';
@@ -17,7 +17,7 @@ export interface ImageHashWriter {
   store(artifacts: Pick<ArtifactStore, 'put'>): Promise<StoredBytes>;
 }
 
-/** Gathers in memory: a million images are 40 MB. */
+/** Collected in memory: a million images take 40 MB. */
 export function createImageHashWriter(): ImageHashWriter {
   let rows = new Uint8Array(1024 * IMAGE_HASH_BYTES);
   let count = 0;

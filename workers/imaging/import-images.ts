@@ -1,8 +1,7 @@
 /**
- * A folder of images to a sealed set: shards, a manifest, thumbnails, and a list of what was wrong. Knows no database.
- *
- * The result is a function of the files' names and bytes alone: the same folder gives the same digest on any day and
- * disk.
+ * Turns a folder of images into a sealed set: shards, a manifest, thumbnails, and a list of all issues. Uses no
+ * database. The result depends only on the names and bytes of the files: the same folder gives the same digest on any
+ * day and disk.
  */
 import { createHash } from 'node:crypto';
 import { mkdir, readFile, writeFile } from 'node:fs/promises';
@@ -35,43 +34,43 @@ import { FILE_BYTES_MAX, openSourceFile, SourceFileError } from './source-file.t
 import { createThumbnailPicker, type StoredThumbnail } from './thumbnails.ts';
 
 export interface ImportOptions extends LayoutOptions {
-  /** Side of the patches that images are cut into; null keeps them whole. */
+  /** Side of the patches that images are cut into; null keeps images whole. */
   readonly patchSizePx: number | null;
-  /** How many bits the samples of 16-bit files have that do not say so; null or left out: it is not known. */
+  /** Significant bits of the samples of 16-bit files that do not state them; null or undefined: unknown. */
   readonly sampleBits?: number | null;
-  /** One picture under two labels, splits or groups stays under both; otherwise under neither. */
+  /** An image under two labels, splits or groups stays under both if true, otherwise under neither. */
   readonly keepConflicts?: boolean;
-  /** What looks like a mistake and is meant. */
+  /** Kinds of issues that look like mistakes and are intended. */
   readonly accept?: readonly ImportQuestion[];
-  /** The version that this one would follow. */
+  /** The version that the new one follows. */
   readonly previous?: PreviousVersion | null;
   /** Everything is read and checked, nothing is stored, and no question ends the import. */
   readonly isDryRun?: boolean;
   readonly artifacts: Pick<ArtifactStore, 'put'>;
-  /** What meets the bytes of the files. The caller closes it. */
+  /** Decodes the files. The caller closes it. */
   readonly decoders: ImageDecoders;
-  /** What images may take of memory while they are decoded and until they are stored; default 1.5 GiB. */
+  /** Memory for images that are being decoded or wait to be stored, in bytes; default 1.5 GiB. */
   readonly decodingBytes?: number;
   /** A private folder for temporary files; the caller removes it. */
   readonly workDir: string;
   readonly shardLimits?: ShardLimits;
-  /** Called at least each half second while images are going through. A failure ends the import. */
+  /** Called at least every half second while images are processed. An error that it throws ends the import. */
   readonly onProgress?: (progress: ImportProgress) => Promise<void>;
-  /** Called once, before the import ends or is refused for what it found. */
+  /** Called once, before the import ends or is refused for its issues. */
   readonly onReport?: (report: ImportReportRecord) => Promise<void>;
-  /** Called between images; what it throws ends the import. */
+  /** Called between images; an error that it throws ends the import. */
   readonly throwIfStopped?: () => void;
 }
 
 export interface ImportProgress {
-  /** 0..1 of the files. */
+  /** The share of the files, 0..1. */
   readonly fraction: number;
-  /** 2 where the files are read again, because pictures under two labels were found among those that were packed. */
+  /** 2 if the files are read again, because images under two labels were found among those already packed. */
   readonly pass: 1 | 2;
   readonly fileCount: number;
   readonly filesDone: number;
   readonly imageCount: number;
-  /** Of source files read. */
+  /** The number of source files read. */
   readonly bytesRead: number;
 }
 
@@ -79,10 +78,10 @@ export interface ImportResult {
   /** sha256 over the sorted manifest; equal to `manifest.sha256`. */
   readonly digest: string;
   readonly manifest: StoredBytes;
-  /** Of every image, in the order of the manifest: see image-hashes.ts. */
+  /** The hashes of every image, in the order of the manifest: see image-hashes.ts. */
   readonly imageHashes: StoredBytes;
   readonly imageCount: number;
-  /** Of all shards. */
+  /** The total of all shards. */
   readonly byteSize: number;
   /** Sorted by code point. */
   readonly labelNames: readonly string[];
@@ -90,28 +89,28 @@ export interface ImportResult {
   readonly groupCount: number;
   readonly hasSplit: boolean;
   readonly issues: readonly ImportIssue[];
-  /** CSV of every single issue: see issues.ts. Null where there is none. */
+  /** CSV of every issue: see issues.ts. Null if there is none. */
   readonly issueList: StoredBytes | null;
   readonly shards: readonly StoredShard[];
   readonly thumbnails: readonly StoredThumbnail[];
-  /** Of source files read. */
+  /** The number of source files read. */
   readonly bytesRead: number;
-  /** Empty but for a dry run: what an import would be refused for. */
+  /** Issues for which an import would be refused. Empty except for a dry run. */
   readonly questions: readonly ImportQuestion[];
 }
 
 /** Enough for the largest image that is cut, 16,384 x 16,384 px, and its patches. A larger one is refused. */
 const DECODING_BYTES = 1536 * 1024 * 1024;
-/** Enough that no core waits while the next image in order is still being decoded. */
+/** Enough that no core is idle while the next image in order is still being decoded. */
 const IMAGES_AHEAD_PER_CORE = 8;
 const PROGRESS_EVERY_MS = 500;
 /** Keys of equal length sort as numbers do. */
 const KEY_DIGITS = 9;
 
 /**
- * @throws DomainError IMPORT_FOLDER_EMPTY, IMPORT_NOTHING_READABLE, LABELS_CSV_INVALID, and IMPORT_NEEDS_ANSWER where
- * something looks like a mistake: by names alone before an image is read, or after all were. What fails leaves no
- * half-written artifact behind.
+ * @throws DomainError IMPORT_FOLDER_EMPTY, IMPORT_NOTHING_READABLE, LABELS_CSV_INVALID, and IMPORT_NEEDS_ANSWER if
+ * something looks like a mistake: by names before any image is read, or after all were read. A failed import leaves no
+ * partial artifact behind.
  */
 export async function importImages(options: ImportOptions): Promise<ImportResult> {
   const plan = await planImport(options, (relativePath) => lookAt(options, relativePath));
@@ -122,10 +121,10 @@ export async function importImages(options: ImportOptions): Promise<ImportResult
   if ('result' in first) return first.result;
   const second = await runPass(options, plan, planned, 2, first.conflicts);
   if ('result' in second) return second.result;
-  throw new Error('The second pass found conflicts that the first one had not.');
+  throw new Error('The second pass found conflicts that the first pass did not find.');
 }
 
-/** An image of labelled folders that has no label cannot be in the version. */
+/** In labelled folders an image without a label cannot be in the version. */
 function mayBeKept({ label }: SourceImage, layout: ImportLayout): boolean {
   return layout !== 'FOLDER_PER_LABEL' || label !== null;
 }
@@ -139,7 +138,7 @@ async function logIn(options: ImportOptions, name: string, plan: ImportPlan) {
   return { workDir, issues };
 }
 
-/** Hours of decoding must not come before a question that the names of the folders raise. */
+/** A question that the folder names already raise must not come after hours of decoding. */
 async function refuseByNames(options: ImportOptions, plan: ImportPlan, planned: ContentCounts): Promise<void> {
   if (options.isDryRun === true || planned.imageCount === 0) return;
   const { issues } = await logIn(options, 'names', plan);
@@ -153,7 +152,7 @@ async function refuseByNames(options: ImportOptions, plan: ImportPlan, planned: 
   throw needsAnswer(issues.list(), options.accept ?? []);
 }
 
-/** The list of every issue is stored even by a dry run, and by an import that is refused: that is when it is read. */
+/** The list of all issues is stored even for a dry run and a refused import, which is when users read it. */
 async function tellReport(
   { isDryRun = false, accept = [], artifacts, onReport }: ImportOptions,
   plan: ImportPlan,
@@ -169,7 +168,7 @@ async function tellReport(
 
 type PassOutcome = { readonly result: ImportResult } | { readonly conflicts: Conflicts };
 
-/** @param leftOut conflicts that an earlier pass found; their pictures are in no version. */
+/** @param leftOut conflicts that an earlier pass found; their images are in no version. */
 async function runPass(
   options: ImportOptions,
   plan: ImportPlan,
@@ -192,10 +191,10 @@ async function runPass(
 interface Pass {
   readonly pass: 1 | 2;
   readonly leftOut: Conflicts;
-  /** Of this pass alone. */
+  /** Counts of this pass. */
   readonly workDir: string;
   readonly issues: IssueLog;
-  /** What a dry run packs is stored nowhere. */
+  /** A dry run stores nothing. */
   readonly artifacts: Pick<ArtifactStore, 'put'>;
   readonly shards: ShardWriter;
   readonly manifest: ManifestWriter;
@@ -210,9 +209,9 @@ async function pack(
   const { keepConflicts = false } = options;
   const { sources } = plan;
   const picker = createThumbnailPicker(sources);
-  // They wait on the disk, so that an import that fails has stored none, and large ones fill no memory.
+  // Artifacts wait on the disk, so that a failed import has stored none, and large ones do not fill memory.
   const faces: { readonly file: string; readonly label: string | null }[] = [];
-  /** Where the pixels were first seen. */
+  /** The first image with each pixel digest. */
   const seenPixels = new Map<string, SourceImage>();
   const conflicts = createConflicts();
   const imageHashes = createImageHashWriter();
@@ -227,7 +226,7 @@ async function pack(
     const group = source.group ?? source.relativePath;
     const facts = { label: source.label, group, split: source.split };
     counts.add(source);
-    // This pass will be done over: what it packs is for nothing.
+    // This pass will be repeated, so packing more images is useless.
     if (conflicts.size > 0) return;
     const shard = await shards.write(key, image.extension, image.bytes, facts);
     await manifest.write({
@@ -248,10 +247,10 @@ async function pack(
   const addFinding = ({ issue, reason }: Finding, { relativePath }: SourceImage): void =>
     issues.add(issue, relativePath, reason === undefined ? {} : { reason });
 
-  /** True for an image that goes into the version; of any other, says why it does not. */
+  /** True for an image that goes into the version; for any other one it records the reason. */
   const isWanted = (image: PreparedImage, source: SourceImage): boolean => {
-    // 128 bits tell a billion images apart, and a million names in memory stay small; the width distinguishes plain
-    // images of one area.
+    // 128 bits distinguish a billion images, and a million keys stay small in memory; the width distinguishes plain
+    // images of equal area.
     const name = `${image.width}:${image.pixelDigest.toString('base64url', 0, 16)}`;
     const known = leftOut.get(name);
     if (known !== undefined) {
@@ -332,7 +331,7 @@ async function pack(
   const keptLabels = new Set(counts.labelCounts().map(({ label }) => label));
   for (const { label, count } of planned.labelCounts()) {
     if (keptLabels.has(label)) continue;
-    const reason = `Not one of its ${count} files could be imported, so that the version lacks this label.`;
+    const reason = `None of its ${count} files could be imported, so the version lacks this label.`;
     issues.add('LABEL_WITHOUT_IMAGES', label, { reason });
   }
   addContentIssues(issues, counts, {
@@ -375,7 +374,7 @@ async function pack(
   };
 }
 
-/** What files and images have of in common, each taken in this order. */
+/** The resources that files and images share, each taken in this order. */
 type MemoryKind = 'fileBytes' | 'decoders' | 'decodingBytes';
 
 interface ReadImage {
@@ -401,7 +400,7 @@ async function readAndPrepare(options: ImportOptions, source: SourceImage, room:
     reserve: (byteCount) => room.take('decodingBytes', byteCount),
   });
   const storedBytes = prepared.images.reduce((sum, image) => sum + image.bytes.length, 0);
-  // Of an image that was too small to ask for room; another has more than that.
+  // An image that was too small for a reservation takes its memory here; any other has reserved more than that.
   await room.take('decodingBytes', storedBytes);
   room.keep('decodingBytes', storedBytes);
   room.keep('decoders', 0);
@@ -417,11 +416,11 @@ async function prepareFile(
     return await decoders.prepare({ ...request, sampleBits, decodingBytesMax: decodingBytes });
   } catch (error) {
     if (!(error instanceof SourceFileError)) throw error;
-    return refused({ issue: 'UNREADABLE', reason: 'The file cannot be read to its end. Copy or download it again.' });
+    return refused({ issue: 'UNREADABLE', reason: 'The file cannot be read completely. Copy or download it again.' });
   }
 }
 
-/** Whole, whatever it will become; one after another, so that there is room. Null for what is not read. */
+/** Reads the whole file, one after another, so that there is memory for it. Null for a file that is not read. */
 async function lookAt(options: ImportOptions, relativePath: string): Promise<Look | null> {
   options.throwIfStopped?.();
   const hasRoom = (): Promise<void> => Promise.resolve();
@@ -439,11 +438,11 @@ function needsAnswer(found: readonly ImportIssue[], accept: readonly ImportQuest
   const asked = found.filter(({ kind }) => questions.some((question) => question === kind));
   return new DomainError({
     code: 'IMPORT_NEEDS_ANSWER',
-    message: `Nothing was sealed, because something looks like a mistake. ${asked
+    message: `Nothing was sealed, because the folder seems to contain mistakes. ${asked
       .map(({ kind, meaning, examples }) => `${kind}: ${meaning} Found: ${examples.join('; ')}`)
       .join(' ')}`,
     field: 'input.accept',
-    hint: `Mend it, or import again with accept: [${questions.join(', ')}] (--accept of the command line) where it is meant. A dry run shows what would become what.`,
+    hint: `Correct them, or import again with accept: [${questions.join(', ')}] (--accept of the command line) if they are intended. A dry run shows how every folder would be imported.`,
   });
 }
 

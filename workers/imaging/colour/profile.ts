@@ -1,34 +1,37 @@
 /**
- * ICC profiles (ICC.1): applied once, at import, to pixels that are 8-bit already, so that the same rule holds for
- * every format and depth and the stored bytes mean the same to every reader.
+ * ICC profiles (ICC.1). They are applied once, at import, to pixels that are already 8-bit, so that one rule holds for
+ * every format and depth and every reader gets the same colours from the stored bytes.
  */
 import { createHash } from 'node:crypto';
 import sharp from 'sharp';
 import type { Pixels } from '../pixels.ts';
 
-/** What a profile does to this image. */
+/** The effect of a profile on this image. */
 export interface ProfileEffect {
   /** Lower-case hex. */
   readonly sha256: string;
-  /** False: it is sRGB, or close enough that no level moves by more than one; pixels are left as they are. */
+  /**
+   * False if the profile is sRGB, or so close to it that no level changes by more than one; the pixels are left
+   * unchanged.
+   */
   readonly changesPixels: boolean;
 }
 
-/** In the words of the profile's header. */
+/** As the profile's header names it. */
 const COLOUR_SPACES = { GREY: 'GRAY', RGB: 'RGB ', CMYK: 'CMYK' } as const;
 type ProfileColour = keyof typeof COLOUR_SPACES;
 const CHANNEL_COUNTS = { GREY: 1, RGB: 3, CMYK: 4 } as const;
 
 const HEADER_BYTES = 128;
 const SIGNATURE = 'acsp';
-/** Levels of each channel that stand for all: 17 x 17 x 17. */
+/** Levels of each channel in the lattice of test colours: 17 x 17 x 17. */
 const PROBE_LEVELS = 17;
 /** Rounding alone moves a level by one. */
 const NO_CHANGE_MAX = 1;
-/** A dataset has a few scanners; one that has a profile for each image must not fill memory. */
+/** A dataset comes from a few scanners. The limit keeps a dataset with one profile per image from filling memory. */
 const REMEMBERED_MAX = 64;
 
-/** @returns why the profile cannot be applied to this colour, or null where it can. */
+/** @returns why the profile cannot be applied to this colour, or null if it can. */
 export function profileFault(profile: Buffer, colour: ProfileColour): string | null {
   if (profile.length < HEADER_BYTES || profile.toString('latin1', 36, 40) !== SIGNATURE)
     return 'the profile is not an ICC profile';
@@ -40,14 +43,14 @@ export function profileFault(profile: Buffer, colour: ProfileColour): string | n
 
 const effects = new Map<string, Promise<ProfileEffect>>();
 
-/** Asked once for each profile: what it does to a lattice of colours tells what it does to any image. */
+/** Evaluated once for each profile: its effect on a lattice of colours shows its effect on any image. */
 export function effectOf(profile: Buffer, colour: ProfileColour): Promise<ProfileEffect> {
   const sha256 = createHash('sha256').update(profile).digest('hex');
   const name = `${colour} ${sha256}`;
   const known = effects.get(name);
   if (known !== undefined) return known;
   if (effects.size >= REMEMBERED_MAX) effects.clear();
-  // Inks are never light: CMYK is always converted.
+  // CMYK is never close to sRGB, so it is always converted.
   const effect = (colour === 'CMYK' ? Promise.resolve(true) : probe(profile, colour)).then((changesPixels) => ({
     sha256,
     changesPixels,
@@ -78,7 +81,7 @@ function rgbLattice(): Buffer {
 }
 
 /**
- * Through the profile to sRGB, with the perceptual intent.
+ * Converts through the profile to sRGB, with the perceptual intent.
  * @param image uint8 `[height, width, 1 | 3 | 4]` by `colour`; CMYK with 255 = full ink.
  */
 export async function convert(
@@ -97,7 +100,10 @@ export async function convert(
   return { data, width: info.width, height: info.height };
 }
 
-/** libvips takes a profile only with an image file: the plainest one, an uncompressed TIFF of one strip. */
+/**
+ * libvips reads a profile only as part of an image file, so it gets the simplest one: an uncompressed TIFF of one
+ * strip.
+ */
 function tiffWith(
   { data, width, height }: { readonly data: Uint8Array; readonly width: number; readonly height: number },
   profile: Buffer,
@@ -115,7 +121,7 @@ function tiffWith(
   head.write('II*\0', 0, 'latin1');
   head.writeUInt32LE(directoryAt, 4);
   head.writeUInt16LE(entryCount, directoryAt);
-  // Up to two 16-bit values stand in the entry itself.
+  // Up to two 16-bit values are stored in the entry itself.
   const bits = channelCount === 1 ? 8 : bitsAt;
   const entries: readonly (readonly [number, number, number, number])[] = [
     [256, LONG, 1, width],

@@ -1,15 +1,14 @@
 /**
- * The numbers of a file to 8-bit RGB, by one rule for every format. Pure.
- *
- * A sample becomes `round(255 * value / white)`, or of `white - value` where 0 is white. Straight alpha lays the colour
- * over white, as the empty slide is: `colour * alpha + white * (1 - alpha)`; colour that is multiplied by alpha already
- * is not multiplied again. CMYK without a profile becomes `255 * (1 - ink) * (1 - black)`, as Pillow has it.
+ * Converts the samples of a file to 8-bit RGB, by one rule for every format. Pure.
+ * A sample becomes `round(255 * value / white)`, or the same of `white - value` if 0 is white. Straight alpha is
+ * composited over white, the colour of empty slide: `colour * alpha + white * (1 - alpha)`; premultiplied colour is not
+ * multiplied again. CMYK without a profile becomes `255 * (1 - ink) * (1 - black)`, as in Pillow.
  */
 import { UnreachableCaseError } from '../../../src/errors.ts';
 import { UINT16_MAX, type Finding, type SampleLayout } from '../formats/image-header.ts';
 import type { Pixels } from '../pixels.ts';
 
-/** As decoded, pixel by pixel: `[height, width, channelCount]`; grey comes as three equal channels but for FLOAT. */
+/** As decoded, pixel by pixel: `[height, width, channelCount]`; grey has three equal channels, except for FLOAT. */
 export interface Samples {
   readonly data: Uint8Array | Uint16Array | Float32Array;
   readonly width: number;
@@ -18,8 +17,8 @@ export interface Samples {
 }
 
 /**
- * Cameras and scanners put 10, 12 or 14 bits into 16, and most files do not say so: a picture without a value above
- * these is either that or very dark, and taken for the other it would be black, or blown out.
+ * Cameras and scanners store 10, 12 or 14 bits in 16, and most files do not say so. A picture without a value above
+ * these has either fewer bits or is very dark; the wrong assumption would make it black or overexposed.
  */
 const FEWER_BITS_GREATEST = 2 ** 14 - 1;
 const UINT16_MIDDLE = 2 ** 15;
@@ -30,7 +29,7 @@ export interface Rgb {
   readonly notes: readonly Finding[];
 }
 
-/** @returns RGB, or why the file does not say what its numbers mean. */
+/** @returns RGB, or why the meaning of the file's numbers is unknown. */
 export function rgbOf(samples: Samples, layout: SampleLayout): Rgb | Finding {
   const scale = scaleOf(samples, layout);
   if ('issue' in scale) return scale;
@@ -38,7 +37,7 @@ export function rgbOf(samples: Samples, layout: SampleLayout): Rgb | Finding {
   const { data, width, height, channelCount } = samples;
   if (layout.depth === 'UINT8' && layout.alphaIndex === null && channelCount === 3 && data instanceof Uint8Array)
     return { pixels: { data: Buffer.from(data.buffer, data.byteOffset, data.byteLength), width, height }, notes };
-  // A file may announce alpha and have none: WebP by a flag, PNG by a chunk that does not fit its colours.
+  // A file may announce alpha and have none: WebP by a flag, PNG by a chunk that does not match its colour type.
   const hasAlpha = layout.alphaIndex !== null && channelCount > 3 + layout.alphaIndex;
   return { pixels: hasAlpha ? overWhite(samples, layout, scale) : opaqueOf(samples, scale), notes };
 }
@@ -57,9 +56,9 @@ export function rgbOfCmyk({ data, width, height, channelCount }: Samples): Pixel
 }
 
 interface Scale {
-  /** As the decoder gives it. */
+  /** As the decoder returns it. */
   readonly black: number;
-  /** Value of one 8-bit level. */
+  /** The value of one 8-bit level. */
   readonly step: number;
   readonly notes?: readonly Finding[];
 }
@@ -74,7 +73,7 @@ function scaleOf(samples: Samples, layout: SampleLayout): Scale | Finding {
       if (layout.white === null) return scaleOfUnstated(greatest, layout);
       return greatest <= layout.white
         ? integerScale(layout.white, layout, UINT16_MAX)
-        : rangeFinding(`16-bit samples reach ${greatest}, above the ${layout.white} that is stated as white.`);
+        : rangeFinding(`16-bit samples reach ${greatest}, above the ${layout.white} that is stated to be white.`);
     }
     case 'FLOAT': {
       const white = layout.white ?? 1;
@@ -82,7 +81,7 @@ function scaleOf(samples: Samples, layout: SampleLayout): Scale | Finding {
       if (least >= 0 && greatest <= white)
         return layout.isWhiteZero ? { black: white, step: -white / 255 } : { black: 0, step: white / 255 };
       return rangeFinding(
-        `Floating-point samples from ${rounded(least)} to ${rounded(greatest)}, outside 0..${white}: nobody says which value is white. Convert them to 8 bits.`,
+        `Floating-point samples from ${rounded(least)} to ${rounded(greatest)}, outside 0..${white}: the file does not say which value is white. Convert them to 8 bits.`,
       );
     }
     default:
@@ -90,7 +89,7 @@ function scaleOf(samples: Samples, layout: SampleLayout): Scale | Finding {
   }
 }
 
-/** 16 bits, as the file states, unless it may be fewer that were not scaled up. */
+/** 16 bits, as the file states, unless the samples may have fewer bits that were not scaled up. */
 function scaleOfUnstated(greatest: number, layout: SampleLayout): Scale | Finding {
   if (greatest <= FEWER_BITS_GREATEST)
     return rangeFinding(
@@ -110,7 +109,7 @@ function rangeFinding(reason: string): Finding {
   return { issue: 'RANGE_NOT_STATED', reason };
 }
 
-/** Least and greatest of the colour; where one is NaN, both are, and fail every comparison. */
+/** The least and greatest value of the colour. If any value is NaN both are NaN, and fail every comparison. */
 function extremesOf({ data, channelCount }: Samples): { readonly least: number; readonly greatest: number } {
   const colourCount = channelCount === 1 ? 1 : 3;
   let least = Infinity;

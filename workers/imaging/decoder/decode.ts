@@ -1,4 +1,4 @@
-/** Any accepted file to 8-bit sRGB pixels, whole or not at all. */
+/** Decodes an accepted file to 8-bit sRGB pixels, completely or not at all. */
 import sharp, { type Sharp } from 'sharp';
 import { UnreachableCaseError } from '../../../src/errors.ts';
 import { IMAGE_PIXELS_MAX } from '../../engine/data/decode.ts';
@@ -10,29 +10,32 @@ import { endsEarly } from '../formats/index.ts';
 import { mendedJpeg } from '../formats/jpeg.ts';
 import type { Pixels } from '../pixels.ts';
 
-/** An image that stays whole must be one that the reader of shards accepts. */
+/** A whole image must be small enough for the shard reader. */
 export const WHOLE_PIXELS_MAX = IMAGE_PIXELS_MAX;
-/** An image that is cut may be larger, as only its patches are kept: 16,384 x 16,384 px, 768 MiB when decoded. */
+/**
+ * An image that is cut into patches may be larger, because only its patches are kept: 16,384 x 16,384 px, 768 MiB when
+ * decoded.
+ */
 export const CUT_PIXELS_MAX = 256 * 1024 * 1024;
 
 export interface DecodedImage {
   readonly pixels: Pixels;
-  /** Null where the file has none that can be applied. */
+  /** Null if the file has no profile that can be applied. */
   readonly profile: ProfileEffect | null;
-  /** The file as every reader takes it: the bytes that were given, or a mended copy of a JPEG. */
+  /** The file in a form that every reader accepts: the original bytes, or a repaired copy of a JPEG. */
   readonly bytes: Buffer;
-  /** Notes on an image that is imported nevertheless. */
+  /** Notes on an image that is imported nonetheless. */
   readonly notes: readonly Finding[];
 }
 
 const SAMPLE_BYTES = { UINT8: 1, UINT16: 2, FLOAT: 4 } as const;
-/** Grey comes as three channels. */
+/** Grey is stored as three channels. */
 const COLOUR_CHANNELS = { GREY: 3, RGB: 3, CMYK: 4 } as const;
 const PIXEL_BYTES = 3;
 
 /**
- * What an image takes of memory until it is stored, at most, in bytes: here, and where it is kept for its turn. The
- * file counts only where it is what is stored.
+ * The maximum memory in bytes that an image takes until it is stored: in the decoder, and in the import where it waits
+ * for its turn. The file counts only if it is itself stored.
  */
 export function decodingBytesOf(
   header: ImageHeader,
@@ -43,24 +46,25 @@ export function decodingBytesOf(
   const sampleBytes = channelCount * SAMPLE_BYTES[samples.depth];
   const decoding = decoderBytesPerPixel(header, channelCount) + (isUpright ? 1 : 2) * sampleBytes;
   const isPixels = samples.depth === 'UINT8' && samples.colour !== 'CMYK' && samples.extraCount === 0;
-  // A profile is applied to a copy, from which the pixels come. None of it is surely collected while they are encoded.
+  // The profile is applied to a copy, and the pixels are read from that. The garbage collector may not have freed
+  // either while they are encoded.
   const converted =
     sampleBytes + (isPixels ? 0 : PIXEL_BYTES) + (hasProfile ? COLOUR_CHANNELS[samples.colour] + PIXEL_BYTES : 0);
   const keepsFile = patchSizePx === null && isPlain;
-  // A whole image is encoded at once, and is both here and there while it is sent; patches go one row at a time.
+  // A whole image is encoded at once, and is in both processes while it is sent; patches are sent one row at a time.
   const stored = keepsFile ? 0 : patchSizePx === null ? 2 * PIXEL_BYTES : PIXEL_BYTES;
   return width * height * Math.max(decoding, converted + stored) + (keepsFile ? fileBytes : 0);
 }
 
-/** What libvips and the codecs below it hold beside the samples that they give, measured and rounded up. */
+/** What libvips and its codecs hold beside the samples that they return, measured and rounded up. */
 function decoderBytesPerPixel({ format, samples, jpeg }: ImageHeader, channelCount: number): number {
   switch (format) {
     case 'JPEG':
-      // The coefficients of all scans are put together before the first row.
+      // The coefficients of all scans are collected before the first row.
       return jpeg?.hasOneScan === true ? 0 : 2 * channelCount;
     case 'WEBP':
       return 8;
-    // Interlaced, or of one strip: the whole image once more.
+    // Interlaced, or stored as one strip: the whole image is held once more.
     case 'PNG':
     case 'TIFF':
       return channelCount * SAMPLE_BYTES[samples.depth];
@@ -72,10 +76,11 @@ function decoderBytesPerPixel({ format, samples, jpeg }: ImageHeader, channelCou
 }
 
 /**
- * Decodes every pixel: turned upright, transparent parts white as the empty slide is, and 16-bit, floating-point, grey
- * and CMYK samples made 8-bit sRGB by the rules of colour/samples.ts and colour/profile.ts. A decoder's warning is a
- * fault: what is stored must decode without one ever after. The caller has checked the header's size.
- * @param bytes the file as `header` describes it.
+ * Decodes every pixel: turned upright, composited over white (the colour of empty slide), and with 16-bit,
+ * floating-point, grey and CMYK samples converted to 8-bit sRGB by the rules of colour/samples.ts and
+ * colour/profile.ts. A decoder's warning is an error, because a stored image must always decode without one. The caller
+ * has checked the size in the header.
+ * @param bytes the file that `header` describes.
  */
 export async function decodeImage(bytes: Buffer, header: ImageHeader): Promise<DecodedImage | Finding> {
   if (header.format === 'BMP') return decodeBitmap(bytes, header);
@@ -94,7 +99,7 @@ async function decodeBytes(bytes: Buffer, header: ImageHeader): Promise<DecodedI
       limitInputPixels: CUT_PIXELS_MAX,
       sequentialRead: true,
       failOn: 'warning',
-      // sharp takes 16-bit images with a profile to Display P3, and CMYK without one through the profile of a press.
+      // sharp converts 16-bit images with a profile to Display P3, and CMYK without one through the profile of a press.
       ignoreIcc: true,
       ...placeOf(header),
     });
@@ -104,7 +109,8 @@ async function decodeBytes(bytes: Buffer, header: ImageHeader): Promise<DecodedI
     if (info.channelCount !== 3) return { issue: 'UNREADABLE' };
     return { pixels: { ...info, data }, profile: null, bytes, notes: [] };
   } catch {
-    // What the decoder says is kept for the whole process: it may be about another image that is decoded meanwhile.
+    // The decoder's warnings are kept for the whole process, so one may concern another image that is decoded at the
+    // same time.
     const reason = `Damaged: the ${header.format} does not decode without an error. Copy or download it again.`;
     return endsEarly(bytes, header.format) ? { issue: 'TRUNCATED' } : { issue: 'UNREADABLE', reason };
   }
@@ -130,18 +136,18 @@ async function withColour(bytes: Buffer, samples: Samples, header: ImageHeader):
   return { pixels: await convert(source, usable, layout.colour), profile: effect, bytes, notes };
 }
 
-/** Which image of the file. */
+/** The index of the image within the file. */
 function placeOf({ format, page, subIfd }: ImageHeader) {
   return { pages: 1, ...(format === 'TIFF' ? { page } : {}), ...(subIfd === null ? {} : { subifd: subIfd }) };
 }
 
-/** Empty where the file announces a profile that its reader does not take. */
+/** Empty if the file announces a profile that its reader cannot apply. */
 async function profileOf(bytes: Buffer, header: ImageHeader): Promise<Buffer> {
   const { icc } = await sharp(bytes, { limitInputPixels: false, ...placeOf(header) }).metadata();
   return icc ?? Buffer.alloc(0);
 }
 
-/** The numbers as the file holds them: each colour space is asked for by its own name, so that nothing converts it. */
+/** The numbers that the file holds: each colour space is requested by its own name, so that nothing converts it. */
 async function samplesOf(image: Sharp, { colour, depth }: SampleLayout): Promise<Samples> {
   const inks = colour === 'CMYK' ? image.pipelineColourspace('cmyk').toColourspace('cmyk') : undefined;
   switch (depth) {
@@ -167,7 +173,7 @@ async function raw(image: Sharp, depth: 'uchar' | 'ushort' | 'float') {
   return { data, info: { width: info.width, height: info.height, channelCount: info.channels } };
 }
 
-/** A buffer of its own: numbers of several bytes must begin at a multiple of them. */
+/** A separate buffer, because numbers of several bytes must be aligned. */
 function alignedBytes(data: Buffer): ArrayBufferLike {
   return data.byteOffset === 0 && data.byteLength === data.buffer.byteLength
     ? data.buffer
@@ -175,7 +181,7 @@ function alignedBytes(data: Buffer): ArrayBufferLike {
 }
 
 function inksOf({ data, width, height }: Samples) {
-  if (!(data instanceof Uint8Array)) throw new TypeError('CMYK is read with 8 bits alone.');
+  if (!(data instanceof Uint8Array)) throw new TypeError('CMYK is read only with 8 bits.');
   return { data, width, height };
 }
 
@@ -192,13 +198,13 @@ function decodeBitmap(bytes: Buffer, { notes }: ImageHeader): DecodedImage | Fin
   if (bytes.length < bmpBytesNeeded(header)) return { issue: 'TRUNCATED' };
   const data = decodeBmp(bytes, header);
   if (data === null)
-    return { issue: 'UNREADABLE', reason: 'A pixel of the BMP asks for a colour that its palette lacks.' };
+    return { issue: 'UNREADABLE', reason: 'A pixel of the BMP has a colour index that its palette lacks.' };
   return { pixels: { data, width: header.width, height: header.height }, profile: null, bytes, notes };
 }
 
 /**
- * PNG, the same bytes for the same pixels. Level 2 with filters, measured on 256 px patches of osteosarcoma: 102 kB in
- * 4.8 ms; without filters level 3 gives 135 kB in 4.3 ms, and level 6 with them 100 kB in 8 ms.
+ * Encodes PNG: the same bytes for the same pixels. Level 2 with filters, measured on 256 px patches of osteosarcoma:
+ * 102 kB in 4.8 ms; level 3 without filters gives 135 kB in 4.3 ms, and level 6 with filters 100 kB in 8 ms.
  */
 export async function encodePng({ data, width, height }: Pixels): Promise<Buffer> {
   return sharp(data, { raw: { width, height, channels: 3 } })

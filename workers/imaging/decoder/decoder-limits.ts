@@ -1,2 +1,5 @@
-/** What decoding may take without asking for room: that of a common patch, for which asking would cost too much. */
+/**
+ * The memory that decoding may take without a reservation: that of a typical patch, for which a reservation would cost
+ * too much.
+ */
 export const FREE_DECODING_BYTES = 16 * 1024 * 1024;

@@ -1,4 +1,4 @@
-/** What an import says to a decoder, and what a decoder may say to an import, which believes none of it unseen. */
+/** The messages between an import and a decoder. The import validates everything that the decoder sends. */
 import { z } from 'zod';
 import { FLATNESSES } from '../flatness.ts';
 import { ISSUE_KINDS, type IssueKind } from '../issues.ts';
@@ -11,10 +11,10 @@ export type DecoderRequest = { readonly bodyByteSize: number } & (
       readonly sampleBits: number | null;
       readonly looks: boolean;
       readonly decodingBytesMax: number;
-      /** An image that is stored as its file came need not be sent back. */
+      /** An image that is stored as its original file need not be sent back. */
       readonly keepsFile: boolean;
     }
-  /** What was asked for by RESERVE may be used. */
+  /** The memory requested by RESERVE is available. */
   | { readonly kind: 'GRANT' }
   | { readonly kind: 'THUMBNAIL' }
 );
@@ -30,9 +30,9 @@ const bodyByteSize = z.int().min(0);
 export const decoderReplySchema = z.discriminatedUnion('kind', [
   /** The program is loaded. */
   z.strictObject({ kind: z.literal('READY'), bodyByteSize }),
-  /** More room in memory is needed than a decoder always has (`FREE_DECODING_BYTES`), before the image is decoded. */
+  /** Requested before decoding an image that needs more memory than a decoder always has (`FREE_DECODING_BYTES`). */
   z.strictObject({ kind: z.literal('RESERVE'), bodyByteSize, byteCount: z.int().min(0) }),
-  /** One image of the file; its body is what is stored, if that is not the file itself. */
+  /** One image of the file; its body is the bytes to store, unless those are the file itself. */
   z.strictObject({
     kind: z.literal('IMAGE'),
     bodyByteSize,
@@ -49,7 +49,7 @@ export const decoderReplySchema = z.discriminatedUnion('kind', [
     nearlyBlank: z.boolean(),
     flatness: z.enum(FLATNESSES).nullable(),
   }),
-  /** All images of the file have come. */
+  /** All images of the file were sent. */
   z.strictObject({
     kind: z.literal('PREPARED'),
     bodyByteSize,

@@ -1,4 +1,4 @@
-/** The inside of a decoder: answers requests one at a time, until there is nobody who asks. */
+/** The loop inside a decoder process: answers requests one at a time until its input ends. */
 import type { Readable, Writable } from 'node:stream';
 import { FREE_DECODING_BYTES } from './decoder-limits.ts';
 import type { DecoderReply, DecoderRequest } from './decoder-protocol.ts';
@@ -12,11 +12,11 @@ export interface DecoderWork {
   makeThumbnail(bytes: Buffer): Promise<Buffer>;
 }
 
-/** Garbage of such an image is not left to the collector's own time: the next one's room is counted without it. */
+/** Garbage of an image above this size is collected at once, because the next image's reservation does not count it. */
 const COLLECT_ABOVE_BYTES = 32 * 1024 * 1024;
 
 export async function serveDecoder(input: Readable, output: Writable, work: DecoderWork): Promise<void> {
-  // From our own import, which is trusted.
+  // The request comes from our own import, which is trusted.
   const requests = createFrameReader(input, (text): DecoderRequest => JSON.parse(text));
   const nextRequest = () => requests.next(Number.MAX_SAFE_INTEGER);
   const say = (reply: DecoderReply, body?: Buffer): Promise<void> =>
@@ -28,7 +28,7 @@ export async function serveDecoder(input: Readable, output: Writable, work: Deco
     if (byteCount <= FREE_DECODING_BYTES) return;
     await say({ kind: 'RESERVE', bodyByteSize: 0, byteCount });
     const { head } = await nextRequest();
-    if (head.kind !== 'GRANT') throw new Error(`Room was asked for, and ${head.kind} is no answer.`);
+    if (head.kind !== 'GRANT') throw new Error(`A reservation was requested, and ${head.kind} does not answer it.`);
   };
 
   const prepare = async (
@@ -67,7 +67,7 @@ export async function serveDecoder(input: Readable, output: Writable, work: Deco
         break;
       }
       case 'GRANT':
-        throw new Error('Nothing was asked for.');
+        throw new Error('No image was requested.');
     }
   };
 
@@ -76,7 +76,7 @@ export async function serveDecoder(input: Readable, output: Writable, work: Deco
     try {
       await serveNext();
     } catch (error) {
-      // Nobody asks any more.
+      // The import has closed the pipe.
       if (error instanceof FramesEndedError) return;
       throw error;
     }

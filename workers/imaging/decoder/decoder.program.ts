@@ -1,6 +1,6 @@
 /**
- * The process in which an import's images are decoded: what a decoder chokes on ends here. Files come on standard
- * input, and images and facts go to standard output; nothing else is open.
+ * The process in which an import's images are decoded, so that a file that crashes a decoder crashes only this process.
+ * Files arrive on standard input, and images and facts leave on standard output; nothing else is open.
  */
 import sharp from 'sharp';
 import { becomeNobodyIfAsked } from '../../../src/platform/become-nobody.ts';

@@ -1,6 +1,6 @@
 /**
- * What the import and its decoders send each other through pipes: frames of a head, JSON in UTF-8, and a body of bytes.
- * `[uint32 little-endian: bytes of the head][head][body of head.bodyByteSize bytes]`.
+ * The format in which an import and its decoders exchange messages through pipes: frames of a head (JSON in UTF-8) and
+ * a body of bytes. `[uint32 little-endian: bytes of the head][head][body of head.bodyByteSize bytes]`.
  */
 import type { Readable, Writable } from 'node:stream';
 import { once } from 'node:events';
@@ -15,7 +15,7 @@ export interface Frame<Head extends FrameHead> {
 }
 
 export interface FrameReader<Head extends FrameHead> {
-  /** @throws FramesEndedError where the stream ends; FrameError for what is not a frame, or larger than allowed. */
+  /** @throws FramesEndedError if the stream ends; FrameError if the bytes are not a frame, or a frame is too large. */
   next(maxBodyBytes: number): Promise<Frame<Head>>;
 }
 
@@ -29,10 +29,10 @@ export class FramesEndedError extends Error {
 
 const LENGTH_BYTES = 4;
 const HEAD_BYTES_MAX = 256 * 1024;
-/** A pipe itself takes less: waiting for each small frame would cost more than sending it. */
+/** A pipe's own buffer is smaller, and waiting for each small frame would cost more than sending it. */
 const BUFFERED_BYTES_MAX = 4 * 1024 * 1024;
 
-/** @param parse judges a head; what it throws is thrown by `next`. */
+/** @param parse validates a head; `next` throws the errors that it throws. */
 export function createFrameReader<Head extends FrameHead>(
   stream: Readable,
   parse: (text: string) => Head,
@@ -64,15 +64,15 @@ export function createFrameReader<Head extends FrameHead>(
       const { bodyByteSize } = head;
       if (bodyByteSize > maxBodyBytes) throw new FrameError(`A body of ${bodyByteSize} bytes, of ${maxBodyBytes}.`);
       const body = await exactly(bodyByteSize);
-      // Never a part of a larger buffer, which it would keep in memory.
+      // A separate buffer, because a slice would keep the larger buffer in memory.
       return { head, body: body.byteLength === body.buffer.byteLength ? body : Buffer.from(body) };
     },
   };
 }
 
 /**
- * What is written in one turn of the event loop goes out at once. Resolves once the stream has room for more.
- * @param body chunks of `head.bodyByteSize` bytes in all.
+ * Everything written in one turn of the event loop is sent at once. Resolves once the stream has room for more.
+ * @param body chunks of `head.bodyByteSize` bytes in total.
  */
 export async function writeFrame(
   stream: Writable,

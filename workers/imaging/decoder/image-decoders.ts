@@ -1,8 +1,8 @@
 /**
- * The processes that decode the images of an import, as many as there are cores, each in a sandbox: a stranger's file
- * meets no decoder in a process that holds a key, a connection or another file. One that crashes, hangs or talks
- * nonsense costs the image that it had, and that only if a fresh one fails on it as well: what ended it may have come
- * from outside, and an import must give the same version on any day.
+ * The processes that decode the images of an import, one for each core, each in a sandbox, so that no untrusted file is
+ * decoded in a process that holds a key, a connection or another file.
+ * If a decoder crashes, hangs or breaks the protocol, its image is tried once more with a new decoder and refused if
+ * that fails too: the cause may have been external, and an import must give the same version on any day.
  */
 import { once } from 'node:events';
 import { availableParallelism } from 'node:os';
@@ -15,22 +15,22 @@ import { createFrameReader, FramesEndedError, writeFrame, type Frame } from './f
 import type { Prepared, PreparedImage } from './prepare.ts';
 
 export interface ImageDecodersOptions {
-  /** The data directory, which decoders must not see. */
+  /** The data directory, which is hidden from decoders. */
   readonly hiddenFolder: string;
   /** Default: one for each core. */
   readonly processCount?: number;
-  /** For one image, from the first byte that is sent or the room that is given. */
+  /** For one image, from the first byte sent, or from the grant of its reservation. */
   readonly timeoutMs?: number;
-  /** Told of every decoder that ended by itself. */
+  /** Called for every decoder that ended by itself. */
   readonly onFailure?: (failure: DecoderFailure) => void;
-  /** Default: the decoder; a test puts something else into the same sandbox. */
+  /** Default: the decoder. A test runs another program in the same sandbox. */
   readonly program?: string;
 }
 
 export interface DecoderFailure {
-  /** "SIGSEGV", "code 1" or what it did wrong. */
+  /** "SIGSEGV", "code 1" or the protocol error. */
   readonly ending: string;
-  /** The end of what it wrote to standard error. */
+  /** The end of its standard error output. */
   readonly lastWords: string;
 }
 
@@ -40,9 +40,9 @@ export interface FileToPrepare {
   /** See `Preparation`. */
   readonly sampleBits: number | null;
   readonly looks: boolean;
-  /** What one image may take. */
+  /** The memory that one image may take. */
   readonly decodingBytesMax: number;
-  /** Waits for room in memory, for an image that takes more than FREE_DECODING_BYTES. */
+  /** Waits until an image that takes more than FREE_DECODING_BYTES has its memory. */
   readonly reserve: (byteCount: number) => Promise<void>;
 }
 
@@ -51,11 +51,15 @@ export type PreparedFile = Prepared & { readonly images: readonly PreparedImage[
 export interface ImageDecoders extends AsyncDisposable {
   readonly processCount: number;
   /**
-   * As `prepareImage`, in a process of its own; an image that no decoder survives is refused as DECODER_FAILED.
-   * @throws Error where no decoder starts.
+   * Like `prepareImage`, in a separate process; an image on which every decoder fails is refused as DECODER_FAILED.
+   * @throws Error if no decoder starts.
    */
   prepare(request: FileToPrepare): Promise<PreparedFile>;
-  /** As `makeThumbnail`. @param bytes of a prepared image. @throws Error where no decoder survives it. */
+  /**
+   * Like `makeThumbnail`.
+   * @param bytes of a prepared image.
+   * @throws Error if every decoder fails on it.
+   */
   thumbnail(bytes: Buffer): Promise<Buffer>;
 }
 
@@ -64,21 +68,21 @@ const PROJECT_ROOT = path.resolve(import.meta.dirname, '../../..');
 const TIMEOUT_MS = 300_000;
 const ATTEMPTS = 2;
 const MAX_HEAP_MB = 256;
-/** Beside what an import may have in images at all: Node's own, most of it never used. */
+/** In addition to the memory that an import may use for images: Node's own, most of it never used. */
 const MAX_MEMORY_MB = 4096;
 /**
- * Blocks from 4 MiB on go back to the kernel when they are freed, so that what a large image took does not stay with
- * every decoder. Left alone, glibc raises this bound up to 32 MiB by itself.
+ * Blocks of 4 MiB and more return to the kernel when they are freed, so that a decoder does not keep the memory of a
+ * large image. By default glibc raises this threshold up to 32 MiB by itself.
  */
 const DECODER_ENV = { MALLOC_MMAP_THRESHOLD_: '4194304', MALLOC_ARENA_MAX: '2' };
 const LAST_WORDS_LENGTH = 2_000;
 const NO_BODY = 0;
 const THUMBNAIL_BYTES_MAX = 1024 * 1024;
 
-/** It ended, or what it said is not what a decoder says. */
+/** It ended, or it broke the protocol. */
 class DecoderFailedError extends Error {
   override readonly name = 'DecoderFailedError';
-  /** It took too long: to try again would take as long. */
+  /** It took too long, and a second attempt would take as long. */
   readonly isTimeout: boolean;
 
   constructor(message: string, options: { readonly isTimeout?: boolean; readonly cause?: unknown } = {}) {
@@ -87,7 +91,7 @@ class DecoderFailedError extends Error {
   }
 }
 
-/** The caller has no more than `processCount` images under way at once. */
+/** The caller has at most `processCount` images in flight. */
 export function openImageDecoders(options: ImageDecodersOptions): ImageDecoders {
   const { processCount = availableParallelism(), onFailure } = options;
   const all = new Set<Decoder>();
@@ -96,7 +100,7 @@ export function openImageDecoders(options: ImageDecodersOptions): ImageDecoders 
 
   const take = async (attempt: number): Promise<Decoder> => {
     if (isClosed) throw new Error('The decoders were closed.');
-    // Another that waits may have been ended from outside as well, for which no image is to blame.
+    // Other idle decoders may have been killed from outside too, for which no image is to blame.
     const known = attempt === 1 ? idle.pop() : undefined;
     if (known !== undefined) return known;
     const fresh = await startDecoder(options);
@@ -104,7 +108,7 @@ export function openImageDecoders(options: ImageDecodersOptions): ImageDecoders 
     return fresh;
   };
 
-  /** @throws DecoderFailedError once `work` has failed with two decoders, or has taken too long with one. */
+  /** @throws DecoderFailedError if `work` failed with two decoders, or took too long with one. */
   const withDecoder = async <Result>(work: (decoder: Decoder) => Promise<Result>): Promise<Result> => {
     for (let attempt = 1; ; attempt += 1) {
       const decoder = await take(attempt);
@@ -113,7 +117,7 @@ export function openImageDecoders(options: ImageDecodersOptions): ImageDecoders 
         idle.push(decoder);
         return result;
       } catch (error) {
-        // What it has said and heard so far is of no use to the next image.
+        // Its remaining messages do not concern the next image.
         await decoder.kill();
         all.delete(decoder);
         if (!(error instanceof DecoderFailedError) || isClosed) throw error;
@@ -143,12 +147,12 @@ export function openImageDecoders(options: ImageDecodersOptions): ImageDecoders 
   };
 }
 
-/** A second decoder may have what the first one was given, and no more. */
+/** A second decoder gets the reservation of the first one, and no more. */
 function reserveOnce(reserve: FileToPrepare['reserve']): FileToPrepare['reserve'] {
   let heldBytes: number | undefined;
   return async (byteCount) => {
     if (heldBytes !== undefined && byteCount > heldBytes)
-      throw new DecoderFailedError('A second decoder asked for more room than the first');
+      throw new DecoderFailedError('A second decoder requested more memory than the first');
     if (heldBytes !== undefined) return;
     heldBytes = byteCount;
     await reserve(byteCount);
@@ -206,19 +210,19 @@ async function thumbnailBy(decoder: Decoder, bytes: Buffer): Promise<Buffer> {
 }
 
 function outOfTurn({ kind }: DecoderReply): DecoderFailedError {
-  return new DecoderFailedError(`The decoder answered ${kind} where nobody asked for it`);
+  return new DecoderFailedError(`The decoder answered ${kind} without a request for it`);
 }
 
-/** One process. Its methods throw DecoderFailedError when it ends, takes too long or sends what it may not. */
+/** One process. Its methods throw DecoderFailedError if it ends, takes too long or breaks the protocol. */
 interface Decoder {
   ask(request: DecoderRequest, body?: Iterable<Buffer> | AsyncIterable<Buffer>): Promise<void>;
   reply(maxBodyBytes: number): Promise<Frame<DecoderReply>>;
   lastWords(): string;
-  /** Resolves once it is gone. */
+  /** Resolves once the process has ended. */
   kill(): Promise<void>;
 }
 
-/** @throws Error where it does not come up: that is not an image's fault. */
+/** @throws Error if the process does not start, which is not the fault of an image. */
 async function startDecoder({
   hiddenFolder,
   timeoutMs = TIMEOUT_MS,
@@ -235,10 +239,10 @@ async function startDecoder({
   if (stdin === null || stdout === null) throw new Error('The decoder was started without pipes.');
   let lastWords = '';
   stderr?.on('data', (chunk: Buffer) => (lastWords = (lastWords + chunk.toString('utf8')).slice(-LAST_WORDS_LENGTH)));
-  // What a dead decoder no longer reads; that it is dead is met by its reply.
+  // Bytes that a dead decoder no longer reads are lost; its missing reply shows that it is dead.
   stdin.on('error', () => undefined);
   const closed = once(child, 'close').catch(() => undefined);
-  // Not 'close', for which what it has written must have been read.
+  // Not 'close', which waits until its output has been read.
   const ended = once(child, 'exit').then(
     () => `The decoder ended with ${endingOf(child.exitCode, child.signalCode)}`,
     (error: unknown) => `The decoder did not start: ${String(error)}`,
@@ -251,12 +255,12 @@ async function startDecoder({
   });
   const replies = createFrameReader(stdout, (text) => decoderReplySchema.parse(JSON.parse(text)));
 
-  /** What comes of `work`, if it comes in time and the process lives so long. */
+  /** The result of `work`, if it completes in time and before the process ends. */
   const guarded = async <Result>(work: Promise<Result>, limitMs = timeoutMs): Promise<Result> => {
-    // It may fail after nobody waits for it any more.
+    // It may fail after its caller has stopped waiting.
     work.catch(() => undefined);
     if (death !== undefined) throw death;
-    // Of this call alone: whatever waits for the end of a process stays in memory until then.
+    // A promise for this call only: callbacks that wait for the end of a process stay in memory until then.
     const aborted = Promise.withResolvers<never>();
     abort = aborted.reject;
     const timer = setTimeout(
@@ -274,7 +278,7 @@ async function startDecoder({
       return await replies.next(maxBodyBytes);
     } catch (error) {
       if (error instanceof FramesEndedError) throw new DecoderFailedError(await ended);
-      throw new DecoderFailedError('The decoder sent what it may not', { cause: error });
+      throw new DecoderFailedError('The decoder sent an invalid message', { cause: error });
     }
   };
   const decoder: Decoder = {
@@ -294,6 +298,6 @@ async function startDecoder({
     return decoder;
   } catch (error) {
     await decoder.kill();
-    throw new Error(`No decoder of images comes up: ${lastWords}`, { cause: error });
+    throw new Error(`The image decoder does not start: ${lastWords}`, { cause: error });
   }
 }

@@ -1,4 +1,4 @@
-/** Turns the bytes of one file into the images that go into a shard, or into the reason why it is refused. */
+/** Turns the bytes of one file into the images that are stored in a shard, or into the reason why it is refused. */
 import { createHash } from 'node:crypto';
 import { UnreachableCaseError } from '../../../src/errors.ts';
 import { isNearlyBlank } from '../blankness.ts';
@@ -30,12 +30,12 @@ export interface PreparedImage {
   readonly perceptualHash: Uint8Array;
   readonly width: number;
   readonly height: number;
-  /** Where it was cut from; null for a whole image. */
+  /** Where the patch was cut from; null for a whole image. */
   readonly cutFrom: CutPlace | null;
   /** The file's colour profile, already applied; null where it had none that could be applied. */
   readonly profile: ProfileEffect | null;
   readonly nearlyBlank: boolean;
-  /** Of a whole image, where it was asked for. */
+  /** For a whole image, if it was requested. */
   readonly flatness: Flatness | null;
 }
 
@@ -62,21 +62,21 @@ export interface Preparation {
   readonly patchSizePx: number | null;
   /** Significant bits of a 16-bit file's samples where the file does not state them; null: unknown. */
   readonly sampleBits: number | null;
-  /** Whether it is asked how flat the image is. */
+  /** Whether to measure how flat the image is. */
   readonly looks: boolean;
-  /** What decoding may take in memory, in bytes: an image that needs more is refused. */
+  /** The memory limit of decoding in bytes: an image that needs more is refused. */
   readonly decodingBytesMax: number;
-  /** Waits for the room in memory that decoding will take, in bytes: called before a pixel is decoded. */
+  /** Waits until the memory that decoding takes, in bytes, is available. Called before a pixel is decoded. */
   readonly reserve: (byteCount: number) => Promise<void>;
-  /** Takes each image, in order. */
+  /** Receives each image, in order. */
   readonly emit: (image: PreparedImage) => Promise<void>;
 }
 
 /**
- * Decodes and checks an image, and cuts it where `patchSizePx` is given: patches that do not overlap, row by row from
- * the top left; the remainder at the right and at the bottom and nearly blank patches are left out. A whole image keeps
- * its bytes where every reader decodes the same pixels from them; others (TIFF, BMP, rotated, transparent, 16-bit,
- * CMYK, not sRGB) become PNG.
+ * Decodes and checks an image, and cuts it if `patchSizePx` is given: into patches that do not overlap, row by row from
+ * the top left, without the remainder at the right and bottom and without nearly blank patches. A whole image keeps its
+ * bytes if every reader decodes the same pixels from them; others (TIFF, BMP, rotated, transparent, 16-bit, CMYK, not
+ * sRGB) become PNG.
  */
 export async function prepareImage(
   bytes: Buffer,
@@ -137,7 +137,7 @@ function tooMuchMemory({ width, height }: ImageHeader, byteCount: number, limit:
   };
 }
 
-/** Every viewer skips stray bytes between the segments of a JPEG; libraries are stricter. */
+/** Every viewer skips stray bytes between the segments of a JPEG; some libraries do not. */
 function withoutStrayBytes(
   bytes: Buffer,
   header: ImageHeader,
@@ -147,11 +147,11 @@ function withoutStrayBytes(
   const sound = jpegWithoutStrayBytes(bytes, strayRanges);
   const again = readJpegHeader(sound);
   if (again === null || 'issue' in again) return { bytes, header };
-  const reason = 'Stray bytes stood between the segments of the JPEG; it is stored without them.';
+  const reason = 'The JPEG had stray bytes between its segments; it is stored without them.';
   return { bytes: sound, header: { ...again, notes: [...again.notes, { issue: 'REPAIRED', reason }] } };
 }
 
-/** The file itself where every reader decodes `pixels` from it, without its colour profile; otherwise a PNG. */
+/** The file itself, without its colour profile, if every reader decodes `pixels` from it; otherwise a PNG. */
 async function storedBytesOf(
   { bytes, pixels, profile }: DecodedImage,
   { isPlain, hasProfile, format }: ImageHeader,

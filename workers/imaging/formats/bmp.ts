@@ -1,4 +1,4 @@
-/** Windows bitmaps, which sharp does not read: uncompressed, 1 to 32 bits a pixel. */
+/** Windows bitmaps, which sharp does not read: uncompressed, 1 to 32 bits per pixel. */
 import { RGB_8, type Finding, type ImageHeader } from './image-header.ts';
 
 export interface BmpHeader {
@@ -7,11 +7,11 @@ export interface BmpHeader {
   readonly bitsPerPixel: number;
   readonly topDown: boolean;
   readonly pixelOffset: number;
-  /** Byte offset of the palette, its entries' bytes, and how many there are. */
+  /** The palette's byte offset, the bytes of an entry, and the number of entries. */
   readonly paletteOffset: number;
   readonly paletteEntryBytes: number;
   readonly paletteCount: number;
-  /** Bits of red, green and blue in a pixel of 16 or 32 bits; null for other sizes. */
+  /** Bit masks of red, green and blue in a pixel of 16 or 32 bits; null for other sizes. */
   readonly masks: readonly [number, number, number] | null;
 }
 
@@ -26,8 +26,8 @@ const MASKS_16 = [0x7c00, 0x03e0, 0x001f] as const;
 const MASKS_32 = [0xff0000, 0x00ff00, 0x0000ff] as const;
 
 /**
- * The header of the bitmap as that of any image. @returns null where it does not parse, and a finding for an
- * unsupported kind.
+ * Describes the bitmap like any image.
+ * @returns null if the header does not parse, and a finding for an unsupported kind.
  */
 export function readBmpImageHeader(bytes: Buffer): ImageHeader | Finding | null {
   const header = readBmpHeader(bytes);
@@ -48,7 +48,7 @@ export function readBmpImageHeader(bytes: Buffer): ImageHeader | Finding | null 
   };
 }
 
-/** @returns null where it does not parse, and a finding for an unsupported kind. */
+/** @returns null if the header does not parse, and a finding for an unsupported kind. */
 export function readBmpHeader(bytes: Buffer): BmpHeader | Finding | null {
   if (bytes.length < BMP_HEADER_BYTES_MIN || bytes.toString('latin1', 0, 2) !== 'BM') return null;
   const pixelOffset = bytes.readUInt32LE(10);
@@ -96,15 +96,15 @@ export function readBmpHeader(bytes: Buffer): BmpHeader | Finding | null {
   };
 }
 
-/** How many bytes the file must have. Rows are padded to four bytes. */
+/** The number of bytes that the file must have. Rows are padded to four bytes. */
 export function bmpBytesNeeded(header: BmpHeader): number {
   return header.pixelOffset + rowBytesOf(header) * header.height;
 }
 
 /**
- * RGB, uint8, `[height, width, 3]`. The fourth byte of 32-bit pixels is ignored: most programs leave it undefined.
- * Values of fewer than 8 bits are scaled to the full range: `floor(value * 255 / greatest)`.
- * @returns null where a pixel has a colour index beyond the palette. The caller has checked sizes and `bmpBytesNeeded`.
+ * RGB, uint8, `[height, width, 3]`. The fourth byte of 32-bit pixels is ignored, because most programs leave it
+ * undefined. Values of fewer than 8 bits are scaled to the full range: `floor(value * 255 / greatest)`.
+ * @returns null if a pixel has a colour index beyond the palette. The caller has checked sizes and `bmpBytesNeeded`.
  */
 export function decodeBmp(bytes: Buffer, header: BmpHeader): Buffer | null {
   const { width, height, bitsPerPixel } = header;
@@ -144,14 +144,14 @@ function rowBytesOf(header: BmpHeader): number {
   return Math.ceil((header.width * header.bitsPerPixel) / 32) * 4;
 }
 
-/** The number of palette entries, at most those that fit before the pixels. */
+/** The number of palette entries, at most as many as fit before the pixels. */
 function paletteCountOf(bitsPerPixel: number, stated: number, bytesBeforePixels: number, entryBytes: number): number {
   if (bitsPerPixel > 8) return 0;
   const full = 1 << bitsPerPixel;
   return Math.max(0, Math.min(stated === 0 ? full : stated, full, Math.floor(bytesBeforePixels / entryBytes)));
 }
 
-/** @returns null where the masks are missing, or where one is empty or not contiguous. */
+/** @returns null if the masks are missing, or if one is empty or not contiguous. */
 function masksOf(bytes: Buffer): readonly [number, number, number] | null {
   const at = FILE_HEADER_BYTES + 40;
   if (bytes.length < at + 12) return null;

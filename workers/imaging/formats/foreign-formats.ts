@@ -1,6 +1,6 @@
-/** What a file is that is not read, by its first bytes: a person who knows that can convert it. */
+/** Recognises files of unsupported formats by their first bytes, so that the user learns what to convert. */
 
-/** Enough for every sign below: a DICOM file has its own after 128 bytes, a tar file after 257. */
+/** Enough for every signature below: that of DICOM follows 128 bytes, and that of tar 257. */
 export const SIGN_BYTES = 512;
 
 function leftOut(meaning: string) {
@@ -13,8 +13,8 @@ export const FOREIGN_KINDS = {
   IS_GIT_LFS_POINTER: leftOut(
     'A Git LFS pointer, not the image itself. Run "git lfs pull" in the repository, then import.',
   ),
-  IS_HTML: leftOut('An HTML page, most likely the answer of a server that wanted a login. Download the image again.'),
-  IS_GIF: leftOut('A GIF, whose 256 colours are not those of a scanner. Export the original as PNG or TIFF.'),
+  IS_HTML: leftOut('An HTML page, probably the login page of a server. Download the image again.'),
+  IS_GIF: leftOut('A GIF, whose 256 colours cannot be those of a scan. Export the original as PNG or TIFF.'),
   IS_JPEG_2000: leftOut('JPEG 2000, which is not read. Convert it to PNG or TIFF without loss.'),
   IS_JPEG_XL: leftOut('JPEG XL, which is not read. Convert it to PNG or TIFF without loss.'),
   IS_JPEG_XR: leftOut('JPEG XR, which is not read. Convert it to PNG or TIFF without loss.'),
@@ -40,7 +40,7 @@ export const FOREIGN_KINDS = {
 } as const;
 export type ForeignKind = keyof typeof FOREIGN_KINDS;
 
-/** By the text of the first bytes, one character a byte; the first that matches. */
+/** Matched against the text of the first bytes, one character per byte; the first match counts. */
 const SIGNS: readonly (readonly [ForeignKind, RegExp])[] = [
   ['IS_EMPTY', /^$/],
   ['IS_GIT_LFS_POINTER', /^version https:\/\/git-lfs\.github\.com\//],
@@ -71,7 +71,10 @@ const SIGNS: readonly (readonly [ForeignKind, RegExp])[] = [
   ['IS_XML', /^(\xef\xbb\xbf)?\s*<\?xml\b/],
 ];
 
-/** @param start the first `SIGN_BYTES` of the file, or all of it. @returns undefined where nothing is recognised. */
+/**
+ * @param start the first `SIGN_BYTES` of the file, or all of it.
+ * @returns undefined for an unknown format.
+ */
 export function foreignKindOf(start: Buffer): ForeignKind | undefined {
   const text = start.toString('latin1', 0, SIGN_BYTES);
   return SIGNS.find(([, sign]) => sign.test(text))?.[0];

@@ -1,59 +1,59 @@
-/** What every format says of an image before a pixel is decoded, in the same words for all. */
+/** The properties of an image that its header gives before a pixel is decoded, in the same terms for every format. */
 import type { IssueKind } from '../issues.ts';
 import type { ByteRange } from './jpeg-markers.ts';
 
 export type ImageFormat = 'JPEG' | 'PNG' | 'WEBP' | 'TIFF' | 'BMP';
 
-/** An image that is not imported, or something about one that is: which kind of issue, and why in one sentence. */
+/** The reason why an image is not imported, or a remark on one that is: the kind of issue, and one sentence. */
 export interface Finding {
   readonly issue: IssueKind;
-  /** Undefined: what the kind means says it all. */
+  /** Undefined if the meaning of the kind says everything. */
   readonly reason?: string | undefined;
 }
 
-/** What the numbers of one pixel mean, in the order in which the file holds them. */
+/** The meaning of the samples of a pixel, in their order in the file. */
 export interface SampleLayout {
   readonly colour: 'GREY' | 'RGB' | 'CMYK';
-  /** Of one sample, as it is decoded; 1 to 7 bits come as 8. */
+  /** Bits of a sample as it is decoded; 1 to 7 bits become 8. */
   readonly depth: 'UINT8' | 'UINT16' | 'FLOAT';
-  /** Samples of the file that follow the colour, which are alpha or are left out. */
+  /** The number of samples after the colour; they are alpha, or are left out. */
   readonly extraCount: number;
-  /** Which of the extra samples is alpha, from 0; null: none. */
+  /** The index of the alpha sample among them, from 0; null: there is none. */
   readonly alphaIndex: number | null;
-  /** The value of white, black being 0, where it is stated; null: the greatest of the depth, of FLOAT 1. */
+  /** The value of white (black is 0), if the file states it; null: the greatest value of the depth, and 1 for FLOAT. */
   readonly white: number | null;
-  /** True: the file holds white as 0. Of integers the decoder gives the greatest of the depth minus its values. */
+  /** True if the file stores white as 0. For integers the decoder returns the greatest value minus the stored one. */
   readonly isWhiteZero: boolean;
 }
 
 export interface JpegStructure {
-  /** Bytes before the first scan that belong to no segment: every viewer passes them over. */
+  /** Ranges of bytes before the first scan that belong to no segment; every viewer skips them. */
   readonly strayRanges: readonly ByteRange[];
-  /** True: the one scan holds all of the image, so that it is complete when the scan is. */
+  /** True if there is one scan with the whole image, so that a complete scan is a complete image. */
   readonly hasOneScan: boolean;
 }
 
 export interface ImageHeader {
   readonly format: ImageFormat;
-  /** As stored; an orientation may turn it. */
+  /** As stored; the orientation may swap width and height. */
   readonly width: number;
   readonly height: number;
   /**
-   * True: any reader gets the same pixels from these bytes, a colour profile aside: 8-bit grey or RGB, opaque, upright,
-   * still, and sound down to the checksums.
+   * True if every reader decodes the same pixels from these bytes, apart from a colour profile: 8-bit grey or RGB,
+   * opaque, upright, not animated, and with correct checksums.
    */
   readonly isPlain: boolean;
   readonly hasProfile: boolean;
-  /** False where the file may say that it is to be turned before it is shown. */
+  /** False if the file may say that it must be turned before it is shown. */
   readonly isUpright: boolean;
   readonly samples: SampleLayout;
-  /** Which directory of a TIFF; of any other format the first. */
+  /** The index of the directory in a TIFF; 0 for any other format. */
   readonly page: number;
-  /** Which SubIFD of that directory; null: itself. */
+  /** The index of the SubIFD in that directory; null: the directory itself. */
   readonly subIfd: number | null;
-  /** Of a JPEG alone. */
+  /** Only for a JPEG. */
   readonly jpeg?: JpegStructure;
-  /** Notes on a file that is imported nevertheless. */
+  /** Notes on a file that is imported nonetheless. */
   readonly notes: readonly Finding[];
 }
 
@@ -64,7 +64,7 @@ export const GREY_8: SampleLayout = {
 };
 export const RGB_8: SampleLayout = { ...GREY_8, colour: 'RGB' };
 
-/** With one sample of alpha after the colour, not multiplied into it: what PNG and WebP have. */
+/** One sample of straight (not premultiplied) alpha after the colour, as in PNG and WebP. */
 export function withAlpha(samples: SampleLayout): SampleLayout {
   return { ...samples, extraCount: 1, alphaIndex: 0 };
 }

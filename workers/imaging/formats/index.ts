@@ -1,4 +1,4 @@
-/** The supported image formats: recognising them, and reading their headers. */
+/** The supported image formats: recognises them and reads their headers. */
 import { UnreachableCaseError } from '../../../src/errors.ts';
 import { readBmpImageHeader } from './bmp.ts';
 import { SIGN_BYTES } from './foreign-formats.ts';
@@ -8,10 +8,10 @@ import { readPngHeader } from './png.ts';
 import { readTiffHeader } from './tiff.ts';
 import { readWebpHeader } from './webp.ts';
 
-/** Enough of a file for `formatOf` and `foreignKindOf`. */
+/** Enough bytes of a file for `formatOf` and `foreignKindOf`. */
 export const MAGIC_BYTES = SIGN_BYTES;
 
-/** The format by magic bytes, never by name; undefined for anything else. */
+/** The format by magic bytes, never by file name; undefined for any other format. */
 export function formatOf(bytes: Buffer): ImageFormat | undefined {
   const text = bytes.toString('latin1', 0, 12);
   if (text.startsWith('\xff\xd8\xff')) return 'JPEG';
@@ -25,7 +25,7 @@ export function formatOf(bytes: Buffer): ImageFormat | undefined {
 
 /**
  * Reads no pixels, so that a false header costs nothing.
- * @returns null where the header does not parse, and a finding for an unsupported kind.
+ * @returns null if the header does not parse, and a finding for an unsupported kind.
  */
 export function readImageHeader(bytes: Buffer, format: ImageFormat): ImageHeader | Finding | null {
   try {
@@ -44,15 +44,15 @@ export function readImageHeader(bytes: Buffer, format: ImageFormat): ImageHeader
         throw new UnreachableCaseError(format);
     }
   } catch (error) {
-    // The header claims more bytes than there are.
+    // The header claims more bytes than the file has.
     if (error instanceof RangeError) return null;
     throw error;
   }
 }
 
 /**
- * True where the bytes end before the file's own structure does. TIFF and BMP have no end mark, and their headers say
- * where the pixels end.
+ * True if the file ends before its own structure does. TIFF and BMP have no end mark, but their headers say where the
+ * pixels end.
  */
 export function endsEarly(bytes: Buffer, format: ImageFormat): boolean {
   switch (format) {
@@ -62,7 +62,7 @@ export function endsEarly(bytes: Buffer, format: ImageFormat): boolean {
       return !bytes.subarray(-1024).includes('IEND', 0, 'latin1');
     case 'WEBP':
       return bytes.length < 12 || bytes.readUInt32LE(4) + 8 > bytes.length;
-    // Their headers say where the pixels end, so that the decoder meets only whole files.
+    // Their headers say where the pixels end, so the decoder gets only complete files.
     case 'TIFF':
     case 'BMP':
       return false;

@@ -1,7 +1,7 @@
 /**
- * Where the scans of a JPEG end (ITU-T T.81, annexes B, F and G, Huffman coding). Bytes between that end and the next
- * marker belong to nothing, and every viewer passes over them; only who decodes a scan can tell them from its data.
- * Keeps no coefficient but which are not zero, as the scans that refine them take a bit for each of those.
+ * Finds where the scans of a JPEG end (ITU-T T.81, annexes B, F and G, Huffman coding). Bytes between that end and the
+ * next marker are stray, and every viewer skips them; they can be distinguished from image data only by decoding the
+ * scan. Of the coefficients it stores only which are nonzero, because refinement scans have one bit for each of those.
  */
 import {
   END_OF_IMAGE,
@@ -17,25 +17,25 @@ import {
 const HUFFMAN_TABLES = 0xc4;
 const RESTART_INTERVAL = 0xdd;
 const FIRST_RESTART = 0xd0;
-/** As libvips has it: a small file of more scans would keep a decoder busy for hours. */
+/** The same limit as in libvips: a small file with more scans would keep a decoder busy for hours. */
 const SCANS_MAX = 100;
 const STRAY_RANGES_MAX = 10_000;
 const COEFFICIENTS = 64;
 const BLOCK_BYTES = COEFFICIENTS / 8;
 const CODE_BITS_MAX = 16;
 
-/** The scans cannot be followed. */
+/** The scans cannot be decoded. */
 class BrokenScan extends Error {}
 
 /**
- * The bytes that belong to no segment, no scan and no restart interval.
- * @returns null where the scans cannot be followed to the end mark: damaged, cut off, arithmetic-coded or lossless.
+ * The ranges of bytes that belong to no segment, scan or restart interval.
+ * @returns null if the scans cannot be decoded up to the end mark: damaged, cut off, arithmetic-coded or lossless.
  */
 export function strayRangesOf(bytes: Buffer): readonly ByteRange[] | null {
   try {
     return followSegments(bytes);
   } catch (error) {
-    // A RangeError is a read past the end.
+    // A RangeError is a read beyond the end.
     if (error instanceof BrokenScan || error instanceof RangeError) return null;
     throw error;
   }
@@ -70,12 +70,12 @@ interface Component {
   /** Blocks of one MCU, across and down. */
   readonly across: number;
   readonly down: number;
-  /** Blocks that hold image: those of a scan that has this component alone. */
+  /** The blocks that contain image, as in a scan with only this component. */
   readonly blocksPerLine: number;
   readonly blocksPerColumn: number;
-  /** Blocks of a line with those that only complete its last MCU. */
+  /** Blocks per line, with those that only complete the last MCU. */
   readonly storedPerLine: number;
-  /** Of a progressive frame, 8 bytes a block: bit k is 1 where coefficient k is not zero. */
+  /** For a progressive frame, 8 bytes per block: bit k is 1 if coefficient k is nonzero. */
   readonly nonzeroBits: Uint8Array;
 }
 
@@ -111,7 +111,9 @@ function frameOf(code: number, body: Buffer): Frame {
   return { isProgressive, mcusPerLine, mcuCount: mcusPerLine * mcusPerColumn, components };
 }
 
-/** Canonical codes (C.2): those of `length` bits begin at `firstCode[length]`, and their symbols at `firstSymbol`. */
+/**
+ * Canonical codes (C.2): the codes with `length` bits begin at `firstCode[length]`, and their symbols at `firstSymbol`.
+ */
 interface HuffmanTable {
   readonly firstCode: readonly number[];
   readonly firstSymbol: readonly number[];
@@ -172,7 +174,10 @@ function scanOf(body: Buffer, frame: Frame, tables: ReadonlyMap<number, HuffmanT
   return { frame, components, isFirst, spectralStart, spectralEnd };
 }
 
-/** @returns the offset after the data of the scan. @param strayRanges gets what stands before restart marks. */
+/**
+ * @returns the offset after the data of the scan.
+ * @param strayRanges receives the stray bytes before restart markers.
+ */
 function followScan(
   bytes: Buffer,
   offset: number,
@@ -181,7 +186,7 @@ function followScan(
   strayRanges: ByteRange[],
 ): number {
   const [first, ...others] = scan.components;
-  // A scan of one component has its blocks one by one, and none that only complete an MCU (A.2.2).
+  // A scan of one component stores its blocks one by one, without those that only complete an MCU (A.2.2).
   const alone = others.length === 0 ? required(first) : null;
   const unitCount = alone === null ? scan.frame.mcuCount : alone.blocksPerLine * alone.blocksPerColumn;
   const bits = new BitReader(bytes, offset);
@@ -213,7 +218,7 @@ function followScan(
 
 type BlockFollower = (component: ScanComponent, block: number) => void;
 
-/** Of one restart interval: reads the bits of a block as the kind of scan has them. */
+/** The state within one restart interval: reads the bits of a block as this kind of scan stores them. */
 function blockFollowerOf({ frame, isFirst, spectralStart, spectralEnd }: Scan, bits: BitReader): BlockFollower {
   const followDc: BlockFollower = ({ dc }) => bits.skip(bits.symbolOf(dc));
   if (!frame.isProgressive) {
@@ -228,7 +233,7 @@ function blockFollowerOf({ frame, isFirst, spectralStart, spectralEnd }: Scan, b
     };
   }
   if (spectralStart === 0) return isFirst ? followDc : () => bits.skip(1);
-  /** Blocks yet to come, this one among them, of which nothing new is said. */
+  /** The number of blocks, including this one, that have no new coefficients (the end-of-band run). */
   let endOfBandRun = 0;
   if (isFirst) {
     return ({ ac, nonzeroBits }, block) => {
@@ -257,7 +262,8 @@ function blockFollowerOf({ frame, isFirst, spectralStart, spectralEnd }: Scan, b
         break;
       }
       bits.skip(size);
-      // To the place of the new coefficient, past `run` zeros: each other one on the way has a bit of its own.
+      // Skips to the place of the new coefficient, past `run` zeros: each nonzero coefficient on the way has a
+      // correction bit.
       for (let zeros = 0; k <= spectralEnd; k += 1) {
         if (isNonzero(nonzeroBits, block, k)) bits.skip(1);
         else if (zeros === run) break;
@@ -282,7 +288,7 @@ function setNonzero(nonzeroBits: Uint8Array, block: number, coefficient: number)
   nonzeroBits[place] = (nonzeroBits[place] ?? 0) | (1 << (coefficient & 7));
 }
 
-/** The bits of entropy-coded data (F.2.2.5), in which 0xff00 stands for 0xff and any other 0xff ends it. */
+/** Reads the bits of entropy-coded data (F.2.2.5), in which 0xff00 means 0xff and any other 0xff ends the data. */
 class BitReader {
   readonly #bytes: Buffer;
   #offset: number;
@@ -294,7 +300,7 @@ class BitReader {
     this.#offset = offset;
   }
 
-  /** After the byte that the last bit was in. */
+  /** The offset after the byte of the last bit. */
   get offset(): number {
     return this.#offset;
   }

@@ -1,4 +1,4 @@
-/** JPEG (ITU-T T.81): what the segments say. */
+/** JPEG (ITU-T T.81): reads the segments and repairs what every viewer tolerates. */
 import { GREY_8, RGB_8, type Finding, type ImageHeader, type JpegStructure } from './image-header.ts';
 import {
   END_OF_IMAGE,
@@ -15,14 +15,16 @@ const EXIF = 'Exif\0\0';
 const PROFILE = 'ICC_PROFILE\0';
 const ORIENTATION_TAG = 0x0112;
 const END_MARK = Buffer.from([0xff, END_OF_IMAGE]);
-const END_MARK_REASON = 'The JPEG lacked its end mark and nothing else; it is stored with one.';
-const STRAY_REASON = 'Stray bytes stood between the scans of the JPEG; it is stored without them.';
-/** Frame types (SOF) that the decoder reads: baseline, extended, progressive, lossless, and arithmetic of the first. */
+const END_MARK_REASON = 'The JPEG lacked only its end mark; it is stored with one.';
+const STRAY_REASON = 'The JPEG had stray bytes between its scans; it is stored without them.';
+/**
+ * Frame types (SOF) that the decoder reads: baseline, extended, progressive, lossless, and arithmetic-coded baseline.
+ */
 const READ_FRAMES: readonly number[] = [0xc0, 0xc1, 0xc2, 0xc3, 0xc9, 0xca];
-/** A sound file has none, a sloppy writer leaves a few; more is not a JPEG. */
+/** A correct file has none, and a careless writer leaves a few; a file with more is not a JPEG. */
 const STRAY_RANGES_MAX = 100;
 
-/** @returns null where the header does not parse, and a finding for what is not read. */
+/** @returns null if the header does not parse, and a finding for an unsupported kind. */
 export function readJpegHeader(bytes: Buffer): ImageHeader | Finding | null {
   let isUpright = true;
   let hasProfile = false;
@@ -77,7 +79,7 @@ function headerOf(
     format: 'JPEG',
     width: bytes.readUInt16BE(body + 3),
     height: bytes.readUInt16BE(body + 1),
-    // Few readers know the lossless process.
+    // Few readers support the lossless process.
     isPlain: isUpright && colour !== 'CMYK' && marker !== LOSSLESS_FRAME && strayRanges.length === 0,
     ...{ hasProfile, isUpright, page: 0, subIfd: null },
     samples: colour === 'GREY' ? GREY_8 : { ...RGB_8, colour },
@@ -90,8 +92,8 @@ function headerOf(
 }
 
 /**
- * What the frame of a JPEG stream says, as other formats embed it.
- * @returns null where there is none within its segments.
+ * The frame header of a JPEG stream that is embedded in another format.
+ * @returns null if its segments contain none.
  */
 export function jpegFrameOf(stream: Buffer): { readonly isLossless: boolean; readonly bitsPerSample: number } | null {
   for (let offset = 2; offset + 10 <= stream.length && stream[offset] === 0xff;) {
@@ -103,7 +105,7 @@ export function jpegFrameOf(stream: Buffer): { readonly isLossless: boolean; rea
   return null;
 }
 
-/** The same picture as every viewer reads it: without the stray bytes that stood between its segments. */
+/** The same picture as every viewer shows it, without the stray bytes between its segments. */
 export function jpegWithoutStrayBytes(bytes: Buffer, strayRanges: readonly ByteRange[]): Buffer {
   const parts: Buffer[] = [];
   let from = 0;
@@ -115,10 +117,10 @@ export function jpegWithoutStrayBytes(bytes: Buffer, strayRanges: readonly ByteR
 }
 
 /**
- * A copy of a file that does not decode without a warning, without what every viewer passes over: stray bytes after a
- * scan, and a missing end mark where the one scan is complete. libvips does not tell whether it is: it looks at the
- * warnings of libjpeg before it reads the last rows, and not after.
- * @returns null where it has neither.
+ * A repaired copy of a file that does not decode without a warning, without the faults that every viewer tolerates:
+ * stray bytes after a scan, and a missing end mark after a single complete scan. libvips cannot tell whether the scan
+ * is complete, because it checks libjpeg's warnings before it reads the last rows, and not after.
+ * @returns null if the file has neither fault.
  */
 export function mendedJpeg(
   bytes: Buffer,
@@ -127,7 +129,7 @@ export function mendedJpeg(
   const strayRanges = strayRangesOf(bytes);
   if (strayRanges !== null)
     return strayRanges.length === 0 ? null : { bytes: jpegWithoutStrayBytes(bytes, strayRanges), reason: STRAY_REASON };
-  // Without its end mark nobody knows whether a progressive file has all of its scans.
+  // Without its end mark a progressive file may lack scans, and nothing shows it.
   if (!hasOneScan) return null;
   const ended = Buffer.concat([bytes, END_MARK]);
   const rangesOfEnded = strayRangesOf(ended);
@@ -154,7 +156,7 @@ export function jpegWithoutProfile(bytes: Buffer): Buffer {
   }
 }
 
-/** False only where the EXIF block has an orientation other than 1. */
+/** False only if the EXIF block has an orientation other than 1. */
 function isUprightByExif(exif: Buffer): boolean {
   if (exif.length < 8) return true;
   const little = exif.toString('latin1', 0, 2) === 'II';

@@ -1,18 +1,18 @@
-/** PNG (W3C, third edition): what the chunks say, and whether each is what its checksum says. */
+/** PNG (W3C, third edition): reads the chunks, and verifies their checksums. */
 import { crc32 } from 'node:zlib';
 import { counted, GREY_8, RGB_8, UINT16_MAX, withAlpha, type Finding, type ImageHeader } from './image-header.ts';
 
 const SIGNATURE_BYTES = 8;
 /** Length, type and checksum around the data. */
 const FRAME_BYTES = 12;
-/** Of the colour type (IHDR): an alpha channel. */
+/** A bit of the colour type (IHDR): an alpha channel. */
 const ALPHA = 4;
 const GREY_TYPES: readonly number[] = [0, 4];
 const TYPES: readonly number[] = [0, 2, 3, 4, 6];
 /** Code points of H.273 in cICP: BT.709 primaries, the sRGB curve, RGB, full range. */
 const SRGB_CODE_POINTS = Buffer.from([1, 13, 0, 1]);
 
-/** @returns null where the header does not parse, and a finding for what is not read. */
+/** @returns null if the header does not parse, and a finding for an unsupported kind. */
 export function readPngHeader(bytes: Buffer): ImageHeader | Finding | null {
   if (bytes.length < 33 || bytes.toString('latin1', 12, 16) !== 'IHDR') return null;
   const bitDepth = bytes.readUInt8(24);
@@ -26,7 +26,7 @@ export function readPngHeader(bytes: Buffer): ImageHeader | Finding | null {
   let frameCount = 1;
   let endsAt = 0;
   for (const { type, data, isSound, endOffset } of chunksOf(bytes)) {
-    // An ancillary chunk (a lower-case first letter) with a wrong checksum stops some readers and not others.
+    // Some readers stop at an ancillary chunk (a lower-case first letter) with a wrong checksum, others do not.
     if (!isSound) isPlain = false;
     switch (type) {
       case 'tRNS':
@@ -36,7 +36,7 @@ export function readPngHeader(bytes: Buffer): ImageHeader | Finding | null {
         hasProfile = true;
         break;
       case 'sBIT':
-        // Fewer say nothing of the range: a writer should have scaled them up to all 16.
+        // Fewer bits do not limit the range: a writer should have scaled the samples up to all 16.
         hasSixteenSignificantBits = data.length > 0 && data.every((bits) => bits === 16);
         break;
       case 'eXIf':
@@ -93,7 +93,7 @@ interface Chunk {
   readonly endOffset: number;
 }
 
-/** Up to IEND, or to where the file ends too early. */
+/** The chunks up to IEND, or to the point where the file ends too early. */
 function* chunksOf(bytes: Buffer): Generator<Chunk> {
   for (let startOffset = SIGNATURE_BYTES; startOffset + FRAME_BYTES <= bytes.length;) {
     const dataBytes = bytes.readUInt32BE(startOffset);
@@ -101,7 +101,7 @@ function* chunksOf(bytes: Buffer): Generator<Chunk> {
     if (endOffset > bytes.length) return;
     const type = bytes.toString('latin1', startOffset + 4, startOffset + 8);
     const data = bytes.subarray(startOffset + 8, endOffset - 4);
-    // The decoder checks the pixels' own chunks itself, and refuses them.
+    // The decoder checks the pixel chunks itself, and refuses damaged ones.
     const isSound =
       type === 'IDAT' || crc32(bytes.subarray(startOffset + 4, endOffset - 4)) === bytes.readUInt32BE(endOffset - 4);
     yield { type, data, isSound, startOffset, endOffset };

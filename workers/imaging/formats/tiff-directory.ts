@@ -1,47 +1,49 @@
-/** The directories of a TIFF or BigTIFF (TIFF 6.0; Adobe's Technical Notes; the BigTIFF proposal): tags, not pixels. */
+/**
+ * The directories of a TIFF or BigTIFF (TIFF 6.0; Adobe's Technical Notes; the BigTIFF proposal): tags, without pixels.
+ */
 
-/** What one image file directory says. Fields bear the names of the specification. */
+/** The content of one image file directory. Its fields have the names of the specification. */
 export interface TiffDirectory {
   readonly imageWidth: number;
   readonly imageLength: number;
-  /** One for each sample. */
+  /** One value per sample. */
   readonly bitsPerSample: readonly number[];
   readonly compression: number;
   readonly photometricInterpretation: number | null;
   readonly samplesPerPixel: number;
-  /** One for each sample: 1 unsigned, 2 signed, 3 IEEE floating point, 4 undefined, 5 and 6 complex. */
+  /** One value per sample: 1 unsigned, 2 signed, 3 IEEE floating point, 4 undefined, 5 and 6 complex. */
   readonly sampleFormat: readonly number[];
   /** 0 unspecified, 1 associated alpha, 2 unassociated alpha. */
   readonly extraSamples: readonly number[];
   readonly sMinSampleValue: readonly number[];
   readonly sMaxSampleValue: readonly number[];
-  /** 1 reduced resolution, 2 page of several, 4 transparency mask; sums of them. */
+  /** Bit flags: 1 reduced resolution, 2 page of several, 4 transparency mask. */
   readonly newSubfileType: number;
   readonly orientation: number;
-  /** 1 samples of a pixel together, 2 planes apart. */
+  /** 1: the samples of a pixel are together; 2: separate planes. */
   readonly planarConfiguration: number;
   readonly isTiled: boolean;
   readonly inkSet: number;
   readonly imageDescription: string;
   readonly hasProfile: boolean;
-  /** The first byte of the first strip or tile, and the end of the last; 0 where it is not said. */
+  /** The first byte of the first strip or tile, and the end of the last; 0 if the file does not say. */
   readonly dataStart: number;
   readonly dataEnd: number;
-  /** Where it stands among the directories of the file. */
+  /** The index of the page among the directories of the file. */
   readonly page: number;
-  /** Which SubIFD of that page; null for the page itself. */
+  /** The index of the SubIFD in that page; null for the page itself. */
   readonly subIfd: number | null;
 }
 
-/** A slide has dozens of directories, a stack thousands; a loop in the chain has no end. */
+/** A slide has dozens of directories, and a stack thousands; a chain with a loop has no end. */
 const DIRECTORIES_MAX = 10_000;
 const ENTRIES_MAX = 4096;
 const VALUES_MAX = 64;
-/** One strip a row, or tiles of 16 px, of the largest image. */
+/** One strip per row, or tiles of 16 px, of the largest image. */
 const STRIPS_MAX = 1024 * 1024;
 const DESCRIPTION_BYTES_MAX = 1024 * 1024;
 
-/** By TIFF type: bytes, and how one value is read; types that are not listed are passed over. */
+/** For each TIFF type its bytes and how to read one value; types that are not listed are skipped. */
 const TYPE_BYTES: Readonly<Record<number, number>> = {
   ...{ 1: 1, 2: 1, 3: 2, 4: 4, 6: 1, 7: 1, 8: 2, 9: 4, 11: 4, 12: 8, 13: 4, 16: 8, 17: 8, 18: 8 },
 };
@@ -60,8 +62,8 @@ interface Entry {
 
 /**
  * Every directory of the chain, each followed by its SubIFDs.
- * @returns null where the header or the first directory does not parse, and TRUNCATED where that lies past the end; a
- * chain that breaks later ends there.
+ * @returns null if the header or the first directory does not parse, and TRUNCATED if that lies beyond the end; a chain
+ * that breaks later ends there.
  */
 export function readTiffDirectories(bytes: Buffer): TiffDirectory[] | 'TRUNCATED' | null {
   try {
@@ -95,7 +97,7 @@ function readDirectory(reader: Reader, offset: number, page: number, subIfd: num
     const { entries, next } = readEntries(reader, offset);
     return { ...directoryOf(reader, entries, page, subIfd), next };
   } catch (error) {
-    // Reads past the end throw RangeError.
+    // Reads beyond the end throw RangeError.
     if (error instanceof RangeError) return null;
     throw error;
   }
@@ -113,7 +115,7 @@ function readEntries({ bytes, isLittle, isBig }: Reader, offset: number) {
     const valueCount = uint(bytes, isLittle, at + 4, wordBytes);
     const isInline = (TYPE_BYTES[type] ?? 0) * valueCount <= wordBytes;
     const place = at + 4 + wordBytes;
-    // The first of two entries with one tag counts, as for libtiff.
+    // Of two entries with the same tag the first counts, as in libtiff.
     if (!entries.has(tag))
       entries.set(tag, {
         type,
@@ -174,7 +176,7 @@ function dataRangeOf(reader: Reader, entries: ReadonlyMap<number, Entry>) {
   return { dataStart: valueAt(reader, offsets, 0), dataEnd };
 }
 
-/** An unsigned integer of an entry; 0 where there is none. */
+/** An unsigned integer of an entry; 0 if it has none. */
 function valueAt({ bytes, isLittle }: Reader, entry: Entry | undefined, index: number): number {
   const size = TYPE_BYTES[entry?.type ?? 0];
   return entry === undefined || size === undefined ? 0 : uint(bytes, isLittle, entry.valueOffset + index * size, size);

@@ -1,16 +1,17 @@
 /**
- * TIFF: which directory is the image, what its samples mean, and what is not read. A TIFF can hold nearly anything;
- * what is not named here as read is refused by its name: a decoder's guess would be a wrong picture that nobody sees.
+ * TIFF: chooses the directory of the image, interprets its samples, and refuses what is not read. A TIFF can hold
+ * nearly anything. Anything that is not listed here as supported is refused by name, because a decoder's guess could
+ * give a wrong picture without an error.
  */
 import { counted, GREY_8, type Finding, type ImageHeader, type SampleLayout } from './image-header.ts';
 import { jpegFrameOf } from './jpeg.ts';
 import { readTiffDirectories, type TiffDirectory } from './tiff-directory.ts';
 
-/** NewSubfileType: a smaller copy of another directory, and a mask for one. */
+/** Flags of NewSubfileType: a smaller copy of another directory, and a mask for one. */
 const REDUCED_OR_MASK = 1 | 4;
 
 const COMPRESSION_NAMES: Readonly<Record<number, string>> = {
-  ...{ 6: 'JPEG of TIFF 6.0, which a newer one replaced', 9: 'JBIG', 10: 'JBIG', 32766: 'NeXT', 32809: 'ThunderScan' },
+  ...{ 6: 'JPEG of TIFF 6.0, which is obsolete', 9: 'JBIG', 10: 'JBIG', 32766: 'NeXT', 32809: 'ThunderScan' },
   ...{ 32908: 'Pixar', 32909: 'Pixar', 33003: 'JPEG 2000 of Aperio', 33005: 'JPEG 2000 of Aperio', 34661: 'JBIG' },
   ...{ 34676: 'SGI LogLuv', 34677: 'SGI LogLuv', 34712: 'JPEG 2000', 34887: 'LERC', 34892: 'lossy JPEG of DNG' },
   ...{ 34925: 'LZMA', 34933: 'PNG', 34934: 'JPEG XR', 22610: 'JPEG XR', 50000: 'Zstandard', 50002: 'JPEG XL' },
@@ -37,15 +38,15 @@ const PLANES_APART = 2;
 const UNSIGNED = 1;
 const SIGNED = 2;
 const FLOAT = 3;
-/** "Undefined": integers of which nobody said a sign; every reader takes them as unsigned. */
+/** "Undefined": integers without a stated sign, which every reader takes as unsigned. */
 const UNDEFINED = 4;
 
 const LOSSLESS_REASON =
   'A TIFF with lossless JPEG inside, which is not read. Save it uncompressed or with LZW or Deflate.';
 const TILED_PLANES_REASON =
-  'A TIFF of tiles whose colours are stored apart. Save it with the samples of a pixel together, or in strips.';
+  'A TIFF of tiles whose colours are stored in separate planes. Save it with the samples of a pixel together, or in strips.';
 
-/** @returns null where nothing parses, and a finding for what is not read. */
+/** @returns null if nothing parses, and a finding for an unsupported kind. */
 export function readTiffHeader(bytes: Buffer): ImageHeader | Finding | null {
   const directories = readTiffDirectories(bytes);
   if (directories === 'TRUNCATED') return { issue: 'TRUNCATED' };
@@ -53,7 +54,7 @@ export function readTiffHeader(bytes: Buffer): ImageHeader | Finding | null {
   const full = directories.filter((each) => (each.newSubfileType & REDUCED_OR_MASK) === 0);
   const [first, ...rest] = full.length === 0 ? directories : full;
   if (first === undefined) return null;
-  // A thumbnail may come first, and may not say that it is one.
+  // A thumbnail may come first, and may not be marked as one.
   const chosen = rest.reduce((best, each) => (areaOf(each) > areaOf(best) ? each : best), first);
   const others = [first, ...rest].filter((each) => each !== chosen);
 
@@ -70,7 +71,7 @@ export function readTiffHeader(bytes: Buffer): ImageHeader | Finding | null {
     format: 'TIFF',
     width: chosen.imageWidth,
     height: chosen.imageLength,
-    // No reader of shards takes TIFF.
+    // Readers of shards do not support TIFF.
     isPlain: false,
     hasProfile: chosen.hasProfile,
     isUpright: chosen.orientation === 1,
@@ -80,7 +81,7 @@ export function readTiffHeader(bytes: Buffer): ImageHeader | Finding | null {
   };
 }
 
-/** What the samples mean, or by what name they are not read. */
+/** The meaning of the samples, or the name of the kind that is not supported. */
 function samplesOf(directory: TiffDirectory): SampleLayout | Finding {
   const { compression, photometricInterpretation: photometric, samplesPerPixel } = directory;
   if (!READ_COMPRESSIONS.includes(compression)) {
@@ -99,7 +100,7 @@ function samplesOf(directory: TiffDirectory): SampleLayout | Finding {
   if (bits < 8 && !isGrey && photometric !== PALETTE) return formatFinding(`${bits}-bit samples of colour`);
   if (depth !== 'UINT8' && !isGrey && photometric !== RGB)
     return formatFinding(`${bits}-bit samples of a palette, CMYK or YCbCr`);
-  // libvips reads nothing but zeros of these.
+  // libvips supports only zeros in these.
   if (depth === 'FLOAT' && bits === 16 && (isGrey || directory.planarConfiguration === PLANES_APART))
     return formatFinding('floating-point numbers of 16 bits, grey or with planes apart');
   if (directory.isTiled && directory.planarConfiguration === PLANES_APART && samplesPerPixel > 1)
@@ -134,7 +135,7 @@ function colourOf(directory: TiffDirectory): SampleLayout['colour'] | Finding {
       if (directory.inkSet === CMYK_INKS && directory.samplesPerPixel >= 4) return 'CMYK';
       return colourFinding('inks that are not CMYK');
     case null:
-      return colourFinding('no photometric interpretation, so that nobody can say what black is');
+      return colourFinding('no photometric interpretation, so that it is unknown which value is black');
     default:
       return colourFinding(PHOTOMETRIC_NAMES[photometric] ?? `photometric interpretation ${photometric}`);
   }
@@ -156,16 +157,16 @@ function depthOf({ bitsPerSample, sampleFormat, compression }: TiffDirectory): S
       if (bits === 16 || bits === 32) return 'FLOAT';
       return formatFinding(`floating-point numbers of ${bits} bits`);
     case SIGNED:
-      return formatFinding(`signed integers of ${bits} bits, of which nobody says what is white`);
+      return formatFinding(`signed integers of ${bits} bits, without a value for white`);
     default:
       return formatFinding(`complex numbers or sample format ${format}`);
   }
 }
 
 /**
- * SMaxSampleValue, with an SMinSampleValue of 0 or none, where it states the end of a scale: 1 or some bits that are
- * all ones. Other numbers are what a program measured in this one picture, and would change its contrast. Else, of 16
- * bits, the SignificantBits of OME-XML.
+ * SMaxSampleValue, with an SMinSampleValue of 0 or none, if it states the end of a scale: 1, or a number of bits that
+ * are all ones. Other values were measured in this one picture, and would change its contrast. Otherwise, for 16 bits,
+ * the SignificantBits of OME-XML.
  */
 function whiteOf(
   { sMinSampleValue, sMaxSampleValue, imageDescription }: TiffDirectory,
@@ -180,7 +181,7 @@ function whiteOf(
   return isStated ? 2 ** significantBits - 1 : null;
 }
 
-/** Planes of one picture that were stored one by one, or pages of which one is taken. */
+/** Planes of one picture that are stored as pages, or pages of which one is imported. */
 function planesFinding(chosen: TiffDirectory, others: readonly TiffDirectory[]): Finding | null {
   const stack = imageJStackOf(chosen.imageDescription) ?? omeStackOf(chosen.imageDescription);
   const isGrey = chosen.samplesPerPixel === 1 && chosen.photometricInterpretation !== PALETTE;
@@ -204,14 +205,14 @@ interface Stack {
   readonly planeCount: number;
 }
 
-/** ImageJ describes a stack in lines such as `channels=3`; its planes may have no directories of their own. */
+/** ImageJ describes a stack in lines such as `channels=3`; its planes may have no directories. */
 function imageJStackOf(description: string): Stack | null {
   if (!description.startsWith('ImageJ=')) return null;
   const numberOf = (name: string): number => Number(new RegExp(`^${name}=(\\d+)`, 'm').exec(description)?.[1] ?? 1);
   return { writer: 'ImageJ', channelCount: numberOf('channels'), planeCount: numberOf('images') };
 }
 
-/** OME-XML; its planes may lie in other files. */
+/** OME-XML; its planes may be in other files. */
 function omeStackOf(description: string): Stack | null {
   const attributeOf = omePixelsOf(description);
   if (attributeOf === null) return null;
@@ -220,7 +221,7 @@ function omeStackOf(description: string): Stack | null {
   return { writer: 'OME', channelCount, planeCount: depth * times };
 }
 
-/** Whole numbers by the names of the attributes of Pixels in OME-XML; null where there is none. */
+/** The whole numbers in the attributes of Pixels in OME-XML, by name; null if there are none. */
 function omePixelsOf(description: string): ((name: string) => string | undefined) | null {
   const [pixels] = /<(?:\w+:)?Pixels\s[^>]*>/.exec(description) ?? [];
   return pixels === undefined ? null : (name) => new RegExp(`\\b${name}="(\\d+)"`).exec(pixels)?.[1];

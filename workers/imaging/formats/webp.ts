@@ -1,4 +1,4 @@
-/** WebP (RFC 9649): what the container says. */
+/** WebP (RFC 9649): reads the container. */
 import { counted, RGB_8, withAlpha, type ImageHeader } from './image-header.ts';
 
 const RIFF_HEADER_BYTES = 12;
@@ -10,7 +10,7 @@ const HAS_ALPHA = 0b1_0000;
 const HAS_PROFILE = 0b10_0000;
 const FLAGS_OFFSET = 20;
 
-/** @returns null where the header does not parse. */
+/** @returns null if the header does not parse. */
 export function readWebpHeader(bytes: Buffer): ImageHeader | null {
   const still = { format: 'WEBP', samples: RGB_8, isUpright: true, page: 0, subIfd: null, notes: [] } as const;
   const chunk = bytes.toString('latin1', 12, 16);
