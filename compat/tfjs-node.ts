@@ -21,7 +21,7 @@ for (const encoder of encoders) {
   const folder = path.join(workDir, encoder, 'tfjs');
   const model = await tf.loadGraphModel({ load: async () => loadFiles(folder) });
   const embeddings = model.execute({ images }, 'embeddings');
-  if (Array.isArray(embeddings)) throw new TypeError('One output was asked for.');
+  if (Array.isArray(embeddings)) throw new TypeError('One output was requested.');
   await writeFile(path.join(workDir, encoder, `tfjs-${SMALL_SIZE_PX}.f32`), await embeddings.data());
   model.dispose();
 }

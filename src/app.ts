@@ -124,7 +124,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     closers.push(() => reaperDb.$disconnect());
     const reaper = startReaper({
       ledger: createLedger(reaperDb, transactionsOf(reaperDb)),
-      onReaped: (lapsed) => logger.warn({ lapsed }, 'runs of silent workers were taken back'),
+      onReaped: (lapsed) => logger.warn({ lapsed }, 'runs of silent workers were requeued'),
       onError: (error) => logger.warn({ error }, 'looking for silent workers failed'),
     });
     closers.push(reaper.stop);

@@ -1,6 +1,6 @@
 /**
- * The agent: takes waiting runs, starts one child process for each, keeps its lease while the child is busy, and sees
- * to it that every run ends in a state that says what happened, whatever happens to the child.
+ * The agent claims queued runs, starts one child process for each, renews its lease while the child is busy, and makes
+ * sure that every run ends in a state that says what happened, even if the child dies.
  */
 import { mkdir, readdir, rm } from 'node:fs/promises';
 import path from 'node:path';
@@ -31,12 +31,12 @@ export interface AgentParts {
   readonly queue: Queue;
   readonly logger: Logger;
   readonly workerName: string;
-  /** Below it each run gets a private folder. */
+  /** Each run gets a private folder below it. */
   readonly workDir: string;
   readonly child: Omit<ChildSettings, 'workDir'>;
-  /** False while TensorFlow is missing: then only imports are taken. */
+  /** False while TensorFlow is missing: then only imports are claimed. */
   readonly engineReady: () => boolean;
-  /** What trainings and evaluations are placed on. */
+  /** The devices on which trainings and evaluations are placed. */
   readonly devices: Devices;
   /** A child that makes no progress for this long is killed. */
   readonly stuckAfterMs: number;
@@ -44,32 +44,32 @@ export interface AgentParts {
 
 export interface Agent {
   start(): Promise<void>;
-  /** Lets running children keep their state and go, then resolves. Runs that did not finish wait in the queue. */
+  /** Asks running children to save their state and end, then resolves. Unfinished runs return to the queue. */
   drain(): Promise<void>;
 }
 
-/** The lease lasts LEASE_SECONDS; renewing this often also tells us of a cancel within a second. */
+/** The lease lasts LEASE_SECONDS; renewing it this often also shows a cancellation within a second. */
 const RENEW_EVERY_MS = 1_000;
-/** Runs queued while nobody listened, and runs of workers that died, are found by looking. */
+/** How often to look for runs that were queued without a notification, and for runs of workers that died. */
 const LOOK_EVERY_MS = 5_000;
 /**
- * A child that was asked to stop and has not by then is killed, so that a cancel takes less than ten seconds where
- * little would be lost.
+ * A child that has not stopped this long after it was asked to is killed, so that a cancellation takes less than ten
+ * seconds if little would be lost.
  */
 const STOP_GRACE_MS = 5_000;
-/** With so much work that is not kept, a run that is cancelled keeps its state first. */
+/** If more work than this is unsaved, a cancelled run saves its state first. */
 const UNKEPT_MS = 10_000;
-/** The end of the step and the writing of the state; after that even a cancel loses what was learned. */
+/** Enough for the end of the step and for writing the state; after that even a cancelled run loses its progress. */
 const KEEP_GRACE_MS = 120_000;
-/** A training writes its state before it goes: give it longer when nobody is waiting for a cancel. */
+/** A training writes its state before it ends: it gets longer if no user waits for a cancellation. */
 const DRAIN_GRACE_MS = 20_000;
-/** A database that restarts is waited for with the outcome of a run; after that the lease says that we were silent. */
+/** How long the outcome of a run waits for a database that restarts; after that the lease expires. */
 const SETTLE_PATIENCE_MS = 60_000;
 
 /** A place for one run at a time. */
 interface Slot {
   readonly kinds: readonly RunKind[];
-  /** None for what is short or small enough to run beside the others. */
+  /** Null for a run that is short, or small enough to run beside the others. */
   readonly device?: Device;
 }
 
@@ -98,17 +98,17 @@ export function createAgent(parts: AgentParts): Agent {
 
   const look = async (): Promise<void> => {
     const lapsed = await ledger.reapLapsed();
-    if (lapsed > 0) logger.warn({ lapsed }, 'runs of silent workers were taken back');
+    if (lapsed > 0) logger.warn({ lapsed }, 'runs of silent workers were requeued');
     await removeOrphanedWork();
-    // Not awaited: a slot is busy for as long as its run, and the next look is for the others.
+    // Not awaited: a slot is busy as long as its run, and the next poll serves the other slots.
     for (const slot of slots) void fill(slot);
   };
 
   let isLooking = false;
   let isAskedAgain = false;
   /**
-   * One look at a time. Of those that are asked for meanwhile one follows, as what they were to find may have come
-   * after the look had passed it.
+   * One poll at a time. All requests during a poll lead to one more poll, because the run that they announce may have
+   * come after the current poll passed it.
    */
   const lookSoon = (): void => {
     if (isLooking) {
@@ -129,10 +129,10 @@ export function createAgent(parts: AgentParts): Agent {
   const fill = async (slot: Slot): Promise<void> => {
     if (draining || executing.has(slot)) return;
     if (!slot.kinds.includes('IMPORT') && !parts.engineReady()) return;
-    // Taken before the first await, so that two looks at once do not both fill the slot.
+    // Taken before the first await, so that two simultaneous polls do not both fill the slot.
     const turn = (async () => {
       if (slot.device !== undefined && !(await parts.devices.hasRoom(slot.device))) {
-        logger.debug({ device: slot.device.id }, 'the device has no room');
+        logger.debug({ device: slot.device.id }, 'the device has too little free memory');
         return false;
       }
       const claimed = await ledger.claim(slot.kinds, parts.workerName, slot.device?.id);
@@ -153,14 +153,14 @@ export function createAgent(parts: AgentParts): Agent {
   const execute = async ({ run, lease }: ClaimedRun, slot: Slot): Promise<void> => {
     const runLogger = logger.child({ runId: run.id, kind: run.kind, attempt: run.attempt, device: slot.device?.id });
     runLogger.info('run started');
-    // What an earlier attempt left here: the holder of the run is now the only one that may work on it.
+    // Files that an earlier attempt left here: only the current holder of the run may work on it.
     await removeOrphanedWork();
     const workDir = path.join(parts.workDir, folderOf(lease));
     await mkdir(workDir, { recursive: true });
     const oomKillsBefore = await oomKillCount();
     const child = startChild({ ...parts.child, workDir }, run, lease, slot.device?.env ?? {}, runLogger);
     children.add(child);
-    /** Why we ended it ourselves, where that is the run's failure. */
+    /** The reason why the agent ended the child, if that is the run's failure. */
     let verdict: RunFailureRecord | undefined;
     let stopTimer: NodeJS.Timeout | undefined;
     const askToStop = (reason: StopReason, graceMs: number): void => {
@@ -169,7 +169,8 @@ export function createAgent(parts: AgentParts): Agent {
       stopTimer = setTimeout(() => child.kill(), graceMs);
     };
     const cancel = (): void => {
-      // One that loads TensorFlow hears nothing for seconds, and on a busy machine for longer than a cancel may take.
+      // A child that loads TensorFlow receives no messages for seconds, and on a busy machine for longer than a
+      // cancellation may take.
       if (child.hasBegun()) askToStop('CANCEL', (child.unkeptForMs() ?? 0) > UNKEPT_MS ? KEEP_GRACE_MS : STOP_GRACE_MS);
       else child.kill();
     };
@@ -177,7 +178,7 @@ export function createAgent(parts: AgentParts): Agent {
     let isRenewing = false;
     const renew = async (): Promise<void> => {
       const renewal = await ledger.renew(lease, stopwatch.lapSeconds());
-      // Somebody else holds the run, or the child has settled it and is on its way out.
+      // Another worker holds the run, or the child has settled it and is about to exit.
       if (renewal === undefined) child.killSoon();
       else if (renewal.status === 'CANCELING') cancel();
       else if (run.maxDurationSeconds !== null && renewal.busySeconds > run.maxDurationSeconds) {
@@ -191,7 +192,7 @@ export function createAgent(parts: AgentParts): Agent {
         verdict = GOT_STUCK;
         child.kill();
       }
-      // A database that does not answer is not asked again meanwhile.
+      // While the database does not answer, it is not asked again.
       if (isRenewing) return;
       isRenewing = true;
       renew()
@@ -238,7 +239,7 @@ export function createAgent(parts: AgentParts): Agent {
       );
       for (const job of Object.values(RUN_JOBS)) {
         await parts.queue.listen(job, async () => {
-          // The message only wakes us; the row says what there is to do.
+          // The message only wakes the agent; the row of the run says what to do.
           lookSoon();
         });
       }
@@ -259,7 +260,7 @@ export function createAgent(parts: AgentParts): Agent {
   };
 }
 
-/** Measures time by a clock that nobody sets. */
+/** Measures time by the monotonic clock. */
 function createStopwatch() {
   let lastMs = performance.now();
   return {
@@ -273,7 +274,7 @@ function createStopwatch() {
   };
 }
 
-/** Tries again for a while where the database does not answer; an answer that it does give is final. */
+/** Retries for a while if the database does not answer; any answer is final. */
 async function patiently(work: () => Promise<void>, logger: Logger): Promise<void> {
   const endMs = performance.now() + SETTLE_PATIENCE_MS;
   for (;;) {
@@ -281,7 +282,7 @@ async function patiently(work: () => Promise<void>, logger: Logger): Promise<voi
       await work();
       return;
     } catch (error) {
-      // LEASE_LOST: another worker has settled it.
+      // LEASE_LOST: another worker has settled the run.
       if (error instanceof DomainError) return;
       if (performance.now() > endMs) throw error;
       logger.warn({ error }, 'the outcome of a run could not be written yet');

@@ -1,4 +1,4 @@
-/** Starting and ending the process of one run. */
+/** Starts and ends the process of one run. */
 import { fork } from 'node:child_process';
 import path from 'node:path';
 import { childEnvironment } from '../src/env.ts';
@@ -23,36 +23,35 @@ export interface ChildEnd {
   readonly signal: NodeJS.Signals | null;
   /** True when the child wrote the run's outcome itself. */
   readonly settled: boolean;
-  /** The end of what it wrote to standard error. */
+  /** The end of its standard error output. */
   readonly lastWords: string;
 }
 
 export interface Child {
   readonly ended: Promise<ChildEnd>;
   askToStop(reason: StopReason): void;
-  /** False while it starts: it has done nothing yet that an end at once could lose. */
+  /** False while it starts: until then ending it at once loses nothing. */
   hasBegun(): boolean;
-  /** For how long it has held something that would be lost with it; undefined where all is kept. */
+  /** How long it has held unsaved progress; undefined if everything is saved. */
   unkeptForMs(): number | undefined;
-  /** Time since it last got on with its work. */
+  /** Time since it last made progress. */
   silentForMs(): number;
   kill(): void;
-  /** For a child whose run is no longer ours: a moment to leave by itself, then the end. */
+  /** Ends a child whose run is no longer ours: asks it to exit, and kills it a moment later. */
   killSoon(): void;
 }
 
 const LAST_WORDS_LENGTH = 4_000;
 const LEAVE_MS = 3_000;
 
-/** Where nothing does, a child ends as soon as it looks up from its work. */
+/** If nothing would be lost, a child ends as soon as it checks for a stop. */
 const [execPath = process.execPath, ...execArgv] = [...DIES_WITH_PARENT, process.execPath, ...process.execArgv];
 
 /**
- * In a session of its own, where no terminal's Ctrl-C reaches it: oneDNN's matrix product uses the stack pointer for
- * its workspace on the heap, and a signal that is handled meanwhile is written over whatever lies below (weights, or
- * malloc's own books). It is asked to stop by message instead.
- *
- * @param deviceEnv what makes it see its device alone.
+ * Starts the child in its own session, out of reach of the terminal's Ctrl-C: oneDNN's matrix product uses the stack
+ * pointer for its workspace on the heap, and a signal handler that runs meanwhile overwrites the memory below it
+ * (weights, or the data structures of malloc). The child is asked to stop by a message instead.
+ * @param deviceEnv the variables that let it see only its device.
  */
 export function startChild(
   settings: ChildSettings,

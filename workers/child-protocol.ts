@@ -20,7 +20,7 @@ export const startMessageSchema = z.object({
 });
 export type StartMessage = z.infer<typeof startMessageSchema>;
 
-/** Somebody cancelled the run; the worker is stopping; the run was under way for too long. */
+/** A user cancelled the run; the worker is stopping; the run took longer than it may. */
 const stopReasonSchema = z.enum(['CANCEL', 'DRAIN', 'TIMEOUT']);
 export type StopReason = z.infer<typeof stopReasonSchema>;
 

@@ -1,4 +1,4 @@
-/** One run in one process: TensorFlow blocks its thread, and whatever goes wrong here dies alone. */
+/** Runs one run in one process, because TensorFlow blocks its thread, and a crash must end only this run. */
 import { CancelRequestedError, createLedger, type RunKind, type RunLedger } from '../src/modules/runs/index.ts';
 import { createLogger, type Logger } from '../src/logger.ts';
 import { openArtifactStore } from '../src/platform/artifact-store.ts';
@@ -18,9 +18,9 @@ const ALIVE_EVERY_MS = 1_000;
 let stop: StopRequest = 'NO';
 let started = false;
 
-// No signal is handled here, which startChild says why: the agent asks by message, or ends us.
+// No signal is handled here, for the reason given at startChild: the agent asks by message, or kills the process.
 
-// Without an agent nobody renews our lease: whatever we would write is refused anyway.
+// Without an agent nothing renews the lease, so any write would be refused.
 process.on('disconnect', () => process.exit(1));
 process.on('message', (raw) => {
   const message = agentMessageSchema.parse(raw);
@@ -32,7 +32,7 @@ process.on('message', (raw) => {
       if (started) throw new Error('A child runs one run.');
       started = true;
       execute(message).catch((error: unknown) => {
-        // Anyone who waits for the database writes the outcome: the agent, which holds no tensors meanwhile.
+        // The agent, which holds no tensors, waits for the database and writes the outcome.
         console.error(isDatabaseFault(error) ? new Error(DATABASE_UNREACHABLE, { cause: error }) : error);
         process.exit(1);
       });
@@ -56,7 +56,7 @@ function tellAlive(): void {
 }
 
 async function taskFor(kind: RunKind): Promise<Task> {
-  // Imported when needed: an import never loads TensorFlow.
+  // Imported on demand, so that an import never loads TensorFlow.
   switch (kind) {
     case 'IMPORT':
       return (await import('./tasks/import-dataset.ts')).importDatasetTask;

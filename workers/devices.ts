@@ -1,6 +1,6 @@
 /**
- * What trainings and evaluations are placed on: each GPU of the machine by its UUID, or slots of its cores. One run
- * each.
+ * The devices on which trainings and evaluations are placed: each GPU of the machine by its UUID, or slots of CPU
+ * cores. Each takes one run at a time.
  */
 import { execFile } from 'node:child_process';
 import { availableParallelism } from 'node:os';
@@ -9,25 +9,25 @@ import { promisify } from 'node:util';
 const run = promisify(execFile);
 
 export interface Device {
-  /** The UUID of a GPU, or a CPU slot of this worker: no two runs under way have the same. */
+  /** The UUID of a GPU, or a CPU slot of this worker: no two running runs have the same. */
   readonly id: string;
-  /** What the process of a run is started with, so that it sees this device alone. */
+  /** The environment of a run's process that lets it see only this device. */
   readonly env: Readonly<Record<string, string>>;
 }
 
 export interface Devices {
-  /** Every device of this worker; the same all the time that it runs. */
+  /** Every device of this worker; the list never changes while it runs. */
   list(): Promise<readonly Device[]>;
-  /** False while something else, ours or not, fills the device's memory. */
+  /** False while another process fills the device's memory. */
   hasRoom(device: Device): Promise<boolean>;
 }
 
-/** TensorFlow takes what it finds; beside a run that is still on its way out, it would find too little. */
+/** TensorFlow takes all free memory; beside a run that is still ending, it would find too little. */
 const FREE_MEMORY_SHARE_MIN = 0.8;
 
 /**
- * The GPUs that nvidia-smi knows.
- * @param nvidiaSmi the program, or one that answers as it does.
+ * The GPUs that nvidia-smi reports.
+ * @param nvidiaSmi the program, or one with the same output.
  */
 export function gpuDevices(nvidiaSmi = 'nvidia-smi'): Devices {
   const look = async (): Promise<{ readonly id: string; readonly freeShare: number }[]> => {
@@ -50,12 +50,12 @@ export function gpuDevices(nvidiaSmi = 'nvidia-smi'): Devices {
 
 /**
  * Slots of the CPU, which share its cores.
- * @param wanted how many runs at once; no more than there are cores.
+ * @param wanted the number of concurrent runs; at most one per core.
  */
 export function cpuDevices(workerName: string, wanted: number, coreCount = availableParallelism()): Devices {
   const slotCount = Math.min(wanted, coreCount);
   const threads = String(Math.max(1, Math.floor(coreCount / slotCount)));
-  // With one slot TensorFlow's own choice is kept: every core.
+  // With one slot TensorFlow's own choice applies: every core.
   const env: Readonly<Record<string, string>> =
     slotCount === 1 ? {} : { TF_NUM_INTRAOP_THREADS: threads, TF_NUM_INTEROP_THREADS: '1', OMP_NUM_THREADS: threads };
   const devices = Array.from({ length: slotCount }, (_, index) => ({ id: `${workerName}/cpu-${index}`, env }));

@@ -1,11 +1,11 @@
-/** From what went wrong to what a person reads: what caused it, a code, a sentence, what to do. */
+/** Turns an error into what the user reads: the cause, a code, a sentence, and what to do. */
 import { DomainError, UnreachableCaseError, type ErrorCode } from '../src/errors.ts';
 import type { RunFailureRecord } from '../src/modules/runs/index.ts';
 import { ImageDataError } from './engine/data/errors.ts';
 
 type FailureClass = RunFailureRecord['class'];
 
-/** Codes of DomainErrors that are nobody's input: everything not listed is the user's to mend. */
+/** Codes of DomainErrors that the user's input did not cause; all others are the user's to correct. */
 const CLASS_OF_CODE: Partial<Record<ErrorCode, FailureClass>> = {
   IMPORT_NOTHING_READABLE: 'DATA',
   IMPORT_FOLDER_EMPTY: 'DATA',
@@ -23,7 +23,7 @@ const CLASS_OF_CODE: Partial<Record<ErrorCode, FailureClass>> = {
   INTERNAL: 'INTERNAL',
 };
 
-/** Unexpected errors keep their words out of the API: the worker's log holds them whole. */
+/** The messages of unexpected errors stay out of the API; the worker's log has them in full. */
 export function failureOf(error: unknown): RunFailureRecord {
   if (error instanceof DomainError) {
     return {
@@ -46,7 +46,7 @@ export function failureOf(error: unknown): RunFailureRecord {
     return {
       class: 'INFRASTRUCTURE',
       code: error.code,
-      message: `The machine answered ${error.code}.`,
+      message: `The operating system reported ${error.code}.`,
       hint: 'Look at disk space and file rights, then launch or resume again.',
     };
   }
@@ -58,7 +58,7 @@ export function failureOf(error: unknown): RunFailureRecord {
   };
 }
 
-/** A sealed version that cannot be read back was damaged after it was sealed; options are the launch's. */
+/** A sealed version that cannot be read was damaged after it was sealed; options are those of the launch. */
 function failureOfImages(error: ImageDataError): RunFailureRecord {
   switch (error.code) {
     case 'TOO_FEW_IMAGES':
@@ -75,7 +75,7 @@ function failureOfImages(error: ImageDataError): RunFailureRecord {
       return {
         class: 'INTERNAL',
         code: 'INTERNAL',
-        message: 'Reading the images broke off.',
+        message: 'The images could not be read to the end.',
         hint: 'The worker log holds the details under the run id.',
       };
     case 'SHARD_UNREADABLE':
@@ -107,35 +107,36 @@ function isOutOfMemory(error: unknown): boolean {
 export const RAN_TOO_LONG: RunFailureRecord = {
   class: 'TIMEOUT',
   code: 'TIMED_OUT',
-  message: 'The run was under way for longer than its maxDurationSeconds.',
-  hint: 'Call resumeRun to give it as long again, or launch with more.',
+  message: 'The run took longer than its maxDurationSeconds.',
+  hint: 'Call resumeRun to grant the same time again, or launch with a larger maxDurationSeconds.',
 };
 
 export const GOT_STUCK: RunFailureRecord = {
   class: 'TIMEOUT',
   code: 'NO_PROGRESS',
-  message: 'The process of the run got on with nothing for too long and was ended.',
-  hint: 'Look into the worker log under the run id; PARAFFIN_STUCK_AFTER_SECONDS says how long is too long.',
+  message: 'The process of the run made no progress for too long and was ended.',
+  hint: 'Look in the worker log under the run id; PARAFFIN_STUCK_AFTER_SECONDS sets the limit.',
 };
 
-/** What a child says last that could not reach the database; the agent, which waits for it, writes the outcome. */
+/**
+ * The last message of a child that cannot reach the database; the agent waits for the database and writes the outcome.
+ */
 export const DATABASE_UNREACHABLE = 'DATABASE_UNREACHABLE';
 
-/** How a process ended that did not write its run's outcome itself. */
+/** How a process ended that did not write its run's outcome. */
 export interface SilentEnd {
   readonly code: number | null;
   readonly signal: NodeJS.Signals | null;
-  /** The end of what it wrote. */
+  /** The end of its output. */
   readonly lastWords: string;
-  /** Whether the kernel ended a process because memory ran out meanwhile; undefined where it does not say. */
+  /** Whether the kernel killed a process meanwhile because memory ran out; undefined if the kernel does not say. */
   readonly kernelWasOutOfMemory: boolean | undefined;
 }
 
-/** The class by a child's exit and its last words. */
+/** Classifies the failure by a child's exit status and its last output. */
 export function failureOfEnd(end: SilentEnd): RunFailureRecord {
   const inWords = end.signal ?? `exit code ${end.code ?? 'unknown'}`;
-  // Linux ends the largest process with SIGKILL when memory is gone. Somebody else's SIGKILL does not mean that memory
-  // ran out.
+  // If memory runs out, Linux kills the largest process with SIGKILL. But a SIGKILL may also come from another process.
   if (NO_MEMORY.test(end.lastWords) || (end.signal === 'SIGKILL' && end.kernelWasOutOfMemory !== false)) {
     return {
       class: 'OUT_OF_MEMORY',
@@ -155,8 +156,8 @@ export function failureOfEnd(end: SilentEnd): RunFailureRecord {
   return {
     class: 'INFRASTRUCTURE',
     code: 'CHILD_DIED',
-    message: `The process ended without a word (${inWords}).`,
-    hint: 'Look into the worker log under the run id, then call resumeRun.',
+    message: `The process ended without an error message (${inWords}).`,
+    hint: 'Look in the worker log under the run id, then call resumeRun.',
   };
 }
 

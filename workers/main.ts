@@ -21,7 +21,7 @@ if (env.databaseUrl === undefined) {
 }
 if (!isEngineInstalled())
   logger.warn(
-    `The TensorFlow engine is missing: dataset imports run, all else waits. "${ENGINE_INSTALL_COMMAND}" installs it.`,
+    `The TensorFlow engine is missing: dataset imports run, and all other runs wait. "${ENGINE_INSTALL_COMMAND}" installs it.`,
   );
 
 const db = openDatabase(env.databaseUrl, { maxConnections: 4 });
@@ -58,7 +58,7 @@ const agent = createAgent({
 let leaving: Promise<void> | undefined;
 const leave = (): Promise<void> => {
   leaving ??= (async () => {
-    logger.info('the worker drains');
+    logger.info('the worker is draining');
     await agent.drain();
     await queue.close();
     await db.$disconnect();
@@ -74,7 +74,7 @@ const leaveOnSignal = (): void => {
 };
 process.on('SIGINT', leaveOnSignal);
 process.on('SIGTERM', leaveOnSignal);
-// The server that started us is gone; perhaps already, while we were connecting: nobody listened then.
+// The server that started us has ended, perhaps while we were connecting and had no listener yet.
 process.on('disconnect', leaveOnSignal);
 if (process.connected === false) leaveOnSignal();
 

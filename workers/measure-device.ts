@@ -1,24 +1,24 @@
 /**
- * How fast the device is that this process sees: a matmul and a convolution, a second each.
+ * Measures the speed of the device that this process sees: a matmul and a convolution, one second each.
  *
- *   node workers/measure-device.ts
+ * node workers/measure-device.ts
  *
- * Prints { matmulGflops, convolutionGflops }: 10^9 multiplications and additions a second, float32, counted as the
- * definition asks for them: a convolution by tiles does fewer.
+ * Prints { matmulGflops, convolutionGflops }: 10^9 multiplications and additions per second in float32, counted by the
+ * definition of the operation; a Winograd convolution performs fewer.
  */
 import { convolve } from './engine/kernels/convolution.ts';
 import { asRank4, tf, type Tensor } from './engine/tensorflow.ts';
 
 const MEASURE_MS = 1_000;
 
-/** @param work one operation; its result is read, so that it is over when it returns. */
+/** @param work one operation; its result is read, so that it has completed when `work` returns. */
 async function gflops(flopsOfOne: number, work: () => Tensor): Promise<number> {
   const once = async (): Promise<void> => {
     const result = work();
     await result.data();
     result.dispose();
   };
-  // The first one pays for memory and kernels.
+  // The first call includes the allocation of memory and kernels.
   await once();
   const startedMs = performance.now();
   let count = 0;
@@ -33,7 +33,7 @@ const SIDE = 1024;
 const matrix = tf.randomNormal([SIDE, SIDE], 0, 1, 'float32', 1);
 const matmulGflops = await gflops(2 * SIDE ** 3, () => tf.matMul(matrix, matrix));
 
-/** The shape of most of a ResNet's work: 3 x 3, as many channels out as in. */
+/** The shape of most convolutions of a ResNet: 3 x 3, with as many output as input channels. */
 const CONVOLUTION = { batch: 8, side: 56, channels: 64 };
 const images = asRank4(
   tf.randomNormal([CONVOLUTION.batch, CONVOLUTION.side, CONVOLUTION.side, CONVOLUTION.channels], 0, 1, 'float32', 2),

@@ -1,7 +1,7 @@
-/** How often the kernel has ended a process because memory ran out. */
+/** Counts the processes that the kernel has killed because memory ran out. */
 import { readFile } from 'node:fs/promises';
 
-/** Since the machine started; undefined where the kernel does not say. */
+/** The count since the machine started; undefined if the kernel does not report it. */
 export async function oomKillCount(): Promise<number | undefined> {
   const text = await readFile('/proc/vmstat', 'utf8').catch(() => '');
   const [, count] = /^oom_kill (\d+)$/m.exec(text) ?? [];

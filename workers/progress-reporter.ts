@@ -1,4 +1,4 @@
-/** Joins progress that comes too often into few writes, and loses none of it. */
+/** Joins frequent progress reports into few writes without losing any. */
 import type { MetricPoints, ProgressReport } from '../src/modules/runs/index.ts';
 
 /** Often enough for a progress bar, rarely enough that a fast training does not wait for its database. */

@@ -1,7 +1,7 @@
 /**
- * Proves a downloaded checkpoint: loads it into the engine and compares its golden embedding with the one on record.
+ * Verifies a downloaded checkpoint: loads it into the engine and compares its golden embedding with the recorded one.
  *
- *   node workers/verify-weights.ts <file.safetensors> <architecture> <imageSizePx> < golden.json
+ * node workers/verify-weights.ts <file.safetensors> <architecture> <imageSizePx> < golden.json
  *
  * Golden JSON: { images: base64 uint8 [n, S, S, 3], embeddings: [[D numbers] x n] }. Prints { maxAbsoluteDifference,
  * maxRelativeDifference }.

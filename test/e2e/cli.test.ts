@@ -707,7 +707,7 @@ describe('worker', () => {
     second.interrupt();
     const { code, stderr } = await second.outcome;
     assert.equal(code, 0, stderr);
-    assert.match(stderr, /the worker drains/);
+    assert.match(stderr, /the worker is draining/);
     assert.equal(await isAlive(process), false);
   });
 

@@ -100,7 +100,7 @@ test('the plan follows from the measured speed, is explained, and is the same fo
   const second = await runner.claim(pretrainTask, id);
   await second.execute();
   assert.deepEqual(second.events.filter(isMeasuring), []);
-  assert.ok(second.events.some((event) => event.startsWith('Goes on from step ')));
+  assert.ok(second.events.some((event) => event.startsWith('Continues from step ')));
   const ended = await configOf(id);
   assert.deepEqual([ended.budget, ended.precision, ended.seed], [planned.budget, planned.precision, planned.seed]);
   if (ended.earlierPlans.length === 0) assert.equal(ended.steps, planned.steps);

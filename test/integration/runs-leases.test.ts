@@ -17,7 +17,7 @@ import { FAULT, openRunStage } from '../support/run-stage.ts';
 const DIED: RunFailureRecord = {
   class: 'INFRASTRUCTURE',
   code: 'CHILD_DIED',
-  message: 'The process ended without a word.',
+  message: 'The process ended without an error message.',
   hint: null,
 };
 const sha256 = (text: string): string => createHash('sha256').update(text).digest('hex');

@@ -16,7 +16,7 @@ const UNKNOWN_ID = '00000000-0000-7000-8000-000000000000';
 const DIED: RunFailureRecord = {
   class: 'INFRASTRUCTURE',
   code: 'CHILD_DIED',
-  message: 'The process ended without a word.',
+  message: 'The process ended without an error message.',
   hint: null,
 };
 

@@ -149,10 +149,7 @@ describe('a sound CSV', () => {
         ['2', null],
       ],
     );
-    assert.deepEqual(notes, [
-      'Columns: path from "path", label from "grade".',
-      'Columns passed over: "label", "split".',
-    ]);
+    assert.deepEqual(notes, ['Columns: path from "path", label from "grade".', 'Columns ignored: "label", "split".']);
   });
 
   test('missing values are not labels and no groups', async () => {

@@ -49,12 +49,12 @@ describe('progress reporter', () => {
   test('a message is kept while metrics join it', async () => {
     const { written, reporter } = record();
     await reporter.progress(0);
-    await reporter.progress(0.1, 'Goes on from step 5.');
+    await reporter.progress(0.1, 'Continues from step 5.');
     await reporter.recordMetrics(0.2, { step: 5, metrics: { loss: 1 } });
     await reporter.flush();
     assert.deepEqual(written.at(-1), {
       progress: 0.2,
-      message: 'Goes on from step 5.',
+      message: 'Continues from step 5.',
       points: [{ step: 5, metrics: { loss: 1 } }],
     });
   });

@@ -75,7 +75,7 @@ describe('failureOf', () => {
   }
 });
 
-describe('a process that ended without a word', () => {
+describe('a process that ended without an error message', () => {
   const end = { code: null, signal: null, lastWords: '', kernelWasOutOfMemory: false } as const;
   const cases = [
     [

@@ -1,4 +1,4 @@
-/** The images on which every side must agree, made by formulas so that no decoder has a part in it. */
+/** The images on which all implementations must agree, made by formulas so that no decoder takes part. */
 import { goldenPixels } from '../engine/golden-image.ts';
 
 export const CHECK_IMAGE_COUNT = 3;
@@ -15,7 +15,7 @@ export function checkPixels(imageSizePx: number): Uint8Array {
 const STROMA = [226, 178, 206] as const;
 const NUCLEUS = [92, 62, 140] as const;
 
-/** Dark nuclei on pink, with soft edges: large even areas and sharp contrasts, as encoders of tissue see them. */
+/** Dark nuclei on pink, with soft edges: large even areas and sharp contrasts, like the tissue that encoders see. */
 function tissuePixels(imageSizePx: number, next: () => number): Uint8Array {
   const nuclei = Array.from({ length: 24 }, () => ({
     row: next() * imageSizePx,
@@ -39,7 +39,7 @@ function tissuePixels(imageSizePx: number, next: () => number): Uint8Array {
   return pixels;
 }
 
-/** Numbers in [0, 1), always the same ones. */
+/** A fixed sequence of numbers in [0, 1). */
 function numbers(seed: number): () => number {
   let state = seed;
   return () => {
@@ -54,8 +54,9 @@ export interface PixelNormalisation {
 }
 
 /**
- * Pixels as an input contract wants them, in float32, without the engine. @param pixels uint8 NHWC. @returns float32
- * NHWC.
+ * Normalises pixels as an input contract specifies, in float32, without the engine.
+ * @param pixels uint8 NHWC.
+ * @returns float32 NHWC.
  */
 export function normalisedPixels(
   pixels: Uint8Array,

@@ -1,21 +1,20 @@
 /**
- * Embeds by an ONNX file with ONNX Runtime.
- *
- * Its WebAssembly build (onnxruntime-web) rather than the native one (onnxruntime-node): half the size on disk (148
- * against 291 MB, of which any one machine uses a fifth), the same file on every platform, and nothing that could meet
- * TensorFlow's libraries in one process or take it down. It costs about twice the CPU time, a few seconds for a
- * ResNet-50. The native one must meet the same bound by `npm run compat`.
+ * Embeds by an ONNX file with ONNX Runtime. The WebAssembly build (onnxruntime-web) is used rather than the native one
+ * (onnxruntime-node), because it has half the size on disk (148 against 291 MB, of which any one machine uses a fifth),
+ * is the same file on every platform, and cannot conflict with TensorFlow's libraries in one process or crash it. It
+ * takes about twice the CPU time, a few seconds for a ResNet-50. `npm run compat` holds the native build to the same
+ * bound.
  */
 import { env, InferenceSession, Tensor } from 'onnxruntime-web';
 
-// Threads of its own would be worth little beside TensorFlow's, and must be ended.
+// Additional threads would save little time beside TensorFlow's, and would have to be ended.
 env.wasm.numThreads = 1;
 env.logLevel = 'error';
 
 /**
  * @param images float32 `[N, 3, S, S]`, normalised.
- * @returns `[N, D]`, of which the first row was computed in a batch of its own: the batch must be free.
- * @throws Error with the library's words for a file that it does not load or run.
+ * @returns `[N, D]`, of which the first row was computed in a separate batch, because the batch size must be free.
+ * @throws Error with the library's message for a file that it does not load or run.
  */
 export async function embedByOnnx(
   file: Uint8Array,

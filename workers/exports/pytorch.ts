@@ -1,8 +1,7 @@
 /**
- * Embeds by a PyTorch file, read back as any stranger's would be. Python is not there to ask, so what
- * `torch.load(weights_only=True)` and `load_state_dict(strict=True)` demand is looked at in the file: no global that is
- * not on PyTorch's safe list, and torchvision's names, all of them, in its order, and no others. `npm run compat` asks
- * the real ones.
+ * Embeds by a PyTorch file, read back without Python. It checks in the file what `torch.load(weights_only=True)` and
+ * `load_state_dict(strict=True)` demand: only globals from PyTorch's safe list, and exactly torchvision's names in
+ * torchvision's order. `npm run compat` runs the real functions.
  */
 import { accessBytes } from '../../src/formats/random-access.ts';
 import type { SafetensorsTensor } from '../../src/formats/safetensors.ts';

@@ -1,6 +1,6 @@
 /**
- * Embeds by a TF.js zip, as its user would: unzip, `tf.loadGraphModel`, one call. On TensorFlow's kernels; in a browser
- * `npm run compat` does it.
+ * Embeds by a TF.js zip as its users would: unzip, `tf.loadGraphModel`, one call. It runs on TensorFlow's kernels; `npm
+ * run compat` does the same in a browser.
  */
 import { buffer as bytesOf } from 'node:stream/consumers';
 import yauzl from 'yauzl';
@@ -9,7 +9,7 @@ import { readFloats, tf } from '../engine/tensorflow.ts';
 /**
  * @param images float32 `[N, S, S, 3]`, normalised.
  * @returns `[N, D]`
- * @throws Error with the library's words for a file that it does not load or run.
+ * @throws Error with the library's message for a file that it does not load or run.
  */
 export async function embedByTfjs(
   file: Uint8Array,
@@ -36,7 +36,7 @@ export async function embedByTfjs(
   const input = tf.tensor4d(images, [imageCount, imageSizePx, imageSizePx, 3]);
   try {
     const output = model.execute({ images: input }, 'embeddings');
-    if (Array.isArray(output)) throw new TypeError('One output was asked for.');
+    if (Array.isArray(output)) throw new TypeError('One output was requested.');
     const embeddings = readFloats(output);
     output.dispose();
     return embeddings;

@@ -1,31 +1,31 @@
-/** Work on many things at once whose results come in order, and which shares what there is only so much of: memory. */
+/**
+ * Runs work on many items at once, returns the results in the order of the items, and shares limited resources such as
+ * memory among them.
+ */
 
 export interface InOrderLimits<Kind extends string> {
-  /** Items under way or waiting to be taken. */
+  /** Items that are in progress, or whose result waits to be taken. */
   readonly windowSize: number;
-  /** How much of each kind all of them together may hold. */
+  /** The amount of each resource that all items together may hold. */
   readonly shared: Readonly<Record<Kind, number>>;
 }
 
-/**
- * What one item has of what there is. All that it holds is given back when its result was taken and the next one is
- * asked for.
- */
+/** The resources that one item holds. They are returned after its result was taken and the next one is requested. */
 export interface Room<Kind extends string> {
   /**
-   * Waits until every item before this one has taken its own of this kind, or has ended, and there is room. To take
-   * again what is held already takes nothing.
-   * @throws RangeError for more than the limit, and for more than an item took before.
+   * Waits until every earlier item has taken its own amount of this resource or has ended, and enough is free. An
+   * amount that is already held is not taken again.
+   * @throws RangeError for more than the limit, and for more than the item's first amount.
    */
   take(kind: Kind, amount: number): Promise<void>;
-  /** Gives back all but so much. */
+  /** Returns all but this amount. */
   keep(kind: Kind, amount: number): void;
 }
 
 /**
- * The results of `work`, in the order of the items. As room is given in that order too, it is never waited for in a
- * circle, if every item takes its kinds of room in one order: what it waits for is held by items before it, which wait
- * for none behind them. Leaving the loop early, or a failure, waits for the work under way.
+ * Yields the results of `work` in the order of the items. A deadlock is impossible if every item takes its resources in
+ * the same order: an item waits only for earlier items, and these never wait for later ones. If the loop ends early or
+ * fails, it waits for the work in progress.
  */
 export async function* mapInOrder<Item, Result, Kind extends string>(
   items: Iterable<Item>,
@@ -47,7 +47,7 @@ export async function* mapInOrder<Item, Result, Kind extends string>(
     }).finally(() => {
       for (const budget of budgets.all) budget.pass(order);
     });
-    // Its failure is met when its turn comes; until then it must not count as unhandled.
+    // A failure is thrown when its turn comes; until then it must not count as an unhandled rejection.
     result.catch(() => undefined);
     underWay.push(result);
   };
@@ -76,7 +76,7 @@ interface Waiting {
 interface Budget {
   take(order: number, amount: number): Promise<void>;
   keep(order: number, amount: number): void;
-  /** From now on the item takes nothing. */
+  /** From here on the item takes nothing. */
   pass(order: number): void;
   close(): void;
 }
@@ -99,7 +99,7 @@ function createBudget(limit: number): Budget {
   const waiting = new Map<number, Waiting>();
   const passed = new Set<number>();
   let used = 0;
-  /** The first item that has neither taken nor passed. */
+  /** The first item that has neither taken nor ended. */
   let turn = 0;
   let closed = false;
   const serve = (): void => {
@@ -122,7 +122,7 @@ function createBudget(limit: number): Budget {
       if (closed) throw new Error('The work was abandoned.');
       if (order < turn) {
         if (amount <= (held.get(order) ?? 0)) return;
-        throw new RangeError('An item asks for more room than it took.');
+        throw new RangeError('An item requests more than it took at first.');
       }
       if (amount > limit) throw new RangeError(`${amount} of at most ${limit}.`);
       const granted = new Promise<void>((grant, refuse) => waiting.set(order, { amount, grant, refuse }));

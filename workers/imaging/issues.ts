@@ -1,6 +1,6 @@
 /**
- * Issues of an import. By kind: how many, whether the images were kept, what the kind means and a few examples. In
- * full: a CSV of every issue with its reason, sorted by kind, so that a page of one kind is one read.
+ * Issues of an import. For each kind: the count, whether the images were kept, what the kind means, and a few examples.
+ * In full: a CSV of every issue with its reason, sorted by kind, so that one page of a kind is one read.
  */
 import { appendFileSync, createReadStream } from 'node:fs';
 import path from 'node:path';
@@ -9,7 +9,7 @@ import { csvField } from '../../src/formats/csv.ts';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
 
 interface KindOfIssue {
-  /** True: the images are in the version nevertheless. */
+  /** True if the images are in the version nonetheless. */
   readonly kept: boolean;
   /** What it is and what to do, for a reader who sees it for the first time. */
   readonly meaning: string;
@@ -37,7 +37,7 @@ export const ISSUE_KINDS = {
   MASKS_AMONG_IMAGES: {
     kept: true,
     meaning:
-      'Files that look like annotations of images, and whose images are not there. Move them out of the folder, or accept them where they are the images.',
+      'Files that look like annotations, without the images that they annotate. Move them out of the folder, or accept them if they are the images.',
   },
   NO_LABEL: {
     kept: false,
@@ -50,7 +50,7 @@ export const ISSUE_KINDS = {
   },
   EMPTY_LABEL_FOLDER: {
     kept: false,
-    meaning: 'A folder beside those of the labels that holds no image.',
+    meaning: 'A folder beside the label folders that contains no image.',
   },
   UNREADABLE: {
     kept: false,
@@ -84,7 +84,7 @@ export const ISSUE_KINDS = {
   RANGE_NOT_STATED: {
     kept: false,
     meaning:
-      'Samples of which the file does not say which value is white. Convert them to 8 bits, or import 16-bit samples with sampleBits.',
+      'Samples whose value for white is not stated in the file. Convert them to 8 bits, or import 16-bit samples with sampleBits.',
   },
   SEPARATE_CHANNELS: {
     kept: false,
@@ -92,15 +92,15 @@ export const ISSUE_KINDS = {
   },
   SMALLER_THAN_PATCH: {
     kept: false,
-    meaning: 'A side below patchSizePx, so that not one patch can be cut from it.',
+    meaning: 'A side is shorter than patchSizePx, so no patch can be cut from the image.',
   },
   DUPLICATE: {
     kept: false,
-    meaning: 'The same pixels as an earlier image, which is named and kept.',
+    meaning: 'The same pixels as an earlier image, which is kept.',
   },
   LABEL_WITHOUT_IMAGES: {
     kept: false,
-    meaning: 'A label none of whose files could be imported, so that the version does not have it.',
+    meaning: "None of the label's files could be imported, so the version does not have it.",
   },
   PAGES_LEFT_OUT: {
     kept: true,
@@ -143,7 +143,7 @@ export const ISSUE_KINDS = {
   },
   NEARLY_BLANK: {
     kept: true,
-    meaning: 'Hardly any tissue. Whole images are kept, as a class of background may be meant.',
+    meaning: 'Hardly any tissue. Whole images are kept, because they may be a background class.',
   },
   NO_GROUPS: {
     kept: true,
@@ -162,7 +162,7 @@ export const ISSUE_KINDS = {
   LABEL_LISTS: {
     kept: true,
     meaning:
-      'A label that lists another one beside something else, and counts as a label of its own. Give each image one label.',
+      'A label that is a list with another label in it, and counts as a separate label. Give each image one label.',
   },
   LABELS_MAY_BE_DEEPER: {
     kept: true,
@@ -172,7 +172,7 @@ export const ISSUE_KINDS = {
   SPLITS_AMONG_LABELS: {
     kept: true,
     meaning:
-      'A label folder that is called like a split, beside others that are not. Put the label folders into train, validation and test folders.',
+      'A label folder with the name of a split, beside others without one. Put the label folders into train, validation and test folders.',
   },
   NOT_EVALUABLE: {
     kept: true,
@@ -184,7 +184,7 @@ export const ISSUE_KINDS = {
   },
   GROUP_ACROSS_SPLITS: {
     kept: true,
-    meaning: 'A group (patient, slide) with images in more than one split: results on that split would be too good.',
+    meaning: 'A group (patient, slide) with images in more than one split, which makes scores too high.',
   },
 } as const satisfies Readonly<Record<string, KindOfIssue>>;
 export type IssueKind = keyof typeof ISSUE_KINDS;
@@ -197,18 +197,18 @@ const BLANK_PATCHES_MEANING = 'Patches with hardly any tissue, which are left ou
 
 export interface ImportIssue {
   readonly kind: IssueKind;
-  /** Files or, where images are cut, patches; groups for GROUP_ACROSS_SPLITS. */
+  /** The number of files or, if images are cut, patches; of groups for GROUP_ACROSS_SPLITS. */
   readonly count: number;
-  /** True: the images are in the version nevertheless. */
+  /** True if the images are in the version nonetheless. */
   readonly kept: boolean;
   readonly meaning: string;
   /** Up to five paths relative to the imported folder (names of groups for GROUP_ACROSS_SPLITS). */
   readonly examples: readonly string[];
-  /** The entries of this kind in the CSV of all. */
+  /** The range of this kind's entries in the complete CSV. */
   readonly entries: EntryRange;
 }
 
-/** Lines of one kind in the CSV. */
+/** The lines of one kind in the CSV. */
 export interface EntryRange {
   readonly count: number;
   readonly firstByte: number;
@@ -217,9 +217,9 @@ export interface EntryRange {
 
 /** Details of one file (or group). */
 export interface IssueDetails {
-  /** Patches of the file; default 1. */
+  /** The number of patches of the file; default 1. */
   readonly count?: number;
-  /** What is wrong with this file; default: the meaning of its kind. */
+  /** The fault of this file; default: the meaning of its kind. */
   readonly reason?: string;
   /** The other file that the issue concerns, such as the original of a duplicate. */
   readonly relatedPath?: string;
@@ -262,9 +262,9 @@ export function recordIssues(): RecordedIssues {
 export interface IssueLogOptions {
   /** Whether nearly blank images are left out. */
   readonly cutsPatches: boolean;
-  /** Whether one picture under two labels, splits or groups stays under both. */
+  /** Whether an image under two labels, splits or groups stays under both. */
   readonly keepConflicts: boolean;
-  /** A private folder: a million entries are too many for memory. */
+  /** A private folder, because a million entries do not fit in memory. */
   readonly workDir: string;
 }
 

@@ -1,24 +1,27 @@
-/** How the text of a label, a group or a split is read: one rule for folder names and CSV fields. Pure. */
+/** Normalises the text of a label, a group or a split: one rule for folder names and CSV fields. Pure. */
 
-/** Soft hyphen, zero-width and bidirectional marks, byte order mark: invisible, and enough to divide a label. */
+/**
+ * Soft hyphen, zero-width and bidirectional marks, byte order mark: they are invisible, and can split one label into
+ * two.
+ */
 const INVISIBLE = /[\u00AD\u200B-\u200F\u202A-\u202E\u2060-\u2064\u2066-\u2069\uFEFF]/gu;
 /** Line breaks, tabs, no-break and other typographic spaces, control characters. */
 const WHITE_SPACE = /[\s\p{Z}\p{Cc}]+/gu;
-/** In lower case; what pandas and R write where a value is missing. */
+/** In lower case; pandas and R write these for a missing value. */
 const MISSING_VALUES: ReadonlySet<string> = new Set(['', 'na', 'n/a', 'nan', 'null', '<na>', '#n/a']);
 
-/** Invisible characters removed, Unicode NFC, white space of any kind made one space, trimmed. */
+/** Removes invisible characters, applies Unicode NFC, turns white space of any kind into one space, and trims. */
 export function normaliseText(written: string): string {
   return written.replace(INVISIBLE, '').normalize('NFC').replace(WHITE_SPACE, ' ').trim();
 }
 
-/** The normalised text, or null for a missing value. `None` is one as Python writes it; `none` may be a class. */
+/** The normalised text, or null for a missing value. `None` is Python's missing value; `none` may be a class. */
 export function valueOf(written: string): string | null {
   const text = normaliseText(written);
   return MISSING_VALUES.has(text.toLowerCase()) || text === 'None' ? null : text;
 }
 
-/** In sentences: which values are written in several ways that come to the same. */
+/** Sentences that say which values have several spellings with the same normalised text. */
 export function mergedSpellings(written: Iterable<string>): string[] {
   const byValue = Map.groupBy(new Set(written), valueOf);
   return [...byValue].flatMap(([value, spellings]) =>
@@ -46,8 +49,8 @@ const LATIN_OF: ReadonlyMap<string, string> = new Map(
 );
 
 /**
- * Equal for texts that a person takes for one: those that differ in case, accents, width, look-alike letters, in
- * spaces, hyphens and underscores between words, or in how a number is written (`1`, `1.0`, `01`).
+ * Equal for texts that a reader would take for the same: those that differ in case, accents, width, look-alike letters,
+ * in spaces, hyphens and underscores between words, or in the notation of a number (`1`, `1.0`, `01`).
  */
 export function lookAlikeKey(text: string): string {
   if (isNumeric(text)) return `number ${Number(text)}`;
@@ -60,7 +63,7 @@ export function lookAlikeKey(text: string): string {
     .replace(/(?<=\S)[\s_-]+(?=\S)/g, '');
 }
 
-/** Sets of two and more texts that look alike, each sorted. */
+/** Sets of at least two texts that look alike, each sorted. */
 export function lookAlikes(texts: Iterable<string>): string[][] {
   return [...Map.groupBy(new Set(texts), lookAlikeKey).values()]
     .filter((alike) => alike.length > 1)

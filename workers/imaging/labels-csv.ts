@@ -1,4 +1,4 @@
-/** The labels CSV: which images, with which label, group and split. Only the path is required. */
+/** The labels CSV: the images with their labels, groups and splits. Only the path is required. */
 import type { FileHandle } from 'node:fs/promises';
 import path from 'node:path';
 import type { OpenFolder } from '../../src/platform/open-folder.ts';
@@ -23,16 +23,16 @@ interface Row extends NamedFile {
 }
 
 export interface LabelsCsvOptions {
-  /** What the paths are relative to. */
+  /** The folder to which the paths are relative. */
   readonly folder: OpenFolder;
-  /** Where it is: absolute paths below it are taken for relative ones. */
+  /** The path of the folder: absolute paths below it are taken for relative ones. */
   readonly folderPath: string | null;
   readonly csvColumns: ColumnChoice;
 }
 
 /**
- * Reads the CSV and finds every file that it names, so that nothing is imported from a list with a fault in it.
- * @param csv at its beginning; the caller closes it.
+ * Reads the CSV and finds every file that it names, so that no image is imported from a list with a fault.
+ * @param csv positioned at its beginning; the caller closes it.
  * @returns the images, sorted by code point of their path.
  * @throws DomainError LABELS_CSV_INVALID with the line and the column.
  */
@@ -51,7 +51,7 @@ export async function readLabelsCsv(
   const { paths, respelledCount } = await findNamedFiles(rows, folder);
   rejectDuplicates(rows, paths);
   const splits = rows.map(splitOfRow(rows));
-  // A column that is empty throughout says that the images have no labels, not that each of them lacks one.
+  // A column that is empty in every row means that the images have no labels, not that a label is missing from each.
   const hasLabels = rows.some(({ writtenLabel }) => writtenLabel.trim() !== '');
   const hasGroups = rows.some(({ group }) => group !== null);
   const sources = rows.map(({ label, group }, index) => {
@@ -71,7 +71,9 @@ export async function readLabelsCsv(
       ...mergedSpellings(rows.map(({ writtenLabel }) => writtenLabel)),
       ...(respelledCount === 0
         ? []
-        : [`${respelledCount} files were found with \\ as /, without outer spaces, or in another Unicode form.`]),
+        : [
+            `${respelledCount} files were found with \\ as /, without leading and trailing spaces, or in another Unicode form.`,
+          ]),
     ],
     hasLabels,
   };
@@ -89,7 +91,7 @@ function notesOf({ fields }: CsvRecord, columns: CsvColumns): string[] {
     `Columns: ${used.join(', ')}.`,
     ...(unused.length === 0
       ? []
-      : [`Columns passed over: ${unused.map((field) => JSON.stringify(field.trim())).join(', ')}.`]),
+      : [`Columns ignored: ${unused.map((field) => JSON.stringify(field.trim())).join(', ')}.`]),
   ];
 }
 
@@ -111,7 +113,7 @@ function rowOf(
     const text = place === null ? '' : (fields[place] ?? '');
     if (text.length > FIELD_LENGTH_MAX)
       throw csvInvalid(
-        `Line ${lineNumber}, column ${role}: it is longer than ${FIELD_LENGTH_MAX} letters.`,
+        `Line ${lineNumber}, column ${role}: it is longer than ${FIELD_LENGTH_MAX} characters.`,
         'Shorten it.',
       );
     return text;
@@ -136,10 +138,10 @@ function pathOf(text: string, folderPath: string | null, lineNumber: number): st
     throw refuse('it is absolute, and not below the imported folder', 'Write paths relative to the imported folder.');
   }
   const normal = path.posix.normalize(inside);
-  // A back-slash climbs too, where it stands for a slash.
+  // A backslash is taken for a slash, so it can leave the folder too.
   const slashed = path.posix.normalize(inside.replaceAll('\\', '/'));
   if ([normal, slashed].some((each) => each === '..' || each.startsWith('../')))
-    throw refuse('it climbs out of the folder', 'Name only files below the imported folder.');
+    throw refuse('it leaves the folder', 'Name only files below the imported folder.');
   return normal;
 }
 
@@ -158,14 +160,14 @@ function rejectDuplicates(rows: readonly Row[], paths: readonly string[]): void 
   }
 }
 
-/** Every row has a split that an evaluation knows, or none has: an image without one would be in none, or in all. */
+/** Either every row has a known split or none has: an image without one would be in no part, or in every part. */
 function splitOfRow(rows: readonly Row[]): (row: Row) => string | null {
   const isDivided = rows.some(({ split }) => split !== null);
   return ({ split, lineNumber }) => {
     if (!isDivided) return null;
     if (split === null)
       throw csvInvalid(
-        `Line ${lineNumber}, column split: it is empty, and other lines have one.`,
+        `Line ${lineNumber}, column split: it is empty, but other lines have a split.`,
         'Give a split in every line or in none.',
       );
     const known = splitOf(split);

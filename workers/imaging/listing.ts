@@ -1,4 +1,4 @@
-/** Which files an import will look at, in an order that no file system decides. */
+/** Lists the files that an import examines, in an order that does not depend on the file system. */
 import type { OpenFolder } from '../../src/platform/open-folder.ts';
 import type { IssueSink } from './issues.ts';
 
@@ -6,12 +6,12 @@ export interface SourceImage {
   /** Relative to the imported folder, with `/` between its parts. */
   readonly relativePath: string;
   readonly label: string | null;
-  /** Patient or slide; null where it is not known. */
+  /** Patient or slide; null if unknown. */
   readonly group: string | null;
   readonly split: string | null;
 }
 
-/** Documents that lie beside images in most datasets; they are counted and not listed as issues. */
+/** Documents that most datasets contain beside their images; they are counted, and not listed as issues. */
 const SIDE_FILES =
   /(\.(csv|tsv|txt|json|jsonl|md|xml|yml|yaml|pdf|html?|log|xlsx?|sha256|md5)|^thumbs\.db|^desktop\.ini|^(readme|licen[cs]e|citation)[^.]*)$/i;
 
@@ -19,13 +19,13 @@ const SIDE_FILES =
 const SYSTEM_FOLDERS =
   /^(__macosx|\$recycle\.bin|recycler|#recycle|@recycle|@recently-snapshot|@eadir|#snapshot|system volume information|lost\+found|found\.\d{3}|__pycache__)$/i;
 
-/** What a listing does not look into. */
+/** Files and folders that a listing skips. */
 export const PASSED_OVER_REASONS = ['SYSTEM_FOLDER', 'HIDDEN', 'SIDE_FILE'] as const;
 export type PassedOverReason = (typeof PASSED_OVER_REASONS)[number];
 
 export interface PassedOver {
   readonly reason: PassedOverReason;
-  /** Files, and folders with all that they hold. */
+  /** The number of files, and of folders with everything in them. */
   readonly count: number;
   /** Up to five paths; folders end in `/`. */
   readonly examples: readonly string[];
@@ -34,7 +34,7 @@ export interface PassedOver {
 export interface Listing {
   /** Sorted by code point. */
   readonly files: readonly string[];
-  /** Folders without a file of `files` below them, sorted. */
+  /** Folders that contain no file of `files` at any depth, sorted. */
   readonly emptyFolders: readonly string[];
   readonly passedOver: readonly PassedOver[];
 }
@@ -42,8 +42,8 @@ export interface Listing {
 const EXAMPLES_MAX = 5;
 
 /**
- * All files below a folder but hidden ones, side files and those in folders of other systems. Links and devices become
- * issues and are never followed; so do files whose name is not UTF-8, which cannot be opened by it.
+ * All files below a folder, except hidden ones, side files and those in system folders. Links and devices become issues
+ * and are never followed; the same holds for files whose name is not UTF-8, because such a name cannot be opened.
  */
 export async function listFiles(folder: OpenFolder, issues: IssueSink): Promise<Listing> {
   const files: string[] = [];
@@ -64,7 +64,7 @@ export async function listFiles(folder: OpenFolder, issues: IssueSink): Promise<
       else if (isFolder) folders.push(relativePath);
       else if (!entry.isFile()) irregular.push(relativePath);
       else if (SIDE_FILES.test(entry.name)) passedOver.SIDE_FILE.push(relativePath);
-      // What Node puts in the place of bytes that are not UTF-8.
+      // Node replaces bytes that are not UTF-8 by this character.
       else if (entry.name.includes('\uFFFD')) issues.add('NAME_NOT_UTF8', relativePath);
       else files.push(relativePath);
     }
@@ -92,7 +92,7 @@ function withoutFiles(folders: readonly string[], files: readonly string[]): str
   return folders.filter((folder) => !filled.has(folder)).sort(compareCodePoints);
 }
 
-/** The order of UTF-8 bytes, which is that of code points; JavaScript's own puts U+1F600 before U+FF01. */
+/** The order of UTF-8 bytes, which is that of code points; JavaScript's own order puts U+1F600 before U+FF01. */
 export function compareCodePoints(a: string, b: string): number {
   const length = Math.min(a.length, b.length);
   for (let index = 0; index < length; index += 1) {
@@ -103,7 +103,7 @@ export function compareCodePoints(a: string, b: string): number {
   return a.length - b.length;
 }
 
-/** Surrogates encode code points above every other unit. */
+/** Surrogates encode code points above every other UTF-16 unit. */
 function rankOf(unit: number): number {
   return unit >= 0xd800 && unit <= 0xdfff ? unit + 0x10000 : unit;
 }

@@ -1,4 +1,4 @@
-/** The manifest of a version: one JSON object a line, sorted by key. */
+/** Writes the manifest of a version: one JSON object per line, sorted by key. */
 import { createReadStream, createWriteStream } from 'node:fs';
 import { once } from 'node:events';
 import { finished } from 'node:stream/promises';
@@ -10,7 +10,7 @@ export interface ManifestLine {
   /** Of the encoded bytes, lower-case hex. */
   readonly sha256: string;
   readonly label: string | null;
-  /** Patient or slide; the source file where nothing is known. */
+  /** Patient or slide; the source file if the group is unknown. */
   readonly group: string;
   readonly split: string | null;
   readonly width: number;
@@ -20,24 +20,26 @@ export interface ManifestLine {
   readonly byteSize: number;
   /** Relative to the imported folder, with `/` between its parts. */
   readonly sourcePath: string;
-  /** Only patches have it in their lines, so that whole images keep the digest that they had before. */
+  /** Only patches have this field, so that whole images keep the digest that they had before it was added. */
   readonly cutFrom: PreparedImage['cutFrom'];
-  /** Only images that had a profile have it in their lines. */
+  /** Only images that had a profile have this field. */
   readonly profile: PreparedImage['profile'];
 }
 
 export interface ManifestWriter {
   /** Keys come in order. */
   write(line: ManifestLine): Promise<void>;
-  /** Its sha256 is the digest of the version: nothing in it depends on the machine, the hour, or the order on disk. */
+  /**
+   * Its sha256 is the digest of the version, so nothing in it depends on the machine, the time, or the order on disk.
+   */
   store(artifacts: Pick<ArtifactStore, 'put'>): Promise<StoredBytes>;
   abandon(): Promise<void>;
 }
 
-/** Gathers lines in a file, as a million of them are too many for memory. */
+/** Collects lines in a file, because a million of them do not fit in memory. */
 export function createManifestWriter(filePath: string): ManifestWriter {
   const stream = createWriteStream(filePath, { flags: 'wx', highWaterMark: 1024 * 1024 });
-  // A failure is met by the next write or by store().
+  // A failure is reported by the next write, or by store().
   stream.on('error', () => undefined);
   return {
     write: async ({ cutFrom, profile, ...facts }) => {
@@ -59,8 +61,8 @@ export function createManifestWriter(filePath: string): ManifestWriter {
     },
     abandon: async () => {
       if (stream.closed) return;
-      // Not events.once: a write that the destruction cuts short ends in an error event, which would hide why the
-      // import failed.
+      // Not events.once: a write that is interrupted when the stream is destroyed ends in an error event, which would
+      // hide why the import failed.
       await new Promise<void>((resolve) => stream.once('close', resolve).destroy());
     },
   };

@@ -1,4 +1,4 @@
-/** Which files are annotations of the images beside them (GlaS, BUSI, MoNuSeg), recognised by their names. Pure. */
+/** Recognises annotations of the images beside them (GlaS, BUSI, MoNuSeg) by their names. Pure. */
 
 const ANNOTATION =
   'masks?|anno(?:tation)?s?|annot|seg(?:mentation)?s?|gt|ground[ _-]?truth|labels?|manual|contours?|overlay';
@@ -7,23 +7,23 @@ const ANNOTATION_WORD = new RegExp(ANNOTATION, 'i');
 const SUFFIX = new RegExp(`^(?<image>.+?)[ _.-]+(?:${ANNOTATION})(?:[ _.-]*\\d+)?$`, 'i');
 /** `mask_7` beside `7`, `img_7` or `image_7`. */
 const PREFIX = new RegExp(`^(?:${ANNOTATION})[ _.-]+(?<image>.+)$`, 'i');
-/** Folders of masks by a name that no class has: `masks`, `train_label_masks`, `Annotations`, `Ground Truth`. */
+/** Folder names of masks that no class has: `masks`, `train_label_masks`, `Annotations`, `Ground Truth`. */
 const CERTAIN_MASK_FOLDER = /mask|annotation|ground[ _-]?truth/i;
-/** Names that may be a class's too, unless a folder of images lies beside it. */
+/** Names that may be classes too, unless a folder of images is beside the folder. */
 const MASK_FOLDER = new RegExp(`${CERTAIN_MASK_FOLDER.source}|^(?:${ANNOTATION})(?:[ _-]?\\d+)?$`, 'i');
 const IMAGE_FOLDER =
   /^(images?|imgs?|tissue[ _-]?images?|originals?|raw|data|patches|tiles|slides?|h&?e)([ _-]?\d+)?$/i;
 
-/** Words that no image and no class is called by, alone or between others. */
+/** Words that occur in no name of an image or a class, alone or with others. */
 const CERTAIN_WORD = /(?:^|[^a-z])(?:masks?|annotations?|ground[ _-]?truth)(?:$|[^a-z])/;
 
-/** True where a file or a folder on the way to it bears a name of masks, whether or not its image is there. */
+/** True if a file or one of its folders has the name of masks, whether or not the annotated image exists. */
 export function isNamedLikeMask(file: string): boolean {
   return CERTAIN_WORD.test(stemOf(file));
 }
 
 /**
- * The files that annotate another one of the list: named after it in the same folder, or with its name in a folder of
+ * The files that annotate another file of the list: named after it in the same folder, or with its name in a folder of
  * masks beside its own.
  * @param files relative paths.
  */
@@ -49,9 +49,9 @@ function partnersInFolder(file: string): string[] {
   return names.map((name) => folder + name);
 }
 
-/** What the image may be called whose annotation has this name. */
+/** The possible names of the image that an annotation with this name belongs to. */
 export function imagesNamedBy(name: string): string[] {
-  // Of a million names hardly any holds such a word, and the patterns below are slower.
+  // Few of a million names contain such a word, and the patterns below are slower.
   if (!ANNOTATION_WORD.test(name)) return [];
   const before = SUFFIX.exec(name)?.groups?.['image'];
   const after = PREFIX.exec(name)?.groups?.['image'];
@@ -69,7 +69,7 @@ function masksInFolders(files: readonly string[]): string[] {
   });
   if (candidates.length === 0) return [];
   const parents = new Set(candidates.map(({ parts, level }) => parts.slice(0, level).join('/')));
-  // The folders below those parents, by what they hold: most folders have no masks beside them, and are not indexed.
+  // The folders below those parents, with their files: most folders have no masks beside them, and are not indexed.
   const holders = new Map<string, string[]>();
   for (const file of files) {
     const parts = stemOf(file).split('/');

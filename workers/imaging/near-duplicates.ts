@@ -1,20 +1,20 @@
-/** Which pictures look like one of many others. */
+/** Finds the pictures that look like one of many others. */
 import { hashDistance, orientationsOf } from './perceptual-hash.ts';
 
 /** Bytes of a perceptual hash. */
 const HASH_BYTES = 8;
 
 /**
- * Two pictures whose hashes differ in at most so many of 63 bits, in any orientation, are taken for one: tests find
- * recompressed, resized, mirrored and turned copies within it.
+ * Two pictures whose hashes differ in at most this many of 63 bits, in any orientation, count as near duplicates: tests
+ * find recompressed, resized, mirrored and rotated copies within it.
  */
 export const NEAR_DUPLICATE_DISTANCE = 5;
 
-/** Bits of the six pieces: of two hashes that differ in at most five bits, one piece at least is equal. */
+/** Bits of the six pieces: two hashes that differ in at most five bits have at least one equal piece. */
 const PIECES = [11, 11, 11, 11, 10, 10] as const satisfies { readonly length: number };
 
 export interface HashIndex {
-  /** True where a picture with this hash, in any orientation, is among those indexed. */
+  /** True if a picture with this hash, in any orientation, is in the index. */
   hasNear(hash: Uint8Array): boolean;
 }
 

@@ -1,14 +1,14 @@
 /**
- * What a picture looks like, in 64 bits: the signs of the lowest frequencies of its brightness (pHash, Zauner 2010,
- * with the sign for the median). It survives recompression, resizing and small changes of colour, and, as a mirrored or
- * turned picture has the same frequencies with other signs or transposed, the hashes of all eight orientations follow
- * from one. It does not survive a crop.
+ * A 64-bit hash of a picture's appearance: the signs of the lowest frequencies of its brightness (pHash, Zauner 2010,
+ * with the sign instead of the median). Recompression, resizing and small changes of colour keep it nearly the same. A
+ * mirrored or rotated picture has the same frequencies with other signs or transposed, so the hashes of all eight
+ * orientations follow from one. A crop has another hash.
  */
 import type { Pixels } from './pixels.ts';
 
 /** Frequencies kept in each direction. */
 const FREQUENCY_COUNT = 8;
-/** The picture is averaged to so many cells in each direction first. */
+/** The picture is first averaged to this many cells in each direction. */
 const CELL_COUNT = 32;
 /** Samples in each direction that are enough for a cell. */
 const SAMPLES_PER_CELL = 8;
@@ -71,7 +71,7 @@ interface Places {
   readonly count: number;
 }
 
-/** Where a cell looks along one side: at least once, however small the picture. */
+/** The sampled pixels of a cell along one side: at least one, however small the picture. */
 function samplePlaces(cell: number, sidePx: number): Places {
   const start = Math.floor((cell * sidePx) / CELL_COUNT);
   const end = Math.max(start + 1, Math.floor(((cell + 1) * sidePx) / CELL_COUNT));
@@ -85,7 +85,7 @@ function dot(left: Float64Array, right: Float64Array): number {
   return sum;
 }
 
-/** The hashes of a picture's eight orientations, its own first: mirrored and turned in every way. */
+/** The hashes of a picture's eight orientations, its own first: every combination of mirroring and rotation. */
 export function orientationsOf(hash: Uint8Array): Uint8Array[] {
   const transposed = transpose(hash);
   return [hash, transposed].flatMap((own) => [
@@ -105,13 +105,13 @@ function transpose(hash: Uint8Array): Uint8Array {
 }
 
 /**
- * Mirroring turns the sign of every odd frequency along that side. A frequency of exactly 0 has no sign: such pictures
- * are flat.
+ * Mirroring flips the sign of every odd frequency along that side. A frequency of exactly 0 has no sign, which happens
+ * only in flat pictures.
  */
 function mirror(hash: Uint8Array, leftRight: boolean, upDown: boolean): Uint8Array {
   return hash.map((byte, down) => {
     const turned = (leftRight ? 0b10101010 : 0) ^ (upDown && down % 2 === 1 ? 0b11111111 : 0);
-    // The mean has no sign to turn.
+    // The mean has no sign to flip.
     return (byte ^ turned) & (down === 0 ? 0b11111110 : 0b11111111);
   });
 }

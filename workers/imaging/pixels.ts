@@ -1,4 +1,4 @@
-/** Decoded pixels, as every part of an import hands them on. */
+/** Decoded pixels, in the form that all parts of an import share. */
 
 /** RGB, uint8, sRGB, `[height, width, 3]`. */
 export interface Pixels {

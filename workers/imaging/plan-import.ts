@@ -1,6 +1,6 @@
 /**
- * Plans an import from file names, the labels CSV and a look at a few files: which files it reads, with which labels,
- * groups and splits.
+ * Plans an import from file names, the labels CSV and the pixels of a few files: the files that it reads, with their
+ * labels, groups and splits.
  */
 import type { FileHandle } from 'node:fs/promises';
 import { DomainError } from '../../src/errors.ts';
@@ -19,9 +19,9 @@ export interface LayoutOptions {
   /** Path of the folder, for a CSV with absolute paths. */
   readonly folderPath?: string;
   readonly layout: ImportLayout;
-  /** Required by layout CSV, else ignored. The caller closes it. */
+  /** Required by layout CSV, otherwise ignored. The caller closes it. */
   readonly labelsCsv: FileHandle | null;
-  /** The roles of CSV columns whose names do not tell. */
+  /** The roles of CSV columns whose names do not show them. */
   readonly csvColumns?: ColumnChoice;
   /** Which folder level is the label, from 1; null: found by rule. */
   readonly labelLevel?: number | null;
@@ -32,7 +32,7 @@ export interface LayoutOptions {
 export interface ImportPlan {
   /** Sorted by code point of their path. */
   readonly sources: readonly SourceImage[];
-  /** True where the images should have labels. */
+  /** True if the images should have labels. */
   readonly isLabelled: boolean;
   readonly notes: readonly string[];
   readonly passedOver: readonly PassedOver[];
@@ -40,7 +40,7 @@ export interface ImportPlan {
 }
 
 /**
- * @param lookAt an image of the folder, for those that may be masks.
+ * @param lookAt measures an image of the folder, to recognise masks.
  * @throws DomainError IMPORT_FOLDER_EMPTY, LABELS_CSV_INVALID.
  */
 export async function planImport(options: LayoutOptions, lookAt: LookAt): Promise<ImportPlan> {

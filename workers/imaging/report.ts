@@ -1,14 +1,14 @@
-/** What an import came to, or would come to: the answer of a dry run, and what stands behind a refusal. */
+/** The report of an import: the result of a dry run, and the explanation of a refusal. */
 import { IMPORT_QUESTIONS, type ImportQuestion, type ImportReportRecord } from '../../src/modules/runs/index.ts';
 import type { ContentCounts, PreviousVersion } from './content.ts';
 import type { ImportIssue, IssueSink } from './issues.ts';
 import { compareCodePoints, type SourceImage } from './listing.ts';
 import type { ImportPlan } from './plan-import.ts';
 
-/** Folders of a report; of more, the first ones by name stand there. */
+/** The number of folders in a report: the first ones by name. */
 const ASSIGNMENTS_MAX = 500;
 
-/** Adds what the images together show, and what an evaluation would lack. */
+/** Adds the issues that only all images together show, and what an evaluation would lack. */
 export function addContentIssues(
   issues: IssueSink,
   counts: ContentCounts,
@@ -54,13 +54,13 @@ export function reportOf(
   };
 }
 
-/** Kinds that need an answer before anything is sealed. */
+/** Kinds of issues that the user must accept before anything is sealed. */
 export function questionsOf(issues: readonly ImportIssue[], accept: readonly ImportQuestion[]): ImportQuestion[] {
   const found = new Set<string>(issues.map(({ kind }) => kind));
   return IMPORT_QUESTIONS.filter((question) => found.has(question) && !accept.includes(question));
 }
 
-/** Folder by folder: what its files become. */
+/** For each folder, what its files become. */
 function assignmentsOf(sources: readonly SourceImage[]): ImportReportRecord['assignments'] {
   const rows = new Map<string, { folder: string; label: string | null; split: string | null; fileCount: number }>();
   for (const { relativePath, label, split } of sources) {

@@ -1,6 +1,6 @@
 /**
- * WebDataset shards: plain tar files in which `{key}.{ext}` is next to `{key}.json`. Headers hold nothing of the
- * machine or the hour, so that the same images make the same bytes.
+ * WebDataset shards: plain tar files in which `{key}.{ext}` is next to `{key}.json`. Headers contain nothing about the
+ * machine or the time, so that the same images give the same bytes.
  */
 import { pack, type Pack } from 'tar-stream';
 import type { ArtifactStore, StoredBytes } from '../../src/platform/artifact-store.ts';
@@ -12,7 +12,7 @@ export interface ShardLimits {
   readonly byteLimit: number;
   readonly imageLimit: number;
 }
-/** Large enough to be read in one sweep, small enough to be moved about. */
+/** Large enough for sequential reading, small enough to be moved. */
 export const SHARD_LIMITS: ShardLimits = { byteLimit: 256 * 1024 * 1024, imageLimit: 10_000 };
 
 export interface StoredShard extends StoredBytes {
@@ -20,13 +20,16 @@ export interface StoredShard extends StoredBytes {
 }
 
 export interface ShardWriter {
-  /** Writes an image and its facts into the current shard, or the next where it is full. Answers the shard's index. */
+  /**
+   * Writes an image and its facts into the current shard, or into the next one if that is full. Returns the index of
+   * the shard.
+   */
   write(key: string, extension: string, bytes: Buffer, facts: Readonly<Record<string, string | null>>): Promise<number>;
-  /** Ends the last shard. */
+  /** Finishes the last shard. */
   finish(): Promise<StoredShard[]>;
   /**
-   * Gives up the open shard; nothing of it stays in the store. Shards that are stored already stay: they are whole, and
-   * may be another version's too.
+   * Abandons the open shard, of which nothing stays in the store. Shards that are already stored stay: they are
+   * complete, and may belong to another version too.
    */
   abandon(): Promise<void>;
 }
@@ -48,7 +51,7 @@ export function createShardWriter(
   const begin = (): OpenShard => {
     const archive = pack();
     const stored = artifacts.put(bytesOf(archive));
-    // A failing store ends the archive with its error, which the next write meets.
+    // If the store fails, the archive ends with its error, and the next write throws it.
     stored.catch((error: unknown) => archive.destroy(error instanceof Error ? error : new Error(String(error))));
     archive.on('error', () => undefined);
     return { archive, stored, byteSize: 0, imageCount: 0 };
@@ -60,11 +63,11 @@ export function createShardWriter(
           if (error == null) resolve();
           else reject(error);
         });
-        // The member reports the end of its archive, too; unheard, that would end the process.
+        // The member reports the end of its archive too; without a listener that would end the process.
         member.on('error', reject);
       });
     } catch (error) {
-      // The archive says only that it was destroyed; the store says why.
+      // The archive reports only that it was destroyed; the store reports why.
       await shard.stored;
       throw error;
     }
@@ -103,7 +106,7 @@ export function createShardWriter(
   };
 }
 
-/** The types of tar-stream do not say that it yields bytes. */
+/** The types of tar-stream do not state that it yields bytes. */
 async function* bytesOf(archive: AsyncIterable<unknown>): AsyncGenerator<Uint8Array> {
   for await (const chunk of archive) {
     if (!(chunk instanceof Uint8Array)) throw new TypeError('The archive yielded something other than bytes.');

@@ -1,22 +1,25 @@
-/** Reads a file that was listed, without trust in what is there by now. */
+/** Reads a listed file without assuming that it is unchanged since the listing. */
 import type { FileHandle } from 'node:fs/promises';
 import { OpenError, type OpenFolder } from '../../src/platform/open-folder.ts';
 import { foreignKindOf } from './formats/foreign-formats.ts';
 import type { Finding } from './formats/image-header.ts';
 import { formatOf, MAGIC_BYTES } from './formats/index.ts';
 
-/** Of an encoded file. */
+/** The limit of an encoded file. */
 export const FILE_BYTES_MAX = 1024 * 1024 * 1024;
-/** Above this the first bytes are looked at before the rest is read, and the rest is never in memory here. */
+/** For a larger file the first bytes are examined before the rest is read, and the rest is never in memory here. */
 const WHOLE_BYTES_MAX = 1024 * 1024;
 const CHUNK_BYTES = 1024 * 1024;
 
-/** A file whose first bytes are those of an image that is read. */
+/** A file whose first bytes are those of a supported image format. */
 export interface SourceFile extends AsyncDisposable {
   readonly byteSize: number;
-  /** All of it where it is small, else null. */
+  /** All bytes of a small file, otherwise null. */
   readonly bytes: Buffer | null;
-  /** All of it, from the beginning at each call. @throws SourceFileError where it is no longer there. */
+  /**
+   * All bytes, from the beginning at each call.
+   * @throws SourceFileError if the file no longer exists.
+   */
   chunks(): Iterable<Buffer> | AsyncIterable<Buffer>;
 }
 
@@ -25,9 +28,10 @@ export class SourceFileError extends Error {
 }
 
 /**
- * Opens it, or says why not. A link is not followed, and a device or pipe is never waited for.
- * @param folder what is imported. @param relativePath of the file below it.
- * @param reserve waits for the room in memory that the file will take.
+ * Opens the file, or returns why it cannot. Links are not followed, and devices and pipes are never waited for.
+ * @param folder the imported folder.
+ * @param relativePath of the file below it.
+ * @param reserve waits for the memory that the file will take.
  */
 export async function openSourceFile(
   folder: OpenFolder,
@@ -90,7 +94,7 @@ async function* chunksOf(handle: FileHandle, byteSize: number): AsyncGenerator<B
   }
 }
 
-/** Null for an image of a format that is read. */
+/** Null for an image of a supported format. */
 function foreignFinding(bytes: Buffer): Finding | null {
   if (formatOf(bytes) !== undefined) return null;
   const kind = foreignKindOf(bytes);

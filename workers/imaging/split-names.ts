@@ -13,7 +13,9 @@ const SPLIT_OF: ReadonlyMap<string, Split> = new Map(
   SPLITS.flatMap((split) => SPELLINGS[split].map((spelling) => [spelling, split] as const)),
 );
 
-/** The split that a text names in any case, as `Train`, `val_set` or `test images`; undefined for any other text. */
+/**
+ * The split that a text names in any case, such as `Train`, `val_set` or `test images`; undefined for any other text.
+ */
 export function splitOf(written: string): Split | undefined {
   const key = normaliseText(written)
     .toLowerCase()

@@ -1,4 +1,4 @@
-/** Small pictures for a version's page, spread over its labels. */
+/** Chooses the thumbnails of a version's page, spread over its labels. */
 import type { StoredBytes } from '../../src/platform/artifact-store.ts';
 import type { SourceImage } from './listing.ts';
 
@@ -10,15 +10,15 @@ export interface StoredThumbnail extends StoredBytes {
 
 export interface ThumbnailPicker {
   /**
-   * True where this image, the `ordinal`-th of its label's source files, should be one. Ask in order, once for each
-   * file that can be shown.
+   * True if this image, the `ordinal`-th of its label's source files, should become a thumbnail. Call in order, once
+   * for each file that can be shown.
    */
   wants(label: string | null, ordinal: number): boolean;
 }
 
 /**
- * Each label gets its share of the thumbnails, evenly spaced over its files; where a chosen file cannot be shown, the
- * next that can steps in.
+ * Each label gets its share of the thumbnails, evenly spaced over its files; if a chosen file cannot be shown, the next
+ * one that can replaces it.
  */
 export function createThumbnailPicker(sources: readonly SourceImage[]): ThumbnailPicker {
   const labels = [...new Set(sources.map((source) => source.label))];

@@ -14,7 +14,7 @@ export function goldenOf(encoder: Encoder, inputContract: InputContract): Golden
     throw new DomainError({
       code: 'CHECKPOINT_INCOMPATIBLE',
       message: 'The encoder returns NaN or an infinite value for the golden image.',
-      hint: 'Its weights hold infinities or not-a-numbers, or are of no use under this input contract.',
+      hint: 'Its weights contain NaN or infinite values, or do not work with this input contract.',
     });
   }
   return { images: Buffer.from(pixels).toString('base64'), embeddings: [[...embedding]] };

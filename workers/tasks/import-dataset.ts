@@ -1,4 +1,4 @@
-/** A run of kind IMPORT: a folder of images becomes a sealed dataset version. */
+/** A run of kind IMPORT: turns a folder of images into a sealed dataset version. */
 import { importConfigSchema } from '../../src/modules/runs/index.ts';
 import { openImportFile, openImportFolder } from '../../src/platform/import-roots.ts';
 import type { PreviousVersion } from '../imaging/content.ts';
@@ -7,14 +7,15 @@ import { importImages, type ImportProgress, type ImportResult } from '../imaging
 import type { Task, TaskContext } from './task.ts';
 
 /**
- * The version is made and sealed in the transaction that ends the run: before it there is nothing to clean up, whatever
- * breaks. An import does not resume; taken up again it begins again and arrives at the same bytes.
+ * The version is created and sealed in the transaction that ends the run, so a failure before it leaves nothing to
+ * clean up. An import does not resume: a new attempt starts again, and produces the same bytes.
  */
 export const importDatasetTask: Task = {
   kind: 'IMPORT',
   run: async (context, rawConfig) => {
     const config = importConfigSchema.parse(rawConfig);
-    // The disk may have changed since the launch, so the paths are judged again, and what was judged is what is read.
+    // The disk may have changed since the launch, so the paths are checked again, and exactly the checked paths are
+    // read.
     await using folder = await openImportFolder(config.path, config.importRoots, 'input.path');
     await using labelsCsv =
       config.labelsCsvPath === null
@@ -78,14 +79,14 @@ async function previousVersionOf(context: TaskContext, datasetId: string): Promi
 function verdictOf({ imageCount, questions }: ImportResult): string {
   return questions.length === 0
     ? `Dry run: an import would seal ${imageCount} images.`
-    : `Dry run: an import would be refused until ${questions.join(', ')} ${questions.length === 1 ? 'is' : 'are'} mended or accepted.`;
+    : `Dry run: an import would be refused until ${questions.join(', ')} ${questions.length === 1 ? 'is' : 'are'} corrected or accepted.`;
 }
 
 async function report(context: TaskContext, progress: ImportProgress, startedAtMs: number): Promise<void> {
   const files = `${progress.filesDone} of ${progress.fileCount} files`;
   await context.progress(
     progress.fraction,
-    progress.pass === 1 ? `${files}.` : `${files}, again without the pictures that contradict themselves.`,
+    progress.pass === 1 ? `${files}.` : `${files}, again without the images with contradictory labels.`,
   );
   const seconds = Math.max(0.001, (performance.now() - startedAtMs) / 1000);
   await context.recordMetrics(progress.fraction, {

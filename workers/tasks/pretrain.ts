@@ -255,7 +255,7 @@ async function resumeFromLastState(
   const state = await context.latestTrainingState();
   if (state === undefined) return;
   trainer.restoreState(readSafetensors(await context.artifacts.read(state.sha256)).tensors);
-  await context.progress(state.step / config.steps, `Goes on from step ${state.step}.`);
+  await context.progress(state.step / config.steps, `Continues from step ${state.step}.`);
 }
 
 async function loadInitialWeights(

@@ -279,7 +279,7 @@ const SILENT_WORKER: RunFailureRecord = {
   class: 'INFRASTRUCTURE',
   code: 'WORKER_SILENT',
   message: 'The worker went silent.',
-  hint: 'Look into the worker log, then call resumeRun.',
+  hint: 'Look in the worker log, then call resumeRun.',
 };
 
 function eventOf(report: ProgressReport): NewRunEvent {

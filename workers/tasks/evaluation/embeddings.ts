@@ -77,7 +77,7 @@ export async function evaluatedEmbeddings(
   const found = new Map(describers.map((describer, index) => [describer.source, kept[index] ?? made.get(describer)]));
   return (source) => {
     const embeddings = found.get(source);
-    if (embeddings === undefined) throw new RangeError(`The embeddings of ${source} were not asked for.`);
+    if (embeddings === undefined) throw new RangeError(`The embeddings of ${source} were not requested.`);
     return embeddings;
   };
 }
