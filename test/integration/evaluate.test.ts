@@ -223,7 +223,12 @@ test('fine-tuning trains the whole network, from the checkpoint and from nothing
   const { parts } = z
     .object({
       parts: z.array(
-        z.object({ epochCount: z.number(), bestEpoch: z.number(), validationLoss: z.number().nullable() }),
+        z.object({
+          epochCount: z.number(),
+          bestEpoch: z.number(),
+          validationMacroF1: z.number().min(0).max(1).nullable(),
+          validationLoss: z.number().nullable(),
+        }),
       ),
     })
     .parse(evaluation.split);

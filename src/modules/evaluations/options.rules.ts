@@ -30,7 +30,7 @@ const fineTuningOptionsSchema = z.strictObject({
   batchSize: z.number().int().min(1, 'must be at least 1').max(1024, 'must be at most 1024').default(32),
   /** Learning rate of the encoder; the classifier on top uses ten times this rate. */
   learningRate: z.number().gt(0, 'must be positive').max(10, 'must be at most 10').default(0.003),
-  /** Early stopping: epochs without a better validation loss after which the training ends. */
+  /** Early stopping: epochs without a better validation macro F1 after which the training ends. */
   patienceEpochs: z.number().int().min(1, 'must be at least 1').max(500, 'must be at most 500').default(5),
 });
 

@@ -9,7 +9,8 @@ import {
   type ClassificationResult,
   type Classifier,
 } from './classification.ts';
-import { assignInnerFolds, INNER_FOLD_COUNT, type LabelledImages } from './folds.ts';
+import type { LabelledImages } from './folds.ts';
+import { innerParts, innerScores, isBetter } from './inner-choice.ts';
 import {
   fitLogisticRegression,
   predictProbabilities,
@@ -28,6 +29,8 @@ export interface LinearProbeInput extends ClassificationInput {
 export interface LinearProbeFacts {
   /** The chosen C. */
   readonly inverseRegularisation: number;
+  /** Macro F1 of that C on the inner folds; null if the training part could not be divided: C is then the default. */
+  readonly innerMacroF1: number | null;
   readonly iterationCount: number;
   readonly converged: boolean;
 }
@@ -61,57 +64,43 @@ export function linearProbe(
 ): Classifier<LinearProbeFacts> {
   return {
     classify: async (train, test, tell) => {
-      const inverseRegularisation = await chooseRegularisation(embedded, images, train, seed, tell);
-      const [fitted] = fitAndPredict(embedded, images, train, test, [inverseRegularisation], {
+      const chosen = await chooseRegularisation(embedded, images, train, seed, tell);
+      const [fitted] = fitAndPredict(embedded, images, train, test, [chosen.inverseRegularisation], {
         gradientTolerance: FINAL_TOLERANCE,
         maxIterations: FINAL_ITERATIONS_MAX,
       });
       if (fitted === undefined) throw new Error('Nothing was fitted.');
       const { iterationCount, converged } = fitted.model;
-      return { probabilities: fitted.testProbabilities, facts: { inverseRegularisation, iterationCount, converged } };
+      return { probabilities: fitted.testProbabilities, facts: { ...chosen, iterationCount, converged } };
     },
   };
 }
 
-/** The C of least cross-entropy over inner folds by group. */
+/** The C of the highest macro F1 over inner folds by group; of equal ones the C of the least cross-entropy. */
 async function chooseRegularisation(
   embedded: EmbeddedImages,
   images: LabelledImages,
   train: Int32Array,
   seed: number,
   onProgress: (done: number) => Promise<void>,
-): Promise<number> {
-  const inner = assignInnerFolds(images, train, seed);
-  if (inner === null) return INVERSE_REGULARISATION_DEFAULT;
-  const losses = INVERSE_REGULARISATIONS.map(() => 0);
-  for (let fold = 0; fold < INNER_FOLD_COUNT; fold += 1) {
-    const learned = train.filter((_, row) => inner[row] !== fold);
-    const held = train.filter((_, row) => inner[row] === fold);
-    for (const [index, { testProbabilities }] of fitAndPredict(
-      embedded,
-      images,
-      learned,
-      held,
-      INVERSE_REGULARISATIONS,
-      { gradientTolerance: SEARCH_TOLERANCE },
-    ).entries()) {
-      losses[index] = (losses[index] ?? 0) + crossEntropySum(testProbabilities, images, held);
-    }
-    await onProgress((fold + 1) / (INNER_FOLD_COUNT + 1));
-  }
-  return INVERSE_REGULARISATIONS[losses.indexOf(Math.min(...losses))] ?? INVERSE_REGULARISATION_DEFAULT;
-}
-
-function crossEntropySum(
-  probabilities: Float64Array,
-  { labels, labelNames }: LabelledImages,
-  images: Int32Array,
-): number {
-  return images.reduce(
-    (sum, image, row) =>
-      sum - Math.log(Math.max(probabilities[row * labelNames.length + (labels[image] ?? 0)] ?? 0, 1e-12)),
-    0,
+): Promise<Pick<LinearProbeFacts, 'inverseRegularisation' | 'innerMacroF1'>> {
+  const parts = innerParts(images, train, seed);
+  if (parts === null) return { inverseRegularisation: INVERSE_REGULARISATION_DEFAULT, innerMacroF1: null };
+  const precision = { gradientTolerance: SEARCH_TOLERANCE };
+  const scores = await innerScores(
+    parts,
+    images,
+    ({ learned, held }) =>
+      fitAndPredict(embedded, images, learned, held, INVERSE_REGULARISATIONS, precision).map(
+        ({ testProbabilities }) => testProbabilities,
+      ),
+    onProgress,
   );
+  const best = scores.reduce((leader, score) => (isBetter(score, leader) ? score : leader));
+  return {
+    inverseRegularisation: INVERSE_REGULARISATIONS[scores.indexOf(best)] ?? INVERSE_REGULARISATION_DEFAULT,
+    innerMacroF1: best.macroF1,
+  };
 }
 
 interface FittedProbe {

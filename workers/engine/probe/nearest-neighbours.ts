@@ -2,10 +2,10 @@
  * k nearest neighbours by cosine similarity of the unscaled embeddings; each neighbour has one vote. k is chosen by
  * folds within each training part.
  */
-import { classificationMeasure } from '../../../src/statistics/classification-score.ts';
 import { scoped, tf } from '../tensorflow.ts';
 import type { Classifier } from './classification.ts';
-import { assignInnerFolds, INNER_FOLD_COUNT, type LabelledImages } from './folds.ts';
+import type { LabelledImages } from './folds.ts';
+import { innerParts, innerScores } from './inner-choice.ts';
 import type { EmbeddedImages } from './scaling.ts';
 
 export interface NeighbourFacts {
@@ -44,28 +44,22 @@ async function chooseNeighbourCount(
   seed: number,
   onProgress: (done: number) => Promise<void>,
 ): Promise<number> {
-  const inner = assignInnerFolds(images, train, seed);
-  if (inner === null) return NEIGHBOUR_COUNT_DEFAULT;
-  const labelCount = images.labelNames.length;
-  const folds = Array.from({ length: INNER_FOLD_COUNT }, (_, fold) => ({
-    learned: train.filter((_image, row) => inner[row] !== fold),
-    held: train.filter((_image, row) => inner[row] === fold),
-  }));
-  const smallest = Math.min(...folds.map(({ learned }) => learned.length));
+  const parts = innerParts(images, train, seed);
+  if (parts === null) return NEIGHBOUR_COUNT_DEFAULT;
+  const smallest = Math.min(...parts.map(({ learned }) => learned.length));
   const candidates = NEIGHBOUR_COUNTS.filter((count) => count <= smallest);
   const largest = Math.max(1, ...candidates);
-  const nearest: Int32Array[] = [];
-  for (const [fold, { learned, held }] of folds.entries()) {
-    nearest.push(nearestLabels(embedded, images, learned, held, largest));
-    await onProgress((fold + 1) / (INNER_FOLD_COUNT + 1));
-  }
-  const truth = Int32Array.from(folds.flatMap(({ held }) => Array.from(held, (image) => images.labels[image] ?? 0)));
-  const scores = candidates.map((count) => {
-    const probabilities = Float64Array.from(
-      nearest.flatMap((labels) => [...voteShares(labels, largest, count, labelCount)]),
-    );
-    return classificationMeasure({ truth, probabilities, groups: [], labelNames: images.labelNames }).values.macroF1;
-  });
+  const scores = (
+    await innerScores(
+      parts,
+      images,
+      ({ learned, held }) => {
+        const nearest = nearestLabels(embedded, images, learned, held, largest);
+        return candidates.map((count) => voteShares(nearest, largest, count, images.labelNames.length));
+      },
+      onProgress,
+    )
+  ).map(({ macroF1 }) => macroF1);
   return candidates[scores.indexOf(Math.max(...scores))] ?? NEIGHBOUR_COUNT_DEFAULT;
 }
 

@@ -3,12 +3,11 @@
  * has it and -1 where not, as scikit-learn's RidgeClassifier. All labels share one factorisation, which makes it the
  * cheapest linear probe; it is solved on the device in float32, which the penalties below keep well conditioned.
  */
-import { confusionMatrix, macroF1 } from '../../../src/statistics/classification.ts';
-import { mostProbable } from '../../../src/statistics/classification-score.ts';
 import { asRank2, boolAttr, readFloats, runOp, scoped, T_FLOAT, tf } from '../tensorflow.ts';
 import type { Tensor, Tensor2D } from '../tensorflow.ts';
 import type { Classifier } from './classification.ts';
-import { assignInnerFolds, INNER_FOLD_COUNT, type LabelledImages } from './folds.ts';
+import type { LabelledImages } from './folds.ts';
+import { innerParts, innerScores } from './inner-choice.ts';
 import { measureScaling, standardise, type EmbeddedImages } from './scaling.ts';
 
 export interface RidgeClassifierFacts {
@@ -50,27 +49,16 @@ async function chooseShare(
   seed: number,
   tell: (done: number) => Promise<void>,
 ): Promise<number> {
-  const inner = assignInnerFolds(images, train, seed);
-  if (inner === null) return ALPHA_SHARE_DEFAULT;
-  const truth: number[] = [];
-  const predicted = ALPHA_SHARES.map((): number[] => []);
-  for (let fold = 0; fold < INNER_FOLD_COUNT; fold += 1) {
-    const held = train.filter((_, row) => inner[row] === fold);
-    const learned = train.filter((_, row) => inner[row] !== fold);
-    truth.push(...Array.from(held, (image) => images.labels[image] ?? 0));
-    for (const [index, scores] of regress(embedded, images, learned, held, ALPHA_SHARES).entries())
-      predicted[index]?.push(...mostProbable(Float64Array.from(scores), images.labelNames.length));
-    await tell((fold + 1) / (INNER_FOLD_COUNT + 1));
-  }
-  const scores = predicted.map((labels) =>
-    macroF1(
-      confusionMatrix({
-        truth: Int32Array.from(truth),
-        predicted: Int32Array.from(labels),
-        labelCount: images.labelNames.length,
-      }),
-    ),
-  );
+  const parts = innerParts(images, train, seed);
+  if (parts === null) return ALPHA_SHARE_DEFAULT;
+  const scores = (
+    await innerScores(
+      parts,
+      images,
+      ({ learned, held }) => regress(embedded, images, learned, held, ALPHA_SHARES),
+      tell,
+    )
+  ).map(({ macroF1 }) => macroF1);
   return ALPHA_SHARES[scores.indexOf(Math.max(...scores))] ?? ALPHA_SHARE_DEFAULT;
 }
 

@@ -1,6 +1,7 @@
 /**
  * Fine-tuning: the whole encoder and a linear classifier on top of it, trained by cross-entropy on augmented images. A
- * part of the training groups is held out for early stopping, and the weights of the best epoch are tested.
+ * part of the training groups is held out for early stopping, and the weights of the epoch with the highest macro F1
+ * on it are tested.
  */
 import { createAugmenter, type Augmenter } from '../augment/augmenter.ts';
 import type { AugmentationConfig } from '../augment/config.ts';
@@ -10,7 +11,8 @@ import type { NamedTensor } from '../named-tensor.ts';
 import { learningRateAt } from '../optim/schedule.ts';
 import type { Classifier } from '../probe/classification.ts';
 import { ProbeError } from '../probe/errors.ts';
-import { assignInnerFolds, type LabelledImages } from '../probe/folds.ts';
+import type { LabelledImages } from '../probe/folds.ts';
+import { innerParts, innerScore, isBetter, type InnerScore } from '../probe/inner-choice.ts';
 import { createRandom, type Random } from '../rng.ts';
 import { asRank4, readFloats, scoped, tf } from '../tensorflow.ts';
 import { ClassifyingEncoder, initialClassifier, type EncoderSnapshot } from './classifying-encoder.ts';
@@ -21,7 +23,7 @@ export interface FineTuningOptions {
   readonly batchSize: number;
   /** Peak learning rate of the encoder; that of the new classifier is ten times as high. */
   readonly learningRate: number;
-  /** Number of epochs without a better validation loss after which the training stops. */
+  /** Number of epochs without a better validation macro F1 after which the training stops. */
   readonly patienceEpochs: number;
 }
 
@@ -45,9 +47,11 @@ export interface FineTuningFacts {
   /** The epoch whose weights were tested, from 1. */
   readonly bestEpoch: number;
   /**
-   * Mean cross-entropy of the validation images at that epoch; null if the training part could not be divided, so that
-   * the last epoch is tested.
+   * Macro F1 of the validation images at that epoch; null if the training part could not be divided, so that the last
+   * epoch is tested.
    */
+  readonly validationMacroF1: number | null;
+  /** Their mean cross-entropy at that epoch. */
   readonly validationLoss: number | null;
 }
 
@@ -103,9 +107,8 @@ async function trainNetwork(
   onProgress: (done: number) => Promise<void>,
 ): Promise<{ readonly facts: FineTuningFacts; readonly best: EncoderSnapshot | null }> {
   const { images, options } = input;
-  const inner = assignInnerFolds(images, train, input.seed);
-  const learned = inner === null ? train : train.filter((_, row) => inner[row] !== 0);
-  const held = inner === null ? new Int32Array(0) : train.filter((_, row) => inner[row] === 0);
+  const { learned, held } = innerParts(images, train, input.seed)?.[0] ?? { learned: train, held: new Int32Array(0) };
+  const heldLabels = held.map((image) => images.labels[image] ?? 0);
   const stepsPerEpoch = Math.max(1, Math.floor(learned.length / options.batchSize));
   const totalSteps = stepsPerEpoch * options.maxEpochs;
   const schedule = {
@@ -113,7 +116,7 @@ async function trainNetwork(
     warmupSteps: Math.floor(totalSteps * WARMUP_SHARE),
     totalSteps,
   };
-  let best: { readonly snapshot: EncoderSnapshot; readonly epoch: number; readonly loss: number } | null = null;
+  let best: { readonly snapshot: EncoderSnapshot; readonly epoch: number; readonly score: InnerScore } | null = null;
   let step = 0;
   let epoch = 0;
   for (; epoch < options.maxEpochs && epoch - (best?.epoch ?? epoch) < options.patienceEpochs;) {
@@ -140,12 +143,17 @@ async function trainNetwork(
     }
     epoch += 1;
     if (held.length > 0) {
-      const loss = crossEntropy(predict(network, input, held), images, held);
-      if (best === null || loss < best.loss) best = { snapshot: network.snapshot(), epoch, loss };
+      const score = innerScore(heldLabels, predict(network, input, held), images.labelNames.length);
+      if (best === null || isBetter(score, best.score)) best = { snapshot: network.snapshot(), epoch, score };
     }
   }
   return {
-    facts: { epochCount: epoch, bestEpoch: best?.epoch ?? epoch, validationLoss: best?.loss ?? null },
+    facts: {
+      epochCount: epoch,
+      bestEpoch: best?.epoch ?? epoch,
+      validationMacroF1: best?.score.macroF1 ?? null,
+      validationLoss: best?.score.crossEntropy ?? null,
+    },
     best: best?.snapshot ?? null,
   };
 }
@@ -192,14 +200,4 @@ function predict(
     said.dispose();
   }
   return probabilities;
-}
-
-function crossEntropy(probabilities: Float64Array, { labels, labelNames }: LabelledImages, images: Int32Array): number {
-  return (
-    images.reduce(
-      (sum, image, row) =>
-        sum - Math.log(Math.max(probabilities[row * labelNames.length + (labels[image] ?? 0)] ?? 0, 1e-12)),
-      0,
-    ) / images.length
-  );
 }
