@@ -7,7 +7,7 @@ import type { ApiContext, ServerFacts } from './api/context.ts';
 import { DEFAULT_RATE_LIMITS } from './api/rate-limit.ts';
 import { createRunEvents } from './api/run-events.ts';
 import { buildSchema } from './api/schema.ts';
-import { bindingWarning, senderReader } from './api/sender.ts';
+import { bindingWarning, createSenderReader } from './api/sender.ts';
 import { DEFAULT_TIMEOUTS } from './api/slow-clients.ts';
 import type { Environment } from './env.ts';
 import { RUN_JOBS } from './jobs/index.ts';
@@ -154,7 +154,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
       schema: buildSchema(false),
       contextFor: (request): ApiContext => ({ ...request, services, loaders: createLoaders(db), server, runEvents }),
       access,
-      senderOf: senderReader(env),
+      senderOf: createSenderReader(env),
       services,
       openArtifact: store.open,
       uploads,

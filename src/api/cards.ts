@@ -8,7 +8,7 @@ import type { InTurn } from './gate.ts';
 export interface CardOptions {
   readonly cards: CardService;
   readonly inTurn: InTurn;
-  /** For the addresses in a card. Never what a request says: its sender could make them lead elsewhere. */
+  /** The base of the URLs in a card. Never taken from a request, whose sender could point them at another host. */
   readonly publicUrl: () => string;
 }
 
@@ -25,7 +25,7 @@ export function createCards({ cards, inTurn, publicUrl }: CardOptions): Router {
         return make(request, viewer);
       });
       response.setHeader('Content-Type', mediaType);
-      // A later evaluation belongs on it, too.
+      // The card changes with the next evaluation, so caches must revalidate it.
       response.setHeader('Cache-Control', 'private, no-cache');
       response.send(Buffer.from(text, 'utf8'));
     };
@@ -55,5 +55,5 @@ function parameter(request: Request, name: string): string {
 function versionOf(value: unknown): number | undefined {
   if (value === undefined) return undefined;
   if (typeof value === 'string' && /^[1-9]\d{0,8}$/.test(value)) return Number(value);
-  throw new DomainError({ code: 'BAD_INPUT', message: 'A version is a number from 1.', field: 'version' });
+  throw new DomainError({ code: 'BAD_INPUT', message: 'version must be a whole number from 1.', field: 'version' });
 }

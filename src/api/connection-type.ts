@@ -6,7 +6,7 @@ import { intArg, list, nonNull, objectType, stringArg } from './nexus.ts';
 
 /** The arguments of every list; the services check them with `pageSizeOf` and `decodeCursor`. */
 export const pageArguments = {
-  first: intArg({ default: DEFAULT_PAGE_SIZE, description: `How many, 1 to ${MAX_PAGE_SIZE}.` }),
+  first: intArg({ default: DEFAULT_PAGE_SIZE, description: `Page size, 1 to ${MAX_PAGE_SIZE}.` }),
   after: stringArg({ description: 'pageInfo.endCursor of the previous page.' }),
 };
 
@@ -20,12 +20,12 @@ export const PageInfo = objectType({
   },
 });
 
-/** As written in src/generated/nexus.ts, where the names of the schema's roots are in scope. */
+/** The source type as text for src/generated/nexus.ts, where NexusGenRootTypes is in scope. */
 const sourceOf = (node: string): string => `import('../platform/page.ts').Page<NexusGenRootTypes['${node}']>`;
 
 /**
  * The types `<node>Connection` and `<node>Edge`. Their source is a `Page<Record>` of src/platform/page.ts, so that a
- * resolver returns what its service gave; `totalCount` is computed only when it is selected.
+ * resolver returns the page of its service unchanged; `totalCount` is computed only when it is selected.
  * @param node name of the object type in the list.
  */
 export function connectionType(node: NexusGenObjectNames) {
@@ -49,7 +49,7 @@ export function connectionType(node: NexusGenObjectNames) {
       t.field('pageInfo', { type: nonNull('PageInfo') });
       t.field('totalCount', {
         type: nonNull('Int'),
-        description: 'Of the whole list under its filter; computed only when selected.',
+        description: 'Number of items in all pages under the filter; computed only when selected.',
         resolve: (page: Page<unknown>) => page.totalCount(),
       });
     },

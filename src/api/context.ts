@@ -1,4 +1,4 @@
-/** What a resolver is given. */
+/** The context that every resolver receives. */
 import type { AccessService, Viewer } from '../modules/access/index.ts';
 import type { AuditAct, AuditService } from '../modules/audit/index.ts';
 import type { ArtifactService } from '../modules/artifacts/index.ts';
@@ -19,7 +19,7 @@ export interface EngineFacts {
   readonly device: string;
 }
 
-/** What the server says of itself. */
+/** Facts about the server, for the query `server`. */
 export interface ServerFacts {
   readonly version: string;
   readonly startedAt: Date;
@@ -46,7 +46,7 @@ export interface Services {
   readonly deletions: DeletionService;
 }
 
-/** Batching within one request; made again for each. */
+/** Loaders that batch the reads of one request; every request gets new ones. */
 export interface Loaders {
   readonly datasets: DatasetLoaders;
   readonly models: ModelLoaders;
@@ -58,11 +58,11 @@ export interface Loaders {
 export interface ApiContext {
   readonly viewer: Viewer;
   readonly requestId: string;
-  /** Of the client; null where it is not known. */
+  /** Address of the client; null where it is unknown. */
   readonly address: string | null;
   /** Records a refusal in the audit log, and counts it against its sender. Never throws. */
   readonly onRefusal: (act: AuditAct, code: string) => Promise<void>;
-  /** Aborted when the client leaves before it has its answer. */
+  /** Aborted when the client disconnects before it has its answer. */
   readonly clientGone: AbortSignal | undefined;
   readonly services: Services;
   readonly loaders: Loaders;

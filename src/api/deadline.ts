@@ -1,7 +1,7 @@
 /** The deadline of a request: it is answered in time, and its resolvers stop when the deadline has passed. */
 import { DomainError } from '../errors.ts';
 import type { ApiContext } from './context.ts';
-import type { Place } from './fair-queue.ts';
+import type { QueueSlot } from './fair-queue.ts';
 
 export interface Deadline {
   /** Aborted with a DomainError TIMED_OUT. */
@@ -37,19 +37,19 @@ function timedOut(timeoutMs: number): DomainError {
 /** An operation's context with its deadline. */
 export interface TimedContext extends ApiContext {
   readonly deadline: Deadline;
-  /** Its place among the operations that use the database. */
-  readonly place: Place;
+  /** Its slot among the operations that use the database. */
+  readonly slot: QueueSlot;
 }
 
 /**
  * Resolvers reach no service once the deadline has passed; queries that still run are limited by the database's own
  * timeout.
  */
-export function withDeadline(context: ApiContext, deadline: Deadline, place: Place): TimedContext {
+export function withDeadline(context: ApiContext, deadline: Deadline, slot: QueueSlot): TimedContext {
   return {
     ...context,
     deadline,
-    place,
+    slot,
     services: untilAborted(context.services, deadline.signal),
     loaders: untilAborted(context.loaders, deadline.signal),
   };

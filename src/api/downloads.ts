@@ -3,9 +3,9 @@
  * a broken download can be resumed for as long as the file exists. Conditions and ranges as RFC 9110, sections 13 and
  * 14.
  *
- * A whole file is hashed on its way out, and its end is held back until the digest is known: what has changed on disk
- * is cut off before the announced length, and no client takes it for whole. A part can only be checked by its client,
- * against Repr-Digest.
+ * A whole file is hashed while it is sent, and its last chunk is held back until the digest is known: a file that has
+ * changed on disk thus ends before its Content-Length, and every client notices that it is incomplete. A range can only
+ * be checked by the client, against Repr-Digest.
  */
 import { createHash } from 'node:crypto';
 import type { FileHandle } from 'node:fs/promises';
@@ -19,26 +19,26 @@ import { WEIGHTS_FORMATS, type WeightsFormat } from '../modules/models/index.ts'
 import type { InTurn } from './gate.ts';
 import { evaluateConditions, selectRange } from './http-conditions.ts';
 
-/** Bytes that may be sent. */
+/** A stored file that the viewer may download. */
 export interface ServedFile {
   /** Lower-case hex. */
   readonly sha256: string;
   readonly byteSize: number;
   readonly mediaType: string;
-  /** For saving; undefined means "show it". */
+  /** Name under which a browser saves the file; undefined: the browser shows it. */
   readonly fileName?: string | undefined;
-  /** True where the address itself names the bytes, so that they can never change under it. */
+  /** True where the URL contains the digest, so that its content can never change. */
   readonly isImmutable: boolean;
 }
 
-/** Where files come from. Each throws a DomainError for what is not there or not allowed. */
+/** Finds the files to serve. Each function throws a DomainError if the file does not exist or may not be read. */
 export interface DownloadSources {
-  /** Waits where the file has to be made first, until `isGone`, and says so by `onWait`. */
+  /** If the file has to be exported first, calls `onWait`, then waits for it until `clientGone` is aborted. */
   readonly weights: (
     viewer: Viewer,
     checkpointId: string,
     format: WeightsFormat,
-    isGone: AbortSignal,
+    clientGone: AbortSignal,
     onWait: () => void,
   ) => Promise<ServedFile>;
   readonly artifact: (viewer: Viewer, sha256: string) => Promise<ServedFile>;
@@ -46,7 +46,7 @@ export interface DownloadSources {
   readonly thumbnail: (viewer: Viewer, datasetId: string, position: number) => Promise<ServedFile>;
   /** The stored bytes. Throws ARTIFACT_NOT_FOUND or ARTIFACT_CORRUPT. */
   readonly open: (sha256: string) => Promise<FileHandle>;
-  /** Called for bytes whose digest is wrong. */
+  /** Called for a stored file whose digest or size is wrong. */
   readonly reportDamage: (sha256: string) => Promise<void>;
 }
 
@@ -69,13 +69,13 @@ export function createDownloads({ sources, inTurn, stallTimeoutMs = 60_000 }: Do
   const router = Router();
   const serve = (
     path: string,
-    find: (request: Request, viewer: Viewer, isGone: AbortSignal, onWait: () => void) => Promise<ServedFile>,
+    find: (request: Request, viewer: Viewer, clientGone: AbortSignal, onWait: () => void) => Promise<ServedFile>,
   ): void => {
     const handler: RequestHandler = async (request: Request, response: Response, next: NextFunction) => {
       try {
         const client = new AbortController();
         response.once('close', () => client.abort());
-        // The turn ends before the file is sent: that takes as long as the client's line.
+        // The turn ends before the file is sent, because sending takes as long as the client's connection needs.
         const file = await inTurn(request, ({ viewer }, leave) => {
           authorise(viewer, 'READER', 'READ');
           return find(request, viewer, client.signal, leave);
@@ -91,8 +91,8 @@ export function createDownloads({ sources, inTurn, stallTimeoutMs = 60_000 }: Do
       response.sendStatus(405);
     });
   };
-  serve('/checkpoints/:id/download', (request, viewer, isGone, onWait) =>
-    sources.weights(viewer, parameter(request, 'id'), formatOf(request.query.format), isGone, onWait),
+  serve('/checkpoints/:id/download', (request, viewer, clientGone, onWait) =>
+    sources.weights(viewer, parameter(request, 'id'), formatOf(request.query.format), clientGone, onWait),
   );
   serve('/artifacts/:sha256', (request, viewer) => sources.artifact(viewer, parameter(request, 'sha256')));
   serve('/embeddings/:id.npy', (request, viewer) => sources.embeddings(viewer, parameter(request, 'id'), 'npy'));
@@ -108,7 +108,7 @@ function parameter(request: Request, name: string): string {
   return typeof value === 'string' ? value : '';
 }
 
-/** @throws DomainError BAD_INPUT for a format that the contract does not know. */
+/** @throws DomainError BAD_INPUT for an unknown format. */
 function formatOf(value: unknown): WeightsFormat {
   if (value === undefined) return 'SAFETENSORS';
   const format = WEIGHTS_FORMATS.find(
@@ -117,7 +117,7 @@ function formatOf(value: unknown): WeightsFormat {
   if (format !== undefined) return format;
   throw new DomainError({
     code: 'BAD_INPUT',
-    message: 'This format of weights is not known.',
+    message: 'The format of weights is unknown.',
     field: 'format',
     hint: `Use one of ${WEIGHTS_FORMATS.join(', ').toLowerCase()}.`,
   });
@@ -127,9 +127,9 @@ function positionOf(text: string): number {
   if (/^\d{1,6}$/.test(text)) return Number(text);
   throw new DomainError({
     code: 'NOT_FOUND',
-    message: 'A thumbnail is named by its number.',
+    message: 'The name of a thumbnail must be its number.',
     field: 'position',
-    hint: 'Begin with 0.webp.',
+    hint: 'The first thumbnail is 0.webp.',
   });
 }
 
@@ -146,8 +146,8 @@ async function sendFile(
   if (verdict === 'PRECONDITION_FAILED') {
     throw new DomainError({
       code: 'PRECONDITION_FAILED',
-      message: 'The file is not the one that If-Match names.',
-      hint: `Its ETag is ${etag}; begin the download again.`,
+      message: 'The ETag of the file differs from If-Match.',
+      hint: `The current ETag is ${etag}; start the download again.`,
     });
   }
   // RFC 9110, 14.2: Range is defined for GET alone.
@@ -157,14 +157,14 @@ async function sendFile(
     response.setHeader('Content-Range', `bytes */${file.byteSize}`);
     throw new DomainError({
       code: 'RANGE_NOT_SATISFIABLE',
-      message: `The file has ${file.byteSize} bytes; the range begins past its end.`,
-      hint: 'If you have them all, the download is complete.',
+      message: `The file has ${file.byteSize} bytes, but the range begins after its end.`,
+      hint: 'If you have all of these bytes, the download is complete.',
     });
   }
   const { first, last } = range === 'WHOLE' ? { first: 0, last: file.byteSize - 1 } : range;
 
   response.setHeader('ETag', etag);
-  // After a sign-out a browser's cache shows them to nobody else.
+  // After a sign-out the browser must not show cached files to the next user.
   response.setHeader('Vary', 'Authorization, Cookie');
   response.setHeader('Cache-Control', file.isImmutable ? 'private, max-age=31536000, immutable' : 'private, no-cache');
   if (verdict === 'NOT_MODIFIED') {
@@ -187,18 +187,18 @@ async function sendFile(
   response.setTimeout(stallTimeoutMs, () => response.destroy());
   const bytes = handle.createReadStream({ start: first, end: last, highWaterMark: CHUNK_BYTES, autoClose: false });
   const isWhole = last - first + 1 === file.byteSize;
-  // Beside ours, a pipeline's own: together more than Node takes for a leak.
+  // Our listeners and those of pipeline() together exceed the number at which Node warns of a leak.
   response.setMaxListeners(LISTENERS_MAX);
   await pipeline(isWhole ? checked(bytes, file.sha256) : bytes, response).catch(async (error: unknown) => {
     if (error instanceof DomainError) await sources.reportDamage(file.sha256);
-    // A client that went away is not an error of ours.
+    // A client that disconnects is not an error of the server.
     if (!isPrematureClose(error)) throw error;
   });
 }
 
 /**
- * The same bytes, the last of them only once the whole is known to be what its name says.
- * @throws DomainError ARTIFACT_CORRUPT instead of giving them.
+ * Yields the same bytes, the last chunk only after the digest of the whole has been checked.
+ * @throws DomainError ARTIFACT_CORRUPT instead of the last chunk if the digest is wrong.
  */
 async function* checked(bytes: AsyncIterable<Buffer>, sha256: string): AsyncGenerator<Buffer> {
   const hash = createHash('sha256');
@@ -218,7 +218,7 @@ async function* checked(bytes: AsyncIterable<Buffer>, sha256: string): AsyncGene
   if (heldBack !== undefined) yield heldBack;
 }
 
-/** Opens the stored file, if it is there and of the size that was registered. */
+/** Opens the stored file. @throws DomainError if it is missing, or its size differs from the registered one. */
 async function openWhole(sources: DownloadSources, file: ServedFile): Promise<FileHandle> {
   const handle = await sources.open(file.sha256);
   const { size } = await handle.stat();
@@ -240,7 +240,7 @@ function isPrematureClose(error: unknown): boolean {
   );
 }
 
-/** RFC 6266: a plain name for everybody, and the exact one in UTF-8 where it is not ASCII. */
+/** The value of Content-Disposition (RFC 6266): an ASCII name, and the exact name in UTF-8 where it is not ASCII. */
 export function attachment(fileName: string): string {
   const plain = fileName.replaceAll(/[^\x20-\x7e]|["\\%]/g, '_');
   if (plain === fileName) return `attachment; filename="${plain}"`;

@@ -1,100 +1,100 @@
 /**
- * Who may use the database now: every sender gets a turn, however many requests another one sends. In front of the
- * pool, so that one address or key cannot take all of its connections.
+ * Limits the number of operations that use the database at the same time, with round robin between senders. Without it,
+ * one address or key could take all connections of the pool.
  */
 import { DomainError } from '../errors.ts';
 
 export interface FairQueue {
-  /** A place for one operation of `who`, which has still to be taken. */
-  placeFor(who: string): Place;
+  /** A slot for one operation of `sender`, which the operation must still acquire. */
+  slotFor(sender: string): QueueSlot;
 }
 
-export interface Place {
+export interface QueueSlot {
   /**
-   * Waits for a turn.
-   * @throws DomainError OVERLOADED where too many of the same sender wait already, or the turn does not come in time.
+   * Waits until the operation may begin.
+   * @throws DomainError OVERLOADED if too many operations of the sender are waiting, or the wait exceeds `waitMs`.
    */
-  enter(): Promise<void>;
-  /** Gives the place to the next. Safe to call twice, and without having entered. */
-  leave(): void;
+  acquire(): Promise<void>;
+  /** Frees the slot for the next operation. Safe to call twice, and without `acquire`. */
+  release(): void;
 }
 
 export interface FairQueueLimits {
-  /** Operations under way, of everybody. */
+  /** Concurrent operations of all senders. */
   readonly total: number;
-  /** The same of one sender. */
+  /** Concurrent operations of one sender. */
   readonly perSender: number;
-  /** Operations of one sender that wait for a turn. */
+  /** Waiting operations of one sender. */
   readonly waitingPerSender: number;
   readonly waitMs: number;
 }
 
-/** Of a pool of 12 connections one sender takes half at most, with operations that use one at a time. */
+/** One sender uses at most half of a pool of 12 connections, if each operation uses one connection at a time. */
 export const DEFAULT_QUEUE_LIMITS: FairQueueLimits = { total: 24, perSender: 6, waitingPerSender: 200, waitMs: 10_000 };
 
 export function createFairQueue({ total, perSender, waitingPerSender, waitMs }: FairQueueLimits): FairQueue {
-  /** Of each sender who has any, in the order in which they get their next turn. */
+  /** Waiting operations by sender, in the order in which the senders get their next turn. */
   const waiting = new Map<string, (() => void)[]>();
   const running = new Map<string, number>();
   let runningCount = 0;
 
-  const begin = (who: string): void => {
+  const begin = (sender: string): void => {
     runningCount += 1;
-    running.set(who, (running.get(who) ?? 0) + 1);
+    running.set(sender, (running.get(sender) ?? 0) + 1);
   };
-  const mayBegin = (who: string): boolean => runningCount < total && (running.get(who) ?? 0) < perSender;
+  const isFree = (sender: string): boolean => runningCount < total && (running.get(sender) ?? 0) < perSender;
   const next = (): void => {
-    for (const [who, turns] of waiting) {
+    for (const [sender, turns] of waiting) {
       if (runningCount >= total) return;
-      if (!mayBegin(who)) continue;
+      if (!isFree(sender)) continue;
       const turn = turns.shift();
-      waiting.delete(who);
-      if (turns.length > 0) waiting.set(who, turns);
+      waiting.delete(sender);
+      if (turns.length > 0) waiting.set(sender, turns);
       turn?.();
     }
   };
-  const end = (who: string): void => {
+  const end = (sender: string): void => {
     runningCount -= 1;
-    const left = (running.get(who) ?? 1) - 1;
-    if (left > 0) running.set(who, left);
-    else running.delete(who);
+    const left = (running.get(sender) ?? 1) - 1;
+    if (left > 0) running.set(sender, left);
+    else running.delete(sender);
     next();
   };
-  const turnOf = (who: string): Promise<void> =>
+  const waitForTurn = (sender: string): Promise<void> =>
     new Promise((resolve, reject) => {
-      const turns = waiting.get(who) ?? [];
+      const turns = waiting.get(sender) ?? [];
       if (turns.length >= waitingPerSender) {
         reject(overloaded());
         return;
       }
       const turn = (): void => {
         clearTimeout(timer);
-        begin(who);
+        begin(sender);
         resolve();
       };
       const timer = setTimeout(() => {
-        const left = (waiting.get(who) ?? []).filter((other) => other !== turn);
-        if (left.length > 0) waiting.set(who, left);
-        else waiting.delete(who);
+        const left = (waiting.get(sender) ?? []).filter((other) => other !== turn);
+        if (left.length > 0) waiting.set(sender, left);
+        else waiting.delete(sender);
         reject(overloaded());
       }, waitMs);
-      waiting.set(who, [...turns, turn]);
+      waiting.set(sender, [...turns, turn]);
     });
 
   return {
-    placeFor: (who) => {
-      let state: 'OUTSIDE' | 'INSIDE' | 'LEFT' = 'OUTSIDE';
+    slotFor: (sender) => {
+      let state: 'NEW' | 'HELD' | 'RELEASED' = 'NEW';
       return {
-        enter: async () => {
-          if (mayBegin(who) && !waiting.has(who)) begin(who);
-          else await turnOf(who);
-          // Gone while it waited: its turn is for the next.
-          if (state === 'LEFT') end(who);
-          else state = 'INSIDE';
+        acquire: async () => {
+          if (isFree(sender) && !waiting.has(sender)) begin(sender);
+          else await waitForTurn(sender);
+          // The client disconnected while its operation waited, so the slot is free again.
+          if (state === 'RELEASED') end(sender);
+          else state = 'HELD';
         },
-        leave: () => {
-          if (state === 'INSIDE') end(who);
-          state = 'LEFT';
+        release: () => {
+          if (state === 'HELD') end(sender);
+          state = 'RELEASED';
         },
       };
     },
@@ -105,7 +105,7 @@ function overloaded(): DomainError {
   return new DomainError({
     code: 'OVERLOADED',
     message: 'The server is busy with earlier requests.',
-    hint: 'Ask again in a second, and send fewer requests at once.',
+    hint: 'Try again in a second, and send fewer requests at once.',
     retryable: true,
     retryAfterSeconds: 1,
   });

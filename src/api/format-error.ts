@@ -1,9 +1,9 @@
-/** What a client sees of a failure: a code, a sentence, a request id; never a stack or an internal message. */
+/** Formats errors for clients: a code, a sentence and a request id, never a stack or an internal message. */
 import { GraphQLError, type GraphQLFormattedError } from 'graphql';
 import { DomainError, type ErrorCode } from '../errors.ts';
 import type { Logger } from '../logger.ts';
 
-/** Faults of the request itself, worded by GraphQL or by our limits: they may be shown as they are. */
+/** Codes of errors in the request itself, whose messages are written for clients and shown unchanged. */
 const REQUEST_FAULTS: ReadonlySet<unknown> = new Set([
   'GRAPHQL_PARSE_FAILED',
   'GRAPHQL_VALIDATION_FAILED',
@@ -15,7 +15,7 @@ const REQUEST_FAULTS: ReadonlySet<unknown> = new Set([
   'PERSISTED_QUERY_NOT_SUPPORTED',
 ]);
 
-/** GraphQL repeats a wrong value in its message; a megabyte of it helps nobody. */
+/** GraphQL repeats a wrong value in its message, which may be a megabyte. */
 const MESSAGE_LENGTH_MAX = 1000;
 
 export interface FailureContext {
@@ -24,9 +24,9 @@ export interface FailureContext {
 }
 
 /**
- * The answer for one error of an operation.
- * @param formatted the error with message, path and locations, its extensions.code as Apollo or graphql-ws classed it.
- * @param error what was thrown. A DomainError is shown; anything unexpected is logged whole and answered as INTERNAL.
+ * Formats one error of an operation.
+ * @param formatted message, path and locations of the error, with the extensions.code of Apollo or graphql-ws.
+ * @param error the thrown value. A DomainError is shown; any other is logged whole and answered as INTERNAL.
  */
 export function presentError(
   formatted: GraphQLFormattedError,
@@ -43,11 +43,11 @@ export function presentError(
   if (REQUEST_FAULTS.has(code)) {
     return { message: shortened(formatted.message), ...place, extensions: { code, requestId } };
   }
-  logger.error({ err: thrown, requestId, path }, 'A request met an unexpected failure');
+  logger.error({ err: thrown, requestId, path }, 'A request failed unexpectedly');
   return { message: INTERNAL.message, ...place, extensions: { code: INTERNAL.code, hint: INTERNAL.hint, requestId } };
 }
 
-/** GraphQL's own end of a long list of wrong variables, which Apollo takes for a fault of ours. */
+/** The error with which GraphQL ends a long list of invalid variables, which Apollo would answer as INTERNAL. */
 function isTooManyVariableFaults(thrown: unknown): boolean {
   return thrown instanceof GraphQLError && thrown.message.startsWith('Too many errors processing variables');
 }
@@ -71,17 +71,17 @@ function factsOf(error: DomainError): FailureFacts {
 const INTERNAL = {
   code: 'INTERNAL',
   message: 'Something went wrong on the server.',
-  hint: 'Its log has the details under this requestId.',
+  hint: 'Look in the log of the server for this requestId.',
 } as const;
 
-/** The body of a failed answer outside GraphQL. */
+/** A failed answer outside GraphQL. */
 export interface HttpFailure {
   readonly status: number;
   readonly retryAfterSeconds?: number | undefined;
   readonly body: FailureFacts & { readonly message: string; readonly requestId: string };
 }
 
-/** The same for HTTP beside GraphQL; what is unexpected is logged whole and answered as INTERNAL. */
+/** Formats an error for the routes outside GraphQL. An unexpected one is logged whole and answered as INTERNAL. */
 export function httpFailure(error: unknown, { requestId, logger }: FailureContext): HttpFailure {
   if (error instanceof DomainError)
     return {
@@ -89,11 +89,11 @@ export function httpFailure(error: unknown, { requestId, logger }: FailureContex
       retryAfterSeconds: error.retryAfterSeconds,
       body: { ...factsOf(error), message: error.message, requestId },
     };
-  logger.error({ err: error, requestId }, 'A request met an unexpected failure');
+  logger.error({ err: error, requestId }, 'A request failed unexpectedly');
   return { status: 500, body: { ...INTERNAL, requestId } };
 }
 
-/** The status of an answer that says nothing else. */
+/** The HTTP status of an answer that consists of this error. */
 export function httpStatusOf(code: ErrorCode): number {
   if (code === 'PRECONDITION_FAILED') return 412;
   if (code === 'RANGE_NOT_SATISFIABLE') return 416;

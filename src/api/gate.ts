@@ -1,4 +1,4 @@
-/** Counts who comes in, and records who was refused in the audit log, within a bound. */
+/** Admission of requests: authenticates and rate-limits senders, and records a limited number of refusals for audit. */
 import { ServerResponse, type IncomingMessage } from 'node:http';
 import { DomainError } from '../errors.ts';
 import type { Logger } from '../logger.ts';
@@ -11,14 +11,14 @@ import type { Sender } from './sender.ts';
 export interface Admitted {
   readonly viewer: Viewer;
   readonly address: string | null;
-  /** Anyone who is counted: the key, or the address of those without one. */
+  /** The identity under which requests are counted: the key, or the address of a sender without a key. */
   readonly countedAs: string;
 }
 
 /**
- * Database work of a route beside GraphQL: its sender is admitted, and waits for a turn as with GraphQL.
- * @param work may leave before it is done, where it begins to wait for something else than the database.
- * @throws DomainError of the gate, OVERLOADED, and what the work throws.
+ * Runs the database work of a route outside GraphQL: the sender is admitted and waits for its turn as with GraphQL.
+ * @param work calls `leave` to end its turn early, before it waits for something other than the database.
+ * @throws DomainError of the gate, OVERLOADED, and the errors of `work`.
  */
 export type InTurn = <Result>(
   request: IncomingMessage,
@@ -27,17 +27,17 @@ export type InTurn = <Result>(
 
 export interface Gate {
   /**
-   * The key, or the session in the cookie where no key is sent, is looked at first: nobody with a valid one is turned
-   * away for what others at the same address did.
-   * @param authorization the header, or what a socket sent in its place.
+   * Checks the key first, or the session in the cookie if there is no key, so that a sender with a valid one is not
+   * limited because of other senders at the same address.
+   * @param authorization the header, or the value that a WebSocket client sent in its place.
    * @throws DomainError UNAUTHENTICATED for a wrong key or session, RATE_LIMITED.
    */
   admit(request: IncomingMessage, authorization?: string): Promise<Admitted>;
-  /** Whether somebody who came in might still; counts nothing. Throws UNAUTHENTICATED. */
+  /** Checks whether the key or session is still valid, without counting a request. Throws UNAUTHENTICATED. */
   recheck(request: IncomingMessage, authorization: string | undefined): Promise<void>;
-  /** Somebody who had come in was refused something: recorded in the audit log, within a bound. Never throws. */
+  /** Records in the audit log that an admitted sender was refused, up to a limit. Never throws. */
   refused(admitted: Admitted, act: AuditAct, code: string): Promise<void>;
-  /** Also records refusals outside GraphQL. Never throws. */
+  /** Records a refusal outside GraphQL in the same way. Never throws. */
   report(request: IncomingMessage, requestId: string, error: unknown): Promise<void>;
 }
 
@@ -50,12 +50,12 @@ export interface GateParts {
   readonly logger: Logger;
 }
 
-const NOBODY: Viewer = { kind: 'ANONYMOUS', mayRead: false };
+const ANONYMOUS_VIEWER: Viewer = { kind: 'ANONYMOUS', mayRead: false };
 
 export function createGate({ access, cookie, senderOf, audit, limits, logger }: GateParts): Gate {
   const limiter = createRateLimiter(limits);
-  const inside = new WeakMap<IncomingMessage, Admitted>();
-  const tell = async (countedAs: string, act: AuditAct, code: string): Promise<void> => {
+  const admittedRequests = new WeakMap<IncomingMessage, Admitted>();
+  const recordRefusal = async (countedAs: string, act: AuditAct, code: string): Promise<void> => {
     try {
       if (await limiter.countRefusal(countedAs, act.viewer.kind === 'ANONYMOUS')) await audit.denied(act, code);
     } catch (error) {
@@ -66,9 +66,9 @@ export function createGate({ access, cookie, senderOf, audit, limits, logger }: 
     const token = authorization === undefined ? cookie.tokenOf(request) : undefined;
     if (token === undefined) return access.viewerOf(authorization, senderOf(request));
     return access.sessions.viewerOf(token).catch((error: unknown) => {
-      // A page cannot take back a cookie that it cannot read: it would be refused even what is open to everybody.
+      // A page cannot delete the HttpOnly cookie, and an invalid one would deny it even what needs no key.
       const response = responseTo(request);
-      if (response !== undefined && error instanceof DomainError) cookie.take(request, response);
+      if (response !== undefined && error instanceof DomainError) cookie.clear(request, response);
       throw error;
     });
   };
@@ -76,17 +76,17 @@ export function createGate({ access, cookie, senderOf, audit, limits, logger }: 
     admit: async (request, authorization = request.headers.authorization) => {
       const response = responseTo(request);
       const sender = senderOf(request);
-      const place = addressKey(sender.address);
+      const addressName = addressKey(sender.address);
       const viewer = await viewerOf(request, authorization).catch(async (error: unknown) => {
-        await limiter.admit(place, response);
-        await limiter.admitRefused(place, response);
+        await limiter.admit(addressName, response);
+        await limiter.admitRefused(addressName, response);
         throw error;
       });
-      const countedAs = viewer.kind === 'KEY' ? `key ${viewer.keyId}` : place;
+      const countedAs = viewer.kind === 'KEY' ? `key ${viewer.keyId}` : addressName;
       if (viewer.kind === 'KEY') await limiter.admitRefused(countedAs, response);
       await limiter.admit(countedAs, response);
       const admitted: Admitted = { viewer, address: sender.address, countedAs };
-      inside.set(request, admitted);
+      admittedRequests.set(request, admitted);
       return admitted;
     },
 
@@ -94,30 +94,30 @@ export function createGate({ access, cookie, senderOf, audit, limits, logger }: 
       await viewerOf(request, authorization);
     },
 
-    refused: ({ countedAs }, act, code) => tell(countedAs, act, code),
+    refused: ({ countedAs }, act, code) => recordRefusal(countedAs, act, code),
 
     report: async (request, requestId, error) => {
       if (!(error instanceof DomainError) || !isDenial(error.code)) return;
-      const admitted = inside.get(request);
+      const admitted = admittedRequests.get(request);
       const address = admitted?.address ?? senderOf(request).address;
       const claimed = admitted === undefined ? claimedKeyId(request.headers.authorization ?? '') : undefined;
-      // Express strips what its routers were mounted at from `url`.
+      // Express removes the mount path of a router from `url`.
       const url =
         'originalUrl' in request && typeof request.originalUrl === 'string' ? request.originalUrl : (request.url ?? '');
       const path = url.split('?', 1).join('').slice(0, 200);
       const act = {
-        viewer: admitted?.viewer ?? NOBODY,
+        viewer: admitted?.viewer ?? ANONYMOUS_VIEWER,
         address,
         requestId,
         action: `${request.method ?? 'GET'} ${path}`,
         subject: claimed ?? null,
       };
-      await tell(admitted?.countedAs ?? addressKey(address), act, error.code);
+      await recordRefusal(admitted?.countedAs ?? addressKey(address), act, error.code);
     },
   };
 }
 
-/** Express knows it; a socket has none. */
+/** The response that Express made for a request; undefined for a WebSocket. */
 function responseTo(request: IncomingMessage): ServerResponse | undefined {
   return 'res' in request && request.res instanceof ServerResponse ? request.res : undefined;
 }

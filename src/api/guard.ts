@@ -1,6 +1,6 @@
 /**
- * Deny by default: no root field without a rule, no object type without a role; every call is checked before it begins,
- * and recorded in the audit log.
+ * Deny by default: every root field needs a rule and every object type a role. Each call is checked before its resolver
+ * runs, and recorded in the audit log.
  */
 import {
   defaultFieldResolver,
@@ -41,8 +41,8 @@ type Args = Readonly<Record<string, unknown>>;
 
 /**
  * Puts a check before the resolver of every root field.
- * @throws PermissionError naming every field and type without a rule, every rule without one, and every field that
- * shows a type to a role which may not see it.
+ * @throws PermissionError that names every field and type without a rule, every rule without a field or type, and every
+ * field through which a role could reach a type that it may not see.
  */
 export function guard(schema: GraphQLSchema, rules: Rules = { fields: FIELD_RULES, types: TYPE_ROLES }): GraphQLSchema {
   const roots = [schema.getQueryType(), schema.getMutationType(), schema.getSubscriptionType()].filter(
@@ -68,10 +68,10 @@ export function guard(schema: GraphQLSchema, rules: Rules = { fields: FIELD_RULE
 
 function guardField(name: string, field: Field, rule: FieldRule): void {
   const isMutation = name.startsWith('Mutation.');
-  const enter = async (args: Args, context: ApiContext, info: GraphQLResolveInfo): Promise<void> => {
+  const checkPermission = async (args: Args, context: ApiContext, info: GraphQLResolveInfo): Promise<void> => {
     checkRole(context.viewer, rule);
-    // Checked before anything is changed: a payload must not bypass the permission to read. What a mutation for an
-    // ADMIN returns belongs to its own action.
+    // A payload must not bypass the permission to read; checked before anything is changed. The payload of a mutation
+    // for an ADMIN is covered by the action of that mutation.
     if (isMutation && rule.role !== 'ADMIN' && asksBeyondReceipt(info)) authorise(context.viewer, 'READER', 'READ');
     if (rule.action !== 'READ' && context.viewer.kind === 'KEY' && context.viewer.scopes.resources !== null) {
       authoriseChange(context.viewer, await resourcesTouched(context, rule.touches ?? {}, args));
@@ -84,7 +84,7 @@ function guardField(name: string, field: Field, rule: FieldRule): void {
     action: name,
     subject: subjectOf(args, rule),
   });
-  /** A mutation is recorded whatever its result; anything else when it is refused. */
+  /** A mutation is always recorded; any other call only when it is refused. */
   const audited = async <Result>(args: Args, context: ApiContext, work: () => Promise<Result>): Promise<Result> => {
     const { audit } = context.services;
     const act = actOf(args, context);
@@ -99,19 +99,19 @@ function guardField(name: string, field: Field, rule: FieldRule): void {
   if (subscribe !== undefined) {
     field.subscribe = (source, args, context, info) =>
       audited(args, context, async () => {
-        await enter(args, context, info);
+        await checkPermission(args, context, info);
         return subscribe(source, args, context, info);
       });
     return;
   }
   field.resolve = (source, args, context, info) =>
     audited(args, context, async () => {
-      await enter(args, context, info);
+      await checkPermission(args, context, info);
       return resolve(source, args, context, info);
     });
 }
 
-/** The first of the things that the rule says the field touches, or the id among its arguments. */
+/** The id or slug of the first object that the field touches by its rule, or else the id among its arguments. */
 function subjectOf(args: Args, { touches = {} }: FieldRule): string | null {
   return referenceAt(args, [...Object.values(touches).flat(), 'id', 'input.id']) ?? null;
 }
@@ -153,12 +153,12 @@ function faultsOfReach(schema: GraphQLSchema, fields: ReadonlyMap<string, Field>
       const needed = roleOfType(type, rules);
       return needed === undefined || rankOf(needed) <= rankOf(role)
         ? []
-        : [`${name} is open to ${role} and leads to the type ${type}, which needs ${needed}.`];
+        : [`${name} is open to ${role} but can reach the type ${type}, which needs ${needed}.`];
     });
   });
 }
 
-/** Names of the object types that a query can arrive at from here. */
+/** Names of the object types that a query can reach from `start`. */
 function reachedFrom(schema: GraphQLSchema, start: GraphQLNamedType): Set<string> {
   const reached = new Set<string>();
   const waiting = [start];

@@ -11,8 +11,8 @@ export interface ByteRange {
 }
 
 /**
- * If-Match and If-None-Match, in the order of RFC 9110, 13.2.2, for GET and HEAD. Conditions on dates are ignored, as
- * they must be where no modification date is known.
+ * Evaluates If-Match and If-None-Match in the order of RFC 9110, 13.2.2, for GET and HEAD. Conditions on dates are
+ * ignored, as the RFC requires where no modification date is known.
  */
 export function evaluateConditions(
   headers: IncomingHttpHeaders,
@@ -29,9 +29,9 @@ export function evaluateConditions(
 }
 
 /**
- * The part that was asked for. WHOLE where there is no Range, where it makes no sense (`bytes=abc`, `bytes=5-2`,
- * another unit: to be ignored by RFC 9110, 14.2), where it asks for several parts (which a server may decline), and
- * where If-Range names other bytes.
+ * The requested range. WHOLE if there is no Range header, if it is invalid (`bytes=abc`, `bytes=5-2`, another unit:
+ * RFC 9110, 14.2 says to ignore it), if it asks for several ranges (which a server may decline), or if If-Range names
+ * another ETag.
  */
 export function selectRange(
   headers: IncomingHttpHeaders,
@@ -41,7 +41,7 @@ export function selectRange(
   const { range } = headers;
   const ifRange = headers['if-range'];
   if (range === undefined) return 'WHOLE';
-  // Strong comparison; a date cannot match what has none.
+  // Strong comparison; a date never matches, because the files have no modification date.
   if (typeof ifRange === 'string' && ifRange.trim() !== etag) return 'WHOLE';
   const [, firstText, lastText] = /^bytes=[ \t]*(\d*)-(\d*)[ \t]*$/i.exec(range.trim()) ?? [];
   if (firstText === undefined || lastText === undefined || (firstText === '' && lastText === '')) return 'WHOLE';

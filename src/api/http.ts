@@ -1,4 +1,4 @@
-/** The HTTP door: GraphQL, downloads, health and metrics on one port. */
+/** The HTTP server: GraphQL, uploads, downloads, pages, health and metrics on one port. */
 import { AsyncLocalStorage } from 'node:async_hooks';
 import { randomUUID } from 'node:crypto';
 import { createServer, type IncomingMessage, type Server } from 'node:http';
@@ -35,7 +35,7 @@ import { refuseOtherSites } from './other-sites.ts';
 import { timeoutOf } from './permissions.ts';
 import { DEFAULT_RATE_LIMITS, type RateLimits } from './rate-limit.ts';
 import type { Sender } from './sender.ts';
-import { boundConnections, DEFAULT_TIMEOUTS, receiveWithin, type Timeouts } from './slow-clients.ts';
+import { limitConnections, DEFAULT_TIMEOUTS, receiveWithin, type Timeouts } from './slow-clients.ts';
 import { createSessionCookie } from './session-cookie.ts';
 import { createSessions } from './sessions.ts';
 import { serveSubscriptions } from './subscriptions.ts';
@@ -44,34 +44,34 @@ import { WELCOME_PAGE } from './welcome-page.ts';
 
 export interface HttpServerOptions {
   readonly schema: GraphQLSchema;
-  /** Made again for each operation. */
+  /** Makes the context of one operation. */
   readonly contextFor: ContextMaker;
   readonly access: Pick<AccessService, 'viewerOf' | 'sessions'>;
-  /** From where a request came. */
+  /** Address, host and scheme from which a request was sent. */
   readonly senderOf: (request: IncomingMessage) => Sender;
   readonly services: Pick<Services, 'artifacts' | 'audit' | 'cards' | 'datasets' | 'embeddings' | 'exports'>;
   readonly openArtifact: DownloadSources['open'];
   readonly uploads: UploadStore;
-  /** False or a failure: the server answers, but cannot do its work. */
+  /** False or a rejection: the server answers requests but cannot do its work. */
   readonly isReady: () => Promise<boolean>;
   /** Runs by status, for the metrics. */
   readonly runCounts: () => Promise<Readonly<Record<string, number>>>;
   readonly logger: Logger;
-  /** Folder of the built pages; where there are none, / says how to use the API. */
+  /** Folder of the built pages; without it, / shows how to use the API. */
   readonly pagesDir?: string;
   readonly stallTimeoutMs?: number;
-  /** Whether introspection is answered. Default true. */
+  /** Whether introspection is allowed. Default true. */
   readonly introspection?: boolean;
-  /** Whether there are pages at /. Default true. */
+  /** Whether pages are served at /. Default true. */
   readonly landingPage?: boolean;
   readonly rateLimits?: RateLimits;
   readonly queueLimits?: FairQueueLimits;
-  /** Stands in what the server writes, without a slash at its end; where left out, the address that it listens on. */
+  /** Base of the URLs in model and dataset cards, without a final slash. Default: the address that it listens on. */
   readonly publicUrl?: string | undefined;
   readonly timeouts?: Timeouts;
 }
 
-/** A context for one operation. */
+/** Makes the context of one operation. */
 export type ContextMaker = (
   request: Pick<ApiContext, 'viewer' | 'requestId' | 'address' | 'onRefusal' | 'clientGone'>,
 ) => ApiContext;
@@ -79,23 +79,23 @@ export type ContextMaker = (
 export interface HttpServer {
   readonly app: Express;
   readonly server: Server;
-  /** @param address port 0 takes any free one. @returns the port that was taken. Rejects when it is in use. */
+  /** @param address port 0 selects a free port. @returns the port that is used. Rejects if the port is in use. */
   listen(address: {
     readonly host: string;
     readonly port: number;
   }): Promise<{ readonly port: number; readonly url: string }>;
   /**
-   * Takes no more connections, closes sockets with 1001, lets requests end until the deadline, then cuts them off. Safe
-   * to call twice.
+   * Accepts no more connections, closes WebSockets with 1001, waits for open requests until the deadline, then closes
+   * their connections. Safe to call twice.
    */
   drain(deadlineMs: number): Promise<void>;
 }
 
-/** The id of the request being answered: Apollo does not pass it to the code that words its earliest errors. */
+/** The id of the current request, which Apollo does not pass to `formatError` for its earliest errors. */
 const currentRequest = new AsyncLocalStorage<string>();
 
 const GRAPHQL_PATH = '/graphql';
-/** A database that hangs must not hang the one who asks whether it does. */
+/** A readiness check must answer even if the database hangs. */
 const READY_TIMEOUT_MS = 2_000;
 
 export function createHttpServer(options: HttpServerOptions): HttpServer {
@@ -104,7 +104,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   const app = express();
   const timeouts = options.timeouts ?? DEFAULT_TIMEOUTS;
   const introspection = options.introspection ?? true;
-  // A body may take long, an upload's above all: receiveWithin and the uploads bound it, each in its own way.
+  // requestTimeout is off because an upload may take hours; receiveWithin limits the time of bodies instead.
   const server = createServer(
     {
       headersTimeout: timeouts.headersMs,
@@ -114,7 +114,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     },
     app,
   );
-  boundConnections(server);
+  limitConnections(server);
   const cookie = createSessionCookie(options.senderOf);
   const gate = createGate({
     access: options.access,
@@ -132,12 +132,12 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   const viewerOfRequest = async (request: IncomingMessage): Promise<Viewer> => (await gate.admit(request)).viewer;
   const inTurn: InTurn = async (request, work) => {
     const admitted = await gate.admit(request);
-    const place = queue.placeFor(admitted.countedAs);
-    await place.enter();
+    const slot = queue.slotFor(admitted.countedAs);
+    await slot.acquire();
     try {
-      return await work(admitted, place.leave);
+      return await work(admitted, slot.release);
     } finally {
-      place.leave();
+      slot.release();
     }
   };
 
@@ -154,9 +154,9 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
     formatError: (formatted, error) =>
       presentError(formatted, error, { requestId: currentRequest.getStore() ?? 'unknown', logger }),
     plugins: [
-      // The landing page of Apollo loads scripts from outside.
+      // Apollo's landing page loads scripts from other hosts.
       ApolloServerPluginLandingPageDisabled(),
-      // It wraps every field of every answer to find hints that our schema never gives.
+      // The cache-control plugin wraps every resolver to collect hints that this schema never gives.
       ApolloServerPluginCacheControlDisabled(),
       {
         requestDidStart: async () => ({
@@ -165,13 +165,13 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
             if (error !== undefined) throw error;
             if (operation === undefined) return;
             const timeoutMs = timeoutOf(operation, timeouts.requestMs);
-            // One that may take an hour waits for something else than the database.
-            if (timeoutMs <= timeouts.requestMs) await contextValue.place.enter().catch(asHttpError);
+            // An operation that may take an hour waits for something other than the database, so it takes no slot.
+            if (timeoutMs <= timeouts.requestMs) await contextValue.slot.acquire().catch(asHttpError);
             contextValue.deadline.start(timeoutMs);
           },
           willSendResponse: async ({ contextValue }) => {
             contextValue.deadline.end();
-            contextValue.place.leave();
+            contextValue.slot.release();
           },
         }),
       },
@@ -182,9 +182,9 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   app.disable('x-powered-by');
   app.disable('etag');
   app.set('query parser', 'simple');
-  app.use(hearErrors(logger), identify, metrics.measure, harden);
+  app.use(logStreamErrors(logger), assignRequestId, metrics.measure, setSecurityHeaders);
   app.use((_request, response, next) => {
-    // A connection that was busy when the draining began is closed as soon as it has nothing left to answer.
+    // A connection that was busy when draining began is closed after its last answer.
     response.once('close', () => draining !== undefined && setImmediate(() => server.closeIdleConnections()));
     next();
   });
@@ -231,8 +231,8 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   app.use((request) => {
     throw new DomainError({
       code: 'NOT_FOUND',
-      message: `There is nothing at ${request.path.slice(0, 200)}.`,
-      hint: 'See / for what the server offers.',
+      message: `The path ${request.path.slice(0, 200)} does not exist.`,
+      hint: 'Open / for the addresses of this server.',
     });
   });
   app.use(answerFailure(gate, logger));
@@ -258,12 +258,12 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
         server.once('error', reject);
         server.listen(port, host, () => {
           server.off('error', reject);
-          // Of a connection that could not be taken, for example when file descriptors run out; the next one may be.
+          // Raised when one connection cannot be accepted, e.g. without free file descriptors; later ones may succeed.
           server.on('error', (error) => logger.error({ err: error }, 'a connection could not be accepted'));
           const address = server.address();
           const taken = typeof address === 'object' && address !== null ? address.port : port;
           const url = (name: string): string => `http://${name.includes(':') ? `[${name}]` : name}:${taken}`;
-          // Every address of this machine is none that a client can use.
+          // 0.0.0.0 and :: mean "every address of this machine", to which a client cannot connect.
           ownUrl = url(['0.0.0.0', '::'].includes(host) ? hostname() : host);
           resolve({ port: taken, url: url(host) });
         });
@@ -282,7 +282,7 @@ export function createHttpServer(options: HttpServerOptions): HttpServer {
   };
 }
 
-/** Who asks is settled before GraphQL begins: a wrong key is answered with 401, not with a page of nulls. */
+/** Authenticates before GraphQL begins, so that a wrong key is answered with 401 instead of errors in every field. */
 function graphqlOverHttp(
   { contextFor, logger }: HttpServerOptions,
   apollo: ApolloServer<TimedContext>,
@@ -290,13 +290,13 @@ function graphqlOverHttp(
   queue: FairQueue,
 ): RequestHandler[] {
   const admitted = new WeakMap<IncomingMessage, Admitted>();
-  const know: RequestHandler = async (request, _response, next) => {
+  const authenticate: RequestHandler = async (request, _response, next) => {
     admitted.set(request, await gate.admit(request));
     next();
   };
-  const enter: RequestHandler = (_request, response, next) => currentRequest.run(requestIdOf(response), next);
+  const setRequestId: RequestHandler = (_request, response, next) => currentRequest.run(requestIdOf(response), next);
   const fail = (error: unknown, response: Response): void => {
-    // Answered already: its time was over, or its client is gone.
+    // The request was answered already, after a timeout, or the client has disconnected.
     if (response.headersSent) return;
     const { status, body } = failureOf(error, response, logger);
     const { message, ...extensions } = body;
@@ -305,7 +305,7 @@ function graphqlOverHttp(
   const execute = expressMiddleware(apollo, {
     context: async ({ req, res }) => {
       const sender = admitted.get(req);
-      if (sender === undefined) throw new Error('A request came to GraphQL past the gate.');
+      if (sender === undefined) throw new Error('A request reached GraphQL without being admitted.');
       const deadline = createDeadline();
       deadline.signal.addEventListener('abort', () => fail(deadline.signal.reason, res), { once: true });
       const client = new AbortController();
@@ -313,8 +313,8 @@ function graphqlOverHttp(
         deadline.end();
         if (!res.writableEnded) client.abort();
       });
-      const place = queue.placeFor(sender.countedAs);
-      res.once('close', place.leave);
+      const slot = queue.slotFor(sender.countedAs);
+      res.once('close', slot.release);
       const { viewer, address } = sender;
       return withDeadline(
         contextFor({
@@ -325,12 +325,12 @@ function graphqlOverHttp(
           clientGone: client.signal,
         }),
         deadline,
-        place,
+        slot,
       );
     },
   });
-  // Before Apollo: by its first hook GraphQL has validated the document already, and taken the time for it.
-  const bound: RequestHandler = (request, response, next) => {
+  // Runs before Apollo, whose first hook comes only after the document was validated, which can take long.
+  const checkBounds: RequestHandler = (request, response, next) => {
     const body: unknown = request.body;
     const text = typeof body === 'object' && body !== null && 'query' in body ? body.query : request.query['query'];
     const error = typeof text === 'string' ? boundsOfText(text) : undefined;
@@ -345,7 +345,7 @@ function graphqlOverHttp(
     fail(error, response);
   };
   const router = express.Router();
-  router.use(know, express.json({ limit: MAX_BODY_BYTES }), bound, enter, execute, answer);
+  router.use(authenticate, express.json({ limit: MAX_BODY_BYTES }), checkBounds, setRequestId, execute, answer);
   return [router];
 }
 
@@ -355,19 +355,19 @@ function sourcesOf({ services, openArtifact, logger }: HttpServerOptions): Downl
     if (artifact !== undefined) return artifact;
     throw new DomainError({
       code: 'ARTIFACT_NOT_FOUND',
-      message: 'There is no artifact with this sha256.',
+      message: 'No artifact has this sha256.',
       field: 'sha256',
-      hint: 'Use a sha256 in lower-case hex that the API printed.',
+      hint: 'Use a sha256 from an answer of the API, in lower-case hex.',
     });
   };
   return {
     open: openArtifact,
     reportDamage: (sha256) => {
-      logger.error({ sha256 }, 'a stored file is not what its name says');
+      logger.error({ sha256 }, 'the digest or size of a stored file is wrong');
       return services.artifacts.reportDamage(sha256);
     },
-    weights: async (viewer, checkpointId, format, isGone, onWait) => ({
-      ...(await services.exports.weightsFile(viewer, checkpointId, format, isGone, onWait)),
+    weights: async (viewer, checkpointId, format, clientGone, onWait) => ({
+      ...(await services.exports.weightsFile(viewer, checkpointId, format, clientGone, onWait)),
       isImmutable: false,
     }),
     artifact: async (viewer, sha256) => ({
@@ -385,25 +385,25 @@ function sourcesOf({ services, openArtifact, logger }: HttpServerOptions): Downl
         throw new DomainError({
           code: 'NOT_FOUND',
           message: 'This thumbnail does not exist.',
-          hint: 'Thumbnails are numbered from 0, for a dataset with a sealed version.',
+          hint: 'Thumbnails are numbered from 0. A dataset has them once it has a sealed version.',
         });
       return { ...(await artifactOrThrow(viewer, thumbnail.sha256)), isImmutable: false };
     },
   };
 }
 
-/** An error of a request or an answer whose handler is done reaches nobody else, and would end the process. */
-function hearErrors(logger: Logger): RequestHandler {
+/** Handles stream errors that occur after a handler has finished; without a listener they would end the process. */
+function logStreamErrors(logger: Logger): RequestHandler {
   return (request, response, next) => {
-    const note = (error: Error): void => logger.debug({ err: error }, 'a request or its answer broke off');
+    const note = (error: Error): void => logger.debug({ err: error }, 'the connection of a request broke');
     request.on('error', note);
     response.on('error', note);
     next();
   };
 }
 
-/** Ids of clients are kept where they are harmless, so that one request can be followed through several programs. */
-const identify: RequestHandler = (request, response, next) => {
+/** Keeps the client's X-Request-Id if it is well-formed, so that a request can be traced through several programs. */
+const assignRequestId: RequestHandler = (request, response, next) => {
   const given = request.get('x-request-id');
   const requestId = given !== undefined && /^[\w.-]{8,64}$/.test(given) ? given : randomUUID();
   response.locals.requestId = requestId;
@@ -411,14 +411,14 @@ const identify: RequestHandler = (request, response, next) => {
   next();
 };
 
-const harden: RequestHandler = (_request, response, next) => {
+const setSecurityHeaders: RequestHandler = (_request, response, next) => {
   response.setHeader('X-Content-Type-Options', 'nosniff');
   response.setHeader(
     'Content-Security-Policy',
     "default-src 'none'; style-src 'unsafe-inline'; frame-ancestors 'none'",
   );
   response.setHeader('Referrer-Policy', 'no-referrer');
-  // No page of another site embeds what is here, or holds a window on it.
+  // Pages of other sites can neither embed these resources nor keep a reference to their window.
   response.setHeader('Cross-Origin-Resource-Policy', 'same-origin');
   response.setHeader('Cross-Origin-Opener-Policy', 'same-origin');
   response.setHeader('X-Frame-Options', 'DENY');
@@ -451,7 +451,7 @@ function failureOf(
     return failure;
   }
   const tooLarge = error.status === 413;
-  const message = tooLarge ? `The body is larger than ${MAX_BODY_BYTES} bytes.` : 'The request cannot be read.';
+  const message = tooLarge ? `The body is larger than ${MAX_BODY_BYTES} bytes.` : 'The request is malformed.';
   return {
     status: error.status,
     body: {
@@ -465,7 +465,7 @@ function failureOf(
   };
 }
 
-/** Apollo takes the status and the headers of an answer from there; it would answer with 500. */
+/** Puts status and headers where Apollo reads them; without them it would answer with 500. */
 function asHttpError(error: unknown): never {
   if (!(error instanceof DomainError)) throw error;
   const headers = new HeaderMap();
@@ -476,7 +476,7 @@ function asHttpError(error: unknown): never {
   });
 }
 
-/** What express and its body parser throw for a request that is malformed. */
+/** Whether Express or its body parser threw this because the request is malformed. */
 function isClientFault(error: unknown): error is Error & { readonly status: number } {
   return (
     error instanceof Error &&

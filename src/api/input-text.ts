@@ -1,6 +1,6 @@
 /**
- * Refuses control characters in the text that clients send: PostgreSQL cannot store NUL, and terminals obey escape
- * codes.
+ * Refuses control characters in the text that clients send: PostgreSQL cannot store NUL, and terminals execute escape
+ * sequences.
  */
 import { GraphQLError, Kind, visit, type DocumentNode } from 'graphql';
 import { DomainError } from '../errors.ts';

@@ -1,4 +1,4 @@
-/** What one GraphQL operation may cost, so that no single request can hold the server. */
+/** Limits on the cost of one GraphQL operation, so that a single request cannot block the server. */
 import {
   getNamedType,
   getNullableType,
@@ -26,31 +26,31 @@ import {
 import { DEFAULT_PAGE_SIZE, MAX_PAGE_SIZE } from '../platform/page.ts';
 import { faultInText } from './input-text.ts';
 
-/** Bytes of a request's body, and of one message over a socket. */
+/** Largest request body, and largest message over a WebSocket. */
 export const MAX_BODY_BYTES = 1_000_000;
 /**
- * Words and signs of a document: parsing and validating take more than linear time. The standard introspection query
- * has about 500.
+ * Lexical tokens of a document, because parsing and validation take more than linear time. The standard introspection
+ * query has about 500.
  */
 export const MAX_TOKENS = 5_000;
-/** Levels of fields; an introspection query has 13. */
+/** Levels of nested fields; the standard introspection query has 13. */
 export const MAX_DEPTH = 16;
-/** List items that an operation may ask for, all its pages multiplied out. */
+/** List items that an operation may request; the page sizes of nested lists are multiplied. */
 export const MAX_LIST_ITEMS = 25_000;
-/** Fields with every fragment written out at each of its uses. */
+/** Fields after every use of a fragment is expanded. */
 export const MAX_FIELDS = 10_000;
-/** Fields under names of the client's own: the way to ask one thing many times in one request. */
+/** Aliased fields, which can request the same field many times in one operation. */
 export const MAX_ALIASES = 50;
 /** Fields that may have to be resolved: each counts as often as the lists around it have items. */
 export const MAX_COST = 250_000;
-/** Fields and fragments as they stand in the document, before anything is written out. */
+/** Fields and fragment uses in the document before fragments are expanded. */
 export const MAX_SELECTIONS = 1_000;
 export const MAX_FRAGMENTS = 25;
 /** Uses of fragments. */
 export const MAX_SPREADS = 50;
-/** The same answer asked for several times beside each other: GraphQL's rules compare each with each. */
+/** Fields with the same response name in one selection set: GraphQL validation compares each pair of them. */
 export const MAX_REPEATS = 5;
-/** What a list without pages counts for. */
+/** Assumed length of a list without pages. */
 const PLAIN_LIST_ITEMS = 10;
 
 interface Cost {
@@ -61,12 +61,12 @@ interface Cost {
   readonly cost: number;
 }
 
-const NOTHING: Cost = { depth: 0, fields: 0, items: 0, aliases: 0, cost: 0 };
+const ZERO_COST: Cost = { depth: 0, fields: 0, items: 0, aliases: 0, cost: 0 };
 
 /**
- * Validates a document by GraphQL's rules and by the limits above. The document has been parsed with `maxTokens`.
- * @param introspection false: introspection is refused.
- * @returns the errors to answer with; none when the operation may run.
+ * Validates a document by GraphQL's rules and by the limits above. It must have been parsed with `maxTokens`.
+ * @param introspection whether introspection is allowed.
+ * @returns the errors of the document; none if the operation may run.
  */
 export function checkDocument(
   schema: GraphQLSchema,
@@ -86,9 +86,9 @@ export function checkDocument(
 }
 
 /**
- * What would make GraphQL's own rules take long, told by one walk over the document: they compare every two fields of
- * one name, through every fragment.
- * @returns the error to answer with; undefined for a document that may be validated.
+ * Checks in one pass over the document that GraphQL's own validation will not take long: it compares every pair of
+ * fields with the same name, through every fragment.
+ * @returns the error of a document that is too large; undefined if it may be validated.
  */
 export function boundsOf(document: DocumentNode): GraphQLError | undefined {
   let selections = 0;
@@ -116,17 +116,19 @@ export function boundsOf(document: DocumentNode): GraphQLError | undefined {
       walk(definition.selectionSet);
   }
   if (selections > MAX_SELECTIONS)
-    return tooMuch(`The document has ${selections} fields; ${MAX_SELECTIONS} are allowed.`);
+    return operationTooLarge(`The document has ${selections} fields; ${MAX_SELECTIONS} are allowed.`);
   if (fragments > MAX_FRAGMENTS)
-    return tooMuch(`The document has ${fragments} fragments; ${MAX_FRAGMENTS} are allowed.`);
+    return operationTooLarge(`The document has ${fragments} fragments; ${MAX_FRAGMENTS} are allowed.`);
   if (spreads > MAX_SPREADS)
-    return tooMuch(`The document uses fragments ${spreads} times; ${MAX_SPREADS} are allowed.`);
+    return operationTooLarge(`The document uses fragments ${spreads} times; ${MAX_SPREADS} are allowed.`);
   if (repeats > MAX_REPEATS)
-    return tooMuch(`The document asks for one answer ${repeats} times in one place; ${MAX_REPEATS} are allowed.`);
+    return operationTooLarge(
+      `The document selects one field ${repeats} times in one place; ${MAX_REPEATS} are allowed.`,
+    );
   return aliases > MAX_ALIASES ? tooManyAliases(aliases) : undefined;
 }
 
-/** The same for a document as text; undefined for one that does not parse, of which the parser has more to say. */
+/** `boundsOf` for the text of a document; undefined if it does not parse, because the parser reports a better error. */
 export function boundsOfText(text: string): GraphQLError | undefined {
   let document: DocumentNode;
   try {
@@ -138,8 +140,8 @@ export function boundsOfText(text: string): GraphQLError | undefined {
 }
 
 /**
- * The part of `checkDocument` that GraphQL's own rules leave open. The document is valid, so its fragments have no
- * cycles.
+ * Checks the limits that GraphQL's own validation does not cover. The document must be valid, so that its fragments
+ * have no cycles.
  */
 export function checkCost(
   schema: GraphQLSchema,
@@ -148,7 +150,7 @@ export function checkCost(
   variables: Readonly<Record<string, unknown>>,
 ): readonly GraphQLError[] {
   const operation = getOperationAST(document, operationName);
-  // Without an operation the executor has a better answer than we.
+  // Without an operation the executor reports a better error.
   if (operation == null) return [];
   const text = faultInText(document, variables);
   if (text !== undefined) return [text];
@@ -161,27 +163,28 @@ export function checkCost(
     schema,
     fragments,
     variables: { ...defaultsOf(operation), ...variables },
-    known: new Map(),
+    fragmentCosts: new Map(),
   });
-  if (cost.depth > MAX_DEPTH) return [tooMuch(`The operation is ${cost.depth} levels deep; ${MAX_DEPTH} are allowed.`)];
-  if (cost.fields > MAX_FIELDS) return [tooMuch(`The operation asks for more than ${MAX_FIELDS} fields.`)];
+  if (cost.depth > MAX_DEPTH)
+    return [operationTooLarge(`The operation is ${cost.depth} levels deep; ${MAX_DEPTH} are allowed.`)];
+  if (cost.fields > MAX_FIELDS) return [operationTooLarge(`The operation selects more than ${MAX_FIELDS} fields.`)];
   if (cost.aliases > MAX_ALIASES) return [tooManyAliases(cost.aliases)];
   if (cost.items > MAX_LIST_ITEMS)
     return [
-      tooMuch(
-        `The operation may return ${cost.items} list items; ${MAX_LIST_ITEMS} are allowed. Ask for smaller pages (first), or fewer lists within lists.`,
+      operationTooLarge(
+        `The operation may return ${cost.items} list items; ${MAX_LIST_ITEMS} are allowed. Request smaller pages (first), or fewer nested lists.`,
       ),
     ];
   if (cost.cost > MAX_COST)
     return [
-      tooMuch(
-        `The operation may have to resolve ${cost.cost} fields; ${MAX_COST} are allowed. Ask for smaller pages (first), or for fewer fields of each item.`,
+      operationTooLarge(
+        `The operation may have to resolve ${cost.cost} fields; ${MAX_COST} are allowed. Request smaller pages (first), or fewer fields of each item.`,
       ),
     ];
   return [];
 }
 
-/** What a variable stands for that is not given. */
+/** Default values of the integer variables. */
 function defaultsOf({ variableDefinitions = [] }: OperationDefinitionNode): Record<string, unknown> {
   return Object.fromEntries(
     variableDefinitions.flatMap(({ variable, defaultValue }) =>
@@ -190,37 +193,37 @@ function defaultsOf({ variableDefinitions = [] }: OperationDefinitionNode): Reco
   );
 }
 
-interface Walk {
+interface CostContext {
   readonly schema: GraphQLSchema;
   readonly fragments: ReadonlyMap<string, FragmentDefinitionNode>;
   readonly variables: Readonly<Record<string, unknown>>;
   /**
-   * A fragment is counted once, however often it is used: otherwise nested fragments would make the counting itself
-   * costly.
+   * Costs of the fragments that were computed already: computing them again at each use would take exponential time for
+   * nested fragments.
    */
-  readonly known: Map<string, Cost>;
+  readonly fragmentCosts: Map<string, Cost>;
 }
 
-function costOf(selectionSet: SelectionSetNode, parent: GraphQLNamedType | undefined, walk: Walk): Cost {
-  let total = NOTHING;
+function costOf(selectionSet: SelectionSetNode, parent: GraphQLNamedType | undefined, walk: CostContext): Cost {
+  let total = ZERO_COST;
   for (const selection of selectionSet.selections) {
     switch (selection.kind) {
       case Kind.FIELD:
-        total = plus(total, costOfField(selection, parent, walk));
+        total = addCosts(total, costOfField(selection, parent, walk));
         break;
       case Kind.INLINE_FRAGMENT: {
         const type = selection.typeCondition === undefined ? parent : typeFromAST(walk.schema, selection.typeCondition);
-        total = plus(total, costOf(selection.selectionSet, type, walk));
+        total = addCosts(total, costOf(selection.selectionSet, type, walk));
         break;
       }
       case Kind.FRAGMENT_SPREAD: {
         const fragment = walk.fragments.get(selection.name.value);
         if (fragment === undefined) break;
         const cost =
-          walk.known.get(selection.name.value) ??
+          walk.fragmentCosts.get(selection.name.value) ??
           costOf(fragment.selectionSet, typeFromAST(walk.schema, fragment.typeCondition), walk);
-        walk.known.set(selection.name.value, cost);
-        total = plus(total, cost);
+        walk.fragmentCosts.set(selection.name.value, cost);
+        total = addCosts(total, cost);
         break;
       }
     }
@@ -228,10 +231,10 @@ function costOf(selectionSet: SelectionSetNode, parent: GraphQLNamedType | undef
   return total;
 }
 
-function costOfField(field: FieldNode, parent: GraphQLNamedType | undefined, walk: Walk): Cost {
+function costOfField(field: FieldNode, parent: GraphQLNamedType | undefined, walk: CostContext): Cost {
   const definition = isObjectType(parent) || isInterfaceType(parent) ? parent.getFields()[field.name.value] : undefined;
   const type = definition === undefined ? undefined : getNamedType(definition.type);
-  const inner = field.selectionSet === undefined ? NOTHING : costOf(field.selectionSet, type, walk);
+  const inner = field.selectionSet === undefined ? ZERO_COST : costOf(field.selectionSet, type, walk);
   const isConnection = type?.name.endsWith('Connection') === true;
   const size = isConnection
     ? pageSize(field, walk.variables)
@@ -247,7 +250,7 @@ function costOfField(field: FieldNode, parent: GraphQLNamedType | undefined, wal
   };
 }
 
-/** A series of metrics has as many points as are asked for; its list of points counts for PLAIN_LIST_ITEMS of them. */
+/** A metric series has up to `maxPoints` points, while its list alone would count for only PLAIN_LIST_ITEMS. */
 function pointsFactor(
   field: FieldNode,
   definition: GraphQLField<unknown, unknown> | undefined,
@@ -255,30 +258,34 @@ function pointsFactor(
 ): number {
   const argument = definition?.args.find(({ name }) => name === 'maxPoints');
   if (argument === undefined) return 1;
-  const points = numberGiven(field, argument.name, variables) ?? argument.defaultValue;
+  const points = numberArgument(field, argument.name, variables) ?? argument.defaultValue;
   return typeof points === 'number' ? Math.max(1, points / PLAIN_LIST_ITEMS) : 1;
 }
 
-/** Edges and nodes have been counted with the connection that they are of. */
+/** Whether the type is a list other than the edges and nodes of a connection, which count with their connection. */
 function isPlainList(type: GraphQLOutputType | undefined, parent: GraphQLNamedType | undefined): boolean {
   return type !== undefined && isListType(getNullableType(type)) && parent?.name.endsWith('Connection') !== true;
 }
 
-/** What the list will be asked for; senseless sizes are refused later, by the list itself. */
+/** The page size of a connection; an invalid size is refused later, by the resolver. */
 function pageSize(field: FieldNode, variables: Readonly<Record<string, unknown>>): number {
-  const size = numberGiven(field, 'first', variables);
+  const size = numberArgument(field, 'first', variables);
   return size !== undefined && size >= 0 ? Math.min(size, MAX_PAGE_SIZE) : DEFAULT_PAGE_SIZE;
 }
 
-/** The number that an argument is given, as it stands or by a variable. */
-function numberGiven(field: FieldNode, name: string, variables: Readonly<Record<string, unknown>>): number | undefined {
+/** The number passed to an argument, as a literal or through a variable. */
+function numberArgument(
+  field: FieldNode,
+  name: string,
+  variables: Readonly<Record<string, unknown>>,
+): number | undefined {
   const value = field.arguments?.find((argument) => argument.name.value === name)?.value;
   if (value?.kind === Kind.INT) return Number(value.value);
   const given = value?.kind === Kind.VARIABLE ? variables[value.name.value] : undefined;
   return typeof given === 'number' ? given : undefined;
 }
 
-function plus(a: Cost, b: Cost): Cost {
+function addCosts(a: Cost, b: Cost): Cost {
   return {
     depth: Math.max(a.depth, b.depth),
     fields: a.fields + b.fields,
@@ -289,11 +296,11 @@ function plus(a: Cost, b: Cost): Cost {
 }
 
 function tooManyAliases(count: number): GraphQLError {
-  return tooMuch(
-    `The operation gives ${count} fields a name of its own; ${MAX_ALIASES} are allowed. Send several requests.`,
+  return operationTooLarge(
+    `The operation has ${count} aliased fields; ${MAX_ALIASES} are allowed. Send several requests.`,
   );
 }
 
-function tooMuch(message: string): GraphQLError {
+function operationTooLarge(message: string): GraphQLError {
   return new GraphQLError(message, { extensions: { code: 'OPERATION_TOO_LARGE', http: { status: 400 } } });
 }

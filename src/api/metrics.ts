@@ -10,7 +10,7 @@ export interface Metrics {
   readonly measure: RequestHandler;
 }
 
-/** Known routes by their first segment: a label per address would let any client fill our memory. */
+/** Known first segments of paths. Any other path is counted as "other", because a label per path would fill memory. */
 const ROUTES: ReadonlySet<string> = new Set([
   'graphql',
   'checkpoints',

@@ -1,4 +1,4 @@
-/** Requests that a browser sends on behalf of a page of another site, which may be any page that somebody looks at. */
+/** Protection against cross-site requests, which any page in a user's browser can send. */
 import type { IncomingMessage } from 'node:http';
 import type { RequestHandler } from 'express';
 import { DomainError } from '../errors.ts';
@@ -6,9 +6,10 @@ import { DomainError } from '../errors.ts';
 type Headers = Pick<IncomingMessage, 'headers'>;
 
 /**
- * Browsers say from where a request comes, and pages cannot change that: by Sec-Fetch-Site (Fetch Metadata) to servers
- * on https and on this machine, by Origin with everything but plain reads. Other programs say neither.
- * @param host under which browsers reach us; the Host header, but behind a declared proxy.
+ * Whether a page of another site sent the request. Browsers state the origin of a request in headers that pages cannot
+ * change: Sec-Fetch-Site (Fetch Metadata) for servers on https or localhost, and Origin for everything but plain reads.
+ * Other programs send neither.
+ * @param host the host in the browser's address bar: the Host header, or what a trusted proxy reports.
  */
 export function isFromAnotherSite({ headers }: Headers, host = headers.host): boolean {
   const site = headers['sec-fetch-site'];
@@ -17,9 +18,9 @@ export function isFromAnotherSite({ headers }: Headers, host = headers.host): bo
 }
 
 /**
- * Whether a browser vouches that a page of ours sent it. Browsers do so for everything but plain reads over http from
- * beyond this machine; other programs never do.
- * @param host as above.
+ * Whether the browser's headers prove that a page of this server sent the request. They do for everything but plain
+ * reads over http from another machine; other programs do not send these headers.
+ * @param host as for `isFromAnotherSite`.
  */
 export function isFromOwnPage({ headers }: Headers, host = headers.host): boolean {
   const site = headers['sec-fetch-site'];
@@ -27,12 +28,12 @@ export function isFromOwnPage({ headers }: Headers, host = headers.host): boolea
   return headers.origin !== undefined && URL.parse(headers.origin)?.host === host;
 }
 
-/** Somebody followed a link to us: she sees what it leads to, the page with the link does not. */
+/** Whether the user followed a link: the answer is shown to the user, not to the page with the link. */
 function isNavigation({ headers, method }: Pick<IncomingMessage, 'headers' | 'method'>): boolean {
   return method === 'GET' && headers['sec-fetch-mode'] === 'navigate' && headers['sec-fetch-dest'] === 'document';
 }
 
-/** Refuses them before anything is looked up, counted or written: a page may send thousands. */
+/** Refuses cross-site requests before any database work, because a page may send thousands. */
 export function refuseOtherSites(hostOf: (request: IncomingMessage) => string | undefined): RequestHandler {
   return (request, _response, next) => {
     if (!isFromAnotherSite(request, hostOf(request)) || isNavigation(request)) {
@@ -41,8 +42,8 @@ export function refuseOtherSites(hostOf: (request: IncomingMessage) => string | 
     }
     throw new DomainError({
       code: 'ORIGIN_NOT_ALLOWED',
-      message: 'A page of another site may not use this registry through your browser.',
-      hint: 'Use the pages of this server, or a program of your own with a key.',
+      message: 'Requests from pages of other sites are not allowed.',
+      hint: 'Use the pages of this server, or send the request from a program with a key.',
     });
   };
 }

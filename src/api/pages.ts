@@ -1,9 +1,9 @@
-/** The pages for people: what `npm run build:web` made, and one document for every address that a page has. */
+/** Serves the web pages that `npm run build:web` built: one HTML document for the address of every page. */
 import { existsSync } from 'node:fs';
 import path from 'node:path';
 import express, { Router, type RequestHandler, type Response } from 'express';
 
-/** The pages load nothing but their own files and talk to nobody but this server. */
+/** The pages load only their own files, and send requests only to this server. */
 const POLICY = {
   'default-src': "'none'",
   'script-src': "'self'",
@@ -17,21 +17,21 @@ const POLICY = {
   'frame-ancestors': "'none'",
 };
 /**
- * The editor of the GraphQL explorer writes its own style elements and brings its icons inside of them: it is a
- * document of its own, with these leaves more.
+ * The editor of the GraphQL explorer adds style elements with embedded icons, which the stricter policy forbids. The
+ * explorer is therefore served with a policy of its own.
  */
 const EXPLORER_PATH = '/explorer';
 const EXPLORER_POLICY = { ...POLICY, 'style-src': "'self' 'unsafe-inline'", 'font-src': "'self' data:" };
 
 /**
- * @param folder of the built pages.
- * @returns undefined where they are not built.
+ * @param folder the folder of the built pages.
+ * @returns undefined if they are not built.
  */
 export function createPages(folder: string): Router | undefined {
   const document = path.join(folder, 'index.html');
   if (!existsSync(document)) return undefined;
   const router = Router();
-  // A new build has new names.
+  // Asset names contain a hash of their content, so they can be cached forever.
   router.use(
     '/assets',
     express.static(path.join(folder, 'assets'), { index: false, redirect: false, immutable: true, maxAge: '365d' }),
@@ -41,23 +41,23 @@ export function createPages(folder: string): Router | undefined {
   return router;
 }
 
-/** The address of a file, not of a page. */
-const LAST_HAS_DOT = /\.[^/]*$/;
+/** A path whose last segment contains a dot names a file, not a page. */
+const FILE_PATH = /\.[^/]*$/;
 
 /** Only for requests that accept HTML: a tool that mistypes an address gets an error instead of a page. */
 function documentFor(document: string): RequestHandler {
   return (request, response, next) => {
-    if (request.get('accept')?.includes('text/html') !== true || LAST_HAS_DOT.test(request.path)) {
+    if (request.get('accept')?.includes('text/html') !== true || FILE_PATH.test(request.path)) {
       next();
       return;
     }
-    protect(response, request.path === EXPLORER_PATH ? EXPLORER_POLICY : POLICY);
+    setContentSecurityPolicy(response, request.path === EXPLORER_PATH ? EXPLORER_POLICY : POLICY);
     response.setHeader('Cache-Control', 'no-cache');
     response.sendFile(document, { cacheControl: false });
   };
 }
 
-function protect(response: Response, policy: Readonly<Record<string, string>>): void {
+function setContentSecurityPolicy(response: Response, policy: Readonly<Record<string, string>>): void {
   response.setHeader(
     'Content-Security-Policy',
     Object.entries(policy)

@@ -1,6 +1,6 @@
 /**
- * Mutations answer expected failures as values: `userErrors { code field message hint }` with the payload's object
- * null.
+ * Mutations return expected failures as values: `userErrors { code field message hint }`, with null for the payload's
+ * object.
  */
 import { DomainError } from '../errors.ts';
 import type { NexusGenObjectNames } from '../generated/nexus.ts';
@@ -15,7 +15,7 @@ export interface UserErrorRecord {
 
 export const UserError = objectType({
   name: 'UserError',
-  description: 'An expected failure of a mutation, worded for its user.',
+  description: 'An expected failure of a mutation, with a message for the user.',
   definition(t) {
     t.nonNull.string('code', { description: 'Stable; programs may rely on it.' });
     t.string('field', { description: 'The invalid input field, as a dotted path.' });
@@ -35,11 +35,11 @@ export function payloadType(name: string, field: string, type: NexusGenObjectNam
   });
 }
 
-/** These are answered as GraphQL errors: the request was not allowed, which does not depend on its input. */
+/** Codes that are thrown as GraphQL errors, because the refusal does not depend on the input. */
 const NOT_ALLOWED = new Set(['UNAUTHENTICATED', 'FORBIDDEN']);
 
 /**
- * Runs the work of a mutation. A DomainError becomes a user error; anything else is a fault and continues up.
+ * Runs the work of a mutation. A DomainError becomes a user error; any other error is rethrown.
  * @param field the payload's object, e.g. `dataset`.
  */
 export async function settle<Field extends string, Value>(

@@ -1,6 +1,6 @@
 /**
- * Who may do what through GraphQL. Every field of Query, Mutation and Subscription has a line in FIELD_RULES, every
- * object type a place in TYPE_ROLES. guard.ts refuses to build a schema where a line is missing or superfluous.
+ * The permissions of the GraphQL API. Every field of Query, Mutation and Subscription has a line in FIELD_RULES, and
+ * every object type is listed in TYPE_ROLES. guard.ts refuses to build a schema if a line is missing or superfluous.
  */
 import { Kind, type OperationDefinitionNode } from 'graphql';
 import type { AccessAction, AccessRole } from '../modules/access/index.ts';
@@ -8,15 +8,15 @@ import type { AccessAction, AccessRole } from '../modules/access/index.ts';
 export type NeededRole = 'ANYONE' | AccessRole;
 
 /**
- * What a mutation changes: for each kind, the arguments that may name it by id or slug, as dotted paths. The first
- * argument that is given counts.
+ * The objects that a mutation changes: for each kind, the dotted paths of the arguments that may contain its id or
+ * slug. The first argument with a value is used.
  */
 export type Touches = Readonly<Partial<Record<'dataset' | 'model' | 'checkpoint' | 'run', readonly string[]>>>;
 
 export interface FieldRule {
   /** The lowest role that may call it. ANYONE: no key is needed. */
   readonly role: NeededRole;
-  /** A key can be limited to some kinds of action. */
+  /** The action that the key must include, because a key can be limited to some actions. */
   readonly action: AccessAction;
   /** A key can be limited to some datasets and models. Such a key cannot call a mutation without `touches`. */
   readonly touches?: Touches;
@@ -47,7 +47,7 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
   'Query.evaluations': READ,
   'Query.leaderboard': READ,
   'Query.compareEvaluations': READ,
-  // Readers have no need to see paths of the server.
+  // Readers do not need to see paths of the server.
   'Query.importRoots': { role: 'CONTRIBUTOR', action: 'READ' },
   'Query.keys': { role: 'ADMIN', action: 'ADMINISTER' },
   'Query.sessions': { role: 'ADMIN', action: 'ADMINISTER' },
@@ -63,8 +63,8 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
     action: 'CATALOGUE',
     touches: { model: ['input.modelId', 'input.modelSlug'] },
   },
-  // A file on the server or an address takes an OPERATOR; the service sees to that. An upload is the caller's own. It
-  // answers when the file was read.
+  // The service requires an OPERATOR for a path on the server or a URL; a CONTRIBUTOR may import an own upload. The
+  // long timeout is needed because the answer comes after the file has been read.
   'Mutation.importCheckpoint': {
     role: 'CONTRIBUTOR',
     action: 'IMPORT',
@@ -98,8 +98,8 @@ export const FIELD_RULES: Readonly<Record<string, FieldRule>> = {
 };
 
 /**
- * The lowest role that may see an object of the type, however it is reached: a schema with a field that would show it
- * to a lower role is not built. `XConnection`, `XEdge` and `XPayload` follow X.
+ * The lowest role that may see objects of each type, whatever field returns them: guard.ts refuses to build a schema in
+ * which a lower role could reach them. `XConnection`, `XEdge` and `XPayload` have the role of X.
  */
 export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>> = {
   ANYONE: ['PageInfo', 'UserError', 'Viewer'],
@@ -162,7 +162,7 @@ export const TYPE_ROLES: Readonly<Partial<Record<NeededRole, readonly string[]>>
   ADMIN: ['AccessKey', 'AuditEntry', 'AuditFault', 'AuditHead', 'AuditVerification', 'CreateKeyPayload', 'Session'],
 };
 
-/** How long an operation may take: as long as the slowest of its root fields. */
+/** The timeout of an operation: the longest timeout of its root fields. */
 export function timeoutOf({ operation, selectionSet }: OperationDefinitionNode, standardMs: number): number {
   const root = `${operation.charAt(0).toUpperCase()}${operation.slice(1)}`;
   const own = selectionSet.selections.flatMap((selection) =>

@@ -1,6 +1,6 @@
 /**
- * How often somebody may ask. Counted in the memory of this process: one server is what Paraffin is; several behind one
- * name would each count for themselves.
+ * Limits the rate of requests. The counts are in the memory of this process, because a registry has one server; several
+ * servers behind one name would each count separately.
  */
 import { isIPv6 } from 'node:net';
 import type { ServerResponse } from 'node:http';
@@ -8,31 +8,31 @@ import { RateLimiterMemory, RateLimiterRes } from 'rate-limiter-flexible';
 import { DomainError } from '../errors.ts';
 
 export interface RateLimits {
-  /** Requests, or operations over a socket, of one key; of one address for those without a key. */
+  /** Requests, or operations over a WebSocket, of one key, or of one address without a key. */
   readonly requestsPerMinute: number;
-  /** Refusals (a wrong key, a thing not allowed) of the same that are written into the audit log. */
+  /** Refusals (invalid key, forbidden action) of one such sender that are written into the audit log. */
   readonly refusalsPerMinute: number;
-  /** The same of everybody without a valid key together, wherever they come from. */
-  readonly strangersRefusalsPerMinute: number;
+  /** Refusals of all senders without a valid key together that are written into the audit log. */
+  readonly anonymousRefusalsPerMinute: number;
 }
 
 export const DEFAULT_RATE_LIMITS: RateLimits = {
   requestsPerMinute: 6_000,
   refusalsPerMinute: 60,
-  strangersRefusalsPerMinute: 600,
+  anonymousRefusalsPerMinute: 600,
 };
 
 export interface RateLimiter {
   /**
-   * Counts a request, and writes the headers RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers),
-   * Retry-After with a refusal.
+   * Counts a request. Sets the headers RateLimit and RateLimit-Policy (draft-ietf-httpapi-ratelimit-headers), and
+   * Retry-After if the request is refused.
    * @throws DomainError RATE_LIMITED.
    */
-  admit(who: string, response?: ServerResponse): Promise<void>;
-  /** Throws RATE_LIMITED once there were too many refusals. */
-  admitRefused(who: string, response?: ServerResponse): Promise<void>;
-  /** Counts a refusal. @returns whether it is one of those that the audit log tells. */
-  countRefusal(who: string, isStranger: boolean): Promise<boolean>;
+  admit(sender: string, response?: ServerResponse): Promise<void>;
+  /** Throws RATE_LIMITED after too many refusals of this sender. */
+  admitRefused(sender: string, response?: ServerResponse): Promise<void>;
+  /** Counts a refusal. @returns whether it is within the limit for the audit log. */
+  countRefusal(sender: string, isAnonymous: boolean): Promise<boolean>;
 }
 
 const WINDOW_S = 60;
@@ -40,22 +40,22 @@ const WINDOW_S = 60;
 export function createRateLimiter({
   requestsPerMinute,
   refusalsPerMinute,
-  strangersRefusalsPerMinute,
+  anonymousRefusalsPerMinute,
 }: RateLimits): RateLimiter {
   const requests = new RateLimiterMemory({ points: requestsPerMinute, duration: WINDOW_S });
   const refusals = new RateLimiterMemory({ points: refusalsPerMinute, duration: WINDOW_S });
-  const strangers = new RateLimiterMemory({ points: strangersRefusalsPerMinute, duration: WINDOW_S });
+  const anonymous = new RateLimiterMemory({ points: anonymousRefusalsPerMinute, duration: WINDOW_S });
   return {
-    admit: async (who, response) => {
-      const state = await requests.consume(who).catch(stateOf);
+    admit: async (sender, response) => {
+      const state = await requests.consume(sender).catch(stateOf);
       const seconds = Math.ceil(state.msBeforeNext / 1000);
       response?.setHeader('RateLimit-Policy', `"requests";q=${requestsPerMinute};w=${WINDOW_S}`);
       response?.setHeader('RateLimit', `"requests";r=${state.remainingPoints};t=${seconds}`);
       if (state.consumedPoints > requestsPerMinute)
         throw tooMany(`More than ${requestsPerMinute} requests in a minute.`, seconds, response);
     },
-    admitRefused: async (who, response) => {
-      const state = await refusals.get(who);
+    admitRefused: async (sender, response) => {
+      const state = await refusals.get(sender);
       if (state !== null && state.consumedPoints >= refusalsPerMinute)
         throw tooMany(
           `More than ${refusalsPerMinute} refused requests in a minute.`,
@@ -63,17 +63,17 @@ export function createRateLimiter({
           response,
         );
     },
-    countRefusal: async (who, isStranger) => {
-      const own = await refusals.consume(who).catch(stateOf);
+    countRefusal: async (sender, isAnonymous) => {
+      const own = await refusals.consume(sender).catch(stateOf);
       if (own.consumedPoints > refusalsPerMinute) return false;
-      if (!isStranger) return true;
-      const all = await strangers.consume('strangers').catch(stateOf);
-      return all.consumedPoints <= strangersRefusalsPerMinute;
+      if (!isAnonymous) return true;
+      const all = await anonymous.consume('anonymous').catch(stateOf);
+      return all.consumedPoints <= anonymousRefusalsPerMinute;
     },
   };
 }
 
-/** The library rejects with the state when the limit is passed. */
+/** The library rejects with the state when the limit is exceeded. */
 function stateOf(reason: unknown): RateLimiterRes {
   if (reason instanceof RateLimiterRes) return reason;
   throw reason;
@@ -84,12 +84,12 @@ function tooMany(message: string, seconds: number, response: ServerResponse | un
   return new DomainError({
     code: 'RATE_LIMITED',
     message,
-    hint: `Ask again in ${Math.max(1, seconds)} s, and less often.`,
+    hint: `Try again in ${Math.max(1, seconds)} s, and send fewer requests.`,
     retryable: true,
   });
 }
 
-/** The sender that an address is counted as: the owner of an IPv6 address owns the 2^64 next to it, too. */
+/** The name under which an address is counted; for IPv6 its /64 network, which usually has a single owner. */
 export function addressKey(address: string | null): string {
   if (address === null || !isIPv6(address)) return `address ${address ?? 'unknown'}`;
   const [head = '', tail] = address.replace(/%.*$/, '').split('::');

@@ -1,4 +1,4 @@
-/** What a mutation may tell somebody who may change things but not read them. */
+/** The part of a mutation's payload that may be returned to a key which may change objects but not read them. */
 import {
   Kind,
   type FieldNode,
@@ -7,12 +7,12 @@ import {
   type SelectionSetNode,
 } from 'graphql';
 
-/** By which an object is named in later requests. */
+/** Fields that identify an object in later requests. */
 const NAMES: ReadonlySet<string> = new Set(['__typename', 'id', 'slug']);
 
 /**
- * Whether the selection below a mutation asks for more than a receipt: the payload's own leaves, its user errors, and
- * the names of its objects. A payload's object leads wherever a query leads.
+ * Whether the selection of a mutation contains more than a receipt, which is the payload's own leaves, its user errors,
+ * and the identifying fields of its objects. Through any other field of an object a query could read the registry.
  */
 export function asksBeyondReceipt({
   fieldNodes,
@@ -25,7 +25,7 @@ export function asksBeyondReceipt({
     .some(({ name }) => !NAMES.has(name.value));
 }
 
-/** With fragments written out, each once. */
+/** The selected fields, with each fragment expanded once. */
 function fieldsOf(
   selectionSet: SelectionSetNode | undefined,
   fragments: Readonly<Record<string, FragmentDefinitionNode>>,

@@ -1,12 +1,12 @@
-/** Types that belong to no module: nodes, the server itself. */
+/** GraphQL types that belong to no module: Node, and information about the server. */
 import { authorise } from '../modules/access/index.ts';
 import { extendType, idArg, interfaceType, nonNull, objectType } from './nexus.ts';
 
 export const Node = interfaceType({
   name: 'Node',
-  description: 'Anything with an id of its own. Ids are opaque.',
+  description: 'An object with an id. Ids are opaque.',
   resolveType: (node) => {
-    // Records carry no type name; each kind has a field that no other has.
+    // Records have no type name, but each kind has a field that the others do not have.
     if ('inputContract' in node) return 'Checkpoint';
     if ('datasetVersionId' in node) return 'Evaluation';
     if ('queuedAt' in node) return 'Run';
@@ -49,7 +49,7 @@ export const ServerInfo = objectType({
     t.string('engineHint', { description: 'The command that installs a missing engine.' });
     t.nonNull.field('counts', {
       type: 'RegistryCounts',
-      description: 'Counted when asked for.',
+      description: 'Numbers of objects; counted only when selected.',
       resolve: async (_server, _args, { services, viewer }) => {
         const one = { first: 1 };
         const [datasets, models, checkpoints, runs, evaluations] = await Promise.all([

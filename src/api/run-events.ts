@@ -1,10 +1,10 @@
-/** Live events of runs: stored events first, then those that PostgreSQL announces. */
+/** Live events of runs: stored events first, then new ones as PostgreSQL announces them (LISTEN/NOTIFY). */
 import { DomainError } from '../errors.ts';
 import type { Viewer } from '../modules/access/index.ts';
 import type { RunEventRecord, RunService } from '../modules/runs/index.ts';
-import { createBell, type Bell } from '../platform/bell.ts';
+import { createNotifier, type Notifier } from '../platform/notifier.ts';
 
-/** Tells listeners that something of a run was committed. */
+/** Notifies listeners that a change of a run was committed. */
 export interface RunAnnouncements {
   /** @returns a function that ends the listening. */
   subscribe(runId: string, listener: () => void): () => void;
@@ -18,7 +18,7 @@ export interface RunEvents {
   follow(viewer: Viewer, runId: string, afterSequence: number): AsyncGenerator<RunEventRecord, void, undefined>;
 }
 
-/** An announcement that was lost (a reconnecting listener) costs at most this delay. */
+/** Events are also polled at this interval, because a notification is lost while the listener reconnects. */
 const LOOK_AGAIN_MS = 5_000;
 
 const ENDED: ReadonlySet<string> = new Set(['SUCCEEDED', 'FAILED', 'CANCELED']);
@@ -26,13 +26,13 @@ const ENDED: ReadonlySet<string> = new Set(['SUCCEEDED', 'FAILED', 'CANCELED']);
 export function createRunEvents(runs: RunService, announcements: RunAnnouncements): RunEvents {
   return {
     follow(viewer, runId, afterSequence) {
-      const bell = createBell();
-      const events = eventsOf({ runs, announcements, viewer, runId, afterSequence, bell });
-      // A generator hears that its reader left only at its next event; the bell makes it look at once, so that nothing
-      // asks the database for a reader who is gone, least of all after the server has closed it.
+      const notifier = createNotifier();
+      const events = eventsOf({ runs, announcements, viewer, runId, afterSequence, notifier });
+      // A generator learns that its reader has stopped only at its next event. Waking it at once avoids queries for a
+      // reader that is gone, above all after the server has closed the database.
       const leave = events.return.bind(events);
       events.return = (value) => {
-        bell.stop();
+        notifier.stop();
         return leave(value);
       };
       return events;
@@ -46,7 +46,7 @@ interface Following {
   readonly viewer: Viewer;
   readonly runId: string;
   readonly afterSequence: number;
-  readonly bell: Bell;
+  readonly notifier: Notifier;
 }
 
 async function* eventsOf({
@@ -55,22 +55,22 @@ async function* eventsOf({
   viewer,
   runId,
   afterSequence,
-  bell,
+  notifier,
 }: Following): AsyncGenerator<RunEventRecord, void, undefined> {
   if ((await runs.get(viewer, runId)) === undefined) {
     throw new DomainError({
       code: 'RUN_NOT_FOUND',
-      message: 'There is no run with this id.',
+      message: 'No run has this id.',
       field: 'runId',
-      hint: 'List them with the query runs.',
+      hint: 'List the runs with the query `runs`.',
     });
   }
-  const unsubscribe = announcements.subscribe(runId, bell.ring);
+  const unsubscribe = announcements.subscribe(runId, notifier.notify);
   let sequence = afterSequence;
   try {
-    while (!bell.isStopped()) {
-      // Answered before reading, so that an event committed while we read rings again.
-      bell.reset();
+    while (!notifier.isStopped()) {
+      // Reset before reading, so that an event that is committed during the read wakes the next wait.
+      notifier.reset();
       const events = await runs.eventsAfter(viewer, runId, sequence);
       for (const event of events) {
         sequence = event.sequence;
@@ -79,9 +79,9 @@ async function* eventsOf({
       if (events.length > 0) continue;
       const run = await runs.get(viewer, runId);
       if (run === undefined) return;
-      // Its last event was committed with its last status, perhaps after we read the events.
+      // The last event was committed together with the last status, perhaps after the events were read.
       if (ENDED.has(run.status) && (await runs.eventsAfter(viewer, runId, sequence)).length === 0) return;
-      if (!ENDED.has(run.status)) await bell.wait(LOOK_AGAIN_MS);
+      if (!ENDED.has(run.status)) await notifier.wait(LOOK_AGAIN_MS);
     }
   } finally {
     unsubscribe();

@@ -1,11 +1,11 @@
-/** Our own scalars. Both are strict: a value that they cannot represent exactly is refused, as input and as output. */
+/** The scalars DateTime and JSON. Both refuse, as input and output, any value that they cannot represent exactly. */
 import { GraphQLError, Kind, type ValueNode } from 'graphql';
 import { scalarType } from './nexus.ts';
 
 /** RFC 3339 with seconds and an offset: without an offset the instant is ambiguous. */
 const INSTANT = /^(\d{4})-(\d{2})-(\d{2})T(\d{2}):(\d{2}):(\d{2})(\.\d{1,9})?(Z|[+-](?:[01]\d|2[0-3]):[0-5]\d)$/;
 
-/** @throws GraphQLError for anything that is not an instant, such as a 31st of June. */
+/** @throws GraphQLError for a value that is not an instant, such as the 31st of June. */
 export function parseInstant(value: unknown): Date {
   const match = typeof value === 'string' ? INSTANT.exec(value) : null;
   if (match !== null) {
@@ -15,7 +15,7 @@ export function parseInstant(value: unknown): Date {
     const daysInMonth = new Date(Date.UTC(year, month, 0)).getUTCDate();
     const isReal =
       month >= 1 && month <= 12 && day >= 1 && day <= daysInMonth && hour < 24 && minute < 60 && second < 60;
-    // PostgreSQL and RFC 3339 support the years 1 to 9999, and an offset may lead out of that range.
+    // PostgreSQL and RFC 3339 support the years 1 to 9999, and the offset can move an instant out of that range.
     const isKept = instant.getUTCFullYear() >= 1 && instant.getUTCFullYear() <= 9999;
     if (isReal && isKept) return instant;
   }
@@ -26,11 +26,11 @@ export function parseInstant(value: unknown): Date {
 
 export const DateTime = scalarType({
   name: 'DateTime',
-  description: 'An instant in RFC 3339, answered in UTC with milliseconds, e.g. "2026-01-31T12:00:00.000Z".',
+  description: 'An instant in RFC 3339; output is in UTC with milliseconds, e.g. "2026-01-31T12:00:00.000Z".',
   sourceType: 'Date',
   serialize(value) {
     if (value instanceof Date && !Number.isNaN(value.getTime())) return value.toISOString();
-    throw new GraphQLError('DateTime can only be answered from a valid Date.');
+    throw new GraphQLError('DateTime needs a valid Date as its value.');
   },
   parseValue: parseInstant,
   parseLiteral(node) {
@@ -39,13 +39,13 @@ export const DateTime = scalarType({
   },
 });
 
-/** Nesting of lists and objects, because readers recurse as deep. */
+/** Largest nesting of lists and objects, because parsers recurse to this depth. */
 export const MAX_JSON_DEPTH = 64;
 
 /**
  * The value, if JSON can represent it without loss.
- * @throws GraphQLError that names the place of a value that JSON cannot represent (NaN, undefined, a Date, a function),
- * or for more than MAX_JSON_DEPTH levels.
+ * @throws GraphQLError with the path of a value that JSON cannot represent (NaN, undefined, a Date, a function), or for
+ * more than MAX_JSON_DEPTH levels.
  */
 export function checkedJson(value: unknown, place = 'JSON', depth = 0): unknown {
   if (value === null || typeof value === 'string' || typeof value === 'boolean') return value;
@@ -56,7 +56,7 @@ export function checkedJson(value: unknown, place = 'JSON', depth = 0): unknown 
     return Object.fromEntries(
       Object.entries(value).map(([key, item]) => [key, checkedJson(item, `${place}.${key}`, depth + 1)]),
     );
-  throw new GraphQLError(`${place} holds what JSON cannot carry (${Object.prototype.toString.call(value)}).`);
+  throw new GraphQLError(`${place} is not a JSON value (${Object.prototype.toString.call(value)}).`);
 }
 
 function isPlainObject(value: unknown): value is Readonly<Record<string, unknown>> {
@@ -83,7 +83,7 @@ function jsonOfLiteral(node: ValueNode, variables: Readonly<Record<string, unkno
     case Kind.VARIABLE:
       return variables[node.name.value] ?? null;
     case Kind.ENUM:
-      throw new GraphQLError(`JSON has no bare words: write "${node.value}".`, { nodes: node });
+      throw new GraphQLError(`A string in JSON needs quotation marks: write "${node.value}".`, { nodes: node });
   }
 }
 

@@ -1,4 +1,4 @@
-/** From where a request was sent. */
+/** Determines the sender of a request: its address, and the host and scheme that the browser used. */
 import { isIP } from 'node:net';
 import type { IncomingMessage } from 'node:http';
 import proxyaddr from 'proxy-addr';
@@ -8,13 +8,15 @@ import { isFromAnotherSite } from './other-sites.ts';
 export interface Sender {
   /** The address of the client, as far as the declared proxies report it; null when the connection has ended. */
   readonly address: string | null;
-  /** The host by which browsers reached us: the Host header, or what a declared proxy says. */
+  /** The host in the browser's address bar: the Host header, or what a trusted proxy reports. */
   readonly host: string | undefined;
-  /** Whether browsers reached us by https: only a declared proxy can tell, as this server speaks http alone. */
+  /**
+   * Whether the browser used https; only a trusted proxy can report it, because this server itself speaks only http.
+   */
   readonly isHttps: boolean;
   /**
-   * True only for a direct connection by a program of this server's own user on this very machine, who meant this
-   * server. Asks the kernel: only where it matters.
+   * True only for a direct connection from a program on this machine that runs as the server's own user, and that a
+   * page of another site did not cause. Queries the kernel, so call it only where needed.
    */
   isLocal(): boolean;
 }
@@ -32,12 +34,12 @@ export interface SenderOptions {
   /** The address that the server listens on. */
   readonly host: string;
   /**
-   * Addresses and subnets (`10.0.0.0/8`, `loopback`) whose X-Forwarded-For is believed. It is read from its end, which
-   * the nearest proxy wrote, up to the first address that is not one of them: what a client makes up stands before that
-   * and counts for nothing.
+   * Addresses and subnets (`10.0.0.0/8`, `loopback`) whose X-Forwarded-For is trusted. The header is read from its end,
+   * which the nearest proxy wrote, up to the first address that is not a trusted proxy. Values before it may be forged
+   * by the client and are ignored.
    */
   readonly trustedProxies: readonly string[];
-  /** For tests of what another user of this machine sends. */
+  /** Replaced in tests that simulate another user of this machine. */
   readonly ownersOf?: typeof ownersOfPeer;
 }
 
@@ -45,41 +47,42 @@ const LOOPBACK_ADDRESS = /^(::1|(::ffff:)?127(\.\d{1,3}){3})$/;
 const LOOPBACK_HOST = /^(localhost|127(\.\d{1,3}){3}|\[::1\])(:\d+)?$/i;
 const FORWARDING_HEADER = /^(forwarded|via|x-forwarded-.*|x-real-ip|x-client-ip|true-client-ip|cf-connecting-ip)$/;
 
-/** @throws TypeError for anything that is not an address or subnet. */
-export function senderReader({
+/** @throws TypeError if a trusted proxy is not an address or subnet. */
+export function createSenderReader({
   host: boundHost,
   trustedProxies,
   ownersOf = ownersOfPeer,
 }: SenderOptions): (request: SenderRequest) => Sender {
   const isTrusted = proxyaddr.compile([...trustedProxies]);
   const isBoundToLoopback = isLoopbackName(boundHost);
-  const known = new WeakMap<object, boolean>();
+  const ownership = new WeakMap<object, boolean>();
   const isOurUser = ({ socket }: SenderRequest): boolean => {
-    const answer = known.get(socket) ?? isOfOurUser(socket, ownersOf);
-    known.set(socket, answer);
+    const answer = ownership.get(socket) ?? isOfOurUser(socket, ownersOf);
+    ownership.set(socket, answer);
     return answer;
   };
   return (request) => {
     const direct = request.socket.remoteAddress;
     const isProxy = direct !== undefined && isTrusted(direct, 0);
-    const forwarded = (name: string): string | undefined => (isProxy ? lastOf(request.headers[name]) : undefined);
+    const forwarded = (name: string): string | undefined => (isProxy ? lastValue(request.headers[name]) : undefined);
     return {
-      address: direct === undefined ? null : plain(isProxy ? forwardedFor(request, direct, isTrusted) : direct),
+      address:
+        direct === undefined ? null : withoutIpv4Prefix(isProxy ? forwardedFor(request, direct, isTrusted) : direct),
       host: forwarded('x-forwarded-host') ?? request.headers.host,
-      // Some proxies name the scheme of the socket.
+      // Some proxies report wss for a WebSocket.
       isHttps: /^(https|wss)$/i.test(forwarded('x-forwarded-proto') ?? ''),
       isLocal: () => isBoundToLoopback && !isProxy && isLoopbackRequest(request) && isOurUser(request),
     };
   };
 }
 
-/** What the person who starts the server should know about the address that it listens on; undefined for nothing. */
+/** A warning for whoever starts the server if keys would cross the network unencrypted; undefined if not. */
 export function bindingWarning(host: string, trustedProxies: readonly string[]): string | undefined {
   if (isLoopbackName(host) || trustedProxies.length > 0) return undefined;
-  return `Listening on ${host} without TLS: keys cross the network in the clear. Put a proxy that speaks TLS in front, and name it in PARAFFIN_TRUST_PROXY.`;
+  return `Listening on ${host} without TLS: keys cross the network unencrypted. Put a TLS proxy in front of the server, and set PARAFFIN_TRUST_PROXY to its address.`;
 }
 
-/** Never anything that is not an address: a broken proxy is taken for the client. */
+/** The client's address from X-Forwarded-For; if an entry is not an address, the last valid one before it. */
 function forwardedFor(
   request: SenderRequest,
   direct: string,
@@ -99,8 +102,8 @@ function forwardedFor(
   return nearest;
 }
 
-/** An IPv4 address is one whether it came over a socket of either family. */
-function plain(address: string): string {
+/** An IPv4 address without the prefix that it has on an IPv6 socket. */
+function withoutIpv4Prefix(address: string): string {
   return address.replace(/^::ffff:(?=\d+\.)/i, '');
 }
 
@@ -108,15 +111,15 @@ function isLoopbackName(host: string): boolean {
   return LOOPBACK_HOST.test(host) || host === '::1';
 }
 
-/** The nearest proxy wrote the last one. */
-function lastOf(header: string | string[] | undefined): string | undefined {
+/** The last value of a list header, which the nearest proxy wrote. */
+function lastValue(header: string | string[] | undefined): string | undefined {
   return (Array.isArray(header) ? header.join(',') : header)?.split(',').at(-1)?.trim();
 }
 
 /**
- * Behind a proxy on this machine everybody in the world would seem local. Many proxies leave a header; nginx, left to
- * its defaults, leaves none but speaks HTTP/1.0. And a page in a browser can make its own name point here (DNS
- * rebinding), but cannot change the Host that is sent.
+ * Behind a proxy on this machine, every client would seem local. Many proxies add a header; nginx with its defaults
+ * adds none, but uses HTTP/1.0. A page in a browser can make its own domain resolve to this machine (DNS rebinding),
+ * but cannot change the Host header.
  */
 function isLoopbackRequest(request: SenderRequest): boolean {
   const { headers, httpVersion, socket } = request;
@@ -129,7 +132,7 @@ function isLoopbackRequest(request: SenderRequest): boolean {
   );
 }
 
-/** A proxy that leaves no trace at all still runs as a user of its own; so do the other people of this machine. */
+/** Detects a proxy that adds no header, and other people on this machine: both run as other users than this server. */
 function isOfOurUser(socket: SenderRequest['socket'], ownersOf: typeof ownersOfPeer): boolean {
   const { remoteAddress, remotePort, localAddress, localPort } = socket;
   if (remoteAddress === undefined || remotePort === undefined || localAddress === undefined || localPort === undefined)

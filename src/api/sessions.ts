@@ -1,6 +1,6 @@
 /**
- * Signing in and out at a browser: `POST /session` with a key in its Authorization header gives a cookie that stands
- * for the key from then on, `DELETE /session` ends it. The pages never keep the key itself.
+ * Sign-in and sign-out of a browser: `POST /session` with a key in its Authorization header sets a session cookie that
+ * replaces the key, `DELETE /session` ends the session. The pages never store the key itself.
  */
 import { Router } from 'express';
 import { DomainError } from '../errors.ts';
@@ -22,27 +22,27 @@ export function createSessions({ sessions, audit, cookie, inTurn }: SessionOptio
   const router = Router();
   router.post(PATH, async (request, response) => {
     const { session, token } = await inTurn(request, ({ viewer, address }) => {
-      // A session does not prolong itself.
+      // A session cannot renew itself.
       if (request.headers.authorization === undefined)
-        throw refusal('Signing in takes a key.', 'Send it as "Authorization: Bearer pfn_...".');
+        throw refusal('A key is needed to sign in.', 'Send it as "Authorization: Bearer pfn_...".');
       return audit.record(
         { viewer, address, requestId: String(response.locals.requestId), action: `POST ${PATH}`, subject: null },
         () => sessions.signIn(viewer, address, cookie.tokenOf(request)),
       );
     });
-    cookie.give(request, response, token, session.expiresAt);
+    cookie.set(request, response, token, session.expiresAt);
     response.status(201).set('Cache-Control', 'no-store').json({ id: session.id, expiresAt: session.expiresAt });
   });
   router.delete(PATH, async (request, response) => {
     await inTurn(request, ({ viewer, address }) => {
       const token = request.headers.authorization === undefined ? cookie.tokenOf(request) : undefined;
-      if (token === undefined) throw refusal('Nobody is signed in with this request.', 'Sign in first.');
+      if (token === undefined) throw refusal('The request has no session.', 'Sign in first.');
       return audit.record(
         { viewer, address, requestId: String(response.locals.requestId), action: `DELETE ${PATH}`, subject: null },
         () => sessions.signOut(token),
       );
     });
-    cookie.take(request, response);
+    cookie.clear(request, response);
     response.status(204).end();
   });
   router.all(PATH, (_request, response) => {

@@ -6,13 +6,13 @@ import { addressKey } from './rate-limit.ts';
 export interface Timeouts {
   /** From the first byte of a request to the end of its headers. */
   readonly headersMs: number;
-  /** From there to the end of its body; of an upload, between two parts of it. */
+  /** From the end of the headers to the end of the body; for an upload, between two chunks. */
   readonly bodyMs: number;
-  /** A connection without a request. */
+  /** How long a connection without a request stays open. */
   readonly idleMs: number;
-  /** Of one operation. */
+  /** The time limit of one operation. */
   readonly requestMs: number;
-  /** Between two pings of a WebSocket; a socket that does not answer is closed. */
+  /** Interval between pings of a WebSocket; a client that does not answer is disconnected. */
   readonly pingMs: number;
   /** How often the key of an open WebSocket is checked again. */
   readonly recheckMs: number;
@@ -28,20 +28,20 @@ export const DEFAULT_TIMEOUTS: Timeouts = {
 };
 
 /**
- * Open connections of one address, WebSockets included. The clients of a proxy share its limit, so it should keep few
- * connections open.
+ * Open connections of one address, WebSockets included. All clients behind a proxy share this limit, so a proxy should
+ * keep few connections open.
  */
 export const MAX_CONNECTIONS_PER_ADDRESS = 512;
 export const MAX_CONNECTIONS = 4_096;
 
-export function boundConnections(server: Server, perAddress = MAX_CONNECTIONS_PER_ADDRESS): void {
+export function limitConnections(server: Server, perAddress = MAX_CONNECTIONS_PER_ADDRESS): void {
   const open = new Map<string, number>();
   server.maxConnections = MAX_CONNECTIONS;
   server.on('connection', (socket) => {
-    // After an upgrade, or a refused one, nothing else handles errors of the connection: a peer that resets it would
-    // end the process.
+    // After an accepted or refused upgrade nothing else handles errors of the connection, and a reset by the client
+    // would end the process.
     socket.on('error', () => socket.destroy());
-    // An owner of IPv6 addresses has more of them than the server has connections.
+    // Counts IPv6 by network, because one client may use more addresses than the server has connections.
     const address = addressKey(socket.remoteAddress ?? null);
     const count = (open.get(address) ?? 0) + 1;
     if (count > perAddress) {
@@ -57,7 +57,7 @@ export function boundConnections(server: Server, perAddress = MAX_CONNECTIONS_PE
   });
 }
 
-/** An upload may take as long as its file needs; it must only keep moving. */
+/** An upload may take any time, as long as bytes keep arriving. */
 const UPLOADS = /^\/uploads(\/|$)/;
 
 /** A body that does not arrive in time is answered with 408, and the connection is closed. */
@@ -66,7 +66,7 @@ export function receiveWithin({ bodyMs }: Pick<Timeouts, 'bodyMs'>): RequestHand
     const { socket } = request;
     let bytesSeen = socket.bytesRead;
     const timer = setTimeout(() => {
-      // The body is here, or as much as is buffered: then the server is the slow side.
+      // Either the whole body has arrived, or bytes are buffered that the server has not read: the client is not slow.
       if (request.complete) return;
       if (request.readableLength > 0 || (UPLOADS.test(request.path) && socket.bytesRead > bytesSeen)) {
         bytesSeen = socket.bytesRead;
@@ -80,7 +80,7 @@ export function receiveWithin({ bodyMs }: Pick<Timeouts, 'bodyMs'>): RequestHand
     response.once('close', () => {
       clearTimeout(timer);
       if (request.complete) return;
-      // Answered without reading the body: Node would read and discard the rest, however slowly it arrives.
+      // The answer was sent before the body was read; Node would read and discard the rest, however slowly it arrives.
       setTimeout(() => {
         if (!request.complete) socket.destroy();
       }, bodyMs).unref();

@@ -1,4 +1,4 @@
-/** GraphQL over WebSocket (protocol graphql-transport-ws), on the same port and path as over HTTP. */
+/** GraphQL over WebSocket (protocol graphql-transport-ws), on the port and path of GraphQL over HTTP. */
 import { randomUUID } from 'node:crypto';
 import type { IncomingMessage, Server } from 'node:http';
 import type { Duplex } from 'node:stream';
@@ -30,11 +30,11 @@ export interface SubscriptionOptions {
   readonly path: string;
   readonly schema: GraphQLSchema;
   readonly gate: Gate;
-  /** The same as over HTTP. */
+  /** Shared with HTTP. */
   readonly queue: FairQueue;
-  /** By which browsers reached us: they let any page open a socket to any host. */
+  /** The host in the browser's address bar; needed because browsers let any page open a WebSocket to any host. */
   readonly hostOf: (request: IncomingMessage) => string | undefined;
-  /** A context for one operation. */
+  /** Makes the context of one operation. */
   readonly contextFor: (
     request: Pick<ApiContext, 'viewer' | 'requestId' | 'address' | 'onRefusal' | 'clientGone'>,
   ) => ApiContext;
@@ -45,24 +45,24 @@ export interface SubscriptionOptions {
 
 export interface Subscriptions {
   readonly socketCount: () => number;
-  /** Closes every socket with 1001 (going away), and what does not answer by the deadline without asking. */
+  /** Closes every socket with 1001 (going away), and terminates those that have not closed by the deadline. */
   close(deadlineMs: number): Promise<void>;
 }
 
 interface SocketExtra extends Record<PropertyKey, unknown> {
-  /** Of connectionParams, else of the header of the HTTP request. */
+  /** From connectionParams, or else from the header of the HTTP request. */
   authorization?: string | undefined;
   /** Aborted when the socket closes. */
   gone?: AbortSignal | undefined;
 }
 
-/** What a client that sends no connection_init may hold. */
+/** A client that sends no connection_init is disconnected after this time. */
 const INIT_TIMEOUT_MS = 10_000;
-/** The close code of graphql-transport-ws for a connection that may not be. */
+/** The close code of graphql-transport-ws for a refused connection. */
 const FORBIDDEN = 4403;
-/** Operations under way over one socket. */
+/** Concurrent operations over one socket. */
 export const MAX_OPERATIONS_PER_SOCKET = 50;
-/** What may wait in memory for a client that does not read. */
+/** Bytes buffered for a client that does not read; above it, the client is disconnected. */
 const MAX_WAITING_BYTES = 8_000_000;
 
 export function serveSubscriptions({
@@ -81,7 +81,7 @@ export function serveSubscriptions({
   const present = (requestId: string, errors: readonly GraphQLError[], code: RequestFault): GraphQLFormattedError[] =>
     errors.map((error) => presentError(classed(error, code), error, { requestId, logger }));
 
-  /** Contexts of operations, by themselves: graphql-ws gives them back as unknown. */
+  /** Maps each context to itself with its type, because graphql-ws returns contexts as unknown. */
   const timed = new WeakMap<object, TimedContext>();
 
   const disposable = useServer<Record<string, unknown> | undefined, SocketExtra>(
@@ -95,7 +95,7 @@ export function serveSubscriptions({
         const forbid = async (error: unknown): Promise<false> => {
           const requestId = randomUUID();
           await gate.report(request, requestId, error);
-          // A refused key is distinguished from a fault of ours by its text; the protocol has one code for both.
+          // The protocol has one code for a refused key and for a failure of the server; the reason distinguishes them.
           socket.close(
             FORBIDDEN,
             closeReason(presentError({ message: 'Forbidden' }, error, { requestId, logger }).message),
@@ -104,15 +104,15 @@ export function serveSubscriptions({
         };
         try {
           await gate.admit(request, authorization);
-          // Gone while its key was looked up: nobody would end what begins below.
+          // If the socket closed while its key was checked, no event would end the timer below.
           if (socket.readyState !== socket.OPEN) return false;
           connection.extra.authorization = authorization;
-          // A key that is revoked or expires takes with it what it had opened.
+          // When a key expires or is revoked, its sockets are closed.
           const recheck = setInterval(
             () => void gate.recheck(request, authorization).catch(forbid),
             timeouts.recheckMs,
           );
-          // Not onClose: that waits for every subscription of the socket to end.
+          // Not onClose, which waits until every subscription of the socket has ended.
           const client = new AbortController();
           connection.extra.gone = client.signal;
           socket.once('close', () => {
@@ -130,8 +130,8 @@ export function serveSubscriptions({
           if (Object.keys(connection.subscriptions).length > MAX_OPERATIONS_PER_SOCKET) {
             throw new DomainError({
               code: 'RATE_LIMITED',
-              message: `More than ${MAX_OPERATIONS_PER_SOCKET} operations are under way over this socket.`,
-              hint: 'Complete some, or open another socket.',
+              message: `More than ${MAX_OPERATIONS_PER_SOCKET} operations are running over this socket.`,
+              hint: 'Complete some of them, or open another socket.',
             });
           }
           const admitted = await gate.admit(connection.extra.request, connection.extra.authorization);
@@ -149,7 +149,7 @@ export function serveSubscriptions({
               clientGone: connection.extra.gone,
             }),
             deadline,
-            queue.placeFor(admitted.countedAs),
+            queue.slotFor(admitted.countedAs),
           );
           timed.set(contextValue, contextValue);
           return {
@@ -172,8 +172,8 @@ export function serveSubscriptions({
           throw error;
         }
       },
-      // Queries and mutations over the socket, in the same time as over HTTP; a subscription lasts as long as it lasts,
-      // each of its events does not.
+      // Queries, mutations and the single events of a subscription have the timeout of HTTP; a subscription as a whole
+      // has none.
       execute: async (args: ExecutionArgs) => {
         const context =
           typeof args.contextValue === 'object' && args.contextValue !== null
@@ -181,10 +181,10 @@ export function serveSubscriptions({
             : undefined;
         const operation = getOperationAST(args.document, args.operationName);
         if (context === undefined || operation == null || operation.operation === 'subscription') return execute(args);
-        const { deadline, place } = context;
+        const { deadline, slot } = context;
         const timeoutMs = timeoutOf(operation, timeouts.requestMs);
         try {
-          if (timeoutMs <= timeouts.requestMs) await place.enter();
+          if (timeoutMs <= timeouts.requestMs) await slot.acquire();
           deadline.start(timeoutMs);
           return await beforeDeadline(execute(args), deadline);
         } catch (error) {
@@ -193,7 +193,7 @@ export function serveSubscriptions({
           throw error;
         } finally {
           deadline.end();
-          place.leave();
+          slot.release();
         }
       },
       onNext: (connection, _id, _payload, args, { errors, data, extensions }) => {
@@ -212,7 +212,7 @@ export function serveSubscriptions({
   );
 
   const upgrade = (request: IncomingMessage, socket: Duplex, head: Buffer): void => {
-    // Express sees nothing of an upgrade: what is thrown here would end the process.
+    // Express does not handle upgrades, so an exception here would end the process.
     try {
       const target = URL.parse(request.url ?? '/', 'http://localhost');
       if (target === null) return refuse(socket, '400 Bad Request');
@@ -220,14 +220,14 @@ export function serveSubscriptions({
       if (isFromAnotherSite(request, hostOf(request))) return refuse(socket, '403 Forbidden');
       sockets.handleUpgrade(request, socket, head, (webSocket) => {
         sockets.emit('connection', webSocket, request);
-        // graphql-ws writes to the console what a client does wrong, and hears the first such error alone. The socket
-        // has been closed by then.
+        // graphql-ws prints errors of clients to the console, and handles only the first of them. The socket is closed
+        // by then, so they are only logged.
         webSocket
           .removeAllListeners('error')
-          .on('error', (error) => logger.debug({ err: error }, 'a socket broke off'));
+          .on('error', (error) => logger.debug({ err: error }, 'the connection of a WebSocket broke'));
       });
     } catch (error) {
-      logger.error({ err: error }, 'an upgrade met an unexpected failure');
+      logger.error({ err: error }, 'an upgrade failed unexpectedly');
       socket.destroy();
     }
   };
@@ -250,7 +250,7 @@ type Message = Parameters<WebSocket['send']>[0];
 type SendOptions = Exclude<Parameters<WebSocket['send']>[1], undefined>;
 type Sent = (error?: Error) => void;
 
-/** A message to a client that has gone is sent, as far as graphql-ws knows: it would write that to the console. */
+/** Hides errors of sending to a disconnected client from graphql-ws, which would print them to the console. */
 class ClientSocket extends WebSocket {
   override send(message: Message, sent?: Sent): void;
   override send(message: Message, options: SendOptions, sent?: Sent): void;
@@ -260,7 +260,7 @@ class ClientSocket extends WebSocket {
   }
 }
 
-/** Destroyed once that is sent: a peer that never closes its side would hold the connection for good. */
+/** Answers and then destroys the socket, because a client that never closes its side would keep it open forever. */
 function refuse(socket: Duplex, status: string): void {
   socket.end(`HTTP/1.1 ${status}\r\nConnection: close\r\nContent-Length: 0\r\n\r\n`, () => socket.destroy());
 }
@@ -268,9 +268,9 @@ function refuse(socket: Duplex, status: string): void {
 type RequestFault = 'BAD_USER_INPUT' | 'GRAPHQL_VALIDATION_FAILED';
 
 /**
- * Over HTTP, Apollo classes the errors that GraphQL raises before anything runs; here it is on us. They have no path,
- * and nothing but another GraphQLError (of a scalar) beneath them: over `next` they speak of variables, over `error` of
- * the document.
+ * Adds the code of an error that GraphQL raises before execution, as Apollo does over HTTP. Such an error has no path,
+ * and its originalError is at most another GraphQLError (of a scalar). In a `next` message it concerns the variables,
+ * in an `error` message the document.
  */
 function classed(error: GraphQLError, code: RequestFault): GraphQLFormattedError {
   const formatted = error.toJSON();
@@ -290,7 +290,7 @@ function requestIdOf(context: unknown): string {
     : randomUUID();
 }
 
-/** A close frame carries at most 123 bytes of reason. */
+/** The reason in a close frame has at most 123 bytes. */
 function closeReason(text: string): string {
   return Buffer.byteLength(text) <= 123 ? text : 'Forbidden';
 }

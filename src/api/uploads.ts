@@ -1,7 +1,7 @@
 /**
- * Files into the server, by the tus protocol 1.0 (https://tus.io): `POST /uploads` begins one, `PATCH` sends bytes from
- * an offset, `HEAD` says where to continue after a break, `DELETE` gives it up. Only the key that began an upload may
- * touch it, and nobody reads it back.
+ * Uploads by the tus protocol 1.0 (https://tus.io): `POST /uploads` begins one, `PATCH` sends bytes from an offset,
+ * `HEAD` returns the offset at which to resume, `DELETE` aborts it. Only the key that began an upload may use it, and
+ * an upload cannot be downloaded.
  */
 import { ERRORS, EVENTS, Metadata, Server } from '@tus/server';
 import { Router, type Request, type RequestHandler } from 'express';
@@ -18,25 +18,25 @@ export interface UploadOptions {
 }
 
 const PATH = '/uploads';
-/** How long a new request for an upload waits for one that a broken network has left hanging. */
+/** How long a new request for an upload waits for an earlier one that still hangs on a broken connection. */
 const TAKEOVER_MS = 500;
 
 interface Owner {
   readonly ownerKeyId: string;
-  /** Whose key it is. */
+  /** The owner of the key. */
   readonly person: string;
 }
 
-interface Beginning extends Owner {
+interface CreationMetadata extends Owner {
   readonly filename?: string;
   readonly sha256?: string;
 }
 
 /** The routes of `/uploads`. A key with the role CONTRIBUTOR is needed for all of them. */
 export function createUploads({ uploads, viewerOf, logger }: UploadOptions): Router {
-  const beginnings = new WeakMap<object, Beginning>();
-  /** Told when the file of an upload is there. */
-  const creations = new WeakMap<object, () => void>();
+  const creationMetadata = new WeakMap<object, CreationMetadata>();
+  /** Called when the file of an upload has been created. */
+  const onCreated = new WeakMap<object, () => void>();
   const tus = new Server({
     path: PATH,
     datastore: uploads.files,
@@ -47,9 +47,9 @@ export function createUploads({ uploads, viewerOf, logger }: UploadOptions): Rou
     namingFunction: () => uploads.newId(),
     getFileIdFromRequest: (request) => idIn(new URL(request.url).pathname),
     onUploadCreate: async (request) => {
-      const beginning = beginnings.get(nodeRequestOf(request));
-      if (beginning === undefined) throw new Error('An upload began without an owner.');
-      return { metadata: { ...beginning } };
+      const metadata = creationMetadata.get(nodeRequestOf(request));
+      if (metadata === undefined) throw new Error('An upload began without an owner.');
+      return { metadata: { ...metadata } };
     },
     onResponseError: (request, error) => {
       if (!(error instanceof Error)) return undefined;
@@ -57,12 +57,12 @@ export function createUploads({ uploads, viewerOf, logger }: UploadOptions): Rou
         const { status, body } = httpFailure(error, { requestId: requestIdOf(nodeRequestOf(request)), logger });
         return { status_code: status, body: JSON.stringify(body) };
       }
-      logger.error({ err: error }, 'An upload met an unexpected failure');
+      logger.error({ err: error }, 'An upload failed unexpectedly');
       return { ...ERRORS.UNKNOWN_ERROR };
     },
   });
 
-  tus.on(EVENTS.POST_CREATE, (request) => creations.get(nodeRequestOf(request))?.());
+  tus.on(EVENTS.POST_CREATE, (request) => onCreated.get(nodeRequestOf(request))?.());
 
   const ownerOf = async (request: Request): Promise<Owner> => {
     const viewer = await viewerOf(request);
@@ -70,35 +70,35 @@ export function createUploads({ uploads, viewerOf, logger }: UploadOptions): Rou
     if (viewer.kind === 'KEY') return { ownerKeyId: viewer.keyId, person: viewer.owner };
     throw new Error('An anonymous viewer was taken for a contributor.');
   };
-  const begin: RequestHandler = async (request, response) => {
+  const create: RequestHandler = async (request, response) => {
     const owner = await ownerOf(request);
     const byteSize = lengthOf(request, uploads.maxBytes);
-    beginnings.set(request, { ...owner, ...readMetadata(request) });
+    creationMetadata.set(request, { ...owner, ...readMetadata(request) });
     let answered: Promise<unknown> = Promise.resolve();
     await uploads.begin({ person: owner.person, byteSize }, async () => {
       const { promise: created, resolve } = Promise.withResolvers<void>();
-      creations.set(request, resolve);
+      onCreated.set(request, resolve);
       answered = tus.handle(request, response);
-      // Bytes that come along with the beginning take their time without keeping others waiting.
+      // Bytes in the body of the POST may take long; other uploads can begin in the meantime.
       await Promise.race([created, answered]);
     });
     await answered;
   };
-  const goOn: RequestHandler = async (request, response) => {
+  const resume: RequestHandler = async (request, response) => {
     const { ownerKeyId } = await ownerOf(request);
     await uploads.requireOwner(idIn(request.path) ?? '', ownerKeyId);
     await tus.handle(request, response);
   };
 
   const router = Router();
-  router.post(PATH, begin);
+  router.post(PATH, create);
   router.options([PATH, `${PATH}/:id`], async (request, response) => {
     await ownerOf(request);
     await tus.handle(request, response);
   });
-  router.head(`${PATH}/:id`, goOn);
-  router.patch(`${PATH}/:id`, goOn);
-  router.delete(`${PATH}/:id`, goOn);
+  router.head(`${PATH}/:id`, resume);
+  router.patch(`${PATH}/:id`, resume);
+  router.delete(`${PATH}/:id`, resume);
   router.all([PATH, `${PATH}/:id`], (request, response) => {
     response.setHeader('Allow', request.path === PATH ? 'OPTIONS, POST' : 'OPTIONS, HEAD, PATCH, DELETE');
     response.sendStatus(405);
@@ -111,29 +111,30 @@ function idIn(pathname: string): string | undefined {
   return /^\/uploads\/([0-9a-f]{32})$/.exec(pathname)?.[1];
 }
 
-/** As stated; 0 for a missing or malformed length, which is left to the protocol. */
+/** The announced byte size; 0 for a missing or malformed header, which the tus server refuses. */
 function lengthOf(request: Request, maxBytes: number): number {
   const text = request.get('upload-length') ?? '';
   if (!/^\d+$/.test(text)) return 0;
   if (Number(text) === 0)
     throw new DomainError({
       code: 'BAD_INPUT',
-      message: 'The file is empty: there is nothing to upload.',
+      message: 'The file is empty.',
       field: 'Upload-Length',
+      hint: 'Choose a file with content.',
     });
   if (Number(text) > maxBytes) {
     throw new DomainError({
       code: 'FILE_TOO_LARGE',
-      message: `The file has ${text} bytes; ${maxBytes} are taken at most.`,
+      message: `The file has ${text} bytes; at most ${maxBytes} are allowed.`,
       field: 'Upload-Length',
-      hint: 'The owner of this server sets PARAFFIN_MAX_UPLOAD_BYTES.',
+      hint: 'Ask the administrator of this server to raise PARAFFIN_MAX_UPLOAD_BYTES.',
     });
   }
   return Number(text);
 }
 
-/** What is kept of a client's metadata: a name for the record, and what the bytes must be. */
-function readMetadata(request: Request): Omit<Beginning, keyof Owner> {
+/** The parts of a client's metadata that are kept: the file name, and the expected sha256. */
+function readMetadata(request: Request): Omit<CreationMetadata, keyof Owner> {
   const text = request.get('upload-metadata');
   if (text === undefined || text === '') return {};
   let metadata: ReturnType<typeof Metadata.parse>;
@@ -142,7 +143,7 @@ function readMetadata(request: Request): Omit<Beginning, keyof Owner> {
   } catch (cause) {
     throw new DomainError({
       code: 'BAD_INPUT',
-      message: 'Upload-Metadata is not valid under the tus protocol.',
+      message: 'Upload-Metadata is not valid by the tus protocol.',
       field: 'Upload-Metadata',
       hint: 'Send pairs of a key and a base64 value, e.g. "filename d2VpZ2h0cy5jaw==".',
       cause,
@@ -159,13 +160,13 @@ function readMetadata(request: Request): Omit<Beginning, keyof Owner> {
       code: 'BAD_INPUT',
       message: 'sha256 in Upload-Metadata is not 64 hexadecimal digits.',
       field: 'Upload-Metadata',
-      hint: 'Leave it out, and state it when you import.',
+      hint: 'Leave it out, and give it with the import.',
     });
   }
   return { ...(filename === '' ? {} : { filename }), ...(sha256 === '' ? {} : { sha256 }) };
 }
 
-/** As http.ts gave it to the response. */
+/** The request id that http.ts stored in the response. */
 function requestIdOf(request: object): string {
   const response: unknown = 'res' in request ? request.res : undefined;
   const locals: unknown =
@@ -173,11 +174,11 @@ function requestIdOf(request: object): string {
   return typeof locals === 'object' && locals !== null && 'requestId' in locals ? String(locals.requestId) : '';
 }
 
-/** The request as Express has it, of which the tus server made one of its own. */
+/** The request of Express from which the tus server made its own. */
 function nodeRequestOf(request: {
   readonly runtime?: { readonly node?: { readonly req: object } | undefined } | undefined;
 }): object {
   const found = request.runtime?.node?.req;
-  if (found === undefined) throw new Error('The tus server was asked without a request of Node.');
+  if (found === undefined) throw new Error('The tus server received a request that is not from Node.');
   return found;
 }

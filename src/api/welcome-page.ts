@@ -1,6 +1,6 @@
 /**
- * What a browser sees at /, where the pages are not built: where things are. Nothing is loaded from anywhere, and
- * nothing of the request stands in it.
+ * The page at / if the pages are not built: it lists the addresses of the API. It loads no other file and contains
+ * nothing from the request.
  */
 export const WELCOME_PAGE = `<!doctype html>
 <html lang="en">
@@ -17,7 +17,7 @@ pre { background: #f1e8f0; padding: 1rem; overflow-x: auto; border-radius: 4px }
 <body>
 <h1>Paraffin</h1>
 <p>A registry of histopathology datasets and pretrained encoders that can also make them.</p>
-<h2>Ask</h2>
+<h2>Query</h2>
 <p>GraphQL is at <code>/graphql</code>, over HTTP and WebSocket (graphql-transport-ws).</p>
 <pre>curl -s http://127.0.0.1:4000/graphql -H 'content-type: application/json' \\
   -d '{"query": "{ datasets(first: 5) { totalCount nodes { slug name organs { name } stains { name } } } }"}'</pre>
@@ -26,7 +26,7 @@ the first one is in the file <code>admin-key</code> of the data directory.</p>
 <h2>Download</h2>
 <pre>curl -C - -o encoder.safetensors http://127.0.0.1:4000/checkpoints/&lt;id&gt;/download</pre>
 <p>Also <code>/artifacts/&lt;sha256&gt;</code> and <code>/datasets/&lt;id&gt;/thumbnails/0.webp</code>. The ETag is the sha256.</p>
-<h2>Watch</h2>
+<h2>Monitor</h2>
 <p><a href="/healthz">/healthz</a> · <a href="/readyz">/readyz</a> · <a href="/metrics">/metrics</a> (Prometheus)</p>
 </body>
 </html>

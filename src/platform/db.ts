@@ -49,7 +49,7 @@ function overloaded(cause: unknown): DomainError {
   return new DomainError({
     code: 'OVERLOADED',
     message: 'The database has no connection free.',
-    hint: 'Ask again in a second, and send fewer requests at once.',
+    hint: 'Try again in a second, and send fewer requests at once.',
     retryable: true,
     retryAfterSeconds: 1,
     cause,

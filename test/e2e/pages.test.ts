@@ -14,7 +14,7 @@ import type { Locator, Page } from 'playwright-core';
 import { z } from 'zod';
 import { drawTissue } from '../../src/synthetic/tissue.ts';
 import { childEnvironment } from '../../src/env.ts';
-import { senderReader } from '../../src/api/sender.ts';
+import { createSenderReader } from '../../src/api/sender.ts';
 import { createAccessService } from '../../src/modules/access/index.ts';
 import { openBrowser, OTHER_MACHINE, type TestBrowser } from '../support/browser.ts';
 import { at } from '../support/catalogue.ts';
@@ -476,7 +476,7 @@ describe('beyond this machine, by plain http', () => {
     async () => {
       const away = await startTestServer(database, {
         pagesDir: path.join(ROOT, 'web/dist'),
-        senderOf: senderReader({ host: '0.0.0.0', trustedProxies: [] }),
+        senderOf: createSenderReader({ host: '0.0.0.0', trustedProxies: [] }),
         openArtifact: server.store.open,
       });
       const url = away.url.replace('127.0.0.1', OTHER_MACHINE);

@@ -6,8 +6,8 @@ import { after, before, describe, test } from 'node:test';
 import { createClient } from 'graphql-ws';
 import { WebSocket } from 'ws';
 import { DEFAULT_RATE_LIMITS } from '../../src/api/rate-limit.ts';
-import { senderReader } from '../../src/api/sender.ts';
-import { boundConnections, DEFAULT_TIMEOUTS } from '../../src/api/slow-clients.ts';
+import { createSenderReader } from '../../src/api/sender.ts';
+import { limitConnections, DEFAULT_TIMEOUTS } from '../../src/api/slow-clients.ts';
 import { MAX_OPERATIONS_PER_SOCKET } from '../../src/api/subscriptions.ts';
 import { at } from '../support/catalogue.ts';
 import { makeRun, newCheckpoint } from '../support/checkpoints.ts';
@@ -98,8 +98,8 @@ describe('requests', () => {
   });
 
   test('of strangers leave so many entries in the audit log and no more, wherever they come from', async () => {
-    const rateLimits = { ...DEFAULT_RATE_LIMITS, refusalsPerMinute: 2, strangersRefusalsPerMinute: 5 };
-    const senderOf = senderReader({ host: '127.0.0.1', trustedProxies: ['127.0.0.1'] });
+    const rateLimits = { ...DEFAULT_RATE_LIMITS, refusalsPerMinute: 2, anonymousRefusalsPerMinute: 5 };
+    const senderOf = createSenderReader({ host: '127.0.0.1', trustedProxies: ['127.0.0.1'] });
     const other = await startTestServer(database, { rateLimits, senderOf });
     try {
       const before = await database.db.auditEntry.count();
@@ -307,7 +307,7 @@ describe('a slow client', () => {
 
 test('an address may hold so many connections and no more; what it closes, it may open again', async () => {
   const http = createServer((_request, response) => response.end('here'));
-  boundConnections(http, 3);
+  limitConnections(http, 3);
   await new Promise<void>((resolve) => http.listen(0, '127.0.0.1', resolve));
   const address = http.address();
   const port = typeof address === 'object' && address !== null ? address.port : 0;
@@ -340,7 +340,7 @@ test('an address may hold so many connections and no more; what it closes, it ma
 
 test('whoever owns many IPv6 addresses holds no more connections than whoever has one', () => {
   const http = createServer();
-  boundConnections(http, 2);
+  limitConnections(http, 2);
   const connectFrom = (remoteAddress: string): boolean => {
     const socket = Object.defineProperty(new Socket(), 'remoteAddress', { value: remoteAddress });
     http.emit('connection', socket);

@@ -5,7 +5,7 @@ import { get } from 'node:http';
 import { after, before, describe, test } from 'node:test';
 import { WebSocket } from 'ws';
 import { DEFAULT_RATE_LIMITS } from '../../src/api/rate-limit.ts';
-import { senderReader } from '../../src/api/sender.ts';
+import { createSenderReader } from '../../src/api/sender.ts';
 import { DEFAULT_TIMEOUTS } from '../../src/api/slow-clients.ts';
 import { createAccessService, SESSIONS_PER_KEY_MAX } from '../../src/modules/access/index.ts';
 import type { AuditRecord } from '../../src/modules/audit/index.ts';
@@ -29,10 +29,10 @@ let checkpointId: string;
 before(async () => {
   database = await openTestDatabase();
   server = await startTestServer(database, {
-    senderOf: senderReader({ host: '0.0.0.0', trustedProxies: [] }),
+    senderOf: createSenderReader({ host: '0.0.0.0', trustedProxies: [] }),
     timeouts: { ...DEFAULT_TIMEOUTS, recheckMs: 100 },
     // All that is refused here comes from one address.
-    rateLimits: { ...DEFAULT_RATE_LIMITS, refusalsPerMinute: 100_000, strangersRefusalsPerMinute: 100_000 },
+    rateLimits: { ...DEFAULT_RATE_LIMITS, refusalsPerMinute: 100_000, anonymousRefusalsPerMinute: 100_000 },
   });
   await server.store.put(BYTES);
   checkpointId = await database.transact(async (tx) => {
@@ -146,7 +146,7 @@ describe('signing in', () => {
   test('by https, as a declared proxy reports it, gives a cookie for https alone; nobody else can claim that', async () => {
     const { secret } = await newKey();
     const behindProxy = await startTestServer(database, {
-      senderOf: senderReader({ host: '0.0.0.0', trustedProxies: ['127.0.0.1'] }),
+      senderOf: createSenderReader({ host: '0.0.0.0', trustedProxies: ['127.0.0.1'] }),
     });
     const host = 'registry.example';
     const secure = { 'x-forwarded-for': '203.0.113.9', 'x-forwarded-host': host, 'x-forwarded-proto': 'https' };

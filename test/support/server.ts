@@ -8,7 +8,7 @@ import path from 'node:path';
 import { createHttpServer, type HttpServer, type HttpServerOptions } from '../../src/api/http.ts';
 import { createRunEvents } from '../../src/api/run-events.ts';
 import { buildSchema } from '../../src/api/schema.ts';
-import { senderReader } from '../../src/api/sender.ts';
+import { createSenderReader } from '../../src/api/sender.ts';
 import type { Services } from '../../src/api/context.ts';
 import { RUN_JOBS } from '../../src/jobs/index.ts';
 import { createLogger } from '../../src/logger.ts';
@@ -87,7 +87,7 @@ export async function startTestServer(
     schema: buildSchema(false),
     contextFor: (request) => ({ ...request, services, loaders: createLoaders(db), server, runEvents }),
     access,
-    senderOf: senderReader({ host: '127.0.0.1', trustedProxies: [] }),
+    senderOf: createSenderReader({ host: '127.0.0.1', trustedProxies: [] }),
     services,
     openArtifact: store.open,
     uploads,

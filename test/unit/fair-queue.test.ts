@@ -1,13 +1,13 @@
 /** Fair turns for access to the database. */
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
-import { createFairQueue, DEFAULT_QUEUE_LIMITS, type Place } from '../../src/api/fair-queue.ts';
+import { createFairQueue, DEFAULT_QUEUE_LIMITS, type QueueSlot } from '../../src/api/fair-queue.ts';
 
 const limits = { total: 3, perSender: 2, waitingPerSender: 2, waitMs: 60_000 };
 
 /** Enters the queue, and records the name once it is admitted. */
-function enter(place: Place, name: string, inside: string[]): Promise<void> {
-  return place.enter().then(() => void inside.push(name));
+function acquire(slot: QueueSlot, name: string, inside: string[]): Promise<void> {
+  return slot.acquire().then(() => void inside.push(name));
 }
 const settled = (): Promise<void> => new Promise((resolve) => setImmediate(resolve));
 
@@ -15,28 +15,28 @@ describe('a turn', () => {
   test('is had at once by so many of one sender and of all, and by the next when one leaves', async () => {
     const queue = createFairQueue(limits);
     const inside: string[] = [];
-    const a = ['a1', 'a2', 'a3'].map((name) => ({ name, place: queue.placeFor('a') }));
-    const b = ['b1', 'b2'].map((name) => ({ name, place: queue.placeFor('b') }));
-    const entered = [...a, ...b].map(({ name, place }) => enter(place, name, inside));
+    const a = ['a1', 'a2', 'a3'].map((name) => ({ name, slot: queue.slotFor('a') }));
+    const b = ['b1', 'b2'].map((name) => ({ name, slot: queue.slotFor('b') }));
+    const acquired = [...a, ...b].map(({ name, slot }) => acquire(slot, name, inside));
     await settled();
     assert.deepEqual(inside, ['a1', 'a2', 'b1']);
-    b[0]?.place.leave();
+    b[0]?.slot.release();
     await settled();
-    // a already has its two places, so b is next, although it asked later.
+    // a already has its two slots, so b is next, although it asked later.
     assert.deepEqual(inside, ['a1', 'a2', 'b1', 'b2']);
-    a[0]?.place.leave();
-    await Promise.all(entered);
+    a[0]?.slot.release();
+    await Promise.all(acquired);
     assert.deepEqual(inside, ['a1', 'a2', 'b1', 'b2', 'a3']);
   });
 
   test('comes to whoever asks little before all of whoever asks much', async () => {
     const queue = createFairQueue({ ...limits, total: 1, perSender: 1, waitingPerSender: 100 });
     const inside: string[] = [];
-    const places: Place[] = [];
+    const slots: QueueSlot[] = [];
     const ask = (who: string, name: string): Promise<void> => {
-      const place = queue.placeFor(who);
-      places.push(place);
-      return enter(place, name, inside).then(() => place.leave());
+      const slot = queue.slotFor(who);
+      slots.push(slot);
+      return acquire(slot, name, inside).then(() => slot.release());
     };
     const all = [...Array.from({ length: 20 }, (_, index) => ask('much', `m${index}`)), ask('little', 'little')];
     await Promise.all(all);
@@ -46,27 +46,27 @@ describe('a turn', () => {
 
   test('that does not come in time, or has too many before it, is OVERLOADED and tells when to ask again', async () => {
     const queue = createFairQueue({ ...limits, waitMs: 20 });
-    for (const place of [queue.placeFor('a'), queue.placeFor('a')]) await place.enter();
-    const waiting = [queue.placeFor('a'), queue.placeFor('a')].map((place) =>
-      assert.rejects(place.enter(), { code: 'OVERLOADED', retryAfterSeconds: 1, retryable: true }),
+    for (const slot of [queue.slotFor('a'), queue.slotFor('a')]) await slot.acquire();
+    const waiting = [queue.slotFor('a'), queue.slotFor('a')].map((slot) =>
+      assert.rejects(slot.acquire(), { code: 'OVERLOADED', retryAfterSeconds: 1, retryable: true }),
     );
-    await assert.rejects(queue.placeFor('a').enter(), { code: 'OVERLOADED' });
-    await queue.placeFor('b').enter();
+    await assert.rejects(queue.slotFor('a').acquire(), { code: 'OVERLOADED' });
+    await queue.slotFor('b').acquire();
     await Promise.all(waiting);
   });
 
-  test("of somebody who left while waiting is the next one's, and no place is lost", async () => {
+  test("of somebody who left while waiting is the next one's, and no slot is lost", async () => {
     const queue = createFairQueue({ ...limits, total: 1 });
-    const first = queue.placeFor('a');
-    await first.enter();
-    const gone = queue.placeFor('b');
-    const entered = gone.enter();
-    gone.leave();
-    gone.leave();
-    first.leave();
-    first.leave();
-    await entered;
-    await queue.placeFor('c').enter();
+    const first = queue.slotFor('a');
+    await first.acquire();
+    const gone = queue.slotFor('b');
+    const acquired = gone.acquire();
+    gone.release();
+    gone.release();
+    first.release();
+    first.release();
+    await acquired;
+    await queue.slotFor('c').acquire();
   });
 });
 

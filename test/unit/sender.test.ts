@@ -4,7 +4,7 @@ import { once } from 'node:events';
 import { connect, createServer } from 'node:net';
 import { describe, test } from 'node:test';
 import { addressKey } from '../../src/api/rate-limit.ts';
-import { bindingWarning, senderReader } from '../../src/api/sender.ts';
+import { bindingWarning, createSenderReader } from '../../src/api/sender.ts';
 import { ownersOfPeer, ownersOfPort } from '../../src/platform/socket-owner.ts';
 
 const OURS = process.getuid?.() ?? -1;
@@ -27,7 +27,7 @@ function senderOf({
   httpVersion = '1.1',
   owners = [OURS],
 }: Case): { address: string | null; isLocal: boolean; isHttps: boolean } {
-  const read = senderReader({ host, trustedProxies: proxies, ownersOf: () => owners });
+  const read = createSenderReader({ host, trustedProxies: proxies, ownersOf: () => owners });
   const { address, isLocal, isHttps } = read({
     headers: { host: '127.0.0.1:4000', ...headers },
     httpVersion,
@@ -108,7 +108,7 @@ describe('a sender', () => {
     test(`${what} is ${isHttps ? '' : 'not '}reached by https`, () => assert.equal(senderOf(given).isHttps, isHttps));
 
   test('whose connection has ended is nobody', () => {
-    const { address, isLocal } = senderReader({ host: '127.0.0.1', trustedProxies: [] })({
+    const { address, isLocal } = createSenderReader({ host: '127.0.0.1', trustedProxies: [] })({
       headers: {},
       httpVersion: '1.1',
       socket: {},

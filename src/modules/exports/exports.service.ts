@@ -3,7 +3,7 @@ import { DomainError, UnreachableCaseError } from '../../errors.ts';
 import { parseInput } from '../../input.ts';
 import type { ExportFormat } from '../../generated/prisma/enums.ts';
 import type { Announcements } from '../../platform/announcements.ts';
-import { createBell } from '../../platform/bell.ts';
+import { createNotifier } from '../../platform/notifier.ts';
 import type { Transact, Transaction } from '../../platform/db.ts';
 import { authorise, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
@@ -24,14 +24,14 @@ export interface ExportService {
    * A file that has passed its check. If it does not exist, it is made first, by one run for all waiting requests.
    * Throws CHECKPOINT_NOT_FOUND, CHECKPOINT_NOT_DOWNLOADABLE, EXPORT_CHECK_FAILED; EXPORT_FAILED if the run failed; and
    * EXPORT_PENDING, ENGINE_MISSING or WORKER_MISSING, each with a time to retry.
-   * @param isGone aborted when the client has disconnected.
+   * @param clientGone aborted when the client has disconnected.
    * @param onWait called before waiting for the file, so that the wait is not measured as database time.
    */
   weightsFile(
     viewer: Viewer,
     checkpointId: string,
     format: WeightsFormat,
-    isGone: AbortSignal,
+    clientGone: AbortSignal,
     onWait: () => void,
   ): Promise<WeightsFileRecord>;
   /**
@@ -129,25 +129,25 @@ export function createExportService({
     });
 
   /** Resolves when the run has succeeded. Throws the errors that `weightsFile` documents. */
-  const waitFor = async (viewer: Viewer, runId: string, isGone: AbortSignal): Promise<void> => {
+  const waitFor = async (viewer: Viewer, runId: string, clientGone: AbortSignal): Promise<void> => {
     const startedMs = performance.now();
-    const bell = createBell();
-    const unsubscribe = announcements.subscribe(runId, bell.ring);
-    isGone.addEventListener('abort', bell.stop);
+    const notifier = createNotifier();
+    const unsubscribe = announcements.subscribe(runId, notifier.notify);
+    clientGone.addEventListener('abort', notifier.stop);
     try {
       for (;;) {
-        bell.reset();
+        notifier.reset();
         const run = await runs.get(viewer, runId);
         if (run === undefined) throw new Error(`Run ${runId} is gone.`);
         const waitedMs = performance.now() - startedMs;
         if (await hasSucceeded(run, waitedMs)) return;
-        if (isGone.aborted || waitedMs >= patience.fileMs)
+        if (clientGone.aborted || waitedMs >= patience.fileMs)
           throw pending(`Run ${run.id} is making this file; it is ${run.status}.`, 'Ask again, or follow the run.');
-        await bell.wait(Math.min(LOOK_AGAIN_MS, patience.fileMs - waitedMs));
+        await notifier.wait(Math.min(LOOK_AGAIN_MS, patience.fileMs - waitedMs));
       }
     } finally {
       unsubscribe();
-      isGone.removeEventListener('abort', bell.stop);
+      clientGone.removeEventListener('abort', notifier.stop);
     }
   };
 
@@ -199,7 +199,7 @@ export function createExportService({
     viewer: Viewer,
     checkpoint: UsableCheckpointRecord,
     format: ExportFormat,
-    isGone: AbortSignal,
+    clientGone: AbortSignal,
     onWait: () => void,
   ): Promise<ExportRecord> => {
     const known = await store.find(checkpoint.id, format);
@@ -209,7 +209,7 @@ export function createExportService({
       throw pending(`Run ${runId} is making this file.`, 'Many wait; ask again, or follow the run.');
     waiting += 1;
     onWait();
-    await waitFor(viewer, runId, isGone).finally(() => (waiting -= 1));
+    await waitFor(viewer, runId, clientGone).finally(() => (waiting -= 1));
     const found = await store.find(checkpoint.id, format);
     if (found === undefined) throw new Error(`Run ${runId} succeeded without ${format}.`);
     return found;
@@ -230,11 +230,11 @@ export function createExportService({
         );
       });
     },
-    weightsFile: async (viewer, checkpointId, format, isGone, onWait) => {
+    weightsFile: async (viewer, checkpointId, format, clientGone, onWait) => {
       if (format === 'SAFETENSORS') return models.weightsFile(viewer, checkpointId);
       authorise(viewer, 'READER');
       const checkpoint = await models.checkpointForUse(checkpointId, 'id');
-      const { sha256, byteSize } = servable(await made(viewer, checkpoint, format, isGone, onWait));
+      const { sha256, byteSize } = servable(await made(viewer, checkpoint, format, clientGone, onWait));
       return {
         sha256,
         byteSize,

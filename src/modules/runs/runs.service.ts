@@ -131,7 +131,7 @@ export function createRunService(parts: RunServiceParts): RunService {
     if (run === undefined)
       throw new DomainError({
         code: 'RUN_NOT_FOUND',
-        message: 'There is no run with this id.',
+        message: 'No run has this id.',
         field: 'id',
         hint: 'List them with the query runs.',
       });

@@ -60,7 +60,7 @@ export function createTrainingStateService({
     if (run !== undefined) return run;
     throw new DomainError({
       code: 'RUN_NOT_FOUND',
-      message: 'There is no run with this id.',
+      message: 'No run has this id.',
       field: 'input.runId',
       hint: 'List them with the query runs.',
     });

@@ -1,30 +1,30 @@
 /**
- * Wakes one waiter, also if it is not waiting yet. The waiter resets the bell, checks its condition, and then waits for
- * a ring since the reset.
+ * Wakes one waiter, also if it is not waiting yet. The waiter resets the notifier, checks its condition, and then waits
+ * for a notification since the reset.
  */
 
-export type Bell = ReturnType<typeof createBell>;
+export type Notifier = ReturnType<typeof createNotifier>;
 
-export function createBell() {
-  let rung = false;
+export function createNotifier() {
+  let notified = false;
   let stopped = false;
   let wake: (() => void) | undefined;
   return {
-    /** Rings for the last time; every later wait returns at once. */
+    /** Notifies for the last time; every later wait returns at once. */
     stop: (): void => {
       stopped = true;
       wake?.();
     },
     isStopped: (): boolean => stopped,
-    ring: (): void => {
-      rung = true;
+    notify: (): void => {
+      notified = true;
       wake?.();
     },
     reset: (): void => {
-      rung = false;
+      notified = false;
     },
     wait: async (timeoutMs: number): Promise<void> => {
-      if (rung || stopped) return;
+      if (notified || stopped) return;
       await new Promise<void>((resolve) => {
         const timer = setTimeout(resolve, timeoutMs);
         wake = () => {
