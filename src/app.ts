@@ -31,7 +31,7 @@ import { createLoaders, createServices } from './services.ts';
 import { startWorkerProcess } from './worker-process.ts';
 
 export interface App {
-  /** `http://host:port`, with the port that was really taken. */
+  /** `http://host:port`, with the port that is used. */
   readonly url: string;
   /** Holds the first ADMIN key. */
   readonly adminKeyFile: string;
@@ -115,7 +115,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     });
     const { access, audit, runs } = services;
     if (lock.leftBehind !== undefined)
-      logger.warn(costOfDeath(lock.leftBehind, { ...interrupted, ...(await runs.workUnderWay()) }));
+      logger.warn(lostWorkMessage(lock.leftBehind, { ...interrupted, ...(await runs.workUnderWay()) }));
     await lock.note(startedAt.toISOString());
     const adminKey = await access.ensureAdminKey(path.join(env.dataDir, 'admin-key'));
     if (adminKey.kind === 'UNUSABLE') logger.warn(adminKey.hint);
@@ -124,12 +124,12 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     closers.push(() => reaperDb.$disconnect());
     const reaper = startReaper({
       ledger: createLedger(reaperDb, transactionsOf(reaperDb)),
-      onReaped: (lapsed) => logger.warn({ lapsed }, 'runs of silent workers were requeued'),
-      onError: (error) => logger.warn({ error }, 'looking for silent workers failed'),
+      onReaped: (lapsed) => logger.warn({ lapsed }, 'runs with expired leases were requeued'),
+      onError: (error) => logger.warn({ error }, 'the check for expired leases failed'),
     });
     closers.push(reaper.stop);
     closers.push(
-      inBackground(
+      startBackgroundTask(
         (signal) =>
           fillTensorDigests(
             {
@@ -139,7 +139,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
               onUnreadable: (checkpointId, error) =>
                 logger.warn(
                   { checkpointId, error },
-                  'its weights cannot be read: the same weights are not known by it',
+                  'the weights of a checkpoint cannot be read, so copies of them are not recognised',
                 ),
             },
             signal,
@@ -172,7 +172,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     if (warning !== undefined) logger.warn(warning);
     if ((await sandboxKind()) === 'NONE')
       logger.warn(
-        'The kernel gives no namespaces: the processes that read checkpoints and decode images are held by Node alone.',
+        'The kernel does not allow namespaces: only the permission model of Node confines the processes that read checkpoints and decode images.',
       );
     const { url } = await http.listen({ host: env.host, port: env.port });
     closers.push(() => http.drain(DRAIN_MS));
@@ -195,8 +195,8 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
 async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[], logger: Logger): Promise<string> {
   if (env.databaseUrl !== undefined) return env.databaseUrl;
   const postgres = await startPostgres(path.join(env.dataDir, 'postgres'), {
-    onDeath: () => logger.error('PostgreSQL died and is started again'),
-    onRevival: () => logger.info('PostgreSQL is back'),
+    onDeath: () => logger.error('PostgreSQL died and is being restarted'),
+    onRevival: () => logger.info('PostgreSQL is running again'),
   });
   closers.push(postgres.stop);
   return postgres.url;
@@ -204,7 +204,7 @@ async function databaseUrlOf(env: Environment, closers: (() => Promise<void>)[],
 
 /** What to do if TensorFlow is missing; null if it is installed. */
 function engineHint(): string | null {
-  return isEngineInstalled() ? null : `Run "${ENGINE_INSTALL_COMMAND}" where the worker runs.`;
+  return isEngineInstalled() ? null : `Run "${ENGINE_INSTALL_COMMAND}" on the machine of the worker.`;
 }
 
 function serverFacts(db: Database, startedAt: Date): ServerFacts {
@@ -221,7 +221,7 @@ function serverFacts(db: Database, startedAt: Date): ServerFacts {
 }
 
 /** Starts the work in the background. @returns a function that stops it. */
-function inBackground(
+function startBackgroundTask(
   work: (signal: AbortSignal) => Promise<unknown>,
   onError: (error: unknown) => void,
 ): () => Promise<void> {
@@ -246,14 +246,14 @@ async function interruptedFiles(dataDir: string): Promise<InterruptedFiles> {
 }
 
 /** One log line on the work that was lost because the previous server did not stop cleanly. */
-function costOfDeath(
+function lostWorkMessage(
   startedAt: string,
   work: InterruptedFiles & { readonly runCount: number; readonly unkeptStepCount: number },
 ): string {
   return [
     `The server that started at ${startedAt} was killed:`,
-    `${work.runCount} runs were under way and continue from what they last kept (${work.unkeptStepCount} steps of training are taken again),`,
-    `${work.fetchCount} fetches and ${work.importCount} imports of checkpoints were broken off.`,
+    `${work.runCount} runs were running and continue from their last kept state (${work.unkeptStepCount} training steps are repeated),`,
+    `${work.fetchCount} downloads and ${work.importCount} imports of checkpoints were interrupted.`,
   ].join(' ');
 }
 

@@ -1,4 +1,4 @@
-/** The one reader of process.env. Every fault is listed at once, with the variable's name. */
+/** The only module that reads process.env. One error lists every invalid variable. */
 import { isIP } from 'node:net';
 import { homedir } from 'node:os';
 import path from 'node:path';
@@ -15,7 +15,7 @@ const countSchema = z
   .transform(Number);
 const flagSchema = z.enum(['true', 'false', '1', '0']).transform((text) => text === 'true' || text === '1');
 
-/** Browsers keep no cookie for longer than 400 days. */
+/** One year; browsers keep a cookie for at most 400 days. */
 const SESSION_HOURS_MAX = 8_760;
 
 const environmentSchema = z.object({
@@ -99,29 +99,29 @@ export interface VariableGuide {
 
 /** One line for each variable; the compiler requires it for every variable of the schema above. */
 export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSchema>, VariableGuide>> = {
-  PARAFFIN_DATA_DIR: { fallback: '`./.paraffin`', meaning: 'Database, artifacts, keys, imports.' },
+  PARAFFIN_DATA_DIR: { fallback: '`./.paraffin`', meaning: 'Folder of the database, artifacts, keys and imports.' },
   PARAFFIN_HOST: {
     fallback: '`127.0.0.1`',
     meaning:
       'Address to listen on. On loopback, programs of the same user on this machine read without a key; on anything else every read needs a key or a session.',
   },
-  PARAFFIN_PORT: { fallback: '`4000`', meaning: '0 takes a free one.' },
-  PARAFFIN_DATABASE_URL: { fallback: 'embedded PostgreSQL', meaning: '`postgresql://…` of your own.' },
+  PARAFFIN_PORT: { fallback: '`4000`', meaning: 'Port to listen on; 0 selects a free one.' },
+  PARAFFIN_DATABASE_URL: { fallback: 'embedded PostgreSQL', meaning: '`postgresql://…` of an external database.' },
   PARAFFIN_IMPORT_ROOTS: {
     fallback: 'none',
     meaning: 'Folders, joined by `:`, from which images and checkpoints may be imported, besides `<data>/imports`.',
   },
   PARAFFIN_ALLOW_PRIVATE_URLS: {
     fallback: '`false`',
-    meaning: '`true`: `importCheckpoint` may fetch from loopback and private addresses, too.',
+    meaning: '`true`: `importCheckpoint` may also fetch from loopback and private addresses.',
   },
   PARAFFIN_MAX_UPLOAD_BYTES: {
     fallback: '4294967296',
-    meaning: 'Largest file that may be uploaded. Of a checkpoint at most 4 GiB are read, wherever it comes from.',
+    meaning: 'Largest file that may be uploaded. A checkpoint may have at most 4 GiB, whatever its source.',
   },
   PARAFFIN_ENGINE_CACHE_DIR: {
     fallback: '`~/.cache/paraffin/engine`',
-    meaning: 'Where TensorFlow is kept for every clone.',
+    meaning: 'Folder of TensorFlow, shared by all clones of the project.',
   },
   PARAFFIN_LOG_LEVEL: {
     fallback: '`info`',
@@ -134,42 +134,43 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   PARAFFIN_PUBLIC_URL: {
     fallback: '`http://<host>:<port>`',
     meaning:
-      'How people reach this server, e.g. `https://paraffin.example`: stands in dataset cards and model cards. Never taken from a request.',
+      'Public URL of this server, e.g. `https://paraffin.example`, for the links in dataset cards and model cards. Never taken from a request.',
   },
   PARAFFIN_TRUST_PROXY: {
     fallback: 'none',
     meaning:
-      'Addresses or subnets, joined by commas, of the proxies whose `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` are believed. What comes through them is never taken for local; by `https`, session cookies are Secure.',
+      'Addresses or subnets, joined by commas, of the proxies whose `X-Forwarded-For`, `X-Forwarded-Host` and `X-Forwarded-Proto` are trusted. Requests through them never count as local; with `https`, session cookies are Secure.',
   },
   PARAFFIN_RATE_LIMIT_PER_MINUTE: {
     fallback: '`6000`',
-    meaning: 'Requests of one key, or of one address without a key.',
+    meaning: 'Requests per minute of one key, or of one address without a key.',
   },
   PARAFFIN_REQUEST_TIMEOUT_MS: {
     fallback: '`30000`',
-    meaning: 'For one GraphQL operation and for each of its database statements; `importCheckpoint` may take an hour.',
+    meaning:
+      'Time limit of one GraphQL operation and of each of its database statements; `importCheckpoint` may take an hour.',
   },
   PARAFFIN_SESSION_HOURS: {
     fallback: '`12`',
-    meaning: 'How long somebody who signed in at a browser stays so; less where the key expires earlier.',
+    meaning: 'Lifetime of a browser session; shorter if the key expires earlier.',
   },
   PARAFFIN_INTROSPECTION: { fallback: '`true`', meaning: '`false`: introspection is refused.' },
-  PARAFFIN_LANDING_PAGE: { fallback: '`true`', meaning: '`false`: nothing at `/`.' },
-  PARAFFIN_WORKER: { fallback: '`true`', meaning: '`false`: serve without a worker of its own.' },
-  PARAFFIN_WORKER_NAME: { fallback: 'host and process id', meaning: 'How the worker is named in run events.' },
+  PARAFFIN_LANDING_PAGE: { fallback: '`true`', meaning: '`false`: no pages at `/`.' },
+  PARAFFIN_WORKER: { fallback: '`true`', meaning: '`false`: the server starts no worker.' },
+  PARAFFIN_WORKER_NAME: { fallback: 'host and process id', meaning: 'Name of the worker in run events.' },
   PARAFFIN_CODE_REVISION: { fallback: 'none', meaning: 'Recorded in the environment of each run.' },
   PARAFFIN_CPU_SLOTS: {
     fallback: '`1`',
     meaning:
-      'Trainings and evaluations that a worker without a GPU carries at once, sharing its cores; at most one for each core.',
+      'Number of trainings and evaluations that a worker without a GPU runs at the same time, sharing its cores; at most one per core.',
   },
   PARAFFIN_STUCK_AFTER_SECONDS: {
     fallback: '`900`',
-    meaning: 'A run whose process makes no progress for this long is ended and tried again.',
+    meaning: 'A run whose process makes no progress for this time is stopped and retried.',
   },
   PARAFFIN_URL: {
     fallback: 'the server of this machine',
-    meaning: 'The server that the command line asks, e.g. `https://registry.example`; `--url` outdoes it.',
+    meaning: 'The server that the command line uses, e.g. `https://registry.example`; `--url` overrides it.',
   },
   PARAFFIN_API_KEY: {
     fallback: '`<data>/admin-key`, for a server on loopback that runs as the owner of that file',
@@ -178,7 +179,7 @@ export const VARIABLE_GUIDES: Readonly<Record<keyof z.input<typeof environmentSc
   XDG_CACHE_HOME: {
     fallback: '`~/.cache`',
     meaning:
-      'Where caches lie: TensorFlow, when `PARAFFIN_ENGINE_CACHE_DIR` is not set, and which uploads the command line has begun.',
+      'Folder of caches: TensorFlow if `PARAFFIN_ENGINE_CACHE_DIR` is not set, and the unfinished uploads of the command line.',
   },
 };
 
@@ -191,7 +192,7 @@ export interface Environment {
   readonly databaseUrl: string | undefined;
   /** Absolute folders from which images and checkpoints may be imported. */
   readonly importRoots: readonly string[];
-  /** True: checkpoints may be fetched from loopback and private addresses, too. */
+  /** True: checkpoints may also be fetched from loopback and private addresses. */
   readonly allowPrivateUrls: boolean;
   /** Limit of one uploaded file; the reader of checkpoints accepts no more than the default. */
   readonly maxUploadBytes: number;
@@ -226,11 +227,11 @@ export interface Environment {
   readonly apiKey: string | undefined;
 }
 
-/** All faults of the environment. */
+/** Lists every invalid environment variable. */
 export class EnvironmentError extends Error {
   constructor(faults: readonly string[]) {
     super(
-      `The environment has ${faults.length === 1 ? 'a fault' : 'faults'}:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`,
+      `Invalid environment ${faults.length === 1 ? 'variable' : 'variables'}:\n${faults.map((fault) => `  - ${fault}`).join('\n')}`,
     );
     this.name = 'EnvironmentError';
   }
@@ -238,7 +239,7 @@ export class EnvironmentError extends Error {
 
 /**
  * Reads and checks the configuration.
- * @throws EnvironmentError naming every variable at fault.
+ * @throws EnvironmentError that names every invalid variable.
  */
 export function readEnvironment(source: Readonly<Record<string, string | undefined>> = process.env): Environment {
   // An empty variable means "not set", as people write `PARAFFIN_PORT= npm start`.

@@ -1,5 +1,5 @@
 /**
- * Validation of client input: converts schema faults to one error that names its field, checks ids, and handles
+ * Validation of client input: converts schema errors to one error that names its field, checks ids, and handles
  * idempotency keys.
  */
 import { createHash } from 'node:crypto';
@@ -20,7 +20,7 @@ export function parseInput<Value>(schema: z.ZodType<Value>, input: unknown): Val
   const hint = others.length === 0 ? {} : { hint: `Also: ${others.map(({ text }) => text).join('; ')}.` };
   throw new DomainError({
     code: 'BAD_INPUT',
-    message: `${first?.text ?? 'input is wrong'}.`,
+    message: `${first?.text ?? 'input is invalid'}.`,
     field: first?.field ?? 'input',
     ...hint,
   });
@@ -38,7 +38,7 @@ export const idempotencyKeySchema = z
   .string()
   .min(1)
   .max(200)
-  .regex(/^\P{Cc}*$/u, 'must hold no control characters');
+  .regex(/^\P{Cc}*$/u, 'must not contain control characters');
 
 /**
  * sha256 over an input with its keys in order: distinguishes a repeated request from a different one with the same key.

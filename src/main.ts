@@ -1,5 +1,5 @@
 /** The server process: env -> app -> listen -> drain. */
-import { catchTheUncaught } from './platform/last-resort.ts';
+import { handleUncaughtErrors } from './platform/last-resort.ts';
 import { onStopSignal } from './platform/stop-signal.ts';
 import { startApp, type App } from './app.ts';
 import { readEnvironment } from './env.ts';
@@ -11,7 +11,7 @@ export async function serve(): Promise<void> {
   const env = readEnvironment();
   const logger = createLogger(env.logLevel, 'server');
   let stop: App['stop'] = async () => undefined;
-  catchTheUncaught(logger, () => stop());
+  handleUncaughtErrors(logger, () => stop());
   // A reader that closes the pipe after the lines below must not end the server.
   process.stdout.removeAllListeners('error').on('error', () => undefined);
   const app = await startApp(env, logger);
@@ -21,11 +21,11 @@ export async function serve(): Promise<void> {
   process.once('disconnect', () => process.kill(process.pid, 'SIGTERM'));
   process.channel?.unref();
   process.stdout.write(
-    `Paraffin is at ${app.url}/graphql\nData: ${env.dataDir}\nThe key for writing is in ${app.adminKeyFile}\n`,
+    `Paraffin is at ${app.url}/graphql\nData: ${env.dataDir}\nThe first ADMIN key is in ${app.adminKeyFile}\n`,
   );
   if (!isEngineInstalled())
     process.stdout.write(
-      `The TensorFlow engine is missing: trainings and evaluations wait until "${ENGINE_INSTALL_COMMAND}" has installed it.\n`,
+      `The TensorFlow engine is not installed, so trainings and evaluations wait. Install it with "${ENGINE_INSTALL_COMMAND}".\n`,
     );
   await signal.asked;
   await app.stop();

@@ -24,11 +24,11 @@ export interface ServiceParts {
   readonly announcements: Announcements;
   readonly store: ArtifactStore;
   readonly uploads: UploadStore;
-  /** Where files named by URL are downloaded to. */
+  /** Folder for checkpoints that are imported from a URL. */
   readonly downloadsDir: string;
   readonly importRoots: readonly string[];
   readonly requireAuth: boolean;
-  /** How long somebody stays signed in at a browser; default: the service's own. */
+  /** Lifetime of a browser session; default: that of the access service. */
   readonly sessionLifetimeMs?: number;
   readonly allowPrivateUrls: boolean;
   /** What to do if TensorFlow is missing; null if it is installed. */

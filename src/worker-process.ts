@@ -43,7 +43,7 @@ export function startWorkerProcess({ databaseUrl, dataDir, logLevel, logger }: W
       child.on('exit', (code, signal) => {
         resolve();
         if (stopping) return;
-        logger.error({ code, signal }, 'the worker died and is started again');
+        logger.error({ code, signal }, 'the worker died and is being restarted');
         restart = setTimeout(start, RESTART_MS);
       });
     });

@@ -13,7 +13,7 @@ const STOP_MS = 60_000;
  * only logged. After any other failure the state of the program is unknown, so `stop` is called and the process ends
  * with exit code 70; its supervisor (scripts/supervise.mjs) then starts it again.
  */
-export function catchTheUncaught(logger: Logger, stop: () => Promise<void>): void {
+export function handleUncaughtErrors(logger: Logger, stop: () => Promise<void>): void {
   let ending = false;
   process.on('uncaughtException', (error: unknown, origin) => {
     if (isPeerFault(error)) {

@@ -147,7 +147,7 @@ describe('a sender', () => {
     for (const header of wrong) {
       await assert.rejects(
         service().viewerOf(header, LOCAL),
-        isRefusal('UNAUTHENTICATED', /holds no key|not known/),
+        isRefusal('UNAUTHENTICATED', /does not contain a key|unknown or wrong/),
         header,
       );
     }

@@ -196,7 +196,7 @@ describe('the log', () => {
     await force(`UPDATE "AuditEntry" SET person = 'nobody' WHERE sequence = 3`);
     assert.deepEqual((await verifyAuditLog(database.db)).fault, {
       sequence: 3,
-      message: 'Entry 3 is not what was written.',
+      message: 'Entry 3 was changed after it was written.',
     });
     await force('DELETE FROM "AuditEntry" WHERE sequence = 2');
     const broken = await server.ask('{ verifyAudit { entryCount head { sequence } fault { sequence message } } }');

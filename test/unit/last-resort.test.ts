@@ -10,9 +10,9 @@ const LOGGER = path.resolve(import.meta.dirname, '../../src/logger.ts');
 /** Runs a program that handles uncaught errors, prints "stopped" in its orderly stop, and "served" if it continues. */
 async function run(failure: string): Promise<{ code: number | null; output: string; log: string }> {
   const program = `
-    import { catchTheUncaught } from ${JSON.stringify(LAST_RESORT)};
+    import { handleUncaughtErrors } from ${JSON.stringify(LAST_RESORT)};
     import { createLogger } from ${JSON.stringify(LOGGER)};
-    catchTheUncaught(createLogger('error', 'test'), async () => { process.stdout.write('stopped ') });
+    handleUncaughtErrors(createLogger('error', 'test'), async () => { process.stdout.write('stopped ') });
     setImmediate(() => { ${failure} });
     setImmediate(() => setImmediate(() => process.stdout.write('served ')));
   `;

@@ -42,7 +42,7 @@ export type Viewer =
       readonly scopes: KeyScopes;
     };
 
-/** A key as far as it tells who holds it, and whether it is of use. */
+/** The facts of a key that identify its holder and decide whether it is valid. */
 export interface KeyFacts {
   readonly id: string;
   readonly name: string;
@@ -68,20 +68,20 @@ export function viewerOfKey({ id, name, owner, role, actions, resources }: KeyFa
   };
 }
 
-/** Why a key opens nothing any more; undefined for one that does. */
+/** Why a key is no longer valid; undefined if it is valid. */
 export function faultOfKey({ name, revokedAt, expiresAt }: KeyFacts, now: Date): string | undefined {
   if (revokedAt !== null) return `The key "${name}" was revoked.`;
   return expiresAt !== null && expiresAt <= now ? `The key "${name}" has expired.` : undefined;
 }
 
-/** The person on whose account something is done; null without a key. */
+/** The person who is responsible for the actions of the viewer; null without a key. */
 export function personOf(viewer: Viewer): string | null {
   return viewer.kind === 'KEY' ? viewer.owner : null;
 }
 
 /**
- * Passes when the viewer's role reaches `needed`, and the key is not limited to other kinds of action; reading is also
- * open to anonymous viewers where the server says so.
+ * Returns if the viewer's role includes `needed`, and the key is not limited to other kinds of action. Anonymous
+ * viewers may also read, if the server is configured so.
  * @param action the requested action, checked where the request enters. Internal calls leave it out, because one action
  * may lead to another: an import looks up its dataset.
  * @throws DomainError UNAUTHENTICATED or FORBIDDEN.
@@ -91,28 +91,28 @@ export function authorise(viewer: Viewer, needed: AccessRole, action?: AccessAct
     if (needed === 'READER' && viewer.mayRead) return;
     throw new DomainError({
       code: 'UNAUTHENTICATED',
-      message: 'This needs a key.',
+      message: 'This operation needs a key.',
       hint: 'Send "Authorization: Bearer <key>"; the first key is in the file admin-key of the data directory.',
     });
   }
   if (ACCESS_ROLES.indexOf(viewer.role) < ACCESS_ROLES.indexOf(needed)) {
     throw new DomainError({
       code: 'FORBIDDEN',
-      message: `This needs the role ${needed}; the key "${viewer.name}" has ${viewer.role}.`,
+      message: `This operation needs the role ${needed}; the key "${viewer.name}" has ${viewer.role}.`,
       hint: 'Ask an ADMIN for a key with that role.',
     });
   }
   if (action !== undefined && viewer.scopes.actions?.includes(action) === false) {
     throw new DomainError({
       code: 'FORBIDDEN',
-      message: `This is an action of the kind ${action}; the key "${viewer.name}" is limited to ${viewer.scopes.actions.join(', ')}.`,
+      message: `This operation needs the action ${action}; the key "${viewer.name}" is limited to ${viewer.scopes.actions.join(', ')}.`,
       hint: 'Use a key without this limit.',
     });
   }
 }
 
 /**
- * Passes when the key may change all of these resources.
+ * Returns if the key may change all of these resources.
  * @param resources as `dataset:slug` or `model:slug`; undefined where the changed resources cannot be determined; a
  * restricted key is then refused.
  * @throws DomainError FORBIDDEN.
@@ -125,7 +125,7 @@ export function authoriseChange(viewer: Viewer, resources: readonly string[] | u
   if (resources !== undefined && resources.length > 0 && resources.every(isCovered)) return;
   throw new DomainError({
     code: 'FORBIDDEN',
-    message: `The key "${viewer.name}" may change nothing but ${limits.join(', ')}.`,
+    message: `The key "${viewer.name}" may change only ${limits.join(', ')}.`,
     hint: 'Use a key without this limit.',
   });
 }
@@ -145,19 +145,19 @@ export const createKeySchema = z.strictObject({
   role: z.enum(ACCESS_ROLES),
   actions: z
     .array(z.enum(ACCESS_ACTIONS))
-    .min(1, 'must name one at least: leave it out for all')
+    .min(1, 'must contain at least one item; leave it out to allow all')
     .max(ACCESS_ACTIONS.length)
     .nullish(),
   resources: z
     .array(z.string().max(200).regex(RESOURCE_PATTERN, 'must be dataset:slug or model:slug, or * for the slug'))
-    .min(1, 'must name one at least: leave it out for all')
+    .min(1, 'must contain at least one item; leave it out to allow all')
     .max(100)
     .nullish(),
   expiresAt: z.date().nullish(),
 });
 
 /**
- * When a new key expires: a year from now unless its creator chose another instant; null means never.
+ * The instant at which a new key expires: a year from now unless its creator chose another; null means never.
  * @throws DomainError BAD_INPUT for an instant that has passed.
  */
 export function expiryOf(wanted: Date | null | undefined, now: Date): Date | null {
@@ -165,9 +165,9 @@ export function expiryOf(wanted: Date | null | undefined, now: Date): Date | nul
   if (wanted === null || wanted > now) return wanted;
   throw new DomainError({
     code: 'BAD_INPUT',
-    message: 'expiresAt has passed already.',
+    message: 'expiresAt is in the past.',
     field: 'input.expiresAt',
-    hint: 'Leave it out for a year from now; null is never.',
+    hint: 'Leave it out for a year from now; null means never.',
   });
 }
 
@@ -210,12 +210,12 @@ export function isSessionToken(text: string): boolean {
   return SESSION_TOKEN_PATTERN.test(text);
 }
 
-/** Hex: what the database keeps of a token. It needs no salt: it is 256 random bits. */
+/** Hex. The database stores only this digest of a token; no salt is needed, because a token has 256 random bits. */
 export function digestOfSessionToken(token: string): string {
   return createHash('sha256').update(token).digest('hex');
 }
 
-/** When a session ends: after its time, or with its key. */
+/** The instant at which a session ends: after its lifetime, or when its key expires. */
 export function sessionEnd(now: Date, lifetimeMs: number, keyExpiresAt: Date | null): Date {
   return new Date(Math.min(now.getTime() + lifetimeMs, keyExpiresAt?.getTime() ?? Infinity));
 }

@@ -21,7 +21,7 @@ import {
   type Viewer,
 } from './access.rules.ts';
 import type { AccessKeyRecord, AccessStore, KeyFilter, NewKey, StoredKeyRecord } from './access.store.ts';
-import { createSessionService, USE_NOTED_EVERY_MS, type SessionService } from './sessions.service.ts';
+import { createSessionService, USE_RECORDED_EVERY_MS, type SessionService } from './sessions.service.ts';
 import type { SessionStore } from './sessions.store.ts';
 import { createTrustedCredentials } from './trusted.ts';
 
@@ -54,11 +54,11 @@ export interface AccessService {
   viewerOf(authorization: string | undefined, request: { isLocal(): boolean }): Promise<Viewer>;
   /** Newest first. */
   keys(viewer: Viewer, page: PageArguments, filter: KeyFilter): Promise<Page<AccessKeyRecord>>;
-  /** Throws BAD_INPUT. */
+  /** Creates a key. Throws BAD_INPUT. */
   createKey(viewer: Viewer, input: unknown): Promise<MadeKey>;
   /**
-   * For good, and its sessions with it; repeating it changes nothing. Throws NOT_FOUND, and CONFLICT for the last key
-   * that may administer.
+   * Revokes a key and its sessions permanently; repeating it changes nothing. Throws NOT_FOUND, and CONFLICT for the
+   * last key that may administer.
    */
   revokeKey(viewer: Viewer, id: string): Promise<AccessKeyRecord>;
   readonly sessions: SessionService;
@@ -70,7 +70,7 @@ export interface AccessServiceParts {
   readonly transact: Transact;
   /** If true, reads need a key too. */
   readonly requireAuth: boolean;
-  /** How long somebody stays signed in; default 12 hours. */
+  /** Lifetime of a session; default 12 hours. */
   readonly sessionLifetimeMs?: number;
   /** For tests of expiry. */
   readonly now?: () => Date;
@@ -92,7 +92,7 @@ export function createAccessService({
     const parts = readKey(text);
     const key: StoredKeyRecord | undefined = parts === undefined ? undefined : await store.findStored(parts.id);
     if (parts === undefined || key === undefined || !secretMatches(parts.secret, key.salt, key.hash))
-      throw refusal('This key is not known here.');
+      throw refusal('The key is unknown or wrong.');
     const fault = faultOfKey(key, now());
     if (fault !== undefined) throw refusal(fault);
     return key;
@@ -121,7 +121,7 @@ export function createAccessService({
               () => false,
             ));
           if (works) return { kind: 'PRESENT', file };
-          const hint = `An ADMIN key exists, but not in ${file}, and only its hash is kept. Put the key back there; or, to have a new one made at the next start: UPDATE "AccessKey" SET "revokedAt" = now() WHERE role = 'ADMIN'.`;
+          const hint = `An ADMIN key exists, but ${file} does not contain it, and the database has only its hash. Put the key back into the file; or, to create a new one at the next start, run: UPDATE "AccessKey" SET "revokedAt" = now() WHERE role = 'ADMIN'.`;
           return { kind: 'UNUSABLE', file, hint };
         }
         const { secret } = await make(tx, {
@@ -140,12 +140,12 @@ export function createAccessService({
     viewerOf: async (authorization, request) => {
       if (authorization === undefined) return { kind: 'ANONYMOUS', mayRead: !requireAuth && request.isLocal() };
       const text = bearerKey(authorization);
-      if (text === undefined) throw refusal('The Authorization header holds no key.');
+      if (text === undefined) throw refusal('The Authorization header does not contain a key.');
       const digest = createHash('sha256').update(text).digest('base64');
       const known = trusted.get(digest);
       if (known !== undefined) return known;
       const key = await verify(text);
-      await store.touch(key.id, now(), new Date(now().getTime() - USE_NOTED_EVERY_MS));
+      await store.touch(key.id, now(), new Date(now().getTime() - USE_RECORDED_EVERY_MS));
       const viewer = viewerOfKey(key);
       trusted.remember(digest, viewer, { endsAt: key.expiresAt });
       return viewer;
@@ -176,17 +176,17 @@ export function createAccessService({
         if (key === undefined)
           throw new DomainError({
             code: 'NOT_FOUND',
-            message: 'There is no key with this id.',
+            message: 'No key has this id.',
             field: 'id',
-            hint: 'List them with the query keys.',
+            hint: 'List the keys with the query `keys`.',
           });
         if (key.revokedAt !== null) return key;
         if (!(await store.hasUsableAdmin(tx, now(), id))) {
           throw new DomainError({
             code: 'CONFLICT',
-            message: `The key "${key.name}" is the last one that may administer this registry.`,
+            message: `The key "${key.name}" is the last valid ADMIN key of this registry.`,
             field: 'id',
-            hint: 'Make another ADMIN key first.',
+            hint: 'Create another ADMIN key first.',
           });
         }
         await sessionStore.removeOfKey(tx, id);
@@ -211,7 +211,7 @@ function refusal(message: string): DomainError {
   return new DomainError({
     code: 'UNAUTHENTICATED',
     message,
-    hint: 'Send "Authorization: Bearer pfn_..." with a valid key, or no such header at all to read where that is open.',
+    hint: 'Send "Authorization: Bearer pfn_..." with a valid key. Leave the header out to read without a key where the server allows it.',
   });
 }
 

@@ -12,7 +12,7 @@ import {
 } from '../../platform/page.ts';
 import type { KeyFacts } from './access.rules.ts';
 
-/** A key as people may see it. */
+/** A key without its secrets. */
 export interface AccessKeyRecord extends KeyFacts {
   readonly createdAt: Date;
   readonly lastUsedAt: Date | null;
@@ -32,7 +32,7 @@ export interface KeyFilter {
   readonly usable?: boolean | null | undefined;
 }
 
-/** What nobody is shown. */
+/** Columns that no query for users may select. */
 export const SECRETS = { salt: true, hash: true } as const;
 
 export type AccessStore = ReturnType<typeof createAccessStore>;

@@ -11,13 +11,13 @@ const store = path.join(import.meta.dirname, 'access.store.ts');
 
 export const AccessRole = enumType({
   name: 'AccessRole',
-  description: 'Ordered: each may do what the ones before it may.',
+  description: 'Ordered: each role includes the permissions of the roles before it.',
   members: [...ACCESS_ROLES],
 });
 export const AccessAction = enumType({
   name: 'AccessAction',
   description:
-    'READ: queries, downloads, subscriptions. CATALOGUE: facts of datasets and models. IMPORT: bytes into the registry. LAUNCH: work on the machine, and ending it. DELETE: taking things away. ADMINISTER: keys and the audit log.',
+    'READ: queries, downloads, subscriptions. CATALOGUE: editing metadata of datasets and models. IMPORT: importing images and checkpoints. LAUNCH: starting and ending runs. DELETE: deletions. ADMINISTER: keys and the audit log.',
   members: [...ACCESS_ACTIONS],
 });
 
@@ -25,14 +25,16 @@ export const Viewer = objectType({
   name: 'Viewer',
   description: 'The sender of the request.',
   definition(t) {
-    t.string('name', { description: 'Of the key; null for a request without one.' });
-    t.string('owner', { description: 'The person who answers for the key.' });
+    t.string('name', { description: 'Name of the key; null for a request without a key.' });
+    t.string('owner', { description: 'The person who is responsible for the key.' });
     t.nonNull.string('role', { description: 'READER, CONTRIBUTOR, OPERATOR or ADMIN; ANONYMOUS without a key.' });
     t.list.nonNull.field('actions', {
       type: 'AccessAction',
-      description: 'What the key is limited to, within its role; null where it is not.',
+      description: 'The only actions that the key may take, within its role; null: not limited.',
     });
-    t.list.nonNull.string('resources', { description: 'What the key may change; null where it is not limited.' });
+    t.list.nonNull.string('resources', {
+      description: 'The only resources that the key may change; null: not limited.',
+    });
   },
 });
 
@@ -60,23 +62,23 @@ export const ViewerQuery = extendType({
 export const AccessKey = objectType({
   name: 'AccessKey',
   sourceType: { module: store, export: 'AccessKeyRecord' },
-  description: 'A key of a person or a tool. Its secret cannot be read again.',
+  description: 'A key of a person or a tool. Its secret is shown only when it is created.',
   definition(t) {
     t.nonNull.id('id');
     t.nonNull.string('name');
-    t.nonNull.string('owner', { description: 'The person who answers for what is done with it.' });
+    t.nonNull.string('owner', { description: 'The person who is responsible for actions taken with the key.' });
     t.nonNull.field('role', { type: 'AccessRole' });
     t.nonNull.list.nonNull.field('actions', {
       type: 'AccessAction',
-      description: 'What it is limited to, within its role; empty where it is not.',
+      description: 'The only actions that the key may take, within its role; empty: not limited.',
       resolve: (key) => [...key.actions],
     });
     t.nonNull.list.nonNull.string('resources', {
-      description: 'What it may change, e.g. dataset:bach or model:*; empty where it is not limited.',
+      description: 'The only resources that the key may change, e.g. dataset:bach or model:*; empty: not limited.',
       resolve: (key) => [...key.resources],
     });
     t.nonNull.field('createdAt', { type: 'DateTime' });
-    t.field('lastUsedAt', { type: 'DateTime', description: 'To the minute.' });
+    t.field('lastUsedAt', { type: 'DateTime', description: 'Precise to a minute.' });
     t.field('expiresAt', { type: 'DateTime', description: 'Null: never.' });
     t.field('revokedAt', { type: 'DateTime' });
   },
@@ -88,7 +90,7 @@ export const AccessKeyFilter = inputObjectType({
   name: 'AccessKeyFilter',
   definition(t) {
     t.string('owner');
-    t.boolean('usable', { description: 'Neither revoked nor expired; false: the others.' });
+    t.boolean('usable', { description: 'true: keys that are neither revoked nor expired; false: the others.' });
   },
 });
 
@@ -107,17 +109,17 @@ export const KeyQueries = extendType({
 export const CreateKeyInput = inputObjectType({
   name: 'CreateKeyInput',
   definition(t) {
-    t.nonNull.string('name', { description: 'What it is for, e.g. notebook on the microscope.' });
-    t.nonNull.string('owner', { description: 'The person who answers for what is done with it.' });
+    t.nonNull.string('name', { description: 'Purpose of the key, e.g. notebook on the microscope.' });
+    t.nonNull.string('owner', { description: 'The person who is responsible for actions taken with the key.' });
     t.nonNull.field('role', { type: 'AccessRole' });
     t.list.nonNull.field('actions', {
       type: 'AccessAction',
-      description: 'Limits it to these, within its role. Left out: all.',
+      description: 'Limits the key to these actions, within its role. Default: all.',
     });
     t.list.nonNull.string('resources', {
-      description: 'Limits what it may change, e.g. ["dataset:bach", "model:*"]. Left out: all.',
+      description: 'Limits the resources that the key may change, e.g. ["dataset:bach", "model:*"]. Default: all.',
     });
-    t.field('expiresAt', { type: 'DateTime', description: 'Left out: a year from now. null: never.' });
+    t.field('expiresAt', { type: 'DateTime', description: 'Default: a year from now. null: never.' });
   },
 });
 
@@ -125,7 +127,7 @@ export const CreateKeyPayload = objectType({
   name: 'CreateKeyPayload',
   definition(t) {
     t.field('key', { type: 'AccessKey' });
-    t.string('secret', { description: 'What its holder sends as "Authorization: Bearer ...". Shown this once.' });
+    t.string('secret', { description: 'The key to send as "Authorization: Bearer ...". Shown only this once.' });
     t.field('userErrors', { type: nonNull(list(nonNull('UserError'))) });
   },
 });
@@ -144,7 +146,7 @@ export const KeyMutations = extendType({
     });
     t.nonNull.field('revokeKey', {
       type: 'AccessKeyPayload',
-      description: 'For good, and its sessions with it. What its holder has open is closed within half a minute.',
+      description: 'Revokes a key and its sessions permanently. Open WebSockets of the key are closed within 30 s.',
       args: { id: nonNull(idArg()) },
       resolve: (_root, args, ctx) => settle('key', () => ctx.services.access.revokeKey(ctx.viewer, args.id)),
     });

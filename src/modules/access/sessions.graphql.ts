@@ -1,4 +1,4 @@
-/** Sessions in the API: who is signed in at a browser. One is begun and ended over HTTP (src/api/sessions.ts). */
+/** Sessions in the API: who is signed in. Sign-in and sign-out themselves go over HTTP (src/api/sessions.ts). */
 import path from 'node:path';
 import { connectionType, pageArguments } from '../../api/connection-type.ts';
 import { arg, extendType, idArg, inputObjectType, nonNull, objectType } from '../../api/nexus.ts';
@@ -9,13 +9,13 @@ const store = path.join(import.meta.dirname, 'sessions.store.ts');
 export const Session = objectType({
   name: 'Session',
   sourceType: { module: store, export: 'SessionRecord' },
-  description: 'Somebody is signed in with a key at a browser. It opens what the key opens.',
+  description: 'The session of a browser that signed in with a key. It has the permissions of the key.',
   definition(t) {
     t.nonNull.id('id');
-    t.nonNull.field('key', { type: 'AccessKey', description: 'The session ends with it.' });
-    t.string('address', { description: 'From where its holder signed in, as far as the declared proxies report it.' });
+    t.nonNull.field('key', { type: 'AccessKey', description: 'The session ends when the key expires or is revoked.' });
+    t.string('address', { description: 'Address of the sign-in, as far as trusted proxies report it.' });
     t.nonNull.field('createdAt', { type: 'DateTime' });
-    t.field('lastUsedAt', { type: 'DateTime', description: 'To the minute.' });
+    t.field('lastUsedAt', { type: 'DateTime', description: 'Precise to a minute.' });
     t.nonNull.field('expiresAt', { type: 'DateTime' });
   },
 });
@@ -25,7 +25,7 @@ export const SessionConnection = connectionType('Session');
 export const SessionFilter = inputObjectType({
   name: 'SessionFilter',
   definition(t) {
-    t.string('owner', { description: 'Of the key.' });
+    t.string('owner', { description: 'Owner of the key.' });
   },
 });
 
@@ -34,7 +34,7 @@ export const SessionQueries = extendType({
   definition(t) {
     t.nonNull.field('sessions', {
       type: 'SessionConnection',
-      description: 'Who is signed in, newest first.',
+      description: 'Open sessions, newest first.',
       args: { ...pageArguments, filter: arg({ type: 'SessionFilter' }) },
       resolve: (_root, args, ctx) => ctx.services.access.sessions.list(ctx.viewer, args, args.filter ?? {}),
     });
@@ -48,7 +48,7 @@ export const SessionMutations = extendType({
   definition(t) {
     t.nonNull.field('revokeSession', {
       type: 'SessionPayload',
-      description: 'Ends it. What its holder has open is closed within half a minute.',
+      description: 'Ends a session. Its open WebSockets are closed within 30 s.',
       args: { id: nonNull(idArg()) },
       resolve: (_root, args, ctx) => settle('session', () => ctx.services.access.sessions.revoke(ctx.viewer, args.id)),
     });

@@ -1,6 +1,6 @@
 /**
- * Signing in with a key at a browser. A session is a random token in a cookie, by which the browser acts as the key
- * does; the database keeps a digest of it alone. It ends after its time, with its key, by sign-out, or when an ADMIN
+ * Sessions of browsers that signed in with a key. A session is a random token in a cookie that has the permissions of
+ * the key; the database stores only its digest. It ends after its lifetime, with its key, by sign-out, or when an ADMIN
  * revokes it.
  */
 import { randomBytes } from 'node:crypto';
@@ -22,7 +22,7 @@ import type { AccessStore } from './access.store.ts';
 import type { SessionFilter, SessionRecord, SessionStore } from './sessions.store.ts';
 import type { TrustedCredentials } from './trusted.ts';
 
-/** A session just begun. Its token is given out only this once. */
+/** A new session. Its token is returned only this once. */
 export interface BegunSession {
   readonly session: SessionRecord;
   readonly token: string;
@@ -30,22 +30,22 @@ export interface BegunSession {
 
 export interface SessionService {
   /**
-   * The holder of the key that the session was begun with.
-   * @throws DomainError UNAUTHENTICATED for one that is unknown, has ended, or whose key opens nothing any more.
+   * The viewer whose key the session was begun with.
+   * @throws DomainError UNAUTHENTICATED for a session that is unknown, has ended, or whose key is no longer valid.
    */
   viewerOf(token: string): Promise<Viewer>;
   /**
-   * Begins a session of the viewer's key; beyond SESSIONS_PER_KEY_MAX the oldest of that key ends.
-   * @param address of the browser; null where it is not known.
-   * @param replaced token of the session that the browser held until now; that one ends.
-   * @throws DomainError UNAUTHENTICATED without a key, or with one that was revoked meanwhile.
+   * Begins a session of the viewer's key; above SESSIONS_PER_KEY_MAX the oldest session of that key ends.
+   * @param address address of the browser; null if unknown.
+   * @param replaced token of the browser's previous session, which ends.
+   * @throws DomainError UNAUTHENTICATED without a key, or if the key was revoked in the meantime.
    */
   signIn(viewer: Viewer, address: string | null, replaced?: string): Promise<BegunSession>;
-  /** Ends it; one that has ended already is not an error. */
+  /** Ends a session; does nothing if it has ended already. */
   signOut(token: string): Promise<void>;
-  /** Those that are signed in, newest first. */
+  /** Open sessions, newest first. */
   list(viewer: Viewer, page: PageArguments, filter: SessionFilter): Promise<Page<SessionRecord>>;
-  /** Ends a session of somebody's, at once on this server. Throws NOT_FOUND. */
+  /** Ends any session, on this server at once. Throws NOT_FOUND. */
   revoke(viewer: Viewer, id: string): Promise<SessionRecord>;
 }
 
@@ -59,7 +59,7 @@ export interface SessionServiceParts {
 }
 
 export const SESSIONS_PER_KEY_MAX = 50;
-export const USE_NOTED_EVERY_MS = 60_000;
+export const USE_RECORDED_EVERY_MS = 60_000;
 
 export function createSessionService({
   store,
@@ -79,7 +79,7 @@ export function createSessionService({
       if (session === undefined || session.expiresAt <= now()) throw ended('The session has ended.');
       const fault = faultOfKey(session.key, now());
       if (fault !== undefined) throw ended(fault);
-      const since = new Date(now().getTime() - USE_NOTED_EVERY_MS);
+      const since = new Date(now().getTime() - USE_RECORDED_EVERY_MS);
       await Promise.all([store.touch(session.id, now(), since), keys.touch(session.key.id, now(), since)]);
       const viewer = viewerOfKey(session.key);
       trusted.remember(digest, viewer, {
@@ -95,7 +95,7 @@ export function createSessionService({
       const tokenDigest = digestOfSessionToken(token);
       const session = await transact(async (tx) => {
         const key = await keys.find(tx, viewer.keyId);
-        // Revoked a moment ago, perhaps by another server.
+        // The key may have been revoked since it was checked, perhaps by another server.
         if (key === undefined || faultOfKey(key, now()) !== undefined) throw needsKey();
         await store.removeExpired(tx, now());
         if (replaced !== undefined) await store.remove(tx, { tokenDigest: digestOfSessionToken(replaced) });
@@ -125,9 +125,9 @@ export function createSessionService({
         if (found !== undefined) return found;
         throw new DomainError({
           code: 'NOT_FOUND',
-          message: 'There is no session with this id, or it has ended.',
+          message: 'No open session has this id.',
           field: 'id',
-          hint: 'List them with the query sessions.',
+          hint: 'List the sessions with the query `sessions`.',
         });
       });
       trusted.forgetSession(session.id);
@@ -143,7 +143,7 @@ function ended(message: string): DomainError {
 function needsKey(): DomainError {
   return new DomainError({
     code: 'UNAUTHENTICATED',
-    message: 'Signing in takes a valid key.',
+    message: 'A valid key is needed to sign in.',
     hint: 'Send it as "Authorization: Bearer pfn_...".',
   });
 }

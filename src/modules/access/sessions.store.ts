@@ -1,4 +1,4 @@
-/** Sessions in PostgreSQL. A row is a session that may still live: one that ends is deleted. */
+/** Sessions in PostgreSQL. A session that ends is deleted; an expired one may remain until the next sign-in. */
 import type { Prisma } from '../../generated/prisma/client.ts';
 import type { Database, Transaction } from '../../platform/db.ts';
 import {
@@ -14,7 +14,7 @@ import { SECRETS, type AccessKeyRecord } from './access.store.ts';
 export interface SessionRecord {
   readonly id: string;
   readonly key: AccessKeyRecord;
-  /** From where its holder signed in. */
+  /** Address from which the user signed in; null if unknown. */
   readonly address: string | null;
   readonly createdAt: Date;
   readonly lastUsedAt: Date | null;
@@ -22,7 +22,7 @@ export interface SessionRecord {
 }
 
 export interface SessionFilter {
-  /** Of the key. */
+  /** Owner of the key. */
   readonly owner?: string | null | undefined;
 }
 
@@ -45,7 +45,7 @@ export function createSessionStore(db: Database) {
     findByDigest: async (tokenDigest: string): Promise<SessionRecord | undefined> =>
       (await db.session.findUnique({ where: { tokenDigest }, ...WITH_KEY })) ?? undefined,
 
-    /** Those that have not expired, newest first. */
+    /** Sessions that have not expired, newest first. */
     list: async (page: PageArguments, { owner }: SessionFilter, now: Date): Promise<Page<SessionRecord>> => {
       const size = pageSizeOf(page);
       const after = decodeIdCursor(page);
@@ -76,7 +76,7 @@ export function createSessionStore(db: Database) {
       await tx.session.deleteMany({ where: { expiresAt: { lte: now } } });
     },
 
-    /** Leaves the newest `keep` of a key, so that one key cannot fill the table. */
+    /** Deletes all but the newest `keep` sessions of a key, so that one key cannot fill the table. */
     removeOldest: async (tx: Transaction, keyId: string, keep: number): Promise<void> => {
       const old = await tx.session.findMany({
         where: { keyId },
@@ -87,7 +87,7 @@ export function createSessionStore(db: Database) {
       if (old.length > 0) await tx.session.deleteMany({ where: { id: { in: old.map(({ id }) => id) } } });
     },
 
-    /** Undefined where there was none. */
+    /** Deletes a session. @returns the deleted session; undefined if there was none. */
     remove: async (
       tx: Transaction,
       where: { id: string } | { tokenDigest: string },
@@ -101,7 +101,7 @@ export function createSessionStore(db: Database) {
       await tx.session.deleteMany({ where: { keyId } });
     },
 
-    /** Notes a use, unless one was noted after `since`. */
+    /** Records that the session was used, unless a use after `since` is recorded already. */
     touch: async (id: string, now: Date, since: Date): Promise<void> => {
       await db.session.updateMany({
         where: { id, OR: [{ lastUsedAt: null }, { lastUsedAt: { lt: since } }] },

@@ -1,7 +1,7 @@
-/** Keys and sessions that were valid a moment ago, so that not every request asks the database. */
+/** A cache of keys and sessions that were valid recently, so that not every request queries the database. */
 import type { Viewer } from './access.rules.ts';
 
-/** So long one that another server revoked may still pass: the price of not asking the database for every request. */
+/** A key or session that another server revoked may still be accepted for this time. */
 const TRUSTED_FOR_MS = 10_000;
 const TRUSTED_MAX = 1000;
 
@@ -13,14 +13,14 @@ interface Trusted {
   readonly untilMs: number;
 }
 
-/** By digest of what was sent, so that no secret stays in memory. */
+/** The key of the cache is a digest of the credential, so that no secret stays in memory. */
 export interface TrustedCredentials {
-  /** Undefined for what is not known, or not any more. */
+  /** The viewer of a credential; undefined if it is not in the cache or its entry has expired. */
   get(digest: string): Holder | undefined;
-  /** @param facts `endsAt`: trusted no longer than that; null: it does not end by itself. */
+  /** @param facts `endsAt`: when the credential expires; null: never. */
   remember(digest: string, viewer: Holder, facts: { readonly endsAt: Date | null; readonly sessionId?: string }): void;
   forget(digest: string): void;
-  /** Its sessions as well. */
+  /** Removes a key and its sessions. */
   forgetKey(keyId: string): void;
   forgetSession(sessionId: string): void;
 }

@@ -95,6 +95,6 @@ export function faultOfLink(head: AuditHead, entry: AuditRecord): AuditFault | u
   const fault = (message: string): AuditFault => ({ sequence: entry.sequence, message });
   if (entry.sequence !== head.sequence + 1) return fault(`Entry ${head.sequence + 1} is missing.`);
   if (entry.previousHash !== head.hash) return fault(`Entry ${entry.sequence} does not follow the one before it.`);
-  if (entry.hash !== auditHash(entry)) return fault(`Entry ${entry.sequence} is not what was written.`);
+  if (entry.hash !== auditHash(entry)) return fault(`Entry ${entry.sequence} was changed after it was written.`);
   return undefined;
 }

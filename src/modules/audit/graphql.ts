@@ -10,29 +10,29 @@ const service = path.join(import.meta.dirname, 'audit.service.ts');
 export const AuditOutcome = enumType({
   name: 'AuditOutcome',
   description:
-    'DONE: committed, or nothing was to be done. REJECTED: a user error. DENIED: not allowed. FAILED: a fault of the server.',
+    'DONE: committed, or nothing had to be changed. REJECTED: a user error. DENIED: not allowed. FAILED: an error of the server.',
   members: [...AUDIT_OUTCOMES],
 });
 
 export const AuditEntry = objectType({
   name: 'AuditEntry',
   sourceType: { module: rules, export: 'AuditRecord' },
-  description: 'What somebody changed, tried to change, or was refused. Entries are never changed or deleted.',
+  description: 'An action that was done, tried or refused. Entries are never changed or deleted.',
   definition(t) {
     t.nonNull.float('sequence', { description: 'From 1, without gaps.' });
     t.nonNull.field('at', { type: 'DateTime' });
     t.string('person');
     t.string('keyId');
     t.string('keyName');
-    t.string('address', { description: 'The address of the client, as far as the declared proxies report it.' });
+    t.string('address', { description: 'Address of the client, as far as trusted proxies report it.' });
     t.nonNull.string('requestId');
     t.nonNull.string('action', {
       description:
-        'A mutation such as Mutation.createKey, POST /session (signed in), DELETE /session (signed out), or what was refused, such as GET /artifacts.',
+        'A mutation such as Mutation.createKey, POST /session (sign-in), DELETE /session (sign-out), or a refused request such as GET /artifacts.',
     });
-    t.string('subject', { description: 'What it was about: an id, or the reference that its sender gave.' });
+    t.string('subject', { description: 'The object of the action: its id, or the reference in the request.' });
     t.nonNull.field('outcome', { type: 'AuditOutcome' });
-    t.string('code', { description: 'Of the error.' });
+    t.string('code', { description: 'Code of the error.' });
     t.nonNull.string('previousHash');
     t.nonNull.string('hash', { description: 'sha256 over previousHash and the fields above.' });
   },
@@ -43,7 +43,7 @@ export const AuditEntryConnection = connectionType('AuditEntry');
 export const AuditHead = objectType({
   name: 'AuditHead',
   sourceType: { module: rules, export: 'AuditHead' },
-  description: 'The last entry. Kept elsewhere, it shows later whether the log was cut off or rewritten.',
+  description: 'The last entry. A copy that is kept elsewhere shows later whether the log was truncated or rewritten.',
   definition(t) {
     t.nonNull.float('sequence');
     t.nonNull.string('hash');
@@ -63,11 +63,11 @@ export const AuditVerification = objectType({
   name: 'AuditVerification',
   sourceType: { module: service, export: 'AuditVerification' },
   definition(t) {
-    t.nonNull.float('entryCount', { description: 'Entries whose hash is right.' });
+    t.nonNull.float('entryCount', { description: 'Number of valid entries.' });
     t.nonNull.field('head', { type: 'AuditHead' });
     t.field('fault', {
       type: 'AuditFault',
-      description: 'The first thing that is wrong; null when the log is as it was written.',
+      description: 'The first fault; null if the whole log is valid.',
     });
   },
 });
@@ -96,7 +96,7 @@ export const AuditQueries = extendType({
     });
     t.nonNull.field('verifyAudit', {
       type: 'AuditVerification',
-      description: 'Computes every hash again.',
+      description: 'Recomputes every hash of the log.',
       resolve: (_root, _args, ctx) => ctx.services.audit.verify(ctx.viewer),
     });
   },
