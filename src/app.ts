@@ -115,7 +115,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     });
     const { access, audit, runs } = services;
     if (lock.leftBehind !== undefined)
-      logger.warn(lostWorkMessage(lock.leftBehind, { ...interrupted, ...(await runs.workUnderWay()) }));
+      logger.warn(lostWorkMessage(lock.leftBehind, { ...interrupted, ...(await runs.unfinishedWork()) }));
     await lock.note(startedAt.toISOString());
     const adminKey = await access.ensureAdminKey(path.join(env.dataDir, 'admin-key'));
     if (adminKey.kind === 'UNUSABLE') logger.warn(adminKey.hint);
@@ -124,7 +124,7 @@ export async function startApp(env: Environment, logger: Logger): Promise<App> {
     closers.push(() => reaperDb.$disconnect());
     const reaper = startReaper({
       ledger: createLedger(reaperDb, transactionsOf(reaperDb)),
-      onReaped: (lapsed) => logger.warn({ lapsed }, 'runs with expired leases were requeued'),
+      onReaped: (expired) => logger.warn({ expired }, 'runs with expired leases were requeued'),
       onError: (error) => logger.warn({ error }, 'the check for expired leases failed'),
     });
     closers.push(reaper.stop);

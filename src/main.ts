@@ -1,5 +1,5 @@
 /** The server process: env -> app -> listen -> drain. */
-import { handleUncaughtErrors } from './platform/last-resort.ts';
+import { handleUncaughtErrors } from './platform/uncaught-errors.ts';
 import { onStopSignal } from './platform/stop-signal.ts';
 import { startApp, type App } from './app.ts';
 import { readEnvironment } from './env.ts';

@@ -97,8 +97,8 @@ export function createAgent(parts: AgentParts): Agent {
   };
 
   const look = async (): Promise<void> => {
-    const lapsed = await ledger.reapLapsed();
-    if (lapsed > 0) logger.warn({ lapsed }, 'runs of silent workers were requeued');
+    const expired = await ledger.requeueExpired();
+    if (expired > 0) logger.warn({ expired }, 'runs of silent workers were taken back');
     await removeOrphanedWork();
     // Not awaited: a slot is busy as long as its run, and the next poll serves the other slots.
     for (const slot of slots) void fill(slot);

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { childEnvironment } from '../src/env.ts';
 import type { Logger } from '../src/logger.ts';
 import type { RunLease, RunRecord } from '../src/modules/runs/index.ts';
-import { DIES_WITH_PARENT } from '../src/platform/dies-with-parent.ts';
+import { PARENT_DEATH_SIGNAL } from '../src/platform/parent-death-signal.ts';
 import { engineLibraryEnv } from '../src/platform/engine/installed.ts';
 import { childMessageSchema, type AgentMessage, type StartMessage, type StopReason } from './child-protocol.ts';
 import { ENGINE_PROCESS_ENV, PLAIN_CPU_ENV } from './engine/process-env.ts';
@@ -44,8 +44,8 @@ export interface Child {
 const LAST_WORDS_LENGTH = 4_000;
 const LEAVE_MS = 3_000;
 
-/** If nothing would be lost, a child ends as soon as it checks for a stop. */
-const [execPath = process.execPath, ...execArgv] = [...DIES_WITH_PARENT, process.execPath, ...process.execArgv];
+/** Where nothing does, a child ends as soon as it looks up from its work. */
+const [execPath = process.execPath, ...execArgv] = [...PARENT_DEATH_SIGNAL, process.execPath, ...process.execArgv];
 
 /**
  * Starts the child in its own session, out of reach of the terminal's Ctrl-C: oneDNN's matrix product uses the stack

@@ -140,7 +140,7 @@ async function sendFile(
   sources: DownloadSources,
   stallTimeoutMs: number,
 ): Promise<void> {
-  await using handle = await openWhole(sources, file);
+  await using handle = await openChecked(sources, file);
   const etag = `"${file.sha256}"`;
   const verdict = evaluateConditions(request.headers, etag);
   if (verdict === 'PRECONDITION_FAILED') {
@@ -219,7 +219,7 @@ async function* checked(bytes: AsyncIterable<Buffer>, sha256: string): AsyncGene
 }
 
 /** Opens the stored file. @throws DomainError if it is missing, or its size differs from the registered one. */
-async function openWhole(sources: DownloadSources, file: ServedFile): Promise<FileHandle> {
+async function openChecked(sources: DownloadSources, file: ServedFile): Promise<FileHandle> {
   const handle = await sources.open(file.sha256);
   const { size } = await handle.stat();
   if (size === file.byteSize) return handle;

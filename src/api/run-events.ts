@@ -19,7 +19,7 @@ export interface RunEvents {
 }
 
 /** Events are also polled at this interval, because a notification is lost while the listener reconnects. */
-const LOOK_AGAIN_MS = 5_000;
+const POLL_EVERY_MS = 5_000;
 
 const ENDED: ReadonlySet<string> = new Set(['SUCCEEDED', 'FAILED', 'CANCELED']);
 
@@ -40,7 +40,7 @@ export function createRunEvents(runs: RunService, announcements: RunAnnouncement
   };
 }
 
-interface Following {
+interface FollowOptions {
   readonly runs: RunService;
   readonly announcements: RunAnnouncements;
   readonly viewer: Viewer;
@@ -56,7 +56,7 @@ async function* eventsOf({
   runId,
   afterSequence,
   notifier,
-}: Following): AsyncGenerator<RunEventRecord, void, undefined> {
+}: FollowOptions): AsyncGenerator<RunEventRecord, void, undefined> {
   if ((await runs.get(viewer, runId)) === undefined) {
     throw new DomainError({
       code: 'RUN_NOT_FOUND',
@@ -81,7 +81,7 @@ async function* eventsOf({
       if (run === undefined) return;
       // The last event was committed together with the last status, perhaps after the events were read.
       if (ENDED.has(run.status) && (await runs.eventsAfter(viewer, runId, sequence)).length === 0) return;
-      if (!ENDED.has(run.status)) await notifier.wait(LOOK_AGAIN_MS);
+      if (!ENDED.has(run.status)) await notifier.wait(POLL_EVERY_MS);
     }
   } finally {
     unsubscribe();

@@ -79,7 +79,7 @@ export function serveSubscriptions({
 }: SubscriptionOptions): Subscriptions {
   const sockets = new WebSocketServer({ noServer: true, maxPayload: MAX_BODY_BYTES, WebSocket: ClientSocket });
   const present = (requestId: string, errors: readonly GraphQLError[], code: RequestFault): GraphQLFormattedError[] =>
-    errors.map((error) => presentError(classed(error, code), error, { requestId, logger }));
+    errors.map((error) => presentError(withErrorCode(error, code), error, { requestId, logger }));
 
   /** Maps each context to itself with its type, because graphql-ws returns contexts as unknown. */
   const timed = new WeakMap<object, TimedContext>();
@@ -92,7 +92,7 @@ export function serveSubscriptions({
         const { request, socket } = connection.extra;
         const parameter = connection.connectionParams?.authorization ?? connection.connectionParams?.Authorization;
         const authorization = typeof parameter === 'string' ? parameter : request.headers.authorization;
-        const forbid = async (error: unknown): Promise<false> => {
+        const refuseConnection = async (error: unknown): Promise<false> => {
           const requestId = randomUUID();
           await gate.report(request, requestId, error);
           // The protocol has one code for a refused key and for a failure of the server; the reason distinguishes them.
@@ -109,7 +109,7 @@ export function serveSubscriptions({
           connection.extra.authorization = authorization;
           // When a key expires or is revoked, its sockets are closed.
           const recheck = setInterval(
-            () => void gate.recheck(request, authorization).catch(forbid),
+            () => void gate.recheck(request, authorization).catch(refuseConnection),
             timeouts.recheckMs,
           );
           // Not onClose, which waits until every subscription of the socket has ended.
@@ -121,7 +121,7 @@ export function serveSubscriptions({
           });
           return true;
         } catch (error) {
-          return forbid(error);
+          return refuseConnection(error);
         }
       },
       onSubscribe: async (connection, _id, { query, operationName, variables }) => {
@@ -272,7 +272,7 @@ type RequestFault = 'BAD_USER_INPUT' | 'GRAPHQL_VALIDATION_FAILED';
  * and its originalError is at most another GraphQLError (of a scalar). In a `next` message it concerns the variables,
  * in an `error` message the document.
  */
-function classed(error: GraphQLError, code: RequestFault): GraphQLFormattedError {
+function withErrorCode(error: GraphQLError, code: RequestFault): GraphQLFormattedError {
   const formatted = error.toJSON();
   const isOfRequest =
     error.path === undefined && (error.originalError === undefined || error.originalError instanceof GraphQLError);

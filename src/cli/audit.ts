@@ -1,6 +1,6 @@
 /** `paraffin audit verify`: recomputes every hash of the audit log. */
 import { verifyAuditLog } from '../modules/audit/index.ts';
-import { withRegistry } from './custody.ts';
+import { withRegistry } from './with-registry.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 
 export interface AuditOptions {

@@ -4,7 +4,7 @@ import path from 'node:path';
 import { withStoredBytesLock } from '../platform/advisory-lock.ts';
 import { writeBackup } from '../platform/backup.ts';
 import { programVersion } from '../platform/program-version.ts';
-import { withRegistry } from './custody.ts';
+import { withRegistry } from './with-registry.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { interruptible } from './interruptible.ts';
 import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';

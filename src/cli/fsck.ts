@@ -1,7 +1,7 @@
 /** `paraffin fsck`: reads every stored byte again. */
 import { checkArtifacts, type FsckReport } from '../modules/artifacts/index.ts';
 import { withStoredBytesLock } from '../platform/advisory-lock.ts';
-import { withRegistry } from './custody.ts';
+import { withRegistry } from './with-registry.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';
 
@@ -27,10 +27,10 @@ export async function fsck({ json }: { readonly json?: true | undefined }): Prom
 function asText({
   checked,
   damaged,
-  healed,
+  repaired,
   filesWithoutRow,
   uncitedRows,
-  strangeFiles,
+  unexpectedFiles,
   quarantined,
 }: FsckReport): string {
   return [
@@ -39,7 +39,7 @@ function asText({
       ({ sha256, damage, citedBy }) =>
         `${damage} ${sha256}, referenced by ${citedBy.length === 0 ? 'nothing' : citedBy.join(', ')}.`,
     ),
-    ...(healed.length === 0 ? [] : [`Restored: ${healed.join(', ')}.`]),
+    ...(repaired.length === 0 ? [] : [`Restored: ${repaired.join(', ')}.`]),
     ...(filesWithoutRow.count === 0
       ? []
       : [
@@ -50,7 +50,7 @@ function asText({
       : [
           `Artifacts that nothing references: ${uncitedRows.count}, ${byteSizeInWords(uncitedRows.byteSize)}. "paraffin gc" deletes the old ones.`,
         ]),
-    ...strangeFiles.map((file) => `Not an artifact: ${file}`),
+    ...unexpectedFiles.map((file) => `Not an artifact: ${file}`),
     ...(quarantined.count === 0
       ? []
       : [`In quarantine: ${quarantined.count} files, ${byteSizeInWords(quarantined.byteSize)}.`]),

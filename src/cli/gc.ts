@@ -2,7 +2,7 @@
 import { collectGarbage } from '../modules/artifacts/index.ts';
 import { dropSupersededStates, oldestActiveStart } from '../modules/runs/index.ts';
 import { withStoredBytesLock } from '../platform/advisory-lock.ts';
-import { withRegistry } from './custody.ts';
+import { withRegistry } from './with-registry.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { byteSizeInWords } from './terminal.ts';
 

@@ -15,7 +15,7 @@ import {
   gcCommand,
   restoreCommand,
   uploadsCommand,
-} from './custody-commands.ts';
+} from './maintenance-commands.ts';
 import {
   demoCommand,
   doctorCommand,

@@ -16,7 +16,7 @@ import { lockForRestore } from '../platform/data-dir-lock.ts';
 import { openDatabase, transactionsOf } from '../platform/db.ts';
 import { applyMigrations, MIGRATIONS_DIR, readMigrations } from '../platform/migrate.ts';
 import { startPostgres } from '../platform/postgres.ts';
-import { removeOnDeath } from '../platform/remove-on-death.ts';
+import { removeIfKilled } from '../platform/remove-if-killed.ts';
 import { EXIT, type ExitCode } from './exit-codes.ts';
 import { interruptible } from './interruptible.ts';
 import { byteSizeInWords, createStatusLine, progressBar } from './terminal.ts';
@@ -40,7 +40,7 @@ export async function restore(file: string, { dataDir: target, bytesFrom, json }
   const report = await interruptible(async (signal) => {
     const place = await lockForRestore(dataDir);
     const postgresDir = path.join(dataDir, 'postgres');
-    const guard = removeOnDeath(place.paths, path.join(postgresDir, 'lock'));
+    const guard = removeIfKilled(place.paths, path.join(postgresDir, 'lock'));
     try {
       const postgres = databaseUrl === undefined ? await startPostgres(postgresDir) : undefined;
       let restored: RestoreReport & { readonly requeuedRunCount: number };

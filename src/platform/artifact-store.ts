@@ -93,8 +93,8 @@ export function openArtifactStore(rootDir: string, writer = ''): ArtifactStore {
     path.join(rootDir, QUARANTINE_DIR, path.basename(pathOf(sha256)));
 
   /** For a file that could not be opened. */
-  const absence = async (sha256: string, cause: unknown): Promise<unknown> => {
-    if (!isAbsence(cause)) return cause;
+  const notFoundError = async (sha256: string, cause: unknown): Promise<unknown> => {
+    if (!isNotFound(cause)) return cause;
     if (await exists(quarantinePathOf(sha256))) return corrupt(sha256, cause);
     return new DomainError({
       code: 'ARTIFACT_NOT_FOUND',
@@ -113,7 +113,7 @@ export function openArtifactStore(rootDir: string, writer = ''): ArtifactStore {
         take(bytes);
       }
     } catch (cause) {
-      throw await absence(sha256, cause);
+      throw await notFoundError(sha256, cause);
     }
     if (hash.digest('hex') !== sha256) throw corrupt(sha256);
   };
@@ -147,7 +147,7 @@ export function openArtifactStore(rootDir: string, writer = ''): ArtifactStore {
       try {
         return await open(pathOf(sha256), 'r');
       } catch (cause) {
-        throw await absence(sha256, cause);
+        throw await notFoundError(sha256, cause);
       }
     },
     quarantine: async (sha256) => {
@@ -212,8 +212,8 @@ async function* filesBelow(folder: string): AsyncGenerator<StoredFile> {
     }
     const facts = await stat(file).catch(() => undefined);
     if (facts === undefined) continue;
-    const isNamedRight = SHA256_PATTERN.test(entry.name) && path.basename(folder) === entry.name.slice(0, 2);
-    yield { path: file, sha256: isNamedRight ? entry.name : undefined, byteSize: facts.size, writtenAt: facts.mtime };
+    const hasValidName = SHA256_PATTERN.test(entry.name) && path.basename(folder) === entry.name.slice(0, 2);
+    yield { path: file, sha256: hasValidName ? entry.name : undefined, byteSize: facts.size, writtenAt: facts.mtime };
   }
 }
 
@@ -292,7 +292,7 @@ export function isBadSector(error: unknown): boolean {
   return hasCode(error, 'EIO');
 }
 
-function isAbsence(error: unknown): boolean {
+function isNotFound(error: unknown): boolean {
   return hasCode(error, 'ENOENT');
 }
 

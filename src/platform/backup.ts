@@ -29,7 +29,7 @@ import {
 } from './database-dump.ts';
 import { spaceGuard } from './free-space.ts';
 import { applyMigrations, MigrationError, type Migration } from './migrate.ts';
-import { removeOnDeath } from './remove-on-death.ts';
+import { removeIfKilled } from './remove-if-killed.ts';
 
 const FORMAT = 'paraffin-backup-1';
 const CHUNK_BYTES = 4 * 1024 * 1024;
@@ -100,7 +100,7 @@ export async function writeBackup({
 }: BackupOptions): Promise<BackupReport> {
   await mkdir(path.dirname(file), { recursive: true });
   const unfinished = `${file}.unfinished`;
-  const guard = removeOnDeath([unfinished]);
+  const guard = removeIfKilled([unfinished]);
   const archive = pack();
   // A backup contains salted hashes of keys and confidential data of the registry, so only its owner may read it.
   const writing = pipeline(archive, spaceGuard(path.dirname(file)), createWriteStream(unfinished, { mode: 0o600 }), {

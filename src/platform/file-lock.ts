@@ -38,8 +38,8 @@ export async function tryLockFile(file: string): Promise<FileHandle | undefined>
  */
 async function tryLock({ fd }: FileHandle): Promise<boolean> {
   const program = spawn('flock', ['--nonblock', '3'], { stdio: ['ignore', 'ignore', 'pipe', fd] });
-  let complaint = '';
-  program.stderr?.on('data', (chunk: Buffer) => (complaint += chunk.toString('utf8')));
+  let lockError = '';
+  program.stderr?.on('data', (chunk: Buffer) => (lockError += chunk.toString('utf8')));
   const code = await new Promise<number | null>((resolve, reject) => {
     program.once('close', resolve);
     program.once('error', (cause) =>
@@ -48,7 +48,7 @@ async function tryLock({ fd }: FileHandle): Promise<boolean> {
   });
   if (code === 0) return true;
   if (code === HELD) return false;
-  throw new Error(`The file system takes no lock: ${complaint.trim() || `flock ended with ${code}`}`);
+  throw new Error(`The file system takes no lock: ${lockError.trim() || `flock ended with ${code}`}`);
 }
 
 async function isStillAt(handle: FileHandle, file: string): Promise<boolean> {

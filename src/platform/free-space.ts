@@ -9,7 +9,7 @@ const RESERVE_BYTES = 1_000_000_000;
 /** On a small disk, the reserve is this fraction of its size. */
 const RESERVE_FRACTION = 1 / 20;
 /** Interval between two checks of the free space, which other programs use as well. */
-const LOOK_EVERY_BYTES = 4 * 1024 * 1024;
+const CHECK_EVERY_BYTES = 4 * 1024 * 1024;
 
 /**
  * @returns the bytes that can be written to a folder's file system before the reserve is touched. The folder need not
@@ -33,16 +33,16 @@ export async function requireSpace(folder: string, byteCount: number): Promise<v
 
 /** A stream that passes bytes on to a file in a folder, and fails with STORAGE_FULL before they touch the reserve. */
 export function spaceGuard(folder: string): Transform {
-  let unseenBytes = LOOK_EVERY_BYTES;
+  let uncheckedBytes = CHECK_EVERY_BYTES;
   return new Transform({
     transform: (chunk: Buffer, _encoding, done) => {
-      unseenBytes += chunk.length;
-      if (unseenBytes < LOOK_EVERY_BYTES) {
+      uncheckedBytes += chunk.length;
+      if (uncheckedBytes < CHECK_EVERY_BYTES) {
         done(null, chunk);
         return;
       }
-      unseenBytes = 0;
-      requireSpace(folder, LOOK_EVERY_BYTES + chunk.length).then(
+      uncheckedBytes = 0;
+      requireSpace(folder, CHECK_EVERY_BYTES + chunk.length).then(
         () => done(null, chunk),
         (error: unknown) => done(error instanceof Error ? error : new Error(String(error))),
       );

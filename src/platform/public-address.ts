@@ -2,7 +2,7 @@
 import { BlockList, isIP } from 'node:net';
 
 /** IANA's special-purpose registries for IPv4, and multicast and reserved space. */
-const CLOSED_IPV4: readonly (readonly [string, number])[] = [
+const NON_PUBLIC_IPV4: readonly (readonly [string, number])[] = [
   ['0.0.0.0', 8],
   ['10.0.0.0', 8],
   ['100.64.0.0', 10],
@@ -26,7 +26,7 @@ const CLOSED_IPV4: readonly (readonly [string, number])[] = [
  * Special ranges within global unicast, 2000::/3: protocol assignments (such as Teredo), documentation, and 6to4, which
  * embeds any IPv4 address.
  */
-const CLOSED_IPV6: readonly (readonly [string, number])[] = [
+const NON_PUBLIC_IPV6: readonly (readonly [string, number])[] = [
   ['2001::', 23],
   ['2001:db8::', 32],
   ['2002::', 16],
@@ -34,8 +34,8 @@ const CLOSED_IPV6: readonly (readonly [string, number])[] = [
 ];
 
 const closed = new BlockList();
-for (const [network, prefix] of CLOSED_IPV4) closed.addSubnet(network, prefix, 'ipv4');
-for (const [network, prefix] of CLOSED_IPV6) closed.addSubnet(network, prefix, 'ipv6');
+for (const [network, prefix] of NON_PUBLIC_IPV4) closed.addSubnet(network, prefix, 'ipv4');
+for (const [network, prefix] of NON_PUBLIC_IPV6) closed.addSubnet(network, prefix, 'ipv6');
 const globalUnicast = new BlockList();
 globalUnicast.addSubnet('2000::', 3, 'ipv6');
 

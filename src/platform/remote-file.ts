@@ -48,10 +48,10 @@ const STALL_TIMEOUT_MS = 30_000;
 const TOTAL_TIMEOUT_MS = 3_600_000;
 const RETRY_DELAY_MS = 500;
 /** Between two checks of the free disk space. */
-const LOOK_EVERY_BYTES = 4 * 1024 * 1024;
+const CHECK_EVERY_BYTES = 4 * 1024 * 1024;
 const REDIRECTS: ReadonlySet<number> = new Set([301, 302, 303, 307, 308]);
 /** Statuses after which a repeated request may succeed. */
-const PASSING_STATUSES: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
+const TRANSIENT_STATUSES: ReadonlySet<number> = new Set([408, 425, 429, 500, 502, 503, 504]);
 
 /** Messages for the system's error codes. A machine without a network gets the first two kinds. */
 const UNREACHABLE: ReadonlyMap<string, string> = new Map([
@@ -114,8 +114,8 @@ export async function fetchRemoteFile(options: RemoteFileOptions): Promise<Remot
 }
 
 async function fetchWhole(url: URL, state: Fetching): Promise<void> {
-  let fruitless = 0;
-  let mostBytes = 0;
+  let attemptsWithoutProgress = 0;
+  let furthestBytes = 0;
   for (;;) {
     try {
       return await receive(await follow(url, state), state);
@@ -125,15 +125,15 @@ async function fetchWhole(url: URL, state: Fetching): Promise<void> {
       if (!(error instanceof Break)) throw error;
       // Only attempts without progress are counted. An attempt that starts again makes progress once it exceeds the
       // bytes received before.
-      fruitless = state.receivedBytes > mostBytes ? 1 : fruitless + 1;
-      mostBytes = Math.max(mostBytes, state.receivedBytes);
-      if (fruitless >= MAX_ATTEMPTS)
+      attemptsWithoutProgress = state.receivedBytes > furthestBytes ? 1 : attemptsWithoutProgress + 1;
+      furthestBytes = Math.max(furthestBytes, state.receivedBytes);
+      if (attemptsWithoutProgress >= MAX_ATTEMPTS)
         throw brokenOff(
           `The connection broke off again and again; ${state.receivedBytes} bytes had come.`,
           state,
           error,
         );
-      await pause((state.retryDelayMs ?? RETRY_DELAY_MS) * 2 ** (fruitless - 1), undefined, {
+      await pause((state.retryDelayMs ?? RETRY_DELAY_MS) * 2 ** (attemptsWithoutProgress - 1), undefined, {
         signal: state.deadline,
       }).catch(() => undefined);
     }
@@ -237,7 +237,7 @@ function connectionFailure(error: Error, url: URL, state: Fetching): Error {
 async function receive(response: IncomingMessage, state: Fetching): Promise<void> {
   try {
     const status = response.statusCode ?? 0;
-    if (PASSING_STATUSES.has(status)) throw new Break(`status ${status}`);
+    if (TRANSIENT_STATUSES.has(status)) throw new Break(`status ${status}`);
     const isRest = status === 206 && continuesAt(response, state);
     if (status === 416 || (status === 206 && !isRest)) {
       await restart(state);
@@ -274,8 +274,8 @@ async function writeBody(response: IncomingMessage, state: Fetching, totalBytes:
       const bytes = Buffer.from(chunk);
       if (state.receivedBytes + bytes.length > state.maxBytes) throw tooLarge(state);
       if (state.receivedBytes >= checkedUpTo) {
-        await requireSpace(path.dirname(state.destination), LOOK_EVERY_BYTES);
-        checkedUpTo = state.receivedBytes + LOOK_EVERY_BYTES;
+        await requireSpace(path.dirname(state.destination), CHECK_EVERY_BYTES);
+        checkedUpTo = state.receivedBytes + CHECK_EVERY_BYTES;
       }
       await state.handle.appendFile(bytes);
       state.hash.update(bytes);

@@ -8,13 +8,13 @@ import { execFile, spawn, type ChildProcess, type StdioOptions } from 'node:chil
 import { constants, tmpdir } from 'node:os';
 import path from 'node:path';
 import { promisify } from 'node:util';
-import { AS_NOBODY } from './become-nobody.ts';
-import { DIES_WITH_PARENT } from './dies-with-parent.ts';
+import { DROP_PRIVILEGES } from './drop-privileges.ts';
+import { PARENT_DEATH_SIGNAL } from './parent-death-signal.ts';
 
 const run = promisify(execFile);
 
 /**
- * ROOT: separate namespaces; the program must itself switch to an unprivileged user (become-nobody.ts) after loading
+ * ROOT: separate namespaces; the program must itself switch to an unprivileged user (drop-privileges.ts) after loading
  * files that only root can read. USER: the same in a user namespace, without any capability. NONE: the machine allows
  * no namespaces.
  */
@@ -75,14 +75,14 @@ export function sandboxed(
   const hide = ['sh', '-c', HIDE, 'sh', memoryKb, hiddenFolder];
   switch (kind) {
     case 'ROOT':
-      return [...DIES_WITH_PARENT, 'unshare', ...NAMESPACES, '--', ...hide, ...WITHOUT_NEW_PRIVILEGES, ...command];
+      return [...PARENT_DEATH_SIGNAL, 'unshare', ...NAMESPACES, '--', ...hide, ...WITHOUT_NEW_PRIVILEGES, ...command];
     case 'USER':
       return [
-        ...[...DIES_WITH_PARENT, 'unshare', '--user', '--map-root-user', ...NAMESPACES, '--'],
+        ...[...PARENT_DEATH_SIGNAL, 'unshare', '--user', '--map-root-user', ...NAMESPACES, '--'],
         ...[...hide, ...WITHOUT_CAPABILITIES, ...command],
       ];
     case 'NONE':
-      return [...DIES_WITH_PARENT, 'sh', '-c', WITHOUT_NAMESPACES, 'sh', memoryKb, ...command];
+      return [...PARENT_DEATH_SIGNAL, 'sh', '-c', WITHOUT_NAMESPACES, 'sh', memoryKb, ...command];
   }
 }
 
@@ -127,7 +127,13 @@ export async function startSandboxed(options: SandboxedProgram): Promise<ChildPr
   const kind = await sandboxKind();
   const [command = '', ...rest] = sandboxed(kind, options, [
     ...[process.execPath, ...readingRights(reads), ...(hasNativeCode === true ? ['--allow-addons'] : [])],
-    ...[...nodeFlags, `--max-old-space-size=${maxHeapMb}`, program, ...args, ...(kind === 'ROOT' ? [AS_NOBODY] : [])],
+    ...[
+      ...nodeFlags,
+      `--max-old-space-size=${maxHeapMb}`,
+      program,
+      ...args,
+      ...(kind === 'ROOT' ? [DROP_PRIVILEGES] : []),
+    ],
   ]);
   return spawn(command, rest, {
     env: { ...env, ...SANDBOX_ENV },

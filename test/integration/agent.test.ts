@@ -455,7 +455,7 @@ describe('a cancel', () => {
     await eventually(
       'the cancel',
       async () => {
-        await registry.ledger.reapLapsed();
+        await registry.ledger.requeueExpired();
         return (await runOf(run.id)).status === 'CANCELED' ? true : undefined;
       },
       10_000,

@@ -93,7 +93,7 @@ describe('fsck', () => {
       onProgress: ({ bytesDone, bytesTotal }) => progress.push(bytesDone / bytesTotal),
     });
     assert.deepEqual(report.checked, { count: 2, byteSize: 8 });
-    assert.deepEqual([report.damaged, report.healed, report.strangeFiles], [[], [], []]);
+    assert.deepEqual([report.damaged, report.repaired, report.unexpectedFiles], [[], [], []]);
     assert.equal(progress.at(-1), 1);
   });
 
@@ -120,8 +120,8 @@ describe('fsck', () => {
       ['CORRUPT'],
     );
     await stored('weights');
-    const { damaged, healed } = await check();
-    assert.deepEqual([damaged, healed], [[], [sha256]]);
+    const { damaged, repaired } = await check();
+    assert.deepEqual([damaged, repaired], [[], [sha256]]);
     assert.equal((await database.db.artifact.findUniqueOrThrow({ where: { sha256 } })).damagedAt, null);
   });
 
@@ -161,7 +161,7 @@ describe('fsck', () => {
     const report = await check();
     assert.deepEqual(report.filesWithoutRow, { count: 1, byteSize: 6 });
     assert.deepEqual(report.uncitedRows, { count: 1, byteSize: 15 });
-    assert.deepEqual(report.strangeFiles, [strange]);
+    assert.deepEqual(report.unexpectedFiles, [strange]);
     assert.deepEqual(report.damaged, []);
   });
 

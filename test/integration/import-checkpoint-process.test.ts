@@ -9,7 +9,7 @@ import { after, before, describe, test } from 'node:test';
 import { promisify } from 'node:util';
 import { DomainError } from '../../src/errors.ts';
 import { readEncoderFile, type EncoderFileTask } from '../../src/modules/models/encoder-file.ts';
-import { readEncoderFileApart, type ReadingBounds } from '../../src/modules/models/encoder-process.ts';
+import { readEncoderFileInSandbox, type ReadingBounds } from '../../src/modules/models/encoder-process.ts';
 import { readingRights } from '../../src/platform/sandbox.ts';
 import { archive, legacy, op, pickle } from '../fixtures/hostile/torch-files.ts';
 import { INPUT_CONTRACT } from '../support/checkpoints.ts';
@@ -50,7 +50,7 @@ async function sha256Of(bytes: AsyncIterable<Uint8Array>): Promise<string> {
 
 async function faultOf(bytes: Uint8Array, bounds: Partial<ReadingBounds> = {}): Promise<DomainError> {
   await using file = await fileOf(bytes);
-  const error = await readEncoderFileApart(file, TASK, scratchDir(), sha256Of, { ...BOUNDS, ...bounds }).then(
+  const error = await readEncoderFileInSandbox(file, TASK, scratchDir(), sha256Of, { ...BOUNDS, ...bounds }).then(
     () => assert.fail('it was read'),
     (reason: unknown) => reason,
   );
@@ -63,7 +63,7 @@ test('what comes out of the process is what the reader gives, byte by byte', asy
   const here = await readEncoderFile(file.fd, TASK);
   let turns = 0;
   const counting = setInterval(() => (turns += 1), 5);
-  const { facts, kept } = await readEncoderFileApart(file, TASK, scratchDir(), sha256Of, BOUNDS);
+  const { facts, kept } = await readEncoderFileInSandbox(file, TASK, scratchDir(), sha256Of, BOUNDS);
   clearInterval(counting);
   const { bytes, ...factsHere } = here;
   assert.deepEqual(facts, factsHere);
@@ -85,7 +85,7 @@ test('a file that takes too much memory ends its process alone', async () => {
 test('who cannot keep the weights is told why, and the process is gone', async () => {
   await using file = await fileOf(lightningFile(someEncoder('RESNET18'), ''));
   await assert.rejects(
-    readEncoderFileApart(file, TASK, scratchDir(), () => Promise.reject(new Error('no space left')), BOUNDS),
+    readEncoderFileInSandbox(file, TASK, scratchDir(), () => Promise.reject(new Error('no space left')), BOUNDS),
     /no space left/,
   );
   assert.deepEqual(await childrenOf(process.pid), []);
@@ -103,7 +103,7 @@ async function readingProcess(): Promise<number> {
 
 test('a process that dies leaves an error, and nothing of the weights', async () => {
   await using file = await fileOf(lightningFile(someEncoder('RESNET34'), ''));
-  const reading = readEncoderFileApart(file, TASK, scratchDir(), () => assert.fail('kept'), BOUNDS);
+  const reading = readEncoderFileInSandbox(file, TASK, scratchDir(), () => assert.fail('kept'), BOUNDS);
   const failed = assert.rejects(reading, /The reading process ended with SIGKILL/);
   process.kill(await readingProcess(), 'SIGKILL');
   await failed;
@@ -114,7 +114,7 @@ test("the process knows none of the server's secrets", async (context) => {
   process.env['PARAFFIN_DATABASE_URL'] = 'postgresql://paraffin:secret@127.0.0.1/paraffin';
   context.after(() => delete process.env['PARAFFIN_DATABASE_URL']);
   await using file = await fileOf(lightningFile(someEncoder('RESNET34'), ''));
-  const reading = readEncoderFileApart(file, TASK, scratchDir(), sha256Of, BOUNDS);
+  const reading = readEncoderFileInSandbox(file, TASK, scratchDir(), sha256Of, BOUNDS);
   const environment = await readFile(`/proc/${await readingProcess()}/environ`, 'utf8');
   assert.deepEqual(
     environment

@@ -84,7 +84,7 @@ describe('a lease', () => {
         { code: 'LEASE_LOST' },
       );
       assert.equal(await registry.ledger.renew(lease), undefined);
-      await registry.ledger.reapLapsed();
+      await registry.ledger.requeueExpired();
       assert.deepEqual(await snapshot(id), before);
     });
   }
@@ -102,9 +102,9 @@ describe('a lease', () => {
     const { lease } = await claim();
     await lapse(run.id);
     assert.equal((await registry.ledger.renew(lease))?.status, 'RUNNING');
-    assert.equal(await registry.ledger.reapLapsed(), 0);
+    assert.equal(await registry.ledger.requeueExpired(), 0);
     await lapse(run.id);
-    assert.equal(await registry.ledger.reapLapsed(), 1);
+    assert.equal(await registry.ledger.requeueExpired(), 1);
     assert.equal(await statusOf(run.id), 'QUEUED');
     assert.equal(await registry.ledger.renew(lease), undefined);
     assert.equal((await claim()).lease.epoch, lease.epoch + 1);
@@ -117,12 +117,12 @@ describe('a lease', () => {
     const ledger = createLedger(database.db, (work) =>
       isAway ? Promise.reject(new Error('connect ECONNREFUSED 127.0.0.1:5432')) : database.transact(work),
     );
-    await assert.rejects(ledger.reapLapsed(), /ECONNREFUSED/);
+    await assert.rejects(ledger.requeueExpired(), /ECONNREFUSED/);
     await lapse(run.id);
     isAway = false;
-    assert.equal(await ledger.reapLapsed(), 0);
+    assert.equal(await ledger.requeueExpired(), 0);
     assert.notEqual(await ledger.renew(lease), undefined);
-    assert.equal(await registry.ledger.reapLapsed(), 0, 'it has come back');
+    assert.equal(await registry.ledger.requeueExpired(), 0, 'it has come back');
   });
 
   test('tells what would be lost with its holder: the steps that came after the last kept state', async () => {
@@ -131,19 +131,19 @@ describe('a lease', () => {
     const { ledger } = registry;
     const points = [0, 1, 2, 3, 4].map((step) => ({ step, metrics: { loss: 1 } }));
     await ledger.report(lease, { progress: 0.5, points });
-    assert.deepEqual(await registry.runs.workUnderWay(), { runCount: 1, unkeptStepCount: 5 });
+    assert.deepEqual(await registry.runs.unfinishedWork(), { runCount: 1, unkeptStepCount: 5 });
     await ledger.withLease(lease, (tx) =>
       ledger.keepTrainingState(tx, lease, { step: 3, sha256: sha256('shard'), probe: null }),
     );
-    assert.deepEqual(await registry.runs.workUnderWay(), { runCount: 1, unkeptStepCount: 2 });
+    assert.deepEqual(await registry.runs.unfinishedWork(), { runCount: 1, unkeptStepCount: 2 });
     await ledger.release(lease, 'Given back.');
-    assert.deepEqual(await registry.runs.workUnderWay(), { runCount: 0, unkeptStepCount: 0 });
+    assert.deepEqual(await registry.runs.unfinishedWork(), { runCount: 0, unkeptStepCount: 0 });
   });
 
   test('that lapses while the run is CANCELING makes it CANCELED', async () => {
     const id = await runThatIs('CANCELING');
     await lapse(id);
-    await registry.ledger.reapLapsed();
+    await registry.ledger.requeueExpired();
     assert.equal(await statusOf(id), 'CANCELED');
   });
 
@@ -153,7 +153,7 @@ describe('a lease', () => {
       assert.equal(await statusOf(run.id), 'QUEUED', `before attempt ${attempt}`);
       await claim();
       await lapse(run.id);
-      await registry.ledger.reapLapsed();
+      await registry.ledger.requeueExpired();
     }
     const failed = await registry.runs.get(ADMIN, run.id);
     assert.deepEqual(
@@ -167,7 +167,7 @@ describe('a lease', () => {
     const first = await claim();
     await lapse(first.lease.runId);
     assert.deepEqual(await registry.ledger.held([first.lease]), [first.lease], 'nobody took it back yet');
-    await registry.ledger.reapLapsed();
+    await registry.ledger.requeueExpired();
     const second = await claim();
     assert.deepEqual(await registry.ledger.held([first.lease, second.lease]), [second.lease]);
     await registry.ledger.fail(second.lease, FAULT);
@@ -181,7 +181,7 @@ describe('a lease', () => {
     // ahead.
     await database.db
       .$executeRaw`UPDATE "Run" SET "leaseExpiresAt" = "leaseExpiresAt" + interval '1 hour' WHERE id = ${run.id}::uuid`;
-    assert.equal(await registry.ledger.reapLapsed(), 0);
+    assert.equal(await registry.ledger.requeueExpired(), 0);
     const [row] = await database.db.$queryRaw<
       { seconds: number }[]
     >`SELECT extract(epoch FROM "leaseExpiresAt" - now())::float8 AS seconds FROM "Run" WHERE id = ${run.id}::uuid`;
@@ -220,9 +220,9 @@ describe('a lease', () => {
     await claim();
     await lapse(run.id);
     const counts = await Promise.all([
-      registry.ledger.reapLapsed(),
-      registry.ledger.reapLapsed(),
-      registry.ledger.reapLapsed(),
+      registry.ledger.requeueExpired(),
+      registry.ledger.requeueExpired(),
+      registry.ledger.requeueExpired(),
     ]);
     assert.equal(
       counts.reduce((sum, count) => sum + count, 0),
@@ -408,7 +408,7 @@ describe('a run that dies', () => {
         await registry.ledger.fail((await claim()).lease, unreachable);
         await claim();
         await lapse(run.id);
-        await registry.ledger.reapLapsed();
+        await registry.ledger.requeueExpired();
         assert.equal(await statusOf(run.id), 'QUEUED');
       }
     }

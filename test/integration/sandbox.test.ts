@@ -36,7 +36,7 @@ test('the process reaches no network, no other process and no file of the data d
   const kind = await sandboxKind();
   context.diagnostic(`The sandbox of this machine: ${kind}.`);
   if (kind === 'NONE') return;
-  const within = kind === 'ROOT' ? [...args, 'as-nobody'] : args;
+  const within = kind === 'ROOT' ? [...args, 'drop-privileges'] : args;
   const [command = '', ...rest] = sandboxed(kind, { hiddenFolder: folder }, [process.execPath, ...within]);
   const refused = await reach(command, rest);
   // An empty folder is mounted over the data directory, which an unprivileged user may not even search.

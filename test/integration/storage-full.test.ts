@@ -9,7 +9,7 @@ import path from 'node:path';
 import { after, before, test, type TestContext } from 'node:test';
 import { openArtifactStore } from '../../src/platform/artifact-store.ts';
 import { writeBackup } from '../../src/platform/backup.ts';
-import { readEncoderFileApart } from '../../src/modules/models/encoder-process.ts';
+import { readEncoderFileInSandbox } from '../../src/modules/models/encoder-process.ts';
 import { freeBytesOf, requireSpace } from '../../src/platform/free-space.ts';
 import { fetchRemoteFile } from '../../src/platform/remote-file.ts';
 import { clearUploads, openUploadStore } from '../../src/platform/upload-store.ts';
@@ -120,7 +120,9 @@ test('the weights of a checkpoint that is read do not touch the reserve', async 
     keyPrefix: null,
     inputContract: INPUT_CONTRACT,
   };
-  const reading = readEncoderFileApart(handle, task, path.join(disk, 'downloads'), () => assert.fail('it was kept'));
+  const reading = readEncoderFileInSandbox(handle, task, path.join(disk, 'downloads'), () =>
+    assert.fail('it was kept'),
+  );
   await assert.rejects(reading, FULL);
   const { blocks, bavail, bsize } = await statfs(disk);
   assert.ok(bavail * bsize >= (blocks * bsize) / 20, 'the reserve is there');

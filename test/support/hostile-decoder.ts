@@ -6,7 +6,7 @@ import { spawnSync } from 'node:child_process';
 import { readFileSync, writeFileSync } from 'node:fs';
 import { connect } from 'node:net';
 import { Worker } from 'node:worker_threads';
-import { becomeNobodyIfAsked } from '../../src/platform/become-nobody.ts';
+import { dropPrivilegesIfRequested } from '../../src/platform/drop-privileges.ts';
 import { FREE_DECODING_BYTES } from '../../workers/imaging/decoder/decoder-limits.ts';
 import { serveDecoder } from '../../workers/imaging/decoder/decoder-service.ts';
 
@@ -44,7 +44,7 @@ async function reach({ port, pid, secretFile }: Extract<HostileOrder, { do: 'REA
   };
 }
 
-becomeNobodyIfAsked();
+dropPrivilegesIfRequested();
 await serveDecoder(process.stdin, process.stdout, {
   prepare: async (bytes, { decodingBytesMax, reserve, emit }) => {
     const order: HostileOrder = JSON.parse(bytes.toString('utf8', bytes.indexOf('{')));

@@ -1,13 +1,13 @@
 /**
  * Tries what the kernel must refuse to a process in a sandbox, even if Node would allow it, and prints what stopped it:
- * reach-from-sandbox.ts PORT PID FILE [as-nobody]
+ * reach-from-sandbox.ts PORT PID FILE [drop-privileges]
  */
 import { readFileSync } from 'node:fs';
 import { connect } from 'node:net';
-import { becomeNobodyIfAsked } from '../../src/platform/become-nobody.ts';
+import { dropPrivilegesIfRequested } from '../../src/platform/drop-privileges.ts';
 
 const [port, pid, file = ''] = process.argv.slice(2);
-becomeNobodyIfAsked();
+dropPrivilegesIfRequested();
 
 function outcomeOf(work: () => void): string {
   try {

@@ -1,7 +1,7 @@
 /** For a sandbox: never returns to its event loop, like a decoder in an endless loop. */
 import { writeSync } from 'node:fs';
-import { becomeNobodyIfAsked } from '../../src/platform/become-nobody.ts';
+import { dropPrivilegesIfRequested } from '../../src/platform/drop-privileges.ts';
 
-becomeNobodyIfAsked();
+dropPrivilegesIfRequested();
 writeSync(1, 'busy');
 for (;;);

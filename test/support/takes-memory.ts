@@ -3,7 +3,7 @@
  * for each.
  */
 import { writeSync } from 'node:fs';
-import { becomeNobodyIfAsked } from '../../src/platform/become-nobody.ts';
+import { dropPrivilegesIfRequested } from '../../src/platform/drop-privileges.ts';
 
-becomeNobodyIfAsked();
+dropPrivilegesIfRequested();
 for (const taken: Buffer[] = []; taken.length < 4096; taken.push(Buffer.alloc(1024 * 1024))) writeSync(1, '.');

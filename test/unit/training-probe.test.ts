@@ -2,7 +2,7 @@
 import assert from 'node:assert/strict';
 import { describe, test } from 'node:test';
 import { probeOverlapSentence, probeSentence, verdictOf } from '../../src/modules/models/index.ts';
-import { canProbeOn } from '../../src/modules/runs/watching.rules.ts';
+import { isProbeable } from '../../src/modules/runs/monitoring.rules.ts';
 import { ProbeError } from '../../workers/engine/probe/errors.ts';
 import {
   chooseProbeImages,
@@ -104,7 +104,7 @@ describe('a probe', () => {
 
 test('the launch asks for as many images of a label as the probe has folds', () => {
   const version = (count: number): boolean =>
-    canProbeOn({
+    isProbeable({
       id: '',
       digest: '',
       labelCounts: [

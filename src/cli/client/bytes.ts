@@ -11,7 +11,7 @@ import { remark } from './output.ts';
 import { refusalOf, ServerRefusal, type ClientOptions, type Registry } from './connection.ts';
 
 /** Number of consecutive interruptions without any progress after which the transfer fails. */
-const FRUITLESS_ATTEMPTS = 5;
+const MAX_ATTEMPTS_WITHOUT_PROGRESS = 5;
 /** Multiplied by the number of interruptions so far: five seconds in total, enough for a server to restart. */
 const RETRY_MS = 500;
 const PART_ENDING = /^\.[0-9a-f]{16}\.part$/;
@@ -108,7 +108,7 @@ export async function fetchFile(
     line,
   );
   try {
-    for (let fruitless = 0; have < byteSize;) {
+    for (let attemptsWithoutProgress = 0; have < byteSize;) {
       const before = have;
       try {
         const response = await registry.send(urlPath, {
@@ -133,8 +133,8 @@ export async function fetchFile(
       } catch (error) {
         if (error instanceof ServerRefusal && error.code === 'ARTIFACT_CORRUPT')
           throw new CommandFailure({ exitCode: EXIT.DAMAGE_FOUND, message: error.message, hint: error.hint });
-        fruitless = have > before ? 0 : fruitless + 1;
-        if (error instanceof ServerRefusal || fruitless >= FRUITLESS_ATTEMPTS) {
+        attemptsWithoutProgress = have > before ? 0 : attemptsWithoutProgress + 1;
+        if (error instanceof ServerRefusal || attemptsWithoutProgress >= MAX_ATTEMPTS_WITHOUT_PROGRESS) {
           throw error instanceof CommandFailure
             ? error
             : new CommandFailure({
@@ -142,7 +142,7 @@ export async function fetchFile(
                 hint: 'The same command continues from there.',
               });
         }
-        await pause(RETRY_MS * fruitless);
+        await pause(RETRY_MS * attemptsWithoutProgress);
       }
     }
     await file.sync();
@@ -228,13 +228,13 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
   const sha256 = await sha256Of(file);
   const { unfinishedUpload } = await import('./unfinished-upload.ts');
   const unfinished = unfinishedUpload(registry.url, sha256);
-  const before = await sentBefore(registry, await unfinished.recall(), size);
+  const before = await uploadedBytes(registry, await unfinished.readUnfinished(), size);
   if (before !== undefined)
     remark(options, `The upload continues at ${byteSizeInWords(before.offset)} of ${byteSizeInWords(size)}.`);
   const at = before?.at ?? (await beginUpload(registry, path.basename(file), size, sha256));
-  await unfinished.remember(at);
+  await unfinished.writeUnfinished(at);
   const blob = await openAsBlob(file);
-  for (let offset = before?.offset ?? 0, fruitless = 0; offset < size;) {
+  for (let offset = before?.offset ?? 0, attemptsWithoutProgress = 0; offset < size;) {
     if (options.quiet !== true)
       line.show(`${progressBar(offset / size)} ${byteSizeInWords(offset)} of ${byteSizeInWords(size)}`);
     const sent = await registry
@@ -248,13 +248,13 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
     if (refusal !== undefined) throw refusal;
     const reached =
       sent?.ok === true ? Number(sent.headers.get('upload-offset') ?? offset) : await offsetAt(registry, at);
-    fruitless = reached !== undefined && reached > offset ? 0 : fruitless + 1;
-    if (reached === undefined || fruitless >= FRUITLESS_ATTEMPTS)
+    attemptsWithoutProgress = reached !== undefined && reached > offset ? 0 : attemptsWithoutProgress + 1;
+    if (reached === undefined || attemptsWithoutProgress >= MAX_ATTEMPTS_WITHOUT_PROGRESS)
       throw new CommandFailure({
         message: `The upload broke off at ${byteSizeInWords(offset)}.`,
         hint: 'The same command continues from there.',
       });
-    await pause(RETRY_MS * fruitless);
+    await pause(RETRY_MS * attemptsWithoutProgress);
     offset = reached;
   }
   if (options.quiet !== true) line.show(`${progressBar(1)} ${byteSizeInWords(size)}`);
@@ -265,7 +265,7 @@ export async function upload(registry: Registry, options: ClientOptions, file: s
 const TUS = { 'tus-resumable': '1.0.0' };
 
 /** The offset of an upload that this machine started earlier; undefined if the server no longer has it. */
-async function sentBefore(
+async function uploadedBytes(
   registry: Registry,
   at: string | undefined,
   size: number,
@@ -301,7 +301,7 @@ async function beginUpload(registry: Registry, fileName: string, size: number, s
  * @returns undefined if the server does not answer for long enough.
  */
 async function offsetAt(registry: Registry, at: string): Promise<number | undefined> {
-  for (let attempt = 1; attempt <= FRUITLESS_ATTEMPTS; attempt += 1) {
+  for (let attempt = 1; attempt <= MAX_ATTEMPTS_WITHOUT_PROGRESS; attempt += 1) {
     // The first request may still use a connection that is being closed.
     const asked = await registry.send(at, { method: 'HEAD', headers: TUS }).catch(() => undefined);
     const offset = asked?.headers.get('upload-offset');

@@ -81,7 +81,7 @@ export async function connect({ url, json, printQuery }: ClientOptions): Promise
   const { serverOf } = await import('./server-address.ts');
   const { address, key } = await serverOf(url);
   return openRegistry(address, key, {
-    isForPrograms: json === true,
+    isJson: json === true,
     ...(printQuery === true ? { show: (text) => process.stderr.write(`${text}\n`) } : {}),
   });
 }
@@ -95,7 +95,7 @@ export interface RegistryOptions {
   /**
    * If true, answers are returned unchanged; if false (the default), terminal control characters in them are replaced.
    */
-  readonly isForPrograms?: boolean;
+  readonly isJson?: boolean;
   /** How often a dropped socket is reopened. */
   readonly socketAttempts?: number;
 }
@@ -107,7 +107,7 @@ export interface RegistryOptions {
 export function openRegistry(
   address: string,
   key: string | undefined,
-  { show, isForPrograms = false, socketAttempts = SOCKET_ATTEMPTS }: RegistryOptions = {},
+  { show, isJson = false, socketAttempts = SOCKET_ATTEMPTS }: RegistryOptions = {},
 ): Registry {
   const authorization: Readonly<Record<string, string>> = key === undefined ? {} : { authorization: `Bearer ${key}` };
   const send = (path: string, init: RequestInit = {}): Promise<Response> =>
@@ -115,7 +115,7 @@ export function openRegistry(
       if (init.signal?.aborted === true) throw error;
       throw unreachable(address);
     });
-  const revive = isForPrograms ? undefined : revivePrintable;
+  const parseScalars = isJson ? undefined : revivePrintable;
   const askAs = async <Data>(query: string, variables: unknown): Promise<Data> => {
     show?.(wordsOf(query, variables));
     const response = await send('/graphql', {
@@ -123,7 +123,7 @@ export function openRegistry(
       headers: { 'content-type': 'application/json' },
       body: JSON.stringify({ query, variables }),
     });
-    const answer = answerIn<Data>(await response.text(), revive);
+    const answer = answerIn<Data>(await response.text(), parseScalars);
     const [error] = answer.errors ?? [];
     if (error !== undefined)
       throw new ServerRefusal({
@@ -152,7 +152,7 @@ export function openRegistry(
         webSocketImpl: WebSocket,
         connectionParams: { ...authorization },
         retryAttempts: socketAttempts,
-        ...(revive === undefined ? {} : { jsonMessageReviver: revive }),
+        ...(parseScalars === undefined ? {} : { jsonMessageReviver: parseScalars }),
       });
       let last = afterSequence;
       try {
@@ -188,9 +188,9 @@ interface Answer<Data> {
 }
 
 /** Undefined if the text is not JSON, such as the page of a proxy. */
-function answerIn<Data>(text: string, revive: typeof revivePrintable | undefined): Answer<Data> {
+function answerIn<Data>(text: string, parseScalars: typeof revivePrintable | undefined): Answer<Data> {
   try {
-    return JSON.parse(text, revive);
+    return JSON.parse(text, parseScalars);
   } catch {
     return {};
   }

@@ -131,7 +131,7 @@ const NAMES_SHOWN = 3;
 
 const LICENCE_SHOWN = 24;
 
-function someOf(items: readonly { readonly code: string }[]): string {
+function firstFew(items: readonly { readonly code: string }[]): string {
   const names = items.slice(0, NAMES_SHOWN).map((each) => each.code.toLowerCase());
   return [...names, ...(items.length > NAMES_SHOWN ? [`+${items.length - NAMES_SHOWN}`] : [])].join(' ');
 }
@@ -200,8 +200,8 @@ export const listCommand = clientCommand('ls', {
       const { datasets } = await registry.ask(LIST, { filter, first: Math.min(limit, 200) });
       const rows = datasets.nodes.map((dataset) => [
         dataset.slug,
-        someOf(dataset.organs),
-        someOf(dataset.stains),
+        firstFew(dataset.organs),
+        firstFew(dataset.stains),
         dataset.imageKind.toLowerCase(),
         [
           span(

@@ -11,9 +11,9 @@ const ADDRESS = /^\/uploads\/[0-9a-f]{32}$/;
 
 export interface UnfinishedUpload {
   /** The path of the upload, if this machine started one; the server may have deleted it since. */
-  recall(): Promise<string | undefined>;
+  readUnfinished(): Promise<string | undefined>;
   /** If the cache cannot be written, a repeated command starts again. */
-  remember(at: string): Promise<void>;
+  writeUnfinished(at: string): Promise<void>;
   forget(): Promise<void>;
 }
 
@@ -22,11 +22,11 @@ export function unfinishedUpload(serverUrl: string, sha256: string): UnfinishedU
   const folder = readEnvironment().uploadCacheDir;
   const file = path.join(folder, createHash('sha256').update(`${serverUrl} ${sha256}`).digest('hex'));
   return {
-    recall: async () => {
+    readUnfinished: async () => {
       const at = await readFile(file, 'utf8').catch(() => '');
       return ADDRESS.test(at) ? at : undefined;
     },
-    remember: async (at) => {
+    writeUnfinished: async (at) => {
       await mkdir(folder, { recursive: true })
         .then(() => writeFile(file, at, { mode: 0o600 }))
         .catch(() => undefined);

@@ -20,7 +20,7 @@ const DOWNLOAD_URL = graphql(`
 type WeightsFormat = VariablesOf<typeof DOWNLOAD_URL>['format'];
 const FORMATS: Readonly<Record<WeightsFormat, true>> = { SAFETENSORS: true, PYTORCH: true, ONNX: true, TFJS: true };
 
-const WHAT_IS_IT = graphql(`
+const CHECKPOINT_FACTS = graphql(`
   query WhatIsIt($sha256: String!) {
     checkpoints(filter: { sha256: $sha256 }, first: 10) {
       nodes {
@@ -185,7 +185,7 @@ export const verifyCommand = clientCommand('verify', {
       return;
     }
     const registry = await connect(options);
-    const { checkpoints } = await registry.ask(WHAT_IS_IT, { sha256 });
+    const { checkpoints } = await registry.ask(CHECKPOINT_FACTS, { sha256 });
     const expected = reference === undefined ? undefined : await findCheckpoint(registry, reference);
     const found = checkpoints.nodes.find((each) => expected === undefined || each.id === expected.id);
     if (found === undefined) {

@@ -75,7 +75,7 @@ export async function demo({ data, steps }: DemoOptions): Promise<ExitCode> {
   const stopped = onStopSignal(() => server.stop());
   try {
     const key = (await readFile(path.join(env.dataDir, 'admin-key'), 'utf8')).trim();
-    await tellStory({ client: connectToRegistry(server.url, key), server, env, images, steps, startedMs });
+    await runSteps({ client: connectToRegistry(server.url, key), server, env, images, steps, startedMs });
     return stopped.isStopping() ? EXIT.INTERRUPTED : EXIT.DONE;
   } catch (error) {
     // Ctrl-C closes our connections: the resulting errors belong to the requested stop.
@@ -87,7 +87,7 @@ export async function demo({ data, steps }: DemoOptions): Promise<ExitCode> {
   }
 }
 
-interface Story {
+interface DemoRun {
   readonly client: RegistryClient;
   readonly server: { readonly url: string };
   readonly env: Environment;
@@ -96,7 +96,7 @@ interface Story {
   readonly startedMs: number;
 }
 
-async function tellStory({ client, server, env, images, steps, startedMs }: Story): Promise<void> {
+async function runSteps({ client, server, env, images, steps, startedMs }: DemoRun): Promise<void> {
   const count = await datasetCount(client);
   say(`   ${server.url}/graphql serves ${count} datasets.`);
 
@@ -282,7 +282,7 @@ const VERDICT_WORDS = {
   NOT_DISTINGUISHABLE: 'not distinguishable from a random encoder',
 } as const;
 
-function sayAgainstRandom(sets: readonly AgainstRandom[], synthetic: boolean): void {
+function printAgainstRandom(sets: readonly AgainstRandom[], synthetic: boolean): void {
   const signed = (value: number | null): string =>
     value === null ? '?' : `${value < 0 ? '' : '+'}${value.toFixed(3)}`;
   const rows = sets.map(({ dataset, difference, ci95Low, ci95High, verdict }) => [
@@ -344,7 +344,7 @@ function printResults(
   const { pretraining } = summary;
   say(`\nLinear probe on ${testName}${synthetic ? ' (SYNTHETIC images)' : ''}\n`);
   say(table(['encoder', 'macroF1', '95 % interval', 'balancedAccuracy', 'macroAuroc'], rows));
-  sayAgainstRandom(summary.againstRandom, synthetic);
+  printAgainstRandom(summary.againstRandom, synthetic);
   say(
     `\n${summary.datasetCount} datasets in the catalogue, ${summary.importedImages} images imported${synthetic ? ' (SYNTHETIC)' : ''}; ` +
       `${pretraining.steps} steps, loss ${pretraining.firstLoss?.toFixed(3) ?? '?'} -> ${pretraining.lastLoss?.toFixed(3) ?? '?'}, ${pretraining.imagesPerSecond?.toFixed(1) ?? '?'} images/s; ${summary.seconds.toFixed(0)} s in all.`,

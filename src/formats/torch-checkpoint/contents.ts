@@ -87,10 +87,10 @@ export function contentsOf(
   const walker = new Walker(limits);
   const stateKey = STATE_DICT_KEYS.find((key) => isDict(top.entries.get(key)));
   const others = [...top.entries].filter(([key]) => key !== stateKey);
-  const isPassedOver = (key: PickleValue): boolean => typeof key === 'string' && PARTS_WITHOUT_WEIGHTS.has(key);
+  const isIgnored = (key: PickleValue): boolean => typeof key === 'string' && PARTS_WITHOUT_WEIGHTS.has(key);
   const isAlone =
-    stateKey !== undefined && !others.some(([key, part]) => !isPassedOver(key) && tensorCountOf(part, limits) > 0);
-  const parts = new Map(isAlone ? others : others.filter(([key]) => isPassedOver(key)));
+    stateKey !== undefined && !others.some(([key, part]) => !isIgnored(key) && tensorCountOf(part, limits) > 0);
+  const parts = new Map(isAlone ? others : others.filter(([key]) => isIgnored(key)));
 
   const weights = new Map<string, TensorView>();
   const found = (path: string, tensor: TensorView): void => {

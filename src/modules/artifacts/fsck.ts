@@ -5,7 +5,7 @@ import { DomainError } from '../../errors.ts';
 import { isBadSector, type ArtifactStore, type StoredFile } from '../../platform/artifact-store.ts';
 import type { Database } from '../../platform/db.ts';
 import { markDamaged, markWhole } from './artifacts.store.ts';
-import { artifactsAfter, citationsOf, recordedAmong, sumOfArtifacts, sumOfUncited } from './custody.store.ts';
+import { artifactsAfter, citationsOf, recordedAmong, sumOfArtifacts, sumOfUncited } from './citations.store.ts';
 
 export interface DamagedArtifact {
   readonly sha256: string;
@@ -29,13 +29,13 @@ export interface FsckReport {
   readonly checked: Sum;
   readonly damaged: readonly DamagedArtifact[];
   /** Artifacts that an earlier check marked as damaged and that are intact now. */
-  readonly healed: readonly string[];
+  readonly repaired: readonly string[];
   /** Files that have no row; garbage collection deletes them when they are old enough. */
   readonly filesWithoutRow: Sum;
   /** Rows that nothing references; garbage collection deletes them when they are old enough. */
   readonly uncitedRows: Sum;
   /** Files in the store that are not artifacts, the first few. */
-  readonly strangeFiles: readonly string[];
+  readonly unexpectedFiles: readonly string[];
   /** All files in quarantine, from this check and earlier ones. */
   readonly quarantined: Sum;
 }
@@ -52,7 +52,7 @@ export interface FsckOptions {
 }
 
 const PAGE_SIZE = 500;
-const STRANGE_FILES_SHOWN = 20;
+const UNEXPECTED_FILES_SHOWN = 20;
 
 /**
  * Checks every artifact, moves files that do not match to quarantine and marks their rows. Safe while others read and
@@ -61,7 +61,7 @@ const STRANGE_FILES_SHOWN = 20;
 export async function checkArtifacts({ db, store, onProgress }: FsckOptions): Promise<FsckReport> {
   const total = await sumOfArtifacts(db);
   const damaged: DamagedArtifact[] = [];
-  const healed: string[] = [];
+  const repaired: string[] = [];
   let checkedCount = 0;
   let bytesDone = 0;
   for (let last = ''; ;) {
@@ -73,7 +73,7 @@ export async function checkArtifacts({ db, store, onProgress }: FsckOptions): Pr
         damaged.push({ sha256, damage, byteSize, citedBy: await citationsOf(db, sha256) });
       } else if (damage === undefined && damagedAt !== null) {
         await markWhole(db, sha256);
-        healed.push(sha256);
+        repaired.push(sha256);
       }
       checkedCount += 1;
       bytesDone += byteSize;
@@ -88,10 +88,10 @@ export async function checkArtifacts({ db, store, onProgress }: FsckOptions): Pr
   return {
     checked: { count: checkedCount, byteSize: bytesDone },
     damaged: [...damaged, ...files.damaged],
-    healed,
+    repaired,
     filesWithoutRow: files.withoutRow,
     uncitedRows: await sumOfUncited(db),
-    strangeFiles: files.strange.slice(0, STRANGE_FILES_SHOWN),
+    unexpectedFiles: files.unexpected.slice(0, UNEXPECTED_FILES_SHOWN),
     quarantined: { count: fileCount, byteSize },
   };
 }
@@ -113,12 +113,12 @@ async function damageOf(store: ArtifactStore, sha256: string): Promise<DamagedAr
 async function checkFiles(
   db: Database,
   store: ArtifactStore,
-): Promise<{ damaged: DamagedArtifact[]; withoutRow: Sum; strange: string[] }> {
+): Promise<{ damaged: DamagedArtifact[]; withoutRow: Sum; unexpected: string[] }> {
   const damaged: DamagedArtifact[] = [];
-  const strange: string[] = [];
+  const unexpected: string[] = [];
   let withoutRow: Sum = { count: 0, byteSize: 0 };
   for await (const { named, unknownFiles } of pagesOf(store.files())) {
-    strange.push(...unknownFiles.map((file) => file.path));
+    unexpected.push(...unknownFiles.map((file) => file.path));
     const recorded = await recordedAmong(db, [...named.keys()]);
     for (const [sha256, { byteSize }] of named) {
       if (recorded.has(sha256)) continue;
@@ -127,7 +127,7 @@ async function checkFiles(
       else withoutRow = { count: withoutRow.count + 1, byteSize: withoutRow.byteSize + byteSize };
     }
   }
-  return { damaged, withoutRow, strange };
+  return { damaged, withoutRow, unexpected };
 }
 
 interface FilePage {

@@ -4,7 +4,7 @@
  */
 import type { ArtifactStore } from '../../platform/artifact-store.ts';
 import type { Database, Transact, Transaction } from '../../platform/db.ts';
-import { deleteUncited, recordedAmong, type ArtifactSize } from './custody.store.ts';
+import { deleteUncited, recordedAmong, type ArtifactSize } from './citations.store.ts';
 import { pagesOf, type Sum } from './fsck.ts';
 
 export interface GarbageOptions {

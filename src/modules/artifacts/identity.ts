@@ -34,7 +34,7 @@ export async function claimArtifactStore({ db, artifactsDir }: RegistryStore): P
   const found = await identityOf(artifactsDir);
   const storeId = await recordStoreId(db, found ?? randomUUID());
   if (storeId === found) return;
-  if (found !== undefined || !(await holdsSomethingOf({ db, artifactsDir }))) throw otherStore(artifactsDir, storeId);
+  if (found !== undefined || !(await containsArtifactOf({ db, artifactsDir }))) throw otherStore(artifactsDir, storeId);
   await writeIdentity(artifactsDir, storeId);
 }
 
@@ -68,7 +68,7 @@ async function identityOf(artifactsDir: string): Promise<string | undefined> {
 }
 
 /** Also true if no artifact has been recorded yet. */
-async function holdsSomethingOf({ db, artifactsDir }: RegistryStore): Promise<boolean> {
+async function containsArtifactOf({ db, artifactsDir }: RegistryStore): Promise<boolean> {
   const store = openArtifactStore(artifactsDir);
   const newest = await newestArtifacts(db, SAMPLE_SIZE);
   if (newest.length === 0) return true;

@@ -122,12 +122,12 @@ export const catalogueRowSchema = z
     for (const field of factField.options) {
       const evidence = row.evidence[field] ?? null;
       const isKnown = (row[field] ?? null) !== null;
-      const complain = (message: string): void =>
+      const addIssue = (message: string): void =>
         context.addIssue({ code: 'custom', path: ['evidence', field], message });
-      if (isKnown && evidence === null) complain('must be read or recalled, because the value is given');
-      if (!isKnown && evidence !== null) complain('must be null, because the value is not known');
+      if (isKnown && evidence === null) addIssue('must be read or recalled, because the value is given');
+      if (!isKnown && evidence !== null) addIssue('must be null, because the value is not known');
       if ((evidence === 'read') !== (row.field_sources[field] !== undefined))
-        complain('must be read if and only if field_sources names the source');
+        addIssue('must be read if and only if field_sources names the source');
     }
     const objectives = row.objective_magnifications;
     if (

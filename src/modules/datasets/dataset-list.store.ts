@@ -106,7 +106,7 @@ export async function listDatasets(
   // A rank has no meaning under another search.
   const orderName = `${order.field} ${order.direction}${order.field === 'RELEVANCE' ? ` ${search?.whole ?? ''}` : ''}`;
   const after = afterOf(page, order.field, orderName);
-  const where = everyOf(Object.values(conditionsOf(filter)));
+  const where = allOf(Object.values(conditionsOf(filter)));
   const key = sortKeyOf(order, search);
   const direction = order.direction === 'ASC' ? Prisma.sql`ASC` : Prisma.sql`DESC`;
   const keys = Prisma.sql`
@@ -243,7 +243,7 @@ function conditionsOf(filter: DatasetFilter): Conditions {
     typeof filter.synthetic !== 'boolean' ? ANYTHING : Prisma.sql`d.synthetic = ${filter.synthetic}`,
   ];
   return {
-    others: everyOf(others),
+    others: allOf(others),
     organs: given(
       filter.organs,
       (codes) =>
@@ -277,7 +277,7 @@ function inRange(range: NumberRange | null | undefined, column: Prisma.Sql): Pri
   return Prisma.sql`EXISTS (SELECT 1 FROM "DatasetResolution" r WHERE r."datasetId" = d.id AND ${column} IS NOT NULL AND ${low} AND ${high})`;
 }
 
-function everyOf(conditions: readonly Prisma.Sql[]): Prisma.Sql {
+function allOf(conditions: readonly Prisma.Sql[]): Prisma.Sql {
   return Prisma.join(conditions.filter((condition) => condition !== ANYTHING).concat(ANYTHING), ' AND ');
 }
 
@@ -302,7 +302,7 @@ export async function countFacets(db: Database, filter: DatasetFilter): Promise<
     ...parts.map((facet) => Prisma.sql`${is[facet]} AS ${flagOf(facet)}`),
   ]);
   const holds = (except?: Facet): Prisma.Sql =>
-    everyOf(parts.filter((facet) => facet !== except).map((facet) => Prisma.sql`d.${flagOf(facet)}`));
+    allOf(parts.filter((facet) => facet !== except).map((facet) => Prisma.sql`d.${flagOf(facet)}`));
   const rows = await db.$queryRaw<(FacetCountRecord & { readonly facet: Facet | 'all' })[]>`
     WITH d AS MATERIALIZED (SELECT ${kept} FROM "Dataset" d WHERE ${others})
     SELECT 'all' AS facet, '' AS value, '' AS name, count(*)::int AS count FROM d WHERE ${holds()}

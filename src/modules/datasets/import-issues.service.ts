@@ -37,14 +37,14 @@ export function createImportIssueService({
       const [madeFor, after] = decodeCursor(page, 2) ?? [];
       const range = listRangeOf(listed.issues, kind);
       const startByte = after === undefined ? range?.firstByte : after;
-      const isOurs =
+      const isOwnFormat =
         after === undefined ||
         (madeFor === (kind ?? '') &&
           range !== undefined &&
           Number.isInteger(after) &&
           Number(after) >= range.firstByte &&
           Number(after) <= range.endByte);
-      if (!isOurs)
+      if (!isOwnFormat)
         throw new DomainError({
           code: 'CURSOR_INVALID',
           message: 'after is not a cursor of this list.',

@@ -57,8 +57,8 @@ export function ungroupedImageCountOf(
   { imageCount, groupCount }: { readonly imageCount: number; readonly groupCount: number },
   issues: readonly Pick<ImportIssueRecord, 'kind' | 'count'>[],
 ): number {
-  const told = issues.find(({ kind }) => kind === 'NO_GROUPS');
-  return told?.count ?? (groupCount === imageCount ? imageCount : 0);
+  const ungrouped = issues.find(({ kind }) => kind === 'NO_GROUPS');
+  return ungrouped?.count ?? (groupCount === imageCount ? imageCount : 0);
 }
 
 /** Issues that make scores on a version too high, or less certain than their intervals state. */

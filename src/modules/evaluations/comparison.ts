@@ -30,7 +30,7 @@ const COMPARISON_SEED = 1;
 const RESAMPLES = 2000;
 const RESAMPLES_MIN = 200;
 /** Each resample reads every image; the limit keeps a comparison at about a second. */
-const IMAGES_LOOKED_AT_MAX = 20_000_000;
+const RESAMPLED_IMAGES_MAX = 20_000_000;
 
 export interface Comparison {
   readonly metrics: readonly MetricComparisonRecord[];
@@ -115,7 +115,7 @@ function compareNumbers(firstLines: string, secondLines: string): Comparison {
 }
 
 function resamplesFor(cost: number): number {
-  return Math.max(RESAMPLES_MIN, Math.min(RESAMPLES, Math.floor(IMAGES_LOOKED_AT_MAX / Math.max(1, cost))));
+  return Math.max(RESAMPLES_MIN, Math.min(RESAMPLES, Math.floor(RESAMPLED_IMAGES_MAX / Math.max(1, cost))));
 }
 
 interface Scored<Name extends string> {

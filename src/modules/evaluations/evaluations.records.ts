@@ -104,7 +104,7 @@ export interface ReportedEvaluationRecord extends EvaluationRecord, EvaluationRe
 export type EvaluationSource = MentionedEvaluationRecord | EvaluationRecord;
 
 /** An entry of a leaderboard before ranking. */
-export interface EntrantRecord {
+export interface CandidateRecord {
   readonly evaluation: MentionedEvaluationRecord;
   /** The value of the ranked metric. */
   readonly metric: EvaluationMetricRecord;

@@ -11,7 +11,7 @@ import type { ModelService } from '../models/index.ts';
 import type { RunRecord, RunService } from '../runs/index.ts';
 import { checkComparable, comparePredictions, notComparable } from './comparison.ts';
 import type {
-  EntrantRecord,
+  CandidateRecord,
   EvaluationComparisonRecord,
   EvaluationRecord,
   LeaderboardRowRecord,
@@ -135,18 +135,18 @@ export function createEvaluationService({
       authorise(viewer, 'READER');
       if (!isId(datasetVersionId)) return [];
       const { metric: metricName, sign } = rankingOf(protocol);
-      const entrants = await store.entrants(datasetVersionId, protocol, metricName);
+      const candidates = await store.candidates(datasetVersionId, protocol, metricName);
       const pretrainingOverlaps = await store.pretrainingOverlaps(
-        entrants.map(({ evaluation }) => evaluation.checkpointId),
+        candidates.map(({ evaluation }) => evaluation.checkpointId),
         datasetVersionId,
       );
-      const overlapsOf = ({ evaluation, leakage }: EntrantRecord): boolean | null => {
+      const overlapsOf = ({ evaluation, leakage }: CandidateRecord): boolean | null => {
         const known = pretrainingOverlaps.get(evaluation.checkpointId);
         if (known?.overlaps === true) return true;
         if (leakage !== null) return overlapOf(leakage);
         return known?.isImported === true ? null : false;
       };
-      const sorted = entrants.toSorted(
+      const sorted = candidates.toSorted(
         (a, b) => sign * (b.metric.value - a.metric.value) || (a.evaluation.id < b.evaluation.id ? -1 : 1),
       );
       let rank = 0;

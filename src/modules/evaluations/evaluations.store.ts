@@ -14,7 +14,7 @@ import { Prisma } from '../../generated/prisma/client.ts';
 import type { EvaluationProtocol } from '../../generated/prisma/enums.ts';
 import {
   BASELINE_KINDS,
-  type EntrantRecord,
+  type CandidateRecord,
   type EvaluationMetricRecord,
   type EvaluationRecord,
   type EvaluationReportRecord,
@@ -197,11 +197,11 @@ export function createEvaluationStore(db: Database) {
     },
 
     /** The newest evaluation of each checkpoint on a version under a protocol, if it has the metric. */
-    entrants: async (
+    candidates: async (
       datasetVersionId: string,
       protocol: EvaluationProtocol,
       metricName: string,
-    ): Promise<EntrantRecord[]> => {
+    ): Promise<CandidateRecord[]> => {
       const rows = await jsonRows<
         MentionedEvaluationRecord & Omit<EvaluationMetricRecord, 'name'> & { readonly leakage: unknown }
       >(

@@ -72,7 +72,7 @@ const MAX_WAITING = 64;
  */
 const MAX_LIVE_RUNS = 100;
 /** The polling interval: a lost notification delays the answer by at most this long. */
-const LOOK_AGAIN_MS = 2_000;
+const POLL_EVERY_MS = 2_000;
 
 export function createExportService({
   store,
@@ -105,7 +105,7 @@ export function createExportService({
     };
   };
 
-  const runOnItsWay = async (
+  const findLiveRun = async (
     tx: Transaction,
     checkpointId: string,
     formats: readonly ExportFormat[],
@@ -118,8 +118,8 @@ export function createExportService({
   const launchOnce = (checkpoint: UsableCheckpointRecord, format: ExportFormat): Promise<string> =>
     transact(async (tx) => {
       await store.lockCheckpoint(tx, checkpoint.id);
-      const onItsWay = await runOnItsWay(tx, checkpoint.id, [format]);
-      if (onItsWay !== undefined) return onItsWay;
+      const liveRun = await findLiveRun(tx, checkpoint.id, [format]);
+      if (liveRun !== undefined) return liveRun;
       if ((await store.countLiveRuns(tx)) >= MAX_LIVE_RUNS)
         throw pending(
           'Too many exports wait for a worker.',
@@ -143,7 +143,7 @@ export function createExportService({
         if (await hasSucceeded(run, waitedMs)) return;
         if (clientGone.aborted || waitedMs >= patience.fileMs)
           throw pending(`Run ${run.id} is making this file; it is ${run.status}.`, 'Ask again, or follow the run.');
-        await notifier.wait(Math.min(LOOK_AGAIN_MS, patience.fileMs - waitedMs));
+        await notifier.wait(Math.min(POLL_EVERY_MS, patience.fileMs - waitedMs));
       }
     } finally {
       unsubscribe();
@@ -223,9 +223,9 @@ export function createExportService({
       if (idempotencyKey != null) return runs.enqueue(await launchOf(checkpoint, formats, { idempotencyKey }));
       return transact(async (tx) => {
         await store.lockCheckpoint(tx, checkpoint.id);
-        const onItsWay = await runOnItsWay(tx, checkpoint.id, formats);
+        const liveRun = await findLiveRun(tx, checkpoint.id, formats);
         return (
-          (onItsWay === undefined ? undefined : await runs.get(viewer, onItsWay)) ??
+          (liveRun === undefined ? undefined : await runs.get(viewer, liveRun)) ??
           runs.enqueue(await launchOf(checkpoint, formats, { tx }), tx)
         );
       });
@@ -244,7 +244,7 @@ export function createExportService({
     },
     queueGolden: async (tx, checkpointId) => {
       await store.lockCheckpoint(tx, checkpointId);
-      if ((await store.hasGolden(tx, checkpointId)) || (await runOnItsWay(tx, checkpointId, [])) !== undefined) return;
+      if ((await store.hasGolden(tx, checkpointId)) || (await findLiveRun(tx, checkpointId, [])) !== undefined) return;
       await runs.enqueue(
         await launchOf(await models.checkpointForUse(checkpointId, 'checkpointId', tx), [], { tx }),
         tx,

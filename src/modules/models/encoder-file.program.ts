@@ -6,7 +6,7 @@
 import { writeSync } from 'node:fs';
 import { text } from 'node:stream/consumers';
 import { DomainError } from '../../errors.ts';
-import { becomeNobodyIfAsked } from '../../platform/become-nobody.ts';
+import { dropPrivilegesIfRequested } from '../../platform/drop-privileges.ts';
 import { storageFull } from '../../platform/free-space.ts';
 import { readEncoderFile, type EncoderFileTask } from './encoder-file.ts';
 import type { ProcessAnswer, WeightsSpace } from './encoder-process.ts';
@@ -39,5 +39,5 @@ function writeWhole(bytes: Uint8Array): void {
   }
 }
 
-becomeNobodyIfAsked();
+dropPrivilegesIfRequested();
 process.stdout.write(JSON.stringify(await answer()));

@@ -70,7 +70,7 @@ const PROGRAM = path.join(import.meta.dirname, 'encoder-file.program.ts');
 const READER_ENV = { GLIBC_TUNABLES: 'glibc.malloc.hugetlb=1' };
 /** The reader truncates names in its answer. */
 const MAX_ANSWER_BYTES = 1024 * 1024;
-const LAST_WORDS_LENGTH = 2_000;
+const STDERR_TAIL_LENGTH = 2_000;
 /** Small enough that hashing the weights does not block the event loop. */
 const CHUNK_BYTES = 1024 * 1024;
 
@@ -87,14 +87,14 @@ export interface ReadEncoder<Kept> {
  * @throws DomainError also TIMED_OUT or OUT_OF_MEMORY for a file that exceeds the limits, and STORAGE_FULL before the
  * weights use the reserved disk space.
  */
-export async function readEncoderFileApart<Kept>(
+export async function readEncoderFileInSandbox<Kept>(
   file: FileHandle,
   task: EncoderFileTask,
   scratchDir: string,
   keep: (bytes: AsyncIterable<Uint8Array>) => Promise<Kept>,
   bounds: ReadingBounds = BOUNDS,
 ): Promise<ReadEncoder<Kept>> {
-  await using weights = await openNameless(scratchDir);
+  await using weights = await openUnlinked(scratchDir);
   const spaceBytes = await freeBytesOf(scratchDir);
   const answer = await answerTo(file, { ...task, spaceBytes }, weights, path.dirname(scratchDir), bounds);
   if (answer.outcome === 'READ') return { facts: answer.facts, kept: await keep(wholeOf(weights, answer.byteSize)) };
@@ -124,14 +124,14 @@ async function answerTo(
     timeoutMs,
   });
   let said = '';
-  let lastWords = '';
+  let stderrTail = '';
   reader.stdout?.on('data', (chunk: Buffer) => {
     said += chunk.toString('latin1');
     if (said.length > MAX_ANSWER_BYTES) reader.kill('SIGKILL');
   });
   reader.stderr?.on(
     'data',
-    (chunk: Buffer) => (lastWords = (lastWords + chunk.toString('utf8')).slice(-LAST_WORDS_LENGTH)),
+    (chunk: Buffer) => (stderrTail = (stderrTail + chunk.toString('utf8')).slice(-STDERR_TAIL_LENGTH)),
   );
   reader.stdin?.on('error', () => undefined);
   const startedMs = performance.now();
@@ -145,13 +145,13 @@ async function answerTo(
   const hint = 'Save only the state dict of the encoder.';
   if (performance.now() - startedMs >= timeoutMs)
     throw new DomainError({ code: 'TIMED_OUT', message: `The file was not read within ${timeoutMs / 1000} s.`, hint });
-  if (/heap out of memory|Allocation failed/i.test(lastWords))
+  if (/heap out of memory|Allocation failed/i.test(stderrTail))
     throw new DomainError({ code: 'OUT_OF_MEMORY', message: `Reading the file took more than ${maxHeapMb} MB.`, hint });
-  throw new Error(`The reading process ended with ${endingOf(code, reader.signalCode)}: ${lastWords}`);
+  throw new Error(`The reading process ended with ${endingOf(code, reader.signalCode)}: ${stderrTail}`);
 }
 
 /** An unlinked file: no other program can open it, and it is deleted when it is closed, however this program ends. */
-async function openNameless(folder: string): Promise<FileHandle> {
+async function openUnlinked(folder: string): Promise<FileHandle> {
   await mkdir(folder, { recursive: true });
   const file = path.join(folder, randomUUID());
   const handle = await open(file, 'wx+', 0o600);

@@ -18,7 +18,7 @@ import { authorise, personOf, type Viewer } from '../access/index.ts';
 import { recordArtifacts } from '../artifacts/index.ts';
 import type { CheckpointStore, ImportRequest } from './checkpoints.store.ts';
 import type { EncoderFacts, EncoderFileTask } from './encoder-file.ts';
-import { readEncoderFileApart, type ReadEncoder } from './encoder-process.ts';
+import { readEncoderFileInSandbox, type ReadEncoder } from './encoder-process.ts';
 import {
   fieldOfSource,
   fileNameOfUrl,
@@ -78,7 +78,7 @@ interface Expectation {
   readonly byteSize: number | null;
 }
 
-interface FileWanted {
+interface FileRequest {
   readonly viewer: Viewer;
   readonly clientGone: AbortSignal | undefined;
   readonly source: ImportSource;
@@ -88,7 +88,7 @@ interface FileWanted {
 }
 
 /** A file that is ready to be read. */
-interface FileAtHand {
+interface LocalFile {
   readonly handle: FileHandle;
   /** The source, as recorded. */
   readonly fileName: string | null;
@@ -118,27 +118,27 @@ export function createCheckpointImports({
   allowPrivateUrls,
   queueGolden,
 }: CheckpointImportParts): CheckpointImportService {
-  const inTurnByKey = turnsByKey();
+  const runExclusive = createKeyedMutex();
   const readings = createFairPool({
     // At least two, so that one slow file never blocks all other imports.
     places: Math.max(2, availableParallelism()),
     budgetBytes: Math.min(READING_BUDGET_BYTES, totalmem() / 4),
   });
-  const readInTurn = async (
+  const readQueued = async (
     viewer: Viewer,
-    { handle }: FileAtHand,
+    { handle }: LocalFile,
     task: EncoderFileTask,
   ): Promise<ReadEncoder<StoredBytes>> => {
     const { size } = await handle.stat();
     return readings.run(personOf(viewer) ?? '', READING_BASE_BYTES + 2 * Math.min(size, LARGEST_WEIGHTS_BYTES), () =>
-      readEncoderFileApart(handle, task, downloadsDir, (bytes) => artifacts.put(bytes)),
+      readEncoderFileInSandbox(handle, task, downloadsDir, (bytes) => artifacts.put(bytes)),
     );
   };
 
   /** Calls `work` with the file, then deletes the fetched or uploaded copy. */
   const withFile = async <Result>(
-    { viewer, clientGone, source, field, expected }: FileWanted,
-    work: (file: FileAtHand) => Promise<Result>,
+    { viewer, clientGone, source, field, expected }: FileRequest,
+    work: (file: LocalFile) => Promise<Result>,
   ): Promise<Result> => {
     if (source.kind === 'PATH') {
       await using handle = await openImportFile(source.path, importRoots, 'input.path');
@@ -176,7 +176,7 @@ export function createCheckpointImports({
   };
 
   /** Reads the file, stores its weights and registers them; only then is the file closed. */
-  const bringIn = async (
+  const importFile = async (
     {
       viewer,
       clientGone,
@@ -184,12 +184,12 @@ export function createCheckpointImports({
       field,
       expected,
       ...task
-    }: FileWanted & Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'inputContract'>,
-    register: (tx: Transaction, read: EncoderFacts, stored: StoredBytes, file: FileAtHand) => Promise<CheckpointRecord>,
+    }: FileRequest & Pick<EncoderFileTask, 'encoder' | 'keyPrefix' | 'inputContract'>,
+    register: (tx: Transaction, read: EncoderFacts, stored: StoredBytes, file: LocalFile) => Promise<CheckpointRecord>,
   ): Promise<CheckpointRecord> => {
     try {
       return await withFile({ viewer, clientGone, source, field, expected }, async (file) => {
-        const { facts, kept } = await readInTurn(viewer, file, {
+        const { facts, kept } = await readQueued(viewer, file, {
           ...task,
           fileName: file.fileName,
           expectedSha256: file.sha256,
@@ -198,7 +198,7 @@ export function createCheckpointImports({
         return transact((tx) => register(tx, facts, kept, file));
       });
     } catch (error) {
-      throw atField(error, field);
+      throw withField(error, field);
     }
   };
 
@@ -225,7 +225,7 @@ export function createCheckpointImports({
     const { source, modelSlug, inputContract } = choice;
     const licence = input.licence ?? null;
     const expected = { sha256: input.sha256 ?? null, byteSize: null };
-    return bringIn(
+    return importFile(
       {
         viewer,
         clientGone,
@@ -310,7 +310,7 @@ export function createCheckpointImports({
     const { encoder, inputContract } = published;
     const field = choice.source === undefined ? 'input.publishedCheckpoint' : fieldOfSource(choice.source);
     const expected = { sha256: sha256 ?? input.sha256 ?? null, byteSize: known?.byteSize ?? null };
-    return bringIn(
+    return importFile(
       { viewer, clientGone, source, field, expected, encoder, keyPrefix: input.keyPrefix ?? null, inputContract },
       async (tx, read, stored, file) => {
         await models.lock(tx, published.modelId);
@@ -354,7 +354,10 @@ export function createCheckpointImports({
       const run = (): Promise<CheckpointRecord> =>
         choice.kind === 'OWN' ? importOwn(call, choice) : importPublished(call, choice);
       if (request === null) return run();
-      return inTurnByKey(request.idempotencyKey, async () => (await sameRequestOrThrow(checkpoints, request)) ?? run());
+      return runExclusive(
+        request.idempotencyKey,
+        async () => (await sameRequestOrThrow(checkpoints, request)) ?? run(),
+      );
     },
   };
 }
@@ -400,14 +403,14 @@ function sha256OfUpload(stated: string | null, begunWith: string | null): string
 }
 
 /** Serialises work with the same key, so that a request that is repeated during the first one finds its result. */
-function turnsByKey(): <Result>(key: string, work: () => Promise<Result>) => Promise<Result> {
+function createKeyedMutex(): <Result>(key: string, work: () => Promise<Result>) => Promise<Result> {
   const last = new Map<string, Promise<unknown>>();
   return async (key, work) => {
-    const mine = (last.get(key) ?? Promise.resolve()).then(work);
-    const settled = mine.catch(() => undefined);
+    const current = (last.get(key) ?? Promise.resolve()).then(work);
+    const settled = current.catch(() => undefined);
     last.set(key, settled);
     try {
-      return await mine;
+      return await current;
     } finally {
       if (last.get(key) === settled) last.delete(key);
     }
@@ -415,14 +418,14 @@ function turnsByKey(): <Result>(key: string, work: () => Promise<Result>) => Pro
 }
 
 /** An error of a file's reader, attached to the input field that named the file. */
-function atField(error: unknown, field: string): unknown {
+function withField(error: unknown, field: string): unknown {
   if (!(error instanceof DomainError) || error.field !== undefined) return error;
   const { code, message, hint, retryable } = error;
   return new DomainError({ code, message, field, retryable, cause: error, ...(hint === undefined ? {} : { hint }) });
 }
 
 function externalSource(
-  { url, fileName }: FileAtHand,
+  { url, fileName }: LocalFile,
   read: EncoderFacts,
   licence: string | null,
 ): ExternalSourceRecord {

@@ -64,7 +64,7 @@ export {
   planPretraining,
   replanned,
 } from './pretraining.rules.ts';
-export type { ProbeConfig, WatchingConfig } from './watching.rules.ts';
+export type { ProbeConfig, MonitoringConfig } from './monitoring.rules.ts';
 export { dropSupersededStates, oldestActiveStart } from './runs.housekeeping.store.ts';
 export type { RunLaunch, RunService } from './runs.service.ts';
 export type { RunFilter } from './runs.store.ts';

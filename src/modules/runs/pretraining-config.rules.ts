@@ -5,7 +5,7 @@ import { durationInWords } from '../../protocol/pretraining/budget.ts';
 import { optimizerSchema } from '../../protocol/pretraining/optimizer.ts';
 import { RECIPE_NAMES } from '../../protocol/pretraining/recipes.ts';
 import type { InputContract } from '../models/index.ts';
-import { watchingConfigFields } from './watching.rules.ts';
+import { monitoringConfigFields } from './monitoring.rules.ts';
 
 export const ENCODER_ARCHITECTURES = ['RESNET18', 'RESNET34', 'RESNET50', 'RESNET101'] as const;
 
@@ -46,7 +46,7 @@ const COMMON = {
   initialCheckpointId: z.string().nullable(),
   augmentation: augmentationSchema,
   seed: z.number().int(),
-  ...watchingConfigFields,
+  ...monitoringConfigFields,
 };
 
 /** Which settings the launch named; the explanation attributes the others to the recipe. */

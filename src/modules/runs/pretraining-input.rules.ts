@@ -10,7 +10,7 @@ import {
   secondsOfDuration,
 } from '../../protocol/pretraining/budget.ts';
 import {
-  foreignParameter,
+  inapplicableParameter,
   optimizerChoiceSchema,
   optimizersWith,
   optimizerSchema,
@@ -20,7 +20,7 @@ import {
 import { largestLearningRate, RECIPE_NAMES, RECIPES, type Recipe } from '../../protocol/pretraining/recipes.ts';
 import { ENCODER_ARCHITECTURES, MAX_STEPS, type PretrainingConfig } from './pretraining-config.rules.ts';
 import { maxDurationSchema } from './runs.rules.ts';
-import { watchingInputFields } from './watching.rules.ts';
+import { monitoringInputFields } from './monitoring.rules.ts';
 
 const seedSchema = z.number().int().min(0).max(2_147_483_647);
 
@@ -78,7 +78,7 @@ export const launchPretrainingSchema = z.object({
   initialCheckpointId: z.string().nullish(),
   augmentation: augmentationChoiceSchema.nullish(),
   seed: seedSchema.nullish(),
-  ...watchingInputFields,
+  ...monitoringInputFields,
   maxDurationSeconds: maxDurationSchema.nullish(),
   idempotencyKey: idempotencyKeySchema.nullish(),
 });
@@ -99,10 +99,10 @@ export function checkPretrainingChoice(input: LaunchPretrainingInput): void {
       'Name both, the smaller one as cropScaleMin.',
     );
   const ids = input.datasets.map((dataset) => dataset.datasetVersionId);
-  const doubled = ids.findIndex((id, index) => ids.indexOf(id) !== index);
-  if (doubled >= 0)
+  const duplicate = ids.findIndex((id, index) => ids.indexOf(id) !== index);
+  if (duplicate >= 0)
     throw badInput(
-      `datasets.${doubled}.datasetVersionId`,
+      `datasets.${duplicate}.datasetVersionId`,
       'A dataset version is named twice.',
       'Name it once and set its weight.',
     );
@@ -139,11 +139,11 @@ export function secondsOfBudget(budget: string): number {
 
 function checkOptimizer({ optimizer, learningRate, recipe }: LaunchPretrainingInput): void {
   const name = optimizer?.name ?? RECIPES[recipe].optimizerName;
-  const foreign = optimizer == null ? undefined : foreignParameter(optimizer);
-  if (foreign !== undefined)
+  const inapplicable = optimizer == null ? undefined : inapplicableParameter(optimizer);
+  if (inapplicable !== undefined)
     throw badInput(
-      `optimizer.${foreign}`,
-      `${foreign} is a parameter of ${optimizersWith(foreign).join(', ')}, not of ${name}.`,
+      `optimizer.${inapplicable}`,
+      `${inapplicable} is a parameter of ${optimizersWith(inapplicable).join(', ')}, not of ${name}.`,
       'Leave it out, or name another optimizer.',
     );
   if (optimizer?.nesterov === true && optimizer.momentum === 0)

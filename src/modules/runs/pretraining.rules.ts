@@ -21,7 +21,7 @@ import {
   secondsOfBudget,
   type LaunchPretrainingInput,
 } from './pretraining-input.rules.ts';
-import { NOT_WATCHED, type WatchingConfig } from './watching.rules.ts';
+import { NOT_MONITORED, type MonitoringConfig } from './monitoring.rules.ts';
 
 /** The facts of a version that a pretraining uses, from the datasets module. */
 export interface VersionFacts {
@@ -34,14 +34,14 @@ export interface VersionFacts {
  * Fills in every default and freezes the pretraining; with a budget, everything that does not depend on the speed of
  * the device.
  * @param drawnSeed the seed to use if the input has none.
- * @param watching the settings of the probe and of the states to register.
+ * @param monitoring the settings of the probe and of the states to register.
  * @throws DomainError BAD_INPUT, DATASET_VERSION_NOT_FOUND or DATASET_TOO_SMALL.
  */
 export function freezePretraining(
   input: LaunchPretrainingInput,
   versions: readonly VersionFacts[],
   drawnSeed: number,
-  watching: WatchingConfig = NOT_WATCHED,
+  monitoring: MonitoringConfig = NOT_MONITORED,
 ): PretrainingConfig | UnplannedPretraining {
   const recipe = RECIPES[input.recipe];
   const datasets = frozenDatasets(input, versions);
@@ -71,7 +71,7 @@ export function freezePretraining(
     initialCheckpointId: input.initialCheckpointId ?? null,
     augmentation: augmentationOf(recipe, input),
     seed: input.seed ?? drawnSeed,
-    ...watching,
+    ...monitoring,
     named: {
       optimizer: input.optimizer != null,
       learningRate: input.learningRate != null,

@@ -89,7 +89,7 @@ export interface RunLedger {
   /** Requeues the run of a worker that stops cleanly; a run that was being cancelled becomes CANCELED instead. */
   release(lease: RunLease, message: string): Promise<void>;
   /** Requeues (or ends) the runs of workers whose leases have expired. @returns how many. */
-  reapLapsed(): Promise<number>;
+  requeueExpired(): Promise<number>;
   /**
    * Requeues every active run of a restored database: the workers that hold them work for the original one. @returns
    * how many.
@@ -141,7 +141,7 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     });
 
   /** When the database last failed to answer, on a monotonic clock. */
-  let databaseAwayMs = Number.NEGATIVE_INFINITY;
+  let databaseFailedAtMs = Number.NEGATIVE_INFINITY;
   const end = async (
     tx: Transaction,
     runId: string,
@@ -251,24 +251,24 @@ export function createRunLedger(parts: RunLedgerParts): RunLedger {
     fail: (lease, failure) => withLeasedRun(lease, (tx, run) => requeueOrFail(tx, run, failure)),
     cancelNow: (lease) => withLease(lease, (tx) => end(tx, lease.runId, 'CANCELED', null, 'Cancelled.')),
     release: (lease, message) => withLeasedRun(lease, (tx, run) => requeueOrCancel(tx, run, message)),
-    reapLapsed: async () => {
+    requeueExpired: async () => {
       // No worker could renew its lease while the database was unreachable: workers get the length of one lease to do
       // so.
-      if (performance.now() - databaseAwayMs < LEASE_SECONDS * 1000) return 0;
+      if (performance.now() - databaseFailedAtMs < LEASE_SECONDS * 1000) return 0;
       try {
         return await transact(async (tx) => {
-          const lapsed = await queue.lockLapsed(tx, LEASE_SECONDS);
-          for (const run of lapsed) await requeueOrFail(tx, run, SILENT_WORKER);
-          return lapsed.length;
+          const expired = await queue.lockExpired(tx, LEASE_SECONDS);
+          for (const run of expired) await requeueOrFail(tx, run, SILENT_WORKER);
+          return expired.length;
         });
       } catch (error) {
-        databaseAwayMs = performance.now();
+        databaseFailedAtMs = performance.now();
         throw error;
       }
     },
     requeueAll: (message) =>
       transact(async (tx) => {
-        const underWay = await queue.lockUnderWay(tx);
+        const underWay = await queue.lockActive(tx);
         for (const run of underWay) await requeueOrCancel(tx, run, message);
         return underWay.length;
       }),

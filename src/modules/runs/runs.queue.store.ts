@@ -131,7 +131,7 @@ export function createRunQueueStore(db: Database) {
      * than a renewal made now would is a sign that the clock was set back. It is shortened to the length of a renewal,
      * so that a dead worker's run waits at most one lease longer.
      */
-    lockLapsed: async (tx: Transaction, leaseSeconds: number): Promise<RunRecord[]> => {
+    lockExpired: async (tx: Transaction, leaseSeconds: number): Promise<RunRecord[]> => {
       await tx.$executeRaw`
         UPDATE "Run" SET "leaseExpiresAt" = now() + make_interval(secs => ${leaseSeconds}) WHERE id IN (
           SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') AND "leaseExpiresAt" > clock_timestamp() + make_interval(secs => ${leaseSeconds}) FOR UPDATE SKIP LOCKED)`;
@@ -141,7 +141,7 @@ export function createRunQueueStore(db: Database) {
       return found.map(toRunRecord);
     },
 
-    lockUnderWay: async (tx: Transaction): Promise<RunRecord[]> => {
+    lockActive: async (tx: Transaction): Promise<RunRecord[]> => {
       const rows = await tx.$queryRaw<
         { id: string }[]
       >`SELECT id FROM "Run" WHERE status IN ('RUNNING', 'CANCELING') FOR UPDATE`;
@@ -156,12 +156,12 @@ export function createRunQueueStore(db: Database) {
      * Attempts that began since the run last kept a training state, or since it last ended (resuming resets the count).
      */
     countAttemptsWithoutProgress: async (tx: Transaction, id: string): Promise<number> => {
-      const landmark = await tx.runEvent.aggregate({
+      const lastEvent = await tx.runEvent.aggregate({
         where: { runId: id, kind: { in: ['CHECKPOINT', 'FAILED', 'CANCELED'] } },
         _max: { sequence: true },
       });
       return tx.runEvent.count({
-        where: { runId: id, kind: 'STARTED', sequence: { gt: landmark._max.sequence ?? 0 } },
+        where: { runId: id, kind: 'STARTED', sequence: { gt: lastEvent._max.sequence ?? 0 } },
       });
     },
   };

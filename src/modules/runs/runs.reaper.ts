@@ -10,10 +10,10 @@ export interface Reaper {
 }
 
 /** Together with the lease, a dead worker is detected within 22 s, and within 7 s while a cancellation waits. */
-const LOOK_EVERY_MS = 2_000;
+const POLL_EVERY_MS = 2_000;
 
 export interface ReaperParts {
-  readonly ledger: Pick<RunLedger, 'reapLapsed'>;
+  readonly ledger: Pick<RunLedger, 'requeueExpired'>;
   readonly onReaped: (count: number) => void;
   /** The database did not answer; the next check follows as usual. */
   readonly onError: (error: unknown) => void;
@@ -23,7 +23,7 @@ export function startReaper({ ledger, onReaped, onError }: ReaperParts): Reaper 
   let looking: Promise<void> | undefined;
   const look = async (): Promise<void> => {
     try {
-      const count = await ledger.reapLapsed();
+      const count = await ledger.requeueExpired();
       if (count > 0) onReaped(count);
     } catch (error) {
       onError(error);
@@ -33,7 +33,7 @@ export function startReaper({ ledger, onReaped, onError }: ReaperParts): Reaper 
     looking ??= look().finally(() => {
       looking = undefined;
     });
-  }, LOOK_EVERY_MS);
+  }, POLL_EVERY_MS);
   return {
     stop: async () => {
       clearInterval(timer);

@@ -1,4 +1,4 @@
-/** Launching, watching, cancelling and resuming runs. */
+/** Launching, monitoring, cancelling and resuming runs. */
 import { randomInt } from 'node:crypto';
 import { DomainError } from '../../errors.ts';
 import { digestOfInput, isId, parseInput } from '../../input.ts';
@@ -21,12 +21,12 @@ import {
 } from './pretraining-input.rules.ts';
 import { freezePretraining } from './pretraining.rules.ts';
 import {
-  canProbeOn,
+  isProbeable,
   checkProbeVersion,
   checkRegisterSteps,
-  freezeWatching,
-  type WatchingConfig,
-} from './watching.rules.ts';
+  freezeMonitoring,
+  type MonitoringConfig,
+} from './monitoring.rules.ts';
 import type { MetricSeriesRecord, RunEventRecord, RunRecord } from './runs.records.ts';
 import type { RunQueueStore } from './runs.queue.store.ts';
 import type { RunFilter, RunStore } from './runs.store.ts';
@@ -70,7 +70,7 @@ export interface RunService {
   queuePosition(run: RunRecord): Promise<number | null>;
   countByStatus(): Promise<Record<string, number>>;
   /** For the server's own monitoring: the work that would be lost if all workers died now. */
-  workUnderWay(): Promise<{ readonly runCount: number; readonly unkeptStepCount: number }>;
+  unfinishedWork(): Promise<{ readonly runCount: number; readonly unkeptStepCount: number }>;
 }
 
 export interface RunLaunch {
@@ -218,7 +218,7 @@ export function createRunService(parts: RunServiceParts): RunService {
         input,
         versions.map(({ id, digest, imageCount }) => ({ id, digest, imageCount })),
         randomInt(2 ** 31 - 1),
-        await watchingOf(parts.datasets, input, versions),
+        await monitoringOf(parts.datasets, input, versions),
       );
       if (config.steps !== null) checkRegisterSteps(config, config.steps);
       const title = titleOfPretraining(config, await parts.datasets.namesOf(versions));
@@ -317,7 +317,7 @@ export function createRunService(parts: RunServiceParts): RunService {
     queuePosition: async (run) =>
       run.status === 'QUEUED' ? ((await queueStore.queuePositions([run.id])).get(run.id) ?? null) : null,
     countByStatus: () => store.countByStatus(),
-    workUnderWay: () => store.workUnderWay(),
+    unfinishedWork: () => store.unfinishedWork(),
   };
   return service;
 }
@@ -336,25 +336,25 @@ function sameInputOrThrow(earlier: RunRecord, kind: RunKind, inputDigest: string
  * Chooses the version to probe on: the one that the input names, else the first labelled version of the training, else
  * the latest labelled version of one of its datasets.
  */
-async function watchingOf(
+async function monitoringOf(
   datasets: DatasetService,
   input: LaunchPretrainingInput,
   trainingVersions: readonly SealedVersionRecord[],
-): Promise<WatchingConfig> {
+): Promise<MonitoringConfig> {
   // A run without training steps has no probe.
-  if (input.steps === 0) return freezeWatching({ ...input, probe: { enabled: false } }, null);
+  if (input.steps === 0) return freezeMonitoring({ ...input, probe: { enabled: false } }, null);
   const wanted = input.probe?.datasetVersionId;
   const version =
     wanted == null
       ? input.probe?.enabled === false
         ? undefined
-        : (trainingVersions.find(canProbeOn) ??
-          (await datasets.labelledVersionsOf(trainingVersions.map(({ datasetId }) => datasetId))).find(canProbeOn))
+        : (trainingVersions.find(isProbeable) ??
+          (await datasets.labelledVersionsOf(trainingVersions.map(({ datasetId }) => datasetId))).find(isProbeable))
       : (await datasets.requireSealedVersions([wanted], () => 'input.probe.datasetVersionId'))[0];
-  if (version === undefined) return freezeWatching(input, null);
+  if (version === undefined) return freezeMonitoring(input, null);
   if (wanted != null) checkProbeVersion(version);
   const [name = ''] = await datasets.namesOf([version]);
-  return freezeWatching(input, { id: version.id, digest: version.digest, labelCounts: version.labelCounts, name });
+  return freezeMonitoring(input, { id: version.id, digest: version.digest, labelCounts: version.labelCounts, name });
 }
 
 async function requireSameEncoder(models: ModelService, checkpointId: string, encoder: string): Promise<void> {

@@ -158,7 +158,7 @@ export function createRunStore(db: Database) {
      * The number of runs that workers hold, and the number of training steps that would be repeated if all workers died
      * now.
      */
-    workUnderWay: async (): Promise<{ readonly runCount: number; readonly unkeptStepCount: number }> => {
+    unfinishedWork: async (): Promise<{ readonly runCount: number; readonly unkeptStepCount: number }> => {
       const [row] = await db.$queryRaw<{ runCount: number; unkeptStepCount: number }[]>`
         SELECT count(*)::int AS "runCount",
           coalesce(sum(greatest(0, learned.step + 1 - coalesce(kept.step, 0))), 0)::int AS "unkeptStepCount"

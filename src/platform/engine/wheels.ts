@@ -37,7 +37,7 @@ export async function fetchLibraries(
   onProgress: (progress: EngineProgress) => void,
 ): Promise<void> {
   await mkdir(path.dirname(versionDir), { recursive: true });
-  await sweepAbandoned(path.dirname(versionDir));
+  await removeAbandoned(path.dirname(versionDir));
   const workDir = await mkdtemp(path.join(path.dirname(versionDir), 'fetch-'));
   try {
     const wheelPath = await downloadWheel(wheel, workDir, onProgress);
@@ -59,7 +59,7 @@ export async function fetchLibraries(
 }
 
 /** Removes files of killed fetches that are more than a day old. */
-async function sweepAbandoned(cacheDir: string): Promise<void> {
+async function removeAbandoned(cacheDir: string): Promise<void> {
   const oneDayMs = 24 * 60 * 60 * 1000;
   for (const name of await readdir(cacheDir)) {
     if (!name.startsWith('fetch-')) continue;

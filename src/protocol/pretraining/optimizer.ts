@@ -40,7 +40,7 @@ export const OPTIMIZER_PARAMETERS: Readonly<Record<OptimizerName, readonly Optim
 };
 
 /** The first chosen parameter that the optimizer does not have; undefined if all are valid. */
-export function foreignParameter(choice: OptimizerChoice): OptimizerParameter | undefined {
+export function inapplicableParameter(choice: OptimizerChoice): OptimizerParameter | undefined {
   return allParameters().find(
     (parameter) => choice[parameter] != null && !OPTIMIZER_PARAMETERS[choice.name].includes(parameter),
   );

@@ -3,7 +3,7 @@
  * Files arrive on standard input, and images and facts leave on standard output; nothing else is open.
  */
 import sharp from 'sharp';
-import { becomeNobodyIfAsked } from '../../../src/platform/become-nobody.ts';
+import { dropPrivilegesIfRequested } from '../../../src/platform/drop-privileges.ts';
 import { serveDecoder } from './decoder-service.ts';
 import { prepareImage } from './prepare.ts';
 import { makeThumbnail } from './thumbnail.ts';
@@ -12,5 +12,5 @@ import { makeThumbnail } from './thumbnail.ts';
 sharp.concurrency(1);
 sharp.cache(false);
 
-becomeNobodyIfAsked();
+dropPrivilegesIfRequested();
 await serveDecoder(process.stdin, process.stdout, { prepare: prepareImage, makeThumbnail });

@@ -10,7 +10,7 @@ import { elapsedMs, isOver, Status } from './words.tsx';
 
 const runsRoute = getRouteApi('/runs');
 
-const LOOK_AGAIN_MS = 2_000;
+const POLL_EVERY_MS = 2_000;
 const ACTIVE_SHOWN = 20;
 const PAGE_SIZE = 50;
 const KINDS = ['IMPORT', 'PRETRAINING', 'EVALUATION', 'EXPORT'] as const;
@@ -58,7 +58,7 @@ export function RunsPage() {
 }
 
 function Active() {
-  const active = useAsk(ACTIVE_RUNS, { first: ACTIVE_SHOWN }, { refetchMs: LOOK_AGAIN_MS });
+  const active = useAsk(ACTIVE_RUNS, { first: ACTIVE_SHOWN }, { refetchMs: POLL_EVERY_MS });
   return (
     <section className="sheet" aria-labelledby="active">
       <h2 id="active">Running and waiting</h2>

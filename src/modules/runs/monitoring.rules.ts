@@ -9,7 +9,7 @@ const PROBE_IMAGES_PER_LABEL_MIN = 3;
 const stepSchema = z.number().int().min(1, 'must be at least 1');
 
 /** The part of `LaunchPretrainingInput` that configures the probe and the registered states. */
-export const watchingInputFields = {
+export const monitoringInputFields = {
   probe: z
     .strictObject({
       enabled: z.boolean().nullish(),
@@ -20,7 +20,7 @@ export const watchingInputFields = {
   registerSteps: z.array(stepSchema).max(REGISTER_STEPS_MAX, `must be at most ${REGISTER_STEPS_MAX}`).nullish(),
   registerBest: z.boolean().nullish(),
 };
-export type WatchingInput = z.infer<z.ZodObject<typeof watchingInputFields>>;
+export type MonitoringInput = z.infer<z.ZodObject<typeof monitoringInputFields>>;
 
 const probeConfigSchema = z.object({
   datasetVersionId: z.string(),
@@ -33,16 +33,16 @@ const probeConfigSchema = z.object({
 export type ProbeConfig = z.infer<typeof probeConfigSchema>;
 
 /** The frozen settings. Older runs have no probe and register only their last step. */
-export const watchingConfigFields = {
+export const monitoringConfigFields = {
   probe: probeConfigSchema.nullable().default(null),
   /** Steps, in addition to the last, after which the encoder is registered, ascending. */
   registerSteps: z.array(z.number().int()).default([]),
   /** Whether the state with the best probe is registered at the end. */
   registerBest: z.boolean().default(false),
 };
-export type WatchingConfig = z.infer<z.ZodObject<typeof watchingConfigFields>>;
+export type MonitoringConfig = z.infer<z.ZodObject<typeof monitoringConfigFields>>;
 
-export const NOT_WATCHED: WatchingConfig = { probe: null, registerSteps: [], registerBest: false };
+export const NOT_MONITORED: MonitoringConfig = { probe: null, registerSteps: [], registerBest: false };
 
 /** The facts of a version that decide whether it can be probed on. */
 export interface ProbeVersionFacts {
@@ -74,7 +74,7 @@ function faultOfProbeVersion({ labelCounts }: ProbeVersionFacts): { code: ErrorC
 }
 
 /** Whether a run can be probed on the version. */
-export function canProbeOn(version: ProbeVersionFacts): boolean {
+export function isProbeable(version: ProbeVersionFacts): boolean {
   return faultOfProbeVersion(version) === null;
 }
 
@@ -94,26 +94,26 @@ export function checkProbeVersion(version: ProbeVersionFacts): void {
  * @param version the version to probe on, named in the input or chosen by rule; null if there is none.
  * @throws DomainError BAD_INPUT for contradictory settings, PROBE_UNLABELLED for a requested probe without a version.
  */
-export function freezeWatching(
-  { probe, registerSteps, registerBest }: WatchingInput,
+export function freezeMonitoring(
+  { probe, registerSteps, registerBest }: MonitoringInput,
   version: (ProbeVersionFacts & { readonly name: string }) | null,
-): WatchingConfig {
-  const isOff = probe?.enabled === false;
-  if (isOff && (probe.datasetVersionId != null || probe.everySteps != null))
+): MonitoringConfig {
+  const isDisabled = probe?.enabled === false;
+  if (isDisabled && (probe.datasetVersionId != null || probe.everySteps != null))
     throw new DomainError({
       code: 'BAD_INPUT',
       message: 'The probe is switched off and described at once.',
       field: 'input.probe.enabled',
       hint: 'Leave out enabled, or leave out datasetVersionId and everySteps.',
     });
-  if (!isOff && version === null && (probe != null || registerBest === true))
+  if (!isDisabled && version === null && (probe != null || registerBest === true))
     throw new DomainError({
       code: 'PROBE_UNLABELLED',
       message: 'None of the datasets has a version with at least two labels to probe on.',
       field: 'input.probe.datasetVersionId',
       hint: 'Name a labelled version of another dataset, or launch without a probe.',
     });
-  if (isOff && registerBest === true)
+  if (isDisabled && registerBest === true)
     throw new DomainError({
       code: 'BAD_INPUT',
       message: 'registerBest needs a probe: without one no state is the best.',
@@ -122,7 +122,7 @@ export function freezeWatching(
     });
   return {
     probe:
-      isOff || version === null
+      isDisabled || version === null
         ? null
         : {
             datasetVersionId: version.id,
@@ -136,7 +136,7 @@ export function freezeWatching(
 }
 
 /** @throws DomainError BAD_INPUT for a step that the run never reaches. */
-export function checkRegisterSteps({ registerSteps }: Pick<WatchingConfig, 'registerSteps'>, steps: number): void {
+export function checkRegisterSteps({ registerSteps }: Pick<MonitoringConfig, 'registerSteps'>, steps: number): void {
   const beyond = registerSteps.find((step) => step > steps);
   if (beyond === undefined) return;
   throw new DomainError({

@@ -8,4 +8,5 @@ const SETPRIV =
   process.platform === 'linux' ? ['/usr/bin/setpriv', '/bin/setpriv'].find((file) => existsSync(file)) : undefined;
 
 /** The prefix of a command that does this; empty if setpriv is not installed. */
-export const DIES_WITH_PARENT: readonly string[] = SETPRIV === undefined ? [] : [SETPRIV, '--pdeathsig', 'KILL', '--'];
+export const PARENT_DEATH_SIGNAL: readonly string[] =
+  SETPRIV === undefined ? [] : [SETPRIV, '--pdeathsig', 'KILL', '--'];

@@ -4,7 +4,7 @@ import { spawn } from 'node:child_process';
 import path from 'node:path';
 import { test } from 'node:test';
 
-const LAST_RESORT = path.resolve(import.meta.dirname, '../../src/platform/last-resort.ts');
+const LAST_RESORT = path.resolve(import.meta.dirname, '../../src/platform/uncaught-errors.ts');
 const LOGGER = path.resolve(import.meta.dirname, '../../src/logger.ts');
 
 /** Runs a program that handles uncaught errors, prints "stopped" in its orderly stop, and "served" if it continues. */

@@ -13,7 +13,7 @@ export interface Guard {
  * @param paths files and folders; missing ones are ignored.
  * @param afterLock a lock file to wait for first, because its holder still writes to the paths.
  */
-export function removeOnDeath(paths: readonly string[], afterLock?: string): Guard {
+export function removeIfKilled(paths: readonly string[], afterLock?: string): Guard {
   const script = 'cat > /dev/null; [ -e "$1" ] && flock "$1" true; shift; rm -rf -- "$@"';
   const shell = spawn('/bin/sh', ['-c', script, 'sh', afterLock ?? '', ...paths], {
     detached: true,
