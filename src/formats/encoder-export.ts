@@ -68,7 +68,7 @@ export function unitWeights(
   );
   const weights = (name: string): Float32Array => {
     const tensor = found.get(name);
-    if (tensor?.dtype !== 'F32') throw new Error(`${name} was checked and is not there.`);
+    if (tensor?.dtype !== 'F32') throw new Error(`${name} passed its check but is missing.`);
     return tensor.data;
   };
   const batchCount = (name: string): bigint => {

@@ -25,7 +25,7 @@ export class NpyError extends Error {
  */
 export function writeNpy({ shape, data }: NpyArray): Buffer {
   if (shape.length === 0 || countOf(shape) !== data.length)
-    throw new RangeError(`An array of ${data.length} numbers has not the shape [${shape.join(', ')}].`);
+    throw new RangeError(`An array of ${data.length} numbers does not have the shape [${shape.join(', ')}].`);
   const sides = shape.length === 1 ? `${shape.join('')},` : shape.join(', ');
   const dictionary = `{'descr': '${data instanceof Float32Array ? '<f4' : '|u1'}', 'fortran_order': False, 'shape': (${sides}), }`;
   // NumPy pads the header so that the first dimension can grow in place to 21 digits, then adds spaces and a newline up
@@ -46,7 +46,7 @@ export function writeNpy({ shape, data }: NpyArray): Buffer {
 /** Reads a float32 or uint8 array in C order, version 1.0. Throws NpyError for everything else. */
 export function readNpy(bytes: Uint8Array): NpyArray {
   if (bytes.length < PREFIX_BYTES || MAGIC.some((byte, index) => bytes[index] !== byte))
-    throw new NpyError('These bytes are no .npy of version 1.0.');
+    throw new NpyError('The bytes are not a .npy file of version 1.0.');
   const dataStart =
     PREFIX_BYTES + new DataView(bytes.buffer, bytes.byteOffset, bytes.length).getUint16(MAGIC.length, true);
   const header = Buffer.from(bytes.subarray(PREFIX_BYTES, dataStart)).toString('latin1');
@@ -55,7 +55,9 @@ export function readNpy(bytes: Uint8Array): NpyArray {
   const shape = (found[2] ?? '').split(',').flatMap((side) => (side.trim() === '' ? [] : [Number(side)]));
   const itemBytes = found[1] === '<f4' ? 4 : 1;
   if (bytes.length - dataStart !== countOf(shape) * itemBytes)
-    throw new NpyError(`The file holds ${bytes.length - dataStart} bytes of data, not those of [${shape.join(', ')}].`);
+    throw new NpyError(
+      `The file holds ${bytes.length - dataStart} bytes of data, which do not fit the shape [${shape.join(', ')}].`,
+    );
   // A copy, because floats must be aligned to four bytes.
   const data = new Uint8Array(bytes.subarray(dataStart));
   return { shape, data: itemBytes === 1 ? data : new Float32Array(data.buffer, data.byteOffset, data.length / 4) };

@@ -139,7 +139,7 @@ export function layOutSafetensors(
   if (paddedLength > MAX_HEADER_BYTES)
     throw new SafetensorsError(
       'HEADER_TOO_LARGE',
-      `The header would take ${paddedLength} bytes, more than ${MAX_HEADER_BYTES}.`,
+      `The header would have ${paddedLength} bytes; at most ${MAX_HEADER_BYTES} are allowed.`,
     );
 
   const dataStart = LENGTH_BYTES + paddedLength;
@@ -170,7 +170,7 @@ function ourTensor(tensor: ForeignTensor): SafetensorsTensor {
   if (dtype === 'F32') return { name, shape, dtype, data: tensor.data };
   if (dtype === 'I64') return { name, shape, dtype, data: tensor.data };
   if (dtype === 'U8') return { name, shape, dtype, data: tensor.data };
-  throw new SafetensorsError('DTYPE_UNSUPPORTED', `"${name}" is of dtype ${dtype}; F32, I64 and U8 are stored here.`);
+  throw new SafetensorsError('DTYPE_UNSUPPORTED', `"${name}" has dtype ${dtype}; only F32, I64 and U8 can be stored.`);
 }
 
 /**
@@ -192,7 +192,7 @@ export function readForeignSafetensors(bytes: Uint8Array): ForeignFile {
     if (info.begin !== end)
       throw new SafetensorsError(
         'HOLE_OR_OVERLAP',
-        `"${info.name}" begins at byte ${info.begin} of the data, not at ${end} where the one before ends.`,
+        `"${info.name}" begins at byte ${info.begin} of the data, not at ${end} where the previous tensor ends.`,
       );
     checkSize(info.name, info.dtype, info.shape, info.end - info.begin);
     end = info.end;
@@ -200,7 +200,7 @@ export function readForeignSafetensors(bytes: Uint8Array): ForeignFile {
   if (dataStart + end !== bytes.length)
     throw new SafetensorsError(
       'END_MISMATCH',
-      `The file has ${bytes.length} bytes, its header speaks of ${dataStart + end}.`,
+      `The file has ${bytes.length} bytes, its header describes ${dataStart + end}.`,
     );
   return {
     tensors: infos.map((info) => tensorOf(info, bytes.subarray(dataStart + info.begin, dataStart + info.end))),
@@ -218,7 +218,7 @@ function readHeader(bytes: Uint8Array): { header: object; dataStart: number } {
   if (bytes.length < LENGTH_BYTES)
     throw new SafetensorsError(
       'TOO_SHORT',
-      `A safetensors file has at least ${LENGTH_BYTES} bytes, this has ${bytes.length}.`,
+      `A safetensors file has at least ${LENGTH_BYTES} bytes; this file has ${bytes.length}.`,
     );
   const headerBytes = new DataView(bytes.buffer, bytes.byteOffset, LENGTH_BYTES).getBigUint64(0, true);
   if (headerBytes > BigInt(MAX_HEADER_BYTES))
@@ -294,7 +294,7 @@ function tensorInfo(name: string, value: unknown): TensorInfo {
   if (known === undefined)
     throw new SafetensorsError(
       'DTYPE_UNSUPPORTED',
-      `"${name}" is of dtype ${dtype.slice(0, 40)}; ${TORCH_DTYPES.join(', ')} are read here.`,
+      `"${name}" has dtype ${dtype.slice(0, 40)}; supported are ${TORCH_DTYPES.join(', ')}.`,
     );
   if (!Array.isArray(shape) || !shape.every(isNatural)) throw invalid('has no shape');
   if (!Array.isArray(offsets) || offsets.length !== 2 || !offsets.every(isNatural))
@@ -319,7 +319,7 @@ function byteSizeOf(name: string, dtype: TorchDtype, shape: readonly number[]): 
     needed *= size;
     // Checked after each factor, because a zero at the end would hide an earlier overflow.
     if (!Number.isSafeInteger(needed))
-      throw new SafetensorsError('SHAPE_TOO_LARGE', `"${name}" has a shape of more bytes than can be counted.`);
+      throw new SafetensorsError('SHAPE_TOO_LARGE', `"${name}" has a shape whose byte size overflows.`);
   }
   return needed;
 }

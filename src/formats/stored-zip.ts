@@ -55,7 +55,7 @@ export function writeStoredZip(entries: readonly StoredZipEntry[], alignment: nu
   const centralOffset = position;
   const centralBytes = placed.reduce((sum, { name }) => sum + CENTRAL_HEADER_BYTES + name.length, 0);
   if (centralOffset + centralBytes + END_BYTES > MAX_BYTES)
-    throw new RangeError('A zip without zip64 ends before 4 GiB.');
+    throw new RangeError('A zip without zip64 must be smaller than 4 GiB.');
 
   const file = new Uint8Array(centralOffset + centralBytes + END_BYTES);
   const view = new DataView(file.buffer);

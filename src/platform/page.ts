@@ -73,7 +73,7 @@ export function decodeIdCursor(page: PageArguments): string | undefined {
 function cursorInvalid(): DomainError {
   return new DomainError({
     code: 'CURSOR_INVALID',
-    message: 'after is not a cursor of this list.',
+    message: '`after` is not a cursor of this list.',
     field: 'after',
     hint: 'Pass pageInfo.endCursor of the previous page, with the same filter and order.',
   });

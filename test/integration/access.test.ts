@@ -266,7 +266,7 @@ describe('keys', () => {
     nowMs += 1_000;
     assert.deepEqual(await access.revokeKey(ADMIN, key.id), revoked);
     for (const id of ['00000000-0000-7000-8000-000000000000', 'x'])
-      await assert.rejects(access.revokeKey(ADMIN, id), isRefusal('NOT_FOUND', /no key/));
+      await assert.rejects(access.revokeKey(ADMIN, id), isRefusal('NOT_FOUND', /No key/));
   });
 
   test('the last one that may administer cannot be revoked, not even by two at once', async () => {

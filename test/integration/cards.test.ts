@@ -356,7 +356,7 @@ describe('a model card', () => {
       'random encoder 0.500 (difference 0.313 [-0.125, 0.500])',
       '**It does not beat random encoder.**',
       '3 of 40 tested images were in its pretraining, and 1 more nearly the same; 2 of 9 groups; from the same kolon.',
-      'From fewer labels: 25 % macroF1 0.625 [0.500, 0.750].',
+      'With fewer labels: 25 % macroF1 0.625 [0.500, 0.750].',
       'gives an embedding that begins with 0.5, -1.',
     ])
       assert.ok(card.includes(found), `${found} is not in ${card}`);

@@ -334,7 +334,7 @@ describe('what is kept and registered', () => {
       },
     ]);
     assert.deepEqual(await errorOf('no id', 2), [
-      { code: 'RUN_NOT_FOUND', field: 'input.runId', hint: 'List them with the query runs.' },
+      { code: 'RUN_NOT_FOUND', field: 'input.runId', hint: 'List the runs with the query `runs`.' },
     ]);
   });
 });

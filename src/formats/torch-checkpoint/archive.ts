@@ -37,7 +37,7 @@ export async function openArchive(source: RandomAccess, limits: TorchCheckpointL
     throw new TorchCheckpointError(
       'PICKLE_TOO_LARGE',
       pickleEntry.name,
-      `The pickle has ${pickleEntry.byteSize} bytes; ${limits.maxPickleBytes} are read at most.${
+      `The pickle has ${pickleEntry.byteSize} bytes; at most ${limits.maxPickleBytes} are read.${
         Buffer.from(beginning).includes('numpy') ? ' It holds numpy arrays where a state_dict() has torch tensors.' : ''
       }`,
     );
@@ -85,7 +85,7 @@ function rootOf(entries: ReadonlyMap<string, ZipEntry>): string {
       'ENTRY_MISSING',
       'zip',
       inside === undefined
-        ? 'The zip is empty, not a checkpoint of PyTorch.'
+        ? 'The zip is empty; it is not a checkpoint of PyTorch.'
         : `The file is a zip that holds ${quoted(inside)}, not a checkpoint of PyTorch (those hold data.pkl in a folder): unpack it and import the file of weights.`,
     );
   }
@@ -113,7 +113,7 @@ async function checkVersion(source: RandomAccess, entry: ZipEntry | undefined): 
     throw new TorchCheckpointError(
       'VERSION_UNSUPPORTED',
       entry.name,
-      `Version ${quoted(text)} of the format is not known; 1 to ${MAX_VERSION} are.`,
+      `Version ${quoted(text)} of the format is not supported; 1 to ${MAX_VERSION} are.`,
     );
 }
 
@@ -125,7 +125,7 @@ async function checkByteOrder(source: RandomAccess, entry: ZipEntry | undefined)
     throw new TorchCheckpointError(
       'BIG_ENDIAN',
       entry.name,
-      'The checkpoint was written on a big-endian machine; little-endian ones are read here.',
+      'The checkpoint was written on a big-endian machine; only little-endian files are supported.',
     );
   if (text !== 'little')
     throw new TorchCheckpointError('BYTE_ORDER_INVALID', entry.name, `${quoted(text)} is not a byte order.`);
@@ -136,7 +136,7 @@ async function readSmallText(source: RandomAccess, entry: ZipEntry): Promise<str
     throw new TorchCheckpointError(
       'ENTRY_TOO_LARGE',
       entry.name,
-      `${quoted(entry.name)} has ${entry.byteSize} bytes; ${MAX_SMALL_ENTRY_BYTES} are read at most.`,
+      `${quoted(entry.name)} has ${entry.byteSize} bytes; at most ${MAX_SMALL_ENTRY_BYTES} are read.`,
     );
   return Buffer.from(await readEntry(source, entry)).toString('latin1');
 }

@@ -145,7 +145,7 @@ class Walker {
       throw new TorchCheckpointError(
         'NESTING_TOO_DEEP',
         place(path),
-        `The file nests more than ${this.#limits.maxNesting} deep.`,
+        `The file is nested more than ${this.#limits.maxNesting} levels deep.`,
       );
     for (const [key, item] of childrenOf(value)) {
       // Checked before the path is built, because building it costs its length for each child.

@@ -55,7 +55,7 @@ export async function readTorchCheckpoint(
     throw new TorchCheckpointError(
       'FILE_TOO_LARGE',
       'file',
-      `The file has ${source.byteSize} bytes; ${limits.maxFileBytes} are read at most.`,
+      `The file has ${source.byteSize} bytes; at most ${limits.maxFileBytes} are read.`,
     );
   const opened = await open(source, limits);
   return { format: opened.format, ...contentsOf(opened, source, limits), placeholders: opened.inertGlobals };

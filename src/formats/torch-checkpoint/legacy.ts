@@ -95,13 +95,13 @@ function checkByteOrder(system: PickleValue): void {
     throw new TorchCheckpointError(
       'BIG_ENDIAN',
       'system information',
-      'The checkpoint was written on a big-endian machine; little-endian ones are read here.',
+      'The checkpoint was written on a big-endian machine; only little-endian files are supported.',
     );
   if (isLittle !== true)
     throw new TorchCheckpointError(
       'BYTE_ORDER_INVALID',
       'system information',
-      'The file does not say in which order its bytes are.',
+      'The file does not state its byte order.',
     );
 }
 
@@ -125,7 +125,7 @@ async function locateStorages(
       throw new TorchCheckpointError(
         'STORAGE_UNKNOWN',
         'storage keys',
-        'The file lists a storage that its pickle does not speak of.',
+        'The file lists a storage that its pickle does not mention.',
       );
     const place = `storage ${quoted(storage.key)}`;
     if (places.has(storage.key))

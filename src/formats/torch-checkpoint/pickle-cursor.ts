@@ -67,7 +67,7 @@ export class PickleCursor {
     if (length < 0 || length > this.#limits.maxTextBytes)
       throw this.fault(
         'TEXT_TOO_LONG',
-        `The pickle holds a text of ${length} bytes; ${this.#limits.maxTextBytes} are read at most.`,
+        `The pickle holds a text of ${length} bytes; at most ${this.#limits.maxTextBytes} are read.`,
       );
     const at = this.#advance(length);
     return this.#bytes.subarray(at, at + length);
@@ -174,7 +174,7 @@ export class PickleCursor {
     if (length < 0 || length > this.#limits.maxIntegerBytes)
       throw this.fault(
         'NUMBER_TOO_LONG',
-        `The pickle holds an integer of ${length} bytes; ${this.#limits.maxIntegerBytes} are read at most.`,
+        `The pickle holds an integer of ${length} bytes; at most ${this.#limits.maxIntegerBytes} are read.`,
       );
   }
 }

@@ -72,7 +72,7 @@ class PickleMachine implements PickleOperands {
     if (this.#stack.length > 0 || this.#marks.length > 0)
       throw this.#cursor.fault(
         'STACK_LEFTOVER',
-        `The pickle ends with ${this.#stack.length} values that belong to nothing.`,
+        `The pickle ends with ${this.#stack.length} unused values on its stack.`,
       );
     return { value, byteSize: this.#cursor.offset };
   }
@@ -165,14 +165,14 @@ class PickleMachine implements PickleOperands {
       case 'P': return this.#push(this.#host.persistent(cursor.line(), this));
       case 'Q': return this.#push(this.#host.persistent(this.#pop(), this));
       case '\x97':
-      case '\x98': throw cursor.fault('OPCODE_UNSUPPORTED', 'The pickle asks for a buffer outside of itself.');
+      case '\x98': throw cursor.fault('OPCODE_UNSUPPORTED', 'The pickle needs an out-of-band buffer.');
       default: throw cursor.fault('OPCODE_UNKNOWN', `0x${opcode.toString(16)} is not an opcode of pickle.`);
     }
   }
 
   #checkProtocol(protocol: number): void {
     if (protocol > 5)
-      throw this.#cursor.fault('PROTOCOL_UNSUPPORTED', `Pickle protocol ${protocol} is not known; 0 to 5 are.`);
+      throw this.#cursor.fault('PROTOCOL_UNSUPPORTED', `Pickle protocol ${protocol} is not supported; 0 to 5 are.`);
   }
 
   #checkFrame(byteSize: number): void {
@@ -187,7 +187,7 @@ class PickleMachine implements PickleOperands {
   /** The values that an opcode may pop: those above the last mark. */
   #require(count: number): void {
     if (this.#stack.length - (this.#marks.at(-1) ?? 0) < count)
-      throw this.#cursor.fault('STACK_UNDERFLOW', 'The pickle takes a value that it has not put down.');
+      throw this.#cursor.fault('STACK_UNDERFLOW', 'The pickle pops a value from an empty stack.');
   }
 
   #top(): PickleValue {
@@ -207,14 +207,16 @@ class PickleMachine implements PickleOperands {
 
   #mark(): void {
     if (this.#marks.length >= this.#limits.maxNesting)
-      throw this.#cursor.fault('NESTING_TOO_DEEP', `The pickle nests more than ${this.#limits.maxNesting} deep.`);
+      throw this.#cursor.fault(
+        'NESTING_TOO_DEEP',
+        `The pickle is nested more than ${this.#limits.maxNesting} levels deep.`,
+      );
     this.#marks.push(this.#stack.length);
   }
 
   #popMark(): PickleValue[] {
     const mark = this.#marks.pop();
-    if (mark === undefined)
-      throw this.#cursor.fault('MARK_MISSING', 'The pickle goes back to a mark that it has not set.');
+    if (mark === undefined) throw this.#cursor.fault('MARK_MISSING', 'The pickle uses a mark that it has not set.');
     return this.#stack.splice(mark);
   }
 
@@ -235,7 +237,7 @@ class PickleMachine implements PickleOperands {
   #recall(key: number): void {
     const value = this.#memo.get(key);
     if (value === undefined)
-      throw this.#cursor.fault('MEMO_MISSING', `The pickle recalls value ${key}, which it has not memoized.`);
+      throw this.#cursor.fault('MEMO_MISSING', `The pickle reads memo ${key}, which it has not written.`);
     this.#push(value);
   }
 
@@ -279,7 +281,7 @@ class PickleMachine implements PickleOperands {
       if (target.kind === 'PLACEHOLDER') return undefined;
       if (isKind(target, kind)) return target;
     }
-    throw this.invalid(`The pickle puts items into what is no ${kind.toLowerCase()}.`);
+    throw this.invalid(`The pickle adds items to something that is not a ${kind.toLowerCase()}.`);
   }
 
   #stackGlobal(): void {
@@ -300,7 +302,7 @@ class PickleMachine implements PickleOperands {
       throw this.invalid('The pickle calls with keywords that are not a dict.');
     const isPlaceholder = typeof callable === 'object' && callable?.kind === 'PLACEHOLDER';
     if (keywords.entries.size > 0 && !isPlaceholder)
-      throw this.invalid('The pickle calls with keywords what takes none.');
+      throw this.invalid('The pickle passes keywords to a callable that takes none.');
     this.#call([callable, args]);
   }
 
@@ -310,7 +312,8 @@ class PickleMachine implements PickleOperands {
 
   #object(items: readonly PickleValue[]): void {
     const [callable, ...args] = items;
-    if (callable === undefined) throw this.#cursor.fault('STACK_UNDERFLOW', 'The pickle makes an object of no class.');
+    if (callable === undefined)
+      throw this.#cursor.fault('STACK_UNDERFLOW', 'The pickle makes an object without a class.');
     this.#instance(callable, args);
   }
 
@@ -318,7 +321,7 @@ class PickleMachine implements PickleOperands {
     this.#pop();
     const target = this.#top();
     if (typeof target !== 'object' || target === null)
-      throw this.invalid(`The pickle gives a state to ${quoted(String(target))}.`);
+      throw this.invalid(`The pickle sets the state of ${quoted(String(target))}.`);
   }
 }
 

@@ -117,7 +117,7 @@ export class TorchHost implements PickleHost {
       throw this.#fault(
         'NAME_TOO_LONG',
         operands,
-        `The pickle holds the name of a global of more than ${maxNameLength} characters.`,
+        `The pickle names a global with more than ${maxNameLength} characters.`,
       );
     const known = KNOWN_GLOBALS.get(`${module} ${name}`);
     if (known !== undefined) return known;
@@ -169,7 +169,7 @@ export class TorchHost implements PickleHost {
       throw invalid('whose type is not a storage type');
     const elementBytes = type.dtype === undefined ? 1 : BYTES_PER_ELEMENT[type.dtype];
     const declared: DeclaredStorage = { key, dtype: type.dtype, byteSize: size * elementBytes };
-    if (!Number.isSafeInteger(declared.byteSize)) throw invalid('whose size cannot be counted');
+    if (!Number.isSafeInteger(declared.byteSize)) throw invalid('whose byte size overflows');
     const earlier = this.storages.get(key);
     if (earlier !== undefined && (earlier.dtype !== declared.dtype || earlier.byteSize !== declared.byteSize)) {
       throw this.#fault(
@@ -250,7 +250,7 @@ export class TorchHost implements PickleHost {
     const isTuple = typeof inner === 'object' && inner?.kind === 'TUPLE';
     // The function must not be this one again, because the nesting could then be as deep as the file is long.
     if (!isTuple || typeof make !== 'object' || make?.kind !== 'BUILDER' || make.builds === 'TENSOR_OF_TYPE') {
-      throw this.#fault('TENSOR_INVALID', operands, 'The pickle makes a tensor in a way that is not known.');
+      throw this.#fault('TENSOR_INVALID', operands, 'The pickle makes a tensor in an unknown way.');
     }
     return this.#build(make.builds, inner.items, operands);
   }
@@ -294,7 +294,7 @@ export class TorchHost implements PickleHost {
       throw this.#fault(
         'TENSOR_INVALID',
         operands,
-        `The pickle holds a tensor of ${items.length} axes; ${this.#limits.maxRank} are read at most.`,
+        `The pickle holds a tensor of ${items.length} axes; at most ${this.#limits.maxRank} are read.`,
       );
     const naturals = items.filter(isNatural);
     return naturals.length === items.length ? naturals : undefined;

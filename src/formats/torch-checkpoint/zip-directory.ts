@@ -91,18 +91,18 @@ async function findDirectory(source: RandomAccess): Promise<DirectoryPlace> {
     throw fault(
       'ZIP_END_MISSING',
       'end of the zip',
-      'The zip does not end with its end record: it is cut off, or something follows it.',
+      'The zip does not end with its end record: it is truncated, or other bytes follow it.',
     );
   const invalid = (what: string): TorchCheckpointError =>
     fault('ZIP_INVALID', 'end of the zip', `The end of the zip ${what}.`);
   if (end.getUint16(20, true) !== 0) throw invalid('has a comment');
-  if (end.getUint16(4, true) !== 0 || end.getUint16(6, true) !== 0) throw invalid('speaks of more than one disk');
+  if (end.getUint16(4, true) !== 0 || end.getUint16(6, true) !== 0) throw invalid('refers to more than one disk');
   const short = {
     entryCount: end.getUint16(10, true),
     byteSize: end.getUint32(12, true),
     offset: end.getUint32(16, true),
   };
-  if (end.getUint16(8, true) !== short.entryCount) throw invalid('counts its entries in two ways');
+  if (end.getUint16(8, true) !== short.entryCount) throw invalid('gives two different counts of its entries');
 
   const locator = viewOf(tail, tailBytes - END_BYTES - LOCATOR_BYTES);
   const hasLocator = locator !== undefined && locator.getUint32(0, true) === 0x07064b50;
@@ -117,7 +117,7 @@ async function findDirectory(source: RandomAccess): Promise<DirectoryPlace> {
       natural64(locator, 8) !== placeEnd ||
       natural64(record, 4) !== END64_BYTES - 12
     ) {
-      throw invalid('has a zip64 locator that leads nowhere');
+      throw invalid('has a zip64 locator without a zip64 record');
     }
     if (
       locator.getUint32(4, true) !== 0 ||
@@ -125,19 +125,19 @@ async function findDirectory(source: RandomAccess): Promise<DirectoryPlace> {
       record.getUint32(16, true) !== 0 ||
       record.getUint32(20, true) !== 0
     )
-      throw invalid('speaks of more than one disk');
+      throw invalid('refers to more than one disk');
     place = { entryCount: natural64(record, 32), byteSize: natural64(record, 40), offset: natural64(record, 48) };
-    if (natural64(record, 24) !== place.entryCount) throw invalid('counts its entries in two ways');
+    if (natural64(record, 24) !== place.entryCount) throw invalid('gives two different counts of its entries');
     const agree = (small: number, unknown: number, large: number): boolean => small === unknown || small === large;
     if (
       !agree(short.entryCount, UNKNOWN_16, place.entryCount) ||
       !agree(short.byteSize, UNKNOWN_32, place.byteSize) ||
       !agree(short.offset, UNKNOWN_32, place.offset)
     ) {
-      throw invalid('says one thing in 32 bits and another in 64');
+      throw invalid('has different values in its 32-bit and 64-bit fields');
     }
   } else if (short.entryCount === UNKNOWN_16 || short.byteSize === UNKNOWN_32 || short.offset === UNKNOWN_32)
-    throw invalid('needs a zip64 record, and has none');
+    throw invalid('needs a zip64 record but has none');
   if (place.offset + place.byteSize !== placeEnd)
     throw invalid(
       `puts the directory at ${place.offset} to ${place.offset + place.byteSize}, but it must end at ${placeEnd}`,
@@ -173,13 +173,13 @@ function parseDirectory(bytes: Uint8Array, entryCount: number): CentralEntry[] {
       view.getUint32(at + 20, true),
       view.getUint32(at + 42, true),
     ]);
-    if (wide === undefined) throw invalid('needs a zip64 field, and has none');
+    if (wide === undefined) throw invalid('needs a zip64 field but has none');
     const [byteSize, storedByteSize, headerOffset] = wide;
     if (byteSize !== storedByteSize)
       throw fault(
         'ENTRY_SIZES_DIFFER',
         name,
-        `${quoted(name)} is stored as it is, but takes ${storedByteSize} bytes for ${byteSize}.`,
+        `${quoted(name)} is not compressed, but takes ${storedByteSize} bytes instead of ${byteSize}.`,
       );
     entries.push({ name, nameBytes, flags, crc32: view.getUint32(at + 16, true), byteSize, headerOffset });
     at = next;
@@ -197,7 +197,7 @@ function parseDirectory(bytes: Uint8Array, entryCount: number): CentralEntry[] {
 function compressedEntry(name: string): TorchCheckpointError {
   if (/^[^/]+\/code\//.test(name)) return torchScript(name);
   if (/^[^/]+\/(?:data\.pkl|version|byteorder|\.data\/.*|data\/.*)$/.test(name))
-    return fault('ENTRY_COMPRESSED', name, `${quoted(name)} is compressed; PyTorch stores its entries as they are.`);
+    return fault('ENTRY_COMPRESSED', name, `${quoted(name)} is compressed, but PyTorch does not compress its entries.`);
   return fault(
     'NOT_A_CHECKPOINT',
     name,
@@ -262,7 +262,11 @@ async function contentOffset(source: RandomAccess, entry: CentralEntry, director
   const header = await readExactly(source, headerOffset, headerBytes, name);
   const view = new DataView(header.buffer, header.byteOffset, header.length);
   const differs = (what: string): TorchCheckpointError =>
-    fault('ENTRY_HEADERS_DIFFER', name, `The header of ${quoted(name)} has another ${what} than the zip's directory.`);
+    fault(
+      'ENTRY_HEADERS_DIFFER',
+      name,
+      `The ${what} of ${quoted(name)} differs between its header and the zip's directory.`,
+    );
   if (view.getUint32(0, true) !== 0x04034b50) throw differs('beginning');
   if (view.getUint16(6, true) !== entry.flags) throw differs('set of flags');
   if (view.getUint16(8, true) !== 0) throw differs('compression');

@@ -137,7 +137,7 @@ const labelSchema = z
   .trim()
   .min(1, 'must not be empty')
   .max(100, 'must have at most 100 characters')
-  .regex(/^[^\p{Cc}]*$/u, 'must have no control characters');
+  .regex(/^[^\p{Cc}]*$/u, 'must not contain control characters');
 
 export const createKeySchema = z.strictObject({
   name: labelSchema,

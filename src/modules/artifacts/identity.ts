@@ -64,7 +64,7 @@ async function identityOf(artifactsDir: string): Promise<string | undefined> {
   });
   const storeId = text?.trim();
   if (storeId === undefined || UUID.test(storeId)) return storeId;
-  throw new Error(`${path.join(artifactsDir, IDENTITY_FILE)} is not the identity of a store.`);
+  throw new Error(`${path.join(artifactsDir, IDENTITY_FILE)} does not contain the identity of an artifact store.`);
 }
 
 /** Also true if no artifact has been recorded yet. */
@@ -81,6 +81,6 @@ function otherStore(artifactsDir: string, storeId: string): DomainError {
     code: 'CONFLICT',
     message: `${artifactsDir} is not the artifact store of this registry.`,
     field: 'PARAFFIN_DATA_DIR',
-    hint: `Set PARAFFIN_DATA_DIR to the data directory of the registry's server. If its artifacts were moved here, write ${storeId} into ${path.join(artifactsDir, IDENTITY_FILE)}.`,
+    hint: `Set PARAFFIN_DATA_DIR to the data directory of the registry's server. If the artifacts of the registry were moved here, write ${storeId} into ${path.join(artifactsDir, IDENTITY_FILE)}.`,
   });
 }

@@ -76,7 +76,7 @@ function sequenceAfter(page: PageArguments): number | undefined {
   if (sequence === undefined || (typeof sequence === 'number' && Number.isSafeInteger(sequence))) return sequence;
   throw new DomainError({
     code: 'CURSOR_INVALID',
-    message: 'after is not a cursor of this list.',
+    message: '`after` is not a cursor of this list.',
     field: 'after',
     hint: 'Pass pageInfo.endCursor of the previous page, with the same filter.',
   });

@@ -39,8 +39,8 @@ export function createCardService({ datasets, models, runs, evaluations }: CardS
     if (dataset !== undefined) return dataset;
     throw new DomainError({
       code: 'DATASET_NOT_FOUND',
-      message: 'There is no dataset with this id.',
-      hint: 'List them with the query datasets.',
+      message: 'No dataset has this id.',
+      hint: 'List the datasets with the query `datasets`.',
     });
   };
   const sealedVersion = async (
@@ -66,12 +66,13 @@ export function createCardService({ datasets, models, runs, evaluations }: CardS
       code: 'DATASET_VERSION_NOT_FOUND',
       message: `The dataset has no sealed version ${wanted}.`,
       field: 'version',
-      hint: 'List them with Dataset.versions.',
+      hint: 'List the versions with Dataset.versions.',
     });
   };
   const seen = async (viewer: Viewer, versionId: string): Promise<SeenVersion> => {
     const version = await datasets.getVersion(viewer, versionId);
-    if (version === undefined) throw new Error(`Dataset version ${versionId} is gone although something refers to it.`);
+    if (version === undefined)
+      throw new Error(`Dataset version ${versionId} is missing although another row refers to it.`);
     return { version, dataset: await requireDataset(viewer, version.datasetId) };
   };
   return {
@@ -85,8 +86,8 @@ export function createCardService({ datasets, models, runs, evaluations }: CardS
       if (checkpoint === undefined || model === undefined)
         throw new DomainError({
           code: 'CHECKPOINT_NOT_FOUND',
-          message: 'There is no checkpoint with this id.',
-          hint: 'List them with the query checkpoints.',
+          message: 'No checkpoint has this id.',
+          hint: 'List the checkpoints with the query `checkpoints`.',
         });
       const pretraining = await models.pretrainingOf(checkpointId);
       const found = await evaluations.ofCheckpoint(viewer, checkpointId, MAX_PAGE_SIZE);

@@ -117,7 +117,7 @@ function present(name: string, value: unknown): Record<string, unknown> {
 
 /** The dataset's own description, or a sentence composed of the known facts. */
 function descriptionOf(dataset: DatasetRecord): string {
-  const warning = dataset.synthetic ? 'SYNTHETIC: drawn by a program, not tissue. ' : '';
+  const warning = dataset.synthetic ? 'SYNTHETIC: drawn by a program; it is not tissue. ' : '';
   if (dataset.description !== null) return warning + dataset.description;
   const stains = dataset.stains.map((stain) => stain.name).join(', ');
   const organs = dataset.organs.map((organ) => organ.name).join(', ');
@@ -184,14 +184,14 @@ function filesOf(version: SealedVersionRecord, serverUrl: string): Record<string
         '@type': 'cr:RecordSet',
         '@id': 'manifest',
         name: 'manifest',
-        description: `What is known of each of the ${version.imageCount} images; digest ${version.digest}.`,
+        description: `Known facts about each of the ${version.imageCount} images; digest ${version.digest}.`,
         key: { '@id': 'manifest/key' },
         field: [
-          column('key', 'sc:Text', 'Its name within the version.'),
-          column('sha256', 'sc:Text', 'Of its encoded bytes.'),
-          column('label', ['sc:Text', 'cr:Label'], 'Null where it has none.'),
-          column('group', 'sc:Text', 'Patient or slide, which no split may cut through.'),
-          column('split', ['sc:Text', 'cr:Split'], 'Null where the dataset has none.'),
+          column('key', 'sc:Text', 'Name of the image within the version.'),
+          column('sha256', 'sc:Text', 'Sha256 of the encoded bytes.'),
+          column('label', ['sc:Text', 'cr:Label'], 'Null if the image has none.'),
+          column('group', 'sc:Text', 'Patient or slide; a split must not divide a group.'),
+          column('split', ['sc:Text', 'cr:Split'], 'Null if the dataset has none.'),
           column('width', 'sc:Integer', 'In pixels.'),
           column('height', 'sc:Integer', 'In pixels.'),
         ],

@@ -69,19 +69,19 @@ export function modelCardOf(facts: ModelCardFacts): string {
     '',
     ...(isSynthetic
       ? [
-          '**SYNTHETIC: trained on images that a program drew. It shows that the machinery works, and is worth nothing on tissue.**',
+          '**SYNTHETIC: trained on images that a program drew. It demonstrates the software and is useless on tissue.**',
           '',
         ]
       : []),
     ...(model.description === null ? [] : [plain(model.description), '']),
     `A ${checkpoint.encoder} that turns one image into an embedding of ${checkpoint.embeddingDim} numbers. Checkpoint \`${checkpoint.id}\`${checkpoint.sha256 === null ? '; its weights are not in this registry.' : `, sha256 \`${checkpoint.sha256}\`.`}`,
     '',
-    'For research. It is not a medical device.',
+    'For research only. It is not a medical device.',
     '',
     ...section('How to prepare an image', contractLines(checkpoint)),
     ...section('Golden image', goldenLines(facts)),
-    ...section('What it was trained on', trainingDataLines(facts)),
-    ...section('How it was trained', procedureLines(facts)),
+    ...section('Training data', trainingDataLines(facts)),
+    ...section('Training procedure', procedureLines(facts)),
     ...section("The training's own probe", probeLines(facts)),
     ...section('Evaluation', evaluationLines(facts)),
     ...(checkpoint.sha256 === null
@@ -156,7 +156,7 @@ function goldenLines({ checkpoint, golden, serverUrl }: ModelCardFacts): string[
   const { imageSizePx } = checkpoint.inputContract;
   const beginning = embedding.slice(0, 8).map((value) => Number(value.toPrecision(5)));
   return [
-    `An image of ${imageSizePx} x ${imageSizePx} px (\`Checkpoint.golden\` of ${serverUrl}/graphql has its pixels) gives an embedding that begins with ${beginning.join(', ')}. Anyone who gets other numbers prepares images in another way.`,
+    `An image of ${imageSizePx} x ${imageSizePx} px (\`Checkpoint.golden\` of ${serverUrl}/graphql has its pixels) gives an embedding that begins with ${beginning.join(', ')}. If you get other numbers, you prepare images differently.`,
   ];
 }
 
@@ -171,11 +171,11 @@ function trainingDataLines({ trainedOn, isTrainingComplete }: ModelCardFacts): s
       : ['| dataset | version | images | licence | digest |', '| --- | --- | --- | --- | --- |', ...rows]),
     ...(isTrainingComplete
       ? rows.length === 0
-        ? ['Nothing: its weights are as they were initialised.']
+        ? ['None: the weights are randomly initialised.']
         : []
       : [
           ...(rows.length === 0 ? [] : ['']),
-          'Weights that came from elsewhere are in it: it may have seen more than is known here.',
+          'The training started from imported weights, which may have seen other images that are not known here.',
         ]),
   ];
 }
@@ -190,9 +190,9 @@ function procedureLines({ run, checkpoint, serverUrl }: ModelCardFacts): string[
       '```',
       ...(run.environment === null
         ? []
-        : ['', 'Carried out by:', '', '```json', JSON.stringify(run.environment, null, 2), '```']),
+        : ['', 'Environment:', '', '```json', JSON.stringify(run.environment, null, 2), '```']),
       '',
-      `Its series are at ${serverUrl}/runs/${run.id}`,
+      `The metric series are at ${serverUrl}/runs/${run.id}`,
     ];
   }
   const known = checkpoint.trainingFacts.flatMap(({ name, value, sources }) =>
@@ -208,7 +208,7 @@ function probeLines({ checkpoint: { probe } }: ModelCardFacts): string[] {
   if (probe === null) return [];
   const { imageCount, groupCount, ridgeMacroF1, knnMacroF1, randomEncoder, colourStatistics } = probe;
   return [
-    `It is **${plain(probeSentence(probe))}**. Differences are of the macro F1 of a ridge regression on ${imageCount} labelled images of ${groupCount} groups.`,
+    `Result: **${plain(probeSentence(probe))}**. Differences are of the macro F1 of a ridge regression on ${imageCount} labelled images of ${groupCount} groups.`,
     ...[probeAdvice(probe), probeOverlapSentence(probe)].flatMap((text) => (text === null ? [] : ['', plain(text)])),
     '',
     '| probe | this encoder | random encoder | colour statistics |',
@@ -247,7 +247,7 @@ function evaluationLines({ evaluations }: ModelCardFacts): string[] {
       return [
         `- ${plain(dataset.name)}, version ${version.version}, ${words(protocol)}: ${leakageInWords(leakage)}`,
         ...(unbeaten.length === 0 ? [] : [`  **It does not beat ${unbeaten.map(words).join(', ')}.**`]),
-        ...(learningCurve.length === 0 ? [] : [`  From fewer labels: ${learningCurve.map(pointInWords).join('; ')}.`]),
+        ...(learningCurve.length === 0 ? [] : [`  With fewer labels: ${learningCurve.map(pointInWords).join('; ')}.`]),
       ];
     }),
   ];
@@ -255,17 +255,17 @@ function evaluationLines({ evaluations }: ModelCardFacts): string[] {
 
 /** The overlap of the tested images with the pretraining data, in numbers. */
 function leakageInWords(leakage: LeakageRecord | null): string {
-  if (leakage === null) return 'what the encoder had seen of these images is not known.';
+  if (leakage === null) return 'whether the encoder had seen these images is not known.';
   const { exactImageCount: exact, nearDuplicateImageCount: near, testImageCount, sharedGroupCount } = leakage;
   const images =
     exact === null || near === null
-      ? 'images are not compared, as a version was sealed before they were hashed'
-      : `${exact} of ${testImageCount} tested images were in its pretraining, and ${near} more nearly the same`;
+      ? 'images were not compared, because a version was sealed before images were hashed'
+      : `${exact} of ${testImageCount} tested images were in its pretraining, and ${near} more are near-duplicates`;
   const shared = [...leakage.sharedDatasets, ...leakage.sharedCollections].map(plain);
   return [
     `${images}; ${sharedGroupCount} of ${leakage.testGroupCount} groups`,
     ...(shared.length === 0 ? [] : [`; from the same ${shared.join(', ')}`]),
-    ...(leakage.isComplete ? [] : ['; there may be more, as a part of its training is not known']),
+    ...(leakage.isComplete ? [] : ['; there may be more, because a part of its training is not known']),
     '.',
   ].join('');
 }

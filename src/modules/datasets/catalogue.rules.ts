@@ -42,7 +42,7 @@ const factField = z.enum([
 const text = z.string().trim().min(1);
 const texts = z.array(text).refine((items) => new Set(items).size === items.length, 'must not repeat a value');
 const positives = z.array(z.number().positive()).min(1);
-const slug = z.string().regex(SLUG_PATTERN, 'must be lower-case words joined by hyphens');
+const slug = z.string().regex(SLUG_PATTERN, 'must consist of lower-case words joined by hyphens');
 const PROVENANCES = {
   'paper-table': 'PAPER_TABLE',
   'paper-text': 'PAPER_TEXT',
@@ -124,8 +124,8 @@ export const catalogueRowSchema = z
       const isKnown = (row[field] ?? null) !== null;
       const addIssue = (message: string): void =>
         context.addIssue({ code: 'custom', path: ['evidence', field], message });
-      if (isKnown && evidence === null) addIssue('must be read or recalled, because the value is given');
-      if (!isKnown && evidence !== null) addIssue('must be null, because the value is not known');
+      if (isKnown && evidence === null) addIssue('must be read or recalled if the value is given');
+      if (!isKnown && evidence !== null) addIssue('must be null if the value is not known');
       if ((evidence === 'read') !== (row.field_sources[field] !== undefined))
         addIssue('must be read if and only if field_sources names the source');
     }
@@ -137,7 +137,7 @@ export const catalogueRowSchema = z
       context.addIssue({
         code: 'custom',
         path: ['objective_magnifications'],
-        message: 'must be listed beside as many total magnifications',
+        message: 'must be as many as the total magnifications',
       });
     }
   });

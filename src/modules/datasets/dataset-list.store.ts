@@ -141,9 +141,9 @@ function afterOf(page: PageArguments, field: DatasetOrderField, orderName: strin
   if (madeFor === orderName && typeof id === 'string' && isId(id) && isKeyOf(field, key)) return { key, id };
   throw new DomainError({
     code: 'CURSOR_INVALID',
-    message: 'after is not a cursor of this list in this order.',
+    message: '`after` is not a cursor of this list and order.',
     field: 'after',
-    hint: 'Keep filter and orderBy while you page, or begin again without after.',
+    hint: 'Keep filter and orderBy unchanged between pages, or start again without `after`.',
   });
 }
 

@@ -59,5 +59,5 @@ export function createDatasetLoaders(db: Database) {
 
 function present<Row>(ids: readonly string[], rows: readonly Row[], idOf: (row: Row) => string): (Row | Error)[] {
   const found = new Map(rows.map((row) => [idOf(row), row]));
-  return ids.map((id) => found.get(id) ?? new Error(`Nothing has the id ${id}.`));
+  return ids.map((id) => found.get(id) ?? new Error(`No object has the id ${id}.`));
 }

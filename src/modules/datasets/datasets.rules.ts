@@ -54,7 +54,7 @@ const paragraph = (maxLength: number) =>
     .normalize('NFC')
     .min(1, 'must not be empty')
     .max(maxLength, `must have at most ${maxLength} characters`)
-    .regex(/^[\P{Cc}\n\r\t]*$/u, 'must hold no control characters');
+    .regex(/^[\P{Cc}\n\r\t]*$/u, 'must not contain control characters');
 const lines = (maxLength: number) =>
   z
     .array(line(maxLength))
@@ -66,7 +66,7 @@ const positive = (max: number) =>
   z.number({ error: 'must be a finite number' }).gt(0, 'must be greater than 0').max(max, `must be at most ${max}`);
 const slugSchema = z
   .string()
-  .regex(SLUG_PATTERN, 'must be lower-case words joined by hyphens, such as my-dataset')
+  .regex(SLUG_PATTERN, 'must consist of lower-case words joined by hyphens, such as my-dataset')
   .max(MAX_SLUG_LENGTH, `must have at most ${MAX_SLUG_LENGTH} characters`);
 
 const resolutionSchema = z
@@ -78,7 +78,7 @@ const resolutionSchema = z
   .refine(
     (each) =>
       [each.magnification, each.totalMagnification, each.micronsPerPixel].some((value) => typeof value === 'number'),
-    'must hold a magnification or micronsPerPixel',
+    'must contain a magnification or micronsPerPixel',
   )
   .transform((each) => ({
     magnification: each.magnification ?? null,
@@ -122,7 +122,7 @@ const factsShape = {
     .optional(),
   ihcMarkers: lines(100).optional(),
   licence: line(300)
-    .refine((text) => text.toUpperCase() !== UNKNOWN_LICENCE, 'must be null where no licence is known')
+    .refine((text) => text.toUpperCase() !== UNKNOWN_LICENCE, 'must be null if the licence is not known')
     .nullish(),
   publishedYear: z.number().int().min(1900, 'must be 1900 or later').max(2100, 'must be 2100 or earlier').nullish(),
   citation: citationSchema.nullish(),
@@ -170,7 +170,7 @@ export const datasetFilterSchema = z.object({
     .string()
     .trim()
     .max(200, 'must have at most 200 characters')
-    .regex(/^\P{Cc}*$/u, 'must hold no control characters')
+    .regex(/^\P{Cc}*$/u, 'must not contain control characters')
     .nullish(),
   organs: anyOf(line(100)),
   stains: anyOf(line(100)),

@@ -184,7 +184,7 @@ export function createDatasetService({
       if (created !== undefined) return created;
       throw new DomainError({
         code: 'SLUG_TAKEN',
-        message: `There is already a dataset with the slug "${slug}".`,
+        message: `A dataset with the slug "${slug}" exists already.`,
         field: typeof givenSlug === 'string' ? 'input.slug' : 'input.name',
         hint: 'Give another slug, or change the existing dataset with updateDataset.',
       });
@@ -233,9 +233,9 @@ export function createDatasetService({
             })
           : new DomainError({
               code: 'DATASET_VERSION_NOT_FOUND',
-              message: 'There is no dataset version with this id.',
+              message: 'No dataset version has this id.',
               ...field,
-              hint: 'Take an id from Dataset.versions; importDatasetVersion makes one.',
+              hint: 'Take an id from Dataset.versions, or create a version with importDatasetVersion.',
             });
       }
       return ids.flatMap((id) => sealed.get(id.toLowerCase()) ?? []);
@@ -268,14 +268,14 @@ export function createDatasetService({
       if (version === undefined)
         throw new DomainError({
           code: 'DATASET_VERSION_NOT_FOUND',
-          message: 'There is no dataset version with this id.',
+          message: 'No dataset version has this id.',
           field: 'versionId',
           hint: 'Make a draft first.',
         });
       if (version.status !== 'DRAFT')
         throw new DomainError({
           code: 'CONFLICT',
-          message: `Dataset version ${versionId} is sealed already and never changes.`,
+          message: `Dataset version ${versionId} is sealed and cannot be changed.`,
           field: 'versionId',
           hint: 'Import into a new version.',
         });
@@ -300,8 +300,8 @@ async function codesOf(
 function datasetNotFound(field: string): DomainError {
   return new DomainError({
     code: 'DATASET_NOT_FOUND',
-    message: 'There is no dataset with this id.',
+    message: 'No dataset has this id.',
     field,
-    hint: 'Find its id with the query datasets, or make one with createDataset.',
+    hint: 'Find the id with the query `datasets`, or create a dataset with createDataset.',
   });
 }

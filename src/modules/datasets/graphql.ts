@@ -19,7 +19,7 @@ const records = path.join(import.meta.dirname, 'datasets.records.ts');
 export const DatasetProvenance = enumType({
   name: 'DatasetProvenance',
   description:
-    'How the row is tied to the paper. PAPER_TABLE: known to be a row of its list of 57. PAPER_TEXT: named in it. OTHER_SOURCE: somebody else ties it to the paper. CANDIDATE: of the kind that the paper collected; nothing ties it. LOCAL: made by a user of this registry.',
+    'Relation of the dataset to the paper. PAPER_TABLE: a row of its list of 57. PAPER_TEXT: named in its text. OTHER_SOURCE: another source says that the paper used it. CANDIDATE: similar to the datasets of the paper, without evidence that it was used. LOCAL: created by a user of this registry.',
   members: Object.values(provenances),
 });
 export const ImageKind = enumType({
@@ -30,7 +30,7 @@ export const ImageKind = enumType({
 export const TaskKind = enumType({ name: 'TaskKind', members: Object.values(taskKinds) });
 export const FactEvidence = enumType({
   name: 'FactEvidence',
-  description: 'READ in the named source, or RECALLED from memory and still to be checked.',
+  description: 'READ: read in the named source. RECALLED: known from memory, not yet checked.',
   members: Object.values(evidences),
 });
 export const DatasetOrderField = enumType({
@@ -40,7 +40,7 @@ export const DatasetOrderField = enumType({
 });
 export const OrderDirection = enumType({
   name: 'OrderDirection',
-  description: 'Unknown values come last in either.',
+  description: 'Unknown values come last in both directions.',
   members: ORDER_DIRECTIONS,
 });
 
@@ -71,11 +71,11 @@ export const Stain = objectType({
 export const Resolution = objectType({
   name: 'Resolution',
   sourceType: { module: records, export: 'ResolutionRecord' },
-  description: 'A magnification and a um/px share one resolution only where the source pairs them.',
+  description: 'A magnification and a um/px are in one resolution only if the source pairs them.',
   definition(t) {
     t.float('magnification', { description: 'Nominal power of the objective.' });
-    t.float('totalMagnification', { description: 'Objective times eyepiece, where that is what the source states.' });
-    t.float('micronsPerPixel', { description: 'The authority, where it is known.' });
+    t.float('totalMagnification', { description: 'Objective times eyepiece, if the source states it so.' });
+    t.float('micronsPerPixel', { description: 'Decisive for the resolution, if known.' });
   },
 });
 
@@ -94,7 +94,7 @@ export const Citation = objectType({
 export const Subcollection = objectType({
   name: 'Subcollection',
   sourceType: { module: records, export: 'SubcollectionRecord' },
-  description: 'A part that the source counts apart, e.g. one project of TCGA.',
+  description: 'A part that the source counts separately, e.g. one project of TCGA.',
   definition(t) {
     t.nonNull.string('slug');
     t.string('organ');
@@ -107,12 +107,13 @@ export const Subcollection = objectType({
 export const FactSource = objectType({
   name: 'FactSource',
   sourceType: { module: records, export: 'FactSourceRecord' },
-  description: 'How one field of a dataset is known. A field without one is not known, or was stated by a user.',
+  description:
+    'Source of the value of one field of a dataset. A field without a source is unknown or was set by a user.',
   definition(t) {
     t.nonNull.string('field', { description: 'The field of Dataset, e.g. imageCount or resolutions.micronsPerPixel.' });
     t.nonNull.field('evidence', { type: 'FactEvidence' });
     t.nonNull.list.nonNull.string('sourceUrls', {
-      description: 'Addresses, or a description of a source that has none.',
+      description: 'URLs, or a description of a source without a URL.',
       resolve: (fact) => [...fact.sourceUrls],
     });
   },
@@ -121,7 +122,7 @@ export const FactSource = objectType({
 export const Dataset = objectType({
   name: 'Dataset',
   sourceType: { module: records, export: 'DatasetRecord' },
-  description: 'A dataset as the field knows it. What is not known is null, never a guess.',
+  description: 'A dataset as it is described in publications. Unknown facts are null, never guessed.',
   definition(t) {
     t.implements('Node');
     t.nonNull.string('slug');
@@ -130,7 +131,7 @@ export const Dataset = objectType({
     t.nonNull.field('provenance', { type: 'DatasetProvenance' });
     t.string('provenanceNote');
     t.nonNull.boolean('synthetic', {
-      description: 'True for images that a program drew: never to be taken for tissue.',
+      description: 'True if the images were drawn by a program and show no tissue.',
     });
     t.field('organs', { type: nonNull(list(nonNull('Organ'))) });
     t.field('stains', { type: nonNull(list(nonNull('Stain'))) });
@@ -139,7 +140,7 @@ export const Dataset = objectType({
     t.nonNull.field('imageKind', { type: 'ImageKind' });
     t.int('imageCount');
     t.int('slideCount');
-    t.string('imageSizeNote', { description: 'As the source states it, e.g. "2048x1536".' });
+    t.string('imageSizeNote', { description: 'As stated by the source, e.g. "2048x1536".' });
     t.field('classNames', { type: nonNull(list(nonNull('String'))) });
     t.field('tasks', { type: nonNull(list(nonNull('TaskKind'))) });
     t.string('licence');
@@ -147,11 +148,11 @@ export const Dataset = objectType({
     t.field('citation', { type: 'Citation' });
     t.string('homepageUrl');
     t.string('notes');
-    t.field('paperRoles', { type: nonNull(list(nonNull('String'))), description: 'What the paper used it for.' });
+    t.field('paperRoles', { type: nonNull(list(nonNull('String'))), description: 'Uses of the dataset in the paper.' });
     t.field('parentCollections', {
       type: nonNull(list(nonNull('String'))),
       description:
-        'Slugs of the datasets whose slides this one is cut from: training on one and testing on the other leaks.',
+        'Slugs of the datasets from whose slides the images were taken. Training on one and testing on the other is leakage.',
     });
     t.field('subcollections', { type: nonNull(list(nonNull('Subcollection'))) });
     t.field('sourceUrls', { type: nonNull(list(nonNull('String'))) });
@@ -167,14 +168,14 @@ export const Dataset = objectType({
     });
     t.field('latestVersion', {
       type: 'DatasetVersion',
-      description: 'The latest SEALED one.',
+      description: 'The latest SEALED version.',
       resolve: (dataset, _args, ctx) => ctx.loaders.datasets.latestVersion.load(dataset.id),
     });
     t.nonNull.field('createdAt', { type: 'DateTime' });
     t.nonNull.field('updatedAt', { type: 'DateTime' });
     t.field('editedAt', {
       type: 'DateTime',
-      description: 'When a user last changed it; a new catalogue then leaves it alone.',
+      description: 'Instant of the last change by a user. A newer catalogue does not overwrite such a dataset.',
     });
   },
 });
@@ -186,7 +187,7 @@ export const FacetCount = objectType({
   name: 'FacetCount',
   sourceType: { module: records, export: 'FacetCountRecord' },
   definition(t) {
-    t.nonNull.string('value', { description: 'What the filter takes for it.' });
+    t.nonNull.string('value', { description: 'The value to use in the filter.' });
     t.nonNull.string('name');
     t.nonNull.int('count');
   },
@@ -196,9 +197,9 @@ export const DatasetFacets = objectType({
   name: 'DatasetFacets',
   sourceType: { module: records, export: 'DatasetFacetsRecord' },
   description:
-    'How many datasets have each value under the filter. Each list leaves its own part of the filter out, so that it shows the result of choosing another value.',
+    'Number of datasets with each value under the filter. Each list ignores its own part of the filter, so that it shows the result of choosing another value.',
   definition(t) {
-    t.nonNull.int('datasetCount', { description: 'Under the whole filter.' });
+    t.nonNull.int('datasetCount', { description: 'Number of datasets under the whole filter.' });
     for (const facet of [
       'organs',
       'stains',
@@ -222,13 +223,13 @@ export const DatasetQueries = extendType({
   definition(t) {
     t.field('dataset', {
       type: 'Dataset',
-      description: 'By id or by slug; null when there is none.',
+      description: 'By id or by slug; null if there is no such dataset.',
       args: { id: idArg(), slug: stringArg() },
       resolve: async (_root, args, ctx) => (await ctx.services.datasets.get(ctx.viewer, args)) ?? null,
     });
     t.nonNull.field('datasets', {
       type: 'DatasetConnection',
-      description: 'By name, or the best match first when filter.search is given, unless orderBy says otherwise.',
+      description: 'Default order: by name, or the best match first with filter.search.',
       args: { ...pageArguments, filter: arg({ type: 'DatasetFilter' }), orderBy: arg({ type: 'DatasetOrder' }) },
       resolve: (_root, args, ctx) => ctx.services.datasets.list(ctx.viewer, args, args.filter, args.orderBy),
     });
@@ -253,13 +254,14 @@ export const DatasetMutations = extendType({
   definition(t) {
     t.nonNull.field('createDataset', {
       type: 'DatasetPayload',
-      description: 'A dataset of your own, with provenance LOCAL.',
+      description: 'Creates a dataset with provenance LOCAL.',
       args: { input: nonNull(arg({ type: 'CreateDatasetInput' })) },
       resolve: (_root, args, ctx) => settle('dataset', () => ctx.services.datasets.create(ctx.viewer, args.input)),
     });
     t.nonNull.field('updateDataset', {
       type: 'DatasetPayload',
-      description: 'What is left out stays; null makes a fact unknown. The evidence of changed facts goes with them.',
+      description:
+        'Omitted fields stay unchanged; null makes a fact unknown. The evidence of a changed fact is deleted.',
       args: { input: nonNull(arg({ type: 'UpdateDatasetInput' })) },
       resolve: (_root, args, ctx) => settle('dataset', () => ctx.services.datasets.update(ctx.viewer, args.input)),
     });

@@ -47,7 +47,7 @@ export function createImportIssueService({
       if (!isOwnFormat)
         throw new DomainError({
           code: 'CURSOR_INVALID',
-          message: 'after is not a cursor of this list.',
+          message: '`after` is not a cursor of this list.',
           field: 'after',
           hint: 'Pass pageInfo.endCursor of the previous page, with the same kind.',
         });

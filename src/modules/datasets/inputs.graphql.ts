@@ -3,7 +3,7 @@ import { inputObjectType, list, nonNull } from '../../api/nexus.ts';
 
 export const FloatRange = inputObjectType({
   name: 'FloatRange',
-  description: 'Both ends are included; an omitted end is open.',
+  description: 'Both bounds are inclusive; an omitted bound is open.',
   definition(t) {
     t.float('min');
     t.float('max');
@@ -12,7 +12,7 @@ export const FloatRange = inputObjectType({
 
 export const DatasetFilter = inputObjectType({
   name: 'DatasetFilter',
-  description: 'All given parts must match. A list matches when the dataset has any of its values.',
+  description: 'All given conditions must match. A list matches if the dataset has any of its values.',
   definition(t) {
     t.string('search', { description: 'Words, "phrases", or, -not; the last word may be unfinished.' });
     t.field('organs', { type: list(nonNull('String')), description: 'Codes or names.' });
@@ -21,18 +21,18 @@ export const DatasetFilter = inputObjectType({
     t.field('tasks', { type: list(nonNull('TaskKind')) });
     t.field('licences', {
       type: list(nonNull('String')),
-      description: 'As written; UNKNOWN where no licence is known.',
+      description: 'Exact text; UNKNOWN for datasets without a known licence.',
     });
     t.field('provenances', { type: list(nonNull('DatasetProvenance')) });
     t.field('magnification', {
       type: 'FloatRange',
-      description: 'Of the objective. A dataset for which it is unknown does not match.',
+      description: 'Magnification of the objective. A dataset without a known value does not match.',
     });
     t.field('micronsPerPixel', {
       type: 'FloatRange',
-      description: 'A dataset for which it is unknown does not match.',
+      description: 'A dataset without a known value does not match.',
     });
-    t.boolean('hasVersions', { description: 'Whether it has a SEALED version, that is, images.' });
+    t.boolean('hasVersions', { description: 'Whether the dataset has a SEALED version.' });
     t.boolean('synthetic');
   },
 });
@@ -41,7 +41,7 @@ export const DatasetOrder = inputObjectType({
   name: 'DatasetOrder',
   definition(t) {
     t.nonNull.field('field', { type: 'DatasetOrderField' });
-    t.field('direction', { type: 'OrderDirection', description: 'ASC when left out; DESC for RELEVANCE.' });
+    t.field('direction', { type: 'OrderDirection', description: 'Default: ASC, or DESC for RELEVANCE.' });
   },
 });
 
@@ -85,7 +85,7 @@ function defineFacts<Name extends 'CreateDatasetInput' | 'UpdateDatasetInput'>(t
   t.string('notes');
   t.field('parentCollections', {
     type: list(nonNull('String')),
-    description: 'Slugs of the datasets that this one is cut from.',
+    description: 'Slugs of the datasets from whose slides the images were taken.',
   });
 }
 
@@ -93,9 +93,9 @@ export const CreateDatasetInput = inputObjectType({
   name: 'CreateDatasetInput',
   definition(t) {
     t.nonNull.string('name');
-    t.string('slug', { description: 'Made from the name when left out.' });
+    t.string('slug', { description: 'Default: derived from the name.' });
     t.nonNull.field('imageKind', { type: 'ImageKind', default: 'PATCH' });
-    t.nonNull.boolean('synthetic', { default: false, description: 'True for images that a program drew.' });
+    t.nonNull.boolean('synthetic', { default: false, description: 'True if the images were drawn by a program.' });
     defineFacts(t);
   },
 });

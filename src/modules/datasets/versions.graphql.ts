@@ -8,7 +8,7 @@ const records = path.join(import.meta.dirname, 'datasets.records.ts');
 
 export const DatasetVersionStatus = enumType({
   name: 'DatasetVersionStatus',
-  description: 'DRAFT while its import runs; SEALED for good.',
+  description: 'DRAFT while the import runs; SEALED: complete and immutable.',
   members: Object.values(statuses),
 });
 
@@ -24,14 +24,17 @@ export const LabelCount = objectType({
 export const ImportIssue = objectType({
   name: 'ImportIssue',
   sourceType: { module: records, export: 'ImportIssueRecord' },
-  description: 'Images of an import that something is wrong with.',
+  description: 'A kind of problem that an import found, with the number of affected images.',
   definition(t) {
-    t.nonNull.string('kind', { description: 'What is wrong: UNREADABLE, TRUNCATED, DUPLICATE; docs/importing.md.' });
+    t.nonNull.string('kind', {
+      description: 'Kind of problem: UNREADABLE, TRUNCATED, DUPLICATE ...; see docs/importing.md.',
+    });
     t.nonNull.int('count');
     t.string('meaning', {
-      description: 'What it is and what to do. Null for a version that was sealed before every issue was listed.',
+      description:
+        'Description of the problem and what to do. Null for a version that was sealed before every issue was listed.',
     });
-    t.nonNull.boolean('kept', { description: 'True where they are in the version nevertheless.' });
+    t.nonNull.boolean('kept', { description: 'True if the version contains these images anyway.' });
     t.field('examples', { type: nonNull(list(nonNull('String'))), description: 'Paths within the imported folder.' });
   },
 });
@@ -39,16 +42,18 @@ export const ImportIssue = objectType({
 export const ImportIssueEntry = objectType({
   name: 'ImportIssueEntry',
   sourceType: { module: records, export: 'ImportIssueEntryRecord' },
-  description: 'What an import says of one file.',
+  description: 'A problem of one file of an import.',
   definition(t) {
     t.nonNull.string('kind');
     t.nonNull.string('path', {
-      description: 'Within the imported folder; for issues of labels and groups their names.',
+      description: 'Path within the imported folder; for issues of labels and groups their names.',
     });
-    t.nonNull.int('count', { description: 'Patches of the file; 1 where images are kept whole.' });
-    t.nonNull.boolean('kept', { description: 'True where the image is in the version nevertheless.' });
-    t.nonNull.string('reason', { description: 'What is wrong with this file, and what to do.' });
-    t.string('relatedPath', { description: 'The other file that it is about: what it is a duplicate of.' });
+    t.nonNull.int('count', { description: 'Number of patches of the file; 1 if images are kept whole.' });
+    t.nonNull.boolean('kept', { description: 'True if the version contains the image anyway.' });
+    t.nonNull.string('reason', { description: 'The problem of this file, and what to do.' });
+    t.string('relatedPath', {
+      description: 'The other file of the problem, e.g. the one of which this file is a duplicate.',
+    });
   },
 });
 
@@ -88,7 +93,7 @@ export const DatasetVersion = objectType({
   name: 'DatasetVersion',
   sourceType: { module: records, export: 'DatasetVersionRecord' },
   description:
-    'Images as they were on the day of an import. Immutable once SEALED; the only thing that a run may cite.',
+    'The images of a dataset as one import found them. Immutable once SEALED. Runs refer to versions, not to datasets.',
   definition(t) {
     t.implements('Node');
     t.nonNull.field('dataset', {
@@ -104,40 +109,42 @@ export const DatasetVersion = objectType({
         'The artifact with the sha256 of the pixels and the perceptual hash of every image: uint8 [imageCount, 40] as .npy. Null for a version that was sealed before images were hashed.',
     });
     t.int('patchSizePx', {
-      description: 'The side of the patches that images were cut into; null where they were kept whole.',
+      description: 'Side of the patches into which images were cut; null if they were kept whole.',
     });
     t.nonNull.int('imageCount');
     t.nonNull.float('byteSize');
     t.field('labelNames', { type: nonNull(list(nonNull('String'))) });
     t.field('labelCounts', { type: nonNull(list(nonNull('LabelCount'))) });
-    t.nonNull.int('groupCount', { description: 'Patients or slides, which no split divides.' });
-    t.nonNull.int('ungroupedImageCount', {
-      description: 'Images whose patient or slide is not known: each is a group of its own.',
+    t.nonNull.int('groupCount', {
+      description: 'Number of groups (patients or slides); a split never divides a group.',
     });
-    t.nonNull.boolean('hasSplit', { description: 'True where it has a split of its own.' });
+    t.nonNull.int('ungroupedImageCount', {
+      description: 'Number of images whose patient or slide is not known; each is a group of its own.',
+    });
+    t.nonNull.boolean('hasSplit', { description: 'True if the version has a predefined split.' });
     t.field('thumbnails', {
       type: nonNull(list(nonNull('Thumbnail'))),
-      description: 'A choice of its images, each label with its share.',
+      description: 'A sample of the images, with each label in proportion.',
       resolve: (version, _args, ctx) => ctx.loaders.datasets.thumbnailsOfVersion.load(version.id),
     });
     t.field('shards', {
       type: nonNull(list(nonNull('DatasetShard'))),
-      description: 'All of its images as WebDataset tars, in reading order.',
+      description: 'All images as WebDataset tars, in reading order.',
       resolve: (version, _args, ctx) => ctx.loaders.datasets.shardsOfVersion.load(version.id),
     });
     t.field('issues', {
       type: nonNull(list(nonNull('ImportIssue'))),
-      description: 'By kind, with a few examples; issueEntries has every single one.',
+      description: 'Issues by kind, with a few examples; issueEntries lists every one.',
     });
     t.field('issueEntries', {
       type: nonNull('ImportIssueEntryConnection'),
-      description: 'Every single issue, by kind; empty for a version that was sealed before they were listed.',
+      description: 'Every issue, by kind; empty for a version that was sealed before issues were listed.',
       args: { ...pageArguments, kind: stringArg({ description: 'Only issues of this kind.' }) },
       resolve: (version, { kind, ...page }, ctx) =>
         ctx.services.importIssues.list(ctx.viewer, version, page, kind ?? null),
     });
     t.string('issueListUrl', {
-      description: 'A CSV of every single issue, as a path on this server; null where there is none.',
+      description: 'Path on this server of a CSV of every issue; null if there is none.',
       resolve: (version) => (version.issueListSha256 === null ? null : `/artifacts/${version.issueListSha256}`),
     });
     t.nonNull.field('createdAt', { type: 'DateTime' });

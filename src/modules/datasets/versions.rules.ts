@@ -105,7 +105,7 @@ export function faultsOfContent(content: SealedContent): string[] {
     ...content.thumbnails.map((thumbnail) => thumbnail.sha256),
   ];
   return [
-    ...(content.imageCount > 0 ? [] : ['A version holds at least one image.']),
+    ...(content.imageCount > 0 ? [] : ['A version must contain at least one image.']),
     ...(shardImageCount === content.imageCount
       ? []
       : [`Its shards hold ${shardImageCount} images, not ${content.imageCount}.`]),

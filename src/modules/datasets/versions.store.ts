@@ -159,7 +159,7 @@ export function createVersionStore(db: Database) {
       ) {
         throw new DomainError({
           code: 'CURSOR_INVALID',
-          message: 'after is not a cursor of this list.',
+          message: '`after` is not a cursor of this list.',
           field: 'after',
           hint: 'Pass pageInfo.endCursor of the previous page.',
         });

@@ -52,14 +52,14 @@ export function createDeletionService({
           if (earlier?.kind === kind) return earlier;
           throw new DomainError({
             code: NOT_FOUND[kind],
-            message: `There is no ${IN_WORDS[kind]} with this id.`,
+            message: `No ${IN_WORDS[kind]} has this id.`,
             field: 'input.id',
           });
         }
         if (thing.isUnderWay === true) {
           throw new DomainError({
             code: 'CONFLICT',
-            message: `The ${IN_WORDS[kind]} "${thing.name}" is queued or under way.`,
+            message: `The ${IN_WORDS[kind]} "${thing.name}" is queued or running.`,
             field: 'input.id',
             hint: thing.hint,
           });

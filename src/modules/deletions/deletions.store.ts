@@ -59,7 +59,7 @@ const datasetVersion: Deletable = {
       parentId: row.datasetId,
       version: row.version,
       neededBy: needs.flat(),
-      hint: 'Delete what was made from it first, or keep it: it says what those were made from.',
+      hint: 'Delete everything that was made from it first, or keep it as the record of their origin.',
     };
   },
   remove: (tx, id) => tx.datasetVersion.delete({ where: { id } }),
@@ -136,8 +136,8 @@ const run: Deletable = {
       neededBy: needs.flat(),
       isUnderWay: isUnended,
       hint: isUnended
-        ? 'Cancel it, or wait for its end; then delete it.'
-        : 'Delete what it made first: a run says where that came from.',
+        ? 'Cancel it or wait until it has ended, then delete it.'
+        : 'Delete its results first, because a run is the record of their origin.',
     };
   },
   remove: async (tx, id) => {
@@ -238,7 +238,7 @@ function placeAfter(page: PageArguments): { deletedAt: Date; id: string } | unde
     return { deletedAt: new Date(ms), id };
   throw new DomainError({
     code: 'CURSOR_INVALID',
-    message: 'after is not a cursor of this list.',
+    message: '`after` is not a cursor of this list.',
     field: 'after',
     hint: 'Pass pageInfo.endCursor of the previous page.',
   });

@@ -10,16 +10,17 @@ export const TombstoneKind = enumType({ name: 'TombstoneKind', members: [...DELE
 export const Tombstone = objectType({
   name: 'Tombstone',
   sourceType: { module: path.join(import.meta.dirname, 'deletions.rules.ts'), export: 'TombstoneRecord' },
-  description: 'What was deleted: by whom, when, why, and which bytes it stood for. Never changed or removed.',
+  description:
+    'The record of a deletion: who, when, why, and the digest of the deleted bytes. Never changed or removed.',
   definition(t) {
-    t.nonNull.id('id', { description: 'That of the deleted thing; never used again.' });
+    t.nonNull.id('id', { description: 'Id of the deleted object; never used again.' });
     t.nonNull.field('kind', { type: 'TombstoneKind' });
     t.nonNull.string('name', {
-      description: 'As people knew it, e.g. "tissue-encoder version 3". The number is not given out again.',
+      description: 'Name of the deleted object, e.g. "tissue-encoder version 3". The number is not used again.',
     });
     t.string('digest', { description: "sha256 of a checkpoint's weights, digest of a dataset version." });
     t.nonNull.string('reason');
-    t.nonNull.string('deletedBy', { description: 'The person whose key asked.' });
+    t.nonNull.string('deletedBy', { description: 'Owner of the key that requested the deletion.' });
     t.nonNull.field('deletedAt', { type: 'DateTime' });
   },
 });
@@ -31,7 +32,7 @@ export const DeleteInput = inputObjectType({
   name: 'DeleteInput',
   definition(t) {
     t.nonNull.id('id');
-    t.nonNull.string('reason', { description: 'Why; kept for good.' });
+    t.nonNull.string('reason', { description: 'Reason of the deletion; kept permanently.' });
   },
 });
 
@@ -40,7 +41,7 @@ export const DeletionQueries = extendType({
   definition(t) {
     t.field('tombstone', {
       type: 'Tombstone',
-      description: 'What an id stood for that is gone.',
+      description: 'The tombstone of a deleted object, by its id.',
       args: { id: nonNull(idArg()) },
       resolve: async (_root, args, ctx) => (await ctx.services.deletions.get(ctx.viewer, args.id)) ?? null,
     });
@@ -75,7 +76,7 @@ export const DeletionMutations = extendType({
     for (const [name, kind, description] of MUTATIONS) {
       t.nonNull.field(name, {
         type: 'TombstonePayload',
-        description: `${description} Refused with CONFLICT where something needs it. Bytes that nothing else cites go with the next garbage collection.`,
+        description: `${description} Refused with CONFLICT if another object needs it. Bytes that no other object refers to are deleted by the next garbage collection.`,
         args: { input: nonNull(arg({ type: 'DeleteInput' })) },
         resolve: (_root, args, ctx) =>
           settle('tombstone', () => ctx.services.deletions.delete(ctx.viewer, kind, args.input)),

@@ -37,9 +37,9 @@ export function createEmbeddingService({ store }: { readonly store: EmbeddingSto
       if (set === undefined) {
         throw new DomainError({
           code: 'EMBEDDINGS_NOT_FOUND',
-          message: 'There are no embeddings with this id.',
+          message: 'No embeddings have this id.',
           field: 'id',
-          hint: 'Take an id from Checkpoint.embeddings; an evaluation makes them.',
+          hint: 'Take an id from Checkpoint.embeddings; an evaluation computes embeddings.',
         });
       }
       switch (format) {

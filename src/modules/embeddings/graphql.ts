@@ -27,7 +27,7 @@ export const EmbeddingSet = objectType({
     });
     t.nonNull.int('imageCount');
     t.nonNull.int('embeddingDim');
-    t.nonNull.string('sha256', { description: 'Of the .npy.' });
+    t.nonNull.string('sha256', { description: 'Sha256 of the .npy file.' });
     t.nonNull.float('byteSize');
     t.nonNull.string('npyUrl', {
       description: 'float32 [imageCount, embeddingDim]; numpy.load reads it.',
@@ -46,7 +46,7 @@ export const CheckpointEmbeddings = extendType({
   definition(t) {
     t.nonNull.list.nonNull.field('embeddings', {
       type: 'EmbeddingSet',
-      description: 'Newest first; an evaluation makes them.',
+      description: 'Embeddings that evaluations computed, newest first.',
       resolve: async (checkpoint, _args, ctx) => {
         const { sha256 } = await ctx.loaders.models.wholeCheckpoint(checkpoint);
         return sha256 === null ? [] : ctx.services.embeddings.ofEncoder(ctx.viewer, sha256);
@@ -60,7 +60,7 @@ export const DatasetVersionEmbeddings = extendType({
   definition(t) {
     t.nonNull.list.nonNull.field('embeddings', {
       type: 'EmbeddingSet',
-      description: 'Of every encoder that was evaluated on it, and of the baselines; newest first.',
+      description: 'Embeddings by every encoder that was evaluated on the version, and by the baselines; newest first.',
       resolve: (version, _args, ctx) =>
         version.digest === null ? [] : ctx.services.embeddings.ofDataset(ctx.viewer, version.digest),
     });

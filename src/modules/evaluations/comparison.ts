@@ -59,7 +59,7 @@ export function comparePredictions(
 export function checkComparable(first: ReportedEvaluationRecord, second: ReportedEvaluationRecord): void {
   if ((first.protocol === 'REGRESSION') !== (second.protocol === 'REGRESSION'))
     throw notComparable('one predicts labels, the other numbers');
-  if (first.datasetVersionId !== second.datasetVersionId) throw notComparable('they are of two dataset versions');
+  if (first.datasetVersionId !== second.datasetVersionId) throw notComparable('they are on different dataset versions');
   if (digestOf(first) !== digestOf(second)) throw notComparable('their folds differ');
 }
 
@@ -77,7 +77,7 @@ function compareLabels(
   if (JSON.stringify(labelNames) !== JSON.stringify(second.confusionMatrix?.labelNames ?? []))
     throw notComparable('their labels differ');
   const [left, right] = [firstLines, secondLines].map((lines) => parseLines(lines, classifiedSchema));
-  if (left === undefined || right === undefined) throw new Error('Two evaluations are compared.');
+  if (left === undefined || right === undefined) throw new Error('Give two evaluations.');
   checkSameImages(left, right);
   const pooled = (lines: typeof left): PooledPredictions => ({
     truth: Int32Array.from(lines, ({ label }) => labelNames.indexOf(label)),
@@ -97,7 +97,7 @@ function compareLabels(
 
 function compareNumbers(firstLines: string, secondLines: string): Comparison {
   const [left, right] = [firstLines, secondLines].map((lines) => parseLines(lines, regressedSchema));
-  if (left === undefined || right === undefined) throw new Error('Two evaluations are compared.');
+  if (left === undefined || right === undefined) throw new Error('Give two evaluations.');
   checkSameImages(left, right);
   const pooled = (lines: typeof left): PooledNumbers => ({
     truth: Float64Array.from(lines, ({ target }) => target),
@@ -155,7 +155,7 @@ function parseLines<Line>(text: string, schema: z.ZodType<Line>): Line[] {
 
 function checkSameImages(left: readonly { readonly key: string }[], right: readonly { readonly key: string }[]): void {
   if (left.length !== right.length || left.some(({ key }, index) => key !== right[index]?.key))
-    throw notComparable('they tested other images');
+    throw notComparable('they tested different images');
 }
 
 export function notComparable(why: string): DomainError {
@@ -163,6 +163,6 @@ export function notComparable(why: string): DomainError {
     code: 'EVALUATIONS_NOT_COMPARABLE',
     message: `The two evaluations cannot be compared: ${why}.`,
     field: 'b',
-    hint: 'Launch both on one dataset version with the same folds and seed.',
+    hint: 'Launch both evaluations on one dataset version with the same folds and seed.',
   });
 }

@@ -17,7 +17,7 @@ export const LeaderboardRow = objectType({
     t.nonNull.field('metric', { type: 'EvaluationMetric' });
     t.boolean('overlapsPretraining', {
       description:
-        'True where the pretraining saw a version of the same dataset, or any of its images, groups or parent collections (Evaluation.leakage says what); null where it is not known, as for an imported checkpoint.',
+        'True if the pretraining saw a version of the same dataset, or any of its images, groups or parent collections (details in Evaluation.leakage); null if unknown, as for an imported checkpoint.',
     });
   },
 });
@@ -31,7 +31,7 @@ export const MetricComparison = objectType({
     t.nonNull.float('second');
     t.nonNull.float('difference', { description: 'first - second.' });
     t.nonNull.float('ci95Low', {
-      description: 'Of the difference, by a bootstrap over groups that draws the same groups for both.',
+      description: '95 % interval of the difference, by a bootstrap that draws the same groups for both.',
     });
     t.nonNull.float('ci95High');
   },

@@ -34,5 +34,5 @@ export function createEvaluationLoaders(db: Database) {
 }
 
 function inOrder<Found>(ids: readonly string[], found: ReadonlyMap<string, Found>): (Found | Error)[] {
-  return ids.map((id) => found.get(id) ?? new Error(`Evaluation ${id} is gone although something refers to it.`));
+  return ids.map((id) => found.get(id) ?? new Error(`Evaluation ${id} is missing although another row refers to it.`));
 }

@@ -46,7 +46,7 @@ export function checkEvaluable(input: LaunchEvaluationInput, version: LabelledVe
       code: 'TOO_FEW_LABELS',
       message: `The version has ${found}; an evaluation needs at least two.`,
       field: 'input.datasetVersionId',
-      hint: 'Import it with layout FOLDER_PER_LABEL or CSV.',
+      hint: 'Import the images with layout FOLDER_PER_LABEL or CSV.',
     });
   }
   const wordLabel = version.labelNames.find((label) => !isNumber(label));

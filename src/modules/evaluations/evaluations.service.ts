@@ -66,9 +66,9 @@ export function createEvaluationService({
     if (evaluation !== undefined) return evaluation;
     throw new DomainError({
       code: 'EVALUATION_NOT_FOUND',
-      message: 'There is no evaluation with this id.',
+      message: 'No evaluation has this id.',
       field,
-      hint: 'List them with the query evaluations.',
+      hint: 'List the evaluations with the query `evaluations`.',
     });
   };
 
@@ -105,7 +105,7 @@ export function createEvaluationService({
       if (version === undefined)
         throw new DomainError({
           code: 'DATASET_VERSION_NOT_FOUND',
-          message: 'There is no dataset version with this id.',
+          message: 'No dataset version has this id.',
           field: 'input.datasetVersionId',
         });
       checkEvaluable(input, version);
@@ -166,7 +166,7 @@ export function createEvaluationService({
       const [first, second] = [await findOrThrow(firstId, 'a'), await findOrThrow(secondId, 'b')];
       checkComparable(first, second);
       if (first.predictionsSha256 === null || second.predictionsSha256 === null)
-        throw notComparable('one of them was made before predictions were kept');
+        throw notComparable('one of them was made before predictions were stored');
       const [firstLines, secondLines] = [
         await readArtifact(first.predictionsSha256),
         await readArtifact(second.predictionsSha256),

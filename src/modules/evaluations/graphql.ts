@@ -14,14 +14,14 @@ const records = path.join(import.meta.dirname, 'evaluations.records.ts');
 export const EvaluationProtocol = enumType({
   name: 'EvaluationProtocol',
   description:
-    'LINEAR_PROBE: logistic regression on frozen embeddings. KNN: nearest neighbours by cosine. FINE_TUNE: the whole network is trained on. REGRESSION: ridge regression, for labels that are numbers.',
+    'LINEAR_PROBE: logistic regression on frozen embeddings. KNN: nearest neighbours by cosine. FINE_TUNE: the whole network is trained further. REGRESSION: ridge regression, for labels that are numbers.',
   members: ['LINEAR_PROBE', 'KNN', 'FINE_TUNE', 'REGRESSION'],
 });
 
 export const Evaluation = objectType({
   name: 'Evaluation',
   sourceType: { module: records, export: 'EvaluationSource' },
-  description: 'A checkpoint on a dataset version under a protocol. Immutable.',
+  description: 'The result of a checkpoint on a dataset version under a protocol. Immutable.',
   definition(t) {
     t.implements('Node');
     t.nonNull.field('checkpoint', {
@@ -69,7 +69,7 @@ export const Evaluation = objectType({
     t.nonNull.list.nonNull.field('unbeatenBaselines', {
       type: 'BaselineKind',
       description:
-        'Baselines that the result does not beat: the 95 % interval of the difference in the metric that leaderboards rank by holds 0, or lies on the wrong side of it.',
+        'Baselines that the result does not beat: the 95 % interval of the difference in the ranked metric contains 0 or lies on the wrong side of it.',
       resolve: async (evaluation, _args, ctx) => {
         const [{ protocol }, metrics, { baselines }] = await Promise.all([
           ctx.loaders.evaluations.whole(evaluation),
@@ -81,20 +81,20 @@ export const Evaluation = objectType({
     });
     t.nonNull.list.nonNull.field('learningCurve', {
       type: 'LearningCurvePoint',
-      description: 'Where options asked for label fractions or shots.',
+      description: 'Results for the label fractions and shots of the options.',
       resolve: async (evaluation, _args, ctx) => [
         ...(await ctx.loaders.evaluations.report.load(evaluation.id)).learningCurve,
       ],
     });
     t.field('leakage', {
       type: 'Leakage',
-      description: 'Null where nothing is known of what the checkpoint has seen, as for an imported one.',
+      description: 'Null if the training data of the checkpoint is unknown, as for an imported one.',
       resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).leakage,
     });
     t.field('caveats', {
       type: nonNull(list(nonNull('ImportIssue'))),
       description:
-        'What about the images makes the score too high or less sure, of the issues of their import: NO_GROUPS where patients or slides are not known.',
+        'Import issues of the images that make the score too high or less certain, e.g. NO_GROUPS: patients or slides are not known.',
       resolve: async (evaluation, _args, ctx) => {
         const { datasetVersionId } = await ctx.loaders.evaluations.whole(evaluation);
         return caveatsOf(await ctx.loaders.datasets.versionById.load(datasetVersionId));
@@ -110,12 +110,12 @@ export const Evaluation = objectType({
     });
     t.nonNull.field('options', {
       type: 'JSON',
-      description: 'With the defaults filled in.',
+      description: 'Options, with the defaults filled in.',
       resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).options,
     });
     t.nonNull.field('split', {
       type: 'JSON',
-      description: 'How it was drawn, by which group, its digest.',
+      description: 'How the split was drawn, by which group, and its digest.',
       resolve: async (evaluation, _args, ctx) => (await ctx.loaders.evaluations.report.load(evaluation.id)).split,
     });
     t.nonNull.field('createdAt', {
@@ -132,7 +132,7 @@ export const EvaluationFilter = inputObjectType({
   definition(t) {
     t.id('checkpointId');
     t.id('datasetVersionId');
-    t.id('datasetId', { description: 'On any version of it.' });
+    t.id('datasetId', { description: 'Evaluations on any version of the dataset.' });
     t.field('protocol', { type: 'EvaluationProtocol' });
   },
 });
@@ -170,7 +170,7 @@ export const RunEvaluation = extendType({
   definition(t) {
     t.field('evaluation', {
       type: 'Evaluation',
-      description: 'Of an EVALUATION: what it found.',
+      description: 'Result of an EVALUATION.',
       resolve: (run, _args, ctx) => (run.kind === 'EVALUATION' ? ctx.loaders.evaluations.byRun.load(run.id) : null),
     });
   },
@@ -184,7 +184,7 @@ export const LaunchEvaluationInput = inputObjectType({
     t.nonNull.field('protocol', { type: 'EvaluationProtocol', default: 'LINEAR_PROBE' });
     t.nonNull.int('folds', {
       default: 5,
-      description: "Grouped by the version's groups; ignored where the version has its own split.",
+      description: 'Folds divide the groups of the version; ignored if the version has a predefined split.',
     });
     t.int('seed');
     t.field('options', {
@@ -196,7 +196,7 @@ export const LaunchEvaluationInput = inputObjectType({
       ].join(' '),
     });
     t.int('maxDurationSeconds', {
-      description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.',
+      description: 'Longest running time; after it the run is FAILED with class TIMEOUT. Default: no limit.',
     });
     t.string('idempotencyKey');
   },

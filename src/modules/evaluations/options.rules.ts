@@ -73,7 +73,7 @@ export function optionsOf(protocol: EvaluationProtocolName, options: unknown): E
     default:
       throw new DomainError({
         code: 'BAD_INPUT',
-        message: 'This evaluation protocol is not known.',
+        message: 'The evaluation protocol is unknown.',
         field: 'input.protocol',
         hint: `Use one of ${EVALUATION_PROTOCOLS.join(', ')}.`,
       });

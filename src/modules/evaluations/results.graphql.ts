@@ -21,7 +21,7 @@ export const EvaluationMetric = objectType({
         'macroF1, balancedAccuracy, accuracy, macroAuroc; of REGRESSION meanAbsoluteError, spearmanCorrelation, rSquared.',
     });
     t.nonNull.float('value');
-    t.float('ci95Low', { description: 'Of the bootstrap over groups.' });
+    t.float('ci95Low', { description: '95 % interval, by a bootstrap over groups.' });
     t.float('ci95High');
   },
 });
@@ -44,7 +44,7 @@ export const ClassReport = objectType({
     t.nonNull.float('precision');
     t.nonNull.float('recall');
     t.nonNull.float('f1Score');
-    t.nonNull.int('support', { description: 'Images that truly have this label.' });
+    t.nonNull.int('support', { description: 'Number of images whose true label is this one.' });
   },
 });
 
@@ -54,7 +54,7 @@ export const LearningCurveMetric = objectType({
   definition(t) {
     t.nonNull.string('name');
     t.nonNull.float('value', { description: 'Mean over the draws.' });
-    t.float('ci95Low', { description: 'Of the bootstrap over groups and draws.' });
+    t.float('ci95Low', { description: '95 % interval, by a bootstrap over groups and draws.' });
     t.float('ci95High');
     t.nonNull.float('drawDeviation', { description: 'Standard deviation over the draws.' });
   },
@@ -63,7 +63,7 @@ export const LearningCurveMetric = objectType({
 export const LearningCurvePoint = objectType({
   name: 'LearningCurvePoint',
   sourceType: { module: records, export: 'LearningCurvePointRecord' },
-  description: 'The same protocol and folds, learned from fewer labels.',
+  description: 'The same protocol and folds, trained with fewer labels.',
   definition(t) {
     t.float('labelFraction', { description: 'Share of the labels, drawn group by group.' });
     t.int('shotsPerClass', { description: 'Images of each label, drawn one by one.' });
@@ -95,27 +95,29 @@ export const Leakage = objectType({
   name: 'Leakage',
   sourceType: { module: records, export: 'LeakageRecord' },
   description:
-    'How many of the tested images the checkpoint had seen in its pretraining, inherited trainings included.',
+    'Overlap of the tested images with the pretraining of the checkpoint, including that of the checkpoints from which it was trained.',
   definition(t) {
-    t.nonNull.boolean('isComplete', { description: 'False where an ancestor came from elsewhere: there may be more.' });
+    t.nonNull.boolean('isComplete', {
+      description: 'False if the training started from an imported checkpoint, so that there may be more overlap.',
+    });
     t.nonNull.boolean('isUpperBound', {
       description:
-        'True where a training used only a part of a version (maxImages): some of the counted images may not have been seen.',
+        'True if a training used only a part of a version (maxImages), so that some of the counted images may not have been seen.',
     });
     t.nonNull.int('testImageCount');
     t.int('exactImageCount', {
-      description: 'The same pixels. Null where one of the versions was sealed before images were hashed.',
+      description: 'Images with the same pixels. Null if a version was sealed before images were hashed.',
     });
     t.int('nearDuplicateImageCount', {
-      description: 'Other pixels, but the same picture: recompressed, resized, mirrored or rotated.',
+      description: 'Near-duplicates: recompressed, resized, mirrored or rotated copies.',
     });
     t.nonNull.int('testGroupCount');
     t.nonNull.int('sharedGroupCount', {
-      description: 'Patients or slides: matched by name within a dataset, and by TCGA barcode across datasets.',
+      description: 'Shared patients or slides, matched by name within a dataset and by TCGA barcode across datasets.',
     });
     t.nonNull.list.nonNull.string('sharedDatasets', { resolve: (leakage) => [...leakage.sharedDatasets] });
     t.nonNull.list.nonNull.string('sharedCollections', {
-      description: 'Parent collections that both are cut from, such as tcga.',
+      description: 'Parent collections from which both were taken, such as tcga.',
       resolve: (leakage) => [...leakage.sharedCollections],
     });
     t.nonNull.int('unhashedVersionCount');

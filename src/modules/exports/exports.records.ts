@@ -5,7 +5,7 @@ import type { ExportFormat, ExportStatus } from '../../generated/prisma/enums.ts
 export interface ExportRecord {
   readonly checkpointId: string;
   readonly format: ExportFormat;
-  /** REFUSED: the file failed its check and is not served. */
+  /** REFUSED: the file failed its check and cannot be downloaded. */
   readonly status: ExportStatus;
   readonly sha256: string | null;
   readonly byteSize: number | null;

@@ -62,9 +62,9 @@ export function servable(made: ExportRecord): ExportRecord & { readonly sha256: 
   throw new DomainError({
     code: 'EXPORT_CHECK_FAILED',
     message:
-      `The ${made.format.toLowerCase()} file of this checkpoint failed its check and is not served${difference}. ${made.reason ?? ''}`.trimEnd(),
+      `The ${made.format.toLowerCase()} file of this checkpoint failed its check and cannot be downloaded${difference}. ${made.reason ?? ''}`.trimEnd(),
     field: 'format',
-    hint: 'Use another format. After an upgrade of Paraffin, exportCheckpoint tries again.',
+    hint: 'Use another format. After an upgrade of Paraffin, try again with exportCheckpoint.',
   });
 }
 

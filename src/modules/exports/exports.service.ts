@@ -123,7 +123,7 @@ export function createExportService({
       if ((await store.countLiveRuns(tx)) >= MAX_LIVE_RUNS)
         throw pending(
           'Too many exports wait for a worker.',
-          'Ask again when some of them are done; runs(filter: { kinds: [EXPORT] }) lists them.',
+          'Try again when some of them are done; runs(filter: { kinds: [EXPORT] }) lists them.',
         );
       return (await runs.enqueue(await launchOf(checkpoint, [format], { tx }), tx)).id;
     });
@@ -142,7 +142,10 @@ export function createExportService({
         const waitedMs = performance.now() - startedMs;
         if (await hasSucceeded(run, waitedMs)) return;
         if (clientGone.aborted || waitedMs >= patience.fileMs)
-          throw pending(`Run ${run.id} is making this file; it is ${run.status}.`, 'Ask again, or follow the run.');
+          throw pending(
+            `Run ${run.id} is making this file; it is ${run.status}.`,
+            'Try again later, or follow the run.',
+          );
         await notifier.wait(Math.min(POLL_EVERY_MS, patience.fileMs - waitedMs));
       }
     } finally {
@@ -158,15 +161,15 @@ export function createExportService({
       case 'FAILED':
         throw new DomainError({
           code: 'EXPORT_FAILED',
-          message: `The file could not be made: ${run.failure?.message ?? 'the run failed.'}`,
-          hint: `${run.failure?.hint ?? 'See the run.'} It is run ${run.id}.`,
+          message: `The export failed: ${run.failure?.message ?? 'the run failed.'}`,
+          hint: `${run.failure?.hint ?? 'Look at the run.'} The run is ${run.id}.`,
         });
       case 'CANCELING':
       case 'CANCELED':
         throw new DomainError({
           code: 'EXPORT_FAILED',
-          message: `Run ${run.id}, which was to make the file, was cancelled.`,
-          hint: 'Request it again: a new run makes it.',
+          message: `Run ${run.id}, which should have made the file, was cancelled.`,
+          hint: 'Request the file again, which starts a new run.',
           retryable: true,
         });
       case 'RUNNING':
@@ -177,14 +180,14 @@ export function createExportService({
         if (hint !== null)
           throw new DomainError({
             code: 'ENGINE_MISSING',
-            message: `The file is made with TensorFlow, which is missing; run ${run.id} waits.`,
+            message: `The export needs TensorFlow, which is not installed; run ${run.id} waits.`,
             hint,
             retryable: true,
             retryAfterSeconds: RETRY_AFTER_SECONDS,
           });
         throw new DomainError({
           code: 'WORKER_MISSING',
-          message: `No worker has taken run ${run.id}, which is to make the file; it waits.`,
+          message: `No worker has started run ${run.id}, which makes the file.`,
           hint: 'Start a worker.',
           retryable: true,
           retryAfterSeconds: RETRY_AFTER_SECONDS,
@@ -206,7 +209,10 @@ export function createExportService({
     if (known !== undefined) return known;
     const runId = await launchOnce(checkpoint, format);
     if (waiting >= MAX_WAITING)
-      throw pending(`Run ${runId} is making this file.`, 'Many wait; ask again, or follow the run.');
+      throw pending(
+        `Run ${runId} is making this file.`,
+        'Many requests wait already. Try again later, or follow the run.',
+      );
     waiting += 1;
     onWait();
     await waitFor(viewer, runId, clientGone).finally(() => (waiting -= 1));

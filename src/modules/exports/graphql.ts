@@ -13,7 +13,7 @@ export const ExportFormat = enumType({
 });
 export const ExportStatus = enumType({
   name: 'ExportStatus',
-  description: 'REFUSED: the file failed its check and is not served.',
+  description: 'REFUSED: the file failed its check and cannot be downloaded.',
   members: ['AVAILABLE', 'REFUSED'],
 });
 
@@ -25,13 +25,13 @@ export const CheckpointExport = objectType({
   definition(t) {
     t.nonNull.field('format', { type: 'ExportFormat' });
     t.nonNull.field('status', { type: 'ExportStatus' });
-    t.string('sha256', { description: 'sha256 of the file, also its ETag; null where it is REFUSED.' });
+    t.string('sha256', { description: 'sha256 of the file, also its ETag; null if it is REFUSED.' });
     t.float('byteSize');
     t.float('maxRelativeDifference', {
       description:
-        "Greatest difference of one component of an embedding, against that embedding's root mean square; at most 1e-4 where it is AVAILABLE. Null where the file yielded NaN.",
+        "Largest difference of one component of an embedding, relative to that embedding's root mean square; at most 1e-4 if AVAILABLE. Null if the file yielded NaN.",
     });
-    t.string('reason', { description: 'Why it is REFUSED.' });
+    t.string('reason', { description: 'Reason of a refusal.' });
     t.nonNull.field('checkedAt', { type: 'DateTime' });
     t.nonNull.field('run', { type: 'Run', resolve: (made, _args, ctx) => ctx.loaders.runs.existing(made.runId) });
   },
@@ -43,7 +43,7 @@ export const CheckpointExports = extendType({
     t.nonNull.list.nonNull.field('formats', {
       type: 'WeightsFormat',
       description:
-        'Formats that can be downloaded: each file is made and checked at the first request. A format that failed its check is left out.',
+        'Formats that can be downloaded. Each file is made and checked at the first request; a format that failed its check is not listed.',
       resolve: async (checkpoint, _args, ctx) => {
         const { sha256 } = await ctx.loaders.models.wholeCheckpoint(checkpoint);
         if (sha256 === null) return [];
@@ -53,7 +53,7 @@ export const CheckpointExports = extendType({
       },
     });
     t.string('downloadUrl', {
-      description: 'Null for a format that is not among formats. A path is relative to this server.',
+      description: 'Null for a format that is not listed in formats. A path is relative to this server.',
       args: { format: nonNull(arg({ type: 'WeightsFormat', default: 'SAFETENSORS' })) },
       resolve: async (checkpoint, { format }, ctx) => {
         const exports = await ctx.loaders.exports.byCheckpoint.load(checkpoint.id);
@@ -65,7 +65,7 @@ export const CheckpointExports = extendType({
     });
     t.nonNull.list.nonNull.field('exports', {
       type: 'CheckpointExport',
-      description: 'Every format that was made and checked so far.',
+      description: 'All formats that have been made and checked.',
       resolve: async (checkpoint, _args, ctx) => [...(await ctx.loaders.exports.byCheckpoint.load(checkpoint.id))],
     });
   },
@@ -78,9 +78,9 @@ export const ExportCheckpointInput = inputObjectType({
     t.nonNull.list.nonNull.field('formats', {
       type: 'ExportFormat',
       default: [...EXPORT_FORMATS],
-      description: 'Empty: only the golden embedding is made.',
+      description: 'An empty list makes only the golden embedding.',
     });
-    t.string('idempotencyKey', { description: 'The same key with the same input gives the same run.' });
+    t.string('idempotencyKey', { description: 'The same key with the same input returns the same run.' });
   },
 });
 
@@ -90,7 +90,7 @@ export const ExportMutations = extendType({
     t.nonNull.field('exportCheckpoint', {
       type: 'RunPayload',
       description:
-        'Makes and checks files for other frameworks, before the first download or again. A run that is already making these formats is returned instead.',
+        'Makes and checks files for other frameworks, before the first download or again. If a run is already making these formats, it is returned instead.',
       args: { input: nonNull(arg({ type: 'ExportCheckpointInput' })) },
       resolve: (_root, args, ctx) => settle('run', () => ctx.services.exports.launch(ctx.viewer, args.input)),
     });

@@ -109,5 +109,5 @@ function inOrder<Row extends { readonly id: string }>(
   what: string,
 ): (Row | Error)[] {
   const found = new Map(rows.map((row) => [row.id, row]));
-  return ids.map((id) => found.get(id) ?? new Error(`${what} ${id} is gone although something refers to it.`));
+  return ids.map((id) => found.get(id) ?? new Error(`${what} ${id} is missing although another row refers to it.`));
 }

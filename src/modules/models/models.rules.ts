@@ -71,7 +71,7 @@ export const trainingFactSchema = z.strictObject({
 export const slugSchema = z
   .string()
   .max(100, 'must have at most 100 characters')
-  .regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens, e.g. tissue-resnet18');
+  .regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must consist of lower-case words joined by hyphens, e.g. tissue-resnet18');
 export const modelTextSchema = (length: number) =>
   z.string().trim().max(length, `must have at most ${length} characters`);
 export const modelNameSchema = modelTextSchema(200).regex(/^\P{Cc}*$/u, 'must be one line without control characters');
@@ -88,7 +88,7 @@ const aliasNameSchema = z
   .max(50, 'must have at most 50 characters')
   .regex(
     /^[a-z][a-z0-9]*(-[a-z0-9]+)*$/,
-    'must be lower-case words joined by hyphens that begin with a letter, e.g. champion',
+    'must consist of lower-case words joined by hyphens that begin with a letter, e.g. champion',
   )
   .regex(/^(?!v\d+$)/, 'must not look like a version number');
 

@@ -105,7 +105,7 @@ export function createModelService(parts: ModelServiceParts): ModelService {
       code: 'MODEL_NOT_FOUND',
       message: `There is no model with this ${'id' in wanted ? 'id' : 'slug'}.`,
       field: 'id' in wanted ? fields.id : fields.slug,
-      hint: 'List them with the query models, or make one with createModel.',
+      hint: 'List the models with the query `models`, or create one with createModel.',
     });
   };
 
@@ -114,9 +114,9 @@ export function createModelService(parts: ModelServiceParts): ModelService {
     if (checkpoint !== undefined) return checkpoint;
     throw new DomainError({
       code: 'CHECKPOINT_NOT_FOUND',
-      message: 'There is no checkpoint with this id.',
+      message: 'No checkpoint has this id.',
       field,
-      hint: 'List them with the query checkpoints.',
+      hint: 'List the checkpoints with the query `checkpoints`.',
     });
   };
 
@@ -226,7 +226,7 @@ export function createModelService(parts: ModelServiceParts): ModelService {
           code: 'MODEL_NOT_FOUND',
           message: `There is no model "${modelSlug.slice(0, 100)}".`,
           field: 'filter.modelSlug',
-          hint: 'List them with the query models.',
+          hint: 'List the models with the query `models`.',
         });
       return checkpoints.list(page, { ...filter, modelId: model.id });
     },

@@ -64,9 +64,9 @@ export const ImportDatasetVersionInput = inputObjectType({
       description: 'Read and check everything, register nothing: Run.importReport says what would become what.',
     });
     t.int('maxDurationSeconds', {
-      description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.',
+      description: 'Longest running time; after it the run is FAILED with class TIMEOUT. Default: no limit.',
     });
-    t.string('idempotencyKey', { description: 'The same key with the same input gives the same run.' });
+    t.string('idempotencyKey', { description: 'The same key with the same input returns the same run.' });
   },
 });
 
@@ -137,7 +137,7 @@ export const ImportReport = objectType({
       },
     });
     t.string('issueListUrl', {
-      description: 'A CSV of every single issue, as a path on this server; null where there is none.',
+      description: 'Path on this server of a CSV of every issue; null if there is none.',
       resolve: ({ issueList }) => (issueList === null ? null : `/artifacts/${issueList.sha256}`),
     });
     t.field('questions', {

@@ -34,7 +34,7 @@ const idSchema = z.uuid().toLowerCase();
 export const launchPretrainingSchema = z.object({
   modelSlug: z
     .string()
-    .regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must be lower-case words joined by hyphens')
+    .regex(/^[a-z0-9]+(-[a-z0-9]+)*$/, 'must consist of lower-case words joined by hyphens')
     .max(100),
   datasets: z
     .array(

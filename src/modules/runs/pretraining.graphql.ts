@@ -141,7 +141,7 @@ export const LaunchPretrainingInput = inputObjectType({
       description: 'Register the encoder of the best probe, besides the last.',
     });
     t.int('maxDurationSeconds', {
-      description: 'It is ended as FAILED, class TIMEOUT, when it has been under way for so long. Default: no limit.',
+      description: 'Longest running time; after it the run is FAILED with class TIMEOUT. Default: no limit.',
     });
     t.string('idempotencyKey');
   },

@@ -46,7 +46,7 @@ export function createRunLoaders(db: Database) {
     /** For ids from foreign keys. */
     existing: async (id: string): Promise<RunRecord> => {
       const run = await byId.load(id);
-      if (run === null) throw new Error(`Run ${id} is gone although something refers to it.`);
+      if (run === null) throw new Error(`Run ${id} is missing although another row refers to it.`);
       return run;
     },
   };

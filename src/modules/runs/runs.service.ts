@@ -133,7 +133,7 @@ export function createRunService(parts: RunServiceParts): RunService {
         code: 'RUN_NOT_FOUND',
         message: 'No run has this id.',
         field: 'id',
-        hint: 'List them with the query runs.',
+        hint: 'List the runs with the query `runs`.',
       });
     return run;
   };
@@ -169,9 +169,9 @@ export function createRunService(parts: RunServiceParts): RunService {
       if (dataset === undefined)
         throw new DomainError({
           code: 'DATASET_NOT_FOUND',
-          message: 'There is no dataset with this id.',
+          message: 'No dataset has this id.',
           field: 'input.datasetId',
-          hint: 'Find its id with the query datasets, or make one with createDataset.',
+          hint: 'Find the id with the query `datasets`, or create a dataset with createDataset.',
         });
       const path = await resolveImportPath(input.path, parts.importRoots, 'input.path');
       const labelsCsvPath =

@@ -62,7 +62,7 @@ export function createTrainingStateService({
       code: 'RUN_NOT_FOUND',
       message: 'No run has this id.',
       field: 'input.runId',
-      hint: 'List them with the query runs.',
+      hint: 'List the runs with the query `runs`.',
     });
   };
 
