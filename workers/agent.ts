@@ -98,7 +98,7 @@ export function createAgent(parts: AgentParts): Agent {
 
   const look = async (): Promise<void> => {
     const expired = await ledger.requeueExpired();
-    if (expired > 0) logger.warn({ expired }, 'runs of silent workers were taken back');
+    if (expired > 0) logger.warn({ expired }, 'runs with expired leases were requeued');
     await removeOrphanedWork();
     // Not awaited: a slot is busy as long as its run, and the next poll serves the other slots.
     for (const slot of slots) void fill(slot);

@@ -44,7 +44,7 @@ export interface Child {
 const LAST_WORDS_LENGTH = 4_000;
 const LEAVE_MS = 3_000;
 
-/** Where nothing does, a child ends as soon as it looks up from its work. */
+/** If nothing would be lost, a child ends as soon as it checks for a stop. */
 const [execPath = process.execPath, ...execArgv] = [...PARENT_DEATH_SIGNAL, process.execPath, ...process.execArgv];
 
 /**

@@ -163,12 +163,8 @@ export const RECIPES: Readonly<Record<RecipeName, Recipe>> = {
       return Math.max(2, Math.min(imageCount, Math.max(BATCH_SIZE_MIN, wanted)));
     },
     imageSizePx: (epochsAt64Px = 0) =>
-      IMAGE_SIZES_PX.findLast((sizePx) => epochsAt64Px >= EPOCHS_BEFORE_LARGER_VIEWS * (sizePx / 64) ** 2) ??
-      IMAGE_SIZES_PX[0],
-    // A view of half the side costs a quarter of the computation. It shows 10 to 40 % of the area, on average about a
-    // quarter, so that tissue appears at the same scale as in the whole image and the encoder learns at the scale at
-    // which it is used (Touvron et al. 2019, "Fixing the train-test resolution discrepancy").
-    viewSizePx: (imageSizePx) => (isHalved(imageSizePx) ? Math.floor(imageSizePx / 2) : imageSizePx),
+      (IMAGE_SIZES.findLast(({ epochs }) => epochsAt64Px >= epochs) ?? IMAGE_SIZES[0]).sizePx,
+    viewSizePx: viewSidePx,
     sourceSizePx: doubleSize,
     // A run of few epochs must learn to distinguish near neighbours early on.
     temperature: 0.2,
